@@ -1,0 +1,1 @@
+//! Agents: the session with one, the dialects it speaks, and the built-in ones.

@@ -1,0 +1,1 @@
+//! Audio: G.711, mixing, tones, voice activity, and the link between media and agent.

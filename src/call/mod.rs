@@ -1,0 +1,1 @@
+//! The call: legs, bridge and events. Never says SIP.

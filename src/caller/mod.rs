@@ -1,0 +1,1 @@
+//! The test caller: a user agent client with media and a verdict.

@@ -1,0 +1,1 @@
+//! The call record, folded from call events.

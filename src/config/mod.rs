@@ -1,0 +1,1 @@
+//! Configuration: text to checked configuration, or every problem with its place.

@@ -1,0 +1,1 @@
+//! The shells that turn the cores: SIP shard, call task, media thread, agent task.

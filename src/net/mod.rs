@@ -1,0 +1,1 @@
+//! Sockets: UDP, TCP, WebSocket, RTP ports.

@@ -1,0 +1,1 @@
+//! RTP and RTCP: packets, sequence numbers, jitter buffer, DTMF events, sender and receiver rules.

@@ -1,0 +1,1 @@
+//! Session descriptions: a byte-tolerant grammar, and offer/answer into a `MediaPlan`.

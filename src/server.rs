@@ -1,0 +1,1 @@
+//! The composition root: builds and wires every shell; readiness and drain.

@@ -1,0 +1,1 @@
+//! SIP: messages, framing, transactions, dialogs. Pure: bytes and time in, bytes and events out.

@@ -1,0 +1,1 @@
+//! PostgreSQL, the journal of call records, and the routing table's file.

@@ -1,0 +1,59 @@
+//! How an agent is reached and how a call with it begins and ends: the agent part of an AI profile.
+
+use crate::types::secret::Secret;
+use std::time::Duration;
+
+/// The agent settings of an AI profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentSettings {
+    /// What answers.
+    pub kind: AgentKind,
+    /// When the call is answered.
+    pub answer: AnswerPolicy,
+    /// After this long from the answer the switch hangs up; `None`: the trunk's longest duration.
+    pub hangup_after: Option<Duration>,
+    /// After this long from the answer the switch sends a re-INVITE by itself (a test of carriers).
+    pub reinvite_after: Option<Duration>,
+}
+
+/// What answers a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentKind {
+    /// A bot that speaks Twilio Media Streams; Tandem dials it.
+    Twilio(TwilioAgent),
+    /// Sends the caller's audio back.
+    Echo,
+    /// A continuous tone of this many Hz.
+    Tone {
+        /// Frequency, 50 to 3400 Hz.
+        hz: u16,
+    },
+    /// Plays the built-in announcement once and hangs up.
+    Announce,
+    /// Greets, then repeats each thing the caller said after the caller stopped.
+    Parrot,
+}
+
+/// A bot that speaks Twilio Media Streams over WebSocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TwilioAgent {
+    /// `ws://` or `wss://`, exactly as dialled and signed.
+    pub url: String,
+    /// Key of `X-Twilio-Signature`; empty: no signature is sent.
+    pub auth_token: Secret<String>,
+    /// Sent in `start.customParameters` beside `from_number` and `to_number`.
+    pub parameters: Vec<(String, String)>,
+    /// How long TCP, TLS and the WebSocket handshake may take together.
+    pub connect_timeout: Duration,
+}
+
+/// When the call is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerPolicy {
+    /// As soon as the agent is connected; the caller hears ringing before.
+    WhenReady,
+    /// At once; the agent connects meanwhile.
+    Immediate,
+    /// When the agent is connected and it has rung this long.
+    After(Duration),
+}

@@ -1,0 +1,82 @@
+//! Every bound of the system, a sentence for each. What happens at a bound stands beside it.
+
+/// Largest SIP message, in bytes. UDP: dropped and counted. Streams: 513 if possible, then closed.
+pub const SIP_MESSAGE_BYTES_MAX: usize = 65_535;
+/// Most header lines of a SIP message. Over it: 400.
+pub const SIP_HEADERS_MAX: usize = 128;
+/// Longest header line, in bytes, folding included. Over it: 400.
+pub const SIP_HEADER_BYTES_MAX: usize = 8_192;
+/// Most Via entries: Max-Forwards 70 allows 70 hops. Over it: 400.
+pub const SIP_VIAS_MAX: usize = 100;
+/// Largest CSeq number (RFC 3261 §8.1.1.5). Over it: 400.
+pub const SIP_CSEQ_MAX: u32 = 0x7fff_ffff;
+/// Most transactions of one shard. Over it: a new INVITE gets 503 without state.
+pub const SIP_TRANSACTIONS_MAX: usize = 65_536;
+/// Most dialogs of one shard. Over it: a new INVITE gets 503 without state.
+pub const SIP_DIALOGS_MAX: usize = 32_768;
+/// Messages waiting for one shard. Over it: new INVITEs get 503 without state, the rest is dropped.
+pub const SIP_SHARD_QUEUE_MAX: usize = 8_192;
+/// Waiting messages of a shard above which new INVITEs are already answered 503.
+pub const SIP_SHARD_QUEUE_HIGH: usize = 6_144;
+/// Messages waiting to be written to one stream. Over it: that connection is closed.
+pub const SIP_FLOW_QUEUE_MAX: usize = 256;
+/// Open SIP connections of one peer address. Over it: the new one is closed.
+pub const SIP_FLOWS_PER_ADDRESS_MAX: usize = 256;
+/// Open SIP connections of all peers. Over it: the new one is closed.
+pub const SIP_FLOWS_MAX: usize = 8_192;
+
+/// Lines of an SDP body that are read. Over it: the rest is ignored.
+pub const SDP_LINES_MAX: usize = 1_024;
+/// Media sections of an SDP body. Over it: 488.
+pub const SDP_MEDIA_MAX: usize = 32;
+/// Formats of one media section. Over it: the rest is ignored.
+pub const SDP_FORMATS_MAX: usize = 64;
+
+/// Largest RTP or RTCP datagram read, in bytes. A longer one is cut and fails its checks.
+pub const RTP_PACKET_BYTES_MAX: usize = 1_500;
+/// Largest audio payload kept, in bytes: 60 ms of G.711. A longer one is dropped and counted.
+pub const RTP_PAYLOAD_BYTES_MAX: usize = 480;
+/// Datagrams read from one socket in one tick. The rest waits for the next tick.
+pub const RTP_READS_PER_TICK_MAX: usize = 16;
+/// Slots of a jitter buffer. A packet beyond them restarts it.
+pub const JITTER_SLOTS: usize = 16;
+
+/// Inputs waiting for one call task. Over it: that call ends with `SwitchFault`.
+pub const CALL_QUEUE_MAX: usize = 64;
+/// Commands waiting for one media thread. Over it: the new call gets 503.
+pub const MEDIA_COMMANDS_MAX: usize = 4_096;
+/// Events of one media session waiting for its call task. Over it: the newest are dropped, counted.
+pub const MEDIA_EVENTS_MAX: usize = 64;
+/// Media sessions of one media thread. Over it: the new call gets 503.
+pub const MEDIA_SESSIONS_MAX: usize = 4_096;
+
+/// Frames of caller audio (20 ms each) waiting for an agent. Over it: the newest are dropped, counted.
+pub const AGENT_FRAMES_MAX: usize = 64;
+/// Items (audio chunks and marks) waiting in the ring from agent to media. Over it: we stop reading.
+pub const AGENT_ITEMS_MAX: usize = 256;
+/// Audio waiting to be played, in ms. Over it: we stop reading from the agent.
+pub const AGENT_PLAYOUT_MS_MAX: u32 = 60_000;
+/// Largest chunk of agent audio handed to media at once, in bytes; longer payloads are cut into these.
+pub const AGENT_CHUNK_BYTES_MAX: usize = 4_000;
+/// Largest WebSocket message of an agent, in bytes. Over it: the link is closed as garbage.
+pub const AGENT_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Longest mark name, in bytes. Over it: cut.
+pub const AGENT_MARK_BYTES_MAX: usize = 256;
+/// Marks waiting to be played. Over it: the oldest is echoed at once.
+pub const AGENT_MARKS_MAX: usize = 1_024;
+/// Malformed messages of one agent link before it is given up.
+pub const AGENT_GARBAGE_MAX: u32 = 100;
+
+/// Events kept of one call. Over it: the call goes on, later ones are counted only.
+pub const CALL_EVENTS_MAX: usize = 512;
+/// Steps of one decision record. Over it: the rest is dropped.
+pub const DECISION_STEPS_MAX: usize = 64;
+
+/// Records waiting for the journal in memory, when the disk does not take them. Over it: oldest lost,
+/// an alarm raised.
+pub const JOURNAL_QUEUE_MAX: usize = 65_536;
+/// Size of one journal segment, in bytes, before the next is begun.
+pub const JOURNAL_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Numbers of the routing table. Over it: a change is refused with an alarm.
+pub const ROUTING_NUMBERS_MAX: usize = 4_000_000;

@@ -1,0 +1,12 @@
+//! The vocabulary every layer shares: time, identities, numbers, codecs, causes, limits, secrets.
+
+pub mod agent;
+pub mod cause;
+pub mod codec;
+pub mod id;
+pub mod limit;
+pub mod moment;
+pub mod name;
+pub mod number;
+pub mod secret;
+pub mod transport;
