@@ -1,1 +1,3 @@
 //! The call: legs, bridge and events. Never says SIP.
+
+pub mod event;

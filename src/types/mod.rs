@@ -8,5 +8,6 @@ pub mod limit;
 pub mod moment;
 pub mod name;
 pub mod number;
+pub mod random;
 pub mod secret;
 pub mod transport;

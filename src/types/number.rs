@@ -16,7 +16,7 @@ use std::str::FromStr;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct E164 {
     /// `+` and the digits; `len` bytes are in use.
-    text: [u8; E164::LEN_MAX],
+    text: [u8; Self::LEN_MAX],
     len: u8,
 }
 

@@ -1,0 +1,175 @@
+//! What happens to a call, in order. The call record is folded from these, and nothing else.
+
+use crate::routing::decision::Decision;
+use crate::types::cause::HangupCause;
+use crate::types::cause::Party;
+use crate::types::codec::Codec;
+use crate::types::id::AiProfileId;
+use crate::types::id::NumberId;
+use crate::types::id::TenantId;
+use crate::types::id::TrunkId;
+use crate::types::number::E164;
+use crate::types::transport::Transport;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Which way a call was set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallDirection {
+    /// From a carrier to us.
+    Inbound,
+    /// From us to a carrier.
+    Outbound,
+}
+
+impl CallDirection {
+    /// The spelling of records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+/// The birth of a call: who calls, from where, and what was dialled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arrival {
+    /// Which way it was set up.
+    pub direction: CallDirection,
+    /// The Call-ID of its signalling, as text for operators.
+    pub signalling_id: String,
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// How it came.
+    pub transport: Transport,
+    /// The caller as claimed; empty when anonymous.
+    pub caller: String,
+    /// What was dialled, as it came.
+    pub dialled: String,
+}
+
+/// Where routing took a call; each part is known only as far as routing got.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// The trunk it came by.
+    pub trunk: Option<TrunkId>,
+    /// The tenant it belongs to.
+    pub tenant: Option<TenantId>,
+    /// The row of the number dialled.
+    pub number: Option<NumberId>,
+    /// The dialled number in the international form.
+    pub dialled: Option<E164>,
+    /// The profile of the agent.
+    pub ai_profile: Option<AiProfileId>,
+}
+
+/// Figures of a call's media, taken when it ended. "In" is from the caller to us.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct MediaFigures {
+    /// RTP packets received and accepted.
+    pub packets_in: u64,
+    /// RTP packets sent.
+    pub packets_out: u64,
+    /// Payload octets received.
+    pub octets_in: u64,
+    /// Payload octets sent.
+    pub octets_out: u64,
+    /// Packets lost on the way in.
+    pub lost_in: u64,
+    /// Packets that came too late to be played.
+    pub late_in: u64,
+    /// Packets the far end reports as lost, if it reports.
+    pub lost_out: Option<u64>,
+    /// Interarrival jitter on the way in (RFC 3550 §6.4.1), in ms.
+    pub jitter_in_ms: f64,
+    /// Jitter the far end reports, in ms.
+    pub jitter_out_ms: Option<f64>,
+    /// Round trip by RTCP, in ms.
+    pub round_trip_ms: Option<f64>,
+    /// Estimated listening quality on the way in (ITU-T G.107), 1 to 4.5; `None` without media.
+    pub mos_in: Option<f64>,
+    /// Estimated listening quality on the way out.
+    pub mos_out: Option<f64>,
+    /// Packets from addresses other than the caller's, dropped.
+    pub foreign: u64,
+    /// Times the agent's audio ran dry within an utterance.
+    pub underruns: u32,
+}
+
+/// One thing that happened to a call.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CallEvent {
+    /// It arrived, or was begun by us.
+    Arrived(Arrival),
+    /// Routing decided; the decision carries each step.
+    Decided {
+        /// Where it leads.
+        route: Route,
+        /// Every step on the way.
+        decision: Decision,
+    },
+    /// It was refused.
+    Refused {
+        /// Why.
+        cause: HangupCause,
+        /// The SIP status sent.
+        status: u16,
+    },
+    /// The caller was told that it rings.
+    Ringing,
+    /// The agent is connected.
+    AgentReady,
+    /// The agent could not be reached or was lost; what follows is the fallback.
+    AgentFailed(HangupCause),
+    /// The call was answered.
+    Answered(Codec),
+    /// The caller confirmed the answer.
+    Acknowledged,
+    /// The first packet of the caller's audio came.
+    FirstMedia,
+    /// The caller put us on hold.
+    Held,
+    /// The caller took us back from hold.
+    Resumed,
+    /// The caller pressed a key.
+    Digit(char),
+    /// The fallback announcement began.
+    FallbackStarted,
+    /// The media ended with these figures.
+    Media(Box<MediaFigures>),
+    /// The call ended.
+    Ended {
+        /// Why.
+        cause: HangupCause,
+        /// Who ended it.
+        by: Party,
+        /// How long it lasted from the answer; zero if never answered.
+        duration: Duration,
+    },
+}
+
+impl CallEvent {
+    /// The spelling of records.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Arrived(_) => "arrived",
+            Self::Decided { .. } => "decided",
+            Self::Refused { .. } => "refused",
+            Self::Ringing => "ringing",
+            Self::AgentReady => "agent_ready",
+            Self::AgentFailed(_) => "agent_failed",
+            Self::Answered(_) => "answered",
+            Self::Acknowledged => "acknowledged",
+            Self::FirstMedia => "first_media",
+            Self::Held => "held",
+            Self::Resumed => "resumed",
+            Self::Digit(_) => "digit",
+            Self::FallbackStarted => "fallback_started",
+            Self::Media(_) => "media",
+            Self::Ended { .. } => "ended",
+        }
+    }
+}

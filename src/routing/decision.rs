@@ -1,0 +1,67 @@
+//! `Decision`: every step of a routing decision, so that each call can be explained.
+
+use crate::types::limit::DECISION_STEPS_MAX;
+use std::fmt;
+
+/// One step: what was looked at, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The kind of step, from a closed set of names: `source`, `trunk`, `rewrite`, `number` ...
+    pub what: &'static str,
+    /// What came of it, for operators. May hold full numbers: it is part of the call record, not of
+    /// the logs.
+    pub detail: String,
+}
+
+/// The steps of one decision, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    steps: Vec<Step>,
+}
+
+impl Decision {
+    /// An empty decision.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { steps: Vec::new() }
+    }
+
+    /// Adds a step; beyond the bound it is dropped.
+    pub fn note(&mut self, what: &'static str, detail: impl Into<String>) {
+        if self.steps.len() < DECISION_STEPS_MAX {
+            self.steps.push(Step { what, detail: detail.into() });
+        }
+    }
+
+    /// The steps so far.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+}
+
+impl fmt::Display for Decision {
+    /// One line a step, as `tandem explain` prints it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in &self.steps {
+            writeln!(f, "{:<10} {}", step.what, step.detail)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_keeps_its_steps_in_order_and_bounded() {
+        let mut decision = Decision::new();
+        for number in 0..DECISION_STEPS_MAX + 5 {
+            decision.note("step", number.to_string());
+        }
+        assert_eq!(decision.steps().len(), DECISION_STEPS_MAX);
+        assert_eq!(decision.steps().first().map(|s| s.detail.as_str()), Some("0"));
+        assert!(decision.to_string().starts_with("step       0\n"));
+    }
+}
