@@ -1,3 +1,13 @@
 //! Routing: who calls, what was dialled, whose number it is, and whether the call may come in.
 
+pub mod admission;
+pub mod contents;
 pub mod decision;
+pub mod explain;
+pub mod identify;
+pub mod inbound;
+pub mod numbers;
+mod shards;
+mod sources;
+pub mod table;
+pub mod trunk;

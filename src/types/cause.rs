@@ -97,6 +97,8 @@ causes! {
     NumberInactive = "number_inactive", 404, 22, Configuration, "Number not in service";
     /// The tenant is suspended.
     TenantSuspended = "tenant_suspended", 403, 21, Configuration, "Service suspended";
+    /// The tenant of the number is no more.
+    TenantDeleted = "tenant_deleted", 404, 1, Configuration, "Number not assigned";
     /// The number has no usable AI profile.
     NoAgent = "no_agent", 480, 31, Configuration, "No agent assigned";
     /// No trunk matches the source of the request.

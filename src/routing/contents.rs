@@ -1,0 +1,113 @@
+//! What the routing table is made of: tenants, AI profiles, numbers, and changes to them.
+
+use crate::routing::trunk::Trunk;
+use crate::types::agent::AgentSettings;
+use crate::types::id::AiProfileId;
+use crate::types::id::NumberId;
+use crate::types::id::TenantId;
+use crate::types::id::TrunkId;
+use crate::types::number::E164;
+
+/// Whether a tenant is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TenantStatus {
+    /// Served.
+    Active,
+    /// Known, but refused until it is active again.
+    Suspended,
+    /// Gone; its numbers are refused.
+    Deleted,
+}
+
+/// A customer of the switch. Tenants never see each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its identity.
+    pub id: TenantId,
+    /// Its name, for operators.
+    pub name: String,
+    /// Whether it is served.
+    pub status: TenantStatus,
+    /// Most calls at once; 0 is no limit.
+    pub calls_max: u32,
+    /// Most new calls per second; 0 is no limit.
+    pub cps_max: u32,
+    /// The AI profile of numbers that have none of their own.
+    pub default_profile: Option<AiProfileId>,
+}
+
+/// An AI profile: who answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AiProfile {
+    /// Its identity.
+    pub id: AiProfileId,
+    /// The tenant that owns it; no other tenant's number can use it.
+    pub tenant: TenantId,
+    /// Its name, for operators.
+    pub name: String,
+    /// How the agent is reached and behaves.
+    pub agent: AgentSettings,
+}
+
+/// A number or a range of numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Number {
+    /// Its identity: one row of `phone_numbers`.
+    pub id: NumberId,
+    /// The tenant that owns it.
+    pub tenant: TenantId,
+    /// The number, or the first of the range.
+    pub first: E164,
+    /// The last of the range, of as many digits as `first`; equal to it for a single number.
+    pub last: E164,
+    /// The only trunk on which it may be called; `None`: any shared trunk and the tenant's own.
+    pub trunk: Option<TrunkId>,
+    /// Who answers; `None`: the tenant's default.
+    pub ai_profile: Option<AiProfileId>,
+    /// False: known, but not in service.
+    pub active: bool,
+}
+
+impl Number {
+    /// True for a range of more than one number.
+    #[must_use]
+    pub fn is_range(&self) -> bool {
+        self.first != self.last
+    }
+}
+
+/// Everything a routing table holds, as it is loaded.
+#[derive(Clone, Debug, Default)]
+pub struct Contents {
+    /// All tenants, deleted ones too as long as they have numbers.
+    pub tenants: Vec<Tenant>,
+    /// All AI profiles.
+    pub ai_profiles: Vec<AiProfile>,
+    /// All numbers and ranges.
+    pub numbers: Vec<Number>,
+    /// All trunks, of the database and of profile files.
+    pub trunks: Vec<Trunk>,
+}
+
+/// One change to a routing table. Each replaces the thing of the same identity, or adds it.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A tenant is new or different.
+    Tenant(Tenant),
+    /// A tenant is no more.
+    TenantGone(TenantId),
+    /// An AI profile is new or different.
+    AiProfile(Box<AiProfile>),
+    /// An AI profile is no more.
+    AiProfileGone(AiProfileId),
+    /// A number is new or different.
+    Number(Number),
+    /// A number is no more.
+    NumberGone(NumberId),
+    /// A trunk is new or different.
+    Trunk(Box<Trunk>),
+    /// A trunk is no more.
+    TrunkGone(TrunkId),
+    /// Everything is read anew.
+    Replace(Box<Contents>),
+}

@@ -1,0 +1,81 @@
+//! Explain: what would happen to a call, step by step, without a call.
+
+use crate::routing::decision::Decision;
+use crate::routing::identify::Attempt;
+use crate::routing::identify::Proof;
+use crate::routing::inbound::Verdict;
+use crate::routing::inbound::route;
+use crate::routing::table::RoutingTable;
+use crate::types::name::ListenerName;
+use crate::types::transport::Transport;
+use std::net::IpAddr;
+
+/// A call that is only thought of.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The listener it would arrive at.
+    pub listener: ListenerName,
+    /// How it would come.
+    pub transport: Transport,
+    /// Where it would come from.
+    pub source: IpAddr,
+    /// Who would call: a number, a user, a `sip:` or a `tel:` URI.
+    pub from: String,
+    /// What would be dialled: the same.
+    pub to: String,
+    /// Headers it would carry.
+    pub headers: Vec<(String, String)>,
+}
+
+/// Routes the call of `question`. Trunks that want credentials are taken to have got them.
+#[must_use]
+pub fn explain(table: &RoutingTable, question: &Question) -> (Verdict, Decision) {
+    let mut decision = Decision::new();
+    let header = |name: &str| {
+        let mut headers = question.headers.iter();
+        headers.find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_bytes())
+    };
+    let to = user_of(&question.to).as_bytes();
+    let attempt = Attempt {
+        listener: &question.listener,
+        source: question.source,
+        transport: question.transport,
+        request_user: to,
+        to_user: to,
+        diversion_user: &[],
+        called_party_user: &[],
+        caller_user: user_of(&question.from).as_bytes(),
+        header: &header,
+        proof: &|_| Proof::Valid,
+    };
+    let verdict = route(table, &attempt, &mut decision);
+    (verdict, decision)
+}
+
+/// The user part of what an operator types.
+fn user_of(text: &str) -> &str {
+    let rest = ["sip:", "sips:"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    match rest {
+        Some(rest) => rest.split_once('@').map_or("", |(user, _)| user),
+        None => text.split_once('@').map_or(text, |(user, _)| user),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_found_in_whatever_is_typed() {
+        for (typed, user) in [
+            ("+15550100", "+15550100"),
+            ("sip:+15550100@example.com;user=phone", "+15550100"),
+            ("sips:a@b", "a"),
+            ("+15550100@example.com", "+15550100"),
+            ("tel:+15550100", "tel:+15550100"),
+            ("sip:example.com", ""),
+        ] {
+            assert_eq!(user_of(typed), user);
+        }
+    }
+}

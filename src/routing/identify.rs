@@ -1,0 +1,185 @@
+//! Identification: which trunks an attempt can have come by.
+
+use crate::routing::decision::Decision;
+use crate::routing::table::RoutingTable;
+use crate::routing::trunk::DigestAccount;
+use crate::routing::trunk::Trunk;
+use crate::types::name::ListenerName;
+use crate::types::transport::Transport;
+use smallvec::SmallVec;
+use std::fmt;
+use std::hint::black_box;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Trunks that a decision names one by one before it counts the rest.
+const TRUNKS_NOTED_MAX: usize = 6;
+
+/// What routing may know of an INVITE. User parts are raw, with their parameters (`;phone-context=`),
+/// or the number of a `tel:` URI with its parameters.
+#[derive(Clone, Copy)]
+pub struct Attempt<'a> {
+    /// The listener it arrived at.
+    pub listener: &'a ListenerName,
+    /// The address it came from.
+    pub source: IpAddr,
+    /// How it came.
+    pub transport: Transport,
+    /// The user part of the Request-URI.
+    pub request_user: &'a [u8],
+    /// The user part of To.
+    pub to_user: &'a [u8],
+    /// The user part of the first Diversion header; empty where there is none.
+    pub diversion_user: &'a [u8],
+    /// The user part of P-Called-Party-ID; empty where there is none.
+    pub called_party_user: &'a [u8],
+    /// The user part of the caller: From, or P-Asserted-Identity.
+    pub caller_user: &'a [u8],
+    /// The first value of a header by its name.
+    pub header: &'a dyn Fn(&str) -> Option<&'a [u8]>,
+    /// How the credentials of the request fare with an account. Asked only of trunks that match in
+    /// everything else, at most once for each.
+    pub proof: &'a dyn Fn(&DigestAccount) -> Proof,
+}
+
+impl fmt::Debug for Attempt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // No user parts: they are telephone numbers.
+        write!(f, "Attempt({} {} at {})", self.transport, self.source, self.listener)
+    }
+}
+
+/// How the credentials of a request fare with an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The request has none for this account, or they are of an old nonce: challenge it.
+    Absent,
+    /// They are right.
+    Valid,
+    /// They are for this account and wrong.
+    Wrong,
+}
+
+/// The trunks an attempt can have come by, each list by priority.
+#[derive(Default)]
+pub(crate) struct Candidates<'t> {
+    /// Match in everything.
+    pub(crate) open: SmallVec<[&'t Arc<Trunk>; 8]>,
+    /// Match, but the caller must authenticate first.
+    pub(crate) pending: SmallVec<[&'t Arc<Trunk>; 2]>,
+    /// Match, but the credentials are wrong.
+    pub(crate) wrong: SmallVec<[&'t Arc<Trunk>; 2]>,
+}
+
+/// Every trunk of the source address whose listener, transport, secret headers and account match.
+pub(crate) fn identify<'t>(
+    table: &'t RoutingTable,
+    attempt: &Attempt<'_>,
+    decision: &mut Decision,
+) -> Candidates<'t> {
+    decision.note(
+        "source",
+        format!("{} over {} at listener {}", attempt.source, attempt.transport, attempt.listener),
+    );
+    let mut candidates = Candidates::default();
+    let mut seen = 0_usize;
+    for trunk in table.trunks_from(attempt.source) {
+        seen += 1;
+        let verdict = judge(trunk, attempt);
+        match verdict {
+            Judgement::Open => candidates.open.push(trunk),
+            Judgement::Pending => candidates.pending.push(trunk),
+            Judgement::WrongCredentials => candidates.wrong.push(trunk),
+            Judgement::OtherListener | Judgement::OtherTransport | Judgement::NoHeader(_) => {}
+        }
+        if seen <= TRUNKS_NOTED_MAX {
+            decision.note("trunk", format!("{}: {verdict}", trunk.name));
+        }
+    }
+    match seen {
+        0 => decision.note("trunk", "no trunk lists this source address"),
+        _ if seen > TRUNKS_NOTED_MAX => {
+            let matching = candidates.open.len();
+            decision.note("trunk", format!("{seen} trunks list this source, {matching} match"));
+        }
+        _ => {}
+    }
+    candidates
+}
+
+/// True when a message from `source` can belong to a trunk at all. Cheap enough to be asked of every
+/// datagram before it is parsed.
+#[must_use]
+pub fn knows_source(
+    table: &RoutingTable,
+    listener: &ListenerName,
+    source: IpAddr,
+    transport: Transport,
+) -> bool {
+    table.any_trunk_from(source, |trunk| trunk.listens(listener, transport))
+}
+
+#[derive(Clone, Copy)]
+enum Judgement<'t> {
+    Open,
+    Pending,
+    WrongCredentials,
+    OtherListener,
+    OtherTransport,
+    NoHeader(&'t str),
+}
+
+impl fmt::Display for Judgement<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open => f.write_str("matches"),
+            Self::Pending => f.write_str("matches, must authenticate"),
+            Self::WrongCredentials => f.write_str("wrong credentials"),
+            Self::OtherListener => f.write_str("is of another listener"),
+            Self::OtherTransport => f.write_str("does not take this transport"),
+            Self::NoHeader(name) => write!(f, "header {name} is missing or wrong"),
+        }
+    }
+}
+
+fn judge<'t>(trunk: &'t Trunk, attempt: &Attempt<'_>) -> Judgement<'t> {
+    if trunk.listener.as_ref().is_some_and(|own| own != attempt.listener) {
+        return Judgement::OtherListener;
+    }
+    if !trunk.transports.contains(&attempt.transport) {
+        return Judgement::OtherTransport;
+    }
+    for (name, value) in &trunk.required_headers {
+        let given = (attempt.header)(name).unwrap_or_default();
+        if !equal_in_constant_time(given, value.expose().as_bytes()) {
+            return Judgement::NoHeader(name);
+        }
+    }
+    match trunk.digest.as_ref().map(|account| (attempt.proof)(account)) {
+        None | Some(Proof::Valid) => Judgement::Open,
+        Some(Proof::Absent) => Judgement::Pending,
+        Some(Proof::Wrong) => Judgement::WrongCredentials,
+    }
+}
+
+/// Compares without telling by its time where the difference is. The length is no secret.
+fn equal_in_constant_time(given: &[u8], secret: &[u8]) -> bool {
+    if given.len() != secret.len() || secret.is_empty() {
+        return false;
+    }
+    let difference = given.iter().zip(secret).fold(0, |sum, (a, b)| black_box(sum | (a ^ b)));
+    difference == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_secret_equals_nothing() {
+        assert!(equal_in_constant_time(b"token", b"token"));
+        assert!(!equal_in_constant_time(b"tokeN", b"token"));
+        assert!(!equal_in_constant_time(b"", b""));
+        assert!(!equal_in_constant_time(b"token2", b"token"));
+    }
+}

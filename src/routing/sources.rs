@@ -1,0 +1,140 @@
+//! `TrunkIndex`: trunks by the networks their calls come from.
+
+use crate::routing::shards::MixHasher;
+use crate::routing::trunk::Trunk;
+use crate::types::id::TrunkId;
+use ipnet::IpNet;
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Trunks by source network. Built whole at each change: trunks are few and change rarely, while
+/// every datagram asks.
+#[derive(Default)]
+pub(crate) struct TrunkIndex {
+    by_id: BTreeMap<TrunkId, Arc<Trunk>>,
+    by_net: HashMap<IpNet, Vec<Arc<Trunk>>, BuildHasherDefault<MixHasher>>,
+    /// The prefix lengths in use: one look-up in `by_net` each.
+    v4_prefixes: Vec<u8>,
+    v6_prefixes: Vec<u8>,
+}
+
+impl TrunkIndex {
+    pub(crate) fn new(trunks: impl Iterator<Item = Arc<Trunk>>) -> Self {
+        let mut index = Self::default();
+        for trunk in trunks {
+            index.by_id.insert(trunk.id, trunk);
+        }
+        for trunk in index.by_id.values().filter(|trunk| trunk.enabled) {
+            for net in &trunk.sources {
+                let net = net.trunc();
+                let prefixes = match net {
+                    IpNet::V4(_) => &mut index.v4_prefixes,
+                    IpNet::V6(_) => &mut index.v6_prefixes,
+                };
+                if !prefixes.contains(&net.prefix_len()) {
+                    prefixes.push(net.prefix_len());
+                }
+                let trunks = index.by_net.entry(net).or_default();
+                if !trunks.iter().any(|other| other.id == trunk.id) {
+                    trunks.push(Arc::clone(trunk));
+                }
+            }
+        }
+        index
+    }
+
+    pub(crate) fn with(&self, trunk: Arc<Trunk>) -> Self {
+        Self::new(self.by_id.values().map(Arc::clone).chain(std::iter::once(trunk)))
+    }
+
+    pub(crate) fn without(&self, id: TrunkId) -> Self {
+        Self::new(self.by_id.values().filter(|trunk| trunk.id != id).map(Arc::clone))
+    }
+
+    pub(crate) fn get(&self, id: TrunkId) -> Option<&Arc<Trunk>> {
+        self.by_id.get(&id)
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Trunk>> {
+        self.by_id.values()
+    }
+
+    /// Each trunk whose source list holds `source` once, by priority, then by name.
+    pub(crate) fn from_source(&self, source: IpAddr) -> impl Iterator<Item = &Arc<Trunk>> {
+        let mut found: SmallVec<[&Arc<Trunk>; 8]> = self.nets(source).flatten().collect();
+        let order = |trunk: &Arc<Trunk>| (trunk.priority, trunk.id);
+        found.sort_by(|a, b| (a.priority, &a.name, a.id).cmp(&(b.priority, &b.name, b.id)));
+        found.dedup_by_key(|trunk| order(trunk));
+        found.into_iter()
+    }
+
+    pub(crate) fn any_from_source(&self, source: IpAddr, accept: impl Fn(&Trunk) -> bool) -> bool {
+        self.nets(source).flatten().any(|trunk| accept(trunk))
+    }
+
+    /// The trunk lists of every network that holds `source`. An IPv4 peer on an IPv6 socket counts
+    /// as what it is.
+    fn nets(&self, source: IpAddr) -> impl Iterator<Item = &Vec<Arc<Trunk>>> {
+        let source = source.to_canonical();
+        let prefixes = if source.is_ipv4() { &self.v4_prefixes } else { &self.v6_prefixes };
+        prefixes.iter().filter_map(move |prefix| {
+            let net = IpNet::new(source, *prefix).ok()?.trunc();
+            self.by_net.get(&net)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn trunk(id: u128, priority: u32, sources: &[&str]) -> Arc<Trunk> {
+        let sources = sources.iter().map(|net| net.parse().unwrap()).collect();
+        let id = TrunkId::from_uuid(Uuid::from_u128(id));
+        let mut trunk = Trunk::new(id, "t", sources);
+        trunk.priority = priority;
+        Arc::new(trunk)
+    }
+
+    fn ids(index: &TrunkIndex, source: &str) -> Vec<u128> {
+        index.from_source(source.parse().unwrap()).map(|t| t.id.uuid().as_u128()).collect()
+    }
+
+    #[test]
+    fn every_network_that_holds_the_source_counts_once_by_priority() {
+        let index = TrunkIndex::new(
+            [
+                trunk(1, 100, &["192.0.2.0/24", "192.0.2.7/32"]),
+                trunk(2, 50, &["192.0.2.0/24"]),
+                trunk(3, 100, &["192.0.2.7/32", "2001:db8::/32"]),
+                trunk(4, 1, &["198.51.100.0/24"]),
+                trunk(5, 1, &["192.0.3.9/24"]),
+            ]
+            .into_iter(),
+        );
+        assert_eq!(ids(&index, "192.0.2.7"), [2, 1, 3]);
+        assert_eq!(ids(&index, "::ffff:192.0.2.8"), [2, 1]);
+        assert_eq!(ids(&index, "2001:db8::1"), [3]);
+        assert_eq!(ids(&index, "192.0.3.1"), [5]);
+        assert_eq!(ids(&index, "203.0.113.1"), [0; 0]);
+    }
+
+    #[test]
+    fn a_changed_trunk_replaces_itself_and_a_disabled_one_matches_nothing() {
+        let index = TrunkIndex::new([trunk(1, 1, &["192.0.2.0/24"])].into_iter());
+        let moved = index.with(trunk(1, 1, &["198.51.100.0/24"]));
+        assert_eq!(ids(&moved, "192.0.2.1"), [0; 0]);
+        assert_eq!(ids(&moved, "198.51.100.1"), [1]);
+        let mut off = Trunk::clone(&trunk(1, 1, &["192.0.2.0/24"]));
+        off.enabled = false;
+        let off = index.with(Arc::new(off));
+        assert_eq!((ids(&off, "192.0.2.1").len(), off.all().count()), (0, 1));
+        let id = TrunkId::from_uuid(Uuid::from_u128(1));
+        assert!(off.without(id).get(id).is_none());
+    }
+}

@@ -1,0 +1,280 @@
+//! `RoutingTable`: tenants, profiles, numbers and trunks in memory, cheap to clone and to change.
+
+pub use crate::routing::contents::AiProfile;
+pub use crate::routing::contents::Change;
+pub use crate::routing::contents::Contents;
+pub use crate::routing::contents::Number;
+pub use crate::routing::contents::Tenant;
+pub use crate::routing::contents::TenantStatus;
+pub use crate::routing::trunk::DidSource;
+pub use crate::routing::trunk::DigestAccount;
+pub use crate::routing::trunk::DigestAlgorithm;
+pub use crate::routing::trunk::ResponseMap;
+pub use crate::routing::trunk::RtcpMode;
+pub use crate::routing::trunk::SessionTimer;
+pub use crate::routing::trunk::Trunk;
+pub use crate::routing::trunk::TrunkMedia;
+
+use crate::routing::shards::NumberKey;
+use crate::routing::shards::ShardedMap;
+use crate::routing::sources::TrunkIndex;
+use crate::types::id::AiProfileId;
+use crate::types::id::NumberId;
+use crate::types::id::TenantId;
+use crate::types::id::TrunkId;
+use crate::types::limit::ROUTING_NUMBERS_MAX;
+use crate::types::number::E164;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The table holds as many numbers as it may; the change was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the routing table is full: it holds {ROUTING_NUMBERS_MAX} numbers")]
+pub struct TableFull;
+
+/// Everything routing needs to know, in memory.
+///
+/// A clone is a few reference counts and does not see later changes; a change copies one shard of
+/// 4096. Shells keep the current table in an `ArcSwap`, clone it, apply a change and store it.
+#[derive(Clone, Default)]
+pub struct RoutingTable {
+    numbers: ShardedMap<NumberKey, Arc<Number>>,
+    /// Where each number of `numbers` and `ranges` stands, so that it can be moved and removed.
+    places: ShardedMap<NumberId, Place>,
+    /// By their first number. They do not overlap: the database excludes it.
+    ranges: Arc<BTreeMap<E164, Arc<Number>>>,
+    tenants: ShardedMap<TenantId, Arc<Tenant>>,
+    ai_profiles: ShardedMap<AiProfileId, Arc<AiProfile>>,
+    trunks: Arc<TrunkIndex>,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Single(E164),
+    Range(E164),
+}
+
+impl RoutingTable {
+    /// A table of `contents`. Numbers beyond `ROUTING_NUMBERS_MAX` are left out.
+    #[must_use]
+    pub fn new(contents: Contents) -> Self {
+        let mut table = Self::default();
+        for tenant in contents.tenants {
+            table.tenants.insert(tenant.id, Arc::new(tenant));
+        }
+        for profile in contents.ai_profiles {
+            table.ai_profiles.insert(profile.id, Arc::new(profile));
+        }
+        for number in contents.numbers {
+            if table.put_number(number).is_err() {
+                break;
+            }
+        }
+        table.trunks = Arc::new(TrunkIndex::new(contents.trunks.into_iter().map(Arc::new)));
+        table
+    }
+
+    /// Applies one change.
+    ///
+    /// # Errors
+    ///
+    /// `TableFull` when a new number finds no room; the table is as before.
+    pub fn apply(&mut self, change: Change) -> Result<(), TableFull> {
+        match change {
+            Change::Tenant(tenant) => drop(self.tenants.insert(tenant.id, Arc::new(tenant))),
+            Change::TenantGone(id) => drop(self.tenants.remove(id)),
+            Change::AiProfile(profile) => {
+                drop(self.ai_profiles.insert(profile.id, Arc::new(*profile)));
+            }
+            Change::AiProfileGone(id) => drop(self.ai_profiles.remove(id)),
+            Change::Number(number) => return self.put_number(number),
+            Change::NumberGone(id) => self.remove_number(id),
+            Change::Trunk(trunk) => self.trunks = Arc::new(self.trunks.with(Arc::new(*trunk))),
+            Change::TrunkGone(id) => self.trunks = Arc::new(self.trunks.without(id)),
+            Change::Replace(contents) => *self = Self::new(*contents),
+        }
+        Ok(())
+    }
+
+    /// The number or range that holds `dialled`; a single number comes before a range.
+    #[must_use]
+    pub fn number(&self, dialled: E164) -> Option<&Arc<Number>> {
+        self.numbers.get(dialled.into()).or_else(|| {
+            let (_, range) = self.ranges.range(..=dialled).next_back()?;
+            (dialled <= range.last && dialled.digits() == range.first.digits()).then_some(range)
+        })
+    }
+
+    /// A tenant.
+    #[must_use]
+    pub fn tenant(&self, id: TenantId) -> Option<&Arc<Tenant>> {
+        self.tenants.get(id)
+    }
+
+    /// An AI profile.
+    #[must_use]
+    pub fn ai_profile(&self, id: AiProfileId) -> Option<&Arc<AiProfile>> {
+        self.ai_profiles.get(id)
+    }
+
+    /// A trunk.
+    #[must_use]
+    pub fn trunk(&self, id: TrunkId) -> Option<&Arc<Trunk>> {
+        self.trunks.get(id)
+    }
+
+    /// All trunks, in no order.
+    pub fn trunks(&self) -> impl Iterator<Item = &Arc<Trunk>> {
+        self.trunks.all()
+    }
+
+    /// How many numbers and ranges it holds.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// True when it holds no number.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The trunks whose source list holds `source`, by priority.
+    pub(crate) fn trunks_from(&self, source: IpAddr) -> impl Iterator<Item = &Arc<Trunk>> {
+        self.trunks.from_source(source)
+    }
+
+    /// True when any trunk's source list holds `source` and `accept` takes that trunk.
+    pub(crate) fn any_trunk_from(&self, source: IpAddr, accept: impl Fn(&Trunk) -> bool) -> bool {
+        self.trunks.any_from_source(source, accept)
+    }
+
+    fn put_number(&mut self, number: Number) -> Result<(), TableFull> {
+        let id = number.id;
+        let place = if number.is_range() {
+            Place::Range(number.first)
+        } else {
+            Place::Single(number.first)
+        };
+        match self.places.get(id).copied() {
+            Some(old) => self.vacate(id, old),
+            None if self.len() >= ROUTING_NUMBERS_MAX => return Err(TableFull),
+            None => {}
+        }
+        self.places.insert(id, place);
+        let number = Arc::new(number);
+        match place {
+            Place::Single(at) => drop(self.numbers.insert(at.into(), number)),
+            Place::Range(at) => drop(Arc::make_mut(&mut self.ranges).insert(at, number)),
+        }
+        Ok(())
+    }
+
+    fn remove_number(&mut self, id: NumberId) {
+        if let Some(place) = self.places.remove(id) {
+            self.vacate(id, place);
+        }
+    }
+
+    /// Empties `place` if it is still that of `id`: another row may have taken it over already.
+    fn vacate(&mut self, id: NumberId, place: Place) {
+        match place {
+            Place::Single(at) => {
+                if self.numbers.get(at.into()).is_some_and(|number| number.id == id) {
+                    self.numbers.remove(at.into());
+                }
+            }
+            Place::Range(at) => {
+                if self.ranges.get(&at).is_some_and(|number| number.id == id) {
+                    Arc::make_mut(&mut self.ranges).remove(&at);
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for RoutingTable {
+    /// Counts only: a million numbers are of no use in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RoutingTable")
+            .field("numbers", &self.len())
+            .field("tenants", &self.tenants.len())
+            .field("trunks", &self.trunks.all().count())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn number(id: u128, first: &str, last: &str) -> Number {
+        Number {
+            id: NumberId::from_uuid(Uuid::from_u128(id)),
+            tenant: TenantId::from_uuid(Uuid::from_u128(1)),
+            first: first.parse().unwrap(),
+            last: last.parse().unwrap(),
+            trunk: None,
+            ai_profile: None,
+            active: true,
+        }
+    }
+
+    fn found(table: &RoutingTable, dialled: &str) -> Option<u128> {
+        table.number(dialled.parse().unwrap()).map(|number| number.id.uuid().as_u128())
+    }
+
+    fn table(numbers: Vec<Number>) -> RoutingTable {
+        RoutingTable::new(Contents { numbers, ..Contents::default() })
+    }
+
+    #[test]
+    fn a_single_number_comes_before_the_range_around_it() {
+        let table = table(vec![
+            number(1, "+15550100", "+15550199"),
+            number(2, "+15550150", "+15550150"),
+            number(3, "+155502000", "+155502999"),
+        ]);
+        assert_eq!(found(&table, "+15550149"), Some(1));
+        assert_eq!(found(&table, "+15550150"), Some(2));
+        assert_eq!(found(&table, "+15550199"), Some(1));
+        assert_eq!(found(&table, "+15550200"), None);
+        assert_eq!(found(&table, "+15550099"), None);
+        assert_eq!(found(&table, "+155501500"), None);
+        assert_eq!(found(&table, "+155502000"), Some(3));
+    }
+
+    #[test]
+    fn a_number_moves_with_its_row() {
+        let mut table = table(vec![number(1, "+15550100", "+15550100")]);
+        table.apply(Change::Number(number(1, "+15550101", "+15550101"))).unwrap();
+        assert_eq!((found(&table, "+15550100"), found(&table, "+15550101")), (None, Some(1)));
+        table.apply(Change::Number(number(1, "+15550100", "+15550109"))).unwrap();
+        assert_eq!((found(&table, "+15550101"), found(&table, "+15550109")), (Some(1), Some(1)));
+        assert_eq!(table.len(), 1);
+        table.apply(Change::NumberGone(number(1, "+999", "+999").id)).unwrap();
+        assert_eq!((found(&table, "+15550101"), table.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_late_removal_does_not_take_the_number_from_its_new_row() {
+        for (first, last) in [("+15550100", "+15550100"), ("+15550100", "+15550109")] {
+            let mut table = table(vec![number(1, first, last)]);
+            table.apply(Change::Number(number(2, first, last))).unwrap();
+            table.apply(Change::NumberGone(number(1, first, last).id)).unwrap();
+            assert_eq!(found(&table, "+15550100"), Some(2));
+        }
+    }
+
+    #[test]
+    fn a_clone_keeps_what_it_held() {
+        let mut table = table(vec![number(1, "+15550100", "+15550100")]);
+        let before = table.clone();
+        table.apply(Change::Replace(Box::default())).unwrap();
+        assert_eq!((found(&before, "+15550100"), found(&table, "+15550100")), (Some(1), None));
+    }
+}

@@ -1,0 +1,326 @@
+//! `Trunk`: a checked trunk, as routing, calls and media use it.
+
+use crate::routing::numbers::NumberRules;
+use crate::types::cause::HangupCause;
+use crate::types::codec::Codec;
+use crate::types::codec::PayloadType;
+use crate::types::codec::Ptime;
+use crate::types::id::TenantId;
+use crate::types::id::TrunkId;
+use crate::types::name::ListenerName;
+use crate::types::secret::Secret;
+use crate::types::transport::Transport;
+use ipnet::IpNet;
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// A trunk: who may call in by it, how its numbers read, and how its calls behave.
+#[derive(Clone, Debug)]
+pub struct Trunk {
+    /// Its identity.
+    pub id: TrunkId,
+    /// Its name, for operators.
+    pub name: String,
+    /// The tenant that owns it; `None`: shared by all tenants.
+    pub tenant: Option<TenantId>,
+    /// False: as if it did not exist.
+    pub enabled: bool,
+    /// The listener its calls arrive at; `None`: any.
+    pub listener: Option<ListenerName>,
+    /// Where its calls come from. Empty: nowhere.
+    pub sources: Vec<IpNet>,
+    /// How its calls come.
+    pub transports: Vec<Transport>,
+    /// Among trunks that match alike, the lowest is asked first.
+    pub priority: u32,
+    /// Headers that each INVITE must carry, name and value; compared in constant time.
+    pub required_headers: Vec<(String, Secret<String>)>,
+    /// The account with which calls must authenticate; `None`: the source address is trusted.
+    pub digest: Option<DigestAccount>,
+    /// Where the dialled number is looked for, in order.
+    pub did_sources: Vec<DidSource>,
+    /// Rewrites what was dialled into E.164.
+    pub called: NumberRules,
+    /// Rewrites the caller into E.164 or `anonymous`.
+    pub calling: NumberRules,
+    /// False: callers without a number are refused with 433 (RFC 5079).
+    pub anonymous_allowed: bool,
+    /// The status of each outcome.
+    pub response_map: ResponseMap,
+    /// How its media is negotiated and watched.
+    pub media: TrunkMedia,
+    /// Most calls at once; 0 is no limit.
+    pub calls_max: u32,
+    /// Most new calls per second; 0 is no limit.
+    pub cps_max: u32,
+    /// How long a call may ring.
+    pub ring_timeout: Duration,
+    /// How long a call may last from its answer.
+    pub max_duration: Duration,
+    /// Ringing that is always sent before the answer, even when the agent is ready at once.
+    pub answer_delay: Duration,
+    /// True: 180 is sent while the agent is dialled; false: nothing between 100 and the answer.
+    pub ringing: bool,
+    /// Session timers (RFC 4028).
+    pub session_timer: SessionTimer,
+}
+
+/// The account of a peer that authenticates with digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DigestAccount {
+    /// Its user name.
+    pub username: String,
+    /// Its password.
+    pub password: Secret<String>,
+    /// The realm of our challenges.
+    pub realm: String,
+    /// The algorithms offered, strongest first.
+    pub algorithms: Vec<DigestAlgorithm>,
+}
+
+/// A digest algorithm (RFC 8760).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DigestAlgorithm {
+    /// MD5, for old peers.
+    Md5,
+    /// SHA-256.
+    Sha256,
+    /// SHA-512/256.
+    Sha512_256,
+}
+
+impl DigestAlgorithm {
+    /// The token of an `algorithm` parameter.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Md5 => "MD5",
+            Self::Sha256 => "SHA-256",
+            Self::Sha512_256 => "SHA-512-256",
+        }
+    }
+
+    /// The algorithm of a token, without case.
+    #[must_use]
+    pub fn from_token(token: &str) -> Option<Self> {
+        [Self::Md5, Self::Sha256, Self::Sha512_256]
+            .into_iter()
+            .find(|algorithm| algorithm.as_str().eq_ignore_ascii_case(token))
+    }
+}
+
+/// A place of an INVITE where the dialled number may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DidSource {
+    /// The Request-URI.
+    RequestUri,
+    /// The To header.
+    To,
+    /// The first Diversion header (RFC 5806).
+    Diversion,
+    /// P-Called-Party-ID (RFC 7315): where IMS puts it when the Request-URI is our contact.
+    PCalledPartyId,
+}
+
+impl DidSource {
+    /// Every source.
+    pub const ALL: [Self; 4] = [Self::RequestUri, Self::To, Self::Diversion, Self::PCalledPartyId];
+
+    /// The spelling of configuration and decisions.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RequestUri => "request-uri",
+            Self::To => "to",
+            Self::Diversion => "diversion",
+            Self::PCalledPartyId => "p-called-party-id",
+        }
+    }
+
+    /// The source of a spelling.
+    #[must_use]
+    pub fn from_spelling(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|source| source.as_str() == text)
+    }
+}
+
+impl fmt::Display for DidSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The SIP status of each outcome. It decides whether the carrier tries another node: most carriers
+/// try on after 403, 408, 480, 487, 488 and 5xx, and give up after 404, 486 and 6xx.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseMap {
+    /// The called party is busy.
+    pub busy: u16,
+    /// Nobody answered in time, or there was nobody to answer.
+    pub no_answer: u16,
+    /// The number is ours but not in service.
+    pub not_found: u16,
+    /// The number is not ours, or not on this trunk, or no number at all.
+    pub unknown_did: u16,
+    /// Refused by a rule, or the tenant is suspended.
+    pub policy: u16,
+    /// A limit is reached.
+    pub overload: u16,
+    /// The node is shutting down.
+    pub draining: u16,
+    /// No codec in common, or an unusable session description.
+    pub no_codec: u16,
+}
+
+impl Default for ResponseMap {
+    fn default() -> Self {
+        Self {
+            busy: 486,
+            no_answer: 480,
+            not_found: 404,
+            unknown_did: 404,
+            policy: 403,
+            overload: 503,
+            draining: 503,
+            no_codec: 488,
+        }
+    }
+}
+
+impl ResponseMap {
+    /// The status with which a call is refused for `cause` on this trunk.
+    #[must_use]
+    pub fn status(&self, cause: HangupCause) -> u16 {
+        match cause {
+            HangupCause::Busy => self.busy,
+            HangupCause::NoAnswer | HangupCause::NoAgent | HangupCause::AgentUnreachable => {
+                self.no_answer
+            }
+            HangupCause::NumberInactive | HangupCause::TenantDeleted => self.not_found,
+            HangupCause::UnknownNumber
+            | HangupCause::NotANumber
+            | HangupCause::NumberNotOnTrunk => self.unknown_did,
+            HangupCause::TenantSuspended | HangupCause::Policy => self.policy,
+            HangupCause::NodeLimit
+            | HangupCause::TenantLimit
+            | HangupCause::TrunkLimit
+            | HangupCause::NoPorts
+            | HangupCause::Overload => self.overload,
+            HangupCause::Draining => self.draining,
+            HangupCause::NoCommonCodec | HangupCause::BadSdp => self.no_codec,
+            other => other.sip_status(),
+        }
+    }
+}
+
+/// Whether RTCP is sent and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RtcpMode {
+    /// On its own port.
+    On,
+    /// On the RTP port when the peer agrees (RFC 5761), else on its own.
+    Mux,
+    /// Never sent; what comes is read.
+    Off,
+}
+
+/// How a trunk's media is negotiated and watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrunkMedia {
+    /// The codecs of our offers, in order.
+    pub codecs_offered: Vec<Codec>,
+    /// The codecs we accept, in our order.
+    pub codecs: Vec<Codec>,
+    /// True: answers follow the order of the offer; false: ours.
+    pub order_remote: bool,
+    /// Answers name one codec only.
+    pub single_codec: bool,
+    /// The packet time we send.
+    pub ptime: Ptime,
+    /// The longest packet time a peer may ask for.
+    pub ptime_max: Ptime,
+    /// The payload type of telephone-event in our offers; `None`: no telephone-event.
+    pub dtmf_payload_type: Option<PayloadType>,
+    /// Digits in INFO bodies count too.
+    pub dtmf_info: bool,
+    /// RTCP.
+    pub rtcp: RtcpMode,
+    /// Media is taken from here only, and from the negotiated address. Empty: from anywhere.
+    pub remote_cidrs: Vec<IpNet>,
+    /// After this long without a packet, while not held, the call ends; `None`: never.
+    pub inactivity: Option<Duration>,
+    /// The address of our session descriptions; `None`: the listener's.
+    pub advertise_rtp: Option<IpAddr>,
+}
+
+impl Default for TrunkMedia {
+    fn default() -> Self {
+        Self {
+            codecs_offered: vec![Codec::Pcmu, Codec::Pcma],
+            codecs: vec![Codec::Pcmu, Codec::Pcma],
+            order_remote: true,
+            single_codec: true,
+            ptime: Ptime::MS_20,
+            ptime_max: Ptime::from_ms(60).unwrap_or(Ptime::MS_20),
+            dtmf_payload_type: PayloadType::new(101),
+            dtmf_info: true,
+            rtcp: RtcpMode::On,
+            remote_cidrs: Vec::new(),
+            inactivity: Some(Duration::from_secs(60)),
+            advertise_rtp: None,
+        }
+    }
+}
+
+/// What is done about session timers (RFC 4028).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionTimer {
+    /// None run; refreshes of the peer are answered all the same.
+    Off,
+    /// A timer the peer asks for is accepted.
+    Accept {
+        /// The shortest interval accepted, in seconds; a shorter one gets 422.
+        min_se_s: u32,
+    },
+}
+
+impl Trunk {
+    /// A trunk that takes calls from `sources` over UDP and TCP with the defaults of every profile.
+    #[must_use]
+    pub fn new(id: TrunkId, name: impl Into<String>, sources: Vec<IpNet>) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            tenant: None,
+            enabled: true,
+            listener: None,
+            sources,
+            transports: vec![Transport::Udp, Transport::Tcp],
+            priority: 100,
+            required_headers: Vec::new(),
+            digest: None,
+            did_sources: vec![DidSource::RequestUri, DidSource::To],
+            called: NumberRules::default(),
+            calling: NumberRules::default(),
+            anonymous_allowed: true,
+            response_map: ResponseMap::default(),
+            media: TrunkMedia::default(),
+            calls_max: 0,
+            cps_max: 0,
+            ring_timeout: Duration::from_secs(45),
+            max_duration: Duration::from_secs(14_400),
+            answer_delay: Duration::ZERO,
+            ringing: true,
+            session_timer: SessionTimer::Accept { min_se_s: 90 },
+        }
+    }
+
+    /// True when calls that arrive at `listener` by `transport` can be this trunk's.
+    #[must_use]
+    pub fn listens(&self, listener: &ListenerName, transport: Transport) -> bool {
+        self.enabled
+            && self.transports.contains(&transport)
+            && self.listener.as_ref().is_none_or(|own| own == listener)
+    }
+}
