@@ -1,1 +1,3 @@
 //! SIP: messages, framing, transactions, dialogs. Pure: bytes and time in, bytes and events out.
+
+pub mod message;

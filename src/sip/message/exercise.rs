@@ -1,0 +1,67 @@
+//! The entry for fuzzing: parses, touches every typed header, writes an answer.
+
+use crate::sip::message::Message;
+use crate::sip::message::headers::Headers;
+use crate::sip::message::parse;
+use crate::sip::message::peek;
+use crate::sip::message::reply;
+use crate::sip::message::write::ResponseWriter;
+use crate::sip::message::write::ends_lines_with_crlf;
+use bytes::Bytes;
+use std::hint::black_box;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+
+/// Feeds `data` to everything that reads messages and checks what always holds: no panic, and what we
+/// answer can itself be read.
+pub fn exercise(data: &[u8]) {
+    let source = SocketAddr::from((Ipv4Addr::LOCALHOST, 5060));
+    black_box(peek::call_id_of(data));
+    if let Some(answer) = reply::overload_reply(data, source, 1) {
+        check_answer(&answer);
+    }
+    match parse(Bytes::copy_from_slice(data)) {
+        Ok(message) => {
+            touch(message.headers());
+            if let Message::Request(request) = message {
+                let mut writer = ResponseWriter::to(&request, source, 200, Some(b"tag"));
+                writer.record_routes(&request);
+                check_answer(&writer.finish_with("application/sdp", &request.body));
+            }
+        }
+        Err(error) => {
+            if let Some(reply) = error.reply {
+                check_answer_lines(&reply.answer(source));
+            }
+        }
+    }
+}
+
+/// Reads every typed header.
+fn touch(headers: &Headers) {
+    let mut read = headers.call_id().len();
+    read += headers.vias().count() + headers.contacts().count() + headers.reasons().count();
+    for (name, text, _) in headers.table().iter() {
+        read += headers.addresses(name).flatten().map(|found| found.display().len()).sum::<usize>();
+        read += str::from_utf8(text).map_or(0, |text| headers.named(text).count());
+        read += usize::from(headers.tokens(name).has("timer"));
+    }
+    read += usize::from(headers.content_type().is_ok());
+    read += usize::from(headers.session_expires().is_ok() && headers.min_se().is_ok());
+    read += usize::from(headers.retry_after().is_ok() && headers.rack().is_ok());
+    read += headers.from().uri().user_decoded().map_or(0, |user| user.len());
+    read += headers.to().uri().user_params().iter().count();
+    black_box(read);
+}
+
+/// An answer to a readable request is readable.
+fn check_answer(answer: &Bytes) {
+    check_answer_lines(answer);
+    assert!(parse(answer.clone()).is_ok(), "{}", answer.escape_ascii());
+}
+
+/// An answer has only CRLF line ends in its head.
+fn check_answer_lines(answer: &Bytes) {
+    let end = memchr::memmem::find(answer, b"\r\n\r\n").unwrap_or(answer.len());
+    assert!(ends_lines_with_crlf(answer.get(..end).unwrap_or(&[])), "{}", answer.escape_ascii());
+}

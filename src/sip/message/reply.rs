@@ -1,0 +1,107 @@
+//! Answers without state: 400 and the like to what cannot be parsed, 503 when there is no room.
+
+use crate::sip::message::Message;
+use crate::sip::message::error::Malformed;
+use crate::sip::message::header::name_addr::NameAddr;
+use crate::sip::message::header::via::Via;
+use crate::sip::message::method::Method;
+use crate::sip::message::name::HeaderName;
+use crate::sip::message::parse::first_via;
+use crate::sip::message::parse::parse;
+use crate::sip::message::peek;
+use crate::sip::message::peek::FirstLine;
+use crate::sip::message::scan::Scanned;
+use crate::sip::message::table::HeaderTable;
+use crate::sip::message::write::Origin;
+use crate::sip::message::write::ResponseWriter;
+use bytes::Bytes;
+use std::net::SocketAddr;
+
+/// A malformed request of which enough is left to answer it.
+#[derive(Clone, Debug)]
+pub struct BadRequest {
+    table: HeaderTable,
+    top_via: Via,
+    what: Malformed,
+}
+
+impl BadRequest {
+    /// What is left of a request; `None` for responses, for ACK, and when Via cannot be read or From,
+    /// To, Call-ID or CSeq is missing.
+    pub(crate) fn of(scanned: Scanned, what: Malformed) -> Option<Self> {
+        let line = scanned.table.slice(scanned.start_line);
+        match peek::first_line(&line) {
+            FirstLine::Invite | FirstLine::Request => {}
+            FirstLine::Ack | FirstLine::Response | FirstLine::Nothing => return None,
+        }
+        let core = &scanned.core;
+        if core.from.is_none() || core.to.is_none() || core.call_id.is_none() {
+            return None;
+        }
+        core.cseq?;
+        let top_via = first_via(&scanned.table, core.via?)?;
+        Some(Self { table: scanned.table, top_via, what })
+    }
+
+    /// The status to answer with: 400, 505 or 513.
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        self.what.status()
+    }
+
+    /// The header lines that were read before the fault.
+    #[must_use]
+    pub const fn table(&self) -> &HeaderTable {
+        &self.table
+    }
+
+    /// The answer, for the address the request came from. Its To-tag follows from the request, so a
+    /// repeated request gets the same answer.
+    #[must_use]
+    pub fn answer(&self, source: SocketAddr) -> Bytes {
+        let origin = Origin { table: &self.table, top_via: &self.top_via, source };
+        let tag = stateless_tag(&self.table);
+        let to_tag = (!has_tag(&self.table)).then_some(tag.as_bytes());
+        ResponseWriter::begin(&origin, self.status(), self.what.phrase().as_bytes(), to_tag)
+            .finish()
+    }
+}
+
+/// True when To has a tag, also where it cannot be read otherwise.
+fn has_tag(table: &HeaderTable) -> bool {
+    let to = table.first(HeaderName::To).unwrap_or(&[]);
+    match NameAddr::parse(Bytes::copy_from_slice(to)) {
+        Ok(to) => to.tag().is_some(),
+        Err(_) => to.windows(5).any(|part| part.eq_ignore_ascii_case(b";tag=")),
+    }
+}
+
+/// A To-tag that is the same for each copy of a request (RFC 3261 §8.2.7).
+fn stateless_tag(table: &HeaderTable) -> String {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let names = [HeaderName::Via, HeaderName::CallId, HeaderName::From, HeaderName::CSeq];
+    let bytes = names.iter().filter_map(|&name| table.first(name)).flatten();
+    let hash = bytes.fold(OFFSET, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+    format!("{hash:016x}")
+}
+
+/// 503 with Retry-After to a new INVITE, for when there is no room to keep anything of it.
+///
+/// `None` for everything else: requests within a dialog, other methods, and what cannot be parsed.
+#[must_use]
+pub fn overload_reply(datagram: &[u8], source: SocketAddr, retry_after_s: u32) -> Option<Bytes> {
+    if peek::first_line(datagram) != FirstLine::Invite {
+        return None;
+    }
+    let Ok(Message::Request(request)) = parse(Bytes::copy_from_slice(datagram)) else {
+        return None;
+    };
+    if request.method != Method::Invite || request.headers.to().tag().is_some() {
+        return None;
+    }
+    let tag = stateless_tag(request.headers.table());
+    let mut writer = ResponseWriter::to(&request, source, 503, Some(tag.as_bytes()));
+    writer.number(HeaderName::RetryAfter, retry_after_s);
+    Some(writer.finish())
+}

@@ -1,0 +1,336 @@
+//! Messages to bytes. CR, LF and NUL of values never reach the wire.
+
+use crate::sip::message::Request;
+use crate::sip::message::header::via::Via;
+use crate::sip::message::lexis;
+use crate::sip::message::method::Method;
+use crate::sip::message::name::HeaderName;
+use crate::sip::message::span::Span;
+use crate::sip::message::status;
+use crate::sip::message::table::HeaderTable;
+use crate::sip::message::uri::Uri;
+use crate::types::transport::Transport;
+use bytes::BufMut;
+use bytes::Bytes;
+use bytes::BytesMut;
+use memchr::memchr_iter;
+use memchr::memchr3_iter;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+/// A first guess at the size of a head, in bytes.
+const HEAD_BYTES: usize = 768;
+
+/// Builds a request.
+#[derive(Debug)]
+pub struct RequestWriter {
+    head: Head,
+}
+
+impl RequestWriter {
+    /// Begins with the request line.
+    #[must_use]
+    pub fn new(method: &Method, uri: &Uri) -> Self {
+        let mut head = Head::new();
+        head.value(method.as_bytes());
+        head.out.put_u8(b' ');
+        head.value(uri.as_bytes());
+        head.out.put_slice(b" SIP/2.0\r\n");
+        Self { head }
+    }
+
+    /// Our own Via. It always asks for `rport` (RFC 3581).
+    pub fn via(&mut self, transport: Transport, host: &str, port: u16, branch: &[u8]) -> &mut Self {
+        self.head.text("Via: SIP/2.0/");
+        self.head.text(transport.via_token());
+        self.head.text(" ");
+        self.head.value(host.as_bytes());
+        self.head.number_after(":", u64::from(port));
+        self.head.text(";branch=");
+        self.head.value(branch);
+        self.head.text(";rport\r\n");
+        self
+    }
+
+    /// A header of a known name.
+    pub fn header(&mut self, name: HeaderName, value: impl AsRef<[u8]>) -> &mut Self {
+        self.head.header(name.as_str().as_bytes(), value.as_ref());
+        self
+    }
+
+    /// A header of any other name; nothing is written when `name` is no token.
+    pub fn named(&mut self, name: &str, value: impl AsRef<[u8]>) -> &mut Self {
+        self.head.header(name.as_bytes(), value.as_ref());
+        self
+    }
+
+    /// A header with a number.
+    pub fn number(&mut self, name: HeaderName, value: u32) -> &mut Self {
+        self.head.number(name, value);
+        self
+    }
+
+    /// CSeq.
+    pub fn cseq(&mut self, number: u32, method: &Method) -> &mut Self {
+        self.head.cseq(number, method);
+        self
+    }
+
+    /// From or To: `address`, which has no tag yet, and the tag, where there is one.
+    pub fn tagged(&mut self, name: HeaderName, address: &[u8], tag: Option<&[u8]>) -> &mut Self {
+        self.head.tagged(name, address, tag);
+        self
+    }
+
+    /// Every line of `name`, as it stands in another message.
+    pub fn copy(&mut self, table: &HeaderTable, name: HeaderName) -> &mut Self {
+        self.head.copy(table, name);
+        self
+    }
+
+    /// Ends the request without a body.
+    #[must_use]
+    pub fn finish(self) -> Bytes {
+        self.head.finish(None)
+    }
+
+    /// Ends the request with a body.
+    #[must_use]
+    pub fn finish_with(self, content_type: &str, body: &[u8]) -> Bytes {
+        self.head.finish(Some((content_type, body)))
+    }
+}
+
+/// Builds a response.
+#[derive(Debug)]
+pub struct ResponseWriter {
+    head: Head,
+}
+
+impl ResponseWriter {
+    /// Begins a response to `request`, which came from `source`: Via (the top one completed with
+    /// `received` and `rport`, RFC 3261 §18.2.1 and RFC 3581 §4), From, To, Call-ID and CSeq.
+    ///
+    /// `to_tag` is added where To has no tag; every response above 100 needs one.
+    #[must_use]
+    pub fn to(request: &Request, source: SocketAddr, status: u16, to_tag: Option<&[u8]>) -> Self {
+        let reason = status::reason_phrase(status);
+        Self::with_reason(request, source, (status, reason.as_bytes()), to_tag)
+    }
+
+    /// As [`ResponseWriter::to`], with a reason phrase of the caller's.
+    #[must_use]
+    pub fn with_reason(
+        request: &Request,
+        source: SocketAddr,
+        (status, reason): (u16, &[u8]),
+        to_tag: Option<&[u8]>,
+    ) -> Self {
+        let headers = &request.headers;
+        let to_tag = to_tag.filter(|_| headers.to().tag().is_none());
+        let origin = Origin { table: headers.table(), top_via: headers.top_via(), source };
+        Self::begin(&origin, status, reason, to_tag)
+    }
+
+    pub(crate) fn begin(
+        origin: &Origin<'_>,
+        status: u16,
+        reason: &[u8],
+        to_tag: Option<&[u8]>,
+    ) -> Self {
+        let mut head = Head::new();
+        head.number_after("SIP/2.0 ", u64::from(status));
+        head.text(" ");
+        head.value(reason);
+        head.text("\r\n");
+        head.vias(origin);
+        head.first(origin.table, HeaderName::From);
+        let to = origin.table.first(HeaderName::To).unwrap_or(&[]);
+        head.tagged(HeaderName::To, to, to_tag);
+        head.first(origin.table, HeaderName::CallId);
+        head.first(origin.table, HeaderName::CSeq);
+        Self { head }
+    }
+
+    /// Copies Record-Route in order, as a response that forms a dialog must (RFC 3261 §12.1.1).
+    pub fn record_routes(&mut self, request: &Request) -> &mut Self {
+        self.head.copy(request.headers.table(), HeaderName::RecordRoute);
+        self
+    }
+
+    /// A header of a known name.
+    pub fn header(&mut self, name: HeaderName, value: impl AsRef<[u8]>) -> &mut Self {
+        self.head.header(name.as_str().as_bytes(), value.as_ref());
+        self
+    }
+
+    /// A header of any other name; nothing is written when `name` is no token.
+    pub fn named(&mut self, name: &str, value: impl AsRef<[u8]>) -> &mut Self {
+        self.head.header(name.as_bytes(), value.as_ref());
+        self
+    }
+
+    /// A header with a number.
+    pub fn number(&mut self, name: HeaderName, value: u32) -> &mut Self {
+        self.head.number(name, value);
+        self
+    }
+
+    /// Ends the response without a body.
+    #[must_use]
+    pub fn finish(self) -> Bytes {
+        self.head.finish(None)
+    }
+
+    /// Ends the response with a body.
+    #[must_use]
+    pub fn finish_with(self, content_type: &str, body: &[u8]) -> Bytes {
+        self.head.finish(Some((content_type, body)))
+    }
+}
+
+/// What a response is made from.
+pub(crate) struct Origin<'a> {
+    pub(crate) table: &'a HeaderTable,
+    pub(crate) top_via: &'a Via,
+    pub(crate) source: SocketAddr,
+}
+
+/// A head under construction.
+#[derive(Debug)]
+struct Head {
+    out: BytesMut,
+}
+
+impl Head {
+    fn new() -> Self {
+        Self { out: BytesMut::with_capacity(HEAD_BYTES) }
+    }
+
+    /// Text of our own.
+    fn text(&mut self, text: &str) {
+        self.out.put_slice(text.as_bytes());
+    }
+
+    /// A value from elsewhere: what could end its line becomes a space.
+    fn value(&mut self, value: &[u8]) {
+        let start = self.out.len();
+        self.out.put_slice(value);
+        for at in memchr3_iter(b'\r', b'\n', 0, value) {
+            if let Some(byte) = self.out.get_mut(start + at) {
+                *byte = b' ';
+            }
+        }
+    }
+
+    fn number_after(&mut self, before: &str, number: u64) {
+        // Writing to a BytesMut cannot fail.
+        write!(self.out, "{before}{number}").unwrap_or_default();
+    }
+
+    fn header(&mut self, name: &[u8], value: &[u8]) {
+        if !lexis::is_token(name) {
+            return;
+        }
+        self.out.put_slice(name);
+        self.text(": ");
+        self.value(value);
+        self.text("\r\n");
+    }
+
+    fn number(&mut self, name: HeaderName, value: u32) {
+        self.text(name.as_str());
+        self.number_after(": ", u64::from(value));
+        self.text("\r\n");
+    }
+
+    fn cseq(&mut self, number: u32, method: &Method) {
+        self.number_after("CSeq: ", u64::from(number));
+        self.text(" ");
+        self.value(method.as_bytes());
+        self.text("\r\n");
+    }
+
+    fn tagged(&mut self, name: HeaderName, address: &[u8], tag: Option<&[u8]>) {
+        self.text(name.as_str());
+        self.text(": ");
+        self.value(address);
+        if let Some(tag) = tag {
+            self.text(";tag=");
+            self.value(tag);
+        }
+        self.text("\r\n");
+    }
+
+    fn first(&mut self, table: &HeaderTable, name: HeaderName) {
+        if let Some(value) = table.first(name) {
+            self.header(name.as_str().as_bytes(), value);
+        }
+    }
+
+    fn copy(&mut self, table: &HeaderTable, name: HeaderName) {
+        for value in table.lines(name) {
+            self.header(name.as_str().as_bytes(), value);
+        }
+    }
+
+    /// All Via lines as they came, but for the top entry.
+    fn vias(&mut self, origin: &Origin<'_>) {
+        let mut lines = origin.table.lines(HeaderName::Via);
+        if let Some(first) = lines.next() {
+            self.text("Via: ");
+            self.completed_via(origin);
+            let top = Span::within(first, origin.top_via.as_bytes());
+            self.value(first.get(top.end()..).unwrap_or(&[]));
+            self.text("\r\n");
+        }
+        for line in lines {
+            self.header(b"Via", line);
+        }
+    }
+
+    fn completed_via(&mut self, origin: &Origin<'_>) {
+        let via = origin.top_via;
+        let host = via.host();
+        let ip = origin.source.ip().to_canonical();
+        let bare = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host);
+        let same = std::str::from_utf8(bare).is_ok_and(|text| text.parse() == Ok(ip));
+        self.value(via.sent_protocol_and_by());
+        for (name, value) in via.params() {
+            if name.eq_ignore_ascii_case(b"received") || name.eq_ignore_ascii_case(b"rport") {
+                continue;
+            }
+            self.text(";");
+            self.value(name);
+            if let Some(value) = value {
+                self.text("=");
+                self.value(value);
+            }
+        }
+        let rport = via.rport().is_some();
+        if rport || !same {
+            // Writing to a BytesMut cannot fail.
+            write!(self.out, ";received={ip}").unwrap_or_default();
+        }
+        if rport {
+            self.number_after(";rport=", u64::from(origin.source.port()));
+        }
+    }
+
+    fn finish(mut self, body: Option<(&str, &[u8])>) -> Bytes {
+        let body = body.map_or(&[][..], |(content_type, body)| {
+            self.header(b"Content-Type", content_type.as_bytes());
+            body
+        });
+        self.number_after("Content-Length: ", body.len() as u64);
+        self.text("\r\n\r\n");
+        self.out.put_slice(body);
+        self.out.freeze()
+    }
+}
+
+/// True when `bytes` has no line that is neither ended by CRLF nor part of a body; used by tests and
+/// the fuzz entry.
+pub(crate) fn ends_lines_with_crlf(head: &[u8]) -> bool {
+    memchr_iter(b'\n', head).all(|at| at > 0 && head.get(at - 1) == Some(&b'\r'))
+}
