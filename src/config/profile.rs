@@ -1,0 +1,395 @@
+//! `Profiles`: trunk profiles with everything they extend, and trunks made of them.
+
+use crate::config::files::Files;
+use crate::config::problem::Problem;
+use crate::config::problem::Problems;
+use crate::config::problem::Sources;
+use crate::config::schema::Check;
+use crate::config::schema::nearest;
+use crate::config::secret::Secrets;
+use crate::config::tree;
+use crate::config::tree::Node;
+use crate::config::tree::Place;
+use crate::config::tree::Table;
+use crate::config::tree::Value;
+use crate::config::tree::View;
+use crate::config::trunk;
+use crate::config::trunk::TrunkIdentity;
+use crate::config::trunk_schema::FILE_KEYS;
+use crate::config::trunk_schema::PROFILE;
+use crate::routing::trunk::Trunk;
+use crate::types::id::TenantId;
+use crate::types::id::TrunkId;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use uuid::Builder;
+
+/// Profiles every installation has; a file of the same id in the profile folder takes their place.
+const BUILT_IN: [(&str, &str); 3] = [
+    ("_base", include_str!("../../sip-profiles/_base.toml")),
+    ("generic", include_str!("../../sip-profiles/generic.toml")),
+    ("in-plan", include_str!("../../sip-profiles/in-plan.toml")),
+];
+
+/// A trunk of the database: a profile, and what differs from it.
+#[derive(Clone, Debug)]
+pub struct TrunkRow<'a> {
+    /// Its identity.
+    pub id: TrunkId,
+    /// Its name.
+    pub name: &'a str,
+    /// The tenant that owns it; `None`: shared.
+    pub tenant: Option<TenantId>,
+    /// Whether it carries calls.
+    pub enabled: bool,
+    /// The id of the profile it extends.
+    pub profile: &'a str,
+    /// The tree of what differs: an object with the keys of a profile, or null.
+    pub overrides: &'a serde_json::Value,
+}
+
+/// All trunk profiles of a node. A clone is one reference count.
+#[derive(Clone)]
+pub struct Profiles(Arc<Set>);
+
+struct Set {
+    sources: Sources,
+    files: BTreeMap<String, File>,
+    defaults: Table,
+    secrets: Arc<dyn Secrets>,
+}
+
+/// One profile file as it was read.
+struct File {
+    table: Table,
+    source: usize,
+    extends: Vec<(String, Place)>,
+}
+
+impl fmt::Debug for Profiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.files.keys()).finish()
+    }
+}
+
+impl Profiles {
+    /// The profiles that are built into the program.
+    #[must_use]
+    pub fn built_in(secrets: Arc<dyn Secrets>) -> Self {
+        let mut problems = Vec::new();
+        // A test keeps the built-in files free of problems.
+        Self::of_texts(Sources::default(), Vec::new(), secrets, &mut problems)
+    }
+
+    /// The profiles of a folder and the built-in ones.
+    pub(crate) fn read(
+        sources: Sources,
+        files: &dyn Files,
+        dir: Option<&Path>,
+        secrets: Arc<dyn Secrets>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let mut texts = Vec::new();
+        match dir.map(|dir| (dir, files.list(dir))) {
+            None => {}
+            Some((dir, Err(error))) => {
+                problems.push(Problem::of_file(dir.display().to_string(), error.to_string()));
+            }
+            Some((_, Ok(paths))) => {
+                for path in
+                    paths.iter().filter(|path| path.extension().is_some_and(|e| e == "toml"))
+                {
+                    let name = path.display().to_string();
+                    match files.read(path) {
+                        Ok(text) => texts.push((name, text)),
+                        Err(error) => problems.push(Problem::of_file(name, error.to_string())),
+                    }
+                }
+            }
+        }
+        Self::of_texts(sources, texts, secrets, problems)
+    }
+
+    fn of_texts(
+        mut sources: Sources,
+        texts: Vec<(String, String)>,
+        secrets: Arc<dyn Secrets>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let mut files = BTreeMap::new();
+        let mut defaults = Table::new();
+        for (id, text) in BUILT_IN {
+            let source = sources.add(format!("built-in {id}.toml"), text);
+            let table = tree::parse(source, &sources, problems);
+            if id == "_base" {
+                defaults = table.clone();
+            }
+            files.insert(id.to_owned(), File::new(table, source));
+        }
+        let mut owners: BTreeMap<String, usize> = BTreeMap::new();
+        for (name, text) in texts {
+            let source = sources.add(name, text);
+            let table = tree::parse(source, &sources, problems);
+            let mut check = Check { sources: &sources, problems, skip_templates: true };
+            check.table("", &table, PROFILE);
+            let Some(id) = View(&table).given("id").map(str::to_owned) else {
+                let message = "a profile has an `id`";
+                problems.push(Problem::error(&sources, Place::whole(source), message));
+                continue;
+            };
+            if !table.contains_key("schema_version") {
+                let message = "a profile has `schema_version = 1`";
+                problems.push(Problem::error(&sources, Place::whole(source), message));
+            }
+            if let Some(first) = owners.insert(id.clone(), source) {
+                let at = View(&table).node("id").map_or(Place::whole(source), |node| node.at);
+                let first = sources.name(first);
+                let message = format!("`id` {id:?} is taken by {first}");
+                problems.push(Problem::error(&sources, at, message));
+                continue;
+            }
+            files.insert(id, File::new(table, source));
+        }
+        Self(Arc::new(Set { sources, files, defaults, secrets }))
+    }
+
+    /// The ids of all profiles, templates among them.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.0.files.keys().map(String::as_str)
+    }
+
+    /// Makes a trunk of a row of the database.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with its overrides or keeps it from being used.
+    pub fn compose(&self, row: &TrunkRow<'_>) -> Result<Trunk, Problems> {
+        let mut sources = self.0.sources.clone();
+        let mut problems = Vec::new();
+        let source = sources.add_opaque(format!("trunk {}", row.name));
+        let at = Place::whole(source);
+        let mut tree = match self.merged(row.profile, &sources, &mut problems) {
+            Some(tree) => tree,
+            None => {
+                let hint = nearest(row.profile, self.ids())
+                    .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+                let message = format!("there is no profile `{}`{hint}", row.profile);
+                problems.push(Problem::error(&sources, at, message));
+                return Err(Problems::new(problems));
+            }
+        };
+        match tree::from_json(source, row.overrides).map(|node| node.value) {
+            None => {}
+            Some(Value::Table(overrides)) => {
+                for key in FILE_KEYS.iter().filter(|key| overrides.contains_key(**key)) {
+                    let message = format!("`{key}` belongs to the trunk, not to its overrides");
+                    problems.push(Problem::error(&sources, at, message));
+                }
+                let mut check =
+                    Check { sources: &sources, problems: &mut problems, skip_templates: true };
+                check.table("", &overrides, PROFILE);
+                tree::merge(&mut tree, &overrides);
+            }
+            Some(_) => problems.push(Problem::error(&sources, at, "overrides are an object")),
+        }
+        let identity = TrunkIdentity {
+            id: row.id,
+            name: row.name.to_owned(),
+            tenant: row.tenant,
+            enabled: row.enabled,
+            at,
+        };
+        let trunk = self.finish(tree, identity, &sources, &mut problems);
+        let problems = Problems::new(problems);
+        if problems.is_fatal() { Err(problems) } else { Ok(trunk) }
+    }
+
+    /// Checks every profile and makes trunks of those that are enabled and no templates.
+    pub(crate) fn trunks(&self, problems: &mut Vec<Problem>) -> Vec<Trunk> {
+        let mut trunks = Vec::new();
+        for (id, file) in &self.0.files {
+            let Some(tree) = self.merged(id, &self.0.sources, problems) else { continue };
+            if id.starts_with('_') || View(&file.table).flag("abstract") {
+                continue;
+            }
+            let view = View(&tree);
+            let enabled = view.flag("enabled");
+            let at = find_in(&file.table, "enabled", file.source);
+            let tenant = view.text("tenant").parse().ok();
+            let identity =
+                TrunkIdentity { id: trunk_id(id), name: id.clone(), tenant, enabled, at };
+            let trunk = self.finish(tree, identity, &self.0.sources, problems);
+            if enabled {
+                trunks.push(trunk);
+            }
+        }
+        trunks
+    }
+
+    /// The effective tree of a profile, for people.
+    pub(crate) fn effective(&self, id: &str) -> Option<Table> {
+        self.merged(id, &self.0.sources, &mut Vec::new())
+    }
+
+    /// A problem, still without its message, at a value of a profile.
+    pub(crate) fn problem_at(&self, id: &str, path: &str) -> Problem {
+        let sources = &self.0.sources;
+        let at = self.0.files.get(id).map(|file| find_in(&file.table, path, file.source));
+        at.map_or(Problem::of_file(id, ""), |at| Problem::error(sources, at, ""))
+    }
+
+    /// Fills in variables, checks the whole, and makes the trunk.
+    fn finish(
+        &self,
+        mut tree: Table,
+        identity: TrunkIdentity,
+        sources: &Sources,
+        problems: &mut Vec<Problem>,
+    ) -> Trunk {
+        fill_in_variables(&mut tree, sources, problems);
+        let mut check = Check { sources, problems, skip_templates: false };
+        check.table("", &tree, PROFILE);
+        if identity.enabled {
+            check.built((&tree, ""), &tree, &self.0.defaults, PROFILE);
+        }
+        trunk::build(&tree, identity, sources, (&*self.0.secrets, problems))
+    }
+
+    /// A profile laid upon everything it extends, and all of it upon the defaults. Each ancestor is
+    /// laid once, the earliest first, so that one named twice does not undo what is above it.
+    fn merged(&self, id: &str, sources: &Sources, problems: &mut Vec<Problem>) -> Option<Table> {
+        let mut order = Vec::new();
+        let mut open = Vec::new();
+        self.line_up(id, (&mut order, &mut open), sources, problems);
+        let own = self.0.files.get(id)?;
+        let mut tree = self.0.defaults.clone();
+        for file in order.iter().filter_map(|id| self.0.files.get(*id)) {
+            let mut table = file.table.clone();
+            for key in ["schema_version", "id", "abstract", "extends"] {
+                table.remove(key);
+            }
+            tree::merge(&mut tree, &table);
+        }
+        for key in ["schema_version", "id", "abstract", "extends"] {
+            tree.remove(key);
+            if let Some(entry) = own.table.get(key) {
+                tree.insert(key.to_owned(), entry.clone());
+            }
+        }
+        Some(tree)
+    }
+
+    fn line_up<'s>(
+        &'s self,
+        id: &str,
+        (order, open): (&mut Vec<&'s str>, &mut Vec<&'s str>),
+        sources: &Sources,
+        problems: &mut Vec<Problem>,
+    ) {
+        let Some((id, file)) = self.0.files.get_key_value(id) else { return };
+        open.push(id);
+        for (parent, at) in &file.extends {
+            if open.contains(&parent.as_str()) {
+                let circle = open.join(" -> ");
+                let message = format!("`extends` goes in a circle: {circle} -> {parent}");
+                problems.push(Problem::error(sources, *at, message));
+            } else if !self.0.files.contains_key(parent) {
+                let hint = nearest(parent, self.ids())
+                    .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+                let message = format!("there is no profile `{parent}`{hint}");
+                problems.push(Problem::error(sources, *at, message));
+            } else if !order.contains(&parent.as_str()) {
+                self.line_up(parent, (order, open), sources, problems);
+            }
+        }
+        open.pop();
+        if !order.contains(&id.as_str()) {
+            order.push(id);
+        }
+    }
+}
+
+impl File {
+    fn new(table: Table, source: usize) -> Self {
+        let extends = View(&table)
+            .list("extends")
+            .iter()
+            .filter_map(|node| match &node.value {
+                Value::Text(text) => Some((text.clone(), node.at)),
+                _ => None,
+            })
+            .collect();
+        Self { table, source, extends }
+    }
+}
+
+fn find_in(table: &Table, path: &str, source: usize) -> Place {
+    tree::find(table, path).map_or(Place::whole(source), |node| node.at)
+}
+
+/// The identity of a trunk that is a file: the same on every node and at every start.
+fn trunk_id(id: &str) -> TrunkId {
+    let hash = id.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128, |hash, byte| {
+        (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+    });
+    TrunkId::from_uuid(Builder::from_custom_bytes(hash.to_be_bytes()).into_uuid())
+}
+
+/// Puts the values of `[vars]` where `{vars.name}` stands.
+fn fill_in_variables(tree: &mut Table, sources: &Sources, problems: &mut Vec<Problem>) {
+    let vars = match tree.get("vars").map(|entry| &entry.node.value) {
+        Some(Value::Table(vars)) => vars.clone(),
+        _ => Table::new(),
+    };
+    for (_, entry) in tree.iter_mut().filter(|(key, _)| *key != "vars") {
+        fill_in(&mut entry.node, &vars, sources, problems);
+    }
+}
+
+fn fill_in(node: &mut Node, vars: &Table, sources: &Sources, problems: &mut Vec<Problem>) {
+    match &mut node.value {
+        Value::Text(text) => match filled(text, vars) {
+            Ok(None) => {}
+            Ok(Some(new)) => *text = new,
+            Err(name) => {
+                let hint = nearest(&name, vars.keys().map(String::as_str))
+                    .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+                let message = format!("there is no `{name}` in `[vars]`{hint}");
+                problems.push(Problem::error(sources, node.at, message));
+            }
+        },
+        Value::Array(items) => {
+            for item in items {
+                fill_in(item, vars, sources, problems);
+            }
+        }
+        Value::Table(table) => {
+            for entry in table.values_mut() {
+                fill_in(&mut entry.node, vars, sources, problems);
+            }
+        }
+        Value::Integer(_) | Value::Float(_) | Value::Flag(_) | Value::Other(_) => {}
+    }
+}
+
+/// The text with its variables filled in; `None` where it has none; the name of a variable that is
+/// not there.
+fn filled(text: &str, vars: &Table) -> Result<Option<String>, String> {
+    let Some((head, mut rest)) = text.split_once("{vars.") else { return Ok(None) };
+    let mut out = head.to_owned();
+    loop {
+        let (name, tail) = rest.split_once('}').unwrap_or((rest, ""));
+        match vars.get(name).map(|entry| &entry.node.value) {
+            Some(Value::Text(value)) => out.push_str(value),
+            _ => return Err(name.to_owned()),
+        }
+        let Some((text, next)) = tail.split_once("{vars.") else {
+            out.push_str(tail);
+            return Ok(Some(out));
+        };
+        out.push_str(text);
+        rest = next;
+    }
+}

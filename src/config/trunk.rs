@@ -1,0 +1,294 @@
+//! From the checked tree of a profile to the `Trunk` that routing uses.
+
+use crate::config::problem::Problem;
+use crate::config::problem::Sources;
+use crate::config::secret;
+use crate::config::secret::Secrets;
+use crate::config::tree::Place;
+use crate::config::tree::Table;
+use crate::config::tree::Value;
+use crate::config::tree::View;
+use crate::routing::numbers::NumberRules;
+use crate::routing::numbers::RuleText;
+use crate::routing::trunk::DidSource;
+use crate::routing::trunk::DigestAccount;
+use crate::routing::trunk::DigestAlgorithm;
+use crate::routing::trunk::ResponseMap;
+use crate::routing::trunk::RtcpMode;
+use crate::routing::trunk::SessionTimer;
+use crate::routing::trunk::Trunk;
+use crate::routing::trunk::TrunkMedia;
+use crate::types::codec::Codec;
+use crate::types::codec::PayloadType;
+use crate::types::codec::Ptime;
+use crate::types::id::TenantId;
+use crate::types::id::TrunkId;
+use crate::types::secret::Secret;
+use ipnet::IpNet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// What a trunk does not take from its profile.
+pub(crate) struct TrunkIdentity {
+    pub(crate) id: TrunkId,
+    pub(crate) name: String,
+    pub(crate) tenant: Option<TenantId>,
+    pub(crate) enabled: bool,
+    /// Where problems of the trunk as a whole are shown.
+    pub(crate) at: Place,
+}
+
+/// A trunk in the making.
+struct Build<'a> {
+    view: View<'a>,
+    enabled: bool,
+    at: Place,
+    sources: &'a Sources,
+    secrets: &'a dyn Secrets,
+    problems: &'a mut Vec<Problem>,
+}
+
+/// Makes a trunk of a tree the schema has passed. Where it has not, the values are senseless and the
+/// problems are there already. Secrets are looked up, and contradictions reported, only for trunks
+/// that are enabled.
+pub(crate) fn build(
+    tree: &Table,
+    identity: TrunkIdentity,
+    sources: &Sources,
+    (secrets, problems): (&dyn Secrets, &mut Vec<Problem>),
+) -> Trunk {
+    let (view, enabled, at) = (View(tree), identity.enabled, identity.at);
+    let mut build = Build { view, enabled, at, sources, secrets, problems };
+    build.check_whole();
+    let takes_calls = view.flag("inbound.enabled");
+    Trunk {
+        id: identity.id,
+        name: identity.name,
+        tenant: identity.tenant,
+        enabled,
+        listener: view.given("network.listener").and_then(|name| name.parse().ok()),
+        sources: if takes_calls { networks(view, "inbound.source_cidrs") } else { Vec::new() },
+        transports: view.texts("inbound.transports").filter_map(|t| t.parse().ok()).collect(),
+        priority: view.number("inbound.match_priority"),
+        required_headers: build.required_headers(),
+        digest: build.digest(),
+        did_sources: view
+            .texts("inbound.did_sources")
+            .filter_map(DidSource::from_spelling)
+            .collect(),
+        called: build.rules("numbers.inbound_called"),
+        calling: build.rules("numbers.inbound_calling"),
+        anonymous_allowed: view.text("inbound.anonymous") == "accept",
+        response_map: response_map(view),
+        media: media(view),
+        calls_max: stricter(view.number("limits.channels"), view.number("limits.channels_in")),
+        cps_max: view.number("limits.cps_in"),
+        ring_timeout: Duration::from_secs(view.number("calls.ring_timeout_s")),
+        max_duration: Duration::from_secs(view.number("calls.max_duration_s")),
+        answer_delay: Duration::from_millis(view.number("progress.answer_delay_ms")),
+        ringing: view.text("progress.inbound_progress") != "none",
+        session_timer: match view.text("session_timer.mode") {
+            "off" => SessionTimer::Off,
+            _ => SessionTimer::Accept { min_se_s: view.number("session_timer.min_se_s") },
+        },
+    }
+}
+
+impl Build<'_> {
+    fn error(&mut self, path: &str, message: String) {
+        // The value may stand in a file the trunk extends; the trunk itself is where it is missing.
+        let at = match self.view.node(path) {
+            Some(node) if node.at.source == self.at.source => node.at,
+            _ => self.at,
+        };
+        self.problems.push(Problem::error(self.sources, at, message));
+    }
+
+    /// What is wrong only in an enabled trunk, and only as a whole.
+    fn check_whole(&mut self) {
+        if !self.enabled {
+            return;
+        }
+        let view = self.view;
+        if view.flag("inbound.enabled") {
+            let wanted = [
+                ("inbound.source_cidrs", "nobody can call by it"),
+                ("inbound.transports", "nobody can call by it"),
+                ("inbound.did_sources", "no number would be found"),
+                ("codecs.accept", "no call could have audio"),
+            ];
+            for (path, why) in wanted {
+                if view.list(path).is_empty() {
+                    self.error(path, format!("an enabled trunk needs `{path}`: {why}"));
+                }
+            }
+            if view.list("network.remote_media_cidrs").is_empty() {
+                let message = "`network.remote_media_cidrs` is empty: media is taken from anywhere";
+                let at = view.node("network.remote_media_cidrs").map(|node| node.at);
+                let at = at.filter(|at| at.source == self.at.source).unwrap_or(self.at);
+                self.problems.push(Problem::warning(self.sources, at, message));
+            }
+        }
+        if view.integer("codecs.max_ptime_ms") < view.integer("codecs.ptime_ms") {
+            let message = "`codecs.max_ptime_ms` is below `codecs.ptime_ms`".to_owned();
+            self.error("codecs.max_ptime_ms", message);
+        }
+        if view.text("inbound.digest.mode") == "required" {
+            for path in ["inbound.digest.username", "inbound.digest.password_ref"] {
+                if view.text(path).is_empty() {
+                    self.error(
+                        path,
+                        format!("`inbound.digest.mode` is \"required\", so is `{path}`"),
+                    );
+                }
+            }
+            if view.list("inbound.digest.algorithms").is_empty() {
+                let path = "inbound.digest.algorithms";
+                self.error(path, format!("`{path}` names at least one"));
+            }
+        }
+    }
+
+    fn secret(&mut self, reference: &str, path: &str, at: Option<Place>) -> Secret<String> {
+        if !self.enabled || reference.is_empty() || secret::check(reference).is_err() {
+            return Secret::default();
+        }
+        match secret::resolve(self.secrets, reference) {
+            Ok(secret) => secret,
+            Err(why) => {
+                let message = format!("`{path}`: {why}");
+                match at.filter(|at| at.source == self.at.source) {
+                    Some(at) => self.problems.push(Problem::error(self.sources, at, message)),
+                    None => self.error(path, message),
+                }
+                Secret::default()
+            }
+        }
+    }
+
+    fn required_headers(&mut self) -> Vec<(String, Secret<String>)> {
+        let mut headers = Vec::new();
+        for (index, (node, header)) in self.view.tables("inbound.require_headers").enumerate() {
+            let path = format!("inbound.require_headers[{index}]");
+            let (name, reference) = (header.text("name"), header.text("value_ref"));
+            if name.is_empty() || reference.is_empty() {
+                let message = format!("`{path}` has a `name` and a `value_ref`");
+                self.problems.push(Problem::error(self.sources, node.at, message));
+            }
+            let value = self.secret(reference, &format!("{path}.value_ref"), Some(node.at));
+            headers.push((name.to_owned(), value));
+        }
+        headers
+    }
+
+    fn digest(&mut self) -> Option<DigestAccount> {
+        let view = self.view;
+        if view.text("inbound.digest.mode") != "required" {
+            return None;
+        }
+        let path = "inbound.digest.password_ref";
+        Some(DigestAccount {
+            username: view.text("inbound.digest.username").to_owned(),
+            password: self.secret(view.text(path), path, view.node(path).map(|node| node.at)),
+            realm: view.given("inbound.digest.realm").unwrap_or("tandem").to_owned(),
+            algorithms: view
+                .texts("inbound.digest.algorithms")
+                .filter_map(DigestAlgorithm::from_token)
+                .collect(),
+        })
+    }
+
+    fn rules(&mut self, path: &str) -> NumberRules {
+        let texts: Vec<RuleText> = self
+            .view
+            .tables(path)
+            .map(|(_, rule)| RuleText {
+                pattern: rule.text("match").to_owned(),
+                to: rule.text("to").to_owned(),
+            })
+            .collect();
+        match NumberRules::compile(&texts, self.view.text("numbers.area_code")) {
+            Ok(rules) => rules,
+            Err(errors) => {
+                // Rules are checked one by one with the schema; what is left is a missing area code.
+                for error in errors.iter().filter(|_| self.enabled) {
+                    let message = format!("`{path}[{}]`: {}", error.index, error.message);
+                    let at = self.view.list(path).get(error.index).map_or(self.at, |rule| {
+                        match &rule.value {
+                            Value::Table(rule) => {
+                                rule.get("to").map_or(self.at, |entry| entry.node.at)
+                            }
+                            _ => rule.at,
+                        }
+                    });
+                    self.problems.push(Problem::error(self.sources, at, message));
+                }
+                NumberRules::default()
+            }
+        }
+    }
+}
+
+/// The stricter of two limits of which 0 is none.
+const fn stricter(a: u32, b: u32) -> u32 {
+    if a == 0 || (b != 0 && b < a) { b } else { a }
+}
+
+fn networks(view: View<'_>, path: &str) -> Vec<IpNet> {
+    let network = |text: &str| {
+        text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+    };
+    view.texts(path).filter_map(network).collect()
+}
+
+fn response_map(view: View<'_>) -> ResponseMap {
+    ResponseMap {
+        busy: view.number("inbound.response_map.busy"),
+        no_answer: view.number("inbound.response_map.no_answer"),
+        not_found: view.number("inbound.response_map.not_found"),
+        unknown_did: view.number("inbound.unknown_did"),
+        policy: view.number("inbound.response_map.policy"),
+        overload: view.number("inbound.response_map.overload"),
+        draining: view.number("inbound.response_map.draining"),
+        no_codec: view.number("inbound.response_map.no_codec"),
+    }
+}
+
+fn media(view: View<'_>) -> TrunkMedia {
+    let codecs = |path| view.texts(path).filter_map(Codec::from_name).collect();
+    let ptime = |path| Ptime::from_ms(view.number(path)).unwrap_or(Ptime::MS_20);
+    let receives = |way: &str| view.texts("dtmf.receive").any(|own| own == way);
+    let inactivity = view.number("network.rtp_inactivity_s");
+    TrunkMedia {
+        codecs_offered: codecs("codecs.offer"),
+        codecs: codecs("codecs.accept"),
+        order_remote: view.text("codecs.answer_order") != "local",
+        single_codec: view.flag("codecs.single_codec_answer"),
+        ptime: ptime("codecs.ptime_ms"),
+        ptime_max: ptime("codecs.max_ptime_ms"),
+        dtmf_payload_type: PayloadType::new(view.number("dtmf.payload_type"))
+            .filter(|_| receives("rfc4733")),
+        dtmf_info: receives("info"),
+        rtcp: match view.text("codecs.rtcp") {
+            "mux" => RtcpMode::Mux,
+            "off" => RtcpMode::Off,
+            _ => RtcpMode::On,
+        },
+        remote_cidrs: networks(view, "network.remote_media_cidrs"),
+        inactivity: (inactivity > 0).then_some(Duration::from_secs(inactivity)),
+        advertise_rtp: view.text("network.advertise_rtp").parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_limits_the_lower_counts_and_zero_is_none() {
+        let cases = [(0, 0, 0), (0, 5, 5), (5, 0, 5), (5, 3, 3), (3, 5, 3)];
+        for (a, b, expected) in cases {
+            assert_eq!(stricter(a, b), expected);
+        }
+    }
+}
