@@ -50,8 +50,9 @@ pub const MEDIA_EVENTS_MAX: usize = 64;
 /// Media sessions of one media thread. Over it: the new call gets 503.
 pub const MEDIA_SESSIONS_MAX: usize = 4_096;
 
-/// Frames of caller audio (20 ms each) waiting for an agent. Over it: the newest are dropped, counted.
-pub const AGENT_FRAMES_MAX: usize = 64;
+/// Frames of caller audio (20 ms each) waiting for an agent; the sockets behind hold seconds more. Over
+/// it: the newest are dropped, counted.
+pub const AGENT_FRAMES_MAX: usize = 32;
 /// Items (audio chunks and marks) waiting in the ring from agent to media. Over it: we stop reading.
 pub const AGENT_ITEMS_MAX: usize = 256;
 /// Audio waiting to be played, in ms. Over it: we stop reading from the agent.

@@ -1,0 +1,576 @@
+//! The link between a media thread and an agent's task: caller audio one way, agent audio with its
+//! marks the other, and `clear`, which overtakes everything queued.
+//!
+//! Audio is G.711 µ-law at 8 kHz both ways. Each way is a ring with one producer and one consumer,
+//! so neither end ever waits for the other. The media end neither allocates nor frees: emptied
+//! segments go back to the agent's end, which reuses or drops them.
+
+use crate::types::limit::AGENT_CHUNK_BYTES_MAX;
+use crate::types::limit::AGENT_FRAMES_MAX;
+use crate::types::limit::AGENT_ITEMS_MAX;
+use crate::types::limit::AGENT_MARKS_MAX;
+use crate::types::limit::AGENT_PLAYOUT_MS_MAX;
+use futures_util::task::AtomicWaker;
+use rtrb::Consumer;
+use rtrb::Producer;
+use rtrb::RingBuffer;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+
+/// Bytes of one frame of caller audio: 20 ms of µ-law at 8 kHz.
+pub const FRAME_BYTES: usize = 160;
+
+/// Bytes of µ-law in a millisecond.
+const BYTES_PER_MS: u64 = 8;
+
+/// Above this much audio in the ring, further audio is gathered into larger segments, so that a bot
+/// that sends a minute at once in 20 ms pieces does not fill the ring's items.
+const GATHER_ABOVE_BYTES: u64 = 500 * BYTES_PER_MS;
+
+/// Emptied segments kept for reuse; the rest is dropped.
+const SPARE_SEGMENTS_MAX: usize = 4;
+
+/// A new link. The media end goes to the media thread, the agent's end to the agent's task.
+#[must_use]
+pub fn link() -> (MediaEnd, AgentEnd) {
+    let (items_in, items_out) = RingBuffer::new(AGENT_ITEMS_MAX);
+    // Every segment in flight fits, so giving one back never fails: the ring's own, the one being
+    // played and the one being gathered.
+    let (emptied_in, emptied_out) = RingBuffer::new(AGENT_ITEMS_MAX + 2);
+    let (frames_in, frames_out) = RingBuffer::new(AGENT_FRAMES_MAX);
+    let (notices_in, notices_out) = RingBuffer::new(NOTICES_MAX);
+    let shared = Arc::new(Shared::default());
+    let media = MediaEnd {
+        segments: items_out,
+        emptied: emptied_in,
+        frames: frames_in,
+        notices: notices_in,
+        shared: Arc::clone(&shared),
+    };
+    let agent = AgentEnd {
+        segments: items_in,
+        emptied: emptied_out,
+        frames: frames_out,
+        notices: notices_out,
+        shared,
+        gathering: None,
+        gathering_cleared: VecDeque::new(),
+        spare: Vec::new(),
+        returned: VecDeque::new(),
+        marks_outstanding: 0,
+        closed_seen: false,
+    };
+    (media, agent)
+}
+
+/// What the agent's task learns from the media thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// The next 20 ms of the caller, µ-law. One comes every 20 ms for as long as the session lives,
+    /// silence where the caller sent nothing.
+    Audio([u8; FRAME_BYTES]),
+    /// The caller pressed a key.
+    Digit(char),
+    /// Everything queued before this mark was played, or dropped by a clear.
+    Mark {
+        /// As given to [`AgentEnd::push_mark`].
+        id: u64,
+        /// Played of the present utterance, in ms. An utterance begins with the first audio after
+        /// the start, a clear, a finish, or a gap too long to be an underrun.
+        played_ms: u64,
+    },
+    /// A clear took effect: nothing queued before it will be heard. Its marks follow as `Mark`.
+    Cleared {
+        /// Played of the interrupted utterance, in ms; 0 when nothing was playing.
+        played_ms: u64,
+    },
+    /// The queue ran empty inside an utterance and the caller heard a gap.
+    Underrun {
+        /// Length of the gap, in ms.
+        ms: u32,
+    },
+    /// The last audio before a [`AgentEnd::finish`] was played.
+    Drained,
+    /// The media session is gone. Reported once, last.
+    Closed,
+}
+
+/// A piece of the agent's audio with the marks in it.
+#[derive(Debug, Default)]
+pub struct Segment {
+    /// The clears the agent had asked for when it sent this; older than the present ones: dropped.
+    pub epoch: u64,
+    /// µ-law.
+    pub bytes: Vec<u8>,
+    /// Marks by the count of this segment's bytes before them, in order.
+    pub marks: Vec<(usize, u64)>,
+    /// How many of `marks` were reported as played.
+    pub marks_played: usize,
+    /// Ends an utterance.
+    pub finish: bool,
+    /// Played of the utterance when this was dropped by a clear, in ms.
+    pub played_ms: u64,
+}
+
+impl Segment {
+    fn reset(&mut self, epoch: u64) {
+        self.epoch = epoch;
+        self.bytes.clear();
+        self.marks.clear();
+        self.marks_played = 0;
+        self.finish = false;
+        self.played_ms = 0;
+    }
+}
+
+/// Small events waiting for the agent's task. When full, the session keeps a mark and tries again
+/// in the next tick; other events are dropped.
+const NOTICES_MAX: usize = 64;
+
+#[derive(Debug, Clone, Copy)]
+enum Notice {
+    Digit(char),
+    Mark { id: u64, played_ms: u64 },
+    Cleared { epoch: u64, played_ms: u64 },
+    Underrun { ms: u32 },
+    Drained,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Counts clears. Written by the agent's end, read every tick: this is what lets a clear
+    /// overtake a full ring.
+    epoch: AtomicU64,
+    /// Bytes ever put into the ring. Written by the agent's end.
+    pushed_bytes: AtomicU64,
+    /// Bytes ever played or dropped. Written by the media end.
+    consumed_bytes: AtomicU64,
+    /// The agent asks that nothing be played yet.
+    held: AtomicBool,
+    /// The media end is gone.
+    closed: AtomicBool,
+    waker: AtomicWaker,
+}
+
+/// The agent's end of a link.
+#[derive(Debug)]
+pub struct AgentEnd {
+    segments: Producer<Box<Segment>>,
+    emptied: Consumer<Box<Segment>>,
+    frames: Consumer<[u8; FRAME_BYTES]>,
+    notices: Consumer<Notice>,
+    shared: Arc<Shared>,
+    /// Not yet in the ring, because much is queued already or the ring is full.
+    gathering: Option<Box<Segment>>,
+    /// Marks that were in `gathering` when a clear dropped it, by the epoch they belonged to.
+    gathering_cleared: VecDeque<(u64, u64)>,
+    spare: Vec<Box<Segment>>,
+    /// Marks to report next: id and played ms.
+    returned: VecDeque<(u64, u64)>,
+    marks_outstanding: usize,
+    closed_seen: bool,
+}
+
+impl AgentEnd {
+    /// Queues µ-law audio. Returns how many bytes were taken; fewer than given, down to 0, when the
+    /// queue is full: keep the rest, stop reading from the agent and try again after the next event.
+    pub fn push_audio(&mut self, ulaw: &[u8]) -> usize {
+        let mut rest = ulaw;
+        while !rest.is_empty() && self.queued_ms() < AGENT_PLAYOUT_MS_MAX {
+            let Some(segment) = self.open_segment() else { break };
+            let room = AGENT_CHUNK_BYTES_MAX - segment.bytes.len();
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            segment.bytes.extend_from_slice(now);
+            rest = later;
+            self.hand_over_if_due();
+        }
+        ulaw.len() - rest.len()
+    }
+
+    /// Queues a mark behind the audio queued so far. False when no further mark can be taken.
+    pub fn push_mark(&mut self, id: u64) -> bool {
+        if self.marks_outstanding >= AGENT_MARKS_MAX {
+            return false;
+        }
+        let Some(segment) = self.open_segment() else { return false };
+        segment.marks.push((segment.bytes.len(), id));
+        self.marks_outstanding += 1;
+        self.hand_over_if_due();
+        true
+    }
+
+    /// Ends the utterance: what is queued is played even if it is shorter than the pre-roll, and
+    /// [`LinkEvent::Drained`] follows its last sample.
+    pub fn finish(&mut self) {
+        if let Some(segment) = self.open_segment() {
+            segment.finish = true;
+        } else if let Some(segment) = &mut self.gathering {
+            segment.finish = true;
+        }
+        self.hand_over();
+    }
+
+    /// Drops everything queued. The media thread falls silent in its next tick and then answers with
+    /// [`LinkEvent::Cleared`] and all outstanding marks.
+    pub fn clear(&mut self) {
+        let before = self.shared.epoch.fetch_add(1, Ordering::AcqRel);
+        if let Some(segment) = self.gathering.take() {
+            self.gathering_cleared.extend(segment.marks.iter().map(|(_, id)| (before, *id)));
+            self.keep_spare(segment);
+        }
+    }
+
+    /// Asks that nothing be played until this is called with `false`; caller audio goes on.
+    pub fn hold_playout(&mut self, held: bool) {
+        self.shared.held.store(held, Ordering::Release);
+    }
+
+    /// Audio queued and not yet played, in ms, rounded up.
+    #[must_use]
+    pub fn queued_ms(&self) -> u32 {
+        let gathering = self.gathering.as_ref().map_or(0, |segment| segment.bytes.len() as u64);
+        let bytes = self.ring_bytes() + gathering;
+        u32::try_from(bytes.div_ceil(BYTES_PER_MS)).unwrap_or(u32::MAX)
+    }
+
+    /// The next event; `None` when there is none yet. Call it until `None` after every wake-up: it
+    /// also hands gathered audio over to the media thread.
+    #[expect(clippy::should_implement_trait, reason = "not an iterator: it can resume after None")]
+    pub fn next(&mut self) -> Option<LinkEvent> {
+        self.hand_over_if_due();
+        if let Some((id, played_ms)) = self.returned.pop_front() {
+            self.marks_outstanding = self.marks_outstanding.saturating_sub(1);
+            return Some(LinkEvent::Mark { id, played_ms });
+        }
+        // Read before the rings, so that what was written before the end is not lost.
+        let closed = self.shared.closed.load(Ordering::Acquire);
+        if let Ok(notice) = self.notices.pop() {
+            return Some(self.event(notice));
+        }
+        if let Ok(frame) = self.frames.pop() {
+            return Some(LinkEvent::Audio(frame));
+        }
+        self.take_back(None);
+        if closed && !self.closed_seen {
+            self.closed_seen = true;
+            return Some(LinkEvent::Closed);
+        }
+        None
+    }
+
+    /// Wakes `waker` at the next event. Register first, then call [`Self::next`] until `None`.
+    pub fn register(&self, waker: &Waker) {
+        self.shared.waker.register(waker);
+    }
+
+    fn event(&mut self, notice: Notice) -> LinkEvent {
+        match notice {
+            Notice::Digit(digit) => LinkEvent::Digit(digit),
+            Notice::Mark { id, played_ms } => {
+                self.marks_outstanding = self.marks_outstanding.saturating_sub(1);
+                LinkEvent::Mark { id, played_ms }
+            }
+            Notice::Cleared { epoch, played_ms } => {
+                self.take_back(Some((epoch, played_ms)));
+                LinkEvent::Cleared { played_ms }
+            }
+            Notice::Underrun { ms } => LinkEvent::Underrun { ms },
+            Notice::Drained => LinkEvent::Drained,
+        }
+    }
+
+    /// Takes emptied segments back. The media end gives dropped segments back before it says
+    /// `Cleared`, so at that event all their marks are here; without one, only segments that were
+    /// played to the end are taken.
+    fn take_back(&mut self, cleared: Option<(u64, u64)>) {
+        while let Ok(segment) = self.emptied.peek() {
+            let unplayed = segment.marks.len() > segment.marks_played;
+            if unplayed && cleared.is_none() {
+                break;
+            }
+            let Ok(segment) = self.emptied.pop() else { break };
+            let marks = segment.marks.iter().skip(segment.marks_played);
+            self.returned.extend(marks.map(|(_, id)| (*id, segment.played_ms)));
+            self.keep_spare(segment);
+        }
+        if let Some((epoch, played_ms)) = cleared {
+            while let Some((_, id)) = self.gathering_cleared.pop_front_if(|mark| mark.0 < epoch) {
+                self.returned.push_back((id, played_ms));
+            }
+        }
+    }
+
+    fn keep_spare(&mut self, mut segment: Box<Segment>) {
+        if self.spare.len() < SPARE_SEGMENTS_MAX {
+            segment.reset(0);
+            self.spare.push(segment);
+        }
+    }
+
+    /// The segment that takes what comes next; `None` when the ring and this one are full.
+    fn open_segment(&mut self) -> Option<&mut Segment> {
+        let closed =
+            |segment: &Segment| segment.finish || segment.bytes.len() >= AGENT_CHUNK_BYTES_MAX;
+        if self.gathering.as_deref().is_some_and(closed) {
+            self.hand_over();
+            if self.gathering.is_some() {
+                return None;
+            }
+        }
+        if self.gathering.is_none() {
+            self.take_back(None);
+            let mut segment = self.spare.pop().unwrap_or_default();
+            segment.reset(self.shared.epoch.load(Ordering::Relaxed));
+            self.gathering = Some(segment);
+        }
+        self.gathering.as_deref_mut()
+    }
+
+    fn hand_over_if_due(&mut self) {
+        let Some(segment) = &self.gathering else { return };
+        let full = segment.bytes.len() >= AGENT_CHUNK_BYTES_MAX || segment.finish;
+        if full || self.ring_bytes() < GATHER_ABOVE_BYTES {
+            self.hand_over();
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let Some(segment) = self.gathering.take() else { return };
+        let bytes = segment.bytes.len() as u64;
+        // Counted before it can be played, so that the difference never goes below zero.
+        self.shared.pushed_bytes.fetch_add(bytes, Ordering::AcqRel);
+        if let Err(rtrb::PushError::Full(segment)) = self.segments.push(segment) {
+            self.shared.pushed_bytes.fetch_sub(bytes, Ordering::AcqRel);
+            self.gathering = Some(segment);
+        }
+    }
+
+    fn ring_bytes(&self) -> u64 {
+        let consumed = self.shared.consumed_bytes.load(Ordering::Acquire);
+        self.shared.pushed_bytes.load(Ordering::Relaxed).saturating_sub(consumed)
+    }
+}
+
+impl Drop for AgentEnd {
+    /// What was gathered is still played.
+    fn drop(&mut self) {
+        self.hand_over();
+    }
+}
+
+/// The media thread's end of a link. Dropping it reports [`LinkEvent::Closed`] to the agent.
+#[derive(Debug)]
+pub struct MediaEnd {
+    segments: Consumer<Box<Segment>>,
+    emptied: Producer<Box<Segment>>,
+    frames: Producer<[u8; FRAME_BYTES]>,
+    notices: Producer<Notice>,
+    shared: Arc<Shared>,
+}
+
+impl MediaEnd {
+    /// Gives the agent 20 ms of caller audio, µ-law. False when the agent does not keep up and the
+    /// frame was dropped.
+    pub fn push_frame(&mut self, ulaw: &[u8; FRAME_BYTES]) -> bool {
+        self.frames.push(*ulaw).is_ok()
+    }
+
+    /// Reports a key; false when it was dropped.
+    pub fn push_digit(&mut self, digit: char) -> bool {
+        self.notices.push(Notice::Digit(digit)).is_ok()
+    }
+
+    /// Reports a played mark; false when it must be tried again.
+    pub fn push_mark(&mut self, id: u64, played_ms: u64) -> bool {
+        self.notices.push(Notice::Mark { id, played_ms }).is_ok()
+    }
+
+    /// Reports a gap of `ms` inside an utterance.
+    pub fn push_underrun(&mut self, ms: u32) -> bool {
+        self.notices.push(Notice::Underrun { ms }).is_ok()
+    }
+
+    /// Reports that a finished utterance was played; false when it must be tried again.
+    pub fn push_drained(&mut self) -> bool {
+        self.notices.push(Notice::Drained).is_ok()
+    }
+
+    /// Reports a clear as done, after its segments were given back; false when it must be tried
+    /// again.
+    pub fn push_cleared(&mut self, epoch: u64, played_ms: u64) -> bool {
+        self.notices.push(Notice::Cleared { epoch, played_ms }).is_ok()
+    }
+
+    /// The clears asked for so far. Segments of an older epoch are not played.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.shared.epoch.load(Ordering::Acquire)
+    }
+
+    /// True while the agent asks that nothing be played.
+    #[must_use]
+    pub fn held(&self) -> bool {
+        self.shared.held.load(Ordering::Acquire)
+    }
+
+    /// True when the agent's end was dropped; what is queued can still be played.
+    #[must_use]
+    pub fn agent_gone(&self) -> bool {
+        self.segments.is_abandoned()
+    }
+
+    /// The oldest queued segment, without taking it.
+    #[must_use]
+    pub fn peek(&self) -> Option<&Segment> {
+        self.segments.peek().ok().map(|segment| &**segment)
+    }
+
+    /// Takes the oldest queued segment.
+    pub fn pop(&mut self) -> Option<Box<Segment>> {
+        self.segments.pop().ok()
+    }
+
+    /// Gives an emptied or dropped segment back, to be freed by the agent's task.
+    pub fn give_back(&mut self, segment: Box<Segment>) {
+        if let Err(rtrb::PushError::Full(segment)) = self.emptied.push(segment) {
+            // Cannot happen by the ring's size; freeing it late is better than freeing it here.
+            std::mem::forget(segment);
+        }
+    }
+
+    /// Counts `bytes` as played or dropped.
+    pub fn consumed(&mut self, bytes: usize) {
+        self.shared.consumed_bytes.fetch_add(bytes as u64, Ordering::AcqRel);
+    }
+
+    /// Audio in the ring or taken from it and not yet counted as consumed, in bytes.
+    #[must_use]
+    pub fn queued_bytes(&self) -> u64 {
+        let consumed = self.shared.consumed_bytes.load(Ordering::Relaxed);
+        self.shared.pushed_bytes.load(Ordering::Acquire).saturating_sub(consumed)
+    }
+
+    /// Wakes the agent's task.
+    pub fn wake(&self) {
+        self.shared.waker.wake();
+    }
+}
+
+impl Drop for MediaEnd {
+    fn drop(&mut self) {
+        self.shared.closed.store(true, Ordering::Release);
+        self.shared.waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(media: &mut MediaEnd) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while let Some(segment) = media.pop() {
+            bytes.extend_from_slice(&segment.bytes);
+            media.consumed(segment.bytes.len());
+            media.give_back(segment);
+        }
+        bytes
+    }
+
+    #[test]
+    fn audio_comes_out_in_order_whatever_its_size() {
+        let (mut media, mut agent) = link();
+        let sent: Vec<u8> = (0..30_000u32).map(|n| (n % 251) as u8).collect();
+        let mut rest = sent.as_slice();
+        for size in [1, 159, 160, 161, 4_000, 16_000, 9_519] {
+            let (chunk, later) = rest.split_at(size);
+            assert_eq!(agent.push_audio(chunk), size);
+            rest = later;
+        }
+        assert_eq!(agent.queued_ms(), 3_750);
+        let mut got = drain(&mut media);
+        assert_eq!(agent.next(), None);
+        got.extend(drain(&mut media));
+        assert_eq!(got, sent);
+        assert_eq!(agent.queued_ms(), 0);
+    }
+
+    #[test]
+    fn a_minute_in_twenty_millisecond_pieces_fits_and_then_it_is_full() {
+        let (mut media, mut agent) = link();
+        let pieces = AGENT_PLAYOUT_MS_MAX / 20;
+        for piece in 0..pieces {
+            assert_eq!(agent.push_audio(&[0x55; 160]), 160);
+            assert_eq!(agent.push_mark(u64::from(piece)), piece < AGENT_MARKS_MAX as u32);
+        }
+        assert_eq!(agent.push_audio(&[0x55; 160]), 0);
+        assert_eq!(agent.queued_ms(), AGENT_PLAYOUT_MS_MAX);
+        assert!(drain(&mut media).len() > 400_000);
+        assert_eq!(agent.push_audio(&[0x55; 160]), 160);
+    }
+
+    #[test]
+    fn a_clear_returns_every_mark_once_and_in_order() {
+        let (mut media, mut agent) = link();
+        for id in 0..400 {
+            assert_eq!(agent.push_audio(&[0x55; 160]), 160);
+            assert!(agent.push_mark(id));
+        }
+        agent.clear();
+        assert_eq!(media.epoch(), 1);
+        while let Some(mut segment) = media.pop() {
+            media.consumed(segment.bytes.len());
+            segment.played_ms = 7;
+            media.give_back(segment);
+        }
+        assert_eq!(agent.next(), None, "marks wait for the clear to be answered");
+        assert!(media.push_cleared(1, 7));
+        assert_eq!(agent.next(), Some(LinkEvent::Cleared { played_ms: 7 }));
+        for id in 0..400 {
+            assert_eq!(agent.next(), Some(LinkEvent::Mark { id, played_ms: 7 }));
+        }
+        assert_eq!(agent.next(), None);
+        assert_eq!(agent.queued_ms(), 0);
+    }
+
+    #[test]
+    fn what_was_said_before_the_end_arrives_before_closed() {
+        let (mut media, mut agent) = link();
+        assert!(media.push_frame(&[1; FRAME_BYTES]));
+        assert!(media.push_digit('5'));
+        drop(media);
+        assert_eq!(agent.next(), Some(LinkEvent::Digit('5')));
+        assert_eq!(agent.next(), Some(LinkEvent::Audio([1; FRAME_BYTES])));
+        assert_eq!(agent.next(), Some(LinkEvent::Closed));
+        assert_eq!(agent.next(), None);
+    }
+
+    #[test]
+    fn an_agent_that_does_not_read_costs_frames_not_memory() {
+        let (mut media, mut agent) = link();
+        let taken = (0..1_000).filter(|_| media.push_frame(&[1; FRAME_BYTES])).count();
+        assert_eq!(taken, AGENT_FRAMES_MAX);
+        assert!(agent.next().is_some());
+        assert!(media.push_frame(&[2; FRAME_BYTES]));
+    }
+
+    #[test]
+    fn a_finish_passes_a_full_ring() {
+        let (mut media, mut agent) = link();
+        while agent.push_mark(1) {}
+        agent.finish();
+        let mut finished = false;
+        for _ in 0..3 {
+            while let Some(segment) = media.pop() {
+                finished |= segment.finish;
+                media.give_back(segment);
+            }
+            assert_eq!(agent.next(), None);
+        }
+        assert!(finished);
+    }
+}
