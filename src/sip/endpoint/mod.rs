@@ -1,0 +1,5 @@
+//! The endpoint: owns the transactions and dialogs of one shard.
+
+pub mod config;
+pub mod event;
+pub mod flow;
