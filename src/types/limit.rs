@@ -10,6 +10,12 @@ pub const SIP_HEADER_BYTES_MAX: usize = 8_192;
 pub const SIP_VIAS_MAX: usize = 100;
 /// Largest CSeq number (RFC 3261 §8.1.1.5). Over it: 400.
 pub const SIP_CSEQ_MAX: u32 = 0x7fff_ffff;
+/// Deepest multipart body within a multipart body. Over it: 415.
+pub const SIP_MULTIPART_DEPTH_MAX: usize = 3;
+/// Most parts of a multipart body, at all depths. Over it: 415.
+pub const SIP_MULTIPART_PARTS_MAX: usize = 32;
+/// Digest nonces in use by one shard. Over it: the oldest is forgotten, and stale when it comes again.
+pub const SIP_NONCES_MAX: usize = 16_384;
 /// Most transactions of one shard. Over it: a new INVITE gets 503 without state.
 pub const SIP_TRANSACTIONS_MAX: usize = 65_536;
 /// Most dialogs of one shard. Over it: a new INVITE gets 503 without state.

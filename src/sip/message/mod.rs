@@ -5,7 +5,7 @@ pub mod error;
 pub mod exercise;
 pub mod header;
 pub mod headers;
-mod lexis;
+pub(crate) mod lexis;
 pub mod method;
 pub mod name;
 pub mod param;

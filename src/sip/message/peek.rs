@@ -1,6 +1,8 @@
 //! Cheap looks at a message before it is parsed: its kind, and its Call-ID for the choice of a shard.
 
+use crate::sip::message::error::Malformed;
 use crate::sip::message::lexis;
+use crate::sip::message::name::HeaderName;
 use memchr::memchr;
 
 /// What the first line says.
@@ -45,36 +47,87 @@ fn skip_line_ends(text: &[u8]) -> &[u8] {
 /// The value of the first Call-ID line, found without a full parse.
 #[must_use]
 pub fn call_id_of(datagram: &[u8]) -> Option<&[u8]> {
-    let mut rest = skip_line_ends(datagram);
-    loop {
-        rest = rest.get(memchr(b'\n', rest)? + 1..)?;
-        if let [b'\n', ..] | [b'\r', b'\n', ..] = rest {
-            return None;
-        }
-        if !matches!(rest.first(), Some(b'i' | b'I' | b'c' | b'C')) {
+    let is_call_id = |name: &[u8]| match name.first() {
+        Some(b'i' | b'I') => name.len() == 1,
+        Some(b'c' | b'C') => name.eq_ignore_ascii_case(b"call-id"),
+        _ => false,
+    };
+    let (_, value) = HeaderLines::of_message(datagram).find(|(name, _)| is_call_id(name))?;
+    (!value.is_empty()).then_some(value)
+}
+
+/// Content-Length as the head of a message gives it, found without a full parse.
+///
+/// # Errors
+/// [`Malformed::ContentLength`] when it is no number, [`Malformed::Repeated`] when two differ.
+pub fn content_length_of(datagram: &[u8]) -> Result<Option<u64>, Malformed> {
+    let mut found: Option<&[u8]> = None;
+    for (name, value) in HeaderLines::of_message(datagram) {
+        if HeaderName::from_bytes(name) != HeaderName::ContentLength {
             continue;
         }
-        let name_len = rest.iter().position(|&byte| !lexis::is_token_byte(byte))?;
-        let (name, after) = rest.split_at_checked(name_len)?;
-        if !name.eq_ignore_ascii_case(b"i") && !name.eq_ignore_ascii_case(b"call-id") {
-            continue;
+        if found.is_some_and(|earlier| earlier != value) {
+            return Err(Malformed::Repeated);
         }
-        if let [b':', value @ ..] = after.trim_ascii_start() {
-            let value = lexis::trim(value.get(..value_len(value))?);
-            return (!value.is_empty()).then_some(value);
+        found = Some(value);
+    }
+    let Some(value) = found else { return Ok(None) };
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(Malformed::ContentLength);
+    }
+    Ok(Some(lexis::number(value).unwrap_or(u64::MAX)))
+}
+
+/// Names and values of header lines up to the empty line; continuations are part of the value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeaderLines<'a>(&'a [u8]);
+
+impl<'a> HeaderLines<'a> {
+    /// The header lines at the start of `text`.
+    pub(crate) const fn new(text: &'a [u8]) -> Self {
+        Self(text)
+    }
+
+    /// The header lines behind the start line of a message.
+    pub(crate) fn of_message(datagram: &'a [u8]) -> Self {
+        let text = skip_line_ends(datagram);
+        let start = memchr(b'\n', text).map_or(text.len(), |end| end + 1);
+        Self(text.get(start..).unwrap_or(&[]))
+    }
+
+    /// What follows the lines read so far.
+    pub(crate) const fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+}
+
+impl<'a> Iterator for HeaderLines<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let [] | [b'\n', ..] | [b'\r', b'\n', ..] = self.0 {
+                return None;
+            }
+            let (line, rest) = self.0.split_at_checked(line_len(self.0))?;
+            self.0 = rest;
+            let name_len = line.iter().position(|&byte| !lexis::is_token_byte(byte)).unwrap_or(0);
+            let (name, after) = line.split_at_checked(name_len)?;
+            if let (true, [b':', value @ ..]) = (name_len > 0, after.trim_ascii_start()) {
+                return Some((name, lexis::trim(value)));
+            }
         }
     }
 }
 
-/// Up to the end of the line, continuations included.
-fn value_len(text: &[u8]) -> usize {
+/// Length of the first line with its continuations and its line end.
+fn line_len(text: &[u8]) -> usize {
     let mut from = 0;
     while let Some(found) = text.get(from..).and_then(|rest| memchr(b'\n', rest)) {
-        let next = from + found + 1;
-        if !text.get(next).is_some_and(|&byte| lexis::is_space(byte)) {
-            return from + found;
+        from += found + 1;
+        if !text.get(from).is_some_and(|&byte| lexis::is_space(byte)) {
+            return from;
         }
-        from = next;
     }
     text.len()
 }
@@ -114,5 +167,16 @@ mod tests {
         {
             assert_eq!(call_id_of(text.as_bytes()), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_content_length_is_a_number_and_one() {
+        let read = |text: &str| content_length_of(format!("X sip:a SIP/2.0\r\n{text}").as_bytes());
+        assert_eq!(read("Content-Length: 5\r\nl: 5\r\n\r\nl: 9\r\n"), Ok(Some(5)));
+        assert_eq!(read("\r\nl: 9\r\n"), Ok(None));
+        assert_eq!(read("l:\r\n 7\r\n\r\n"), Ok(Some(7)));
+        assert_eq!(read("l: 1180591620717411303424\r\n\r\n"), Ok(Some(u64::MAX)));
+        assert_eq!(read("l: -1\r\n\r\n"), Err(Malformed::ContentLength));
+        assert_eq!(read("l: 5\r\nl: 6\r\n\r\n"), Err(Malformed::Repeated));
     }
 }

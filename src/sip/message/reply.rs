@@ -11,6 +11,7 @@ use crate::sip::message::parse::parse;
 use crate::sip::message::peek;
 use crate::sip::message::peek::FirstLine;
 use crate::sip::message::scan::Scanned;
+use crate::sip::message::scan::scan;
 use crate::sip::message::table::HeaderTable;
 use crate::sip::message::write::Origin;
 use crate::sip::message::write::ResponseWriter;
@@ -41,6 +42,12 @@ impl BadRequest {
         core.cseq?;
         let top_via = first_via(&scanned.table, core.via?)?;
         Some(Self { table: scanned.table, top_via, what })
+    }
+
+    /// What is left of a request of which only the head could be framed.
+    #[must_use]
+    pub fn of_head(head: Bytes, what: Malformed) -> Option<Self> {
+        scan(head).ok().and_then(|scanned| Self::of(scanned, what))
     }
 
     /// The status to answer with: 400, 505 or 513.
