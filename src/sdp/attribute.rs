@@ -1,0 +1,167 @@
+//! The values of lines that matter to us.
+#![warn(clippy::indexing_slicing)]
+
+use std::net::IpAddr;
+
+use crate::types::codec::Codec;
+use crate::types::codec::PayloadType;
+
+/// A `c=` line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// An address one can send to.
+    Address(IpAddr),
+    /// `0.0.0.0` or `::`, by which old devices say "hold" (RFC 3264 §8.4).
+    Unspecified,
+    /// A host name, a multicast address, or not readable: nothing is sent before the peer's media
+    /// shows where it is.
+    Unusable,
+}
+
+impl Connection {
+    /// Reads the value of a `c=` line, or the address part of an `a=rtcp` one.
+    pub(super) fn read(value: &[u8]) -> Self {
+        let address =
+            tokens(value).nth(2).and_then(|token| token.split(|byte| *byte == b'/').next());
+        let parsed =
+            address.and_then(|text| std::str::from_utf8(text).ok()?.parse::<IpAddr>().ok());
+        match parsed {
+            None => Self::Unusable,
+            Some(address) if address.is_unspecified() => Self::Unspecified,
+            Some(address) if address.is_multicast() || is_broadcast(address) => Self::Unusable,
+            Some(address) => Self::Address(address),
+        }
+    }
+}
+
+fn is_broadcast(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_broadcast(),
+        IpAddr::V6(_) => false,
+    }
+}
+
+/// The value of an `a=rtpmap` line (RFC 8866 §6.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RtpMap<'a> {
+    /// The format it explains.
+    pub payload_type: PayloadType,
+    /// The encoding name.
+    pub name: &'a [u8],
+    /// The clock rate in Hz; 8000 where it is left out.
+    pub clock_rate: u64,
+    /// The channels; 1 where they are left out.
+    pub channels: u64,
+}
+
+impl<'a> RtpMap<'a> {
+    pub(super) fn read(value: &'a [u8]) -> Option<Self> {
+        let mut words = tokens(value);
+        let payload_type = payload_type(words.next()?)?;
+        let mut parts = words.next()?.split(|byte| *byte == b'/');
+        let name = parts.next().filter(|name| !name.is_empty())?;
+        let clock_rate = parts.next().map_or(Some(8000), number)?;
+        let channels = parts.next().map_or(Some(1), number)?;
+        Some(Self { payload_type, name, clock_rate, channels })
+    }
+
+    /// The codec it names, if it is one of ours.
+    #[must_use]
+    pub fn codec(&self) -> Option<Codec> {
+        let codec = Codec::from_name(std::str::from_utf8(self.name).ok()?)?;
+        let fits = self.clock_rate == u64::from(codec.clock_rate()) && self.channels == 1;
+        fits.then_some(codec)
+    }
+
+    /// Whether it names telephone events with the clock of `codec` (RFC 4733 §2.1).
+    #[must_use]
+    pub fn is_telephone_event(&self, codec: Codec) -> bool {
+        self.name.eq_ignore_ascii_case(b"telephone-event")
+            && self.clock_rate == u64::from(codec.clock_rate())
+    }
+}
+
+/// The payload type a format stands for, if it is a number and one of RTP's.
+pub(super) fn payload_type(format: &[u8]) -> Option<PayloadType> {
+    number(format).and_then(|value| u8::try_from(value).ok()).and_then(PayloadType::new)
+}
+
+/// A decimal number without sign; `None` for anything else, and above 64 bits.
+pub(super) fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |value, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        value.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// The words of a value. Besides blanks, NUL separates: C programs leave it behind.
+pub(super) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| is_blank(*byte)).filter(|token| !token.is_empty())
+}
+
+/// The value without blanks around it.
+pub(super) fn trimmed(value: &[u8]) -> &[u8] {
+    let mut value = trimmed_start(value);
+    while let [rest @ .., last] = value
+        && is_blank(*last)
+    {
+        value = rest;
+    }
+    value
+}
+
+/// The value without blanks before it.
+pub(super) fn trimmed_start(mut value: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = value
+        && is_blank(*first)
+    {
+        value = rest;
+    }
+    value
+}
+
+const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_read_leniently() {
+        let check = |value: &[u8], expected: Connection| {
+            assert_eq!(Connection::read(value), expected, "{}", value.escape_ascii());
+        };
+        let address = Connection::Address("192.0.2.1".parse().unwrap());
+        check(b"IN IP4 192.0.2.1", address);
+        check(b"in\tip4  192.0.2.1/127/3\0", address);
+        check(b"IN IP6 2001:db8::1", Connection::Address("2001:db8::1".parse().unwrap()));
+        check(b"IN IP4 0.0.0.0", Connection::Unspecified);
+        check(b"IN IP6 ::", Connection::Unspecified);
+        check(b"IN IP4 224.2.1.1/127", Connection::Unusable);
+        check(b"IN IP4 255.255.255.255", Connection::Unusable);
+        check(b"IN IP4 media.example.com", Connection::Unusable);
+        check(b"IN IP4 \xff\xfe", Connection::Unusable);
+        check(b"192.0.2.1", Connection::Unusable);
+        check(b"", Connection::Unusable);
+    }
+
+    #[test]
+    fn rtpmaps_are_read_leniently() {
+        let codec = |value: &[u8]| RtpMap::read(value).and_then(|map| map.codec());
+        assert_eq!(codec(b"0 PCMU/8000"), Some(Codec::Pcmu));
+        assert_eq!(codec(b"97   pcma/8000/1"), Some(Codec::Pcma));
+        assert_eq!(codec(b"0 PCMU"), Some(Codec::Pcmu));
+        assert_eq!(codec(b"0 PCMU/16000"), None);
+        assert_eq!(codec(b"0 PCMU/8000/2"), None);
+        assert_eq!(codec(b"0 PCMU/99999999999999999999999"), None);
+        assert_eq!(codec(b"128 PCMU/8000"), None);
+        assert_eq!(codec(b"0"), None);
+        assert_eq!(codec(b"0 /8000"), None);
+        assert_eq!(codec(b"0 \xff/8000"), None);
+    }
+}

@@ -1,0 +1,234 @@
+//! What goes into a negotiation, and what comes out of it.
+
+use std::net::IpAddr;
+use std::net::SocketAddr;
+
+use crate::types::cause::HangupCause;
+use crate::types::codec::Codec;
+use crate::types::codec::PayloadType;
+use crate::types::codec::Ptime;
+
+/// Which way media flows, seen from the side that says it (RFC 3264 §5.1). In a [`MediaPlan`] that is us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Both ways.
+    SendReceive,
+    /// Out only.
+    SendOnly,
+    /// In only.
+    ReceiveOnly,
+    /// Neither way.
+    Inactive,
+}
+
+impl Direction {
+    /// Whether media goes out.
+    #[must_use]
+    pub const fn sends(self) -> bool {
+        matches!(self, Self::SendReceive | Self::SendOnly)
+    }
+
+    /// Whether media comes in.
+    #[must_use]
+    pub const fn receives(self) -> bool {
+        matches!(self, Self::SendReceive | Self::ReceiveOnly)
+    }
+
+    /// The same stream as the other side sees it.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        Self::of(self.receives(), self.sends())
+    }
+
+    /// What both allow.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self::of(self.sends() && other.sends(), self.receives() && other.receives())
+    }
+
+    /// The attribute's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SendReceive => "sendrecv",
+            Self::SendOnly => "sendonly",
+            Self::ReceiveOnly => "recvonly",
+            Self::Inactive => "inactive",
+        }
+    }
+
+    /// The direction of an attribute's name.
+    #[must_use]
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        [Self::SendReceive, Self::SendOnly, Self::ReceiveOnly, Self::Inactive]
+            .into_iter()
+            .find(|direction| direction.as_str().as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    const fn of(sends: bool, receives: bool) -> Self {
+        match (sends, receives) {
+            (true, true) => Self::SendReceive,
+            (true, false) => Self::SendOnly,
+            (false, true) => Self::ReceiveOnly,
+            (false, false) => Self::Inactive,
+        }
+    }
+}
+
+/// Whose order of codecs decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerOrder {
+    /// The first codec of the offer that we have.
+    Remote,
+    /// Our first codec that is in the offer.
+    Local,
+}
+
+/// What we are able and willing to do on one trunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Codecs, the preferred one first.
+    pub codecs: Vec<Codec>,
+    /// Whose order of codecs decides an answer.
+    pub order: AnswerOrder,
+    /// Payload type of telephone events in our offers; `None` where the trunk has none at all.
+    pub dtmf: Option<PayloadType>,
+    /// Packet time we send when the peer asks for none.
+    pub ptime: Ptime,
+    /// Longest packet time we send.
+    pub ptime_max: Ptime,
+    /// Whether RTP and RTCP may share a port (RFC 5761), where the peer offers it.
+    pub rtcp_mux: bool,
+    /// Whether an answer names only the codec that was chosen.
+    pub single_codec: bool,
+}
+
+/// Our end of the media, as a description of ours says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalMedia {
+    /// The advertised media address.
+    pub address: IpAddr,
+    /// The port of RTP.
+    pub rtp_port: u16,
+    /// The port of RTCP.
+    pub rtcp_port: u16,
+    /// The `sess-id` of `o=`: one for the whole dialog.
+    pub session_id: u64,
+    /// The `sess-version` of `o=`: one more for each text that differs from the one before.
+    pub version: u64,
+    /// The most we want: `SendReceive` but where we hold the peer.
+    pub direction: Direction,
+}
+
+/// What a media session must do, as agreed by offer and answer. Only a negotiation builds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaPlan {
+    /// The codec we send, and expect.
+    pub codec: Codec,
+    /// The payload type under which the peer wants it.
+    pub send_payload_type: PayloadType,
+    /// The payload type under which it reaches us.
+    pub receive_payload_type: PayloadType,
+    /// Another codec the peer may switch to at any packet, because our description names it too.
+    pub receive_also: Option<(PayloadType, Codec)>,
+    /// The payload type under which the peer wants telephone events; `None`: it takes none.
+    pub dtmf_send: Option<PayloadType>,
+    /// The payload type under which telephone events reach us.
+    pub dtmf_receive: Option<PayloadType>,
+    /// How much audio each packet we send carries.
+    pub ptime: Ptime,
+    /// Where RTP goes; `None` where the description has no usable address (a hold, a host name).
+    pub remote: Option<SocketAddr>,
+    /// Where RTCP goes.
+    pub remote_rtcp: Option<SocketAddr>,
+    /// RTP and RTCP share a port.
+    pub rtcp_mux: bool,
+    /// Which way media flows, seen from us. Nothing is sent unless [`Direction::sends`].
+    pub direction: Direction,
+}
+
+impl MediaPlan {
+    /// The codec of audio that arrives under `payload_type`; `None` if it was not agreed on.
+    #[must_use]
+    pub fn receive_codec(&self, payload_type: PayloadType) -> Option<Codec> {
+        if payload_type == self.receive_payload_type {
+            return Some(self.codec);
+        }
+        self.receive_also.filter(|(other, _)| *other == payload_type).map(|(_, codec)| codec)
+    }
+
+    /// Whether the peer wants no media from us for now. A hold does not trip a media time-out.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.direction != Direction::SendReceive
+    }
+
+    /// A plan for tests of other modules: µ-law both ways with telephone events as 101.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn for_test(remote: SocketAddr) -> Self {
+        Self {
+            codec: Codec::Pcmu,
+            send_payload_type: Codec::Pcmu.static_payload_type(),
+            receive_payload_type: Codec::Pcmu.static_payload_type(),
+            receive_also: None,
+            dtmf_send: PayloadType::new(101),
+            dtmf_receive: PayloadType::new(101),
+            ptime: Ptime::MS_20,
+            remote: Some(remote),
+            remote_rtcp: Some(SocketAddr::new(remote.ip(), remote.port().wrapping_add(1))),
+            rtcp_mux: false,
+            direction: Direction::SendReceive,
+        }
+    }
+}
+
+/// Why a description that was read leads to no media.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NegotiationError {
+    /// No `m=audio` at all, or none with a readable port.
+    #[error("no usable audio stream")]
+    NoAudio,
+    /// Audio is there, but only over transports we do not speak, such as RTP/SAVP.
+    #[error("no audio stream over RTP/AVP")]
+    Transport,
+    /// No codec in common.
+    #[error("no common codec")]
+    NoCommonCodec,
+    /// The audio stream has port 0: it was refused, or is taken out of the call (RFC 3264 §8.2).
+    /// A re-INVITE is then answered by [`answer_without_media`](crate::sdp::answer_without_media).
+    #[error("audio stream removed")]
+    StreamRemoved,
+}
+
+impl NegotiationError {
+    /// The cause with which a call is refused for it.
+    #[must_use]
+    pub const fn cause(self) -> HangupCause {
+        match self {
+            Self::NoCommonCodec => HangupCause::NoCommonCodec,
+            Self::NoAudio | Self::Transport | Self::StreamRemoved => HangupCause::BadSdp,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_direction_is_reversed_for_the_other_side() {
+        for (ours, theirs) in [
+            (Direction::SendReceive, Direction::SendReceive),
+            (Direction::SendOnly, Direction::ReceiveOnly),
+            (Direction::ReceiveOnly, Direction::SendOnly),
+            (Direction::Inactive, Direction::Inactive),
+        ] {
+            assert_eq!(ours.reversed(), theirs);
+            assert_eq!(Direction::from_name(ours.as_str().as_bytes()), Some(ours));
+            assert_eq!(Direction::SendReceive.and(ours), ours);
+            assert_eq!(Direction::Inactive.and(ours), Direction::Inactive);
+        }
+        assert_eq!(Direction::SendOnly.and(Direction::ReceiveOnly), Direction::Inactive);
+    }
+}

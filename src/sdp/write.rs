@@ -1,0 +1,208 @@
+//! From values to bytes: our offers and answers, and descriptions as they came.
+#![warn(clippy::indexing_slicing)]
+
+use std::fmt::Display;
+use std::io::Write;
+use std::net::IpAddr;
+
+use crate::sdp::attribute::tokens;
+use crate::sdp::model::Media;
+use crate::sdp::model::Section;
+use crate::sdp::model::SessionDescription;
+use crate::sdp::plan::Capabilities;
+use crate::sdp::plan::Direction;
+use crate::sdp::plan::LocalMedia;
+use crate::types::codec::Codec;
+use crate::types::codec::PayloadType;
+use crate::types::codec::Ptime;
+
+impl SessionDescription {
+    /// The description with each line as it came, ended by CRLF.
+    #[must_use]
+    pub fn write(&self) -> Vec<u8> {
+        let mut out = Text::default();
+        for line in self.all().lines() {
+            out.bytes(&[line.kind, b'=']);
+            out.bytes(line.value);
+            out.end();
+        }
+        out.0
+    }
+}
+
+/// Our offer: one audio stream with every codec we have.
+#[must_use]
+pub fn offer(caps: &Capabilities, local: &LocalMedia) -> Vec<u8> {
+    let mut out = Text::default();
+    out.session(local, "0 0");
+    let codecs: Vec<(PayloadType, Codec)> =
+        caps.codecs.iter().map(|codec| (codec.static_payload_type(), *codec)).collect();
+    out.stream(
+        local,
+        &StreamText {
+            codecs: &codecs,
+            dtmf: caps.dtmf,
+            ptime: caps.ptime,
+            ptime_max: caps.ptime_max,
+            direction: local.direction,
+            rtcp_mux: caps.rtcp_mux,
+        },
+    );
+    out.0
+}
+
+/// An answer that refuses every stream of `offer`: what a re-INVITE gets which takes the audio stream
+/// out of the call (RFC 3264 §8.2).
+#[must_use]
+pub fn answer_without_media(offer: &SessionDescription, local: &LocalMedia) -> Vec<u8> {
+    let mut out = Text::default();
+    out.session(local, &timing(offer.session()));
+    for media in offer.media() {
+        out.refusal(media);
+    }
+    out.0
+}
+
+/// Whether `next` says something else than `previous`, apart from the version in `o=`. If so, it must be
+/// written with a higher version; if not, `previous` is to be sent again (RFC 3264 §8).
+#[must_use]
+pub fn is_revision(previous: &[u8], next: &[u8]) -> bool {
+    let lines = |text| {
+        <[u8]>::split(text, |byte| *byte == b'\n').map(|line: &[u8]| {
+            let is_origin = line.starts_with(b"o=");
+            line.split(|byte| *byte == b' ')
+                .enumerate()
+                .filter(move |(index, _)| !(is_origin && *index == 2))
+                .map(|(_, word)| word)
+                .collect::<Vec<_>>()
+        })
+    };
+    !Iterator::eq(lines(previous), lines(next))
+}
+
+/// An answer in the making: accepts one stream and refuses the others, in the order of the offer.
+pub(super) fn answer_text(
+    offer: &SessionDescription,
+    accepted: usize,
+    local: &LocalMedia,
+    stream: &StreamText<'_>,
+) -> Vec<u8> {
+    let mut out = Text::default();
+    out.session(local, &timing(offer.session()));
+    for (index, media) in offer.media().enumerate() {
+        if index == accepted {
+            out.stream(local, stream);
+        } else {
+            out.refusal(media);
+        }
+    }
+    out.0
+}
+
+/// What our description of an audio stream says.
+pub(super) struct StreamText<'a> {
+    pub(super) codecs: &'a [(PayloadType, Codec)],
+    pub(super) dtmf: Option<PayloadType>,
+    pub(super) ptime: Ptime,
+    pub(super) ptime_max: Ptime,
+    pub(super) direction: Direction,
+    pub(super) rtcp_mux: bool,
+}
+
+/// The `t=` of an answer is that of the offer (RFC 3264 §6), if that can be read.
+fn timing(session: Section<'_>) -> String {
+    let line = session.lines().find(|line| line.kind == b't');
+    let words: Vec<&[u8]> = line.map(|line| tokens(line.value).collect()).unwrap_or_default();
+    match words.as_slice() {
+        [start, stop] if is_time(start) && is_time(stop) => {
+            format!("{} {}", start.escape_ascii(), stop.escape_ascii())
+        }
+        _ => "0 0".to_owned(),
+    }
+}
+
+fn is_time(word: &[u8]) -> bool {
+    word.len() <= 20 && word.iter().all(u8::is_ascii_digit)
+}
+
+/// A description being written.
+#[derive(Default)]
+struct Text(Vec<u8>);
+
+impl Text {
+    fn session(&mut self, local: &LocalMedia, timing: &str) {
+        let address = local.address;
+        let family = match address {
+            IpAddr::V4(_) => "IP4",
+            IpAddr::V6(_) => "IP6",
+        };
+        self.line("v=0");
+        let (id, version) = (local.session_id, local.version);
+        self.line(format_args!("o=- {id} {version} IN {family} {address}"));
+        self.line("s=-");
+        self.line(format_args!("c=IN {family} {address}"));
+        self.line(format_args!("t={timing}"));
+    }
+
+    fn stream(&mut self, local: &LocalMedia, stream: &StreamText<'_>) {
+        self.add(format_args!("m=audio {} RTP/AVP", local.rtp_port));
+        let formats = stream.codecs.iter().map(|(payload_type, _)| *payload_type);
+        for payload_type in formats.chain(stream.dtmf) {
+            self.add(format_args!(" {payload_type}"));
+        }
+        self.end();
+        let mut clock_rate = 8000;
+        for (payload_type, codec) in stream.codecs {
+            clock_rate = codec.clock_rate();
+            self.line(format_args!("a=rtpmap:{payload_type} {codec}/{clock_rate}"));
+        }
+        if let Some(dtmf) = stream.dtmf {
+            self.line(format_args!("a=rtpmap:{dtmf} telephone-event/{clock_rate}"));
+            self.line(format_args!("a=fmtp:{dtmf} 0-15"));
+        }
+        self.line(format_args!("a=ptime:{}", stream.ptime.ms()));
+        self.line(format_args!("a=maxptime:{}", stream.ptime_max.ms()));
+        self.line(format_args!("a={}", stream.direction.as_str()));
+        if stream.rtcp_mux {
+            self.line("a=rtcp-mux");
+        }
+        if local.rtcp_port != local.rtp_port.wrapping_add(1) {
+            self.line(format_args!("a=rtcp:{}", local.rtcp_port));
+        }
+    }
+
+    /// An `m=` line as it came, with port 0. One that lacks something is filled up, because the answer
+    /// must have as many streams as the offer.
+    fn refusal(&mut self, media: Media<'_>) {
+        self.bytes(b"m=");
+        self.words(if media.kind.is_empty() { b"audio" } else { media.kind });
+        self.bytes(b" 0 ");
+        self.words(if media.protocol.is_empty() { b"RTP/AVP" } else { media.protocol });
+        self.bytes(b" ");
+        self.words(if media.formats.is_empty() { b"0" } else { media.formats });
+        self.end();
+    }
+
+    /// Bytes of the peer's, which cannot hold CR or LF; a NUL among them is not passed on.
+    fn words(&mut self, words: &[u8]) {
+        self.0.extend(words.iter().map(|byte| if *byte == 0 { b' ' } else { *byte }));
+    }
+
+    fn line(&mut self, line: impl Display) {
+        self.add(line);
+        self.end();
+    }
+
+    fn add(&mut self, text: impl Display) {
+        // Writing to a `Vec` does not fail.
+        write!(self.0, "{text}").unwrap_or_default();
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn end(&mut self) {
+        self.0.extend_from_slice(b"\r\n");
+    }
+}
