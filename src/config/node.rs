@@ -10,6 +10,7 @@ use crate::config::secret;
 use crate::config::secret::Secrets;
 use crate::config::tree::Node;
 use crate::config::tree::Table;
+use crate::config::tree::Value;
 use crate::config::tree::View;
 use crate::routing::admission::NodeLimits;
 use crate::routing::trunk::Trunk;
@@ -352,7 +353,7 @@ fn collide(a: &Listener, b: &Listener) -> bool {
 
 fn ports(view: View<'_>) -> (u16, u16) {
     let mut ports = view.list("media.ports").iter().filter_map(|node| match node.value {
-        crate::config::tree::Value::Integer(port) => u16::try_from(port).ok(),
+        Value::Integer(port) => u16::try_from(port).ok(),
         _ => None,
     });
     match (ports.next(), ports.next()) {
@@ -442,7 +443,7 @@ fn check_address(text: &str) -> Result<(), String> {
 fn check_host_port(text: &str) -> Result<(), String> {
     let reachable = |host: &str| {
         host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|a| !a.is_unspecified())
-            || (!host.parse::<IpAddr>().is_ok() && is_host(host))
+            || (host.parse::<IpAddr>().is_err() && is_host(host))
     };
     match host_port(text) {
         Some((host, _)) if reachable(&host) => Ok(()),

@@ -1,5 +1,6 @@
 //! The effective configuration as TOML, for people.
 
+use crate::config::problem::without_password;
 use crate::config::tree::Table;
 use crate::config::tree::Value;
 
@@ -19,7 +20,7 @@ pub(crate) fn table(tree: &Table) -> toml::Table {
 
 fn value(from: &Value) -> Option<toml::Value> {
     Some(match from {
-        Value::Text(text) => toml::Value::String(hidden(text)),
+        Value::Text(text) => toml::Value::String(without_password(text)),
         Value::Integer(number) => toml::Value::Integer(*number),
         Value::Float(number) => toml::Value::Float(*number),
         Value::Flag(flag) => toml::Value::Boolean(*flag),
@@ -29,30 +30,4 @@ fn value(from: &Value) -> Option<toml::Value> {
         Value::Table(inner) => toml::Value::Table(table(inner)),
         Value::Other(_) => return None,
     })
-}
-
-/// A URL with an account: the account's password is a secret wherever it stands.
-fn hidden(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let Some((account, host)) = rest.rsplit_once('@') else { return text.to_owned() };
-    match account.split_once(':') {
-        Some((user, _)) => format!("{scheme}://{user}:***@{host}"),
-        None => text.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_password_of_a_url_is_hidden() {
-        for (text, shown) in [
-            ("postgres://tandem:p@ss@db/x", "postgres://tandem:***@db/x"),
-            ("postgres://db/x", "postgres://db/x"),
-            ("env:DATABASE_URL", "env:DATABASE_URL"),
-        ] {
-            assert_eq!(hidden(text), shown);
-        }
-    }
 }

@@ -88,7 +88,7 @@ impl Problem {
 }
 
 /// Cuts the password out of a URL: `scheme://user:password@host`.
-fn without_password(line: &str) -> String {
+pub(crate) fn without_password(line: &str) -> String {
     let Some((scheme, rest)) = line.split_once("://") else { return line.to_owned() };
     match rest.rsplit_once('@') {
         Some((account, host)) => match account.split_once(':') {
@@ -211,6 +211,18 @@ mod tests {
         let problem = Problem::error(&sources, at, "wrong");
         assert_eq!(problem.to_string(), "a.toml:2:11: wrong\n    größe = 25 # ms\n            ^");
         assert_eq!(problem.hiding_value().snippet, "größe = ***");
+    }
+
+    #[test]
+    fn only_the_password_of_a_url_is_cut_out() {
+        for (text, shown) in [
+            ("postgres://tandem:p@ss@db/x", "postgres://tandem:***@db/x"),
+            ("postgres://db/x", "postgres://db/x"),
+            ("postgres://tandem@db/x", "postgres://tandem@db/x"),
+            ("env:DATABASE_URL", "env:DATABASE_URL"),
+        ] {
+            assert_eq!(without_password(text), shown);
+        }
     }
 
     #[test]

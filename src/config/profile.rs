@@ -3,6 +3,7 @@
 use crate::config::files::Files;
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
+use crate::config::problem::Severity;
 use crate::config::problem::Sources;
 use crate::config::schema::Check;
 use crate::config::schema::nearest;
@@ -135,8 +136,11 @@ impl Profiles {
             let mut check = Check { sources: &sources, problems, skip_templates: true };
             check.table("", &table, PROFILE);
             let Some(id) = View(&table).given("id").map(str::to_owned) else {
-                let message = "a profile has an `id`";
-                problems.push(Problem::error(&sources, Place::whole(source), message));
+                // An id that is no text was reported with the schema.
+                if !table.contains_key("id") {
+                    let message = "a profile has an `id`";
+                    problems.push(Problem::error(&sources, Place::whole(source), message));
+                }
                 continue;
             };
             if !table.contains_key("schema_version") {
@@ -170,15 +174,10 @@ impl Profiles {
         let mut problems = Vec::new();
         let source = sources.add_opaque(format!("trunk {}", row.name));
         let at = Place::whole(source);
-        let mut tree = match self.merged(row.profile, &sources, &mut problems) {
-            Some(tree) => tree,
-            None => {
-                let hint = nearest(row.profile, self.ids())
-                    .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-                let message = format!("there is no profile `{}`{hint}", row.profile);
-                problems.push(Problem::error(&sources, at, message));
-                return Err(Problems::new(problems));
-            }
+        let Some(mut tree) = self.merged(row.profile, &sources, &mut problems) else {
+            let message = self.no_profile(row.profile);
+            problems.push(Problem::error(&sources, at, message));
+            return Err(Problems::new(problems));
         };
         match tree::from_json(source, row.overrides).map(|node| node.value) {
             None => {}
@@ -202,6 +201,7 @@ impl Profiles {
             at,
         };
         let trunk = self.finish(tree, identity, &sources, &mut problems);
+        problems.retain(|problem| problem.severity == Severity::Error);
         let problems = Problems::new(problems);
         if problems.is_fatal() { Err(problems) } else { Ok(trunk) }
     }
@@ -281,6 +281,12 @@ impl Profiles {
         Some(tree)
     }
 
+    fn no_profile(&self, id: &str) -> String {
+        let hint = nearest(id, self.ids());
+        let hint = hint.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        format!("there is no profile `{id}`{hint}")
+    }
+
     fn line_up<'s>(
         &'s self,
         id: &str,
@@ -296,9 +302,7 @@ impl Profiles {
                 let message = format!("`extends` goes in a circle: {circle} -> {parent}");
                 problems.push(Problem::error(sources, *at, message));
             } else if !self.0.files.contains_key(parent) {
-                let hint = nearest(parent, self.ids())
-                    .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-                let message = format!("there is no profile `{parent}`{hint}");
+                let message = self.no_profile(parent);
                 problems.push(Problem::error(sources, *at, message));
             } else if !order.contains(&parent.as_str()) {
                 self.line_up(parent, (order, open), sources, problems);

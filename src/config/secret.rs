@@ -1,7 +1,13 @@
 //! Secrets by reference: `env:NAME`, `file:PATH`, `sealed:NAME`.
 
 use crate::types::secret::Secret;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+/// Largest file with a secret, in bytes. Over it: a problem.
+const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
 /// Where the secrets behind references are.
 pub trait Secrets: Send + Sync {
@@ -80,5 +86,94 @@ pub(crate) fn resolve(secrets: &dyn Secrets, text: &str) -> Result<Secret<String
         Ok(value) if value.is_empty() => Err(format!("{reference}: the secret is empty")),
         Ok(value) => Ok(Secret::new(value)),
         Err(why) => Err(format!("{reference}: {why}")),
+    }
+}
+
+/// Opens a secret that is sealed in the database, by its name.
+pub type Opener = Box<dyn Fn(&str) -> Option<Secret<String>> + Send + Sync>;
+
+/// Secrets of this machine: an environment as it was at start, the disk, and, where there is a
+/// database, what is sealed in it.
+pub struct LocalSecrets {
+    env: BTreeMap<String, String>,
+    opener: Option<Opener>,
+}
+
+impl LocalSecrets {
+    /// Secrets of `env` and the disk; `opener` opens what is sealed.
+    #[must_use]
+    pub fn new(env: impl IntoIterator<Item = (String, String)>, opener: Option<Opener>) -> Self {
+        Self { env: env.into_iter().collect(), opener }
+    }
+}
+
+impl Secrets for LocalSecrets {
+    fn env(&self, name: &str) -> Option<String> {
+        self.env.get(name).cloned()
+    }
+
+    fn file(&self, path: &str) -> Result<String, String> {
+        let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
+        if metadata.len() > SECRET_BYTES_MAX {
+            return Err(format!("larger than {SECRET_BYTES_MAX} bytes"));
+        }
+        if metadata.permissions().mode() & 0o007 != 0 {
+            return Err("everybody may read the file: run chmod 600 on it".to_owned());
+        }
+        fs::read_to_string(path).map_err(|error| error.to_string())
+    }
+
+    fn sealed(&self, name: &str) -> Option<Secret<String>> {
+        self.opener.as_ref().and_then(|open| open(name))
+    }
+}
+
+impl fmt::Debug for LocalSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LocalSecrets(***)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_has_one_of_three_forms() {
+        for good in ["", "env:CARRIER_PASSWORD", "file:/run/secrets/x", "sealed:twilio-1"] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for bad in ["hunter2", "env:", "env:A B", "file:", "sealed:", "sealed:a b", "vault:x"] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_found_where_their_reference_points() {
+        let open: Opener = Box::new(|name| (name == "a").then(|| Secret::new("opened".into())));
+        let secrets = LocalSecrets::new([("A".to_owned(), "from env".to_owned())], Some(open));
+        let found = |reference| resolve(&secrets, reference).map(|secret| secret.expose().clone());
+        assert_eq!(found("env:A"), Ok("from env".into()));
+        assert_eq!(found("sealed:a"), Ok("opened".into()));
+        assert_eq!(found("env:B"), Err("env:B: the variable is not set".into()));
+        let missing = "sealed:b: there is no sealed secret of this name, or no key to open it";
+        assert_eq!(found("sealed:b"), Err(missing.into()));
+    }
+
+    #[test]
+    fn a_secret_file_is_not_for_everybody_and_loses_its_last_newline() {
+        let path = std::env::temp_dir().join(format!("tandem-secret-{}", std::process::id()));
+        fs::write(&path, "hunter2\n").unwrap();
+        let secrets = LocalSecrets::new([], None);
+        let reference = format!("file:{}", path.display());
+        let mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o644);
+        let open = resolve(&secrets, &reference);
+        mode(0o600);
+        let closed = resolve(&secrets, &reference).map(|secret| secret.expose().clone());
+        fs::remove_file(&path).unwrap();
+        assert!(open.is_err_and(|why| why.contains("chmod 600")));
+        assert_eq!(closed, Ok("hunter2".into()));
+        assert!(resolve(&secrets, &reference).is_err());
     }
 }

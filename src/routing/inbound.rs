@@ -416,3 +416,403 @@ fn describe(verdict: &Verdict) -> String {
         Verdict::Unknown => "unknown source".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::contents::Change;
+    use crate::routing::contents::Contents;
+    use crate::routing::identify::Proof;
+    use crate::routing::identify::knows_source;
+    use crate::routing::numbers::RuleText;
+    use crate::routing::trunk::DigestAccount;
+    use crate::routing::trunk::DigestAlgorithm;
+    use crate::types::agent::AgentKind;
+    use crate::types::agent::AgentSettings;
+    use crate::types::agent::AnswerPolicy;
+    use crate::types::id::AiProfileId;
+    use crate::types::id::NumberId;
+    use crate::types::id::TenantId;
+    use crate::types::id::TrunkId;
+    use crate::types::name::ListenerName;
+    use crate::types::secret::Secret;
+    use crate::types::transport::Transport;
+    use uuid::Uuid;
+
+    fn uuid(n: u32) -> Uuid {
+        Uuid::from_u128(u128::from(n))
+    }
+
+    fn tenant_id(n: u32) -> TenantId {
+        TenantId::from_uuid(uuid(n))
+    }
+
+    fn trunk_id(n: u32) -> TrunkId {
+        TrunkId::from_uuid(uuid(n))
+    }
+
+    fn tenant(n: u32) -> Tenant {
+        Tenant {
+            id: tenant_id(n),
+            name: format!("tenant-{n}"),
+            status: TenantStatus::Active,
+            calls_max: 0,
+            cps_max: 0,
+            default_profile: Some(AiProfileId::from_uuid(uuid(n))),
+        }
+    }
+
+    fn profile(n: u32) -> AiProfile {
+        AiProfile {
+            id: AiProfileId::from_uuid(uuid(n)),
+            tenant: tenant_id(n),
+            name: format!("agent-{n}"),
+            agent: AgentSettings {
+                kind: AgentKind::Echo,
+                answer: AnswerPolicy::Immediate,
+                hangup_after: None,
+                reinvite_after: None,
+            },
+        }
+    }
+
+    fn number(n: u32, tenant: u32, e164: &str) -> Number {
+        Number {
+            id: NumberId::from_uuid(uuid(n)),
+            tenant: tenant_id(tenant),
+            first: e164.parse().unwrap(),
+            last: e164.parse().unwrap(),
+            trunk: None,
+            ai_profile: None,
+            active: true,
+        }
+    }
+
+    fn trunk(n: u32, source: &str) -> Trunk {
+        Trunk::new(trunk_id(n), format!("trunk-{n}"), vec![source.parse().unwrap()])
+    }
+
+    /// Two tenants, a shared trunk, and one number each.
+    fn contents() -> Contents {
+        Contents {
+            tenants: vec![tenant(1), tenant(2)],
+            ai_profiles: vec![profile(1), profile(2)],
+            numbers: vec![number(1, 1, "+15550100"), number(2, 2, "+15550200")],
+            trunks: vec![trunk(1, "192.0.2.0/24")],
+        }
+    }
+
+    /// An INVITE from 192.0.2.7.
+    struct Call {
+        source: &'static str,
+        transport: Transport,
+        request: String,
+        to: &'static str,
+        diversion: &'static str,
+        called_party: &'static str,
+        from: &'static str,
+        headers: Vec<(&'static str, &'static str)>,
+        proof: Proof,
+    }
+
+    fn call(request: &str) -> Call {
+        Call {
+            source: "192.0.2.7",
+            transport: Transport::Udp,
+            request: request.to_owned(),
+            to: "",
+            diversion: "",
+            called_party: "",
+            from: "+15551000",
+            headers: Vec::new(),
+            proof: Proof::Absent,
+        }
+    }
+
+    fn decide(table: &RoutingTable, call: &Call) -> (Verdict, Decision) {
+        let listener: ListenerName = "public".parse().unwrap();
+        let header = |name: &str| {
+            let mut headers = call.headers.iter();
+            headers.find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_bytes())
+        };
+        let attempt = Attempt {
+            listener: &listener,
+            source: call.source.parse().unwrap(),
+            transport: call.transport,
+            request_user: call.request.as_bytes(),
+            to_user: call.to.as_bytes(),
+            diversion_user: call.diversion.as_bytes(),
+            called_party_user: call.called_party.as_bytes(),
+            caller_user: call.from.as_bytes(),
+            header: &header,
+            proof: &|_| call.proof,
+        };
+        let mut decision = Decision::new();
+        let verdict = route(table, &attempt, &mut decision);
+        (verdict, decision)
+    }
+
+    /// The verdict in one line.
+    fn outcome(contents: &Contents, call: &Call) -> String {
+        match decide(&RoutingTable::new(contents.clone()), call).0 {
+            Verdict::Route(route) => {
+                format!("{} {} {}", route.dialled, route.profile.name, route.trunk.name)
+            }
+            Verdict::Challenge(trunk) => format!("challenge {}", trunk.name),
+            Verdict::Refuse(refusal) => format!("{} {}", refusal.status, refusal.cause),
+            Verdict::Unknown => "unknown".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_call_reaches_the_agent_of_the_number() {
+        let contents = contents();
+        assert_eq!(outcome(&contents, &call("+15550100")), "+15550100 agent-1 trunk-1");
+        assert_eq!(outcome(&contents, &call("tel:+1-555-0200")), "+15550200 agent-2 trunk-1");
+    }
+
+    #[test]
+    fn each_reason_to_refuse_has_its_own_cause() {
+        let check = |change: &dyn Fn(&mut Contents), dialled: &str, expected: &str| {
+            let mut contents = contents();
+            change(&mut contents);
+            assert_eq!(outcome(&contents, &call(dialled)), expected);
+        };
+        let same = |_: &mut Contents| {};
+        check(&same, "+15550999", "404 unknown_number");
+        check(&same, "alice", "404 not_a_number");
+        check(&same, "", "404 not_a_number");
+        check(&|c| c.numbers[0].active = false, "+15550100", "404 number_inactive");
+        let suspended = |c: &mut Contents| c.tenants[0].status = TenantStatus::Suspended;
+        check(&suspended, "+15550100", "403 tenant_suspended");
+        check(&suspended, "+15550200", "+15550200 agent-2 trunk-1");
+        let deleted = |c: &mut Contents| c.tenants[0].status = TenantStatus::Deleted;
+        check(&deleted, "+15550100", "404 tenant_deleted");
+        check(&|c| drop(c.tenants.remove(0)), "+15550100", "404 tenant_deleted");
+        let bound = |c: &mut Contents| c.numbers[0].trunk = Some(trunk_id(9));
+        check(&bound, "+15550100", "404 number_not_on_trunk");
+        check(&|c| c.tenants[0].default_profile = None, "+15550100", "480 no_agent");
+        check(&|c| drop(c.ai_profiles.remove(0)), "+15550100", "480 no_agent");
+        check(&|c| c.trunks[0].enabled = false, "+15550100", "unknown");
+    }
+
+    #[test]
+    fn another_tenants_agent_never_answers() {
+        let mut contents = contents();
+        contents.numbers[0].ai_profile = Some(AiProfileId::from_uuid(uuid(2)));
+        assert_eq!(outcome(&contents, &call("+15550100")), "480 no_agent");
+    }
+
+    #[test]
+    fn a_number_is_not_callable_on_another_tenants_trunk() {
+        let mut contents = contents();
+        contents.trunks[0].tenant = Some(tenant_id(2));
+        assert_eq!(outcome(&contents, &call("+15550100")), "404 number_not_on_trunk");
+        assert_eq!(outcome(&contents, &call("+15550200")), "+15550200 agent-2 trunk-1");
+        // Not even if the number's row says so.
+        contents.numbers[0].trunk = Some(trunk_id(1));
+        assert_eq!(outcome(&contents, &call("+15550100")), "404 number_not_on_trunk");
+    }
+
+    #[test]
+    fn the_response_map_of_the_trunk_sets_the_status() {
+        let mut contents = contents();
+        let map = &mut contents.trunks[0].response_map;
+        (map.not_found, map.unknown_did, map.policy) = (410, 604, 603);
+        contents.numbers[0].active = false;
+        contents.tenants[1].status = TenantStatus::Suspended;
+        assert_eq!(outcome(&contents, &call("+15550100")), "410 number_inactive");
+        assert_eq!(outcome(&contents, &call("+15550999")), "604 unknown_number");
+        assert_eq!(outcome(&contents, &call("+15550200")), "603 tenant_suspended");
+    }
+
+    #[test]
+    fn fifty_tenants_behind_one_source_list_are_told_apart_by_the_number() {
+        let mut contents = Contents::default();
+        for n in 1..=50 {
+            contents.tenants.push(tenant(n));
+            contents.ai_profiles.push(profile(n));
+            let mut own = trunk(n, "54.172.60.0/30");
+            own.tenant = Some(tenant_id(n));
+            contents.trunks.push(own);
+            let mut number = number(n, n, &format!("+1555{:04}", 100 + n));
+            number.trunk = Some(trunk_id(n));
+            contents.numbers.push(number);
+        }
+        // A number bound to a trunk with other sources.
+        contents.trunks.push(trunk(51, "198.51.100.0/24"));
+        let mut elsewhere = number(51, 1, "+15559999");
+        elsewhere.trunk = Some(trunk_id(51));
+        contents.numbers.push(elsewhere);
+        let from = |request: &str| {
+            let mut call = call(request);
+            call.source = "54.172.60.2";
+            call
+        };
+        for n in 1..=50 {
+            let dialled = format!("+1555{:04}", 100 + n);
+            let expected = format!("{dialled} agent-{n} trunk-{n}");
+            assert_eq!(outcome(&contents, &from(&dialled)), expected);
+        }
+        assert_eq!(outcome(&contents, &from("+15559999")), "404 number_not_on_trunk");
+        assert_eq!(outcome(&contents, &from("+15558888")), "404 unknown_number");
+        let (_, decision) = decide(&RoutingTable::new(contents), &from("+15550150"));
+        assert!(decision.to_string().contains("50 trunks list this source, 50 match"));
+        assert!(decision.to_string().contains("+15550150 to agent-50 of tenant-50"));
+    }
+
+    #[test]
+    fn listener_transport_and_secret_header_must_match_too() {
+        let mut contents = contents();
+        let token = Secret::new("s3cret".to_owned());
+        contents.trunks[0].required_headers = vec![("X-Token".to_owned(), token)];
+        assert_eq!(outcome(&contents, &call("+15550100")), "unknown");
+        let mut wrong = call("+15550100");
+        wrong.headers = vec![("x-token", "s3creT")];
+        assert_eq!(outcome(&contents, &wrong), "unknown");
+        let mut right = call("+15550100");
+        right.headers = vec![("x-token", "s3cret")];
+        assert_eq!(outcome(&contents, &right), "+15550100 agent-1 trunk-1");
+        let (_, decision) = decide(&RoutingTable::new(contents.clone()), &right);
+        assert!(!decision.to_string().contains("s3cret"), "{decision}");
+        right.transport = Transport::Tls;
+        assert_eq!(outcome(&contents, &right), "unknown");
+        right.transport = Transport::Tcp;
+        contents.trunks[0].listener = Some("inside".parse().unwrap());
+        assert_eq!(outcome(&contents, &right), "unknown");
+    }
+
+    #[test]
+    fn a_trunk_with_an_account_challenges_before_it_says_anything_of_numbers() {
+        let mut contents = contents();
+        contents.trunks[0].digest = Some(DigestAccount {
+            username: "demo".into(),
+            password: Secret::new("demo".into()),
+            realm: "tandem".into(),
+            algorithms: vec![DigestAlgorithm::Sha256, DigestAlgorithm::Md5],
+        });
+        for dialled in ["+15550100", "+15550999", "alice"] {
+            assert_eq!(outcome(&contents, &call(dialled)), "challenge trunk-1");
+        }
+        let with = |proof: Proof, dialled: &str| {
+            let mut call = call(dialled);
+            call.proof = proof;
+            call
+        };
+        let right = with(Proof::Valid, "+15550100");
+        assert_eq!(outcome(&contents, &right), "+15550100 agent-1 trunk-1");
+        assert_eq!(outcome(&contents, &with(Proof::Valid, "+15550999")), "404 unknown_number");
+        let wrong = with(Proof::Wrong, "+15550100");
+        assert_eq!(outcome(&contents, &wrong), "403 bad_credentials");
+        // A trunk that trusts the same source takes its own numbers without a challenge.
+        contents.trunks.push(trunk(2, "192.0.2.7/32"));
+        contents.numbers[1].trunk = Some(trunk_id(2));
+        assert_eq!(outcome(&contents, &call("+15550200")), "+15550200 agent-2 trunk-2");
+    }
+
+    #[test]
+    fn the_dialled_number_is_looked_for_in_the_order_of_the_trunk() {
+        let mut contents = contents();
+        contents.trunks[0].did_sources =
+            vec![DidSource::PCalledPartyId, DidSource::RequestUri, DidSource::Diversion];
+        let mut invite = call("pilot");
+        invite.to = "+15550200";
+        invite.diversion = "+15550100";
+        assert_eq!(outcome(&contents, &invite), "+15550100 agent-1 trunk-1");
+        invite.called_party = "+15550200";
+        assert_eq!(outcome(&contents, &invite), "+15550200 agent-2 trunk-1");
+        contents.trunks[0].did_sources = vec![DidSource::RequestUri];
+        assert_eq!(outcome(&contents, &invite), "404 not_a_number");
+        // A number that is not ours does not hide one that is.
+        contents.trunks[0].did_sources = vec![DidSource::RequestUri, DidSource::To];
+        invite.request = "+15557777".to_owned();
+        assert_eq!(outcome(&contents, &invite), "+15550200 agent-2 trunk-1");
+    }
+
+    #[test]
+    fn priority_chooses_between_shared_trunks() {
+        let mut contents = contents();
+        contents.trunks.push(trunk(2, "192.0.2.7/32"));
+        assert_eq!(outcome(&contents, &call("+15550100")), "+15550100 agent-1 trunk-1");
+        contents.trunks[1].priority = 1;
+        assert_eq!(outcome(&contents, &call("+15550100")), "+15550100 agent-1 trunk-2");
+    }
+
+    #[test]
+    fn callers_are_numbers_texts_or_anonymous() {
+        let mut contents = contents();
+        let rule = RuleText { pattern: r"^0([1-9]\d{9})$".into(), to: "+91${1}".into() };
+        contents.trunks[0].calling = NumberRules::compile(&[rule], "").unwrap();
+        let table = RoutingTable::new(contents.clone());
+        for (from, shown, is_number) in [
+            ("09876543210", "+919876543210", true),
+            ("+1-555-1000", "+15551000", true),
+            ("alice", "alice", false),
+            ("Anonymous", "", false),
+            ("", "", false),
+        ] {
+            let mut invite = call("+15550100");
+            invite.from = from;
+            let Verdict::Route(route) = decide(&table, &invite).0 else { panic!("{from}") };
+            assert_eq!(route.caller.shown(), shown);
+            assert_eq!(route.caller.e164.is_some(), is_number, "{from}");
+        }
+        contents.trunks[0].anonymous_allowed = false;
+        let mut invite = call("+15550100");
+        invite.from = "anonymous";
+        assert_eq!(outcome(&contents, &invite), "433 policy");
+    }
+
+    #[test]
+    fn a_source_is_known_only_at_its_listener_and_transport() {
+        let mut table = RoutingTable::new(contents());
+        let (public, other): (ListenerName, ListenerName) =
+            ("public".parse().unwrap(), "other".parse().unwrap());
+        let (known, stranger) = ("192.0.2.9".parse().unwrap(), "192.0.3.9".parse().unwrap());
+        assert!(knows_source(&table, &other, known, Transport::Udp));
+        assert!(!knows_source(&table, &public, stranger, Transport::Udp));
+        assert!(!knows_source(&table, &public, known, Transport::Tls));
+        let mut moved = trunk(1, "192.0.2.0/24");
+        moved.listener = Some(public.clone());
+        table.apply(Change::Trunk(Box::new(moved))).unwrap();
+        assert!(knows_source(&table, &public, known, Transport::Udp));
+        assert!(!knows_source(&table, &other, known, Transport::Udp));
+        table.apply(Change::TrunkGone(trunk_id(1))).unwrap();
+        assert!(!knows_source(&table, &public, known, Transport::Udp));
+    }
+
+    #[test]
+    fn a_decision_tells_every_step() {
+        let mut invite = call("+15550100");
+        invite.to = "+15550100";
+        let (_, decision) = decide(&RoutingTable::new(contents()), &invite);
+        let expected = "\
+source     192.0.2.7 over udp at listener public
+trunk      trunk-1: matches
+dialled    request-uri: `+15550100` is +15550100, as it is
+number     +15550100, in service, may be called on trunk trunk-1
+caller     `+15551000` is +15551000, as it is
+tenant     tenant-1
+profile    agent-1
+verdict    +15550100 to agent-1 of tenant-1
+";
+        assert_eq!(decision.to_string(), expected);
+    }
+
+    #[test]
+    fn a_refusal_keeps_what_is_known_for_the_record() {
+        let mut contents = contents();
+        contents.tenants[0].status = TenantStatus::Suspended;
+        let (verdict, _) = decide(&RoutingTable::new(contents.clone()), &call("+15550100"));
+        let Verdict::Refuse(refusal) = verdict else { panic!("{verdict:?}") };
+        assert_eq!(refusal.tenant.map(|tenant| tenant.id), Some(tenant_id(1)));
+        assert_eq!(refusal.number.map(|number| number.id), Some(NumberId::from_uuid(uuid(1))));
+        assert_eq!(refusal.dialled.map(|number| number.to_string()), Some("+15550100".into()));
+        assert_eq!(refusal.caller.shown(), "+15551000");
+        // What is not on the trunk is not the caller's tenant either.
+        contents.numbers[0].trunk = Some(trunk_id(9));
+        let (verdict, _) = decide(&RoutingTable::new(contents), &call("+15550100"));
+        let Verdict::Refuse(refusal) = verdict else { panic!("{verdict:?}") };
+        assert!(refusal.tenant.is_none() && refusal.number.is_none());
+    }
+}

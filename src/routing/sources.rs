@@ -64,7 +64,7 @@ impl TrunkIndex {
     }
 
     /// Each trunk whose source list holds `source` once, by priority, then by name.
-    pub(crate) fn from_source(&self, source: IpAddr) -> impl Iterator<Item = &Arc<Trunk>> {
+    pub(crate) fn by_source(&self, source: IpAddr) -> impl Iterator<Item = &Arc<Trunk>> {
         let mut found: SmallVec<[&Arc<Trunk>; 8]> = self.nets(source).flatten().collect();
         let order = |trunk: &Arc<Trunk>| (trunk.priority, trunk.id);
         found.sort_by(|a, b| (a.priority, &a.name, a.id).cmp(&(b.priority, &b.name, b.id)));
@@ -72,7 +72,7 @@ impl TrunkIndex {
         found.into_iter()
     }
 
-    pub(crate) fn any_from_source(&self, source: IpAddr, accept: impl Fn(&Trunk) -> bool) -> bool {
+    pub(crate) fn any_by_source(&self, source: IpAddr, accept: impl Fn(&Trunk) -> bool) -> bool {
         self.nets(source).flatten().any(|trunk| accept(trunk))
     }
 
@@ -102,7 +102,7 @@ mod tests {
     }
 
     fn ids(index: &TrunkIndex, source: &str) -> Vec<u128> {
-        index.from_source(source.parse().unwrap()).map(|t| t.id.uuid().as_u128()).collect()
+        index.by_source(source.parse().unwrap()).map(|t| t.id.uuid().as_u128()).collect()
     }
 
     #[test]

@@ -144,12 +144,12 @@ impl RoutingTable {
 
     /// The trunks whose source list holds `source`, by priority.
     pub(crate) fn trunks_from(&self, source: IpAddr) -> impl Iterator<Item = &Arc<Trunk>> {
-        self.trunks.from_source(source)
+        self.trunks.by_source(source)
     }
 
     /// True when any trunk's source list holds `source` and `accept` takes that trunk.
     pub(crate) fn any_trunk_from(&self, source: IpAddr, accept: impl Fn(&Trunk) -> bool) -> bool {
-        self.trunks.any_from_source(source, accept)
+        self.trunks.any_by_source(source, accept)
     }
 
     fn put_number(&mut self, number: Number) -> Result<(), TableFull> {
