@@ -1,1 +1,3 @@
 //! Sockets: UDP, TCP, WebSocket, RTP ports.
+
+pub mod websocket;

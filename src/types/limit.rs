@@ -59,6 +59,11 @@ pub const MEDIA_SESSIONS_MAX: usize = 4_096;
 /// Frames of caller audio (20 ms each) waiting for an agent; the sockets behind hold seconds more. Over
 /// it: the newest are dropped, counted.
 pub const AGENT_FRAMES_MAX: usize = 32;
+/// Frames of caller audio (20 ms each) kept while an agent does not read. Over it: the oldest are
+/// dropped, counted.
+pub const AGENT_OUTBOX_FRAMES_MAX: usize = 64;
+/// Keys and mark echoes kept while an agent does not read. Over it: the oldest are dropped, counted.
+pub const AGENT_OUTBOX_EVENTS_MAX: usize = 1_024;
 /// Items (audio chunks and marks) waiting in the ring from agent to media. Over it: we stop reading.
 pub const AGENT_ITEMS_MAX: usize = 256;
 /// Audio waiting to be played, in ms. Over it: we stop reading from the agent.

@@ -1,0 +1,255 @@
+//! `AgentSession`: everything between a call and its agent, as a pure state machine, whatever the
+//! agent is: a bot behind a WebSocket or a built-in one.
+
+#![warn(clippy::wildcard_enum_match_arm)]
+
+use crate::agent::builtin::BuiltIn;
+use crate::agent::builtin::announce::Announce;
+use crate::agent::builtin::announce::Announcement;
+use crate::agent::builtin::echo::Echo;
+use crate::agent::builtin::parrot::Parrot;
+use crate::agent::builtin::tone::Tone;
+use crate::agent::twilio::stream::TwilioStream;
+use crate::audio::link::FRAME_BYTES;
+use crate::types::agent::AgentKind;
+use crate::types::agent::AgentSettings;
+use crate::types::cause::HangupCause;
+use crate::types::id::CallId;
+use crate::types::id::TenantId;
+use crate::types::moment::Moment;
+use crate::types::number::E164;
+use bytes::Bytes;
+
+/// What an agent is told about its call.
+#[derive(Clone)]
+pub struct AgentCall {
+    /// The call.
+    pub call_id: CallId,
+    /// Whose call it is.
+    pub tenant: TenantId,
+    /// The caller as received or normalised; empty when anonymous.
+    pub caller: String,
+    /// The number that was dialled.
+    pub dialled: E164,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// The agent is wanted; the first input.
+    Started,
+    /// The WebSocket is open.
+    Connected,
+    /// It could not be opened.
+    ConnectFailed,
+    /// A text message came from the agent.
+    Text(&'a [u8]),
+    /// A binary message came from the agent.
+    Binary,
+    /// The agent answered a ping.
+    Pong,
+    /// The WebSocket ended from the far side.
+    PeerClosed(PeerClose),
+    /// What was sent is no longer taken by the network.
+    SendBlocked,
+    /// All that was sent has been taken.
+    SendReady,
+    /// The playout queue has its fill: nothing more is read from the agent.
+    PlayoutFull,
+    /// The playout queue has room again.
+    PlayoutRoom,
+    /// 20 ms of the caller, µ-law at 8 kHz.
+    Audio(&'a [u8; FRAME_BYTES]),
+    /// The caller pressed a key.
+    Digit(char),
+    /// Everything before the mark was played.
+    MarkPlayed(u64),
+    /// The playout queue was emptied on request.
+    Cleared,
+    /// The playout queue ran empty after [`Output::Finish`].
+    Drained,
+    /// The call was answered.
+    CallAnswered,
+    /// The call is over.
+    CallEnded,
+    /// The moment given by [`AgentSession::deadline`] is here.
+    DeadlineReached,
+}
+
+/// How a WebSocket ended from the far side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerClose {
+    /// By a close frame, with its code if it had one (RFC 6455 §7.4).
+    Frame(Option<u16>),
+    /// Without one.
+    Dropped,
+    /// The agent broke the WebSocket protocol or sent an oversized message.
+    Violated,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Dial the agent; give up a dial that is under way.
+    Connect,
+    /// Send this text message.
+    Send(Bytes),
+    /// Send a ping.
+    Ping,
+    /// Queue this µ-law audio for the caller.
+    Play(Bytes),
+    /// Queue a mark behind what was queued.
+    Mark(u64),
+    /// What was queued is a whole utterance: play all of it.
+    Finish,
+    /// Drop what was queued.
+    Clear,
+    /// Close the WebSocket with code 1000.
+    Close,
+    /// Tell the call that the agent is there.
+    Ready,
+    /// Tell the call that the agent never came.
+    Failed(HangupCause),
+    /// Tell the call that the agent is gone.
+    Lost(HangupCause),
+    /// Tell the call that the agent wants it ended; its last words were played.
+    HangupRequested,
+}
+
+/// What went over a link with an agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AgentCounters {
+    /// Attempts to connect.
+    pub connects: u32,
+    /// Frames of caller audio sent, 20 ms each.
+    pub frames_sent: u64,
+    /// Frames of caller audio dropped because the agent did not read.
+    pub frames_dropped: u64,
+    /// Marks and keys not reported because the agent did not read.
+    pub events_dropped: u64,
+    /// Messages received.
+    pub messages: u64,
+    /// Bytes of audio received, after decoding.
+    pub audio_bytes: u64,
+    /// Marks received.
+    pub marks: u64,
+    /// Requests to clear received.
+    pub clears: u64,
+    /// Malformed messages received.
+    pub garbage: u32,
+    /// Messages received with an event that means nothing to us.
+    pub unknown: u64,
+}
+
+/// The session with one agent.
+pub struct AgentSession {
+    mind: Mind,
+}
+
+enum Mind {
+    Twilio(Box<TwilioStream>),
+    BuiltIn { agent: Box<dyn BuiltIn>, state: BuiltInState },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BuiltInState {
+    Idle,
+    Running,
+    Over,
+}
+
+impl AgentSession {
+    /// A session with the agent of `settings`; it does nothing before [`Input::Started`].
+    #[must_use]
+    pub fn new(settings: &AgentSettings, call: &AgentCall) -> Self {
+        match &settings.kind {
+            AgentKind::Twilio(agent) => {
+                Self { mind: Mind::Twilio(Box::new(TwilioStream::new(agent, call))) }
+            }
+            AgentKind::Echo => Self::built_in(Box::new(Echo::new())),
+            AgentKind::Tone { hz } => Self::built_in(Box::new(Tone::new(*hz))),
+            AgentKind::Announce => Self::announcement(Announcement::Standard),
+            AgentKind::Parrot => Self::built_in(Box::new(Parrot::new())),
+        }
+    }
+
+    /// A session that plays `announcement` and then asks for the end of the call.
+    #[must_use]
+    pub fn announcement(announcement: Announcement) -> Self {
+        Self::built_in(Box::new(Announce::new(announcement)))
+    }
+
+    fn built_in(agent: Box<dyn BuiltIn>) -> Self {
+        Self { mind: Mind::BuiltIn { agent, state: BuiltInState::Idle } }
+    }
+
+    /// Applies `input`; appends what must be done to `out`. Total: a senseless input changes nothing.
+    pub fn handle(&mut self, now: Moment, input: Input<'_>, out: &mut Vec<Output>) {
+        match &mut self.mind {
+            Mind::Twilio(stream) => stream.handle(now, input, out),
+            Mind::BuiltIn { agent, state } => *state = state.next(agent.as_mut(), input, out),
+        }
+    }
+
+    /// The next moment at which this wants [`Input::DeadlineReached`].
+    #[must_use]
+    pub fn deadline(&self) -> Option<Moment> {
+        match &self.mind {
+            Mind::Twilio(stream) => stream.deadline(),
+            Mind::BuiltIn { .. } => None,
+        }
+    }
+
+    /// What went over the link so far.
+    #[must_use]
+    pub fn counters(&self) -> AgentCounters {
+        match &self.mind {
+            Mind::Twilio(stream) => stream.counters(),
+            Mind::BuiltIn { .. } => AgentCounters::default(),
+        }
+    }
+}
+
+impl BuiltInState {
+    fn next(self, agent: &mut dyn BuiltIn, input: Input<'_>, out: &mut Vec<Output>) -> Self {
+        match self {
+            Self::Idle => Self::idle(agent, input, out),
+            Self::Running => Self::running(agent, input, out),
+            Self::Over => Self::Over,
+        }
+    }
+
+    fn idle(agent: &mut dyn BuiltIn, input: Input<'_>, out: &mut Vec<Output>) -> Self {
+        if !matches!(input, Input::Started) {
+            return Self::Idle;
+        }
+        out.push(Output::Ready);
+        agent.begin(out);
+        Self::Running
+    }
+
+    fn running(agent: &mut dyn BuiltIn, input: Input<'_>, out: &mut Vec<Output>) -> Self {
+        match input {
+            Input::Audio(frame) => agent.hear(frame, out),
+            Input::Digit(digit) => agent.digit(digit, out),
+            Input::MarkPlayed(id) => agent.mark_played(id, out),
+            Input::Drained => agent.drained(out),
+            Input::CallEnded => return Self::Over,
+            Input::Started
+            | Input::Connected
+            | Input::ConnectFailed
+            | Input::Text(_)
+            | Input::Binary
+            | Input::Pong
+            | Input::PeerClosed(_)
+            | Input::SendBlocked
+            | Input::SendReady
+            | Input::PlayoutFull
+            | Input::PlayoutRoom
+            | Input::Cleared
+            | Input::CallAnswered
+            | Input::DeadlineReached => {}
+        }
+        Self::Running
+    }
+}

@@ -1,0 +1,149 @@
+//! `Outbox`: what waits while an agent does not read. Old audio gives way, so that an agent which
+//! reads again hears the caller of now.
+
+use crate::audio::link::FRAME_BYTES;
+use crate::types::limit::AGENT_OUTBOX_EVENTS_MAX;
+use crate::types::limit::AGENT_OUTBOX_FRAMES_MAX;
+use std::collections::VecDeque;
+
+/// One thing to tell the agent; numbered and encoded only when it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// 20 ms of the caller.
+    Audio([u8; FRAME_BYTES]),
+    /// In place of so many frames that were dropped.
+    SkippedFrames(u64),
+    /// A key the caller pressed.
+    Digit(char),
+    /// The echo of a mark.
+    Mark(String),
+}
+
+/// A bounded queue towards an agent, used only while the network takes nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    blocked: bool,
+    frames: VecDeque<[u8; FRAME_BYTES]>,
+    /// Each event with the number of frames, dropped ones included, that came before it.
+    events: VecDeque<(u64, Waiting)>,
+    /// Frames dropped from the front and not yet told to the encoder.
+    skipped: u64,
+    /// Frames taken from the front so far, sent or dropped.
+    taken: u64,
+    frames_dropped: u64,
+    events_dropped: u64,
+}
+
+impl Outbox {
+    pub(crate) const fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    pub(crate) const fn block(&mut self) {
+        self.blocked = true;
+    }
+
+    pub(crate) const fn unblock(&mut self) {
+        self.blocked = false;
+    }
+
+    /// Frames dropped so far.
+    pub(crate) const fn frames_dropped(&self) -> u64 {
+        self.frames_dropped
+    }
+
+    /// Keys and marks dropped so far.
+    pub(crate) const fn events_dropped(&self) -> u64 {
+        self.events_dropped
+    }
+
+    /// Appends; over a bound the oldest of the same sort is dropped and counted.
+    pub(crate) fn push(&mut self, waiting: Waiting) {
+        match waiting {
+            Waiting::Audio(frame) => {
+                if self.frames.len() >= AGENT_OUTBOX_FRAMES_MAX {
+                    self.frames.pop_front();
+                    self.taken += 1;
+                    self.skipped += 1;
+                    self.frames_dropped += 1;
+                }
+                self.frames.push_back(frame);
+            }
+            Waiting::SkippedFrames(frames) => self.skipped += frames,
+            Waiting::Digit(_) | Waiting::Mark(_) => {
+                if self.events.len() >= AGENT_OUTBOX_EVENTS_MAX {
+                    self.events.pop_front();
+                    self.events_dropped += 1;
+                }
+                let position = self.taken + self.frames.len() as u64;
+                self.events.push_back((position, waiting));
+            }
+        }
+    }
+
+    /// The next to be sent, in the order of arrival.
+    pub(crate) fn pop(&mut self) -> Option<Waiting> {
+        if self.skipped > 0 {
+            return Some(Waiting::SkippedFrames(std::mem::take(&mut self.skipped)));
+        }
+        if self.events.front().is_some_and(|(position, _)| *position <= self.taken) {
+            return self.events.pop_front().map(|(_, event)| event);
+        }
+        let frame = self.frames.pop_front()?;
+        self.taken += 1;
+        Some(Waiting::Audio(frame))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(outbox: &mut Outbox) -> Vec<Waiting> {
+        std::iter::from_fn(|| outbox.pop()).collect()
+    }
+
+    #[test]
+    fn what_waits_leaves_in_the_order_of_arrival() {
+        let mut outbox = Outbox::default();
+        let all = [
+            Waiting::Digit('1'),
+            Waiting::Audio([1; FRAME_BYTES]),
+            Waiting::Mark("a".to_owned()),
+            Waiting::Mark("b".to_owned()),
+            Waiting::Audio([2; FRAME_BYTES]),
+            Waiting::Digit('2'),
+        ];
+        for _ in 0..2 {
+            for waiting in all.clone() {
+                outbox.push(waiting);
+            }
+            assert_eq!(drain(&mut outbox), all);
+        }
+    }
+
+    #[test]
+    fn the_oldest_audio_gives_way_and_is_counted() {
+        let mut outbox = Outbox::default();
+        outbox.push(Waiting::Mark("first".to_owned()));
+        for value in 0..AGENT_OUTBOX_FRAMES_MAX + 3 {
+            outbox.push(Waiting::Audio([value as u8; FRAME_BYTES]));
+        }
+        let left = drain(&mut outbox);
+        assert_eq!(left.len(), AGENT_OUTBOX_FRAMES_MAX + 2);
+        assert_eq!(left[0], Waiting::SkippedFrames(3));
+        assert_eq!(left[1], Waiting::Mark("first".to_owned()));
+        assert_eq!(left[2], Waiting::Audio([3; FRAME_BYTES]));
+        assert_eq!((outbox.frames_dropped(), outbox.events_dropped()), (3, 0));
+    }
+
+    #[test]
+    fn events_are_bounded_too() {
+        let mut outbox = Outbox::default();
+        for _ in 0..AGENT_OUTBOX_EVENTS_MAX + 5 {
+            outbox.push(Waiting::Digit('1'));
+        }
+        assert_eq!(drain(&mut outbox).len(), AGENT_OUTBOX_EVENTS_MAX);
+        assert_eq!(outbox.events_dropped(), 5);
+    }
+}

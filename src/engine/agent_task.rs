@@ -1,0 +1,497 @@
+//! The task of one agent: drives its `AgentSession` with the WebSocket, the link to the media thread
+//! and the clock.
+
+use crate::agent::builtin::announce::Announcement;
+use crate::agent::session::AgentSession;
+use crate::agent::session::Input;
+use crate::agent::session::Output;
+use crate::agent::session::PeerClose;
+use crate::agent::twilio;
+use crate::audio::link::AgentEnd;
+use crate::audio::link::LinkEvent;
+use crate::clock;
+use crate::net::websocket;
+use crate::net::websocket::ConnectError;
+use crate::net::websocket::TrustRoots;
+use crate::net::websocket::WebSocket;
+use crate::types::agent::AgentKind;
+use crate::types::agent::AgentSettings;
+use crate::types::cause::HangupCause;
+use crate::types::limit::AGENT_PLAYOUT_MS_MAX;
+use crate::types::moment::Moment;
+use bytes::Buf;
+use bytes::Bytes;
+use futures_util::Sink;
+use futures_util::SinkExt;
+use futures_util::Stream;
+use futures_util::StreamExt;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio::time::Sleep;
+use tokio::time::sleep_until;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tracing::Instrument;
+
+pub use crate::agent::session::AgentCall;
+pub use crate::agent::session::AgentCounters;
+
+/// Commands that may wait for an agent's task: there are two in its life.
+const COMMANDS_MAX: usize = 4;
+/// How long a polite end of a WebSocket may take once nobody needs it any more.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+
+/// What an agent's task needs.
+pub struct AgentSetup {
+    /// The agent part of the AI profile.
+    pub settings: AgentSettings,
+    /// The call it is for.
+    pub call: AgentCall,
+    /// The agent's end of the link to the call's media.
+    pub end: AgentEnd,
+    /// Whom to trust on `wss://`.
+    pub roots: TrustRoots,
+}
+
+/// What a call learns from its agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentEvent {
+    /// The agent is there.
+    Ready,
+    /// The agent never came; the task ends.
+    Failed(HangupCause),
+    /// The agent came and is gone; the task ends.
+    Lost(HangupCause),
+    /// The agent wants the call ended, and its last words were played.
+    HangupRequested,
+    /// What went over the link: the last event.
+    Notes(AgentCounters),
+}
+
+/// The call's hold on its agent's task. Dropping it ends the agent like [`Self::end`].
+#[derive(Debug)]
+pub struct AgentHandle {
+    commands: mpsc::Sender<Command>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Command {
+    Answered,
+    End,
+}
+
+impl AgentHandle {
+    /// Tells the agent's task that the call was answered.
+    pub fn call_answered(&self) {
+        self.tell(Command::Answered);
+    }
+
+    /// Ends the agent: it is told to stop and its WebSocket is closed.
+    pub fn end(self) {
+        self.tell(Command::End);
+    }
+
+    fn tell(&self, command: Command) {
+        // A task that is gone needs no command, and the queue holds more than are ever given.
+        if self.commands.try_send(command).is_err() {
+            tracing::trace!(?command, "the agent's task is gone already");
+        }
+    }
+}
+
+/// Starts the agent of `setup`; what becomes of it goes to `events`.
+#[must_use]
+pub fn start(setup: AgentSetup, events: mpsc::Sender<AgentEvent>) -> AgentHandle {
+    let session = AgentSession::new(&setup.settings, &setup.call);
+    let dialling = Dialling::new(&setup.settings, setup.roots);
+    spawn(session, dialling, setup.end, events)
+}
+
+/// Starts an agent that plays `announcement` and then asks for the end of the call.
+#[must_use]
+pub fn start_announcement(
+    announcement: Announcement,
+    end: AgentEnd,
+    events: mpsc::Sender<AgentEvent>,
+) -> AgentHandle {
+    let dialling =
+        Dialling { url: String::new(), headers: Vec::new(), roots: TrustRoots::native() };
+    spawn(AgentSession::announcement(announcement), dialling, end, events)
+}
+
+fn spawn(
+    session: AgentSession,
+    dialling: Dialling,
+    end: AgentEnd,
+    events: mpsc::Sender<AgentEvent>,
+) -> AgentHandle {
+    let (commands_in, commands) = mpsc::channel(COMMANDS_MAX);
+    let task = Task {
+        session,
+        dialling,
+        end,
+        events,
+        commands,
+        dial: None,
+        socket: None,
+        pending: VecDeque::new(),
+        full: false,
+        timer: None,
+        over: false,
+    };
+    tokio::spawn(task.run().in_current_span());
+    AgentHandle { commands: commands_in }
+}
+
+/// How the agent is dialled.
+struct Dialling {
+    url: String,
+    headers: Vec<(&'static str, String)>,
+    roots: TrustRoots,
+}
+
+impl Dialling {
+    fn new(settings: &AgentSettings, roots: TrustRoots) -> Self {
+        let AgentKind::Twilio(agent) = &settings.kind else {
+            return Self { url: String::new(), headers: Vec::new(), roots };
+        };
+        let signature = twilio::signature(&agent.auth_token, &agent.url);
+        let headers = signature.map(|value| (twilio::SIGNATURE_HEADER, value));
+        Self { url: agent.url.clone(), headers: headers.into_iter().collect(), roots }
+    }
+
+    fn dial(&self) -> Dial {
+        let (url, headers) = (self.url.clone(), self.headers.clone());
+        let roots = self.roots.clone();
+        Box::pin(async move { websocket::connect(&url, &headers, &roots).await })
+    }
+}
+
+type Dial = Pin<Box<dyn Future<Output = Result<WebSocket, ConnectError>> + Send>>;
+
+struct Task {
+    session: AgentSession,
+    dialling: Dialling,
+    end: AgentEnd,
+    events: mpsc::Sender<AgentEvent>,
+    commands: mpsc::Receiver<Command>,
+    dial: Option<Dial>,
+    socket: Option<Socket>,
+    /// What the link did not take yet; while there is any, nothing is read from the agent.
+    pending: VecDeque<Pending>,
+    full: bool,
+    timer: Option<(Moment, Pin<Box<Sleep>>)>,
+    over: bool,
+}
+
+enum Pending {
+    Audio(Bytes),
+    Mark(u64),
+    Finish,
+}
+
+struct Socket {
+    stream: WebSocket,
+    /// Something was written since the last complete flush.
+    dirty: bool,
+    blocked: bool,
+}
+
+/// What the task woke up for.
+enum Wake {
+    Command(Command),
+    Deadline,
+    Link(LinkEvent),
+    Dialled(Box<Result<WebSocket, ConnectError>>),
+    Message(Message),
+    SocketEnded(PeerClose),
+    SendBlocked,
+    SendReady,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut out = Vec::new();
+        self.session.handle(clock::now(), Input::Started, &mut out);
+        self.perform(&mut out).await;
+        while !self.over {
+            self.arm_timer();
+            let wake = poll_fn(|cx| self.poll(cx)).await;
+            self.handle(wake, &mut out);
+            self.perform(&mut out).await;
+            self.feed(&mut out);
+            self.perform(&mut out).await;
+        }
+        // The media must not wait for a WebSocket that ends slowly.
+        drop(self.end);
+        drop(self.dial);
+        if self.events.try_send(AgentEvent::Notes(self.session.counters())).is_err() {
+            tracing::trace!("nobody wants the agent's counters");
+        }
+        drop(self.events);
+        if let Some(socket) = self.socket {
+            close(socket.stream).await;
+        }
+    }
+
+    fn arm_timer(&mut self) {
+        let Some(deadline) = self.session.deadline() else {
+            self.timer = None;
+            return;
+        };
+        let instant = || Instant::from_std(clock::instant(deadline));
+        match &mut self.timer {
+            Some((armed, _)) if *armed == deadline => {}
+            Some((armed, sleep)) => {
+                sleep.as_mut().reset(instant());
+                *armed = deadline;
+            }
+            None => self.timer = Some((deadline, Box::pin(sleep_until(instant())))),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        if let Poll::Ready(command) = self.commands.poll_recv(cx) {
+            return Poll::Ready(Wake::Command(command.unwrap_or(Command::End)));
+        }
+        if let Some((_, sleep)) = &mut self.timer
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            self.timer = None;
+            return Poll::Ready(Wake::Deadline);
+        }
+        self.end.register(cx.waker());
+        if let Some(event) = self.end.next() {
+            return Poll::Ready(Wake::Link(event));
+        }
+        if let Some(dial) = &mut self.dial
+            && let Poll::Ready(result) = dial.as_mut().poll(cx)
+        {
+            self.dial = None;
+            return Poll::Ready(Wake::Dialled(Box::new(result)));
+        }
+        match &mut self.socket {
+            Some(socket) => socket.poll(self.full, cx),
+            None => Poll::Pending,
+        }
+    }
+
+    fn handle(&mut self, wake: Wake, out: &mut Vec<Output>) {
+        let now = clock::now();
+        let session = &mut self.session;
+        match wake {
+            Wake::Command(Command::Answered) => session.handle(now, Input::CallAnswered, out),
+            Wake::Command(Command::End) => self.call_ended(now, out),
+            Wake::Deadline => session.handle(now, Input::DeadlineReached, out),
+            Wake::Link(event) => self.handle_link(now, event, out),
+            Wake::Dialled(result) => match *result {
+                Ok(stream) => {
+                    self.socket = Some(Socket { stream, dirty: false, blocked: false });
+                    session.handle(now, Input::Connected, out);
+                }
+                Err(error) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "agent not reached");
+                    session.handle(now, Input::ConnectFailed, out);
+                }
+            },
+            Wake::Message(message) => self.handle_message(now, &message, out),
+            Wake::SocketEnded(close) => {
+                self.socket = None;
+                session.handle(now, Input::PeerClosed(close), out);
+            }
+            Wake::SendBlocked => session.handle(now, Input::SendBlocked, out),
+            Wake::SendReady => session.handle(now, Input::SendReady, out),
+        }
+    }
+
+    fn handle_link(&mut self, now: Moment, event: LinkEvent, out: &mut Vec<Output>) {
+        let session = &mut self.session;
+        match event {
+            LinkEvent::Audio(frame) => session.handle(now, Input::Audio(&frame), out),
+            LinkEvent::Digit(digit) => session.handle(now, Input::Digit(digit), out),
+            LinkEvent::Mark { id, .. } => session.handle(now, Input::MarkPlayed(id), out),
+            LinkEvent::Cleared { .. } => session.handle(now, Input::Cleared, out),
+            LinkEvent::Drained => session.handle(now, Input::Drained, out),
+            // The media count their underruns themselves.
+            LinkEvent::Underrun { .. } => {}
+            LinkEvent::Closed => self.call_ended(now, out),
+        }
+    }
+
+    fn handle_message(&mut self, now: Moment, message: &Message, out: &mut Vec<Output>) {
+        let session = &mut self.session;
+        match message {
+            Message::Text(text) => session.handle(now, Input::Text(text.as_bytes()), out),
+            Message::Binary(_) => session.handle(now, Input::Binary, out),
+            Message::Pong(_) => session.handle(now, Input::Pong, out),
+            Message::Close(frame) => {
+                let code = frame.as_ref().map(|frame| u16::from(frame.code));
+                session.handle(now, Input::PeerClosed(PeerClose::Frame(code)), out);
+            }
+            // Pings are answered by the protocol; single frames are never read.
+            Message::Ping(_) | Message::Frame(_) => {}
+        }
+    }
+
+    fn call_ended(&mut self, now: Moment, out: &mut Vec<Output>) {
+        self.session.handle(now, Input::CallEnded, out);
+        self.over = true;
+    }
+
+    async fn perform(&mut self, out: &mut Vec<Output>) {
+        for output in out.drain(..) {
+            match output {
+                Output::Connect => self.dial = Some(self.dialling.dial()),
+                Output::Send(text) => self.send(text),
+                Output::Ping => self.write(Message::Ping(Bytes::new())),
+                Output::Play(audio) => self.pending.push_back(Pending::Audio(audio)),
+                Output::Mark(id) => self.pending.push_back(Pending::Mark(id)),
+                Output::Finish => self.pending.push_back(Pending::Finish),
+                Output::Clear => {
+                    self.pending.clear();
+                    self.end.clear();
+                }
+                // An open WebSocket is closed when the task ends, which it does then.
+                Output::Close => self.dial = None,
+                Output::Ready => tell(&self.events, AgentEvent::Ready).await,
+                Output::Failed(cause) => {
+                    self.over = true;
+                    tell(&self.events, AgentEvent::Failed(cause)).await;
+                }
+                Output::Lost(cause) => {
+                    self.over = true;
+                    tell(&self.events, AgentEvent::Lost(cause)).await;
+                }
+                Output::HangupRequested => tell(&self.events, AgentEvent::HangupRequested).await,
+            }
+        }
+    }
+
+    fn send(&mut self, text: Bytes) {
+        // The encoder writes nothing but UTF-8.
+        if let Ok(text) = tungstenite::Utf8Bytes::try_from(text) {
+            self.write(Message::Text(text));
+        }
+    }
+
+    fn write(&mut self, message: Message) {
+        let Some(socket) = &mut self.socket else { return };
+        socket.dirty = true;
+        // What is wrong with a broken connection is found out by reading from it.
+        if let Err(error) = Pin::new(&mut socket.stream).start_send(message) {
+            tracing::trace!(%error, "not sent to the agent");
+        }
+    }
+
+    /// Gives the link what it takes, and tells the session when it takes no more.
+    fn feed(&mut self, out: &mut Vec<Output>) {
+        while let Some(first) = self.pending.front_mut() {
+            match first {
+                Pending::Audio(audio) => {
+                    let taken = self.end.push_audio(audio);
+                    audio.advance(taken);
+                    if !audio.is_empty() {
+                        break;
+                    }
+                }
+                Pending::Mark(id) => {
+                    if !self.end.push_mark(*id) {
+                        break;
+                    }
+                }
+                Pending::Finish => self.end.finish(),
+            }
+            self.pending.pop_front();
+        }
+        let full = !self.pending.is_empty() || self.end.queued_ms() >= AGENT_PLAYOUT_MS_MAX;
+        if full != self.full {
+            self.full = full;
+            let input = if full { Input::PlayoutFull } else { Input::PlayoutRoom };
+            self.session.handle(clock::now(), input, out);
+        }
+    }
+}
+
+impl Socket {
+    /// Writes what waits and, unless the playout queue is `full`, reads one message.
+    fn poll(&mut self, full: bool, cx: &mut Context<'_>) -> Poll<Wake> {
+        if self.dirty {
+            match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Ready(Ok(())) => {
+                    self.dirty = false;
+                    if std::mem::take(&mut self.blocked) {
+                        return Poll::Ready(Wake::SendReady);
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Wake::SocketEnded(ended(&error))),
+                Poll::Pending if !self.blocked => {
+                    self.blocked = true;
+                    return Poll::Ready(Wake::SendBlocked);
+                }
+                Poll::Pending => {}
+            }
+        }
+        if full {
+            return Poll::Pending;
+        }
+        match Pin::new(&mut self.stream).poll_next(cx) {
+            Poll::Ready(Some(Ok(message))) => {
+                // The protocol may have an answer of its own to flush.
+                self.dirty |= message.is_ping() || message.is_close();
+                Poll::Ready(Wake::Message(message))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Wake::SocketEnded(ended(&error))),
+            Poll::Ready(None) => Poll::Ready(Wake::SocketEnded(PeerClose::Dropped)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+fn ended(error: &tungstenite::Error) -> PeerClose {
+    match error {
+        tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            PeerClose::Dropped
+        }
+        tungstenite::Error::Protocol(_)
+        | tungstenite::Error::Capacity(_)
+        | tungstenite::Error::Utf8(_)
+        | tungstenite::Error::AttackAttempt => PeerClose::Violated,
+        _ => PeerClose::Dropped,
+    }
+}
+
+async fn tell(events: &mpsc::Sender<AgentEvent>, event: AgentEvent) {
+    // A call that is gone drops its handle too, which ends this task.
+    if events.send(event).await.is_err() {
+        tracing::trace!(?event, "the call is gone already");
+    }
+}
+
+/// Closes politely, within a limit: what was sent is flushed, the close frame goes out, and the
+/// agent may answer it.
+async fn close(mut stream: WebSocket) {
+    let farewell = async {
+        let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        stream.send(Message::Close(Some(frame))).await?;
+        while let Some(message) = stream.next().await {
+            message?;
+        }
+        Ok::<(), tungstenite::Error>(())
+    };
+    match timeout(CLOSE_WAIT, farewell).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::trace!(%error, "the agent's WebSocket did not close cleanly"),
+        Err(_) => tracing::trace!("the agent's WebSocket did not close in time"),
+    }
+}

@@ -1,0 +1,180 @@
+//! The WebSocket client with which agents are dialled: `ws://` and `wss://`, small buffers, no delay.
+
+use crate::types::limit::AGENT_MESSAGE_BYTES_MAX;
+use rustls::ClientConfig;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use tokio::net::TcpStream;
+use tokio_tungstenite::Connector;
+use tokio_tungstenite::MaybeTlsStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::client_async_tls_with_config;
+use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderName;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+/// An open WebSocket, a stream and sink of messages.
+pub type WebSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Read buffer of one connection. tungstenite fills its buffer with zeros before each read; with its
+/// default of 128 KiB a link costs three times the CPU time and ten times the memory.
+const READ_BUFFER_BYTES: usize = 4_096;
+
+/// Bytes the kernel may hold back unsent, about half a second of caller audio as JSON: behind it, a
+/// peer that does not read is noticed and old audio can give way to new.
+const UNSENT_BYTES_MAX: u32 = 8_192;
+
+/// Why a WebSocket could not be opened. No text holds the URL, which may carry secrets.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The URL or a header value cannot be used.
+    #[error("the agent's URL or a header is not usable")]
+    Request(#[source] Box<tungstenite::Error>),
+    /// The URL names no host, or neither `ws` nor `wss`.
+    #[error("the agent's URL has no host, or is neither ws:// nor wss://")]
+    Url,
+    /// No TCP connection.
+    #[error("cannot connect")]
+    Tcp(#[source] io::Error),
+    /// TLS or the upgrade failed.
+    #[error("the WebSocket handshake failed")]
+    Handshake(#[source] Box<tungstenite::Error>),
+    /// No trusted certificate could be read.
+    #[error("cannot prepare TLS")]
+    Tls(#[source] TlsError),
+}
+
+/// Why `wss://` cannot be used.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file of certificates cannot be read.
+    #[error("cannot read the file of trusted certificates")]
+    File(#[source] Arc<rustls::pki_types::pem::Error>),
+    /// A certificate cannot be used.
+    #[error("a trusted certificate is not usable")]
+    Certificate(#[source] rustls::Error),
+    /// The machine trusts nobody.
+    #[error("no trusted certificates found; on Debian: apt-get install ca-certificates")]
+    NoRoots,
+}
+
+/// Whom to trust on `wss://`. Cheap to clone; the machine's certificates are read on first use.
+#[derive(Clone, Debug, Default)]
+pub struct TrustRoots {
+    extra: Arc<[CertificateDer<'static>]>,
+    config: Arc<OnceLock<Result<Arc<ClientConfig>, TlsError>>>,
+}
+
+impl TrustRoots {
+    /// The certificates that the machine trusts.
+    #[must_use]
+    pub fn native() -> Self {
+        Self::default()
+    }
+
+    /// The certificates that the machine trusts and those of `file`, in PEM.
+    ///
+    /// # Errors
+    /// [`TlsError::File`] when `file` cannot be read or has a damaged section;
+    /// [`TlsError::NoRoots`] when it has no certificate.
+    pub fn with_file(file: &Path) -> Result<Self, TlsError> {
+        let broken = |error| TlsError::File(Arc::new(error));
+        let sections = CertificateDer::pem_file_iter(file).map_err(broken)?;
+        let extra = sections.collect::<Result<Vec<_>, _>>().map_err(broken)?;
+        if extra.is_empty() {
+            return Err(TlsError::NoRoots);
+        }
+        Ok(Self { extra: extra.into(), config: Arc::default() })
+    }
+
+    fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        self.config.get_or_init(|| self.build()).clone()
+    }
+
+    fn build(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        let mut roots = RootCertStore::empty();
+        // A damaged certificate among the machine's own is no reason to reach no agent at all.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        for certificate in self.extra.iter() {
+            roots.add(certificate.clone()).map_err(TlsError::Certificate)?;
+        }
+        if roots.is_empty() {
+            return Err(TlsError::NoRoots);
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Certificate)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Arc::new(config))
+    }
+}
+
+/// Opens a WebSocket to `url`, exactly as given, with `headers` added to the request. Takes as long
+/// as the network does: the caller sets the limit.
+///
+/// # Errors
+/// [`ConnectError`] says how far it got.
+pub async fn connect(
+    url: &str,
+    headers: &[(&'static str, String)],
+    roots: &TrustRoots,
+) -> Result<WebSocket, ConnectError> {
+    let request = request(url, headers)?;
+    let secure = match request.uri().scheme_str() {
+        Some("ws") => false,
+        Some("wss") => true,
+        _ => return Err(ConnectError::Url),
+    };
+    let connector = if secure {
+        Connector::Rustls(roots.config().map_err(ConnectError::Tls)?)
+    } else {
+        Connector::Plain
+    };
+    let host = request.uri().host().ok_or(ConnectError::Url)?;
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    let port = request.uri().port_u16().unwrap_or(if secure { 443 } else { 80 });
+    let socket = TcpStream::connect((host, port)).await.map_err(ConnectError::Tcp)?;
+    prepare(&socket).map_err(ConnectError::Tcp)?;
+    let handshake = client_async_tls_with_config(request, socket, Some(config()), Some(connector));
+    match handshake.await {
+        Ok((socket, _)) => Ok(socket),
+        Err(error) => Err(ConnectError::Handshake(Box::new(error))),
+    }
+}
+
+fn request(
+    url: &str,
+    headers: &[(&'static str, String)],
+) -> Result<tungstenite::handshake::client::Request, ConnectError> {
+    let unusable = |error| ConnectError::Request(Box::new(error));
+    let mut request = url.into_client_request().map_err(unusable)?;
+    for (name, value) in headers {
+        let value = HeaderValue::from_str(value).map_err(|error| unusable(error.into()))?;
+        request.headers_mut().insert(HeaderName::from_static(name), value);
+    }
+    Ok(request)
+}
+
+fn prepare(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    Ok(())
+}
+
+fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(0)
+        .max_message_size(Some(AGENT_MESSAGE_BYTES_MAX))
+        .max_frame_size(Some(AGENT_MESSAGE_BYTES_MAX))
+}
