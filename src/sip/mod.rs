@@ -1,7 +1,7 @@
 //! SIP: messages, framing, transactions, dialogs. Pure: bytes and time in, bytes and events out.
 
-pub mod digest;
 pub mod endpoint;
 pub mod framing;
 pub mod message;
 pub mod multipart;
+pub mod transaction;
