@@ -237,6 +237,9 @@ fn database(
     if is_postgres(text) {
         return Some(Database::Url(Secret::new(text.to_owned())));
     }
+    if let Some((advice, node)) = secret::advice(secrets, text).zip(view.node("database")) {
+        problems.push(Problem::warning(sources, node.at, format!("`database`: {advice}")));
+    }
     let why = match secret::resolve(secrets, text) {
         Ok(url) if is_postgres(url.expose()) => return Some(Database::Url(url)),
         Ok(_) => format!("{text} holds no postgres:// URL"),

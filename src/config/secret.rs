@@ -21,6 +21,12 @@ pub trait Secrets: Send + Sync {
     /// Why it cannot be read, for the operator.
     fn file(&self, path: &str) -> Result<String, String>;
 
+    /// What the operator should know of the file at `path`, where anything.
+    fn file_advice(&self, path: &str) -> Option<String> {
+        let _ = path;
+        None
+    }
+
     /// A secret sealed in the database; `None` where there is none of the name, or no key.
     fn sealed(&self, name: &str) -> Option<Secret<String>>;
 }
@@ -89,6 +95,16 @@ pub(crate) fn resolve(secrets: &dyn Secrets, text: &str) -> Result<Secret<String
     }
 }
 
+/// What the operator should know of a reference that was resolved.
+pub(crate) fn advice(secrets: &dyn Secrets, text: &str) -> Option<String> {
+    match parse(text)? {
+        Reference::File(path) => {
+            secrets.file_advice(path).map(|advice| format!("file:{path}: {advice}"))
+        }
+        Reference::Env(_) | Reference::Sealed(_) => None,
+    }
+}
+
 /// Opens a secret that is sealed in the database, by its name.
 pub type Opener = Box<dyn Fn(&str) -> Option<Secret<String>> + Send + Sync>;
 
@@ -117,10 +133,13 @@ impl Secrets for LocalSecrets {
         if metadata.len() > SECRET_BYTES_MAX {
             return Err(format!("larger than {SECRET_BYTES_MAX} bytes"));
         }
-        if metadata.permissions().mode() & 0o007 != 0 {
-            return Err("everybody may read the file: run chmod 600 on it".to_owned());
-        }
         fs::read_to_string(path).map_err(|error| error.to_string())
+    }
+
+    fn file_advice(&self, path: &str) -> Option<String> {
+        // Not refused: mounted secrets of containers are often readable by everybody inside.
+        let mode = fs::metadata(path).ok()?.permissions().mode();
+        (mode & 0o007 != 0).then(|| "everybody may read this file: run chmod 600 on it".to_owned())
     }
 
     fn sealed(&self, name: &str) -> Option<Secret<String>> {
@@ -161,19 +180,20 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_file_is_not_for_everybody_and_loses_its_last_newline() {
+    fn a_secret_file_loses_its_last_newline_and_is_not_for_everybody() {
         let path = std::env::temp_dir().join(format!("tandem-secret-{}", std::process::id()));
         fs::write(&path, "hunter2\n").unwrap();
         let secrets = LocalSecrets::new([], None);
         let reference = format!("file:{}", path.display());
         let mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         mode(0o644);
-        let open = resolve(&secrets, &reference);
+        let open = advice(&secrets, &reference);
         mode(0o600);
-        let closed = resolve(&secrets, &reference).map(|secret| secret.expose().clone());
+        let closed = advice(&secrets, &reference);
+        let found = resolve(&secrets, &reference).map(|secret| secret.expose().clone());
         fs::remove_file(&path).unwrap();
-        assert!(open.is_err_and(|why| why.contains("chmod 600")));
-        assert_eq!(closed, Ok("hunter2".into()));
+        assert!(open.is_some_and(|advice| advice.contains("chmod 600")));
+        assert_eq!((closed, found), (None, Ok("hunter2".into())));
         assert!(resolve(&secrets, &reference).is_err());
     }
 }

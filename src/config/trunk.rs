@@ -153,14 +153,16 @@ impl Build<'_> {
         if !self.enabled || reference.is_empty() || secret::check(reference).is_err() {
             return Secret::default();
         }
+        let own = at.filter(|at| at.source == self.at.source).unwrap_or(self.at);
+        if let Some(advice) = secret::advice(self.secrets, reference) {
+            let message = format!("`{path}`: {advice}");
+            self.problems.push(Problem::warning(self.sources, own, message));
+        }
         match secret::resolve(self.secrets, reference) {
             Ok(secret) => secret,
             Err(why) => {
                 let message = format!("`{path}`: {why}");
-                match at.filter(|at| at.source == self.at.source) {
-                    Some(at) => self.problems.push(Problem::error(self.sources, at, message)),
-                    None => self.error(path, message),
-                }
+                self.problems.push(Problem::error(self.sources, own, message));
                 Secret::default()
             }
         }

@@ -64,6 +64,54 @@ fn user_of(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routing::contents::Contents;
+    use crate::routing::trunk::DigestAccount;
+    use crate::routing::trunk::Trunk;
+    use crate::types::cause::HangupCause;
+    use crate::types::id::TrunkId;
+    use crate::types::secret::Secret;
+    use uuid::Uuid;
+
+    #[test]
+    fn an_explanation_takes_credentials_and_headers_as_given() {
+        let id = TrunkId::from_uuid(Uuid::from_u128(1));
+        let mut trunk = Trunk::new(id, "acme", vec!["192.0.2.0/24".parse().unwrap()]);
+        trunk.required_headers = vec![("X-Token".into(), Secret::new("t".into()))];
+        trunk.digest = Some(DigestAccount {
+            username: "u".into(),
+            password: Secret::new("p".into()),
+            realm: "r".into(),
+            algorithms: Vec::new(),
+        });
+        let contents = Contents { trunks: vec![trunk], ..Contents::default() };
+        let table = RoutingTable::new(contents);
+        let mut question = Question {
+            listener: "public".parse().unwrap(),
+            transport: Transport::Udp,
+            source: "192.0.2.1".parse().unwrap(),
+            from: "alice@example.com".into(),
+            to: "sip:+15550100@example.com".into(),
+            headers: vec![("x-token".into(), "t".into())],
+        };
+        let (verdict, decision) = explain(&table, &question);
+        let Verdict::Refuse(refusal) = verdict else { panic!("{verdict:?}") };
+        assert_eq!(refusal.cause, HangupCause::UnknownNumber);
+        assert_eq!(
+            decision.to_string(),
+            "\
+source     192.0.2.1 over udp at listener public
+trunk      acme: matches
+dialled    request-uri: `+15550100` is +15550100, as it is
+dialled    to: `+15550100` is +15550100, as it is
+caller     `alice` is no number, as it is
+verdict    404 unknown_number on trunk acme: Number not known here
+"
+        );
+        question.headers.clear();
+        let (verdict, decision) = explain(&table, &question);
+        assert!(matches!(verdict, Verdict::Unknown));
+        assert!(decision.to_string().contains("acme: header X-Token is missing or wrong"));
+    }
 
     #[test]
     fn a_user_is_found_in_whatever_is_typed() {

@@ -279,6 +279,27 @@ fn without_separators(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::any;
+    use proptest::prop_assert;
+    use proptest::prop_assert_eq;
+    use proptest::proptest;
+
+    proptest! {
+        #[test]
+        fn no_user_part_makes_a_text_with_control_characters(raw in any::<Vec<u8>>()) {
+            let text = dial_text(&raw);
+            let clean = |text: &str| !text.is_empty() && !text.chars().any(char::is_control);
+            prop_assert!(text.as_deref().is_none_or(clean), "{text:?}");
+        }
+
+        #[test]
+        fn a_number_survives_separators_and_escapes(number in "[1-9][0-9]{6,14}", at in 0_usize..7) {
+            let (head, tail) = number.split_at(at);
+            let raw = format!("%2B{head}-({tail});npdi");
+            let expected = format!("+{number}");
+            prop_assert_eq!(dial_text(raw.as_bytes()), Some(expected));
+        }
+    }
 
     fn rules(list: &[(&str, &str)]) -> Result<NumberRules, Vec<RuleError>> {
         let list: Vec<RuleText> = list
