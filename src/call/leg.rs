@@ -1,0 +1,143 @@
+//! The telephone leg of a call: what was offered, answered and agreed, and whether it is held.
+
+use crate::sdp;
+use crate::sdp::Capabilities;
+use crate::sdp::Direction;
+use crate::sdp::LocalMedia;
+use crate::sdp::MediaPlan;
+use crate::sdp::NegotiationError;
+use crate::types::cause::HangupCause;
+use bytes::Bytes;
+use std::net::IpAddr;
+
+/// The far end of a call as seen by offer and answer (RFC 3264).
+#[derive(Debug)]
+pub struct Leg {
+    capabilities: Capabilities,
+    local: Option<LocalMedia>,
+    session_id: u64,
+    written: Option<Vec<u8>>,
+    plan: Option<MediaPlan>,
+}
+
+/// Where our side of the media is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The address peers are told.
+    pub address: IpAddr,
+    /// The RTP port.
+    pub rtp_port: u16,
+    /// The RTCP port.
+    pub rtcp_port: u16,
+}
+
+impl Leg {
+    /// A leg with nothing agreed. `session_id` identifies our session descriptions (RFC 8866 §5.2).
+    #[must_use]
+    pub const fn new(capabilities: Capabilities, session_id: u64) -> Self {
+        Self { capabilities, local: None, session_id, written: None, plan: None }
+    }
+
+    /// What is agreed, if anything is.
+    #[must_use]
+    pub const fn plan(&self) -> Option<&MediaPlan> {
+        self.plan.as_ref()
+    }
+
+    /// True while the far end wants no media from us.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.plan.as_ref().is_some_and(MediaPlan::is_held)
+    }
+
+    /// Judges an offer before any port is taken.
+    ///
+    /// # Errors
+    /// `BadSdp` or `NoCommonCodec`.
+    pub fn check(&self, offer: &[u8]) -> Result<(), HangupCause> {
+        let offer = sdp::parse(offer).map_err(|_| HangupCause::BadSdp)?;
+        sdp::plan(&offer, &self.capabilities).map_err(|error| error.cause())?;
+        Ok(())
+    }
+
+    /// Settles where our media is.
+    pub const fn place(&mut self, place: Place) {
+        self.local = Some(LocalMedia {
+            address: place.address,
+            rtp_port: place.rtp_port,
+            rtcp_port: place.rtcp_port,
+            session_id: self.session_id,
+            version: 0,
+            direction: Direction::SendReceive,
+        });
+    }
+
+    /// Answers an offer; what was agreed before stays in force when it fails.
+    ///
+    /// # Errors
+    /// `BadSdp`, `NoCommonCodec`, or `SwitchFault` before [`Self::place`].
+    pub fn answer(&mut self, offer: &[u8]) -> Result<Bytes, HangupCause> {
+        let offer = sdp::parse(offer).map_err(|_| HangupCause::BadSdp)?;
+        let local = self.local.clone().ok_or(HangupCause::SwitchFault)?;
+        match sdp::answer(&offer, &self.capabilities, &local) {
+            Ok((body, plan)) => {
+                self.plan = Some(plan);
+                let newer = self.revised(&body, local);
+                let again = newer.map(|newer| sdp::answer(&offer, &self.capabilities, &newer));
+                Ok(self.keep(again.and_then(Result::ok).map_or(body, |(body, _)| body)))
+            }
+            // RFC 3264 §8.2: the stream leaves the call, the call goes on without it.
+            Err(NegotiationError::StreamRemoved) if self.plan.is_some() => {
+                if let Some(plan) = &mut self.plan {
+                    plan.direction = Direction::Inactive;
+                }
+                let body = sdp::answer_without_media(&offer, &local);
+                let newer = self.revised(&body, local);
+                let again = newer.map(|newer| sdp::answer_without_media(&offer, &newer));
+                Ok(self.keep(again.unwrap_or(body)))
+            }
+            Err(error) => Err(error.cause()),
+        }
+    }
+
+    /// Our offer: every codec we may use, whatever was agreed (RFC 3264 §8).
+    ///
+    /// # Errors
+    /// `SwitchFault` before [`Self::place`].
+    pub fn offer(&mut self) -> Result<Bytes, HangupCause> {
+        let local = self.local.clone().ok_or(HangupCause::SwitchFault)?;
+        let body = sdp::offer(&self.capabilities, &local);
+        let newer = self.revised(&body, local);
+        let again = newer.map(|newer| sdp::offer(&self.capabilities, &newer));
+        Ok(self.keep(again.unwrap_or(body)))
+    }
+
+    /// Takes the answer to our offer.
+    ///
+    /// # Errors
+    /// `BadSdp` or `NoCommonCodec`; what was agreed before stays in force.
+    pub fn accept(&mut self, answer: &[u8]) -> Result<(), HangupCause> {
+        let answer = sdp::parse(answer).map_err(|_| HangupCause::BadSdp)?;
+        let plan = sdp::accept(&answer, &self.capabilities).map_err(|error| error.cause())?;
+        self.plan = Some(plan);
+        Ok(())
+    }
+
+    /// RFC 3264 §8: the version rises when, and only when, the description changes. Gives the local
+    /// side under its new version if `body` says something new.
+    fn revised(&mut self, body: &[u8], local: LocalMedia) -> Option<LocalMedia> {
+        let written = self.written.as_ref()?;
+        if !sdp::is_revision(written, body) {
+            return None;
+        }
+        let newer = LocalMedia { version: local.version + 1, ..local };
+        self.local = Some(newer.clone());
+        Some(newer)
+    }
+
+    fn keep(&mut self, body: Vec<u8>) -> Bytes {
+        let bytes = Bytes::copy_from_slice(&body);
+        self.written = Some(body);
+        bytes
+    }
+}

@@ -1,0 +1,366 @@
+//! Whole calls in virtual time: what each input leads to.
+
+use super::*;
+use crate::call::event::MediaFigures;
+use crate::call::leg::Place;
+use crate::sdp::AnswerOrder;
+use crate::sdp::Direction;
+use crate::types::agent::AgentKind;
+use crate::types::codec::Codec;
+use crate::types::codec::PayloadType;
+use crate::types::codec::Ptime;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+
+const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n\
+                     m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n";
+
+/// A call and all it asked for.
+struct Bench {
+    call: Call,
+    now: Moment,
+    out: Vec<Output>,
+}
+
+impl Bench {
+    fn new(adjust: impl FnOnce(&mut CallSetup)) -> Self {
+        let mut setup = CallSetup {
+            agent: AgentSettings {
+                kind: AgentKind::Echo,
+                answer: AnswerPolicy::WhenReady,
+                hangup_after: None,
+                reinvite_after: None,
+            },
+            capabilities: Capabilities {
+                codecs: vec![Codec::Pcmu, Codec::Pcma],
+                order: AnswerOrder::Remote,
+                dtmf: PayloadType::new(101),
+                ptime: Ptime::MS_20,
+                ptime_max: Ptime::MS_20,
+                rtcp_mux: false,
+                single_codec: true,
+            },
+            session_id: 7,
+            ring_max: Duration::from_secs(45),
+            duration_max: Duration::from_secs(3600),
+            answer_delay: Duration::ZERO,
+            ringing: true,
+            response_map: ResponseMap::default(),
+        };
+        adjust(&mut setup);
+        Self { call: Call::new(setup), now: Moment::START, out: Vec::new() }
+    }
+
+    /// Gives an input and returns what it led to.
+    fn give(&mut self, input: Input) -> Vec<Output> {
+        self.call.handle(self.now, input, &mut self.out);
+        std::mem::take(&mut self.out)
+    }
+
+    /// Goes to the call's deadline and returns what it led to.
+    fn wait(&mut self) -> Vec<Output> {
+        self.now = self.call.deadline().expect("the call waits for something");
+        self.give(Input::DeadlineReached)
+    }
+
+    fn ring(&mut self) -> Vec<Output> {
+        assert_eq!(self.give(Input::Offered(Some(OFFER.into()))), [Output::ReserveMedia]);
+        self.give(Input::MediaReserved(place()))
+    }
+
+    fn answer(&mut self) -> Vec<Output> {
+        self.ring();
+        self.give(Input::AgentReady)
+    }
+
+    fn talk(&mut self) {
+        self.answer();
+        self.give(Input::Acknowledged(None));
+    }
+
+    /// Closes the media and returns the record of the end.
+    fn close(&mut self) -> (HangupCause, Party, Duration) {
+        let out = self.give(Input::MediaClosed(Box::<MediaFigures>::default()));
+        assert!(self.call.is_over(), "{out:?}");
+        assert_eq!(out.last(), Some(&Output::Finish));
+        ended(&out).expect("the end is recorded")
+    }
+}
+
+fn place() -> Place {
+    Place { address: IpAddr::V4(Ipv4Addr::LOCALHOST), rtp_port: 20_000, rtcp_port: 20_001 }
+}
+
+fn ended(out: &[Output]) -> Option<(HangupCause, Party, Duration)> {
+    out.iter().find_map(|output| match output {
+        Output::Record(CallEvent::Ended { cause, by, duration }) => Some((*cause, *by, *duration)),
+        _ => None,
+    })
+}
+
+fn answer_body(out: &[Output]) -> Option<String> {
+    out.iter().find_map(|output| match output {
+        Output::Answer(body) | Output::AnswerReoffer(body) => {
+            Some(String::from_utf8_lossy(body).into_owned())
+        }
+        _ => None,
+    })
+}
+
+fn planned(out: &[Output]) -> Option<Direction> {
+    out.iter().find_map(|output| match output {
+        Output::UpdateMedia(plan) => Some(plan.direction),
+        _ => None,
+    })
+}
+
+fn offer_with(line: &str) -> Input {
+    Input::Reoffered(Some(format!("{OFFER}{line}\r\n").into()))
+}
+
+#[test]
+fn the_caller_hears_ringing_until_the_agent_is_ready() {
+    let mut bench = Bench::new(|_| ());
+    let out = bench.ring();
+    assert!(out.contains(&Output::OpenMedia) && out.contains(&Output::StartAgent));
+    assert!(out.contains(&Output::Ring) && answer_body(&out).is_none());
+    let out = bench.give(Input::AgentReady);
+    assert!(answer_body(&out).is_some_and(|body| body.contains("m=audio 20000 RTP/AVP 0 101")));
+    assert_eq!(planned(&out), Some(Direction::SendReceive));
+    assert!(!out.contains(&Output::StartPlayout), "the greeting waits for the ACK");
+    assert!(bench.give(Input::Acknowledged(None)).contains(&Output::StartPlayout));
+}
+
+#[test]
+fn the_greeting_starts_with_the_first_packet_if_the_ack_is_late() {
+    let mut bench = Bench::new(|_| ());
+    bench.answer();
+    assert!(bench.give(Input::FirstMedia).contains(&Output::StartPlayout));
+    assert!(!bench.give(Input::Acknowledged(None)).contains(&Output::StartPlayout));
+}
+
+#[test]
+fn a_profile_may_let_it_ring_for_a_time() {
+    let ring = Duration::from_secs(6);
+    let mut bench = Bench::new(|setup| setup.agent.answer = AnswerPolicy::After(ring));
+    assert_eq!(answer_body(&bench.answer()), None);
+    let out = bench.wait();
+    assert_eq!(bench.now, Moment::START + ring);
+    assert!(answer_body(&out).is_some());
+}
+
+#[test]
+fn an_immediate_answer_does_not_wait_for_the_agent() {
+    let mut bench = Bench::new(|setup| setup.agent.answer = AnswerPolicy::Immediate);
+    let out = bench.ring();
+    assert!(answer_body(&out).is_some() && !out.contains(&Output::Ring));
+    assert!(bench.give(Input::AgentReady).contains(&Output::TellAgentAnswered));
+}
+
+#[test]
+fn a_hopeless_offer_is_refused_before_ports_are_taken() {
+    let mut bench = Bench::new(|_| ());
+    let offer = OFFER.replace("RTP/AVP 0 101", "RTP/AVP 18");
+    let out = bench.give(Input::Offered(Some(offer.into())));
+    let (cause, status) = (HangupCause::NoCommonCodec, 488);
+    assert_eq!(out.first(), Some(&Output::Refuse { cause, status }));
+    assert_eq!(ended(&out), Some((cause, Party::Switch, Duration::ZERO)));
+    assert!(bench.call.is_over());
+}
+
+#[test]
+fn without_ports_the_call_is_refused() {
+    let mut bench = Bench::new(|_| ());
+    bench.give(Input::Offered(None));
+    let out = bench.give(Input::MediaRefused(HangupCause::NoPorts));
+    assert!(out.contains(&Output::Refuse { cause: HangupCause::NoPorts, status: 503 }));
+    assert!(bench.call.is_over());
+}
+
+#[test]
+fn an_invite_without_sdp_gets_our_offer() {
+    let mut bench = Bench::new(|_| ());
+    bench.give(Input::Offered(None));
+    bench.give(Input::MediaReserved(place()));
+    let out = bench.give(Input::AgentReady);
+    let body = answer_body(&out).expect("answered");
+    assert!(body.contains("RTP/AVP 0 8 101"), "{body}");
+    assert_eq!(planned(&out), None);
+    let out = bench.give(Input::Acknowledged(Some(OFFER.into())));
+    assert_eq!(planned(&out), Some(Direction::SendReceive));
+    assert!(out.contains(&Output::Record(CallEvent::Answered(Codec::Pcmu))));
+}
+
+#[test]
+fn an_ack_without_the_answer_ends_the_call() {
+    let mut bench = Bench::new(|_| ());
+    bench.give(Input::Offered(None));
+    bench.give(Input::MediaReserved(place()));
+    bench.give(Input::AgentReady);
+    let out = bench.give(Input::Acknowledged(None));
+    assert!(out.contains(&Output::HangUp(HangupCause::NoSdpAnswer)));
+}
+
+#[test]
+fn a_hold_is_answered_with_a_new_answer() {
+    for (line, direction, answered) in [
+        ("a=sendonly", Direction::ReceiveOnly, "a=recvonly"),
+        ("a=inactive", Direction::Inactive, "a=inactive"),
+    ] {
+        let mut bench = Bench::new(|_| ());
+        bench.talk();
+        let out = bench.give(offer_with(line));
+        assert!(answer_body(&out).is_some_and(|body| body.contains(answered)), "{out:?}");
+        assert_eq!(planned(&out), Some(direction));
+        assert!(out.contains(&Output::Record(CallEvent::Held)));
+        assert!(bench.give(Input::MediaTimedOut).is_empty(), "a held caller owes us no media");
+        let out = bench.give(offer_with("a=sendrecv"));
+        assert_eq!(planned(&out), Some(Direction::SendReceive));
+        assert!(out.contains(&Output::Record(CallEvent::Resumed)));
+    }
+}
+
+#[test]
+fn a_repeated_offer_keeps_the_version_and_a_changed_one_raises_it() {
+    let version = |out: &[Output]| {
+        let body = answer_body(out).expect("answered");
+        let origin = body.lines().find(|line| line.starts_with("o=")).expect("an origin");
+        origin.split(' ').nth(2).and_then(|word| word.parse::<u64>().ok()).expect("a version")
+    };
+    let mut bench = Bench::new(|_| ());
+    let first = version(&bench.answer());
+    bench.give(Input::Acknowledged(None));
+    let again = version(&bench.give(Input::Reoffered(Some(OFFER.into()))));
+    let held = version(&bench.give(offer_with("a=inactive")));
+    assert_eq!((again, held), (first, first + 1));
+}
+
+#[test]
+fn a_refused_new_offer_leaves_the_call_as_it_was() {
+    let mut bench = Bench::new(|_| ());
+    bench.talk();
+    let video = OFFER.replace("RTP/AVP 0 101", "RTP/AVP 18");
+    let out = bench.give(Input::Reoffered(Some(video.into())));
+    assert_eq!(out, [Output::RefuseReoffer(HangupCause::NoCommonCodec)]);
+    assert!(!bench.call.is_over());
+}
+
+#[test]
+fn a_new_offer_without_sdp_gets_ours_and_the_answer_comes_in_the_ack() {
+    let mut bench = Bench::new(|_| ());
+    bench.talk();
+    let out = bench.give(Input::Reoffered(None));
+    assert!(answer_body(&out).is_some_and(|body| body.contains("RTP/AVP 0 8 101")));
+    let moved = OFFER.replace("4000", "4002");
+    let out = bench.give(Input::Acknowledged(Some(moved.into())));
+    let Some(Output::UpdateMedia(plan)) = out.first() else { panic!("{out:?}") };
+    assert_eq!(plan.remote, Some("192.0.2.1:4002".parse().unwrap()));
+}
+
+#[test]
+fn the_caller_may_give_up_while_it_rings() {
+    let mut bench = Bench::new(|_| ());
+    bench.ring();
+    let out = bench.give(Input::LegCancelled);
+    assert_eq!(out, [Output::EndAgent, Output::CloseMedia]);
+    assert_eq!(bench.close(), (HangupCause::CallerCancelled, Party::Caller, Duration::ZERO));
+}
+
+#[test]
+fn an_agent_that_never_comes_is_given_up() {
+    let mut bench = Bench::new(|_| ());
+    bench.ring();
+    let out = bench.wait();
+    assert_eq!(bench.now.as_millis(), 45_000);
+    assert!(out.contains(&Output::Refuse { cause: HangupCause::NoAnswer, status: 480 }));
+    assert_eq!(bench.close().0, HangupCause::NoAnswer);
+}
+
+#[test]
+fn a_failed_agent_means_an_announcement_and_a_clean_end() {
+    let mut bench = Bench::new(|_| ());
+    bench.ring();
+    let out = bench.give(Input::AgentFailed(HangupCause::AgentUnreachable));
+    assert!(answer_body(&out).is_some() && out.contains(&Output::StartFallback));
+    bench.give(Input::Acknowledged(None));
+    let out = bench.give(Input::FallbackPlayed);
+    assert!(out.contains(&Output::HangUp(HangupCause::AgentUnreachable)));
+    assert_eq!(bench.close().0, HangupCause::AgentUnreachable);
+}
+
+#[test]
+fn a_lost_agent_is_replaced_by_the_announcement_once() {
+    let mut bench = Bench::new(|_| ());
+    bench.talk();
+    let out = bench.give(Input::AgentLost(HangupCause::AgentLost));
+    assert!(out.contains(&Output::EndAgent) && out.contains(&Output::StartFallback));
+    assert!(bench.give(Input::AgentLost(HangupCause::AgentLost)).is_empty());
+    // An announcement that never ends does not hold the call for ever.
+    let out = bench.wait();
+    assert!(out.contains(&Output::HangUp(HangupCause::AgentLost)));
+    assert_eq!(bench.close().0, HangupCause::AgentLost);
+}
+
+#[test]
+fn the_record_says_who_ended_the_call_and_how_long_it_was() {
+    let two = Duration::from_secs(2);
+    for (input, cause, by) in [
+        (
+            Input::LegEnded { cause: HangupCause::Normal, by: Party::Caller },
+            HangupCause::Normal,
+            Party::Caller,
+        ),
+        (Input::AgentHungUp, HangupCause::Normal, Party::Agent),
+        (Input::MediaTimedOut, HangupCause::MediaTimeout, Party::Switch),
+        (
+            Input::HangupRequested { cause: HangupCause::Draining, by: Party::Operator },
+            HangupCause::Draining,
+            Party::Operator,
+        ),
+    ] {
+        let mut bench = Bench::new(|_| ());
+        bench.talk();
+        bench.now += two;
+        bench.give(input);
+        assert_eq!(bench.close(), (cause, by, two));
+    }
+}
+
+#[test]
+fn a_profile_may_hang_up_or_reinvite_by_itself() {
+    let mut bench = Bench::new(|setup| {
+        setup.agent.reinvite_after = Some(Duration::from_secs(2));
+        setup.agent.hangup_after = Some(Duration::from_secs(3));
+    });
+    bench.talk();
+    assert!(matches!(bench.wait().as_slice(), [Output::Reoffer(_)]));
+    let out = bench.give(Input::ReofferAnswered(Some(OFFER.into())));
+    assert_eq!(planned(&out), Some(Direction::SendReceive));
+    assert!(bench.wait().contains(&Output::HangUp(HangupCause::Normal)));
+    assert_eq!(bench.now.as_millis(), 3000);
+}
+
+#[test]
+fn the_longest_duration_ends_the_call() {
+    let mut bench = Bench::new(|setup| setup.duration_max = Duration::from_secs(60));
+    bench.talk();
+    assert!(bench.wait().contains(&Output::HangUp(HangupCause::MaxDuration)));
+}
+
+#[test]
+fn nothing_happens_to_a_call_that_is_over() {
+    let mut bench = Bench::new(|_| ());
+    bench.talk();
+    bench.give(Input::LegEnded { cause: HangupCause::Normal, by: Party::Caller });
+    assert!(bench.give(Input::AgentHungUp).is_empty());
+    bench.close();
+    for input in [
+        Input::Offered(None),
+        Input::AgentReady,
+        Input::DeadlineReached,
+        Input::MediaClosed(Box::default()),
+    ] {
+        assert!(bench.give(input).is_empty());
+    }
+    assert_eq!(bench.call.deadline(), None);
+}
