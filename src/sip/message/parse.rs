@@ -217,3 +217,318 @@ fn body(scanned: &Scanned) -> Result<Bytes, Fault> {
         None => Err(fault(Malformed::BodyIncomplete)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+
+    const CORE: &str = "Via: SIP/2.0/UDP h;branch=z9hG4bKx;rport\r\nMax-Forwards: 70\r\n\
+        From: \"A\" <sip:a@b>;tag=f\r\nTo: <sip:c@d>\r\nCall-ID: id@h\r\nCSeq: 7 INVITE\r\n";
+
+    fn source() -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 9], 5062))
+    }
+
+    /// An INVITE with `CORE`, in which `from` is replaced by `to`, and more lines.
+    fn invite(from: &str, to: &str, more: &str) -> Vec<u8> {
+        let core = format!("INVITE sip:c@d SIP/2.0\r\n{CORE}");
+        assert!(core.contains(from), "nothing to replace");
+        format!("{}{more}", core.replacen(from, to, 1)).into_bytes()
+    }
+
+    fn request(bytes: impl AsRef<[u8]>) -> Request {
+        match parse(Bytes::copy_from_slice(bytes.as_ref())) {
+            Ok(Message::Request(request)) => request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What is wrong, and the first line of the answer; empty when there is none.
+    fn refused(bytes: impl AsRef<[u8]>) -> (Malformed, String) {
+        let error = match parse(Bytes::copy_from_slice(bytes.as_ref())) {
+            Err(error) => error,
+            Ok(message) => panic!("{message:?} must not parse"),
+        };
+        let answer = error.reply.map_or_else(Bytes::new, |reply| reply.answer(source()));
+        let line = answer.split(|&byte| byte == b'\r').next().unwrap_or(&[]);
+        (error.what, String::from_utf8_lossy(line).into_owned())
+    }
+
+    fn check_400(bytes: impl AsRef<[u8]>, what: Malformed) {
+        assert_eq!(refused(bytes), (what, format!("SIP/2.0 400 {}", what.phrase())));
+    }
+
+    fn check_dropped(bytes: impl AsRef<[u8]>, what: Malformed) {
+        assert_eq!(refused(bytes), (what, String::new()));
+    }
+
+    #[test]
+    fn a_request_has_its_parts() {
+        let more =
+            "Content-Type: application/sdp\r\nX-Foo: 1\r\nx-foo: 2\r\nContent-Length: 3\r\n\r\nv=0";
+        let request = request(invite("", "", more));
+        assert_eq!(request.method, Method::Invite);
+        assert_eq!(request.uri.host(), Some(&b"d"[..]));
+        let headers = &request.headers;
+        assert_eq!(headers.top_via().branch(), Some(&b"z9hG4bKx"[..]));
+        assert_eq!(headers.from().tag(), Some(&b"f"[..]));
+        assert_eq!(headers.to().tag(), None);
+        assert_eq!(headers.call_id(), b"id@h");
+        assert_eq!(headers.cseq().number, 7);
+        assert_eq!(headers.max_forwards(), Some(70));
+        assert!(headers.content_type().is_ok_and(|kind| kind.is_some_and(|kind| kind.is_sdp())));
+        assert_eq!(headers.named("X-FOO").collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!(request.body.as_ref(), b"v=0");
+    }
+
+    #[test]
+    fn a_response_has_its_parts() {
+        for (line, status, reason) in [
+            ("SIP/2.0 200 OK", 200, "OK"),
+            ("sip/2.0 183 Session Progress", 183, "Session Progress"),
+            ("SIP/2.0 100 ", 100, ""),
+            ("SIP/2.0 699", 699, ""),
+        ] {
+            match parse(format!("{line}\r\n{CORE}\r\n").into()) {
+                Ok(Message::Response(response)) => {
+                    assert_eq!(response.status, status);
+                    assert_eq!(response.reason.as_ref(), reason.as_bytes());
+                    assert_eq!(response.headers.cseq().method, Method::Invite);
+                }
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_unreadable_response_is_dropped() {
+        for line in
+            ["SIP/2.0 70000 X", "SIP/2.0 99 X", "SIP/2.0", "SIP/2.0  200 OK", "SIP/2.0 2e2 X"]
+        {
+            check_dropped(format!("{line}\r\n{CORE}\r\n"), Malformed::StatusLine);
+        }
+        check_dropped(format!("SIP/3.0 200 OK\r\n{CORE}\r\n"), Malformed::Version);
+        let bad = format!("SIP/2.0 200 OK\r\n{CORE}Content-Length: 9\r\n\r\n");
+        check_dropped(bad, Malformed::BodyIncomplete);
+    }
+
+    #[test]
+    fn a_request_without_via_does_not_panic() {
+        for via in ["", "Via:\r\n", "Via: x\r\n", "Via: SIP/2.0/UDP h:99999999\r\n", "V: ,,\r\n"] {
+            let whole = "Via: SIP/2.0/UDP h;branch=z9hG4bKx;rport\r\n";
+            check_dropped(invite(whole, via, "\r\n"), Malformed::Via);
+        }
+    }
+
+    #[test]
+    fn a_tel_uri_is_accepted_in_from_to_and_request_uri() {
+        let text = "INVITE tel:+15550100 SIP/2.0\r\nv: SIP/2.0/UDP h\r\nf: <tel:+15550101>;tag=1\r\n\
+            t: tel:+15550100;phone-context=x\r\ni: a\r\nCSeq: 1 INVITE\r\n\r\n";
+        let request = request(text);
+        assert_eq!(request.uri.user(), Some(&b"+15550100"[..]));
+        assert_eq!(request.headers.from().uri().user(), Some(&b"+15550101"[..]));
+        assert_eq!(request.headers.to().uri().user(), Some(&b"+15550100"[..]));
+        assert_eq!(request.headers.to().param("phone-context"), Some(&b"x"[..]));
+    }
+
+    #[test]
+    fn lf_only_line_ends_are_accepted() {
+        let text = String::from_utf8(invite("", "", "l: 2\r\n\r\nab")).unwrap();
+        let request = request(text.replace("\r\n", "\n"));
+        assert_eq!(request.body.as_ref(), b"ab");
+        assert_eq!(request.headers.call_id(), b"id@h");
+    }
+
+    #[test]
+    fn a_lower_case_sip_version_is_accepted() {
+        assert_eq!(request(invite("SIP/2.0\r", "sip/2.0\r", "\r\n")).method, Method::Invite);
+    }
+
+    #[test]
+    fn another_sip_version_gets_505() {
+        let bytes = invite("SIP/2.0\r", "SIP/7.0\r", "\r\n");
+        assert_eq!(
+            refused(bytes),
+            (Malformed::Version, "SIP/2.0 505 Version Not Supported".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_content_length_beyond_the_datagram_gets_400() {
+        check_400(invite("", "", "Content-Length: 4\r\n\r\nabc"), Malformed::BodyIncomplete);
+        check_400(invite("", "", "l: 4294967295\r\n\r\nabc"), Malformed::BodyIncomplete);
+    }
+
+    #[test]
+    fn a_negative_or_overlong_content_length_gets_400() {
+        for bad in ["-1", "", "abc", "0x10", "1 2"] {
+            let lines = format!("Content-Length: {bad}\r\n\r\nabc");
+            check_400(invite("", "", &lines), Malformed::ContentLength);
+        }
+        let lines = "Content-Length: 1180591620717411303424\r\n\r\nabc";
+        check_400(invite("", "", lines), Malformed::BodyIncomplete);
+    }
+
+    #[test]
+    fn an_absent_content_length_on_udp_means_the_rest() {
+        assert_eq!(request(invite("", "", "\r\nabc\r\n\r\n")).body.as_ref(), b"abc\r\n\r\n");
+    }
+
+    #[test]
+    fn what_is_behind_the_content_length_is_ignored() {
+        assert_eq!(request(invite("", "", "l: 2\r\nl: 2\r\n\r\nabc")).body.as_ref(), b"ab");
+        check_400(invite("", "", "l: 2\r\nl: 3\r\n\r\nabc"), Malformed::Repeated);
+    }
+
+    #[test]
+    fn a_udp_message_of_9_kb_is_parsed() {
+        let body = "x".repeat(9 * 1024);
+        assert_eq!(request(invite("", "", &format!("\r\n{body}"))).body.len(), 9 * 1024);
+        let body = "x".repeat(65_000);
+        assert_eq!(request(invite("", "", &format!("\r\n{body}"))).body.len(), 65_000);
+        check_dropped(invite("", "", &format!("\r\n{body}{body}")), Malformed::TooLong);
+    }
+
+    #[test]
+    fn a_cseq_method_mismatch_gets_400() {
+        check_400(invite("7 INVITE", "7 BYE", "\r\n"), Malformed::CSeqMethod);
+        check_400(invite("7 INVITE", "7 ACK", "\r\n"), Malformed::CSeqMethod);
+        check_400(invite("INVITE sip", "OPTIONS sip", "\r\n"), Malformed::CSeqMethod);
+    }
+
+    #[test]
+    fn a_broken_ack_is_never_answered() {
+        check_dropped(invite("INVITE sip", "ACK sip", "\r\n"), Malformed::CSeqMethod);
+    }
+
+    #[test]
+    fn a_cseq_above_2_to_the_31_gets_400() {
+        for bad in ["2147483648 INVITE", "4294967295 INVITE", "99999999999 INVITE", "INVITE", "1"] {
+            check_400(invite("7 INVITE", bad, "\r\n"), Malformed::CSeq);
+        }
+    }
+
+    #[test]
+    fn a_repeated_from_gets_400() {
+        for line in ["From: <sip:x@y>", "t: <sip:x@y>", "i: 2", "CSeq: 7 INVITE", "Max-Forwards: 9"]
+        {
+            check_400(invite("", "", &format!("{line}\r\n\r\n")), Malformed::Repeated);
+        }
+    }
+
+    #[test]
+    fn a_missing_core_header_is_dropped_for_want_of_an_answer() {
+        for (line, what) in [
+            ("From: \"A\" <sip:a@b>;tag=f\r\n", Malformed::From),
+            ("To: <sip:c@d>\r\n", Malformed::To),
+            ("Call-ID: id@h\r\n", Malformed::CallId),
+            ("CSeq: 7 INVITE\r\n", Malformed::CSeq),
+        ] {
+            check_dropped(invite(line, "", "\r\n"), what);
+        }
+    }
+
+    #[test]
+    fn unreadable_core_headers_get_400() {
+        check_400(invite("<sip:a@b>", "<sip:a@b", "\r\n"), Malformed::From);
+        check_400(invite("\"A\"", "\"A", "\r\n"), Malformed::From);
+        check_400(invite("<sip:c@d>", "<<<<<", "\r\n"), Malformed::To);
+        check_400(invite("id@h", "", "\r\n"), Malformed::CallId);
+        check_400(invite(": 70", ": 256", "\r\n"), Malformed::MaxForwards);
+    }
+
+    #[test]
+    fn bad_request_lines_get_400() {
+        for bad in [
+            "INVITE  sip:c@d SIP/2.0",
+            "INVITE sip:c@d  SIP/2.0",
+            "INVITE sip:c@d SIP/2.0 ",
+            "INVITE sip:c@d;x y SIP/2.0",
+            "INVITE SIP/2.0",
+        ] {
+            check_400(invite("INVITE sip:c@d SIP/2.0", bad, "\r\n"), Malformed::RequestLine);
+        }
+        check_400(invite("INVITE sip:c@d", "INVITE <sip:c@d>", "\r\n"), Malformed::RequestUri);
+        check_400(invite("INVITE sip:c@d", "INVITE sip:c@d:0", "\r\n"), Malformed::RequestUri);
+        check_dropped(
+            invite("INVITE sip:c@d SIP/2.0", "(x) sip:c SIP/2.0", "\r\n"),
+            Malformed::RequestLine,
+        );
+        check_400(invite("INVITE sip:c@d SIP/2.0", "INVITE sip:c@d", "\r\n"), Malformed::NotSip);
+    }
+
+    #[test]
+    fn limits_of_the_head_get_400() {
+        let lines = "X: y\r\n".repeat(200);
+        check_400(invite("", "", &format!("{lines}\r\n")), Malformed::TooManyHeaders);
+        let long = "y".repeat(9_000);
+        check_400(invite("", "", &format!("X: {long}\r\n\r\n")), Malformed::HeaderTooLong);
+        let folded = "\r\n yyyyyyyyy".repeat(900);
+        check_400(invite("", "", &format!("X: {folded}\r\n\r\n")), Malformed::HeaderTooLong);
+        let vias = ",SIP/2.0/UDP h".repeat(100);
+        check_400(invite(";rport", &vias, "\r\n"), Malformed::TooManyVias);
+        let vias = ",SIP/2.0/UDP h".repeat(99);
+        assert_eq!(request(invite(";rport", &vias, "\r\n")).headers.vias().count(), 100);
+        check_400(invite("", "", "X: y\r\n"), Malformed::HeadNotEnded);
+    }
+
+    #[test]
+    fn several_vias_on_one_line_or_many_are_the_same_list() {
+        let one = request(invite(
+            ";rport",
+            ", SIP/2.0/TCP i;x=\",\" ,SIP/2.0/TLS j",
+            "v: SIP/2.0/UDP k\r\n\r\n",
+        ));
+        let hosts: Vec<_> = one
+            .headers
+            .vias()
+            .map(|via| via.map(|via| String::from_utf8_lossy(via.host()).into_owned()))
+            .collect();
+        assert_eq!(hosts, ["h", "i", "j", "k"].map(|host| Ok(host.to_owned())));
+        let more = "Route: <sip:a;lr>, <sip:b,c@d;lr>\r\nROUTE: <sip:e>\r\n\r\n";
+        let routes = request(invite("", "", more)).headers.routes().count();
+        assert_eq!(routes, 3);
+    }
+
+    #[test]
+    fn folded_and_compact_headers_are_read() {
+        let text = "OPTIONS sip:c@d SIP/2.0\r\nv\t:\r\n SIP/2.0/UDP\r\n\th:5070\r\n ;branch=z9hG4bKf\r\n\
+            f:\r\n \"A\r\n B\" <sip:a@b>\r\n ;tag=1\r\nT:sip:c@d\r\nI : \r\n x\r\ncseq: 1\r\n OPTIONS\r\n\
+            k: timer,\r\n 100rel\r\nl: 0\r\n\r\n";
+        let request = request(text);
+        assert_eq!(request.headers.top_via().port(), Some(5070));
+        assert_eq!(request.headers.top_via().branch(), Some(&b"z9hG4bKf"[..]));
+        assert_eq!(request.headers.from().display().as_ref(), b"A   B");
+        assert_eq!(request.headers.call_id(), b"x");
+        let supported = request.headers.tokens(HeaderName::Supported);
+        assert!(supported.has("100REL") && supported.has("timer") && !supported.has("path"));
+    }
+
+    #[test]
+    fn bytes_that_are_no_utf_8_are_kept() {
+        let mut bytes = invite("", "", "Subject: ");
+        bytes.extend_from_slice(b"J\xfcrgen\r\n\r\n\xff\xfe\0");
+        let request = request(&bytes);
+        assert_eq!(request.headers.first(HeaderName::Subject), Some(&b"J\xfcrgen"[..]));
+        assert_eq!(request.body.as_ref(), b"\xff\xfe\0");
+    }
+
+    #[test]
+    fn what_is_not_sip_is_dropped() {
+        let stun = b"\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl";
+        check_dropped(stun, Malformed::NotSip);
+        check_dropped([0; 500], Malformed::NotSip);
+        check_dropped(b"", Malformed::Empty);
+        check_dropped(b"\r\n\r\n", Malformed::Empty);
+        check_dropped(b"GET / HTTP/1.1\r\n\r\n", Malformed::NotSip);
+    }
+
+    #[test]
+    fn an_error_says_where_it_is() {
+        let bytes = invite("7 INVITE", "x INVITE", "\r\n");
+        let error = parse(Bytes::copy_from_slice(&bytes)).unwrap_err();
+        assert!(bytes[error.offset..].starts_with(b"x INVITE"));
+        assert_eq!(error.to_string(), format!("cseq at byte {}", error.offset));
+    }
+}

@@ -112,3 +112,52 @@ pub fn overload_reply(datagram: &[u8], source: SocketAddr, retry_after_s: u32) -
     writer.number(HeaderName::RetryAfter, retry_after_s);
     Some(writer.finish())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(method: &str, to: &str) -> String {
+        format!(
+            "{method} sip:c@d SIP/2.0\r\nVia: SIP/2.0/UDP h;rport\r\nFrom: <sip:a@b>;tag=1\r\n\
+            To: {to}\r\nCall-ID: x\r\nCSeq: 1 {method}\r\n\r\n"
+        )
+    }
+
+    fn source() -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], 5062))
+    }
+
+    #[test]
+    fn only_a_new_invite_gets_a_stateless_503() {
+        let reply = |text: String| overload_reply(text.as_bytes(), source(), 2);
+        let answer = reply(text("INVITE", "<sip:c@d>")).unwrap();
+        assert!(
+            answer.starts_with(b"SIP/2.0 503 Service Unavailable\r\nVia: SIP/2.0/UDP h;received=")
+        );
+        let Ok(Message::Response(response)) = parse(answer.clone()) else { panic!("must parse") };
+        assert!(response.headers.to().tag().is_some());
+        assert_eq!(response.headers.retry_after().map(|r| r.map(|r| r.delay_s)), Ok(Some(2)));
+        assert_eq!(reply(text("INVITE", "<sip:c@d>")), Some(answer), "a copy gets the same answer");
+        assert_eq!(reply(text("INVITE", "<sip:c@d>;tag=2")), None);
+        assert_eq!(reply(text("BYE", "<sip:c@d>;tag=2")), None);
+        assert_eq!(reply(text("OPTIONS", "<sip:c@d>")), None);
+        assert_eq!(reply("INVITE sip:c@d SIP/2.0\r\n\r\n".to_owned()), None);
+    }
+
+    #[test]
+    fn an_answer_to_a_bad_request_has_one_to_tag() {
+        let answer = |to: &str| {
+            let bytes = text("INVITE", to).replace("CSeq: 1", "CSeq: x");
+            let error = parse(bytes.into()).unwrap_err();
+            String::from_utf8(error.reply.unwrap().answer(source()).to_vec()).unwrap()
+        };
+        for (to, tags) in [("<sip:c@d>", 1), ("<sip:c@d>;tag=9", 1), ("<<<<<;TAG=9", 1), ("\"x", 1)]
+        {
+            let answer = answer(to);
+            let line = answer.lines().find(|line| line.starts_with("To: ")).unwrap();
+            assert_eq!(line.to_lowercase().matches(";tag=").count(), tags, "{line}");
+            assert!(answer.contains("\r\nCSeq: x INVITE\r\n"));
+        }
+    }
+}

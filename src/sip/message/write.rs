@@ -334,3 +334,116 @@ impl Head {
 pub(crate) fn ends_lines_with_crlf(head: &[u8]) -> bool {
     memchr_iter(b'\n', head).all(|at| at > 0 && head.get(at - 1) == Some(&b'\r'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::message::Message;
+    use crate::sip::message::parse;
+
+    fn request(via: &str) -> Request {
+        let text = format!(
+            "INVITE sip:c@d SIP/2.0\r\n{via}\r\nf: <sip:a@b>;tag=1\r\nt: \"C\" <sip:c@d>\r\n\
+            i: x\r\nCSeq: 1 INVITE\r\nRecord-Route: <sip:r1;lr>, <sip:r2;lr>\r\n\
+            Record-Route: <sip:r3;lr>\r\n\r\n"
+        );
+        match parse(text.into()) {
+            Ok(Message::Request(request)) => request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn respond(via: &str, source: &str) -> String {
+        let source = source.parse().unwrap();
+        let bytes = ResponseWriter::to(&request(via), source, 180, Some(b"t1")).finish();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_response_copies_what_it_must() {
+        let text = respond("v: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa", "192.0.2.1:5060");
+        assert_eq!(
+            text,
+            "SIP/2.0 180 Ringing\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa\r\n\
+            From: <sip:a@b>;tag=1\r\nTo: \"C\" <sip:c@d>;tag=t1\r\nCall-ID: x\r\n\
+            CSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn only_the_top_via_gets_received_and_rport() {
+        let check = |via: &str, source: &str, expected: &str| {
+            let text = respond(via, source);
+            let vias: Vec<_> = text.lines().filter(|line| line.starts_with("Via")).collect();
+            assert_eq!(vias.join("|"), expected);
+        };
+        check(
+            "v: SIP/2.0/UDP 10.0.0.1:5080;rport;branch=b;received=1.1.1.1, SIP/2.0/UDP q;rport",
+            "192.0.2.1:5062",
+            "Via: SIP/2.0/UDP 10.0.0.1:5080;branch=b;received=192.0.2.1;rport=5062, SIP/2.0/UDP q;rport",
+        );
+        check(
+            "v: SIP/2.0/UDP h;branch=b\r\nv: SIP/2.0/UDP q;rport",
+            "192.0.2.1:5062",
+            "Via: SIP/2.0/UDP h;branch=b;received=192.0.2.1|Via: SIP/2.0/UDP q;rport",
+        );
+        check(
+            "v: SIP/2.0/UDP 192.0.2.1;rport=9;branch=b",
+            "192.0.2.1:5062",
+            "Via: SIP/2.0/UDP 192.0.2.1;branch=b;received=192.0.2.1;rport=5062",
+        );
+        check(
+            "v: SIP/2.0/TCP [2001:db8::1];branch=b",
+            "[2001:db8::1]:5062",
+            "Via: SIP/2.0/TCP [2001:db8::1];branch=b",
+        );
+        check(
+            "v: SIP/2.0/UDP 192.0.2.1;branch=b",
+            "[::ffff:192.0.2.1]:5060",
+            "Via: SIP/2.0/UDP 192.0.2.1;branch=b",
+        );
+    }
+
+    #[test]
+    fn a_dialog_forming_response_copies_record_route_in_order() {
+        let request = request("v: SIP/2.0/UDP h");
+        let source = "192.0.2.1:1".parse().unwrap();
+        let mut writer = ResponseWriter::to(&request, source, 200, Some(b"t"));
+        writer.record_routes(&request).header(HeaderName::Contact, "<sip:us>");
+        let Ok(Message::Response(response)) = parse(writer.finish_with("application/sdp", b"v=0"))
+        else {
+            panic!("must parse")
+        };
+        let routes: Vec<_> = response.headers.all(HeaderName::RecordRoute).collect();
+        assert_eq!(routes, [b"<sip:r1;lr>", b"<sip:r2;lr>", b"<sip:r3;lr>"]);
+        assert_eq!(response.body.as_ref(), b"v=0");
+        assert_eq!(response.headers.to().tag(), Some(&b"t"[..]));
+    }
+
+    #[test]
+    fn our_via_always_asks_for_rport() {
+        let uri = Uri::from_text("sip:a@b").unwrap();
+        let mut writer = RequestWriter::new(&Method::Options, &uri);
+        writer.via(Transport::Udp, "192.0.2.1", 5060, b"z9hG4bKy");
+        let text = writer.finish();
+        assert!(text.starts_with(
+            b"OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKy;rport\r\n"
+        ));
+        assert!(text.ends_with(b"\r\nContent-Length: 0\r\n\r\n"));
+    }
+
+    #[test]
+    fn line_ends_and_nul_of_values_never_reach_the_wire() {
+        let uri = Uri::from_text("sip:a@b").unwrap();
+        let mut writer = RequestWriter::new(&Method::Info, &uri);
+        writer.header(HeaderName::Subject, b"a\r\nX-Evil: 1\0");
+        writer.named("X-Name\r\nX-Evil", "2").named("", "3").named("X-Good", "4\n5");
+        writer.tagged(HeaderName::To, b"<sip:x>", Some(b"t\r\nX-Evil: 6"));
+        let text = String::from_utf8(writer.finish().to_vec()).unwrap();
+        assert_eq!(
+            text,
+            "INFO sip:a@b SIP/2.0\r\nSubject: a  X-Evil: 1 \r\nX-Good: 4 5\r\n\
+            To: <sip:x>;tag=t  X-Evil: 6\r\nContent-Length: 0\r\n\r\n"
+        );
+    }
+}

@@ -77,12 +77,14 @@ impl Via {
         self.branch.map(|branch| branch.of(&self.raw))
     }
 
-    /// True when the branch was made by the rules of RFC 3261 and so identifies a transaction.
+    /// True when the branch was made by the rules of RFC 3261 and so identifies a transaction: the
+    /// cookie and something behind it (RFC 4475 §3.2.1).
     #[must_use]
     pub fn has_cookie(&self) -> bool {
-        self.branch().and_then(|branch| branch.get(..BRANCH_COOKIE.len())).is_some_and(|start| {
-            // Some peers change the case; the cookie is compared without.
-            start.eq_ignore_ascii_case(BRANCH_COOKIE)
+        let split = self.branch().and_then(|branch| branch.split_at_checked(BRANCH_COOKIE.len()));
+        // Some peers change the case of the cookie.
+        split.is_some_and(|(cookie, own)| {
+            cookie.eq_ignore_ascii_case(BRANCH_COOKIE) && !own.is_empty()
         })
     }
 
@@ -174,6 +176,7 @@ mod tests {
         );
         assert_eq!(via.branch(), Some(&b"abc"[..]));
         assert!(!via.has_cookie());
+        assert!(!read("SIP/2.0/UDP a;branch=z9hG4bK").has_cookie());
         assert_eq!(read("SIP/2.0/TLS a").port_or_default(), 5061);
         assert_eq!(read("SIP/2.0/UDP a;rport=77").rport(), Some(Some(77)));
         assert_eq!(read("SIP/2.0/UDP a").sent_protocol_and_by(), b"SIP/2.0/UDP a");
