@@ -1,6 +1,16 @@
 //! RTP and RTCP: packets, sequence numbers, jitter buffer, DTMF events, sender and receiver rules.
 
 pub mod classify;
+pub mod dtmf;
+mod exercise;
 pub mod jitter;
+pub mod ntp;
 pub mod packet;
+pub mod quality;
+pub mod receiver;
+pub mod rtcp;
+pub mod schedule;
+pub mod sender;
 pub mod sequence;
+
+pub use crate::rtp::exercise::exercise;

@@ -1,0 +1,144 @@
+//! What a fuzzer does with a run of datagrams: everything a peer can make us do with them.
+
+use std::time::Duration;
+
+use crate::rtp::classify::Datagram;
+use crate::rtp::classify::classify;
+use crate::rtp::dtmf;
+use crate::rtp::jitter::Content;
+use crate::rtp::jitter::FRAME_BYTES;
+use crate::rtp::jitter::Frame;
+use crate::rtp::jitter::JitterBuffer;
+use crate::rtp::jitter::JitterConfig;
+use crate::rtp::packet::RtpPacket;
+use crate::rtp::receiver::Receiver;
+use crate::rtp::rtcp::Compound;
+use crate::rtp::rtcp::RtcpPacket;
+use crate::rtp::sender::Sender;
+use crate::types::codec::Codec;
+use crate::types::moment::Moment;
+
+/// Takes `data` as datagrams, each after a byte with its length and one with the time before it (in
+/// 4 ms), and lets 20 ms ticks pass between them.
+///
+/// # Panics
+/// When an invariant is broken: each tick gives out 20 ms, no more and no less.
+pub fn exercise(mut data: &[u8]) {
+    let mut session = Session::new();
+    while let [length, wait, rest @ ..] = data {
+        let (datagram, rest) = rest.split_at_checked(usize::from(*length)).unwrap_or((rest, &[]));
+        session.wait(Duration::from_millis(u64::from(*wait) * 4));
+        session.take(datagram);
+        data = rest;
+    }
+    session.wait(Duration::from_millis(100));
+    session.check();
+}
+
+struct Session {
+    now: Moment,
+    next_tick: Moment,
+    ticks: u64,
+    jitter: JitterBuffer,
+    receiver: Receiver,
+    digits: dtmf::Receiver,
+    sender: Sender,
+}
+
+impl Session {
+    fn new() -> Self {
+        Self {
+            now: Moment::START,
+            next_tick: Moment::START,
+            ticks: 0,
+            jitter: JitterBuffer::new(JitterConfig { depth_ms: 40, codec: Codec::Pcmu }),
+            receiver: Receiver::new(8000),
+            digits: dtmf::Receiver::new(8000),
+            sender: Sender::new(1),
+        }
+    }
+
+    fn wait(&mut self, duration: Duration) {
+        self.now += duration;
+        while self.next_tick <= self.now {
+            self.digits.expire(self.next_tick, |_| ());
+            if let Frame::Audio(audio) = self.jitter.pop() {
+                assert_eq!(audio.len(), FRAME_BYTES);
+            }
+            self.ticks += 1;
+            self.next_tick += Duration::from_millis(20);
+        }
+    }
+
+    fn take(&mut self, datagram: &[u8]) {
+        match classify(datagram) {
+            Datagram::Rtcp => self.take_rtcp(datagram),
+            _ => {
+                let Ok(packet) = RtpPacket::parse(datagram) else { return };
+                let is_event = packet.payload_type.get() == 101;
+                let content = if is_event { Content::Other } else { Content::Audio };
+                self.receiver.receive(self.now, &packet, content);
+                self.jitter.push(self.now, &packet, content);
+                if is_event {
+                    self.digits.receive(self.now, &packet, |_| ());
+                }
+            }
+        }
+    }
+
+    fn take_rtcp(&mut self, datagram: &[u8]) {
+        for packet in Compound::new(datagram) {
+            let blocks = match packet {
+                RtcpPacket::SenderReport { ssrc, info, blocks } => {
+                    self.receiver.sender_report(self.now, ssrc, info.ntp);
+                    blocks
+                }
+                RtcpPacket::ReceiverReport { blocks, .. } => blocks,
+                RtcpPacket::Goodbye { .. } | RtcpPacket::Other(_) => continue,
+            };
+            for block in blocks {
+                self.sender.reported(self.now, &block);
+            }
+        }
+        self.receiver.report(self.now);
+    }
+
+    fn check(&self) {
+        let statistics = self.jitter.statistics();
+        let out = statistics.played_samples + statistics.missing_samples + statistics.quiet_samples;
+        assert_eq!(out, self.ticks * FRAME_BYTES as u64, "each tick gives out 20 ms");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::random::Random;
+
+    #[test]
+    fn random_and_mutated_datagrams_keep_the_invariants() {
+        for seed in 0..400 {
+            let mut random = Random::from_seed(seed);
+            let mut data = Vec::new();
+            let (mut sequence, mut timestamp) = (random.next_u32() as u16, random.next_u32());
+            for _ in 0..60 {
+                let mut datagram = vec![0x80, [0, 8, 101, 200, 201, 203][random.below(6) as usize]];
+                sequence = sequence.wrapping_add(random.below(4) as u16);
+                timestamp = timestamp.wrapping_add(random.below(320) as u32);
+                datagram.extend(sequence.to_be_bytes());
+                datagram.extend(timestamp.to_be_bytes());
+                datagram.extend([0, 0, 0, random.below(2) as u8]);
+                datagram.resize(12 + random.below(180) as usize, 3);
+                if random.below(3) == 0 {
+                    let at = random.below(datagram.len() as u64) as usize;
+                    datagram[at] = random.next_u32() as u8;
+                }
+                data.extend([datagram.len() as u8, random.below(12) as u8]);
+                data.extend(datagram);
+            }
+            exercise(&data);
+        }
+        exercise(&[]);
+        exercise(&[255, 255, 0x80]);
+    }
+}

@@ -1,0 +1,316 @@
+//! The stream we send: sequence numbers, time stamps, markers, and what the peer reports about it.
+#![warn(clippy::indexing_slicing)]
+
+use std::time::Duration;
+
+use crate::rtp::dtmf::EventPacket;
+use crate::rtp::ntp::NtpTime;
+use crate::rtp::ntp::from_short;
+use crate::rtp::packet::RtpPacket;
+use crate::rtp::rtcp::ReportBlock;
+use crate::rtp::rtcp::SenderInfo;
+use crate::types::codec::PayloadType;
+use crate::types::moment::Moment;
+use crate::types::random::Random;
+
+/// A round trip beyond this is an error of the peer's clock.
+const ROUND_TRIP_MAX: Duration = Duration::from_secs(10);
+
+/// What the peer reported about our stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Feedback {
+    /// Reports that came.
+    pub reports: u32,
+    /// Loss between its last two reports, in 1/256.
+    pub fraction_lost: u8,
+    /// Packets it misses in all.
+    pub cumulative_lost: i32,
+    /// Interarrival jitter, in units of the clock rate.
+    pub jitter: u32,
+    /// The last round trip.
+    pub round_trip: Option<Duration>,
+}
+
+/// One RTP stream of ours. SSRC, first sequence number and first time stamp are random (RFC 3550 §5.1),
+/// and are kept over hold and re-INVITE.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    random: Random,
+    ssrc: u32,
+    sequence: u16,
+    timestamp: u32,
+    marker: bool,
+    packets: u64,
+    octets: u64,
+    /// Packets that were sent at the last report and at the one before.
+    reported: [u64; 2],
+    feedback: Feedback,
+}
+
+impl Sender {
+    /// A stream whose random values follow from `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let mut random = Random::from_seed(seed);
+        Self {
+            ssrc: random.next_u32(),
+            sequence: random.next_u32() as u16,
+            timestamp: random.next_u32(),
+            random,
+            marker: true,
+            packets: 0,
+            octets: 0,
+            reported: [0; 2],
+            feedback: Feedback::default(),
+        }
+    }
+
+    /// The SSRC.
+    #[must_use]
+    pub const fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// The time stamp of the next sample.
+    #[must_use]
+    pub const fn timestamp(&self) -> u32 {
+        self.timestamp
+    }
+
+    /// Packets sent.
+    #[must_use]
+    pub const fn packets(&self) -> u64 {
+        self.packets
+    }
+
+    /// Payload octets sent.
+    #[must_use]
+    pub const fn octets(&self) -> u64 {
+        self.octets
+    }
+
+    /// What the peer last reported.
+    #[must_use]
+    pub const fn feedback(&self) -> Feedback {
+        self.feedback
+    }
+
+    /// Writes a packet of `samples` samples to `out` and returns its length; `None`, with nothing changed,
+    /// if it does not fit. The marker is set on the first packet after a gap (RFC 3551 §4.1).
+    pub fn audio(
+        &mut self,
+        payload_type: PayloadType,
+        payload: &[u8],
+        samples: u32,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let (marker, timestamp) = (self.marker, self.timestamp);
+        let length = self.write(
+            &RtpPacket {
+                marker,
+                payload_type,
+                sequence: self.sequence,
+                timestamp,
+                ssrc: self.ssrc,
+                payload,
+            },
+            out,
+        )?;
+        self.marker = false;
+        self.timestamp = self.timestamp.wrapping_add(samples);
+        Some(length)
+    }
+
+    /// Writes a packet of a telephone event in place of `samples` samples of audio. The audio after it
+    /// bears no marker, because time went on without a gap.
+    pub fn event(
+        &mut self,
+        payload_type: PayloadType,
+        event: &EventPacket,
+        samples: u32,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let length = self.write(
+            &RtpPacket {
+                marker: event.marker,
+                payload_type,
+                sequence: self.sequence,
+                timestamp: event.timestamp,
+                ssrc: self.ssrc,
+                payload: &event.payload,
+            },
+            out,
+        )?;
+        self.timestamp = self.timestamp.wrapping_add(samples);
+        Some(length)
+    }
+
+    /// Lets time go on by `samples` without a packet: hold, or ticks that were missed.
+    pub fn skip(&mut self, samples: u32) {
+        self.timestamp = self.timestamp.wrapping_add(samples);
+        self.marker = true;
+    }
+
+    /// Takes another SSRC, because the peer uses ours. A BYE for the old one is up to the caller.
+    pub fn change_ssrc(&mut self) {
+        let old = self.ssrc;
+        while self.ssrc == old {
+            self.ssrc = self.random.next_u32();
+        }
+        self.sequence = self.random.next_u32() as u16;
+        self.marker = true;
+        self.reported = [self.packets; 2];
+    }
+
+    /// What a report at `now` says about us; `None` when nothing was sent since the last two, so that it
+    /// is an RR (RFC 3550 §6.4). To be asked once for each report.
+    pub fn report(&mut self, now: Moment) -> Option<SenderInfo> {
+        let [last, before] = self.reported;
+        self.reported = [self.packets, last];
+        (self.packets != before).then_some(SenderInfo {
+            ntp: NtpTime::of(now),
+            rtp_timestamp: self.timestamp,
+            packets: self.packets as u32,
+            octets: self.octets as u32,
+        })
+    }
+
+    /// Takes a report block of the peer's; one about another stream changes nothing.
+    pub fn reported(&mut self, now: Moment, block: &ReportBlock) {
+        if block.ssrc != self.ssrc {
+            return;
+        }
+        self.feedback.reports = self.feedback.reports.saturating_add(1);
+        self.feedback.fraction_lost = block.fraction_lost;
+        self.feedback.cumulative_lost = block.cumulative_lost;
+        self.feedback.jitter = block.jitter;
+        if let Some(round_trip) = round_trip(now, block) {
+            self.feedback.round_trip = Some(round_trip);
+        }
+    }
+
+    fn write(&mut self, packet: &RtpPacket<'_>, out: &mut [u8]) -> Option<usize> {
+        let length = packet.write(out)?;
+        self.sequence = self.sequence.wrapping_add(1);
+        self.packets += 1;
+        self.octets += packet.payload.len() as u64;
+        Some(length)
+    }
+}
+
+/// The time since our report which the peer names, less the time it kept it (RFC 3550 §6.4.1).
+fn round_trip(now: Moment, block: &ReportBlock) -> Option<Duration> {
+    if block.last_sender_report == 0 {
+        return None;
+    }
+    let since = NtpTime::of(now).middle().wrapping_sub(block.last_sender_report);
+    // A negative time is a huge one here.
+    let round_trip = from_short(since.checked_sub(block.delay_since_last)?);
+    (round_trip <= ROUND_TRIP_MAX).then_some(round_trip)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PCMU: Option<PayloadType> = PayloadType::new(0);
+    const EVENT: Option<PayloadType> = PayloadType::new(101);
+
+    /// (marker, sequence and time stamp relative to the first packet)
+    fn seen(first: &Sender, out: &[u8]) -> (bool, u16, u32) {
+        let packet = RtpPacket::parse(out).unwrap();
+        assert_eq!(packet.ssrc, first.ssrc);
+        let sequence = packet.sequence.wrapping_sub(first.sequence);
+        (packet.marker, sequence, packet.timestamp.wrapping_sub(first.timestamp))
+    }
+
+    #[test]
+    fn time_goes_on_in_silence_and_numbers_do_not() {
+        let mut sender = Sender::new(3);
+        let first = sender.clone();
+        let mut out = [0; 200];
+        let mut audio = |sender: &mut Sender| {
+            let length = sender.audio(PCMU.unwrap(), &[0xff; 160], 160, &mut out).unwrap();
+            seen(&first, &out[..length])
+        };
+        assert_eq!(audio(&mut sender), (true, 0, 0));
+        assert_eq!(audio(&mut sender), (false, 1, 160));
+        sender.skip(1600);
+        assert_eq!(audio(&mut sender), (true, 2, 1920));
+        assert_eq!(audio(&mut sender), (false, 3, 2080));
+        assert_eq!((sender.packets(), sender.octets()), (4, 640));
+    }
+
+    #[test]
+    fn an_event_takes_the_place_of_audio() {
+        let mut sender = Sender::new(4);
+        let first = sender.clone();
+        let mut out = [0; 200];
+        sender.audio(PCMU.unwrap(), &[0xff; 160], 160, &mut out).unwrap();
+        let start = sender.timestamp();
+        for number in 1..=3 {
+            let marker = number == 1;
+            let event = EventPacket { timestamp: start, marker, payload: [1, 10, 0, 160] };
+            let length = sender.event(EVENT.unwrap(), &event, 160, &mut out).unwrap();
+            assert_eq!(seen(&first, &out[..length]), (marker, number, 160));
+        }
+        let length = sender.audio(PCMU.unwrap(), &[0xff; 160], 160, &mut out).unwrap();
+        assert_eq!(seen(&first, &out[..length]), (false, 4, 640));
+    }
+
+    #[test]
+    fn a_packet_that_does_not_fit_changes_nothing() {
+        let mut sender = Sender::new(5);
+        let before = sender.timestamp();
+        assert_eq!(sender.audio(PCMU.unwrap(), &[0; 160], 160, &mut [0; 100]), None);
+        assert_eq!((sender.timestamp(), sender.packets()), (before, 0));
+    }
+
+    #[test]
+    fn a_stream_that_fell_silent_sends_receiver_reports() {
+        let mut sender = Sender::new(6);
+        let now = Moment::from_millis(5000);
+        assert_eq!(sender.report(now), None);
+        sender.audio(PCMU.unwrap(), &[0; 160], 160, &mut [0; 200]).unwrap();
+        assert_eq!(sender.report(now).map(|info| (info.packets, info.octets)), Some((1, 160)));
+        assert!(sender.report(now).is_some(), "sent since the last two reports");
+        assert_eq!(sender.report(now), None);
+    }
+
+    #[test]
+    fn the_round_trip_is_what_the_peer_did_not_keep() {
+        let mut sender = Sender::new(7);
+        let sent = Moment::from_millis(70_000);
+        let mut block = ReportBlock {
+            ssrc: sender.ssrc(),
+            fraction_lost: 3,
+            last_sender_report: NtpTime::of(sent).middle(),
+            delay_since_last: 0x8000,
+            ..ReportBlock::default()
+        };
+        sender.reported(sent + Duration::from_millis(580), &block);
+        let round_trip = sender.feedback().round_trip.unwrap();
+        assert!(round_trip.abs_diff(Duration::from_millis(80)) < Duration::from_millis(1));
+        assert_eq!(sender.feedback().fraction_lost, 3);
+
+        // Answered sooner than possible, much too late, or never sent: the last good value stays.
+        sender.reported(sent + Duration::from_millis(400), &block);
+        sender.reported(sent + Duration::from_secs(30), &block);
+        block.last_sender_report = 0;
+        sender.reported(sent, &block);
+        assert_eq!(sender.feedback().round_trip, Some(round_trip));
+        assert_eq!(sender.feedback().reports, 4);
+
+        block.ssrc ^= 1;
+        sender.reported(sent, &block);
+        assert_eq!(sender.feedback().reports, 4);
+    }
+
+    #[test]
+    fn a_collision_changes_the_stream() {
+        let mut sender = Sender::new(8);
+        let old = sender.ssrc();
+        sender.change_ssrc();
+        assert_ne!(sender.ssrc(), old);
+    }
+}
