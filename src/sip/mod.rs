@@ -1,5 +1,7 @@
 //! SIP: messages, framing, transactions, dialogs. Pure: bytes and time in, bytes and events out.
 
+pub mod dialog;
+pub mod digest;
 pub mod endpoint;
 pub mod framing;
 pub mod message;

@@ -3,3 +3,5 @@
 pub mod config;
 pub mod event;
 pub mod flow;
+mod slab;
+mod timers;
