@@ -1,1 +1,4 @@
 //! Logs and metrics: set-up and all names.
+
+pub mod logging;
+pub mod metric;

@@ -1,0 +1,171 @@
+//! UDP listeners: binding, and the receive loops.
+
+use crate::net::bind::BindError;
+use crate::net::flow::Flows;
+use crate::net::flow::Ingress;
+use crate::sip::endpoint::flow::Flow;
+use crate::sip::endpoint::flow::FlowId;
+use crate::telemetry::metric;
+use crate::telemetry::metric::Counter;
+use crate::types::limit::SIP_MESSAGE_BYTES_MAX;
+use crate::types::transport::Transport;
+use bytes::Bytes;
+use socket2::Domain;
+use socket2::Protocol;
+use socket2::Socket;
+use socket2::Type;
+use std::io;
+use std::net::SocketAddr;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::AbortHandle;
+
+/// Room for a burst of datagrams, in bytes; the kernel gives less where its limit is lower.
+const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// Wait after an unexpected error of a socket, so that it cannot spin.
+const ERROR_PAUSE: Duration = Duration::from_millis(50);
+/// Datagrams taken from one socket before other tasks get their turn.
+const READS_PER_TURN_MAX: usize = 64;
+
+/// Bound sockets of one listener that do not receive yet.
+#[derive(Debug)]
+pub struct UdpBound {
+    sockets: Vec<UdpSocket>,
+    local: SocketAddr,
+}
+
+/// A running UDP listener; dropping it ends its receive loops.
+#[derive(Debug)]
+pub struct UdpListener {
+    listener: u16,
+    local: SocketAddr,
+    ids: Vec<FlowId>,
+    readers: Vec<AbortHandle>,
+    flows: Flows,
+}
+
+/// Binds `sockets` sockets to `address`; port 0 takes a free port, the same for all of them.
+///
+/// # Errors
+/// When the address cannot be had, [`BindError`] says why.
+pub fn bind(address: SocketAddr, sockets: usize) -> Result<UdpBound, BindError> {
+    let failed = |error| BindError::of(Transport::Udp, address, error);
+    // The first is bound without SO_REUSEPORT: with it, a second program of the same user would
+    // share the port, and take a part of the calls, instead of failing.
+    let first = open(address, false).map_err(failed)?;
+    let local = first.local_addr().map_err(failed)?;
+    if sockets <= 1 {
+        return Ok(UdpBound { sockets: vec![first], local });
+    }
+    drop(first);
+    let sockets = (0..sockets).map(|_| open(local, true)).collect::<io::Result<Vec<_>>>();
+    Ok(UdpBound { sockets: sockets.map_err(failed)?, local })
+}
+
+fn open(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_port(shared)?;
+    // Less room than asked for is no reason not to start.
+    if let Err(error) = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES) {
+        tracing::debug!(%error, "the receive buffer stays at the system's default");
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+impl UdpBound {
+    /// The address bound, with its real port.
+    #[must_use]
+    pub const fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Starts receiving into `ingress`, and makes the sockets known to `flows`.
+    ///
+    /// # Errors
+    /// When the operating system has no descriptors left.
+    pub fn start(
+        self,
+        listener: u16,
+        flows: &Flows,
+        ingress: &Arc<dyn Ingress>,
+    ) -> io::Result<UdpListener> {
+        let flows = flows.clone();
+        let (local, ids, readers) = (self.local, Vec::new(), Vec::new());
+        let mut running = UdpListener { listener, local, ids, readers, flows };
+        for socket in self.sockets {
+            let reader = tokio::net::UdpSocket::from_std(socket.try_clone()?)?;
+            let id = running.flows.add_socket(socket);
+            let remote = running.local;
+            let flow =
+                Flow { id, listener, transport: Transport::Udp, local: running.local, remote };
+            let task = tokio::spawn(receive(reader, flow, ingress.clone()));
+            running.ids.push(id);
+            running.readers.push(task.abort_handle());
+        }
+        Ok(running)
+    }
+}
+
+impl UdpListener {
+    /// The address bound.
+    #[must_use]
+    pub const fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The flow from this listener to `remote`, for requests of our own.
+    #[must_use]
+    pub fn flow_to(&self, remote: SocketAddr) -> Flow {
+        let id = self.ids.first().copied().unwrap_or(FlowId::ANY);
+        let (listener, local) = (self.listener, self.local);
+        Flow { id, listener, transport: Transport::Udp, local, remote }
+    }
+}
+
+impl Drop for UdpListener {
+    fn drop(&mut self) {
+        for reader in &self.readers {
+            reader.abort();
+        }
+        for id in &self.ids {
+            self.flows.remove_socket(*id);
+        }
+    }
+}
+
+async fn receive(socket: tokio::net::UdpSocket, flow: Flow, ingress: Arc<dyn Ingress>) {
+    let mut buffer = vec![0; SIP_MESSAGE_BYTES_MAX + 1];
+    let received = metric::counter(Counter::SipDatagramsReceived);
+    loop {
+        if socket.readable().await.is_err() {
+            tokio::time::sleep(ERROR_PAUSE).await;
+            continue;
+        }
+        for _ in 0..READS_PER_TURN_MAX {
+            match socket.try_recv_from(&mut buffer) {
+                Ok((len, remote)) => {
+                    received.increment(1);
+                    // An empty datagram or a bare line end only keeps a NAT binding open.
+                    let datagram = buffer.get(..len).unwrap_or(&[]);
+                    if datagram.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
+                        // A copy, so that a message kept for a call's life keeps only itself.
+                        ingress.receive(Flow { remote, ..flow }, Bytes::copy_from_slice(datagram));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    tracing::debug!(local = %flow.local, %error, "a datagram could not be read");
+                    tokio::time::sleep(ERROR_PAUSE).await;
+                    break;
+                }
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}

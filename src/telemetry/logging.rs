@@ -1,0 +1,74 @@
+//! Logging: to standard error, as text on a terminal and as JSON elsewhere.
+
+use std::io::IsTerminal;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::util::TryInitError;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    #[default]
+    Auto,
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// The filter cannot be read.
+    #[error(
+        "the log level is error, warn, info, debug or trace, or directives such as tandem::net=debug"
+    )]
+    Filter(#[source] ParseError),
+    /// There is a logger already.
+    #[error("logging is set up already")]
+    Twice(#[source] TryInitError),
+}
+
+/// Sets up logging for this process. `level` is a level, or directives per module such as
+/// `info,tandem::engine::call_task=debug`.
+///
+/// # Errors
+/// When `level` cannot be read, or logging is set up already.
+pub fn install(level: &str, format: LogFormat) -> Result<(), LoggingError> {
+    let filter = EnvFilter::try_new(level).map_err(LoggingError::Filter)?;
+    let lines = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter)
+        .with_span_events(FmtSpan::NONE);
+    let json = match format {
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+    };
+    let installed = if json {
+        lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .finish()
+            .try_init()
+    } else {
+        lines.with_ansi(std::io::stderr().is_terminal()).finish().try_init()
+    };
+    installed.map_err(LoggingError::Twice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_that_cannot_be_read_is_refused() {
+        let refused = install("tandem=loud=very", LogFormat::Text);
+        assert!(matches!(refused, Err(LoggingError::Filter(_))), "{refused:?}");
+    }
+}

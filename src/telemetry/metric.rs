@@ -1,0 +1,220 @@
+//! Metrics: every name in one table, and the recorder that renders them for Prometheus.
+//!
+//! A label value is a `&'static str`, so a call id, a number or a peer's text can never become one.
+
+use metrics_exporter_prometheus::BuildError;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::time::Duration;
+
+macro_rules! metrics_table {
+    ($(#[$doc:meta])* $kind:ident { $($entry:ident, $name:literal, $label:literal, $help:literal;)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $kind {
+            $(#[doc = $help] $entry,)+
+        }
+
+        impl $kind {
+            /// Every metric of this kind.
+            pub const ALL: &'static [Self] = &[$(Self::$entry,)+];
+
+            /// The name on the wire.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$entry => $name,)+ }
+            }
+
+            /// What it tells the operator.
+            #[must_use]
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$entry => $help,)+ }
+            }
+
+            /// The name of its one label; empty when it has none.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$entry => $label,)+ }
+            }
+        }
+    };
+}
+
+metrics_table! {
+    /// Numbers that only grow.
+    Counter {
+        SipDatagramsReceived, "sip_datagrams_received_total", "", "Datagrams read from SIP sockets.";
+        SipMessagesDropped, "sip_messages_dropped_total", "why", "SIP messages dropped before or in the parser.";
+        SipMessagesMalformed, "sip_messages_malformed_total", "what", "SIP messages that could not be read.";
+        SipEndpointEvents, "sip_endpoint_events_total", "what", "What the SIP endpoint counted: retransmissions, stray and merged requests.";
+        SipRequestsUnknownSource, "sip_requests_unknown_source_total", "", "Messages from sources no trunk trusts.";
+        SipRequestsShed, "sip_requests_shed_total", "why", "New calls answered 503 without state.";
+        SipMessagesUnsent, "sip_messages_unsent_total", "why", "SIP messages that could not be sent.";
+        SipFlowsOpened, "sip_flows_opened_total", "transport", "SIP connections opened.";
+        SipFlowsClosed, "sip_flows_closed_total", "why", "SIP connections closed.";
+        SipFlowsRefused, "sip_flows_refused_total", "why", "SIP connections closed at once.";
+        SipStreamsUnframed, "sip_streams_unframed_total", "transport", "SIP connections closed because their bytes could not be cut into messages.";
+        CallsReceived, "calls_received_total", "", "Calls from known trunks.";
+        CallsAnswered, "calls_answered_total", "", "Calls answered.";
+        CallsRefused, "calls_refused_total", "cause", "Calls refused.";
+        CallsEnded, "calls_ended_total", "cause", "Answered calls that ended.";
+        CallFaults, "call_faults_total", "", "Calls ended by an error of our own.";
+        AgentsFailed, "agents_failed_total", "cause", "Agents that were not reached or lost.";
+        AgentFramesDropped, "agent_frames_dropped_total", "", "Frames of caller audio an agent was too slow for.";
+        AgentMessagesMalformed, "agent_messages_malformed_total", "", "Messages of agents that could not be read.";
+        MediaPacketsReceived, "media_packets_received_total", "", "RTP packets played.";
+        MediaPacketsSent, "media_packets_sent_total", "", "RTP packets sent.";
+        MediaPacketsDropped, "media_packets_dropped_total", "why", "RTP packets not played.";
+        MediaTicksLate, "media_ticks_late_total", "", "Media ticks that began after their phase was over.";
+        RtpPortsExhausted, "rtp_ports_exhausted_total", "", "Calls refused because no RTP port was free.";
+        RecordsJournalled, "records_journalled_total", "", "Call records written to the journal.";
+        RecordsStored, "records_stored_total", "", "Call records that reached PostgreSQL.";
+        RecordsRejected, "records_rejected_total", "", "Call records PostgreSQL refused; kept in journal/rejected.";
+        RecordsLost, "records_lost_total", "", "Call records lost because disk and memory were full.";
+        RoutingChanges, "routing_changes_total", "", "Changes of the database taken into the routing table.";
+        DatabaseErrors, "database_errors_total", "", "Operations PostgreSQL did not answer or refused.";
+        ApiRequests, "api_requests_total", "status", "HTTP requests answered.";
+    }
+}
+
+metrics_table! {
+    /// Numbers that go up and down.
+    Gauge {
+        CallsOpen, "calls_open", "", "Calls in progress.";
+        SipFlowsOpen, "sip_flows_open", "", "Open SIP connections.";
+        SipTransactions, "sip_transactions", "", "SIP transactions in memory.";
+        SipDialogs, "sip_dialogs", "", "SIP dialogs in memory.";
+        SipShardQueue, "sip_shard_queue_messages", "", "SIP messages waiting for the busiest shard.";
+        MediaSessions, "media_sessions", "", "Media sessions in progress.";
+        MediaTickLoad, "media_tick_load_ratio", "", "Share of its phase the busiest media thread works.";
+        JournalQueue, "journal_queue_records", "", "Call records waiting for the disk.";
+        JournalBacklog, "journal_backlog_segments", "", "Journal segments waiting for PostgreSQL.";
+        RoutingNumbers, "routing_numbers", "", "Numbers in the routing table.";
+        RoutingAge, "routing_age_seconds", "", "Time since the routing table was last known to be current.";
+        DatabaseUp, "database_up", "", "1 when PostgreSQL answers.";
+        Draining, "draining", "", "1 while no new call is taken.";
+    }
+}
+
+metrics_table! {
+    /// Distributions, in seconds.
+    Histogram {
+        CallSetup, "call_setup_seconds", "", "From the INVITE to the 200.";
+        CallDuration, "call_duration_seconds", "", "From the 200 to the end.";
+        AgentConnect, "agent_connect_seconds", "", "From dialling an agent until it is ready.";
+        ApiLatency, "api_request_seconds", "", "Time to answer an HTTP request.";
+    }
+}
+
+/// Buckets of every distribution, in seconds: from a media tick to a long call.
+const BUCKETS_S: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0,
+    7_200.0,
+];
+/// How often [`Metrics::upkeep`] wants to be called.
+pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Adds one to a counter with a label, under `value`; without a label `value` is ignored.
+pub fn count(counter: Counter, value: &'static str) {
+    labelled(counter, value).increment(1);
+}
+
+/// The handle of a counter without a label, for hot paths.
+pub fn counter(counter: Counter) -> metrics::Counter {
+    metrics::counter!(counter.name())
+}
+
+/// The handle of a counter with a label, under `value`, for hot paths.
+pub fn labelled(counter: Counter, value: &'static str) -> metrics::Counter {
+    match counter.label() {
+        "" => metrics::counter!(counter.name()),
+        label => metrics::counter!(counter.name(), label => value),
+    }
+}
+
+/// Sets a gauge.
+pub fn set(gauge: Gauge, value: f64) {
+    metrics::gauge!(gauge.name()).set(value);
+}
+
+/// Enters a duration into a distribution.
+pub fn observe(histogram: Histogram, duration: Duration) {
+    metrics::histogram!(histogram.name()).record(duration.as_secs_f64());
+}
+
+/// The recorder's reading side; cheap to clone.
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
+
+impl Metrics {
+    /// Installs the recorder of this process and describes every metric.
+    ///
+    /// # Errors
+    /// When a recorder is installed already.
+    pub fn install() -> Result<Self, BuildError> {
+        let handle = PrometheusBuilder::new().set_buckets(BUCKETS_S)?.install_recorder()?;
+        for counter in Counter::ALL {
+            metrics::describe_counter!(counter.name(), counter.help());
+            if counter.label().is_empty() {
+                metrics::counter!(counter.name()).absolute(0);
+            }
+        }
+        for gauge in Gauge::ALL {
+            metrics::describe_gauge!(gauge.name(), gauge.help());
+        }
+        for histogram in Histogram::ALL {
+            metrics::describe_histogram!(
+                histogram.name(),
+                metrics::Unit::Seconds,
+                histogram.help()
+            );
+        }
+        Ok(Self(handle))
+    }
+
+    /// Everything in Prometheus' text form.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Folds what distributions have taken in, which bounds their memory.
+    pub fn upkeep(&self) {
+        self.0.run_upkeep();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_metric_has_a_name_of_its_own_in_the_house_form() {
+        let mut seen = HashSet::new();
+        let counters = Counter::ALL.iter().map(|metric| metric.name());
+        for name in counters.clone() {
+            assert!(name.ends_with("_total"), "{name}");
+        }
+        let gauges = Gauge::ALL.iter().map(|metric| metric.name());
+        let histograms = Histogram::ALL.iter().map(|metric| metric.name());
+        for name in counters.chain(gauges).chain(histograms) {
+            assert!(seen.insert(name), "{name} twice");
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_was_counted_is_rendered_with_its_label() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            count(Counter::CallsRefused, "unknown_number");
+            count(Counter::CallsRefused, "unknown_number");
+            set(Gauge::CallsOpen, 3.0);
+        });
+        let text = handle.render();
+        assert!(text.contains("calls_refused_total{cause=\"unknown_number\"} 2"), "{text}");
+        assert!(text.contains("calls_open 3"), "{text}");
+    }
+}
