@@ -45,13 +45,9 @@ pub fn answer(
     local: &LocalMedia,
 ) -> Result<(Vec<u8>, MediaPlan), NegotiationError> {
     let choice = choose(offer, caps)?;
-    let mut plan = choice.plan(caps, local.direction);
-    let chosen = (plan.receive_payload_type, plan.codec);
-    let mut codecs: SmallVec<[(PayloadType, Codec); 2]> = SmallVec::new();
-    codecs.push(chosen);
-    if caps.single_codec {
-        plan.receive_also = None;
-    }
+    let plan = choice.plan(caps, local.direction);
+    let mut codecs: SmallVec<[Named; 2]> = SmallVec::new();
+    codecs.push((plan.receive_payload_type, plan.codec));
     codecs.extend(plan.receive_also);
     let text = answer_text(
         offer,
@@ -174,7 +170,7 @@ impl Choice<'_> {
             codec,
             send_payload_type: format,
             receive_payload_type: format,
-            receive_also: self.also,
+            receive_also: self.also.filter(|_| !caps.single_codec),
             dtmf_send: dtmf,
             dtmf_receive: dtmf,
             ptime: self.ptime(caps),
@@ -237,5 +233,563 @@ impl Choice<'_> {
         // RFC 3264 §8.4: 0.0.0.0 asks us to stop sending, and says nothing about what it sends.
         let allowed = if held { allowed.and(Direction::ReceiveOnly) } else { allowed };
         ours.and(allowed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::sdp::parse::parse;
+    use crate::sdp::write::answer_without_media;
+    use crate::sdp::write::is_revision;
+    use crate::sdp::write::offer;
+    use crate::types::cause::HangupCause;
+    use crate::types::random::Random;
+
+    fn caps() -> Capabilities {
+        Capabilities {
+            codecs: vec![Codec::Pcmu, Codec::Pcma],
+            order: AnswerOrder::Remote,
+            dtmf: PayloadType::new(101),
+            ptime: Ptime::MS_20,
+            ptime_max: Ptime::from_ms(40).unwrap(),
+            rtcp_mux: false,
+            single_codec: false,
+        }
+    }
+
+    fn local() -> LocalMedia {
+        LocalMedia {
+            address: "198.51.100.7".parse().unwrap(),
+            rtp_port: 16400,
+            rtcp_port: 16401,
+            session_id: 77,
+            version: 3,
+            direction: Direction::SendReceive,
+        }
+    }
+
+    /// What was agreed, in one line.
+    fn summary(plan: &MediaPlan) -> String {
+        let show = |value: Option<PayloadType>| value.map_or("-".into(), |it| it.to_string());
+        let address = |value: Option<SocketAddr>| value.map_or("-".into(), |it| it.to_string());
+        let also = plan.receive_also.map_or("-".into(), |(it, codec)| format!("{codec}:{it}"));
+        format!(
+            "{} send {} receive {} also {also} dtmf {} ptime {} to {} rtcp {} {}",
+            plan.codec,
+            plan.send_payload_type,
+            plan.receive_payload_type,
+            show(plan.dtmf_send),
+            plan.ptime.ms(),
+            address(plan.remote),
+            address(plan.remote_rtcp),
+            plan.direction.as_str(),
+        )
+    }
+
+    fn answered(body: &[u8], caps: &Capabilities) -> (String, MediaPlan) {
+        let offered = parse(body).unwrap();
+        let (text, agreed) = answer(&offered, caps, &local()).unwrap();
+        assert_eq!(plan(&offered, caps), Ok(agreed.clone()));
+        (String::from_utf8(text).unwrap(), agreed)
+    }
+
+    /// Answers `body` and compares the plan and the media part of the answer.
+    fn check(body: &str, expected: &str, media: &str) {
+        let (text, agreed) = answered(body.as_bytes(), &caps());
+        assert_eq!(summary(&agreed), expected, "{body}");
+        let (_, ours) = text.split_once("m=").unwrap();
+        let ours = format!("m={}", ours.replace("\r\n", "\n"));
+        assert_eq!(ours, media, "{body}");
+    }
+
+    /// An offer with the given lines below a usual session part.
+    fn body(media: &str) -> String {
+        format!("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n{media}")
+    }
+
+    fn check_plan(media: &str, expected: &str) {
+        let (_, agreed) = answered(body(media).as_bytes(), &caps());
+        assert_eq!(summary(&agreed), expected, "{media}");
+    }
+
+    fn check_refused(media: &str, expected: NegotiationError) {
+        let offered = parse(body(media).as_bytes()).unwrap();
+        assert_eq!(plan(&offered, &caps()), Err(expected), "{media}");
+        assert_eq!(answer(&offered, &caps(), &local()).unwrap_err(), expected, "{media}");
+    }
+
+    #[test]
+    fn a_twilio_offer_is_answered() {
+        check(
+            "v=0\r\no=root 1049131353 1049131353 IN IP4 172.18.155.180\r\ns=Twilio Media Gateway\r\n\
+             c=IN IP4 168.86.128.100\r\nt=0 0\r\nm=audio 17564 RTP/AVP 0 8 101\r\n\
+             a=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:101 telephone-event/8000\r\n\
+             a=fmtp:101 0-16\r\na=ptime:20\r\na=maxptime:20\r\na=sendrecv\r\n",
+            "PCMU send 0 receive 0 also PCMA:8 dtmf 101 ptime 20 to 168.86.128.100:17564 \
+             rtcp 168.86.128.100:17565 sendrecv",
+            "m=audio 16400 RTP/AVP 0 8 101\na=rtpmap:0 PCMU/8000\na=rtpmap:8 PCMA/8000\n\
+             a=rtpmap:101 telephone-event/8000\na=fmtp:101 0-15\na=ptime:20\na=maxptime:40\n\
+             a=sendrecv\n",
+        );
+    }
+
+    #[test]
+    fn an_asterisk_offer_is_answered() {
+        check(
+            "v=0\r\no=- 1324901698 1324901698 IN IP4 203.0.113.5\r\ns=Asterisk\r\n\
+             c=IN IP4 203.0.113.5\r\nt=0 0\r\nm=audio 11238 RTP/AVP 107 8 0 96\r\n\
+             a=rtpmap:107 opus/48000/2\r\na=fmtp:107 useinbandfec=1\r\na=rtpmap:8 PCMA/8000\r\n\
+             a=rtpmap:0 PCMU/8000\r\na=rtpmap:96 telephone-event/8000\r\na=fmtp:96 0-16\r\n\
+             a=ptime:20\r\na=maxptime:150\r\na=sendrecv\r\n",
+            "PCMA send 8 receive 8 also PCMU:0 dtmf 96 ptime 20 to 203.0.113.5:11238 \
+             rtcp 203.0.113.5:11239 sendrecv",
+            "m=audio 16400 RTP/AVP 8 0 96\na=rtpmap:8 PCMA/8000\na=rtpmap:0 PCMU/8000\n\
+             a=rtpmap:96 telephone-event/8000\na=fmtp:96 0-15\na=ptime:20\na=maxptime:40\n\
+             a=sendrecv\n",
+        );
+    }
+
+    #[test]
+    fn a_cisco_offer_with_fax_is_answered() {
+        check(
+            "v=0\r\no=CiscoSystemsSIP-GW-UserAgent 9110 7563 IN IP4 10.1.1.1\r\ns=SIP Call\r\n\
+             c=IN IP4 10.1.1.1\r\nt=0 0\r\nm=audio 18330 RTP/AVP 18 0 100 19\r\n\
+             c=IN IP4 10.1.1.2\r\na=rtpmap:18 G729/8000\r\na=fmtp:18 annexb=no\r\n\
+             a=rtpmap:0 PCMU/8000\r\na=rtpmap:100 X-NSE/8000\r\na=fmtp:100 192-194\r\n\
+             a=rtpmap:19 CN/8000\r\na=X-sqn:0\r\na=X-cap: 1 image udptl t38\r\n\
+             m=image 18332 udptl t38\r\na=T38FaxVersion:0\r\n",
+            "PCMU send 0 receive 0 also - dtmf - ptime 20 to 10.1.1.2:18330 rtcp 10.1.1.2:18331 \
+             sendrecv",
+            "m=audio 16400 RTP/AVP 0\na=rtpmap:0 PCMU/8000\na=ptime:20\na=maxptime:40\na=sendrecv\n\
+             m=image 0 udptl t38\n",
+        );
+    }
+
+    #[test]
+    fn an_rtpengine_offer_with_dynamic_types_and_video_is_answered() {
+        check(
+            "v=0\r\no=alice 3 4 IN IP4 192.0.2.9\r\ns=-\r\nt=3034423619 3042462419\r\n\
+             m=video 30010 RTP/AVP 99\r\nc=IN IP4 192.0.2.9\r\na=rtpmap:99 H264/90000\r\n\
+             m=audio 30000 RTP/AVP 97 111 127 126\r\nc=IN IP4 192.0.2.9\r\n\
+             a=rtpmap:111 PCMU/8000\r\na=rtpmap:97 iLBC/8000\r\na=rtpmap:127 telephone-event/48000\r\n\
+             a=rtpmap:126 telephone-event/8000\r\na=ptime:30\r\na=rtcp:30007 IN IP4 192.0.2.10\r\n\
+             a=rtcp-mux\r\na=ssrc:1 cname:x\r\na=recvonly\r\n",
+            "PCMU send 111 receive 111 also - dtmf 126 ptime 30 to 192.0.2.9:30000 \
+             rtcp 192.0.2.10:30007 sendonly",
+            "m=video 0 RTP/AVP 99\nm=audio 16400 RTP/AVP 111 126\na=rtpmap:111 PCMU/8000\n\
+             a=rtpmap:126 telephone-event/8000\na=fmtp:126 0-15\na=ptime:30\na=maxptime:40\n\
+             a=sendonly\n",
+        );
+    }
+
+    #[test]
+    fn a_tata_offer_without_rtpmaps_is_answered() {
+        check(
+            "v=0\no=SBC 1 1 IN IP4 198.51.100.20\nc=IN IP4 198.51.100.20\nm=audio 40000 RTP/AVP 8 18 101\n\
+             a=rtpmap:101 telephone-event/8000\na=fmtp:101 0-15\na=fmtp:18 annexb=no\n",
+            "PCMA send 8 receive 8 also - dtmf 101 ptime 20 to 198.51.100.20:40000 \
+             rtcp 198.51.100.20:40001 sendrecv",
+            "m=audio 16400 RTP/AVP 8 101\na=rtpmap:8 PCMA/8000\na=rtpmap:101 telephone-event/8000\n\
+             a=fmtp:101 0-15\na=ptime:20\na=maxptime:40\na=sendrecv\n",
+        );
+    }
+
+    #[test]
+    fn the_session_part_is_ours_with_the_time_of_the_offer() {
+        let head = |body: &str, local: LocalMedia| {
+            let (text, _) = answer(&parse(body.as_bytes()).unwrap(), &caps(), &local).unwrap();
+            String::from_utf8(text).unwrap().split_once("m=").unwrap().0.to_owned()
+        };
+        assert_eq!(
+            head("t=5 9\nm=audio 4000 RTP/AVP 0\n", local()),
+            "v=0\r\no=- 77 3 IN IP4 198.51.100.7\r\ns=-\r\nc=IN IP4 198.51.100.7\r\nt=5 9\r\n"
+        );
+        let address: IpAddr = "2001:db8::7".parse().unwrap();
+        assert_eq!(
+            head("t=x y\nm=audio 4000 RTP/AVP 0\n", LocalMedia { address, ..local() }),
+            "v=0\r\no=- 77 3 IN IP6 2001:db8::7\r\ns=-\r\nc=IN IP6 2001:db8::7\r\nt=0 0\r\n"
+        );
+    }
+
+    #[test]
+    fn the_order_of_codecs_is_theirs_or_ours_and_one_may_be_all() {
+        let body = body("m=audio 4000 RTP/AVP 8 0\r\n");
+        let (_, agreed) = answered(body.as_bytes(), &caps());
+        assert_eq!(agreed.codec, Codec::Pcma);
+        let ours = Capabilities { order: AnswerOrder::Local, ..caps() };
+        let (text, agreed) = answered(body.as_bytes(), &ours);
+        assert_eq!(agreed.codec, Codec::Pcmu);
+        assert!(text.contains("m=audio 16400 RTP/AVP 0 8\r\n"), "{text}");
+        let single = Capabilities { single_codec: true, ..caps() };
+        let offered = parse(body.as_bytes()).unwrap();
+        let (text, agreed) = answer(&offered, &single, &local()).unwrap();
+        assert_eq!(agreed.receive_also, None);
+        assert_eq!(plan(&offered, &single), Ok(agreed));
+        assert!(String::from_utf8(text).unwrap().contains("m=audio 16400 RTP/AVP 8\r\n"));
+        let pcma = Capabilities { codecs: vec![Codec::Pcma], ..ours };
+        assert_eq!(answered(body.as_bytes(), &pcma).1.codec, Codec::Pcma);
+    }
+
+    #[test]
+    fn packet_times_are_those_asked_for_within_what_both_can_do() {
+        let check = |lines: &str, expected: u8| {
+            let (_, agreed) =
+                answered(body(&format!("m=audio 4000 RTP/AVP 0\r\n{lines}")).as_bytes(), &caps());
+            assert_eq!(agreed.ptime.ms(), expected, "{lines}");
+        };
+        check("", 20);
+        check("a=ptime:10", 10);
+        check("a=ptime:30", 30);
+        check("a=ptime:60", 40);
+        check("a=ptime:25", 20);
+        check("a=ptime:5", 10);
+        check("a=ptime:0", 20);
+        check("a=ptime:20.0", 20);
+        check("a=ptime: 30 ms", 30);
+        check("a=ptime:x", 20);
+        check("a=ptime:99999999999999999999999", 20);
+        check("a=maxptime:10", 10);
+        check("a=ptime:40\r\na=maxptime:30", 30);
+    }
+
+    #[test]
+    fn holds_of_every_style_stop_our_media() {
+        let check = |lines: &str, expected: Direction, remote: bool| {
+            let (text, agreed) = answered(body(lines).as_bytes(), &caps());
+            assert_eq!(agreed.direction, expected, "{lines}");
+            assert_eq!(agreed.remote.is_some(), remote, "{lines}");
+            assert!(text.contains(&format!("a={}\r\n", expected.as_str())), "{lines}: {text}");
+        };
+        let audio = "m=audio 4000 RTP/AVP 0\r\n";
+        check(&format!("{audio}a=sendonly"), Direction::ReceiveOnly, true);
+        check(&format!("{audio}a=inactive"), Direction::Inactive, true);
+        check(&format!("{audio}a=recvonly"), Direction::SendOnly, true);
+        check(&format!("{audio}a=sendrecv"), Direction::SendReceive, true);
+        check(&format!("a=sendonly\r\n{audio}"), Direction::ReceiveOnly, true);
+        check(&format!("a=inactive\r\n{audio}a=sendrecv"), Direction::SendReceive, true);
+        check(&format!("{audio}c=IN IP4 0.0.0.0"), Direction::ReceiveOnly, false);
+        check(&format!("{audio}c=IN IP6 ::"), Direction::ReceiveOnly, false);
+        check(&format!("{audio}c=IN IP4 0.0.0.0\r\na=sendonly"), Direction::ReceiveOnly, false);
+        check(&format!("{audio}c=IN IP4 0.0.0.0\r\na=recvonly"), Direction::Inactive, false);
+        check(&format!("{audio}c=IN IP4 0.0.0.0\r\na=inactive"), Direction::Inactive, false);
+    }
+
+    #[test]
+    fn our_own_hold_is_part_of_the_answer() {
+        let held = LocalMedia { direction: Direction::SendOnly, ..local() };
+        for (theirs, expected) in [
+            ("sendrecv", Direction::SendOnly),
+            ("recvonly", Direction::SendOnly),
+            ("sendonly", Direction::Inactive),
+        ] {
+            let offered =
+                parse(body(&format!("m=audio 4000 RTP/AVP 0\r\na={theirs}")).as_bytes()).unwrap();
+            assert_eq!(answer(&offered, &caps(), &held).unwrap().1.direction, expected);
+        }
+    }
+
+    #[test]
+    fn addresses_come_from_the_nearest_level() {
+        let prefix = "PCMU send 0 receive 0 also - dtmf - ptime 20 to";
+        let audio = "m=audio 4000 RTP/AVP 0\r\n";
+        check_plan(audio, &format!("{prefix} 192.0.2.1:4000 rtcp 192.0.2.1:4001 sendrecv"));
+        check_plan(
+            &format!("{audio}c=IN IP6 2001:db8::5"),
+            &format!("{prefix} [2001:db8::5]:4000 rtcp [2001:db8::5]:4001 sendrecv"),
+        );
+        check_plan(
+            &format!("{audio}a=rtcp:4100"),
+            &format!("{prefix} 192.0.2.1:4000 rtcp 192.0.2.1:4100 sendrecv"),
+        );
+        check_plan(
+            &format!("{audio}a=rtcp:99999"),
+            &format!("{prefix} 192.0.2.1:4000 rtcp 192.0.2.1:4001 sendrecv"),
+        );
+        check_plan("m=audio 65535 RTP/AVP 0", &format!("{prefix} 192.0.2.1:65535 rtcp - sendrecv"));
+        check_plan(
+            &format!("{audio}c=IN IP4 sbc.example.com"),
+            &format!("{prefix} - rtcp - sendrecv"),
+        );
+        check_plan(
+            "m=audio 4000/2 RTP/AVP 0",
+            &format!("{prefix} 192.0.2.1:4000 rtcp 192.0.2.1:4001 sendrecv"),
+        );
+    }
+
+    #[test]
+    fn a_shared_port_needs_both_sides() {
+        let mux = Capabilities { rtcp_mux: true, ..caps() };
+        let with = body("m=audio 4000 RTP/AVP 0\r\na=rtcp-mux\r\na=rtcp:4001");
+        let without = body("m=audio 4000 RTP/AVP 0\r\n");
+        let (text, agreed) = answered(with.as_bytes(), &mux);
+        assert!(agreed.rtcp_mux && text.contains("a=rtcp-mux\r\n"));
+        assert_eq!(agreed.remote_rtcp, agreed.remote);
+        for (body, caps) in [(&with, &caps()), (&without, &mux), (&without, &caps())] {
+            let (text, agreed) = answered(body.as_bytes(), caps);
+            assert!(!agreed.rtcp_mux && !text.contains("rtcp-mux"));
+            assert_eq!(agreed.remote_rtcp.map(|address| address.port()), Some(4001));
+        }
+    }
+
+    #[test]
+    fn an_odd_rtcp_port_of_ours_is_said() {
+        let offered = parse(body("m=audio 4000 RTP/AVP 0").as_bytes()).unwrap();
+        let odd = LocalMedia { rtcp_port: 17000, ..local() };
+        let text = |local| String::from_utf8(answer(&offered, &caps(), local).unwrap().0).unwrap();
+        assert!(text(&odd).ends_with("a=rtcp:17000\r\n"));
+        assert!(!text(&local()).contains("a=rtcp:"));
+    }
+
+    #[test]
+    fn only_the_first_usable_audio_is_taken_and_the_rest_refused_as_it_came() {
+        let offered = parse(
+            &[
+                body("").as_bytes(),
+                b"m=audio 4000 RTP/SAVP 0\nm=audio 0 RTP/AVP 0\nm=audio 4002 RTP/AVP 18\n\
+                  m=audio 4004 rtp/avp 8\nm=audio 4006 RTP/AVP 0\n\
+                  m=application 9 UDP/DTLS/SCTP webrtc-datachannel\nm=message 1 TCP/MSRP *\n\
+                  m=x-new 70000 a/b c  d\xe9\nm=\n",
+            ]
+            .concat(),
+        )
+        .unwrap();
+        let (text, agreed) = answer(&offered, &caps(), &local()).unwrap();
+        let text = String::from_utf8_lossy(&text);
+        assert_eq!(agreed.remote.unwrap().port(), 4004);
+        let ours: Vec<&str> = text.lines().filter(|line| line.starts_with("m=")).collect();
+        assert_eq!(
+            ours,
+            [
+                "m=audio 0 RTP/SAVP 0",
+                "m=audio 0 RTP/AVP 0",
+                "m=audio 0 RTP/AVP 18",
+                "m=audio 16400 RTP/AVP 8",
+                "m=audio 0 RTP/AVP 0",
+                "m=application 0 UDP/DTLS/SCTP webrtc-datachannel",
+                "m=message 0 TCP/MSRP *",
+                "m=x-new 0 a/b c  d\u{fffd}",
+                "m=audio 0 RTP/AVP 0",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_leads_to_no_media_is_refused_with_its_reason() {
+        use NegotiationError as E;
+        check_refused("", E::NoAudio);
+        check_refused("m=video 4000 RTP/AVP 0", E::NoAudio);
+        check_refused("m=audio RTP/AVP 0", E::NoAudio);
+        check_refused("m=audio 70000 RTP/AVP 0", E::NoAudio);
+        check_refused("m=audio 0 RTP/AVP 0", E::StreamRemoved);
+        check_refused(
+            "m=audio 4000 RTP/SAVP 0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:x",
+            E::Transport,
+        );
+        check_refused("m=audio 4000 UDP/TLS/RTP/SAVPF 0", E::Transport);
+        check_refused("m=audio 4000 RTP/AVPF 0", E::Transport);
+        check_refused(
+            "m=audio 4000 RTP/AVP 18 101\r\na=rtpmap:101 telephone-event/8000",
+            E::NoCommonCodec,
+        );
+        check_refused("m=audio 4000 RTP/AVP", E::NoCommonCodec);
+        check_refused("m=audio 4000 RTP/AVP 96 97 300 x", E::NoCommonCodec);
+        check_refused("m=audio 4000 RTP/AVP 0\r\na=rtpmap:0 G723/8000", E::NoCommonCodec);
+        check_refused("m=audio 4000 RTP/SAVP 0\r\nm=audio 4002 RTP/AVP 18", E::NoCommonCodec);
+        assert_eq!(E::NoCommonCodec.cause(), HangupCause::NoCommonCodec);
+        for other in [E::NoAudio, E::StreamRemoved, E::Transport] {
+            assert_eq!(other.cause(), HangupCause::BadSdp);
+        }
+    }
+
+    #[test]
+    fn a_stream_that_is_taken_out_is_answered_with_port_zero() {
+        let offered = parse(body("m=audio 0 RTP/AVP 0\r\nm=image 5 udptl t38").as_bytes()).unwrap();
+        let text = String::from_utf8(answer_without_media(&offered, &local())).unwrap();
+        assert!(
+            text.ends_with("t=0 0\r\nm=audio 0 RTP/AVP 0\r\nm=image 0 udptl t38\r\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn best_effort_srtp_is_taken_as_plain() {
+        let lines = "m=audio 4000 RTP/AVP 0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:x\r\n";
+        let (text, _) = answered(body(lines).as_bytes(), &caps());
+        assert!(!text.contains("crypto"));
+    }
+
+    #[test]
+    fn telephone_events_need_the_clock_of_the_codec_and_our_consent() {
+        let lines = "m=audio 4000 RTP/AVP 0 96 97\r\na=rtpmap:96 telephone-event/16000\r\n";
+        assert_eq!(answered(body(lines).as_bytes(), &caps()).1.dtmf_receive, None);
+        let both = body(&format!("{lines}a=rtpmap:97 TELEPHONE-EVENT/8000/1\r\n"));
+        assert_eq!(answered(both.as_bytes(), &caps()).1.dtmf_receive, PayloadType::new(97));
+        let without = Capabilities { dtmf: None, ..caps() };
+        let (text, agreed) = answered(both.as_bytes(), &without);
+        assert!(agreed.dtmf_send.is_none() && !text.contains("telephone-event"));
+    }
+
+    #[test]
+    fn our_offer_is_accepted_by_its_answer() {
+        let text = String::from_utf8(offer(&caps(), &local())).unwrap();
+        assert_eq!(
+            text,
+            "v=0\r\no=- 77 3 IN IP4 198.51.100.7\r\ns=-\r\nc=IN IP4 198.51.100.7\r\nt=0 0\r\n\
+             m=audio 16400 RTP/AVP 0 8 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\n\
+             a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\na=maxptime:40\r\n\
+             a=sendrecv\r\n"
+        );
+        let check = |lines: &str, expected: Result<&str, NegotiationError>| {
+            let agreed = accept(&parse(body(lines).as_bytes()).unwrap(), &caps());
+            assert_eq!(
+                agreed.as_ref().map(summary).map_err(|error| *error),
+                expected.map(str::to_owned)
+            );
+        };
+        check(
+            "m=audio 4000 RTP/AVP 8 96\r\na=rtpmap:96 telephone-event/8000\r\n",
+            Ok("PCMA send 8 receive 8 also PCMU:0 dtmf 96 ptime 20 to 192.0.2.1:4000 \
+                rtcp 192.0.2.1:4001 sendrecv"),
+        );
+        // Payload types of the answerer's own choice are for what we send.
+        check(
+            "m=audio 4000 RTP/AVP 99\r\na=rtpmap:99 PCMA/8000\r\na=sendonly",
+            Ok("PCMA send 99 receive 8 also PCMU:0 dtmf - ptime 20 to 192.0.2.1:4000 \
+                rtcp 192.0.2.1:4001 recvonly"),
+        );
+        check("m=audio 0 RTP/AVP 0", Err(NegotiationError::StreamRemoved));
+        check("m=audio 4000 RTP/AVP 18", Err(NegotiationError::NoCommonCodec));
+    }
+
+    #[test]
+    fn an_answer_uses_our_type_for_events_that_reach_us() {
+        let lines = "m=audio 4000 RTP/AVP 0 96\r\na=rtpmap:96 telephone-event/8000\r\n";
+        let agreed = accept(&parse(body(lines).as_bytes()).unwrap(), &caps()).unwrap();
+        assert_eq!(agreed.dtmf_send, PayloadType::new(96));
+        assert_eq!(agreed.dtmf_receive, PayloadType::new(101));
+    }
+
+    #[test]
+    fn two_of_us_agree() {
+        let mux = Capabilities { rtcp_mux: true, ..caps() };
+        let offered = parse(&offer(&mux, &local())).unwrap();
+        let other = LocalMedia { rtp_port: 18000, rtcp_port: 18001, ..local() };
+        let (text, theirs) = answer(&offered, &mux, &other).unwrap();
+        let ours = accept(&parse(&text).unwrap(), &mux).unwrap();
+        assert_eq!((ours.codec, ours.dtmf_send), (theirs.codec, theirs.dtmf_receive));
+        assert_eq!(ours.remote.unwrap().port(), 18000);
+        assert_eq!(theirs.remote.unwrap().port(), 16400);
+        assert!(ours.rtcp_mux && theirs.rtcp_mux);
+    }
+
+    #[test]
+    fn a_text_that_differs_in_its_version_alone_is_no_revision() {
+        let text = offer(&caps(), &local());
+        let newer = offer(&caps(), &LocalMedia { version: 4, ..local() });
+        let held = offer(&caps(), &LocalMedia { direction: Direction::SendOnly, ..local() });
+        assert!(!is_revision(&text, &text));
+        assert!(!is_revision(&text, &newer));
+        assert!(is_revision(&text, &held));
+        assert!(is_revision(&text, &offer(&caps(), &LocalMedia { session_id: 5, ..local() })));
+    }
+
+    #[test]
+    fn what_we_write_satisfies_the_oracle() {
+        for media in
+            ["m=audio 4000 RTP/AVP 0 8 96\r\na=rtpmap:96 telephone-event/8000\r\na=sendonly\r\n"]
+        {
+            let (text, agreed) = answered(body(media).as_bytes(), &caps());
+            for text in [text, String::from_utf8(offer(&caps(), &local())).unwrap()] {
+                let read = ezk_sdp_types::SessionDescription::parse(&text.as_str().into()).unwrap();
+                let stream = &read.media_descriptions[0];
+                assert_eq!(stream.media.port, 16400);
+                assert_eq!(stream.media.proto, ezk_sdp_types::TransportProtocol::RtpAvp);
+                let last = stream.rtpmap.last().unwrap();
+                assert_eq!((last.encoding.as_str(), last.clock_rate), ("telephone-event", 8000));
+            }
+            assert_eq!(agreed.direction, Direction::ReceiveOnly);
+        }
+    }
+
+    #[test]
+    fn the_oracle_reads_well_formed_bodies_as_we_do() {
+        for media in [
+            "m=audio 4000 RTP/AVP 0 8 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\n",
+            "m=audio 4000 RTP/AVP 97 8\r\nc=IN IP4 192.0.2.77\r\na=rtpmap:97 PCMA/8000\r\na=inactive\r\n",
+            "m=video 5000 RTP/AVP 99\r\nm=audio 4002 RTP/AVP 8\r\na=recvonly\r\na=rtcp-mux\r\n",
+        ] {
+            let text = body(media);
+            let ours = parse(text.as_bytes()).unwrap();
+            let theirs = ezk_sdp_types::SessionDescription::parse(&text.as_str().into()).unwrap();
+            assert_eq!(ours.media().count(), theirs.media_descriptions.len());
+            for (ours, theirs) in ours.media().zip(&theirs.media_descriptions) {
+                assert_eq!(ours.kind, theirs.media.media_type.to_string().as_bytes());
+                assert_eq!(ours.port, Some(theirs.media.port));
+                assert_eq!(ours.direction().as_str(), theirs.direction.as_str());
+                let formats: Vec<_> = ours.format_list().filter_map(payload_type).collect();
+                assert_eq!(
+                    formats.iter().map(|format| u32::from(format.get())).collect::<Vec<_>>(),
+                    theirs.media.fmts.iter().map(|it| u32::from(*it)).collect::<Vec<_>>()
+                );
+                for map in &theirs.rtpmap {
+                    let found = ours.rtpmap(PayloadType::new(map.payload).unwrap()).unwrap();
+                    assert_eq!(found.name, map.encoding.as_bytes());
+                    assert_eq!(found.clock_rate, u64::from(map.clock_rate));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_odd_line_fails_a_usable_offer() {
+        for odd in [
+            "a=rtpmap:\r\na=rtpmap:x y\r\na=rtpmap:0\r\na=fmtp\r\n",
+            "a=crypto:99999999999999999999 X y\r\na=candidate:\r\na=group:BUNDLE\r\na=\r\n=\r\n:\r\n",
+            "k=clear\r\nz=1 2\r\nb=AS:99999999999999999999\r\nr=\r\ne=\r\np=\r\nu=\r\nq=?\r\n",
+            "a=ptime\r\na=maxptime\r\na=rtcp\r\na=rtcp:-1\r\na=rtcp:x IN IP4\r\n",
+            "\0\0\0\r\n\x01\x02\r\n  \t \r\nnonsense\r\n",
+            "a=sendrecv garbage\r\na=\u{e9}\u{e9}\r\n",
+        ] {
+            check_plan(
+                &format!("{odd}m=audio 4000 RTP/AVP 0\r\n{odd}"),
+                "PCMU send 0 receive 0 also - dtmf - ptime 20 to 192.0.2.1:4000 rtcp 192.0.2.1:4001 \
+                 sendrecv",
+            );
+        }
+    }
+
+    #[test]
+    fn mutated_offers_break_nothing() {
+        let seeds = [
+            body(
+                "m=audio 4000 RTP/AVP 0 8 101\r\na=rtpmap:101 telephone-event/8000\r\na=rtcp:4001\r\n",
+            ),
+            body("m=image 1 udptl t38\r\nm=audio 4000/2 RTP/AVP 96\r\na=rtpmap:96 PCMA/8000/1\r\n"),
+            body(
+                "a=sendonly\r\nm=audio 4000 RTP/AVP 8\r\nc=IN IP6 ::1\r\na=ptime:30\r\na=rtcp-mux\r\n",
+            ),
+        ];
+        let mut random = Random::from_seed(42);
+        for round in 0..20_000 {
+            let mut bytes = seeds[round % seeds.len()].clone().into_bytes();
+            for _ in 0..=random.below(4) {
+                let at = random.below(bytes.len() as u64) as usize;
+                match random.below(4) {
+                    0 => bytes[at] = random.next_u32() as u8,
+                    1 => drop(bytes.remove(at)),
+                    2 => bytes.insert(at, b"\r\n=:/ 0\xff"[random.below(8) as usize]),
+                    _ => {
+                        let end = (at + random.below(30) as usize).min(bytes.len());
+                        let piece = bytes[at..end].to_vec();
+                        let to = random.below(bytes.len() as u64) as usize;
+                        bytes.splice(to..to, piece);
+                    }
+                }
+            }
+            crate::sdp::exercise(&bytes);
+        }
     }
 }

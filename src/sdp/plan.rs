@@ -231,4 +231,18 @@ mod tests {
         }
         assert_eq!(Direction::SendOnly.and(Direction::ReceiveOnly), Direction::Inactive);
     }
+
+    #[test]
+    fn only_what_was_agreed_on_is_received() {
+        let remote = SocketAddr::from(([192, 0, 2, 1], 4000));
+        let mut plan = MediaPlan::for_test(remote);
+        let [pcmu, pcma] = [Codec::Pcmu, Codec::Pcma].map(Codec::static_payload_type);
+        assert_eq!(plan.receive_codec(pcmu), Some(Codec::Pcmu));
+        assert_eq!(plan.receive_codec(pcma), None);
+        plan.receive_also = Some((pcma, Codec::Pcma));
+        assert_eq!(plan.receive_codec(pcma), Some(Codec::Pcma));
+        assert!(!plan.is_held());
+        plan.direction = Direction::ReceiveOnly;
+        assert!(plan.is_held());
+    }
 }
