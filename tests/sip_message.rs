@@ -188,6 +188,7 @@ fn rfc_4475_messages_that_may_be_repaired_are_read() {
 }
 
 /// The nasty set: each case with what becomes of it before any transaction sees it.
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn nasty_set() -> Vec<(&'static str, Vec<u8>, Outcome)> {
     use Outcome::Answered;
     use Outcome::Dropped;
@@ -201,16 +202,13 @@ fn nasty_set() -> Vec<(&'static str, Vec<u8>, Outcome)> {
     let via = "Via: SIP/2.0/UDP 192.0.2.10:5060;branch=z9hG4bKnashds8;rport\r\n";
     let mut random = vec![0; 1200];
     Random::from_seed(1200).fill(&mut random);
-    let latin_1 = {
-        let mut bytes = invite("Alice", "J@rgen");
-        bytes.iter_mut().filter(|byte| **byte == b'@').take(2).last().map(|byte| *byte = 0xfc);
-        bytes
-    };
+    let (before, after) = INVITE.split_once("Alice").unwrap();
+    let latin_1 = [before.as_bytes(), b"J\xfcrgen", after.as_bytes()].concat();
     let mut bad_body = invite("Content-Length: 5\r\n\r\nv=0\r\n", "Content-Length: 3\r\n\r\n");
     bad_body.extend_from_slice(b"\xff\xfe\xc0");
     let ack = OPTIONS.replace("OPTIONS", "ACK").into_bytes();
     let cancel = OPTIONS.replace("OPTIONS", "CANCEL").into_bytes();
-    let foo = OPTIONS.replace("OPTIONS", "FOO").into_bytes();
+    let unknown = OPTIONS.replace("OPTIONS", "FOO").into_bytes();
     let x = |count| format!("X-Long: {}\r\nCall-ID", "x".repeat(count));
     vec![
         ("truncated in mid header", INVITE.as_bytes()[..240].to_vec(), Dropped),
@@ -288,7 +286,7 @@ fn nasty_set() -> Vec<(&'static str, Vec<u8>, Outcome)> {
         ),
         ("two spaces in the request line", invite("INVITE sip", "INVITE  sip"), Answered(400)),
         ("lower-case sip/2.0", invite(" SIP/2.0\r", " sip/2.0\r"), Parsed),
-        ("method FOO", foo, Parsed),
+        ("method FOO", unknown, Parsed),
         ("duplicate From", invite("To:", "From: <sip:x@y>\r\nTo:"), Answered(400)),
         ("escaped quotes and backslashes", invite("Alice", r#"A \"B\" \\"#), Parsed),
         ("IPv6 R-URI", invite("198.51.100.9:5060;user", "[2001:db8::9]:5060;user"), Parsed),
