@@ -1,0 +1,336 @@
+//! The rules of the house that a compiler does not know: layers, file length, purity of the cores.
+
+#![expect(clippy::unwrap_used, clippy::string_slice, reason = "a failed check may panic")]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// Longest file before its tests, in lines.
+const FILE_LINES_MAX: usize = 600;
+/// Longest file that is all tests, in lines.
+const TEST_LINES_MAX: usize = 1_000;
+
+/// Who may use whom inside the crate: the diagram of ARCHITECTURE.md. `types` is open to all.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("types", &[]),
+    // Protocol cores.
+    ("sip", &[]),
+    ("sdp", &[]),
+    ("rtp", &[]),
+    ("audio", &[]),
+    // Switch cores.
+    ("routing", &[]),
+    ("call", &["sdp", "routing"]),
+    ("media", &["sdp", "rtp", "audio"]),
+    ("agent", &["audio"]),
+    ("cdr", &["routing", "call"]),
+    // Shells. Every shell may read the clock.
+    ("clock", &[]),
+    ("telemetry", &["clock"]),
+    ("config", &["routing", "sip", "clock"]),
+    ("net", &["sip", "config", "telemetry", "clock"]),
+    ("store", &["config", "routing", "cdr", "call", "telemetry", "clock"]),
+    (
+        "engine",
+        &[
+            "sip",
+            "sdp",
+            "rtp",
+            "audio",
+            "routing",
+            "call",
+            "media",
+            "agent",
+            "cdr",
+            "config",
+            "net",
+            "telemetry",
+            "clock",
+        ],
+    ),
+    (
+        "api",
+        &["config", "routing", "call", "cdr", "agent", "store", "engine", "telemetry", "clock"],
+    ),
+    // Programs.
+    ("caller", &["sip", "sdp", "rtp", "audio", "media", "net", "engine", "telemetry", "clock"]),
+    (
+        "server",
+        &[
+            "sip",
+            "sdp",
+            "rtp",
+            "audio",
+            "routing",
+            "call",
+            "media",
+            "agent",
+            "cdr",
+            "clock",
+            "telemetry",
+            "config",
+            "net",
+            "store",
+            "engine",
+            "api",
+            "caller",
+        ],
+    ),
+    ("cli", &["server", "config", "caller", "store", "routing", "telemetry", "clock"]),
+    ("main", &["cli"]),
+];
+
+/// Modules without input or output: bytes, values and time in, bytes and values out.
+const CORES: &[&str] =
+    &["types", "sip", "sdp", "rtp", "audio", "routing", "call", "media", "agent", "cdr"];
+
+/// What a core may not name, and what it does instead.
+const IMPURE: &[(&str, &str)] = &[
+    ("tokio", "be a state machine; a shell turns it"),
+    ("sqlx", "take values; store reads rows"),
+    ("axum", "take values; api reads requests"),
+    ("metrics::", "put a count into the output; a shell counts it"),
+    ("UdpSocket", "put the datagram into the output"),
+    ("TcpStream", "put the bytes into the output"),
+    ("TcpListener", "put the bytes into the output"),
+    ("std::fs", "take the content"),
+    ("std::env", "take the value"),
+    ("std::thread", "be a state machine; a shell turns it"),
+    ("std::time::Instant", "take `now: Moment`"),
+    ("SystemTime", "take `now: Moment`"),
+];
+
+/// Files that may hold unsafe code, each reviewed for it.
+const UNSAFE_FILES: &[&str] = &["src/engine/os.rs", "src/net/rtp_socket.rs"];
+
+/// Names that hide a missing noun.
+const VAGUE_NAMES: &[&str] =
+    &["utils", "util", "common", "helpers", "helper", "manager", "misc", "service", "core"];
+
+struct Source {
+    /// Relative to the package, with `/`.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// The module of the top level that this file belongs to; `None` outside `src/`.
+    fn module(&self) -> Option<&str> {
+        let inside = self.path.strip_prefix("src/")?;
+        let first = inside.split('/').next()?;
+        Some(first.strip_suffix(".rs").unwrap_or(first))
+    }
+
+    /// True when all of the file is tests.
+    fn is_test(&self) -> bool {
+        self.path.starts_with("tests/") || self.path.ends_with("/tests.rs")
+    }
+
+    /// Numbered lines before the tests, without comments.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.all_code().take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
+    }
+
+    /// Numbered lines without comments, tests included.
+    fn all_code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().enumerate().map(|(at, line)| (at + 1, line));
+        lines.filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for folder in ["src", "tests", "benches", "fuzz/fuzz_targets", "examples"] {
+        collect(&root.join(folder), &mut found);
+    }
+    let relative = |path: PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        let inside = path.strip_prefix(root).unwrap().to_str().unwrap();
+        Source { path: inside.replace('\\', "/"), text }
+    };
+    let sources: Vec<_> = found.into_iter().map(relative).collect();
+    assert!(sources.len() > 20, "tidy does not find the sources");
+    sources
+}
+
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            collect(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Collects what is wrong in any file, so that one run shows everything.
+fn check(judge: impl Fn(&Source, &mut Vec<String>)) {
+    let mut report = String::new();
+    for source in sources() {
+        let mut faults = Vec::new();
+        judge(&source, &mut faults);
+        for fault in faults {
+            let _ = writeln!(report, "{}{fault}", source.path);
+        }
+    }
+    assert!(report.is_empty(), "\n{report}");
+}
+
+/// The identifiers that follow `prefix` in `line`.
+fn followers<'a>(line: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+    let at_word = |at: usize| {
+        let before = line[..at].chars().next_back();
+        !before.is_some_and(|letter| letter.is_alphanumeric() || letter == '_')
+    };
+    line.match_indices(prefix).filter(move |(at, _)| at_word(*at)).map(move |(at, _)| {
+        let rest = &line[at + prefix.len()..];
+        let end = rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
+        &rest[..end.unwrap_or(rest.len())]
+    })
+}
+
+fn used_module(line: &str) -> Option<&str> {
+    followers(line, "crate::").find(|name| name.starts_with(|letter: char| letter.is_lowercase()))
+}
+
+#[test]
+fn modules_use_only_the_layers_below_them() {
+    check(|source, faults| {
+        let Some(module) = source.module().filter(|module| *module != "lib") else { return };
+        let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == module) else {
+            faults.push(format!(": `{module}` is not in the layer table of tests/tidy.rs"));
+            return;
+        };
+        let prefix = if module == "main" { "tandem::" } else { "crate::" };
+        for (number, line) in source.all_code() {
+            for used in followers(line, prefix) {
+                let known = LAYERS.iter().any(|(name, _)| *name == used);
+                if known && used != module && used != "types" && !allowed.contains(&used) {
+                    faults.push(format!(":{number}: `{module}` may not use `{used}`"));
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn imports_from_the_crate_are_not_grouped() {
+    // A group would hide what the layer check looks for.
+    check(|source, faults| {
+        for (number, line) in source.all_code() {
+            if ["use crate::{", "pub use crate::{", "use crate::*"]
+                .iter()
+                .any(|group| line.trim_start().starts_with(group))
+            {
+                faults.push(format!(":{number}: one `use` per item"));
+            }
+        }
+    });
+}
+
+#[test]
+fn cores_do_no_input_or_output() {
+    check(|source, faults| {
+        let is_core = source.module().is_some_and(|module| CORES.contains(&module));
+        if !is_core || source.is_test() {
+            return;
+        }
+        for (number, line) in source.code() {
+            for (name, instead) in IMPURE {
+                if line.contains(name) {
+                    faults.push(format!(":{number}: a core may not use `{name}`; {instead}"));
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn unsafe_code_stays_in_the_reviewed_files() {
+    check(|source, faults| {
+        if UNSAFE_FILES.contains(&source.path.as_str()) || source.path == "tests/tidy.rs" {
+            return;
+        }
+        for (number, line) in source.all_code() {
+            let mut words = line.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+            if words.any(|word| word == "unsafe" || word == "unsafe_code") {
+                faults.push(format!(":{number}: unsafe code outside the reviewed files"));
+            }
+        }
+    });
+}
+
+#[test]
+fn files_are_short() {
+    check(|source, faults| {
+        let code = source.text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+        let (lines, most) =
+            (code.count(), if source.is_test() { TEST_LINES_MAX } else { FILE_LINES_MAX });
+        if lines > most {
+            faults.push(format!(": {lines} lines before its tests, at most {most}"));
+        }
+    });
+}
+
+#[test]
+fn files_open_with_what_lives_there() {
+    check(|source, faults| {
+        if !source.text.starts_with("//! ") {
+            faults.push(":1: the first line is `//!` and one sentence".to_owned());
+        }
+    });
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let marks = ["TO", "FIX", "X"].into_iter().zip(["DO", "ME", "XX"]);
+    let marks: Vec<_> = marks.map(|(start, end)| format!("{start}{end}")).collect();
+    check(|source, faults| {
+        for (at, line) in source.text.lines().enumerate() {
+            let found = marks.iter().find(|mark| {
+                followers(line, mark).any(str::is_empty) && !line.contains(&format!("{mark}-"))
+            });
+            if let Some(mark) = found {
+                faults.push(format!(":{}: `{mark}`: do it or drop it", at + 1));
+            }
+            if line.trim_start().starts_with("#[ignore") {
+                faults.push(format!(":{}: a test runs or goes", at + 1));
+            }
+        }
+    });
+}
+
+#[test]
+fn files_are_named_after_what_they_hold() {
+    check(|source, faults| {
+        let parts = source.path.split('/').map(|part| part.strip_suffix(".rs").unwrap_or(part));
+        if let Some(name) = parts.into_iter().find(|name| VAGUE_NAMES.contains(name)) {
+            faults.push(format!(": `{name}` names nothing; find the noun"));
+        }
+    });
+}
+
+#[test]
+fn the_layer_table_has_no_arrow_back() {
+    let position = |name: &str| LAYERS.iter().position(|(layer, _)| *layer == name);
+    for (name, allowed) in LAYERS {
+        for used in *allowed {
+            assert!(position(used) < position(name), "{name} -> {used} points back");
+            let from_core = CORES.contains(name);
+            assert!(!from_core || CORES.contains(used), "{name} is a core, {used} is not");
+        }
+    }
+}
+
+#[test]
+fn the_checks_see_what_they_look_for() {
+    assert_eq!(used_module("use crate::store::calls;"), Some("store"));
+    assert_eq!(used_module("    $crate::sip::parse(x)"), Some("sip"));
+    assert_eq!(used_module("use my_crate::store;"), None);
+}
