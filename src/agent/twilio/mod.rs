@@ -4,8 +4,11 @@
 
 pub mod decode;
 pub mod encode;
+mod exercise;
 mod outbox;
 pub mod stream;
+
+pub use crate::agent::twilio::exercise::exercise;
 
 use crate::types::secret::Secret;
 use aws_lc_rs::hmac;
