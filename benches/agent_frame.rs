@@ -1,7 +1,6 @@
 //! What an agent's WebSocket costs per 20 ms apart from the socket: a frame encoded and one decoded.
 
 #![expect(clippy::unwrap_used, reason = "a bench may panic")]
-#![expect(missing_docs, reason = "made by criterion's macros")]
 
 use bytes::BytesMut;
 use criterion::Criterion;

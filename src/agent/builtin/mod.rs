@@ -5,6 +5,7 @@ pub mod echo;
 pub mod parrot;
 pub mod tone;
 
+mod ear;
 mod synthesis;
 
 use crate::agent::session::Output;

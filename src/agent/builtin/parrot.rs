@@ -2,6 +2,7 @@
 //! directions, turn taking and barge-in without any network.
 
 use crate::agent::builtin::BuiltIn;
+use crate::agent::builtin::ear::Ear;
 use crate::agent::builtin::synthesis;
 use crate::agent::builtin::synthesis::Note;
 use crate::agent::session::Output;
@@ -31,7 +32,7 @@ fn greeting() -> Bytes {
 
 /// Repeats what the caller says.
 pub struct Parrot {
-    vad: Vad,
+    ear: Ear,
     turn: Turn,
     /// The latest frames, while the caller says nothing.
     pre_roll: VecDeque<[u8; FRAME_BYTES]>,
@@ -44,16 +45,23 @@ pub struct Parrot {
 enum Turn {
     /// The caller is silent; this many frames of speech came in a row.
     Listening { speech: u32 },
-    /// The caller speaks; this many frames of silence came in a row.
-    Hearing { said: Vec<u8>, silence: u32 },
+    /// The caller speaks.
+    Hearing(Utterance),
+}
+
+struct Utterance {
+    audio: Vec<u8>,
+    /// Frames of silence at its end.
+    silence: u32,
 }
 
 impl Parrot {
     /// A parrot that has heard nothing.
     #[must_use]
+    #[expect(clippy::new_without_default, reason = "the other agents are made by new, too")]
     pub fn new() -> Self {
         Self {
-            vad: Vad::new(),
+            ear: Ear::default(),
             turn: Turn::Listening { speech: 0 },
             pre_roll: VecDeque::with_capacity(PRE_ROLL_FRAMES),
             playing: None,
@@ -78,26 +86,25 @@ impl Parrot {
             return Turn::Listening { speech };
         }
         self.fall_silent(out);
-        let said = self.pre_roll.drain(..).flatten().collect();
-        Turn::Hearing { said, silence: 0 }
+        let audio = self.pre_roll.drain(..).flatten().collect();
+        Turn::Hearing(Utterance { audio, silence: 0 })
     }
 
-    fn hear_turn(
+    fn hear_on(
         &mut self,
-        mut said: Vec<u8>,
-        silence: u32,
+        mut said: Utterance,
         frame: &[u8; FRAME_BYTES],
         voice: bool,
         out: &mut Vec<Output>,
     ) -> Turn {
-        said.extend_from_slice(frame);
-        let silence = if voice { 0 } else { silence + 1 };
-        if silence < SILENCE_FRAMES && said.len() < TURN_FRAMES_MAX * FRAME_BYTES {
-            return Turn::Hearing { said, silence };
+        said.audio.extend_from_slice(frame);
+        said.silence = if voice { 0 } else { said.silence + 1 };
+        if said.silence < SILENCE_FRAMES && said.audio.len() < TURN_FRAMES_MAX * FRAME_BYTES {
+            return Turn::Hearing(said);
         }
-        let surplus = silence.saturating_sub(TAIL_FRAMES) as usize * FRAME_BYTES;
-        said.truncate(said.len().saturating_sub(surplus));
-        self.play(Bytes::from(said), out);
+        let surplus = said.silence.saturating_sub(TAIL_FRAMES) as usize * FRAME_BYTES;
+        said.audio.truncate(said.audio.len().saturating_sub(surplus));
+        self.play(Bytes::from(said.audio), out);
         Turn::Listening { speech: 0 }
     }
 
@@ -122,11 +129,11 @@ impl BuiltIn for Parrot {
     }
 
     fn hear(&mut self, frame: &[u8; FRAME_BYTES], out: &mut Vec<Output>) {
-        let voice = self.vad.push(frame);
+        let voice = self.ear.hears_voice(frame);
         let turn = std::mem::replace(&mut self.turn, Turn::Listening { speech: 0 });
         self.turn = match turn {
             Turn::Listening { speech } => self.listen(speech, frame, voice, out),
-            Turn::Hearing { said, silence } => self.hear_turn(said, silence, frame, voice, out),
+            Turn::Hearing(said) => self.hear_on(said, frame, voice, out),
         };
     }
 
@@ -153,16 +160,126 @@ impl BuiltIn for Parrot {
     }
 }
 
-#[derive(Debug, Default)]
-struct Vad;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BytesMut;
 
-impl Vad {
-    const fn new() -> Self {
-        Self
+    /// A parrot and what it asked for since the last look.
+    struct Lab {
+        parrot: Parrot,
+        out: Vec<Output>,
     }
 
-    fn push(&mut self, frame: &[u8; FRAME_BYTES]) -> bool {
-        // Silence of either sign is 0xff or 0x7f; louder samples have lower magnitudes of these bits.
-        frame.iter().filter(|byte| (**byte & 0x7f) < 0x50).count() > FRAME_BYTES / 8
+    impl Lab {
+        /// A parrot whose greeting was played.
+        fn greeted() -> Self {
+            let mut lab = Self { parrot: Parrot::new(), out: Vec::new() };
+            lab.parrot.begin(&mut lab.out);
+            lab.parrot.mark_played(1, &mut Vec::new());
+            lab.out.clear();
+            lab
+        }
+
+        fn hear(&mut self, hz: u16, frames: usize) -> Vec<u8> {
+            let mut audio = BytesMut::new();
+            synthesis::tone(hz, 0, (frames * FRAME_BYTES) as u32, &mut audio);
+            for frame in audio.chunks_exact(FRAME_BYTES) {
+                self.parrot.hear(frame.try_into().unwrap(), &mut self.out);
+            }
+            audio.to_vec()
+        }
+
+        fn take(&mut self) -> Vec<Output> {
+            std::mem::take(&mut self.out)
+        }
+
+        /// What it says, if that is all it does.
+        fn said(&mut self) -> Bytes {
+            let out = self.take();
+            let [Output::Play(audio), Output::Mark(_), Output::Finish] = &out[..] else {
+                panic!("{} outputs", out.len())
+            };
+            audio.clone()
+        }
+    }
+
+    const SILENCE: u16 = 0;
+    const VOICE: u16 = 300;
+
+    #[test]
+    fn it_greets_with_three_notes() {
+        let mut parrot = Parrot::new();
+        let mut out = Vec::new();
+        parrot.begin(&mut out);
+        assert_eq!(out, [Output::Play(greeting()), Output::Mark(1), Output::Finish]);
+        assert_eq!(greeting().len(), 8_000, "one second");
+    }
+
+    #[test]
+    fn it_repeats_what_was_said_with_half_a_second_before_it() {
+        let mut lab = Lab::greeted();
+        lab.hear(SILENCE, 100);
+        let words = lab.hear(VOICE, 60);
+        lab.hear(SILENCE, SILENCE_FRAMES as usize - 1);
+        assert_eq!(lab.take(), [], "the caller may only be breathing");
+        lab.hear(SILENCE, 1);
+        let said = lab.said();
+        let before = (PRE_ROLL_FRAMES - ONSET_FRAMES as usize) * FRAME_BYTES;
+        assert_eq!(said.len(), before + words.len() + TAIL_FRAMES as usize * FRAME_BYTES);
+        assert_eq!(said[before..before + words.len()], words);
+    }
+
+    #[test]
+    fn silence_and_clicks_are_not_repeated() {
+        let mut lab = Lab::greeted();
+        for _ in 0..20 {
+            lab.hear(SILENCE, 50);
+            lab.hear(VOICE, ONSET_FRAMES as usize - 1);
+        }
+        assert_eq!(lab.take(), []);
+    }
+
+    #[test]
+    fn a_caller_who_speaks_over_it_silences_it() {
+        let mut lab = Lab::greeted();
+        lab.hear(VOICE, 30);
+        lab.hear(SILENCE, SILENCE_FRAMES as usize);
+        lab.said();
+        lab.hear(VOICE, ONSET_FRAMES as usize);
+        assert_eq!(lab.take(), [Output::Clear]);
+        lab.hear(VOICE, 30);
+        lab.hear(SILENCE, SILENCE_FRAMES as usize);
+        assert!(!lab.said().is_empty(), "and what was said over it is repeated next");
+    }
+
+    #[test]
+    fn nothing_is_cleared_once_it_was_played() {
+        let mut lab = Lab::greeted();
+        lab.hear(VOICE, 10);
+        assert_eq!(lab.take(), []);
+    }
+
+    #[test]
+    fn a_turn_ends_by_itself_after_thirty_seconds() {
+        let mut lab = Lab::greeted();
+        for _ in 0..TURN_FRAMES_MAX / 50 {
+            lab.hear(SILENCE, 10);
+            lab.hear(VOICE, 40);
+        }
+        assert_eq!(lab.said().len(), TURN_FRAMES_MAX * FRAME_BYTES);
+    }
+
+    #[test]
+    fn one_repeats_the_greeting_and_nine_ends_the_call_once() {
+        let mut lab = Lab::greeted();
+        lab.parrot.digit('1', &mut lab.out);
+        assert_eq!(lab.said(), greeting());
+        lab.parrot.digit('5', &mut lab.out);
+        assert_eq!(lab.take(), []);
+        lab.parrot.digit('9', &mut lab.out);
+        assert_eq!(lab.take(), [Output::Clear, Output::HangupRequested]);
+        lab.parrot.digit('9', &mut lab.out);
+        assert_eq!(lab.take(), []);
     }
 }

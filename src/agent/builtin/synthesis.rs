@@ -57,6 +57,14 @@ fn encode(sample: f64) -> u8 {
     !(sign | ((exponent as u8) << 4) | mantissa as u8)
 }
 
+/// The sample of a µ-law byte (ITU-T G.711).
+pub(super) const fn decode(byte: u8) -> i16 {
+    let byte = !byte;
+    let exponent = (byte >> 4) & 7;
+    let magnitude = (((((byte & 0x0f) as i16) << 3) + 0x84) << exponent) - 0x84;
+    if byte & 0x80 == 0 { magnitude } else { -magnitude }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -77,13 +85,6 @@ pub(super) mod tests {
             re * re + im * im
         };
         (300..3_400).max_by(|a, b| power(*a).total_cmp(&power(*b))).unwrap_or(0)
-    }
-
-    fn decode(byte: u8) -> i32 {
-        let byte = !byte;
-        let exponent = u32::from((byte >> 4) & 7);
-        let magnitude = (((i32::from(byte & 0x0f) << 3) + 0x84) << exponent) - 0x84;
-        if byte & 0x80 == 0 { magnitude } else { -magnitude }
     }
 
     #[test]

@@ -118,10 +118,32 @@ mod tests {
     use crate::types::random::Random;
 
     const WORDS: &[&str] = &[
-        "{", "}", "\"event\":", "\"media\"", "\"mark\"", "\"clear\"", ",", ":", "\"payload\":",
-        "\"name\":", "\"/w==\"", "\"\\u0000\"", "null", "1e9", "[", "]", "\n", "\na\n", "\nb\n",
-        "\nr\n", "{\"event\":\"clear\"}", "{\"event\":\"mark\",\"mark\":{\"name\":\"\\\"\\n\"}}",
-        "{\"event\":\"media\",\"media\":{\"payload\":\"AAAA\"}}", "\n\u{1}\n", "\nf\n", "\nv\n",
+        "{",
+        "}",
+        "\"event\":",
+        "\"media\"",
+        "\"mark\"",
+        "\"clear\"",
+        ",",
+        ":",
+        "\"payload\":",
+        "\"name\":",
+        "\"/w==\"",
+        "\"\\u0000\"",
+        "null",
+        "1e9",
+        "[",
+        "]",
+        "\n",
+        "\na\n",
+        "\nb\n",
+        "\nr\n",
+        "{\"event\":\"clear\"}",
+        "{\"event\":\"mark\",\"mark\":{\"name\":\"\\\"\\n\"}}",
+        "{\"event\":\"media\",\"media\":{\"payload\":\"AAAA\"}}",
+        "\n\u{1}\n",
+        "\nf\n",
+        "\nv\n",
     ];
 
     #[test]

@@ -1,0 +1,365 @@
+//! The two ends around an agent's task: a scripted agent behind a real socket, and the media of a
+//! call played by hand.
+
+#![allow(unreachable_pub, reason = "a module of test programs")]
+#![expect(clippy::unwrap_used, reason = "a failed check may panic")]
+#![expect(clippy::expect_used, reason = "a failed check may panic")]
+
+use futures_util::SinkExt;
+use futures_util::StreamExt;
+use serde_json::Value;
+use std::future::Future;
+use std::time::Duration;
+use tandem::agent::builtin::announce::Announcement;
+use tandem::audio::link::AgentEnd;
+use tandem::audio::link::FRAME_BYTES;
+use tandem::audio::link::MediaEnd;
+use tandem::audio::link::link;
+use tandem::engine::agent_task;
+use tandem::engine::agent_task::AgentCall;
+use tandem::engine::agent_task::AgentCounters;
+use tandem::engine::agent_task::AgentEvent;
+use tandem::engine::agent_task::AgentHandle;
+use tandem::engine::agent_task::AgentSetup;
+use tandem::net::websocket::TrustRoots;
+use tandem::types::agent::AgentKind;
+use tandem::types::agent::AgentSettings;
+use tandem::types::agent::AnswerPolicy;
+use tandem::types::agent::TwilioAgent;
+use tandem::types::id::CallId;
+use tandem::types::id::TenantId;
+use tandem::types::secret::Secret;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::yield_now;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::accept_hdr_async;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::Request;
+use tokio_tungstenite::tungstenite::handshake::server::Response;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use uuid::Uuid;
+
+/// A check that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the agents of these checks may take to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
+
+async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("no {what} in time"))
+}
+
+/// An AI profile with `kind` and nothing special.
+pub fn profile(kind: AgentKind) -> AgentSettings {
+    let answer = AnswerPolicy::WhenReady;
+    AgentSettings { kind, answer, hangup_after: None, reinvite_after: None }
+}
+
+/// Where scripted agents listen.
+pub struct Server {
+    listener: TcpListener,
+}
+
+impl Server {
+    pub async fn bind() -> Self {
+        Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("ws://{}{path}", self.listener.local_addr().unwrap())
+    }
+
+    async fn socket(&self) -> TcpStream {
+        in_time("connection", self.listener.accept()).await.unwrap().0
+    }
+
+    pub async fn accept(&self) -> ScriptedAgent {
+        Self::handshake(self.socket().await).await
+    }
+
+    async fn handshake(socket: TcpStream) -> ScriptedAgent {
+        let (mut path, mut signature) = (String::new(), None);
+        #[expect(clippy::result_large_err, reason = "the type is tungstenite's")]
+        let look = |request: &Request, response: Response| {
+            path = request.uri().to_string();
+            let value = request.headers().get("X-Twilio-Signature");
+            signature = value.map(|value| value.to_str().unwrap().to_owned());
+            Ok(response)
+        };
+        let stream = in_time("handshake", accept_hdr_async(socket, look)).await.unwrap();
+        ScriptedAgent { stream, path, signature }
+    }
+
+    /// Takes a connection and says nothing until it is given up.
+    pub async fn accept_and_ignore(&self) {
+        let mut socket = self.socket().await;
+        let mut bytes = Vec::new();
+        in_time("end of the connection", socket.read_to_end(&mut bytes)).await.unwrap();
+        assert!(bytes.starts_with(b"GET / HTTP/1.1"));
+    }
+
+    pub async fn refuse_with_403(&self) {
+        let mut socket = self.socket().await;
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(in_time("request", socket.read_u8()).await.unwrap());
+        }
+        let answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+        socket.write_all(answer).await.unwrap();
+    }
+}
+
+/// An agent that does what the check says.
+pub struct ScriptedAgent {
+    stream: WebSocketStream<TcpStream>,
+    pub path: String,
+    pub signature: Option<String>,
+}
+
+impl ScriptedAgent {
+    pub async fn send(&mut self, text: &str) {
+        self.send_message(Message::text(text)).await;
+    }
+
+    pub async fn send_message(&mut self, message: Message) {
+        in_time("room to send", self.stream.send(message)).await.unwrap();
+    }
+
+    /// Sends what the other side may refuse to take; whether it did is not of interest.
+    pub async fn try_send(&mut self, text: &str) {
+        let sent = in_time("room to send", self.stream.send(Message::text(text))).await;
+        drop(sent);
+    }
+
+    pub async fn message(&mut self) -> Message {
+        in_time("message", self.stream.next()).await.expect("an open stream").unwrap()
+    }
+
+    pub async fn json(&mut self) -> Value {
+        let message = self.message().await;
+        serde_json::from_str(message.to_text().unwrap()).unwrap()
+    }
+
+    /// The names of the next marks, skipping everything else.
+    pub async fn marks(&mut self, count: usize) -> Vec<String> {
+        let mut names = Vec::new();
+        while names.len() < count {
+            let message = self.json().await;
+            if message["event"] == "mark" {
+                names.push(message["mark"]["name"].as_str().unwrap().to_owned());
+            }
+        }
+        names
+    }
+
+    pub async fn close(&mut self, code: u16) {
+        let frame = CloseFrame { code: code.into(), reason: "".into() };
+        self.send_message(Message::Close(Some(frame))).await;
+    }
+
+    /// The code with which the other side closes, skipping everything before.
+    pub async fn close_code(&mut self) -> Option<u16> {
+        loop {
+            if let Message::Close(frame) = self.message().await {
+                return frame.map(|frame| u16::from(frame.code));
+            }
+        }
+    }
+}
+
+/// A call with an agent: everything the agent's task sees of it.
+pub struct Call {
+    pub handle: AgentHandle,
+    pub events: mpsc::Receiver<AgentEvent>,
+    pub media: FakeMedia,
+}
+
+impl Call {
+    pub fn start(url: &str) -> Self {
+        Self::start_with(profile(AgentKind::Twilio(TwilioAgent {
+            url: url.to_owned(),
+            auth_token: Secret::new("token".to_owned()),
+            parameters: vec![("mood".to_owned(), "good".to_owned())],
+            connect_timeout: CONNECT_TIMEOUT,
+        })))
+    }
+
+    pub fn start_with(settings: AgentSettings) -> Self {
+        let call = AgentCall {
+            call_id: CallId::from_uuid(Uuid::from_u128(1)),
+            tenant: TenantId::from_uuid(Uuid::from_u128(2)),
+            caller: "+15550111".to_owned(),
+            dialled: "+15550100".parse().unwrap(),
+        };
+        let roots = TrustRoots::native();
+        Self::with(|end, events| {
+            agent_task::start(AgentSetup { settings, call, end, roots }, events)
+        })
+    }
+
+    pub fn start_fallback() -> Self {
+        let fallback = Announcement::Fallback;
+        Self::with(|end, events| agent_task::start_announcement(fallback, end, events))
+    }
+
+    fn with(start: impl FnOnce(AgentEnd, mpsc::Sender<AgentEvent>) -> AgentHandle) -> Self {
+        let (media_end, end) = link();
+        let (events_in, events) = mpsc::channel(16);
+        let handle = start(end, events_in);
+        handle.call_answered();
+        Self { handle, events, media: FakeMedia::new(media_end) }
+    }
+
+    /// A call whose agent is there, past the first two messages.
+    pub async fn connected() -> (Self, ScriptedAgent) {
+        let server = Server::bind().await;
+        let mut call = Self::start(&server.url("/"));
+        let mut agent = server.accept().await;
+        assert_eq!(call.event().await, AgentEvent::Ready);
+        assert_eq!(agent.json().await["event"], "connected");
+        assert_eq!(agent.json().await["event"], "start");
+        (call, agent)
+    }
+
+    pub async fn event(&mut self) -> AgentEvent {
+        in_time("event", self.events.recv()).await.expect("a running task")
+    }
+
+    /// The next event of a call whose media goes on.
+    pub async fn event_while_playing(&mut self) -> AgentEvent {
+        let Self { events, media, .. } = self;
+        let playing = async {
+            loop {
+                media.step();
+                yield_now().await;
+            }
+        };
+        tokio::select! {
+            event = in_time("event", events.recv()) => event.expect("a running task"),
+            () = playing => unreachable!("it plays for ever"),
+        }
+    }
+
+    /// Ends the call; what the agent's task has to say of it is returned, its last event.
+    pub async fn end(self) -> AgentCounters {
+        self.handle.end();
+        counters(self.events).await
+    }
+
+    /// The last event of a task that ended by itself.
+    pub async fn notes(self) -> AgentCounters {
+        counters(self.events).await
+    }
+}
+
+async fn counters(mut events: mpsc::Receiver<AgentEvent>) -> AgentCounters {
+    let event = in_time("last event", events.recv()).await;
+    let Some(AgentEvent::Notes(counters)) = event else { panic!("{event:?} is not the last") };
+    assert_eq!(in_time("end of the task", events.recv()).await, None);
+    counters
+}
+
+/// The media thread's side of the link, without a clock.
+pub struct FakeMedia {
+    end: MediaEnd,
+    epoch: u64,
+    played: Vec<u8>,
+    marks: usize,
+}
+
+impl FakeMedia {
+    const fn new(end: MediaEnd) -> Self {
+        Self { end, epoch: 0, played: Vec::new(), marks: 0 }
+    }
+
+    /// 20 ms of the caller, all of this value.
+    pub fn say(&mut self, value: u8) {
+        assert!(self.end.push_frame(&[value; FRAME_BYTES]), "the agent's task does not keep up");
+        self.end.wake();
+    }
+
+    pub fn press(&mut self, digit: char) {
+        assert!(self.end.push_digit(digit));
+        self.end.wake();
+    }
+
+    /// Plays until `bytes` were played, and returns them.
+    pub async fn play(&mut self, bytes: usize) -> Vec<u8> {
+        in_time("audio", async {
+            while self.played.len() < bytes {
+                self.step();
+                yield_now().await;
+            }
+        })
+        .await;
+        self.played.drain(..bytes).collect()
+    }
+
+    /// Plays until so many marks were passed since the start.
+    pub async fn play_marks(&mut self, marks: usize) {
+        in_time("mark", async {
+            while self.marks < marks {
+                self.step();
+                yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    /// Plays nothing until the queue stopped growing because it has its fill; returns its bytes.
+    pub async fn wait_until_full(&mut self, full_bytes: u64) -> u64 {
+        in_time("full queue", async {
+            while self.end.queued_bytes() < full_bytes {
+                // As in a real call, the caller's audio keeps the task awake.
+                self.end.push_frame(&[0xff; FRAME_BYTES]);
+                self.end.wake();
+                yield_now().await;
+            }
+        })
+        .await;
+        self.end.queued_bytes()
+    }
+
+    /// The caller talks for so many frames, as fast as the agent's task listens.
+    pub async fn talk(&mut self, frames: u64) {
+        in_time("ear", async {
+            for _ in 0..frames {
+                while !self.end.push_frame(&[0x55; FRAME_BYTES]) {
+                    self.end.wake();
+                    yield_now().await;
+                }
+            }
+            self.end.wake();
+        })
+        .await;
+    }
+
+    /// What one tick does, without the limit of 20 ms.
+    fn step(&mut self) {
+        let epoch = self.end.epoch();
+        while let Some(mut segment) = self.end.pop() {
+            self.end.consumed(segment.bytes.len());
+            if segment.epoch >= epoch {
+                self.played.extend_from_slice(&segment.bytes);
+                for (_, id) in &segment.marks {
+                    assert!(self.end.push_mark(*id, 0));
+                    self.marks += 1;
+                }
+                segment.marks_played = segment.marks.len();
+                if segment.finish {
+                    assert!(self.end.push_drained());
+                }
+            }
+            self.end.give_back(segment);
+        }
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            assert!(self.end.push_cleared(epoch, 0));
+        }
+        self.end.wake();
+    }
+}
