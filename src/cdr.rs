@@ -1,1 +1,394 @@
 //! The call record, folded from call events.
+
+use crate::call::event::CallDirection;
+use crate::call::event::CallEvent;
+use crate::call::event::MediaFigures;
+use crate::call::event::Route;
+use crate::routing::decision::Decision;
+use crate::types::cause::HangupCause;
+use crate::types::cause::Party;
+use crate::types::codec::Codec;
+use crate::types::id::CallId;
+use crate::types::limit::CALL_EVENTS_MAX;
+use crate::types::moment::Moment;
+use crate::types::transport::Transport;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Everything the switch remembers of one call. Only [`CallRecord::fold`] changes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallRecord {
+    /// The call.
+    pub id: CallId,
+    /// How many events were folded in. A record with a higher revision replaces one with a lower.
+    pub rev: u32,
+    /// Which way the call was set up.
+    pub direction: CallDirection,
+    /// The Call-ID of its signalling.
+    pub signalling_id: String,
+    /// Where it came from.
+    pub source: Option<SocketAddr>,
+    /// How it came.
+    pub transport: Option<Transport>,
+    /// The caller as claimed; empty when anonymous.
+    pub caller: String,
+    /// What was dialled, as it came.
+    pub dialled_text: String,
+    /// Where routing took it.
+    pub route: Route,
+    /// Every step of the routing decision.
+    pub decision: Decision,
+    /// When each stage was reached.
+    pub stages: Stages,
+    /// The codec of the answer.
+    pub codec: Option<Codec>,
+    /// Times the caller put us on hold.
+    pub holds: u32,
+    /// Keys the caller pressed. Which ones is not kept: people dial card numbers and PINs.
+    pub digits: u32,
+    /// Why the agent could not be reached or was lost.
+    pub agent_failure: Option<HangupCause>,
+    /// The SIP status of a refusal, or 200 once the call was answered.
+    pub status: Option<u16>,
+    /// Why it ended.
+    pub cause: Option<HangupCause>,
+    /// Who ended it.
+    pub ended_by: Option<Party>,
+    /// From the answer to the end; zero if never answered.
+    pub duration: Duration,
+    /// Figures of its media.
+    pub media: Option<MediaFigures>,
+}
+
+/// When a call reached each stage; `None` for stages it never saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stages {
+    /// The request came.
+    pub arrived: Moment,
+    /// Routing decided.
+    pub decided: Option<Moment>,
+    /// The caller was told that it rings.
+    pub ringing: Option<Moment>,
+    /// The agent was connected.
+    pub agent_ready: Option<Moment>,
+    /// The call was answered.
+    pub answered: Option<Moment>,
+    /// The caller confirmed the answer.
+    pub acknowledged: Option<Moment>,
+    /// The first packet of the caller's audio came.
+    pub first_media: Option<Moment>,
+    /// The fallback announcement began.
+    pub fallback: Option<Moment>,
+    /// The call ended or was refused.
+    pub ended: Option<Moment>,
+}
+
+impl CallRecord {
+    /// An empty record of the call `id` that arrived at `now`.
+    #[must_use]
+    pub fn open(now: Moment, id: CallId) -> Self {
+        Self {
+            id,
+            rev: 0,
+            direction: CallDirection::Inbound,
+            signalling_id: String::new(),
+            source: None,
+            transport: None,
+            caller: String::new(),
+            dialled_text: String::new(),
+            route: Route::default(),
+            decision: Decision::new(),
+            stages: Stages { arrived: now, ..Stages::default() },
+            codec: None,
+            holds: 0,
+            digits: 0,
+            agent_failure: None,
+            status: None,
+            cause: None,
+            ended_by: None,
+            duration: Duration::ZERO,
+            media: None,
+        }
+    }
+
+    /// True once the call ended or was refused.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.stages.ended.is_some()
+    }
+
+    /// Folds in what happened at `at`. The first of each stage counts, and the first end: a late
+    /// second reason changes nothing but the revision.
+    pub fn fold(&mut self, at: Moment, event: &CallEvent) {
+        self.rev = self.rev.saturating_add(1);
+        match event {
+            CallEvent::Arrived(arrival) => {
+                self.stages.arrived = at;
+                self.direction = arrival.direction;
+                self.signalling_id.clone_from(&arrival.signalling_id);
+                self.source = Some(arrival.source);
+                self.transport = Some(arrival.transport);
+                self.caller.clone_from(&arrival.caller);
+                self.dialled_text.clone_from(&arrival.dialled);
+            }
+            CallEvent::Decided { route, decision } => {
+                self.stages.decided.get_or_insert(at);
+                self.route.clone_from(route);
+                self.decision.clone_from(decision);
+            }
+            CallEvent::Refused { cause, status } => self.refuse(at, *cause, *status),
+            CallEvent::Ringing => first(&mut self.stages.ringing, at),
+            CallEvent::AgentReady => first(&mut self.stages.agent_ready, at),
+            CallEvent::AgentFailed(cause) => {
+                self.agent_failure.get_or_insert(*cause);
+            }
+            CallEvent::Answered(codec) => {
+                first(&mut self.stages.answered, at);
+                self.codec = Some(*codec);
+                self.status.get_or_insert(200);
+            }
+            CallEvent::Acknowledged => first(&mut self.stages.acknowledged, at),
+            CallEvent::FirstMedia => first(&mut self.stages.first_media, at),
+            CallEvent::Held => self.holds = self.holds.saturating_add(1),
+            CallEvent::Resumed => {}
+            CallEvent::Digit(_) => self.digits = self.digits.saturating_add(1),
+            CallEvent::FallbackStarted => first(&mut self.stages.fallback, at),
+            CallEvent::Media(figures) => self.media = Some(**figures),
+            CallEvent::Ended { cause, by, duration } => self.end(at, (*cause, *by), *duration),
+        }
+    }
+
+    fn refuse(&mut self, at: Moment, cause: HangupCause, status: u16) {
+        if self.is_closed() {
+            return;
+        }
+        self.stages.ended = Some(at);
+        self.cause = Some(cause);
+        self.status = Some(status);
+        self.ended_by = Some(Party::Switch);
+    }
+
+    fn end(&mut self, at: Moment, (cause, by): (HangupCause, Party), duration: Duration) {
+        if self.is_closed() {
+            return;
+        }
+        self.stages.ended = Some(at);
+        self.cause = Some(cause);
+        self.ended_by = Some(by);
+        self.duration = duration;
+        // A call that ended before its answer leaves the status its caller saw.
+        self.status.get_or_insert(cause.sip_status());
+    }
+}
+
+fn first(stage: &mut Option<Moment>, at: Moment) {
+    stage.get_or_insert(at);
+}
+
+/// A thing that happened, with its place in the call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TimedEvent {
+    /// Its place in the call, from 0 and without gaps as far as events are kept.
+    pub seq: u32,
+    /// When it happened.
+    pub at: Moment,
+    /// What happened.
+    pub event: CallEvent,
+}
+
+/// What the journal stores: the record as it now stands, and the events since the last report.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallReport {
+    /// The record.
+    pub record: CallRecord,
+    /// Events that no earlier report of this call held.
+    pub events: Vec<TimedEvent>,
+}
+
+/// One call's record and those of its events that were not reported yet.
+///
+/// The owner of a call notes each event, reports once before any response above 100 (so that a
+/// killed process leaves a trace), and once when the call is closed.
+#[derive(Clone, Debug)]
+pub struct CallLog {
+    record: CallRecord,
+    pending: Vec<TimedEvent>,
+    kept: usize,
+}
+
+impl CallLog {
+    /// The log of the call `id` that arrived at `now`.
+    #[must_use]
+    pub fn open(now: Moment, id: CallId) -> Self {
+        Self { record: CallRecord::open(now, id), pending: Vec::new(), kept: 0 }
+    }
+
+    /// The record as it stands.
+    #[must_use]
+    pub fn record(&self) -> &CallRecord {
+        &self.record
+    }
+
+    /// Folds `event` into the record and keeps it for the next report; past [`CALL_EVENTS_MAX`] only
+    /// its end is kept.
+    pub fn note(&mut self, at: Moment, event: CallEvent) {
+        let seq = self.record.rev;
+        self.record.fold(at, &event);
+        let last = matches!(event, CallEvent::Ended { .. } | CallEvent::Refused { .. });
+        if self.kept < CALL_EVENTS_MAX || last {
+            self.kept += 1;
+            self.pending.push(TimedEvent { seq, at, event });
+        }
+    }
+
+    /// The report for the journal; the events in it will not be in the next one.
+    pub fn report(&mut self) -> CallReport {
+        CallReport { record: self.record.clone(), events: std::mem::take(&mut self.pending) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::event::Arrival;
+    use uuid::Uuid;
+
+    fn id() -> CallId {
+        CallId::from_uuid(Uuid::from_u128(7))
+    }
+
+    fn arrival() -> CallEvent {
+        CallEvent::Arrived(Arrival {
+            direction: CallDirection::Inbound,
+            signalling_id: "abc@host".to_owned(),
+            source: "127.0.0.1:5062".parse().unwrap(),
+            transport: Transport::Udp,
+            caller: "+15550001".to_owned(),
+            dialled: "+15550100".to_owned(),
+        })
+    }
+
+    fn fold_all(events: Vec<CallEvent>) -> CallRecord {
+        let mut record = CallRecord::open(Moment::START, id());
+        for (step, event) in events.into_iter().enumerate() {
+            record.fold(Moment::from_millis(step as u64 * 10), &event);
+        }
+        record
+    }
+
+    fn ended(cause: HangupCause, by: Party, seconds: u64) -> CallEvent {
+        CallEvent::Ended { cause, by, duration: Duration::from_secs(seconds) }
+    }
+
+    #[test]
+    fn an_answered_call_keeps_the_moment_of_each_stage() {
+        let record = fold_all(vec![
+            arrival(),
+            CallEvent::Decided { route: Route::default(), decision: Decision::new() },
+            CallEvent::Ringing,
+            CallEvent::AgentReady,
+            CallEvent::Answered(Codec::Pcmu),
+            CallEvent::Acknowledged,
+            CallEvent::FirstMedia,
+            ended(HangupCause::Normal, Party::Caller, 9),
+        ]);
+        assert_eq!(record.rev, 8);
+        assert_eq!(record.stages.ringing, Some(Moment::from_millis(20)));
+        assert_eq!(record.stages.answered, Some(Moment::from_millis(40)));
+        assert_eq!(record.stages.first_media, Some(Moment::from_millis(60)));
+        assert_eq!(record.stages.ended, Some(Moment::from_millis(70)));
+        assert_eq!(record.status, Some(200));
+        assert_eq!(record.ended_by, Some(Party::Caller));
+        assert_eq!(record.duration, Duration::from_secs(9));
+        assert_eq!(record.caller, "+15550001");
+        assert!(record.is_closed());
+    }
+
+    #[test]
+    fn a_refused_call_is_closed_with_the_status_sent_rather_than_that_of_its_cause() {
+        let refused = CallEvent::Refused { cause: HangupCause::UnknownNumber, status: 410 };
+        let record = fold_all(vec![arrival(), refused]);
+        assert_eq!(record.status, Some(410));
+        assert_eq!(record.cause, Some(HangupCause::UnknownNumber));
+        assert_eq!(record.ended_by, Some(Party::Switch));
+        assert!(record.stages.answered.is_none());
+    }
+
+    #[test]
+    fn the_first_end_counts() {
+        let record = fold_all(vec![
+            arrival(),
+            ended(HangupCause::CallerCancelled, Party::Caller, 0),
+            ended(HangupCause::SwitchFault, Party::Switch, 3),
+        ]);
+        assert_eq!(record.cause, Some(HangupCause::CallerCancelled));
+        assert_eq!(record.status, Some(487));
+        assert_eq!(record.duration, Duration::ZERO);
+        assert_eq!(record.rev, 3);
+    }
+
+    #[test]
+    fn media_after_the_end_still_enters_the_record() {
+        let figures = MediaFigures { packets_in: 5, ..MediaFigures::default() };
+        let record = fold_all(vec![
+            arrival(),
+            ended(HangupCause::Normal, Party::Agent, 1),
+            CallEvent::Media(Box::new(figures)),
+        ]);
+        assert_eq!(record.media.map(|media| media.packets_in), Some(5));
+    }
+
+    #[test]
+    fn an_agent_lost_then_a_fallback_is_told_apart_from_the_end() {
+        let record = fold_all(vec![
+            arrival(),
+            CallEvent::Answered(Codec::Pcma),
+            CallEvent::AgentFailed(HangupCause::AgentLost),
+            CallEvent::FallbackStarted,
+            ended(HangupCause::AgentLost, Party::Switch, 2),
+        ]);
+        assert_eq!(record.agent_failure, Some(HangupCause::AgentLost));
+        assert_eq!(record.stages.fallback, Some(Moment::from_millis(30)));
+        assert_eq!(record.codec, Some(Codec::Pcma));
+        assert_eq!(record.status, Some(200));
+    }
+
+    #[test]
+    fn digits_and_holds_are_counted() {
+        let record = fold_all(vec![
+            arrival(),
+            CallEvent::Digit('1'),
+            CallEvent::Held,
+            CallEvent::Resumed,
+            CallEvent::Digit('#'),
+        ]);
+        assert_eq!((record.digits, record.holds), (2, 1));
+    }
+
+    #[test]
+    fn each_event_is_reported_once_and_numbered_through() {
+        let mut log = CallLog::open(Moment::START, id());
+        log.note(Moment::START, arrival());
+        let opened = log.report();
+        log.note(Moment::from_millis(1), CallEvent::Ringing);
+        log.note(Moment::from_millis(2), ended(HangupCause::Normal, Party::Caller, 0));
+        let closed = log.report();
+        let numbers = |report: &CallReport| report.events.iter().map(|e| e.seq).collect::<Vec<_>>();
+        assert_eq!(numbers(&opened), [0]);
+        assert_eq!(numbers(&closed), [1, 2]);
+        assert!(closed.record.rev > opened.record.rev);
+    }
+
+    #[test]
+    fn a_flood_of_events_is_bounded_and_the_end_still_kept() {
+        let mut log = CallLog::open(Moment::START, id());
+        for _ in 0..CALL_EVENTS_MAX * 2 {
+            log.note(Moment::START, CallEvent::Digit('5'));
+        }
+        log.note(Moment::START, ended(HangupCause::Normal, Party::Caller, 0));
+        let report = log.report();
+        assert_eq!(report.events.len(), CALL_EVENTS_MAX + 1);
+        assert_eq!(report.record.digits as usize, CALL_EVENTS_MAX * 2);
+        assert_eq!(report.events.last().map(|e| e.event.name()), Some("ended"));
+    }
+}
