@@ -143,6 +143,9 @@ CREATE POLICY node ON ai_profiles TO tandem_node USING (true) WITH CHECK (true);
 CREATE POLICY node ON trunks TO tandem_node USING (true) WITH CHECK (true);
 CREATE POLICY node ON phone_numbers TO tandem_node USING (true) WITH CHECK (true);
 
+-- tandem_check_number_trunk() runs as the owner, who is bound by the policies as well.
+CREATE POLICY owner ON trunks FOR SELECT TO CURRENT_USER USING (true);
+
 CREATE POLICY tenant ON tenants TO tandem_api
     USING (id = tandem_tenant()) WITH CHECK (id = tandem_tenant());
 CREATE POLICY tenant ON ai_profiles TO tandem_api
