@@ -1,1 +1,28 @@
 //! PostgreSQL, the journal of call records, and the routing table's file.
+//!
+//! What a program does with it, in order: [`private_cluster`] or an address makes a
+//! [`database::Database`]; [`migrate`] brings it to the schema; [`snapshot`] reads what routing needs
+//! (or [`table_file`], while the database is away) and [`changes`] keeps it in step; [`journal`]
+//! takes what happens to calls and [`upload`] carries it into the database, exactly once.
+
+pub mod ai_profiles;
+pub mod api_keys;
+pub mod calls;
+pub mod changes;
+pub mod database;
+pub mod demo;
+pub mod journal;
+pub mod migrate;
+pub mod numbers;
+pub mod private_cluster;
+pub mod snapshot;
+pub mod statements;
+pub mod table_file;
+pub mod tenants;
+mod time;
+pub mod trunks;
+pub mod upload;
+
+mod crc;
+mod segment;
+mod wire;

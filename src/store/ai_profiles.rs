@@ -1,0 +1,262 @@
+//! AI profiles: rows of `ai_profiles` as routing reads them, and the form of their `agent` column.
+
+use crate::config::secret;
+use crate::routing::table::AiProfile;
+use crate::store::snapshot::Composer;
+use crate::store::snapshot::RowFault;
+use crate::types::agent::AgentKind;
+use crate::types::agent::AgentSettings;
+use crate::types::agent::AnswerPolicy;
+use crate::types::agent::TwilioAgent;
+use crate::types::id::AiProfileId;
+use crate::types::id::TenantId;
+use crate::types::secret::Secret;
+use serde::Deserialize;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A row of `ai_profiles`, as far as routing needs it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, sqlx::FromRow)]
+pub(crate) struct AiProfileRow {
+    pub(crate) id: Uuid,
+    pub(crate) tenant_id: Uuid,
+    pub(crate) name: String,
+    pub(crate) agent: serde_json::Value,
+}
+
+pub(crate) const ALL: &str = "SELECT id, tenant_id, name, agent FROM ai_profiles";
+
+pub(crate) const SOME: &str =
+    "SELECT id, tenant_id, name, agent FROM ai_profiles WHERE id = ANY($1)";
+
+impl AiProfileRow {
+    /// The profile of this row.
+    pub(crate) fn ai_profile(&self, composer: &Composer) -> Result<AiProfile, RowFault> {
+        let agent = parse_agent(&self.agent, &|reference| {
+            secret::resolve(composer.secrets.as_ref(), reference)
+        })
+        .map_err(|why| {
+            RowFault::new("ai_profiles", self.id, &self.name, &format!("agent: {why}"))
+        })?;
+        Ok(AiProfile {
+            id: AiProfileId::from_uuid(self.id),
+            tenant: TenantId::from_uuid(self.tenant_id),
+            name: self.name.clone(),
+            agent,
+        })
+    }
+}
+
+/// Longest `after_ms`, `hangup_after_ms`, `reinvite_after_ms`: a day.
+const WAIT_MS_MAX: u64 = 86_400_000;
+/// Longest `connect_timeout_ms`. A caller does not listen to ringing for longer.
+const CONNECT_MS_MAX: u64 = 60_000;
+const CONNECT_MS_DEFAULT: u64 = 5_000;
+const PARAMETERS_MAX: usize = 64;
+
+/// The `agent` column. One flat object, so that a fault names the key.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AgentForm {
+    kind: Kind,
+    url: Option<String>,
+    auth_token_ref: Option<String>,
+    parameters: Option<BTreeMap<String, String>>,
+    connect_timeout_ms: Option<u64>,
+    hz: Option<u16>,
+    #[serde(default)]
+    answer: Answer,
+    hangup_after_ms: Option<u64>,
+    reinvite_after_ms: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Twilio,
+    Echo,
+    Tone,
+    Announce,
+    Parrot,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    #[default]
+    WhenReady,
+    Immediate,
+    AfterMs(u64),
+}
+
+/// Reads an `agent` column; `resolve` finds the secret behind a reference.
+///
+/// # Errors
+///
+/// What is wrong with it, naming the key.
+pub(crate) fn parse_agent(
+    value: &serde_json::Value,
+    resolve: &dyn Fn(&str) -> Result<Secret<String>, String>,
+) -> Result<AgentSettings, String> {
+    let form = AgentForm::deserialize(value).map_err(|error| error.to_string())?;
+    form.check_keys()?;
+    let kind = match form.kind {
+        Kind::Twilio => AgentKind::Twilio(form.twilio(resolve)?),
+        Kind::Echo => AgentKind::Echo,
+        Kind::Tone => AgentKind::Tone { hz: tone(form.hz)? },
+        Kind::Announce => AgentKind::Announce,
+        Kind::Parrot => AgentKind::Parrot,
+    };
+    let answer = match form.answer {
+        Answer::WhenReady => AnswerPolicy::WhenReady,
+        Answer::Immediate => AnswerPolicy::Immediate,
+        Answer::AfterMs(ms) => AnswerPolicy::After(bounded("answer.after_ms", ms, WAIT_MS_MAX)?),
+    };
+    let wait = |key, ms: Option<u64>| ms.map(|ms| bounded(key, ms, WAIT_MS_MAX)).transpose();
+    Ok(AgentSettings {
+        kind,
+        answer,
+        hangup_after: wait("hangup_after_ms", form.hangup_after_ms)?,
+        reinvite_after: wait("reinvite_after_ms", form.reinvite_after_ms)?,
+    })
+}
+
+impl AgentForm {
+    /// A key that the kind does not read is a mistake, not a decoration.
+    fn check_keys(&self) -> Result<(), String> {
+        let twilio = [
+            ("url", self.url.is_some()),
+            ("auth_token_ref", self.auth_token_ref.is_some()),
+            ("parameters", self.parameters.is_some()),
+            ("connect_timeout_ms", self.connect_timeout_ms.is_some()),
+        ];
+        let stray = twilio
+            .into_iter()
+            .map(|(key, given)| (key, given && self.kind != Kind::Twilio))
+            .chain([("hz", self.hz.is_some() && self.kind != Kind::Tone)])
+            .find(|(_, stray)| *stray);
+        match stray {
+            Some((key, _)) => Err(format!("`{key}` does not belong to this kind")),
+            None => Ok(()),
+        }
+    }
+
+    fn twilio(
+        &self,
+        resolve: &dyn Fn(&str) -> Result<Secret<String>, String>,
+    ) -> Result<TwilioAgent, String> {
+        let url = self.url.clone().ok_or("`url` is missing")?;
+        let host = url.strip_prefix("wss://").or_else(|| url.strip_prefix("ws://"));
+        if !host.is_some_and(|host| !host.is_empty() && !host.starts_with('/'))
+            || url.chars().any(|c| c.is_whitespace() || c.is_control())
+        {
+            return Err("`url` is no ws:// or wss:// address".to_owned());
+        }
+        let reference = self.auth_token_ref.as_deref().unwrap_or_default();
+        let auth_token = if reference.is_empty() {
+            Secret::default()
+        } else {
+            resolve(reference).map_err(|why| format!("`auth_token_ref`: {why}"))?
+        };
+        let parameters = self.parameters.clone().unwrap_or_default();
+        if parameters.len() > PARAMETERS_MAX {
+            return Err(format!("`parameters` has more than {PARAMETERS_MAX} entries"));
+        }
+        let connect_ms = self.connect_timeout_ms.unwrap_or(CONNECT_MS_DEFAULT);
+        Ok(TwilioAgent {
+            url,
+            auth_token,
+            parameters: parameters.into_iter().collect(),
+            connect_timeout: bounded("connect_timeout_ms", connect_ms, CONNECT_MS_MAX)?,
+        })
+    }
+}
+
+fn tone(hz: Option<u16>) -> Result<u16, String> {
+    match hz.unwrap_or(440) {
+        hz @ 50..=3400 => Ok(hz),
+        hz => Err(format!("`hz` is {hz}; a tone has 50 to 3400 Hz")),
+    }
+}
+
+fn bounded(key: &str, ms: u64, ms_max: u64) -> Result<Duration, String> {
+    if (1..=ms_max).contains(&ms) {
+        Ok(Duration::from_millis(ms))
+    } else {
+        Err(format!("`{key}` is {ms}; it may be 1 to {ms_max}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn parse(value: serde_json::Value) -> Result<AgentSettings, String> {
+        parse_agent(&value, &|reference| {
+            reference
+                .strip_prefix("env:")
+                .map(|name| Secret::new(format!("secret of {name}")))
+                .ok_or_else(|| "no reference".to_owned())
+        })
+    }
+
+    #[test]
+    fn each_kind_is_read() {
+        let plain = |kind| AgentSettings {
+            kind,
+            answer: AnswerPolicy::WhenReady,
+            hangup_after: None,
+            reinvite_after: None,
+        };
+        assert_eq!(parse(json!({"kind": "echo"})), Ok(plain(AgentKind::Echo)));
+        assert_eq!(parse(json!({"kind": "tone"})), Ok(plain(AgentKind::Tone { hz: 440 })));
+        assert_eq!(parse(json!({"kind": "announce"})), Ok(plain(AgentKind::Announce)));
+        assert_eq!(parse(json!({"kind": "parrot"})), Ok(plain(AgentKind::Parrot)));
+    }
+
+    #[test]
+    fn a_twilio_agent_keeps_its_address_as_written() {
+        let settings = parse(json!({
+            "kind": "twilio", "url": "wss://bot.example.com:443/media?x=1",
+            "auth_token_ref": "env:TOKEN", "parameters": {"b": "2", "a": "1"},
+            "connect_timeout_ms": 2500, "answer": {"after_ms": 6000},
+            "hangup_after_ms": 3000, "reinvite_after_ms": 2000
+        }))
+        .unwrap();
+        let AgentKind::Twilio(agent) = settings.kind else { panic!("no twilio agent") };
+        assert_eq!(agent.url, "wss://bot.example.com:443/media?x=1");
+        assert_eq!(agent.auth_token.expose(), "secret of TOKEN");
+        assert_eq!(agent.parameters.first(), Some(&("a".to_owned(), "1".to_owned())));
+        assert_eq!(agent.connect_timeout, Duration::from_millis(2500));
+        assert_eq!(settings.answer, AnswerPolicy::After(Duration::from_secs(6)));
+        assert_eq!(settings.hangup_after, Some(Duration::from_secs(3)));
+        assert_eq!(settings.reinvite_after, Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_key() {
+        for (value, key) in [
+            (json!({}), "kind"),
+            (json!({"kind": "robot"}), "robot"),
+            (json!({"kind": "echo", "colour": 1}), "colour"),
+            (json!({"kind": "echo", "url": "ws://x"}), "`url`"),
+            (json!({"kind": "echo", "hz": 440}), "`hz`"),
+            (json!({"kind": "tone", "hz": 20}), "`hz`"),
+            (json!({"kind": "twilio"}), "`url`"),
+            (json!({"kind": "twilio", "url": "https://x"}), "`url`"),
+            (json!({"kind": "twilio", "url": "ws://"}), "`url`"),
+            (json!({"kind": "twilio", "url": "ws://a\r\nb"}), "`url`"),
+            (json!({"kind": "twilio", "url": "ws://x", "auth_token_ref": "x"}), "`auth_token_ref`"),
+            (json!({"kind": "echo", "answer": "soon"}), "soon"),
+            (json!({"kind": "echo", "answer": {"after_ms": 0}}), "`answer.after_ms`"),
+            (json!({"kind": "echo", "hangup_after_ms": 86_400_001}), "`hangup_after_ms`"),
+            (json!("echo"), "AgentForm"),
+        ] {
+            let error = parse(value.clone()).unwrap_err();
+            assert!(error.contains(key), "{value}: {error}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! API keys: made, checked, revoked. The key itself is shown once and stored nowhere.
+
+use crate::clock;
+use crate::store::database::Database;
+use crate::store::time::Time;
+use crate::types::id::ApiKeyId;
+use crate::types::id::TenantId;
+use crate::types::secret::Secret;
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use std::fmt;
+use std::str::FromStr;
+use uuid::Uuid;
+
+/// Begins each key, so that leaked ones are found by a search.
+const PREFIX: &str = "tdm_";
+const RANDOM_BYTES: usize = 32;
+
+/// What the holder of a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeyRole {
+    /// Read.
+    Viewer,
+    /// Read, and act on calls.
+    Operator,
+    /// Everything.
+    Admin,
+}
+
+impl KeyRole {
+    /// The spelling of the database and of APIs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// The text names no role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a role is viewer, operator or admin")]
+pub struct NotARole;
+
+impl FromStr for KeyRole {
+    type Err = NotARole;
+
+    fn from_str(text: &str) -> Result<Self, NotARole> {
+        [Self::Viewer, Self::Operator, Self::Admin]
+            .into_iter()
+            .find(|role| role.as_str() == text)
+            .ok_or(NotARole)
+    }
+}
+
+/// Whose calls and settings a key opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyScope {
+    /// One tenant's.
+    Tenant(TenantId),
+    /// Every tenant's: a key of the operator.
+    AllTenants,
+}
+
+impl KeyScope {
+    const fn tenant(self) -> Option<TenantId> {
+        match self {
+            Self::Tenant(tenant) => Some(tenant),
+            Self::AllTenants => None,
+        }
+    }
+
+    /// True when the key opens what is `tenant`'s.
+    #[must_use]
+    pub fn opens(self, tenant: TenantId) -> bool {
+        self.tenant().is_none_or(|own| own == tenant)
+    }
+}
+
+/// A key that was just made.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// Its identity, for revoking it.
+    pub id: ApiKeyId,
+    /// The key; this is the only time it is seen.
+    pub key: Secret<String>,
+}
+
+/// Who holds a key that was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyHolder {
+    /// The key.
+    pub id: ApiKeyId,
+    /// Whose settings it opens.
+    pub scope: KeyScope,
+    /// What its holder may do.
+    pub role: KeyRole,
+}
+
+/// Makes a key.
+///
+/// # Errors
+///
+/// When the database fails or the tenant is not there.
+pub async fn create(
+    database: &Database,
+    scope: KeyScope,
+    role: KeyRole,
+    label: &str,
+    expires: Option<Timestamp>,
+) -> sqlx::Result<NewKey> {
+    let mut random = [0; RANDOM_BYTES];
+    clock::fill_random(&mut random);
+    let key = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
+    let id = clock::new_uuid();
+    sqlx::query(INSERT)
+        .bind(id)
+        .bind(scope.tenant().map(TenantId::uuid))
+        .bind(role.as_str())
+        .bind(label)
+        .bind(hash(&key))
+        .bind(expires.map(Time))
+        .execute(database.node())
+        .await?;
+    Ok(NewKey { id: ApiKeyId::from_uuid(id), key: Secret::new(key) })
+}
+
+/// Who holds `key`; `None` when it is unknown, revoked or expired, or its tenant is not served.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn verify_all_tenants(database: &Database, key: &str) -> sqlx::Result<Option<KeyHolder>> {
+    // What cannot be a key need not trouble the database.
+    if !is_key(key) {
+        return Ok(None);
+    }
+    // Found by its hash: how long that takes says nothing about the key.
+    let found: Option<(Uuid, Option<Uuid>, String)> =
+        sqlx::query_as(VERIFY).bind(hash(key)).fetch_optional(database.node()).await?;
+    Ok(found.and_then(|(id, tenant, role)| {
+        Some(KeyHolder {
+            id: ApiKeyId::from_uuid(id),
+            scope: tenant.map_or(KeyScope::AllTenants, |tenant| {
+                KeyScope::Tenant(TenantId::from_uuid(tenant))
+            }),
+            role: role.parse().ok()?,
+        })
+    }))
+}
+
+/// Revokes a key of `scope` from now on; false when it has none of the identity that is still valid.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn revoke(database: &Database, scope: KeyScope, id: ApiKeyId) -> sqlx::Result<bool> {
+    let done = sqlx::query(REVOKE)
+        .bind(id.uuid())
+        .bind(scope.tenant().map(TenantId::uuid))
+        .execute(database.node())
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub(crate) const INSERT: &str = "INSERT INTO api_keys (id, tenant_id, role, label, hash, expires_at) \
+     VALUES ($1, $2, $3, $4, $5, $6)";
+
+pub(crate) const VERIFY: &str = "SELECT k.id, k.tenant_id, k.role FROM api_keys k \
+     LEFT JOIN tenants t ON t.id = k.tenant_id \
+     WHERE k.hash = $1 AND k.revoked_at IS NULL \
+       AND (k.expires_at IS NULL OR k.expires_at > now()) \
+       AND (k.tenant_id IS NULL OR t.status <> 'deleted')";
+
+pub(crate) const REVOKE: &str = "UPDATE api_keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL \
+       AND ($2::uuid IS NULL OR tenant_id = $2)";
+
+fn is_key(text: &str) -> bool {
+    let random = text.strip_prefix(PREFIX).map(|rest| URL_SAFE_NO_PAD.decode(rest));
+    matches!(random, Some(Ok(bytes)) if bytes.len() == RANDOM_BYTES)
+}
+
+fn hash(key: &str) -> Vec<u8> {
+    digest::digest(&digest::SHA256, key.as_bytes()).as_ref().to_vec()
+}
+
+impl fmt::Display for KeyRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_a_key_is_told_from_one_that_can() {
+        let good = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode([7; RANDOM_BYTES]));
+        assert!(is_key(&good));
+        for bad in ["", "tdm_", "tdm_AAAA", &good[1..], &format!("{good}A")] {
+            assert!(!is_key(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_tenants_key_opens_that_tenant_alone() {
+        let tenant = |n| TenantId::from_uuid(Uuid::from_u128(n));
+        assert!(KeyScope::Tenant(tenant(1)).opens(tenant(1)));
+        assert!(!KeyScope::Tenant(tenant(1)).opens(tenant(2)));
+        assert!(KeyScope::AllTenants.opens(tenant(2)));
+        assert!(KeyRole::Viewer < KeyRole::Admin);
+    }
+}

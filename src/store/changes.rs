@@ -1,0 +1,363 @@
+//! Keeps a routing table in step with the database.
+
+use crate::routing::table::Change;
+use crate::store::ai_profiles;
+use crate::store::ai_profiles::AiProfileRow;
+use crate::store::database::Database;
+use crate::store::numbers;
+use crate::store::numbers::NumberRow;
+use crate::store::snapshot;
+use crate::store::snapshot::Composer;
+use crate::store::snapshot::RowFault;
+use crate::store::table_file;
+use crate::store::tenants;
+use crate::store::tenants::TenantRow;
+use crate::store::trunks;
+use crate::store::trunks::TrunkRow;
+use crate::types::id::AiProfileId;
+use crate::types::id::NumberId;
+use crate::types::id::TenantId;
+use crate::types::id::TrunkId;
+use sqlx::postgres::PgListener;
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Interval;
+use tokio::time::MissedTickBehavior;
+use uuid::Uuid;
+
+/// The channel of the triggers' notifications.
+pub(crate) const CHANNEL: &str = "tandem_routing";
+/// Changes are read this often without a notification too: a connection can die silently.
+const POLL: Duration = Duration::from_secs(5);
+/// Pause after the database failed; the first is short, for most failures are restarts.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+/// The routing table's file is written at most this often.
+const FILE_PAUSE: Duration = Duration::from_secs(60);
+/// Old changes are deleted this often.
+const PRUNE_PAUSE: Duration = Duration::from_secs(3600);
+/// Changes read at once.
+const BATCH: i64 = 1000;
+
+/// Follows the changes of a database. Made by [`follow`].
+#[derive(Debug)]
+pub struct Follower<S> {
+    database: Database,
+    composer: watch::Receiver<Composer>,
+    table_file: Option<PathBuf>,
+    /// Up to which change the sink is in step; `None`: everything has to be read.
+    seq: Option<i64>,
+    status: Arc<FollowStatus>,
+    sink: S,
+    file_is_old: bool,
+}
+
+struct Tickers {
+    poll: Interval,
+    file: Interval,
+    prune: Interval,
+}
+
+/// Whether a node is in step with its database.
+#[derive(Debug, Default)]
+pub struct FollowStatus {
+    in_step: AtomicBool,
+    changes: AtomicU64,
+    faults: AtomicU64,
+}
+
+impl FollowStatus {
+    /// True while the database answers and every change it showed is in force.
+    #[must_use]
+    pub fn is_in_step(&self) -> bool {
+        self.in_step.load(Ordering::Relaxed)
+    }
+
+    /// Changes brought into force since the start.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// Rows left out since the start because routing cannot use them.
+    #[must_use]
+    pub fn faults(&self) -> u64 {
+        self.faults.load(Ordering::Relaxed)
+    }
+}
+
+/// Prepares to follow `database` from `seq` (see [`snapshot::Snapshot::seq`]) and to hand batches of
+/// changes to `sink`, which brings them into force. A new value in `composer` (a configuration
+/// reload) reads everything anew. With a `table_file`, that file is kept up to date.
+pub fn follow<S: FnMut(Vec<Change>)>(
+    database: Database,
+    composer: watch::Receiver<Composer>,
+    table_file: Option<PathBuf>,
+    seq: Option<i64>,
+    sink: S,
+) -> Follower<S> {
+    // A table that came from the file need not be written back before something changed.
+    let file_is_old = seq.is_some();
+    let status = Arc::default();
+    Follower { database, composer, table_file, seq, status, sink, file_is_old }
+}
+
+impl<S: FnMut(Vec<Change>)> Follower<S> {
+    /// Whether it is in step; lives on while it runs.
+    #[must_use]
+    pub fn status(&self) -> Arc<FollowStatus> {
+        Arc::clone(&self.status)
+    }
+
+    /// Follows until `stop` turns true or is dropped, then writes the file a last time.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut pause = RETRY_FIRST;
+        let mut tickers =
+            Tickers { poll: ticker(POLL), file: ticker(FILE_PAUSE), prune: ticker(PRUNE_PAUSE) };
+        loop {
+            let failed = tokio::select! {
+                () = stopped(&mut stop) => break,
+                failed = self.listen(&mut tickers, &mut pause) => failed,
+            };
+            if self.status.in_step.swap(false, Ordering::Relaxed) || pause == RETRY_FIRST {
+                tracing::warn!(error = %failed, "database lost; routing goes on from memory");
+            }
+            tokio::select! {
+                () = stopped(&mut stop) => break,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+        self.write_file().await;
+    }
+
+    /// Follows over one connection, until it fails.
+    async fn listen(&mut self, tickers: &mut Tickers, pause: &mut Duration) -> sqlx::Error {
+        match self.try_listen(tickers, pause).await {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
+    }
+
+    async fn try_listen(
+        &mut self,
+        tickers: &mut Tickers,
+        pause: &mut Duration,
+    ) -> sqlx::Result<Infallible> {
+        let mut listener = PgListener::connect_with(self.database.node()).await?;
+        // Reconnecting is done here, so that what was missed is read after listening began again.
+        listener.eager_reconnect(false);
+        listener.listen(CHANNEL).await?;
+        self.catch_up().await?;
+        loop {
+            tokio::select! {
+                notification = listener.try_recv() => match notification? {
+                    Some(_) => self.catch_up().await?,
+                    None => return Err(sqlx::Error::PoolClosed),
+                },
+                _ = tickers.poll.tick() => self.catch_up().await?,
+                Ok(()) = self.composer.changed() => {
+                    self.seq = None;
+                    self.catch_up().await?;
+                }
+                _ = tickers.file.tick() => self.write_file().await,
+                _ = tickers.prune.tick() => {
+                    sqlx::query(PRUNE).execute(self.database.node()).await?;
+                }
+            }
+            *pause = RETRY_FIRST;
+        }
+    }
+
+    /// Reads and brings into force everything after `seq`.
+    async fn catch_up(&mut self) -> sqlx::Result<()> {
+        loop {
+            let Some(seq) = self.seq else {
+                self.read_all().await?;
+                break;
+            };
+            let (oldest, newest): (i64, i64) =
+                sqlx::query_as(SPAN).fetch_one(self.database.node()).await?;
+            // Fewer changes than we have seen: the database was restored. A gap before the oldest:
+            // what we missed was pruned.
+            if newest < seq || (newest > seq && oldest > seq + 1) {
+                self.seq = None;
+                continue;
+            }
+            let rows: Vec<ChangeRow> =
+                sqlx::query_as(AFTER).bind(seq).bind(BATCH).fetch_all(self.database.node()).await?;
+            let Some(last) = rows.last().map(|row| row.seq) else { break };
+            if rows.iter().any(|row| row.kind == "resync") {
+                self.seq = None;
+                continue;
+            }
+            self.bring(&rows).await?;
+            self.seq = Some(last);
+        }
+        if !self.status.in_step.swap(true, Ordering::Relaxed) {
+            tracing::info!("routing table in step with the database");
+        }
+        Ok(())
+    }
+
+    async fn read_all(&mut self) -> sqlx::Result<()> {
+        let composer = self.composer.borrow_and_update().clone();
+        let snapshot = snapshot::load_all_tenants(&self.database, &composer).await?;
+        self.note_faults(&snapshot.faults);
+        self.seq = snapshot.seq;
+        self.hand_over(vec![Change::Replace(Box::new(snapshot.contents))]);
+        Ok(())
+    }
+
+    async fn bring(&mut self, rows: &[ChangeRow]) -> sqlx::Result<()> {
+        let composer = self.composer.borrow().clone();
+        let mut changes = Vec::with_capacity(rows.len());
+        let mut faults = Vec::new();
+        let mut tenant_ids = ids_of(rows, "tenant");
+        let profile_ids = ids_of(rows, "ai_profile");
+        let found: Vec<AiProfileRow> = self.some(ai_profiles::SOME, &profile_ids).await?;
+        let mut gone: HashSet<Uuid> = profile_ids.into_iter().collect();
+        for row in found {
+            gone.remove(&row.id);
+            // Which profile is the default stands in the tenant.
+            tenant_ids.push(row.tenant_id);
+            take(row.ai_profile(&composer), &mut faults, &mut changes, |profile| {
+                Change::AiProfile(Box::new(profile))
+            });
+        }
+        let gone_profiles = gone.into_iter().map(AiProfileId::from_uuid).map(Change::AiProfileGone);
+        changes.extend(gone_profiles);
+
+        let found: Vec<TenantRow> = self.some(tenants::SOME, &tenant_ids).await?;
+        let mut gone: HashSet<Uuid> = tenant_ids.into_iter().collect();
+        for row in found {
+            gone.remove(&row.id);
+            take(row.tenant(), &mut faults, &mut changes, Change::Tenant);
+        }
+        changes.extend(gone.into_iter().map(TenantId::from_uuid).map(Change::TenantGone));
+
+        let trunk_ids = ids_of(rows, "trunk");
+        let found: Vec<TrunkRow> = self.some(trunks::SOME, &trunk_ids).await?;
+        let mut gone: HashSet<Uuid> = trunk_ids.into_iter().collect();
+        for row in found {
+            gone.remove(&row.id);
+            take(row.trunk(&composer), &mut faults, &mut changes, |trunk| {
+                Change::Trunk(Box::new(trunk))
+            });
+        }
+        changes.extend(gone.into_iter().map(TrunkId::from_uuid).map(Change::TrunkGone));
+        self.numbers(rows, &mut faults, &mut changes).await?;
+
+        self.note_faults(&faults);
+        self.hand_over(changes);
+        Ok(())
+    }
+
+    async fn numbers(
+        &self,
+        rows: &[ChangeRow],
+        faults: &mut Vec<RowFault>,
+        changes: &mut Vec<Change>,
+    ) -> sqlx::Result<()> {
+        let ids = ids_of(rows, "number");
+        let found: Vec<NumberRow> = self.some(numbers::SOME, &ids).await?;
+        let mut gone: HashSet<Uuid> = ids.into_iter().collect();
+        for row in &found {
+            gone.remove(&row.id);
+        }
+        // What went goes first: its number may be another row's by now.
+        changes.extend(gone.into_iter().map(NumberId::from_uuid).map(Change::NumberGone));
+        for row in found {
+            take(row.number(), faults, changes, Change::Number);
+        }
+        Ok(())
+    }
+
+    async fn some<R>(&self, query: &'static str, ids: &[Uuid]) -> sqlx::Result<Vec<R>>
+    where
+        R: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> + Send + Unpin,
+    {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        sqlx::query_as(query).bind(ids).fetch_all(self.database.node()).await
+    }
+
+    fn hand_over(&mut self, changes: Vec<Change>) {
+        let count = u64::try_from(changes.len()).unwrap_or(u64::MAX);
+        self.status.changes.fetch_add(count, Ordering::Relaxed);
+        self.file_is_old = true;
+        (self.sink)(changes);
+    }
+
+    fn note_faults(&self, faults: &[RowFault]) {
+        for fault in faults {
+            tracing::error!(%fault, "a row is left out of the routing table");
+            self.status.faults.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes the file if something changed since; a failure is tried again at the next turn.
+    async fn write_file(&mut self) {
+        let Some(path) = self.table_file.as_deref().filter(|_| self.file_is_old) else { return };
+        let written = tokio::time::timeout(FILE_PAUSE, table_file::write(path, &self.database));
+        match written.await {
+            Ok(Ok(())) => self.file_is_old = false,
+            Ok(Err(error)) => tracing::warn!(%error, "routing table file not written"),
+            Err(_) => tracing::warn!("routing table file not written: it takes too long"),
+        }
+    }
+}
+
+/// Resolves when the node is to stop.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone cannot tell any more: that counts as a stop.
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+fn ticker(period: Duration) -> Interval {
+    let mut ticker = tokio::time::interval(period);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticker
+}
+
+fn ids_of(rows: &[ChangeRow], kind: &str) -> Vec<Uuid> {
+    let unique: HashSet<Uuid> =
+        rows.iter().filter(|row| row.kind == kind).filter_map(|row| row.row_id).collect();
+    unique.into_iter().collect()
+}
+
+/// A row that turned unusable keeps its old form in force, as a wrong configuration file does.
+fn take<T>(
+    read: Result<T, RowFault>,
+    faults: &mut Vec<RowFault>,
+    changes: &mut Vec<Change>,
+    change: impl FnOnce(T) -> Change,
+) {
+    match read {
+        Ok(thing) => changes.push(change(thing)),
+        Err(fault) => faults.push(fault),
+    }
+}
+
+#[derive(Debug, sqlx::FromRow)]
+struct ChangeRow {
+    seq: i64,
+    kind: String,
+    row_id: Option<Uuid>,
+}
+
+pub(crate) const SPAN: &str =
+    "SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) FROM routing_changes";
+pub(crate) const AFTER: &str =
+    "SELECT seq, kind, row_id FROM routing_changes WHERE seq > $1 ORDER BY seq LIMIT $2";
+/// The newest change always stays: it tells a restored database from one that merely rests.
+pub(crate) const PRUNE: &str = "DELETE FROM routing_changes \
+     WHERE changed_at < now() - interval '1 day' AND seq < (SELECT max(seq) FROM routing_changes)";

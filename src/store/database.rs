@@ -1,0 +1,97 @@
+//! `Database`: the pools, one for each role.
+
+use crate::types::id::TenantId;
+use sqlx::PgPool;
+use sqlx::Postgres;
+use sqlx::Transaction;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::PgPoolOptions;
+use std::time::Duration;
+
+/// Connections of the switch itself. Few: it reads on changes and writes in batches.
+const NODE_CONNECTIONS_MAX: u32 = 6;
+/// Connections of the API. Over it: a request waits, then is answered 503.
+const API_CONNECTIONS_MAX: u32 = 8;
+/// How long a request waits for a connection, its set-up included.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A PostgreSQL database, reached under the two roles that own nothing in it.
+///
+/// Cheap to clone. Nothing connects before the first query, and a lost connection is replaced by the
+/// next: the switch starts and lives on without its database.
+#[derive(Clone, Debug)]
+pub struct Database {
+    options: PgConnectOptions,
+    node: PgPool,
+    api: PgPool,
+}
+
+/// A database address cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("not a PostgreSQL address (postgres://user:password@host:port/name)")]
+pub struct NotADatabaseAddress;
+
+impl Database {
+    /// The database at `options`, which log in as the owner of the tables.
+    #[must_use]
+    pub fn new(options: PgConnectOptions) -> Self {
+        Self {
+            node: pool(&options, "tandem_node", NODE_CONNECTIONS_MAX),
+            api: pool(&options, "tandem_api", API_CONNECTIONS_MAX),
+            options,
+        }
+    }
+
+    /// The database at a `postgres://` address.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be read; the error does not repeat it, for it may hold a password.
+    pub fn at(address: &str) -> Result<Self, NotADatabaseAddress> {
+        address.parse().map(Self::new).map_err(|_| NotADatabaseAddress)
+    }
+
+    /// How to log in as the owner, for migrations.
+    #[must_use]
+    pub fn owner_options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
+    /// The switch's own connections: they see all tenants.
+    pub(crate) fn node(&self) -> &PgPool {
+        &self.node
+    }
+
+    /// Begins a transaction that sees `tenant` alone.
+    pub(crate) async fn begin(
+        &self,
+        tenant: TenantId,
+    ) -> sqlx::Result<Transaction<'static, Postgres>> {
+        let mut transaction = self.api.begin().await?;
+        // Local to the transaction: a pooled connection never carries a tenant to the next request.
+        sqlx::query(SET_TENANT).bind(tenant.uuid().to_string()).execute(&mut *transaction).await?;
+        Ok(transaction)
+    }
+
+    /// True when the database answers within `limit`.
+    pub async fn answers(&self, limit: Duration) -> bool {
+        let query = sqlx::query("SELECT 1").execute(&self.node);
+        matches!(tokio::time::timeout(limit, query).await, Ok(Ok(_)))
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        self.api.close().await;
+        self.node.close().await;
+    }
+}
+
+pub(crate) const SET_TENANT: &str = "SELECT set_config('tandem.tenant_id', $1, true)";
+
+fn pool(options: &PgConnectOptions, role: &'static str, connections_max: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(connections_max)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(Duration::from_secs(600))
+        .connect_lazy_with(options.clone().application_name(role).options([("role", role)]))
+}

@@ -1,0 +1,517 @@
+//! The journal: what happens to calls, on disk before it is in the database.
+//!
+//! One thread writes. A report is in the file, and so survives the process, when its [`Written`]
+//! resolves; it is on disk, and so survives the machine, at most [`SYNC_PAUSE`] later. While the disk
+//! refuses, reports wait in memory up to a bound, and calls go on.
+
+use crate::cdr::CallReport;
+use crate::clock;
+use crate::store::segment;
+use crate::store::segment::Kind;
+use crate::store::segment::Next;
+use crate::store::segment::Segment;
+use crate::store::wire;
+use crate::store::wire::Entry;
+use crate::types::limit::JOURNAL_QUEUE_MAX;
+use crate::types::limit::JOURNAL_SEGMENT_BYTES;
+use crate::types::moment::Moment;
+use jiff::Timestamp;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::collections::VecDeque;
+use std::fs::DirBuilder;
+use std::fs::File;
+use std::fs::TryLockError;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// What was written is safe on disk at most this much later.
+pub const SYNC_PAUSE: Duration = Duration::from_millis(50);
+/// Pause after the disk refused.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// While calls are open, a sign of life is written this often: a killed call's end is known that well.
+const ALIVE_PAUSE: Duration = Duration::from_secs(5);
+/// Reports encoded at once.
+const BATCH: usize = 256;
+/// The folder of records that the database refused.
+pub(crate) const REJECTED: &str = "rejected";
+
+/// Takes reports of calls. Cheap to clone; writing never waits.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    shared: Arc<Shared>,
+    progress: watch::Receiver<Progress>,
+    dir: PathBuf,
+}
+
+/// How far the journal is safe on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// The segment that is being written.
+    pub(crate) segment: u64,
+    /// How much of it is on disk.
+    pub(crate) len: u64,
+    /// Calls that are not over.
+    pub(crate) open: usize,
+    /// True when nothing will follow.
+    pub(crate) closed: bool,
+}
+
+/// How journal and upload fare; for metrics, readiness and alarms.
+#[derive(Debug, Default)]
+pub struct JournalHealth {
+    /// The disk refuses; reports wait in memory.
+    pub(crate) disk_refuses: AtomicBool,
+    /// Reports lost because the disk refused for too long.
+    pub(crate) lost: AtomicU64,
+    /// The database is away; records wait on disk.
+    pub(crate) database_away: AtomicBool,
+    /// Entries carried into the database.
+    pub(crate) uploaded: AtomicU64,
+    /// Entries the database refused for good, put aside as files.
+    pub(crate) rejected: AtomicU64,
+}
+
+impl JournalHealth {
+    /// True while the disk refuses what is written.
+    #[must_use]
+    pub fn disk_refuses(&self) -> bool {
+        self.disk_refuses.load(Ordering::Relaxed)
+    }
+
+    /// Reports lost because the disk refused for too long.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// True while records wait for a database that does not take them.
+    #[must_use]
+    pub fn database_away(&self) -> bool {
+        self.database_away.load(Ordering::Relaxed)
+    }
+
+    /// Entries carried into the database.
+    #[must_use]
+    pub fn uploaded(&self) -> u64 {
+        self.uploaded.load(Ordering::Relaxed)
+    }
+
+    /// Entries put aside because the database refused them.
+    #[must_use]
+    pub fn rejected(&self) -> u64 {
+        self.rejected.load(Ordering::Relaxed)
+    }
+}
+
+/// Why there is no journal.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another process writes there.
+    #[error("the journal {0} is in use by another process")]
+    InUse(PathBuf),
+    /// A file could not be used.
+    #[error("the journal {0} cannot be used")]
+    Io(PathBuf, #[source] io::Error),
+}
+
+/// Resolves when a report is in the file. Dropping it changes nothing.
+#[derive(Debug)]
+pub struct Written(oneshot::Receiver<()>);
+
+impl Written {
+    /// Waits until the report is in the file; false when that takes longer than `limit`.
+    pub async fn within(self, limit: Duration) -> bool {
+        matches!(tokio::time::timeout(limit, self.0).await, Ok(Ok(())))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    health: Arc<JournalHealth>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    items: VecDeque<Item>,
+    closing: bool,
+}
+
+#[derive(Debug)]
+struct Item {
+    report: CallReport,
+    written: oneshot::Sender<()>,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Nothing that runs under the lock can leave it half done.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Journal {
+    /// Opens the journal in `dir`, ends the calls that a killed process left open, and starts the
+    /// writer. Blocks while it reads what is there.
+    ///
+    /// # Errors
+    ///
+    /// See [`JournalError`].
+    pub fn open(dir: &Path) -> Result<Self, JournalError> {
+        let failed = |error| JournalError::Io(dir.to_owned(), error);
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+        let lock = lock(dir)?;
+        let recovered = recover(dir).map_err(failed)?;
+        let segment = Segment::create(dir, recovered.next, &recovered.closings).map_err(failed)?;
+        let first = Progress { segment: segment.number, len: segment.len, open: 0, closed: false };
+        let (progress, watched) = watch::channel(first);
+        let shared = Arc::new(Shared::default());
+        let writer = Writer {
+            dir: dir.to_owned(),
+            shared: Arc::clone(&shared),
+            progress,
+            fresh_from: segment.len,
+            safe_len: segment.len,
+            gave_up: false,
+            segment,
+            open: HashMap::new(),
+            unsynced: Vec::new(),
+            waiting: Vec::new(),
+            wrote_at: clock::now(),
+            _lock: lock,
+        };
+        std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || writer.run())
+            .map_err(failed)?;
+        Ok(Self { shared, progress: watched, dir: dir.to_owned() })
+    }
+
+    /// Hands over a report. When the disk has refused for so long that the queue is full, the oldest
+    /// report that waits is lost and counted.
+    pub fn write(&self, report: CallReport) -> Written {
+        let (sender, receiver) = oneshot::channel();
+        let mut queue = self.shared.queue();
+        if queue.items.len() >= JOURNAL_QUEUE_MAX {
+            queue.items.pop_front();
+            self.shared.health.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        queue.items.push_back(Item { report, written: sender });
+        drop(queue);
+        self.shared.wake.notify_one();
+        Written(receiver)
+    }
+
+    /// How journal and upload fare.
+    #[must_use]
+    pub fn health(&self) -> Arc<JournalHealth> {
+        Arc::clone(&self.shared.health)
+    }
+
+    /// Writes what waits, syncs and ends the writer; what is written later is lost. False when the
+    /// disk does not take it within `limit`.
+    pub async fn close(&self, limit: Duration) -> bool {
+        self.shared.queue().closing = true;
+        self.shared.wake.notify_one();
+        let mut progress = self.progress.clone();
+        let closed = progress.wait_for(|progress| progress.closed);
+        matches!(tokio::time::timeout(limit, closed).await, Ok(Ok(_)))
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+}
+
+struct Writer {
+    dir: PathBuf,
+    shared: Arc<Shared>,
+    progress: watch::Sender<Progress>,
+    segment: Segment,
+    /// Where in the segment its own entries begin: what is carried over does not fill it.
+    fresh_from: u64,
+    /// How much of the segment is known to be on disk.
+    safe_len: u64,
+    /// The journal was closed on a disk that refuses; what is not on it is lost.
+    gave_up: bool,
+    /// The newest entry of each open call, framed; carried into each new segment, so that a killed
+    /// process's calls are found although their first segment is long in the database.
+    open: HashMap<Uuid, Vec<u8>>,
+    /// Frames that are not known to be on disk.
+    unsynced: Vec<u8>,
+    /// Who is to be told once `unsynced` is in a file; only after a failure more than a moment.
+    waiting: Vec<oneshot::Sender<()>>,
+    wrote_at: Moment,
+    _lock: File,
+}
+
+/// What the writer woke up for.
+enum Work {
+    Reports(Vec<Item>),
+    Idle,
+    Close,
+}
+
+impl Writer {
+    fn run(mut self) {
+        loop {
+            match self.wait() {
+                Work::Reports(items) => self.write(items),
+                Work::Idle => {}
+                Work::Close => break,
+            }
+            let now = clock::now();
+            if !self.open.is_empty() && now.since(self.wrote_at) >= ALIVE_PAUSE {
+                let alive = clock::wall(now).to_string();
+                self.append(|frames| segment::encode(Kind::Alive, alive.as_bytes(), frames));
+            }
+            if !self.unsynced.is_empty() && now.since(self.wrote_at) >= SYNC_PAUSE {
+                self.sync();
+            }
+            if self.segment.len - self.fresh_from >= JOURNAL_SEGMENT_BYTES {
+                self.sync();
+                self.renew();
+            }
+        }
+        self.sync();
+        self.report(true);
+    }
+
+    /// Waits for reports, until something else is due.
+    fn wait(&self) -> Work {
+        let mut queue = self.shared.queue();
+        let mut waited = false;
+        loop {
+            if !queue.items.is_empty() {
+                let count = queue.items.len().min(BATCH);
+                return Work::Reports(queue.items.drain(..count).collect());
+            }
+            if queue.closing {
+                return Work::Close;
+            }
+            if waited {
+                return Work::Idle;
+            }
+            let pause = if self.unsynced.is_empty() { ALIVE_PAUSE } else { SYNC_PAUSE };
+            let due = pause.saturating_sub(clock::now().since(self.wrote_at));
+            // Nothing is due without something unsynced or an open call; then only a report wakes.
+            let pause = if due.is_zero() { pause } else { due };
+            let woken = self.shared.wake.wait_timeout(queue, pause);
+            let (guard, result) = woken.unwrap_or_else(PoisonError::into_inner);
+            queue = guard;
+            waited = result.timed_out();
+        }
+    }
+
+    fn write(&mut self, items: Vec<Item>) {
+        let mut reports = Vec::with_capacity(items.len());
+        for item in items {
+            reports.push(item.report);
+            self.waiting.push(item.written);
+        }
+        let mut framed = Vec::with_capacity(reports.len());
+        for report in &reports {
+            let mut frame = Vec::new();
+            segment::encode(Kind::Entry, &wire::encode(report), &mut frame);
+            framed.push(frame);
+        }
+        self.append(|frames| framed.iter().for_each(|frame| frames.extend_from_slice(frame)));
+        for (report, frame) in reports.into_iter().zip(framed) {
+            let id = report.record.id.uuid();
+            if report.record.is_closed() {
+                self.open.remove(&id);
+            } else {
+                self.open.insert(id, frame);
+            }
+        }
+    }
+
+    /// Appends frames, and returns only when they are in a file or the journal is closed on a disk
+    /// that refuses.
+    fn append(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+        if self.gave_up {
+            let lost = u64::try_from(self.waiting.drain(..).len()).unwrap_or(u64::MAX);
+            self.shared.health.lost.fetch_add(lost, Ordering::Relaxed);
+            return;
+        }
+        // The pause to the sync counts from the first frame that waits for it.
+        if self.unsynced.is_empty() {
+            self.wrote_at = clock::now();
+        }
+        let start = self.unsynced.len();
+        encode(&mut self.unsynced);
+        let fresh = self.unsynced.get(start..).unwrap_or_default();
+        match self.segment.append(fresh) {
+            Ok(()) => self.tell_waiting(),
+            Err(error) => self.recover(&error),
+        }
+    }
+
+    fn tell_waiting(&mut self) {
+        for written in self.waiting.drain(..) {
+            // Who no longer waits need not know.
+            let _nobody_waits = written.send(());
+        }
+    }
+
+    fn sync(&mut self) {
+        if self.unsynced.is_empty() || self.gave_up {
+            return;
+        }
+        match self.segment.sync() {
+            Ok(()) => {
+                self.unsynced.clear();
+                self.safe_len = self.segment.len;
+                self.report(false);
+            }
+            // After a failed sync the kernel may have forgotten what was not written.
+            Err(error) => self.recover(&error),
+        }
+    }
+
+    /// The disk refused: everything that is not known to be on it goes into a new segment, again and
+    /// again until the disk takes it.
+    fn recover(&mut self, error: &io::Error) {
+        tracing::error!(%error, dir = %self.dir.display(), "the journal's disk refuses; calls go on");
+        self.shared.health.disk_refuses.store(true, Ordering::Relaxed);
+        while !self.renew() {
+            // The lock is not held while it sleeps, so reports are taken up to the bound.
+            std::thread::sleep(RETRY_PAUSE);
+            if self.shared.queue().closing {
+                self.gave_up = true;
+                return;
+            }
+        }
+        self.tell_waiting();
+        self.shared.health.disk_refuses.store(false, Ordering::Relaxed);
+        tracing::info!("the journal's disk takes records again");
+    }
+
+    /// Begins the next segment, with the entries of open calls and what is not yet safe. False when
+    /// the disk refuses; the old segment then goes on.
+    fn renew(&mut self) -> bool {
+        let carried: usize = self.open.values().map(Vec::len).sum();
+        let mut content = Vec::with_capacity(carried + self.unsynced.len());
+        for frame in self.open.values() {
+            content.extend_from_slice(frame);
+        }
+        content.extend_from_slice(&self.unsynced);
+        match Segment::create(&self.dir, self.segment.number + 1, &content) {
+            Ok(next) => {
+                self.fresh_from = next.len;
+                self.safe_len = next.len;
+                self.segment = next;
+                self.unsynced.clear();
+                self.report(false);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn report(&self, closed: bool) {
+        self.progress.send_replace(Progress {
+            segment: self.segment.number,
+            len: self.safe_len,
+            open: self.open.len(),
+            closed,
+        });
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, JournalError> {
+    let failed = |error| JournalError::Io(dir.to_owned(), error);
+    let file = File::create(dir.join("lock")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(JournalError::InUse(dir.to_owned())),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// What a start finds.
+struct Recovered {
+    /// The number of the next segment.
+    next: u64,
+    /// Frames that end the calls a killed process left open.
+    closings: Vec<u8>,
+}
+
+/// Reads every segment and ends what is open. Run twice it makes the same closings again, which the
+/// database takes once: their revision is the same.
+fn recover(dir: &Path) -> io::Result<Recovered> {
+    let numbers = segment::list(dir)?;
+    let mut found = Found::default();
+    for number in &numbers {
+        let bytes = segment::read(dir, *number, 0, u64::MAX)?;
+        found.segment(&bytes);
+    }
+    let mut closings = Vec::new();
+    let mut count = 0_u32;
+    for payload in found.open.values() {
+        if let Some(closing) = wire::interrupted(payload, found.alive) {
+            segment::encode(Kind::Entry, &closing, &mut closings);
+            count += 1;
+        }
+    }
+    if count > 0 {
+        tracing::warn!(calls = count, "ended the records of calls that were cut by a kill");
+    }
+    Ok(Recovered { next: numbers.last().map_or(1, |last| last + 1), closings })
+}
+
+#[derive(Default)]
+struct Found {
+    open: HashMap<Uuid, Vec<u8>>,
+    closed: HashSet<Uuid>,
+    /// The last sign of life of any kind.
+    alive: Option<Timestamp>,
+}
+
+impl Found {
+    fn segment(&mut self, mut bytes: &[u8]) {
+        // What follows a torn or rotten frame is the upload's to put aside.
+        while let Next::Frame(kind, payload, used) = segment::decode(bytes) {
+            match kind {
+                Kind::Entry => self.entry(payload),
+                Kind::Alive => self.sign(std::str::from_utf8(payload).ok()),
+            }
+            bytes = bytes.get(used..).unwrap_or_default();
+        }
+    }
+
+    fn entry(&mut self, payload: &[u8]) {
+        let Ok(entry) = serde_json::from_slice::<Entry>(payload) else { return };
+        self.alive = self.alive.max(wire::newest_event(&entry));
+        if entry.closed {
+            self.closed.insert(entry.id);
+            self.open.remove(&entry.id);
+        } else if !self.closed.contains(&entry.id) {
+            self.open.insert(entry.id, payload.to_vec());
+        }
+    }
+
+    fn sign(&mut self, text: Option<&str>) {
+        self.alive = self.alive.max(text.and_then(|text| text.parse().ok()));
+    }
+}

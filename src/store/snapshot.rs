@@ -1,0 +1,162 @@
+//! Reads everything that routing needs, as it stood at one moment.
+
+use crate::config::profile::Profiles;
+use crate::config::secret::Secrets;
+use crate::routing::table::AiProfile;
+use crate::routing::table::Contents;
+use crate::routing::table::Trunk;
+use crate::store::ai_profiles;
+use crate::store::ai_profiles::AiProfileRow;
+use crate::store::database::Database;
+use crate::store::numbers;
+use crate::store::numbers::NumberRow;
+use crate::store::tenants;
+use crate::store::tenants::TenantRow;
+use crate::store::trunks;
+use crate::store::trunks::TrunkRow;
+use futures_util::TryStreamExt;
+use sqlx::Postgres;
+use sqlx::Transaction;
+use std::fmt;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// What makes rows of the database into things that routing can use.
+#[derive(Clone)]
+pub struct Composer {
+    /// The profiles that trunks of the database extend.
+    pub profiles: Profiles,
+    /// Where the secrets behind references are.
+    pub secrets: Arc<dyn Secrets>,
+    /// The trunks that are profile files; they stand beside those of the database.
+    pub file_trunks: Vec<Trunk>,
+}
+
+impl fmt::Debug for Composer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Composer").field("profiles", &self.profiles).finish_non_exhaustive()
+    }
+}
+
+/// A row that routing cannot use. The rest of the table works without it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{table} {id}{name}: {why}")]
+pub struct RowFault {
+    table: &'static str,
+    id: Uuid,
+    name: String,
+    why: String,
+}
+
+impl RowFault {
+    pub(crate) fn new(table: &'static str, id: Uuid, name: &str, why: &str) -> Self {
+        let name = if name.is_empty() { String::new() } else { format!(" ({name})") };
+        Self { table, id, name, why: why.to_owned() }
+    }
+}
+
+/// A routing table's contents and where they were taken.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The contents.
+    pub contents: Contents,
+    /// Up to which change they reach; `None`: unknown, so that following begins with reading all.
+    pub seq: Option<i64>,
+    /// The rows that were left out.
+    pub faults: Vec<RowFault>,
+}
+
+/// Reads all tenants, profiles, numbers and trunks.
+///
+/// # Errors
+///
+/// When the database fails; rows that cannot be used are no error but faults of the snapshot.
+pub async fn load_all_tenants(database: &Database, composer: &Composer) -> sqlx::Result<Snapshot> {
+    let mut transaction = begin(database).await?;
+    let seq = last_seq(&mut transaction).await?;
+    let mut collected = Collected::new(composer);
+    let mut rows = sqlx::query_as::<_, TenantRow>(tenants::ALL).fetch(&mut *transaction);
+    while let Some(row) = rows.try_next().await? {
+        collected.tenant(row);
+    }
+    drop(rows);
+    let mut rows = sqlx::query_as::<_, AiProfileRow>(ai_profiles::ALL).fetch(&mut *transaction);
+    while let Some(row) = rows.try_next().await? {
+        collected.ai_profile(&row);
+    }
+    drop(rows);
+    let mut rows = sqlx::query_as::<_, NumberRow>(numbers::ALL).fetch(&mut *transaction);
+    while let Some(row) = rows.try_next().await? {
+        collected.number(&row);
+    }
+    drop(rows);
+    let mut rows = sqlx::query_as::<_, TrunkRow>(trunks::ALL).fetch(&mut *transaction);
+    while let Some(row) = rows.try_next().await? {
+        collected.trunk(&row);
+    }
+    drop(rows);
+    transaction.commit().await?;
+    Ok(collected.snapshot(Some(seq)))
+}
+
+pub(crate) const READ_ONE_MOMENT: &str =
+    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+pub(crate) const LAST_SEQ: &str = "SELECT coalesce(max(seq), 0) FROM routing_changes";
+
+/// Begins to read as of one moment, so that rows and sequence number belong together.
+pub(crate) async fn begin(database: &Database) -> sqlx::Result<Transaction<'static, Postgres>> {
+    let mut transaction = database.node().begin().await?;
+    sqlx::query(READ_ONE_MOMENT).execute(&mut *transaction).await?;
+    Ok(transaction)
+}
+
+pub(crate) async fn last_seq(transaction: &mut Transaction<'_, Postgres>) -> sqlx::Result<i64> {
+    sqlx::query_scalar(LAST_SEQ).fetch_one(&mut **transaction).await
+}
+
+/// Contents in the making, and what had to be left out.
+pub(crate) struct Collected<'a> {
+    composer: &'a Composer,
+    contents: Contents,
+    faults: Vec<RowFault>,
+}
+
+impl<'a> Collected<'a> {
+    pub(crate) fn new(composer: &'a Composer) -> Self {
+        let contents = Contents { trunks: composer.file_trunks.clone(), ..Contents::default() };
+        Self { composer, contents, faults: Vec::new() }
+    }
+
+    pub(crate) fn tenant(&mut self, row: TenantRow) {
+        match row.tenant() {
+            Ok(tenant) => self.contents.tenants.push(tenant),
+            Err(fault) => self.faults.push(fault),
+        }
+    }
+
+    pub(crate) fn ai_profile(&mut self, row: &AiProfileRow) {
+        let profile: Result<AiProfile, RowFault> = row.ai_profile(self.composer);
+        match profile {
+            Ok(profile) => self.contents.ai_profiles.push(profile),
+            Err(fault) => self.faults.push(fault),
+        }
+    }
+
+    pub(crate) fn number(&mut self, row: &NumberRow) {
+        match row.number() {
+            Ok(number) => self.contents.numbers.push(number),
+            Err(fault) => self.faults.push(fault),
+        }
+    }
+
+    pub(crate) fn trunk(&mut self, row: &TrunkRow) {
+        match row.trunk(self.composer) {
+            Ok(trunk) => self.contents.trunks.push(trunk),
+            Err(fault) => self.faults.push(fault),
+        }
+    }
+
+    pub(crate) fn snapshot(self, seq: Option<i64>) -> Snapshot {
+        Snapshot { contents: self.contents, seq, faults: self.faults }
+    }
+}

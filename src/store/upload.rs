@@ -1,0 +1,301 @@
+//! Carries the journal into the database: each record exactly once, whatever stops in between.
+
+use crate::store::calls;
+use crate::store::database::Database;
+use crate::store::journal::Journal;
+use crate::store::journal::JournalHealth;
+use crate::store::journal::Progress;
+use crate::store::journal::REJECTED;
+use crate::store::segment;
+use crate::store::segment::Kind;
+use crate::store::segment::Next;
+use crate::store::wire::Entry;
+use sqlx::AssertSqlSafe;
+use std::fs::DirBuilder;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io;
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Most bytes read from a segment at once; larger than any frame.
+const READ_BYTES: u64 = 17 * 1024 * 1024;
+/// Entries of one transaction.
+const BATCH: usize = 256;
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// Carries entries from the journal into the database.
+#[derive(Debug)]
+pub struct Uploader {
+    dir: PathBuf,
+    progress: watch::Receiver<Progress>,
+    database: Database,
+    health: Arc<JournalHealth>,
+    /// What of which segment is already in the database.
+    done: Option<Place>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    segment: u64,
+    offset: u64,
+}
+
+/// Why a batch did not enter the database.
+enum Failure {
+    /// It may tomorrow: the database is away, read-only, full.
+    Later(String),
+    /// It never will: the database refuses what one record says.
+    Record(String),
+}
+
+impl Uploader {
+    /// Will carry what `journal` holds into `database`.
+    #[must_use]
+    pub fn new(journal: &Journal, database: Database) -> Self {
+        Self {
+            dir: journal.dir().to_owned(),
+            progress: journal.progress(),
+            database,
+            health: journal.health(),
+            done: None,
+        }
+    }
+
+    /// Carries until the journal is closed and everything is in the database, or until `stop` turns
+    /// true or is dropped.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        tokio::select! {
+            () = self.carry() => {}
+            // A sender that is gone cannot tell any more: that counts as a stop.
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+
+    async fn carry(&mut self) {
+        let mut pause = RETRY_FIRST;
+        loop {
+            let progress = *self.progress.borrow_and_update();
+            match self.carry_up_to(progress).await {
+                Ok(()) => {
+                    pause = RETRY_FIRST;
+                    if self.health.database_away.swap(false, Ordering::Relaxed) {
+                        tracing::info!("the database takes call records again");
+                    }
+                    if progress.closed {
+                        self.forget_all(progress);
+                        return;
+                    }
+                    if self.progress.changed().await.is_err() && !self.progress.borrow().closed {
+                        // The writer is gone without a last word; nothing can follow.
+                        return;
+                    }
+                }
+                Err(why) => {
+                    if !self.health.database_away.swap(true, Ordering::Relaxed) {
+                        tracing::error!(%why, "call records wait in the journal");
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(RETRY_MAX);
+                }
+            }
+        }
+    }
+
+    /// A journal that was closed in order and is wholly in the database is not carried again at the
+    /// next start. One with open calls is: they have to be found.
+    fn forget_all(&self, progress: Progress) {
+        if progress.open == 0 {
+            drop(std::fs::remove_file(segment::path(&self.dir, progress.segment)));
+        }
+    }
+
+    async fn carry_up_to(&mut self, progress: Progress) -> Result<(), String> {
+        for number in segment::list(&self.dir).map_err(|error| error.to_string())? {
+            if number > progress.segment {
+                break;
+            }
+            let mut offset = match self.done {
+                Some(done) if done.segment == number => done.offset,
+                _ => 0,
+            };
+            let end = if number == progress.segment { progress.len } else { u64::MAX };
+            self.carry_segment(number, &mut offset, end).await?;
+            if number < progress.segment {
+                std::fs::remove_file(segment::path(&self.dir, number))
+                    .map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn carry_segment(
+        &mut self,
+        number: u64,
+        offset: &mut u64,
+        end: u64,
+    ) -> Result<(), String> {
+        loop {
+            let bytes_max = READ_BYTES.min(end.saturating_sub(*offset));
+            let bytes = self.read(number, *offset, bytes_max).await?;
+            let (batch, used, next) = take_batch(&bytes);
+            if !batch.is_empty() {
+                self.carry_batch(&batch).await?;
+            }
+            *offset += used as u64;
+            self.done = Some(Place { segment: number, offset: *offset });
+            if batch.len() == BATCH {
+                continue;
+            }
+            match next {
+                // Half a frame at the end of what was read is whole in the next read.
+                Next::Torn if bytes.len() as u64 == READ_BYTES && used > 0 => {}
+                // Half a frame at the end of an old segment was never acknowledged to anyone.
+                Next::End | Next::Torn => return Ok(()),
+                Next::Frame(..) => {}
+                Next::Rotten => {
+                    let rest = bytes.get(used..).unwrap_or_default();
+                    tracing::error!(segment = number, bytes = rest.len(), "journal rotten");
+                    self.put_aside(&format!("segment-{number:020}-{offset}.rotten"), rest)?;
+                    *offset += rest.len() as u64;
+                    self.done = Some(Place { segment: number, offset: *offset });
+                }
+            }
+        }
+    }
+
+    async fn read(&self, number: u64, offset: u64, bytes_max: u64) -> Result<Vec<u8>, String> {
+        let dir = self.dir.clone();
+        let reading =
+            tokio::task::spawn_blocking(move || segment::read(&dir, number, offset, bytes_max));
+        match reading.await {
+            Ok(bytes) => bytes.map_err(|error| format!("cannot read the journal: {error}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn carry_batch(&self, batch: &[&[u8]]) -> Result<(), String> {
+        match self.insert(batch).await {
+            Ok(()) => return Ok(()),
+            Err(Failure::Later(why)) => return Err(why),
+            // One of them is bad; the others must not suffer.
+            Err(Failure::Record(_)) => {}
+        }
+        for payload in batch {
+            match self.insert(&[payload]).await {
+                Ok(()) => {}
+                Err(Failure::Later(why)) => return Err(why),
+                Err(Failure::Record(why)) => self.reject(payload, &why)?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn insert(&self, batch: &[&[u8]]) -> Result<(), Failure> {
+        let mut json = Vec::with_capacity(batch.iter().map(|payload| payload.len() + 1).sum());
+        json.push(b'[');
+        json.extend_from_slice(&batch.join(&b','));
+        json.push(b']');
+        let json = String::from_utf8(json).map_err(|error| Failure::Record(error.to_string()))?;
+        self.try_insert(&json).await.map_err(|error| classify(&error))?;
+        let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+        self.health.uploaded.fetch_add(count, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn try_insert(&self, json: &str) -> sqlx::Result<()> {
+        let mut transaction = self.database.node().begin().await?;
+        sqlx::query(AssertSqlSafe(calls::UPSERT.as_str()))
+            .bind(json)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query(calls::INSERT_EVENTS).bind(json).execute(&mut *transaction).await?;
+        transaction.commit().await
+    }
+
+    fn reject(&self, payload: &[u8], why: &str) -> Result<(), String> {
+        let name = serde_json::from_slice::<Entry>(payload).map_or_else(
+            |_| format!("unreadable-{:08x}", crate::store::crc::crc32(payload)),
+            |entry| format!("{}-{}", entry.id, entry.rev),
+        );
+        tracing::error!(record = %name, %why, "the database refuses a call record; put aside");
+        self.put_aside(&format!("{name}.why"), why.as_bytes())?;
+        self.put_aside(&format!("{name}.json"), payload)?;
+        self.health.rejected.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Keeps what cannot be carried, safe on disk before the journal lets go of it.
+    fn put_aside(&self, name: &str, content: &[u8]) -> Result<(), String> {
+        write_aside(&self.dir.join(REJECTED), name, content)
+            .map_err(|error| format!("cannot put aside a refused record: {error}"))
+    }
+}
+
+fn write_aside(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let mut options = OpenOptions::new();
+    // A second rejection of the same record, after a kill, replaces the first.
+    let mut file =
+        options.write(true).create(true).truncate(true).mode(0o600).open(dir.join(name))?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    File::open(dir)?.sync_all()
+}
+
+/// The entries at the beginning of `bytes`, how many bytes were passed, and what stopped it.
+fn take_batch(bytes: &[u8]) -> (Vec<&[u8]>, usize, Next<'_>) {
+    let mut batch = Vec::new();
+    let mut used = 0;
+    loop {
+        let next = segment::decode(bytes.get(used..).unwrap_or_default());
+        match next {
+            Next::Frame(kind, payload, len) if batch.len() < BATCH => {
+                used += len;
+                if kind == Kind::Entry {
+                    batch.push(payload);
+                }
+            }
+            stop => return (batch, used, stop),
+        }
+    }
+}
+
+fn classify(error: &sqlx::Error) -> Failure {
+    let text = error.to_string();
+    match error {
+        // 22: data exception; 23: integrity constraint violation. All else is not the record's doing.
+        sqlx::Error::Database(database)
+            if database.code().is_some_and(|c| c.starts_with("22") || c.starts_with("23")) =>
+        {
+            Failure::Record(text)
+        }
+        _ => Failure::Later(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_passes_signs_of_life_and_stops_at_half_a_frame() {
+        let mut bytes = Vec::new();
+        segment::encode(Kind::Entry, b"1", &mut bytes);
+        segment::encode(Kind::Alive, b"now", &mut bytes);
+        segment::encode(Kind::Entry, b"2", &mut bytes);
+        let whole = bytes.len();
+        bytes.extend_from_slice(&[9, 0, 0]);
+        let (batch, used, next) = take_batch(&bytes);
+        assert_eq!(batch, [b"1", b"2"]);
+        assert_eq!((used, next), (whole, Next::Torn));
+    }
+}
