@@ -1,3 +1,10 @@
 //! Audio: G.711, mixing, tones, voice activity, and the link between media and agent.
 
+pub mod conceal;
+pub mod frame;
+pub mod g711;
 pub mod link;
+pub mod mix;
+pub mod noise;
+pub mod tone;
+pub mod vad;

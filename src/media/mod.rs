@@ -1,1 +1,7 @@
 //! Media sessions: RTP of one leg, the playout queue of its agent, the 20 ms tick.
+
+pub mod event;
+pub mod output;
+pub mod pace;
+pub mod setup;
+pub mod statistics;

@@ -52,7 +52,7 @@ pub const CALL_QUEUE_MAX: usize = 64;
 /// Commands waiting for one media thread. Over it: the new call gets 503.
 pub const MEDIA_COMMANDS_MAX: usize = 4_096;
 /// Events of one media session waiting for its call task. Over it: the newest are dropped, counted.
-pub const MEDIA_EVENTS_MAX: usize = 64;
+pub const MEDIA_EVENTS_MAX: usize = 16;
 /// Media sessions of one media thread. Over it: the new call gets 503.
 pub const MEDIA_SESSIONS_MAX: usize = 4_096;
 

@@ -1,0 +1,16 @@
+//! A frame: 20 ms of audio at 8 kHz, the unit of everything between a jitter buffer and an agent.
+
+/// Samples of a frame.
+pub const FRAME_SAMPLES: usize = 160;
+
+/// Samples in a millisecond.
+pub const SAMPLES_PER_MS: usize = 8;
+
+/// A frame of linear audio.
+pub type Pcm = [i16; FRAME_SAMPLES];
+
+/// A frame of G.711, µ-law unless said otherwise.
+pub type Encoded = [u8; FRAME_SAMPLES];
+
+/// A frame of µ-law silence.
+pub const SILENCE: Encoded = [0xff; FRAME_SAMPLES];

@@ -1,0 +1,248 @@
+//! Voice activity: an energy gate over a tracked noise floor, and behind it two witnesses: a small
+//! neural model, and the periodicity that every vowel has and no noise.
+
+use crate::audio::frame::FRAME_SAMPLES;
+use crate::audio::frame::Pcm;
+use earshot::Detector;
+
+/// Samples the model takes at once, at 16 kHz: 16 ms.
+const MODEL_SAMPLES: usize = 256;
+
+/// Score of the model from which a frame counts as voice.
+const VOICE_SCORE: f32 = 0.5;
+
+/// Correlation with itself one pitch period ago from which a frame counts as voice.
+const PERIODIC: f32 = 0.6;
+
+/// Shortest pitch period, in samples: 400 Hz.
+const PITCH_MIN: usize = 20;
+
+/// Longest pitch period, in samples: 60 Hz.
+const PITCH_MAX: usize = 133;
+
+/// Mean square below which nothing counts as speech: about -50 dBm0.
+const POWER_MIN: f32 = 2_600.0;
+
+/// How far above the noise floor speech must be: 8 times the power, 9 dB.
+const ABOVE_FLOOR: f32 = 8.0;
+
+/// Upper limit of the noise floor, about -27 dBm0: steady sound above it is not noise.
+const FLOOR_MAX: f32 = 520_000.0;
+
+/// Share of the way down to a quieter frame that the noise floor takes.
+const FLOOR_FALL: f32 = 0.3;
+
+/// Rise of the noise floor with each louder frame: 2 dB a second, too slow for speech to matter.
+const FLOOR_RISE: f32 = 1.01;
+
+/// Voiced frames in a row that begin speech.
+const ONSET_FRAMES: u8 = 2;
+
+/// Frames that speech outlasts the last voiced one: 200 ms bridge the gaps between words.
+const HANGOVER_FRAMES: u8 = 10;
+
+/// Detects speech in 8 kHz audio, frame by frame.
+pub struct Vad {
+    model: Box<Detector>,
+    /// Audio at 16 kHz waiting for the model.
+    waiting: [i16; MODEL_SAMPLES + 2 * FRAME_SAMPLES],
+    waiting_samples: usize,
+    /// The frame before and this one.
+    heard: [f32; 2 * FRAME_SAMPLES],
+    last_sample: i16,
+    floor: f32,
+    score: f32,
+    voiced_frames: u8,
+    hangover: u8,
+}
+
+impl std::fmt::Debug for Vad {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vad").field("floor", &self.floor).finish_non_exhaustive()
+    }
+}
+
+impl Default for Vad {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Vad {
+    /// A detector that has heard nothing. About 8 KB.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            model: Detector::default_boxed(),
+            waiting: [0; MODEL_SAMPLES + 2 * FRAME_SAMPLES],
+            waiting_samples: 0,
+            heard: [0.0; 2 * FRAME_SAMPLES],
+            last_sample: 0,
+            floor: POWER_MIN,
+            score: 0.0,
+            voiced_frames: 0,
+            hangover: 0,
+        }
+    }
+
+    /// Takes the next 20 ms; true while somebody speaks.
+    ///
+    /// Speech begins 40 ms after its onset and ends 200 ms after its last voiced frame.
+    pub fn push(&mut self, frame: &Pcm) -> bool {
+        let loud = self.is_loud(frame);
+        // Within speech the model hears everything, so that its context has no holes.
+        let voice = (loud || self.hangover > 0) && self.is_voice(frame);
+        self.heard.copy_within(FRAME_SAMPLES.., 0);
+        for (place, sample) in self.heard.iter_mut().skip(FRAME_SAMPLES).zip(frame) {
+            *place = f32::from(*sample);
+        }
+        let voiced = loud && (voice || self.is_periodic());
+        if voiced {
+            self.voiced_frames = self.voiced_frames.saturating_add(1);
+            if self.voiced_frames >= ONSET_FRAMES || self.hangover > 0 {
+                self.hangover = HANGOVER_FRAMES;
+            }
+        } else {
+            self.voiced_frames = 0;
+            self.hangover = self.hangover.saturating_sub(1);
+        }
+        self.hangover > 0
+    }
+
+    /// The gate that spares the model: louder than the noise floor. The floor follows quiet at once
+    /// and rises slowly, so that speech does not raise it.
+    fn is_loud(&mut self, frame: &Pcm) -> bool {
+        let sum: i64 = frame.iter().map(|sample| i64::from(*sample).pow(2)).sum();
+        let power = sum as f32 / FRAME_SAMPLES as f32;
+        let loud = power > POWER_MIN && power > self.floor * ABOVE_FLOOR;
+        let followed = if power < self.floor {
+            self.floor + (power - self.floor) * FLOOR_FALL
+        } else {
+            self.floor * FLOOR_RISE
+        };
+        self.floor = followed.clamp(1.0, FLOOR_MAX);
+        loud
+    }
+
+    /// Whether the frame repeats what was a pitch period before.
+    fn is_periodic(&self) -> bool {
+        let Some((_, now)) = self.heard.split_at_checked(FRAME_SAMPLES) else { return false };
+        let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        let power = product(now, now);
+        (PITCH_MIN..=PITCH_MAX).any(|lag| {
+            let from = FRAME_SAMPLES - lag;
+            let before = self.heard.get(from..from + FRAME_SAMPLES).unwrap_or_default();
+            let correlation = product(now, before);
+            correlation > PERIODIC * (power * product(before, before)).sqrt()
+        })
+    }
+
+    /// Asks the model; it wants 16 kHz, which linear interpolation is good enough for.
+    fn is_voice(&mut self, frame: &Pcm) -> bool {
+        let doubled = frame.iter().flat_map(|sample| {
+            let between = (i32::from(self.last_sample) + i32::from(*sample)) / 2;
+            self.last_sample = *sample;
+            [between as i16, *sample]
+        });
+        for (place, sample) in self.waiting.iter_mut().skip(self.waiting_samples).zip(doubled) {
+            *place = sample;
+        }
+        self.waiting_samples += 2 * FRAME_SAMPLES;
+        while self.waiting_samples >= MODEL_SAMPLES {
+            if let Some((now, _)) = self.waiting.split_first_chunk::<MODEL_SAMPLES>() {
+                self.score = self.model.predict_i16(now);
+            }
+            self.waiting.copy_within(MODEL_SAMPLES.., 0);
+            self.waiting_samples -= MODEL_SAMPLES;
+        }
+        self.score >= VOICE_SCORE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::tone::Tone;
+    use crate::types::random::Random;
+
+    fn noise(random: &mut Random, peak: i32) -> Pcm {
+        let mut frame = [0; FRAME_SAMPLES];
+        frame.fill_with(|| (random.below(2 * peak as u64 + 1) as i32 - peak) as i16);
+        frame
+    }
+
+    /// A voice: pulses at a gliding pitch through three resonances of a vowel.
+    struct Voice {
+        phase: f32,
+        time: f32,
+        resonances: [(f32, f32, f32, f32); 3],
+    }
+
+    impl Voice {
+        fn new() -> Self {
+            let resonance = |hz: f32, bandwidth: f32| {
+                let radius = (-std::f32::consts::PI * bandwidth / 8_000.0).exp();
+                let turn = std::f32::consts::TAU * hz / 8_000.0;
+                (2.0 * radius * turn.cos(), -radius * radius, 0.0, 0.0)
+            };
+            let resonances =
+                [resonance(700.0, 90.0), resonance(1_220.0, 110.0), resonance(2_600.0, 160.0)];
+            Self { phase: 0.0, time: 0.0, resonances }
+        }
+
+        fn frame(&mut self) -> Pcm {
+            let mut frame = [0; FRAME_SAMPLES];
+            frame.fill_with(|| {
+                self.time += 1.0 / 8_000.0;
+                self.phase += (120.0 + 25.0 * (self.time * 9.0).sin()) / 8_000.0;
+                let pulse = if self.phase >= 1.0 { 1.0 } else { 0.0 };
+                self.phase -= pulse;
+                let mut sample = pulse * 900.0;
+                for (a, b, last, before) in &mut self.resonances {
+                    let next = sample + *a * *last + *b * *before;
+                    (*before, *last) = (*last, next);
+                    sample = next;
+                }
+                // Syllables: the mouth opens and closes four times a second.
+                (sample * (0.6 + 0.4 * (self.time * 25.0).sin())).clamp(-20_000.0, 20_000.0) as i16
+            });
+            frame
+        }
+    }
+
+    #[test]
+    fn silence_and_noise_are_not_speech() {
+        let mut vad = Vad::new();
+        let mut random = Random::from_seed(1);
+        assert!((0..50).all(|_| !vad.push(&[0; FRAME_SAMPLES])));
+        for peak in [20, 200, 1_500] {
+            let heard = (0..250).filter(|_| vad.push(&noise(&mut random, peak))).count();
+            assert!(heard <= 25, "noise of {peak}: {heard} of 250");
+        }
+    }
+
+    #[test]
+    fn a_voice_is_found_soon_and_lost_soon_after_its_end() {
+        let mut vad = Vad::new();
+        let mut random = Random::from_seed(2);
+        let mut voice = Voice::new();
+        assert!((0..50).all(|_| !vad.push(&noise(&mut random, 20))));
+        let heard: Vec<bool> = (0..100).map(|_| vad.push(&voice.frame())).collect();
+        let onset = heard.iter().position(|speech| *speech);
+        assert!(onset < Some(10) && onset.is_some(), "{onset:?}");
+        assert!(heard.iter().filter(|speech| **speech).count() > 85, "{heard:?}");
+        let after = (0..50).filter(|_| vad.push(&noise(&mut random, 20))).count();
+        assert!((5..=20).contains(&after), "{after}");
+    }
+
+    #[test]
+    fn a_tone_of_a_test_caller_counts_as_speech() {
+        let mut vad = Vad::new();
+        for hz in [300, 440, 1_000] {
+            let mut tone = Tone::new(hz, 8_000);
+            let heard = (0..50).filter(|_| vad.push(&tone.frame())).count();
+            assert!(heard >= 45, "{hz}: {heard}");
+            assert!((0..30).filter(|_| vad.push(&[0; FRAME_SAMPLES])).count() < 15);
+        }
+    }
+}

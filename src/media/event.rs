@@ -1,0 +1,23 @@
+//! What a media session reports to its call.
+
+use crate::media::statistics::MediaStatistics;
+
+/// What a media session reports to its call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MediaEvent {
+    /// The first packet of the peer that was believed.
+    FirstPacket,
+    /// The peer pressed a key (RFC 4733). Once for each key.
+    Digit {
+        /// `0` to `9`, `*`, `#`, `A` to `D`.
+        digit: char,
+        /// How long it was held, in ms, as far as is known when it is reported.
+        duration_ms: u32,
+    },
+    /// Nothing came from the peer for the inactivity time-out, although it should have.
+    TimedOut,
+    /// The figures, every five seconds.
+    Statistics(MediaStatistics),
+    /// The session met a fault of ours and does nothing any more. The call ends with `SwitchFault`.
+    Failed,
+}

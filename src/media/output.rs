@@ -1,0 +1,82 @@
+//! What a media session wants done: datagrams and events, in buffers that are used again.
+
+use crate::media::event::MediaEvent;
+use std::net::SocketAddr;
+use std::ops::Range;
+
+/// Which of a session's two sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// The even one.
+    Rtp,
+    /// The odd one.
+    Rtcp,
+}
+
+/// Gathers what sessions want done. The buffers keep their room, so that a tick allocates nothing.
+#[derive(Debug)]
+pub struct TickOutput {
+    bytes: Vec<u8>,
+    transmits: Vec<(Port, SocketAddr, Range<usize>)>,
+    events: Vec<MediaEvent>,
+}
+
+/// Room for what one session can want in one tick: two packets at 10 ms, one report, a goodbye.
+const BYTES_CAPACITY: usize = 4_096;
+const ITEMS_CAPACITY: usize = 32;
+
+impl Default for TickOutput {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TickOutput {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            bytes: Vec::with_capacity(BYTES_CAPACITY),
+            transmits: Vec::with_capacity(ITEMS_CAPACITY),
+            events: Vec::with_capacity(ITEMS_CAPACITY),
+        }
+    }
+
+    /// Forgets everything but its room.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.transmits.clear();
+        self.events.clear();
+    }
+
+    /// Asks that `bytes` be sent; empty ones are not. Beyond its room nothing is taken.
+    pub fn transmit(&mut self, port: Port, to: SocketAddr, bytes: &[u8]) {
+        let start = self.bytes.len();
+        let room = self.bytes.capacity() - start;
+        if bytes.is_empty() || bytes.len() > room || self.transmits.len() == ITEMS_CAPACITY {
+            return;
+        }
+        self.bytes.extend_from_slice(bytes);
+        self.transmits.push((port, to, start..self.bytes.len()));
+    }
+
+    /// Reports `event`. Beyond its room nothing is taken.
+    pub fn event(&mut self, event: MediaEvent) {
+        if self.events.len() < ITEMS_CAPACITY {
+            self.events.push(event);
+        }
+    }
+
+    /// The datagrams to send, in order.
+    pub fn transmits(&self) -> impl Iterator<Item = (Port, SocketAddr, &[u8])> {
+        self.transmits.iter().map(|(port, to, range)| {
+            (*port, *to, self.bytes.get(range.clone()).unwrap_or_default())
+        })
+    }
+
+    /// The events, in order.
+    #[must_use]
+    pub fn events(&self) -> &[MediaEvent] {
+        &self.events
+    }
+}

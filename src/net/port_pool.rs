@@ -1,0 +1,239 @@
+//! The pool of RTP ports: an even port for RTP and the next one for RTCP, chosen at random.
+
+use crate::clock;
+use crate::net::rtp_socket::RtpSocket;
+use crate::types::moment::Moment;
+use crate::types::random::Random;
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::io;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+/// How long a returned pair rests, so that late packets of the call before reach nobody.
+pub const QUARANTINE: Duration = Duration::from_secs(5);
+
+/// Pairs tried in one reservation when other programs hold ports of the range.
+const ATTEMPTS_MAX: usize = 64;
+
+/// A pool of port pairs for each local address.
+#[derive(Debug)]
+pub struct PortPool {
+    range: RangeInclusive<u16>,
+    quarantine: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    random: Random,
+    addresses: HashMap<IpAddr, Pairs>,
+}
+
+/// The even ports of one address.
+#[derive(Debug, Default)]
+struct Pairs {
+    free: Vec<u16>,
+    resting: VecDeque<(Moment, u16)>,
+}
+
+impl PortPool {
+    /// A pool over `range`, whose choices follow from `seed`.
+    #[must_use]
+    pub fn new(range: RangeInclusive<u16>, seed: u64) -> Arc<Self> {
+        Self::with_quarantine(range, seed, QUARANTINE)
+    }
+
+    fn with_quarantine(range: RangeInclusive<u16>, seed: u64, quarantine: Duration) -> Arc<Self> {
+        let state = State { random: Random::from_seed(seed), addresses: HashMap::new() };
+        Arc::new(Self { range, quarantine, state: Mutex::new(state) })
+    }
+
+    /// Binds a pair of `address`.
+    ///
+    /// # Errors
+    /// When no pair is free, or the system gives no socket.
+    pub fn reserve(self: &Arc<Self>, address: IpAddr) -> Result<RtpPorts, NoPorts> {
+        for _ in 0..ATTEMPTS_MAX {
+            let even = self.take(address).ok_or(NoPorts::Exhausted)?;
+            let lease = Lease { pool: Arc::clone(self), address, even, used: false };
+            match bind_pair(address, even) {
+                Ok((rtp, rtcp)) => return Ok(RtpPorts::new(rtp, rtcp, lease)),
+                // Another program's: it rests like a used one.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => lease.rest(),
+                Err(error) => {
+                    drop(lease);
+                    return Err(NoPorts::Refused(error));
+                }
+            }
+        }
+        Err(NoPorts::Exhausted)
+    }
+
+    fn take(&self, address: IpAddr) -> Option<u16> {
+        let now = clock::now();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { random, addresses } = &mut *state;
+        let pairs = addresses
+            .entry(address)
+            .or_insert_with(|| Pairs { free: even_ports(&self.range), resting: VecDeque::new() });
+        while let Some((_, even)) = pairs.resting.pop_front_if(|(until, _)| *until <= now) {
+            pairs.free.push(even);
+        }
+        let chosen = random.below(pairs.free.len() as u64) as usize;
+        (chosen < pairs.free.len()).then(|| pairs.free.swap_remove(chosen))
+    }
+
+    fn give_back(&self, address: IpAddr, even: u16, used: bool) {
+        let now = clock::now();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(pairs) = state.addresses.get_mut(&address) else { return };
+        if used {
+            pairs.resting.push_back((now + self.quarantine, even));
+        } else {
+            pairs.free.push(even);
+        }
+    }
+}
+
+/// The even ports of `range` whose successor is in it too.
+fn even_ports(range: &RangeInclusive<u16>) -> Vec<u16> {
+    let last = *range.end();
+    range.clone().filter(|port| port % 2 == 0 && *port > 0 && *port < last).collect()
+}
+
+fn bind_pair(address: IpAddr, even: u16) -> io::Result<(RtpSocket, RtpSocket)> {
+    let rtp = RtpSocket::bind(SocketAddr::new(address, even))?;
+    let rtcp = RtpSocket::bind(SocketAddr::new(address, even + 1))?;
+    Ok((rtp, rtcp))
+}
+
+/// A bound pair of ports. Dropping it closes the sockets; the pair then rests before it is used again.
+#[derive(Debug)]
+pub struct RtpPorts {
+    /// The RTP port, even.
+    pub rtp_port: u16,
+    /// The RTCP port, the next one.
+    pub rtcp_port: u16,
+    /// The local address; may be the wildcard.
+    pub address: IpAddr,
+    // Closed before the lease gives the pair back: fields drop in this order.
+    rtp: RtpSocket,
+    rtcp: RtpSocket,
+    _lease: Lease,
+}
+
+impl RtpPorts {
+    fn new(rtp: RtpSocket, rtcp: RtpSocket, mut lease: Lease) -> Self {
+        lease.used = true;
+        let (address, even) = (lease.address, lease.even);
+        Self { rtp_port: even, rtcp_port: even + 1, address, rtp, rtcp, _lease: lease }
+    }
+
+    /// The socket of RTP.
+    #[must_use]
+    pub const fn rtp(&self) -> &RtpSocket {
+        &self.rtp
+    }
+
+    /// The socket of RTCP.
+    #[must_use]
+    pub const fn rtcp(&self) -> &RtpSocket {
+        &self.rtcp
+    }
+}
+
+/// Why there are no RTP ports: the call gets 503.
+#[derive(Debug, thiserror::Error)]
+pub enum NoPorts {
+    /// Every pair of the range is in use, resting, or taken by another program.
+    #[error("no RTP ports are free")]
+    Exhausted,
+    /// The system gives no socket: no descriptors are left, or the address is not this machine's.
+    #[error("the system gives no socket for RTP")]
+    Refused(#[source] io::Error),
+}
+
+/// The right to a pair; given back when dropped.
+#[derive(Debug)]
+struct Lease {
+    pool: Arc<PortPool>,
+    address: IpAddr,
+    even: u16,
+    /// Packets may still come to it.
+    used: bool,
+}
+
+impl Lease {
+    fn rest(mut self) {
+        self.used = true;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.pool.give_back(self.address, self.even, self.used);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An address that no other test uses, so that ports never collide.
+    const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 91, 7, 1));
+
+    #[test]
+    fn pairs_are_even_and_odd_and_inside_the_range() {
+        assert_eq!(even_ports(&(20_000..=20_005)), [20_000, 20_002, 20_004]);
+        assert_eq!(even_ports(&(20_001..=20_004)), [20_002]);
+        assert!(even_ports(&(20_000..=20_000)).is_empty());
+        assert_eq!(even_ports(&(65_532..=65_535)), [65_532, 65_534]);
+    }
+
+    #[test]
+    fn an_exhausted_range_is_refused_and_comes_back_after_its_rest() {
+        let pool = PortPool::with_quarantine(20_000..=20_019, 1, Duration::ZERO);
+        let held: Vec<_> = (0..10).map(|_| pool.reserve(ADDRESS).expect("free")).collect();
+        let mut ports: Vec<u16> = held.iter().map(|ports| ports.rtp_port).collect();
+        assert!(!ports.is_sorted(), "ports are chosen at random");
+        ports.sort_unstable();
+        assert_eq!(ports, even_ports(&(20_000..=20_019)));
+        assert!(held.iter().all(|ports| ports.rtcp_port == ports.rtp_port + 1));
+        assert!(matches!(pool.reserve(ADDRESS), Err(NoPorts::Exhausted)));
+        drop(held);
+        assert!(pool.reserve(ADDRESS).is_ok());
+    }
+
+    #[test]
+    fn a_returned_pair_rests() {
+        let pool = PortPool::with_quarantine(20_100..=20_101, 1, Duration::from_secs(3_600));
+        drop(pool.reserve(ADDRESS).expect("free"));
+        assert!(matches!(pool.reserve(ADDRESS), Err(NoPorts::Exhausted)));
+    }
+
+    #[test]
+    fn a_port_of_another_program_is_passed_over() {
+        let taken = RtpSocket::bind(SocketAddr::new(ADDRESS, 20_203)).expect("free");
+        let pool = PortPool::new(20_200..=20_205, 1);
+        let one = pool.reserve(ADDRESS).expect("free");
+        let two = pool.reserve(ADDRESS).expect("free");
+        assert_eq!([one.rtp_port, two.rtp_port].iter().min(), Some(&20_200));
+        assert_eq!([one.rtp_port, two.rtp_port].iter().max(), Some(&20_204));
+        assert!(matches!(pool.reserve(ADDRESS), Err(NoPorts::Exhausted)));
+        assert!(taken.local_address().is_ok());
+    }
+
+    #[test]
+    fn an_address_of_another_machine_costs_no_pair() {
+        let pool = PortPool::new(20_300..=20_301, 1);
+        let elsewhere = IpAddr::from([192, 0, 2, 1]);
+        assert!(matches!(pool.reserve(elsewhere), Err(NoPorts::Refused(_))));
+        assert_eq!(pool.take(elsewhere), Some(20_300));
+    }
+}
