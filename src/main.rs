@@ -1,3 +1,7 @@
-//! The `tandem` program: starts the runtime, prints the error chain, sets the exit code.
+//! The `tandem` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tandem::cli::main()
+}

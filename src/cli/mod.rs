@@ -1,1 +1,101 @@
 //! The command line: one file a subcommand.
+
+mod check;
+mod configuration;
+mod demo;
+mod failure;
+mod output;
+mod print_config;
+mod run;
+mod version;
+
+use crate::cli::check::CheckArgs;
+use crate::cli::configuration::ConfigArgs;
+use crate::cli::demo::DemoArgs;
+use crate::cli::failure::Failure;
+use crate::cli::run::RunArgs;
+use clap::Parser;
+use clap::Subcommand;
+use std::process::ExitCode;
+
+/// What `tandem` is told on its command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tandem",
+    version,
+    about = "A SIP/RTP softswitch for AI voice agents",
+    after_help = "Exit codes: 0 done, 1 failed, 2 bad configuration or arguments."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the switch until SIGTERM or Ctrl-C, which let running calls finish first.
+    Run(RunArgs),
+    /// Run a switch with a database, a tenant and numbers of its own, and call it once.
+    Demo(DemoArgs),
+    /// Check the configuration and every trunk profile; print all problems with their places.
+    Check(CheckArgs),
+    /// Print the configuration in force, with defaults and TANDEM_* variables; secrets are hidden.
+    PrintConfig(ConfigArgs),
+    /// Print the version.
+    Version,
+}
+
+/// Runs the program: reads the command line, does what it says, prints why where that fails.
+#[must_use]
+pub fn main() -> ExitCode {
+    // clap prints its own errors and exits 2; `--help` and `--version` exit 0.
+    let arguments = Arguments::parse();
+    match dispatch(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::error(&failure.chain());
+            failure.exit_code()
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(args) => block_on(run::run(args)),
+        Command::Demo(args) => block_on(demo::run(args)),
+        Command::Check(args) => check::run(&args),
+        Command::PrintConfig(args) => print_config::run(&args),
+        Command::Version => version::run(),
+    }
+}
+
+/// Runs `work` on a runtime of its own, whose threads end with it.
+fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("tandem-io")
+        .build()
+        .map_err(|error| Failure::failed("cannot start the runtime").because(error))?;
+    runtime.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_says_what_it_does() {
+        for command in Arguments::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} {argument}", command.get_name());
+            }
+        }
+    }
+}
