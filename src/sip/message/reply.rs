@@ -1,6 +1,8 @@
 //! Answers without state: 400 and the like to what cannot be parsed, 503 when there is no room.
 
 use crate::sip::message::Message;
+use crate::sip::message::Request;
+use crate::sip::message::header::reason::Reason;
 use crate::sip::message::error::Malformed;
 use crate::sip::message::header::name_addr::NameAddr;
 use crate::sip::message::header::via::Via;
@@ -15,6 +17,7 @@ use crate::sip::message::scan::scan;
 use crate::sip::message::table::HeaderTable;
 use crate::sip::message::write::Origin;
 use crate::sip::message::write::ResponseWriter;
+use crate::types::cause::HangupCause;
 use bytes::Bytes;
 use std::net::SocketAddr;
 
@@ -101,16 +104,40 @@ pub fn overload_reply(datagram: &[u8], source: SocketAddr, retry_after_s: u32) -
     if peek::first_line(datagram) != FirstLine::Invite {
         return None;
     }
-    let Ok(Message::Request(request)) = parse(Bytes::copy_from_slice(datagram)) else {
-        return None;
-    };
+    let request = request_of(datagram)?;
     if request.method != Method::Invite || request.headers.to().tag().is_some() {
         return None;
     }
-    let tag = stateless_tag(request.headers.table());
-    let mut writer = ResponseWriter::to(&request, source, 503, Some(tag.as_bytes()));
+    let mut writer = stateless(&request, source, HangupCause::Overload);
     writer.number(HeaderName::RetryAfter, retry_after_s);
     Some(writer.finish())
+}
+
+/// 403 to any request but ACK, for a listener that refuses strangers aloud.
+#[must_use]
+pub fn stranger_reply(datagram: &[u8], source: SocketAddr) -> Option<Bytes> {
+    match peek::first_line(datagram) {
+        FirstLine::Invite | FirstLine::Request => {
+            let request = request_of(datagram)?;
+            Some(stateless(&request, source, HangupCause::UnknownSource).finish())
+        }
+        FirstLine::Ack | FirstLine::Response | FirstLine::Nothing => None,
+    }
+}
+
+fn request_of(datagram: &[u8]) -> Option<Request> {
+    match parse(Bytes::copy_from_slice(datagram)) {
+        Ok(Message::Request(request)) => Some(request),
+        Ok(Message::Response(_)) | Err(_) => None,
+    }
+}
+
+fn stateless(request: &Request, source: SocketAddr, cause: HangupCause) -> ResponseWriter {
+    let tag = stateless_tag(request.headers.table());
+    let to_tag = request.headers.to().tag().is_none().then_some(tag.as_bytes());
+    let mut writer = ResponseWriter::to(request, source, cause.sip_status(), to_tag);
+    writer.header(HeaderName::Reason, Reason::q850_value(cause.q850(), cause.code()));
+    writer
 }
 
 #[cfg(test)]

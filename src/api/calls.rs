@@ -1,0 +1,101 @@
+//! Call records of a tenant: list and get.
+
+use crate::api::Context;
+use crate::api::RequestId;
+use crate::api::auth;
+use crate::api::error;
+use crate::api::error::ApiError;
+use crate::api::error::ErrorKind;
+use crate::api::views::CallDetailView;
+use crate::api::views::CallView;
+use crate::store::calls;
+use crate::store::calls::CallFilter;
+use crate::types::id::CallId;
+use axum::Extension;
+use axum::Json;
+use axum::extract::Path;
+use axum::extract::Query;
+use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::http::HeaderMap;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+
+/// Calls of one page where the request does not say.
+const PAGE: u32 = 50;
+
+/// What a list may be narrowed by.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    /// Calls of one page, 1 to 200.
+    limit: Option<u32>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// The caller, as claimed.
+    caller: Option<String>,
+    /// The dialled number, in the international form.
+    dialled: Option<String>,
+    /// Why it ended.
+    cause: Option<String>,
+    /// Arrived at or after, RFC 3339.
+    from: Option<Timestamp>,
+    /// Arrived before, RFC 3339.
+    until: Option<Timestamp>,
+}
+
+#[derive(Serialize)]
+pub(super) struct CallPageView {
+    calls: Vec<CallView>,
+    /// The cursor of the next page; null at the end.
+    next: Option<String>,
+}
+
+pub(super) async fn list(
+    State(context): State<Context>,
+    Extension(id): Extension<RequestId>,
+    Path(tenant): Path<String>,
+    headers: HeaderMap,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<CallPageView>, ApiError> {
+    let tenant = auth::open(&context, &headers, &tenant, &id).await?;
+    let bad = |what| ErrorKind::BadParameter(what).of(&id);
+    let Query(query) = query.map_err(|_| bad(LIST_PARAMETERS))?;
+    let after = query.cursor.as_deref().map(str::parse::<CallId>).transpose();
+    let after = after.map_err(|_| bad("`cursor` is the `next` of an earlier page"))?;
+    let filter = CallFilter {
+        caller: query.caller,
+        dialled: query.dialled,
+        cause: query.cause,
+        from: query.from,
+        until: query.until,
+    };
+    let limit = query.limit.unwrap_or(PAGE);
+    let page = calls::list(&context.database, tenant, &filter, after, limit)
+        .await
+        .map_err(|error| error::database(&error, &id))?;
+    Ok(Json(CallPageView {
+        calls: page.calls.into_iter().map(CallView::of).collect(),
+        next: page.next.map(|next| next.to_string()),
+    }))
+}
+
+const LIST_PARAMETERS: &str = "the parameters are limit (1 to 200), cursor, caller, dialled, cause, \
+                               from and until (RFC 3339 times)";
+
+pub(super) async fn show(
+    State(context): State<Context>,
+    Extension(id): Extension<RequestId>,
+    Path((tenant, call)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Json<CallDetailView>, ApiError> {
+    let tenant = auth::open(&context, &headers, &tenant, &id).await?;
+    let missing = || ErrorKind::NotFound("this tenant has no such call").of(&id);
+    let call: CallId = call.parse().map_err(|_| missing())?;
+    let found = calls::get(&context.database, tenant, call)
+        .await
+        .map_err(|error| error::database(&error, &id))?;
+    let (call, events) = found.ok_or_else(missing)?;
+    Ok(Json(CallDetailView::of(call, events)))
+}

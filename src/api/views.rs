@@ -1,0 +1,171 @@
+//! What clients see of stored things. Domain types stay free of the wire.
+
+use crate::store::calls::StoredCall;
+use crate::store::calls::StoredEvent;
+use crate::store::calls::StoredMedia;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+/// A call.
+#[derive(Debug, Serialize)]
+pub(super) struct CallView {
+    id: String,
+    tenant_id: Option<String>,
+    trunk_id: Option<String>,
+    number_id: Option<String>,
+    ai_profile_id: Option<String>,
+    direction: String,
+    sip_call_id: String,
+    source: Option<String>,
+    transport: Option<String>,
+    caller: String,
+    dialled: Option<String>,
+    dialled_as: String,
+    status: &'static str,
+    sip_status: Option<i16>,
+    cause: Option<String>,
+    q850: Option<i16>,
+    ended_by: Option<String>,
+    agent_failure: Option<String>,
+    codec: Option<String>,
+    duration_ms: i64,
+    holds: i32,
+    digits: i32,
+    times: TimesView,
+    media: Option<MediaView>,
+}
+
+/// When a call reached each stage.
+#[derive(Debug, Serialize)]
+struct TimesView {
+    arrived: Timestamp,
+    decided: Option<Timestamp>,
+    ringing: Option<Timestamp>,
+    agent_ready: Option<Timestamp>,
+    answered: Option<Timestamp>,
+    acknowledged: Option<Timestamp>,
+    first_media: Option<Timestamp>,
+    fallback: Option<Timestamp>,
+    ended: Option<Timestamp>,
+}
+
+/// Figures of a call's media; "in" is from the caller to us.
+#[derive(Debug, Serialize)]
+struct MediaView {
+    packets_in: i64,
+    packets_out: i64,
+    octets_in: i64,
+    octets_out: i64,
+    lost_in: i64,
+    late_in: i64,
+    lost_out: Option<i64>,
+    jitter_in_ms: Option<f64>,
+    jitter_out_ms: Option<f64>,
+    round_trip_ms: Option<f64>,
+    mos_in: Option<f64>,
+    mos_out: Option<f64>,
+    foreign_packets: i64,
+    agent_underruns: i32,
+}
+
+/// A call with how it was decided and what happened to it.
+#[derive(Debug, Serialize)]
+pub(super) struct CallDetailView {
+    #[serde(flatten)]
+    call: CallView,
+    decision: Value,
+    events: Vec<EventView>,
+}
+
+#[derive(Debug, Serialize)]
+struct EventView {
+    seq: i32,
+    at: Timestamp,
+    name: String,
+    detail: Value,
+}
+
+impl CallView {
+    pub(super) fn of(call: StoredCall) -> Self {
+        let status = match (call.times.ended, call.times.answered) {
+            (None, None) => "ringing",
+            (None, Some(_)) => "answered",
+            (Some(_), Some(_)) => "ended",
+            (Some(_), None) => "failed",
+        };
+        Self {
+            id: call.id.to_string(),
+            tenant_id: call.route.tenant.map(|id| id.to_string()),
+            trunk_id: call.route.trunk.map(|id| id.to_string()),
+            number_id: call.route.number.map(|id| id.to_string()),
+            ai_profile_id: call.route.ai_profile.map(|id| id.to_string()),
+            direction: call.direction,
+            sip_call_id: call.signalling_id,
+            source: call.source,
+            transport: call.transport,
+            caller: call.caller,
+            dialled: call.dialled,
+            dialled_as: call.dialled_text,
+            status,
+            sip_status: call.sip_status,
+            cause: call.cause,
+            q850: call.q850,
+            ended_by: call.ended_by,
+            agent_failure: call.agent_failure,
+            codec: call.codec,
+            duration_ms: call.duration_ms,
+            holds: call.holds,
+            digits: call.digits,
+            times: TimesView {
+                arrived: call.times.arrived,
+                decided: call.times.decided,
+                ringing: call.times.ringing,
+                agent_ready: call.times.agent_ready,
+                answered: call.times.answered,
+                acknowledged: call.times.acknowledged,
+                first_media: call.times.first_media,
+                fallback: call.times.fallback,
+                ended: call.times.ended,
+            },
+            media: call.media.map(MediaView::of),
+        }
+    }
+}
+
+impl MediaView {
+    const fn of(media: StoredMedia) -> Self {
+        Self {
+            packets_in: media.packets_in,
+            packets_out: media.packets_out,
+            octets_in: media.octets_in,
+            octets_out: media.octets_out,
+            lost_in: media.lost_in,
+            late_in: media.late_in,
+            lost_out: media.lost_out,
+            jitter_in_ms: media.jitter_in_ms,
+            jitter_out_ms: media.jitter_out_ms,
+            round_trip_ms: media.round_trip_ms,
+            mos_in: media.mos_in,
+            mos_out: media.mos_out,
+            foreign_packets: media.foreign,
+            agent_underruns: media.underruns,
+        }
+    }
+}
+
+impl CallDetailView {
+    pub(super) fn of(mut call: StoredCall, events: Vec<StoredEvent>) -> Self {
+        let decision = std::mem::take(&mut call.decision);
+        let events = events
+            .into_iter()
+            .map(|event| EventView {
+                seq: event.seq,
+                at: event.at,
+                name: event.name,
+                detail: event.detail,
+            })
+            .collect();
+        Self { call: CallView::of(call), decision, events }
+    }
+}
