@@ -2,9 +2,9 @@
 
 use crate::sip::message::Message;
 use crate::sip::message::Request;
-use crate::sip::message::header::reason::Reason;
 use crate::sip::message::error::Malformed;
 use crate::sip::message::header::name_addr::NameAddr;
+use crate::sip::message::header::reason::Reason;
 use crate::sip::message::header::via::Via;
 use crate::sip::message::method::Method;
 use crate::sip::message::name::HeaderName;
