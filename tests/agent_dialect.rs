@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tandem::agent::builtin::announce::Announcement;
 use tandem::engine::agent_task::AgentEvent;
+use tandem::net::websocket::TrustRoots;
 use tandem::types::agent::AgentKind;
 use tandem::types::cause::HangupCause;
 use tandem::types::limit::AGENT_FRAMES_MAX;
@@ -298,6 +299,48 @@ async fn an_agents_ping_is_answered() {
     let (_call, mut agent) = Call::connected().await;
     agent.send_message(Message::Ping(vec![1, 2, 3].into())).await;
     assert_eq!(agent.message().await, Message::Pong(vec![1, 2, 3].into()));
+}
+
+#[tokio::test]
+async fn wss_works_with_a_certificate_from_a_file_and_with_no_other() {
+    let (server, certificate) = Server::bind_tls().await;
+    let file = std::env::temp_dir().join(format!("tandem-test-{}.pem", std::process::id()));
+    std::fs::write(&file, certificate).unwrap();
+    let roots = TrustRoots::with_file(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert!(TrustRoots::with_file(&file).is_err());
+
+    let mut call = Call::start_trusting(&server.url("/"), roots);
+    let mut agent = server.accept().await;
+    assert_eq!(call.event().await, AgentEvent::Ready);
+    assert_eq!(agent.json().await["event"], "connected");
+    assert_eq!(agent.json().await["event"], "start");
+    call.media.say(3);
+    assert_eq!(agent.json().await["media"]["payload"], STANDARD.encode([3; 160]));
+    let audio = speech(100_000);
+    agent.send(&media(&audio)).await;
+    assert!(call.media.play(audio.len()).await == audio);
+    assert_eq!(call.end().await.frames_sent, 1);
+    assert_eq!(agent.json().await["event"], "stop");
+    assert_eq!(agent.close_code().await, Some(1000));
+
+    let mut stranger = Call::start(&server.url("/"));
+    let refuse = async {
+        server.refuse_tls().await;
+        server.refuse_tls().await;
+    };
+    let (event, ()) = tokio::join!(stranger.event(), refuse);
+    assert_eq!(event, AgentEvent::Failed(HangupCause::AgentUnreachable));
+}
+
+#[tokio::test]
+async fn the_parrot_greets_and_ends_the_call_on_nine() {
+    let mut call = Call::start_with(profile(AgentKind::Parrot));
+    assert_eq!(call.event().await, AgentEvent::Ready);
+    assert_eq!(call.media.play(8_000).await.len(), 8_000, "the greeting");
+    call.media.play_marks(1).await;
+    call.media.press('9');
+    assert_eq!(call.event_while_playing().await, AgentEvent::HangupRequested);
 }
 
 #[tokio::test]

@@ -7,8 +7,11 @@
 
 use futures_util::SinkExt;
 use futures_util::StreamExt;
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
 use serde_json::Value;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use tandem::agent::builtin::announce::Announcement;
 use tandem::audio::link::AgentEnd;
@@ -29,13 +32,16 @@ use tandem::types::agent::TwilioAgent;
 use tandem::types::id::CallId;
 use tandem::types::id::TenantId;
 use tandem::types::secret::Secret;
+use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::accept_hdr_async;
 use tokio_tungstenite::tungstenite::Message;
@@ -62,15 +68,32 @@ pub fn profile(kind: AgentKind) -> AgentSettings {
 /// Where scripted agents listen.
 pub struct Server {
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
 }
 
 impl Server {
     pub async fn bind() -> Self {
-        Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
+        Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap(), tls: None }
+    }
+
+    /// A server on `wss://`, and its certificate in PEM, which nobody trusts yet.
+    pub async fn bind_tls() -> (Self, String) {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let tls = Some(TlsAcceptor::from(Arc::new(config)));
+        (Self { tls, ..Self::bind().await }, made.cert.pem())
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("ws://{}{path}", self.listener.local_addr().unwrap())
+        let scheme = if self.tls.is_some() { "wss" } else { "ws" };
+        format!("{scheme}://{}{path}", self.listener.local_addr().unwrap())
     }
 
     async fn socket(&self) -> TcpStream {
@@ -78,10 +101,17 @@ impl Server {
     }
 
     pub async fn accept(&self) -> ScriptedAgent {
-        Self::handshake(self.socket().await).await
+        let socket = self.socket().await;
+        match &self.tls {
+            None => Self::handshake(Box::new(socket)).await,
+            Some(tls) => {
+                let socket = in_time("TLS", tls.accept(socket)).await.unwrap();
+                Self::handshake(Box::new(socket)).await
+            }
+        }
     }
 
-    async fn handshake(socket: TcpStream) -> ScriptedAgent {
+    async fn handshake(socket: Box<dyn Wire>) -> ScriptedAgent {
         let (mut path, mut signature) = (String::new(), None);
         #[expect(clippy::result_large_err, reason = "the type is tungstenite's")]
         let look = |request: &Request, response: Response| {
@@ -102,6 +132,13 @@ impl Server {
         assert!(bytes.starts_with(b"GET / HTTP/1.1"));
     }
 
+    /// Takes a connection whose TLS the other side gives up.
+    pub async fn refuse_tls(&self) {
+        let socket = self.socket().await;
+        let tls = self.tls.as_ref().expect("a server on wss");
+        assert!(in_time("TLS", tls.accept(socket)).await.is_err(), "a stranger was trusted");
+    }
+
     pub async fn refuse_with_403(&self) {
         let mut socket = self.socket().await;
         let mut request = Vec::new();
@@ -113,9 +150,14 @@ impl Server {
     }
 }
 
+/// What a WebSocket runs over.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
 /// An agent that does what the check says.
 pub struct ScriptedAgent {
-    stream: WebSocketStream<TcpStream>,
+    stream: WebSocketStream<Box<dyn Wire>>,
     pub path: String,
     pub signature: Option<String>,
 }
@@ -180,22 +222,30 @@ pub struct Call {
 
 impl Call {
     pub fn start(url: &str) -> Self {
-        Self::start_with(profile(AgentKind::Twilio(TwilioAgent {
+        Self::start_trusting(url, TrustRoots::native())
+    }
+
+    pub fn start_trusting(url: &str, roots: TrustRoots) -> Self {
+        let settings = profile(AgentKind::Twilio(TwilioAgent {
             url: url.to_owned(),
             auth_token: Secret::new("token".to_owned()),
             parameters: vec![("mood".to_owned(), "good".to_owned())],
             connect_timeout: CONNECT_TIMEOUT,
-        })))
+        }));
+        Self::start_all(settings, roots)
     }
 
     pub fn start_with(settings: AgentSettings) -> Self {
+        Self::start_all(settings, TrustRoots::native())
+    }
+
+    fn start_all(settings: AgentSettings, roots: TrustRoots) -> Self {
         let call = AgentCall {
             call_id: CallId::from_uuid(Uuid::from_u128(1)),
             tenant: TenantId::from_uuid(Uuid::from_u128(2)),
             caller: "+15550111".to_owned(),
             dialled: "+15550100".parse().unwrap(),
         };
-        let roots = TrustRoots::native();
         Self::with(|end, events| {
             agent_task::start(AgentSetup { settings, call, end, roots }, events)
         })
