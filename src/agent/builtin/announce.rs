@@ -83,16 +83,17 @@ impl BuiltIn for Announce {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::builtin::synthesis::tests::loudest_hz;
+    use crate::agent::builtin::synthesis::tests::check_tone;
 
     fn check(announcement: Announcement, notes: &[Note]) {
         let audio = announcement.audio();
         let mut start = 0;
         for note in notes {
-            let samples = note.ms as usize * 8;
+            let samples = note.ms * 8;
             // 100 ms from the middle of the note.
             let middle = start + samples / 2 - 400;
-            assert_eq!(loudest_hz(&audio[middle..middle + 800]), note.hz, "{note:?}");
+            let middle = &audio[middle..middle + 800];
+            check_tone(middle, note.hz);
             start += samples;
         }
         assert_eq!(audio.len(), start);

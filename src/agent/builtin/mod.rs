@@ -5,7 +5,6 @@ pub mod echo;
 pub mod parrot;
 pub mod tone;
 
-mod ear;
 mod synthesis;
 
 use crate::agent::session::Output;

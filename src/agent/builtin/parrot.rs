@@ -2,23 +2,26 @@
 //! directions, turn taking and barge-in without any network.
 
 use crate::agent::builtin::BuiltIn;
-use crate::agent::builtin::ear::Ear;
 use crate::agent::builtin::synthesis;
 use crate::agent::builtin::synthesis::Note;
 use crate::agent::session::Output;
+use crate::audio::frame::FRAME_SAMPLES;
+use crate::audio::g711;
 use crate::audio::link::FRAME_BYTES;
+use crate::audio::vad::Vad;
+use crate::types::codec::Codec;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::LazyLock;
 
 /// Frames of 20 ms kept from before the caller was noticed: 0.5 s.
 const PRE_ROLL_FRAMES: usize = 25;
-/// Frames of speech in a row with which a turn begins; a shorter sound is a click or a cough.
-const ONSET_FRAMES: u32 = 4;
-/// Frames of silence in a row with which a turn ends: 500 ms.
-const SILENCE_FRAMES: u32 = 25;
-/// Of these, frames kept behind the last word.
-const TAIL_FRAMES: u32 = 5;
+/// Frames of speech in a row with which a turn begins, beyond the detector's own two; a shorter sound
+/// is a click or a cough.
+const ONSET_FRAMES: u32 = 2;
+/// Frames of silence in a row with which a turn ends: with the 200 ms that the detector waits for
+/// the next word, 500 ms.
+const SILENCE_FRAMES: u32 = 15;
 /// Frames after which a turn ends by itself: 30 s. What the caller says further is the next turn.
 const TURN_FRAMES_MAX: usize = 1_500;
 
@@ -32,7 +35,7 @@ fn greeting() -> Bytes {
 
 /// Repeats what the caller says.
 pub struct Parrot {
-    ear: Ear,
+    vad: Vad,
     turn: Turn,
     /// The latest frames, while the caller says nothing.
     pre_roll: VecDeque<[u8; FRAME_BYTES]>,
@@ -61,7 +64,7 @@ impl Parrot {
     #[expect(clippy::new_without_default, reason = "the other agents are made by new, too")]
     pub fn new() -> Self {
         Self {
-            ear: Ear::default(),
+            vad: Vad::new(),
             turn: Turn::Listening { speech: 0 },
             pre_roll: VecDeque::with_capacity(PRE_ROLL_FRAMES),
             playing: None,
@@ -102,8 +105,8 @@ impl Parrot {
         if said.silence < SILENCE_FRAMES && said.audio.len() < TURN_FRAMES_MAX * FRAME_BYTES {
             return Turn::Hearing(said);
         }
-        let surplus = said.silence.saturating_sub(TAIL_FRAMES) as usize * FRAME_BYTES;
-        said.audio.truncate(said.audio.len().saturating_sub(surplus));
+        let silence = said.silence as usize * FRAME_BYTES;
+        said.audio.truncate(said.audio.len().saturating_sub(silence));
         self.play(Bytes::from(said.audio), out);
         Turn::Listening { speech: 0 }
     }
@@ -129,7 +132,9 @@ impl BuiltIn for Parrot {
     }
 
     fn hear(&mut self, frame: &[u8; FRAME_BYTES], out: &mut Vec<Output>) {
-        let voice = self.ear.hears_voice(frame);
+        let mut samples = [0; FRAME_SAMPLES];
+        g711::decode(Codec::Pcmu, frame, &mut samples);
+        let voice = self.vad.push(&samples);
         let turn = std::mem::replace(&mut self.turn, Turn::Listening { speech: 0 });
         self.turn = match turn {
             Turn::Listening { speech } => self.listen(speech, frame, voice, out),
@@ -163,7 +168,8 @@ impl BuiltIn for Parrot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::BytesMut;
+    use crate::agent::builtin::synthesis::AMPLITUDE;
+    use crate::audio::tone::Tone;
 
     /// A parrot and what it asked for since the last look.
     struct Lab {
@@ -182,12 +188,14 @@ mod tests {
         }
 
         fn hear(&mut self, hz: u16, frames: usize) -> Vec<u8> {
-            let mut audio = BytesMut::new();
-            synthesis::tone(hz, 0, (frames * FRAME_BYTES) as u32, &mut audio);
-            for frame in audio.chunks_exact(FRAME_BYTES) {
-                self.parrot.hear(frame.try_into().unwrap(), &mut self.out);
+            let mut tone = Tone::new(hz, AMPLITUDE);
+            let mut audio = Vec::new();
+            for _ in 0..frames {
+                let frame = tone.frame().map(g711::ulaw_encode);
+                self.parrot.hear(&frame, &mut self.out);
+                audio.extend_from_slice(&frame);
             }
-            audio.to_vec()
+            audio
         }
 
         fn take(&mut self) -> Vec<Output> {
@@ -206,6 +214,8 @@ mod tests {
 
     const SILENCE: u16 = 0;
     const VOICE: u16 = 300;
+    /// 500 ms.
+    const TURN_END_FRAMES: usize = 25;
 
     #[test]
     fn it_greets_with_three_notes() {
@@ -221,13 +231,15 @@ mod tests {
         let mut lab = Lab::greeted();
         lab.hear(SILENCE, 100);
         let words = lab.hear(VOICE, 60);
-        lab.hear(SILENCE, SILENCE_FRAMES as usize - 1);
+        lab.hear(SILENCE, TURN_END_FRAMES - 2);
         assert_eq!(lab.take(), [], "the caller may only be breathing");
-        lab.hear(SILENCE, 1);
+        lab.hear(SILENCE, 4);
         let said = lab.said();
-        let before = (PRE_ROLL_FRAMES - ONSET_FRAMES as usize) * FRAME_BYTES;
-        assert_eq!(said.len(), before + words.len() + TAIL_FRAMES as usize * FRAME_BYTES);
-        assert_eq!(said[before..before + words.len()], words);
+        let before = said.windows(words.len()).position(|part| part == words).unwrap();
+        let after = said.len() - before - words.len();
+        // What the detector needs to notice the voice is part of the half second.
+        assert!((2_800..4_000).contains(&before), "{before} bytes before");
+        assert!((800..2_400).contains(&after), "{after} bytes after");
     }
 
     #[test]
@@ -235,7 +247,7 @@ mod tests {
         let mut lab = Lab::greeted();
         for _ in 0..20 {
             lab.hear(SILENCE, 50);
-            lab.hear(VOICE, ONSET_FRAMES as usize - 1);
+            lab.hear(VOICE, 1);
         }
         assert_eq!(lab.take(), []);
     }
@@ -244,12 +256,12 @@ mod tests {
     fn a_caller_who_speaks_over_it_silences_it() {
         let mut lab = Lab::greeted();
         lab.hear(VOICE, 30);
-        lab.hear(SILENCE, SILENCE_FRAMES as usize);
+        lab.hear(SILENCE, TURN_END_FRAMES + 2);
         lab.said();
-        lab.hear(VOICE, ONSET_FRAMES as usize);
-        assert_eq!(lab.take(), [Output::Clear]);
+        lab.hear(VOICE, 6);
+        assert_eq!(lab.take(), [Output::Clear], "within 120 ms");
         lab.hear(VOICE, 30);
-        lab.hear(SILENCE, SILENCE_FRAMES as usize);
+        lab.hear(SILENCE, TURN_END_FRAMES + 2);
         assert!(!lab.said().is_empty(), "and what was said over it is repeated next");
     }
 

@@ -3,12 +3,12 @@
 use crate::agent::builtin::BuiltIn;
 use crate::agent::builtin::synthesis;
 use crate::agent::session::Output;
+use crate::audio::g711;
+use crate::audio::tone;
 use bytes::BytesMut;
 
 /// Samples of one piece: 200 ms.
-const PIECE_SAMPLES: u32 = 1_600;
-/// Samples after which any tone of whole Hz repeats: one second.
-const PERIOD_SAMPLES: u32 = 8_000;
+const PIECE_SAMPLES: usize = 1_600;
 /// Pieces queued ahead. A mark behind each tells when the next is due, so the tone follows the clock
 /// of the media and needs no timer.
 const PIECES_AHEAD: u32 = 2;
@@ -16,8 +16,7 @@ const PIECES_AHEAD: u32 = 2;
 /// A continuous tone.
 #[derive(Debug)]
 pub struct Tone {
-    hz: u16,
-    offset: u32,
+    tone: tone::Tone,
     pieces: u64,
     buffer: BytesMut,
 }
@@ -26,12 +25,13 @@ impl Tone {
     /// A tone of `hz` Hz.
     #[must_use]
     pub fn new(hz: u16) -> Self {
-        Self { hz, offset: 0, pieces: 0, buffer: BytesMut::new() }
+        let tone = tone::Tone::new(hz, synthesis::AMPLITUDE);
+        Self { tone, pieces: 0, buffer: BytesMut::new() }
     }
 
     fn play_piece(&mut self, out: &mut Vec<Output>) {
-        synthesis::tone(self.hz, self.offset, PIECE_SAMPLES, &mut self.buffer);
-        self.offset = (self.offset + PIECE_SAMPLES) % PERIOD_SAMPLES;
+        let samples = std::iter::repeat_with(|| g711::ulaw_encode(self.tone.sample()));
+        self.buffer.extend(samples.take(PIECE_SAMPLES));
         self.pieces += 1;
         out.push(Output::Play(self.buffer.split().freeze()));
         out.push(Output::Mark(self.pieces));
@@ -53,27 +53,24 @@ impl BuiltIn for Tone {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::builtin::synthesis::tests::loudest_hz;
+    use crate::agent::builtin::synthesis::tests::check_tone;
 
     #[test]
     fn the_tone_goes_on_without_a_seam_as_long_as_it_is_played() {
         let mut tone = Tone::new(440);
         let mut out = Vec::new();
         tone.begin(&mut out);
+        assert_eq!(out.len(), 4, "two pieces and their marks, until one was played");
         for id in 1..=20 {
             tone.mark_played(id, &mut out);
         }
-        let audio: Vec<u8> = out
-            .iter()
-            .filter_map(|output| match output {
-                Output::Play(audio) => Some(audio.to_vec()),
-                _ => None,
-            })
-            .flatten()
-            .collect();
-        let mut whole = BytesMut::new();
-        synthesis::tone(440, 0, PIECE_SAMPLES * 22, &mut whole);
-        assert_eq!(audio, whole.to_vec());
-        assert_eq!(loudest_hz(&audio[1_500..3_100]), 440);
+        let pieces = out.iter().filter_map(|output| match output {
+            Output::Play(audio) => Some(audio.to_vec()),
+            _ => None,
+        });
+        let audio: Vec<u8> = pieces.flatten().collect();
+        assert_eq!(audio.len(), 22 * PIECE_SAMPLES);
+        // A step of the phase at a seam would spread the power.
+        check_tone(&audio, 440);
     }
 }
