@@ -253,3 +253,57 @@ impl BuiltInState {
         Self::Running
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::agent::AnswerPolicy;
+    use uuid::Uuid;
+
+    fn session(kind: AgentKind) -> AgentSession {
+        let answer = AnswerPolicy::Immediate;
+        let settings = AgentSettings { kind, answer, hangup_after: None, reinvite_after: None };
+        let call = AgentCall {
+            call_id: CallId::from_uuid(Uuid::from_u128(1)),
+            tenant: TenantId::from_uuid(Uuid::from_u128(2)),
+            caller: String::new(),
+            dialled: "+15550100".parse().unwrap(),
+        };
+        AgentSession::new(&settings, &call)
+    }
+
+    fn put(session: &mut AgentSession, input: Input<'_>) -> Vec<Output> {
+        let mut out = Vec::new();
+        session.handle(Moment::START, input, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_built_in_agent_is_ready_at_once_and_silent_before_and_after() {
+        let kinds =
+            [AgentKind::Echo, AgentKind::Tone { hz: 440 }, AgentKind::Announce, AgentKind::Parrot];
+        for kind in kinds {
+            let mut session = session(kind.clone());
+            let others = [Input::Audio(&[1; FRAME_BYTES]), Input::MarkPlayed(1), Input::Drained];
+            for input in others {
+                assert_eq!(put(&mut session, input), [], "{kind:?} before its start");
+            }
+            assert_eq!(put(&mut session, Input::Started).first(), Some(&Output::Ready), "{kind:?}");
+            assert_eq!(put(&mut session, Input::Started), [], "{kind:?} starts once");
+            assert_eq!(put(&mut session, Input::CallEnded), []);
+            for input in others {
+                assert_eq!(put(&mut session, input), [], "{kind:?} after its end");
+            }
+            assert_eq!(session.deadline(), None);
+        }
+    }
+
+    #[test]
+    fn the_fallback_is_another_announcement() {
+        let play = |mut session: AgentSession| put(&mut session, Input::Started);
+        let standard = play(session(AgentKind::Announce));
+        let fallback = play(AgentSession::announcement(Announcement::Fallback));
+        assert!(fallback.contains(&Output::Play(Announcement::Fallback.audio())));
+        assert_ne!(standard, fallback);
+    }
+}
