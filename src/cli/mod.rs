@@ -3,16 +3,21 @@
 mod check;
 mod configuration;
 mod demo;
+mod explain;
 mod failure;
+mod migrate;
 mod output;
 mod print_config;
 mod run;
+mod table;
 mod version;
 
 use crate::cli::check::CheckArgs;
 use crate::cli::configuration::ConfigArgs;
 use crate::cli::demo::DemoArgs;
+use crate::cli::explain::ExplainArgs;
 use crate::cli::failure::Failure;
+use crate::cli::migrate::MigrateArgs;
 use crate::cli::run::RunArgs;
 use clap::Parser;
 use clap::Subcommand;
@@ -41,6 +46,10 @@ enum Command {
     Check(CheckArgs),
     /// Print the configuration in force, with defaults and TANDEM_* variables; secrets are hidden.
     PrintConfig(ConfigArgs),
+    /// Print step by step how a call would be routed, without a call; exit code 1 where it is refused.
+    Explain(ExplainArgs),
+    /// Bring the database to the schema of this program.
+    Migrate(MigrateArgs),
     /// Print the version.
     Version,
 }
@@ -65,6 +74,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Check(args) => check::run(&args),
         Command::PrintConfig(args) => print_config::run(&args),
+        Command::Explain(args) => block_on(explain::run(args)),
+        Command::Migrate(args) => block_on(migrate::run(args)),
         Command::Version => version::run(),
     }
 }

@@ -157,6 +157,17 @@ impl PrivateCluster {
         Ok(cluster)
     }
 
+    /// The database of the cluster of `data_dir` while another process runs it; `None` when it does
+    /// not run.
+    #[must_use]
+    pub fn running(data_dir: &Path) -> Option<Database> {
+        let owner = Account::of_this_process().ok()?;
+        let note = std::fs::read_to_string(data_dir.join(SOCKET_FILE)).ok()?;
+        let socket_dir = PathBuf::from(note.trim());
+        let runs = is_private(&socket_dir, &owner) && socket_answers(&socket_dir);
+        runs.then(|| Database::new(login(&socket_dir, DATABASE)))
+    }
+
     /// Its database.
     #[must_use]
     pub fn database(&self) -> Database {
@@ -166,11 +177,7 @@ impl PrivateCluster {
     /// How to log in to one of its databases as the owner.
     #[must_use]
     pub fn options(&self, database: &str) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass()
-            .socket(&self.socket_dir)
-            .port(PORT)
-            .username(OWNER)
-            .database(database)
+        login(&self.socket_dir, database)
     }
 
     /// Stops PostgreSQL after its running statements were cancelled. Blocks.
@@ -281,7 +288,7 @@ impl PrivateCluster {
 
     /// A server process that is gone leaves its socket file, so the file alone proves nothing.
     fn answers(&self) -> bool {
-        UnixStream::connect(self.socket_dir.join(format!(".s.PGSQL.{PORT}"))).is_ok()
+        socket_answers(&self.socket_dir)
     }
 
     fn create_database(&self) -> Result<(), ClusterError> {
@@ -457,6 +464,18 @@ fn lock(data_dir: &Path) -> Result<File, ClusterError> {
         Err(TryLockError::WouldBlock) => Err(ClusterError::InUse(data_dir.to_owned())),
         Err(TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
     }
+}
+
+fn login(socket_dir: &Path, database: &str) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .socket(socket_dir)
+        .port(PORT)
+        .username(OWNER)
+        .database(database)
+}
+
+fn socket_answers(socket_dir: &Path) -> bool {
+    UnixStream::connect(socket_dir.join(format!(".s.PGSQL.{PORT}"))).is_ok()
 }
 
 /// The directory of the socket: a short one, for a socket's path has at most 107 bytes, and a secret

@@ -1,0 +1,237 @@
+//! The program's commands as a user types them: what they print and what they exit with.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// A folder of its own for one test, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tandem-cli-{test}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.0.join(name);
+        let made = path.parent().map(fs::create_dir_all);
+        assert!(matches!(made, None | Some(Ok(()))), "{made:?}");
+        fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+/// What a command said: exit code, standard output, standard error.
+#[derive(Debug, PartialEq, Eq)]
+struct Said(Option<i32>, String, String);
+
+fn tandem(folder: &Path, env: &[(&str, &str)], args: &[&str]) -> Said {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
+    command.current_dir(folder).env_clear().envs(env.iter().copied()).args(args);
+    let output = command.output().unwrap_or_else(|error| panic!("tandem does not start: {error}"));
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Said(output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+const NODE: &str = r#"
+database = "postgres://tandem:hunter2@db.invalid/tandem"
+
+[[listener]]
+name = "public"
+bind = "127.0.0.1:0"
+"#;
+
+const TRUNK: &str = r#"
+schema_version = 1
+id = "acme"
+extends = ["generic"]
+enabled = true
+
+[network]
+remote_media_cidrs = ["192.0.2.0/24"]
+
+[inbound]
+source_cidrs = ["192.0.2.10/32"]
+
+[limits]
+channels_in = 10
+"#;
+
+#[test]
+fn a_right_configuration_is_summed_up() {
+    let folder = Folder::new("right");
+    folder.write("tandem.toml", NODE);
+    folder.write("sip-profiles/acme.toml", TRUNK);
+    let said = tandem(&folder.0, &[], &["check"]);
+    let summary = "\
+configuration  tandem.toml
+database       by address
+listener       public 127.0.0.1:0 udp tcp
+profiles       4, 1 of them live trunks
+trunk          acme
+no problem found
+";
+    assert_eq!(said, Said(Some(0), summary.into(), String::new()));
+}
+
+#[test]
+fn every_problem_is_printed_with_its_place_and_the_exit_code_is_2() {
+    let folder = Folder::new("wrong");
+    folder.write("tandem.toml", "databse = \"private\"\n[media]\nports = [1, 2]\n");
+    folder.write("sip-profiles/acme.toml", &TRUNK.replace("channels_in = 10", "channels_in = -1"));
+    let Said(code, out, err) = tandem(&folder.0, &[], &["check"]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    for place in ["tandem: ", "tandem.toml:1:1: ", "tandem.toml:3:", "sip-profiles/acme.toml:14:"] {
+        assert!(err.contains(place), "{place} is not in:\n{err}");
+    }
+    assert!(err.contains("`database`"), "no hint at the right spelling in:\n{err}");
+}
+
+#[test]
+fn a_folder_of_profiles_is_checked_alone() {
+    let folder = Folder::new("folder");
+    folder.write("mine/acme.toml", TRUNK);
+    let Said(code, out, _) = tandem(&folder.0, &[], &["check", "mine"]);
+    let summary =
+        "profiles       4, 1 of them live trunks\ntrunk          acme\nno problem found\n";
+    assert_eq!((code, out.as_str()), (Some(0), summary));
+}
+
+#[test]
+fn the_printed_configuration_hides_secrets_and_shows_variables() {
+    let folder = Folder::new("print");
+    folder.write("tandem.toml", NODE);
+    let env = [("TANDEM_LIMITS_CALLS", "40"), ("TANDEM_MEDIA_PORTS", "20000-20999")];
+    let Said(code, out, err) = tandem(&folder.0, &env, &["print-config"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.contains("database = \"postgres://tandem:***@db.invalid/tandem\""), "{out}");
+    assert!(out.contains("[limits]\ncalls = 40\n"), "{out}");
+    assert!(out.contains("ports = [20000, 20999]"), "{out}");
+    assert!(!out.contains("hunter2"), "{out}");
+}
+
+#[test]
+fn the_variable_names_the_configuration_file() {
+    let folder = Folder::new("variable");
+    folder.write("elsewhere.toml", NODE);
+    let said = tandem(&folder.0, &[("TANDEM_CONFIG", "elsewhere.toml")], &["check"]);
+    assert!(said.1.starts_with("configuration  elsewhere.toml\n"), "{said:?}");
+    let missing = tandem(&folder.0, &[], &["print-config", "--config", "missing.toml"]);
+    assert_eq!(missing.0, Some(2));
+    assert!(missing.2.contains("missing.toml"), "{missing:?}");
+}
+
+#[test]
+fn run_without_a_database_exits_2() {
+    let folder = Folder::new("run");
+    let Said(code, _, err) = tandem(&folder.0, &[], &["run"]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("no database is configured"), "{err}");
+}
+
+#[test]
+fn migrate_without_a_database_exits_2() {
+    let folder = Folder::new("migrate");
+    let Said(code, _, err) = tandem(&folder.0, &[], &["migrate"]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("no database is configured"), "{err}");
+}
+
+#[test]
+fn wrong_arguments_exit_2_and_help_exits_0() {
+    let folder = Folder::new("arguments");
+    for args in [
+        &["fly"][..],
+        &[],
+        &["explain", "--from", "1"],
+        &["explain", "--from", "1", "--to", "2", "--source", "here"],
+        &["explain", "--from", "1", "--to", "2", "--source", "192.0.2.1", "--header", "x"],
+        &["demo", "--rtp-ports", "7-3"],
+        &["check", "--verbose"],
+    ] {
+        assert_eq!(tandem(&folder.0, &[], args).0, Some(2), "{args:?}");
+    }
+    assert_eq!(tandem(&folder.0, &[], &["--help"]).0, Some(0));
+    let version = concat!("tandem ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(tandem(&folder.0, &[], &["version"]), Said(Some(0), version.into(), String::new()));
+}
+
+/// What a node wrote that had one tenant, one AI profile and two numbers.
+const COPY: &str = r#"{"head":{"version":1}}
+{"tenant":{"id":"01900000-0000-7000-8000-000000000001","name":"Demo","status":"active","calls_max":0,"cps_max":0,"default_profile":"01900000-0000-7000-8000-000000000002"}}
+{"ai_profile":{"id":"01900000-0000-7000-8000-000000000002","tenant_id":"01900000-0000-7000-8000-000000000001","name":"echo","agent":{"kind":"echo"}}}
+{"number":{"id":"01900000-0000-7000-8000-000000000003","tenant_id":"01900000-0000-7000-8000-000000000001","first_number":"+15550101","last_number":"+15550101","trunk_id":null,"ai_profile_id":null,"is_active":true}}
+{"number":{"id":"01900000-0000-7000-8000-000000000004","tenant_id":"01900000-0000-7000-8000-000000000001","first_number":"+15550198","last_number":"+15550198","trunk_id":null,"ai_profile_id":null,"is_active":false}}
+{"end":{"rows":4}}
+"#;
+
+fn explain(folder: &Folder, to: &str, source: &str) -> Said {
+    let args = ["explain", "--from", "+15550200", "--to", to, "--source", source];
+    tandem(&folder.0, &[], &args)
+}
+
+#[test]
+fn a_call_is_explained_from_the_copy_of_the_database() {
+    let folder = Folder::new("explain");
+    folder.write("tandem.toml", "[[listener]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n");
+    folder.write("sip-profiles/acme.toml", TRUNK);
+    folder.write("data/routing-table.jsonl", COPY);
+    let Said(code, out, err) = explain(&folder, "0015550101", "192.0.2.10");
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    let steps: Vec<&str> = out.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(steps.first(), Some(&"table"), "{out}");
+    assert_eq!(steps.last(), Some(&"verdict"), "{out}");
+    assert!(
+        out.contains(
+            "data/routing-table.jsonl\nsource     192.0.2.10 over udp at listener public\n"
+        )
+    );
+    assert!(out.contains("acme: matches\n"), "{out}");
+    assert!(out.contains("`0015550101` is +15550101"), "{out}");
+}
+
+#[test]
+fn a_call_that_would_be_refused_says_why_and_exits_1() {
+    let folder = Folder::new("refused");
+    folder.write("tandem.toml", "[[listener]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n");
+    folder.write("sip-profiles/acme.toml", TRUNK);
+    folder.write("data/routing-table.jsonl", COPY);
+    for (to, source, why) in [
+        ("+15550198", "192.0.2.10", "404 number_inactive"),
+        ("+15550177", "192.0.2.10", "404 unknown_number"),
+        ("+15550101", "198.51.100.1", "no trunk takes it"),
+    ] {
+        let Said(code, out, err) = explain(&folder, to, source);
+        assert_eq!(code, Some(1), "{out}{err}");
+        assert!(err.contains(why), "{why} is not in: {err}");
+        assert!(out.contains("\nverdict "), "{out}");
+    }
+}
+
+#[test]
+fn a_broken_copy_of_the_database_is_no_empty_table() {
+    let folder = Folder::new("broken");
+    folder.write("tandem.toml", "[[listener]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n");
+    folder.write("data/routing-table.jsonl", COPY.split("{\"end\"").next().unwrap_or_default());
+    let Said(code, _, err) = explain(&folder, "+15550101", "192.0.2.10");
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("the end is missing"), "{err}");
+}
+
+#[test]
+fn a_listener_that_is_not_configured_cannot_be_asked_about() {
+    let folder = Folder::new("listener");
+    folder.write("tandem.toml", "[[listener]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n");
+    let args =
+        ["explain", "--from", "1", "--to", "2", "--source", "192.0.2.1", "--listener", "lan"];
+    let Said(code, _, err) = tandem(&folder.0, &[], &args);
+    assert_eq!((code, err.as_str()), (Some(2), "tandem: there is no listener `lan`\n"));
+}
