@@ -4,6 +4,7 @@ pub mod dialog;
 pub mod digest;
 pub mod endpoint;
 pub mod framing;
+mod invite;
 pub mod message;
 pub mod multipart;
 pub mod transaction;

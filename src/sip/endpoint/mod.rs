@@ -1,7 +1,170 @@
-//! The endpoint: owns the transactions and dialogs of one shard.
+//! The endpoint: owns the transactions and dialogs of one shard. Messages and commands in, messages
+//! and events out.
+#![warn(clippy::indexing_slicing)]
 
+mod admit;
+mod answer;
+mod call;
+mod command;
 pub mod config;
+mod due;
+mod end;
 pub mod event;
 pub mod flow;
+mod receive;
+mod request;
+mod respond;
+mod session;
 mod slab;
-mod timers;
+pub(crate) mod timers;
+mod transact;
+mod within;
+
+use crate::sip::invite::Usage;
+use crate::sip::invite::UsageTimer;
+use crate::sip::message::Request;
+use crate::sip::transaction::key::ClientKey;
+use crate::sip::transaction::key::ServerKey;
+use crate::sip::transaction::key::Tag;
+use crate::sip::transaction::timer::Timer;
+use crate::types::moment::Moment;
+use crate::types::random::Random;
+use bytes::Bytes;
+use config::EndpointConfig;
+use config::Gauges;
+use config::ListenerAddress;
+use event::Counter;
+use event::DialogId;
+use event::Event;
+use event::Input;
+use event::Output;
+use flow::Flow;
+use flow::FlowId;
+use request::Sender;
+use slab::Slab;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::hash::DefaultHasher;
+use std::hash::Hash as _;
+use std::hash::Hasher as _;
+use timers::TimerQueue;
+use transact::Dependent;
+use transact::MergeKey;
+use transact::Transaction;
+
+/// Owns the transactions and dialogs of one shard.
+#[derive(Debug)]
+pub struct Endpoint {
+    config: EndpointConfig,
+    random: Random,
+    /// Makes tags of answers without state ours.
+    salt: u64,
+    transactions: Slab<Transaction>,
+    servers: HashMap<ServerKey, u64>,
+    clients: HashMap<ClientKey, u64>,
+    merges: HashMap<MergeKey, u64>,
+    usages: Slab<Usage>,
+    tags: HashMap<Tag, DialogId>,
+    timers: TimerQueue<Due>,
+    streams: HashMap<FlowId, BTreeSet<Dependent>>,
+    is_draining: bool,
+}
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    Transaction(u64, Timer),
+    Usage(DialogId, UsageTimer),
+}
+
+/// The moment, and where outputs go.
+struct Context<'a> {
+    now: Moment,
+    out: &'a mut Vec<Output>,
+}
+
+impl Context<'_> {
+    fn transmit(&mut self, flow: Flow, bytes: Bytes) {
+        self.out.push(Output::Transmit { flow, bytes });
+    }
+
+    fn event(&mut self, event: Event) {
+        self.out.push(Output::Event(event));
+    }
+
+    fn count(&mut self, counter: Counter) {
+        self.out.push(Output::Counted(counter));
+    }
+}
+
+impl Endpoint {
+    /// An endpoint without transactions and dialogs.
+    #[must_use]
+    pub fn new(config: EndpointConfig) -> Self {
+        let mut random = Random::from_seed(config.seed);
+        Self {
+            salt: random.next_u64(),
+            random,
+            config,
+            transactions: Slab::new(),
+            servers: HashMap::new(),
+            clients: HashMap::new(),
+            merges: HashMap::new(),
+            usages: Slab::new(),
+            tags: HashMap::new(),
+            timers: TimerQueue::new(),
+            streams: HashMap::new(),
+            is_draining: false,
+        }
+    }
+
+    /// Applies `input` and appends what must be done to `out`, in order.
+    pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Output>) {
+        let cx = &mut Context { now, out };
+        match input {
+            Input::Received { flow, message } => self.receive(cx, flow, message),
+            Input::FlowClosed(id) => self.flow_closed(cx, id),
+            Input::Command(command) => self.command(cx, command),
+            Input::DeadlineReached => self.deadline_reached(cx),
+        }
+    }
+
+    /// The next moment at which this wants `Input::DeadlineReached`.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Moment> {
+        self.timers.deadline()
+    }
+
+    /// What is held right now.
+    #[must_use]
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            transactions: self.transactions.len(),
+            dialogs: self.usages.len(),
+            timers: self.timers.len(),
+        }
+    }
+
+    /// Begins or ends draining: new INVITEs and OPTIONS outside dialogs get 503, dialogs go on.
+    pub const fn set_draining(&mut self, is_draining: bool) {
+        self.is_draining = is_draining;
+    }
+
+    /// A tag for an answer without state: the same each time the request comes.
+    fn stateless_tag(&self, request: &Request) -> Vec<u8> {
+        let mut hasher = DefaultHasher::new();
+        self.salt.hash(&mut hasher);
+        ServerKey::of(request).hash(&mut hasher);
+        format!("{:016x}", hasher.finish()).into_bytes()
+    }
+}
+
+/// Stands in for a listener that is not configured.
+const NO_LISTENER: &ListenerAddress = &ListenerAddress { host: String::new(), port: 5060 };
+
+impl EndpointConfig {
+    fn sender(&self, flow: Flow) -> Sender<'_> {
+        let address = self.listeners.get(usize::from(flow.listener)).unwrap_or(NO_LISTENER);
+        Sender { address, transport: flow.transport, product: &self.product }
+    }
+}

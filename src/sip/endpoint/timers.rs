@@ -10,12 +10,6 @@ pub(crate) struct Armed {
     sequence: u64,
 }
 
-impl Armed {
-    pub(crate) const fn at(self) -> Moment {
-        self.at
-    }
-}
-
 /// Armed timers; arming and disarming cost O(log n), and nothing is left of a disarmed one.
 #[derive(Debug)]
 pub(crate) struct TimerQueue<T> {
@@ -52,12 +46,12 @@ impl<T> TimerQueue<T> {
     }
 
     /// Takes the first timer whose time has come.
-    pub(crate) fn pop(&mut self, now: Moment) -> Option<(Armed, T)> {
+    pub(crate) fn pop(&mut self, now: Moment) -> Option<T> {
         let first = self.due.first_entry()?;
         if first.key().at > now {
             return None;
         }
-        Some(first.remove_entry())
+        Some(first.remove())
     }
 }
 
@@ -76,8 +70,7 @@ mod tests {
         queue.disarm(&mut b);
         assert_eq!(queue.deadline(), Some(Moment::from_millis(20)));
         let now = Moment::from_millis(25);
-        let fired: Vec<char> =
-            std::iter::from_fn(|| queue.pop(now).map(|(_, what)| what)).collect();
+        let fired: Vec<char> = std::iter::from_fn(|| queue.pop(now)).collect();
         assert_eq!(fired, ['c', 'A']);
         assert_eq!(queue.len(), 0);
     }

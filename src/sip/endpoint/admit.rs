@@ -1,0 +1,234 @@
+//! Requests outside dialogs: what is refused at once, OPTIONS, and new calls.
+
+use super::Context;
+use super::Endpoint;
+use super::event::Body;
+use super::event::Counter;
+use super::event::DialogId;
+use super::event::Event;
+use super::event::Invitation;
+use super::flow::Flow;
+use super::receive::description;
+use super::request;
+use super::respond::Extra;
+use super::transact::Dependent;
+use super::transact::MergeKey;
+use crate::sip::dialog::Dialog;
+use crate::sip::invite::Incoming;
+use crate::sip::invite::SessionAnswer;
+use crate::sip::invite::State;
+use crate::sip::invite::Usage;
+use crate::sip::message::Request;
+use crate::sip::message::method::Method;
+use crate::sip::message::name::HeaderName;
+use crate::sip::message::uri::Uri;
+use crate::sip::multipart;
+use crate::sip::transaction::key::Tag;
+use crate::types::cause::HangupCause;
+use crate::types::limit::SIP_DIALOGS_MAX;
+use crate::types::limit::SIP_TRANSACTIONS_MAX;
+use std::sync::Arc;
+
+/// Longest user part taken over into our Contact, in bytes.
+const CONTACT_USER_BYTES_MAX: usize = 64;
+
+/// A refusal before any call saw the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// A status that says it all.
+    Status(u16),
+    /// 405.
+    Method,
+    /// 415.
+    MediaType,
+    /// 415 for an encoded body.
+    Encoding,
+    /// 420 with these option tags.
+    Extension(Vec<u8>),
+    /// 422.
+    SessionTooShort,
+}
+
+impl Endpoint {
+    pub(super) fn request_outside(&mut self, cx: &mut Context<'_>, flow: Flow, request: Request) {
+        let of = (&request, flow);
+        match request.method {
+            Method::Invite => self.new_invite(cx, flow, request),
+            Method::Options => match check_all(&request) {
+                Ok(()) if self.is_draining => {
+                    let busy = Extra::Busy(HangupCause::Draining);
+                    self.answer_stateless(cx, of, 503, busy);
+                }
+                Ok(()) => self.answer_stateless(cx, of, 200, Extra::Capabilities),
+                Err(fault) => self.refuse_fault(cx, of, &fault),
+            },
+            // These have a meaning in a dialog only.
+            Method::Bye | Method::Update | Method::Info | Method::Prack => {
+                cx.count(Counter::UnknownDialog);
+                self.answer_stateless(cx, of, 481, Extra::None);
+            }
+            Method::Ack | Method::Cancel => {}
+            Method::Register
+            | Method::Refer
+            | Method::Notify
+            | Method::Subscribe
+            | Method::Message
+            | Method::Publish
+            | Method::Other(_) => self.refuse_fault(cx, of, &Fault::Method),
+        }
+    }
+
+    fn new_invite(&mut self, cx: &mut Context<'_>, flow: Flow, request: Request) {
+        let of = (&request, flow);
+        if self.merges.contains_key(&MergeKey::of(&request)) {
+            cx.count(Counter::Merged);
+            self.answer_stateless(cx, of, 482, Extra::None);
+            return;
+        }
+        if let Some((counter, cause)) = self.congestion() {
+            cx.count(counter);
+            self.answer_stateless(cx, of, 503, Extra::Busy(cause));
+            return;
+        }
+        let checked = check_all(&request).and_then(|()| self.check_invite(&request));
+        let body = match checked {
+            Ok(body) => body,
+            Err(fault) => return self.refuse_fault(cx, of, &fault),
+        };
+        let tag = Tag::new(&mut self.random);
+        let Some(dialog) = Dialog::of_request(&request, tag) else {
+            return self.refuse_fault(cx, of, &Fault::Status(400));
+        };
+        self.open(cx, flow, (Arc::new(request), dialog), body);
+    }
+
+    /// Why no new call can be taken.
+    fn congestion(&self) -> Option<(Counter, HangupCause)> {
+        if self.is_draining {
+            return Some((Counter::Draining, HangupCause::Draining));
+        }
+        let is_full =
+            self.usages.len() >= SIP_DIALOGS_MAX || self.transactions.len() >= SIP_TRANSACTIONS_MAX;
+        is_full.then_some((Counter::ShardFull, HangupCause::Overload))
+    }
+
+    fn check_invite(&self, request: &Request) -> Result<Option<Body>, Fault> {
+        let headers = &request.headers;
+        // Without From-tag or Contact no dialog can be kept (RFC 3261 §12.1.1).
+        if headers.from().tag().is_none() || headers.contact().is_none() {
+            return Err(Fault::Status(400));
+        }
+        check_body(request)?;
+        match SessionAnswer::to(headers, self.config.session) {
+            SessionAnswer::TooShort => Err(Fault::SessionTooShort),
+            SessionAnswer::None | SessionAnswer::Run(_) => Ok(description(headers, &request.body)),
+        }
+    }
+
+    fn open(
+        &mut self,
+        cx: &mut Context<'_>,
+        flow: Flow,
+        (request, dialog): (Arc<Request>, Dialog),
+        body: Option<Body>,
+    ) {
+        let tag = dialog.local_tag();
+        let user = request.uri.user().filter(|user| user.len() <= CONTACT_USER_BYTES_MAX);
+        let user = user.filter(|_| matches!(request.uri, Uri::Sip(_))).unwrap_or(&[]);
+        let contact = self.config.sender(flow).contact(user);
+        let transaction = self.begin_server(flow, &request, None, tag);
+        let incoming =
+            Incoming { transaction, request: Arc::clone(&request), dialog, progress: None };
+        let mut usage = Usage::new(State::Incoming(Box::new(incoming)), tag, flow, contact);
+        usage.peer_allows_update =
+            request.headers.tokens(HeaderName::Allow).has_method(&Method::Update);
+        let id = DialogId(self.usages.insert(usage));
+        self.tags.insert(tag, id);
+        self.depend(flow, Dependent::Usage(id));
+        if let Some(transaction) = self.transactions.get_mut(transaction) {
+            transaction.owner = Some(id);
+        }
+        // RFC 3261 §17.2.1: within 200 ms; carriers move to the next target without it.
+        let trying = self.config.sender(flow).plain((&request, flow), 100, None, Extra::None);
+        self.respond(cx, transaction, 100, trying);
+        let invitation = Invitation { dialog: id, flow, request, body };
+        cx.event(Event::Invited(Box::new(invitation)));
+    }
+
+    pub(super) fn refuse_fault(&self, cx: &mut Context<'_>, of: (&Request, Flow), fault: &Fault) {
+        let (status, extra) = self.refusal_of(fault, request::SDP);
+        self.refuse_stateless(cx, of, status, extra);
+    }
+
+    /// Status and headers for a fault; `accept` names the types of body that would have been taken.
+    pub(super) const fn refusal_of<'a>(
+        &self,
+        fault: &'a Fault,
+        accept: &'a str,
+    ) -> (u16, Extra<'a>) {
+        match fault {
+            Fault::Status(status) => (*status, Extra::None),
+            Fault::Method => (405, Extra::Allow),
+            Fault::MediaType => (415, Extra::Accept(accept)),
+            Fault::Encoding => (415, Extra::AcceptEncoding),
+            Fault::Extension(tags) => (420, Extra::Unsupported(tags.as_slice())),
+            Fault::SessionTooShort => (422, Extra::MinSe(self.config.session.min_se_s)),
+        }
+    }
+}
+
+/// What holds for every request that opens something (RFC 3261 §8.2).
+fn check_all(request: &Request) -> Result<(), Fault> {
+    match &request.uri {
+        Uri::Sip(_) | Uri::Tel(_) => {}
+        Uri::Other(_) => return Err(Fault::Status(416)),
+    }
+    if request.headers.max_forwards() == Some(0) && request.method != Method::Options {
+        return Err(Fault::Status(483));
+    }
+    check_extensions(request)
+}
+
+/// Refuses what the peer requires and we do not support (RFC 3261 §8.2.2.3).
+pub(super) fn check_extensions(request: &Request) -> Result<(), Fault> {
+    let required = request.headers.tokens(HeaderName::Require);
+    let is_known = |tag: &[u8]| tag.eq_ignore_ascii_case(request::SUPPORTED.as_bytes());
+    let unknown: Vec<&[u8]> =
+        required.iter().filter(|tag| !tag.is_empty() && !is_known(tag)).collect();
+    if unknown.is_empty() { Ok(()) } else { Err(Fault::Extension(unknown.join(&b", "[..]))) }
+}
+
+/// Refuses a body that cannot be read though it must be (RFC 3261 §8.2.3).
+pub(super) fn check_body(request: &Request) -> Result<(), Fault> {
+    if request.body.is_empty() {
+        return Ok(());
+    }
+    let headers = &request.headers;
+    let is_plain = |coding: &[u8]| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity");
+    if !headers.all(HeaderName::ContentEncoding).all(is_plain) {
+        return Err(Fault::Encoding);
+    }
+    let disposition = headers.first(HeaderName::ContentDisposition).unwrap_or(&[]);
+    let (kind, params) = split_disposition(disposition);
+    let has_handling = |value: &[u8]| {
+        params.get("handling").is_some_and(|found| found.eq_ignore_ascii_case(value))
+    };
+    let is_session = [&b""[..], b"session", b"render", b"early-session"]
+        .iter()
+        .any(|known| kind.eq_ignore_ascii_case(known));
+    if !is_session && has_handling(b"required") {
+        return Err(Fault::MediaType);
+    }
+    let content_type = headers.first(HeaderName::ContentType);
+    match multipart::session_description(content_type, &request.body) {
+        Ok(_) => Ok(()),
+        Err(_) if has_handling(b"optional") => Ok(()),
+        Err(_) => Err(Fault::MediaType),
+    }
+}
+
+fn split_disposition(value: &[u8]) -> (&[u8], crate::sip::message::param::Params<'_>) {
+    let at = value.iter().position(|&byte| byte == b';').unwrap_or(value.len());
+    let (kind, params) = value.split_at_checked(at).unwrap_or((value, &[]));
+    (kind.trim_ascii(), crate::sip::message::param::Params::new(params))
+}

@@ -1,0 +1,472 @@
+//! What becomes of our requests: responses, time-outs, lost connections.
+
+use super::Context;
+use super::Endpoint;
+use super::event::Counter;
+use super::event::DialogEnd;
+use super::event::DialogId;
+use super::event::Event;
+use super::receive::description;
+use super::request;
+use super::transact::Acked;
+use super::transact::Machine;
+use super::transact::Purpose;
+use super::transact::Upward;
+use crate::sip::dialog::Dialog;
+use crate::sip::invite::Session;
+use crate::sip::invite::State;
+use crate::sip::invite::Unacknowledged;
+use crate::sip::invite::UsageTimer;
+use crate::sip::invite::Why;
+use crate::sip::message::Response;
+use crate::sip::message::method::Method;
+use crate::sip::message::status;
+use crate::sip::transaction::Class;
+use crate::sip::transaction::key::Branch;
+use crate::sip::transaction::key::ClientKey;
+use crate::sip::transaction::key::Tag;
+use crate::types::cause::HangupCause;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Repetitions of a re-INVITE or refresh after 491 or 422 before it counts as refused.
+const COLLISIONS_MAX: u8 = 3;
+
+/// A request of ours: its dialog, what it is for, its transaction.
+type Request = (DialogId, Purpose, u64);
+
+impl Machine {
+    /// The key of a client transaction.
+    pub(super) const fn client_key(&self) -> Option<ClientKey> {
+        match self {
+            Self::InviteClient { key, .. } | Self::Client { key, .. } => Some(*key),
+            Self::InviteServer { .. } | Self::Server { .. } => None,
+        }
+    }
+}
+
+impl Endpoint {
+    /// Owner and purpose of a client transaction.
+    pub(super) fn client(&self, id: u64) -> Option<(Option<DialogId>, Purpose)> {
+        let transaction = self.transactions.get(id)?;
+        match &transaction.machine {
+            Machine::InviteClient { purpose, .. } | Machine::Client { purpose, .. } => {
+                Some((transaction.owner, *purpose))
+            }
+            Machine::InviteServer { .. } | Machine::Server { .. } => None,
+        }
+    }
+
+    /// A response came that is not a repetition, but for 2xx to INVITE.
+    pub(super) fn answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        (dialog, purpose, id): Request,
+        response: Response,
+    ) {
+        let is_invite = response.headers.cseq().method == Method::Invite;
+        let is_success = Class::of(response.status) == Class::Success;
+        if is_invite && is_success && self.acknowledge_again(cx, id, &response) {
+            return;
+        }
+        match purpose {
+            Purpose::Invite => self.invite_answered(cx, (dialog, id), response),
+            Purpose::Asking => self.asking_answered(cx, (dialog, id), &response),
+            Purpose::Bye => self.bye_answered(cx, dialog, &response),
+            Purpose::Nothing => {}
+        }
+    }
+
+    /// No answer came.
+    pub(super) fn unanswered(
+        &mut self,
+        cx: &mut Context<'_>,
+        (dialog, purpose, id): Request,
+        upward: Upward,
+    ) {
+        let status = match upward {
+            Upward::Deliver => return,
+            Upward::TimedOut => 408,
+            Upward::Unreachable => 503,
+        };
+        match purpose {
+            Purpose::Invite => {
+                if self.is_calling(dialog, id) {
+                    self.call_failed(cx, dialog, status, None);
+                }
+            }
+            Purpose::Asking => self.asking_refused(cx, (dialog, id), status),
+            Purpose::Bye => self.left(cx, dialog, DialogEnd::PeerTimeout),
+            Purpose::Nothing => {}
+        }
+    }
+
+    /// The ACK of a 2xx that comes again is sent again (RFC 3261 §13.2.2.4).
+    fn acknowledge_again(&self, cx: &mut Context<'_>, id: u64, response: &Response) -> bool {
+        let Some(transaction) = self.transactions.get(id) else { return false };
+        let tag = response.headers.to().tag().unwrap_or(&[]);
+        let Some(acked) = transaction.acks.iter().find(|acked| acked.tag == tag) else {
+            return false;
+        };
+        cx.count(Counter::RetransmissionSent);
+        cx.transmit(acked.flow, acked.bytes.clone());
+        true
+    }
+
+    fn is_calling(&self, dialog: DialogId, id: u64) -> bool {
+        self.usages.get(dialog.0).is_some_and(|usage| match &usage.state {
+            State::Calling(calling) => calling.transaction == id,
+            State::Incoming(_) | State::Confirmed(_) | State::Leaving(_) => false,
+        })
+    }
+
+    fn invite_answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        (dialog, id): (DialogId, u64),
+        response: Response,
+    ) {
+        let is_calling = self.is_calling(dialog, id);
+        match Class::of(response.status) {
+            Class::Provisional if is_calling => self.call_progresses(cx, dialog, &response),
+            Class::Success if is_calling => self.call_answered(cx, (dialog, id), &response),
+            Class::Success => self.fork_answered(cx, (dialog, id), &response),
+            Class::Failure if is_calling => {
+                if !self.call_again(cx, dialog, &response) {
+                    let status = response.status;
+                    self.call_failed(cx, dialog, status, Some(response));
+                }
+            }
+            Class::Provisional | Class::Failure => {}
+        }
+    }
+
+    fn call_progresses(&mut self, cx: &mut Context<'_>, dialog: DialogId, response: &Response) {
+        let Some(usage) = self.usages.get_mut(dialog.0) else { return };
+        let State::Calling(calling) = &mut usage.state else { return };
+        calling.is_proceeding = true;
+        if usage.ending.is_some() {
+            return self.cancel_calling(cx, dialog);
+        }
+        let status = response.status;
+        if status > 100 {
+            let body = description(&response.headers, &response.body);
+            cx.event(Event::Progressed { dialog, status, body });
+        }
+    }
+
+    fn call_answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        (dialog, id): (DialogId, u64),
+        response: &Response,
+    ) {
+        let Some(usage) = self.usages.get_mut(dialog.0) else { return };
+        let State::Calling(calling) = &mut usage.state else { return };
+        let held = Dialog::of_response(response, &calling.from, usage.tag, &calling.uri);
+        usage.unacknowledged = Some(Unacknowledged {
+            transaction: id,
+            cseq: calling.cseq,
+            credentials: std::mem::take(&mut calling.credentials),
+        });
+        usage.description = calling.invite.body.take().unwrap_or_default();
+        usage.state = State::Confirmed(Box::new(held));
+        if let Some(digest) = usage.digest.as_mut() {
+            digest.accept(&response.headers);
+        }
+        let ending = usage.ending;
+        self.disarm(dialog, UsageTimer::Patience);
+        if let Some(cause) = ending {
+            // RFC 3261 §9.1: the 200 crossed our CANCEL.
+            self.acknowledge(cx, dialog, None);
+            return self.leave(cx, dialog, cause);
+        }
+        self.agreed_by_peer(cx, dialog, &response.headers);
+        let body = description(&response.headers, &response.body);
+        cx.event(Event::Answered { dialog, body });
+    }
+
+    /// A further called party answered, or one after the call was given up: ACK and BYE (RFC 3261
+    /// §13.2.2.4).
+    fn fork_answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        (dialog, id): (DialogId, u64),
+        response: &Response,
+    ) {
+        let tag = response.headers.to().tag().unwrap_or(&[]);
+        let held = self.usages.get(dialog.0).and_then(|usage| usage.dialog());
+        if held.is_some_and(|held| held.remote_tag() == tag) {
+            // Repeated before the call has acknowledged it.
+            return cx.count(Counter::RetransmissionAbsorbed);
+        }
+        let Some(transaction) = self.transactions.get(id) else { return };
+        let flow = transaction.flow;
+        let Some(invite) = request::own_request(&transaction.last) else { return };
+        let Some(local_tag) = invite.headers.from().tag().and_then(Tag::parse) else { return };
+        let local = untagged(invite.headers.from().as_bytes());
+        let mut peer = Dialog::of_response(response, &local, local_tag, &invite.uri);
+        let branch = Branch::new(&mut self.random);
+        let cseq = invite.headers.cseq().number;
+        let writer = self.config.sender(flow).within(&peer, &Method::Ack, cseq, branch);
+        let acked = Acked {
+            tag: peer.remote_tag().clone(),
+            flow: request::toward(flow, peer.addressed().next_hop),
+            bytes: writer.finish(),
+        };
+        cx.transmit(acked.flow, acked.bytes.clone());
+        if let Some(transaction) = self.transactions.get_mut(id) {
+            transaction.acks.push(acked);
+        }
+        self.bye_in(cx, (&mut peer, flow), None, HangupCause::Normal);
+    }
+
+    /// Answers a challenge by a new INVITE with credentials; once (RFC 3261 §22.2).
+    fn call_again(&mut self, cx: &mut Context<'_>, dialog: DialogId, response: &Response) -> bool {
+        let Some(usage) = self.usages.get_mut(dialog.0) else { return false };
+        if !is_challenge(response.status) || usage.ending.is_some() {
+            return false;
+        }
+        let State::Calling(calling) = &mut usage.state else { return false };
+        let Some(digest) = usage.digest.as_mut() else { return false };
+        let uri = calling.uri.as_bytes().clone();
+        let Ok(credentials) = digest.answer(&response.headers, &Method::Invite, &uri) else {
+            return false;
+        };
+        calling.credentials = credentials;
+        calling.cseq += 1;
+        calling.is_proceeding = false;
+        self.send_invite(cx, dialog);
+        true
+    }
+
+    pub(super) fn call_failed(
+        &mut self,
+        cx: &mut Context<'_>,
+        dialog: DialogId,
+        status: u16,
+        response: Option<Response>,
+    ) {
+        let Some(usage) = self.usages.get(dialog.0) else { return };
+        let gave_up = match &usage.state {
+            State::Calling(calling) => calling.gave_up,
+            State::Incoming(_) | State::Confirmed(_) | State::Leaving(_) => false,
+        };
+        if usage.ending.is_some() && !gave_up {
+            return self.left(cx, dialog, DialogEnd::ByeAnswered);
+        }
+        let status = if gave_up { 408 } else { status };
+        let reason = match &response {
+            Some(response) => Bytes::copy_from_slice(&response.reason),
+            None => Bytes::from_static(status::reason_phrase(status).as_bytes()),
+        };
+        let response = response.map(Arc::new);
+        cx.event(Event::Refused { dialog, status, reason, response });
+        self.forget(cx, dialog);
+    }
+
+    fn bye_answered(&mut self, cx: &mut Context<'_>, dialog: DialogId, response: &Response) {
+        if Class::of(response.status) == Class::Provisional {
+            return;
+        }
+        if is_challenge(response.status) && self.bye_again(cx, dialog, response) {
+            return;
+        }
+        self.left(cx, dialog, DialogEnd::ByeAnswered);
+    }
+
+    fn bye_again(&mut self, cx: &mut Context<'_>, dialog: DialogId, response: &Response) -> bool {
+        let Some(usage) = self.usages.get_mut(dialog.0) else { return false };
+        let State::Leaving(held) = &usage.state else { return false };
+        let (mut peer, flow) = (held.clone(), usage.flow);
+        let cause = usage.ending.unwrap_or(HangupCause::Normal);
+        let uri = peer.addressed().uri.as_bytes().clone();
+        let Some(digest) = usage.digest.as_mut() else { return false };
+        let Ok(credentials) = digest.answer(&response.headers, &Method::Bye, &uri) else {
+            return false;
+        };
+        self.bye_in_with(
+            cx,
+            (&mut peer, flow),
+            Some((dialog, Purpose::Bye)),
+            (cause, &credentials),
+        );
+        if let Some(usage) = self.usages.get_mut(dialog.0) {
+            usage.state = State::Leaving(peer);
+        }
+        true
+    }
+
+    pub(super) fn left(&mut self, cx: &mut Context<'_>, dialog: DialogId, how: DialogEnd) {
+        if self.usages.get(dialog.0).is_some() {
+            cx.event(Event::Ended { dialog, how });
+            self.forget(cx, dialog);
+        }
+    }
+
+    fn asking_answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        (dialog, id): (DialogId, u64),
+        response: &Response,
+    ) {
+        match Class::of(response.status) {
+            Class::Provisional => {}
+            Class::Success => self.asking_accepted(cx, (dialog, id), response),
+            Class::Failure => {
+                if !self.ask_again(cx, (dialog, id), response) {
+                    self.asking_refused(cx, (dialog, id), response.status);
+                }
+            }
+        }
+    }
+
+    fn asking_accepted(
+        &mut self,
+        cx: &mut Context<'_>,
+        (dialog, id): (DialogId, u64),
+        response: &Response,
+    ) {
+        let headers = &response.headers;
+        let is_invite = headers.cseq().method == Method::Invite;
+        let asking = self
+            .usages
+            .get_mut(dialog.0)
+            .and_then(|usage| usage.asking.take_if(|asking| asking.transaction == Some(id)));
+        let Some(asking) = asking else {
+            if is_invite {
+                self.fork_answered(cx, (dialog, id), response);
+            }
+            return;
+        };
+        let Some(usage) = self.usages.get_mut(dialog.0) else { return };
+        if !asking.body.is_empty() {
+            usage.description = asking.body;
+        }
+        if is_invite {
+            usage.unacknowledged = Some(Unacknowledged {
+                transaction: id,
+                cseq: headers.cseq().number,
+                credentials: asking.credentials,
+            });
+        }
+        if let State::Leaving(_) = usage.state {
+            self.acknowledge(cx, dialog, None);
+            return;
+        }
+        self.agreed_by_peer(cx, dialog, headers);
+        self.acknowledge(cx, dialog, None);
+        let body = description(headers, &response.body);
+        match asking.why {
+            Why::Call => cx.event(Event::ReinviteAnswered { dialog, body }),
+            // A refresh changes nothing, unless the peer's answer does.
+            Why::RefreshByInvite if body.is_some() => {
+                cx.event(Event::ReinviteAnswered { dialog, body });
+            }
+            Why::RefreshByInvite | Why::RefreshByUpdate => {}
+        }
+    }
+
+    /// Repeats a request of ours where the refusal asks for it.
+    fn ask_again(
+        &mut self,
+        cx: &mut Context<'_>,
+        (dialog, id): (DialogId, u64),
+        response: &Response,
+    ) -> bool {
+        let random = self.random.next_u64();
+        let Some(usage) = self.usages.get_mut(dialog.0) else { return false };
+        let State::Confirmed(held) = &usage.state else { return false };
+        let uri = held.addressed().uri.as_bytes().clone();
+        let owns_call_id = held.owns_call_id();
+        let can_invite = !usage.description.is_empty();
+        let Some(asking) = usage.asking.as_mut().filter(|it| it.transaction == Some(id)) else {
+            return false;
+        };
+        match response.status {
+            401 | 407 => {
+                let Some(digest) = usage.digest.as_mut() else { return false };
+                let method = asking.method();
+                let Ok(credentials) = digest.answer(&response.headers, &method, &uri) else {
+                    return false;
+                };
+                asking.credentials = credentials;
+            }
+            422 if asking.collisions < COLLISIONS_MAX => {
+                asking.collisions += 1;
+                let Ok(Some(least)) = response.headers.min_se() else { return false };
+                let Some(session) = usage.session.as_mut() else { return false };
+                *session =
+                    Session { interval_s: session.interval_s.max(least.interval_s), ..*session };
+            }
+            // UPDATE was allowed but is not taken: by re-INVITE then.
+            405 | 501 if asking.why == Why::RefreshByUpdate && can_invite => {
+                asking.why = Why::RefreshByInvite;
+                asking.body = usage.description.clone();
+                usage.peer_allows_update = false;
+            }
+            491 if asking.collisions < COLLISIONS_MAX => {
+                asking.collisions += 1;
+                asking.transaction = None;
+                let wait = collision_wait(owns_call_id, random);
+                self.arm(cx, dialog, UsageTimer::Collision, wait);
+                return true;
+            }
+            _ => return false,
+        }
+        self.ask(cx, dialog);
+        true
+    }
+
+    fn asking_refused(&mut self, cx: &mut Context<'_>, (dialog, id): (DialogId, u64), status: u16) {
+        let Some(usage) = self.usages.get_mut(dialog.0) else { return };
+        let Some(asking) = usage.asking.take_if(|asking| asking.transaction == Some(id)) else {
+            return;
+        };
+        if let State::Leaving(_) = usage.state {
+            return;
+        }
+        // RFC 3261 §12.2.1.2: the peer does not know the dialog, or is not there any more.
+        if matches!(status, 408 | 481) {
+            let end = (HangupCause::PeerTimeout, DialogEnd::PeerTimeout);
+            return self.leave_at_once(cx, dialog, end);
+        }
+        match asking.why {
+            Why::Call => cx.event(Event::ReinviteRefused { dialog, status }),
+            // RFC 4028 §7.3: the session goes on until it expires.
+            Why::RefreshByInvite | Why::RefreshByUpdate => {}
+        }
+    }
+}
+
+const fn is_challenge(status: u16) -> bool {
+    matches!(status, 401 | 407)
+}
+
+/// RFC 3261 §14.1: 2.1 to 4 s for the owner of the Call-ID, else 0 to 2 s, in steps of 10 ms.
+const fn collision_wait(owns_call_id: bool, random: u64) -> Duration {
+    let steps = if owns_call_id { 210 + random % 191 } else { random % 201 };
+    Duration::from_millis(steps * 10)
+}
+
+/// Our own From without its tag, which comes last.
+fn untagged(from: &Bytes) -> Bytes {
+    let mark = b";tag=";
+    let at = from.windows(mark.len()).rposition(|part| part == mark);
+    Bytes::copy_from_slice(at.and_then(|at| from.get(..at)).unwrap_or(from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_491_the_owner_of_the_call_id_waits_longer() {
+        for random in 0..1000 {
+            let owner = collision_wait(true, random).as_millis();
+            let other = collision_wait(false, random).as_millis();
+            assert!((2100..=4000).contains(&owner) && other <= 2000, "{owner} {other}");
+        }
+    }
+}

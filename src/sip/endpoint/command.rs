@@ -1,0 +1,276 @@
+//! What the switch wants from a dialog.
+
+use super::Context;
+use super::Endpoint;
+use super::event::Command;
+use super::event::Counter;
+use super::event::DialogEnd;
+use super::event::DialogId;
+use super::event::Event;
+use super::event::Refusal;
+use super::receive::description;
+use super::request;
+use super::respond::Extra;
+use super::respond::Opening;
+use super::transact::Acked;
+use super::transact::Purpose;
+use crate::sip::invite::AckWait;
+use crate::sip::invite::Asking;
+use crate::sip::invite::SessionAnswer;
+use crate::sip::invite::State;
+use crate::sip::invite::UsageTimer;
+use crate::sip::invite::Why;
+use crate::sip::message::method::Method;
+use crate::sip::message::status;
+use crate::sip::transaction::key::Branch;
+use crate::sip::transaction::key::ClientKey;
+use crate::sip::transaction::key::Kind;
+use crate::types::cause::HangupCause;
+use bytes::Bytes;
+use std::time::Duration;
+
+/// RFC 3261 §13.3.1.1: without a word for longer a proxy may give the call up.
+pub(super) const RINGING_INTERVAL: Duration = Duration::from_secs(60);
+
+impl Endpoint {
+    pub(super) fn command(&mut self, cx: &mut Context<'_>, command: Command) {
+        let done = match command {
+            Command::Progress { dialog, status, body } => self.progress(cx, dialog, status, body),
+            Command::Accept { dialog, body } => self.accept(cx, dialog, body),
+            Command::Refuse { dialog, refusal } => self.refuse(cx, dialog, &refusal),
+            Command::AnswerReinvite { dialog, body } => self.answer_reinvite(cx, dialog, body),
+            Command::RefuseReinvite { dialog, status, cause } => {
+                self.refuse_reinvite(cx, dialog, status, cause)
+            }
+            Command::Reinvite { dialog, body } => self.begin_reinvite(cx, dialog, body),
+            Command::Acknowledge { dialog, body } => self.acknowledge(cx, dialog, body.as_ref()),
+            Command::Hangup { dialog, cause } => self.hangup(cx, dialog, cause),
+        };
+        if done.is_none() {
+            cx.count(Counter::SenselessCommand);
+        }
+    }
+
+    fn progress(
+        &mut self,
+        cx: &mut Context<'_>,
+        dialog: DialogId,
+        status: u16,
+        body: Option<Bytes>,
+    ) -> Option<()> {
+        if status <= 100 || !status::is_provisional(status) {
+            return None;
+        }
+        let usage = self.usages.get_mut(dialog.0)?;
+        let (tag, flow) = (usage.tag, usage.flow);
+        let State::Incoming(incoming) = &mut usage.state else { return None };
+        let of = Opening {
+            request: &incoming.request,
+            flow,
+            tag,
+            contact: &usage.contact,
+            session: SessionAnswer::None,
+        };
+        let bytes = self.config.sender(flow).opening(of, status, body.as_ref());
+        incoming.progress = Some((status, body));
+        let transaction = incoming.transaction;
+        self.respond(cx, transaction, status, bytes);
+        self.arm(cx, dialog, UsageTimer::Ringing, RINGING_INTERVAL);
+        Some(())
+    }
+
+    /// Sends the last provisional response once more, as a new one.
+    pub(super) fn ring_again(&mut self, cx: &mut Context<'_>, dialog: DialogId) {
+        let Some(usage) = self.usages.get(dialog.0) else { return };
+        let State::Incoming(incoming) = &usage.state else { return };
+        let Some((status, body)) = incoming.progress.clone() else { return };
+        self.progress(cx, dialog, status, body);
+    }
+
+    fn accept(&mut self, cx: &mut Context<'_>, dialog: DialogId, body: Bytes) -> Option<()> {
+        let usage = self.usages.get(dialog.0)?;
+        let State::Incoming(incoming) = &usage.state else { return None };
+        let (flow, transaction) = (usage.flow, incoming.transaction);
+        let request = incoming.request.clone();
+        let held = Box::new(incoming.dialog.clone());
+        let bytes = self.opening_answer(dialog, &request, flow, Some(&body));
+        self.disarm(dialog, UsageTimer::Ringing);
+        let usage = self.usages.get_mut(dialog.0)?;
+        usage.description = body;
+        usage.state = State::Confirmed(held);
+        let wait = AckWait {
+            cseq: request.headers.cseq().number,
+            bytes: bytes.clone(),
+            flow,
+            resends: 0,
+            is_first: true,
+            has_offer: description(&request.headers, &request.body).is_none(),
+        };
+        self.respond(cx, transaction, 200, bytes);
+        self.await_ack(cx, dialog, wait);
+        self.agreed_by_us(cx, dialog, &request);
+        Some(())
+    }
+
+    fn await_ack(&mut self, cx: &Context<'_>, dialog: DialogId, wait: AckWait) {
+        let timers = self.config.timers;
+        let interval = wait.interval(timers);
+        if let Some(usage) = self.usages.get_mut(dialog.0) {
+            usage.ack_wait = Some(wait);
+        }
+        self.arm(cx, dialog, UsageTimer::Answer, interval);
+        self.arm(cx, dialog, UsageTimer::Ack, timers.give_up());
+    }
+
+    fn refuse(&mut self, cx: &mut Context<'_>, dialog: DialogId, refusal: &Refusal) -> Option<()> {
+        let State::Incoming(_) = &self.usages.get(dialog.0)?.state else { return None };
+        if !(300..=699).contains(&refusal.status) {
+            return None;
+        }
+        self.refuse_incoming_with(cx, dialog, refusal);
+        self.forget(cx, dialog);
+        Some(())
+    }
+
+    fn answer_reinvite(
+        &mut self,
+        cx: &mut Context<'_>,
+        dialog: DialogId,
+        body: Bytes,
+    ) -> Option<()> {
+        let usage = self.usages.get_mut(dialog.0)?;
+        let asked = usage.asked.take()?;
+        let flow = usage.flow;
+        usage.description = body.clone();
+        let bytes = self.opening_answer(dialog, &asked.request, flow, Some(&body));
+        self.respond(cx, asked.transaction, 200, bytes.clone());
+        if asked.request.method == Method::Invite {
+            let headers = &asked.request.headers;
+            let wait = AckWait {
+                cseq: headers.cseq().number,
+                bytes,
+                flow,
+                resends: 0,
+                is_first: false,
+                has_offer: description(headers, &asked.request.body).is_none(),
+            };
+            self.await_ack(cx, dialog, wait);
+        }
+        self.agreed_by_us(cx, dialog, &asked.request);
+        Some(())
+    }
+
+    fn refuse_reinvite(
+        &mut self,
+        cx: &mut Context<'_>,
+        dialog: DialogId,
+        status: u16,
+        cause: HangupCause,
+    ) -> Option<()> {
+        if !(300..=699).contains(&status) {
+            return None;
+        }
+        let usage = self.usages.get_mut(dialog.0)?;
+        let asked = usage.asked.take()?;
+        let of = (asked.request.as_ref(), usage.flow);
+        self.answer(cx, (asked.transaction, dialog), status, Extra::Cause(cause), of);
+        Some(())
+    }
+
+    fn begin_reinvite(
+        &mut self,
+        cx: &mut Context<'_>,
+        dialog: DialogId,
+        body: Bytes,
+    ) -> Option<()> {
+        let usage = self.usages.get_mut(dialog.0)?;
+        let State::Confirmed(_) = &usage.state else { return None };
+        let is_busy = usage.asking.is_some()
+            || usage.asked.is_some()
+            || usage.ack_wait.is_some()
+            || usage.unacknowledged.is_some();
+        if is_busy || body.is_empty() {
+            cx.event(Event::ReinviteRefused { dialog, status: 491 });
+            return Some(());
+        }
+        usage.asking = Some(Asking::new(Why::Call, body));
+        self.ask(cx, dialog);
+        Some(())
+    }
+
+    pub(super) fn acknowledge(
+        &mut self,
+        cx: &mut Context<'_>,
+        dialog: DialogId,
+        body: Option<&Bytes>,
+    ) -> Option<()> {
+        let branch = Branch::new(&mut self.random);
+        let usage = self.usages.get_mut(dialog.0)?;
+        let unacknowledged = usage.unacknowledged.take()?;
+        let flow = usage.flow;
+        if let Some(body) = body {
+            usage.description = body.clone();
+        }
+        let held = usage.dialog()?;
+        let sender = self.config.sender(flow);
+        let mut writer = sender.within(held, &Method::Ack, unacknowledged.cseq, branch);
+        request::credentials(&mut writer, &unacknowledged.credentials);
+        let bytes = request::finish(writer, body);
+        let flow = request::toward(flow, held.addressed().next_hop);
+        cx.transmit(flow, bytes.clone());
+        let acked = Acked { tag: held.remote_tag().clone(), flow, bytes };
+        if let Some(transaction) = self.transactions.get_mut(unacknowledged.transaction) {
+            transaction.acks.push(acked);
+        }
+        Some(())
+    }
+
+    fn hangup(&mut self, cx: &mut Context<'_>, dialog: DialogId, cause: HangupCause) -> Option<()> {
+        let usage = self.usages.get_mut(dialog.0)?;
+        match &mut usage.state {
+            State::Incoming(_) => {
+                let status = Some(cause.sip_status()).filter(|status| *status >= 300);
+                self.refuse_incoming(cx, dialog, status.unwrap_or(480), cause);
+                cx.event(Event::Ended { dialog, how: DialogEnd::ByeAnswered });
+                self.forget(cx, dialog);
+            }
+            State::Calling(_) => {
+                usage.ending = Some(cause);
+                self.cancel_calling(cx, dialog);
+            }
+            State::Confirmed(_) => {
+                // RFC 3261 §15: the called party waits for the ACK, or for its time-out.
+                if usage.ack_wait.as_ref().is_some_and(|wait| wait.is_first) {
+                    usage.ending.get_or_insert(cause);
+                    return Some(());
+                }
+                self.acknowledge(cx, dialog, None);
+                self.leave(cx, dialog, cause);
+            }
+            State::Leaving(_) => return None,
+        }
+        Some(())
+    }
+
+    /// Sends CANCEL once, and only when something was heard (RFC 3261 §9.1); else the first
+    /// provisional response lets it go.
+    pub(super) fn cancel_calling(&mut self, cx: &mut Context<'_>, dialog: DialogId) {
+        let Some(usage) = self.usages.get_mut(dialog.0) else { return };
+        let Some(cause) = usage.ending else { return };
+        let State::Calling(calling) = &mut usage.state else { return };
+        if !calling.is_proceeding || calling.is_cancelled {
+            return;
+        }
+        calling.is_cancelled = true;
+        let Some(transaction) = self.transactions.get(calling.transaction) else { return };
+        let flow = transaction.flow;
+        let key = transaction.machine.client_key();
+        let cancel = self.config.sender(flow).cancel(&transaction.last, cause);
+        if let (Some(key), Some(bytes)) = (key, cancel) {
+            let key = ClientKey { kind: Kind::Cancel, ..key };
+            self.begin_client(cx, key, (Some(dialog), Purpose::Nothing), (flow, bytes));
+        }
+        // RFC 3261 §9.1: without a final response in 64·T1 the INVITE counts as cancelled.
+        self.arm(cx, dialog, UsageTimer::Patience, self.config.timers.give_up());
+    }
+}

@@ -1,0 +1,188 @@
+//! What came from the network: to its transaction, to its dialog, or to a new call.
+
+use super::Context;
+use super::Endpoint;
+use super::event::Body;
+use super::event::Counter;
+use super::event::DialogEnd;
+use super::event::DialogId;
+use super::event::Event;
+use super::flow::Flow;
+use super::flow::FlowId;
+use super::respond::Extra;
+use super::transact::Dependent;
+use super::transact::Machine;
+use super::transact::Told;
+use super::transact::Upward;
+use crate::sip::invite::State;
+use crate::sip::message::Message;
+use crate::sip::message::Request;
+use crate::sip::message::Response;
+use crate::sip::message::headers::Headers;
+use crate::sip::message::method::Method;
+use crate::sip::message::name::HeaderName;
+use crate::sip::message::parse;
+use crate::sip::multipart;
+use crate::sip::transaction::key::ClientKey;
+use crate::sip::transaction::key::ServerKey;
+use crate::sip::transaction::key::Tag;
+use crate::types::cause::HangupCause;
+use bytes::Bytes;
+
+impl Endpoint {
+    pub(super) fn receive(&mut self, cx: &mut Context<'_>, flow: Flow, message: Bytes) {
+        match parse(message) {
+            Ok(Message::Request(request)) => match request.method {
+                Method::Ack => self.ack(cx, flow, &request),
+                Method::Cancel => self.cancel(cx, flow, &request),
+                _ => self.request(cx, flow, request),
+            },
+            Ok(Message::Response(response)) => self.response(cx, response),
+            Err(error) => {
+                cx.count(Counter::Malformed(error.what));
+                if let Some(reply) = error.reply {
+                    cx.transmit(flow, reply.answer(flow.remote));
+                }
+            }
+        }
+    }
+
+    fn request(&mut self, cx: &mut Context<'_>, flow: Flow, request: Request) {
+        if let Some(&id) = self.servers.get(&ServerKey::of(&request)) {
+            self.turn(cx, id, Told::Repeated);
+        } else if request.headers.to().tag().is_some() {
+            self.request_within(cx, flow, request);
+        } else {
+            self.request_outside(cx, flow, request);
+        }
+    }
+
+    /// ACK to a refusal ends its transaction; ACK to a 2xx belongs to the dialog.
+    fn ack(&mut self, cx: &mut Context<'_>, flow: Flow, request: &Request) {
+        if let Some(&id) = self.servers.get(&ServerKey::of(request)) {
+            let upward = self.turn(cx, id, Told::Ack);
+            if upward != Some(Upward::Deliver) {
+                return;
+            }
+        }
+        match self.dialog_of(&request.headers) {
+            Some(dialog) => self.acknowledged(cx, flow, dialog, request),
+            None => cx.count(Counter::StrayAck),
+        }
+    }
+
+    /// CANCEL is settled here, whatever the call is doing (RFC 3261 §9.2).
+    fn cancel(&mut self, cx: &mut Context<'_>, flow: Flow, request: &Request) {
+        let of = (request, flow);
+        let found = self.servers.get(&ServerKey::of_invite(request)).copied();
+        let Some(transaction) = found.and_then(|id| self.transactions.get(id)) else {
+            cx.count(Counter::StrayCancel);
+            self.answer_stateless(cx, of, 481, Extra::None);
+            return;
+        };
+        let tag = match &transaction.machine {
+            Machine::InviteServer { tag, .. } => tag.to_text(),
+            Machine::Server { .. } | Machine::InviteClient { .. } | Machine::Client { .. } => {
+                return;
+            }
+        };
+        let owner = transaction.owner;
+        let bytes = self.config.sender(flow).plain(of, 200, Some(&tag), Extra::None);
+        cx.transmit(flow, bytes);
+        let Some(dialog) = owner else { return };
+        match self.usages.get(dialog.0).map(|usage| &usage.state) {
+            Some(State::Incoming(_)) => {
+                self.refuse_incoming(cx, dialog, 487, HangupCause::CallerCancelled);
+                let reason = reason_value(&request.headers);
+                cx.event(Event::Cancelled { dialog, reason });
+                self.forget(cx, dialog);
+            }
+            Some(State::Confirmed(_)) => self.cancel_reinvite(cx, dialog, found),
+            Some(State::Calling(_) | State::Leaving(_)) | None => {}
+        }
+    }
+
+    /// A CANCEL of a re-INVITE that the call has not answered yet: the session stays as it was, and
+    /// the call's answer comes too late.
+    fn cancel_reinvite(&mut self, cx: &mut Context<'_>, dialog: DialogId, cancelled: Option<u64>) {
+        let Some(usage) = self.usages.get_mut(dialog.0) else { return };
+        let Some(asked) = usage.asked.take_if(|asked| Some(asked.transaction) == cancelled) else {
+            return;
+        };
+        let flow = usage.flow;
+        let cause = Extra::Cause(HangupCause::CallerCancelled);
+        self.answer(cx, (asked.transaction, dialog), 487, cause, (&asked.request, flow));
+    }
+
+    fn response(&mut self, cx: &mut Context<'_>, response: Response) {
+        let found = ClientKey::of(&response).and_then(|key| self.clients.get(&key).copied());
+        let Some(id) = found else {
+            cx.count(Counter::StrayResponse);
+            return;
+        };
+        let Some((owner, purpose)) = self.client(id) else { return };
+        if self.turn(cx, id, Told::Response(&response)) == Some(Upward::Deliver)
+            && let Some(dialog) = owner
+        {
+            self.answered(cx, (dialog, purpose, id), response);
+        }
+    }
+
+    /// The dialog a request with these headers is of.
+    pub(super) fn dialog_of(&self, headers: &Headers) -> Option<DialogId> {
+        let tag = Tag::parse(headers.to().tag()?)?;
+        let id = *self.tags.get(&tag)?;
+        let usage = self.usages.get(id.0)?;
+        let is_ours = match &usage.state {
+            State::Calling(calling) => calling.call_id == headers.call_id(),
+            State::Incoming(_) | State::Confirmed(_) | State::Leaving(_) => {
+                usage.dialog().is_some_and(|dialog| dialog.holds_request(headers))
+            }
+        };
+        is_ours.then_some(id)
+    }
+
+    /// A stream is gone: requests that wait for an answer by it fail at once, a caller whose INVITE
+    /// is unanswered cannot be reached any more, and other dialogs go on by a new connection.
+    pub(super) fn flow_closed(&mut self, cx: &mut Context<'_>, id: FlowId) {
+        for dependent in self.streams.remove(&id).unwrap_or_default() {
+            match dependent {
+                Dependent::Transaction(id) => {
+                    let client = self.client(id);
+                    let upward = self.cut(cx, id);
+                    if let (Some((Some(dialog), purpose)), Some(upward)) = (client, upward) {
+                        self.unanswered(cx, (dialog, purpose, id), upward);
+                    }
+                }
+                Dependent::Usage(dialog) => self.usage_cut(cx, dialog),
+            }
+        }
+    }
+
+    fn usage_cut(&mut self, cx: &mut Context<'_>, dialog: DialogId) {
+        let Some(usage) = self.usages.get_mut(dialog.0) else { return };
+        usage.flow.id = FlowId::ANY;
+        match &usage.state {
+            State::Incoming(_) => {
+                self.refuse_incoming(cx, dialog, 503, HangupCause::PeerTimeout);
+                cx.event(Event::Ended { dialog, how: DialogEnd::FlowLost });
+                self.forget(cx, dialog);
+            }
+            State::Calling(_) | State::Confirmed(_) | State::Leaving(_) => {}
+        }
+    }
+}
+
+/// The session description of a message, if it has one; an unusable body counts as none.
+pub(super) fn description(headers: &Headers, body: &Bytes) -> Option<Body> {
+    let content_type = headers.first(HeaderName::ContentType);
+    let bytes = multipart::session_description(content_type, body).ok()??;
+    // The call keeps it for long: not the whole datagram with it.
+    let bytes = Bytes::copy_from_slice(&bytes);
+    Some(Body { content_type: Bytes::from_static(super::request::SDP.as_bytes()), bytes })
+}
+
+/// The value of `Reason`, if there is one.
+pub(super) fn reason_value(headers: &Headers) -> Option<Bytes> {
+    headers.first(HeaderName::Reason).map(Bytes::copy_from_slice)
+}

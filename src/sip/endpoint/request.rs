@@ -1,0 +1,301 @@
+//! Requests of ours, and which way they go.
+
+use super::config::ListenerAddress;
+use super::event::OutboundInvite;
+use super::flow::Flow;
+use super::flow::FlowId;
+use crate::sip::dialog::Dialog;
+use crate::sip::digest::client::Credentials;
+use crate::sip::invite::Calling;
+use crate::sip::message::Message;
+use crate::sip::message::Request;
+use crate::sip::message::Response;
+use crate::sip::message::header::reason::Reason;
+use crate::sip::message::method::Method;
+use crate::sip::message::name::HeaderName;
+use crate::sip::message::parse;
+use crate::sip::message::uri::Uri;
+use crate::sip::message::write::RequestWriter;
+use crate::sip::transaction::key::Branch;
+use crate::sip::transaction::key::Tag;
+use crate::types::cause::HangupCause;
+use crate::types::transport::Transport;
+use bytes::Bytes;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+
+/// What this endpoint accepts, and so what `Allow` says.
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO";
+/// Extensions this endpoint supports.
+pub(super) const SUPPORTED: &str = "timer";
+/// The only type of body sent.
+pub(super) const SDP: &str = "application/sdp";
+
+const MAX_FORWARDS: u32 = 70;
+
+/// Who writes a message: what stands in Via, Contact, `Server` and `User-Agent`.
+#[derive(Clone, Copy)]
+pub(super) struct Sender<'a> {
+    pub(super) address: &'a ListenerAddress,
+    pub(super) transport: Transport,
+    pub(super) product: &'a str,
+}
+
+impl Sender<'_> {
+    /// The value of our Contact, with this user part.
+    pub(super) fn contact(&self, user: &[u8]) -> Bytes {
+        let mut value = b"<sip:".to_vec();
+        if !user.is_empty() {
+            value.extend_from_slice(user);
+            value.push(b'@');
+        }
+        value.extend_from_slice(self.address.host.as_bytes());
+        value.extend_from_slice(format!(":{}", self.address.port).as_bytes());
+        match self.transport {
+            Transport::Udp => {}
+            Transport::Tcp | Transport::Tls => {
+                value.extend_from_slice(b";transport=");
+                value.extend_from_slice(self.transport.as_str().as_bytes());
+            }
+        }
+        value.push(b'>');
+        value.into()
+    }
+
+    fn begin(&self, method: &Method, uri: &Uri, branch: &[u8]) -> RequestWriter {
+        let mut writer = RequestWriter::new(method, uri);
+        writer.via(self.transport, &self.address.host, self.address.port, branch);
+        writer.number(HeaderName::MaxForwards, MAX_FORWARDS);
+        writer
+    }
+
+    /// A request within `dialog` up to CSeq; what only some methods have is added by the caller.
+    pub(super) fn within(
+        &self,
+        dialog: &Dialog,
+        method: &Method,
+        cseq: u32,
+        branch: Branch,
+    ) -> RequestWriter {
+        let addressed = dialog.addressed();
+        let mut writer = self.begin(method, addressed.uri, &branch.to_text());
+        for route in &addressed.routes {
+            writer.header(HeaderName::Route, route);
+        }
+        let tag = dialog.local_tag().to_text();
+        writer
+            .tagged(HeaderName::From, dialog.local(), Some(&tag))
+            .tagged(HeaderName::To, dialog.remote(), None)
+            .header(HeaderName::CallId, dialog.call_id())
+            .cseq(cseq, method);
+        writer
+    }
+
+    /// The INVITE of a call of ours.
+    pub(super) fn invite(
+        &self,
+        calling: &Calling,
+        tag: Tag,
+        contact: &Bytes,
+        branch: Branch,
+    ) -> Bytes {
+        let invite = &calling.invite;
+        let mut writer = self.begin(&Method::Invite, &calling.uri, &branch.to_text());
+        writer
+            .tagged(HeaderName::From, &calling.from, Some(&tag.to_text()))
+            .header(HeaderName::To, format!("<{}>", invite.to))
+            .header(HeaderName::CallId, &calling.call_id)
+            .cseq(calling.cseq, &Method::Invite)
+            .header(HeaderName::Contact, contact)
+            .header(HeaderName::Allow, ALLOW)
+            .header(HeaderName::Supported, SUPPORTED)
+            .header(HeaderName::UserAgent, self.product);
+        for (name, value) in &invite.headers {
+            writer.named(name, value);
+        }
+        credentials(&mut writer, &calling.credentials);
+        finish(writer, invite.body.as_ref())
+    }
+
+    /// The CANCEL of the INVITE `sent`: same branch, CSeq number, To, Route and Request-URI (RFC 3261
+    /// §9.1).
+    pub(super) fn cancel(&self, sent: &Bytes, cause: HangupCause) -> Option<Bytes> {
+        let invite = own_request(sent)?;
+        let mut writer = self.begin_like(&Method::Cancel, &invite)?;
+        let to = invite.headers.to().as_bytes();
+        writer
+            .tagged(HeaderName::To, to, None)
+            .header(HeaderName::Reason, reason_of(cause))
+            .header(HeaderName::UserAgent, self.product);
+        Some(writer.finish())
+    }
+
+    /// A request in the transaction of `invite`, all but To.
+    fn begin_like(&self, method: &Method, invite: &Request) -> Option<RequestWriter> {
+        let headers = &invite.headers;
+        let mut writer = self.begin(method, &invite.uri, headers.top_via().branch()?);
+        writer
+            .copy(headers.table(), HeaderName::Route)
+            .copy(headers.table(), HeaderName::From)
+            .copy(headers.table(), HeaderName::CallId)
+            .cseq(headers.cseq().number, method);
+        Some(writer)
+    }
+}
+
+/// The ACK to a final response other than 2xx, which belongs to the INVITE's transaction: same branch
+/// and Request-URI, To of the response (RFC 3261 §17.1.1.3). Empty if `sent` is no request of ours.
+pub(super) fn ack_of_refusal(sent: &Bytes, response: &Response, sender: Sender<'_>) -> Bytes {
+    let write = || {
+        let invite = own_request(sent)?;
+        let mut writer = sender.begin_like(&Method::Ack, &invite)?;
+        writer.tagged(HeaderName::To, response.headers.to().as_bytes(), None);
+        Some(writer.finish())
+    };
+    write().unwrap_or_default()
+}
+
+/// The request in bytes we sent ourselves.
+pub(super) fn own_request(sent: &Bytes) -> Option<Request> {
+    match parse(sent.clone()) {
+        Ok(Message::Request(request)) => Some(request),
+        Ok(Message::Response(_)) | Err(_) => None,
+    }
+}
+
+/// Our From without a tag.
+pub(super) fn from_of(invite: &OutboundInvite) -> Bytes {
+    let text = match &invite.from_display {
+        Some(display) => {
+            let escaped = display.replace('\\', "\\\\").replace('"', "\\\"");
+            format!("\"{escaped}\" <{}>", invite.from)
+        }
+        None => format!("<{}>", invite.from),
+    };
+    text.into()
+}
+
+/// Adds credentials.
+pub(super) fn credentials(writer: &mut RequestWriter, credentials: &[Credentials]) {
+    for (name, value) in credentials {
+        writer.header(*name, value);
+    }
+}
+
+/// Ends a request, with a session description if there is one.
+pub(super) fn finish(writer: RequestWriter, body: Option<&Bytes>) -> Bytes {
+    match body.filter(|body| !body.is_empty()) {
+        Some(body) => writer.finish_with(SDP, body),
+        None => writer.finish(),
+    }
+}
+
+/// The value of a `Reason` header (RFC 3326).
+pub(super) fn reason_of(cause: HangupCause) -> String {
+    Reason::q850_value(cause.q850(), cause.code())
+}
+
+/// The way of a request whose next hop is `uri`, in a dialog that came by `flow`.
+///
+/// A stream that is there is used. Else the packet goes to the address in the URI; to the peer's
+/// source address where that is a name, or cannot be reached from here because it is private and the
+/// peer is not, which is what NAT leaves in a Contact.
+pub(super) fn toward(flow: Flow, uri: &Uri) -> Flow {
+    let is_stream = flow.transport.is_reliable();
+    if is_stream && flow.id != FlowId::ANY {
+        return flow;
+    }
+    let default = match flow.transport {
+        Transport::Udp | Transport::Tcp => 5060,
+        Transport::Tls => 5061,
+    };
+    let port = uri.port().unwrap_or(default);
+    let peer = flow.remote.ip();
+    let ip = literal(uri).filter(|ip| {
+        ip.is_ipv4() == peer.is_ipv4() && !ip.is_unspecified() && (!is_local(*ip) || is_local(peer))
+    });
+    match ip {
+        Some(ip) => Flow { remote: SocketAddr::new(ip, port), ..flow },
+        // The port a stream came from is of no use for a new one.
+        None if is_stream => Flow { remote: SocketAddr::new(peer, port), ..flow },
+        None => flow,
+    }
+}
+
+/// The address in a URI, if it is one.
+fn literal(uri: &Uri) -> Option<IpAddr> {
+    let host = std::str::from_utf8(uri.host()?).ok()?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    bare.parse().ok()
+}
+
+/// True for addresses that mean something else elsewhere.
+const fn is_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            ip.is_private()
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || (a == 100 && b & 0xc0 == 64)
+        }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(id: u64, transport: Transport, remote: &str) -> Flow {
+        let local = "192.0.2.1:5060".parse().unwrap();
+        Flow { id: FlowId(id), listener: 0, transport, local, remote: remote.parse().unwrap() }
+    }
+
+    fn check(flow: Flow, uri: &str, expected: &str) {
+        let way = toward(flow, &Uri::from_text(uri).unwrap());
+        assert_eq!(way.remote.to_string(), expected, "{uri}");
+    }
+
+    #[test]
+    fn a_packet_goes_to_the_address_of_the_next_hop() {
+        let public = flow(1, Transport::Udp, "198.51.100.7:5062");
+        check(public, "sip:203.0.113.9:5070;lr", "203.0.113.9:5070");
+        check(public, "sip:203.0.113.9", "203.0.113.9:5060");
+        check(public, "sip:sbc.example.com:5070", "198.51.100.7:5062");
+        check(public, "sip:0.0.0.0", "198.51.100.7:5062");
+        check(public, "tel:+15550100", "198.51.100.7:5062");
+        check(public, "sip:[2001:db8::1]", "198.51.100.7:5062");
+    }
+
+    #[test]
+    fn a_private_contact_of_a_public_peer_is_reached_at_its_source() {
+        let public = flow(1, Transport::Udp, "198.51.100.7:5062");
+        for uri in ["sip:a@10.1.2.3:5060", "sip:a@127.0.0.1", "sip:a@100.64.0.9"] {
+            check(public, uri, "198.51.100.7:5062");
+        }
+        let lan = flow(1, Transport::Udp, "10.0.0.9:5060");
+        check(lan, "sip:a@10.1.2.3:5080", "10.1.2.3:5080");
+    }
+
+    #[test]
+    fn the_transport_comes_from_the_first_route_not_from_contact() {
+        // The dialog's stream is the one the first route gave us; a Contact cannot change it.
+        let stream = flow(7, Transport::Tcp, "198.51.100.7:40001");
+        check(stream, "sip:a@203.0.113.9:5061;transport=tls", "198.51.100.7:40001");
+        let lost = Flow { id: FlowId::ANY, ..stream };
+        check(lost, "sip:203.0.113.9;transport=tcp;lr", "203.0.113.9:5060");
+        check(lost, "sip:sbc.example.com", "198.51.100.7:5060");
+    }
+
+    #[test]
+    fn the_contact_names_its_transport() {
+        let address = ListenerAddress { host: "192.0.2.1".to_owned(), port: 5060 };
+        let contact = |transport| {
+            let sender = Sender { address: &address, transport, product: "x" };
+            sender.contact(b"+15550100")
+        };
+        assert_eq!(contact(Transport::Udp), "<sip:+15550100@192.0.2.1:5060>");
+        assert_eq!(contact(Transport::Tcp), "<sip:+15550100@192.0.2.1:5060;transport=tcp>");
+    }
+}

@@ -1,0 +1,203 @@
+//! Responses of ours.
+
+use super::Context;
+use super::Endpoint;
+use super::event::Counter;
+use super::event::DialogId;
+use super::event::Refusal;
+use super::flow::Flow;
+use super::request;
+use super::request::Sender;
+use crate::sip::invite::SessionAnswer;
+use crate::sip::message::Request;
+use crate::sip::message::name::HeaderName;
+use crate::sip::message::write::ResponseWriter;
+use crate::sip::transaction::key::Tag;
+use crate::types::cause::HangupCause;
+use bytes::Bytes;
+
+/// What a refusal written by the endpoint itself carries besides its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extra<'a> {
+    /// Nothing.
+    None,
+    /// `Allow`: 405 and 200 to OPTIONS.
+    Allow,
+    /// `Accept`: 415.
+    Accept(&'a str),
+    /// `Accept-Encoding` for 415 to an encoded body.
+    AcceptEncoding,
+    /// `Unsupported` with these option tags: 420.
+    Unsupported(&'a [u8]),
+    /// `Retry-After`, in seconds: 500 and 503.
+    RetryAfter(u32),
+    /// `Min-SE`, in seconds: 422.
+    MinSe(u32),
+    /// `Reason`.
+    Cause(HangupCause),
+    /// `Reason` and `Retry-After` of a cause.
+    Busy(HangupCause),
+    /// What OPTIONS is asked for.
+    Capabilities,
+    /// `Recv-Info` without a package: 469.
+    NoPackages,
+}
+
+impl Sender<'_> {
+    /// A whole response that opens no dialog.
+    pub(super) fn plain(
+        &self,
+        (request, flow): (&Request, Flow),
+        status: u16,
+        tag: Option<&[u8]>,
+        extra: Extra<'_>,
+    ) -> Bytes {
+        let mut writer = ResponseWriter::to(request, flow.remote, status, tag);
+        writer.header(HeaderName::Server, self.product);
+        extra.write(&mut writer);
+        writer.finish()
+    }
+}
+
+impl Extra<'_> {
+    fn write(self, writer: &mut ResponseWriter) {
+        match self {
+            Self::None => {}
+            Self::Allow => {
+                writer.header(HeaderName::Allow, request::ALLOW);
+            }
+            Self::Accept(kinds) => {
+                writer.header(HeaderName::Accept, kinds);
+            }
+            Self::AcceptEncoding => {
+                writer.header(HeaderName::AcceptEncoding, "identity");
+            }
+            Self::Unsupported(tags) => {
+                writer.header(HeaderName::Unsupported, tags);
+            }
+            Self::RetryAfter(seconds) => {
+                writer.number(HeaderName::RetryAfter, seconds);
+            }
+            Self::MinSe(seconds) => {
+                writer.number(HeaderName::MinSe, seconds);
+            }
+            Self::Cause(cause) => {
+                writer.header(HeaderName::Reason, request::reason_of(cause));
+            }
+            Self::Busy(cause) => {
+                writer.header(HeaderName::Reason, request::reason_of(cause));
+                if let Some(seconds) = cause.retry_after_s() {
+                    writer.number(HeaderName::RetryAfter, seconds);
+                }
+            }
+            Self::Capabilities => {
+                writer
+                    .header(HeaderName::Allow, request::ALLOW)
+                    .header(HeaderName::Accept, request::SDP)
+                    .header(HeaderName::Supported, request::SUPPORTED);
+            }
+            Self::NoPackages => {
+                writer.named("Recv-Info", "nil");
+            }
+        }
+    }
+}
+
+/// A response that opens or refreshes a dialog.
+#[derive(Clone, Copy)]
+pub(super) struct Opening<'a> {
+    pub(super) request: &'a Request,
+    pub(super) flow: Flow,
+    pub(super) tag: Tag,
+    pub(super) contact: &'a Bytes,
+    pub(super) session: SessionAnswer,
+}
+
+impl Sender<'_> {
+    /// A 1xx above 100 or a 2xx to INVITE or UPDATE.
+    pub(super) fn opening(&self, of: Opening<'_>, status: u16, body: Option<&Bytes>) -> Bytes {
+        let Opening { request, flow, tag, contact, session } = of;
+        let tag = tag.to_text();
+        let mut writer = ResponseWriter::to(request, flow.remote, status, Some(&tag));
+        writer
+            .record_routes(request)
+            .header(HeaderName::Contact, contact)
+            .header(HeaderName::Allow, request::ALLOW)
+            .header(HeaderName::Supported, request::SUPPORTED);
+        if let SessionAnswer::Run(session) = session {
+            // RFC 4028 §9: where the peer refreshes, it must know that it does.
+            writer
+                .header(HeaderName::Require, "timer")
+                .header(HeaderName::SessionExpires, session.to_value());
+        }
+        writer.header(HeaderName::Server, self.product);
+        match body.filter(|body| !body.is_empty()) {
+            Some(body) => writer.finish_with(request::SDP, body),
+            None => writer.finish(),
+        }
+    }
+
+    /// The refusal of an INVITE by the call.
+    pub(super) fn refusal(
+        &self,
+        (request, flow): (&Request, Flow),
+        tag: Tag,
+        refusal: &Refusal,
+    ) -> Bytes {
+        let tag = tag.to_text();
+        let mut writer = ResponseWriter::to(request, flow.remote, refusal.status, Some(&tag));
+        writer
+            .header(HeaderName::Server, self.product)
+            .header(HeaderName::Reason, request::reason_of(refusal.cause));
+        if let Some(seconds) = refusal.retry_after_s {
+            writer.number(HeaderName::RetryAfter, seconds);
+        }
+        for (name, value) in &refusal.headers {
+            writer.named(name, value);
+        }
+        writer.finish()
+    }
+}
+
+impl Endpoint {
+    /// Answers without keeping anything: the request is answered the same way each time it comes
+    /// (RFC 3261 §8.2.7).
+    pub(super) fn answer_stateless(
+        &self,
+        cx: &mut Context<'_>,
+        of: (&Request, Flow),
+        status: u16,
+        extra: Extra<'_>,
+    ) {
+        let (request, flow) = of;
+        let tag = self.stateless_tag(request);
+        let bytes = self.config.sender(flow).plain(of, status, Some(&tag), extra);
+        cx.transmit(flow, bytes);
+    }
+
+    /// Answers a request within its server transaction.
+    pub(super) fn answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        (transaction, dialog): (u64, DialogId),
+        status: u16,
+        extra: Extra<'_>,
+        of: (&Request, Flow),
+    ) {
+        let tag = self.usages.get(dialog.0).map(|usage| usage.tag.to_text());
+        let bytes = self.config.sender(of.1).plain(of, status, tag.as_deref(), extra);
+        self.respond(cx, transaction, status, bytes);
+    }
+
+    /// Counts a refusal and sends it without keeping anything.
+    pub(super) fn refuse_stateless(
+        &self,
+        cx: &mut Context<'_>,
+        of: (&Request, Flow),
+        status: u16,
+        extra: Extra<'_>,
+    ) {
+        cx.count(Counter::RefusedRequest);
+        self.answer_stateless(cx, of, status, extra);
+    }
+}

@@ -1,0 +1,158 @@
+//! Session timers and the requests of ours that change or refresh a session (RFC 4028, RFC 3261 §14).
+
+use super::Context;
+use super::Endpoint;
+use super::event::DialogId;
+use super::flow::Flow;
+use super::request;
+use super::respond::Opening;
+use super::transact::Purpose;
+use crate::sip::invite::Asking;
+use crate::sip::invite::Session;
+use crate::sip::invite::SessionAnswer;
+use crate::sip::invite::State;
+use crate::sip::invite::UsageTimer;
+use crate::sip::invite::Why;
+use crate::sip::message::Request;
+use crate::sip::message::header::session_expires::Refresher;
+use crate::sip::message::header::session_expires::SessionExpires;
+use crate::sip::message::headers::Headers;
+use crate::sip::message::method::Method;
+use crate::sip::message::name::HeaderName;
+use crate::sip::transaction::key::Branch;
+use crate::sip::transaction::key::ClientKey;
+use crate::sip::transaction::key::Kind;
+use bytes::Bytes;
+use std::time::Duration;
+
+/// How long a refresh waits while something else is under way.
+const BUSY_WAIT: Duration = Duration::from_secs(2);
+
+impl Endpoint {
+    /// The 200 to an INVITE or UPDATE, session timer included.
+    pub(super) fn opening_answer(
+        &self,
+        dialog: DialogId,
+        request: &Request,
+        flow: Flow,
+        body: Option<&Bytes>,
+    ) -> Bytes {
+        let Some(usage) = self.usages.get(dialog.0) else { return Bytes::new() };
+        let session = SessionAnswer::to(&request.headers, self.config.session);
+        let of = Opening { request, flow, tag: usage.tag, contact: &usage.contact, session };
+        self.config.sender(flow).opening(of, 200, body)
+    }
+
+    /// Takes what a request says that we answered 2xx: target, methods, session timer.
+    pub(super) fn agreed_by_us(
+        &mut self,
+        cx: &mut Context<'_>,
+        dialog: DialogId,
+        request: &Request,
+    ) {
+        let session = match SessionAnswer::to(&request.headers, self.config.session) {
+            SessionAnswer::Run(agreed) => Some(Session::agreed(agreed, false)),
+            SessionAnswer::None | SessionAnswer::TooShort => None,
+        };
+        self.agreed(cx, dialog, &request.headers, session);
+    }
+
+    /// Takes what a 2xx to a request of ours says.
+    pub(super) fn agreed_by_peer(
+        &mut self,
+        cx: &mut Context<'_>,
+        dialog: DialogId,
+        headers: &Headers,
+    ) {
+        let agreed = headers.session_expires().ok().flatten();
+        let session = agreed.map(|agreed| Session::agreed(agreed, true));
+        self.agreed(cx, dialog, headers, session);
+    }
+
+    fn agreed(
+        &mut self,
+        cx: &Context<'_>,
+        dialog: DialogId,
+        headers: &Headers,
+        session: Option<Session>,
+    ) {
+        let Some(usage) = self.usages.get_mut(dialog.0) else { return };
+        if let Some(held) = usage.dialog_mut() {
+            held.refresh_target(headers);
+        }
+        let allow = headers.tokens(HeaderName::Allow);
+        if allow.iter().next().is_some() {
+            usage.peer_allows_update = allow.has_method(&Method::Update);
+        }
+        // Before the answer there is no session to end.
+        let session = session.filter(|_| matches!(usage.state, State::Confirmed(_)));
+        usage.session = session;
+        match session {
+            Some(session) => self.arm(cx, dialog, UsageTimer::Session, session.wait()),
+            None => self.disarm(dialog, UsageTimer::Session),
+        }
+    }
+
+    /// Refreshes the session by UPDATE, else by re-INVITE with the last session description.
+    pub(super) fn refresh(&mut self, cx: &mut Context<'_>, dialog: DialogId) {
+        let Some(usage) = self.usages.get_mut(dialog.0) else { return };
+        if usage.asking.is_some() || usage.asked.is_some() || usage.ack_wait.is_some() {
+            return self.arm(cx, dialog, UsageTimer::Session, BUSY_WAIT);
+        }
+        let Some(session) = usage.session.as_mut() else { return };
+        session.is_refreshed = true;
+        let rest = session.rest();
+        let (why, body) = if usage.peer_allows_update || usage.description.is_empty() {
+            (Why::RefreshByUpdate, Bytes::new())
+        } else {
+            (Why::RefreshByInvite, usage.description.clone())
+        };
+        usage.asking = Some(Asking::new(why, body));
+        self.arm(cx, dialog, UsageTimer::Session, rest);
+        self.ask(cx, dialog);
+    }
+
+    /// Sends what `asking` holds, as a new request.
+    pub(super) fn ask(&mut self, cx: &mut Context<'_>, dialog: DialogId) {
+        let branch = Branch::new(&mut self.random);
+        let Some(usage) = self.usages.get_mut(dialog.0) else { return };
+        let Some(mut asking) = usage.asking.take() else { return };
+        let method = asking.method();
+        let Some(held) = usage.dialog_mut() else { return };
+        let cseq = held.next_cseq();
+        let uri = held.addressed().uri.as_bytes().clone();
+        if let Some(digest) = usage.digest.as_mut()
+            && asking.credentials.is_empty()
+        {
+            asking.credentials = digest.authorize(&method, &uri);
+        }
+        let sender = self.config.sender(usage.flow);
+        let Some(held) = usage.dialog() else { return };
+        let mut writer = sender.within(held, &method, cseq, branch);
+        writer
+            .header(HeaderName::Contact, &usage.contact)
+            .header(HeaderName::Allow, request::ALLOW)
+            .header(HeaderName::Supported, request::SUPPORTED);
+        if let Some(session) = usage.session {
+            let refresher = if session.is_ours { Refresher::Uac } else { Refresher::Uas };
+            let refresher = Some(refresher);
+            let value = SessionExpires { interval_s: session.interval_s, refresher };
+            writer
+                .header(HeaderName::SessionExpires, value.to_value())
+                .number(HeaderName::MinSe, self.config.session.min_se_s);
+        }
+        writer.header(HeaderName::UserAgent, sender.product);
+        request::credentials(&mut writer, &asking.credentials);
+        let way = request::toward(usage.flow, held.addressed().next_hop);
+        let bytes = request::finish(writer, Some(&asking.body));
+        usage.asking = Some(asking);
+        let key = ClientKey { branch, kind: Kind::of(&method) };
+        let owner = (Some(dialog), Purpose::Asking);
+        let transaction = self.begin_client(cx, key, owner, (way, bytes));
+        if let Some(usage) = self.usages.get_mut(dialog.0)
+            && let Some(asking) = usage.asking.as_mut()
+        {
+            asking.transaction = Some(transaction);
+        }
+    }
+}
