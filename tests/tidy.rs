@@ -176,7 +176,7 @@ fn check(judge: impl Fn(&Source, &mut Vec<String>)) {
         let mut faults = Vec::new();
         judge(&source, &mut faults);
         for fault in faults {
-            let _ = writeln!(report, "{}{fault}", source.path);
+            writeln!(report, "{}{fault}", source.path).unwrap();
         }
     }
     assert!(report.is_empty(), "\n{report}");

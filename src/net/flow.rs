@@ -251,3 +251,73 @@ impl Flows {
         self.0.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// What a [`Collector`] saw.
+    #[derive(Debug, PartialEq, Eq)]
+    pub(crate) enum Seen {
+        Message(Flow, Bytes),
+        Closed(FlowId),
+    }
+
+    /// An ingress that keeps what it is given.
+    pub(crate) struct Collector(mpsc::Sender<Seen>);
+
+    impl Collector {
+        pub(crate) fn new() -> (Arc<dyn Ingress>, mpsc::Receiver<Seen>) {
+            let (sender, receiver) = mpsc::channel(1_000);
+            (Arc::new(Self(sender)), receiver)
+        }
+    }
+
+    impl Ingress for Collector {
+        fn receive(&self, flow: Flow, message: Bytes) {
+            self.0.try_send(Seen::Message(flow, message)).unwrap();
+        }
+
+        fn flow_closed(&self, id: FlowId) {
+            self.0.try_send(Seen::Closed(id)).unwrap();
+        }
+    }
+
+    fn remote(last: u8, port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, last], port))
+    }
+
+    #[test]
+    fn connections_are_bounded_in_all_and_by_address() {
+        let limits = FlowLimits { flows_max: 3, flows_per_address_max: 2, ..FlowLimits::default() };
+        let flows = Flows::new(limits);
+        let first = flows.add_stream(remote(1, 1)).unwrap();
+        let _second = flows.add_stream(remote(1, 2)).unwrap();
+        assert!(flows.add_stream(remote(1, 3)).is_none(), "two of one address");
+        let _third = flows.add_stream(remote(2, 1)).unwrap();
+        assert!(flows.add_stream(remote(3, 1)).is_none(), "three in all");
+        flows.remove_stream(first.id);
+        flows.remove_stream(first.id);
+        assert_eq!(flows.streams_open(), 2);
+        assert!(flows.add_stream(remote(1, 4)).is_some());
+    }
+
+    #[test]
+    fn a_full_queue_asks_the_connection_to_close() {
+        let flows = Flows::new(FlowLimits { queue_max: 1, ..FlowLimits::default() });
+        let end = flows.add_stream(remote(1, 9)).unwrap();
+        let flow = Flow {
+            id: FlowId::ANY,
+            listener: 0,
+            transport: Transport::Tcp,
+            local: remote(1, 5060),
+            remote: remote(1, 9),
+        };
+        assert_eq!(flows.send(&flow, Bytes::from_static(b"a")), Ok(()));
+        assert_eq!(flows.send(&flow, Bytes::from_static(b"b")), Err(SendError::Full));
+        flows.remove_stream(end.id);
+        assert_eq!(flows.send(&flow, Bytes::from_static(b"c")), Err(SendError::Gone));
+        let stray = Flow { transport: Transport::Udp, ..flow };
+        assert_eq!(flows.send(&stray, Bytes::from_static(b"d")), Err(SendError::Gone));
+    }
+}

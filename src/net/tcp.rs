@@ -309,3 +309,153 @@ async fn write(mut half: OwnedWriteHalf, mut queue: mpsc::Receiver<Bytes>, wait:
     }
     End::Told
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::flow::SendError;
+    use crate::net::flow::tests::Collector;
+    use crate::net::flow::tests::Seen;
+    use crate::sip::endpoint::flow::FlowId;
+
+    const OPTIONS: &[u8] = b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID: 1\r\nContent-Length: 0\r\n\r\n";
+
+    struct Bench {
+        flows: Flows,
+        ingress: Arc<dyn Ingress>,
+        seen: mpsc::Receiver<Seen>,
+        listener: TcpListener,
+    }
+
+    impl Bench {
+        fn new(limits: FlowLimits) -> Self {
+            let flows = Flows::new(limits);
+            let (ingress, seen) = Collector::new();
+            let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+            let listener = bound.start(3, &flows, &ingress).unwrap();
+            Self { flows, ingress, seen, listener }
+        }
+
+        async fn peer(&self) -> TcpStream {
+            TcpStream::connect(self.listener.local()).await.unwrap()
+        }
+
+        async fn message(&mut self) -> (Flow, Bytes) {
+            match self.next().await {
+                Seen::Message(flow, message) => (flow, message),
+                Seen::Closed(id) => panic!("{id:?} closed"),
+            }
+        }
+
+        async fn closed(&mut self) -> FlowId {
+            match self.next().await {
+                Seen::Closed(id) => id,
+                Seen::Message(_, message) => panic!("{message:?}"),
+            }
+        }
+
+        async fn next(&mut self) -> Seen {
+            timeout(Duration::from_secs(10), self.seen.recv()).await.unwrap().unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn messages_are_cut_from_the_stream_and_pings_answered() {
+        let mut bench = Bench::new(FlowLimits::default());
+        let mut peer = bench.peer().await;
+        let (start, end) = OPTIONS.split_at(20);
+        peer.write_all(b"\r\n\r\n").await.unwrap();
+        peer.write_all(start).await.unwrap();
+        let mut pong = [0; 2];
+        peer.read_exact(&mut pong).await.unwrap();
+        assert_eq!(&pong, PONG);
+        peer.write_all(end).await.unwrap();
+        let (flow, message) = bench.message().await;
+        assert_eq!(message, OPTIONS);
+        assert_eq!((flow.listener, flow.remote), (3, peer.local_addr().unwrap()));
+        bench.flows.send(&flow, Bytes::from_static(b"answer")).unwrap();
+        let mut answer = [0; 6];
+        peer.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"answer");
+        drop(peer);
+        assert_eq!(bench.closed().await, flow.id);
+        assert_eq!(bench.flows.send(&flow, Bytes::new()), Err(SendError::Gone));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_read_loses_only_its_own_connection() {
+        let mut bench = Bench::new(FlowLimits { queue_max: 8, ..FlowLimits::default() });
+        let mut deaf = bench.peer().await;
+        deaf.write_all(OPTIONS).await.unwrap();
+        let (deaf_flow, _) = bench.message().await;
+        let mut good = bench.peer().await;
+        let big = Bytes::from(vec![b'x'; 1 << 20]);
+        while bench.flows.send(&deaf_flow, big.clone()).is_ok() {
+            tokio::task::yield_now().await;
+        }
+        good.write_all(OPTIONS).await.unwrap();
+        let mut closed = false;
+        for _ in 0..2 {
+            match bench.next().await {
+                Seen::Closed(id) => closed = id == deaf_flow.id,
+                Seen::Message(flow, _) => {
+                    bench.flows.send(&flow, Bytes::from_static(b"yes")).unwrap();
+                }
+            }
+        }
+        assert!(closed);
+        let mut answer = [0; 3];
+        good.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"yes");
+    }
+
+    #[tokio::test]
+    async fn garbage_is_answered_where_possible_and_closed() {
+        let mut bench = Bench::new(FlowLimits::default());
+        let mut peer = bench.peer().await;
+        peer.write_all(b"\x16\x03\x01 hello\r\n\r\n").await.unwrap();
+        let mut rest = Vec::new();
+        peer.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.is_empty(), "{rest:?}");
+        bench.closed().await;
+    }
+
+    #[tokio::test]
+    async fn a_message_that_trickles_in_has_a_deadline() {
+        let message_timeout = Duration::from_millis(100);
+        let mut bench = Bench::new(FlowLimits { message_timeout, ..FlowLimits::default() });
+        let mut slow = bench.peer().await;
+        let _silent = bench.peer().await;
+        slow.write_all(OPTIONS).await.unwrap();
+        let (flow, _) = bench.message().await;
+        slow.write_all(b"OPT").await.unwrap();
+        let ended = [bench.closed().await, bench.closed().await];
+        assert!(ended.contains(&flow.id), "the slow and the silent one are closed");
+    }
+
+    #[tokio::test]
+    async fn more_connections_of_one_address_than_allowed_are_closed_at_once() {
+        let mut bench =
+            Bench::new(FlowLimits { flows_per_address_max: 1, ..FlowLimits::default() });
+        let mut first = bench.peer().await;
+        first.write_all(OPTIONS).await.unwrap();
+        bench.message().await;
+        let mut second = bench.peer().await;
+        assert_eq!(second.read(&mut [0; 8]).await.unwrap_or(0), 0);
+        assert_eq!(bench.flows.streams_open(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_connection_of_our_own_carries_messages_both_ways() {
+        let mut bench = Bench::new(FlowLimits::default());
+        let remote = bench.listener.local();
+        let patience = Duration::from_secs(5);
+        let flow = connect(remote, 0, &bench.flows, &bench.ingress, patience).await.unwrap();
+        bench.flows.send(&flow, Bytes::from_static(OPTIONS)).unwrap();
+        let (accepted, message) = bench.message().await;
+        assert_eq!(message, OPTIONS);
+        assert_eq!(accepted.remote, flow.local);
+        bench.flows.send(&accepted, Bytes::from_static(OPTIONS)).unwrap();
+        assert_eq!(bench.message().await.0, flow);
+    }
+}

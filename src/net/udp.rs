@@ -169,3 +169,51 @@ async fn receive(socket: tokio::net::UdpSocket, flow: Flow, ingress: Arc<dyn Ing
         tokio::task::yield_now().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::flow::FlowLimits;
+    use crate::net::flow::tests::Collector;
+    use crate::net::flow::tests::Seen;
+
+    fn anywhere() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    #[tokio::test]
+    async fn a_datagram_comes_in_and_its_answer_goes_back() {
+        let flows = Flows::new(FlowLimits::default());
+        let (ingress, mut seen) = Collector::new();
+        let listener = bind(anywhere(), 2).unwrap().start(7, &flows, &ingress).unwrap();
+        let peer = tokio::net::UdpSocket::bind(anywhere()).await.unwrap();
+        for datagram in [&b""[..], b"\r\n\r\n", b"OPTIONS"] {
+            peer.send_to(datagram, listener.local()).await.unwrap();
+        }
+        let Some(Seen::Message(flow, message)) = seen.recv().await else { panic!("no message") };
+        assert_eq!(message, "OPTIONS", "keep-alives are not messages");
+        assert_eq!((flow.listener, flow.remote), (7, peer.local_addr().unwrap()));
+        flows.send(&flow, Bytes::from_static(b"SIP/2.0 200 OK")).unwrap();
+        let mut buffer = [0; 64];
+        let (len, from) = peer.recv_from(&mut buffer).await.unwrap();
+        assert_eq!((&buffer[..len], from), (&b"SIP/2.0 200 OK"[..], listener.local()));
+        drop(listener);
+        assert!(flows.send(&flow, Bytes::new()).is_err(), "the socket is forgotten");
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_named_even_when_it_is_shared() {
+        let flows = Flows::new(FlowLimits::default());
+        let (ingress, _seen) = Collector::new();
+        let listener = bind(anywhere(), 2).unwrap().start(0, &flows, &ingress).unwrap();
+        for sockets in [1, 2] {
+            let refused = bind(listener.local(), sockets).unwrap_err().to_string();
+            let address = listener.local();
+            let expected = format!("udp {address} is in use by another program");
+            assert!(refused.starts_with(&expected), "{refused}");
+        }
+        let foreign = SocketAddr::from(([192, 0, 2, 1], 5060));
+        let refused = bind(foreign, 1).unwrap_err().to_string();
+        assert!(refused.contains("no address 192.0.2.1:5060"), "{refused}");
+    }
+}

@@ -163,6 +163,31 @@ impl Framer {
     }
 }
 
+/// The entry for fuzzing: however the stream is cut into reads, the same frames come out. The first
+/// byte of `data` chooses the cut.
+pub fn exercise(data: &[u8]) {
+    let Some((&cut, stream)) = data.split_first() else { return };
+    let whole = frames_of(stream, stream.len().max(1));
+    let pieces = frames_of(stream, usize::from(cut).max(1));
+    assert!(whole == pieces, "the cut changes the frames");
+}
+
+fn frames_of(stream: &[u8], read_bytes: usize) -> (Vec<Frame>, bool) {
+    let mut framer = Framer::new();
+    let mut frames = Vec::new();
+    for read in stream.chunks(read_bytes) {
+        framer.push(read);
+        loop {
+            match framer.next() {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break,
+                Err(_) => return (frames, true),
+            }
+        }
+    }
+    (frames, false)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
