@@ -1,10 +1,11 @@
 -- Who may use the switch, and what a routing decision reads: tenants, AI profiles, trunks, numbers.
 
--- Two roles own nothing. Every table is under FORCE ROW LEVEL SECURITY, so even its owner sees no
--- row except through a policy: a forgotten WHERE clause shows an empty list, never another tenant.
+-- Two roles own nothing. Every table is under FORCE ROW LEVEL SECURITY, so even its owner sees only
+-- what a policy shows him: a forgotten WHERE clause gives an empty list, never another tenant's rows.
 --   tandem_api   the HTTP API, one tenant at a time: set_config('tandem.tenant_id', ..., true)
 --   tandem_node  the switch itself, which routes calls of all tenants
--- A login that may not create roles needs them made beforehand and granted to it.
+-- The program logs in as the owner and takes one of the roles at once. A login that may not create
+-- roles needs them made beforehand and granted to it.
 DO $$
 DECLARE
     role_name text;

@@ -1,6 +1,8 @@
 //! API keys: made, checked, revoked. The key itself is shown once and stored nowhere.
 
 use crate::clock;
+use crate::store::audit_log;
+use crate::store::audit_log::Entry;
 use crate::store::database::Database;
 use crate::store::time::Time;
 use crate::types::id::ApiKeyId;
@@ -10,6 +12,10 @@ use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
+use serde_json::Value;
+use serde_json::json;
+use sqlx::Postgres;
+use sqlx::Transaction;
 use std::fmt;
 use std::str::FromStr;
 use uuid::Uuid;
@@ -117,6 +123,7 @@ pub async fn create(
     clock::fill_random(&mut random);
     let key = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
     let id = clock::new_uuid();
+    let mut transaction = database.node().begin().await?;
     sqlx::query(INSERT)
         .bind(id)
         .bind(scope.tenant().map(TenantId::uuid))
@@ -124,8 +131,11 @@ pub async fn create(
         .bind(label)
         .bind(hash(&key))
         .bind(expires.map(Time))
-        .execute(database.node())
+        .execute(&mut *transaction)
         .await?;
+    let detail = json!({"role": role.as_str(), "label": label});
+    note(&mut transaction, scope.tenant(), "create", id, detail).await?;
+    transaction.commit().await?;
     Ok(NewKey { id: ApiKeyId::from_uuid(id), key: Secret::new(key) })
 }
 
@@ -159,12 +169,28 @@ pub async fn verify_all_tenants(database: &Database, key: &str) -> sqlx::Result<
 ///
 /// When the database fails.
 pub async fn revoke(database: &Database, scope: KeyScope, id: ApiKeyId) -> sqlx::Result<bool> {
-    let done = sqlx::query(REVOKE)
+    let mut transaction = database.node().begin().await?;
+    let revoked: Option<Option<Uuid>> = sqlx::query_scalar(REVOKE)
         .bind(id.uuid())
         .bind(scope.tenant().map(TenantId::uuid))
-        .execute(database.node())
+        .fetch_optional(&mut *transaction)
         .await?;
-    Ok(done.rows_affected() == 1)
+    let Some(tenant) = revoked else { return Ok(false) };
+    let tenant = tenant.map(TenantId::from_uuid);
+    note(&mut transaction, tenant, "revoke", id.uuid(), json!({})).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+async fn note(
+    transaction: &mut Transaction<'_, Postgres>,
+    tenant: Option<TenantId>,
+    action: &'static str,
+    key: Uuid,
+    detail: Value,
+) -> sqlx::Result<()> {
+    let entry = Entry { tenant, action, subject: "api_key", subject_id: Some(key), detail };
+    audit_log::note(transaction, &entry).await
 }
 
 pub(crate) const INSERT: &str = "INSERT INTO api_keys (id, tenant_id, role, label, hash, expires_at) \
@@ -177,7 +203,7 @@ pub(crate) const VERIFY: &str = "SELECT k.id, k.tenant_id, k.role FROM api_keys 
        AND (k.tenant_id IS NULL OR t.status <> 'deleted')";
 
 pub(crate) const REVOKE: &str = "UPDATE api_keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL \
-       AND ($2::uuid IS NULL OR tenant_id = $2)";
+       AND ($2::uuid IS NULL OR tenant_id = $2) RETURNING tenant_id";
 
 fn is_key(text: &str) -> bool {
     let random = text.strip_prefix(PREFIX).map(|rest| URL_SAFE_NO_PAD.decode(rest));
@@ -202,7 +228,8 @@ mod tests {
     fn what_cannot_be_a_key_is_told_from_one_that_can() {
         let good = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode([7; RANDOM_BYTES]));
         assert!(is_key(&good));
-        for bad in ["", "tdm_", "tdm_AAAA", &good[1..], &format!("{good}A")] {
+        let cut: String = good.chars().skip(1).collect();
+        for bad in ["", "tdm_", "tdm_AAAA", &cut, &format!("{good}A")] {
             assert!(!is_key(bad), "{bad:?}");
         }
     }

@@ -73,7 +73,7 @@ impl Database {
         Ok(transaction)
     }
 
-    /// True when the database answers within `limit`.
+    /// True when the database answers within `limit`; one that was never migrated does not.
     pub async fn answers(&self, limit: Duration) -> bool {
         let query = sqlx::query("SELECT 1").execute(&self.node);
         matches!(tokio::time::timeout(limit, query).await, Ok(Ok(_)))

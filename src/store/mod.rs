@@ -7,6 +7,7 @@
 
 pub mod ai_profiles;
 pub mod api_keys;
+mod audit_log;
 pub mod calls;
 pub mod changes;
 pub mod database;

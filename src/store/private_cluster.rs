@@ -137,17 +137,22 @@ impl PrivateCluster {
     pub fn start(data_dir: &Path, durability: Durability) -> Result<Self, ClusterError> {
         let programs = Programs::find()?;
         let owner = Account::of_this_process()?;
+        if let Some(parent) = data_dir.parent() {
+            std::fs::create_dir_all(parent).map_err(io_error("make the directory", parent))?;
+        }
         make_dir(data_dir, None)?;
         // pg_ctl runs in `/`, so a relative path would lead elsewhere.
         let data_dir = data_dir.canonicalize().map_err(io_error("find", data_dir))?;
         let lock = lock(&data_dir)?;
+        owner.let_pass(&data_dir)?;
         let cluster_dir = data_dir.join("postgres");
+        let is_made = cluster_dir.join("PG_VERSION").exists();
+        if is_made {
+            programs.check_version(&cluster_dir)?;
+        }
         let socket_dir = socket_dir(&data_dir, &owner)?;
         let cluster = Self { programs, owner, cluster_dir, socket_dir, _lock: lock };
-        cluster.owner.let_pass(&data_dir)?;
-        if cluster.cluster_dir.join("PG_VERSION").exists() {
-            cluster.check_version()?;
-        } else {
+        if !is_made {
             cluster.init(durability)?;
         }
         if !cluster.answers() {
@@ -213,17 +218,6 @@ impl PrivateCluster {
         self.launch(Durability::Fast)
     }
 
-    fn check_version(&self) -> Result<(), ClusterError> {
-        let path = self.cluster_dir.join("PG_VERSION");
-        let found = std::fs::read_to_string(&path).map_err(io_error("read", &path))?;
-        let found = found.trim().to_owned();
-        let installed = self.programs.major_version()?;
-        if found == installed {
-            return Ok(());
-        }
-        Err(ClusterError::OtherVersion { dir: self.cluster_dir.clone(), found, installed })
-    }
-
     /// Makes the cluster under another name and renames it, so that a crash leaves no half of one.
     fn init(&self, durability: Durability) -> Result<(), ClusterError> {
         let draft = self.cluster_dir.with_extension("draft");
@@ -255,7 +249,7 @@ impl PrivateCluster {
             self.socket_dir.display()
         );
         if durability == Durability::Fast {
-            options.push_str(" -c fsync=off -c synchronous_commit=off -c full_page_writes=off");
+            options.push_str(" -c fsync=off -c full_page_writes=off");
         }
         let log = self.cluster_dir.join("server.log");
         let arguments: Vec<OsString> = vec![
@@ -363,6 +357,17 @@ impl Programs {
             ["initdb", "pg_ctl", "postgres", "psql"].iter().all(|name| dir.join(name).is_file())
         };
         dirs.into_iter().find(all_in).map(|dir| Self { dir }).ok_or(ClusterError::NotInstalled)
+    }
+
+    fn check_version(&self, cluster_dir: &Path) -> Result<(), ClusterError> {
+        let path = cluster_dir.join("PG_VERSION");
+        let found = std::fs::read_to_string(&path).map_err(io_error("read", &path))?;
+        let found = found.trim().to_owned();
+        let installed = self.major_version()?;
+        if found == installed {
+            return Ok(());
+        }
+        Err(ClusterError::OtherVersion { dir: cluster_dir.to_owned(), found, installed })
     }
 
     fn major_version(&self) -> Result<String, ClusterError> {

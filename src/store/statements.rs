@@ -2,6 +2,7 @@
 
 use crate::store::ai_profiles;
 use crate::store::api_keys;
+use crate::store::audit_log;
 use crate::store::calls;
 use crate::store::calls::CallFilter;
 use crate::store::changes;
@@ -43,6 +44,7 @@ pub fn all() -> Vec<String> {
         api_keys::INSERT,
         api_keys::VERIFY,
         api_keys::REVOKE,
+        audit_log::INSERT,
         demo::PUT_TENANT,
         demo::PUT_PROFILE,
         demo::PUT_TRUNK,

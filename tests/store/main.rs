@@ -1,0 +1,18 @@
+//! The store against a real PostgreSQL: schema, tenancy, changes, journal, private cluster.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::string_slice,
+    reason = "a failed check may panic"
+)]
+
+mod access;
+mod changes;
+mod cluster;
+mod journal;
+#[path = "../support/postgres.rs"]
+mod postgres;
+mod rows;
+mod schema;
+mod tenancy;
