@@ -31,6 +31,9 @@ const BYTES_PER_MS: u64 = 8;
 /// that sends a minute at once in 20 ms pieces does not fill the ring's items.
 const GATHER_ABOVE_BYTES: u64 = 500 * BYTES_PER_MS;
 
+/// Above this many segments in the ring too, so that a bot that sends single bytes does not either.
+const GATHER_ABOVE_SEGMENTS: usize = 128;
+
 /// Emptied segments kept for reuse; the rest is dropped.
 const SPARE_SEGMENTS_MAX: usize = 4;
 
@@ -49,6 +52,7 @@ pub fn link() -> (MediaEnd, AgentEnd) {
         emptied: emptied_in,
         frames: frames_in,
         notices: notices_in,
+        finishes_taken: 0,
         shared: Arc::clone(&shared),
     };
     let agent = AgentEnd {
@@ -149,6 +153,8 @@ struct Shared {
     pushed_bytes: AtomicU64,
     /// Bytes ever played or dropped. Written by the media end.
     consumed_bytes: AtomicU64,
+    /// Utterance ends ever put into the ring. Written by the agent's end.
+    finishes: AtomicU64,
     /// The agent asks that nothing be played yet.
     held: AtomicBool,
     /// The media end is gone.
@@ -333,7 +339,10 @@ impl AgentEnd {
     fn hand_over_if_due(&mut self) {
         let Some(segment) = &self.gathering else { return };
         let full = segment.bytes.len() >= AGENT_CHUNK_BYTES_MAX || segment.finish;
-        if full || self.ring_bytes() < GATHER_ABOVE_BYTES {
+        let segments = AGENT_ITEMS_MAX - self.segments.slots();
+        let worth_it = segments < GATHER_ABOVE_SEGMENTS || segment.bytes.len() >= FRAME_BYTES;
+        let short = worth_it && self.ring_bytes() < GATHER_ABOVE_BYTES;
+        if full || short {
             self.hand_over();
         }
     }
@@ -341,9 +350,12 @@ impl AgentEnd {
     fn hand_over(&mut self) {
         let Some(segment) = self.gathering.take() else { return };
         let bytes = segment.bytes.len() as u64;
+        let finishes = u64::from(segment.finish);
         // Counted before it can be played, so that the difference never goes below zero.
         self.shared.pushed_bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.shared.finishes.fetch_add(finishes, Ordering::AcqRel);
         if let Err(rtrb::PushError::Full(segment)) = self.segments.push(segment) {
+            self.shared.finishes.fetch_sub(finishes, Ordering::AcqRel);
             self.shared.pushed_bytes.fetch_sub(bytes, Ordering::AcqRel);
             self.gathering = Some(segment);
         }
@@ -369,6 +381,8 @@ pub struct MediaEnd {
     emptied: Producer<Box<Segment>>,
     frames: Producer<[u8; FRAME_BYTES]>,
     notices: Producer<Notice>,
+    /// Utterance ends ever taken from the ring.
+    finishes_taken: u64,
     shared: Arc<Shared>,
 }
 
@@ -431,7 +445,15 @@ impl MediaEnd {
 
     /// Takes the oldest queued segment.
     pub fn pop(&mut self) -> Option<Box<Segment>> {
-        self.segments.pop().ok()
+        let segment = self.segments.pop().ok()?;
+        self.finishes_taken += u64::from(segment.finish);
+        Some(segment)
+    }
+
+    /// True when the end of an utterance is queued.
+    #[must_use]
+    pub fn finish_queued(&self) -> bool {
+        self.shared.finishes.load(Ordering::Acquire) > self.finishes_taken
     }
 
     /// Gives an emptied or dropped segment back, to be freed by the agent's task.

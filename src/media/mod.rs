@@ -3,5 +3,6 @@
 pub mod event;
 pub mod output;
 pub mod pace;
+pub mod playout;
 pub mod setup;
 pub mod statistics;

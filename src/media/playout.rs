@@ -1,0 +1,669 @@
+//! The playout queue of an agent: its audio with the marks in it, one frame a tick.
+//!
+//! Audio waits for a pre-roll before an utterance begins, so that an agent that paces at real time
+//! does not stutter. A mark is reported when the sample before it was handed out; milliseconds played
+//! are exact to the sample. A clear is effective in the next frame.
+
+use crate::audio::frame::Encoded;
+use crate::audio::frame::FRAME_SAMPLES;
+use crate::audio::frame::SAMPLES_PER_MS;
+use crate::audio::g711;
+use crate::audio::link::MediaEnd;
+use crate::audio::link::Segment;
+use crate::audio::mix::Mix;
+use crate::audio::noise::Noise;
+use crate::types::codec::Codec;
+
+/// Audio that must wait before an utterance begins.
+pub const PREROLL_MS: u32 = 60;
+
+/// The same after an utterance that ran dry.
+pub const PREROLL_LATE_MS: u32 = 120;
+
+/// Audio that must wait before an utterance that ran dry goes on.
+pub const REPRIME_MS: u32 = 40;
+
+/// A gap longer than this was no underrun: the agent had said what it wanted to say.
+pub const UNDERRUN_MS_MAX: u32 = 400;
+
+/// Length of the fade with which a clear ends what is being played.
+const FADE_SAMPLES: usize = 5 * SAMPLES_PER_MS;
+
+const TICK_MS: u32 = 20;
+
+/// Plays what an agent sends.
+#[derive(Debug)]
+pub struct Playout {
+    end: MediaEnd,
+    /// What is being played, and how much of it was.
+    current: Option<(Box<Segment>, usize)>,
+    epoch: u64,
+    state: State,
+    /// Samples of the present utterance that were played.
+    utterance_samples: u64,
+    /// The present utterance was finished: the next audio begins another.
+    finished: bool,
+    preroll_ms: u32,
+    /// The last sample played, from which the line falls away in a gap.
+    last_byte: u8,
+    /// Answers that found the link's queue full.
+    owed_cleared: Option<(u64, u64)>,
+    owed_drained: bool,
+    noise: Noise,
+    played_samples: u64,
+    underruns: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// No utterance.
+    Idle,
+    /// Audio is there, less than the pre-roll.
+    Priming { waited_ms: u32 },
+    /// An utterance is being played.
+    Playing,
+    /// It ran dry. Once audio is there again it waits a little.
+    Dry { gap_ms: u32, waited_ms: u32 },
+}
+
+/// How a step into the queue ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// The frame is full.
+    Full,
+    /// Nothing more is queued; the utterance is not finished.
+    Dry,
+    /// The utterance is finished and nothing is queued behind it.
+    Finished,
+}
+
+impl Playout {
+    /// Plays what comes over `end`, and comfort noise that follows from `seed` in between.
+    #[must_use]
+    pub fn new(end: MediaEnd, seed: u64) -> Self {
+        Self {
+            epoch: end.epoch(),
+            end,
+            current: None,
+            state: State::Idle,
+            utterance_samples: 0,
+            finished: false,
+            preroll_ms: PREROLL_MS,
+            last_byte: 0xff,
+            owed_cleared: None,
+            owed_drained: false,
+            noise: Noise::new(seed),
+            played_samples: 0,
+            underruns: 0,
+        }
+    }
+
+    /// Exchanges the link to the agent for `end`. What the old one had queued is dropped, and with it
+    /// what was being played.
+    pub fn attach(&mut self, end: &mut MediaEnd) {
+        if let Some((segment, _)) = self.current.take() {
+            self.end.give_back(segment);
+        }
+        std::mem::swap(&mut self.end, end);
+        self.epoch = self.end.epoch();
+        self.state = State::Idle;
+        self.owed_cleared = None;
+        self.owed_drained = false;
+        self.preroll_ms = PREROLL_MS;
+    }
+
+    /// The link, to give the agent its frames.
+    pub const fn end(&mut self) -> &mut MediaEnd {
+        &mut self.end
+    }
+
+    /// Samples of agent audio played, over all links.
+    #[must_use]
+    pub const fn played_samples(&self) -> u64 {
+        self.played_samples
+    }
+
+    /// Gaps inside utterances.
+    #[must_use]
+    pub const fn underruns(&self) -> u32 {
+        self.underruns
+    }
+
+    /// The next 20 ms, µ-law. While `held`, or when the agent asks for it, audio waits; marks with no
+    /// audio before them do not.
+    pub fn tick(&mut self, held: bool) -> Encoded {
+        self.pay_debts();
+        let mut frame = self.noise.frame();
+        let epoch = self.end.epoch();
+        if epoch != self.epoch {
+            self.clear(epoch, &mut frame);
+        }
+        self.take_marks();
+        if self.owed_cleared.is_none() && !held && !self.end.held() && self.is_primed() {
+            self.play(&mut frame);
+        }
+        frame
+    }
+
+    /// Decides whether audio is played in this tick.
+    fn is_primed(&mut self) -> bool {
+        let queued = self.queued_ms();
+        let finishing = self.end.finish_queued();
+        match self.state {
+            State::Playing => true,
+            State::Idle if queued == 0 && !finishing => false,
+            State::Idle => {
+                self.utterance_samples = 0;
+                self.finished = false;
+                self.prime(queued, finishing, 0)
+            }
+            State::Priming { waited_ms } => self.prime(queued, finishing, waited_ms),
+            State::Dry { gap_ms, waited_ms } => self.prime_again(queued, gap_ms, waited_ms),
+        }
+    }
+
+    fn prime(&mut self, queued_ms: u32, finishing: bool, waited_ms: u32) -> bool {
+        // An agent may have less to say than the pre-roll and never say so.
+        let ready = queued_ms >= self.preroll_ms || finishing || waited_ms >= self.preroll_ms;
+        self.state = if ready {
+            self.preroll_ms = PREROLL_MS;
+            State::Playing
+        } else {
+            State::Priming { waited_ms: waited_ms + TICK_MS }
+        };
+        ready
+    }
+
+    fn prime_again(&mut self, queued_ms: u32, gap_ms: u32, waited_ms: u32) -> bool {
+        let finishing = self.end.finish_queued();
+        if queued_ms == 0 && !finishing {
+            let over = gap_ms >= UNDERRUN_MS_MAX;
+            let dry = State::Dry { gap_ms: gap_ms + TICK_MS, waited_ms: 0 };
+            self.state = if over { State::Idle } else { dry };
+            return false;
+        }
+        if queued_ms >= REPRIME_MS || finishing || waited_ms >= REPRIME_MS {
+            if queued_ms > 0 {
+                self.underruns += 1;
+                self.preroll_ms = PREROLL_LATE_MS;
+                // A lost report is still counted here.
+                self.end.push_underrun(gap_ms);
+            }
+            self.state = State::Playing;
+            return true;
+        }
+        self.state = State::Dry { gap_ms: gap_ms + TICK_MS, waited_ms: waited_ms + TICK_MS };
+        false
+    }
+
+    /// Fills the frame from the queue; what is left of it stays noise.
+    fn play(&mut self, frame: &mut Encoded) {
+        let mut at = 0;
+        let taken = self.take(frame, &mut at);
+        self.played_samples += at as u64;
+        if let Some(last) = at.checked_sub(1).and_then(|last| frame.get(last)) {
+            self.last_byte = *last;
+        }
+        match taken {
+            Taken::Full => (),
+            Taken::Dry => {
+                let gap_ms = ((FRAME_SAMPLES - at) / SAMPLES_PER_MS) as u32;
+                self.state = State::Dry { gap_ms, waited_ms: 0 };
+                self.fall_away(frame, at);
+            }
+            Taken::Finished => {
+                self.state = State::Idle;
+                self.fall_away(frame, at);
+            }
+        }
+    }
+
+    fn take(&mut self, frame: &mut Encoded, at: &mut usize) -> Taken {
+        loop {
+            if self.current.is_none() {
+                let Some(segment) = self.next_segment() else {
+                    return if self.finished { Taken::Finished } else { Taken::Dry };
+                };
+                if self.finished && !segment.bytes.is_empty() {
+                    // The next utterance follows without a gap.
+                    self.utterance_samples = 0;
+                    self.finished = false;
+                }
+                self.current = Some((segment, 0));
+            }
+            let Some((segment, read)) = &mut self.current else { continue };
+            let rest = segment.bytes.get(*read..).unwrap_or_default();
+            let place = frame.get_mut(*at..).unwrap_or_default();
+            let count = rest.len().min(place.len());
+            for (to, byte) in place.iter_mut().zip(rest) {
+                *to = *byte;
+            }
+            *read += count;
+            *at += count;
+            self.end.consumed(count);
+            let before = self.utterance_samples;
+            self.utterance_samples += count as u64;
+            let start = *read - count;
+            if !report_marks(&mut self.end, segment, (start, *read), before) {
+                // The agent does not read its events: its marks, and what follows, wait.
+                return Taken::Full;
+            }
+            if *read < segment.bytes.len() {
+                return Taken::Full;
+            }
+            self.finished |= segment.finish;
+            if segment.finish {
+                self.owed_drained = !self.end.push_drained();
+            }
+            self.give_back_current();
+            if *at == FRAME_SAMPLES && self.end.peek().is_none_or(|next| !next.bytes.is_empty()) {
+                let over = self.finished && self.end.peek().is_none();
+                return if over { Taken::Finished } else { Taken::Full };
+            }
+        }
+    }
+
+    /// Reports marks that have no audio before them, in whatever state.
+    fn take_marks(&mut self) {
+        if self.current.is_some() || self.owed_cleared.is_some() {
+            return;
+        }
+        while self.end.peek().is_some_and(|next| next.bytes.is_empty() && !next.finish) {
+            let Some(mut segment) = self.end.pop() else { return };
+            let played = self.utterance_samples;
+            if !report_marks(&mut self.end, &mut segment, (0, 0), played) {
+                self.current = Some((segment, 0));
+                return;
+            }
+            self.end.give_back(segment);
+        }
+    }
+
+    fn next_segment(&mut self) -> Option<Box<Segment>> {
+        loop {
+            let mut segment = self.end.pop()?;
+            if segment.epoch >= self.epoch {
+                return Some(segment);
+            }
+            // Sent before a clear that was answered already; cannot happen, as the ring keeps order.
+            self.end.consumed(segment.bytes.len());
+            segment.marks_played = segment.marks.len();
+            self.end.give_back(segment);
+        }
+    }
+
+    fn give_back_current(&mut self) {
+        if let Some((segment, read)) = self.current.take() {
+            self.end.consumed(segment.bytes.len().saturating_sub(read));
+            self.end.give_back(segment);
+        }
+    }
+
+    /// Drops what was queued before the clear and lets what was being played fall away.
+    fn clear(&mut self, epoch: u64, frame: &mut Encoded) {
+        self.epoch = epoch;
+        let playing = matches!(self.state, State::Playing | State::Dry { .. });
+        let played = if playing { self.utterance_samples } else { 0 };
+        let played_ms = played / SAMPLES_PER_MS as u64;
+        if self.state == State::Playing {
+            self.fade(frame);
+        }
+        if let Some((segment, _)) = &mut self.current {
+            segment.played_ms = played_ms;
+        }
+        self.give_back_current();
+        while self.end.peek().is_some_and(|next| next.epoch < epoch) {
+            let Some(mut segment) = self.end.pop() else { break };
+            self.end.consumed(segment.bytes.len());
+            segment.played_ms = played_ms;
+            self.end.give_back(segment);
+        }
+        self.state = State::Idle;
+        self.utterance_samples = 0;
+        self.finished = false;
+        self.preroll_ms = PREROLL_MS;
+        // A clear not yet answered is answered together with this one.
+        let played_ms = self.owed_cleared.map_or(played_ms, |(_, before)| before);
+        self.owed_cleared = Some((epoch, played_ms));
+        self.pay_debts();
+    }
+
+    /// The next samples once more, falling to silence over noise.
+    fn fade(&self, frame: &mut Encoded) {
+        let next = self.current.as_ref().and_then(|(segment, read)| segment.bytes.get(*read..));
+        let queued = self.end.peek().map(|segment| segment.bytes.as_slice());
+        let Some(bytes) = next.filter(|bytes| !bytes.is_empty()).or(queued) else { return };
+        let mut fading = [0; FADE_SAMPLES];
+        g711::decode(Codec::Pcmu, bytes, &mut fading);
+        blend(frame, 0, &fading);
+    }
+
+    /// Lets the line fall from the last sample to silence instead of jumping there.
+    fn fall_away(&self, frame: &mut Encoded, at: usize) {
+        let level = [g711::ulaw_decode(self.last_byte); FADE_SAMPLES];
+        blend(frame, at, &level);
+    }
+
+    fn pay_debts(&mut self) {
+        if let Some((epoch, played_ms)) = self.owed_cleared
+            && self.end.push_cleared(epoch, played_ms)
+        {
+            self.owed_cleared = None;
+        }
+        if self.owed_drained && self.end.push_drained() {
+            self.owed_drained = false;
+        }
+    }
+
+    fn queued_ms(&self) -> u32 {
+        let ms = self.end.queued_bytes().div_ceil(SAMPLES_PER_MS as u64);
+        u32::try_from(ms).unwrap_or(u32::MAX)
+    }
+}
+
+/// Reports the marks that lie within the bytes just played, `before` of the utterance having been
+/// played earlier; false when one of them has to wait.
+fn report_marks(
+    end: &mut MediaEnd,
+    segment: &mut Segment,
+    (start, read): (usize, usize),
+    before: u64,
+) -> bool {
+    while let Some((offset, id)) = segment.marks.get(segment.marks_played) {
+        if *offset > read {
+            break;
+        }
+        let played = before + offset.saturating_sub(start) as u64;
+        if !end.push_mark(*id, played / SAMPLES_PER_MS as u64) {
+            return false;
+        }
+        segment.marks_played += 1;
+    }
+    true
+}
+
+/// Mixes `falling`, from full to nothing, over the noise that `frame` holds from `at` on.
+fn blend(frame: &mut Encoded, at: usize, falling: &[i16; FADE_SAMPLES]) {
+    let Some(rest) = frame.get_mut(at..) else { return };
+    let mut under = [0; FRAME_SAMPLES];
+    g711::decode(Codec::Pcmu, rest, &mut under);
+    let mut mix = Mix::default();
+    mix.add(&under);
+    mix.add_falling(falling, FADE_SAMPLES);
+    g711::encode(Codec::Pcmu, &mix.finish(), rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::link::AgentEnd;
+    use crate::audio::link::LinkEvent;
+    use crate::audio::link::link;
+    use crate::types::limit::AGENT_MARKS_MAX;
+
+    struct Line {
+        playout: Playout,
+        agent: AgentEnd,
+    }
+
+    impl Line {
+        fn new() -> Self {
+            let (end, agent) = link();
+            Self { playout: Playout::new(end, 1), agent }
+        }
+
+        /// Ticks and returns what of the frame is the agent's: loud bytes, which noise never has.
+        fn tick(&mut self) -> usize {
+            let frame = self.playout.tick(false);
+            frame.iter().filter(|byte| **byte == LOUD).count()
+        }
+
+        fn events(&mut self) -> Vec<LinkEvent> {
+            std::iter::from_fn(|| self.agent.next()).collect()
+        }
+
+        fn push_ms(&mut self, ms: usize) {
+            assert_eq!(self.agent.push_audio(&vec![LOUD; ms * 8]), ms * 8);
+        }
+    }
+
+    const LOUD: u8 = 0x10;
+
+    fn is_loud(frame: &Encoded) -> bool {
+        frame.iter().any(|byte| g711::ulaw_decode(*byte).abs() > 30)
+    }
+
+    #[test]
+    fn an_utterance_begins_with_its_preroll() {
+        let mut line = Line::new();
+        line.push_ms(40);
+        assert_eq!(line.tick(), 0);
+        line.push_ms(20);
+        assert_eq!([line.tick(), line.tick(), line.tick()], [160; 3]);
+        assert_eq!(line.tick(), 0);
+        assert_eq!(line.playout.played_samples(), 480);
+    }
+
+    #[test]
+    fn a_short_utterance_is_played_after_waiting_or_at_once_when_finished() {
+        let mut waiting = Line::new();
+        waiting.push_ms(10);
+        let played: Vec<usize> = (0..5).map(|_| waiting.tick()).collect();
+        assert_eq!(played, [0, 0, 0, 80, 0]);
+        assert_eq!(waiting.events(), []);
+
+        let mut finished = Line::new();
+        finished.push_ms(10);
+        finished.agent.finish();
+        assert_eq!(finished.tick(), 80);
+        assert_eq!(finished.events(), [LinkEvent::Drained]);
+    }
+
+    #[test]
+    fn one_byte_at_a_time_is_played_whole() {
+        let mut line = Line::new();
+        let mut played = 0;
+        for _ in 0..50 {
+            for _ in 0..160 {
+                assert_eq!(line.agent.push_audio(&[LOUD]), 1);
+            }
+            played += line.tick();
+            line.events();
+        }
+        line.agent.finish();
+        played += (0..10).map(|_| line.tick()).sum::<usize>();
+        assert_eq!(played, 50 * 160);
+        assert_eq!(line.playout.underruns(), 0);
+    }
+
+    #[test]
+    fn marks_come_with_the_sample_before_them_and_exact_milliseconds() {
+        let mut line = Line::new();
+        line.push_ms(30);
+        assert!(line.agent.push_mark(1));
+        line.push_ms(47);
+        assert!(line.agent.push_mark(2));
+        assert!(line.agent.push_mark(3));
+        line.push_ms(3);
+        assert!(line.agent.push_mark(4));
+        line.tick();
+        assert_eq!(line.events(), []);
+        line.tick();
+        assert_eq!(line.events(), [LinkEvent::Mark { id: 1, played_ms: 30 }]);
+        line.tick();
+        assert_eq!(line.events(), []);
+        line.tick();
+        let mark = |id, played_ms| LinkEvent::Mark { id, played_ms };
+        assert_eq!(line.events(), [mark(2, 77), mark(3, 77), mark(4, 80)]);
+    }
+
+    #[test]
+    fn a_mark_with_nothing_before_it_comes_at_once_even_while_held() {
+        let mut line = Line::new();
+        assert!(line.agent.push_mark(9));
+        assert!(!is_loud(&line.playout.tick(true)));
+        assert_eq!(line.events(), [LinkEvent::Mark { id: 9, played_ms: 0 }]);
+    }
+
+    #[test]
+    fn a_held_playout_keeps_the_greeting_whole() {
+        let mut line = Line::new();
+        line.push_ms(100);
+        assert!((0..50).all(|_| !is_loud(&line.playout.tick(true))));
+        line.agent.hold_playout(true);
+        assert_eq!(line.tick(), 0);
+        line.agent.hold_playout(false);
+        assert_eq!((0..6).map(|_| line.tick()).sum::<usize>(), 800);
+    }
+
+    #[test]
+    fn a_clear_is_silent_in_the_next_tick_and_returns_all_marks_at_once() {
+        let mut line = Line::new();
+        for id in 0..100 {
+            line.push_ms(20);
+            assert!(line.agent.push_mark(id));
+        }
+        for _ in 0..5 {
+            assert_eq!(line.tick(), 160);
+        }
+        assert_eq!(line.events().len(), 5);
+        line.agent.clear();
+        let frame = line.playout.tick(false);
+        let (fade, rest) = frame.split_at(FADE_SAMPLES);
+        assert!(fade.iter().any(|byte| g711::ulaw_decode(*byte).abs() > 1_000));
+        assert!(rest.iter().all(|byte| g711::ulaw_decode(*byte).abs() < 30));
+        let events = line.events();
+        assert_eq!(events.first(), Some(&LinkEvent::Cleared { played_ms: 100 }));
+        let marks: Vec<LinkEvent> =
+            (5..100).map(|id| LinkEvent::Mark { id, played_ms: 100 }).collect();
+        assert_eq!(events.get(1..), Some(marks.as_slice()));
+        assert!(!is_loud(&line.playout.tick(false)));
+        assert_eq!(line.agent.queued_ms(), 0);
+    }
+
+    #[test]
+    fn marks_and_audio_after_a_clear_belong_to_a_new_utterance() {
+        let mut line = Line::new();
+        line.push_ms(200);
+        assert_eq!(line.tick(), 160);
+        line.agent.clear();
+        assert!(line.agent.push_mark(7));
+        line.push_ms(60);
+        assert!(line.agent.push_mark(8));
+        line.tick();
+        let after = line.events();
+        assert_eq!(
+            after,
+            [LinkEvent::Cleared { played_ms: 20 }, LinkEvent::Mark { id: 7, played_ms: 0 }]
+        );
+        line.tick();
+        line.tick();
+        assert_eq!(line.events(), [LinkEvent::Mark { id: 8, played_ms: 60 }]);
+    }
+
+    #[test]
+    fn a_gap_inside_an_utterance_is_counted_and_measured() {
+        let mut line = Line::new();
+        line.push_ms(60);
+        for _ in 0..3 {
+            assert_eq!(line.tick(), 160);
+        }
+        assert_eq!([line.tick(), line.tick()], [0, 0]);
+        line.push_ms(40);
+        assert_eq!(line.tick(), 160);
+        assert_eq!(line.events(), [LinkEvent::Underrun { ms: 40 }]);
+        assert_eq!(line.playout.underruns(), 1);
+    }
+
+    #[test]
+    fn the_utterance_after_an_underrun_has_a_longer_preroll() {
+        let mut line = Line::new();
+        line.push_ms(60);
+        for _ in 0..4 {
+            line.tick();
+        }
+        line.push_ms(40);
+        line.agent.finish();
+        for _ in 0..3 {
+            line.tick();
+        }
+        line.push_ms(100);
+        assert_eq!(line.tick(), 0);
+        line.push_ms(20);
+        assert_eq!(line.tick(), 160);
+    }
+
+    #[test]
+    fn a_pause_between_utterances_is_no_underrun() {
+        let mut line = Line::new();
+        for _ in 0..3 {
+            line.push_ms(100);
+            for _ in 0..40 {
+                line.tick();
+            }
+        }
+        assert_eq!(line.playout.underruns(), 0);
+        assert_eq!(line.playout.played_samples(), 2_400);
+        assert_eq!(line.events(), []);
+    }
+
+    #[test]
+    fn utterances_queued_behind_each_other_follow_without_a_gap() {
+        let mut line = Line::new();
+        for id in 0..3 {
+            line.push_ms(30);
+            assert!(line.agent.push_mark(id));
+            line.agent.finish();
+        }
+        assert_eq!((0..5).map(|_| line.tick()).collect::<Vec<_>>(), [160, 160, 160, 160, 80]);
+        let marks: Vec<LinkEvent> =
+            line.events().into_iter().filter(|event| *event != LinkEvent::Drained).collect();
+        let expected: Vec<LinkEvent> =
+            (0..3).map(|id| LinkEvent::Mark { id, played_ms: 30 }).collect();
+        assert_eq!(marks, expected);
+    }
+
+    #[test]
+    fn an_agent_that_does_not_read_its_marks_gets_each_one_once() {
+        let mut line = Line::new();
+        for id in 0..AGENT_MARKS_MAX as u64 {
+            assert_eq!(line.agent.push_audio(&[LOUD; 8]), 8);
+            assert!(line.agent.push_mark(id));
+        }
+        assert!(!line.agent.push_mark(0), "more marks than the limit");
+        for _ in 0..100 {
+            line.tick();
+        }
+        let mut got = Vec::new();
+        for _ in 0..200 {
+            got.extend(line.events());
+            line.tick();
+        }
+        let ids: Vec<u64> = got
+            .iter()
+            .filter_map(|event| match event {
+                LinkEvent::Mark { id, .. } => Some(*id),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(ids, (0..AGENT_MARKS_MAX as u64).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_last_words_of_an_agent_that_is_gone_are_played() {
+        let (end, mut agent) = link();
+        let mut playout = Playout::new(end, 1);
+        agent.push_audio(&[LOUD; 800]);
+        drop(agent);
+        let loud = (0..10).filter(|_| is_loud(&playout.tick(false))).count();
+        assert!((5..=6).contains(&loud), "{loud}");
+    }
+
+    #[test]
+    fn nobody_talking_is_noise_not_silence() {
+        let mut line = Line::new();
+        let frame = line.playout.tick(false);
+        assert!(!is_loud(&frame));
+        assert!(frame.iter().any(|byte| *byte != 0xff));
+    }
+}
