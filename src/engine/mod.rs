@@ -1,3 +1,8 @@
 //! The shells that turn the cores: SIP shard, call task, media thread, agent task.
 
 pub mod agent_task;
+pub mod media_events;
+mod media_figures;
+pub mod media_thread;
+mod media_worker;
+mod os;

@@ -4,5 +4,7 @@ pub mod event;
 pub mod output;
 pub mod pace;
 pub mod playout;
+pub mod session;
 pub mod setup;
+pub mod source;
 pub mod statistics;

@@ -1,0 +1,220 @@
+//! The media engine: plain threads with an absolute beat that own the media sessions and their
+//! sockets.
+//!
+//! A handle talks to a thread by a bounded queue of commands, which the thread reads every 5 ms. The
+//! thread frees nothing: what it is done with goes back to the handles.
+
+pub use crate::media::event::MediaEvent;
+pub use crate::media::setup::MediaSetup;
+pub use crate::media::statistics::MediaStatistics;
+pub use crate::net::port_pool::NoPorts;
+pub use crate::net::port_pool::RtpPorts;
+
+use crate::audio::link::MediaEnd;
+use crate::clock;
+use crate::engine::media_events::MediaEvents;
+use crate::engine::media_events::media_events;
+use crate::engine::media_worker;
+use crate::engine::media_worker::Command;
+use crate::engine::media_worker::Hosted;
+use crate::engine::media_worker::Worker;
+use crate::media::session::MediaSession;
+use crate::net::port_pool::PortPool;
+use crate::sdp::MediaPlan;
+use std::io;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How the media engine is set up.
+#[derive(Clone, Debug)]
+pub struct MediaConfig {
+    /// Media threads; 0: one for every two processors.
+    pub threads: usize,
+    /// Whether the threads ask for real-time priority. Refused, they run without and say so.
+    pub realtime: bool,
+    /// The RTP ports, RTCP included.
+    pub ports: RangeInclusive<u16>,
+}
+
+/// More media threads than any machine has use for.
+const THREADS_MAX: usize = 256;
+
+/// How long a thread may take to close a session before it is taken for stalled.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+
+/// A media session of the engine. Stays unique after the session is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MediaId {
+    pub(crate) thread: u16,
+    pub(crate) index: u16,
+    pub(crate) generation: u32,
+}
+
+/// Why a session was not opened: the call gets 503.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MediaRefused {
+    /// Every thread has as many sessions as it may.
+    #[error("no media thread takes another session")]
+    Full,
+    /// The threads are at their limit of work or come late.
+    #[error("the media threads are overloaded")]
+    Overloaded,
+    /// A thread does not read its commands.
+    #[error("a media thread does not answer")]
+    Stalled,
+}
+
+/// How busy the engine is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MediaLoad {
+    /// Open sessions.
+    pub sessions: usize,
+    /// Processor time of a phase, averaged, of the busiest thread.
+    pub phase_work: Duration,
+    /// Phases that began more than a phase late, since the start.
+    pub late_phases: u64,
+    /// Ticks left out because a thread came too late, since the start.
+    pub skipped_ticks: u64,
+    /// Ticks of sessions run, since the start.
+    pub ticks: u64,
+    /// Processor time all threads spent in phases, since the start.
+    pub work: Duration,
+    /// True while new sessions are refused.
+    pub overloaded: bool,
+}
+
+/// The media engine. Clones are handles to the same one; the threads end with the last.
+#[derive(Clone, Debug)]
+pub struct MediaEngine(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    workers: Vec<Arc<Worker>>,
+    ports: Arc<PortPool>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for worker in &self.workers {
+            worker.stop();
+        }
+    }
+}
+
+impl MediaEngine {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(config: MediaConfig) -> io::Result<Self> {
+        let mut workers = Vec::new();
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = if config.threads == 0 { processors / 2 } else { config.threads };
+        for number in 0..threads.clamp(1, THREADS_MAX) {
+            let worker = Arc::new(Worker::new(number as u16));
+            media_worker::spawn(Arc::clone(&worker), config.realtime)?;
+            workers.push(worker);
+        }
+        let ports = PortPool::new(config.ports, clock::random_u64());
+        Ok(Self(Arc::new(Inner { workers, ports })))
+    }
+
+    /// Binds a pair of RTP ports of `address`. Dropping them gives them back.
+    ///
+    /// # Errors
+    /// When none is free or the system gives no socket.
+    pub fn reserve(&self, address: IpAddr) -> Result<RtpPorts, NoPorts> {
+        self.collect_garbage();
+        self.0.ports.reserve(address)
+    }
+
+    /// Opens a session on the least loaded thread. Its first tick comes within 20 ms.
+    ///
+    /// Dropping the returned events closes the session; [`Self::close`] also gives its figures.
+    ///
+    /// # Errors
+    /// When the threads take no further session.
+    pub fn open(
+        &self,
+        ports: RtpPorts,
+        setup: MediaSetup,
+        end: MediaEnd,
+    ) -> Result<(MediaId, MediaEvents), MediaRefused> {
+        self.collect_garbage();
+        let by_sessions = |worker: &&Arc<Worker>| worker.sessions();
+        let worker = self.0.workers.iter().min_by_key(by_sessions).ok_or(MediaRefused::Full)?;
+        if worker.gauges.is_overloaded() {
+            return Err(MediaRefused::Overloaded);
+        }
+        let place = worker.take_place().ok_or(MediaRefused::Full)?;
+        let id = place.id();
+        let (events_in, events) = media_events();
+        let session = MediaSession::new(clock::now(), setup, end);
+        let hosted = Box::new(Hosted::new(place, session, ports, events_in));
+        if worker.commands.push(Command::Open(hosted)).is_err() {
+            return Err(MediaRefused::Stalled);
+        }
+        Ok((id, events))
+    }
+
+    /// Puts a new plan in force: an answer, a hold, a resume.
+    pub fn update(&self, id: MediaId, plan: MediaPlan) {
+        self.command(id, Command::Update(id, Box::new(plan)));
+    }
+
+    /// Replaces the link to the agent; the old one reports `Closed` to its agent.
+    pub fn attach(&self, id: MediaId, end: MediaEnd) {
+        self.command(id, Command::Attach(id, Box::new(end)));
+    }
+
+    /// Lets the session send and the agent be heard: the caller confirmed the answer.
+    pub fn start_playout(&self, id: MediaId) {
+        self.command(id, Command::StartPlayout(id));
+    }
+
+    /// Closes the session, says goodbye by RTCP, frees its ports, and gives its last figures. Those of
+    /// a session already closed are empty.
+    pub async fn close(&self, id: MediaId) -> MediaStatistics {
+        let (reply, closed) = tokio::sync::oneshot::channel();
+        self.command(id, Command::Close(id, reply));
+        match tokio::time::timeout(CLOSE_MAX, closed).await {
+            Ok(Ok(hosted)) => hosted.statistics(),
+            // Closed before, or the thread is stalled.
+            Ok(Err(_)) | Err(_) => MediaStatistics::default(),
+        }
+    }
+
+    /// How busy the engine is.
+    #[must_use]
+    pub fn load(&self) -> MediaLoad {
+        self.collect_garbage();
+        let mut load = MediaLoad::default();
+        for worker in &self.0.workers {
+            load.sessions += worker.sessions();
+            worker.gauges.add_to(&mut load);
+        }
+        load
+    }
+
+    /// A command that finds its queue full is dropped: the thread is stalled then, and the watchdog
+    /// of the sessions' events ends the calls.
+    fn command(&self, id: MediaId, command: Command) {
+        let Some(worker) = self.0.workers.get(usize::from(id.thread)) else { return };
+        if worker.commands.push(command).is_err() {
+            worker.gauges.commands_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        self.collect_garbage();
+    }
+
+    /// Frees what the threads are done with.
+    fn collect_garbage(&self) {
+        for worker in &self.0.workers {
+            while let Some(garbage) = worker.garbage.pop() {
+                drop(garbage);
+            }
+        }
+    }
+}

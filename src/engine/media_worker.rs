@@ -1,0 +1,435 @@
+//! One media thread: its places, its commands, its loop.
+
+use crate::audio::link::MediaEnd;
+use crate::clock;
+use crate::engine::media_events::MediaEventsIn;
+use crate::engine::media_thread::MediaId;
+use crate::engine::media_thread::MediaLoad;
+use crate::engine::os;
+use crate::media::event::MediaEvent;
+use crate::media::output::Port;
+use crate::media::output::TickOutput;
+use crate::media::pace::PHASE;
+use crate::media::pace::PHASES;
+use crate::media::pace::Pace;
+use crate::media::pace::Step;
+use crate::media::session::MediaSession;
+use crate::media::session::Received;
+use crate::media::statistics::MediaStatistics;
+use crate::net::port_pool::RtpPorts;
+use crate::sdp::MediaPlan;
+use crate::types::limit::MEDIA_COMMANDS_MAX;
+use crate::types::limit::MEDIA_SESSIONS_MAX;
+use crate::types::limit::RTP_PACKET_BYTES_MAX;
+use crate::types::limit::RTP_READS_PER_TICK_MAX;
+use crate::types::moment::Moment;
+use crossbeam_queue::ArrayQueue;
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Commands carried out between two phases; the rest waits 5 ms.
+const COMMANDS_PER_PHASE_MAX: usize = 256;
+
+/// Things waiting to be freed by a handle. Over it the thread frees them itself.
+const GARBAGE_MAX: usize = 1_024;
+
+/// Averaged processor time of a phase above which new sessions are refused.
+const PHASE_WORK_MAX: Duration = Duration::from_millis(4);
+
+/// Averaged lateness of a phase above which new sessions are refused.
+const LATENESS_MAX: Duration = Duration::from_millis(60);
+
+/// Ticks a session outlives the reader of its events: its call is about to close it, or died.
+const LEFT_TICKS_MAX: u32 = 250;
+
+/// What a handle asks of a media thread.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Open(Box<Hosted>),
+    Update(MediaId, Box<MediaPlan>),
+    Attach(MediaId, Box<MediaEnd>),
+    StartPlayout(MediaId),
+    Close(MediaId, oneshot::Sender<Box<Hosted>>),
+}
+
+/// What a media thread is done with, to be freed elsewhere.
+#[derive(Debug)]
+#[expect(dead_code, reason = "the contents are there to be dropped")]
+pub(crate) enum Garbage {
+    Session(Box<Hosted>),
+    Plan(Box<MediaPlan>),
+    Link(Box<MediaEnd>),
+    Reply(oneshot::Sender<Box<Hosted>>),
+}
+
+/// What a media thread and the handles share.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    number: u16,
+    pub(crate) commands: ArrayQueue<Command>,
+    pub(crate) garbage: ArrayQueue<Garbage>,
+    pub(crate) gauges: Gauges,
+    places: Arc<Places>,
+    stopped: AtomicBool,
+}
+
+/// The places of a thread. The thread itself never locks it.
+#[derive(Debug)]
+struct Places {
+    free: Mutex<FreePlaces>,
+    taken: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct FreePlaces {
+    indices: Vec<u16>,
+    generation: u32,
+}
+
+impl Worker {
+    pub(crate) fn new(number: u16) -> Self {
+        let indices = (0..MEDIA_SESSIONS_MAX as u16).rev().collect();
+        let free = Mutex::new(FreePlaces { indices, generation: 0 });
+        Self {
+            number,
+            commands: ArrayQueue::new(MEDIA_COMMANDS_MAX),
+            garbage: ArrayQueue::new(GARBAGE_MAX),
+            gauges: Gauges::default(),
+            places: Arc::new(Places { free, taken: AtomicUsize::new(0) }),
+            stopped: AtomicBool::new(false),
+        }
+    }
+
+    /// Asks the thread to end.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+    }
+
+    /// A free place; `None` when all are taken.
+    pub(crate) fn take_place(&self) -> Option<Place> {
+        let mut free = self.places.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = free.indices.pop()?;
+        free.generation = free.generation.wrapping_add(1);
+        let id = MediaId { thread: self.number, index, generation: free.generation };
+        self.places.taken.fetch_add(1, Ordering::Relaxed);
+        Some(Place { id, places: Arc::clone(&self.places) })
+    }
+
+    /// Sessions of this thread, those just being closed included.
+    pub(crate) fn sessions(&self) -> usize {
+        self.places.taken.load(Ordering::Relaxed)
+    }
+}
+
+/// The right to a place of a thread; given back when dropped, which is never on the thread.
+#[derive(Debug)]
+pub(crate) struct Place {
+    id: MediaId,
+    places: Arc<Places>,
+}
+
+impl Place {
+    pub(crate) const fn id(&self) -> MediaId {
+        self.id
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut free = self.places.free.lock().unwrap_or_else(PoisonError::into_inner);
+        free.indices.push(self.id.index);
+        self.places.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Figures of one thread, written by it and read by the handles.
+#[derive(Debug, Default)]
+pub(crate) struct Gauges {
+    pub(crate) commands_dropped: AtomicU64,
+    phase_work_nanos: AtomicU64,
+    lateness_nanos: AtomicU64,
+    late_phases: AtomicU64,
+    skipped_ticks: AtomicU64,
+    ticks: AtomicU64,
+    work_nanos: AtomicU64,
+}
+
+impl Gauges {
+    pub(crate) fn is_overloaded(&self) -> bool {
+        let work = Duration::from_nanos(self.phase_work_nanos.load(Ordering::Relaxed));
+        let lateness = Duration::from_nanos(self.lateness_nanos.load(Ordering::Relaxed));
+        work > PHASE_WORK_MAX || lateness > LATENESS_MAX
+    }
+
+    pub(crate) fn add_to(&self, load: &mut MediaLoad) {
+        let nanos = |gauge: &AtomicU64| Duration::from_nanos(gauge.load(Ordering::Relaxed));
+        load.phase_work = load.phase_work.max(nanos(&self.phase_work_nanos));
+        load.late_phases += self.late_phases.load(Ordering::Relaxed);
+        load.skipped_ticks += self.skipped_ticks.load(Ordering::Relaxed);
+        load.ticks += self.ticks.load(Ordering::Relaxed);
+        load.work += nanos(&self.work_nanos);
+        load.overloaded |= self.is_overloaded();
+    }
+
+    fn phase_ran(&self, work: Duration, late: Duration, sessions: usize) {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        average(&self.phase_work_nanos, nanos(work));
+        average(&self.lateness_nanos, nanos(late));
+        self.work_nanos.fetch_add(nanos(work), Ordering::Relaxed);
+        self.ticks.fetch_add(sessions as u64, Ordering::Relaxed);
+        if late > PHASE {
+            self.late_phases.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn skipped(&self, ticks: u64) {
+        self.skipped_ticks.fetch_add(ticks, Ordering::Relaxed);
+    }
+}
+
+/// Moves an average over about the last 64 values, a third of a second of phases.
+fn average(gauge: &AtomicU64, value: u64) {
+    let before = gauge.load(Ordering::Relaxed);
+    gauge.store(before - before / 64 + value / 64, Ordering::Relaxed);
+}
+
+/// A session with all that belongs to it on a thread.
+#[derive(Debug)]
+pub(crate) struct Hosted {
+    session: MediaSession,
+    ports: RtpPorts,
+    events: MediaEventsIn,
+    place: Place,
+    phase: usize,
+    failed: bool,
+    /// Ticks for which nobody has read its events.
+    left_ticks: u32,
+}
+
+impl Hosted {
+    pub(crate) const fn new(
+        place: Place,
+        session: MediaSession,
+        ports: RtpPorts,
+        events: MediaEventsIn,
+    ) -> Self {
+        Self { session, ports, events, place, phase: 0, failed: false, left_ticks: 0 }
+    }
+
+    pub(crate) fn statistics(&self) -> MediaStatistics {
+        self.session.statistics()
+    }
+
+    /// Reads what arrived, then runs one tick.
+    fn tick(&mut self, desk: &mut Desk) {
+        let now = desk.now;
+        for port in [Port::Rtp, Port::Rtcp] {
+            for _ in 0..RTP_READS_PER_TICK_MAX {
+                let Some((length, source)) = self.socket(port).receive(&mut desk.datagram) else {
+                    break;
+                };
+                let Some(bytes) = desk.datagram.get(..length) else { break };
+                self.session.receive(now, &Received { port, source, bytes }, &mut desk.out);
+            }
+        }
+        self.session.tick(now, &mut desk.out);
+        self.perform(&mut desk.out);
+    }
+
+    const fn socket(&self, port: Port) -> &crate::net::rtp_socket::RtpSocket {
+        match port {
+            Port::Rtp => self.ports.rtp(),
+            Port::Rtcp => self.ports.rtcp(),
+        }
+    }
+
+    fn perform(&mut self, out: &mut TickOutput) {
+        for (port, to, bytes) in out.transmits() {
+            // A datagram the system does not take is lost like any other on its way.
+            self.socket(port).send(bytes, to);
+        }
+        for event in out.events() {
+            self.events.push(*event);
+        }
+        out.clear();
+    }
+}
+
+/// What a thread works with, used again for every session.
+struct Desk {
+    now: Moment,
+    datagram: [u8; RTP_PACKET_BYTES_MAX],
+    out: TickOutput,
+}
+
+/// Starts the thread of `worker`.
+pub(crate) fn spawn(worker: Arc<Worker>, realtime: bool) -> io::Result<()> {
+    let name = format!("media-{}", worker.number);
+    std::thread::Builder::new().name(name).spawn(move || {
+        if realtime && let Err(error) = os::set_realtime() {
+            tracing::info!(%error, "media thread runs without real-time priority");
+        }
+        if let Err(error) = os::set_exact_timers() {
+            tracing::debug!(%error, "media thread runs with coarse timers");
+        }
+        MediaThread::new(worker).run();
+    })?;
+    Ok(())
+}
+
+struct MediaThread {
+    worker: Arc<Worker>,
+    slots: Vec<Option<Box<Hosted>>>,
+    /// The places of each phase, in no order.
+    phases: [Vec<u16>; PHASES],
+    desk: Desk,
+}
+
+impl MediaThread {
+    fn new(worker: Arc<Worker>) -> Self {
+        let slots = (0..MEDIA_SESSIONS_MAX).map(|_| None).collect();
+        let phases = std::array::from_fn(|_| Vec::with_capacity(MEDIA_SESSIONS_MAX));
+        let desk =
+            Desk { now: clock::now(), datagram: [0; RTP_PACKET_BYTES_MAX], out: TickOutput::new() };
+        Self { worker, slots, phases, desk }
+    }
+
+    fn run(mut self) {
+        let mut pace = Pace::new(clock::now());
+        while !self.worker.stopped.load(Ordering::Acquire) {
+            self.desk.now = clock::now();
+            match pace.step(self.desk.now) {
+                Step::Wait(until) => std::thread::sleep(until.since(clock::now())),
+                Step::Run { phase, late } => {
+                    let before = os::thread_time();
+                    self.command();
+                    let sessions = self.run_phase(phase);
+                    let work = os::thread_time().saturating_sub(before);
+                    self.worker.gauges.phase_ran(work, late, sessions);
+                }
+                Step::Skip { ticks } => self.skip(ticks),
+            }
+        }
+    }
+
+    fn command(&mut self) {
+        for _ in 0..COMMANDS_PER_PHASE_MAX {
+            let Some(command) = self.worker.commands.pop() else { return };
+            let now = self.desk.now;
+            match command {
+                Command::Open(hosted) => self.open(hosted),
+                Command::Update(id, plan) => {
+                    self.with(id, |hosted, _| hosted.session.update(now, &plan));
+                    self.discard(Garbage::Plan(plan));
+                }
+                Command::Attach(id, mut end) => {
+                    self.with(id, |hosted, _| hosted.session.attach(&mut end));
+                    self.discard(Garbage::Link(end));
+                }
+                Command::StartPlayout(id) => {
+                    self.with(id, |hosted, _| hosted.session.start_playout(now));
+                }
+                Command::Close(id, reply) => self.close(id, reply),
+            }
+        }
+    }
+
+    fn open(&mut self, mut hosted: Box<Hosted>) {
+        let least = (0..PHASES).min_by_key(|phase| self.phases.get(*phase).map_or(0, Vec::len));
+        hosted.phase = least.unwrap_or(0);
+        let index = hosted.place.id.index;
+        if let Some(phase) = self.phases.get_mut(hosted.phase) {
+            phase.push(index);
+        }
+        let slot = self.slots.get_mut(usize::from(index));
+        if let Some(left_over) = slot.and_then(|slot| slot.replace(hosted)) {
+            self.discard(Garbage::Session(left_over));
+        }
+    }
+
+    fn close(&mut self, id: MediaId, reply: oneshot::Sender<Box<Hosted>>) {
+        self.with(id, |hosted, desk| {
+            hosted.session.close(desk.now, &mut desk.out);
+            hosted.perform(&mut desk.out);
+        });
+        let Some(hosted) = self.remove(id) else {
+            self.discard(Garbage::Reply(reply));
+            return;
+        };
+        if let Err(unread) = reply.send(hosted) {
+            self.discard(Garbage::Session(unread));
+        }
+    }
+
+    fn remove(&mut self, id: MediaId) -> Option<Box<Hosted>> {
+        let slot = self.slots.get_mut(usize::from(id.index))?;
+        let hosted = slot.take_if(|hosted| hosted.place.id == id)?;
+        let phase = self.phases.get_mut(hosted.phase)?;
+        if let Some(at) = phase.iter().position(|index| *index == id.index) {
+            phase.swap_remove(at);
+        }
+        Some(hosted)
+    }
+
+    /// Runs one tick of every session of a phase; returns how many there are.
+    fn run_phase(&mut self, phase: usize) -> usize {
+        let count = self.phases.get(phase).map_or(0, Vec::len);
+        for at in (0..count).rev() {
+            let Some(index) = self.phases.get(phase).and_then(|phase| phase.get(at)).copied()
+            else {
+                continue;
+            };
+            let slot = self.slots.get_mut(usize::from(index)).and_then(Option::as_deref_mut);
+            let Some(hosted) = slot else { continue };
+            let id = hosted.place.id;
+            hosted.left_ticks += u32::from(hosted.events.is_abandoned());
+            if hosted.left_ticks > LEFT_TICKS_MAX {
+                // Its call is gone without a word.
+                if let Some(hosted) = self.remove(id) {
+                    self.discard(Garbage::Session(hosted));
+                }
+                continue;
+            }
+            self.with(id, Hosted::tick);
+        }
+        count
+    }
+
+    fn skip(&mut self, ticks: u64) {
+        self.worker.gauges.skipped(ticks);
+        for hosted in self.slots.iter_mut().flatten() {
+            hosted.session.skip(ticks);
+        }
+    }
+
+    /// Does something to a session. A fault in it ends this session only.
+    fn with(&mut self, id: MediaId, what: impl FnOnce(&mut Hosted, &mut Desk)) {
+        let Some(Some(hosted)) = self.slots.get_mut(usize::from(id.index)) else { return };
+        if hosted.place.id != id || hosted.failed {
+            return;
+        }
+        let desk = &mut self.desk;
+        // What the fault leaves behind is only read again for its figures.
+        if catch_unwind(AssertUnwindSafe(|| what(hosted, desk))).is_err() {
+            hosted.failed = true;
+            hosted.events.push(MediaEvent::Failed);
+            desk.out.clear();
+        }
+    }
+
+    fn discard(&self, garbage: Garbage) {
+        if let Err(garbage) = self.worker.garbage.push(garbage) {
+            drop(garbage);
+        }
+    }
+}

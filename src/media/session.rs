@@ -1,0 +1,586 @@
+//! `MediaSession`: the RTP of one leg, with the agent it talks to.
+
+use crate::audio::conceal::Concealer;
+use crate::audio::frame::Encoded;
+use crate::audio::frame::FRAME_SAMPLES;
+use crate::audio::frame::SAMPLES_PER_MS;
+use crate::audio::frame::SILENCE;
+use crate::audio::g711;
+use crate::audio::link::MediaEnd;
+use crate::media::event::MediaEvent;
+use crate::media::output::Port;
+use crate::media::output::TickOutput;
+use crate::media::playout::Playout;
+use crate::media::setup::MediaSetup;
+use crate::media::source::SourceLock;
+use crate::media::statistics::MediaStatistics;
+use crate::rtp::classify::Datagram;
+use crate::rtp::classify::classify;
+use crate::rtp::dtmf;
+use crate::rtp::dtmf::DtmfEvent;
+use crate::rtp::jitter::Content;
+use crate::rtp::jitter::Frame;
+use crate::rtp::jitter::JitterBuffer;
+use crate::rtp::jitter::JitterConfig;
+use crate::rtp::packet::HEADER_BYTES;
+use crate::rtp::packet::RtpPacket;
+use crate::rtp::quality;
+use crate::rtp::quality::Conditions;
+use crate::rtp::quality::Impairment;
+use crate::rtp::receiver::Receiver;
+use crate::rtp::rtcp::COMPOUND_BYTES_MAX;
+use crate::rtp::rtcp::Compound;
+use crate::rtp::rtcp::Report;
+use crate::rtp::rtcp::RtcpPacket;
+use crate::rtp::schedule::ReportSchedule;
+use crate::rtp::sender::Sender;
+use crate::sdp::MediaPlan;
+use crate::types::codec::Codec;
+use crate::types::codec::PayloadType;
+use crate::types::codec::Ptime;
+use crate::types::limit::RTP_PAYLOAD_BYTES_MAX;
+use crate::types::moment::Moment;
+use crate::types::random::Random;
+use ipnet::IpNet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+const CLOCK_RATE: u32 = 8_000;
+
+/// The time between two events with the figures.
+const STATISTICS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Static payload type of comfort noise (RFC 3389).
+const COMFORT_NOISE: u8 = 13;
+
+/// How long a key we send is held, and the gap after it, in ms.
+const DIGIT_MS: u32 = 120;
+const DIGIT_GAP_MS: u32 = 80;
+
+/// Times our SSRC gives way to the peer's. Beyond, the peer sends our own packets back.
+const COLLISIONS_MAX: u8 = 3;
+
+/// A datagram that arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    /// Where it arrived.
+    pub port: Port,
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// What it holds.
+    pub bytes: &'a [u8],
+}
+
+/// The RTP of one leg with the agent it talks to. To be ticked every 20 ms.
+///
+/// Towards the agent a frame goes out in every tick, whatever arrives. Towards the peer one packet
+/// goes out for each packet time, whatever the agent says, unless the plan forbids sending.
+#[derive(Debug)]
+pub struct MediaSession {
+    plan: Option<MediaPlan>,
+    allowed: Vec<IpNet>,
+    rtcp: bool,
+    inactivity: Option<Duration>,
+    opened: Moment,
+    source: SourceLock,
+    jitter: JitterBuffer,
+    receiver: Receiver,
+    digits_in: dtmf::Receiver,
+    concealer: Concealer,
+    playout: Playout,
+    sender: Sender,
+    digits_out: dtmf::Sender,
+    outgoing: Outgoing,
+    reports: ReportSchedule,
+    cname: [u8; 16],
+    /// Sending and playing are allowed.
+    started: bool,
+    /// Since when packets should come and do not.
+    quiet_since: Option<Moment>,
+    next_statistics: Moment,
+    collisions: u8,
+    counters: MediaStatistics,
+}
+
+/// Audio in the codec of the plan that waits until a packet is full.
+#[derive(Debug)]
+struct Outgoing {
+    bytes: [u8; RTP_PAYLOAD_BYTES_MAX + FRAME_SAMPLES],
+    length: usize,
+}
+
+impl MediaSession {
+    /// A session that begins `now`.
+    #[must_use]
+    pub fn new(now: Moment, setup: MediaSetup, end: MediaEnd) -> Self {
+        let mut random = Random::from_seed(setup.seed);
+        let mut session = Self {
+            plan: None,
+            allowed: setup.allowed,
+            rtcp: setup.rtcp,
+            inactivity: setup.inactivity,
+            opened: now,
+            source: SourceLock::new(),
+            jitter: JitterBuffer::new(JitterConfig {
+                depth_ms: setup.jitter_depth_ms,
+                codec: Codec::Pcmu,
+            }),
+            receiver: Receiver::new(CLOCK_RATE),
+            digits_in: dtmf::Receiver::new(CLOCK_RATE),
+            concealer: Concealer::default(),
+            playout: Playout::new(end, random.next_u64()),
+            sender: Sender::new(random.next_u64()),
+            digits_out: dtmf::Sender::new(CLOCK_RATE, DIGIT_MS, DIGIT_GAP_MS),
+            outgoing: Outgoing { bytes: [0; RTP_PAYLOAD_BYTES_MAX + FRAME_SAMPLES], length: 0 },
+            reports: ReportSchedule::new(now, random.next_u64()),
+            cname: random_name(&mut random),
+            started: !setup.playout_held,
+            quiet_since: None,
+            next_statistics: now + STATISTICS_INTERVAL,
+            collisions: 0,
+            counters: MediaStatistics::default(),
+        };
+        if let Some(plan) = &setup.plan {
+            session.update(now, plan);
+        }
+        session
+    }
+
+    /// Puts a plan in force: the first one, a hold, a resume, another address.
+    pub fn update(&mut self, now: Moment, plan: &MediaPlan) {
+        self.source.signal(now, plan.remote);
+        let heard = self.plan.as_ref().is_some_and(|before| before.direction.receives());
+        let another_codec = self.plan.as_ref().is_none_or(|before| before.codec != plan.codec);
+        if heard && !plan.direction.receives() {
+            // What waits would be played when the hold ends.
+            self.jitter.reset();
+            self.concealer.paused();
+        }
+        if another_codec {
+            self.outgoing.length = 0;
+        }
+        self.plan = Some(plan.clone());
+        self.quiet_since = None;
+    }
+
+    /// Replaces the link to the agent by `end`, which holds the old one afterwards.
+    pub fn attach(&mut self, end: &mut MediaEnd) {
+        self.playout.attach(end);
+    }
+
+    /// Lets the session send and the agent be heard.
+    pub fn start_playout(&mut self, now: Moment) {
+        if !self.started {
+            self.started = true;
+            self.source.learn_again(now);
+        }
+    }
+
+    /// Presses a key (RFC 4733); false when the peer takes no events or too many keys wait.
+    pub fn send_digit(&mut self, digit: char) -> bool {
+        let takes = self.plan.as_ref().is_some_and(|plan| plan.dtmf_send.is_some());
+        takes && self.digits_out.push(digit)
+    }
+
+    /// Takes a datagram that arrived at `now`. Anything may be in it.
+    pub fn receive(&mut self, now: Moment, datagram: &Received<'_>, out: &mut TickOutput) {
+        let mux = self.plan.as_ref().is_some_and(|plan| plan.rtcp_mux);
+        match (classify(datagram.bytes), datagram.port) {
+            (Datagram::Rtp, Port::Rtp) => self.receive_rtp(now, datagram, out),
+            (Datagram::Rtcp, Port::Rtcp) => self.receive_rtcp(now, datagram),
+            (Datagram::Rtcp, Port::Rtp) if mux => self.receive_rtcp(now, datagram),
+            (
+                Datagram::Rtp
+                | Datagram::Rtcp
+                | Datagram::Stun
+                | Datagram::Zrtp
+                | Datagram::Dtls
+                | Datagram::Turn
+                | Datagram::Unknown,
+                _,
+            ) => self.counters.malformed += 1,
+        }
+    }
+
+    /// Runs 20 ms: sends, plays to the agent, reports.
+    pub fn tick(&mut self, now: Moment, out: &mut TickOutput) {
+        let frame = self.playout.tick(!self.started);
+        self.send(frame, out);
+        self.hear(now, out);
+        if self.rtcp && self.reports.is_due(now) {
+            self.report(now, out, |report, bytes| report.write(bytes));
+        }
+        self.watch(now, out);
+        if now >= self.next_statistics {
+            self.next_statistics = now + STATISTICS_INTERVAL;
+            out.event(MediaEvent::Statistics(self.statistics()));
+        }
+        self.playout.end().wake();
+    }
+
+    /// Leaves out `ticks`: the media thread came too late for them. The agent still gets its frames.
+    pub fn skip(&mut self, ticks: u64) {
+        self.counters.ticks_skipped += ticks;
+        let samples = ticks.wrapping_mul(FRAME_SAMPLES as u64) + self.outgoing.length as u64;
+        self.sender.skip(samples as u32);
+        self.outgoing.length = 0;
+        for _ in 0..ticks.min(SKIPPED_FRAMES_MAX) {
+            let _left_out = self.jitter.pop();
+            self.give(&SILENCE);
+        }
+        self.concealer.paused();
+        self.playout.end().wake();
+    }
+
+    /// Says goodbye by RTCP.
+    pub fn close(&mut self, now: Moment, out: &mut TickOutput) {
+        if self.rtcp && (self.sender.packets() > 0 || self.receiver.ssrc().is_some()) {
+            self.report(now, out, |report, bytes| report.write_goodbye(bytes));
+        }
+    }
+
+    /// The figures up to now.
+    #[must_use]
+    pub fn statistics(&self) -> MediaStatistics {
+        let received = self.receiver.statistics();
+        let jitter = self.jitter.statistics();
+        let feedback = self.sender.feedback();
+        let reported = feedback.reports > 0;
+        let lost_out = u64::try_from(feedback.cumulative_lost.max(0)).unwrap_or(0);
+        let loss_in = quality::loss_percent(received.expected, jitter.lost, jitter.late);
+        let loss_out = quality::loss_percent(self.sender.packets(), lost_out, 0);
+        MediaStatistics {
+            packets_in: received.packets,
+            octets_in: received.octets,
+            packets_out: self.sender.packets(),
+            octets_out: self.sender.octets(),
+            lost_in: u64::try_from(received.lost).unwrap_or(0),
+            late_in: jitter.late,
+            duplicate_in: jitter.duplicate,
+            discarded_in: jitter.discarded,
+            lost_out: reported.then_some(lost_out),
+            jitter_in_ms: received.jitter_us as f32 / 1_000.0,
+            jitter_out_ms: reported.then_some(feedback.jitter as f32 / SAMPLES_PER_MS as f32),
+            round_trip_ms: feedback.round_trip.map(|time| time.as_secs_f32() * 1_000.0),
+            mos_in: (jitter.played_samples > 0)
+                .then(|| listening_quality(Impairment::G711, loss_in)),
+            mos_out: reported.then(|| listening_quality(Impairment::G711_CONCEALED, loss_out)),
+            relatched: self.source.changes(),
+            underruns: self.playout.underruns(),
+            played_ms: self.playout.played_samples() / SAMPLES_PER_MS as u64,
+            jitter_level_ms: self.jitter.level_ms(),
+            ..self.counters
+        }
+    }
+
+    fn receive_rtp(&mut self, now: Moment, datagram: &Received<'_>, out: &mut TickOutput) {
+        let Ok(packet) = RtpPacket::parse(datagram.bytes) else {
+            self.counters.malformed += 1;
+            return;
+        };
+        let Some(plan) = &self.plan else {
+            self.counters.foreign += 1;
+            return;
+        };
+        let stream = (packet.ssrc, packet.sequence);
+        let before = self.source.locked();
+        if !self.source.judge(now, datagram.source, stream, &self.allowed) {
+            self.counters.foreign += 1;
+            return;
+        }
+        let kind = Kind::of(plan, &packet);
+        let receives = plan.direction.receives();
+        if before.is_some() && before != self.source.locked() {
+            self.jitter.reset();
+        }
+        self.heard(now, out);
+        self.avoid_collision(packet.ssrc);
+        match kind {
+            _ if !receives => (),
+            Kind::Audio(codec) => self.take_audio(now, &packet, codec),
+            Kind::Event => {
+                self.count(now, &packet, Content::Other);
+                let (digits, playout) = (&mut self.digits_in, &mut self.playout);
+                let counters = &mut self.counters;
+                digits.receive(now, &packet, |event| pressed(event, playout, counters, out));
+            }
+            Kind::Pause => self.count(now, &packet, Content::Other),
+            Kind::Unexpected => self.counters.unexpected += 1,
+        }
+    }
+
+    fn take_audio(&mut self, now: Moment, packet: &RtpPacket<'_>, codec: Codec) {
+        match codec {
+            Codec::Pcmu => self.count(now, packet, Content::Audio),
+            Codec::Pcma => {
+                let mut payload = [0; RTP_PAYLOAD_BYTES_MAX];
+                let Some(ulaw) = payload.get_mut(..packet.payload.len()) else {
+                    self.counters.malformed += 1;
+                    return;
+                };
+                ulaw.copy_from_slice(packet.payload);
+                g711::to_ulaw(codec, ulaw);
+                self.count(now, &RtpPacket { payload: ulaw, ..*packet }, Content::Audio);
+            }
+        }
+    }
+
+    fn count(&mut self, now: Moment, packet: &RtpPacket<'_>, content: Content) {
+        self.receiver.receive(now, packet, content);
+        self.jitter.push(now, packet, content);
+    }
+
+    /// A believed packet came.
+    fn heard(&mut self, now: Moment, out: &mut TickOutput) {
+        self.quiet_since = None;
+        if self.counters.first_packet_ms.is_none() {
+            let elapsed_ms = now.since(self.opened).as_millis();
+            self.counters.first_packet_ms = Some(u64::try_from(elapsed_ms).unwrap_or(u64::MAX));
+            self.started = true;
+            out.event(MediaEvent::FirstPacket);
+        }
+    }
+
+    /// RFC 3550 §8.2: two senders of one session must not use the same SSRC.
+    fn avoid_collision(&mut self, theirs: u32) {
+        if theirs == self.sender.ssrc() && self.collisions < COLLISIONS_MAX {
+            self.collisions += 1;
+            self.sender.change_ssrc();
+        }
+    }
+
+    fn receive_rtcp(&mut self, now: Moment, datagram: &Received<'_>) {
+        let known = self.source.destination().map(|address| address.ip());
+        if known != Some(datagram.source.ip()) {
+            self.counters.foreign += 1;
+            return;
+        }
+        let compound = Compound::new(datagram.bytes);
+        if !compound.is_well_formed() {
+            self.counters.malformed += 1;
+            return;
+        }
+        self.counters.reports_in = self.counters.reports_in.saturating_add(1);
+        for packet in compound {
+            match packet {
+                RtcpPacket::SenderReport { ssrc, info, blocks } => {
+                    self.receiver.sender_report(now, ssrc, info.ntp);
+                    blocks.for_each(|block| self.sender.reported(now, &block));
+                }
+                RtcpPacket::ReceiverReport { blocks, .. } => {
+                    blocks.for_each(|block| self.sender.reported(now, &block));
+                }
+                // The end of a call is the business of signalling.
+                RtcpPacket::Goodbye { .. } | RtcpPacket::Other(_) => (),
+            }
+        }
+    }
+
+    /// Sends 20 ms of µ-law, or lets the time go by.
+    fn send(&mut self, mut frame: Encoded, out: &mut TickOutput) {
+        let Some(way) = self.way_out() else {
+            self.sender.skip((FRAME_SAMPLES + self.outgoing.length) as u32);
+            self.outgoing.length = 0;
+            return;
+        };
+        let mut bytes = [0; HEADER_BYTES + RTP_PAYLOAD_BYTES_MAX];
+        if let Some(event_type) = way.dtmf
+            && let Some(event) = self.digits_out.tick(self.sender.timestamp())
+        {
+            let samples = (FRAME_SAMPLES + self.outgoing.length) as u32;
+            self.outgoing.length = 0;
+            let length = self.sender.event(event_type, &event, samples, &mut bytes);
+            out.transmit(Port::Rtp, way.to, written(&bytes, length));
+            return;
+        }
+        g711::from_ulaw(way.codec, &mut frame);
+        self.outgoing.append(&frame);
+        let samples = way.ptime.samples(CLOCK_RATE) as usize;
+        while let Some(payload) = self.outgoing.first(samples) {
+            let length = self.sender.audio(way.payload_type, payload, samples as u32, &mut bytes);
+            out.transmit(Port::Rtp, way.to, written(&bytes, length));
+            self.outgoing.remove(samples);
+        }
+    }
+
+    /// How media goes out, if any may.
+    fn way_out(&self) -> Option<WayOut> {
+        let plan = self.plan.as_ref().filter(|plan| self.started && plan.direction.sends())?;
+        Some(WayOut {
+            to: self.source.destination()?,
+            codec: plan.codec,
+            payload_type: plan.send_payload_type,
+            dtmf: plan.dtmf_send,
+            ptime: plan.ptime,
+        })
+    }
+
+    /// Gives the agent the next 20 ms of the peer.
+    fn hear(&mut self, now: Moment, out: &mut TickOutput) {
+        let (playout, counters) = (&mut self.playout, &mut self.counters);
+        self.digits_in.expire(now, |event| pressed(event, playout, counters, out));
+        let receives = self.plan.as_ref().is_some_and(|plan| plan.direction.receives());
+        let mut frame = SILENCE;
+        if receives {
+            match self.jitter.pop() {
+                Frame::Audio(bytes) => {
+                    for (to, byte) in frame.iter_mut().zip(bytes) {
+                        *to = *byte;
+                    }
+                    self.concealer.heard(&frame);
+                }
+                Frame::Missing => {
+                    self.counters.concealed += 1;
+                    frame = self.concealer.conceal();
+                }
+                Frame::Quiet | Frame::Empty => self.concealer.paused(),
+            }
+        }
+        if self.digits_in.is_down() {
+            // The tone of a key may leak into the audio beside its event.
+            frame = SILENCE;
+        }
+        self.give(&frame);
+    }
+
+    fn give(&mut self, frame: &Encoded) {
+        if !self.playout.end().push_frame(frame) {
+            self.counters.frames_dropped += 1;
+        }
+    }
+
+    fn report(
+        &mut self,
+        now: Moment,
+        out: &mut TickOutput,
+        write: impl Fn(&Report<'_>, &mut [u8]) -> Option<usize>,
+    ) {
+        let Some((port, to)) = self.report_way_out() else { return };
+        let report = Report {
+            ssrc: self.sender.ssrc(),
+            sender: self.sender.report(now),
+            block: self.receiver.report(now),
+            cname: &self.cname,
+        };
+        let mut bytes = [0; COMPOUND_BYTES_MAX];
+        let length = write(&report, &mut bytes);
+        out.transmit(port, to, written(&bytes, length));
+    }
+
+    /// Where RTCP goes: where it was signalled, or beside the media of a source that was learned.
+    fn report_way_out(&self) -> Option<(Port, SocketAddr)> {
+        let plan = self.plan.as_ref().filter(|_| self.started)?;
+        let media = self.source.destination()?;
+        if plan.rtcp_mux {
+            return Some((Port::Rtp, media));
+        }
+        if Some(media) == plan.remote {
+            return plan.remote_rtcp.map(|to| (Port::Rtcp, to));
+        }
+        let beside = media.port().checked_add(1)?;
+        Some((Port::Rtcp, SocketAddr::new(media.ip(), beside)))
+    }
+
+    /// Watches whether packets come while they should.
+    fn watch(&mut self, now: Moment, out: &mut TickOutput) {
+        let expected = self.started && self.plan.as_ref().is_some_and(|plan| !plan.is_held());
+        let Some(limit) = self.inactivity.filter(|_| expected) else {
+            self.quiet_since = None;
+            return;
+        };
+        let since = *self.quiet_since.get_or_insert(now);
+        if now.since(since) >= limit {
+            out.event(MediaEvent::TimedOut);
+            // Said again should the event be lost.
+            self.quiet_since = Some(now);
+        }
+    }
+}
+
+/// Frames of silence an agent gets at most for ticks that were left out; its ring holds no more.
+const SKIPPED_FRAMES_MAX: u64 = 32;
+
+/// How media goes out.
+#[derive(Clone, Copy)]
+struct WayOut {
+    to: SocketAddr,
+    codec: Codec,
+    payload_type: PayloadType,
+    dtmf: Option<PayloadType>,
+    ptime: Ptime,
+}
+
+/// What a packet is by its payload type.
+#[derive(Clone, Copy)]
+enum Kind {
+    Audio(Codec),
+    Event,
+    Pause,
+    Unexpected,
+}
+
+impl Kind {
+    fn of(plan: &MediaPlan, packet: &RtpPacket<'_>) -> Self {
+        if let Some(codec) = plan.receive_codec(packet.payload_type) {
+            Self::Audio(codec)
+        } else if plan.dtmf_receive == Some(packet.payload_type) {
+            Self::Event
+        } else if packet.payload_type.get() == COMFORT_NOISE {
+            Self::Pause
+        } else {
+            Self::Unexpected
+        }
+    }
+}
+
+impl Outgoing {
+    fn append(&mut self, frame: &Encoded) {
+        let free = self.bytes.iter_mut().skip(self.length);
+        for (place, byte) in free.zip(frame) {
+            *place = *byte;
+        }
+        self.length = (self.length + FRAME_SAMPLES).min(self.bytes.len());
+    }
+
+    fn first(&self, count: usize) -> Option<&[u8]> {
+        if count == 0 { None } else { self.bytes.get(..self.length)?.get(..count) }
+    }
+
+    fn remove(&mut self, count: usize) {
+        self.bytes.copy_within(count.min(self.length)..self.length, 0);
+        self.length = self.length.saturating_sub(count);
+    }
+}
+
+/// Reports a key when it goes up, once: then its duration is known.
+fn pressed(
+    event: DtmfEvent,
+    playout: &mut Playout,
+    counters: &mut MediaStatistics,
+    out: &mut TickOutput,
+) {
+    match event {
+        DtmfEvent::Started(digit) => {
+            counters.digits = counters.digits.saturating_add(1);
+            playout.end().push_digit(digit);
+        }
+        DtmfEvent::Ended { digit, duration_ms } => {
+            out.event(MediaEvent::Digit { digit, duration_ms });
+        }
+    }
+}
+
+fn listening_quality(impairment: Impairment, loss_percent: f32) -> f32 {
+    quality::mos(&Conditions { impairment, loss_percent, burst_ratio: 1.0, delay_ms: 0.0 })
+}
+
+fn written(bytes: &[u8], length: Option<usize>) -> &[u8] {
+    length.and_then(|length| bytes.get(..length)).unwrap_or_default()
+}
+
+/// RFC 7022 §4.2: a name of random bits for each session, so that calls cannot be linked by it.
+fn random_name(random: &mut Random) -> [u8; 16] {
+    let mut name = [0; 16];
+    random.fill(&mut name);
+    name.map(|byte| b'a' + byte % 26)
+}

@@ -1,0 +1,264 @@
+//! Where media is believed to come from: learning the peer's address and locking on it, so that nobody
+//! else can speak into a call or have it sent to him.
+
+use crate::types::moment::Moment;
+use ipnet::IpNet;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Packets in sequence, of one stream, after which a source that was not signalled is believed.
+const PROBATION_PACKETS: u8 = 4;
+
+/// Least time over which they come: a burst proves nothing.
+const PROBATION: Duration = Duration::from_millis(30);
+
+/// After signalling, how long a source from anywhere may be learned where no addresses are listed.
+const LEARNING: Duration = Duration::from_secs(5);
+
+/// Silence of the locked source after which a listed one may take over.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// Sources on probation at a time, so that a flood from one does not hide another.
+const CANDIDATES: usize = 4;
+
+/// The source of one media stream.
+#[derive(Clone, Debug)]
+pub struct SourceLock {
+    signalled: Option<SocketAddr>,
+    locked: Option<(SocketAddr, Moment)>,
+    candidates: [Option<Candidate>; CANDIDATES],
+    next_candidate: usize,
+    learning_until: Moment,
+    changes: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    address: SocketAddr,
+    ssrc: u32,
+    sequence: u16,
+    packets: u8,
+    since: Moment,
+}
+
+impl SourceLock {
+    /// Believes nobody.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            signalled: None,
+            locked: None,
+            candidates: [None; CANDIDATES],
+            next_candidate: 0,
+            learning_until: Moment::START,
+            changes: 0,
+        }
+    }
+
+    /// The peer said where its media is: an offer or an answer. The lock stays when that is where it
+    /// was before (a hold, a refresh).
+    pub fn signal(&mut self, now: Moment, address: Option<SocketAddr>) {
+        self.candidates = [None; CANDIDATES];
+        self.learning_until = now + LEARNING;
+        if address != self.signalled {
+            self.signalled = address;
+            self.locked = None;
+        }
+    }
+
+    /// Opens the time of learning once more: the call was answered.
+    pub fn learn_again(&mut self, now: Moment) {
+        self.learning_until = now + LEARNING;
+    }
+
+    /// The locked source.
+    #[must_use]
+    pub fn locked(&self) -> Option<SocketAddr> {
+        self.locked.map(|(address, _)| address)
+    }
+
+    /// Where media goes: to the locked source, before that to the signalled one.
+    #[must_use]
+    pub fn destination(&self) -> Option<SocketAddr> {
+        self.locked().or(self.signalled)
+    }
+
+    /// Times a source took over from another one.
+    #[must_use]
+    pub const fn changes(&self) -> u32 {
+        self.changes
+    }
+
+    /// Whether a packet of the stream `ssrc` with this sequence number is believed. `allowed` are the
+    /// networks listed for the peer.
+    pub fn judge(
+        &mut self,
+        now: Moment,
+        source: SocketAddr,
+        (ssrc, sequence): (u32, u16),
+        allowed: &[IpNet],
+    ) -> bool {
+        if self.locked() == Some(source) || self.signalled == Some(source) {
+            self.lock(now, source);
+            return true;
+        }
+        if !self.may_learn(now, source.ip(), allowed) || !self.proves(now, source, ssrc, sequence) {
+            return false;
+        }
+        self.lock(now, source);
+        true
+    }
+
+    fn lock(&mut self, now: Moment, source: SocketAddr) {
+        if self.locked().is_some_and(|before| before != source) {
+            self.changes += 1;
+        }
+        if self.locked() != Some(source) {
+            self.candidates = [None; CANDIDATES];
+        }
+        self.locked = Some((source, now));
+    }
+
+    fn may_learn(&self, now: Moment, source: IpAddr, allowed: &[IpNet]) -> bool {
+        let Some(signalled) = self.signalled else { return false };
+        let listed = signalled.ip() == source || allowed.iter().any(|net| net.contains(&source));
+        match self.locked {
+            None => listed || (allowed.is_empty() && now < self.learning_until),
+            Some((_, heard)) => listed && now.since(heard) >= SILENCE,
+        }
+    }
+
+    /// Counts a packet of a source on probation; true when it has proved itself.
+    fn proves(&mut self, now: Moment, address: SocketAddr, ssrc: u32, sequence: u16) -> bool {
+        let known = self.candidates.iter_mut().flatten().find(|one| one.address == address);
+        if let Some(candidate) = known {
+            if candidate.ssrc != ssrc || candidate.sequence.wrapping_add(1) != sequence {
+                *candidate = Candidate { address, ssrc, sequence, packets: 1, since: now };
+                return false;
+            }
+            candidate.sequence = sequence;
+            candidate.packets = candidate.packets.saturating_add(1);
+            return candidate.packets >= PROBATION_PACKETS
+                && now.since(candidate.since) >= PROBATION;
+        }
+        let fresh = Candidate { address, ssrc, sequence, packets: 1, since: now };
+        if let Some(place) = self.candidates.get_mut(self.next_candidate) {
+            *place = Some(fresh);
+        }
+        self.next_candidate = (self.next_candidate + 1) % CANDIDATES;
+        false
+    }
+}
+
+impl Default for SourceLock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().expect("address")
+    }
+
+    struct Scene {
+        lock: SourceLock,
+        allowed: Vec<IpNet>,
+        now_ms: u64,
+    }
+
+    impl Scene {
+        fn new(allowed: &[&str]) -> Self {
+            let mut lock = SourceLock::new();
+            lock.signal(Moment::START, Some(at("192.0.2.1:4000")));
+            let allowed = allowed.iter().map(|net| net.parse().expect("net")).collect();
+            Self { lock, allowed, now_ms: 0 }
+        }
+
+        /// Sends `count` packets of a stream, 20 ms apart; returns how many were believed.
+        fn send(&mut self, source: &str, count: u16) -> usize {
+            let believed = (0..count).filter(|sequence| {
+                self.now_ms += 20;
+                let now = Moment::from_millis(self.now_ms);
+                self.lock.judge(now, at(source), (7, *sequence), &self.allowed)
+            });
+            believed.count()
+        }
+    }
+
+    #[test]
+    fn the_signalled_source_is_believed_at_once_and_wins_over_a_learned_one() {
+        let mut scene = Scene::new(&[]);
+        assert_eq!(scene.send("198.51.100.1:9", 10), 7);
+        assert_eq!(scene.lock.destination(), Some(at("198.51.100.1:9")));
+        assert_eq!(scene.send("192.0.2.1:4000", 1), 1);
+        assert_eq!(scene.lock.destination(), Some(at("192.0.2.1:4000")));
+        assert_eq!(scene.send("198.51.100.1:9", 10), 0);
+        assert_eq!(scene.lock.changes(), 1);
+    }
+
+    #[test]
+    fn a_second_source_never_takes_over_while_the_first_speaks() {
+        let mut scene = Scene::new(&["0.0.0.0/0"]);
+        for _ in 0..100 {
+            assert_eq!(scene.send("192.0.2.1:4000", 1), 1);
+            assert_eq!(scene.send("192.0.2.1:4002", 10), 0);
+        }
+    }
+
+    #[test]
+    fn after_silence_a_listed_source_takes_over_and_an_unlisted_one_does_not() {
+        let mut scene = Scene::new(&["203.0.113.0/24"]);
+        assert_eq!(scene.send("192.0.2.1:4000", 1), 1);
+        scene.now_ms += 3_000;
+        assert_eq!(scene.send("198.51.100.1:9", 50), 0);
+        assert_eq!(scene.send("203.0.113.9:5000", 10), 7);
+        assert_eq!(scene.lock.destination(), Some(at("203.0.113.9:5000")));
+    }
+
+    #[test]
+    fn a_stranger_is_only_learned_in_the_first_seconds() {
+        let mut scene = Scene::new(&[]);
+        scene.now_ms = 5_000;
+        assert_eq!(scene.send("198.51.100.1:9", 100), 0);
+        assert_eq!(scene.send("192.0.2.1:4002", 10), 7, "another port of the signalled address");
+    }
+
+    #[test]
+    fn listed_networks_keep_strangers_out_from_the_start() {
+        let mut scene = Scene::new(&["203.0.113.0/24"]);
+        assert_eq!(scene.send("198.51.100.1:9", 100), 0);
+        assert_eq!(scene.send("203.0.113.9:5000", 10), 7);
+    }
+
+    #[test]
+    fn a_burst_or_a_broken_sequence_proves_nothing() {
+        let mut scene = Scene::new(&[]);
+        let now = Moment::from_millis(10);
+        let source = at("198.51.100.1:9");
+        assert!((0..30).all(|n| !scene.lock.judge(now, source, (7, n), &[])));
+        let mut scene = Scene::new(&[]);
+        for n in 0..30 {
+            let now = Moment::from_millis(u64::from(n) * 20);
+            assert!(!scene.lock.judge(now, source, (7, n * 2), &[]));
+            assert!(!scene.lock.judge(now, at("198.51.100.1:11"), (u32::from(n), n), &[]));
+        }
+    }
+
+    #[test]
+    fn a_refresh_keeps_the_lock_and_a_new_address_loses_it() {
+        let mut scene = Scene::new(&[]);
+        assert_eq!(scene.send("192.0.2.1:4002", 10), 7);
+        let now = Moment::from_millis(60_000);
+        scene.lock.signal(now, Some(at("192.0.2.1:4000")));
+        assert_eq!(scene.lock.destination(), Some(at("192.0.2.1:4002")));
+        scene.lock.signal(now, Some(at("192.0.2.77:6000")));
+        assert_eq!(scene.lock.destination(), Some(at("192.0.2.77:6000")));
+        scene.lock.signal(now, None);
+        assert_eq!(scene.lock.destination(), None);
+    }
+}
