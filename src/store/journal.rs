@@ -10,6 +10,7 @@ use crate::store::segment;
 use crate::store::segment::Kind;
 use crate::store::segment::Next;
 use crate::store::segment::Segment;
+use crate::store::syncer::Syncer;
 use crate::store::wire;
 use crate::store::wire::Entry;
 use crate::types::limit::JOURNAL_QUEUE_MAX;
@@ -150,6 +151,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     items: VecDeque<Item>,
+    /// What came of the sync of which segment.
+    synced: Option<(u64, io::Result<()>)>,
     closing: bool,
 }
 
@@ -182,7 +185,14 @@ impl Journal {
         let first = Progress { segment: segment.number, len: segment.len, open: 0, closed: false };
         let (progress, watched) = watch::channel(first);
         let shared = Arc::new(Shared::default());
+        let told = Arc::clone(&shared);
+        let syncer = Syncer::start(move |segment, result| {
+            told.queue().synced = Some((segment, result));
+            told.wake.notify_one();
+        });
         let writer = Writer {
+            syncer: syncer.map_err(failed)?,
+            syncing: None,
             dir: dir.to_owned(),
             shared: Arc::clone(&shared),
             progress,
@@ -244,6 +254,9 @@ impl Journal {
 }
 
 struct Writer {
+    syncer: Syncer,
+    /// How much of `unsynced` is being synced, and since when.
+    syncing: Option<(usize, Moment)>,
     dir: PathBuf,
     shared: Arc<Shared>,
     progress: watch::Sender<Progress>,
@@ -267,6 +280,7 @@ struct Writer {
 
 /// What the writer woke up for.
 enum Work {
+    Synced(u64, io::Result<()>),
     Reports(Vec<Item>),
     Idle,
     Close,
@@ -276,6 +290,7 @@ impl Writer {
     fn run(mut self) {
         loop {
             match self.wait() {
+                Work::Synced(segment, result) => self.synced(segment, result),
                 Work::Reports(items) => self.write(items),
                 Work::Idle => {}
                 Work::Close => break,
@@ -285,15 +300,14 @@ impl Writer {
                 let alive = clock::wall(now).to_string();
                 self.append(|frames| segment::encode(Kind::Alive, alive.as_bytes(), frames));
             }
-            if !self.unsynced.is_empty() && now.since(self.wrote_at) >= SYNC_PAUSE {
-                self.sync();
+            if self.sync_due(now).is_some_and(|due| due.is_zero()) {
+                self.begin_sync(now);
             }
             if self.segment.len - self.fresh_from >= JOURNAL_SEGMENT_BYTES {
-                self.sync();
                 self.renew();
             }
         }
-        self.sync();
+        self.finish();
         self.report(true);
     }
 
@@ -302,6 +316,9 @@ impl Writer {
         let mut queue = self.shared.queue();
         let mut waited = false;
         loop {
+            if let Some((segment, result)) = queue.synced.take() {
+                return Work::Synced(segment, result);
+            }
             if !queue.items.is_empty() {
                 let count = queue.items.len().min(BATCH);
                 return Work::Reports(queue.items.drain(..count).collect());
@@ -312,10 +329,7 @@ impl Writer {
             if waited {
                 return Work::Idle;
             }
-            let pause = if self.unsynced.is_empty() { ALIVE_PAUSE } else { SYNC_PAUSE };
-            let due = pause.saturating_sub(clock::now().since(self.wrote_at));
-            // Nothing is due without something unsynced or an open call; then only a report wakes.
-            let pause = if due.is_zero() { pause } else { due };
+            let pause = self.sync_due(clock::now()).unwrap_or(ALIVE_PAUSE);
             let woken = self.shared.wake.wait_timeout(queue, pause);
             let (guard, result) = woken.unwrap_or_else(PoisonError::into_inner);
             queue = guard;
@@ -374,17 +388,47 @@ impl Writer {
         }
     }
 
-    fn sync(&mut self) {
-        if self.unsynced.is_empty() || self.gave_up {
+    /// How long until the next sync begins; `None` when nothing waits for one, or one is under way.
+    fn sync_due(&self, now: Moment) -> Option<Duration> {
+        let waits = !self.unsynced.is_empty() && self.syncing.is_none() && !self.gave_up;
+        waits.then(|| SYNC_PAUSE.saturating_sub(now.since(self.wrote_at)))
+    }
+
+    fn begin_sync(&mut self, now: Moment) {
+        let begun =
+            self.segment.file().and_then(|file| self.syncer.begin(self.segment.number, file));
+        match begun {
+            Ok(()) => self.syncing = Some((self.unsynced.len(), now)),
+            Err(error) => self.recover(&error),
+        }
+    }
+
+    fn synced(&mut self, segment: u64, result: io::Result<()>) {
+        // That of an old segment does not matter: all it held unsafe is in the new one.
+        if segment != self.segment.number {
             return;
         }
-        match self.segment.sync() {
+        let Some((len, begun)) = self.syncing.take() else { return };
+        match result {
             Ok(()) => {
-                self.unsynced.clear();
-                self.safe_len = self.segment.len;
+                self.unsynced.drain(..len);
+                self.safe_len += len as u64;
+                // What came while it ran has waited since then at most.
+                self.wrote_at = begun;
                 self.report(false);
             }
             // After a failed sync the kernel may have forgotten what was not written.
+            Err(error) => self.recover(&error),
+        }
+    }
+
+    /// The last sync, at the end.
+    fn finish(&mut self) {
+        if self.gave_up || self.unsynced.is_empty() {
+            return;
+        }
+        match self.segment.sync() {
+            Ok(()) => self.safe_len = self.segment.len,
             Err(error) => self.recover(&error),
         }
     }
@@ -422,6 +466,7 @@ impl Writer {
                 self.safe_len = next.len;
                 self.segment = next;
                 self.unsynced.clear();
+                self.syncing = None;
                 self.report(false);
                 true
             }

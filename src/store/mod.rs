@@ -26,4 +26,5 @@ pub mod upload;
 
 mod crc;
 mod segment;
+mod syncer;
 mod wire;

@@ -151,6 +151,11 @@ impl Segment {
         Ok(())
     }
 
+    /// The same file, to be synced by another thread.
+    pub(crate) fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// Returns when everything appended is safe on disk.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()

@@ -102,9 +102,12 @@ impl Scratch {
         std::fs::create_dir(&path).unwrap();
         // It wakes up when the other end of its standard input is closed: also by a kill.
         let script = r#"cat >/dev/null
-            pid="$(head -n 1 "$0/postgres/postmaster.pid" 2>/dev/null)"
-            test -n "$pid" && kill -QUIT "$pid" && while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
-            test -f "$0/postgres.socket" && rm -rf "$(cat "$0/postgres.socket")"
+            find "$0" -name postmaster.pid | while read -r file; do
+                pid="$(head -n 1 "$file")"
+                kill -QUIT "$pid"
+                while kill -0 "$pid"; do sleep 0.05; done
+            done
+            find "$0" -name postgres.socket | while read -r file; do rm -rf "$(cat "$file")"; done
             rm -rf "$0""#;
         let cleaner = Command::new("sh")
             .args(["-c", script])
