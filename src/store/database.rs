@@ -13,7 +13,7 @@ const NODE_CONNECTIONS_MAX: u32 = 6;
 /// Connections of the API. Over it: a request waits, then is answered 503.
 const API_CONNECTIONS_MAX: u32 = 8;
 /// How long a request waits for a connection, its set-up included.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A PostgreSQL database, reached under the two roles that own nothing in it.
 ///
