@@ -1,1 +1,277 @@
-//! The composition root: builds and wires every shell; readiness and drain.
+//! The composition root: builds and wires every shell; readiness, reload and drain.
+
+mod database;
+mod http;
+mod listeners;
+mod sip;
+
+use crate::clock;
+use crate::config::Config;
+use crate::config::problem::Problems;
+use crate::engine::media_thread::MediaConfig;
+use crate::engine::media_thread::MediaEngine;
+use crate::engine::registry::Registry;
+use crate::engine::sip_shard::ShardHandle;
+use crate::engine::switch::Switch;
+use crate::net::bind::BindError;
+use crate::net::flow::FlowLimits;
+use crate::net::flow::Flows;
+use crate::net::websocket::TrustRoots;
+use crate::routing::table::RoutingTable;
+use crate::server::database::Persistence;
+use crate::server::listeners::Bound;
+use crate::server::listeners::Listening;
+use crate::store::database::Database;
+use crate::store::journal::JournalError;
+use crate::store::migrate::SchemaError;
+use crate::store::private_cluster::ClusterError;
+use crate::types::cause::HangupCause;
+use crate::types::name::ListenerName;
+use crate::types::transport::Transport;
+use arc_swap::ArcSwap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Why the node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is right but cannot be run.
+    #[error("{0}")]
+    Configuration(Problems),
+    /// The private PostgreSQL did not start.
+    #[error("the private database did not start")]
+    Cluster(#[from] ClusterError),
+    /// The database's address cannot be read.
+    #[error("`database` cannot be used")]
+    DatabaseAddress(#[source] crate::store::database::NotADatabaseAddress),
+    /// The schema of the database does not fit this program.
+    #[error("the database's schema does not fit")]
+    Schema(#[from] SchemaError),
+    /// A listening socket could not be opened.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The HTTP address could not be bound.
+    #[error("cannot listen on http {address}")]
+    Http {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The journal of call records could not be opened.
+    #[error("the journal of call records cannot be opened")]
+    Journal(#[from] JournalError),
+    /// The media threads could not be started.
+    #[error("the media threads did not start")]
+    Media(#[source] io::Error),
+    /// The system refused something else.
+    #[error("the system refused to {what}")]
+    System {
+        /// What was asked of it.
+        what: &'static str,
+        /// What it says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    /// True when the operator must change the configuration: exit code 2.
+    #[must_use]
+    pub const fn is_configuration(&self) -> bool {
+        match self {
+            Self::Configuration(_) | Self::DatabaseAddress(_) | Self::Schema(_) => true,
+            Self::Cluster(error) => error.is_configuration(),
+            Self::Bind(_)
+            | Self::Http { .. }
+            | Self::Journal(_)
+            | Self::Media(_)
+            | Self::System { .. } => false,
+        }
+    }
+}
+
+/// The addresses a running node is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// SIP, by listener and transport.
+    pub sip: Vec<(ListenerName, Transport, SocketAddr)>,
+    /// HTTP.
+    pub http: SocketAddr,
+}
+
+impl Addresses {
+    /// The first SIP address of a transport.
+    #[must_use]
+    pub fn sip_over(&self, transport: Transport) -> Option<SocketAddr> {
+        self.sip.iter().find(|(_, own, _)| *own == transport).map(|(_, _, address)| *address)
+    }
+
+    /// The JSON line printed when the node is ready.
+    #[must_use]
+    pub fn ready_line(&self) -> String {
+        let sip: Vec<_> = self
+            .sip
+            .iter()
+            .map(|(listener, transport, address)| {
+                serde_json::json!({
+                    "listener": listener.as_str(),
+                    "transport": transport.as_str(),
+                    "address": address,
+                })
+            })
+            .collect();
+        serde_json::json!({ "ready": true, "sip": sip, "http": self.http }).to_string()
+    }
+}
+
+/// A running node.
+pub struct Server {
+    addresses: Addresses,
+    switch: Arc<Switch>,
+    persistence: Persistence,
+    shards: Vec<ShardHandle>,
+    draining: watch::Sender<bool>,
+    listening: Listening,
+    http: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+    drain_limit: Duration,
+}
+
+/// Prepares the database of a configuration and nothing else: what `demo` needs to seed it before
+/// the node starts.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn prepare(config: &Config) -> Result<Prepared, StartError> {
+    config.check_can_run().map_err(StartError::Configuration)?;
+    Ok(Prepared(database::prepare(config).await?))
+}
+
+/// A database that is ready for a node.
+pub struct Prepared(database::Prepared);
+
+impl Prepared {
+    /// The database.
+    #[must_use]
+    pub const fn database(&self) -> &Database {
+        &self.0.database
+    }
+}
+
+/// Starts a node.
+///
+/// # Errors
+/// See [`StartError`]; nothing is left running.
+pub async fn start(config: Config) -> Result<Server, StartError> {
+    let prepared = prepare(&config).await?;
+    start_on(config, prepared).await
+}
+
+/// Starts a node on a prepared database.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, StartError> {
+    let node = config.node().clone();
+    // Sockets first: a taken port shall not cost a migration.
+    let bound = Bound::open(&node).await?;
+    let table = Arc::new(ArcSwap::from_pointee(RoutingTable::new(Default::default())));
+    let (stop, stopping) = watch::channel(false);
+    let persistence =
+        database::start(prepared.0, &config, Arc::clone(&table), stopping.clone()).await?;
+    let media = MediaEngine::start(MediaConfig {
+        threads: node.media.threads.unwrap_or(0),
+        realtime: node.media.realtime,
+        ports: node.media.ports.clone(),
+    })
+    .map_err(StartError::Media)?;
+    let switch = Arc::new(Switch {
+        table: Arc::clone(&table),
+        registry: Registry::new(node.limits),
+        media,
+        ledger: persistence.ledger(),
+        flows: Flows::new(FlowLimits::default()),
+        roots: TrustRoots::native(),
+        listeners: bound.switch_listeners(&node),
+    });
+    let (draining, drains) = watch::channel(false);
+    let shards = sip::start_shards(&switch, &node, &bound, &drains);
+    let gates = bound.gates(&node);
+    let (addresses, listening, socket) = bound.start(&switch, gates, &shards)?;
+    let http = http::serve(socket, &switch, &persistence, &shards, stopping);
+    Ok(Server {
+        addresses,
+        switch,
+        persistence,
+        shards,
+        draining,
+        listening,
+        http,
+        stop,
+        drain_limit: node.drain_limit,
+    })
+}
+
+impl Server {
+    /// What it is bound to.
+    #[must_use]
+    pub const fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Its database.
+    #[must_use]
+    pub const fn database(&self) -> &Database {
+        self.persistence.database()
+    }
+
+    /// Brings a new configuration into force as far as that goes without a restart: trunk profiles.
+    /// Says in the log what needs one.
+    pub fn reload(&self, config: &Config) {
+        self.persistence.recompose(config);
+        tracing::info!(
+            "configuration reloaded: trunk profiles are in force; a change of listeners, ports, \
+             limits or the database needs a restart"
+        );
+    }
+
+    /// Takes no new call, lets running calls finish within the drain limit, then ends them and
+    /// everything else. `hurry` cuts the waiting short.
+    pub async fn stop(self, hurry: impl Future<Output = ()>) {
+        self.switch.registry.drain();
+        self.draining.send_replace(true);
+        let running = self.switch.registry.live();
+        tracing::info!(running, limit_s = self.drain_limit.as_secs(), "draining");
+        let limit = clock::instant(clock::now() + self.drain_limit).into();
+        tokio::select! {
+            () = self.switch.registry.wait_until_empty() => (),
+            () = tokio::time::sleep_until(limit) => (),
+            () = hurry => (),
+        }
+        if self.switch.registry.live() > 0 {
+            tracing::warn!(left = self.switch.registry.live(), "ending the calls that are left");
+            self.switch.registry.hang_up_all(HangupCause::Draining);
+            let ended = self.switch.registry.wait_until_empty();
+            if tokio::time::timeout(END_MAX, ended).await.is_err() {
+                tracing::error!(left = self.switch.registry.live(), "calls did not end");
+            }
+        }
+        sip::settle(&self.shards).await;
+        drop(self.listening);
+        self.stop.send_replace(true);
+        if self.http.await.is_err() {
+            tracing::error!("the HTTP task panicked");
+        }
+        self.persistence.stop().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// How long the calls that are left may take to end, their records included.
+const END_MAX: Duration = Duration::from_secs(5);

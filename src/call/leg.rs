@@ -78,7 +78,7 @@ impl Leg {
     /// `BadSdp`, `NoCommonCodec`, or `SwitchFault` before [`Self::place`].
     pub fn answer(&mut self, offer: &[u8]) -> Result<Bytes, HangupCause> {
         let offer = sdp::parse(offer).map_err(|_| HangupCause::BadSdp)?;
-        let local = self.local.clone().ok_or(HangupCause::SwitchFault)?;
+        let local = self.local.ok_or(HangupCause::SwitchFault)?;
         match sdp::answer(&offer, &self.capabilities, &local) {
             Ok((body, plan)) => {
                 self.plan = Some(plan);
@@ -105,7 +105,7 @@ impl Leg {
     /// # Errors
     /// `SwitchFault` before [`Self::place`].
     pub fn offer(&mut self) -> Result<Bytes, HangupCause> {
-        let local = self.local.clone().ok_or(HangupCause::SwitchFault)?;
+        let local = self.local.ok_or(HangupCause::SwitchFault)?;
         let body = sdp::offer(&self.capabilities, &local);
         let newer = self.revised(&body, local);
         let again = newer.map(|newer| sdp::offer(&self.capabilities, &newer));
@@ -131,7 +131,7 @@ impl Leg {
             return None;
         }
         let newer = LocalMedia { version: local.version + 1, ..local };
-        self.local = Some(newer.clone());
+        self.local = Some(newer);
         Some(newer)
     }
 

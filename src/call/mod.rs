@@ -67,9 +67,17 @@ enum State {
     /// Answered.
     Answered(Answered),
     /// Waiting for the media to close.
-    Ending { cause: HangupCause, by: Party, duration: Duration },
+    Ending(Ending),
     /// Over.
     Over,
+}
+
+/// How a call ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Ending {
+    cause: HangupCause,
+    by: Party,
+    duration: Duration,
 }
 
 /// What is open within an answered call.
@@ -161,7 +169,7 @@ impl Call {
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
         match self.state {
-            State::Idle | State::Reserving { .. } | State::Ending { .. } | State::Over => None,
+            State::Idle | State::Reserving { .. } | State::Ending(_) | State::Over => None,
             State::Ringing { .. } | State::Answered(_) => self.timers.next(),
         }
     }
@@ -241,11 +249,11 @@ impl Call {
         let media_is_open = match self.state {
             State::Idle | State::Reserving { .. } => false,
             State::Ringing { .. } | State::Answered(_) => true,
-            State::Ending { .. } | State::Over => return,
+            State::Ending(_) | State::Over => return,
         };
         if media_is_open {
             out.push(Output::CloseMedia);
-            self.state = State::Ending { cause, by, duration };
+            self.state = State::Ending(Ending { cause, by, duration });
         } else {
             self.finish(cause, by, duration, out);
         }

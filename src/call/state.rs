@@ -3,6 +3,7 @@
 use crate::call::AgentState;
 use crate::call::Answered;
 use crate::call::Call;
+use crate::call::Ending;
 use crate::call::FALLBACK_MAX;
 use crate::call::State;
 use crate::call::due;
@@ -189,14 +190,8 @@ impl Call {
         }
     }
 
-    pub(super) fn in_ending(
-        &mut self,
-        cause: HangupCause,
-        by: Party,
-        duration: Duration,
-        input: Input,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn in_ending(&mut self, ending: Ending, input: Input, out: &mut Vec<Output>) {
+        let Ending { cause, by, duration } = ending;
         if let Input::MediaClosed(figures) = input {
             out.push(Output::Record(CallEvent::Media(figures)));
             self.finish(cause, by, duration, out);

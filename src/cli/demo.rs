@@ -1,11 +1,60 @@
 //! `tandem demo`: a switch with a database, a tenant and numbers of its own.
 
+use crate::cli::configuration;
 use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::run;
+use crate::cli::run::Signals;
+use crate::clock;
+use crate::config;
+use crate::config::Config;
+use crate::config::Inputs;
+use crate::config::files::Memory;
+use crate::server;
+use crate::server::Server;
+use crate::store;
+use crate::store::api_keys;
+use crate::store::api_keys::KeyRole;
+use crate::store::api_keys::KeyScope;
+use crate::store::calls;
+use crate::store::calls::CallFilter;
+use crate::store::calls::PAGE_MAX;
+use crate::store::calls::StoredCall;
+use crate::store::demo::TENANT;
+use crate::types::secret::Secret;
+use crate::types::transport::Transport;
 use clap::Args;
+use std::collections::BTreeMap;
 use std::env;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// The number the demonstration calls.
+const ECHO: &str = "+15550101";
+/// What it says there, in Hz.
+const TONE_HZ: u16 = 440;
+/// How long it talks.
+const CALL_LENGTH: Duration = Duration::from_secs(3);
+/// How long the record may take to reach the database.
+const RECORD_PATIENCE: Duration = Duration::from_secs(10);
+const RECORD_POLL: Duration = Duration::from_millis(50);
+/// How long the key that is printed works.
+const KEY_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// What can be called.
+const NUMBERS: [(&str, &str); 10] = [
+    ("+15550100", "parrot: repeats what you say; 9 ends the call"),
+    ("+15550101", "echo"),
+    ("+15550102", "continuous tone"),
+    ("+15550103", "parrot"),
+    ("+15550104", "rings 6 s, then the tone"),
+    ("+15550105", "answers and hangs up after 3 s"),
+    ("+15550106", "announcement, then hang-up"),
+    ("+15550107", "tone; sends a re-INVITE after 2 s"),
+    ("+15550198", "not in service: 404"),
+    ("+15550199", "of a suspended tenant: 403"),
+];
 
 /// How the demonstration runs.
 #[derive(Args, Clone, Debug)]
@@ -33,8 +82,82 @@ pub(crate) struct DemoArgs {
 ///
 /// When the switch cannot start, or its call to itself fails.
 pub(crate) async fn run(args: DemoArgs) -> Result<(), Failure> {
-    drop(args);
-    Err(Failure::failed("the demonstration is not wired yet"))
+    let config = configured(&args)?;
+    run::install_logging(&config)?;
+    let mut signals = Signals::new()?;
+    let prepared = server::prepare(&config).await.map_err(run::not_started)?;
+    let seeded = store::demo::seed(prepared.database(), &args.data_dir).await;
+    seeded.map_err(|error| Failure::failed("cannot fill the database").because(error))?;
+    let server = server::start_on(config, prepared).await.map_err(run::not_started)?;
+    output::line(&server.addresses().ready_line());
+    let called = tokio::select! {
+        called = call_itself(&server) => called,
+        _ = signals.next() => Err(Failure::failed("stopped before the call was over")),
+    };
+    if called.is_ok() && !args.once {
+        output::line(&invitation(&server, key_for_today(&server).await?.expose()));
+        run::serve(server, &mut signals, None).await;
+    } else {
+        server.stop(std::future::ready(())).await;
+    }
+    called
+}
+
+/// The configuration of the demonstration; only logging can be changed by variables.
+fn configured(args: &DemoArgs) -> Result<Config, Failure> {
+    let text = format!(
+        "database = \"private\"\ndata_dir = {}\n\
+         [[listener]]\nname = \"demo\"\nbind = \"{}\"\ntransports = [\"udp\", \"tcp\"]\n\
+         [media]\nports = [{}, {}]\nthreads = 1\n\
+         [http]\nbind = \"{}\"\n",
+        toml::Value::from(args.data_dir.to_string_lossy().into_owned()),
+        args.sip,
+        args.rtp_ports.start(),
+        args.rtp_ports.end(),
+        args.http,
+    );
+    let file = PathBuf::from("demo.toml");
+    let files = Memory(BTreeMap::from([(file.clone(), text)]));
+    let is_log = |(name, _): &(String, String)| name.starts_with("TANDEM_LOG_");
+    let inputs = Inputs {
+        config: Some(file),
+        env: env::vars().filter(is_log).collect(),
+        files: &files,
+        secrets: configuration::secrets(),
+    };
+    config::load(&inputs).map_err(|problems| configuration::refuse(&problems))
+}
+
+async fn call_itself(_server: &Server) -> Result<(), Failure> {
+    Ok(())
+}
+/// A key that reads the demo tenant's calls for a day.
+async fn key_for_today(server: &Server) -> Result<Secret<String>, Failure> {
+    let expires = clock::wall(clock::now() + KEY_LIFE);
+    let scope = KeyScope::Tenant(TENANT);
+    let made =
+        api_keys::create(server.database(), scope, KeyRole::Viewer, "demo", Some(expires)).await;
+    made.map(|made| made.key)
+        .map_err(|error| Failure::failed("cannot make an API key").because(error))
+}
+
+/// How to call the demonstration.
+fn invitation(server: &Server, key: &str) -> String {
+    let addresses = server.addresses();
+    let sip = addresses.sip_over(Transport::Udp).map_or(String::new(), |sip| sip.to_string());
+    let http = addresses.http;
+    let numbers = NUMBERS.map(|(number, what)| format!("  {number}  {what}")).join("\n");
+    format!(
+        "\nThe demonstration runs. Call it from this machine:\n{numbers}\n\
+         softphone:  dial sip:+15550100@{sip} (no account; from 127.0.0.1)\n\
+         baresip:    baresip -e '/dial sip:+15550101@{sip}'\n\
+         test call:  tandem call sip:+15550100@{sip} --tone 440 --duration 5\n\
+         digest:     tandem call sip:+15550101@{sip} --local 127.0.0.2 --user demo --password demo\n\
+         SIPp:       sipp -sn uac -i 127.0.0.1 -s +15550101 -d 2000 -m 10 {sip}\n\
+         records:    curl -H 'Authorization: Bearer {key}' http://{http}/api/v1/tenants/{TENANT}/calls\n\
+         health:     curl http://{http}/readyz http://{http}/metrics\n\
+         Ctrl-C ends it once running calls are over; twice, at once."
+    )
 }
 
 /// `A-B`, from an even port, with room for one call at least.

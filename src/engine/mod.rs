@@ -1,8 +1,14 @@
 //! The shells that turn the cores: SIP shard, call task, media thread, agent task.
 
 pub mod agent_task;
+pub mod call_task;
+pub mod ingress;
+mod invitation;
 pub mod media_events;
 mod media_figures;
 pub mod media_thread;
 mod media_worker;
 mod os;
+pub mod registry;
+pub mod sip_shard;
+pub mod switch;

@@ -1,0 +1,420 @@
+//! One call's task: turns `call::Call`, and carries out what it asks of signalling, media and agent.
+
+use crate::agent::builtin::announce::Announcement;
+use crate::audio::link::AgentEnd;
+use crate::audio::link::link;
+use crate::call::Call;
+use crate::call::CallSetup;
+use crate::call::event::CallEvent;
+use crate::call::event::MediaFigures;
+use crate::call::input::Input;
+use crate::call::input::Output;
+use crate::call::leg::Place;
+use crate::cdr::CallLog;
+use crate::clock;
+use crate::engine::agent_task;
+use crate::engine::agent_task::AgentCall;
+use crate::engine::agent_task::AgentEvent;
+use crate::engine::agent_task::AgentHandle;
+use crate::engine::agent_task::AgentSetup;
+use crate::engine::media_events::MediaEvents;
+use crate::engine::media_thread::MediaEvent;
+use crate::engine::media_thread::MediaId;
+use crate::engine::media_thread::MediaSetup;
+use crate::engine::media_thread::RtpPorts;
+use crate::engine::registry::PermitGuard;
+use crate::engine::sip_shard::ShardHandle;
+use crate::engine::switch::Switch;
+use crate::engine::switch::SwitchListener;
+use crate::engine::switch::Written;
+use crate::media::setup::JITTER_DEPTH_MS;
+use crate::routing::inbound::InboundRoute;
+use crate::routing::trunk::RtcpMode;
+use crate::sip::endpoint::event::Command;
+use crate::sip::endpoint::event::DialogId;
+use crate::sip::endpoint::event::Refusal;
+use crate::types::cause::HangupCause;
+use crate::types::cause::Party;
+use crate::types::id::CallId;
+use crate::types::moment::Moment;
+use futures_util::FutureExt;
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tracing::Instrument;
+
+/// Events of an agent that wait for its call.
+const AGENT_EVENTS_MAX: usize = 16;
+/// 180 Ringing.
+const RINGING: u16 = 180;
+
+/// What a call begins with.
+pub(super) struct CallSeed {
+    pub(super) dialog: DialogId,
+    pub(super) listener: SwitchListener,
+    pub(super) permit: PermitGuard,
+    pub(super) log: CallLog,
+    pub(super) setup: CallSetup,
+    pub(super) route: InboundRoute,
+}
+
+/// Starts the task of a call. Its record is reported as opened before anything is said to the caller.
+pub(super) fn start(
+    switch: &Arc<Switch>,
+    shard: ShardHandle,
+    mut seed: CallSeed,
+    (inputs, queue): (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+) {
+    let id = seed.log.record().id;
+    let written = switch.ledger.report(seed.log.report());
+    switch.registry.enter(id, inputs);
+    // What the record is closed with should the task itself go wrong.
+    let opened = seed.log.clone();
+    let span = tracing::info_span!("call", %id, trunk = %seed.route.trunk.name);
+    let dialog = seed.dialog;
+    let task = Task::new(Arc::clone(switch), shard.clone(), seed, queue);
+    let switch = Arc::clone(switch);
+    let guarded = async move {
+        if AssertUnwindSafe(task.run(written)).catch_unwind().await.is_err() {
+            close_after_fault(&switch, opened);
+            shard.command(Command::Hangup { dialog, cause: HangupCause::SwitchFault }).await;
+        }
+        switch.registry.leave(id);
+    };
+    tokio::spawn(guarded.instrument(span));
+}
+
+/// A panic ends one call, and its record says so.
+fn close_after_fault(switch: &Switch, mut log: CallLog) {
+    tracing::error!("the call's task panicked; the call ends and its record is closed");
+    let (cause, by) = (HangupCause::SwitchFault, Party::Switch);
+    log.note(clock::now(), CallEvent::Ended { cause, by, duration: Duration::ZERO });
+    drop(switch.ledger.report(log.report()));
+}
+
+struct Task {
+    switch: Arc<Switch>,
+    shard: ShardHandle,
+    dialog: DialogId,
+    listener: SwitchListener,
+    route: InboundRoute,
+    log: CallLog,
+    call: Call,
+    inputs: mpsc::Receiver<Input>,
+    /// Inputs the task itself made; they go first.
+    own: VecDeque<Input>,
+    ports: Option<RtpPorts>,
+    media: Option<(MediaId, MediaEvents)>,
+    /// The agent's end of the link, until the agent is started.
+    agent_end: Option<AgentEnd>,
+    agent: Option<Voice>,
+    /// Held until the task ends.
+    _permit: PermitGuard,
+}
+
+/// Who speaks: the agent, or the fallback announcement in its place.
+struct Voice {
+    handle: AgentHandle,
+    events: mpsc::Receiver<AgentEvent>,
+    is_fallback: bool,
+}
+
+/// What woke the task.
+enum Woken {
+    Input(Option<Input>),
+    Media(Option<MediaEvent>),
+    Agent(Option<AgentEvent>),
+    Deadline,
+}
+
+impl Task {
+    fn new(
+        switch: Arc<Switch>,
+        shard: ShardHandle,
+        seed: CallSeed,
+        inputs: mpsc::Receiver<Input>,
+    ) -> Self {
+        Self {
+            switch,
+            shard,
+            dialog: seed.dialog,
+            listener: seed.listener,
+            route: seed.route,
+            log: seed.log,
+            call: Call::new(seed.setup),
+            inputs,
+            own: VecDeque::new(),
+            ports: None,
+            media: None,
+            agent_end: None,
+            agent: None,
+            _permit: seed.permit,
+        }
+    }
+
+    async fn run(mut self, written: Written) {
+        tracing::info!("call begins");
+        // Whatever kills this process after the caller heard of the call, its record will exist.
+        written.await;
+        let mut out = Vec::new();
+        while !self.call.is_over() {
+            let input = match self.own.pop_front() {
+                Some(input) => input,
+                None => match self.next().await {
+                    Some(input) => input,
+                    None => continue,
+                },
+            };
+            self.call.handle(clock::now(), input, &mut out);
+            for output in out.drain(..) {
+                self.perform(output).await;
+            }
+        }
+        let record = self.log.record();
+        let cause = record.cause.map_or("", HangupCause::code);
+        tracing::info!(cause, answered = self.call.is_answered(), "call ends");
+        // Written in the background: the call is over either way.
+        drop(self.switch.ledger.report(self.log.report()));
+    }
+
+    /// Waits for the next thing that concerns the call.
+    async fn next(&mut self) -> Option<Input> {
+        let deadline = self.call.deadline();
+        let woken = tokio::select! {
+            biased;
+            input = self.inputs.recv() => Woken::Input(input),
+            () = sleep_until(deadline) => Woken::Deadline,
+            event = heard(self.media.as_mut()) => Woken::Media(event),
+            event = said(self.agent.as_mut()) => Woken::Agent(event),
+        };
+        match woken {
+            Woken::Input(Some(input)) => Some(input),
+            // The shard and the registry gave the call up.
+            Woken::Input(None) => {
+                Some(Input::HangupRequested { cause: HangupCause::SwitchFault, by: Party::Switch })
+            }
+            Woken::Deadline => Some(Input::DeadlineReached),
+            Woken::Media(Some(event)) => self.media_event(&event),
+            Woken::Media(None) => {
+                // The media thread dropped the session: nothing can be heard any more.
+                self.media = None;
+                let cause = HangupCause::SwitchFault;
+                Some(Input::HangupRequested { cause, by: Party::Switch })
+            }
+            Woken::Agent(event) => self.agent_event(event),
+        }
+    }
+
+    fn media_event(&self, event: &MediaEvent) -> Option<Input> {
+        match event {
+            MediaEvent::FirstPacket => Some(Input::FirstMedia),
+            MediaEvent::Digit { digit, .. } => Some(Input::Digit(*digit)),
+            MediaEvent::TimedOut => Some(Input::MediaTimedOut),
+            MediaEvent::Failed => {
+                Some(Input::HangupRequested { cause: HangupCause::SwitchFault, by: Party::Switch })
+            }
+            MediaEvent::Statistics(_) => None,
+        }
+    }
+
+    fn agent_event(&mut self, event: Option<AgentEvent>) -> Option<Input> {
+        let is_fallback = self.agent.as_ref().is_some_and(|voice| voice.is_fallback);
+        let Some(event) = event else {
+            // Its task ended without a word.
+            self.agent = None;
+            return Some(if is_fallback {
+                Input::FallbackPlayed
+            } else {
+                Input::AgentLost(HangupCause::AgentLost)
+            });
+        };
+        match (event, is_fallback) {
+            (AgentEvent::Ready, false) => Some(Input::AgentReady),
+            (AgentEvent::Failed(cause), false) => Some(Input::AgentFailed(cause)),
+            (AgentEvent::Lost(cause), false) => Some(Input::AgentLost(cause)),
+            (AgentEvent::HangupRequested, false) => Some(Input::AgentHungUp),
+            (AgentEvent::Notes(counters), _) => {
+                tracing::debug!(?counters, "agent's link ended");
+                None
+            }
+            (AgentEvent::Ready, true) => None,
+            (AgentEvent::Failed(_) | AgentEvent::Lost(_) | AgentEvent::HangupRequested, true) => {
+                Some(Input::FallbackPlayed)
+            }
+        }
+    }
+
+    async fn perform(&mut self, output: Output) {
+        let dialog = self.dialog;
+        match output {
+            Output::ReserveMedia => self.reserve_media(),
+            Output::OpenMedia => self.open_media(),
+            Output::UpdateMedia(plan) => {
+                if let Some((media, _)) = &self.media {
+                    self.switch.media.update(*media, plan);
+                }
+            }
+            Output::StartPlayout => {
+                if let Some((media, _)) = &self.media {
+                    self.switch.media.start_playout(*media);
+                }
+            }
+            Output::CloseMedia => self.close_media().await,
+            Output::StartAgent => self.start_agent(false),
+            Output::TellAgentAnswered => {
+                if let Some(voice) = &self.agent {
+                    voice.handle.call_answered();
+                }
+            }
+            Output::EndAgent => {
+                if let Some(voice) = self.agent.take() {
+                    voice.handle.end();
+                }
+            }
+            Output::StartFallback => self.start_fallback(),
+            Output::Ring => {
+                let ring = Command::Progress { dialog, status: RINGING, body: None };
+                self.shard.command(ring).await;
+            }
+            Output::Answer(body) => self.shard.command(Command::Accept { dialog, body }).await,
+            Output::Refuse { cause, status } => {
+                let retry_after_s = cause.retry_after_s();
+                let refusal = Refusal { status, cause, retry_after_s, headers: Vec::new() };
+                self.shard.command(Command::Refuse { dialog, refusal }).await;
+            }
+            Output::AnswerReoffer(body) => {
+                self.shard.command(Command::AnswerReinvite { dialog, body }).await;
+            }
+            Output::RefuseReoffer(cause) => {
+                let status = cause.sip_status();
+                self.shard.command(Command::RefuseReinvite { dialog, status, cause }).await;
+            }
+            Output::Reoffer(body) => self.shard.command(Command::Reinvite { dialog, body }).await,
+            Output::HangUp(cause) => self.shard.command(Command::Hangup { dialog, cause }).await,
+            Output::Record(event) => self.note(event),
+            Output::Finish => (),
+        }
+    }
+
+    /// An answered call is reported, so that the record of an interrupted one has its answer.
+    fn note(&mut self, event: CallEvent) {
+        let answered = matches!(event, CallEvent::Answered(_));
+        self.log.note(clock::now(), event);
+        if answered {
+            drop(self.switch.ledger.report(self.log.report()));
+        }
+    }
+
+    fn reserve_media(&mut self) {
+        let input = match self.switch.media.reserve(self.listener.bind) {
+            Ok(ports) => {
+                let place = Place {
+                    address: self.rtp_address(),
+                    rtp_port: ports.rtp_port,
+                    rtcp_port: ports.rtcp_port,
+                };
+                self.ports = Some(ports);
+                Input::MediaReserved(place)
+            }
+            Err(_) => Input::MediaRefused(HangupCause::NoPorts),
+        };
+        self.own.push_back(input);
+    }
+
+    fn rtp_address(&self) -> std::net::IpAddr {
+        self.route.trunk.media.advertise_rtp.unwrap_or(self.listener.rtp_address)
+    }
+
+    fn open_media(&mut self) {
+        let Some(ports) = self.ports.take() else { return };
+        let (media_end, agent_end) = link();
+        let setup = MediaSetup {
+            plan: None,
+            seed: clock::random_u64(),
+            inactivity: self.route.trunk.media.inactivity,
+            allowed: self.route.trunk.media.remote_cidrs.clone(),
+            rtcp: self.route.trunk.media.rtcp != RtcpMode::Off,
+            jitter_depth_ms: JITTER_DEPTH_MS,
+            playout_held: true,
+        };
+        match self.switch.media.open(ports, setup, media_end) {
+            Ok(media) => {
+                self.media = Some(media);
+                self.agent_end = Some(agent_end);
+            }
+            Err(_) => self.own.push_back(Input::HangupRequested {
+                cause: HangupCause::Overload,
+                by: Party::Switch,
+            }),
+        }
+    }
+
+    async fn close_media(&mut self) {
+        let figures = match self.media.take() {
+            Some((media, events)) => {
+                drop(events);
+                self.switch.media.close(media).await.figures()
+            }
+            None => MediaFigures::default(),
+        };
+        self.own.push_back(Input::MediaClosed(Box::new(figures)));
+    }
+
+    fn start_agent(&mut self, is_fallback: bool) {
+        let Some(end) = self.agent_end.take() else { return };
+        let (events_in, events) = mpsc::channel(AGENT_EVENTS_MAX);
+        let call = AgentCall {
+            call_id: self.id(),
+            tenant: self.route.tenant.id,
+            caller: self.route.caller.shown().to_owned(),
+            dialled: self.route.dialled,
+        };
+        let handle = if is_fallback {
+            agent_task::start_announcement(Announcement::Fallback, end, events_in)
+        } else {
+            let settings = self.route.profile.agent.clone();
+            let roots = self.switch.roots.clone();
+            agent_task::start(AgentSetup { settings, call, end, roots }, events_in)
+        };
+        self.agent = Some(Voice { handle, events, is_fallback });
+    }
+
+    /// The announcement gets a link of its own: what the agent still had queued is not played.
+    fn start_fallback(&mut self) {
+        let Some((media, _)) = &self.media else { return };
+        let (media_end, agent_end) = link();
+        self.switch.media.attach(*media, media_end);
+        self.agent_end = Some(agent_end);
+        self.start_agent(true);
+    }
+
+    fn id(&self) -> CallId {
+        self.log.record().id
+    }
+}
+
+/// Waits for `moment`, or for ever.
+async fn sleep_until(moment: Option<Moment>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(clock::instant(moment).into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next event of the media session, or nothing ever without one.
+async fn heard(media: Option<&mut (MediaId, MediaEvents)>) -> Option<MediaEvent> {
+    match media {
+        Some((_, events)) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next event of who speaks, or nothing ever without one.
+async fn said(voice: Option<&mut Voice>) -> Option<AgentEvent> {
+    match voice {
+        Some(voice) => voice.events.recv().await,
+        None => std::future::pending().await,
+    }
+}

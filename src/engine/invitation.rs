@@ -1,0 +1,293 @@
+//! An INVITE becomes a call, a refusal or a challenge: routing, admission, the record's first lines.
+
+use crate::call::CallSetup;
+use crate::call::event::Arrival;
+use crate::call::event::CallDirection;
+use crate::call::event::CallEvent;
+use crate::call::event::Route;
+use crate::call::input::Input as CallInput;
+use crate::cdr::CallLog;
+use crate::clock;
+use crate::engine::call_task;
+use crate::engine::call_task::CallSeed;
+use crate::engine::sip_shard::Shard;
+use crate::engine::switch::SwitchListener;
+use crate::routing::decision::Decision;
+use crate::routing::identify::Attempt;
+use crate::routing::identify::Proof;
+use crate::routing::inbound;
+use crate::routing::inbound::InboundRoute;
+use crate::routing::inbound::Rejection;
+use crate::routing::inbound::Verdict;
+use crate::routing::trunk::DigestAccount;
+use crate::routing::trunk::DigestAlgorithm;
+use crate::routing::trunk::RtcpMode;
+use crate::routing::trunk::Trunk;
+use crate::routing::trunk::TrunkMedia;
+use crate::sdp::AnswerOrder;
+use crate::sdp::Capabilities;
+use crate::sip::digest::Algorithm;
+use crate::sip::digest::server;
+use crate::sip::endpoint::event::Command;
+use crate::sip::endpoint::event::DialogId;
+use crate::sip::endpoint::event::Invitation;
+use crate::sip::endpoint::event::Refusal;
+use crate::sip::message::Request;
+use crate::sip::message::name::HeaderName;
+use crate::sip::message::uri::Uri;
+use crate::types::cause::HangupCause;
+use crate::types::cause::Party;
+use crate::types::id::CallId;
+use crate::types::limit::CALL_QUEUE_MAX;
+use crate::types::moment::Moment;
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// The status of a challenge (RFC 3261 §21.4.2).
+const UNAUTHORIZED: u16 = 401;
+
+/// Decides about a new INVITE and does what was decided.
+pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
+    let now = clock::now();
+    let Some(listener) = shard.switch.listeners.get(usize::from(invitation.flow.listener)).cloned()
+    else {
+        return refuse(shard, invitation.dialog, HangupCause::SwitchFault, 500);
+    };
+    let mut decision = Decision::new();
+    let stale = Cell::new(false);
+    let verdict = decide(shard, &invitation, &listener, &stale, &mut decision);
+    let mut begun = Begun { now, log: CallLog::open(now, clock::new_call_id()), decision };
+    match verdict {
+        Verdict::Challenge(trunk) => challenge(shard, &invitation, &trunk, stale.get()),
+        // The source address is a trunk's, but the request lacks what would make it that trunk's.
+        Verdict::Unknown => refuse(
+            shard,
+            invitation.dialog,
+            HangupCause::UnknownSource,
+            HangupCause::UnknownSource.sip_status(),
+        ),
+        Verdict::Refuse(rejection) => reject(shard, begun, &invitation, &rejection),
+        Verdict::Route(route) => {
+            match shard.switch.registry.admit(now, &route.tenant, &route.trunk) {
+                Ok(permit) => {
+                    begun.note_arrival(&invitation, route.caller.shown());
+                    begun.note_route(route_of(&route));
+                    let (inputs, queue) = mpsc::channel(CALL_QUEUE_MAX);
+                    let seed = CallSeed {
+                        dialog: invitation.dialog,
+                        listener,
+                        permit,
+                        log: begun.log,
+                        setup: call_setup(&route, clock::random_u64()),
+                        route: *route,
+                    };
+                    let body = invitation.body.map(|body| body.bytes);
+                    // The queue is new and empty: this cannot fail.
+                    drop(inputs.try_send(CallInput::Offered(body)));
+                    shard.calls.insert(invitation.dialog, inputs.clone());
+                    call_task::start(&shard.switch, shard.handle.clone(), seed, (inputs, queue));
+                }
+                Err(cause) => {
+                    begun.decision.note("admission", format!("refused: {cause}"));
+                    let rejection = Rejection {
+                        cause,
+                        status: route.trunk.response_map.status(cause),
+                        trunk: route.trunk,
+                        tenant: Some(route.tenant),
+                        number: Some(route.number),
+                        dialled: Some(route.dialled),
+                        caller: route.caller,
+                    };
+                    reject(shard, begun, &invitation, &rejection);
+                }
+            }
+        }
+    }
+}
+
+/// A call whose record has begun.
+struct Begun {
+    now: Moment,
+    log: CallLog,
+    decision: Decision,
+}
+
+impl Begun {
+    fn note_arrival(&mut self, invitation: &Invitation, caller: &str) {
+        let request = &invitation.request;
+        let dialled = request.uri.user_decoded().unwrap_or_default();
+        let arrival = Arrival {
+            direction: CallDirection::Inbound,
+            signalling_id: String::from_utf8_lossy(request.headers.call_id()).into_owned(),
+            source: invitation.flow.remote,
+            transport: invitation.flow.transport,
+            caller: caller.to_owned(),
+            dialled: String::from_utf8_lossy(&dialled).into_owned(),
+        };
+        self.log.note(self.now, CallEvent::Arrived(arrival));
+    }
+
+    fn note_route(&mut self, route: Route) {
+        let decision = std::mem::take(&mut self.decision);
+        self.log.note(self.now, CallEvent::Decided { route, decision });
+    }
+}
+
+/// Runs routing over the request, checking credentials where a trunk wants them.
+fn decide(
+    shard: &mut Shard,
+    invitation: &Invitation,
+    listener: &SwitchListener,
+    stale: &Cell<bool>,
+    decision: &mut Decision,
+) -> Verdict {
+    let request = invitation.request.as_ref();
+    let source = invitation.flow.remote.ip();
+    let now = clock::now();
+    let digest = RefCell::new(&mut shard.digest);
+    let proof = |account: &DigestAccount| {
+        let Some(value) = request.headers.first(HeaderName::Authorization) else {
+            return Proof::Absent;
+        };
+        let algorithms = algorithms(account);
+        let known = server::Account {
+            username: &account.username,
+            password: &account.password,
+            realm: &account.realm,
+            algorithms: &algorithms,
+        };
+        let presented = server::Presented { method: &request.method, value };
+        match digest.borrow_mut().verify(now, source, &presented, Some(&known)) {
+            server::Verdict::Ok => Proof::Valid,
+            server::Verdict::Stale => {
+                stale.set(true);
+                Proof::Absent
+            }
+            server::Verdict::Wrong | server::Verdict::Malformed => Proof::Wrong,
+        }
+    };
+    let header = |name: &str| {
+        let mut fields = request.headers.table().iter();
+        let field = fields.find(|(_, own, _)| own.eq_ignore_ascii_case(name.as_bytes()));
+        field.map(|(_, _, value)| value)
+    };
+    let diversion = first_uri(request, HeaderName::Diversion);
+    let called_party = first_uri(request, HeaderName::PCalledPartyId);
+    let attempt = Attempt {
+        listener: &listener.name,
+        source,
+        transport: invitation.flow.transport,
+        request_user: request.uri.user().unwrap_or_default(),
+        to_user: request.headers.to().uri().user().unwrap_or_default(),
+        diversion_user: diversion.as_ref().and_then(Uri::user).unwrap_or_default(),
+        called_party_user: called_party.as_ref().and_then(Uri::user).unwrap_or_default(),
+        caller_user: request.headers.from().uri().user().unwrap_or_default(),
+        header: &header,
+        proof: &proof,
+    };
+    let table = shard.switch.table.load();
+    inbound::route(&table, &attempt, decision)
+}
+
+fn first_uri(request: &Request, name: HeaderName) -> Option<Uri> {
+    let address = request.headers.addresses(name).next()?.ok()?;
+    Some(address.uri().clone())
+}
+
+fn algorithms(account: &DigestAccount) -> Vec<Algorithm> {
+    account
+        .algorithms
+        .iter()
+        .map(|algorithm| match algorithm {
+            DigestAlgorithm::Md5 => Algorithm::Md5,
+            DigestAlgorithm::Sha256 => Algorithm::Sha256,
+            DigestAlgorithm::Sha512_256 => Algorithm::Sha512_256,
+        })
+        .collect()
+}
+
+fn challenge(shard: &mut Shard, invitation: &Invitation, trunk: &Trunk, stale: bool) {
+    let Some(account) = &trunk.digest else {
+        return refuse(shard, invitation.dialog, HangupCause::SwitchFault, 500);
+    };
+    let (now, source) = (clock::now(), invitation.flow.remote.ip());
+    let algorithms = algorithms(account);
+    let values = if stale {
+        shard.digest.stale_challenges(now, source, &account.realm, &algorithms)
+    } else {
+        shard.digest.challenges(now, source, &account.realm, &algorithms)
+    };
+    let refusal = Refusal {
+        status: UNAUTHORIZED,
+        cause: HangupCause::BadCredentials,
+        retry_after_s: None,
+        headers: values.into_iter().map(|value| ("WWW-Authenticate".into(), value)).collect(),
+    };
+    shard.pending.push_back(Command::Refuse { dialog: invitation.dialog, refusal });
+}
+
+/// Refuses and leaves the record of it.
+fn reject(shard: &mut Shard, mut begun: Begun, invitation: &Invitation, rejection: &Rejection) {
+    begun.note_arrival(invitation, rejection.caller.shown());
+    begun.note_route(Route {
+        trunk: Some(rejection.trunk.id),
+        tenant: rejection.tenant.as_ref().map(|tenant| tenant.id),
+        number: rejection.number.as_ref().map(|number| number.id),
+        dialled: rejection.dialled,
+        ai_profile: None,
+    });
+    let (now, cause, status) = (begun.now, rejection.cause, rejection.status);
+    begun.log.note(now, CallEvent::Refused { cause, status });
+    let by = Party::Switch;
+    begun.log.note(now, CallEvent::Ended { cause, by, duration: Duration::ZERO });
+    let call: CallId = begun.log.record().id;
+    tracing::info!(%call, trunk = %rejection.trunk.name, %cause, status, "call refused");
+    // Written in the background: a refusal does not wait for the disk.
+    drop(shard.switch.ledger.report(begun.log.report()));
+    refuse(shard, invitation.dialog, cause, status);
+}
+
+fn refuse(shard: &mut Shard, dialog: DialogId, cause: HangupCause, status: u16) {
+    let refusal =
+        Refusal { status, cause, retry_after_s: cause.retry_after_s(), headers: Vec::new() };
+    shard.pending.push_back(Command::Refuse { dialog, refusal });
+}
+
+fn route_of(route: &InboundRoute) -> Route {
+    Route {
+        trunk: Some(route.trunk.id),
+        tenant: Some(route.tenant.id),
+        number: Some(route.number.id),
+        dialled: Some(route.dialled),
+        ai_profile: Some(route.profile.id),
+    }
+}
+
+fn call_setup(route: &InboundRoute, session_id: u64) -> CallSetup {
+    let trunk = &route.trunk;
+    CallSetup {
+        agent: route.profile.agent.clone(),
+        capabilities: capabilities(&trunk.media),
+        // RFC 8866 §5.2 wants a number that many implementations read as a signed 64-bit one.
+        session_id: session_id >> 2,
+        ring_max: trunk.ring_timeout,
+        duration_max: trunk.max_duration,
+        answer_delay: trunk.answer_delay,
+        ringing: trunk.ringing,
+        response_map: trunk.response_map,
+    }
+}
+
+fn capabilities(media: &TrunkMedia) -> Capabilities {
+    Capabilities {
+        codecs: media.codecs.clone(),
+        order: if media.order_remote { AnswerOrder::Remote } else { AnswerOrder::Local },
+        dtmf: media.dtmf_payload_type,
+        ptime: media.ptime,
+        ptime_max: media.ptime_max,
+        rtcp_mux: media.rtcp == RtcpMode::Mux,
+        single_codec: media.single_codec,
+    }
+}

@@ -1,0 +1,287 @@
+//! One SIP shard: turns `sip::Endpoint` over its share of the Call-IDs. Owns the transactions and
+//! dialogs of those calls; never awaits a socket or a call.
+
+use crate::call::input::Input as CallInput;
+use crate::clock;
+use crate::engine::invitation;
+use crate::engine::switch::Switch;
+use crate::sip::digest;
+use crate::sip::endpoint::Endpoint;
+use crate::sip::endpoint::config::EndpointConfig;
+use crate::sip::endpoint::config::Gauges;
+use crate::sip::endpoint::event::Body;
+use crate::sip::endpoint::event::Command;
+use crate::sip::endpoint::event::Counter;
+use crate::sip::endpoint::event::DialogEnd;
+use crate::sip::endpoint::event::DialogId;
+use crate::sip::endpoint::event::Event;
+use crate::sip::endpoint::event::Input;
+use crate::sip::endpoint::event::Output;
+use crate::sip::endpoint::flow::Flow;
+use crate::sip::endpoint::flow::FlowId;
+use crate::telemetry::metric;
+use crate::types::cause::HangupCause;
+use crate::types::cause::Party;
+use crate::types::limit::SIP_SHARD_QUEUE_HIGH;
+use crate::types::limit::SIP_SHARD_QUEUE_MAX;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+
+/// Commands that wait for a shard; call tasks wait when it is full.
+const COMMANDS_MAX: usize = 1024;
+/// Messages taken in one turn before commands and timers get theirs.
+const BATCH_MAX: usize = 32;
+
+/// What reaches a shard from the sockets.
+#[derive(Debug)]
+enum Arrival {
+    Message { flow: Flow, message: Bytes },
+    FlowClosed(FlowId),
+}
+
+/// The sending ends of a shard's queues.
+#[derive(Clone, Debug)]
+pub struct ShardHandle {
+    arrivals: mpsc::Sender<Arrival>,
+    commands: mpsc::Sender<Command>,
+    gauges: watch::Receiver<Gauges>,
+}
+
+/// The shard is gone or its queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the shard's queue is full")]
+pub struct ShardFull;
+
+impl ShardHandle {
+    /// Hands a message to the shard.
+    ///
+    /// # Errors
+    /// [`ShardFull`]: the message was not taken.
+    pub fn receive(&self, flow: Flow, message: Bytes) -> Result<(), ShardFull> {
+        self.arrivals.try_send(Arrival::Message { flow, message }).map_err(|_| ShardFull)
+    }
+
+    /// Tells the shard that a stream connection is gone.
+    pub fn flow_closed(&self, flow: FlowId) {
+        // A full queue loses this; the flow's transactions then end by their own timers.
+        drop(self.arrivals.try_send(Arrival::FlowClosed(flow)));
+    }
+
+    /// True above the mark from which new calls are answered 503 without state.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.queued() > SIP_SHARD_QUEUE_HIGH
+    }
+
+    /// Messages that wait for the shard.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        SIP_SHARD_QUEUE_MAX.saturating_sub(self.arrivals.capacity())
+    }
+
+    /// Gives the shard a command of a call; waits while its queue is full.
+    pub async fn command(&self, command: Command) {
+        // A shard that is gone takes its dialogs with it.
+        drop(self.commands.send(command).await);
+    }
+
+    /// What the shard held at its last turn.
+    #[must_use]
+    pub fn gauges(&self) -> Gauges {
+        *self.gauges.borrow()
+    }
+}
+
+/// Starts a shard's task.
+pub fn start(
+    switch: Arc<Switch>,
+    config: EndpointConfig,
+    draining: watch::Receiver<bool>,
+) -> ShardHandle {
+    let (arrivals_in, arrivals) = mpsc::channel(SIP_SHARD_QUEUE_MAX);
+    let (commands_in, commands) = mpsc::channel(COMMANDS_MAX);
+    let (gauges_in, gauges) = watch::channel(Gauges::default());
+    let handle = ShardHandle { arrivals: arrivals_in, commands: commands_in, gauges };
+    let mut secret = [0; 32];
+    clock::fill_random(&mut secret);
+    let shard = Shard {
+        endpoint: Endpoint::new(config),
+        switch,
+        handle: handle.clone(),
+        digest: digest::server::Server::new(secret),
+        calls: HashMap::new(),
+        out: Vec::new(),
+        pending: VecDeque::new(),
+        gauges: gauges_in,
+    };
+    tokio::spawn(shard.run(arrivals, commands, draining));
+    handle
+}
+
+/// The task's state.
+pub(super) struct Shard {
+    endpoint: Endpoint,
+    pub(super) switch: Arc<Switch>,
+    pub(super) handle: ShardHandle,
+    pub(super) digest: digest::server::Server,
+    /// The calls of confirmed and early dialogs.
+    pub(super) calls: HashMap<DialogId, mpsc::Sender<CallInput>>,
+    out: Vec<Output>,
+    /// Commands that follow from events, run after the outputs that caused them.
+    pub(super) pending: VecDeque<Command>,
+    gauges: watch::Sender<Gauges>,
+}
+
+impl Shard {
+    async fn run(
+        mut self,
+        mut arrivals: mpsc::Receiver<Arrival>,
+        mut commands: mpsc::Receiver<Command>,
+        mut draining: watch::Receiver<bool>,
+    ) {
+        let sleep = tokio::time::sleep_until(clock::instant(clock::now()).into());
+        tokio::pin!(sleep);
+        loop {
+            let deadline = self.endpoint.deadline();
+            if let Some(at) = deadline {
+                let at = clock::instant(at).into();
+                if sleep.deadline() != at {
+                    sleep.as_mut().reset(at);
+                }
+            }
+            tokio::select! {
+                biased;
+                Some(command) = commands.recv() => self.turn(Input::Command(command)),
+                () = &mut sleep, if deadline.is_some() => self.turn(Input::DeadlineReached),
+                Ok(()) = draining.changed() => {
+                    let draining = *draining.borrow_and_update();
+                    self.endpoint.set_draining(draining);
+                }
+                Some(arrival) = arrivals.recv() => {
+                    self.take(arrival);
+                    for _ in 1..BATCH_MAX {
+                        let Ok(arrival) = arrivals.try_recv() else { break };
+                        self.take(arrival);
+                    }
+                }
+                else => return,
+            }
+            self.gauges.send_replace(self.endpoint.gauges());
+        }
+    }
+
+    fn take(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::Message { flow, message } => self.turn(Input::Received { flow, message }),
+            Arrival::FlowClosed(flow) => self.turn(Input::FlowClosed(flow)),
+        }
+    }
+
+    /// Applies one input, and the commands that follow from it.
+    fn turn(&mut self, input: Input) {
+        let mut next = Some(input);
+        while let Some(input) = next {
+            self.endpoint.handle(clock::now(), input, &mut self.out);
+            let mut out = std::mem::take(&mut self.out);
+            for output in out.drain(..) {
+                match output {
+                    Output::Transmit { flow, bytes } => self.transmit(&flow, bytes),
+                    Output::Counted(counter) => count(counter),
+                    Output::Event(event) => self.event(event),
+                }
+            }
+            self.out = out;
+            next = self.pending.pop_front().map(Input::Command);
+        }
+    }
+
+    /// What cannot be sent now is lost; retransmission heals it where it matters.
+    fn transmit(&self, flow: &Flow, bytes: Bytes) {
+        if self.switch.flows.send(flow, bytes).is_err() {
+            metric::labelled(metric::Counter::SipMessagesUnsent, "flow").increment(1);
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Invited(invitation) => invitation::receive(self, *invitation),
+            Event::Cancelled { dialog, .. } => self.last(dialog, CallInput::LegCancelled),
+            Event::Acknowledged { dialog, body } => {
+                self.tell(dialog, CallInput::Acknowledged(description(body)));
+            }
+            Event::Reinvited { dialog, body } => {
+                self.tell(dialog, CallInput::Reoffered(description(body)));
+            }
+            Event::Digit { dialog, digit, .. } => self.tell(dialog, CallInput::Digit(digit)),
+            Event::ReinviteAnswered { dialog, body } => {
+                self.tell(dialog, CallInput::ReofferAnswered(description(body)));
+            }
+            Event::ReinviteRefused { dialog, .. } => self.tell(dialog, CallInput::ReofferRefused),
+            Event::Ended { dialog, how } => {
+                let (cause, by) = end(&how);
+                self.last(dialog, CallInput::LegEnded { cause, by });
+            }
+            // This node places no calls of its own yet: nothing of the client's side is its.
+            Event::Progressed { .. } | Event::Answered { .. } | Event::Refused { .. } => (),
+        }
+    }
+
+    /// Tells a call. A call whose queue is full cannot be served any more: it ends.
+    fn tell(&mut self, dialog: DialogId, input: CallInput) {
+        let Some(call) = self.calls.get(&dialog) else { return };
+        if call.try_send(input).is_err() {
+            self.calls.remove(&dialog);
+            self.pending.push_back(Command::Hangup { dialog, cause: HangupCause::SwitchFault });
+        }
+    }
+
+    /// Tells a call the last thing that happens on its dialog.
+    fn last(&mut self, dialog: DialogId, input: CallInput) {
+        self.tell(dialog, input);
+        self.calls.remove(&dialog);
+    }
+}
+
+fn description(body: Option<Body>) -> Option<Bytes> {
+    body.map(|body| body.bytes)
+}
+
+fn count(counter: Counter) {
+    let what = match counter {
+        Counter::Malformed(what) => {
+            return metric::labelled(metric::Counter::SipMessagesMalformed, what.as_str())
+                .increment(1);
+        }
+        Counter::StrayAck => "stray_ack",
+        Counter::StrayResponse => "stray_response",
+        Counter::StrayCancel => "stray_cancel",
+        Counter::UnknownDialog => "unknown_dialog",
+        Counter::RetransmissionAbsorbed => "retransmission_absorbed",
+        Counter::RetransmissionSent => "retransmission_sent",
+        Counter::Merged => "merged",
+        Counter::RefusedRequest => "refused_request",
+        Counter::ShardFull => "shard_full",
+        Counter::Draining => "draining",
+        Counter::AckTimeout => "ack_timeout",
+        Counter::RequestTimeout => "request_timeout",
+        Counter::ResponseOnClosedFlow => "response_on_closed_flow",
+        Counter::Unwritable => "unwritable",
+        Counter::SenselessCommand => "senseless_command",
+    };
+    metric::labelled(metric::Counter::SipEndpointEvents, what).increment(1);
+}
+
+/// What the end of a dialog means to the call.
+fn end(how: &DialogEnd) -> (HangupCause, Party) {
+    match how {
+        DialogEnd::Bye { .. } => (HangupCause::Normal, Party::Caller),
+        DialogEnd::AckTimeout => (HangupCause::AckTimeout, Party::Switch),
+        DialogEnd::SessionExpired => (HangupCause::SessionExpired, Party::Switch),
+        DialogEnd::PeerTimeout | DialogEnd::FlowLost => (HangupCause::PeerTimeout, Party::Switch),
+        DialogEnd::ByeAnswered => (HangupCause::Normal, Party::Switch),
+    }
+}

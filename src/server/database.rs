@@ -1,0 +1,248 @@
+//! Wiring of everything that outlives a call: database, routing table, journal.
+
+use crate::cdr::CallReport;
+use crate::config::Config;
+use crate::config::node::Database as Choice;
+use crate::config::secret::LocalSecrets;
+use crate::engine::switch::Ledger;
+use crate::engine::switch::Written;
+use crate::routing::table::Change;
+use crate::routing::table::RoutingTable;
+use crate::server::StartError;
+use crate::store::changes;
+use crate::store::changes::FollowStatus;
+use crate::store::database::Database;
+use crate::store::journal::Journal;
+use crate::store::journal::JournalHealth;
+use crate::store::migrate;
+use crate::store::migrate::SchemaError;
+use crate::store::private_cluster::Durability;
+use crate::store::private_cluster::PrivateCluster;
+use crate::store::snapshot;
+use crate::store::snapshot::Composer;
+use crate::store::snapshot::Snapshot;
+use crate::store::table_file;
+use crate::store::upload::Uploader;
+use crate::telemetry::metric;
+use crate::telemetry::metric::Counter;
+use crate::telemetry::metric::Gauge;
+use crate::types::secret::Secret;
+use arc_swap::ArcSwap;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How long a database may take to answer at the start before the node goes on without it.
+const START_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a call waits for its first record to be in the journal's file: a full disk stops no call.
+const WRITE_PATIENCE: Duration = Duration::from_millis(200);
+/// How long the journal may take for its last records at the end.
+const JOURNAL_CLOSE_MAX: Duration = Duration::from_secs(5);
+/// How long the last records may take to reach the database; they are in the journal anyway.
+const UPLOAD_MAX: Duration = Duration::from_secs(5);
+/// The routing table's file, in the data directory.
+const TABLE_FILE: &str = "routing-table.json";
+/// The journal's directory, in the data directory.
+const JOURNAL_DIR: &str = "journal";
+
+/// A database that is ready for the node.
+pub(super) struct Prepared {
+    pub(super) database: Database,
+    cluster: Option<PrivateCluster>,
+}
+
+/// Everything that outlives a call.
+pub(super) struct Persistence {
+    database: Database,
+    cluster: Option<PrivateCluster>,
+    composer: watch::Sender<Composer>,
+    follow: Arc<FollowStatus>,
+    journal: Arc<Journal>,
+    follower: JoinHandle<()>,
+    uploader: JoinHandle<()>,
+    upload_stop: watch::Sender<bool>,
+}
+
+/// Starts the private cluster or finds the configured database, and brings its schema up to date
+/// where that is ours to do.
+pub(super) async fn prepare(config: &Config) -> Result<Prepared, StartError> {
+    let node = config.node();
+    match &node.database {
+        Some(Choice::Url(url)) => prepare_given(url).await,
+        Some(Choice::Private) | None => prepare_private(node.data_dir.clone()).await,
+    }
+}
+
+async fn prepare_private(data_dir: PathBuf) -> Result<Prepared, StartError> {
+    let start = move || PrivateCluster::start(&data_dir, Durability::Safe);
+    let started = tokio::task::spawn_blocking(start).await;
+    let cluster = match started {
+        Ok(cluster) => cluster?,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    };
+    let database = cluster.database();
+    migrate::apply(&database).await?;
+    Ok(Prepared { database, cluster: Some(cluster) })
+}
+
+/// A database of the operator's is not changed behind their back: `tandem migrate` does that.
+async fn prepare_given(url: &Secret<String>) -> Result<Prepared, StartError> {
+    let database = Database::at(url.expose()).map_err(StartError::DatabaseAddress)?;
+    match tokio::time::timeout(START_PATIENCE, migrate::check(&database)).await {
+        Ok(Ok(())) => (),
+        Ok(Err(SchemaError::Away(error))) => {
+            tracing::warn!(%error, "the database does not answer; starting without it");
+        }
+        Ok(Err(error)) => return Err(error.into()),
+        Err(_) => tracing::warn!("the database does not answer in time; starting without it"),
+    }
+    Ok(Prepared { database, cluster: None })
+}
+
+/// Loads the routing table, opens the journal, and follows and uploads from now on.
+pub(super) async fn start(
+    prepared: Prepared,
+    config: &Config,
+    table: Arc<ArcSwap<RoutingTable>>,
+    stopping: watch::Receiver<bool>,
+) -> Result<Persistence, StartError> {
+    let Prepared { database, cluster } = prepared;
+    let data_dir = &config.node().data_dir;
+    let composer = composer_of(config);
+    let table_file = data_dir.join(TABLE_FILE);
+    let snapshot = load(&database, &composer, &table_file).await;
+    let seq = snapshot.as_ref().and_then(|snapshot| snapshot.seq);
+    if let Some(snapshot) = snapshot {
+        for fault in &snapshot.faults {
+            tracing::error!(%fault, "left out of the routing table");
+        }
+        table.store(Arc::new(RoutingTable::new(snapshot.contents)));
+    }
+    metric::set(Gauge::RoutingNumbers, table.load().len() as f64);
+    let (composer_in, composers) = watch::channel(composer);
+    let sink = move |changes: Vec<Change>| apply(&table, changes);
+    let follower = changes::follow(database.clone(), composers, Some(table_file), seq, sink);
+    let follow = follower.status();
+    let dir = data_dir.join(JOURNAL_DIR);
+    let opened = tokio::task::spawn_blocking(move || Journal::open(&dir)).await;
+    let journal = match opened {
+        Ok(journal) => Arc::new(journal?),
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    };
+    let (upload_stop, upload_stopping) = watch::channel(false);
+    let uploader = Uploader::new(&journal, database.clone());
+    Ok(Persistence {
+        database,
+        cluster,
+        composer: composer_in,
+        follow,
+        journal,
+        follower: tokio::spawn(follower.run(stopping)),
+        uploader: tokio::spawn(uploader.run(upload_stopping)),
+        upload_stop,
+    })
+}
+
+/// The routing table as the database has it, else as its file has it.
+async fn load(database: &Database, composer: &Composer, file: &Path) -> Option<Snapshot> {
+    let loading = snapshot::load_all_tenants(database, composer);
+    match tokio::time::timeout(START_PATIENCE, loading).await {
+        Ok(Ok(snapshot)) => return Some(snapshot),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the routing table cannot be read from the database")
+        }
+        Err(_) => tracing::warn!("the database does not answer: no routing table from it"),
+    }
+    match table_file::read(file, composer) {
+        Ok(snapshot) => {
+            tracing::warn!(file = %file.display(), "routing from the table's file");
+            Some(snapshot)
+        }
+        Err(error) => {
+            tracing::error!(%error, "no routing table: calls are refused until the database answers");
+            None
+        }
+    }
+}
+
+fn apply(table: &ArcSwap<RoutingTable>, changes: Vec<Change>) {
+    let mut next = RoutingTable::clone(&table.load());
+    for change in changes {
+        metric::counter(Counter::RoutingChanges).increment(1);
+        if next.apply(change).is_err() {
+            tracing::error!("the routing table is full; a change is not in force");
+        }
+    }
+    metric::set(Gauge::RoutingNumbers, next.len() as f64);
+    table.store(Arc::new(next));
+}
+
+fn composer_of(config: &Config) -> Composer {
+    Composer {
+        profiles: config.profiles().clone(),
+        secrets: Arc::new(LocalSecrets::new(std::env::vars(), None)),
+        file_trunks: config.trunks().to_vec(),
+    }
+}
+
+impl Persistence {
+    pub(super) const fn database(&self) -> &Database {
+        &self.database
+    }
+
+    pub(super) fn follow_status(&self) -> Arc<FollowStatus> {
+        Arc::clone(&self.follow)
+    }
+
+    pub(super) fn journal_health(&self) -> Arc<JournalHealth> {
+        self.journal.health()
+    }
+
+    pub(super) fn ledger(&self) -> Arc<dyn Ledger> {
+        Arc::new(JournalLedger(Arc::clone(&self.journal)))
+    }
+
+    pub(super) fn recompose(&self, config: &Config) {
+        self.composer.send_replace(composer_of(config));
+    }
+
+    /// Flushes the journal, uploads what can be uploaded, and stops a private cluster. The stop
+    /// signal was given before.
+    pub(super) async fn stop(self) {
+        if !self.journal.close(JOURNAL_CLOSE_MAX).await {
+            tracing::error!("the journal did not take the last records in time");
+        }
+        let mut uploader = self.uploader;
+        if tokio::time::timeout(UPLOAD_MAX, &mut uploader).await.is_err() {
+            tracing::warn!("call records wait in the journal for the next start");
+            self.upload_stop.send_replace(true);
+        }
+        if self.follower.await.is_err() {
+            tracing::error!("the task that follows the database panicked");
+        }
+        self.database.close().await;
+        if let Some(cluster) = self.cluster {
+            match tokio::task::spawn_blocking(|| cluster.stop()).await {
+                Ok(Ok(())) => (),
+                Ok(Err(error)) => tracing::error!(%error, "the private database did not stop"),
+                Err(_) => tracing::error!("stopping the private database panicked"),
+            }
+        }
+    }
+}
+
+struct JournalLedger(Arc<Journal>);
+
+impl Ledger for JournalLedger {
+    fn report(&self, report: CallReport) -> Written {
+        let written = self.0.write(report);
+        Box::pin(async move {
+            if !written.within(WRITE_PATIENCE).await {
+                tracing::debug!("a call goes on before its record is in the journal");
+            }
+        })
+    }
+}

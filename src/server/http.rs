@@ -1,0 +1,109 @@
+//! The HTTP interface of a running node, and the figures it shows.
+
+use crate::api;
+use crate::api::Context;
+use crate::api::Readiness;
+use crate::engine::sip_shard::ShardHandle;
+use crate::engine::switch::Switch;
+use crate::server::database::Persistence;
+use crate::store::changes::FollowStatus;
+use crate::store::journal::JournalHealth;
+use crate::telemetry::metric;
+use crate::telemetry::metric::Gauge;
+use crate::telemetry::metric::Metrics;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How often the gauges are read.
+const GAUGE_PERIOD: Duration = Duration::from_secs(1);
+
+/// What the figures of a node are read from.
+#[derive(Clone)]
+struct Gauged {
+    switch: Arc<Switch>,
+    shards: Vec<ShardHandle>,
+    follow: Arc<FollowStatus>,
+    journal: Arc<JournalHealth>,
+}
+
+/// Serves HTTP until `stop` turns true.
+pub(super) fn serve(
+    listener: TcpListener,
+    switch: &Arc<Switch>,
+    persistence: &Persistence,
+    shards: &[ShardHandle],
+    stop: watch::Receiver<bool>,
+) -> JoinHandle<()> {
+    let gauged = Gauged {
+        switch: Arc::clone(switch),
+        shards: shards.to_vec(),
+        follow: persistence.follow_status(),
+        journal: persistence.journal_health(),
+    };
+    let metrics = Metrics::install()
+        .inspect_err(|error| tracing::debug!(%error, "metrics are recorded by somebody else"))
+        .ok();
+    let asked = gauged.clone();
+    let context = Context {
+        database: persistence.database().clone(),
+        metrics: metrics.clone(),
+        readiness: Arc::new(move || asked.readiness()),
+    };
+    let mut ticking = stop.clone();
+    tokio::spawn(async move {
+        let mut period = tokio::time::interval(GAUGE_PERIOD);
+        loop {
+            tokio::select! {
+                _ = period.tick() => gauged.publish(metrics.as_ref()),
+                _ = ticking.wait_for(|stop| *stop) => return,
+            }
+        }
+    });
+    tokio::spawn(async move {
+        if let Err(error) = api::serve(listener, context, stop).await {
+            tracing::error!(%error, "the HTTP interface ended");
+        }
+    })
+}
+
+impl Gauged {
+    fn readiness(&self) -> Readiness {
+        Readiness {
+            draining: self.switch.registry.is_draining(),
+            routing: self.follow.is_in_step() || !self.switch.table.load().is_empty(),
+            database: self.follow.is_in_step(),
+            journal: !self.journal.disk_refuses(),
+            calls: self.switch.registry.live(),
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "figures for display")]
+    fn publish(&self, metrics: Option<&Metrics>) {
+        let sip = self.shards.iter().map(ShardHandle::gauges);
+        let (transactions, dialogs) = sip.fold((0, 0), |(transactions, dialogs), gauges| {
+            (transactions + gauges.transactions, dialogs + gauges.dialogs)
+        });
+        let queued = self.shards.iter().map(ShardHandle::queued).max().unwrap_or_default();
+        let media = self.switch.media.load();
+        let readiness = self.readiness();
+        for (gauge, value) in [
+            (Gauge::CallsOpen, readiness.calls as f64),
+            (Gauge::SipFlowsOpen, self.switch.flows.streams_open() as f64),
+            (Gauge::SipTransactions, transactions as f64),
+            (Gauge::SipDialogs, dialogs as f64),
+            (Gauge::SipShardQueue, queued as f64),
+            (Gauge::MediaSessions, media.sessions as f64),
+            (Gauge::RoutingNumbers, self.switch.table.load().len() as f64),
+            (Gauge::DatabaseUp, f64::from(u8::from(readiness.database))),
+            (Gauge::Draining, f64::from(u8::from(readiness.draining))),
+        ] {
+            metric::set(gauge, value);
+        }
+        if let Some(metrics) = metrics {
+            metrics.upkeep();
+        }
+    }
+}

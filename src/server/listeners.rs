@@ -1,0 +1,146 @@
+//! Binding every listener of the configuration, and starting them when the shards are there.
+
+use crate::config::node::NodeConfig;
+use crate::config::node::UnknownSource;
+use crate::engine::ingress::Dispatcher;
+use crate::engine::ingress::Gate;
+use crate::engine::ingress::Stranger;
+use crate::engine::sip_shard::ShardHandle;
+use crate::engine::switch::Switch;
+use crate::engine::switch::SwitchListener;
+use crate::net::flow::Ingress;
+use crate::net::tcp;
+use crate::net::tcp::TcpBound;
+use crate::net::tcp::TcpListener;
+use crate::net::udp;
+use crate::net::udp::UdpBound;
+use crate::net::udp::UdpListener;
+use crate::server::Addresses;
+use crate::server::StartError;
+use crate::sip::endpoint::config::ListenerAddress;
+use crate::types::transport::Transport;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// UDP sockets of one listener: the kernel spreads senders over them.
+const UDP_SOCKETS: usize = 2;
+
+/// Every socket of the node, bound but not heard yet.
+pub(super) struct Bound {
+    listeners: Vec<BoundListener>,
+    http: tokio::net::TcpListener,
+}
+
+struct BoundListener {
+    udp: Option<UdpBound>,
+    tcp: Option<TcpBound>,
+}
+
+/// The running listeners; dropping this ends them.
+pub(super) struct Listening {
+    _udp: Vec<UdpListener>,
+    _tcp: Vec<TcpListener>,
+}
+
+impl Bound {
+    /// Binds all sockets, or none.
+    pub(super) async fn open(node: &NodeConfig) -> Result<Self, StartError> {
+        let mut listeners = Vec::new();
+        for listener in &node.listeners {
+            let speaks = |transport| listener.transports.contains(&transport);
+            let udp = match speaks(Transport::Udp) {
+                true => Some(udp::bind(listener.bind, UDP_SOCKETS)?),
+                false => None,
+            };
+            // With port 0 both transports shall have the same one, as peers expect.
+            let bind = udp.as_ref().map_or(listener.bind, UdpBound::local);
+            let tcp = match speaks(Transport::Tcp) {
+                true => Some(tcp::bind(bind)?),
+                false => None,
+            };
+            listeners.push(BoundListener { udp, tcp });
+        }
+        let address = node.http_bind;
+        let http = tokio::net::TcpListener::bind(address)
+            .await
+            .map_err(|source| StartError::Http { address, source })?;
+        Ok(Self { listeners, http })
+    }
+
+    /// What the shards write into Via and Contact.
+    pub(super) fn advertised(&self, node: &NodeConfig) -> Vec<ListenerAddress> {
+        node.listeners
+            .iter()
+            .zip(&self.listeners)
+            .map(|(listener, bound)| ListenerAddress {
+                host: listener.advertise_host.clone(),
+                port: listener.advertise_port.unwrap_or_else(|| bound.port()),
+            })
+            .collect()
+    }
+
+    pub(super) fn switch_listeners(&self, node: &NodeConfig) -> Vec<SwitchListener> {
+        node.listeners
+            .iter()
+            .map(|listener| SwitchListener {
+                name: listener.name.clone(),
+                bind: listener.bind.ip(),
+                rtp_address: listener.advertise_rtp,
+            })
+            .collect()
+    }
+
+    pub(super) fn gates(&self, node: &NodeConfig) -> Vec<Gate> {
+        node.listeners
+            .iter()
+            .map(|listener| Gate {
+                name: listener.name.clone(),
+                stranger: match listener.unknown_source {
+                    UnknownSource::Drop => Stranger::Silence,
+                    UnknownSource::Refuse => Stranger::Refuse,
+                },
+            })
+            .collect()
+    }
+
+    /// Starts every listener; from now on messages reach the shards.
+    pub(super) fn start(
+        self,
+        switch: &Switch,
+        gates: Vec<Gate>,
+        shards: &[ShardHandle],
+    ) -> Result<(Addresses, Listening, tokio::net::TcpListener), StartError> {
+        let system = |what| move |source| StartError::System { what, source };
+        let names: Vec<_> = gates.iter().map(|gate| gate.name.clone()).collect();
+        let dispatcher = Dispatcher::new(
+            Arc::clone(&switch.table),
+            gates,
+            shards.to_vec(),
+            switch.flows.clone(),
+        );
+        let ingress: Arc<dyn Ingress> = Arc::new(dispatcher);
+        let mut sip = Vec::new();
+        let mut listening = Listening { _udp: Vec::new(), _tcp: Vec::new() };
+        for ((index, bound), name) in (0_u16..).zip(self.listeners).zip(names) {
+            if let Some(udp) = bound.udp {
+                sip.push((name.clone(), Transport::Udp, udp.local()));
+                let running = udp.start(index, &switch.flows, &ingress);
+                listening._udp.push(running.map_err(system("receive datagrams"))?);
+            }
+            if let Some(tcp) = bound.tcp {
+                sip.push((name, Transport::Tcp, tcp.local()));
+                let running = tcp.start(index, &switch.flows, &ingress);
+                listening._tcp.push(running.map_err(system("accept connections"))?);
+            }
+        }
+        let http: SocketAddr = self.http.local_addr().map_err(system("name the HTTP socket"))?;
+        Ok((Addresses { sip, http }, listening, self.http))
+    }
+}
+
+impl BoundListener {
+    fn port(&self) -> u16 {
+        let udp = self.udp.as_ref().map(|bound| bound.local().port());
+        udp.or_else(|| self.tcp.as_ref().map(|bound| bound.local().port())).unwrap_or_default()
+    }
+}
