@@ -158,9 +158,7 @@ impl Call {
             State::Reserving { offer } => self.in_reserving(now, offer, input, out),
             State::Ringing { offer } => self.in_ringing(now, offer, input, out),
             State::Answered(answered) => self.in_answered(now, answered, input, out),
-            State::Ending { cause, by, duration } => {
-                self.in_ending(cause, by, duration, input, out)
-            }
+            State::Ending(ending) => self.in_ending(ending, input, out),
             State::Over => (),
         }
     }
