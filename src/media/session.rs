@@ -584,3 +584,6 @@ fn random_name(random: &mut Random) -> [u8; 16] {
     random.fill(&mut name);
     name.map(|byte| b'a' + byte % 26)
 }
+
+#[cfg(test)]
+mod tests;
