@@ -174,6 +174,7 @@ pub struct AgentEnd {
     gathering: Option<Box<Segment>>,
     /// Marks that were in `gathering` when a clear dropped it, by the epoch they belonged to.
     gathering_cleared: VecDeque<(u64, u64)>,
+    #[expect(clippy::vec_box, reason = "segments travel through the rings by pointer")]
     spare: Vec<Box<Segment>>,
     /// Marks to report next: id and played ms.
     returned: VecDeque<(u64, u64)>,
@@ -476,6 +477,12 @@ impl MediaEnd {
         self.shared.pushed_bytes.load(Ordering::Acquire).saturating_sub(consumed)
     }
 
+    /// Reports [`LinkEvent::Closed`] to the agent, without freeing anything.
+    pub fn hang_up(&self) {
+        self.shared.closed.store(true, Ordering::Release);
+        self.shared.waker.wake();
+    }
+
     /// Wakes the agent's task.
     pub fn wake(&self) {
         self.shared.waker.wake();
@@ -484,8 +491,7 @@ impl MediaEnd {
 
 impl Drop for MediaEnd {
     fn drop(&mut self) {
-        self.shared.closed.store(true, Ordering::Release);
-        self.shared.waker.wake();
+        self.hang_up();
     }
 }
 

@@ -218,3 +218,106 @@ impl MediaEngine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::link::AgentEnd;
+    use crate::audio::link::LinkEvent;
+    use crate::audio::link::link;
+    use std::net::SocketAddr;
+
+    /// An address that no other test uses, so that ports never collide.
+    const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 91, 8, 1));
+
+    /// Far more than anything here takes, even on a machine that does much else.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    const LOUD: u8 = 0x10;
+
+    fn engine(ports: RangeInclusive<u16>) -> MediaEngine {
+        let config = MediaConfig { threads: 1, realtime: false, ports };
+        MediaEngine::start(config).expect("threads")
+    }
+
+    fn setup(remote: SocketAddr) -> MediaSetup {
+        MediaSetup::new(Some(MediaPlan::for_test(remote)), clock::random_u64())
+    }
+
+    async fn next(agent: &mut AgentEnd) -> LinkEvent {
+        let event = std::future::poll_fn(|context| {
+            agent.register(context.waker());
+            agent.next().map_or(std::task::Poll::Pending, std::task::Poll::Ready)
+        });
+        tokio::time::timeout(PATIENCE, event).await.expect("an event in time")
+    }
+
+    async fn next_event(events: &mut MediaEvents) -> Option<MediaEvent> {
+        tokio::time::timeout(PATIENCE, events.recv()).await.expect("an event in time")
+    }
+
+    #[tokio::test]
+    async fn two_sessions_talk_over_real_sockets() {
+        let engine = engine(21_000..=21_099);
+        let (ports_one, ports_two) =
+            (engine.reserve(ADDRESS).expect("free"), engine.reserve(ADDRESS).expect("free"));
+        let one_at = SocketAddr::new(ADDRESS, ports_one.rtp_port);
+        let two_at = SocketAddr::new(ADDRESS, ports_two.rtp_port);
+        let ((end_one, mut agent_one), (end_two, mut agent_two)) = (link(), link());
+        let (one, _events_one) =
+            engine.open(ports_one, setup(two_at), end_one).expect("room for one");
+        let (two, mut events_two) =
+            engine.open(ports_two, setup(one_at), end_two).expect("room for another");
+        assert_eq!(engine.load().sessions, 2);
+        assert_eq!(agent_one.push_audio(&[LOUD; 8_000]), 8_000);
+        assert!(agent_one.push_mark(5));
+        engine.start_playout(one);
+
+        let mut loud = 0;
+        while loud < 10 {
+            if let LinkEvent::Audio(frame) = next(&mut agent_two).await {
+                loud += usize::from(frame.contains(&LOUD));
+            }
+        }
+        assert_eq!(next_event(&mut events_two).await, Some(MediaEvent::FirstPacket));
+        while next(&mut agent_one).await != (LinkEvent::Mark { id: 5, played_ms: 1_000 }) {}
+        let statistics = engine.close(two).await;
+        assert!(statistics.packets_in >= 10, "{statistics:?}");
+        assert_eq!(next_event(&mut events_two).await, None);
+        assert_eq!(engine.close(two).await, MediaStatistics::default(), "closed once");
+        assert!(engine.close(one).await.packets_out >= 10);
+        while next(&mut agent_one).await != LinkEvent::Closed {}
+        assert_eq!(engine.load().sessions, 0);
+    }
+
+    #[tokio::test]
+    async fn a_link_can_be_replaced_and_a_plan_changed_while_it_runs() {
+        let engine = engine(21_100..=21_101);
+        let ports = engine.reserve(ADDRESS).expect("free");
+        let nowhere = SocketAddr::new(ADDRESS, 9);
+        let (end, mut before) = link();
+        let (id, _events) = engine.open(ports, setup(nowhere), end).expect("room");
+        while !matches!(next(&mut before).await, LinkEvent::Audio(_)) {}
+        let (end, mut after) = link();
+        engine.attach(id, end);
+        engine.update(id, MediaPlan::for_test(nowhere));
+        while next(&mut before).await != LinkEvent::Closed {}
+        assert!(matches!(next(&mut after).await, LinkEvent::Audio(_)));
+        assert!(matches!(engine.reserve(ADDRESS), Err(NoPorts::Exhausted)));
+    }
+
+    #[tokio::test]
+    async fn a_session_ends_when_its_call_is_gone() {
+        let engine = engine(21_200..=21_203);
+        let ports = engine.reserve(ADDRESS).expect("free");
+        let (end, mut agent) = link();
+        let (_, events) =
+            engine.open(ports, setup(SocketAddr::new(ADDRESS, 9)), end).expect("room");
+        drop(events);
+        while next(&mut agent).await != LinkEvent::Closed {}
+        // Its place is free once a handle has freed what the thread is done with.
+        while engine.load().sessions > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}

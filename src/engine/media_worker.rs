@@ -358,10 +358,7 @@ impl MediaThread {
     }
 
     fn close(&mut self, id: MediaId, reply: oneshot::Sender<Box<Hosted>>) {
-        self.with(id, |hosted, desk| {
-            hosted.session.close(desk.now, &mut desk.out);
-            hosted.perform(&mut desk.out);
-        });
+        self.say_goodbye(id);
         let Some(hosted) = self.remove(id) else {
             self.discard(Garbage::Reply(reply));
             return;
@@ -369,6 +366,13 @@ impl MediaThread {
         if let Err(unread) = reply.send(hosted) {
             self.discard(Garbage::Session(unread));
         }
+    }
+
+    fn say_goodbye(&mut self, id: MediaId) {
+        self.with(id, |hosted, desk| {
+            hosted.session.close(desk.now, &mut desk.out);
+            hosted.perform(&mut desk.out);
+        });
     }
 
     fn remove(&mut self, id: MediaId) -> Option<Box<Hosted>> {
@@ -395,6 +399,7 @@ impl MediaThread {
             hosted.left_ticks += u32::from(hosted.events.is_abandoned());
             if hosted.left_ticks > LEFT_TICKS_MAX {
                 // Its call is gone without a word.
+                self.say_goodbye(id);
                 if let Some(hosted) = self.remove(id) {
                     self.discard(Garbage::Session(hosted));
                 }
@@ -431,5 +436,70 @@ impl MediaThread {
         if let Err(garbage) = self.worker.garbage.push(garbage) {
             drop(garbage);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::link::link;
+    use crate::engine::media_events::media_events;
+    use crate::media::setup::MediaSetup;
+    use crate::net::port_pool::PortPool;
+    use std::net::IpAddr;
+    use std::net::Ipv4Addr;
+
+    /// An address that no other test uses, so that ports never collide.
+    const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 91, 9, 1));
+
+    #[test]
+    fn a_fault_ends_one_session_and_leaves_its_neighbour() {
+        let worker = Arc::new(Worker::new(0));
+        let pool = PortPool::new(22_000..=22_003, 1);
+        let mut thread = MediaThread::new(Arc::clone(&worker));
+        let mut calls = Vec::new();
+        for seed in 0..2 {
+            let (end, agent) = link();
+            let (events_in, events) = media_events();
+            let place = worker.take_place().expect("free");
+            let id = place.id();
+            let session = MediaSession::new(clock::now(), MediaSetup::new(None, seed), end);
+            let ports = pool.reserve(ADDRESS).expect("free");
+            thread.open(Box::new(Hosted::new(place, session, ports, events_in)));
+            calls.push((id, agent, events));
+        }
+        let [(faulty, agent_one, events_one), (sound, agent_two, events_two)] =
+            calls.as_mut_slice()
+        else {
+            panic!("two calls")
+        };
+        thread.with(*faulty, |_, _| panic!("a fault on purpose"));
+        assert_eq!(events_one.try_recv(), Some(MediaEvent::Failed));
+        for phase in 0..PHASES {
+            thread.run_phase(phase);
+        }
+        assert_eq!(agent_one.next(), None);
+        assert!(agent_two.next().is_some());
+        assert_eq!(events_two.try_recv(), None);
+
+        assert_eq!(worker.sessions(), 2);
+        assert!(thread.remove(*faulty).is_some());
+        assert!(thread.remove(*faulty).is_none());
+        assert!(thread.remove(*sound).is_some());
+        assert_eq!(worker.sessions(), 0);
+        assert!(thread.phases.iter().all(Vec::is_empty));
+    }
+
+    #[test]
+    fn an_identity_is_never_used_twice() {
+        let worker = Worker::new(3);
+        let first = worker.take_place().expect("free");
+        let id = first.id();
+        drop(first);
+        let second = worker.take_place().expect("free").id();
+        assert_eq!(id.index, second.index);
+        assert_ne!(id, second);
+        let all: Vec<_> = std::iter::from_fn(|| worker.take_place()).collect();
+        assert_eq!(all.len(), MEDIA_SESSIONS_MAX);
     }
 }

@@ -105,6 +105,7 @@ impl Playout {
             self.end.give_back(segment);
         }
         std::mem::swap(&mut self.end, end);
+        end.hang_up();
         self.epoch = self.end.epoch();
         self.state = State::Idle;
         self.owed_cleared = None;

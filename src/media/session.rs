@@ -232,8 +232,9 @@ impl MediaSession {
         self.playout.end().wake();
     }
 
-    /// Says goodbye by RTCP.
+    /// Says goodbye: to the peer by RTCP, to the agent by `Closed`.
     pub fn close(&mut self, now: Moment, out: &mut TickOutput) {
+        self.playout.end().hang_up();
         if self.rtcp && (self.sender.packets() > 0 || self.receiver.ssrc().is_some()) {
             self.report(now, out, |report, bytes| report.write_goodbye(bytes));
         }

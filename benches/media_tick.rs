@@ -1,0 +1,210 @@
+//! What 20 ms of one G.711 call cost.
+//!
+//! `core` is the session alone, without sockets: a packet parsed, judged, buffered, played to the
+//! agent; a frame of the agent played, encoded and written. `engine` is the whole media thread over
+//! real sockets: its processor time for each tick of a session that receives and sends a packet.
+
+#![expect(clippy::unwrap_used, reason = "a bench may panic")]
+#![expect(clippy::print_stdout, reason = "a bench reports")]
+#![expect(clippy::disallowed_methods, reason = "a load generator paces itself")]
+
+use criterion::Criterion;
+use criterion::criterion_group;
+use criterion::criterion_main;
+use std::hint::black_box;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+use tandem::audio::frame::SILENCE;
+use tandem::audio::g711;
+use tandem::audio::link::AgentEnd;
+use tandem::audio::link::link;
+use tandem::audio::mix::Mix;
+use tandem::engine::media_events::MediaEvents;
+use tandem::engine::media_thread::MediaConfig;
+use tandem::engine::media_thread::MediaEngine;
+use tandem::engine::media_thread::MediaSetup;
+use tandem::engine::media_thread::RtpPorts;
+use tandem::media::output::Port;
+use tandem::media::output::TickOutput;
+use tandem::media::session::MediaSession;
+use tandem::media::session::Received;
+use tandem::rtp::packet::RtpPacket;
+use tandem::sdp::Direction;
+use tandem::sdp::MediaPlan;
+use tandem::types::codec::Codec;
+use tandem::types::codec::PayloadType;
+use tandem::types::codec::Ptime;
+use tandem::types::moment::Moment;
+
+/// Calls of the engine's bench.
+const CALLS: usize = 200;
+
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 92, 1, 1));
+const PEERS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 92, 2, 1));
+
+fn plan(codec: Codec, remote: SocketAddr) -> MediaPlan {
+    MediaPlan {
+        codec,
+        send_payload_type: codec.static_payload_type(),
+        receive_payload_type: codec.static_payload_type(),
+        receive_also: None,
+        dtmf_send: PayloadType::new(101),
+        dtmf_receive: PayloadType::new(101),
+        ptime: Ptime::MS_20,
+        remote: Some(remote),
+        remote_rtcp: None,
+        rtcp_mux: false,
+        direction: Direction::SendReceive,
+    }
+}
+
+fn audio(codec: Codec, number: u32, out: &mut [u8; 172]) {
+    let packet = RtpPacket {
+        marker: false,
+        payload_type: codec.static_payload_type(),
+        sequence: number as u16,
+        timestamp: number.wrapping_mul(160),
+        ssrc: 9,
+        payload: &[0x33; 160],
+    };
+    packet.write(out).unwrap();
+}
+
+fn setup(codec: Codec, remote: SocketAddr) -> MediaSetup {
+    MediaSetup { playout_held: false, ..MediaSetup::new(Some(plan(codec, remote)), 7) }
+}
+
+/// Reads what the caller said and answers with as much, as an echo agent does.
+fn converse(agent: &mut AgentEnd) {
+    while agent.next().is_some() {}
+    agent.push_audio(&[0x44; 160]);
+}
+
+fn core(criterion: &mut Criterion) {
+    for codec in [Codec::Pcmu, Codec::Pcma] {
+        let remote = SocketAddr::new(PEERS, 4_000);
+        let (end, mut agent) = link();
+        let mut now = Moment::from_millis(1);
+        let mut session = MediaSession::new(now, setup(codec, remote), end);
+        let mut out = TickOutput::new();
+        let mut number = 0;
+        let mut bytes = [0; 172];
+        criterion.bench_function(&format!("media_tick/core/{codec}"), |b| {
+            b.iter(|| {
+                number += 1;
+                now += Duration::from_millis(20);
+                audio(codec, number, &mut bytes);
+                let datagram = Received { port: Port::Rtp, source: remote, bytes: &bytes };
+                session.receive(now, black_box(&datagram), &mut out);
+                session.tick(now, &mut out);
+                black_box(out.transmits().count());
+                out.clear();
+                converse(&mut agent);
+            });
+        });
+    }
+}
+
+fn audio_steps(criterion: &mut Criterion) {
+    let encoded: [u8; 160] = std::array::from_fn(|n| n as u8);
+    let mut linear = [0; 160];
+    let mut frame = SILENCE;
+    for codec in [Codec::Pcmu, Codec::Pcma] {
+        criterion.bench_function(&format!("media_tick/decode/{codec}"), |b| {
+            b.iter(|| g711::decode(codec, black_box(&encoded), &mut linear));
+        });
+        criterion.bench_function(&format!("media_tick/encode/{codec}"), |b| {
+            b.iter(|| g711::encode(codec, black_box(&linear), &mut frame));
+        });
+    }
+    criterion.bench_function("media_tick/mix_of_three", |b| {
+        b.iter(|| {
+            let mut mix = Mix::default();
+            for _ in 0..3 {
+                mix.add(black_box(&linear));
+            }
+            mix.finish()
+        });
+    });
+}
+
+/// A call of the engine's bench: its session, its agent, its peer.
+struct Call {
+    _events: MediaEvents,
+    agent: AgentEnd,
+    peer: UdpSocket,
+    to: SocketAddr,
+}
+
+fn open(engine: &MediaEngine) -> Call {
+    let ports: RtpPorts = engine.reserve(ADDRESS).unwrap();
+    let peer = UdpSocket::bind((PEERS, 0)).unwrap();
+    peer.set_nonblocking(true).unwrap();
+    let to = SocketAddr::new(ADDRESS, ports.rtp_port);
+    let (end, agent) = link();
+    let (_, events) =
+        engine.open(ports, setup(Codec::Pcmu, peer.local_addr().unwrap()), end).unwrap();
+    Call { _events: events, agent, peer, to }
+}
+
+/// Peers and agents of all calls: one packet each way every 20 ms, spread over the period.
+fn drive(mut calls: Vec<Call>, stop: &AtomicBool) {
+    let start = Instant::now();
+    let mut bytes = [0; 172];
+    for number in 0_u32.. {
+        let groups = 20;
+        for group in 0..groups {
+            let due = start + Duration::from_millis(20) * number + Duration::from_millis(group);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            audio(Codec::Pcmu, number, &mut bytes);
+            for call in calls.iter_mut().skip(group as usize).step_by(groups as usize) {
+                call.peer.send_to(&bytes, call.to).unwrap();
+                while call.peer.recv(&mut [0; 1_500]).is_ok() {}
+                converse(&mut call.agent);
+            }
+        }
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+    }
+}
+
+fn engine(criterion: &mut Criterion) {
+    let config = MediaConfig { threads: 1, realtime: true, ports: 20_000..=29_999 };
+    let engine = MediaEngine::start(config).unwrap();
+    let calls = (0..CALLS).map(|_| open(&engine)).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let driver = std::thread::spawn(move || drive(calls, &stopped));
+    let mut group = criterion.benchmark_group("media_tick");
+    group.sample_size(10).measurement_time(Duration::from_secs(10));
+    group.bench_function("engine_processor_time", |b| {
+        b.iter_custom(|iterations| {
+            let before = engine.load();
+            // At least a second, so that every phase has its share.
+            let wanted = before.ticks + iterations.max(50 * CALLS as u64);
+            let mut after = engine.load();
+            while after.ticks < wanted {
+                std::thread::sleep(Duration::from_millis(20));
+                after = engine.load();
+            }
+            let ticks = (after.ticks - before.ticks) as f64;
+            (after.work - before.work).mul_f64(iterations as f64 / ticks)
+        });
+    });
+    group.finish();
+    let load = engine.load();
+    println!("late phases {}, ticks left out {}", load.late_phases, load.skipped_ticks);
+    stop.store(true, Ordering::Relaxed);
+    driver.join().unwrap();
+}
+
+criterion_group!(benches, core, audio_steps, engine);
+criterion_main!(benches);

@@ -1,0 +1,183 @@
+//! The media tick neither allocates nor frees: proved by an allocator that counts.
+#![expect(unsafe_code, reason = "an allocator cannot be counted otherwise")]
+#![expect(clippy::unwrap_used, reason = "a failed check may panic")]
+
+use std::alloc::GlobalAlloc;
+use std::alloc::Layout;
+use std::alloc::System;
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tandem::audio::link::AgentEnd;
+use tandem::audio::link::link;
+use tandem::media::output::Port;
+use tandem::media::output::TickOutput;
+use tandem::media::session::MediaSession;
+use tandem::media::session::Received;
+use tandem::media::setup::MediaSetup;
+use tandem::rtp::packet::RtpPacket;
+use tandem::sdp::Direction;
+use tandem::sdp::MediaPlan;
+use tandem::types::codec::Codec;
+use tandem::types::codec::PayloadType;
+use tandem::types::codec::Ptime;
+use tandem::types::moment::Moment;
+
+thread_local! {
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator unchanged; counting touches one cell of the thread,
+// which needs no allocation because it is initialised by a constant and has no destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CALLS.with(|calls| calls.set(calls.get() + 1));
+        // SAFETY: the caller keeps the contract of `alloc`, which is passed on as it is.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        CALLS.with(|calls| calls.set(calls.get() + 1));
+        // SAFETY: the caller keeps the contract of `dealloc`, which is passed on as it is.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations and frees of this thread while `work` runs.
+fn counted(work: impl FnOnce()) -> u64 {
+    let before = CALLS.with(Cell::get);
+    work();
+    CALLS.with(Cell::get) - before
+}
+
+fn peer() -> SocketAddr {
+    "192.0.2.1:4000".parse().unwrap()
+}
+
+fn plan(codec: Codec, ptime_ms: u8) -> MediaPlan {
+    MediaPlan {
+        codec,
+        send_payload_type: codec.static_payload_type(),
+        receive_payload_type: codec.static_payload_type(),
+        receive_also: None,
+        dtmf_send: PayloadType::new(101),
+        dtmf_receive: PayloadType::new(101),
+        ptime: Ptime::from_ms(ptime_ms).unwrap(),
+        remote: Some(peer()),
+        remote_rtcp: Some("192.0.2.1:4001".parse().unwrap()),
+        rtcp_mux: false,
+        direction: Direction::SendReceive,
+    }
+}
+
+/// A call with all that can happen in it; returns how often its media thread allocated or freed.
+fn run_call(codec: Codec, ptime_ms: u8) -> u64 {
+    let (end, mut agent) = link();
+    let plan = plan(codec, ptime_ms);
+    let held = MediaPlan { direction: Direction::Inactive, ..plan.clone() };
+    let mut now = Moment::from_millis(1);
+    let setup = MediaSetup {
+        inactivity: Some(Duration::from_secs(1)),
+        ..MediaSetup::new(Some(plan.clone()), 7)
+    };
+    let mut session = MediaSession::new(now, setup, end);
+    let mut out = TickOutput::new();
+    let mut total = 0;
+    for tick in 0..6_000_u32 {
+        now += Duration::from_millis(20);
+        feed(&mut agent, tick);
+        let datagrams = datagrams(codec, tick);
+        total += counted(|| {
+            match tick % 1_000 {
+                300 => session.update(now, &held),
+                400 => session.update(now, &plan),
+                500 => assert!(session.send_digit('4')),
+                600 => session.skip(7),
+                _ => (),
+            }
+            for (port, bytes) in &datagrams {
+                let datagram = Received { port: *port, source: peer(), bytes };
+                session.receive(now, &datagram, &mut out);
+            }
+            session.tick(now, &mut out);
+            out.clear();
+        });
+    }
+    let statistics = session.statistics();
+    assert!(statistics.packets_in > 4_000 && statistics.packets_out > 1_000, "{statistics:?}");
+    assert!(statistics.played_ms > 10_000 && statistics.digits > 0, "{statistics:?}");
+    total
+}
+
+/// What the agent does: audio and marks, a clear, a burst, an end, and reading now and then.
+fn feed(agent: &mut AgentEnd, tick: u32) {
+    match tick % 200 {
+        0..100 => {
+            agent.push_audio(&[0x33; 160]);
+            agent.push_mark(u64::from(tick));
+        }
+        120 => {
+            agent.push_audio(&[0x44; 12_345]);
+            agent.finish();
+        }
+        150 => agent.clear(),
+        _ => (),
+    }
+    if !tick.is_multiple_of(7) {
+        while agent.next().is_some() {}
+    }
+}
+
+/// What arrives: audio with losses and disorder, keys, reports, garbage.
+fn datagrams(codec: Codec, tick: u32) -> Vec<(Port, Vec<u8>)> {
+    let payload_type = codec.static_payload_type();
+    let payload = [0x33; 160];
+    let audio = |number: u32| {
+        let packet = RtpPacket {
+            marker: false,
+            payload_type,
+            sequence: number as u16,
+            timestamp: number.wrapping_mul(160),
+            ssrc: 9,
+            payload: &payload,
+        };
+        let mut bytes = vec![0; 172];
+        packet.write(&mut bytes).unwrap();
+        bytes
+    };
+    let mut all = match tick % 50 {
+        17 => Vec::new(),
+        23 => vec![(Port::Rtp, audio(tick + 1))],
+        24 => vec![(Port::Rtp, audio(tick - 1))],
+        _ => vec![(Port::Rtp, audio(tick))],
+    };
+    if tick % 100 < 3 {
+        let mut event = audio(tick);
+        event.truncate(16);
+        event[1] = 101;
+        event[12..].copy_from_slice(&[5, 0x8a, 3, 32]);
+        all.push((Port::Rtp, event));
+        all.push((Port::Rtcp, vec![0x80, 201, 0, 1, 0, 0, 0, 9]));
+        all.push((Port::Rtp, vec![tick as u8; 40]));
+    }
+    all
+}
+
+#[test]
+fn thousands_of_ticks_with_traffic_allocate_nothing() {
+    for codec in [Codec::Pcmu, Codec::Pcma] {
+        for ptime_ms in [20, 30] {
+            assert_eq!(run_call(codec, ptime_ms), 0, "{codec} at {ptime_ms} ms");
+        }
+    }
+}
+
+#[test]
+fn the_allocator_counts() {
+    assert_eq!(counted(|| drop(std::hint::black_box(vec![0_u8; 10]))), 2);
+}
