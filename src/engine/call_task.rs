@@ -17,6 +17,7 @@ use crate::engine::agent_task::AgentCall;
 use crate::engine::agent_task::AgentEvent;
 use crate::engine::agent_task::AgentHandle;
 use crate::engine::agent_task::AgentSetup;
+use crate::engine::call_metrics;
 use crate::engine::media_events::MediaEvents;
 use crate::engine::media_thread::MediaEvent;
 use crate::engine::media_thread::MediaId;
@@ -56,6 +57,7 @@ pub(super) struct CallSeed {
     pub(super) listener: SwitchListener,
     pub(super) permit: PermitGuard,
     pub(super) log: CallLog,
+    pub(super) arrived: Moment,
     pub(super) setup: CallSetup,
     pub(super) route: InboundRoute,
 }
@@ -101,6 +103,7 @@ struct Task {
     listener: SwitchListener,
     route: InboundRoute,
     log: CallLog,
+    arrived: Moment,
     call: Call,
     inputs: mpsc::Receiver<Input>,
     /// Inputs the task itself made; they go first.
@@ -143,6 +146,7 @@ impl Task {
             listener: seed.listener,
             route: seed.route,
             log: seed.log,
+            arrived: seed.arrived,
             call: Call::new(seed.setup),
             inputs,
             own: VecDeque::new(),
@@ -237,6 +241,7 @@ impl Task {
             (AgentEvent::HangupRequested, false) => Some(Input::AgentHungUp),
             (AgentEvent::Notes(counters), _) => {
                 tracing::debug!(?counters, "agent's link ended");
+                call_metrics::count_agent(&counters);
                 None
             }
             (AgentEvent::Ready, true) => None,
@@ -300,8 +305,10 @@ impl Task {
 
     /// An answered call is reported, so that the record of an interrupted one has its answer.
     fn note(&mut self, event: CallEvent) {
+        let now = clock::now();
+        call_metrics::count(now, self.arrived, self.call.is_answered(), &event);
         let answered = matches!(event, CallEvent::Answered(_));
-        self.log.note(clock::now(), event);
+        self.log.note(now, event);
         if answered {
             drop(self.switch.ledger.report(self.log.report()));
         }

@@ -8,6 +8,7 @@ use crate::call::event::Route;
 use crate::call::input::Input as CallInput;
 use crate::cdr::CallLog;
 use crate::clock;
+use crate::engine::call_metrics;
 use crate::engine::call_task;
 use crate::engine::call_task::CallSeed;
 use crate::engine::sip_shard::Shard;
@@ -80,6 +81,7 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
                         listener,
                         permit,
                         log: begun.log,
+                        arrived: now,
                         setup: call_setup(&route, clock::random_u64()),
                         route: *route,
                     };
@@ -126,12 +128,17 @@ impl Begun {
             caller: caller.to_owned(),
             dialled: String::from_utf8_lossy(&dialled).into_owned(),
         };
-        self.log.note(self.now, CallEvent::Arrived(arrival));
+        self.note(CallEvent::Arrived(arrival));
     }
 
     fn note_route(&mut self, route: Route) {
         let decision = std::mem::take(&mut self.decision);
-        self.log.note(self.now, CallEvent::Decided { route, decision });
+        self.note(CallEvent::Decided { route, decision });
+    }
+
+    fn note(&mut self, event: CallEvent) {
+        call_metrics::count(self.now, self.now, false, &event);
+        self.log.note(self.now, event);
     }
 }
 
@@ -238,10 +245,9 @@ fn reject(shard: &mut Shard, mut begun: Begun, invitation: &Invitation, rejectio
         dialled: rejection.dialled,
         ai_profile: None,
     });
-    let (now, cause, status) = (begun.now, rejection.cause, rejection.status);
-    begun.log.note(now, CallEvent::Refused { cause, status });
-    let by = Party::Switch;
-    begun.log.note(now, CallEvent::Ended { cause, by, duration: Duration::ZERO });
+    let (cause, status) = (rejection.cause, rejection.status);
+    begun.note(CallEvent::Refused { cause, status });
+    begun.note(CallEvent::Ended { cause, by: Party::Switch, duration: Duration::ZERO });
     let call: CallId = begun.log.record().id;
     tracing::info!(%call, trunk = %rejection.trunk.name, %cause, status, "call refused");
     // Written in the background: a refusal does not wait for the disk.

@@ -238,6 +238,7 @@ struct JournalLedger(Arc<Journal>);
 
 impl Ledger for JournalLedger {
     fn report(&self, report: CallReport) -> Written {
+        metric::counter(Counter::RecordsJournalled).increment(1);
         let written = self.0.write(report);
         Box::pin(async move {
             if !written.within(WRITE_PATIENCE).await {

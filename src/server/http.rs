@@ -9,6 +9,7 @@ use crate::server::database::Persistence;
 use crate::store::changes::FollowStatus;
 use crate::store::journal::JournalHealth;
 use crate::telemetry::metric;
+use crate::telemetry::metric::Counter;
 use crate::telemetry::metric::Gauge;
 use crate::telemetry::metric::Metrics;
 use std::sync::Arc;
@@ -101,6 +102,14 @@ impl Gauged {
             (Gauge::Draining, f64::from(u8::from(readiness.draining))),
         ] {
             metric::set(gauge, value);
+        }
+        for (counter, value) in [
+            (Counter::RecordsStored, self.journal.uploaded()),
+            (Counter::RecordsRejected, self.journal.rejected()),
+            (Counter::RecordsLost, self.journal.lost()),
+            (Counter::MediaTicksLate, media.late_phases),
+        ] {
+            metric::counter(counter).absolute(value);
         }
         if let Some(metrics) = metrics {
             metrics.upkeep();
