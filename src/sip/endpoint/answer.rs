@@ -312,7 +312,11 @@ impl Endpoint {
         response: &Response,
     ) {
         match Class::of(response.status) {
-            Class::Provisional => {}
+            // Timer F goes on for an UPDATE, but an INVITE has nothing left that ends it.
+            Class::Provisional => {
+                let give_up = self.config.timers.give_up();
+                self.arm(cx, dialog, UsageTimer::Patience, give_up);
+            }
             Class::Success => self.asking_accepted(cx, (dialog, id), response),
             Class::Failure => {
                 if !self.ask_again(cx, (dialog, id), response) {
@@ -336,10 +340,11 @@ impl Endpoint {
             .and_then(|usage| usage.asking.take_if(|asking| asking.transaction == Some(id)));
         let Some(asking) = asking else {
             if is_invite {
-                self.fork_answered(cx, (dialog, id), response);
+                self.late_answer(cx, (dialog, id), response);
             }
             return;
         };
+        self.disarm(dialog, UsageTimer::Patience);
         let Some(usage) = self.usages.get_mut(dialog.0) else { return };
         if !asking.body.is_empty() {
             usage.description = asking.body;
@@ -364,6 +369,38 @@ impl Endpoint {
             Why::RefreshByInvite if body.is_some() => {
                 cx.event(Event::ReinviteAnswered { dialog, body });
             }
+            Why::RefreshByInvite | Why::RefreshByUpdate => {}
+        }
+    }
+
+    /// A 2xx to a re-INVITE that was given up: it is acknowledged, or the peer would end the call.
+    fn late_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        (dialog, id): (DialogId, u64),
+        response: &Response,
+    ) {
+        let Some(usage) = self.usages.get_mut(dialog.0) else {
+            return self.fork_answered(cx, (dialog, id), response);
+        };
+        usage.unacknowledged = Some(Unacknowledged {
+            transaction: id,
+            cseq: response.headers.cseq().number,
+            credentials: Vec::new(),
+        });
+        self.acknowledge(cx, dialog, None);
+    }
+
+    /// A re-INVITE of ours got a provisional response and nothing more.
+    pub(super) fn asking_overdue(&mut self, cx: &mut Context<'_>, dialog: DialogId) {
+        let Some(usage) = self.usages.get_mut(dialog.0) else { return };
+        let Some(asking) = usage.asking.take() else { return };
+        if let Some(id) = asking.transaction {
+            self.send_cancel(cx, id, HangupCause::NoAnswer);
+            self.abandon(cx, id);
+        }
+        match asking.why {
+            Why::Call => cx.event(Event::ReinviteRefused { dialog, status: 408 }),
             Why::RefreshByInvite | Why::RefreshByUpdate => {}
         }
     }
@@ -427,6 +464,7 @@ impl Endpoint {
         if let State::Leaving(_) = usage.state {
             return;
         }
+        self.disarm(dialog, UsageTimer::Patience);
         // RFC 3261 §12.2.1.2: the peer does not know the dialog, or is not there any more.
         if matches!(status, 408 | 481) {
             let end = (HangupCause::PeerTimeout, DialogEnd::PeerTimeout);

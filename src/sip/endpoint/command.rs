@@ -262,15 +262,21 @@ impl Endpoint {
             return;
         }
         calling.is_cancelled = true;
-        let Some(transaction) = self.transactions.get(calling.transaction) else { return };
+        let id = calling.transaction;
+        self.send_cancel(cx, id, cause);
+        // RFC 3261 §9.1: without a final response in 64·T1 the INVITE counts as cancelled.
+        self.arm(cx, dialog, UsageTimer::Patience, self.config.timers.give_up());
+    }
+
+    /// Sends the CANCEL of an INVITE of ours; its answer changes nothing.
+    pub(super) fn send_cancel(&mut self, cx: &mut Context<'_>, id: u64, cause: HangupCause) {
+        let Some(transaction) = self.transactions.get(id) else { return };
         let flow = transaction.flow;
         let key = transaction.machine.client_key();
         let cancel = self.config.sender(flow).cancel(&transaction.last, cause);
         if let (Some(key), Some(bytes)) = (key, cancel) {
             let key = ClientKey { kind: Kind::Cancel, ..key };
-            self.begin_client(cx, key, (Some(dialog), Purpose::Nothing), (flow, bytes));
+            self.begin_client(cx, key, (None, Purpose::Nothing), (flow, bytes));
         }
-        // RFC 3261 §9.1: without a final response in 64·T1 the INVITE counts as cancelled.
-        self.arm(cx, dialog, UsageTimer::Patience, self.config.timers.give_up());
     }
 }

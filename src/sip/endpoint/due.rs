@@ -82,10 +82,12 @@ impl Endpoint {
         }
     }
 
-    /// A call of ours rang too long, or its CANCEL brought no end.
+    /// A call of ours rang too long, or its CANCEL brought no end, or a re-INVITE has none.
     fn patience_due(&mut self, cx: &mut Context<'_>, dialog: DialogId) {
         let Some(usage) = self.usages.get_mut(dialog.0) else { return };
-        let State::Calling(calling) = &mut usage.state else { return };
+        let State::Calling(calling) = &mut usage.state else {
+            return self.asking_overdue(cx, dialog);
+        };
         if calling.is_cancelled {
             return self.call_failed(cx, dialog, 408, None);
         }
