@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod call;
 mod check;
 mod configuration;
 mod demo;
@@ -8,10 +9,12 @@ mod failure;
 mod migrate;
 mod output;
 mod print_config;
+mod report;
 mod run;
 mod table;
 mod version;
 
+use crate::cli::call::CallArgs;
 use crate::cli::check::CheckArgs;
 use crate::cli::configuration::ConfigArgs;
 use crate::cli::demo::DemoArgs;
@@ -48,6 +51,8 @@ enum Command {
     PrintConfig(ConfigArgs),
     /// Print step by step how a call would be routed, without a call; exit code 1 where it is refused.
     Explain(ExplainArgs),
+    /// Call a SIP URI, speak, listen, hang up, and print how it went.
+    Call(Box<CallArgs>),
     /// Bring the database to the schema of this program.
     Migrate(MigrateArgs),
     /// Print the version.
@@ -75,6 +80,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Check(args) => check::run(&args),
         Command::PrintConfig(args) => print_config::run(&args),
         Command::Explain(args) => block_on(explain::run(args)),
+        Command::Call(args) => block_on(call::run(*args)),
         Command::Migrate(args) => block_on(migrate::run(args)),
         Command::Version => version::run(),
     }

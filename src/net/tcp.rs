@@ -134,6 +134,20 @@ pub async fn connect(
     patience: Duration,
 ) -> io::Result<Flow> {
     let stream = timeout(patience, TcpStream::connect(remote)).await??;
+    adopt(stream, listener, flows, ingress)
+}
+
+/// Takes over a connection that is open, and returns its flow.
+///
+/// # Errors
+/// When the connection is gone already, or the bounds of `flows` are reached.
+pub fn adopt(
+    stream: TcpStream,
+    listener: u16,
+    flows: &Flows,
+    ingress: &Arc<dyn Ingress>,
+) -> io::Result<Flow> {
+    let remote = stream.peer_addr()?;
     let plug = Plug { listener, flows: flows.clone(), ingress: ingress.clone() };
     let busy = || io::Error::new(io::ErrorKind::QuotaExceeded, "too many open connections");
     plug.adopt(stream, remote)?.ok_or_else(busy)

@@ -1,0 +1,338 @@
+//! `Line`: the media of the test caller's one call: speaks, listens, presses keys, reports.
+
+use crate::audio::conceal::Concealer;
+use crate::audio::frame::Encoded;
+use crate::audio::frame::FRAME_SAMPLES;
+use crate::audio::frame::Pcm;
+use crate::audio::frame::SILENCE;
+use crate::audio::g711;
+use crate::caller::call::Output;
+use crate::caller::ear::Ear;
+use crate::caller::ear::Heard;
+use crate::caller::voice::Voice;
+use crate::rtp::classify::Datagram;
+use crate::rtp::classify::classify;
+use crate::rtp::dtmf;
+use crate::rtp::dtmf::DtmfEvent;
+use crate::rtp::jitter::Content;
+use crate::rtp::jitter::Frame;
+use crate::rtp::jitter::JitterBuffer;
+use crate::rtp::jitter::JitterConfig;
+use crate::rtp::jitter::JitterStatistics;
+use crate::rtp::packet::RtpPacket;
+use crate::rtp::receiver::Receiver;
+use crate::rtp::receiver::ReceiverStatistics;
+use crate::rtp::rtcp::COMPOUND_BYTES_MAX;
+use crate::rtp::rtcp::Compound;
+use crate::rtp::rtcp::Report;
+use crate::rtp::rtcp::RtcpPacket;
+use crate::rtp::schedule::ReportSchedule;
+use crate::rtp::sender::Feedback;
+use crate::rtp::sender::Sender;
+use crate::sdp::MediaPlan;
+use crate::types::codec::Codec;
+use crate::types::limit::RTP_PACKET_BYTES_MAX;
+use crate::types::limit::RTP_PAYLOAD_BYTES_MAX;
+use crate::types::moment::Moment;
+use crate::types::random::Random;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The time of one frame.
+pub(super) const TICK: Duration = Duration::from_millis(20);
+/// Delay of the jitter buffer, in ms.
+pub(super) const JITTER_MS: u16 = 60;
+const CLOCK_HZ: u32 = 8_000;
+const FRAME_UNITS: u32 = FRAME_SAMPLES as u32;
+/// Length of a key press and the pause after it, in ms.
+const KEY_MS: (u32, u32) = (120, 80);
+/// Silence between the answer and the first key: some switches open their ears late.
+const KEY_DELAY: Duration = Duration::from_millis(300);
+/// Keys of the other side that are kept. Over it: not told.
+const KEYS_HEARD_MAX: usize = 256;
+/// Ticks made up for after a late wake-up. Over it: time is skipped.
+const TICKS_LATE_MAX: u32 = 10;
+
+/// What a line counted.
+#[derive(Clone, Debug)]
+pub(super) struct LineCounts {
+    pub(super) sent: u64,
+    pub(super) received: ReceiverStatistics,
+    pub(super) jitter: JitterStatistics,
+    pub(super) feedback: Feedback,
+    /// Packets that were no RTP of this session.
+    pub(super) foreign: u64,
+    pub(super) first_packet: Option<Moment>,
+    pub(super) heard: Heard,
+    pub(super) keys_heard: String,
+}
+
+/// The media of one call.
+pub(super) struct Line {
+    plan: Option<MediaPlan>,
+    /// When the call was answered: from then on there is something to say.
+    answered: Option<Moment>,
+    next_tick: Option<Moment>,
+    sender: Sender,
+    receiver: Receiver,
+    jitter: JitterBuffer,
+    concealer: Concealer,
+    keys_out: dtmf::Sender,
+    keys_in: dtmf::Receiver,
+    keys_heard: String,
+    voice: Voice,
+    /// Audio that does not fill a packet yet, in the codec of the plan.
+    unsent: Vec<u8>,
+    schedule: Option<ReportSchedule>,
+    cname: String,
+    random: Random,
+    ear: Ear,
+    foreign: u64,
+    first_packet: Option<Moment>,
+}
+
+impl Line {
+    /// A line that waits for a media plan. `digits` are pressed after the answer.
+    pub(super) fn new(seed: u64, voice: Voice, digits: &str) -> Self {
+        let mut random = Random::from_seed(seed);
+        let mut keys_out = dtmf::Sender::new(CLOCK_HZ, KEY_MS.0, KEY_MS.1);
+        for digit in digits.chars() {
+            // The plan was checked to have only keys, and no more than fit.
+            keys_out.push(digit);
+        }
+        Self {
+            plan: None,
+            answered: None,
+            next_tick: None,
+            sender: Sender::new(random.next_u64()),
+            receiver: Receiver::new(CLOCK_HZ),
+            jitter: JitterBuffer::new(JitterConfig { depth_ms: JITTER_MS, codec: Codec::Pcmu }),
+            concealer: Concealer::default(),
+            keys_out,
+            keys_in: dtmf::Receiver::new(CLOCK_HZ),
+            keys_heard: String::new(),
+            voice,
+            unsent: Vec::new(),
+            schedule: None,
+            cname: format!("{:016x}", random.next_u64()),
+            random,
+            ear: Ear::new(),
+            foreign: 0,
+            first_packet: None,
+        }
+    }
+
+    /// Uses `plan` from now on: early media, the answer, or a re-INVITE.
+    pub(super) fn update(&mut self, now: Moment, plan: MediaPlan) {
+        self.next_tick.get_or_insert(now + TICK);
+        if self.schedule.is_none() {
+            self.schedule = Some(ReportSchedule::new(now, self.random.next_u64()));
+        }
+        if self.plan.as_ref().is_none_or(|old| old.codec != plan.codec) {
+            self.unsent.clear();
+        }
+        self.plan = Some(plan);
+    }
+
+    /// The plan in force.
+    pub(super) const fn plan(&self) -> Option<&MediaPlan> {
+        self.plan.as_ref()
+    }
+
+    /// The call is answered: speech and keys begin.
+    pub(super) fn answered(&mut self, now: Moment) {
+        self.answered.get_or_insert(now);
+    }
+
+    /// Whether keys are still to be pressed and the other side takes them.
+    pub(super) fn is_pressing_keys(&self) -> bool {
+        let takes_keys = |plan: &MediaPlan| plan.dtmf_send.is_some() && plan.direction.sends();
+        self.keys_out.is_busy() && self.plan.as_ref().is_some_and(takes_keys)
+    }
+
+    /// When the next tick is due.
+    pub(super) const fn deadline(&self) -> Option<Moment> {
+        self.next_tick
+    }
+
+    /// Ends the stream with an RTCP BYE. Nothing is sent or heard afterwards.
+    pub(super) fn close(&mut self, now: Moment, out: &mut Vec<Output>) {
+        if self.next_tick.take().is_some() {
+            self.report(now, |report, packet| report.write_goodbye(packet), out);
+        }
+    }
+
+    /// Everything that was counted.
+    pub(super) fn counts(&self) -> LineCounts {
+        LineCounts {
+            sent: self.sender.packets(),
+            received: self.receiver.statistics(),
+            jitter: self.jitter.statistics(),
+            feedback: self.sender.feedback(),
+            foreign: self.foreign,
+            first_packet: self.first_packet,
+            heard: self.ear.heard(),
+            keys_heard: self.keys_heard.clone(),
+        }
+    }
+
+    /// Takes a datagram of either port.
+    pub(super) fn receive(&mut self, now: Moment, datagram: &[u8]) {
+        if datagram.is_empty() {
+            return;
+        }
+        match classify(datagram) {
+            Datagram::Rtp => self.receive_rtp(now, datagram),
+            Datagram::Rtcp => self.receive_rtcp(now, datagram),
+            Datagram::Stun
+            | Datagram::Zrtp
+            | Datagram::Dtls
+            | Datagram::Turn
+            | Datagram::Unknown => self.foreign += 1,
+        }
+    }
+
+    fn receive_rtp(&mut self, now: Moment, datagram: &[u8]) {
+        let (Ok(packet), Some(plan)) = (RtpPacket::parse(datagram), &self.plan) else {
+            self.foreign += 1;
+            return;
+        };
+        if Some(packet.payload_type) == plan.dtmf_receive {
+            self.receiver.receive(now, &packet, Content::Other);
+            self.jitter.push(now, &packet, Content::Other);
+            let keys = &mut self.keys_heard;
+            self.keys_in.receive(now, &packet, |event| note_key(keys, event));
+            return;
+        }
+        let mut storage = [0; RTP_PAYLOAD_BYTES_MAX];
+        let codec = plan.receive_codec(packet.payload_type);
+        let (Some(codec), Some(payload)) = (codec, storage.get_mut(..packet.payload.len())) else {
+            self.foreign += 1;
+            return;
+        };
+        payload.copy_from_slice(packet.payload);
+        g711::to_ulaw(codec, payload);
+        self.first_packet.get_or_insert(now);
+        self.receiver.receive(now, &packet, Content::Audio);
+        self.jitter.push(now, &RtpPacket { payload, ..packet }, Content::Audio);
+    }
+
+    fn receive_rtcp(&mut self, now: Moment, datagram: &[u8]) {
+        for packet in Compound::new(datagram) {
+            let blocks = match packet {
+                RtcpPacket::SenderReport { ssrc, info, blocks } => {
+                    self.receiver.sender_report(now, ssrc, info.ntp);
+                    blocks
+                }
+                RtcpPacket::ReceiverReport { blocks, .. } => blocks,
+                RtcpPacket::Goodbye { .. } | RtcpPacket::Other(_) => continue,
+            };
+            for block in blocks {
+                self.sender.reported(now, &block);
+            }
+        }
+    }
+
+    /// Does what is due at `now`: hears and says 20 ms for each tick.
+    pub(super) fn tick(&mut self, now: Moment, out: &mut Vec<Output>) {
+        let mut made = 0;
+        while let Some(due) = self.next_tick.filter(|due| *due <= now) {
+            self.next_tick = Some(due + TICK);
+            made += 1;
+            if made > TICKS_LATE_MAX {
+                self.sender.skip(FRAME_UNITS);
+                continue;
+            }
+            self.hear(now, out);
+            self.say(now, out);
+        }
+        if self.schedule.as_mut().is_some_and(|schedule| schedule.is_due(now)) {
+            self.report(now, |report, packet| report.write(packet), out);
+        }
+    }
+
+    fn hear(&mut self, now: Moment, out: &mut Vec<Output>) {
+        let mut linear: Pcm = [0; FRAME_SAMPLES];
+        match self.jitter.pop() {
+            Frame::Audio(payload) => {
+                let mut frame: Encoded = SILENCE;
+                for (slot, byte) in frame.iter_mut().zip(payload) {
+                    *slot = *byte;
+                }
+                self.concealer.heard(&frame);
+                g711::decode(Codec::Pcmu, &frame, &mut linear);
+                self.ear.hear(&linear);
+            }
+            Frame::Missing => {
+                g711::decode(Codec::Pcmu, &self.concealer.conceal(), &mut linear);
+            }
+            Frame::Quiet | Frame::Empty => self.concealer.paused(),
+        }
+        out.push(Output::Heard(Box::new(linear)));
+        let keys = &mut self.keys_heard;
+        self.keys_in.expire(now, |event| note_key(keys, event));
+    }
+
+    fn say(&mut self, now: Moment, out: &mut Vec<Output>) {
+        let speaks = self.answered.is_some();
+        let way = self.plan.as_ref().filter(|plan| speaks && plan.direction.sends());
+        let Some((plan, to)) = way.and_then(|plan| Some((plan, plan.remote?))) else {
+            self.sender.skip(FRAME_UNITS);
+            return;
+        };
+        let may_press = self.answered.is_some_and(|answered| now.since(answered) >= KEY_DELAY);
+        let mut packet = [0; RTP_PACKET_BYTES_MAX];
+        if let Some(payload_type) = plan.dtmf_send.filter(|_| may_press)
+            && let Some(event) = self.keys_out.tick(self.sender.timestamp())
+        {
+            self.unsent.clear();
+            let length = self.sender.event(payload_type, &event, FRAME_UNITS, &mut packet);
+            send(length, &packet, to, out);
+            return;
+        }
+        let mut frame: Encoded = SILENCE;
+        g711::encode(plan.codec, &self.voice.frame(), &mut frame);
+        self.unsent.extend_from_slice(&frame);
+        let samples = plan.ptime.samples(CLOCK_HZ);
+        while let Some((payload, rest)) = self.unsent.split_at_checked(samples as usize) {
+            let length = self.sender.audio(plan.send_payload_type, payload, samples, &mut packet);
+            send(length, &packet, to, out);
+            self.unsent = rest.to_vec();
+        }
+    }
+
+    fn report(
+        &mut self,
+        now: Moment,
+        write: impl Fn(&Report<'_>, &mut [u8]) -> Option<usize>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(plan) = &self.plan else { return };
+        let (remote, mux) = (plan.remote_rtcp, plan.rtcp_mux);
+        let report = Report {
+            ssrc: self.sender.ssrc(),
+            sender: self.sender.report(now),
+            block: self.receiver.report(now),
+            cname: self.cname.as_bytes(),
+        };
+        let mut packet = [0; COMPOUND_BYTES_MAX];
+        let written = write(&report, &mut packet).and_then(|length| packet.get(..length));
+        if let (Some(written), Some(to)) = (written, remote) {
+            let bytes = written.to_vec();
+            out.push(if mux { Output::Rtp { bytes, to } } else { Output::Rtcp { bytes, to } });
+        }
+    }
+}
+
+fn send(length: Option<usize>, packet: &[u8], to: SocketAddr, out: &mut Vec<Output>) {
+    if let Some(bytes) = length.and_then(|length| packet.get(..length)) {
+        out.push(Output::Rtp { bytes: bytes.to_vec(), to });
+    }
+}
+
+fn note_key(keys: &mut String, event: DtmfEvent) {
+    match event {
+        DtmfEvent::Ended { digit, .. } if keys.len() < KEYS_HEARD_MAX => keys.push(digit),
+        DtmfEvent::Ended { .. } | DtmfEvent::Started(_) => (),
+    }
+}
