@@ -351,7 +351,10 @@ fn bye_follows_the_route_set() {
     let mut solo = Solo::new();
     let routes = "Record-Route: <sip:203.0.113.1:5062;lr>, <sip:203.0.113.2;lr>";
     let (dialog, ok) = established(&mut solo, &Script::invite("a").header(routes));
-    assert_eq!(ok.header("Record-Route").join(", "), routes["Record-Route: ".len()..]);
+    assert_eq!(
+        ok.header("Record-Route").join(", "),
+        routes.strip_prefix("Record-Route: ").unwrap()
+    );
     hangup(&mut solo, dialog);
     let bye = solo.take_one();
     let expected = ["<sip:203.0.113.1:5062;lr>", "<sip:203.0.113.2;lr>"];

@@ -173,7 +173,7 @@ impl Endpoint {
         let usage = self.usages.get_mut(dialog.0)?;
         let asked = usage.asked.take()?;
         let of = (asked.request.as_ref(), usage.flow);
-        self.answer(cx, (asked.transaction, dialog), status, Extra::Cause(cause), of);
+        self.answer(cx, (asked.transaction, dialog), (status, Extra::Cause(cause)), of);
         Some(())
     }
 

@@ -94,7 +94,7 @@ impl Endpoint {
         let Some(usage) = self.usages.get_mut(dialog.0) else { return };
         let Some(asked) = usage.asked.take() else { return };
         let of = (asked.request.as_ref(), usage.flow);
-        self.answer(cx, (asked.transaction, dialog), 487, Extra::None, of);
+        self.answer(cx, (asked.transaction, dialog), (487, Extra::None), of);
     }
 
     /// Sends BYE and keeps the usage until it is answered.

@@ -111,7 +111,7 @@ impl Endpoint {
         };
         let flow = usage.flow;
         let cause = Extra::Cause(HangupCause::CallerCancelled);
-        self.answer(cx, (asked.transaction, dialog), 487, cause, (&asked.request, flow));
+        self.answer(cx, (asked.transaction, dialog), (487, cause), (&asked.request, flow));
     }
 
     fn response(&mut self, cx: &mut Context<'_>, response: Response) {

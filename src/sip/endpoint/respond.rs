@@ -180,8 +180,7 @@ impl Endpoint {
         &mut self,
         cx: &mut Context<'_>,
         (transaction, dialog): (u64, DialogId),
-        status: u16,
-        extra: Extra<'_>,
+        (status, extra): (u16, Extra<'_>),
         of: (&Request, Flow),
     ) {
         let tag = self.usages.get(dialog.0).map(|usage| usage.tag.to_text());

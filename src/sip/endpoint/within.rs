@@ -99,7 +99,7 @@ impl Endpoint {
         (status, extra): (u16, Extra<'_>),
     ) {
         let of = (request, within.flow);
-        self.answer(cx, (within.transaction, within.dialog), status, extra, of);
+        self.answer(cx, (within.transaction, within.dialog), (status, extra), of);
     }
 
     fn dispatch(&mut self, cx: &mut Context<'_>, within: Within, request: Request) {

@@ -1,0 +1,218 @@
+//! Session timers (RFC 4028) in both roles, in virtual time.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed check may panic")]
+
+mod support;
+
+use std::time::Duration;
+use support::SDP;
+use support::script::CALLED;
+use support::script::Script;
+use support::script::answer;
+use support::script::connected;
+use support::script::established;
+use support::solo::Sent;
+use support::solo::Solo;
+use support::solo::kinds;
+use tandem::sip::endpoint::event::Command;
+use tandem::sip::endpoint::event::DialogId;
+
+/// A call with a session timer that the peer asked for.
+fn timed(solo: &mut Solo, lines: &[&str]) -> (DialogId, Sent, Script) {
+    let invite = lines.iter().fold(Script::invite("a"), |script, line| script.header(line));
+    let (dialog, ok) = established(solo, &invite);
+    (dialog, ok, invite)
+}
+
+#[test]
+fn the_uas_never_raises_session_expires() {
+    let mut solo = Solo::new();
+    let lines = ["Supported: 100rel, timer", "Session-Expires: 600;refresher=uac"];
+    let (_, ok, _) = timed(&mut solo, &lines);
+    assert_eq!(ok.header("Session-Expires"), ["600;refresher=uac"]);
+    assert_eq!(ok.header("Require"), ["timer"]);
+}
+
+#[test]
+fn a_session_nobody_refreshes_ends_with_bye() {
+    let mut solo = Solo::new();
+    timed(&mut solo, &["Supported: timer", "Session-Expires: 1800"]);
+    solo.advance(Duration::from_secs(1767));
+    assert_eq!((solo.take_kinds().len(), solo.endpoint.gauges().dialogs), (0, 1));
+    solo.advance(Duration::from_secs(1));
+    let bye = solo.take_one();
+    assert_eq!(bye.header("Reason"), ["Q.850;cause=102;text=\"session_expired\""]);
+    assert_eq!(kinds(&solo.take_events()), ["ended SessionExpired"]);
+}
+
+#[test]
+fn a_refresh_at_900_s_is_answered() {
+    for method in ["UPDATE", "INVITE"] {
+        let mut solo = Solo::new();
+        let (dialog, ok, invite) = timed(&mut solo, &["Supported: timer", "Session-Expires: 1800"]);
+        for round in 0..4 {
+            solo.advance(Duration::from_secs(900));
+            let mut refresh = invite
+                .next(method, 2 + round, &ok)
+                .header("Supported: timer")
+                .header("Session-Expires: 1800;refresher=uac");
+            if method == "INVITE" {
+                refresh = refresh.body("application/sdp", SDP);
+            }
+            solo.receive(&refresh.text());
+            if method == "INVITE" {
+                solo.command(Command::AnswerReinvite { dialog, body: SDP.into() });
+            }
+            let answer = solo.take_last();
+            assert_eq!(answer.kind(), "200", "{method}");
+            assert_eq!(answer.header("Session-Expires"), ["1800;refresher=uac"]);
+            solo.receive(&refresh.next("ACK", 2 + round, &ok).text());
+        }
+        solo.advance(Duration::from_secs(1767));
+        assert_eq!(solo.endpoint.gauges().dialogs, 1, "{method}");
+        solo.advance(Duration::from_secs(2));
+        assert_eq!(solo.take_last().kind(), "BYE");
+    }
+}
+
+#[test]
+fn a_refresh_without_a_running_timer_is_answered_too() {
+    let mut solo = Solo::new();
+    let (_, ok, invite) = timed(&mut solo, &[]);
+    solo.advance(Duration::from_secs(900));
+    solo.receive(&invite.next("UPDATE", 2, &ok).text());
+    assert_eq!(solo.take_kinds(), ["200"]);
+    solo.advance(Duration::from_secs(7200));
+    assert_eq!(solo.endpoint.gauges().dialogs, 1);
+}
+
+#[test]
+fn a_session_refresh_does_not_block_the_call() {
+    let mut solo = Solo::new();
+    let lines = ["Supported: timer", "Session-Expires: 600;refresher=uas", "Allow: INVITE, UPDATE"];
+    let (_, ok, invite) = timed(&mut solo, &lines);
+    assert_eq!(ok.header("Session-Expires"), ["600;refresher=uas"]);
+    solo.advance(Duration::from_secs(300));
+    let refresh = solo.take_one();
+    assert_eq!((refresh.kind(), refresh.request().body.len()), ("UPDATE".to_owned(), 0));
+    assert_eq!(refresh.header("Session-Expires"), ["600;refresher=uac"]);
+    // While it is on its way everything else goes on.
+    solo.receive(&invite.next("OPTIONS", 2, &ok).text());
+    assert_eq!(solo.take_one().kind(), "200");
+    let lines = "Supported: timer\r\nSession-Expires: 600;refresher=uac\r\n";
+    solo.receive(&answer(&refresh, 200, None, lines, ""));
+    solo.advance(Duration::from_secs(299));
+    assert_eq!(solo.take_kinds().len(), 0);
+    solo.advance(Duration::from_secs(1));
+    assert_eq!(solo.take_one().kind(), "UPDATE");
+    assert_eq!(solo.take_events().len(), 0);
+}
+
+#[test]
+fn without_update_the_refresh_is_a_reinvite_with_the_last_description() {
+    let mut solo = Solo::new();
+    let lines = ["Supported: timer", "Session-Expires: 600;refresher=uas", "Allow: INVITE, ACK"];
+    timed(&mut solo, &lines);
+    solo.advance(Duration::from_secs(300));
+    let refresh = solo.take_one();
+    assert_eq!((refresh.kind(), refresh.request().body), ("INVITE".to_owned(), SDP.into()));
+    let lines = format!("{CALLED}Session-Expires: 600;refresher=uac\r\n");
+    solo.receive(&answer(&refresh, 200, None, &lines, SDP));
+    assert_eq!(solo.take_one().kind(), "ACK");
+    assert_eq!(kinds(&solo.take_events()), ["reinvite answered"]);
+}
+
+#[test]
+fn an_update_refused_405_is_tried_as_reinvite() {
+    let mut solo = Solo::new();
+    let lines = ["Supported: timer", "Session-Expires: 600;refresher=uas", "Allow: UPDATE"];
+    timed(&mut solo, &lines);
+    solo.advance(Duration::from_secs(300));
+    let refresh = solo.take_one();
+    solo.receive(&answer(&refresh, 405, None, "", ""));
+    assert_eq!(solo.take_one().kind(), "INVITE");
+}
+
+#[test]
+fn a_refresh_refused_422_is_tried_with_a_longer_interval() {
+    let mut solo = Solo::new();
+    let lines = ["Supported: timer", "Session-Expires: 100;refresher=uas", "Allow: UPDATE"];
+    timed(&mut solo, &lines);
+    solo.advance(Duration::from_secs(50));
+    let refresh = solo.take_one();
+    solo.receive(&answer(&refresh, 422, None, "Min-SE: 300\r\n", ""));
+    assert_eq!(solo.take_one().header("Session-Expires"), ["300;refresher=uac"]);
+}
+
+#[test]
+fn a_refresh_answered_481_ends_the_call_and_other_errors_wait_for_the_expiry() {
+    let lines = ["Supported: timer", "Session-Expires: 600;refresher=uas", "Allow: UPDATE"];
+    let mut solo = Solo::new();
+    timed(&mut solo, &lines);
+    solo.advance(Duration::from_secs(300));
+    let refresh = solo.take_one();
+    solo.receive(&answer(&refresh, 481, None, "", ""));
+    assert_eq!(solo.take_kinds(), ["BYE"]);
+    assert_eq!(kinds(&solo.take_events()), ["ended PeerTimeout"]);
+
+    let mut solo = Solo::new();
+    timed(&mut solo, &lines);
+    solo.advance(Duration::from_secs(300));
+    let refresh = solo.take_one();
+    solo.receive(&answer(&refresh, 500, None, "", ""));
+    solo.advance(Duration::from_secs(267));
+    assert_eq!(solo.take_events().len(), 0);
+    solo.advance(Duration::from_secs(1));
+    assert_eq!(kinds(&solo.take_events()), ["ended SessionExpired"]);
+}
+
+#[test]
+fn session_timers_work_in_both_roles() {
+    // We called, and the called side wants us to refresh.
+    let mut solo = Solo::new();
+    let lines = format!("{CALLED}Session-Expires: 180;refresher=uac\r\nAllow: UPDATE\r\n");
+    connected(&mut solo, &lines);
+    solo.advance(Duration::from_secs(90));
+    assert_eq!(solo.take_one().kind(), "UPDATE");
+    // We called, and the called side refreshes; it does not.
+    let mut solo = Solo::new();
+    let lines = format!("{CALLED}Session-Expires: 180;refresher=uas\r\n");
+    connected(&mut solo, &lines);
+    solo.advance(Duration::from_secs(148));
+    assert_eq!(solo.take_one().kind(), "BYE");
+    // We were called, and refresh.
+    let mut solo = Solo::new();
+    timed(&mut solo, &["Supported: timer", "Session-Expires: 180;refresher=uas"]);
+    solo.advance(Duration::from_secs(90));
+    assert_eq!(solo.take_one().kind(), "INVITE");
+}
+
+#[test]
+fn a_refresh_too_short_gets_422_and_the_call_goes_on() {
+    let mut solo = Solo::new();
+    let (_, ok, invite) = timed(&mut solo, &["Supported: timer", "Session-Expires: 1800"]);
+    let refresh = invite.next("UPDATE", 2, &ok);
+    let refresh = refresh.header("Supported: timer").header("Session-Expires: 20");
+    solo.receive(&refresh.text());
+    let refused = solo.take_one();
+    assert_eq!((refused.kind(), refused.header("Min-SE")), ("422".into(), vec!["90".into()]));
+    assert_eq!(solo.endpoint.gauges().dialogs, 1);
+}
+
+#[test]
+fn a_two_hour_call_with_refreshes_lives() {
+    let mut solo = Solo::new();
+    let lines = ["Supported: timer", "Session-Expires: 1800;refresher=uas", "Allow: UPDATE"];
+    timed(&mut solo, &lines);
+    let mut refreshes = 0;
+    for _ in 0..7200 {
+        solo.advance(Duration::from_secs(1));
+        for sent in solo.take_sent() {
+            assert_eq!(sent.kind(), "UPDATE");
+            refreshes += 1;
+            let lines = "Session-Expires: 1800;refresher=uac\r\n";
+            solo.receive(&answer(&sent, 200, None, lines, ""));
+        }
+    }
+    assert_eq!((refreshes, solo.endpoint.gauges().dialogs), (8, 1));
+}
