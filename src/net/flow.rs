@@ -267,7 +267,7 @@ pub(crate) mod tests {
     pub(crate) struct Collector(mpsc::Sender<Seen>);
 
     impl Collector {
-        pub(crate) fn new() -> (Arc<dyn Ingress>, mpsc::Receiver<Seen>) {
+        pub(crate) fn connected() -> (Arc<dyn Ingress>, mpsc::Receiver<Seen>) {
             let (sender, receiver) = mpsc::channel(1_000);
             (Arc::new(Self(sender)), receiver)
         }

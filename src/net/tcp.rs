@@ -344,7 +344,7 @@ mod tests {
     impl Bench {
         fn new(limits: FlowLimits) -> Self {
             let flows = Flows::new(limits);
-            let (ingress, seen) = Collector::new();
+            let (ingress, seen) = Collector::connected();
             let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
             let listener = bound.start(3, &flows, &ingress).unwrap();
             Self { flows, ingress, seen, listener }

@@ -184,7 +184,7 @@ mod tests {
     #[tokio::test]
     async fn a_datagram_comes_in_and_its_answer_goes_back() {
         let flows = Flows::new(FlowLimits::default());
-        let (ingress, mut seen) = Collector::new();
+        let (ingress, mut seen) = Collector::connected();
         let listener = bind(anywhere(), 2).unwrap().start(7, &flows, &ingress).unwrap();
         let peer = tokio::net::UdpSocket::bind(anywhere()).await.unwrap();
         for datagram in [&b""[..], b"\r\n\r\n", b"OPTIONS"] {
@@ -204,7 +204,7 @@ mod tests {
     #[tokio::test]
     async fn a_taken_port_is_named_even_when_it_is_shared() {
         let flows = Flows::new(FlowLimits::default());
-        let (ingress, _seen) = Collector::new();
+        let (ingress, _seen) = Collector::connected();
         let listener = bind(anywhere(), 2).unwrap().start(0, &flows, &ingress).unwrap();
         for sockets in [1, 2] {
             let refused = bind(listener.local(), sockets).unwrap_err().to_string();
