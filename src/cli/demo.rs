@@ -1,8 +1,13 @@
 //! `tandem demo`: a switch with a database, a tenant and numbers of its own.
 
+use crate::caller;
+use crate::caller::CallPlan;
+use crate::caller::NotATarget;
+use crate::caller::Speech;
 use crate::cli::configuration;
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::report;
 use crate::cli::run;
 use crate::cli::run::Signals;
 use crate::clock;
@@ -108,7 +113,7 @@ fn configured(args: &DemoArgs) -> Result<Config, Failure> {
     let text = format!(
         "database = \"private\"\ndata_dir = {}\n\
          [[listener]]\nname = \"demo\"\nbind = \"{}\"\ntransports = [\"udp\", \"tcp\"]\n\
-         [media]\nports = [{}, {}]\nthreads = 1\n\
+         [log]\nlevel = \"warn\"\n[media]\nports = [{}, {}]\nthreads = 1\n\
          [http]\nbind = \"{}\"\n",
         toml::Value::from(args.data_dir.to_string_lossy().into_owned()),
         args.sip,
@@ -128,9 +133,77 @@ fn configured(args: &DemoArgs) -> Result<Config, Failure> {
     config::load(&inputs).map_err(|problems| configuration::refuse(&problems))
 }
 
-async fn call_itself(_server: &Server) -> Result<(), Failure> {
-    Ok(())
+/// Calls the echo through the real socket and reads the record of that call back.
+async fn call_itself(server: &Server) -> Result<(), Failure> {
+    let Some(target) = server.addresses().sip_over(Transport::Udp) else {
+        return Err(Failure::failed("there is no UDP listener to call"));
+    };
+    let uri = format!("sip:{ECHO}@{target}");
+    let called = uri
+        .parse()
+        .map_err(|error: NotATarget| Failure::failed("cannot be called").because(error))?;
+    let mut plan = CallPlan::new(called);
+    plan.speech = Speech::Tone { hz: TONE_HZ };
+    plan.duration = CALL_LENGTH;
+    plan.needs_sound = true;
+    output::line(&format!("calling {ECHO} (the echo) at {target}, with a tone of {TONE_HZ} Hz"));
+    let summary = caller::place(plan)
+        .await
+        .map_err(|error| Failure::failed("the call could not be placed").because(error))?;
+    output::line(&report::text(&summary));
+    if let Some(problem) = summary.problem {
+        return Err(Failure::failed("the call failed").because(problem));
+    }
+    if !summary.heard.is_tone(TONE_HZ) {
+        return Err(Failure::failed("the echo did not bring the tone back"));
+    }
+    let record = stored(server, &summary.call_id).await?;
+    output::line(&format!("the record in PostgreSQL:\n{}", shown(&record)));
+    match &record.media {
+        Some(media) if media.packets_in > 0 && media.packets_out > 0 => Ok(()),
+        _ => Err(Failure::failed("the record shows no audio both ways")),
+    }
 }
+
+/// Waits for the record of a call to be closed in the database.
+async fn stored(server: &Server, signalling_id: &str) -> Result<StoredCall, Failure> {
+    let deadline = clock::now() + RECORD_PATIENCE;
+    loop {
+        let all = CallFilter::default();
+        let page = calls::list(server.database(), TENANT, &all, None, PAGE_MAX).await;
+        let page =
+            page.map_err(|error| Failure::failed("cannot read the record").because(error))?;
+        match page.calls.into_iter().find(|call| call.signalling_id == signalling_id) {
+            Some(record) if record.times.ended.is_some() => return Ok(record),
+            _ if clock::now() >= deadline => {
+                return Err(Failure::failed("the record did not reach PostgreSQL in time"));
+            }
+            _ => tokio::time::sleep(RECORD_POLL).await,
+        }
+    }
+}
+
+/// A record as a table for people.
+fn shown(record: &StoredCall) -> String {
+    let mut lines = vec![
+        ("call", record.id.to_string()),
+        ("caller", record.caller.clone()),
+        ("dialled", record.dialled.clone().unwrap_or_default()),
+        ("codec", record.codec.clone().unwrap_or_default()),
+        ("duration", format!("{} ms", record.duration_ms)),
+        ("cause", record.cause.clone().unwrap_or_default()),
+        ("ended by", record.ended_by.clone().unwrap_or_default()),
+    ];
+    if let Some(media) = &record.media {
+        let packets = format!("{} in, {} out", media.packets_in, media.packets_out);
+        lines.push(("packets", packets));
+        lines.push(("lost", format!("{} in", media.lost_in)));
+        lines.push(("MOS", media.mos_in.map_or("-".to_owned(), |mos| format!("{mos:.2} in"))));
+    }
+    let line = |(name, value): (&str, String)| format!("  {name:<9} {value}");
+    lines.into_iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// A key that reads the demo tenant's calls for a day.
 async fn key_for_today(server: &Server) -> Result<Secret<String>, Failure> {
     let expires = clock::wall(clock::now() + KEY_LIFE);
