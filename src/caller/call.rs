@@ -42,6 +42,11 @@ use std::time::Duration;
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 /// The payload type of telephone events in our offers.
 const KEYS_PAYLOAD_TYPE: u8 = 101;
+/// The longest packets we send, where the other side asks for them.
+const PTIME_MAX: Ptime = match Ptime::from_ms(60) {
+    Some(ptime) => ptime,
+    None => Ptime::MS_20,
+};
 /// How often the hang-up is put off while keys are pressed.
 const KEYS_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -145,7 +150,7 @@ impl Caller {
             order: AnswerOrder::Remote,
             dtmf: PayloadType::new(KEYS_PAYLOAD_TYPE),
             ptime: Ptime::MS_20,
-            ptime_max: Ptime::MS_20,
+            ptime_max: PTIME_MAX,
             rtcp_mux: false,
             single_codec: false,
         };

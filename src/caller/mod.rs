@@ -14,6 +14,9 @@ mod target;
 mod voice;
 mod wav;
 
+#[cfg(test)]
+mod tests;
+
 pub use crate::caller::ear::Heard;
 pub use crate::caller::place::CallError;
 pub use crate::caller::place::Control;
