@@ -48,8 +48,10 @@ pub enum Input {
     FirstMedia,
     /// No media came for as long as the trunk allows.
     MediaTimedOut,
-    /// The caller pressed a key.
+    /// The caller pressed a key, heard in the media; the agent heard it there as well.
     Digit(char),
+    /// The caller's side told by signalling that a key was pressed.
+    DigitSignalled(char),
     /// The media is closed; these are its figures.
     MediaClosed(Box<MediaFigures>),
     /// The switch or an operator ends the call.
@@ -80,6 +82,8 @@ pub enum Output {
     StartAgent,
     /// Tell the agent that the call was answered.
     TellAgentAnswered,
+    /// Tell the agent of a key that the media did not carry.
+    TellAgentDigit(char),
     /// End the agent's part.
     EndAgent,
     /// Replace the agent by the fallback announcement.

@@ -14,6 +14,7 @@ use std::net::IpAddr;
 #[derive(Debug)]
 pub struct Leg {
     capabilities: Capabilities,
+    offered: Capabilities,
     local: Option<LocalMedia>,
     session_id: u64,
     written: Option<Vec<u8>>,
@@ -32,10 +33,11 @@ pub struct Place {
 }
 
 impl Leg {
-    /// A leg with nothing agreed. `session_id` identifies our session descriptions (RFC 8866 §5.2).
+    /// A leg with nothing agreed, that answers by `capabilities` and offers `offered`. `session_id`
+    /// identifies our session descriptions (RFC 8866 §5.2).
     #[must_use]
-    pub const fn new(capabilities: Capabilities, session_id: u64) -> Self {
-        Self { capabilities, local: None, session_id, written: None, plan: None }
+    pub const fn new(capabilities: Capabilities, offered: Capabilities, session_id: u64) -> Self {
+        Self { capabilities, offered, local: None, session_id, written: None, plan: None }
     }
 
     /// What is agreed, if anything is.
@@ -106,9 +108,9 @@ impl Leg {
     /// `SwitchFault` before [`Self::place`].
     pub fn offer(&mut self) -> Result<Bytes, HangupCause> {
         let local = self.local.ok_or(HangupCause::SwitchFault)?;
-        let body = sdp::offer(&self.capabilities, &local);
+        let body = sdp::offer(&self.offered, &local);
         let newer = self.revised(&body, local);
-        let again = newer.map(|newer| sdp::offer(&self.capabilities, &newer));
+        let again = newer.map(|newer| sdp::offer(&self.offered, &newer));
         Ok(self.keep(again.unwrap_or(body)))
     }
 
@@ -118,7 +120,7 @@ impl Leg {
     /// `BadSdp` or `NoCommonCodec`; what was agreed before stays in force.
     pub fn accept(&mut self, answer: &[u8]) -> Result<(), HangupCause> {
         let answer = sdp::parse(answer).map_err(|_| HangupCause::BadSdp)?;
-        let plan = sdp::accept(&answer, &self.capabilities).map_err(|error| error.cause())?;
+        let plan = sdp::accept(&answer, &self.offered).map_err(|error| error.cause())?;
         self.plan = Some(plan);
         Ok(())
     }

@@ -15,6 +15,7 @@ use crate::types::agent::AgentSettings;
 use crate::types::agent::AnswerPolicy;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
+use crate::types::codec::Codec;
 use crate::types::moment::Moment;
 use bytes::Bytes;
 use std::time::Duration;
@@ -24,8 +25,12 @@ use std::time::Duration;
 pub struct CallSetup {
     /// How the agent is reached and when the call is answered.
     pub agent: AgentSettings,
-    /// What our session descriptions may hold.
+    /// What our answers may hold.
     pub capabilities: Capabilities,
+    /// The codecs of our offers, in order.
+    pub codecs_offered: Vec<Codec>,
+    /// Keys told by signalling count.
+    pub dtmf_info: bool,
     /// Identifies our session descriptions (RFC 8866 §5.2).
     pub session_id: u64,
     /// After this long without an answer the call is given up.
@@ -53,6 +58,7 @@ pub struct Call {
     agent: AgentState,
     answered_at: Option<Moment>,
     held: bool,
+    keys_in_media: bool,
 }
 
 /// Where the call stands.
@@ -138,7 +144,9 @@ impl Call {
     /// A call to which nothing has happened yet.
     #[must_use]
     pub fn new(setup: CallSetup) -> Self {
-        let leg = Leg::new(setup.capabilities.clone(), setup.session_id);
+        let offered =
+            Capabilities { codecs: setup.codecs_offered.clone(), ..setup.capabilities.clone() };
+        let leg = Leg::new(setup.capabilities.clone(), offered, setup.session_id);
         Self {
             setup,
             state: State::Idle,
@@ -147,6 +155,7 @@ impl Call {
             agent: AgentState::Absent,
             answered_at: None,
             held: false,
+            keys_in_media: false,
         }
     }
 

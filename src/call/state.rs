@@ -70,6 +70,7 @@ impl Call {
             | Input::FirstMedia
             | Input::MediaTimedOut
             | Input::Digit(_)
+            | Input::DigitSignalled(_)
             | Input::MediaClosed(_)
             | Input::DeadlineReached => (),
         }
@@ -126,6 +127,7 @@ impl Call {
             | Input::FirstMedia
             | Input::MediaTimedOut
             | Input::Digit(_)
+            | Input::DigitSignalled(_)
             | Input::MediaClosed(_) => (),
         }
     }
@@ -155,7 +157,17 @@ impl Call {
                     self.hang_up(now, HangupCause::MediaTimeout, Party::Switch, out);
                 }
             }
-            Input::Digit(digit) => out.push(Output::Record(CallEvent::Digit(digit))),
+            Input::Digit(digit) => {
+                self.keys_in_media = true;
+                out.push(Output::Record(CallEvent::Digit(digit)));
+            }
+            Input::DigitSignalled(digit) => {
+                // Some peers tell each key twice: what the media carry counts.
+                if self.setup.dtmf_info && !self.keys_in_media {
+                    out.push(Output::Record(CallEvent::Digit(digit)));
+                    out.push(Output::TellAgentDigit(digit));
+                }
+            }
             Input::AgentReady => {
                 if self.agent == AgentState::Connecting {
                     self.agent = AgentState::Ready;

@@ -40,6 +40,8 @@ impl Bench {
                 rtcp_mux: false,
                 single_codec: true,
             },
+            codecs_offered: vec![Codec::Pcmu, Codec::Pcma],
+            dtmf_info: true,
             session_id: 7,
             ring_max: Duration::from_secs(45),
             duration_max: Duration::from_secs(3600),
@@ -338,6 +340,28 @@ fn a_profile_may_hang_up_or_reinvite_by_itself() {
     assert_eq!(planned(&out), Some(Direction::SendReceive));
     assert!(bench.wait().contains(&Output::HangUp(HangupCause::Normal)));
     assert_eq!(bench.now.as_millis(), 3000);
+}
+
+#[test]
+fn a_key_told_by_signalling_reaches_the_agent_unless_the_media_carry_keys() {
+    let key = |digit| [Output::Record(CallEvent::Digit(digit)), Output::TellAgentDigit(digit)];
+    let mut bench = Bench::new(|_| ());
+    bench.talk();
+    assert_eq!(bench.give(Input::DigitSignalled('5')), key('5'));
+    assert_eq!(bench.give(Input::Digit('6')), [Output::Record(CallEvent::Digit('6'))]);
+    assert_eq!(bench.give(Input::DigitSignalled('6')), []);
+    let mut deaf = Bench::new(|setup| setup.dtmf_info = false);
+    deaf.talk();
+    assert_eq!(deaf.give(Input::DigitSignalled('5')), []);
+}
+
+#[test]
+fn our_offers_hold_the_codecs_of_the_trunk_in_its_order() {
+    let mut bench = Bench::new(|setup| setup.codecs_offered = vec![Codec::Pcma, Codec::Pcmu]);
+    bench.give(Input::Offered(None));
+    bench.give(Input::MediaReserved(place()));
+    let body = answer_body(&bench.give(Input::AgentReady));
+    assert!(body.is_some_and(|body| body.contains("RTP/AVP 8 0 101")));
 }
 
 #[test]

@@ -47,8 +47,8 @@ use tracing::Instrument;
 pub use crate::agent::session::AgentCall;
 pub use crate::agent::session::AgentCounters;
 
-/// Commands that may wait for an agent's task: there are two in its life.
-const COMMANDS_MAX: usize = 4;
+/// Commands that may wait for an agent's task: an answer, an end, and a few keys between them.
+const COMMANDS_MAX: usize = 16;
 /// How long a polite end of a WebSocket may take once nobody needs it any more.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
@@ -88,6 +88,7 @@ pub struct AgentHandle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Command {
     Answered,
+    Digit(char),
     End,
 }
 
@@ -97,13 +98,19 @@ impl AgentHandle {
         self.tell(Command::Answered);
     }
 
+    /// Tells the agent of a key that came by signalling; those of the media come over the link.
+    pub fn digit(&self, digit: char) {
+        self.tell(Command::Digit(digit));
+    }
+
     /// Ends the agent: it is told to stop and its WebSocket is closed.
     pub fn end(self) {
         self.tell(Command::End);
     }
 
     fn tell(&self, command: Command) {
-        // A task that is gone needs no command, and the queue holds more than are ever given.
+        // A task that is gone needs no command. One that is too busy loses a key, never the end:
+        // the end also follows from dropping the handle.
         if self.commands.try_send(command).is_err() {
             tracing::trace!(?command, "the agent's task is gone already");
         }
@@ -292,6 +299,9 @@ impl Task {
         let session = &mut self.session;
         match wake {
             Wake::Command(Command::Answered) => session.handle(now, Input::CallAnswered, out),
+            Wake::Command(Command::Digit(digit)) => {
+                session.handle(now, Input::Digit(digit), out);
+            }
             Wake::Command(Command::End) => self.call_ended(now, out),
             Wake::Deadline => session.handle(now, Input::DeadlineReached, out),
             Wake::Link(event) => self.handle_link(now, event, out),

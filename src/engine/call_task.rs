@@ -273,6 +273,11 @@ impl Task {
                     voice.handle.call_answered();
                 }
             }
+            Output::TellAgentDigit(digit) => {
+                if let Some(voice) = &self.agent {
+                    voice.handle.digit(digit);
+                }
+            }
             Output::EndAgent => {
                 if let Some(voice) = self.agent.take() {
                     voice.handle.end();

@@ -276,6 +276,8 @@ fn call_setup(route: &InboundRoute, session_id: u64) -> CallSetup {
     CallSetup {
         agent: route.profile.agent.clone(),
         capabilities: capabilities(&trunk.media),
+        codecs_offered: trunk.media.codecs_offered.clone(),
+        dtmf_info: trunk.media.dtmf_info,
         // RFC 8866 §5.2 wants a number that many implementations read as a signed 64-bit one.
         session_id: session_id >> 2,
         ring_max: trunk.ring_timeout,

@@ -216,7 +216,9 @@ impl Shard {
             Event::Reinvited { dialog, body } => {
                 self.tell(dialog, CallInput::Reoffered(description(body)));
             }
-            Event::Digit { dialog, digit, .. } => self.tell(dialog, CallInput::Digit(digit)),
+            Event::Digit { dialog, digit, .. } => {
+                self.tell(dialog, CallInput::DigitSignalled(digit))
+            }
             Event::ReinviteAnswered { dialog, body } => {
                 self.tell(dialog, CallInput::ReofferAnswered(description(body)));
             }
