@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Output;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 use tandem::caller::Account;
@@ -87,6 +88,8 @@ impl Ingress for Inbox {
 struct Called {
     udp: SocketAddr,
     tcp: SocketAddr,
+    /// Calls that were answered and acknowledged.
+    acknowledged: watch::Receiver<u32>,
     _listeners: (UdpListener, TcpListener),
 }
 
@@ -111,8 +114,10 @@ impl Called {
         });
         let media = UdpSocket::bind(any).await.unwrap();
         let digest = Server::new([1; 32]);
-        tokio::spawn(Side { endpoint, flows, media, digest, echoes: true }.serve(arrivals));
-        Self { udp: udp.local(), tcp: tcp.local(), _listeners: (udp, tcp) }
+        let (counter, acknowledged) = watch::channel(0);
+        let side = Side { endpoint, flows, media, digest, echoes: true, acknowledged: counter };
+        tokio::spawn(side.serve(arrivals));
+        Self { udp: udp.local(), tcp: tcp.local(), acknowledged, _listeners: (udp, tcp) }
     }
 
     fn target(&self, user: &str) -> Target {
@@ -126,6 +131,7 @@ struct Side {
     media: UdpSocket,
     digest: Server,
     echoes: bool,
+    acknowledged: watch::Sender<u32>,
 }
 
 impl Side {
@@ -166,6 +172,9 @@ impl Side {
             match output {
                 SipOutput::Transmit { flow, bytes } => drop(self.flows.send(&flow, bytes)),
                 SipOutput::Event(Event::Invited(invitation)) => self.invited(&invitation),
+                SipOutput::Event(Event::Acknowledged { .. }) => {
+                    self.acknowledged.send_modify(|count| *count += 1);
+                }
                 SipOutput::Event(_) | SipOutput::Counted(_) => {}
             }
         }
@@ -363,4 +372,24 @@ async fn the_command_prints_json_for_programs() {
     assert_eq!(value.get("passed"), Some(&true.into()), "{value}");
     let hz = value.pointer("/heard/frequency_hz").and_then(serde_json::Value::as_f64);
     assert!(hz.is_some_and(|hz| (hz - 440.0).abs() < 5.0), "{value}");
+}
+
+#[tokio::test]
+async fn ctrl_c_hangs_up_and_the_summary_is_printed() {
+    let mut called = Called::start().await;
+    let uri = format!("sip:echo@{}", called.udp);
+    let child = tokio::process::Command::new(env!("CARGO_BIN_EXE_tandem"))
+        .args(["call", &uri, "--tone", "440", "--duration", "3600"])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    called.acknowledged.wait_for(|count| *count == 1).await.unwrap();
+    let id = child.id().unwrap().to_string();
+    let killed = tokio::process::Command::new("kill").args(["-INT", &id]).status().await.unwrap();
+    assert!(killed.success());
+    let output = child.wait_with_output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // Whether a first packet had come by then is chance, so the verdict may be either.
+    assert!(text.contains(" by us\n"), "{text}");
 }

@@ -75,6 +75,8 @@ struct Script {
     echoes: bool,
     hangs_up_after: Option<Duration>,
     reinvites_after: Option<Duration>,
+    /// The re-INVITE asks for an offer instead of making one.
+    asks_for_offer: bool,
     /// SIP messages to the called side that are lost, by their number from 0.
     loses: fn(usize, &[u8]) -> bool,
 }
@@ -93,6 +95,7 @@ impl Default for Script {
             echoes: true,
             hangs_up_after: None,
             reinvites_after: None,
+            asks_for_offer: false,
             loses: |_, _| false,
         }
     }
@@ -324,6 +327,9 @@ impl World {
         self.callee.handle(self.now, input, &mut out);
         for output in out {
             match output {
+                SipOutput::Transmit { bytes, .. } if self.script.asks_for_offer => {
+                    self.send(Packet::SipToCaller(without_offer(bytes)));
+                }
                 SipOutput::Transmit { bytes, .. } => self.send(Packet::SipToCaller(bytes)),
                 SipOutput::Event(event) => self.on(event),
                 SipOutput::Counted(_) => {}
@@ -441,6 +447,18 @@ impl World {
     }
 }
 
+/// A request without its body; a response as it is.
+fn without_offer(message: Bytes) -> Bytes {
+    let text = String::from_utf8(message.to_vec()).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    if !head.starts_with("INVITE") || body.is_empty() {
+        return message;
+    }
+    let is_of_body = |line: &&str| !line.starts_with("Content-");
+    let lines: Vec<&str> = head.split("\r\n").filter(is_of_body).collect();
+    format!("{}\r\nContent-Length: 0\r\n\r\n", lines.join("\r\n")).into()
+}
+
 #[test]
 fn a_call_that_is_echoed_hears_its_own_tone() {
     let (summary, world) = call(Script::default(), Orders::default());
@@ -549,6 +567,16 @@ fn the_far_end_may_hang_up() {
 fn a_new_offer_within_the_call_is_answered_and_audio_goes_on() {
     let reinvites_after = Some(Duration::from_secs(1));
     let (summary, world) = call(Script { reinvites_after, ..Script::default() }, Orders::default());
+    assert_eq!((summary.problem, summary.reinvites), (None, 1));
+    assert!(world.saw("ReinviteAnswered"), "{:?}", world.events);
+    assert_eq!((summary.media.sent, summary.media.lost), (150, 0));
+}
+
+#[test]
+fn a_request_for_an_offer_within_the_call_is_met_and_audio_goes_on() {
+    let reinvites_after = Some(Duration::from_secs(1));
+    let script = Script { reinvites_after, asks_for_offer: true, ..Script::default() };
+    let (summary, world) = call(script, Orders::default());
     assert_eq!((summary.problem, summary.reinvites), (None, 1));
     assert!(world.saw("ReinviteAnswered"), "{:?}", world.events);
     assert_eq!((summary.media.sent, summary.media.lost), (150, 0));

@@ -34,7 +34,7 @@ pub(crate) fn text(summary: &CallSummary) -> String {
     }
     if summary.retransmissions > 0 || summary.reinvites > 0 {
         let (sent, offers) = (summary.retransmissions, summary.reinvites);
-        lines.push(format!("sip       {sent} retransmissions, {offers} offers within the call"));
+        lines.push(format!("sip       retransmissions {sent}, offers within the call {offers}"));
     }
     let verdict = summary.problem.as_ref().map_or("passed".to_owned(), |p| format!("failed: {p}"));
     lines.push(format!("verdict   {verdict}"));
@@ -212,7 +212,7 @@ far end   round trip 0.4 ms, 0 of ours lost
 quality   MOS 4.37
 heard     2.90 s of sound at -9.1 dBm0, strongest at 440 Hz (100 % of the power)
 keys      12#
-sip       0 retransmissions, 1 offers within the call
+sip       retransmissions 0, offers within the call 1
 verdict   passed"
         );
     }
