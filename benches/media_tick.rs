@@ -3,6 +3,7 @@
 //! `core` is the session alone, without sockets: a packet parsed, judged, buffered, played to the
 //! agent; a frame of the agent played, encoded and written. `engine` is the whole media thread over
 //! real sockets: its processor time for each tick of a session that receives and sends a packet.
+//! `bare_udp` is what the system takes of that: the same datagrams over as many sockets, nothing else.
 
 #![expect(clippy::unwrap_used, reason = "a bench may panic")]
 #![expect(clippy::print_stdout, reason = "a bench reports")]
@@ -176,6 +177,37 @@ fn drive(mut calls: Vec<Call>, stop: &AtomicBool) {
     }
 }
 
+/// The time of the system calls alone: read one, find no other, send one, on each of many sockets.
+fn bare_udp(criterion: &mut Criterion) {
+    let bind = |address: IpAddr| {
+        let socket = UdpSocket::bind((address, 0)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        (socket.local_addr().unwrap(), socket)
+    };
+    let ours: Vec<_> = (0..CALLS).map(|_| bind(ADDRESS)).collect();
+    let peers: Vec<_> = (0..CALLS).map(|_| bind(PEERS)).collect();
+    let mut bytes = [0x55; 1_500];
+    criterion.bench_function("media_tick/bare_udp", |b| {
+        b.iter_custom(|iterations| {
+            let (mut done, mut spent) = (0, Duration::ZERO);
+            while done < iterations {
+                for ((_, peer), (to, _)) in peers.iter().zip(&ours) {
+                    while peer.recv(&mut bytes).is_ok() {}
+                    peer.send_to(&[0x55; 172], to).unwrap();
+                }
+                let start = Instant::now();
+                for ((_, socket), (to, _)) in ours.iter().zip(&peers) {
+                    while socket.recv_from(&mut bytes).is_ok() {}
+                    socket.send_to(&bytes[..172], to).unwrap();
+                }
+                spent += start.elapsed();
+                done += CALLS as u64;
+            }
+            spent.mul_f64(iterations as f64 / done as f64)
+        });
+    });
+}
+
 fn engine(criterion: &mut Criterion) {
     let config = MediaConfig { threads: 1, realtime: true, ports: 20_000..=29_999 };
     let engine = MediaEngine::start(config).unwrap();
@@ -206,5 +238,5 @@ fn engine(criterion: &mut Criterion) {
     driver.join().unwrap();
 }
 
-criterion_group!(benches, core, audio_steps, engine);
+criterion_group!(benches, core, audio_steps, bare_udp, engine);
 criterion_main!(benches);

@@ -52,6 +52,12 @@ const LATENESS_MAX: Duration = Duration::from_millis(60);
 /// Ticks a session outlives the reader of its events: its call is about to close it, or died.
 const LEFT_TICKS_MAX: u32 = 250;
 
+/// Reports come every few seconds and bear the kernel's time stamp: they can wait 100 ms.
+const TICKS_PER_RTCP_READ: u32 = 5;
+
+/// Longest time a datagram is believed to have waited for us.
+const ARRIVAL_AGE_MAX: Duration = Duration::from_secs(1);
+
 /// What a handle asks of a media thread.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -212,6 +218,7 @@ pub(crate) struct Hosted {
     place: Place,
     phase: usize,
     failed: bool,
+    ticks: u32,
     /// Ticks for which nobody has read its events.
     left_ticks: u32,
 }
@@ -223,7 +230,7 @@ impl Hosted {
         ports: RtpPorts,
         events: MediaEventsIn,
     ) -> Self {
-        Self { session, ports, events, place, phase: 0, failed: false, left_ticks: 0 }
+        Self { session, ports, events, place, phase: 0, failed: false, ticks: 0, left_ticks: 0 }
     }
 
     pub(crate) fn statistics(&self) -> MediaStatistics {
@@ -232,18 +239,23 @@ impl Hosted {
 
     /// Reads what arrived, then runs one tick.
     fn tick(&mut self, desk: &mut Desk) {
-        let now = desk.now;
-        for port in [Port::Rtp, Port::Rtcp] {
-            for _ in 0..RTP_READS_PER_TICK_MAX {
-                let Some((length, source)) = self.socket(port).receive(&mut desk.datagram) else {
-                    break;
-                };
-                let Some(bytes) = desk.datagram.get(..length) else { break };
-                self.session.receive(now, &Received { port, source, bytes }, &mut desk.out);
-            }
+        self.receive(Port::Rtp, desk);
+        if self.ticks.is_multiple_of(TICKS_PER_RTCP_READ) {
+            self.receive(Port::Rtcp, desk);
         }
-        self.session.tick(now, &mut desk.out);
+        self.ticks = self.ticks.wrapping_add(1);
+        self.session.tick(desk.now, &mut desk.out);
         self.perform(&mut desk.out);
+    }
+
+    fn receive(&mut self, port: Port, desk: &mut Desk) {
+        for _ in 0..RTP_READS_PER_TICK_MAX {
+            let Some(arrival) = self.socket(port).receive(&mut desk.datagram) else { return };
+            let Some(bytes) = desk.datagram.get(..arrival.length) else { return };
+            let datagram = Received { port, source: arrival.source, bytes };
+            let at = desk.moment_of(arrival.stamp);
+            self.session.receive(at, &datagram, &mut desk.out);
+        }
     }
 
     const fn socket(&self, port: Port) -> &crate::net::rtp_socket::RtpSocket {
@@ -268,8 +280,33 @@ impl Hosted {
 /// What a thread works with, used again for every session.
 struct Desk {
     now: Moment,
+    /// The same on the wall clock, since 1970: stamps of the kernel are read by the difference.
+    wall: Duration,
     datagram: [u8; RTP_PACKET_BYTES_MAX],
     out: TickOutput,
+}
+
+impl Desk {
+    fn new() -> Self {
+        Self {
+            now: clock::now(),
+            wall: Duration::ZERO,
+            datagram: [0; RTP_PACKET_BYTES_MAX],
+            out: TickOutput::new(),
+        }
+    }
+
+    fn read_clocks(&mut self) {
+        self.now = clock::now();
+        let wall = clock::wall_now().as_nanosecond();
+        self.wall = Duration::from_nanos(u64::try_from(wall).unwrap_or(0));
+    }
+
+    /// When a datagram arrived, as far as its stamp is credible: a step of the wall clock is not.
+    fn moment_of(&self, stamp: Option<Duration>) -> Moment {
+        let age = stamp.and_then(|stamp| self.wall.checked_sub(stamp));
+        self.now - age.filter(|age| *age <= ARRIVAL_AGE_MAX).unwrap_or(Duration::ZERO)
+    }
 }
 
 /// Starts the thread of `worker`.
@@ -299,15 +336,13 @@ impl MediaThread {
     fn new(worker: Arc<Worker>) -> Self {
         let slots = (0..MEDIA_SESSIONS_MAX).map(|_| None).collect();
         let phases = std::array::from_fn(|_| Vec::with_capacity(MEDIA_SESSIONS_MAX));
-        let desk =
-            Desk { now: clock::now(), datagram: [0; RTP_PACKET_BYTES_MAX], out: TickOutput::new() };
-        Self { worker, slots, phases, desk }
+        Self { worker, slots, phases, desk: Desk::new() }
     }
 
     fn run(mut self) {
         let mut pace = Pace::new(clock::now());
         while !self.worker.stopped.load(Ordering::Acquire) {
-            self.desk.now = clock::now();
+            self.desk.read_clocks();
             match pace.step(self.desk.now) {
                 Step::Wait(until) => std::thread::sleep(until.since(clock::now())),
                 Step::Run { phase, late } => {

@@ -1,12 +1,22 @@
 //! `RtpSocket`: a UDP socket for media, read without waiting from a media thread.
+//!
+//! A media thread reads its sockets once in 20 ms. So the kernel stamps each datagram when it arrives:
+//! jitter and round trips would be quantised to the tick otherwise. That needs `recvmsg`, which no safe
+//! interface offers with its control messages.
+#![expect(unsafe_code, reason = "recvmsg with time stamps; each block says why it is sound")]
 
 use socket2::Domain;
 use socket2::Protocol;
 use socket2::Socket;
 use socket2::Type;
 use std::io;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
 use std::net::SocketAddr;
+use std::net::SocketAddrV6;
 use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 /// Room for a second of packets, so that a late media thread loses none.
 const RECEIVE_BUFFER_BYTES: usize = 128 * 1024;
@@ -33,14 +43,15 @@ impl RtpSocket {
             SocketAddr::V4(_) => socket.set_tos_v4(EXPEDITED_FORWARDING),
             SocketAddr::V6(_) => socket.set_tclass_v6(EXPEDITED_FORWARDING),
         };
+        let _refused = stamp_arrivals(&socket);
         Ok(Self(socket.into()))
     }
 
     /// Reads one datagram; `None` when none is waiting. A longer one than `buffer` is cut.
-    pub fn receive(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+    pub fn receive(&self, buffer: &mut [u8]) -> Option<Arrival> {
         loop {
-            match self.0.recv_from(buffer) {
-                Ok(received) => return Some(received),
+            match receive_message(&self.0, buffer) {
+                Ok(arrival) => return Some(arrival),
                 // An ICMP error about something we sent: it says nothing about what waits here.
                 Err(error) if is_report_of_peer(&error) => {}
                 Err(_) => return None,
@@ -62,6 +73,96 @@ impl RtpSocket {
     }
 }
 
+/// A datagram that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Its length in the buffer.
+    pub length: usize,
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// When the kernel took it, on the system's wall clock since 1970; `None` if it does not say.
+    pub stamp: Option<Duration>,
+}
+
+/// Room for one control message with a time stamp, aligned as the kernel writes it.
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+fn stamp_arrivals(socket: &Socket) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the pointer is to a live integer of the length given, which the call only reads; the
+    // descriptor is open as long as `socket` is borrowed.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMPNS,
+            (&raw const on).cast(),
+            length,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn receive_message(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Arrival> {
+    let mut name = [0_u8; size_of::<libc::sockaddr_in6>()];
+    let mut control = Control([0; 64]);
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: a message header is made of integers and pointers, for which zero is a valid value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_name = name.as_mut_ptr().cast();
+    message.msg_namelen = name.len() as libc::socklen_t;
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = control.0.len();
+    // SAFETY: every pointer in the header is to memory that lives until the end of this function and
+    // is borrowed by nobody else, each with its true length, beyond which the kernel never writes.
+    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
+    let Ok(length) = usize::try_from(length) else { return Err(io::Error::last_os_error()) };
+    let written = control.0.get(..message.msg_controllen).unwrap_or_default();
+    let source = address_of(&name).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(Arrival { length, source, stamp: stamp_of(written) })
+}
+
+/// Reads a `sockaddr_in` or `sockaddr_in6`.
+fn address_of(name: &[u8; size_of::<libc::sockaddr_in6>()]) -> Option<SocketAddr> {
+    let (family, rest) = name.split_first_chunk::<2>()?;
+    let (port, rest) = rest.split_first_chunk::<2>()?;
+    let port = u16::from_be_bytes(*port);
+    match i32::from(u16::from_ne_bytes(*family)) {
+        libc::AF_INET => {
+            let octets = rest.first_chunk::<4>()?;
+            Some(SocketAddr::from((Ipv4Addr::from(*octets), port)))
+        }
+        libc::AF_INET6 => {
+            let (flow, rest) = rest.split_first_chunk::<4>()?;
+            let (octets, rest) = rest.split_first_chunk::<16>()?;
+            let scope = u32::from_ne_bytes(*rest.first_chunk::<4>()?);
+            let flow = u32::from_be_bytes(*flow);
+            Some(SocketAddrV6::new(Ipv6Addr::from(*octets), port, flow, scope).into())
+        }
+        _ => None,
+    }
+}
+
+/// Reads the time stamp of a control message: its length, level and type, then a `timespec`.
+fn stamp_of(control: &[u8]) -> Option<Duration> {
+    let (_length, rest) = control.split_first_chunk::<{ size_of::<usize>() }>()?;
+    let (level, rest) = rest.split_first_chunk::<4>()?;
+    let (kind, rest) = rest.split_first_chunk::<4>()?;
+    let stamp = (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS);
+    if (i32::from_ne_bytes(*level), i32::from_ne_bytes(*kind)) != stamp {
+        return None;
+    }
+    let (seconds, rest) = rest.split_first_chunk::<{ size_of::<libc::time_t>() }>()?;
+    let nanos = rest.first_chunk::<{ size_of::<libc::c_long>() }>()?;
+    let seconds = u64::try_from(libc::time_t::from_ne_bytes(*seconds)).ok()?;
+    let nanos = u32::try_from(libc::c_long::from_ne_bytes(*nanos)).ok()?;
+    (nanos < 1_000_000_000).then(|| Duration::new(seconds, nanos))
+}
+
 fn is_report_of_peer(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -71,4 +172,55 @@ fn is_report_of_peer(error: &io::Error) -> bool {
             | io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receive_soon(socket: &RtpSocket, buffer: &mut [u8]) -> Arrival {
+        (0..10_000_000)
+            .find_map(|_| socket.receive(buffer))
+            .expect("a datagram over loopback arrives")
+    }
+
+    #[test]
+    fn a_datagram_comes_with_its_source_and_time() {
+        for host in ["127.91.10.1:0", "[::1]:0"] {
+            let address: SocketAddr = host.parse().expect("address");
+            // A machine without IPv6 has nothing to try here.
+            let Ok(here) = RtpSocket::bind(address) else { continue };
+            let there = RtpSocket::bind(address).expect("free");
+            let mut buffer = [0; 8];
+            assert_eq!(here.receive(&mut buffer), None);
+            let before = crate::clock::wall_now().as_nanosecond();
+            assert!(there.send(b"hello", here.local_address().expect("bound")));
+            let arrival = receive_soon(&here, &mut buffer);
+            let after = crate::clock::wall_now().as_nanosecond();
+            assert_eq!(buffer.get(..arrival.length), Some(b"hello".as_slice()));
+            assert_eq!(Ok(arrival.source), there.local_address().map_err(|_| ()));
+            let stamp = arrival.stamp.expect("stamped").as_nanos().cast_signed();
+            // The kernel's stamp may come from a coarser clock.
+            assert!(before - 20_000_000 <= stamp && stamp <= after + 20_000_000);
+        }
+    }
+
+    #[test]
+    fn a_longer_datagram_is_cut_to_the_buffer() {
+        let address: SocketAddr = "127.91.10.1:0".parse().expect("address");
+        let (here, there) =
+            (RtpSocket::bind(address).expect("free"), RtpSocket::bind(address).expect("free"));
+        assert!(there.send(&[7; 3_000], here.local_address().expect("bound")));
+        let mut buffer = [0; 1_500];
+        assert_eq!(receive_soon(&here, &mut buffer).length, 1_500);
+        assert_eq!(buffer, [7; 1_500]);
+    }
+
+    #[test]
+    fn odd_control_messages_have_no_stamp() {
+        assert_eq!(stamp_of(&[]), None);
+        for length in 0..64 {
+            assert_eq!(stamp_of(&vec![0xff; length]), None);
+        }
+    }
 }
