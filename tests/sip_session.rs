@@ -216,3 +216,18 @@ fn a_two_hour_call_with_refreshes_lives() {
     }
     assert_eq!((refreshes, solo.endpoint.gauges().dialogs), (8, 1));
 }
+
+#[test]
+fn a_session_timer_never_runs_before_the_answer() {
+    let mut solo = Solo::new();
+    let invite = Script::invite("a");
+    solo.receive(&invite.text());
+    let dialog = solo.take_invited();
+    solo.command(Command::Progress { dialog, status: 180, body: None });
+    let ringing = solo.take_last();
+    let update = invite.next("UPDATE", 2, &ringing).header("Supported: timer");
+    solo.receive(&update.header("Session-Expires: 90").text());
+    assert_eq!(solo.take_one().kind(), "200");
+    solo.advance(Duration::from_secs(600));
+    assert_eq!((solo.take_events().len(), solo.endpoint.gauges().dialogs), (0, 1));
+}

@@ -535,3 +535,13 @@ fn a_cause_of_ours_is_in_cancel_and_bye() {
     solo.command(Command::Hangup { dialog, cause: HangupCause::NoAnswer });
     assert_eq!(solo.take_one().header("Reason"), ["Q.850;cause=19;text=\"no_answer\""]);
 }
+
+#[test]
+fn drain_also_gates_outbound_calls() {
+    let mut solo = Solo::new();
+    solo.endpoint.set_draining(true);
+    solo.invite(outbound(solo.flow));
+    assert_eq!(kinds(&solo.take_events()), ["refused 503"]);
+    assert_eq!(solo.take_kinds().len(), 0);
+    solo.assert_empty();
+}

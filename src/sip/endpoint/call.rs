@@ -32,7 +32,7 @@ const RINGING_MAX: Duration = Duration::from_secs(200);
 
 impl Endpoint {
     /// Sends an INVITE and names its dialog. What becomes of it is told by events; a Request-URI that
-    /// cannot be read ends at once with `Refused`, status 400, and a full shard with 503.
+    /// cannot be read ends at once with `Refused`, status 400, a full or draining shard with 503.
     pub fn invite(
         &mut self,
         now: Moment,
@@ -49,6 +49,7 @@ impl Endpoint {
             Gauges { dialogs: SIP_DIALOGS_MAX.., .. }
             | Gauges { transactions: SIP_TRANSACTIONS_MAX.., .. } => Some(503),
             Gauges { .. } if !is_readable => Some(400),
+            Gauges { .. } if self.is_draining => Some(503),
             Gauges { .. } => None,
         };
         let digest = invite.credentials.as_ref().map(|(user, password)| {

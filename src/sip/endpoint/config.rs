@@ -78,4 +78,6 @@ pub struct Gauges {
     pub dialogs: usize,
     /// Armed timers.
     pub timers: usize,
+    /// Entries of the indices by which messages find transactions and dialogs.
+    pub entries: usize,
 }

@@ -142,10 +142,16 @@ impl Endpoint {
             transactions: self.transactions.len(),
             dialogs: self.usages.len(),
             timers: self.timers.len(),
+            entries: self.servers.len()
+                + self.clients.len()
+                + self.merges.len()
+                + self.tags.len()
+                + self.streams.len(),
         }
     }
 
-    /// Begins or ends draining: new INVITEs and OPTIONS outside dialogs get 503, dialogs go on.
+    /// Begins or ends draining: new INVITEs and OPTIONS outside dialogs get 503, calls of ours are
+    /// refused, dialogs go on.
     pub const fn set_draining(&mut self, is_draining: bool) {
         self.is_draining = is_draining;
     }
