@@ -639,3 +639,9 @@ fn the_figures_come_every_five_seconds() {
     scene.ticks(1_500);
     assert_eq!(scene.count(|event| matches!(event, MediaEvent::Statistics(_))), 6);
 }
+
+#[test]
+fn a_session_stays_small() {
+    let bytes = size_of::<MediaSession>();
+    assert!(bytes <= 12 * 1024, "{bytes}");
+}
