@@ -1,7 +1,5 @@
 //! The built binary against SIPp and a real PostgreSQL: each scenario of `tests/scenarios`.
 
-#![expect(clippy::unwrap_used, reason = "a failed check may panic")]
-
 #[path = "support/http.rs"]
 mod http;
 #[path = "support/postgres.rs"]
@@ -207,7 +205,7 @@ async fn a_stopping_switch_finishes_its_calls_and_takes_no_new_ones() {
     let first = Sipp::new("basic", switch.caller(2), switch.udp, TONE).start();
     switch.wait_for_calls(1).await;
     switch.terminate();
-    switch.wait_until_draining().await;
+    switch.wait_for_readiness("draining", true).await;
     Sipp::new("draining", switch.caller(3), switch.udp, TONE).succeeds().await;
     let report = first.report().await;
     assert_eq!((report.successful, report.failed), (1, 0), "{}", report.text);

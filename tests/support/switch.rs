@@ -10,6 +10,7 @@ use crate::postgres::Scratch;
 use serde_json::Value;
 use serde_json::json;
 use sqlx::ConnectOptions;
+use sqlx::postgres::PgConnectOptions;
 use std::fs::File;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
@@ -62,7 +63,11 @@ impl Switch {
     }
 
     pub async fn start_with(options: Options) -> Self {
-        let login = postgres::database_options().await;
+        Self::start_on(postgres::database_options().await, options).await
+    }
+
+    /// Starts on an empty database with the schema.
+    pub async fn start_on(login: PgConnectOptions, options: Options) -> Self {
         let database = Database::new(login.clone());
         let scratch = Scratch::new();
         demo::seed(&database, scratch.path()).await.unwrap();
@@ -128,14 +133,14 @@ impl Switch {
         self.within(&format!("{calls} calls in progress"), reached).await;
     }
 
-    /// Waits until it says that it takes no new calls.
-    pub async fn wait_until_draining(&self) {
+    /// Waits until it says `value` of one of its states.
+    pub async fn wait_for_readiness(&self, state: &str, value: bool) {
         let reached = async {
-            while self.readiness().await["draining"] != true {
+            while self.readiness().await[state] != value {
                 tokio::time::sleep(POLL).await;
             }
         };
-        self.within("draining", reached).await;
+        self.within(&format!("{state}: {value}"), reached).await;
     }
 
     /// Changes the database, in one transaction, and waits until that is in force.
