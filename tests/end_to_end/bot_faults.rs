@@ -1,0 +1,109 @@
+//! Calls with an agent that is not there, goes away, or talks nonsense.
+
+use crate::bot::BOT_HZ;
+use crate::bot::Bot;
+use crate::node::Home;
+use crate::node::Node;
+use crate::rows;
+use crate::talk;
+use crate::talk::Talk;
+use serde_json::json;
+use std::time::Duration;
+use tandem::caller::CallSummary;
+use tandem::caller::EndedBy;
+use tokio::net::TcpListener;
+
+const NUMBER: &str = "+15550130";
+/// The announcement is the special information tone, twice; this much of it is surely heard.
+const ANNOUNCED_MIN: Duration = Duration::from_millis(1_500);
+
+async fn node(url: &str) -> Node {
+    let node = Home::new().start().await;
+    let agent = json!({"kind": "twilio", "url": url, "connect_timeout_ms": 500});
+    node.put(&[
+        rows::tenant(1, 0),
+        rows::trunk(2, "127.0.0.1/32"),
+        rows::profile(3, 1, agent),
+        rows::number(4, 1, 3, NUMBER),
+    ])
+    .await;
+    node
+}
+
+/// The caller heard the announcement, was hung up on with a reason, and the record has the cause.
+async fn check_fallback(node: &Node, summary: &CallSummary, cause: &str) {
+    assert_eq!((summary.problem.as_ref(), summary.ended_by), (None, Some(EndedBy::FarEnd)));
+    assert!(summary.heard.sound >= ANNOUNCED_MIN, "the caller heard {:?}", summary.heard);
+    assert!(!summary.heard.is_tone(BOT_HZ), "the caller heard the agent: {:?}", summary.heard);
+    let reason = summary.bye_reason.as_deref().unwrap_or_default();
+    assert!(reason.starts_with("Q.850;cause="), "{reason}");
+    assert!(reason.ends_with(&format!("text=\"{cause}\"")), "{reason}");
+    let record = node.record(&summary.call_id).await;
+    assert_eq!((record.cause.as_str(), record.ended_by.as_str()), (cause, "switch"));
+    assert_eq!(record.agent_failure.as_deref(), Some(cause));
+    assert!(record.has_fallback && record.is_answered, "{record:?}");
+    let failures = format!("agents_failed_total{{cause=\"{cause}\"}}");
+    assert_eq!(node.metric(&failures).await, 1);
+}
+
+#[tokio::test]
+async fn an_agent_that_refuses_is_replaced_by_the_announcement() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let node = node(&format!("ws://{nobody}/")).await;
+    let summary = Talk::dial(talk::plan(node.sip(), NUMBER)).over().await;
+    check_fallback(&node, &summary, "agent_unreachable").await;
+}
+
+#[tokio::test]
+async fn an_agent_that_hangs_is_replaced_by_the_announcement() {
+    // The system takes the connection; nobody reads from it.
+    let hanging = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let node = node(&format!("ws://{}/", hanging.local_addr().unwrap())).await;
+    let summary = Talk::dial(talk::plan(node.sip(), NUMBER)).over().await;
+    check_fallback(&node, &summary, "agent_unreachable").await;
+}
+
+#[tokio::test]
+async fn an_agent_that_breaks_off_is_replaced_by_the_announcement() {
+    let bot = Bot::bind().await;
+    let node = node(&bot.url()).await;
+    let talk = Talk::dial(talk::plan(node.sip(), NUMBER));
+    let mut stream = bot.accept().await;
+    stream.hear(50).await;
+    // What it had still to say is not played before the announcement.
+    stream.say(20_000).await;
+    stream.close(1011).await;
+    check_fallback(&node, &talk.over().await, "agent_lost").await;
+}
+
+#[tokio::test]
+async fn an_agent_that_talks_nonsense_is_replaced_by_the_announcement() {
+    let bot = Bot::bind().await;
+    let node = node(&bot.url()).await;
+    let talk = Talk::dial(talk::plan(node.sip(), NUMBER));
+    let mut stream = bot.accept().await;
+    stream.hear(10).await;
+    for _ in 0..100 {
+        stream.try_send("{\"event\":").await;
+    }
+    check_fallback(&node, &talk.over().await, "agent_garbage").await;
+}
+
+#[tokio::test]
+async fn an_agent_that_closes_in_order_ends_the_call_after_its_last_words() {
+    let bot = Bot::bind().await;
+    let node = node(&bot.url()).await;
+    let talk = Talk::dial(talk::plan(node.sip(), NUMBER));
+    let mut stream = bot.accept().await;
+    stream.hear(10).await;
+    stream.say(1_500).await;
+    stream.close(1000).await;
+    let summary = talk.over().await;
+    assert_eq!((summary.problem.as_ref(), summary.ended_by), (None, Some(EndedBy::FarEnd)));
+    assert!(summary.heard.is_tone(BOT_HZ), "{:?}", summary.heard);
+    let sound = summary.heard.sound;
+    assert!((1_400..1_700).contains(&sound.as_millis()), "heard {sound:?} of 1.5 s");
+    let record = node.record(&summary.call_id).await;
+    assert_eq!((record.cause.as_str(), record.ended_by.as_str()), ("normal", "agent"));
+    assert!(!record.has_fallback && record.agent_failure.is_none(), "{record:?}");
+}

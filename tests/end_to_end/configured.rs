@@ -1,0 +1,109 @@
+//! `tandem run` with configurations that are right, wrong, and changed while it runs.
+
+use crate::node::Home;
+use crate::node::Node;
+use crate::node::wait_for;
+use crate::postgres;
+use crate::rows;
+use crate::talk::Peer;
+use serde_json::json;
+use std::net::UdpSocket;
+
+const NUMBER: &str = "+15550170";
+const UNKNOWN: &str = "+15550171";
+
+/// A socket that a node wants, too.
+fn taken() -> (UdpSocket, String) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    (socket, address)
+}
+
+/// A trunk file that trusts `source` and answers `status` for numbers that are not in service.
+fn trunk(source: &str, status: u16) -> String {
+    format!(
+        "schema_version = 1\nid = \"carrier\"\nextends = [\"generic\"]\nenabled = true\n\
+         [inbound]\nsource_cidrs = [\"{source}\"]\nunknown_did = {status}\n"
+    )
+}
+
+#[tokio::test]
+async fn without_a_database_it_ends_before_any_socket() {
+    let (_taken, address) = taken();
+    let home = Home::new();
+    let listener = format!("[[listener]]\nname = \"public\"\nbind = \"{address}\"\n");
+    home.write("tandem.toml", &home.configuration("", 100, &listener));
+    let said = home.fail().await;
+    assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{said:?}");
+    assert!(said.err.contains("no database is configured"), "{}", said.err);
+    assert!(!said.err.contains(&address), "a socket was tried: {}", said.err);
+}
+
+#[tokio::test]
+async fn a_wrong_trunk_file_ends_it_with_the_place_before_any_socket() {
+    let (_taken, address) = taken();
+    let home = Home::with(&address, 100, "");
+    home.write("sip-profiles/carrier.toml", &trunk("127.0.0.1/32", 4_040));
+    let said = home.fail().await;
+    assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{said:?}");
+    assert!(said.err.contains("sip-profiles/carrier.toml:7:15"), "{}", said.err);
+    assert!(!said.err.contains(&address), "a socket was tried: {}", said.err);
+    assert!(!home.data_dir().exists(), "data were made for a configuration that cannot run");
+}
+
+#[tokio::test]
+async fn a_taken_sip_port_is_said() {
+    let (_taken, address) = taken();
+    let home = Home::with(&address, 100, "");
+    let said = home.fail().await;
+    assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
+    assert!(said.err.contains(&address), "{}", said.err);
+    assert!(said.err.contains("in use"), "{}", said.err);
+}
+
+#[tokio::test]
+async fn a_schema_that_is_not_ours_ends_it() {
+    let mut node = Home::new().start().await;
+    let altered = "UPDATE _sqlx_migrations SET checksum = '\\x00' WHERE version = 1";
+    postgres::execute(&node.database(), altered).await.unwrap();
+    node.signal("TERM");
+    assert_eq!(node.ended().await.code(), Some(0));
+    let said = node.home.fail().await;
+    assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{said:?}");
+    assert!(said.err.contains("schema"), "{}", said.err);
+}
+
+/// Waits until the log holds `text` so many times.
+async fn logged(node: &Node, text: &str, times: usize) {
+    wait_for(text, async || (node.log().matches(text).count() >= times).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_hang_up_signal_reloads_trunks_and_keeps_the_old_ones_when_the_new_are_wrong() {
+    let home = Home::new();
+    home.write("sip-profiles/carrier.toml", &trunk("127.0.0.2/32", 410));
+    let node = home.start().await;
+    let rows = [
+        rows::tenant(1, 0),
+        rows::profile(2, 1, json!({"kind": "tone"})),
+        rows::number(3, 1, 2, NUMBER),
+    ];
+    node.put(&rows).await;
+    let old = Peer::at("127.0.0.2", node.sip()).await;
+    let new = Peer::at("127.0.0.3", node.sip()).await;
+    assert_eq!(old.invite(UNKNOWN).await.refusal(), (410, "unknown_number", false));
+
+    node.home.write("sip-profiles/carrier.toml", &trunk("127.0.0.3/32", 4_040));
+    node.signal("HUP");
+    logged(&node, "the old one stays in force", 1).await;
+    logged(&node, "sip-profiles/carrier.toml:7:15", 1).await;
+    assert_eq!(old.invite(UNKNOWN).await.refusal(), (410, "unknown_number", false));
+    new.send("OPTIONS", "ping").await;
+    assert!(new.hears_nothing().await, "a wrong configuration is in force");
+
+    node.home.write("sip-profiles/carrier.toml", &trunk("127.0.0.3/32", 604));
+    node.signal("HUP");
+    assert_eq!(new.invite(UNKNOWN).await.refusal(), (604, "unknown_number", false));
+    old.send("OPTIONS", "ping").await;
+    assert!(old.hears_nothing().await, "the old trunk is still in force");
+}

@@ -1,0 +1,24 @@
+//! The built program from end to end: a private PostgreSQL, the test caller, scripted agents, and
+//! everything that may go wrong around them.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a failed check may panic"
+)]
+
+mod bot;
+mod bot_calls;
+mod bot_faults;
+mod configured;
+mod ending;
+#[path = "../support/http.rs"]
+mod http;
+mod limits;
+mod node;
+#[path = "../support/postgres.rs"]
+mod postgres;
+mod rows;
+mod strangers;
+mod talk;

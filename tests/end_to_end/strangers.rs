@@ -1,0 +1,39 @@
+//! Requests from sources that no trunk trusts.
+
+use crate::node::Home;
+use crate::node::wait_for;
+use crate::rows;
+use crate::talk::Peer;
+use serde_json::json;
+
+const NUMBER: &str = "+15550140";
+const COUNTER: &str = "sip_requests_unknown_source_total";
+
+#[tokio::test]
+async fn a_stranger_hears_nothing_or_403_as_the_listener_says_and_is_counted() {
+    let polite =
+        "[[listener]]\nname = \"polite\"\nbind = \"127.0.0.1:0\"\nunknown_source = \"refuse\"\n";
+    let node = Home::with("127.0.0.1:0", 100, polite).start().await;
+    node.put(&[
+        rows::tenant(1, 0),
+        rows::trunk(2, "127.0.0.1/32"),
+        rows::profile(3, 1, json!({"kind": "tone"})),
+        rows::number(4, 1, 3, NUMBER),
+    ])
+    .await;
+    let known = Peer::at("127.0.0.1", node.sip()).await;
+    assert_eq!(known.options().await.status(), 200);
+    assert_eq!(node.metric(COUNTER).await, 0);
+
+    let stranger = Peer::at("127.0.0.9", node.sip()).await;
+    stranger.send("OPTIONS", "ping").await;
+    stranger.send("INVITE", NUMBER).await;
+    wait_for("both are counted", async || (node.metric(COUNTER).await == 2).then_some(())).await;
+    assert!(stranger.hears_nothing().await, "a stranger was answered");
+
+    let polite = Peer::at("127.0.0.9", node.listener("polite", "udp")).await;
+    assert_eq!(polite.invite(NUMBER).await.refusal(), (403, "unknown_source", false));
+    assert_eq!(polite.options().await.status(), 403);
+    assert_eq!(node.metric("calls_received_total").await, 0);
+    assert_eq!(node.count("SELECT count(*) FROM calls").await, 0);
+}
