@@ -281,6 +281,7 @@ impl Task {
             Output::EndAgent => {
                 if let Some(voice) = self.agent.take() {
                     voice.handle.end();
+                    count_notes(voice.events);
                 }
             }
             Output::StartFallback => self.start_fallback(),
@@ -390,7 +391,9 @@ impl Task {
             let roots = self.switch.roots.clone();
             agent_task::start(AgentSetup { settings, call, end, roots }, events_in)
         };
-        self.agent = Some(Voice { handle, events, is_fallback });
+        if let Some(before) = self.agent.replace(Voice { handle, events, is_fallback }) {
+            count_notes(before.events);
+        }
     }
 
     /// The announcement gets a link of its own: what the agent still had queued is not played.
@@ -405,6 +408,20 @@ impl Task {
     fn id(&self) -> CallId {
         self.log.record().id
     }
+}
+
+/// Counts what went over the link of an agent whom the call is through with: its task tells that last,
+/// and the call does not wait for it.
+fn count_notes(mut events: mpsc::Receiver<AgentEvent>) {
+    let counting = async move {
+        while let Some(event) = events.recv().await {
+            if let AgentEvent::Notes(counters) = event {
+                tracing::debug!(?counters, "agent's link ended");
+                call_metrics::count_agent(&counters);
+            }
+        }
+    };
+    tokio::spawn(counting.in_current_span());
 }
 
 /// Waits for `moment`, or for ever.

@@ -4,6 +4,7 @@ use crate::bot::BOT_HZ;
 use crate::bot::Bot;
 use crate::node::Home;
 use crate::node::Node;
+use crate::node::wait_for;
 use crate::rows;
 use crate::talk;
 use crate::talk::Talk;
@@ -87,6 +88,10 @@ async fn an_agent_that_talks_nonsense_is_replaced_by_the_announcement() {
         stream.try_send("{\"event\":").await;
     }
     check_fallback(&node, &talk.over().await, "agent_garbage").await;
+    wait_for("the nonsense is counted", async || {
+        (node.metric("agent_messages_malformed_total").await == 100).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
