@@ -32,6 +32,8 @@ pub struct Report {
     pub exit: Option<i32>,
     pub successful: u64,
     pub failed: u64,
+    /// What the scenario logged.
+    pub logged: String,
     /// What SIPp found wrong, and its last screen.
     pub text: String,
 }
@@ -56,6 +58,7 @@ impl Sipp {
             .arg(scenarios.join(format!("{scenario}.xml")))
             .args(["-i", &local.to_string(), "-mi", &local.to_string(), "-s", number])
             .args(["-nostdin", "-trace_err", "-error_file", "errors.log"])
+            .args(["-trace_logs", "-log_file", "scenario.log"])
             .args(["-recv_timeout", "40000", "-timer_resol", "10"])
             .arg(switch.to_string())
             .current_dir(&folder)
@@ -129,6 +132,7 @@ impl Running {
     pub async fn report(self) -> Report {
         let ended = tokio::time::timeout(PATIENCE, self.child.wait_with_output()).await;
         let errors = std::fs::read_to_string(self.folder.join("errors.log")).unwrap_or_default();
+        let logged = std::fs::read_to_string(self.folder.join("scenario.log")).unwrap_or_default();
         std::fs::remove_dir_all(&self.folder).unwrap();
         let Ok(output) = ended else { panic!("SIPp did not end\n{errors}") };
         let output = output.unwrap();
@@ -137,6 +141,7 @@ impl Running {
             exit: output.status.code(),
             successful: cumulative(&screen, "Successful call"),
             failed: cumulative(&screen, "Failed call"),
+            logged,
             text: format!("{errors}\n{screen}"),
         }
     }

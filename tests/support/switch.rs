@@ -206,8 +206,12 @@ impl Switch {
         tokio::time::timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap()
     }
 
-    /// Starts it again, after [`Switch::kill`] or its end, with the same data.
+    /// Starts it again, after [`Switch::kill`] or its end, with the same data on the same ports.
     pub async fn restart(&mut self) {
+        let file = self.scratch.path().join("tandem.toml");
+        let config = std::fs::read_to_string(&file).unwrap();
+        let any_port = format!("'{}:0'", self.udp.ip());
+        std::fs::write(&file, config.replace(&any_port, &format!("'{}'", self.udp))).unwrap();
         let (child, watchdog, ready) = launch(&self.scratch).await;
         (self.child, self._watchdog) = (child, watchdog);
         self.take_addresses(&ready);
