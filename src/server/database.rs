@@ -16,6 +16,7 @@ use crate::store::journal::Journal;
 use crate::store::journal::JournalHealth;
 use crate::store::migrate;
 use crate::store::migrate::SchemaError;
+use crate::store::private_cluster::ClusterError;
 use crate::store::private_cluster::Durability;
 use crate::store::private_cluster::PrivateCluster;
 use crate::store::snapshot;
@@ -51,13 +52,42 @@ const JOURNAL_DIR: &str = "journal";
 /// A database that is ready for the node.
 pub(super) struct Prepared {
     pub(super) database: Database,
-    cluster: Option<PrivateCluster>,
+    cluster: OwnCluster,
+}
+
+/// The private cluster of the node, if it has one. It ends with the node, and also when the node's
+/// start fails: a program that did not start leaves no PostgreSQL behind.
+struct OwnCluster(Option<PrivateCluster>);
+
+impl OwnCluster {
+    async fn stop(mut self) {
+        let Some(cluster) = self.0.take() else { return };
+        match tokio::task::spawn_blocking(|| cluster.stop()).await {
+            Ok(stopped) => note_stop(stopped),
+            Err(_) => tracing::error!("stopping the private database panicked"),
+        }
+    }
+}
+
+impl Drop for OwnCluster {
+    /// Blocks; but whose start failed has nothing else to do.
+    fn drop(&mut self) {
+        if let Some(cluster) = self.0.take() {
+            note_stop(cluster.stop());
+        }
+    }
+}
+
+fn note_stop(stopped: Result<(), ClusterError>) {
+    if let Err(error) = stopped {
+        tracing::error!(%error, "the private database did not stop");
+    }
 }
 
 /// Everything that outlives a call.
 pub(super) struct Persistence {
     database: Database,
-    cluster: Option<PrivateCluster>,
+    cluster: OwnCluster,
     composer: watch::Sender<Composer>,
     follow: Arc<FollowStatus>,
     journal: Arc<Journal>,
@@ -84,8 +114,9 @@ async fn prepare_private(data_dir: PathBuf) -> Result<Prepared, StartError> {
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     };
     let database = cluster.database();
+    let cluster = OwnCluster(Some(cluster));
     migrate::apply(&database).await?;
-    Ok(Prepared { database, cluster: Some(cluster) })
+    Ok(Prepared { database, cluster })
 }
 
 /// A database of the operator's is not changed behind their back: `tandem migrate` does that.
@@ -99,7 +130,7 @@ async fn prepare_given(url: &Secret<String>) -> Result<Prepared, StartError> {
         Ok(Err(error)) => return Err(error.into()),
         Err(_) => tracing::warn!("the database does not answer in time; starting without it"),
     }
-    Ok(Prepared { database, cluster: None })
+    Ok(Prepared { database, cluster: OwnCluster(None) })
 }
 
 /// Loads the routing table, opens the journal, and follows and uploads from now on.
@@ -224,13 +255,7 @@ impl Persistence {
             tracing::error!("the task that follows the database panicked");
         }
         self.database.close().await;
-        if let Some(cluster) = self.cluster {
-            match tokio::task::spawn_blocking(|| cluster.stop()).await {
-                Ok(Ok(())) => (),
-                Ok(Err(error)) => tracing::error!(%error, "the private database did not stop"),
-                Err(_) => tracing::error!("stopping the private database panicked"),
-            }
-        }
+        self.cluster.stop().await;
     }
 }
 

@@ -8,6 +8,7 @@ use crate::rows;
 use crate::talk::Peer;
 use serde_json::json;
 use std::net::UdpSocket;
+use tandem::store::private_cluster::PrivateCluster;
 
 const NUMBER: &str = "+15550170";
 const UNKNOWN: &str = "+15550171";
@@ -52,13 +53,14 @@ async fn a_wrong_trunk_file_ends_it_with_the_place_before_any_socket() {
 }
 
 #[tokio::test]
-async fn a_taken_sip_port_is_said() {
+async fn a_taken_sip_port_is_said_and_nothing_is_left_running() {
     let (_taken, address) = taken();
     let home = Home::with(&address, 100, "");
     let said = home.fail().await;
     assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
     assert!(said.err.contains(&address), "{}", said.err);
     assert!(said.err.contains("in use"), "{}", said.err);
+    assert!(PrivateCluster::running(&home.data_dir()).is_none(), "PostgreSQL was left running");
 }
 
 #[tokio::test]
@@ -71,6 +73,8 @@ async fn a_schema_that_is_not_ours_ends_it() {
     let said = node.home.fail().await;
     assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{said:?}");
     assert!(said.err.contains("schema"), "{}", said.err);
+    let data_dir = node.home.data_dir();
+    assert!(PrivateCluster::running(&data_dir).is_none(), "PostgreSQL was left running");
 }
 
 /// Waits until the log holds `text` so many times.

@@ -249,6 +249,7 @@ impl Node {
 }
 
 impl Drop for Node {
+    #[expect(clippy::print_stderr, reason = "a failed check shows what the switch said")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("--- the switch logged:\n{}", self.log());
