@@ -1,0 +1,245 @@
+//! A telephone written from the RFCs and nothing of ours: one dialog over UDP, message by message.
+
+#![allow(dead_code, reason = "each test program uses a part")]
+#![allow(unreachable_pub, reason = "shared by several test programs")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed check may panic")]
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tandem::clock;
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
+
+/// Longest wait for an answer.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long silence is listened to before it counts as one.
+pub const SILENCE: Duration = Duration::from_millis(400);
+
+/// A message from the switch.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    pub start: String,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Heard {
+    /// Reads a message.
+    ///
+    /// # Panics
+    ///
+    /// When it has no head.
+    #[must_use]
+    pub fn read(text: &str) -> Self {
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {text}"));
+        let mut lines = head.split("\r\n");
+        let start = lines.next().unwrap().to_owned();
+        let header = |line: &str| {
+            let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("{line} in {text}"));
+            (name.trim().to_lowercase(), value.trim().to_owned())
+        };
+        Self { start, headers: lines.map(header).collect(), body: body.to_owned() }
+    }
+
+    /// The status of a response; 0 for a request.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        let status = self.start.strip_prefix("SIP/2.0 ").and_then(|rest| rest.get(..3));
+        status.map_or(0, |status| status.parse().unwrap())
+    }
+
+    /// The first header of that lower-case name; empty without one.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.all(name).into_iter().next().unwrap_or_default()
+    }
+
+    /// All headers of that lower-case name.
+    #[must_use]
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        let own = self.headers.iter().filter(|(own, _)| own == name);
+        own.map(|(_, value)| value.as_str()).collect()
+    }
+
+    /// The port of the audio line of its session description.
+    #[must_use]
+    pub fn audio_port(&self) -> u16 {
+        let line = self.body.lines().find_map(|line| line.strip_prefix("m=audio "));
+        line.and_then(|line| line.split(' ').next()?.parse().ok()).unwrap_or_default()
+    }
+}
+
+/// One telephone with one dialog.
+#[derive(Debug)]
+pub struct Phone {
+    pub socket: UdpSocket,
+    pub switch: SocketAddr,
+    /// Where it takes RTP.
+    pub media: UdpSocket,
+    pub call_id: String,
+    tag: String,
+    user: String,
+    /// The switch's tag, as `;tag=...`.
+    to_tag: String,
+    target: String,
+    pub cseq: u32,
+}
+
+impl Phone {
+    /// A telephone at `local` that is about to call `user` at `switch`.
+    pub async fn new(local: IpAddr, switch: SocketAddr, user: &str) -> Self {
+        let random = clock::random_u64();
+        Self {
+            socket: UdpSocket::bind((local, 0)).await.unwrap(),
+            switch,
+            media: UdpSocket::bind((local, 0)).await.unwrap(),
+            call_id: format!("{random:016x}@{local}"),
+            tag: format!("t{random:x}"),
+            user: user.to_owned(),
+            to_tag: String::new(),
+            target: format!("sip:{user}@{switch}"),
+            cseq: 0,
+        }
+    }
+
+    /// The address it signals from.
+    #[must_use]
+    pub fn local(&self) -> SocketAddr {
+        self.socket.local_addr().unwrap()
+    }
+
+    /// An offer or answer with a-law, mu-law and telephone events.
+    #[must_use]
+    pub fn sdp(&self) -> String {
+        let media = self.media.local_addr().unwrap();
+        format!(
+            "v=0\r\no=- 1 1 IN IP4 {0}\r\ns=-\r\nc=IN IP4 {0}\r\nt=0 0\r\n\
+             m=audio {1} RTP/AVP 0 8 101\r\na=rtpmap:101 telephone-event/8000\r\n",
+            media.ip(),
+            media.port()
+        )
+    }
+
+    /// A request of this dialog with the next sequence number, but for ACK and CANCEL.
+    pub fn request(&mut self, method: &str, headers: &str, body: &str) -> String {
+        if !matches!(method, "ACK" | "CANCEL") {
+            self.cseq += 1;
+        }
+        self.request_as(method, &format!("z9hG4bK{:x}", clock::random_u64()), headers, body)
+    }
+
+    /// The same with a given branch and the sequence number of now. `headers` end with CRLF each.
+    #[must_use]
+    pub fn request_as(&self, method: &str, branch: &str, headers: &str, body: &str) -> String {
+        let (local, Self { tag, user, to_tag, target, switch, .. }) = (self.local(), self);
+        let mut text = format!(
+            "{method} {target} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch={branch}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:+15557702@{local}>;tag={tag}\r\n\
+             To: <sip:{user}@{switch}>{to_tag}\r\nCall-ID: {}\r\nCSeq: {} {method}\r\n\
+             Contact: <sip:phone@{local}>\r\n{headers}",
+            self.call_id, self.cseq
+        );
+        if body.starts_with("v=0") {
+            text += "Content-Type: application/sdp\r\n";
+        }
+        let _ = write!(text, "Content-Length: {}\r\n\r\n{body}", body.len());
+        text
+    }
+
+    /// Sends bytes as they are.
+    pub async fn send(&self, bytes: impl AsRef<[u8]>) {
+        self.socket.send_to(bytes.as_ref(), self.switch).await.unwrap();
+    }
+
+    /// The next message within `limit`.
+    pub async fn hear_within(&self, limit: Duration) -> Option<Heard> {
+        let mut buffer = vec![0; 65_535];
+        let (length, _) = timeout(limit, self.socket.recv_from(&mut buffer)).await.ok()?.unwrap();
+        Some(Heard::read(&String::from_utf8_lossy(&buffer[..length])))
+    }
+
+    /// The next message.
+    pub async fn hear(&self) -> Heard {
+        self.hear_within(PATIENCE).await.expect("the switch said nothing")
+    }
+
+    /// The final response to the request of now with `method`.
+    pub async fn outcome(&self, method: &str) -> Heard {
+        let own = format!("{} {method}", self.cseq);
+        loop {
+            let heard = self.hear().await;
+            if heard.status() >= 200 && heard.header("cseq") == own {
+                return heard;
+            }
+        }
+    }
+
+    /// Sends a request and waits for its final response.
+    pub async fn ask(&mut self, method: &str, headers: &str, body: &str) -> Heard {
+        let request = self.request(method, headers, body);
+        self.send(request).await;
+        self.outcome(method).await
+    }
+
+    /// Calls, and acknowledges the answer.
+    ///
+    /// # Panics
+    ///
+    /// When the call is refused.
+    pub async fn call(&mut self, headers: &str) -> Heard {
+        let offer = self.sdp();
+        let answer = self.ask("INVITE", headers, &offer).await;
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        self.confirm(&answer);
+        let ack = self.request("ACK", "", "");
+        self.send(ack).await;
+        answer
+    }
+
+    /// Takes the dialog from an answer.
+    pub fn confirm(&mut self, answer: &Heard) {
+        let to = answer.header("to");
+        let at = to.find(";tag=").unwrap_or_else(|| panic!("no tag: {to}"));
+        to[at..].clone_into(&mut self.to_tag);
+        let contact = answer.header("contact");
+        let uri = contact.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
+        uri.unwrap_or_else(|| panic!("no contact: {answer:?}")).0.clone_into(&mut self.target);
+    }
+
+    /// Hangs up.
+    pub async fn hang_up(&mut self) {
+        assert_eq!(self.ask("BYE", "", "").await.status(), 200);
+    }
+
+    /// Answers a request of the switch.
+    pub async fn answer(&self, request: &Heard, status: &str) {
+        let mut text = format!("SIP/2.0 {status}\r\n");
+        for name in ["via", "from", "to", "call-id", "cseq"] {
+            for value in request.all(name) {
+                let _ = write!(text, "{name}: {value}\r\n");
+            }
+        }
+        self.send(text + "Content-Length: 0\r\n\r\n").await;
+    }
+
+    /// True while the switch answers somebody with an OPTIONS of a call of its own.
+    pub async fn is_served(&self) -> bool {
+        let other = Self::new(self.local().ip(), self.switch, "ping").await;
+        other.pings().await
+    }
+
+    async fn pings(mut self) -> bool {
+        // One may be lost where the switch is flooded.
+        for _ in 0..5 {
+            let options = self.request("OPTIONS", "", "");
+            self.send(options).await;
+            let answer = self.hear_within(Duration::from_secs(1)).await;
+            if answer.is_some_and(|answer| answer.status() == 200) {
+                return true;
+            }
+        }
+        false
+    }
+}
