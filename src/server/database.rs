@@ -44,8 +44,6 @@ const WRITE_PATIENCE: Duration = Duration::from_millis(200);
 const JOURNAL_CLOSE_MAX: Duration = Duration::from_secs(5);
 /// How long the last records may take to reach the database; they are in the journal anyway.
 const UPLOAD_MAX: Duration = Duration::from_secs(5);
-/// The routing table's file, in the data directory.
-const TABLE_FILE: &str = "routing-table.json";
 /// The journal's directory, in the data directory.
 const JOURNAL_DIR: &str = "journal";
 
@@ -143,7 +141,7 @@ pub(super) async fn start(
     let Prepared { database, cluster } = prepared;
     let data_dir = &config.node().data_dir;
     let composer = composer_of(config);
-    let table_file = data_dir.join(TABLE_FILE);
+    let table_file = data_dir.join(table_file::NAME);
     let snapshot = load(&database, &composer, &table_file).await;
     let seq = snapshot.as_ref().and_then(|snapshot| snapshot.seq);
     if let Some(snapshot) = snapshot {

@@ -146,9 +146,11 @@ impl Sender<'_> {
     ) -> Bytes {
         let tag = tag.to_text();
         let mut writer = ResponseWriter::to(request, flow.remote, refusal.status, Some(&tag));
-        writer
-            .header(HeaderName::Server, self.product)
-            .header(HeaderName::Reason, request::reason_of(refusal.cause));
+        writer.header(HeaderName::Server, self.product);
+        // A challenge refuses nothing yet: a reason would blame credentials nobody gave.
+        if !matches!(refusal.status, 401 | 407) {
+            writer.header(HeaderName::Reason, request::reason_of(refusal.cause));
+        }
         if let Some(seconds) = refusal.retry_after_s {
             writer.number(HeaderName::RetryAfter, seconds);
         }
