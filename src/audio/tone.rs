@@ -32,8 +32,24 @@ impl Tone {
     /// The next 20 ms.
     pub fn frame(&mut self) -> Pcm {
         let mut frame = [0; FRAME_SAMPLES];
-        frame.fill_with(|| self.sample());
+        self.fill(&mut frame);
         frame
+    }
+
+    /// The next samples. A tenth of the cost of [`Self::sample`] for each: within a run the sine is
+    /// turned on by one multiplication, and each run begins from the exact phase again.
+    pub fn fill(&mut self, samples: &mut [i16]) {
+        const RUN: usize = 160;
+        let angle = |turns: u32| turns as f32 / 4_294_967_296.0 * std::f32::consts::TAU;
+        let (turn_sin, turn_cos) = angle(self.step).sin_cos();
+        for run in samples.chunks_mut(RUN) {
+            let (mut sin, mut cos) = angle(self.phase).sin_cos();
+            for sample in run.iter_mut() {
+                *sample = (sin * self.amplitude) as i16;
+                (sin, cos) = (sin * turn_cos + cos * turn_sin, cos * turn_cos - sin * turn_sin);
+                self.phase = self.phase.wrapping_add(self.step);
+            }
+        }
     }
 }
 
@@ -58,6 +74,19 @@ pub fn share_at(samples: &[i16], hz: u16) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_of_samples_is_the_tone_sample_by_sample() {
+        for hz in [50, 440, 1_004, 3_400] {
+            let (mut one_by_one, mut at_once) = (Tone::new(hz, 12_000), Tone::new(hz, 12_000));
+            let mut samples = [0; 1_000];
+            at_once.fill(&mut samples);
+            for (index, sample) in samples.iter().enumerate() {
+                let expected = one_by_one.sample();
+                assert!((sample - expected).abs() <= 6, "{hz} Hz at {index}: {sample} {expected}");
+            }
+        }
+    }
 
     #[test]
     fn a_tone_has_its_frequency_and_level_over_frames() {

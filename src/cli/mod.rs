@@ -24,7 +24,9 @@ use crate::cli::migrate::MigrateArgs;
 use crate::cli::run::RunArgs;
 use clap::Parser;
 use clap::Subcommand;
+use std::num::NonZero;
 use std::process::ExitCode;
+use std::thread;
 
 /// What `tandem` is told on its command line.
 #[derive(Debug, Parser)]
@@ -86,10 +88,13 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Runs `work` on a runtime of its own, whose threads end with it.
+/// Runs `work` on a runtime of its own, whose threads end with it. Half of the processors are left to
+/// the media threads: on more, each message would wake a thread on another processor.
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .worker_threads(processors.div_ceil(2))
         .thread_name("tandem-io")
         .build()
         .map_err(|error| Failure::failed("cannot start the runtime").because(error))?;

@@ -109,7 +109,7 @@ pub struct NodeConfig {
     pub listeners: Vec<Listener>,
     /// Media.
     pub media: MediaSettings,
-    /// SIP shards; `None`: one for each processor.
+    /// SIP shards; `None`: one for two processors.
     pub sip_shards: Option<usize>,
     /// Where HTTP is heard.
     pub http_bind: SocketAddr,

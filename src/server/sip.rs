@@ -28,7 +28,7 @@ pub(super) fn start_shards(
 ) -> Vec<ShardHandle> {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let listeners = bound.advertised(node);
-    (0..node.sip_shards.unwrap_or(processors))
+    (0..node.sip_shards.unwrap_or(processors.div_ceil(2)))
         .map(|_| {
             let config = EndpointConfig {
                 seed: clock::random_u64(),

@@ -24,7 +24,6 @@ mod time;
 pub mod trunks;
 pub mod upload;
 
-mod crc;
 mod segment;
 mod syncer;
 mod wire;

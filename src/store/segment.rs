@@ -3,7 +3,7 @@
 //! A frame is `length u32 LE · CRC-32 u32 LE · kind u8 · payload`; length and checksum cover kind and
 //! payload. A segment that ends within a frame was torn by a crash: what comes before is whole.
 
-use crate::store::crc::crc32;
+use crc32fast::hash as crc32;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;

@@ -223,7 +223,7 @@ impl Uploader {
 
     fn reject(&self, payload: &[u8], why: &str) -> Result<(), String> {
         let name = serde_json::from_slice::<Entry>(payload).map_or_else(
-            |_| format!("unreadable-{:08x}", crate::store::crc::crc32(payload)),
+            |_| format!("unreadable-{:08x}", crc32fast::hash(payload)),
             |entry| format!("{}-{}", entry.id, entry.rev),
         );
         tracing::error!(record = %name, %why, "the database refuses a call record; put aside");

@@ -5,6 +5,7 @@ use crate::agent::builtin::synthesis;
 use crate::agent::session::Output;
 use crate::audio::g711;
 use crate::audio::tone;
+use crate::types::codec::Codec;
 use bytes::BytesMut;
 
 /// Samples of one piece: 200 ms.
@@ -30,8 +31,10 @@ impl Tone {
     }
 
     fn play_piece(&mut self, out: &mut Vec<Output>) {
-        let samples = std::iter::repeat_with(|| g711::ulaw_encode(self.tone.sample()));
-        self.buffer.extend(samples.take(PIECE_SAMPLES));
+        let mut samples = [0; PIECE_SAMPLES];
+        self.tone.fill(&mut samples);
+        self.buffer.resize(PIECE_SAMPLES, 0);
+        g711::encode(Codec::Pcmu, &samples, &mut self.buffer);
         self.pieces += 1;
         out.push(Output::Play(self.buffer.split().freeze()));
         out.push(Output::Mark(self.pieces));
