@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed check may panic")]
 
+#![expect(clippy::unwrap_used, reason = "a failed check may panic")]
+
 #[path = "support/http.rs"]
 mod http;
 #[path = "support/postgres.rs"]
