@@ -3,8 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed check may panic")]
 
-#![expect(clippy::unwrap_used, reason = "a failed check may panic")]
-
 #[path = "support/http.rs"]
 mod http;
 #[path = "support/postgres.rs"]
