@@ -120,4 +120,49 @@ mod tests {
             }
         }
     }
+
+    const README: &str = include_str!("../../README.md");
+
+    /// The words of a line as a shell splits them, up to a comment. Single quotes alone are known.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = Vec::new();
+        for (at, part) in line.split('\'').enumerate() {
+            match at % 2 {
+                1 => words.push(part.to_owned()),
+                _ => words.extend(part.split_whitespace().map(str::to_owned)),
+            }
+        }
+        let end = words.iter().position(|word| word.starts_with('#')).unwrap_or(words.len());
+        words.truncate(end);
+        words
+    }
+
+    #[test]
+    fn every_command_line_of_the_readme_is_understood() {
+        let lines: Vec<&str> = README
+            .lines()
+            .map(|line| line.strip_prefix("$ ").unwrap_or(line))
+            .filter(|line| line.starts_with("tandem ") && !line.starts_with("tandem:"))
+            .collect();
+        assert!(lines.len() >= 8, "{lines:?}");
+        for line in lines {
+            let parsed = Arguments::try_parse_from(words(line));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+        let demo = README.split("DEMO_ARGS=\"").nth(1).and_then(|rest| rest.split('"').next());
+        let line = format!("tandem demo {}", demo.unwrap_or("--gone"));
+        assert!(Arguments::try_parse_from(words(&line)).is_ok(), "{line}");
+    }
+
+    #[test]
+    fn every_command_that_the_readme_speaks_of_is_there() {
+        let spoken: Vec<&str> =
+            README.split('`').filter(|text| text.starts_with("tandem ")).collect();
+        assert!(spoken.len() >= 4, "{spoken:?}");
+        for line in spoken.into_iter().filter(|line| !line.contains('\n')) {
+            let Err(error) = Arguments::try_parse_from(words(line)) else { continue };
+            let kind = error.kind();
+            assert_eq!(kind, clap::error::ErrorKind::MissingRequiredArgument, "{line}: {error}");
+        }
+    }
 }
