@@ -176,6 +176,11 @@ impl CallRecord {
         self.cause = Some(cause);
         self.ended_by = Some(by);
         self.duration = duration;
+        if cause == HangupCause::CallerCancelled {
+            // An answer of ours that the cancellation overtook never reached the caller.
+            self.stages.answered = None;
+            self.status = Some(cause.sip_status());
+        }
         // A call that ended before its answer leaves the status its caller saw.
         self.status.get_or_insert(cause.sip_status());
     }
@@ -312,6 +317,16 @@ mod tests {
         assert_eq!(record.cause, Some(HangupCause::UnknownNumber));
         assert_eq!(record.ended_by, Some(Party::Switch));
         assert!(record.stages.answered.is_none());
+    }
+
+    #[test]
+    fn a_call_cancelled_before_its_answer_arrived_was_not_answered() {
+        let record = fold_all(vec![
+            arrival(),
+            CallEvent::Answered(Codec::Pcmu),
+            ended(HangupCause::CallerCancelled, Party::Caller, 0),
+        ]);
+        assert_eq!((record.stages.answered, record.status), (None, Some(487)));
     }
 
     #[test]

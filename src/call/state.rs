@@ -190,6 +190,11 @@ impl Call {
                     self.hang_up(now, cause, Party::Switch, out);
                 }
             }
+            // The caller gave up while our answer was under way to it, and never got that.
+            Input::LegCancelled => {
+                let (cause, by) = (HangupCause::CallerCancelled, Party::Caller);
+                self.wind_up(cause, by, Duration::ZERO, out);
+            }
             Input::LegEnded { cause, by } => self.wind_up(cause, by, self.talked(now), out),
             Input::HangupRequested { cause, by } => self.hang_up(now, cause, by, out),
             Input::DeadlineReached => self.answered_deadline(now, answered, out),
@@ -197,7 +202,6 @@ impl Call {
             | Input::MediaReserved(_)
             | Input::MediaRefused(_)
             | Input::ReofferRefused
-            | Input::LegCancelled
             | Input::MediaClosed(_) => (),
         }
     }

@@ -269,6 +269,16 @@ fn the_caller_may_give_up_while_it_rings() {
 }
 
 #[test]
+fn a_cancellation_that_overtakes_our_answer_ends_the_call() {
+    let mut bench = Bench::new(|_| ());
+    bench.ring();
+    assert!(answer_body(&bench.give(Input::AgentReady)).is_some());
+    let out = bench.give(Input::LegCancelled);
+    assert_eq!(out, [Output::EndAgent, Output::CloseMedia]);
+    assert_eq!(bench.close(), (HangupCause::CallerCancelled, Party::Caller, Duration::ZERO));
+}
+
+#[test]
 fn an_agent_that_never_comes_is_given_up() {
     let mut bench = Bench::new(|_| ());
     bench.ring();
