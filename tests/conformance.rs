@@ -1,5 +1,7 @@
 //! What a carrier may do to the built program beside plain calls, and what it may expect then.
 
+#![expect(clippy::unwrap_used, reason = "a failed check may panic")]
+
 #[path = "support/http.rs"]
 mod http;
 #[path = "support/phone.rs"]
@@ -9,10 +11,26 @@ mod postgres;
 #[path = "support/switch.rs"]
 mod switch;
 
+use crate::phone::Heard;
+use crate::phone::PATIENCE;
 use crate::phone::Phone;
+use crate::phone::SILENCE;
 use crate::switch::Switch;
+use aws_lc_rs::digest;
+use std::net::IpAddr;
+use std::time::Duration;
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
 
 const ECHO: &str = "+15550101";
+const TONE: &str = "+15550102";
+const LATE_TONE: &str = "+15550104";
+const SHORT: &str = "+15550105";
+const REINVITE: &str = "+15550107";
+
+const ALL: &str = "SELECT count(*) FROM calls";
+const NORMAL: &str = "SELECT count(*) FROM calls WHERE cause = 'normal' AND ended_at IS NOT NULL";
+const CANCELLED: &str = "SELECT count(*) FROM calls WHERE cause = 'caller_cancelled'";
 
 async fn phone(switch: &Switch, number: &str) -> Phone {
     Phone::new(switch.caller(2), switch.udp, number).await
@@ -45,19 +63,335 @@ async fn every_request_within_a_call_is_answered() {
         let answer = phone.ask(method, headers, body).await;
         assert_eq!(answer.status(), expected, "{method} {body}: {answer:?}");
         match (method, answer.status()) {
-            ("INVITE", 200) => {
-                let ack = phone.request("ACK", "", "");
-                phone.send(ack).await;
-                assert_ne!(answer.audio_port(), 0, "{answer:?}");
-            }
+            ("INVITE", _) => phone.acknowledge().await,
             ("UPDATE", 200) if !body.is_empty() => assert_ne!(answer.audio_port(), 0),
             (_, 405) => assert!(answer.header("allow").contains("INVITE"), "{answer:?}"),
-            (_, 420) => assert_eq!(answer.header("unsupported"), "100rel"),
             _ => {}
         }
     }
+    // Numbers may be left out, but not taken twice.
+    phone.cseq += 1_000;
+    assert_eq!(phone.ask("OPTIONS", "", "").await.status(), 200);
+    phone.cseq -= 10;
+    assert_eq!(phone.ask("OPTIONS", "", "").await.status(), 500);
+    phone.cseq += 10;
     phone.hang_up().await;
-    switch
-        .wait_for_count("SELECT count(*) FROM calls WHERE digits = 1 AND cause = 'normal'", 1)
-        .await;
+    let sql = "SELECT count(*) FROM calls WHERE digits = 1 AND cause = 'normal'";
+    switch.wait_for_count(sql, 1).await;
+}
+
+#[tokio::test]
+async fn requests_outside_calls_are_answered_as_the_standard_says() {
+    let switch = Switch::start().await;
+    let local = switch.caller(2);
+    let sdp = phone(&switch, ECHO).await.sdp();
+    for (method, user, headers, body, expected) in [
+        ("OPTIONS", "ping", "", "", 200),
+        ("BYE", ECHO, "", "", 481),
+        ("CANCEL", ECHO, "", "", 481),
+        ("UPDATE", ECHO, "", "", 481),
+        ("FOO", ECHO, "", "", 405),
+        ("INVITE", ECHO, "Require: 100rel, x-what\r\n", &sdp, 420),
+        ("INVITE", ECHO, "Content-Encoding: gzip\r\n", &sdp, 415),
+        ("INVITE", ECHO, "Content-Type: text/plain\r\n", "hello", 415),
+        ("INVITE", ECHO, "Supported: timer\r\nSession-Expires: 30\r\n", &sdp, 422),
+    ] {
+        let mut phone = Phone::new(local, switch.udp, user).await;
+        let answer = phone.ask(method, headers, body).await;
+        assert_eq!(answer.status(), expected, "{method} {headers}: {answer:?}");
+        let told = match expected {
+            405 => answer.header("allow"),
+            415 => answer
+                .all("accept")
+                .into_iter()
+                .chain(answer.all("accept-encoding"))
+                .next()
+                .unwrap_or(""),
+            420 => answer.header("unsupported"),
+            422 => answer.header("min-se"),
+            _ => "nothing to tell",
+        };
+        assert!(!told.is_empty(), "{method} {headers}: {answer:?}");
+        if method == "INVITE" {
+            phone.acknowledge().await;
+        }
+    }
+    assert_eq!(switch.count(ALL).await, 0, "none was a call");
+}
+
+#[tokio::test]
+async fn a_session_interval_is_taken_as_offered() {
+    let switch = Switch::start().await;
+    let mut phone = phone(&switch, ECHO).await;
+    let answer = phone.call("Supported: timer\r\nSession-Expires: 600;refresher=uac\r\n").await;
+    assert_eq!(answer.header("session-expires"), "600;refresher=uac", "{answer:?}");
+    assert_eq!(answer.header("require"), "timer", "{answer:?}");
+    let refresh = phone.ask("UPDATE", "Supported: timer\r\nSession-Expires: 600\r\n", "").await;
+    assert!(refresh.header("session-expires").starts_with("600"), "{refresh:?}");
+    phone.hang_up().await;
+}
+
+#[tokio::test]
+async fn one_hundred_calls_cancelled_at_once_never_ring_on() {
+    let switch = Switch::start().await;
+    for turn in 0..100 {
+        let mut phone = phone(&switch, LATE_TONE).await;
+        let offer = phone.sdp();
+        let branch = format!("z9hG4bKrace{turn}");
+        phone.cseq = 1;
+        phone.send(phone.request_as("INVITE", &branch, "", &offer)).await;
+        phone.send(phone.request_as("CANCEL", &branch, "", "")).await;
+        let mut finals = [0, 0];
+        while finals.contains(&0) {
+            let heard = phone.hear().await;
+            let slot = usize::from(heard.header("cseq").ends_with("CANCEL"));
+            if heard.status() >= 200 {
+                finals[slot] = heard.status();
+                if slot == 0 {
+                    phone.send(phone.ack_of_refusal(&heard, &branch)).await;
+                }
+            }
+        }
+        assert_eq!(finals, [487, 200], "turn {turn}");
+    }
+    switch.wait_for_calls(0).await;
+    switch.wait_for_count(CANCELLED, 100).await;
+    assert_eq!(switch.count(ALL).await, 100);
+}
+
+#[tokio::test]
+async fn a_cancel_that_crosses_the_answer_leaves_one_outcome() {
+    let switch = Switch::start().await;
+    let (mut answered, mut cancelled) = (0, 0);
+    for turn in 0..60 {
+        let mut phone = phone(&switch, ECHO).await;
+        let offer = phone.sdp();
+        let branch = format!("z9hG4bKcross{turn}");
+        phone.cseq = 1;
+        phone.send(phone.request_as("INVITE", &branch, "", &offer)).await;
+        // Later with each turn: before, with and after the answer.
+        let heard = phone.hear_within(Duration::from_micros(400 * turn)).await;
+        drop(heard.filter(|heard| heard.status() >= 200));
+        phone.send(phone.request_as("CANCEL", &branch, "", "")).await;
+        // A 2xx that was passed over comes again, as it is not acknowledged.
+        let outcome = phone.outcome("INVITE").await;
+        match outcome.status() {
+            200 => {
+                answered += 1;
+                phone.confirm(&outcome);
+                phone.acknowledge().await;
+                phone.hang_up().await;
+            }
+            487 => {
+                cancelled += 1;
+                phone.send(phone.ack_of_refusal(&outcome, &branch)).await;
+            }
+            _ => panic!("turn {turn}: {outcome:?}"),
+        }
+    }
+    switch.wait_for_calls(0).await;
+    let unanswered = format!("{CANCELLED} AND answered_at IS NULL AND sip_status = 487");
+    switch.wait_for_count(&unanswered, cancelled).await;
+    switch.wait_for_count(NORMAL, answered).await;
+    assert_eq!(switch.count(ALL).await, 60);
+}
+
+#[tokio::test]
+async fn a_bye_right_behind_a_reinvite_ends_both() {
+    let switch = Switch::start().await;
+    for turn in 0..30 {
+        let mut phone = phone(&switch, ECHO).await;
+        phone.call("").await;
+        let offer = phone.sdp();
+        let reinvite = phone.request("INVITE", "", &offer);
+        let number = phone.cseq;
+        phone.send(reinvite).await;
+        let bye = phone.request("BYE", "", "");
+        phone.send(bye).await;
+        let (mut to_bye, mut to_reinvite) = (0, 0);
+        while to_bye == 0 || to_reinvite == 0 {
+            let heard = phone.hear().await;
+            if heard.status() >= 200 && heard.header("cseq") == format!("{number} INVITE") {
+                to_reinvite = heard.status();
+            } else if heard.status() >= 200 && heard.header("cseq").ends_with("BYE") {
+                to_bye = heard.status();
+            }
+        }
+        assert_eq!(to_bye, 200, "turn {turn}");
+        assert!([200, 487].contains(&to_reinvite), "turn {turn}: {to_reinvite}");
+    }
+    switch.wait_for_calls(0).await;
+    switch.wait_for_count(NORMAL, 30).await;
+}
+
+#[tokio::test]
+async fn reinvites_that_cross_get_491_and_the_later_one_succeeds() {
+    let switch = Switch::start().await;
+    let mut phone = phone(&switch, REINVITE).await;
+    phone.call("").await;
+    let theirs = loop {
+        let heard = phone.hear().await;
+        if heard.start.starts_with("INVITE ") {
+            break heard;
+        }
+    };
+    let offer = phone.sdp();
+    let refused = phone.ask("INVITE", "", &offer).await;
+    assert_eq!(refused.status(), 491, "{refused:?}");
+    phone.acknowledge().await;
+    phone.answer_with(&theirs, "200 OK", &offer).await;
+    loop {
+        let heard = phone.hear().await;
+        if heard.start.starts_with("ACK ") {
+            break;
+        }
+        assert_ne!(heard.status(), 200, "{heard:?}");
+    }
+    assert_eq!(phone.ask("INVITE", "", &offer).await.status(), 200);
+    phone.acknowledge().await;
+    phone.hang_up().await;
+    switch.wait_for_count(NORMAL, 1).await;
+}
+
+#[tokio::test]
+async fn our_bye_travels_along_the_route_set() {
+    let switch = Switch::start().await;
+    let mut phone = phone(&switch, SHORT).await;
+    let proxy = UdpSocket::bind((switch.caller(2), 0)).await.unwrap();
+    let routes =
+        [format!("<sip:{};lr>", proxy.local_addr().unwrap()), "<sip:192.0.2.7;lr>".to_owned()];
+    let answer = phone.call(&format!("Record-Route: {}, {}\r\n", routes[0], routes[1])).await;
+    let kept: Vec<&str> =
+        answer.all("record-route").iter().flat_map(|one| one.split(',').map(str::trim)).collect();
+    assert_eq!(kept, routes);
+    let mut buffer = vec![0; 65_535];
+    let (length, from) = timeout(PATIENCE, proxy.recv_from(&mut buffer)).await.unwrap().unwrap();
+    let bye = Heard::read(&String::from_utf8_lossy(&buffer[..length]));
+    assert_eq!(bye.start, format!("BYE sip:phone@{} SIP/2.0", phone.local()));
+    let taken: Vec<&str> =
+        bye.all("route").iter().flat_map(|one| one.split(',').map(str::trim)).collect();
+    assert_eq!(taken, routes);
+    assert!(bye.header("via").contains(";rport"), "{bye:?}");
+    assert!(bye.header("reason").starts_with("Q.850;cause=16"), "{bye:?}");
+    assert_eq!(from, switch.udp);
+    let ok = Phone::response(&bye, "200 OK", "");
+    proxy.send_to(ok.as_bytes(), from).await.unwrap();
+    switch.wait_for_count(NORMAL, 1).await;
+}
+
+#[tokio::test]
+async fn lines_that_are_no_audio_are_refused_in_their_place() {
+    let switch = Switch::start().await;
+    let audio = "m=audio 4000 RTP/AVP 0\r\n";
+    for (lines, expected) in [
+        (
+            format!("{audio}m=video 4002 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"),
+            ["audio", "video 0"],
+        ),
+        (format!("m=image 4004 udptl t38\r\n{audio}"), ["image 0", "audio"]),
+        (format!("{audio}m=audio 4006 RTP/AVP 8\r\n"), ["audio", "audio 0"]),
+        (format!("{audio}m=message 4008 TCP/MSRP *\r\n"), ["audio", "message 0"]),
+        (format!("{audio}m=audio 4010 RTP/SAVP 0\r\n"), ["audio", "audio 0"]),
+    ] {
+        let mut phone = phone(&switch, ECHO).await;
+        let ip = phone.local().ip();
+        let offer =
+            format!("v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n{lines}");
+        let answer = phone.ask("INVITE", "", &offer).await;
+        assert_eq!(answer.status(), 200, "{lines}: {answer:?}");
+        phone.confirm(&answer);
+        phone.acknowledge().await;
+        let answered: Vec<&str> =
+            answer.body.lines().filter_map(|line| line.strip_prefix("m=")).collect();
+        assert_eq!(answered.len(), 2, "{}", answer.body);
+        for (line, expected) in answered.iter().zip(expected) {
+            assert!(line.starts_with(expected), "{lines} was answered {}", answer.body);
+            assert_eq!(line.contains(" 0 "), expected.ends_with(" 0"), "{}", answer.body);
+        }
+        phone.hang_up().await;
+    }
+}
+
+#[tokio::test]
+async fn an_offer_of_ours_that_the_ack_does_not_answer_ends_the_call() {
+    let switch = Switch::start().await;
+    let mut phone = phone(&switch, ECHO).await;
+    let answer = phone.ask("INVITE", "", "").await;
+    assert_eq!(answer.status(), 200);
+    assert_ne!(answer.audio_port(), 0, "{answer:?}");
+    phone.confirm(&answer);
+    phone.acknowledge().await;
+    let bye = loop {
+        let heard = phone.hear().await;
+        if heard.start.starts_with("BYE ") {
+            break heard;
+        }
+    };
+    assert!(bye.header("reason").contains("no_sdp_answer"), "{bye:?}");
+    phone.answer(&bye, "200 OK").await;
+    let sql = "SELECT count(*) FROM calls WHERE cause = 'no_sdp_answer' AND ended_by = 'switch'";
+    switch.wait_for_count(sql, 1).await;
+}
+
+#[tokio::test]
+async fn media_follows_a_reinvite_to_another_address() {
+    let switch = Switch::start().await;
+    let mut phone = phone(&switch, TONE).await;
+    phone.call("").await;
+    phone.hear_media(5).await;
+    phone.media = UdpSocket::bind((switch.caller(3), 0)).await.unwrap();
+    let offer = phone.sdp();
+    assert_eq!(phone.ask("INVITE", "", &offer).await.status(), 200);
+    phone.acknowledge().await;
+    phone.hear_media(5).await;
+    // To where nobody is told to send, nothing is sent.
+    let held = offer.replace("m=audio", "a=inactive\r\nm=audio");
+    assert_eq!(phone.ask("INVITE", "", &held).await.status(), 200);
+    phone.acknowledge().await;
+    phone.drain_media().await;
+    assert!(!phone.hears_media_within(SILENCE).await, "media while held");
+    phone.hang_up().await;
+}
+
+#[tokio::test]
+async fn a_digest_of_sha_256_is_asked_for_first_and_a_replay_is_refused() {
+    let switch = Switch::start().await;
+    // The demo's own trunk, which takes SHA-256 before MD5.
+    let mut phone = Phone::new(IpAddr::from([127, 0, 0, 2]), switch.udp, ECHO).await;
+    let offer = phone.sdp();
+    let challenge = phone.ask("INVITE", "", &offer).await;
+    assert_eq!(challenge.status(), 401);
+    phone.acknowledge().await;
+    let first = challenge.header("www-authenticate");
+    assert!(first.contains("algorithm=SHA-256"), "{challenge:?}");
+    let nonce = first.split("nonce=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    let uri = format!("sip:{ECHO}@{}", switch.udp);
+    let right = authorization("demo", nonce, &uri, 1);
+    let answer = phone.call(&right).await;
+    assert_eq!(answer.status(), 200);
+    phone.hang_up().await;
+
+    let mut thief = Phone::new(IpAddr::from([127, 0, 0, 2]), switch.udp, ECHO).await;
+    assert_eq!(thief.ask("INVITE", &right, &offer).await.status(), 401, "nc was used");
+    thief.acknowledge().await;
+    let again = authorization("demo", nonce, &uri, 2);
+    let mut honest = Phone::new(IpAddr::from([127, 0, 0, 2]), switch.udp, ECHO).await;
+    let answer = honest.ask("INVITE", &again, &offer).await;
+    // A nonce belongs to its shard; elsewhere it is stale, and the user is not asked again.
+    let stale = answer.header("www-authenticate").to_lowercase().contains("stale=true");
+    assert!(answer.status() == 200 || (answer.status() == 401 && stale), "{answer:?}");
+}
+
+/// `Authorization` of user `demo` for an INVITE (RFC 7616 section 3.4), by SHA-256.
+fn authorization(password: &str, nonce: &str, uri: &str, count: u32) -> String {
+    let hash = |text: String| -> String {
+        let bytes = digest::digest(&digest::SHA256, text.as_bytes());
+        bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let (a1, a2) = (hash(format!("demo:tandem:{password}")), hash(format!("INVITE:{uri}")));
+    let response = hash(format!("{a1}:{nonce}:{count:08x}:c0ffee:auth:{a2}"));
+    format!(
+        "Authorization: Digest username=\"demo\", realm=\"tandem\", nonce=\"{nonce}\", uri=\"{uri}\", \
+         algorithm=SHA-256, qop=auth, nc={count:08x}, cnonce=\"c0ffee\", response=\"{response}\"\r\n"
+    )
 }

@@ -193,9 +193,24 @@ impl Phone {
         let answer = self.ask("INVITE", headers, &offer).await;
         assert_eq!(answer.status(), 200, "{answer:?}");
         self.confirm(&answer);
+        self.acknowledge().await;
+        answer
+    }
+
+    /// Sends the ACK of the INVITE of now. That of a refusal should have the INVITE's branch: see
+    /// [`Phone::ack_of_refusal`].
+    pub async fn acknowledge(&mut self) {
         let ack = self.request("ACK", "", "");
         self.send(ack).await;
-        answer
+    }
+
+    /// The ACK of a refused INVITE with `branch`.
+    #[must_use]
+    pub fn ack_of_refusal(&self, refusal: &Heard, branch: &str) -> String {
+        let ack = self.request_as("ACK", branch, "", "");
+        let to = format!("To: <sip:{}@{}>", self.user, self.switch);
+        let at = refusal.header("to").find(";tag=").unwrap_or_default();
+        ack.replace(&to, &format!("{to}{}", &refusal.header("to")[at..]))
     }
 
     /// Takes the dialog from an answer.
@@ -215,13 +230,51 @@ impl Phone {
 
     /// Answers a request of the switch.
     pub async fn answer(&self, request: &Heard, status: &str) {
+        self.send(Self::response(request, status, "")).await;
+    }
+
+    /// Answers a request of the switch with a session description.
+    pub async fn answer_with(&self, request: &Heard, status: &str, sdp: &str) {
+        let headers =
+            format!("Contact: <sip:phone@{}>\r\nContent-Type: application/sdp\r\n", self.local());
+        let response = Self::response(request, status, &headers);
+        let head = response.replace("Content-Length: 0", &format!("Content-Length: {}", sdp.len()));
+        self.send(head + sdp).await;
+    }
+
+    /// A response without a body; `headers` end with CRLF each.
+    #[must_use]
+    pub fn response(request: &Heard, status: &str, headers: &str) -> String {
         let mut text = format!("SIP/2.0 {status}\r\n");
-        for name in ["via", "from", "to", "call-id", "cseq"] {
+        for name in ["via", "record-route", "from", "to", "call-id", "cseq"] {
             for value in request.all(name) {
                 let _ = write!(text, "{name}: {value}\r\n");
             }
         }
-        self.send(text + "Content-Length: 0\r\n\r\n").await;
+        text + headers + "Content-Length: 0\r\n\r\n"
+    }
+
+    /// Waits for so many packets of media.
+    ///
+    /// # Panics
+    ///
+    /// When they do not come.
+    pub async fn hear_media(&self, packets: usize) {
+        for _ in 0..packets {
+            assert!(self.hears_media_within(PATIENCE).await, "no media");
+        }
+    }
+
+    /// True when a packet of media comes.
+    pub async fn hears_media_within(&self, limit: Duration) -> bool {
+        let mut buffer = [0; 2_048];
+        timeout(limit, self.media.recv_from(&mut buffer)).await.is_ok()
+    }
+
+    /// Takes what is on its way.
+    pub async fn drain_media(&self) {
+        let mut buffer = [0; 2_048];
+        while timeout(Duration::from_millis(40), self.media.recv_from(&mut buffer)).await.is_ok() {}
     }
 
     /// True while the switch answers somebody with an OPTIONS of a call of its own.
