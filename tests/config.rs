@@ -20,7 +20,6 @@ use tandem::config::secret::Opener;
 use tandem::routing::numbers::NumberRules;
 use tandem::routing::numbers::Rewritten;
 use tandem::routing::numbers::RuleText;
-use tandem::routing::trunk::SessionTimer;
 use tandem::routing::trunk::Trunk;
 use tandem::types::id::TrunkId;
 use tandem::types::secret::Secret;
@@ -247,8 +246,6 @@ digest = { mode = "required", username = "u", password_ref = "sealed:known" }
 [limits]
 channels = 30
 channels_in = 10
-[session_timer]
-mode = "off"
 "#,
     )
     .unwrap();
@@ -263,7 +260,7 @@ mode = "off"
     let account = trunk.digest.as_ref().unwrap();
     assert_eq!((account.password.expose().as_str(), account.algorithms.len()), ("opened", 2));
     assert_eq!((trunk.response_map.no_answer, trunk.response_map.busy), (486, 486));
-    assert_eq!((trunk.calls_max, trunk.session_timer), (10, SessionTimer::Off));
+    assert_eq!(trunk.calls_max, 10);
     let (called, _) = trunk.called.rewrite("0014155550123");
     assert_eq!(called, Rewritten::Number("+14155550123".parse().unwrap()));
     // The identity of a file's trunk does not change between starts and nodes.

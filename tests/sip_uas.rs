@@ -535,6 +535,21 @@ fn a_reinvite_without_sdp_asks_for_our_offer() {
 }
 
 #[test]
+fn an_update_before_the_ack_of_our_offer_gets_491_and_the_call_goes_on() {
+    let mut solo = Solo::new();
+    let invite = Script::new("INVITE", "a");
+    solo.receive(&invite.text());
+    let dialog = solo.take_invited();
+    solo.command(Command::Accept { dialog, body: SDP.into() });
+    let ok = solo.take_last();
+    solo.receive(&invite.next("UPDATE", 2, &ok).body("application/sdp", SDP).text());
+    assert_eq!(solo.take_kinds(), ["491"]);
+    assert!(solo.take_events().is_empty(), "the answer to our offer is still awaited");
+    solo.receive(&invite.next("ACK", 1, &ok).body("application/sdp", SDP).text());
+    assert_eq!(kinds(&solo.take_events()), ["acknowledged with body"]);
+}
+
+#[test]
 fn an_invite_without_sdp_gets_our_offer() {
     let mut solo = Solo::new();
     let invite = Script::new("INVITE", "a");

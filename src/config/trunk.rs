@@ -15,7 +15,6 @@ use crate::routing::trunk::DigestAccount;
 use crate::routing::trunk::DigestAlgorithm;
 use crate::routing::trunk::ResponseMap;
 use crate::routing::trunk::RtcpMode;
-use crate::routing::trunk::SessionTimer;
 use crate::routing::trunk::Trunk;
 use crate::routing::trunk::TrunkMedia;
 use crate::types::codec::Codec;
@@ -87,10 +86,6 @@ pub(crate) fn build(
         max_duration: Duration::from_secs(view.number("calls.max_duration_s")),
         answer_delay: Duration::from_millis(view.number("progress.answer_delay_ms")),
         ringing: view.text("progress.inbound_progress") != "none",
-        session_timer: match view.text("session_timer.mode") {
-            "off" => SessionTimer::Off,
-            _ => SessionTimer::Accept { min_se_s: view.number("session_timer.min_se_s") },
-        },
     }
 }
 

@@ -290,9 +290,9 @@ const IDENTITY: &[Key] = &[
 ];
 
 const SESSION_TIMER: &[Key] = &[
-    only("mode", Kind::Choice(&["off", "accept", "offer", "require"]), &["off", "accept"]),
+    only("mode", Kind::Choice(&["off", "accept", "offer", "require"]), &["accept"]),
     not_built("expires_s", Kind::Integer(90, 86_400)),
-    key("min_se_s", Kind::Integer(90, 86_400)),
+    not_built("min_se_s", Kind::Integer(90, 86_400)),
     not_built("refresher", Kind::Choice(&["auto", "local", "remote"])),
     not_built("method", Kind::Choice(&["auto", "update", "invite"])),
     not_built("reject_422_only_if_peer_supports_timer", Kind::Flag),

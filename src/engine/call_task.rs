@@ -40,6 +40,7 @@ use crate::types::id::CallId;
 use crate::types::moment::Moment;
 use futures_util::FutureExt;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +59,7 @@ pub(super) struct CallSeed {
     pub(super) permit: PermitGuard,
     pub(super) log: CallLog,
     pub(super) arrived: Moment,
+    pub(super) source: IpAddr,
     pub(super) setup: CallSetup,
     pub(super) route: InboundRoute,
 }
@@ -71,7 +73,8 @@ pub(super) fn start(
 ) {
     let id = seed.log.record().id;
     let written = switch.ledger.report(seed.log.report());
-    switch.registry.enter(id, inputs);
+    switch.registry.enter(clock::now(), id, seed.source, &inputs);
+    drop(inputs);
     // What the record is closed with should the task itself go wrong.
     let opened = seed.log.clone();
     let span = tracing::info_span!("call", %id, trunk = %seed.route.trunk.name);
@@ -83,7 +86,7 @@ pub(super) fn start(
             close_after_fault(&switch, opened);
             shard.command(Command::Hangup { dialog, cause: HangupCause::SwitchFault }).await;
         }
-        switch.registry.leave(id);
+        switch.registry.leave(clock::now(), id);
     };
     tokio::spawn(guarded.instrument(span));
 }
@@ -336,7 +339,7 @@ impl Task {
         self.own.push_back(input);
     }
 
-    fn rtp_address(&self) -> std::net::IpAddr {
+    fn rtp_address(&self) -> IpAddr {
         self.route.trunk.media.advertise_rtp.unwrap_or(self.listener.rtp_address)
     }
 

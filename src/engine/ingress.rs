@@ -1,6 +1,9 @@
 //! What the sockets received goes to its shard; strangers and floods end here, before any parse.
 
+use crate::clock;
+use crate::engine::registry::Registry;
 use crate::engine::sip_shard::ShardHandle;
+use crate::engine::switch::Switch;
 use crate::net::flow::Flows;
 use crate::net::flow::Ingress;
 use crate::routing::identify::knows_source;
@@ -46,6 +49,7 @@ pub struct Dispatcher {
     gates: Vec<Gate>,
     shards: Vec<ShardHandle>,
     flows: Flows,
+    registry: Arc<Registry>,
     /// Keyed, so that nobody can aim a flood at one shard.
     hash: RandomState,
 }
@@ -53,13 +57,15 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// A dispatcher over `shards`; `gates` are the listeners by their index in flows.
     #[must_use]
-    pub fn new(
-        table: Arc<ArcSwap<RoutingTable>>,
-        gates: Vec<Gate>,
-        shards: Vec<ShardHandle>,
-        flows: Flows,
-    ) -> Self {
-        Self { table, gates, shards, flows, hash: RandomState::new() }
+    pub fn new(switch: &Switch, gates: Vec<Gate>, shards: Vec<ShardHandle>) -> Self {
+        Self {
+            table: Arc::clone(&switch.table),
+            gates,
+            shards,
+            flows: switch.flows.clone(),
+            registry: Arc::clone(&switch.registry),
+            hash: RandomState::new(),
+        }
     }
 
     fn knows(&self, listener: u16, source: IpAddr, transport: Transport) -> bool {
@@ -101,7 +107,9 @@ impl Dispatcher {
 
 impl Ingress for Dispatcher {
     fn receive(&self, flow: Flow, message: Bytes) {
-        if !self.knows(flow.listener, flow.remote.ip(), flow.transport) {
+        if !self.knows(flow.listener, flow.remote.ip(), flow.transport)
+            && !self.registry.has_calls_from(clock::now(), flow.remote.ip())
+        {
             return self.turn_away(&flow, &message);
         }
         // A message without Call-ID can be no call's; any shard may answer what is wrong with it.

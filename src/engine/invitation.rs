@@ -63,12 +63,13 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
     match verdict {
         Verdict::Challenge(trunk) => challenge(shard, &invitation, &trunk, stale.get()),
         // The source address is a trunk's, but the request lacks what would make it that trunk's.
-        Verdict::Unknown => refuse(
-            shard,
-            invitation.dialog,
-            HangupCause::UnknownSource,
-            HangupCause::UnknownSource.sip_status(),
-        ),
+        Verdict::Unknown => {
+            let caller = invitation.request.headers.from().uri().user_decoded().unwrap_or_default();
+            begun.note_arrival(&invitation, &String::from_utf8_lossy(&caller));
+            begun.note_route(Route::default());
+            let cause = HangupCause::UnknownSource;
+            close(shard, begun, invitation.dialog, (cause, cause.sip_status()));
+        }
         Verdict::Refuse(rejection) => reject(shard, begun, &invitation, &rejection),
         Verdict::Route(route) => {
             match shard.switch.registry.admit(now, &route.tenant, &route.trunk) {
@@ -82,6 +83,7 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
                         permit,
                         log: begun.log,
                         arrived: now,
+                        source: invitation.flow.remote.ip(),
                         setup: call_setup(&route, clock::random_u64()),
                         route: *route,
                     };
@@ -245,14 +247,23 @@ fn reject(shard: &mut Shard, mut begun: Begun, invitation: &Invitation, rejectio
         dialled: rejection.dialled,
         ai_profile: None,
     });
-    let (cause, status) = (rejection.cause, rejection.status);
+    close(shard, begun, invitation.dialog, (rejection.cause, rejection.status));
+}
+
+/// Ends the record of a refused call and refuses it.
+fn close(
+    shard: &mut Shard,
+    mut begun: Begun,
+    dialog: DialogId,
+    (cause, status): (HangupCause, u16),
+) {
     begun.note(CallEvent::Refused { cause, status });
     begun.note(CallEvent::Ended { cause, by: Party::Switch, duration: Duration::ZERO });
     let call: CallId = begun.log.record().id;
-    tracing::info!(%call, trunk = %rejection.trunk.name, %cause, status, "call refused");
+    tracing::info!(%call, %cause, status, "call refused");
     // Written in the background: a refusal does not wait for the disk.
     drop(shard.switch.ledger.report(begun.log.report()));
-    refuse(shard, invitation.dialog, cause, status);
+    refuse(shard, dialog, cause, status);
 }
 
 fn refuse(shard: &mut Shard, dialog: DialogId, cause: HangupCause, status: u16) {

@@ -11,12 +11,14 @@ use crate::types::cause::Party;
 use crate::types::id::CallId;
 use crate::types::moment::Moment;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
 
@@ -33,8 +35,28 @@ pub struct Registry {
 #[derive(Debug)]
 struct Inner {
     admission: Admission,
-    calls: HashMap<CallId, mpsc::Sender<Input>>,
+    calls: HashMap<CallId, Entry>,
+    /// Sources of running calls, and of calls that ended a moment ago.
+    sources: HashMap<IpAddr, SourceCalls>,
 }
+
+/// A running call. Only its shard holds the queue open: when the shard gives the call up, its task
+/// learns of it by the queue's end.
+#[derive(Debug)]
+struct Entry {
+    inputs: mpsc::WeakSender<Input>,
+    source: IpAddr,
+}
+
+/// Calls of one source.
+#[derive(Clone, Copy, Debug)]
+struct SourceCalls {
+    running: u32,
+    left: Moment,
+}
+
+/// How long messages of an ended call may still come: 64·T1 (RFC 3261 §17.1.2.2).
+const LINGER: Duration = Duration::from_secs(32);
 
 /// The right to one call; dropping it gives the place back.
 #[derive(Debug)]
@@ -48,7 +70,11 @@ impl Registry {
     #[must_use]
     pub fn new(limits: NodeLimits) -> Arc<Self> {
         Arc::new(Self {
-            inner: Mutex::new(Inner { admission: Admission::default(), calls: HashMap::new() }),
+            inner: Mutex::new(Inner {
+                admission: Admission::default(),
+                calls: HashMap::new(),
+                sources: HashMap::new(),
+            }),
             limits,
             draining: AtomicBool::new(false),
             left: Notify::new(),
@@ -77,15 +103,36 @@ impl Registry {
         Ok(PermitGuard { registry: Arc::clone(self), permit: Some(permit) })
     }
 
-    /// Notes a running call.
-    pub fn enter(&self, id: CallId, inputs: mpsc::Sender<Input>) {
-        self.lock().calls.insert(id, inputs);
+    /// Notes a running call from `source`.
+    pub fn enter(&self, now: Moment, id: CallId, source: IpAddr, inputs: &mpsc::Sender<Input>) {
+        let mut inner = self.lock();
+        inner.calls.insert(id, Entry { inputs: inputs.downgrade(), source });
+        // Bounded by the sources trunks list: only their calls get here.
+        inner.sources.retain(|_, calls| calls.running > 0 || now.since(calls.left) < LINGER);
+        let calls = inner.sources.entry(source).or_insert(SourceCalls { running: 0, left: now });
+        calls.running += 1;
     }
 
     /// Forgets a call that is over.
-    pub fn leave(&self, id: CallId) {
-        self.lock().calls.remove(&id);
+    pub fn leave(&self, now: Moment, id: CallId) {
+        let mut inner = self.lock();
+        if let Some(entry) = inner.calls.remove(&id)
+            && let Some(calls) = inner.sources.get_mut(&entry.source)
+        {
+            calls.running = calls.running.saturating_sub(1);
+            calls.left = now;
+        }
+        drop(inner);
         self.left.notify_waiters();
+    }
+
+    /// True while calls from `source` run, or ended so recently that their messages may still come.
+    /// A change of trunks cuts no call: what belongs to one that runs is heard from wherever it was
+    /// set up.
+    #[must_use]
+    pub fn has_calls_from(&self, now: Moment, source: IpAddr) -> bool {
+        let calls = self.lock().sources.get(&source).copied();
+        calls.is_some_and(|calls| calls.running > 0 || now.since(calls.left) < LINGER)
     }
 
     /// How many calls run.
@@ -105,11 +152,12 @@ impl Registry {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Asks every running call to end. A call whose queue is full ends by that alone.
+    /// Asks every running call to end. A call whose queue is full or closed is given up by its shard.
     pub fn hang_up_all(&self, cause: HangupCause) {
-        let calls: Vec<_> = self.lock().calls.values().cloned().collect();
+        let inner = self.lock();
+        let calls: Vec<_> = inner.calls.values().filter_map(|call| call.inputs.upgrade()).collect();
+        drop(inner);
         for call in calls {
-            // A full or closed queue: that call is already ending.
             drop(call.try_send(Input::HangupRequested { cause, by: Party::Switch }));
         }
     }
@@ -131,5 +179,38 @@ impl Drop for PermitGuard {
         if let Some(permit) = self.permit.take() {
             self.registry.lock().admission.release(permit);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[tokio::test]
+    async fn a_call_its_shard_gives_up_learns_of_it_by_the_end_of_its_queue() {
+        let registry = Registry::new(NodeLimits::default());
+        let (inputs, mut queue) = mpsc::channel(1);
+        registry.enter(Moment::START, clock::new_call_id(), SOURCE, &inputs);
+        registry.hang_up_all(HangupCause::Draining);
+        assert!(matches!(queue.recv().await, Some(Input::HangupRequested { .. })));
+        drop(inputs);
+        assert_eq!(queue.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_source_is_remembered_while_its_calls_run_and_a_little_longer() {
+        let registry = Registry::new(NodeLimits::default());
+        let (inputs, _queue) = mpsc::channel(1);
+        let id = clock::new_call_id();
+        assert!(!registry.has_calls_from(Moment::START, SOURCE));
+        registry.enter(Moment::START, id, SOURCE, &inputs);
+        let hour = Moment::from_millis(3_600_000);
+        assert!(registry.has_calls_from(hour, SOURCE));
+        registry.leave(hour, id);
+        assert!(registry.has_calls_from(hour + Duration::from_secs(31), SOURCE));
+        assert!(!registry.has_calls_from(hour + LINGER, SOURCE));
     }
 }

@@ -267,7 +267,6 @@ fn count(counter: Counter) {
         Counter::Merged => "merged",
         Counter::RefusedRequest => "refused_request",
         Counter::ShardFull => "shard_full",
-        Counter::Draining => "draining",
         Counter::AckTimeout => "ack_timeout",
         Counter::RequestTimeout => "request_timeout",
         Counter::ResponseOnClosedFlow => "response_on_closed_flow",

@@ -11,7 +11,6 @@ pub use crate::routing::trunk::DigestAccount;
 pub use crate::routing::trunk::DigestAlgorithm;
 pub use crate::routing::trunk::ResponseMap;
 pub use crate::routing::trunk::RtcpMode;
-pub use crate::routing::trunk::SessionTimer;
 pub use crate::routing::trunk::Trunk;
 pub use crate::routing::trunk::TrunkMedia;
 

@@ -62,8 +62,6 @@ pub struct Trunk {
     pub answer_delay: Duration,
     /// True: 180 is sent while the agent is dialled; false: nothing between 100 and the answer.
     pub ringing: bool,
-    /// Session timers (RFC 4028).
-    pub session_timer: SessionTimer,
 }
 
 /// The account of a peer that authenticates with digest.
@@ -273,18 +271,6 @@ impl Default for TrunkMedia {
     }
 }
 
-/// What is done about session timers (RFC 4028).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionTimer {
-    /// None run; refreshes of the peer are answered all the same.
-    Off,
-    /// A timer the peer asks for is accepted.
-    Accept {
-        /// The shortest interval accepted, in seconds; a shorter one gets 422.
-        min_se_s: u32,
-    },
-}
-
 impl Trunk {
     /// A trunk that takes calls from `sources` over UDP and TCP with the defaults of every profile.
     #[must_use]
@@ -312,7 +298,6 @@ impl Trunk {
             max_duration: Duration::from_secs(14_400),
             answer_delay: Duration::ZERO,
             ringing: true,
-            session_timer: SessionTimer::Accept { min_se_s: 90 },
         }
     }
 

@@ -112,12 +112,7 @@ impl Bound {
     ) -> Result<(Addresses, Listening, tokio::net::TcpListener), StartError> {
         let system = |what| move |source| StartError::System { what, source };
         let names: Vec<_> = gates.iter().map(|gate| gate.name.clone()).collect();
-        let dispatcher = Dispatcher::new(
-            Arc::clone(&switch.table),
-            gates,
-            shards.to_vec(),
-            switch.flows.clone(),
-        );
+        let dispatcher = Dispatcher::new(switch, gates, shards.to_vec());
         let ingress: Arc<dyn Ingress> = Arc::new(dispatcher);
         let mut sip = Vec::new();
         let mut listening = Listening { _udp: Vec::new(), _tcp: Vec::new() };

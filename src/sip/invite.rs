@@ -281,13 +281,17 @@ impl Usage {
     }
 
     /// Whether an UPDATE with an offer can be taken now (RFC 3311 §5.2).
-    pub(crate) const fn judge_update(&self) -> Result<(), Collision> {
+    pub(crate) fn judge_update(&self) -> Result<(), Collision> {
         match &self.state {
             State::Incoming(_) => Err(Collision::Theirs),
             State::Calling(_) => Err(Collision::Ours),
             State::Leaving(_) => Err(Collision::Gone),
             State::Confirmed(_) if self.asked.is_some() => Err(Collision::Theirs),
             State::Confirmed(_) if self.asking.is_some() => Err(Collision::Ours),
+            // RFC 3311 §5.2: our offer in the 2xx has no answer yet.
+            State::Confirmed(_) if self.ack_wait.as_ref().is_some_and(|wait| wait.has_offer) => {
+                Err(Collision::Ours)
+            }
             State::Confirmed(_) => Ok(()),
         }
     }

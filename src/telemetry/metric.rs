@@ -72,7 +72,6 @@ metrics_table! {
         RecordsRejected, "records_rejected_total", "", "Call records PostgreSQL refused; kept in journal/rejected.";
         RecordsLost, "records_lost_total", "", "Call records lost because disk and memory were full.";
         RoutingChanges, "routing_changes_total", "", "Changes of the database taken into the routing table.";
-        DatabaseErrors, "database_errors_total", "", "Operations PostgreSQL did not answer or refused.";
         ApiRequests, "api_requests_total", "status", "HTTP requests answered.";
     }
 }
@@ -86,11 +85,7 @@ metrics_table! {
         SipDialogs, "sip_dialogs", "", "SIP dialogs in memory.";
         SipShardQueue, "sip_shard_queue_messages", "", "SIP messages waiting for the busiest shard.";
         MediaSessions, "media_sessions", "", "Media sessions in progress.";
-        MediaTickLoad, "media_tick_load_ratio", "", "Share of its phase the busiest media thread works.";
-        JournalQueue, "journal_queue_records", "", "Call records waiting for the disk.";
-        JournalBacklog, "journal_backlog_segments", "", "Journal segments waiting for PostgreSQL.";
         RoutingNumbers, "routing_numbers", "", "Numbers in the routing table.";
-        RoutingAge, "routing_age_seconds", "", "Time since the routing table was last known to be current.";
         DatabaseUp, "database_up", "", "1 when PostgreSQL answers.";
         Draining, "draining", "", "1 while no new call is taken.";
     }
@@ -101,7 +96,6 @@ metrics_table! {
     Histogram {
         CallSetup, "call_setup_seconds", "", "From the INVITE to the 200.";
         CallDuration, "call_duration_seconds", "", "From the 200 to the end.";
-        AgentConnect, "agent_connect_seconds", "", "From dialling an agent until it is ready.";
         ApiLatency, "api_request_seconds", "", "Time to answer an HTTP request.";
     }
 }

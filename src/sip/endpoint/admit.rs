@@ -85,9 +85,9 @@ impl Endpoint {
             self.answer_stateless(cx, of, 482, Extra::None);
             return;
         }
-        if let Some((counter, cause)) = self.congestion() {
-            cx.count(counter);
-            self.answer_stateless(cx, of, 503, Extra::Busy(cause));
+        if self.is_full() {
+            cx.count(Counter::ShardFull);
+            self.answer_stateless(cx, of, 503, Extra::Busy(HangupCause::Overload));
             return;
         }
         let checked = check_all(&request).and_then(|()| self.check_invite(&request));
@@ -102,14 +102,9 @@ impl Endpoint {
         self.open(cx, flow, (Arc::new(request), dialog), body);
     }
 
-    /// Why no new call can be taken.
-    fn congestion(&self) -> Option<(Counter, HangupCause)> {
-        if self.is_draining {
-            return Some((Counter::Draining, HangupCause::Draining));
-        }
-        let is_full =
-            self.usages.len() >= SIP_DIALOGS_MAX || self.transactions.len() >= SIP_TRANSACTIONS_MAX;
-        is_full.then_some((Counter::ShardFull, HangupCause::Overload))
+    /// Whether no new call can be taken for want of room.
+    fn is_full(&self) -> bool {
+        self.usages.len() >= SIP_DIALOGS_MAX || self.transactions.len() >= SIP_TRANSACTIONS_MAX
     }
 
     fn check_invite(&self, request: &Request) -> Result<Option<Body>, Fault> {

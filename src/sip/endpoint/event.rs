@@ -73,8 +73,6 @@ pub enum Counter {
     RefusedRequest,
     /// A new INVITE refused 503 because this shard is full.
     ShardFull,
-    /// A new INVITE refused 503 because the node drains.
-    Draining,
     /// No ACK came for a final response of ours.
     AckTimeout,
     /// A request of ours was never answered.

@@ -206,7 +206,9 @@ impl Endpoint {
             return self.settle(cx, within, &request, refusal);
         }
         let dialog = within.dialog;
-        self.acknowledged_by_reinvite(cx, dialog);
+        if request.method == Method::Invite {
+            self.acknowledged_by_reinvite(cx, dialog);
+        }
         let Some(usage) = self.usages.get_mut(dialog.0) else { return };
         let body = description(&request.headers, &request.body);
         let asked = Asked { transaction: within.transaction, request: Arc::new(request) };
