@@ -1,7 +1,5 @@
 //! What a carrier may do to the built program beside plain calls, and what it may expect then.
 
-#![expect(clippy::unwrap_used, reason = "a failed check may panic")]
-
 #[path = "support/http.rs"]
 mod http;
 #[path = "support/phone.rs"]

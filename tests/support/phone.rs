@@ -2,9 +2,9 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 #![allow(unreachable_pub, reason = "shared by several test programs")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed check may panic")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed check may panic")]
+#![allow(clippy::string_slice, clippy::indexing_slicing, reason = "a failed check may panic")]
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -144,8 +144,7 @@ impl Phone {
         if body.starts_with("v=0") {
             text += "Content-Type: application/sdp\r\n";
         }
-        let _ = write!(text, "Content-Length: {}\r\n\r\n{body}", body.len());
-        text
+        text + &format!("Content-Length: {}\r\n\r\n{body}", body.len())
     }
 
     /// Sends bytes as they are.
@@ -248,7 +247,7 @@ impl Phone {
         let mut text = format!("SIP/2.0 {status}\r\n");
         for name in ["via", "record-route", "from", "to", "call-id", "cseq"] {
             for value in request.all(name) {
-                let _ = write!(text, "{name}: {value}\r\n");
+                text += &format!("{name}: {value}\r\n");
             }
         }
         text + headers + "Content-Length: 0\r\n\r\n"
@@ -271,7 +270,13 @@ impl Phone {
         timeout(limit, self.media.recv_from(&mut buffer)).await.is_ok()
     }
 
-    /// Takes what is on its way.
+    /// Takes what has come, when more comes all the time.
+    pub async fn drain_media_now(&self) {
+        let mut buffer = [0; 2_048];
+        while timeout(Duration::ZERO, self.media.recv_from(&mut buffer)).await.is_ok() {}
+    }
+
+    /// Takes what is on its way, until no more comes.
     pub async fn drain_media(&self) {
         let mut buffer = [0; 2_048];
         while timeout(Duration::from_millis(40), self.media.recv_from(&mut buffer)).await.is_ok() {}

@@ -189,6 +189,11 @@ impl Switch {
         std::fs::read_to_string(log_path(&self.scratch)).unwrap_or_default()
     }
 
+    /// The number of its process.
+    pub fn process(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     /// Asks it to stop, as an operator does.
     pub fn terminate(&self) {
         let id = self.child.id().unwrap().to_string();

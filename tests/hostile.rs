@@ -1,0 +1,425 @@
+//! Attacks and bad networks against the built program: calls in progress and calls to come go on.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed check may panic")]
+
+#[path = "support/http.rs"]
+mod http;
+#[path = "support/phone.rs"]
+mod phone;
+#[path = "support/postgres.rs"]
+mod postgres;
+#[path = "support/rtp.rs"]
+mod rtp;
+#[path = "support/sipp.rs"]
+mod sipp;
+#[path = "support/switch.rs"]
+mod switch;
+
+use crate::phone::Heard;
+use crate::phone::PATIENCE;
+use crate::phone::Phone;
+use crate::rtp::FRAME;
+use crate::rtp::Stream;
+use crate::rtp::audio;
+use crate::sipp::Sipp;
+use crate::switch::Switch;
+use std::collections::HashMap;
+use std::fs;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tandem::types::random::Random;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
+use tokio::net::TcpStream;
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
+
+const ECHO: &str = "+15550101";
+const TONE: &str = "+15550102";
+
+const ALL: &str = "SELECT count(*) FROM calls";
+const NORMAL: &str = "SELECT count(*) FROM calls WHERE cause = 'normal' AND ended_at IS NOT NULL";
+
+async fn phone(switch: &Switch, number: &str) -> Phone {
+    Phone::new(switch.caller(2), switch.udp, number).await
+}
+
+/// Where the switch takes the RTP of a call that it answered so.
+fn media(switch: &Switch, answer: &Heard) -> SocketAddr {
+    SocketAddr::new(switch.udp.ip(), answer.audio_port())
+}
+
+/// The RFC 4475 messages, valid and not, and whatever else is no SIP.
+fn nasty() -> Vec<Vec<u8>> {
+    let mut set = vec![
+        Vec::new(),
+        vec![0; 500],
+        vec![b'A'; 65_000],
+        b"\r\n\r\n".to_vec(),
+        b"\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl".to_vec(),
+        b"INVITE".to_vec(),
+        b"INVITE sip:x SIP/2.0\r\n\r\n".to_vec(),
+        b"SIP/2.0 200 OK\r\n\r\n".to_vec(),
+    ];
+    let torture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/torture");
+    for kind in ["valid", "invalid", "tolerated"] {
+        let files = fs::read_dir(torture.join(kind)).unwrap();
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.sort();
+        set.extend(files.iter().map(|file| fs::read(file).unwrap()));
+    }
+    assert!(set.len() > 50, "the torture messages are gone");
+    set
+}
+
+/// `message` with up to eight places changed.
+fn mutated(message: &[u8], random: &mut Random) -> Vec<u8> {
+    const BITS: [&[u8]; 12] =
+        [b"\r\n", b"<", b">", b"\"", b";", b",", b"\0", b"[::", b"%", b":", b"\xff", b"="];
+    let mut bytes = message.to_vec();
+    for _ in 0..=random.below(8) {
+        let at = usize::try_from(random.below(bytes.len() as u64 + 1)).unwrap();
+        let bit = BITS[usize::try_from(random.below(BITS.len() as u64)).unwrap()];
+        match random.below(4) {
+            0 | 1 if at < bytes.len() => bytes[at] = random.next_u64().to_le_bytes()[0],
+            2 => drop(bytes.drain(at..(at + 1 + bit.len() * 4).min(bytes.len()).max(at))),
+            _ => drop(bytes.splice(at..at, bit.iter().copied())),
+        }
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn hostile_datagrams_stop_neither_a_call_nor_the_next_one() {
+    let switch = Switch::start().await;
+    let mut talking = phone(&switch, TONE).await;
+    talking.call("").await;
+    let mut attacker = phone(&switch, ECHO).await;
+    for (number, message) in nasty().into_iter().enumerate() {
+        attacker.send(&message[..message.len().min(65_000)]).await;
+        assert!(attacker.is_served().await, "OPTIONS after message {number}");
+    }
+    let mut random = Random::from_seed(2_026);
+    let sdp = attacker.sdp();
+    for round in 0..3_000 {
+        let mut other = attacker.request(["INVITE", "OPTIONS", "BYE"][round % 3], "", &sdp);
+        if round % 5 == 0 {
+            other = talking.request_as("INVITE", "z9hG4bKstolen", "", &sdp);
+        }
+        attacker.send(mutated(other.as_bytes(), &mut random)).await;
+        if round % 100 == 0 {
+            assert!(talking.is_served().await, "OPTIONS after mutation {round}");
+        }
+    }
+    talking.drain_media_now().await;
+    talking.hear_media(10).await;
+    Sipp::new("bye-at-once", switch.caller(3), switch.udp, ECHO).succeeds().await;
+    check_log_is_discreet(&switch);
+}
+
+/// Neither numbers nor passwords are in the log, and no line of it is the peer's.
+fn check_log_is_discreet(switch: &Switch) {
+    let log = switch.log();
+    for secret in ["15557702", "15557701", "15550101", "15550102", "z9hG4bK", "nonce="] {
+        assert!(!log.contains(secret), "the log tells {secret}");
+    }
+    assert!(!log.to_lowercase().contains("panic"), "{log}");
+    let odd = |letter: char| letter.is_control() && letter != '\n';
+    assert!(!log.contains(odd), "control characters in the log");
+    for level in ["WARN", "ERROR"] {
+        let lines = log.lines().filter(|line| line.contains(level)).count();
+        assert!(lines < 20, "{lines} lines of {level}: the peer writes our log\n{log}");
+    }
+}
+
+/// Resident memory of the switch in KiB.
+async fn resident_kib(switch: &Switch) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", switch.process())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches("kB").trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_flood_of_strangers_and_garbage_costs_no_memory_and_no_call() {
+    let switch = Switch::start().await;
+    calls_of_all_kinds(&switch).await;
+    let before = resident_kib(&switch).await;
+    let mut stranger = Phone::new(switch.caller(200), switch.udp, ECHO).await;
+    let known = phone(&switch, ECHO).await;
+    let offer = stranger.sdp();
+    let calls = Sipp::new("bye-at-once", switch.caller(3), switch.udp, ECHO).calls(20, 20, 0);
+    let calls = calls.start();
+    let garbage = vec![0xa5; 1_200];
+    for round in 0..20_000 {
+        known.send(&garbage).await;
+        if round % 4 == 0 {
+            let invite = stranger.request("INVITE", "", &offer);
+            stranger.send(invite).await;
+        }
+        if round % 200 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let report = calls.report().await;
+    assert_eq!((report.successful, report.failed), (20, 0), "{}", report.text);
+    assert!(stranger.hear_within(Duration::ZERO).await.is_none(), "a stranger was answered");
+    let after = resident_kib(&switch).await;
+    assert!(after < before + 16 * 1_024, "{before} KiB before, {after} KiB after");
+    switch.wait_for_count(NORMAL, 22).await;
+    assert_eq!(switch.count(ALL).await, 22);
+}
+
+/// Warms up what is made once.
+async fn calls_of_all_kinds(switch: &Switch) {
+    for number in [ECHO, TONE] {
+        Sipp::new("bye-at-once", switch.caller(3), switch.udp, number).succeeds().await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_source_can_neither_hear_nor_speak_into_a_call() {
+    let switch = Switch::start().await;
+    let mut phone = phone(&switch, ECHO).await;
+    let answer = phone.call("").await;
+    let port = media(&switch, &answer);
+    // Loud and quiet in mu-law: what the echo brings back tells who was heard.
+    let (mut own, mut theirs) = (Stream::new(1, 0x20), Stream::new(2, 0x60));
+    own.send(&phone.media, port, (25, 1)).await;
+    let thief = UdpSocket::bind((switch.caller(9), 0)).await.unwrap();
+    let honest = own.send(&phone.media, port, (100, 1));
+    let injected = theirs.send(&thief, port, (1_000, 10));
+    tokio::join!(honest, injected);
+    let mut buffer = [0; 2_048];
+    let stolen = timeout(Duration::from_millis(100), thief.recv_from(&mut buffer)).await;
+    assert!(stolen.is_err(), "media went to a stranger");
+    let mut heard = HashMap::new();
+    while let Ok(Ok((length, from))) =
+        timeout(Duration::ZERO, phone.media.recv_from(&mut buffer)).await
+    {
+        assert_eq!(from, port, "media from elsewhere");
+        for level in audio(&buffer[..length]) {
+            *heard.entry(*level).or_insert(0) += 1;
+        }
+    }
+    assert!(heard.get(&0x20).copied().unwrap_or(0) > 40 * FRAME, "the caller was not heard");
+    assert!(heard.get(&0x60).copied().unwrap_or(0) < FRAME, "a stranger was heard");
+    phone.hang_up().await;
+    let counted = "SELECT count(*) FROM calls WHERE foreign_packets > 900 AND packets_in > 110";
+    switch.wait_for_count(counted, 1).await;
+}
+
+#[tokio::test]
+async fn noise_on_the_media_ports_does_not_end_a_call() {
+    let switch = Switch::start().await;
+    let mut phone = phone(&switch, TONE).await;
+    let answer = phone.call("").await;
+    let port = media(&switch, &answer);
+    let control = SocketAddr::new(port.ip(), port.port() + 1);
+    let mut random = Random::from_seed(7);
+    let mut stream = Stream::new(1, 0x20);
+    for first in 0..=255 {
+        let mut noise = vec![0; usize::try_from(random.below(300)).unwrap() + 1];
+        random.fill(&mut noise);
+        noise[0] = first;
+        let packet = mutated(&stream.next(), &mut random);
+        for bytes in [noise, packet, Vec::new(), vec![first; 1_500]] {
+            drop(phone.media.send_to(&bytes, port).await);
+            drop(phone.media.send_to(&bytes, control).await);
+        }
+    }
+    phone.drain_media_now().await;
+    phone.hear_media(20).await;
+    phone.hang_up().await;
+    switch.wait_for_count(NORMAL, 1).await;
+}
+
+async fn options_over_udp_in_time(phone: &Phone) {
+    let served = timeout(Duration::from_secs(3), phone.is_served()).await;
+    assert_eq!(served, Ok(true), "UDP waits for a TCP peer");
+}
+
+#[tokio::test]
+async fn a_tcp_peer_that_never_reads_delays_nobody() {
+    let switch = Switch::start().await;
+    let phone = phone(&switch, "ping").await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(2_304).unwrap();
+    socket.bind(SocketAddr::new(switch.caller(4), 0)).unwrap();
+    let mut stalled = socket.connect(switch.tcp).await.unwrap();
+    let mut asking = Phone::new(switch.caller(4), switch.udp, "ping").await;
+    let mut stalling = tokio::spawn(async move {
+        loop {
+            let batch = |_| asking.request("OPTIONS", "", "").replace("SIP/2.0/UDP", "SIP/2.0/TCP");
+            let batch: String = (0..20).map(batch).collect();
+            // It fails when the switch has closed the connection.
+            if stalled.write_all(batch.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    });
+    let closed = loop {
+        options_over_udp_in_time(&phone).await;
+        if let Ok(closed) = timeout(Duration::from_millis(100), &mut stalling).await {
+            break closed;
+        }
+    };
+    closed.unwrap();
+    let mut well = Connection::open(switch.caller(4), switch.tcp).await;
+    assert_eq!(well.ask().await.status(), 200);
+}
+
+/// A TCP connection that speaks SIP.
+struct Connection {
+    stream: TcpStream,
+    phone: Phone,
+    unread: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(local: IpAddr, switch: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(local, 0)).unwrap();
+        let stream = socket.connect(switch).await.unwrap();
+        Self { stream, phone: Phone::new(local, switch, "ping").await, unread: Vec::new() }
+    }
+
+    fn options(&mut self) -> String {
+        self.phone.request("OPTIONS", "", "").replace("SIP/2.0/UDP", "SIP/2.0/TCP")
+    }
+
+    async fn ask(&mut self) -> Heard {
+        let request = self.options();
+        self.stream.write_all(request.as_bytes()).await.unwrap();
+        self.hear().await.expect("closed")
+    }
+
+    /// The next message; `None` when the connection was closed.
+    async fn hear(&mut self) -> Option<Heard> {
+        loop {
+            let text = String::from_utf8_lossy(&self.unread).into_owned();
+            // No answer in these tests has a body.
+            if let Some((head, _)) = text.split_once("\r\n\r\n") {
+                if !head.is_empty() {
+                    self.unread.drain(..head.len() + 4);
+                    return Some(Heard::read(&format!("{head}\r\n\r\n")));
+                }
+            }
+            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.unread)).await;
+            match read.expect("neither an answer nor the end") {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_cut_into_messages_however_its_bytes_arrive() {
+    let switch = Switch::start().await;
+    let mut stream = Connection::open(switch.caller(4), switch.tcp).await;
+    let (first, second) = (stream.options(), stream.options());
+    for byte in first.as_bytes() {
+        stream.stream.write_all(&[*byte]).await.unwrap();
+        stream.stream.flush().await.unwrap();
+    }
+    assert_eq!(stream.hear().await.unwrap().header("cseq"), "1 OPTIONS");
+    let (third, fourth) = (stream.options(), stream.options());
+    let joined = format!("\r\n\r\n{second}\r\n{third}{fourth}");
+    stream.stream.write_all(joined.as_bytes()).await.unwrap();
+    let mut pong = [0; 2];
+    stream.stream.read_exact(&mut pong).await.unwrap();
+    assert_eq!(&pong, b"\r\n", "a ping is answered");
+    for number in 2..=4 {
+        let heard = stream.hear().await.unwrap();
+        assert_eq!(heard.header("cseq"), format!("{number} OPTIONS"));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_cut_is_closed_and_the_others_go_on() {
+    let switch = Switch::start().await;
+    let mut well = Connection::open(switch.caller(5), switch.tcp).await;
+    for (what, from, to) in [
+        ("no length", "Content-Length: 0\r\n", ""),
+        ("a negative length", "Content-Length: 0", "Content-Length: -1"),
+        ("a huge length", "Content-Length: 0", "Content-Length: 99999999999"),
+        ("no end", "Contact:", &format!("X: {}\r\nContact:", "a".repeat(200_000))),
+    ] {
+        let mut bad = Connection::open(switch.caller(4), switch.tcp).await;
+        let request = bad.options().replace(from, to);
+        drop(bad.stream.write_all(request.as_bytes()).await);
+        let mut answers = 0;
+        while let Some(answer) = bad.hear().await {
+            assert!(answer.status() >= 400, "{what}: {answer:?}");
+            answers += 1;
+        }
+        assert!(answers <= 1, "{what}: {answers} answers");
+        assert_eq!(well.ask().await.status(), 200, "after {what}");
+    }
+    let mut random = Random::from_seed(11);
+    for _ in 0..50 {
+        let mut bad = Connection::open(switch.caller(4), switch.tcp).await;
+        let request = bad.options();
+        let bytes = mutated(request.as_bytes(), &mut random);
+        drop(bad.stream.write_all(&bytes).await);
+    }
+    assert_eq!(well.ask().await.status(), 200);
+}
+
+/// Loses, doubles and delays datagrams between `caller` and the switch by a seeded chance.
+async fn bad_network(local: IpAddr, switch: SocketAddr) -> SocketAddr {
+    let outer = Arc::new(UdpSocket::bind((local, 0)).await.unwrap());
+    let inner = Arc::new(UdpSocket::bind((local, 0)).await.unwrap());
+    let address = outer.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut random = Random::from_seed(42);
+        let (mut there, mut back) = (vec![0; 65_535], vec![0; 65_535]);
+        let mut caller = None;
+        loop {
+            let (bytes, socket, to) = tokio::select! {
+                Ok((length, from)) = outer.recv_from(&mut there) => {
+                    caller = Some(from);
+                    (there[..length].to_vec(), Arc::clone(&inner), switch)
+                }
+                Ok((length, _)) = inner.recv_from(&mut back) => {
+                    let Some(caller) = caller else { continue };
+                    (back[..length].to_vec(), Arc::clone(&outer), caller)
+                }
+            };
+            // 12 of 100 are lost, 10 doubled, all up to 40 ms late: later ones overtake earlier ones.
+            let copies = match random.below(100) {
+                0..12 => 0,
+                12..22 => 2,
+                _ => 1,
+            };
+            for _ in 0..copies {
+                let late = Duration::from_millis(random.below(40));
+                let (bytes, socket) = (bytes.clone(), Arc::clone(&socket));
+                tokio::spawn(async move {
+                    tokio::time::sleep(late).await;
+                    drop(socket.send_to(&bytes, to).await);
+                });
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_lossy_network_costs_no_call_and_doubles_none() {
+    let switch = Switch::start().await;
+    let network = bad_network(switch.caller(6), switch.udp).await;
+    // SIPp gives a call up when a late response comes where it expects none, unless told otherwise.
+    let calls = Sipp::new("load-signalling", switch.caller(7), network, TONE)
+        .calls(60, 20, 800)
+        .args(&["-default_behaviors", "all,-abortunexp"]);
+    let report = calls.succeeds().await;
+    assert_eq!(report.successful, 60, "{}", report.text);
+    switch.wait_for_calls(0).await;
+    switch.wait_for_count(NORMAL, 60).await;
+    assert_eq!(switch.count(ALL).await, 60);
+}
