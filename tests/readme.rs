@@ -14,6 +14,8 @@ use tandem::config::files::Memory;
 use tandem::config::load;
 use tandem::config::problem::Problems;
 use tandem::config::secret::LocalSecrets;
+use tandem::telemetry::metric::Counter;
+use tandem::telemetry::metric::Gauge;
 
 /// A node for blocks that are profiles.
 const NODE: &str =
@@ -71,5 +73,16 @@ fn the_full_block_has_every_key_there_is_with_its_default() {
     for variable in environment::variables() {
         let key = variable.rsplit('_').next().unwrap().to_lowercase();
         assert!(printed.contains(&key), "{variable}");
+    }
+}
+
+#[test]
+fn every_metric_that_the_readme_speaks_of_is_there() {
+    let counters = Counter::ALL.iter().map(|metric| metric.name());
+    let known: Vec<_> = counters.chain(Gauge::ALL.iter().map(|metric| metric.name())).collect();
+    let spoken = readme::quoted(|text| text.ends_with("_total") || text.starts_with("database_"));
+    assert!(spoken.len() >= 5, "{spoken:?}");
+    for name in spoken {
+        assert!(known.contains(&name), "{name}");
     }
 }

@@ -22,6 +22,15 @@ pub fn blocks(language: &str) -> Vec<String> {
     found
 }
 
+/// What stands in backquotes and is wanted.
+pub fn quoted(is_wanted: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    README
+        .lines()
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .filter(|t| is_wanted(t))
+        .collect()
+}
+
 /// What stands between two texts, the first time.
 pub fn between<'t>(text: &'t str, before: &str, after: &str) -> Option<&'t str> {
     let (_, rest) = text.split_once(before)?;
