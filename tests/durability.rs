@@ -28,6 +28,8 @@ const TONE: &str = "+15550102";
 const ALL: &str = "SELECT count(*) FROM calls";
 const OPEN: &str = "SELECT count(*) FROM calls WHERE ended_at IS NULL";
 const INTERRUPTED: &str = "SELECT count(*) FROM calls WHERE cause = 'interrupted'";
+const ANSWERED: &str =
+    "SELECT count(*) FROM calls WHERE answered_at IS NOT NULL AND ended_at IS NULL";
 const NORMAL: &str = "SELECT count(*) FROM calls WHERE cause = 'normal' AND ended_by = 'caller'";
 /// Records whose events say once, and once only, that the call ended, and have no gap.
 const CLOSED_ONCE: &str = "SELECT count(*) FROM calls WHERE ended_at IS NOT NULL \
@@ -82,7 +84,8 @@ async fn calls_of_a_killed_switch_are_closed_once_as_interrupted() {
     let mut switch = Switch::start().await;
     Sipp::new("bye-at-once", switch.caller(3), switch.udp, ECHO).calls(5, 50, 0).succeeds().await;
     let running = calls(&switch, 30, 100, 6_000).start();
-    switch.wait_for_calls(30).await;
+    // Answered, not only begun: a call in the middle of its set-up dies with the switch.
+    switch.wait_for_count(ANSWERED, 30).await;
     switch.kill().await;
     switch.restart().await;
     let report = running.report().await;
