@@ -302,11 +302,11 @@ impl Connection {
         loop {
             let text = String::from_utf8_lossy(&self.unread).into_owned();
             // No answer in these tests has a body.
-            if let Some((head, _)) = text.split_once("\r\n\r\n") {
-                if !head.is_empty() {
-                    self.unread.drain(..head.len() + 4);
-                    return Some(Heard::read(&format!("{head}\r\n\r\n")));
-                }
+            if let Some((head, _)) = text.split_once("\r\n\r\n")
+                && !head.is_empty()
+            {
+                self.unread.drain(..head.len() + 4);
+                return Some(Heard::read(&format!("{head}\r\n\r\n")));
             }
             let read = timeout(PATIENCE, self.stream.read_buf(&mut self.unread)).await;
             match read.expect("neither an answer nor the end") {

@@ -225,7 +225,7 @@ fn invitation(server: &Server, key: &str) -> String {
          softphone:  dial sip:+15550100@{sip} (no account; from 127.0.0.1)\n\
          baresip:    baresip -e '/dial sip:+15550101@{sip}'\n\
          test call:  tandem call sip:+15550100@{sip} --tone 440 --duration 5\n\
-         digest:     tandem call sip:+15550101@{sip} --local 127.0.0.2 --user demo --password demo\n\
+         digest:     tandem call sip:+15550101@{sip} --local 127.0.0.2 --user demo --password demo --tone 440\n\
          SIPp:       sipp -sn uac -i 127.0.0.1 -s +15550101 -d 2000 -m 10 {sip}\n\
          records:    curl -H 'Authorization: Bearer {key}' http://{http}/api/v1/tenants/{TENANT}/calls\n\
          health:     curl http://{http}/readyz http://{http}/metrics\n\

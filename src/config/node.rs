@@ -109,7 +109,7 @@ pub struct NodeConfig {
     pub listeners: Vec<Listener>,
     /// Media.
     pub media: MediaSettings,
-    /// SIP shards; `None`: one for two processors.
+    /// SIP shards; `None`: half the processors.
     pub sip_shards: Option<usize>,
     /// Where HTTP is heard.
     pub http_bind: SocketAddr,
@@ -176,7 +176,7 @@ pub enum UnknownSource {
 pub struct MediaSettings {
     /// RTP and RTCP ports.
     pub ports: RangeInclusive<u16>,
-    /// Media threads; `None`: by the processors.
+    /// Media threads; `None`: half the processors.
     pub threads: Option<usize>,
     /// Ask for real-time scheduling.
     pub realtime: bool,
