@@ -284,7 +284,8 @@ impl Head {
             self.value(first.get(top.end()..).unwrap_or(&[]));
             self.text("\r\n");
         }
-        for line in lines {
+        // A line with nothing to read in it names no hop, and would make the answer unreadable.
+        for line in lines.filter(|line| line.iter().any(u8::is_ascii_graphic)) {
             self.header(b"Via", line);
         }
     }
