@@ -90,7 +90,8 @@ fn judge(scanned: &Scanned) -> Result<Parts, Fault> {
     let top_via = top_via(scanned)?;
     let from = typed(scanned, core.from, Malformed::From, NameAddr::parse)?;
     let to = typed(scanned, core.to, Malformed::To, NameAddr::parse)?;
-    let call_id = core.call_id.filter(|span| span.start() < span.end());
+    let raw = scanned.table.raw();
+    let call_id = core.call_id.filter(|span| span.start() < span.end() && !has_nul(span.of(raw)));
     let call_id = call_id.ok_or_else(|| missing(scanned, Malformed::CallId))?;
     let cseq = typed(scanned, core.cseq, Malformed::CSeq, |value| CSeq::parse(&value))?;
     if let Start::Request(method, _) = &start
@@ -117,6 +118,12 @@ fn typed<T, E>(
 ) -> Result<T, Fault> {
     let span = span.ok_or_else(|| missing(scanned, what))?;
     read(scanned.table.slice(span)).map_err(|_| Fault { offset: span.start(), what })
+}
+
+/// True where a Via or Call-ID cannot be copied into an answer as it is: NUL is never written, and
+/// the peer would not know its own value again. (In From and To it may be escaped: RFC 4475 §3.1.1.2.)
+fn has_nul(value: &[u8]) -> bool {
+    memchr(0, value).is_some()
 }
 
 fn start_line(scanned: &Scanned) -> Result<Start, Fault> {
@@ -177,7 +184,8 @@ fn top_via(scanned: &Scanned) -> Result<Via, Fault> {
         let commas = memchr::memchr_iter(b',', line).count();
         let entries = if commas == 0 { 1 } else { List::new(line).count() };
         // Fewer entries than commas allow is right only for commas within quotes.
-        has_empty |= line.is_empty() || (entries <= commas && memchr(b'"', line).is_none());
+        has_empty |=
+            line.is_empty() || has_nul(line) || (entries <= commas && memchr(b'"', line).is_none());
         count += entries;
     }
     if count > SIP_VIAS_MAX {
