@@ -443,6 +443,7 @@ mod tests {
         check_400(invite("\"A\"", "\"A", "\r\n"), Malformed::From);
         check_400(invite("<sip:c@d>", "<<<<<", "\r\n"), Malformed::To);
         check_400(invite("id@h", "", "\r\n"), Malformed::CallId);
+        check_400(invite("id@h", "\0\0\u{1}", "\r\n"), Malformed::CallId);
         check_400(invite(": 70", ": 256", "\r\n"), Malformed::MaxForwards);
     }
 
