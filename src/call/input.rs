@@ -15,7 +15,9 @@ pub enum Input {
     Offered(Option<Bytes>),
     /// Ports for the media were reserved.
     MediaReserved(Place),
-    /// No ports could be had.
+    /// The media session runs on the reserved ports.
+    MediaOpened,
+    /// No ports could be had, or no media thread takes another session.
     MediaRefused(HangupCause),
     /// The agent is connected and may speak.
     AgentReady,
@@ -70,7 +72,8 @@ pub enum Input {
 pub enum Output {
     /// Reserve ports; answered by `MediaReserved` or `MediaRefused`.
     ReserveMedia,
-    /// Open the media session on the reserved ports; it sends nothing before a plan comes.
+    /// Open the media session on the reserved ports; it sends nothing before a plan comes. Answered by
+    /// `MediaOpened` or `MediaRefused`.
     OpenMedia,
     /// Run the media by this plan from now on.
     UpdateMedia(MediaPlan),

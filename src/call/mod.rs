@@ -66,7 +66,7 @@ pub struct Call {
 enum State {
     /// Nothing happened yet.
     Idle,
-    /// Waiting for ports.
+    /// Waiting for ports, then for the media session on them.
     Reserving { offer: Option<Bytes> },
     /// The caller hears ringing while the agent connects.
     Ringing { offer: Option<Bytes> },

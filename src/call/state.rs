@@ -37,11 +37,14 @@ impl Call {
         match input {
             Input::MediaReserved(place) => {
                 self.leg.place(place);
+                out.push(Output::OpenMedia);
+            }
+            // Not a moment earlier: a call whose media may still be refused must not be answered.
+            Input::MediaOpened => {
                 self.agent = AgentState::Connecting;
                 self.timers.ring_end = Some(now + self.setup.ring_max);
                 let ring_min = self.ring_min();
                 self.timers.answer = (!ring_min.is_zero()).then(|| now + ring_min);
-                out.push(Output::OpenMedia);
                 out.push(Output::StartAgent);
                 self.state = State::Ringing { offer: offer.clone() };
                 if self.may_answer() {
@@ -118,6 +121,7 @@ impl Call {
             }
             Input::Offered(_)
             | Input::MediaReserved(_)
+            | Input::MediaOpened
             | Input::MediaRefused(_)
             | Input::FallbackPlayed
             | Input::Acknowledged(_)
@@ -200,6 +204,7 @@ impl Call {
             Input::DeadlineReached => self.answered_deadline(now, answered, out),
             Input::Offered(_)
             | Input::MediaReserved(_)
+            | Input::MediaOpened
             | Input::MediaRefused(_)
             | Input::ReofferRefused
             | Input::MediaClosed(_) => (),

@@ -67,7 +67,13 @@ impl Bench {
 
     fn ring(&mut self) -> Vec<Output> {
         assert_eq!(self.give(Input::Offered(Some(OFFER.into()))), [Output::ReserveMedia]);
-        self.give(Input::MediaReserved(place()))
+        self.open()
+    }
+
+    /// The media comes up.
+    fn open(&mut self) -> Vec<Output> {
+        assert_eq!(self.give(Input::MediaReserved(place())), [Output::OpenMedia]);
+        self.give(Input::MediaOpened)
     }
 
     fn answer(&mut self) -> Vec<Output> {
@@ -124,7 +130,7 @@ fn offer_with(line: &str) -> Input {
 fn the_caller_hears_ringing_until_the_agent_is_ready() {
     let mut bench = Bench::new(|_| ());
     let out = bench.ring();
-    assert!(out.contains(&Output::OpenMedia) && out.contains(&Output::StartAgent));
+    assert!(out.contains(&Output::StartAgent));
     assert!(out.contains(&Output::Ring) && answer_body(&out).is_none());
     let out = bench.give(Input::AgentReady);
     assert!(answer_body(&out).is_some_and(|body| body.contains("m=audio 20000 RTP/AVP 0 101")));
@@ -180,10 +186,35 @@ fn without_ports_the_call_is_refused() {
 }
 
 #[test]
-fn an_invite_without_sdp_gets_our_offer() {
+fn whatever_the_answer_policy_a_call_without_a_media_session_is_refused() {
+    let after = AnswerPolicy::After(Duration::from_secs(1));
+    for policy in [AnswerPolicy::Immediate, AnswerPolicy::WhenReady, after] {
+        let mut bench = Bench::new(|setup| setup.agent.answer = policy);
+        bench.give(Input::Offered(Some(OFFER.into())));
+        bench.give(Input::MediaReserved(place()));
+        let out = bench.give(Input::MediaRefused(HangupCause::Overload));
+        let refusal = Output::Refuse { cause: HangupCause::Overload, status: 503 };
+        assert_eq!(out.first(), Some(&refusal), "{policy:?}");
+        assert_eq!(ended(&out), Some((HangupCause::Overload, Party::Switch, Duration::ZERO)));
+        assert!(answer_body(&out).is_none() && bench.call.is_over(), "{out:?}");
+    }
+}
+
+#[test]
+fn a_caller_may_give_up_before_the_media_session_runs() {
     let mut bench = Bench::new(|_| ());
     bench.give(Input::Offered(None));
     bench.give(Input::MediaReserved(place()));
+    let out = bench.give(Input::LegCancelled);
+    assert_eq!(out.last(), Some(&Output::Finish), "the shell lets go of the media");
+    assert!(bench.give(Input::MediaOpened).is_empty());
+}
+
+#[test]
+fn an_invite_without_sdp_gets_our_offer() {
+    let mut bench = Bench::new(|_| ());
+    bench.give(Input::Offered(None));
+    bench.open();
     let out = bench.give(Input::AgentReady);
     let body = answer_body(&out).expect("answered");
     assert!(body.contains("RTP/AVP 0 8 101"), "{body}");
@@ -197,7 +228,7 @@ fn an_invite_without_sdp_gets_our_offer() {
 fn an_ack_without_the_answer_ends_the_call() {
     let mut bench = Bench::new(|_| ());
     bench.give(Input::Offered(None));
-    bench.give(Input::MediaReserved(place()));
+    bench.open();
     bench.give(Input::AgentReady);
     let out = bench.give(Input::Acknowledged(None));
     assert!(out.contains(&Output::HangUp(HangupCause::NoSdpAnswer)));
@@ -369,7 +400,7 @@ fn a_key_told_by_signalling_reaches_the_agent_unless_the_media_carry_keys() {
 fn our_offers_hold_the_codecs_of_the_trunk_in_its_order() {
     let mut bench = Bench::new(|setup| setup.codecs_offered = vec![Codec::Pcma, Codec::Pcmu]);
     bench.give(Input::Offered(None));
-    bench.give(Input::MediaReserved(place()));
+    bench.open();
     let body = answer_body(&bench.give(Input::AgentReady));
     assert!(body.is_some_and(|body| body.contains("RTP/AVP 8 0 101")));
 }

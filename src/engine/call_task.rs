@@ -359,11 +359,9 @@ impl Task {
             Ok(media) => {
                 self.media = Some(media);
                 self.agent_end = Some(agent_end);
+                self.own.push_back(Input::MediaOpened);
             }
-            Err(_) => self.own.push_back(Input::HangupRequested {
-                cause: HangupCause::Overload,
-                by: Party::Switch,
-            }),
+            Err(_) => self.own.push_back(Input::MediaRefused(HangupCause::Overload)),
         }
     }
 
