@@ -7,4 +7,5 @@ pub mod framing;
 mod invite;
 pub mod message;
 pub mod multipart;
+pub mod register;
 pub mod transaction;

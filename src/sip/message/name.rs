@@ -60,6 +60,7 @@ names! {
     PPreferredIdentity = "P-Preferred-Identity", "";
     RemotePartyId = "Remote-Party-ID", "";
     PCalledPartyId = "P-Called-Party-ID", "";
+    PAssociatedUri = "P-Associated-URI", "";
     Privacy = "Privacy", "";
     Identity = "Identity", "y";
     ReferTo = "Refer-To", "r";
@@ -135,6 +136,7 @@ impl HeaderName {
                 | Self::Warning
                 | Self::Path
                 | Self::ServiceRoute
+                | Self::PAssociatedUri
                 | Self::AlertInfo
                 | Self::CallInfo
         )
