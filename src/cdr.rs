@@ -4,6 +4,7 @@ use crate::call::event::CallDirection;
 use crate::call::event::CallEvent;
 use crate::call::event::MediaFigures;
 use crate::call::event::Route;
+use crate::call::side::LegSide;
 use crate::routing::decision::Decision;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
@@ -153,6 +154,31 @@ impl CallRecord {
             CallEvent::Resumed => {}
             CallEvent::Digit(_) => self.digits = self.digits.saturating_add(1),
             CallEvent::FallbackStarted => first(&mut self.stages.fallback, at),
+            CallEvent::Attempted(attempts) => {
+                for step in attempts.steps() {
+                    self.decision.note(step.what, step.detail.clone());
+                }
+            }
+            CallEvent::Progressed { side: LegSide::Near, .. } => {
+                first(&mut self.stages.ringing, at);
+            }
+            // A first failure of the near leg that was dialled gives the status of the call.
+            CallEvent::LegFailed { side: LegSide::Near, status, .. } => {
+                self.status = self.status.or(*status);
+            }
+            // Told by the events themselves.
+            CallEvent::Dialled(_)
+            | CallEvent::Progressed { side: LegSide::Far | LegSide::Third, .. }
+            | CallEvent::LegAnswered { .. }
+            | CallEvent::LegFailed { side: LegSide::Far | LegSide::Third, .. }
+            | CallEvent::LegEnded { .. }
+            | CallEvent::Bridged(_)
+            | CallEvent::TransferBegun(_)
+            | CallEvent::TransferFailed(_)
+            | CallEvent::TransferCompleted
+            | CallEvent::TransferRefused(_)
+            | CallEvent::Replaced(_)
+            | CallEvent::LegMedia(..) => {}
             CallEvent::Media(figures) => self.media = Some(**figures),
             CallEvent::Ended { cause, by, duration } => self.end(at, (*cause, *by), *duration),
         }

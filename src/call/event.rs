@@ -1,5 +1,7 @@
 //! What happens to a call, in order. The call record is folded from these, and nothing else.
 
+use crate::call::side::LegSide;
+use crate::call::transfer::TransferMode;
 use crate::routing::decision::Decision;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
@@ -137,6 +139,58 @@ pub enum CallEvent {
     Digit(char),
     /// The fallback announcement began.
     FallbackStarted,
+    /// A leg was dialled.
+    Dialled(LegSide),
+    /// Who dials a leg decided about its attempts; each is a step, added to the call's decision.
+    Attempted(Decision),
+    /// The party of a dialled leg made progress.
+    Progressed {
+        /// Which leg.
+        side: LegSide,
+        /// The provisional status, 101 to 199.
+        status: u16,
+        /// With audio of its own: early media.
+        audible: bool,
+    },
+    /// A dialled leg other than the near one answered.
+    LegAnswered {
+        /// Which leg.
+        side: LegSide,
+        /// In which codec; `None` until a delayed offer is answered.
+        codec: Option<Codec>,
+    },
+    /// A dialled leg failed before it answered.
+    LegFailed {
+        /// Which leg.
+        side: LegSide,
+        /// Why.
+        cause: HangupCause,
+        /// The final status, if one came.
+        status: Option<u16>,
+    },
+    /// A leg other than the near one ended.
+    LegEnded {
+        /// Which leg.
+        side: LegSide,
+        /// Why.
+        cause: HangupCause,
+        /// Who ended it.
+        by: Party,
+    },
+    /// The near leg and this one hear each other.
+    Bridged(LegSide),
+    /// A transfer began.
+    TransferBegun(TransferMode),
+    /// The transfer failed; the near leg was not lost by that.
+    TransferFailed(HangupCause),
+    /// The transfer succeeded.
+    TransferCompleted,
+    /// The peer of a leg wanted the call connected with somebody else, and was refused.
+    TransferRefused(LegSide),
+    /// Another leg of the same peer took this one over.
+    Replaced(LegSide),
+    /// The media of a leg other than the near one ended with these figures.
+    LegMedia(LegSide, Box<MediaFigures>),
     /// The media ended with these figures.
     Media(Box<MediaFigures>),
     /// The call ended.
@@ -168,6 +222,19 @@ impl CallEvent {
             Self::Resumed => "resumed",
             Self::Digit(_) => "digit",
             Self::FallbackStarted => "fallback_started",
+            Self::Dialled(_) => "dialled",
+            Self::Attempted(_) => "attempted",
+            Self::Progressed { .. } => "progressed",
+            Self::LegAnswered { .. } => "leg_answered",
+            Self::LegFailed { .. } => "leg_failed",
+            Self::LegEnded { .. } => "leg_ended",
+            Self::Bridged(_) => "bridged",
+            Self::TransferBegun(_) => "transfer_begun",
+            Self::TransferFailed(_) => "transfer_failed",
+            Self::TransferCompleted => "transfer_completed",
+            Self::TransferRefused(_) => "transfer_refused",
+            Self::Replaced(_) => "replaced",
+            Self::LegMedia(..) => "leg_media",
             Self::Media(_) => "media",
             Self::Ended { .. } => "ended",
         }

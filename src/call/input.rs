@@ -1,61 +1,31 @@
 //! What a call is told (past tense) and what it asks for (imperative).
 
+use crate::call::dial::DialRequest;
+use crate::call::dial::DialTarget;
+use crate::call::dial::LegTerms;
 use crate::call::event::CallEvent;
 use crate::call::event::MediaFigures;
 use crate::call::leg::Place;
+use crate::call::side::LegSide;
+use crate::call::transfer::TransferNews;
+use crate::call::transfer::TransferRequest;
 use crate::sdp::MediaPlan;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use bytes::Bytes;
+use std::time::Duration;
 
 /// Something that happened to the call.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// The caller wants a call; without a body we make the offer.
-    Offered(Option<Bytes>),
-    /// Ports for the media were reserved.
-    MediaReserved(Place),
-    /// The media session runs on the reserved ports.
-    MediaOpened,
-    /// No ports could be had, or no media thread takes another session.
-    MediaRefused(HangupCause),
-    /// The agent is connected and may speak.
-    AgentReady,
-    /// The agent could not be reached.
-    AgentFailed(HangupCause),
-    /// The agent was lost after it had been ready.
-    AgentLost(HangupCause),
-    /// The agent ended the call; what it had said has been played.
-    AgentHungUp,
-    /// The fallback announcement has been played.
-    FallbackPlayed,
-    /// The caller acknowledged our answer, with a body when the offer was ours.
-    Acknowledged(Option<Bytes>),
-    /// The caller offers anew within the call; without a body we make the offer.
-    Reoffered(Option<Bytes>),
-    /// The caller accepted our new offer.
-    ReofferAnswered(Option<Bytes>),
-    /// The caller refused our new offer; what was agreed stays in force.
-    ReofferRefused,
-    /// The caller gave up before we answered; nothing is left to be said to it.
-    LegCancelled,
-    /// The caller's side ended; nothing is left to be said to it.
-    LegEnded {
-        /// Why.
-        cause: HangupCause,
-        /// Who ended it.
-        by: Party,
-    },
-    /// The first packet of the caller's audio came.
-    FirstMedia,
-    /// No media came for as long as the trunk allows.
-    MediaTimedOut,
-    /// The caller pressed a key, heard in the media; the agent heard it there as well.
-    Digit(char),
-    /// The caller's side told by signalling that a key was pressed.
-    DigitSignalled(char),
-    /// The media is closed; these are its figures.
-    MediaClosed(Box<MediaFigures>),
+    /// An outbound call begins.
+    Begun,
+    /// Of a leg's signalling.
+    Leg(LegSide, LegInput),
+    /// Of a leg's media.
+    Media(LegSide, MediaInput),
+    /// Of the agent, or the announcement in its place.
+    Agent(AgentInput),
     /// The switch or an operator ends the call.
     HangupRequested {
         /// Why.
@@ -63,36 +33,151 @@ pub enum Input {
         /// Who asked.
         by: Party,
     },
+    /// The agent or an application wants the near leg to talk with somebody else.
+    TransferRequested(TransferRequest),
+    /// The agent has spoken with the target of an attended transfer: bridge them.
+    TransferConfirmed,
+    /// The transfer under way shall be given up, and the near leg come back.
+    TransferWithdrawn,
+    /// An application puts a leg on hold.
+    HoldRequested(LegSide),
+    /// An application takes a leg back from hold.
+    ResumeRequested(LegSide),
     /// The moment of [`crate::call::Call::deadline`] has come.
     DeadlineReached,
+}
+
+/// Something that happened to a leg's signalling.
+///
+/// A leg that was dialled ends with exactly one of `DialFailed` and `Ended`. After
+/// [`LegOutput::HangUp`], [`LegOutput::Refuse`] or an end, whatever still comes of the leg changes
+/// nothing, but that an answer is hung up.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LegInput {
+    /// The peer wants a call; without a body we make the offer.
+    Offered(Option<Bytes>),
+    /// The peer acknowledged our answer, with a body when the offer was ours.
+    Acknowledged(Option<Bytes>),
+    /// The peer gave up before we answered; nothing is left to be said to it.
+    Cancelled,
+    /// The next attempt goes by a trunk of other terms and needs an offer made by them. Answered by
+    /// `LegOutput::Offer`. A place is given where our media has another address on that trunk.
+    OfferWanted {
+        /// The terms from now on.
+        terms: Box<LegTerms>,
+        /// Where our media is from now on, if elsewhere.
+        place: Option<Place>,
+    },
+    /// The party we dialled makes progress, by a provisional response above 100.
+    Progressed {
+        /// 101 to 199.
+        status: u16,
+        /// Early session description.
+        body: Option<Bytes>,
+    },
+    /// The party we dialled answered; to be acknowledged.
+    Answered(Option<Bytes>),
+    /// The party we dialled cannot be had, after all attempts; nothing is left to be said to it.
+    DialFailed {
+        /// Why.
+        cause: HangupCause,
+        /// The final status, if one came.
+        status: Option<u16>,
+    },
+    /// The peer offers anew within the call; without a body we make the offer.
+    Reoffered(Option<Bytes>),
+    /// The peer accepted our new offer.
+    ReofferAnswered(Option<Bytes>),
+    /// The peer refused our new offer; what was agreed stays in force.
+    ReofferRefused,
+    /// The peer told by signalling that a key was pressed.
+    Digit(char),
+    /// The peer tells how far it got with connecting the call with somebody else.
+    ReferProgressed {
+        /// 100 to 699: what the other party answered. 202: the request itself was accepted.
+        status: u16,
+    },
+    /// The peer does not connect the call with somebody else.
+    ReferFailed {
+        /// 300 to 699; 408 for a time-out.
+        status: u16,
+    },
+    /// The peer wants the other side of the call connected with somebody else.
+    Referred(Box<DialRequest>),
+    /// Another leg of the same peer takes this one over; without a body we make the offer. To be
+    /// answered by `AnswerReplacement` or `RefuseReplacement`.
+    Replaced(Option<Bytes>),
+    /// The peer's side ended; nothing is left to be said to it.
+    Ended {
+        /// Why.
+        cause: HangupCause,
+        /// Who ended it.
+        by: Party,
+    },
+}
+
+/// Something that happened to a leg's media.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MediaInput {
+    /// Ports were reserved.
+    Reserved(Place),
+    /// The media session runs on the reserved ports.
+    Opened,
+    /// No ports could be had, or no media thread takes another session.
+    Refused(HangupCause),
+    /// The first packet of the peer's audio came.
+    FirstPacket,
+    /// No media came for as long as the trunk allows.
+    TimedOut,
+    /// The peer pressed a key, heard in the media; whom the audio reaches heard it as well.
+    Digit(char),
+    /// The media is closed; these are its figures, if it was ever open.
+    Closed(Option<Box<MediaFigures>>),
+}
+
+/// Something that happened to the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentInput {
+    /// It is connected and may speak.
+    Ready,
+    /// It could not be reached.
+    Failed(HangupCause),
+    /// It was lost after it had been ready.
+    Lost(HangupCause),
+    /// It ended the call; what it had said has been played.
+    HungUp,
+    /// The fallback announcement has been played.
+    FallbackPlayed,
 }
 
 /// Something that must be done for the call.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
-    /// Reserve ports; answered by `MediaReserved` or `MediaRefused`.
-    ReserveMedia,
-    /// Open the media session on the reserved ports; it sends nothing before a plan comes. Answered by
-    /// `MediaOpened` or `MediaRefused`.
-    OpenMedia,
-    /// Run the media by this plan from now on.
-    UpdateMedia(MediaPlan),
-    /// Let the agent's audio be heard.
-    StartPlayout,
-    /// Close the media session; answered by `MediaClosed`.
-    CloseMedia,
-    /// Connect the agent.
-    StartAgent,
-    /// Tell the agent that the call was answered.
-    TellAgentAnswered,
-    /// Tell the agent of a key that the media did not carry.
-    TellAgentDigit(char),
-    /// End the agent's part.
-    EndAgent,
-    /// Replace the agent by the fallback announcement.
-    StartFallback,
-    /// Tell the caller that it rings.
-    Ring,
+    /// By a leg's signalling.
+    Leg(LegSide, LegOutput),
+    /// By a leg's media.
+    Media(LegSide, MediaOutput),
+    /// By the agent.
+    Agent(AgentOutput),
+    /// From now on audio goes this way, and no other. Before the first of these it goes between the near
+    /// leg and the agent.
+    Connect(AudioPath),
+    /// Write this into the record.
+    Record(CallEvent),
+    /// The call is over; nothing follows.
+    Finish,
+}
+
+/// What a leg's signalling must do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LegOutput {
+    /// Tell the caller how far its call got: that it rings, or with a body what it shall hear meanwhile.
+    Progress {
+        /// 101 to 199.
+        status: u16,
+        /// Early session description.
+        body: Option<Bytes>,
+    },
     /// Answer the caller with this session description.
     Answer(Bytes),
     /// Refuse the caller.
@@ -102,16 +187,101 @@ pub enum Output {
         /// The status to refuse with.
         status: u16,
     },
-    /// Answer the caller's new offer.
+    /// Dial. Which trunk and gateway, and which after that, is decided by who does it.
+    Dial {
+        /// To whom.
+        target: DialTarget,
+        /// Our offer; `None`: the peer makes it.
+        offer: Option<Bytes>,
+        /// When all attempts together are given up by the call; a hint, `HangUp` will come.
+        ring_max: Duration,
+    },
+    /// The offer of the next attempt; `None`: the peer makes it.
+    Offer(Option<Bytes>),
+    /// Acknowledge the answer, with ours where the offer was the peer's.
+    Acknowledge(Option<Bytes>),
+    /// Answer the peer's new offer.
     AnswerReoffer(Bytes),
-    /// Refuse the caller's new offer; the call goes on as it was.
+    /// Refuse the peer's new offer; the call goes on as it was.
     RefuseReoffer(HangupCause),
     /// Offer anew.
     Reoffer(Bytes),
-    /// End the caller's leg.
+    /// Ask the peer to connect the call with somebody else.
+    Refer(DialTarget),
+    /// The peer's wish for somebody else is granted, and will be reported on.
+    AcceptRefer,
+    /// The peer's wish for somebody else is refused.
+    RefuseRefer {
+        /// 300 to 699.
+        status: u16,
+    },
+    /// Tell the peer how far its wish for somebody else got; a status from 200 on is the last word.
+    NotifyRefer {
+        /// 100 to 699.
+        status: u16,
+    },
+    /// Answer the leg that takes this one over, hang up the one before, and go on with the new one.
+    AnswerReplacement(Bytes),
+    /// Refuse the leg that would take this one over.
+    RefuseReplacement(HangupCause),
+    /// End the leg in whatever way its state asks for. An answer that crosses this is hung up.
     HangUp(HangupCause),
-    /// Write this into the record.
-    Record(CallEvent),
-    /// The call is over; nothing follows.
-    Finish,
+}
+
+/// What a leg's media must do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MediaOutput {
+    /// Reserve ports; answered by `Reserved` or `Refused`.
+    Reserve,
+    /// Open the media session on the reserved ports; it sends nothing before a plan comes. Answered by
+    /// `Opened` or `Refused`.
+    Open,
+    /// Run the media by this plan from now on.
+    Update(MediaPlan),
+    /// Let be heard what was held back so far.
+    StartPlayout,
+    /// Send the key to the peer in the way agreed for keys.
+    SendDigit(char),
+    /// Close the media session, give back the ports; answered by `Closed`.
+    Close,
+}
+
+/// What the agent must do or be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentOutput {
+    /// Connect it.
+    Start,
+    /// Tell it that the call was answered.
+    TellAnswered,
+    /// Tell it of a key that the media did not carry.
+    TellDigit(char),
+    /// Tell it of a transfer.
+    TellTransfer(TransferNews),
+    /// End its part.
+    End,
+    /// Replace it by the fallback announcement, heard by the near leg.
+    StartFallback,
+}
+
+/// Who hears whom. Legs and agent that a path does not name hear comfort noise, and are not heard; what
+/// an agent still had queued when it left the path is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AudioPath {
+    /// This leg and the agent hear each other.
+    Agent(LegSide),
+    /// The near leg and this one hear each other.
+    Bridge(LegSide),
+    /// The near leg hears this one, which hears nothing: early media.
+    Early(LegSide),
+    /// The near leg waits and hears this.
+    Waiting(Comfort),
+}
+
+/// What a leg hears that waits. Where no such sound is built, comfort noise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comfort {
+    /// The target of its transfer is dialled.
+    Ringback,
+    /// It is on hold.
+    Hold,
 }

@@ -1,50 +1,33 @@
-//! The call: its telephone leg, its agent, and the order of events between them. Never says SIP.
+//! The call: its legs, its agent, and the order of events between them. Never says SIP.
 
+pub mod dial;
 pub mod event;
 pub mod input;
 pub mod leg;
+pub mod setup;
+pub mod side;
 mod state;
+pub mod transfer;
 
 use crate::call::event::CallEvent;
+use crate::call::input::AgentOutput;
 use crate::call::input::Input;
+use crate::call::input::LegOutput;
+use crate::call::input::MediaOutput;
 use crate::call::input::Output;
 use crate::call::leg::Leg;
-use crate::routing::trunk::ResponseMap;
+use crate::call::setup::CallSetup;
+use crate::call::side::LegSide;
 use crate::sdp::Capabilities;
-use crate::types::agent::AgentSettings;
 use crate::types::agent::AnswerPolicy;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
-use crate::types::codec::Codec;
 use crate::types::moment::Moment;
 use bytes::Bytes;
 use std::time::Duration;
 
-/// What a call needs to know at its birth.
-#[derive(Clone, Debug)]
-pub struct CallSetup {
-    /// How the agent is reached and when the call is answered.
-    pub agent: AgentSettings,
-    /// What our answers may hold.
-    pub capabilities: Capabilities,
-    /// The codecs of our offers, in order.
-    pub codecs_offered: Vec<Codec>,
-    /// Keys told by signalling count.
-    pub dtmf_info: bool,
-    /// Identifies our session descriptions (RFC 8866 §5.2).
-    pub session_id: u64,
-    /// After this long without an answer the call is given up.
-    pub ring_max: Duration,
-    /// After this long from the answer the call is ended.
-    pub duration_max: Duration,
-    /// The caller hears ringing at least this long.
-    pub answer_delay: Duration,
-    /// The caller is told that it rings.
-    pub ringing: bool,
-    /// The status each refusal is sent with.
-    pub response_map: ResponseMap,
-}
-
+/// The status by which a caller is told that it rings.
+const RINGING: u16 = 180;
 /// The longest a fallback announcement may take before the call is ended without it.
 const FALLBACK_MAX: Duration = Duration::from_secs(20);
 
@@ -144,9 +127,10 @@ impl Call {
     /// A call to which nothing has happened yet.
     #[must_use]
     pub fn new(setup: CallSetup) -> Self {
+        let terms = setup.opening.terms();
         let offered =
-            Capabilities { codecs: setup.codecs_offered.clone(), ..setup.capabilities.clone() };
-        let leg = Leg::new(setup.capabilities.clone(), offered, setup.session_id);
+            Capabilities { codecs: terms.codecs_offered.clone(), ..terms.capabilities.clone() };
+        let leg = Leg::new(terms.capabilities.clone(), offered, terms.session_id);
         Self {
             setup,
             state: State::Idle,
@@ -210,13 +194,13 @@ impl Call {
             reoffer: self.setup.agent.reinvite_after.map(|after| now + after),
             ..Timers::default()
         };
-        out.push(Output::Answer(body));
+        out.push(Output::Leg(LegSide::Near, LegOutput::Answer(body)));
         if let Some(plan) = self.leg.plan() {
             out.push(Output::Record(CallEvent::Answered(plan.codec)));
-            out.push(Output::UpdateMedia(plan.clone()));
+            out.push(Output::Media(LegSide::Near, MediaOutput::Update(plan.clone())));
         }
         if self.agent == AgentState::Ready {
-            out.push(Output::TellAgentAnswered);
+            out.push(Output::Agent(AgentOutput::TellAnswered));
         }
         self.state = State::Answered(Answered {
             acknowledged: false,
@@ -229,14 +213,14 @@ impl Call {
     /// Refuses a call that was not answered, and closes what was opened for it.
     fn refuse(&mut self, cause: HangupCause, out: &mut Vec<Output>) {
         let status = self.setup.response_map.status(cause);
-        out.push(Output::Refuse { cause, status });
+        out.push(Output::Leg(LegSide::Near, LegOutput::Refuse { cause, status }));
         out.push(Output::Record(CallEvent::Refused { cause, status }));
         self.wind_up(cause, Party::Switch, Duration::ZERO, out);
     }
 
     /// Ends an answered call from our side.
     fn hang_up(&mut self, now: Moment, cause: HangupCause, by: Party, out: &mut Vec<Output>) {
-        out.push(Output::HangUp(cause));
+        out.push(Output::Leg(LegSide::Near, LegOutput::HangUp(cause)));
         self.wind_up(cause, by, self.talked(now), out);
     }
 
@@ -250,7 +234,7 @@ impl Call {
     ) {
         match self.agent {
             AgentState::Absent | AgentState::Gone => (),
-            AgentState::Connecting | AgentState::Ready => out.push(Output::EndAgent),
+            AgentState::Connecting | AgentState::Ready => out.push(Output::Agent(AgentOutput::End)),
         }
         self.agent = AgentState::Gone;
         let media_is_open = match self.state {
@@ -259,7 +243,7 @@ impl Call {
             State::Ending(_) | State::Over => return,
         };
         if media_is_open {
-            out.push(Output::CloseMedia);
+            out.push(Output::Media(LegSide::Near, MediaOutput::Close));
             self.state = State::Ending(Ending { cause, by, duration });
         } else {
             self.finish(cause, by, duration, out);

@@ -5,11 +5,19 @@ use crate::call::Answered;
 use crate::call::Call;
 use crate::call::Ending;
 use crate::call::FALLBACK_MAX;
+use crate::call::RINGING;
 use crate::call::State;
 use crate::call::due;
 use crate::call::event::CallEvent;
+use crate::call::input::AgentInput;
+use crate::call::input::AgentOutput;
 use crate::call::input::Input;
+use crate::call::input::LegInput;
+use crate::call::input::LegOutput;
+use crate::call::input::MediaInput;
+use crate::call::input::MediaOutput;
 use crate::call::input::Output;
+use crate::call::side::LegSide;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::moment::Moment;
@@ -18,12 +26,12 @@ use std::time::Duration;
 
 impl Call {
     pub(super) fn in_idle(&mut self, input: Input, out: &mut Vec<Output>) {
-        let Input::Offered(offer) = input else { return };
+        let Input::Leg(LegSide::Near, LegInput::Offered(offer)) = input else { return };
         // A hopeless offer is refused before anything is reserved for it.
         if let Some(Err(cause)) = offer.as_ref().map(|offer| self.leg.check(offer)) {
             return self.refuse(cause, out);
         }
-        out.push(Output::ReserveMedia);
+        out.push(Output::Media(LegSide::Near, MediaOutput::Reserve));
         self.state = State::Reserving { offer };
     }
 
@@ -35,46 +43,45 @@ impl Call {
         out: &mut Vec<Output>,
     ) {
         match input {
-            Input::MediaReserved(place) => {
+            Input::Media(LegSide::Near, MediaInput::Reserved(place)) => {
                 self.leg.place(place);
-                out.push(Output::OpenMedia);
+                out.push(Output::Media(LegSide::Near, MediaOutput::Open));
             }
             // Not a moment earlier: a call whose media may still be refused must not be answered.
-            Input::MediaOpened => {
+            Input::Media(LegSide::Near, MediaInput::Opened) => {
                 self.agent = AgentState::Connecting;
                 self.timers.ring_end = Some(now + self.setup.ring_max);
                 let ring_min = self.ring_min();
                 self.timers.answer = (!ring_min.is_zero()).then(|| now + ring_min);
-                out.push(Output::StartAgent);
+                out.push(Output::Agent(AgentOutput::Start));
                 self.state = State::Ringing { offer: offer.clone() };
                 if self.may_answer() {
                     self.answer(now, offer.as_ref(), out);
                 } else if self.setup.ringing {
-                    out.push(Output::Ring);
+                    out.push(Output::Leg(
+                        LegSide::Near,
+                        LegOutput::Progress { status: RINGING, body: None },
+                    ));
                     out.push(Output::Record(CallEvent::Ringing));
                 }
             }
-            Input::MediaRefused(cause) => self.refuse(cause, out),
-            Input::LegCancelled => {
+            Input::Media(LegSide::Near, MediaInput::Refused(cause)) => self.refuse(cause, out),
+            Input::Leg(LegSide::Near, LegInput::Cancelled) => {
                 self.finish(HangupCause::CallerCancelled, Party::Caller, Duration::ZERO, out);
             }
-            Input::LegEnded { cause, by } => self.finish(cause, by, Duration::ZERO, out),
+            Input::Leg(LegSide::Near, LegInput::Ended { cause, by }) => {
+                self.finish(cause, by, Duration::ZERO, out)
+            }
             Input::HangupRequested { cause, .. } => self.refuse(cause, out),
-            Input::Offered(_)
-            | Input::AgentReady
-            | Input::AgentFailed(_)
-            | Input::AgentLost(_)
-            | Input::AgentHungUp
-            | Input::FallbackPlayed
-            | Input::Acknowledged(_)
-            | Input::Reoffered(_)
-            | Input::ReofferAnswered(_)
-            | Input::ReofferRefused
-            | Input::FirstMedia
-            | Input::MediaTimedOut
-            | Input::Digit(_)
-            | Input::DigitSignalled(_)
-            | Input::MediaClosed(_)
+            Input::Leg(..)
+            | Input::Media(..)
+            | Input::Agent(..)
+            | Input::Begun
+            | Input::TransferRequested(_)
+            | Input::TransferConfirmed
+            | Input::TransferWithdrawn
+            | Input::HoldRequested(_)
+            | Input::ResumeRequested(_)
             | Input::DeadlineReached => (),
         }
     }
@@ -87,7 +94,7 @@ impl Call {
         out: &mut Vec<Output>,
     ) {
         match input {
-            Input::AgentReady => {
+            Input::Agent(AgentInput::Ready) => {
                 self.agent = AgentState::Ready;
                 out.push(Output::Record(CallEvent::AgentReady));
                 if self.may_answer() {
@@ -95,21 +102,23 @@ impl Call {
                 }
             }
             // The caller shall hear why: the call is answered for the announcement.
-            Input::AgentFailed(cause) | Input::AgentLost(cause) => {
+            Input::Agent(AgentInput::Failed(cause)) | Input::Agent(AgentInput::Lost(cause)) => {
                 self.answer(now, offer.as_ref(), out);
                 if let State::Answered(answered) = self.state {
                     self.fall_back(now, answered, cause, out);
                 }
             }
-            Input::AgentHungUp => {
+            Input::Agent(AgentInput::HungUp) => {
                 self.agent = AgentState::Gone;
                 self.refuse(HangupCause::Rejected, out);
             }
-            Input::LegCancelled => {
+            Input::Leg(LegSide::Near, LegInput::Cancelled) => {
                 let (cause, by) = (HangupCause::CallerCancelled, Party::Caller);
                 self.wind_up(cause, by, Duration::ZERO, out);
             }
-            Input::LegEnded { cause, by } => self.wind_up(cause, by, Duration::ZERO, out),
+            Input::Leg(LegSide::Near, LegInput::Ended { cause, by }) => {
+                self.wind_up(cause, by, Duration::ZERO, out)
+            }
             Input::HangupRequested { cause, .. } => self.refuse(cause, out),
             Input::DeadlineReached => {
                 if due(&mut self.timers.ring_end, now) {
@@ -119,20 +128,15 @@ impl Call {
                     self.answer(now, offer.as_ref(), out);
                 }
             }
-            Input::Offered(_)
-            | Input::MediaReserved(_)
-            | Input::MediaOpened
-            | Input::MediaRefused(_)
-            | Input::FallbackPlayed
-            | Input::Acknowledged(_)
-            | Input::Reoffered(_)
-            | Input::ReofferAnswered(_)
-            | Input::ReofferRefused
-            | Input::FirstMedia
-            | Input::MediaTimedOut
-            | Input::Digit(_)
-            | Input::DigitSignalled(_)
-            | Input::MediaClosed(_) => (),
+            Input::Leg(..)
+            | Input::Media(..)
+            | Input::Agent(..)
+            | Input::Begun
+            | Input::TransferRequested(_)
+            | Input::TransferConfirmed
+            | Input::TransferWithdrawn
+            | Input::HoldRequested(_)
+            | Input::ResumeRequested(_) => (),
         }
     }
 
@@ -144,77 +148,87 @@ impl Call {
         out: &mut Vec<Output>,
     ) {
         match input {
-            Input::Acknowledged(answer) => self.acknowledged(now, answered, answer, out),
-            Input::Reoffered(offer) => self.reoffered(answered, offer, out),
-            Input::ReofferAnswered(answer) => {
+            Input::Leg(LegSide::Near, LegInput::Acknowledged(answer)) => {
+                self.acknowledged(now, answered, answer, out)
+            }
+            Input::Leg(LegSide::Near, LegInput::Reoffered(offer)) => {
+                self.reoffered(answered, offer, out)
+            }
+            Input::Leg(LegSide::Near, LegInput::ReofferAnswered(answer)) => {
                 if let Some(Ok(())) = answer.as_ref().map(|answer| self.leg.accept(answer)) {
                     self.run_plan(out);
                 }
             }
-            Input::FirstMedia => {
+            Input::Media(LegSide::Near, MediaInput::FirstPacket) => {
                 out.push(Output::Record(CallEvent::FirstMedia));
                 self.start_playout(answered, out);
             }
-            Input::MediaTimedOut => {
+            Input::Media(LegSide::Near, MediaInput::TimedOut) => {
                 // A held caller owes us no media (RFC 3264 §8.4).
                 if !self.held {
                     self.hang_up(now, HangupCause::MediaTimeout, Party::Switch, out);
                 }
             }
-            Input::Digit(digit) => {
+            Input::Media(LegSide::Near, MediaInput::Digit(digit)) => {
                 self.keys_in_media = true;
                 out.push(Output::Record(CallEvent::Digit(digit)));
             }
-            Input::DigitSignalled(digit) => {
+            Input::Leg(LegSide::Near, LegInput::Digit(digit)) => {
                 // Some peers tell each key twice: what the media carry counts.
-                if self.setup.dtmf_info && !self.keys_in_media {
+                if self.setup.opening.terms().dtmf_info && !self.keys_in_media {
                     out.push(Output::Record(CallEvent::Digit(digit)));
-                    out.push(Output::TellAgentDigit(digit));
+                    out.push(Output::Agent(AgentOutput::TellDigit(digit)));
                 }
             }
-            Input::AgentReady => {
+            Input::Agent(AgentInput::Ready) => {
                 if self.agent == AgentState::Connecting {
                     self.agent = AgentState::Ready;
                     out.push(Output::Record(CallEvent::AgentReady));
-                    out.push(Output::TellAgentAnswered);
+                    out.push(Output::Agent(AgentOutput::TellAnswered));
                 }
             }
-            Input::AgentFailed(cause) | Input::AgentLost(cause) => {
+            Input::Agent(AgentInput::Failed(cause)) | Input::Agent(AgentInput::Lost(cause)) => {
                 if answered.fallback.is_none() {
                     self.fall_back(now, answered, cause, out);
                 }
             }
-            Input::AgentHungUp => {
+            Input::Agent(AgentInput::HungUp) => {
                 if answered.fallback.is_none() {
                     self.hang_up(now, HangupCause::Normal, Party::Agent, out);
                 }
             }
-            Input::FallbackPlayed => {
+            Input::Agent(AgentInput::FallbackPlayed) => {
                 if let Some(cause) = answered.fallback {
                     self.hang_up(now, cause, Party::Switch, out);
                 }
             }
             // The caller gave up while our answer was under way to it, and never got that.
-            Input::LegCancelled => {
+            Input::Leg(LegSide::Near, LegInput::Cancelled) => {
                 let (cause, by) = (HangupCause::CallerCancelled, Party::Caller);
                 self.wind_up(cause, by, Duration::ZERO, out);
             }
-            Input::LegEnded { cause, by } => self.wind_up(cause, by, self.talked(now), out),
+            Input::Leg(LegSide::Near, LegInput::Ended { cause, by }) => {
+                self.wind_up(cause, by, self.talked(now), out)
+            }
             Input::HangupRequested { cause, by } => self.hang_up(now, cause, by, out),
             Input::DeadlineReached => self.answered_deadline(now, answered, out),
-            Input::Offered(_)
-            | Input::MediaReserved(_)
-            | Input::MediaOpened
-            | Input::MediaRefused(_)
-            | Input::ReofferRefused
-            | Input::MediaClosed(_) => (),
+            Input::Leg(..)
+            | Input::Media(..)
+            | Input::Begun
+            | Input::TransferRequested(_)
+            | Input::TransferConfirmed
+            | Input::TransferWithdrawn
+            | Input::HoldRequested(_)
+            | Input::ResumeRequested(_) => (),
         }
     }
 
     pub(super) fn in_ending(&mut self, ending: Ending, input: Input, out: &mut Vec<Output>) {
         let Ending { cause, by, duration } = ending;
-        if let Input::MediaClosed(figures) = input {
-            out.push(Output::Record(CallEvent::Media(figures)));
+        if let Input::Media(LegSide::Near, MediaInput::Closed(figures)) = input {
+            if let Some(figures) = figures {
+                out.push(Output::Record(CallEvent::Media(figures)));
+            }
             self.finish(cause, by, duration, out);
         }
     }
@@ -233,7 +247,7 @@ impl Call {
         if due(&mut self.timers.reoffer, now)
             && let Ok(offer) = self.leg.offer()
         {
-            out.push(Output::Reoffer(offer));
+            out.push(Output::Leg(LegSide::Near, LegOutput::Reoffer(offer)));
         }
     }
 
@@ -276,21 +290,21 @@ impl Call {
         };
         match body {
             Ok(body) => {
-                out.push(Output::AnswerReoffer(body));
+                out.push(Output::Leg(LegSide::Near, LegOutput::AnswerReoffer(body)));
                 answered.offer_pending = offer.is_none();
                 self.state = State::Answered(answered);
                 if offer.is_some() {
                     self.run_plan(out);
                 }
             }
-            Err(cause) => out.push(Output::RefuseReoffer(cause)),
+            Err(cause) => out.push(Output::Leg(LegSide::Near, LegOutput::RefuseReoffer(cause))),
         }
     }
 
     /// Puts the present agreement in force.
     fn run_plan(&mut self, out: &mut Vec<Output>) {
         if let Some(plan) = self.leg.plan() {
-            out.push(Output::UpdateMedia(plan.clone()));
+            out.push(Output::Media(LegSide::Near, MediaOutput::Update(plan.clone())));
         }
         self.note_hold(out);
     }
@@ -300,7 +314,7 @@ impl Call {
         if !answered.playing {
             answered.playing = true;
             self.state = State::Answered(answered);
-            out.push(Output::StartPlayout);
+            out.push(Output::Media(LegSide::Near, MediaOutput::StartPlayout));
         }
     }
 
@@ -314,7 +328,7 @@ impl Call {
         out.push(Output::Record(CallEvent::AgentFailed(cause)));
         match self.agent {
             AgentState::Absent | AgentState::Gone => (),
-            AgentState::Connecting | AgentState::Ready => out.push(Output::EndAgent),
+            AgentState::Connecting | AgentState::Ready => out.push(Output::Agent(AgentOutput::End)),
         }
         self.agent = AgentState::Gone;
         answered.fallback = Some(cause);
@@ -322,7 +336,7 @@ impl Call {
         self.timers.reoffer = None;
         self.timers.fallback_end = Some(now + FALLBACK_MAX);
         self.state = State::Answered(answered);
-        out.push(Output::StartFallback);
+        out.push(Output::Agent(AgentOutput::StartFallback));
         out.push(Output::Record(CallEvent::FallbackStarted));
     }
 }

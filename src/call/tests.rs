@@ -1,11 +1,19 @@
 //! Whole calls in virtual time: what each input leads to.
 
 use super::*;
+use crate::call::dial::LegTerms;
 use crate::call::event::MediaFigures;
+use crate::call::input::AgentInput;
+use crate::call::input::LegInput;
+use crate::call::input::MediaInput;
 use crate::call::leg::Place;
+use crate::call::setup::Opening;
+use crate::call::setup::Partner;
+use crate::routing::trunk::ResponseMap;
 use crate::sdp::AnswerOrder;
 use crate::sdp::Direction;
 use crate::types::agent::AgentKind;
+use crate::types::agent::AgentSettings;
 use crate::types::codec::Codec;
 use crate::types::codec::PayloadType;
 use crate::types::codec::Ptime;
@@ -31,18 +39,8 @@ impl Bench {
                 hangup_after: None,
                 reinvite_after: None,
             },
-            capabilities: Capabilities {
-                codecs: vec![Codec::Pcmu, Codec::Pcma],
-                order: AnswerOrder::Remote,
-                dtmf: PayloadType::new(101),
-                ptime: Ptime::MS_20,
-                ptime_max: Ptime::MS_20,
-                rtcp_mux: false,
-                single_codec: true,
-            },
-            codecs_offered: vec![Codec::Pcmu, Codec::Pcma],
-            dtmf_info: true,
-            session_id: 7,
+            opening: Opening::Inbound(terms()),
+            partner: Partner::Agent,
             ring_max: Duration::from_secs(45),
             duration_max: Duration::from_secs(3600),
             answer_delay: Duration::ZERO,
@@ -66,32 +64,60 @@ impl Bench {
     }
 
     fn ring(&mut self) -> Vec<Output> {
-        assert_eq!(self.give(Input::Offered(Some(OFFER.into()))), [Output::ReserveMedia]);
+        assert_eq!(
+            self.give(Input::Leg(LegSide::Near, LegInput::Offered(Some(OFFER.into())))),
+            [Output::Media(LegSide::Near, MediaOutput::Reserve)]
+        );
         self.open()
     }
 
     /// The media comes up.
     fn open(&mut self) -> Vec<Output> {
-        assert_eq!(self.give(Input::MediaReserved(place())), [Output::OpenMedia]);
-        self.give(Input::MediaOpened)
+        assert_eq!(
+            self.give(Input::Media(LegSide::Near, MediaInput::Reserved(place()))),
+            [Output::Media(LegSide::Near, MediaOutput::Open)]
+        );
+        self.give(Input::Media(LegSide::Near, MediaInput::Opened))
     }
 
     fn answer(&mut self) -> Vec<Output> {
         self.ring();
-        self.give(Input::AgentReady)
+        self.give(Input::Agent(AgentInput::Ready))
     }
 
     fn talk(&mut self) {
         self.answer();
-        self.give(Input::Acknowledged(None));
+        self.give(Input::Leg(LegSide::Near, LegInput::Acknowledged(None)));
     }
 
     /// Closes the media and returns the record of the end.
     fn close(&mut self) -> (HangupCause, Party, Duration) {
-        let out = self.give(Input::MediaClosed(Box::<MediaFigures>::default()));
+        let out = self.give(Input::Media(
+            LegSide::Near,
+            MediaInput::Closed(Some(Box::<MediaFigures>::default())),
+        ));
         assert!(self.call.is_over(), "{out:?}");
         assert_eq!(out.last(), Some(&Output::Finish));
         ended(&out).expect("the end is recorded")
+    }
+}
+
+fn terms() -> LegTerms {
+    LegTerms {
+        capabilities: Capabilities {
+            codecs: vec![Codec::Pcmu, Codec::Pcma],
+            order: AnswerOrder::Remote,
+            dtmf: PayloadType::new(101),
+            ptime: Ptime::MS_20,
+            ptime_max: Ptime::MS_20,
+            rtcp_mux: false,
+            single_codec: true,
+        },
+        codecs_offered: vec![Codec::Pcmu, Codec::Pcma],
+        delayed_offer: false,
+        dtmf_info: true,
+        transfers: false,
+        session_id: 7,
     }
 }
 
@@ -108,7 +134,8 @@ fn ended(out: &[Output]) -> Option<(HangupCause, Party, Duration)> {
 
 fn answer_body(out: &[Output]) -> Option<String> {
     out.iter().find_map(|output| match output {
-        Output::Answer(body) | Output::AnswerReoffer(body) => {
+        Output::Leg(LegSide::Near, LegOutput::Answer(body))
+        | Output::Leg(LegSide::Near, LegOutput::AnswerReoffer(body)) => {
             Some(String::from_utf8_lossy(body).into_owned())
         }
         _ => None,
@@ -117,34 +144,54 @@ fn answer_body(out: &[Output]) -> Option<String> {
 
 fn planned(out: &[Output]) -> Option<Direction> {
     out.iter().find_map(|output| match output {
-        Output::UpdateMedia(plan) => Some(plan.direction),
+        Output::Media(LegSide::Near, MediaOutput::Update(plan)) => Some(plan.direction),
         _ => None,
     })
 }
 
 fn offer_with(line: &str) -> Input {
-    Input::Reoffered(Some(format!("{OFFER}{line}\r\n").into()))
+    Input::Leg(LegSide::Near, LegInput::Reoffered(Some(format!("{OFFER}{line}\r\n").into())))
 }
 
 #[test]
 fn the_caller_hears_ringing_until_the_agent_is_ready() {
     let mut bench = Bench::new(|_| ());
     let out = bench.ring();
-    assert!(out.contains(&Output::StartAgent));
-    assert!(out.contains(&Output::Ring) && answer_body(&out).is_none());
-    let out = bench.give(Input::AgentReady);
+    assert!(out.contains(&Output::Agent(AgentOutput::Start)));
+    assert!(
+        out.contains(&Output::Leg(
+            LegSide::Near,
+            LegOutput::Progress { status: RINGING, body: None }
+        )) && answer_body(&out).is_none()
+    );
+    let out = bench.give(Input::Agent(AgentInput::Ready));
     assert!(answer_body(&out).is_some_and(|body| body.contains("m=audio 20000 RTP/AVP 0 101")));
     assert_eq!(planned(&out), Some(Direction::SendReceive));
-    assert!(!out.contains(&Output::StartPlayout), "the greeting waits for the ACK");
-    assert!(bench.give(Input::Acknowledged(None)).contains(&Output::StartPlayout));
+    assert!(
+        !out.contains(&Output::Media(LegSide::Near, MediaOutput::StartPlayout)),
+        "the greeting waits for the ACK"
+    );
+    assert!(
+        bench
+            .give(Input::Leg(LegSide::Near, LegInput::Acknowledged(None)))
+            .contains(&Output::Media(LegSide::Near, MediaOutput::StartPlayout))
+    );
 }
 
 #[test]
 fn the_greeting_starts_with_the_first_packet_if_the_ack_is_late() {
     let mut bench = Bench::new(|_| ());
     bench.answer();
-    assert!(bench.give(Input::FirstMedia).contains(&Output::StartPlayout));
-    assert!(!bench.give(Input::Acknowledged(None)).contains(&Output::StartPlayout));
+    assert!(
+        bench
+            .give(Input::Media(LegSide::Near, MediaInput::FirstPacket))
+            .contains(&Output::Media(LegSide::Near, MediaOutput::StartPlayout))
+    );
+    assert!(
+        !bench
+            .give(Input::Leg(LegSide::Near, LegInput::Acknowledged(None)))
+            .contains(&Output::Media(LegSide::Near, MediaOutput::StartPlayout))
+    );
 }
 
 #[test]
@@ -161,17 +208,27 @@ fn a_profile_may_let_it_ring_for_a_time() {
 fn an_immediate_answer_does_not_wait_for_the_agent() {
     let mut bench = Bench::new(|setup| setup.agent.answer = AnswerPolicy::Immediate);
     let out = bench.ring();
-    assert!(answer_body(&out).is_some() && !out.contains(&Output::Ring));
-    assert!(bench.give(Input::AgentReady).contains(&Output::TellAgentAnswered));
+    assert!(
+        answer_body(&out).is_some()
+            && !out.contains(&Output::Leg(
+                LegSide::Near,
+                LegOutput::Progress { status: RINGING, body: None }
+            ))
+    );
+    assert!(
+        bench
+            .give(Input::Agent(AgentInput::Ready))
+            .contains(&Output::Agent(AgentOutput::TellAnswered))
+    );
 }
 
 #[test]
 fn a_hopeless_offer_is_refused_before_ports_are_taken() {
     let mut bench = Bench::new(|_| ());
     let offer = OFFER.replace("RTP/AVP 0 101", "RTP/AVP 18");
-    let out = bench.give(Input::Offered(Some(offer.into())));
+    let out = bench.give(Input::Leg(LegSide::Near, LegInput::Offered(Some(offer.into()))));
     let (cause, status) = (HangupCause::NoCommonCodec, 488);
-    assert_eq!(out.first(), Some(&Output::Refuse { cause, status }));
+    assert_eq!(out.first(), Some(&Output::Leg(LegSide::Near, LegOutput::Refuse { cause, status })));
     assert_eq!(ended(&out), Some((cause, Party::Switch, Duration::ZERO)));
     assert!(bench.call.is_over());
 }
@@ -179,9 +236,12 @@ fn a_hopeless_offer_is_refused_before_ports_are_taken() {
 #[test]
 fn without_ports_the_call_is_refused() {
     let mut bench = Bench::new(|_| ());
-    bench.give(Input::Offered(None));
-    let out = bench.give(Input::MediaRefused(HangupCause::NoPorts));
-    assert!(out.contains(&Output::Refuse { cause: HangupCause::NoPorts, status: 503 }));
+    bench.give(Input::Leg(LegSide::Near, LegInput::Offered(None)));
+    let out = bench.give(Input::Media(LegSide::Near, MediaInput::Refused(HangupCause::NoPorts)));
+    assert!(out.contains(&Output::Leg(
+        LegSide::Near,
+        LegOutput::Refuse { cause: HangupCause::NoPorts, status: 503 }
+    )));
     assert!(bench.call.is_over());
 }
 
@@ -190,10 +250,14 @@ fn whatever_the_answer_policy_a_call_without_a_media_session_is_refused() {
     let after = AnswerPolicy::After(Duration::from_secs(1));
     for policy in [AnswerPolicy::Immediate, AnswerPolicy::WhenReady, after] {
         let mut bench = Bench::new(|setup| setup.agent.answer = policy);
-        bench.give(Input::Offered(Some(OFFER.into())));
-        bench.give(Input::MediaReserved(place()));
-        let out = bench.give(Input::MediaRefused(HangupCause::Overload));
-        let refusal = Output::Refuse { cause: HangupCause::Overload, status: 503 };
+        bench.give(Input::Leg(LegSide::Near, LegInput::Offered(Some(OFFER.into()))));
+        bench.give(Input::Media(LegSide::Near, MediaInput::Reserved(place())));
+        let out =
+            bench.give(Input::Media(LegSide::Near, MediaInput::Refused(HangupCause::Overload)));
+        let refusal = Output::Leg(
+            LegSide::Near,
+            LegOutput::Refuse { cause: HangupCause::Overload, status: 503 },
+        );
         assert_eq!(out.first(), Some(&refusal), "{policy:?}");
         assert_eq!(ended(&out), Some((HangupCause::Overload, Party::Switch, Duration::ZERO)));
         assert!(answer_body(&out).is_none() && bench.call.is_over(), "{out:?}");
@@ -203,23 +267,23 @@ fn whatever_the_answer_policy_a_call_without_a_media_session_is_refused() {
 #[test]
 fn a_caller_may_give_up_before_the_media_session_runs() {
     let mut bench = Bench::new(|_| ());
-    bench.give(Input::Offered(None));
-    bench.give(Input::MediaReserved(place()));
-    let out = bench.give(Input::LegCancelled);
+    bench.give(Input::Leg(LegSide::Near, LegInput::Offered(None)));
+    bench.give(Input::Media(LegSide::Near, MediaInput::Reserved(place())));
+    let out = bench.give(Input::Leg(LegSide::Near, LegInput::Cancelled));
     assert_eq!(out.last(), Some(&Output::Finish), "the shell lets go of the media");
-    assert!(bench.give(Input::MediaOpened).is_empty());
+    assert!(bench.give(Input::Media(LegSide::Near, MediaInput::Opened)).is_empty());
 }
 
 #[test]
 fn an_invite_without_sdp_gets_our_offer() {
     let mut bench = Bench::new(|_| ());
-    bench.give(Input::Offered(None));
+    bench.give(Input::Leg(LegSide::Near, LegInput::Offered(None)));
     bench.open();
-    let out = bench.give(Input::AgentReady);
+    let out = bench.give(Input::Agent(AgentInput::Ready));
     let body = answer_body(&out).expect("answered");
     assert!(body.contains("RTP/AVP 0 8 101"), "{body}");
     assert_eq!(planned(&out), None);
-    let out = bench.give(Input::Acknowledged(Some(OFFER.into())));
+    let out = bench.give(Input::Leg(LegSide::Near, LegInput::Acknowledged(Some(OFFER.into()))));
     assert_eq!(planned(&out), Some(Direction::SendReceive));
     assert!(out.contains(&Output::Record(CallEvent::Answered(Codec::Pcmu))));
 }
@@ -227,11 +291,11 @@ fn an_invite_without_sdp_gets_our_offer() {
 #[test]
 fn an_ack_without_the_answer_ends_the_call() {
     let mut bench = Bench::new(|_| ());
-    bench.give(Input::Offered(None));
+    bench.give(Input::Leg(LegSide::Near, LegInput::Offered(None)));
     bench.open();
-    bench.give(Input::AgentReady);
-    let out = bench.give(Input::Acknowledged(None));
-    assert!(out.contains(&Output::HangUp(HangupCause::NoSdpAnswer)));
+    bench.give(Input::Agent(AgentInput::Ready));
+    let out = bench.give(Input::Leg(LegSide::Near, LegInput::Acknowledged(None)));
+    assert!(out.contains(&Output::Leg(LegSide::Near, LegOutput::HangUp(HangupCause::NoSdpAnswer))));
 }
 
 #[test]
@@ -246,7 +310,10 @@ fn a_hold_is_answered_with_a_new_answer() {
         assert!(answer_body(&out).is_some_and(|body| body.contains(answered)), "{out:?}");
         assert_eq!(planned(&out), Some(direction));
         assert!(out.contains(&Output::Record(CallEvent::Held)));
-        assert!(bench.give(Input::MediaTimedOut).is_empty(), "a held caller owes us no media");
+        assert!(
+            bench.give(Input::Media(LegSide::Near, MediaInput::TimedOut)).is_empty(),
+            "a held caller owes us no media"
+        );
         let out = bench.give(offer_with("a=sendrecv"));
         assert_eq!(planned(&out), Some(Direction::SendReceive));
         assert!(out.contains(&Output::Record(CallEvent::Resumed)));
@@ -262,8 +329,9 @@ fn a_repeated_offer_keeps_the_version_and_a_changed_one_raises_it() {
     };
     let mut bench = Bench::new(|_| ());
     let first = version(&bench.answer());
-    bench.give(Input::Acknowledged(None));
-    let again = version(&bench.give(Input::Reoffered(Some(OFFER.into()))));
+    bench.give(Input::Leg(LegSide::Near, LegInput::Acknowledged(None)));
+    let again =
+        version(&bench.give(Input::Leg(LegSide::Near, LegInput::Reoffered(Some(OFFER.into())))));
     let held = version(&bench.give(offer_with("a=inactive")));
     assert_eq!((again, held), (first, first + 1));
 }
@@ -273,8 +341,11 @@ fn a_refused_new_offer_leaves_the_call_as_it_was() {
     let mut bench = Bench::new(|_| ());
     bench.talk();
     let video = OFFER.replace("RTP/AVP 0 101", "RTP/AVP 18");
-    let out = bench.give(Input::Reoffered(Some(video.into())));
-    assert_eq!(out, [Output::RefuseReoffer(HangupCause::NoCommonCodec)]);
+    let out = bench.give(Input::Leg(LegSide::Near, LegInput::Reoffered(Some(video.into()))));
+    assert_eq!(
+        out,
+        [Output::Leg(LegSide::Near, LegOutput::RefuseReoffer(HangupCause::NoCommonCodec))]
+    );
     assert!(!bench.call.is_over());
 }
 
@@ -282,11 +353,13 @@ fn a_refused_new_offer_leaves_the_call_as_it_was() {
 fn a_new_offer_without_sdp_gets_ours_and_the_answer_comes_in_the_ack() {
     let mut bench = Bench::new(|_| ());
     bench.talk();
-    let out = bench.give(Input::Reoffered(None));
+    let out = bench.give(Input::Leg(LegSide::Near, LegInput::Reoffered(None)));
     assert!(answer_body(&out).is_some_and(|body| body.contains("RTP/AVP 0 8 101")));
     let moved = OFFER.replace("4000", "4002");
-    let out = bench.give(Input::Acknowledged(Some(moved.into())));
-    let Some(Output::UpdateMedia(plan)) = out.first() else { panic!("{out:?}") };
+    let out = bench.give(Input::Leg(LegSide::Near, LegInput::Acknowledged(Some(moved.into()))));
+    let Some(Output::Media(LegSide::Near, MediaOutput::Update(plan))) = out.first() else {
+        panic!("{out:?}")
+    };
     assert_eq!(plan.remote, Some("192.0.2.1:4002".parse().unwrap()));
 }
 
@@ -294,8 +367,11 @@ fn a_new_offer_without_sdp_gets_ours_and_the_answer_comes_in_the_ack() {
 fn the_caller_may_give_up_while_it_rings() {
     let mut bench = Bench::new(|_| ());
     bench.ring();
-    let out = bench.give(Input::LegCancelled);
-    assert_eq!(out, [Output::EndAgent, Output::CloseMedia]);
+    let out = bench.give(Input::Leg(LegSide::Near, LegInput::Cancelled));
+    assert_eq!(
+        out,
+        [Output::Agent(AgentOutput::End), Output::Media(LegSide::Near, MediaOutput::Close)]
+    );
     assert_eq!(bench.close(), (HangupCause::CallerCancelled, Party::Caller, Duration::ZERO));
 }
 
@@ -303,9 +379,12 @@ fn the_caller_may_give_up_while_it_rings() {
 fn a_cancellation_that_overtakes_our_answer_ends_the_call() {
     let mut bench = Bench::new(|_| ());
     bench.ring();
-    assert!(answer_body(&bench.give(Input::AgentReady)).is_some());
-    let out = bench.give(Input::LegCancelled);
-    assert_eq!(out, [Output::EndAgent, Output::CloseMedia]);
+    assert!(answer_body(&bench.give(Input::Agent(AgentInput::Ready))).is_some());
+    let out = bench.give(Input::Leg(LegSide::Near, LegInput::Cancelled));
+    assert_eq!(
+        out,
+        [Output::Agent(AgentOutput::End), Output::Media(LegSide::Near, MediaOutput::Close)]
+    );
     assert_eq!(bench.close(), (HangupCause::CallerCancelled, Party::Caller, Duration::ZERO));
 }
 
@@ -315,7 +394,10 @@ fn an_agent_that_never_comes_is_given_up() {
     bench.ring();
     let out = bench.wait();
     assert_eq!(bench.now.as_millis(), 45_000);
-    assert!(out.contains(&Output::Refuse { cause: HangupCause::NoAnswer, status: 480 }));
+    assert!(out.contains(&Output::Leg(
+        LegSide::Near,
+        LegOutput::Refuse { cause: HangupCause::NoAnswer, status: 480 }
+    )));
     assert_eq!(bench.close().0, HangupCause::NoAnswer);
 }
 
@@ -323,11 +405,15 @@ fn an_agent_that_never_comes_is_given_up() {
 fn a_failed_agent_means_an_announcement_and_a_clean_end() {
     let mut bench = Bench::new(|_| ());
     bench.ring();
-    let out = bench.give(Input::AgentFailed(HangupCause::AgentUnreachable));
-    assert!(answer_body(&out).is_some() && out.contains(&Output::StartFallback));
-    bench.give(Input::Acknowledged(None));
-    let out = bench.give(Input::FallbackPlayed);
-    assert!(out.contains(&Output::HangUp(HangupCause::AgentUnreachable)));
+    let out = bench.give(Input::Agent(AgentInput::Failed(HangupCause::AgentUnreachable)));
+    assert!(
+        answer_body(&out).is_some() && out.contains(&Output::Agent(AgentOutput::StartFallback))
+    );
+    bench.give(Input::Leg(LegSide::Near, LegInput::Acknowledged(None)));
+    let out = bench.give(Input::Agent(AgentInput::FallbackPlayed));
+    assert!(
+        out.contains(&Output::Leg(LegSide::Near, LegOutput::HangUp(HangupCause::AgentUnreachable)))
+    );
     assert_eq!(bench.close().0, HangupCause::AgentUnreachable);
 }
 
@@ -335,12 +421,15 @@ fn a_failed_agent_means_an_announcement_and_a_clean_end() {
 fn a_lost_agent_is_replaced_by_the_announcement_once() {
     let mut bench = Bench::new(|_| ());
     bench.talk();
-    let out = bench.give(Input::AgentLost(HangupCause::AgentLost));
-    assert!(out.contains(&Output::EndAgent) && out.contains(&Output::StartFallback));
-    assert!(bench.give(Input::AgentLost(HangupCause::AgentLost)).is_empty());
+    let out = bench.give(Input::Agent(AgentInput::Lost(HangupCause::AgentLost)));
+    assert!(
+        out.contains(&Output::Agent(AgentOutput::End))
+            && out.contains(&Output::Agent(AgentOutput::StartFallback))
+    );
+    assert!(bench.give(Input::Agent(AgentInput::Lost(HangupCause::AgentLost))).is_empty());
     // An announcement that never ends does not hold the call for ever.
     let out = bench.wait();
-    assert!(out.contains(&Output::HangUp(HangupCause::AgentLost)));
+    assert!(out.contains(&Output::Leg(LegSide::Near, LegOutput::HangUp(HangupCause::AgentLost))));
     assert_eq!(bench.close().0, HangupCause::AgentLost);
 }
 
@@ -349,12 +438,19 @@ fn the_record_says_who_ended_the_call_and_how_long_it_was() {
     let two = Duration::from_secs(2);
     for (input, cause, by) in [
         (
-            Input::LegEnded { cause: HangupCause::Normal, by: Party::Caller },
+            Input::Leg(
+                LegSide::Near,
+                LegInput::Ended { cause: HangupCause::Normal, by: Party::Caller },
+            ),
             HangupCause::Normal,
             Party::Caller,
         ),
-        (Input::AgentHungUp, HangupCause::Normal, Party::Agent),
-        (Input::MediaTimedOut, HangupCause::MediaTimeout, Party::Switch),
+        (Input::Agent(AgentInput::HungUp), HangupCause::Normal, Party::Agent),
+        (
+            Input::Media(LegSide::Near, MediaInput::TimedOut),
+            HangupCause::MediaTimeout,
+            Party::Switch,
+        ),
         (
             Input::HangupRequested { cause: HangupCause::Draining, by: Party::Operator },
             HangupCause::Draining,
@@ -376,32 +472,44 @@ fn a_profile_may_hang_up_or_reinvite_by_itself() {
         setup.agent.hangup_after = Some(Duration::from_secs(3));
     });
     bench.talk();
-    assert!(matches!(bench.wait().as_slice(), [Output::Reoffer(_)]));
-    let out = bench.give(Input::ReofferAnswered(Some(OFFER.into())));
+    assert!(matches!(bench.wait().as_slice(), [Output::Leg(LegSide::Near, LegOutput::Reoffer(_))]));
+    let out = bench.give(Input::Leg(LegSide::Near, LegInput::ReofferAnswered(Some(OFFER.into()))));
     assert_eq!(planned(&out), Some(Direction::SendReceive));
-    assert!(bench.wait().contains(&Output::HangUp(HangupCause::Normal)));
+    assert!(
+        bench.wait().contains(&Output::Leg(LegSide::Near, LegOutput::HangUp(HangupCause::Normal)))
+    );
     assert_eq!(bench.now.as_millis(), 3000);
 }
 
 #[test]
 fn a_key_told_by_signalling_reaches_the_agent_unless_the_media_carry_keys() {
-    let key = |digit| [Output::Record(CallEvent::Digit(digit)), Output::TellAgentDigit(digit)];
+    let key = |digit| {
+        [Output::Record(CallEvent::Digit(digit)), Output::Agent(AgentOutput::TellDigit(digit))]
+    };
     let mut bench = Bench::new(|_| ());
     bench.talk();
-    assert_eq!(bench.give(Input::DigitSignalled('5')), key('5'));
-    assert_eq!(bench.give(Input::Digit('6')), [Output::Record(CallEvent::Digit('6'))]);
-    assert_eq!(bench.give(Input::DigitSignalled('6')), []);
-    let mut deaf = Bench::new(|setup| setup.dtmf_info = false);
+    assert_eq!(bench.give(Input::Leg(LegSide::Near, LegInput::Digit('5'))), key('5'));
+    assert_eq!(
+        bench.give(Input::Media(LegSide::Near, MediaInput::Digit('6'))),
+        [Output::Record(CallEvent::Digit('6'))]
+    );
+    assert_eq!(bench.give(Input::Leg(LegSide::Near, LegInput::Digit('6'))), []);
+    let mut deaf = Bench::new(|setup| {
+        setup.opening = Opening::Inbound(LegTerms { dtmf_info: false, ..terms() })
+    });
     deaf.talk();
-    assert_eq!(deaf.give(Input::DigitSignalled('5')), []);
+    assert_eq!(deaf.give(Input::Leg(LegSide::Near, LegInput::Digit('5'))), []);
 }
 
 #[test]
 fn our_offers_hold_the_codecs_of_the_trunk_in_its_order() {
-    let mut bench = Bench::new(|setup| setup.codecs_offered = vec![Codec::Pcma, Codec::Pcmu]);
-    bench.give(Input::Offered(None));
+    let mut bench = Bench::new(|setup| {
+        setup.opening =
+            Opening::Inbound(LegTerms { codecs_offered: vec![Codec::Pcma, Codec::Pcmu], ..terms() })
+    });
+    bench.give(Input::Leg(LegSide::Near, LegInput::Offered(None)));
     bench.open();
-    let body = answer_body(&bench.give(Input::AgentReady));
+    let body = answer_body(&bench.give(Input::Agent(AgentInput::Ready)));
     assert!(body.is_some_and(|body| body.contains("RTP/AVP 8 0 101")));
 }
 
@@ -409,21 +517,28 @@ fn our_offers_hold_the_codecs_of_the_trunk_in_its_order() {
 fn the_longest_duration_ends_the_call() {
     let mut bench = Bench::new(|setup| setup.duration_max = Duration::from_secs(60));
     bench.talk();
-    assert!(bench.wait().contains(&Output::HangUp(HangupCause::MaxDuration)));
+    assert!(
+        bench
+            .wait()
+            .contains(&Output::Leg(LegSide::Near, LegOutput::HangUp(HangupCause::MaxDuration)))
+    );
 }
 
 #[test]
 fn nothing_happens_to_a_call_that_is_over() {
     let mut bench = Bench::new(|_| ());
     bench.talk();
-    bench.give(Input::LegEnded { cause: HangupCause::Normal, by: Party::Caller });
-    assert!(bench.give(Input::AgentHungUp).is_empty());
+    bench.give(Input::Leg(
+        LegSide::Near,
+        LegInput::Ended { cause: HangupCause::Normal, by: Party::Caller },
+    ));
+    assert!(bench.give(Input::Agent(AgentInput::HungUp)).is_empty());
     bench.close();
     for input in [
-        Input::Offered(None),
-        Input::AgentReady,
+        Input::Leg(LegSide::Near, LegInput::Offered(None)),
+        Input::Agent(AgentInput::Ready),
         Input::DeadlineReached,
-        Input::MediaClosed(Box::default()),
+        Input::Media(LegSide::Near, MediaInput::Closed(None)),
     ] {
         assert!(bench.give(input).is_empty());
     }

@@ -47,7 +47,20 @@ pub(super) fn count(now: Moment, arrived: Moment, answered: bool, event: &CallEv
         | CallEvent::Held
         | CallEvent::Resumed
         | CallEvent::Digit(_)
-        | CallEvent::FallbackStarted => (),
+        | CallEvent::FallbackStarted
+        | CallEvent::Dialled(_)
+        | CallEvent::Attempted(_)
+        | CallEvent::Progressed { .. }
+        | CallEvent::LegAnswered { .. }
+        | CallEvent::LegFailed { .. }
+        | CallEvent::LegEnded { .. }
+        | CallEvent::Bridged(_)
+        | CallEvent::TransferBegun(_)
+        | CallEvent::TransferFailed(_)
+        | CallEvent::TransferCompleted
+        | CallEvent::TransferRefused(_)
+        | CallEvent::Replaced(_)
+        | CallEvent::LegMedia(..) => (),
     }
 }
 

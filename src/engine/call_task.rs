@@ -4,12 +4,17 @@ use crate::agent::builtin::announce::Announcement;
 use crate::audio::link::AgentEnd;
 use crate::audio::link::link;
 use crate::call::Call;
-use crate::call::CallSetup;
 use crate::call::event::CallEvent;
-use crate::call::event::MediaFigures;
+use crate::call::input::AgentInput;
+use crate::call::input::AgentOutput;
 use crate::call::input::Input;
+use crate::call::input::LegOutput;
+use crate::call::input::MediaInput;
+use crate::call::input::MediaOutput;
 use crate::call::input::Output;
 use crate::call::leg::Place;
+use crate::call::setup::CallSetup;
+use crate::call::side::LegSide;
 use crate::cdr::CallLog;
 use crate::clock;
 use crate::engine::agent_task;
@@ -49,8 +54,6 @@ use tracing::Instrument;
 
 /// Events of an agent that wait for its call.
 const AGENT_EVENTS_MAX: usize = 16;
-/// 180 Ringing.
-const RINGING: u16 = 180;
 
 /// What a call begins with.
 pub(super) struct CallSeed {
@@ -216,9 +219,11 @@ impl Task {
 
     fn media_event(&self, event: &MediaEvent) -> Option<Input> {
         match event {
-            MediaEvent::FirstPacket => Some(Input::FirstMedia),
-            MediaEvent::Digit { digit, .. } => Some(Input::Digit(*digit)),
-            MediaEvent::TimedOut => Some(Input::MediaTimedOut),
+            MediaEvent::FirstPacket => Some(Input::Media(LegSide::Near, MediaInput::FirstPacket)),
+            MediaEvent::Digit { digit, .. } => {
+                Some(Input::Media(LegSide::Near, MediaInput::Digit(*digit)))
+            }
+            MediaEvent::TimedOut => Some(Input::Media(LegSide::Near, MediaInput::TimedOut)),
             MediaEvent::Failed => {
                 Some(Input::HangupRequested { cause: HangupCause::SwitchFault, by: Party::Switch })
             }
@@ -232,16 +237,16 @@ impl Task {
             // Its task ended without a word.
             self.agent = None;
             return Some(if is_fallback {
-                Input::FallbackPlayed
+                Input::Agent(AgentInput::FallbackPlayed)
             } else {
-                Input::AgentLost(HangupCause::AgentLost)
+                Input::Agent(AgentInput::Lost(HangupCause::AgentLost))
             });
         };
         match (event, is_fallback) {
-            (AgentEvent::Ready, false) => Some(Input::AgentReady),
-            (AgentEvent::Failed(cause), false) => Some(Input::AgentFailed(cause)),
-            (AgentEvent::Lost(cause), false) => Some(Input::AgentLost(cause)),
-            (AgentEvent::HangupRequested, false) => Some(Input::AgentHungUp),
+            (AgentEvent::Ready, false) => Some(Input::Agent(AgentInput::Ready)),
+            (AgentEvent::Failed(cause), false) => Some(Input::Agent(AgentInput::Failed(cause))),
+            (AgentEvent::Lost(cause), false) => Some(Input::Agent(AgentInput::Lost(cause))),
+            (AgentEvent::HangupRequested, false) => Some(Input::Agent(AgentInput::HungUp)),
             (AgentEvent::Notes(counters), _) => {
                 tracing::debug!(?counters, "agent's link ended");
                 call_metrics::count_agent(&counters);
@@ -249,66 +254,97 @@ impl Task {
             }
             (AgentEvent::Ready, true) => None,
             (AgentEvent::Failed(_) | AgentEvent::Lost(_) | AgentEvent::HangupRequested, true) => {
-                Some(Input::FallbackPlayed)
+                Some(Input::Agent(AgentInput::FallbackPlayed))
             }
         }
     }
 
     async fn perform(&mut self, output: Output) {
-        let dialog = self.dialog;
         match output {
-            Output::ReserveMedia => self.reserve_media(),
-            Output::OpenMedia => self.open_media(),
-            Output::UpdateMedia(plan) => {
+            Output::Leg(LegSide::Near, output) => self.signal(output).await,
+            Output::Media(LegSide::Near, output) => self.run_media(output).await,
+            Output::Agent(output) => self.run_agent(output),
+            Output::Record(event) => self.note(event),
+            // This node has no legs but the near one, and no path but between it and its agent.
+            Output::Leg(LegSide::Far | LegSide::Third, _)
+            | Output::Media(LegSide::Far | LegSide::Third, _)
+            | Output::Connect(_)
+            | Output::Finish => (),
+        }
+    }
+
+    async fn signal(&mut self, output: LegOutput) {
+        let dialog = self.dialog;
+        let command = match output {
+            LegOutput::Progress { status, body } => Command::Progress { dialog, status, body },
+            LegOutput::Answer(body) => Command::Accept { dialog, body },
+            LegOutput::Refuse { cause, status } => {
+                let retry_after_s = cause.retry_after_s();
+                let refusal = Refusal { status, cause, retry_after_s, headers: Vec::new() };
+                Command::Refuse { dialog, refusal }
+            }
+            LegOutput::AnswerReoffer(body) => Command::AnswerReinvite { dialog, body },
+            LegOutput::RefuseReoffer(cause) => {
+                Command::RefuseReinvite { dialog, status: cause.sip_status(), cause }
+            }
+            LegOutput::Reoffer(body) => Command::Reinvite { dialog, body },
+            LegOutput::Acknowledge(body) => Command::Acknowledge { dialog, body },
+            LegOutput::HangUp(cause) => Command::Hangup { dialog, cause },
+            // Nothing gives this node's calls an occasion for these.
+            LegOutput::Dial { .. }
+            | LegOutput::Offer(_)
+            | LegOutput::Refer(_)
+            | LegOutput::AcceptRefer
+            | LegOutput::RefuseRefer { .. }
+            | LegOutput::NotifyRefer { .. }
+            | LegOutput::AnswerReplacement(_)
+            | LegOutput::RefuseReplacement(_) => return,
+        };
+        self.shard.command(command).await;
+    }
+
+    async fn run_media(&mut self, output: MediaOutput) {
+        match output {
+            MediaOutput::Reserve => self.reserve_media(),
+            MediaOutput::Open => self.open_media(),
+            MediaOutput::Update(plan) => {
                 if let Some((media, _)) = &self.media {
                     self.switch.media.update(*media, plan);
                 }
             }
-            Output::StartPlayout => {
+            MediaOutput::StartPlayout => {
                 if let Some((media, _)) = &self.media {
                     self.switch.media.start_playout(*media);
                 }
             }
-            Output::CloseMedia => self.close_media().await,
-            Output::StartAgent => self.start_agent(false),
-            Output::TellAgentAnswered => {
+            MediaOutput::Close => self.close_media().await,
+            // Keys are sent where a call has two legs.
+            MediaOutput::SendDigit(_) => (),
+        }
+    }
+
+    fn run_agent(&mut self, output: AgentOutput) {
+        match output {
+            AgentOutput::Start => self.start_agent(false),
+            AgentOutput::TellAnswered => {
                 if let Some(voice) = &self.agent {
                     voice.handle.call_answered();
                 }
             }
-            Output::TellAgentDigit(digit) => {
+            AgentOutput::TellDigit(digit) => {
                 if let Some(voice) = &self.agent {
                     voice.handle.digit(digit);
                 }
             }
-            Output::EndAgent => {
+            AgentOutput::End => {
                 if let Some(voice) = self.agent.take() {
                     voice.handle.end();
                     count_notes(voice.events);
                 }
             }
-            Output::StartFallback => self.start_fallback(),
-            Output::Ring => {
-                let ring = Command::Progress { dialog, status: RINGING, body: None };
-                self.shard.command(ring).await;
-            }
-            Output::Answer(body) => self.shard.command(Command::Accept { dialog, body }).await,
-            Output::Refuse { cause, status } => {
-                let retry_after_s = cause.retry_after_s();
-                let refusal = Refusal { status, cause, retry_after_s, headers: Vec::new() };
-                self.shard.command(Command::Refuse { dialog, refusal }).await;
-            }
-            Output::AnswerReoffer(body) => {
-                self.shard.command(Command::AnswerReinvite { dialog, body }).await;
-            }
-            Output::RefuseReoffer(cause) => {
-                let status = cause.sip_status();
-                self.shard.command(Command::RefuseReinvite { dialog, status, cause }).await;
-            }
-            Output::Reoffer(body) => self.shard.command(Command::Reinvite { dialog, body }).await,
-            Output::HangUp(cause) => self.shard.command(Command::Hangup { dialog, cause }).await,
-            Output::Record(event) => self.note(event),
-            Output::Finish => (),
+            AgentOutput::StartFallback => self.start_fallback(),
+            // No dialect has a word for it.
+            AgentOutput::TellTransfer(_) => (),
         }
     }
 
@@ -332,11 +368,11 @@ impl Task {
                     rtcp_port: ports.rtcp_port,
                 };
                 self.ports = Some(ports);
-                Input::MediaReserved(place)
+                MediaInput::Reserved(place)
             }
-            Err(_) => Input::MediaRefused(HangupCause::NoPorts),
+            Err(_) => MediaInput::Refused(HangupCause::NoPorts),
         };
-        self.own.push_back(input);
+        self.own.push_back(Input::Media(LegSide::Near, input));
     }
 
     fn rtp_address(&self) -> IpAddr {
@@ -359,21 +395,25 @@ impl Task {
             Ok(media) => {
                 self.media = Some(media);
                 self.agent_end = Some(agent_end);
-                self.own.push_back(Input::MediaOpened);
+                self.own.push_back(Input::Media(LegSide::Near, MediaInput::Opened));
             }
-            Err(_) => self.own.push_back(Input::MediaRefused(HangupCause::Overload)),
+            Err(_) => {
+                let refused = MediaInput::Refused(HangupCause::Overload);
+                self.own.push_back(Input::Media(LegSide::Near, refused));
+            }
         }
     }
 
     async fn close_media(&mut self) {
+        self.ports = None;
         let figures = match self.media.take() {
             Some((media, events)) => {
                 drop(events);
-                self.switch.media.close(media).await.figures()
+                Some(Box::new(self.switch.media.close(media).await.figures()))
             }
-            None => MediaFigures::default(),
+            None => None,
         };
-        self.own.push_back(Input::MediaClosed(Box::new(figures)));
+        self.own.push_back(Input::Media(LegSide::Near, MediaInput::Closed(figures)));
     }
 
     fn start_agent(&mut self, is_fallback: bool) {

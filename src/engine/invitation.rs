@@ -1,16 +1,22 @@
 //! An INVITE becomes a call, a refusal or a challenge: routing, admission, the record's first lines.
 
-use crate::call::CallSetup;
+use crate::call::dial::LegTerms;
 use crate::call::event::Arrival;
 use crate::call::event::CallDirection;
 use crate::call::event::CallEvent;
 use crate::call::event::Route;
 use crate::call::input::Input as CallInput;
+use crate::call::input::LegInput;
+use crate::call::setup::CallSetup;
+use crate::call::setup::Opening;
+use crate::call::setup::Partner;
+use crate::call::side::LegSide;
 use crate::cdr::CallLog;
 use crate::clock;
 use crate::engine::call_metrics;
 use crate::engine::call_task;
 use crate::engine::call_task::CallSeed;
+use crate::engine::sip_shard::CallLeg;
 use crate::engine::sip_shard::Shard;
 use crate::engine::switch::SwitchListener;
 use crate::routing::decision::Decision;
@@ -89,8 +95,10 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
                     };
                     let body = invitation.body.map(|body| body.bytes);
                     // The queue is new and empty: this cannot fail.
-                    drop(inputs.try_send(CallInput::Offered(body)));
-                    shard.calls.insert(invitation.dialog, inputs.clone());
+                    let offered = CallInput::Leg(LegSide::Near, LegInput::Offered(body));
+                    drop(inputs.try_send(offered));
+                    let leg = CallLeg { call: inputs.clone(), side: LegSide::Near };
+                    shard.calls.insert(invitation.dialog, leg);
                     call_task::start(&shard.switch, shard.handle.clone(), seed, (inputs, queue));
                 }
                 Err(cause) => {
@@ -285,12 +293,17 @@ fn route_of(route: &InboundRoute) -> Route {
 fn call_setup(route: &InboundRoute, session_id: u64) -> CallSetup {
     let trunk = &route.trunk;
     CallSetup {
+        opening: Opening::Inbound(LegTerms {
+            capabilities: capabilities(&trunk.media),
+            codecs_offered: trunk.media.codecs_offered.clone(),
+            delayed_offer: false,
+            dtmf_info: trunk.media.dtmf_info,
+            transfers: false,
+            // RFC 8866 §5.2 wants a number that many implementations read as a signed 64-bit one.
+            session_id: session_id >> 2,
+        }),
+        partner: Partner::Agent,
         agent: route.profile.agent.clone(),
-        capabilities: capabilities(&trunk.media),
-        codecs_offered: trunk.media.codecs_offered.clone(),
-        dtmf_info: trunk.media.dtmf_info,
-        // RFC 8866 §5.2 wants a number that many implementations read as a signed 64-bit one.
-        session_id: session_id >> 2,
         ring_max: trunk.ring_timeout,
         duration_max: trunk.max_duration,
         answer_delay: trunk.answer_delay,

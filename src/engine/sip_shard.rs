@@ -2,6 +2,8 @@
 //! dialogs of those calls; never awaits a socket or a call.
 
 use crate::call::input::Input as CallInput;
+use crate::call::input::LegInput;
+use crate::call::side::LegSide;
 use crate::clock;
 use crate::engine::invitation;
 use crate::engine::switch::Switch;
@@ -122,6 +124,12 @@ pub fn start(
     handle
 }
 
+/// The leg of a call that a dialog is.
+pub(super) struct CallLeg {
+    pub(super) call: mpsc::Sender<CallInput>,
+    pub(super) side: LegSide,
+}
+
 /// The task's state.
 pub(super) struct Shard {
     endpoint: Endpoint,
@@ -129,7 +137,7 @@ pub(super) struct Shard {
     pub(super) handle: ShardHandle,
     pub(super) digest: digest::server::Server,
     /// The calls of confirmed and early dialogs.
-    pub(super) calls: HashMap<DialogId, mpsc::Sender<CallInput>>,
+    pub(super) calls: HashMap<DialogId, CallLeg>,
     out: Vec<Output>,
     /// Commands that follow from events, run after the outputs that caused them.
     pub(super) pending: VecDeque<Command>,
@@ -209,23 +217,21 @@ impl Shard {
     fn event(&mut self, event: Event) {
         match event {
             Event::Invited(invitation) => invitation::receive(self, *invitation),
-            Event::Cancelled { dialog, .. } => self.last(dialog, CallInput::LegCancelled),
+            Event::Cancelled { dialog, .. } => self.last(dialog, LegInput::Cancelled),
             Event::Acknowledged { dialog, body } => {
-                self.tell(dialog, CallInput::Acknowledged(description(body)));
+                self.tell(dialog, LegInput::Acknowledged(description(body)));
             }
             Event::Reinvited { dialog, body } => {
-                self.tell(dialog, CallInput::Reoffered(description(body)));
+                self.tell(dialog, LegInput::Reoffered(description(body)));
             }
-            Event::Digit { dialog, digit, .. } => {
-                self.tell(dialog, CallInput::DigitSignalled(digit))
-            }
+            Event::Digit { dialog, digit, .. } => self.tell(dialog, LegInput::Digit(digit)),
             Event::ReinviteAnswered { dialog, body } => {
-                self.tell(dialog, CallInput::ReofferAnswered(description(body)));
+                self.tell(dialog, LegInput::ReofferAnswered(description(body)));
             }
-            Event::ReinviteRefused { dialog, .. } => self.tell(dialog, CallInput::ReofferRefused),
+            Event::ReinviteRefused { dialog, .. } => self.tell(dialog, LegInput::ReofferRefused),
             Event::Ended { dialog, how } => {
                 let (cause, by) = end(&how);
-                self.last(dialog, CallInput::LegEnded { cause, by });
+                self.last(dialog, LegInput::Ended { cause, by });
             }
             // This node places no calls of its own yet: nothing of the client's side is its.
             Event::Progressed { .. } | Event::Answered { .. } | Event::Refused { .. } => (),
@@ -233,16 +239,16 @@ impl Shard {
     }
 
     /// Tells a call. A call whose queue is full cannot be served any more: it ends.
-    fn tell(&mut self, dialog: DialogId, input: CallInput) {
-        let Some(call) = self.calls.get(&dialog) else { return };
-        if call.try_send(input).is_err() {
+    fn tell(&mut self, dialog: DialogId, input: LegInput) {
+        let Some(leg) = self.calls.get(&dialog) else { return };
+        if leg.call.try_send(CallInput::Leg(leg.side, input)).is_err() {
             self.calls.remove(&dialog);
             self.pending.push_back(Command::Hangup { dialog, cause: HangupCause::SwitchFault });
         }
     }
 
     /// Tells a call the last thing that happens on its dialog.
-    fn last(&mut self, dialog: DialogId, input: CallInput) {
+    fn last(&mut self, dialog: DialogId, input: LegInput) {
         self.tell(dialog, input);
         self.calls.remove(&dialog);
     }

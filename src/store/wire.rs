@@ -229,6 +229,32 @@ fn event_form(timed: &TimedEvent) -> EventForm<'_> {
         CallEvent::Ended { cause, by, duration } => {
             ended_detail(*cause, *by, i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
         }
+        CallEvent::Dialled(side) | CallEvent::Bridged(side) | CallEvent::Replaced(side) => {
+            json!({"leg": side.as_str()})
+        }
+        CallEvent::TransferRefused(side) => json!({"leg": side.as_str()}),
+        CallEvent::Progressed { side, status, audible } => {
+            json!({"leg": side.as_str(), "status": status, "audible": audible})
+        }
+        CallEvent::LegAnswered { side, codec } => {
+            json!({"leg": side.as_str(), "codec": codec.map(|codec| codec.name())})
+        }
+        CallEvent::LegFailed { side, cause, status } => {
+            json!({"leg": side.as_str(), "cause": cause.code(), "status": status})
+        }
+        CallEvent::LegEnded { side, cause, by } => {
+            json!({"leg": side.as_str(), "cause": cause.code(), "by": by.as_str()})
+        }
+        CallEvent::TransferBegun(mode) => json!({"mode": mode.as_str()}),
+        CallEvent::TransferFailed(cause) => json!({"cause": cause.code()}),
+        CallEvent::LegMedia(side, figures) => json!({
+            "leg": side.as_str(),
+            "packets_in": figures.packets_in,
+            "packets_out": figures.packets_out,
+            "lost_in": figures.lost_in,
+            "mos_in": figures.mos_in,
+            "mos_out": figures.mos_out,
+        }),
         // What these carry is in the record. A digit's key is kept nowhere: see `CallRecord::digits`.
         CallEvent::Arrived(_)
         | CallEvent::Decided { .. }
@@ -240,6 +266,8 @@ fn event_form(timed: &TimedEvent) -> EventForm<'_> {
         | CallEvent::Resumed
         | CallEvent::Digit(_)
         | CallEvent::FallbackStarted
+        | CallEvent::Attempted(_)
+        | CallEvent::TransferCompleted
         | CallEvent::Media(_) => json!({}),
     };
     EventForm { seq: timed.seq, at: wall(timed.at), name: timed.event.name(), detail }

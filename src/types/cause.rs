@@ -22,8 +22,10 @@ pub enum Blame {
 /// Who ended a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Party {
-    /// The far end on the telephone side.
+    /// The far end of the near leg: who called, or was called by us.
     Caller,
+    /// The far end of another leg: who was forwarded or transferred to.
+    Far,
     /// The agent.
     Agent,
     /// This switch, by a rule or a fault.
@@ -38,6 +40,7 @@ impl Party {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Caller => "caller",
+            Self::Far => "far",
             Self::Agent => "agent",
             Self::Switch => "switch",
             Self::Operator => "operator",
@@ -79,6 +82,8 @@ macro_rules! causes {
 causes! {
     /// A party hung up in the ordinary way.
     Normal = "normal", 200, 16, Nobody, "Normal call clearing";
+    /// The call goes on elsewhere: its carrier connected it with somebody else.
+    Transferred = "transferred", 200, 16, Nobody, "Call transferred";
     /// The caller gave up while it rang.
     CallerCancelled = "caller_cancelled", 487, 16, Nobody, "Caller cancelled";
     /// The called party is busy.

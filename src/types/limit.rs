@@ -79,6 +79,8 @@ pub const AGENT_MARKS_MAX: usize = 1_024;
 /// Malformed messages of one agent link before it is given up.
 pub const AGENT_GARBAGE_MAX: u32 = 100;
 
+/// Longest address of a peer that a leg is dialled to, in bytes. Over it: refused.
+pub const PEER_URI_BYTES_MAX: usize = 1_024;
 /// Events kept of one call. Over it: the call goes on, later ones are counted only.
 pub const CALL_EVENTS_MAX: usize = 512;
 /// Steps of one decision record. Over it: the rest is dropped.

@@ -1,0 +1,58 @@
+//! What a call needs to know at its birth.
+
+use crate::call::dial::DialRequest;
+use crate::call::dial::LegTerms;
+use crate::routing::trunk::ResponseMap;
+use crate::types::agent::AgentSettings;
+use std::time::Duration;
+
+/// What a call needs to know at its birth.
+#[derive(Clone, Debug)]
+pub struct CallSetup {
+    /// Where its near leg comes from.
+    pub opening: Opening,
+    /// Whom the near leg talks with.
+    pub partner: Partner,
+    /// How the agent is reached and when the call is answered.
+    pub agent: AgentSettings,
+    /// After this long without an answer the call is given up.
+    pub ring_max: Duration,
+    /// After this long from the answer the call is ended.
+    pub duration_max: Duration,
+    /// The caller hears ringing at least this long.
+    pub answer_delay: Duration,
+    /// The caller is told that it rings.
+    pub ringing: bool,
+    /// The status each refusal is sent with.
+    pub response_map: ResponseMap,
+}
+
+/// Where the near leg of a call comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// A carrier calls us; the call begins with `LegInput::Offered`.
+    Inbound(LegTerms),
+    /// We call; the call begins with `Input::Begun`.
+    Outbound(Box<DialRequest>),
+}
+
+impl Opening {
+    /// The terms of the near leg.
+    #[must_use]
+    pub const fn terms(&self) -> &LegTerms {
+        match self {
+            Self::Inbound(terms) => terms,
+            Self::Outbound(request) => &request.terms,
+        }
+    }
+}
+
+/// Whom the near leg talks with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Partner {
+    /// The agent of the profile, by its audio link.
+    Agent,
+    /// Another leg: an agent reached by telephone, or a forwarded number. It is dialled at once; a near
+    /// leg that is answered already falls back to the announcement when that fails.
+    Leg(Box<DialRequest>),
+}

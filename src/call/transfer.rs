@@ -1,0 +1,73 @@
+//! Transfers: what may be asked for, and what is told about one.
+
+use crate::call::dial::DialRequest;
+use crate::call::dial::DialTarget;
+use crate::types::cause::HangupCause;
+
+/// How and to whom a call shall be transferred.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransferRequest {
+    /// The near leg's carrier shall connect it with `target` and take us out of the call.
+    Refer {
+        /// With whom.
+        target: DialTarget,
+        /// Dialled by us when the carrier does not do it; `None`: back to the agent at once.
+        otherwise: Option<Box<DialRequest>>,
+    },
+    /// We dial the target, and bridge it with the near leg once it answers.
+    Bridge(Box<DialRequest>),
+    /// We dial the target; the agent speaks with it while the near leg waits, until
+    /// `Input::TransferConfirmed` bridges them or `Input::TransferWithdrawn` hangs the target up.
+    Attended(Box<DialRequest>),
+}
+
+impl TransferRequest {
+    /// Its mode.
+    #[must_use]
+    pub const fn mode(&self) -> TransferMode {
+        match self {
+            Self::Refer { .. } => TransferMode::Refer,
+            Self::Bridge(_) => TransferMode::Bridge,
+            Self::Attended(_) => TransferMode::Attended,
+        }
+    }
+}
+
+/// How a call is transferred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferMode {
+    /// By the carrier.
+    Refer,
+    /// Dialled and bridged by us.
+    Bridge,
+    /// Dialled by us; the agent speaks with the target first.
+    Attended,
+    /// Dialled and bridged by us because the peer of a far leg asked for it.
+    Referred,
+}
+
+impl TransferMode {
+    /// The spelling of records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refer => "refer",
+            Self::Bridge => "bridge",
+            Self::Attended => "attended",
+            Self::Referred => "referred",
+        }
+    }
+}
+
+/// What the agent is told of a transfer. After `Completed` it is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferNews {
+    /// It began; unless the carrier does it, the near leg does not hear the agent from now on.
+    Begun,
+    /// The target answered and hears the agent; the near leg waits.
+    Consulting,
+    /// It failed for this cause; the near leg hears the agent again.
+    Failed(HangupCause),
+    /// The near leg is with the target.
+    Completed,
+}
