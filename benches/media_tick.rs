@@ -63,6 +63,7 @@ fn plan(codec: Codec, remote: SocketAddr) -> MediaPlan {
         remote_rtcp: None,
         rtcp_mux: false,
         direction: Direction::SendReceive,
+        crypto: None,
     }
 }
 

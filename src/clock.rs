@@ -8,10 +8,14 @@
 use crate::types::id::CallId;
 use crate::types::id::NodeId;
 use crate::types::moment::Moment;
+use crate::types::srtp::SRTP_KEY_BYTES_MAX;
+use crate::types::srtp::SrtpKey;
+use crate::types::srtp::SrtpSuite;
 use jiff::Timestamp;
 use std::sync::OnceLock;
 use std::time::Duration;
 use std::time::Instant;
+use zeroize::Zeroizing;
 
 struct Anchor {
     started: Instant,
@@ -61,6 +65,14 @@ pub fn random_u64() -> u64 {
     let mut bytes = [0; 8];
     fill_random(&mut bytes);
     u64::from_le_bytes(bytes)
+}
+
+/// A new master key of SRTP.
+#[must_use]
+pub fn new_srtp_key(suite: SrtpSuite) -> SrtpKey {
+    let mut random = Zeroizing::new([0; SRTP_KEY_BYTES_MAX]);
+    fill_random(random.as_mut_slice());
+    SrtpKey::generate(suite, &random)
 }
 
 /// A new call's identity.

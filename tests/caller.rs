@@ -35,6 +35,7 @@ use tandem::sdp::AnswerOrder;
 use tandem::sdp::Capabilities;
 use tandem::sdp::Direction;
 use tandem::sdp::LocalMedia;
+use tandem::sdp::SrtpTerms;
 use tandem::sip::digest::Algorithm;
 use tandem::sip::digest::server::Server;
 use tandem::sip::endpoint::Endpoint;
@@ -217,6 +218,7 @@ impl Side {
             ptime_max: Ptime::MS_20,
             rtcp_mux: false,
             single_codec: true,
+            srtp: SrtpTerms::default(),
         };
         let port = self.media.local_addr().unwrap().port();
         let local = LocalMedia {

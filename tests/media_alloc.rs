@@ -72,6 +72,7 @@ fn plan(codec: Codec, ptime_ms: u8) -> MediaPlan {
         remote_rtcp: Some("192.0.2.1:4001".parse().unwrap()),
         rtcp_mux: false,
         direction: Direction::SendReceive,
+        crypto: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whom a leg is dialled to, and on which terms.
 
 use crate::sdp::Capabilities;
+use crate::sdp::SrtpTerms;
 use crate::types::codec::Codec;
 use crate::types::id::TrunkId;
 use crate::types::limit::PEER_URI_BYTES_MAX;
@@ -97,6 +98,8 @@ pub struct LegTerms {
     pub capabilities: Capabilities,
     /// The codecs of our offers, in order.
     pub codecs_offered: Vec<Codec>,
+    /// The SRTP of our offers: the same keys as those of our answers.
+    pub srtp_offered: SrtpTerms,
     /// The first offer of a leg we dial is left to its peer.
     pub delayed_offer: bool,
     /// Keys told by signalling count.

@@ -7,6 +7,7 @@ use crate::sdp::LocalMedia;
 use crate::sdp::MediaPlan;
 use crate::sdp::NegotiationError;
 use crate::types::cause::HangupCause;
+use crate::types::srtp::SrtpPolicy;
 use bytes::Bytes;
 use std::net::IpAddr;
 
@@ -55,7 +56,7 @@ impl Leg {
     /// Judges an offer before any port is taken.
     ///
     /// # Errors
-    /// `BadSdp` or `NoCommonCodec`.
+    /// `BadSdp`, `NoCommonCodec` or `SrtpMismatch`.
     pub fn check(&self, offer: &[u8]) -> Result<(), HangupCause> {
         let offer = sdp::parse(offer).map_err(|_| HangupCause::BadSdp)?;
         sdp::plan(&offer, &self.capabilities).map_err(|error| error.cause())?;
@@ -77,7 +78,7 @@ impl Leg {
     /// Answers an offer; what was agreed before stays in force when it fails.
     ///
     /// # Errors
-    /// `BadSdp`, `NoCommonCodec`, or `SwitchFault` before [`Self::place`].
+    /// `BadSdp`, `NoCommonCodec`, `SrtpMismatch`, or `SwitchFault` before [`Self::place`].
     pub fn answer(&mut self, offer: &[u8]) -> Result<Bytes, HangupCause> {
         let offer = sdp::parse(offer).map_err(|_| HangupCause::BadSdp)?;
         let local = self.local.ok_or(HangupCause::SwitchFault)?;
@@ -105,9 +106,13 @@ impl Leg {
     /// Our offer: every codec we may use, whatever was agreed (RFC 3264 §8).
     ///
     /// # Errors
-    /// `SwitchFault` before [`Self::place`].
+    /// `SwitchFault` before [`Self::place`]; `SrtpMismatch` where SRTP is required and keys may not be sent.
     pub fn offer(&mut self) -> Result<Bytes, HangupCause> {
         let local = self.local.ok_or(HangupCause::SwitchFault)?;
+        let srtp = &self.offered.srtp;
+        if srtp.policy == SrtpPolicy::Required && !srtp.writes_keys() {
+            return Err(HangupCause::SrtpMismatch);
+        }
         let body = sdp::offer(&self.offered, &local);
         let newer = self.revised(&body, local);
         let again = newer.map(|newer| sdp::offer(&self.offered, &newer));
@@ -117,7 +122,7 @@ impl Leg {
     /// Takes the answer to our offer.
     ///
     /// # Errors
-    /// `BadSdp` or `NoCommonCodec`; what was agreed before stays in force.
+    /// `BadSdp`, `NoCommonCodec` or `SrtpMismatch`; what was agreed before stays in force.
     pub fn accept(&mut self, answer: &[u8]) -> Result<(), HangupCause> {
         let answer = sdp::parse(answer).map_err(|_| HangupCause::BadSdp)?;
         let plan = sdp::accept(&answer, &self.offered).map_err(|error| error.cause())?;

@@ -128,8 +128,11 @@ impl Call {
     #[must_use]
     pub fn new(setup: CallSetup) -> Self {
         let terms = setup.opening.terms();
-        let offered =
-            Capabilities { codecs: terms.codecs_offered.clone(), ..terms.capabilities.clone() };
+        let offered = Capabilities {
+            codecs: terms.codecs_offered.clone(),
+            srtp: terms.srtp_offered.clone(),
+            ..terms.capabilities.clone()
+        };
         let leg = Leg::new(terms.capabilities.clone(), offered, terms.session_id);
         Self {
             setup,

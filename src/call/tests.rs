@@ -12,6 +12,7 @@ use crate::call::setup::Partner;
 use crate::routing::trunk::ResponseMap;
 use crate::sdp::AnswerOrder;
 use crate::sdp::Direction;
+use crate::sdp::SrtpTerms;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::codec::Codec;
@@ -112,8 +113,10 @@ fn terms() -> LegTerms {
             ptime_max: Ptime::MS_20,
             rtcp_mux: false,
             single_codec: true,
+            srtp: SrtpTerms::default(),
         },
         codecs_offered: vec![Codec::Pcmu, Codec::Pcma],
+        srtp_offered: SrtpTerms::default(),
         delayed_offer: false,
         dtmf_info: true,
         transfers: false,

@@ -13,6 +13,7 @@ use crate::sdp::AnswerOrder;
 use crate::sdp::Capabilities;
 use crate::sdp::Direction;
 use crate::sdp::LocalMedia;
+use crate::sdp::SrtpTerms;
 use crate::sip::endpoint::Endpoint;
 use crate::sip::endpoint::event::Body;
 use crate::sip::endpoint::event::Command;
@@ -86,6 +87,8 @@ pub(super) struct CallSetup {
     pub(super) media: LocalMedia,
     /// The codecs to offer, the preferred one first.
     pub(super) codecs: Vec<Codec>,
+    /// The SRTP to offer.
+    pub(super) srtp: SrtpTerms,
     /// How long to talk.
     pub(super) duration: Duration,
     /// How long to wait for the answer.
@@ -153,6 +156,7 @@ impl Caller {
             ptime_max: PTIME_MAX,
             rtcp_mux: false,
             single_codec: false,
+            srtp: setup.srtp,
         };
         let description = sdp::offer(&offered, &setup.media);
         let invite = OutboundInvite { body: Some(description.clone().into()), ..setup.invite };

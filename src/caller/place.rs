@@ -21,6 +21,7 @@ use crate::caller::wav::Recorder;
 use crate::caller::wav::WavError;
 use crate::clock;
 use crate::net::bind::BindError;
+use crate::sdp::SrtpTerms;
 use crate::sip::endpoint::Endpoint;
 use crate::sip::endpoint::config::EndpointConfig;
 use crate::sip::endpoint::config::SessionTimerPolicy;
@@ -165,6 +166,12 @@ fn dial(
         // RFC 8866 §5.2: a number that is 64 bits wide, and 63 for parsers with signed ones.
         media: local_media(rtp, rtcp.port(), clock::random_u64() >> 1),
         codecs: plan.codecs.clone(),
+        // A tool for tests tries keys over any transport.
+        srtp: SrtpTerms {
+            policy: plan.srtp,
+            keys: plan.srtp_suites.iter().map(|suite| clock::new_srtp_key(*suite)).collect(),
+            exposed: false,
+        },
         duration: plan.duration,
         answer_limit: plan.answer_limit,
         needs_sound: plan.needs_sound,

@@ -3,6 +3,8 @@
 use crate::caller::target::Target;
 use crate::types::codec::Codec;
 use crate::types::secret::Secret;
+use crate::types::srtp::SrtpPolicy;
+use crate::types::srtp::SrtpSuite;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +24,10 @@ pub struct CallPlan {
     pub account: Option<Account>,
     /// The codecs to offer, the preferred one first.
     pub codecs: Vec<Codec>,
+    /// Whether media is encrypted.
+    pub srtp: SrtpPolicy,
+    /// The SRTP suites to offer, the preferred one first.
+    pub srtp_suites: Vec<SrtpSuite>,
     /// What to say.
     pub speech: Speech,
     /// Digits to send as telephone events (RFC 4733) once the call is answered.
@@ -70,6 +76,8 @@ impl CallPlan {
             from_user: "tandem".to_owned(),
             account: None,
             codecs: vec![Codec::Pcmu, Codec::Pcma],
+            srtp: SrtpPolicy::Off,
+            srtp_suites: vec![SrtpSuite::AesCm128HmacSha1_80],
             speech: Speech::Silence,
             digits: String::new(),
             record: None,

@@ -17,6 +17,7 @@ use crate::rtp::packet::RtpPacket;
 use crate::sdp;
 use crate::sdp::AnswerOrder;
 use crate::sdp::Capabilities;
+use crate::sdp::SrtpTerms;
 use crate::sip::digest::Algorithm;
 use crate::sip::digest::server::Account;
 use crate::sip::digest::server::Presented;
@@ -110,6 +111,7 @@ fn capabilities() -> Capabilities {
         ptime_max: Ptime::MS_20,
         rtcp_mux: false,
         single_codec: false,
+        srtp: SrtpTerms::default(),
     }
 }
 
@@ -209,6 +211,7 @@ fn call(script: Script, orders: Orders) -> (CallSummary, World) {
         },
         media: local_media(address("192.0.2.1:20000"), 20_001, 7),
         codecs: vec![Codec::Pcmu, Codec::Pcma],
+        srtp: SrtpTerms::default(),
         duration: orders.duration,
         answer_limit: orders.answer_limit,
         needs_sound: orders.needs_sound,

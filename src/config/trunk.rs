@@ -17,12 +17,15 @@ use crate::routing::trunk::ResponseMap;
 use crate::routing::trunk::RtcpMode;
 use crate::routing::trunk::Trunk;
 use crate::routing::trunk::TrunkMedia;
+use crate::routing::trunk::TrunkSrtp;
 use crate::types::codec::Codec;
 use crate::types::codec::PayloadType;
 use crate::types::codec::Ptime;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::secret::Secret;
+use crate::types::srtp::SrtpPolicy;
+use crate::types::srtp::SrtpSuite;
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -128,6 +131,7 @@ impl Build<'_> {
             let message = "`codecs.max_ptime_ms` is below `codecs.ptime_ms`".to_owned();
             self.error("codecs.max_ptime_ms", message);
         }
+        self.check_srtp();
         if view.text("inbound.digest.mode") == "required" {
             for path in ["inbound.digest.username", "inbound.digest.password_ref"] {
                 if view.text(path).is_empty() {
@@ -141,6 +145,27 @@ impl Build<'_> {
                 let path = "inbound.digest.algorithms";
                 self.error(path, format!("`{path}` names at least one"));
             }
+        }
+    }
+
+    /// A trunk that encrypts must be able to agree on keys.
+    fn check_srtp(&mut self) {
+        let view = self.view;
+        let policy = view.text("srtp.policy");
+        if !matches!(policy, "optional" | "required") {
+            return;
+        }
+        for path in ["srtp.offer_suites", "srtp.accept_suites"] {
+            if view.list(path).is_empty() {
+                self.error(path, format!("`srtp.policy` is \"{policy}\": `{path}` names a suite"));
+            }
+        }
+        let has_tls = view.texts("inbound.transports").any(|transport| transport == "tls");
+        let needs_tls = view.flag("srtp.needs_tls_signalling");
+        if policy == "required" && needs_tls && view.flag("inbound.enabled") && !has_tls {
+            let message = "`srtp.policy` is \"required\" and `srtp.needs_tls_signalling` is true: \
+                           without \"tls\" in `inbound.transports` every call would be refused";
+            self.error("srtp.policy", message.to_owned());
         }
     }
 
@@ -274,6 +299,31 @@ fn media(view: View<'_>) -> TrunkMedia {
         remote_cidrs: networks(view, "network.remote_media_cidrs"),
         inactivity: (inactivity > 0).then_some(Duration::from_secs(inactivity)),
         advertise_rtp: view.text("network.advertise_rtp").parse().ok(),
+        srtp: srtp(view),
+    }
+}
+
+fn srtp(view: View<'_>) -> TrunkSrtp {
+    let suites = |path| -> Vec<SrtpSuite> {
+        let mut suites: Vec<SrtpSuite> = Vec::new();
+        for suite in view.texts(path).filter_map(|name| SrtpSuite::from_name(name.as_bytes())) {
+            if !suites.contains(&suite) {
+                suites.push(suite);
+            }
+        }
+        suites
+    };
+    TrunkSrtp {
+        policy: match view.text("srtp.policy") {
+            "optional" => SrtpPolicy::Optional,
+            "required" => SrtpPolicy::Required,
+            _ => SrtpPolicy::Off,
+        },
+        suites_offered: suites("srtp.offer_suites"),
+        suites: suites("srtp.accept_suites"),
+        send_mki: view.flag("srtp.send_mki"),
+        send_lifetime: view.flag("srtp.send_lifetime"),
+        needs_tls: view.flag("srtp.needs_tls_signalling"),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::engine::call_task;
 use crate::engine::call_task::CallSeed;
 use crate::engine::sip_shard::CallLeg;
 use crate::engine::sip_shard::Shard;
+use crate::engine::srtp_terms::srtp_terms;
 use crate::engine::switch::SwitchListener;
 use crate::routing::decision::Decision;
 use crate::routing::identify::Attempt;
@@ -33,6 +34,7 @@ use crate::routing::trunk::Trunk;
 use crate::routing::trunk::TrunkMedia;
 use crate::sdp::AnswerOrder;
 use crate::sdp::Capabilities;
+use crate::sdp::SrtpTerms;
 use crate::sip::digest::Algorithm;
 use crate::sip::digest::server;
 use crate::sip::endpoint::event::Command;
@@ -47,6 +49,7 @@ use crate::types::cause::Party;
 use crate::types::id::CallId;
 use crate::types::limit::CALL_QUEUE_MAX;
 use crate::types::moment::Moment;
+use crate::types::transport::Transport;
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::time::Duration;
@@ -90,7 +93,7 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
                         log: begun.log,
                         arrived: now,
                         source: invitation.flow.remote.ip(),
-                        setup: call_setup(&route, clock::random_u64()),
+                        setup: call_setup(&route, invitation.flow.transport, clock::random_u64()),
                         route: *route,
                     };
                     let body = invitation.body.map(|body| body.bytes);
@@ -290,12 +293,14 @@ fn route_of(route: &InboundRoute) -> Route {
     }
 }
 
-fn call_setup(route: &InboundRoute, session_id: u64) -> CallSetup {
+fn call_setup(route: &InboundRoute, transport: Transport, session_id: u64) -> CallSetup {
     let trunk = &route.trunk;
+    let (srtp, srtp_offered) = srtp_terms(&trunk.media.srtp, transport);
     CallSetup {
         opening: Opening::Inbound(LegTerms {
-            capabilities: capabilities(&trunk.media),
+            capabilities: capabilities(&trunk.media, srtp),
             codecs_offered: trunk.media.codecs_offered.clone(),
+            srtp_offered,
             delayed_offer: false,
             dtmf_info: trunk.media.dtmf_info,
             transfers: false,
@@ -312,7 +317,7 @@ fn call_setup(route: &InboundRoute, session_id: u64) -> CallSetup {
     }
 }
 
-fn capabilities(media: &TrunkMedia) -> Capabilities {
+fn capabilities(media: &TrunkMedia, srtp: SrtpTerms) -> Capabilities {
     Capabilities {
         codecs: media.codecs.clone(),
         order: if media.order_remote { AnswerOrder::Remote } else { AnswerOrder::Local },
@@ -321,5 +326,6 @@ fn capabilities(media: &TrunkMedia) -> Capabilities {
         ptime_max: media.ptime_max,
         rtcp_mux: media.rtcp == RtcpMode::Mux,
         single_codec: media.single_codec,
+        srtp,
     }
 }

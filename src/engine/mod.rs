@@ -12,4 +12,5 @@ mod media_worker;
 mod os;
 pub mod registry;
 pub mod sip_shard;
+mod srtp_terms;
 pub mod switch;

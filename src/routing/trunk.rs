@@ -9,6 +9,8 @@ use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::name::ListenerName;
 use crate::types::secret::Secret;
+use crate::types::srtp::SrtpPolicy;
+use crate::types::srtp::SrtpSuite;
 use crate::types::transport::Transport;
 use ipnet::IpNet;
 use std::fmt;
@@ -206,7 +208,9 @@ impl ResponseMap {
             | HangupCause::NoPorts
             | HangupCause::Overload => self.overload,
             HangupCause::Draining => self.draining,
-            HangupCause::NoCommonCodec | HangupCause::BadSdp => self.no_codec,
+            HangupCause::NoCommonCodec | HangupCause::BadSdp | HangupCause::SrtpMismatch => {
+                self.no_codec
+            }
             other => other.sip_status(),
         }
     }
@@ -250,6 +254,38 @@ pub struct TrunkMedia {
     pub inactivity: Option<Duration>,
     /// The address of our session descriptions; `None`: the listener's.
     pub advertise_rtp: Option<IpAddr>,
+    /// Encryption.
+    pub srtp: TrunkSrtp,
+}
+
+/// How a trunk's media is encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrunkSrtp {
+    /// Whether it is.
+    pub policy: SrtpPolicy,
+    /// The suites of our offers, in order.
+    pub suites_offered: Vec<SrtpSuite>,
+    /// The suites we accept.
+    pub suites: Vec<SrtpSuite>,
+    /// Our keys bear a master key identifier.
+    pub send_mki: bool,
+    /// Our keys bear a lifetime.
+    pub send_lifetime: bool,
+    /// Keys are sent and taken over TLS only.
+    pub needs_tls: bool,
+}
+
+impl Default for TrunkSrtp {
+    fn default() -> Self {
+        Self {
+            policy: SrtpPolicy::Off,
+            suites_offered: vec![SrtpSuite::AesCm128HmacSha1_80],
+            suites: vec![SrtpSuite::AesCm128HmacSha1_80, SrtpSuite::AesCm128HmacSha1_32],
+            send_mki: false,
+            send_lifetime: false,
+            needs_tls: true,
+        }
+    }
 }
 
 impl Default for TrunkMedia {
@@ -267,6 +303,7 @@ impl Default for TrunkMedia {
             remote_cidrs: Vec::new(),
             inactivity: Some(Duration::from_secs(60)),
             advertise_rtp: None,
+            srtp: TrunkSrtp::default(),
         }
     }
 }

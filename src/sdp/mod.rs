@@ -1,11 +1,14 @@
 //! Session descriptions: a byte-tolerant grammar, and offer/answer into a `MediaPlan`.
 
 mod attribute;
+mod crypto;
 mod exercise;
 mod model;
 mod negotiate;
 mod parse;
 mod plan;
+#[cfg(test)]
+mod srtp_tests;
 mod write;
 
 pub use crate::sdp::attribute::Connection;
@@ -25,8 +28,10 @@ pub use crate::sdp::plan::AnswerOrder;
 pub use crate::sdp::plan::Capabilities;
 pub use crate::sdp::plan::Direction;
 pub use crate::sdp::plan::LocalMedia;
+pub use crate::sdp::plan::MediaCrypto;
 pub use crate::sdp::plan::MediaPlan;
 pub use crate::sdp::plan::NegotiationError;
+pub use crate::sdp::plan::SrtpTerms;
 pub use crate::sdp::write::answer_without_media;
 pub use crate::sdp::write::is_revision;
 pub use crate::sdp::write::offer;

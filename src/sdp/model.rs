@@ -9,6 +9,7 @@ use crate::sdp::attribute::RtpMap;
 use crate::sdp::attribute::number;
 use crate::sdp::attribute::tokens;
 use crate::sdp::attribute::trimmed;
+use crate::sdp::crypto::is_secret;
 use crate::sdp::plan::Direction;
 use crate::types::codec::PayloadType;
 use crate::types::limit::SDP_FORMATS_MAX;
@@ -117,6 +118,9 @@ impl fmt::Debug for SessionDescription {
 
 impl fmt::Debug for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if is_secret(self.kind, self.value) {
+            return write!(f, "{}=***", char::from(self.kind));
+        }
         write!(f, "{}={}", char::from(self.kind), self.value.escape_ascii())
     }
 }
@@ -204,4 +208,16 @@ fn token(value: &[u8]) -> (&[u8], &[u8]) {
     let value = trimmed(value);
     let end = value.iter().position(|byte| matches!(byte, b' ' | b'\t' | 0)).unwrap_or(value.len());
     value.split_at_checked(end).unwrap_or((value, &[]))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sdp::parse::parse;
+
+    #[test]
+    fn a_key_does_not_print() {
+        let body = b"v=0\nk=clear:hush\nm=audio 4000 RTP/SAVP 0\na=crypto:1 X inline:hush|2^20\n";
+        let shown = format!("{:?}", parse(body).unwrap());
+        assert_eq!(shown, "[v=0, k=***, m=audio 4000 RTP/SAVP 0, a=***]");
+    }
 }

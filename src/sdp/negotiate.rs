@@ -2,6 +2,7 @@
 #![warn(clippy::indexing_slicing)]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -9,19 +10,27 @@ use crate::sdp::attribute::Connection;
 use crate::sdp::attribute::number;
 use crate::sdp::attribute::payload_type;
 use crate::sdp::attribute::tokens;
+use crate::sdp::crypto::CryptoLine;
+use crate::sdp::crypto::Written;
 use crate::sdp::model::Media;
 use crate::sdp::model::SessionDescription;
 use crate::sdp::plan::AnswerOrder;
 use crate::sdp::plan::Capabilities;
 use crate::sdp::plan::Direction;
 use crate::sdp::plan::LocalMedia;
+use crate::sdp::plan::MediaCrypto;
 use crate::sdp::plan::MediaPlan;
 use crate::sdp::plan::NegotiationError;
+use crate::sdp::plan::SrtpTerms;
+use crate::sdp::write::PLAIN;
+use crate::sdp::write::SECURE;
 use crate::sdp::write::StreamText;
 use crate::sdp::write::answer_text;
 use crate::types::codec::Codec;
 use crate::types::codec::PayloadType;
 use crate::types::codec::Ptime;
+use crate::types::limit::SDP_CRYPTO_LINES_MAX;
+use crate::types::srtp::SrtpPolicy;
 
 /// What would come of an offer, before any port is taken for it.
 ///
@@ -49,6 +58,9 @@ pub fn answer(
     let mut codecs: SmallVec<[Named; 2]> = SmallVec::new();
     codecs.push((plan.receive_payload_type, plan.codec));
     codecs.extend(plan.receive_also);
+    // The tag is the offer's, the key our own (RFC 4568 §5.1.2).
+    let key = choice.crypto.as_ref().map(|(tag, keys)| Written { tag: *tag, key: &keys.send });
+    let key: SmallVec<[Written<'_>; 1]> = key.into_iter().collect();
     let text = answer_text(
         offer,
         choice.index,
@@ -60,6 +72,8 @@ pub fn answer(
             ptime_max: caps.ptime_max.max(plan.ptime),
             direction: plan.direction,
             rtcp_mux: plan.rtcp_mux,
+            protocol: if choice.secure { SECURE } else { PLAIN },
+            crypto: &key,
         },
     );
     Ok((text, plan))
@@ -91,34 +105,85 @@ struct Choice<'a> {
     media: Media<'a>,
     chosen: (PayloadType, Codec),
     also: Option<(PayloadType, Codec)>,
+    /// Of the profile RTP/SAVP.
+    secure: bool,
+    /// The tag of the peer's line, and the keys.
+    crypto: Option<(u32, Arc<MediaCrypto>)>,
 }
 
-/// Finds the first audio stream we can use.
+/// Finds the first audio stream we can use; where SRTP may be, the first encrypted one before others.
 fn choose<'a>(
     description: &'a SessionDescription,
     caps: &Capabilities,
 ) -> Result<Choice<'a>, NegotiationError> {
     // The nearest miss is reported.
     let mut miss = NegotiationError::NoAudio;
+    let mut plain = None;
     for (index, media) in description.media().enumerate() {
         if !media.kind.eq_ignore_ascii_case(b"audio") {
             continue;
         }
-        let why_not = match media.port {
-            None => NegotiationError::NoAudio,
-            Some(0) => NegotiationError::StreamRemoved,
-            // RTP/AVP with `a=crypto` is taken as plain: the peer offers SRTP as a mere possibility.
-            Some(_) if !media.protocol.eq_ignore_ascii_case(b"RTP/AVP") => {
-                NegotiationError::Transport
-            }
-            Some(_) => match common_codecs(media, caps) {
-                Some((chosen, also)) => return Ok(Choice { index, media, chosen, also }),
-                None => NegotiationError::NoCommonCodec,
-            },
-        };
-        miss = nearer(miss, why_not);
+        match usable(index, media, caps) {
+            Ok(choice) if choice.crypto.is_some() => return Ok(choice),
+            Ok(choice) => plain = plain.or(Some(choice)),
+            Err(why_not) => miss = nearer(miss, why_not),
+        }
     }
-    Err(miss)
+    plain.ok_or(miss)
+}
+
+/// What we would make of one audio stream.
+fn usable<'a>(
+    index: usize,
+    media: Media<'a>,
+    caps: &Capabilities,
+) -> Result<Choice<'a>, NegotiationError> {
+    match media.port {
+        None => return Err(NegotiationError::NoAudio),
+        Some(0) => return Err(NegotiationError::StreamRemoved),
+        Some(_) => (),
+    }
+    let (secure, crypto) = protection(media, &caps.srtp)?;
+    let (chosen, also) = common_codecs(media, caps).ok_or(NegotiationError::NoCommonCodec)?;
+    Ok(Choice { index, media, chosen, also, secure, crypto })
+}
+
+/// Whether a stream has the profile of SRTP, and its keys if it is to be encrypted.
+fn protection(
+    media: Media<'_>,
+    terms: &SrtpTerms,
+) -> Result<(bool, Option<(u32, Arc<MediaCrypto>)>), NegotiationError> {
+    let secure = media.protocol.eq_ignore_ascii_case(SECURE.as_bytes());
+    if !secure && !media.protocol.eq_ignore_ascii_case(PLAIN.as_bytes()) {
+        return Err(NegotiationError::Transport);
+    }
+    let keys = || common_keys(media, terms);
+    let unprotected = |why: NegotiationError| if secure { Err(why) } else { Ok((secure, None)) };
+    match terms.policy {
+        // RTP/AVP with `a=crypto` is taken as plain: the peer offers SRTP as a mere possibility.
+        SrtpPolicy::Off => unprotected(NegotiationError::SrtpNotAllowed),
+        SrtpPolicy::Optional if terms.exposed => unprotected(NegotiationError::SrtpExposed),
+        SrtpPolicy::Optional => match keys() {
+            Some(keys) => Ok((secure, Some(keys))),
+            None => unprotected(NegotiationError::NoCommonSuite),
+        },
+        SrtpPolicy::Required if terms.exposed => Err(NegotiationError::SrtpExposed),
+        SrtpPolicy::Required => match keys() {
+            Some(keys) => Ok((secure, Some(keys))),
+            None if secure => Err(NegotiationError::NoCommonSuite),
+            None => Err(NegotiationError::SrtpRequired),
+        },
+    }
+}
+
+/// The first of the peer's keys whose suite we have, with ours: the order of the offer counts
+/// (RFC 4568 §5.1.2).
+fn common_keys(media: Media<'_>, terms: &SrtpTerms) -> Option<(u32, Arc<MediaCrypto>)> {
+    media.section.attributes("crypto").take(SDP_CRYPTO_LINES_MAX).find_map(|value| {
+        let line = CryptoLine::read(value)?;
+        let send = terms.key(line.key.suite())?.clone();
+        Some((line.tag, Arc::new(MediaCrypto { send, receive: line.key })))
+    })
 }
 
 fn nearer(one: NegotiationError, other: NegotiationError) -> NegotiationError {
@@ -126,7 +191,11 @@ fn nearer(one: NegotiationError, other: NegotiationError) -> NegotiationError {
         NegotiationError::NoAudio => 0,
         NegotiationError::StreamRemoved => 1,
         NegotiationError::Transport => 2,
-        NegotiationError::NoCommonCodec => 3,
+        NegotiationError::SrtpNotAllowed
+        | NegotiationError::SrtpRequired
+        | NegotiationError::SrtpExposed
+        | NegotiationError::NoCommonSuite => 3,
+        NegotiationError::NoCommonCodec => 4,
     };
     if nearness(other) > nearness(one) { other } else { one }
 }
@@ -178,6 +247,7 @@ impl Choice<'_> {
             remote_rtcp: if rtcp_mux { remote } else { self.remote_rtcp(remote) },
             rtcp_mux,
             direction: self.direction(ours),
+            crypto: self.crypto.as_ref().map(|(_, keys)| Arc::clone(keys)),
         }
     }
 
@@ -257,6 +327,7 @@ mod tests {
             ptime_max: Ptime::from_ms(40).unwrap(),
             rtcp_mux: false,
             single_codec: false,
+            srtp: SrtpTerms::default(),
         }
     }
 
@@ -586,7 +657,7 @@ mod tests {
         check_refused("m=audio 0 RTP/AVP 0", E::StreamRemoved);
         check_refused(
             "m=audio 4000 RTP/SAVP 0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:x",
-            E::Transport,
+            E::SrtpNotAllowed,
         );
         check_refused("m=audio 4000 UDP/TLS/RTP/SAVPF 0", E::Transport);
         check_refused("m=audio 4000 RTP/AVPF 0", E::Transport);
@@ -612,13 +683,6 @@ mod tests {
             text.ends_with("t=0 0\r\nm=audio 0 RTP/AVP 0\r\nm=image 0 udptl t38\r\n"),
             "{text}"
         );
-    }
-
-    #[test]
-    fn best_effort_srtp_is_taken_as_plain() {
-        let lines = "m=audio 4000 RTP/AVP 0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:x\r\n";
-        let (text, _) = answered(body(lines).as_bytes(), &caps());
-        assert!(!text.contains("crypto"));
     }
 
     #[test]

@@ -2,11 +2,15 @@
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::types::cause::HangupCause;
 use crate::types::codec::Codec;
 use crate::types::codec::PayloadType;
 use crate::types::codec::Ptime;
+use crate::types::srtp::SrtpKey;
+use crate::types::srtp::SrtpPolicy;
+use crate::types::srtp::SrtpSuite;
 
 /// Which way media flows, seen from the side that says it (RFC 3264 §5.1). In a [`MediaPlan`] that is us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,6 +105,43 @@ pub struct Capabilities {
     pub rtcp_mux: bool,
     /// Whether an answer names only the codec that was chosen.
     pub single_codec: bool,
+    /// What is allowed of SRTP.
+    pub srtp: SrtpTerms,
+}
+
+/// What is allowed of SRTP with keys in the description (RFC 4568).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SrtpTerms {
+    /// Whether media is encrypted.
+    pub policy: SrtpPolicy,
+    /// Our master keys, one for each suite, the preferred one first. They stay the same for all of a
+    /// dialog, so that a re-INVITE changes nothing about the streams under them.
+    pub keys: Vec<SrtpKey>,
+    /// The signalling can be read by others on its way: keys are neither sent nor taken.
+    pub exposed: bool,
+}
+
+impl SrtpTerms {
+    /// Our key of a suite.
+    #[must_use]
+    pub fn key(&self, suite: SrtpSuite) -> Option<&SrtpKey> {
+        self.keys.iter().find(|key| key.suite() == suite)
+    }
+
+    /// Whether our descriptions hold keys.
+    #[must_use]
+    pub fn writes_keys(&self) -> bool {
+        self.policy != SrtpPolicy::Off && !self.exposed
+    }
+}
+
+/// The keys of a stream. Both are of the same suite.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaCrypto {
+    /// Ours: what we send is protected with it.
+    pub send: SrtpKey,
+    /// The peer's: what it sends is protected with it.
+    pub receive: SrtpKey,
 }
 
 /// Our end of the media, as a description of ours says it.
@@ -145,6 +186,8 @@ pub struct MediaPlan {
     pub rtcp_mux: bool,
     /// Which way media flows, seen from us. Nothing is sent unless [`Direction::sends`].
     pub direction: Direction,
+    /// The keys of SRTP; `None`: plain RTP.
+    pub crypto: Option<Arc<MediaCrypto>>,
 }
 
 impl MediaPlan {
@@ -179,6 +222,7 @@ impl MediaPlan {
             remote_rtcp: Some(SocketAddr::new(remote.ip(), remote.port().wrapping_add(1))),
             rtcp_mux: false,
             direction: Direction::SendReceive,
+            crypto: None,
         }
     }
 }
@@ -189,9 +233,21 @@ pub enum NegotiationError {
     /// No `m=audio` at all, or none with a readable port.
     #[error("no usable audio stream")]
     NoAudio,
-    /// Audio is there, but only over transports we do not speak, such as RTP/SAVP.
-    #[error("no audio stream over RTP/AVP")]
+    /// Audio is there, but only over transports we do not speak, such as RTP/SAVPF.
+    #[error("no audio stream over RTP/AVP or RTP/SAVP")]
     Transport,
+    /// Audio is there, but only encrypted, and the trunk's policy is to encrypt nothing.
+    #[error("encrypted media is not allowed")]
+    SrtpNotAllowed,
+    /// Audio is there, but only in the clear, and the trunk's policy is to encrypt everything.
+    #[error("media must be encrypted")]
+    SrtpRequired,
+    /// Audio is there, but only encrypted, with keys in signalling that others can read.
+    #[error("keys of encrypted media came over unprotected signalling")]
+    SrtpExposed,
+    /// Audio is there, but only encrypted, with no usable key of a suite we have.
+    #[error("no usable key of a common SRTP suite")]
+    NoCommonSuite,
     /// No codec in common.
     #[error("no common codec")]
     NoCommonCodec,
@@ -208,6 +264,9 @@ impl NegotiationError {
         match self {
             Self::NoCommonCodec => HangupCause::NoCommonCodec,
             Self::NoAudio | Self::Transport | Self::StreamRemoved => HangupCause::BadSdp,
+            Self::SrtpNotAllowed | Self::SrtpRequired | Self::SrtpExposed | Self::NoCommonSuite => {
+                HangupCause::SrtpMismatch
+            }
         }
     }
 }

@@ -6,15 +6,18 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use crate::sdp::attribute::tokens;
+use crate::sdp::crypto::Written;
 use crate::sdp::model::Media;
 use crate::sdp::model::Section;
 use crate::sdp::model::SessionDescription;
 use crate::sdp::plan::Capabilities;
 use crate::sdp::plan::Direction;
 use crate::sdp::plan::LocalMedia;
+use crate::sdp::plan::SrtpTerms;
 use crate::types::codec::Codec;
 use crate::types::codec::PayloadType;
 use crate::types::codec::Ptime;
+use crate::types::srtp::SrtpPolicy;
 
 impl SessionDescription {
     /// The description with each line as it came, ended by CRLF.
@@ -30,7 +33,15 @@ impl SessionDescription {
     }
 }
 
-/// Our offer: one audio stream with every codec we have.
+/// The profile of plain RTP, and of an offer to which SRTP is a possibility.
+pub(super) const PLAIN: &str = "RTP/AVP";
+
+/// The profile of SRTP (RFC 3711).
+pub(super) const SECURE: &str = "RTP/SAVP";
+
+/// Our offer: one audio stream with every codec we have. Where SRTP is optional it is one stream of
+/// RTP/AVP with keys: a peer without SRTP passes them over, while it would refuse RTP/SAVP, and take a
+/// second stream for a second call.
 #[must_use]
 pub fn offer(caps: &Capabilities, local: &LocalMedia) -> Vec<u8> {
     let mut out = Text::default();
@@ -46,9 +57,19 @@ pub fn offer(caps: &Capabilities, local: &LocalMedia) -> Vec<u8> {
             ptime_max: caps.ptime_max,
             direction: local.direction,
             rtcp_mux: caps.rtcp_mux,
+            protocol: if caps.srtp.policy == SrtpPolicy::Required { SECURE } else { PLAIN },
+            crypto: &offered_keys(&caps.srtp),
         },
     );
     out.0
+}
+
+/// Our keys as an offer has them, numbered in our order.
+fn offered_keys(terms: &SrtpTerms) -> Vec<Written<'_>> {
+    if !terms.writes_keys() {
+        return Vec::new();
+    }
+    (1..).zip(&terms.keys).map(|(tag, key)| Written { tag, key }).collect()
 }
 
 /// An answer that refuses every stream of `offer`: what a re-INVITE gets which takes the audio stream
@@ -107,6 +128,8 @@ pub(super) struct StreamText<'a> {
     pub(super) ptime_max: Ptime,
     pub(super) direction: Direction,
     pub(super) rtcp_mux: bool,
+    pub(super) protocol: &'a str,
+    pub(super) crypto: &'a [Written<'a>],
 }
 
 /// The `t=` of an answer is that of the offer (RFC 3264 §6), if that can be read.
@@ -145,7 +168,7 @@ impl Text {
     }
 
     fn stream(&mut self, local: &LocalMedia, stream: &StreamText<'_>) {
-        self.add(format_args!("m=audio {} RTP/AVP", local.rtp_port));
+        self.add(format_args!("m=audio {} {}", local.rtp_port, stream.protocol));
         let formats = stream.codecs.iter().map(|(payload_type, _)| *payload_type);
         for payload_type in formats.chain(stream.dtmf) {
             self.add(format_args!(" {payload_type}"));
@@ -159,6 +182,9 @@ impl Text {
         if let Some(dtmf) = stream.dtmf {
             self.line(format_args!("a=rtpmap:{dtmf} telephone-event/{clock_rate}"));
             self.line(format_args!("a=fmtp:{dtmf} 0-15"));
+        }
+        for key in stream.crypto {
+            self.line(format_args!("a=crypto:{key}"));
         }
         self.line(format_args!("a=ptime:{}", stream.ptime.ms()));
         self.line(format_args!("a=maxptime:{}", stream.ptime_max.ms()));

@@ -128,6 +128,8 @@ causes! {
     NoCommonCodec = "no_common_codec", 488, 65, Caller, "No common codec";
     /// The session description cannot be used.
     BadSdp = "bad_sdp", 488, 127, Caller, "Session description not usable";
+    /// One side wants media encrypted in a way the other does not allow.
+    SrtpMismatch = "srtp_mismatch", 488, 88, Caller, "Media encryption not agreed";
     /// The caller never acknowledged our answer (RFC 3261 §13.3.1.4).
     AckTimeout = "ack_timeout", 408, 102, Caller, "Answer never acknowledged";
     /// The acknowledgement of a delayed offer brought no usable answer.

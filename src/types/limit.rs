@@ -37,6 +37,8 @@ pub const SDP_LINES_MAX: usize = 1_024;
 pub const SDP_MEDIA_MAX: usize = 32;
 /// Formats of one media section. Over it: the rest is ignored.
 pub const SDP_FORMATS_MAX: usize = 64;
+/// `a=crypto` lines read of one media section. Over it: the rest is ignored.
+pub const SDP_CRYPTO_LINES_MAX: usize = 16;
 
 /// Largest RTP or RTCP datagram read, in bytes. A longer one is cut and fails its checks.
 pub const RTP_PACKET_BYTES_MAX: usize = 1_500;

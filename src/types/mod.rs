@@ -10,4 +10,5 @@ pub mod name;
 pub mod number;
 pub mod random;
 pub mod secret;
+pub mod srtp;
 pub mod transport;
