@@ -8,6 +8,7 @@ pub mod identify;
 pub mod inbound;
 pub mod numbers;
 mod shards;
+pub mod source_rate;
 mod sources;
 pub mod table;
 pub mod trunk;

@@ -8,4 +8,5 @@ mod invite;
 pub mod message;
 pub mod multipart;
 pub mod register;
+pub mod scanner;
 pub mod transaction;

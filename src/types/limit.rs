@@ -31,6 +31,9 @@ pub const SIP_FLOWS_PER_ADDRESS_MAX: usize = 256;
 /// Open SIP connections of all peers. Over it: the new one is closed.
 pub const SIP_FLOWS_MAX: usize = 8_192;
 
+/// Addresses, and networks, of strangers whose rate is watched. Over it: the quietest are forgotten.
+pub const SOURCE_BUCKETS_MAX: usize = 16_384;
+
 /// Lines of an SDP body that are read. Over it: the rest is ignored.
 pub const SDP_LINES_MAX: usize = 1_024;
 /// Media sections of an SDP body. Over it: 488.

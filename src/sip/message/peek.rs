@@ -56,6 +56,14 @@ pub fn call_id_of(datagram: &[u8]) -> Option<&[u8]> {
     (!value.is_empty()).then_some(value)
 }
 
+/// The value of the first User-Agent line, found without a full parse.
+#[must_use]
+pub fn user_agent_of(datagram: &[u8]) -> Option<&[u8]> {
+    let mut lines = HeaderLines::of_message(datagram);
+    let (_, value) = lines.find(|(name, _)| name.eq_ignore_ascii_case(b"user-agent"))?;
+    (!value.is_empty()).then_some(value)
+}
+
 /// Content-Length as the head of a message gives it, found without a full parse.
 ///
 /// # Errors

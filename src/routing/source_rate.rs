@@ -1,0 +1,216 @@
+//! How much a stranger may ask of us: token buckets for its address and for its network.
+
+use crate::types::limit::SOURCE_BUCKETS_MAX;
+use crate::types::moment::Moment;
+use std::collections::HashMap;
+use std::hash::RandomState;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+
+/// How fast something may happen, and how much of it at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// So many a second in the long run.
+    pub per_s: u32,
+    /// So many at once after a pause.
+    pub burst: u32,
+}
+
+/// What one address may do.
+pub const ADDRESS_RATE: Rate = Rate { per_s: 5, burst: 10 };
+/// What all addresses of an IPv4 /24 or an IPv6 /48 may do together.
+pub const NETWORK_RATE: Rate = Rate { per_s: 25, burst: 50 };
+
+/// Buckets of the sources heard of lately. An IPv6 address counts as its /64: a host has all of it.
+///
+/// Bounded: with more sources than buckets the fullest ones are forgotten first, which are those of
+/// whoever has been quiet the longest; so a flood of forged addresses costs memory for so many only,
+/// and never lets one address have more than a fresh bucket.
+#[derive(Debug)]
+pub struct SourceRates {
+    addresses: Buckets,
+    networks: Buckets,
+}
+
+impl Default for SourceRates {
+    fn default() -> Self {
+        Self { addresses: Buckets::new(ADDRESS_RATE), networks: Buckets::new(NETWORK_RATE) }
+    }
+}
+
+impl SourceRates {
+    /// Takes a token for `source`; false when it, or its network, has none left.
+    pub fn take(&mut self, now: Moment, source: IpAddr) -> bool {
+        let source = source.to_canonical();
+        // An address without tokens takes none of its network's: its neighbours keep theirs.
+        self.addresses.take(now, host(source)) && self.networks.take(now, network(source))
+    }
+}
+
+/// The address whose bucket a host shares with nobody else.
+fn host(source: IpAddr) -> IpAddr {
+    match source {
+        IpAddr::V4(_) => source,
+        IpAddr::V6(address) => masked(address, 64),
+    }
+}
+
+fn network(source: IpAddr) -> IpAddr {
+    match source {
+        IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            IpAddr::V4(Ipv4Addr::new(a, b, c, 0))
+        }
+        IpAddr::V6(address) => masked(address, 48),
+    }
+}
+
+fn masked(address: Ipv6Addr, bits: u32) -> IpAddr {
+    let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(u128::MAX);
+    IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask))
+}
+
+/// Thousandths of a token, so that slow rates lose nothing to rounding.
+const TOKEN: u64 = 1_000;
+
+#[derive(Debug)]
+struct Buckets {
+    rate: Rate,
+    /// Keyed by a random state: nobody can choose addresses that collide.
+    buckets: HashMap<IpAddr, Bucket, RandomState>,
+    max: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    /// In thousandths, as of `at`.
+    tokens: u64,
+    at: Moment,
+}
+
+impl Buckets {
+    fn new(rate: Rate) -> Self {
+        Self { rate, buckets: HashMap::default(), max: SOURCE_BUCKETS_MAX }
+    }
+
+    fn take(&mut self, now: Moment, source: IpAddr) -> bool {
+        let rate = self.rate;
+        if !self.buckets.contains_key(&source) && self.buckets.len() >= self.max {
+            self.make_room(now);
+        }
+        let full = u64::from(rate.burst) * TOKEN;
+        let bucket = self.buckets.entry(source).or_insert(Bucket { tokens: full, at: now });
+        bucket.tokens = bucket.filled(now, rate);
+        bucket.at = now;
+        let Some(left) = bucket.tokens.checked_sub(TOKEN) else { return false };
+        bucket.tokens = left;
+        true
+    }
+
+    /// Forgets every bucket that is full again; when none is, all of them: then each source starts
+    /// with a fresh one, and the bound on memory stands.
+    fn make_room(&mut self, now: Moment) {
+        let rate = self.rate;
+        let full = u64::from(rate.burst) * TOKEN;
+        self.buckets.retain(|_, bucket| bucket.filled(now, rate) < full);
+        if self.buckets.len() >= self.max {
+            self.buckets.clear();
+        }
+    }
+}
+
+impl Bucket {
+    /// The tokens at `now`, in thousandths.
+    fn filled(self, now: Moment, rate: Rate) -> u64 {
+        let millis = u64::try_from(now.since(self.at).as_millis()).unwrap_or(u64::MAX);
+        let more = millis.saturating_mul(u64::from(rate.per_s));
+        self.tokens.saturating_add(more).min(u64::from(rate.burst) * TOKEN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn v4(last: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))
+    }
+
+    /// How many of `tries` at one moment are let through.
+    fn let_through(rates: &mut SourceRates, now: Moment, source: IpAddr, tries: u32) -> u32 {
+        (0..tries).map(|_| u32::from(rates.take(now, source))).sum()
+    }
+
+    #[test]
+    fn a_burst_passes_and_then_the_rate() {
+        let mut rates = SourceRates::default();
+        let mut now = Moment::START;
+        assert_eq!(let_through(&mut rates, now, v4(1), 100), 10);
+        now += Duration::from_secs(1);
+        assert_eq!(let_through(&mut rates, now, v4(1), 100), 5);
+        now += Duration::from_millis(199);
+        assert_eq!(let_through(&mut rates, now, v4(1), 100), 0);
+        now += Duration::from_millis(1);
+        assert_eq!(let_through(&mut rates, now, v4(1), 100), 1);
+        now += Duration::from_secs(3_600);
+        assert_eq!(let_through(&mut rates, now, v4(1), 100), 10);
+    }
+
+    #[test]
+    fn a_network_of_many_hosts_shares_one_bucket_and_another_network_has_its_own() {
+        let mut rates = SourceRates::default();
+        let all: u32 =
+            (1..=200).map(|last| let_through(&mut rates, Moment::START, v4(last), 10)).sum();
+        assert_eq!(all, 50);
+        let neighbour = IpAddr::V4(Ipv4Addr::new(192, 0, 3, 1));
+        assert!(rates.take(Moment::START, neighbour));
+    }
+
+    #[test]
+    fn an_address_that_floods_leaves_its_network_the_rest() {
+        let mut rates = SourceRates::default();
+        assert_eq!(let_through(&mut rates, Moment::START, v4(1), 10_000), 10);
+        assert_eq!(let_through(&mut rates, Moment::START, v4(2), 10), 10);
+    }
+
+    #[test]
+    fn an_ipv6_host_is_its_slash_64_however_many_addresses_it_takes() {
+        let mut rates = SourceRates::default();
+        let passed: u32 = (0..1_000_u128)
+            .map(|low| {
+                let address = Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) | low);
+                let_through(&mut rates, Moment::START, IpAddr::V6(address), 1)
+            })
+            .sum();
+        assert_eq!(passed, 10);
+        let other = Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) | (1_u128 << 64));
+        assert!(rates.take(Moment::START, IpAddr::V6(other)), "the next /64 of the same /48");
+    }
+
+    #[test]
+    fn a_mapped_ipv4_address_is_the_ipv4_address() {
+        let mut rates = SourceRates::default();
+        let_through(&mut rates, Moment::START, v4(1), 10);
+        let mapped = IpAddr::V6(Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped());
+        assert!(!rates.take(Moment::START, mapped));
+    }
+
+    #[test]
+    fn forged_addresses_without_end_take_bounded_memory() {
+        let mut buckets = Buckets::new(ADDRESS_RATE);
+        let mut now = Moment::START;
+        for number in 0..300_000_u32 {
+            now += Duration::from_micros(10);
+            buckets.take(now, IpAddr::V4(Ipv4Addr::from_bits(number)));
+            assert!(buckets.buckets.len() <= SOURCE_BUCKETS_MAX);
+        }
+        // Quiet sources go first: who was refused a moment ago still is.
+        let flooder = v4(9);
+        while buckets.take(now, flooder) {}
+        now += Duration::from_millis(100);
+        buckets.make_room(now);
+        assert!(!buckets.take(now, flooder));
+    }
+}
