@@ -9,4 +9,5 @@ pub mod message;
 pub mod multipart;
 pub mod register;
 pub mod scanner;
+pub mod trace;
 pub mod transaction;

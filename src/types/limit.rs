@@ -34,6 +34,11 @@ pub const SIP_FLOWS_MAX: usize = 8_192;
 /// Addresses, and networks, of strangers whose rate is watched. Over it: the quietest are forgotten.
 pub const SOURCE_BUCKETS_MAX: usize = 16_384;
 
+/// Messages of one dialog kept for its trace. Over it: those in the middle go.
+pub const TRACE_MESSAGES_PER_DIALOG_MAX: usize = 64;
+/// Dialogs of one call kept for its trace. Over it: the further ones are not linked to it.
+pub const TRACE_DIALOGS_PER_CALL_MAX: usize = 32;
+
 /// Lines of an SDP body that are read. Over it: the rest is ignored.
 pub const SDP_LINES_MAX: usize = 1_024;
 /// Media sections of an SDP body. Over it: 488.

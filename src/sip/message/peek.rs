@@ -56,6 +56,13 @@ pub fn call_id_of(datagram: &[u8]) -> Option<&[u8]> {
     (!value.is_empty()).then_some(value)
 }
 
+/// The value of the first CSeq line, found without a full parse.
+#[must_use]
+pub fn cseq_of(datagram: &[u8]) -> Option<&[u8]> {
+    let mut lines = HeaderLines::of_message(datagram);
+    lines.find(|(name, _)| name.eq_ignore_ascii_case(b"cseq")).map(|(_, value)| value)
+}
+
 /// The value of the first User-Agent line, found without a full parse.
 #[must_use]
 pub fn user_agent_of(datagram: &[u8]) -> Option<&[u8]> {

@@ -1,0 +1,293 @@
+//! The signalling of each call, kept for a while and within bounds, for whoever must explain the call.
+
+pub mod ladder;
+mod mask;
+pub mod pcap;
+
+use crate::types::id::CallId;
+use crate::types::limit::TRACE_DIALOGS_PER_CALL_MAX;
+use crate::types::limit::TRACE_MESSAGES_PER_DIALOG_MAX;
+use crate::types::moment::Moment;
+use crate::types::transport::Transport;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Which way a message went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// To us.
+    In,
+    /// From us.
+    Out,
+}
+
+/// One message as it was on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TracedMessage {
+    /// When it passed.
+    pub at: Moment,
+    /// Which way.
+    pub way: Way,
+    /// How.
+    pub transport: Transport,
+    /// Our address.
+    pub local: SocketAddr,
+    /// The peer's address.
+    pub remote: SocketAddr,
+    /// The message. Secrets are masked in what [`TraceBook::of_call`] gives, not in what is kept.
+    pub bytes: Bytes,
+}
+
+/// The messages of the calls of one shard, by the Call-ID of their dialogs.
+///
+/// Bounded three times: messages of a dialog (its first and its newest stay), bytes in all (the
+/// oldest dialogs go), and time (a dialog goes some time after its last message).
+#[derive(Debug)]
+pub struct TraceBook {
+    bytes_max: usize,
+    life: Duration,
+    dialogs: HashMap<Bytes, Dialog>,
+    calls: HashMap<CallId, Vec<Bytes>>,
+    /// Call-IDs in the order in which they were first heard of, each with its dialog's number.
+    order: VecDeque<(u64, Bytes)>,
+    bytes: usize,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Dialog {
+    number: u64,
+    call: Option<CallId>,
+    first: Vec<TracedMessage>,
+    newest: VecDeque<TracedMessage>,
+    left_out: u32,
+    bytes: usize,
+    last: Moment,
+}
+
+/// What is known of a call's signalling.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// Its messages in the order of time, secrets masked.
+    pub messages: Vec<TracedMessage>,
+    /// Messages between the first and the newest that were not kept.
+    pub left_out: u32,
+}
+
+/// Half of a dialog's messages are its first, half its newest.
+const HALF: usize = TRACE_MESSAGES_PER_DIALOG_MAX / 2;
+/// What a message costs beside its bytes.
+const OVERHEAD: usize = size_of::<TracedMessage>();
+
+impl TraceBook {
+    /// A book for `bytes_max` bytes; a dialog is forgotten `life` after its last message.
+    #[must_use]
+    pub fn new(bytes_max: usize, life: Duration) -> Self {
+        Self {
+            bytes_max,
+            life,
+            dialogs: HashMap::new(),
+            calls: HashMap::new(),
+            order: VecDeque::new(),
+            bytes: 0,
+            next: 0,
+        }
+    }
+
+    /// Notes a message of the dialog with this Call-ID. The bytes are shared, not copied.
+    pub fn note(&mut self, call_id: &[u8], message: TracedMessage) {
+        if self.bytes_max == 0 || call_id.is_empty() {
+            return;
+        }
+        let (size, now) = (message.bytes.len() + OVERHEAD, message.at);
+        if !self.dialogs.contains_key(call_id) {
+            self.begin(Bytes::copy_from_slice(call_id), now);
+        }
+        let Some(dialog) = self.dialogs.get_mut(call_id) else { return };
+        dialog.last = now;
+        let freed = dialog.push(message);
+        dialog.bytes = (dialog.bytes + size).saturating_sub(freed);
+        self.bytes = (self.bytes + size).saturating_sub(freed);
+        self.shrink(now);
+    }
+
+    fn begin(&mut self, call_id: Bytes, now: Moment) {
+        let number = self.next;
+        self.next += 1;
+        self.order.push_back((number, call_id.clone()));
+        self.bytes += call_id.len();
+        let dialog = Dialog {
+            number,
+            call: None,
+            first: Vec::new(),
+            newest: VecDeque::new(),
+            left_out: 0,
+            bytes: call_id.len(),
+            last: now,
+        };
+        self.dialogs.insert(call_id, dialog);
+    }
+
+    /// Says that the dialog with this Call-ID is a leg of `call`.
+    pub fn link(&mut self, call: CallId, call_id: &[u8]) {
+        let Some(dialog) = self.dialogs.get_mut(call_id) else { return };
+        let legs = self.calls.entry(call).or_default();
+        if dialog.call.is_none() && legs.len() < TRACE_DIALOGS_PER_CALL_MAX {
+            dialog.call = Some(call);
+            legs.push(Bytes::copy_from_slice(call_id));
+        }
+    }
+
+    /// The signalling of a call as far as it is still here, secrets masked. `secret_headers` are the
+    /// names of headers whose values are secrets beside those that always are.
+    #[must_use]
+    pub fn of_call(&self, call: CallId, secret_headers: &[&str]) -> Trace {
+        let mut trace = Trace::default();
+        for dialog in self.calls.get(&call).into_iter().flatten() {
+            let Some(dialog) = self.dialogs.get(dialog) else { continue };
+            trace.left_out += dialog.left_out;
+            let kept = dialog.first.iter().chain(&dialog.newest);
+            trace.messages.extend(kept.map(|message| TracedMessage {
+                bytes: mask::masked(&message.bytes, secret_headers),
+                ..message.clone()
+            }));
+        }
+        trace.messages.sort_by_key(|message| message.at);
+        trace
+    }
+
+    /// Bytes in use.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Forgets what has outlived its time, and the oldest while there is too much.
+    fn shrink(&mut self, now: Moment) {
+        while let Some((number, call_id)) = self.order.front() {
+            let dialog = self.dialogs.get(call_id).filter(|dialog| dialog.number == *number);
+            let is_dead = dialog.is_none_or(|dialog| now.since(dialog.last) > self.life);
+            if !is_dead && self.bytes <= self.bytes_max {
+                return;
+            }
+            let Some((_, call_id)) = self.order.pop_front() else { return };
+            self.forget(&call_id);
+        }
+    }
+
+    fn forget(&mut self, call_id: &Bytes) {
+        let Some(dialog) = self.dialogs.remove(call_id) else { return };
+        self.bytes = self.bytes.saturating_sub(dialog.bytes);
+        let Some(call) = dialog.call else { return };
+        if let Some(legs) = self.calls.get_mut(&call) {
+            legs.retain(|leg| leg != call_id);
+            if legs.is_empty() {
+                self.calls.remove(&call);
+            }
+        }
+    }
+}
+
+impl Dialog {
+    /// Keeps a message; gives the size of the one that had to go for it.
+    fn push(&mut self, message: TracedMessage) -> usize {
+        if self.first.len() < HALF {
+            self.first.push(message);
+            return 0;
+        }
+        self.newest.push_back(message);
+        if self.newest.len() <= HALF {
+            return 0;
+        }
+        self.left_out += 1;
+        self.newest.pop_front().map_or(0, |gone| gone.bytes.len() + OVERHEAD)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn call(number: u128) -> CallId {
+        CallId::from_uuid(Uuid::from_u128(number))
+    }
+
+    fn message(at_s: u64, bytes: &'static [u8]) -> TracedMessage {
+        TracedMessage {
+            at: Moment::from_millis(at_s * 1_000),
+            way: Way::In,
+            transport: Transport::Udp,
+            local: SocketAddr::from(([127, 0, 0, 1], 5060)),
+            remote: SocketAddr::from(([127, 0, 0, 2], 5061)),
+            bytes: Bytes::from_static(bytes),
+        }
+    }
+
+    fn seconds(trace: &Trace) -> Vec<u64> {
+        trace.messages.iter().map(|message| message.at.as_millis() / 1_000).collect()
+    }
+
+    fn book() -> TraceBook {
+        TraceBook::new(1_000_000, Duration::from_secs(600))
+    }
+
+    #[test]
+    fn the_messages_of_both_legs_stand_in_the_order_of_time() {
+        let mut book = book();
+        book.note(b"near", message(1, b"INVITE"));
+        book.note(b"far", message(2, b"INVITE"));
+        book.note(b"near", message(3, b"BYE"));
+        book.note(b"stranger", message(2, b"OPTIONS"));
+        book.link(call(1), b"near");
+        book.link(call(1), b"far");
+        book.link(call(2), b"near");
+        assert_eq!(seconds(&book.of_call(call(1), &[])), [1, 2, 3]);
+        assert_eq!(book.of_call(call(2), &[]), Trace::default(), "a dialog is one call's");
+    }
+
+    #[test]
+    fn a_long_dialog_keeps_its_first_and_its_newest() {
+        let mut book = book();
+        let count = TRACE_MESSAGES_PER_DIALOG_MAX as u64 + 10;
+        for at in 0..count {
+            book.note(b"a", message(at, b"x"));
+        }
+        book.link(call(1), b"a");
+        let trace = book.of_call(call(1), &[]);
+        assert_eq!(trace.left_out, 10);
+        let at = seconds(&trace);
+        assert_eq!(at.len(), TRACE_MESSAGES_PER_DIALOG_MAX);
+        assert_eq!((at.first(), at.last()), (Some(&0), Some(&(count - 1))));
+        assert_eq!(at.get(HALF), Some(&(HALF as u64 + 10)));
+    }
+
+    #[test]
+    fn what_is_too_much_goes_oldest_first_and_what_is_old_goes_anyway() {
+        let mut book = TraceBook::new(10 * (OVERHEAD + 10), Duration::from_secs(600));
+        for number in 0..100_u64 {
+            let id = number.to_string();
+            book.note(id.as_bytes(), message(number, b"abcdefg"));
+            book.link(call(u128::from(number)), id.as_bytes());
+            assert!(book.bytes() <= 10 * (OVERHEAD + 10));
+        }
+        assert_eq!(seconds(&book.of_call(call(99), &[])), [99]);
+        assert_eq!(book.of_call(call(80), &[]), Trace::default());
+        book.note(b"late", message(10_000, b"x"));
+        assert_eq!(book.of_call(call(99), &[]), Trace::default());
+        assert_eq!((book.dialogs.len(), book.calls.len(), book.order.len()), (1, 0, 1));
+        assert_eq!(book.bytes(), OVERHEAD + 1 + 4, "nothing of the forgotten is still counted");
+    }
+
+    #[test]
+    fn a_book_without_room_keeps_nothing() {
+        let mut book = TraceBook::new(0, Duration::from_secs(600));
+        book.note(b"a", message(1, b"x"));
+        book.link(call(1), b"a");
+        assert_eq!(book.of_call(call(1), &[]), Trace::default());
+        assert_eq!(book.bytes(), 0);
+    }
+}
