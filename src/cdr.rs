@@ -49,7 +49,7 @@ pub struct CallRecord {
     pub digits: u32,
     /// Why the agent could not be reached or was lost.
     pub agent_failure: Option<HangupCause>,
-    /// The SIP status of a refusal, or 200 once the call was answered.
+    /// The SIP status of a refusal, or 200 once the call was answered; `None` where nothing was sent.
     pub status: Option<u16>,
     /// Why it ended.
     pub cause: Option<HangupCause>,
@@ -137,7 +137,8 @@ impl CallRecord {
                 self.route.clone_from(route);
                 self.decision.clone_from(decision);
             }
-            CallEvent::Refused { cause, status } => self.refuse(at, *cause, *status),
+            CallEvent::Refused { cause, status } => self.refuse(at, *cause, Some(*status)),
+            CallEvent::Ignored(cause) => self.refuse(at, *cause, None),
             CallEvent::Ringing => first(&mut self.stages.ringing, at),
             CallEvent::AgentReady => first(&mut self.stages.agent_ready, at),
             CallEvent::AgentFailed(cause) => {
@@ -184,13 +185,13 @@ impl CallRecord {
         }
     }
 
-    fn refuse(&mut self, at: Moment, cause: HangupCause, status: u16) {
+    fn refuse(&mut self, at: Moment, cause: HangupCause, status: Option<u16>) {
         if self.is_closed() {
             return;
         }
         self.stages.ended = Some(at);
         self.cause = Some(cause);
-        self.status = Some(status);
+        self.status = status;
         self.ended_by = Some(Party::Switch);
     }
 
@@ -265,7 +266,10 @@ impl CallLog {
     pub fn note(&mut self, at: Moment, event: CallEvent) {
         let seq = self.record.rev;
         self.record.fold(at, &event);
-        let last = matches!(event, CallEvent::Ended { .. } | CallEvent::Refused { .. });
+        let last = matches!(
+            event,
+            CallEvent::Ended { .. } | CallEvent::Refused { .. } | CallEvent::Ignored(_)
+        );
         if self.kept < CALL_EVENTS_MAX || last {
             self.kept += 1;
             self.pending.push(TimedEvent { seq, at, event });
@@ -343,6 +347,15 @@ mod tests {
         assert_eq!(record.cause, Some(HangupCause::UnknownNumber));
         assert_eq!(record.ended_by, Some(Party::Switch));
         assert!(record.stages.answered.is_none());
+    }
+
+    #[test]
+    fn a_call_nobody_answered_anything_to_has_no_status() {
+        let cause = HangupCause::UnknownSource;
+        let record =
+            fold_all(vec![arrival(), CallEvent::Ignored(cause), ended(cause, Party::Switch, 0)]);
+        assert_eq!((record.cause, record.status), (Some(cause), None));
+        assert!(record.is_closed());
     }
 
     #[test]

@@ -139,8 +139,32 @@ async fn a_trunk_that_challenges_takes_the_right_password_only() {
             .args(&["-au", "demo", "-ap", password])
     };
     call("digest-wrong", "guess").succeeds().await;
+    switch.wait_for_count(&ended("bad_credentials"), 1).await;
     call("digest", "demo").succeeds().await;
     switch.wait_for_count(&ended("normal"), 1).await;
+    // A challenge and the INVITE that answers it are one attempt.
+    assert_eq!(switch.count(ALL).await, 2);
+    let explained = "SELECT count(*) FROM calls WHERE decision @? '$[*] ? (@.what == \"challenge\")' \
+        AND decision::text LIKE CASE cause WHEN 'normal' THEN '%authenticated as `demo`%' \
+                                           ELSE '%wrong credentials%' END";
+    assert_eq!(switch.count(explained).await, 2);
+}
+
+#[tokio::test]
+async fn a_challenged_caller_who_never_comes_back_leaves_a_record() {
+    let mut switch = Switch::start().await;
+    let refused = "SELECT count(*) FROM calls WHERE cause = 'credentials_required' \
+        AND sip_status = 401 AND ended_by = 'switch' AND trunk_ref IS NOT NULL AND tenant_id IS NULL \
+        AND decision::text LIKE '%nobody came back%'";
+    Sipp::new("challenged", switch.caller(70), switch.udp, ECHO).succeeds().await;
+    // He has 32 s; until then the attempt is open.
+    assert_eq!(switch.count(ALL).await, 0);
+    switch.wait_for_count(refused, 1).await;
+    // A switch that stops waits for nobody.
+    Sipp::new("challenged", switch.caller(70), switch.udp, ECHO).succeeds().await;
+    switch.terminate();
+    assert!(switch.ended().await.success());
+    assert_eq!((switch.count(refused).await, switch.count(ALL).await), (2, 2));
 }
 
 #[tokio::test]

@@ -119,6 +119,8 @@ pub enum CallEvent {
         /// The SIP status sent.
         status: u16,
     },
+    /// It came from a source no trunk lists, and nothing was answered.
+    Ignored(HangupCause),
     /// The caller was told that it rings.
     Ringing,
     /// The agent is connected.
@@ -212,6 +214,7 @@ impl CallEvent {
             Self::Arrived(_) => "arrived",
             Self::Decided { .. } => "decided",
             Self::Refused { .. } => "refused",
+            Self::Ignored(_) => "ignored",
             Self::Ringing => "ringing",
             Self::AgentReady => "agent_ready",
             Self::AgentFailed(_) => "agent_failed",

@@ -39,7 +39,9 @@ pub(super) fn count(now: Moment, arrived: Moment, answered: bool, event: &CallEv
                 metric::counter(Counter::CallFaults).increment(1);
             }
         }
-        CallEvent::Decided { .. }
+        // Strangers' messages are counted where they are turned away.
+        CallEvent::Ignored(_)
+        | CallEvent::Decided { .. }
         | CallEvent::Ringing
         | CallEvent::AgentReady
         | CallEvent::Acknowledged

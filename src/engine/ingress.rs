@@ -3,7 +3,11 @@
 use crate::clock;
 use crate::engine::registry::Registry;
 use crate::engine::sip_shard::ShardHandle;
+use crate::engine::switch::Ledger;
 use crate::engine::switch::Switch;
+use crate::engine::turned_away;
+use crate::engine::turned_away::ShedSample;
+use crate::engine::turned_away::StrangerSample;
 use crate::net::flow::Flows;
 use crate::net::flow::Ingress;
 use crate::routing::identify::knows_source;
@@ -24,6 +28,8 @@ use std::hash::BuildHasher;
 use std::hash::RandomState;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 /// What becomes of messages from sources no trunk knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +56,9 @@ pub struct Dispatcher {
     shards: Vec<ShardHandle>,
     flows: Flows,
     registry: Arc<Registry>,
+    ledger: Arc<dyn Ledger>,
+    strangers: Mutex<StrangerSample>,
+    shed: Mutex<ShedSample>,
     /// Keyed, so that nobody can aim a flood at one shard.
     hash: RandomState,
 }
@@ -64,6 +73,9 @@ impl Dispatcher {
             shards,
             flows: switch.flows.clone(),
             registry: Arc::clone(&switch.registry),
+            ledger: Arc::clone(&switch.ledger),
+            strangers: Mutex::default(),
+            shed: Mutex::default(),
             hash: RandomState::new(),
         }
     }
@@ -80,21 +92,35 @@ impl Dispatcher {
     }
 
     /// A source no trunk lists.
-    fn turn_away(&self, flow: &Flow, message: &Bytes) {
+    fn turn_away(&self, flow: Flow, message: &Bytes) {
         metric::counter(Counter::SipRequestsUnknownSource).increment(1);
-        let gate = self.gates.get(usize::from(flow.listener));
-        if gate.is_some_and(|gate| gate.stranger == Stranger::Refuse)
-            && let Some(answer) = reply::stranger_reply(message, flow.remote)
-        {
-            self.send(flow, answer);
+        let Some(gate) = self.gates.get(usize::from(flow.listener)) else { return };
+        let answered = gate.stranger == Stranger::Refuse;
+        if answered && let Some(answer) = reply::stranger_reply(message, flow.remote) {
+            self.send(&flow, answer);
+        }
+        if peek::first_line(message) != FirstLine::Invite {
+            return;
+        }
+        let mut sample = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = sample.take(clock::now(), flow.remote.ip());
+        drop(sample);
+        if let Some(left_out) = taken {
+            let ledger = self.ledger.as_ref();
+            let of = (flow, message);
+            turned_away::record_stranger(ledger, &gate.name, of, left_out, answered);
         }
     }
 
-    fn shed(&self, flow: &Flow, message: &Bytes) {
+    fn shed(&self, flow: Flow, message: &Bytes) {
         metric::labelled(Counter::SipRequestsShed, "shard_queue").increment(1);
         let retry = HangupCause::Overload.retry_after_s().unwrap_or(1);
-        if let Some(answer) = reply::overload_reply(message, flow.remote, retry) {
-            self.send(flow, answer);
+        let Some(answer) = reply::overload_reply(message, flow.remote, retry) else { return };
+        self.send(&flow, answer);
+        let Some(gate) = self.gates.get(usize::from(flow.listener)) else { return };
+        let taken = self.shed.lock().unwrap_or_else(PoisonError::into_inner).take(clock::now());
+        if let Some(left_out) = taken {
+            turned_away::record_shed(self.ledger.as_ref(), &gate.name, (flow, message), left_out);
         }
     }
 
@@ -110,18 +136,18 @@ impl Ingress for Dispatcher {
         if !self.knows(flow.listener, flow.remote.ip(), flow.transport)
             && !self.registry.has_calls_from(clock::now(), flow.remote.ip())
         {
-            return self.turn_away(&flow, &message);
+            return self.turn_away(flow, &message);
         }
         // A message without Call-ID can be no call's; any shard may answer what is wrong with it.
         let call_id = peek::call_id_of(&message).unwrap_or_default();
         let Some(shard) = self.shard_of(call_id) else { return };
         let is_invite = peek::first_line(&message) == FirstLine::Invite;
         if is_invite && shard.is_crowded() {
-            return self.shed(&flow, &message);
+            return self.shed(flow, &message);
         }
         if shard.receive(flow, message.clone()).is_err() {
             if is_invite {
-                self.shed(&flow, &message);
+                self.shed(flow, &message);
             }
             metric::labelled(Counter::SipMessagesDropped, "shard_queue").increment(1);
         }
@@ -135,5 +161,76 @@ impl Ingress for Dispatcher {
 
     fn admits(&self, listener: u16, source: IpAddr, transport: Transport) -> bool {
         self.knows(listener, source, transport)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cdr::CallRecord;
+    use crate::cdr::CallReport;
+    use crate::engine::media_thread::MediaConfig;
+    use crate::engine::media_thread::MediaEngine;
+    use crate::engine::switch::Written;
+    use crate::net::flow::FlowLimits;
+    use crate::net::websocket::TrustRoots;
+    use crate::routing::admission::NodeLimits;
+    use crate::routing::contents::Contents;
+    use crate::routing::trunk::Trunk;
+    use crate::types::id::TrunkId;
+    use crate::types::limit::SHED_RECORDS_PER_SECOND_MAX;
+    use uuid::Uuid;
+
+    #[derive(Default)]
+    struct Ledgered(Mutex<Vec<CallRecord>>);
+
+    impl Ledger for Ledgered {
+        fn report(&self, report: CallReport) -> Written {
+            self.0.lock().expect("not poisoned").push(report.record);
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    #[test]
+    fn invites_for_a_full_shard_leave_some_records_and_no_flood_of_them() {
+        let source = "192.0.2.1:5060".parse().expect("an address");
+        let id = TrunkId::from_uuid(Uuid::from_u128(1));
+        let trunk = Trunk::new(id, "acme", vec!["192.0.2.0/24".parse().expect("a network")]);
+        let table = RoutingTable::new(Contents { trunks: vec![trunk], ..Contents::default() });
+        let ledger = Arc::new(Ledgered::default());
+        let media = MediaConfig { threads: 1, realtime: false, ports: 21_300..=21_303 };
+        let switch = Switch {
+            table: Arc::new(ArcSwap::from_pointee(table)),
+            registry: Registry::new(NodeLimits::default()),
+            media: MediaEngine::start(media).expect("a thread"),
+            ledger: Arc::clone(&ledger) as Arc<dyn Ledger>,
+            flows: Flows::new(FlowLimits::default()),
+            roots: TrustRoots::native(),
+            listeners: Vec::new(),
+        };
+        let gate = Gate { name: "public".parse().expect("a name"), stranger: Stranger::Silence };
+        let (shard, _kept) = ShardHandle::clogged();
+        let dispatcher = Dispatcher::new(&switch, vec![gate], vec![shard]);
+        let local = "192.0.2.250:5060".parse().expect("an address");
+        let transport = Transport::Udp;
+        let flow = Flow { id: FlowId(1), listener: 0, transport, local, remote: source };
+        let message = |to: &str| {
+            Bytes::from(format!(
+                "INVITE sip:+15550100@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\n\
+                 From: <sip:+15557701@h>;tag=1\r\nTo: <sip:b@h>{to}\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\n\r\n"
+            ))
+        };
+        dispatcher.receive(flow, message(";tag=2"));
+        let sent = SHED_RECORDS_PER_SECOND_MAX as usize * 20;
+        for _ in 0..sent {
+            dispatcher.receive(flow, message(""));
+        }
+        let records = ledger.0.lock().expect("not poisoned");
+        let most = SHED_RECORDS_PER_SECOND_MAX as usize;
+        assert!((most..sent).contains(&records.len()), "{} records", records.len());
+        let record = records.first().expect("a record");
+        assert_eq!((record.cause, record.status), (Some(HangupCause::Overload), Some(503)));
+        assert_eq!((record.dialled_text.as_str(), record.source), ("+15550100", Some(source)));
+        assert!(record.is_closed() && record.decision.to_string().contains("listener public"));
     }
 }

@@ -16,9 +16,11 @@ use crate::clock;
 use crate::engine::call_metrics;
 use crate::engine::call_task;
 use crate::engine::call_task::CallSeed;
+use crate::engine::registry::PermitGuard;
 use crate::engine::sip_shard::CallLeg;
 use crate::engine::sip_shard::Shard;
 use crate::engine::srtp_terms::srtp_terms;
+use crate::engine::switch::Switch;
 use crate::engine::switch::SwitchListener;
 use crate::routing::decision::Decision;
 use crate::routing::identify::Attempt;
@@ -41,12 +43,14 @@ use crate::sip::endpoint::event::Command;
 use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Invitation;
 use crate::sip::endpoint::event::Refusal;
+use crate::sip::endpoint::flow::Flow;
 use crate::sip::message::Request;
 use crate::sip::message::name::HeaderName;
 use crate::sip::message::uri::Uri;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::id::CallId;
+use crate::types::id::TrunkId;
 use crate::types::limit::CALL_QUEUE_MAX;
 use crate::types::moment::Moment;
 use crate::types::transport::Transport;
@@ -66,15 +70,23 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
         return refuse(shard, invitation.dialog, HangupCause::SwitchFault, 500);
     };
     let mut decision = Decision::new();
+    let challenged = shard.challenges.take(invitation.request.headers.call_id());
+    if let Some(challenged) = &challenged {
+        let before = now.since(challenged.begun.now).as_millis();
+        decision.note("challenge", format!("{UNAUTHORIZED} was sent {before} ms before"));
+    }
     let stale = Cell::new(false);
     let verdict = decide(shard, &invitation, &listener, &stale, &mut decision);
     let mut begun = Begun { now, log: CallLog::open(now, clock::new_call_id()), decision };
     match verdict {
-        Verdict::Challenge(trunk) => challenge(shard, &invitation, &trunk, stale.get()),
+        Verdict::Challenge(trunk) => {
+            challenge(shard, &invitation, &trunk, stale.get());
+            let first = || Challenged::new(begun, &invitation, &trunk);
+            await_credentials(shard, &invitation, challenged.unwrap_or_else(first));
+        }
         // The source address is a trunk's, but the request lacks what would make it that trunk's.
         Verdict::Unknown => {
-            let caller = invitation.request.headers.from().uri().user_decoded().unwrap_or_default();
-            begun.note_arrival(&invitation, &String::from_utf8_lossy(&caller));
+            begun.note_arrival(&invitation, &claimed_caller(&invitation.request));
             begun.note_route(Route::default());
             let cause = HangupCause::UnknownSource;
             close(shard, begun, invitation.dialog, (cause, cause.sip_status()));
@@ -82,28 +94,7 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
         Verdict::Refuse(rejection) => reject(shard, begun, &invitation, &rejection),
         Verdict::Route(route) => {
             match shard.switch.registry.admit(now, &route.tenant, &route.trunk) {
-                Ok(permit) => {
-                    begun.note_arrival(&invitation, route.caller.shown());
-                    begun.note_route(route_of(&route));
-                    let (inputs, queue) = mpsc::channel(CALL_QUEUE_MAX);
-                    let seed = CallSeed {
-                        dialog: invitation.dialog,
-                        listener,
-                        permit,
-                        log: begun.log,
-                        arrived: now,
-                        source: invitation.flow.remote.ip(),
-                        setup: call_setup(&route, invitation.flow.transport, clock::random_u64()),
-                        route: *route,
-                    };
-                    let body = invitation.body.map(|body| body.bytes);
-                    // The queue is new and empty: this cannot fail.
-                    let offered = CallInput::Leg(LegSide::Near, LegInput::Offered(body));
-                    drop(inputs.try_send(offered));
-                    let leg = CallLeg { call: inputs.clone(), side: LegSide::Near };
-                    shard.calls.insert(invitation.dialog, leg);
-                    call_task::start(&shard.switch, shard.handle.clone(), seed, (inputs, queue));
-                }
+                Ok(permit) => admit(shard, begun, invitation, (listener, permit, route)),
                 Err(cause) => {
                     begun.decision.note("admission", format!("refused: {cause}"));
                     let rejection = Rejection {
@@ -122,7 +113,37 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
     }
 }
 
+/// Starts the call of an admitted INVITE.
+fn admit(
+    shard: &mut Shard,
+    mut begun: Begun,
+    invitation: Invitation,
+    (listener, permit, route): (SwitchListener, PermitGuard, Box<InboundRoute>),
+) {
+    begun.note_arrival(&invitation, route.caller.shown());
+    begun.note_route(route_of(&route));
+    let (inputs, queue) = mpsc::channel(CALL_QUEUE_MAX);
+    let seed = CallSeed {
+        dialog: invitation.dialog,
+        listener,
+        permit,
+        log: begun.log,
+        arrived: begun.now,
+        source: invitation.flow.remote.ip(),
+        setup: call_setup(&route, invitation.flow.transport, clock::random_u64()),
+        route: *route,
+    };
+    let body = invitation.body.map(|body| body.bytes);
+    // The queue is new and empty: this cannot fail.
+    let offered = CallInput::Leg(LegSide::Near, LegInput::Offered(body));
+    drop(inputs.try_send(offered));
+    let leg = CallLeg { call: inputs.clone(), side: LegSide::Near };
+    shard.calls.insert(invitation.dialog, leg);
+    call_task::start(&shard.switch, shard.handle.clone(), seed, (inputs, queue));
+}
+
 /// A call whose record has begun.
+#[derive(Debug)]
 struct Begun {
     now: Moment,
     log: CallLog,
@@ -131,17 +152,7 @@ struct Begun {
 
 impl Begun {
     fn note_arrival(&mut self, invitation: &Invitation, caller: &str) {
-        let request = &invitation.request;
-        let dialled = request.uri.user_decoded().unwrap_or_default();
-        let arrival = Arrival {
-            direction: CallDirection::Inbound,
-            signalling_id: String::from_utf8_lossy(request.headers.call_id()).into_owned(),
-            source: invitation.flow.remote,
-            transport: invitation.flow.transport,
-            caller: caller.to_owned(),
-            dialled: String::from_utf8_lossy(&dialled).into_owned(),
-        };
-        self.note(CallEvent::Arrived(arrival));
+        self.note(CallEvent::Arrived(arrival(&invitation.request, invitation.flow, caller)));
     }
 
     fn note_route(&mut self, route: Route) {
@@ -152,6 +163,72 @@ impl Begun {
     fn note(&mut self, event: CallEvent) {
         call_metrics::count(self.now, self.now, false, &event);
         self.log.note(self.now, event);
+    }
+
+    /// Ends the record of a refused call.
+    fn close(mut self, switch: &Switch, (cause, status): (HangupCause, u16)) {
+        self.note(CallEvent::Refused { cause, status });
+        self.note(CallEvent::Ended { cause, by: Party::Switch, duration: Duration::ZERO });
+        let call: CallId = self.log.record().id;
+        tracing::info!(%call, %cause, status, "call refused");
+        // Written in the background: a refusal does not wait for the disk.
+        drop(switch.ledger.report(self.log.report()));
+    }
+}
+
+/// What a record keeps of an INVITE and its way here.
+pub(super) fn arrival(request: &Request, flow: Flow, caller: &str) -> Arrival {
+    let dialled = request.uri.user_decoded().unwrap_or_default();
+    Arrival {
+        direction: CallDirection::Inbound,
+        signalling_id: String::from_utf8_lossy(request.headers.call_id()).into_owned(),
+        source: flow.remote,
+        transport: flow.transport,
+        caller: caller.to_owned(),
+        dialled: String::from_utf8_lossy(&dialled).into_owned(),
+    }
+}
+
+/// The caller as From gives it, before any trunk's rules.
+pub(super) fn claimed_caller(request: &Request) -> String {
+    let caller = request.headers.from().uri().user_decoded().unwrap_or_default();
+    String::from_utf8_lossy(&caller).into_owned()
+}
+
+/// An INVITE that was answered with a challenge. Its record is that of the INVITE that follows with
+/// credentials; only if none comes does it get one of its own.
+#[derive(Debug)]
+pub(super) struct Challenged {
+    begun: Begun,
+    arrival: Arrival,
+    trunk: TrunkId,
+}
+
+impl Challenged {
+    fn new(begun: Begun, invitation: &Invitation, trunk: &Trunk) -> Self {
+        let caller = claimed_caller(&invitation.request);
+        let arrival = arrival(&invitation.request, invitation.flow, &caller);
+        Self { begun, arrival, trunk: trunk.id }
+    }
+
+    /// Leaves the record of an attempt whose caller did not come back.
+    pub(super) fn give_up(mut self, switch: &Switch) {
+        self.begun.decision.note("challenge", "nobody came back with credentials");
+        self.begun.note(CallEvent::Arrived(self.arrival));
+        self.begun.note_route(Route { trunk: Some(self.trunk), ..Route::default() });
+        self.begun.close(switch, (HangupCause::CredentialsRequired, UNAUTHORIZED));
+    }
+}
+
+/// Keeps a challenged attempt for the INVITE that is to follow. Repeated challenges lengthen nothing.
+fn await_credentials(shard: &mut Shard, invitation: &Invitation, challenged: Challenged) {
+    if shard.switch.registry.is_draining() {
+        return challenged.give_up(&shard.switch);
+    }
+    let call_id = invitation.request.headers.call_id();
+    let since = challenged.begun.now;
+    if let Some(oldest) = shard.challenges.keep(since, call_id, challenged) {
+        oldest.give_up(&shard.switch);
     }
 }
 
@@ -241,7 +318,7 @@ fn challenge(shard: &mut Shard, invitation: &Invitation, trunk: &Trunk, stale: b
     };
     let refusal = Refusal {
         status: UNAUTHORIZED,
-        cause: HangupCause::BadCredentials,
+        cause: HangupCause::CredentialsRequired,
         retry_after_s: None,
         headers: values.into_iter().map(|value| ("WWW-Authenticate".into(), value)).collect(),
     };
@@ -262,18 +339,8 @@ fn reject(shard: &mut Shard, mut begun: Begun, invitation: &Invitation, rejectio
 }
 
 /// Ends the record of a refused call and refuses it.
-fn close(
-    shard: &mut Shard,
-    mut begun: Begun,
-    dialog: DialogId,
-    (cause, status): (HangupCause, u16),
-) {
-    begun.note(CallEvent::Refused { cause, status });
-    begun.note(CallEvent::Ended { cause, by: Party::Switch, duration: Duration::ZERO });
-    let call: CallId = begun.log.record().id;
-    tracing::info!(%call, %cause, status, "call refused");
-    // Written in the background: a refusal does not wait for the disk.
-    drop(shard.switch.ledger.report(begun.log.report()));
+fn close(shard: &mut Shard, begun: Begun, dialog: DialogId, (cause, status): (HangupCause, u16)) {
+    begun.close(&shard.switch, (cause, status));
     refuse(shard, dialog, cause, status);
 }
 

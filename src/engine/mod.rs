@@ -3,6 +3,7 @@
 pub mod agent_task;
 mod call_metrics;
 pub mod call_task;
+mod challenges;
 pub mod ingress;
 mod invitation;
 pub mod media_events;
@@ -14,3 +15,4 @@ pub mod registry;
 pub mod sip_shard;
 mod srtp_terms;
 pub mod switch;
+mod turned_away;

@@ -5,7 +5,9 @@ use crate::call::input::Input as CallInput;
 use crate::call::input::LegInput;
 use crate::call::side::LegSide;
 use crate::clock;
+use crate::engine::challenges::Challenges;
 use crate::engine::invitation;
+use crate::engine::invitation::Challenged;
 use crate::engine::switch::Switch;
 use crate::sip::digest;
 use crate::sip::endpoint::Endpoint;
@@ -85,6 +87,17 @@ impl ShardHandle {
         SIP_SHARD_QUEUE_MAX.saturating_sub(self.arrivals.capacity())
     }
 
+    /// A shard that takes nothing any more, with the ends that keep its queues open.
+    #[cfg(test)]
+    pub(super) fn clogged() -> (Self, impl Sized) {
+        let (arrivals, kept) = mpsc::channel(SIP_SHARD_QUEUE_MAX);
+        let (commands, kept_too) = mpsc::channel(1);
+        let (gauges_in, gauges) = watch::channel(Gauges::default());
+        let handle = Self { arrivals, commands, gauges };
+        while handle.arrivals.try_send(Arrival::FlowClosed(FlowId(0))).is_ok() {}
+        (handle, (kept, kept_too, gauges_in))
+    }
+
     /// Gives the shard a command of a call; waits while its queue is full.
     pub async fn command(&self, command: Command) {
         // A shard that is gone takes its dialogs with it.
@@ -116,6 +129,7 @@ pub fn start(
         handle: handle.clone(),
         digest: digest::server::Server::new(secret),
         calls: HashMap::new(),
+        challenges: Challenges::new(),
         out: Vec::new(),
         pending: VecDeque::new(),
         gauges: gauges_in,
@@ -138,6 +152,8 @@ pub(super) struct Shard {
     pub(super) digest: digest::server::Server,
     /// The calls of confirmed and early dialogs.
     pub(super) calls: HashMap<DialogId, CallLeg>,
+    /// Calls whose INVITE was challenged.
+    pub(super) challenges: Challenges<Challenged>,
     out: Vec<Output>,
     /// Commands that follow from events, run after the outputs that caused them.
     pub(super) pending: VecDeque<Command>,
@@ -154,7 +170,8 @@ impl Shard {
         let sleep = tokio::time::sleep_until(clock::instant(clock::now()).into());
         tokio::pin!(sleep);
         loop {
-            let deadline = self.endpoint.deadline();
+            let deadline = [self.endpoint.deadline(), self.challenges.deadline()];
+            let deadline = deadline.into_iter().flatten().min();
             if let Some(at) = deadline {
                 let at = clock::instant(at).into();
                 if sleep.deadline() != at {
@@ -164,10 +181,19 @@ impl Shard {
             tokio::select! {
                 biased;
                 Some(command) = commands.recv() => self.turn(Input::Command(command)),
-                () = &mut sleep, if deadline.is_some() => self.turn(Input::DeadlineReached),
+                () = &mut sleep, if deadline.is_some() => {
+                    self.turn(Input::DeadlineReached);
+                    while let Some(challenged) = self.challenges.pop_due(clock::now()) {
+                        challenged.give_up(&self.switch);
+                    }
+                }
                 Ok(()) = draining.changed() => {
                     let draining = *draining.borrow_and_update();
                     self.endpoint.set_draining(draining);
+                    // Whoever comes back is refused now, with a record of that.
+                    while let Some(challenged) = self.challenges.pop() {
+                        challenged.give_up(&self.switch);
+                    }
                 }
                 Some(arrival) = arrivals.recv() => {
                     self.take(arrival);

@@ -100,7 +100,7 @@ mod tests {
             decision.to_string(),
             "\
 source     192.0.2.1 over udp at listener public
-trunk      acme: matches
+trunk      acme: matches, authenticated as `u`
 dialled    request-uri: `+15550100` is +15550100, as it is
 dialled    to: `+15550100` is +15550100, as it is
 caller     `alice` is no number, as it is

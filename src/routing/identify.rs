@@ -87,7 +87,7 @@ pub(crate) fn identify<'t>(
         seen += 1;
         let verdict = judge(trunk, attempt);
         match verdict {
-            Judgement::Open => candidates.open.push(trunk),
+            Judgement::Open | Judgement::Authenticated(_) => candidates.open.push(trunk),
             Judgement::Pending => candidates.pending.push(trunk),
             Judgement::WrongCredentials => candidates.wrong.push(trunk),
             Judgement::OtherListener | Judgement::OtherTransport | Judgement::NoHeader(_) => {}
@@ -122,6 +122,7 @@ pub fn knows_source(
 #[derive(Clone, Copy)]
 enum Judgement<'t> {
     Open,
+    Authenticated(&'t str),
     Pending,
     WrongCredentials,
     OtherListener,
@@ -133,6 +134,7 @@ impl fmt::Display for Judgement<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Open => f.write_str("matches"),
+            Self::Authenticated(username) => write!(f, "matches, authenticated as `{username}`"),
             Self::Pending => f.write_str("matches, must authenticate"),
             Self::WrongCredentials => f.write_str("wrong credentials"),
             Self::OtherListener => f.write_str("is of another listener"),
@@ -155,10 +157,11 @@ fn judge<'t>(trunk: &'t Trunk, attempt: &Attempt<'_>) -> Judgement<'t> {
             return Judgement::NoHeader(name);
         }
     }
-    match trunk.digest.as_ref().map(|account| (attempt.proof)(account)) {
-        None | Some(Proof::Valid) => Judgement::Open,
-        Some(Proof::Absent) => Judgement::Pending,
-        Some(Proof::Wrong) => Judgement::WrongCredentials,
+    let Some(account) = &trunk.digest else { return Judgement::Open };
+    match (attempt.proof)(account) {
+        Proof::Valid => Judgement::Authenticated(&account.username),
+        Proof::Absent => Judgement::Pending,
+        Proof::Wrong => Judgement::WrongCredentials,
     }
 }
 

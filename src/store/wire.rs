@@ -224,7 +224,7 @@ fn record_form(record: &CallRecord) -> RecordForm<'_> {
 fn event_form(timed: &TimedEvent) -> EventForm<'_> {
     let detail = match &timed.event {
         CallEvent::Refused { cause, status } => json!({"cause": cause.code(), "status": status}),
-        CallEvent::AgentFailed(cause) => json!({"cause": cause.code()}),
+        CallEvent::Ignored(cause) | CallEvent::AgentFailed(cause) => json!({"cause": cause.code()}),
         CallEvent::Answered(codec) => json!({"codec": codec.name()}),
         CallEvent::Ended { cause, by, duration } => {
             ended_detail(*cause, *by, i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))

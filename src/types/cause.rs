@@ -110,6 +110,8 @@ causes! {
     UnknownSource = "unknown_source", 403, 21, Caller, "Source not allowed";
     /// The trunk matched but its credentials were wrong.
     BadCredentials = "bad_credentials", 403, 21, Caller, "Not authorised";
+    /// The trunk wants credentials and the caller gave none in time.
+    CredentialsRequired = "credentials_required", 401, 21, Caller, "Credentials required";
     /// The trunk does not accept this call by policy.
     Policy = "policy", 403, 21, Configuration, "Refused by policy";
     /// The node carries as many calls as it may.

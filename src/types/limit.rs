@@ -16,6 +16,9 @@ pub const SIP_MULTIPART_DEPTH_MAX: usize = 3;
 pub const SIP_MULTIPART_PARTS_MAX: usize = 32;
 /// Digest nonces in use by one shard. Over it: the oldest is forgotten, and stale when it comes again.
 pub const SIP_NONCES_MAX: usize = 16_384;
+/// Challenged INVITEs of one shard whose callers may come back with credentials. Over it: the oldest is
+/// recorded as given up.
+pub const SIP_CHALLENGES_MAX: usize = 1_024;
 /// Most transactions of one shard. Over it: a new INVITE gets 503 without state.
 pub const SIP_TRANSACTIONS_MAX: usize = 65_536;
 /// Most dialogs of one shard. Over it: a new INVITE gets 503 without state.
@@ -30,6 +33,14 @@ pub const SIP_FLOW_QUEUE_MAX: usize = 256;
 pub const SIP_FLOWS_PER_ADDRESS_MAX: usize = 256;
 /// Open SIP connections of all peers. Over it: the new one is closed.
 pub const SIP_FLOWS_MAX: usize = 8_192;
+/// Sources no trunk lists whose INVITEs are counted one by one. Over it: counted together.
+pub const STRANGERS_MAX: usize = 1_024;
+/// Records of INVITEs from sources no trunk lists, a minute. Over it: counted in a later record.
+pub const STRANGER_RECORDS_PER_MINUTE_MAX: u32 = 60;
+/// Records of INVITEs that full queues turned away, a second. Over it: counted in the next record.
+pub const SHED_RECORDS_PER_SECOND_MAX: u32 = 10;
+/// Longest text kept of a message that was turned away, in characters. Over it: cut.
+pub const TURNED_AWAY_TEXT_MAX: usize = 128;
 
 /// Addresses, and networks, of strangers whose rate is watched. Over it: the quietest are forgotten.
 pub const SOURCE_BUCKETS_MAX: usize = 16_384;

@@ -29,11 +29,31 @@ async fn a_stranger_hears_nothing_or_403_as_the_listener_says_and_is_counted() {
     stranger.send("OPTIONS", "ping").await;
     stranger.send("INVITE", NUMBER).await;
     wait_for("both are counted", async || (node.metric(COUNTER).await == 2).then_some(())).await;
+    stranger.send("INVITE", NUMBER).await;
     assert!(stranger.hears_nothing().await, "a stranger was answered");
 
     let polite = Peer::at("127.0.0.9", node.listener("polite", "udp")).await;
     assert_eq!(polite.invite(NUMBER).await.refusal(), (403, "unknown_source", false));
     assert_eq!(polite.options().await.status(), 403);
     assert_eq!(node.metric("calls_received_total").await, 0);
-    assert_eq!(node.count("SELECT count(*) FROM calls").await, 0);
+
+    // One record a source and minute: the rest is counted in the next.
+    let other = Peer::at("127.0.0.10", node.listener("polite", "udp")).await;
+    assert_eq!(other.invite(NUMBER).await.status(), 403);
+    for (of, count) in [
+        ("source LIKE '127.0.0.9:%' AND sip_status IS NULL", 1),
+        ("source LIKE '127.0.0.10:%' AND sip_status = 403", 1),
+        (
+            "decision::text LIKE '%at listener public%' AND decision::text LIKE '%no trunk lists%'",
+            1,
+        ),
+        ("true", 2),
+    ] {
+        let found = format!(
+            "SELECT count(*) FROM calls WHERE cause = 'unknown_source' AND ended_by = 'switch' \
+             AND tenant_id IS NULL AND transport = 'udp' AND dialled_text = '{NUMBER}' \
+             AND caller <> '' AND {of}"
+        );
+        wait_for(of, async || (node.count(&found).await == count).then_some(())).await;
+    }
 }

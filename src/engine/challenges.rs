@@ -1,0 +1,120 @@
+//! Challenged INVITEs: a challenge and the INVITE that answers it are one attempt with one record.
+
+use crate::types::limit::SIP_CHALLENGES_MAX;
+use crate::types::moment::Moment;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// How long a caller has to come back with credentials: 64·T1 (RFC 3261 §17.1.1.2).
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(32);
+
+/// Attempts that were challenged and not taken up again, by Call-ID; `T` is what a record needs.
+#[derive(Debug)]
+pub(super) struct Challenges<T> {
+    waiting: HashMap<Box<[u8]>, Waiting<T>>,
+    /// Oldest first.
+    due: BTreeMap<(Moment, u64), Box<[u8]>>,
+    count: u64,
+}
+
+/// One challenged attempt.
+#[derive(Debug)]
+struct Waiting<T> {
+    place: (Moment, u64),
+    attempt: T,
+}
+
+impl<T> Challenges<T> {
+    pub(super) fn new() -> Self {
+        Self { waiting: HashMap::new(), due: BTreeMap::new(), count: 0 }
+    }
+
+    /// Keeps an attempt until its caller comes back. In a full table the oldest is given up for it
+    /// and returned.
+    pub(super) fn keep(&mut self, now: Moment, call_id: &[u8], attempt: T) -> Option<T> {
+        let full = self.waiting.len() >= SIP_CHALLENGES_MAX;
+        let oldest = if full { self.pop_before(None) } else { None };
+        self.count += 1;
+        let place = (now + ANSWER_MAX, self.count);
+        self.due.insert(place, call_id.into());
+        let before = self.waiting.insert(call_id.into(), Waiting { place, attempt });
+        let before = before.map(|before| {
+            self.due.remove(&before.place);
+            before.attempt
+        });
+        before.or(oldest)
+    }
+
+    /// The attempt that `call_id` takes up again.
+    pub(super) fn take(&mut self, call_id: &[u8]) -> Option<T> {
+        let waiting = self.waiting.remove(call_id)?;
+        self.due.remove(&waiting.place);
+        Some(waiting.attempt)
+    }
+
+    /// When the next attempt is given up.
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        self.due.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// The next attempt whose caller did not come back in time.
+    pub(super) fn pop_due(&mut self, now: Moment) -> Option<T> {
+        self.pop_before(Some(now))
+    }
+
+    /// The oldest attempt, however long it has waited.
+    pub(super) fn pop(&mut self) -> Option<T> {
+        self.pop_before(None)
+    }
+
+    fn pop_before(&mut self, now: Option<Moment>) -> Option<T> {
+        let first = self.due.first_entry()?;
+        if now.is_some_and(|now| first.key().0 > now) {
+            return None;
+        }
+        let call_id = first.remove();
+        self.waiting.remove(&call_id).map(|waiting| waiting.attempt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LATER: Moment = Moment::from_millis(1_000);
+
+    #[test]
+    fn an_attempt_taken_up_again_is_not_given_up() {
+        let mut challenges = Challenges::new();
+        assert_eq!(challenges.keep(Moment::START, b"a", 1), None);
+        assert_eq!(challenges.keep(LATER, b"b", 2), None);
+        assert_eq!(challenges.deadline(), Some(Moment::START + ANSWER_MAX));
+        assert_eq!(challenges.take(b"a"), Some(1));
+        assert_eq!(challenges.take(b"a"), None);
+        assert_eq!(challenges.deadline(), Some(LATER + ANSWER_MAX));
+        assert_eq!(challenges.pop_due(Moment::START + ANSWER_MAX), None);
+        assert_eq!(challenges.pop_due(LATER + ANSWER_MAX), Some(2));
+        assert_eq!((challenges.deadline(), challenges.pop()), (None, None));
+    }
+
+    #[test]
+    fn a_full_table_gives_up_the_oldest() {
+        let mut challenges = Challenges::new();
+        for number in 0..SIP_CHALLENGES_MAX {
+            assert_eq!(challenges.keep(Moment::START, &number.to_be_bytes(), number), None);
+        }
+        assert_eq!(challenges.keep(LATER, b"one more", 0), Some(0));
+        assert_eq!(challenges.pop(), Some(1));
+        assert_eq!(challenges.waiting.len(), challenges.due.len());
+        assert_eq!(challenges.waiting.len(), SIP_CHALLENGES_MAX - 1);
+    }
+
+    #[test]
+    fn a_call_id_waits_once() {
+        let mut challenges = Challenges::new();
+        challenges.keep(Moment::START, b"a", 1);
+        assert_eq!(challenges.keep(LATER, b"a", 2), Some(1));
+        assert_eq!((challenges.pop(), challenges.pop()), (Some(2), None));
+    }
+}
