@@ -21,7 +21,7 @@ demo: setup-build
 
 test: setup-test lint
 	cargo test --locked --features outer-tests
-	cargo check --manifest-path fuzz/Cargo.toml --target-dir target
+	cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir target
 
 lint:
 	cargo fmt --check

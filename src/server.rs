@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::config::problem::Problems;
 use crate::engine::media_thread::MediaConfig;
 use crate::engine::media_thread::MediaEngine;
+use crate::engine::os;
 use crate::engine::registry::Registry;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::switch::Switch;
@@ -173,12 +174,24 @@ pub async fn start(config: Config) -> Result<Server, StartError> {
     start_on(config, prepared).await
 }
 
+/// Takes as many descriptors as the system gives; says where `ports` for RTP need more.
+fn take_descriptors(ports: usize) {
+    match os::raise_descriptor_limit() {
+        Ok(limit) if limit < ports as u64 => {
+            tracing::warn!(limit, ports, "fewer open files are allowed than media.ports has ports");
+        }
+        Ok(limit) => tracing::debug!(limit, "open files are allowed"),
+        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
+    }
+}
+
 /// Starts a node on a prepared database.
 ///
 /// # Errors
 /// See [`StartError`].
 pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, StartError> {
     let node = config.node().clone();
+    take_descriptors(node.media.ports.len());
     // Sockets first: a taken port shall not cost a migration.
     let bound = Bound::open(&node).await?;
     let table = Arc::new(ArcSwap::from_pointee(RoutingTable::new(Default::default())));

@@ -26,11 +26,13 @@ use crate::store::calls::CallFilter;
 use crate::store::calls::PAGE_MAX;
 use crate::store::calls::StoredCall;
 use crate::store::demo::TENANT;
+use crate::store::private_cluster;
 use crate::types::secret::Secret;
 use crate::types::transport::Transport;
 use clap::Args;
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -47,6 +49,9 @@ const RECORD_PATIENCE: Duration = Duration::from_secs(10);
 const RECORD_POLL: Duration = Duration::from_millis(50);
 /// How long the key that is printed works.
 const KEY_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// The folder of root's demonstration: PostgreSQL runs as a user of its own then, which may not pass
+/// root's home.
+const ROOT_DATA_DIR: &str = "/var/lib/tandem-demo";
 /// What can be called.
 const NUMBERS: [(&str, &str); 10] = [
     ("+15550100", "parrot: repeats what you say; 9 ends the call"),
@@ -246,11 +251,18 @@ fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     }
 }
 
-/// A folder of the user's, as the XDG base directories have it; else one for temporary files.
 fn default_data_dir() -> PathBuf {
-    let variable = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    variable("XDG_DATA_HOME")
-        .or_else(|| variable("HOME").map(|home| home.join(".local").join("share")))
+    if private_cluster::is_root().unwrap_or(false) {
+        return PathBuf::from(ROOT_DATA_DIR);
+    }
+    user_data_dir(|name| env::var_os(name))
+}
+
+/// A folder of the user's, as the XDG base directories have it; else one for temporary files.
+fn user_data_dir(variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
+    let path = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    path("XDG_DATA_HOME")
+        .or_else(|| path("HOME").map(|home| home.join(".local").join("share")))
         .unwrap_or_else(env::temp_dir)
         .join("tandem-demo")
 }
@@ -258,6 +270,21 @@ fn default_data_dir() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn the_data_of_a_user_lie_where_the_xdg_variables_say() {
+        let with = |variables: &[(&str, &str)]| {
+            let variables: BTreeMap<_, _> = variables.iter().copied().collect();
+            user_data_dir(|name| variables.get(name).map(OsString::from))
+        };
+        let home = ("HOME", "/home/a");
+        assert_eq!(with(&[home]), Path::new("/home/a/.local/share/tandem-demo"));
+        assert_eq!(with(&[home, ("XDG_DATA_HOME", "/data")]), Path::new("/data/tandem-demo"));
+        // A relative path is no path there.
+        assert_eq!(with(&[("XDG_DATA_HOME", "data"), home]), with(&[home]));
+        assert_eq!(with(&[]), env::temp_dir().join("tandem-demo"));
+    }
 
     #[test]
     fn a_port_range_begins_with_an_even_port_and_has_room_for_a_call() {

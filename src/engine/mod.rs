@@ -10,7 +10,7 @@ pub mod media_events;
 mod media_figures;
 pub mod media_thread;
 mod media_worker;
-mod os;
+pub mod os;
 pub mod registry;
 pub mod sip_shard;
 mod srtp_terms;

@@ -1,4 +1,5 @@
-//! The few calls to the system that need unsafe code: priority and clock of the media threads.
+//! The few calls to the system that need unsafe code: priority and clock of the media threads, and
+//! the limit of descriptors.
 #![expect(unsafe_code, reason = "libc calls; each block says why it is sound")]
 
 use std::io;
@@ -28,6 +29,26 @@ pub(crate) fn set_exact_timers() -> io::Result<()> {
     // SAFETY: PR_SET_TIMERSLACK takes one integer and no pointer; it concerns the calling thread.
     let result = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanos) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Raises the process's limit of open files as far as it may go and returns it. Login shells and
+/// service managers give 1024 for the sake of old programs that use select(2), which is enough for
+/// 400 calls.
+///
+/// # Errors
+/// As the system says.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a live structure, which the call fills.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: the pointer is to a live, initialised structure, which the call only reads.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(limit.rlim_cur)
 }
 
 /// The processor time the calling thread has used; zero where the system does not say.

@@ -398,8 +398,7 @@ struct Account {
 
 impl Account {
     fn of_this_process() -> Result<Self, ClusterError> {
-        let path = Path::new("/proc/self");
-        if std::fs::metadata(path).map_err(io_error("look at", path))?.uid() != 0 {
+        if !is_root()? {
             return Ok(Self { other: None });
         }
         let path = Path::new("/etc/passwd");
@@ -442,6 +441,15 @@ impl Account {
         };
         found.mode() & needed != 0
     }
+}
+
+/// True when this process runs as root, as which PostgreSQL does not run.
+///
+/// # Errors
+/// As the system says.
+pub fn is_root() -> Result<bool, ClusterError> {
+    let path = Path::new("/proc/self");
+    Ok(std::fs::metadata(path).map_err(io_error("look at", path))?.uid() == 0)
 }
 
 /// User and group of `name` in the text of `/etc/passwd`.

@@ -42,6 +42,9 @@ pub fn install(level: &str, format: LogFormat) -> Result<(), LoggingError> {
     let lines = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(filter)
+        // It would report a full disk or a closed pipe on standard error, and panic as that is the
+        // very thing that refuses: a log that is lost must not take a call with it.
+        .log_internal_errors(false)
         .with_span_events(FmtSpan::NONE);
     let json = match format {
         LogFormat::Auto => !std::io::stderr().is_terminal(),

@@ -155,7 +155,7 @@ impl Switch {
         self.within(&format!("in force: {sql}"), taken).await;
     }
 
-    /// The value of a metric without a label.
+    /// The value of a metric; `name` includes its label.
     pub async fn metric(&self, name: &str) -> f64 {
         let text = http::request(self.http, "GET", "/metrics", &[]).await.body;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -187,6 +187,16 @@ impl Switch {
     /// What the switch has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(log_path(&self.scratch)).unwrap_or_default()
+    }
+
+    /// Waits until it has logged `text`.
+    pub async fn wait_for_log(&self, text: &str) {
+        let logged = async {
+            while !self.log().contains(text) {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        self.within(&format!("a log line with {text}"), logged).await;
     }
 
     /// The number of its process.
@@ -258,11 +268,13 @@ fn log_path(scratch: &Scratch) -> PathBuf {
     scratch.path().join("switch.log")
 }
 
-/// Starts the binary and waits for its readiness line.
+/// Starts the binary and waits for its readiness line. It has as few descriptors as a login shell may
+/// give it, and the signal is off that comes with a file's size limit and never with a full disk.
 async fn launch(scratch: &Scratch) -> (Child, std::process::Child, Value) {
     let log = File::options().create(true).append(true).open(log_path(scratch)).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tandem"))
-        .args(["run", "--config"])
+    let mut child = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -S -n 256; exec \"$0\" \"$@\""])
+        .args([env!("CARGO_BIN_EXE_tandem"), "run", "--config"])
         .arg(scratch.path().join("tandem.toml"))
         .env_clear()
         .current_dir(scratch.path())

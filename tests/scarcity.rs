@@ -1,0 +1,144 @@
+//! What the system runs out of, the built program lives through: disk and file descriptors.
+
+#![expect(clippy::unwrap_used, reason = "a failed check may panic")]
+
+#[path = "support/http.rs"]
+mod http;
+#[path = "support/phone.rs"]
+mod phone;
+#[path = "support/postgres.rs"]
+mod postgres;
+#[path = "support/rtp.rs"]
+mod rtp;
+#[path = "support/sipp.rs"]
+mod sipp;
+#[path = "support/switch.rs"]
+mod switch;
+
+use crate::phone::Heard;
+use crate::phone::Phone;
+use crate::rtp::Stream;
+use crate::sipp::Sipp;
+use crate::switch::Switch;
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tandem::clock;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const ECHO: &str = "+15550101";
+
+const ALL: &str = "SELECT count(*) FROM calls";
+const NORMAL: &str = "SELECT count(*) FROM calls WHERE cause = 'normal' AND ended_at IS NOT NULL";
+
+/// Connections that wait for a descriptor: more than there are, fewer than an address may have.
+const CONNECTIONS: usize = 40;
+/// Descriptors left when they come.
+const LEFT: usize = 4;
+
+/// Sets a limit of the running switch, as `prlimit` writes it. Only the soft one, so that it can be
+/// lifted again: this needs no privilege.
+fn limit(switch: &Switch, limit: &str) {
+    let process = switch.process().to_string();
+    let set = std::process::Command::new("prlimit").args(["--pid", &process, limit]).status();
+    assert!(set.is_ok_and(|status| status.success()), "prlimit is needed (Debian: util-linux)");
+}
+
+/// The soft and the hard limit of the running switch's open files.
+fn open_files_limits(switch: &Switch) -> (String, String) {
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", switch.process())).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let mut words = line.split_whitespace();
+    (words.next().unwrap().to_owned(), words.next().unwrap().to_owned())
+}
+
+/// The limit below which the switch has `left` descriptors free.
+fn descriptor_limit(switch: &Switch, left: usize) -> u64 {
+    let open = std::fs::read_dir(format!("/proc/{}/fd", switch.process())).unwrap();
+    let names = open.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let open: HashSet<u64> = names.map(|name| name.parse().unwrap()).collect();
+    (0..).filter(|number| !open.contains(number)).nth(left).unwrap()
+}
+
+/// True when the switch answers OPTIONS on a connection of its own.
+async fn answers_over_tcp(switch: &Switch) -> bool {
+    let phone = Phone::new(switch.caller(3), switch.tcp, ECHO).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(switch.caller(3), 0)).unwrap();
+    let mut stream = socket.connect(switch.tcp).await.unwrap();
+    let options =
+        phone.request_as("OPTIONS", "z9hG4bKtcp", "", "").replace("SIP/2.0/UDP", "SIP/2.0/TCP");
+    stream.write_all(options.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4_096];
+    let length = timeout(phone::PATIENCE, stream.read(&mut answer)).await.unwrap().unwrap();
+    Heard::read(&String::from_utf8_lossy(answer.get(..length).unwrap())).status() == 200
+}
+
+#[tokio::test]
+async fn a_full_disk_costs_no_call_and_no_record() {
+    let switch = Switch::start().await;
+    let calls = |calls| {
+        Sipp::new("surviving-calls", switch.caller(2), switch.udp, ECHO).calls(calls, 20, 100)
+    };
+    calls(5).succeeds().await;
+    switch.wait_for_count(NORMAL, 5).await;
+    // From here on no file of the switch can grow, its log included.
+    limit(&switch, "--fsize=1:");
+    calls(20).succeeds().await;
+    switch.wait_for_readiness("journal", false).await;
+    assert_eq!(switch.readiness().await["ready"], true, "{}", switch.log());
+    calls(5).succeeds().await;
+    assert_eq!(switch.count(ALL).await, 5, "what is not in the journal is not in the database");
+    limit(&switch, "--fsize=unlimited:");
+    switch.wait_for_readiness("journal", true).await;
+    switch.wait_for_count(NORMAL, 30).await;
+    assert_eq!(switch.count(ALL).await, 30);
+    assert!(switch.metric("records_lost_total").await == 0.0, "{}", switch.log());
+    assert!(switch.metric("call_faults_total").await == 0.0, "{}", switch.log());
+}
+
+#[tokio::test]
+async fn without_descriptors_calls_go_on_and_connections_wait_until_there_are_some() {
+    let switch = Switch::start().await;
+    let (soft, hard) = open_files_limits(&switch);
+    assert_eq!(soft, hard, "the switch takes as many descriptors as it may");
+    let mut talking = Phone::new(switch.caller(2), switch.udp, ECHO).await;
+    let answer = talking.call("").await;
+    let media = SocketAddr::new(switch.udp.ip(), answer.audio_port());
+
+    limit(&switch, &format!("--nofile={}:", descriptor_limit(&switch, LEFT)));
+    let scarce_since = clock::now();
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        connections.push(connect(&switch).await);
+    }
+    switch.wait_for_log("SIP connections cannot be accepted").await;
+    // The call that is there goes on; one that comes is told to try elsewhere, and not left alone.
+    Stream::new(7, 0x55).send(&talking.media, media, (10, 1)).await;
+    talking.hear_media(10).await;
+    let mut refused = Phone::new(switch.caller(2), switch.udp, ECHO).await;
+    let offer = refused.sdp();
+    let refusal = refused.ask("INVITE", "", &offer).await;
+    assert_eq!(refusal.status(), 503, "{refusal:?}");
+    assert!(refusal.header("reason").contains("no_ports"), "{refusal:?}");
+    talking.hang_up().await;
+
+    drop(connections);
+    assert!(answers_over_tcp(&switch).await);
+    Phone::new(switch.caller(2), switch.udp, ECHO).await.call("").await;
+    // At least 50 ms lie between two attempts that fail.
+    let most = 1.0 + clock::now().since(scarce_since).as_secs_f64() / 0.05;
+    let failures = switch.metric("sip_flows_refused_total{why=\"accept_failed\"}").await;
+    assert!((1.0..=most).contains(&failures), "{failures}, at most {most}");
+}
+
+/// An open connection that has not said anything.
+async fn connect(switch: &Switch) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(switch.caller(4), 0)).unwrap();
+    timeout(Duration::from_secs(10), socket.connect(switch.tcp)).await.unwrap().unwrap()
+}
