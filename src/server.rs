@@ -277,6 +277,7 @@ impl Server {
         }
         sip::settle(&self.shards).await;
         drop(self.listening);
+        self.switch.flows.close_all();
         self.stop.send_replace(true);
         if self.http.await.is_err() {
             tracing::error!("the HTTP task panicked");

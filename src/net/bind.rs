@@ -1,7 +1,9 @@
 //! Binding listening sockets, with errors an operator can act on.
 
+use crate::types::transport::InterfaceName;
 use crate::types::transport::Transport;
 use std::io;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 
 /// A listening socket could not be opened.
@@ -51,6 +53,44 @@ impl BindError {
             io::ErrorKind::AddrNotAvailable => Self::NoSuchAddress { transport, address },
             io::ErrorKind::PermissionDenied => Self::Forbidden { transport, address },
             _ => Self::Failed { transport, address, source },
+        }
+    }
+}
+
+/// A socket cannot send from where a trunk wants it to.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The address is not of this machine.
+    #[error("this machine has no address {0} to send from")]
+    NoSuchAddress(IpAddr),
+    /// There is no such interface.
+    #[error("this machine has no network interface {0}")]
+    NoSuchInterface(InterfaceName),
+    /// The operating system forbids binding to an interface.
+    #[error("no permission to bind to network interface {0}; it needs CAP_NET_RAW, or root")]
+    Forbidden(InterfaceName),
+    /// Anything else.
+    #[error("cannot open a socket that sends from {address}")]
+    Failed {
+        /// The local address.
+        address: IpAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+impl SourceError {
+    /// Sorts what the operating system said.
+    pub(crate) fn of(
+        address: IpAddr,
+        interface: Option<&InterfaceName>,
+        source: io::Error,
+    ) -> Self {
+        match (source.kind(), source.raw_os_error(), interface) {
+            (io::ErrorKind::PermissionDenied, _, Some(name)) => Self::Forbidden(name.clone()),
+            (_, Some(libc::ENODEV), Some(name)) => Self::NoSuchInterface(name.clone()),
+            (io::ErrorKind::AddrNotAvailable, ..) => Self::NoSuchAddress(address),
+            _ => Self::Failed { address, source },
         }
     }
 }

@@ -1,10 +1,19 @@
 //! Flows: where received messages go, and the one place that sends on sockets and connections.
 
+use crate::net::connect::ConnectError;
+use crate::net::connect::Destination;
+use crate::net::connect::Ways;
+use crate::net::end::FlowEnd;
+use crate::net::end::FlowEnds;
+use crate::net::tls::client::TlsClients;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::flow::FlowId;
 use crate::types::limit::SIP_FLOW_QUEUE_MAX;
 use crate::types::limit::SIP_FLOWS_MAX;
+use crate::types::limit::SIP_FLOWS_OURS_MAX;
 use crate::types::limit::SIP_FLOWS_PER_ADDRESS_MAX;
+use crate::types::limit::SIP_HANDSHAKES_MAX;
+use crate::types::tls::CertificateNames;
 use crate::types::transport::Transport;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -12,10 +21,12 @@ use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::net::UdpSocket;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 use std::sync::RwLockReadGuard;
 use std::sync::RwLockWriteGuard;
+use std::sync::Weak;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -27,7 +38,8 @@ pub trait Ingress: Send + Sync + 'static {
     /// A datagram, or one whole message of a stream.
     fn receive(&self, flow: Flow, message: Bytes);
 
-    /// A stream connection is gone; nothing can be sent on it any more.
+    /// A stream connection is gone, or could not be opened; nothing can be sent on it any more.
+    /// [`Flows::why_closed`] says why.
     fn flow_closed(&self, id: FlowId);
 
     /// Whether `source` may open a stream connection at all. Called before anything is allocated
@@ -45,14 +57,25 @@ pub struct FlowLimits {
     pub flows_max: usize,
     /// Open connections of one peer address. Over it: the new one is closed.
     pub flows_per_address_max: usize,
+    /// Open connections that we opened. Over it: [`ConnectError::TooMany`].
+    pub ours_max: usize,
+    /// TLS handshakes of peers under way at once. Over it: the new connection is closed.
+    pub handshakes_max: usize,
     /// Messages waiting to be written to one connection. Over it: that connection is closed.
     pub queue_max: usize,
+    /// Longest wait for a connection of ours to open, TLS not counted. Over it: closed.
+    pub connect_timeout: Duration,
+    /// Longest TLS handshake. Over it: closed.
+    pub handshake_timeout: Duration,
     /// Longest wait for the rest of a message, and for the first one. Over it: closed.
     pub message_timeout: Duration,
     /// Longest silence of a connection that has spoken. Over it: closed.
     pub idle_timeout: Duration,
     /// Longest wait for a peer to take one write. Over it: closed.
     pub write_timeout: Duration,
+    /// Longest wait for the answer to a keep-alive of ours, where the peer has answered one before
+    /// (RFC 5626 §4.4.1). Over it: closed.
+    pub pong_timeout: Duration,
 }
 
 impl Default for FlowLimits {
@@ -60,12 +83,18 @@ impl Default for FlowLimits {
         Self {
             flows_max: SIP_FLOWS_MAX,
             flows_per_address_max: SIP_FLOWS_PER_ADDRESS_MAX,
+            ours_max: SIP_FLOWS_OURS_MAX,
+            handshakes_max: SIP_HANDSHAKES_MAX,
             queue_max: SIP_FLOW_QUEUE_MAX,
+            // Carriers want the next address tried after 4 s without an answer.
+            connect_timeout: Duration::from_secs(4),
+            handshake_timeout: Duration::from_secs(5),
             message_timeout: Duration::from_secs(30),
             // A connection must outlive the longest call without signalling: two session-timer
             // intervals. A dead peer is found earlier, by TCP keep-alive.
             idle_timeout: Duration::from_secs(3_600),
             write_timeout: Duration::from_secs(10),
+            pong_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -81,37 +110,62 @@ pub enum SendError {
     Gone,
 }
 
-/// All flows of the node; cheap to clone. Sending never waits.
+/// All flows of the node; cheap to clone. Sending never waits, and connecting never does.
 #[derive(Clone, Debug)]
 pub struct Flows(Arc<Shared>);
 
-#[derive(Debug)]
 struct Shared {
     limits: FlowLimits,
     next: AtomicU64,
     state: RwLock<State>,
+    /// What connections of our own are plugged into. Weak, since it holds the flows.
+    ingress: OnceLock<Weak<dyn Ingress>>,
+    tls: TlsClients,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flows").field("limits", &self.limits).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
-struct State {
-    sockets: HashMap<FlowId, Arc<UdpSocket>>,
-    streams: HashMap<FlowId, Stream>,
+pub(crate) struct State {
+    pub(crate) sockets: HashMap<FlowId, Arc<UdpSocket>>,
+    pub(crate) streams: HashMap<FlowId, Stream>,
     /// The newest connection to each peer, for [`FlowId::ANY`].
-    by_remote: HashMap<SocketAddr, FlowId>,
+    by_remote: HashMap<(Transport, SocketAddr), FlowId>,
     per_address: HashMap<IpAddr, usize>,
+    ours: usize,
+    handshakes: usize,
+    /// The ways of requests of our own.
+    pub(crate) ways: Ways,
+    ends: FlowEnds,
 }
 
+/// One connection.
 #[derive(Debug)]
-struct Stream {
-    remote: SocketAddr,
+pub(crate) struct Stream {
+    pub(crate) flow: Flow,
     queue: mpsc::Sender<Bytes>,
     closing: Arc<Notify>,
+    pub(crate) side: Side,
+    handshaking: bool,
+    /// What the peer's certificate proved.
+    pub(crate) names: Option<Arc<CertificateNames>>,
+}
+
+/// Who opened a connection.
+#[derive(Clone, Debug)]
+pub(crate) enum Side {
+    Peer,
+    Ours(Arc<Destination>),
 }
 
 /// What the task of a connection holds: its queue and the signal to close.
 #[derive(Debug)]
 pub(crate) struct StreamEnd {
-    pub(crate) id: FlowId,
+    pub(crate) flow: Flow,
     pub(crate) queue: mpsc::Receiver<Bytes>,
     pub(crate) closing: Arc<Notify>,
 }
@@ -120,9 +174,20 @@ impl Flows {
     /// No flows yet.
     #[must_use]
     pub fn new(limits: FlowLimits) -> Self {
-        // Zero is left out, so that an id that was never set is noticed.
-        let next = AtomicU64::new(1);
-        Self(Arc::new(Shared { limits, next, state: RwLock::default() }))
+        Self(Arc::new(Shared {
+            limits,
+            // Zero is left out, so that an id that was never set is noticed.
+            next: AtomicU64::new(1),
+            state: RwLock::default(),
+            ingress: OnceLock::new(),
+            tls: TlsClients::default(),
+        }))
+    }
+
+    /// Sets where connections of our own bring what they receive; the first call counts. `ingress`
+    /// is not kept alive by it.
+    pub fn attach(&self, ingress: &Arc<dyn Ingress>) {
+        self.0.ingress.get_or_init(|| Arc::downgrade(ingress));
     }
 
     /// The bounds in force.
@@ -133,13 +198,19 @@ impl Flows {
 
     /// Sends one message, from any thread, without waiting.
     ///
+    /// On a stream with [`FlowId::ANY`] it goes by the newest connection to the flow's remote; where
+    /// there is none, one is opened over TCP. Over TLS none is, since nobody says whom to trust.
+    ///
     /// # Errors
     /// [`SendError::Full`]: a datagram is lost, as the network may lose it; a connection is closed.
     /// [`SendError::Gone`]: there is no such flow.
     pub fn send(&self, flow: &Flow, message: Bytes) -> Result<(), SendError> {
         match flow.transport {
             Transport::Udp => self.send_datagram(flow, &message),
-            Transport::Tcp | Transport::Tls => self.send_on_stream(flow, message),
+            Transport::Tcp | Transport::Tls if flow.id == FlowId::ANY => {
+                self.send_on(self.any_to(flow)?, message)
+            }
+            Transport::Tcp | Transport::Tls => self.send_on(flow.id, message),
         }
     }
 
@@ -155,13 +226,21 @@ impl Flows {
         }
     }
 
-    fn send_on_stream(&self, flow: &Flow, message: Bytes) -> Result<(), SendError> {
+    /// Some connection to the flow's remote.
+    fn any_to(&self, flow: &Flow) -> Result<FlowId, SendError> {
+        let found = self.read().by_remote.get(&(flow.transport, flow.remote)).copied();
+        match (found, flow.transport) {
+            (Some(id), _) => Ok(id),
+            (None, Transport::Tcp) => {
+                let to = Destination::plain(Transport::Tcp, flow.remote, flow.listener);
+                self.connect(&to).map(|flow| flow.id).map_err(|_| SendError::Gone)
+            }
+            (None, Transport::Tls | Transport::Udp) => Err(SendError::Gone),
+        }
+    }
+
+    fn send_on(&self, id: FlowId, message: Bytes) -> Result<(), SendError> {
         let state = self.read();
-        let id = if flow.id == FlowId::ANY {
-            *state.by_remote.get(&flow.remote).ok_or(SendError::Gone)?
-        } else {
-            flow.id
-        };
         let stream = state.streams.get(&id).ok_or(SendError::Gone)?;
         stream.queue.try_send(message).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
@@ -172,6 +251,26 @@ impl Flows {
         })
     }
 
+    /// What the certificate of a flow's peer proved, once its TLS handshake is done and its chain
+    /// was verified. `None` on other flows, and for a peer that showed none.
+    #[must_use]
+    pub fn peer_names(&self, id: FlowId) -> Option<Arc<CertificateNames>> {
+        self.read().streams.get(&id)?.names.clone()
+    }
+
+    /// Why a connection was closed, or was never open. The last thousand are remembered.
+    #[must_use]
+    pub fn why_closed(&self, id: FlowId) -> Option<FlowEnd> {
+        self.read().ends.get(id)
+    }
+
+    /// True for a connection that we opened: what comes by it was asked for.
+    #[must_use]
+    pub fn is_ours(&self, id: FlowId) -> bool {
+        let state = self.read();
+        state.streams.get(&id).is_some_and(|stream| matches!(stream.side, Side::Ours(_)))
+    }
+
     /// Closes a connection; its queue is not written out.
     pub fn close(&self, id: FlowId) {
         if let Some(stream) = self.read().streams.get(&id) {
@@ -179,79 +278,145 @@ impl Flows {
         }
     }
 
-    /// Closes every connection.
+    /// Closes every connection, and every UDP socket that is no listener's.
     pub fn close_all(&self) {
-        for stream in self.read().streams.values() {
+        let mut state = self.write();
+        for id in state.ways.close_sockets() {
+            state.sockets.remove(&id);
+        }
+        for stream in state.streams.values() {
             stream.closing.notify_one();
         }
     }
 
-    /// Open stream connections.
+    /// Open stream connections, those that are being opened included.
     #[must_use]
     pub fn streams_open(&self) -> usize {
         self.read().streams.len()
     }
 
-    /// Enters a bound UDP socket.
-    pub(crate) fn add_socket(&self, socket: UdpSocket) -> FlowId {
+    pub(crate) fn tls(&self) -> &TlsClients {
+        &self.0.tls
+    }
+
+    pub(crate) fn ingress(&self) -> Option<Arc<dyn Ingress>> {
+        self.0.ingress.get().and_then(Weak::upgrade)
+    }
+
+    /// Enters a UDP socket of a listener, bound to `local`.
+    pub(crate) fn add_socket(&self, socket: UdpSocket, listener: u16, local: SocketAddr) -> FlowId {
         let id = self.mint();
-        self.write().sockets.insert(id, Arc::new(socket));
+        let mut state = self.write();
+        state.sockets.insert(id, Arc::new(socket));
+        state.ways.add_listener_socket(listener, id, local);
         id
     }
 
     /// Forgets a UDP socket.
     pub(crate) fn remove_socket(&self, id: FlowId) {
-        self.write().sockets.remove(&id);
+        let mut state = self.write();
+        state.sockets.remove(&id);
+        state.ways.forget_socket(id);
     }
 
-    /// Enters a connection; `None` when a bound would be passed.
-    pub(crate) fn add_stream(&self, remote: SocketAddr) -> Option<StreamEnd> {
+    /// Enters the connection of a peer, whose `flow` has no id yet; `None` when a bound would be
+    /// passed.
+    pub(crate) fn add_stream(&self, flow: Flow) -> Option<StreamEnd> {
+        let limits = &self.0.limits;
         let mut state = self.write();
-        let of_address = state.per_address.get(&remote.ip()).copied().unwrap_or(0);
-        if state.streams.len() >= self.0.limits.flows_max
-            || of_address >= self.0.limits.flows_per_address_max
+        let of_address = state.per_address.get(&flow.remote.ip()).copied().unwrap_or(0);
+        let handshaking = flow.transport == Transport::Tls;
+        if state.streams.len() >= limits.flows_max
+            || of_address >= limits.flows_per_address_max
+            || (handshaking && state.handshakes >= limits.handshakes_max)
         {
             return None;
         }
-        let id = self.mint();
+        state.per_address.insert(flow.remote.ip(), of_address + 1);
+        state.handshakes += usize::from(handshaking);
+        Some(self.enter(&mut state, flow, Side::Peer, handshaking))
+    }
+
+    /// Enters a connection of our own.
+    pub(crate) fn add_own(
+        &self,
+        state: &mut State,
+        flow: Flow,
+        to: Arc<Destination>,
+    ) -> Result<StreamEnd, ConnectError> {
+        let limits = &self.0.limits;
+        if state.ours >= limits.ours_max || state.streams.len() >= limits.flows_max {
+            return Err(ConnectError::TooMany);
+        }
+        state.ours += 1;
+        Ok(self.enter(state, flow, Side::Ours(to), false))
+    }
+
+    fn enter(&self, state: &mut State, flow: Flow, side: Side, handshaking: bool) -> StreamEnd {
+        let flow = Flow { id: self.mint(), ..flow };
         let (sender, queue) = mpsc::channel(self.0.limits.queue_max);
         let closing = Arc::new(Notify::new());
-        state.per_address.insert(remote.ip(), of_address + 1);
-        state.by_remote.insert(remote, id);
-        state.streams.insert(id, Stream { remote, queue: sender, closing: closing.clone() });
-        Some(StreamEnd { id, queue, closing })
+        state.by_remote.insert((flow.transport, flow.remote), flow.id);
+        let stream = Stream {
+            flow,
+            queue: sender,
+            closing: closing.clone(),
+            side,
+            handshaking,
+            names: None,
+        };
+        state.streams.insert(flow.id, stream);
+        StreamEnd { flow, queue, closing }
+    }
+
+    /// The TLS handshake of a connection is done.
+    pub(crate) fn secured(&self, id: FlowId, names: Option<CertificateNames>) {
+        let mut state = self.write();
+        let Some(stream) = state.streams.get_mut(&id) else { return };
+        stream.names = names.map(Arc::new);
+        if std::mem::take(&mut stream.handshaking) {
+            state.handshakes -= 1;
+        }
     }
 
     /// Forgets a connection; the queue of its writer ends.
-    pub(crate) fn remove_stream(&self, id: FlowId) {
+    pub(crate) fn remove_stream(&self, id: FlowId, why: FlowEnd) {
         let mut state = self.write();
         let Some(stream) = state.streams.remove(&id) else { return };
-        if state.by_remote.get(&stream.remote) == Some(&id) {
-            state.by_remote.remove(&stream.remote);
+        state.ends.remember(id, why);
+        state.ways.forget_stream(id, &stream);
+        state.handshakes -= usize::from(stream.handshaking);
+        let key = (stream.flow.transport, stream.flow.remote);
+        if state.by_remote.get(&key) == Some(&id) {
+            state.by_remote.remove(&key);
         }
-        let address = stream.remote.ip();
-        if let Some(count) = state.per_address.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                state.per_address.remove(&address);
+        match stream.side {
+            Side::Ours(_) => state.ours -= 1,
+            Side::Peer => {
+                let address = key.1.ip();
+                if let Some(count) = state.per_address.get_mut(&address) {
+                    *count -= 1;
+                    if *count == 0 {
+                        state.per_address.remove(&address);
+                    }
+                }
             }
         }
     }
 
-    fn mint(&self) -> FlowId {
+    pub(crate) fn mint(&self) -> FlowId {
         FlowId(self.0.next.fetch_add(1, Ordering::Relaxed))
     }
 
     // No code that can panic runs under the lock, so a poisoned one is still sound.
-    fn read(&self) -> RwLockReadGuard<'_, State> {
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
         self.0.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.0.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -287,37 +452,55 @@ pub(crate) mod tests {
         SocketAddr::from(([127, 0, 0, last], port))
     }
 
+    fn peer(last: u8, port: u16, transport: Transport) -> Flow {
+        let (local, remote) = (remote(1, 5060), remote(last, port));
+        Flow { id: FlowId::ANY, listener: 0, transport, local, remote }
+    }
+
+    fn tcp(last: u8, port: u16) -> Flow {
+        peer(last, port, Transport::Tcp)
+    }
+
     #[test]
     fn connections_are_bounded_in_all_and_by_address() {
         let limits = FlowLimits { flows_max: 3, flows_per_address_max: 2, ..FlowLimits::default() };
         let flows = Flows::new(limits);
-        let first = flows.add_stream(remote(1, 1)).unwrap();
-        let _second = flows.add_stream(remote(1, 2)).unwrap();
-        assert!(flows.add_stream(remote(1, 3)).is_none(), "two of one address");
-        let _third = flows.add_stream(remote(2, 1)).unwrap();
-        assert!(flows.add_stream(remote(3, 1)).is_none(), "three in all");
-        flows.remove_stream(first.id);
-        flows.remove_stream(first.id);
+        let first = flows.add_stream(tcp(1, 1)).unwrap();
+        let _second = flows.add_stream(tcp(1, 2)).unwrap();
+        assert!(flows.add_stream(tcp(1, 3)).is_none(), "two of one address");
+        let _third = flows.add_stream(tcp(2, 1)).unwrap();
+        assert!(flows.add_stream(tcp(3, 1)).is_none(), "three in all");
+        flows.remove_stream(first.flow.id, FlowEnd::Told);
+        flows.remove_stream(first.flow.id, FlowEnd::Told);
         assert_eq!(flows.streams_open(), 2);
-        assert!(flows.add_stream(remote(1, 4)).is_some());
+        assert!(flows.add_stream(tcp(1, 4)).is_some());
     }
 
     #[test]
     fn a_full_queue_asks_the_connection_to_close() {
         let flows = Flows::new(FlowLimits { queue_max: 1, ..FlowLimits::default() });
-        let end = flows.add_stream(remote(1, 9)).unwrap();
-        let flow = Flow {
-            id: FlowId::ANY,
-            listener: 0,
-            transport: Transport::Tcp,
-            local: remote(1, 5060),
-            remote: remote(1, 9),
-        };
+        let end = flows.add_stream(tcp(1, 9)).unwrap();
+        let flow = end.flow;
         assert_eq!(flows.send(&flow, Bytes::from_static(b"a")), Ok(()));
         assert_eq!(flows.send(&flow, Bytes::from_static(b"b")), Err(SendError::Full));
-        flows.remove_stream(end.id);
+        flows.remove_stream(end.flow.id, FlowEnd::Idle);
         assert_eq!(flows.send(&flow, Bytes::from_static(b"c")), Err(SendError::Gone));
+        assert_eq!(flows.why_closed(flow.id), Some(FlowEnd::Idle));
         let stray = Flow { transport: Transport::Udp, ..flow };
         assert_eq!(flows.send(&stray, Bytes::from_static(b"d")), Err(SendError::Gone));
+    }
+
+    #[test]
+    fn handshakes_of_peers_are_bounded_until_they_are_done() {
+        let limits = FlowLimits { handshakes_max: 1, ..FlowLimits::default() };
+        let flows = Flows::new(limits);
+        let first = flows.add_stream(peer(1, 1, Transport::Tls)).unwrap();
+        assert!(flows.add_stream(peer(2, 1, Transport::Tls)).is_none());
+        assert!(flows.add_stream(peer(2, 1, Transport::Tcp)).is_some(), "no handshake");
+        flows.secured(first.flow.id, None);
+        let second = flows.add_stream(peer(2, 1, Transport::Tls)).unwrap();
+        flows.remove_stream(second.flow.id, FlowEnd::PeerClosed);
+        flows.remove_stream(first.flow.id, FlowEnd::PeerClosed);
+        assert!(flows.add_stream(peer(3, 1, Transport::Tls)).is_some());
     }
 }

@@ -1,52 +1,34 @@
-//! TCP listeners and connections: accepting within bounds, reading by frames, writing from a queue.
+//! TCP and TLS listeners: accepting within bounds.
 
-use crate::clock;
 use crate::net::bind::BindError;
-use crate::net::flow::FlowLimits;
+use crate::net::end::FlowEnd;
 use crate::net::flow::Flows;
 use crate::net::flow::Ingress;
 use crate::net::flow::StreamEnd;
+use crate::net::stream;
+use crate::net::stream::Plug;
+use crate::net::tls::server::TlsServer;
 use crate::sip::endpoint::flow::Flow;
-use crate::sip::framing::Frame;
-use crate::sip::framing::Framer;
-use crate::sip::framing::PONG;
+use crate::sip::endpoint::flow::FlowId;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
 use crate::types::transport::Transport;
-use bytes::Bytes;
 use socket2::Domain;
 use socket2::Protocol;
-use socket2::SockRef;
 use socket2::Socket;
-use socket2::TcpKeepalive;
 use socket2::Type;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
-use tokio::net::tcp::OwnedWriteHalf;
-use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
-use tokio::time::timeout_at;
 
 /// Connections waiting to be accepted.
 const BACKLOG: i32 = 1_024;
-/// Bytes read at once.
-const READ_BYTES: usize = 4_096;
-/// Messages written in one go are gathered up to this many bytes.
-const WRITE_BYTES: usize = 16_384;
 /// First and longest wait after a failed accept: without descriptors it fails again at once.
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(50);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Silence after which the operating system asks whether the peer still lives.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-/// Wait for what is queued to be written after the peer has closed its side.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// A bound listener that does not accept yet.
 #[derive(Debug)]
@@ -67,6 +49,14 @@ pub struct TcpListener {
 /// # Errors
 /// When the address cannot be had, [`BindError`] says why.
 pub fn bind(address: SocketAddr) -> Result<TcpBound, BindError> {
+    bind_for(Transport::Tcp, address)
+}
+
+/// The same for one of the stream transports, which the error names.
+///
+/// # Errors
+/// When the address cannot be had, [`BindError`] says why.
+pub fn bind_for(transport: Transport, address: SocketAddr) -> Result<TcpBound, BindError> {
     let open = || -> io::Result<TcpBound> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         if address.is_ipv6() {
@@ -81,7 +71,7 @@ pub fn bind(address: SocketAddr) -> Result<TcpBound, BindError> {
         let local = socket.local_addr()?;
         Ok(TcpBound { socket, local })
     };
-    open().map_err(|error| BindError::of(Transport::Tcp, address, error))
+    open().map_err(|error| BindError::of(transport, address, error))
 }
 
 impl TcpBound {
@@ -101,9 +91,33 @@ impl TcpBound {
         flows: &Flows,
         ingress: &Arc<dyn Ingress>,
     ) -> io::Result<TcpListener> {
+        self.serve(listener, flows, ingress, Speaks::Tcp)
+    }
+
+    /// The same over TLS, with whatever certificate `server` has at the time.
+    ///
+    /// # Errors
+    /// When the operating system refuses to watch the socket.
+    pub fn start_tls(
+        self,
+        listener: u16,
+        flows: &Flows,
+        ingress: &Arc<dyn Ingress>,
+        server: TlsServer,
+    ) -> io::Result<TcpListener> {
+        self.serve(listener, flows, ingress, Speaks::Tls(server))
+    }
+
+    fn serve(
+        self,
+        listener: u16,
+        flows: &Flows,
+        ingress: &Arc<dyn Ingress>,
+        speaks: Speaks,
+    ) -> io::Result<TcpListener> {
         let socket = tokio::net::TcpListener::from_std(self.socket)?;
         let (flows, ingress) = (flows.clone(), ingress.clone());
-        let task = tokio::spawn(accept(socket, Plug { listener, flows, ingress }));
+        let task = tokio::spawn(accept(socket, Plug { listener, flows, ingress }, speaks));
         Ok(TcpListener { local: self.local, acceptor: task.abort_handle() })
     }
 }
@@ -122,19 +136,20 @@ impl Drop for TcpListener {
     }
 }
 
-/// Opens a connection to `remote` and returns its flow.
-///
-/// # Errors
-/// When the peer cannot be reached within `patience`, or the bounds of `flows` are reached.
-pub async fn connect(
-    remote: SocketAddr,
-    listener: u16,
-    flows: &Flows,
-    ingress: &Arc<dyn Ingress>,
-    patience: Duration,
-) -> io::Result<Flow> {
-    let stream = timeout(patience, TcpStream::connect(remote)).await??;
-    adopt(stream, listener, flows, ingress)
+/// What a listener speaks over its connections.
+#[derive(Clone)]
+enum Speaks {
+    Tcp,
+    Tls(TlsServer),
+}
+
+impl Speaks {
+    const fn transport(&self) -> Transport {
+        match self {
+            Self::Tcp => Transport::Tcp,
+            Self::Tls(_) => Transport::Tls,
+        }
+    }
 }
 
 /// Takes over a connection that is open, and returns its flow.
@@ -150,32 +165,55 @@ pub fn adopt(
     let remote = stream.peer_addr()?;
     let plug = Plug { listener, flows: flows.clone(), ingress: ingress.clone() };
     let busy = || io::Error::new(io::ErrorKind::QuotaExceeded, "too many open connections");
-    plug.adopt(stream, remote)?.ok_or_else(busy)
+    welcome(stream, remote, &plug, &Speaks::Tcp)?.ok_or_else(busy)
 }
 
-/// What a connection is plugged into.
-#[derive(Clone)]
-struct Plug {
-    listener: u16,
-    flows: Flows,
-    ingress: Arc<dyn Ingress>,
+/// Gives `stream` a flow and a task; `None` when a bound is reached, which closes it.
+fn welcome(
+    stream: TcpStream,
+    remote: SocketAddr,
+    plug: &Plug,
+    speaks: &Speaks,
+) -> io::Result<Option<Flow>> {
+    let (local, transport) = (stream.local_addr()?, speaks.transport());
+    stream::prepare(&stream)?;
+    let flow = Flow { id: FlowId::ANY, listener: plug.listener, transport, local, remote };
+    let Some(end) = plug.flows.add_stream(flow) else { return Ok(None) };
+    let flow = end.flow;
+    match speaks {
+        Speaks::Tcp => {
+            let halves = stream.into_split();
+            tokio::spawn(stream::serve(halves, end, None, plug.clone()));
+        }
+        Speaks::Tls(server) => {
+            tokio::spawn(secure(stream, server.clone(), end, plug.clone()));
+        }
+    }
+    Ok(Some(flow))
 }
 
-impl Plug {
-    /// Gives `stream` a flow and a task; `None` when a bound is reached, which closes it.
-    fn adopt(&self, stream: TcpStream, remote: SocketAddr) -> io::Result<Option<Flow>> {
-        let local = stream.local_addr()?;
-        stream.set_nodelay(true)?;
-        SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
-        let Some(end) = self.flows.add_stream(remote) else { return Ok(None) };
-        let (id, listener) = (end.id, self.listener);
-        let flow = Flow { id, listener, transport: Transport::Tcp, local, remote };
-        tokio::spawn(serve(stream, flow, end, self.clone()));
-        Ok(Some(flow))
+/// The handshake of a peer, in a task of its own, then its messages.
+async fn secure(stream: TcpStream, server: TlsServer, end: StreamEnd, plug: Plug) {
+    let wait = plug.flows.limits().handshake_timeout;
+    let secured = tokio::select! {
+        secured = server.handshake(stream, wait) => secured.map_err(FlowEnd::Failed),
+        () = end.closing.notified() => Err(FlowEnd::Told),
+    };
+    match secured {
+        Ok((stream, names)) => {
+            plug.flows.secured(end.flow.id, names);
+            stream::serve(tokio::io::split(stream), end, None, plug).await;
+        }
+        Err(why) => {
+            plug.flows.remove_stream(end.flow.id, why);
+            metric::count(Counter::SipHandshakesFailed, why.as_str());
+            tracing::debug!(remote = %end.flow.remote, why = why.as_str(), "no TLS with a peer");
+        }
     }
 }
 
-async fn accept(socket: tokio::net::TcpListener, plug: Plug) {
+async fn accept(socket: tokio::net::TcpListener, plug: Plug, speaks: Speaks) {
+    let transport = speaks.transport();
     let mut pause = ACCEPT_PAUSE_MIN;
     loop {
         let (stream, remote) = match socket.accept().await {
@@ -193,144 +231,32 @@ async fn accept(socket: tokio::net::TcpListener, plug: Plug) {
             }
         };
         pause = ACCEPT_PAUSE_MIN;
-        if !plug.ingress.admits(plug.listener, remote.ip(), Transport::Tcp) {
+        if !plug.ingress.admits(plug.listener, remote.ip(), transport) {
             metric::count(Counter::SipFlowsRefused, "unknown_source");
             continue;
         }
-        match plug.adopt(stream, remote) {
-            Ok(Some(_)) => metric::count(Counter::SipFlowsOpened, "tcp"),
+        match welcome(stream, remote, &plug, &speaks) {
+            Ok(Some(_)) => metric::count(Counter::SipFlowsOpened, transport.as_str()),
             Ok(None) => metric::count(Counter::SipFlowsRefused, "limit"),
             Err(error) => tracing::debug!(%remote, %error, "a SIP connection was lost at once"),
         }
     }
 }
 
-/// Why a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    PeerClosed,
-    Garbage,
-    MessageTimeout,
-    Idle,
-    WriteTimeout,
-    Broken,
-    Told,
-}
-
-impl End {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::PeerClosed => "peer_closed",
-            Self::Garbage => "garbage",
-            Self::MessageTimeout => "message_timeout",
-            Self::Idle => "idle",
-            Self::WriteTimeout => "write_timeout",
-            Self::Broken => "broken",
-            Self::Told => "closed_by_us",
-        }
-    }
-}
-
-async fn serve(stream: TcpStream, flow: Flow, end: StreamEnd, plug: Plug) {
-    let (read_half, write_half) = stream.into_split();
-    let limits = *plug.flows.limits();
-    let closing = end.closing;
-    let mut writer = std::pin::pin!(write(write_half, end.queue, limits.write_timeout));
-    let why = tokio::select! {
-        why = read(read_half, flow, &plug, &limits) => why,
-        why = &mut writer => why,
-        () = closing.notified() => End::Told,
-    };
-    // Forgetting the flow ends the writer's queue; what is queued by then may still go out.
-    plug.flows.remove_stream(flow.id);
-    if matches!(why, End::PeerClosed | End::Garbage) {
-        // Its outcome does not matter any more: the flow is closed either way.
-        drop(timeout(LINGER, writer).await);
-    }
-    plug.ingress.flow_closed(flow.id);
-    metric::count(Counter::SipFlowsClosed, why.as_str());
-    tracing::debug!(remote = %flow.remote, why = why.as_str(), "a SIP connection ended");
-}
-
-async fn read(mut half: OwnedReadHalf, flow: Flow, plug: &Plug, limits: &FlowLimits) -> End {
-    let mut framer = Framer::new();
-    let mut buffer = [0; READ_BYTES];
-    let mut spoken = false;
-    // A message, begun or awaited for the first time, has a fixed deadline: bytes that trickle in
-    // do not move it.
-    let mut message_deadline = Some(clock::now() + limits.message_timeout);
-    loop {
-        let idle_deadline = clock::now() + limits.idle_timeout;
-        let deadline = message_deadline.unwrap_or(idle_deadline).min(idle_deadline);
-        let wait = timeout_at(clock::instant(deadline).into(), half.read(&mut buffer));
-        let bytes = match wait.await {
-            Err(_) if message_deadline.is_some() => return End::MessageTimeout,
-            Err(_) => return End::Idle,
-            Ok(Err(_)) => return End::Broken,
-            Ok(Ok(0)) => return End::PeerClosed,
-            Ok(Ok(len)) => buffer.get(..len).unwrap_or(&[]),
-        };
-        framer.push(bytes);
-        loop {
-            match framer.next() {
-                Ok(None) => break,
-                Ok(Some(Frame::Message(message))) => {
-                    plug.ingress.receive(flow, message);
-                    spoken = true;
-                    message_deadline = None;
-                }
-                Ok(Some(Frame::Ping)) => {
-                    spoken = true;
-                    message_deadline = None;
-                    if plug.flows.send(&flow, Bytes::from_static(PONG)).is_err() {
-                        return End::Told;
-                    }
-                }
-                Err(error) => {
-                    metric::count(Counter::SipStreamsUnframed, "tcp");
-                    if let Some(answer) = error.answer(flow.remote)
-                        && plug.flows.send(&flow, answer).is_err()
-                    {
-                        metric::count(Counter::SipMessagesUnsent, "closing");
-                    }
-                    return End::Garbage;
-                }
-            }
-        }
-        if framer.is_within_message() || !spoken {
-            message_deadline.get_or_insert(clock::now() + limits.message_timeout);
-        } else {
-            message_deadline = None;
-        }
-    }
-}
-
-async fn write(mut half: OwnedWriteHalf, mut queue: mpsc::Receiver<Bytes>, wait: Duration) -> End {
-    let mut gathered = Vec::new();
-    while let Some(first) = queue.recv().await {
-        gathered.clear();
-        gathered.extend_from_slice(&first);
-        while gathered.len() < WRITE_BYTES
-            && let Ok(next) = queue.try_recv()
-        {
-            gathered.extend_from_slice(&next);
-        }
-        match timeout(wait, half.write_all(&gathered)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return End::Broken,
-            Err(_) => return End::WriteTimeout,
-        }
-    }
-    End::Told
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::connect::Destination;
+    use crate::net::flow::FlowLimits;
     use crate::net::flow::SendError;
     use crate::net::flow::tests::Collector;
     use crate::net::flow::tests::Seen;
-    use crate::sip::endpoint::flow::FlowId;
+    use crate::sip::framing::PONG;
+    use bytes::Bytes;
+    use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
+    use tokio::sync::mpsc;
+    use tokio::time::timeout;
 
     const OPTIONS: &[u8] = b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID: 1\r\nContent-Length: 0\r\n\r\n";
 
@@ -462,14 +388,15 @@ mod tests {
     #[tokio::test]
     async fn a_connection_of_our_own_carries_messages_both_ways() {
         let mut bench = Bench::new(FlowLimits::default());
-        let remote = bench.listener.local();
-        let patience = Duration::from_secs(5);
-        let flow = connect(remote, 0, &bench.flows, &bench.ingress, patience).await.unwrap();
+        bench.flows.attach(&bench.ingress);
+        let to = Destination::plain(Transport::Tcp, bench.listener.local(), 0);
+        let flow = bench.flows.connect(&to).unwrap();
+        // Sent before it is open: queued.
         bench.flows.send(&flow, Bytes::from_static(OPTIONS)).unwrap();
         let (accepted, message) = bench.message().await;
         assert_eq!(message, OPTIONS);
-        assert_eq!(accepted.remote, flow.local);
         bench.flows.send(&accepted, Bytes::from_static(OPTIONS)).unwrap();
         assert_eq!(bench.message().await.0, flow);
+        assert!(bench.flows.is_ours(flow.id) && !bench.flows.is_ours(accepted.id));
     }
 }

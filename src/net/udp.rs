@@ -100,7 +100,7 @@ impl UdpBound {
         let mut running = UdpListener { listener, local, ids, readers, flows };
         for socket in self.sockets {
             let reader = tokio::net::UdpSocket::from_std(socket.try_clone()?)?;
-            let id = running.flows.add_socket(socket);
+            let id = running.flows.add_socket(socket, listener, local);
             let remote = running.local;
             let flow =
                 Flow { id, listener, transport: Transport::Udp, local: running.local, remote };
@@ -139,7 +139,7 @@ impl Drop for UdpListener {
     }
 }
 
-async fn receive(socket: tokio::net::UdpSocket, flow: Flow, ingress: Arc<dyn Ingress>) {
+pub(crate) async fn receive(socket: tokio::net::UdpSocket, flow: Flow, ingress: Arc<dyn Ingress>) {
     let mut buffer = vec![0; SIP_MESSAGE_BYTES_MAX + 1];
     let received = metric::counter(Counter::SipDatagramsReceived);
     loop {

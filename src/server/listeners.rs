@@ -114,6 +114,7 @@ impl Bound {
         let names: Vec<_> = gates.iter().map(|gate| gate.name.clone()).collect();
         let dispatcher = Dispatcher::new(switch, gates, shards.to_vec());
         let ingress: Arc<dyn Ingress> = Arc::new(dispatcher);
+        switch.flows.attach(&ingress);
         let mut sip = Vec::new();
         let mut listening = Listening { _udp: Vec::new(), _tcp: Vec::new() };
         for ((index, bound), name) in (0_u16..).zip(self.listeners).zip(names) {

@@ -22,6 +22,8 @@ pub enum Frame {
     Ping,
 }
 
+/// Asks the peer of a stream whether it lives (RFC 5626 §3.5.1).
+pub const PING: &[u8] = b"\r\n\r\n";
 /// The answer to a ping.
 pub const PONG: &[u8] = b"\r\n";
 
@@ -90,10 +92,10 @@ impl Framer {
         Ok(Some(Frame::Message(self.buffer.split_to(len).freeze())))
     }
 
-    /// True when part of a message is waiting for its rest.
+    /// True when part of a message is waiting for its rest. Line ends are no part of one.
     #[must_use]
     pub fn is_within_message(&self) -> bool {
-        !self.buffer.is_empty()
+        self.buffer.iter().any(|byte| !matches!(byte, b'\r' | b'\n'))
     }
 
     /// Takes line ends from the front; true when they were a ping.

@@ -52,6 +52,8 @@ metrics_table! {
         SipMessagesUnsent, "sip_messages_unsent_total", "why", "SIP messages that could not be sent.";
         SipFlowsOpened, "sip_flows_opened_total", "transport", "SIP connections opened.";
         SipFlowsClosed, "sip_flows_closed_total", "why", "SIP connections closed.";
+        SipConnectsFailed, "sip_connects_failed_total", "why", "SIP connections of ours that could not be opened.";
+        SipHandshakesFailed, "sip_handshakes_failed_total", "why", "TLS handshakes of SIP peers that failed.";
         SipFlowsRefused, "sip_flows_refused_total", "why", "SIP connections closed at once.";
         SipStreamsUnframed, "sip_streams_unframed_total", "transport", "SIP connections closed because their bytes could not be cut into messages.";
         CallsReceived, "calls_received_total", "", "Calls from known trunks.";

@@ -41,6 +41,17 @@ pub const STRANGER_RECORDS_PER_MINUTE_MAX: u32 = 60;
 pub const SHED_RECORDS_PER_SECOND_MAX: u32 = 10;
 /// Longest text kept of a message that was turned away, in characters. Over it: cut.
 pub const TURNED_AWAY_TEXT_MAX: usize = 128;
+/// Open SIP connections that we opened. Over it: the target counts as unreachable.
+pub const SIP_FLOWS_OURS_MAX: usize = 2_048;
+/// TLS handshakes of peers under way at once. Over it: the new connection is closed.
+pub const SIP_HANDSHAKES_MAX: usize = 512;
+/// Closed connections whose reason is remembered. Over it: the oldest is forgotten.
+pub const SIP_FLOW_ENDS_MAX: usize = 1_024;
+/// Own UDP sockets for the source addresses and interfaces of trunks. Over it: the target counts as
+/// unreachable.
+pub const SIP_SOURCE_SOCKETS_MAX: usize = 256;
+/// Prepared TLS client settings kept. Over it: the oldest are prepared again when used.
+pub const TLS_CLIENTS_MAX: usize = 256;
 
 /// Addresses, and networks, of strangers whose rate is watched. Over it: the quietest are forgotten.
 pub const SOURCE_BUCKETS_MAX: usize = 16_384;

@@ -11,4 +11,5 @@ pub mod number;
 pub mod random;
 pub mod secret;
 pub mod srtp;
+pub mod tls;
 pub mod transport;

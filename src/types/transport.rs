@@ -1,6 +1,7 @@
 //! SIP transports.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 /// How a SIP message travels (RFC 3261 §18, RFC 7118 for WebSocket).
@@ -64,5 +65,70 @@ impl FromStr for Transport {
             .into_iter()
             .find(|transport| transport.as_str().eq_ignore_ascii_case(text))
             .ok_or(NotATransport)
+    }
+}
+
+/// From where we send: what a trunk says of its own end. Empty: by the routing table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LocalEnd {
+    /// The local address.
+    pub address: Option<IpAddr>,
+    /// The network interface; packets leave by no other.
+    pub interface: Option<InterfaceName>,
+}
+
+impl LocalEnd {
+    /// True when the routing table decides.
+    #[must_use]
+    pub const fn is_any(&self) -> bool {
+        self.address.is_none() && self.interface.is_none()
+    }
+}
+
+/// The name of a network interface, as Linux has them: up to 15 bytes without `/` and spaces.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct InterfaceName(String);
+
+/// The text names no network interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a network interface has a name of 1 to 15 letters without spaces and slashes, like eth0")]
+pub struct NotAnInterface;
+
+impl InterfaceName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for InterfaceName {
+    type Err = NotAnInterface;
+
+    fn from_str(text: &str) -> Result<Self, NotAnInterface> {
+        let fits = (1..=15).contains(&text.len()) && text != "." && text != "..";
+        let good = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b':';
+        if fits && text.bytes().all(good) { Ok(Self(text.to_owned())) } else { Err(NotAnInterface) }
+    }
+}
+
+impl fmt::Display for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_is_named_as_the_kernel_names_it() {
+        for good in ["eth0", "enp3s0f1", "vlan.100", "wg-carrier_1"] {
+            assert_eq!(good.parse::<InterfaceName>().map(|name| name.to_string()), Ok(good.into()));
+        }
+        for bad in ["", "a/b", "eth 0", "..", "sixteen-letters-", "eth0:1", "é"] {
+            assert!(bad.parse::<InterfaceName>().is_err(), "{bad}");
+        }
     }
 }
