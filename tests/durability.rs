@@ -102,6 +102,28 @@ async fn calls_of_a_killed_switch_are_closed_once_as_interrupted() {
 }
 
 #[tokio::test]
+async fn a_call_cut_by_a_kill_lasted_until_the_last_sign_of_life() {
+    let mut switch = Switch::start().await;
+    let cut = calls(&switch, 3, 100, 60_000).start();
+    let talking = "SELECT count(*) FROM calls WHERE ended_at IS NULL \
+                   AND answered_at < clock_timestamp() - interval '6 s'";
+    switch.wait_for_count(talking, 3).await;
+    switch.kill().await;
+    drop(cut);
+    let now = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+    let killed_ms = switch.count(now).await;
+    switch.restart().await;
+    switch.wait_for_count(INTERRUPTED, 3).await;
+    // A sign of life comes every two seconds; a busy machine may be late with the last.
+    let honest = format!(
+        "SELECT count(*) FROM calls WHERE sip_status = 200 AND duration_ms >= 3000 \
+         AND extract(epoch FROM ended_at) * 1000 <= {killed_ms} \
+         AND abs(extract(epoch FROM ended_at - answered_at) * 1000 - duration_ms) <= 1"
+    );
+    assert_eq!(switch.count(&honest).await, 3);
+}
+
+#[tokio::test]
 async fn every_answered_call_has_its_record_though_the_switch_died_while_calls_came() {
     let mut switch = Switch::start().await;
     let running = calls(&switch, 120, 60, 300).start();

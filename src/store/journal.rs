@@ -44,8 +44,11 @@ use uuid::Uuid;
 pub const SYNC_PAUSE: Duration = Duration::from_millis(50);
 /// Pause after the disk refused.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// While calls are open, a sign of life is written this often: a killed call's end is known that well.
-const ALIVE_PAUSE: Duration = Duration::from_secs(5);
+/// While calls are open and nothing else is written, a sign of life is written this often, one for all
+/// of them: how long a killed call lasted is known that well.
+const ALIVE_PAUSE: Duration = Duration::from_secs(2);
+/// Longest sleep while no call is open and nothing is to be done.
+const IDLE_PAUSE: Duration = Duration::from_secs(3_600);
 /// Reports encoded at once.
 const BATCH: usize = 256;
 /// The folder of records that the database refused.
@@ -297,8 +300,7 @@ impl Writer {
             }
             let now = clock::now();
             if !self.open.is_empty() && now.since(self.wrote_at) >= ALIVE_PAUSE {
-                let alive = clock::wall(now).to_string();
-                self.append(|frames| segment::encode(Kind::Alive, alive.as_bytes(), frames));
+                self.append(|frames| sign_of_life(now, frames));
             }
             if self.sync_due(now).is_some_and(|due| due.is_zero()) {
                 self.begin_sync(now);
@@ -329,7 +331,8 @@ impl Writer {
             if waited {
                 return Work::Idle;
             }
-            let pause = self.sync_due(clock::now()).unwrap_or(ALIVE_PAUSE);
+            let idle = if self.open.is_empty() { IDLE_PAUSE } else { ALIVE_PAUSE };
+            let pause = self.sync_due(clock::now()).unwrap_or(idle);
             let woken = self.shared.wake.wait_timeout(queue, pause);
             let (guard, result) = woken.unwrap_or_else(PoisonError::into_inner);
             queue = guard;
@@ -459,6 +462,10 @@ impl Writer {
         for frame in self.open.values() {
             content.extend_from_slice(frame);
         }
+        // The signs of the old segment go with it.
+        if !self.open.is_empty() {
+            sign_of_life(clock::now(), &mut content);
+        }
         content.extend_from_slice(&self.unsynced);
         match Segment::create(&self.dir, self.segment.number + 1, &content) {
             Ok(next) => {
@@ -482,6 +489,10 @@ impl Writer {
             closed,
         });
     }
+}
+
+fn sign_of_life(now: Moment, frames: &mut Vec<u8>) {
+    segment::encode(Kind::Alive, clock::wall(now).to_string().as_bytes(), frames);
 }
 
 fn lock(dir: &Path) -> Result<File, JournalError> {
