@@ -18,6 +18,7 @@ use tandem::routing::table::Contents;
 use tandem::routing::table::Number;
 use tandem::routing::table::RoutingTable;
 use tandem::routing::table::Tenant;
+use tandem::routing::table::TenantOutbound;
 use tandem::routing::table::TenantStatus;
 use tandem::routing::table::Trunk;
 use tandem::types::agent::AgentKind;
@@ -48,6 +49,8 @@ fn number(n: u64) -> Number {
         first: e164(n),
         last: e164(n),
         trunk: Some(TrunkId::from_uuid(Uuid::from_u128(tenant))),
+        outbound_trunk: None,
+        routing_profile: None,
         ai_profile: None,
         active: true,
     }
@@ -65,6 +68,7 @@ fn table() -> RoutingTable {
             calls_max: 0,
             cps_max: 0,
             default_profile: Some(profile),
+            outbound: TenantOutbound::default(),
         });
         contents.ai_profiles.push(AiProfile {
             id: profile,

@@ -260,7 +260,7 @@ channels_in = 10
     let account = trunk.digest.as_ref().unwrap();
     assert_eq!((account.password.expose().as_str(), account.algorithms.len()), ("opened", 2));
     assert_eq!((trunk.response_map.no_answer, trunk.response_map.busy), (486, 486));
-    assert_eq!(trunk.calls_max, 10);
+    assert_eq!((trunk.calls_max, trunk.calls_in_max), (30, 10));
     let (called, _) = trunk.called.rewrite("0014155550123");
     assert_eq!(called, Rewritten::Number("+14155550123".parse().unwrap()));
     // The identity of a file's trunk does not change between starts and nodes.

@@ -13,6 +13,7 @@ use crate::routing::numbers::RuleText;
 use crate::routing::trunk::DidSource;
 use crate::routing::trunk::DigestAccount;
 use crate::routing::trunk::DigestAlgorithm;
+use crate::routing::trunk::Jurisdiction;
 use crate::routing::trunk::ResponseMap;
 use crate::routing::trunk::RtcpMode;
 use crate::routing::trunk::Trunk;
@@ -83,8 +84,15 @@ pub(crate) fn build(
         anonymous_allowed: view.text("inbound.anonymous") == "accept",
         response_map: response_map(view),
         media: media(view),
-        calls_max: stricter(view.number("limits.channels"), view.number("limits.channels_in")),
+        calls_max: view.number("limits.channels"),
+        calls_in_max: view.number("limits.channels_in"),
         cps_max: view.number("limits.cps_in"),
+        jurisdiction: Jurisdiction {
+            region: view.text("compliance.region").to_owned(),
+            area_code: view.text("numbers.area_code").to_owned(),
+            no_pstn_bridge: view.flag("compliance.no_pstn_to_pstn_bridge"),
+        },
+        outbound: None,
         ring_timeout: Duration::from_secs(view.number("calls.ring_timeout_s")),
         max_duration: Duration::from_secs(view.number("calls.max_duration_s")),
         answer_delay: Duration::from_millis(view.number("progress.answer_delay_ms")),
@@ -251,11 +259,6 @@ impl Build<'_> {
     }
 }
 
-/// The stricter of two limits of which 0 is none.
-const fn stricter(a: u32, b: u32) -> u32 {
-    if a == 0 || (b != 0 && b < a) { b } else { a }
-}
-
 fn networks(view: View<'_>, path: &str) -> Vec<IpNet> {
     let network = |text: &str| {
         text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
@@ -324,18 +327,5 @@ fn srtp(view: View<'_>) -> TrunkSrtp {
         send_mki: view.flag("srtp.send_mki"),
         send_lifetime: view.flag("srtp.send_lifetime"),
         needs_tls: view.flag("srtp.needs_tls_signalling"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_two_limits_the_lower_counts_and_zero_is_none() {
-        let cases = [(0, 0, 0), (0, 5, 5), (5, 0, 5), (5, 3, 3), (3, 5, 3)];
-        for (a, b, expected) in cases {
-            assert_eq!(stricter(a, b), expected);
-        }
     }
 }

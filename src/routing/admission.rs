@@ -1,12 +1,17 @@
 //! Admission: calls at once and calls per second of node, tenant and trunk.
 
 use crate::routing::contents::Tenant;
+use crate::routing::gateway::Gateway;
+use crate::routing::gateway_board::GatewayKey;
+use crate::routing::outbound_trunk::OutboundLimits;
 use crate::routing::trunk::Trunk;
 use crate::types::cause::HangupCause;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
+use crate::types::limit::PACED_ADDRESSES_MAX;
 use crate::types::moment::Moment;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Limits of this node; 0 is no limit.
@@ -25,6 +30,32 @@ pub struct NodeLimits {
 pub struct Permit {
     tenant: TenantId,
     trunk: TrunkId,
+    /// The gateway of a call out.
+    gateway: Option<GatewayKey>,
+}
+
+/// The right to try a call out at one gateway.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a permit that is not released counts for ever"]
+pub struct OutboundPermit {
+    /// To be released when the try is over, or the call it became.
+    pub permit: Permit,
+    /// Its turn: the INVITE is sent then, not before.
+    pub start: Moment,
+}
+
+/// Who asks for a try at a gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct OutboundAsk<'a> {
+    /// The tenant that calls.
+    pub tenant: &'a Tenant,
+    /// The trunk.
+    pub trunk: &'a Trunk,
+    /// The gateway.
+    pub gateway: &'a Gateway,
+    /// True for the first try of a call: later ones count neither for the node nor for the tenant's
+    /// pace, since it is the same call.
+    pub first: bool,
 }
 
 /// Counts calls and paces new ones. A call is counted everywhere or, when any limit stands against
@@ -34,15 +65,21 @@ pub struct Admission {
     node: Meter,
     tenants: HashMap<TenantId, Meter>,
     trunks: HashMap<TrunkId, Meter>,
+    gateways: HashMap<GatewayKey, Meter>,
+    addresses: HashMap<IpAddr, Meter>,
 }
 
-/// Calls and pace of one of the three.
+/// Calls and pace of one of them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Meter {
     calls: u32,
+    /// Those of `calls` that are calls out.
+    calls_out: u32,
     /// When a steady stream at the limit would have placed the calls so far (a token bucket that
     /// holds one second's calls, in one number).
     paced: Moment,
+    /// The same for calls out.
+    paced_out: Moment,
 }
 
 impl Meter {
@@ -50,15 +87,31 @@ impl Meter {
         calls_max == 0 || self.calls < calls_max
     }
 
+    const fn has_room_in(&self, calls_in_max: u32) -> bool {
+        calls_in_max == 0 || self.calls.saturating_sub(self.calls_out) < calls_in_max
+    }
+
+    const fn has_room_out(&self, calls_out_max: u32) -> bool {
+        calls_out_max == 0 || self.calls_out < calls_out_max
+    }
+
     fn is_in_pace(&self, now: Moment, cps_max: u32) -> bool {
-        cps_max == 0 || self.paced.since(now) + gap(cps_max) <= Duration::from_secs(1)
+        turn(self.paced, now, cps_max) <= now
     }
 
     fn take(&mut self, now: Moment, cps_max: u32) {
         self.calls = self.calls.saturating_add(1);
-        if cps_max > 0 {
-            self.paced = self.paced.max(now) + gap(cps_max);
-        }
+        pace(&mut self.paced, now, cps_max);
+    }
+
+    fn take_out(&mut self) {
+        self.calls = self.calls.saturating_add(1);
+        self.calls_out = self.calls_out.saturating_add(1);
+    }
+
+    fn give_back(&mut self, out: bool) {
+        self.calls = self.calls.saturating_sub(1);
+        self.calls_out = self.calls_out.saturating_sub(u32::from(out));
     }
 }
 
@@ -67,8 +120,23 @@ fn gap(cps: u32) -> Duration {
     Duration::from_nanos(1_000_000_000 / u64::from(cps.max(1)))
 }
 
+/// When the next call may go: now, while the second's bucket holds one, else later.
+fn turn(paced: Moment, now: Moment, cps_max: u32) -> Moment {
+    if cps_max == 0 {
+        return now;
+    }
+    let full = paced.max(now) + gap(cps_max);
+    now.max(full - Duration::from_secs(1))
+}
+
+fn pace(paced: &mut Moment, now: Moment, cps_max: u32) {
+    if cps_max > 0 {
+        *paced = (*paced).max(now) + gap(cps_max);
+    }
+}
+
 impl Admission {
-    /// Counts a new call of `tenant` by `trunk`.
+    /// Counts a new call of `tenant` that came in by `trunk`.
     ///
     /// # Errors
     ///
@@ -91,21 +159,110 @@ impl Admission {
                 return Err(cause);
             }
         }
+        if !trunk_meter.has_room_in(trunk.calls_in_max) {
+            return Err(HangupCause::TrunkLimit);
+        }
         self.node.take(now, node.cps_max);
         tenant_meter.take(now, tenant.cps_max);
         trunk_meter.take(now, trunk.cps_max);
-        Ok(Permit { tenant: tenant.id, trunk: trunk.id })
+        Ok(Permit { tenant: tenant.id, trunk: trunk.id, gateway: None })
+    }
+
+    /// Counts a try of a call out. Where the trunk lets calls wait for their turn, the permit says
+    /// when it is: the turn is taken, so waiting calls are bounded by the pace times the longest wait.
+    ///
+    /// # Errors
+    ///
+    /// The cause of the first limit that stands against it: of the node, the tenant, the trunk or the
+    /// gateway (`TrunkLimit` too).
+    pub fn admit_out(
+        &mut self,
+        now: Moment,
+        ask: &OutboundAsk<'_>,
+        limits: OutboundLimits,
+        node: NodeLimits,
+    ) -> Result<OutboundPermit, HangupCause> {
+        let (tenant, trunk, gateway) = (ask.tenant, ask.trunk, ask.gateway);
+        let key = GatewayKey { trunk: trunk.id, gateway: gateway.name.clone() };
+        let mine = self.tenants.entry(tenant.id).or_default();
+        let trunks = self.trunks.entry(trunk.id).or_default();
+        let gateways = self.gateways.entry(key.clone()).or_default();
+        if !self.node.has_room(node.calls_max)
+            || (ask.first && !self.node.is_in_pace(now, node.cps_max))
+        {
+            return Err(HangupCause::NodeLimit);
+        }
+        if !mine.has_room(tenant.calls_max)
+            || !mine.has_room_out(tenant.outbound.calls_max)
+            || (ask.first && !mine.is_in_pace(now, tenant.cps_max))
+        {
+            return Err(HangupCause::TenantLimit);
+        }
+        let start = turn(trunks.paced_out, now, limits.cps_max).max(turn(
+            gateways.paced_out,
+            now,
+            gateway.cps_max,
+        ));
+        if !trunks.has_room(trunk.calls_max)
+            || !trunks.has_room_out(limits.calls_max)
+            || !gateways.has_room_out(gateway.calls_max)
+            || start.since(now) > limits.queue
+        {
+            return Err(HangupCause::TrunkLimit);
+        }
+        if ask.first {
+            pace(&mut self.node.paced, now, node.cps_max);
+            pace(&mut mine.paced, now, tenant.cps_max);
+        }
+        pace(&mut trunks.paced_out, now, limits.cps_max);
+        pace(&mut gateways.paced_out, now, gateway.cps_max);
+        for meter in [&mut self.node, mine, trunks, gateways] {
+            meter.take_out();
+        }
+        let permit = Permit { tenant: tenant.id, trunk: trunk.id, gateway: Some(key) };
+        Ok(OutboundPermit { permit, start })
+    }
+
+    /// Takes a turn at one address of a carrier, known only after its name was looked up.
+    ///
+    /// # Errors
+    ///
+    /// `TrunkLimit` when the turn would come later than the trunk lets calls wait.
+    pub fn pace_address(
+        &mut self,
+        now: Moment,
+        address: IpAddr,
+        limits: OutboundLimits,
+    ) -> Result<Moment, HangupCause> {
+        let most = limits.cps_per_address;
+        if most == 0 {
+            return Ok(now);
+        }
+        if self.addresses.len() >= PACED_ADDRESSES_MAX {
+            self.addresses.retain(|_, meter| meter.paced_out > now);
+        }
+        let meter = self.addresses.entry(address.to_canonical()).or_default();
+        let start = turn(meter.paced_out, now, most);
+        if start.since(now) > limits.queue {
+            return Err(HangupCause::TrunkLimit);
+        }
+        pace(&mut meter.paced_out, now, most);
+        Ok(start)
     }
 
     /// Gives a call back.
     #[expect(clippy::needless_pass_by_value, reason = "the permit ends here")]
     pub fn release(&mut self, permit: Permit) {
-        self.node.calls = self.node.calls.saturating_sub(1);
+        let out = permit.gateway.is_some();
+        self.node.give_back(out);
         if let Some(meter) = self.tenants.get_mut(&permit.tenant) {
-            meter.calls = meter.calls.saturating_sub(1);
+            meter.give_back(out);
         }
         if let Some(meter) = self.trunks.get_mut(&permit.trunk) {
-            meter.calls = meter.calls.saturating_sub(1);
+            meter.give_back(out);
+        }
+        if let Some(meter) = permit.gateway.and_then(|key| self.gateways.get_mut(&key)) {
+            meter.give_back(out);
         }
     }
 
@@ -126,11 +283,18 @@ impl Admission {
     pub fn calls_of_trunk(&self, trunk: TrunkId) -> u32 {
         self.trunks.get(&trunk).map_or(0, |meter| meter.calls)
     }
+
+    /// Calls out now at a gateway.
+    #[must_use]
+    pub fn calls_of_gateway(&self, key: &GatewayKey) -> u32 {
+        self.gateways.get(key).map_or(0, |meter| meter.calls)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routing::contents::TenantOutbound;
     use crate::routing::contents::TenantStatus;
     use uuid::Uuid;
 
@@ -142,6 +306,7 @@ mod tests {
             calls_max,
             cps_max,
             default_profile: None,
+            outbound: TenantOutbound::default(),
         }
     }
 

@@ -1,9 +1,12 @@
 //! What the routing table is made of: tenants, AI profiles, numbers, and changes to them.
 
+use crate::routing::destination::Micros;
+use crate::routing::destination::Prefix;
 use crate::routing::trunk::Trunk;
 use crate::types::agent::AgentSettings;
 use crate::types::id::AiProfileId;
 use crate::types::id::NumberId;
+use crate::types::id::RoutingProfileId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::number::E164;
@@ -34,6 +37,40 @@ pub struct Tenant {
     pub cps_max: u32,
     /// The AI profile of numbers that have none of their own.
     pub default_profile: Option<AiProfileId>,
+    /// How it calls out.
+    pub outbound: TenantOutbound,
+}
+
+/// How a tenant calls out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TenantOutbound {
+    /// The trunk of calls whose caller's number names none; `None`: they are refused.
+    pub trunk: Option<TrunkId>,
+    /// What it may call of what a trunk allows; `None`: all of that.
+    pub destinations: Option<Vec<Prefix>>,
+    /// Most calls out at once; 0 is no limit of its own.
+    pub calls_max: u32,
+    /// Minutes a day; 0 is no limit of its own.
+    pub daily_minutes: u32,
+    /// Money a day; 0 is no limit of its own.
+    pub daily_spend: Micros,
+    /// The currency of it.
+    pub currency: String,
+}
+
+/// A routing profile: which trunks the numbers of a plan and a country use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutingProfile {
+    /// Its identity.
+    pub id: RoutingProfileId,
+    /// The tenant whose numbers may use it; `None`: those of all.
+    pub tenant: Option<TenantId>,
+    /// Its name, for operators.
+    pub name: String,
+    /// The trunk its numbers call out by.
+    pub outbound_trunk: Option<TrunkId>,
+    /// The only trunk on which its numbers may be called.
+    pub inbound_trunk: Option<TrunkId>,
 }
 
 /// An AI profile: who answers.
@@ -60,8 +97,13 @@ pub struct Number {
     pub first: E164,
     /// The last of the range, of as many digits as `first`; equal to it for a single number.
     pub last: E164,
-    /// The only trunk on which it may be called; `None`: any shared trunk and the tenant's own.
+    /// The only trunk on which it may be called; `None`: that of its routing profile, else any shared
+    /// trunk and the tenant's own.
     pub trunk: Option<TrunkId>,
+    /// The trunk it calls out by; `None`: `trunk`, else that of its routing profile.
+    pub outbound_trunk: Option<TrunkId>,
+    /// Its routing profile.
+    pub routing_profile: Option<RoutingProfileId>,
     /// Who answers; `None`: the tenant's default.
     pub ai_profile: Option<AiProfileId>,
     /// False: known, but not in service.
@@ -87,6 +129,8 @@ pub struct Contents {
     pub numbers: Vec<Number>,
     /// All trunks, of the database and of profile files.
     pub trunks: Vec<Trunk>,
+    /// All routing profiles.
+    pub routing_profiles: Vec<RoutingProfile>,
 }
 
 /// One change to a routing table. Each replaces the thing of the same identity, or adds it.
@@ -108,6 +152,10 @@ pub enum Change {
     Trunk(Box<Trunk>),
     /// A trunk is no more.
     TrunkGone(TrunkId),
+    /// A routing profile is new or different.
+    RoutingProfile(RoutingProfile),
+    /// A routing profile is no more.
+    RoutingProfileGone(RoutingProfileId),
     /// Everything is read anew.
     Replace(Box<Contents>),
 }

@@ -180,7 +180,7 @@ impl<'t> Dialling<'t, '_, '_> {
                 continue;
             };
             let outcome = match self.table.number(dialled) {
-                Some(number) if belongs(number, trunk) => {
+                Some(number) if self.table.belongs(number, trunk) => {
                     return Outcome::Found(Found { number, dialled });
                 }
                 Some(_) => Outcome::Elsewhere(dialled),
@@ -205,7 +205,8 @@ impl<'t> Dialling<'t, '_, '_> {
             match rewritten {
                 Rewritten::Number(number) => {
                     decision.note("dialled", format!("{source}: `{text}` is {number}, {by}"));
-                    if self.table.number(number).is_some_and(|number| belongs(number, trunk)) {
+                    let row = self.table.number(number);
+                    if row.is_some_and(|row| self.table.belongs(row, trunk)) {
                         return;
                     }
                 }
@@ -224,13 +225,6 @@ const fn raw_text<'a>(attempt: &Attempt<'a>, source: DidSource) -> &'a [u8] {
         DidSource::Diversion => attempt.diversion_user,
         DidSource::PCalledPartyId => attempt.called_party_user,
     }
-}
-
-/// Whether `number` may be called on `trunk`: on the trunk it names, or, if it names none, on any
-/// shared trunk and on its tenant's own. Never on another tenant's trunk.
-fn belongs(number: &Number, trunk: &Trunk) -> bool {
-    trunk.tenant.is_none_or(|owner| owner == number.tenant)
-        && number.trunk.is_none_or(|own| own == trunk.id)
 }
 
 /// The first trunk the number belongs to, else the first with the most telling refusal.
@@ -422,6 +416,7 @@ mod tests {
     use super::*;
     use crate::routing::contents::Change;
     use crate::routing::contents::Contents;
+    use crate::routing::contents::TenantOutbound;
     use crate::routing::identify::Proof;
     use crate::routing::identify::knows_source;
     use crate::routing::numbers::RuleText;
@@ -459,6 +454,7 @@ mod tests {
             calls_max: 0,
             cps_max: 0,
             default_profile: Some(AiProfileId::from_uuid(uuid(n))),
+            outbound: TenantOutbound::default(),
         }
     }
 
@@ -483,6 +479,8 @@ mod tests {
             first: e164.parse().unwrap(),
             last: e164.parse().unwrap(),
             trunk: None,
+            outbound_trunk: None,
+            routing_profile: None,
             ai_profile: None,
             active: true,
         }
@@ -499,6 +497,7 @@ mod tests {
             ai_profiles: vec![profile(1), profile(2)],
             numbers: vec![number(1, 1, "+15550100"), number(2, 2, "+15550200")],
             trunks: vec![trunk(1, "192.0.2.0/24")],
+            ..Contents::default()
         }
     }
 

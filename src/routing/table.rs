@@ -4,7 +4,9 @@ pub use crate::routing::contents::AiProfile;
 pub use crate::routing::contents::Change;
 pub use crate::routing::contents::Contents;
 pub use crate::routing::contents::Number;
+pub use crate::routing::contents::RoutingProfile;
 pub use crate::routing::contents::Tenant;
+pub use crate::routing::contents::TenantOutbound;
 pub use crate::routing::contents::TenantStatus;
 pub use crate::routing::trunk::DidSource;
 pub use crate::routing::trunk::DigestAccount;
@@ -19,6 +21,7 @@ use crate::routing::shards::ShardedMap;
 use crate::routing::sources::TrunkIndex;
 use crate::types::id::AiProfileId;
 use crate::types::id::NumberId;
+use crate::types::id::RoutingProfileId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::limit::ROUTING_NUMBERS_MAX;
@@ -47,6 +50,8 @@ pub struct RoutingTable {
     tenants: ShardedMap<TenantId, Arc<Tenant>>,
     ai_profiles: ShardedMap<AiProfileId, Arc<AiProfile>>,
     trunks: Arc<TrunkIndex>,
+    /// Few, and rarely changed.
+    routing_profiles: Arc<BTreeMap<RoutingProfileId, Arc<RoutingProfile>>>,
 }
 
 #[derive(Clone, Copy)]
@@ -72,6 +77,9 @@ impl RoutingTable {
             }
         }
         table.trunks = Arc::new(TrunkIndex::new(contents.trunks.into_iter().map(Arc::new)));
+        let profiles = contents.routing_profiles.into_iter();
+        table.routing_profiles =
+            Arc::new(profiles.map(|profile| (profile.id, Arc::new(profile))).collect());
         table
     }
 
@@ -92,6 +100,13 @@ impl RoutingTable {
             Change::NumberGone(id) => self.remove_number(id),
             Change::Trunk(trunk) => self.trunks = Arc::new(self.trunks.with(Arc::new(*trunk))),
             Change::TrunkGone(id) => self.trunks = Arc::new(self.trunks.without(id)),
+            Change::RoutingProfile(profile) => {
+                let profiles = Arc::make_mut(&mut self.routing_profiles);
+                profiles.insert(profile.id, Arc::new(profile));
+            }
+            Change::RoutingProfileGone(id) => {
+                Arc::make_mut(&mut self.routing_profiles).remove(&id);
+            }
             Change::Replace(contents) => *self = Self::new(*contents),
         }
         Ok(())
@@ -127,6 +142,22 @@ impl RoutingTable {
     /// All trunks, in no order.
     pub fn trunks(&self) -> impl Iterator<Item = &Arc<Trunk>> {
         self.trunks.all()
+    }
+
+    /// The routing profile of a number. One of another tenant counts as none.
+    #[must_use]
+    pub fn routing_profile(&self, number: &Number) -> Option<&Arc<RoutingProfile>> {
+        let profile = self.routing_profiles.get(&number.routing_profile?)?;
+        profile.tenant.is_none_or(|owner| owner == number.tenant).then_some(profile)
+    }
+
+    /// Whether `number` may be called on `trunk`: on the trunk it names, else on that of its routing
+    /// profile, else on any shared trunk and on its tenant's own. Never on another tenant's trunk.
+    #[must_use]
+    pub fn belongs(&self, number: &Number, trunk: &Trunk) -> bool {
+        let profile = || self.routing_profile(number)?.inbound_trunk;
+        trunk.tenant.is_none_or(|owner| owner == number.tenant)
+            && number.trunk.or_else(profile).is_none_or(|own| own == trunk.id)
     }
 
     /// How many numbers and ranges it holds.
@@ -218,6 +249,8 @@ mod tests {
             first: first.parse().unwrap(),
             last: last.parse().unwrap(),
             trunk: None,
+            outbound_trunk: None,
+            routing_profile: None,
             ai_profile: None,
             active: true,
         }

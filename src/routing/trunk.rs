@@ -1,6 +1,7 @@
 //! `Trunk`: a checked trunk, as routing, calls and media use it.
 
 use crate::routing::numbers::NumberRules;
+use crate::routing::outbound_trunk::OutboundTrunk;
 use crate::types::cause::HangupCause;
 use crate::types::codec::Codec;
 use crate::types::codec::PayloadType;
@@ -15,6 +16,7 @@ use crate::types::transport::Transport;
 use ipnet::IpNet;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A trunk: who may call in by it, how its numbers read, and how its calls behave.
@@ -52,10 +54,16 @@ pub struct Trunk {
     pub response_map: ResponseMap,
     /// How its media is negotiated and watched.
     pub media: TrunkMedia,
-    /// Most calls at once; 0 is no limit.
+    /// Most calls at once, both ways together; 0 is no limit.
     pub calls_max: u32,
-    /// Most new calls per second; 0 is no limit.
+    /// Most calls in at once; 0 is no limit of its own.
+    pub calls_in_max: u32,
+    /// Most new calls in per second; 0 is no limit.
     pub cps_max: u32,
+    /// Where its telephone numbers are, and what the law there says of joining calls.
+    pub jurisdiction: Jurisdiction,
+    /// How it calls out; `None`: it does not.
+    pub outbound: Option<Arc<OutboundTrunk>>,
     /// How long a call may ring.
     pub ring_timeout: Duration,
     /// How long a call may last from its answer.
@@ -64,6 +72,27 @@ pub struct Trunk {
     pub answer_delay: Duration,
     /// True: 180 is sent while the agent is dialled; false: nothing between 100 and the answer.
     pub ringing: bool,
+}
+
+/// Where a trunk's telephone numbers are, and what the law there says of joining calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Jurisdiction {
+    /// The country, two letters; empty: not said.
+    pub region: String,
+    /// The area code.
+    pub area_code: String,
+    /// Telephone legs are not joined with each other, except within one place.
+    pub no_pstn_bridge: bool,
+}
+
+impl Jurisdiction {
+    /// True for trunks of one region and area. What is not said is no place.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        !self.region.is_empty()
+            && !self.area_code.is_empty()
+            && (&self.region, &self.area_code) == (&other.region, &other.area_code)
+    }
 }
 
 /// The account of a peer that authenticates with digest.
@@ -330,7 +359,10 @@ impl Trunk {
             response_map: ResponseMap::default(),
             media: TrunkMedia::default(),
             calls_max: 0,
+            calls_in_max: 0,
             cps_max: 0,
+            jurisdiction: Jurisdiction::default(),
+            outbound: None,
             ring_timeout: Duration::from_secs(45),
             max_duration: Duration::from_secs(14_400),
             answer_delay: Duration::ZERO,

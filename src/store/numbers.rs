@@ -39,6 +39,8 @@ impl NumberRow {
             first: self.first_number.parse().map_err(|_| fault("first_number is not E.164"))?,
             last: self.last_number.parse().map_err(|_| fault("last_number is not E.164"))?,
             trunk: self.trunk_id.map(TrunkId::from_uuid),
+            outbound_trunk: None,
+            routing_profile: None,
             ai_profile: self.ai_profile_id.map(AiProfileId::from_uuid),
             active: self.is_active,
         })

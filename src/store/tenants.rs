@@ -1,6 +1,7 @@
 //! Tenants: rows of `tenants` as routing reads them.
 
 use crate::routing::table::Tenant;
+use crate::routing::table::TenantOutbound;
 use crate::routing::table::TenantStatus;
 use crate::store::snapshot::RowFault;
 use crate::types::id::AiProfileId;
@@ -46,6 +47,7 @@ impl TenantRow {
             id: TenantId::from_uuid(self.id),
             name: self.name,
             default_profile: self.default_profile.map(AiProfileId::from_uuid),
+            outbound: TenantOutbound::default(),
         })
     }
 }

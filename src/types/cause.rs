@@ -15,6 +15,8 @@ pub enum Blame {
     Configuration,
     /// The agent.
     Agent,
+    /// The side that is called: its carrier, or the person.
+    Callee,
     /// This switch or its machine.
     Switch,
 }
@@ -150,6 +152,32 @@ causes! {
     AgentLost = "agent_lost", 500, 41, Agent, "Agent connection lost";
     /// The agent sent nothing but garbage.
     AgentGarbage = "agent_garbage", 500, 111, Agent, "Agent protocol error";
+    /// Nothing says by which trunk the tenant calls out, or none of those it may use calls out.
+    NoTrunk = "no_trunk", 404, 3, Configuration, "No route to destination";
+    /// The destination is not on an allow list, or is on a deny list.
+    DestinationDenied = "destination_denied", 403, 52, Configuration, "Destination not allowed";
+    /// The destination was called as often in this minute as it may be.
+    DestinationLimit = "destination_limit", 503, 42, Configuration, "Destination called too often";
+    /// The caller ID is not one the tenant may show on this trunk.
+    CallerIdDenied = "caller_id_denied", 403, 21, Configuration, "Caller ID not allowed";
+    /// The trunk does not call out at this time of day.
+    OutsideHours = "outside_hours", 403, 21, Configuration, "Outside calling hours";
+    /// Joining the two telephone legs would bypass a carrier's toll.
+    TollBypass = "toll_bypass", 403, 57, Configuration, "Legs may not be connected";
+    /// The minutes or the money of the day are used up.
+    BudgetSpent = "budget_spent", 403, 21, Configuration, "Daily budget used up";
+    /// Every gateway is down, resting or switched off.
+    NoGateway = "no_gateway", 503, 38, Configuration, "No gateway available";
+    /// The carrier wants fewer calls.
+    CarrierThrottled = "carrier_throttled", 503, 42, Configuration, "Carrier at its limit";
+    /// The carrier did not answer in time, or could not be reached.
+    CarrierTimeout = "carrier_timeout", 504, 102, Callee, "Carrier does not answer";
+    /// The carrier refused the call for a reason of its own.
+    CarrierRefused = "carrier_refused", 502, 38, Callee, "Carrier refused";
+    /// The carrier wanted credentials, and those of the trunk did not satisfy it.
+    CarrierCredentials = "carrier_credentials", 502, 21, Configuration, "Carrier wants credentials";
+    /// The carrier sent the call elsewhere, where it may not go.
+    RedirectRefused = "redirect_refused", 502, 23, Callee, "Redirection not followed";
     /// The switch itself went wrong.
     SwitchFault = "switch_fault", 500, 41, Switch, "Internal error";
     /// The node was killed while the call ran; the record was closed at the next start.
@@ -192,6 +220,25 @@ impl HangupCause {
         self.row().text
     }
 
+    /// What a final response to our INVITE means. Its own Q.850 cause, where it has one, beats the
+    /// table of RFC 3398 §7.2.4.1.
+    #[must_use]
+    pub const fn of_refusal(status: u16, q850: Option<u8>) -> Self {
+        match (status, q850) {
+            (_, Some(17)) | (486 | 600, _) => Self::Busy,
+            (_, Some(1)) | (404 | 410 | 604, _) => Self::UnknownNumber,
+            (_, Some(28)) | (484 | 485, _) => Self::NotANumber,
+            (_, Some(18 | 19 | 20)) | (480, _) => Self::NoAnswer,
+            (401 | 407, _) => Self::CarrierCredentials,
+            (408 | 504, _) => Self::CarrierTimeout,
+            (603 | 607 | 608, _) => Self::Rejected,
+            (487, _) => Self::CallerCancelled,
+            (488 | 606 | 415, _) => Self::NoCommonCodec,
+            (300..=399, _) => Self::RedirectRefused,
+            (_, _) => Self::CarrierRefused,
+        }
+    }
+
     /// Whose doing it is.
     #[must_use]
     pub fn blame(self) -> Blame {
@@ -204,6 +251,8 @@ impl HangupCause {
         match self {
             Self::NodeLimit | Self::TenantLimit | Self::TrunkLimit | Self::NoPorts => Some(5),
             Self::Overload => Some(2),
+            Self::DestinationLimit => Some(60),
+            Self::NoGateway | Self::CarrierThrottled => Some(10),
             Self::Draining => Some(30),
             _ => None,
         }
@@ -243,6 +292,25 @@ mod tests {
             assert!(codes.insert(cause.code()), "{cause} twice");
             assert!((1..=127).contains(&cause.q850()));
             assert!((200..700).contains(&cause.sip_status()));
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_the_carrier_means_what_its_reason_says() {
+        use HangupCause as Cause;
+        for (status, q850, cause) in [
+            (486, None, Cause::Busy),
+            (503, Some(17), Cause::Busy),
+            (404, None, Cause::UnknownNumber),
+            (480, Some(1), Cause::UnknownNumber),
+            (480, None, Cause::NoAnswer),
+            (603, Some(21), Cause::Rejected),
+            (407, None, Cause::CarrierCredentials),
+            (302, None, Cause::RedirectRefused),
+            (503, None, Cause::CarrierRefused),
+            (503, Some(34), Cause::CarrierRefused),
+        ] {
+            assert_eq!(HangupCause::of_refusal(status, q850), cause, "{status} {q850:?}");
         }
     }
 

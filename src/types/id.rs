@@ -56,6 +56,8 @@ ids! {
     NumberId;
     /// This process, for as long as it runs.
     NodeId;
+    /// A routing profile: which trunks numbers of a plan and country use.
+    RoutingProfileId;
     /// A tenant.
     TenantId;
     /// A trunk: a row of `trunks`, or a profile file under an identity derived from its name.

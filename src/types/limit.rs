@@ -126,3 +126,24 @@ pub const JOURNAL_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Numbers of the routing table. Over it: a change is refused with an alarm.
 pub const ROUTING_NUMBERS_MAX: usize = 4_000_000;
+
+/// Name of a header field that is added to a request, in bytes. Over it: refused.
+pub const FIELD_NAME_BYTES_MAX: usize = 64;
+/// Value of an added header field, or of a call's variable, in bytes. Over it: refused, or left out
+/// where it came from a peer.
+pub const FIELD_VALUE_BYTES_MAX: usize = 1_024;
+/// Variables of one call. Over it: later ones are left out.
+pub const CALL_VARIABLES_MAX: usize = 64;
+/// Header fields that one request of ours carries beside the protocol's own. Over it: refused.
+pub const EXTRA_HEADERS_MAX: usize = 32;
+/// Gateways of one trunk. Over it: refused by `tandem check`.
+pub const TRUNK_GATEWAYS_MAX: usize = 32;
+/// Gateways one call out may be tried at, over all its trunks. Over it: the rest is not planned.
+pub const OUTBOUND_TRIES_MAX: usize = 16;
+/// Contacts read of one redirection (3xx). Over it: the rest is ignored.
+pub const REDIRECT_CONTACTS_MAX: usize = 8;
+/// Destinations whose rate is watched at once. Over it: a new one is refused as if it were at its
+/// limit, since a flood of new numbers is what the limit is against.
+pub const DESTINATIONS_WATCHED_MAX: usize = 65_536;
+/// Addresses whose rate of new calls is paced at once. Over it: those without a call waiting go.
+pub const PACED_ADDRESSES_MAX: usize = 4_096;

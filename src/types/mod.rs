@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod cause;
 pub mod codec;
+pub mod header;
 pub mod id;
 pub mod limit;
 pub mod moment;

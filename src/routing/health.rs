@@ -1,0 +1,390 @@
+//! `GatewayHealth`: whether a gateway may be given calls, from OPTIONS probes, the fate of calls, what
+//! the carrier says and what an operator switched off.
+
+use crate::types::moment::Moment;
+use crate::types::random::Random;
+use std::fmt;
+use std::time::Duration;
+
+/// A trial call whose end is never reported frees its place after this: all timers of an INVITE are
+/// over by then (64 × T1 twice).
+const TRIAL_MAX: Duration = Duration::from_secs(64);
+/// A carrier that asks for more rest than this gets this much.
+const REST_MAX: Duration = Duration::from_secs(3_600);
+
+/// How the health of gateways is watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthPolicy {
+    /// OPTIONS probes; `None`: none are sent, and only calls tell.
+    pub probing: Option<Probing>,
+    /// How long a gateway rests after a call failed at it.
+    pub cooldown: Duration,
+}
+
+/// How a gateway is probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probing {
+    /// The time between probes; each is moved by up to a tenth of it.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// So many failures in a row, and it is down.
+    pub down_after: u32,
+    /// So many answers in a row, and it is up again.
+    pub up_after: u32,
+    /// Which answers mean life.
+    pub alive: AliveCodes,
+    /// The user part of the Request-URI; empty: none.
+    pub request_user: String,
+}
+
+/// Which answers to OPTIONS mean life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AliveCodes {
+    /// Any: who answers lives. A 503 rests the gateway all the same.
+    Any,
+    /// 200 to 299.
+    Success,
+    /// These.
+    List(Vec<u16>),
+}
+
+impl AliveCodes {
+    fn contain(&self, status: u16) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Success => (200..300).contains(&status),
+            Self::List(list) => list.contains(&status),
+        }
+    }
+}
+
+/// What a gateway can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// It begins to be watched.
+    Started,
+    /// A probe was answered.
+    ProbeAnswered {
+        /// The status.
+        status: u16,
+        /// Its Retry-After.
+        retry_after: Option<Duration>,
+    },
+    /// A probe was not answered, or could not be sent.
+    ProbeFailed,
+    /// A call is sent to it.
+    CallSent,
+    /// A call got a response that speaks for the gateway's life, even a refusal.
+    CallServed,
+    /// A call failed at it: no answer in time, no connection, or a 5xx.
+    CallFailed {
+        /// The carrier's own wish.
+        retry_after: Option<Duration>,
+    },
+    /// The carrier wants fewer calls.
+    Throttled {
+        /// For how long; `None`: the trunk's cool-down.
+        retry_after: Option<Duration>,
+    },
+    /// An operator switches it off.
+    Disabled,
+    /// An operator switches it on.
+    Enabled,
+    /// Its deadline is reached.
+    DeadlineReached,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send an OPTIONS to it.
+    Probe,
+    /// It may be given calls again, or no longer.
+    Changed(Availability),
+}
+
+/// Whether a gateway may be given calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Availability {
+    /// Yes.
+    Ready,
+    /// One call, to see: its rest is over, and nothing has succeeded yet.
+    Trial,
+    /// It rests after a failure, until this moment.
+    Cooling(Moment),
+    /// The carrier wants fewer calls, until this moment.
+    Throttled(Moment),
+    /// Probes say that it is down.
+    Down,
+    /// An operator switched it off.
+    Disabled,
+}
+
+impl Availability {
+    /// Whether a call may be sent.
+    #[must_use]
+    pub const fn takes_calls(self) -> bool {
+        matches!(self, Self::Ready | Self::Trial)
+    }
+
+    /// The spelling of decisions, metrics and APIs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Trial => "trial",
+            Self::Cooling(_) => "cooling",
+            Self::Throttled(_) => "throttled",
+            Self::Down => "down",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+impl fmt::Display for Availability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What probes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    /// Up, with so many failures in a row.
+    Up(u32),
+    /// Down, with so many answers in a row.
+    Down(u32),
+}
+
+/// What a rest is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// None, and the last calls went well.
+    None,
+    /// After a failure, until this moment.
+    Cooling(Moment),
+    /// At the carrier's wish, until this moment.
+    Throttled(Moment),
+    /// A failure's rest is over; this call tries it, if one was sent.
+    Trial(Option<Moment>),
+}
+
+/// The health of one gateway.
+#[derive(Clone, Debug)]
+pub struct GatewayHealth {
+    policy: HealthPolicy,
+    link: Link,
+    rest: Rest,
+    disabled: bool,
+    /// When the next probe is due.
+    probe_at: Option<Moment>,
+    /// Until when the probe under way may be answered.
+    answer_by: Option<Moment>,
+    random: Random,
+}
+
+impl GatewayHealth {
+    /// A gateway that is taken to live until something says otherwise.
+    #[must_use]
+    pub const fn new(policy: HealthPolicy, random: Random) -> Self {
+        Self {
+            policy,
+            link: Link::Up(0),
+            rest: Rest::None,
+            disabled: false,
+            probe_at: None,
+            answer_by: None,
+            random,
+        }
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub const fn policy(&self) -> &HealthPolicy {
+        &self.policy
+    }
+
+    /// Takes another policy; what is known of the gateway stays.
+    pub fn set_policy(&mut self, now: Moment, policy: HealthPolicy) {
+        let (old, new) = (&self.policy.probing, &policy.probing);
+        let probes_anew = old.as_ref().map(|p| p.interval) != new.as_ref().map(|p| p.interval);
+        self.policy = policy;
+        if self.policy.probing.is_none() {
+            // Nothing would ever say that it is up again.
+            (self.link, self.probe_at, self.answer_by) = (Link::Up(0), None, None);
+        } else if probes_anew {
+            self.schedule(now, true);
+        }
+    }
+
+    /// Whether it may be given calls.
+    #[must_use]
+    pub fn availability(&self, now: Moment) -> Availability {
+        if self.disabled {
+            return Availability::Disabled;
+        }
+        if matches!(self.link, Link::Down(_)) {
+            return Availability::Down;
+        }
+        match self.rest {
+            Rest::Throttled(until) if now < until => Availability::Throttled(until),
+            Rest::Cooling(until) if now < until => Availability::Cooling(until),
+            Rest::Trial(Some(until)) if now < until => Availability::Cooling(until),
+            Rest::Cooling(_) | Rest::Trial(_) => Availability::Trial,
+            Rest::None | Rest::Throttled(_) => Availability::Ready,
+        }
+    }
+
+    /// The next moment at which this wants `Input::DeadlineReached`.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Moment> {
+        let rest = match self.rest {
+            Rest::Cooling(until) | Rest::Throttled(until) | Rest::Trial(Some(until)) => Some(until),
+            Rest::None | Rest::Trial(None) => None,
+        };
+        let probe = self.answer_by.or(self.probe_at);
+        [rest, probe].into_iter().flatten().min()
+    }
+
+    /// Applies `input`; appends what must be done to `out`. Total: a senseless input changes nothing.
+    pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Output>) {
+        let before = self.availability(now);
+        match input {
+            Input::Started => self.schedule(now, true),
+            Input::ProbeAnswered { status, retry_after } => {
+                self.probe_answered(now, status, retry_after);
+            }
+            Input::ProbeFailed => self.probe_failed(now),
+            Input::CallSent => {
+                if before == Availability::Trial {
+                    self.rest = Rest::Trial(Some(now + TRIAL_MAX));
+                }
+            }
+            Input::CallServed => {
+                if matches!(self.rest, Rest::Cooling(_) | Rest::Trial(_)) {
+                    self.rest = Rest::None;
+                }
+            }
+            Input::CallFailed { retry_after } => {
+                let pause = self.pause(retry_after);
+                self.rest = self.longer(now, Rest::Cooling(now + pause));
+            }
+            Input::Throttled { retry_after } => {
+                let pause = self.pause(retry_after);
+                self.rest = self.longer(now, Rest::Throttled(now + pause));
+            }
+            Input::Disabled => self.disabled = true,
+            Input::Enabled => self.disabled = false,
+            Input::DeadlineReached => self.deadline_reached(now, out),
+        }
+        let after = self.availability(now);
+        if std::mem::discriminant(&before) != std::mem::discriminant(&after)
+            || (input == Input::DeadlineReached && self.rest_is_over(now))
+        {
+            self.settle(now);
+            out.push(Output::Changed(after));
+        }
+    }
+
+    fn pause(&self, wish: Option<Duration>) -> Duration {
+        wish.unwrap_or(self.policy.cooldown).min(REST_MAX)
+    }
+
+    /// Of two rests the one that lasts longer.
+    fn longer(&self, now: Moment, new: Rest) -> Rest {
+        let end = |rest| match rest {
+            Rest::Cooling(until) | Rest::Throttled(until) => Some(until),
+            Rest::None | Rest::Trial(_) => None,
+        };
+        match end(self.rest) {
+            Some(until) if until > now && Some(until) > end(new) => self.rest,
+            _ => new,
+        }
+    }
+
+    fn rest_is_over(&self, now: Moment) -> bool {
+        match self.rest {
+            Rest::Cooling(until) | Rest::Throttled(until) | Rest::Trial(Some(until)) => {
+                until <= now
+            }
+            Rest::None | Rest::Trial(None) => false,
+        }
+    }
+
+    /// Forgets the end of a rest that is over, so that it is no deadline any more.
+    fn settle(&mut self, now: Moment) {
+        if self.rest_is_over(now) {
+            self.rest = match self.rest {
+                Rest::Throttled(_) => Rest::None,
+                Rest::Cooling(_) | Rest::Trial(_) | Rest::None => Rest::Trial(None),
+            };
+        }
+    }
+
+    fn probe_answered(&mut self, now: Moment, status: u16, retry_after: Option<Duration>) {
+        if self.answer_by.take().is_none() {
+            return;
+        }
+        self.schedule(now, false);
+        let Some(probing) = &self.policy.probing else { return };
+        if status == 503 {
+            // It lives, and says that it wants no calls: a carrier that drains does so.
+            let pause = self.pause(retry_after);
+            self.rest = self.longer(now, Rest::Throttled(now + pause));
+        }
+        if !probing.alive.contain(status) {
+            return self.missed();
+        }
+        self.link = match self.link {
+            Link::Up(_) => Link::Up(0),
+            Link::Down(answers) if answers + 1 >= probing.up_after => Link::Up(0),
+            Link::Down(answers) => Link::Down(answers + 1),
+        };
+    }
+
+    fn probe_failed(&mut self, now: Moment) {
+        if self.answer_by.take().is_some() {
+            self.schedule(now, false);
+            self.missed();
+        }
+    }
+
+    fn missed(&mut self) {
+        let Some(probing) = &self.policy.probing else { return };
+        self.link = match self.link {
+            Link::Up(failures) if failures + 1 >= probing.down_after => Link::Down(0),
+            Link::Up(failures) => Link::Up(failures + 1),
+            Link::Down(_) => Link::Down(0),
+        };
+    }
+
+    fn deadline_reached(&mut self, now: Moment, out: &mut Vec<Output>) {
+        if self.answer_by.is_some_and(|by| by <= now) {
+            self.probe_failed(now);
+        }
+        if self.probe_at.is_some_and(|at| at <= now) && self.answer_by.is_none() {
+            self.probe_at = None;
+            if let Some(probing) = &self.policy.probing {
+                self.answer_by = Some(now + probing.timeout);
+                out.push(Output::Probe);
+            }
+        }
+    }
+
+    /// Sets the next probe an interval from now, moved by up to a tenth; the first somewhere within
+    /// the first interval, so that a start does not probe all gateways at once.
+    fn schedule(&mut self, now: Moment, first: bool) {
+        self.answer_by = None;
+        self.probe_at = self.policy.probing.as_ref().map(|probing| {
+            let interval = u64::try_from(probing.interval.as_nanos()).unwrap_or(u64::MAX);
+            let wait = if first {
+                self.random.below(interval)
+            } else {
+                let tenth = interval / 10;
+                (interval - tenth).saturating_add(self.random.below(tenth.saturating_mul(2)))
+            };
+            now + Duration::from_nanos(wait)
+        });
+    }
+}

@@ -1,0 +1,294 @@
+//! `Usage`: what calls out have used of their limits per minute and per day. The brake on fraud and on
+//! dialers that run wild.
+
+use crate::routing::destination::Micros;
+use crate::routing::destination::Rate;
+use crate::types::cause::HangupCause;
+use crate::types::id::TenantId;
+use crate::types::id::TrunkId;
+use crate::types::limit::DESTINATIONS_WATCHED_MAX;
+use crate::types::moment::Moment;
+use crate::types::number::E164;
+use jiff::civil::Date;
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The window of the rate per destination.
+const MINUTE: Duration = Duration::from_secs(60);
+/// How long a call may run before its budget is looked at again: others spend of it too.
+const BRAKE_STEP: Duration = Duration::from_secs(60);
+/// A call this short is one a carrier complains about.
+const SHORT_CALL: Duration = Duration::from_secs(12);
+/// How many calls the share of short ones is taken of, and from how many on.
+const SHORT_CALLS_OF: usize = 100;
+const SHORT_CALLS_FROM: usize = 20;
+
+/// Who pays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Account {
+    /// All calls of a tenant.
+    Tenant(TenantId),
+    /// All calls by a trunk.
+    Trunk(TrunkId),
+}
+
+/// The limits of an account for one day; 0 is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DailyLimit {
+    /// Minutes of answered calls.
+    pub minutes: u32,
+    /// Money.
+    pub spend: Micros,
+}
+
+/// An account, its day and its limits, as they are for one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// Who pays.
+    pub account: Account,
+    /// The day in the account's time zone.
+    pub day: Date,
+    /// Its limits.
+    pub limit: DailyLimit,
+}
+
+/// An answered call that is paid for until [`Usage::ended`] takes this back. Not to be copied.
+#[derive(Debug)]
+#[must_use = "a call that is not ended is paid for ever"]
+pub struct Meter {
+    accounts: Vec<Account>,
+    rate: Option<Rate>,
+    since: Moment,
+}
+
+/// Something an operator should look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alarm {
+    /// So many percent of the trunk's recent calls were short.
+    ShortCalls {
+        /// Of the last hundred.
+        percent: u8,
+    },
+}
+
+/// What was used.
+#[derive(Debug, Default)]
+pub struct Usage {
+    accounts: HashMap<Account, Ledger>,
+    destinations: HashMap<(TenantId, E164), VecDeque<Moment>>,
+    short: HashMap<TrunkId, ShortCalls>,
+}
+
+/// One account's day.
+#[derive(Debug, Default)]
+struct Ledger {
+    day: Date,
+    talked: Duration,
+    spent: Micros,
+    running: Vec<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    since: Moment,
+    per_minute: Micros,
+}
+
+#[derive(Debug, Default)]
+struct ShortCalls {
+    recent: VecDeque<bool>,
+    raised: bool,
+}
+
+impl Ledger {
+    /// Begins a new day; a call over midnight counts on the day it ends.
+    fn turn_to(&mut self, day: Date) {
+        if day > self.day {
+            (self.day, self.talked, self.spent) = (day, Duration::ZERO, Micros::default());
+        }
+    }
+
+    /// What is used at `now`, calls that run included.
+    fn used(&self, now: Moment, day: Date) -> (Duration, Micros) {
+        let fresh = day > self.day;
+        let mut talked = if fresh { Duration::ZERO } else { self.talked };
+        let mut spent = if fresh { Micros::default() } else { self.spent };
+        for call in &self.running {
+            let lasted = now.since(call.since);
+            talked = talked.saturating_add(lasted);
+            spent = spent.plus(linear(call.per_minute, lasted));
+        }
+        (talked, spent)
+    }
+
+    /// How long all running calls, and one that joins them at a price, may go on; zero: the day's
+    /// limit is reached. `None`: there is no limit.
+    fn left(&self, now: Moment, charge: &Charge, joining: Option<Micros>) -> Option<Duration> {
+        let (talked, spent) = self.used(now, charge.day);
+        let calls = self.running.len() + usize::from(joining.is_some());
+        let calls = u32::try_from(calls).unwrap_or(u32::MAX).max(1);
+        let minutes = (charge.limit.minutes > 0).then(|| {
+            let all = Duration::from_secs(u64::from(charge.limit.minutes) * 60);
+            all.saturating_sub(talked) / calls
+        });
+        let running = self.running.iter().map(|call| call.per_minute);
+        let price = running.chain(joining).fold(Micros::default(), Micros::plus);
+        let money = (charge.limit.spend > Micros::default()).then(|| {
+            let rest = charge.limit.spend.0.saturating_sub(spent.0);
+            match (rest, price.0) {
+                (0, _) => Duration::ZERO,
+                // Calls that cost nothing take nothing of it.
+                (_, 0) => BRAKE_STEP,
+                (rest, price) => {
+                    let ms = u128::from(rest) * 60_000 / u128::from(price);
+                    Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
+                }
+            }
+        });
+        [minutes, money].into_iter().flatten().min()
+    }
+}
+
+fn linear(per_minute: Micros, lasted: Duration) -> Micros {
+    let micros = u128::from(per_minute.0) * lasted.as_millis() / 60_000;
+    Micros(u64::try_from(micros).unwrap_or(u64::MAX))
+}
+
+impl Usage {
+    /// Counts a call of a tenant to a number.
+    ///
+    /// # Errors
+    ///
+    /// `DestinationLimit` when it was called `most` times within a minute; 0 is no limit.
+    pub fn call_destination(
+        &mut self,
+        now: Moment,
+        tenant: TenantId,
+        number: E164,
+        most: u32,
+    ) -> Result<(), HangupCause> {
+        if most == 0 {
+            return Ok(());
+        }
+        let full = self.destinations.len() >= DESTINATIONS_WATCHED_MAX;
+        if full && !self.destinations.contains_key(&(tenant, number)) {
+            self.destinations
+                .retain(|_, calls| calls.back().is_some_and(|last| now.since(*last) < MINUTE));
+            if self.destinations.len() >= DESTINATIONS_WATCHED_MAX {
+                return Err(HangupCause::DestinationLimit);
+            }
+        }
+        let calls = self.destinations.entry((tenant, number)).or_default();
+        while calls.front().is_some_and(|first| now.since(*first) >= MINUTE) {
+            calls.pop_front();
+        }
+        if calls.len() >= usize::try_from(most).unwrap_or(usize::MAX) {
+            return Err(HangupCause::DestinationLimit);
+        }
+        calls.push_back(now);
+        Ok(())
+    }
+
+    /// Whether a call that begins now has a budget at all.
+    ///
+    /// # Errors
+    ///
+    /// `BudgetSpent`.
+    pub fn check(
+        &self,
+        now: Moment,
+        charge: &Charge,
+        rate: Option<&Rate>,
+    ) -> Result<(), HangupCause> {
+        let price = rate.map_or(Micros::default(), |rate| rate.per_minute);
+        let new = Ledger::default();
+        let ledger = self.accounts.get(&charge.account).unwrap_or(&new);
+        match ledger.left(now, charge, Some(price)) {
+            Some(left) if left.is_zero() => Err(HangupCause::BudgetSpent),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// A call is answered.
+    pub fn answered(&mut self, now: Moment, charges: &[Charge], rate: Option<Rate>) -> Meter {
+        let per_minute = rate.as_ref().map_or(Micros::default(), |rate| rate.per_minute);
+        for charge in charges {
+            let ledger = self.accounts.entry(charge.account).or_default();
+            ledger.turn_to(charge.day);
+            ledger.running.push(Running { since: now, per_minute });
+        }
+        let accounts = charges.iter().map(|charge| charge.account).collect();
+        Meter { accounts, rate, since: now }
+    }
+
+    /// How long a call that runs may go on before this is asked again; zero: it has to end now, with
+    /// `BudgetSpent`. `None`: nothing limits it. Never more than a minute, so that calls that began
+    /// since are reckoned with: at most a minute of each running call is spent over the limit.
+    #[must_use]
+    pub fn time_left(&self, now: Moment, charges: &[Charge]) -> Option<Duration> {
+        let left = |charge: &Charge| self.accounts.get(&charge.account)?.left(now, charge, None);
+        charges.iter().filter_map(left).min().map(|left| left.min(BRAKE_STEP))
+    }
+
+    /// An answered call ended, on these days. An alarm is given once, when the share of short calls
+    /// goes above `short_calls_pct`; 0 is never.
+    #[expect(clippy::needless_pass_by_value, reason = "the meter ends here")]
+    pub fn ended(
+        &mut self,
+        now: Moment,
+        meter: Meter,
+        charges: &[Charge],
+        short_calls_pct: u8,
+    ) -> Option<Alarm> {
+        let lasted = now.since(meter.since);
+        let cost = meter.rate.as_ref().map_or(Micros::default(), |rate| rate.cost(lasted));
+        let mut alarm = None;
+        for account in &meter.accounts {
+            let Some(ledger) = self.accounts.get_mut(account) else { continue };
+            if let Some(charge) = charges.iter().find(|charge| charge.account == *account) {
+                ledger.turn_to(charge.day);
+            }
+            let same = |call: &Running| call.since == meter.since;
+            if let Some(at) = ledger.running.iter().position(same) {
+                ledger.running.swap_remove(at);
+            }
+            ledger.talked = ledger.talked.saturating_add(lasted);
+            ledger.spent = ledger.spent.plus(cost);
+            if let Account::Trunk(trunk) = account {
+                alarm = self.note_length(*trunk, lasted, short_calls_pct);
+            }
+        }
+        alarm
+    }
+
+    fn note_length(&mut self, trunk: TrunkId, lasted: Duration, most: u8) -> Option<Alarm> {
+        let calls = self.short.entry(trunk).or_default();
+        calls.recent.push_back(lasted <= SHORT_CALL);
+        if calls.recent.len() > SHORT_CALLS_OF {
+            calls.recent.pop_front();
+        }
+        let short = calls.recent.iter().filter(|short| **short).count();
+        let percent = u8::try_from(short * 100 / calls.recent.len().max(1)).unwrap_or(100);
+        let over = most > 0 && calls.recent.len() >= SHORT_CALLS_FROM && percent > most;
+        let raise = over && !calls.raised;
+        calls.raised = over;
+        raise.then_some(Alarm::ShortCalls { percent })
+    }
+
+    /// What an account used on a day.
+    #[must_use]
+    pub fn used(&self, now: Moment, account: Account, day: Date) -> (Duration, Micros) {
+        self.accounts.get(&account).map_or_else(Default::default, |ledger| ledger.used(now, day))
+    }
+
+    /// Takes over what call records say was used on a day before this node started.
+    pub fn restore(&mut self, account: Account, day: Date, talked: Duration, spent: Micros) {
+        let ledger = self.accounts.entry(account).or_default();
+        ledger.turn_to(day);
+        if ledger.day == day {
+            ledger.talked = ledger.talked.saturating_add(talked);
+            ledger.spent = ledger.spent.plus(spent);
+        }
+    }
+}
