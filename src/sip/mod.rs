@@ -5,6 +5,7 @@ pub mod digest;
 pub mod endpoint;
 pub mod framing;
 mod invite;
+pub mod locate;
 pub mod message;
 pub mod multipart;
 pub mod register;

@@ -50,6 +50,18 @@ pub const SIP_FLOW_ENDS_MAX: usize = 1_024;
 /// Own UDP sockets for the source addresses and interfaces of trunks. Over it: the target counts as
 /// unreachable.
 pub const SIP_SOURCE_SOCKETS_MAX: usize = 256;
+/// Addresses tried for one request. Over it: the last ones are never tried.
+pub const LOCATE_TARGETS_MAX: usize = 16;
+/// NAPTR or SRV records of one name that are read. Over it: the rest is ignored.
+pub const LOCATE_RECORDS_MAX: usize = 64;
+/// Addresses of one name that are used. Over it: the rest is ignored.
+pub const LOCATE_ADDRESSES_MAX: usize = 16;
+/// Longest name that DNS is asked for, in bytes (RFC 1035 §2.3.4). Over it: no SIP address.
+pub const LOCATE_NAME_BYTES_MAX: usize = 253;
+/// Answers of DNS kept, negative ones included. Over it: the one used least recently is forgotten.
+pub const DNS_ENTRIES_MAX: usize = 4_096;
+/// Questions to DNS under way at once. Over it: a new one fails at once.
+pub const DNS_QUESTIONS_MAX: usize = 256;
 /// Prepared TLS client settings kept. Over it: the oldest are prepared again when used.
 pub const TLS_CLIENTS_MAX: usize = 256;
 
