@@ -18,6 +18,7 @@ use crate::sipp::Sipp;
 use crate::switch::Options;
 use crate::switch::Switch;
 use std::time::Duration;
+use tandem::clock;
 use tandem::store::migrate;
 use tandem::store::private_cluster::Durability;
 use tandem::store::private_cluster::PrivateCluster;
@@ -35,6 +36,9 @@ const NORMAL: &str = "SELECT count(*) FROM calls WHERE cause = 'normal' AND ende
 const CLOSED_ONCE: &str = "SELECT count(*) FROM calls WHERE ended_at IS NOT NULL \
     AND (SELECT count(*) FILTER (WHERE name = 'ended') = 1 AND max(seq) + 1 = count(*) \
          FROM call_events WHERE call_id = calls.id)";
+
+/// How long PostgreSQL is away while calls come.
+const OUTAGE: Duration = Duration::from_secs(60);
 
 /// Cuts every connection but its own.
 const CUT_ALL: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
@@ -146,24 +150,37 @@ async fn every_answered_call_has_its_record_though_the_switch_died_while_calls_c
 }
 
 #[tokio::test]
-async fn calls_go_on_while_postgresql_is_down_and_their_records_arrive_once() {
+async fn calls_go_on_while_postgresql_is_down_for_a_minute_and_their_records_arrive_once() {
     let (victim, switch) = Victim::start().await;
     let before = calls(&switch, 30, 60, 5_000).start();
     switch.wait_for_calls(30).await;
     victim.cluster.crash().unwrap();
+    let down_since = clock::now();
     switch.wait_for_readiness("database", false).await;
-    // The table in memory goes on routing, and refusing.
-    calls(&switch, 20, 40, 500).succeeds().await;
+    // The table in memory goes on routing, and refusing. The last of the calls ends after the minute.
+    let rate = 5;
+    let count = OUTAGE.as_secs() as u32 * rate;
+    let during = calls(&switch, count, rate, 2_000).start();
     Sipp::new("unknown-number", switch.caller(3), switch.udp, "+15559999").succeeds().await;
     assert_eq!(switch.readiness().await["ready"], true);
     let report = before.report().await;
     assert_eq!((report.successful, report.failed), (30, 0), "{}", report.text);
+    let report = during.report().await;
+    assert_eq!((report.successful, report.failed), (u64::from(count), 0), "{}", report.text);
+    // Calls that begin without the database and end with it.
+    let across = calls(&switch, 30, 60, 5_000).start();
+    switch.wait_for_calls(30).await;
+    assert!(clock::now().since(down_since) >= OUTAGE);
+    assert_eq!(switch.readiness().await["database"], false);
     victim.cluster.restart().unwrap();
-    switch.wait_for_count(NORMAL, 50).await;
-    switch.wait_for_count(CLOSED_ONCE, 51).await;
-    assert_eq!(switch.count(ALL).await, 51);
-    // What changes after the return is in force again.
     switch.wait_for_readiness("database", true).await;
+    let report = across.report().await;
+    assert_eq!((report.successful, report.failed), (30, 0), "{}", report.text);
+    let answered = i64::from(30 + count + 30);
+    switch.wait_for_count(NORMAL, answered).await;
+    switch.wait_for_count(CLOSED_ONCE, answered + 1).await;
+    assert_eq!(switch.count(ALL).await, answered + 1);
+    // What changes after the return is in force again.
     switch.change(&format!("DELETE FROM phone_numbers WHERE first_number = '{TONE}'")).await;
     Sipp::new("unknown-number", switch.caller(3), switch.udp, TONE).succeeds().await;
 }
