@@ -21,7 +21,7 @@ demo: setup-build
 
 test: setup-test lint
 	cargo test --locked --features outer-tests
-	cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir target
+	cargo check --locked --package tandem-fuzz
 
 lint:
 	cargo fmt --check
