@@ -17,8 +17,11 @@ mod ending;
 mod http;
 mod limits;
 mod node;
+#[path = "../support/phone.rs"]
+mod phone;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod rows;
 mod strangers;
 mod talk;
+mod trunk_changes;
