@@ -41,7 +41,6 @@ use tandem::sip::digest::server::Server;
 use tandem::sip::endpoint::Endpoint;
 use tandem::sip::endpoint::config::EndpointConfig;
 use tandem::sip::endpoint::config::ListenerAddress;
-use tandem::sip::endpoint::config::SessionTimerPolicy;
 use tandem::sip::endpoint::config::Timers;
 use tandem::sip::endpoint::event::Command;
 use tandem::sip::endpoint::event::Event;
@@ -51,6 +50,7 @@ use tandem::sip::endpoint::event::Output as SipOutput;
 use tandem::sip::endpoint::event::Refusal;
 use tandem::sip::endpoint::flow::Flow;
 use tandem::sip::endpoint::flow::FlowId;
+use tandem::sip::endpoint::policy::DialogPolicy;
 use tandem::sip::message::name::HeaderName;
 use tandem::types::cause::HangupCause;
 use tandem::types::codec::Codec;
@@ -111,7 +111,8 @@ impl Called {
             product: "called".to_owned(),
             listeners: vec![listener(udp.local()), listener(tcp.local())],
             timers: Timers::default(),
-            session: SessionTimerPolicy::default(),
+            policy: DialogPolicy::default(),
+            takes_replaces: false,
         });
         let media = UdpSocket::bind(any).await.unwrap();
         let digest = Server::new([1; 32]);

@@ -56,7 +56,7 @@ async fn every_request_within_a_call_is_answered() {
         ("PRACK", "RAck: 1 1 INVITE\r\n", "", 481),
         ("PUBLISH", "Event: presence\r\n", "", 405),
         ("FOO", "", "", 405),
-        ("INVITE", "Require: 100rel\r\n", &sdp, 420),
+        ("INVITE", "Require: precondition\r\n", &sdp, 420),
     ] {
         let answer = phone.ask(method, headers, body).await;
         assert_eq!(answer.status(), expected, "{method} {body}: {answer:?}");

@@ -32,7 +32,7 @@ fn check(script: &Script, expected: &str, header: Option<(&str, &str)>) {
     solo.assert_empty();
 }
 
-const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO";
+const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, NOTIFY, UPDATE";
 
 #[test]
 fn an_unknown_method_gets_405_with_allow() {
@@ -114,10 +114,10 @@ fn no_hops_left_gets_483_but_options_is_answered() {
 #[test]
 fn a_required_extension_we_do_not_have_gets_420() {
     let require = |line: &str| Script::invite("a").header(line);
-    check(&require("Require: 100rel"), "420", Some(("Unsupported", "100rel")));
-    let many = require("Require: timer, precondition, 100rel");
-    check(&many, "420", Some(("Unsupported", "precondition, 100rel")));
-    for fine in ["Require: timer", "Supported: 100rel, precondition", "Proxy-Require: foo"] {
+    check(&require("Require: x-new"), "420", Some(("Unsupported", "x-new")));
+    let many = require("Require: timer, precondition, x-new");
+    check(&many, "420", Some(("Unsupported", "precondition, x-new")));
+    for fine in ["Require: timer, 100rel", "Supported: 100rel, precondition", "Proxy-Require: foo"] {
         let mut solo = Solo::new();
         solo.receive(&require(fine).text());
         assert_eq!(solo.take_kinds(), ["100"], "{fine}");

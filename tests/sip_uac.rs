@@ -20,8 +20,8 @@ use tandem::sip::endpoint::event::Command;
 use tandem::sip::endpoint::event::Counter;
 use tandem::sip::endpoint::event::DialogId;
 use tandem::sip::endpoint::event::Input;
-use tandem::sip::endpoint::event::OutboundInvite;
 use tandem::sip::endpoint::flow::FlowId;
+use tandem::sip::endpoint::outbound::OutboundInvite;
 use tandem::types::cause::HangupCause;
 use tandem::types::transport::Transport;
 
@@ -63,7 +63,7 @@ fn our_invite_says_what_a_carrier_needs() {
     assert_eq!(request.headers.max_forwards(), Some(70));
     assert_eq!(invite.header("Contact"), ["<sip:+15550100@192.0.2.1:5060>"]);
     assert_eq!(invite.header("X-Test"), ["1"]);
-    assert_eq!(invite.header("Supported"), ["timer"]);
+    assert_eq!(invite.header("Supported"), ["timer, 100rel"]);
     assert_eq!((request.body.as_ref(), request.headers.to().tag()), (SDP.as_bytes(), None));
 }
 

@@ -22,11 +22,11 @@ use crate::sip::endpoint::event::DialogEnd;
 use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Event;
 use crate::sip::endpoint::event::Input as SipInput;
-use crate::sip::endpoint::event::OutboundInvite;
 use crate::sip::endpoint::event::Output as SipOutput;
 use crate::sip::endpoint::event::Refusal;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::flow::FlowId;
+use crate::sip::endpoint::outbound::OutboundInvite;
 use crate::sip::message::Response;
 use crate::sip::message::name::HeaderName;
 use crate::sip::message::peek::call_id_of;
@@ -402,6 +402,15 @@ impl Caller {
             Event::Cancelled { .. }
             | Event::ReinviteAnswered { .. }
             | Event::ReinviteRefused { .. } => (),
+            // Of what the caller never asks for.
+            Event::Placed { .. }
+            | Event::TooLarge { .. }
+            | Event::EarlyAnswered { .. }
+            | Event::InfoAnswered { .. }
+            | Event::Referring { .. }
+            | Event::Referred { .. }
+            | Event::RequestAnswered { .. }
+            | Event::Probed { .. } => (),
         }
     }
 

@@ -22,11 +22,12 @@ use crate::caller::wav::WavError;
 use crate::clock;
 use crate::net::bind::BindError;
 use crate::sdp::SrtpTerms;
+use crate::sip::digest::client::Account;
 use crate::sip::endpoint::Endpoint;
 use crate::sip::endpoint::config::EndpointConfig;
-use crate::sip::endpoint::config::SessionTimerPolicy;
 use crate::sip::endpoint::config::Timers;
-use crate::sip::endpoint::event::OutboundInvite;
+use crate::sip::endpoint::outbound::OutboundInvite;
+use crate::sip::endpoint::policy::DialogPolicy;
 use crate::types::limit::RTP_PACKET_BYTES_MAX;
 use crate::types::moment::Moment;
 use bytes::Bytes;
@@ -146,22 +147,21 @@ fn dial(
         product: concat!("tandem-call/", env!("CARGO_PKG_VERSION")).to_owned(),
         listeners: vec![way.advertised()],
         timers: Timers::default(),
-        session: SessionTimerPolicy::default(),
+        policy: DialogPolicy::default(),
+        takes_replaces: false,
     });
     let rtp = ports.rtp.local_addr().map_err(CallError::Sockets)?;
     let rtcp = ports.rtcp.local_addr().map_err(CallError::Sockets)?;
     let account = plan.account.as_ref();
+    let from = format!("sip:{}@{}", plan.from_user, url_host(rtp.ip()));
     let setup = CallSetup {
         invite: OutboundInvite {
-            flow: way.flow,
-            uri: plan.target.uri().to_owned(),
-            from: format!("sip:{}@{}", plan.from_user, url_host(rtp.ip())),
-            from_display: None,
-            to: plan.target.uri().to_owned(),
             contact_user: plan.from_user.clone(),
-            body: None,
-            credentials: account.map(|account| (account.user.clone(), account.password.clone())),
-            headers: Vec::new(),
+            accounts: account
+                .map(|account| Account::new(&account.user, account.password.clone()))
+                .into_iter()
+                .collect(),
+            ..OutboundInvite::new(way.flow, plan.target.uri(), &from)
         },
         // RFC 8866 §5.2: a number that is 64 bits wide, and 63 for parsers with signed ones.
         media: local_media(rtp, rtcp.port(), clock::random_u64() >> 1),

@@ -19,6 +19,7 @@ use crate::sdp::AnswerOrder;
 use crate::sdp::Capabilities;
 use crate::sdp::SrtpTerms;
 use crate::sip::digest::Algorithm;
+use crate::sip::digest::client;
 use crate::sip::digest::server::Account;
 use crate::sip::digest::server::Presented;
 use crate::sip::digest::server::Server;
@@ -26,18 +27,18 @@ use crate::sip::digest::server::Verdict;
 use crate::sip::endpoint::Endpoint;
 use crate::sip::endpoint::config::EndpointConfig;
 use crate::sip::endpoint::config::ListenerAddress;
-use crate::sip::endpoint::config::SessionTimerPolicy;
 use crate::sip::endpoint::config::Timers;
 use crate::sip::endpoint::event::Command;
 use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Event;
 use crate::sip::endpoint::event::Input as SipInput;
 use crate::sip::endpoint::event::Invitation;
-use crate::sip::endpoint::event::OutboundInvite;
 use crate::sip::endpoint::event::Output as SipOutput;
 use crate::sip::endpoint::event::Refusal;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::flow::FlowId;
+use crate::sip::endpoint::outbound::OutboundInvite;
+use crate::sip::endpoint::policy::DialogPolicy;
 use crate::sip::message::method::Method;
 use crate::sip::message::name::HeaderName;
 use crate::types::cause::HangupCause;
@@ -137,7 +138,8 @@ fn endpoint(seed: u64, host: &str) -> Endpoint {
         product: "test".to_owned(),
         listeners: vec![ListenerAddress { host: host.to_owned(), port: 5060 }],
         timers: Timers::default(),
-        session: SessionTimerPolicy::default(),
+        policy: DialogPolicy::default(),
+        takes_replaces: false,
     })
 }
 
@@ -199,15 +201,17 @@ fn call(script: Script, orders: Orders) -> (CallSummary, World) {
     let mut out = Vec::new();
     let setup = CallSetup {
         invite: OutboundInvite {
-            flow: flow(CALLER, CALLEE),
-            uri: "sip:+15550101@192.0.2.2".to_owned(),
-            from: "sip:tester@192.0.2.1".to_owned(),
-            from_display: None,
-            to: "sip:+15550101@192.0.2.2".to_owned(),
             contact_user: "tester".to_owned(),
-            body: None,
-            credentials: orders.password.map(|p| ("demo".to_owned(), Secret::new(p.to_owned()))),
-            headers: Vec::new(),
+            accounts: orders
+                .password
+                .map(|p| client::Account::new("demo", Secret::new(p.to_owned())))
+                .into_iter()
+                .collect(),
+            ..OutboundInvite::new(
+                flow(CALLER, CALLEE),
+                "sip:+15550101@192.0.2.2",
+                "sip:tester@192.0.2.1",
+            )
         },
         media: local_media(address("192.0.2.1:20000"), 20_001, 7),
         codecs: vec![Codec::Pcmu, Codec::Pcma],

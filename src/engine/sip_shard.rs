@@ -260,7 +260,18 @@ impl Shard {
                 self.last(dialog, LegInput::Ended { cause, by });
             }
             // This node places no calls of its own yet: nothing of the client's side is its.
-            Event::Progressed { .. } | Event::Answered { .. } | Event::Refused { .. } => (),
+            Event::Placed { .. }
+            | Event::TooLarge { .. }
+            | Event::Progressed { .. }
+            | Event::Answered { .. }
+            | Event::Refused { .. }
+            | Event::RequestAnswered { .. }
+            | Event::Probed { .. } => (),
+            // Nor does it say or let say any of this within a dialog.
+            Event::EarlyAnswered { .. }
+            | Event::InfoAnswered { .. }
+            | Event::Referring { .. }
+            | Event::Referred { .. } => (),
         }
     }
 
@@ -304,6 +315,10 @@ fn count(counter: Counter) {
         Counter::ResponseOnClosedFlow => "response_on_closed_flow",
         Counter::Unwritable => "unwritable",
         Counter::SenselessCommand => "senseless_command",
+        Counter::TooManyForks => "too_many_forks",
+        Counter::Loop => "loop",
+        Counter::ReliableOutOfOrder => "reliable_out_of_order",
+        Counter::PrackTimeout => "prack_timeout",
     };
     metric::labelled(metric::Counter::SipEndpointEvents, what).increment(1);
 }

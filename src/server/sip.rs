@@ -7,8 +7,8 @@ use crate::engine::sip_shard::ShardHandle;
 use crate::engine::switch::Switch;
 use crate::server::listeners::Bound;
 use crate::sip::endpoint::config::EndpointConfig;
-use crate::sip::endpoint::config::SessionTimerPolicy;
 use crate::sip::endpoint::config::Timers;
+use crate::sip::endpoint::policy::DialogPolicy;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -35,7 +35,8 @@ pub(super) fn start_shards(
                 product: PRODUCT.to_owned(),
                 listeners: listeners.clone(),
                 timers: Timers::default(),
-                session: SessionTimerPolicy::default(),
+                policy: DialogPolicy::default(),
+                takes_replaces: false,
             };
             sip_shard::start(Arc::clone(switch), config, draining.clone())
         })

@@ -1,5 +1,6 @@
 //! Dialogs (RFC 3261 §12): tags, CSeq rules, route set, remote target.
 
+use crate::sip::endpoint::told::DialogName;
 use crate::sip::message::Request;
 use crate::sip::message::Response;
 use crate::sip::message::header::name_addr::NameAddr;
@@ -143,6 +144,22 @@ impl Dialog {
         }
         self.remote_cseq = Some(number);
         true
+    }
+
+    /// Goes on counting where an early dialog of the same two parties stopped.
+    pub(crate) fn continue_from(&mut self, early: &Self) {
+        self.local_cseq = self.local_cseq.max(early.local_cseq);
+        self.remote_cseq = early.remote_cseq;
+    }
+
+    /// What names the dialog in the network.
+    #[must_use]
+    pub fn name(&self) -> DialogName {
+        DialogName {
+            call_id: self.call_id.clone(),
+            local_tag: self.local_tag.to_text().into(),
+            remote_tag: self.remote_tag.clone(),
+        }
     }
 
     /// Takes a new remote target from the Contact of a re-INVITE, an UPDATE or their 2xx.

@@ -4,22 +4,24 @@
 use crate::sip::dialog::Dialog;
 use crate::sip::digest::client::Client as DigestClient;
 use crate::sip::digest::client::Credentials;
-use crate::sip::endpoint::config::SessionTimerPolicy;
 use crate::sip::endpoint::config::Timers;
-use crate::sip::endpoint::event::OutboundInvite;
 use crate::sip::endpoint::flow::Flow;
+use crate::sip::endpoint::outbound::OutboundInvite;
+use crate::sip::endpoint::policy::DialogPolicy;
 use crate::sip::endpoint::timers::Armed;
+use crate::sip::endpoint::told::Furthest;
 use crate::sip::message::Request;
-use crate::sip::message::header::session_expires::Refresher;
-use crate::sip::message::header::session_expires::SessionExpires;
-use crate::sip::message::headers::Headers;
+use crate::sip::message::field::FieldValue;
+use crate::sip::message::field::HeaderField;
 use crate::sip::message::method::Method;
-use crate::sip::message::name::HeaderName;
 use crate::sip::message::uri::Uri;
+use crate::sip::session_timer::Session;
+use crate::sip::session_timer::SessionAsk;
 use crate::sip::transaction::key::Tag;
 use crate::sip::transaction::timer::Length;
 use crate::types::cause::HangupCause;
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +35,10 @@ pub(crate) struct Usage {
     pub(crate) flow: Flow,
     /// Value of our Contact.
     pub(crate) contact: Bytes,
+    /// How the dialog behaves.
+    pub(crate) policy: DialogPolicy,
+    /// RSeq of a reliable provisional response of ours whose PRACK the 2xx overtook.
+    pub(crate) overtaken: Option<u32>,
     /// A 2xx of ours that waits for its ACK.
     pub(crate) ack_wait: Option<AckWait>,
     /// A 2xx to our INVITE that the call has not acknowledged yet.
@@ -41,6 +47,12 @@ pub(crate) struct Usage {
     pub(crate) asked: Option<Asked>,
     /// A re-INVITE or refresh of ours that waits for the peer.
     pub(crate) asking: Option<Asking>,
+    /// INFOs of ours: the first is on its way, the others wait for its answer.
+    pub(crate) infos: VecDeque<Info>,
+    /// A REFER of ours, as long as its outcome is not known.
+    pub(crate) referring: Option<Referring>,
+    /// A REFER of the peer's, as long as it wants to know the outcome.
+    pub(crate) referred: Option<Referral>,
     /// The running session timer.
     pub(crate) session: Option<Session>,
     /// A hang-up that has to wait.
@@ -74,6 +86,50 @@ pub(crate) struct Incoming {
     pub(crate) dialog: Dialog,
     /// The last provisional response above 100.
     pub(crate) progress: Option<(u16, Option<Bytes>)>,
+    /// Numbers our reliable provisional responses.
+    pub(crate) rseq: u32,
+    /// A reliable provisional response that waits for its PRACK.
+    pub(crate) reliable: Option<ReliableWait>,
+    /// What has to wait until that PRACK came.
+    pub(crate) held: Held,
+    /// Offer and answer are through in reliable provisional responses, so UPDATE may offer anew.
+    pub(crate) is_settled: bool,
+}
+
+impl Incoming {
+    /// An INVITE that has just come; its first reliable response gets the number after `rseq`.
+    pub(crate) fn new(transaction: u64, request: Arc<Request>, dialog: Dialog, rseq: u64) -> Self {
+        Self {
+            transaction,
+            request,
+            dialog,
+            progress: None,
+            rseq: u32::try_from(rseq).unwrap_or(0),
+            reliable: None,
+            held: Held::default(),
+            is_settled: false,
+        }
+    }
+}
+
+/// A reliable provisional response that waits for its PRACK (RFC 3262 §3).
+#[derive(Debug)]
+pub(crate) struct ReliableWait {
+    pub(crate) rseq: u32,
+    pub(crate) bytes: Bytes,
+    pub(crate) resends: u8,
+    /// It has a session description, so a 2xx has to wait for its PRACK.
+    pub(crate) has_body: bool,
+}
+
+/// What the call wants said while a reliable provisional response waits for its PRACK: only the last
+/// word counts.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    /// The next provisional response.
+    pub(crate) progress: Option<(u16, Option<Bytes>)>,
+    /// The session description of the 2xx.
+    pub(crate) accept: Option<Bytes>,
 }
 
 /// Our unanswered INVITE.
@@ -88,11 +144,36 @@ pub(crate) struct Calling {
     pub(crate) cseq: u32,
     /// Sent with the INVITE, and again with its ACK (RFC 3261 §22.1).
     pub(crate) credentials: Vec<Credentials>,
+    /// What is asked of the session timer.
+    pub(crate) session: SessionAsk,
+    /// How often 422 was answered.
+    pub(crate) refused_intervals: u8,
+    /// The early dialogs, one for each party that answered; the place of one is its `Fork`.
+    pub(crate) early: Vec<Early>,
+    /// How far the call has come.
+    pub(crate) furthest: Furthest,
     /// A provisional response came, so a CANCEL may be sent (RFC 3261 §9.1).
     pub(crate) is_proceeding: bool,
     pub(crate) is_cancelled: bool,
     /// It rang for too long; nobody asked for the CANCEL.
     pub(crate) gave_up: bool,
+}
+
+/// An early dialog of our INVITE: one of the parties it reached.
+#[derive(Debug)]
+pub(crate) struct Early {
+    pub(crate) dialog: Dialog,
+    /// Number of its last reliable provisional response.
+    pub(crate) rseq: Option<u32>,
+    /// Our offer is answered reliably, so UPDATE may offer anew.
+    pub(crate) is_settled: bool,
+}
+
+impl Calling {
+    /// The early dialog with this tag of the peer's.
+    pub(crate) fn early_of(&mut self, remote_tag: &[u8]) -> Option<&mut Early> {
+        self.early.iter_mut().find(|early| early.dialog.remote_tag() == remote_tag)
+    }
 }
 
 /// A 2xx of ours that waits for its ACK (RFC 3261 §13.3.1.4).
@@ -132,6 +213,39 @@ pub(crate) struct Asked {
     pub(crate) request: Arc<Request>,
 }
 
+/// An INFO of ours.
+#[derive(Clone, Debug)]
+pub(crate) struct Info {
+    pub(crate) content_type: FieldValue,
+    pub(crate) body: Bytes,
+}
+
+/// A REFER of ours and the subscription it makes (RFC 3515 §2.4).
+#[derive(Clone, Debug)]
+pub(crate) struct Referring {
+    /// What Refer-To and Referred-By say, and headers of the call's.
+    pub(crate) refer_to: String,
+    pub(crate) referred_by: Option<String>,
+    pub(crate) headers: Vec<HeaderField>,
+    /// Its CSeq number, which is the `id` of its NOTIFYs.
+    pub(crate) cseq: u32,
+    /// A 2xx came.
+    pub(crate) is_accepted: bool,
+}
+
+/// A REFER of the peer's.
+#[derive(Clone, Debug)]
+pub(crate) struct Referral {
+    /// Its CSeq number, which is the `id` of our NOTIFYs.
+    pub(crate) cseq: u32,
+    /// The REFER, until it is answered.
+    pub(crate) unanswered: Option<(u64, Arc<Request>)>,
+    /// News that wait for the NOTIFY before them to be answered; only the last counts.
+    pub(crate) next: Option<u16>,
+    /// What the NOTIFY on its way says.
+    pub(crate) telling: Option<u16>,
+}
+
 /// A request of ours that may change or refresh the session.
 #[derive(Debug)]
 pub(crate) struct Asking {
@@ -144,17 +258,20 @@ pub(crate) struct Asking {
     pub(crate) transaction: Option<u64>,
     /// Sent with the request, and again with its ACK.
     pub(crate) credentials: Vec<Credentials>,
+    /// Min-SE that a 422 demanded, in seconds.
+    pub(crate) least_s: u32,
 }
 
 impl Asking {
     pub(crate) const fn new(why: Why, body: Bytes) -> Self {
-        Self { why, body, collisions: 0, transaction: None, credentials: Vec::new() }
+        let credentials = Vec::new();
+        Self { why, body, collisions: 0, transaction: None, credentials, least_s: 0 }
     }
 
     pub(crate) const fn method(&self) -> Method {
         match self.why {
             Why::Call | Why::RefreshByInvite => Method::Invite,
-            Why::RefreshByUpdate => Method::Update,
+            Why::CallByUpdate | Why::RefreshByUpdate => Method::Update,
         }
     }
 }
@@ -162,8 +279,10 @@ impl Asking {
 /// Why we ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// The call wants it.
+    /// The call wants it, by re-INVITE.
     Call,
+    /// The call wants it, by UPDATE.
+    CallByUpdate,
     /// The session timer wants it, by re-INVITE.
     RefreshByInvite,
     /// The session timer wants it, by UPDATE.
@@ -185,6 +304,16 @@ pub(crate) enum UsageTimer {
     Patience,
     /// The wait after 491 is over.
     Collision,
+    /// Nothing at all was heard of a call of ours.
+    Silence,
+    /// The reliable provisional response is sent again (RFC 3262 §3).
+    Reliable,
+    /// No PRACK came.
+    Prack,
+    /// The peer tells nothing more about our REFER.
+    Refer,
+    /// The call tells nothing more about the peer's REFER.
+    Referral,
 }
 
 /// The armed timers of a usage.
@@ -196,6 +325,11 @@ pub(crate) struct Places {
     ringing: Option<Armed>,
     patience: Option<Armed>,
     collision: Option<Armed>,
+    silence: Option<Armed>,
+    reliable: Option<Armed>,
+    prack: Option<Armed>,
+    refer: Option<Armed>,
+    referral: Option<Armed>,
 }
 
 impl Places {
@@ -207,31 +341,51 @@ impl Places {
             UsageTimer::Ringing => &mut self.ringing,
             UsageTimer::Patience => &mut self.patience,
             UsageTimer::Collision => &mut self.collision,
+            UsageTimer::Silence => &mut self.silence,
+            UsageTimer::Reliable => &mut self.reliable,
+            UsageTimer::Prack => &mut self.prack,
+            UsageTimer::Refer => &mut self.refer,
+            UsageTimer::Referral => &mut self.referral,
         }
     }
 
-    pub(crate) const ALL: [UsageTimer; 6] = [
+    pub(crate) const ALL: [UsageTimer; 11] = [
         UsageTimer::Answer,
         UsageTimer::Ack,
         UsageTimer::Session,
         UsageTimer::Ringing,
         UsageTimer::Patience,
         UsageTimer::Collision,
+        UsageTimer::Silence,
+        UsageTimer::Reliable,
+        UsageTimer::Prack,
+        UsageTimer::Refer,
+        UsageTimer::Referral,
     ];
 }
 
 impl Usage {
     /// A usage that has just begun.
-    pub(crate) fn new(state: State, tag: Tag, flow: Flow, contact: Bytes) -> Self {
+    pub(crate) fn new(
+        state: State,
+        (tag, flow): (Tag, Flow),
+        contact: Bytes,
+        policy: DialogPolicy,
+    ) -> Self {
         Self {
             state,
             tag,
             flow,
             contact,
+            policy,
+            overtaken: None,
             ack_wait: None,
             unacknowledged: None,
             asked: None,
             asking: None,
+            infos: VecDeque::new(),
+            referring: None,
+            referred: None,
             session: None,
             ending: None,
             description: Bytes::new(),
@@ -255,6 +409,15 @@ impl Usage {
         match &mut self.state {
             State::Incoming(incoming) => Some(&mut incoming.dialog),
             State::Calling(_) => None,
+            State::Confirmed(dialog) | State::Leaving(dialog) => Some(dialog),
+        }
+    }
+
+    /// The dialog that a request of the peer's with this From-tag is of, early ones included.
+    pub(crate) fn dialog_with(&mut self, remote_tag: &[u8]) -> Option<&mut Dialog> {
+        match &mut self.state {
+            State::Calling(calling) => calling.early_of(remote_tag).map(|early| &mut early.dialog),
+            State::Incoming(incoming) => Some(&mut incoming.dialog),
             State::Confirmed(dialog) | State::Leaving(dialog) => Some(dialog),
         }
     }
@@ -283,10 +446,19 @@ impl Usage {
     /// Whether an UPDATE with an offer can be taken now (RFC 3311 §5.2).
     pub(crate) fn judge_update(&self) -> Result<(), Collision> {
         match &self.state {
+            State::Incoming(_) | State::Calling(_) | State::Confirmed(_)
+                if self.asked.is_some() =>
+            {
+                Err(Collision::Theirs)
+            }
+            State::Incoming(incoming) if incoming.is_settled => Ok(()),
             State::Incoming(_) => Err(Collision::Theirs),
-            State::Calling(_) => Err(Collision::Ours),
+            // One party alone, whose answer came reliably: of several none has the session yet.
+            State::Calling(calling) => match calling.early.as_slice() {
+                [early] if early.is_settled => Ok(()),
+                _ => Err(Collision::Ours),
+            },
             State::Leaving(_) => Err(Collision::Gone),
-            State::Confirmed(_) if self.asked.is_some() => Err(Collision::Theirs),
             State::Confirmed(_) if self.asking.is_some() => Err(Collision::Ours),
             // RFC 3311 §5.2: our offer in the 2xx has no answer yet.
             State::Confirmed(_) if self.ack_wait.as_ref().is_some_and(|wait| wait.has_offer) => {
@@ -298,9 +470,9 @@ impl Usage {
 
     /// True while a re-INVITE of ours is unanswered.
     fn is_inviting(&self) -> bool {
-        self.asking.as_ref().is_some_and(|asking| {
-            asking.transaction.is_some() && asking.why != Why::RefreshByUpdate
-        })
+        self.asking
+            .as_ref()
+            .is_some_and(|asking| asking.transaction.is_some() && asking.method() == Method::Invite)
     }
 }
 
@@ -313,138 +485,4 @@ pub(crate) enum Collision {
     Ours,
     /// The dialog is ending: 481.
     Gone,
-}
-
-/// A running session timer (RFC 4028).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Session {
-    /// The session interval, in seconds.
-    pub(crate) interval_s: u32,
-    /// We refresh; else the peer does.
-    pub(crate) is_ours: bool,
-    /// The refresh of this interval was sent; what is armed is the expiry.
-    pub(crate) is_refreshed: bool,
-}
-
-impl Session {
-    /// What follows from the Session-Expires of a 2xx; `is_uac` when the request was ours.
-    pub(crate) fn agreed(agreed: SessionExpires, is_uac: bool) -> Self {
-        let ours = if is_uac { Refresher::Uac } else { Refresher::Uas };
-        // RFC 4028 §7.2: without the parameter the sender of the request refreshes.
-        let is_ours = agreed.refresher.unwrap_or(Refresher::Uac) == ours;
-        // An interval of nothing would end the call at once; RFC 4028 §5 allows none below 90 s.
-        let interval_s = agreed.interval_s.max(SHORTEST_S);
-        Self { interval_s, is_ours, is_refreshed: false }
-    }
-
-    /// How long from the last refresh until something is to be done: half the interval until we
-    /// refresh, and min(32 s, a third) before its end until we give up (RFC 4028 §10).
-    pub(crate) fn wait(&self) -> Duration {
-        let interval = Duration::from_secs(self.interval_s.into());
-        if self.is_ours && !self.is_refreshed { interval / 2 } else { self.expiry() }
-    }
-
-    fn expiry(&self) -> Duration {
-        let interval = Duration::from_secs(self.interval_s.into());
-        interval - (interval / 3).min(Duration::from_secs(32))
-    }
-
-    /// How long from our refresh until we give up.
-    pub(crate) fn rest(&self) -> Duration {
-        let interval = Duration::from_secs(self.interval_s.into());
-        self.expiry().saturating_sub(interval / 2)
-    }
-}
-
-/// The shortest interval that is ever run, in seconds.
-const SHORTEST_S: u32 = 90;
-
-/// How an offered session timer is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SessionAnswer {
-    /// No timer runs.
-    None,
-    /// 422 with Min-SE.
-    TooShort,
-    /// This goes into the 2xx.
-    Run(SessionExpires),
-}
-
-impl SessionAnswer {
-    /// The answer to a request with these headers.
-    ///
-    /// A peer that does not support `timer` gets none: some carriers pass on a Session-Expires that
-    /// nobody on the way will honour, and a 422 breaks their calls.
-    pub(crate) fn to(headers: &Headers, policy: SessionTimerPolicy) -> Self {
-        if !headers.tokens(HeaderName::Supported).has("timer") {
-            return Self::None;
-        }
-        let Ok(Some(offered)) = headers.session_expires() else { return Self::None };
-        if offered.interval_s < policy.min_se_s {
-            return Self::TooShort;
-        }
-        let refresher = Some(offered.refresher.unwrap_or(Refresher::Uac));
-        Self::Run(SessionExpires { interval_s: offered.interval_s, refresher })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sip::message::Message;
-    use crate::sip::message::parse;
-
-    fn answer(lines: &str) -> SessionAnswer {
-        let text = format!(
-            "INVITE sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:x@y>;tag=f\r\n\
-             To: <sip:a@b>\r\nCall-ID: c\r\nCSeq: 1 INVITE\r\n{lines}\r\n"
-        );
-        let message: Message = parse(Bytes::from(text)).unwrap();
-        SessionAnswer::to(message.headers(), SessionTimerPolicy::default())
-    }
-
-    #[test]
-    fn the_uas_never_raises_session_expires() {
-        let run = |interval_s, refresher| {
-            SessionAnswer::Run(SessionExpires { interval_s, refresher: Some(refresher) })
-        };
-        let supported = "Supported: 100rel, timer\r\n";
-        let offered = format!("{supported}Session-Expires: 600\r\n");
-        assert_eq!(answer(&offered), run(600, Refresher::Uac));
-        let offered = format!("{supported}x: 90;refresher=uas\r\n");
-        assert_eq!(answer(&offered), run(90, Refresher::Uas));
-        assert_eq!(answer(supported), SessionAnswer::None);
-    }
-
-    #[test]
-    fn only_a_peer_that_supports_timer_gets_422() {
-        let short = "Session-Expires: 30\r\n";
-        assert_eq!(answer(&format!("Supported: timer\r\n{short}")), SessionAnswer::TooShort);
-        assert_eq!(answer(short), SessionAnswer::None);
-    }
-
-    #[test]
-    fn a_session_ends_32_s_or_a_third_before_its_interval() {
-        let session =
-            |interval_s, is_ours, is_refreshed| Session { interval_s, is_ours, is_refreshed };
-        let check = |session: Session, seconds| {
-            assert_eq!(session.wait(), Duration::from_secs(seconds), "{session:?}");
-        };
-        check(session(1800, true, false), 900);
-        check(session(1800, false, false), 1768);
-        check(session(90, false, false), 60);
-        check(session(90, true, false), 45);
-        assert_eq!(session(1800, true, true).rest(), Duration::from_secs(868));
-        assert_eq!(session(90, true, true).rest(), Duration::from_secs(15));
-    }
-
-    #[test]
-    fn roles_follow_from_the_agreed_refresher() {
-        let agreed = |refresher| SessionExpires { interval_s: 1800, refresher };
-        assert!(Session::agreed(agreed(Some(Refresher::Uas)), false).is_ours);
-        assert!(!Session::agreed(agreed(None), false).is_ours);
-        assert!(Session::agreed(agreed(None), true).is_ours);
-        let nothing = SessionExpires { interval_s: 0, refresher: None };
-        assert_eq!(Session::agreed(nothing, true).interval_s, SHORTEST_S);
-    }
 }

@@ -10,5 +10,6 @@ pub mod message;
 pub mod multipart;
 pub mod register;
 pub mod scanner;
+mod session_timer;
 pub mod trace;
 pub mod transaction;

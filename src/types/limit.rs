@@ -23,6 +23,17 @@ pub const SIP_CHALLENGES_MAX: usize = 1_024;
 pub const SIP_TRANSACTIONS_MAX: usize = 65_536;
 /// Most dialogs of one shard. Over it: a new INVITE gets 503 without state.
 pub const SIP_DIALOGS_MAX: usize = 32_768;
+/// Parties of one forked call of ours: early dialogs kept, and answers acknowledged. Over it: read over,
+/// counted.
+pub const SIP_FORKS_MAX: usize = 8;
+/// Contacts of a redirect that are read. Over it: the rest is ignored.
+pub const SIP_REDIRECTS_MAX: usize = 8;
+/// Realms whose challenges one call or registration answers. Over it: the oldest is forgotten.
+pub const SIP_REALMS_MAX: usize = 4;
+/// INFO requests of one dialog that wait for the one before them. Over it: the new one is not sent.
+pub const SIP_INFOS_MAX: usize = 32;
+/// Requests outside dialogs that wait for their answers, in one shard. Over it: a new one is not sent.
+pub const SIP_REQUESTS_MAX: usize = 4_096;
 /// Messages waiting for one shard. Over it: new INVITEs get 503 without state, the rest is dropped.
 pub const SIP_SHARD_QUEUE_MAX: usize = 8_192;
 /// Waiting messages of a shard above which new INVITEs are already answered 503.

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use std::net::SocketAddr;
 use tandem::sip::endpoint::config::EndpointConfig;
 use tandem::sip::endpoint::config::ListenerAddress;
-use tandem::sip::endpoint::config::SessionTimerPolicy;
 use tandem::sip::endpoint::config::Timers;
 use tandem::sip::endpoint::flow::Flow;
 use tandem::sip::endpoint::flow::FlowId;
+use tandem::sip::endpoint::policy::DialogPolicy;
 use tandem::types::transport::Transport;
 
 /// A session description, good enough for an endpoint that never reads one.
@@ -26,7 +26,8 @@ pub(crate) fn config(seed: u64, host: &str) -> EndpointConfig {
         product: "Tandem".to_owned(),
         listeners: vec![ListenerAddress { host: host.to_owned(), port: 5060 }],
         timers: Timers::default(),
-        session: SessionTimerPolicy::default(),
+        policy: DialogPolicy::default(),
+        takes_replaces: false,
     }
 }
 

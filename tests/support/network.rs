@@ -17,10 +17,10 @@ use tandem::sip::endpoint::event::DialogEnd;
 use tandem::sip::endpoint::event::DialogId;
 use tandem::sip::endpoint::event::Event;
 use tandem::sip::endpoint::event::Input;
-use tandem::sip::endpoint::event::OutboundInvite;
 use tandem::sip::endpoint::event::Output;
 use tandem::sip::endpoint::event::Refusal;
 use tandem::sip::endpoint::flow::Flow;
+use tandem::sip::endpoint::outbound::OutboundInvite;
 use tandem::types::cause::HangupCause;
 use tandem::types::moment::Moment;
 use tandem::types::random::Random;
@@ -283,6 +283,14 @@ impl Lab {
             | Event::ReinviteAnswered { .. }
             | Event::ReinviteRefused { .. }
             | Event::Digit { .. }
+            | Event::EarlyAnswered { .. }
+            | Event::InfoAnswered { .. }
+            | Event::Referring { .. }
+            | Event::Referred { .. }
+            | Event::Placed { .. }
+            | Event::TooLarge { .. }
+            | Event::RequestAnswered { .. }
+            | Event::Probed { .. }
             | Event::Invited(_) => {}
         }
     }
@@ -358,6 +366,13 @@ fn dialog_of(event: &Event) -> DialogId {
         | Event::Refused { dialog, .. }
         | Event::ReinviteAnswered { dialog, .. }
         | Event::ReinviteRefused { dialog, .. }
+        | Event::Placed { dialog, .. }
+        | Event::TooLarge { dialog, .. }
+        | Event::EarlyAnswered { dialog, .. }
+        | Event::InfoAnswered { dialog, .. }
+        | Event::Referring { dialog, .. }
+        | Event::Referred { dialog, .. }
         | Event::Ended { dialog, .. } => *dialog,
+        Event::RequestAnswered { .. } | Event::Probed { .. } => panic!("of no dialog: {event:?}"),
     }
 }

@@ -4,10 +4,12 @@ use super::SDP;
 use super::solo::Sent;
 use super::solo::Solo;
 use std::fmt::Write as _;
+use tandem::sip::digest::client::Account;
 use tandem::sip::endpoint::event::Command;
 use tandem::sip::endpoint::event::DialogId;
-use tandem::sip::endpoint::event::OutboundInvite;
 use tandem::sip::endpoint::flow::Flow;
+use tandem::sip::endpoint::outbound::OutboundInvite;
+use tandem::sip::message::field::HeaderField;
 use tandem::types::cause::HangupCause;
 use tandem::types::secret::Secret;
 
@@ -157,22 +159,18 @@ pub(crate) const CALLED: &str = "Contact: <sip:called@192.0.2.2:5060>\r\n";
 /// A call of ours.
 pub(crate) fn outbound(flow: Flow) -> OutboundInvite {
     OutboundInvite {
-        flow,
-        uri: "sip:+15550199@carrier.example".to_owned(),
-        from: "sip:+15550100@192.0.2.1".to_owned(),
         from_display: Some("Tan \"the\" dem".to_owned()),
-        to: "sip:+15550199@carrier.example".to_owned(),
         contact_user: "+15550100".to_owned(),
         body: Some(SDP.into()),
-        credentials: None,
-        headers: vec![("X-Test".to_owned(), "1".to_owned())],
+        headers: vec![HeaderField::new("X-Test", "1").unwrap()],
+        ..OutboundInvite::new(flow, "sip:+15550199@carrier.example", "sip:+15550100@192.0.2.1")
     }
 }
 
 /// The same with credentials.
 pub(crate) fn outbound_with_credentials(flow: Flow) -> OutboundInvite {
-    let credentials = Some(("user".to_owned(), Secret::new("secret".to_owned())));
-    OutboundInvite { credentials, ..outbound(flow) }
+    let accounts = vec![Account::new("user", Secret::new("secret".to_owned()))];
+    OutboundInvite { accounts, ..outbound(flow) }
 }
 
 /// A call of the peer's that was answered and acknowledged: its INVITE, our dialog, our 200.

@@ -13,9 +13,9 @@ use tandem::sip::endpoint::event::Counter;
 use tandem::sip::endpoint::event::DialogId;
 use tandem::sip::endpoint::event::Event;
 use tandem::sip::endpoint::event::Input;
-use tandem::sip::endpoint::event::OutboundInvite;
 use tandem::sip::endpoint::event::Output;
 use tandem::sip::endpoint::flow::Flow;
+use tandem::sip::endpoint::outbound::OutboundInvite;
 use tandem::sip::message::Message;
 use tandem::sip::message::Request;
 use tandem::sip::message::Response;
@@ -217,6 +217,17 @@ pub(crate) fn kinds(events: &[Event]) -> Vec<String> {
         Event::ReinviteAnswered { .. } => "reinvite answered".to_owned(),
         Event::ReinviteRefused { status, .. } => format!("reinvite refused {status}"),
         Event::Ended { how, .. } => format!("ended {how:?}"),
+        Event::Placed { token, .. } => format!("placed {}", token.0),
+        Event::TooLarge { .. } => "too large".to_owned(),
+        Event::EarlyAnswered { .. } => "early answered".to_owned(),
+        Event::InfoAnswered { status, .. } => format!("info answered {status}"),
+        Event::Referring { progress, .. } => format!("referring {progress:?}"),
+        Event::Referred { .. } => "referred".to_owned(),
+        Event::RequestAnswered { token, answer } => match answer.outcome.status() {
+            Some(status) => format!("request {} answered {status}", token.0),
+            None => format!("request {} {:?}", token.0, answer.outcome),
+        },
+        Event::Probed { token, status, .. } => format!("probed {} {status:?}", token.0),
     };
     events.iter().map(kind).collect()
 }

@@ -11,19 +11,46 @@ use crate::sip::digest::response;
 use crate::sip::message::headers::Headers;
 use crate::sip::message::method::Method;
 use crate::sip::message::name::HeaderName;
+use crate::types::limit::SIP_REALMS_MAX;
 use crate::types::random::Random;
 use crate::types::secret::Secret;
+
+/// A user as one who challenges knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The user name, which need not be the user of any URI.
+    pub username: String,
+    /// The password.
+    pub password: Secret<String>,
+    /// The realm it is for, with case; `None`: every realm.
+    pub realm: Option<String>,
+    /// The algorithms it may be used with; empty: every one we know.
+    pub algorithms: Vec<Algorithm>,
+}
+
+impl Account {
+    /// An account for every realm and algorithm.
+    #[must_use]
+    pub fn new(username: &str, password: Secret<String>) -> Self {
+        Self { username: username.to_owned(), password, realm: None, algorithms: Vec::new() }
+    }
+
+    fn fits(&self, session: &Session) -> bool {
+        let realm = self.realm.as_ref();
+        realm.is_none_or(|realm| escape(realm) == session.realm)
+            && (self.algorithms.is_empty() || self.algorithms.contains(&session.algorithm))
+    }
+}
 
 /// Answers the challenges of one dialog or registration.
 #[derive(Clone, Debug)]
 pub struct Client {
-    username: Vec<u8>,
-    password: Secret<String>,
+    accounts: Vec<Account>,
     random: Random,
-    /// What the last response asked for; WWW and Proxy stand beside each other.
+    /// What was asked for last by each header and realm, the oldest first.
     sessions: Vec<Session>,
-    /// The request in hand was already sent with credentials.
-    has_tried: bool,
+    /// How often the request in hand was sent with credentials.
+    tries: usize,
     /// The request in hand was already repeated because of `stale`.
     has_renewed: bool,
 }
@@ -38,6 +65,8 @@ struct Session {
     opaque: Option<Vec<u8>>,
     has_quality: bool,
     is_stale: bool,
+    /// Which account answers it.
+    account: usize,
     /// How many requests were sent with this nonce.
     count: u32,
 }
@@ -57,22 +86,16 @@ pub enum NotAnswered {
 pub type Credentials = (HeaderName, Vec<u8>);
 
 impl Client {
-    /// A client with a user's credentials; `seed` makes its cnonces.
+    /// A client with one account or, for several realms, more; `seed` makes its cnonces.
     #[must_use]
-    pub fn new(username: &str, password: Secret<String>, seed: u64) -> Self {
-        Self {
-            username: escape(username),
-            password,
-            random: Random::from_seed(seed),
-            sessions: Vec::new(),
-            has_tried: false,
-            has_renewed: false,
-        }
+    pub const fn new(accounts: Vec<Account>, seed: u64) -> Self {
+        let random = Random::from_seed(seed);
+        Self { accounts, random, sessions: Vec::new(), tries: 0, has_renewed: false }
     }
 
     /// Answers the challenges in a 401 or 407 to a request with this method and Request-URI: the
-    /// headers to put into the repeated request. Once for a request, and once more when only the
-    /// nonce was stale.
+    /// headers to put into the repeated request. Once for a request, once more when only the nonce was
+    /// stale, and once for each further realm, up to [`SIP_REALMS_MAX`] times in all.
     ///
     /// # Errors
     /// When no challenge can be answered, or the credentials were already refused.
@@ -82,48 +105,60 @@ impl Client {
         method: &Method,
         uri: &[u8],
     ) -> Result<Vec<Credentials>, NotAnswered> {
-        let strongest = |challenge, credentials| {
-            let readable = challenged
-                .table()
-                .lines(challenge)
-                .filter_map(|value| Session::read(credentials, value));
-            // Of equals the first: max_by_key would take the last.
-            readable.reduce(|best, next| if next.algorithm > best.algorithm { next } else { best })
-        };
-        let found: Vec<Session> = [
-            strongest(HeaderName::WwwAuthenticate, HeaderName::Authorization),
-            strongest(HeaderName::ProxyAuthenticate, HeaderName::ProxyAuthorization),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        let found = self.strongest(challenged);
         if found.is_empty() {
             return Err(NotAnswered::Unsupported);
         }
         // A challenge from one who has not seen our answer yet is no refusal: a proxy behind another.
-        let is_new = |session: &Session| {
-            !self
-                .sessions
-                .iter()
-                .any(|old| old.header == session.header && old.realm == session.realm)
-        };
-        if self.has_tried && !found.iter().any(is_new) {
+        let is_new = |session: &Session| !self.sessions.iter().any(|old| old.is_of(session));
+        if self.tries > 0 && !found.iter().any(is_new) {
             if self.has_renewed || !found.iter().any(|session| session.is_stale) {
                 return Err(NotAnswered::Refused);
             }
             self.has_renewed = true;
         }
-        self.has_tried = true;
-        self.sessions.retain(|old| !found.iter().any(|new| new.header == old.header));
+        if self.tries >= SIP_REALMS_MAX {
+            return Err(NotAnswered::Refused);
+        }
+        self.tries += 1;
+        self.sessions.retain(|old| !found.iter().any(|new| new.is_of(old)));
         self.sessions.extend(found);
+        let surplus = self.sessions.len().saturating_sub(SIP_REALMS_MAX);
+        self.sessions.drain(..surplus);
         Ok(self.credentials(method, uri))
+    }
+
+    /// Of the challenges we can answer the strongest of each header and realm (RFC 8760 §2.4).
+    fn strongest(&self, challenged: &Headers) -> Vec<Session> {
+        let mut found: Vec<Session> = Vec::new();
+        for (challenge, credentials) in [
+            (HeaderName::WwwAuthenticate, HeaderName::Authorization),
+            (HeaderName::ProxyAuthenticate, HeaderName::ProxyAuthorization),
+        ] {
+            for value in challenged.table().lines(challenge) {
+                let Some(mut next) = Session::read(credentials, value) else { continue };
+                let Some(account) = self.accounts.iter().position(|it| it.fits(&next)) else {
+                    continue;
+                };
+                next.account = account;
+                if let Some(best) = found.iter_mut().find(|best| best.is_of(&next)) {
+                    // Of equals the first.
+                    if next.algorithm > best.algorithm {
+                        *best = next;
+                    }
+                } else if found.len() < SIP_REALMS_MAX {
+                    found.push(next);
+                }
+            }
+        }
+        found
     }
 
     /// The credentials for a further request under the nonces in use, `nc` one higher; empty before
     /// the first challenge. Not for ACK or CANCEL, which are never challenged; an ACK for 2xx repeats
     /// the headers of its INVITE (RFC 3261 §22.1).
     pub fn authorize(&mut self, method: &Method, uri: &[u8]) -> Vec<Credentials> {
-        self.has_tried = false;
+        self.tries = 0;
         self.has_renewed = false;
         self.credentials(method, uri)
     }
@@ -143,22 +178,29 @@ impl Client {
     }
 
     fn credentials(&mut self, method: &Method, uri: &[u8]) -> Vec<Credentials> {
-        let (username, password) = (&self.username, &self.password);
-        let random = &mut self.random;
+        let (accounts, random) = (&self.accounts, &mut self.random);
         self.sessions
             .iter_mut()
-            .map(|session| {
-                let identity = Identity { username, realm: &session.realm.clone(), password };
+            .filter_map(|session| {
+                let account = accounts.get(session.account)?;
+                let username = &escape(&account.username);
+                let (realm, password) = (&session.realm.clone(), &account.password);
+                let identity = Identity { username, realm, password };
                 let mut cnonce = [0; 16];
                 random.fill(&mut cnonce);
                 let value = session.value(&identity, &hex(&cnonce), (method.as_bytes(), uri));
-                (session.header, value)
+                Some((session.header, value))
             })
             .collect()
     }
 }
 
 impl Session {
+    /// True when both are of one who challenges.
+    fn is_of(&self, other: &Self) -> bool {
+        self.header == other.header && self.realm == other.realm
+    }
+
     /// Reads a challenge; `None` when it is not ours to answer.
     fn read(header: HeaderName, value: &[u8]) -> Option<Self> {
         let fields = Fields::parse(value).ok()?;
@@ -181,6 +223,7 @@ impl Session {
             opaque: fields.get("opaque").map(<[u8]>::to_vec),
             has_quality: qualities.is_some(),
             is_stale: fields.get("stale").is_some_and(|stale| stale.eq_ignore_ascii_case(b"true")),
+            account: 0,
             count: 0,
         })
     }
@@ -231,7 +274,7 @@ mod tests {
     const URI: &[u8] = b"sip:bob@example.com";
 
     fn client() -> Client {
-        Client::new("alice", Secret::new("wonder".to_owned()), 7)
+        Client::new(vec![Account::new("alice", Secret::new("wonder".to_owned()))], 7)
     }
 
     fn challenged(lines: &[&str]) -> Headers {
@@ -324,6 +367,51 @@ mod tests {
         assert_eq!(answer(&mut client, &[first]).map(|found| found.len()), Ok(1));
         assert_eq!(answer(&mut client, &[second]).map(|found| found.len()), Ok(2));
         assert_eq!(answer(&mut client, &[second]).err(), Some(NotAnswered::Refused));
+    }
+
+    #[test]
+    fn two_proxies_in_one_answer_are_both_answered_each_with_its_account() {
+        let account = |username, realm: &str| Account {
+            realm: Some(realm.to_owned()),
+            ..Account::new(username, Secret::new("p".to_owned()))
+        };
+        let accounts = vec![account("a", "one"), account("b", "two")];
+        let mut client = Client::new(accounts, 7);
+        let lines = [
+            r#"Proxy-Authenticate: Digest realm="one", nonce="1", qop="auth""#,
+            r#"Proxy-Authenticate: Digest realm="two", nonce="2", qop="auth""#,
+            r#"Proxy-Authenticate: Digest realm="two", nonce="3", qop="auth", algorithm=SHA-256"#,
+            r#"Proxy-Authenticate: Digest realm="three", nonce="4", qop="auth""#,
+        ];
+        let found = answer(&mut client, &lines).unwrap();
+        assert_eq!(found.len(), 2);
+        assert!(found[0].1.contains(r#"username="a", realm="one""#), "{}", found[0].1);
+        assert!(found[1].1.contains(r#"username="b", realm="two", nonce="3""#), "{}", found[1].1);
+    }
+
+    #[test]
+    fn an_account_is_used_with_its_algorithms_only() {
+        let account = Account {
+            algorithms: vec![Algorithm::Md5],
+            ..Account::new("alice", Secret::new("p".to_owned()))
+        };
+        let mut client = Client::new(vec![account], 7);
+        let strong = r#"WWW-Authenticate: Digest realm="r", nonce="s", algorithm=SHA-256"#;
+        assert_eq!(answer(&mut client, &[strong]).err(), Some(NotAnswered::Unsupported));
+        let weak = r#"WWW-Authenticate: Digest realm="r", nonce="m", algorithm=MD5"#;
+        assert!(answer(&mut client, &[strong, weak]).unwrap()[0].1.contains(r#"nonce="m""#));
+    }
+
+    #[test]
+    fn a_peer_with_ever_new_realms_is_answered_a_few_times_only() {
+        let mut client = client();
+        let line = |n| format!(r#"WWW-Authenticate: Digest realm="r{n}", nonce="{n}""#);
+        for number in 0..SIP_REALMS_MAX {
+            assert!(answer(&mut client, &[&line(number)]).is_ok());
+        }
+        assert_eq!(answer(&mut client, &[&line(99)]).err(), Some(NotAnswered::Refused));
+        client.authorize(&Method::Bye, URI);
+        assert_eq!(answer(&mut client, &[&line(99)]).map(|found| found.len()), Ok(SIP_REALMS_MAX));
     }
 
     #[test]

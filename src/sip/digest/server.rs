@@ -284,6 +284,7 @@ impl<'a> Claim<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sip::digest::client;
     use crate::sip::digest::client::Client;
     use crate::sip::message::Message;
     use crate::sip::message::parse;
@@ -309,7 +310,8 @@ mod tests {
             To: <sip:c@d>;tag=2\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\n{lines}\r\n"
         );
         let Ok(Message::Response(response)) = parse(text.into()) else { panic!("must parse") };
-        let mut client = Client::new(username, Secret::new(password.to_owned()), 1);
+        let mut client =
+            Client::new(vec![client::Account::new(username, Secret::new(password.to_owned()))], 1);
         client.answer(&response.headers, &Method::Register, URI).unwrap();
         client
     }

@@ -8,6 +8,7 @@ use super::event::DialogId;
 use super::event::Event;
 use super::event::Invitation;
 use super::flow::Flow;
+use super::policy;
 use super::receive::description;
 use super::request;
 use super::respond::Extra;
@@ -15,7 +16,6 @@ use super::transact::Dependent;
 use super::transact::MergeKey;
 use crate::sip::dialog::Dialog;
 use crate::sip::invite::Incoming;
-use crate::sip::invite::SessionAnswer;
 use crate::sip::invite::State;
 use crate::sip::invite::Usage;
 use crate::sip::message::Request;
@@ -23,12 +23,15 @@ use crate::sip::message::method::Method;
 use crate::sip::message::name::HeaderName;
 use crate::sip::message::uri::Uri;
 use crate::sip::multipart;
+use crate::sip::session_timer::SessionAnswer;
 use crate::sip::transaction::key::Tag;
 use crate::types::cause::HangupCause;
 use crate::types::limit::SIP_DIALOGS_MAX;
 use crate::types::limit::SIP_TRANSACTIONS_MAX;
 use std::sync::Arc;
 
+/// First RSeq numbers leave room for all that may follow (RFC 3262 §3).
+const RSEQ_MAX: u64 = 1 << 31;
 /// Longest user part taken over into our Contact, in bytes.
 const CONTACT_USER_BYTES_MAX: usize = 64;
 
@@ -45,8 +48,8 @@ pub(super) enum Fault {
     Encoding,
     /// 420 with these option tags.
     Extension(Vec<u8>),
-    /// 422.
-    SessionTooShort,
+    /// 422 with this as Min-SE.
+    SessionTooShort(u32),
 }
 
 impl Endpoint {
@@ -54,7 +57,7 @@ impl Endpoint {
         let of = (&request, flow);
         match request.method {
             Method::Invite => self.new_invite(cx, flow, request),
-            Method::Options => match check_all(&request) {
+            Method::Options => match self.check_all(&request) {
                 Ok(()) if self.is_draining => {
                     let busy = Extra::Busy(HangupCause::Draining);
                     self.answer_stateless(cx, of, 503, busy);
@@ -90,7 +93,7 @@ impl Endpoint {
             self.answer_stateless(cx, of, 503, Extra::Busy(HangupCause::Overload));
             return;
         }
-        let checked = check_all(&request).and_then(|()| self.check_invite(&request));
+        let checked = self.check_all(&request).and_then(|()| self.check_invite(&request));
         let body = match checked {
             Ok(body) => body,
             Err(fault) => return self.refuse_fault(cx, of, &fault),
@@ -114,8 +117,9 @@ impl Endpoint {
             return Err(Fault::Status(400));
         }
         check_body(request)?;
-        match SessionAnswer::to(headers, self.config.session) {
-            SessionAnswer::TooShort => Err(Fault::SessionTooShort),
+        let session = self.config.policy.session;
+        match SessionAnswer::to(headers, session, None) {
+            SessionAnswer::TooShort => Err(Fault::SessionTooShort(session.min_se_s)),
             SessionAnswer::None | SessionAnswer::Run(_) => Ok(description(headers, &request.body)),
         }
     }
@@ -130,11 +134,13 @@ impl Endpoint {
         let tag = dialog.local_tag();
         let user = request.uri.user().filter(|user| user.len() <= CONTACT_USER_BYTES_MAX);
         let user = user.filter(|_| matches!(request.uri, Uri::Sip(_))).unwrap_or(&[]);
-        let contact = self.config.sender(flow).contact(user);
+        let contact = self.config.sender(flow).contact(user, None);
         let transaction = self.begin_server(flow, &request, None, tag);
         let incoming =
-            Incoming { transaction, request: Arc::clone(&request), dialog, progress: None };
-        let mut usage = Usage::new(State::Incoming(Box::new(incoming)), tag, flow, contact);
+            Incoming::new(transaction, Arc::clone(&request), dialog, self.random.below(RSEQ_MAX));
+        let policy = self.config.policy;
+        let mut usage =
+            Usage::new(State::Incoming(Box::new(incoming)), (tag, flow), contact, policy);
         usage.peer_allows_update =
             request.headers.tokens(HeaderName::Allow).has_method(&Method::Update);
         let id = DialogId(self.usages.insert(usage));
@@ -146,13 +152,42 @@ impl Endpoint {
         // RFC 3261 §17.2.1: within 200 ms; carriers move to the next target without it.
         let trying = self.config.sender(flow).plain((&request, flow), 100, None, Extra::None);
         self.respond(cx, transaction, 100, trying);
-        let invitation = Invitation { dialog: id, flow, request, body };
+        let replaces = request.headers.replaces().ok().flatten();
+        let replaces = replaces.filter(|_| self.config.takes_replaces);
+        let invitation = Invitation { dialog: id, flow, request, body, replaces };
         cx.event(Event::Invited(Box::new(invitation)));
     }
 
     pub(super) fn refuse_fault(&self, cx: &mut Context<'_>, of: (&Request, Flow), fault: &Fault) {
         let (status, extra) = self.refusal_of(fault, request::SDP);
         self.refuse_stateless(cx, of, status, extra);
+    }
+
+    /// What holds for every request that opens something (RFC 3261 §8.2).
+    fn check_all(&self, request: &Request) -> Result<(), Fault> {
+        match &request.uri {
+            Uri::Sip(_) | Uri::Tel(_) => {}
+            Uri::Other(_) => return Err(Fault::Status(416)),
+        }
+        if request.headers.max_forwards() == Some(0) && request.method != Method::Options {
+            return Err(Fault::Status(483));
+        }
+        self.check_extensions(request)
+    }
+
+    /// Refuses what the peer requires and we do not support (RFC 3261 §8.2.2.3).
+    pub(super) fn check_extensions(&self, request: &Request) -> Result<(), Fault> {
+        let required = request.headers.tokens(HeaderName::Require);
+        let is_known = |tag: &[u8]| {
+            [policy::TIMER, policy::RELIABLE]
+                .iter()
+                .any(|own| tag.eq_ignore_ascii_case(own.as_bytes()))
+                || self.config.takes_replaces
+                    && tag.eq_ignore_ascii_case(policy::REPLACES.as_bytes())
+        };
+        let unknown: Vec<&[u8]> =
+            required.iter().filter(|tag| !tag.is_empty() && !is_known(tag)).collect();
+        if unknown.is_empty() { Ok(()) } else { Err(Fault::Extension(unknown.join(&b", "[..]))) }
     }
 
     /// Status and headers for a fault; `accept` names the types of body that would have been taken.
@@ -167,30 +202,9 @@ impl Endpoint {
             Fault::MediaType => (415, Extra::Accept(accept)),
             Fault::Encoding => (415, Extra::AcceptEncoding),
             Fault::Extension(tags) => (420, Extra::Unsupported(tags.as_slice())),
-            Fault::SessionTooShort => (422, Extra::MinSe(self.config.session.min_se_s)),
+            Fault::SessionTooShort(least_s) => (422, Extra::MinSe(*least_s)),
         }
     }
-}
-
-/// What holds for every request that opens something (RFC 3261 §8.2).
-fn check_all(request: &Request) -> Result<(), Fault> {
-    match &request.uri {
-        Uri::Sip(_) | Uri::Tel(_) => {}
-        Uri::Other(_) => return Err(Fault::Status(416)),
-    }
-    if request.headers.max_forwards() == Some(0) && request.method != Method::Options {
-        return Err(Fault::Status(483));
-    }
-    check_extensions(request)
-}
-
-/// Refuses what the peer requires and we do not support (RFC 3261 §8.2.2.3).
-pub(super) fn check_extensions(request: &Request) -> Result<(), Fault> {
-    let required = request.headers.tokens(HeaderName::Require);
-    let is_known = |tag: &[u8]| tag.eq_ignore_ascii_case(request::SUPPORTED.as_bytes());
-    let unknown: Vec<&[u8]> =
-        required.iter().filter(|tag| !tag.is_empty() && !is_known(tag)).collect();
-    if unknown.is_empty() { Ok(()) } else { Err(Fault::Extension(unknown.join(&b", "[..]))) }
 }
 
 /// Refuses a body that cannot be read though it must be (RFC 3261 §8.2.3).

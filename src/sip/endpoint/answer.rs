@@ -6,14 +6,18 @@ use super::event::Counter;
 use super::event::DialogEnd;
 use super::event::DialogId;
 use super::event::Event;
+use super::policy::SessionTimerMode;
 use super::receive::description;
 use super::request;
+use super::told::Fork;
+use super::told::ReferProgress;
+use super::told::RefusalNote;
 use super::transact::Acked;
 use super::transact::Machine;
 use super::transact::Purpose;
 use super::transact::Upward;
 use crate::sip::dialog::Dialog;
-use crate::sip::invite::Session;
+use crate::sip::invite::Early;
 use crate::sip::invite::State;
 use crate::sip::invite::Unacknowledged;
 use crate::sip::invite::UsageTimer;
@@ -21,11 +25,13 @@ use crate::sip::invite::Why;
 use crate::sip::message::Response;
 use crate::sip::message::method::Method;
 use crate::sip::message::status;
+use crate::sip::session_timer::Session;
 use crate::sip::transaction::Class;
 use crate::sip::transaction::key::Branch;
 use crate::sip::transaction::key::ClientKey;
 use crate::sip::transaction::key::Tag;
 use crate::types::cause::HangupCause;
+use crate::types::limit::SIP_FORKS_MAX;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,17 +80,30 @@ impl Endpoint {
             Purpose::Invite => self.invite_answered(cx, (dialog, id), response),
             Purpose::Asking => self.asking_answered(cx, (dialog, id), &response),
             Purpose::Bye => self.bye_answered(cx, dialog, &response),
-            Purpose::Nothing => {}
+            Purpose::Prack(fork, rseq) => self.prack_answered(cx, (dialog, fork, rseq), &response),
+            Purpose::Info => self.info_answered(cx, dialog, &response),
+            Purpose::Refer => self.refer_answered(cx, dialog, &response),
+            Purpose::Notify => self.notify_answered(cx, dialog, &response),
+            Purpose::Outside(_) | Purpose::Nothing => {}
         }
     }
 
-    /// No answer came.
-    pub(super) fn unanswered(
+    /// No answer came to a request of ours.
+    pub(super) fn failed(
         &mut self,
         cx: &mut Context<'_>,
-        (dialog, purpose, id): Request,
-        upward: Upward,
+        client: Option<(Option<DialogId>, Purpose)>,
+        (id, upward): (u64, Option<Upward>),
     ) {
+        let (Some((owner, purpose)), Some(upward)) = (client, upward) else { return };
+        if let Purpose::Outside(place) = purpose {
+            self.outside_failed(cx, place, upward);
+        } else if let Some(dialog) = owner {
+            self.unanswered(cx, (dialog, purpose, id), upward);
+        }
+    }
+
+    fn unanswered(&mut self, cx: &mut Context<'_>, (dialog, purpose, id): Request, upward: Upward) {
         let status = match upward {
             Upward::Deliver => return,
             Upward::TimedOut => 408,
@@ -98,7 +117,10 @@ impl Endpoint {
             }
             Purpose::Asking => self.asking_refused(cx, (dialog, id), status),
             Purpose::Bye => self.left(cx, dialog, DialogEnd::PeerTimeout),
-            Purpose::Nothing => {}
+            Purpose::Info => self.info_over(cx, dialog, status),
+            Purpose::Refer => self.refer_over(cx, dialog, ReferProgress::Refused(status)),
+            Purpose::Notify => self.notify_over(dialog),
+            Purpose::Prack(..) | Purpose::Outside(_) | Purpose::Nothing => {}
         }
     }
 
@@ -138,21 +160,21 @@ impl Endpoint {
                     self.call_failed(cx, dialog, status, Some(response));
                 }
             }
-            Class::Provisional | Class::Failure => {}
+            // Given up before anything was heard: now it can be cancelled (RFC 3261 §9.1).
+            Class::Provisional => self.cancel_given_up(cx, (dialog, id)),
+            Class::Failure => {}
         }
     }
 
-    fn call_progresses(&mut self, cx: &mut Context<'_>, dialog: DialogId, response: &Response) {
-        let Some(usage) = self.usages.get_mut(dialog.0) else { return };
-        let State::Calling(calling) = &mut usage.state else { return };
-        calling.is_proceeding = true;
-        if usage.ending.is_some() {
-            return self.cancel_calling(cx, dialog);
+    /// Cancels, once, an INVITE whose usage is gone or called on without it.
+    fn cancel_given_up(&mut self, cx: &mut Context<'_>, (dialog, id): (DialogId, u64)) {
+        if self.usages.get(dialog.0).is_some() {
+            return;
         }
-        let status = response.status;
-        if status > 100 {
-            let body = description(&response.headers, &response.body);
-            cx.event(Event::Progressed { dialog, status, body });
+        let Some(transaction) = self.transactions.get_mut(id) else { return };
+        if !transaction.is_cancelled {
+            self.send_cancel(cx, id, HangupCause::NoAnswer);
+            self.abandon(cx, id);
         }
     }
 
@@ -164,19 +186,27 @@ impl Endpoint {
     ) {
         let Some(usage) = self.usages.get_mut(dialog.0) else { return };
         let State::Calling(calling) = &mut usage.state else { return };
-        let held = Dialog::of_response(response, &calling.from, usage.tag, &calling.uri);
+        let mut held = Dialog::of_response(response, &calling.from, usage.tag, &calling.uri);
+        let of_tag = |early: &Early| early.dialog.remote_tag() == held.remote_tag();
+        let place = calling.early.iter().position(of_tag);
+        if let Some(early) = place.and_then(|place| calling.early.get(place)) {
+            held.continue_from(&early.dialog);
+        }
+        let fork = Fork(u8::try_from(place.unwrap_or(calling.early.len())).unwrap_or(u8::MAX));
         usage.unacknowledged = Some(Unacknowledged {
             transaction: id,
             cseq: calling.cseq,
             credentials: std::mem::take(&mut calling.credentials),
         });
         usage.description = calling.invite.body.take().unwrap_or_default();
+        let name = held.name();
         usage.state = State::Confirmed(Box::new(held));
         if let Some(digest) = usage.digest.as_mut() {
             digest.accept(&response.headers);
         }
         let ending = usage.ending;
         self.disarm(dialog, UsageTimer::Patience);
+        self.disarm(dialog, UsageTimer::Silence);
         if let Some(cause) = ending {
             // RFC 3261 §9.1: the 200 crossed our CANCEL.
             self.acknowledge(cx, dialog, None);
@@ -184,7 +214,7 @@ impl Endpoint {
         }
         self.agreed_by_peer(cx, dialog, &response.headers);
         let body = description(&response.headers, &response.body);
-        cx.event(Event::Answered { dialog, body });
+        cx.event(Event::Answered { dialog, fork, body, name });
     }
 
     /// A further called party answered, or one after the call was given up: ACK and BYE (RFC 3261
@@ -202,6 +232,10 @@ impl Endpoint {
             return cx.count(Counter::RetransmissionAbsorbed);
         }
         let Some(transaction) = self.transactions.get(id) else { return };
+        // A peer that answers with ever new tags would make us send without end.
+        if transaction.acks.len() >= SIP_FORKS_MAX {
+            return cx.count(Counter::TooManyForks);
+        }
         let flow = transaction.flow;
         let Some(invite) = request::own_request(&transaction.last) else { return };
         let Some(local_tag) = invite.headers.from().tag().and_then(Tag::parse) else { return };
@@ -222,21 +256,38 @@ impl Endpoint {
         self.bye_in(cx, (&mut peer, flow), None, HangupCause::Normal);
     }
 
-    /// Answers a challenge by a new INVITE with credentials; once (RFC 3261 §22.2).
+    /// Sends a new INVITE where the refusal asks for it: with credentials (RFC 3261 §22.2), or with a
+    /// longer session interval (RFC 4028 §7.3).
     fn call_again(&mut self, cx: &mut Context<'_>, dialog: DialogId, response: &Response) -> bool {
         let Some(usage) = self.usages.get_mut(dialog.0) else { return false };
-        if !is_challenge(response.status) || usage.ending.is_some() {
+        if usage.ending.is_some() {
             return false;
         }
         let State::Calling(calling) = &mut usage.state else { return false };
-        let Some(digest) = usage.digest.as_mut() else { return false };
         let uri = calling.uri.as_bytes().clone();
-        let Ok(credentials) = digest.answer(&response.headers, &Method::Invite, &uri) else {
-            return false;
-        };
-        calling.credentials = credentials;
+        let digest = usage.digest.as_mut();
+        match response.status {
+            401 | 407 => {
+                let answer = digest.map(|it| it.answer(&response.headers, &Method::Invite, &uri));
+                let Some(Ok(credentials)) = answer else { return false };
+                calling.credentials = credentials;
+            }
+            422 if calling.refused_intervals < COLLISIONS_MAX
+                && usage.policy.session.mode != SessionTimerMode::Off =>
+            {
+                let Ok(Some(least)) = response.headers.min_se() else { return false };
+                if !calling.session.raise(least.interval_s) {
+                    return false;
+                }
+                calling.refused_intervals += 1;
+                calling.credentials =
+                    digest.map_or_else(Vec::new, |it| it.authorize(&Method::Invite, &uri));
+            }
+            _ => return false,
+        }
         calling.cseq += 1;
         calling.is_proceeding = false;
+        calling.early.clear();
         self.send_invite(cx, dialog);
         true
     }
@@ -249,9 +300,9 @@ impl Endpoint {
         response: Option<Response>,
     ) {
         let Some(usage) = self.usages.get(dialog.0) else { return };
-        let gave_up = match &usage.state {
-            State::Calling(calling) => calling.gave_up,
-            State::Incoming(_) | State::Confirmed(_) | State::Leaving(_) => false,
+        let (gave_up, furthest) = match &usage.state {
+            State::Calling(calling) => (calling.gave_up, calling.furthest),
+            State::Incoming(_) | State::Confirmed(_) | State::Leaving(_) => Default::default(),
         };
         if usage.ending.is_some() && !gave_up {
             return self.left(cx, dialog, DialogEnd::ByeAnswered);
@@ -261,8 +312,9 @@ impl Endpoint {
             Some(response) => Bytes::copy_from_slice(&response.reason),
             None => Bytes::from_static(status::reason_phrase(status).as_bytes()),
         };
+        let note = Box::new(RefusalNote::of(furthest, response.as_ref()));
         let response = response.map(Arc::new);
-        cx.event(Event::Refused { dialog, status, reason, response });
+        cx.event(Event::Refused { dialog, status, reason, note, response });
         self.forget(cx, dialog);
     }
 
@@ -364,7 +416,7 @@ impl Endpoint {
         self.acknowledge(cx, dialog, None);
         let body = description(headers, &response.body);
         match asking.why {
-            Why::Call => cx.event(Event::ReinviteAnswered { dialog, body }),
+            Why::Call | Why::CallByUpdate => cx.event(Event::ReinviteAnswered { dialog, body }),
             // A refresh changes nothing, unless the peer's answer does.
             Why::RefreshByInvite if body.is_some() => {
                 cx.event(Event::ReinviteAnswered { dialog, body });
@@ -400,7 +452,9 @@ impl Endpoint {
             self.abandon(cx, id);
         }
         match asking.why {
-            Why::Call => cx.event(Event::ReinviteRefused { dialog, status: 408 }),
+            Why::Call | Why::CallByUpdate => {
+                cx.event(Event::ReinviteRefused { dialog, status: 408 });
+            }
             Why::RefreshByInvite | Why::RefreshByUpdate => {}
         }
     }
@@ -436,11 +490,16 @@ impl Endpoint {
                 let Some(session) = usage.session.as_mut() else { return false };
                 *session =
                     Session { interval_s: session.interval_s.max(least.interval_s), ..*session };
+                asking.least_s = least.interval_s;
             }
             // UPDATE was allowed but is not taken: by re-INVITE then.
             405 | 501 if asking.why == Why::RefreshByUpdate && can_invite => {
                 asking.why = Why::RefreshByInvite;
                 asking.body = usage.description.clone();
+                usage.peer_allows_update = false;
+            }
+            405 | 501 if asking.why == Why::CallByUpdate => {
+                asking.why = Why::Call;
                 usage.peer_allows_update = false;
             }
             491 if asking.collisions < COLLISIONS_MAX => {
@@ -471,7 +530,7 @@ impl Endpoint {
             return self.leave_at_once(cx, dialog, end);
         }
         match asking.why {
-            Why::Call => cx.event(Event::ReinviteRefused { dialog, status }),
+            Why::Call | Why::CallByUpdate => cx.event(Event::ReinviteRefused { dialog, status }),
             // RFC 4028 §7.3: the session goes on until it expires.
             Why::RefreshByInvite | Why::RefreshByUpdate => {}
         }

@@ -5,9 +5,12 @@ use super::Endpoint;
 use super::config::Gauges;
 use super::event::DialogId;
 use super::event::Event;
-use super::event::OutboundInvite;
 use super::event::Output;
+use super::event::Token;
+use super::outbound::OutboundInvite;
+use super::outbound::Oversize;
 use super::request;
+use super::told::Furthest;
 use super::transact::Dependent;
 use super::transact::Purpose;
 use crate::sip::digest::client::Client as DigestClient;
@@ -15,8 +18,10 @@ use crate::sip::invite::Calling;
 use crate::sip::invite::State;
 use crate::sip::invite::Usage;
 use crate::sip::invite::UsageTimer;
+use crate::sip::message::header::name_addr::NameAddr;
 use crate::sip::message::status;
 use crate::sip::message::uri::Uri;
+use crate::sip::session_timer::SessionAsk;
 use crate::sip::transaction::key::Branch;
 use crate::sip::transaction::key::ClientKey;
 use crate::sip::transaction::key::Kind;
@@ -25,14 +30,10 @@ use crate::types::limit::SIP_DIALOGS_MAX;
 use crate::types::limit::SIP_TRANSACTIONS_MAX;
 use crate::types::moment::Moment;
 use bytes::Bytes;
-use std::time::Duration;
-
-/// How long a call of ours may ring in all; as long as timer C of a proxy lets it (RFC 3261 §16.6).
-const RINGING_MAX: Duration = Duration::from_secs(200);
 
 impl Endpoint {
-    /// Sends an INVITE and names its dialog. What becomes of it is told by events; a Request-URI that
-    /// cannot be read ends at once with `Refused`, status 400, a full or draining shard with 503.
+    /// Sends an INVITE and names its dialog. What becomes of it is told by events; a URI that cannot be
+    /// read ends at once with `Refused`, status 400, a full or draining shard with 503.
     pub fn invite(
         &mut self,
         now: Moment,
@@ -40,54 +41,82 @@ impl Endpoint {
         out: &mut Vec<Output>,
     ) -> DialogId {
         let cx = &mut Context { now, out };
+        let (dialog, refusal) = self.open_call(invite);
+        self.begin_call(cx, dialog, refusal);
+        dialog
+    }
+
+    /// The same by command: an event tells the dialog before all others.
+    pub(super) fn place(&mut self, cx: &mut Context<'_>, token: Token, invite: OutboundInvite) {
+        let (dialog, refusal) = self.open_call(invite);
+        cx.event(Event::Placed { token, dialog });
+        self.begin_call(cx, dialog, refusal);
+    }
+
+    /// Makes the usage of a call of ours, and says with which status it must end at once, if it must.
+    fn open_call(&mut self, invite: OutboundInvite) -> (DialogId, Option<u16>) {
         let tag = Tag::new(&mut self.random);
-        let flow = invite.flow;
-        let contact = self.config.sender(flow).contact(invite.contact_user.as_bytes());
-        let uri = Uri::from_text(&invite.uri);
-        let is_readable = uri.is_ok() && Uri::from_text(&invite.to).is_ok();
+        let (flow, policy) = (invite.flow, invite.policy);
+        let host = invite.contact_host.as_deref();
+        let contact = self.config.sender(flow).contact(invite.contact_user.as_bytes(), host);
         let refusal = match self.gauges() {
             Gauges { dialogs: SIP_DIALOGS_MAX.., .. }
             | Gauges { transactions: SIP_TRANSACTIONS_MAX.., .. } => Some(503),
-            Gauges { .. } if !is_readable => Some(400),
+            Gauges { .. } if !is_readable(&invite, &contact) => Some(400),
             Gauges { .. } if self.is_draining => Some(503),
             Gauges { .. } => None,
         };
-        let digest = invite.credentials.as_ref().map(|(user, password)| {
-            Box::new(DigestClient::new(user, password.clone(), self.random.next_u64()))
-        });
+        let seed = self.random.next_u64();
+        let digest = (!invite.accounts.is_empty())
+            .then(|| Box::new(DigestClient::new(invite.accounts.clone(), seed)));
+        let call_id = match &invite.call_id {
+            Some(given) => Bytes::copy_from_slice(given.as_ref()),
+            None => self.new_call_id(),
+        };
         let calling = Calling {
             transaction: u64::MAX,
             from: request::from_of(&invite),
-            uri: uri.unwrap_or(Uri::Other(Bytes::new())),
-            call_id: self.new_call_id(),
+            uri: Uri::from_text(&invite.uri).unwrap_or(Uri::Other(Bytes::new())),
+            call_id,
             invite,
             // RFC 3261 §8.1.1.5: any number below 2^31.
             cseq: 1,
             credentials: Vec::new(),
+            session: SessionAsk::new(policy.session),
+            refused_intervals: 0,
+            early: Vec::new(),
+            furthest: Furthest::default(),
             is_proceeding: false,
             is_cancelled: false,
             gave_up: false,
         };
-        let mut usage = Usage::new(State::Calling(Box::new(calling)), tag, flow, contact);
+        let state = State::Calling(Box::new(calling));
+        let mut usage = Usage::new(state, (tag, flow), contact, policy);
         usage.digest = digest;
         let dialog = DialogId(self.usages.insert(usage));
         self.tags.insert(tag, dialog);
         self.depend(flow, Dependent::Usage(dialog));
-        match refusal {
-            Some(status) => {
-                let reason = Bytes::from_static(status::reason_phrase(status).as_bytes());
-                cx.event(Event::Refused { dialog, status, reason, response: None });
-                self.forget(cx, dialog);
-            }
-            None => {
-                self.arm(cx, dialog, UsageTimer::Patience, RINGING_MAX);
-                self.send_invite(cx, dialog);
-            }
-        }
-        dialog
+        (dialog, refusal)
     }
 
-    fn new_call_id(&mut self) -> Bytes {
+    fn begin_call(&mut self, cx: &mut Context<'_>, dialog: DialogId, refusal: Option<u16>) {
+        if let Some(status) = refusal {
+            let reason = Bytes::from_static(status::reason_phrase(status).as_bytes());
+            let note = Box::default();
+            cx.event(Event::Refused { dialog, status, reason, note, response: None });
+            return self.forget(cx, dialog);
+        }
+        let Some(usage) = self.usages.get(dialog.0) else { return };
+        let State::Calling(calling) = &usage.state else { return };
+        let (ringing_max, silence_max) = (calling.invite.ringing_max, calling.invite.silence_max);
+        self.arm(cx, dialog, UsageTimer::Patience, ringing_max);
+        if let Some(silence_max) = silence_max {
+            self.arm(cx, dialog, UsageTimer::Silence, silence_max);
+        }
+        self.send_invite(cx, dialog);
+    }
+
+    pub(super) fn new_call_id(&mut self) -> Bytes {
         let (one, two) = (self.random.next_u64(), self.random.next_u64());
         format!("{one:016x}{two:016x}").into()
     }
@@ -98,7 +127,17 @@ impl Endpoint {
         let Some(usage) = self.usages.get(dialog.0) else { return };
         let State::Calling(calling) = &usage.state else { return };
         let flow = usage.flow;
-        let bytes = self.config.sender(flow).invite(calling, usage.tag, &usage.contact, branch);
+        let sender = self.config.sender(flow).under(usage.policy);
+        let bytes = sender.invite(calling, usage.tag, &usage.contact, branch);
+        let invite = &calling.invite;
+        if !flow.transport.is_reliable()
+            && invite.oversize == Oversize::Stream
+            && bytes.len() > invite.datagram_bytes_max
+        {
+            let invite = Box::new(invite.clone());
+            cx.event(Event::TooLarge { dialog, invite });
+            return self.forget(cx, dialog);
+        }
         let key = ClientKey { branch, kind: Kind::Invite };
         let transaction =
             self.begin_client(cx, key, (Some(dialog), Purpose::Invite), (flow, bytes));
@@ -108,4 +147,13 @@ impl Endpoint {
             calling.transaction = transaction;
         }
     }
+}
+
+/// True when every address of the INVITE will be readable to whoever gets it.
+fn is_readable(invite: &OutboundInvite, contact: &Bytes) -> bool {
+    let uris = [&invite.uri, &invite.from, &invite.to];
+    let mut uris = uris.into_iter().chain(&invite.routes);
+    uris.all(|uri| request::is_uri(uri))
+        && NameAddr::parse(contact.clone()).is_ok()
+        && invite.call_id.as_ref().is_none_or(|id| request::is_call_id(id))
 }

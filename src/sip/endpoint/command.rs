@@ -8,29 +8,25 @@ use super::event::DialogEnd;
 use super::event::DialogId;
 use super::event::Event;
 use super::event::Refusal;
+use super::policy::DialogPolicy;
 use super::receive::description;
 use super::request;
 use super::respond::Extra;
-use super::respond::Opening;
 use super::transact::Acked;
 use super::transact::Purpose;
 use crate::sip::invite::AckWait;
 use crate::sip::invite::Asking;
-use crate::sip::invite::SessionAnswer;
+use crate::sip::invite::Info;
+use crate::sip::invite::Referring;
 use crate::sip::invite::State;
 use crate::sip::invite::UsageTimer;
 use crate::sip::invite::Why;
 use crate::sip::message::method::Method;
-use crate::sip::message::status;
 use crate::sip::transaction::key::Branch;
 use crate::sip::transaction::key::ClientKey;
 use crate::sip::transaction::key::Kind;
 use crate::types::cause::HangupCause;
 use bytes::Bytes;
-use std::time::Duration;
-
-/// RFC 3261 §13.3.1.1: without a word for longer a proxy may give the call up.
-pub(super) const RINGING_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Endpoint {
     pub(super) fn command(&mut self, cx: &mut Context<'_>, command: Command) {
@@ -42,60 +38,60 @@ impl Endpoint {
             Command::RefuseReinvite { dialog, status, cause } => {
                 self.refuse_reinvite(cx, dialog, status, cause)
             }
-            Command::Reinvite { dialog, body } => self.begin_reinvite(cx, dialog, body),
+            Command::Reinvite { dialog, body } => self.begin_asking(cx, dialog, (Why::Call, body)),
             Command::Acknowledge { dialog, body } => self.acknowledge(cx, dialog, body.as_ref()),
             Command::Hangup { dialog, cause } => self.hangup(cx, dialog, cause),
+            Command::Update { dialog, body } => {
+                self.begin_asking(cx, dialog, (Why::CallByUpdate, body))
+            }
+            Command::Adopt { dialog, policy } => self.adopt(dialog, policy),
+            Command::Info { dialog, content_type, body } => {
+                self.info(cx, dialog, Info { content_type, body })
+            }
+            Command::Refer { dialog, refer_to, referred_by, headers } => {
+                let (cseq, is_accepted) = (0, false);
+                let referring = Referring { refer_to, referred_by, headers, cseq, is_accepted };
+                self.refer(cx, dialog, referring)
+            }
+            Command::AcceptRefer { dialog } => self.answer_refer(cx, dialog, None),
+            Command::RefuseRefer { dialog, status, cause } => {
+                self.answer_refer(cx, dialog, Some((status, cause)))
+            }
+            Command::NotifyRefer { dialog, status } => self.notify_refer(cx, dialog, status),
+            Command::Invite { token, invite } => Some(self.place(cx, token, *invite)),
+            Command::Request(request) => Some(self.ask_outside(cx, *request, false)),
+            Command::Probe(probe) => Some(self.probe(cx, *probe)),
         };
         if done.is_none() {
             cx.count(Counter::SenselessCommand);
         }
     }
 
-    fn progress(
+    pub(super) fn accept(
         &mut self,
         cx: &mut Context<'_>,
         dialog: DialogId,
-        status: u16,
-        body: Option<Bytes>,
+        body: Bytes,
     ) -> Option<()> {
-        if status <= 100 || !status::is_provisional(status) {
-            return None;
-        }
         let usage = self.usages.get_mut(dialog.0)?;
-        let (tag, flow) = (usage.tag, usage.flow);
         let State::Incoming(incoming) = &mut usage.state else { return None };
-        let of = Opening {
-            request: &incoming.request,
-            flow,
-            tag,
-            contact: &usage.contact,
-            session: SessionAnswer::None,
-        };
-        let bytes = self.config.sender(flow).opening(of, status, body.as_ref());
-        incoming.progress = Some((status, body));
-        let transaction = incoming.transaction;
-        self.respond(cx, transaction, status, bytes);
-        self.arm(cx, dialog, UsageTimer::Ringing, RINGING_INTERVAL);
-        Some(())
-    }
-
-    /// Sends the last provisional response once more, as a new one.
-    pub(super) fn ring_again(&mut self, cx: &mut Context<'_>, dialog: DialogId) {
-        let Some(usage) = self.usages.get(dialog.0) else { return };
-        let State::Incoming(incoming) = &usage.state else { return };
-        let Some((status, body)) = incoming.progress.clone() else { return };
-        self.progress(cx, dialog, status, body);
-    }
-
-    fn accept(&mut self, cx: &mut Context<'_>, dialog: DialogId, body: Bytes) -> Option<()> {
-        let usage = self.usages.get(dialog.0)?;
-        let State::Incoming(incoming) = &usage.state else { return None };
+        if incoming.holds_accept() {
+            incoming.held.accept = Some(body);
+            return Some(());
+        }
         let (flow, transaction) = (usage.flow, incoming.transaction);
         let request = incoming.request.clone();
         let held = Box::new(incoming.dialog.clone());
-        let bytes = self.opening_answer(dialog, &request, flow, Some(&body));
-        self.disarm(dialog, UsageTimer::Ringing);
+        let is_settled = incoming.is_settled;
+        let overtaken = incoming.reliable.as_ref().map(|wait| wait.rseq);
+        // RFC 6337 §2: after offer and answer in a reliable response the 2xx repeats neither.
+        let told = Some(&body).filter(|_| !is_settled);
+        let bytes = self.opening_answer(dialog, &request, flow, told);
+        for timer in [UsageTimer::Ringing, UsageTimer::Reliable, UsageTimer::Prack] {
+            self.disarm(dialog, timer);
+        }
         let usage = self.usages.get_mut(dialog.0)?;
+        usage.overtaken = overtaken;
         usage.description = body;
         usage.state = State::Confirmed(held);
         let wait = AckWait {
@@ -104,7 +100,7 @@ impl Endpoint {
             flow,
             resends: 0,
             is_first: true,
-            has_offer: description(&request.headers, &request.body).is_none(),
+            has_offer: !is_settled && description(&request.headers, &request.body).is_none(),
         };
         self.respond(cx, transaction, 200, bytes);
         self.await_ack(cx, dialog, wait);
@@ -157,6 +153,9 @@ impl Endpoint {
             self.await_ack(cx, dialog, wait);
         }
         self.agreed_by_us(cx, dialog, &asked.request);
+        if asked.request.method == Method::Prack {
+            self.release_held(cx, dialog);
+        }
         Some(())
     }
 
@@ -174,14 +173,25 @@ impl Endpoint {
         let asked = usage.asked.take()?;
         let of = (asked.request.as_ref(), usage.flow);
         self.answer(cx, (asked.transaction, dialog), (status, Extra::Cause(cause)), of);
+        if asked.request.method == Method::Prack {
+            self.release_held(cx, dialog);
+        }
         Some(())
     }
 
-    fn begin_reinvite(
+    /// Puts a policy in force for a call of the peer's that is not answered yet.
+    fn adopt(&mut self, dialog: DialogId, policy: DialogPolicy) -> Option<()> {
+        let usage = self.usages.get_mut(dialog.0)?;
+        let State::Incoming(_) = &usage.state else { return None };
+        usage.policy = policy;
+        Some(())
+    }
+
+    fn begin_asking(
         &mut self,
         cx: &mut Context<'_>,
         dialog: DialogId,
-        body: Bytes,
+        (why, body): (Why, Bytes),
     ) -> Option<()> {
         let usage = self.usages.get_mut(dialog.0)?;
         let State::Confirmed(_) = &usage.state else { return None };
@@ -193,7 +203,8 @@ impl Endpoint {
             cx.event(Event::ReinviteRefused { dialog, status: 491 });
             return Some(());
         }
-        usage.asking = Some(Asking::new(Why::Call, body));
+        let why = if usage.peer_allows_update { why } else { Why::Call };
+        usage.asking = Some(Asking::new(why, body));
         self.ask(cx, dialog);
         Some(())
     }
@@ -270,7 +281,8 @@ impl Endpoint {
 
     /// Sends the CANCEL of an INVITE of ours; its answer changes nothing.
     pub(super) fn send_cancel(&mut self, cx: &mut Context<'_>, id: u64, cause: HangupCause) {
-        let Some(transaction) = self.transactions.get(id) else { return };
+        let Some(transaction) = self.transactions.get_mut(id) else { return };
+        transaction.is_cancelled = true;
         let flow = transaction.flow;
         let key = transaction.machine.client_key();
         let cancel = self.config.sender(flow).cancel(&transaction.last, cause);

@@ -1,5 +1,6 @@
 //! What an endpoint is told at construction, and what it tells about itself.
 
+use super::policy::DialogPolicy;
 use std::time::Duration;
 
 /// Settings of one endpoint, which is one shard.
@@ -13,8 +14,11 @@ pub struct EndpointConfig {
     pub listeners: Vec<ListenerAddress>,
     /// Timer values of RFC 3261 §17.
     pub timers: Timers,
-    /// How session timers (RFC 4028) are answered.
-    pub session: SessionTimerPolicy,
+    /// How dialogs behave that bring or get no policy of their own.
+    pub policy: DialogPolicy,
+    /// INVITEs with Replaces are carried out by whoever hears `Event::Invited` (RFC 3891). False: the
+    /// header is read over, and one that requires it gets 420.
+    pub takes_replaces: bool,
 }
 
 /// The address written into Via and Contact.
@@ -55,20 +59,6 @@ impl Timers {
     }
 }
 
-/// How session timers (RFC 4028) are answered. None is ever asked for by this endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionTimerPolicy {
-    /// Shortest session interval accepted, in seconds; a shorter one gets 422 with this as Min-SE,
-    /// where the peer supports `timer`.
-    pub min_se_s: u32,
-}
-
-impl Default for SessionTimerPolicy {
-    fn default() -> Self {
-        Self { min_se_s: 90 }
-    }
-}
-
 /// What an endpoint holds right now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gauges {
@@ -76,6 +66,8 @@ pub struct Gauges {
     pub transactions: usize,
     /// Dialogs, early ones included.
     pub dialogs: usize,
+    /// Requests outside dialogs that wait for their answer.
+    pub requests: usize,
     /// Armed timers.
     pub timers: usize,
     /// Entries of the indices by which messages find transactions and dialogs.

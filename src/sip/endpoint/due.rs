@@ -3,13 +3,14 @@
 use super::Context;
 use super::Due;
 use super::Endpoint;
-use super::command::RINGING_INTERVAL;
 use super::event::Counter;
 use super::event::DialogEnd;
 use super::event::DialogId;
 use super::event::Event;
 use super::flow::Flow;
 use super::receive::description;
+use super::told::ReferProgress;
+use super::told::RequestOutcome;
 use super::transact::Told;
 use crate::sip::invite::State;
 use crate::sip::invite::UsageTimer;
@@ -23,11 +24,10 @@ impl Endpoint {
                 Due::Transaction(id, timer) => {
                     let client = self.client(id);
                     let upward = self.turn(cx, id, Told::Fired(timer));
-                    if let (Some((Some(dialog), purpose)), Some(upward)) = (client, upward) {
-                        self.unanswered(cx, (dialog, purpose, id), upward);
-                    }
+                    self.failed(cx, client, (id, upward));
                 }
                 Due::Usage(dialog, timer) => self.usage_due(cx, dialog, timer),
+                Due::Outside(place) => self.outside_over(cx, place, RequestOutcome::TimedOut),
             }
         }
     }
@@ -49,12 +49,14 @@ impl Endpoint {
                 self.leave_at_once(cx, dialog, (HangupCause::AckTimeout, how));
             }
             UsageTimer::Session => self.session_due(cx, dialog),
-            UsageTimer::Ringing => {
-                self.ring_again(cx, dialog);
-                self.arm(cx, dialog, UsageTimer::Ringing, RINGING_INTERVAL);
-            }
+            UsageTimer::Ringing => self.ringing_due(cx, dialog),
             UsageTimer::Patience => self.patience_due(cx, dialog),
             UsageTimer::Collision => self.ask(cx, dialog),
+            UsageTimer::Silence => self.silence_due(cx, dialog),
+            UsageTimer::Reliable => self.reliable_due(cx, dialog),
+            UsageTimer::Prack => self.prack_due(cx, dialog),
+            UsageTimer::Refer => self.refer_over(cx, dialog, ReferProgress::Silent),
+            UsageTimer::Referral => self.referral_due(cx, dialog),
         }
     }
 

@@ -100,6 +100,7 @@ impl Endpoint {
     /// Sends BYE and keeps the usage until it is answered.
     pub(super) fn leave(&mut self, cx: &mut Context<'_>, dialog: DialogId, cause: HangupCause) {
         self.drop_asked(cx, dialog);
+        self.drop_referred(cx, dialog);
         for timer in Places::ALL {
             self.disarm(dialog, timer);
         }
@@ -122,6 +123,7 @@ impl Endpoint {
         (cause, how): (HangupCause, DialogEnd),
     ) {
         self.drop_asked(cx, dialog);
+        self.drop_referred(cx, dialog);
         if let Some(usage) = self.usages.get(dialog.0)
             && let State::Confirmed(held) = &usage.state
         {

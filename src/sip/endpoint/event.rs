@@ -2,19 +2,35 @@
 
 use super::flow::Flow;
 use super::flow::FlowId;
-
+use super::outbound::OutboundInvite;
+use super::outbound::OutboundRequest;
+use super::outbound::Probe;
+use super::policy::DialogPolicy;
+use super::told::DialogName;
+use super::told::Fork;
+use super::told::ReferProgress;
+use super::told::Referred;
+use super::told::RefusalNote;
+use super::told::RequestAnswer;
 use crate::sip::message::Request;
 use crate::sip::message::Response;
 use crate::sip::message::error::Malformed;
+use crate::sip::message::field::FieldValue;
+use crate::sip::message::field::HeaderField;
+use crate::sip::message::header::replaces::Replaces;
 use crate::types::cause::HangupCause;
-use crate::types::secret::Secret;
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Names a dialog in its shard, from its INVITE to its end; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DialogId(pub u64);
+
+/// Names what was asked for outside dialogs, chosen by who asks; the answer carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
 
 /// What happened, or what the switch wants.
 #[derive(Debug)]
@@ -83,6 +99,14 @@ pub enum Counter {
     Unwritable,
     /// A command for a dialog that is gone or in no state for it.
     SenselessCommand,
+    /// A forked response beyond the forks kept of one call; read over.
+    TooManyForks,
+    /// An INVITE of ours came back as it was; answered 482.
+    Loop,
+    /// A reliable provisional response out of order; left for its repetition.
+    ReliableOutOfOrder,
+    /// No PRACK came for a reliable provisional response of ours.
+    PrackTimeout,
 }
 
 /// The body of a message; a multipart body is already reduced to its session description.
@@ -105,12 +129,14 @@ pub struct Invitation {
     pub request: Arc<Request>,
     /// Its session description, if it has one.
     pub body: Option<Body>,
+    /// The dialog it wants to take the place of; `None` where that is not supported.
+    pub replaces: Option<Replaces>,
 }
 
 /// What happened to a dialog.
 ///
-/// The last event of a dialog is `Cancelled`, `Refused` or `Ended`, exactly one of them; after
-/// `Command::Refuse` of a new INVITE there is none.
+/// The last event of a dialog is `Cancelled`, `Refused`, `TooLarge` or `Ended`, exactly one of them;
+/// after `Command::Refuse` of a new INVITE there is none.
 #[derive(Debug)]
 pub enum Event {
     /// Somebody calls; 100 is already sent.
@@ -146,10 +172,27 @@ pub enum Event {
         /// Length in ms; 0 where it was not told.
         duration_ms: u32,
     },
+    /// A call asked for by `Command::Invite` has begun; its other events follow.
+    Placed {
+        /// The command's.
+        token: Token,
+        /// The new dialog.
+        dialog: DialogId,
+    },
+    /// The INVITE is too large for a datagram and was not sent, or not sent again after a challenge; the
+    /// dialog is gone.
+    TooLarge {
+        /// Which dialog.
+        dialog: DialogId,
+        /// The INVITE, to be sent by a stream.
+        invite: Box<OutboundInvite>,
+    },
     /// The called party makes progress (a 1xx above 100).
     Progressed {
         /// Which dialog.
         dialog: DialogId,
+        /// Which party, where several were called.
+        fork: Fork,
         /// 101 to 199.
         status: u16,
         /// Early session description.
@@ -159,8 +202,12 @@ pub enum Event {
     Answered {
         /// Which dialog.
         dialog: DialogId,
+        /// Which party, where several were called; the others are over.
+        fork: Fork,
         /// Its session description.
         body: Option<Body>,
+        /// What names the dialog in the network.
+        name: DialogName,
     },
     /// The called party refused or was never reached; the dialog is gone.
     Refused {
@@ -170,6 +217,8 @@ pub enum Event {
         status: u16,
         /// Reason phrase.
         reason: Bytes,
+        /// What else was said.
+        note: Box<RefusalNote>,
         /// The response, if one came.
         response: Option<Arc<Response>>,
     },
@@ -186,6 +235,50 @@ pub enum Event {
         dialog: DialogId,
         /// The final status; 408 for a time-out.
         status: u16,
+    },
+    /// The answer to the offer of a reliable provisional response came with its PRACK.
+    EarlyAnswered {
+        /// Which dialog.
+        dialog: DialogId,
+        /// The answer.
+        body: Body,
+    },
+    /// An INFO of ours was answered.
+    InfoAnswered {
+        /// Which dialog.
+        dialog: DialogId,
+        /// The final status; 408 for a time-out.
+        status: u16,
+    },
+    /// What became of our REFER.
+    Referring {
+        /// Which dialog.
+        dialog: DialogId,
+        /// The news.
+        progress: ReferProgress,
+    },
+    /// The peer wants another called instead. To be answered with `AcceptRefer` or `RefuseRefer`.
+    Referred {
+        /// Which dialog.
+        dialog: DialogId,
+        /// What it asks for.
+        referred: Box<Referred>,
+    },
+    /// What became of a `Command::Request`.
+    RequestAnswered {
+        /// The command's.
+        token: Token,
+        /// The outcome.
+        answer: Box<RequestAnswer>,
+    },
+    /// What became of a `Command::Probe`.
+    Probed {
+        /// The command's.
+        token: Token,
+        /// The final status; `None`: nobody answered.
+        status: Option<u16>,
+        /// How long that took.
+        took: Duration,
     },
     /// The dialog is over.
     Ended {
@@ -232,6 +325,65 @@ pub struct Refusal {
 /// What the switch wants from a dialog.
 #[derive(Debug)]
 pub enum Command {
+    /// Place a call; `Event::Placed` names its dialog.
+    Invite {
+        /// Names the call until then.
+        token: Token,
+        /// The call.
+        invite: Box<OutboundInvite>,
+    },
+    /// Send a request outside dialogs; `Event::RequestAnswered` follows.
+    Request(Box<OutboundRequest>),
+    /// Ask whether somebody is there; `Event::Probed` follows.
+    Probe(Box<Probe>),
+    /// Put a policy in force for a call of a peer's, before anything else is answered to it.
+    Adopt {
+        /// Which dialog.
+        dialog: DialogId,
+        /// Its policy from now on.
+        policy: DialogPolicy,
+    },
+    /// Tell the peer something by INFO; `Event::InfoAnswered` follows.
+    Info {
+        /// Which dialog.
+        dialog: DialogId,
+        /// Its type.
+        content_type: FieldValue,
+        /// Content.
+        body: Bytes,
+    },
+    /// Ask the peer to call another instead (RFC 3515); `Event::Referring` follows.
+    Refer {
+        /// Which dialog.
+        dialog: DialogId,
+        /// URI of Refer-To; for an attended transfer with an embedded Replaces header.
+        refer_to: String,
+        /// URI of Referred-By (RFC 3892).
+        referred_by: Option<String>,
+        /// More headers.
+        headers: Vec<HeaderField>,
+    },
+    /// Answer a REFER of the peer's with 202, and tell it that we try.
+    AcceptRefer {
+        /// Which dialog.
+        dialog: DialogId,
+    },
+    /// Refuse a REFER of the peer's.
+    RefuseRefer {
+        /// Which dialog.
+        dialog: DialogId,
+        /// 300 to 699.
+        status: u16,
+        /// Written as `Reason: Q.850`.
+        cause: HangupCause,
+    },
+    /// Tell the peer how the call it asked for stands; a final status is the last word.
+    NotifyRefer {
+        /// Which dialog.
+        dialog: DialogId,
+        /// 100 to 699.
+        status: u16,
+    },
     /// Send a provisional response, 101 to 199.
     Progress {
         /// Which dialog.
@@ -278,6 +430,14 @@ pub enum Command {
         /// Session description.
         body: Bytes,
     },
+    /// Change the session by an UPDATE of ours (RFC 3311); by re-INVITE where the peer does not allow it.
+    /// Answered like `Reinvite`.
+    Update {
+        /// Which dialog.
+        dialog: DialogId,
+        /// Session description.
+        body: Bytes,
+    },
     /// Acknowledge the answer to our INVITE.
     Acknowledge {
         /// Which dialog.
@@ -292,27 +452,4 @@ pub enum Command {
         /// Written as `Reason: Q.850`.
         cause: HangupCause,
     },
-}
-
-/// A call of ours.
-#[derive(Clone, Debug)]
-pub struct OutboundInvite {
-    /// The way to send it.
-    pub flow: Flow,
-    /// Request-URI, kept apart from the next hop, which is `flow.remote`.
-    pub uri: String,
-    /// URI of the From header.
-    pub from: String,
-    /// Display name of the From header.
-    pub from_display: Option<String>,
-    /// URI of the To header.
-    pub to: String,
-    /// User part of our Contact.
-    pub contact_user: String,
-    /// Offer; `None` asks the called party for one.
-    pub body: Option<Bytes>,
-    /// User name and password for one answer to a 401 or 407.
-    pub credentials: Option<(String, Secret<String>)>,
-    /// More headers.
-    pub headers: Vec<(String, String)>,
 }

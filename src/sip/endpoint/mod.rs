@@ -8,18 +8,27 @@ mod call;
 mod command;
 pub mod config;
 mod due;
+mod early;
 mod end;
 pub mod event;
 pub mod flow;
+pub mod info;
+pub mod outbound;
+mod outside;
+pub mod policy;
 mod receive;
+mod refer;
+mod reliable;
 mod request;
 mod respond;
 mod session;
 mod slab;
 pub(crate) mod timers;
+pub mod told;
 mod transact;
 mod within;
 
+use crate::sip::dialog::Dialog;
 use crate::sip::invite::Usage;
 use crate::sip::invite::UsageTimer;
 use crate::sip::message::Request;
@@ -40,6 +49,7 @@ use event::Input;
 use event::Output;
 use flow::Flow;
 use flow::FlowId;
+use outside::Outside;
 use request::Sender;
 use slab::Slab;
 use std::collections::BTreeSet;
@@ -48,6 +58,7 @@ use std::hash::DefaultHasher;
 use std::hash::Hash as _;
 use std::hash::Hasher as _;
 use timers::TimerQueue;
+use told::DialogName;
 use transact::Dependent;
 use transact::MergeKey;
 use transact::Transaction;
@@ -67,6 +78,7 @@ pub struct Endpoint {
     tags: HashMap<Tag, DialogId>,
     timers: TimerQueue<Due>,
     streams: HashMap<FlowId, BTreeSet<Dependent>>,
+    outside: Slab<Outside>,
     is_draining: bool,
 }
 
@@ -75,6 +87,7 @@ pub struct Endpoint {
 enum Due {
     Transaction(u64, Timer),
     Usage(DialogId, UsageTimer),
+    Outside(u64),
 }
 
 /// The moment, and where outputs go.
@@ -114,6 +127,7 @@ impl Endpoint {
             tags: HashMap::new(),
             timers: TimerQueue::new(),
             streams: HashMap::new(),
+            outside: Slab::new(),
             is_draining: false,
         }
     }
@@ -135,12 +149,19 @@ impl Endpoint {
         self.timers.deadline()
     }
 
+    /// What names a dialog in the network; `None` before it has a peer, and after its end.
+    #[must_use]
+    pub fn name_of(&self, dialog: DialogId) -> Option<DialogName> {
+        self.usages.get(dialog.0)?.dialog().map(Dialog::name)
+    }
+
     /// What is held right now.
     #[must_use]
     pub fn gauges(&self) -> Gauges {
         Gauges {
             transactions: self.transactions.len(),
             dialogs: self.usages.len(),
+            requests: self.outside.len(),
             timers: self.timers.len(),
             entries: self.servers.len()
                 + self.clients.len()
@@ -171,6 +192,12 @@ const NO_LISTENER: &ListenerAddress = &ListenerAddress { host: String::new(), po
 impl EndpointConfig {
     fn sender(&self, flow: Flow) -> Sender<'_> {
         let address = self.listeners.get(usize::from(flow.listener)).unwrap_or(NO_LISTENER);
-        Sender { address, transport: flow.transport, product: &self.product }
+        Sender {
+            address,
+            transport: flow.transport,
+            product: &self.product,
+            policy: self.policy,
+            takes_replaces: self.takes_replaces,
+        }
     }
 }

@@ -12,6 +12,7 @@ use super::flow::FlowId;
 use super::respond::Extra;
 use super::transact::Dependent;
 use super::transact::Machine;
+use super::transact::Purpose;
 use super::transact::Told;
 use super::transact::Upward;
 use crate::sip::invite::State;
@@ -121,9 +122,12 @@ impl Endpoint {
             return;
         };
         let Some((owner, purpose)) = self.client(id) else { return };
-        if self.turn(cx, id, Told::Response(&response)) == Some(Upward::Deliver)
-            && let Some(dialog) = owner
-        {
+        if self.turn(cx, id, Told::Response(&response)) != Some(Upward::Deliver) {
+            return;
+        }
+        if let Purpose::Outside(place) = purpose {
+            self.outside_answered(cx, place, response);
+        } else if let Some(dialog) = owner {
             self.answered(cx, (dialog, purpose, id), response);
         }
     }
@@ -150,9 +154,7 @@ impl Endpoint {
                 Dependent::Transaction(id) => {
                     let client = self.client(id);
                     let upward = self.cut(cx, id);
-                    if let (Some((Some(dialog), purpose)), Some(upward)) = (client, upward) {
-                        self.unanswered(cx, (dialog, purpose, id), upward);
-                    }
+                    self.failed(cx, client, (id, upward));
                 }
                 Dependent::Usage(dialog) => self.usage_cut(cx, dialog),
             }

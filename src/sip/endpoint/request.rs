@@ -1,21 +1,34 @@
 //! Requests of ours, and which way they go.
 
 use super::config::ListenerAddress;
-use super::event::OutboundInvite;
 use super::flow::Flow;
 use super::flow::FlowId;
+use super::outbound::Identity;
+use super::outbound::MAX_FORWARDS;
+use super::outbound::OutboundInvite;
+use super::outbound::Oversize;
+use super::policy;
+use super::policy::DialogPolicy;
+use super::policy::RefresherChoice;
+use super::policy::Reliable;
+use super::policy::SessionTimerMode;
+use super::policy::SessionTimerPolicy;
 use crate::sip::dialog::Dialog;
 use crate::sip::digest::client::Credentials;
 use crate::sip::invite::Calling;
 use crate::sip::message::Message;
 use crate::sip::message::Request;
 use crate::sip::message::Response;
+use crate::sip::message::field::FieldValue;
 use crate::sip::message::header::reason::Reason;
+use crate::sip::message::header::session_expires::Refresher;
+use crate::sip::message::header::session_expires::SessionExpires;
 use crate::sip::message::method::Method;
 use crate::sip::message::name::HeaderName;
 use crate::sip::message::parse;
 use crate::sip::message::uri::Uri;
 use crate::sip::message::write::RequestWriter;
+use crate::sip::session_timer::SessionAsk;
 use crate::sip::transaction::key::Branch;
 use crate::sip::transaction::key::Tag;
 use crate::types::cause::HangupCause;
@@ -24,14 +37,11 @@ use bytes::Bytes;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 
-/// What this endpoint accepts, and so what `Allow` says.
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO";
-/// Extensions this endpoint supports.
-pub(super) const SUPPORTED: &str = "timer";
-/// The only type of body sent.
+/// The type of session descriptions.
 pub(super) const SDP: &str = "application/sdp";
 
-const MAX_FORWARDS: u32 = 70;
+/// The methods every dialog takes.
+const METHODS: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, NOTIFY";
 
 /// Who writes a message: what stands in Via, Contact, `Server` and `User-Agent`.
 #[derive(Clone, Copy)]
@@ -39,18 +49,67 @@ pub(super) struct Sender<'a> {
     pub(super) address: &'a ListenerAddress,
     pub(super) transport: Transport,
     pub(super) product: &'a str,
+    /// Decides what is announced.
+    pub(super) policy: DialogPolicy,
+    pub(super) takes_replaces: bool,
 }
 
 impl Sender<'_> {
-    /// The value of our Contact, with this user part.
-    pub(super) fn contact(&self, user: &[u8]) -> Bytes {
+    /// The same, announcing what `policy` has.
+    pub(super) const fn under(self, policy: DialogPolicy) -> Self {
+        Self { policy, ..self }
+    }
+
+    /// What is accepted, and so what `Allow` says.
+    pub(super) fn allow(&self) -> String {
+        let mut methods = METHODS.to_owned();
+        if self.policy.takes_update {
+            methods.push_str(", UPDATE");
+        }
+        if self.policy.takes_refer {
+            methods.push_str(", REFER");
+        }
+        methods
+    }
+
+    /// The extensions supported; empty when there are none.
+    pub(super) fn supported(&self) -> String {
+        let tags = [
+            (self.policy.session.mode != SessionTimerMode::Off, policy::TIMER),
+            (self.policy.reliable != Reliable::Off, policy::RELIABLE),
+            (self.takes_replaces, policy::REPLACES),
+        ];
+        let mut text = String::new();
+        for (_, tag) in tags.iter().filter(|(is_supported, _)| *is_supported) {
+            text.push_str(if text.is_empty() { "" } else { ", " });
+            text.push_str(tag);
+        }
+        text
+    }
+
+    /// `Supported` and `Allow`.
+    pub(super) fn announce(&self, writer: &mut RequestWriter) {
+        writer.header(HeaderName::Allow, self.allow());
+        let supported = self.supported();
+        if !supported.is_empty() {
+            writer.header(HeaderName::Supported, supported);
+        }
+    }
+
+    /// The value of our Contact, with this user part, at `host` where it is not the listener's.
+    pub(super) fn contact(&self, user: &[u8], host: Option<&str>) -> Bytes {
         let mut value = b"<sip:".to_vec();
         if !user.is_empty() {
             value.extend_from_slice(user);
             value.push(b'@');
         }
-        value.extend_from_slice(self.address.host.as_bytes());
-        value.extend_from_slice(format!(":{}", self.address.port).as_bytes());
+        match host {
+            Some(host) => value.extend_from_slice(host.as_bytes()),
+            None => {
+                value.extend_from_slice(self.address.host.as_bytes());
+                value.extend_from_slice(format!(":{}", self.address.port).as_bytes());
+            }
+        }
         match self.transport {
             Transport::Udp => {}
             Transport::Tcp | Transport::Tls => {
@@ -62,10 +121,20 @@ impl Sender<'_> {
         value.into()
     }
 
-    fn begin(&self, method: &Method, uri: &Uri, branch: &[u8]) -> RequestWriter {
+    /// Request line, Via and Max-Forwards.
+    pub(super) fn begin(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        branch: &[u8],
+        (max_forwards, is_compact): (u8, bool),
+    ) -> RequestWriter {
         let mut writer = RequestWriter::new(method, uri);
+        if is_compact {
+            writer.compact();
+        }
         writer.via(self.transport, &self.address.host, self.address.port, branch);
-        writer.number(HeaderName::MaxForwards, MAX_FORWARDS);
+        writer.number(HeaderName::MaxForwards, u32::from(max_forwards));
         writer
     }
 
@@ -78,7 +147,8 @@ impl Sender<'_> {
         branch: Branch,
     ) -> RequestWriter {
         let addressed = dialog.addressed();
-        let mut writer = self.begin(method, addressed.uri, &branch.to_text());
+        let hops = (MAX_FORWARDS, false);
+        let mut writer = self.begin(method, addressed.uri, &branch.to_text(), hops);
         for route in &addressed.routes {
             writer.header(HeaderName::Route, route);
         }
@@ -91,7 +161,8 @@ impl Sender<'_> {
         writer
     }
 
-    /// The INVITE of a call of ours.
+    /// The INVITE of a call of ours, once more in compact form where it is too large for a datagram and
+    /// may be.
     pub(super) fn invite(
         &self,
         calling: &Calling,
@@ -99,21 +170,49 @@ impl Sender<'_> {
         contact: &Bytes,
         branch: Branch,
     ) -> Bytes {
+        let whole = self.invite_as(calling, (tag, contact, branch), false);
         let invite = &calling.invite;
-        let mut writer = self.begin(&Method::Invite, &calling.uri, &branch.to_text());
+        let fits = self.transport.is_reliable() || whole.len() <= invite.datagram_bytes_max;
+        if fits || invite.oversize != Oversize::Compact {
+            return whole;
+        }
+        self.invite_as(calling, (tag, contact, branch), true)
+    }
+
+    fn invite_as(
+        &self,
+        calling: &Calling,
+        (tag, contact, branch): (Tag, &Bytes, Branch),
+        is_compact: bool,
+    ) -> Bytes {
+        let invite = &calling.invite;
+        // A PRACK would have to answer an offer of the called party's: see `OutboundInvite::body`.
+        let reliable = if invite.body.is_some() { self.policy.reliable } else { Reliable::Off };
+        let sender = self.under(DialogPolicy { reliable, ..self.policy });
+        let hops = (invite.max_forwards, is_compact);
+        let mut writer = sender.begin(&Method::Invite, &calling.uri, &branch.to_text(), hops);
+        for route in &invite.routes {
+            writer.header(HeaderName::Route, format!("<{route}>"));
+        }
         writer
             .tagged(HeaderName::From, &calling.from, Some(&tag.to_text()))
             .header(HeaderName::To, format!("<{}>", invite.to))
             .header(HeaderName::CallId, &calling.call_id)
             .cseq(calling.cseq, &Method::Invite)
-            .header(HeaderName::Contact, contact)
-            .header(HeaderName::Allow, ALLOW)
-            .header(HeaderName::Supported, SUPPORTED)
-            .header(HeaderName::UserAgent, self.product);
-        for (name, value) in &invite.headers {
-            writer.named(name, value);
+            .header(HeaderName::Contact, contact);
+        sender.announce(&mut writer);
+        if reliable == Reliable::Required {
+            writer.header(HeaderName::Require, policy::RELIABLE);
+        }
+        calling.session.write(&mut writer, sender.policy.session);
+        invite.identity.write(&mut writer);
+        for field in &invite.headers {
+            writer.named(field.name(), field.value());
         }
         credentials(&mut writer, &calling.credentials);
+        if !is_compact {
+            writer.header(HeaderName::UserAgent, self.product);
+        }
         finish(writer, invite.body.as_ref())
     }
 
@@ -133,13 +232,51 @@ impl Sender<'_> {
     /// A request in the transaction of `invite`, all but To.
     fn begin_like(&self, method: &Method, invite: &Request) -> Option<RequestWriter> {
         let headers = &invite.headers;
-        let mut writer = self.begin(method, &invite.uri, headers.top_via().branch()?);
+        let hops = (headers.max_forwards().unwrap_or(MAX_FORWARDS), false);
+        let branch = headers.top_via().branch()?;
+        let mut writer = self.begin(method, &invite.uri, branch, hops);
         writer
             .copy(headers.table(), HeaderName::Route)
             .copy(headers.table(), HeaderName::From)
             .copy(headers.table(), HeaderName::CallId)
             .cseq(headers.cseq().number, method);
         Some(writer)
+    }
+}
+
+impl SessionAsk {
+    /// What an INVITE of ours says about the session timer.
+    fn write(&self, writer: &mut RequestWriter, session: SessionTimerPolicy) {
+        let Some(interval_s) = self.interval_s else { return };
+        if session.mode == SessionTimerMode::Require {
+            writer.header(HeaderName::Require, policy::TIMER);
+        }
+        let refresher = match session.refresher {
+            RefresherChoice::Auto => None,
+            RefresherChoice::Local => Some(Refresher::Uac),
+            RefresherChoice::Remote => Some(Refresher::Uas),
+        };
+        writer
+            .header(HeaderName::SessionExpires, SessionExpires { interval_s, refresher }.to_value())
+            .number(HeaderName::MinSe, self.min_se_s);
+    }
+}
+
+impl Identity {
+    fn write(&self, writer: &mut RequestWriter) {
+        let lists = [
+            (HeaderName::PAssertedIdentity, self.asserted.as_slice()),
+            (HeaderName::PPreferredIdentity, self.preferred.as_slice()),
+            (HeaderName::RemotePartyId, self.remote_party.as_slice()),
+            (HeaderName::Privacy, self.privacy.as_slice()),
+            (HeaderName::Diversion, self.diversions.as_slice()),
+            (HeaderName::HistoryInfo, self.history.as_slice()),
+        ];
+        for (name, values) in lists {
+            for value in values {
+                writer.header(name, value);
+            }
+        }
     }
 }
 
@@ -161,6 +298,17 @@ pub(super) fn own_request(sent: &Bytes) -> Option<Request> {
         Ok(Message::Request(request)) => Some(request),
         Ok(Message::Response(_)) | Err(_) => None,
     }
+}
+
+/// True for a URI that can stand in angle brackets.
+pub(super) fn is_uri(text: &str) -> bool {
+    !text.contains(['<', '>', '"']) && Uri::from_text(text).is_ok()
+}
+
+/// True for a Call-ID that is one word.
+pub(super) fn is_call_id(id: &FieldValue) -> bool {
+    let text = id.as_str();
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Our From without a tag.
@@ -292,8 +440,15 @@ mod tests {
     fn the_contact_names_its_transport() {
         let address = ListenerAddress { host: "192.0.2.1".to_owned(), port: 5060 };
         let contact = |transport| {
-            let sender = Sender { address: &address, transport, product: "x" };
-            sender.contact(b"+15550100")
+            let policy = DialogPolicy::default();
+            let sender = Sender {
+                address: &address,
+                transport,
+                product: "x",
+                policy,
+                takes_replaces: false,
+            };
+            sender.contact(b"+15550100", None)
         };
         assert_eq!(contact(Transport::Udp), "<sip:+15550100@192.0.2.1:5060>");
         assert_eq!(contact(Transport::Tcp), "<sip:+15550100@192.0.2.1:5060;transport=tcp>");

@@ -6,12 +6,14 @@ use super::event::Counter;
 use super::event::DialogId;
 use super::event::Refusal;
 use super::flow::Flow;
+use super::policy;
 use super::request;
 use super::request::Sender;
-use crate::sip::invite::SessionAnswer;
 use crate::sip::message::Request;
+use crate::sip::message::header::session_expires::Refresher;
 use crate::sip::message::name::HeaderName;
 use crate::sip::message::write::ResponseWriter;
+use crate::sip::session_timer::SessionAnswer;
 use crate::sip::transaction::key::Tag;
 use crate::types::cause::HangupCause;
 use bytes::Bytes;
@@ -54,17 +56,17 @@ impl Sender<'_> {
     ) -> Bytes {
         let mut writer = ResponseWriter::to(request, flow.remote, status, tag);
         writer.header(HeaderName::Server, self.product);
-        extra.write(&mut writer);
+        extra.write(&mut writer, self);
         writer.finish()
     }
 }
 
 impl Extra<'_> {
-    fn write(self, writer: &mut ResponseWriter) {
+    fn write(self, writer: &mut ResponseWriter, sender: &Sender<'_>) {
         match self {
             Self::None => {}
             Self::Allow => {
-                writer.header(HeaderName::Allow, request::ALLOW);
+                writer.header(HeaderName::Allow, sender.allow());
             }
             Self::Accept(kinds) => {
                 writer.header(HeaderName::Accept, kinds);
@@ -91,10 +93,8 @@ impl Extra<'_> {
                 }
             }
             Self::Capabilities => {
-                writer
-                    .header(HeaderName::Allow, request::ALLOW)
-                    .header(HeaderName::Accept, request::SDP)
-                    .header(HeaderName::Supported, request::SUPPORTED);
+                writer.header(HeaderName::Accept, request::SDP);
+                sender.announce_in(writer);
             }
             Self::NoPackages => {
                 writer.named("Recv-Info", "nil");
@@ -111,24 +111,36 @@ pub(super) struct Opening<'a> {
     pub(super) tag: Tag,
     pub(super) contact: &'a Bytes,
     pub(super) session: SessionAnswer,
+    /// Number of a reliable provisional response (RFC 3262).
+    pub(super) rseq: Option<u32>,
 }
 
 impl Sender<'_> {
+    /// `Supported` and `Allow`.
+    fn announce_in(&self, writer: &mut ResponseWriter) {
+        writer.header(HeaderName::Allow, self.allow());
+        let supported = self.supported();
+        if !supported.is_empty() {
+            writer.header(HeaderName::Supported, supported);
+        }
+    }
+
     /// A 1xx above 100 or a 2xx to INVITE or UPDATE.
     pub(super) fn opening(&self, of: Opening<'_>, status: u16, body: Option<&Bytes>) -> Bytes {
-        let Opening { request, flow, tag, contact, session } = of;
+        let Opening { request, flow, tag, contact, session, rseq } = of;
         let tag = tag.to_text();
         let mut writer = ResponseWriter::to(request, flow.remote, status, Some(&tag));
-        writer
-            .record_routes(request)
-            .header(HeaderName::Contact, contact)
-            .header(HeaderName::Allow, request::ALLOW)
-            .header(HeaderName::Supported, request::SUPPORTED);
+        writer.record_routes(request).header(HeaderName::Contact, contact);
+        self.announce_in(&mut writer);
         if let SessionAnswer::Run(session) = session {
             // RFC 4028 §9: where the peer refreshes, it must know that it does.
-            writer
-                .header(HeaderName::Require, "timer")
-                .header(HeaderName::SessionExpires, session.to_value());
+            if session.refresher == Some(Refresher::Uac) {
+                writer.header(HeaderName::Require, policy::TIMER);
+            }
+            writer.header(HeaderName::SessionExpires, session.to_value());
+        }
+        if let Some(rseq) = rseq {
+            writer.header(HeaderName::Require, policy::RELIABLE).number(HeaderName::RSeq, rseq);
         }
         writer.header(HeaderName::Server, self.product);
         match body.filter(|body| !body.is_empty()) {
@@ -185,8 +197,11 @@ impl Endpoint {
         (status, extra): (u16, Extra<'_>),
         of: (&Request, Flow),
     ) {
-        let tag = self.usages.get(dialog.0).map(|usage| usage.tag.to_text());
-        let bytes = self.config.sender(of.1).plain(of, status, tag.as_deref(), extra);
+        let usage = self.usages.get(dialog.0);
+        let tag = usage.map(|usage| usage.tag.to_text());
+        let policy = usage.map_or(self.config.policy, |usage| usage.policy);
+        let sender = self.config.sender(of.1).under(policy);
+        let bytes = sender.plain(of, status, tag.as_deref(), extra);
         self.respond(cx, transaction, status, bytes);
     }
 

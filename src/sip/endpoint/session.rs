@@ -4,21 +4,22 @@ use super::Context;
 use super::Endpoint;
 use super::event::DialogId;
 use super::flow::Flow;
+use super::policy::RefreshMethod;
+use super::policy::SessionTimerMode;
 use super::request;
 use super::respond::Opening;
 use super::transact::Purpose;
 use crate::sip::invite::Asking;
-use crate::sip::invite::Session;
-use crate::sip::invite::SessionAnswer;
 use crate::sip::invite::State;
 use crate::sip::invite::UsageTimer;
 use crate::sip::invite::Why;
 use crate::sip::message::Request;
-use crate::sip::message::header::session_expires::Refresher;
 use crate::sip::message::header::session_expires::SessionExpires;
 use crate::sip::message::headers::Headers;
 use crate::sip::message::method::Method;
 use crate::sip::message::name::HeaderName;
+use crate::sip::session_timer::Session;
+use crate::sip::session_timer::SessionAnswer;
 use crate::sip::transaction::key::Branch;
 use crate::sip::transaction::key::ClientKey;
 use crate::sip::transaction::key::Kind;
@@ -38,9 +39,10 @@ impl Endpoint {
         body: Option<&Bytes>,
     ) -> Bytes {
         let Some(usage) = self.usages.get(dialog.0) else { return Bytes::new() };
-        let session = SessionAnswer::to(&request.headers, self.config.session);
-        let of = Opening { request, flow, tag: usage.tag, contact: &usage.contact, session };
-        self.config.sender(flow).opening(of, 200, body)
+        let session = SessionAnswer::to(&request.headers, usage.policy.session, usage.session);
+        let (tag, contact) = (usage.tag, &usage.contact);
+        let of = Opening { request, flow, tag, contact, session, rseq: None };
+        self.config.sender(flow).under(usage.policy).opening(of, 200, body)
     }
 
     /// Takes what a request says that we answered 2xx: target, methods, session timer.
@@ -50,7 +52,15 @@ impl Endpoint {
         dialog: DialogId,
         request: &Request,
     ) {
-        let session = match SessionAnswer::to(&request.headers, self.config.session) {
+        let Some(usage) = self.usages.get_mut(dialog.0) else { return };
+        if let State::Calling(calling) = &mut usage.state {
+            let tag = request.headers.from().tag().unwrap_or(&[]);
+            if let Some(early) = calling.early_of(tag) {
+                early.dialog.refresh_target(&request.headers);
+            }
+        }
+        let running = usage.session;
+        let session = match SessionAnswer::to(&request.headers, usage.policy.session, running) {
             SessionAnswer::Run(agreed) => Some(Session::agreed(agreed, false)),
             SessionAnswer::None | SessionAnswer::TooShort => None,
         };
@@ -64,7 +74,9 @@ impl Endpoint {
         dialog: DialogId,
         headers: &Headers,
     ) {
+        let mode = self.usages.get(dialog.0).map(|usage| usage.policy.session.mode);
         let agreed = headers.session_expires().ok().flatten();
+        let agreed = agreed.filter(|_| mode != Some(SessionTimerMode::Off));
         let session = agreed.map(|agreed| Session::agreed(agreed, true));
         self.agreed(cx, dialog, headers, session);
     }
@@ -102,7 +114,13 @@ impl Endpoint {
         let Some(session) = usage.session.as_mut() else { return };
         session.is_refreshed = true;
         let rest = session.rest();
-        let (why, body) = if usage.peer_allows_update || usage.description.is_empty() {
+        let by_update = match usage.policy.session.method {
+            RefreshMethod::Auto => usage.peer_allows_update,
+            RefreshMethod::Update => true,
+            RefreshMethod::Invite => false,
+        };
+        // Never a re-INVITE without a body: it would ask for an offer.
+        let (why, body) = if by_update || usage.description.is_empty() {
             (Why::RefreshByUpdate, Bytes::new())
         } else {
             (Why::RefreshByInvite, usage.description.clone())
@@ -126,20 +144,18 @@ impl Endpoint {
         {
             asking.credentials = digest.authorize(&method, &uri);
         }
-        let sender = self.config.sender(usage.flow);
+        let sender = self.config.sender(usage.flow).under(usage.policy);
         let Some(held) = usage.dialog() else { return };
         let mut writer = sender.within(held, &method, cseq, branch);
-        writer
-            .header(HeaderName::Contact, &usage.contact)
-            .header(HeaderName::Allow, request::ALLOW)
-            .header(HeaderName::Supported, request::SUPPORTED);
+        writer.header(HeaderName::Contact, &usage.contact);
+        sender.announce(&mut writer);
         if let Some(session) = usage.session {
-            let refresher = if session.is_ours { Refresher::Uac } else { Refresher::Uas };
-            let refresher = Some(refresher);
+            let refresher = Some(session.refresher(true));
             let value = SessionExpires { interval_s: session.interval_s, refresher };
+            let least_s = usage.policy.session.min_se_s.max(asking.least_s);
             writer
                 .header(HeaderName::SessionExpires, value.to_value())
-                .number(HeaderName::MinSe, self.config.session.min_se_s);
+                .number(HeaderName::MinSe, least_s);
         }
         writer.header(HeaderName::UserAgent, sender.product);
         request::credentials(&mut writer, &asking.credentials);

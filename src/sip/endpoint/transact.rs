@@ -9,6 +9,7 @@ use super::flow::Flow;
 use super::flow::FlowId;
 use super::request;
 use super::timers::Armed;
+use super::told::Fork;
 use crate::sip::message::Request;
 use crate::sip::message::Response;
 use crate::sip::message::method::Method;
@@ -39,6 +40,8 @@ pub(super) struct Transaction {
     pub(super) flow: Flow,
     /// The stream it came by or goes by is gone.
     is_cut: bool,
+    /// An INVITE of ours for which a CANCEL was sent though its usage was gone.
+    pub(super) is_cancelled: bool,
     /// The request of a client, the last response of a server.
     pub(super) last: Bytes,
     /// The ACK to a refusal of our INVITE.
@@ -68,6 +71,16 @@ pub(super) enum Purpose {
     Asking,
     /// The BYE of a usage that waits for its answer.
     Bye,
+    /// The PRACK of a reliable provisional response, with its fork and RSeq.
+    Prack(Fork, u32),
+    /// An INFO.
+    Info,
+    /// A REFER.
+    Refer,
+    /// A NOTIFY about a REFER of the peer's.
+    Notify,
+    /// A request outside dialogs, by its place.
+    Outside(u64),
     /// A request whose answer changes nothing: CANCEL, the BYE of a fork or of a lost call.
     Nothing,
 }
@@ -254,6 +267,7 @@ impl Endpoint {
             machine,
             flow,
             is_cut: false,
+            is_cancelled: false,
             last,
             ack: Bytes::new(),
             acks: Vec::new(),

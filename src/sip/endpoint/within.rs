@@ -4,7 +4,6 @@ use super::Context;
 use super::Endpoint;
 use super::admit::Fault;
 use super::admit::check_body;
-use super::admit::check_extensions;
 use super::event::Counter;
 use super::event::DialogEnd;
 use super::event::DialogId;
@@ -17,12 +16,12 @@ use super::respond::Extra;
 use super::transact::Dependent;
 use crate::sip::invite::Asked;
 use crate::sip::invite::Collision;
-use crate::sip::invite::SessionAnswer;
 use crate::sip::invite::State;
 use crate::sip::invite::UsageTimer;
 use crate::sip::message::Request;
 use crate::sip::message::method::Method;
 use crate::sip::message::name::HeaderName;
+use crate::sip::session_timer::SessionAnswer;
 use crate::types::cause::HangupCause;
 use crate::types::limit::SIP_TRANSACTIONS_MAX;
 use std::sync::Arc;
@@ -35,10 +34,10 @@ const RETRY_AFTER_S_MAX: u64 = 10;
 
 /// A request within a dialog: its transaction, its dialog, the way it came.
 #[derive(Clone, Copy)]
-struct Within {
-    transaction: u64,
-    dialog: DialogId,
-    flow: Flow,
+pub(super) struct Within {
+    pub(super) transaction: u64,
+    pub(super) dialog: DialogId,
+    pub(super) flow: Flow,
 }
 
 impl Endpoint {
@@ -65,7 +64,7 @@ impl Endpoint {
         if let Err((status, extra)) = self.order(dialog, &request) {
             return self.settle(cx, within, &request, (status, extra));
         }
-        if let Err(fault) = check_extensions(&request) {
+        if let Err(fault) = self.check_extensions(&request) {
             let refusal = self.refusal_of(&fault, request::SDP);
             return self.settle(cx, within, &request, refusal);
         }
@@ -87,11 +86,12 @@ impl Endpoint {
     fn order(&mut self, dialog: DialogId, request: &Request) -> Result<(), (u16, Extra<'static>)> {
         let number = request.headers.cseq().number;
         let Some(usage) = self.usages.get_mut(dialog.0) else { return Err((481, Extra::None)) };
-        let is_in_order = usage.dialog_mut().is_none_or(|held| held.accept_cseq(number));
+        let tag = request.headers.from().tag().unwrap_or(&[]);
+        let is_in_order = usage.dialog_with(tag).is_none_or(|held| held.accept_cseq(number));
         if is_in_order { Ok(()) } else { Err((500, Extra::None)) }
     }
 
-    fn settle(
+    pub(super) fn settle(
         &mut self,
         cx: &mut Context<'_>,
         within: Within,
@@ -107,17 +107,13 @@ impl Endpoint {
             Method::Bye => self.bye(cx, within, &request),
             Method::Invite => self.reinvite(cx, within, request),
             Method::Update => self.update(cx, within, request),
-            Method::Info => self.info(cx, within, &request),
+            Method::Info => self.informed(cx, within, &request),
             Method::Options => {
                 self.settle(cx, within, &request, (200, Extra::Capabilities));
             }
-            // No reliable provisional response and no subscription of ours is open.
-            Method::Prack | Method::Notify => self.settle(cx, within, &request, (481, Extra::None)),
-            // A carrier's transfer is not carried out.
-            Method::Refer => {
-                let cause = Extra::Cause(HangupCause::Policy);
-                self.settle(cx, within, &request, (603, cause));
-            }
+            Method::Prack => self.prack(cx, within, request),
+            Method::Notify => self.notify(cx, within, &request),
+            Method::Refer => self.referred(cx, within, request),
             Method::Register
             | Method::Subscribe
             | Method::Message
@@ -144,6 +140,7 @@ impl Endpoint {
             State::Confirmed(_) => {
                 self.settle(cx, within, request, (200, Extra::None));
                 self.drop_asked(cx, dialog);
+                self.drop_referred(cx, dialog);
                 cx.event(Event::Ended { dialog, how: DialogEnd::Bye { reason } });
                 self.forget(cx, dialog);
             }
@@ -167,6 +164,9 @@ impl Endpoint {
 
     fn update(&mut self, cx: &mut Context<'_>, within: Within, request: Request) {
         let Some(usage) = self.usages.get_mut(within.dialog.0) else { return };
+        if !usage.policy.takes_update {
+            return self.settle(cx, within, &request, (405, Extra::Allow));
+        }
         if request.body.is_empty() {
             if let State::Leaving(_) = usage.state {
                 return self.settle(cx, within, &request, (481, Extra::None));
@@ -195,10 +195,7 @@ impl Endpoint {
     /// A re-INVITE, or an UPDATE with a body: the call answers.
     fn offered(&mut self, cx: &mut Context<'_>, within: Within, request: Request) {
         let fault = match check_body(&request) {
-            Ok(()) => match SessionAnswer::to(&request.headers, self.config.session) {
-                SessionAnswer::TooShort => Some(Fault::SessionTooShort),
-                SessionAnswer::None | SessionAnswer::Run(_) => None,
-            },
+            Ok(()) => self.session_fault(within.dialog, &request),
             Err(fault) => Some(fault),
         };
         if let Some(fault) = fault {
@@ -216,6 +213,16 @@ impl Endpoint {
         cx.event(Event::Reinvited { dialog, body });
     }
 
+    /// The session interval asked for is too short.
+    fn session_fault(&self, dialog: DialogId, request: &Request) -> Option<Fault> {
+        let usage = self.usages.get(dialog.0)?;
+        let policy = usage.policy.session;
+        match SessionAnswer::to(&request.headers, policy, usage.session) {
+            SessionAnswer::TooShort => Some(Fault::SessionTooShort(policy.min_se_s)),
+            SessionAnswer::None | SessionAnswer::Run(_) => None,
+        }
+    }
+
     /// A peer that sends a re-INVITE has our 2xx, so its ACK is only late or lost.
     fn acknowledged_by_reinvite(&mut self, cx: &mut Context<'_>, dialog: DialogId) {
         let Some(usage) = self.usages.get_mut(dialog.0) else { return };
@@ -228,9 +235,8 @@ impl Endpoint {
 
     /// An UPDATE without a body refreshes target and session timer, and is answered here.
     fn refreshed_by_peer(&mut self, cx: &mut Context<'_>, within: Within, request: &Request) {
-        let answer = SessionAnswer::to(&request.headers, self.config.session);
-        if answer == SessionAnswer::TooShort {
-            let refusal = self.refusal_of(&Fault::SessionTooShort, request::SDP);
+        if let Some(fault) = self.session_fault(within.dialog, request) {
+            let refusal = self.refusal_of(&fault, request::SDP);
             return self.settle(cx, within, request, refusal);
         }
         let bytes = self.opening_answer(within.dialog, request, within.flow, None);
@@ -238,7 +244,7 @@ impl Endpoint {
         self.agreed_by_us(cx, within.dialog, request);
     }
 
-    fn info(&mut self, cx: &mut Context<'_>, within: Within, request: &Request) {
+    fn informed(&mut self, cx: &mut Context<'_>, within: Within, request: &Request) {
         let headers = &request.headers;
         if headers.named("Info-Package").next().is_some() {
             return self.settle(cx, within, request, (469, Extra::NoPackages));

@@ -49,6 +49,7 @@ fn touch(headers: &Headers) {
     read += usize::from(headers.content_type().is_ok());
     read += usize::from(headers.session_expires().is_ok() && headers.min_se().is_ok());
     read += usize::from(headers.retry_after().is_ok() && headers.rack().is_ok());
+    read += usize::from(headers.replaces().is_ok() && headers.refer_to().is_ok());
     read += headers.from().uri().user_decoded().map_or(0, |user| user.len());
     read += headers.to().uri().user_params().iter().count();
     black_box(read);

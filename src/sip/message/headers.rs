@@ -7,6 +7,7 @@ use crate::sip::message::header::cseq::CSeq;
 use crate::sip::message::header::name_addr::NameAddr;
 use crate::sip::message::header::rack::RAck;
 use crate::sip::message::header::reason::Reason;
+use crate::sip::message::header::replaces::Replaces;
 use crate::sip::message::header::retry_after::RetryAfter;
 use crate::sip::message::header::session_expires::MinSe;
 use crate::sip::message::header::session_expires::SessionExpires;
@@ -174,6 +175,14 @@ impl Headers {
     /// When it is there but cannot be read.
     pub fn rack(&self) -> Result<Option<RAck>, BadValue> {
         self.first(HeaderName::RAck).map(|value| RAck::parse(&self.bytes_of(value))).transpose()
+    }
+
+    /// Replaces (RFC 3891).
+    ///
+    /// # Errors
+    /// When it is there but cannot be read.
+    pub fn replaces(&self) -> Result<Option<Replaces>, BadValue> {
+        self.first(HeaderName::Replaces).map(Replaces::parse).transpose()
     }
 
     /// Every Reason entry that can be read (RFC 3326).

@@ -3,6 +3,7 @@
 
 pub mod error;
 pub mod exercise;
+pub mod field;
 pub mod header;
 pub mod headers;
 pub(crate) mod lexis;

@@ -92,6 +92,15 @@ impl HeaderName {
         ROWS.get(self as usize).map_or("", |row| row.1)
     }
 
+    /// The compact form where there is one, else the name.
+    #[must_use]
+    pub fn compact(self) -> &'static str {
+        match ROWS.get(self as usize).map_or("", |row| row.2) {
+            "" => self.as_str(),
+            compact => compact,
+        }
+    }
+
     /// The name `text` spells in its long or compact form.
     #[must_use]
     pub fn from_bytes(text: &[u8]) -> Self {

@@ -39,9 +39,16 @@ impl RequestWriter {
         Self { head }
     }
 
+    /// Names are written in their compact forms from here on (RFC 3261 §7.3.3).
+    pub const fn compact(&mut self) -> &mut Self {
+        self.head.is_compact = true;
+        self
+    }
+
     /// Our own Via. It always asks for `rport` (RFC 3581).
     pub fn via(&mut self, transport: Transport, host: &str, port: u16, branch: &[u8]) -> &mut Self {
-        self.head.text("Via: SIP/2.0/");
+        self.head.name(HeaderName::Via);
+        self.head.text("SIP/2.0/");
         self.head.text(transport.via_token());
         self.head.text(" ");
         self.head.value(host.as_bytes());
@@ -54,7 +61,7 @@ impl RequestWriter {
 
     /// A header of a known name.
     pub fn header(&mut self, name: HeaderName, value: impl AsRef<[u8]>) -> &mut Self {
-        self.head.header(name.as_str().as_bytes(), value.as_ref());
+        self.head.known(name, value.as_ref());
         self
     }
 
@@ -160,7 +167,7 @@ impl ResponseWriter {
 
     /// A header of a known name.
     pub fn header(&mut self, name: HeaderName, value: impl AsRef<[u8]>) -> &mut Self {
-        self.head.header(name.as_str().as_bytes(), value.as_ref());
+        self.head.known(name, value.as_ref());
         self
     }
 
@@ -200,11 +207,12 @@ pub(crate) struct Origin<'a> {
 #[derive(Debug)]
 struct Head {
     out: BytesMut,
+    is_compact: bool,
 }
 
 impl Head {
     fn new() -> Self {
-        Self { out: BytesMut::with_capacity(HEAD_BYTES) }
+        Self { out: BytesMut::with_capacity(HEAD_BYTES), is_compact: false }
     }
 
     /// Text of our own.
@@ -228,6 +236,17 @@ impl Head {
         write!(self.out, "{before}{number}").unwrap_or_default();
     }
 
+    fn name(&mut self, name: HeaderName) {
+        self.text(if self.is_compact { name.compact() } else { name.as_str() });
+        self.text(": ");
+    }
+
+    fn known(&mut self, name: HeaderName, value: &[u8]) {
+        self.name(name);
+        self.value(value);
+        self.text("\r\n");
+    }
+
     fn header(&mut self, name: &[u8], value: &[u8]) {
         if !lexis::is_token(name) {
             return;
@@ -239,8 +258,8 @@ impl Head {
     }
 
     fn number(&mut self, name: HeaderName, value: u32) {
-        self.text(name.as_str());
-        self.number_after(": ", u64::from(value));
+        self.name(name);
+        self.number_after("", u64::from(value));
         self.text("\r\n");
     }
 
@@ -252,8 +271,7 @@ impl Head {
     }
 
     fn tagged(&mut self, name: HeaderName, address: &[u8], tag: Option<&[u8]>) {
-        self.text(name.as_str());
-        self.text(": ");
+        self.name(name);
         self.value(address);
         if let Some(tag) = tag {
             self.text(";tag=");
@@ -264,13 +282,13 @@ impl Head {
 
     fn first(&mut self, table: &HeaderTable, name: HeaderName) {
         if let Some(value) = table.first(name) {
-            self.header(name.as_str().as_bytes(), value);
+            self.known(name, value);
         }
     }
 
     fn copy(&mut self, table: &HeaderTable, name: HeaderName) {
         for value in table.lines(name) {
-            self.header(name.as_str().as_bytes(), value);
+            self.known(name, value);
         }
     }
 
@@ -320,10 +338,11 @@ impl Head {
 
     fn finish(mut self, body: Option<(&str, &[u8])>) -> Bytes {
         let body = body.map_or(&[][..], |(content_type, body)| {
-            self.header(b"Content-Type", content_type.as_bytes());
+            self.known(HeaderName::ContentType, content_type.as_bytes());
             body
         });
-        self.number_after("Content-Length: ", body.len() as u64);
+        self.name(HeaderName::ContentLength);
+        self.number_after("", body.len() as u64);
         self.text("\r\n\r\n");
         self.out.put_slice(body);
         self.out.freeze()

@@ -6,6 +6,7 @@ pub mod cseq;
 pub mod name_addr;
 pub mod rack;
 pub mod reason;
+pub mod replaces;
 pub mod retry_after;
 pub mod session_expires;
 pub mod token_list;

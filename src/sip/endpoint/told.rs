@@ -1,0 +1,208 @@
+//! What events carry besides the dialog they are of.
+
+use crate::sip::digest::client::Client as DigestClient;
+use crate::sip::message::Response;
+use crate::sip::message::header::name_addr::NameAddr;
+use crate::sip::message::header::replaces::Replaces;
+use crate::sip::message::headers::Headers;
+use crate::sip::message::name::HeaderName;
+use crate::sip::message::uri::Uri;
+use crate::types::limit::SIP_REDIRECTS_MAX;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Which of the parties a forked INVITE of ours reached: 0 for the first To-tag that answered, then
+/// counted up. Each has its own early dialog and its own early media.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fork(pub u8);
+
+/// What names a dialog in the network (RFC 3261 §12), for Replaces (RFC 3891) and look-ups.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DialogName {
+    /// Call-ID.
+    pub call_id: Bytes,
+    /// Our tag.
+    pub local_tag: Bytes,
+    /// The peer's tag; empty for a peer of RFC 2543.
+    pub remote_tag: Bytes,
+}
+
+impl DialogName {
+    /// True when `replaces`, which came with an INVITE to us, means this dialog (RFC 3891 §3).
+    #[must_use]
+    pub fn is_meant_by(&self, replaces: &Replaces) -> bool {
+        self.call_id == replaces.call_id
+            && self.local_tag == replaces.to_tag
+            && self.remote_tag == replaces.from_tag
+    }
+
+    /// The Replaces value by which the *peer* of this dialog is told to give it up for another.
+    #[must_use]
+    pub fn to_replaces(&self) -> Replaces {
+        Replaces {
+            call_id: self.call_id.clone(),
+            to_tag: self.remote_tag.clone(),
+            from_tag: self.local_tag.clone(),
+            is_early_only: false,
+        }
+    }
+}
+
+/// The furthest a call of ours came before it failed; decides whether another gateway may be tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Furthest {
+    /// Nothing was heard.
+    #[default]
+    Silence,
+    /// 100 came.
+    Trying,
+    /// A provisional response above 100 came.
+    Ringing,
+    /// One with a session description came.
+    EarlyMedia,
+}
+
+/// What came with a refusal of a call of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RefusalNote {
+    /// How far the call had come.
+    pub furthest: Furthest,
+    /// Retry-After, in seconds.
+    pub retry_after_s: Option<u32>,
+    /// Cause of the `Reason: Q.850` header.
+    pub q850: Option<u8>,
+    /// Text of the first Reason header, without quotes.
+    pub reason_text: Option<Bytes>,
+    /// Value of the first Warning header.
+    pub warning: Option<Bytes>,
+    /// Contacts of a 3xx, the most wanted first. Whether they are called is the caller's to decide.
+    pub redirects: Vec<Redirect>,
+}
+
+impl RefusalNote {
+    /// Reads what `response` says.
+    pub(super) fn of(furthest: Furthest, response: Option<&Response>) -> Self {
+        let Some(response) = response else { return Self { furthest, ..Self::default() } };
+        let headers = &response.headers;
+        let is_redirect = (300..400).contains(&response.status);
+        let text = headers.reasons().find_map(|reason| reason.text());
+        Self {
+            furthest,
+            retry_after_s: headers.retry_after().ok().flatten().map(|it| it.delay_s),
+            q850: headers.reasons().find_map(|reason| reason.q850()),
+            reason_text: text.map(|text| Bytes::copy_from_slice(&text)),
+            warning: headers.first(HeaderName::Warning).map(Bytes::copy_from_slice),
+            redirects: if is_redirect { redirects(headers) } else { Vec::new() },
+        }
+    }
+}
+
+/// One Contact of a 3xx.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// Where to call instead, exactly as given.
+    pub uri: Uri,
+    /// The `q` parameter in thousandths; 1000 where there is none.
+    pub q_thousandths: u16,
+}
+
+fn redirects(headers: &Headers) -> Vec<Redirect> {
+    let addresses = headers.addresses(HeaderName::Contact).filter_map(Result::ok);
+    let mut redirects: Vec<Redirect> = addresses
+        .take(SIP_REDIRECTS_MAX)
+        .map(|it| Redirect { uri: it.uri().detached(), q_thousandths: quality(it.param("q")) })
+        .collect();
+    redirects.sort_by_key(|redirect| std::cmp::Reverse(redirect.q_thousandths));
+    redirects
+}
+
+/// A `q` value (RFC 3261 §25.1) in thousandths.
+fn quality(text: Option<&[u8]>) -> u16 {
+    let read = |text: &[u8]| std::str::from_utf8(text).ok()?.trim().parse::<f32>().ok();
+    match text.and_then(read).filter(|q| (0.0..=1.0).contains(q)) {
+        // At most 1000.
+        Some(q) => (q * 1000.0).round() as u16,
+        None => 1000,
+    }
+}
+
+/// A REFER that came within a dialog (RFC 3515).
+#[derive(Clone, Debug)]
+pub struct Referred {
+    /// Whom the peer wants called instead.
+    pub refer_to: NameAddr,
+    /// The dialog the new call is to replace: an attended transfer (RFC 3891).
+    pub replaces: Option<Replaces>,
+    /// Value of Referred-By (RFC 3892).
+    pub referred_by: Option<Bytes>,
+}
+
+/// What became of a REFER of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReferProgress {
+    /// 2xx: the peer tries.
+    Accepted,
+    /// It does not; with the final status, 408 for none. Nothing follows.
+    Refused(u16),
+    /// The peer told how its new call stands: 100 to 199.
+    Progressed(u16),
+    /// The peer told how its new call ended: 200 to 699. Nothing follows.
+    Finished(u16),
+    /// The peer stopped telling, or never began, before the end was known. Nothing follows.
+    Silent,
+}
+
+/// What became of a request outside dialogs.
+#[derive(Debug)]
+pub struct RequestAnswer {
+    /// The outcome.
+    pub outcome: RequestOutcome,
+    /// The CSeq number used last; the next request of the same Call-ID takes a higher one.
+    pub cseq: u32,
+    /// What answers challenges, with the nonces learnt.
+    pub digest: Option<Box<DigestClient>>,
+    /// From the first attempt to the outcome.
+    pub took: Duration,
+}
+
+/// How a request outside dialogs ended.
+#[derive(Clone, Debug)]
+pub enum RequestOutcome {
+    /// A final response came. 401 and 407: the credentials were refused, or there are none.
+    Answered(Arc<Response>),
+    /// None came in time.
+    TimedOut,
+    /// The connection is gone.
+    Unreachable,
+    /// A URI of the request cannot be read, or its method has its own commands; nothing was sent.
+    Unwritable,
+    /// The shard has no room; nothing was sent.
+    Full,
+}
+
+impl RequestOutcome {
+    /// The status of the response, when one came.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Answered(response) => Some(response.status),
+            Self::TimedOut | Self::Unreachable | Self::Unwritable | Self::Full => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quality_is_read_in_thousandths_and_one_without_meaning_is_the_highest() {
+        for (text, thousandths) in
+            [("1", 1000), ("0.7", 700), ("0", 0), ("0.125", 125), ("x", 1000), ("7", 1000)]
+        {
+            assert_eq!(quality(Some(text.as_bytes())), thousandths, "{text}");
+        }
+        assert_eq!(quality(None), 1000);
+    }
+}
