@@ -117,7 +117,8 @@ fn a_required_extension_we_do_not_have_gets_420() {
     check(&require("Require: x-new"), "420", Some(("Unsupported", "x-new")));
     let many = require("Require: timer, precondition, x-new");
     check(&many, "420", Some(("Unsupported", "precondition, x-new")));
-    for fine in ["Require: timer, 100rel", "Supported: 100rel, precondition", "Proxy-Require: foo"] {
+    for fine in ["Require: timer, 100rel", "Supported: 100rel, precondition", "Proxy-Require: foo"]
+    {
         let mut solo = Solo::new();
         solo.receive(&require(fine).text());
         assert_eq!(solo.take_kinds(), ["100"], "{fine}");
