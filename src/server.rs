@@ -212,6 +212,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         flows: Flows::new(FlowLimits::default()),
         roots: TrustRoots::native(),
         listeners: bound.switch_listeners(&node),
+        trace: sip::trace_limits(&node),
     });
     let (draining, drains) = watch::channel(false);
     let shards = sip::start_shards(&switch, &node, &bound, &drains);

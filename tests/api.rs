@@ -8,6 +8,7 @@ mod http;
 mod postgres;
 
 use crate::http::Answer;
+use arc_swap::ArcSwap;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +17,9 @@ use std::sync::atomic::Ordering;
 use tandem::api::Context;
 use tandem::api::Readiness;
 use tandem::clock;
+use tandem::engine::trace::Traces;
+use tandem::routing::contents::Contents;
+use tandem::routing::table::RoutingTable;
 use tandem::store::api_keys;
 use tandem::store::api_keys::KeyRole;
 use tandem::store::api_keys::KeyScope;
@@ -58,7 +62,9 @@ impl Bench {
             journal: true,
             calls: 0,
         });
-        let context = Context { database: database.clone(), metrics: None, readiness };
+        let table = Arc::new(ArcSwap::from_pointee(RoutingTable::new(Contents::default())));
+        let traces = Traces::new(&[], table);
+        let context = Context { database: database.clone(), metrics: None, readiness, traces };
         tokio::spawn(tandem::api::serve(listener, context, stopping));
         let keys = keys.try_into().unwrap();
         Self { address, database, draining, tenants, keys, _stop: stop }

@@ -17,6 +17,10 @@ use crate::switch::Switch;
 use aws_lc_rs::digest;
 use std::net::IpAddr;
 use std::time::Duration;
+use tandem::store::api_keys;
+use tandem::store::api_keys::KeyRole;
+use tandem::store::api_keys::KeyScope;
+use tandem::store::demo;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
@@ -378,6 +382,65 @@ async fn a_digest_of_sha_256_is_asked_for_first_and_a_replay_is_refused() {
     // A nonce belongs to its shard; elsewhere it is stale, and the user is not asked again.
     let stale = answer.header("www-authenticate").to_lowercase().contains("stale=true");
     assert!(answer.status() == 200 || (answer.status() == 401 && stale), "{answer:?}");
+}
+
+#[tokio::test]
+async fn the_signalling_of_a_call_can_be_read_by_its_tenant_alone_and_without_secrets() {
+    let switch = Switch::start().await;
+    let mut phone = Phone::new(IpAddr::from([127, 0, 0, 2]), switch.udp, ECHO).await;
+    let offer = phone.sdp();
+    let challenge = phone.ask("INVITE", "", &offer).await;
+    phone.acknowledge().await;
+    let first = challenge.header("www-authenticate");
+    let nonce = first.split("nonce=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    let uri = format!("sip:{ECHO}@{}", switch.udp);
+    let credentials = authorization("demo", nonce, &uri, 1);
+    assert_eq!(phone.call(&credentials).await.status(), 200);
+    phone.hang_up().await;
+    switch.wait_for_count(NORMAL, 1).await;
+
+    let mut keys = Vec::new();
+    for tenant in [demo::TENANT, demo::SUSPENDED_TENANT] {
+        let scope = KeyScope::Tenant(tenant);
+        let made = api_keys::create(&switch.database, scope, KeyRole::Viewer, "", None).await;
+        keys.push(("authorization", format!("Bearer {}", made.unwrap().key.expose())));
+    }
+    let path = format!("/api/v1/tenants/{}/calls", demo::TENANT);
+    let calls = http::request(switch.http, "GET", &path, &keys[..1]).await.json();
+    let call = calls["calls"][0]["id"].as_str().unwrap();
+    let path = format!("{path}/{call}/trace");
+    for (key, tenant, status) in
+        [(1, demo::TENANT, 403), (1, demo::SUSPENDED_TENANT, 404), (0, demo::TENANT, 200)]
+    {
+        let path = path.replace(&demo::TENANT.to_string(), &tenant.to_string());
+        for format in ["", "/ladder", "/pcap"] {
+            let path = format!("{path}{format}");
+            let answer = http::request(switch.http, "GET", &path, &keys[key..=key]).await;
+            assert_eq!(answer.status, status, "{path}: {}", answer.body);
+        }
+    }
+
+    let trace = http::request(switch.http, "GET", &path, &keys[..1]).await;
+    let secret = credentials.split("response=\"").nth(1).and_then(|r| r.split('"').next()).unwrap();
+    assert!(!trace.body.contains(secret) && trace.body.contains("username=\\\"demo\\\""));
+    let trace = trace.json();
+    let messages = trace["messages"].as_array().unwrap();
+    let starts: Vec<&str> =
+        messages.iter().map(|message| &message["text"].as_str().unwrap()[..11]).collect();
+    let begin = ["INVITE sip:", "SIP/2.0 100", "SIP/2.0 401"];
+    assert_eq!(starts[..3], begin);
+    assert_eq!(starts.last(), Some(&"SIP/2.0 200"));
+    assert_eq!(
+        (messages[0]["way"].as_str(), messages[1]["way"].as_str()),
+        (Some("in"), Some("out"))
+    );
+
+    let ladder = http::request(switch.http, "GET", &format!("{path}/ladder"), &keys[..1]).await;
+    assert_eq!(ladder.body.lines().count(), messages.len() + 1, "{}", ladder.body);
+    assert!(ladder.body.contains("401 Unauthorized"), "{}", ladder.body);
+    let pcap = http::request(switch.http, "GET", &format!("{path}/pcap"), &keys[..1]).await;
+    let invites = pcap.bytes.windows(11).filter(|part| *part == b"INVITE sip:").count();
+    assert_eq!((pcap.bytes.get(..4), invites), (Some(&[0xd4, 0xc3, 0xb2, 0xa1][..]), 2));
 }
 
 /// `Authorization` of user `demo` for an INVITE (RFC 7616 section 3.4), by SHA-256.

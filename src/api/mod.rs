@@ -4,11 +4,13 @@ mod auth;
 mod calls;
 mod error;
 mod health;
+mod trace;
 mod views;
 
 pub use crate::api::health::Readiness;
 
 use crate::clock;
+use crate::engine::trace::Traces;
 use crate::store::database::Database;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
@@ -38,6 +40,8 @@ pub struct Context {
     pub metrics: Option<Metrics>,
     /// How the node fares at this moment.
     pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
+    /// The signalling of calls.
+    pub traces: Traces,
 }
 
 /// The identity of a request.
@@ -52,6 +56,9 @@ pub fn router(context: Context) -> Router {
         .route("/metrics", get(health::metrics))
         .route("/api/v1/tenants/{tenant_id}/calls", get(calls::list))
         .route("/api/v1/tenants/{tenant_id}/calls/{call_id}", get(calls::show))
+        .route("/api/v1/tenants/{tenant_id}/calls/{call_id}/trace", get(trace::show))
+        .route("/api/v1/tenants/{tenant_id}/calls/{call_id}/trace/ladder", get(trace::ladder))
+        .route("/api/v1/tenants/{tenant_id}/calls/{call_id}/trace/pcap", get(trace::pcap))
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(middleware::from_fn(observe))

@@ -50,6 +50,10 @@ dir = "sip-profiles"
 
 [drain]
 limit_s = 300
+
+[trace]
+megabytes = 32
+life_s = 900
 "#;
 
 const fn key(name: &'static str, kind: Kind) -> Key {
@@ -68,6 +72,7 @@ pub(crate) const NODE: &[Key] = &[
     key("log", Kind::Table(LOG)),
     key("profiles", Kind::Table(&[key("dir", Kind::Parsed(not_empty))])),
     key("drain", Kind::Table(&[key("limit_s", Kind::Integer(0, 86_400))])),
+    key("trace", Kind::Table(TRACE)),
 ];
 
 /// `[[listener]]`.
@@ -92,6 +97,9 @@ const MEDIA: &[Key] = &[
 
 const LIMITS: &[Key] =
     &[key("calls", Kind::Integer(0, 1_000_000)), key("cps", Kind::Integer(0, 1_000_000))];
+
+const TRACE: &[Key] =
+    &[key("megabytes", Kind::Integer(0, 65_536)), key("life_s", Kind::Integer(1, 604_800))];
 
 const LOG: &[Key] = &[
     key("level", Kind::Choice(&["error", "warn", "info", "debug", "trace"])),
@@ -121,6 +129,10 @@ pub struct NodeConfig {
     pub log_format: LogFormat,
     /// How long running calls may go on at shutdown.
     pub drain_limit: Duration,
+    /// Bytes of signalling kept for explaining calls; 0: none.
+    pub trace_bytes_max: usize,
+    /// How long signalling is kept after a dialog's last message.
+    pub trace_life: Duration,
 }
 
 /// Which database.
@@ -221,6 +233,8 @@ pub(crate) fn build(
             _ => LogFormat::Auto,
         },
         drain_limit: Duration::from_secs(view.number("drain.limit_s")),
+        trace_bytes_max: view.number::<usize>("trace.megabytes") << 20,
+        trace_life: Duration::from_secs(view.number("trace.life_s")),
     }
 }
 

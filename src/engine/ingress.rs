@@ -11,12 +11,14 @@ use crate::engine::turned_away::StrangerSample;
 use crate::net::flow::Flows;
 use crate::net::flow::Ingress;
 use crate::routing::identify::knows_source;
+use crate::routing::source_rate::SourceRates;
 use crate::routing::table::RoutingTable;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::flow::FlowId;
 use crate::sip::message::peek;
 use crate::sip::message::peek::FirstLine;
 use crate::sip::message::reply;
+use crate::sip::scanner;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
 use crate::types::cause::HangupCause;
@@ -57,6 +59,7 @@ pub struct Dispatcher {
     flows: Flows,
     registry: Arc<Registry>,
     ledger: Arc<dyn Ledger>,
+    rates: Mutex<SourceRates>,
     strangers: Mutex<StrangerSample>,
     shed: Mutex<ShedSample>,
     /// Keyed, so that nobody can aim a flood at one shard.
@@ -74,6 +77,7 @@ impl Dispatcher {
             flows: switch.flows.clone(),
             registry: Arc::clone(&switch.registry),
             ledger: Arc::clone(&switch.ledger),
+            rates: Mutex::default(),
             strangers: Mutex::default(),
             shed: Mutex::default(),
             hash: RandomState::new(),
@@ -95,8 +99,12 @@ impl Dispatcher {
     fn turn_away(&self, flow: Flow, message: &Bytes) {
         metric::counter(Counter::SipRequestsUnknownSource).increment(1);
         let Some(gate) = self.gates.get(usize::from(flow.listener)) else { return };
-        let answered = gate.stranger == Stranger::Refuse;
-        if answered && let Some(answer) = reply::stranger_reply(message, flow.remote) {
+        if let Some(signature) = scanner::signature_of(message) {
+            metric::labelled(Counter::SipScanners, signature).increment(1);
+        }
+        let answer = self.answer_stranger(gate, &flow, message);
+        let answered = answer.is_some();
+        if let Some(answer) = answer {
             self.send(&flow, answer);
         }
         if peek::first_line(message) != FirstLine::Invite {
@@ -110,6 +118,21 @@ impl Dispatcher {
             let of = (flow, message);
             turned_away::record_stranger(ledger, &gate.name, of, left_out, answered);
         }
+    }
+
+    /// The 403 of a listener that gives one. None to who asks too often; and none over UDP that is
+    /// longer than what came, since the address it would go to may be forged.
+    fn answer_stranger(&self, gate: &Gate, flow: &Flow, message: &Bytes) -> Option<Bytes> {
+        if gate.stranger == Stranger::Silence {
+            return None;
+        }
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        if !rates.take(clock::now(), flow.remote.ip()) {
+            return None;
+        }
+        drop(rates);
+        let answer = reply::stranger_reply(message, flow.remote)?;
+        (flow.transport.is_reliable() || answer.len() <= message.len()).then_some(answer)
     }
 
     fn shed(&self, flow: Flow, message: &Bytes) {
@@ -172,6 +195,7 @@ mod tests {
     use crate::engine::media_thread::MediaConfig;
     use crate::engine::media_thread::MediaEngine;
     use crate::engine::switch::Written;
+    use crate::engine::trace::TraceLimits;
     use crate::net::flow::FlowLimits;
     use crate::net::websocket::TrustRoots;
     use crate::routing::admission::NodeLimits;
@@ -179,6 +203,7 @@ mod tests {
     use crate::routing::trunk::Trunk;
     use crate::types::id::TrunkId;
     use crate::types::limit::SHED_RECORDS_PER_SECOND_MAX;
+    use std::time::Duration;
     use uuid::Uuid;
 
     #[derive(Default)]
@@ -207,6 +232,7 @@ mod tests {
             flows: Flows::new(FlowLimits::default()),
             roots: TrustRoots::native(),
             listeners: Vec::new(),
+            trace: TraceLimits { shard_bytes_max: 0, life: Duration::ZERO },
         };
         let gate = Gate { name: "public".parse().expect("a name"), stranger: Stranger::Silence };
         let (shard, _kept) = ShardHandle::clogged();

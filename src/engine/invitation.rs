@@ -78,6 +78,7 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
     let stale = Cell::new(false);
     let verdict = decide(shard, &invitation, &listener, &stale, &mut decision);
     let mut begun = Begun { now, log: CallLog::open(now, clock::new_call_id()), decision };
+    shard.trace.link(begun.log.record().id, invitation.request.headers.call_id());
     match verdict {
         Verdict::Challenge(trunk) => {
             challenge(shard, &invitation, &trunk, stale.get());

@@ -15,4 +15,5 @@ pub mod registry;
 pub mod sip_shard;
 mod srtp_terms;
 pub mod switch;
+pub mod trace;
 mod turned_away;

@@ -9,6 +9,7 @@ use crate::engine::challenges::Challenges;
 use crate::engine::invitation;
 use crate::engine::invitation::Challenged;
 use crate::engine::switch::Switch;
+use crate::engine::trace::ShardTrace;
 use crate::sip::digest;
 use crate::sip::endpoint::Endpoint;
 use crate::sip::endpoint::config::EndpointConfig;
@@ -23,6 +24,7 @@ use crate::sip::endpoint::event::Input;
 use crate::sip::endpoint::event::Output;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::flow::FlowId;
+use crate::sip::trace::Way;
 use crate::telemetry::metric;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
@@ -53,6 +55,7 @@ pub struct ShardHandle {
     arrivals: mpsc::Sender<Arrival>,
     commands: mpsc::Sender<Command>,
     gauges: watch::Receiver<Gauges>,
+    trace: ShardTrace,
 }
 
 /// The shard is gone or its queue is full.
@@ -93,7 +96,11 @@ impl ShardHandle {
         let (arrivals, kept) = mpsc::channel(SIP_SHARD_QUEUE_MAX);
         let (commands, kept_too) = mpsc::channel(1);
         let (gauges_in, gauges) = watch::channel(Gauges::default());
-        let handle = Self { arrivals, commands, gauges };
+        let none = crate::engine::trace::TraceLimits {
+            shard_bytes_max: 0,
+            life: std::time::Duration::ZERO,
+        };
+        let handle = Self { arrivals, commands, gauges, trace: ShardTrace::new(none) };
         while handle.arrivals.try_send(Arrival::FlowClosed(FlowId(0))).is_ok() {}
         (handle, (kept, kept_too, gauges_in))
     }
@@ -102,6 +109,10 @@ impl ShardHandle {
     pub async fn command(&self, command: Command) {
         // A shard that is gone takes its dialogs with it.
         drop(self.commands.send(command).await);
+    }
+
+    pub(super) const fn trace(&self) -> &ShardTrace {
+        &self.trace
     }
 
     /// What the shard held at its last turn.
@@ -120,7 +131,9 @@ pub fn start(
     let (arrivals_in, arrivals) = mpsc::channel(SIP_SHARD_QUEUE_MAX);
     let (commands_in, commands) = mpsc::channel(COMMANDS_MAX);
     let (gauges_in, gauges) = watch::channel(Gauges::default());
-    let handle = ShardHandle { arrivals: arrivals_in, commands: commands_in, gauges };
+    let trace = ShardTrace::new(switch.trace);
+    let handle =
+        ShardHandle { arrivals: arrivals_in, commands: commands_in, gauges, trace: trace.clone() };
     let mut secret = [0; 32];
     clock::fill_random(&mut secret);
     let shard = Shard {
@@ -133,6 +146,7 @@ pub fn start(
         out: Vec::new(),
         pending: VecDeque::new(),
         gauges: gauges_in,
+        trace,
     };
     tokio::spawn(shard.run(arrivals, commands, draining));
     handle
@@ -158,6 +172,7 @@ pub(super) struct Shard {
     /// Commands that follow from events, run after the outputs that caused them.
     pub(super) pending: VecDeque<Command>,
     gauges: watch::Sender<Gauges>,
+    pub(super) trace: ShardTrace,
 }
 
 impl Shard {
@@ -210,7 +225,10 @@ impl Shard {
 
     fn take(&mut self, arrival: Arrival) {
         match arrival {
-            Arrival::Message { flow, message } => self.turn(Input::Received { flow, message }),
+            Arrival::Message { flow, message } => {
+                self.trace.note(clock::now(), Way::In, &flow, &message);
+                self.turn(Input::Received { flow, message });
+            }
             Arrival::FlowClosed(flow) => self.turn(Input::FlowClosed(flow)),
         }
     }
@@ -235,6 +253,7 @@ impl Shard {
 
     /// What cannot be sent now is lost; retransmission heals it where it matters.
     fn transmit(&self, flow: &Flow, bytes: Bytes) {
+        self.trace.note(clock::now(), Way::Out, flow, &bytes);
         if self.switch.flows.send(flow, bytes).is_err() {
             metric::labelled(metric::Counter::SipMessagesUnsent, "flow").increment(1);
         }

@@ -3,6 +3,7 @@
 use crate::cdr::CallReport;
 use crate::engine::media_thread::MediaEngine;
 use crate::engine::registry::Registry;
+use crate::engine::trace::TraceLimits;
 use crate::net::flow::Flows;
 use crate::net::websocket::TrustRoots;
 use crate::routing::table::RoutingTable;
@@ -50,6 +51,8 @@ pub struct Switch {
     pub roots: TrustRoots,
     /// The listeners, by their index in flows.
     pub listeners: Vec<SwitchListener>,
+    /// How much signalling is kept.
+    pub trace: TraceLimits,
 }
 
 impl fmt::Debug for Switch {

@@ -5,6 +5,7 @@ use crate::api::Context;
 use crate::api::Readiness;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::switch::Switch;
+use crate::engine::trace::Traces;
 use crate::server::database::Persistence;
 use crate::store::changes::FollowStatus;
 use crate::store::journal::JournalHealth;
@@ -52,6 +53,7 @@ pub(super) fn serve(
         database: persistence.database().clone(),
         metrics: metrics.clone(),
         readiness: Arc::new(move || asked.readiness()),
+        traces: Traces::new(shards, Arc::clone(&switch.table)),
     };
     let mut ticking = stop.clone();
     tokio::spawn(async move {

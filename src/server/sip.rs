@@ -5,6 +5,7 @@ use crate::config::node::NodeConfig;
 use crate::engine::sip_shard;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::switch::Switch;
+use crate::engine::trace::TraceLimits;
 use crate::server::listeners::Bound;
 use crate::sip::endpoint::config::EndpointConfig;
 use crate::sip::endpoint::config::Timers;
@@ -26,9 +27,8 @@ pub(super) fn start_shards(
     bound: &Bound,
     draining: &watch::Receiver<bool>,
 ) -> Vec<ShardHandle> {
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let listeners = bound.advertised(node);
-    (0..node.sip_shards.unwrap_or(processors.div_ceil(2)))
+    (0..shard_count(node))
         .map(|_| {
             let config = EndpointConfig {
                 seed: clock::random_u64(),
@@ -41,6 +41,17 @@ pub(super) fn start_shards(
             sip_shard::start(Arc::clone(switch), config, draining.clone())
         })
         .collect()
+}
+
+fn shard_count(node: &NodeConfig) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    node.sip_shards.unwrap_or(processors.div_ceil(2))
+}
+
+/// What each shard may keep of its signalling: its share of the node's.
+pub(super) fn trace_limits(node: &NodeConfig) -> TraceLimits {
+    let shard_bytes_max = node.trace_bytes_max / shard_count(node).max(1);
+    TraceLimits { shard_bytes_max, life: node.trace_life }
 }
 
 /// Waits until every dialog is gone, so that the last BYE is repeated until it is answered, or until

@@ -48,6 +48,7 @@ metrics_table! {
         SipMessagesMalformed, "sip_messages_malformed_total", "what", "SIP messages that could not be read.";
         SipEndpointEvents, "sip_endpoint_events_total", "what", "What the SIP endpoint counted: retransmissions, stray and merged requests.";
         SipRequestsUnknownSource, "sip_requests_unknown_source_total", "", "Messages from sources no trunk trusts.";
+        SipScanners, "sip_scanner_messages_total", "signature", "Messages of unknown sources that name a known scanner.";
         SipRequestsShed, "sip_requests_shed_total", "why", "New calls answered 503 without state.";
         SipMessagesUnsent, "sip_messages_unsent_total", "why", "SIP messages that could not be sent.";
         SipFlowsOpened, "sip_flows_opened_total", "transport", "SIP connections opened.";

@@ -15,7 +15,9 @@ use tokio::net::TcpStream;
 pub struct Answer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
+    /// The body as text; see `bytes` where it is none.
     pub body: String,
+    pub bytes: Vec<u8>,
 }
 
 impl Answer {
@@ -43,14 +45,18 @@ pub async fn request(
         text += &format!("{name}: {value}\r\n");
     }
     stream.write_all(format!("{text}\r\n").as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let end = answer.windows(4).position(|part| part == b"\r\n\r\n").unwrap();
+    let bytes = answer.split_off(end + 4);
+    answer.truncate(end);
+    let head = String::from_utf8(answer).unwrap();
     let mut lines = head.lines();
     let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
     let headers = lines.map(|line| {
         let (name, value) = line.split_once(':').unwrap();
         (name.to_lowercase(), value.trim().to_owned())
     });
-    Answer { status, headers: headers.collect(), body: body.to_owned() }
+    let body = String::from_utf8_lossy(&bytes).into_owned();
+    Answer { status, headers: headers.collect(), body, bytes }
 }

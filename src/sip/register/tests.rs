@@ -1,3 +1,5 @@
+//! A binding through its life, in virtual time.
+
 use super::*;
 use crate::sip::message::Message;
 use crate::sip::message::parse;

@@ -24,6 +24,17 @@ pub enum Way {
     Out,
 }
 
+impl Way {
+    /// The spelling of views.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+        }
+    }
+}
+
 /// One message as it was on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TracedMessage {
@@ -131,13 +142,28 @@ impl TraceBook {
         self.dialogs.insert(call_id, dialog);
     }
 
-    /// Says that the dialog with this Call-ID is a leg of `call`.
+    /// Says that the dialog with this Call-ID is a leg of `call`. The last word counts: an INVITE that
+    /// comes again with credentials is another call than the one that was challenged.
     pub fn link(&mut self, call: CallId, call_id: &[u8]) {
         let Some(dialog) = self.dialogs.get_mut(call_id) else { return };
+        let before = dialog.call.replace(call);
+        if before == Some(call) {
+            return;
+        }
+        if let Some(before) = before {
+            self.unlink(before, call_id);
+        }
         let legs = self.calls.entry(call).or_default();
-        if dialog.call.is_none() && legs.len() < TRACE_DIALOGS_PER_CALL_MAX {
-            dialog.call = Some(call);
+        if legs.len() < TRACE_DIALOGS_PER_CALL_MAX {
             legs.push(Bytes::copy_from_slice(call_id));
+        }
+    }
+
+    fn unlink(&mut self, call: CallId, call_id: &[u8]) {
+        let Some(legs) = self.calls.get_mut(&call) else { return };
+        legs.retain(|leg| leg != call_id);
+        if legs.is_empty() {
+            self.calls.remove(&call);
         }
     }
 
@@ -181,12 +207,8 @@ impl TraceBook {
     fn forget(&mut self, call_id: &Bytes) {
         let Some(dialog) = self.dialogs.remove(call_id) else { return };
         self.bytes = self.bytes.saturating_sub(dialog.bytes);
-        let Some(call) = dialog.call else { return };
-        if let Some(legs) = self.calls.get_mut(&call) {
-            legs.retain(|leg| leg != call_id);
-            if legs.is_empty() {
-                self.calls.remove(&call);
-            }
+        if let Some(call) = dialog.call {
+            self.unlink(call, call_id);
         }
     }
 }
@@ -244,9 +266,10 @@ mod tests {
         book.note(b"stranger", message(2, b"OPTIONS"));
         book.link(call(1), b"near");
         book.link(call(1), b"far");
-        book.link(call(2), b"near");
         assert_eq!(seconds(&book.of_call(call(1), &[])), [1, 2, 3]);
-        assert_eq!(book.of_call(call(2), &[]), Trace::default(), "a dialog is one call's");
+        book.link(call(2), b"near");
+        assert_eq!(seconds(&book.of_call(call(2), &[])), [1, 3], "the last word counts");
+        assert_eq!(seconds(&book.of_call(call(1), &[])), [2], "a dialog is one call's");
     }
 
     #[test]

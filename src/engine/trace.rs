@@ -1,0 +1,104 @@
+//! Where the signalling of calls is looked up: each shard keeps that of its own dialogs.
+
+use crate::clock;
+use crate::engine::sip_shard::ShardHandle;
+use crate::routing::table::RoutingTable;
+use crate::sip::endpoint::flow::Flow;
+use crate::sip::message::peek;
+pub use crate::sip::trace::Trace;
+use crate::sip::trace::TraceBook;
+use crate::sip::trace::TracedMessage;
+use crate::sip::trace::Way;
+use crate::sip::trace::ladder;
+use crate::sip::trace::pcap;
+use crate::types::id::CallId;
+use crate::types::moment::Moment;
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+/// How much signalling a node keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceLimits {
+    /// Bytes of one shard; 0 keeps nothing.
+    pub shard_bytes_max: usize,
+    /// How long a dialog is kept after its last message.
+    pub life: Duration,
+}
+
+/// The book of one shard. The shard alone writes; a lock is held for one message, or for one call's
+/// copy.
+#[derive(Clone, Debug)]
+pub(super) struct ShardTrace(Arc<Mutex<TraceBook>>);
+
+impl ShardTrace {
+    pub(super) fn new(limits: TraceLimits) -> Self {
+        Self(Arc::new(Mutex::new(TraceBook::new(limits.shard_bytes_max, limits.life))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, TraceBook> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn note(&self, now: Moment, way: Way, flow: &Flow, bytes: &Bytes) {
+        let Some(call_id) = peek::call_id_of(bytes) else { return };
+        let Flow { transport, local, remote, .. } = *flow;
+        let message =
+            TracedMessage { at: now, way, transport, local, remote, bytes: bytes.clone() };
+        self.lock().note(call_id, message);
+    }
+
+    pub(super) fn link(&self, call: CallId, call_id: &[u8]) {
+        self.lock().link(call, call_id);
+    }
+}
+
+/// A call's signalling as text for people.
+#[must_use]
+pub fn ladder(trace: &Trace) -> String {
+    ladder::draw(trace)
+}
+
+/// A call's signalling as a capture file.
+#[must_use]
+pub fn pcap(trace: &Trace) -> Vec<u8> {
+    let start = clock::wall(Moment::START).as_nanosecond();
+    pcap::write(trace, Duration::from_nanos(u64::try_from(start).unwrap_or(0)))
+}
+
+/// The books of all shards.
+#[derive(Clone)]
+pub struct Traces {
+    shards: Vec<ShardTrace>,
+    table: Arc<ArcSwap<RoutingTable>>,
+}
+
+impl Traces {
+    /// The books of `shards`; which headers are secrets is read from the trunks in force.
+    #[must_use]
+    pub fn new(shards: &[ShardHandle], table: Arc<ArcSwap<RoutingTable>>) -> Self {
+        Self { shards: shards.iter().map(|shard| shard.trace().clone()).collect(), table }
+    }
+
+    /// The signalling of a call as far as this node still has it, in the order of time, secrets
+    /// masked.
+    #[must_use]
+    pub fn of_call(&self, call: CallId) -> Trace {
+        let table = self.table.load();
+        let required = table.trunks().flat_map(|trunk| &trunk.required_headers);
+        let secret_headers: Vec<&str> = required.map(|(name, _)| name.as_str()).collect();
+        let mut whole = Trace::default();
+        for shard in &self.shards {
+            let part = shard.lock().of_call(call, &secret_headers);
+            whole.left_out += part.left_out;
+            whole.messages.extend(part.messages);
+        }
+        // A call's legs may be in several shards.
+        whole.messages.sort_by_key(|message| message.at);
+        whole
+    }
+}
