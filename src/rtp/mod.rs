@@ -12,5 +12,6 @@ pub mod rtcp;
 pub mod schedule;
 pub mod sender;
 pub mod sequence;
+pub mod srtp;
 
 pub use crate::rtp::exercise::exercise;

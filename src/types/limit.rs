@@ -99,6 +99,10 @@ pub const RTP_PACKET_BYTES_MAX: usize = 1_500;
 pub const RTP_PAYLOAD_BYTES_MAX: usize = 480;
 /// Datagrams read from one socket in one tick. The rest waits for the next tick.
 pub const RTP_READS_PER_TICK_MAX: usize = 16;
+/// SRTP streams (SSRCs) that may authenticate under one key. Over it: packets of further ones are refused.
+pub const SRTP_STREAMS_MAX: usize = 16;
+/// Packets of unknown SRTP streams tried in one context before it is thrown away with what it keeps of them.
+pub const SRTP_STRANGERS_MAX: usize = 16;
 /// Slots of a jitter buffer. A packet beyond them restarts it.
 pub const JITTER_SLOTS: usize = 16;
 

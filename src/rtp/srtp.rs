@@ -1,0 +1,488 @@
+//! SRTP and SRTCP (RFC 3711, RFC 7714) over `rtc-srtp`: what we send is protected, what comes is
+//! authenticated, decrypted and checked for replay.
+//!
+//! Around the crate's contexts stand the rules it leaves to its user: no state for a stream that never
+//! authenticated, the rollover counter kept when a key is changed (RFC 3711 §3.3.1), packets that were
+//! on their way under the key before, identifiers of keys in packets, and the lifetime of a key.
+#![warn(clippy::indexing_slicing)]
+
+use crate::types::limit::SRTP_STRANGERS_MAX;
+use crate::types::limit::SRTP_STREAMS_MAX;
+use crate::types::moment::Moment;
+use crate::types::srtp::Mki;
+use crate::types::srtp::SRTP_PACKETS_MAX;
+use crate::types::srtp::SrtpKey;
+use crate::types::srtp::SrtpSuite;
+use bytes::BytesMut;
+use rtc_shared::error::Error as CrateError;
+use rtc_srtp::context::Context;
+use rtc_srtp::crypto::providers::AwsLcRsCrypto;
+use rtc_srtp::option::srtcp_replay_protection;
+use rtc_srtp::option::srtp_replay_protection;
+use rtc_srtp::protection_profile::ProtectionProfile;
+use smallvec::SmallVec;
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+/// Packets behind the newest that are still taken: 2.5 seconds of 20 ms packets.
+const REPLAY_WINDOW: usize = 128;
+
+/// How long packets are taken that were protected with the key before.
+const OVERLAP: Duration = Duration::from_secs(2);
+
+/// SRTCP packets a master key may protect (RFC 3711 §9.2).
+const SRTCP_PACKETS_MAX: u64 = 1 << 31;
+
+/// The least header of RTP, and of RTCP with its sender's SSRC.
+const RTP_HEADER_BYTES: usize = 12;
+const RTCP_HEADER_BYTES: usize = 8;
+
+/// Why a packet was not protected or not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SrtpError {
+    /// Too short, or no packet at all.
+    #[error("not an SRTP packet")]
+    Malformed,
+    /// The key is another, or the packet was changed on its way, or names another key.
+    #[error("SRTP authentication failed")]
+    Refused,
+    /// It came before, or is older than the replay window.
+    #[error("SRTP packet was replayed")]
+    Replayed,
+    /// The key has protected as many packets as it may.
+    #[error("SRTP key is used up")]
+    Expired,
+    /// The cryptographic library failed.
+    #[error("SRTP context cannot be made")]
+    Unusable,
+}
+
+/// Both ways of a media stream.
+#[derive(Debug)]
+pub struct Srtp {
+    send: SrtpSender,
+    receive: SrtpReceiver,
+}
+
+impl Srtp {
+    /// Protects with `ours` and believes what is protected with `theirs`.
+    ///
+    /// # Errors
+    /// `Unusable`.
+    pub fn new(ours: &SrtpKey, theirs: &SrtpKey) -> Result<Self, SrtpError> {
+        Ok(Self { send: SrtpSender::new(ours)?, receive: SrtpReceiver::new(theirs)? })
+    }
+
+    /// Puts the keys of a new description in force. A key that stays the same changes nothing: rollover
+    /// counter, replay window and index go on. Returns whether ours is another one; the stream under it
+    /// must then have another SSRC, so that no peer has to guess its rollover counter.
+    ///
+    /// # Errors
+    /// `Unusable`; what was in force stays.
+    pub fn update(
+        &mut self,
+        now: Moment,
+        ours: &SrtpKey,
+        theirs: &SrtpKey,
+    ) -> Result<bool, SrtpError> {
+        self.receive.update(now, theirs)?;
+        if self.send.key == *ours {
+            return Ok(false);
+        }
+        self.send = SrtpSender::new(ours)?;
+        Ok(true)
+    }
+
+    /// The way out.
+    pub const fn send(&mut self) -> &mut SrtpSender {
+        &mut self.send
+    }
+
+    /// The way in.
+    pub const fn receive(&mut self) -> &mut SrtpReceiver {
+        &mut self.receive
+    }
+
+    /// How packets are protected.
+    #[must_use]
+    pub const fn suite(&self) -> SrtpSuite {
+        self.send.key.suite()
+    }
+}
+
+/// Protects what is sent with one key.
+pub struct SrtpSender {
+    key: SrtpKey,
+    context: Context,
+    packets: u64,
+    reports: u64,
+}
+
+impl SrtpSender {
+    /// Protects with `key`.
+    ///
+    /// # Errors
+    /// `Unusable`.
+    pub fn new(key: &SrtpKey) -> Result<Self, SrtpError> {
+        Ok(Self { key: key.clone(), context: new_context(key)?, packets: 0, reports: 0 })
+    }
+
+    /// The SRTP packet of an RTP packet.
+    ///
+    /// # Errors
+    /// `Expired` once the key may protect no more, `Malformed`.
+    pub fn rtp(&mut self, packet: &[u8]) -> Result<BytesMut, SrtpError> {
+        if self.packets >= self.key.lifetime.unwrap_or(SRTP_PACKETS_MAX) {
+            return Err(SrtpError::Expired);
+        }
+        let protected = self.context.encrypt_rtp(packet).map_err(why)?;
+        self.packets += 1;
+        let suffix = self.key.suite().rtp_tag_after_mki();
+        Ok(with_mki(protected, self.key.mki, suffix))
+    }
+
+    /// The SRTCP packet of a compound RTCP packet.
+    ///
+    /// # Errors
+    /// `Expired` once the key may protect no more, `Malformed`.
+    pub fn rtcp(&mut self, packet: &[u8]) -> Result<BytesMut, SrtpError> {
+        // One less than there are: the crate's first index is 1, and 0 must not follow the last.
+        if self.reports + 1 >= SRTCP_PACKETS_MAX {
+            return Err(SrtpError::Expired);
+        }
+        let protected = self.context.encrypt_rtcp(packet).map_err(why)?;
+        self.reports += 1;
+        let suffix = self.key.suite().rtcp_tag_after_mki();
+        Ok(with_mki(protected, self.key.mki, suffix))
+    }
+}
+
+/// Believes what was protected with the peer's key, and for a short time what was with the one before.
+#[derive(Debug)]
+pub struct SrtpReceiver {
+    current: KeyContext,
+    before: Option<(Box<KeyContext>, Moment)>,
+}
+
+impl SrtpReceiver {
+    /// Believes what was protected with `key`.
+    ///
+    /// # Errors
+    /// `Unusable`.
+    pub fn new(key: &SrtpKey) -> Result<Self, SrtpError> {
+        Ok(Self { current: KeyContext::new(key, SmallVec::new())?, before: None })
+    }
+
+    fn update(&mut self, now: Moment, key: &SrtpKey) -> Result<(), SrtpError> {
+        if self.current.key == *key {
+            return Ok(());
+        }
+        let next = KeyContext::new(key, self.current.streams.clone())?;
+        let before = std::mem::replace(&mut self.current, next);
+        self.before = Some((Box::new(before), now + OVERLAP));
+        Ok(())
+    }
+
+    /// The RTP packet of an SRTP packet that arrived at `now`.
+    ///
+    /// # Errors
+    /// When it is not to be believed.
+    pub fn rtp(&mut self, now: Moment, packet: &[u8]) -> Result<BytesMut, SrtpError> {
+        let head = RtpHead::read(packet).ok_or(SrtpError::Malformed)?;
+        match self.current.rtp(head, packet) {
+            Err(SrtpError::Refused) => (),
+            judged => return judged,
+        }
+        if let Some(before) = self.overlapping(now)
+            && let Ok(plain) = before.rtp(head, packet)
+        {
+            return Ok(plain);
+        }
+        self.current.rtp_with_kept_counter(head, packet)
+    }
+
+    /// The RTCP packet of an SRTCP packet that arrived at `now`.
+    ///
+    /// # Errors
+    /// When it is not to be believed.
+    pub fn rtcp(&mut self, now: Moment, packet: &[u8]) -> Result<BytesMut, SrtpError> {
+        match self.current.rtcp(packet) {
+            Err(SrtpError::Refused) => (),
+            judged => return judged,
+        }
+        match self.overlapping(now) {
+            Some(before) => before.rtcp(packet),
+            None => Err(SrtpError::Refused),
+        }
+    }
+
+    /// What is left of the key before.
+    fn overlapping(&mut self, now: Moment) -> Option<&mut KeyContext> {
+        self.before.take_if(|(_, until)| *until <= now);
+        self.before.as_mut().map(|(before, _)| &mut **before)
+    }
+}
+
+/// What an SRTP packet says in the clear.
+#[derive(Clone, Copy)]
+struct RtpHead {
+    sequence: u16,
+    ssrc: u32,
+}
+
+impl RtpHead {
+    fn read(packet: &[u8]) -> Option<Self> {
+        let [_, _, s0, s1, _, _, _, _, c0, c1, c2, c3] = *packet.first_chunk()?;
+        let (sequence, ssrc) = (u16::from_be_bytes([s0, s1]), u32::from_be_bytes([c0, c1, c2, c3]));
+        Some(Self { sequence, ssrc })
+    }
+}
+
+/// A stream that authenticated, and the highest index of its packets (RFC 3711 §3.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stream {
+    ssrc: u32,
+    index: u64,
+}
+
+impl Stream {
+    /// Notes a packet that authenticated.
+    fn heard(&mut self, sequence: u16) {
+        let ahead = sequence.wrapping_sub(self.index as u16);
+        if ahead < 1 << 15 {
+            self.index += u64::from(ahead);
+        }
+    }
+}
+
+/// What is known under one key of the peer.
+struct KeyContext {
+    key: SrtpKey,
+    /// Knows the streams below and no others: the crate makes state for each SSRC it is asked about,
+    /// and keeps it for ever.
+    context: Context,
+    streams: SmallVec<[Stream; 2]>,
+    reporters: SmallVec<[u32; 2]>,
+    /// Tries packets of streams not yet known.
+    strangers: Option<(Box<Context>, usize)>,
+    /// The streams under the key before, whose counters may go on under this one.
+    kept: SmallVec<[Stream; 2]>,
+    packets: u64,
+}
+
+impl KeyContext {
+    fn new(key: &SrtpKey, kept: SmallVec<[Stream; 2]>) -> Result<Self, SrtpError> {
+        Ok(Self {
+            key: key.clone(),
+            context: new_context(key)?,
+            streams: SmallVec::new(),
+            reporters: SmallVec::new(),
+            strangers: None,
+            kept,
+            packets: 0,
+        })
+    }
+
+    fn rtp(&mut self, head: RtpHead, packet: &[u8]) -> Result<BytesMut, SrtpError> {
+        if self.packets >= self.key.lifetime.unwrap_or(SRTP_PACKETS_MAX) {
+            return Err(SrtpError::Expired);
+        }
+        let suite = self.key.suite();
+        let packet = without_mki(packet, self.key.mki, suite.rtp_tag_after_mki())?;
+        if packet.len() < RTP_HEADER_BYTES + suite.rtp_overhead() {
+            return Err(SrtpError::Malformed);
+        }
+        if let Some(stream) = self.streams.iter_mut().find(|stream| stream.ssrc == head.ssrc) {
+            let plain = self.context.decrypt_rtp(&packet).map_err(why)?;
+            stream.heard(head.sequence);
+            self.packets += 1;
+            return Ok(plain);
+        }
+        if self.streams.len() >= SRTP_STREAMS_MAX {
+            return Err(SrtpError::Refused);
+        }
+        self.try_stranger(|context| context.decrypt_rtp(&packet))?;
+        self.streams.push(Stream { ssrc: head.ssrc, index: u64::from(head.sequence) });
+        self.packets += 1;
+        self.context.decrypt_rtp(&packet).map_err(why)
+    }
+
+    /// Peers differ in what a new key does to the rollover counter of a stream that goes on: most begin
+    /// at zero, RFC 3711 §3.3.1 keeps it. What did not authenticate by the one is tried by the other.
+    fn rtp_with_kept_counter(
+        &mut self,
+        head: RtpHead,
+        packet: &[u8],
+    ) -> Result<BytesMut, SrtpError> {
+        let known = self.streams.iter().any(|stream| stream.ssrc == head.ssrc);
+        let kept = self.kept.iter().find(|stream| stream.ssrc == head.ssrc).copied();
+        let Some(mut stream) = kept.filter(|_| !known) else { return Err(SrtpError::Refused) };
+        stream.heard(head.sequence);
+        if stream.index >> 16 == 0 || self.streams.len() >= SRTP_STREAMS_MAX {
+            return Err(SrtpError::Refused);
+        }
+        let suite = self.key.suite();
+        let packet = without_mki(packet, self.key.mki, suite.rtp_tag_after_mki())?;
+        let mut probe = new_probe(&self.key)?;
+        advance(&self.key, &mut probe, stream)?;
+        probe.decrypt_rtp(&packet).map_err(why)?;
+        advance(&self.key, &mut self.context, stream)?;
+        self.streams.push(stream);
+        self.packets += 1;
+        self.context.decrypt_rtp(&packet).map_err(why)
+    }
+
+    fn rtcp(&mut self, packet: &[u8]) -> Result<BytesMut, SrtpError> {
+        let suite = self.key.suite();
+        let packet = without_mki(packet, self.key.mki, suite.rtcp_tag_after_mki())?;
+        if packet.len() < RTCP_HEADER_BYTES + suite.rtcp_overhead() {
+            return Err(SrtpError::Malformed);
+        }
+        let ssrc = packet.get(4..8).and_then(|bytes| bytes.first_chunk::<4>().copied());
+        let ssrc = ssrc.map(u32::from_be_bytes).ok_or(SrtpError::Malformed)?;
+        if self.reporters.contains(&ssrc) {
+            return self.context.decrypt_rtcp(&packet).map_err(why);
+        }
+        if self.reporters.len() >= SRTP_STREAMS_MAX {
+            return Err(SrtpError::Refused);
+        }
+        self.try_stranger(|context| context.decrypt_rtcp(&packet))?;
+        self.reporters.push(ssrc);
+        self.context.decrypt_rtcp(&packet).map_err(why)
+    }
+
+    /// Tries a packet of an unknown stream where it leaves no trace but a bounded one.
+    fn try_stranger(
+        &mut self,
+        what: impl FnOnce(&mut Context) -> Result<BytesMut, CrateError>,
+    ) -> Result<(), SrtpError> {
+        let (mut context, tried) = match self.strangers.take() {
+            Some(strangers) => strangers,
+            None => (Box::new(new_probe(&self.key)?), 0),
+        };
+        let judged = what(&mut context).map_err(why);
+        if tried + 1 < SRTP_STRANGERS_MAX {
+            self.strangers = Some((context, tried + 1));
+        }
+        judged.map(drop)
+    }
+}
+
+impl fmt::Debug for SrtpSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SrtpSender").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for KeyContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("KeyContext");
+        shown.field("key", &self.key).field("streams", &self.streams).finish_non_exhaustive()
+    }
+}
+
+impl SrtpSuite {
+    /// Bytes of the tag that stand behind the identifier of the key in RTP: with AES-GCM the tag belongs
+    /// to the ciphertext, and the identifier comes last (RFC 7714 §8.3).
+    const fn rtp_tag_after_mki(self) -> usize {
+        match self {
+            Self::AesCm128HmacSha1_80 => 10,
+            Self::AesCm128HmacSha1_32 => 4,
+            Self::AeadAes128Gcm => 0,
+        }
+    }
+
+    /// The same for RTCP, whose tag is always long.
+    const fn rtcp_tag_after_mki(self) -> usize {
+        match self {
+            Self::AesCm128HmacSha1_80 | Self::AesCm128HmacSha1_32 => 10,
+            Self::AeadAes128Gcm => 0,
+        }
+    }
+}
+
+/// A context that remembers which packets it has seen.
+fn new_context(key: &SrtpKey) -> Result<Context, SrtpError> {
+    context(key, Some(REPLAY_WINDOW))
+}
+
+/// A context to try packets in. It remembers none: the crate opens the window of a stream before it has
+/// authenticated anything, so that a forged packet could shut out those that follow.
+fn new_probe(key: &SrtpKey) -> Result<Context, SrtpError> {
+    context(key, None)
+}
+
+fn context(key: &SrtpKey, window: Option<usize>) -> Result<Context, SrtpError> {
+    let profile = match key.suite() {
+        SrtpSuite::AesCm128HmacSha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
+        SrtpSuite::AesCm128HmacSha1_32 => ProtectionProfile::Aes128CmHmacSha1_32,
+        SrtpSuite::AeadAes128Gcm => ProtectionProfile::AeadAes128Gcm,
+    };
+    Context::new(
+        key.expose_key(),
+        key.expose_salt(),
+        profile,
+        window.map(srtp_replay_protection),
+        window.map(srtcp_replay_protection),
+        &AwsLcRsCrypto,
+    )
+    .map_err(|_| SrtpError::Unusable)
+}
+
+/// Brings the rollover counter of a stream to where it was under another key, just before `stream`'s
+/// index. The crate cannot be told a counter; it is shown packets made for it, three for each rollover,
+/// which nobody else ever sees.
+fn advance(key: &SrtpKey, context: &mut Context, stream: Stream) -> Result<(), SrtpError> {
+    /// Less than half a rollover.
+    const STEP: usize = 30_000;
+    let mut maker = new_probe(key)?;
+    let last = stream.index.saturating_sub(1);
+    for index in (0..last).step_by(STEP).chain([last]) {
+        let [s0, s1] = (index as u16).to_be_bytes();
+        let [c0, c1, c2, c3] = stream.ssrc.to_be_bytes();
+        let packet = [0x80, 0, s0, s1, 0, 0, 0, 0, c0, c1, c2, c3];
+        let protected = maker.encrypt_rtp(&packet).map_err(why)?;
+        context.decrypt_rtp(&protected).map_err(why)?;
+    }
+    Ok(())
+}
+
+/// Puts the identifier of the key before the last `suffix` bytes.
+fn with_mki(packet: BytesMut, mki: Option<Mki>, suffix: usize) -> BytesMut {
+    let Some(mki) = mki else { return packet };
+    let (body, tag) = packet.split_at(packet.len().saturating_sub(suffix));
+    let mut marked = BytesMut::with_capacity(packet.len() + usize::from(mki.length));
+    marked.extend_from_slice(body);
+    marked.extend(mki.bytes());
+    marked.extend_from_slice(tag);
+    marked
+}
+
+/// Takes the identifier of the key out from before the last `suffix` bytes; a packet that names another
+/// key is refused.
+fn without_mki(packet: &[u8], mki: Option<Mki>, suffix: usize) -> Result<Cow<'_, [u8]>, SrtpError> {
+    let Some(mki) = mki else { return Ok(Cow::Borrowed(packet)) };
+    let end = packet.len().checked_sub(suffix).ok_or(SrtpError::Malformed)?;
+    let start = end.checked_sub(usize::from(mki.length)).ok_or(SrtpError::Malformed)?;
+    let parts = (packet.get(..start), packet.get(start..end), packet.get(end..));
+    let (Some(body), Some(named), Some(tag)) = parts else { return Err(SrtpError::Malformed) };
+    if !named.iter().copied().eq(mki.bytes()) {
+        return Err(SrtpError::Refused);
+    }
+    Ok(if tag.is_empty() { Cow::Borrowed(body) } else { Cow::Owned([body, tag].concat()) })
+}
+
+fn why(error: CrateError) -> SrtpError {
+    match error {
+        CrateError::SrtpSsrcDuplicated(..) | CrateError::SrtcpSsrcDuplicated(..) => {
+            SrtpError::Replayed
+        }
+        CrateError::ErrExceededMaxPackets => SrtpError::Expired,
+        CrateError::ErrTooShortRtp | CrateError::ErrTooShortRtcp => SrtpError::Malformed,
+        _ => SrtpError::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests;
