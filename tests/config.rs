@@ -21,8 +21,11 @@ use tandem::routing::numbers::NumberRules;
 use tandem::routing::numbers::Rewritten;
 use tandem::routing::numbers::RuleText;
 use tandem::routing::trunk::Trunk;
+use tandem::routing::trunk::TrunkSrtp;
 use tandem::types::id::TrunkId;
 use tandem::types::secret::Secret;
+use tandem::types::srtp::SrtpPolicy;
+use tandem::types::srtp::SrtpSuite;
 
 const NODE: &str = r#"database = "private"
 [[listener]]
@@ -285,7 +288,7 @@ transports = ["udp", "tls"]
 enabled = true
 user_phone = true
 [srtp]
-policy = "required"
+offer_suites = ["AES_256_CM_HMAC_SHA1_80"]
 [codecs]
 accept = ["PCMA", "opus"]
 [progress]
@@ -304,7 +307,7 @@ prack = "required"
         "inbound.transports",
         "outbound.enabled",
         "outbound.user_phone",
-        "srtp.policy",
+        "srtp.offer_suites",
         "codecs.accept",
         "progress.inbound_progress",
         "reliability.prack",
@@ -312,7 +315,45 @@ prack = "required"
         assert!(refused(path), "{path} in {problems}");
     }
     assert_eq!(problems.matches("is not supported in this version").count(), 9, "{problems}");
-    assert!(problems.contains("x.toml:15:10: `srtp.policy` = \"required\" is not supported"));
+    assert!(problems.contains("x.toml:15:16: `srtp.offer_suites` = "), "{problems}");
+}
+
+#[test]
+fn srtp_is_what_the_profile_says() {
+    let text = |transports: &str, srtp: &str| {
+        format!(
+            "schema_version = 1\nid = \"x\"\nextends = [\"generic\"]\nenabled = true\n\
+             [network]\nremote_media_cidrs = [\"192.0.2.0/24\"]\n\
+             [inbound]\nsource_cidrs = [\"192.0.2.1\"]\ntransports = [{transports}]\n[srtp]\n{srtp}\n"
+        )
+    };
+    let srtp = |srtp: &str| {
+        let config = load_profile(&text("\"udp\"", srtp)).unwrap();
+        let [trunk] = config.trunks() else { panic!("{:?}", config.trunks()) };
+        trunk.media.srtp.clone()
+    };
+    assert_eq!(srtp(""), TrunkSrtp::default());
+    let own = srtp(
+        "policy = \"required\"\nneeds_tls_signalling = false\nsend_mki = true\nsend_lifetime = true\n\
+         offer_suites = [\"AEAD_AES_128_GCM\", \"AES_CM_128_HMAC_SHA1_32\"]\n\
+         accept_suites = [\"AEAD_AES_128_GCM\", \"AEAD_AES_128_GCM\"]",
+    );
+    let expected = TrunkSrtp {
+        policy: SrtpPolicy::Required,
+        suites_offered: vec![SrtpSuite::AeadAes128Gcm, SrtpSuite::AesCm128HmacSha1_32],
+        suites: vec![SrtpSuite::AeadAes128Gcm],
+        send_mki: true,
+        send_lifetime: true,
+        needs_tls: false,
+    };
+    assert_eq!(own, expected);
+    assert_eq!(srtp("policy = \"optional\"").policy, SrtpPolicy::Optional);
+
+    let problems = |srtp: &str| problems_of(load_profile(&text("\"udp\", \"tcp\"", srtp)));
+    let hopeless = problems("policy = \"required\"");
+    assert!(hopeless.contains("every call would be refused"), "{hopeless}");
+    let empty = problems("policy = \"optional\"\naccept_suites = []");
+    assert!(empty.contains("`srtp.accept_suites` names a suite"), "{empty}");
 }
 
 #[test]
@@ -470,8 +511,8 @@ fn problems_of_a_trunk_of_the_database_name_it_and_the_key() {
     );
     check(
         "generic",
-        json!({ "srtp": { "policy": "optional" } }),
-        "trunk row: `srtp.policy` = \"optional\" is not supported in this version",
+        json!({ "srtp": { "keying": "dtls" } }),
+        "trunk row: `srtp.keying` = \"dtls\" is not supported in this version",
     );
     let nobody = "trunk row: an enabled trunk needs `inbound.source_cidrs`: nobody can call by it";
     let problems = problem_of_row("_base", &json!({}));

@@ -67,6 +67,9 @@ struct MediaView {
     mos_out: Option<f64>,
     foreign_packets: i64,
     agent_underruns: i32,
+    /// Null: media was not encrypted.
+    srtp_suite: Option<String>,
+    srtp_packets_refused: i64,
 }
 
 /// A call with how it was decided and what happened to it.
@@ -134,7 +137,7 @@ impl CallView {
 }
 
 impl MediaView {
-    const fn of(media: StoredMedia) -> Self {
+    fn of(media: StoredMedia) -> Self {
         Self {
             packets_in: media.packets_in,
             packets_out: media.packets_out,
@@ -150,6 +153,8 @@ impl MediaView {
             mos_out: media.mos_out,
             foreign_packets: media.foreign,
             agent_underruns: media.underruns,
+            srtp_suite: media.srtp_suite,
+            srtp_packets_refused: media.srtp_refused,
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::types::id::NumberId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::number::E164;
+use crate::types::srtp::SrtpSuite;
 use crate::types::transport::Transport;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -98,6 +99,10 @@ pub struct MediaFigures {
     pub foreign: u64,
     /// Times the agent's audio ran dry within an utterance.
     pub underruns: u32,
+    /// How media was encrypted at the end; `None`: it was not.
+    pub srtp: Option<SrtpSuite>,
+    /// Encrypted packets that did not authenticate or came twice, dropped.
+    pub srtp_refused: u64,
 }
 
 /// One thing that happened to a call.

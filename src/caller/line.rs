@@ -29,12 +29,15 @@ use crate::rtp::rtcp::RtcpPacket;
 use crate::rtp::schedule::ReportSchedule;
 use crate::rtp::sender::Feedback;
 use crate::rtp::sender::Sender;
+use crate::rtp::srtp::Layer;
+use crate::rtp::srtp::Protection;
 use crate::sdp::MediaPlan;
 use crate::types::codec::Codec;
 use crate::types::limit::RTP_PACKET_BYTES_MAX;
 use crate::types::limit::RTP_PAYLOAD_BYTES_MAX;
 use crate::types::moment::Moment;
 use crate::types::random::Random;
+use crate::types::srtp::SrtpSuite;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -62,6 +65,10 @@ pub(super) struct LineCounts {
     pub(super) feedback: Feedback,
     /// Packets that were no RTP of this session.
     pub(super) foreign: u64,
+    /// How media was encrypted.
+    pub(super) srtp: Option<SrtpSuite>,
+    /// Encrypted packets that did not authenticate, or came twice.
+    pub(super) refused: u64,
     pub(super) first_packet: Option<Moment>,
     pub(super) heard: Heard,
     pub(super) keys_heard: String,
@@ -70,6 +77,7 @@ pub(super) struct LineCounts {
 /// The media of one call.
 pub(super) struct Line {
     plan: Option<MediaPlan>,
+    protection: Protection,
     /// When the call was answered: from then on there is something to say.
     answered: Option<Moment>,
     next_tick: Option<Moment>,
@@ -88,6 +96,7 @@ pub(super) struct Line {
     random: Random,
     ear: Ear,
     foreign: u64,
+    refused: u64,
     first_packet: Option<Moment>,
 }
 
@@ -102,6 +111,7 @@ impl Line {
         }
         Self {
             plan: None,
+            protection: Protection::Plain,
             answered: None,
             next_tick: None,
             sender: Sender::new(random.next_u64()),
@@ -118,6 +128,7 @@ impl Line {
             random,
             ear: Ear::new(),
             foreign: 0,
+            refused: 0,
             first_packet: None,
         }
     }
@@ -130,6 +141,10 @@ impl Line {
         }
         if self.plan.as_ref().is_none_or(|old| old.codec != plan.codec) {
             self.unsent.clear();
+        }
+        let keys = plan.crypto.as_deref().map(|keys| (&keys.send, &keys.receive));
+        if self.protection.update(now, keys) {
+            self.sender.change_ssrc();
         }
         self.plan = Some(plan);
     }
@@ -170,6 +185,8 @@ impl Line {
             jitter: self.jitter.statistics(),
             feedback: self.sender.feedback(),
             foreign: self.foreign,
+            srtp: self.protection.suite(),
+            refused: self.refused,
             first_packet: self.first_packet,
             heard: self.ear.heard(),
             keys_heard: self.keys_heard.clone(),
@@ -182,8 +199,14 @@ impl Line {
             return;
         }
         match classify(datagram) {
-            Datagram::Rtp => self.receive_rtp(now, datagram),
-            Datagram::Rtcp => self.receive_rtcp(now, datagram),
+            Datagram::Rtp => match self.protection.receive(now, Layer::Rtp, datagram) {
+                Ok(datagram) => self.receive_rtp(now, &datagram),
+                Err(_) => self.refused += 1,
+            },
+            Datagram::Rtcp => match self.protection.receive(now, Layer::Rtcp, datagram) {
+                Ok(datagram) => self.receive_rtcp(now, &datagram),
+                Err(_) => self.refused += 1,
+            },
             Datagram::Stun
             | Datagram::Zrtp
             | Datagram::Dtls
@@ -287,7 +310,7 @@ impl Line {
         {
             self.unsent.clear();
             let length = self.sender.event(payload_type, &event, FRAME_UNITS, &mut packet);
-            send(length, &packet, to, out);
+            send(&mut self.protection, written(&packet, length), to, out);
             return;
         }
         let mut frame: Encoded = SILENCE;
@@ -296,7 +319,7 @@ impl Line {
         let samples = plan.ptime.samples(CLOCK_HZ);
         while let Some((payload, rest)) = self.unsent.split_at_checked(samples as usize) {
             let length = self.sender.audio(plan.send_payload_type, payload, samples, &mut packet);
-            send(length, &packet, to, out);
+            send(&mut self.protection, written(&packet, length), to, out);
             self.unsent = rest.to_vec();
         }
     }
@@ -316,17 +339,26 @@ impl Line {
             cname: self.cname.as_bytes(),
         };
         let mut packet = [0; COMPOUND_BYTES_MAX];
-        let written = write(&report, &mut packet).and_then(|length| packet.get(..length));
-        if let (Some(written), Some(to)) = (written, remote) {
-            let bytes = written.to_vec();
+        let length = write(&report, &mut packet);
+        let protected = self.protection.send(Layer::Rtcp, written(&packet, length));
+        if let (Some(_), Ok(protected), Some(to)) = (length, protected, remote) {
+            let bytes = protected.into_owned();
             out.push(if mux { Output::Rtp { bytes, to } } else { Output::Rtcp { bytes, to } });
         }
     }
 }
 
-fn send(length: Option<usize>, packet: &[u8], to: SocketAddr, out: &mut Vec<Output>) {
-    if let Some(bytes) = length.and_then(|length| packet.get(..length)) {
-        out.push(Output::Rtp { bytes: bytes.to_vec(), to });
+fn written(packet: &[u8], length: Option<usize>) -> &[u8] {
+    length.and_then(|length| packet.get(..length)).unwrap_or_default()
+}
+
+/// Sends a packet, encrypted where that was agreed. One that cannot be is not sent.
+fn send(protection: &mut Protection, packet: &[u8], to: SocketAddr, out: &mut Vec<Output>) {
+    if packet.is_empty() {
+        return;
+    }
+    if let Ok(bytes) = protection.send(Layer::Rtp, packet) {
+        out.push(Output::Rtp { bytes: bytes.into_owned(), to });
     }
 }
 

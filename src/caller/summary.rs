@@ -10,6 +10,7 @@ use crate::rtp::quality::mos;
 use crate::sdp::NegotiationError;
 use crate::types::codec::Codec;
 use crate::types::moment::Moment;
+use crate::types::srtp::SrtpSuite;
 use std::time::Duration;
 
 /// Delay of a packet's own length, in ms, part of the way from mouth to ear.
@@ -97,6 +98,10 @@ pub struct MediaSummary {
     pub late: u64,
     /// Datagrams that did not belong to the session.
     pub foreign: u64,
+    /// How it was encrypted; `None`: it was not.
+    pub srtp: Option<SrtpSuite>,
+    /// Encrypted packets that did not authenticate or came twice.
+    pub refused: u64,
     /// Share of packets not heard, in percent.
     pub loss_percent: f32,
     /// Interarrival jitter at the end, in ms (RFC 3550 §6.4.1).
@@ -134,6 +139,8 @@ impl MediaSummary {
             lost,
             late,
             foreign: counts.foreign,
+            srtp: counts.srtp,
+            refused: counts.refused,
             loss_percent,
             jitter_ms: counts.received.jitter_us as f32 / 1_000.0,
             jitter_max_ms: counts.received.jitter_max_us as f32 / 1_000.0,

@@ -14,6 +14,8 @@ use crate::cli::output;
 use crate::cli::report;
 use crate::types::codec::Codec;
 use crate::types::secret::Secret;
+use crate::types::srtp::SrtpPolicy;
+use crate::types::srtp::SrtpSuite;
 use crate::types::transport::Transport;
 use clap::Args;
 use indicatif::ProgressBar;
@@ -86,6 +88,13 @@ pub(crate) struct CallArgs {
     /// Offer this codec only: pcmu or pcma; may be given twice, the preferred one first
     #[arg(long = "codec", value_name = "NAME", value_parser = codec)]
     codecs: Vec<Codec>,
+    /// Encrypt: required offers RTP/SAVP and takes nothing else, optional offers RTP/AVP with keys
+    #[arg(long, value_name = "POLICY", value_parser = srtp, num_args = 0..=1, require_equals = true,
+          default_value = "off", default_missing_value = "required")]
+    srtp: SrtpPolicy,
+    /// Offer this SRTP suite; may be given several times, the preferred one first
+    #[arg(long = "srtp-suite", value_name = "NAME", value_parser = suite)]
+    srtp_suites: Vec<SrtpSuite>,
     /// Fail when nothing but silence is heard
     #[arg(long)]
     require_sound: bool,
@@ -124,6 +133,10 @@ fn plan(args: CallArgs) -> Result<CallPlan, Failure> {
     };
     if !args.codecs.is_empty() {
         plan.codecs = args.codecs;
+    }
+    plan.srtp = args.srtp;
+    if !args.srtp_suites.is_empty() {
+        plan.srtp_suites = args.srtp_suites;
     }
     plan.speech = match (args.tone, args.wav) {
         (Some(hz), _) => Speech::Tone { hz },
@@ -244,6 +257,20 @@ fn transport(text: &str) -> Result<Transport, String> {
     }
 }
 
+fn srtp(text: &str) -> Result<SrtpPolicy, String> {
+    match text {
+        "off" => Ok(SrtpPolicy::Off),
+        "optional" => Ok(SrtpPolicy::Optional),
+        "required" => Ok(SrtpPolicy::Required),
+        _ => Err("write off, optional or required".to_owned()),
+    }
+}
+
+fn suite(text: &str) -> Result<SrtpSuite, String> {
+    SrtpSuite::from_name(text.as_bytes())
+        .ok_or_else(|| format!("write one of {}", SrtpSuite::ALL.map(SrtpSuite::as_str).join(", ")))
+}
+
 fn codec(text: &str) -> Result<Codec, String> {
     Codec::from_name(text).ok_or_else(|| "write pcmu or pcma".to_owned())
 }
@@ -271,6 +298,12 @@ mod tests {
         assert_eq!(plan.speech, Speech::Silence);
         assert_eq!(plan.codecs, [Codec::Pcmu, Codec::Pcma]);
         assert!(plan.account.is_none());
+        assert_eq!(plan.srtp, SrtpPolicy::Off);
+        assert_eq!(parse(&["--srtp"]).unwrap().srtp, SrtpPolicy::Required);
+        let suites = ["--srtp=optional", "--srtp-suite", "AEAD_AES_128_GCM"];
+        let encrypted = parse(&suites).unwrap();
+        assert_eq!(encrypted.srtp, SrtpPolicy::Optional);
+        assert_eq!(encrypted.srtp_suites, [SrtpSuite::AeadAes128Gcm]);
         let line = "--tone 440 --duration 2.5 --answer-within 5 --dtmf 12#d --from +15550200 \
                     --user demo --password demo --transport tcp --local 127.0.0.2 --codec pcma \
                     --require-sound";
@@ -301,6 +334,8 @@ mod tests {
             &["--password", "demo"],
             &["--transport", "tls"],
             &["--codec", "opus"],
+            &["--srtp=maybe"],
+            &["--srtp-suite", "ROT13"],
             &["--from", "a b"],
             &["--user", "demo", "--password", "env:TANDEM_NO_SUCH_VARIABLE"],
         ] {

@@ -2,6 +2,7 @@
 
 use crate::caller::CallSummary;
 use crate::caller::EndedBy;
+use crate::types::srtp::SrtpSuite;
 use serde_json::json;
 use std::time::Duration;
 
@@ -44,8 +45,9 @@ pub(crate) fn text(summary: &CallSummary) -> String {
 fn audio(summary: &CallSummary) -> Vec<String> {
     let media = &summary.media;
     let codec = media.codec.map_or("no codec", |codec| codec.name());
+    let srtp = media.srtp.map_or(String::new(), |suite| format!(", encrypted by {suite}"));
     let mut lines = vec![
-        format!("sent      {} packets of {codec}", media.sent),
+        format!("sent      {} packets of {codec}{srtp}", media.sent),
         format!(
             "received  {} packets, {} lost, {} late ({:.2} % loss), jitter {:.1} ms (at most {:.1} ms)",
             media.received,
@@ -56,6 +58,9 @@ fn audio(summary: &CallSummary) -> Vec<String> {
             media.jitter_max_ms
         ),
     ];
+    if media.refused > 0 {
+        lines.push(format!("srtp      {} packets refused", media.refused));
+    }
     let far = match (media.round_trip, media.far_lost) {
         (Some(trip), Some(lost)) => Some(format!("round trip {}, {lost} of ours lost", ms(trip))),
         (None, Some(lost)) => Some(format!("{lost} of ours lost")),
@@ -125,6 +130,8 @@ pub(crate) fn json(summary: &CallSummary) -> String {
             "packets_lost": media.lost,
             "packets_late": media.late,
             "packets_foreign": media.foreign,
+            "srtp_suite": media.srtp.map(SrtpSuite::as_str),
+            "srtp_packets_refused": media.refused,
             "loss_percent": rounded(f64::from(media.loss_percent)),
             "jitter_ms": rounded(f64::from(media.jitter_ms)),
             "jitter_max_ms": rounded(f64::from(media.jitter_max_ms)),

@@ -27,6 +27,8 @@ const SUITES: Kind = Kind::Choices(&[
     "AEAD_AES_128_GCM",
     "AEAD_AES_256_GCM",
 ]);
+const SUITES_BUILT: &[&str] =
+    &["AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32", "AEAD_AES_128_GCM"];
 /// Without meaning as long as the trunk does not call out.
 const OUTBOUND: Built = Built::NoUnless("outbound.enabled");
 /// Without meaning as long as the trunk does not register.
@@ -231,13 +233,13 @@ const DTMF: &[Key] = &[
 ];
 
 const SRTP: &[Key] = &[
-    only("policy", Kind::Choice(&["off", "optional", "required"]), &["off"]),
+    key("policy", Kind::Choice(&["off", "optional", "required"])),
     not_built("keying", Kind::Choice(&["sdes", "dtls"])),
-    not_built("offer_suites", SUITES),
-    not_built("accept_suites", SUITES),
-    not_built("send_mki", Kind::Flag),
-    not_built("send_lifetime", Kind::Flag),
-    not_built("needs_tls_signalling", Kind::Flag),
+    only("offer_suites", SUITES, SUITES_BUILT),
+    only("accept_suites", SUITES, SUITES_BUILT),
+    key("send_mki", Kind::Flag),
+    key("send_lifetime", Kind::Flag),
+    key("needs_tls_signalling", Kind::Flag),
 ];
 
 const TLS: &[Key] = &[

@@ -22,6 +22,8 @@ impl MediaStatistics {
             mos_out: self.mos_out.map(f64::from),
             foreign: self.foreign,
             underruns: self.underruns,
+            srtp: self.srtp,
+            srtp_refused: self.srtp_refused + self.srtp_replayed,
         }
     }
 }

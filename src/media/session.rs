@@ -28,12 +28,11 @@ use crate::rtp::quality;
 use crate::rtp::quality::Conditions;
 use crate::rtp::quality::Impairment;
 use crate::rtp::receiver::Receiver;
-use crate::rtp::rtcp::COMPOUND_BYTES_MAX;
-use crate::rtp::rtcp::Compound;
-use crate::rtp::rtcp::Report;
-use crate::rtp::rtcp::RtcpPacket;
 use crate::rtp::schedule::ReportSchedule;
 use crate::rtp::sender::Sender;
+use crate::rtp::srtp::Layer;
+use crate::rtp::srtp::Protection;
+use crate::rtp::srtp::SrtpError;
 use crate::sdp::MediaPlan;
 use crate::types::codec::Codec;
 use crate::types::codec::PayloadType;
@@ -42,8 +41,11 @@ use crate::types::limit::RTP_PAYLOAD_BYTES_MAX;
 use crate::types::moment::Moment;
 use crate::types::random::Random;
 use ipnet::IpNet;
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+mod reports;
 
 const CLOCK_RATE: u32 = 8_000;
 
@@ -83,6 +85,7 @@ pub struct MediaSession {
     inactivity: Option<Duration>,
     opened: Moment,
     source: SourceLock,
+    protection: Protection,
     jitter: JitterBuffer,
     receiver: Receiver,
     digits_in: dtmf::Receiver,
@@ -121,6 +124,7 @@ impl MediaSession {
             inactivity: setup.inactivity,
             opened: now,
             source: SourceLock::new(),
+            protection: Protection::Plain,
             jitter: JitterBuffer::new(JitterConfig {
                 depth_ms: setup.jitter_depth_ms,
                 codec: Codec::Pcmu,
@@ -158,6 +162,10 @@ impl MediaSession {
         }
         if another_codec {
             self.outgoing.length = 0;
+        }
+        let keys = plan.crypto.as_deref().map(|keys| (&keys.send, &keys.receive));
+        if self.protection.update(now, keys) {
+            self.sender.change_ssrc();
         }
         self.plan = Some(plan.clone());
         self.quiet_since = None;
@@ -270,17 +278,20 @@ impl MediaSession {
             underruns: self.playout.underruns(),
             played_ms: self.playout.played_samples() / SAMPLES_PER_MS as u64,
             jitter_level_ms: self.jitter.level_ms(),
+            srtp: self.protection.suite(),
             ..self.counters
         }
     }
 
     fn receive_rtp(&mut self, now: Moment, datagram: &Received<'_>, out: &mut TickOutput) {
-        let Ok(packet) = RtpPacket::parse(datagram.bytes) else {
-            self.counters.malformed += 1;
-            return;
-        };
-        let Some(plan) = &self.plan else {
+        // What no source can be believed for is not worth decrypting.
+        if self.plan.is_none() || !self.source.may_believe(now, datagram.source, &self.allowed) {
             self.counters.foreign += 1;
+            return;
+        }
+        let Some(bytes) = self.unprotect(now, Layer::Rtp, datagram.bytes) else { return };
+        let (Ok(packet), Some(plan)) = (RtpPacket::parse(&bytes), &self.plan) else {
+            self.counters.malformed += 1;
             return;
         };
         let stream = (packet.ssrc, packet.sequence);
@@ -331,6 +342,26 @@ impl MediaSession {
         self.jitter.push(now, packet, content);
     }
 
+    /// A packet in the clear; `None`: it is not to be believed.
+    fn unprotect<'a>(
+        &mut self,
+        now: Moment,
+        layer: Layer,
+        bytes: &'a [u8],
+    ) -> Option<Cow<'a, [u8]>> {
+        match self.protection.receive(now, layer, bytes) {
+            Ok(plain) => return Some(plain),
+            Err(SrtpError::Replayed) => self.counters.srtp_replayed += 1,
+            Err(
+                SrtpError::Malformed
+                | SrtpError::Refused
+                | SrtpError::Expired
+                | SrtpError::Unusable,
+            ) => self.counters.srtp_refused += 1,
+        }
+        None
+    }
+
     /// A believed packet came.
     fn heard(&mut self, now: Moment, out: &mut TickOutput) {
         self.quiet_since = None;
@@ -350,33 +381,6 @@ impl MediaSession {
         }
     }
 
-    fn receive_rtcp(&mut self, now: Moment, datagram: &Received<'_>) {
-        let known = self.source.destination().map(|address| address.ip());
-        if known != Some(datagram.source.ip()) {
-            self.counters.foreign += 1;
-            return;
-        }
-        let compound = Compound::new(datagram.bytes);
-        if !compound.is_well_formed() {
-            self.counters.malformed += 1;
-            return;
-        }
-        self.counters.reports_in = self.counters.reports_in.saturating_add(1);
-        for packet in compound {
-            match packet {
-                RtcpPacket::SenderReport { ssrc, info, blocks } => {
-                    self.receiver.sender_report(now, ssrc, info.ntp);
-                    blocks.for_each(|block| self.sender.reported(now, &block));
-                }
-                RtcpPacket::ReceiverReport { blocks, .. } => {
-                    blocks.for_each(|block| self.sender.reported(now, &block));
-                }
-                // The end of a call is the business of signalling.
-                RtcpPacket::Goodbye { .. } | RtcpPacket::Other(_) => (),
-            }
-        }
-    }
-
     /// Sends 20 ms of µ-law, or lets the time go by.
     fn send(&mut self, mut frame: Encoded, out: &mut TickOutput) {
         let Some(way) = self.way_out() else {
@@ -391,7 +395,7 @@ impl MediaSession {
             let samples = (FRAME_SAMPLES + self.outgoing.length) as u32;
             self.outgoing.length = 0;
             let length = self.sender.event(event_type, &event, samples, &mut bytes);
-            out.transmit(Port::Rtp, way.to, written(&bytes, length));
+            transmit_rtp(&mut self.protection, way.to, written(&bytes, length), out);
             return;
         }
         g711::from_ulaw(way.codec, &mut frame);
@@ -399,7 +403,7 @@ impl MediaSession {
         let samples = way.ptime.samples(CLOCK_RATE) as usize;
         while let Some(payload) = self.outgoing.first(samples) {
             let length = self.sender.audio(way.payload_type, payload, samples as u32, &mut bytes);
-            out.transmit(Port::Rtp, way.to, written(&bytes, length));
+            transmit_rtp(&mut self.protection, way.to, written(&bytes, length), out);
             self.outgoing.remove(samples);
         }
     }
@@ -448,38 +452,6 @@ impl MediaSession {
         if !self.playout.end().push_frame(frame) {
             self.counters.frames_dropped += 1;
         }
-    }
-
-    fn report(
-        &mut self,
-        now: Moment,
-        out: &mut TickOutput,
-        write: impl Fn(&Report<'_>, &mut [u8]) -> Option<usize>,
-    ) {
-        let Some((port, to)) = self.report_way_out() else { return };
-        let report = Report {
-            ssrc: self.sender.ssrc(),
-            sender: self.sender.report(now),
-            block: self.receiver.report(now),
-            cname: &self.cname,
-        };
-        let mut bytes = [0; COMPOUND_BYTES_MAX];
-        let length = write(&report, &mut bytes);
-        out.transmit(port, to, written(&bytes, length));
-    }
-
-    /// Where RTCP goes: where it was signalled, or beside the media of a source that was learned.
-    fn report_way_out(&self) -> Option<(Port, SocketAddr)> {
-        let plan = self.plan.as_ref().filter(|_| self.started)?;
-        let media = self.source.destination()?;
-        if plan.rtcp_mux {
-            return Some((Port::Rtp, media));
-        }
-        if Some(media) == plan.remote {
-            return plan.remote_rtcp.map(|to| (Port::Rtcp, to));
-        }
-        let beside = media.port().checked_add(1)?;
-        Some((Port::Rtcp, SocketAddr::new(media.ip(), beside)))
     }
 
     /// Watches whether packets come while they should.
@@ -571,6 +543,13 @@ fn pressed(
     }
 }
 
+/// Sends a packet, encrypted where that was agreed. One that cannot be is not sent.
+fn transmit_rtp(protection: &mut Protection, to: SocketAddr, bytes: &[u8], out: &mut TickOutput) {
+    if let Ok(bytes) = protection.send(Layer::Rtp, bytes) {
+        out.transmit(Port::Rtp, to, &bytes);
+    }
+}
+
 fn listening_quality(impairment: Impairment, loss_percent: f32) -> f32 {
     quality::mos(&Conditions { impairment, loss_percent, burst_ratio: 1.0, delay_ms: 0.0 })
 }
@@ -586,5 +565,7 @@ fn random_name(random: &mut Random) -> [u8; 16] {
     name.map(|byte| b'a' + byte % 26)
 }
 
+#[cfg(test)]
+mod srtp_tests;
 #[cfg(test)]
 mod tests;

@@ -90,6 +90,14 @@ impl SourceLock {
         self.changes
     }
 
+    /// Whether a packet from `source` can be believed at all; [`Self::judge`] decides when it is read.
+    #[must_use]
+    pub fn may_believe(&self, now: Moment, source: SocketAddr, allowed: &[IpNet]) -> bool {
+        self.locked() == Some(source)
+            || self.signalled == Some(source)
+            || self.may_learn(now, source.ip(), allowed)
+    }
+
     /// Whether a packet of the stream `ssrc` with this sequence number is believed. `allowed` are the
     /// networks listed for the peer.
     pub fn judge(

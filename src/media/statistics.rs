@@ -1,5 +1,7 @@
 //! The figures of one media session.
 
+use crate::types::srtp::SrtpSuite;
+
 /// The figures of one media session since it was opened. "In" is from the peer to us.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct MediaStatistics {
@@ -37,6 +39,12 @@ pub struct MediaStatistics {
     pub foreign: u64,
     /// Times another source took over after signalling or silence.
     pub relatched: u32,
+    /// How media is encrypted; `None`: it is not.
+    pub srtp: Option<SrtpSuite>,
+    /// Encrypted packets that did not authenticate: another key, or changed on their way.
+    pub srtp_refused: u64,
+    /// Encrypted packets that came twice, or were older than the replay window.
+    pub srtp_replayed: u64,
     /// Datagrams that are neither RTP nor RTCP, or malformed.
     pub malformed: u64,
     /// RTP of a payload type that was not negotiated.

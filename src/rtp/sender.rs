@@ -54,7 +54,7 @@ impl Sender {
         let mut random = Random::from_seed(seed);
         Self {
             ssrc: random.next_u32(),
-            sequence: random.next_u32() as u16,
+            sequence: first_sequence(&mut random),
             timestamp: random.next_u32(),
             random,
             marker: true,
@@ -157,7 +157,7 @@ impl Sender {
         while self.ssrc == old {
             self.ssrc = self.random.next_u32();
         }
-        self.sequence = self.random.next_u32() as u16;
+        self.sequence = first_sequence(&mut self.random);
         self.marker = true;
         self.reported = [self.packets; 2];
     }
@@ -207,6 +207,12 @@ fn round_trip(now: Moment, block: &ReportBlock) -> Option<Duration> {
     // A negative time is a huge one here.
     let round_trip = from_short(since.checked_sub(block.delay_since_last)?);
     (round_trip <= ROUND_TRIP_MAX).then_some(round_trip)
+}
+
+/// RFC 3711 §3.3.1: in the lower half, so that losing the first packets cannot hide from the peer of an
+/// encrypted stream that the number wrapped.
+const fn first_sequence(random: &mut Random) -> u16 {
+    random.next_u32() as u16 & 0x7fff
 }
 
 #[cfg(test)]

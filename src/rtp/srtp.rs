@@ -58,6 +58,92 @@ pub enum SrtpError {
     Unusable,
 }
 
+/// Which of the two protocols of a media stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// RTP.
+    Rtp,
+    /// RTCP.
+    Rtcp,
+}
+
+/// How the packets of a media stream are protected.
+#[derive(Debug, Default)]
+pub enum Protection {
+    /// Not at all.
+    #[default]
+    Plain,
+    /// By SRTP.
+    Srtp(Box<Srtp>),
+    /// They should be, and cannot: nothing goes out or comes in.
+    Broken,
+}
+
+impl Protection {
+    /// Puts the keys of a new description in force, ours and the peer's; `None`: plain RTP. Returns
+    /// whether our stream must get another SSRC, which a new key of ours asks for: no peer has to guess
+    /// then what became of its rollover counter.
+    pub fn update(&mut self, now: Moment, keys: Option<(&SrtpKey, &SrtpKey)>) -> bool {
+        let Some((ours, theirs)) = keys else {
+            *self = Self::Plain;
+            return false;
+        };
+        let updated = match self {
+            Self::Srtp(srtp) => srtp.update(now, ours, theirs),
+            Self::Plain | Self::Broken => Srtp::new(ours, theirs).map(|srtp| {
+                *self = Self::Srtp(Box::new(srtp));
+                false
+            }),
+        };
+        updated.unwrap_or_else(|_| {
+            *self = Self::Broken;
+            false
+        })
+    }
+
+    /// A packet of ours as it goes out.
+    ///
+    /// # Errors
+    /// When it must not go out.
+    pub fn send<'a>(&mut self, layer: Layer, packet: &'a [u8]) -> Result<Cow<'a, [u8]>, SrtpError> {
+        let protected = match (self, layer) {
+            (Self::Plain, Layer::Rtp | Layer::Rtcp) => return Ok(Cow::Borrowed(packet)),
+            (Self::Broken, Layer::Rtp | Layer::Rtcp) => return Err(SrtpError::Unusable),
+            (Self::Srtp(srtp), Layer::Rtp) => srtp.send.rtp(packet)?,
+            (Self::Srtp(srtp), Layer::Rtcp) => srtp.send.rtcp(packet)?,
+        };
+        Ok(Cow::Owned(protected.into()))
+    }
+
+    /// A packet of the peer's that arrived at `now`, in the clear.
+    ///
+    /// # Errors
+    /// When it is not to be believed.
+    pub fn receive<'a>(
+        &mut self,
+        now: Moment,
+        layer: Layer,
+        packet: &'a [u8],
+    ) -> Result<Cow<'a, [u8]>, SrtpError> {
+        let plain = match (self, layer) {
+            (Self::Plain, Layer::Rtp | Layer::Rtcp) => return Ok(Cow::Borrowed(packet)),
+            (Self::Broken, Layer::Rtp | Layer::Rtcp) => return Err(SrtpError::Unusable),
+            (Self::Srtp(srtp), Layer::Rtp) => srtp.receive.rtp(now, packet)?,
+            (Self::Srtp(srtp), Layer::Rtcp) => srtp.receive.rtcp(now, packet)?,
+        };
+        Ok(Cow::Owned(plain.into()))
+    }
+
+    /// The suite; `None` while nothing is protected.
+    #[must_use]
+    pub const fn suite(&self) -> Option<SrtpSuite> {
+        match self {
+            Self::Plain | Self::Broken => None,
+            Self::Srtp(srtp) => Some(srtp.send.key.suite()),
+        }
+    }
+}
+
 /// Both ways of a media stream.
 #[derive(Debug)]
 pub struct Srtp {
@@ -75,8 +161,7 @@ impl Srtp {
     }
 
     /// Puts the keys of a new description in force. A key that stays the same changes nothing: rollover
-    /// counter, replay window and index go on. Returns whether ours is another one; the stream under it
-    /// must then have another SSRC, so that no peer has to guess its rollover counter.
+    /// counter, replay window and index go on. Returns whether ours is another one.
     ///
     /// # Errors
     /// `Unusable`; what was in force stays.
@@ -92,22 +177,6 @@ impl Srtp {
         }
         self.send = SrtpSender::new(ours)?;
         Ok(true)
-    }
-
-    /// The way out.
-    pub const fn send(&mut self) -> &mut SrtpSender {
-        &mut self.send
-    }
-
-    /// The way in.
-    pub const fn receive(&mut self) -> &mut SrtpReceiver {
-        &mut self.receive
-    }
-
-    /// How packets are protected.
-    #[must_use]
-    pub const fn suite(&self) -> SrtpSuite {
-        self.send.key.suite()
     }
 }
 

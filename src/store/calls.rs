@@ -108,7 +108,7 @@ pub struct StoredTimes {
 }
 
 /// Figures of a stored call's media; see `MediaFigures`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StoredMedia {
     /// RTP packets received.
     pub packets_in: i64,
@@ -138,6 +138,10 @@ pub struct StoredMedia {
     pub foreign: i64,
     /// Times the agent's audio ran dry.
     pub underruns: i32,
+    /// The SRTP suite; `None`: plain RTP.
+    pub srtp_suite: Option<String>,
+    /// Encrypted packets that were refused.
+    pub srtp_refused: i64,
 }
 
 /// An event of a stored call.
@@ -276,7 +280,7 @@ pub(crate) fn list_query(
 }
 
 /// The columns that an entry of the journal fills, with their types.
-const COLUMNS: [(&str, &str); 46] = [
+const COLUMNS: [(&str, &str); 48] = [
     ("id", "uuid"),
     ("rev", "integer"),
     ("tenant_id", "uuid"),
@@ -323,6 +327,8 @@ const COLUMNS: [(&str, &str); 46] = [
     ("mos_out", "double precision"),
     ("foreign_packets", "bigint"),
     ("underruns", "integer"),
+    ("srtp_suite", "text"),
+    ("srtp_refused", "bigint"),
 ];
 
 static COLUMN_NAMES: LazyLock<String> = LazyLock::new(|| COLUMNS.map(|(name, _)| name).join(", "));
@@ -443,6 +449,9 @@ fn media(row: &PgRow) -> sqlx::Result<Option<StoredMedia>> {
         mos_out: row.try_get("mos_out")?,
         foreign: row.try_get("foreign_packets")?,
         underruns: row.try_get("underruns")?,
+        srtp_suite: row.try_get("srtp_suite")?,
+        // Calls of before the column had nothing to refuse.
+        srtp_refused: row.try_get::<Option<i64>, _>("srtp_refused")?.unwrap_or(0),
     }))
 }
 

@@ -8,6 +8,7 @@ use crate::clock;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::moment::Moment;
+use crate::types::srtp::SrtpSuite;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
@@ -145,6 +146,8 @@ struct MediaForm {
     mos_out: Option<f64>,
     foreign_packets: u64,
     underruns: u32,
+    srtp_suite: Option<&'static str>,
+    srtp_refused: u64,
 }
 
 #[derive(Serialize)]
@@ -217,6 +220,8 @@ fn record_form(record: &CallRecord) -> RecordForm<'_> {
             mos_out: media.mos_out,
             foreign_packets: media.foreign,
             underruns: media.underruns,
+            srtp_suite: media.srtp.map(SrtpSuite::as_str),
+            srtp_refused: media.srtp_refused,
         }),
     }
 }

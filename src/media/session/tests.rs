@@ -6,35 +6,39 @@ use crate::audio::link::LinkEvent;
 use crate::audio::link::link;
 use crate::audio::tone::Tone;
 use crate::audio::tone::share_at;
+use crate::rtp::rtcp::COMPOUND_BYTES_MAX;
+use crate::rtp::rtcp::Compound;
+use crate::rtp::rtcp::Report;
+use crate::rtp::rtcp::RtcpPacket;
 use crate::sdp::Direction;
 
-const PEER: &str = "192.0.2.1:4000";
-const PEER_RTCP: &str = "192.0.2.1:4001";
-const STRANGER: &str = "198.51.100.66:7000";
-const LOUD: u8 = 0x10;
+pub(super) const PEER: &str = "192.0.2.1:4000";
+pub(super) const PEER_RTCP: &str = "192.0.2.1:4001";
+pub(super) const STRANGER: &str = "198.51.100.66:7000";
+pub(super) const LOUD: u8 = 0x10;
 
-fn at(text: &str) -> SocketAddr {
+pub(super) fn at(text: &str) -> SocketAddr {
     text.parse().expect("address")
 }
 
-fn plan() -> MediaPlan {
+pub(super) fn plan() -> MediaPlan {
     MediaPlan::for_test(at(PEER))
 }
 
 /// A sender of RTP.
-struct Talker {
-    source: SocketAddr,
-    ssrc: u32,
-    sequence: u16,
-    timestamp: u32,
+pub(super) struct Talker {
+    pub(super) source: SocketAddr,
+    pub(super) ssrc: u32,
+    pub(super) sequence: u16,
+    pub(super) timestamp: u32,
 }
 
 impl Talker {
-    fn new(source: &str, ssrc: u32) -> Self {
+    pub(super) fn new(source: &str, ssrc: u32) -> Self {
         Self { source: at(source), ssrc, sequence: 65_500, timestamp: u32::MAX - 4_000 }
     }
 
-    fn packet(&mut self, payload_type: u8, payload: &[u8]) -> Vec<u8> {
+    pub(super) fn packet(&mut self, payload_type: u8, payload: &[u8]) -> Vec<u8> {
         let packet = RtpPacket {
             marker: false,
             payload_type: PayloadType::new(payload_type).expect("payload type"),
@@ -49,42 +53,42 @@ impl Talker {
         bytes
     }
 
-    fn audio(&mut self, payload: &[u8]) -> Vec<u8> {
+    pub(super) fn audio(&mut self, payload: &[u8]) -> Vec<u8> {
         let bytes = self.packet(0, payload);
         self.timestamp = self.timestamp.wrapping_add(payload.len() as u32);
         bytes
     }
 
     /// One packet of a key press, `units` long so far.
-    fn event(&mut self, event: u8, units: u16, end: bool) -> Vec<u8> {
+    pub(super) fn event(&mut self, event: u8, units: u16, end: bool) -> Vec<u8> {
         let [high, low] = units.to_be_bytes();
         self.packet(101, &[event, u8::from(end) << 7 | 10, high, low])
     }
 }
 
-struct Sent {
-    port: Port,
-    to: SocketAddr,
-    bytes: Vec<u8>,
+pub(super) struct Sent {
+    pub(super) port: Port,
+    pub(super) to: SocketAddr,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// A session with its agent and what it has sent.
-struct Scene {
-    session: MediaSession,
-    agent: AgentEnd,
-    now: Moment,
-    out: TickOutput,
-    sent: Vec<Sent>,
-    events: Vec<MediaEvent>,
-    heard: Vec<LinkEvent>,
+pub(super) struct Scene {
+    pub(super) session: MediaSession,
+    pub(super) agent: AgentEnd,
+    pub(super) now: Moment,
+    pub(super) out: TickOutput,
+    pub(super) sent: Vec<Sent>,
+    pub(super) events: Vec<MediaEvent>,
+    pub(super) heard: Vec<LinkEvent>,
 }
 
 impl Scene {
-    fn new(plan: MediaPlan) -> Self {
+    pub(super) fn new(plan: MediaPlan) -> Self {
         Self::with(MediaSetup { playout_held: false, ..MediaSetup::new(Some(plan), 1) })
     }
 
-    fn with(setup: MediaSetup) -> Self {
+    pub(super) fn with(setup: MediaSetup) -> Self {
         let (end, agent) = link();
         let now = Moment::from_millis(1_000);
         Self {
@@ -98,22 +102,22 @@ impl Scene {
         }
     }
 
-    fn receive_at(&mut self, port: Port, source: SocketAddr, bytes: &[u8]) {
+    pub(super) fn receive_at(&mut self, port: Port, source: SocketAddr, bytes: &[u8]) {
         self.session.receive(self.now, &Received { port, source, bytes }, &mut self.out);
     }
 
-    fn receive(&mut self, talker: &Talker, bytes: &[u8]) {
+    pub(super) fn receive(&mut self, talker: &Talker, bytes: &[u8]) {
         self.receive_at(Port::Rtp, talker.source, bytes);
     }
 
     /// Passes 20 ms and runs the tick at their end.
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         self.now += Duration::from_millis(20);
         self.session.tick(self.now, &mut self.out);
         self.perform();
     }
 
-    fn perform(&mut self) {
+    pub(super) fn perform(&mut self) {
         let copied =
             self.out.transmits().map(|(port, to, bytes)| Sent { port, to, bytes: bytes.to_vec() });
         self.sent.extend(copied);
@@ -122,13 +126,13 @@ impl Scene {
         self.heard.extend(std::iter::from_fn(|| self.agent.next()));
     }
 
-    fn ticks(&mut self, count: usize) {
+    pub(super) fn ticks(&mut self, count: usize) {
         for _ in 0..count {
             self.tick();
         }
     }
 
-    fn talk(&mut self, talker: &mut Talker, ticks: usize) {
+    pub(super) fn talk(&mut self, talker: &mut Talker, ticks: usize) {
         for _ in 0..ticks {
             let bytes = talker.audio(&[LOUD; 160]);
             self.receive(talker, &bytes);
@@ -136,23 +140,23 @@ impl Scene {
         }
     }
 
-    fn rtp(&self) -> Vec<RtpPacket<'_>> {
+    pub(super) fn rtp(&self) -> Vec<RtpPacket<'_>> {
         let rtp = self.sent.iter().filter(|sent| sent.port == Port::Rtp);
         rtp.map(|sent| RtpPacket::parse(&sent.bytes).expect("our own packet")).collect()
     }
 
-    fn frames(&self) -> usize {
+    pub(super) fn frames(&self) -> usize {
         self.heard.iter().filter(|event| matches!(event, LinkEvent::Audio(_))).count()
     }
 
     /// Frames in which the agent heard the peer.
-    fn loud_frames(&self) -> usize {
+    pub(super) fn loud_frames(&self) -> usize {
         let loud =
             |event: &&LinkEvent| matches!(event, LinkEvent::Audio(frame) if frame.contains(&LOUD));
         self.heard.iter().filter(loud).count()
     }
 
-    fn count(&self, wanted: fn(&MediaEvent) -> bool) -> usize {
+    pub(super) fn count(&self, wanted: fn(&MediaEvent) -> bool) -> usize {
         self.events.iter().filter(|event| wanted(event)).count()
     }
 }

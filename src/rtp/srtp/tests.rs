@@ -1,3 +1,5 @@
+//! SRTP streams of two ends that talk, and of one that forges.
+
 use super::*;
 use crate::types::random::Random;
 use crate::types::srtp::SRTP_KEY_BYTES_MAX;
@@ -190,15 +192,15 @@ fn the_same_keys_again_change_nothing() {
                 let keys = if side.send.key == ours { (&ours, &theirs) } else { (&theirs, &ours) };
                 assert_eq!(side.update(NOW, keys.0, keys.1), Ok(false));
             }
-            let protected = here.send().rtp(&packet(7, index as u16)).unwrap();
-            assert!(there.receive().rtp(NOW, &protected).is_ok(), "{suite} {index}");
+            let protected = here.send.rtp(&packet(7, index as u16)).unwrap();
+            assert!(there.receive.rtp(NOW, &protected).is_ok(), "{suite} {index}");
             replay = Some(protected);
         }
         assert_eq!(here.update(NOW, &ours, &theirs), Ok(false));
         assert_eq!(there.update(NOW, &theirs, &ours), Ok(false));
-        let again = there.receive().rtp(NOW, &replay.unwrap());
+        let again = there.receive.rtp(NOW, &replay.unwrap());
         assert_eq!(again, Err(SrtpError::Replayed), "the window is kept too");
-        assert!(there.receive().before.is_none());
+        assert!(there.receive.before.is_none());
     }
 }
 
@@ -285,10 +287,15 @@ fn packets_under_the_key_before_are_believed_for_a_short_time() {
 #[test]
 fn a_new_key_of_ours_is_told() {
     let suite = SrtpSuite::AesCm128HmacSha1_80;
-    let mut srtp = Srtp::new(&key(suite, 1), &key(suite, 2)).unwrap();
-    assert_eq!(srtp.update(NOW, &key(suite, 1), &key(suite, 3)), Ok(false));
-    assert_eq!(srtp.update(NOW, &key(SrtpSuite::AeadAes128Gcm, 1), &key(suite, 3)), Ok(true));
-    assert_eq!(srtp.suite(), SrtpSuite::AeadAes128Gcm);
+    let mut protection = Protection::default();
+    let gcm = SrtpSuite::AeadAes128Gcm;
+    assert_eq!(protection.suite(), None);
+    assert!(!protection.update(NOW, Some((&key(suite, 1), &key(suite, 2)))), "the first one");
+    assert!(!protection.update(NOW, Some((&key(suite, 1), &key(suite, 3)))), "theirs is new");
+    assert!(protection.update(NOW, Some((&key(gcm, 1), &key(gcm, 3)))));
+    assert_eq!(protection.suite(), Some(gcm));
+    assert!(!protection.update(NOW, None));
+    assert_eq!(protection.suite(), None);
 }
 
 #[test]
@@ -430,5 +437,16 @@ fn whatever_comes_breaks_nothing() {
         }
         assert!(taken > 300, "{suite} {taken}");
         assert_eq!(streams(&receiver).len(), 1);
+    }
+}
+
+#[test]
+fn a_stream_without_protection_passes_as_it_is_and_a_broken_one_not_at_all() {
+    for layer in [Layer::Rtp, Layer::Rtcp] {
+        let bytes = packet(7, 1);
+        assert_eq!(Protection::Plain.send(layer, &bytes).as_deref(), Ok(&bytes[..]));
+        assert_eq!(Protection::Plain.receive(NOW, layer, &bytes).as_deref(), Ok(&bytes[..]));
+        assert_eq!(Protection::Broken.send(layer, &bytes), Err(SrtpError::Unusable));
+        assert_eq!(Protection::Broken.receive(NOW, layer, &bytes), Err(SrtpError::Unusable));
     }
 }
