@@ -146,6 +146,16 @@ fn migrate_without_a_database_exits_2() {
 }
 
 #[test]
+fn looking_at_a_private_database_that_never_was_makes_none() {
+    let folder = Folder::new("look");
+    let env = [("TANDEM_DATABASE", "private"), ("TANDEM_DATA_DIR", "data")];
+    let Said(code, out, err) = tandem(&folder.0, &env, &["migrate", "--check"]);
+    assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+    assert!(err.contains("data holds no database"), "{err}");
+    assert!(!folder.0.join("data").exists());
+}
+
+#[test]
 fn wrong_arguments_exit_2_and_help_exits_0() {
     let folder = Folder::new("arguments");
     for args in [

@@ -318,6 +318,38 @@ fn files_are_named_after_what_they_hold() {
 }
 
 #[test]
+fn every_metric_is_moved_by_somebody() {
+    let (table, others): (Vec<_>, Vec<_>) = sources()
+        .into_iter()
+        .filter(|source| source.module().is_some())
+        .partition(|source| source.module() == Some("telemetry"));
+    let table = table.iter().find(|source| source.path.ends_with("/metric.rs")).unwrap();
+    let (mut kind, mut metrics, mut idle) = ("", 0, Vec::new());
+    for (_, line) in table.code() {
+        let opened = line.trim().strip_suffix(" {");
+        if let Some(name) =
+            ["Counter", "Gauge", "Histogram"].into_iter().find(|k| opened == Some(k))
+        {
+            kind = name;
+        }
+        let Some((metric, _)) = line.trim().split_once(", \"").filter(|_| line.ends_with(';'))
+        else {
+            continue;
+        };
+        let prefix = format!("{kind}::");
+        let is_moved = |source: &Source| {
+            source.code().any(|(_, line)| followers(line, &prefix).any(|name| name == metric))
+        };
+        metrics += 1;
+        if !others.iter().any(is_moved) {
+            idle.push(metric);
+        }
+    }
+    assert!(metrics > 30, "tidy does not find the table of metrics");
+    assert!(idle.is_empty(), "no code outside telemetry/ touches {idle:?}");
+}
+
+#[test]
 fn the_layer_table_has_no_arrow_back() {
     let position = |name: &str| LAYERS.iter().position(|(layer, _)| *layer == name);
     for (name, allowed) in LAYERS {

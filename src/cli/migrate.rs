@@ -52,6 +52,12 @@ async fn private(data_dir: &Path, check: bool) -> Result<(), Failure> {
     if let Some(database) = PrivateCluster::running(data_dir) {
         return work(&database, check).await;
     }
+    // Who only looks makes no database to look at.
+    if check && !PrivateCluster::is_made(data_dir) {
+        let nothing =
+            format!("the schema is not up to date: {} holds no database", data_dir.display());
+        return Err(Failure::failed(nothing));
+    }
     let dir = data_dir.to_owned();
     let starting = move || PrivateCluster::start(&dir, Durability::Safe);
     let cluster = blocking(starting).await?.map_err(refused)?;

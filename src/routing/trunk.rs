@@ -184,7 +184,7 @@ impl fmt::Display for DidSource {
 /// try on after 403, 408, 480, 487, 488 and 5xx, and give up after 404, 486 and 6xx.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseMap {
-    /// The called party is busy.
+    /// Whom the call is passed on to is busy. A limit of ours is `overload`: the next node may have room.
     pub busy: u16,
     /// Nobody answered in time, or there was nobody to answer.
     pub no_answer: u16,

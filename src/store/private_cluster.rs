@@ -9,6 +9,8 @@ use std::fs::DirBuilder;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::fs::TryLockError;
+use std::hash::DefaultHasher;
+use std::hash::Hasher;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::MetadataExt;
@@ -146,7 +148,7 @@ impl PrivateCluster {
         let lock = lock(&data_dir)?;
         owner.let_pass(&data_dir)?;
         let cluster_dir = data_dir.join("postgres");
-        let is_made = cluster_dir.join("PG_VERSION").exists();
+        let is_made = Self::is_made(&data_dir);
         if is_made {
             programs.check_version(&cluster_dir)?;
         }
@@ -162,15 +164,19 @@ impl PrivateCluster {
         Ok(cluster)
     }
 
+    /// Whether `data_dir` holds a cluster, running or not.
+    #[must_use]
+    pub fn is_made(data_dir: &Path) -> bool {
+        data_dir.join("postgres/PG_VERSION").exists()
+    }
+
     /// The database of the cluster of `data_dir` while another process runs it; `None` when it does
     /// not run.
     #[must_use]
     pub fn running(data_dir: &Path) -> Option<Database> {
         let owner = Account::of_this_process().ok()?;
-        let note = std::fs::read_to_string(data_dir.join(SOCKET_FILE)).ok()?;
-        let socket_dir = PathBuf::from(note.trim());
-        let runs = is_private(&socket_dir, &owner) && socket_answers(&socket_dir);
-        runs.then(|| Database::new(login(&socket_dir, DATABASE)))
+        let socket_dir = noted_socket_dir(&data_dir.canonicalize().ok()?, &owner)?;
+        socket_answers(&socket_dir).then(|| Database::new(login(&socket_dir, DATABASE)))
     }
 
     /// Its database.
@@ -491,26 +497,45 @@ fn socket_answers(socket_dir: &Path) -> bool {
     UnixStream::connect(socket_dir.join(format!(".s.PGSQL.{PORT}"))).is_ok()
 }
 
-/// The directory of the socket: a short one, for a socket's path has at most 107 bytes, and a secret
-/// one, so that nobody can lie in wait at its name. Its name is kept in the data directory.
+/// The directory of the socket: a short one, for a socket's path has at most 107 bytes, and the same
+/// at each start, for who has it in his own configuration. Its name is kept in the data directory.
 fn socket_dir(data_dir: &Path, owner: &Account) -> Result<PathBuf, ClusterError> {
-    let note = data_dir.join(SOCKET_FILE);
-    let kept = std::fs::read_to_string(&note).ok().map(|text| PathBuf::from(text.trim()));
-    let ours = kept.filter(|dir| is_private(dir, owner));
-    if let Some(dir) = ours {
+    if let Some(dir) = noted_socket_dir(data_dir, owner) {
         return Ok(dir);
     }
-    let dir = short_temp_dir().join(format!("tandem-{:016x}", clock::random_u64()));
-    make_dir(&dir, Some(owner))?;
+    let mut dir = short_temp_dir().join(socket_name(data_dir));
+    let made = DirBuilder::new().mode(0o700).create(&dir);
+    if made.is_err() && !is_private(&dir, owner) {
+        // Somebody else has it, perhaps lying in wait: one whose name nobody knows.
+        dir.as_mut_os_string().push(format!("-{:08x}", clock::random_u64() >> 32));
+        make_dir(&dir, None)?;
+    }
+    owner.own(&dir)?;
+    let note = data_dir.join(SOCKET_FILE);
     std::fs::write(&note, dir.as_os_str().as_encoded_bytes()).map_err(io_error("write", &note))?;
     Ok(dir)
+}
+
+/// The directory that `data_dir`, an absolute path, has noted, if it is there and nobody else's. A note
+/// that came with a copy of another data directory leads to that one's database.
+fn noted_socket_dir(data_dir: &Path, owner: &Account) -> Option<PathBuf> {
+    let note = std::fs::read_to_string(data_dir.join(SOCKET_FILE)).ok()?;
+    let dir = PathBuf::from(note.trim());
+    let name = dir.file_name()?.to_str()?;
+    (name.starts_with(&socket_name(data_dir)) && is_private(&dir, owner)).then_some(dir)
+}
+
+fn socket_name(data_dir: &Path) -> String {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(data_dir.as_os_str().as_encoded_bytes());
+    format!("tandem-{:016x}", hasher.finish())
 }
 
 /// Where temporary files go, unless that is too long for a socket or needs quoting.
 fn short_temp_dir() -> PathBuf {
     let dir = std::env::temp_dir();
     let plain = |text: &str| {
-        text.len() <= 60 && text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c))
+        text.len() <= 56 && text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c))
     };
     if dir.is_absolute() && dir.to_str().is_some_and(plain) { dir } else { "/tmp".into() }
 }

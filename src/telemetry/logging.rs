@@ -38,7 +38,7 @@ pub enum LoggingError {
 /// # Errors
 /// When `level` cannot be read, or logging is set up already.
 pub fn install(level: &str, format: LogFormat) -> Result<(), LoggingError> {
-    let filter = EnvFilter::try_new(level).map_err(LoggingError::Filter)?;
+    let filter = filter(level)?;
     let lines = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(filter)
@@ -65,9 +65,32 @@ pub fn install(level: &str, format: LogFormat) -> Result<(), LoggingError> {
     installed.map_err(LoggingError::Twice)
 }
 
+/// PostgreSQL's notices, such as that a table exists already, come at INFO, and nobody needs to do
+/// anything about them: its warnings are enough, unless somebody asks for more by naming sqlx.
+fn filter(level: &str) -> Result<EnvFilter, LoggingError> {
+    let is_quiet = matches!(level.trim(), "error" | "off") || level.contains("sqlx");
+    let directives =
+        if is_quiet { level.to_owned() } else { format!("{level},sqlx::postgres::notice=warn") };
+    EnvFilter::try_new(directives).map_err(LoggingError::Filter)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn notices_of_the_database_are_heard_by_those_who_ask() {
+        for (level, quiet) in [
+            ("info", true),
+            ("", true),
+            ("tandem=debug", true),
+            ("error", false),
+            ("sqlx=info", false),
+        ] {
+            let filter = filter(level).expect("a filter").to_string();
+            assert_eq!(filter.contains("sqlx::postgres::notice=warn"), quiet, "{filter}");
+        }
+    }
 
     #[test]
     fn a_level_that_cannot_be_read_is_refused() {

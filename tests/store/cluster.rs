@@ -50,6 +50,31 @@ async fn a_cluster_is_made_adopted_and_stopped() {
 }
 
 #[tokio::test]
+async fn the_socket_stays_where_it_was_and_a_copy_of_the_data_has_its_own() {
+    let scratch = Scratch::new();
+    let dir = scratch.path().join("data");
+    let noted = |dir: &Path| std::fs::read_to_string(dir.join("postgres.socket")).unwrap();
+    start(&dir).unwrap().stop().unwrap();
+    let first = noted(&dir);
+    assert!(!Path::new(&first).exists(), "a stop leaves no folder behind");
+    let second = start(&dir).unwrap();
+    assert_eq!(noted(&dir), first);
+    // With the note of another, running cluster, as in a copy of its folder.
+    let copy = scratch.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    std::fs::write(copy.join("postgres.socket"), &first).unwrap();
+    assert!(PrivateCluster::running(&dir).is_some());
+    assert!(PrivateCluster::running(&copy).is_none());
+    second.stop().unwrap();
+    // Where somebody lies in wait at the name, another is taken.
+    std::fs::write(&first, "").unwrap();
+    let third = start(&dir).unwrap();
+    assert!(noted(&dir).len() > first.len() && noted(&dir).starts_with(&first));
+    third.stop().unwrap();
+    std::fs::remove_file(&first).unwrap();
+}
+
+#[tokio::test]
 async fn the_server_listens_on_a_private_socket_alone_and_not_as_root() {
     let database = crate::postgres::database().await;
     let mut connection = crate::postgres::owner(&database).await;

@@ -555,6 +555,19 @@ fn two_sessions_report_to_each_other() {
 }
 
 #[test]
+fn without_rtcp_none_is_sent_not_even_a_goodbye() {
+    for rtcp in [true, false] {
+        let setup = MediaSetup { rtcp, playout_held: false, ..MediaSetup::new(Some(plan()), 1) };
+        let mut scene = Scene::with(setup);
+        scene.talk(&mut Talker::new(PEER, 7), 1_000);
+        scene.session.close(scene.now, &mut scene.out);
+        scene.perform();
+        assert!(scene.rtp().len() > 900);
+        assert_eq!(scene.sent.iter().any(|sent| sent.port == Port::Rtcp), rtcp);
+    }
+}
+
+#[test]
 fn reports_of_strangers_are_not_believed() {
     let mut scene = Scene::new(plan());
     scene.ticks(10);
