@@ -275,6 +275,8 @@ pub enum AudioPath {
     Early(LegSide),
     /// The near leg waits and hears this.
     Waiting(Comfort),
+    /// Nobody hears anybody: a call of ours that is not answered yet, and whose early media is nobody's.
+    Apart,
 }
 
 /// What a leg hears that waits. Where no such sound is built, comfort noise.

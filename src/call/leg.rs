@@ -1,5 +1,6 @@
 //! The telephone leg of a call: what was offered, answered and agreed, and whether it is held.
 
+use crate::call::dial::LegTerms;
 use crate::sdp;
 use crate::sdp::Capabilities;
 use crate::sdp::Direction;
@@ -39,6 +40,25 @@ impl Leg {
     #[must_use]
     pub const fn new(capabilities: Capabilities, offered: Capabilities, session_id: u64) -> Self {
         Self { capabilities, offered, local: None, session_id, written: None, plan: None }
+    }
+
+    /// A leg with nothing agreed, on these terms.
+    #[must_use]
+    pub fn of(terms: &LegTerms) -> Self {
+        let offered = Capabilities {
+            codecs: terms.codecs_offered.clone(),
+            srtp: terms.srtp_offered.clone(),
+            ..terms.capabilities.clone()
+        };
+        Self::new(terms.capabilities.clone(), offered, terms.session_id)
+    }
+
+    /// The most we want from now on: [`Direction::SendReceive`] but while we hold the peer. Said with
+    /// the next description.
+    pub const fn direct(&mut self, direction: Direction) {
+        if let Some(local) = &mut self.local {
+            local.direction = direction;
+        }
     }
 
     /// What is agreed, if anything is.
@@ -125,7 +145,10 @@ impl Leg {
     /// `BadSdp`, `NoCommonCodec` or `SrtpMismatch`; what was agreed before stays in force.
     pub fn accept(&mut self, answer: &[u8]) -> Result<(), HangupCause> {
         let answer = sdp::parse(answer).map_err(|_| HangupCause::BadSdp)?;
-        let plan = sdp::accept(&answer, &self.offered).map_err(|error| error.cause())?;
+        let mut plan = sdp::accept(&answer, &self.offered).map_err(|error| error.cause())?;
+        // A peer that overlooks our hold is held all the same.
+        let wanted = self.local.map_or(Direction::SendReceive, |local| local.direction);
+        plan.direction = plan.direction.and(wanted);
         self.plan = Some(plan);
         Ok(())
     }

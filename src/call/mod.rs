@@ -1,85 +1,95 @@
 //! The call: its legs, its agent, and the order of events between them. Never says SIP.
 
+mod bridge;
+mod consult;
 pub mod dial;
+mod end;
 pub mod event;
 pub mod input;
 pub mod leg;
+mod line;
+mod news;
+mod opening;
+mod refer;
 pub mod setup;
 pub mod side;
-mod state;
+mod talk;
+mod timer;
 pub mod transfer;
 
+use crate::call::bridge::Joining;
+use crate::call::consult::Consulting;
+use crate::call::dial::DialRequest;
+use crate::call::end::Ending;
 use crate::call::event::CallEvent;
+use crate::call::input::AgentInput;
 use crate::call::input::AgentOutput;
+use crate::call::input::AudioPath;
+use crate::call::input::Comfort;
 use crate::call::input::Input;
+use crate::call::input::LegInput;
 use crate::call::input::LegOutput;
-use crate::call::input::MediaOutput;
+use crate::call::input::MediaInput;
 use crate::call::input::Output;
-use crate::call::leg::Leg;
+use crate::call::line::Line;
+use crate::call::news::AgentNews;
+use crate::call::news::LineNews;
+use crate::call::news::News;
+use crate::call::refer::Referring;
 use crate::call::setup::CallSetup;
+use crate::call::setup::Opening;
 use crate::call::side::LegSide;
-use crate::sdp::Capabilities;
-use crate::types::agent::AnswerPolicy;
+use crate::call::timer::Timers;
 use crate::types::cause::HangupCause;
-use crate::types::cause::Party;
 use crate::types::moment::Moment;
-use bytes::Bytes;
 use std::time::Duration;
 
-/// The status by which a caller is told that it rings.
-const RINGING: u16 = 180;
-/// The longest a fallback announcement may take before the call is ended without it.
-const FALLBACK_MAX: Duration = Duration::from_secs(20);
-
-/// One call between a caller and an agent.
+/// One call: a near leg, and an agent or another leg it talks with.
+///
+/// Each input passes three stages. The line or agent it is of takes its part: offers are answered,
+/// media opened and closed. What is left is news, to which the call's state reacts. Last, who hears
+/// whom follows from the state.
 #[derive(Debug)]
 pub struct Call {
     setup: CallSetup,
     state: State,
-    leg: Leg,
+    near: Line,
+    far: Option<Box<Line>>,
+    third: Option<Box<Line>>,
     timers: Timers,
     agent: AgentState,
     answered_at: Option<Moment>,
-    held: bool,
-    keys_in_media: bool,
+    /// The path last asked for.
+    path: AudioPath,
+    /// Dialled by us when the carrier does not transfer.
+    otherwise: Option<Box<DialRequest>>,
 }
 
 /// Where the call stands.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     /// Nothing happened yet.
     Idle,
-    /// Waiting for ports, then for the media session on them.
-    Reserving { offer: Option<Bytes> },
-    /// The caller hears ringing while the agent connects.
-    Ringing { offer: Option<Bytes> },
-    /// Answered.
-    Answered(Answered),
+    /// A carrier calls; it was not answered yet.
+    Opening,
+    /// We call; it was not answered yet.
+    Calling,
+    /// The near leg is with its agent, or waits for it.
+    Talking,
+    /// The near leg hears the fallback announcement; the cause is the one the call will end with.
+    Announcing(HangupCause),
+    /// The near leg waits for another leg to be dialled.
+    Joining(Joining),
+    /// The near leg is with this one; true: it is the call's agent.
+    Bridged(LegSide, bool),
+    /// The near leg's carrier was asked to transfer it.
+    Referring(Referring),
+    /// The agent dials or speaks with the target of its transfer; the near leg waits.
+    Consulting(Consulting),
     /// Waiting for the media to close.
     Ending(Ending),
     /// Over.
     Over,
-}
-
-/// How a call ends.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Ending {
-    cause: HangupCause,
-    by: Party,
-    duration: Duration,
-}
-
-/// What is open within an answered call.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Answered {
-    /// The caller confirmed the answer.
-    acknowledged: bool,
-    /// An offer of ours waits for its answer in an acknowledgement.
-    offer_pending: bool,
-    /// The agent's audio may be heard.
-    playing: bool,
-    /// Why the fallback announcement plays, if it does: the cause the call will end with.
-    fallback: Option<HangupCause>,
 }
 
 /// Where the agent stands.
@@ -88,84 +98,65 @@ enum AgentState {
     Absent,
     Connecting,
     Ready,
+    /// The fallback announcement is in its place.
+    Announcing,
     Gone,
-}
-
-/// What the call waits for.
-#[derive(Clone, Copy, Debug, Default)]
-struct Timers {
-    answer: Option<Moment>,
-    ring_end: Option<Moment>,
-    hang_up: Option<Moment>,
-    duration_end: Option<Moment>,
-    reoffer: Option<Moment>,
-    fallback_end: Option<Moment>,
-}
-
-impl Timers {
-    fn next(&self) -> Option<Moment> {
-        [
-            self.answer,
-            self.ring_end,
-            self.hang_up,
-            self.duration_end,
-            self.reoffer,
-            self.fallback_end,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-    }
-}
-
-/// Takes a timer that is due.
-fn due(timer: &mut Option<Moment>, now: Moment) -> bool {
-    timer.take_if(|at| *at <= now).is_some()
 }
 
 impl Call {
     /// A call to which nothing has happened yet.
     #[must_use]
     pub fn new(setup: CallSetup) -> Self {
-        let terms = setup.opening.terms();
-        let offered = Capabilities {
-            codecs: terms.codecs_offered.clone(),
-            srtp: terms.srtp_offered.clone(),
-            ..terms.capabilities.clone()
+        let near = match &setup.opening {
+            Opening::Inbound(terms) => Line::inbound(LegSide::Near, terms),
+            Opening::Outbound(request) => Line::outbound(LegSide::Near, request.clone()),
         };
-        let leg = Leg::new(terms.capabilities.clone(), offered, terms.session_id);
         Self {
             setup,
             state: State::Idle,
-            leg,
+            near,
+            far: None,
+            third: None,
             timers: Timers::default(),
             agent: AgentState::Absent,
             answered_at: None,
-            held: false,
-            keys_in_media: false,
+            path: AudioPath::Agent(LegSide::Near),
+            otherwise: None,
         }
     }
 
     /// Applies `input` and appends what must be done to `out`. Total: an input that makes no sense
     /// in the present state changes nothing.
     pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Output>) {
-        match self.state.clone() {
-            State::Idle => self.in_idle(input, out),
-            State::Reserving { offer } => self.in_reserving(now, offer, input, out),
-            State::Ringing { offer } => self.in_ringing(now, offer, input, out),
-            State::Answered(answered) => self.in_answered(now, answered, input, out),
-            State::Ending(ending) => self.in_ending(ending, input, out),
-            State::Over => (),
+        if self.is_over() {
+            return;
         }
+        match input {
+            Input::Begun => self.react(now, News::Begun, out),
+            Input::Leg(side, input) => self.signalled(now, side, input, out),
+            Input::Media(side, input) => self.heard(now, side, input, out),
+            Input::Agent(input) => self.agent_said(now, input, out),
+            Input::HangupRequested { cause, by } => {
+                self.react(now, News::HangUp { cause, by }, out);
+            }
+            Input::TransferRequested(request) => self.react(now, News::Transfer(request), out),
+            Input::TransferConfirmed => self.react(now, News::Confirmed, out),
+            Input::TransferWithdrawn => self.react(now, News::Withdrawn, out),
+            Input::HoldRequested(side) => self.hold(side, true, out),
+            Input::ResumeRequested(side) => self.hold(side, false, out),
+            Input::DeadlineReached => {
+                while let Some(timer) = self.timers.take_due(now) {
+                    self.react(now, News::Due(timer), out);
+                }
+            }
+        }
+        self.connect(out);
     }
 
     /// The next moment at which the call wants [`Input::DeadlineReached`].
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
-        match self.state {
-            State::Idle | State::Reserving { .. } | State::Ending(_) | State::Over => None,
-            State::Ringing { .. } | State::Answered(_) => self.timers.next(),
-        }
+        self.timers.next()
     }
 
     /// True once nothing follows any more.
@@ -174,119 +165,220 @@ impl Call {
         matches!(self.state, State::Over)
     }
 
-    /// True from our answer on.
+    /// True from the near leg's answer on.
     #[must_use]
     pub const fn is_answered(&self) -> bool {
         self.answered_at.is_some()
     }
 
-    /// Answers the caller; without an offer of its own it gets ours.
-    fn answer(&mut self, now: Moment, offer: Option<&Bytes>, out: &mut Vec<Output>) {
-        let body = match offer {
-            Some(offer) => self.leg.answer(offer),
-            None => self.leg.offer(),
-        };
-        let body = match body {
-            Ok(body) => body,
-            Err(cause) => return self.refuse(cause, out),
-        };
-        self.answered_at = Some(now);
-        self.timers = Timers {
-            hang_up: self.setup.agent.hangup_after.map(|after| now + after),
-            duration_end: Some(now + self.setup.duration_max),
-            reoffer: self.setup.agent.reinvite_after.map(|after| now + after),
-            ..Timers::default()
-        };
-        out.push(Output::Leg(LegSide::Near, LegOutput::Answer(body)));
-        if let Some(plan) = self.leg.plan() {
-            out.push(Output::Record(CallEvent::Answered(plan.codec)));
-            out.push(Output::Media(LegSide::Near, MediaOutput::Update(plan.clone())));
+    fn react(&mut self, now: Moment, news: News, out: &mut Vec<Output>) {
+        match self.state {
+            State::Idle => self.in_idle(now, news, out),
+            State::Opening => self.in_opening(now, news, out),
+            State::Calling => self.in_calling(now, news, out),
+            State::Talking => self.in_talking(now, news, out),
+            State::Announcing(cause) => self.in_announcing(now, cause, news, out),
+            State::Joining(joining) => self.in_joining(now, joining, news, out),
+            State::Bridged(far, is_agent) => self.in_bridged(now, (far, is_agent), news, out),
+            State::Referring(referring) => self.in_referring(now, referring, news, out),
+            State::Consulting(consulting) => self.in_consulting(now, consulting, news, out),
+            State::Ending(ending) => self.in_ending(ending, news, out),
+            State::Over => (),
         }
-        if self.agent == AgentState::Ready {
-            out.push(Output::Agent(AgentOutput::TellAnswered));
-        }
-        self.state = State::Answered(Answered {
-            acknowledged: false,
-            offer_pending: offer.is_none(),
-            playing: false,
-            fallback: None,
-        });
     }
 
-    /// Refuses a call that was not answered, and closes what was opened for it.
-    fn refuse(&mut self, cause: HangupCause, out: &mut Vec<Output>) {
-        let status = self.setup.response_map.status(cause);
-        out.push(Output::Leg(LegSide::Near, LegOutput::Refuse { cause, status }));
-        out.push(Output::Record(CallEvent::Refused { cause, status }));
-        self.wind_up(cause, Party::Switch, Duration::ZERO, out);
+    fn signalled(&mut self, now: Moment, side: LegSide, input: LegInput, out: &mut Vec<Output>) {
+        let Some(line) = self.line_mut(side) else {
+            // A leg nobody knows any more was answered: nobody may be left alone on it.
+            if matches!(input, LegInput::Answered(_)) {
+                out.push(Output::Leg(side, LegOutput::HangUp(HangupCause::Normal)));
+            }
+            return;
+        };
+        let news = line.signalled(input, out);
+        self.line_news(now, side, news, out);
     }
 
-    /// Ends an answered call from our side.
-    fn hang_up(&mut self, now: Moment, cause: HangupCause, by: Party, out: &mut Vec<Output>) {
-        out.push(Output::Leg(LegSide::Near, LegOutput::HangUp(cause)));
-        self.wind_up(cause, by, self.talked(now), out);
+    fn heard(&mut self, now: Moment, side: LegSide, input: MediaInput, out: &mut Vec<Output>) {
+        let Some(line) = self.line_mut(side) else { return };
+        let news = line.heard(input, out);
+        self.line_news(now, side, news, out);
     }
 
-    /// Closes agent and media; the call is over once the media's figures are in.
-    fn wind_up(
+    /// Lets go of a far line that is over, and passes on what its line could not settle.
+    fn line_news(
         &mut self,
-        cause: HangupCause,
-        by: Party,
-        duration: Duration,
+        now: Moment,
+        side: LegSide,
+        news: Option<LineNews>,
         out: &mut Vec<Output>,
     ) {
-        match self.agent {
-            AgentState::Absent | AgentState::Gone => (),
-            AgentState::Connecting | AgentState::Ready => out.push(Output::Agent(AgentOutput::End)),
-        }
-        self.agent = AgentState::Gone;
-        let media_is_open = match self.state {
-            State::Idle | State::Reserving { .. } => false,
-            State::Ringing { .. } | State::Answered(_) => true,
-            State::Ending(_) | State::Over => return,
+        let news = match side {
+            LegSide::Near => news.map(News::Near),
+            LegSide::Far | LegSide::Third => {
+                self.let_go(side, out);
+                news.map(|news| News::Far(side, news))
+            }
         };
-        if media_is_open {
-            out.push(Output::Media(LegSide::Near, MediaOutput::Close));
-            self.state = State::Ending(Ending { cause, by, duration });
-        } else {
-            self.finish(cause, by, duration, out);
+        if let Some(news) = news {
+            self.react(now, news, out);
         }
     }
 
-    fn finish(&mut self, cause: HangupCause, by: Party, duration: Duration, out: &mut Vec<Output>) {
-        out.push(Output::Record(CallEvent::Ended { cause, by, duration }));
-        out.push(Output::Finish);
-        self.state = State::Over;
+    /// Closes the media of a line that is over, and forgets the line once they are closed.
+    fn let_go(&mut self, side: LegSide, out: &mut Vec<Output>) {
+        let Some(line) = self.line_mut(side) else { return };
+        if line.is_gone() {
+            line.close_media(out);
+            if line.is_closed() {
+                match side {
+                    LegSide::Near => (),
+                    LegSide::Far => self.far = None,
+                    LegSide::Third => self.third = None,
+                }
+            }
+        }
+    }
+
+    fn agent_said(&mut self, now: Moment, input: AgentInput, out: &mut Vec<Output>) {
+        let alive = matches!(self.agent, AgentState::Connecting | AgentState::Ready);
+        let news = match input {
+            AgentInput::Ready if self.agent == AgentState::Connecting => {
+                self.agent = AgentState::Ready;
+                out.push(Output::Record(CallEvent::AgentReady));
+                AgentNews::Ready
+            }
+            AgentInput::Failed(cause) | AgentInput::Lost(cause) if alive => {
+                out.push(Output::Record(CallEvent::AgentFailed(cause)));
+                self.end_agent(out);
+                AgentNews::Lost(cause)
+            }
+            AgentInput::HungUp if alive => {
+                self.end_agent(out);
+                AgentNews::HungUp
+            }
+            AgentInput::FallbackPlayed if self.agent == AgentState::Announcing => AgentNews::Played,
+            AgentInput::Ready
+            | AgentInput::Failed(_)
+            | AgentInput::Lost(_)
+            | AgentInput::HungUp
+            | AgentInput::FallbackPlayed => return,
+        };
+        self.react(now, News::Agent(news), out);
+    }
+
+    /// Ends the agent, or the announcement in its place.
+    fn end_agent(&mut self, out: &mut Vec<Output>) {
+        match self.agent {
+            AgentState::Absent | AgentState::Gone => (),
+            AgentState::Connecting | AgentState::Ready | AgentState::Announcing => {
+                out.push(Output::Agent(AgentOutput::End));
+            }
+        }
+        self.agent = AgentState::Gone;
+    }
+
+    /// Tells an agent that is connected.
+    fn tell_agent(&self, output: AgentOutput, out: &mut Vec<Output>) {
+        if self.agent == AgentState::Ready {
+            out.push(Output::Agent(output));
+        }
+    }
+
+    fn hold(&mut self, side: LegSide, holding: bool, out: &mut Vec<Output>) {
+        if let Some(line) = self.line_mut(side) {
+            line.hold(holding, out);
+        }
+    }
+
+    fn line(&self, side: LegSide) -> Option<&Line> {
+        match side {
+            LegSide::Near => Some(&self.near),
+            LegSide::Far => self.far.as_deref(),
+            LegSide::Third => self.third.as_deref(),
+        }
+    }
+
+    fn line_mut(&mut self, side: LegSide) -> Option<&mut Line> {
+        match side {
+            LegSide::Near => Some(&mut self.near),
+            LegSide::Far => self.far.as_deref_mut(),
+            LegSide::Third => self.third.as_deref_mut(),
+        }
+    }
+
+    /// Hangs up a far line, in whatever stage it is.
+    fn drop_line(&mut self, side: LegSide, cause: HangupCause, out: &mut Vec<Output>) {
+        if let Some(line) = self.line_mut(side) {
+            line.hang_up(cause, out);
+        }
+        self.let_go(side, out);
+    }
+
+    /// Asks for the path of the present state where it is another than before.
+    fn connect(&mut self, out: &mut Vec<Output>) {
+        let path = self.wanted_path();
+        if path != self.path {
+            self.path = path;
+            out.push(Output::Connect(path));
+        }
+    }
+
+    fn wanted_path(&self) -> AudioPath {
+        let agent = AudioPath::Agent(LegSide::Near);
+        let path = match self.state {
+            State::Opening if self.near.hears_early() => AudioPath::Early(LegSide::Far),
+            State::Idle | State::Opening | State::Ending(_) | State::Over => self.path,
+            State::Calling => AudioPath::Apart,
+            State::Talking | State::Announcing(_) => agent,
+            State::Referring(referring) => {
+                referring.back.map_or(agent, |(far, _)| AudioPath::Bridge(far))
+            }
+            State::Bridged(far, _) => AudioPath::Bridge(far),
+            State::Joining(joining) if joining.answered => AudioPath::Bridge(joining.target),
+            State::Joining(joining) => match self.line(joining.target) {
+                Some(line) if line.is_audible() => AudioPath::Early(joining.target),
+                Some(_) | None => AudioPath::Waiting(Comfort::Ringback),
+            },
+            State::Consulting(consulting) if consulting.answered => {
+                AudioPath::Agent(consulting.target)
+            }
+            State::Consulting(_) => AudioPath::Waiting(Comfort::Hold),
+        };
+        self.unless_holding(path)
+    }
+
+    /// Who is on hold hears that, and nobody else.
+    fn unless_holding(&self, path: AudioPath) -> AudioPath {
+        let holds = |side| self.line(side).is_some_and(Line::is_holding);
+        let held = match path {
+            AudioPath::Agent(side) => holds(side),
+            AudioPath::Bridge(far) | AudioPath::Early(far) => holds(LegSide::Near) || holds(far),
+            AudioPath::Waiting(_) | AudioPath::Apart => false,
+        };
+        if held { AudioPath::Waiting(Comfort::Hold) } else { path }
     }
 
     fn talked(&self, now: Moment) -> Duration {
         self.answered_at.map_or(Duration::ZERO, |answered| now.since(answered))
     }
 
-    /// Notes a change between held and not held.
-    fn note_hold(&mut self, out: &mut Vec<Output>) {
-        let held = self.leg.is_held();
-        if held != self.held {
-            self.held = held;
-            let event = if held { CallEvent::Held } else { CallEvent::Resumed };
-            out.push(Output::Record(event));
-        }
-    }
-
-    /// True when the agent's state and the profile's policy allow the answer.
-    fn may_answer(&self) -> bool {
-        let ready = match self.setup.agent.answer {
-            AnswerPolicy::Immediate => true,
-            AnswerPolicy::WhenReady | AnswerPolicy::After(_) => self.agent == AgentState::Ready,
+    /// Passes a key that the media did not carry to whom `from` is connected with.
+    fn pass_key(&self, from: LegSide, digit: char, out: &mut Vec<Output>) {
+        let to = match self.path {
+            AudioPath::Agent(side) if side == from => {
+                return self.tell_agent(AgentOutput::TellDigit(digit), out);
+            }
+            AudioPath::Bridge(far) if from == LegSide::Near => far,
+            AudioPath::Bridge(far) if from == far => LegSide::Near,
+            AudioPath::Agent(_)
+            | AudioPath::Bridge(_)
+            | AudioPath::Early(_)
+            | AudioPath::Waiting(_)
+            | AudioPath::Apart => return,
         };
-        ready && self.timers.answer.is_none()
-    }
-
-    /// How long it rings at least.
-    fn ring_min(&self) -> Duration {
-        match self.setup.agent.answer {
-            AnswerPolicy::Immediate | AnswerPolicy::WhenReady => self.setup.answer_delay,
-            AnswerPolicy::After(after) => after.max(self.setup.answer_delay),
+        if let Some(line) = self.line(to) {
+            line.send_key(digit, out);
         }
     }
 }

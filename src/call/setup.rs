@@ -52,7 +52,10 @@ impl Opening {
 pub enum Partner {
     /// The agent of the profile, by its audio link.
     Agent,
-    /// Another leg: an agent reached by telephone, or a forwarded number. It is dialled at once; a near
-    /// leg that is answered already falls back to the announcement when that fails.
-    Leg(Box<DialRequest>),
+    /// An agent reached by telephone: another leg. It is dialled at once, and what goes wrong with it
+    /// is treated like an agent's failure: the caller hears the fallback announcement.
+    AgentLeg(Box<DialRequest>),
+    /// A forwarded number: another leg, dialled at once. A caller that was not answered is refused with
+    /// the cause for which it cannot be had.
+    Forward(Box<DialRequest>),
 }

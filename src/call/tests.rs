@@ -1,23 +1,29 @@
 //! Whole calls in virtual time: what each input leads to.
 
+mod random;
+
 use super::*;
 use crate::call::dial::LegTerms;
 use crate::call::event::MediaFigures;
 use crate::call::input::AgentInput;
 use crate::call::input::LegInput;
 use crate::call::input::MediaInput;
+use crate::call::input::MediaOutput;
 use crate::call::leg::Place;
-use crate::call::setup::Opening;
 use crate::call::setup::Partner;
 use crate::routing::trunk::ResponseMap;
 use crate::sdp::AnswerOrder;
+use crate::sdp::Capabilities;
 use crate::sdp::Direction;
 use crate::sdp::SrtpTerms;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
+use crate::types::agent::AnswerPolicy;
+use crate::types::cause::Party;
 use crate::types::codec::Codec;
 use crate::types::codec::PayloadType;
 use crate::types::codec::Ptime;
+use bytes::Bytes;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 
@@ -33,21 +39,7 @@ struct Bench {
 
 impl Bench {
     fn new(adjust: impl FnOnce(&mut CallSetup)) -> Self {
-        let mut setup = CallSetup {
-            agent: AgentSettings {
-                kind: AgentKind::Echo,
-                answer: AnswerPolicy::WhenReady,
-                hangup_after: None,
-                reinvite_after: None,
-            },
-            opening: Opening::Inbound(terms()),
-            partner: Partner::Agent,
-            ring_max: Duration::from_secs(45),
-            duration_max: Duration::from_secs(3600),
-            answer_delay: Duration::ZERO,
-            ringing: true,
-            response_map: ResponseMap::default(),
-        };
+        let mut setup = plain();
         adjust(&mut setup);
         Self { call: Call::new(setup), now: Moment::START, out: Vec::new() }
     }
@@ -100,6 +92,25 @@ impl Bench {
         assert!(self.call.is_over(), "{out:?}");
         assert_eq!(out.last(), Some(&Output::Finish));
         ended(&out).expect("the end is recorded")
+    }
+}
+
+/// A call of which nothing is special.
+fn plain() -> CallSetup {
+    CallSetup {
+        agent: AgentSettings {
+            kind: AgentKind::Echo,
+            answer: AnswerPolicy::WhenReady,
+            hangup_after: None,
+            reinvite_after: None,
+        },
+        opening: Opening::Inbound(terms()),
+        partner: Partner::Agent,
+        ring_max: Duration::from_secs(45),
+        duration_max: Duration::from_secs(3600),
+        answer_delay: Duration::ZERO,
+        ringing: true,
+        response_map: ResponseMap::default(),
     }
 }
 
@@ -162,10 +173,8 @@ fn the_caller_hears_ringing_until_the_agent_is_ready() {
     let out = bench.ring();
     assert!(out.contains(&Output::Agent(AgentOutput::Start)));
     assert!(
-        out.contains(&Output::Leg(
-            LegSide::Near,
-            LegOutput::Progress { status: RINGING, body: None }
-        )) && answer_body(&out).is_none()
+        out.contains(&Output::Leg(LegSide::Near, LegOutput::Progress { status: 180, body: None }))
+            && answer_body(&out).is_none()
     );
     let out = bench.give(Input::Agent(AgentInput::Ready));
     assert!(answer_body(&out).is_some_and(|body| body.contains("m=audio 20000 RTP/AVP 0 101")));
@@ -215,7 +224,7 @@ fn an_immediate_answer_does_not_wait_for_the_agent() {
         answer_body(&out).is_some()
             && !out.contains(&Output::Leg(
                 LegSide::Near,
-                LegOutput::Progress { status: RINGING, body: None }
+                LegOutput::Progress { status: 180, body: None }
             ))
     );
     assert!(
@@ -273,8 +282,10 @@ fn a_caller_may_give_up_before_the_media_session_runs() {
     bench.give(Input::Leg(LegSide::Near, LegInput::Offered(None)));
     bench.give(Input::Media(LegSide::Near, MediaInput::Reserved(place())));
     let out = bench.give(Input::Leg(LegSide::Near, LegInput::Cancelled));
-    assert_eq!(out.last(), Some(&Output::Finish), "the shell lets go of the media");
+    assert_eq!(out, [Output::Media(LegSide::Near, MediaOutput::Close)]);
     assert!(bench.give(Input::Media(LegSide::Near, MediaInput::Opened)).is_empty());
+    let out = bench.give(Input::Media(LegSide::Near, MediaInput::Closed(None)));
+    assert_eq!(out.last(), Some(&Output::Finish));
 }
 
 #[test]

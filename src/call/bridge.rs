@@ -1,0 +1,402 @@
+//! A call whose near leg is with another leg, or waits for one to be dialled.
+
+use crate::call::AgentState;
+use crate::call::Call;
+use crate::call::State;
+use crate::call::dial::DialRequest;
+use crate::call::event::CallEvent;
+use crate::call::input::AgentOutput;
+use crate::call::input::LegOutput;
+use crate::call::input::Output;
+use crate::call::line::Line;
+use crate::call::news::AgentNews;
+use crate::call::news::LineNews;
+use crate::call::news::News;
+use crate::call::setup::Partner;
+use crate::call::side::LegSide;
+use crate::call::timer::Timer;
+use crate::call::transfer::TransferMode;
+use crate::call::transfer::TransferNews;
+use crate::call::transfer::TransferRequest;
+use crate::types::cause::HangupCause;
+use crate::types::cause::Party;
+use crate::types::moment::Moment;
+use std::time::Duration;
+
+/// A target that hangs up sooner than this after its answer is a transfer that failed: the agent is
+/// kept until then.
+const PROOF: Duration = Duration::from_secs(2);
+/// Trying: a transfer that a peer asked for is under way.
+const TRYING: u16 = 100;
+/// Done: a transfer that a peer asked for succeeded.
+const OK: u16 = 200;
+
+/// A far leg, and whether it is the call's agent.
+pub(super) type FarLeg = (LegSide, bool);
+
+/// The near leg waits for another.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Joining {
+    /// For which.
+    pub(super) target: LegSide,
+    /// The leg the near one was with before; `None`: the agent.
+    back: Option<FarLeg>,
+    /// By which transfer; `None`: it is the call's partner.
+    mode: Option<TransferMode>,
+    /// It answered, and they hear each other; it has not yet proved that it stays.
+    pub(super) answered: bool,
+}
+
+impl Joining {
+    /// For the partner of the call.
+    pub(super) const fn partner(target: LegSide) -> Self {
+        Self { target, back: None, mode: None, answered: false }
+    }
+
+    /// For the target of an attended transfer whose agent did not wait for the answer.
+    pub(super) const fn unattended(target: LegSide) -> Self {
+        Self { target, back: None, mode: Some(TransferMode::Attended), answered: false }
+    }
+}
+
+impl Call {
+    pub(super) fn begin_transfer(
+        &mut self,
+        now: Moment,
+        request: TransferRequest,
+        back: Option<FarLeg>,
+        out: &mut Vec<Output>,
+    ) {
+        match request {
+            TransferRequest::Refer { target, otherwise } => {
+                self.otherwise = otherwise;
+                self.refer(now, target, back, out);
+            }
+            TransferRequest::Bridge(request) => {
+                if !self.join(now, request, (TransferMode::Bridge, back), out) {
+                    self.cannot_transfer(HangupCause::Overload, out);
+                }
+            }
+            TransferRequest::Attended(request) => {
+                if self.agent == AgentState::Ready && back.is_none() {
+                    self.consult(now, request, out);
+                } else {
+                    self.cannot_transfer(HangupCause::Policy, out);
+                }
+            }
+        }
+    }
+
+    /// Dials the target of a transfer while the near leg waits; false when there is no line for it.
+    pub(super) fn join(
+        &mut self,
+        now: Moment,
+        request: Box<DialRequest>,
+        (mode, back): (TransferMode, Option<FarLeg>),
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let Some(target) = self.dial(now, request, out) else {
+            return false;
+        };
+        out.push(Output::Record(CallEvent::TransferBegun(mode)));
+        self.tell_agent(AgentOutput::TellTransfer(TransferNews::Begun), out);
+        self.state = State::Joining(Joining { target, back, mode: Some(mode), answered: false });
+        true
+    }
+
+    /// Nothing changes by a transfer that cannot even begin.
+    pub(super) fn cannot_transfer(&self, cause: HangupCause, out: &mut Vec<Output>) {
+        out.push(Output::Record(CallEvent::TransferFailed(cause)));
+        self.tell_agent(AgentOutput::TellTransfer(TransferNews::Failed(cause)), out);
+    }
+
+    pub(super) fn in_joining(
+        &mut self,
+        now: Moment,
+        joining: Joining,
+        news: News,
+        out: &mut Vec<Output>,
+    ) {
+        match news {
+            News::Near(news) => {
+                if joining.answered && self.near.is_gone() {
+                    out.push(Output::Record(CallEvent::TransferCompleted));
+                }
+                self.near_answered(now, news, out);
+            }
+            News::Far(side, news) if side == joining.target => {
+                self.target_in_joining(now, joining, news, out);
+            }
+            News::Far(side, news) => self.back_in_joining(joining, side, &news, out),
+            News::Agent(AgentNews::Ready) => self.tell_agent(AgentOutput::TellAnswered, out),
+            News::Withdrawn => {
+                if joining.mode.is_some() && !joining.answered {
+                    self.join_failed(now, joining, HangupCause::Normal, out);
+                }
+            }
+            News::HangUp { cause, by } => self.end(now, cause, by, out),
+            News::Due(Timer::TargetEnd) => {
+                if joining.answered {
+                    self.join_proved(joining, out);
+                } else {
+                    self.join_failed(now, joining, HangupCause::NoAnswer, out);
+                }
+            }
+            News::Due(timer) => self.due_answered(now, timer, out),
+            // An agent that does not wait for the end of its transfer is not missed before that fails.
+            News::Agent(AgentNews::Lost(_) | AgentNews::HungUp | AgentNews::Played)
+            | News::Begun
+            | News::Transfer(_)
+            | News::Confirmed => (),
+        }
+    }
+
+    fn target_in_joining(
+        &mut self,
+        now: Moment,
+        joining: Joining,
+        news: LineNews,
+        out: &mut Vec<Output>,
+    ) {
+        match news {
+            LineNews::Progressed { status, .. } => self.notify(joining, status, out),
+            LineNews::Answered => self.join_answered(now, joining, out),
+            LineNews::Failed(cause) | LineNews::Broken(cause) => {
+                self.join_failed(now, joining, cause, out);
+            }
+            LineNews::Ended { cause, by } => match joining.mode {
+                Some(_) => self.join_failed(now, joining, too_soon(cause), out),
+                None => self.far_ended(now, (joining.target, false), (cause, by), out),
+            },
+            LineNews::Keyed(digit) => self.pass_key(joining.target, digit, out),
+            LineNews::Referred(_) => {
+                if let Some(line) = self.line(joining.target) {
+                    line.decline(out);
+                }
+            }
+            LineNews::Offered
+            | LineNews::Ready
+            | LineNews::Acknowledged
+            | LineNews::Heard
+            | LineNews::Cancelled
+            | LineNews::ReferProgressed(_)
+            | LineNews::ReferFailed(_)
+            | LineNews::Closed => (),
+        }
+    }
+
+    /// The leg that shall be replaced waits; when it does not, there is no way back to it.
+    fn back_in_joining(
+        &mut self,
+        joining: Joining,
+        side: LegSide,
+        news: &LineNews,
+        out: &mut Vec<Output>,
+    ) {
+        if joining.back.is_none_or(|(back, _)| back != side) {
+            return;
+        }
+        match news {
+            LineNews::Ended { .. } => (),
+            LineNews::Broken(cause) => self.drop_line(side, *cause, out),
+            LineNews::Referred(_) => {
+                if let Some(line) = self.line(side) {
+                    line.decline(out);
+                }
+                return;
+            }
+            LineNews::Offered
+            | LineNews::Ready
+            | LineNews::Progressed { .. }
+            | LineNews::Answered
+            | LineNews::Acknowledged
+            | LineNews::Heard
+            | LineNews::Failed(_)
+            | LineNews::Cancelled
+            | LineNews::Keyed(_)
+            | LineNews::ReferProgressed(_)
+            | LineNews::ReferFailed(_)
+            | LineNews::Closed => return,
+        }
+        self.state = State::Joining(Joining { back: None, ..joining });
+    }
+
+    fn join_answered(&mut self, now: Moment, joining: Joining, out: &mut Vec<Output>) {
+        let target = joining.target;
+        if joining.mode.is_none() {
+            let is_agent = matches!(self.setup.partner, Partner::AgentLeg(_));
+            return self.bridge(target, is_agent, out);
+        }
+        if let Some(line) = self.line_mut(target) {
+            line.start_playout(out);
+        }
+        out.push(Output::Record(CallEvent::Bridged(target)));
+        self.timers.set(Timer::TargetEnd, now + PROOF);
+        self.state = State::Joining(Joining { answered: true, ..joining });
+    }
+
+    /// The target stays: who was there before is not needed any more.
+    fn join_proved(&mut self, joining: Joining, out: &mut Vec<Output>) {
+        if let Some((back, _)) = joining.back {
+            self.notify(joining, OK, out);
+            self.drop_line(back, HangupCause::Transferred, out);
+        }
+        self.transferred(joining.target, out);
+    }
+
+    /// The near leg is with the target of the transfer, for good.
+    pub(super) fn transferred(&mut self, target: LegSide, out: &mut Vec<Output>) {
+        out.push(Output::Record(CallEvent::TransferCompleted));
+        self.tell_agent(AgentOutput::TellTransfer(TransferNews::Completed), out);
+        self.end_agent(out);
+        self.timers.stop(Timer::HangUp);
+        self.timers.stop(Timer::TargetEnd);
+        self.state = State::Bridged(target, false);
+    }
+
+    fn join_failed(
+        &mut self,
+        now: Moment,
+        joining: Joining,
+        cause: HangupCause,
+        out: &mut Vec<Output>,
+    ) {
+        self.drop_line(joining.target, cause, out);
+        self.notify(joining, cause.sip_status().max(300), out);
+        if joining.mode.is_some() {
+            self.come_back(now, joining.back, cause, out);
+        } else {
+            if matches!(self.setup.partner, Partner::AgentLeg(_)) {
+                out.push(Output::Record(CallEvent::AgentFailed(cause)));
+            }
+            self.announce(now, cause, out);
+        }
+    }
+
+    /// The transfer failed: the near leg goes back to whom it was with, or hears why it cannot.
+    pub(super) fn come_back(
+        &mut self,
+        now: Moment,
+        back: Option<FarLeg>,
+        cause: HangupCause,
+        out: &mut Vec<Output>,
+    ) {
+        self.timers.stop(Timer::TargetEnd);
+        self.timers.stop(Timer::ReferEnd);
+        out.push(Output::Record(CallEvent::TransferFailed(cause)));
+        let there = |side| self.line(side).is_some_and(Line::is_answered);
+        match (back, self.agent) {
+            (Some((far, is_agent)), _) if there(far) => self.state = State::Bridged(far, is_agent),
+            (_, AgentState::Connecting | AgentState::Ready) => {
+                self.tell_agent(AgentOutput::TellTransfer(TransferNews::Failed(cause)), out);
+                self.state = State::Talking;
+            }
+            (_, AgentState::Absent | AgentState::Announcing | AgentState::Gone) => {
+                self.announce(now, cause, out);
+            }
+        }
+    }
+
+    /// Reports to the peer that asked for the transfer.
+    fn notify(&self, joining: Joining, status: u16, out: &mut Vec<Output>) {
+        if joining.mode == Some(TransferMode::Referred)
+            && let Some(line) = joining.back.and_then(|(back, _)| self.line(back))
+        {
+            line.ask(LegOutput::NotifyRefer { status }, out);
+        }
+    }
+
+    /// The near leg is with the partner of the call.
+    pub(super) fn bridge(&mut self, far: LegSide, is_agent: bool, out: &mut Vec<Output>) {
+        self.timers.stop(Timer::TargetEnd);
+        if let Some(line) = self.line_mut(far) {
+            line.start_playout(out);
+        }
+        if is_agent {
+            out.push(Output::Record(CallEvent::AgentReady));
+        }
+        out.push(Output::Record(CallEvent::Bridged(far)));
+        self.state = State::Bridged(far, is_agent);
+    }
+
+    pub(super) fn in_bridged(
+        &mut self,
+        now: Moment,
+        far: FarLeg,
+        news: News,
+        out: &mut Vec<Output>,
+    ) {
+        match news {
+            News::Near(news) => self.near_answered(now, news, out),
+            News::Far(side, news) if side == far.0 => self.far_in_bridged(now, far, news, out),
+            News::Transfer(request) => self.begin_transfer(now, request, Some(far), out),
+            News::HangUp { cause, by } => self.end(now, cause, by, out),
+            News::Due(timer) => self.due_answered(now, timer, out),
+            News::Begun | News::Far(..) | News::Agent(_) | News::Confirmed | News::Withdrawn => (),
+        }
+    }
+
+    fn far_in_bridged(&mut self, now: Moment, far: FarLeg, news: LineNews, out: &mut Vec<Output>) {
+        match news {
+            LineNews::Ended { cause, by } => self.far_ended(now, far, (cause, by), out),
+            LineNews::Broken(cause) => {
+                self.drop_line(far.0, cause, out);
+                self.far_ended(now, far, (cause, Party::Switch), out);
+            }
+            LineNews::Keyed(digit) => self.pass_key(far.0, digit, out),
+            LineNews::Referred(request) => self.referred(now, far, request, out),
+            LineNews::Offered
+            | LineNews::Ready
+            | LineNews::Progressed { .. }
+            | LineNews::Answered
+            | LineNews::Acknowledged
+            | LineNews::Heard
+            | LineNews::Failed(_)
+            | LineNews::Cancelled
+            | LineNews::ReferProgressed(_)
+            | LineNews::ReferFailed(_)
+            | LineNews::Closed => (),
+        }
+    }
+
+    /// The other leg hung up, which ends the call; an agent that is lost is an agent that failed.
+    fn far_ended(
+        &mut self,
+        now: Moment,
+        (_, is_agent): FarLeg,
+        (cause, by): (HangupCause, Party),
+        out: &mut Vec<Output>,
+    ) {
+        if is_agent && cause != HangupCause::Normal {
+            let lost = HangupCause::AgentLost;
+            out.push(Output::Record(CallEvent::AgentFailed(lost)));
+            self.announce(now, lost, out);
+        } else {
+            self.end(now, cause, by, out);
+        }
+    }
+
+    /// The other leg wants the near one connected with somebody else.
+    fn referred(
+        &mut self,
+        now: Moment,
+        far: FarLeg,
+        request: Box<DialRequest>,
+        out: &mut Vec<Output>,
+    ) {
+        let (side, _) = far;
+        let has_room = self.far.is_none() || self.third.is_none();
+        let Some(line) = self.line(side) else { return };
+        if !has_room {
+            return line.decline(out);
+        }
+        line.ask(LegOutput::AcceptRefer, out);
+        line.ask(LegOutput::NotifyRefer { status: TRYING }, out);
+        self.join(now, request, (TransferMode::Referred, Some(far)), out);
+    }
+}
+
+/// The cause of a target that hung up right after its answer.
+pub(super) fn too_soon(cause: HangupCause) -> HangupCause {
+    if cause == HangupCause::Normal { HangupCause::Rejected } else { cause }
+}

@@ -1,0 +1,139 @@
+//! An attended transfer: the agent speaks with the target while the near leg waits.
+
+use crate::call::Call;
+use crate::call::State;
+use crate::call::bridge::Joining;
+use crate::call::bridge::too_soon;
+use crate::call::dial::DialRequest;
+use crate::call::event::CallEvent;
+use crate::call::input::AgentOutput;
+use crate::call::input::Output;
+use crate::call::news::AgentNews;
+use crate::call::news::LineNews;
+use crate::call::news::News;
+use crate::call::side::LegSide;
+use crate::call::timer::Timer;
+use crate::call::transfer::TransferMode;
+use crate::call::transfer::TransferNews;
+use crate::types::cause::HangupCause;
+use crate::types::moment::Moment;
+
+/// The agent dials or speaks with a target.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Consulting {
+    /// With which.
+    pub(super) target: LegSide,
+    /// It answered, and hears the agent.
+    pub(super) answered: bool,
+}
+
+impl Call {
+    /// Dials the target of an attended transfer.
+    pub(super) fn consult(
+        &mut self,
+        now: Moment,
+        request: Box<DialRequest>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(target) = self.dial(now, request, out) else {
+            return self.cannot_transfer(HangupCause::Overload, out);
+        };
+        out.push(Output::Record(CallEvent::TransferBegun(TransferMode::Attended)));
+        self.tell_agent(AgentOutput::TellTransfer(TransferNews::Begun), out);
+        self.state = State::Consulting(Consulting { target, answered: false });
+    }
+
+    pub(super) fn in_consulting(
+        &mut self,
+        now: Moment,
+        consulting: Consulting,
+        news: News,
+        out: &mut Vec<Output>,
+    ) {
+        match news {
+            News::Near(news) => self.near_answered(now, news, out),
+            News::Far(side, news) if side == consulting.target => {
+                self.target_in_consulting(now, consulting, news, out);
+            }
+            // An agent that is gone leaves the near leg with the target, as one that hangs up does.
+            News::Agent(AgentNews::Lost(_) | AgentNews::HungUp) | News::Confirmed => {
+                self.leave(consulting, out);
+            }
+            News::Withdrawn => {
+                self.consulting_failed(now, consulting, HangupCause::Normal, out);
+            }
+            News::HangUp { cause, by } => self.end(now, cause, by, out),
+            News::Due(Timer::TargetEnd) => {
+                self.consulting_failed(now, consulting, HangupCause::NoAnswer, out);
+            }
+            News::Due(timer) => self.due_answered(now, timer, out),
+            News::Begun
+            | News::Far(..)
+            | News::Agent(AgentNews::Ready | AgentNews::Played)
+            | News::Transfer(_) => (),
+        }
+    }
+
+    fn target_in_consulting(
+        &mut self,
+        now: Moment,
+        consulting: Consulting,
+        news: LineNews,
+        out: &mut Vec<Output>,
+    ) {
+        let target = consulting.target;
+        match news {
+            LineNews::Answered => {
+                self.timers.stop(Timer::TargetEnd);
+                if let Some(line) = self.line_mut(target) {
+                    line.start_playout(out);
+                }
+                self.tell_agent(AgentOutput::TellTransfer(TransferNews::Consulting), out);
+                self.state = State::Consulting(Consulting { answered: true, ..consulting });
+            }
+            LineNews::Failed(cause) | LineNews::Broken(cause) => {
+                self.consulting_failed(now, consulting, cause, out);
+            }
+            LineNews::Ended { cause, .. } => {
+                self.consulting_failed(now, consulting, too_soon(cause), out);
+            }
+            LineNews::Keyed(digit) => self.pass_key(target, digit, out),
+            LineNews::Referred(_) => {
+                if let Some(line) = self.line(target) {
+                    line.decline(out);
+                }
+            }
+            LineNews::Offered
+            | LineNews::Ready
+            | LineNews::Progressed { .. }
+            | LineNews::Acknowledged
+            | LineNews::Heard
+            | LineNews::Cancelled
+            | LineNews::ReferProgressed(_)
+            | LineNews::ReferFailed(_)
+            | LineNews::Closed => (),
+        }
+    }
+
+    /// The agent is through: the near leg comes to the target, or waits for it.
+    fn leave(&mut self, consulting: Consulting, out: &mut Vec<Output>) {
+        let target = consulting.target;
+        if consulting.answered {
+            out.push(Output::Record(CallEvent::Bridged(target)));
+            self.transferred(target, out);
+        } else {
+            self.state = State::Joining(Joining::unattended(target));
+        }
+    }
+
+    fn consulting_failed(
+        &mut self,
+        now: Moment,
+        consulting: Consulting,
+        cause: HangupCause,
+        out: &mut Vec<Output>,
+    ) {
+        self.drop_line(consulting.target, cause, out);
+        self.come_back(now, None, cause, out);
+    }
+}

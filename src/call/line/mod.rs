@@ -1,0 +1,347 @@
+//! One line of a call: the signalling of its leg, offer and answer, and its media.
+
+mod dialling;
+mod media;
+mod session;
+
+use crate::call::dial::DialRequest;
+use crate::call::dial::LegTerms;
+use crate::call::event::CallEvent;
+use crate::call::input::LegInput;
+use crate::call::input::LegOutput;
+use crate::call::input::MediaOutput;
+use crate::call::input::Output;
+use crate::call::leg::Leg;
+use crate::call::leg::Place;
+use crate::call::news::LineNews;
+use crate::call::side::LegSide;
+use crate::sdp::Direction;
+use crate::types::cause::HangupCause;
+use crate::types::cause::Party;
+use bytes::Bytes;
+
+/// Session Progress: what comes with early media.
+const SESSION_PROGRESS: u16 = 183;
+/// Decline: the answer to a peer that may not ask for somebody else.
+const DECLINE: u16 = 603;
+
+/// One line of a call.
+#[derive(Debug)]
+pub(super) struct Line {
+    side: LegSide,
+    leg: Leg,
+    place: Option<Place>,
+    stage: Stage,
+    media: MediaStage,
+    dtmf_info: bool,
+    delayed_offer: bool,
+    transfers: bool,
+    /// The peer holds us.
+    held: bool,
+    /// We hold the peer.
+    holding: bool,
+    keys_in_media: bool,
+    playing: bool,
+}
+
+/// Where the signalling of a line stands.
+#[derive(Debug)]
+enum Stage {
+    /// Nothing happened yet.
+    Idle,
+    /// A carrier calls by it.
+    Offered { offer: Option<Bytes>, told: Option<u16>, audible: bool },
+    /// It is dialled as soon as its media runs.
+    Preparing(Box<DialRequest>),
+    /// It is dialled.
+    Dialling { audible: bool },
+    /// It is answered.
+    Answered(Session),
+    /// It is over for its peer or for us.
+    Gone,
+}
+
+/// What is pending on an answered line.
+#[derive(Clone, Copy, Debug, Default)]
+struct Session {
+    /// The peer has our answer, or we have the peer's.
+    acknowledged: bool,
+    /// An offer of ours waits for its answer in an acknowledgement.
+    offer_pending: bool,
+    /// A new offer of ours waits for its answer.
+    reoffering: bool,
+    /// Another one shall follow.
+    reoffer_wanted: bool,
+}
+
+/// Where the media of a line stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MediaStage {
+    Closed,
+    Reserving,
+    Opening,
+    Open,
+    Closing,
+}
+
+impl Line {
+    /// A line by which a carrier may call.
+    pub(super) fn inbound(side: LegSide, terms: &LegTerms) -> Self {
+        Self::new(side, terms, Stage::Idle)
+    }
+
+    /// A line that is dialled as soon as [`Self::reserve`] led to media.
+    pub(super) fn outbound(side: LegSide, request: Box<DialRequest>) -> Self {
+        let terms = request.terms.clone();
+        Self::new(side, &terms, Stage::Preparing(request))
+    }
+
+    fn new(side: LegSide, terms: &LegTerms, stage: Stage) -> Self {
+        Self {
+            side,
+            leg: Leg::of(terms),
+            place: None,
+            stage,
+            media: MediaStage::Closed,
+            dtmf_info: terms.dtmf_info,
+            delayed_offer: terms.delayed_offer,
+            transfers: terms.transfers,
+            held: false,
+            holding: false,
+            keys_in_media: false,
+            playing: false,
+        }
+    }
+
+    /// True while the early media of the party dialled can be heard.
+    pub(super) const fn is_audible(&self) -> bool {
+        matches!(self.stage, Stage::Dialling { audible: true })
+    }
+
+    /// True while the caller was promised early media.
+    pub(super) const fn hears_early(&self) -> bool {
+        matches!(self.stage, Stage::Offered { audible: true, .. })
+    }
+
+    pub(super) const fn is_answered(&self) -> bool {
+        matches!(self.stage, Stage::Answered(_))
+    }
+
+    pub(super) const fn is_gone(&self) -> bool {
+        matches!(self.stage, Stage::Gone)
+    }
+
+    /// True while a caller waits for our answer.
+    pub(super) const fn is_offered(&self) -> bool {
+        matches!(self.stage, Stage::Offered { .. })
+    }
+
+    /// True when no media is open and none will be.
+    pub(super) fn is_closed(&self) -> bool {
+        self.media == MediaStage::Closed
+    }
+
+    /// True while we hold the peer.
+    pub(super) const fn is_holding(&self) -> bool {
+        self.holding
+    }
+
+    fn say(&self, output: LegOutput, out: &mut Vec<Output>) {
+        out.push(Output::Leg(self.side, output));
+    }
+
+    fn run(&self, output: MediaOutput, out: &mut Vec<Output>) {
+        out.push(Output::Media(self.side, output));
+    }
+
+    /// Asks for media.
+    pub(super) fn reserve(&mut self, out: &mut Vec<Output>) {
+        if self.media == MediaStage::Closed {
+            self.media = MediaStage::Reserving;
+            self.run(MediaOutput::Reserve, out);
+        }
+    }
+
+    /// Lets be heard what was held back.
+    pub(super) fn start_playout(&mut self, out: &mut Vec<Output>) {
+        if !self.playing {
+            self.playing = true;
+            self.run(MediaOutput::StartPlayout, out);
+        }
+    }
+
+    /// Closes the media if any was asked for.
+    pub(super) fn close_media(&mut self, out: &mut Vec<Output>) {
+        match self.media {
+            MediaStage::Reserving | MediaStage::Opening | MediaStage::Open => {
+                self.media = MediaStage::Closing;
+                self.run(MediaOutput::Close, out);
+            }
+            MediaStage::Closed | MediaStage::Closing => (),
+        }
+    }
+
+    /// Tells a caller how far its call got. Early media is promised where the caller made an offer; once
+    /// it was, a bare progress takes nothing back.
+    pub(super) fn progress(&mut self, status: u16, with_media: bool, out: &mut Vec<Output>) {
+        let Stage::Offered { offer, told, audible } = &mut self.stage else { return };
+        if *audible {
+            return;
+        }
+        let promise = offer.as_ref().filter(|_| with_media);
+        let body = promise.and_then(|offer| self.leg.answer(offer).ok());
+        let status = if body.is_some() { SESSION_PROGRESS } else { status };
+        if *told == Some(status) {
+            return;
+        }
+        if told.is_none() {
+            out.push(Output::Record(CallEvent::Ringing));
+        }
+        *told = Some(status);
+        *audible = body.is_some();
+        let audible = *audible;
+        self.say(LegOutput::Progress { status, body }, out);
+        if audible {
+            self.run_plan(out);
+            self.start_playout(out);
+        }
+    }
+
+    /// Answers the caller; without an offer of its own it gets ours.
+    ///
+    /// # Errors
+    /// What is wrong with the offer; nothing was said then.
+    pub(super) fn answer(&mut self, out: &mut Vec<Output>) -> Result<(), HangupCause> {
+        let Stage::Offered { offer, .. } = &self.stage else {
+            return Err(HangupCause::SwitchFault);
+        };
+        let offer_pending = offer.is_none();
+        let body = match offer {
+            Some(offer) => self.leg.answer(offer)?,
+            None => self.leg.offer()?,
+        };
+        self.say(LegOutput::Answer(body), out);
+        self.stage = Stage::Answered(Session { offer_pending, ..Session::default() });
+        if !offer_pending {
+            self.note_answer(out);
+            self.run_plan(out);
+        }
+        Ok(())
+    }
+
+    /// Refuses the caller.
+    pub(super) fn refuse(&mut self, cause: HangupCause, status: u16, out: &mut Vec<Output>) {
+        self.stage = Stage::Gone;
+        self.say(LegOutput::Refuse { cause, status }, out);
+        out.push(Output::Record(CallEvent::Refused { cause, status }));
+    }
+
+    /// Ends the line from our side, in whatever stage it is.
+    pub(super) fn hang_up(&mut self, cause: HangupCause, out: &mut Vec<Output>) {
+        match std::mem::replace(&mut self.stage, Stage::Gone) {
+            Stage::Dialling { .. } | Stage::Offered { .. } => {
+                self.say(LegOutput::HangUp(cause), out);
+            }
+            Stage::Answered(_) => {
+                self.say(LegOutput::HangUp(cause), out);
+                self.note_end(cause, Party::Switch, out);
+            }
+            Stage::Idle | Stage::Preparing(_) | Stage::Gone => (),
+        }
+    }
+
+    /// Asks the carrier for a transfer, or reports on one of its own.
+    pub(super) fn ask(&self, output: LegOutput, out: &mut Vec<Output>) {
+        if self.is_answered() {
+            self.say(output, out);
+        }
+    }
+
+    /// Refuses the peer's wish for somebody else.
+    pub(super) fn decline(&self, out: &mut Vec<Output>) {
+        self.say(LegOutput::RefuseRefer { status: DECLINE }, out);
+        out.push(Output::Record(CallEvent::TransferRefused(self.side)));
+    }
+
+    /// Holds the peer, or takes it back.
+    pub(super) fn hold(&mut self, holding: bool, out: &mut Vec<Output>) {
+        if self.is_answered() && self.holding != holding {
+            self.holding = holding;
+            let direction = if holding { Direction::SendOnly } else { Direction::SendReceive };
+            self.leg.direct(direction);
+            self.reoffer(out);
+        }
+    }
+
+    /// Offers anew, as soon as no other offer is under way.
+    pub(super) fn reoffer(&mut self, out: &mut Vec<Output>) {
+        let Stage::Answered(session) = &mut self.stage else { return };
+        if session.reoffering || session.offer_pending || !session.acknowledged {
+            session.reoffer_wanted = true;
+        } else if let Ok(offer) = self.leg.offer() {
+            session.reoffering = true;
+            session.reoffer_wanted = false;
+            self.say(LegOutput::Reoffer(offer), out);
+        }
+    }
+
+    /// Takes what happened to the signalling.
+    pub(super) fn signalled(&mut self, input: LegInput, out: &mut Vec<Output>) -> Option<LineNews> {
+        match self.stage {
+            Stage::Idle => self.while_idle(input),
+            Stage::Offered { .. } => self.while_offered(input, out),
+            Stage::Preparing(_) | Stage::Gone => self.while_silent(&input, out),
+            Stage::Dialling { audible } => self.while_dialling(audible, input, out),
+            Stage::Answered(session) => self.while_answered(session, input, out),
+        }
+    }
+
+    fn while_idle(&mut self, input: LegInput) -> Option<LineNews> {
+        let LegInput::Offered(offer) = input else { return None };
+        // A hopeless offer is refused before anything is reserved for it.
+        let check = offer.as_ref().map_or(Ok(()), |offer| self.leg.check(offer));
+        self.stage = Stage::Offered { offer, told: None, audible: false };
+        Some(check.err().map_or(LineNews::Offered, LineNews::Broken))
+    }
+
+    fn while_offered(&mut self, input: LegInput, out: &mut Vec<Output>) -> Option<LineNews> {
+        match input {
+            LegInput::Cancelled => {
+                self.stage = Stage::Gone;
+                Some(LineNews::Cancelled)
+            }
+            LegInput::Ended { cause, by } => {
+                self.stage = Stage::Gone;
+                Some(LineNews::Ended { cause, by })
+            }
+            LegInput::Referred(_) => {
+                self.decline(out);
+                None
+            }
+            LegInput::Replaced(_) => {
+                self.say(LegOutput::RefuseReplacement(HangupCause::Policy), out);
+                None
+            }
+            LegInput::Offered(_)
+            | LegInput::Acknowledged(_)
+            | LegInput::OfferWanted { .. }
+            | LegInput::Progressed { .. }
+            | LegInput::Answered(_)
+            | LegInput::DialFailed { .. }
+            | LegInput::Reoffered(_)
+            | LegInput::ReofferAnswered(_)
+            | LegInput::ReofferRefused
+            | LegInput::Digit(_)
+            | LegInput::ReferProgressed { .. }
+            | LegInput::ReferFailed { .. } => None,
+        }
+    }
+
+    /// A line that has no peer yet, or none any more: only an answer that crossed our hang-up matters.
+    fn while_silent(&self, input: &LegInput, out: &mut Vec<Output>) -> Option<LineNews> {
+        if matches!(input, LegInput::Answered(_)) {
+            self.say(LegOutput::HangUp(HangupCause::Normal), out);
+        }
+        None
+    }
+}

@@ -1,0 +1,219 @@
+//! A line that is answered: new offers both ways, hold, keys, transfers, its end.
+
+use crate::call::event::CallEvent;
+use crate::call::input::LegInput;
+use crate::call::input::LegOutput;
+use crate::call::input::MediaOutput;
+use crate::call::input::Output;
+use crate::call::line::Line;
+use crate::call::line::Session;
+use crate::call::line::Stage;
+use crate::call::news::LineNews;
+use crate::call::side::LegSide;
+use crate::types::cause::HangupCause;
+use crate::types::cause::Party;
+use bytes::Bytes;
+
+impl Line {
+    pub(super) fn while_answered(
+        &mut self,
+        session: Session,
+        input: LegInput,
+        out: &mut Vec<Output>,
+    ) -> Option<LineNews> {
+        match input {
+            LegInput::Acknowledged(answer) => self.acknowledged(session, answer, out),
+            LegInput::Reoffered(offer) => {
+                self.reoffered(session, offer.as_ref(), out);
+                None
+            }
+            LegInput::ReofferAnswered(answer) => {
+                if session.reoffering {
+                    let taken = answer.map(|answer| self.leg.accept(&answer));
+                    if let Some(Ok(())) = taken {
+                        self.run_plan(out);
+                    }
+                    self.reoffer_settled(session, out);
+                }
+                None
+            }
+            LegInput::ReofferRefused => {
+                if session.reoffering {
+                    self.reoffer_settled(session, out);
+                }
+                None
+            }
+            LegInput::Digit(digit) => self.key_signalled(digit, out),
+            LegInput::ReferProgressed { status } => Some(LineNews::ReferProgressed(status)),
+            LegInput::ReferFailed { status } => Some(LineNews::ReferFailed(status)),
+            LegInput::Referred(request) => {
+                if self.transfers {
+                    return Some(LineNews::Referred(request));
+                }
+                self.decline(out);
+                None
+            }
+            LegInput::Replaced(offer) => {
+                self.replaced(offer.as_ref(), out);
+                None
+            }
+            // The caller gave up while our answer was under way to it, and never got that.
+            LegInput::Cancelled => {
+                self.stage = Stage::Gone;
+                Some(LineNews::Cancelled)
+            }
+            LegInput::Ended { cause, by } => Some(self.ended(cause, by, out)),
+            LegInput::DialFailed { cause, .. } => Some(self.ended(cause, Party::Switch, out)),
+            LegInput::Offered(_)
+            | LegInput::OfferWanted { .. }
+            | LegInput::Progressed { .. }
+            | LegInput::Answered(_) => None,
+        }
+    }
+
+    fn acknowledged(
+        &mut self,
+        mut session: Session,
+        answer: Option<Bytes>,
+        out: &mut Vec<Output>,
+    ) -> Option<LineNews> {
+        let first = !session.acknowledged;
+        if session.offer_pending {
+            session.offer_pending = false;
+            // RFC 3261 §13.2.2.4: the answer to an offer in a 2xx comes in the ACK.
+            let taken = match answer {
+                Some(answer) => self.leg.accept(&answer),
+                None => Err(HangupCause::NoSdpAnswer),
+            };
+            if let Err(cause) = taken {
+                return Some(LineNews::Broken(cause));
+            }
+            if first {
+                self.note_answer(out);
+            }
+            self.run_plan(out);
+        }
+        session.acknowledged = true;
+        self.stage = Stage::Answered(session);
+        if session.reoffer_wanted {
+            self.reoffer(out);
+        }
+        if first && self.side == LegSide::Near {
+            out.push(Output::Record(CallEvent::Acknowledged));
+        }
+        first.then_some(LineNews::Acknowledged)
+    }
+
+    /// Only this line is concerned by a new offer: a change of address, of codec or a hold is answered
+    /// here, and the other line keeps what it has.
+    fn reoffered(&mut self, mut session: Session, offer: Option<&Bytes>, out: &mut Vec<Output>) {
+        let body = match offer {
+            Some(offer) => self.leg.answer(offer),
+            None => self.leg.offer(),
+        };
+        match body {
+            Ok(body) => {
+                self.say(LegOutput::AnswerReoffer(body), out);
+                session.offer_pending = offer.is_none();
+                self.stage = Stage::Answered(session);
+                if offer.is_some() {
+                    self.run_plan(out);
+                }
+            }
+            Err(cause) => self.say(LegOutput::RefuseReoffer(cause), out),
+        }
+    }
+
+    fn reoffer_settled(&mut self, mut session: Session, out: &mut Vec<Output>) {
+        session.reoffering = false;
+        self.stage = Stage::Answered(session);
+        if session.reoffer_wanted {
+            self.reoffer(out);
+        }
+    }
+
+    /// Another leg of the same peer comes in place of this one: what it is refused leaves this one as
+    /// it was.
+    fn replaced(&mut self, offer: Option<&Bytes>, out: &mut Vec<Output>) {
+        let body = match offer {
+            Some(offer) => self.leg.answer(offer),
+            None => self.leg.offer(),
+        };
+        match body {
+            Ok(body) => {
+                self.say(LegOutput::AnswerReplacement(body), out);
+                out.push(Output::Record(CallEvent::Replaced(self.side)));
+                let offer_pending = offer.is_none();
+                self.stage = Stage::Answered(Session { offer_pending, ..Session::default() });
+                if !offer_pending {
+                    self.run_plan(out);
+                }
+            }
+            Err(cause) => self.say(LegOutput::RefuseReplacement(cause), out),
+        }
+    }
+
+    fn key_signalled(&mut self, digit: char, out: &mut Vec<Output>) -> Option<LineNews> {
+        // Some peers tell each key twice: what the media carry counts.
+        if !self.dtmf_info || self.keys_in_media {
+            return None;
+        }
+        self.note_key(digit, out);
+        Some(LineNews::Keyed(digit))
+    }
+
+    /// Gives a key to the peer.
+    pub(in crate::call) fn send_key(&self, digit: char, out: &mut Vec<Output>) {
+        if self.is_answered() {
+            self.run(MediaOutput::SendDigit(digit), out);
+        }
+    }
+
+    fn ended(&mut self, cause: HangupCause, by: Party, out: &mut Vec<Output>) -> LineNews {
+        self.stage = Stage::Gone;
+        self.note_end(cause, by, out);
+        LineNews::Ended { cause, by }
+    }
+
+    /// Puts the present agreement in force.
+    pub(super) fn run_plan(&mut self, out: &mut Vec<Output>) {
+        if let Some(plan) = self.leg.plan() {
+            self.run(MediaOutput::Update(plan.clone()), out);
+        }
+        let held = self.leg.is_held() && !self.holding;
+        if held != self.held {
+            self.held = held;
+            if self.side == LegSide::Near && self.is_answered() {
+                let event = if held { CallEvent::Held } else { CallEvent::Resumed };
+                out.push(Output::Record(event));
+            }
+        }
+    }
+
+    pub(super) fn note_answer(&self, out: &mut Vec<Output>) {
+        let codec = self.leg.plan().map(|plan| plan.codec);
+        match (self.side, codec) {
+            (LegSide::Near, Some(codec)) => out.push(Output::Record(CallEvent::Answered(codec))),
+            (LegSide::Near, None) => (),
+            (side @ (LegSide::Far | LegSide::Third), codec) => {
+                out.push(Output::Record(CallEvent::LegAnswered { side, codec }));
+            }
+        }
+    }
+
+    pub(super) fn note_end(&self, cause: HangupCause, by: Party, out: &mut Vec<Output>) {
+        match self.side {
+            // Its end is the call's.
+            LegSide::Near => (),
+            side @ (LegSide::Far | LegSide::Third) => {
+                out.push(Output::Record(CallEvent::LegEnded { side, cause, by }));
+            }
+        }
+    }
+
+    pub(super) fn note_key(&self, digit: char, out: &mut Vec<Output>) {
+        if self.side == LegSide::Near {
+            out.push(Output::Record(CallEvent::Digit(digit)));
+        }
+    }
+}

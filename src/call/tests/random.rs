@@ -1,0 +1,404 @@
+//! Whatever a call is told in whatever order: what it opened is closed once, and then it is over.
+
+use super::*;
+use crate::call::dial::DialRequest;
+use crate::call::dial::DialTarget;
+use crate::call::transfer::TransferRequest;
+use proptest::prelude::*;
+
+/// Something that happens around a call.
+#[derive(Clone, Debug)]
+enum Step {
+    /// It is told this.
+    Give(Input),
+    /// What it last asked of media is done.
+    Obey,
+    /// What it last asked of media cannot be done.
+    Fail,
+    /// Its next moment comes.
+    Wait,
+}
+
+/// How a leg stands, seen from outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Seen {
+    #[default]
+    Unused,
+    Offered,
+    Dialled,
+    Up,
+    Gone,
+}
+
+/// How media stand, seen from outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Asked {
+    #[default]
+    Nothing,
+    Reserve,
+    Reserved,
+    Open,
+    Opened,
+    Close,
+}
+
+/// A world around a call that objects to whatever makes no sense.
+#[derive(Default)]
+struct World {
+    inbound: bool,
+    legs: [Seen; 3],
+    media: [Asked; 3],
+    agent: bool,
+    announcing: bool,
+    ended: u32,
+    finished: bool,
+}
+
+impl World {
+    fn around(setup: &CallSetup) -> Self {
+        Self { inbound: matches!(setup.opening, Opening::Inbound(_)), ..Self::default() }
+    }
+
+    fn see_input(&mut self, input: &Input) {
+        let Input::Leg(side, input) = input else { return };
+        let leg = &mut self.legs[side.index()];
+        *leg = match (&input, *leg) {
+            (LegInput::Offered(_), Seen::Unused) if *side == LegSide::Near && self.inbound => {
+                Seen::Offered
+            }
+            (LegInput::Ended { .. }, Seen::Offered | Seen::Dialled | Seen::Up)
+            | (LegInput::Cancelled, Seen::Offered | Seen::Up)
+            | (LegInput::DialFailed { .. }, Seen::Dialled | Seen::Up) => Seen::Gone,
+            _ => *leg,
+        };
+    }
+
+    fn see(&mut self, given: Option<&Input>, output: &Output) {
+        assert!(!self.finished, "{output:?} after the end");
+        match output {
+            Output::Leg(side, output) => self.see_leg(given, *side, output),
+            Output::Media(side, output) => self.see_media(*side, output),
+            Output::Agent(AgentOutput::Start) => {
+                assert!(!self.agent && !self.announcing);
+                self.agent = true;
+            }
+            Output::Agent(AgentOutput::StartFallback) => {
+                assert!(!self.agent && !self.announcing, "an announcement beside the agent");
+                assert_eq!(self.media[0], Asked::Opened);
+                self.announcing = true;
+            }
+            Output::Agent(AgentOutput::End) => {
+                assert!(self.agent || self.announcing);
+                (self.agent, self.announcing) = (false, false);
+            }
+            Output::Agent(_) => assert!(self.agent),
+            Output::Connect(_) => (),
+            Output::Record(event) => {
+                self.ended += u32::from(matches!(event, CallEvent::Ended { .. }));
+            }
+            Output::Finish => {
+                self.finished = true;
+                assert!(!self.agent && !self.announcing);
+                let over = |leg: &Seen| matches!(leg, Seen::Unused | Seen::Gone);
+                assert!(self.legs.iter().all(over), "{:?}", self.legs);
+                assert_eq!(self.ended, 1);
+            }
+        }
+    }
+
+    fn see_leg(&mut self, given: Option<&Input>, side: LegSide, output: &LegOutput) {
+        let leg = &mut self.legs[side.index()];
+        let crossed = matches!(given, Some(Input::Leg(_, LegInput::Answered(_))));
+        *leg = match (output, *leg) {
+            (LegOutput::Dial { .. }, Seen::Unused | Seen::Gone) => Seen::Dialled,
+            (LegOutput::Offer(_), Seen::Dialled) => Seen::Dialled,
+            (LegOutput::Acknowledge(_), Seen::Dialled)
+            | (LegOutput::Answer(_), Seen::Offered)
+            | (
+                LegOutput::AnswerReoffer(_)
+                | LegOutput::RefuseReoffer(_)
+                | LegOutput::Reoffer(_)
+                | LegOutput::Refer(_)
+                | LegOutput::AcceptRefer
+                | LegOutput::RefuseRefer { .. }
+                | LegOutput::NotifyRefer { .. }
+                | LegOutput::AnswerReplacement(_)
+                | LegOutput::RefuseReplacement(_),
+                Seen::Up,
+            ) => Seen::Up,
+            (
+                LegOutput::Progress { .. }
+                | LegOutput::RefuseRefer { .. }
+                | LegOutput::RefuseReplacement(_),
+                Seen::Offered,
+            ) => Seen::Offered,
+            (LegOutput::Refuse { .. }, Seen::Offered)
+            | (LegOutput::HangUp(_), Seen::Dialled | Seen::Up) => Seen::Gone,
+            (LegOutput::HangUp(_), Seen::Unused | Seen::Gone) if crossed => Seen::Gone,
+            (output, seen) => panic!("{output:?} to a leg that is {seen:?}"),
+        };
+        let runs = self.media[side.index()] == Asked::Opened;
+        let needs = matches!(output, LegOutput::Dial { .. } | LegOutput::Answer(_));
+        assert!(runs || !needs, "{output:?} without media");
+    }
+
+    fn see_media(&mut self, side: LegSide, output: &MediaOutput) {
+        let media = &mut self.media[side.index()];
+        *media = match (output, *media) {
+            (MediaOutput::Reserve, Asked::Nothing) => Asked::Reserve,
+            (MediaOutput::Open, Asked::Reserved) => Asked::Open,
+            (
+                MediaOutput::Update(_) | MediaOutput::StartPlayout | MediaOutput::SendDigit(_),
+                Asked::Opened,
+            ) => Asked::Opened,
+            (
+                MediaOutput::Close,
+                Asked::Reserve | Asked::Reserved | Asked::Open | Asked::Opened,
+            ) => Asked::Close,
+            (output, asked) => panic!("{output:?} of media that are at {asked:?}"),
+        };
+    }
+
+    /// What media say to what was asked of them.
+    fn media_say(&mut self, obey: bool) -> Option<Input> {
+        let side = LegSide::ALL.into_iter().rev().find(|side| {
+            matches!(self.media[side.index()], Asked::Reserve | Asked::Open | Asked::Close)
+        })?;
+        let media = &mut self.media[side.index()];
+        let (then, input) = match (*media, obey) {
+            (Asked::Close, _) => {
+                (Asked::Nothing, MediaInput::Closed(Some(Box::<MediaFigures>::default())))
+            }
+            (_, false) => (Asked::Nothing, MediaInput::Refused(HangupCause::NoPorts)),
+            (Asked::Reserve, true) => (Asked::Reserved, MediaInput::Reserved(place())),
+            (_, true) => (Asked::Opened, MediaInput::Opened),
+        };
+        *media = then;
+        Some(Input::Media(side, input))
+    }
+}
+
+fn sdp() -> impl Strategy<Value = Option<Bytes>> {
+    prop_oneof![
+        1 => Just(None),
+        4 => Just(Some(Bytes::from_static(OFFER.as_bytes()))),
+        1 => Just(Some(format!("{OFFER}a=sendonly\r\n").into())),
+        1 => Just(Some(Bytes::from_static(b"garbage"))),
+    ]
+}
+
+fn cause() -> impl Strategy<Value = HangupCause> {
+    prop::sample::select(vec![HangupCause::Normal, HangupCause::Busy, HangupCause::PeerTimeout])
+}
+
+fn party() -> impl Strategy<Value = Party> {
+    prop::sample::select(vec![Party::Caller, Party::Far, Party::Switch])
+}
+
+pub(super) fn request() -> DialRequest {
+    let to = "+15550123".parse().expect("a number");
+    let target = DialTarget::Number { to, from: None, trunk: None };
+    let terms = LegTerms { transfers: true, ..terms() };
+    DialRequest { target, terms, ring_max: Duration::from_secs(20) }
+}
+
+fn leg_input() -> impl Strategy<Value = LegInput> {
+    prop_oneof![
+        3 => sdp().prop_map(LegInput::Offered),
+        3 => sdp().prop_map(LegInput::Acknowledged),
+        1 => Just(LegInput::Cancelled),
+        1 => Just(LegInput::OfferWanted { terms: Box::new(terms()), place: None }),
+        3 => ((180_u16..184), sdp()).prop_map(|(status, body)| LegInput::Progressed { status, body }),
+        8 => sdp().prop_map(LegInput::Answered),
+        1 => cause().prop_map(|cause| LegInput::DialFailed { cause, status: Some(486) }),
+        2 => sdp().prop_map(LegInput::Reoffered),
+        2 => sdp().prop_map(LegInput::ReofferAnswered),
+        1 => Just(LegInput::ReofferRefused),
+        1 => Just(LegInput::Digit('5')),
+        3 => prop::sample::select(vec![100_u16, 180, 200, 202, 486, 999])
+            .prop_map(|status| LegInput::ReferProgressed { status }),
+        1 => Just(LegInput::ReferFailed { status: 603 }),
+        2 => Just(LegInput::Referred(Box::new(request()))),
+        1 => sdp().prop_map(LegInput::Replaced),
+        2 => (cause(), party()).prop_map(|(cause, by)| LegInput::Ended { cause, by }),
+    ]
+}
+
+fn input() -> impl Strategy<Value = Input> {
+    let side = prop::sample::select(LegSide::ALL.to_vec());
+    let media = prop::sample::select(vec![
+        MediaInput::FirstPacket,
+        MediaInput::TimedOut,
+        MediaInput::Digit('1'),
+    ]);
+    let agent = prop::sample::select(vec![
+        AgentInput::Ready,
+        AgentInput::Ready,
+        AgentInput::Failed(HangupCause::AgentUnreachable),
+        AgentInput::Lost(HangupCause::AgentLost),
+        AgentInput::HungUp,
+        AgentInput::FallbackPlayed,
+    ]);
+    let (target, otherwise) = (request().target, Some(Box::new(request())));
+    let transfer = prop::sample::select(vec![
+        TransferRequest::Refer { target: target.clone(), otherwise: None },
+        TransferRequest::Refer { target, otherwise },
+        TransferRequest::Bridge(Box::new(request())),
+        TransferRequest::Attended(Box::new(request())),
+    ]);
+    prop_oneof![
+        20 => (side.clone(), leg_input()).prop_map(|(side, input)| Input::Leg(side, input)),
+        4 => (side.clone(), media).prop_map(|(side, input)| Input::Media(side, input)),
+        5 => agent.prop_map(Input::Agent),
+        6 => transfer.prop_map(Input::TransferRequested),
+        1 => Just(Input::TransferConfirmed),
+        1 => Just(Input::TransferWithdrawn),
+        1 => side.clone().prop_map(Input::HoldRequested),
+        1 => side.prop_map(Input::ResumeRequested),
+        1 => Just(Input::Begun),
+        1 => cause().prop_map(|cause| Input::HangupRequested { cause, by: Party::Operator }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => input().prop_map(Step::Give),
+        8 => Just(Step::Obey),
+        1 => Just(Step::Fail),
+        1 => Just(Step::Wait),
+    ]
+}
+
+/// Most calls begin well; what follows is anybody's guess.
+fn beginning() -> impl Strategy<Value = Vec<Step>> {
+    let offer = Some(Bytes::from_static(OFFER.as_bytes()));
+    let near = |input| Step::Give(Input::Leg(LegSide::Near, input));
+    let agent = Step::Give(Input::Agent(AgentInput::Ready));
+    prop::sample::select(vec![
+        vec![],
+        vec![near(LegInput::Offered(offer.clone())), Step::Obey, Step::Obey, agent.clone()],
+        vec![near(LegInput::Offered(None)), Step::Obey, Step::Obey],
+        vec![
+            Step::Give(Input::Begun),
+            Step::Obey,
+            Step::Obey,
+            near(LegInput::Answered(offer)),
+            agent,
+        ],
+    ])
+}
+
+fn setup() -> impl Strategy<Value = CallSetup> {
+    let opening = prop::sample::select(vec![
+        Opening::Inbound(terms()),
+        Opening::Outbound(Box::new(request())),
+        Opening::Outbound(Box::new(DialRequest {
+            terms: LegTerms { delayed_offer: true, ..terms() },
+            ..request()
+        })),
+    ]);
+    let partner = prop::sample::select(vec![
+        Partner::Agent,
+        Partner::Agent,
+        Partner::AgentLeg(Box::new(request())),
+        Partner::Forward(Box::new(request())),
+    ]);
+    let answer = prop::sample::select(vec![
+        AnswerPolicy::WhenReady,
+        AnswerPolicy::Immediate,
+        AnswerPolicy::After(Duration::from_secs(3)),
+    ]);
+    (opening, partner, answer).prop_map(|(opening, partner, answer)| {
+        let mut setup = plain();
+        setup.opening = opening;
+        setup.partner = partner;
+        setup.agent.answer = answer;
+        setup
+    })
+}
+
+/// Gives one input and looks at what comes of it.
+fn give(call: &mut Call, world: &mut World, now: Moment, input: Input) {
+    let mut out = Vec::new();
+    world.see_input(&input);
+    call.handle(now, input.clone(), &mut out);
+    for output in &out {
+        world.see(Some(&input), output);
+    }
+    assert_eq!(call.is_over(), world.finished);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn what_a_call_opened_is_closed_once_whatever_happens(
+        setup in setup(),
+        beginning in beginning(),
+        steps in prop::collection::vec(step(), 0..50),
+    ) {
+        let mut world = World::around(&setup);
+        let (mut call, mut now) = (Call::new(setup), Moment::START);
+        for step in beginning.into_iter().chain(steps) {
+            let input = match step {
+                Step::Give(input) => Some(input),
+                Step::Obey => world.media_say(true),
+                Step::Fail => world.media_say(false),
+                Step::Wait => call.deadline().map(|at| {
+                    now = now.max(at);
+                    Input::DeadlineReached
+                }),
+            };
+            if let Some(input) = input {
+                give(&mut call, &mut world, now, input.clone());
+                if input == Input::DeadlineReached {
+                    prop_assert!(call.deadline().is_none_or(|at| at > now), "it would spin");
+                }
+            }
+            now += Duration::from_millis(7);
+        }
+        let cause = HangupCause::Draining;
+        give(&mut call, &mut world, now, Input::HangupRequested { cause, by: Party::Switch });
+        while let Some(input) = world.media_say(true) {
+            give(&mut call, &mut world, now, input);
+        }
+        prop_assert!(call.is_over(), "{:?}", call);
+        prop_assert_eq!(call.deadline(), None);
+        prop_assert!(world.media.iter().all(|media| *media == Asked::Nothing));
+    }
+
+    #[test]
+    fn a_call_left_alone_ends_by_itself(
+        setup in setup(),
+        beginning in beginning(),
+        steps in prop::collection::vec(step(), 0..30),
+    ) {
+        let mut world = World::around(&setup);
+        let (mut call, mut now) = (Call::new(setup), Moment::START);
+        for step in beginning.into_iter().chain(steps) {
+            let input = match step {
+                Step::Give(input) => Some(input),
+                Step::Obey => world.media_say(true),
+                Step::Fail => world.media_say(false),
+                Step::Wait => None,
+            };
+            if let Some(input) = input {
+                give(&mut call, &mut world, now, input);
+            }
+        }
+        let begun = call.deadline().is_some();
+        for _ in 0..20 {
+            while let Some(input) = world.media_say(true) {
+                give(&mut call, &mut world, now, input);
+            }
+            let Some(at) = call.deadline() else { break };
+            now = now.max(at);
+            give(&mut call, &mut world, now, Input::DeadlineReached);
+        }
+        prop_assert!(call.is_over() || !begun, "{:?}", call);
+    }
+}
