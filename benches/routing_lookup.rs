@@ -120,6 +120,7 @@ fn benches(criterion: &mut Criterion) {
                     listener: &listener,
                     source,
                     transport: Transport::Udp,
+                    certificate: None,
                     request_user: dialled.as_str().as_bytes(),
                     to_user: dialled.as_str().as_bytes(),
                     diversion_user: &[],

@@ -1,5 +1,6 @@
 //! The composition root: builds and wires every shell; readiness, reload and drain.
 
+mod certificates;
 mod database;
 mod http;
 mod listeners;
@@ -17,6 +18,7 @@ use crate::engine::switch::Switch;
 use crate::net::bind::BindError;
 use crate::net::flow::FlowLimits;
 use crate::net::flow::Flows;
+use crate::net::tls::TlsError;
 use crate::net::websocket::TrustRoots;
 use crate::routing::table::RoutingTable;
 use crate::server::database::Persistence;
@@ -55,6 +57,14 @@ pub enum StartError {
     /// A listening socket could not be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The certificate of a listener cannot be used.
+    #[error("listener `{listener}` cannot speak TLS")]
+    Tls {
+        /// The listener.
+        listener: ListenerName,
+        /// Why.
+        source: TlsError,
+    },
     /// The HTTP address could not be bound.
     #[error("cannot listen on http {address}")]
     Http {
@@ -86,7 +96,10 @@ impl StartError {
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
         match self {
-            Self::Configuration(_) | Self::DatabaseAddress(_) | Self::Schema(_) => true,
+            Self::Configuration(_)
+            | Self::DatabaseAddress(_)
+            | Self::Schema(_)
+            | Self::Tls { .. } => true,
             Self::Cluster(error) => error.is_configuration(),
             Self::Bind(_)
             | Self::Http { .. }
@@ -218,6 +231,8 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     let shards = sip::start_shards(&switch, &node, &bound, &drains);
     let gates = bound.gates(&node);
     let (addresses, listening, socket) = bound.start(&switch, gates, &shards)?;
+    let certificates = listening.certificates().clone();
+    tokio::spawn(certificates.watch(config.secrets(), stopping.clone()));
     let http = http::serve(socket, &switch, &persistence, &shards, stopping);
     Ok(Server {
         addresses,
@@ -245,13 +260,15 @@ impl Server {
         self.persistence.database()
     }
 
-    /// Brings a new configuration into force as far as that goes without a restart: trunk profiles.
+    /// Brings a new configuration into force as far as that goes without a restart: trunk profiles
+    /// and the certificates of TLS listeners.
     /// Says in the log what needs one.
     pub fn reload(&self, config: &Config) {
         self.persistence.recompose(config);
+        self.listening.certificates().reload(config);
         tracing::info!(
-            "configuration reloaded: trunk profiles are in force; a change of listeners, ports, \
-             limits or the database needs a restart"
+            "configuration reloaded: trunk profiles and certificates are in force; a change of \
+             listeners, ports, limits or the database needs a restart"
         );
     }
 

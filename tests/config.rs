@@ -283,7 +283,6 @@ symmetric_rtp = "off"
 dscp = {{ sip = 24, rtp = 46 }}
 [inbound]
 source_cidrs = ["192.0.2.1"]
-transports = ["udp", "tls"]
 [outbound]
 enabled = true
 user_phone = true
@@ -304,7 +303,6 @@ prack = "required"
     for path in [
         "network.symmetric_rtp",
         "network.dscp",
-        "inbound.transports",
         "outbound.enabled",
         "outbound.user_phone",
         "srtp.offer_suites",
@@ -314,8 +312,8 @@ prack = "required"
     ] {
         assert!(refused(path), "{path} in {problems}");
     }
-    assert_eq!(problems.matches("is not supported in this version").count(), 9, "{problems}");
-    assert!(problems.contains("x.toml:15:16: `srtp.offer_suites` = "), "{problems}");
+    assert_eq!(problems.matches("is not supported in this version").count(), 8, "{problems}");
+    assert!(problems.contains("x.toml:14:16: `srtp.offer_suites` = "), "{problems}");
 }
 
 #[test]
@@ -626,8 +624,10 @@ fn listeners_that_cannot_both_be_bound_are_an_error() {
         Some("a second listener with the name"),
     );
     check("name = \"b\"\nbind = \"127.0.0.2:5060\"\ntransports = []\n", Some("speaks nothing"));
-    let tls = "name = \"b\"\nbind = \"127.0.0.2:5061\"\ntransports = [\"tls\"]\n";
-    check(tls, Some("transport tls is not supported in this version"));
+    let both = "name = \"b\"\nbind = \"127.0.0.2:5061\"\ntransports = [\"tcp\", \"tls\"]\n";
+    check(both, Some("tcp and tls cannot share a port; give tls a listener of its own"));
+    let tls = "name = \"b\"\nbind = \"127.0.0.1:5060\"\ntransports = [\"tls\"]\n";
+    check(tls, Some("speaks tls, so it needs `tls_cert_file`"));
     let name = "name = \"b\"\nbind = \"0.0.0.0:1\"\nadvertise_sip = \"sip.example.com\"\n";
     check(name, Some("so it needs `advertise_rtp`"));
     check("bind = \"127.0.0.2:5060\"\n", Some("`listener[1]` has no `name`"));
@@ -757,4 +757,127 @@ fn a_file_that_is_not_there_is_a_problem() {
     assert!(problems_of(missing).starts_with("/nonexistent/tandem.toml: "));
     let dir = load_with(&[("tandem.toml", NODE)], &[("TANDEM_PROFILES_DIR", "nowhere")]);
     assert!(problems_of(dir).starts_with("nowhere: "));
+}
+
+/// A folder with certificates; gone with the check.
+struct Certificates(PathBuf);
+
+impl Drop for Certificates {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+impl Certificates {
+    fn new() -> Self {
+        let name = format!("tandem-config-tls-{}", tandem::clock::random_u64());
+        let folder = Self(std::env::temp_dir().join(name));
+        std::fs::create_dir(&folder.0).unwrap();
+        for (name, year) in [("good", 2100), ("old", 2020)] {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut params = rcgen::CertificateParams::new(["sbc.example".to_owned()]).unwrap();
+            params.not_after = rcgen::date_time_ymd(year, 6, 1);
+            let certificate = params.self_signed(&key).unwrap();
+            folder.write(&format!("{name}.pem"), &certificate.pem());
+            folder.write(&format!("{name}.key"), &key.serialize_pem());
+        }
+        folder.write("empty.pem", "nothing here\n");
+        folder
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&path, mode).unwrap();
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+
+    fn listener(&self, certificate: &str, key: &str, more: &str) -> String {
+        let (certificate, key) = (self.path(certificate), self.path(key));
+        format!(
+            "{NODE}[[listener]]\nname = \"tls\"\nbind = \"127.0.0.1:5061\"\n\
+             transports = [\"tls\"]\ntls_cert_file = \"{certificate}\"\n\
+             tls_key_ref = \"file:{key}\"\n{more}"
+        )
+    }
+}
+
+#[test]
+fn what_a_tls_listener_shows_is_checked_before_a_peer_does() {
+    let files = Certificates::new();
+    let check = |(certificate, key): (&str, &str), more: &str, expected: &str| {
+        let text = files.listener(certificate, key, more);
+        let problems = problems_of(load_with(&[("tandem.toml", &text)], &[]));
+        assert!(problems.contains(expected), "{certificate} {key} {more}: {problems}");
+    };
+    let good = ("good.pem", "good.key");
+    check(good, "", "no problem");
+    check(("good.pem", "old.key"), "", "tandem.toml:10:15: `tls_key_ref`: the private key is not");
+    check(("old.pem", "old.key"), "", "tandem.toml:9:17: `tls_cert_file`: the certificate in");
+    check(("old.pem", "old.key"), "", "has expired on 2020-06-01T00:00:00Z");
+    check(("none.pem", "good.key"), "", "tandem.toml:9:17: `tls_cert_file`: ");
+    check(("empty.pem", "good.key"), "", "holds no certificate in PEM");
+    check(("good.pem", "none.key"), "", "tandem.toml:10:15: `tls_key_ref`: file:");
+    check(("good.pem", "empty.pem"), "", "holds no private key in PEM");
+    let request = "tls_client_certs = \"request\"\n";
+    check(
+        good,
+        request,
+        "tandem.toml:11:20: listener `tls` asks peers for certificates, so it needs",
+    );
+    let authorities = format!("{request}tls_client_ca_file = \"{}\"\n", files.path("empty.pem"));
+    check(good, &authorities, "tandem.toml:12:22: `tls_client_ca_file`: ");
+    let authorities = format!("{request}tls_client_ca_file = \"{}\"\n", files.path("good.pem"));
+    check(good, &authorities, "no problem");
+    check(
+        good,
+        "tls_min_version = \"1.1\"\n",
+        "`listener[1].tls_min_version` is \"1.2\" or \"1.3\"",
+    );
+}
+
+#[test]
+fn a_trunk_says_how_its_carrier_is_reached_and_believed() {
+    let files = Certificates::new();
+    let profile = |tls: &str| {
+        format!(
+            "schema_version = 1\nid = \"x\"\nextends = [\"generic\"]\nenabled = true\n\
+             [network]\nsource_address = \"192.0.2.9\"\ninterface = \"eth1\"\n\
+             remote_media_cidrs = [\"192.0.2.0/24\"]\nudp_oversize = \"compact\"\n\
+             keepalive = {{ tcp_crlf_s = 30 }}\n\
+             [inbound]\nsource_cidrs = [\"192.0.2.1\"]\ntransports = [\"tls\"]\n\
+             tls_client = {{ required = true, san = [\"sbc.example\"] }}\n\
+             [tls]\nallow_wildcard_san = true\n{tls}"
+        )
+    };
+    let own = format!(
+        "ca_file = \"{0}/good.pem\"\ncert_file = \"{0}/good.pem\"\nkey_ref = \"file:{0}/good.key\"\n",
+        files.0.display()
+    );
+    let config = load_profile(&profile(&own)).unwrap();
+    let [trunk] = config.trunks() else { panic!("one trunk") };
+    assert_eq!(trunk.path.local.address, Some("192.0.2.9".parse().unwrap()));
+    assert_eq!(trunk.path.local.interface.as_ref().map(|name| name.as_str()), Some("eth1"));
+    assert_eq!(trunk.path.keepalive.map(|every| every.as_secs()), Some(30));
+    assert_eq!(trunk.peer_names, ["sbc.example"]);
+    let tls = &trunk.path.tls;
+    assert!(tls.allow_wildcard && tls.credentials.is_some());
+    assert_eq!(tls.authorities.len(), 1);
+    let check = |tls: &str, expected: &str| {
+        let problems = problems_of(load_profile(&profile(tls)));
+        assert!(problems.contains(expected), "{tls}: {problems}");
+    };
+    check("ca_file = \"/nowhere.pem\"\n", "`tls.ca_file`: /nowhere.pem: ");
+    check("verify = \"pin\"\n", "`tls.ca_file` holds the certificates that are believed");
+    check("cert_file = \"/x.pem\"\n", "`tls.cert_file` and `tls.key_ref` go together");
+    let mixed = own.replace("good.key", "old.key");
+    check(&mixed, "sip-profiles/x.toml:19:11: `tls.key_ref`: the private key is not that");
+    let nobody = profile("").replace(", san = [\"sbc.example\"]", "");
+    assert!(problems_of(load_profile(&nobody)).contains("`inbound.tls_client.required` needs"));
+    let udp = profile("").replace("[\"tls\"]\ntls_client", "[\"udp\", \"tls\"]\ntls_client");
+    assert!(problems_of(load_profile(&udp)).contains("alone: calls by another"));
 }

@@ -13,9 +13,10 @@ use tandem::config::environment;
 use tandem::config::files::Memory;
 use tandem::config::load;
 use tandem::config::problem::Problems;
-use tandem::config::secret::LocalSecrets;
+use tandem::config::secret::Secrets;
 use tandem::telemetry::metric::Counter;
 use tandem::telemetry::metric::Gauge;
+use tandem::types::secret::Secret;
 
 /// A node for blocks that are profiles.
 const NODE: &str =
@@ -23,18 +24,48 @@ const NODE: &str =
 /// A folder that is named must be there; this file makes it.
 const OTHER: &str = "schema_version = 1\nid = \"other\"\nextends = [\"generic\"]\n";
 
+/// A machine that has what the README speaks of.
+struct Machine {
+    certificate: String,
+    key: String,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let made = rcgen::generate_simple_self_signed(["sip.example.com".to_owned()]).unwrap();
+        Self { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() }
+    }
+}
+
+impl Secrets for Machine {
+    fn env(&self, name: &str) -> Option<String> {
+        (name == "ACME_PASSWORD").then(|| "secret".to_owned())
+    }
+
+    fn file(&self, path: &str) -> Result<String, String> {
+        match path {
+            "/etc/tandem/sip.key" => Ok(self.key.clone()),
+            "/etc/tandem/sip.pem" | "/etc/tandem/carriers.pem" => Ok(self.certificate.clone()),
+            _ => Err("no such file".to_owned()),
+        }
+    }
+
+    fn sealed(&self, _: &str) -> Option<Secret<String>> {
+        None
+    }
+}
+
 /// Loads a block; its first line names the file it belongs into.
 fn load_block(block: &str) -> Result<Config, Problems> {
     let file = block.lines().next().and_then(|line| line.strip_prefix("# ")).unwrap();
     // The block is the last and so takes the place of the node where it is one.
     let texts = [("tandem.toml", NODE), ("sip-profiles/other.toml", OTHER), (file, block)];
     let texts = texts.map(|(path, text)| (PathBuf::from(path), text.to_owned()));
-    let secrets = [("ACME_PASSWORD".to_owned(), "secret".to_owned())];
     load(&Inputs {
         config: Some("tandem.toml".into()),
         env: Vec::new(),
         files: &Memory(texts.into_iter().collect()),
-        secrets: Arc::new(LocalSecrets::new(secrets, None)),
+        secrets: Arc::new(Machine::new()),
     })
 }
 

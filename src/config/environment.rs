@@ -4,7 +4,7 @@
 //! between its items, a range of ports is `16384-32767`. The listener `public` has
 //! `TANDEM_LISTENER_PUBLIC_BIND` and its like; a listener that is not in the file is added.
 
-use crate::config::node::LISTENER;
+use crate::config::listener::LISTENER;
 use crate::config::node::NODE;
 use crate::config::problem::Problem;
 use crate::config::problem::Sources;

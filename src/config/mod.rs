@@ -5,16 +5,20 @@
 //! the types the rest of the program uses; so a problem names the file the value came from, and all
 //! problems are found at once.
 
+mod certificate;
 pub mod environment;
 pub mod files;
+mod listener;
 pub mod node;
 mod print;
 pub mod problem;
 pub mod profile;
 mod schema;
 pub mod secret;
+pub mod tls;
 mod tree;
 mod trunk;
+mod trunk_path;
 mod trunk_schema;
 
 use crate::config::files::Files;
@@ -78,6 +82,12 @@ impl Config {
     #[must_use]
     pub fn warnings(&self) -> &[Problem] {
         &self.warnings
+    }
+
+    /// Where the secrets of this configuration are.
+    #[must_use]
+    pub fn secrets(&self) -> Arc<dyn Secrets> {
+        self.profiles.secrets()
     }
 
     /// What keeps the node from running although the configuration is right: no database, no

@@ -1,5 +1,7 @@
 //! `NodeConfig`: what `tandem.toml` says of this node.
 
+use crate::config::listener;
+use crate::config::listener::LISTENER;
 use crate::config::problem::Problem;
 use crate::config::problem::Sources;
 use crate::config::schema::Built;
@@ -8,7 +10,7 @@ use crate::config::schema::Kind;
 use crate::config::schema::nearest;
 use crate::config::secret;
 use crate::config::secret::Secrets;
-use crate::config::tree::Node;
+use crate::config::tls::TlsSource;
 use crate::config::tree::Table;
 use crate::config::tree::Value;
 use crate::config::tree::View;
@@ -16,6 +18,7 @@ use crate::routing::admission::NodeLimits;
 use crate::routing::trunk::Trunk;
 use crate::types::name::ListenerName;
 use crate::types::secret::Secret;
+use crate::types::tls::TlsServerSettings;
 use crate::types::transport::Transport;
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -56,7 +59,7 @@ megabytes = 32
 life_s = 900
 "#;
 
-const fn key(name: &'static str, kind: Kind) -> Key {
+pub(crate) const fn key(name: &'static str, kind: Kind) -> Key {
     Key { name, kind, built: Built::Yes }
 }
 
@@ -67,26 +70,12 @@ pub(crate) const NODE: &[Key] = &[
     key("listener", Kind::Tables(LISTENER)),
     key("media", Kind::Table(MEDIA)),
     key("sip", Kind::Table(&[key("shards", Kind::Integer(0, 256))])),
-    key("http", Kind::Table(&[key("bind", Kind::Parsed(check_socket))])),
+    key("http", Kind::Table(&[key("bind", Kind::Parsed(listener::check_socket))])),
     key("limits", Kind::Table(LIMITS)),
     key("log", Kind::Table(LOG)),
     key("profiles", Kind::Table(&[key("dir", Kind::Parsed(not_empty))])),
     key("drain", Kind::Table(&[key("limit_s", Kind::Integer(0, 86_400))])),
     key("trace", Kind::Table(TRACE)),
-];
-
-/// `[[listener]]`.
-pub(crate) const LISTENER: &[Key] = &[
-    key("name", Kind::Parsed(check_listener_name)),
-    key("bind", Kind::Parsed(check_socket)),
-    Key {
-        name: "transports",
-        kind: Kind::Choices(&["udp", "tcp", "tls"]),
-        built: Built::Only(&["udp", "tcp"]),
-    },
-    key("advertise_sip", Kind::Parsed(check_host_port)),
-    key("advertise_rtp", Kind::Parsed(check_address)),
-    key("unknown_source", Kind::Choice(&["drop", "refuse"])),
 ];
 
 const MEDIA: &[Key] = &[
@@ -172,6 +161,19 @@ pub struct Listener {
     pub advertise_rtp: IpAddr,
     /// What becomes of messages of sources no trunk knows.
     pub unknown_source: UnknownSource,
+    /// UDP sockets that share the port; `None`: one for each processor, up to four.
+    pub udp_sockets: Option<usize>,
+    /// What it shows over TLS; there when it speaks TLS.
+    pub tls: Option<ListenerTls>,
+}
+
+/// What a listener shows over TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// Where it comes from.
+    pub source: TlsSource,
+    /// What it was when the configuration was read.
+    pub settings: TlsServerSettings,
 }
 
 /// What becomes of messages of sources no trunk knows.
@@ -203,7 +205,7 @@ pub(crate) fn build(
 ) -> NodeConfig {
     let view = View(tree);
     let optional = |path| Some(view.number::<usize>(path)).filter(|count| *count > 0);
-    let listeners = listeners(view, sources, problems);
+    let listeners = listener::read(view, sources, secrets, problems);
     check_ports(view, sources, problems);
     let http_bind = view.text("http.bind").parse().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
     if let Some(node) = view.node("http.bind").filter(|_| !http_bind.ip().is_loopback()) {
@@ -265,109 +267,6 @@ fn database(
     None
 }
 
-fn listeners(view: View<'_>, sources: &Sources, problems: &mut Vec<Problem>) -> Vec<Listener> {
-    let mut listeners: Vec<Listener> = Vec::new();
-    for (index, (node, table)) in view.tables("listener").enumerate() {
-        let before = problems.len();
-        let Some(listener) = listener(index, (node, table), sources, problems) else {
-            continue;
-        };
-        let at = |key| table.node(key).map_or(node.at, |node| node.at);
-        if listeners.iter().any(|other| other.name == listener.name) {
-            let message = format!("a second listener with the name `{}`", listener.name);
-            problems.push(Problem::error(sources, at("name"), message));
-        }
-        if let Some(other) = listeners.iter().find(|other| collide(other, &listener)) {
-            let message = format!("listener `{}` binds this address too", other.name);
-            problems.push(Problem::error(sources, at("bind"), message));
-        }
-        if problems.len() == before {
-            listeners.push(listener);
-        }
-    }
-    listeners
-}
-
-fn listener(
-    index: usize,
-    (node, table): (&Node, View<'_>),
-    sources: &Sources,
-    problems: &mut Vec<Problem>,
-) -> Option<Listener> {
-    let mut error = |key: &str, message: String| {
-        let at = table.node(key).map_or(node.at, |node| node.at);
-        problems.push(Problem::error(sources, at, message));
-    };
-    for key in ["name", "bind"] {
-        if table.node(key).is_none() {
-            error(key, format!("`listener[{index}]` has no `{key}`"));
-        }
-    }
-    // What does not parse was reported with the schema.
-    let name = table.text("name").parse::<ListenerName>().ok()?;
-    let bind = table.text("bind").parse::<SocketAddr>().ok()?;
-    let transports: Vec<Transport> = match table.node("transports") {
-        None => vec![Transport::Udp, Transport::Tcp],
-        Some(_) => table.texts("transports").filter_map(|text| text.parse().ok()).collect(),
-    };
-    if transports.is_empty() {
-        error("transports", format!("listener `{name}` speaks nothing"));
-    }
-    if transports.contains(&Transport::Tls) {
-        let message = format!("listener `{name}`: transport tls is not supported in this version");
-        error("transports", message);
-    }
-    let reachable = Some(bind.ip()).filter(|address| !address.is_unspecified());
-    let advertised = table.given("advertise_sip").and_then(host_port);
-    let (host, port) = match (advertised, reachable) {
-        (Some(advertised), _) => advertised,
-        (None, Some(address)) => (url_host(address), None),
-        (None, None) => {
-            let message = format!(
-                "listener `{name}` binds every address, so it needs `advertise_sip`: the address \
-                 peers reach it at"
-            );
-            error("bind", message);
-            return None;
-        }
-    };
-    // The addresses of signalling and media are one unless they are said to differ.
-    let host_address = host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
-    let rtp = table.given("advertise_rtp").and_then(|text| text.parse().ok());
-    let Some(advertise_rtp) = rtp.or(host_address).or(reachable) else {
-        let message = format!(
-            "listener `{name}` binds every address and `advertise_sip` is a name, so it needs \
-             `advertise_rtp`: the address peers send media to"
-        );
-        error("bind", message);
-        return None;
-    };
-    Some(Listener {
-        name,
-        bind,
-        transports,
-        advertise_host: host,
-        advertise_port: port,
-        advertise_rtp,
-        unknown_source: match table.text("unknown_source") {
-            "refuse" => UnknownSource::Refuse,
-            _ => UnknownSource::Drop,
-        },
-    })
-}
-
-/// True when both cannot be bound: a transport in common, and the same port at the same address or
-/// at every address of the family.
-fn collide(a: &Listener, b: &Listener) -> bool {
-    let (one, two) = (a.bind, b.bind);
-    let everywhere = one.ip().is_unspecified() || two.ip().is_unspecified();
-    let same_address = one.ip() == two.ip() || (everywhere && one.is_ipv4() == two.is_ipv4());
-    one.port() != 0
-        && one.port() == two.port()
-        && same_address
-        && a.transports.iter().any(|transport| b.transports.contains(transport))
-}
-
 fn ports(view: View<'_>) -> (u16, u16) {
     let mut ports = view.list("media.ports").iter().filter_map(|node| match node.value {
         Value::Integer(port) => u16::try_from(port).ok(),
@@ -425,7 +324,7 @@ pub(crate) fn check_listeners_of(
     }
 }
 
-fn not_empty(text: &str) -> Result<(), String> {
+pub(crate) fn not_empty(text: &str) -> Result<(), String> {
     if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(()) }
 }
 
@@ -439,56 +338,4 @@ fn check_database(text: &str) -> Result<(), String> {
         return Ok(());
     }
     Err("write \"private\", \"env:NAME\" or \"postgres://...\"".to_owned())
-}
-
-fn check_listener_name(text: &str) -> Result<(), String> {
-    text.parse::<ListenerName>().map(|_| ()).map_err(|error| error.to_string())
-}
-
-fn check_socket(text: &str) -> Result<(), String> {
-    let good = text.parse::<SocketAddr>().is_ok();
-    if good { Ok(()) } else { Err(format!("{text:?} is no address and port: write 0.0.0.0:5060")) }
-}
-
-fn check_address(text: &str) -> Result<(), String> {
-    match text.parse::<IpAddr>() {
-        Ok(address) if !address.is_unspecified() => Ok(()),
-        _ => Err(format!("{text:?} is no IP address a peer can reach")),
-    }
-}
-
-fn check_host_port(text: &str) -> Result<(), String> {
-    let reachable = |host: &str| {
-        host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|a| !a.is_unspecified())
-            || (host.parse::<IpAddr>().is_err() && is_host(host))
-    };
-    match host_port(text) {
-        Some((host, _)) if reachable(&host) => Ok(()),
-        _ => Err(format!("{text:?} is no host a peer can reach: write host or host:port")),
-    }
-}
-
-fn is_host(host: &str) -> bool {
-    let host_byte = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
-    !host.is_empty() && host.len() <= 253 && host.bytes().all(host_byte)
-}
-
-fn url_host(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("[{address}]"),
-    }
-}
-
-fn host_port(text: &str) -> Option<(String, Option<u16>)> {
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Some((url_host(address.ip()), Some(address.port())));
-    }
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Some((url_host(address), None));
-    }
-    match text.split_once(':') {
-        Some((host, port)) => Some((host.to_owned(), Some(port.parse().ok()?))),
-        None => Some((text.to_owned(), None)),
-    }
 }

@@ -76,6 +76,11 @@ impl fmt::Debug for Profiles {
 }
 
 impl Profiles {
+    /// Where their secrets are.
+    pub(crate) fn secrets(&self) -> Arc<dyn Secrets> {
+        Arc::clone(&self.0.secrets)
+    }
+
     /// The profiles that are built into the program.
     #[must_use]
     pub fn built_in(secrets: Arc<dyn Secrets>) -> Self {

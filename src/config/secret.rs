@@ -1,10 +1,13 @@
 //! Secrets by reference: `env:NAME`, `file:PATH`, `sealed:NAME`.
 
+use crate::config::files::Disk;
+use crate::config::files::Files;
 use crate::types::secret::Secret;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 /// Largest file with a secret, in bytes. Over it: a problem.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
@@ -20,6 +23,15 @@ pub trait Secrets: Send + Sync {
     ///
     /// Why it cannot be read, for the operator.
     fn file(&self, path: &str) -> Result<String, String>;
+
+    /// The content of a file that is no secret: certificates.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be read, for the operator.
+    fn public_file(&self, path: &str) -> Result<String, String> {
+        self.file(path)
+    }
 
     /// What the operator should know of the file at `path`, where anything.
     fn file_advice(&self, path: &str) -> Option<String> {
@@ -134,6 +146,11 @@ impl Secrets for LocalSecrets {
             return Err(format!("larger than {SECRET_BYTES_MAX} bytes"));
         }
         fs::read_to_string(path).map_err(|error| error.to_string())
+    }
+
+    fn public_file(&self, path: &str) -> Result<String, String> {
+        // The certificates a machine trusts are more than a secret can be.
+        Disk.read(Path::new(path)).map_err(|error| error.to_string())
     }
 
     fn file_advice(&self, path: &str) -> Option<String> {

@@ -42,13 +42,13 @@ pub(crate) struct TrunkIdentity {
 }
 
 /// A trunk in the making.
-struct Build<'a> {
-    view: View<'a>,
-    enabled: bool,
-    at: Place,
-    sources: &'a Sources,
-    secrets: &'a dyn Secrets,
-    problems: &'a mut Vec<Problem>,
+pub(super) struct Build<'a> {
+    pub(super) view: View<'a>,
+    pub(super) enabled: bool,
+    pub(super) at: Place,
+    pub(super) sources: &'a Sources,
+    pub(super) secrets: &'a dyn Secrets,
+    pub(super) problems: &'a mut Vec<Problem>,
 }
 
 /// Makes a trunk of a tree the schema has passed. Where it has not, the values are senseless and the
@@ -97,11 +97,13 @@ pub(crate) fn build(
         max_duration: Duration::from_secs(view.number("calls.max_duration_s")),
         answer_delay: Duration::from_millis(view.number("progress.answer_delay_ms")),
         ringing: view.text("progress.inbound_progress") != "none",
+        peer_names: build.peer_names(),
+        path: build.path(),
     }
 }
 
 impl Build<'_> {
-    fn error(&mut self, path: &str, message: String) {
+    pub(super) fn error(&mut self, path: &str, message: String) {
         // The value may stand in a file the trunk extends; the trunk itself is where it is missing.
         let at = match self.view.node(path) {
             Some(node) if node.at.source == self.at.source => node.at,

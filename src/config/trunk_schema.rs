@@ -9,6 +9,7 @@ use crate::types::id::TenantId;
 use crate::types::name::GatewayName;
 use crate::types::name::ListenerName;
 use crate::types::name::ProfileName;
+use crate::types::transport::InterfaceName;
 use ipnet::IpNet;
 use std::net::IpAddr;
 
@@ -94,8 +95,8 @@ pub(crate) const PROFILE: &[Key] = &[
 
 const NETWORK: &[Key] = &[
     key("listener", Kind::Parsed(listener)),
-    not_built("source_address", Kind::Parsed(address_or_empty)),
-    not_built("interface", Kind::Text),
+    key("source_address", Kind::Parsed(address_or_empty)),
+    key("interface", Kind::Parsed(interface_or_empty)),
     only("advertise_sip", Kind::Text, &["auto"]),
     key("advertise_rtp", Kind::Parsed(address_or_auto)),
     only("nat", Kind::Choice(&["none", "static", "symmetric"]), &["none"]),
@@ -106,23 +107,23 @@ const NETWORK: &[Key] = &[
     not_built("dscp", Kind::Table(DSCP)),
     outbound("udp_max_bytes", Kind::Integer(500, 65_535)),
     outbound("udp_oversize", Kind::Choice(&["tcp", "compact", "fragment"])),
-    not_built("keepalive", Kind::Table(KEEPALIVE)),
+    key("keepalive", Kind::Table(KEEPALIVE)),
 ];
 
 const DSCP: &[Key] = &[key("sip", Kind::Integer(0, 63)), key("rtp", Kind::Integer(0, 63))];
 
-const KEEPALIVE: &[Key] = &[key("tcp_crlf_s", SECONDS), key("udp_s", SECONDS)];
+const KEEPALIVE: &[Key] = &[key("tcp_crlf_s", SECONDS), not_built("udp_s", SECONDS)];
 
 const INBOUND: &[Key] = &[
     key("enabled", Kind::Flag),
     key("match_priority", U32),
     key("source_cidrs", Kind::ParsedList(source_network)),
     not_built("source_dns", Kind::Texts),
-    only("transports", TRANSPORTS, &["udp", "tcp"]),
+    key("transports", TRANSPORTS),
     not_built("accept_ruri_hosts", Kind::Texts),
     key("did_sources", Kind::Choices(&["request-uri", "to", "diversion", "p-called-party-id"])),
     key("require_headers", Kind::Tables(REQUIRED_HEADER)),
-    not_built("tls_client", Kind::Table(TLS_CLIENT)),
+    key("tls_client", Kind::Table(TLS_CLIENT)),
     key("digest", Kind::Table(INBOUND_DIGEST)),
     not_built("trust_asserted_identity", Kind::Flag),
     not_built("trusted_headers", Kind::Texts),
@@ -134,8 +135,7 @@ const INBOUND: &[Key] = &[
 const REQUIRED_HEADER: &[Key] =
     &[key("name", Kind::Parsed(header_name)), key("value_ref", Kind::Secret(secret::check))];
 
-const TLS_CLIENT: &[Key] =
-    &[key("required", Kind::Flag), key("ca_file", Kind::Text), key("san", Kind::Texts)];
+const TLS_CLIENT: &[Key] = &[key("required", Kind::Flag), key("san", Kind::Texts)];
 
 const INBOUND_DIGEST: &[Key] = &[
     key("mode", Kind::Choice(&["never", "required"])),
@@ -243,13 +243,13 @@ const SRTP: &[Key] = &[
 ];
 
 const TLS: &[Key] = &[
-    not_built("min_version", Kind::Choice(&["1.2", "1.3"])),
-    not_built("verify", Kind::Choice(&["ca", "pin", "none"])),
-    not_built("ca_file", Kind::Text),
-    not_built("allow_wildcard_san", Kind::Flag),
-    not_built("expected_names", Kind::Texts),
-    not_built("cert_file", Kind::Text),
-    not_built("key_ref", Kind::Secret(secret::check)),
+    key("min_version", Kind::Choice(&["1.2", "1.3"])),
+    key("verify", Kind::Choice(&["ca", "pin", "none"])),
+    key("ca_file", Kind::Text),
+    key("allow_wildcard_san", Kind::Flag),
+    key("expected_names", Kind::Texts),
+    key("cert_file", Kind::Text),
+    key("key_ref", Kind::Secret(secret::check)),
 ];
 
 const NUMBERS: &[Key] = &[
@@ -428,6 +428,13 @@ fn address_or_auto(text: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{text:?} is neither \"auto\" nor an IP address a peer can reach"))
+}
+
+fn interface_or_empty(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    text.parse::<InterfaceName>().map(|_| ()).map_err(|error| error.to_string())
 }
 
 fn network(text: &str) -> Result<(), String> {

@@ -158,6 +158,7 @@ impl Ingress for Dispatcher {
     fn receive(&self, flow: Flow, message: Bytes) {
         if !self.knows(flow.listener, flow.remote.ip(), flow.transport)
             && !self.registry.has_calls_from(clock::now(), flow.remote.ip())
+            && !(flow.transport.is_reliable() && self.flows.is_ours(flow.id))
         {
             return self.turn_away(flow, &message);
         }

@@ -273,10 +273,12 @@ fn decide(
     };
     let diversion = first_uri(request, HeaderName::Diversion);
     let called_party = first_uri(request, HeaderName::PCalledPartyId);
+    let certificate = shard.switch.flows.peer_names(invitation.flow.id);
     let attempt = Attempt {
         listener: &listener.name,
         source,
         transport: invitation.flow.transport,
+        certificate: certificate.as_deref(),
         request_user: request.uri.user().unwrap_or_default(),
         to_user: request.headers.to().uri().user().unwrap_or_default(),
         diversion_user: diversion.as_ref().and_then(Uri::user).unwrap_or_default(),

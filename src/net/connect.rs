@@ -62,6 +62,21 @@ pub struct TlsTo {
     pub settings: Arc<TlsSettings>,
 }
 
+impl TlsTo {
+    /// True when what one proves is proof for the other.
+    fn same(one: Option<&Self>, other: Option<&Self>) -> bool {
+        match (one, other) {
+            (None, None) => true,
+            (Some(one), Some(other)) => {
+                one.server_name.eq_ignore_ascii_case(&other.server_name)
+                    && (Arc::ptr_eq(&one.settings, &other.settings)
+                        || one.settings == other.settings)
+            }
+            (None, Some(_)) | (Some(_), None) => false,
+        }
+    }
+}
+
 /// No way could be had; nothing was begun.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -232,7 +247,7 @@ impl State {
     fn reusable(&self, to: &Destination, key: &Key) -> Option<Flow> {
         let ids = self.ways.streams.get(key).into_iter().flatten();
         let own = ids.filter_map(|id| self.streams.get(id)).find(|stream| match &stream.side {
-            Side::Ours(other) => other.tls == to.tls,
+            Side::Ours(other) => TlsTo::same(other.tls.as_ref(), to.tls.as_ref()),
             Side::Peer => false,
         });
         own.or_else(|| self.alias(to)).map(|stream| stream.flow)

@@ -2,6 +2,7 @@
 
 pub mod bind;
 pub mod connect;
+pub mod dns;
 pub mod end;
 pub mod flow;
 pub mod port_pool;

@@ -40,6 +40,7 @@ pub fn explain(table: &RoutingTable, question: &Question) -> (Verdict, Decision)
         listener: &question.listener,
         source: question.source,
         transport: question.transport,
+        certificate: None,
         request_user: to,
         to_user: to,
         diversion_user: &[],

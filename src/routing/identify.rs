@@ -5,6 +5,7 @@ use crate::routing::table::RoutingTable;
 use crate::routing::trunk::DigestAccount;
 use crate::routing::trunk::Trunk;
 use crate::types::name::ListenerName;
+use crate::types::tls::CertificateNames;
 use crate::types::transport::Transport;
 use smallvec::SmallVec;
 use std::fmt;
@@ -25,6 +26,8 @@ pub struct Attempt<'a> {
     pub source: IpAddr,
     /// How it came.
     pub transport: Transport,
+    /// What the peer's certificate proved, over TLS.
+    pub certificate: Option<&'a CertificateNames>,
     /// The user part of the Request-URI.
     pub request_user: &'a [u8],
     /// The user part of To.
@@ -90,7 +93,10 @@ pub(crate) fn identify<'t>(
             Judgement::Open | Judgement::Authenticated(_) => candidates.open.push(trunk),
             Judgement::Pending => candidates.pending.push(trunk),
             Judgement::WrongCredentials => candidates.wrong.push(trunk),
-            Judgement::OtherListener | Judgement::OtherTransport | Judgement::NoHeader(_) => {}
+            Judgement::OtherListener
+            | Judgement::OtherTransport
+            | Judgement::NoName
+            | Judgement::NoHeader(_) => {}
         }
         if seen <= TRUNKS_NOTED_MAX {
             decision.note("trunk", format!("{}: {verdict}", trunk.name));
@@ -127,6 +133,7 @@ enum Judgement<'t> {
     WrongCredentials,
     OtherListener,
     OtherTransport,
+    NoName,
     NoHeader(&'t str),
 }
 
@@ -139,6 +146,7 @@ impl fmt::Display for Judgement<'_> {
             Self::WrongCredentials => f.write_str("wrong credentials"),
             Self::OtherListener => f.write_str("is of another listener"),
             Self::OtherTransport => f.write_str("does not take this transport"),
+            Self::NoName => f.write_str("the certificate proves none of its names"),
             Self::NoHeader(name) => write!(f, "header {name} is missing or wrong"),
         }
     }
@@ -150,6 +158,9 @@ fn judge<'t>(trunk: &'t Trunk, attempt: &Attempt<'_>) -> Judgement<'t> {
     }
     if !trunk.transports.contains(&attempt.transport) {
         return Judgement::OtherTransport;
+    }
+    if !trunk.peer_names.is_empty() && !proves(trunk, attempt.certificate) {
+        return Judgement::NoName;
     }
     for (name, value) in &trunk.required_headers {
         let given = (attempt.header)(name).unwrap_or_default();
@@ -165,6 +176,13 @@ fn judge<'t>(trunk: &'t Trunk, attempt: &Attempt<'_>) -> Judgement<'t> {
     }
 }
 
+/// True when the certificate of the peer proves one of the names the trunk asks for. A wildcard proves
+/// none: a carrier's own certificate names it.
+fn proves(trunk: &Trunk, certificate: Option<&CertificateNames>) -> bool {
+    let proven = |name: &String| certificate.is_some_and(|own| own.prove(name, false));
+    trunk.peer_names.iter().any(proven)
+}
+
 /// Compares without telling by its time where the difference is. The length is no secret.
 fn equal_in_constant_time(given: &[u8], secret: &[u8]) -> bool {
     if given.len() != secret.len() || secret.is_empty() {
@@ -177,6 +195,18 @@ fn equal_in_constant_time(given: &[u8], secret: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trunk_may_ask_for_a_name_that_only_a_certificate_proves() {
+        let id = crate::types::id::TrunkId::from_uuid(uuid::Uuid::from_u128(1));
+        let mut trunk = Trunk::new(id, "t", Vec::new());
+        trunk.peer_names = vec!["sbc.carrier.example".to_owned()];
+        let names = |name: &'static str| CertificateNames::of([].into_iter(), [name].into_iter());
+        let (right, wrong) = (names("sbc.carrier.example"), names("sbc.other.example"));
+        assert!(proves(&trunk, Some(&right)));
+        assert!(!proves(&trunk, Some(&wrong)) && !proves(&trunk, None));
+        assert!(!proves(&trunk, Some(&names("*.carrier.example"))));
+    }
 
     #[test]
     fn an_empty_secret_equals_nothing() {

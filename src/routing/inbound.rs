@@ -538,6 +538,7 @@ mod tests {
             listener: &listener,
             source: call.source.parse().unwrap(),
             transport: call.transport,
+            certificate: None,
             request_user: call.request.as_bytes(),
             to_user: call.to.as_bytes(),
             diversion_user: call.diversion.as_bytes(),

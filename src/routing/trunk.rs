@@ -12,6 +12,9 @@ use crate::types::name::ListenerName;
 use crate::types::secret::Secret;
 use crate::types::srtp::SrtpPolicy;
 use crate::types::srtp::SrtpSuite;
+use crate::types::tls::TlsSettings;
+use crate::types::transport::LocalEnd;
+use crate::types::transport::Oversize;
 use crate::types::transport::Transport;
 use ipnet::IpNet;
 use std::fmt;
@@ -72,6 +75,25 @@ pub struct Trunk {
     pub answer_delay: Duration,
     /// True: 180 is sent while the agent is dialled; false: nothing between 100 and the answer.
     pub ringing: bool,
+    /// Domains of which the peer's certificate must prove one; empty: none is asked for.
+    pub peer_names: Vec<String>,
+    /// How requests of ours reach its gateways.
+    pub path: TrunkPath,
+}
+
+/// How requests of ours reach the gateways of a trunk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrunkPath {
+    /// From where they are sent.
+    pub local: LocalEnd,
+    /// How gateways prove themselves over TLS, and we to them.
+    pub tls: Arc<TlsSettings>,
+    /// Interval of keep-alive pings on connections we open (RFC 5626 §4.4.1); `None`: none.
+    pub keepalive: Option<Duration>,
+    /// Longest request sent over UDP, in bytes.
+    pub datagram_max: usize,
+    /// What becomes of longer ones.
+    pub oversize: Oversize,
 }
 
 /// Where a trunk's telephone numbers are, and what the law there says of joining calls.
@@ -367,6 +389,8 @@ impl Trunk {
             max_duration: Duration::from_secs(14_400),
             answer_delay: Duration::ZERO,
             ringing: true,
+            peer_names: Vec::new(),
+            path: TrunkPath { datagram_max: 1_300, ..TrunkPath::default() },
         }
     }
 

@@ -1,7 +1,9 @@
 //! Binding every listener of the configuration, and starting them when the shards are there.
 
+use crate::config::node::Listener;
 use crate::config::node::NodeConfig;
 use crate::config::node::UnknownSource;
+use crate::config::tls::TlsSource;
 use crate::engine::ingress::Dispatcher;
 use crate::engine::ingress::Gate;
 use crate::engine::ingress::Stranger;
@@ -12,18 +14,22 @@ use crate::net::flow::Ingress;
 use crate::net::tcp;
 use crate::net::tcp::TcpBound;
 use crate::net::tcp::TcpListener;
+use crate::net::tls::server::TlsServer;
 use crate::net::udp;
 use crate::net::udp::UdpBound;
 use crate::net::udp::UdpListener;
 use crate::server::Addresses;
 use crate::server::StartError;
+use crate::server::certificates::Certificates;
+use crate::server::certificates::Shown;
 use crate::sip::endpoint::config::ListenerAddress;
 use crate::types::transport::Transport;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// UDP sockets of one listener: the kernel spreads senders over them.
-const UDP_SOCKETS: usize = 2;
+/// Most UDP sockets of one listener by default. The kernel spreads senders over them by a hash of both
+/// addresses, so a peer stays with its socket, and a carrier of few addresses fills few of them.
+const UDP_SOCKETS_MAX: usize = 4;
 
 /// Every socket of the node, bound but not heard yet.
 pub(super) struct Bound {
@@ -34,12 +40,22 @@ pub(super) struct Bound {
 struct BoundListener {
     udp: Option<UdpBound>,
     tcp: Option<TcpBound>,
+    tls: Option<(TcpBound, TlsServer, TlsSource)>,
 }
 
 /// The running listeners; dropping this ends them.
+#[derive(Default)]
 pub(super) struct Listening {
-    _udp: Vec<UdpListener>,
-    _tcp: Vec<TcpListener>,
+    udp: Vec<UdpListener>,
+    streams: Vec<TcpListener>,
+    certificates: Certificates,
+}
+
+impl Listening {
+    /// What the TLS listeners show.
+    pub(super) fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
 }
 
 impl Bound {
@@ -49,7 +65,7 @@ impl Bound {
         for listener in &node.listeners {
             let speaks = |transport| listener.transports.contains(&transport);
             let udp = match speaks(Transport::Udp) {
-                true => Some(udp::bind(listener.bind, UDP_SOCKETS)?),
+                true => Some(udp::bind(listener.bind, udp_sockets(listener))?),
                 false => None,
             };
             // With port 0 both transports shall have the same one, as peers expect.
@@ -58,7 +74,16 @@ impl Bound {
                 true => Some(tcp::bind(bind)?),
                 false => None,
             };
-            listeners.push(BoundListener { udp, tcp });
+            let tls = match &listener.tls {
+                Some(tls) => {
+                    let name = || listener.name.clone();
+                    let server = TlsServer::new(&tls.settings)
+                        .map_err(|source| StartError::Tls { listener: name(), source })?;
+                    Some((tcp::bind_for(Transport::Tls, bind)?, server, tls.source.clone()))
+                }
+                None => None,
+            };
+            listeners.push(BoundListener { udp, tcp, tls });
         }
         let address = node.http_bind;
         let http = tokio::net::TcpListener::bind(address)
@@ -116,19 +141,27 @@ impl Bound {
         let ingress: Arc<dyn Ingress> = Arc::new(dispatcher);
         switch.flows.attach(&ingress);
         let mut sip = Vec::new();
-        let mut listening = Listening { _udp: Vec::new(), _tcp: Vec::new() };
+        let mut listening = Listening::default();
+        let mut shown = Vec::new();
         for ((index, bound), name) in (0_u16..).zip(self.listeners).zip(names) {
             if let Some(udp) = bound.udp {
                 sip.push((name.clone(), Transport::Udp, udp.local()));
                 let running = udp.start(index, &switch.flows, &ingress);
-                listening._udp.push(running.map_err(system("receive datagrams"))?);
+                listening.udp.push(running.map_err(system("receive datagrams"))?);
             }
             if let Some(tcp) = bound.tcp {
-                sip.push((name, Transport::Tcp, tcp.local()));
+                sip.push((name.clone(), Transport::Tcp, tcp.local()));
                 let running = tcp.start(index, &switch.flows, &ingress);
-                listening._tcp.push(running.map_err(system("accept connections"))?);
+                listening.streams.push(running.map_err(system("accept connections"))?);
+            }
+            if let Some((tls, server, source)) = bound.tls {
+                sip.push((name.clone(), Transport::Tls, tls.local()));
+                let running = tls.start_tls(index, &switch.flows, &ingress, server.clone());
+                listening.streams.push(running.map_err(system("accept connections"))?);
+                shown.push(Shown::new(name, server, source));
             }
         }
+        listening.certificates = Certificates::new(shown);
         let http: SocketAddr = self.http.local_addr().map_err(system("name the HTTP socket"))?;
         Ok((Addresses { sip, http }, listening, self.http))
     }
@@ -136,7 +169,14 @@ impl Bound {
 
 impl BoundListener {
     fn port(&self) -> u16 {
-        let udp = self.udp.as_ref().map(|bound| bound.local().port());
-        udp.or_else(|| self.tcp.as_ref().map(|bound| bound.local().port())).unwrap_or_default()
+        let udp = self.udp.as_ref().map(UdpBound::local);
+        let tcp = self.tcp.as_ref().map(TcpBound::local);
+        let tls = self.tls.as_ref().map(|(bound, ..)| bound.local());
+        udp.or(tcp).or(tls).map_or(0, |local| local.port())
     }
+}
+
+fn udp_sockets(listener: &Listener) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    listener.udp_sockets.unwrap_or(processors.min(UDP_SOCKETS_MAX))
 }

@@ -80,6 +80,10 @@ impl Framer {
             if self.skip_line_ends() {
                 return Ok(Some(Frame::Ping));
             }
+            // A peer that speaks something else, TLS as a rule, is not waited for.
+            if self.buffer.first().is_some_and(|&byte| never_first(byte)) {
+                return Err(self.fail(Malformed::NotSip, self.buffer.len()));
+            }
             let Some(head_len) = self.head_len() else {
                 return self.refuse_when(self.buffer.len() > SIP_MESSAGE_BYTES_MAX);
             };
@@ -188,6 +192,11 @@ fn frames_of(stream: &[u8], read_bytes: usize) -> (Vec<Frame>, bool) {
         }
     }
     (frames, false)
+}
+
+/// True for bytes with which neither a method nor a status line begins (RFC 3261 §25.1).
+const fn never_first(byte: u8) -> bool {
+    !(byte.is_ascii_graphic() || matches!(byte, b'\r' | b'\n'))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::types::limit::LOCATE_NAME_BYTES_MAX;
 use crate::types::limit::LOCATE_RECORDS_MAX;
 use crate::types::limit::LOCATE_TARGETS_MAX;
 use crate::types::random::Random;
+use crate::types::transport::Oversize;
 use crate::types::transport::Transport;
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -503,18 +504,6 @@ pub enum Carry {
     Compact,
     /// By TCP.
     Tcp,
-}
-
-/// What a trunk wants done with requests that are too long for UDP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Oversize {
-    /// Short header names; by TCP when that is not enough and TCP is allowed.
-    #[default]
-    Compact,
-    /// By TCP, where it is allowed.
-    Tcp,
-    /// By UDP all the same, in fragments.
-    Fragment,
 }
 
 /// How a request of `bytes` goes to a UDP target of which datagrams above `bytes_max` may be lost.

@@ -55,6 +55,7 @@ metrics_table! {
         SipFlowsClosed, "sip_flows_closed_total", "why", "SIP connections closed.";
         SipConnectsFailed, "sip_connects_failed_total", "why", "SIP connections of ours that could not be opened.";
         SipHandshakesFailed, "sip_handshakes_failed_total", "why", "TLS handshakes of SIP peers that failed.";
+        DnsAnswers, "dns_answers_total", "how", "Questions about gateways: known, answered, stale, failed.";
         SipFlowsRefused, "sip_flows_refused_total", "why", "SIP connections closed at once.";
         SipStreamsUnframed, "sip_streams_unframed_total", "transport", "SIP connections closed because their bytes could not be cut into messages.";
         CallsReceived, "calls_received_total", "", "Calls from known trunks.";

@@ -118,6 +118,18 @@ impl fmt::Display for InterfaceName {
     }
 }
 
+/// What a trunk wants done with requests that are too long for UDP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Oversize {
+    /// Short header names; by TCP when that is not enough and TCP is allowed.
+    #[default]
+    Compact,
+    /// By TCP, where it is allowed.
+    Tcp,
+    /// By UDP all the same, in fragments.
+    Fragment,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

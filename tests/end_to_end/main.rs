@@ -24,4 +24,5 @@ mod postgres;
 mod rows;
 mod strangers;
 mod talk;
+mod tls;
 mod trunk_changes;

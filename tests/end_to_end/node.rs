@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 use std::fs;
 use std::fs::File;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::process::Stdio;
@@ -93,6 +94,11 @@ impl Home {
         let path = self.scratch.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
+    }
+
+    /// The folder the program runs in.
+    pub(crate) fn folder(&self) -> &Path {
+        self.scratch.path()
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {

@@ -2,6 +2,8 @@
 
 pub(crate) mod client;
 pub mod server;
+#[cfg(test)]
+mod tests;
 
 use crate::net::end::ConnectFailure;
 use crate::types::tls::CertificateNames;

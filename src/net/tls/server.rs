@@ -11,10 +11,16 @@ use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+/// Longest wait for a refused peer to hear why and close, and what is read of it meanwhile.
+const PARTING_MAX: Duration = Duration::from_secs(1);
+const PARTING_BYTES_MAX: u64 = 65_536;
 
 /// What a listener shows to peers. Clones share it.
 #[derive(Clone, Debug)]
@@ -41,6 +47,12 @@ impl TlsServer {
         Ok(())
     }
 
+    /// Changes with each replacement.
+    #[cfg(test)]
+    pub(crate) fn version(&self) -> usize {
+        Arc::as_ptr(&self.0.load_full()).addr()
+    }
+
     /// Shakes hands over `stream`, for `wait` at most.
     pub(crate) async fn handshake(
         &self,
@@ -48,14 +60,31 @@ impl TlsServer {
         wait: Duration,
     ) -> Result<Secured, ConnectFailure> {
         let acceptor = TlsAcceptor::from(self.0.load_full());
-        let stream = timeout(wait, acceptor.accept(stream))
-            .await
-            .map_err(|_| ConnectFailure::HandshakeTimedOut)?
-            .map_err(|error| tls::failure(&error))?;
+        let shaken = timeout(wait, acceptor.accept(stream).into_fallible()).await;
+        let stream = match shaken.map_err(|_| ConnectFailure::HandshakeTimedOut)? {
+            Ok(stream) => stream,
+            Err((error, stream)) => {
+                part(stream).await;
+                return Err(tls::failure(&error));
+            }
+        };
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let names = shown.map(tls::names_of);
         Ok((stream, names))
     }
+}
+
+/// Closes after a failed handshake so that the alert arrives: data of the peer that nobody read would
+/// turn the close into a reset.
+async fn part(mut stream: TcpStream) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let mut rest = stream.take(PARTING_BYTES_MAX);
+    let mut nowhere = tokio::io::sink();
+    let read = tokio::io::copy(&mut rest, &mut nowhere);
+    // The connection is over, whatever comes of it.
+    drop(timeout(PARTING_MAX, read).await);
 }
 
 fn build(settings: &TlsServerSettings) -> Result<ServerConfig, TlsError> {

@@ -1,0 +1,330 @@
+//! DNS for SIP: one question at a time to the resolver, answers kept, old ones used while it fails.
+
+pub mod cache;
+#[cfg(test)]
+mod tests;
+
+use crate::clock;
+use crate::net::dns::cache::Cache;
+use crate::net::dns::cache::Keeping;
+use crate::net::dns::cache::Known;
+use crate::sip::locate::Answer;
+use crate::sip::locate::LocateError;
+use crate::sip::locate::Locator;
+use crate::sip::locate::NaptrRecord;
+use crate::sip::locate::NextHop;
+use crate::sip::locate::Question;
+use crate::sip::locate::Rules;
+use crate::sip::locate::SrvRecord;
+use crate::sip::locate::Target;
+use crate::telemetry::metric;
+use crate::telemetry::metric::Counter;
+use crate::types::limit::DNS_ENTRIES_MAX;
+use crate::types::limit::DNS_QUESTIONS_MAX;
+use crate::types::limit::LOCATE_RECORDS_MAX;
+use crate::types::random::Random;
+use futures_util::future::join_all;
+use hickory_resolver::Resolver;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::ConnectionConfig;
+use hickory_resolver::config::NameServerConfig;
+use hickory_resolver::config::ResolveHosts;
+use hickory_resolver::config::ResolverConfig;
+use hickory_resolver::config::ResolverOpts;
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::DnsError;
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::RData;
+use hickory_resolver::proto::rr::RecordType;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// Bounds of asking.
+#[derive(Clone, Copy, Debug)]
+pub struct DnsLimits {
+    /// Longest wait for one answer, repetitions included. Over it: a failure.
+    pub question: Duration,
+    /// Longest wait for an answer while an old one is at hand. Over it: the old one.
+    pub patience: Duration,
+    /// Longest search for the targets of one next hop. Over it: [`LocateError::DnsFailed`].
+    pub search: Duration,
+    /// Answers kept.
+    pub entries_max: usize,
+    /// Questions under way at once. Over it: a new one fails at once.
+    pub questions_max: usize,
+    /// How long answers are kept.
+    pub keeping: Keeping,
+}
+
+impl Default for DnsLimits {
+    fn default() -> Self {
+        Self {
+            question: Duration::from_secs(2),
+            patience: Duration::from_millis(500),
+            search: Duration::from_secs(6),
+            entries_max: DNS_ENTRIES_MAX,
+            questions_max: DNS_QUESTIONS_MAX,
+            keeping: Keeping::default(),
+        }
+    }
+}
+
+/// DNS as SIP needs it. Cheap to clone; clones share what they know.
+#[derive(Clone)]
+pub struct Dns(Arc<Shared>);
+
+struct Shared {
+    resolver: Option<TokioResolver>,
+    limits: DnsLimits,
+    state: Mutex<State>,
+}
+
+struct State {
+    cache: Cache,
+    /// Questions under way: whoever asks the same waits for the same answer.
+    under_way: HashMap<Question, watch::Receiver<Option<Answer>>>,
+}
+
+impl std::fmt::Debug for Dns {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dns").field("limits", &self.0.limits).finish_non_exhaustive()
+    }
+}
+
+impl Dns {
+    /// The DNS servers this machine is configured for (`/etc/resolv.conf`), and its hosts file. Where
+    /// there are none, every question fails.
+    #[must_use]
+    pub fn of_system(limits: DnsLimits) -> Self {
+        let builder = TokioResolver::builder_tokio();
+        let resolver = builder.map_err(|error| {
+            tracing::warn!(%error, "the DNS settings of this machine cannot be read: names of gateways are not found");
+        });
+        let resolver = resolver.ok().and_then(|mut builder| {
+            set(builder.options_mut(), &limits);
+            builder.options_mut().use_hosts_file = ResolveHosts::Always;
+            builder.build().ok()
+        });
+        Self::new(resolver, limits)
+    }
+
+    /// One DNS server, by UDP and TCP.
+    #[must_use]
+    pub fn of_server(server: SocketAddr, limits: DnsLimits) -> Self {
+        let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut way| {
+            way.port = server.port();
+            way
+        });
+        let name_server = NameServerConfig::new(server.ip(), true, connections.to_vec());
+        let config = ResolverConfig::from_name_servers(vec![name_server]);
+        let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
+        set(builder.options_mut(), &limits);
+        builder.options_mut().use_hosts_file = ResolveHosts::Never;
+        Self::new(builder.build().ok(), limits)
+    }
+
+    fn new(resolver: Option<TokioResolver>, limits: DnsLimits) -> Self {
+        let cache = Cache::new(limits.keeping, limits.entries_max);
+        let state = Mutex::new(State { cache, under_way: HashMap::new() });
+        Self(Arc::new(Shared { resolver, limits, state }))
+    }
+
+    /// The addresses to try for `hop`, in order (RFC 3263).
+    ///
+    /// # Errors
+    /// Why there is none; [`LocateError::DnsFailed`] too when it takes too long.
+    pub async fn locate(&self, hop: NextHop, rules: Rules) -> Result<Vec<Target>, LocateError> {
+        let search = async {
+            let mut search = Locator::new(hop, rules, Random::from_seed(clock::random_u64()))?;
+            loop {
+                let questions = search.questions();
+                if questions.is_empty() {
+                    return search.finish();
+                }
+                let answers = join_all(questions.iter().map(|question| self.ask(question))).await;
+                for (question, answer) in questions.iter().zip(answers) {
+                    search.answer(question, answer);
+                }
+            }
+        };
+        timeout(self.0.limits.search, search).await.unwrap_or(Err(LocateError::DnsFailed))
+    }
+
+    /// The answer to one question: what is known, else what DNS says; what was known, when DNS fails.
+    pub async fn ask(&self, question: &Question) -> Answer {
+        let (old, pending) = {
+            let mut state = self.state();
+            let old = match state.cache.get(clock::now(), question) {
+                Known::Fresh(answer) => {
+                    metric::count(Counter::DnsAnswers, "known");
+                    return answer;
+                }
+                Known::Stale(answer) => Some(answer),
+                Known::Unknown => None,
+            };
+            (old, self.pending(&mut state, question))
+        };
+        let Some(mut pending) = pending else {
+            metric::count(Counter::DnsAnswers, "too_many");
+            return old.unwrap_or(Answer::Failed);
+        };
+        let limits = &self.0.limits;
+        let wait = if old.is_some() { limits.patience } else { limits.question };
+        let answered = timeout(wait, pending.wait_for(Option::is_some)).await;
+        let new = match answered {
+            Ok(Ok(answer)) => answer.clone().unwrap_or(Answer::Failed),
+            Ok(Err(_)) | Err(_) => Answer::Failed,
+        };
+        match (new, old) {
+            (Answer::Failed, Some(old)) => {
+                metric::count(Counter::DnsAnswers, "stale");
+                old
+            }
+            (new, _) => {
+                metric::count(Counter::DnsAnswers, word(&new));
+                new
+            }
+        }
+    }
+
+    /// The question under way, begun if it is not; `None` when too many are.
+    fn pending(
+        &self,
+        state: &mut State,
+        question: &Question,
+    ) -> Option<watch::Receiver<Option<Answer>>> {
+        if let Some(pending) = state.under_way.get(question) {
+            return Some(pending.clone());
+        }
+        if state.under_way.len() >= self.0.limits.questions_max {
+            return None;
+        }
+        let (done, pending) = watch::channel(None);
+        state.under_way.insert(question.clone(), pending.clone());
+        let (dns, question) = (self.clone(), question.clone());
+        // A task of its own: whoever asked may give up, the answer is kept all the same.
+        tokio::spawn(async move {
+            let answer = dns.look_up(&question).await;
+            let mut state = dns.state();
+            state.cache.put(clock::now(), question.clone(), answer.clone());
+            state.under_way.remove(&question);
+            done.send_replace(Some(answer.0));
+        });
+        Some(pending)
+    }
+
+    /// Asks DNS.
+    async fn look_up(&self, question: &Question) -> (Answer, Duration) {
+        let failed = (Answer::Failed, Duration::ZERO);
+        let Some(resolver) = &self.0.resolver else { return failed };
+        let (name, kind) = match question {
+            Question::Naptr(name) => (name, RecordType::NAPTR),
+            Question::Srv(name) => (name, RecordType::SRV),
+            Question::A(name) => (name, RecordType::A),
+            Question::Aaaa(name) => (name, RecordType::AAAA),
+        };
+        // With the last dot no search list of this machine is applied.
+        let asked = timeout(self.0.limits.question, resolver.lookup(format!("{name}."), kind));
+        match asked.await {
+            Ok(Ok(found)) => (read(question, &found), ttl(&found)),
+            Ok(Err(NetError::Dns(DnsError::NoRecordsFound(none)))) => {
+                let seconds = none.negative_ttl.unwrap_or(30);
+                (Answer::Nothing, Duration::from_secs(seconds.into()))
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "DNS failed");
+                failed
+            }
+            Err(_) => failed,
+        }
+    }
+
+    // No code that can panic runs under the lock, so a poisoned one is still sound.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn set(options: &mut ResolverOpts, limits: &DnsLimits) {
+    // Answers are kept here, where old ones can be used while DNS fails.
+    options.cache_size = 0;
+    options.timeout = limits.question / 2;
+    options.attempts = 1;
+}
+
+fn word(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::Naptr(_) | Answer::Srv(_) | Answer::A(_) | Answer::Aaaa(_) => "answered",
+        Answer::Nothing => "nothing",
+        Answer::Failed => "failed",
+    }
+}
+
+fn ttl(found: &Lookup) -> Duration {
+    let shortest = found.answers().iter().map(|record| record.ttl).min();
+    Duration::from_secs(shortest.unwrap_or(0).into())
+}
+
+/// The records of the kind asked for; a chain of aliases before them is passed over.
+fn read(question: &Question, found: &Lookup) -> Answer {
+    let records = || found.answers().iter().map(|record| &record.data);
+    let answer = match question {
+        Question::Naptr(_) => Answer::Naptr(
+            records()
+                .filter_map(|data| match data {
+                    RData::NAPTR(own) => Some(NaptrRecord {
+                        order: own.order,
+                        preference: own.preference,
+                        flags: String::from_utf8_lossy(&own.flags).into_owned(),
+                        service: String::from_utf8_lossy(&own.services).into_owned(),
+                        replacement: own.replacement.to_ascii(),
+                    }),
+                    _ => None,
+                })
+                .take(LOCATE_RECORDS_MAX)
+                .collect(),
+        ),
+        Question::Srv(_) => Answer::Srv(
+            records()
+                .filter_map(|data| match data {
+                    RData::SRV(own) => Some(SrvRecord {
+                        priority: own.priority,
+                        weight: own.weight,
+                        port: own.port,
+                        target: own.target.to_ascii(),
+                    }),
+                    _ => None,
+                })
+                .take(LOCATE_RECORDS_MAX)
+                .collect(),
+        ),
+        Question::A(_) => Answer::A(
+            records()
+                .filter_map(|data| if let RData::A(own) = data { Some(own.0) } else { None })
+                .take(LOCATE_RECORDS_MAX)
+                .collect(),
+        ),
+        Question::Aaaa(_) => Answer::Aaaa(
+            records()
+                .filter_map(|data| if let RData::AAAA(own) = data { Some(own.0) } else { None })
+                .take(LOCATE_RECORDS_MAX)
+                .collect(),
+        ),
+    };
+    let is_empty = match &answer {
+        Answer::Naptr(own) => own.is_empty(),
+        Answer::Srv(own) => own.is_empty(),
+        Answer::A(own) => own.is_empty(),
+        Answer::Aaaa(own) => own.is_empty(),
+        Answer::Nothing | Answer::Failed => false,
+    };
+    if is_empty { Answer::Nothing } else { answer }
+}
