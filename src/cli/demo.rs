@@ -70,7 +70,7 @@ const NUMBERS: [(&str, &str); 10] = [
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DemoArgs {
     /// The address SIP is heard at, over UDP and TCP; port 0: any free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5060")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5060", value_parser = one_address)]
     pub(crate) sip: SocketAddr,
     /// The address HTTP is heard at; port 0: any free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
@@ -238,6 +238,18 @@ fn invitation(server: &Server, key: &str) -> String {
     )
 }
 
+/// An address that peers can be told.
+fn one_address(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr =
+        text.parse().map_err(|_| "write an address and a port: 127.0.0.1:5060".to_owned())?;
+    if address.ip().is_unspecified() {
+        return Err(
+            "the demo is heard at one address; `tandem run` can take all of them".to_owned()
+        );
+    }
+    Ok(address)
+}
+
 /// `A-B`, from an even port, with room for one call at least.
 fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port >= 1024);
@@ -284,6 +296,14 @@ mod tests {
         // A relative path is no path there.
         assert_eq!(with(&[("XDG_DATA_HOME", "data"), home]), with(&[home]));
         assert_eq!(with(&[]), env::temp_dir().join("tandem-demo"));
+    }
+
+    #[test]
+    fn sip_is_heard_at_an_address_that_peers_can_be_told() {
+        assert_eq!(one_address("127.0.0.1:5070"), Ok(SocketAddr::from(([127, 0, 0, 1], 5070))));
+        for refused in ["0.0.0.0:5060", "[::]:5060", "localhost:5060", "127.0.0.1"] {
+            assert!(one_address(refused).is_err(), "{refused}");
+        }
     }
 
     #[test]
