@@ -32,10 +32,14 @@ const BYTES_PER_MS: u64 = 8;
 const GATHER_ABOVE_BYTES: u64 = 500 * BYTES_PER_MS;
 
 /// Above this many segments in the ring too, so that a bot that sends single bytes does not either.
-const GATHER_ABOVE_SEGMENTS: usize = 128;
+const GATHER_ABOVE_SEGMENTS: usize = 64;
 
-/// Emptied segments kept for reuse; the rest is dropped.
-const SPARE_SEGMENTS_MAX: usize = 4;
+/// Emptied segments kept for reuse; the rest is dropped. One comes back about as often as one is sent,
+/// so more than one would only lie there.
+const SPARE_SEGMENTS_MAX: usize = 1;
+
+/// Larger ones, of an agent that sends faster than it is played, are not kept.
+const SPARE_BYTES_MAX: usize = 2_000;
 
 /// A new link. The media end goes to the media thread, the agent's end to the agent's task.
 #[must_use]
@@ -133,7 +137,7 @@ impl Segment {
 
 /// Small events waiting for the agent's task. When full, the session keeps a mark and tries again
 /// in the next tick; other events are dropped.
-const NOTICES_MAX: usize = 64;
+const NOTICES_MAX: usize = 32;
 
 #[derive(Debug, Clone, Copy)]
 enum Notice {
@@ -312,7 +316,7 @@ impl AgentEnd {
     }
 
     fn keep_spare(&mut self, mut segment: Box<Segment>) {
-        if self.spare.len() < SPARE_SEGMENTS_MAX {
+        if self.spare.len() < SPARE_SEGMENTS_MAX && segment.bytes.capacity() <= SPARE_BYTES_MAX {
             segment.reset(0);
             self.spare.push(segment);
         }

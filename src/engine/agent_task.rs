@@ -65,7 +65,7 @@ pub struct AgentSetup {
 }
 
 /// What a call learns from its agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AgentEvent {
     /// The agent is there.
     Ready,
@@ -76,7 +76,7 @@ pub enum AgentEvent {
     /// The agent wants the call ended, and its last words were played.
     HangupRequested,
     /// What went over the link: the last event.
-    Notes(AgentCounters),
+    Notes(Box<AgentCounters>),
 }
 
 /// The call's hold on its agent's task. Dropping it ends the agent like [`Self::end`].
@@ -144,7 +144,7 @@ fn spawn(
     events: mpsc::Sender<AgentEvent>,
 ) -> AgentHandle {
     let (commands_in, commands) = mpsc::channel(COMMANDS_MAX);
-    let task = Task {
+    let mut task = Task {
         session,
         dialling,
         end,
@@ -157,7 +157,14 @@ fn spawn(
         timer: None,
         over: false,
     };
-    tokio::spawn(task.run().in_current_span());
+    // The task lies in its future once: taken by value by what it awaits, it would lie there twice.
+    let life = async move {
+        task.run().await;
+        if let Some(socket) = task.finish() {
+            Box::pin(close(socket.stream)).await;
+        }
+    };
+    tokio::spawn(life.in_current_span());
     AgentHandle { commands: commands_in }
 }
 
@@ -194,7 +201,8 @@ struct Task {
     events: mpsc::Sender<AgentEvent>,
     commands: mpsc::Receiver<Command>,
     dial: Option<Dial>,
-    socket: Option<Socket>,
+    /// By pointer: it is most of a task's size, and built-in agents have none.
+    socket: Option<Box<Socket>>,
     /// What the link did not take yet; while there is any, nothing is read from the agent.
     pending: VecDeque<Pending>,
     full: bool,
@@ -228,7 +236,7 @@ enum Wake {
 }
 
 impl Task {
-    async fn run(mut self) {
+    async fn run(&mut self) {
         let mut out = Vec::new();
         self.session.handle(clock::now(), Input::Started, &mut out);
         self.perform(&mut out).await;
@@ -240,16 +248,16 @@ impl Task {
             self.feed(&mut out);
             self.perform(&mut out).await;
         }
-        // The media must not wait for a WebSocket that ends slowly.
-        drop(self.end);
-        drop(self.dial);
-        if self.events.try_send(AgentEvent::Notes(self.session.counters())).is_err() {
+    }
+
+    /// Lets go of the link and tells the counters: neither waits for a WebSocket that ends slowly.
+    /// Gives back the socket that is left to close.
+    fn finish(self) -> Option<Box<Socket>> {
+        let notes = Box::new(self.session.counters());
+        if self.events.try_send(AgentEvent::Notes(notes)).is_err() {
             tracing::trace!("nobody wants the agent's counters");
         }
-        drop(self.events);
-        if let Some(socket) = self.socket {
-            close(socket.stream).await;
-        }
+        self.socket
     }
 
     fn arm_timer(&mut self) {
@@ -307,7 +315,7 @@ impl Task {
             Wake::Link(event) => self.handle_link(now, event, out),
             Wake::Dialled(result) => match *result {
                 Ok(stream) => {
-                    self.socket = Some(Socket { stream, dirty: false, blocked: false });
+                    self.socket = Some(Box::new(Socket { stream, dirty: false, blocked: false }));
                     session.handle(now, Input::Connected, out);
                 }
                 Err(error) => {
@@ -483,8 +491,8 @@ fn ended(error: &tungstenite::Error) -> PeerClose {
 
 async fn tell(events: &mpsc::Sender<AgentEvent>, event: AgentEvent) {
     // A call that is gone drops its handle too, which ends this task.
-    if events.send(event).await.is_err() {
-        tracing::trace!(?event, "the call is gone already");
+    if let Err(unheard) = events.send(event).await {
+        tracing::trace!(event = ?unheard.0, "the call is gone already");
     }
 }
 

@@ -78,28 +78,21 @@ pub(super) fn start(
     let written = switch.ledger.report(seed.log.report());
     switch.registry.enter(clock::now(), id, seed.source, &inputs);
     drop(inputs);
-    // What the record is closed with should the task itself go wrong.
-    let opened = seed.log.clone();
     let span = tracing::info_span!("call", %id, trunk = %seed.route.trunk.name);
     let dialog = seed.dialog;
-    let task = Task::new(Arc::clone(switch), shard.clone(), seed, queue);
-    let switch = Arc::clone(switch);
+    let mut task = Task::new(Arc::clone(switch), shard, seed, queue);
     let guarded = async move {
         if AssertUnwindSafe(task.run(written)).catch_unwind().await.is_err() {
-            close_after_fault(&switch, opened);
-            shard.command(Command::Hangup { dialog, cause: HangupCause::SwitchFault }).await;
+            task.close_after_fault();
+            let hangup = Command::Hangup { dialog, cause: HangupCause::SwitchFault };
+            task.shard.command(hangup).await;
         }
+        let switch = Arc::clone(&task.switch);
+        // Its permit goes back before it is said to be gone.
+        drop(task);
         switch.registry.leave(clock::now(), id);
     };
     tokio::spawn(guarded.instrument(span));
-}
-
-/// A panic ends one call, and its record says so.
-fn close_after_fault(switch: &Switch, mut log: CallLog) {
-    tracing::error!("the call's task panicked; the call ends and its record is closed");
-    let (cause, by) = (HangupCause::SwitchFault, Party::Switch);
-    log.note(clock::now(), CallEvent::Ended { cause, by, duration: Duration::ZERO });
-    drop(switch.ledger.report(log.report()));
 }
 
 struct Task {
@@ -164,7 +157,7 @@ impl Task {
         }
     }
 
-    async fn run(mut self, written: Written) {
+    async fn run(&mut self, written: Written) {
         tracing::info!("call begins");
         // Whatever kills this process after the caller heard of the call, its record will exist.
         written.await;
@@ -186,6 +179,14 @@ impl Task {
         let cause = record.cause.map_or("", HangupCause::code);
         tracing::info!(cause, answered = self.call.is_answered(), "call ends");
         // Written in the background: the call is over either way.
+        drop(self.switch.ledger.report(self.log.report()));
+    }
+
+    /// A panic ends one call, and its record says so.
+    fn close_after_fault(&mut self) {
+        tracing::error!("the call's task panicked; the call ends and its record is closed");
+        let (cause, by) = (HangupCause::SwitchFault, Party::Switch);
+        self.log.note(clock::now(), CallEvent::Ended { cause, by, duration: Duration::ZERO });
         drop(self.switch.ledger.report(self.log.report()));
     }
 
@@ -227,7 +228,6 @@ impl Task {
             MediaEvent::Failed => {
                 Some(Input::HangupRequested { cause: HangupCause::SwitchFault, by: Party::Switch })
             }
-            MediaEvent::Statistics(_) => None,
         }
     }
 

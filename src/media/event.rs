@@ -1,9 +1,7 @@
 //! What a media session reports to its call.
 
-use crate::media::statistics::MediaStatistics;
-
 /// What a media session reports to its call.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MediaEvent {
     /// The first packet of the peer that was believed.
     FirstPacket,
@@ -16,8 +14,6 @@ pub enum MediaEvent {
     },
     /// Nothing came from the peer for the inactivity time-out, although it should have.
     TimedOut,
-    /// The figures, every five seconds.
-    Statistics(MediaStatistics),
     /// The session met a fault of ours and does nothing any more. The call ends with `SwitchFault`.
     Failed,
 }

@@ -49,9 +49,6 @@ mod reports;
 
 const CLOCK_RATE: u32 = 8_000;
 
-/// The time between two events with the figures.
-const STATISTICS_INTERVAL: Duration = Duration::from_secs(5);
-
 /// Static payload type of comfort noise (RFC 3389).
 const COMFORT_NOISE: u8 = 13;
 
@@ -100,7 +97,6 @@ pub struct MediaSession {
     started: bool,
     /// Since when packets should come and do not.
     quiet_since: Option<Moment>,
-    next_statistics: Moment,
     collisions: u8,
     counters: MediaStatistics,
 }
@@ -140,7 +136,6 @@ impl MediaSession {
             cname: random_name(&mut random),
             started: !setup.playout_held,
             quiet_since: None,
-            next_statistics: now + STATISTICS_INTERVAL,
             collisions: 0,
             counters: MediaStatistics::default(),
         };
@@ -219,10 +214,6 @@ impl MediaSession {
             self.report(now, out, |report, bytes| report.write(bytes));
         }
         self.watch(now, out);
-        if now >= self.next_statistics {
-            self.next_statistics = now + STATISTICS_INTERVAL;
-            out.event(MediaEvent::Statistics(self.statistics()));
-        }
         self.playout.end().wake();
     }
 

@@ -117,18 +117,18 @@ pub const MEDIA_SESSIONS_MAX: usize = 4_096;
 
 /// Frames of caller audio (20 ms each) waiting for an agent; the sockets behind hold seconds more. Over
 /// it: the newest are dropped, counted.
-pub const AGENT_FRAMES_MAX: usize = 32;
+pub const AGENT_FRAMES_MAX: usize = 16;
 /// Frames of caller audio (20 ms each) kept while an agent does not read. Over it: the oldest are
 /// dropped, counted.
 pub const AGENT_OUTBOX_FRAMES_MAX: usize = 64;
 /// Keys and mark echoes kept while an agent does not read. Over it: the oldest are dropped, counted.
 pub const AGENT_OUTBOX_EVENTS_MAX: usize = 1_024;
 /// Items (audio chunks and marks) waiting in the ring from agent to media. Over it: we stop reading.
-pub const AGENT_ITEMS_MAX: usize = 256;
+pub const AGENT_ITEMS_MAX: usize = 128;
 /// Audio waiting to be played, in ms. Over it: we stop reading from the agent.
 pub const AGENT_PLAYOUT_MS_MAX: u32 = 60_000;
 /// Largest chunk of agent audio handed to media at once, in bytes; longer payloads are cut into these.
-pub const AGENT_CHUNK_BYTES_MAX: usize = 4_000;
+pub const AGENT_CHUNK_BYTES_MAX: usize = 8_000;
 /// Largest WebSocket message of an agent, in bytes. Over it: the link is closed as garbage.
 pub const AGENT_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Longest mark name, in bytes. Over it: cut.

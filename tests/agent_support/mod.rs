@@ -310,7 +310,7 @@ async fn counters(mut events: mpsc::Receiver<AgentEvent>) -> AgentCounters {
     let event = in_time("last event", events.recv()).await;
     let Some(AgentEvent::Notes(counters)) = event else { panic!("{event:?} is not the last") };
     assert_eq!(in_time("end of the task", events.recv()).await, None);
-    counters
+    *counters
 }
 
 /// The media thread's side of the link, without a clock.

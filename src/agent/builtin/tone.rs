@@ -8,8 +8,8 @@ use crate::audio::tone;
 use crate::types::codec::Codec;
 use bytes::BytesMut;
 
-/// Samples of one piece: 200 ms.
-const PIECE_SAMPLES: usize = 1_600;
+/// Samples of one piece: 100 ms.
+const PIECE_SAMPLES: usize = 800;
 /// Pieces queued ahead. A mark behind each tells when the next is due, so the tone follows the clock
 /// of the media and needs no timer.
 const PIECES_AHEAD: u32 = 2;

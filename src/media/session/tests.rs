@@ -651,13 +651,6 @@ fn without_a_plan_nothing_happens_until_there_is_one() {
 }
 
 #[test]
-fn the_figures_come_every_five_seconds() {
-    let mut scene = Scene::new(plan());
-    scene.ticks(1_500);
-    assert_eq!(scene.count(|event| matches!(event, MediaEvent::Statistics(_))), 6);
-}
-
-#[test]
 fn a_session_stays_small() {
     let bytes = size_of::<MediaSession>();
     assert!(bytes <= 12 * 1024, "{bytes}");
