@@ -237,6 +237,13 @@ pub struct CallReport {
     pub events: Vec<TimedEvent>,
 }
 
+impl CallReport {
+    /// Takes in an earlier report of the same call that nobody has seen yet.
+    pub fn take_in(&mut self, earlier: Self) {
+        self.events.splice(..0, earlier.events);
+    }
+}
+
 /// One call's record and those of its events that were not reported yet.
 ///
 /// The owner of a call notes each event, reports once before any response above 100 (so that a

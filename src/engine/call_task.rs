@@ -179,7 +179,7 @@ impl Task {
         let cause = record.cause.map_or("", HangupCause::code);
         tracing::info!(cause, answered = self.call.is_answered(), "call ends");
         // Written in the background: the call is over either way.
-        drop(self.switch.ledger.report(self.log.report()));
+        self.switch.ledger.report_later(self.log.report());
     }
 
     /// A panic ends one call, and its record says so.
@@ -187,7 +187,7 @@ impl Task {
         tracing::error!("the call's task panicked; the call ends and its record is closed");
         let (cause, by) = (HangupCause::SwitchFault, Party::Switch);
         self.log.note(clock::now(), CallEvent::Ended { cause, by, duration: Duration::ZERO });
-        drop(self.switch.ledger.report(self.log.report()));
+        self.switch.ledger.report_later(self.log.report());
     }
 
     /// Waits for the next thing that concerns the call.
@@ -355,7 +355,7 @@ impl Task {
         let answered = matches!(event, CallEvent::Answered(_));
         self.log.note(now, event);
         if answered {
-            drop(self.switch.ledger.report(self.log.report()));
+            self.switch.ledger.report_later(self.log.report());
         }
     }
 

@@ -173,7 +173,7 @@ impl Begun {
         let call: CallId = self.log.record().id;
         tracing::info!(%call, %cause, status, "call refused");
         // Written in the background: a refusal does not wait for the disk.
-        drop(switch.ledger.report(self.log.report()));
+        switch.ledger.report_later(self.log.report());
     }
 }
 

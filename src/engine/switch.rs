@@ -19,6 +19,10 @@ pub trait Ledger: Send + Sync {
     /// Takes a call's report: the record as it stands and the events since the last report. Does not
     /// block; the future resolves when the report is written, and may be dropped.
     fn report(&self, report: CallReport) -> Written;
+
+    /// Takes a report that nobody waits for; it may be written a little later, with others. Does not
+    /// block.
+    fn report_later(&self, report: CallReport);
 }
 
 /// Resolves when a report is written, or when it is clear that it will not be soon.

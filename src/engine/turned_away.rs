@@ -225,7 +225,7 @@ fn report(
     for event in [CallEvent::Arrived(read(flow, message)), decided, event, ended] {
         log.note(now, event);
     }
-    drop(ledger.report(log.report()));
+    ledger.report_later(log.report());
 }
 
 /// What can be read of the message, none of it longer than a record needs.

@@ -147,6 +147,7 @@ pub(crate) async fn receive(socket: tokio::net::UdpSocket, flow: Flow, ingress: 
             tokio::time::sleep(ERROR_PAUSE).await;
             continue;
         }
+        let mut drained = false;
         for _ in 0..READS_PER_TURN_MAX {
             match socket.try_recv_from(&mut buffer) {
                 Ok((len, remote)) => {
@@ -158,7 +159,10 @@ pub(crate) async fn receive(socket: tokio::net::UdpSocket, flow: Flow, ingress: 
                         ingress.receive(Flow { remote, ..flow }, Bytes::copy_from_slice(datagram));
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    drained = true;
+                    break;
+                }
                 Err(error) => {
                     tracing::debug!(local = %flow.local, %error, "a datagram could not be read");
                     tokio::time::sleep(ERROR_PAUSE).await;
@@ -166,7 +170,10 @@ pub(crate) async fn receive(socket: tokio::net::UdpSocket, flow: Flow, ingress: 
                 }
             }
         }
-        tokio::task::yield_now().await;
+        // The wait for the next datagram is a turn for others too, and costs no look at all sockets.
+        if !drained {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -1,11 +1,15 @@
 //! The journal: what happens to calls, on disk before it is in the database.
 //!
 //! One thread writes. A report is in the file, and so survives the process, when its [`Written`]
-//! resolves; it is on disk, and so survives the machine, at most [`SYNC_PAUSE`] later. While the disk
-//! refuses, reports wait in memory up to a bound, and calls go on.
+//! resolves; it is on disk, and so survives the machine, at most [`SYNC_PAUSE`] later. A report that
+//! nobody waits for may be in memory for some milliseconds. While the disk refuses, all wait in memory
+//! up to a bound, and calls go on.
 
 use crate::cdr::CallReport;
 use crate::clock;
+use crate::store::inbox::Inbox;
+use crate::store::inbox::Item;
+use crate::store::inbox::Work;
 use crate::store::segment;
 use crate::store::segment::Kind;
 use crate::store::segment::Next;
@@ -13,13 +17,11 @@ use crate::store::segment::Segment;
 use crate::store::syncer::Syncer;
 use crate::store::wire;
 use crate::store::wire::Entry;
-use crate::types::limit::JOURNAL_QUEUE_MAX;
 use crate::types::limit::JOURNAL_SEGMENT_BYTES;
 use crate::types::moment::Moment;
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::collections::HashSet;
-use std::collections::VecDeque;
 use std::fs::DirBuilder;
 use std::fs::File;
 use std::fs::TryLockError;
@@ -28,10 +30,6 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Condvar;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -49,8 +47,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const ALIVE_PAUSE: Duration = Duration::from_secs(2);
 /// Longest sleep while no call is open and nothing is to be done.
 const IDLE_PAUSE: Duration = Duration::from_secs(3_600);
-/// Reports encoded at once.
-const BATCH: usize = 256;
 /// The folder of records that the database refused.
 pub(crate) const REJECTED: &str = "rejected";
 
@@ -146,30 +142,8 @@ impl Written {
 
 #[derive(Debug, Default)]
 struct Shared {
-    queue: Mutex<Queue>,
-    wake: Condvar,
+    inbox: Inbox,
     health: Arc<JournalHealth>,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    items: VecDeque<Item>,
-    /// What came of the sync of which segment.
-    synced: Option<(u64, io::Result<()>)>,
-    closing: bool,
-}
-
-#[derive(Debug)]
-struct Item {
-    report: CallReport,
-    written: oneshot::Sender<()>,
-}
-
-impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        // Nothing that runs under the lock can leave it half done.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Journal {
@@ -189,10 +163,7 @@ impl Journal {
         let (progress, watched) = watch::channel(first);
         let shared = Arc::new(Shared::default());
         let told = Arc::clone(&shared);
-        let syncer = Syncer::start(move |segment, result| {
-            told.queue().synced = Some((segment, result));
-            told.wake.notify_one();
-        });
+        let syncer = Syncer::start(move |segment, result| told.inbox.synced(segment, result));
         let writer = Writer {
             syncer: syncer.map_err(failed)?,
             syncing: None,
@@ -216,19 +187,24 @@ impl Journal {
         Ok(Self { shared, progress: watched, dir: dir.to_owned() })
     }
 
-    /// Hands over a report. When the disk has refused for so long that the queue is full, the oldest
-    /// report that waits is lost and counted.
+    /// Hands over a report that is to be in the file soon. When the disk has refused for so long that
+    /// the queue is full, the oldest report that waits is lost and counted.
     pub fn write(&self, report: CallReport) -> Written {
         let (sender, receiver) = oneshot::channel();
-        let mut queue = self.shared.queue();
-        if queue.items.len() >= JOURNAL_QUEUE_MAX {
-            queue.items.pop_front();
+        self.push(report, Some(sender));
+        Written(receiver)
+    }
+
+    /// Hands over a report that nobody waits for: in the file some milliseconds later, together with
+    /// others.
+    pub fn write_later(&self, report: CallReport) {
+        self.push(report, None);
+    }
+
+    fn push(&self, report: CallReport, written: Option<oneshot::Sender<()>>) {
+        if !self.shared.inbox.push(report, written) {
             self.shared.health.lost.fetch_add(1, Ordering::Relaxed);
         }
-        queue.items.push_back(Item { report, written: sender });
-        drop(queue);
-        self.shared.wake.notify_one();
-        Written(receiver)
     }
 
     /// How journal and upload fare.
@@ -240,8 +216,7 @@ impl Journal {
     /// Writes what waits, syncs and ends the writer; what is written later is lost. False when the
     /// disk does not take it within `limit`.
     pub async fn close(&self, limit: Duration) -> bool {
-        self.shared.queue().closing = true;
-        self.shared.wake.notify_one();
+        self.shared.inbox.close();
         let mut progress = self.progress.clone();
         let closed = progress.wait_for(|progress| progress.closed);
         matches!(tokio::time::timeout(limit, closed).await, Ok(Ok(_)))
@@ -272,7 +247,7 @@ struct Writer {
     gave_up: bool,
     /// The newest entry of each open call, framed; carried into each new segment, so that a killed
     /// process's calls are found although their first segment is long in the database.
-    open: HashMap<Uuid, Vec<u8>>,
+    open: HashMap<Uuid, Box<[u8]>>,
     /// Frames that are not known to be on disk.
     unsynced: Vec<u8>,
     /// Who is to be told once `unsynced` is in a file; only after a failure more than a moment.
@@ -281,26 +256,23 @@ struct Writer {
     _lock: File,
 }
 
-/// What the writer woke up for.
-enum Work {
-    Synced(u64, io::Result<()>),
-    Reports(Vec<Item>),
-    Idle,
-    Close,
-}
-
 impl Writer {
     fn run(mut self) {
         loop {
-            match self.wait() {
+            let now = clock::now();
+            let idle = if self.open.is_empty() { IDLE_PAUSE } else { ALIVE_PAUSE };
+            let pause = self.sync_due(now).unwrap_or(idle);
+            match self.shared.inbox.wait(now + pause) {
                 Work::Synced(segment, result) => self.synced(segment, result),
                 Work::Reports(items) => self.write(items),
                 Work::Idle => {}
                 Work::Close => break,
             }
             let now = clock::now();
-            if !self.open.is_empty() && now.since(self.wrote_at) >= ALIVE_PAUSE {
-                self.append(|frames| sign_of_life(now, frames));
+            if !self.open.is_empty() && !self.gave_up && now.since(self.wrote_at) >= ALIVE_PAUSE {
+                let start = self.begin_append(now);
+                sign_of_life(now, &mut self.unsynced);
+                self.append(start);
             }
             if self.sync_due(now).is_some_and(|due| due.is_zero()) {
                 self.begin_sync(now);
@@ -313,70 +285,41 @@ impl Writer {
         self.report(true);
     }
 
-    /// Waits for reports, until something else is due.
-    fn wait(&self) -> Work {
-        let mut queue = self.shared.queue();
-        let mut waited = false;
-        loop {
-            if let Some((segment, result)) = queue.synced.take() {
-                return Work::Synced(segment, result);
-            }
-            if !queue.items.is_empty() {
-                let count = queue.items.len().min(BATCH);
-                return Work::Reports(queue.items.drain(..count).collect());
-            }
-            if queue.closing {
-                return Work::Close;
-            }
-            if waited {
-                return Work::Idle;
-            }
-            let idle = if self.open.is_empty() { IDLE_PAUSE } else { ALIVE_PAUSE };
-            let pause = self.sync_due(clock::now()).unwrap_or(idle);
-            let woken = self.shared.wake.wait_timeout(queue, pause);
-            let (guard, result) = woken.unwrap_or_else(PoisonError::into_inner);
-            queue = guard;
-            waited = result.timed_out();
-        }
-    }
-
     fn write(&mut self, items: Vec<Item>) {
-        let mut reports = Vec::with_capacity(items.len());
-        for item in items {
-            reports.push(item.report);
-            self.waiting.push(item.written);
-        }
-        let mut framed = Vec::with_capacity(reports.len());
-        for report in &reports {
-            let mut frame = Vec::new();
-            segment::encode(Kind::Entry, &wire::encode(report), &mut frame);
-            framed.push(frame);
-        }
-        self.append(|frames| framed.iter().for_each(|frame| frames.extend_from_slice(frame)));
-        for (report, frame) in reports.into_iter().zip(framed) {
-            let id = report.record.id.uuid();
-            if report.record.is_closed() {
-                self.open.remove(&id);
-            } else {
-                self.open.insert(id, frame);
-            }
-        }
-    }
-
-    /// Appends frames, and returns only when they are in a file or the journal is closed on a disk
-    /// that refuses.
-    fn append(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
         if self.gave_up {
-            let lost = u64::try_from(self.waiting.drain(..).len()).unwrap_or(u64::MAX);
+            let lost = u64::try_from(items.len()).unwrap_or(u64::MAX);
             self.shared.health.lost.fetch_add(lost, Ordering::Relaxed);
             return;
         }
-        // The pause to the sync counts from the first frame that waits for it.
-        if self.unsynced.is_empty() {
-            self.wrote_at = clock::now();
+        let since = items.first().map_or_else(clock::now, |item| item.at);
+        let start = self.begin_append(since);
+        for item in items {
+            let from = self.unsynced.len();
+            segment::encode(Kind::Entry, &wire::encode(&item.report), &mut self.unsynced);
+            self.waiting.extend(item.written);
+            let id = item.report.record.id.uuid();
+            if item.report.record.is_closed() {
+                self.open.remove(&id);
+            } else {
+                let frame = self.unsynced.get(from..).unwrap_or_default();
+                self.open.insert(id, frame.into());
+            }
         }
-        let start = self.unsynced.len();
-        encode(&mut self.unsynced);
+        self.append(start);
+    }
+
+    /// What is written from here on waits for its sync since `since`, unless something waits longer.
+    /// Returns where it begins.
+    fn begin_append(&mut self, since: Moment) -> usize {
+        if self.unsynced.is_empty() {
+            self.wrote_at = since;
+        }
+        self.unsynced.len()
+    }
+
+    /// Appends the frames from `start` on, and returns only when they are in a file or the journal is
+    /// closed on a disk that refuses.
+    fn append(&mut self, start: usize) {
         let fresh = self.unsynced.get(start..).unwrap_or_default();
         match self.segment.append(fresh) {
             Ok(()) => self.tell_waiting(),
@@ -444,7 +387,7 @@ impl Writer {
         while !self.renew() {
             // The lock is not held while it sleeps, so reports are taken up to the bound.
             std::thread::sleep(RETRY_PAUSE);
-            if self.shared.queue().closing {
+            if self.shared.inbox.is_closing() {
                 self.gave_up = true;
                 return;
             }
@@ -457,7 +400,7 @@ impl Writer {
     /// Begins the next segment, with the entries of open calls and what is not yet safe. False when
     /// the disk refuses; the old segment then goes on.
     fn renew(&mut self) -> bool {
-        let carried: usize = self.open.values().map(Vec::len).sum();
+        let carried: usize = self.open.values().map(|frame| frame.len()).sum();
         let mut content = Vec::with_capacity(carried + self.unsynced.len());
         for frame in self.open.values() {
             content.extend_from_slice(frame);

@@ -24,6 +24,7 @@ mod time;
 pub mod trunks;
 pub mod upload;
 
+mod inbox;
 mod segment;
 mod syncer;
 mod wire;

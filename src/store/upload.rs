@@ -29,6 +29,8 @@ use tokio::sync::watch;
 const READ_BYTES: u64 = 17 * 1024 * 1024;
 /// Entries of one transaction.
 const BATCH: usize = 256;
+/// Pause between two rounds: one costs four round trips to the database, whatever it carries.
+const ROUND_PAUSE: Duration = Duration::from_millis(200);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
@@ -94,6 +96,7 @@ impl Uploader {
                         self.forget_all(progress);
                         return;
                     }
+                    tokio::time::sleep(ROUND_PAUSE).await;
                     if self.progress.changed().await.is_err() && !self.progress.borrow().closed {
                         // The writer is gone without a last word; nothing can follow.
                         return;
