@@ -329,6 +329,9 @@ struct MediaThread {
     slots: Vec<Option<Box<Hosted>>>,
     /// The places of each phase, in no order.
     phases: [Vec<u16>; PHASES],
+    /// Closed sessions on their way back to their calls. They go once a tick, together: each on its
+    /// own would wake the runtime for itself.
+    closed: Vec<(oneshot::Sender<Box<Hosted>>, Box<Hosted>)>,
     desk: Desk,
 }
 
@@ -336,7 +339,8 @@ impl MediaThread {
     fn new(worker: Arc<Worker>) -> Self {
         let slots = (0..MEDIA_SESSIONS_MAX).map(|_| None).collect();
         let phases = std::array::from_fn(|_| Vec::with_capacity(MEDIA_SESSIONS_MAX));
-        Self { worker, slots, phases, desk: Desk::new() }
+        let closed = Vec::with_capacity(COMMANDS_PER_PHASE_MAX * PHASES);
+        Self { worker, slots, phases, closed, desk: Desk::new() }
     }
 
     fn run(mut self) {
@@ -349,12 +353,16 @@ impl MediaThread {
                     let before = os::thread_time();
                     self.command();
                     let sessions = self.run_phase(phase);
+                    if phase == 0 {
+                        self.give_back();
+                    }
                     let work = os::thread_time().saturating_sub(before);
                     self.worker.gauges.phase_ran(work, late, sessions);
                 }
                 Step::Skip { ticks } => self.skip(ticks),
             }
         }
+        self.give_back();
     }
 
     fn command(&mut self) {
@@ -398,8 +406,18 @@ impl MediaThread {
             self.discard(Garbage::Reply(reply));
             return;
         };
-        if let Err(unread) = reply.send(hosted) {
-            self.discard(Garbage::Session(unread));
+        if self.closed.len() == self.closed.capacity() {
+            self.give_back();
+        }
+        self.closed.push((reply, hosted));
+    }
+
+    /// Sends the sessions closed since the last time back to their calls.
+    fn give_back(&mut self) {
+        while let Some((reply, hosted)) = self.closed.pop() {
+            if let Err(unread) = reply.send(hosted) {
+                self.discard(Garbage::Session(unread));
+            }
         }
     }
 
