@@ -1,6 +1,8 @@
 //! Whole calls in virtual time: what each input leads to.
 
+mod legs;
 mod random;
+mod transfers;
 
 use super::*;
 use crate::call::dial::LegTerms;
