@@ -20,6 +20,10 @@ use tandem::config::secret::Opener;
 use tandem::routing::numbers::NumberRules;
 use tandem::routing::numbers::Rewritten;
 use tandem::routing::numbers::RuleText;
+use tandem::routing::signalling::Prack;
+use tandem::routing::signalling::TimerMethod;
+use tandem::routing::signalling::TimerMode;
+use tandem::routing::signalling::TimerRefresher;
 use tandem::routing::trunk::Trunk;
 use tandem::routing::trunk::TrunkSrtp;
 use tandem::types::id::TrunkId;
@@ -271,6 +275,36 @@ channels_in = 10
 }
 
 #[test]
+fn session_timer_and_reliability_of_a_profile_reach_the_trunk() {
+    let overrides = json!({
+        "inbound": { "source_cidrs": ["192.0.2.0/24"] },
+        "session_timer": {
+            "mode": "require",
+            "expires_s": 900,
+            "min_se_s": 300,
+            "refresher": "remote",
+            "method": "update",
+            "reject_422_only_if_peer_supports_timer": false
+        },
+        "reliability": { "prack": "required", "update": false }
+    });
+    let signalling = compose("_base", &overrides).unwrap().signalling;
+    let timer = signalling.session_timer;
+    assert_eq!((timer.mode, timer.refresher), (TimerMode::Require, TimerRefresher::Remote));
+    assert_eq!((timer.expires_s, timer.min_se_s), (900, 300));
+    assert_eq!((timer.method, timer.spares_old_peers), (TimerMethod::Update, false));
+    assert_eq!((signalling.prack, signalling.update), (Prack::Required, false));
+    let problems = problem_of_row(
+        "_base",
+        &json!({
+            "inbound": { "source_cidrs": ["192.0.2.0/24"] },
+            "session_timer": { "expires_s": 200, "min_se_s": 300 }
+        }),
+    );
+    assert!(problems.contains("`session_timer.expires_s` is below"), "{problems}");
+}
+
+#[test]
 fn what_is_not_built_is_refused_in_enabled_trunks_only() {
     let text = |enabled: bool| {
         format!(
@@ -292,8 +326,8 @@ offer_suites = ["AES_256_CM_HMAC_SHA1_80"]
 accept = ["PCMA", "opus"]
 [progress]
 inbound_progress = "183_sdp"
-[reliability]
-prack = "required"
+[calls]
+refer_in = "b2bua"
 "#
         )
     };
@@ -308,7 +342,7 @@ prack = "required"
         "srtp.offer_suites",
         "codecs.accept",
         "progress.inbound_progress",
-        "reliability.prack",
+        "calls.refer_in",
     ] {
         assert!(refused(path), "{path} in {problems}");
     }

@@ -13,6 +13,10 @@ use support::network::Side;
 use support::network::Story;
 use support::network::Weather;
 use tandem::sip::endpoint::event::Counter;
+use tandem::sip::endpoint::policy::DialogPolicy;
+use tandem::sip::endpoint::policy::Reliable;
+use tandem::sip::endpoint::policy::SessionTimerMode;
+use tandem::sip::endpoint::policy::SessionTimerPolicy;
 use tandem::types::moment::Moment;
 use tandem::types::transport::Transport;
 
@@ -139,6 +143,73 @@ fn both_sides_change_the_session_at_once_and_the_call_survives() {
     lab.assert_sound();
     assert_eq!(count(&lab, Side::Caller, |it| it.ends == ["bye answered"]), 200);
     assert_eq!(count(&lab, Side::Called, |it| it.ends == ["bye"]), 200);
+}
+
+/// Calls with every extension on.
+fn demanding() -> DialogPolicy {
+    let mode = SessionTimerMode::Require;
+    let session = SessionTimerPolicy { mode, ..SessionTimerPolicy::default() };
+    DialogPolicy { session, reliable: Reliable::Required, ..DialogPolicy::default() }
+}
+
+#[test]
+fn prack_under_load_is_stable() {
+    for seed in 0..10 {
+        let mut lab = Lab::with_policy(seed, Transport::Udp, STORM, demanding());
+        for _ in 0..200 {
+            let plan = Plan::random(lab.random());
+            let after_ms = lab.random().below(20_000);
+            lab.plan(after_ms, plan);
+        }
+        lab.run();
+        lab.assert_sound();
+        assert!(count(&lab, Side::Caller, |it| it.answered == 1) > 60);
+        assert_eq!(lab.counted.get(&Counter::PrackTimeout), None);
+    }
+}
+
+#[test]
+fn a_calm_network_carries_reliable_responses_without_a_repetition() {
+    let mut lab = Lab::with_policy(1, Transport::Udp, CALM, demanding());
+    for number in 0..500 {
+        lab.plan(number, plain(100 + number % 2, 5_000));
+    }
+    lab.run();
+    lab.assert_sound();
+    assert_eq!(count(&lab, Side::Caller, |it| it.answered == 1), 500);
+    for counter in [Counter::RetransmissionSent, Counter::StrayResponse, Counter::StrayAck] {
+        assert_eq!(lab.counted.get(&counter), None, "{counter:?}");
+    }
+}
+
+#[test]
+fn long_calls_live_by_their_refreshes_over_a_bad_network() {
+    let mut lab = Lab::with_policy(2, Transport::Udp, STORM, demanding());
+    for number in 0..100 {
+        lab.plan(number * 100, plain(50, 3 * 3_600_000));
+    }
+    lab.run();
+    lab.assert_sound();
+    let ended = |it: &Story| it.ends == ["bye answered"] || it.ends == ["bye"];
+    let lived = count(&lab, Side::Called, |it| it.acknowledged == 1 && ended(it));
+    assert!(lived >= 95, "{lived} of 100");
+}
+
+#[test]
+fn a_hang_up_at_every_millisecond_of_a_call_leaves_nothing() {
+    // Ringing leaves at 0, the answer at 60; each message takes up to 20 ms.
+    for policy in [DialogPolicy::default(), demanding()] {
+        let weather = Weather { delay_ms_max: 20, ..CALM };
+        let mut lab = Lab::with_policy(11, Transport::Udp, weather, policy);
+        for hang_up_ms in 0..200 {
+            for called_ms in [None, Some(1), Some(15)] {
+                let plan = Plan { called_hangs_up_ms: called_ms, ..plain(60, hang_up_ms) };
+                lab.plan(hang_up_ms * 200, plan);
+            }
+        }
+        lab.run();
+        lab.assert_sound();
+    }
 }
 
 #[test]

@@ -10,6 +10,12 @@ use crate::config::tree::Value;
 use crate::config::tree::View;
 use crate::routing::numbers::NumberRules;
 use crate::routing::numbers::RuleText;
+use crate::routing::signalling::Prack;
+use crate::routing::signalling::SessionTimer;
+use crate::routing::signalling::TimerMethod;
+use crate::routing::signalling::TimerMode;
+use crate::routing::signalling::TimerRefresher;
+use crate::routing::signalling::TrunkSignalling;
 use crate::routing::trunk::DidSource;
 use crate::routing::trunk::DigestAccount;
 use crate::routing::trunk::DigestAlgorithm;
@@ -92,6 +98,7 @@ pub(crate) fn build(
             area_code: view.text("numbers.area_code").to_owned(),
             no_pstn_bridge: view.flag("compliance.no_pstn_to_pstn_bridge"),
         },
+        signalling: signalling(view),
         outbound: None,
         ring_timeout: Duration::from_secs(view.number("calls.ring_timeout_s")),
         max_duration: Duration::from_secs(view.number("calls.max_duration_s")),
@@ -142,6 +149,10 @@ impl Build<'_> {
             self.error("codecs.max_ptime_ms", message);
         }
         self.check_srtp();
+        if view.integer("session_timer.expires_s") < view.integer("session_timer.min_se_s") {
+            let message = "`session_timer.expires_s` is below `session_timer.min_se_s`".to_owned();
+            self.error("session_timer.expires_s", message);
+        }
         if view.text("inbound.digest.mode") == "required" {
             for path in ["inbound.digest.username", "inbound.digest.password_ref"] {
                 if view.text(path).is_empty() {
@@ -278,6 +289,25 @@ fn response_map(view: View<'_>) -> ResponseMap {
         overload: view.number("inbound.response_map.overload"),
         draining: view.number("inbound.response_map.draining"),
         no_codec: view.number("inbound.response_map.no_codec"),
+    }
+}
+
+/// The schema allows only words that are read here.
+fn signalling(view: View<'_>) -> TrunkSignalling {
+    let default = TrunkSignalling::default();
+    let timer = default.session_timer;
+    let word = |name: &str| view.text(&format!("session_timer.{name}")).to_owned();
+    TrunkSignalling {
+        session_timer: SessionTimer {
+            mode: TimerMode::from_spelling(&word("mode")).unwrap_or(timer.mode),
+            expires_s: view.number("session_timer.expires_s"),
+            min_se_s: view.number("session_timer.min_se_s"),
+            refresher: TimerRefresher::from_spelling(&word("refresher")).unwrap_or(timer.refresher),
+            method: TimerMethod::from_spelling(&word("method")).unwrap_or(timer.method),
+            spares_old_peers: view.flag("session_timer.reject_422_only_if_peer_supports_timer"),
+        },
+        prack: Prack::from_spelling(view.text("reliability.prack")).unwrap_or(default.prack),
+        update: view.flag("reliability.update"),
     }
 }
 

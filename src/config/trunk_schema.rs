@@ -292,18 +292,16 @@ const IDENTITY: &[Key] = &[
 ];
 
 const SESSION_TIMER: &[Key] = &[
-    only("mode", Kind::Choice(&["off", "accept", "offer", "require"]), &["accept"]),
-    not_built("expires_s", Kind::Integer(90, 86_400)),
-    not_built("min_se_s", Kind::Integer(90, 86_400)),
-    not_built("refresher", Kind::Choice(&["auto", "local", "remote"])),
-    not_built("method", Kind::Choice(&["auto", "update", "invite"])),
-    not_built("reject_422_only_if_peer_supports_timer", Kind::Flag),
+    key("mode", Kind::Choice(&["off", "accept", "offer", "require"])),
+    key("expires_s", Kind::Integer(90, 86_400)),
+    key("min_se_s", Kind::Integer(90, 86_400)),
+    key("refresher", Kind::Choice(&["auto", "local", "remote"])),
+    key("method", Kind::Choice(&["auto", "update", "invite"])),
+    key("reject_422_only_if_peer_supports_timer", Kind::Flag),
 ];
 
-const RELIABILITY: &[Key] = &[
-    not_built("prack", Kind::Choice(&["off", "supported", "required"])),
-    not_built("update", Kind::Flag),
-];
+const RELIABILITY: &[Key] =
+    &[key("prack", Kind::Choice(&["off", "supported", "required"])), key("update", Kind::Flag)];
 
 const PROGRESS: &[Key] = &[
     outbound("early_media", Kind::Choice(&["cut_through", "ringback", "ignore"])),

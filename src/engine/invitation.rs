@@ -16,6 +16,7 @@ use crate::clock;
 use crate::engine::call_metrics;
 use crate::engine::call_task;
 use crate::engine::call_task::CallSeed;
+use crate::engine::dialog_policy::dialog_policy;
 use crate::engine::registry::PermitGuard;
 use crate::engine::sip_shard::CallLeg;
 use crate::engine::sip_shard::Shard;
@@ -94,23 +95,48 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
         }
         Verdict::Refuse(rejection) => reject(shard, begun, &invitation, &rejection),
         Verdict::Route(route) => {
+            let policy = dialog_policy(&route.trunk.signalling, false);
+            if let Some(refusal) = policy.refusal(&invitation.request.headers) {
+                return refuse_terms(shard, begun, &invitation, (*route, refusal));
+            }
             match shard.switch.registry.admit(now, &route.tenant, &route.trunk) {
-                Ok(permit) => admit(shard, begun, invitation, (listener, permit, route)),
+                Ok(permit) => {
+                    let dialog = invitation.dialog;
+                    shard.pending.push_back(Command::Adopt { dialog, policy });
+                    admit(shard, begun, invitation, (listener, permit, route));
+                }
                 Err(cause) => {
                     begun.decision.note("admission", format!("refused: {cause}"));
-                    let rejection = Rejection {
-                        cause,
-                        status: route.trunk.response_map.status(cause),
-                        trunk: route.trunk,
-                        tenant: Some(route.tenant),
-                        number: Some(route.number),
-                        dialled: Some(route.dialled),
-                        caller: route.caller,
-                    };
-                    reject(shard, begun, &invitation, &rejection);
+                    let status = route.trunk.response_map.status(cause);
+                    reject(shard, begun, &invitation, &rejection(*route, (cause, status)));
                 }
             }
         }
+    }
+}
+
+/// Refuses an INVITE whose session timer or reliable responses the trunk does not take.
+fn refuse_terms(
+    shard: &mut Shard,
+    mut begun: Begun,
+    invitation: &Invitation,
+    (route, refusal): (InboundRoute, Refusal),
+) {
+    begun.decision.note("signalling", format!("refused: {}", refusal.status));
+    let rejection = rejection(route, (refusal.cause, refusal.status));
+    record(shard, begun, invitation, &rejection);
+    shard.pending.push_back(Command::Refuse { dialog: invitation.dialog, refusal });
+}
+
+fn rejection(route: InboundRoute, (cause, status): (HangupCause, u16)) -> Rejection {
+    Rejection {
+        cause,
+        status,
+        trunk: route.trunk,
+        tenant: Some(route.tenant),
+        number: Some(route.number),
+        dialled: Some(route.dialled),
+        caller: route.caller,
     }
 }
 
@@ -329,7 +355,13 @@ fn challenge(shard: &mut Shard, invitation: &Invitation, trunk: &Trunk, stale: b
 }
 
 /// Refuses and leaves the record of it.
-fn reject(shard: &mut Shard, mut begun: Begun, invitation: &Invitation, rejection: &Rejection) {
+fn reject(shard: &mut Shard, begun: Begun, invitation: &Invitation, rejection: &Rejection) {
+    record(shard, begun, invitation, rejection);
+    refuse(shard, invitation.dialog, rejection.cause, rejection.status);
+}
+
+/// Leaves the record of a refusal.
+fn record(shard: &Shard, mut begun: Begun, invitation: &Invitation, rejection: &Rejection) {
     begun.note_arrival(invitation, rejection.caller.shown());
     begun.note_route(Route {
         trunk: Some(rejection.trunk.id),
@@ -338,7 +370,7 @@ fn reject(shard: &mut Shard, mut begun: Begun, invitation: &Invitation, rejectio
         dialled: rejection.dialled,
         ai_profile: None,
     });
-    close(shard, begun, invitation.dialog, (rejection.cause, rejection.status));
+    begun.close(&shard.switch, (rejection.cause, rejection.status));
 }
 
 /// Ends the record of a refused call and refuses it.

@@ -4,6 +4,7 @@ pub mod agent_task;
 mod call_metrics;
 pub mod call_task;
 mod challenges;
+pub mod dialog_policy;
 pub mod ingress;
 mod invitation;
 pub mod media_events;

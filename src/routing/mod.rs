@@ -17,6 +17,7 @@ pub mod outbound;
 pub mod outbound_attempt;
 pub mod outbound_trunk;
 mod shards;
+pub mod signalling;
 pub mod source_rate;
 mod sources;
 pub mod table;

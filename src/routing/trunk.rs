@@ -2,6 +2,7 @@
 
 use crate::routing::numbers::NumberRules;
 use crate::routing::outbound_trunk::OutboundTrunk;
+use crate::routing::signalling::TrunkSignalling;
 use crate::types::cause::HangupCause;
 use crate::types::codec::Codec;
 use crate::types::codec::PayloadType;
@@ -65,6 +66,8 @@ pub struct Trunk {
     pub cps_max: u32,
     /// Where its telephone numbers are, and what the law there says of joining calls.
     pub jurisdiction: Jurisdiction,
+    /// How its dialogs behave.
+    pub signalling: TrunkSignalling,
     /// How it calls out; `None`: it does not.
     pub outbound: Option<Arc<OutboundTrunk>>,
     /// How long a call may ring.
@@ -384,6 +387,7 @@ impl Trunk {
             calls_in_max: 0,
             cps_max: 0,
             jurisdiction: Jurisdiction::default(),
+            signalling: TrunkSignalling::default(),
             outbound: None,
             ring_timeout: Duration::from_secs(45),
             max_duration: Duration::from_secs(14_400),

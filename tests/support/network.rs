@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::time::Duration;
 use tandem::sip::endpoint::Endpoint;
+use tandem::sip::endpoint::config::EndpointConfig;
 use tandem::sip::endpoint::config::Gauges;
 use tandem::sip::endpoint::event::Command;
 use tandem::sip::endpoint::event::Counter;
@@ -21,6 +22,8 @@ use tandem::sip::endpoint::event::Output;
 use tandem::sip::endpoint::event::Refusal;
 use tandem::sip::endpoint::flow::Flow;
 use tandem::sip::endpoint::outbound::OutboundInvite;
+use tandem::sip::endpoint::policy::DialogPolicy;
+use tandem::sip::endpoint::policy::Reliable;
 use tandem::types::cause::HangupCause;
 use tandem::types::moment::Moment;
 use tandem::types::random::Random;
@@ -102,6 +105,7 @@ pub(crate) struct Lab {
     pub(crate) stories: HashMap<(Side, DialogId), Story>,
     transport: Transport,
     weather: Weather,
+    policy: DialogPolicy,
     random: Random,
     agenda: BTreeMap<(Moment, u64), Act>,
     sequence: u64,
@@ -118,15 +122,30 @@ const CALLED: &str = "192.0.2.1:5060";
 
 impl Lab {
     pub(crate) fn new(seed: u64, transport: Transport, weather: Weather) -> Self {
+        Self::with_policy(seed, transport, weather, DialogPolicy::default())
+    }
+
+    /// A lab whose dialogs behave by `policy` on both sides.
+    pub(crate) fn with_policy(
+        seed: u64,
+        transport: Transport,
+        weather: Weather,
+        policy: DialogPolicy,
+    ) -> Self {
         let mut random = Random::from_seed(seed);
+        let mut endpoint = |host: &str| {
+            let config = config(random.next_u64(), host);
+            Endpoint::new(EndpointConfig { policy, ..config })
+        };
         Self {
-            caller: Endpoint::new(config(random.next_u64(), "192.0.2.2")),
-            called: Endpoint::new(config(random.next_u64(), "192.0.2.1")),
+            caller: endpoint("192.0.2.2"),
+            called: endpoint("192.0.2.1"),
             now: Moment::START,
             counted: HashMap::new(),
             stories: HashMap::new(),
             transport,
             weather,
+            policy,
             random,
             agenda: BTreeMap::new(),
             sequence: 0,
@@ -182,8 +201,8 @@ impl Lab {
             Act::Invite(index) => {
                 let flow = between(self.transport, CALLER, CALLED);
                 let name = format!("sip:{index}@192.0.2.1");
-                let invite =
-                    OutboundInvite { uri: name.clone(), to: name.clone(), ..outbound(flow) };
+                let (uri, to, policy) = (name.clone(), name.clone(), self.policy);
+                let invite = OutboundInvite { uri, to, policy, ..outbound(flow) };
                 let mut out = Vec::new();
                 let dialog = self.caller.invite(self.now, invite, &mut out);
                 self.by_name.insert(name.into_bytes(), index);
@@ -298,7 +317,10 @@ impl Lab {
     fn invited(&mut self, dialog: DialogId, plan: Plan) {
         let command = |command| Act::Command(Side::Called, command);
         if let Some(ms) = plan.ring_ms {
-            self.schedule(ms, command(Command::Progress { dialog, status: 180, body: None }));
+            // With reliable responses every other call has early media.
+            let has_media = self.policy.reliable == Reliable::Required && plan.answer_ms % 2 == 0;
+            let body = has_media.then(|| SDP.into());
+            self.schedule(ms, command(Command::Progress { dialog, status: 180, body }));
         }
         if plan.refuses {
             let cause = HangupCause::Busy;

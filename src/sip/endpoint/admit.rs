@@ -24,6 +24,9 @@ use crate::sip::message::name::HeaderName;
 use crate::sip::message::uri::Uri;
 use crate::sip::multipart;
 use crate::sip::session_timer::SessionAnswer;
+use crate::sip::transaction::key::Branch;
+use crate::sip::transaction::key::ClientKey;
+use crate::sip::transaction::key::Kind;
 use crate::sip::transaction::key::Tag;
 use crate::types::cause::HangupCause;
 use crate::types::limit::SIP_DIALOGS_MAX;
@@ -88,6 +91,11 @@ impl Endpoint {
             self.answer_stateless(cx, of, 482, Extra::None);
             return;
         }
+        if self.is_loop(&request) {
+            cx.count(Counter::Loop);
+            self.answer_stateless(cx, of, 482, Extra::None);
+            return;
+        }
         if self.is_full() {
             cx.count(Counter::ShardFull);
             self.answer_stateless(cx, of, 503, Extra::Busy(HangupCause::Overload));
@@ -103,6 +111,18 @@ impl Endpoint {
             return self.refuse_fault(cx, of, &Fault::Status(400));
         };
         self.open(cx, flow, (Arc::new(request), dialog), body);
+    }
+
+    /// True for an INVITE of ours that others sent back as it was (RFC 3261 §16.3). One whose
+    /// Request-URI was changed on the way is another call, and what we sent to ourselves is meant.
+    fn is_loop(&self, request: &Request) -> bool {
+        request.headers.vias().skip(1).flatten().any(|via| {
+            let branch = via.branch().and_then(Branch::parse);
+            let key = branch.map(|branch| ClientKey { branch, kind: Kind::Invite });
+            let sent = key.and_then(|key| self.transactions.get(*self.clients.get(&key)?));
+            let sent = sent.and_then(|transaction| request::own_request(&transaction.last));
+            sent.is_some_and(|sent| sent.uri.as_bytes() == request.uri.as_bytes())
+        })
     }
 
     /// Whether no new call can be taken for want of room.

@@ -1,0 +1,119 @@
+//! `TrunkSignalling`: how dialogs of a trunk behave, whichever side called.
+
+/// How dialogs of a trunk behave, whichever side called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrunkSignalling {
+    /// Session timer (RFC 4028).
+    pub session_timer: SessionTimer,
+    /// Reliable provisional responses (RFC 3262).
+    pub prack: Prack,
+    /// UPDATE is taken (RFC 3311).
+    pub update: bool,
+}
+
+impl Default for TrunkSignalling {
+    fn default() -> Self {
+        Self { session_timer: SessionTimer::default(), prack: Prack::Supported, update: true }
+    }
+}
+
+/// The session timer of a trunk (RFC 4028).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionTimer {
+    /// Who asks for it.
+    pub mode: TimerMode,
+    /// The interval we ask for, in seconds.
+    pub expires_s: u32,
+    /// The shortest interval we take, in seconds.
+    pub min_se_s: u32,
+    /// Who refreshes, where we may choose.
+    pub refresher: TimerRefresher,
+    /// How we refresh.
+    pub method: TimerMethod,
+    /// 422 only to peers that support session timers.
+    pub spares_old_peers: bool,
+}
+
+impl Default for SessionTimer {
+    fn default() -> Self {
+        Self {
+            mode: TimerMode::Accept,
+            expires_s: 1_800,
+            min_se_s: 90,
+            refresher: TimerRefresher::Auto,
+            method: TimerMethod::Auto,
+            spares_old_peers: true,
+        }
+    }
+}
+
+macro_rules! spelt {
+    ($(#[$doc:meta])* $name:ident { $($(#[$word_doc:meta])* $word:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$word_doc])* $word,)+
+        }
+
+        impl $name {
+            /// The value of a spelling of configuration.
+            #[must_use]
+            pub fn from_spelling(text: &str) -> Option<Self> {
+                match text {
+                    $($text => Some(Self::$word),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+spelt! {
+    /// Who asks for a session timer.
+    TimerMode {
+        /// None runs; refreshes are answered.
+        Off = "off",
+        /// The peer, if it likes.
+        Accept = "accept",
+        /// We; a peer without it is fine.
+        Offer = "offer",
+        /// We; no call without it.
+        Require = "require",
+    }
+}
+
+spelt! {
+    /// Who refreshes, where we may choose.
+    TimerRefresher {
+        /// Whoever the other side would have.
+        Auto = "auto",
+        /// We.
+        Local = "local",
+        /// The peer.
+        Remote = "remote",
+    }
+}
+
+spelt! {
+    /// How we refresh.
+    TimerMethod {
+        /// UPDATE where the peer allows it, else re-INVITE.
+        Auto = "auto",
+        /// UPDATE.
+        Update = "update",
+        /// Re-INVITE.
+        Invite = "invite",
+    }
+}
+
+spelt! {
+    /// Whether provisional responses are sent reliably.
+    Prack {
+        /// Not supported.
+        Off = "off",
+        /// When the peer requires it.
+        Supported = "supported",
+        /// Always.
+        Required = "required",
+    }
+}
