@@ -37,12 +37,18 @@ use tandem::media::output::TickOutput;
 use tandem::media::session::MediaSession;
 use tandem::media::session::Received;
 use tandem::rtp::packet::RtpPacket;
+use tandem::rtp::srtp::SrtpReceiver;
+use tandem::rtp::srtp::SrtpSender;
 use tandem::sdp::Direction;
+use tandem::sdp::MediaCrypto;
 use tandem::sdp::MediaPlan;
 use tandem::types::codec::Codec;
 use tandem::types::codec::PayloadType;
 use tandem::types::codec::Ptime;
 use tandem::types::moment::Moment;
+use tandem::types::srtp::SRTP_KEY_BYTES_MAX;
+use tandem::types::srtp::SrtpKey;
+use tandem::types::srtp::SrtpSuite;
 
 /// Calls of the engine's bench.
 const CALLS: usize = 200;
@@ -104,6 +110,51 @@ fn core(criterion: &mut Criterion) {
                 now += Duration::from_millis(20);
                 audio(codec, number, &mut bytes);
                 let datagram = Received { port: Port::Rtp, source: remote, bytes: &bytes };
+                session.receive(now, black_box(&datagram), &mut out);
+                session.tick(now, &mut out);
+                black_box(out.transmits().count());
+                out.clear();
+                converse(&mut agent);
+            });
+        });
+    }
+}
+
+fn key(suite: SrtpSuite, byte: u8) -> SrtpKey {
+    SrtpKey::generate(suite, &[byte; SRTP_KEY_BYTES_MAX])
+}
+
+/// SRTP alone: one packet of 20 ms protected and one believed; and the tick of a session with it.
+fn srtp(criterion: &mut Criterion) {
+    for suite in SrtpSuite::ALL {
+        let mut sender = SrtpSender::new(&key(suite, 1)).unwrap();
+        let mut receiver = SrtpReceiver::new(&key(suite, 1)).unwrap();
+        let (mut number, mut bytes) = (0, [0; 172]);
+        criterion.bench_function(&format!("media_tick/srtp_pair/{suite}"), |b| {
+            b.iter(|| {
+                number += 1;
+                audio(Codec::Pcmu, number, &mut bytes);
+                let protected = sender.rtp(black_box(&bytes)).unwrap();
+                receiver.rtp(Moment::START, &protected).unwrap().len()
+            });
+        });
+        let remote = SocketAddr::new(PEERS, 4_000);
+        let keys = MediaCrypto { send: key(suite, 1), receive: key(suite, 2) };
+        let mut secure = setup(Codec::Pcmu, remote);
+        secure.plan = Some(MediaPlan { crypto: Some(Arc::new(keys)), ..plan(Codec::Pcmu, remote) });
+        let (end, mut agent) = link();
+        let mut now = Moment::from_millis(1);
+        let mut session = MediaSession::new(now, secure, end);
+        let mut peer = SrtpSender::new(&key(suite, 2)).unwrap();
+        let mut out = TickOutput::new();
+        // Besides the session, the peer's packet is protected: about half of the pair above.
+        criterion.bench_function(&format!("media_tick/core_and_peer/{suite}"), |b| {
+            b.iter(|| {
+                number += 1;
+                now += Duration::from_millis(20);
+                audio(Codec::Pcmu, number, &mut bytes);
+                let protected = peer.rtp(&bytes).unwrap();
+                let datagram = Received { port: Port::Rtp, source: remote, bytes: &protected };
                 session.receive(now, black_box(&datagram), &mut out);
                 session.tick(now, &mut out);
                 black_box(out.transmits().count());
@@ -239,5 +290,5 @@ fn engine(criterion: &mut Criterion) {
     driver.join().unwrap();
 }
 
-criterion_group!(benches, core, audio_steps, bare_udp, engine);
+criterion_group!(benches, core, srtp, audio_steps, bare_udp, engine);
 criterion_main!(benches);

@@ -8,6 +8,7 @@ use std::alloc::System;
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tandem::audio::bridge::BridgeEnd;
 use tandem::audio::link::AgentEnd;
 use tandem::audio::link::link;
 use tandem::media::output::Port;
@@ -176,6 +177,58 @@ fn thousands_of_ticks_with_traffic_allocate_nothing() {
             assert_eq!(run_call(codec, ptime_ms), 0, "{codec} at {ptime_ms} ms");
         }
     }
+}
+
+/// Two bridged legs of different codecs, with losses, keys, holds, and bridges that come and go.
+fn run_bridge() -> u64 {
+    let plans = [plan(Codec::Pcma, 20), plan(Codec::Pcmu, 20)];
+    let held = plans.clone().map(|plan| MediaPlan { direction: Direction::Inactive, ..plan });
+    let mut now = Moment::from_millis(1);
+    let mut agents = Vec::new();
+    let mut sessions = plans.clone().map(|plan| {
+        let (end, agent) = link();
+        agents.push(agent);
+        MediaSession::new(now, MediaSetup::new(Some(plan), 7), end)
+    });
+    let mut out = TickOutput::new();
+    let (mut total, mut left) = (0, Vec::with_capacity(4));
+    for tick in 0..4_000_u32 {
+        now += Duration::from_millis(20);
+        agents.iter_mut().for_each(|agent| feed(agent, tick));
+        let pair = tick.is_multiple_of(500).then(BridgeEnd::pair);
+        let mut ends = pair.map(|(one, two)| [one, two].map(|end| Some(Box::new(end))));
+        for (at, session) in sessions.iter_mut().enumerate() {
+            let datagrams = datagrams(plans[at].codec, tick);
+            let end = ends.as_mut().and_then(|ends| ends[at].take());
+            total += counted(|| {
+                if let Some(end) = end {
+                    left.extend(session.bridge(end));
+                }
+                match tick % 500 {
+                    200 => session.update(now, &held[at]),
+                    250 => session.update(now, &plans[at]),
+                    450 => left.extend(session.unbridge()),
+                    _ => (),
+                }
+                for (port, bytes) in &datagrams {
+                    let datagram = Received { port: *port, source: peer(), bytes };
+                    session.receive(now, &datagram, &mut out);
+                }
+                session.tick(now, &mut out);
+                out.clear();
+            });
+        }
+        left.clear();
+    }
+    let [one, two] = sessions.map(|session| session.statistics());
+    assert!(one.packets_out > 3_000 && two.packets_out > 3_000, "{one:?} {two:?}");
+    assert!(one.digits > 0 && two.digits > 0);
+    total
+}
+
+#[test]
+fn a_bridge_allocates_nothing() {
+    assert_eq!(run_bridge(), 0);
 }
 
 #[test]

@@ -82,6 +82,23 @@ pub fn encode(codec: Codec, linear: &[i16], out: &mut [u8]) {
     }
 }
 
+/// Turns what is encoded by `from` to `to`, in place. Of the same codec not a bit changes.
+pub fn convert(from: Codec, to: Codec, bytes: &mut [u8]) {
+    if from != to {
+        to_ulaw(from, bytes);
+        from_ulaw(to, bytes);
+    }
+}
+
+/// The byte of silence.
+#[must_use]
+pub const fn silence(codec: Codec) -> u8 {
+    match codec {
+        Codec::Pcmu => 0xff,
+        Codec::Pcma => 0xd5,
+    }
+}
+
 /// Turns µ-law to `codec`, in place.
 pub fn from_ulaw(codec: Codec, bytes: &mut [u8]) {
     match codec {

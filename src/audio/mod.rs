@@ -1,5 +1,6 @@
 //! Audio: G.711, mixing, tones, voice activity, and the link between media and agent.
 
+pub mod bridge;
 pub mod conceal;
 pub mod frame;
 pub mod g711;

@@ -10,6 +10,8 @@ pub use crate::media::statistics::MediaStatistics;
 pub use crate::net::port_pool::NoPorts;
 pub use crate::net::port_pool::RtpPorts;
 
+use crate::audio::bridge::BridgeEnd;
+use crate::audio::bridge::Waiting;
 use crate::audio::link::MediaEnd;
 use crate::clock;
 use crate::engine::media_events::MediaEvents;
@@ -175,6 +177,48 @@ impl MediaEngine {
         self.command(id, Command::StartPlayout(id));
     }
 
+    /// Lets the peers of two sessions hear each other, on whatever threads they are. Their agents, if
+    /// any, hear silence meanwhile, and what they say is dropped. A bridge before is replaced.
+    pub fn bridge(&self, one: MediaId, other: MediaId) {
+        let (end_one, end_other) = BridgeEnd::pair();
+        self.command(one, Command::Bridge(one, Box::new(end_one)));
+        self.command(other, Command::Bridge(other, Box::new(end_other)));
+    }
+
+    /// Lets the peer of `listener` hear that of `speaker`, which hears comfort noise: early media.
+    pub fn bridge_one_way(&self, speaker: MediaId, listener: MediaId) {
+        let (end_speaker, end_listener) = BridgeEnd::one_way();
+        self.command(speaker, Command::Bridge(speaker, Box::new(end_speaker)));
+        self.command(listener, Command::Bridge(listener, Box::new(end_listener)));
+    }
+
+    /// Lets the peer wait: it is heard by nobody, and hears `waiting`.
+    pub fn isolate(&self, id: MediaId, waiting: Waiting) {
+        self.command(id, Command::Bridge(id, Box::new(BridgeEnd::nowhere(waiting))));
+    }
+
+    /// Lets the peer talk with its session's agent again. The other session of its bridge hears comfort
+    /// noise until it is told something else.
+    pub fn unbridge(&self, id: MediaId) {
+        self.command(id, Command::Unbridge(id));
+    }
+
+    /// Replaces the link to the agent and gives the old one, whose agent notices nothing: so it can be
+    /// attached to another session. `None` when the session is closed, or its thread stalled.
+    pub async fn exchange(&self, id: MediaId, end: MediaEnd) -> Option<MediaEnd> {
+        let (reply, exchanged) = tokio::sync::oneshot::channel();
+        self.command(id, Command::Exchange(id, Box::new(end), reply));
+        match tokio::time::timeout(CLOSE_MAX, exchanged).await {
+            Ok(Ok(before)) => Some(*before),
+            Ok(Err(_)) | Err(_) => None,
+        }
+    }
+
+    /// Presses a key towards the peer (RFC 4733). Nothing happens where it takes no events.
+    pub fn send_digit(&self, id: MediaId, digit: char) {
+        self.command(id, Command::SendDigit(id, digit));
+    }
+
     /// Closes the session, says goodbye by RTCP, frees its ports, and gives its last figures. Those of
     /// a session already closed are empty.
     pub async fn close(&self, id: MediaId) -> MediaStatistics {
@@ -304,6 +348,62 @@ mod tests {
         while next(&mut before).await != LinkEvent::Closed {}
         assert!(matches!(next(&mut after).await, LinkEvent::Audio(_)));
         assert!(matches!(engine.reserve(ADDRESS), Err(NoPorts::Exhausted)));
+    }
+
+    /// Opens a session that talks to `remote`.
+    fn open(
+        engine: &MediaEngine,
+        ports: RtpPorts,
+        remote: SocketAddr,
+    ) -> (MediaId, MediaEvents, AgentEnd) {
+        let (end, agent) = link();
+        let (id, events) = engine.open(ports, setup(remote), end).expect("room");
+        (id, events, agent)
+    }
+
+    #[tokio::test]
+    async fn peers_of_bridged_sessions_on_two_threads_hear_each_other() {
+        let config = MediaConfig { threads: 2, realtime: false, ports: 21_300..=21_399 };
+        let engine = MediaEngine::start(config).expect("threads");
+        let reserve = || engine.reserve(ADDRESS).expect("free");
+        let at = |ports: &RtpPorts| SocketAddr::new(ADDRESS, ports.rtp_port);
+        // Two telephones, and the two legs they talk to.
+        let [phone_one, leg_one, leg_two, phone_two] = std::array::from_fn(|_| reserve());
+        let addresses = [&phone_one, &leg_one, &leg_two, &phone_two].map(at);
+        let (one, _events_one, mut agent_one) = open(&engine, leg_one, addresses[0]);
+        let (two, _events_two, _agent_two) = open(&engine, leg_two, addresses[3]);
+        let (speaker, _events_speaker, mut voice) = open(&engine, phone_one, addresses[1]);
+        let (listener, _events_listener, mut ear) = open(&engine, phone_two, addresses[2]);
+        assert_ne!(one.thread, two.thread);
+        engine.bridge(one, two);
+        assert!(voice.push_audio(&[LOUD; 4_000]) == 4_000);
+        for id in [one, two, speaker, listener] {
+            engine.start_playout(id);
+        }
+        let mut loud = 0;
+        while loud < 10 {
+            if let LinkEvent::Audio(frame) = next(&mut ear).await {
+                loud += usize::from(frame.contains(&LOUD));
+            }
+        }
+        // The agent of the first leg is moved to another session, and notices nothing.
+        let (fresh, _no_agent) = link();
+        let moved = engine.exchange(one, fresh).await.expect("it was open");
+        engine.attach(two, moved);
+        engine.unbridge(two);
+        engine.isolate(one, Waiting::Ringback);
+        assert_eq!(agent_one.push_audio(&[LOUD; 1_600]), 1_600);
+        assert!(agent_one.push_mark(9));
+        loop {
+            match next(&mut agent_one).await {
+                LinkEvent::Mark { id: 9, played_ms: 200 } => break,
+                LinkEvent::Closed => panic!("the agent's link must go on"),
+                _ => (),
+            }
+        }
+        assert!(engine.close(one).await.packets_out > 0);
+        let (late, _agent) = link();
+        assert!(engine.exchange(one, late).await.is_none());
     }
 
     #[tokio::test]

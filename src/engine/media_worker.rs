@@ -1,5 +1,6 @@
 //! One media thread: its places, its commands, its loop.
 
+use crate::audio::bridge::BridgeEnd;
 use crate::audio::link::MediaEnd;
 use crate::clock;
 use crate::engine::media_events::MediaEventsIn;
@@ -65,6 +66,10 @@ pub(crate) enum Command {
     Update(MediaId, Box<MediaPlan>),
     Attach(MediaId, Box<MediaEnd>),
     StartPlayout(MediaId),
+    Bridge(MediaId, Box<BridgeEnd>),
+    Unbridge(MediaId),
+    Exchange(MediaId, Box<MediaEnd>, oneshot::Sender<Box<MediaEnd>>),
+    SendDigit(MediaId, char),
     Close(MediaId, oneshot::Sender<Box<Hosted>>),
 }
 
@@ -75,6 +80,8 @@ pub(crate) enum Garbage {
     Session(Box<Hosted>),
     Plan(Box<MediaPlan>),
     Link(Box<MediaEnd>),
+    Bridge(Box<BridgeEnd>),
+    LinkReply(oneshot::Sender<Box<MediaEnd>>),
     Reply(oneshot::Sender<Box<Hosted>>),
 }
 
@@ -382,8 +389,49 @@ impl MediaThread {
                 Command::StartPlayout(id) => {
                     self.with(id, |hosted, _| hosted.session.start_playout(now));
                 }
+                Command::Bridge(id, end) => self.bridge(id, end),
+                Command::Unbridge(id) => {
+                    let mut before = None;
+                    self.with(id, |hosted, _| before = hosted.session.unbridge());
+                    before.into_iter().for_each(|end| self.discard(Garbage::Bridge(end)));
+                }
+                Command::Exchange(id, end, reply) => self.exchange(id, end, reply),
+                Command::SendDigit(id, digit) => {
+                    self.with(id, |hosted, _| {
+                        // A key that cannot be sent is lost: nobody waits for it.
+                        hosted.session.send_digit(digit);
+                    });
+                }
                 Command::Close(id, reply) => self.close(id, reply),
             }
+        }
+    }
+
+    fn bridge(&mut self, id: MediaId, end: Box<BridgeEnd>) {
+        // The end that is not taken by the session, for it is gone, is freed like one that was replaced.
+        let mut left = Some(end);
+        self.with(id, |hosted, _| {
+            left = left.take().and_then(|end| hosted.session.bridge(end));
+        });
+        left.into_iter().for_each(|end| self.discard(Garbage::Bridge(end)));
+    }
+
+    fn exchange(
+        &mut self,
+        id: MediaId,
+        mut end: Box<MediaEnd>,
+        reply: oneshot::Sender<Box<MediaEnd>>,
+    ) {
+        let mut done = false;
+        self.with(id, |hosted, _| {
+            hosted.session.exchange(&mut end);
+            done = true;
+        });
+        if !done {
+            self.discard(Garbage::Link(end));
+            self.discard(Garbage::LinkReply(reply));
+        } else if let Err(unread) = reply.send(end) {
+            self.discard(Garbage::Link(unread));
         }
     }
 

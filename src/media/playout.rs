@@ -101,11 +101,23 @@ impl Playout {
     /// Exchanges the link to the agent for `end`. What the old one had queued is dropped, and with it
     /// what was being played.
     pub fn attach(&mut self, end: &mut MediaEnd) {
-        if let Some((segment, _)) = self.current.take() {
+        self.exchange(end);
+        end.hang_up();
+    }
+
+    /// The same, but the agent of the old link notices nothing; what it had queued behind what was being
+    /// played stays in it.
+    pub fn exchange(&mut self, end: &mut MediaEnd) {
+        self.pay_debts();
+        if let Some((mut segment, read)) = self.current.take() {
+            let length = segment.bytes.len();
+            self.end.consumed(length.saturating_sub(read));
+            report_marks(&mut self.end, &mut segment, (length, length), self.utterance_samples);
+            // Without a clear the link takes back only what has no mark left.
+            segment.marks_played = segment.marks.len();
             self.end.give_back(segment);
         }
         std::mem::swap(&mut self.end, end);
-        end.hang_up();
         self.epoch = self.end.epoch();
         self.state = State::Idle;
         self.owed_cleared = None;
@@ -144,6 +156,39 @@ impl Playout {
             self.play(&mut frame);
         }
         frame
+    }
+
+    /// Comfort noise for 20 ms in which the agent is not heard: what it sends meanwhile is dropped, its
+    /// marks are told.
+    pub fn mute(&mut self) -> Encoded {
+        let epoch = self.end.epoch();
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.owed_cleared = Some((epoch, 0));
+        }
+        loop {
+            let (mut segment, read) = match self.current.take() {
+                Some(current) => current,
+                None => match self.end.pop() {
+                    Some(segment) => (segment, 0),
+                    None => break,
+                },
+            };
+            let length = segment.bytes.len();
+            self.end.consumed(length.saturating_sub(read));
+            if !report_marks(&mut self.end, &mut segment, (length, length), self.utterance_samples)
+            {
+                self.current = Some((segment, length));
+                break;
+            }
+            self.owed_drained |= segment.finish;
+            self.end.give_back(segment);
+        }
+        self.pay_debts();
+        self.state = State::Idle;
+        self.utterance_samples = 0;
+        self.finished = false;
+        self.noise.frame()
     }
 
     /// Decides whether audio is played in this tick.

@@ -11,13 +11,15 @@ use crate::media::event::MediaEvent;
 use crate::media::output::Port;
 use crate::media::output::TickOutput;
 use crate::media::playout::Playout;
+use crate::media::session::bridged::Bridged;
+use crate::media::session::ear::Ear;
 use crate::media::setup::MediaSetup;
 use crate::media::source::SourceLock;
 use crate::media::statistics::MediaStatistics;
 use crate::rtp::classify::Datagram;
 use crate::rtp::classify::classify;
 use crate::rtp::dtmf;
-use crate::rtp::dtmf::DtmfEvent;
+use crate::rtp::dtmf::EventPacket;
 use crate::rtp::jitter::Content;
 use crate::rtp::jitter::Frame;
 use crate::rtp::jitter::JitterBuffer;
@@ -45,6 +47,8 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+mod bridged;
+mod ear;
 mod reports;
 
 const CLOCK_RATE: u32 = 8_000;
@@ -88,6 +92,8 @@ pub struct MediaSession {
     digits_in: dtmf::Receiver,
     concealer: Concealer,
     playout: Playout,
+    /// Whom the peer talks with instead of the agent.
+    bridged: Option<Bridged>,
     sender: Sender,
     digits_out: dtmf::Sender,
     outgoing: Outgoing,
@@ -129,6 +135,7 @@ impl MediaSession {
             digits_in: dtmf::Receiver::new(CLOCK_RATE),
             concealer: Concealer::default(),
             playout: Playout::new(end, random.next_u64()),
+            bridged: None,
             sender: Sender::new(random.next_u64()),
             digits_out: dtmf::Sender::new(CLOCK_RATE, DIGIT_MS, DIGIT_GAP_MS),
             outgoing: Outgoing { bytes: [0; RTP_PAYLOAD_BYTES_MAX + FRAME_SAMPLES], length: 0 },
@@ -157,6 +164,9 @@ impl MediaSession {
         }
         if another_codec {
             self.outgoing.length = 0;
+            // What waits in the codec before would be taken for the new one.
+            self.jitter.reset();
+            self.jitter.set_codec(plan.codec);
         }
         let keys = plan.crypto.as_deref().map(|keys| (&keys.send, &keys.receive));
         if self.protection.update(now, keys) {
@@ -169,6 +179,11 @@ impl MediaSession {
     /// Replaces the link to the agent by `end`, which holds the old one afterwards.
     pub fn attach(&mut self, end: &mut MediaEnd) {
         self.playout.attach(end);
+    }
+
+    /// The same, but the agent of the old link notices nothing: it is to talk with another session.
+    pub fn exchange(&mut self, end: &mut MediaEnd) {
+        self.playout.exchange(end);
     }
 
     /// Lets the session send and the agent be heard.
@@ -207,8 +222,8 @@ impl MediaSession {
 
     /// Runs 20 ms: sends, plays to the agent, reports.
     pub fn tick(&mut self, now: Moment, out: &mut TickOutput) {
-        let frame = self.playout.tick(!self.started);
-        self.send(frame, out);
+        let (codec, frame) = self.speech();
+        self.send(codec, frame, out);
         self.hear(now, out);
         if self.rtcp && self.reports.is_due(now) {
             self.report(now, out, |report, bytes| report.write(bytes));
@@ -303,29 +318,29 @@ impl MediaSession {
             Kind::Audio(codec) => self.take_audio(now, &packet, codec),
             Kind::Event => {
                 self.count(now, &packet, Content::Other);
-                let (digits, playout) = (&mut self.digits_in, &mut self.playout);
-                let counters = &mut self.counters;
-                digits.receive(now, &packet, |event| pressed(event, playout, counters, out));
+                let mut ear =
+                    Ear::of(&mut self.playout, &mut self.bridged, &mut self.counters, out);
+                self.digits_in.receive(now, &packet, |event| ear.pressed(event));
             }
             Kind::Pause => self.count(now, &packet, Content::Other),
             Kind::Unexpected => self.counters.unexpected += 1,
         }
     }
 
+    /// Audio waits in the codec of the plan, so that a bridge can pass it on as it came.
     fn take_audio(&mut self, now: Moment, packet: &RtpPacket<'_>, codec: Codec) {
-        match codec {
-            Codec::Pcmu => self.count(now, packet, Content::Audio),
-            Codec::Pcma => {
-                let mut payload = [0; RTP_PAYLOAD_BYTES_MAX];
-                let Some(ulaw) = payload.get_mut(..packet.payload.len()) else {
-                    self.counters.malformed += 1;
-                    return;
-                };
-                ulaw.copy_from_slice(packet.payload);
-                g711::to_ulaw(codec, ulaw);
-                self.count(now, &RtpPacket { payload: ulaw, ..*packet }, Content::Audio);
-            }
+        let planned = self.plan.as_ref().map_or(codec, |plan| plan.codec);
+        if codec == planned {
+            return self.count(now, packet, Content::Audio);
         }
+        let mut payload = [0; RTP_PAYLOAD_BYTES_MAX];
+        let Some(converted) = payload.get_mut(..packet.payload.len()) else {
+            self.counters.malformed += 1;
+            return;
+        };
+        converted.copy_from_slice(packet.payload);
+        g711::convert(codec, planned, converted);
+        self.count(now, &RtpPacket { payload: converted, ..*packet }, Content::Audio);
     }
 
     fn count(&mut self, now: Moment, packet: &RtpPacket<'_>, content: Content) {
@@ -373,7 +388,7 @@ impl MediaSession {
     }
 
     /// Sends 20 ms of µ-law, or lets the time go by.
-    fn send(&mut self, mut frame: Encoded, out: &mut TickOutput) {
+    fn send(&mut self, codec: Codec, mut frame: Encoded, out: &mut TickOutput) {
         let Some(way) = self.way_out() else {
             self.sender.skip((FRAME_SAMPLES + self.outgoing.length) as u32);
             self.outgoing.length = 0;
@@ -381,7 +396,7 @@ impl MediaSession {
         };
         let mut bytes = [0; HEADER_BYTES + RTP_PAYLOAD_BYTES_MAX];
         if let Some(event_type) = way.dtmf
-            && let Some(event) = self.digits_out.tick(self.sender.timestamp())
+            && let Some(event) = self.next_event()
         {
             let samples = (FRAME_SAMPLES + self.outgoing.length) as u32;
             self.outgoing.length = 0;
@@ -389,13 +404,26 @@ impl MediaSession {
             transmit_rtp(&mut self.protection, way.to, written(&bytes, length), out);
             return;
         }
-        g711::from_ulaw(way.codec, &mut frame);
+        let tone = self.bridged.as_mut().filter(|_| way.dtmf.is_none()).and_then(Bridged::tone);
+        let codec = if tone.is_some() { Codec::Pcmu } else { codec };
+        frame = tone.unwrap_or(frame);
+        g711::convert(codec, way.codec, &mut frame);
         self.outgoing.append(&frame);
         let samples = way.ptime.samples(CLOCK_RATE) as usize;
         while let Some(payload) = self.outgoing.first(samples) {
             let length = self.sender.audio(way.payload_type, payload, samples as u32, &mut bytes);
             transmit_rtp(&mut self.protection, way.to, written(&bytes, length), out);
             self.outgoing.remove(samples);
+        }
+    }
+
+    /// The next packet of a key: one of ours, or one passed on.
+    fn next_event(&mut self) -> Option<EventPacket> {
+        let timestamp = self.sender.timestamp();
+        let relay = self.bridged.as_mut().map(Bridged::relay);
+        match relay.filter(|_| !self.digits_out.is_busy()) {
+            Some(relay) if relay.is_busy() => relay.tick(timestamp),
+            Some(_) | None => self.digits_out.tick(timestamp),
         }
     }
 
@@ -413,26 +441,34 @@ impl MediaSession {
 
     /// Gives the agent the next 20 ms of the peer.
     fn hear(&mut self, now: Moment, out: &mut TickOutput) {
-        let (playout, counters) = (&mut self.playout, &mut self.counters);
-        self.digits_in.expire(now, |event| pressed(event, playout, counters, out));
-        let receives = self.plan.as_ref().is_some_and(|plan| plan.direction.receives());
+        let mut ear = Ear::of(&mut self.playout, &mut self.bridged, &mut self.counters, out);
+        self.digits_in.expire(now, |event| ear.pressed(event));
         let mut frame = SILENCE;
-        if receives {
+        // As it came, for a bridge.
+        let mut heard = None;
+        if let Some(codec) =
+            self.plan.as_ref().filter(|it| it.direction.receives()).map(|it| it.codec)
+        {
             match self.jitter.pop() {
                 Frame::Audio(bytes) => {
                     for (to, byte) in frame.iter_mut().zip(bytes) {
                         *to = *byte;
                     }
+                    heard = Some((codec, frame));
+                    g711::to_ulaw(codec, &mut frame);
                     self.concealer.heard(&frame);
                 }
                 Frame::Missing => {
                     self.counters.concealed += 1;
                     frame = self.concealer.conceal();
+                    // Where nothing is left to conceal with, the other side hears noise.
+                    heard = (frame != SILENCE).then_some((Codec::Pcmu, frame));
                 }
                 Frame::Quiet | Frame::Empty => self.concealer.paused(),
             }
         }
-        if self.digits_in.is_down() {
+        self.pass_on(heard);
+        if self.digits_in.is_down() || self.bridged.is_some() {
             // The tone of a key may leak into the audio beside its event.
             frame = SILENCE;
         }
@@ -516,24 +552,6 @@ impl Outgoing {
     }
 }
 
-/// Reports a key when it goes up, once: then its duration is known.
-fn pressed(
-    event: DtmfEvent,
-    playout: &mut Playout,
-    counters: &mut MediaStatistics,
-    out: &mut TickOutput,
-) {
-    match event {
-        DtmfEvent::Started(digit) => {
-            counters.digits = counters.digits.saturating_add(1);
-            playout.end().push_digit(digit);
-        }
-        DtmfEvent::Ended { digit, duration_ms } => {
-            out.event(MediaEvent::Digit { digit, duration_ms });
-        }
-    }
-}
-
 /// Sends a packet, encrypted where that was agreed. One that cannot be is not sent.
 fn transmit_rtp(protection: &mut Protection, to: SocketAddr, bytes: &[u8], out: &mut TickOutput) {
     if let Ok(bytes) = protection.send(Layer::Rtp, bytes) {
@@ -556,6 +574,8 @@ fn random_name(random: &mut Random) -> [u8; 16] {
     name.map(|byte| b'a' + byte % 26)
 }
 
+#[cfg(test)]
+mod bridge_tests;
 #[cfg(test)]
 mod srtp_tests;
 #[cfg(test)]

@@ -6,6 +6,9 @@ use std::time::Duration;
 use crate::rtp::packet::RtpPacket;
 use crate::types::moment::Moment;
 
+pub use crate::rtp::dtmf_relay::KeyState;
+pub use crate::rtp::dtmf_relay::Relay;
+
 const DIGITS: &[u8; 16] = b"0123456789*#ABCD";
 /// Silence after which an event has ended although no packet said so: three of the 50 ms between the
 /// updates of the slowest senders.
@@ -27,6 +30,8 @@ pub enum DtmfEvent {
         digit: char,
         /// How long it was down, in ms.
         duration_ms: u32,
+        /// The same in units of the clock, exactly.
+        units: u32,
     },
 }
 
@@ -118,6 +123,13 @@ impl Receiver {
         self.current.is_some()
     }
 
+    /// The key that is down, and for how long so far, in units of the clock.
+    #[must_use]
+    pub fn down(&self) -> Option<(char, u32)> {
+        let current = self.current?;
+        Some((digit_of(current.key.event)?, current.units()))
+    }
+
     /// Whether the packet repeats an event that is over, or was overtaken by a newer one.
     fn is_old(&self, key: Key) -> bool {
         let reference = self.current.map(|current| current.key).or(self.over);
@@ -131,16 +143,21 @@ impl Receiver {
     fn end(&mut self, emit: &mut impl FnMut(DtmfEvent)) {
         let Some(current) = self.current.take() else { return };
         self.over = Some(current.key);
-        let units = u64::from(current.before.saturating_add(current.duration));
-        let millis = units * 1000 / u64::from(self.clock_rate.max(1));
+        let units = current.units();
+        let millis = u64::from(units) * 1000 / u64::from(self.clock_rate.max(1));
         let duration_ms = u32::try_from(millis).unwrap_or(u32::MAX);
         if let Some(digit) = digit_of(current.key.event) {
-            emit(DtmfEvent::Ended { digit, duration_ms });
+            emit(DtmfEvent::Ended { digit, duration_ms, units });
         }
     }
 }
 
 impl Current {
+    /// Of all segments so far.
+    const fn units(&self) -> u32 {
+        self.before.saturating_add(self.duration)
+    }
+
     /// RFC 4733 §2.5.1.3: the next segment of a long event begins where the one before ends.
     fn is_continued_by(&self, next: Key) -> bool {
         let step = next.timestamp.wrapping_sub(self.key.timestamp);
@@ -161,7 +178,7 @@ fn digit_of(event: u8) -> Option<char> {
     DIGITS.get(usize::from(event)).map(|digit| char::from(*digit))
 }
 
-fn event_of(digit: char) -> Option<u8> {
+pub(super) fn event_of(digit: char) -> Option<u8> {
     let upper = digit.to_ascii_uppercase();
     DIGITS.iter().position(|known| char::from(*known) == upper).and_then(|at| u8::try_from(at).ok())
 }
@@ -173,9 +190,9 @@ const DURATION_MS: std::ops::RangeInclusive<u32> = 40..=5_000;
 /// Ticks of 20 ms, as the media session counts them.
 const TICK_MS: u32 = 20;
 /// Times the packet is sent that says the key went up (RFC 4733 §2.5.1.4).
-const END_PACKETS: u32 = 3;
+pub(super) const END_PACKETS: u32 = 3;
 /// -10 dBm0.
-const VOLUME: u8 = 10;
+pub(super) const VOLUME: u8 = 10;
 
 /// Sends digits, one packet a tick, in place of audio.
 #[derive(Clone, Debug)]
@@ -325,7 +342,7 @@ mod tests {
     }
 
     fn ended(digit: char, duration_ms: u32) -> DtmfEvent {
-        DtmfEvent::Ended { digit, duration_ms }
+        DtmfEvent::Ended { digit, duration_ms, units: duration_ms * 8 }
     }
 
     #[test]
@@ -388,7 +405,10 @@ mod tests {
                 (1000 + 0xffff, 0, true, 1600, false),
                 (1000 + 0xffff, 0, true, 1600, false),
             ],
-            &[DtmfEvent::Started('0'), ended('0', (0xffff + 1600) / 8)],
+            &[
+                DtmfEvent::Started('0'),
+                DtmfEvent::Ended { digit: '0', duration_ms: 8_391, units: 0xffff + 1_600 },
+            ],
         );
     }
 

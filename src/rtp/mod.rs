@@ -2,6 +2,7 @@
 
 pub mod classify;
 pub mod dtmf;
+mod dtmf_relay;
 mod exercise;
 pub mod jitter;
 pub mod ntp;

@@ -115,6 +115,12 @@ pub const MEDIA_EVENTS_MAX: usize = 16;
 /// Media sessions of one media thread. Over it: the new call gets 503.
 pub const MEDIA_SESSIONS_MAX: usize = 4_096;
 
+/// Items (20 ms each) waiting in one way of a bridge between two media sessions. Over it: the newest are
+/// dropped, counted.
+pub const BRIDGE_FRAMES_MAX: usize = 8;
+/// Items of those that may be there when one is taken. Over it: the oldest are dropped, so that a thread
+/// that came late leaves no more than a tick of delay.
+pub const BRIDGE_WAITING_MAX: usize = 2;
 /// Frames of caller audio (20 ms each) waiting for an agent; the sockets behind hold seconds more. Over
 /// it: the newest are dropped, counted.
 pub const AGENT_FRAMES_MAX: usize = 16;

@@ -1,0 +1,178 @@
+//! The bridge between two media sessions: what each hears of its peer goes to the other, frame by frame.
+//!
+//! Each way is a ring with one producer and one consumer, so that the sessions may run on different media
+//! threads. Both tick every 20 ms by the same clock: a frame put in is taken out in the other's next tick,
+//! and one may wait longer when a thread came late. Neither end allocates or frees.
+
+use crate::audio::frame::Encoded;
+use crate::types::codec::Codec;
+use crate::types::limit::BRIDGE_FRAMES_MAX;
+use crate::types::limit::BRIDGE_WAITING_MAX;
+use rtrb::Consumer;
+use rtrb::Producer;
+use rtrb::RingBuffer;
+
+/// 20 ms of one side of a bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BridgeItem {
+    /// Audio as it came, so that legs of the same codec pass it on untouched.
+    Audio(Codec, Encoded),
+    /// A key is down, or was released.
+    Key(BridgeKey),
+}
+
+/// A key press.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BridgeKey {
+    /// Counts the presses of its session; wraps.
+    pub press: u32,
+    /// The key.
+    pub digit: char,
+    /// How long it is down so far, in samples.
+    pub samples: u32,
+    /// It was released.
+    pub released: bool,
+}
+
+/// What a session that waits for somebody to talk with plays to its peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Waiting {
+    /// Comfort noise.
+    #[default]
+    Noise,
+    /// The tone of a telephone that rings at the other end.
+    Ringback,
+}
+
+/// One session's end of a bridge.
+#[derive(Debug)]
+pub struct BridgeEnd {
+    out: Option<Producer<BridgeItem>>,
+    into: Option<Consumer<BridgeItem>>,
+    waiting: Waiting,
+}
+
+impl BridgeEnd {
+    /// A bridge by which both hear each other.
+    #[must_use]
+    pub fn pair() -> (Self, Self) {
+        let (speaker, mut one) = Self::one_way();
+        let (two, listener) = Self::one_way();
+        one.out = two.out;
+        (one, Self { out: speaker.out, ..listener })
+    }
+
+    /// A bridge by which the second hears the first, and the first nobody.
+    #[must_use]
+    pub fn one_way() -> (Self, Self) {
+        let (out, into) = RingBuffer::new(BRIDGE_FRAMES_MAX);
+        let speaker = Self { out: Some(out), ..Self::nowhere(Waiting::Noise) };
+        let listener = Self { into: Some(into), ..Self::nowhere(Waiting::Noise) };
+        (speaker, listener)
+    }
+
+    /// A bridge to nobody: its session plays `waiting`.
+    #[must_use]
+    pub const fn nowhere(waiting: Waiting) -> Self {
+        Self { out: None, into: None, waiting }
+    }
+
+    /// What is played while there is nothing to hear.
+    #[must_use]
+    pub const fn waiting(&self) -> Waiting {
+        self.waiting
+    }
+
+    /// Passes on 20 ms; false when the other side takes nothing and they were dropped. With nobody to
+    /// hear them they are dropped too, which is as it should be.
+    pub fn say(&mut self, item: BridgeItem) -> bool {
+        self.out.as_mut().is_none_or(|out| out.push(item).is_ok())
+    }
+
+    /// The next 20 ms of the other side; `None` when there is nothing. News of keys go to `pressed`; an
+    /// item that only tells of a release takes no time, and what waits too long is dropped.
+    pub fn hear(&mut self, mut pressed: impl FnMut(BridgeKey)) -> Option<(Codec, Encoded)> {
+        let into = self.into.as_mut()?;
+        loop {
+            let late = into.slots() > BRIDGE_WAITING_MAX;
+            match into.pop().ok()? {
+                BridgeItem::Audio(codec, frame) if !late => return Some((codec, frame)),
+                BridgeItem::Audio(..) => (),
+                BridgeItem::Key(key) => {
+                    pressed(key);
+                    if !key.released && !late {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::frame::FRAME_SAMPLES;
+
+    fn audio(level: u8) -> BridgeItem {
+        BridgeItem::Audio(Codec::Pcma, [level; FRAME_SAMPLES])
+    }
+
+    fn key(samples: u32, released: bool) -> BridgeKey {
+        BridgeKey { press: 1, digit: '5', samples, released }
+    }
+
+    fn heard(end: &mut BridgeEnd) -> Option<u8> {
+        end.hear(|_| ()).map(|(codec, frame)| {
+            assert_eq!(codec, Codec::Pcma);
+            frame[0]
+        })
+    }
+
+    #[test]
+    fn each_hears_the_other_in_order() {
+        let (mut one, mut two) = BridgeEnd::pair();
+        for level in 0..50 {
+            assert!(one.say(audio(level)) && two.say(audio(100 + level)));
+            assert_eq!((heard(&mut two), heard(&mut one)), (Some(level), Some(100 + level)));
+            assert_eq!((heard(&mut two), heard(&mut one)), (None, None));
+        }
+    }
+
+    #[test]
+    fn what_waits_longer_than_a_tick_is_dropped() {
+        let (mut speaker, mut listener) = BridgeEnd::one_way();
+        for level in 0..5 {
+            assert!(speaker.say(audio(level)));
+        }
+        assert_eq!(heard(&mut listener), Some(3), "and one more may wait");
+        assert!(speaker.say(audio(5)));
+        assert_eq!([heard(&mut listener), heard(&mut listener)], [Some(4), Some(5)]);
+        for _ in 0..BRIDGE_FRAMES_MAX {
+            assert!(speaker.say(audio(0)));
+        }
+        assert!(!speaker.say(audio(0)), "a listener that stands still fills nothing else");
+        assert!(listener.say(audio(0)), "to nobody");
+        assert_eq!(heard(&mut speaker), None);
+    }
+
+    #[test]
+    fn a_release_takes_no_time_and_is_never_dropped() {
+        let (mut speaker, mut listener) = BridgeEnd::one_way();
+        let mut keys = Vec::new();
+        speaker.say(BridgeItem::Key(key(160, false)));
+        assert_eq!(listener.hear(|key| keys.push(key)), None);
+        speaker.say(BridgeItem::Key(key(240, true)));
+        speaker.say(audio(9));
+        assert!(listener.hear(|key| keys.push(key)).is_some());
+        for samples in [160, 320] {
+            speaker.say(BridgeItem::Key(key(samples, false)));
+        }
+        speaker.say(BridgeItem::Key(key(400, true)));
+        speaker.say(audio(1));
+        speaker.say(audio(2));
+        assert!(listener.hear(|key| keys.push(key)).is_some());
+        let told: Vec<_> = keys.iter().map(|key| (key.samples, key.released)).collect();
+        assert_eq!(told, [(160, false), (240, true), (160, false), (320, false), (400, true)]);
+    }
+}

@@ -1,0 +1,152 @@
+//! A media session whose peer talks with that of another session instead of an agent.
+
+use crate::audio::bridge::BridgeEnd;
+use crate::audio::bridge::BridgeItem;
+use crate::audio::bridge::BridgeKey;
+use crate::audio::bridge::Waiting;
+use crate::audio::frame::Encoded;
+use crate::audio::frame::FRAME_SAMPLES;
+use crate::audio::frame::Pcm;
+use crate::audio::g711;
+use crate::audio::tone::Tone;
+use crate::media::session::MediaSession;
+use crate::rtp::dtmf::KeyState;
+use crate::rtp::dtmf::Relay;
+use crate::types::codec::Codec;
+
+/// Frequencies of ringing, and its beat in ticks of 20 ms: two seconds of six.
+const RINGBACK_HZ: [u16; 2] = [440, 480];
+const RINGBACK_ON: u32 = 100;
+const RINGBACK_PERIOD: u32 = 300;
+
+/// Peak of each of two tones heard at once: -19 dBm0, as North American exchanges ring; a key has -9.
+const RINGBACK_AMPLITUDE: i16 = 2_560;
+const KEY_AMPLITUDE: i16 = 8_100;
+
+/// Rows and columns of the keys (ITU-T Q.23), in Hz.
+const KEYS: [&[u8; 4]; 4] = [b"123A", b"456B", b"789C", b"*0#D"];
+const ROW_HZ: [u16; 4] = [697, 770, 852, 941];
+const COLUMN_HZ: [u16; 4] = [1_209, 1_336, 1_477, 1_633];
+
+/// What a session is bridged with.
+#[derive(Debug)]
+pub(super) struct Bridged {
+    end: Box<BridgeEnd>,
+    /// Keys of the other side on their way to the peer.
+    relay: Relay,
+    tones: Option<(char, [Tone; 2])>,
+    ringing: Option<([Tone; 2], u32)>,
+}
+
+impl Bridged {
+    fn new(end: Box<BridgeEnd>) -> Self {
+        let ringing = match end.waiting() {
+            Waiting::Noise => None,
+            Waiting::Ringback => Some((RINGBACK_HZ.map(|hz| Tone::new(hz, RINGBACK_AMPLITUDE)), 0)),
+        };
+        Self { end, relay: Relay::default(), tones: None, ringing }
+    }
+
+    /// Keys to send as events.
+    pub(super) const fn relay(&mut self) -> &mut Relay {
+        &mut self.relay
+    }
+
+    /// The next 20 ms for the peer, over `noise`.
+    fn frame(&mut self, noise: Encoded) -> (Codec, Encoded) {
+        let relay = &mut self.relay;
+        let heard = self.end.hear(|key| relay.press(state_of(key)));
+        if let Some(heard) = heard {
+            return heard;
+        }
+        (Codec::Pcmu, self.ringback().unwrap_or(noise))
+    }
+
+    fn ringback(&mut self) -> Option<Encoded> {
+        let (tones, tick) = self.ringing.as_mut()?;
+        let sounds = *tick < RINGBACK_ON;
+        *tick = (*tick + 1) % RINGBACK_PERIOD;
+        sounds.then(|| sum(tones))
+    }
+
+    /// The tone of a key that is down, for a peer that takes no events.
+    pub(super) fn tone(&mut self) -> Option<Encoded> {
+        let Some(digit) = self.relay.tone() else {
+            self.tones = None;
+            return None;
+        };
+        if self.tones.as_ref().is_none_or(|(sounding, _)| *sounding != digit) {
+            self.tones = tones_of(digit).map(|tones| (digit, tones));
+        }
+        self.tones.as_mut().map(|(_, tones)| sum(tones))
+    }
+}
+
+impl MediaSession {
+    /// Lets the peer talk with another session over `end`; the agent is neither heard nor told anything
+    /// but silence. Returns the bridge before, to be freed elsewhere.
+    pub fn bridge(&mut self, end: Box<BridgeEnd>) -> Option<Box<BridgeEnd>> {
+        self.bridged.replace(Bridged::new(end)).map(|before| before.end)
+    }
+
+    /// Lets the peer talk with the agent again. Returns the bridge, to be freed elsewhere.
+    pub fn unbridge(&mut self) -> Option<Box<BridgeEnd>> {
+        self.bridged.take().map(|before| before.end)
+    }
+
+    /// The next 20 ms for the peer, from whom it talks with.
+    pub(super) fn speech(&mut self) -> (Codec, Encoded) {
+        match &mut self.bridged {
+            None => (Codec::Pcmu, self.playout.tick(!self.started)),
+            Some(bridged) => bridged.frame(self.playout.mute()),
+        }
+    }
+
+    /// Passes on what was heard of the peer: audio as it came, nothing while it is silent, and no audio
+    /// beside a key, whose tone may leak into it.
+    pub(super) fn pass_on(&mut self, heard: Option<(Codec, Encoded)>) {
+        let Some(bridged) = &mut self.bridged else { return };
+        let item = match self.digits_in.down() {
+            Some((digit, samples)) => {
+                let press = self.counters.digits;
+                Some(BridgeItem::Key(BridgeKey { press, digit, samples, released: false }))
+            }
+            None => heard.map(|(codec, frame)| BridgeItem::Audio(codec, frame)),
+        };
+        if let Some(item) = item
+            && !bridged.end.say(item)
+        {
+            self.counters.frames_dropped += 1;
+        }
+    }
+}
+
+impl Bridged {
+    /// Passes on that the `press`th key was released.
+    pub(super) fn released(&mut self, press: u32, digit: char, samples: u32) {
+        self.end.say(BridgeItem::Key(BridgeKey { press, digit, samples, released: true }));
+    }
+}
+
+const fn state_of(key: BridgeKey) -> KeyState {
+    let BridgeKey { press, digit, samples, released } = key;
+    KeyState { press, digit, units: samples, released }
+}
+
+fn tones_of(digit: char) -> Option<[Tone; 2]> {
+    let find = |keys: &[u8; 4]| keys.iter().position(|key| char::from(*key) == digit);
+    let (row, column) = KEYS.iter().zip(ROW_HZ).find_map(|(keys, hz)| Some((hz, find(keys)?)))?;
+    let column = COLUMN_HZ.get(column)?;
+    Some([row, *column].map(|hz| Tone::new(hz, KEY_AMPLITUDE)))
+}
+
+fn sum(tones: &mut [Tone; 2]) -> Encoded {
+    let [one, two] = tones;
+    let mut linear: Pcm = one.frame();
+    for (sample, other) in linear.iter_mut().zip(two.frame()) {
+        *sample = sample.saturating_add(other);
+    }
+    let mut frame = [0; FRAME_SAMPLES];
+    g711::encode(Codec::Pcmu, &linear, &mut frame);
+    frame
+}

@@ -1,0 +1,45 @@
+//! Who is told of the keys a peer presses.
+
+use crate::media::event::MediaEvent;
+use crate::media::output::TickOutput;
+use crate::media::playout::Playout;
+use crate::media::session::bridged::Bridged;
+use crate::media::statistics::MediaStatistics;
+use crate::rtp::dtmf::DtmfEvent;
+
+/// Who is told of the peer's keys.
+pub(super) struct Ear<'a> {
+    playout: &'a mut Playout,
+    bridged: &'a mut Option<Bridged>,
+    counters: &'a mut MediaStatistics,
+    out: &'a mut TickOutput,
+}
+
+impl<'a> Ear<'a> {
+    pub(super) const fn of(
+        playout: &'a mut Playout,
+        bridged: &'a mut Option<Bridged>,
+        counters: &'a mut MediaStatistics,
+        out: &'a mut TickOutput,
+    ) -> Self {
+        Self { playout, bridged, counters, out }
+    }
+
+    /// Tells the agent when a key goes down, and the call when it goes up: then its duration is known.
+    pub(super) fn pressed(&mut self, event: DtmfEvent) {
+        match event {
+            DtmfEvent::Started(digit) => {
+                self.counters.digits = self.counters.digits.saturating_add(1);
+                if self.bridged.is_none() {
+                    self.playout.end().push_digit(digit);
+                }
+            }
+            DtmfEvent::Ended { digit, duration_ms, units } => {
+                if let Some(bridged) = self.bridged {
+                    bridged.released(self.counters.digits, digit, units);
+                }
+                self.out.event(MediaEvent::Digit { digit, duration_ms });
+            }
+        }
+    }
+}

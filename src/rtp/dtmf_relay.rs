@@ -1,0 +1,267 @@
+//! Telephone events passed on from one leg to another (RFC 4733), as long as they were pressed.
+#![warn(clippy::indexing_slicing)]
+
+use crate::rtp::dtmf::END_PACKETS;
+use crate::rtp::dtmf::EventPacket;
+use crate::rtp::dtmf::VOLUME;
+use crate::rtp::dtmf::event_of;
+
+/// Ticks without news after which a key is taken for released: its leg is gone.
+const NEWS_TICKS_MAX: u32 = 10;
+
+/// Units of a tick of 20 ms at 8 kHz: the least an event that goes on is said to last.
+const TICK_UNITS: u32 = 160;
+
+/// The longest segment of an event (RFC 4733 §2.5.1.3).
+const SEGMENT_UNITS: u32 = 0xffff;
+
+/// A key press on another leg, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyState {
+    /// Counts the presses of that leg; wraps.
+    pub press: u32,
+    /// The key.
+    pub digit: char,
+    /// How long it is down so far, in units of 8 kHz.
+    pub units: u32,
+    /// It was released; `units` is how long it was down.
+    pub released: bool,
+}
+
+/// Sends the keys of another leg, one packet a tick, in place of audio. The event that goes out lasts as
+/// long as the one that came in, to the unit.
+#[derive(Clone, Debug, Default)]
+pub struct Relay {
+    current: Option<Sending>,
+    /// The next key, pressed before the end of this one was said.
+    next: Option<KeyState>,
+    /// The last press that is over: late news of it begin nothing.
+    over: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sending {
+    key: KeyState,
+    event: u8,
+    /// When the present segment began, and the units of those before it.
+    timestamp: u32,
+    before: u32,
+    /// Packets sent, and those of them that said the key went up.
+    packets: u32,
+    ends: u32,
+    /// Ticks since there was news of the key.
+    silent_ticks: u32,
+}
+
+impl Relay {
+    /// Takes news of a key. What is no key changes nothing.
+    pub fn press(&mut self, key: KeyState) {
+        if event_of(key.digit).is_none() || self.over == Some(key.press) {
+            return;
+        }
+        match &mut self.current {
+            Some(sending) if sending.key.press == key.press => sending.heard(key),
+            Some(sending) => {
+                // A press that follows before the end of this one came: that is its end.
+                sending.key.released = true;
+                self.next = Some(key);
+            }
+            None => self.next = Some(key),
+        }
+    }
+
+    /// Whether a key is being sent, or waits.
+    #[must_use]
+    pub const fn is_busy(&self) -> bool {
+        self.current.is_some() || self.next.is_some()
+    }
+
+    /// The key that is down, for a peer that hears tones alone; `None` once it is released.
+    pub fn tone(&mut self) -> Option<char> {
+        let packet = self.tick(0)?;
+        let sending = self.current.as_ref()?;
+        let released = packet.payload.get(1).is_some_and(|flags| flags & 0x80 != 0);
+        (!released).then_some(sending.key.digit)
+    }
+
+    /// The packet that takes the place of this tick's audio, whose time stamp would be `timestamp`;
+    /// `None` if audio goes out.
+    pub fn tick(&mut self, timestamp: u32) -> Option<EventPacket> {
+        let said = self.current.is_some_and(|sending| sending.ends > 0);
+        let over = self.current.is_some_and(|sending| sending.ends == END_PACKETS);
+        // The repetitions of an end give way to the next key.
+        if self.current.is_none() || over || (said && self.next.is_some()) {
+            self.over = self.current.map(|sending| sending.key.press).or(self.over);
+            self.current = self.next.take().and_then(|key| Sending::new(key, timestamp));
+        }
+        Some(self.current.as_mut()?.packet())
+    }
+}
+
+impl Sending {
+    fn new(key: KeyState, timestamp: u32) -> Option<Self> {
+        let event = event_of(key.digit)?;
+        Some(Self { key, event, timestamp, before: 0, packets: 0, ends: 0, silent_ticks: 0 })
+    }
+
+    fn heard(&mut self, key: KeyState) {
+        self.silent_ticks = 0;
+        if !self.key.released {
+            self.key.units = self.key.units.max(key.units);
+            self.key.released = key.released;
+        }
+    }
+
+    fn packet(&mut self) -> EventPacket {
+        self.silent_ticks += 1;
+        self.key.released |= self.silent_ticks > NEWS_TICKS_MAX;
+        let units = self.key.units - self.before;
+        let full = units > SEGMENT_UNITS;
+        let ended = self.key.released && !full;
+        let shown = if ended { units } else { units.max(TICK_UNITS).min(SEGMENT_UNITS) };
+        let [_, _, high, low] = shown.to_be_bytes();
+        let packet = EventPacket {
+            timestamp: self.timestamp,
+            marker: self.packets == 0,
+            payload: [self.event, u8::from(ended) << 7 | VOLUME, high, low],
+        };
+        self.packets += 1;
+        self.ends += u32::from(ended);
+        if full {
+            // The next segment begins where this one ends.
+            self.before += SEGMENT_UNITS;
+            self.timestamp = self.timestamp.wrapping_add(SEGMENT_UNITS);
+        }
+        packet
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtp::dtmf::DtmfEvent;
+    use crate::rtp::dtmf::Receiver;
+    use crate::rtp::packet::RtpPacket;
+    use crate::types::codec::PayloadType;
+    use crate::types::moment::Moment;
+    use std::time::Duration;
+
+    fn key(press: u32, digit: char, units: u32, released: bool) -> KeyState {
+        KeyState { press, digit, units, released }
+    }
+
+    /// What a peer hears of the packets of so many ticks, with what is told before each of them.
+    fn heard(relay: &mut Relay, ticks: usize, news: &[(usize, KeyState)]) -> Vec<DtmfEvent> {
+        let mut receiver = Receiver::new(8_000);
+        let mut events = Vec::new();
+        for tick in 0..ticks {
+            for (_, key) in news.iter().filter(|(at, _)| *at == tick) {
+                relay.press(*key);
+            }
+            let now = Moment::START + Duration::from_millis(20 * tick as u64);
+            if let Some(packet) = relay.tick(tick as u32 * 160) {
+                let packet = RtpPacket {
+                    marker: packet.marker,
+                    payload_type: PayloadType::new(101).unwrap(),
+                    sequence: tick as u16,
+                    timestamp: packet.timestamp,
+                    ssrc: 1,
+                    payload: &packet.payload,
+                };
+                receiver.receive(now, &packet, |event| events.push(event));
+            }
+            receiver.expire(now, |event| events.push(event));
+        }
+        events
+    }
+
+    fn ended(digit: char, units: u32) -> DtmfEvent {
+        DtmfEvent::Ended { digit, duration_ms: units / 8, units }
+    }
+
+    #[test]
+    fn a_key_lasts_as_long_as_it_was_pressed_to_the_unit() {
+        for units in [1, 320, 804, 1_600, 0xffff] {
+            let mut news: Vec<_> = (0..units / 160)
+                .map(|tick| (tick as usize, key(1, '5', (tick + 1) * 160, false)))
+                .collect();
+            let last = news.len();
+            news.push((last, key(1, '5', units, true)));
+            let events = heard(&mut Relay::default(), last + 20, &news);
+            assert_eq!(events, [DtmfEvent::Started('5'), ended('5', units)], "{units}");
+        }
+    }
+
+    #[test]
+    fn an_end_is_said_three_times_and_then_audio_goes_on() {
+        let mut relay = Relay::default();
+        relay.press(key(1, '#', 800, true));
+        let packets: Vec<_> = (0..6).map_while(|tick| relay.tick(tick * 160)).collect();
+        assert_eq!(packets.len(), 3);
+        assert_eq!(
+            packets.iter().map(|packet| packet.marker).collect::<Vec<_>>(),
+            [true, false, false]
+        );
+        assert!(packets.iter().all(|packet| packet.payload == [11, 0x80 | VOLUME, 3, 0x20]));
+        assert!(packets.iter().all(|packet| packet.timestamp == 0));
+        assert!(!relay.is_busy());
+    }
+
+    #[test]
+    fn a_long_press_goes_on_in_segments() {
+        let mut news: Vec<_> =
+            (0..1_000).map(|tick| (tick, key(1, 'A', tick as u32 * 160, false))).collect();
+        news.push((1_000, key(1, 'A', 160_003, true)));
+        let events = heard(&mut Relay::default(), 1_020, &news);
+        assert_eq!(events, [DtmfEvent::Started('A'), ended('A', 160_003)]);
+    }
+
+    #[test]
+    fn keys_that_follow_each_other_are_told_apart() {
+        let news = [
+            (0, key(1, '1', 160, false)),
+            (2, key(1, '1', 480, true)),
+            // The same key again, before the repetitions of its end are through.
+            (3, key(2, '1', 160, false)),
+            (5, key(2, '1', 500, true)),
+            // Another one whose predecessor's end was lost.
+            (9, key(3, '2', 160, false)),
+            (11, key(4, '3', 160, false)),
+            (12, key(4, '3', 240, true)),
+        ];
+        let events = heard(&mut Relay::default(), 40, &news);
+        let expected = [
+            DtmfEvent::Started('1'),
+            ended('1', 480),
+            DtmfEvent::Started('1'),
+            ended('1', 500),
+            DtmfEvent::Started('2'),
+            ended('2', 160),
+            DtmfEvent::Started('3'),
+            ended('3', 240),
+        ];
+        assert_eq!(events, expected);
+    }
+
+    #[test]
+    fn a_key_whose_leg_is_gone_is_released() {
+        let events = heard(&mut Relay::default(), 40, &[(0, key(1, '9', 320, false))]);
+        assert_eq!(events, [DtmfEvent::Started('9'), ended('9', 320)]);
+        let late = [(0, key(1, '9', 320, false)), (30, key(1, '9', 480, true))];
+        let events = heard(&mut Relay::default(), 40, &late);
+        assert_eq!(events, [DtmfEvent::Started('9'), ended('9', 320)]);
+        let mut relay = Relay::default();
+        relay.press(key(1, 'x', 320, false));
+        assert!(!relay.is_busy());
+    }
+
+    #[test]
+    fn for_a_peer_without_events_there_is_the_tone_alone() {
+        let mut relay = Relay::default();
+        relay.press(key(1, '7', 320, false));
+        assert_eq!(relay.tone(), Some('7'));
+        relay.press(key(1, '7', 480, true));
+        assert_eq!((0..5).map(|_| relay.tone()).collect::<Vec<_>>(), [None; 5]);
+        assert!(!relay.is_busy());
+    }
+}
