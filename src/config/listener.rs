@@ -6,6 +6,7 @@ use crate::config::node::UnknownSource;
 use crate::config::node::key;
 use crate::config::node::not_empty;
 use crate::config::problem::Problem;
+use crate::config::problem::Severity;
 use crate::config::problem::Sources;
 use crate::config::schema::Key;
 use crate::config::schema::Kind;
@@ -48,7 +49,7 @@ pub(crate) fn read(
 ) -> Vec<Listener> {
     let mut listeners: Vec<Listener> = Vec::new();
     for (index, (node, table)) in view.tables("listener").enumerate() {
-        let before = problems.len();
+        let before = errors(problems);
         let mut reading = Reading { node, table, sources, problems: &mut *problems };
         let Some(listener) = reading.listener(index, secrets) else { continue };
         let at = |key| table.node(key).map_or(node.at, |node| node.at);
@@ -60,11 +61,16 @@ pub(crate) fn read(
             let message = format!("listener `{}` binds this address too", other.name);
             problems.push(Problem::error(sources, at("bind"), message));
         }
-        if problems.len() == before {
+        if errors(problems) == before {
             listeners.push(listener);
         }
     }
     listeners
+}
+
+/// Warnings stop nothing.
+fn errors(problems: &[Problem]) -> usize {
+    problems.iter().filter(|problem| problem.severity == Severity::Error).count()
 }
 
 /// One listener while it is read.

@@ -418,3 +418,6 @@ fn sort(error: &io::Error) -> ConnectFailure {
         _ => ConnectFailure::Unreachable,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use crate::rows;
 use serde_json::json;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Stdio;
 use tokio::io::AsyncBufReadExt;
 use tokio::io::AsyncReadExt;
@@ -122,20 +123,38 @@ async fn a_certificate_is_renewed_without_cutting_a_connection() {
     assert_eq!(old.options(3).await.as_deref(), Some("SIP/2.0 200 OK"), "the old one goes on");
 }
 
+/// Ten seconds of a hum, to be said.
+fn voice(folder: &Path) -> PathBuf {
+    let path = folder.join("voice.wav");
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 8_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut file = hound::WavWriter::create(&path, spec).unwrap();
+    for sample in 0..80_000_i32 {
+        file.write_sample((sample % 40) as i16 * 100).unwrap();
+    }
+    file.finalize().unwrap();
+    path
+}
+
 #[tokio::test]
 async fn baresip_calls_by_tls() {
     let node = secure_node().await;
     let folder = node.home.folder();
     let address = node.listener("public", "tls");
-    let modules = ["account", "menu", "g711", "ausine", "aufile", "uuid"];
+    let modules = ["account", "menu", "g711", "aufile", "uuid"];
     let modules: String = modules.iter().map(|name| format!("module {name}.so\n")).collect();
     node.home.write(
         "baresip/config",
         &format!(
             "module_path /usr/lib/baresip/modules\n{modules}sip_listen 127.0.0.1:0\n\
-             sip_verify_server yes\nsip_cafile {}\naudio_source ausine,440\n\
+             sip_verify_server yes\nsip_cafile {}\naudio_source aufile,{}\n\
              audio_player aufile,{}\n",
             folder.join("sip.pem").display(),
+            voice(folder).display(),
             folder.join("heard.wav").display(),
         ),
     );

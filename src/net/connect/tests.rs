@@ -1,0 +1,191 @@
+//! Ways of our own: by source address and interface, kept alive, used again.
+
+use super::*;
+use crate::net::flow::FlowLimits;
+use crate::net::flow::Ingress;
+use crate::net::flow::SendError;
+use crate::net::flow::tests::Collector;
+use crate::net::flow::tests::Seen;
+use crate::net::tcp;
+use bytes::Bytes;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const OPTIONS: &[u8] = b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID: 1\r\nContent-Length: 0\r\n\r\n";
+
+struct Bench {
+    flows: Flows,
+    seen: mpsc::Receiver<Seen>,
+    ingress: Arc<dyn Ingress>,
+}
+
+impl Bench {
+    fn new(limits: FlowLimits) -> Self {
+        let flows = Flows::new(limits);
+        let (ingress, seen) = Collector::connected();
+        flows.attach(&ingress);
+        Self { flows, seen, ingress }
+    }
+
+    async fn next(&mut self) -> Seen {
+        timeout(PATIENCE, self.seen.recv()).await.unwrap().unwrap()
+    }
+
+    async fn closed(&mut self) -> FlowEnd {
+        match self.next().await {
+            Seen::Closed(id) => self.flows.why_closed(id).unwrap(),
+            Seen::Message(_, message) => panic!("{message:?}"),
+        }
+    }
+}
+
+fn local(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn from(address: &str) -> LocalEnd {
+    LocalEnd { address: Some(address.parse().unwrap()), interface: None }
+}
+
+#[tokio::test]
+async fn datagrams_leave_by_the_address_the_trunk_names() {
+    let bench = Bench::new(FlowLimits::default());
+    let start = |index, address: &str| {
+        let bound = udp::bind(local(address), 1).unwrap();
+        bound.start(index, &bench.flows, &bench.ingress).unwrap()
+    };
+    let everywhere = start(0, "0.0.0.0:0");
+    let own = start(1, "127.0.0.9:0");
+    let peer = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let to = Destination::plain(Transport::Udp, peer.local_addr().unwrap(), 0);
+    let mut buffer = [0; 16];
+    let plain = bench.flows.connect(&to).unwrap();
+    assert_eq!(plain.local, everywhere.local());
+    let by_address = |address: &str| Destination { local: from(address), ..to.clone() };
+    let listener = bench.flows.connect(&by_address("127.0.0.9")).unwrap();
+    assert_eq!((listener.listener, listener.local), (1, own.local()), "a listener has it");
+    let mine = bench.flows.connect(&by_address("127.0.0.8")).unwrap();
+    assert_eq!(bench.flows.connect(&by_address("127.0.0.8")).unwrap(), mine, "one socket for it");
+    for flow in [listener, mine] {
+        bench.flows.send(&flow, Bytes::from_static(b"x")).unwrap();
+        let (_, source) = peer.recv_from(&mut buffer).await.unwrap();
+        assert_eq!(source, flow.local);
+    }
+    bench.flows.close_all();
+    assert_eq!(bench.flows.send(&mine, Bytes::from_static(b"x")), Err(SendError::Gone));
+    let v6 = Destination { remote: local("[::1]:5060"), ..to };
+    let refused = bench.flows.connect(&v6).unwrap_err();
+    assert!(matches!(refused, ConnectError::NoSocket(_)), "{refused}");
+}
+
+#[tokio::test]
+async fn an_answer_comes_back_to_a_socket_of_a_trunk() {
+    let mut bench = Bench::new(FlowLimits::default());
+    let peer = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let remote = peer.local_addr().unwrap();
+    let to =
+        Destination { local: from("127.0.0.8"), ..Destination::plain(Transport::Udp, remote, 0) };
+    let flow = bench.flows.connect(&to).unwrap();
+    peer.send_to(OPTIONS, flow.local).await.unwrap();
+    assert_eq!(bench.next().await, Seen::Message(flow, Bytes::from_static(OPTIONS)));
+}
+
+#[tokio::test]
+async fn what_this_machine_lacks_is_said_in_words() {
+    let bench = Bench::new(FlowLimits::default());
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let plain = Destination::plain(transport, local("127.0.0.1:5060"), 0);
+        let foreign = Destination { local: from("192.0.2.77"), ..plain.clone() };
+        let said = bench.flows.connect(&foreign).unwrap_err().to_string();
+        assert_eq!(said, "this machine has no address 192.0.2.77 to send from");
+        let interface = Some("no-such-nic".parse().unwrap());
+        let none = Destination { local: LocalEnd { address: None, interface }, ..plain };
+        let said = bench.flows.connect(&none).unwrap_err().to_string();
+        let expected = [
+            "this machine has no network interface no-such-nic",
+            "no permission to bind to network interface no-such-nic; it needs CAP_NET_RAW, or root",
+        ];
+        assert!(expected.contains(&said.as_str()), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn connections_leave_by_the_address_the_trunk_names_and_are_told_apart_by_it() {
+    let bench = Bench::new(FlowLimits::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plain = Destination::plain(Transport::Tcp, listener.local_addr().unwrap(), 0);
+    let from_9 = Destination { local: from("127.0.0.9"), ..plain.clone() };
+    let flow = bench.flows.connect(&from_9).unwrap();
+    let (_stream, source) = listener.accept().await.unwrap();
+    assert_eq!(source.ip(), local("127.0.0.9:0").ip());
+    assert_ne!(bench.flows.connect(&plain).unwrap().id, flow.id);
+    assert_eq!(bench.flows.connect(&from_9).unwrap().id, flow.id);
+}
+
+#[tokio::test]
+async fn connections_of_ours_are_bounded_apart_from_those_of_peers() {
+    let bench = Bench::new(FlowLimits { ours_max: 1, ..FlowLimits::default() });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let one = Destination::plain(Transport::Tcp, listener.local_addr().unwrap(), 0);
+    let flow = bench.flows.connect(&one).unwrap();
+    let other = Destination { listener: 1, ..one.clone() };
+    assert!(matches!(bench.flows.connect(&other), Err(ConnectError::TooMany)));
+    assert_eq!(bench.flows.connect(&one).unwrap(), flow, "what there is may be used");
+}
+
+#[tokio::test]
+async fn a_peer_that_answered_a_ping_once_must_go_on_answering() {
+    let limits = FlowLimits { pong_timeout: Duration::from_millis(100), ..FlowLimits::default() };
+    let mut bench = Bench::new(limits);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = Destination {
+        keepalive: Some(Duration::from_millis(20)),
+        ..Destination::plain(Transport::Tcp, listener.local_addr().unwrap(), 0)
+    };
+    bench.flows.connect(&to).unwrap();
+    let (mut peer, _) = listener.accept().await.unwrap();
+    let mut ping = [0; 4];
+    // It never answered: it may be a peer that knows no pings, and stays.
+    for _ in 0..2 {
+        peer.read_exact(&mut ping).await.unwrap();
+        assert_eq!(&ping, b"\r\n\r\n");
+    }
+    assert_eq!(bench.flows.streams_open(), 1);
+    peer.read_exact(&mut ping).await.unwrap();
+    peer.write_all(b"\r\n").await.unwrap();
+    assert_eq!(bench.closed().await, FlowEnd::NoPong);
+}
+
+#[tokio::test]
+async fn a_lost_connection_of_a_dialog_is_opened_again() {
+    let mut bench = Bench::new(FlowLimits::default());
+    let bound = tcp::bind(local("127.0.0.1:0")).unwrap();
+    let remote = bound.local();
+    let _listener = bound.start(3, &bench.flows, &bench.ingress).unwrap();
+    let lost = Flow {
+        id: FlowId::ANY,
+        listener: 0,
+        transport: Transport::Tcp,
+        local: local("127.0.0.1:5060"),
+        remote,
+    };
+    bench.flows.send(&lost, Bytes::from_static(OPTIONS)).unwrap();
+    let Seen::Message(flow, _) = bench.next().await else { panic!("closed") };
+    assert_eq!(flow.listener, 3);
+    let tls = Flow { transport: Transport::Tls, ..lost };
+    assert_eq!(bench.flows.send(&tls, Bytes::from_static(OPTIONS)), Err(SendError::Gone));
+}
+
+#[tokio::test]
+async fn a_target_that_refuses_closes_the_flow_and_says_so() {
+    let mut bench = Bench::new(FlowLimits::default());
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let to = Destination::plain(Transport::Tcp, free, 0);
+    bench.flows.connect(&to).unwrap();
+    assert_eq!(bench.closed().await, FlowEnd::Failed(ConnectFailure::Refused));
+    assert_eq!(bench.flows.streams_open(), 0, "and the next attempt begins anew");
+}
