@@ -18,8 +18,10 @@ pub mod secret;
 pub mod tls;
 mod tree;
 mod trunk;
+mod trunk_outbound;
 mod trunk_path;
 mod trunk_schema;
+mod trunk_text;
 
 use crate::config::files::Files;
 use crate::config::node::NodeConfig;
@@ -27,6 +29,7 @@ use crate::config::problem::Problem;
 use crate::config::problem::Problems;
 use crate::config::problem::Severity;
 use crate::config::problem::Sources;
+use crate::config::profile::Around;
 use crate::config::profile::Profiles;
 use crate::config::schema::Check;
 use crate::config::secret::Secrets;
@@ -138,7 +141,10 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Config, Problems> {
     let (tree, dir) = node_tree(inputs, &mut sources, &mut problems);
     let secrets = Arc::clone(&inputs.secrets);
     let node = node::build(&tree, &sources, &*secrets, &mut problems);
-    let profiles = Profiles::read(sources, inputs.files, dir.as_deref(), secrets, &mut problems);
+    // Without a node, profiles alone are checked, wherever they will be used.
+    let region = inputs.config.is_some().then(|| View(&tree).text("region").to_owned());
+    let around = Around { secrets, region };
+    let profiles = Profiles::read(sources, inputs.files, dir.as_deref(), around, &mut problems);
     let trunks = profiles.trunks(&mut problems);
     if inputs.config.is_some() || !node.listeners.is_empty() {
         let place = |trunk: &Trunk| profiles.problem_at(&trunk.name, "network.listener");

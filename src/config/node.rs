@@ -14,6 +14,7 @@ use crate::config::tls::TlsSource;
 use crate::config::tree::Table;
 use crate::config::tree::Value;
 use crate::config::tree::View;
+use crate::config::trunk_text;
 use crate::routing::admission::NodeLimits;
 use crate::routing::trunk::Trunk;
 use crate::types::name::ListenerName;
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 /// The defaults of `tandem.toml`; an array of tables has its defaults in code.
 pub(crate) const DEFAULTS: &str = r#"data_dir = "data"
+region = ""
 
 [media]
 ports = [16384, 32767]
@@ -67,6 +69,7 @@ pub(crate) const fn key(name: &'static str, kind: Kind) -> Key {
 pub(crate) const NODE: &[Key] = &[
     key("database", Kind::Secret(check_database)),
     key("data_dir", Kind::Parsed(not_empty)),
+    key("region", Kind::Parsed(trunk_text::country_or_empty)),
     key("listener", Kind::Tables(LISTENER)),
     key("media", Kind::Table(MEDIA)),
     key("sip", Kind::Table(&[key("shards", Kind::Integer(0, 256))])),

@@ -59,7 +59,15 @@ struct Set {
     sources: Sources,
     files: BTreeMap<String, File>,
     defaults: Table,
-    secrets: Arc<dyn Secrets>,
+    around: Around,
+}
+
+/// What trunks depend on beside their profiles.
+pub(crate) struct Around {
+    /// Where the secrets behind references are.
+    pub(crate) secrets: Arc<dyn Secrets>,
+    /// The country of the node, empty where it does not say; `None`: of no matter.
+    pub(crate) region: Option<String>,
 }
 
 /// One profile file as it was read.
@@ -78,7 +86,7 @@ impl fmt::Debug for Profiles {
 impl Profiles {
     /// Where their secrets are.
     pub(crate) fn secrets(&self) -> Arc<dyn Secrets> {
-        Arc::clone(&self.0.secrets)
+        Arc::clone(&self.0.around.secrets)
     }
 
     /// The profiles that are built into the program.
@@ -86,7 +94,8 @@ impl Profiles {
     pub fn built_in(secrets: Arc<dyn Secrets>) -> Self {
         let mut problems = Vec::new();
         // A test keeps the built-in files free of problems.
-        Self::of_texts(Sources::default(), Vec::new(), secrets, &mut problems)
+        let around = Around { secrets, region: None };
+        Self::of_texts(Sources::default(), Vec::new(), around, &mut problems)
     }
 
     /// The profiles of a folder and the built-in ones.
@@ -94,7 +103,7 @@ impl Profiles {
         sources: Sources,
         files: &dyn Files,
         dir: Option<&Path>,
-        secrets: Arc<dyn Secrets>,
+        around: Around,
         problems: &mut Vec<Problem>,
     ) -> Self {
         let mut texts = Vec::new();
@@ -115,13 +124,13 @@ impl Profiles {
                 }
             }
         }
-        Self::of_texts(sources, texts, secrets, problems)
+        Self::of_texts(sources, texts, around, problems)
     }
 
     fn of_texts(
         mut sources: Sources,
         texts: Vec<(String, String)>,
-        secrets: Arc<dyn Secrets>,
+        around: Around,
         problems: &mut Vec<Problem>,
     ) -> Self {
         let mut files = BTreeMap::new();
@@ -161,7 +170,7 @@ impl Profiles {
             }
             files.insert(id, File::new(table, source));
         }
-        Self(Arc::new(Set { sources, files, defaults, secrets }))
+        Self(Arc::new(Set { sources, files, defaults, around }))
     }
 
     /// The ids of all profiles, templates among them.
@@ -259,7 +268,7 @@ impl Profiles {
         if identity.enabled {
             check.built((&tree, ""), &tree, &self.0.defaults, PROFILE);
         }
-        trunk::build(&tree, identity, sources, (&*self.0.secrets, problems))
+        trunk::build(&tree, identity, sources, (&self.0.around, problems))
     }
 
     /// A profile laid upon everything it extends, and all of it upon the defaults. Each ancestor is

@@ -214,6 +214,22 @@ impl<'t> View<'t> {
         T::try_from(self.integer(path)).unwrap_or_default()
     }
 
+    pub(crate) fn fraction(self, path: &str) -> f64 {
+        match self.node(path).map(|node| &node.value) {
+            Some(Value::Float(number)) => *number,
+            Some(Value::Integer(number)) => *number as f64,
+            _ => 0.0,
+        }
+    }
+
+    /// The whole numbers of a list, of any narrower type; the schema has bounded them.
+    pub(crate) fn numbers<T: TryFrom<i64>>(self, path: &str) -> impl Iterator<Item = T> {
+        self.list(path).iter().filter_map(|node| match node.value {
+            Value::Integer(number) => T::try_from(number).ok(),
+            _ => None,
+        })
+    }
+
     pub(crate) fn flag(self, path: &str) -> bool {
         matches!(self.node(path).map(|node| &node.value), Some(Value::Flag(true)))
     }

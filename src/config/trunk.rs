@@ -2,12 +2,14 @@
 
 use crate::config::problem::Problem;
 use crate::config::problem::Sources;
+use crate::config::profile::Around;
 use crate::config::secret;
 use crate::config::secret::Secrets;
 use crate::config::tree::Place;
 use crate::config::tree::Table;
 use crate::config::tree::Value;
 use crate::config::tree::View;
+use crate::config::trunk_outbound;
 use crate::routing::numbers::NumberRules;
 use crate::routing::numbers::RuleText;
 use crate::routing::signalling::Prack;
@@ -64,10 +66,12 @@ pub(crate) fn build(
     tree: &Table,
     identity: TrunkIdentity,
     sources: &Sources,
-    (secrets, problems): (&dyn Secrets, &mut Vec<Problem>),
+    (around, problems): (&Around, &mut Vec<Problem>),
 ) -> Trunk {
     let (view, enabled, at) = (View(tree), identity.enabled, identity.at);
+    let secrets = &*around.secrets;
     let mut build = Build { view, enabled, at, sources, secrets, problems };
+    build.check_region(around.region.as_deref());
     build.check_whole();
     let takes_calls = view.flag("inbound.enabled");
     Trunk {
@@ -99,7 +103,7 @@ pub(crate) fn build(
             no_pstn_bridge: view.flag("compliance.no_pstn_to_pstn_bridge"),
         },
         signalling: signalling(view),
-        outbound: None,
+        outbound: trunk_outbound::build(&mut build),
         ring_timeout: Duration::from_secs(view.number("calls.ring_timeout_s")),
         max_duration: Duration::from_secs(view.number("calls.max_duration_s")),
         answer_delay: Duration::from_millis(view.number("progress.answer_delay_ms")),
@@ -110,13 +114,37 @@ pub(crate) fn build(
 }
 
 impl Build<'_> {
-    pub(super) fn error(&mut self, path: &str, message: String) {
-        // The value may stand in a file the trunk extends; the trunk itself is where it is missing.
-        let at = match self.view.node(path) {
+    pub(crate) fn error(&mut self, path: &str, message: String) {
+        self.problems.push(Problem::error(self.sources, self.place(path), message));
+    }
+
+    pub(crate) fn warn(&mut self, path: &str, message: String) {
+        self.problems.push(Problem::warning(self.sources, self.place(path), message));
+    }
+
+    /// The value may stand in a file the trunk extends; the trunk itself is where it is missing.
+    fn place(&self, path: &str) -> Place {
+        match self.view.node(path) {
             Some(node) if node.at.source == self.at.source => node.at,
             _ => self.at,
-        };
-        self.problems.push(Problem::error(self.sources, at, message));
+        }
+    }
+
+    /// Media that must stay in a country is carried by nodes of that country alone.
+    fn check_region(&mut self, node: Option<&str>) {
+        let path = "compliance.no_foreign_media";
+        let own = self.view.text("compliance.region");
+        let Some(node) = node.filter(|_| self.enabled && self.view.flag(path)) else { return };
+        if own.is_empty() {
+            let message = format!("`{path}` needs `compliance.region`");
+            self.error(path, message);
+        } else if node != own {
+            let message = format!(
+                "`{path}`: this trunk's media stays in {own}; a node there says `region = {own:?}` in \
+                 tandem.toml"
+            );
+            self.error(path, message);
+        }
     }
 
     /// What is wrong only in an enabled trunk, and only as a whole.
@@ -139,9 +167,7 @@ impl Build<'_> {
             }
             if view.list("network.remote_media_cidrs").is_empty() {
                 let message = "`network.remote_media_cidrs` is empty: media is taken from anywhere";
-                let at = view.node("network.remote_media_cidrs").map(|node| node.at);
-                let at = at.filter(|at| at.source == self.at.source).unwrap_or(self.at);
-                self.problems.push(Problem::warning(self.sources, at, message));
+                self.warn("network.remote_media_cidrs", message.to_owned());
             }
         }
         if view.integer("codecs.max_ptime_ms") < view.integer("codecs.ptime_ms") {
@@ -190,7 +216,12 @@ impl Build<'_> {
         }
     }
 
-    fn secret(&mut self, reference: &str, path: &str, at: Option<Place>) -> Secret<String> {
+    pub(crate) fn secret(
+        &mut self,
+        reference: &str,
+        path: &str,
+        at: Option<Place>,
+    ) -> Secret<String> {
         if !self.enabled || reference.is_empty() || secret::check(reference).is_err() {
             return Secret::default();
         }
@@ -241,7 +272,7 @@ impl Build<'_> {
         })
     }
 
-    fn rules(&mut self, path: &str) -> NumberRules {
+    pub(crate) fn rules(&mut self, path: &str) -> NumberRules {
         let texts: Vec<RuleText> = self
             .view
             .tables(path)

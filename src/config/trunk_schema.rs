@@ -5,13 +5,7 @@ use crate::config::schema::Built;
 use crate::config::schema::Key;
 use crate::config::schema::Kind;
 use crate::config::secret;
-use crate::types::id::TenantId;
-use crate::types::name::GatewayName;
-use crate::types::name::ListenerName;
-use crate::types::name::ProfileName;
-use crate::types::transport::InterfaceName;
-use ipnet::IpNet;
-use std::net::IpAddr;
+use crate::config::trunk_text as text;
 
 const U32: Kind = Kind::Integer(0, 1_000_000);
 const SECONDS: Kind = Kind::Integer(0, 604_800);
@@ -62,11 +56,11 @@ pub(crate) const FILE_KEYS: [&str; 7] =
 /// A trunk profile.
 pub(crate) const PROFILE: &[Key] = &[
     key("schema_version", Kind::Numbers(&[1])),
-    key("id", Kind::Parsed(profile_name)),
+    key("id", Kind::Parsed(text::profile_name)),
     key("abstract", Kind::Flag),
-    key("extends", Kind::ParsedList(profile_name)),
+    key("extends", Kind::ParsedList(text::profile_name)),
     key("enabled", Kind::Flag),
-    key("tenant", Kind::Parsed(tenant)),
+    key("tenant", Kind::Parsed(text::tenant)),
     key("description", Kind::Text),
     key("vars", Kind::Map),
     key("network", Kind::Table(NETWORK)),
@@ -94,19 +88,19 @@ pub(crate) const PROFILE: &[Key] = &[
 ];
 
 const NETWORK: &[Key] = &[
-    key("listener", Kind::Parsed(listener)),
-    key("source_address", Kind::Parsed(address_or_empty)),
-    key("interface", Kind::Parsed(interface_or_empty)),
+    key("listener", Kind::Parsed(text::listener)),
+    key("source_address", Kind::Parsed(text::address_or_empty)),
+    key("interface", Kind::Parsed(text::interface_or_empty)),
     only("advertise_sip", Kind::Text, &["auto"]),
-    key("advertise_rtp", Kind::Parsed(address_or_auto)),
+    key("advertise_rtp", Kind::Parsed(text::address_or_auto)),
     only("nat", Kind::Choice(&["none", "static", "symmetric"]), &["none"]),
-    key("remote_media_cidrs", Kind::ParsedList(network)),
+    key("remote_media_cidrs", Kind::ParsedList(text::network)),
     not_built("rtp_port_range", Kind::Range(1024, 65_535)),
     only("symmetric_rtp", Kind::Choice(&["off", "latch_once", "latch_follow"]), &["latch_once"]),
     key("rtp_inactivity_s", SECONDS),
     not_built("dscp", Kind::Table(DSCP)),
-    outbound("udp_max_bytes", Kind::Integer(500, 65_535)),
-    outbound("udp_oversize", Kind::Choice(&["tcp", "compact", "fragment"])),
+    key("udp_max_bytes", Kind::Integer(500, 65_535)),
+    key("udp_oversize", Kind::Choice(&["tcp", "compact", "fragment"])),
     key("keepalive", Kind::Table(KEEPALIVE)),
 ];
 
@@ -117,7 +111,7 @@ const KEEPALIVE: &[Key] = &[key("tcp_crlf_s", SECONDS), not_built("udp_s", SECON
 const INBOUND: &[Key] = &[
     key("enabled", Kind::Flag),
     key("match_priority", U32),
-    key("source_cidrs", Kind::ParsedList(source_network)),
+    key("source_cidrs", Kind::ParsedList(text::source_network)),
     not_built("source_dns", Kind::Texts),
     key("transports", TRANSPORTS),
     not_built("accept_ruri_hosts", Kind::Texts),
@@ -133,7 +127,7 @@ const INBOUND: &[Key] = &[
 ];
 
 const REQUIRED_HEADER: &[Key] =
-    &[key("name", Kind::Parsed(header_name)), key("value_ref", Kind::Secret(secret::check))];
+    &[key("name", Kind::Parsed(text::header_name)), key("value_ref", Kind::Secret(secret::check))];
 
 const TLS_CLIENT: &[Key] = &[key("required", Kind::Flag), key("san", Kind::Texts)];
 
@@ -141,7 +135,7 @@ const INBOUND_DIGEST: &[Key] = &[
     key("mode", Kind::Choice(&["never", "required"])),
     key("username", Kind::Text),
     key("password_ref", Kind::Secret(secret::check)),
-    key("realm", Kind::Parsed(realm)),
+    key("realm", Kind::Parsed(text::realm)),
     key("algorithms", ALGORITHMS),
 ];
 
@@ -156,32 +150,31 @@ const RESPONSE_MAP: &[Key] = &[
 ];
 
 const OUTBOUND_KEYS: &[Key] = &[
-    not_built("enabled", Kind::Flag),
-    outbound("strategy", Kind::Choice(&["priority_weight", "round_robin", "least_calls"])),
-    outbound("request_host", Kind::Text),
-    outbound("from_host", Kind::Text),
-    outbound("to_host", Kind::Text),
-    outbound("user_phone", Kind::Flag),
-    outbound("contact_user", Kind::Text),
-    outbound("max_forwards", Kind::Integer(1, 255)),
-    outbound("offer", Kind::Choice(&["early", "delayed"])),
-    outbound("digest", Kind::Table(OUTBOUND_DIGEST)),
+    key("enabled", Kind::Flag),
+    key("strategy", Kind::Choice(&["priority_weight", "round_robin", "least_calls"])),
+    key("request_host", Kind::Parsed(text::host_template)),
+    key("from_host", Kind::Parsed(text::host_template)),
+    key("to_host", Kind::Parsed(text::host_template)),
+    key("user_phone", Kind::Flag),
+    key("contact_user", Kind::Parsed(text::user_template)),
+    key("max_forwards", Kind::Integer(1, 255)),
+    key("digest", Kind::Table(OUTBOUND_DIGEST)),
     outbound("via_registered_flow", Kind::Flag),
-    outbound("gateway", Kind::Tables(GATEWAY)),
+    key("gateway", Kind::Tables(GATEWAY)),
 ];
 
 const OUTBOUND_DIGEST: &[Key] = &[
     key("username", Kind::Text),
     key("auth_username", Kind::Text),
     key("password_ref", Kind::Secret(secret::check)),
-    key("realm", Kind::Text),
+    key("realm", Kind::Parsed(text::realm)),
     key("algorithms", ALGORITHMS),
 ];
 
 const GATEWAY: &[Key] = &[
-    key("name", Kind::Parsed(gateway_name)),
-    key("uri", Kind::Parsed(sip_uri)),
-    key("proxy", Kind::Parsed(sip_uri)),
+    key("name", Kind::Parsed(text::gateway_name)),
+    key("uri", Kind::Parsed(text::hop_uri)),
+    key("proxy", Kind::Parsed(text::hop_uri)),
     key("transport", Kind::Choice(&["udp", "tcp", "tls"])),
     key("dns", Kind::Choice(&["srv", "a_all", "fixed"])),
     key("priority", Kind::Integer(0, 65_535)),
@@ -192,9 +185,9 @@ const GATEWAY: &[Key] = &[
 
 const REGISTRATION_KEYS: &[Key] = &[
     not_built("enabled", Kind::Flag),
-    registration("registrar", Kind::Parsed(sip_uri_or_empty)),
-    registration("proxy", Kind::Parsed(sip_uri_or_empty)),
-    registration("aor", Kind::Parsed(sip_uri_or_empty)),
+    registration("registrar", Kind::Parsed(text::sip_uri_or_empty)),
+    registration("proxy", Kind::Parsed(text::sip_uri_or_empty)),
+    registration("aor", Kind::Parsed(text::sip_uri_or_empty)),
     registration("contact_user", Kind::Text),
     registration("username", Kind::Text),
     registration("auth_username", Kind::Text),
@@ -253,42 +246,45 @@ const TLS: &[Key] = &[
 ];
 
 const NUMBERS: &[Key] = &[
-    key("country", Kind::Parsed(country_or_empty)),
+    key("country", Kind::Parsed(text::country_or_empty)),
     key("canonical", Kind::Choice(&["e164"])),
-    key("area_code", Kind::Parsed(digits_or_empty)),
+    key("area_code", Kind::Parsed(text::digits_or_empty)),
     key("inbound_called", Kind::Rules),
     key("inbound_calling", Kind::Rules),
-    outbound("outbound_called", Kind::Rules),
-    outbound("outbound_calling", Kind::Rules),
-    outbound("outbound_must_match", Kind::Parsed(pattern)),
+    key("outbound_called", Kind::Rules),
+    key("outbound_calling", Kind::Rules),
+    key("outbound_must_match", Kind::Parsed(text::pattern)),
 ];
 
 const CALLER_ID: &[Key] = &[
-    outbound("policy", Kind::Choice(&["pass", "allow_list", "fixed"])),
-    outbound("default", Kind::Text),
-    outbound("allowed", Kind::Texts),
-    outbound("on_disallowed", Kind::Choice(&["default", "reject"])),
-    outbound("from_user", Kind::Text),
-    outbound("display_name", Kind::Text),
-    outbound("asserted", Kind::Choice(&["pai", "ppi", "rpid", "none"])),
-    outbound("asserted_uri", Kind::Text),
-    outbound("privacy", Kind::Choice(&["honour", "force", "ignore"])),
-    outbound("anonymous_from", Kind::Text),
-    outbound("diversion", Kind::Choice(&["pass", "generate", "history-info", "strip"])),
+    key("policy", Kind::Choice(&["pass", "allow_list", "fixed"])),
+    key("default", Kind::Parsed(text::number_or_empty)),
+    key("allowed", Kind::ParsedList(text::allowed_caller)),
+    key("on_disallowed", Kind::Choice(&["default", "reject"])),
+    key("from_user", Kind::Parsed(text::user_template)),
+    key("display_name", Kind::Parsed(text::caller_template)),
+    key("asserted", Kind::Choice(&["pai", "ppi", "rpid", "none"])),
+    key("asserted_uri", Kind::Parsed(text::uri_template)),
+    key("privacy", Kind::Choice(&["honour", "force", "ignore"])),
+    key("anonymous_from", Kind::Parsed(text::sip_uri)),
+    key("diversion", Kind::Choice(&["pass", "generate", "history-info", "strip"])),
 ];
 
 const HEADERS: &[Key] = &[
-    not_built("user_agent", Kind::Text),
-    outbound("outbound_set", Kind::Texts),
-    outbound("outbound_remove", Kind::Texts),
-    outbound("outbound_pass", Kind::Texts),
+    key("outbound_set", Kind::Tables(OUTBOUND_HEADER)),
+    key("outbound_pass", Kind::ParsedList(text::name_glob)),
     not_built("inbound_to_vars", Kind::Map),
+];
+
+const OUTBOUND_HEADER: &[Key] = &[
+    key("name", Kind::Parsed(text::field_name)),
+    key("value", Kind::Parsed(text::header_template)),
+    key("value_ref", Kind::Secret(secret::check)),
 ];
 
 const IDENTITY: &[Key] = &[
     not_built("verify", Kind::Choice(&["off", "observe", "enforce"])),
     not_built("verstat_header", Kind::Text),
-    not_built("sign", Kind::Choice(&["off", "on"])),
 ];
 
 const SESSION_TIMER: &[Key] = &[
@@ -309,78 +305,85 @@ const PROGRESS: &[Key] = &[
     outbound("early_media_is_answer", Kind::Flag),
     only("inbound_progress", Kind::Choice(&["180", "183_sdp", "none"]), &["180", "none"]),
     key("answer_delay_ms", MILLISECONDS),
-    not_built("p_early_media", Kind::Flag),
+    key("p_early_media", Kind::Flag),
 ];
 
 const CALLS: &[Key] = &[
-    outbound("no_reply_timeout_ms", MILLISECONDS),
-    outbound("setup_timeout_s", SECONDS),
+    key("no_reply_timeout_ms", MILLISECONDS),
+    key("setup_timeout_s", SECONDS),
     key("ring_timeout_s", Kind::Integer(1, 3_600)),
     key("max_duration_s", Kind::Integer(1, 604_800)),
     outbound("forking", Kind::Choice(&["follow_last_18x", "first_18x"])),
-    outbound("redirect_3xx", Kind::Choice(&["reject", "follow_same_gateway", "follow_allow_list"])),
+    key("redirect_3xx", Kind::Choice(&["reject", "follow_same_gateway", "follow_allow_list"])),
+    key("redirects_max", Kind::Integer(1, 5)),
     only("refer_in", Kind::Choice(&["reject", "b2bua"]), &["reject"]),
     only("refer_out", Kind::Choice(&["none", "blind", "attended"]), &["none"]),
     not_built("hold", Kind::Choice(&["sendonly", "inactive"])),
 ];
 
 const OPTIONS: &[Key] = &[
-    not_built("interval_s", SECONDS),
-    not_built("timeout_s", Kind::Integer(1, 32)),
-    not_built("down_after", Kind::Integer(1, 100)),
-    not_built("up_after", Kind::Integer(1, 100)),
-    not_built("alive_codes", Kind::WordOrIntegers(&["any", "2xx"])),
-    not_built("request_user", Kind::Text),
+    key("interval_s", SECONDS),
+    key("timeout_s", Kind::Integer(1, 32)),
+    key("down_after", Kind::Integer(1, 100)),
+    key("up_after", Kind::Integer(1, 100)),
+    key("alive_codes", Kind::WordOrIntegers(&["any", "2xx"])),
+    key("request_user", Kind::Parsed(text::user_text)),
     not_built("answer_inbound", Kind::Flag),
 ];
 
 const LIMITS: &[Key] = &[
     key("channels", U32),
     key("channels_in", U32),
-    outbound("channels_out", U32),
-    outbound("cps_out", U32),
+    key("channels_out", U32),
+    key("cps_out", U32),
     key("cps_in", U32),
-    outbound("cps_overflow", Kind::Choice(&["queue", "reject_503"])),
-    outbound("queue_ms", MILLISECONDS),
-    outbound("cps_per_remote_ip", U32),
+    key("cps_overflow", Kind::Choice(&["queue", "reject_503"])),
+    key("queue_ms", MILLISECONDS),
+    key("cps_per_remote_ip", U32),
 ];
 
 const FAILOVER: &[Key] = &[
-    outbound("on_codes", Kind::Integers(300, 699)),
-    outbound("on_timeout", Kind::Flag),
-    outbound("on_transport_error", Kind::Flag),
-    outbound("never_after", Kind::Choice(&["100", "180", "early_media"])),
-    outbound("throttle_match", Kind::ParsedList(pattern)),
-    outbound("retry_after", Kind::Choice(&["honour", "ignore"])),
-    outbound("max_attempts", Kind::Integer(1, 100)),
-    outbound("gateway_cooldown_s", SECONDS),
+    key("on_codes", Kind::Integers(300, 699)),
+    key("on_timeout", Kind::Flag),
+    key("on_transport_error", Kind::Flag),
+    key("never_after", Kind::Choice(&["100", "180", "early_media"])),
+    key("throttle_match", Kind::ParsedList(text::pattern)),
+    key("retry_after", Kind::Choice(&["honour", "ignore"])),
+    key("max_attempts", Kind::Integer(1, 100)),
+    key("gateway_cooldown_s", SECONDS),
 ];
 
 const SECURITY: &[Key] = &[
-    outbound("allow_destinations", Kind::ParsedList(prefix)),
-    outbound("deny_destinations", Kind::ParsedList(prefix)),
-    outbound("max_calls_per_destination_per_min", U32),
-    outbound("max_short_calls_pct", Kind::Integer(0, 100)),
-    outbound("daily_minutes", Kind::Integer(0, 1_000_000_000)),
-    outbound("daily_spend", Kind::Table(SPEND)),
-    not_built("unmatched_source", Kind::Choice(&["drop"])),
+    key("allow_destinations", Kind::ParsedList(text::prefix)),
+    key("deny_destinations", Kind::ParsedList(text::prefix)),
+    key("max_calls_per_destination_per_min", U32),
+    key("max_short_calls_pct", Kind::Integer(0, 100)),
+    key("daily_minutes", Kind::Integer(0, 1_000_000_000)),
+    key("daily_spend", Kind::Table(SPEND)),
+    key("rates", Kind::Tables(RATE)),
 ];
 
 const SPEND: &[Key] =
-    &[key("amount", Kind::Fraction(0.0, 1e12)), key("currency", Kind::Parsed(currency))];
+    &[key("amount", Kind::Fraction(0.0, 1e12)), key("currency", Kind::Parsed(text::currency))];
+
+const RATE: &[Key] = &[
+    key("prefix", Kind::Parsed(text::prefix_or_plus)),
+    key("per_minute", Kind::Fraction(0.0, 1e6)),
+    key("increment_s", Kind::Integer(1, 3_600)),
+];
 
 const COMPLIANCE: &[Key] = &[
-    key("region", Kind::Parsed(country_or_empty)),
-    not_built("no_foreign_media", Kind::Flag),
-    outbound("no_pstn_to_pstn_bridge", Kind::Flag),
-    outbound("calling_hours", Kind::Table(HOURS)),
-    outbound("call_class", Kind::Choice(&["any", "service", "promotional"])),
+    key("region", Kind::Parsed(text::country_or_empty)),
+    key("no_foreign_media", Kind::Flag),
+    key("no_pstn_to_pstn_bridge", Kind::Flag),
+    key("calling_hours", Kind::Table(HOURS)),
+    key("call_class", Kind::Choice(&["any", "service", "promotional"])),
 ];
 
 const HOURS: &[Key] = &[
-    key("tz", Kind::Text),
-    key("from", Kind::Parsed(time_of_day)),
-    key("to", Kind::Parsed(time_of_day)),
+    key("tz", Kind::Parsed(text::time_zone)),
+    key("from", Kind::Parsed(text::time_of_day)),
+    key("to", Kind::Parsed(text::time_of_day)),
 ];
 
 const REST: &[Key] = &[
@@ -391,143 +394,3 @@ const REST: &[Key] = &[
     key("api_secret_ref", Kind::Secret(secret::check)),
     key("webhook_auth_token_ref", Kind::Secret(secret::check)),
 ];
-
-fn profile_name(text: &str) -> Result<(), String> {
-    text.parse::<ProfileName>().map(|_| ()).map_err(|error| error.to_string())
-}
-
-fn listener(text: &str) -> Result<(), String> {
-    if text.is_empty() {
-        return Ok(());
-    }
-    text.parse::<ListenerName>().map(|_| ()).map_err(|error| error.to_string())
-}
-
-fn gateway_name(text: &str) -> Result<(), String> {
-    text.parse::<GatewayName>().map(|_| ()).map_err(|error| error.to_string())
-}
-
-fn tenant(text: &str) -> Result<(), String> {
-    if text == "*" || text.parse::<TenantId>().is_ok() {
-        return Ok(());
-    }
-    Err("write \"*\" for a trunk all tenants share, or the id of one tenant".to_owned())
-}
-
-fn address_or_empty(text: &str) -> Result<(), String> {
-    if text.is_empty() || text.parse::<IpAddr>().is_ok() {
-        return Ok(());
-    }
-    Err(format!("{text:?} is not an IP address"))
-}
-
-fn address_or_auto(text: &str) -> Result<(), String> {
-    if text == "auto" || text.parse::<IpAddr>().is_ok_and(|address| !address.is_unspecified()) {
-        return Ok(());
-    }
-    Err(format!("{text:?} is neither \"auto\" nor an IP address a peer can reach"))
-}
-
-fn interface_or_empty(text: &str) -> Result<(), String> {
-    if text.is_empty() {
-        return Ok(());
-    }
-    text.parse::<InterfaceName>().map(|_| ()).map_err(|error| error.to_string())
-}
-
-fn network(text: &str) -> Result<(), String> {
-    let good = text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok();
-    if good { Ok(()) } else { Err(format!("{text:?} is no network: write 192.0.2.0/24")) }
-}
-
-/// The widest network calls are taken from: a wider one is a mistake, or an open door.
-const SOURCE_PREFIX_V4_MIN: u8 = 16;
-const SOURCE_PREFIX_V6_MIN: u8 = 32;
-
-fn source_network(text: &str) -> Result<(), String> {
-    network(text)?;
-    let narrow = match text.parse::<IpNet>() {
-        Ok(IpNet::V4(net)) => net.prefix_len() >= SOURCE_PREFIX_V4_MIN,
-        Ok(IpNet::V6(net)) => net.prefix_len() >= SOURCE_PREFIX_V6_MIN,
-        Err(_) => true,
-    };
-    if narrow {
-        return Ok(());
-    }
-    let (v4, v6) = (SOURCE_PREFIX_V4_MIN, SOURCE_PREFIX_V6_MIN);
-    Err(format!("{text} is too wide a network to trust: at most /{v4}, or /{v6} of IPv6"))
-}
-
-fn header_name(text: &str) -> Result<(), String> {
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b);
-    if !text.is_empty() && text.bytes().all(token) {
-        return Ok(());
-    }
-    Err(format!("{text:?} is no header name"))
-}
-
-fn realm(text: &str) -> Result<(), String> {
-    if text.chars().any(|c| c.is_control() || c == '"' || c == '\\') {
-        return Err("a realm has no quotes, backslashes or control characters".to_owned());
-    }
-    Ok(())
-}
-
-fn sip_uri(text: &str) -> Result<(), String> {
-    let rest = text.strip_prefix("sip:").or_else(|| text.strip_prefix("sips:"));
-    match rest {
-        Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => Ok(()),
-        _ => Err(format!("{text:?} is no SIP URI: write sip:host or sip:host:port")),
-    }
-}
-
-fn sip_uri_or_empty(text: &str) -> Result<(), String> {
-    if text.is_empty() { Ok(()) } else { sip_uri(text) }
-}
-
-fn country_or_empty(text: &str) -> Result<(), String> {
-    let two = text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase());
-    if text.is_empty() || two {
-        return Ok(());
-    }
-    Err(format!("{text:?} is no country: write two capital letters, as in \"IN\""))
-}
-
-fn digits_or_empty(text: &str) -> Result<(), String> {
-    if text.len() <= 8 && text.bytes().all(|b| b.is_ascii_digit()) {
-        return Ok(());
-    }
-    Err("an area code has at most 8 digits".to_owned())
-}
-
-fn pattern(text: &str) -> Result<(), String> {
-    regex::Regex::new(text).map(|_| ()).map_err(|_| format!("{text:?} is no regular expression"))
-}
-
-fn prefix(text: &str) -> Result<(), String> {
-    let digits = text.strip_prefix('+').unwrap_or("");
-    if (1..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Ok(());
-    }
-    Err(format!("{text:?} is no prefix: write + and digits, as in \"+44\""))
-}
-
-fn currency(text: &str) -> Result<(), String> {
-    if text.len() == 3 && text.bytes().all(|b| b.is_ascii_uppercase()) {
-        return Ok(());
-    }
-    Err("a currency has three capital letters".to_owned())
-}
-
-fn time_of_day(text: &str) -> Result<(), String> {
-    if text.is_empty() {
-        return Ok(());
-    }
-    let part = |text: &str, max: u8| {
-        text.len() == 2 && text.parse::<u8>().is_ok_and(|number| number <= max)
-    };
-    match text.split_once(':') {
-        Some((hours, minutes)) if part(hours, 23) && part(minutes, 59) => Ok(()),
-        _ => Err(format!("{text:?} is no time of day: write 09:00")),
-    }
-}

@@ -296,6 +296,7 @@ mod tests {
     use super::*;
     use crate::routing::contents::TenantOutbound;
     use crate::routing::contents::TenantStatus;
+    use crate::routing::gateway::Lookup;
     use uuid::Uuid;
 
     fn tenant(id: u128, calls_max: u32, cps_max: u32) -> Tenant {
@@ -376,5 +377,95 @@ mod tests {
         assert!(admission.admit(Moment::from_millis(10), &tenant, &trunk, FREE).is_ok());
         assert!(admission.admit(Moment::from_millis(1_009), &tenant, &trunk, FREE).is_err());
         assert!(admission.admit(Moment::from_millis(1_010), &tenant, &trunk, FREE).is_ok());
+    }
+
+    fn gateway(name: &str, calls_max: u32, cps_max: u32) -> Gateway {
+        Gateway {
+            name: name.parse().unwrap(),
+            uri: "sip:carrier.example".parse().unwrap(),
+            proxy: None,
+            lookup: Lookup::Srv,
+            priority: 1,
+            weight: 1,
+            calls_max,
+            cps_max,
+        }
+    }
+
+    #[test]
+    fn calls_in_and_out_have_limits_of_their_own_and_one_together() {
+        let tenant = tenant(1, 0, 0);
+        let mut trunk = trunk(1, 3, 0);
+        trunk.calls_in_max = 2;
+        let limits = OutboundLimits { calls_max: 2, ..OutboundLimits::default() };
+        let gateway = gateway("a", 0, 0);
+        let ask = OutboundAsk { tenant: &tenant, trunk: &trunk, gateway: &gateway, first: true };
+        let mut admission = Admission::default();
+        let now = Moment::START;
+        let one = admission.admit_out(now, &ask, limits, FREE).unwrap();
+        let _two = admission.admit_out(now, &ask, limits, FREE).unwrap();
+        let third = admission.admit_out(now, &ask, limits, FREE);
+        assert_eq!(third, Err(HangupCause::TrunkLimit));
+        let _in = admission.admit(now, &tenant, &trunk, FREE).unwrap();
+        assert_eq!(admission.admit(now, &tenant, &trunk, FREE), Err(HangupCause::TrunkLimit));
+        admission.release(one.permit);
+        let _second_in = admission.admit(now, &tenant, &trunk, FREE).unwrap();
+        assert_eq!(admission.admit(now, &tenant, &trunk, FREE), Err(HangupCause::TrunkLimit));
+        assert_eq!(admission.calls_of_trunk(trunk.id), 3);
+        let key = GatewayKey { trunk: trunk.id, gateway: gateway.name.clone() };
+        assert_eq!(admission.calls_of_gateway(&key), 1);
+    }
+
+    #[test]
+    fn calls_out_wait_for_their_turn_as_long_as_the_trunk_lets_them() {
+        let (tenant, trunk, gateway) = (tenant(1, 0, 0), trunk(1, 0, 0), gateway("a", 0, 0));
+        let ask = OutboundAsk { tenant: &tenant, trunk: &trunk, gateway: &gateway, first: true };
+        let queue = Duration::from_secs(2);
+        let limits = OutboundLimits { cps_max: 2, queue, ..OutboundLimits::default() };
+        let mut admission = Admission::default();
+        let now = Moment::from_millis(10_000);
+        let starts: Vec<_> = (0..7)
+            .map(|_| admission.admit_out(now, &ask, limits, FREE).map(|p| p.start.as_millis()))
+            .collect();
+        let turns = [10_000, 10_000, 10_500, 11_000, 11_500, 12_000].map(Ok);
+        assert_eq!(starts.split_last(), Some((&Err(HangupCause::TrunkLimit), turns.as_slice())));
+        // Without a queue, the call over the pace is refused at once.
+        let limits = OutboundLimits { cps_max: 2, ..OutboundLimits::default() };
+        let mut admission = Admission::default();
+        let taken = (0..9).filter(|_| admission.admit_out(now, &ask, limits, FREE).is_ok()).count();
+        assert_eq!((taken, admission.calls()), (2, 2));
+    }
+
+    #[test]
+    fn a_second_try_of_a_call_does_not_pay_the_tenants_pace_again() {
+        let (tenant, trunk) = (tenant(1, 0, 1), trunk(1, 0, 0));
+        let (a, b) = (gateway("a", 0, 0), gateway("b", 1, 0));
+        let ask = OutboundAsk { tenant: &tenant, trunk: &trunk, gateway: &a, first: true };
+        let (mut admission, now) = (Admission::default(), Moment::START);
+        let limits = OutboundLimits::default();
+        let first = admission.admit_out(now, &ask, limits, FREE).unwrap();
+        let other = admission.admit_out(now, &ask, limits, FREE);
+        assert_eq!(other, Err(HangupCause::TenantLimit));
+        admission.release(first.permit);
+        let ask = OutboundAsk { gateway: &b, first: false, ..ask };
+        let _second = admission.admit_out(now, &ask, limits, FREE).unwrap();
+        let full = admission.admit_out(now, &ask, limits, FREE);
+        assert_eq!(full, Err(HangupCause::TrunkLimit));
+    }
+
+    #[test]
+    fn one_address_of_a_carrier_is_paced_whatever_trunk_it_is_called_by() {
+        let limits = OutboundLimits { cps_per_address: 1, ..OutboundLimits::default() };
+        let mut admission = Admission::default();
+        let one: IpAddr = "192.0.2.1".parse().unwrap();
+        let now = Moment::from_millis(5_000);
+        assert_eq!(admission.pace_address(now, one, limits), Ok(now));
+        let mapped = "::ffff:192.0.2.1".parse().unwrap();
+        let twice = admission.pace_address(now, mapped, limits);
+        assert_eq!(twice, Err(HangupCause::TrunkLimit));
+        let other = "192.0.2.2".parse().unwrap();
+        assert_eq!(admission.pace_address(now, other, limits), Ok(now));
+        let later = now + Duration::from_secs(1);
+        assert_eq!(admission.pace_address(later, one, limits), Ok(later));
     }
 }

@@ -35,6 +35,24 @@ pub struct CallerIdPolicy {
     pub diversion: DiversionPolicy,
 }
 
+impl Default for CallerIdPolicy {
+    fn default() -> Self {
+        Self {
+            choice: Choice::AllowList,
+            default: None,
+            allowed: vec![Allowed::Dids],
+            on_disallowed: OnDisallowed::UseDefault,
+            from_user: Template::caller(),
+            display_name: Template::fixed(""),
+            asserted: Asserted::Pai,
+            asserted_uri: Template::caller_uri(),
+            privacy: Privacy::Honour,
+            anonymous_from: "sip:anonymous@anonymous.invalid".to_owned(),
+            diversion: DiversionPolicy::Pass,
+        }
+    }
+}
+
 /// Which numbers may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {

@@ -388,3 +388,198 @@ impl GatewayHealth {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probing(alive: AliveCodes) -> Probing {
+        Probing {
+            interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(4),
+            down_after: 3,
+            up_after: 2,
+            alive,
+            request_user: String::new(),
+        }
+    }
+
+    struct Watch {
+        health: GatewayHealth,
+        now: Moment,
+        out: Vec<Output>,
+    }
+
+    impl Watch {
+        fn new(probing: Option<Probing>) -> Self {
+            let policy = HealthPolicy { probing, cooldown: Duration::from_secs(30) };
+            let health = GatewayHealth::new(policy, Random::from_seed(3));
+            let mut watch = Self { health, now: Moment::from_millis(5_000), out: Vec::new() };
+            watch.tell(Input::Started);
+            watch
+        }
+
+        fn tell(&mut self, input: Input) {
+            self.health.handle(self.now, input, &mut self.out);
+        }
+
+        /// Goes on to the next deadline; in milliseconds, how long that took.
+        fn wait(&mut self) -> u128 {
+            let at = self.health.deadline().expect("a deadline");
+            let waited = at.since(self.now).as_millis();
+            self.now = at;
+            self.tell(Input::DeadlineReached);
+            waited
+        }
+
+        /// Waits for the next probe and answers it.
+        fn probe(&mut self, status: Option<u16>) -> Availability {
+            while !self.out.contains(&Output::Probe) {
+                self.wait();
+            }
+            self.out.clear();
+            match status {
+                Some(status) => self.tell(Input::ProbeAnswered { status, retry_after: None }),
+                None => drop(self.wait()),
+            }
+            self.health.availability(self.now)
+        }
+    }
+
+    #[test]
+    fn a_gateway_goes_down_and_comes_up_after_several_probes_not_one() {
+        let mut watch = Watch::new(Some(probing(AliveCodes::Any)));
+        assert_eq!(watch.probe(None), Availability::Ready);
+        assert_eq!(watch.probe(None), Availability::Ready);
+        // One answer between makes the count begin anew.
+        assert_eq!(watch.probe(Some(404)), Availability::Ready);
+        assert_eq!(watch.probe(None), Availability::Ready);
+        assert_eq!(watch.probe(None), Availability::Ready);
+        assert_eq!(watch.probe(None), Availability::Down);
+        assert!(watch.out.contains(&Output::Changed(Availability::Down)));
+        assert_eq!(watch.probe(Some(200)), Availability::Down);
+        assert_eq!(watch.probe(None), Availability::Down);
+        assert_eq!(watch.probe(Some(200)), Availability::Down);
+        assert_eq!(watch.probe(Some(200)), Availability::Ready);
+        assert!(watch.out.contains(&Output::Changed(Availability::Ready)));
+    }
+
+    #[test]
+    fn which_answers_mean_life_is_configured() {
+        for (alive, status, lives) in [
+            (AliveCodes::Any, 483, true),
+            (AliveCodes::Success, 200, true),
+            (AliveCodes::Success, 404, false),
+            (AliveCodes::List(vec![404]), 404, true),
+            (AliveCodes::List(vec![404]), 200, false),
+        ] {
+            let mut watch = Watch::new(Some(probing(alive.clone())));
+            let states: Vec<_> = (0..3).map(|_| watch.probe(Some(status))).collect();
+            let expected = if lives { Availability::Ready } else { Availability::Down };
+            assert_eq!(states.last(), Some(&expected), "{alive:?} {status}");
+        }
+    }
+
+    #[test]
+    fn probes_are_spread_and_never_closer_than_nine_tenths_of_the_interval() {
+        let mut watch = Watch::new(Some(probing(AliveCodes::Any)));
+        let mut gaps = Vec::new();
+        for _ in 0..50 {
+            let before = watch.now;
+            watch.probe(Some(200));
+            gaps.push(watch.now.since(before).as_millis());
+        }
+        assert!(gaps.first() <= Some(&30_000));
+        assert!(gaps.iter().skip(1).all(|gap| (27_000..=33_000).contains(gap)), "{gaps:?}");
+        gaps.dedup();
+        assert!(gaps.len() > 40, "all alike");
+    }
+
+    #[test]
+    fn a_503_to_a_probe_throttles_and_does_not_kill() {
+        let mut watch = Watch::new(Some(probing(AliveCodes::Any)));
+        while !watch.out.contains(&Output::Probe) {
+            watch.wait();
+        }
+        let retry_after = Some(Duration::from_secs(10));
+        watch.tell(Input::ProbeAnswered { status: 503, retry_after });
+        let until = watch.now + Duration::from_secs(10);
+        assert_eq!(watch.health.availability(watch.now), Availability::Throttled(until));
+        assert_eq!(watch.wait(), 10_000);
+        assert_eq!(watch.health.availability(watch.now), Availability::Ready);
+        assert_eq!(watch.out.last(), Some(&Output::Changed(Availability::Ready)));
+    }
+
+    #[test]
+    fn after_a_rest_one_call_tries_before_all_do() {
+        let mut watch = Watch::new(None);
+        watch.tell(Input::CallFailed { retry_after: None });
+        let until = watch.now + Duration::from_secs(30);
+        assert_eq!(watch.health.availability(watch.now), Availability::Cooling(until));
+        assert_eq!(watch.wait(), 30_000);
+        assert_eq!(watch.health.availability(watch.now), Availability::Trial);
+        watch.tell(Input::CallSent);
+        assert!(!watch.health.availability(watch.now).takes_calls());
+        watch.tell(Input::CallServed);
+        assert_eq!(watch.health.availability(watch.now), Availability::Ready);
+        assert_eq!(watch.health.deadline(), None);
+        // A trial that fails begins another rest; one that is never told of frees its place.
+        watch.tell(Input::CallFailed { retry_after: None });
+        watch.wait();
+        watch.tell(Input::CallSent);
+        watch.tell(Input::CallFailed { retry_after: None });
+        assert_eq!(watch.wait(), 30_000);
+        watch.tell(Input::CallSent);
+        assert_eq!(watch.wait(), 64_000);
+        assert_eq!(watch.health.availability(watch.now), Availability::Trial);
+    }
+
+    #[test]
+    fn a_longer_rest_is_not_cut_by_a_shorter_one_nor_stretched_beyond_an_hour() {
+        let mut watch = Watch::new(None);
+        let throttled = |s| Input::Throttled { retry_after: Some(Duration::from_secs(s)) };
+        watch.tell(throttled(100));
+        watch.tell(throttled(5));
+        watch.tell(Input::CallFailed { retry_after: None });
+        let until = watch.now + Duration::from_secs(100);
+        assert_eq!(watch.health.availability(watch.now), Availability::Throttled(until));
+        watch.tell(throttled(1_000_000));
+        let until = watch.now + Duration::from_secs(3_600);
+        assert_eq!(watch.health.availability(watch.now), Availability::Throttled(until));
+    }
+
+    #[test]
+    fn an_operator_has_the_last_word() {
+        let mut watch = Watch::new(None);
+        watch.tell(Input::Disabled);
+        watch.tell(Input::CallServed);
+        assert_eq!(watch.health.availability(watch.now), Availability::Disabled);
+        assert_eq!(watch.out, [Output::Changed(Availability::Disabled)]);
+        watch.tell(Input::Enabled);
+        assert_eq!(watch.health.availability(watch.now), Availability::Ready);
+    }
+
+    #[test]
+    fn a_gateway_that_is_probed_no_more_is_not_down_for_ever() {
+        let mut watch = Watch::new(Some(probing(AliveCodes::Any)));
+        for _ in 0..3 {
+            watch.probe(None);
+        }
+        let policy = HealthPolicy { probing: None, cooldown: Duration::from_secs(30) };
+        watch.health.set_policy(watch.now, policy);
+        assert_eq!(watch.health.availability(watch.now), Availability::Ready);
+        assert_eq!(watch.health.deadline(), None);
+    }
+
+    #[test]
+    fn answers_that_nobody_asked_for_change_nothing() {
+        let mut watch = Watch::new(Some(probing(AliveCodes::Success)));
+        let before = watch.health.deadline();
+        for _ in 0..10 {
+            watch.tell(Input::ProbeAnswered { status: 500, retry_after: None });
+            watch.tell(Input::ProbeFailed);
+        }
+        assert_eq!(watch.health.availability(watch.now), Availability::Ready);
+        assert_eq!(watch.health.deadline(), before);
+    }
+}

@@ -448,7 +448,7 @@ impl OutboundAttempt {
             };
             let tenant = self.tenant.outbound.destinations.as_ref();
             let allowed = outbound.destinations.judge(number).is_allowed()
-                && outbound.must_match.0.is_match(number.as_str())
+                && outbound.may_dial(number)
                 && tenant.is_none_or(|list| list.iter().any(|prefix| prefix.covers(number)));
             if !allowed {
                 why = "the number may not be called";
@@ -565,6 +565,417 @@ impl Running {
             NeverAfter::Trying => matches!(self.stage, Stage::Waiting | Stage::Silent),
             NeverAfter::Ringing => self.stage != Stage::Ringing && !self.early_media,
             NeverAfter::EarlyMedia => !self.early_media,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::outbound::tests::Lab;
+    use crate::routing::outbound::tests::prefixes;
+    use crate::routing::outbound::tests::request;
+    use crate::routing::outbound::tests::trunk;
+    use crate::routing::outbound_trunk::OutboundTrunk;
+    use crate::routing::outbound_trunk::Pattern;
+    use crate::routing::outbound_trunk::Redirect;
+    use proptest::prelude::any;
+    use proptest::prop_assert;
+    use proptest::prop_assert_eq;
+    use proptest::proptest;
+
+    const ONE: TryId = TryId(1);
+    const TWO: TryId = TryId(2);
+
+    struct Call {
+        attempt: OutboundAttempt,
+        out: Vec<Output>,
+        now: Moment,
+    }
+
+    impl Call {
+        /// A call by two trunks, with gateways `a` and `b` each; the second is the tenant's.
+        fn by_two(change: impl Fn(&mut OutboundTrunk)) -> Self {
+            let mut lab = Lab::new(vec![trunk(1, &change), trunk(2, &change)]);
+            let mut row = crate::routing::outbound::tests::number(1, 1, "+15550100");
+            row.outbound_trunk = Some(crate::routing::outbound::tests::trunk_id(2));
+            lab.table.apply(crate::routing::contents::Change::Number(row)).unwrap();
+            Self::of(lab.plan(request("+15551234567")).unwrap())
+        }
+
+        fn by_one(change: impl FnOnce(&mut OutboundTrunk)) -> Self {
+            Self::of(Lab::new(vec![trunk(1, change)]).plan(request("+15551234567")).unwrap())
+        }
+
+        fn of(plan: OutboundPlan) -> Self {
+            let attempt = OutboundAttempt::new(plan);
+            let mut call = Self { attempt, out: Vec::new(), now: Moment::from_millis(1_000) };
+            call.tell(Input::Started);
+            call
+        }
+
+        fn tell(&mut self, input: Input) {
+            self.attempt.handle(self.now, input, &mut self.out);
+        }
+
+        fn sent(&mut self, id: TryId) {
+            self.tell(Input::Sent { id });
+        }
+
+        fn progress(&mut self, id: TryId, status: u16, early_media: bool) {
+            self.tell(Input::Progressed { id, status, early_media });
+        }
+
+        fn refuse(&mut self, id: TryId, status: u16) {
+            self.refuse_with(id, CarrierRefusal { status, ..CarrierRefusal::default() });
+        }
+
+        fn refuse_with(&mut self, id: TryId, refusal: CarrierRefusal) {
+            self.tell(Input::Refused { id, refusal });
+        }
+
+        fn wait(&mut self) -> u64 {
+            let at = self.attempt.deadline().expect("a deadline");
+            let waited = at.since(self.now).as_millis();
+            self.now = at;
+            self.tell(Input::DeadlineReached);
+            u64::try_from(waited).unwrap()
+        }
+
+        /// What was asked for since, in short words; what the board is told left out.
+        fn take(&mut self) -> Vec<String> {
+            let words = |output: &Output| match output {
+                Output::Try { id, attempt } => {
+                    Some(format!("try {} {}/{}", id.0, attempt.trunk.name, attempt.gateway.name))
+                }
+                Output::Abandon { id } => Some(format!("abandon {}", id.0)),
+                Output::Health { .. } | Output::Throttle { .. } => None,
+                Output::Connected { id } => Some(format!("connected {}", id.0)),
+                Output::GiveUp { cause, status, q850 } => {
+                    Some(format!("give up {cause} {} {q850}", status.unwrap_or(0)))
+                }
+            };
+            self.out.drain(..).collect::<Vec<_>>().iter().filter_map(words).collect()
+        }
+
+        fn health(&mut self) -> Vec<health::Input> {
+            let inputs = self.out.iter().filter_map(|output| match output {
+                Output::Health { input, .. } => Some(*input),
+                _ => None,
+            });
+            inputs.collect()
+        }
+    }
+
+    #[test]
+    fn the_next_gateway_is_tried_after_exactly_the_statuses_of_the_list() {
+        for status in 300..700 {
+            let mut call = Call::by_one(|outbound| outbound.failover.on_codes = vec![408, 502]);
+            assert_eq!(call.take(), ["try 1 trunk-1/a"]);
+            call.sent(ONE);
+            call.refuse(ONE, status);
+            let moved = call.take() == ["try 2 trunk-1/b"];
+            assert_eq!(moved, [408, 502].contains(&status), "{status}");
+        }
+    }
+
+    #[test]
+    fn all_gateways_of_all_trunks_are_tried_in_order_and_the_last_refusal_is_told() {
+        let mut call = Call::by_two(|_| {});
+        let mut seen = Vec::new();
+        for n in 1..=4 {
+            seen.append(&mut call.take());
+            call.sent(TryId(n));
+            call.progress(TryId(n), 100, false);
+            let refusal =
+                CarrierRefusal { status: 500, q850: Some(38), ..CarrierRefusal::default() };
+            call.refuse_with(TryId(n), refusal);
+        }
+        assert_eq!(
+            seen,
+            ["try 1 trunk-2/a", "try 2 trunk-2/b", "try 3 trunk-1/a", "try 4 trunk-1/b"]
+        );
+        assert_eq!(call.take(), ["give up carrier_refused 500 38"]);
+        assert_eq!(call.attempt.deadline(), None);
+        let text = call.attempt.decision().to_string();
+        assert!(text.contains("4: b of trunk-1, at 0.000 s for 0.000 s: 500"), "{text}");
+    }
+
+    #[test]
+    fn no_gateway_is_tried_after_the_telephone_rang() {
+        for (never_after, status, media, moves) in [
+            (NeverAfter::Trying, 100, false, false),
+            (NeverAfter::Ringing, 100, false, true),
+            (NeverAfter::Ringing, 180, false, false),
+            (NeverAfter::Ringing, 183, true, false),
+            (NeverAfter::Ringing, 199, false, true),
+            (NeverAfter::EarlyMedia, 180, false, true),
+            (NeverAfter::EarlyMedia, 183, true, false),
+        ] {
+            let mut call = Call::by_one(|outbound| outbound.failover.never_after = never_after);
+            call.sent(ONE);
+            call.progress(ONE, status, media);
+            call.take();
+            call.refuse(ONE, 503);
+            let moved = call.take() == ["try 2 trunk-1/b"];
+            assert_eq!(moved, moves, "{never_after:?} after {status}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_that_says_nothing_is_given_up_after_four_seconds() {
+        let mut call = Call::by_one(|_| {});
+        call.now = call.now + Duration::from_secs(1);
+        call.sent(ONE);
+        call.take();
+        assert_eq!(call.wait(), 4_000);
+        assert!(call.health().contains(&health::Input::CallFailed { retry_after: None }));
+        assert_eq!(call.take(), ["abandon 1", "try 2 trunk-1/b"]);
+        // What the first says now is of no matter.
+        for late in [
+            Input::Answered { id: ONE },
+            Input::Progressed { id: ONE, status: 180, early_media: false },
+            Input::TimedOut { id: ONE },
+        ] {
+            call.tell(late);
+        }
+        assert!(call.take().is_empty());
+        call.sent(TWO);
+        assert_eq!(call.wait(), 4_000);
+        assert_eq!(call.take(), ["abandon 2", "give up carrier_timeout 0 102"]);
+    }
+
+    #[test]
+    fn a_single_100_keeps_a_gateway_until_the_call_takes_too_long_as_a_whole() {
+        let mut call = Call::by_one(|_| {});
+        call.sent(ONE);
+        call.progress(ONE, 100, false);
+        call.take();
+        assert_eq!(call.wait(), 60_000);
+        assert_eq!(call.take(), ["abandon 1", "give up carrier_timeout 0 102"]);
+    }
+
+    #[test]
+    fn ringing_has_a_time_of_its_own_from_its_first_sign() {
+        let mut call = Call::by_one(|_| {});
+        call.sent(ONE);
+        call.now = call.now + Duration::from_secs(59);
+        call.progress(ONE, 183, true);
+        call.now = call.now + Duration::from_secs(5);
+        call.progress(ONE, 180, false);
+        call.take();
+        assert_eq!(call.wait(), 40_000);
+        assert_eq!(call.take(), ["abandon 1", "give up no_answer 0 19"]);
+    }
+
+    #[test]
+    fn an_answer_ends_the_search_and_nothing_disturbs_it() {
+        let mut call = Call::by_one(|_| {});
+        call.sent(ONE);
+        call.tell(Input::Answered { id: ONE });
+        assert_eq!(call.take(), ["try 1 trunk-1/a", "connected 1"]);
+        call.refuse(ONE, 503);
+        call.tell(Input::Cancelled);
+        call.tell(Input::DeadlineReached);
+        assert!(call.take().is_empty());
+        assert_eq!(call.attempt.deadline(), None);
+    }
+
+    #[test]
+    fn a_cancelled_call_is_abandoned_and_tries_nothing_more() {
+        let mut call = Call::by_one(|_| {});
+        call.sent(ONE);
+        call.progress(ONE, 180, false);
+        call.take();
+        call.tell(Input::Cancelled);
+        assert_eq!(call.take(), ["abandon 1", "give up caller_cancelled 0 16"]);
+        call.refuse(ONE, 487);
+        assert!(call.take().is_empty());
+    }
+
+    #[test]
+    fn a_503_rests_its_gateway_as_long_as_the_carrier_says() {
+        let wish = Some(Duration::from_secs(7));
+        for (honour, retry_after, told) in [
+            (true, wish, health::Input::Throttled { retry_after: wish }),
+            (false, wish, health::Input::CallFailed { retry_after: None }),
+            (true, None, health::Input::CallFailed { retry_after: None }),
+        ] {
+            let mut call = Call::by_one(|outbound| outbound.failover.honour_retry_after = honour);
+            call.sent(ONE);
+            let refusal = CarrierRefusal { status: 503, retry_after, ..CarrierRefusal::default() };
+            call.refuse_with(ONE, refusal);
+            assert!(call.health().contains(&told), "{told:?}");
+            assert_eq!(call.take().last().map(String::as_str), Some("try 2 trunk-1/b"));
+        }
+    }
+
+    #[test]
+    fn a_carrier_that_wants_fewer_calls_is_not_asked_by_its_other_gateways() {
+        let mut call = Call::by_two(|outbound| {
+            outbound.failover.throttle = vec![Pattern::parse("CPS limit exceeded").unwrap()];
+        });
+        call.sent(ONE);
+        call.take();
+        let phrase = "Trunk CPS limit exceeded".to_owned();
+        let refusal = CarrierRefusal { status: 403, phrase, ..CarrierRefusal::default() };
+        call.refuse_with(ONE, refusal.clone());
+        let throttled = |output: &Output| matches!(output, Output::Throttle { .. });
+        assert_eq!(call.out.iter().filter(|output| throttled(output)).count(), 1);
+        assert_eq!(call.take(), ["try 2 trunk-1/a"]);
+        call.refuse_with(TWO, refusal);
+        assert_eq!(call.take(), ["give up carrier_throttled 403 42"]);
+    }
+
+    fn moved_to(contact: (&str, &str)) -> CarrierRefusal {
+        let contacts = vec![("nobody".into(), "x".into()), (contact.0.into(), contact.1.into())];
+        CarrierRefusal { status: 302, contacts, ..CarrierRefusal::default() }
+    }
+
+    #[test]
+    fn redirections_go_no_further_than_the_trunk_says() {
+        let cases = [
+            (RedirectPolicy::Reject, ("+15557654321", "b.example"), None),
+            (RedirectPolicy::SameGateway, ("+15557654321", "evil.example"), Some("a")),
+            (RedirectPolicy::SameGateway, ("+442079460000", "a.example"), None),
+            (RedirectPolicy::OwnGateways, ("+15557654321", "b.example"), Some("b")),
+            (RedirectPolicy::OwnGateways, ("+15557654321", "evil.example"), None),
+        ];
+        for (policy, contact, followed) in cases {
+            let mut call = Call::by_one(|outbound| {
+                outbound.redirect = Redirect { policy, max: 1 };
+                outbound.failover.on_codes = vec![302];
+            });
+            call.sent(ONE);
+            call.progress(ONE, 180, false);
+            call.take();
+            call.refuse_with(ONE, moved_to(contact));
+            let expected = match followed {
+                Some(gateway) => format!("try 2 trunk-1/{gateway}"),
+                None => "give up redirect_refused 302 23".to_owned(),
+            };
+            assert_eq!(call.take(), [expected], "{policy:?} {contact:?}");
+            if followed.is_some() {
+                let (_, attempt) = call.attempt.current().unwrap();
+                assert_eq!(attempt.dialled.as_str(), contact.0);
+                assert!(attempt.invite.uri.starts_with("sip:+15557654321@"));
+                // A second one is one too many.
+                call.sent(TWO);
+                call.refuse_with(TWO, moved_to(contact));
+                assert_eq!(call.take(), ["give up redirect_refused 302 23"]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_redirection_does_not_leave_what_the_tenant_may_call() {
+        let mut lab = Lab::new(vec![trunk(1, |outbound| {
+            outbound.redirect = Redirect { policy: RedirectPolicy::SameGateway, max: 1 };
+        })]);
+        let mut narrow = crate::routing::outbound::tests::tenant(1, Some(1));
+        narrow.outbound.destinations = Some(prefixes(&["+1555"]));
+        lab.table.apply(crate::routing::contents::Change::Tenant(narrow)).unwrap();
+        let mut call = Call::of(lab.plan(request("+15551234567")).unwrap());
+        call.sent(ONE);
+        call.take();
+        call.refuse_with(ONE, moved_to(("+12125550100", "a.example")));
+        assert_eq!(call.take(), ["give up redirect_refused 302 23"]);
+    }
+
+    #[test]
+    fn limits_of_ours_send_a_call_to_the_next_gateway() {
+        let mut call = Call::by_one(|_| {});
+        call.take();
+        call.tell(Input::NotAdmitted { id: ONE, cause: HangupCause::TrunkLimit });
+        assert_eq!(call.take(), ["try 2 trunk-1/b"]);
+        call.tell(Input::NotAdmitted { id: TWO, cause: HangupCause::TrunkLimit });
+        assert_eq!(call.take(), ["give up trunk_limit 0 34"]);
+    }
+
+    #[test]
+    fn unreachable_and_timed_out_gateways_fail_over_as_configured() {
+        for (timeout, transport) in [(true, false), (false, true)] {
+            for input in [Input::TimedOut { id: ONE }, Input::Unreachable { id: ONE }] {
+                let mut call = Call::by_one(|outbound| {
+                    outbound.failover.on_timeout = timeout;
+                    outbound.failover.on_transport_error = transport;
+                });
+                call.sent(ONE);
+                call.take();
+                let moves =
+                    if matches!(input, Input::TimedOut { .. }) { timeout } else { transport };
+                call.tell(input);
+                assert_eq!(call.take() == ["try 2 trunk-1/b"], moves);
+            }
+        }
+    }
+
+    fn input() -> impl proptest::strategy::Strategy<Value = Input> {
+        use proptest::prelude::Just;
+        use proptest::prelude::Strategy;
+        let id = (0_u8..6).prop_map(TryId);
+        let refusal = (300_u16..700, any::<bool>()).prop_map(|(status, moved)| CarrierRefusal {
+            status,
+            contacts: if moved {
+                vec![("+15557654321".into(), "b.example".into())]
+            } else {
+                vec![]
+            },
+            ..CarrierRefusal::default()
+        });
+        proptest::prop_oneof![
+            Just(Input::Started),
+            id.clone().prop_map(|id| Input::Sent { id }),
+            (id.clone(), 100_u16..200, any::<bool>()).prop_map(|(id, status, early_media)| {
+                Input::Progressed { id, status, early_media }
+            }),
+            (id.clone(), refusal).prop_map(|(id, refusal)| Input::Refused { id, refusal }),
+            id.clone().prop_map(|id| Input::TimedOut { id }),
+            id.clone().prop_map(|id| Input::Unreachable { id }),
+            id.clone().prop_map(|id| Input::NotAdmitted { id, cause: HangupCause::TrunkLimit }),
+            id.prop_map(|id| Input::Answered { id }),
+            Just(Input::Cancelled),
+            Just(Input::DeadlineReached),
+        ]
+    }
+
+    proptest! {
+        /// Whatever happens, tries are numbered in order, one runs at a time, and the call ends once.
+        #[test]
+        fn every_call_ends_once_and_tries_one_gateway_at_a_time(
+            inputs in proptest::collection::vec((input(), 0_u64..20_000), 0..60),
+        ) {
+            let mut call = Call::by_two(|outbound| {
+                outbound.redirect = Redirect { policy: RedirectPolicy::OwnGateways, max: 2 };
+            });
+            for (input, pause) in inputs {
+                call.now = call.now + Duration::from_millis(pause);
+                call.tell(input);
+            }
+            // Left alone, it ends by itself.
+            while let Some(at) = call.attempt.deadline() {
+                call.now = call.now.max(at);
+                call.tell(Input::DeadlineReached);
+            }
+            let (mut tried, mut ends) = (0, 0);
+            for output in &call.out {
+                match output {
+                    Output::Try { id, .. } => {
+                        tried += 1;
+                        prop_assert_eq!(id.0, tried);
+                        prop_assert_eq!(ends, 0);
+                    }
+                    Output::Connected { id } => {
+                        prop_assert_eq!(id.0, tried);
+                        ends += 1;
+                    }
+                    Output::GiveUp { .. } => ends += 1,
+                    Output::Abandon { id } => prop_assert_eq!(id.0, tried),
+                    Output::Health { .. } | Output::Throttle { .. } => {}
+                }
+            }
+            prop_assert_eq!(ends, 1);
+            prop_assert!(tried <= 6, "{tried} tries of four gateways and two redirections");
         }
     }
 }

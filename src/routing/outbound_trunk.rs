@@ -38,8 +38,8 @@ pub struct OutboundTrunk {
     pub called: NumberRules,
     /// Rewrites E.164 into how the carrier writes callers.
     pub calling: NumberRules,
-    /// What may be dialled at all, before it is rewritten.
-    pub must_match: Pattern,
+    /// What may be dialled at all, before it is rewritten; `None`: nothing.
+    pub must_match: Option<Pattern>,
     /// Which caller is shown, and how.
     pub caller_id: CallerIdPolicy,
     /// Headers of its requests beside the protocol's own.
@@ -62,9 +62,68 @@ pub struct OutboundTrunk {
     pub compliance: Compliance,
 }
 
+impl OutboundTrunk {
+    /// A trunk that calls out by `gateways` with the defaults of every profile: as long as nothing is
+    /// allowed, it calls nobody.
+    #[must_use]
+    pub fn new(gateways: Vec<Arc<Gateway>>) -> Self {
+        let host = Template::gateway_host();
+        Self {
+            gateways,
+            strategy: Strategy::default(),
+            form: RequestForm {
+                request_host: host.clone(),
+                from_host: host.clone(),
+                to_host: host,
+                contact_user: Template::caller(),
+                user_phone: false,
+                max_forwards: 70,
+                early_media_header: false,
+            },
+            account: None,
+            via_registered_flow: false,
+            needs_registration: false,
+            called: NumberRules::default(),
+            calling: NumberRules::default(),
+            must_match: Pattern::parse(r"^\+[1-9]\d{6,14}$").ok(),
+            caller_id: CallerIdPolicy::default(),
+            headers: HeaderPolicy::default(),
+            failover: Failover::default(),
+            patience: Patience { no_reply: Duration::from_secs(4), setup: Duration::from_secs(60) },
+            redirect: Redirect { policy: RedirectPolicy::Reject, max: 1 },
+            health: HealthPolicy { probing: None, cooldown: Duration::from_secs(30) },
+            limits: OutboundLimits { queue: Duration::from_secs(2), ..OutboundLimits::default() },
+            destinations: Destinations::default(),
+            budget: Budget { per_destination_min: 10, short_calls_pct: 40, ..Budget::default() },
+            compliance: Compliance { hours: None, zone: TimeZone::UTC, class: CallClass::Any },
+        }
+    }
+}
+
 /// A compiled regular expression that is equal to others by its text.
 #[derive(Clone, Debug)]
 pub struct Pattern(pub Regex);
+
+impl Pattern {
+    /// Takes a pattern.
+    ///
+    /// # Errors
+    ///
+    /// When it is no regular expression, or one that would take too much memory.
+    pub fn parse(text: &str) -> Result<Self, regex::Error> {
+        let bytes_max = 256 * 1024;
+        let mut builder = regex::RegexBuilder::new(text);
+        builder.size_limit(bytes_max).dfa_size_limit(bytes_max).build().map(Self)
+    }
+}
+
+impl OutboundTrunk {
+    /// Whether a number may be dialled at all.
+    #[must_use]
+    pub fn may_dial(&self, number: E164) -> bool {
+        self.must_match.as_ref().is_some_and(|pattern| pattern.0.is_match(number.as_str()))
+    }
+}
 
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
@@ -167,8 +226,20 @@ pub struct Failover {
     pub honour_retry_after: bool,
     /// Most gateways of the trunk tried for one call.
     pub attempts_max: usize,
-    /// How long a gateway rests after it failed, or said 503 without a Retry-After.
-    pub cooldown: Duration,
+}
+
+impl Default for Failover {
+    fn default() -> Self {
+        Self {
+            on_codes: vec![500, 502, 503, 504, 513],
+            on_timeout: true,
+            on_transport_error: true,
+            never_after: NeverAfter::Ringing,
+            throttle: Vec::new(),
+            honour_retry_after: true,
+            attempts_max: 3,
+        }
+    }
 }
 
 /// What ends failover.
@@ -189,8 +260,6 @@ pub struct Patience {
     pub no_reply: Duration,
     /// All gateways of the trunk together, until it rings. Zero: no limit.
     pub setup: Duration,
-    /// From the first ringing to the answer.
-    pub ring: Duration,
 }
 
 /// What becomes of redirections (3xx).

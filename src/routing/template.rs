@@ -94,6 +94,29 @@ impl Template {
         Self(if text.is_empty() { Vec::new() } else { vec![Part::Text(text.to_owned())] })
     }
 
+    /// `{gateway.host}`.
+    #[must_use]
+    pub fn gateway_host() -> Self {
+        Self(vec![Part::Place(Placeholder::GatewayHost)])
+    }
+
+    /// `{caller}`.
+    #[must_use]
+    pub fn caller() -> Self {
+        Self(vec![Part::Place(Placeholder::Caller)])
+    }
+
+    /// `sip:{caller}@{from_host}`.
+    #[must_use]
+    pub fn caller_uri() -> Self {
+        Self(vec![
+            Part::Text("sip:".to_owned()),
+            Part::Place(Placeholder::Caller),
+            Part::Text("@".to_owned()),
+            Part::Place(Placeholder::FromHost),
+        ])
+    }
+
     /// Parses `text`.
     ///
     /// # Errors

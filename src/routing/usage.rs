@@ -292,3 +292,117 @@ impl Usage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn trunk() -> TrunkId {
+        TrunkId::from_uuid(Uuid::from_u128(1))
+    }
+
+    fn tenant(n: u128) -> TenantId {
+        TenantId::from_uuid(Uuid::from_u128(n))
+    }
+
+    fn day(d: i8) -> Date {
+        Date::new(2026, 11, d).unwrap()
+    }
+
+    fn charge(d: i8, minutes: u32, spend: u64) -> Charge {
+        let limit = DailyLimit { minutes, spend: Micros(spend) };
+        Charge { account: Account::Trunk(trunk()), day: day(d), limit }
+    }
+
+    fn rate(per_minute: u64) -> Rate {
+        Rate {
+            prefix: "+1".parse().unwrap(),
+            per_minute: Micros(per_minute),
+            increment: Duration::from_secs(60),
+        }
+    }
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from_millis(seconds * 1_000)
+    }
+
+    #[test]
+    fn minutes_are_used_by_calls_that_run_and_by_those_that_ended() {
+        let mut usage = Usage::default();
+        let due = [charge(21, 10, 0)];
+        let one = usage.answered(at(0), &due, None);
+        let two = usage.answered(at(60), &due, None);
+        assert_eq!(usage.used(at(120), Account::Trunk(trunk()), day(21)).0.as_secs(), 180);
+        // Seven minutes are left for two calls; asked again after one.
+        assert_eq!(usage.time_left(at(120), &due), Some(Duration::from_secs(60)));
+        assert_eq!(usage.ended(at(300), one, &due, 0), None);
+        assert_eq!(usage.time_left(at(330), &due), Some(Duration::from_secs(30)));
+        assert_eq!(usage.check(at(330), &due[0], None), Ok(()));
+        assert_eq!(usage.time_left(at(360), &due), Some(Duration::ZERO));
+        assert_eq!(usage.check(at(360), &due[0], None), Err(HangupCause::BudgetSpent));
+        assert_eq!(usage.ended(at(360), two, &due, 0), None);
+        assert_eq!(usage.check(at(400), &charge(21, 10, 0), None), Err(HangupCause::BudgetSpent));
+        assert_eq!(usage.check(at(400), &charge(22, 10, 0), None), Ok(()));
+        assert_eq!(usage.check(at(400), &charge(21, 0, 0), None), Ok(()));
+    }
+
+    #[test]
+    fn money_is_counted_as_the_carrier_counts_it() {
+        let mut usage = Usage::default();
+        let due = [charge(21, 0, 3_000_000)];
+        let meter = usage.answered(at(0), &due, Some(rate(1_000_000)));
+        assert_eq!(usage.time_left(at(0), &due), Some(Duration::from_secs(60)));
+        assert_eq!(usage.time_left(at(150), &due), Some(Duration::from_secs(30)));
+        assert_eq!(usage.ended(at(61), meter, &due, 0), None);
+        assert_eq!(usage.used(at(61), due[0].account, day(21)).1, Micros(2_000_000));
+        assert_eq!(usage.check(at(61), &due[0], Some(&rate(1_000_000))), Ok(()));
+        let meter = usage.answered(at(70), &due, Some(rate(1_000_000)));
+        assert_eq!(usage.ended(at(71), meter, &due, 0), None);
+        let spent = usage.check(at(71), &due[0], Some(&rate(1_000_000)));
+        assert_eq!(spent, Err(HangupCause::BudgetSpent));
+    }
+
+    #[test]
+    fn what_was_used_before_a_restart_counts() {
+        let mut usage = Usage::default();
+        let due = charge(21, 10, 0);
+        usage.restore(due.account, day(21), Duration::from_secs(600), Micros(0));
+        assert_eq!(usage.check(at(0), &due, None), Err(HangupCause::BudgetSpent));
+        // Yesterday's does not.
+        usage.restore(due.account, day(20), Duration::from_secs(600), Micros(0));
+        assert_eq!(usage.used(at(0), due.account, day(21)).0.as_secs(), 600);
+        assert_eq!(usage.check(at(0), &charge(22, 10, 0), None), Ok(()));
+    }
+
+    #[test]
+    fn a_flood_of_new_destinations_is_refused_and_forgets_nobody() {
+        let mut usage = Usage::default();
+        let number = |n: usize| format!("+1555{n:07}").parse::<E164>().unwrap();
+        for n in 0..DESTINATIONS_WATCHED_MAX {
+            assert_eq!(usage.call_destination(at(0), tenant(1), number(n), 1), Ok(()));
+        }
+        let full = usage.call_destination(at(1), tenant(1), number(9_999_999), 1);
+        assert_eq!(full, Err(HangupCause::DestinationLimit));
+        let again = usage.call_destination(at(1), tenant(1), number(5), 1);
+        assert_eq!(again, Err(HangupCause::DestinationLimit));
+        assert_eq!(usage.call_destination(at(60), tenant(1), number(9_999_999), 1), Ok(()));
+        assert_eq!(usage.call_destination(at(60), tenant(2), number(9_999_999), 1), Ok(()));
+        assert_eq!(usage.call_destination(at(60), tenant(2), number(9_999_999), 0), Ok(()));
+    }
+
+    #[test]
+    fn many_short_calls_raise_one_alarm() {
+        let mut usage = Usage::default();
+        let due = [charge(21, 0, 0)];
+        let mut call = |seconds: u64| {
+            let meter = usage.answered(at(0), &due, None);
+            usage.ended(at(seconds), meter, &due, 40)
+        };
+        let alarms: Vec<_> = (0..30).map(|_| call(12)).collect();
+        let raised: Vec<_> = alarms.iter().enumerate().filter(|(_, a)| a.is_some()).collect();
+        assert_eq!(raised, [(19, &Some(Alarm::ShortCalls { percent: 100 }))]);
+        assert!((0..100).all(|_| call(13).is_none()));
+        assert_eq!((0..60).filter_map(|_| call(1)).count(), 1);
+    }
+}

@@ -1,288 +1,47 @@
-//! Outbound routing: a tenant's wish to call a number, into the gateways to try, or a refusal.
+//! The steps from a wish to call to the gateways that are tried.
 
-use crate::routing::admission::Admission;
 use crate::routing::caller_id::Asking;
 use crate::routing::caller_id::Privacy;
-use crate::routing::contents::Number;
 use crate::routing::contents::Tenant;
 use crate::routing::contents::TenantStatus;
 use crate::routing::decision::Decision;
 use crate::routing::destination::Micros;
-use crate::routing::destination::Rate;
-use crate::routing::destination::rate_of;
 use crate::routing::gateway;
 use crate::routing::gateway::Gateway;
 use crate::routing::gateway::Standing;
-use crate::routing::gateway_board::GatewayBoard;
 use crate::routing::gateway_board::GatewayKey;
 use crate::routing::health::Availability;
-use crate::routing::invite_form::InviteForm;
 use crate::routing::invite_form::Sender;
+use crate::routing::outbound::OutboundRequest;
+use crate::routing::outbound::Surroundings;
+use crate::routing::outbound::Try;
+use crate::routing::outbound::charges;
+use crate::routing::outbound::rate;
 use crate::routing::outbound_trunk::OutboundTrunk;
 use crate::routing::table::RoutingTable;
 use crate::routing::trunk::Trunk;
 use crate::routing::usage::Account;
-use crate::routing::usage::Charge;
-use crate::routing::usage::DailyLimit;
-use crate::routing::usage::Usage;
 use crate::types::cause::HangupCause;
-use crate::types::header::CallVariables;
-use crate::types::header::FieldName;
-use crate::types::header::FieldValue;
-use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::limit::OUTBOUND_TRIES_MAX;
 use crate::types::moment::Moment;
-use crate::types::number::DialString;
 use crate::types::number::E164;
-use crate::types::random::Random;
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use smallvec::SmallVec;
 use std::fmt;
 use std::sync::Arc;
 
-/// A wish to call a number.
-#[derive(Clone, Debug)]
-pub struct OutboundRequest {
-    /// Who calls. Everything is judged as this tenant's: numbers, trunks, lists, budgets.
-    pub tenant: TenantId,
-    /// The number, in the international form.
-    pub to: DialString,
-    /// The caller ID that is wished for.
-    pub from: Option<E164>,
-    /// The trunk to use instead of the usual ones; it must be one the tenant may use.
-    pub trunk: Option<TrunkId>,
-    /// The caller wants to be withheld.
-    pub anonymous: bool,
-    /// The call that this one is to be joined to, where that came in by a trunk.
-    pub forwarding: Option<Forwarding>,
-    /// Headers for the carrier; those are sent that the trunk passes on.
-    pub headers: Vec<(FieldName, FieldValue)>,
-    /// Variables of the call, for templates.
-    pub variables: CallVariables,
-    /// The call's identity in records, for templates.
-    pub call_id: String,
-    /// Max-Forwards that is left of the call this one is joined to; `None`: the trunk's.
-    pub hops_left: Option<u8>,
-}
-
-impl OutboundRequest {
-    /// A call of `tenant` to `to`, with nothing else asked for.
-    #[must_use]
-    pub fn new(tenant: TenantId, to: DialString) -> Self {
-        Self {
-            tenant,
-            to,
-            from: None,
-            trunk: None,
-            anonymous: false,
-            forwarding: None,
-            headers: Vec::new(),
-            variables: CallVariables::default(),
-            call_id: String::new(),
-            hops_left: None,
-        }
-    }
-}
-
-/// The telephone call that a call out is joined to.
-#[derive(Clone, Debug)]
-pub struct Forwarding {
-    /// The trunk it came in by.
-    pub trunk: Arc<Trunk>,
-    /// Who calls there.
-    pub caller: Option<E164>,
-    /// The number of ours that was dialled there.
-    pub dialled: E164,
-    /// Why it is forwarded.
-    pub reason: DiversionReason,
-    /// The Diversion header that came with it.
-    pub diversion: Option<FieldValue>,
-}
-
-/// Why a call is forwarded (RFC 5806).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DiversionReason {
-    /// Always.
-    Unconditional,
-    /// The first was busy.
-    Busy,
-    /// The first did not answer.
-    NoAnswer,
-    /// Somebody transferred it.
-    Deflection,
-}
-
-/// What planning looks at beside the table.
-#[derive(Debug)]
-pub struct Surroundings<'a> {
-    /// The health of gateways; a planned trunk takes a turn.
-    pub board: &'a mut GatewayBoard,
-    /// How many calls they have.
-    pub admission: &'a Admission,
-    /// What was used of limits; a planned call counts for its destination.
-    pub usage: &'a mut Usage,
-    /// The wall clock, for hours and days.
-    pub wall: Timestamp,
-    /// For shares and turns.
-    pub random: &'a mut Random,
-}
-
-/// One gateway to try.
-#[derive(Clone, Debug)]
-pub struct Try {
-    /// The trunk.
-    pub trunk: Arc<Trunk>,
-    /// Its gateway.
-    pub gateway: Arc<Gateway>,
-    /// The number called; a redirection changes it.
-    pub dialled: E164,
-    /// The INVITE.
-    pub invite: InviteForm,
-    pub(crate) sender: Arc<Sender>,
-}
-
-impl Try {
-    /// Which gateway it is, for the board.
-    #[must_use]
-    pub fn key(&self) -> GatewayKey {
-        GatewayKey { trunk: self.trunk.id, gateway: self.gateway.name.clone() }
-    }
-
-    /// How its trunk calls out.
-    #[must_use]
-    pub fn outbound(&self) -> &OutboundTrunk {
-        &self.sender.outbound
-    }
-
-    /// The caller ID, also where it is withheld from the called party.
-    #[must_use]
-    pub fn caller(&self) -> E164 {
-        self.sender.caller
-    }
-}
-
-/// The gateways to try, in order, and why these.
-#[derive(Clone, Debug)]
-pub struct OutboundPlan {
-    /// Who calls.
-    pub tenant: Arc<Tenant>,
-    /// The row of the caller's number, if it is one of ours.
-    pub number: Option<Arc<Number>>,
-    /// The number called.
-    pub dialled: E164,
-    /// The tries; at least one.
-    pub tries: Vec<Try>,
-    /// Every step.
-    pub decision: Decision,
-}
-
-/// A call that is not placed.
-#[derive(Clone, Debug)]
-pub struct OutboundRefusal {
-    /// Why.
-    pub cause: HangupCause,
-    /// The tenant, if there is such a one.
-    pub tenant: Option<Arc<Tenant>>,
-    /// The trunk that stood against it, where one was considered.
-    pub trunk: Option<Arc<Trunk>>,
-    /// The number, where it is one.
-    pub dialled: Option<E164>,
-    /// Every step.
-    pub decision: Decision,
-}
-
-/// Decides by which gateways, and how, a call is to be placed.
-///
-/// The trunks are those of the caller's number, of its routing profile, and the tenant's default, in
-/// this order, or the one that was asked for. Each is asked whether it may carry the call; the order of
-/// its gateways follows its strategy.
-///
-/// # Errors
-///
-/// Where no trunk may carry it: the cause that the first trunk had, which is the one meant for the
-/// number.
-pub fn plan(
-    now: Moment,
-    table: &RoutingTable,
-    around: &mut Surroundings<'_>,
-    request: OutboundRequest,
-) -> Result<OutboundPlan, Box<OutboundRefusal>> {
-    let mut planning = Planning {
-        now,
-        table,
-        around,
-        request: Arc::new(request),
-        decision: Decision::new(),
-        tenant: None,
-        dialled: None,
-        first_refusal: None,
-    };
-    let planned = planning.run();
-    match planned {
-        Ok((tenant, dialled, tries)) => {
-            let mut decision = planning.decision;
-            decision.note("verdict", format!("{} gateways to try", tries.len()));
-            let caller = tries.first().map(Try::caller);
-            let number = caller.and_then(|caller| table.number(caller)).map(Arc::clone);
-            Ok(OutboundPlan { tenant, number, dialled, tries, decision })
-        }
-        Err(cause) => {
-            let mut decision = planning.decision;
-            let status = cause.sip_status();
-            decision.note("verdict", format!("{status} {cause}: {}", cause.text()));
-            Err(Box::new(OutboundRefusal {
-                cause,
-                tenant: planning.tenant,
-                trunk: planning.first_refusal.map(|(_, trunk)| trunk),
-                dialled: planning.dialled,
-                decision,
-            }))
-        }
-    }
-}
-
-/// What a call by a trunk is charged to at this time: the trunk's budget and the tenant's.
-#[must_use]
-pub fn charges(tenant: &Tenant, trunk: &Trunk, wall: Timestamp) -> SmallVec<[Charge; 2]> {
-    let mut charges = SmallVec::new();
-    if let Some(outbound) = &trunk.outbound {
-        let zone = outbound.compliance.zone.clone();
-        let budget = &outbound.budget;
-        charges.push(Charge {
-            account: Account::Trunk(trunk.id),
-            day: wall.to_zoned(zone).date(),
-            limit: DailyLimit { minutes: budget.daily_minutes, spend: budget.daily_spend },
-        });
-    }
-    let own = &tenant.outbound;
-    charges.push(Charge {
-        account: Account::Tenant(tenant.id),
-        day: wall.to_zoned(TimeZone::UTC).date(),
-        limit: DailyLimit { minutes: own.daily_minutes, spend: own.daily_spend },
-    });
-    charges
-}
-
-/// The price of a call to `dialled` by a trunk.
-#[must_use]
-pub fn rate(trunk: &Trunk, dialled: E164) -> Option<&Rate> {
-    rate_of(&trunk.outbound.as_ref()?.budget.rates, dialled)
-}
-
 /// Why a trunk does not carry a call: the cause and the words of the step.
 type Objection = (HangupCause, String);
 
-struct Planning<'a, 's> {
-    now: Moment,
-    table: &'a RoutingTable,
-    around: &'a mut Surroundings<'s>,
-    request: Arc<OutboundRequest>,
-    decision: Decision,
-    tenant: Option<Arc<Tenant>>,
-    dialled: Option<E164>,
-    first_refusal: Option<(HangupCause, Arc<Trunk>)>,
+pub(super) struct Planning<'a, 's> {
+    pub(super) now: Moment,
+    pub(super) table: &'a RoutingTable,
+    pub(super) around: &'a mut Surroundings<'s>,
+    pub(super) request: Arc<OutboundRequest>,
+    pub(super) decision: Decision,
+    pub(super) tenant: Option<Arc<Tenant>>,
+    pub(super) dialled: Option<E164>,
+    pub(super) first_refusal: Option<(HangupCause, Arc<Trunk>)>,
 }
 
 /// Where a trunk of the order comes from.
@@ -306,7 +65,7 @@ impl fmt::Display for Origin {
 }
 
 impl Planning<'_, '_> {
-    fn run(&mut self) -> Result<(Arc<Tenant>, E164, Vec<Try>), HangupCause> {
+    pub(super) fn run(&mut self) -> Result<(Arc<Tenant>, E164, Vec<Try>), HangupCause> {
         let tenant = self.tenant()?;
         let dialled = self.dialled()?;
         if let Some(prefixes) = &tenant.outbound.destinations {
@@ -475,7 +234,7 @@ impl Planning<'_, '_> {
         if !judgement.is_allowed() {
             return Err((HangupCause::DestinationDenied, format!("{dialled} is {judgement}")));
         }
-        if !outbound.must_match.0.is_match(dialled.as_str()) {
+        if !outbound.may_dial(dialled) {
             let words = format!("{dialled} does not match numbers.outbound_must_match");
             return Err((HangupCause::DestinationDenied, words));
         }
