@@ -28,10 +28,16 @@ use std::sync::Arc;
 use uuid::Builder;
 
 /// Profiles every installation has; a file of the same id in the profile folder takes their place.
-const BUILT_IN: [(&str, &str); 3] = [
+const BUILT_IN: [(&str, &str); 9] = [
     ("_base", include_str!("../../sip-profiles/_base.toml")),
     ("generic", include_str!("../../sip-profiles/generic.toml")),
     ("in-plan", include_str!("../../sip-profiles/in-plan.toml")),
+    ("airtel-ims", include_str!("../../sip-profiles/airtel-ims.toml")),
+    ("smartflo", include_str!("../../sip-profiles/smartflo.toml")),
+    ("tata-ip-auth", include_str!("../../sip-profiles/tata-ip-auth.toml")),
+    ("tata-registered", include_str!("../../sip-profiles/tata-registered.toml")),
+    ("telnyx", include_str!("../../sip-profiles/telnyx.toml")),
+    ("twilio", include_str!("../../sip-profiles/twilio.toml")),
 ];
 
 /// A trunk of the database: a profile, and what differs from it.

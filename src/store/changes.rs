@@ -6,6 +6,8 @@ use crate::store::ai_profiles::AiProfileRow;
 use crate::store::database::Database;
 use crate::store::numbers;
 use crate::store::numbers::NumberRow;
+use crate::store::routing_profiles;
+use crate::store::routing_profiles::RoutingProfileRow;
 use crate::store::snapshot;
 use crate::store::snapshot::Composer;
 use crate::store::snapshot::RowFault;
@@ -16,6 +18,7 @@ use crate::store::trunks;
 use crate::store::trunks::TrunkRow;
 use crate::types::id::AiProfileId;
 use crate::types::id::NumberId;
+use crate::types::id::RoutingProfileId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use sqlx::postgres::PgListener;
@@ -253,10 +256,28 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
             });
         }
         changes.extend(gone.into_iter().map(TrunkId::from_uuid).map(Change::TrunkGone));
+        self.routing_profiles(rows, &mut changes).await?;
         self.numbers(rows, &mut faults, &mut changes).await?;
 
         self.note_faults(&faults);
         self.hand_over(changes);
+        Ok(())
+    }
+
+    async fn routing_profiles(
+        &self,
+        rows: &[ChangeRow],
+        changes: &mut Vec<Change>,
+    ) -> sqlx::Result<()> {
+        let ids = ids_of(rows, "routing_profile");
+        let found: Vec<RoutingProfileRow> = self.some(routing_profiles::SOME, &ids).await?;
+        let mut gone: HashSet<Uuid> = ids.into_iter().collect();
+        for row in found {
+            gone.remove(&row.id);
+            changes.push(Change::RoutingProfile(row.routing_profile()));
+        }
+        let gone = gone.into_iter().map(RoutingProfileId::from_uuid);
+        changes.extend(gone.map(Change::RoutingProfileGone));
         Ok(())
     }
 

@@ -16,6 +16,7 @@ pub mod journal;
 pub mod migrate;
 pub mod numbers;
 pub mod private_cluster;
+mod routing_profiles;
 pub mod snapshot;
 pub mod statements;
 pub mod table_file;

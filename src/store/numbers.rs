@@ -4,6 +4,7 @@ use crate::routing::table::Number;
 use crate::store::snapshot::RowFault;
 use crate::types::id::AiProfileId;
 use crate::types::id::NumberId;
+use crate::types::id::RoutingProfileId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use serde::Deserialize;
@@ -20,13 +21,18 @@ pub(crate) struct NumberRow {
     pub(crate) trunk_id: Option<Uuid>,
     pub(crate) ai_profile_id: Option<Uuid>,
     pub(crate) is_active: bool,
+    // Files written by an earlier version lack these.
+    #[serde(default)]
+    pub(crate) outbound_trunk_id: Option<Uuid>,
+    #[serde(default)]
+    pub(crate) routing_profile_id: Option<Uuid>,
 }
 
 pub(crate) const ALL: &str = "SELECT id, tenant_id, first_number, last_number, trunk_id, \
-     ai_profile_id, is_active FROM phone_numbers";
+     ai_profile_id, is_active, outbound_trunk_id, routing_profile_id FROM phone_numbers";
 
 pub(crate) const SOME: &str = "SELECT id, tenant_id, first_number, last_number, trunk_id, \
-     ai_profile_id, is_active FROM phone_numbers WHERE id = ANY($1)";
+     ai_profile_id, is_active, outbound_trunk_id, routing_profile_id FROM phone_numbers WHERE id = ANY($1)";
 
 impl NumberRow {
     /// The number or range of this row.
@@ -39,8 +45,8 @@ impl NumberRow {
             first: self.first_number.parse().map_err(|_| fault("first_number is not E.164"))?,
             last: self.last_number.parse().map_err(|_| fault("last_number is not E.164"))?,
             trunk: self.trunk_id.map(TrunkId::from_uuid),
-            outbound_trunk: None,
-            routing_profile: None,
+            outbound_trunk: self.outbound_trunk_id.map(TrunkId::from_uuid),
+            routing_profile: self.routing_profile_id.map(RoutingProfileId::from_uuid),
             ai_profile: self.ai_profile_id.map(AiProfileId::from_uuid),
             active: self.is_active,
         })

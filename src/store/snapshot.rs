@@ -10,6 +10,8 @@ use crate::store::ai_profiles::AiProfileRow;
 use crate::store::database::Database;
 use crate::store::numbers;
 use crate::store::numbers::NumberRow;
+use crate::store::routing_profiles;
+use crate::store::routing_profiles::RoutingProfileRow;
 use crate::store::tenants;
 use crate::store::tenants::TenantRow;
 use crate::store::trunks;
@@ -95,6 +97,12 @@ pub async fn load_all_tenants(database: &Database, composer: &Composer) -> sqlx:
         collected.trunk(&row);
     }
     drop(rows);
+    let mut rows =
+        sqlx::query_as::<_, RoutingProfileRow>(routing_profiles::ALL).fetch(&mut *transaction);
+    while let Some(row) = rows.try_next().await? {
+        collected.routing_profile(row);
+    }
+    drop(rows);
     transaction.commit().await?;
     Ok(collected.snapshot(Some(seq)))
 }
@@ -154,6 +162,10 @@ impl<'a> Collected<'a> {
             Ok(trunk) => self.contents.trunks.push(trunk),
             Err(fault) => self.faults.push(fault),
         }
+    }
+
+    pub(crate) fn routing_profile(&mut self, row: RoutingProfileRow) {
+        self.contents.routing_profiles.push(row.routing_profile());
     }
 
     pub(crate) fn snapshot(self, seq: Option<i64>) -> Snapshot {

@@ -10,6 +10,7 @@ use crate::store::database;
 use crate::store::demo;
 use crate::store::migrate;
 use crate::store::numbers;
+use crate::store::routing_profiles;
 use crate::store::snapshot;
 use crate::store::tenants;
 use crate::store::trunks;
@@ -33,6 +34,8 @@ pub fn all() -> Vec<String> {
         numbers::SOME,
         trunks::ALL,
         trunks::SOME,
+        routing_profiles::ALL,
+        routing_profiles::SOME,
         snapshot::LAST_SEQ,
         changes::SPAN,
         changes::AFTER,

@@ -8,6 +8,8 @@ use crate::store::ai_profiles::AiProfileRow;
 use crate::store::database::Database;
 use crate::store::numbers;
 use crate::store::numbers::NumberRow;
+use crate::store::routing_profiles;
+use crate::store::routing_profiles::RoutingProfileRow;
 use crate::store::snapshot;
 use crate::store::snapshot::Collected;
 use crate::store::snapshot::Composer;
@@ -72,6 +74,7 @@ enum Line {
     AiProfile(AiProfileRow),
     Number(NumberRow),
     Trunk(TrunkRow),
+    RoutingProfile(RoutingProfileRow),
     End { rows: usize },
 }
 
@@ -133,6 +136,7 @@ impl Reading<'_> {
             Line::AiProfile(row) => self.collected.ai_profile(&row),
             Line::Number(row) => self.collected.number(&row),
             Line::Trunk(row) => self.collected.trunk(&row),
+            Line::RoutingProfile(row) => self.collected.routing_profile(row),
             Line::End { rows } if rows == self.rows => {
                 self.state = State::Ended;
                 return Ok(());
@@ -160,6 +164,8 @@ pub async fn write(path: &Path, database: &Database) -> Result<(), TableFileErro
     writing.rows(from, ai_profiles::ALL, Line::AiProfile).await?.map_err(io_error)?;
     writing.rows(from, numbers::ALL, Line::Number).await?.map_err(io_error)?;
     writing.rows(from, trunks::ALL, Line::Trunk).await?.map_err(io_error)?;
+    let profiles = writing.rows(from, routing_profiles::ALL, Line::RoutingProfile);
+    profiles.await?.map_err(io_error)?;
     transaction.commit().await?;
     writing.finish(&draft, path).map_err(io_error)
 }
