@@ -147,6 +147,57 @@ async fn each_kind_of_row_is_followed() {
 }
 
 #[tokio::test]
+async fn the_ways_out_of_numbers_and_tenants_are_followed() {
+    let database = postgres::database().await;
+    let tenant = rows::tenant(&database, "a").await;
+    rows::number(&database, tenant, "+15550100").await;
+    let [first, second] =
+        [rows::trunk(&database, None, "t").await, rows::trunk(&database, None, "u").await];
+    let mut node = Node::start(&database, None).await;
+    let profile = clock::new_uuid();
+    let sql = format!(
+        "INSERT INTO routing_profiles (id, name, plan, country, outbound_trunk_id, inbound_trunk_id) \
+         VALUES ('{profile}', 'growth-us', 'growth', 'US', '{first}', '{second}'); \
+         UPDATE phone_numbers SET routing_profile_id = '{profile}', outbound_trunk_id = '{second}'; \
+         UPDATE tenants SET outbound_trunk_id = '{first}', allow_destinations = '{{+1,+91}}', \
+         calls_out_max = 3, daily_minutes = 60, daily_spend_micros = 5000000"
+    );
+    postgres::execute(&database, &sql).await.unwrap();
+    let trunk_id = |id| Some(tandem::types::id::TrunkId::from_uuid(id));
+    node.until(|node| {
+        let table = node.table.load();
+        let number = table.number("+15550100".parse().unwrap()).unwrap();
+        let outbound = &table.tenant(tenant).unwrap().outbound;
+        let profile = table.routing_profile(number);
+        number.outbound_trunk == trunk_id(second)
+            && outbound.trunk == trunk_id(first)
+            && outbound.destinations.as_ref().is_some_and(|list| list.len() == 2)
+            && (outbound.calls_max, outbound.daily_minutes) == (3, 60)
+            && outbound.daily_spend.0 == 5_000_000
+            && profile.is_some_and(|profile| {
+                (profile.outbound_trunk, profile.inbound_trunk)
+                    == (trunk_id(first), trunk_id(second))
+            })
+    })
+    .await;
+    // Where calls come in by, too: the profile names the only trunk.
+    let table = node.table.load_full();
+    let number = table.number("+15550100".parse().unwrap()).unwrap();
+    let belongs = |id| table.belongs(number, table.trunk(trunk_id(id).unwrap()).unwrap());
+    assert_eq!((belongs(first), belongs(second)), (false, true));
+    postgres::execute(&database, "DELETE FROM routing_profiles; DELETE FROM trunks").await.unwrap();
+    node.until(|node| {
+        let table = node.table.load();
+        let number = table.number("+15550100".parse().unwrap()).unwrap();
+        number.outbound_trunk.is_none()
+            && number.routing_profile.is_none()
+            && table.tenant(tenant).unwrap().outbound.trunk.is_none()
+    })
+    .await;
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_bulk_import_is_one_resync() {
     let database = postgres::database().await;
     let tenant = rows::tenant(&database, "a").await;

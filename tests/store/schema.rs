@@ -157,6 +157,46 @@ async fn a_number_uses_profiles_and_trunks_of_its_own_tenant_only() {
 }
 
 #[tokio::test]
+async fn calls_go_out_by_trunks_and_profiles_of_their_own_tenant_only() {
+    let database = postgres::database().await;
+    let (one, two) = (rows::tenant(&database, "a").await, rows::tenant(&database, "b").await);
+    rows::number(&database, one, "+15550100").await;
+    let foreign = rows::trunk(&database, Some(two), "theirs").await;
+    let own = rows::trunk(&database, Some(one), "ours").await;
+    let profile = |tenant: &str, trunk: uuid::Uuid| {
+        format!(
+            "INSERT INTO routing_profiles (id, tenant_id, name, outbound_trunk_id) \
+             VALUES ('{}', {tenant}, 'x', '{trunk}')",
+            tandem::clock::new_uuid()
+        )
+    };
+    let trunk = ("23514".to_owned(), "outbound_trunk_tenant".to_owned());
+    for sql in [
+        format!("UPDATE tenants SET outbound_trunk_id = '{foreign}' WHERE id = '{one}'"),
+        format!("UPDATE phone_numbers SET outbound_trunk_id = '{foreign}'"),
+        profile(&format!("'{one}'"), foreign),
+        // A shared profile leads to shared trunks.
+        profile("NULL", foreign),
+    ] {
+        assert_eq!(refusal(&database, &sql).await, trunk, "{sql}");
+    }
+    postgres::execute(&database, &profile(&format!("'{two}'"), foreign)).await.unwrap();
+    let sql = "UPDATE phone_numbers SET routing_profile_id = (SELECT id FROM routing_profiles)";
+    let refused = refusal(&database, sql).await;
+    assert_eq!(refused, ("23514".to_owned(), "routing_profile_tenant".to_owned()));
+    let sql = format!("UPDATE tenants SET outbound_trunk_id = '{own}' WHERE id = '{one}'");
+    postgres::execute(&database, &sql).await.unwrap();
+    for bad in ["{44}", "{+0}", "{+44x}", "{NULL}"] {
+        let sql = format!("UPDATE tenants SET allow_destinations = '{bad}'");
+        assert_eq!(refusal(&database, &sql).await.0, "23514", "{bad}");
+    }
+    for good in ["{}", "{+}", "{+1,+91}"] {
+        let sql = format!("UPDATE tenants SET allow_destinations = '{good}'");
+        postgres::execute(&database, &sql).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn what_a_number_refers_to_may_go() {
     let database = postgres::database().await;
     let a = rows::tenant(&database, "a").await;
@@ -185,7 +225,7 @@ async fn every_table_of_tenants_has_an_index_and_forced_row_security() {
                 WHERE a.attrelid = c.oid AND a.attname = 'tenant_id'))";
     assert_eq!(postgres::count(&database, unforced).await, 0);
     let tables = "SELECT count(*) FROM pg_class WHERE relforcerowsecurity";
-    assert_eq!(postgres::count(&database, tables).await, 8);
+    assert_eq!(postgres::count(&database, tables).await, 9);
 }
 
 #[tokio::test]
