@@ -274,9 +274,18 @@ fn beginning() -> impl Strategy<Value = Vec<Step>> {
     let offer = Some(Bytes::from_static(OFFER.as_bytes()));
     let near = |input| Step::Give(Input::Leg(LegSide::Near, input));
     let agent = Step::Give(Input::Agent(AgentInput::Ready));
+    let transfer = || {
+        let request = TransferRequest::Bridge(Box::new(request()));
+        [Step::Give(Input::TransferRequested(request)), Step::Obey, Step::Obey]
+    };
+    let talk = [near(LegInput::Offered(offer.clone())), Step::Obey, Step::Obey, agent.clone()];
+    let joined = Step::Give(Input::Leg(LegSide::Far, LegInput::Answered(offer.clone())));
+    let bridged = [&talk[..], &transfer(), &[joined, Step::Wait]].concat();
     prop::sample::select(vec![
+        talk.to_vec(),
+        [&bridged[..], &transfer()].concat(),
+        bridged,
         vec![],
-        vec![near(LegInput::Offered(offer.clone())), Step::Obey, Step::Obey, agent.clone()],
         vec![near(LegInput::Offered(None)), Step::Obey, Step::Obey],
         vec![
             Step::Give(Input::Begun),

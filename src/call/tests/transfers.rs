@@ -423,6 +423,20 @@ fn an_agent_by_telephone_that_does_not_wait_leaves_the_caller_to_the_target_or_t
 }
 
 #[test]
+fn a_caller_that_hangs_up_between_two_targets_takes_both_with_it() {
+    let mut bench = with_agent_leg(true);
+    bench.leg(FAR, referred());
+    bench.run_media(THIRD);
+    let gone = LegInput::Ended { cause: HangupCause::Normal, by: Party::Caller };
+    let out = bench.leg(NEAR, gone);
+    for side in [FAR, THIRD] {
+        assert_eq!(hangs_up(&out, side), Some(HangupCause::Normal));
+        assert!(out.contains(&Output::Media(side, MediaOutput::Close)));
+    }
+    bench.close_all();
+}
+
+#[test]
 fn a_transfer_is_not_begun_twice() {
     let mut bench = joining();
     let again = Input::TransferRequested(TransferRequest::Bridge(Box::new(request())));
