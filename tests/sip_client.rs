@@ -318,6 +318,32 @@ fn a_silent_gateway_is_given_up_and_cancelled_should_it_wake() {
 }
 
 #[test]
+fn a_challenge_is_no_silence_and_each_attempt_has_its_own_patience() {
+    let mut solo = Solo::new();
+    let silence_max = Some(Duration::from_secs(4));
+    let invite = OutboundInvite { silence_max, ..outbound_with_credentials(solo.flow) };
+    let (_, first) = called(invite, &mut solo);
+    solo.advance_ms(3_000);
+    let line = "Proxy-Authenticate: Digest realm=\"r\", nonce=\"n\"\r\n";
+    solo.receive(&answer(&first, 407, Some("a"), line, ""));
+    solo.advance_ms(3_999);
+    assert_eq!(solo.take_events().len(), 0);
+    solo.advance_ms(1);
+    assert_eq!(note(&mut solo).furthest, Furthest::Trying);
+}
+
+#[test]
+fn the_request_uri_host_survives_dns() {
+    // Carriers find the trunk by the host of the Request-URI; the address is where the packet goes.
+    let mut solo = Solo::new();
+    let uri = "sip:+15550199@acme.pstn.carrier.example;user=phone";
+    let invite = OutboundInvite { uri: uri.to_owned(), ..outbound(solo.flow) };
+    let (_, sent) = called(invite, &mut solo);
+    assert_eq!(sent.request().uri.as_bytes(), uri);
+    assert_eq!(sent.flow.remote, solo.flow.remote);
+}
+
+#[test]
 fn a_refusal_is_told_with_all_that_came_with_it() {
     let mut solo = Solo::new();
     let (_, invite) = called(outbound(solo.flow), &mut solo);

@@ -23,6 +23,9 @@ use tandem::sip::endpoint::event::Command;
 use tandem::sip::endpoint::event::Counter;
 use tandem::sip::endpoint::event::DialogId;
 use tandem::sip::endpoint::event::Event;
+use tandem::sip::endpoint::event::Input;
+use tandem::sip::endpoint::flow::Flow;
+use tandem::sip::endpoint::flow::FlowId;
 use tandem::sip::endpoint::outbound::OutboundInvite;
 use tandem::sip::endpoint::policy::DialogPolicy;
 use tandem::sip::endpoint::policy::RefreshMethod;
@@ -321,7 +324,7 @@ fn prack(invite: &Script, response: &Sent, cseq: u32) -> Script {
 #[test]
 fn a_reliable_1xx_is_retransmitted_until_prack() {
     let mut solo = Solo::new();
-    let (dialog, invite) = reliable(&mut solo, &["Require: 100rel"], SDP);
+    let (dialog, _) = reliable(&mut solo, &["Require: 100rel"], SDP);
     solo.command(Command::Progress { dialog, status: 180, body: None });
     let ringing = solo.take_one();
     assert_eq!(ringing.header("Require"), ["100rel"]);
@@ -331,7 +334,14 @@ fn a_reliable_1xx_is_retransmitted_until_prack() {
     let times: Vec<_> = again.iter().map(|it| it.at.since(start).as_millis()).collect();
     assert_eq!(times, [500, 1_500, 3_500, 7_500]);
     assert!(again.iter().all(|it| it.bytes == ringing.bytes));
-    // Retransmission of a reliable 18x stops on PRACK.
+}
+
+#[test]
+fn retransmission_of_a_reliable_18x_stops_on_prack() {
+    let mut solo = Solo::new();
+    let (dialog, invite) = reliable(&mut solo, &["Require: 100rel"], SDP);
+    solo.command(Command::Progress { dialog, status: 180, body: None });
+    let ringing = solo.take_one();
     solo.receive(&prack(&invite, &ringing, 2).text());
     assert_eq!(solo.take_kinds(), ["200"]);
     solo.advance_ms(40_000);
@@ -343,7 +353,7 @@ fn a_reliable_1xx_is_retransmitted_until_prack() {
 }
 
 #[test]
-fn rseq_goes_up_by_one_and_responses_wait_for_each_other() {
+fn rseq_goes_up_by_one() {
     let mut solo = Solo::new();
     let (dialog, invite) = reliable(&mut solo, &["Require: 100rel"], SDP);
     for status in [180, 181, 183] {
@@ -651,6 +661,38 @@ fn a_trunk_without_update_answers_it_405() {
     // A policy comes too late for a call that is answered.
     solo.command(Command::Adopt { dialog, policy });
     assert_eq!(solo.count(Counter::SenselessCommand), 1);
+}
+
+#[test]
+fn what_the_call_never_answered_is_answered_at_its_end() {
+    let mut solo = Solo::new();
+    let (dialog, invite) = reliable(&mut solo, &["Require: 100rel"], SDP);
+    solo.command(Command::Progress { dialog, status: 183, body: Some(SDP.into()) });
+    let early = solo.take_one();
+    solo.receive(&prack(&invite, &early, 2).body("application/sdp", SDP).text());
+    solo.receive(&invite.cancel().text());
+    assert_eq!(solo.take_kinds(), ["200", "487", "487"]);
+    solo.receive(&invite.ack_of_refusal(&early).text());
+    solo.advance(Duration::from_secs(40));
+    solo.assert_empty();
+}
+
+#[test]
+fn a_failed_node_does_not_break_the_next_re_invite() {
+    // The proxy our call came by is gone; its stream ends, and the next request asks for a new one.
+    let mut solo = Solo::over(Transport::Tcp);
+    let (dialog, mut peer) = Peer::call(&mut solo);
+    solo.input(Input::FlowClosed(FlowId(1)));
+    solo.command(Command::Reinvite { dialog, body: SDP.into() });
+    let reinvite = solo.take_one();
+    assert_eq!((reinvite.flow.id, reinvite.flow.remote.port()), (FlowId::ANY, 5060));
+    solo.receive(&answer(&reinvite, 200, None, CALLED, SDP));
+    assert_eq!(solo.take_kinds(), ["ACK"]);
+    // The peer comes by another node: that is the way back from now on.
+    let other = Flow { id: FlowId(9), ..solo.flow };
+    solo.receive_by(other, &peer.next("INVITE").body("application/sdp", SDP).text());
+    solo.command(Command::AnswerReinvite { dialog, body: SDP.into() });
+    assert!(solo.take_sent().iter().all(|sent| sent.flow.id == FlowId(9)));
 }
 
 #[test]

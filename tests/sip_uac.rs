@@ -469,6 +469,7 @@ fn the_called_side_may_not_bye_before_it_answers() {
     solo.receive(&bye.text());
     assert_eq!(solo.take_kinds(), ["481"]);
     bye.method = "UPDATE".to_owned();
+    bye.cseq = 2;
     solo.receive(&bye.body("application/sdp", SDP).text());
     assert_eq!(solo.take_kinds(), ["491"]);
 }

@@ -421,7 +421,7 @@ fn an_in_dialog_request_nobody_takes_is_still_answered() {
     let (_, ok) = established(&mut solo, &invite);
     let cases = [
         ("REFER", "603"),
-        ("NOTIFY", "481"),
+        ("NOTIFY", "489"),
         ("PRACK", "481"),
         ("MESSAGE", "405"),
         ("SUBSCRIBE", "405"),

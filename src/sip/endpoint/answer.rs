@@ -10,6 +10,7 @@ use super::policy::SessionTimerMode;
 use super::receive::description;
 use super::request;
 use super::told::Fork;
+use super::told::Furthest;
 use super::told::ReferProgress;
 use super::told::RefusalNote;
 use super::transact::Acked;
@@ -285,6 +286,8 @@ impl Endpoint {
             }
             _ => return false,
         }
+        // Somebody is there.
+        calling.furthest = calling.furthest.max(Furthest::Trying);
         calling.cseq += 1;
         calling.is_proceeding = false;
         calling.early.clear();

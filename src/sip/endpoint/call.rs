@@ -108,11 +108,8 @@ impl Endpoint {
         }
         let Some(usage) = self.usages.get(dialog.0) else { return };
         let State::Calling(calling) = &usage.state else { return };
-        let (ringing_max, silence_max) = (calling.invite.ringing_max, calling.invite.silence_max);
+        let ringing_max = calling.invite.ringing_max;
         self.arm(cx, dialog, UsageTimer::Patience, ringing_max);
-        if let Some(silence_max) = silence_max {
-            self.arm(cx, dialog, UsageTimer::Silence, silence_max);
-        }
         self.send_invite(cx, dialog);
     }
 
@@ -138,6 +135,9 @@ impl Endpoint {
             cx.event(Event::TooLarge { dialog, invite });
             return self.forget(cx, dialog);
         }
+        if let Some(silence_max) = invite.silence_max {
+            self.arm(cx, dialog, UsageTimer::Silence, silence_max);
+        }
         let key = ClientKey { branch, kind: Kind::Invite };
         let transaction =
             self.begin_client(cx, key, (Some(dialog), Purpose::Invite), (flow, bytes));
@@ -155,5 +155,5 @@ fn is_readable(invite: &OutboundInvite, contact: &Bytes) -> bool {
     let mut uris = uris.into_iter().chain(&invite.routes);
     uris.all(|uri| request::is_uri(uri))
         && NameAddr::parse(contact.clone()).is_ok()
-        && invite.call_id.as_ref().is_none_or(|id| request::is_call_id(id))
+        && invite.call_id.as_ref().is_none_or(request::is_call_id)
 }

@@ -58,9 +58,18 @@ impl Endpoint {
                 self.answer_refer(cx, dialog, Some((status, cause)))
             }
             Command::NotifyRefer { dialog, status } => self.notify_refer(cx, dialog, status),
-            Command::Invite { token, invite } => Some(self.place(cx, token, *invite)),
-            Command::Request(request) => Some(self.ask_outside(cx, *request, false)),
-            Command::Probe(probe) => Some(self.probe(cx, *probe)),
+            Command::Invite { token, invite } => {
+                self.place(cx, token, *invite);
+                Some(())
+            }
+            Command::Request(request) => {
+                self.ask_outside(cx, *request, false);
+                Some(())
+            }
+            Command::Probe(probe) => {
+                self.probe(cx, *probe);
+                Some(())
+            }
         };
         if done.is_none() {
             cx.count(Counter::SenselessCommand);

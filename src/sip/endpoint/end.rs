@@ -47,7 +47,10 @@ impl Endpoint {
 
     /// Forgets a usage. Its transactions absorb repetitions on their own; an INVITE of ours still
     /// open waits no longer than 64·T1.
-    pub(super) fn forget(&mut self, cx: &Context<'_>, dialog: DialogId) {
+    pub(super) fn forget(&mut self, cx: &mut Context<'_>, dialog: DialogId) {
+        // Nobody will answer these any more.
+        self.drop_asked(cx, dialog);
+        self.drop_referred(cx, dialog);
         let Some(mut usage) = self.usages.remove(dialog.0) else { return };
         for timer in Places::ALL {
             self.timers.disarm(usage.timers.place(timer));

@@ -16,9 +16,7 @@ impl FieldValue {
     /// # Errors
     /// [`BadField`] with CR, LF or NUL in it, or when it is too long for a header line.
     pub fn new(text: &str) -> Result<Self, BadField> {
-        let ends_a_line = |byte: &u8| matches!(byte, b'\r' | b'\n' | 0);
-        if text.len() > SIP_HEADER_BYTES_MAX || text.as_bytes().iter().any(|byte| ends_a_line(byte))
-        {
+        if text.len() > SIP_HEADER_BYTES_MAX || text.bytes().any(ends_a_line) {
             return Err(BadField);
         }
         Ok(Self(text.into()))
@@ -42,6 +40,10 @@ impl AsRef<[u8]> for FieldValue {
     fn as_ref(&self) -> &[u8] {
         self.0.as_bytes()
     }
+}
+
+const fn ends_a_line(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n' | 0)
 }
 
 /// The text cannot be a header field of one of our messages.
