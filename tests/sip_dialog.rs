@@ -353,6 +353,39 @@ fn retransmission_of_a_reliable_18x_stops_on_prack() {
 }
 
 #[test]
+fn a_prack_names_its_response_by_all_three_numbers() {
+    let mut solo = Solo::new();
+    let (dialog, invite) = reliable(&mut solo, &["Require: 100rel"], SDP);
+    solo.command(Command::Progress { dialog, status: 180, body: None });
+    let ringing = solo.take_one();
+    let rseq: u32 = ringing.header("RSeq")[0].parse().unwrap();
+    let wrong = [
+        format!("{} 1 INVITE", rseq + 1),
+        format!("{rseq} 2 INVITE"),
+        format!("{rseq} 1 UPDATE"),
+        "rubbish".to_owned(),
+    ];
+    for (cseq, rack) in (2..).zip(&wrong) {
+        let prack = invite.next("PRACK", cseq, &ringing).header(&format!("RAck: {rack}"));
+        solo.receive(&prack.text());
+        assert_eq!(solo.take_kinds(), ["481"], "{rack}");
+    }
+    solo.receive(&prack(&invite, &ringing, 9).text());
+    assert_eq!(solo.take_kinds(), ["200"]);
+}
+
+#[test]
+fn mixed_realm_trunk_calls_are_not_403() {
+    // Neither side's host is ours: who may call is for routing to say, by source and number.
+    let mut solo = Solo::new();
+    let mut invite = Script::invite("a");
+    invite.uri = "sip:+15550100@pbx.customer.example".to_owned();
+    let text = invite.text().replace("<sip:caller@192.0.2.2>", "<sip:+15550111@far.example>");
+    solo.receive(&text.replace("<sip:+15550100@192.0.2.1>", "<sip:+15550100@other.example>"));
+    assert_eq!(kinds(&solo.take_events()), ["invited"]);
+}
+
+#[test]
 fn rseq_goes_up_by_one() {
     let mut solo = Solo::new();
     let (dialog, invite) = reliable(&mut solo, &["Require: 100rel"], SDP);
