@@ -16,6 +16,8 @@ use crate::engine::registry::Registry;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::switch::Switch;
 use crate::net::bind::BindError;
+use crate::net::dns::Dns;
+use crate::net::dns::DnsLimits;
 use crate::net::flow::FlowLimits;
 use crate::net::flow::Flows;
 use crate::net::tls::TlsError;
@@ -223,6 +225,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         media,
         ledger: persistence.ledger(),
         flows: Flows::new(FlowLimits::default()),
+        dns: Dns::of_system(DnsLimits::default()),
         roots: TrustRoots::native(),
         listeners: bound.switch_listeners(&node),
         trace: sip::trace_limits(&node),

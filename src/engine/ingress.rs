@@ -156,10 +156,11 @@ impl Dispatcher {
 
 impl Ingress for Dispatcher {
     fn receive(&self, flow: Flow, message: Bytes) {
-        if !self.knows(flow.listener, flow.remote.ip(), flow.transport)
-            && !self.registry.has_calls_from(clock::now(), flow.remote.ip())
-            && !(flow.transport.is_reliable() && self.flows.is_ours(flow.id))
-        {
+        let is_expected = self.knows(flow.listener, flow.remote.ip(), flow.transport)
+            || self.registry.has_calls_from(clock::now(), flow.remote.ip())
+            // What comes by a connection that we opened was asked for.
+            || (flow.transport.is_reliable() && self.flows.is_ours(flow.id));
+        if !is_expected {
             return self.turn_away(flow, &message);
         }
         // A message without Call-ID can be no call's; any shard may answer what is wrong with it.
@@ -197,6 +198,8 @@ mod tests {
     use crate::engine::media_thread::MediaEngine;
     use crate::engine::switch::Written;
     use crate::engine::trace::TraceLimits;
+    use crate::net::dns::Dns;
+    use crate::net::dns::DnsLimits;
     use crate::net::flow::FlowLimits;
     use crate::net::websocket::TrustRoots;
     use crate::routing::admission::NodeLimits;
@@ -235,6 +238,7 @@ mod tests {
             media: MediaEngine::start(media).expect("a thread"),
             ledger: Arc::clone(&ledger) as Arc<dyn Ledger>,
             flows: Flows::new(FlowLimits::default()),
+            dns: Dns::of_system(DnsLimits::default()),
             roots: TrustRoots::native(),
             listeners: Vec::new(),
             trace: TraceLimits { shard_bytes_max: 0, life: Duration::ZERO },

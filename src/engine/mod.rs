@@ -18,3 +18,4 @@ mod srtp_terms;
 pub mod switch;
 pub mod trace;
 mod turned_away;
+pub mod way;

@@ -4,6 +4,7 @@ use crate::cdr::CallReport;
 use crate::engine::media_thread::MediaEngine;
 use crate::engine::registry::Registry;
 use crate::engine::trace::TraceLimits;
+use crate::net::dns::Dns;
 use crate::net::flow::Flows;
 use crate::net::websocket::TrustRoots;
 use crate::routing::table::RoutingTable;
@@ -51,6 +52,8 @@ pub struct Switch {
     pub ledger: Arc<dyn Ledger>,
     /// Where SIP messages go.
     pub flows: Flows,
+    /// Where the addresses of gateways come from.
+    pub dns: Dns,
     /// Whom agents are trusted by on `wss://`.
     pub roots: TrustRoots,
     /// The listeners, by their index in flows.

@@ -489,7 +489,7 @@ pub fn weighted(mut records: Vec<SrvRecord>, random: &mut Random) -> Vec<SrvReco
             running += u64::from(record.weight);
             running >= lot
         };
-        let at = of_priority.into_iter().position(|record| reaches(record)).unwrap_or(0);
+        let at = of_priority.into_iter().position(&mut reaches).unwrap_or(0);
         ordered.push(records.remove(at));
     }
     ordered
@@ -750,7 +750,7 @@ mod tests {
         let mut search = Locator::new(hop, rules(&ALL), Random::from_seed(1)).unwrap();
         let question = Question::Naptr("c.example".to_owned());
         search.answer(&Question::A("c.example".to_owned()), Answer::Failed);
-        assert_eq!(search.questions(), [question.clone()]);
+        assert_eq!(search.questions(), std::slice::from_ref(&question));
         search.answer(&question, Answer::A(vec![Ipv4Addr::new(192, 0, 2, 9)]));
         assert!(search.questions().iter().all(|asked| matches!(asked, Question::Srv(_))));
     }
