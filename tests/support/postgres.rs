@@ -60,6 +60,14 @@ pub async fn count(database: &Database, sql: &str) -> i64 {
     sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap()
 }
 
+/// The one text that a query of a test answers; empty for NULL.
+pub async fn text(database: &Database, sql: &str) -> String {
+    let mut connection = owner(database).await;
+    let text: Option<String> =
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap();
+    text.unwrap_or_default()
+}
+
 /// The process's cluster, with the template database.
 pub fn cluster() -> &'static PrivateCluster {
     static CLUSTER: OnceLock<(PrivateCluster, Scratch)> = OnceLock::new();

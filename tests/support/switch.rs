@@ -172,6 +172,11 @@ impl Switch {
         postgres::count(&self.database, sql).await
     }
 
+    /// The text that `sql` answers, for the message of a check that failed.
+    pub async fn text(&self, sql: &str) -> String {
+        postgres::text(&self.database, sql).await
+    }
+
     /// Waits until `sql` counts `expected`: records reach the database a moment after the call.
     pub async fn wait_for_count(&self, sql: &str, expected: i64) {
         let reached = async {
