@@ -4,6 +4,7 @@ mod certificates;
 mod database;
 mod http;
 mod listeners;
+mod memory;
 mod sip;
 
 use crate::clock;
@@ -236,6 +237,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     let (addresses, listening, socket) = bound.start(&switch, gates, &shards)?;
     let certificates = listening.certificates().clone();
     tokio::spawn(certificates.watch(config.secrets(), stopping.clone()));
+    tokio::spawn(memory::watch(Arc::clone(&switch), shards.clone(), stopping.clone()));
     let http = http::serve(socket, &switch, &persistence, &shards, stopping);
     Ok(Server {
         addresses,

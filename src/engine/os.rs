@@ -1,5 +1,5 @@
-//! The few calls to the system that need unsafe code: priority and clock of the media threads, and
-//! the limit of descriptors.
+//! The few calls to the system that need unsafe code: priority and clock of the media threads, the
+//! limit of descriptors, and memory that is not needed.
 #![expect(unsafe_code, reason = "libc calls; each block says why it is sound")]
 
 use std::io;
@@ -61,6 +61,17 @@ pub(crate) fn thread_time() -> Duration {
     }
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Gives back to the system what the allocator keeps. Walks the whole heap: for quiet hours.
+pub(crate) fn return_memory() {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: `malloc_trim` takes a number and touches the allocator's own free memory alone,
+        // under its own locks.
+        let returned = unsafe { libc::malloc_trim(0) };
+        tracing::debug!(any = returned != 0, "memory given back");
+    }
 }
 
 #[cfg(test)]
