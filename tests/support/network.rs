@@ -318,7 +318,8 @@ impl Lab {
         let command = |command| Act::Command(Side::Called, command);
         if let Some(ms) = plan.ring_ms {
             // With reliable responses every other call has early media.
-            let has_media = self.policy.reliable == Reliable::Required && plan.answer_ms % 2 == 0;
+            let has_media =
+                self.policy.reliable == Reliable::Required && plan.answer_ms.is_multiple_of(2);
             let body = has_media.then(|| SDP.into());
             self.schedule(ms, command(Command::Progress { dialog, status: 180, body }));
         }
