@@ -118,7 +118,7 @@ impl Sending {
         let units = self.key.units - self.before;
         let full = units > SEGMENT_UNITS;
         let ended = self.key.released && !full;
-        let shown = if ended { units } else { units.max(TICK_UNITS).min(SEGMENT_UNITS) };
+        let shown = if ended { units } else { units.clamp(TICK_UNITS, SEGMENT_UNITS) };
         let [_, _, high, low] = shown.to_be_bytes();
         let packet = EventPacket {
             timestamp: self.timestamp,

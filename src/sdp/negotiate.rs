@@ -107,9 +107,11 @@ struct Choice<'a> {
     also: Option<(PayloadType, Codec)>,
     /// Of the profile RTP/SAVP.
     secure: bool,
-    /// The tag of the peer's line, and the keys.
-    crypto: Option<(u32, Arc<MediaCrypto>)>,
+    crypto: Option<Keys>,
 }
+
+/// The tag of the peer's line, and the keys.
+type Keys = (u32, Arc<MediaCrypto>);
 
 /// Finds the first audio stream we can use; where SRTP may be, the first encrypted one before others.
 fn choose<'a>(
@@ -152,7 +154,7 @@ fn usable<'a>(
 fn protection(
     media: Media<'_>,
     terms: &SrtpTerms,
-) -> Result<(bool, Option<(u32, Arc<MediaCrypto>)>), NegotiationError> {
+) -> Result<(bool, Option<Keys>), NegotiationError> {
     let secure = media.protocol.eq_ignore_ascii_case(SECURE.as_bytes());
     if !secure && !media.protocol.eq_ignore_ascii_case(PLAIN.as_bytes()) {
         return Err(NegotiationError::Transport);
@@ -178,7 +180,7 @@ fn protection(
 
 /// The first of the peer's keys whose suite we have, with ours: the order of the offer counts
 /// (RFC 4568 §5.1.2).
-fn common_keys(media: Media<'_>, terms: &SrtpTerms) -> Option<(u32, Arc<MediaCrypto>)> {
+fn common_keys(media: Media<'_>, terms: &SrtpTerms) -> Option<Keys> {
     media.section.attributes("crypto").take(SDP_CRYPTO_LINES_MAX).find_map(|value| {
         let line = CryptoLine::read(value)?;
         let send = terms.key(line.key.suite())?.clone();

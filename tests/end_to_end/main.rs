@@ -22,6 +22,7 @@ mod phone;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod rows;
+mod srtp;
 mod strangers;
 mod talk;
 mod tls;

@@ -1,0 +1,176 @@
+//! Encrypted media with the test caller, and with baresip's SRTP.
+
+use crate::node::Home;
+use crate::node::Node;
+use crate::node::PATIENCE;
+use crate::node::wait_for;
+use crate::rows;
+use crate::talk;
+use crate::talk::Talk;
+use serde_json::Value;
+use serde_json::json;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+use tandem::audio::tone::Tone;
+use tandem::audio::tone::share_at;
+use tandem::caller::CallProblem;
+use tandem::types::srtp::SrtpPolicy;
+use tandem::types::srtp::SrtpSuite;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+const NUMBER: &str = "+15550190";
+/// What the agent says, in Hz.
+const AGENT_HZ: u16 = 600;
+const NAME: &str = "sip.example.com";
+const BARESIP_SUITE: &str = "AES_CM_128_HMAC_SHA1_80";
+
+/// A node whose trunk has this table of SRTP and takes calls over these transports.
+async fn node(srtp: Value, transports: &[&str]) -> Node {
+    let listener = format!(
+        "transports = {}\ntls_cert_file = \"sip.pem\"\ntls_key_ref = \"file:sip.key\"\n",
+        json!(transports)
+    );
+    let home = Home::with("127.0.0.1:0", 100, &listener);
+    let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
+    home.write("sip.key", &made.signing_key.serialize_pem());
+    home.write("sip.pem", &made.cert.pem());
+    let node = home.start().await;
+    let inbound = json!({"source_cidrs": ["127.0.0.1"], "transports": transports});
+    let agent = json!({"kind": "tone", "hz": AGENT_HZ});
+    node.put(&[
+        rows::tenant(1, 0),
+        rows::profile(2, 1, agent),
+        rows::number(3, 1, 2, NUMBER),
+        rows::trunk_with(4, json!({"inbound": inbound, "srtp": srtp})),
+    ])
+    .await;
+    node
+}
+
+/// Calls with this policy; how it was refused, or the suite by the caller and by the call's record.
+async fn call(node: &Node, policy: SrtpPolicy, suite: SrtpSuite) -> Result<&'static str, String> {
+    let mut plan = talk::plan(node.listener("public", "udp"), NUMBER);
+    plan.srtp = policy;
+    plan.srtp_suites = vec![suite];
+    plan.duration = Duration::from_millis(1_500);
+    let summary = Talk::dial(plan).over().await;
+    if let Some(CallProblem::Refused { status, reason, .. }) = &summary.problem {
+        return Err(format!("{status} {}", reason.clone().unwrap_or_default()));
+    }
+    assert_eq!(summary.problem, None);
+    assert_eq!(summary.media.refused, 0);
+    assert!(summary.heard.is_tone(AGENT_HZ), "{summary:?}");
+    let suite = summary.media.srtp.map_or("none", SrtpSuite::as_str);
+    recorded(node, suite, &format!("AND signalling_id = '{}'", summary.call_id)).await;
+    Ok(suite)
+}
+
+/// Waits for the record of a call whose packets were encrypted by `suite`, and all of them believed.
+async fn recorded(node: &Node, suite: &str, which: &str) {
+    let sql = format!(
+        "SELECT count(*) FROM calls WHERE coalesce(srtp_suite, 'none') = '{suite}' \
+         AND srtp_refused = 0 AND packets_in > 20 AND packets_out > 20 {which}"
+    );
+    wait_for("the call is recorded", async || (node.count(&sql).await == 1).then_some(())).await;
+}
+
+#[tokio::test]
+async fn media_is_encrypted_where_the_trunk_wants_it() {
+    let suites: Vec<&str> = SrtpSuite::ALL.iter().map(|suite| suite.as_str()).collect();
+    let srtp =
+        json!({"policy": "required", "needs_tls_signalling": false, "accept_suites": suites});
+    let node = node(srtp, &["udp"]).await;
+    for suite in SrtpSuite::ALL {
+        let agreed = call(&node, SrtpPolicy::Required, suite).await;
+        assert_eq!(agreed, Ok(suite.as_str()));
+    }
+    let agreed = call(&node, SrtpPolicy::Optional, SrtpSuite::AesCm128HmacSha1_32).await;
+    assert_eq!(agreed, Ok("AES_CM_128_HMAC_SHA1_32"), "RTP/AVP with a key");
+    let plain = call(&node, SrtpPolicy::Off, SrtpSuite::AesCm128HmacSha1_80).await.unwrap_err();
+    assert!(plain.starts_with("488 ") && plain.contains("srtp_mismatch"), "{plain}");
+}
+
+#[tokio::test]
+async fn a_trunk_without_srtp_and_one_that_wants_tls_for_it_refuse_keys() {
+    let suite = SrtpSuite::AesCm128HmacSha1_80;
+    let off = node(json!({}), &["udp"]).await;
+    let refused = call(&off, SrtpPolicy::Required, suite).await.unwrap_err();
+    assert!(refused.starts_with("488 ") && refused.contains("srtp_mismatch"), "{refused}");
+    assert_eq!(call(&off, SrtpPolicy::Optional, suite).await, Ok("none"));
+    drop(off);
+    let optional = node(json!({"policy": "optional"}), &["udp"]).await;
+    let refused = call(&optional, SrtpPolicy::Required, suite).await.unwrap_err();
+    assert!(refused.starts_with("488 ") && refused.contains("srtp_mismatch"), "{refused}");
+    assert_eq!(call(&optional, SrtpPolicy::Optional, suite).await, Ok("none"));
+}
+
+/// Ten seconds of a tone: baresip's own generator does not speak at 8 kHz.
+fn write_tone(path: &Path) {
+    let (channels, bits_per_sample, sample_format) = (1, 16, hound::SampleFormat::Int);
+    let spec = hound::WavSpec { channels, sample_rate: 8_000, bits_per_sample, sample_format };
+    let mut wav = hound::WavWriter::create(path, spec).unwrap();
+    let mut tone = Tone::new(440, 8_000);
+    for _ in 0..80_000 {
+        wav.write_sample(tone.sample()).unwrap();
+    }
+    wav.finalize().unwrap();
+}
+
+/// Lets baresip call for a few seconds over a transport, with mandatory SRTP; returns what it heard.
+async fn baresip(node: &Node, transport: &str) -> Vec<i16> {
+    let folder = node.home.folder();
+    let address = node.listener("public", transport);
+    // The account names the encryption, so that has to be there before it.
+    let modules = ["srtp", "account", "menu", "g711", "aufile", "uuid"];
+    write_tone(&folder.join("said.wav"));
+    let modules: String = modules.iter().map(|name| format!("module {name}.so\n")).collect();
+    node.home.write(
+        "baresip/config",
+        &format!(
+            "module_path /usr/lib/baresip/modules\n{modules}sip_listen 127.0.0.1:0\n\
+             sip_verify_server yes\nsip_cafile {}\naudio_source aufile,{}\n\
+             audio_player aufile,{}\n",
+            folder.join("sip.pem").display(),
+            folder.join("said.wav").display(),
+            folder.join("heard.wav").display(),
+        ),
+    );
+    let account =
+        format!("<sip:caller@127.0.0.1;transport={transport}>;regint=0;mediaenc=srtp-mand\n");
+    node.home.write("baresip/accounts", &account);
+    node.home.write("baresip/contacts", "");
+    let mut command = Command::new("baresip");
+    command.args(["-4", "-f"]).arg(folder.join("baresip"));
+    command.args(["-t", "4", "-e", &format!("/dial sip:{NUMBER}@{address};transport={transport}")]);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let mut child = command.spawn().expect("baresip is installed");
+    timeout(PATIENCE, child.wait()).await.expect("baresip ends").unwrap();
+    let mut wav = hound::WavReader::open(folder.join("heard.wav")).expect("it was answered");
+    wav.samples().map(|sample| sample.unwrap()).collect()
+}
+
+/// The second before the last sample was the agent's tone.
+fn assert_tone(heard: &[i16]) {
+    let tail = &heard[heard.len().saturating_sub(8_000)..];
+    assert!(tail.len() >= 4_000, "{} samples", heard.len());
+    assert!(share_at(&tail[..4_000], AGENT_HZ) > 0.8);
+}
+
+#[tokio::test]
+async fn baresip_and_the_switch_understand_each_other_encrypted() {
+    let srtp = json!({"policy": "required", "needs_tls_signalling": false});
+    let node = node(srtp, &["udp"]).await;
+    assert_tone(&baresip(&node, "udp").await);
+    // The first of baresip's suites that the trunk accepts.
+    recorded(&node, BARESIP_SUITE, "").await;
+}
+
+#[tokio::test]
+async fn baresip_calls_with_tls_and_srtp() {
+    let node = node(json!({"policy": "required"}), &["tls"]).await;
+    assert_tone(&baresip(&node, "tls").await);
+    // The first of baresip's suites that the trunk accepts.
+    recorded(&node, BARESIP_SUITE, "").await;
+}
