@@ -10,6 +10,7 @@ use crate::talk::Talk;
 use serde_json::Value;
 use serde_json::json;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 use tandem::audio::tone::Tone;
@@ -123,18 +124,17 @@ async fn baresip(node: &Node, transport: &str) -> Vec<i16> {
     let folder = node.home.folder();
     let address = node.listener("public", transport);
     // The account names the encryption, so that has to be there before it.
-    let modules = ["srtp", "account", "menu", "g711", "aufile", "uuid"];
+    let modules = ["srtp", "account", "menu", "g711", "aufile", "sndfile", "uuid"];
     write_tone(&folder.join("said.wav"));
     let modules: String = modules.iter().map(|name| format!("module {name}.so\n")).collect();
     node.home.write(
         "baresip/config",
         &format!(
             "module_path /usr/lib/baresip/modules\n{modules}sip_listen 127.0.0.1:0\n\
-             sip_verify_server yes\nsip_cafile {}\naudio_source aufile,{}\n\
-             audio_player aufile,{}\n",
+             sip_verify_server yes\nsip_cafile {}\naudio_source aufile,{}\nsnd_path {}\n",
             folder.join("sip.pem").display(),
             folder.join("said.wav").display(),
-            folder.join("heard.wav").display(),
+            folder.display(),
         ),
     );
     let account =
@@ -144,10 +144,14 @@ async fn baresip(node: &Node, transport: &str) -> Vec<i16> {
     let mut command = Command::new("baresip");
     command.args(["-4", "-f"]).arg(folder.join("baresip"));
     command.args(["-t", "4", "-e", &format!("/dial sip:{NUMBER}@{address};transport={transport}")]);
-    command.stdin(Stdio::null()).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     let mut child = command.spawn().expect("baresip is installed");
     timeout(PATIENCE, child.wait()).await.expect("baresip ends").unwrap();
-    let mut wav = hound::WavReader::open(folder.join("heard.wav")).expect("it was answered");
+    // What its decoder made of what came.
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let is_heard = |path: &PathBuf| path.to_string_lossy().ends_with("-dec.wav");
+    let heard = files.into_iter().find(is_heard).expect("it was answered");
+    let mut wav = hound::WavReader::open(heard).unwrap();
     wav.samples().map(|sample| sample.unwrap()).collect()
 }
 
