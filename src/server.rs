@@ -14,6 +14,7 @@ use crate::engine::media_thread::MediaConfig;
 use crate::engine::media_thread::MediaEngine;
 use crate::engine::os;
 use crate::engine::registry::Registry;
+use crate::engine::shards::Shards;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::switch::Switch;
 use crate::net::bind::BindError;
@@ -38,6 +39,7 @@ use arc_swap::ArcSwap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -230,11 +232,13 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         roots: TrustRoots::native(),
         listeners: bound.switch_listeners(&node),
         trace: sip::trace_limits(&node),
+        shards: OnceLock::new(),
     });
     let (draining, drains) = watch::channel(false);
     let shards = sip::start_shards(&switch, &node, &bound, &drains);
     let gates = bound.gates(&node);
-    let (addresses, listening, socket) = bound.start(&switch, gates, &shards)?;
+    let all = switch.shards.get_or_init(|| Shards::new(shards.clone())).clone();
+    let (addresses, listening, socket) = bound.start(&switch, gates, all)?;
     let certificates = listening.certificates().clone();
     tokio::spawn(certificates.watch(config.secrets(), stopping.clone()));
     tokio::spawn(memory::watch(Arc::clone(&switch), shards.clone(), stopping.clone()));

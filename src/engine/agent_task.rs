@@ -85,9 +85,10 @@ pub struct AgentHandle {
     commands: mpsc::Sender<Command>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Command {
     Answered,
+    Relink(Box<AgentEnd>),
     Digit(char),
     End,
 }
@@ -103,6 +104,12 @@ impl AgentHandle {
         self.tell(Command::Digit(digit));
     }
 
+    /// Lets the agent speak and listen over another link; what it had said into the one before is
+    /// dropped with that.
+    pub fn relink(&self, end: AgentEnd) {
+        self.tell(Command::Relink(Box::new(end)));
+    }
+
     /// Ends the agent: it is told to stop and its WebSocket is closed.
     pub fn end(self) {
         self.tell(Command::End);
@@ -111,8 +118,8 @@ impl AgentHandle {
     fn tell(&self, command: Command) {
         // A task that is gone needs no command. One that is too busy loses a key, never the end:
         // the end also follows from dropping the handle.
-        if self.commands.try_send(command).is_err() {
-            tracing::trace!(?command, "the agent's task is gone already");
+        if let Err(unheard) = self.commands.try_send(command) {
+            tracing::trace!(command = ?unheard.into_inner(), "the agent's task is gone already");
         }
     }
 }
@@ -309,6 +316,12 @@ impl Task {
             Wake::Command(Command::Answered) => session.handle(now, Input::CallAnswered, out),
             Wake::Command(Command::Digit(digit)) => {
                 session.handle(now, Input::Digit(digit), out);
+            }
+            Wake::Command(Command::Relink(end)) => {
+                self.end = *end;
+                // What waits was for the link before.
+                self.pending.clear();
+                self.full = false;
             }
             Wake::Command(Command::End) => self.call_ended(now, out),
             Wake::Deadline => session.handle(now, Input::DeadlineReached, out),

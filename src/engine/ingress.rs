@@ -2,7 +2,7 @@
 
 use crate::clock;
 use crate::engine::registry::Registry;
-use crate::engine::sip_shard::ShardHandle;
+use crate::engine::shards::Shards;
 use crate::engine::switch::Ledger;
 use crate::engine::switch::Switch;
 use crate::engine::turned_away;
@@ -26,8 +26,6 @@ use crate::types::name::ListenerName;
 use crate::types::transport::Transport;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use std::hash::BuildHasher;
-use std::hash::RandomState;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -55,21 +53,19 @@ pub struct Gate {
 pub struct Dispatcher {
     table: Arc<ArcSwap<RoutingTable>>,
     gates: Vec<Gate>,
-    shards: Vec<ShardHandle>,
+    shards: Shards,
     flows: Flows,
     registry: Arc<Registry>,
     ledger: Arc<dyn Ledger>,
     rates: Mutex<SourceRates>,
     strangers: Mutex<StrangerSample>,
     shed: Mutex<ShedSample>,
-    /// Keyed, so that nobody can aim a flood at one shard.
-    hash: RandomState,
 }
 
 impl Dispatcher {
     /// A dispatcher over `shards`; `gates` are the listeners by their index in flows.
     #[must_use]
-    pub fn new(switch: &Switch, gates: Vec<Gate>, shards: Vec<ShardHandle>) -> Self {
+    pub fn new(switch: &Switch, gates: Vec<Gate>, shards: Shards) -> Self {
         Self {
             table: Arc::clone(&switch.table),
             gates,
@@ -80,19 +76,12 @@ impl Dispatcher {
             rates: Mutex::default(),
             strangers: Mutex::default(),
             shed: Mutex::default(),
-            hash: RandomState::new(),
         }
     }
 
     fn knows(&self, listener: u16, source: IpAddr, transport: Transport) -> bool {
         let gate = self.gates.get(usize::from(listener));
         gate.is_some_and(|gate| knows_source(&self.table.load(), &gate.name, source, transport))
-    }
-
-    fn shard_of(&self, call_id: &[u8]) -> Option<&ShardHandle> {
-        let count = u64::try_from(self.shards.len()).ok().filter(|count| *count > 0)?;
-        let index = usize::try_from(self.hash.hash_one(call_id) % count).ok()?;
-        self.shards.get(index)
     }
 
     /// A source no trunk lists.
@@ -165,7 +154,7 @@ impl Ingress for Dispatcher {
         }
         // A message without Call-ID can be no call's; any shard may answer what is wrong with it.
         let call_id = peek::call_id_of(&message).unwrap_or_default();
-        let Some(shard) = self.shard_of(call_id) else { return };
+        let Some(shard) = self.shards.of_call_id(call_id) else { return };
         let is_invite = peek::first_line(&message) == FirstLine::Invite;
         if is_invite && shard.is_crowded() {
             return self.shed(flow, &message);
@@ -179,7 +168,7 @@ impl Ingress for Dispatcher {
     }
 
     fn flow_closed(&self, id: FlowId) {
-        for shard in &self.shards {
+        for shard in self.shards.all() {
             shard.flow_closed(id);
         }
     }
@@ -196,6 +185,7 @@ mod tests {
     use crate::cdr::CallReport;
     use crate::engine::media_thread::MediaConfig;
     use crate::engine::media_thread::MediaEngine;
+    use crate::engine::sip_shard::ShardHandle;
     use crate::engine::switch::Written;
     use crate::engine::trace::TraceLimits;
     use crate::net::dns::Dns;
@@ -207,6 +197,7 @@ mod tests {
     use crate::routing::trunk::Trunk;
     use crate::types::id::TrunkId;
     use crate::types::limit::SHED_RECORDS_PER_SECOND_MAX;
+    use std::sync::OnceLock;
     use std::time::Duration;
     use uuid::Uuid;
 
@@ -242,10 +233,11 @@ mod tests {
             roots: TrustRoots::native(),
             listeners: Vec::new(),
             trace: TraceLimits { shard_bytes_max: 0, life: Duration::ZERO },
+            shards: OnceLock::new(),
         };
         let gate = Gate { name: "public".parse().expect("a name"), stranger: Stranger::Silence };
         let (shard, _kept) = ShardHandle::clogged();
-        let dispatcher = Dispatcher::new(&switch, vec![gate], vec![shard]);
+        let dispatcher = Dispatcher::new(&switch, vec![gate], Shards::new(vec![shard]));
         let local = "192.0.2.250:5060".parse().expect("an address");
         let transport = Transport::Udp;
         let flow = Flow { id: FlowId(1), listener: 0, transport, local, remote: source };

@@ -1,6 +1,5 @@
 //! An INVITE becomes a call, a refusal or a challenge: routing, admission, the record's first lines.
 
-use crate::call::dial::LegTerms;
 use crate::call::event::Arrival;
 use crate::call::event::CallDirection;
 use crate::call::event::CallEvent;
@@ -15,12 +14,15 @@ use crate::cdr::CallLog;
 use crate::clock;
 use crate::engine::call_metrics;
 use crate::engine::call_task;
+use crate::engine::call_task::CallRoute;
 use crate::engine::call_task::CallSeed;
+use crate::engine::call_task::Near;
+use crate::engine::call_task::NearSeed;
 use crate::engine::dialog_policy::dialog_policy;
+use crate::engine::leg_terms;
 use crate::engine::registry::PermitGuard;
 use crate::engine::sip_shard::CallLeg;
 use crate::engine::sip_shard::Shard;
-use crate::engine::srtp_terms::srtp_terms;
 use crate::engine::switch::Switch;
 use crate::engine::switch::SwitchListener;
 use crate::routing::decision::Decision;
@@ -32,12 +34,7 @@ use crate::routing::inbound::Rejection;
 use crate::routing::inbound::Verdict;
 use crate::routing::trunk::DigestAccount;
 use crate::routing::trunk::DigestAlgorithm;
-use crate::routing::trunk::RtcpMode;
 use crate::routing::trunk::Trunk;
-use crate::routing::trunk::TrunkMedia;
-use crate::sdp::AnswerOrder;
-use crate::sdp::Capabilities;
-use crate::sdp::SrtpTerms;
 use crate::sip::digest::Algorithm;
 use crate::sip::digest::server;
 use crate::sip::endpoint::event::Command;
@@ -45,6 +42,7 @@ use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Invitation;
 use crate::sip::endpoint::event::Refusal;
 use crate::sip::endpoint::flow::Flow;
+use crate::sip::endpoint::outbound::MAX_FORWARDS;
 use crate::sip::message::Request;
 use crate::sip::message::name::HeaderName;
 use crate::sip::message::uri::Uri;
@@ -57,6 +55,7 @@ use crate::types::moment::Moment;
 use crate::types::transport::Transport;
 use std::cell::Cell;
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -150,23 +149,45 @@ fn admit(
     begun.note_arrival(&invitation, route.caller.shown());
     begun.note_route(route_of(&route));
     let (inputs, queue) = mpsc::channel(CALL_QUEUE_MAX);
+    let dialog = invitation.dialog;
+    let near = Near::Invited(shard.handle.clone(), dialog);
+    let setup = call_setup(&route, invitation.flow.transport);
     let seed = CallSeed {
-        dialog: invitation.dialog,
+        near: NearSeed::Invited(near, permit, invitation.flow.remote.ip()),
         listener,
-        permit,
         log: begun.log,
         arrived: begun.now,
-        source: invitation.flow.remote.ip(),
-        setup: call_setup(&route, invitation.flow.transport, clock::random_u64()),
-        route: *route,
+        setup,
+        route: call_route(&invitation, *route),
     };
     let body = invitation.body.map(|body| body.bytes);
     // The queue is new and empty: this cannot fail.
     let offered = CallInput::Leg(LegSide::Near, LegInput::Offered(body));
     drop(inputs.try_send(offered));
     let leg = CallLeg { call: inputs.clone(), side: LegSide::Near };
-    shard.calls.insert(invitation.dialog, leg);
-    call_task::start(&shard.switch, shard.handle.clone(), seed, (inputs, queue));
+    shard.calls.insert(dialog, leg);
+    call_task::start(&shard.switch, seed, (inputs, queue));
+}
+
+fn call_route(invitation: &Invitation, route: InboundRoute) -> CallRoute {
+    let hops = invitation.request.headers.max_forwards().unwrap_or(MAX_FORWARDS);
+    let peer_host = peer_host(&route.trunk, invitation.flow.remote);
+    CallRoute {
+        caller: route.caller.shown().to_owned(),
+        tenant: route.tenant,
+        profile: route.profile,
+        trunk: route.trunk,
+        dialled: route.dialled,
+        // RFC 3261 §16.6: each hop takes one, and a call that goes on is one more hop.
+        hops_left: hops.saturating_sub(1),
+        peer_host,
+    }
+}
+
+/// By which host the peer of a trunk names numbers: its gateway's, else the address it calls from.
+fn peer_host(trunk: &Trunk, remote: SocketAddr) -> String {
+    let gateway = trunk.outbound.as_ref().and_then(|outbound| outbound.gateways.first());
+    gateway.map_or_else(|| remote.to_string(), |gateway| gateway.uri.host.clone())
 }
 
 /// A call whose record has begun.
@@ -323,15 +344,16 @@ fn first_uri(request: &Request, name: HeaderName) -> Option<Uri> {
 }
 
 fn algorithms(account: &DigestAccount) -> Vec<Algorithm> {
-    account
-        .algorithms
-        .iter()
-        .map(|algorithm| match algorithm {
-            DigestAlgorithm::Md5 => Algorithm::Md5,
-            DigestAlgorithm::Sha256 => Algorithm::Sha256,
-            DigestAlgorithm::Sha512_256 => Algorithm::Sha512_256,
-        })
-        .collect()
+    account.algorithms.iter().map(|own| algorithm(*own)).collect()
+}
+
+/// A trunk's algorithm as digests know it.
+pub(super) const fn algorithm(own: DigestAlgorithm) -> Algorithm {
+    match own {
+        DigestAlgorithm::Md5 => Algorithm::Md5,
+        DigestAlgorithm::Sha256 => Algorithm::Sha256,
+        DigestAlgorithm::Sha512_256 => Algorithm::Sha512_256,
+    }
 }
 
 fn challenge(shard: &mut Shard, invitation: &Invitation, trunk: &Trunk, stale: bool) {
@@ -395,20 +417,10 @@ fn route_of(route: &InboundRoute) -> Route {
     }
 }
 
-fn call_setup(route: &InboundRoute, transport: Transport, session_id: u64) -> CallSetup {
+fn call_setup(route: &InboundRoute, transport: Transport) -> CallSetup {
     let trunk = &route.trunk;
-    let (srtp, srtp_offered) = srtp_terms(&trunk.media.srtp, transport);
     CallSetup {
-        opening: Opening::Inbound(LegTerms {
-            capabilities: capabilities(&trunk.media, srtp),
-            codecs_offered: trunk.media.codecs_offered.clone(),
-            srtp_offered,
-            delayed_offer: false,
-            dtmf_info: trunk.media.dtmf_info,
-            transfers: false,
-            // RFC 8866 §5.2 wants a number that many implementations read as a signed 64-bit one.
-            session_id: session_id >> 2,
-        }),
+        opening: Opening::Inbound(leg_terms::inbound(trunk, transport)),
         partner: Partner::Agent,
         agent: route.profile.agent.clone(),
         ring_max: trunk.ring_timeout,
@@ -416,18 +428,5 @@ fn call_setup(route: &InboundRoute, transport: Transport, session_id: u64) -> Ca
         answer_delay: trunk.answer_delay,
         ringing: trunk.ringing,
         response_map: trunk.response_map,
-    }
-}
-
-fn capabilities(media: &TrunkMedia, srtp: SrtpTerms) -> Capabilities {
-    Capabilities {
-        codecs: media.codecs.clone(),
-        order: if media.order_remote { AnswerOrder::Remote } else { AnswerOrder::Local },
-        dtmf: media.dtmf_payload_type,
-        ptime: media.ptime,
-        ptime_max: media.ptime_max,
-        rtcp_mux: media.rtcp == RtcpMode::Mux,
-        single_codec: media.single_codec,
-        srtp,
     }
 }

@@ -1,15 +1,24 @@
 //! The registry: which calls run on this node, and who may begin another.
 
+mod outbound;
+
+pub use crate::engine::registry::outbound::CallMeter;
+
 use crate::call::input::Input;
+use crate::clock;
 use crate::routing::admission::Admission;
 use crate::routing::admission::NodeLimits;
 use crate::routing::admission::Permit;
+use crate::routing::gateway_board::Action;
+use crate::routing::gateway_board::GatewayBoard;
 use crate::routing::table::Tenant;
 use crate::routing::table::Trunk;
+use crate::routing::usage::Usage;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::id::CallId;
 use crate::types::moment::Moment;
+use crate::types::random::Random;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,11 +39,20 @@ pub struct Registry {
     draining: AtomicBool,
     /// Told whenever a call leaves.
     left: Notify,
+    /// Told whenever something was said of a gateway.
+    board_changed: Notify,
 }
 
 #[derive(Debug)]
 struct Inner {
     admission: Admission,
+    /// How gateways stand.
+    board: GatewayBoard,
+    /// What is to be done for gateways.
+    board_actions: Vec<Action>,
+    /// What calls out have used.
+    usage: Usage,
+    random: Random,
     calls: HashMap<CallId, Entry>,
     /// Sources of running calls, and of calls that ended a moment ago.
     sources: HashMap<IpAddr, SourceCalls>,
@@ -45,7 +63,8 @@ struct Inner {
 #[derive(Debug)]
 struct Entry {
     inputs: mpsc::WeakSender<Input>,
-    source: IpAddr,
+    /// Of a call that came in; of others each leg tells its own.
+    source: Option<IpAddr>,
 }
 
 /// Calls of one source.
@@ -72,12 +91,17 @@ impl Registry {
         Arc::new(Self {
             inner: Mutex::new(Inner {
                 admission: Admission::default(),
+                board: GatewayBoard::new(Random::from_seed(clock::random_u64())),
+                board_actions: Vec::new(),
+                usage: Usage::default(),
+                random: Random::from_seed(clock::random_u64()),
                 calls: HashMap::new(),
                 sources: HashMap::new(),
             }),
             limits,
             draining: AtomicBool::new(false),
             left: Notify::new(),
+            board_changed: Notify::new(),
         })
     }
 
@@ -100,27 +124,41 @@ impl Registry {
             return Err(HangupCause::Draining);
         }
         let permit = self.lock().admission.admit(now, tenant, trunk, self.limits)?;
-        Ok(PermitGuard { registry: Arc::clone(self), permit: Some(permit) })
+        Ok(self.guard(permit))
+    }
+
+    fn guard(self: &Arc<Self>, permit: Permit) -> PermitGuard {
+        PermitGuard { registry: Arc::clone(self), permit: Some(permit) }
     }
 
     /// Notes a running call from `source`.
-    pub fn enter(&self, now: Moment, id: CallId, source: IpAddr, inputs: &mpsc::Sender<Input>) {
+    pub fn enter(
+        &self,
+        now: Moment,
+        id: CallId,
+        source: Option<IpAddr>,
+        inputs: &mpsc::Sender<Input>,
+    ) {
         let mut inner = self.lock();
         inner.calls.insert(id, Entry { inputs: inputs.downgrade(), source });
-        // Bounded by the sources trunks list: only their calls get here.
-        inner.sources.retain(|_, calls| calls.running > 0 || now.since(calls.left) < LINGER);
-        let calls = inner.sources.entry(source).or_insert(SourceCalls { running: 0, left: now });
-        calls.running += 1;
+        if let Some(source) = source {
+            inner.note_source(now, source);
+        }
+    }
+
+    /// Lets messages from `source` in, beside those of trunks, until the guard is dropped and a little
+    /// longer: something of ours was sent there.
+    #[must_use]
+    pub fn expect_from(self: &Arc<Self>, source: IpAddr) -> SourceGuard {
+        self.lock().note_source(clock::now(), source);
+        SourceGuard { registry: Arc::clone(self), source }
     }
 
     /// Forgets a call that is over.
     pub fn leave(&self, now: Moment, id: CallId) {
         let mut inner = self.lock();
-        if let Some(entry) = inner.calls.remove(&id)
-            && let Some(calls) = inner.sources.get_mut(&entry.source)
-        {
-            calls.running = calls.running.saturating_sub(1);
-            calls.left = now;
+        if let Some(Entry { source: Some(source), .. }) = inner.calls.remove(&id) {
+            inner.leave_source(now, source);
         }
         drop(inner);
         self.left.notify_waiters();
@@ -174,6 +212,35 @@ impl Registry {
     }
 }
 
+/// Messages from a source are let in while this lives.
+#[derive(Debug)]
+pub struct SourceGuard {
+    registry: Arc<Registry>,
+    source: IpAddr,
+}
+
+impl Drop for SourceGuard {
+    fn drop(&mut self) {
+        self.registry.lock().leave_source(clock::now(), self.source);
+    }
+}
+
+impl Inner {
+    fn note_source(&mut self, now: Moment, source: IpAddr) {
+        // Bounded by the sources trunks list and the gateways they name: only their calls get here.
+        self.sources.retain(|_, calls| calls.running > 0 || now.since(calls.left) < LINGER);
+        let calls = self.sources.entry(source).or_insert(SourceCalls { running: 0, left: now });
+        calls.running += 1;
+    }
+
+    fn leave_source(&mut self, now: Moment, source: IpAddr) {
+        if let Some(calls) = self.sources.get_mut(&source) {
+            calls.running = calls.running.saturating_sub(1);
+            calls.left = now;
+        }
+    }
+}
+
 impl Drop for PermitGuard {
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take() {
@@ -193,7 +260,7 @@ mod tests {
     async fn a_call_its_shard_gives_up_learns_of_it_by_the_end_of_its_queue() {
         let registry = Registry::new(NodeLimits::default());
         let (inputs, mut queue) = mpsc::channel(1);
-        registry.enter(Moment::START, clock::new_call_id(), SOURCE, &inputs);
+        registry.enter(Moment::START, clock::new_call_id(), Some(SOURCE), &inputs);
         registry.hang_up_all(HangupCause::Draining);
         assert!(matches!(queue.recv().await, Some(Input::HangupRequested { .. })));
         drop(inputs);
@@ -206,7 +273,7 @@ mod tests {
         let (inputs, _queue) = mpsc::channel(1);
         let id = clock::new_call_id();
         assert!(!registry.has_calls_from(Moment::START, SOURCE));
-        registry.enter(Moment::START, id, SOURCE, &inputs);
+        registry.enter(Moment::START, id, Some(SOURCE), &inputs);
         let hour = Moment::from_millis(3_600_000);
         assert!(registry.has_calls_from(hour, SOURCE));
         registry.leave(hour, id);

@@ -22,12 +22,17 @@ use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Event;
 use crate::sip::endpoint::event::Input;
 use crate::sip::endpoint::event::Output;
+use crate::sip::endpoint::event::Token;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::flow::FlowId;
+use crate::sip::endpoint::outbound::OutboundInvite;
+use crate::sip::endpoint::outbound::OutboundRequest;
+use crate::sip::endpoint::told::RequestAnswer;
 use crate::sip::trace::Way;
 use crate::telemetry::metric;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
+use crate::types::id::CallId;
 use crate::types::limit::SIP_SHARD_QUEUE_HIGH;
 use crate::types::limit::SIP_SHARD_QUEUE_MAX;
 use bytes::Bytes;
@@ -35,6 +40,7 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio::sync::watch;
 
 /// Commands that wait for a shard; call tasks wait when it is full.
@@ -49,11 +55,22 @@ enum Arrival {
     FlowClosed(FlowId),
 }
 
+/// What a shard is told to do.
+#[derive(Debug)]
+enum Order {
+    /// Within a dialog.
+    Command(Command),
+    /// Place a call of ours, a leg of `call`; what happens to it goes to `events`.
+    Place { call: CallId, invite: Box<OutboundInvite>, events: mpsc::Sender<Event> },
+    /// Send a request outside dialogs.
+    Request { request: Box<OutboundRequest>, answer: oneshot::Sender<RequestAnswer> },
+}
+
 /// The sending ends of a shard's queues.
 #[derive(Clone, Debug)]
 pub struct ShardHandle {
     arrivals: mpsc::Sender<Arrival>,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Order>,
     gauges: watch::Receiver<Gauges>,
     trace: ShardTrace,
 }
@@ -108,7 +125,25 @@ impl ShardHandle {
     /// Gives the shard a command of a call; waits while its queue is full.
     pub async fn command(&self, command: Command) {
         // A shard that is gone takes its dialogs with it.
-        drop(self.commands.send(command).await);
+        drop(self.commands.send(Order::Command(command)).await);
+    }
+
+    /// Places a call of ours: a leg of `call`. What happens to it goes to `events`; when nobody takes
+    /// that any more, the leg is hung up.
+    pub(super) async fn place(
+        &self,
+        call: CallId,
+        invite: Box<OutboundInvite>,
+        events: mpsc::Sender<Event>,
+    ) {
+        drop(self.commands.send(Order::Place { call, invite, events }).await);
+    }
+
+    /// Sends a request outside dialogs and waits for what becomes of it; `None` when the shard is gone.
+    pub(super) async fn request(&self, request: Box<OutboundRequest>) -> Option<RequestAnswer> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(Order::Request { request, answer }).await.ok()?;
+        answered.await.ok()
     }
 
     pub(super) const fn trace(&self) -> &ShardTrace {
@@ -142,6 +177,10 @@ pub fn start(
         handle: handle.clone(),
         digest: digest::server::Server::new(secret),
         calls: HashMap::new(),
+        dialled: HashMap::new(),
+        placing: None,
+        requests: HashMap::new(),
+        next_token: 0,
         challenges: Challenges::new(),
         out: Vec::new(),
         pending: VecDeque::new(),
@@ -166,6 +205,13 @@ pub(super) struct Shard {
     pub(super) digest: digest::server::Server,
     /// The calls of confirmed and early dialogs.
     pub(super) calls: HashMap<DialogId, CallLeg>,
+    /// Who carries the dialogs we dialled.
+    dialled: HashMap<DialogId, mpsc::Sender<Event>>,
+    /// Whose INVITE is being placed: `Placed` or `Refused` follows within the same turn.
+    placing: Option<mpsc::Sender<Event>>,
+    /// Who waits for the answers to requests outside dialogs.
+    requests: HashMap<Token, oneshot::Sender<RequestAnswer>>,
+    next_token: u64,
     /// Calls whose INVITE was challenged.
     pub(super) challenges: Challenges<Challenged>,
     out: Vec<Output>,
@@ -179,7 +225,7 @@ impl Shard {
     async fn run(
         mut self,
         mut arrivals: mpsc::Receiver<Arrival>,
-        mut commands: mpsc::Receiver<Command>,
+        mut commands: mpsc::Receiver<Order>,
         mut draining: watch::Receiver<bool>,
     ) {
         let sleep = tokio::time::sleep_until(clock::instant(clock::now()).into());
@@ -195,7 +241,7 @@ impl Shard {
             }
             tokio::select! {
                 biased;
-                Some(command) = commands.recv() => self.turn(Input::Command(command)),
+                Some(order) = commands.recv() => self.obey(order),
                 () = &mut sleep, if deadline.is_some() => {
                     self.turn(Input::DeadlineReached);
                     while let Some(challenged) = self.challenges.pop_due(clock::now()) {
@@ -221,6 +267,33 @@ impl Shard {
             }
             self.gauges.send_replace(self.endpoint.gauges());
         }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Command(command) => self.turn(Input::Command(command)),
+            Order::Place { call, invite, events } => {
+                let call_id = invite.call_id.clone();
+                self.placing = Some(events);
+                let token = self.token();
+                self.turn(Input::Command(Command::Invite { token, invite }));
+                // Dropped where the call could not be placed: whoever waits learns of it by that.
+                self.placing = None;
+                if let Some(call_id) = call_id {
+                    self.trace.link(call, call_id.as_ref());
+                }
+            }
+            Order::Request { mut request, answer } => {
+                request.token = self.token();
+                self.requests.insert(request.token, answer);
+                self.turn(Input::Command(Command::Request(request)));
+            }
+        }
+    }
+
+    const fn token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
     }
 
     fn take(&mut self, arrival: Arrival) {
@@ -260,6 +333,10 @@ impl Shard {
     }
 
     fn event(&mut self, event: Event) {
+        let event = match self.to_dialled(event) {
+            Some(event) => event,
+            None => return,
+        };
         match event {
             Event::Invited(invitation) => invitation::receive(self, *invitation),
             Event::Cancelled { dialog, .. } => self.last(dialog, LegInput::Cancelled),
@@ -278,20 +355,44 @@ impl Shard {
                 let (cause, by) = end(&how);
                 self.last(dialog, LegInput::Ended { cause, by });
             }
-            // This node places no calls of its own yet: nothing of the client's side is its.
+            Event::RequestAnswered { token, answer } => {
+                if let Some(waiting) = self.requests.remove(&token) {
+                    // Whoever asked may be gone.
+                    drop(waiting.send(*answer));
+                }
+            }
+            // Of dialogs we dialled, whose tasks are gone.
             Event::Placed { .. }
             | Event::TooLarge { .. }
             | Event::Progressed { .. }
             | Event::Answered { .. }
             | Event::Refused { .. }
-            | Event::RequestAnswered { .. }
-            | Event::Probed { .. } => (),
-            // Nor does it say or let say any of this within a dialog.
-            Event::EarlyAnswered { .. }
+            // Nothing asks for the rest.
+            | Event::Probed { .. }
+            | Event::EarlyAnswered { .. }
             | Event::InfoAnswered { .. }
             | Event::Referring { .. }
             | Event::Referred { .. } => (),
         }
+    }
+
+    /// Hands an event of a dialog we dialled to who carries it; gives back every other. A leg whose
+    /// task is gone, or too slow, is hung up.
+    fn to_dialled(&mut self, event: Event) -> Option<Event> {
+        let Some(dialog) = event.dialog() else { return Some(event) };
+        if let (Event::Placed { .. }, Some(events)) = (&event, &self.placing) {
+            self.dialled.insert(dialog, events.clone());
+        }
+        let Some(carrier) = self.dialled.get(&dialog) else { return Some(event) };
+        let is_last = event.is_last();
+        if carrier.try_send(event).is_err() || is_last {
+            self.dialled.remove(&dialog);
+            if !is_last {
+                let cause = HangupCause::CallerCancelled;
+                self.pending.push_back(Command::Hangup { dialog, cause });
+            }
+        }
+        None
     }
 
     /// Tells a call. A call whose queue is full cannot be served any more: it ends.
@@ -343,7 +444,7 @@ fn count(counter: Counter) {
 }
 
 /// What the end of a dialog means to the call.
-fn end(how: &DialogEnd) -> (HangupCause, Party) {
+pub(super) fn end(how: &DialogEnd) -> (HangupCause, Party) {
     match how {
         DialogEnd::Bye { .. } => (HangupCause::Normal, Party::Caller),
         DialogEnd::AckTimeout => (HangupCause::AckTimeout, Party::Switch),

@@ -1,19 +1,26 @@
 //! What every shard and every call of a node shares.
 
 use crate::cdr::CallReport;
+use crate::clock;
 use crate::engine::media_thread::MediaEngine;
 use crate::engine::registry::Registry;
+use crate::engine::shards::Shards;
+use crate::engine::sip_shard::ShardHandle;
 use crate::engine::trace::TraceLimits;
 use crate::net::dns::Dns;
 use crate::net::flow::Flows;
 use crate::net::websocket::TrustRoots;
 use crate::routing::table::RoutingTable;
+use crate::routing::trunk::Trunk;
+use crate::sip::endpoint::outbound::OutboundInvite;
+use crate::sip::message::field::FieldValue;
 use crate::types::name::ListenerName;
 use arc_swap::ArcSwap;
 use std::fmt;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 /// Where call records go.
 pub trait Ledger: Send + Sync {
@@ -60,6 +67,25 @@ pub struct Switch {
     pub listeners: Vec<SwitchListener>,
     /// How much signalling is kept.
     pub trace: TraceLimits,
+    /// The shards, once they run.
+    pub shards: OnceLock<Shards>,
+}
+
+impl Switch {
+    /// The shard for a call of ours, whose Call-ID is made for it; `None` before shards run.
+    pub(super) fn shard_for(&self, invite: &mut OutboundInvite) -> Option<ShardHandle> {
+        let call_id = FieldValue::new(&clock::new_uuid().to_string()).ok()?;
+        let shard = self.shards.get()?.of_call_id(call_id.as_ref())?.clone();
+        invite.call_id = Some(call_id);
+        Some(shard)
+    }
+
+    /// The listener that our requests by a trunk name; the first where the trunk says nothing.
+    pub(super) fn listener_for(&self, trunk: Option<&Arc<Trunk>>) -> u16 {
+        let wanted = trunk.and_then(|trunk| trunk.listener.as_ref());
+        let found = wanted.and_then(|name| self.listeners.iter().position(|own| own.name == *name));
+        u16::try_from(found.unwrap_or(0)).unwrap_or(0)
+    }
 }
 
 impl fmt::Debug for Switch {

@@ -7,6 +7,7 @@ use crate::routing::outbound::DiversionReason;
 use crate::routing::outbound::OutboundRequest;
 use crate::routing::outbound_trunk::HeaderText;
 use crate::routing::outbound_trunk::OutboundTrunk;
+use crate::routing::table::Tenant;
 use crate::routing::template::Template;
 use crate::routing::template::Values;
 use crate::routing::template::escaped_user;
@@ -56,6 +57,7 @@ impl fmt::Debug for InviteForm {
 /// What all tries of one call by one trunk have in common.
 #[derive(Debug)]
 pub(crate) struct Sender {
+    pub(crate) tenant: Arc<Tenant>,
     pub(crate) trunk: Arc<Trunk>,
     pub(crate) outbound: Arc<OutboundTrunk>,
     pub(crate) request: Arc<OutboundRequest>,

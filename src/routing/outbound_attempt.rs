@@ -466,6 +466,7 @@ impl OutboundAttempt {
             };
             let old = &run.attempt.sender;
             let sender = Arc::new(Sender {
+                tenant: Arc::clone(&old.tenant),
                 trunk: Arc::clone(&old.trunk),
                 outbound: Arc::clone(&old.outbound),
                 request: Arc::clone(&old.request),

@@ -7,7 +7,7 @@ use crate::config::tls::TlsSource;
 use crate::engine::ingress::Dispatcher;
 use crate::engine::ingress::Gate;
 use crate::engine::ingress::Stranger;
-use crate::engine::sip_shard::ShardHandle;
+use crate::engine::shards::Shards;
 use crate::engine::switch::Switch;
 use crate::engine::switch::SwitchListener;
 use crate::net::flow::Ingress;
@@ -133,11 +133,11 @@ impl Bound {
         self,
         switch: &Switch,
         gates: Vec<Gate>,
-        shards: &[ShardHandle],
+        shards: Shards,
     ) -> Result<(Addresses, Listening, tokio::net::TcpListener), StartError> {
         let system = |what| move |source| StartError::System { what, source };
         let names: Vec<_> = gates.iter().map(|gate| gate.name.clone()).collect();
-        let dispatcher = Dispatcher::new(switch, gates, shards.to_vec());
+        let dispatcher = Dispatcher::new(switch, gates, shards);
         let ingress: Arc<dyn Ingress> = Arc::new(dispatcher);
         switch.flows.attach(&ingress);
         let mut sip = Vec::new();

@@ -144,6 +144,12 @@ impl Try {
         GatewayKey { trunk: self.trunk.id, gateway: self.gateway.name.clone() }
     }
 
+    /// Who calls.
+    #[must_use]
+    pub fn tenant(&self) -> &Tenant {
+        &self.sender.tenant
+    }
+
     /// How its trunk calls out.
     #[must_use]
     pub fn outbound(&self) -> &OutboundTrunk {

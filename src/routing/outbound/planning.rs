@@ -218,6 +218,7 @@ impl Planning<'_, '_> {
             Privacy::Ignore => false,
         };
         let sender = Arc::new(Sender {
+            tenant: Arc::clone(tenant),
             trunk: Arc::clone(trunk),
             outbound: Arc::clone(outbound),
             request: Arc::clone(&self.request),

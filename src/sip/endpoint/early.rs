@@ -57,7 +57,8 @@ impl Endpoint {
             return self.cancel_calling(cx, dialog);
         }
         if response.status == 100 {
-            return;
+            let fork = Fork::default();
+            return cx.event(Event::Progressed { dialog, fork, status: 100, body: None });
         }
         let (fork, rseq) = match self.judge(dialog, response, body.as_ref()) {
             Some(Verdict::Tell(fork)) => (fork, None),

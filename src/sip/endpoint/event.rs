@@ -187,13 +187,13 @@ pub enum Event {
         /// The INVITE, to be sent by a stream.
         invite: Box<OutboundInvite>,
     },
-    /// The called party makes progress (a 1xx above 100).
+    /// Somebody on the way to the called party has the INVITE (100), or that party makes progress.
     Progressed {
         /// Which dialog.
         dialog: DialogId,
         /// Which party, where several were called.
         fork: Fork,
-        /// 101 to 199.
+        /// 100 to 199.
         status: u16,
         /// Early session description.
         body: Option<Body>,
@@ -287,6 +287,45 @@ pub enum Event {
         /// By what.
         how: DialogEnd,
     },
+}
+
+impl Event {
+    /// The dialog it is of; `None` of what happens outside dialogs.
+    #[must_use]
+    pub fn dialog(&self) -> Option<DialogId> {
+        match self {
+            Self::Invited(invitation) => Some(invitation.dialog),
+            Self::Cancelled { dialog, .. }
+            | Self::Acknowledged { dialog, .. }
+            | Self::Reinvited { dialog, .. }
+            | Self::Digit { dialog, .. }
+            | Self::Placed { dialog, .. }
+            | Self::TooLarge { dialog, .. }
+            | Self::Progressed { dialog, .. }
+            | Self::Answered { dialog, .. }
+            | Self::Refused { dialog, .. }
+            | Self::ReinviteAnswered { dialog, .. }
+            | Self::ReinviteRefused { dialog, .. }
+            | Self::EarlyAnswered { dialog, .. }
+            | Self::InfoAnswered { dialog, .. }
+            | Self::Referring { dialog, .. }
+            | Self::Referred { dialog, .. }
+            | Self::Ended { dialog, .. } => Some(*dialog),
+            Self::RequestAnswered { .. } | Self::Probed { .. } => None,
+        }
+    }
+
+    /// True of the last event of a dialog.
+    #[must_use]
+    pub const fn is_last(&self) -> bool {
+        matches!(
+            self,
+            Self::Cancelled { .. }
+                | Self::Refused { .. }
+                | Self::TooLarge { .. }
+                | Self::Ended { .. }
+        )
+    }
 }
 
 /// How a dialog ended.

@@ -1,0 +1,242 @@
+//! The signalling of a call's legs: the one that called us, and those we dial.
+
+use crate::call::dial::DialTarget;
+use crate::call::event::CallEvent;
+use crate::call::input::Input;
+use crate::call::input::LegInput;
+use crate::call::input::LegOutput;
+use crate::call::leg::Place;
+use crate::call::side::LegSide;
+use crate::clock;
+use crate::engine::call_task::Task;
+use crate::engine::call_task::Woken;
+use crate::engine::call_task::media;
+use crate::engine::call_task::media::Slot;
+use crate::engine::dial;
+use crate::engine::dial::DialHandle;
+use crate::engine::dial::DialNews;
+use crate::engine::dial::DialRoute;
+use crate::engine::dial::DialSeed;
+use crate::engine::dial::PeerRoute;
+use crate::engine::leg_terms;
+use crate::engine::sip_shard::ShardHandle;
+use crate::routing::outbound::DiversionReason;
+use crate::routing::outbound::Forwarding;
+use crate::routing::outbound::OutboundPlan;
+use crate::routing::outbound::OutboundRequest;
+use crate::sip::endpoint::event::Command;
+use crate::sip::endpoint::event::DialogId;
+use crate::sip::endpoint::event::Refusal;
+use crate::types::cause::HangupCause;
+use bytes::Bytes;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// News of dialled legs that wait for their call; their tasks wait when it is full.
+const NEWS_MAX: usize = 32;
+
+/// The near leg's signalling.
+pub(in crate::engine) enum Near {
+    /// It called us: a dialog of this shard.
+    Invited(ShardHandle, DialogId),
+    /// We called it; this keeps the call's queue open.
+    Dialled(#[expect(dead_code, reason = "held for being held")] mpsc::Sender<Input>),
+}
+
+/// Legs that were dialled.
+pub(super) struct Others {
+    /// By [`LegSide::index`].
+    dials: [Option<DialHandle>; 3],
+    /// Of the far leg and the third.
+    slots: [Slot; 2],
+    /// How the near leg is dialled, until it is.
+    plan: Option<Box<OutboundPlan>>,
+    news: mpsc::Receiver<(LegSide, DialNews)>,
+    news_in: mpsc::Sender<(LegSide, DialNews)>,
+}
+
+impl Others {
+    pub(super) fn new(plan: Option<Box<OutboundPlan>>) -> Self {
+        let (news_in, news) = mpsc::channel(NEWS_MAX);
+        Self { dials: [None, None, None], slots: Default::default(), plan, news, news_in }
+    }
+
+    pub(super) const fn slot(&mut self, side: LegSide) -> &mut Slot {
+        let [far, third] = &mut self.slots;
+        match side {
+            LegSide::Near | LegSide::Far => far,
+            LegSide::Third => third,
+        }
+    }
+
+    fn dial(&mut self, side: LegSide) -> &mut Option<DialHandle> {
+        let [near, far, third] = &mut self.dials;
+        match side {
+            LegSide::Near => near,
+            LegSide::Far => far,
+            LegSide::Third => third,
+        }
+    }
+}
+
+/// What happens next to the legs that were dialled; nothing ever without any.
+pub(super) async fn heard(others: Option<&mut Others>) -> Woken {
+    let Some(others) = others else { return std::future::pending().await };
+    let [far, third] = &mut others.slots;
+    tokio::select! {
+        biased;
+        Some((side, news)) = others.news.recv() => Woken::News(side, news),
+        event = far.heard() => Woken::Media(LegSide::Far, event),
+        event = third.heard() => Woken::Media(LegSide::Third, event),
+    }
+}
+
+impl Task {
+    pub(super) fn others(&mut self) -> &mut Others {
+        self.others.get_or_insert_with(|| Box::new(Others::new(None)))
+    }
+
+    pub(super) async fn hang_up_near(&mut self, cause: HangupCause) {
+        if let Near::Invited(shard, dialog) = &self.near {
+            shard.command(Command::Hangup { dialog: *dialog, cause }).await;
+        }
+        // Dialled legs end with their handles.
+    }
+
+    pub(super) async fn signal(&mut self, side: LegSide, output: LegOutput) {
+        if let LegOutput::Dial { target, offer, .. } = output {
+            return self.dial(side, target, offer);
+        }
+        if let (LegSide::Near, Near::Invited(shard, dialog)) = (side, &self.near) {
+            let host = &self.route.peer_host;
+            if let Some(command) = invited_command(*dialog, output, host) {
+                shard.command(command).await;
+            }
+            return;
+        }
+        let is_over = matches!(output, LegOutput::HangUp(_));
+        let Some(others) = &mut self.others else { return };
+        let Some(dial) = others.dial(side) else { return };
+        dial.tell(output).await;
+        if is_over {
+            // Its news still come; nothing is asked of it any more, and a new leg may take its place.
+            *others.dial(side) = None;
+        }
+    }
+
+    fn dial(&mut self, side: LegSide, target: DialTarget, offer: Option<Bytes>) {
+        let route = match self.route_to(side, target) {
+            Ok(route) => route,
+            Err(cause) => return self.leg(side, LegInput::DialFailed { cause, status: None }),
+        };
+        let call = self.id();
+        let offered_for = match side {
+            LegSide::Near => Some(self.route.trunk.id),
+            LegSide::Far | LegSide::Third => None,
+        };
+        let others = self.others.get_or_insert_with(|| Box::new(Others::new(None)));
+        let news = others.news_in.clone();
+        let seed = DialSeed { call, side, route, offered_for, offer, news };
+        *others.dial(side) = Some(dial::start(&self.switch, seed));
+    }
+
+    fn route_to(&mut self, side: LegSide, target: DialTarget) -> Result<DialRoute, HangupCause> {
+        let planned = self.others().plan.take().filter(|_| side == LegSide::Near);
+        if let Some(plan) = planned {
+            return Ok(DialRoute::Planned(plan));
+        }
+        match target {
+            DialTarget::Number { to, from, trunk } => {
+                let to = to.as_str().parse().map_err(|_| HangupCause::NotANumber)?;
+                let mut request = OutboundRequest::new(self.route.tenant.id, to);
+                request.from = from;
+                request.trunk = trunk;
+                request.call_id = self.id().to_string();
+                request.hops_left = Some(self.route.hops_left);
+                if matches!(self.near, Near::Invited(..)) {
+                    request.forwarding = Some(Forwarding {
+                        trunk: Arc::clone(&self.route.trunk),
+                        caller: self.route.caller.parse().ok(),
+                        dialled: self.route.dialled,
+                        reason: DiversionReason::Deflection,
+                        diversion: None,
+                    });
+                }
+                let table = self.switch.table.load();
+                match self.switch.registry.plan_out(clock::now(), &table, request) {
+                    Ok(plan) => Ok(DialRoute::Planned(Box::new(plan))),
+                    Err(refusal) => {
+                        let cause = refusal.cause;
+                        self.note(CallEvent::Attempted(refusal.decision));
+                        Err(cause)
+                    }
+                }
+            }
+            DialTarget::Uri { uri, credentials, headers } => {
+                Ok(DialRoute::Peer(Box::new(PeerRoute {
+                    uri,
+                    credentials,
+                    headers,
+                    from_user: from_user(&self.route.caller),
+                    from_host: self.listener.rtp_address.to_string(),
+                    hops: self.route.hops_left,
+                })))
+            }
+        }
+    }
+
+    pub(super) fn dial_news(&mut self, side: LegSide, news: DialNews) -> Option<Input> {
+        match news {
+            DialNews::Leg(input) => Some(Input::Leg(side, input)),
+            DialNews::Attempted(decision) => {
+                self.note(CallEvent::Attempted(decision));
+                None
+            }
+            DialNews::OfferWanted { trunk, transport } => {
+                let terms = Box::new(leg_terms::outbound(&trunk, transport));
+                let listener = self.listener.rtp_address;
+                let address = media::rtp_address(Some(trunk.as_ref()), listener);
+                let slot = match side {
+                    LegSide::Near => &mut self.media,
+                    LegSide::Far | LegSide::Third => self.others().slot(side),
+                };
+                slot.trunk = Some(trunk);
+                let place = slot.place.map(|place| Place { address, ..place });
+                Some(Input::Leg(side, LegInput::OfferWanted { terms, place }))
+            }
+        }
+    }
+}
+
+/// The user part under which a caller is shown to a peer of its own.
+fn from_user(caller: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | '_');
+    let user: String = caller.chars().filter(|c| is_plain(*c)).collect();
+    if user.is_empty() { "anonymous".to_owned() } else { user }
+}
+
+/// What the dialog of a caller must do.
+fn invited_command(dialog: DialogId, output: LegOutput, host: &str) -> Option<Command> {
+    match output {
+        LegOutput::Progress { status, body } => Some(Command::Progress { dialog, status, body }),
+        LegOutput::Answer(body) => Some(Command::Accept { dialog, body }),
+        LegOutput::Refuse { cause, status } => {
+            let retry_after_s = cause.retry_after_s();
+            let refusal = Refusal { status, cause, retry_after_s, headers: Vec::new() };
+            Some(Command::Refuse { dialog, refusal })
+        }
+        LegOutput::Acknowledge(_)
+        | LegOutput::AnswerReoffer(_)
+        | LegOutput::RefuseReoffer(_)
+        | LegOutput::Reoffer(_)
+        | LegOutput::Refer(_)
+        | LegOutput::AcceptRefer
+        | LegOutput::RefuseRefer { .. }
+        | LegOutput::NotifyRefer { .. }
+        | LegOutput::HangUp(_)
+        | LegOutput::Dial { .. }
+        | LegOutput::Offer(_)
+        | LegOutput::AnswerReplacement(_)
+        | LegOutput::RefuseReplacement(_) => dial::command_of(dialog, output, host),
+    }
+}

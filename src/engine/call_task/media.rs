@@ -1,0 +1,234 @@
+//! The media of a call's legs: ports, sessions, and who hears whom.
+
+use crate::audio::link::AgentEnd;
+use crate::audio::link::link;
+use crate::call::input::AudioPath;
+use crate::call::input::Input;
+use crate::call::input::MediaInput;
+use crate::call::input::MediaOutput;
+use crate::call::leg::Place;
+use crate::call::side::LegSide;
+use crate::clock;
+use crate::engine::call_task::Task;
+use crate::engine::media_events::MediaEvents;
+use crate::engine::media_thread::MediaEvent;
+use crate::engine::media_thread::MediaId;
+use crate::engine::media_thread::MediaSetup;
+use crate::engine::media_thread::RtpPorts;
+use crate::media::setup::JITTER_DEPTH_MS;
+use crate::routing::trunk::RtcpMode;
+use crate::routing::trunk::Trunk;
+use crate::types::cause::HangupCause;
+use crate::types::cause::Party;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The media of one leg.
+#[derive(Default)]
+pub(super) struct Slot {
+    ports: Option<RtpPorts>,
+    pub(super) open: Option<(MediaId, MediaEvents)>,
+    /// The agent's end of the link, until an agent is started.
+    pub(super) agent_end: Option<AgentEnd>,
+    /// The trunk it goes by, as far as it is known.
+    pub(super) trunk: Option<Arc<Trunk>>,
+    /// Where our media was said to be.
+    pub(super) place: Option<Place>,
+}
+
+impl Slot {
+    /// The next event of the session, or nothing ever without one.
+    pub(super) async fn heard(&mut self) -> Option<MediaEvent> {
+        match &mut self.open {
+            Some((_, events)) => events.recv().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    pub(super) fn id(&self) -> Option<MediaId> {
+        self.open.as_ref().map(|(id, _)| *id)
+    }
+}
+
+impl Task {
+    pub(super) fn media_event(
+        &mut self,
+        side: LegSide,
+        event: Option<MediaEvent>,
+    ) -> Option<Input> {
+        let fault = Input::HangupRequested { cause: HangupCause::SwitchFault, by: Party::Switch };
+        match event {
+            Some(MediaEvent::FirstPacket) => Some(Input::Media(side, MediaInput::FirstPacket)),
+            Some(MediaEvent::Digit { digit, .. }) => {
+                Some(Input::Media(side, MediaInput::Digit(digit)))
+            }
+            Some(MediaEvent::TimedOut) => Some(Input::Media(side, MediaInput::TimedOut)),
+            Some(MediaEvent::Failed) => Some(fault),
+            None => {
+                // The media thread dropped the session: nothing can be heard any more.
+                if let Some(slot) = self.slot(side) {
+                    slot.open = None;
+                }
+                Some(fault)
+            }
+        }
+    }
+
+    /// The slot of a leg; `None` of one that was never dialled.
+    fn slot(&mut self, side: LegSide) -> Option<&mut Slot> {
+        match side {
+            LegSide::Near => Some(&mut self.media),
+            LegSide::Far | LegSide::Third => Some(self.others().slot(side)),
+        }
+    }
+
+    pub(super) async fn run_media(&mut self, side: LegSide, output: MediaOutput) {
+        match output {
+            MediaOutput::Reserve => self.reserve_media(side),
+            MediaOutput::Open => self.open_media(side),
+            MediaOutput::Update(plan) => {
+                if let Some(media) = self.media_id(side) {
+                    self.switch.media.update(media, plan);
+                }
+            }
+            MediaOutput::StartPlayout => {
+                if let Some(media) = self.media_id(side) {
+                    self.switch.media.start_playout(media);
+                }
+            }
+            MediaOutput::Close => self.close_media(side).await,
+            MediaOutput::SendDigit(digit) => {
+                if let Some(media) = self.media_id(side) {
+                    self.switch.media.send_digit(media, digit);
+                }
+            }
+        }
+    }
+
+    fn media_id(&mut self, side: LegSide) -> Option<MediaId> {
+        self.slot(side)?.id()
+    }
+
+    fn reserve_media(&mut self, side: LegSide) {
+        if side == LegSide::Near {
+            self.media.trunk = Some(Arc::clone(&self.route.trunk));
+        }
+        let reserved = self.switch.media.reserve(self.listener.bind);
+        let listener = self.listener.rtp_address;
+        let Some(slot) = self.slot(side) else { return };
+        let input = match reserved {
+            Ok(ports) => {
+                let place = Place {
+                    address: rtp_address(slot.trunk.as_deref(), listener),
+                    rtp_port: ports.rtp_port,
+                    rtcp_port: ports.rtcp_port,
+                };
+                slot.ports = Some(ports);
+                slot.place = Some(place);
+                MediaInput::Reserved(place)
+            }
+            Err(_) => MediaInput::Refused(HangupCause::NoPorts),
+        };
+        self.own.push_back(Input::Media(side, input));
+    }
+
+    fn open_media(&mut self, side: LegSide) {
+        let Some(slot) = self.slot(side) else { return };
+        let Some(ports) = slot.ports.take() else { return };
+        let (media_end, agent_end) = link();
+        let media = slot.trunk.as_ref().map(|trunk| &trunk.media).cloned().unwrap_or_default();
+        let setup = MediaSetup {
+            plan: None,
+            seed: clock::random_u64(),
+            inactivity: media.inactivity,
+            allowed: media.remote_cidrs,
+            rtcp: media.rtcp != RtcpMode::Off,
+            jitter_depth_ms: JITTER_DEPTH_MS,
+            playout_held: true,
+        };
+        let opened = self.switch.media.open(ports, setup, media_end);
+        let Some(slot) = self.slot(side) else { return };
+        let input = match opened {
+            Ok(media) => {
+                slot.open = Some(media);
+                slot.agent_end = Some(agent_end);
+                MediaInput::Opened
+            }
+            Err(_) => MediaInput::Refused(HangupCause::Overload),
+        };
+        self.own.push_back(Input::Media(side, input));
+    }
+
+    async fn close_media(&mut self, side: LegSide) {
+        let Some(slot) = self.slot(side) else { return };
+        slot.ports = None;
+        slot.agent_end = None;
+        let figures = match slot.open.take() {
+            Some((media, events)) => {
+                drop(events);
+                Some(Box::new(self.switch.media.close(media).await.figures()))
+            }
+            None => None,
+        };
+        self.own.push_back(Input::Media(side, MediaInput::Closed(figures)));
+    }
+
+    /// Lets audio go one way and no other.
+    pub(super) fn connect(&mut self, path: AudioPath) {
+        let Some(near) = self.media.id() else { return };
+        match path {
+            AudioPath::Bridge(side) => {
+                if let Some(other) = self.media_id(side) {
+                    self.switch.media.bridge(near, other);
+                }
+            }
+            AudioPath::Early(side) => {
+                if let Some(other) = self.media_id(side) {
+                    self.switch.media.bridge_one_way(other, near);
+                }
+            }
+            AudioPath::Agent(side) => {
+                let Some(media) = self.media_id(side) else { return };
+                self.switch.media.unbridge(media);
+                self.give_voice_to(media);
+            }
+            AudioPath::Waiting(_) => {
+                self.switch.media.unbridge(near);
+                self.silence(near);
+            }
+            // Before an answer nothing of the agent's is played; what it says then is its greeting.
+            AudioPath::Apart => self.switch.media.unbridge(near),
+        }
+    }
+
+    /// Whoever speaks does so to this session from now on; what it had queued for another is dropped.
+    fn give_voice_to(&mut self, media: MediaId) {
+        let Some(voice) = &mut self.voice else { return };
+        if voice.heard_by == Some(media) {
+            return;
+        }
+        let before = voice.heard_by.replace(media);
+        let (media_end, agent_end) = link();
+        self.switch.media.attach(media, media_end);
+        voice.handle.relink(agent_end);
+        if let Some(before) = before {
+            self.silence(before);
+        }
+    }
+
+    /// The peer of a session hears comfort noise, and nobody hears it.
+    fn silence(&mut self, media: MediaId) {
+        if let Some(voice) = &mut self.voice
+            && voice.heard_by == Some(media)
+        {
+            voice.heard_by = None;
+        }
+        let (media_end, _) = link();
+        self.switch.media.attach(media, media_end);
+    }
+}
+
+/// The address that the peer of a leg is told to send media to.
+pub(super) fn rtp_address(trunk: Option<&Trunk>, listener: IpAddr) -> IpAddr {
+    trunk.and_then(|trunk| trunk.media.advertise_rtp).unwrap_or(listener)
+}

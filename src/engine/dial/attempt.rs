@@ -1,0 +1,456 @@
+//! Trying, one address after the other, until somebody answers.
+
+use crate::call::input::LegInput;
+use crate::call::input::LegOutput;
+use crate::clock;
+use crate::engine::dial::DialNews;
+use crate::engine::dial::DialRoute;
+use crate::engine::dial::EVENTS_MAX;
+use crate::engine::dial::Line;
+use crate::engine::dial::carry;
+use crate::engine::dial::carry::Carried;
+use crate::engine::dial::route::Chooser;
+use crate::engine::dial::route::Target;
+use crate::engine::dial::route::Todo;
+use crate::engine::registry::PermitGuard;
+use crate::engine::registry::SourceGuard;
+use crate::engine::sip_shard::ShardHandle;
+use crate::engine::way;
+use crate::net::connect::Destination;
+use crate::routing::outbound_attempt::CarrierRefusal;
+use crate::routing::outbound_attempt::Input;
+use crate::routing::outbound_attempt::TryId;
+use crate::routing::trunk::TrunkPath;
+use crate::sip::endpoint::event::Command;
+use crate::sip::endpoint::event::DialogId;
+use crate::sip::endpoint::event::Event;
+use crate::sip::endpoint::outbound::OutboundInvite;
+use crate::sip::endpoint::told::Furthest;
+use crate::sip::endpoint::told::RefusalNote;
+use crate::sip::locate;
+use crate::sip::locate::LocateError;
+use crate::types::cause::HangupCause;
+use crate::types::id::TrunkId;
+use crate::types::moment::Moment;
+use crate::types::transport::LocalEnd;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Runs a leg from its first try to its end.
+pub(super) async fn run(
+    mut line: Line,
+    route: DialRoute,
+    (offered_for, offer): (Option<TrunkId>, Option<Bytes>),
+) {
+    let mut dialling = Dialling {
+        chooser: Chooser::new(route),
+        trying: None,
+        is_first: true,
+        offered_for,
+        offer,
+        answer: None,
+    };
+    if let Some(carried) = dialling.run(&mut line).await {
+        carry::run(line, carried).await;
+    }
+}
+
+struct Dialling {
+    chooser: Chooser,
+    trying: Option<Trying>,
+    is_first: bool,
+    /// The trunk by whose terms the offer was made.
+    offered_for: Option<TrunkId>,
+    offer: Option<Bytes>,
+    /// The session description of the answer, until the call is told.
+    answer: Option<Option<Bytes>>,
+}
+
+/// One try.
+struct Trying {
+    id: TryId,
+    target: Box<Target>,
+    permit: Option<PermitGuard>,
+    /// Its address may answer.
+    source: Option<SourceGuard>,
+    stage: Stage,
+    /// Addresses left.
+    addresses: VecDeque<locate::Target>,
+}
+
+/// A search in DNS.
+type Search = Pin<Box<dyn Future<Output = Result<Vec<locate::Target>, LocateError>> + Send>>;
+
+enum Stage {
+    /// Waits for its turn.
+    Waiting(Moment),
+    /// The call makes an offer by the terms of its trunk.
+    Offering,
+    /// DNS is asked.
+    Locating(Search),
+    /// Waits for its turn at this address.
+    Pacing(Moment, locate::Target),
+    /// An INVITE is out.
+    Calling { shard: ShardHandle, dialog: Option<DialogId>, events: mpsc::Receiver<Event> },
+}
+
+/// What a try came to.
+enum Step {
+    Turn,
+    Located(Result<Vec<locate::Target>, LocateError>),
+    Event(Option<Event>),
+}
+
+impl Trying {
+    /// The next thing that happens to the try. May be dropped and called again at any time.
+    async fn step(&mut self) -> Step {
+        match &mut self.stage {
+            Stage::Waiting(at) | Stage::Pacing(at, _) => {
+                tokio::time::sleep_until(clock::instant(*at).into()).await;
+                Step::Turn
+            }
+            Stage::Offering => std::future::pending().await,
+            Stage::Locating(search) => Step::Located(search.await),
+            Stage::Calling { events, .. } => Step::Event(events.recv().await),
+        }
+    }
+}
+
+async fn step_of(trying: Option<&mut Trying>) -> Step {
+    match trying {
+        Some(trying) => trying.step().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(moment: Option<Moment>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(clock::instant(moment).into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Dialling {
+    /// Tries until somebody answers; `None` when nobody does, of which the call was told.
+    async fn run(&mut self, line: &mut Line) -> Option<Carried> {
+        let mut input = Some(Input::Started);
+        let mut todo = Vec::new();
+        loop {
+            if let Some(input) = input.take() {
+                self.chooser.handle(clock::now(), input, &mut todo);
+            }
+            for next in std::mem::take(&mut todo) {
+                match next {
+                    Todo::Try(id, target) => input = self.begin(line, id, target),
+                    Todo::Abandon(id) => self.abandon(id).await,
+                    Todo::Board(output) => line.switch.registry.note_gateway(clock::now(), output),
+                    Todo::Connected => return self.connected(line).await,
+                    Todo::GiveUp { cause, status } => {
+                        self.report_steps(line).await;
+                        line.tell(LegInput::DialFailed { cause, status }).await;
+                        return None;
+                    }
+                }
+            }
+            if input.is_none() {
+                input = self.next(line).await;
+            }
+        }
+    }
+
+    async fn report_steps(&mut self, line: &Line) {
+        if let Some(decision) = self.chooser.decision() {
+            line.report(DialNews::Attempted(decision)).await;
+        }
+    }
+
+    /// Waits for the next thing that concerns the dialling.
+    async fn next(&mut self, line: &mut Line) -> Option<Input> {
+        let deadline = self.chooser.deadline();
+        tokio::select! {
+            biased;
+            command = line.commands.recv() => match command {
+                None | Some(LegOutput::HangUp(_)) => Some(Input::Cancelled),
+                Some(LegOutput::Offer(offer)) => {
+                    self.offer = offer;
+                    self.offered()
+                }
+                Some(_) => None,
+            },
+            () = sleep_until(deadline) => Some(Input::DeadlineReached),
+            step = step_of(self.trying.as_mut()) => match step {
+                Step::Turn => self.turn(line).await,
+                Step::Located(found) => self.located(line, found).await,
+                Step::Event(event) => self.event(line, event).await,
+            },
+        }
+    }
+
+    /// Asks for a permit for a try.
+    fn begin(&mut self, line: &Line, id: TryId, target: Box<Target>) -> Option<Input> {
+        let now = clock::now();
+        let admitted = match target.as_ref() {
+            Target::Gateway(attempt) => line.switch.registry.admit_out(now, attempt, self.is_first),
+            Target::Peer(_) => Ok((None, now)),
+        };
+        match admitted {
+            Ok((permit, start)) => {
+                self.is_first = false;
+                let stage = Stage::Waiting(start);
+                let addresses = VecDeque::new();
+                self.trying = Some(Trying { id, target, permit, source: None, stage, addresses });
+                None
+            }
+            Err(cause) => Some(Input::NotAdmitted { id, cause }),
+        }
+    }
+
+    /// Hangs up what a try began; whatever still comes of it is the shard's to end.
+    async fn abandon(&mut self, id: TryId) {
+        let Some(trying) = self.trying.take_if(|trying| trying.id == id) else { return };
+        if let Stage::Calling { shard, dialog: Some(dialog), .. } = trying.stage {
+            let cause = HangupCause::CallerCancelled;
+            shard.command(Command::Hangup { dialog, cause }).await;
+        }
+    }
+
+    /// A wait is over.
+    async fn turn(&mut self, line: &Line) -> Option<Input> {
+        let trying = self.trying.as_mut()?;
+        if let Stage::Pacing(_, address) = &trying.stage {
+            let address = address.clone();
+            return self.send(line, address).await;
+        }
+        let trunk = trying.target.trunk();
+        let other_terms = trunk.filter(|trunk| self.offered_for != Some(trunk.id));
+        let Some(trunk) = other_terms else { return self.locate(line) };
+        self.offered_for = Some(trunk.id);
+        let trunk = Arc::clone(trunk);
+        let transport = trying.target.transport();
+        trying.stage = Stage::Offering;
+        line.report(DialNews::OfferWanted { trunk, transport }).await;
+        None
+    }
+
+    /// The call made the offer that was waited for.
+    fn offered(&mut self) -> Option<Input> {
+        let trying = self.trying.as_mut()?;
+        if matches!(trying.stage, Stage::Offering) {
+            // Its turn has come already.
+            trying.stage = Stage::Waiting(clock::now());
+        }
+        None
+    }
+
+    fn locate(&mut self, line: &Line) -> Option<Input> {
+        let trying = self.trying.as_mut()?;
+        match trying.target.search() {
+            Ok((hop, rules)) => {
+                let dns = line.switch.dns.clone();
+                trying.stage =
+                    Stage::Locating(Box::pin(async move { dns.locate(hop, rules).await }));
+                None
+            }
+            Err(error) => {
+                tracing::info!(%error, "a gateway cannot be looked up");
+                Some(Input::Unreachable { id: trying.id })
+            }
+        }
+    }
+
+    async fn located(
+        &mut self,
+        line: &Line,
+        found: Result<Vec<locate::Target>, LocateError>,
+    ) -> Option<Input> {
+        let trying = self.trying.as_mut()?;
+        match found {
+            Ok(addresses) => {
+                trying.addresses = addresses.into();
+                self.next_address(line).await
+            }
+            Err(error) => {
+                tracing::info!(%error, "a gateway cannot be located");
+                Some(Input::Unreachable { id: trying.id })
+            }
+        }
+    }
+
+    /// Goes on with the next address of the same gateway.
+    async fn next_address(&mut self, line: &Line) -> Option<Input> {
+        let now = clock::now();
+        loop {
+            let trying = self.trying.as_mut()?;
+            let Some(address) = trying.addresses.pop_front() else {
+                return Some(Input::Unreachable { id: trying.id });
+            };
+            let start = match trying.target.as_ref() {
+                Target::Gateway(attempt) => {
+                    line.switch.registry.pace_address(now, address.address.ip(), attempt)
+                }
+                Target::Peer(_) => Ok(now),
+            };
+            match start {
+                Ok(start) if start > now => {
+                    trying.stage = Stage::Pacing(start, address);
+                    return None;
+                }
+                Ok(_) => return self.send(line, address).await,
+                Err(cause) if trying.addresses.is_empty() => {
+                    return Some(Input::NotAdmitted { id: trying.id, cause });
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Sends the INVITE to an address.
+    async fn send(&mut self, line: &Line, address: locate::Target) -> Option<Input> {
+        let trying = self.trying.as_mut()?;
+        let destination = destination(line, &trying.target, &address);
+        let flow = match line.switch.flows.connect(&destination) {
+            Ok(flow) => flow,
+            Err(error) => {
+                tracing::info!(%error, "no way to a gateway");
+                // Boxed, since the two call each other; addresses are few.
+                return Box::pin(self.next_address(line)).await;
+            }
+        };
+        trying.source = Some(line.switch.registry.expect_from(address.address.ip()));
+        let mut invite = trying.target.invite(flow);
+        invite.body.clone_from(&self.offer);
+        if !trying.addresses.is_empty() && invite.silence_max.is_none() {
+            invite.silence_max = Some(NEXT_ADDRESS);
+        }
+        self.place(line, Box::new(invite)).await
+    }
+
+    async fn place(&mut self, line: &Line, mut invite: Box<OutboundInvite>) -> Option<Input> {
+        let trying = self.trying.as_mut()?;
+        let (events_in, events) = mpsc::channel(EVENTS_MAX);
+        let Some(shard) = line.switch.shard_for(&mut invite) else {
+            return Some(Input::Unreachable { id: trying.id });
+        };
+        shard.place(line.call, invite, events_in).await;
+        trying.stage = Stage::Calling { shard, dialog: None, events };
+        // Silence is watched at each address, by the endpoint; the chooser is told at the last.
+        trying.addresses.is_empty().then_some(Input::Sent { id: trying.id })
+    }
+
+    async fn event(&mut self, line: &Line, event: Option<Event>) -> Option<Input> {
+        let trying = self.trying.as_mut()?;
+        let id = trying.id;
+        // A shard that has no room for the call says nothing and lets go.
+        let Some(event) = event else { return Some(Input::Unreachable { id }) };
+        match event {
+            Event::Placed { dialog: new, .. } => {
+                if let Stage::Calling { dialog, .. } = &mut trying.stage {
+                    *dialog = Some(new);
+                }
+                None
+            }
+            Event::TooLarge { invite, .. } => self.send_by_stream(line, invite).await,
+            Event::Progressed { status, body, .. } => {
+                let early_media = body.is_some();
+                if status > 100 {
+                    let body = body.map(|body| body.bytes);
+                    line.tell(LegInput::Progressed { status, body }).await;
+                }
+                Some(Input::Progressed { id, status, early_media })
+            }
+            Event::Answered { body, .. } => {
+                self.answer = Some(body.map(|body| body.bytes));
+                Some(Input::Answered { id })
+            }
+            Event::Refused { status, reason, note, response, .. } => {
+                if response.is_none() {
+                    return self.unanswered(line, (id, status), note.furthest).await;
+                }
+                let phrase = String::from_utf8_lossy(&reason).into_owned();
+                Some(Input::Refused { id, refusal: refusal(status, phrase, &note) })
+            }
+            Event::Ended { .. } => Some(Input::Unreachable { id }),
+            // Nothing else happens before an answer.
+            _ => None,
+        }
+    }
+
+    /// Nothing came, or the connection was lost: the next address, or the end of this gateway.
+    async fn unanswered(
+        &mut self,
+        line: &Line,
+        (id, status): (TryId, u16),
+        furthest: Furthest,
+    ) -> Option<Input> {
+        let is_left = self.trying.as_ref().is_some_and(|trying| !trying.addresses.is_empty());
+        if is_left && furthest == Furthest::Silence {
+            return self.next_address(line).await;
+        }
+        Some(if status == 408 { Input::TimedOut { id } } else { Input::Unreachable { id } })
+    }
+
+    /// RFC 3261 §18.1.1: the same peer by TCP, since the request is too long for a datagram.
+    async fn send_by_stream(
+        &mut self,
+        line: &Line,
+        mut invite: Box<OutboundInvite>,
+    ) -> Option<Input> {
+        let trying = self.trying.as_mut()?;
+        let datagrams = Destination {
+            local: local_end(&trying.target),
+            ..Destination::plain(invite.flow.transport, invite.flow.remote, invite.flow.listener)
+        };
+        match line.switch.flows.connect(&datagrams.by_tcp()) {
+            Ok(flow) => {
+                invite.flow = flow;
+                self.place(line, invite).await
+            }
+            Err(_) => self.next_address(line).await,
+        }
+    }
+
+    /// Tells the call of the answer; the dialog is carried from now on.
+    async fn connected(&mut self, line: &Line) -> Option<Carried> {
+        let trying = self.trying.take()?;
+        let Stage::Calling { shard, dialog: Some(dialog), events } = trying.stage else {
+            return None;
+        };
+        self.report_steps(line).await;
+        line.tell(LegInput::Answered(self.answer.take().flatten())).await;
+        let _held = (trying.permit, trying.source);
+        Some(Carried { shard, dialog, events, target: trying.target, _held })
+    }
+}
+
+/// How long one of several addresses may say nothing where the profile says nothing of it.
+const NEXT_ADDRESS: Duration = Duration::from_secs(4);
+
+fn refusal(status: u16, phrase: String, note: &RefusalNote) -> CarrierRefusal {
+    let text = |part: Option<&[u8]>| String::from_utf8_lossy(part.unwrap_or_default()).into_owned();
+    CarrierRefusal {
+        status,
+        phrase,
+        q850: note.q850,
+        retry_after: note.retry_after_s.map(|s| Duration::from_secs(u64::from(s))),
+        contacts: note
+            .redirects
+            .iter()
+            .map(|redirect| (text(redirect.uri.user()), text(redirect.uri.host())))
+            .collect(),
+    }
+}
+
+fn local_end(target: &Target) -> LocalEnd {
+    target.trunk().map_or_else(LocalEnd::default, |trunk| trunk.path.local.clone())
+}
+
+fn destination(line: &Line, target: &Target, address: &locate::Target) -> Destination {
+    let listener = line.switch.listener_for(target.trunk());
+    let none = TrunkPath::default();
+    let path = target.trunk().map_or(&none, |trunk| &trunk.path);
+    way::destination(path, address, listener)
+}

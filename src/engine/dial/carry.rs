@@ -1,0 +1,175 @@
+//! Carrying an answered leg: its dialog on one side, its call on the other.
+
+use crate::call::dial::DialTarget;
+use crate::call::input::LegInput;
+use crate::call::input::LegOutput;
+use crate::clock;
+use crate::engine::dial::Line;
+use crate::engine::dial::route::Target;
+use crate::engine::registry::CallMeter;
+use crate::engine::registry::PermitGuard;
+use crate::engine::registry::SourceGuard;
+use crate::engine::sip_shard::ShardHandle;
+use crate::engine::sip_shard::end;
+use crate::sip::endpoint::event::Body;
+use crate::sip::endpoint::event::Command;
+use crate::sip::endpoint::event::DialogId;
+use crate::sip::endpoint::event::Event;
+use crate::sip::endpoint::told::ReferProgress;
+use crate::types::cause::HangupCause;
+use crate::types::cause::Party;
+use bytes::Bytes;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// An answered leg.
+pub(super) struct Carried {
+    pub(super) shard: ShardHandle,
+    pub(super) dialog: DialogId,
+    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) target: Box<Target>,
+    /// Until the leg is over.
+    pub(super) _held: (Option<PermitGuard>, Option<SourceGuard>),
+}
+
+/// Carries the leg until its dialog is over.
+pub(super) async fn run(mut line: Line, mut carried: Carried) {
+    let meter = match carried.target.as_ref() {
+        Target::Gateway(attempt) => Some(line.switch.registry.meter(clock::now(), attempt)),
+        Target::Peer(_) => None,
+    };
+    let mut hung_up_for = None;
+    loop {
+        let left = meter.as_ref().and_then(|meter| meter.time_left(clock::now()));
+        tokio::select! {
+            biased;
+            command = line.commands.recv(), if hung_up_for.is_none() => {
+                let hangup = LegOutput::HangUp(HangupCause::Normal);
+                let output = command.unwrap_or(hangup);
+                if let LegOutput::HangUp(cause) = output {
+                    hung_up_for = Some((cause, Party::Switch));
+                }
+                carried.obey(output).await;
+            }
+            event = carried.events.recv() => {
+                let Some(event) = event else {
+                    // The shard gave the leg up: its call was too slow for it.
+                    let (cause, by) = (HangupCause::SwitchFault, Party::Switch);
+                    return line.tell(LegInput::Ended { cause, by }).await;
+                };
+                if matches!(event, Event::Referred { .. }) {
+                    carried.obey(LegOutput::RefuseRefer { status: 603 }).await;
+                }
+                let is_last = matches!(event, Event::Ended { .. });
+                if let Some(input) = input_of(event, hung_up_for) {
+                    line.tell(input).await;
+                }
+                if is_last {
+                    return;
+                }
+            }
+            () = pause(left), if hung_up_for.is_none() => {
+                if meter.as_ref().is_some_and(CallMeter::is_spent) {
+                    hung_up_for = Some((HangupCause::BudgetSpent, Party::Switch));
+                    carried.obey(LegOutput::HangUp(HangupCause::BudgetSpent)).await;
+                }
+            }
+        }
+    }
+}
+
+async fn pause(left: Option<Duration>) {
+    match left {
+        Some(left) => tokio::time::sleep(left).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Carried {
+    async fn obey(&self, output: LegOutput) {
+        let host = self.target.peer_host();
+        if let Some(command) = command_of(self.dialog, output, &host) {
+            self.shard.command(command).await;
+        }
+    }
+}
+
+/// What a dialog must do for its call. `host` is the peer's, for addresses of telephone numbers.
+pub(in crate::engine) fn command_of(
+    dialog: DialogId,
+    output: LegOutput,
+    host: &str,
+) -> Option<Command> {
+    Some(match output {
+        LegOutput::Acknowledge(body) => Command::Acknowledge { dialog, body },
+        LegOutput::AnswerReoffer(body) => Command::AnswerReinvite { dialog, body },
+        LegOutput::RefuseReoffer(cause) => {
+            Command::RefuseReinvite { dialog, status: cause.sip_status(), cause }
+        }
+        LegOutput::Reoffer(body) => Command::Reinvite { dialog, body },
+        LegOutput::Refer(target) => Command::Refer {
+            dialog,
+            refer_to: refer_to(&target, host),
+            referred_by: None,
+            headers: Vec::new(),
+        },
+        LegOutput::AcceptRefer => Command::AcceptRefer { dialog },
+        LegOutput::RefuseRefer { status } => {
+            Command::RefuseRefer { dialog, status, cause: HangupCause::Policy }
+        }
+        LegOutput::NotifyRefer { status } => Command::NotifyRefer { dialog, status },
+        LegOutput::HangUp(cause) => Command::Hangup { dialog, cause },
+        // Before an answer, or for legs that called us.
+        LegOutput::Progress { .. }
+        | LegOutput::Answer(_)
+        | LegOutput::Refuse { .. }
+        | LegOutput::Dial { .. }
+        | LegOutput::Offer(_)
+        | LegOutput::AnswerReplacement(_)
+        | LegOutput::RefuseReplacement(_) => return None,
+    })
+}
+
+/// Whom a REFER names: a peer by its address, a number at the peer that is to call it.
+fn refer_to(target: &DialTarget, host: &str) -> String {
+    match target {
+        DialTarget::Number { to, .. } => format!("sip:{}@{host}", to.as_str()),
+        DialTarget::Uri { uri, .. } => uri.as_str().to_owned(),
+    }
+}
+
+/// What an event of an answered dialog means to its call. `hung_up_for`: we ended it.
+fn input_of(event: Event, hung_up_for: Option<(HangupCause, Party)>) -> Option<LegInput> {
+    let description = |body: Option<Body>| -> Option<Bytes> { body.map(|body| body.bytes) };
+    Some(match event {
+        Event::Cancelled { .. } => LegInput::Cancelled,
+        Event::Acknowledged { body, .. } => LegInput::Acknowledged(description(body)),
+        Event::Reinvited { body, .. } => LegInput::Reoffered(description(body)),
+        Event::Digit { digit, .. } => LegInput::Digit(digit),
+        Event::ReinviteAnswered { body, .. } => LegInput::ReofferAnswered(description(body)),
+        Event::ReinviteRefused { .. } => LegInput::ReofferRefused,
+        Event::Referring { progress, .. } => match progress {
+            ReferProgress::Accepted => LegInput::ReferProgressed { status: 202 },
+            ReferProgress::Progressed(status) | ReferProgress::Finished(status) => {
+                LegInput::ReferProgressed { status }
+            }
+            ReferProgress::Refused(status) => LegInput::ReferFailed { status },
+            ReferProgress::Silent => LegInput::ReferFailed { status: 408 },
+        },
+        Event::Ended { how, .. } => {
+            let (cause, by) = hung_up_for.unwrap_or_else(|| end(&how));
+            LegInput::Ended { cause, by }
+        }
+        Event::Invited(_)
+        | Event::Placed { .. }
+        | Event::TooLarge { .. }
+        | Event::Progressed { .. }
+        | Event::Answered { .. }
+        | Event::Refused { .. }
+        | Event::EarlyAnswered { .. }
+        | Event::InfoAnswered { .. }
+        | Event::Referred { .. }
+        | Event::RequestAnswered { .. }
+        | Event::Probed { .. } => return None,
+    })
+}

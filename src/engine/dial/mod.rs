@@ -1,0 +1,109 @@
+//! One dialled leg: its task tries gateways until somebody answers, then carries the dialog.
+
+mod attempt;
+mod carry;
+mod route;
+
+pub(super) use carry::command_of;
+pub(super) use route::DialRoute;
+pub(super) use route::PeerRoute;
+
+use crate::call::input::LegInput;
+use crate::call::input::LegOutput;
+use crate::call::side::LegSide;
+use crate::engine::switch::Switch;
+use crate::routing::decision::Decision;
+use crate::routing::trunk::Trunk;
+use crate::types::id::CallId;
+use crate::types::id::TrunkId;
+use crate::types::transport::Transport;
+use bytes::Bytes;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tracing::Instrument;
+
+/// What a call wants of a leg, waiting for it.
+const COMMANDS_MAX: usize = 16;
+/// What a shard tells a leg, waiting for it. Over it: the leg is given up.
+const EVENTS_MAX: usize = 64;
+
+/// What a leg is dialled with.
+pub(super) struct DialSeed {
+    /// The call it belongs to.
+    pub(super) call: CallId,
+    /// Its place in the call.
+    pub(super) side: LegSide,
+    /// Whom, and by what way.
+    pub(super) route: DialRoute,
+    /// The trunk whose terms the first offer was made by.
+    pub(super) offered_for: Option<TrunkId>,
+    /// The first offer; `None`: the peer makes it.
+    pub(super) offer: Option<Bytes>,
+    /// Where the call hears of it.
+    pub(super) news: mpsc::Sender<(LegSide, DialNews)>,
+}
+
+/// What a call hears of a leg it dialled.
+#[derive(Debug)]
+pub(super) enum DialNews {
+    /// Something happened to the leg.
+    Leg(LegInput),
+    /// The dialling is over, with these steps.
+    Attempted(Decision),
+    /// The next attempt goes by a trunk of other terms; it waits for an offer made by them.
+    OfferWanted {
+        /// The trunk.
+        trunk: Arc<Trunk>,
+        /// How its signalling travels.
+        transport: Transport,
+    },
+}
+
+/// The call's hold on a leg it dialled. Dropping it hangs the leg up.
+#[derive(Debug)]
+pub(super) struct DialHandle {
+    commands: mpsc::Sender<LegOutput>,
+}
+
+impl DialHandle {
+    /// Tells the leg's task what to do.
+    pub(super) async fn tell(&self, output: LegOutput) {
+        // A leg that is gone has said so, or is about to.
+        drop(self.commands.send(output).await);
+    }
+}
+
+/// Starts the task of a leg.
+pub(super) fn start(switch: &Arc<Switch>, seed: DialSeed) -> DialHandle {
+    let (commands_in, commands) = mpsc::channel(COMMANDS_MAX);
+    let line = Line {
+        switch: Arc::clone(switch),
+        call: seed.call,
+        side: seed.side,
+        commands,
+        news: seed.news,
+    };
+    let life = attempt::run(line, seed.route, (seed.offered_for, seed.offer));
+    tokio::spawn(Box::pin(life).in_current_span());
+    DialHandle { commands: commands_in }
+}
+
+/// What dialling and carrying a leg have in common.
+struct Line {
+    switch: Arc<Switch>,
+    call: CallId,
+    side: LegSide,
+    commands: mpsc::Receiver<LegOutput>,
+    news: mpsc::Sender<(LegSide, DialNews)>,
+}
+
+impl Line {
+    async fn tell(&self, input: LegInput) {
+        self.report(DialNews::Leg(input)).await;
+    }
+
+    async fn report(&self, news: DialNews) {
+        // A call that is over has let go of the leg too, which ends this task.
+        drop(self.news.send((self.side, news)).await);
+    }
+}

@@ -1,0 +1,310 @@
+//! Whom a leg is dialled to: gateways chosen by routing, or one peer by its own address.
+
+use crate::call::dial::Credentials;
+use crate::call::dial::PeerUri;
+use crate::engine::dialog_policy::dialog_policy;
+use crate::engine::invitation::algorithm;
+use crate::routing::decision::Decision;
+use crate::routing::gateway::Lookup;
+use crate::routing::outbound::OutboundPlan;
+use crate::routing::outbound::Try;
+use crate::routing::outbound_attempt::CarrierRefusal;
+use crate::routing::outbound_attempt::Input;
+use crate::routing::outbound_attempt::OutboundAttempt;
+use crate::routing::outbound_attempt::Output;
+use crate::routing::outbound_attempt::TryId;
+use crate::routing::trunk::Trunk;
+use crate::sip::digest::client::Account;
+use crate::sip::endpoint::flow::Flow;
+use crate::sip::endpoint::outbound::OutboundInvite;
+use crate::sip::endpoint::outbound::Oversize;
+use crate::sip::locate::LocateError;
+use crate::sip::locate::NextHop;
+use crate::sip::locate::Rules;
+use crate::sip::message::field::HeaderField;
+use crate::types::cause::HangupCause;
+use crate::types::moment::Moment;
+use crate::types::transport;
+use crate::types::transport::Transport;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the next address of a peer waits for the one before it to say anything.
+const PEER_SILENCE: Duration = Duration::from_secs(4);
+
+/// By what way a leg is dialled.
+#[derive(Debug)]
+pub(crate) enum DialRoute {
+    /// By gateways, one after the other.
+    Planned(Box<OutboundPlan>),
+    /// One peer.
+    Peer(Box<PeerRoute>),
+}
+
+/// One peer, by its own address.
+#[derive(Debug)]
+pub(crate) struct PeerRoute {
+    /// Its address.
+    pub(crate) uri: PeerUri,
+    /// Who we are, where it asks.
+    pub(crate) credentials: Option<Credentials>,
+    /// More headers; names and values that cannot be sent are left out.
+    pub(crate) headers: Vec<(String, String)>,
+    /// The user and name we call as.
+    pub(crate) from_user: String,
+    /// The host we call from.
+    pub(crate) from_host: String,
+    /// Max-Forwards.
+    pub(crate) hops: u8,
+}
+
+impl PeerRoute {
+    /// The transport its address asks for; UDP where it leaves that to DNS.
+    pub(crate) fn transport(&self) -> Transport {
+        let hop = NextHop::parse(self.uri.as_str()).ok();
+        let secure = hop.as_ref().is_some_and(|hop| hop.secure);
+        let fallback = if secure { Transport::Tls } else { Transport::Udp };
+        hop.and_then(|hop| hop.transport).unwrap_or(fallback)
+    }
+}
+
+/// What is to be done next for a leg that is dialled.
+#[derive(Debug)]
+pub(super) enum Todo {
+    /// Try this.
+    Try(TryId, Box<Target>),
+    /// Give a try up.
+    Abandon(TryId),
+    /// The board is to hear of this.
+    Board(Output),
+    /// The leg is answered.
+    Connected,
+    /// There is nothing left.
+    GiveUp { cause: HangupCause, status: Option<u16> },
+}
+
+/// What one try is sent to.
+#[derive(Debug)]
+pub(super) enum Target {
+    Gateway(Box<Try>),
+    Peer(Arc<PeerRoute>),
+}
+
+/// Chooses what is tried.
+#[derive(Debug)]
+pub(super) enum Chooser {
+    Gateways(Box<OutboundAttempt>),
+    Peer { route: Arc<PeerRoute>, is_open: bool },
+}
+
+impl Chooser {
+    pub(super) fn new(route: DialRoute) -> Self {
+        match route {
+            DialRoute::Planned(plan) => Self::Gateways(Box::new(OutboundAttempt::new(*plan))),
+            DialRoute::Peer(route) => Self::Peer { route: Arc::from(route), is_open: true },
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        match self {
+            Self::Gateways(attempt) => attempt.deadline(),
+            Self::Peer { .. } => None,
+        }
+    }
+
+    /// The steps so far; none for a peer, where there is nothing to choose.
+    pub(super) fn decision(&self) -> Option<Decision> {
+        match self {
+            Self::Gateways(attempt) => Some(attempt.decision().clone()),
+            Self::Peer { .. } => None,
+        }
+    }
+
+    pub(super) fn handle(&mut self, now: Moment, input: Input, todo: &mut Vec<Todo>) {
+        match self {
+            Self::Gateways(attempt) => {
+                let mut out = Vec::new();
+                attempt.handle(now, input, &mut out);
+                todo.extend(out.into_iter().map(|output| match output {
+                    Output::Try { id, attempt } => {
+                        Todo::Try(id, Box::new(Target::Gateway(attempt)))
+                    }
+                    Output::Abandon { id } => Todo::Abandon(id),
+                    Output::Health { .. } | Output::Throttle { .. } => Todo::Board(output),
+                    Output::Connected { .. } => Todo::Connected,
+                    Output::GiveUp { cause, status, .. } => Todo::GiveUp { cause, status },
+                }));
+            }
+            Self::Peer { route, is_open } => {
+                if let Some(next) = peer_todo(route, *is_open, input) {
+                    *is_open &= !matches!(next.last(), Some(Todo::GiveUp { .. } | Todo::Connected));
+                    todo.extend(next);
+                }
+            }
+        }
+    }
+}
+
+/// What follows for a peer that is tried once.
+fn peer_todo(route: &Arc<PeerRoute>, is_open: bool, input: Input) -> Option<Vec<Todo>> {
+    if !is_open {
+        return None;
+    }
+    let give_up = |cause, status| vec![Todo::GiveUp { cause, status }];
+    match input {
+        Input::Started => {
+            Some(vec![Todo::Try(TryId(1), Box::new(Target::Peer(Arc::clone(route))))])
+        }
+        Input::NotAdmitted { cause, .. } => Some(give_up(cause, None)),
+        Input::Refused { refusal, .. } => {
+            let CarrierRefusal { status, q850, .. } = refusal;
+            Some(give_up(HangupCause::of_refusal(status, q850), Some(status)))
+        }
+        Input::TimedOut { .. } | Input::Unreachable { .. } => {
+            Some(give_up(HangupCause::CarrierTimeout, None))
+        }
+        Input::Answered { .. } => Some(vec![Todo::Connected]),
+        Input::Cancelled => {
+            let mut todo = vec![Todo::Abandon(TryId(1))];
+            todo.extend(give_up(HangupCause::CallerCancelled, None));
+            Some(todo)
+        }
+        Input::Sent { .. } | Input::Progressed { .. } | Input::DeadlineReached => None,
+    }
+}
+
+impl Target {
+    pub(super) fn trunk(&self) -> Option<&Arc<Trunk>> {
+        match self {
+            Self::Gateway(attempt) => Some(&attempt.trunk),
+            Self::Peer(_) => None,
+        }
+    }
+
+    /// The transport its requests take, as far as the profile or the address says.
+    pub(super) fn transport(&self) -> Transport {
+        match self {
+            Self::Gateway(attempt) => {
+                attempt.gateway.next_hop().transport.unwrap_or(Transport::Udp)
+            }
+            Self::Peer(route) => route.transport(),
+        }
+    }
+
+    /// The host its peer is addressed by.
+    pub(super) fn peer_host(&self) -> String {
+        match self {
+            Self::Gateway(attempt) => attempt.gateway.uri.host.clone(),
+            Self::Peer(route) => {
+                NextHop::parse(route.uri.as_str()).map(|hop| hop.host).unwrap_or_default()
+            }
+        }
+    }
+
+    /// Where its requests go, as a question for DNS.
+    pub(super) fn search(&self) -> Result<(NextHop, Rules), LocateError> {
+        let both = |transports, services| Rules { transports, services, v4: true, v6: true };
+        match self {
+            Self::Gateway(attempt) => {
+                let hop = attempt.gateway.next_hop();
+                let mut text = hop.host.clone();
+                if let Some(port) = hop.port {
+                    text = format!("{text}:{port}");
+                }
+                // Where the profile names no transport DNS may choose, but never one of less privacy
+                // than UDP's plain text asks for.
+                let transports = match hop.transport {
+                    Some(transport) => {
+                        text = format!("{text};transport={transport}");
+                        vec![transport]
+                    }
+                    None => vec![Transport::Udp, Transport::Tcp],
+                };
+                let services = hop.lookup == Lookup::Srv;
+                Ok((NextHop::parse(&text)?, both(transports, services)))
+            }
+            Self::Peer(route) => {
+                let hop = NextHop::parse(route.uri.as_str())?;
+                let transports = match hop.transport {
+                    Some(transport) => vec![transport],
+                    None if hop.secure => vec![Transport::Tls],
+                    None => vec![Transport::Udp, Transport::Tcp, Transport::Tls],
+                };
+                Ok((hop, both(transports, true)))
+            }
+        }
+    }
+
+    /// How long one of its addresses may say nothing at all.
+    pub(super) fn silence(&self) -> Option<Duration> {
+        match self {
+            Self::Gateway(attempt) => {
+                Some(attempt.outbound().patience.no_reply).filter(|patience| !patience.is_zero())
+            }
+            Self::Peer(_) => Some(PEER_SILENCE),
+        }
+    }
+
+    /// The INVITE to it by `flow`.
+    pub(super) fn invite(&self, flow: Flow) -> OutboundInvite {
+        let mut invite = match self {
+            Self::Gateway(attempt) => by_gateway(attempt, flow),
+            Self::Peer(route) => to_peer(route, flow),
+        };
+        invite.silence_max = self.silence();
+        invite
+    }
+}
+
+fn by_gateway(attempt: &Try, flow: Flow) -> OutboundInvite {
+    let form = &attempt.invite;
+    let outbound = attempt.outbound();
+    let mut invite = OutboundInvite::new(flow, &form.uri, &form.from);
+    invite.from_display.clone_from(&form.from_display);
+    invite.to.clone_from(&form.to);
+    invite.contact_user.clone_from(&form.contact_user);
+    invite.max_forwards = form.max_forwards;
+    let route = form.route.as_deref().map(|route| route.trim_matches(['<', '>']).to_owned());
+    invite.routes = route.into_iter().collect();
+    invite.headers = form
+        .headers
+        .iter()
+        .filter_map(|(name, value)| HeaderField::new(name.as_str(), value.as_str()).ok())
+        .collect();
+    invite.accounts = outbound
+        .account
+        .iter()
+        .map(|account| Account {
+            username: account.username.clone(),
+            password: account.password.clone(),
+            realm: account.realm.clone(),
+            algorithms: account.algorithms.iter().map(|own| algorithm(*own)).collect(),
+        })
+        .collect();
+    let path = &attempt.trunk.path;
+    invite.policy = dialog_policy(&attempt.trunk.signalling, false);
+    invite.datagram_bytes_max = path.datagram_max;
+    invite.oversize = match path.oversize {
+        transport::Oversize::Tcp => Oversize::Stream,
+        transport::Oversize::Compact => Oversize::Compact,
+        transport::Oversize::Fragment => Oversize::Fragment,
+    };
+    invite.ringing_max = outbound.patience.setup.max(outbound.patience.ring) * 2;
+    invite
+}
+
+fn to_peer(route: &PeerRoute, flow: Flow) -> OutboundInvite {
+    let from = format!("sip:{}@{}", route.from_user, route.from_host);
+    let mut invite = OutboundInvite::new(flow, route.uri.as_str(), &from);
+    invite.contact_user.clone_from(&route.from_user);
+    invite.max_forwards = route.hops;
+    invite.headers = route
+        .headers
+        .iter()
+        .filter_map(|(name, value)| HeaderField::new(name, value).ok())
+        .collect();
+    let account = |own: &Credentials| Account::new(&own.username, own.password.clone());
+    invite.accounts = route.credentials.iter().map(account).collect();
+    invite.oversize = Oversize::Stream;
+    invite
+}

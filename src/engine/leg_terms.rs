@@ -1,0 +1,54 @@
+//! What a leg may agree to, by the trunk it goes by.
+
+use crate::call::dial::LegTerms;
+use crate::clock;
+use crate::engine::srtp_terms::srtp_terms;
+use crate::routing::trunk::RtcpMode;
+use crate::routing::trunk::Trunk;
+use crate::routing::trunk::TrunkMedia;
+use crate::sdp::AnswerOrder;
+use crate::sdp::Capabilities;
+use crate::sdp::SrtpTerms;
+use crate::types::transport::Transport;
+
+/// The terms of a leg that came in by `trunk` over `transport`.
+pub(super) fn inbound(trunk: &Trunk, transport: Transport) -> LegTerms {
+    of_media(&trunk.media, transport)
+}
+
+/// The terms of a leg dialled by `trunk` over `transport`.
+pub(super) fn outbound(trunk: &Trunk, transport: Transport) -> LegTerms {
+    of_media(&trunk.media, transport)
+}
+
+/// The terms of a leg to a peer that no trunk describes.
+pub(super) fn of_peer(transport: Transport) -> LegTerms {
+    of_media(&TrunkMedia::default(), transport)
+}
+
+fn of_media(media: &TrunkMedia, transport: Transport) -> LegTerms {
+    let (srtp, srtp_offered) = srtp_terms(&media.srtp, transport);
+    LegTerms {
+        capabilities: capabilities(media, srtp),
+        codecs_offered: media.codecs_offered.clone(),
+        srtp_offered,
+        delayed_offer: false,
+        dtmf_info: media.dtmf_info,
+        transfers: false,
+        // RFC 8866 §5.2 wants a number that many implementations read as a signed 64-bit one.
+        session_id: clock::random_u64() >> 2,
+    }
+}
+
+fn capabilities(media: &TrunkMedia, srtp: SrtpTerms) -> Capabilities {
+    Capabilities {
+        codecs: media.codecs.clone(),
+        order: if media.order_remote { AnswerOrder::Remote } else { AnswerOrder::Local },
+        dtmf: media.dtmf_payload_type,
+        ptime: media.ptime,
+        ptime_max: media.ptime_max,
+        rtcp_mux: media.rtcp == RtcpMode::Mux,
+        single_codec: media.single_codec,
+        srtp,
+    }
+}

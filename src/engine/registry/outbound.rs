@@ -1,0 +1,202 @@
+//! Calls out: planned, admitted and paid for under the registry's lock.
+
+use crate::clock;
+use crate::engine::registry::PermitGuard;
+use crate::engine::registry::Registry;
+use crate::routing::admission::OutboundAsk;
+use crate::routing::gateway_board::Action;
+use crate::routing::gateway_board::GatewayKey;
+use crate::routing::health;
+use crate::routing::health::Availability;
+use crate::routing::outbound;
+use crate::routing::outbound::OutboundPlan;
+use crate::routing::outbound::OutboundRefusal;
+use crate::routing::outbound::OutboundRequest;
+use crate::routing::outbound::Surroundings;
+use crate::routing::outbound::Try;
+use crate::routing::outbound_attempt::Output;
+use crate::routing::table::RoutingTable;
+use crate::routing::table::Tenant;
+use crate::routing::usage::Alarm;
+use crate::routing::usage::Charge;
+use crate::routing::usage::Meter;
+use crate::types::cause::HangupCause;
+use crate::types::id::TrunkId;
+use crate::types::moment::Moment;
+use smallvec::SmallVec;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Registry {
+    /// Decides by which gateways a call is placed.
+    ///
+    /// # Errors
+    /// Why it is not placed; `Draining` while the node shuts down.
+    pub fn plan_out(
+        &self,
+        now: Moment,
+        table: &RoutingTable,
+        request: OutboundRequest,
+    ) -> Result<OutboundPlan, Box<OutboundRefusal>> {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let mut around = Surroundings {
+            board: &mut inner.board,
+            admission: &inner.admission,
+            usage: &mut inner.usage,
+            wall: clock::wall(now),
+            random: &mut inner.random,
+        };
+        outbound::plan(now, table, &mut around, request)
+    }
+
+    /// Admits one try of a call out, and says when its turn is.
+    ///
+    /// # Errors
+    /// The limit that stands against it, or `Draining`.
+    pub fn admit_out(
+        self: &Arc<Self>,
+        now: Moment,
+        attempt: &Try,
+        first: bool,
+    ) -> Result<(Option<PermitGuard>, Moment), HangupCause> {
+        if self.is_draining() {
+            return Err(HangupCause::Draining);
+        }
+        let tenant: &Tenant = attempt.tenant();
+        let (trunk, gateway) = (attempt.trunk.as_ref(), attempt.gateway.as_ref());
+        let ask = OutboundAsk { tenant, trunk, gateway, first };
+        let limits = attempt.outbound().limits;
+        let admitted = self.lock().admission.admit_out(now, &ask, limits, self.limits)?;
+        Ok((Some(self.guard(admitted.permit)), admitted.start))
+    }
+
+    /// Takes a turn at one address of a carrier.
+    ///
+    /// # Errors
+    /// `TrunkLimit` when the turn would come too late.
+    pub fn pace_address(
+        &self,
+        now: Moment,
+        address: IpAddr,
+        attempt: &Try,
+    ) -> Result<Moment, HangupCause> {
+        self.lock().admission.pace_address(now, address, attempt.outbound().limits)
+    }
+
+    /// Tells the board what a try says of its gateway.
+    pub fn note_gateway(&self, now: Moment, said: Output) {
+        let mut actions = Vec::new();
+        let mut inner = self.lock();
+        match said {
+            Output::Health { key, input } => inner.board.handle(now, &key, input, &mut actions),
+            Output::Throttle { trunk, retry_after } => {
+                inner.board.throttle(now, trunk, retry_after, &mut actions);
+            }
+            Output::Try { .. }
+            | Output::Abandon { .. }
+            | Output::Connected { .. }
+            | Output::GiveUp { .. } => return,
+        }
+        inner.board_actions.extend(actions);
+        drop(inner);
+        self.board_changed.notify_one();
+    }
+
+    /// Takes the trunks of `table` over to the board, moves it on to `now`, and gives what is to be
+    /// done for gateways.
+    pub fn turn_board(&self, now: Moment, table: Option<&RoutingTable>) -> Vec<Action> {
+        let mut inner = self.lock();
+        let mut actions = std::mem::take(&mut inner.board_actions);
+        if let Some(table) = table {
+            inner.board.follow(now, table, &mut actions);
+        }
+        inner.board.tick(now, &mut actions);
+        actions
+    }
+
+    /// When [`Self::turn_board`] has something to do next.
+    #[must_use]
+    pub fn board_deadline(&self) -> Option<Moment> {
+        self.lock().board.deadline()
+    }
+
+    /// Waits until a try said something of a gateway.
+    pub async fn board_changed(&self) {
+        self.board_changed.notified().await;
+    }
+
+    /// Tells the board how a probe ended.
+    pub fn note_probe(&self, now: Moment, key: &GatewayKey, input: health::Input) {
+        let mut inner = self.lock();
+        let mut actions = Vec::new();
+        inner.board.handle(now, key, input, &mut actions);
+        inner.board_actions.extend(actions);
+        drop(inner);
+        self.board_changed.notify_one();
+    }
+
+    /// All gateways with how they stand.
+    #[must_use]
+    pub fn gateways(&self, now: Moment) -> Vec<(GatewayKey, Availability)> {
+        self.lock().board.all(now).map(|(key, state)| (key.clone(), state)).collect()
+    }
+
+    /// Notes that a trunk registered, or lost its registration.
+    pub fn set_registered(&self, trunk: TrunkId, registered: bool) {
+        self.lock().board.set_registered(trunk, registered);
+    }
+
+    /// Begins to charge an answered call out.
+    #[must_use]
+    pub fn meter(self: &Arc<Self>, now: Moment, attempt: &Try) -> CallMeter {
+        let charges = outbound::charges(attempt.tenant(), &attempt.trunk, clock::wall(now));
+        let rate = outbound::rate(&attempt.trunk, attempt.dialled).cloned();
+        let meter = self.lock().usage.answered(now, &charges, rate);
+        CallMeter {
+            registry: Arc::clone(self),
+            attempt: Box::new(attempt.clone()),
+            charges,
+            meter: Some(meter),
+        }
+    }
+}
+
+/// An answered call out, charged until this is dropped.
+#[derive(Debug)]
+pub struct CallMeter {
+    registry: Arc<Registry>,
+    attempt: Box<Try>,
+    charges: SmallVec<[Charge; 2]>,
+    meter: Option<Meter>,
+}
+
+impl CallMeter {
+    /// How long the call may go on before this is asked again; `None`: nothing limits it.
+    #[must_use]
+    pub fn time_left(&self, now: Moment) -> Option<Duration> {
+        self.registry.lock().usage.time_left(now, &self.charges)
+    }
+
+    /// True when a budget is spent: the call has to end.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.time_left(clock::now()).is_some_and(|left| left.is_zero())
+    }
+}
+
+impl Drop for CallMeter {
+    fn drop(&mut self) {
+        let Some(meter) = self.meter.take() else { return };
+        let now = clock::now();
+        // The call may have run past midnight: its end is of today.
+        let trunk = &self.attempt.trunk;
+        let charges = outbound::charges(self.attempt.tenant(), trunk, clock::wall(now));
+        let percent = self.attempt.outbound().budget.short_calls_pct;
+        let alarm = self.registry.lock().usage.ended(now, meter, &charges, percent);
+        if let Some(Alarm::ShortCalls { percent }) = alarm {
+            tracing::warn!(trunk = %trunk.name, percent, "many calls out by this trunk are short");
+        }
+    }
+}
