@@ -289,7 +289,7 @@ fn by_gateway(attempt: &Try, flow: Flow) -> OutboundInvite {
         transport::Oversize::Compact => Oversize::Compact,
         transport::Oversize::Fragment => Oversize::Fragment,
     };
-    invite.ringing_max = outbound.patience.setup.max(outbound.patience.ring) * 2;
+    invite.ringing_max = outbound.patience.setup + attempt.trunk.ring_timeout;
     invite
 }
 
