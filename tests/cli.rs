@@ -75,7 +75,7 @@ fn a_right_configuration_is_summed_up() {
 configuration  tandem.toml
 database       by address
 listener       public 127.0.0.1:0 udp tcp
-profiles       4, 1 of them live trunks
+profiles       10, 1 of them live trunks
 trunk          acme
 no problem found
 ";
@@ -101,7 +101,7 @@ fn a_folder_of_profiles_is_checked_alone() {
     folder.write("mine/acme.toml", TRUNK);
     let Said(code, out, _) = tandem(&folder.0, &[], &["check", "mine"]);
     let summary =
-        "profiles       4, 1 of them live trunks\ntrunk          acme\nno problem found\n";
+        "profiles       10, 1 of them live trunks\ntrunk          acme\nno problem found\n";
     assert_eq!((code, out.as_str()), (Some(0), summary));
 }
 
@@ -224,6 +224,58 @@ fn a_call_that_would_be_refused_says_why_and_exits_1() {
         assert!(err.contains(why), "{why} is not in: {err}");
         assert!(out.contains("\nverdict "), "{out}");
     }
+}
+
+/// The same trunk, calling out; its identity follows from its name.
+const TRUNK_OUT: &str = r#"schema_version = 1
+id = "acme"
+extends = ["generic"]
+enabled = true
+[network]
+remote_media_cidrs = ["192.0.2.0/24"]
+[inbound]
+source_cidrs = ["192.0.2.0/24"]
+[outbound]
+enabled = true
+request_host = "acme.pstn.example"
+gateway = [{ name = "edge", uri = "sip:edge.example;transport=tcp" }]
+[headers]
+outbound_set = [{ name = "X-Token", value_ref = "env:ACME_TOKEN" }]
+[security]
+allow_destinations = ["+1"]
+"#;
+
+#[test]
+fn a_call_out_is_explained_down_to_its_invite() {
+    let folder = Folder::new("explain-out");
+    folder.write("tandem.toml", "[[listener]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n");
+    folder.write("sip-profiles/acme.toml", TRUNK_OUT);
+    let way_out =
+        "\"outbound_trunk_id\":\"696f830b-f275-8277-b806-e97647dee137\",\"name\":\"Demo\"";
+    folder.write("data/routing-table.jsonl", &COPY.replace("\"name\":\"Demo\"", way_out));
+    let ask = |from: &str, to: &str| {
+        let args = ["explain", "--outbound", "--from", from, "--to", to];
+        tandem(&folder.0, &[("ACME_TOKEN", "hunter2")], &args)
+    };
+    let Said(code, out, err) = ask("+15550101", "+15557654321");
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    for line in [
+        "trunk      acme, the tenant's default\n",
+        "caller     +15550101\n",
+        "send       edge to edge.example over tcp (srv)\n",
+        "invite     INVITE sip:+15557654321@acme.pstn.example\n",
+        "invite     P-Asserted-Identity: <sip:+15550101@edge.example>\n",
+        "invite     X-Token: ***\n",
+    ] {
+        assert!(out.contains(line), "{line} in {out}");
+    }
+    let Said(code, out, err) = ask("+15550101", "+19005551234");
+    assert_eq!(code, Some(1), "{out}");
+    assert!(err.contains("the call would not be placed: destination_denied"), "{err}");
+    assert!(out.contains("+19005551234 is denied by +1900"), "{out}");
+    // A number that is not in service is nobody's to show, one that is not ours is nobody's at all.
+    assert!(ask("+15550198", "+15557654321").2.contains("caller_id_denied"));
+    assert_eq!(ask("+15550999", "+15557654321").0, Some(2));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::audio::link::FRAME_BYTES;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::cause::HangupCause;
+use crate::types::header::CallVariables;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use crate::types::moment::Moment;
@@ -31,6 +32,8 @@ pub struct AgentCall {
     pub caller: String,
     /// The number that was dialled.
     pub dialled: E164,
+    /// What the headers of the call set.
+    pub variables: CallVariables,
 }
 
 /// What happened.
@@ -268,6 +271,7 @@ mod tests {
             tenant: TenantId::from_uuid(Uuid::from_u128(2)),
             caller: String::new(),
             dialled: "+15550100".parse().unwrap(),
+            variables: CallVariables::default(),
         };
         AgentSession::new(&settings, &call)
     }

@@ -4,11 +4,18 @@ use crate::cli::configuration;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::table;
+use crate::clock;
 use crate::config::Config;
 use crate::routing::explain::Question;
 use crate::routing::explain::explain;
+use crate::routing::explain::explain_outbound;
 use crate::routing::inbound::Verdict;
+use crate::routing::outbound::OutboundRequest;
+use crate::routing::table::RoutingTable;
+use crate::types::id::TenantId;
 use crate::types::name::ListenerName;
+use crate::types::number::E164;
+use crate::types::random::Random;
 use crate::types::transport::Transport;
 use clap::Args;
 use std::net::IpAddr;
@@ -27,8 +34,20 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     to: String,
     /// The address the INVITE would come from
-    #[arg(long, value_name = "ADDRESS")]
-    source: IpAddr,
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "outbound")]
+    source: Option<IpAddr>,
+    /// Explain a call out: --from is one of our numbers, --to the number that is called
+    #[arg(long, conflicts_with_all = ["source", "transport", "listener", "headers"])]
+    outbound: bool,
+    /// The tenant that would call [default: the one --from belongs to]
+    #[arg(long, value_name = "ID", requires = "outbound")]
+    tenant: Option<TenantId>,
+    /// The trunk that would be asked for, by name
+    #[arg(long, value_name = "NAME", requires = "outbound")]
+    trunk: Option<String>,
+    /// The caller would be withheld
+    #[arg(long, requires = "outbound")]
+    anonymous: bool,
     /// How it would come: udp, tcp or tls
     #[arg(long, value_name = "NAME", default_value = "udp")]
     transport: Transport,
@@ -49,13 +68,14 @@ pub(crate) struct ExplainArgs {
 ///
 /// When the call would be refused, or there is no table to decide with.
 pub(crate) async fn run(args: ExplainArgs) -> Result<(), Failure> {
-    let config = configuration::load(args.config)?;
+    let config = configuration::load(args.config.clone())?;
+    let Some(source) = args.source else { return call_out(&config, args).await };
     let listener = listener(&config, args.listener)?;
     let loaded = table::load(&config).await?;
     let question = Question {
         listener,
         transport: args.transport,
-        source: args.source,
+        source,
         from: args.from,
         to: args.to,
         headers: args.headers,
@@ -77,6 +97,46 @@ pub(crate) async fn run(args: ExplainArgs) -> Result<(), Failure> {
             Err(Failure::failed("the call would not be answered: no trunk takes it"))
         }
     }
+}
+
+/// Prints every step of a call out, and the INVITE to each gateway.
+async fn call_out(config: &Config, args: ExplainArgs) -> Result<(), Failure> {
+    let loaded = table::load(config).await?;
+    let request = outbound_request(&loaded.table, &args)?;
+    let mut random = Random::from_seed(clock::random_u64());
+    let planned = explain_outbound(&loaded.table, clock::wall_now(), request, &mut random);
+    output::line(&format!("{:<10} {}", "table", loaded.origin));
+    match planned {
+        Ok(plan) => {
+            output::line(plan.decision.to_string().trim_end());
+            Ok(())
+        }
+        Err(refusal) => {
+            output::line(refusal.decision.to_string().trim_end());
+            let cause = refusal.cause.code();
+            Err(Failure::failed(format!("the call would not be placed: {cause}")))
+        }
+    }
+}
+
+fn outbound_request(table: &RoutingTable, args: &ExplainArgs) -> Result<OutboundRequest, Failure> {
+    let from: Option<E164> = args.from.parse().ok();
+    let owner = from.and_then(|from| table.number(from)).map(|number| number.tenant);
+    let Some(tenant) = args.tenant.or(owner) else {
+        let message =
+            format!("{} is no number of ours: say whose call it is by --tenant", args.from);
+        return Err(Failure::configuration(message));
+    };
+    let to = args.to.parse();
+    let to = to.map_err(|error| Failure::configuration("--to is no number").because(error))?;
+    let mut request = OutboundRequest::new(tenant, to);
+    (request.from, request.anonymous) = (from, args.anonymous);
+    if let Some(name) = &args.trunk {
+        let trunk = table.trunks().find(|trunk| trunk.name == *name);
+        let none = || Failure::configuration(format!("there is no trunk `{name}`"));
+        request.trunk = Some(trunk.ok_or_else(none)?.id);
+    }
+    Ok(request)
 }
 
 /// The listener named, else the first one.

@@ -42,6 +42,8 @@ pub(crate) enum Kind {
     Rules,
     /// Any keys, each with text.
     Map,
+    /// Keys of a form, each with text of another.
+    MapOf(fn(&str) -> Result<(), String>, fn(&str) -> Result<(), String>),
     Table(&'static [Key]),
     Tables(&'static [Key]),
 }
@@ -142,6 +144,14 @@ impl Check<'_> {
             (Kind::Map, Value::Table(table)) => {
                 for (name, entry) in table {
                     self.value(&join(path, name), &entry.node, &Kind::Text);
+                }
+            }
+            (Kind::MapOf(name_form, form), Value::Table(table)) => {
+                for (name, entry) in table {
+                    if let Err(message) = name_form(name) {
+                        self.error(entry.key_at, format!("`{path}`: {message}"));
+                    }
+                    self.value(&join(path, name), &entry.node, &Kind::Parsed(*form));
                 }
             }
             (Kind::Table(keys), Value::Table(table)) => self.table(path, table, keys),
@@ -293,7 +303,7 @@ impl Kind {
                 format!("{}, or a list of status codes", words.collect::<Vec<_>>().join(", "))
             }
             Self::Rules => "a list of rules { match = '^...$', to = \"...\" }".to_owned(),
-            Self::Map | Self::Table(_) => "a table".to_owned(),
+            Self::Map | Self::MapOf(..) | Self::Table(_) => "a table".to_owned(),
             Self::Tables(_) => "a list of tables".to_owned(),
         }
     }

@@ -10,6 +10,7 @@ use crate::config::tree::Table;
 use crate::config::tree::Value;
 use crate::config::tree::View;
 use crate::config::trunk_outbound;
+use crate::routing::header_map::HeaderMap;
 use crate::routing::numbers::NumberRules;
 use crate::routing::numbers::RuleText;
 use crate::routing::signalling::Prack;
@@ -103,6 +104,7 @@ pub(crate) fn build(
             no_pstn_bridge: view.flag("compliance.no_pstn_to_pstn_bridge"),
         },
         signalling: signalling(view),
+        headers: header_map(view),
         outbound: trunk_outbound::build(&mut build),
         ring_timeout: Duration::from_secs(view.number("calls.ring_timeout_s")),
         max_duration: Duration::from_secs(view.number("calls.max_duration_s")),
@@ -308,6 +310,25 @@ fn networks(view: View<'_>, path: &str) -> Vec<IpNet> {
         text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
     };
     view.texts(path).filter_map(network).collect()
+}
+
+fn header_map(view: View<'_>) -> HeaderMap {
+    let variables = match view.node("headers.inbound_to_vars").map(|node| &node.value) {
+        Some(Value::Table(table)) => table
+            .iter()
+            .filter_map(|(header, entry)| match &entry.node.value {
+                Value::Text(name) => Some((header.clone(), name.parse().ok()?)),
+                _ => None,
+            })
+            .collect(),
+        _ => Vec::new(),
+    };
+    HeaderMap {
+        trust_asserted: view.flag("inbound.trust_asserted_identity"),
+        variables,
+        observe_identity: view.text("identity.verify") == "observe",
+        verstat: view.given("identity.verstat_header").map(str::to_owned),
+    }
 }
 
 fn response_map(view: View<'_>) -> ResponseMap {

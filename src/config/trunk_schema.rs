@@ -119,8 +119,7 @@ const INBOUND: &[Key] = &[
     key("require_headers", Kind::Tables(REQUIRED_HEADER)),
     key("tls_client", Kind::Table(TLS_CLIENT)),
     key("digest", Kind::Table(INBOUND_DIGEST)),
-    not_built("trust_asserted_identity", Kind::Flag),
-    not_built("trusted_headers", Kind::Texts),
+    key("trust_asserted_identity", Kind::Flag),
     key("anonymous", Kind::Choice(&["accept", "reject_433"])),
     key("unknown_did", STATUS),
     key("response_map", Kind::Table(RESPONSE_MAP)),
@@ -273,7 +272,7 @@ const CALLER_ID: &[Key] = &[
 const HEADERS: &[Key] = &[
     key("outbound_set", Kind::Tables(OUTBOUND_HEADER)),
     key("outbound_pass", Kind::ParsedList(text::name_glob)),
-    not_built("inbound_to_vars", Kind::Map),
+    key("inbound_to_vars", Kind::MapOf(text::header_name, text::variable_name)),
 ];
 
 const OUTBOUND_HEADER: &[Key] = &[
@@ -283,8 +282,8 @@ const OUTBOUND_HEADER: &[Key] = &[
 ];
 
 const IDENTITY: &[Key] = &[
-    not_built("verify", Kind::Choice(&["off", "observe", "enforce"])),
-    not_built("verstat_header", Kind::Text),
+    key("verify", Kind::Choice(&["off", "observe"])),
+    key("verstat_header", Kind::Parsed(text::header_name_or_empty)),
 ];
 
 const SESSION_TIMER: &[Key] = &[

@@ -12,6 +12,7 @@ use crate::routing::template::escaped_user;
 use crate::routing::template::is_host;
 use crate::types::header::CallVariables;
 use crate::types::header::FieldName;
+use crate::types::header::VariableName;
 use crate::types::id::TenantId;
 use crate::types::name::GatewayName;
 use crate::types::name::ListenerName;
@@ -94,6 +95,14 @@ pub(crate) fn header_name(text: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{text:?} is no header name"))
+}
+
+pub(crate) fn header_name_or_empty(text: &str) -> Result<(), String> {
+    if text.is_empty() { Ok(()) } else { header_name(text) }
+}
+
+pub(crate) fn variable_name(text: &str) -> Result<(), String> {
+    text.parse::<VariableName>().map(|_| ()).map_err(|error| error.to_string())
 }
 
 pub(crate) fn realm(text: &str) -> Result<(), String> {

@@ -31,6 +31,7 @@ use crate::routing::table::Tenant;
 use crate::routing::trunk::Trunk;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
+use crate::types::header::CallVariables;
 use crate::types::id::CallId;
 use crate::types::moment::Moment;
 use crate::types::number::E164;
@@ -71,6 +72,8 @@ pub(super) struct CallRoute {
     pub(super) caller: String,
     /// The number called.
     pub(super) dialled: E164,
+    /// What the headers of the near leg set.
+    pub(super) variables: CallVariables,
     /// Max-Forwards that is left for a leg this call goes on to.
     pub(super) hops_left: u8,
     /// By which host the near leg's peer names numbers.

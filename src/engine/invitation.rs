@@ -174,6 +174,7 @@ fn call_route(invitation: &Invitation, route: InboundRoute) -> CallRoute {
     let peer_host = peer_host(&route.trunk, invitation.flow.remote);
     CallRoute {
         caller: route.caller.shown().to_owned(),
+        variables: route.variables,
         tenant: route.tenant,
         profile: route.profile,
         trunk: route.trunk,

@@ -1,13 +1,24 @@
 //! Explain: what would happen to a call, step by step, without a call.
 
+use crate::routing::admission::Admission;
 use crate::routing::decision::Decision;
+use crate::routing::gateway_board::GatewayBoard;
 use crate::routing::identify::Attempt;
 use crate::routing::identify::Proof;
 use crate::routing::inbound::Verdict;
 use crate::routing::inbound::route;
+use crate::routing::outbound;
+use crate::routing::outbound::OutboundPlan;
+use crate::routing::outbound::OutboundRefusal;
+use crate::routing::outbound::OutboundRequest;
+use crate::routing::outbound::Surroundings;
 use crate::routing::table::RoutingTable;
+use crate::routing::usage::Usage;
+use crate::types::moment::Moment;
 use crate::types::name::ListenerName;
+use crate::types::random::Random;
 use crate::types::transport::Transport;
+use jiff::Timestamp;
 use std::net::IpAddr;
 
 /// A call that is only thought of.
@@ -51,6 +62,47 @@ pub fn explain(table: &RoutingTable, question: &Question) -> (Verdict, Decision)
     };
     let verdict = route(table, &attempt, &mut decision);
     (verdict, decision)
+}
+
+/// Plans the call out of `request` as if every gateway were up and every registration held, and
+/// writes down the INVITE to each gateway.
+///
+/// # Errors
+///
+/// The refusal, with its steps.
+pub fn explain_outbound(
+    table: &RoutingTable,
+    wall: Timestamp,
+    request: OutboundRequest,
+    random: &mut Random,
+) -> Result<OutboundPlan, Box<OutboundRefusal>> {
+    let mut board = GatewayBoard::new(Random::from_seed(random.next_u64()));
+    board.follow(Moment::START, table, &mut Vec::new());
+    for trunk in table.trunks() {
+        board.set_registered(trunk.id, true);
+    }
+    let mut around = Surroundings {
+        board: &mut board,
+        admission: &Admission::default(),
+        usage: &mut Usage::default(),
+        wall,
+        random,
+    };
+    let mut plan = outbound::plan(Moment::START, table, &mut around, request)?;
+    for attempt in &plan.tries {
+        let (hop, invite) = (attempt.gateway.next_hop(), &attempt.invite);
+        plan.decision.note("send", format!("{} to {hop}", attempt.gateway.name));
+        plan.decision.note("invite", format!("INVITE {}", invite.uri));
+        let name = invite.from_display.as_ref().map_or(String::new(), |name| format!("{name:?} "));
+        plan.decision.note("invite", format!("From: {name}<{}>", invite.from));
+        plan.decision.note("invite", format!("To: <{}>", invite.to));
+        for (name, value) in &invite.headers {
+            let secret = attempt.outbound().headers.is_secret(name);
+            let value = if secret { "***" } else { value.as_str() };
+            plan.decision.note("invite", format!("{name}: {value}"));
+        }
+    }
+    Ok(plan)
 }
 
 /// The user part of what an operator types.

@@ -20,6 +20,24 @@ pub struct NextHop {
     pub lookup: Lookup,
 }
 
+impl fmt::Display for NextHop {
+    /// For people: `sbc.example:5070 over tcp (srv)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.host)?;
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        if let Some(transport) = self.transport {
+            write!(f, " over {transport}")?;
+        }
+        f.write_str(match self.lookup {
+            Lookup::Srv => " (srv)",
+            Lookup::AllAddresses => " (all its addresses)",
+            Lookup::Fixed => "",
+        })
+    }
+}
+
 /// How the host of a next hop becomes addresses (RFC 3263).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Lookup {

@@ -5,6 +5,7 @@ use crate::routing::contents::Number;
 use crate::routing::contents::Tenant;
 use crate::routing::contents::TenantStatus;
 use crate::routing::decision::Decision;
+use crate::routing::header_map;
 use crate::routing::identify::Attempt;
 use crate::routing::identify::identify;
 use crate::routing::numbers::NumberRules;
@@ -14,6 +15,7 @@ use crate::routing::table::RoutingTable;
 use crate::routing::trunk::DidSource;
 use crate::routing::trunk::Trunk;
 use crate::types::cause::HangupCause;
+use crate::types::header::CallVariables;
 use crate::types::number::DialString;
 use crate::types::number::E164;
 use smallvec::SmallVec;
@@ -52,6 +54,8 @@ pub struct InboundRoute {
     pub caller: Caller,
     /// The number dialled.
     pub dialled: E164,
+    /// What its headers set.
+    pub variables: CallVariables,
 }
 
 /// A refusal, with what was known by then.
@@ -257,6 +261,7 @@ fn admit_number(
     decision.note("number", describe_number(number, trunk));
     let tenant = table.tenant(number.tenant);
     let caller = caller(trunk, attempt, decision);
+    header_map::note_claims(trunk, attempt, decision);
     let mut refusal = Refusal::new(trunk, HangupCause::TenantDeleted);
     refusal.found(found, tenant);
     let Some(tenant) = tenant.filter(|tenant| tenant.status != TenantStatus::Deleted) else {
@@ -290,6 +295,7 @@ fn admit_number(
         profile: Arc::clone(profile),
         caller,
         dialled: found.dialled,
+        variables: header_map::variables(trunk, attempt, decision),
     }))
 }
 
@@ -359,7 +365,12 @@ impl Refusal {
 }
 
 fn caller(trunk: &Trunk, attempt: &Attempt<'_>, decision: &mut Decision) -> Caller {
-    let Some(text) = dial_text(attempt.caller_user) else {
+    let claimed = header_map::claimed(trunk, attempt, decision);
+    if claimed.withheld {
+        decision.note("caller", "withheld");
+        return Caller::default();
+    }
+    let Some(text) = dial_text(claimed.user) else {
         decision.note("caller", "anonymous");
         return Caller::default();
     };

@@ -8,6 +8,7 @@ pub mod destination;
 pub mod explain;
 pub mod gateway;
 pub mod gateway_board;
+pub mod header_map;
 pub mod health;
 pub mod identify;
 pub mod inbound;

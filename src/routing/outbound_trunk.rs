@@ -172,6 +172,15 @@ pub struct HeaderPolicy {
     pub pass: Vec<NameGlob>,
 }
 
+impl HeaderPolicy {
+    /// Whether the value of a header is a secret of the trunk, not to be shown.
+    #[must_use]
+    pub fn is_secret(&self, name: &FieldName) -> bool {
+        let secret = |text: &HeaderText| matches!(text, HeaderText::Secret(_));
+        self.set.iter().any(|(own, text)| own == name && secret(text))
+    }
+}
+
 /// The value of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderText {

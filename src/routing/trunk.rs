@@ -1,5 +1,6 @@
 //! `Trunk`: a checked trunk, as routing, calls and media use it.
 
+use crate::routing::header_map::HeaderMap;
 use crate::routing::numbers::NumberRules;
 use crate::routing::outbound_trunk::OutboundTrunk;
 use crate::routing::signalling::TrunkSignalling;
@@ -68,6 +69,8 @@ pub struct Trunk {
     pub jurisdiction: Jurisdiction,
     /// How its dialogs behave.
     pub signalling: TrunkSignalling,
+    /// What its calls' headers mean.
+    pub headers: HeaderMap,
     /// How it calls out; `None`: it does not.
     pub outbound: Option<Arc<OutboundTrunk>>,
     /// How long a call may ring.
@@ -387,6 +390,7 @@ impl Trunk {
             calls_in_max: 0,
             cps_max: 0,
             jurisdiction: Jurisdiction::default(),
+            headers: HeaderMap::default(),
             signalling: TrunkSignalling::default(),
             outbound: None,
             ring_timeout: Duration::from_secs(45),

@@ -29,6 +29,7 @@ use tandem::types::agent::AgentKind;
 use tandem::types::agent::AgentSettings;
 use tandem::types::agent::AnswerPolicy;
 use tandem::types::agent::TwilioAgent;
+use tandem::types::header::CallVariables;
 use tandem::types::id::CallId;
 use tandem::types::id::TenantId;
 use tandem::types::secret::Secret;
@@ -246,6 +247,7 @@ impl Call {
             tenant: TenantId::from_uuid(Uuid::from_u128(2)),
             caller: "+15550111".to_owned(),
             dialled: "+15550100".parse().unwrap(),
+            variables: CallVariables::default(),
         };
         Self::with(|end, events| {
             agent_task::start(AgentSetup { settings, call, end, roots }, events)

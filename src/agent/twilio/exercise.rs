@@ -7,6 +7,7 @@ use crate::agent::session::PeerClose;
 use crate::agent::twilio::stream::TwilioStream;
 use crate::audio::link::FRAME_BYTES;
 use crate::types::agent::TwilioAgent;
+use crate::types::header::CallVariables;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use crate::types::limit::AGENT_MARKS_MAX;
@@ -50,6 +51,7 @@ fn open_stream() -> Option<TwilioStream> {
         tenant: TenantId::from_uuid(Uuid::from_u128(2)),
         caller: String::new(),
         dialled: "+15550100".parse().ok()?,
+        variables: CallVariables::default(),
     };
     let mut stream = TwilioStream::new(&agent, &call);
     stream.handle(Moment::START, Input::Started, &mut Vec::new());

@@ -377,12 +377,18 @@ fn lose(cause: HangupCause, out: &mut Vec<Output>) -> State {
     State::Over
 }
 
-/// The profile's parameters, and who calls whom where the profile does not say so itself: many
-/// agents look for these two.
+/// The profile's parameters, and what the profile does not say itself: who calls whom, for which many
+/// agents look, and the variables of the call. A variable never stands for one of those two.
 fn parameters(agent: &TwilioAgent, call: &AgentCall) -> Vec<(String, String)> {
     let standard = [("from_number", call.caller.as_str()), ("to_number", call.dialled.as_str())];
+    let variables = call
+        .variables
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .filter(|(name, _)| !standard.iter().any(|(own, _)| own == name));
     let missing = standard
         .into_iter()
+        .chain(variables)
         .filter(|(name, _)| !agent.parameters.iter().any(|(given, _)| given == name))
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
     missing.chain(agent.parameters.iter().cloned()).collect()
@@ -397,6 +403,7 @@ fn cut(text: &str, bytes_max: usize) -> &str {
 mod tests {
     use super::*;
     use crate::audio::link::FRAME_BYTES;
+    use crate::types::header::CallVariables;
     use crate::types::id::CallId;
     use crate::types::id::TenantId;
     use crate::types::limit::AGENT_OUTBOX_FRAMES_MAX;
@@ -418,11 +425,16 @@ mod tests {
                 parameters: vec![("to_number".to_owned(), "mine".to_owned())],
                 connect_timeout: Duration::from_secs(3),
             };
+            let mut variables = CallVariables::default();
+            for (name, value) in [("carrier_call", "CA9"), ("from_number", "forged")] {
+                variables.set(name.parse().unwrap(), value.parse().unwrap());
+            }
             let call = AgentCall {
                 call_id: CallId::from_uuid(Uuid::from_u128(1)),
                 tenant: TenantId::from_uuid(Uuid::from_u128(2)),
                 caller: "+15550111".to_owned(),
                 dialled: "+15550100".parse().unwrap(),
+                variables,
             };
             let stream = TwilioStream::new(&agent, &call);
             Self { stream, now: Moment::from_millis(1_000), out: Vec::new() }
@@ -497,6 +509,7 @@ mod tests {
         assert_eq!(start["streamSid"], sent[1]["streamSid"]);
         assert_eq!(start["customParameters"]["from_number"], "+15550111");
         assert_eq!(start["customParameters"]["to_number"], "mine", "the profile has the last word");
+        assert_eq!(start["customParameters"]["carrier_call"], "CA9", "a variable of the call");
         assert_eq!(sent.len(), 2);
     }
 

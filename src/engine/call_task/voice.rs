@@ -106,6 +106,7 @@ impl Task {
                 tenant: self.route.tenant.id,
                 caller: self.route.caller.clone(),
                 dialled: self.route.dialled,
+                variables: self.route.variables.clone(),
             };
             let settings = self.route.profile.agent.clone();
             let roots = self.switch.roots.clone();
