@@ -15,8 +15,14 @@ use crate::rtp::receiver::Receiver;
 use crate::rtp::rtcp::Compound;
 use crate::rtp::rtcp::RtcpPacket;
 use crate::rtp::sender::Sender;
+use crate::rtp::srtp::Layer;
+use crate::rtp::srtp::Protection;
 use crate::types::codec::Codec;
 use crate::types::moment::Moment;
+use crate::types::srtp::Mki;
+use crate::types::srtp::SRTP_KEY_BYTES_MAX;
+use crate::types::srtp::SrtpKey;
+use crate::types::srtp::SrtpSuite;
 
 /// Takes `data` as datagrams, each after a byte with its length and one with the time before it (in
 /// 4 ms), and lets 20 ms ticks pass between them.
@@ -35,6 +41,14 @@ pub fn exercise(mut data: &[u8]) {
     session.check();
 }
 
+fn protection(suite: SrtpSuite) -> Protection {
+    let mut key = SrtpKey::generate(suite, &[7; SRTP_KEY_BYTES_MAX]);
+    key.mki = (suite == SrtpSuite::AesCm128HmacSha1_32).then_some(Mki { value: 1, length: 2 });
+    let mut protection = Protection::Plain;
+    protection.update(Moment::START, Some((&key, &key)));
+    protection
+}
+
 struct Session {
     now: Moment,
     next_tick: Moment,
@@ -43,6 +57,7 @@ struct Session {
     receiver: Receiver,
     digits: dtmf::Receiver,
     sender: Sender,
+    protections: Vec<Protection>,
 }
 
 impl Session {
@@ -55,6 +70,7 @@ impl Session {
             receiver: Receiver::new(8000),
             digits: dtmf::Receiver::new(8000),
             sender: Sender::new(1),
+            protections: SrtpSuite::ALL.into_iter().map(protection).collect(),
         }
     }
 
@@ -71,6 +87,11 @@ impl Session {
     }
 
     fn take(&mut self, datagram: &[u8]) {
+        for protection in &mut self.protections {
+            // Nobody but its owner can make a packet that a key believes.
+            assert!(protection.receive(self.now, Layer::Rtp, datagram).is_err());
+            assert!(protection.receive(self.now, Layer::Rtcp, datagram).is_err());
+        }
         match classify(datagram) {
             Datagram::Rtcp => self.take_rtcp(datagram),
             _ => {

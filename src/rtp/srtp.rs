@@ -34,6 +34,9 @@ const OVERLAP: Duration = Duration::from_secs(2);
 /// SRTCP packets a master key may protect (RFC 3711 §9.2).
 const SRTCP_PACKETS_MAX: u64 = 1 << 31;
 
+/// The flag of encryption with the index of an SRTCP packet (RFC 3711 §3.4).
+const SRTCP_INDEX_BYTES: usize = 4;
+
 /// The least header of RTP, and of RTCP with its sender's SSRC.
 const RTP_HEADER_BYTES: usize = 12;
 const RTCP_HEADER_BYTES: usize = 8;
@@ -410,6 +413,12 @@ impl KeyContext {
         }
         let ssrc = packet.get(4..8).and_then(|bytes| bytes.first_chunk::<4>().copied());
         let ssrc = ssrc.map(u32::from_be_bytes).ok_or(SrtpError::Malformed)?;
+        // The crate takes a packet that says it is not encrypted without looking at its tag. We agree to
+        // no UNENCRYPTED_SRTCP, so there is none.
+        let index_at = packet.len() - suite.rtcp_tag_after_mki() - SRTCP_INDEX_BYTES;
+        if packet.get(index_at).is_none_or(|byte| byte & 0x80 == 0) {
+            return Err(SrtpError::Refused);
+        }
         if self.reporters.contains(&ssrc) {
             return self.context.decrypt_rtcp(&packet).map_err(why);
         }

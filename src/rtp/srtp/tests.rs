@@ -104,10 +104,10 @@ fn what_was_changed_on_its_way_is_refused_and_changes_nothing() {
     for suite in SrtpSuite::ALL {
         let (mut sender, mut receiver) = pair(suite);
         let protected = sender.rtp(&packet(7, 100)).unwrap();
-        for at in 0..protected.len() {
+        for bit in 0..protected.len() * 8 {
             let mut bad = protected.to_vec();
-            bad[at] ^= 0x40;
-            assert!(receiver.rtp(NOW, &bad).is_err(), "{suite} byte {at}");
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(receiver.rtp(NOW, &bad).is_err(), "{suite} bit {bit}");
         }
         for length in 0..protected.len() {
             assert!(receiver.rtp(NOW, &protected[..length]).is_err(), "{suite} {length} bytes");
@@ -117,15 +117,29 @@ fn what_was_changed_on_its_way_is_refused_and_changes_nothing() {
         assert_eq!(receiver.rtp(NOW, &protected).unwrap(), packet(7, 100));
 
         let protected = sender.rtcp(&report(7)).unwrap();
-        for at in 0..protected.len() {
+        for bit in 0..protected.len() * 8 {
             let mut bad = protected.to_vec();
-            bad[at] ^= 0x01;
-            assert!(receiver.rtcp(NOW, &bad).is_err(), "{suite} byte {at}");
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(receiver.rtcp(NOW, &bad).is_err(), "{suite} bit {bit}");
         }
         for length in 0..protected.len() {
             assert!(receiver.rtcp(NOW, &protected[..length]).is_err(), "{suite} {length} bytes");
         }
         assert_eq!(receiver.rtcp(NOW, &protected).unwrap(), report(7));
+    }
+}
+
+/// rtc-srtp 0.21 takes an SRTCP packet without the flag of encryption for authentic, whatever its tag.
+#[test]
+fn a_report_that_says_it_is_not_encrypted_is_refused() {
+    for suite in SrtpSuite::ALL {
+        let (mut sender, mut receiver) = pair(suite);
+        assert!(receiver.rtcp(NOW, &sender.rtcp(&report(7)).unwrap()).is_ok());
+        for ssrc in [7, 8] {
+            let mut forged = report(ssrc);
+            forged.resize(forged.len() + suite.rtcp_overhead(), 0);
+            assert_eq!(receiver.rtcp(NOW, &forged), Err(SrtpError::Refused), "{suite}");
+        }
     }
 }
 
