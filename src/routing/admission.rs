@@ -251,7 +251,6 @@ impl Admission {
     }
 
     /// Gives a call back.
-    #[expect(clippy::needless_pass_by_value, reason = "the permit ends here")]
     pub fn release(&mut self, permit: Permit) {
         let out = permit.gateway.is_some();
         self.node.give_back(out);

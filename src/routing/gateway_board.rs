@@ -74,19 +74,21 @@ impl GatewayBoard {
                 let known = old.remove(&key).filter(|known| {
                     (&known.gateway.uri, &known.gateway.proxy) == (&gateway.uri, &gateway.proxy)
                 });
-                let watched = self.watch(now, known, gateway, outbound, (&key, out));
+                let mut outputs = Vec::new();
+                let watched = self.watch(now, known, (gateway, outbound), &mut outputs);
+                out.extend(outputs.into_iter().map(|what| Action { key: key.clone(), what }));
                 self.gateways.insert(key, watched);
             }
         }
     }
 
+    /// What is known of a gateway, or what there is to know of a new one.
     fn watch(
         &mut self,
         now: Moment,
         known: Option<Watched>,
-        gateway: &Arc<Gateway>,
-        outbound: &OutboundTrunk,
-        (key, out): (&GatewayKey, &mut Vec<Action>),
+        (gateway, outbound): (&Arc<Gateway>, &OutboundTrunk),
+        outputs: &mut Vec<health::Output>,
     ) -> Watched {
         let gateway = Arc::clone(gateway);
         if let Some(Watched { mut health, .. }) = known {
@@ -97,9 +99,7 @@ impl GatewayBoard {
         }
         let random = Random::from_seed(self.random.next_u64());
         let mut health = GatewayHealth::new(outbound.health.clone(), random);
-        let mut outputs = Vec::new();
-        health.handle(now, Input::Started, &mut outputs);
-        out.extend(outputs.into_iter().map(|what| Action { key: key.clone(), what }));
+        health.handle(now, Input::Started, outputs);
         Watched { gateway, health }
     }
 
@@ -182,5 +182,79 @@ impl GatewayBoard {
     pub fn take_turn(&mut self, trunk: TrunkId) {
         let standing = self.trunks.entry(trunk).or_default();
         standing.turn = standing.turn.wrapping_add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::contents::Contents;
+    use crate::routing::health::Output;
+    use crate::routing::health::Probing;
+    use crate::routing::outbound::tests::trunk;
+    use crate::routing::outbound::tests::trunk_id;
+
+    fn table(change: impl FnOnce(&mut OutboundTrunk)) -> RoutingTable {
+        RoutingTable::new(Contents { trunks: vec![trunk(1, change)], ..Contents::default() })
+    }
+
+    fn key(gateway: &str) -> GatewayKey {
+        GatewayKey { trunk: trunk_id(1), gateway: gateway.parse().unwrap() }
+    }
+
+    #[test]
+    fn a_gateway_that_leads_elsewhere_begins_anew_and_the_others_keep_what_is_known() {
+        let mut board = GatewayBoard::new(Random::from_seed(1));
+        let (now, mut out) = (Moment::START, Vec::new());
+        board.follow(now, &table(|_| {}), &mut out);
+        for name in ["a", "b"] {
+            board.handle(now, &key(name), Input::Disabled, &mut out);
+        }
+        let moved = table(|outbound| {
+            if let Some(gateway) = outbound.gateways.first_mut() {
+                Arc::make_mut(gateway).uri.host = "elsewhere.example".into();
+            }
+        });
+        board.follow(now, &moved, &mut out);
+        assert_eq!(board.availability(now, &key("a")), Availability::Ready);
+        assert_eq!(board.availability(now, &key("b")), Availability::Disabled);
+        board.follow(now, &RoutingTable::default(), &mut out);
+        assert_eq!(board.all(now).count(), 0);
+        assert_eq!(board.availability(now, &key("b")), Availability::Ready);
+    }
+
+    #[test]
+    fn probes_are_asked_for_as_they_fall_due_and_a_trunk_is_throttled_whole() {
+        let mut board = GatewayBoard::new(Random::from_seed(1));
+        let probed = table(|outbound| {
+            outbound.health.probing = Some(Probing {
+                interval: Duration::from_secs(30),
+                timeout: Duration::from_secs(4),
+                down_after: 1,
+                up_after: 1,
+                alive: health::AliveCodes::Any,
+                request_user: String::new(),
+            });
+        });
+        let mut out = Vec::new();
+        board.follow(Moment::START, &probed, &mut out);
+        assert!(out.is_empty());
+        let mut asked = Vec::new();
+        while asked.len() < 2 {
+            let now = board.deadline().unwrap();
+            assert!(now <= Moment::from_millis(34_000), "within the first interval");
+            board.tick(now, &mut out);
+            let probes = out.drain(..).filter(|action| action.what == Output::Probe);
+            asked.extend(probes.map(|action| action.key));
+        }
+        asked.sort();
+        assert_eq!(asked, [key("a"), key("b")]);
+        let now = Moment::from_millis(40_000);
+        board.throttle(now, trunk_id(1), Some(Duration::from_secs(5)), &mut out);
+        let until = now + Duration::from_secs(5);
+        assert!(board.all(now).all(|(_, state)| {
+            [Availability::Throttled(until), Availability::Down].contains(&state)
+        }));
+        assert!(board.all(now).any(|(_, state)| state == Availability::Throttled(until)));
     }
 }

@@ -726,7 +726,7 @@ mod tests {
     #[test]
     fn a_gateway_that_says_nothing_is_given_up_after_four_seconds() {
         let mut call = Call::by_one(|_| {});
-        call.now = call.now + Duration::from_secs(1);
+        call.now += Duration::from_secs(1);
         call.sent(ONE);
         call.take();
         assert_eq!(call.wait(), 4_000);
@@ -760,9 +760,9 @@ mod tests {
     fn ringing_has_a_time_of_its_own_from_its_first_sign() {
         let mut call = Call::by_one(|_| {});
         call.sent(ONE);
-        call.now = call.now + Duration::from_secs(59);
+        call.now += Duration::from_secs(59);
         call.progress(ONE, 183, true);
-        call.now = call.now + Duration::from_secs(5);
+        call.now += Duration::from_secs(5);
         call.progress(ONE, 180, false);
         call.take();
         assert_eq!(call.wait(), 40_000);
@@ -950,7 +950,7 @@ mod tests {
                 outbound.redirect = Redirect { policy: RedirectPolicy::OwnGateways, max: 2 };
             });
             for (input, pause) in inputs {
-                call.now = call.now + Duration::from_millis(pause);
+                call.now += Duration::from_millis(pause);
                 call.tell(input);
             }
             // Left alone, it ends by itself.

@@ -228,7 +228,7 @@ impl HangupCause {
             (_, Some(17)) | (486 | 600, _) => Self::Busy,
             (_, Some(1)) | (404 | 410 | 604, _) => Self::UnknownNumber,
             (_, Some(28)) | (484 | 485, _) => Self::NotANumber,
-            (_, Some(18 | 19 | 20)) | (480, _) => Self::NoAnswer,
+            (_, Some(18..=20)) | (480, _) => Self::NoAnswer,
             (401 | 407, _) => Self::CarrierCredentials,
             (408 | 504, _) => Self::CarrierTimeout,
             (603 | 607 | 608, _) => Self::Rejected,
