@@ -333,10 +333,7 @@ impl Shard {
     }
 
     fn event(&mut self, event: Event) {
-        let event = match self.to_dialled(event) {
-            Some(event) => event,
-            None => return,
-        };
+        let Some(event) = self.hand_to_dialled(event) else { return };
         match event {
             Event::Invited(invitation) => invitation::receive(self, *invitation),
             Event::Cancelled { dialog, .. } => self.last(dialog, LegInput::Cancelled),
@@ -378,7 +375,7 @@ impl Shard {
 
     /// Hands an event of a dialog we dialled to who carries it; gives back every other. A leg whose
     /// task is gone, or too slow, is hung up.
-    fn to_dialled(&mut self, event: Event) -> Option<Event> {
+    fn hand_to_dialled(&mut self, event: Event) -> Option<Event> {
         let Some(dialog) = event.dialog() else { return Some(event) };
         if let (Event::Placed { .. }, Some(events)) = (&event, &self.placing) {
             self.dialled.insert(dialog, events.clone());
