@@ -256,7 +256,7 @@ fn a_hang_up_is_sound_at_every_step_of_a_call() {
         assert_eq!(of("CANCEL"), usize::from(at < 3), "hang-up before step {at}");
         let bye = sent.iter().find(|it| it.kind() == "BYE").unwrap();
         solo.receive(&answer(bye, 200, None, "", ""));
-        assert_eq!(solo.take_events().len(), 1 + at.saturating_sub(1));
+        assert_eq!(solo.take_events().len(), 1 + at);
         solo.advance(Duration::from_secs(70));
         solo.assert_empty();
     }
@@ -314,7 +314,7 @@ fn a_silent_gateway_is_given_up_and_cancelled_should_it_wake() {
     let (_, sent) = called(invite, &mut solo);
     solo.receive(&answer(&sent, 100, None, "", ""));
     solo.advance(Duration::from_secs(60));
-    assert_eq!(solo.take_events().len(), 0);
+    assert_eq!(kinds(&solo.take_events()), ["progressed 100"]);
 }
 
 #[test]

@@ -315,7 +315,7 @@ fn early_media_is_told_with_its_body() {
     solo.receive(&answer(&invite, 100, None, "", ""));
     solo.receive(&answer(&invite, 183, Some("callee"), CALLED, SDP));
     solo.receive(&answer(&invite, 180, Some("callee"), CALLED, ""));
-    assert_eq!(kinds(&solo.take_events()), ["progressed 183", "progressed 180"]);
+    assert_eq!(kinds(&solo.take_events()), ["progressed 100", "progressed 183", "progressed 180"]);
 }
 
 const CHALLENGE: &str = "Proxy-Authenticate: Digest realm=\"r\", nonce=\"n1\", qop=\"auth\"\r\n\
