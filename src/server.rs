@@ -10,6 +10,7 @@ mod sip;
 use crate::clock;
 use crate::config::Config;
 use crate::config::problem::Problems;
+use crate::engine::gateways;
 use crate::engine::media_thread::MediaConfig;
 use crate::engine::media_thread::MediaEngine;
 use crate::engine::os;
@@ -214,8 +215,11 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     let bound = Bound::open(&node).await?;
     let table = Arc::new(ArcSwap::from_pointee(RoutingTable::new(Default::default())));
     let (stop, stopping) = watch::channel(false);
+    let (table_changed, table_changes) = watch::channel(());
+    let prepared = prepared.0;
+    let following = (Arc::clone(&table), table_changed, stopping.clone());
     let persistence =
-        database::start(prepared.0, &config, Arc::clone(&table), stopping.clone()).await?;
+        database::start(prepared, &config, following.0, following.1, following.2).await?;
     let media = MediaEngine::start(MediaConfig {
         threads: node.media.threads.unwrap_or(0),
         realtime: node.media.realtime,
@@ -239,6 +243,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     let gates = bound.gates(&node);
     let all = switch.shards.get_or_init(|| Shards::new(shards.clone())).clone();
     let (addresses, listening, socket) = bound.start(&switch, gates, all)?;
+    tokio::spawn(gateways::watch(Arc::clone(&switch), table_changes, drains));
     let certificates = listening.certificates().clone();
     tokio::spawn(certificates.watch(config.secrets(), stopping.clone()));
     tokio::spawn(memory::watch(Arc::clone(&switch), shards.clone(), stopping.clone()));

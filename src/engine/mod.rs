@@ -6,6 +6,7 @@ pub mod call_task;
 mod challenges;
 mod dial;
 pub mod dialog_policy;
+pub mod gateways;
 pub mod ingress;
 mod invitation;
 mod leg_terms;

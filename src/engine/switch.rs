@@ -74,10 +74,16 @@ pub struct Switch {
 impl Switch {
     /// The shard for a call of ours, whose Call-ID is made for it; `None` before shards run.
     pub(super) fn shard_for(&self, invite: &mut OutboundInvite) -> Option<ShardHandle> {
-        let call_id = FieldValue::new(&clock::new_uuid().to_string()).ok()?;
-        let shard = self.shards.get()?.of_call_id(call_id.as_ref())?.clone();
+        let (call_id, shard) = self.new_call_id()?;
         invite.call_id = Some(call_id);
         Some(shard)
+    }
+
+    /// A new Call-ID, and the shard it belongs to; `None` before shards run.
+    pub(super) fn new_call_id(&self) -> Option<(FieldValue, ShardHandle)> {
+        let call_id = FieldValue::new(&clock::new_uuid().to_string()).ok()?;
+        let shard = self.shards.get()?.of_call_id(call_id.as_ref())?.clone();
+        Some((call_id, shard))
     }
 
     /// The listener that our requests by a trunk name; the first where the trunk says nothing.

@@ -1,11 +1,54 @@
-//! The way a request of a trunk takes to one of its gateways' addresses.
+//! The way a request of a trunk takes: from a gateway's name to addresses, and from there to a flow.
 
 use crate::net::connect::Destination;
 use crate::net::connect::TlsTo;
+use crate::routing::gateway::Gateway;
+use crate::routing::gateway::Lookup;
 use crate::routing::trunk::TrunkPath;
+use crate::sip::locate::LocateError;
+use crate::sip::locate::NextHop;
+use crate::sip::locate::Rules;
 use crate::sip::locate::Target;
 use crate::types::transport::Transport;
 use std::sync::Arc;
+
+/// Where requests to a gateway go, as a question for DNS.
+///
+/// # Errors
+/// When its host cannot be looked up.
+pub fn gateway_search(gateway: &Gateway) -> Result<(NextHop, Rules), LocateError> {
+    let hop = gateway.next_hop();
+    let mut text = hop.host.clone();
+    if let Some(port) = hop.port {
+        text = format!("{text}:{port}");
+    }
+    // Where the profile names no transport DNS may choose, but never one of less privacy than UDP's
+    // plain text asks for.
+    let transports = match hop.transport {
+        Some(transport) => {
+            text = format!("{text};transport={transport}");
+            vec![transport]
+        }
+        None => vec![Transport::Udp, Transport::Tcp],
+    };
+    let services = hop.lookup == Lookup::Srv;
+    Ok((NextHop::parse(&text)?, Rules { transports, services, v4: true, v6: true }))
+}
+
+/// Where requests to a SIP URI go, as a question for DNS; without a transport in it one of `transports`
+/// is taken.
+///
+/// # Errors
+/// When it is no URI of a host.
+pub fn uri_search(uri: &str, transports: &[Transport]) -> Result<(NextHop, Rules), LocateError> {
+    let hop = NextHop::parse(uri)?;
+    let transports = match hop.transport {
+        Some(transport) => vec![transport],
+        None if hop.secure => vec![Transport::Tls],
+        None => transports.to_vec(),
+    };
+    Ok((hop, Rules { transports, services: true, v4: true, v6: true }))
+}
 
 /// Where requests of a trunk go for `target`; `listener` is the index of the one that Via and Contact
 /// name.

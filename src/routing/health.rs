@@ -128,6 +128,10 @@ impl Availability {
         matches!(self, Self::Ready | Self::Trial)
     }
 
+    /// Every spelling.
+    pub const SPELLINGS: [&'static str; 6] =
+        ["ready", "trial", "cooling", "throttled", "down", "disabled"];
+
     /// The spelling of decisions, metrics and APIs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -131,11 +131,13 @@ async fn prepare_given(url: &Secret<String>) -> Result<Prepared, StartError> {
     Ok(Prepared { database, cluster: OwnCluster(None) })
 }
 
-/// Loads the routing table, opens the journal, and follows and uploads from now on.
+/// Loads the routing table, opens the journal, and follows and uploads from now on. `changed` is told of
+/// each change of `table`.
 pub(super) async fn start(
     prepared: Prepared,
     config: &Config,
     table: Arc<ArcSwap<RoutingTable>>,
+    changed: watch::Sender<()>,
     stopping: watch::Receiver<bool>,
 ) -> Result<Persistence, StartError> {
     let Prepared { database, cluster } = prepared;
@@ -152,7 +154,10 @@ pub(super) async fn start(
     }
     metric::set(Gauge::RoutingNumbers, table.load().len() as f64);
     let (composer_in, composers) = watch::channel(composer);
-    let sink = move |changes: Vec<Change>| apply(&table, changes);
+    let sink = move |changes: Vec<Change>| {
+        apply(&table, changes);
+        changed.send_replace(());
+    };
     let follower = changes::follow(database.clone(), composers, Some(table_file), seq, sink);
     let follow = follower.status();
     let dir = data_dir.join(JOURNAL_DIR);

@@ -3,6 +3,7 @@
 use crate::api;
 use crate::api::Context;
 use crate::api::Readiness;
+use crate::engine::gateways;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::switch::Switch;
 use crate::engine::trace::Traces;
@@ -104,6 +105,9 @@ impl Gauged {
             (Gauge::Draining, f64::from(u8::from(readiness.draining))),
         ] {
             metric::set(gauge, value);
+        }
+        for (state, gateways) in gateways::count(&self.switch.registry) {
+            metric::set_labelled(Gauge::Gateways, state, gateways as f64);
         }
         for (counter, value) in [
             (Counter::RecordsStored, self.journal.uploaded()),

@@ -88,6 +88,7 @@ metrics_table! {
         SipTransactions, "sip_transactions", "", "SIP transactions in memory.";
         SipDialogs, "sip_dialogs", "", "SIP dialogs in memory.";
         SipShardQueue, "sip_shard_queue_messages", "", "SIP messages waiting for the busiest shard.";
+        Gateways, "gateways", "state", "Gateways of trunks that call out: ready, trial, cooling, throttled, down, disabled.";
         MediaSessions, "media_sessions", "", "Media sessions in progress.";
         RoutingNumbers, "routing_numbers", "", "Numbers in the routing table.";
         DatabaseUp, "database_up", "", "1 when PostgreSQL answers.";
@@ -133,6 +134,14 @@ pub fn labelled(counter: Counter, value: &'static str) -> metrics::Counter {
 /// Sets a gauge.
 pub fn set(gauge: Gauge, value: f64) {
     metrics::gauge!(gauge.name()).set(value);
+}
+
+/// Sets a gauge with a label, under `value`.
+pub fn set_labelled(gauge: Gauge, value: &'static str, figure: f64) {
+    match gauge.label() {
+        "" => metrics::gauge!(gauge.name()).set(figure),
+        label => metrics::gauge!(gauge.name(), label => value).set(figure),
+    }
 }
 
 /// Enters a duration into a distribution.

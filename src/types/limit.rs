@@ -171,6 +171,8 @@ pub const CALL_VARIABLES_MAX: usize = 64;
 pub const EXTRA_HEADERS_MAX: usize = 32;
 /// Gateways of one trunk. Over it: refused by `tandem check`.
 pub const TRUNK_GATEWAYS_MAX: usize = 32;
+/// OPTIONS to gateways under way at once. Over it: the next waits for one of them to end.
+pub const GATEWAY_PROBES_MAX: usize = 256;
 /// Gateways one call out may be tried at, over all its trunks. Over it: the rest is not planned.
 pub const OUTBOUND_TRIES_MAX: usize = 16;
 /// Contacts read of one redirection (3xx). Over it: the rest is ignored.

@@ -4,8 +4,8 @@ use crate::call::dial::Credentials;
 use crate::call::dial::PeerUri;
 use crate::engine::dialog_policy::dialog_policy;
 use crate::engine::invitation::algorithm;
+use crate::engine::way;
 use crate::routing::decision::Decision;
-use crate::routing::gateway::Lookup;
 use crate::routing::outbound::OutboundPlan;
 use crate::routing::outbound::Try;
 use crate::routing::outbound_attempt::CarrierRefusal;
@@ -203,34 +203,11 @@ impl Target {
 
     /// Where its requests go, as a question for DNS.
     pub(super) fn search(&self) -> Result<(NextHop, Rules), LocateError> {
-        let both = |transports, services| Rules { transports, services, v4: true, v6: true };
         match self {
-            Self::Gateway(attempt) => {
-                let hop = attempt.gateway.next_hop();
-                let mut text = hop.host.clone();
-                if let Some(port) = hop.port {
-                    text = format!("{text}:{port}");
-                }
-                // Where the profile names no transport DNS may choose, but never one of less privacy
-                // than UDP's plain text asks for.
-                let transports = match hop.transport {
-                    Some(transport) => {
-                        text = format!("{text};transport={transport}");
-                        vec![transport]
-                    }
-                    None => vec![Transport::Udp, Transport::Tcp],
-                };
-                let services = hop.lookup == Lookup::Srv;
-                Ok((NextHop::parse(&text)?, both(transports, services)))
-            }
+            Self::Gateway(attempt) => way::gateway_search(&attempt.gateway),
             Self::Peer(route) => {
-                let hop = NextHop::parse(route.uri.as_str())?;
-                let transports = match hop.transport {
-                    Some(transport) => vec![transport],
-                    None if hop.secure => vec![Transport::Tls],
-                    None => vec![Transport::Udp, Transport::Tcp, Transport::Tls],
-                };
-                Ok((hop, both(transports, true)))
+                let any = [Transport::Udp, Transport::Tcp, Transport::Tls];
+                way::uri_search(route.uri.as_str(), &any)
             }
         }
     }

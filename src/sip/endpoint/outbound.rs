@@ -141,8 +141,11 @@ pub struct OutboundRequest {
     pub call_id: Option<FieldValue>,
     /// CSeq number of the first attempt; each answer to a challenge takes one more.
     pub cseq: u32,
-    /// Value of Contact, where the request has one.
+    /// Value of Contact, where the request has one of its own.
     pub contact: Option<FieldValue>,
+    /// User part of our Contact, as that of an INVITE by the same flow, where `contact` is none. Empty:
+    /// a Contact without user.
+    pub contact_user: Option<String>,
     /// More headers.
     pub headers: Vec<HeaderField>,
     /// Content type and content.
@@ -168,6 +171,7 @@ impl OutboundRequest {
             call_id: None,
             cseq: 1,
             contact: None,
+            contact_user: None,
             headers: Vec::new(),
             body: None,
             digest: None,

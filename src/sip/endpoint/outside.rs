@@ -50,6 +50,7 @@ impl Endpoint {
             from: probe.from,
             call_id: probe.call_id,
             patience: probe.patience,
+            contact_user: Some(String::new()),
             ..OutboundRequest::new(probe.token, probe.flow, Method::Options, &probe.uri)
         };
         self.ask_outside(cx, request, true);
@@ -202,8 +203,10 @@ impl Outside {
             .cseq(request.cseq, &request.method);
         if let Some(contact) = &request.contact {
             writer.header(HeaderName::Contact, contact);
-        } else if self.is_probe {
-            writer.header(HeaderName::Contact, sender.contact(&[], None));
+        } else if let Some(user) = &request.contact_user {
+            writer.header(HeaderName::Contact, sender.contact(user.as_bytes(), None));
+        }
+        if request.method == Method::Options {
             writer.header(HeaderName::Accept, request::SDP);
         }
         sender.announce(&mut writer);

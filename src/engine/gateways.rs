@@ -1,0 +1,232 @@
+//! Watching gateways: OPTIONS when the board asks for one, and a line in the log when one changes.
+
+use crate::clock;
+use crate::engine::registry::Registry;
+use crate::engine::switch::Switch;
+use crate::engine::way;
+use crate::routing::gateway::Gateway;
+use crate::routing::gateway_board::Action;
+use crate::routing::gateway_board::GatewayKey;
+use crate::routing::health::Availability;
+use crate::routing::health::Input;
+use crate::routing::health::Output;
+use crate::routing::health::Probing;
+use crate::routing::template::Values;
+use crate::routing::trunk::Trunk;
+use crate::sip::endpoint::event::Token;
+use crate::sip::endpoint::outbound::OutboundRequest;
+use crate::sip::endpoint::told::RequestOutcome;
+use crate::sip::locate::Target;
+use crate::sip::message::Response;
+use crate::sip::message::method::Method;
+use crate::types::header::CallVariables;
+use crate::types::limit::GATEWAY_PROBES_MAX;
+use crate::types::moment::Moment;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Addresses of one gateway that one probe asks, one after the other.
+const ADDRESSES_MAX: usize = 4;
+/// The user of our From.
+const FROM_USER: &str = "ping";
+
+/// Follows the trunks of the routing table and probes their gateways until `draining` turns true.
+/// `changes` tells that the table is another.
+pub async fn watch(
+    switch: Arc<Switch>,
+    mut changes: watch::Receiver<()>,
+    mut draining: watch::Receiver<bool>,
+) {
+    let mut watching = Watching { switch, waiting: VecDeque::new(), probes: JoinSet::new() };
+    watching.turn(true);
+    loop {
+        let deadline = watching.switch.registry.board_deadline();
+        tokio::select! {
+            biased;
+            // The probes under way end with their set.
+            _ = draining.wait_for(|draining| *draining) => return,
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                watching.turn(true);
+            }
+            () = watching.switch.registry.board_changed() => watching.turn(false),
+            () = sleep_until(deadline) => watching.turn(false),
+            Some(_) = watching.probes.join_next(), if !watching.probes.is_empty() => {
+                watching.begin_probes();
+            }
+        }
+    }
+}
+
+/// How many gateways stand in each way.
+#[must_use]
+pub fn count(registry: &Registry) -> [(&'static str, usize); 6] {
+    let all = registry.gateways(clock::now());
+    Availability::SPELLINGS
+        .map(|state| (state, all.iter().filter(|(_, own)| own.as_str() == state).count()))
+}
+
+async fn sleep_until(moment: Option<Moment>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(clock::instant(moment).into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+struct Watching {
+    switch: Arc<Switch>,
+    /// Gateways whose probe waits for its turn; each at most once, since the board asks for the next
+    /// probe when the one before is over.
+    waiting: VecDeque<GatewayKey>,
+    probes: JoinSet<()>,
+}
+
+impl Watching {
+    /// Moves the board on, to another table where `anew`, and does what it asks for.
+    fn turn(&mut self, anew: bool) {
+        let table = anew.then(|| self.switch.table.load_full());
+        for action in self.switch.registry.turn_board(clock::now(), table.as_deref()) {
+            match action.what {
+                Output::Probe => self.waiting.push_back(action.key),
+                Output::Changed(_) => self.log(&action),
+            }
+        }
+        self.begin_probes();
+    }
+
+    fn begin_probes(&mut self) {
+        while self.probes.len() < GATEWAY_PROBES_MAX {
+            let Some(key) = self.waiting.pop_front() else { return };
+            self.probes.spawn(probe(Arc::clone(&self.switch), key));
+        }
+    }
+
+    fn log(&self, action: &Action) {
+        let Output::Changed(state) = action.what else { return };
+        let table = self.switch.table.load();
+        let trunk = table.trunk(action.key.trunk).map_or("", |trunk| trunk.name.as_str());
+        let gateway = action.key.gateway.as_str();
+        match state {
+            Availability::Down => {
+                tracing::warn!(
+                    trunk,
+                    gateway,
+                    "a gateway does not answer: no calls are sent to it"
+                );
+            }
+            Availability::Throttled(_) => {
+                tracing::warn!(trunk, gateway, "a gateway wants fewer calls: it rests");
+            }
+            Availability::Ready
+            | Availability::Trial
+            | Availability::Cooling(_)
+            | Availability::Disabled => {
+                tracing::info!(trunk, gateway, state = state.as_str(), "a gateway changed");
+            }
+        }
+    }
+}
+
+/// Probes a gateway and tells the board.
+async fn probe(switch: Arc<Switch>, key: GatewayKey) {
+    let input = match ask(&switch, &key).await {
+        Some(response) => {
+            Input::ProbeAnswered { status: response.status, retry_after: retry_after(&response) }
+        }
+        None => Input::ProbeFailed,
+    };
+    tracing::debug!(gateway = key.gateway.as_str(), ?input, "a gateway was probed");
+    switch.registry.note_probe(clock::now(), &key, input);
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let after = response.headers.retry_after().ok().flatten();
+    after.map(|after| Duration::from_secs(u64::from(after.delay_s)))
+}
+
+/// The answer of the first of a gateway's addresses that gives one.
+async fn ask(switch: &Arc<Switch>, key: &GatewayKey) -> Option<Arc<Response>> {
+    let table = switch.table.load_full();
+    let trunk = table.trunk(key.trunk)?;
+    let outbound = trunk.outbound.as_ref()?;
+    let probing = outbound.health.probing.as_ref()?;
+    let gateway = outbound.gateways.iter().find(|gateway| gateway.name == key.gateway)?;
+    let (hop, rules) = way::gateway_search(gateway).ok()?;
+    let targets = switch.dns.locate(hop, rules).await.ok()?;
+    let asked = targets.len().min(ADDRESSES_MAX);
+    // All of them together have the time that the profile gives.
+    let patience = probing.timeout / u32::try_from(asked.max(1)).unwrap_or(1);
+    for target in targets.iter().take(ADDRESSES_MAX) {
+        let request = Asked { switch, trunk, gateway, probing };
+        if let Some(response) = request.at(target, patience).await {
+            return Some(response);
+        }
+    }
+    None
+}
+
+/// What an OPTIONS is made of.
+struct Asked<'a> {
+    switch: &'a Arc<Switch>,
+    trunk: &'a Arc<Trunk>,
+    gateway: &'a Gateway,
+    probing: &'a Probing,
+}
+
+impl Asked<'_> {
+    async fn at(&self, target: &Target, patience: Duration) -> Option<Arc<Response>> {
+        let switch = self.switch;
+        let listener = switch.listener_for(Some(self.trunk));
+        let to = way::destination(&self.trunk.path, target, listener);
+        let flow = switch.flows.connect(&to).ok()?;
+        let _expected = switch.registry.expect_from(target.address.ip());
+        let (call_id, shard) = switch.new_call_id()?;
+        let mut request = OutboundRequest {
+            call_id: Some(call_id),
+            contact_user: Some(String::new()),
+            patience,
+            ..OutboundRequest::new(Token(0), flow, Method::Options, &self.uri())
+        };
+        request.from = format!("sip:{FROM_USER}@{}", self.from_host());
+        let loose = self.gateway.proxy.as_ref().filter(|proxy| proxy.loose_route);
+        request.routes = loose.map(ToString::to_string).into_iter().collect();
+        match shard.request(Box::new(request)).await?.outcome {
+            RequestOutcome::Answered(response) => Some(response),
+            RequestOutcome::TimedOut
+            | RequestOutcome::Unreachable
+            | RequestOutcome::Unwritable
+            | RequestOutcome::Full => None,
+        }
+    }
+
+    fn uri(&self) -> String {
+        let uri = &self.gateway.uri;
+        let at = if self.probing.request_user.is_empty() { "" } else { "@" };
+        let mut text = format!("sip:{}{at}{}", self.probing.request_user, uri.host);
+        if let Some(port) = uri.port {
+            text = format!("{text}:{port}");
+        }
+        text
+    }
+
+    fn from_host(&self) -> String {
+        let values = Values {
+            caller: "",
+            called: "",
+            gateway_host: &self.gateway.uri.host,
+            from_host: "",
+            area_code: &self.trunk.jurisdiction.area_code,
+            call_id: "",
+            variables: &CallVariables::default(),
+        };
+        let form = self.trunk.outbound.as_ref().map(|outbound| &outbound.form);
+        form.and_then(|form| form.from_host.fill(&values))
+            .filter(|host| !host.is_empty())
+            .unwrap_or_else(|| self.gateway.uri.host.clone())
+    }
+}
