@@ -148,6 +148,16 @@ impl Switch {
         self.within(&format!("{state}: {value}"), reached).await;
     }
 
+    /// Waits until it has answered `calls` since its start: their records are in the journal then.
+    pub async fn wait_for_answers(&self, calls: u32) {
+        let answered = async {
+            while self.metric("calls_answered_total").await < f64::from(calls) {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        self.within(&format!("{calls} calls answered"), answered).await;
+    }
+
     /// Changes the database, in one transaction, and waits until that is in force.
     pub async fn change(&self, sql: &str) {
         let before = self.metric("routing_changes_total").await;
