@@ -70,7 +70,7 @@ impl Call {
         match request {
             TransferRequest::Refer { target, otherwise } => {
                 self.otherwise = otherwise;
-                self.refer(now, target, back, out);
+                self.refer(now, *target, back, out);
             }
             TransferRequest::Bridge(request) => {
                 if !self.join(now, request, (TransferMode::Bridge, back), out) {

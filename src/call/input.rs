@@ -287,3 +287,14 @@ pub enum Comfort {
     /// It is on hold.
     Hold,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_call_is_told_stays_small() {
+        // Each call has room for a block of 32 of these from its first message on.
+        assert!(size_of::<Input>() <= 48, "{} bytes", size_of::<Input>());
+    }
+}

@@ -10,7 +10,7 @@ pub enum TransferRequest {
     /// The near leg's carrier shall connect it with `target` and take us out of the call.
     Refer {
         /// With whom.
-        target: DialTarget,
+        target: Box<DialTarget>,
         /// Dialled by us when the carrier does not do it; `None`: back to the agent at once.
         otherwise: Option<Box<DialRequest>>,
     },

@@ -241,8 +241,8 @@ fn input() -> impl Strategy<Value = Input> {
     ]);
     let (target, otherwise) = (request().target, Some(Box::new(request())));
     let transfer = prop::sample::select(vec![
-        TransferRequest::Refer { target: target.clone(), otherwise: None },
-        TransferRequest::Refer { target, otherwise },
+        TransferRequest::Refer { target: Box::new(target.clone()), otherwise: None },
+        TransferRequest::Refer { target: Box::new(target), otherwise },
         TransferRequest::Bridge(Box::new(request())),
         TransferRequest::Attended(Box::new(request())),
     ]);

@@ -42,7 +42,7 @@ fn referring(otherwise: bool) -> Bench {
     let mut bench = talking();
     let target = request().target;
     let otherwise = otherwise.then(|| Box::new(request()));
-    let refer = TransferRequest::Refer { target: target.clone(), otherwise };
+    let refer = TransferRequest::Refer { target: Box::new(target.clone()), otherwise };
     let out = bench.give(Input::TransferRequested(refer));
     assert!(out.contains(&Output::Leg(NEAR, LegOutput::Refer(target))), "{out:?}");
     assert!(records(&out, &CallEvent::TransferBegun(TransferMode::Refer)));
