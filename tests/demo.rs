@@ -1,4 +1,4 @@
-//! `tandem demo --once`: the whole path, by the program itself, as a newcomer runs it.
+//! `tandem demo`: the whole path, by the program itself, as a newcomer runs it.
 
 #![expect(clippy::unwrap_used, reason = "a failed check may panic")]
 
@@ -6,6 +6,14 @@ use std::path::Path;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
+use std::time::Duration;
+use tandem::store::private_cluster::PrivateCluster;
+use tokio::io::AsyncBufReadExt;
+use tokio::io::BufReader;
+use tokio::time::timeout;
+
+/// A check that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn demo(data_dir: &Path, rtp_ports: &str) -> Child {
     Command::new(env!("CARGO_BIN_EXE_tandem"))
@@ -39,5 +47,42 @@ fn two_demos_at_once_each_call_themselves_and_find_their_record() {
     check(second);
     // The same folder again: the database is there already.
     check(demo(&one, "42000-42099"));
+    std::fs::remove_dir_all(&base).unwrap();
+}
+
+#[tokio::test]
+async fn a_demo_ends_with_its_terminal_and_reads_no_configuration() {
+    let base = std::env::temp_dir().join(format!("tandem-demo-hup-{}", std::process::id()));
+    let data = base.join("data");
+    std::fs::create_dir_all(&base).unwrap();
+    std::fs::write(base.join("tandem.toml"), "no configuration at all").unwrap();
+    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_tandem"))
+        .args(["demo", "--sip", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+        .args(["--rtp-ports", "42200-42299", "--data-dir"])
+        .arg(&data)
+        .current_dir(&base)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let invited = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.contains("Ctrl-C ends it") {
+                return true;
+            }
+        }
+        false
+    };
+    assert!(timeout(PATIENCE, invited).await.unwrap(), "it ended before it was ready");
+    let process = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-HUP", &process]).status().unwrap().success());
+    let output = timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{err}");
+    assert!(!err.contains("configuration"), "{err}");
+    assert!(PrivateCluster::running(&data).is_none(), "PostgreSQL was left running");
     std::fs::remove_dir_all(&base).unwrap();
 }

@@ -9,6 +9,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::report;
 use crate::cli::run;
+use crate::cli::run::Asked;
 use crate::cli::run::Signals;
 use crate::clock;
 use crate::config;
@@ -33,6 +34,7 @@ use clap::Args;
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -52,6 +54,8 @@ const KEY_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// The folder of root's demonstration: PostgreSQL runs as a user of its own then, which may not pass
 /// root's home.
 const ROOT_DATA_DIR: &str = "/var/lib/tandem-demo";
+/// Where the system says which signals this process ignores.
+const SIGNALS: &str = "/proc/self/status";
 /// What can be called.
 const NUMBERS: [(&str, &str); 10] = [
     ("+15550100", "parrot: repeats what you say; 9 ends the call"),
@@ -69,8 +73,8 @@ const NUMBERS: [(&str, &str); 10] = [
 /// How the demonstration runs.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DemoArgs {
-    /// The address SIP is heard at, over UDP and TCP; port 0: any free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5060", value_parser = one_address)]
+    /// The address SIP is heard at, over UDP and TCP: one of 127.0.0.0/8; port 0: any free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5060", value_parser = own_address)]
     pub(crate) sip: SocketAddr,
     /// The address HTTP is heard at; port 0: any free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
@@ -94,6 +98,7 @@ pub(crate) struct DemoArgs {
 pub(crate) async fn run(args: DemoArgs) -> Result<(), Failure> {
     let config = configured(&args)?;
     run::install_logging(&config)?;
+    let outlives_terminal = hang_up_is_ignored(&fs::read_to_string(SIGNALS).unwrap_or_default());
     let mut signals = Signals::new()?;
     let prepared = server::prepare(&config).await.map_err(run::not_started)?;
     let seeded = store::demo::seed(prepared.database(), &args.data_dir).await;
@@ -106,11 +111,34 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), Failure> {
     };
     if called.is_ok() && !args.once {
         output::line(&invitation(&server, key_for_today(&server).await?.expose()));
-        run::serve(server, &mut signals, None).await;
+        serve(server, &mut signals, outlives_terminal).await;
     } else {
         server.stop(std::future::ready(())).await;
     }
     called
+}
+
+/// Serves until a signal ends it. SIGHUP says that the terminal is gone: nobody could hurry it then,
+/// so it ends at once, and there is nothing to read again, for the demonstration has no file.
+async fn serve(server: Server, signals: &mut Signals, outlives_terminal: bool) {
+    let asked = loop {
+        match signals.next().await {
+            Asked::Reload if outlives_terminal => {}
+            asked @ (Asked::Reload | Asked::Stop) => break asked,
+        }
+    };
+    match asked {
+        Asked::Reload => server.stop(std::future::ready(())).await,
+        Asked::Stop => server.stop(async { drop(signals.next().await) }).await,
+    }
+}
+
+/// Whether whoever started us wants SIGHUP ignored, as `nohup` does; `status` is the system's table of
+/// this process, in which the lowest bit of the mask is the first signal.
+fn hang_up_is_ignored(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 == 1)
 }
 
 /// The configuration of the demonstration; only logging can be changed by variables.
@@ -234,20 +262,21 @@ fn invitation(server: &Server, key: &str) -> String {
          SIPp:       sipp -sn uac -i 127.0.0.1 -s +15550101 -d 2000 -m 10 {sip}\n\
          records:    curl -H 'Authorization: Bearer {key}' http://{http}/api/v1/tenants/{TENANT}/calls\n\
          health:     curl http://{http}/readyz http://{http}/metrics\n\
-         Ctrl-C ends it once running calls are over; twice, at once."
+         Ctrl-C ends it once running calls are over; twice, at once. So does closing the terminal, at once."
     )
 }
 
-/// An address that peers can be told.
-fn one_address(text: &str) -> Result<SocketAddr, String> {
+/// An address to which calls come from one that the demo trusts: 127.0.0.1 or 127.0.0.2. From any other
+/// its own call too would be a stranger's.
+fn own_address(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr =
         text.parse().map_err(|_| "write an address and a port: 127.0.0.1:5060".to_owned())?;
-    if address.ip().is_unspecified() {
-        return Err(
-            "the demo is heard at one address; `tandem run` can take all of them".to_owned()
-        );
-    }
-    Ok(address)
+    let is_own = address.ip().is_ipv4() && address.ip().is_loopback();
+    is_own.then_some(address).ok_or_else(|| {
+        "the demo trusts this machine's 127.0.0.1 alone, so it is heard in 127.0.0.0/8 only; \
+         use `tandem run` for other addresses"
+            .to_owned()
+    })
 }
 
 /// `A-B`, from an even port, with room for one call at least.
@@ -299,11 +328,27 @@ mod tests {
     }
 
     #[test]
-    fn sip_is_heard_at_an_address_that_peers_can_be_told() {
-        assert_eq!(one_address("127.0.0.1:5070"), Ok(SocketAddr::from(([127, 0, 0, 1], 5070))));
-        for refused in ["0.0.0.0:5060", "[::]:5060", "localhost:5060", "127.0.0.1"] {
-            assert!(one_address(refused).is_err(), "{refused}");
+    fn sip_is_heard_where_trusted_callers_can_call() {
+        for taken in [[127, 0, 0, 1], [127, 0, 0, 9]] {
+            let address = SocketAddr::from((taken, 5070));
+            assert_eq!(own_address(&address.to_string()), Ok(address));
         }
+        for refused in ["0.0.0.0:5060", "192.0.2.1:5060", "[::]:5060", "[::1]:5060"] {
+            let why = own_address(refused).unwrap_err();
+            assert!(why.contains("`tandem run`"), "{refused}: {why}");
+        }
+        for unreadable in ["localhost:5060", "127.0.0.1"] {
+            assert!(own_address(unreadable).is_err(), "{unreadable}");
+        }
+    }
+
+    #[test]
+    fn nohup_is_seen_in_the_table_of_the_process() {
+        let table =
+            |mask: &str| format!("SigBlk:\t0000000000000001\nSigIgn:\t{mask}\nSigCgt:\t1\n");
+        assert!(hang_up_is_ignored(&table("0000000000001001")));
+        assert!(!hang_up_is_ignored(&table("0000000000001000")));
+        assert!(!hang_up_is_ignored("SigBlk:\t0000000000000001\n"));
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
 }
 
 /// Serves until a signal ends it: SIGHUP reloads, SIGTERM and Ctrl-C drain, a second one hurries.
-pub(super) async fn serve(server: Server, signals: &mut Signals, file: Option<PathBuf>) {
+async fn serve(server: Server, signals: &mut Signals, file: Option<PathBuf>) {
     while let Asked::Reload = signals.next().await {
         match configuration::read(configuration::file(file.clone()), Vec::new()) {
             Ok(config) => server.reload(&config),
