@@ -5,7 +5,6 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::config::Config;
 use crate::config::node::Database as Choice;
-use crate::routing::contents::Contents;
 use crate::routing::table::RoutingTable;
 use crate::store::database::Database;
 use crate::store::private_cluster::PrivateCluster;
@@ -61,10 +60,8 @@ fn from_file(config: &Config, composer: &Composer) -> Result<Loaded, Failure> {
     match table_file::read(&path, composer) {
         Ok(snapshot) => Ok(loaded(snapshot, path.display().to_string())),
         Err(TableFileError::Missing(_)) => {
-            let trunks = composer.file_trunks.clone();
-            let contents = Contents { trunks, ..Contents::default() };
             let origin = "the profiles alone; no database answers and there is no copy of it";
-            Ok(Loaded { table: RoutingTable::new(contents), origin: origin.to_owned() })
+            Ok(loaded(Snapshot::of_files(composer), origin.to_owned()))
         }
         Err(error) => Err(Failure::failed("the routing table cannot be read").because(error)),
     }

@@ -131,6 +131,8 @@ pub struct Contents {
     pub trunks: Vec<Trunk>,
     /// All routing profiles.
     pub routing_profiles: Vec<RoutingProfile>,
+    /// Only the trunks of profile files are here: what the database holds was never read.
+    pub is_trunks_only: bool,
 }
 
 /// One change to a routing table. Each replaces the thing of the same identity, or adds it.

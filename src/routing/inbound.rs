@@ -309,6 +309,10 @@ fn refuse_number(
     let (cause, dialled) = match outcome {
         Outcome::Found(found) => (HangupCause::SwitchFault, Some(found.dialled)),
         Outcome::Elsewhere(dialled) => (HangupCause::NumberNotOnTrunk, Some(*dialled)),
+        Outcome::Unknown(dialled) if dialling.table.is_trunks_only() => {
+            decision.note("number", "no numbers were read yet: the database was never reached");
+            (HangupCause::NoRoutingTable, Some(*dialled))
+        }
         Outcome::Unknown(dialled) => (HangupCause::UnknownNumber, Some(*dialled)),
         Outcome::NotANumber => (HangupCause::NotANumber, None),
     };
@@ -580,6 +584,23 @@ mod tests {
         let contents = contents();
         assert_eq!(outcome(&contents, &call("+15550100")), "+15550100 agent-1 trunk-1");
         assert_eq!(outcome(&contents, &call("tel:+1-555-0200")), "+15550200 agent-2 trunk-1");
+    }
+
+    #[test]
+    fn before_numbers_were_read_a_carrier_is_asked_to_come_back() {
+        let trunks = contents().trunks;
+        let mut contents = Contents { trunks, is_trunks_only: true, ..Contents::default() };
+        assert_eq!(outcome(&contents, &call("+15550100")), "503 no_routing_table");
+        assert_eq!(outcome(&contents, &call("alice")), "404 not_a_number");
+        let stranger = Call { source: "198.51.100.7", ..call("+15550100") };
+        assert_eq!(outcome(&contents, &stranger), "unknown");
+        contents.trunks[0].response_map.overload = 500;
+        assert_eq!(outcome(&contents, &call("+15550100")), "500 no_routing_table");
+        let mut table = RoutingTable::new(contents);
+        table.apply(Change::Replace(Box::new(super::tests::contents()))).unwrap();
+        let (verdict, _) = decide(&table, &call("+15550999"));
+        let Verdict::Refuse(refusal) = verdict else { panic!("{verdict:?}") };
+        assert_eq!(refusal.cause, HangupCause::UnknownNumber);
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub struct RoutingTable {
     trunks: Arc<TrunkIndex>,
     /// Few, and rarely changed.
     routing_profiles: Arc<BTreeMap<RoutingProfileId, Arc<RoutingProfile>>>,
+    is_trunks_only: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -64,7 +65,7 @@ impl RoutingTable {
     /// A table of `contents`. Numbers beyond `ROUTING_NUMBERS_MAX` are left out.
     #[must_use]
     pub fn new(contents: Contents) -> Self {
-        let mut table = Self::default();
+        let mut table = Self { is_trunks_only: contents.is_trunks_only, ..Self::default() };
         for tenant in contents.tenants {
             table.tenants.insert(tenant.id, Arc::new(tenant));
         }
@@ -170,6 +171,12 @@ impl RoutingTable {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// True when it says nothing about numbers: a number it does not hold may well exist.
+    #[must_use]
+    pub const fn is_trunks_only(&self) -> bool {
+        self.is_trunks_only
     }
 
     /// The trunks whose source list holds `source`, by priority.

@@ -263,6 +263,7 @@ impl ResponseMap {
             | HangupCause::TenantLimit
             | HangupCause::TrunkLimit
             | HangupCause::NoPorts
+            | HangupCause::NoRoutingTable
             | HangupCause::Overload => self.overload,
             HangupCause::Draining => self.draining,
             HangupCause::NoCommonCodec | HangupCause::BadSdp | HangupCause::SrtpMismatch => {

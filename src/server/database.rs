@@ -144,14 +144,11 @@ pub(super) async fn start(
     let data_dir = &config.node().data_dir;
     let composer = composer_of(config);
     let table_file = data_dir.join(table_file::NAME);
-    let snapshot = load(&database, &composer, &table_file).await;
-    let seq = snapshot.as_ref().and_then(|snapshot| snapshot.seq);
-    if let Some(snapshot) = snapshot {
-        for fault in &snapshot.faults {
-            tracing::error!(%fault, "left out of the routing table");
-        }
-        table.store(Arc::new(RoutingTable::new(snapshot.contents)));
+    let Snapshot { contents, seq, faults } = load(&database, &composer, &table_file).await;
+    for fault in &faults {
+        tracing::error!(%fault, "left out of the routing table");
     }
+    table.store(Arc::new(RoutingTable::new(contents)));
     metric::set(Gauge::RoutingNumbers, table.load().len() as f64);
     let (composer_in, composers) = watch::channel(composer);
     let sink = move |changes: Vec<Change>| {
@@ -180,11 +177,11 @@ pub(super) async fn start(
     })
 }
 
-/// The routing table as the database has it, else as its file has it.
-async fn load(database: &Database, composer: &Composer, file: &Path) -> Option<Snapshot> {
+/// The routing table as the database has it, else as its file has it, else the trunks of profile files.
+async fn load(database: &Database, composer: &Composer, file: &Path) -> Snapshot {
     let loading = snapshot::load_all_tenants(database, composer);
     match tokio::time::timeout(START_PATIENCE, loading).await {
-        Ok(Ok(snapshot)) => return Some(snapshot),
+        Ok(Ok(snapshot)) => return snapshot,
         Ok(Err(error)) => {
             tracing::warn!(%error, "the routing table cannot be read from the database")
         }
@@ -193,11 +190,15 @@ async fn load(database: &Database, composer: &Composer, file: &Path) -> Option<S
     match table_file::read(file, composer) {
         Ok(snapshot) => {
             tracing::warn!(file = %file.display(), "routing from the table's file");
-            Some(snapshot)
+            snapshot
         }
         Err(error) => {
-            tracing::error!(%error, "no routing table: calls are refused until the database answers");
-            None
+            tracing::error!(
+                %error,
+                "no routing table: until the database answers, calls of trunks that are profile files \
+                 are refused with 503, and all others are strangers' calls"
+            );
+            Snapshot::of_files(composer)
         }
     }
 }

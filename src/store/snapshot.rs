@@ -68,6 +68,17 @@ pub struct Snapshot {
     pub faults: Vec<RowFault>,
 }
 
+impl Snapshot {
+    /// What is known without the database and without the table's file: the trunks that are profile
+    /// files. Their callers are answered, though no number is known.
+    #[must_use]
+    pub fn of_files(composer: &Composer) -> Self {
+        let mut collected = Collected::new(composer);
+        collected.contents.is_trunks_only = true;
+        collected.snapshot(None)
+    }
+}
+
 /// Reads all tenants, profiles, numbers and trunks.
 ///
 /// # Errors

@@ -128,6 +128,8 @@ causes! {
     Draining = "draining", 503, 41, Switch, "Node is draining";
     /// A queue was full or a part of the switch is overloaded.
     Overload = "overload", 503, 42, Switch, "Overloaded";
+    /// Neither the database nor the routing table's file has said which numbers there are.
+    NoRoutingTable = "no_routing_table", 503, 41, Switch, "Numbers not known yet";
     /// Offer and answer have no codec in common.
     NoCommonCodec = "no_common_codec", 488, 65, Caller, "No common codec";
     /// The session description cannot be used.
@@ -249,7 +251,11 @@ impl HangupCause {
     #[must_use]
     pub const fn retry_after_s(self) -> Option<u32> {
         match self {
-            Self::NodeLimit | Self::TenantLimit | Self::TrunkLimit | Self::NoPorts => Some(5),
+            Self::NodeLimit
+            | Self::TenantLimit
+            | Self::TrunkLimit
+            | Self::NoPorts
+            | Self::NoRoutingTable => Some(5),
             Self::Overload => Some(2),
             Self::DestinationLimit => Some(60),
             Self::NoGateway | Self::CarrierThrottled => Some(10),

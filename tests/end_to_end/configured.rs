@@ -1,5 +1,6 @@
 //! `tandem run` with configurations that are right, wrong, and changed while it runs.
 
+use crate::node;
 use crate::node::Home;
 use crate::node::Node;
 use crate::node::wait_for;
@@ -7,8 +8,10 @@ use crate::postgres;
 use crate::rows;
 use crate::talk::Peer;
 use serde_json::json;
+use sqlx::ConnectOptions;
 use std::net::UdpSocket;
 use tandem::store::private_cluster::PrivateCluster;
+use tandem::store::table_file;
 
 const NUMBER: &str = "+15550170";
 const UNKNOWN: &str = "+15550171";
@@ -110,4 +113,33 @@ async fn a_hang_up_signal_reloads_trunks_and_keeps_the_old_ones_when_the_new_are
     assert_eq!(new.invite(UNKNOWN).await.refusal(), (604, "unknown_number", false));
     old.send("OPTIONS", "ping").await;
     assert!(old.hears_nothing().await, "the old trunk is still in force");
+}
+
+#[tokio::test]
+async fn a_first_start_without_its_database_refuses_with_a_reason_until_it_is_there() {
+    let mut node = Home::new().start().await;
+    let url = node.database().owner_options().to_url_lossy();
+    node.signal("TERM");
+    assert_eq!(node.ended().await.code(), Some(0));
+    std::fs::remove_file(node.home.data_dir().join(table_file::NAME)).unwrap();
+    node.home.write("sip-profiles/carrier.toml", &trunk("127.0.0.2/32", 410));
+    let listener = "[[listener]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n";
+    let away = node.home.configuration(&format!("database = \"{url}\""), 100, listener);
+    node.home.write("tandem.toml", &away);
+    node.launch().await;
+
+    let carrier = Peer::at("127.0.0.2", node.sip()).await;
+    let refused = carrier.invite(UNKNOWN).await;
+    assert_eq!(refused.refusal(), (503, "no_routing_table", true));
+    assert_eq!(node.get("/readyz").await.status, 503);
+
+    let cluster = node.home.cluster();
+    let call_id = refused.header("Call-ID").unwrap();
+    let record = node::record(&cluster.database(), call_id).await;
+    assert_eq!((record.cause.as_str(), record.is_answered), ("no_routing_table", false));
+    logged(&node, "in step with the database", 2).await;
+    assert_eq!(carrier.invite(UNKNOWN).await.refusal(), (410, "unknown_number", false));
+    node.signal("TERM");
+    assert_eq!(node.ended().await.code(), Some(0));
+    cluster.stop().unwrap();
 }
