@@ -1,16 +1,25 @@
 //! The entry for fuzzing: parses, touches every typed header, writes an answer.
 
 use crate::sip::message::Message;
+use crate::sip::message::Response;
 use crate::sip::message::headers::Headers;
+use crate::sip::message::name::HeaderName;
 use crate::sip::message::parse;
 use crate::sip::message::peek;
 use crate::sip::message::reply;
 use crate::sip::message::write::ResponseWriter;
 use crate::sip::message::write::ends_lines_with_crlf;
+use crate::sip::multipart;
+use crate::sip::register::Input;
+use crate::sip::register::Output;
+use crate::sip::register::Registration;
+use crate::sip::register::RegistrationPolicy;
+use crate::types::moment::Moment;
 use bytes::Bytes;
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Feeds `data` to everything that reads messages and checks what always holds: no panic, and what we
 /// answer can itself be read.
@@ -23,10 +32,16 @@ pub fn exercise(data: &[u8]) {
     match parse(Bytes::copy_from_slice(data)) {
         Ok(message) => {
             touch(message.headers());
-            if let Message::Request(request) = message {
-                let mut writer = ResponseWriter::to(&request, source, 200, Some(b"tag"));
-                writer.record_routes(&request);
-                check_answer(&writer.finish_with("application/sdp", &request.body));
+            match message {
+                Message::Request(request) => {
+                    let headers = &request.headers;
+                    open_body(headers.first(HeaderName::ContentType), &request.body);
+                    let mut writer = ResponseWriter::to(&request, source, 200, Some(b"tag"));
+                    writer.record_routes(&request);
+                    check_answer(&writer.finish_with("application/sdp", &request.body));
+                }
+                Message::Response(response) if response.status >= 200 => register(&response),
+                Message::Response(_) => {}
             }
         }
         Err(error) => {
@@ -53,6 +68,34 @@ fn touch(headers: &Headers) {
     read += headers.from().uri().user_decoded().map_or(0, |user| user.len());
     read += headers.to().uri().user_params().iter().count();
     black_box(read);
+}
+
+/// Takes a body apart; a description is a part of it.
+fn open_body(content_type: Option<&[u8]>, body: &Bytes) {
+    if let Ok(Some(description)) = multipart::session_description(content_type, body) {
+        assert!(description.len() <= body.len(), "a description from nowhere");
+    }
+}
+
+/// Takes a response as a registrar's: whatever it says, something is planned and nothing hot.
+fn register(response: &Response) {
+    let policy = RegistrationPolicy {
+        expires: Duration::from_secs(3_600),
+        refresh_percent: 80,
+        retry: vec![Duration::from_secs(30)],
+        forbidden_retry: Duration::from_secs(900),
+        start_within: Duration::ZERO,
+        contact_user: "pilot".to_owned(),
+    };
+    let mut registration = Registration::new(policy, 1);
+    let (now, mut out) = (Moment::START, Vec::new());
+    for input in [Input::Started, Input::DeadlineReached, Input::Answered(response)] {
+        registration.handle(now, &input, &mut out);
+    }
+    let asks = out.iter().filter(|output| matches!(output, Output::Register { .. })).count();
+    assert!(asks <= 2, "one response caused {asks} requests");
+    let waits = registration.deadline().is_none_or(|deadline| deadline > now);
+    assert!(waits, "the next request is due at once");
 }
 
 /// An answer to a readable request is readable.
