@@ -115,7 +115,9 @@ pub struct Registration {
 
 /// The longest life asked for, whatever a registrar demands: a week.
 const EXPIRES_MAX_S: u32 = 604_800;
-/// A registrar's Retry-After counts up to an hour.
+/// A registrar's Retry-After counts from some seconds, or one that says 0 would have us ask without
+/// end, up to an hour.
+const RETRY_AFTER_MIN: Duration = Duration::from_secs(5);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 /// The wait without a list of waits.
 const RETRY: Duration = Duration::from_secs(60);
@@ -215,7 +217,7 @@ impl Registration {
                     }
                     Judgement::Failed { retry_after: Some(after) } => {
                         self.failures += 1;
-                        let wait = after.min(RETRY_AFTER_MAX);
+                        let wait = after.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX);
                         self.fail(now, Some(response.status), wait, out);
                     }
                     Judgement::Forbidden => {
