@@ -30,5 +30,7 @@ pub mod telemetry;
 
 // Programs: what wires the shells together, and what drives them.
 pub mod caller;
+pub mod certify;
 pub mod cli;
 pub mod server;
+pub mod simulator;

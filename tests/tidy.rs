@@ -55,6 +55,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["config", "routing", "call", "cdr", "agent", "store", "engine", "telemetry", "clock"],
     ),
     // Programs.
+    ("simulator", &["sip", "sdp", "rtp", "audio", "net", "config"]),
+    ("certify", &["sip", "sdp", "routing", "call", "config", "engine", "simulator"]),
     ("caller", &["sip", "sdp", "rtp", "audio", "media", "net", "engine", "telemetry", "clock"]),
     (
         "server",
@@ -78,7 +80,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "caller",
         ],
     ),
-    ("cli", &["server", "config", "caller", "store", "routing", "telemetry", "clock"]),
+    ("cli", &["server", "config", "caller", "certify", "store", "routing", "telemetry", "clock"]),
     ("main", &["cli"]),
 ];
 

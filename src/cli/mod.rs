@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 
 mod call;
+mod certify;
 mod check;
 mod configuration;
 mod demo;
@@ -15,6 +16,7 @@ mod table;
 mod version;
 
 use crate::cli::call::CallArgs;
+use crate::cli::certify::CertifyArgs;
 use crate::cli::check::CheckArgs;
 use crate::cli::configuration::ConfigArgs;
 use crate::cli::demo::DemoArgs;
@@ -49,6 +51,8 @@ enum Command {
     Demo(DemoArgs),
     /// Check the configuration and every trunk profile; print all problems with their places.
     Check(CheckArgs),
+    /// Try a trunk profile against a simulation of its carrier; print what passes and what does not.
+    Certify(CertifyArgs),
     /// Print the configuration in force, with defaults and TANDEM_* variables; secrets are hidden.
     PrintConfig(ConfigArgs),
     /// Print step by step how a call would be routed, without a call; exit code 1 where it is refused.
@@ -80,6 +84,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Run(args) => block_on(run::run(args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Check(args) => check::run(&args),
+        Command::Certify(args) => certify::run(&args),
         Command::PrintConfig(args) => print_config::run(&args),
         Command::Explain(args) => block_on(explain::run(args)),
         Command::Call(args) => block_on(call::run(*args)),

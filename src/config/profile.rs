@@ -57,6 +57,32 @@ pub struct TrunkRow<'a> {
     pub overrides: &'a serde_json::Value,
 }
 
+/// A profile as the live trunk it would be, for a trial of it.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// The trunk.
+    pub trunk: Trunk,
+    /// The id of the profile and of all it extends, the nearest first.
+    pub lineage: Vec<String>,
+    /// What it asks for and this version cannot do.
+    pub not_built: Vec<Problem>,
+    tree: Table,
+}
+
+impl Trial {
+    /// The text at a path of the profile, such as `vars.customer_ip`; `None` where there is none.
+    #[must_use]
+    pub fn given(&self, path: &str) -> Option<&str> {
+        View(&self.tree).given(path)
+    }
+
+    /// A yes or no of the profile.
+    #[must_use]
+    pub fn flag(&self, path: &str) -> bool {
+        View(&self.tree).flag(path)
+    }
+}
+
 /// All trunk profiles of a node. A clone is one reference count.
 #[derive(Clone)]
 pub struct Profiles(Arc<Set>);
@@ -185,6 +211,12 @@ impl Profiles {
         self.0.files.keys().map(String::as_str)
     }
 
+    /// Whether a profile of this id is there that is not built in.
+    #[must_use]
+    pub fn is_own(&self, id: &str) -> bool {
+        self.0.files.get(id).is_some_and(|file| !file.built_in)
+    }
+
     /// Makes a trunk of a row of the database.
     ///
     /// # Errors
@@ -248,6 +280,59 @@ impl Profiles {
             }
         }
         trunks
+    }
+
+    /// The profiles of a folder, and the built-in ones.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with any of them as a text.
+    pub fn of_folder(
+        files: &dyn Files,
+        dir: &Path,
+        secrets: Arc<dyn Secrets>,
+    ) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let around = Around { secrets, region: None };
+        let profiles = Self::read(Sources::default(), files, Some(dir), around, &mut problems);
+        let problems = Problems::new(problems);
+        if problems.is_fatal() { Err(problems) } else { Ok(profiles) }
+    }
+
+    /// The trunk a profile would be if it were enabled, whether or not it is, and even where it asks for
+    /// what this version cannot do.
+    ///
+    /// # Errors
+    ///
+    /// Everything else that is wrong with it, or that there is no such profile, or that it is a template.
+    pub fn trial(&self, id: &str) -> Result<Trial, Problems> {
+        let sources = &self.0.sources;
+        let (mut problems, mut not_built) = (Vec::new(), Vec::new());
+        let merged = self.merged(id, sources, &mut problems).zip(self.0.files.get(id));
+        let Some((mut tree, file)) = merged else {
+            let problem = Problem::of_file("trial", self.no_profile(id));
+            return Err(Problems::new(vec![problem]));
+        };
+        if id.starts_with('_') || View(&file.table).flag("abstract") {
+            let message = format!("`{id}` is a template: try a profile that extends it");
+            return Err(Problems::new(vec![Problem::of_file("trial", message)]));
+        }
+        fill_in_variables(&mut tree, sources, &mut problems);
+        let check = |problems| Check { sources, problems, skip_templates: false };
+        check(&mut problems).table("", &tree, PROFILE);
+        check(&mut not_built).built((&tree, ""), &tree, &self.0.defaults, PROFILE);
+        let at = Place::whole(file.source);
+        let name = id.to_owned();
+        let identity = TrunkIdentity { id: trunk_id(id), name, tenant: None, enabled: true, at };
+        let trunk = trunk::build(&tree, identity, sources, (&self.0.around, &mut problems));
+        let problems = Problems::new(problems);
+        if problems.is_fatal() {
+            return Err(problems);
+        }
+        let (mut order, mut open) = (Vec::new(), Vec::new());
+        self.line_up(id, (&mut order, &mut open), sources, &mut Vec::new());
+        let lineage = order.into_iter().rev().map(str::to_owned).collect();
+        Ok(Trial { trunk, lineage, not_built, tree })
     }
 
     /// The effective tree of a profile, for people.

@@ -4,6 +4,8 @@ mod legs;
 mod media;
 mod voice;
 
+pub(crate) use legs::invited_command;
+
 use crate::call::Call;
 use crate::call::event::CallEvent;
 use crate::call::input::Input;

@@ -12,12 +12,12 @@ use crate::sdp::SrtpTerms;
 use crate::types::transport::Transport;
 
 /// The terms of a leg that came in by `trunk` over `transport`.
-pub(super) fn inbound(trunk: &Trunk, transport: Transport) -> LegTerms {
+pub(crate) fn inbound(trunk: &Trunk, transport: Transport) -> LegTerms {
     of_media(&trunk.media, transport)
 }
 
 /// The terms of a leg dialled by `trunk` over `transport`.
-pub(super) fn outbound(trunk: &Trunk, transport: Transport) -> LegTerms {
+pub(crate) fn outbound(trunk: &Trunk, transport: Transport) -> LegTerms {
     of_media(&trunk.media, transport)
 }
 

@@ -216,7 +216,7 @@ fn from_user(caller: &str) -> String {
 }
 
 /// What the dialog of a caller must do.
-fn invited_command(dialog: DialogId, output: LegOutput, host: &str) -> Option<Command> {
+pub(crate) fn invited_command(dialog: DialogId, output: LegOutput, host: &str) -> Option<Command> {
     match output {
         LegOutput::Progress { status, body } => Some(Command::Progress { dialog, status, body }),
         LegOutput::Answer(body) => Some(Command::Accept { dialog, body }),

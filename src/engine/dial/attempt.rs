@@ -429,7 +429,8 @@ impl Dialling {
 /// How long one of several addresses may say nothing where the profile says nothing of it.
 const NEXT_ADDRESS: Duration = Duration::from_secs(4);
 
-fn refusal(status: u16, phrase: String, note: &RefusalNote) -> CarrierRefusal {
+/// What a refusal of a carrier's means to the attempt.
+pub(crate) fn refusal(status: u16, phrase: String, note: &RefusalNote) -> CarrierRefusal {
     let text = |part: Option<&[u8]>| String::from_utf8_lossy(part.unwrap_or_default()).into_owned();
     CarrierRefusal {
         status,

@@ -95,11 +95,7 @@ impl Carried {
 }
 
 /// What a dialog must do for its call. `host` is the peer's, for addresses of telephone numbers.
-pub(in crate::engine) fn command_of(
-    dialog: DialogId,
-    output: LegOutput,
-    host: &str,
-) -> Option<Command> {
+pub(crate) fn command_of(dialog: DialogId, output: LegOutput, host: &str) -> Option<Command> {
     Some(match output {
         LegOutput::Acknowledge(body) => Command::Acknowledge { dialog, body },
         LegOutput::AnswerReoffer(body) => Command::AnswerReinvite { dialog, body },
@@ -139,7 +135,10 @@ fn refer_to(target: &DialTarget, host: &str) -> String {
 }
 
 /// What an event of an answered dialog means to its call. `hung_up_for`: we ended it.
-fn input_of(event: Event, hung_up_for: Option<(HangupCause, Party)>) -> Option<LegInput> {
+pub(crate) fn input_of(
+    event: Event,
+    hung_up_for: Option<(HangupCause, Party)>,
+) -> Option<LegInput> {
     let description = |body: Option<Body>| -> Option<Bytes> { body.map(|body| body.bytes) };
     Some(match event {
         Event::Cancelled { .. } => LegInput::Cancelled,

@@ -4,9 +4,12 @@ mod attempt;
 mod carry;
 mod route;
 
-pub(super) use carry::command_of;
+pub(crate) use attempt::refusal;
+pub(crate) use carry::command_of;
+pub(crate) use carry::input_of;
 pub(super) use route::DialRoute;
 pub(super) use route::PeerRoute;
+pub(crate) use route::by_gateway;
 
 use crate::call::input::LegInput;
 use crate::call::input::LegOutput;

@@ -233,7 +233,8 @@ impl Target {
     }
 }
 
-fn by_gateway(attempt: &Try, flow: Flow) -> OutboundInvite {
+/// The INVITE of a try by `flow`.
+pub(crate) fn by_gateway(attempt: &Try, flow: Flow) -> OutboundInvite {
     let form = &attempt.invite;
     let outbound = attempt.outbound();
     let mut invite = OutboundInvite::new(flow, &form.uri, &form.from);

@@ -1,0 +1,257 @@
+//! Calls on the bench: the switch calls somebody by the trunk, and the carrier calls the switch.
+
+use crate::call::Call;
+use crate::call::dial::DialRequest;
+use crate::call::dial::DialTarget;
+use crate::call::input::Input as CallInput;
+use crate::call::input::LegInput;
+use crate::call::setup::CallSetup;
+use crate::call::setup::Opening;
+use crate::call::setup::Partner;
+use crate::call::side::LegSide;
+use crate::certify::bench::Bench;
+use crate::certify::bench::Queue;
+use crate::certify::live::Live;
+use crate::engine::dialog_policy::dialog_policy;
+use crate::engine::leg_terms;
+use crate::routing::decision::Decision;
+use crate::routing::identify::Attempt;
+use crate::routing::identify::Proof;
+use crate::routing::inbound;
+use crate::routing::inbound::InboundRoute;
+use crate::routing::inbound::Verdict;
+use crate::routing::outbound::OutboundPlan;
+use crate::routing::outbound::OutboundRefusal;
+use crate::routing::outbound::OutboundRequest;
+use crate::routing::outbound::Surroundings;
+use crate::routing::outbound::plan;
+use crate::routing::outbound_attempt::OutboundAttempt;
+use crate::routing::trunk::Trunk;
+use crate::simulator::speak::CallIn;
+use crate::sip::endpoint::event::Command;
+use crate::sip::endpoint::event::Input;
+use crate::sip::endpoint::event::Invitation;
+use crate::sip::endpoint::event::Refusal;
+use crate::sip::message::name::HeaderName;
+use crate::sip::message::uri::Uri;
+use crate::types::agent::AgentKind;
+use crate::types::agent::AgentSettings;
+use crate::types::agent::AnswerPolicy;
+use crate::types::cause::HangupCause;
+use crate::types::cause::Party;
+use crate::types::name::ListenerName;
+use crate::types::number::E164;
+use crate::types::transport::Transport;
+use jiff::Timestamp;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A working day, 11:30 in India: within every profile's calling hours.
+const WALL_S: i64 = 1_795_241_400;
+
+/// A wish to call.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CallOut {
+    /// Another caller than our number.
+    pub(super) from: Option<&'static str>,
+    /// The caller is withheld.
+    pub(super) withheld: bool,
+}
+
+impl Bench<'_> {
+    /// Plans a call to somebody.
+    pub(super) fn plan(&mut self, call: CallOut) -> Result<OutboundPlan, Box<OutboundRefusal>> {
+        let to = self.subject.model.numbers.person.parse();
+        let refused = |cause| {
+            Box::new(OutboundRefusal {
+                cause,
+                tenant: None,
+                trunk: None,
+                dialled: None,
+                decision: Decision::new(),
+            })
+        };
+        let to = to.map_err(|_| refused(HangupCause::NotANumber))?;
+        let mut request = OutboundRequest::new(self.subject.tenant(), to);
+        request.from = call.from.and_then(|from| from.parse().ok()).or(Some(self.subject.own));
+        request.anonymous = call.withheld;
+        request.trunk = Some(self.subject.trunk.id);
+        let wall = Timestamp::from_second(WALL_S).unwrap_or_default();
+        let mut around = Surroundings {
+            board: &mut self.board,
+            admission: &self.admission,
+            usage: &mut self.usage,
+            wall,
+            random: &mut self.random,
+        };
+        plan(self.now, &self.table, &mut around, request)
+    }
+
+    /// Calls somebody.
+    ///
+    /// # Errors
+    ///
+    /// Why no call is planned, in words.
+    pub(super) fn dial(&mut self, call: CallOut) -> Result<(), String> {
+        let plan = self.plan(call).map_err(|refusal| {
+            format!("the call is not placed: {} ({})", refusal.cause.text(), refusal.cause)
+        })?;
+        let to: E164 = plan.dialled;
+        let trunk = Arc::clone(&self.subject.trunk);
+        let gateway = trunk.outbound.as_ref().and_then(|outbound| outbound.gateways.first());
+        let transport = gateway.and_then(|g| g.next_hop().transport).unwrap_or(Transport::Udp);
+        let request = DialRequest {
+            target: DialTarget::Number { to, from: None, trunk: Some(trunk.id) },
+            terms: leg_terms::outbound(&trunk, transport),
+            ring_max: Duration::from_secs(600),
+        };
+        let opening = Opening::Outbound(Box::new(request));
+        let mut live = Live::new(Call::new(setup(&trunk, opening)));
+        live.attempt = Some(OutboundAttempt::new(plan));
+        self.live = Some(live);
+        let mut queue = Queue::new();
+        self.tell(CallInput::Begun, &mut queue);
+        self.run(queue);
+        Ok(())
+    }
+
+    fn run(&mut self, queue: Queue) {
+        for input in queue {
+            self.turn(input);
+        }
+    }
+
+    /// We hang up.
+    pub(super) fn hang_up(&mut self) {
+        let mut queue = Queue::new();
+        let by = Party::Operator;
+        let cause = HangupCause::Normal;
+        self.tell(CallInput::HangupRequested { cause, by }, &mut queue);
+        self.run(queue);
+    }
+
+    /// The carrier calls our number.
+    pub(super) fn call_in(&mut self, offers: bool, more: &[&str]) {
+        let own = self.subject.own;
+        self.call_in_to(own.as_str(), (offers, more));
+    }
+
+    /// The carrier calls a number.
+    pub(super) fn call_in_to(&mut self, called: &str, (offers, more): (bool, &[&str])) {
+        let headers: Vec<(String, String)> = self
+            .subject
+            .trunk
+            .required_headers
+            .iter()
+            .map(|(name, value)| (name.clone(), value.expose().clone()))
+            .collect();
+        self.call_in_from(self.subject.calls_from(), called, (offers, &headers, more));
+    }
+
+    /// A call comes from an address.
+    pub(super) fn call_in_from(
+        &mut self,
+        edge: SocketAddr,
+        called: &str,
+        (offers, headers, more): (bool, &[(String, String)], &[&str]),
+    ) {
+        let call = CallIn {
+            edge,
+            called,
+            caller: Some(self.subject.model.numbers.person),
+            offers,
+            headers,
+            more,
+        };
+        self.carrier.call(self.now, &call);
+    }
+
+    /// An INVITE came: as the engine's `invitation` does, without records.
+    pub(super) fn invited(&mut self, invitation: Invitation, queue: &mut Queue) {
+        let dialog = invitation.dialog;
+        let mut refuse = |status, cause| {
+            let refusal = Refusal { status, cause, retry_after_s: None, headers: Vec::new() };
+            queue.push_back(Input::Command(Command::Refuse { dialog, refusal }));
+        };
+        match self.decide(&invitation) {
+            Verdict::Unknown => {
+                self.was_silent = true;
+                refuse(403, HangupCause::UnknownSource);
+            }
+            Verdict::Challenge(_) => refuse(401, HangupCause::CredentialsRequired),
+            Verdict::Refuse(rejection) => refuse(rejection.status, rejection.cause),
+            Verdict::Route(route) => {
+                let policy = dialog_policy(&route.trunk.signalling, false);
+                if let Some(refusal) = policy.refusal(&invitation.request.headers) {
+                    queue.push_back(Input::Command(Command::Refuse { dialog, refusal }));
+                    return;
+                }
+                queue.push_back(Input::Command(Command::Adopt { dialog, policy }));
+                self.admit(&route, invitation, queue);
+            }
+        }
+    }
+
+    fn admit(&mut self, route: &InboundRoute, invitation: Invitation, queue: &mut Queue) {
+        let terms = leg_terms::inbound(&route.trunk, invitation.flow.transport);
+        let mut live = Live::new(Call::new(setup(&route.trunk, Opening::Inbound(terms))));
+        live.dialog = Some(invitation.dialog);
+        live.caller = Some(route.caller.shown().to_owned());
+        self.live = Some(live);
+        let body = invitation.body.map(|body| body.bytes);
+        self.tell(CallInput::Leg(LegSide::Near, LegInput::Offered(body)), queue);
+    }
+
+    fn decide(&self, invitation: &Invitation) -> Verdict {
+        let request = invitation.request.as_ref();
+        let header = |name: &str| {
+            let mut fields = request.headers.table().iter();
+            let field = fields.find(|(_, own, _)| own.eq_ignore_ascii_case(name.as_bytes()));
+            field.map(|(_, _, value)| value)
+        };
+        let first = |name: HeaderName| -> Option<Uri> {
+            let address = request.headers.addresses(name).next()?.ok()?;
+            Some(address.uri().clone())
+        };
+        let diversion = first(HeaderName::Diversion);
+        let called_party = first(HeaderName::PCalledPartyId);
+        let listener = self.subject.trunk.listener.clone();
+        let Some(listener) = listener.or_else(|| "public".parse::<ListenerName>().ok()) else {
+            return Verdict::Unknown;
+        };
+        let attempt = Attempt {
+            listener: &listener,
+            source: invitation.flow.remote.ip(),
+            transport: invitation.flow.transport,
+            certificate: None,
+            request_user: request.uri.user().unwrap_or_default(),
+            to_user: request.headers.to().uri().user().unwrap_or_default(),
+            diversion_user: diversion.as_ref().and_then(Uri::user).unwrap_or_default(),
+            called_party_user: called_party.as_ref().and_then(Uri::user).unwrap_or_default(),
+            caller_user: request.headers.from().uri().user().unwrap_or_default(),
+            header: &header,
+            // A carrier that is challenged has nothing to answer with.
+            proof: &|_| Proof::Absent,
+        };
+        inbound::route(&self.table, &attempt, &mut Decision::new())
+    }
+}
+
+fn setup(trunk: &Trunk, opening: Opening) -> CallSetup {
+    CallSetup {
+        opening,
+        partner: Partner::Agent,
+        agent: AgentSettings {
+            kind: AgentKind::Echo,
+            answer: AnswerPolicy::WhenReady,
+            hangup_after: None,
+            reinvite_after: None,
+        },
+        ring_max: trunk.ring_timeout,
+        duration_max: trunk.max_duration,
+        answer_delay: trunk.answer_delay,
+        ringing: trunk.ringing,
+        response_map: trunk.response_map,
+    }
+}

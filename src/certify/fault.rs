@@ -1,0 +1,402 @@
+//! `Fault`: a way in which a switch can be wrong, seeded to see that the sheet finds it.
+
+use crate::certify::subject::Subject;
+use crate::routing::health::AliveCodes;
+use crate::routing::health::Probing;
+use crate::routing::outbound_trunk::OutboundTrunk;
+use crate::routing::outbound_trunk::RedirectPolicy;
+use crate::routing::signalling::Prack;
+use crate::routing::trunk::DigestAccount;
+use crate::routing::trunk::DigestAlgorithm;
+use crate::routing::trunk::Trunk;
+use crate::types::secret::Secret;
+use crate::types::srtp::SrtpPolicy;
+use ipnet::IpNet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A way in which a switch can be wrong.
+#[derive(Debug)]
+pub struct Fault {
+    /// Its name.
+    pub name: &'static str,
+    /// The check that must find it.
+    pub found_by: &'static str,
+    how: How,
+}
+
+/// Which way a message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    In,
+    Out,
+}
+
+/// Makes another message of one, or none.
+type Spoil = fn(String, &Subject) -> Option<String>;
+
+#[derive(Clone, Copy, Debug)]
+enum How {
+    /// A setting of the trunk is wrong.
+    Setting(fn(&mut Trunk)),
+    /// The same in how it calls out.
+    Outbound(fn(&mut OutboundTrunk)),
+    /// What we send is wrong, or is not sent.
+    Sent(Spoil),
+    /// What we hear is not heeded.
+    Heard(Spoil),
+    /// A REGISTER is sent where the carrier wants none, and none where it wants one.
+    Registers,
+    /// A setting is not served.
+    NotServed,
+}
+
+impl Fault {
+    /// The fault of a name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        FAULTS.iter().find(|fault| fault.name == name)
+    }
+
+    pub(super) fn set(&self, trunk: &mut Trunk) {
+        match self.how {
+            How::Setting(set) => set(trunk),
+            How::Outbound(set) => {
+                if let Some(outbound) = &mut trunk.outbound {
+                    set(Arc::make_mut(outbound));
+                }
+            }
+            How::Sent(_) | How::Heard(_) | How::Registers | How::NotServed => (),
+        }
+    }
+
+    pub(super) fn spoil(&self, way: Way, text: String, subject: &Subject) -> Option<String> {
+        match (self.how, way) {
+            (How::Sent(spoil), Way::Out) | (How::Heard(spoil), Way::In) => spoil(text, subject),
+            _ => Some(text),
+        }
+    }
+
+    pub(super) const fn is_of_registration(&self) -> bool {
+        matches!(self.how, How::Registers)
+    }
+
+    pub(super) const fn is_unserved(&self) -> bool {
+        matches!(self.how, How::NotServed)
+    }
+}
+
+const fn fault(name: &'static str, found_by: &'static str, how: How) -> Fault {
+    Fault { name, found_by, how }
+}
+
+/// Every fault that can be seeded.
+pub const FAULTS: &[Fault] = &[
+    fault("unserved-setting", "settings", How::NotServed),
+    fault("registration-turned-round", "registration", How::Registers),
+    fault("address-in-request-uri", "request-host", How::Sent(address_in_request_uri)),
+    fault("number-without-prefix", "called-number", How::Sent(number_without_prefix)),
+    fault("foreign-caller", "caller-number", How::Sent(foreign_caller)),
+    fault("caller-withheld-unasked", "caller-number", How::Sent(anonymous_from)),
+    fault("no-asserted-identity", "asserted-identity", How::Sent(no_asserted_identity)),
+    fault("identity-of-another-host", "asserted-identity", How::Sent(identity_elsewhere)),
+    fault("caller-shown-though-withheld", "withheld-caller", How::Sent(no_privacy)),
+    fault("no-user-phone", "user-phone", How::Sent(|t, _| Some(t.replace(";user=phone", "")))),
+    fault("requires-100rel", "extensions", How::Setting(|t| t.signalling.prack = Prack::Required)),
+    fault("media-not-as-agreed", "media-offer", How::Setting(other_media)),
+    fault("no-telephone-event", "keys", How::Setting(|t| t.media.dtmf_payload_type = None)),
+    fault("oversized-request", "datagram", How::Sent(oversized)),
+    fault("no-answer-to-challenge", "challenge", How::Outbound(|o| o.account = None)),
+    fault("ack-past-record-route", "call-out", How::Sent(ack_past_route)),
+    fault("contact-rewritten", "call-out", How::Sent(contact_rewritten)),
+    fault("no-bye", "call-out", How::Sent(|t, _| unless(t, "BYE "))),
+    fault("early-media-kept", "early-media", How::Heard(media_never_moves)),
+    fault("tries-on-after-busy", "busy", How::Outbound(|o| o.failover.on_codes.push(486))),
+    fault("no-failover", "failover", How::Outbound(|o| o.failover.on_codes.clear())),
+    fault("waits-on-silence", "silence", How::Outbound(|o| o.failover.on_timeout = false)),
+    fault("deaf-to-throttling", "throttling", How::Outbound(deaf_to_throttling)),
+    fault("no-cancel", "cancel", How::Sent(|t, _| unless(t, "CANCEL "))),
+    fault("crossing-answer-forgotten", "cancel-race", How::Sent(|t, _| unless(t, "BYE "))),
+    fault("rings-for-ever", "ring-timeout", How::Sent(|t, _| unless(t, "CANCEL "))),
+    fault("follows-redirects", "redirect", How::Outbound(follows_redirects)),
+    fault("refresh-unanswered", "refresh-by-invite", How::Sent(|t, _| unanswered(t, "INVITE"))),
+    fault("refresh-refused", "refresh-by-invite", How::Sent(refresh_refused)),
+    fault("update-unanswered", "refresh-by-update", How::Sent(|t, _| unanswered(t, "UPDATE"))),
+    fault("offer-of-one-codec", "refresh-without-offer", How::Sent(one_codec)),
+    fault("sends-while-held", "hold", How::Sent(sends_while_held)),
+    fault("hold-refused", "hold", How::Sent(refresh_refused)),
+    fault("fax-taken", "fax", How::Sent(fax_taken)),
+    fault("transfer-taken", "transfer", How::Sent(transfer_taken)),
+    fault("waits-for-media", "first-to-speak", How::Heard(|t, _| unless(t, "ACK "))),
+    fault("carrier-challenged", "call-in", How::Setting(challenges)),
+    fault("number-not-found", "call-in", How::Setting(|t| t.did_sources.clear())),
+    fault("caller-misread", "call-in", How::Heard(caller_lost)),
+    fault("unknown-number-unavailable", "unknown-number", How::Setting(unknown_unavailable)),
+    fault("no-answer-rings-elsewhere", "outcomes", How::Setting(no_answer_goes_on)),
+    fault("overload-is-final", "outcomes", How::Setting(|t| t.response_map.overload = 486)),
+    fault("answer-without-offer", "offerless", How::Sent(answer_without_offer)),
+    fault("short-timer-refused", "short-timer", How::Setting(short_timer_refused)),
+    fault("lost-ack-ignored", "lost-ack", How::Sent(|t, _| unless(t, "BYE "))),
+    fault("cancelled-call-kept", "cancel-in", How::Sent(|t, _| unless(t, "SIP/2.0 487"))),
+    fault("answers-strangers", "strangers", How::Setting(answers_strangers)),
+    fault("silent-to-options", "options-in", How::Sent(|t, _| unanswered(t, "OPTIONS"))),
+    fault("probes-too-often", "options-rate", How::Outbound(probes_too_often)),
+];
+
+/// The first CSeq of requests of the carrier's within a call, up to the last that matters.
+const WITHIN: [&str; 6] = ["101", "102", "103", "104", "105", "106"];
+
+fn unless(text: String, start: &str) -> Option<String> {
+    (!text.starts_with(start)).then_some(text)
+}
+
+fn is_opening_invite(text: &str) -> bool {
+    let to = text.lines().find(|line| line.starts_with("To: "));
+    text.starts_with("INVITE ") && !to.is_some_and(|line| line.contains(";tag="))
+}
+
+/// Whether it is a response to a request of the carrier's, of this method.
+fn answers(text: &str, method: &str) -> bool {
+    text.starts_with("SIP/2.0 ")
+        && text.lines().any(|line| line.starts_with("CSeq: ") && line.ends_with(method))
+}
+
+fn answers_within(text: &str, method: &str) -> bool {
+    let cseq = |number: &str| text.contains(&format!("CSeq: {number} {method}"));
+    text.starts_with("SIP/2.0 ") && WITHIN.iter().any(|number| cseq(number))
+}
+
+fn unanswered(text: String, method: &str) -> Option<String> {
+    let is_answer =
+        if method == "OPTIONS" { answers(&text, method) } else { answers_within(&text, method) };
+    (!is_answer).then_some(text)
+}
+
+/// Replaces the first line.
+fn first_line(text: &str, line: &str) -> String {
+    let rest = text.split_once("\r\n").map_or("", |(_, rest)| rest);
+    format!("{line}\r\n{rest}")
+}
+
+/// Edits the lines of one header.
+fn header(text: &str, name: &str, edit: impl Fn(&str) -> Option<String>) -> String {
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
+    let start = format!("{name}: ");
+    let line = |line: &str| match line.strip_prefix(&start) {
+        Some(value) => edit(value).map(|value| format!("{start}{value}")),
+        None => Some(line.to_owned()),
+    };
+    let head: Vec<String> = head.split("\r\n").filter_map(line).collect();
+    format!("{}\r\n\r\n{body}", head.join("\r\n"))
+}
+
+/// Edits the body and says its new length.
+fn body(text: &str, edit: impl Fn(&str) -> String) -> String {
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
+    let body = edit(body);
+    let length = body.len().to_string();
+    header(&format!("{head}\r\n\r\n{body}"), "Content-Length", |_| Some(length.clone()))
+}
+
+/// Puts another user part into a URI or address.
+fn with_user(text: &str, user: impl Fn(&str) -> String) -> String {
+    let Some((before, rest)) = text.split_once("sip:") else { return text.to_owned() };
+    let Some((own, after)) = rest.split_once('@') else { return text.to_owned() };
+    format!("{before}sip:{}@{after}", user(own))
+}
+
+fn address_in_request_uri(text: String, subject: &Subject) -> Option<String> {
+    if !is_opening_invite(&text) {
+        return Some(text);
+    }
+    let line = text.lines().next().unwrap_or_default();
+    let user = line.split_once('@').map_or(line, |(user, _)| user);
+    Some(first_line(&text, &format!("{user}@{} SIP/2.0", subject.edge().ip())))
+}
+
+fn number_without_prefix(text: String, _: &Subject) -> Option<String> {
+    if !is_opening_invite(&text) {
+        return Some(text);
+    }
+    let line = text.lines().next().unwrap_or_default();
+    let line = with_user(line, |user| user.trim_start_matches(['+', '0']).to_owned());
+    Some(first_line(&text, &line))
+}
+
+fn foreign_caller(text: String, subject: &Subject) -> Option<String> {
+    let own = subject.model.caller.write(subject.own.as_str());
+    let foreign = subject.model.caller.write(subject.model.numbers.foreign);
+    if !is_opening_invite(&text) {
+        return Some(text);
+    }
+    let change = |value: &str| Some(value.replace(&own, &foreign));
+    let text = header(&text, "From", change);
+    let text = header(&text, "P-Asserted-Identity", change);
+    Some(header(&text, "P-Preferred-Identity", change))
+}
+
+fn anonymous_from(text: String, _: &Subject) -> Option<String> {
+    if !is_opening_invite(&text) {
+        return Some(text);
+    }
+    let text = header(&text, "From", |value| Some(with_user(value, |_| "anonymous".to_owned())));
+    let text = header(&text, "P-Asserted-Identity", |_| None);
+    Some(header(&text, "P-Preferred-Identity", |_| None))
+}
+
+fn no_asserted_identity(text: String, _: &Subject) -> Option<String> {
+    let text = header(&text, "P-Preferred-Identity", |_| None);
+    Some(header(&text, "P-Asserted-Identity", |_| None))
+}
+
+fn identity_elsewhere(text: String, _: &Subject) -> Option<String> {
+    Some(header(&text, "P-Preferred-Identity", |value| {
+        let user = value.split_once('@').map_or(value, |(user, _)| user);
+        Some(format!("{user}@192.0.2.77>"))
+    }))
+}
+
+/// The carrier either sees that nothing is withheld, or that nothing says who calls.
+fn no_privacy(text: String, subject: &Subject) -> Option<String> {
+    if !is_opening_invite(&text) {
+        return Some(text);
+    }
+    if !subject.model.takes_withheld {
+        return anonymous_from(text, subject);
+    }
+    Some(header(&text, "Privacy", |_| None))
+}
+
+fn other_media(trunk: &mut Trunk) {
+    if trunk.media.srtp.policy == SrtpPolicy::Off {
+        trunk.media.srtp.policy = SrtpPolicy::Required;
+        trunk.media.srtp.needs_tls = false;
+    } else {
+        trunk.media.srtp.policy = SrtpPolicy::Off;
+    }
+}
+
+fn oversized(text: String, _: &Subject) -> Option<String> {
+    if !is_opening_invite(&text) {
+        return Some(text);
+    }
+    let padding = "x".repeat(1_400);
+    Some(header(&text, "From", |value| Some(format!("{value}\r\nX-Padding: {padding}"))))
+}
+
+/// A request within a call goes straight to the Contact: the carrier's network is not reached that way.
+fn ack_past_route(text: String, _: &Subject) -> Option<String> {
+    if !text.starts_with("ACK ") {
+        return Some(text);
+    }
+    Some(header(&text, "Route", |_| None))
+}
+
+/// The private address of a Contact is "mended" to the one the answer came from.
+fn contact_rewritten(text: String, subject: &Subject) -> Option<String> {
+    if !text.starts_with("ACK ") {
+        return Some(text);
+    }
+    Some(first_line(&text, &format!("ACK sip:gw@{} SIP/2.0", subject.edge())))
+}
+
+fn media_never_moves(text: String, subject: &Subject) -> Option<String> {
+    let port = subject.subscription.media.port();
+    Some(text.replace(&format!("m=audio {} ", port + 20), &format!("m=audio {port} ")))
+}
+
+fn deaf_to_throttling(outbound: &mut OutboundTrunk) {
+    outbound.failover.throttle.clear();
+    outbound.failover.honour_retry_after = false;
+}
+
+const fn follows_redirects(outbound: &mut OutboundTrunk) {
+    outbound.redirect.policy = RedirectPolicy::SameGateway;
+    outbound.redirect.max = 3;
+}
+
+fn refresh_refused(text: String, _: &Subject) -> Option<String> {
+    if text.starts_with("SIP/2.0 200") && answers_within(&text, "INVITE") {
+        let text = body(&text, |_| String::new());
+        return Some(first_line(&text, "SIP/2.0 488 Not Acceptable Here"));
+    }
+    Some(text)
+}
+
+fn one_codec(text: String, _: &Subject) -> Option<String> {
+    if !text.starts_with("SIP/2.0 200") || !answers_within(&text, "INVITE") {
+        return Some(text);
+    }
+    Some(body(&text, |body| body.replace(" 0 8 ", " 0 ").replace(" 8 0 ", " 8 ")))
+}
+
+fn sends_while_held(text: String, _: &Subject) -> Option<String> {
+    Some(body(&text, |body| {
+        body.replace("a=recvonly", "a=sendrecv").replace("a=inactive", "a=sendrecv")
+    }))
+}
+
+fn fax_taken(text: String, _: &Subject) -> Option<String> {
+    if text.starts_with("SIP/2.0 488") && answers_within(&text, "INVITE") {
+        return Some(first_line(&text, "SIP/2.0 200 OK"));
+    }
+    Some(text)
+}
+
+fn transfer_taken(text: String, _: &Subject) -> Option<String> {
+    if text.starts_with("SIP/2.0 603") && answers_within(&text, "REFER") {
+        return Some(first_line(&text, "SIP/2.0 202 Accepted"));
+    }
+    Some(text)
+}
+
+fn challenges(trunk: &mut Trunk) {
+    trunk.digest = Some(DigestAccount {
+        username: "carrier".to_owned(),
+        password: Secret::new("carrier".to_owned()),
+        realm: "tandem".to_owned(),
+        algorithms: vec![DigestAlgorithm::Md5],
+    });
+}
+
+fn caller_lost(text: String, _: &Subject) -> Option<String> {
+    if !text.starts_with("INVITE ") {
+        return Some(text);
+    }
+    Some(header(&text, "From", |value| Some(with_user(value, |_| "unknown".to_owned()))))
+}
+
+const fn unknown_unavailable(trunk: &mut Trunk) {
+    trunk.response_map.unknown_did = 480;
+}
+
+const fn no_answer_goes_on(trunk: &mut Trunk) {
+    trunk.response_map.no_answer = 480;
+}
+
+fn answer_without_offer(text: String, _: &Subject) -> Option<String> {
+    if text.starts_with("SIP/2.0 200") && answers(&text, "INVITE") {
+        return Some(body(&text, |_| String::new()));
+    }
+    Some(text)
+}
+
+const fn short_timer_refused(trunk: &mut Trunk) {
+    trunk.signalling.session_timer.spares_old_peers = false;
+}
+
+fn answers_strangers(trunk: &mut Trunk) {
+    trunk.required_headers.clear();
+    trunk.sources.extend("0.0.0.0/0".parse::<IpNet>());
+}
+
+fn probes_too_often(outbound: &mut OutboundTrunk) {
+    outbound.health.probing = Some(Probing {
+        interval: Duration::from_secs(5),
+        timeout: Duration::from_secs(4),
+        down_after: 3,
+        up_after: 2,
+        alive: AliveCodes::Any,
+        request_user: String::new(),
+    });
+}

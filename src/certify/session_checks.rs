@@ -1,0 +1,162 @@
+//! Checks of what carriers do within a call, in whichever way the trunk has calls.
+
+use crate::certify::bench::Bench;
+use crate::simulator::description::Description;
+use crate::simulator::description::Seen;
+use crate::sip::message::method::Method;
+use std::time::Duration;
+
+type Checked = Result<(), String>;
+
+const MOMENT: Duration = Duration::from_secs(1);
+/// Half of the session interval most carriers ask for, in seconds.
+const REFRESH_AFTER: Duration = Duration::from_secs(900);
+/// Longer than any timer that a lost refresh would leave behind.
+const LATER: Duration = Duration::from_secs(120);
+/// What a refresh says of the session timer.
+const TIMER: [&str; 2] = ["Supported: timer", "Session-Expires: 1800;refresher=uac"];
+
+impl Bench<'_> {
+    /// A call is in progress, by whichever way the trunk has calls.
+    fn talk(&mut self) -> Checked {
+        if self.subject.calls_in() { self.talk_in(true, &[]) } else { self.talk_out() }
+    }
+
+    /// The carrier asks for something within the call; the status it gets.
+    fn within(
+        &mut self,
+        method: &Method,
+        description: Option<&Description>,
+        lines: &[&str],
+    ) -> Result<u16, String> {
+        let before = self.carrier.heard().len();
+        self.carrier.within(self.now, method, description, lines);
+        self.pass(MOMENT);
+        let heard = self.carrier.heard().len();
+        let response = self.final_response(method.clone());
+        match response {
+            Some(response) if heard > before => Ok(response.status),
+            Some(_) | None => {
+                let method = String::from_utf8_lossy(method.as_bytes()).into_owned();
+                Err(format!("{method} was not answered"))
+            }
+        }
+    }
+
+    fn offer(&self) -> Description {
+        let Some(last) = self.carrier.description() else {
+            return Description::offer(
+                self.subject.subscription.media,
+                self.subject.model.encrypted,
+            );
+        };
+        let fresh = Description::offer(last.media, last.encrypted);
+        Description { version: last.version + 1, ..fresh }
+    }
+
+    fn goes_on(&mut self) -> Checked {
+        self.pass(LATER);
+        self.is_content()?;
+        self.is_talking()
+    }
+}
+
+fn expect(status: u16, wanted: u16) -> Checked {
+    if status == wanted { Ok(()) } else { Err(format!("it was answered {status}, not {wanted}")) }
+}
+
+/// Both ways where the trunk has both.
+fn both_ways(bench: &mut Bench<'_>, then: impl Fn(&mut Bench<'_>) -> Checked) -> Checked {
+    if bench.subject.calls_in() {
+        bench.talk_in(true, &[])?;
+        then(bench).map_err(|why| format!("in a call in, {why}"))?;
+        bench.hang_up();
+        bench.pass(MOMENT);
+    }
+    if bench.subject.calls_out() {
+        bench.talk_out()?;
+        then(bench).map_err(|why| format!("in a call out, {why}"))?;
+    }
+    Ok(())
+}
+
+pub(super) fn refresh_by_invite(bench: &mut Bench<'_>) -> Checked {
+    both_ways(bench, |bench| {
+        bench.pass(REFRESH_AFTER - MOMENT * 10);
+        bench.is_talking()?;
+        let offer = bench.offer();
+        let status = bench.within(&Method::Invite, Some(&offer), &TIMER)?;
+        expect(status, 200)?;
+        bench.goes_on()
+    })
+}
+
+pub(super) fn refresh_by_update(bench: &mut Bench<'_>) -> Checked {
+    both_ways(bench, |bench| {
+        bench.pass(REFRESH_AFTER - MOMENT * 10);
+        bench.is_talking()?;
+        let status = bench.within(&Method::Update, None, &TIMER)?;
+        expect(status, 200)?;
+        bench.goes_on()
+    })
+}
+
+pub(super) fn refresh_without_offer(bench: &mut Bench<'_>) -> Checked {
+    bench.talk()?;
+    let status = bench.within(&Method::Invite, None, &[])?;
+    expect(status, 200)?;
+    let response = bench.final_response(Method::Invite);
+    let seen = response.and_then(|response| Seen::of(&response.body));
+    let Some(seen) = seen else { return Err("the answer has no offer".to_owned()) };
+    let wanted = bench.subject.trunk.media.codecs_offered.len();
+    if seen.codecs.len() < wanted.min(2) {
+        return Err(format!("the offer has {} of our {wanted} codecs", seen.codecs.len()));
+    }
+    bench.goes_on()
+}
+
+pub(super) fn hold(bench: &mut Bench<'_>) -> Checked {
+    bench.talk()?;
+    for (style, direction, null_address) in [
+        ("a=sendonly", "sendonly", false),
+        ("a=inactive", "inactive", false),
+        ("c=0.0.0.0", "sendrecv", true),
+    ] {
+        let held = Description { direction, null_address, ..bench.offer() };
+        let status = bench.within(&Method::Invite, Some(&held), &[])?;
+        expect(status, 200).map_err(|why| format!("hold by {style}: {why}"))?;
+        let response = bench.final_response(Method::Invite);
+        let answer = response.and_then(|response| Seen::of(&response.body)).unwrap_or_default();
+        let promises = matches!(answer.direction.as_str(), "sendrecv" | "sendonly");
+        let plan = bench.live.as_ref().and_then(|live| live.plans.last());
+        let sends = plan.is_some_and(|plan| plan.direction.sends() && plan.remote.is_some());
+        if sends || (promises && !null_address) {
+            return Err(format!("we send on while held by {style}"));
+        }
+        bench.goes_on().map_err(|why| format!("held by {style}: {why}"))?;
+        let back = bench.offer();
+        let status = bench.within(&Method::Invite, Some(&back), &[])?;
+        expect(status, 200).map_err(|why| format!("back from {style}: {why}"))?;
+        let plan = bench.live.as_ref().and_then(|live| live.plans.last());
+        if !plan.is_some_and(|plan| plan.direction.sends()) {
+            return Err(format!("we stay silent after hold by {style}"));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn fax(bench: &mut Bench<'_>) -> Checked {
+    bench.talk()?;
+    let fax = Description { is_fax: true, ..bench.offer() };
+    let status = bench.within(&Method::Invite, Some(&fax), &[])?;
+    expect(status, 488)?;
+    bench.goes_on()
+}
+
+pub(super) fn transfer(bench: &mut Bench<'_>) -> Checked {
+    bench.talk()?;
+    let target = format!("Refer-To: <sip:{}@carrier.example>", bench.subject.model.numbers.person);
+    let status = bench.within(&Method::Refer, None, &[&target])?;
+    expect(status, 603)?;
+    bench.goes_on()
+}

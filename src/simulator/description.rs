@@ -1,0 +1,146 @@
+//! The session descriptions a simulated carrier writes, and what it reads in ours.
+
+use std::net::SocketAddr;
+
+/// The key of a carrier's media; nobody encrypts with it.
+const KEY: &str = "WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz";
+/// The payload types of G.711, and the telephone-event of a carrier's own offers.
+const CODECS: [&str; 2] = ["0", "8"];
+const EVENTS: &str = "101";
+
+/// A session description of the carrier's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// Where it takes media.
+    pub media: SocketAddr,
+    /// Which way media flows, as the carrier sees it: `sendrecv` and such.
+    pub direction: &'static str,
+    /// RTP/SAVP with a key.
+    pub encrypted: bool,
+    /// Payload types of codecs, in order.
+    pub codecs: Vec<String>,
+    /// Payload type of telephone-event.
+    pub events: String,
+    /// The version of the description.
+    pub version: u32,
+    /// The connection address of RFC 2543 holds: 0.0.0.0.
+    pub null_address: bool,
+    /// A fax instead of audio: T.38.
+    pub is_fax: bool,
+}
+
+impl Description {
+    /// An offer of both G.711 codecs.
+    #[must_use]
+    pub fn offer(media: SocketAddr, encrypted: bool) -> Self {
+        Self {
+            media,
+            direction: "sendrecv",
+            encrypted,
+            codecs: CODECS.map(str::to_owned).to_vec(),
+            events: EVENTS.to_owned(),
+            version: 1,
+            null_address: false,
+            is_fax: false,
+        }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let (ip, port, version) = (self.media.ip(), self.media.port(), self.version);
+        let family = if ip.is_ipv6() { "IP6" } else { "IP4" };
+        let connection = if self.null_address { "0.0.0.0".to_owned() } else { ip.to_string() };
+        if self.is_fax {
+            return format!(
+                "v=0\r\no=carrier 7 {version} IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\n\
+                 t=0 0\r\nm=image {port} udptl t38\r\n"
+            );
+        }
+        let protocol = if self.encrypted { "RTP/SAVP" } else { "RTP/AVP" };
+        let (codecs, events) = (self.codecs.join(" "), &self.events);
+        let mut text = format!(
+            "v=0\r\no=carrier 7 {version} IN {family} {ip}\r\ns=-\r\nc=IN {family} {connection}\r\n\
+             t=0 0\r\nm=audio {port} {protocol} {codecs} {events}\r\n\
+             a=rtpmap:{events} telephone-event/8000\r\na=fmtp:{events} 0-16\r\n"
+        );
+        if self.encrypted {
+            text.push_str(&format!("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}\r\n"));
+        }
+        text.push_str(&format!("a=ptime:20\r\na={}\r\n", self.direction));
+        text
+    }
+}
+
+/// What a carrier sees in a description of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The protocol of the audio stream.
+    pub protocol: String,
+    /// The port of the audio stream.
+    pub port: u16,
+    /// Its payload types that are G.711, in order.
+    pub codecs: Vec<String>,
+    /// The payload type of telephone-event.
+    pub events: Option<String>,
+    /// The direction of its attributes; `sendrecv` where none stands.
+    pub direction: String,
+    /// It has a key.
+    pub has_key: bool,
+}
+
+impl Seen {
+    /// Reads a description; `None` where it has no audio.
+    #[must_use]
+    pub fn of(body: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(body).ok()?;
+        let audio = text.lines().find_map(|line| line.strip_prefix("m=audio "))?;
+        let mut words = audio.split_whitespace();
+        let port = words.next()?.parse().ok()?;
+        let protocol = words.next()?.to_owned();
+        let codecs = words.filter(|word| CODECS.contains(word)).map(str::to_owned).collect();
+        let event = |line: &str| {
+            let (payload, name) = line.strip_prefix("a=rtpmap:")?.split_once(' ')?;
+            name.starts_with("telephone-event").then(|| payload.to_owned())
+        };
+        let direction =
+            |line: &&str| ["a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive"].contains(line);
+        Some(Self {
+            protocol,
+            port,
+            codecs,
+            events: text.lines().find_map(event),
+            direction: text
+                .lines()
+                .find(direction)
+                .map_or("sendrecv", |line| line.trim_start_matches("a="))
+                .to_owned(),
+            has_key: text.lines().any(|line| line.starts_with("a=crypto:")),
+        })
+    }
+
+    /// The carrier's answer to it: the first codec it has.
+    #[must_use]
+    pub fn answer(&self, media: SocketAddr) -> Description {
+        let events = self.events.clone().unwrap_or_else(|| EVENTS.to_owned());
+        let first = self.codecs.first().cloned().unwrap_or_else(|| CODECS[0].to_owned());
+        let encrypted = self.protocol == "RTP/SAVP";
+        Description { encrypted, codecs: vec![first], events, ..Description::offer(media, false) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_is_read_as_it_was_written() {
+        let media: SocketAddr = "192.0.2.9:4000".parse().unwrap();
+        let offer = Description::offer(media, true);
+        let seen = Seen::of(offer.text().as_bytes()).unwrap();
+        assert_eq!((seen.port, seen.protocol.as_str(), seen.has_key), (4000, "RTP/SAVP", true));
+        assert_eq!((seen.codecs.len(), seen.events.as_deref()), (2, Some("101")));
+        assert_eq!(seen.direction, "sendrecv");
+        assert_eq!(seen.answer(media).codecs, ["0"]);
+    }
+}

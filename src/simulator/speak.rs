@@ -1,0 +1,218 @@
+//! Requests of a carrier's own: it calls us, changes the call, probes us, and hangs up.
+
+use crate::simulator::carrier::Carrier;
+use crate::simulator::carrier::Dialog;
+use crate::simulator::carrier::FIRST_CSEQ;
+use crate::simulator::description::Description;
+use crate::simulator::description::Seen;
+use crate::simulator::judge::text;
+use crate::simulator::model::DidPlace;
+use crate::sip::message::Response;
+use crate::sip::message::method::Method;
+use crate::sip::message::name::HeaderName;
+use crate::types::moment::Moment;
+use bytes::Bytes;
+use std::net::SocketAddr;
+
+/// A call of the carrier's to us.
+#[derive(Clone, Debug)]
+pub struct CallIn<'a> {
+    /// From which of its addresses.
+    pub edge: SocketAddr,
+    /// The number it calls, as E.164.
+    pub called: &'a str,
+    /// Who calls, as E.164; `None`: withheld.
+    pub caller: Option<&'a str>,
+    /// It makes the offer; otherwise we do.
+    pub offers: bool,
+    /// Header lines it always writes for us.
+    pub headers: &'a [(String, String)],
+    /// More of them, whole lines.
+    pub more: &'a [&'a str],
+}
+
+impl Carrier {
+    /// Calls us.
+    pub fn call(&mut self, now: Moment, call: &CallIn<'_>) {
+        let model = self.model();
+        let (serial, edge) = (self.serial(), call.edge);
+        let host = self.subscription().address;
+        let number = model.called_in.write(call.called);
+        let (user, to) = match model.did_in {
+            DidPlace::RequestUri | DidPlace::AlsoDiversion => (number.clone(), number.clone()),
+            // A registered trunk is called at its Contact; who was dialled stands elsewhere.
+            DidPlace::CalledParty => ("trunk".to_owned(), "trunk".to_owned()),
+        };
+        let caller = call.caller.map_or("anonymous".to_owned(), |c| model.caller_in.write(c));
+        let from = format!("<sip:{caller}@carrier.example>;tag=caller{serial}");
+        let target = format!("sip:{user}@{host}:5060");
+        let remote = format!("<sip:{to}@{host}>");
+        let description = Description::offer(self.subscription().media, model.encrypted);
+        let dialog = Dialog {
+            call_id: format!("carrier-{serial}"),
+            local: from,
+            remote,
+            target,
+            cseq: FIRST_CSEQ,
+            edge,
+            is_caller: true,
+            acked: false,
+            asked_by: (!call.offers).then_some(FIRST_CSEQ),
+            description: description.clone(),
+        };
+        let mut lines: Vec<String> =
+            call.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        match model.did_in {
+            DidPlace::RequestUri => {}
+            DidPlace::AlsoDiversion => {
+                lines.push(format!("Diversion: <sip:{number}@carrier.example>"));
+            }
+            DidPlace::CalledParty => {
+                lines.push(format!("P-Called-Party-ID: <sip:{number}@carrier.example>"));
+            }
+        }
+        lines.push(format!("Record-Route: {}", self.record_route(edge)));
+        lines.extend(call.more.iter().map(|line| (*line).to_owned()));
+        let body = call.offers.then(|| description.text());
+        let bytes = self.written(&dialog, &Method::Invite, (&lines, body.as_deref()));
+        self.dialog = Some(dialog);
+        self.send(now, edge, bytes);
+    }
+
+    /// Sends a request within the call; with a description, if any.
+    pub fn within(
+        &mut self,
+        now: Moment,
+        method: &Method,
+        description: Option<&Description>,
+        lines: &[&str],
+    ) {
+        let Some(mut dialog) = self.dialog.take() else { return };
+        dialog.cseq += 1;
+        if *method == Method::Invite {
+            dialog.asked_by = description.is_none().then_some(dialog.cseq);
+        }
+        if let Some(description) = description {
+            dialog.description = description.clone();
+        }
+        let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        let body = description.map(Description::text);
+        let bytes = self.written(&dialog, method, (&lines, body.as_deref()));
+        let edge = dialog.edge;
+        self.dialog = (*method != Method::Bye).then_some(dialog);
+        self.send(now, edge, bytes);
+    }
+
+    /// Cancels its call to us.
+    pub fn cancel(&mut self, now: Moment) {
+        let Some(dialog) = self.dialog.clone() else { return };
+        let bytes = self.written(&dialog, &Method::Cancel, (&[], None));
+        self.send(now, dialog.edge, bytes);
+    }
+
+    /// Asks whether we are there.
+    pub fn probe(&mut self, now: Moment, edge: SocketAddr) {
+        let host = self.subscription().address;
+        let dialog = Dialog {
+            call_id: format!("probe-{}", self.serial()),
+            local: "<sip:ping@carrier.example>;tag=probe".to_owned(),
+            remote: format!("<sip:{host}>"),
+            target: format!("sip:{host}:5060"),
+            cseq: FIRST_CSEQ,
+            edge,
+            is_caller: true,
+            acked: false,
+            asked_by: None,
+            description: Description::offer(self.subscription().media, false),
+        };
+        let bytes = self.written(&dialog, &Method::Options, (&[], None));
+        self.send(now, edge, bytes);
+    }
+
+    /// What the carrier said last of its media.
+    #[must_use]
+    pub fn description(&self) -> Option<&Description> {
+        self.dialog.as_ref().map(|dialog| &dialog.description)
+    }
+
+    fn written(
+        &self,
+        dialog: &Dialog,
+        method: &Method,
+        (lines, body): (&[String], Option<&str>),
+    ) -> Bytes {
+        let name = text(Some(method.as_bytes()));
+        let (edge, cseq) = (dialog.edge, dialog.cseq);
+        let transport = self.subscription().transport.via_token();
+        // RFC 3261 §9.1: CANCEL has the branch of its INVITE; so has the ACK of a refusal.
+        let kind = match method {
+            Method::Invite | Method::Cancel => "INVITE",
+            _ => name.as_str(),
+        };
+        let mut head = format!(
+            "{name} {} SIP/2.0\r\nVia: SIP/2.0/{transport} {edge};branch=z9hG4bK-{}-{cseq}-{kind};rport\r\n\
+             Max-Forwards: 69\r\nFrom: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {cseq} {name}\r\n\
+             Contact: <{}>\r\nAllow: INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, PRACK\r\n",
+            dialog.target,
+            dialog.call_id,
+            dialog.local,
+            dialog.remote,
+            dialog.call_id,
+            self.contact(edge),
+        );
+        for line in lines {
+            head.push_str(line);
+            head.push_str("\r\n");
+        }
+        let body = body.unwrap_or_default();
+        if !body.is_empty() {
+            head.push_str("Content-Type: application/sdp\r\n");
+        }
+        head.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+        head.into()
+    }
+
+    pub(super) fn response(&mut self, now: Moment, edge: SocketAddr, response: &Response) {
+        let cseq = response.headers.cseq();
+        if cseq.method != Method::Invite || response.status < 200 {
+            return;
+        }
+        let Some(mut dialog) = self.dialog.take() else { return };
+        let is_ours = text(Some(response.headers.call_id())) == dialog.call_id;
+        if !is_ours || cseq.number < FIRST_CSEQ {
+            self.dialog = Some(dialog);
+            return;
+        }
+        let is_success = response.status < 300;
+        let is_first = dialog.is_caller && cseq.number == FIRST_CSEQ;
+        if is_first {
+            dialog.remote = text(response.headers.first(HeaderName::To));
+        }
+        if is_success && let Some(contact) = response.headers.contact() {
+            dialog.target = text(Some(contact.uri().as_bytes()));
+        }
+        if !(is_success && self.loses_acks) {
+            let branch = if is_success { "" } else { "INVITE" };
+            let bytes = self.ack(&dialog, cseq.number, (branch, response));
+            dialog.acked |= is_success;
+            self.send(now, edge, bytes);
+        }
+        let is_over = is_first && !is_success;
+        self.dialog = (!is_over).then_some(dialog);
+    }
+
+    /// The ACK of a final response; with an answer where the description in it is an offer.
+    fn ack(&self, dialog: &Dialog, number: u32, (branch, response): (&str, &Response)) -> Bytes {
+        let ack = Dialog { cseq: number, ..dialog.clone() };
+        if !branch.is_empty() {
+            let bytes = self.written(&ack, &Method::Ack, (&[], None));
+            let written = text(Some(&bytes));
+            return written.replacen("-ACK;rport", "-INVITE;rport", 1).into();
+        }
+        let asked_us = dialog.asked_by == Some(number);
+        let answer = Seen::of(&response.body)
+            .filter(|_| asked_us)
+            .map(|seen| seen.answer(self.subscription().media).text());
+        self.written(&ack, &Method::Ack, (&[], answer.as_deref()))
+    }
+}
