@@ -197,6 +197,45 @@ async fn calls_go_out_by_trunks_and_profiles_of_their_own_tenant_only() {
 }
 
 #[tokio::test]
+async fn a_trunk_in_use_is_given_to_no_other_tenant() {
+    let database = postgres::database().await;
+    let (a, b) = (rows::tenant(&database, "a").await, rows::tenant(&database, "b").await);
+    let trunk = rows::trunk(&database, Some(a), "t").await;
+    rows::number(&database, a, "+15550100").await;
+    let profile = format!(
+        "INSERT INTO routing_profiles (id, tenant_id, name) VALUES ('{}', '{a}', 'x')",
+        tandem::clock::new_uuid()
+    );
+    postgres::execute(&database, &profile).await.unwrap();
+    let give = format!("UPDATE trunks SET tenant_id = '{b}'");
+    let take_back = format!("UPDATE trunks SET tenant_id = '{a}'");
+    for (table, column) in [
+        ("phone_numbers", "trunk_id"),
+        ("phone_numbers", "outbound_trunk_id"),
+        ("tenants", "outbound_trunk_id"),
+        ("routing_profiles", "outbound_trunk_id"),
+        ("routing_profiles", "inbound_trunk_id"),
+    ] {
+        let used = if table == "tenants" { format!(" WHERE id = '{a}'") } else { String::new() };
+        let set = |value: &str| format!("UPDATE {table} SET {column} = {value}{used}");
+        postgres::execute(&database, &set(&format!("'{trunk}'"))).await.unwrap();
+        let refused = refusal(&database, &give).await;
+        assert_eq!(refused, (CHECK.to_owned(), "trunk_in_use".to_owned()), "{table}.{column}");
+        // All may use a shared one, its old tenant too.
+        postgres::execute(&database, "UPDATE trunks SET tenant_id = NULL").await.unwrap();
+        postgres::execute(&database, &take_back).await.unwrap();
+        postgres::execute(&database, &set("NULL")).await.unwrap();
+    }
+    postgres::execute(&database, &give).await.unwrap();
+
+    let bind = "UPDATE phone_numbers SET routing_profile_id = (SELECT id FROM routing_profiles)";
+    postgres::execute(&database, bind).await.unwrap();
+    let give = format!("UPDATE routing_profiles SET tenant_id = '{b}'");
+    let refused = refusal(&database, &give).await;
+    assert_eq!(refused, (CHECK.to_owned(), "routing_profile_in_use".to_owned()));
+}
+
+#[tokio::test]
 async fn what_a_number_refers_to_may_go() {
     let database = postgres::database().await;
     let a = rows::tenant(&database, "a").await;
@@ -271,4 +310,9 @@ async fn a_migration_needs_no_superuser() {
          UPDATE phone_numbers SET trunk_id = (SELECT id FROM trunks LIMIT 1)";
     let (code, constraint) = refusal(&database, trunk).await;
     assert_eq!((code.as_str(), constraint.as_str()), (CHECK, "phone_numbers_trunk_tenant"));
+    let bound = "SET ROLE tandem_node; UPDATE trunks SET tenant_id = NULL; \
+         UPDATE phone_numbers SET trunk_id = (SELECT id FROM trunks LIMIT 1); \
+         UPDATE trunks SET tenant_id = (SELECT id FROM tenants WHERE status = 'suspended')";
+    let (code, constraint) = refusal(&database, bound).await;
+    assert_eq!((code.as_str(), constraint.as_str()), (CHECK, "trunk_in_use"));
 }
