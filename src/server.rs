@@ -37,8 +37,10 @@ use crate::types::cause::HangupCause;
 use crate::types::name::ListenerName;
 use crate::types::transport::Transport;
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -287,17 +289,18 @@ impl Server {
     }
 
     /// Takes no new call, lets running calls finish within the drain limit, then ends them and
-    /// everything else. `hurry` cuts the waiting short.
+    /// everything else. `hurry` cuts the waiting short: for calls, or for HTTP clients after them.
     pub async fn stop(self, hurry: impl Future<Output = ()>) {
         self.switch.registry.drain();
         self.draining.send_replace(true);
         let running = self.switch.registry.live();
         tracing::info!(running, limit_s = self.drain_limit.as_secs(), "draining");
         let limit = clock::instant(clock::now() + self.drain_limit).into();
+        let mut hurry = pin!(hurry.fuse());
         tokio::select! {
             () = self.switch.registry.wait_until_empty() => (),
             () = tokio::time::sleep_until(limit) => (),
-            () = hurry => (),
+            () = &mut hurry => (),
         }
         if self.switch.registry.live() > 0 {
             tracing::warn!(left = self.switch.registry.live(), "ending the calls that are left");
@@ -311,13 +314,60 @@ impl Server {
         drop(self.listening);
         self.switch.flows.close_all();
         self.stop.send_replace(true);
-        if self.http.await.is_err() {
-            tracing::error!("the HTTP task panicked");
-        }
+        end_http(self.http, HTTP_END_MAX, hurry).await;
         self.persistence.stop().await;
         tracing::info!("stopped");
     }
 }
 
+/// Waits a while for the HTTP requests that are under way; no client holds up the end.
+async fn end_http(mut http: JoinHandle<()>, most: Duration, hurry: impl Future<Output = ()>) {
+    let ended = tokio::select! {
+        ended = tokio::time::timeout(most, &mut http) => ended.ok(),
+        () = hurry => None,
+    };
+    match ended {
+        Some(Ok(())) => (),
+        Some(Err(_)) => tracing::error!("the HTTP task panicked"),
+        None => {
+            tracing::warn!("HTTP requests under way are cut");
+            http.abort();
+            // It ends at its next breath, and its connections with it.
+            drop(http.await);
+        }
+    }
+}
+
+/// How long HTTP requests under way may take to end.
+const HTTP_END_MAX: Duration = Duration::from_secs(3);
+
 /// How long the calls that are left may take to end, their records included.
 const END_MAX: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+    use std::future::ready;
+    use tokio::sync::oneshot;
+
+    const FOR_EVER: Duration = Duration::from_secs(3_600);
+
+    /// True when the end of HTTP is waited for in vain and then cut.
+    async fn is_cut(most: Duration, hurry: impl Future<Output = ()>) -> bool {
+        let (kept, dropped) = oneshot::channel::<()>();
+        let http = tokio::spawn(async move {
+            let _kept = kept;
+            pending::<()>().await;
+        });
+        let ended = tokio::time::timeout(Duration::from_secs(20), end_http(http, most, hurry));
+        ended.await.is_ok() && dropped.await.is_err()
+    }
+
+    #[tokio::test]
+    async fn http_clients_are_cut_after_a_while_and_at_once_in_a_hurry() {
+        assert!(is_cut(Duration::ZERO, pending()).await);
+        assert!(is_cut(FOR_EVER, ready(())).await);
+        end_http(tokio::spawn(ready(())), FOR_EVER, pending()).await;
+    }
+}

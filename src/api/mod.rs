@@ -2,6 +2,7 @@
 
 mod auth;
 mod calls;
+mod connections;
 mod error;
 mod health;
 mod trace;
@@ -9,6 +10,7 @@ mod views;
 
 pub use crate::api::health::Readiness;
 
+use crate::api::connections::HttpLimits;
 use crate::clock;
 use crate::engine::trace::Traces;
 use crate::store::database::Database;
@@ -23,7 +25,6 @@ use axum::middleware;
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::get;
-use std::io;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -65,20 +66,10 @@ pub fn router(context: Context) -> Router {
         .with_state(context)
 }
 
-/// Serves until `stop` turns true, then lets running requests finish.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    context: Context,
-    mut stop: watch::Receiver<bool>,
-) -> io::Result<()> {
-    let stopped = async move {
-        // A sender that is gone means the same.
-        drop(stop.wait_for(|stop| *stop).await);
-    };
-    axum::serve(listener, router(context)).with_graceful_shutdown(stopped).await
+/// Serves until `stop` turns true, then lets running requests finish, however long their clients take.
+/// Whoever waits for that bounds it; dropping this cuts them.
+pub async fn serve(listener: TcpListener, context: Context, stop: watch::Receiver<bool>) {
+    connections::serve(listener, router(context), HttpLimits::default(), stop).await;
 }
 
 /// Names, counts and times each request.

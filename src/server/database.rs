@@ -44,6 +44,8 @@ const WRITE_PATIENCE: Duration = Duration::from_millis(200);
 const JOURNAL_CLOSE_MAX: Duration = Duration::from_secs(5);
 /// How long the last records may take to reach the database; they are in the journal anyway.
 const UPLOAD_MAX: Duration = Duration::from_secs(5);
+/// Longest wait, at the end, for connections to the database to close.
+const CLOSE_MAX: Duration = Duration::from_secs(3);
 /// The journal's directory, in the data directory.
 const JOURNAL_DIR: &str = "journal";
 
@@ -255,10 +257,14 @@ impl Persistence {
             tracing::warn!("call records wait in the journal for the next start");
             self.upload_stop.send_replace(true);
         }
-        if self.follower.await.is_err() {
-            tracing::error!("the task that follows the database panicked");
+        match tokio::time::timeout(CLOSE_MAX, self.follower).await {
+            Ok(Ok(())) => (),
+            Ok(Err(_)) => tracing::error!("the task that follows the database panicked"),
+            Err(_) => tracing::warn!("the task that follows the database did not end"),
         }
-        self.database.close().await;
+        if tokio::time::timeout(CLOSE_MAX, self.database.close()).await.is_err() {
+            tracing::warn!("connections to the database did not close");
+        }
         self.cluster.stop().await;
     }
 }

@@ -66,11 +66,7 @@ pub(super) fn serve(
             }
         }
     });
-    tokio::spawn(async move {
-        if let Err(error) = api::serve(listener, context, stop).await {
-            tracing::error!(%error, "the HTTP interface ended");
-        }
-    })
+    tokio::spawn(api::serve(listener, context, stop))
 }
 
 impl Gauged {

@@ -58,6 +58,7 @@ metrics_table! {
         DnsAnswers, "dns_answers_total", "how", "Questions about gateways: known, answered, stale, failed.";
         SipFlowsRefused, "sip_flows_refused_total", "why", "SIP connections closed at once.";
         SipStreamsUnframed, "sip_streams_unframed_total", "transport", "SIP connections closed because their bytes could not be cut into messages.";
+        SipReoffersRefused, "sip_reoffers_refused_total", "cause", "New offers within calls that were refused.";
         CallsReceived, "calls_received_total", "", "Calls from known trunks.";
         CallsAnswered, "calls_answered_total", "", "Calls answered.";
         CallsRefused, "calls_refused_total", "cause", "Calls refused.";
@@ -65,7 +66,7 @@ metrics_table! {
         CallFaults, "call_faults_total", "", "Calls ended by an error of our own.";
         AgentsFailed, "agents_failed_total", "cause", "Agents that were not reached or lost.";
         AgentFramesDropped, "agent_frames_dropped_total", "", "Frames of caller audio an agent was too slow for.";
-        AgentMessagesMalformed, "agent_messages_malformed_total", "", "Messages of agents that could not be read.";
+        AgentMessagesMalformed, "agent_messages_malformed_total", "what", "Messages of agents that could not be read.";
         MediaPacketsReceived, "media_packets_received_total", "", "RTP packets played.";
         MediaPacketsSent, "media_packets_sent_total", "", "RTP packets sent.";
         MediaPacketsDropped, "media_packets_dropped_total", "why", "RTP packets not played.";
@@ -76,6 +77,7 @@ metrics_table! {
         RecordsRejected, "records_rejected_total", "", "Call records PostgreSQL refused; kept in journal/rejected.";
         RecordsLost, "records_lost_total", "", "Call records lost because disk and memory were full.";
         RoutingChanges, "routing_changes_total", "", "Changes of the database taken into the routing table.";
+        ApiConnectionsRefused, "api_connections_refused_total", "", "HTTP connections closed because too many were open.";
         ApiRequests, "api_requests_total", "status", "HTTP requests answered.";
     }
 }

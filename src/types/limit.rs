@@ -157,6 +157,12 @@ pub const JOURNAL_QUEUE_MAX: usize = 65_536;
 /// Size of one journal segment, in bytes, before the next is begun.
 pub const JOURNAL_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 
+/// HTTP connections of all clients. Over it: the new one is closed, counted.
+pub const HTTP_CONNECTIONS_MAX: usize = 512;
+/// Longest wait for the head of an HTTP request, in seconds, counted from the connection or the answer
+/// before. Over it: the connection is closed.
+pub const HTTP_HEAD_S_MAX: u64 = 15;
+
 /// Numbers of the routing table. Over it: a change is refused with an alarm.
 pub const ROUTING_NUMBERS_MAX: usize = 4_000_000;
 
