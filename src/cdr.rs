@@ -178,6 +178,7 @@ impl CallRecord {
             | CallEvent::TransferFailed(_)
             | CallEvent::TransferCompleted
             | CallEvent::TransferRefused(_)
+            | CallEvent::ReofferRefused { .. }
             | CallEvent::Replaced(_)
             | CallEvent::LegMedia(..) => {}
             CallEvent::Media(figures) => self.media = Some(**figures),

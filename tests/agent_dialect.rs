@@ -163,7 +163,7 @@ async fn some_garbage_and_unknown_events_are_borne() {
     agent.send(r#"{"event":"media","media":{"payload":"/w=="}}"#).await;
     assert_eq!(call.media.play(1).await, [0xff]);
     let notes = call.end().await;
-    assert_eq!((notes.garbage, notes.unknown, notes.audio_bytes), (4, 1, 1));
+    assert_eq!((notes.garbage.total(), notes.unknown, notes.audio_bytes), (4, 1, 1));
 }
 
 #[tokio::test]
@@ -173,7 +173,7 @@ async fn nothing_but_garbage_ends_the_link() {
         agent.send("garbage").await;
     }
     assert_eq!(call.event().await, AgentEvent::Lost(HangupCause::AgentGarbage));
-    assert_eq!(call.notes().await.garbage, AGENT_GARBAGE_MAX);
+    assert_eq!(call.notes().await.garbage.total(), AGENT_GARBAGE_MAX);
     assert_eq!(agent.close_code().await, Some(1000));
 }
 

@@ -228,6 +228,7 @@ async fn a_cold_start_without_postgresql_routes_by_the_file_and_loses_no_record(
     victim.cluster.crash().unwrap();
     switch.restart().await;
     assert_eq!(switch.readiness().await["database"], false);
+    assert_eq!(switch.total("database_up").await, 0.0);
     // Thirty calls through their whole life, and ten that a death cuts short, all unseen by SQL.
     calls(&switch, 30, 60, 300).succeeds().await;
     let cut = calls(&switch, 10, 100, 60_000).start();
@@ -242,4 +243,19 @@ async fn a_cold_start_without_postgresql_routes_by_the_file_and_loses_no_record(
     switch.wait_for_count(INTERRUPTED, 10).await;
     switch.wait_for_count(CLOSED_ONCE, 50).await;
     assert_eq!(switch.count(ALL).await, 50);
+    switch.wait_for_metric("database_up", |up| up == 1.0).await;
+}
+
+#[tokio::test]
+async fn a_record_that_the_database_refuses_is_kept_aside_and_holds_up_no_other() {
+    let switch = Switch::start().await;
+    let refuse = format!(
+        "ALTER TABLE calls ADD CONSTRAINT whimsical CHECK (dialled IS DISTINCT FROM '{ECHO}')"
+    );
+    postgres::execute(&switch.database, &refuse).await.unwrap();
+    Sipp::new("bye-at-once", switch.caller(3), switch.udp, ECHO).succeeds().await;
+    Sipp::new("bye-at-once", switch.caller(3), switch.udp, TONE).succeeds().await;
+    switch.wait_for_count(NORMAL, 1).await;
+    switch.wait_for_metric("records_rejected_total", |rejected| rejected >= 1.0).await;
+    assert_eq!(switch.count(ALL).await, 1);
 }

@@ -119,6 +119,46 @@ async fn hostile_datagrams_stop_neither_a_call_nor_the_next_one() {
     talking.hear_media(10).await;
     Sipp::new("bye-at-once", switch.caller(3), switch.udp, ECHO).succeeds().await;
     check_log_is_discreet(&switch);
+    assert!(switch.metric("sip_datagrams_received_total").await > 3_000.0);
+    for name in ["sip_messages_malformed_total", "sip_endpoint_events_total"] {
+        assert!(switch.total(name).await > 0.0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_never_ends_its_http_request_does_not_hold_up_a_stop() {
+    let mut switch = Switch::start().await;
+    let mut half = TcpStream::connect(switch.http).await.unwrap();
+    half.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+    // It was accepted when one that came later is answered.
+    switch.readiness().await;
+    assert!(switch.metric("api_requests_total{status=\"2xx\"}").await > 0.0);
+    assert!(switch.metric("api_request_seconds_count").await > 0.0);
+    switch.terminate();
+    assert!(switch.ended().await.success());
+    let log = switch.log();
+    assert!(log.contains("HTTP requests under way are cut"), "{log}");
+    assert!(log.contains("stopped"), "{log}");
+}
+
+#[tokio::test]
+async fn a_new_offer_that_cannot_be_read_is_refused_and_counted_and_the_call_goes_on() {
+    let switch = Switch::start().await;
+    let mut phone = phone(&switch, TONE).await;
+    phone.call("").await;
+    for (bad, status) in [("v=0\r\nm=audio", 488), ("v=0 no lines", 488)] {
+        let refusal = phone.ask("INVITE", "", bad).await;
+        assert_eq!(refusal.status(), status, "{bad}: {refusal:?}");
+        phone.acknowledge().await;
+    }
+    assert_eq!(switch.total("sip_reoffers_refused_total").await, 2.0);
+    phone.drain_media_now().await;
+    phone.hear_media(10).await;
+    phone.hang_up().await;
+    let told = "SELECT count(*) FROM call_events WHERE name = 'reoffer_refused' \
+                AND detail ->> 'leg' = 'near' AND detail ? 'cause'";
+    switch.wait_for_count(told, 2).await;
+    switch.wait_for_count(NORMAL, 1).await;
 }
 
 /// Neither numbers nor passwords are in the log, and no line of it is the peer's.
@@ -173,6 +213,10 @@ async fn a_flood_of_strangers_and_garbage_costs_no_memory_and_no_call() {
     let others = "SELECT coalesce(string_agg(calls::text, E'\\n'), '') FROM calls \
                   WHERE cause NOT IN ('normal', 'unknown_source')";
     assert_eq!(switch.text(others).await, "");
+    stranger
+        .send(stranger.request_as("OPTIONS", "z9hG4bK1", "User-Agent: friendly-scanner\r\n", ""))
+        .await;
+    switch.wait_for_metric("sip_scanner_messages_total", |scanners| scanners == 1.0).await;
     // Of the stranger's 5000 attempts a few are recorded, so that an operator sees them.
     let strangers = "SELECT count(*) FROM calls WHERE cause = 'unknown_source'";
     assert!(switch.count(strangers).await < 200, "the stranger fills our database");
@@ -226,6 +270,13 @@ async fn noise_on_the_media_ports_does_not_end_a_call() {
     let control = SocketAddr::new(port.ip(), port.port() + 1);
     let mut random = Random::from_seed(7);
     let mut stream = Stream::new(1, 0x20);
+    stream.send(&phone.media, port, (5, 1)).await;
+    for _ in 0..20 {
+        let mut strange = stream.next();
+        // A payload type that nobody offered.
+        strange[1] = 33;
+        phone.media.send_to(&strange, port).await.unwrap();
+    }
     for first in 0..=255 {
         let mut noise = vec![0; usize::try_from(random.below(300)).unwrap() + 1];
         random.fill(&mut noise);
@@ -240,6 +291,12 @@ async fn noise_on_the_media_ports_does_not_end_a_call() {
     phone.hear_media(20).await;
     phone.hang_up().await;
     switch.wait_for_count(NORMAL, 1).await;
+    // Some are lost on their way: so many at once are more than a socket holds.
+    for (why, least) in [("malformed", 100.0), ("unexpected", 5.0)] {
+        let dropped = format!("media_packets_dropped_total{{why=\"{why}\"}}");
+        let dropped = switch.metric(&dropped).await;
+        assert!(dropped >= least, "{why}: {dropped}");
+    }
 }
 
 async fn options_over_udp_in_time(phone: &Phone) {
@@ -273,6 +330,8 @@ async fn a_tcp_peer_that_never_reads_delays_nobody() {
         }
     };
     closed.unwrap();
+    assert!(switch.total("sip_flows_closed_total").await >= 1.0);
+    assert!(switch.total("sip_messages_unsent_total").await >= 1.0);
     let mut well = Connection::open(switch.caller(4), switch.tcp).await;
     assert_eq!(well.ask().await.status(), 200);
 }
@@ -373,6 +432,9 @@ async fn a_stream_that_cannot_be_cut_is_closed_and_the_others_go_on() {
         drop(bad.stream.write_all(&bytes).await);
     }
     assert_eq!(well.ask().await.status(), 200);
+    assert!(switch.metric("sip_streams_unframed_total{transport=\"tcp\"}").await >= 4.0);
+    assert_eq!(switch.metric("sip_flows_opened_total{transport=\"tcp\"}").await, 55.0);
+    switch.wait_for_metric("sip_flows_open", |open| open >= 1.0).await;
 }
 
 /// Loses, doubles and delays datagrams between `caller` and the switch by a seeded chance.

@@ -203,14 +203,50 @@ async fn options_are_answered_within_calls_and_without() {
     Sipp::new("options", switch.caller(2), switch.udp, "ping").succeeds().await;
 }
 
+/// Sets a limit of the trunk `test` to one.
+fn limit_trunk(limit: &str) -> String {
+    format!(
+        "UPDATE trunks SET overrides = overrides || '{{\"limits\": {{\"{limit}\": 1}}}}' \
+         WHERE name = 'test'"
+    )
+}
+
+#[tokio::test]
+async fn above_a_rate_new_calls_get_503_and_the_others_go_on() {
+    let node = Switch::start_with(Options { cps_max: 1, ..Options::default() }).await;
+    let tenant = Switch::start().await;
+    tenant.change("UPDATE tenants SET cps_max = 1").await;
+    let trunk = Switch::start().await;
+    trunk.change(&limit_trunk("cps_in")).await;
+    for (switch, cause) in [(node, "node_limit"), (tenant, "tenant_limit"), (trunk, "trunk_limit")]
+    {
+        let calls = Sipp::new("rate-limit", switch.caller(2), switch.udp, TONE).calls(20, 50, 0);
+        let report = calls.succeeds().await;
+        assert_eq!(report.successful, 20, "{}", report.text);
+        let closed = "SELECT count(*) FROM calls WHERE ended_at IS NOT NULL";
+        switch.wait_for_count(closed, 20).await;
+        let (taken, refused) =
+            (switch.count(&ended("normal")).await, switch.count(&ended(cause)).await);
+        assert_eq!(taken + refused, 20, "{cause}");
+        // One a second, and the calls come within half of one on any machine that keeps up.
+        assert!(taken >= 1 && refused >= 1, "{cause}: {taken} taken, {refused} refused");
+        let counted = format!("calls_refused_total{{cause=\"{cause}\"}}");
+        assert_eq!(switch.metric(&counted).await, refused as f64);
+    }
+}
+
 #[tokio::test]
 async fn over_a_limit_new_calls_get_503_and_running_ones_go_on() {
     let node = Switch::start_with(Options { calls_max: 1, ..Options::default() }).await;
     let tenant = Switch::start().await;
     tenant.change("UPDATE tenants SET calls_max = 1").await;
-    for (switch, scenario, cause) in
-        [(node, "node-limit", "node_limit"), (tenant, "tenant-limit", "tenant_limit")]
-    {
+    let trunk = Switch::start().await;
+    trunk.change(&limit_trunk("channels_in")).await;
+    for (switch, scenario, cause) in [
+        (node, "node-limit", "node_limit"),
+        (tenant, "tenant-limit", "tenant_limit"),
+        (trunk, "trunk-limit", "trunk_limit"),
+    ] {
         let first = Sipp::new("basic", switch.caller(2), switch.udp, TONE).start();
         switch.wait_for_calls(1).await;
         Sipp::new(scenario, switch.caller(3), switch.udp, TONE).succeeds().await;
@@ -243,12 +279,29 @@ async fn a_small_load_leaves_a_record_for_every_call() {
     let load = |scenario, last| {
         Sipp::new(scenario, switch.caller(last), switch.udp, ECHO).calls(40, 20, 500)
     };
-    let (calls, signalling) =
-        tokio::join!(load("load-calls", 2).succeeds(), load("load-signalling", 3).succeeds());
+    let gauges = async {
+        for name in ["calls_open", "media_sessions", "sip_dialogs", "sip_transactions"] {
+            switch.wait_for_metric(name, |value| value >= 1.0).await;
+        }
+    };
+    let (calls, signalling, ()) = tokio::join!(
+        load("load-calls", 2).succeeds(),
+        load("load-signalling", 3).succeeds(),
+        gauges
+    );
     assert_eq!((calls.successful, signalling.successful), (40, 40));
     switch.wait_for_count(&ended("normal"), 80).await;
     assert_eq!(switch.count(ALL).await, 80);
     switch.wait_for_calls(0).await;
+    for name in ["calls_open", "media_sessions", "sip_dialogs"] {
+        switch.wait_for_metric(name, |value| value == 0.0).await;
+    }
+    // Their birth, their answer and their end.
+    assert!(switch.metric("records_journalled_total").await >= 80.0);
+    switch.wait_for_metric("records_stored_total", |stored| stored >= 80.0).await;
+    assert_eq!(switch.metric("call_setup_seconds_count").await, 80.0);
+    assert_eq!(switch.metric("call_duration_seconds_count").await, 80.0);
+    switch.wait_for_metric("routing_numbers", |numbers| numbers == 10.0).await;
 }
 
 #[tokio::test]

@@ -139,9 +139,31 @@ pub struct AgentCounters {
     /// Requests to clear received.
     pub clears: u64,
     /// Malformed messages received.
-    pub garbage: u32,
+    pub garbage: Garbage,
     /// Messages received with an event that means nothing to us.
     pub unknown: u64,
+}
+
+/// Malformed messages of an agent, by what is wrong with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Garbage {
+    /// Not an object with an event.
+    pub json: u32,
+    /// Audio without a payload.
+    pub payload: u32,
+    /// A payload that is not base64.
+    pub base64: u32,
+    /// Binary messages, where the dialect has none.
+    pub binary: u32,
+}
+
+impl Garbage {
+    /// All of them.
+    #[must_use]
+    pub const fn total(&self) -> u32 {
+        let text = self.json.saturating_add(self.payload).saturating_add(self.base64);
+        text.saturating_add(self.binary)
+    }
 }
 
 /// The session with one agent.

@@ -101,8 +101,14 @@ pub struct MediaFigures {
     pub underruns: u32,
     /// How media was encrypted at the end; `None`: it was not.
     pub srtp: Option<SrtpSuite>,
-    /// Encrypted packets that did not authenticate or came twice, dropped.
+    /// Encrypted packets that did not authenticate, dropped.
     pub srtp_refused: u64,
+    /// Encrypted packets that came twice or far too late, dropped.
+    pub srtp_replayed: u64,
+    /// Datagrams that are neither RTP nor RTCP, dropped.
+    pub malformed: u64,
+    /// RTP of a payload type that was not negotiated, dropped.
+    pub unexpected: u64,
 }
 
 /// One thing that happened to a call.
@@ -194,6 +200,13 @@ pub enum CallEvent {
     TransferCompleted,
     /// The peer of a leg wanted the call connected with somebody else, and was refused.
     TransferRefused(LegSide),
+    /// A new offer of a leg within the call was refused; the call goes on as it was.
+    ReofferRefused {
+        /// The leg.
+        side: LegSide,
+        /// Why.
+        cause: HangupCause,
+    },
     /// Another leg of the same peer took this one over.
     Replaced(LegSide),
     /// The media of a leg other than the near one ended with these figures.
@@ -241,6 +254,7 @@ impl CallEvent {
             Self::TransferFailed(_) => "transfer_failed",
             Self::TransferCompleted => "transfer_completed",
             Self::TransferRefused(_) => "transfer_refused",
+            Self::ReofferRefused { .. } => "reoffer_refused",
             Self::Replaced(_) => "replaced",
             Self::LegMedia(..) => "leg_media",
             Self::Media(_) => "media",

@@ -360,7 +360,13 @@ fn a_refused_new_offer_leaves_the_call_as_it_was() {
     let out = bench.give(Input::Leg(LegSide::Near, LegInput::Reoffered(Some(video.into()))));
     assert_eq!(
         out,
-        [Output::Leg(LegSide::Near, LegOutput::RefuseReoffer(HangupCause::NoCommonCodec))]
+        [
+            Output::Leg(LegSide::Near, LegOutput::RefuseReoffer(HangupCause::NoCommonCodec)),
+            Output::Record(CallEvent::ReofferRefused {
+                side: LegSide::Near,
+                cause: HangupCause::NoCommonCodec
+            }),
+        ]
     );
     assert!(!bench.call.is_over());
 }

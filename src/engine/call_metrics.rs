@@ -2,6 +2,7 @@
 
 use crate::agent::session::AgentCounters;
 use crate::call::event::CallEvent;
+use crate::call::event::MediaFigures;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
 use crate::telemetry::metric::Histogram;
@@ -23,12 +24,9 @@ pub(super) fn count(now: Moment, arrived: Moment, answered: bool, event: &CallEv
             metric::counter(Counter::CallsAnswered).increment(1);
             metric::observe(Histogram::CallSetup, now.since(arrived));
         }
-        CallEvent::Media(figures) => {
-            metric::counter(Counter::MediaPacketsReceived).increment(figures.packets_in);
-            metric::counter(Counter::MediaPacketsSent).increment(figures.packets_out);
-            for (why, count) in [("late", figures.late_in), ("foreign", figures.foreign)] {
-                metric::labelled(Counter::MediaPacketsDropped, why).increment(count);
-            }
+        CallEvent::Media(figures) | CallEvent::LegMedia(_, figures) => count_media(figures),
+        CallEvent::ReofferRefused { cause, .. } => {
+            metric::count(Counter::SipReoffersRefused, cause.code());
         }
         CallEvent::Ended { cause, duration, .. } => {
             if answered {
@@ -61,13 +59,101 @@ pub(super) fn count(now: Moment, arrived: Moment, answered: bool, event: &CallEv
         | CallEvent::TransferFailed(_)
         | CallEvent::TransferCompleted
         | CallEvent::TransferRefused(_)
-        | CallEvent::Replaced(_)
-        | CallEvent::LegMedia(..) => (),
+        | CallEvent::Replaced(_) => (),
+    }
+}
+
+/// Counts what one leg's media carried and dropped.
+fn count_media(figures: &MediaFigures) {
+    metric::counter(Counter::MediaPacketsReceived).increment(figures.packets_in);
+    metric::counter(Counter::MediaPacketsSent).increment(figures.packets_out);
+    for (why, count) in [
+        ("late", figures.late_in),
+        ("foreign", figures.foreign),
+        ("malformed", figures.malformed),
+        ("unexpected", figures.unexpected),
+        ("srtp_refused", figures.srtp_refused),
+        ("srtp_replayed", figures.srtp_replayed),
+    ] {
+        metric::labelled(Counter::MediaPacketsDropped, why).increment(count);
     }
 }
 
 /// Counts what went over an agent's link.
 pub(super) fn count_agent(counters: &AgentCounters) {
     metric::counter(Counter::AgentFramesDropped).increment(counters.frames_dropped);
-    metric::counter(Counter::AgentMessagesMalformed).increment(u64::from(counters.garbage));
+    let garbage = &counters.garbage;
+    for (what, count) in [
+        ("json", garbage.json),
+        ("payload", garbage.payload),
+        ("base64", garbage.base64),
+        ("binary", garbage.binary),
+    ] {
+        metric::labelled(Counter::AgentMessagesMalformed, what).increment(u64::from(count));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::session::Garbage;
+    use crate::call::side::LegSide;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    fn counted(count: impl FnOnce()) -> String {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, count);
+        recorder.handle().render()
+    }
+
+    #[test]
+    fn what_an_agent_sent_amiss_is_counted_by_what_was_amiss() {
+        let garbage = Garbage { json: 1, payload: 2, base64: 3, binary: 4 };
+        let counters = AgentCounters { frames_dropped: 5, garbage, ..AgentCounters::default() };
+        let text = counted(|| count_agent(&counters));
+        for expected in [
+            "agent_frames_dropped_total 5",
+            "agent_messages_malformed_total{what=\"json\"} 1",
+            "agent_messages_malformed_total{what=\"payload\"} 2",
+            "agent_messages_malformed_total{what=\"base64\"} 3",
+            "agent_messages_malformed_total{what=\"binary\"} 4",
+        ] {
+            assert!(text.contains(expected), "no {expected} in {text}");
+        }
+    }
+
+    #[test]
+    fn what_media_dropped_is_counted_by_its_kind_for_every_leg() {
+        let figures = MediaFigures {
+            packets_in: 10,
+            packets_out: 20,
+            late_in: 1,
+            foreign: 2,
+            malformed: 3,
+            unexpected: 4,
+            srtp_refused: 5,
+            srtp_replayed: 6,
+            ..MediaFigures::default()
+        };
+        let text = counted(|| {
+            for event in [
+                CallEvent::Media(Box::new(figures)),
+                CallEvent::LegMedia(LegSide::Far, Box::new(figures)),
+            ] {
+                count(Moment::START, Moment::START, true, &event);
+            }
+        });
+        for expected in [
+            "media_packets_received_total 20",
+            "media_packets_sent_total 40",
+            "media_packets_dropped_total{why=\"late\"} 2",
+            "media_packets_dropped_total{why=\"foreign\"} 4",
+            "media_packets_dropped_total{why=\"malformed\"} 6",
+            "media_packets_dropped_total{why=\"unexpected\"} 8",
+            "media_packets_dropped_total{why=\"srtp_refused\"} 10",
+            "media_packets_dropped_total{why=\"srtp_replayed\"} 12",
+        ] {
+            assert!(text.contains(expected), "no {expected} in {text}");
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 mod legs;
 mod media;
+#[cfg(test)]
+mod tests;
 mod voice;
 
 pub(crate) use legs::invited_command;
@@ -195,11 +197,16 @@ impl Task {
         self.switch.ledger.report_later(self.log.report());
     }
 
-    /// A panic ends one call, and its record says so.
+    /// A panic ends one call, and its record says so; one that had ended before is only written.
     fn close_after_fault(&mut self) {
         tracing::error!("the call's task panicked; the call ends and its record is closed");
-        let (cause, by) = (HangupCause::SwitchFault, Party::Switch);
-        self.log.note(clock::now(), CallEvent::Ended { cause, by, duration: Duration::ZERO });
+        if !self.log.record().is_closed() {
+            let (cause, by) = (HangupCause::SwitchFault, Party::Switch);
+            // What the record says is believed, not the call, in which the panic may have been.
+            let answered = self.log.record().stages.answered;
+            let duration = answered.map_or(Duration::ZERO, |at| clock::now().since(at));
+            self.note(CallEvent::Ended { cause, by, duration });
+        }
         self.switch.ledger.report_later(self.log.report());
     }
 
@@ -241,7 +248,8 @@ impl Task {
     /// An answered call is reported, so that the record of an interrupted one has its answer.
     fn note(&mut self, event: CallEvent) {
         let now = clock::now();
-        call_metrics::count(now, self.arrived, self.call.is_answered(), &event);
+        let was_answered = self.log.record().stages.answered.is_some();
+        call_metrics::count(now, self.arrived, was_answered, &event);
         let answered = matches!(event, CallEvent::Answered(_));
         self.log.note(now, event);
         if answered {

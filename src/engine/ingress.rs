@@ -197,6 +197,7 @@ mod tests {
     use crate::routing::trunk::Trunk;
     use crate::types::id::TrunkId;
     use crate::types::limit::SHED_RECORDS_PER_SECOND_MAX;
+    use metrics_exporter_prometheus::PrometheusBuilder;
     use std::sync::OnceLock;
     use std::time::Duration;
     use uuid::Uuid;
@@ -247,11 +248,21 @@ mod tests {
                  From: <sip:+15557701@h>;tag=1\r\nTo: <sip:b@h>{to}\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\n\r\n"
             ))
         };
-        dispatcher.receive(flow, message(";tag=2"));
+        let recorder = PrometheusBuilder::new().build_recorder();
         let sent = SHED_RECORDS_PER_SECOND_MAX as usize * 20;
-        for _ in 0..sent {
-            dispatcher.receive(flow, message(""));
-        }
+        metrics::with_local_recorder(&recorder, || {
+            dispatcher.receive(flow, message(";tag=2"));
+            for _ in 0..sent {
+                dispatcher.receive(flow, message(""));
+            }
+            let options = b"OPTIONS sip:h SIP/2.0\r\nCall-ID: x\r\n\r\n";
+            dispatcher.receive(flow, Bytes::from_static(options));
+        });
+        let counted = recorder.handle().render();
+        let shed = format!("sip_requests_shed_total{{why=\"shard_queue\"}} {}", sent + 1);
+        assert!(counted.contains(&shed), "{counted}");
+        let dropped = "sip_messages_dropped_total{why=\"shard_queue\"} 1";
+        assert!(counted.contains(dropped), "{counted}");
         let records = ledger.0.lock().expect("not poisoned");
         let most = SHED_RECORDS_PER_SECOND_MAX as usize;
         assert!((most..sent).contains(&records.len()), "{} records", records.len());

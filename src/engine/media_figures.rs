@@ -23,7 +23,10 @@ impl MediaStatistics {
             foreign: self.foreign,
             underruns: self.underruns,
             srtp: self.srtp,
-            srtp_refused: self.srtp_refused + self.srtp_replayed,
+            srtp_refused: self.srtp_refused,
+            srtp_replayed: self.srtp_replayed,
+            malformed: self.malformed,
+            unexpected: self.unexpected,
         }
     }
 }

@@ -80,6 +80,24 @@ pub struct ShardHandle {
 #[error("the shard's queue is full")]
 pub struct ShardFull;
 
+/// What a shard is told, instead of one.
+#[cfg(test)]
+pub(super) struct Overheard {
+    orders: mpsc::Receiver<Order>,
+    _kept: (mpsc::Receiver<Arrival>, watch::Sender<Gauges>),
+}
+
+#[cfg(test)]
+impl Overheard {
+    /// The next command within a dialog.
+    pub(super) async fn next(&mut self) -> Option<Command> {
+        match self.orders.recv().await? {
+            Order::Command(command) => Some(command),
+            Order::Place { .. } | Order::Request { .. } => None,
+        }
+    }
+}
+
 impl ShardHandle {
     /// Hands a message to the shard.
     ///
@@ -120,6 +138,20 @@ impl ShardHandle {
         let handle = Self { arrivals, commands, gauges, trace: ShardTrace::new(none) };
         while handle.arrivals.try_send(Arrival::FlowClosed(FlowId(0))).is_ok() {}
         (handle, (kept, kept_too, gauges_in))
+    }
+
+    /// A shard of which only the commands are looked at, with what keeps its queues open.
+    #[cfg(test)]
+    pub(super) fn overheard() -> (Self, Overheard) {
+        let (arrivals, kept) = mpsc::channel(1);
+        let (commands, orders) = mpsc::channel(COMMANDS_MAX);
+        let (gauges_in, gauges) = watch::channel(Gauges::default());
+        let none = crate::engine::trace::TraceLimits {
+            shard_bytes_max: 0,
+            life: std::time::Duration::ZERO,
+        };
+        let handle = Self { arrivals, commands, gauges, trace: ShardTrace::new(none) };
+        (handle, Overheard { orders, _kept: (kept, gauges_in) })
     }
 
     /// Gives the shard a command of a call; waits while its queue is full.

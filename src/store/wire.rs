@@ -221,7 +221,7 @@ fn record_form(record: &CallRecord) -> RecordForm<'_> {
             foreign_packets: media.foreign,
             underruns: media.underruns,
             srtp_suite: media.srtp.map(SrtpSuite::as_str),
-            srtp_refused: media.srtp_refused,
+            srtp_refused: media.srtp_refused.saturating_add(media.srtp_replayed),
         }),
     }
 }
@@ -238,6 +238,9 @@ fn event_form(timed: &TimedEvent) -> EventForm<'_> {
             json!({"leg": side.as_str()})
         }
         CallEvent::TransferRefused(side) => json!({"leg": side.as_str()}),
+        CallEvent::ReofferRefused { side, cause } => {
+            json!({"leg": side.as_str(), "cause": cause.code()})
+        }
         CallEvent::Progressed { side, status, audible } => {
             json!({"leg": side.as_str(), "status": status, "audible": audible})
         }

@@ -89,7 +89,8 @@ async fn an_agent_that_talks_nonsense_is_replaced_by_the_announcement() {
     }
     check_fallback(&node, &talk.over().await, "agent_garbage").await;
     wait_for("the nonsense is counted", async || {
-        (node.metric("agent_messages_malformed_total").await == 100).then_some(())
+        let counted = node.metric("agent_messages_malformed_total{what=\"json\"}").await;
+        (counted == 100).then_some(())
     })
     .await;
 }

@@ -41,6 +41,8 @@ pub struct Options {
     pub refuses_strangers: bool,
     /// Most calls at once; 0: no limit.
     pub calls_max: u32,
+    /// Most new calls a second; 0: no limit.
+    pub cps_max: u32,
 }
 
 /// A running switch. Dropping it kills it.
@@ -79,11 +81,12 @@ impl Switch {
              [[listener]]\nname = 'test'\nbind = '{bind}'\ntransports = ['udp', 'tcp']\n\
              unknown_source = '{}'\n\
              [http]\nbind = '127.0.0.1:0'\n[media]\nthreads = 1\nrealtime = false\n\
-             [limits]\ncalls = {}\n",
+             [limits]\ncalls = {}\ncps = {}\n",
             login.to_url_lossy(),
             scratch.path().join("data").display(),
             if options.refuses_strangers { "refuse" } else { "drop" },
             options.calls_max,
+            options.cps_max,
         );
         std::fs::write(scratch.path().join("tandem.toml"), config).unwrap();
         let (child, watchdog, ready) = launch(&scratch).await;
@@ -175,6 +178,27 @@ impl Switch {
         let text = http::request(self.http, "GET", "/metrics", &[]).await.body;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.unwrap_or_else(|| panic!("no {name} in\n{text}")).trim().parse().unwrap()
+    }
+
+    /// All a metric says, over its labels; zero before it was first moved.
+    pub async fn total(&self, name: &str) -> f64 {
+        let text = http::request(self.http, "GET", "/metrics", &[]).await.body;
+        let figures = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let labelled = rest.strip_prefix('{').and_then(|labels| labels.split_once("} "));
+            labelled.map_or_else(|| rest.strip_prefix(' '), |(_, value)| Some(value))
+        });
+        figures.map(|figure| figure.trim().parse::<f64>().unwrap()).sum()
+    }
+
+    /// Waits until a metric says what `fits`: gauges are read once a second.
+    pub async fn wait_for_metric(&self, name: &str, fits: impl Fn(f64) -> bool) {
+        let reached = async {
+            while !fits(self.total(name).await) {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        self.within(name, reached).await;
     }
 
     /// The number that `sql` counts.

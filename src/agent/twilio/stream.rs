@@ -193,7 +193,10 @@ impl TwilioStream {
     fn open(&mut self, now: Moment, input: Input<'_>, out: &mut Vec<Output>) -> State {
         match input {
             Input::Text(text) => return self.receive(text, out),
-            Input::Binary => return self.garbage(out),
+            Input::Binary => {
+                self.counters.garbage.binary += 1;
+                return self.bear_garbage(out);
+            }
             Input::Audio(frame) => self.send(Waiting::Audio(*frame), out),
             Input::Digit(digit) => self.send(Waiting::Digit(digit), out),
             Input::MarkPlayed(id) => self.mark_played(id, out),
@@ -269,7 +272,15 @@ impl TwilioStream {
         self.counters.messages += 1;
         match self.obey(text, out) {
             Ok(()) => State::Open,
-            Err(_) => self.garbage(out),
+            Err(error) => {
+                let garbage = &mut self.counters.garbage;
+                match error {
+                    ProtocolError::NotAMessage => garbage.json += 1,
+                    ProtocolError::NoPayload => garbage.payload += 1,
+                    ProtocolError::NotBase64 => garbage.base64 += 1,
+                }
+                self.bear_garbage(out)
+            }
         }
     }
 
@@ -339,9 +350,8 @@ impl TwilioStream {
         }));
     }
 
-    fn garbage(&mut self, out: &mut Vec<Output>) -> State {
-        self.counters.garbage += 1;
-        if self.counters.garbage < AGENT_GARBAGE_MAX {
+    fn bear_garbage(&self, out: &mut Vec<Output>) -> State {
+        if self.counters.garbage.total() < AGENT_GARBAGE_MAX {
             return State::Open;
         }
         lose(HangupCause::AgentGarbage, out)
@@ -402,6 +412,7 @@ fn cut(text: &str, bytes_max: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::session::Garbage;
     use crate::audio::link::FRAME_BYTES;
     use crate::types::header::CallVariables;
     use crate::types::id::CallId;
@@ -618,7 +629,9 @@ mod tests {
         lab.text(r#"{"event":"media","media":{"payload":"?"}}"#);
         assert_eq!(lab.take(), [Output::Lost(HangupCause::AgentGarbage), Output::Close]);
         let counters = lab.stream.counters();
-        assert_eq!((counters.garbage, counters.unknown), (AGENT_GARBAGE_MAX, 1_000));
+        let garbage = Garbage { json: 50, payload: 0, base64: 1, binary: 49 };
+        assert_eq!((counters.garbage, counters.unknown), (garbage, 1_000));
+        assert_eq!(garbage.total(), AGENT_GARBAGE_MAX);
     }
 
     #[test]

@@ -120,7 +120,10 @@ impl Line {
                     self.run_plan(out);
                 }
             }
-            Err(cause) => self.say(LegOutput::RefuseReoffer(cause), out),
+            Err(cause) => {
+                self.say(LegOutput::RefuseReoffer(cause), out);
+                out.push(Output::Record(CallEvent::ReofferRefused { side: self.side, cause }));
+            }
         }
     }
 

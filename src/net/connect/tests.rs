@@ -8,6 +8,7 @@ use crate::net::flow::tests::Collector;
 use crate::net::flow::tests::Seen;
 use crate::net::tcp;
 use bytes::Bytes;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -182,10 +183,21 @@ async fn a_lost_connection_of_a_dialog_is_opened_again() {
 
 #[tokio::test]
 async fn a_target_that_refuses_closes_the_flow_and_says_so() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _counting = metrics::set_default_local_recorder(&recorder);
     let mut bench = Bench::new(FlowLimits::default());
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let to = Destination::plain(Transport::Tcp, free, 0);
     bench.flows.connect(&to).unwrap();
-    assert_eq!(bench.closed().await, FlowEnd::Failed(ConnectFailure::Refused));
+    let why = bench.closed().await;
+    assert_eq!(why, FlowEnd::Failed(ConnectFailure::Refused));
     assert_eq!(bench.flows.streams_open(), 0, "and the next attempt begins anew");
+    // It is counted in the breath in which it is said, or in the next.
+    let counted = async {
+        let expected = format!("sip_connects_failed_total{{why=\"{}\"}} 1", why.as_str());
+        while !recorder.handle().render().contains(&expected) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, counted).await.unwrap();
 }

@@ -10,6 +10,7 @@ use hickory_resolver::proto::rr::Record;
 use hickory_resolver::proto::rr::rdata::A;
 use hickory_resolver::proto::rr::rdata::NAPTR;
 use hickory_resolver::proto::rr::rdata::SRV;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
@@ -182,6 +183,8 @@ async fn a_domain_leads_to_its_servers_in_order() {
 
 #[tokio::test]
 async fn unknown_names_and_failures_are_told_apart_and_kept() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _counting = metrics::set_default_local_recorder(&recorder);
     let server = Server::start().await;
     let dns = server.dns(DnsLimits { question: Duration::from_millis(200), ..limits() });
     assert_eq!(dns.ask(&a("unknown.example")).await, Answer::Nothing);
@@ -192,6 +195,10 @@ async fn unknown_names_and_failures_are_told_apart_and_kept() {
     assert_eq!(dns.ask(&a("unknown.example")).await, Answer::Nothing);
     assert_eq!(dns.ask(&a("silent.example")).await, Answer::Failed);
     assert_eq!(server.asked(), before, "neither is asked for again at once");
+    let counted = recorder.handle().render();
+    for expected in ["{how=\"nothing\"} 1", "{how=\"failed\"} 3", "{how=\"known\"} 2"] {
+        assert!(counted.contains(&format!("dns_answers_total{expected}")), "{counted}");
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,188 @@
+//! A call whose task panics.
+
+use super::*;
+use crate::call::setup::Opening;
+use crate::call::setup::Partner;
+use crate::cdr::CallRecord;
+use crate::cdr::CallReport;
+use crate::engine::leg_terms;
+use crate::engine::media_thread::MediaConfig;
+use crate::engine::media_thread::MediaEngine;
+use crate::engine::registry::Registry;
+use crate::engine::sip_shard::Overheard;
+use crate::engine::sip_shard::ShardHandle;
+use crate::engine::switch::Ledger;
+use crate::engine::trace::TraceLimits;
+use crate::net::dns::Dns;
+use crate::net::dns::DnsLimits;
+use crate::net::flow::FlowLimits;
+use crate::net::flow::Flows;
+use crate::net::websocket::TrustRoots;
+use crate::routing::admission::NodeLimits;
+use crate::routing::contents::Contents;
+use crate::routing::table::RoutingTable;
+use crate::routing::table::TenantStatus;
+use crate::routing::trunk::ResponseMap;
+use crate::sip::endpoint::event::Command;
+use crate::sip::endpoint::event::DialogId;
+use crate::types::agent::AgentKind;
+use crate::types::agent::AgentSettings;
+use crate::types::agent::AnswerPolicy;
+use crate::types::codec::Codec;
+use crate::types::id::AiProfileId;
+use crate::types::id::TenantId;
+use crate::types::id::TrunkId;
+use crate::types::transport::Transport;
+use arc_swap::ArcSwap;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use std::net::Ipv4Addr;
+use std::sync::Mutex;
+use std::sync::OnceLock;
+use uuid::Uuid;
+
+/// A ledger that never writes the birth of a call, but panics.
+#[derive(Default)]
+struct Panicking(Mutex<Vec<CallRecord>>);
+
+impl Ledger for Panicking {
+    fn report(&self, _: CallReport) -> Written {
+        Box::pin(async { panic!("on purpose") })
+    }
+
+    fn report_later(&self, report: CallReport) {
+        self.0.lock().expect("not poisoned").push(report.record);
+    }
+}
+
+fn switch(ledger: &Arc<Panicking>) -> Arc<Switch> {
+    let media = MediaConfig { threads: 1, realtime: false, ports: 21_310..=21_313 };
+    Arc::new(Switch {
+        table: Arc::new(ArcSwap::from_pointee(RoutingTable::new(Contents::default()))),
+        registry: Registry::new(NodeLimits::default()),
+        media: MediaEngine::start(media).expect("a thread"),
+        ledger: Arc::clone(ledger) as Arc<dyn Ledger>,
+        flows: Flows::new(FlowLimits::default()),
+        dns: Dns::of_system(DnsLimits::default()),
+        roots: TrustRoots::native(),
+        listeners: Vec::new(),
+        trace: TraceLimits { shard_bytes_max: 0, life: Duration::ZERO },
+        shards: OnceLock::new(),
+    })
+}
+
+fn route() -> CallRoute {
+    let tenant = TenantId::from_uuid(Uuid::from_u128(1));
+    let source = "192.0.2.0/24".parse().expect("a network");
+    CallRoute {
+        tenant: Arc::new(Tenant {
+            id: tenant,
+            name: "acme".to_owned(),
+            status: TenantStatus::Active,
+            calls_max: 0,
+            cps_max: 0,
+            default_profile: None,
+            outbound: Default::default(),
+        }),
+        profile: Arc::new(AiProfile {
+            id: AiProfileId::from_uuid(Uuid::from_u128(2)),
+            tenant,
+            name: "echo".to_owned(),
+            agent: AgentSettings {
+                kind: AgentKind::Echo,
+                answer: AnswerPolicy::WhenReady,
+                hangup_after: None,
+                reinvite_after: None,
+            },
+        }),
+        trunk: Arc::new(Trunk::new(TrunkId::from_uuid(Uuid::from_u128(3)), "t", vec![source])),
+        caller: String::new(),
+        dialled: "+15550100".parse().expect("a number"),
+        variables: CallVariables::default(),
+        hops_left: 70,
+        peer_host: String::new(),
+    }
+}
+
+/// A call that arrived at the beginning of time and is about to panic.
+fn begin(switch: &Arc<Switch>, answered: Option<Moment>) -> Overheard {
+    let route = route();
+    let (shard, overheard) = ShardHandle::overheard();
+    let permit = switch.registry.admit(clock::now(), &route.tenant, &route.trunk);
+    let near = Near::Invited(shard, DialogId(7));
+    let source = Ipv4Addr::new(192, 0, 2, 1).into();
+    let mut log = CallLog::open(Moment::START, CallId::from_uuid(Uuid::from_u128(4)));
+    if let Some(answered) = answered {
+        log.note(answered, CallEvent::Answered(Codec::Pcmu));
+    }
+    let setup = CallSetup {
+        opening: Opening::Inbound(leg_terms::inbound(&route.trunk, Transport::Udp)),
+        partner: Partner::Agent,
+        agent: route.profile.agent.clone(),
+        ring_max: Duration::from_secs(45),
+        duration_max: Duration::from_secs(3_600),
+        answer_delay: Duration::ZERO,
+        ringing: true,
+        response_map: ResponseMap::default(),
+    };
+    let seed = CallSeed {
+        near: NearSeed::Invited(near, permit.expect("a place"), source),
+        listener: SwitchListener {
+            name: "public".parse().expect("a name"),
+            bind: source,
+            rtp_address: source,
+        },
+        log,
+        arrived: Moment::START,
+        setup,
+        route,
+    };
+    start(switch, seed, mpsc::channel(4));
+    overheard
+}
+
+/// Lets a call panic; its last record, and what was counted.
+fn panicked(answered: Option<Moment>) -> (CallRecord, String) {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ledger = Arc::new(Panicking::default());
+    metrics::with_local_recorder(&recorder, || {
+        runtime.expect("a runtime").block_on(async {
+            let switch = switch(&ledger);
+            let mut shard = begin(&switch, answered);
+            let told = shard.next().await;
+            assert!(
+                matches!(
+                    told,
+                    Some(Command::Hangup { dialog: DialogId(7), cause: HangupCause::SwitchFault })
+                ),
+                "{told:?}"
+            );
+            switch.registry.wait_until_empty().await;
+        });
+    });
+    let records = ledger.0.lock().expect("not poisoned");
+    (records.last().expect("a record").clone(), recorder.handle().render())
+}
+
+#[test]
+fn an_answered_call_whose_task_panics_is_hung_up_recorded_and_counted() {
+    let answered = clock::now();
+    let (record, counted) = panicked(Some(answered));
+    assert_eq!(
+        (record.cause, record.ended_by),
+        (Some(HangupCause::SwitchFault), Some(Party::Switch))
+    );
+    let ended = record.stages.ended.expect("it ended");
+    assert!(record.duration > Duration::ZERO && record.duration <= ended.since(answered));
+    assert!(counted.contains("call_faults_total 1"), "{counted}");
+    assert!(counted.contains("calls_ended_total{cause=\"switch_fault\"} 1"), "{counted}");
+    assert!(counted.contains("call_duration_seconds_count 1"), "{counted}");
+}
+
+#[test]
+fn a_call_whose_task_panics_before_the_answer_is_a_fault_and_no_ended_call() {
+    let (record, counted) = panicked(None);
+    assert_eq!((record.cause, record.duration), (Some(HangupCause::SwitchFault), Duration::ZERO));
+    assert!(counted.contains("call_faults_total 1"), "{counted}");
+    assert!(!counted.contains("calls_ended_total{"), "{counted}");
+}
