@@ -127,8 +127,8 @@ impl CallRecord {
                 self.stages.arrived = at;
                 self.direction = arrival.direction;
                 self.signalling_id.clone_from(&arrival.signalling_id);
-                self.source = Some(arrival.source);
-                self.transport = Some(arrival.transport);
+                self.source = arrival.source;
+                self.transport = arrival.transport;
                 self.caller.clone_from(&arrival.caller);
                 self.dialled_text.clone_from(&arrival.dialled);
             }
@@ -304,8 +304,8 @@ mod tests {
         CallEvent::Arrived(Arrival {
             direction: CallDirection::Inbound,
             signalling_id: "abc@host".to_owned(),
-            source: "127.0.0.1:5062".parse().unwrap(),
-            transport: Transport::Udp,
+            source: Some("127.0.0.1:5062".parse().unwrap()),
+            transport: Some(Transport::Udp),
             caller: "+15550001".to_owned(),
             dialled: "+15550100".to_owned(),
         })

@@ -64,7 +64,8 @@ impl Bench {
         });
         let table = Arc::new(ArcSwap::from_pointee(RoutingTable::new(Contents::default())));
         let traces = Traces::new(&[], table);
-        let context = Context { database: database.clone(), metrics: None, readiness, traces };
+        let context =
+            Context { database: database.clone(), metrics: None, readiness, traces, calls: None };
         tokio::spawn(tandem::api::serve(listener, context, stopping));
         let keys = keys.try_into().unwrap();
         Self { address, database, draining, tenants, keys, _stop: stop }

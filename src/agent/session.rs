@@ -195,6 +195,8 @@ impl AgentSession {
             AgentKind::Tone { hz } => Self::built_in(Box::new(Tone::new(*hz))),
             AgentKind::Announce => Self::announcement(Announcement::Standard),
             AgentKind::Parrot => Self::built_in(Box::new(Parrot::new())),
+            // Another leg of the call, which has no session here; were one asked for, nobody is there.
+            AgentKind::Sip(_) | AgentKind::Forward(_) => Self::announcement(Announcement::Fallback),
         }
     }
 

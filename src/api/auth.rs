@@ -6,6 +6,7 @@ use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
 use crate::store::api_keys;
+use crate::store::api_keys::KeyRole;
 use crate::types::id::TenantId;
 use axum::http::HeaderMap;
 use axum::http::header;
@@ -20,13 +21,36 @@ pub(super) async fn open(
     tenant: &str,
     request_id: &RequestId,
 ) -> Result<TenantId, ApiError> {
+    Ok(holder(context, headers, tenant, request_id).await?.0)
+}
+
+/// The same for a request that does something: a key that only reads is refused.
+pub(super) async fn open_to_act(
+    context: &Context,
+    headers: &HeaderMap,
+    tenant: &str,
+    request_id: &RequestId,
+) -> Result<TenantId, ApiError> {
+    let (tenant, role) = holder(context, headers, tenant, request_id).await?;
+    if role < KeyRole::Operator {
+        return Err(ErrorKind::ReadOnly.of(request_id));
+    }
+    Ok(tenant)
+}
+
+async fn holder(
+    context: &Context,
+    headers: &HeaderMap,
+    tenant: &str,
+    request_id: &RequestId,
+) -> Result<(TenantId, KeyRole), ApiError> {
     let key = key_of(headers).ok_or_else(|| ErrorKind::NoKey.of(request_id))?;
     let holder = api_keys::verify_all_tenants(&context.database, key)
         .await
         .map_err(|error| error::database(&error, request_id))?
         .ok_or_else(|| ErrorKind::NoKey.of(request_id))?;
     match tenant.parse() {
-        Ok(tenant) if holder.scope.opens(tenant) => Ok(tenant),
+        Ok(tenant) if holder.scope.opens(tenant) => Ok((tenant, holder.role)),
         Ok(_) | Err(_) => Err(ErrorKind::Forbidden.of(request_id)),
     }
 }

@@ -1,6 +1,7 @@
 //! Errors as clients see them: `{code, message, request_id}`, never the inside of the switch.
 
 use crate::api::RequestId;
+use crate::types::cause::HangupCause;
 use axum::Extension;
 use axum::Json;
 use axum::http::StatusCode;
@@ -25,10 +26,18 @@ pub(super) enum ErrorKind {
     NoKey,
     /// The key is not for this tenant.
     Forbidden,
+    /// The key may read, and this is more.
+    ReadOnly,
     /// Nothing of that name.
     NotFound(&'static str),
     /// The path has no such method.
     NoMethod,
+    /// A call is not placed, for this cause.
+    CallRefused(HangupCause),
+    /// The call takes nothing more at this moment.
+    CallBusy,
+    /// This process carries no calls.
+    NoCalls,
     /// The database does not answer.
     DatabaseAway,
 }
@@ -45,7 +54,7 @@ impl ErrorKind {
         ApiError { kind: self, request_id: request_id.0.clone() }
     }
 
-    const fn parts(self) -> (StatusCode, &'static str, &'static str) {
+    fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::BadParameter(what) => (StatusCode::BAD_REQUEST, "bad_parameter", what),
             Self::NoKey => (
@@ -55,6 +64,20 @@ impl ErrorKind {
             ),
             Self::Forbidden => {
                 (StatusCode::FORBIDDEN, "forbidden", "this key does not open that tenant")
+            }
+            Self::ReadOnly => (
+                StatusCode::FORBIDDEN,
+                "read_only_key",
+                "a key of role operator or admin is needed",
+            ),
+            Self::CallRefused(cause) => (refusal_status(cause), cause.code(), cause.text()),
+            Self::CallBusy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "call_busy",
+                "the call takes nothing more at this moment; try again shortly",
+            ),
+            Self::NoCalls => {
+                (StatusCode::SERVICE_UNAVAILABLE, "no_calls", "this process carries no calls")
             }
             Self::NotFound(what) => (StatusCode::NOT_FOUND, "not_found", what),
             Self::NoMethod => (
@@ -76,18 +99,43 @@ impl IntoResponse for ApiError {
         let (status, code, message) = self.kind.parts();
         let view = ErrorView { code, message, request_id: &self.request_id };
         let mut response = (status, Json(view)).into_response();
+        let from_static = header::HeaderValue::from_static;
         let hint = match self.kind {
-            ErrorKind::NoKey => Some((header::WWW_AUTHENTICATE, "Bearer")),
-            ErrorKind::DatabaseAway => Some((header::RETRY_AFTER, "5")),
+            ErrorKind::NoKey => Some((header::WWW_AUTHENTICATE, from_static("Bearer"))),
+            ErrorKind::DatabaseAway => Some((header::RETRY_AFTER, from_static("5"))),
+            ErrorKind::CallBusy => Some((header::RETRY_AFTER, from_static("1"))),
+            ErrorKind::CallRefused(cause) => {
+                cause.retry_after_s().map(|s| (header::RETRY_AFTER, s.into()))
+            }
             ErrorKind::BadParameter(_)
             | ErrorKind::Forbidden
+            | ErrorKind::ReadOnly
+            | ErrorKind::NoCalls
             | ErrorKind::NotFound(_)
             | ErrorKind::NoMethod => None,
         };
         if let Some((name, value)) = hint {
-            response.headers_mut().insert(name, header::HeaderValue::from_static(value));
+            response.headers_mut().insert(name, value);
         }
         response
+    }
+}
+
+/// What a call that is not placed is answered with: the fault of the request, of the rules, of a limit
+/// that passes, or of the node.
+fn refusal_status(cause: HangupCause) -> StatusCode {
+    match cause {
+        HangupCause::NotANumber => StatusCode::BAD_REQUEST,
+        HangupCause::TenantLimit
+        | HangupCause::TrunkLimit
+        | HangupCause::DestinationLimit
+        | HangupCause::CarrierThrottled => StatusCode::TOO_MANY_REQUESTS,
+        other => match other.sip_status() {
+            403 => StatusCode::FORBIDDEN,
+            500.. => StatusCode::SERVICE_UNAVAILABLE,
+            // What is configured does not lead anywhere.
+            _ => StatusCode::CONFLICT,
+        },
     }
 }
 

@@ -3,6 +3,7 @@
 mod auth;
 mod calls;
 mod connections;
+mod control;
 mod error;
 mod health;
 mod trace;
@@ -12,6 +13,7 @@ pub use crate::api::health::Readiness;
 
 use crate::api::connections::HttpLimits;
 use crate::clock;
+use crate::engine::originate::CallControl;
 use crate::engine::trace::Traces;
 use crate::store::database::Database;
 use crate::telemetry::metric;
@@ -25,6 +27,8 @@ use axum::middleware;
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::get;
+use axum::routing::post;
+use std::io;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -43,6 +47,8 @@ pub struct Context {
     pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
     /// The signalling of calls.
     pub traces: Traces,
+    /// The calls; `None` where the process carries none.
+    pub calls: Option<CallControl>,
 }
 
 /// The identity of a request.
@@ -55,8 +61,10 @@ pub fn router(context: Context) -> Router {
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
-        .route("/api/v1/tenants/{tenant_id}/calls", get(calls::list))
+        .route("/api/v1/tenants/{tenant_id}/calls", get(calls::list).post(control::place))
         .route("/api/v1/tenants/{tenant_id}/calls/{call_id}", get(calls::show))
+        .route("/api/v1/tenants/{tenant_id}/calls/{call_id}/hangup", post(control::hang_up))
+        .route("/api/v1/tenants/{tenant_id}/calls/{call_id}/transfer", post(control::transfer))
         .route("/api/v1/tenants/{tenant_id}/calls/{call_id}/trace", get(trace::show))
         .route("/api/v1/tenants/{tenant_id}/calls/{call_id}/trace/ladder", get(trace::ladder))
         .route("/api/v1/tenants/{tenant_id}/calls/{call_id}/trace/pcap", get(trace::pcap))

@@ -43,10 +43,10 @@ pub struct Arrival {
     pub direction: CallDirection,
     /// The Call-ID of its signalling, as text for operators.
     pub signalling_id: String,
-    /// Where it came from.
-    pub source: SocketAddr,
-    /// How it came.
-    pub transport: Transport,
+    /// Where it came from; `None` of a call of ours.
+    pub source: Option<SocketAddr>,
+    /// How it came; `None` of a call of ours.
+    pub transport: Option<Transport>,
     /// The caller as claimed; empty when anonymous.
     pub caller: String,
     /// What was dialled, as it came.

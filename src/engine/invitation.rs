@@ -8,7 +8,6 @@ use crate::call::input::Input as CallInput;
 use crate::call::input::LegInput;
 use crate::call::setup::CallSetup;
 use crate::call::setup::Opening;
-use crate::call::setup::Partner;
 use crate::call::side::LegSide;
 use crate::cdr::CallLog;
 use crate::clock;
@@ -20,6 +19,7 @@ use crate::engine::call_task::Near;
 use crate::engine::call_task::NearSeed;
 use crate::engine::dialog_policy::dialog_policy;
 use crate::engine::leg_terms;
+use crate::engine::partner;
 use crate::engine::registry::PermitGuard;
 use crate::engine::sip_shard::CallLeg;
 use crate::engine::sip_shard::Shard;
@@ -231,8 +231,8 @@ pub(super) fn arrival(request: &Request, flow: Flow, caller: &str) -> Arrival {
     Arrival {
         direction: CallDirection::Inbound,
         signalling_id: String::from_utf8_lossy(request.headers.call_id()).into_owned(),
-        source: flow.remote,
-        transport: flow.transport,
+        source: Some(flow.remote),
+        transport: Some(flow.transport),
         caller: caller.to_owned(),
         dialled: String::from_utf8_lossy(&dialled).into_owned(),
     }
@@ -422,7 +422,7 @@ fn call_setup(route: &InboundRoute, transport: Transport) -> CallSetup {
     let trunk = &route.trunk;
     CallSetup {
         opening: Opening::Inbound(leg_terms::inbound(trunk, transport)),
-        partner: Partner::Agent,
+        partner: partner::of_agent(&route.profile.agent),
         agent: route.profile.agent.clone(),
         ring_max: trunk.ring_timeout,
         duration_max: trunk.max_duration,

@@ -17,6 +17,7 @@ use crate::routing::usage::Usage;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::id::CallId;
+use crate::types::id::TenantId;
 use crate::types::moment::Moment;
 use crate::types::random::Random;
 use std::collections::HashMap;
@@ -63,6 +64,7 @@ struct Inner {
 #[derive(Debug)]
 struct Entry {
     inputs: mpsc::WeakSender<Input>,
+    tenant: TenantId,
     /// Of a call that came in; of others each leg tells its own.
     source: Option<IpAddr>,
 }
@@ -135,12 +137,12 @@ impl Registry {
     pub fn enter(
         &self,
         now: Moment,
-        id: CallId,
+        (id, tenant): (CallId, TenantId),
         source: Option<IpAddr>,
         inputs: &mpsc::Sender<Input>,
     ) {
         let mut inner = self.lock();
-        inner.calls.insert(id, Entry { inputs: inputs.downgrade(), source });
+        inner.calls.insert(id, Entry { inputs: inputs.downgrade(), tenant, source });
         if let Some(source) = source {
             inner.note_source(now, source);
         }
@@ -200,6 +202,19 @@ impl Registry {
         }
     }
 
+    /// Tells a running call of `tenant` what is asked of it.
+    ///
+    /// # Errors
+    /// [`Unheard`]: nobody heard it.
+    pub fn tell(&self, tenant: TenantId, id: CallId, input: Input) -> Result<(), Unheard> {
+        let inner = self.lock();
+        // Of a call of somebody else nobody learns that it runs.
+        let entry = inner.calls.get(&id).filter(|entry| entry.tenant == tenant);
+        let inputs = entry.and_then(|entry| entry.inputs.upgrade()).ok_or(Unheard::NoSuchCall)?;
+        drop(inner);
+        inputs.try_send(input).map_err(|_| Unheard::Busy)
+    }
+
     /// Waits until no call runs.
     pub async fn wait_until_empty(&self) {
         loop {
@@ -210,6 +225,17 @@ impl Registry {
             left.await;
         }
     }
+}
+
+/// Why a call was not told something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unheard {
+    /// The tenant has no such call on this node.
+    #[error("no such call runs here")]
+    NoSuchCall,
+    /// The call's queue is full.
+    #[error("the call takes nothing more at this moment")]
+    Busy,
 }
 
 /// Messages from a source are let in while this lives.
@@ -260,7 +286,8 @@ mod tests {
     async fn a_call_its_shard_gives_up_learns_of_it_by_the_end_of_its_queue() {
         let registry = Registry::new(NodeLimits::default());
         let (inputs, mut queue) = mpsc::channel(1);
-        registry.enter(Moment::START, clock::new_call_id(), Some(SOURCE), &inputs);
+        let tenant = TenantId::from_uuid(clock::new_uuid());
+        registry.enter(Moment::START, (clock::new_call_id(), tenant), Some(SOURCE), &inputs);
         registry.hang_up_all(HangupCause::Draining);
         assert!(matches!(queue.recv().await, Some(Input::HangupRequested { .. })));
         drop(inputs);
@@ -273,7 +300,15 @@ mod tests {
         let (inputs, _queue) = mpsc::channel(1);
         let id = clock::new_call_id();
         assert!(!registry.has_calls_from(Moment::START, SOURCE));
-        registry.enter(Moment::START, id, Some(SOURCE), &inputs);
+        let tenant = TenantId::from_uuid(clock::new_uuid());
+        registry.enter(Moment::START, (id, tenant), Some(SOURCE), &inputs);
+        let told = |tenant, id| {
+            let input = Input::TransferWithdrawn;
+            registry.tell(tenant, id, input)
+        };
+        assert_eq!(told(TenantId::from_uuid(clock::new_uuid()), id), Err(Unheard::NoSuchCall));
+        assert_eq!(told(tenant, id), Ok(()));
+        assert_eq!(told(tenant, id), Err(Unheard::Busy));
         let hour = Moment::from_millis(3_600_000);
         assert!(registry.has_calls_from(hour, SOURCE));
         registry.leave(hour, id);

@@ -238,8 +238,8 @@ fn read(flow: Flow, message: &Bytes) -> Arrival {
             direction: CallDirection::Inbound,
             signalling_id: String::from_utf8_lossy(peek::call_id_of(message).unwrap_or_default())
                 .into_owned(),
-            source: flow.remote,
-            transport: flow.transport,
+            source: Some(flow.remote),
+            transport: Some(flow.transport),
             caller: String::new(),
             dialled: String::new(),
         },
@@ -325,7 +325,7 @@ mod tests {
         let long = "x".repeat(TURNED_AWAY_TEXT_MAX * 2);
         let message = Bytes::from(format!("INVITE nothing\r\nCall-ID: {long}\r\n\r\n"));
         let arrival = read(flow, &message);
-        assert_eq!(arrival.source, remote);
+        assert_eq!(arrival.source, Some(remote));
         assert_eq!(arrival.signalling_id.len(), TURNED_AWAY_TEXT_MAX);
         assert_eq!((arrival.caller.as_str(), arrival.dialled.as_str()), ("", ""));
     }

@@ -4,6 +4,7 @@ use crate::api;
 use crate::api::Context;
 use crate::api::Readiness;
 use crate::engine::gateways;
+use crate::engine::originate::CallControl;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::switch::Switch;
 use crate::engine::trace::Traces;
@@ -55,6 +56,7 @@ pub(super) fn serve(
         metrics: metrics.clone(),
         readiness: Arc::new(move || asked.readiness()),
         traces: Traces::new(shards, Arc::clone(&switch.table)),
+        calls: Some(CallControl::new(Arc::clone(switch))),
     };
     let mut ticking = stop.clone();
     tokio::spawn(async move {

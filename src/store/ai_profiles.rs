@@ -7,9 +7,15 @@ use crate::store::snapshot::RowFault;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::agent::AnswerPolicy;
+use crate::types::agent::ForwardedNumber;
+use crate::types::agent::SipAgent;
 use crate::types::agent::TwilioAgent;
+use crate::types::header::FieldName;
+use crate::types::header::FieldValue;
 use crate::types::id::AiProfileId;
 use crate::types::id::TenantId;
+use crate::types::peer::Credentials;
+use crate::types::peer::PeerUri;
 use crate::types::secret::Secret;
 use serde::Deserialize;
 use serde::Serialize;
@@ -55,6 +61,10 @@ const WAIT_MS_MAX: u64 = 86_400_000;
 const CONNECT_MS_MAX: u64 = 60_000;
 const CONNECT_MS_DEFAULT: u64 = 5_000;
 const PARAMETERS_MAX: usize = 64;
+/// Longest `ring_timeout_ms`.
+const RING_MS_MAX: u64 = 300_000;
+const RING_MS_DEFAULT: u64 = 30_000;
+const HEADERS_MAX: usize = 16;
 
 /// The `agent` column. One flat object, so that a fault names the key.
 #[derive(Deserialize)]
@@ -66,6 +76,12 @@ struct AgentForm {
     parameters: Option<BTreeMap<String, String>>,
     connect_timeout_ms: Option<u64>,
     hz: Option<u16>,
+    uri: Option<String>,
+    username: Option<String>,
+    password_ref: Option<String>,
+    headers: Option<BTreeMap<String, String>>,
+    to: Option<String>,
+    ring_timeout_ms: Option<u64>,
     #[serde(default)]
     answer: Answer,
     hangup_after_ms: Option<u64>,
@@ -80,6 +96,8 @@ enum Kind {
     Tone,
     Announce,
     Parrot,
+    Sip,
+    Forward,
 }
 
 #[derive(Default, Deserialize)]
@@ -108,6 +126,8 @@ pub(crate) fn parse_agent(
         Kind::Tone => AgentKind::Tone { hz: tone(form.hz)? },
         Kind::Announce => AgentKind::Announce,
         Kind::Parrot => AgentKind::Parrot,
+        Kind::Sip => AgentKind::Sip(form.sip(resolve)?),
+        Kind::Forward => AgentKind::Forward(form.forwarded()?),
     };
     let answer = match form.answer {
         Answer::WhenReady => AnswerPolicy::WhenReady,
@@ -126,19 +146,23 @@ pub(crate) fn parse_agent(
 impl AgentForm {
     /// A key that the kind does not read is a mistake, not a decoration.
     fn check_keys(&self) -> Result<(), String> {
-        let twilio = [
-            ("url", self.url.is_some()),
-            ("auth_token_ref", self.auth_token_ref.is_some()),
-            ("parameters", self.parameters.is_some()),
-            ("connect_timeout_ms", self.connect_timeout_ms.is_some()),
+        let (twilio, sip) = (&[Kind::Twilio][..], &[Kind::Sip][..]);
+        let keys = [
+            ("url", self.url.is_some(), twilio),
+            ("auth_token_ref", self.auth_token_ref.is_some(), twilio),
+            ("parameters", self.parameters.is_some(), twilio),
+            ("connect_timeout_ms", self.connect_timeout_ms.is_some(), twilio),
+            ("hz", self.hz.is_some(), &[Kind::Tone]),
+            ("uri", self.uri.is_some(), sip),
+            ("username", self.username.is_some(), sip),
+            ("password_ref", self.password_ref.is_some(), sip),
+            ("headers", self.headers.is_some(), sip),
+            ("to", self.to.is_some(), &[Kind::Forward]),
+            ("ring_timeout_ms", self.ring_timeout_ms.is_some(), &[Kind::Sip, Kind::Forward]),
         ];
-        let stray = twilio
-            .into_iter()
-            .map(|(key, given)| (key, given && self.kind != Kind::Twilio))
-            .chain([("hz", self.hz.is_some() && self.kind != Kind::Tone)])
-            .find(|(_, stray)| *stray);
+        let stray = keys.into_iter().find(|(_, given, of)| *given && !of.contains(&self.kind));
         match stray {
-            Some((key, _)) => Err(format!("`{key}` does not belong to this kind")),
+            Some((key, ..)) => Err(format!("`{key}` does not belong to this kind")),
             None => Ok(()),
         }
     }
@@ -171,6 +195,53 @@ impl AgentForm {
             parameters: parameters.into_iter().collect(),
             connect_timeout: bounded("connect_timeout_ms", connect_ms, CONNECT_MS_MAX)?,
         })
+    }
+
+    fn sip(
+        &self,
+        resolve: &dyn Fn(&str) -> Result<Secret<String>, String>,
+    ) -> Result<SipAgent, String> {
+        let text = self.uri.as_deref().ok_or("`uri` is missing")?;
+        let address = text.strip_prefix("sip:").or_else(|| text.strip_prefix("sips:"));
+        let host =
+            address.map(|address| address.rsplit_once('@').map_or(address, |(_, host)| host));
+        let begins = |host: &str| host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[');
+        let uri = text.parse::<PeerUri>().ok().filter(|_| host.is_some_and(begins));
+        let uri = uri.ok_or("`uri` is no sip: or sips: address")?;
+        let credentials = match (&self.username, &self.password_ref) {
+            (None, None) => None,
+            (Some(username), Some(reference)) => {
+                let password =
+                    resolve(reference).map_err(|why| format!("`password_ref`: {why}"))?;
+                Some(Credentials { username: username.clone(), password })
+            }
+            (Some(_), None) => return Err("`password_ref` is missing".to_owned()),
+            (None, Some(_)) => return Err("`username` is missing".to_owned()),
+        };
+        let headers = self.headers.clone().unwrap_or_default();
+        if headers.len() > HEADERS_MAX {
+            return Err(format!("`headers` has more than {HEADERS_MAX} entries"));
+        }
+        let header = |(name, value): (String, String)| {
+            let field: FieldName =
+                name.parse().map_err(|why| format!("`headers.{name}`: {why}"))?;
+            let value: FieldValue =
+                value.parse().map_err(|why| format!("`headers.{name}`: {why}"))?;
+            Ok((field, value))
+        };
+        let headers = headers.into_iter().map(header).collect::<Result<_, String>>()?;
+        Ok(SipAgent { uri, credentials, headers, ring_max: self.ring_max()? })
+    }
+
+    fn forwarded(&self) -> Result<ForwardedNumber, String> {
+        let to = self.to.as_deref().ok_or("`to` is missing")?;
+        let to = to.parse().map_err(|why| format!("`to`: {why}"))?;
+        Ok(ForwardedNumber { to, ring_max: self.ring_max()? })
+    }
+
+    fn ring_max(&self) -> Result<Duration, String> {
+        let ring_ms = self.ring_timeout_ms.unwrap_or(RING_MS_DEFAULT);
+        bounded("ring_timeout_ms", ring_ms, RING_MS_MAX)
     }
 }
 
@@ -237,6 +308,25 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_may_be_a_sip_address_or_a_number() {
+        let settings = parse(json!({
+            "kind": "sip", "uri": "sip:bot@agents.example;transport=tls", "username": "u",
+            "password_ref": "env:PASSWORD", "headers": {"X-Room": "7"}, "ring_timeout_ms": 9000
+        }))
+        .unwrap();
+        let AgentKind::Sip(agent) = settings.kind else { panic!("no SIP agent") };
+        assert_eq!(agent.uri.as_str(), "sip:bot@agents.example;transport=tls");
+        let account = agent.credentials.unwrap();
+        let password = account.password.expose();
+        assert_eq!((account.username.as_str(), &**password), ("u", "secret of PASSWORD"));
+        assert_eq!((agent.headers.len(), agent.ring_max), (1, Duration::from_secs(9)));
+        let settings = parse(json!({"kind": "forward", "to": "+15550142"})).unwrap();
+        let AgentKind::Forward(forwarded) = settings.kind else { panic!("no number") };
+        assert_eq!(forwarded.to.as_str(), "+15550142");
+        assert_eq!(forwarded.ring_max, Duration::from_secs(30));
+    }
+
+    #[test]
     fn what_is_wrong_is_named_by_its_key() {
         for (value, key) in [
             (json!({}), "kind"),
@@ -254,6 +344,20 @@ mod tests {
             (json!({"kind": "echo", "answer": {"after_ms": 0}}), "`answer.after_ms`"),
             (json!({"kind": "echo", "hangup_after_ms": 86_400_001}), "`hangup_after_ms`"),
             (json!("echo"), "AgentForm"),
+            (json!({"kind": "sip"}), "`uri`"),
+            (json!({"kind": "sip", "uri": "ws://x"}), "`uri`"),
+            (json!({"kind": "sip", "uri": "sip:bot@"}), "`uri`"),
+            (json!({"kind": "sip", "uri": "sip:a@b>\r\nX: y"}), "`uri`"),
+            (json!({"kind": "sip", "uri": "sip:a@b", "username": "u"}), "`password_ref`"),
+            (json!({"kind": "sip", "uri": "sip:a@b", "password_ref": "env:P"}), "`username`"),
+            (json!({"kind": "sip", "uri": "sip:a@b", "headers": {"Via": "x"}}), "`headers.Via`"),
+            (json!({"kind": "sip", "uri": "sip:a@b", "to": "+15550142"}), "`to`"),
+            (json!({"kind": "forward"}), "`to`"),
+            (json!({"kind": "forward", "to": "sales"}), "`to`"),
+            (
+                json!({"kind": "forward", "to": "+15550142", "ring_timeout_ms": 0}),
+                "`ring_timeout_ms`",
+            ),
         ] {
             let error = parse(value.clone()).unwrap_err();
             assert!(error.contains(key), "{value}: {error}");

@@ -1,5 +1,10 @@
 //! How an agent is reached and how a call with it begins and ends: the agent part of an AI profile.
 
+use crate::types::header::FieldName;
+use crate::types::header::FieldValue;
+use crate::types::number::E164;
+use crate::types::peer::Credentials;
+use crate::types::peer::PeerUri;
 use crate::types::secret::Secret;
 use std::time::Duration;
 
@@ -32,6 +37,32 @@ pub enum AgentKind {
     Announce,
     /// Greets, then repeats each thing the caller said after the caller stopped.
     Parrot,
+    /// An agent behind a SIP address; Tandem dials it as another leg of the call.
+    Sip(SipAgent),
+    /// A telephone number the call is passed on to, by the tenant's trunks.
+    Forward(ForwardedNumber),
+}
+
+/// An agent behind a SIP address of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SipAgent {
+    /// Its address.
+    pub uri: PeerUri,
+    /// Who we are, where it asks.
+    pub credentials: Option<Credentials>,
+    /// More header fields of the INVITE.
+    pub headers: Vec<(FieldName, FieldValue)>,
+    /// After this long without an answer it is given up.
+    pub ring_max: Duration,
+}
+
+/// A number a call is passed on to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForwardedNumber {
+    /// The number.
+    pub to: E164,
+    /// After this long without an answer it is given up.
+    pub ring_max: Duration,
 }
 
 /// A bot that speaks Twilio Media Streams over WebSocket.

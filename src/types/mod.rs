@@ -9,6 +9,7 @@ pub mod limit;
 pub mod moment;
 pub mod name;
 pub mod number;
+pub mod peer;
 pub mod random;
 pub mod secret;
 pub mod srtp;

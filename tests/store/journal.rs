@@ -40,8 +40,8 @@ fn opened(tenant: Option<TenantId>) -> CallLog {
     let arrival = Arrival {
         direction: CallDirection::Inbound,
         signalling_id: "a\0b@host".to_owned(),
-        source: "127.0.0.1:5061".parse().unwrap(),
-        transport: Transport::Udp,
+        source: Some("127.0.0.1:5061".parse().unwrap()),
+        transport: Some(Transport::Udp),
         caller: "+15550001".to_owned(),
         dialled: "15550100".to_owned(),
     };
@@ -387,8 +387,8 @@ async fn segments_are_renewed_deleted_and_open_calls_carried_along() {
         let arrival = Arrival {
             direction: CallDirection::Inbound,
             signalling_id: bulk.clone(),
-            source: "127.0.0.1:1".parse().unwrap(),
-            transport: Transport::Tcp,
+            source: Some("127.0.0.1:1".parse().unwrap()),
+            transport: Some(Transport::Tcp),
             caller: String::new(),
             dialled: String::new(),
         };

@@ -1,11 +1,13 @@
 //! Carrying an answered leg: its dialog on one side, its call on the other.
 
+use crate::call::dial::DialRequest;
 use crate::call::dial::DialTarget;
 use crate::call::input::LegInput;
 use crate::call::input::LegOutput;
 use crate::clock;
 use crate::engine::dial::Line;
 use crate::engine::dial::route::Target;
+use crate::engine::partner;
 use crate::engine::registry::CallMeter;
 use crate::engine::registry::PermitGuard;
 use crate::engine::registry::SourceGuard;
@@ -16,8 +18,10 @@ use crate::sip::endpoint::event::Command;
 use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Event;
 use crate::sip::endpoint::told::ReferProgress;
+use crate::sip::endpoint::told::Referred;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
+use crate::types::number::E164;
 use bytes::Bytes;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -57,8 +61,11 @@ pub(super) async fn run(mut line: Line, mut carried: Carried) {
                     let (cause, by) = (HangupCause::SwitchFault, Party::Switch);
                     return line.tell(LegInput::Ended { cause, by }).await;
                 };
-                if matches!(event, Event::Referred { .. }) {
-                    carried.obey(LegOutput::RefuseRefer { status: 603 }).await;
+                if let Event::Referred { referred, .. } = &event {
+                    match target_of(referred) {
+                        Some(request) => line.tell(LegInput::Referred(Box::new(request))).await,
+                        None => carried.obey(LegOutput::RefuseRefer { status: 603 }).await,
+                    }
                 }
                 let is_last = matches!(event, Event::Ended { .. });
                 if let Some(input) = input_of(event, hung_up_for) {
@@ -132,6 +139,21 @@ fn refer_to(target: &DialTarget, host: &str) -> String {
         DialTarget::Number { to, .. } => format!("sip:{}@{host}", to.as_str()),
         DialTarget::Uri { uri, .. } => uri.as_str().to_owned(),
     }
+}
+
+/// How long whom a peer names is rung.
+const REFERRED_RING_MAX: Duration = Duration::from_secs(45);
+
+/// Whom a REFER names, as far as we dial it: a telephone number. Which of them may be called is for
+/// the tenant's trunks to say; a dialog of the peer's own to replace is nothing we have.
+fn target_of(referred: &Referred) -> Option<DialRequest> {
+    if referred.replaces.is_some() {
+        return None;
+    }
+    let uri = referred.refer_to.uri();
+    let user = uri.user_decoded()?;
+    let to: E164 = std::str::from_utf8(&user).ok()?.parse().ok()?;
+    Some(partner::to_number(to, REFERRED_RING_MAX))
 }
 
 /// What an event of an answered dialog means to its call. `hung_up_for`: we ended it.

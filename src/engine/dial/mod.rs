@@ -10,6 +10,7 @@ pub(crate) use carry::input_of;
 pub(super) use route::DialRoute;
 pub(super) use route::PeerRoute;
 pub(crate) use route::by_gateway;
+pub(super) use route::transport_of;
 
 use crate::call::input::LegInput;
 use crate::call::input::LegOutput;

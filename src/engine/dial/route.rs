@@ -58,14 +58,12 @@ pub(crate) struct PeerRoute {
     pub(crate) hops: u8,
 }
 
-impl PeerRoute {
-    /// The transport its address asks for; UDP where it leaves that to DNS.
-    pub(crate) fn transport(&self) -> Transport {
-        let hop = NextHop::parse(self.uri.as_str()).ok();
-        let secure = hop.as_ref().is_some_and(|hop| hop.secure);
-        let fallback = if secure { Transport::Tls } else { Transport::Udp };
-        hop.and_then(|hop| hop.transport).unwrap_or(fallback)
-    }
+/// The transport a peer's address asks for; UDP where it leaves that to DNS.
+pub(crate) fn transport_of(uri: &PeerUri) -> Transport {
+    let hop = NextHop::parse(uri.as_str()).ok();
+    let secure = hop.as_ref().is_some_and(|hop| hop.secure);
+    let fallback = if secure { Transport::Tls } else { Transport::Udp };
+    hop.and_then(|hop| hop.transport).unwrap_or(fallback)
 }
 
 /// What is to be done next for a leg that is dialled.
@@ -187,7 +185,7 @@ impl Target {
             Self::Gateway(attempt) => {
                 attempt.gateway.next_hop().transport.unwrap_or(Transport::Udp)
             }
-            Self::Peer(route) => route.transport(),
+            Self::Peer(route) => transport_of(&route.uri),
         }
     }
 
@@ -284,5 +282,6 @@ fn to_peer(route: &PeerRoute, flow: Flow) -> OutboundInvite {
     let account = |own: &Credentials| Account::new(&own.username, own.password.clone());
     invite.accounts = route.credentials.iter().map(account).collect();
     invite.oversize = Oversize::Stream;
+    invite.policy.takes_refer = true;
     invite
 }

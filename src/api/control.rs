@@ -1,0 +1,197 @@
+//! What an application does with calls: places them, hangs them up, transfers them.
+
+use crate::api::Context;
+use crate::api::RequestId;
+use crate::api::auth;
+use crate::api::error::ApiError;
+use crate::api::error::ErrorKind;
+use crate::engine::originate::CallControl;
+use crate::engine::originate::Origination;
+use crate::engine::originate::TransferOrder;
+use crate::engine::originate::TransferTarget;
+use crate::engine::registry::Unheard;
+use crate::types::header::FieldName;
+use crate::types::header::FieldValue;
+use crate::types::id::CallId;
+use crate::types::id::TenantId;
+use axum::Extension;
+use axum::Json;
+use axum::extract::Path;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::HeaderMap;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Headers of one call.
+const HEADERS_MAX: usize = 16;
+
+/// A call that is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CallWish {
+    /// The number to call, in the international form.
+    to: String,
+    /// The number to show.
+    from: Option<String>,
+    /// Who speaks.
+    ai_profile_id: Option<String>,
+    /// The trunk, by its id or name.
+    trunk: Option<String>,
+    /// Headers for the carrier.
+    headers: Option<BTreeMap<String, String>>,
+}
+
+/// A transfer that is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TransferWish {
+    /// A number in the international form.
+    to: Option<String>,
+    /// A SIP address instead.
+    uri: Option<String>,
+    #[serde(default)]
+    mode: Mode,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Mode {
+    #[default]
+    Bridge,
+    Attended,
+    Confirm,
+    Withdraw,
+}
+
+/// How a call stands after what was asked.
+#[derive(Serialize)]
+pub(super) struct StateView {
+    id: String,
+    state: &'static str,
+}
+
+type Done = Result<(StatusCode, Json<StateView>), ApiError>;
+
+pub(super) async fn place(
+    State(context): State<Context>,
+    Extension(id): Extension<RequestId>,
+    Path(tenant): Path<String>,
+    headers: HeaderMap,
+    wish: Result<Json<CallWish>, JsonRejection>,
+) -> Done {
+    let (tenant, control) = open(&context, &headers, &tenant, &id).await?;
+    let Json(wish) = wish.map_err(|_| ErrorKind::BadParameter(CALL_PARAMETERS).of(&id))?;
+    let wish = wish.read(tenant, &control).map_err(|what| ErrorKind::BadParameter(what).of(&id))?;
+    let call = control.place(wish).map_err(|cause| ErrorKind::CallRefused(cause).of(&id))?;
+    let view = StateView { id: call.to_string(), state: "calling" };
+    Ok((StatusCode::CREATED, Json(view)))
+}
+
+pub(super) async fn hang_up(
+    State(context): State<Context>,
+    Extension(id): Extension<RequestId>,
+    Path((tenant, call)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Done {
+    let (tenant, control) = open(&context, &headers, &tenant, &id).await?;
+    let call: CallId = call.parse().map_err(|_| NO_CALL.of(&id))?;
+    control.hang_up(tenant, call).map_err(|why| unheard(why, &id))?;
+    Ok(accepted(call, "ending"))
+}
+
+pub(super) async fn transfer(
+    State(context): State<Context>,
+    Extension(id): Extension<RequestId>,
+    Path((tenant, call)): Path<(String, String)>,
+    headers: HeaderMap,
+    wish: Result<Json<TransferWish>, JsonRejection>,
+) -> Done {
+    let (tenant, control) = open(&context, &headers, &tenant, &id).await?;
+    let call: CallId = call.parse().map_err(|_| NO_CALL.of(&id))?;
+    let Json(wish) = wish.map_err(|_| ErrorKind::BadParameter(TRANSFER_PARAMETERS).of(&id))?;
+    let order = wish.read().map_err(|what| ErrorKind::BadParameter(what).of(&id))?;
+    control.transfer(tenant, call, order).map_err(|why| unheard(why, &id))?;
+    Ok(accepted(call, "transferring"))
+}
+
+const CALL_PARAMETERS: &str = "the body is a JSON object with to, and if wanted from, ai_profile_id, \
+                               trunk and headers";
+const TRANSFER_PARAMETERS: &str = "the body is a JSON object with mode (bridge, attended, confirm or \
+                                   withdraw), and for the first two either to or uri";
+const NO_CALL: ErrorKind = ErrorKind::NotFound("this tenant has no such call in progress here");
+
+/// The tenant that the key opens for acting, and the calls.
+async fn open(
+    context: &Context,
+    headers: &HeaderMap,
+    tenant: &str,
+    id: &RequestId,
+) -> Result<(TenantId, CallControl), ApiError> {
+    let tenant = auth::open_to_act(context, headers, tenant, id).await?;
+    let control = context.calls.clone().ok_or_else(|| ErrorKind::NoCalls.of(id))?;
+    Ok((tenant, control))
+}
+
+fn accepted(call: CallId, state: &'static str) -> (StatusCode, Json<StateView>) {
+    (StatusCode::ACCEPTED, Json(StateView { id: call.to_string(), state }))
+}
+
+fn unheard(why: Unheard, id: &RequestId) -> ApiError {
+    match why {
+        Unheard::NoSuchCall => NO_CALL.of(id),
+        Unheard::Busy => ErrorKind::CallBusy.of(id),
+    }
+}
+
+impl CallWish {
+    fn read(self, tenant: TenantId, control: &CallControl) -> Result<Origination, &'static str> {
+        let to = self.to.parse().map_err(|_| "`to` is a number in the international form")?;
+        let from = self.from.as_deref().map(str::parse).transpose();
+        let from = from.map_err(|_| "`from` is a number in the international form")?;
+        let profile = self.ai_profile_id.as_deref().map(str::parse).transpose();
+        let ai_profile = profile.map_err(|_| "`ai_profile_id` is the id of an AI profile")?;
+        let trunk =
+            |text: &str| control.trunk(tenant, text).ok_or("the tenant has no such `trunk`");
+        let trunk = self.trunk.as_deref().map(trunk).transpose()?;
+        let headers = self.headers.unwrap_or_default();
+        if headers.len() > HEADERS_MAX {
+            return Err("`headers` has too many entries");
+        }
+        let header = |(name, value): (String, String)| -> Option<(FieldName, FieldValue)> {
+            Some((name.parse().ok()?, value.parse().ok()?))
+        };
+        let headers = headers.into_iter().map(header).collect::<Option<_>>();
+        let headers = headers.ok_or("one of `headers` cannot be sent")?;
+        Ok(Origination { tenant, to, from, trunk, ai_profile, headers })
+    }
+}
+
+impl TransferWish {
+    fn read(self) -> Result<TransferOrder, &'static str> {
+        let target = match (self.to, self.uri) {
+            (Some(to), None) => {
+                let to = to.parse().map_err(|_| "`to` is a number in the international form")?;
+                Some(TransferTarget::Number(to))
+            }
+            (None, Some(uri)) => {
+                let is_sip = uri.starts_with("sip:") || uri.starts_with("sips:");
+                let uri = uri.parse().ok().filter(|_| is_sip);
+                Some(TransferTarget::Peer(uri.ok_or("`uri` is no sip: or sips: address")?))
+            }
+            (None, None) => None,
+            (Some(_), Some(_)) => return Err(TRANSFER_PARAMETERS),
+        };
+        match (self.mode, target) {
+            (Mode::Bridge, Some(target)) => Ok(TransferOrder::Bridge(target)),
+            (Mode::Attended, Some(target)) => Ok(TransferOrder::Attended(target)),
+            (Mode::Confirm, None) => Ok(TransferOrder::Confirm),
+            (Mode::Withdraw, None) => Ok(TransferOrder::Withdraw),
+            (Mode::Bridge | Mode::Attended, None) | (Mode::Confirm | Mode::Withdraw, Some(_)) => {
+                Err(TRANSFER_PARAMETERS)
+            }
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Calls that are asked for, and what is asked of running ones: placed, hung up, transferred.
+
+use crate::call::dial::DialRequest;
+use crate::call::dial::DialTarget;
+use crate::call::event::Arrival;
+use crate::call::event::CallDirection;
+use crate::call::event::CallEvent;
+use crate::call::event::Route;
+use crate::call::input::Input;
+use crate::call::setup::CallSetup;
+use crate::call::setup::Opening;
+use crate::call::transfer::TransferRequest;
+use crate::cdr::CallLog;
+use crate::clock;
+use crate::engine::call_metrics;
+use crate::engine::call_task;
+use crate::engine::call_task::CallRoute;
+use crate::engine::call_task::CallSeed;
+use crate::engine::call_task::NearSeed;
+use crate::engine::leg_terms;
+use crate::engine::partner;
+use crate::engine::registry::Unheard;
+use crate::engine::switch::Switch;
+use crate::routing::decision::Decision;
+use crate::routing::outbound::OutboundPlan;
+use crate::routing::outbound::OutboundRequest;
+use crate::routing::table::AiProfile;
+use crate::routing::table::RoutingTable;
+use crate::routing::trunk::Trunk;
+use crate::types::cause::HangupCause;
+use crate::types::cause::Party;
+use crate::types::header::CallVariables;
+use crate::types::header::FieldName;
+use crate::types::header::FieldValue;
+use crate::types::id::AiProfileId;
+use crate::types::id::CallId;
+use crate::types::id::TenantId;
+use crate::types::id::TrunkId;
+use crate::types::limit::CALL_QUEUE_MAX;
+use crate::types::moment::Moment;
+use crate::types::number::DialString;
+use crate::types::number::E164;
+use crate::types::peer::PeerUri;
+use crate::types::transport::Transport;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// A call that is asked for.
+#[derive(Clone, Debug)]
+pub struct Origination {
+    /// Whose call it is.
+    pub tenant: TenantId,
+    /// The number to call.
+    pub to: DialString,
+    /// The number to show; `None`: by the trunk's caller-ID policy.
+    pub from: Option<E164>,
+    /// The trunk to call by; `None`: by the tenant's order of trunks.
+    pub trunk: Option<TrunkId>,
+    /// Who speaks; `None`: the profile of the caller's number, else the tenant's default.
+    pub ai_profile: Option<AiProfileId>,
+    /// Headers for the carrier; those are sent that its trunk passes on.
+    pub headers: Vec<(FieldName, FieldValue)>,
+}
+
+/// With whom a running call shall be connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransferTarget {
+    /// A number, by the tenant's trunks.
+    Number(E164),
+    /// A SIP peer by its address.
+    Peer(PeerUri),
+}
+
+/// What is asked of the transfer of a running call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransferOrder {
+    /// Dial the target and bridge it with the near leg.
+    Bridge(TransferTarget),
+    /// Dial the target; the agent speaks with it first.
+    Attended(TransferTarget),
+    /// The agent has spoken with the target: bridge.
+    Confirm,
+    /// Give the transfer under way up.
+    Withdraw,
+}
+
+/// How long the target of a transfer is rung.
+const TRANSFER_RING_MAX: Duration = Duration::from_secs(45);
+
+/// Places calls, and tells running ones what is asked of them.
+#[derive(Clone)]
+pub struct CallControl {
+    switch: Arc<Switch>,
+}
+
+impl fmt::Debug for CallControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallControl").finish_non_exhaustive()
+    }
+}
+
+impl CallControl {
+    /// That of a node.
+    #[must_use]
+    pub const fn new(switch: Arc<Switch>) -> Self {
+        Self { switch }
+    }
+
+    /// The trunk `text` names, by id or name, as far as the tenant may use it.
+    #[must_use]
+    pub fn trunk(&self, tenant: TenantId, text: &str) -> Option<TrunkId> {
+        let table = self.switch.table.load();
+        let id = text.parse::<TrunkId>().ok();
+        let own = |trunk: &&Arc<Trunk>| trunk.tenant.is_none_or(|owner| owner == tenant);
+        let named = |trunk: &&Arc<Trunk>| Some(trunk.id) == id || trunk.name.as_str() == text;
+        let mut found = table.trunks().filter(own).filter(named);
+        found.next().map(|trunk| trunk.id)
+    }
+
+    /// Places a call; whether it is answered is told by its record. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// Why it is not placed. That leaves a record too.
+    pub fn place(&self, wish: Origination) -> Result<CallId, HangupCause> {
+        let now = clock::now();
+        let id = clock::new_call_id();
+        let mut begun = Begun { now, log: CallLog::open(now, id), switch: &self.switch };
+        let table = self.switch.table.load();
+        let mut request = OutboundRequest::new(wish.tenant, wish.to.clone());
+        request.from = wish.from;
+        request.trunk = wish.trunk;
+        request.headers.clone_from(&wish.headers);
+        request.call_id = id.to_string();
+        begun.arrive(&wish);
+        let mut route = Route {
+            trunk: wish.trunk.filter(|trunk| table.trunk(*trunk).is_some()),
+            tenant: table.tenant(wish.tenant).map(|tenant| tenant.id),
+            ..Route::default()
+        };
+        if self.switch.registry.is_draining() {
+            return Err(begun.refuse(route, (HangupCause::Draining, Decision::new())));
+        }
+        let plan = match self.switch.registry.plan_out(now, &table, request) {
+            Ok(plan) => plan,
+            Err(refusal) => {
+                route.trunk = refusal.trunk.map(|trunk| trunk.id).or(route.trunk);
+                route.dialled = refusal.dialled;
+                return Err(begun.refuse(route, (refusal.cause, refusal.decision)));
+            }
+        };
+        let Some(first) = plan.tries.first() else {
+            return Err(begun.refuse(route, (HangupCause::NoTrunk, plan.decision)));
+        };
+        let (trunk, caller) = (Arc::clone(&first.trunk), first.caller());
+        route.trunk = Some(trunk.id);
+        route.number = plan.number.as_ref().map(|number| number.id);
+        route.dialled = Some(plan.dialled);
+        let Some(profile) = profile(&table, &plan, wish.ai_profile) else {
+            let mut decision = plan.decision;
+            decision.note("ai_profile", "the tenant has no such profile");
+            return Err(begun.refuse(route, (HangupCause::NoAgent, decision)));
+        };
+        route.ai_profile = Some(profile.id);
+        let (log, plan) = (begun.decide(route, &plan), Box::new(plan));
+        self.start(now, log, (plan, trunk, profile, caller));
+        Ok(id)
+    }
+
+    fn start(
+        &self,
+        now: Moment,
+        log: CallLog,
+        (plan, trunk, profile, caller): (Box<OutboundPlan>, Arc<Trunk>, Arc<AiProfile>, E164),
+    ) {
+        let index = usize::from(self.switch.listener_for(Some(&trunk)));
+        // A node has at least one listener, and the index is of one.
+        let Some(listener) = self.switch.listeners.get(index).cloned() else { return };
+        let peer_host = plan.tries.first().map(|first| first.gateway.uri.host.clone());
+        let setup = call_setup(&plan, &trunk, &profile);
+        let route = CallRoute {
+            tenant: Arc::clone(&plan.tenant),
+            profile,
+            trunk,
+            caller: caller.to_string(),
+            dialled: plan.dialled,
+            variables: CallVariables::default(),
+            hops_left: plan.tries.first().map_or(0, |first| first.invite.max_forwards),
+            peer_host: peer_host.unwrap_or_default(),
+        };
+        let near = NearSeed::Dialled(plan);
+        let seed = CallSeed { near, listener, log, arrived: now, setup, route };
+        call_task::start(&self.switch, seed, mpsc::channel(CALL_QUEUE_MAX));
+    }
+
+    /// Hangs a call of `tenant` up.
+    ///
+    /// # Errors
+    /// [`Unheard`]: it does not run here, or does not take anything more at this moment.
+    pub fn hang_up(&self, tenant: TenantId, call: CallId) -> Result<(), Unheard> {
+        let input = Input::HangupRequested { cause: HangupCause::Normal, by: Party::Operator };
+        self.switch.registry.tell(tenant, call, input)
+    }
+
+    /// Transfers a call of `tenant`; how it goes is told by its record.
+    ///
+    /// # Errors
+    /// [`Unheard`]: it does not run here, or does not take anything more at this moment.
+    pub fn transfer(
+        &self,
+        tenant: TenantId,
+        call: CallId,
+        order: TransferOrder,
+    ) -> Result<(), Unheard> {
+        let input = match order {
+            TransferOrder::Bridge(target) => {
+                Input::TransferRequested(TransferRequest::Bridge(dial_request(target)))
+            }
+            TransferOrder::Attended(target) => {
+                Input::TransferRequested(TransferRequest::Attended(dial_request(target)))
+            }
+            TransferOrder::Confirm => Input::TransferConfirmed,
+            TransferOrder::Withdraw => Input::TransferWithdrawn,
+        };
+        self.switch.registry.tell(tenant, call, input)
+    }
+}
+
+fn dial_request(target: TransferTarget) -> Box<DialRequest> {
+    Box::new(match target {
+        TransferTarget::Number(to) => partner::to_number(to, TRANSFER_RING_MAX),
+        TransferTarget::Peer(uri) => partner::to_peer(uri, TRANSFER_RING_MAX),
+    })
+}
+
+/// The profile that speaks: the one asked for, that of the caller's number, or the tenant's default. A
+/// tenant has no profile of another.
+fn profile(
+    table: &RoutingTable,
+    plan: &OutboundPlan,
+    wished: Option<AiProfileId>,
+) -> Option<Arc<AiProfile>> {
+    let of_number = || plan.number.as_ref().and_then(|number| number.ai_profile);
+    let id = wished.or_else(of_number).or(plan.tenant.default_profile)?;
+    table.ai_profile(id).filter(|profile| profile.tenant == plan.tenant.id).cloned()
+}
+
+fn call_setup(plan: &OutboundPlan, trunk: &Trunk, profile: &AiProfile) -> CallSetup {
+    let first = plan.tries.first();
+    let transport = first.and_then(|first| first.gateway.next_hop().transport);
+    let setup_max = first.map_or(Duration::ZERO, |first| first.outbound().patience.setup);
+    let ring_max = setup_max + trunk.ring_timeout;
+    let request = DialRequest {
+        target: DialTarget::Number { to: plan.dialled, from: None, trunk: None },
+        terms: leg_terms::outbound(trunk, transport.unwrap_or(Transport::Udp)),
+        ring_max,
+    };
+    CallSetup {
+        opening: Opening::Outbound(Box::new(request)),
+        partner: partner::of_agent(&profile.agent),
+        agent: profile.agent.clone(),
+        ring_max,
+        duration_max: trunk.max_duration,
+        answer_delay: trunk.answer_delay,
+        ringing: trunk.ringing,
+        response_map: trunk.response_map,
+    }
+}
+
+/// A call whose record has begun.
+struct Begun<'a> {
+    now: Moment,
+    log: CallLog,
+    switch: &'a Switch,
+}
+
+impl Begun<'_> {
+    fn note(&mut self, event: CallEvent) {
+        call_metrics::count(self.now, self.now, false, &event);
+        self.log.note(self.now, event);
+    }
+
+    fn arrive(&mut self, wish: &Origination) {
+        let signalling_id = self.log.record().id.to_string();
+        self.note(CallEvent::Arrived(Arrival {
+            direction: CallDirection::Outbound,
+            signalling_id,
+            source: None,
+            transport: None,
+            caller: wish.from.map(|from| from.to_string()).unwrap_or_default(),
+            dialled: wish.to.as_str().to_owned(),
+        }));
+    }
+
+    fn decide(mut self, route: Route, plan: &OutboundPlan) -> CallLog {
+        self.note(CallEvent::Decided { route, decision: plan.decision.clone() });
+        self.log
+    }
+
+    fn refuse(mut self, route: Route, (cause, decision): (HangupCause, Decision)) -> HangupCause {
+        self.note(CallEvent::Decided { route, decision });
+        self.note(CallEvent::Refused { cause, status: cause.sip_status() });
+        self.note(CallEvent::Ended { cause, by: Party::Switch, duration: Duration::ZERO });
+        tracing::info!(call = %self.log.record().id, %cause, "call out refused");
+        self.switch.ledger.report_later(self.log.report());
+        cause
+    }
+}
