@@ -142,7 +142,7 @@ impl CallControl {
         if self.switch.registry.is_draining() {
             return Err(begun.refuse(route, (HangupCause::Draining, Decision::new())));
         }
-        let plan = match self.switch.registry.plan_out(now, &table, request) {
+        let mut plan = match self.switch.registry.plan_out(now, &table, request) {
             Ok(plan) => plan,
             Err(refusal) => {
                 route.trunk = refusal.trunk.map(|trunk| trunk.id).or(route.trunk);
@@ -163,7 +163,8 @@ impl CallControl {
             return Err(begun.refuse(route, (HangupCause::NoAgent, decision)));
         };
         route.ai_profile = Some(profile.id);
-        let (log, plan) = (begun.decide(route, &plan), Box::new(plan));
+        let log = begun.decide(route, std::mem::take(&mut plan.decision));
+        let plan = Box::new(plan);
         self.start(now, log, (plan, trunk, profile, caller));
         Ok(id)
     }
@@ -293,8 +294,9 @@ impl Begun<'_> {
         }));
     }
 
-    fn decide(mut self, route: Route, plan: &OutboundPlan) -> CallLog {
-        self.note(CallEvent::Decided { route, decision: plan.decision.clone() });
+    /// Records the plan; what its tries come to is recorded when they are over.
+    fn decide(mut self, route: Route, decision: Decision) -> CallLog {
+        self.note(CallEvent::Decided { route, decision });
         self.log
     }
 

@@ -11,8 +11,12 @@
 mod bot;
 mod bot_calls;
 mod bot_faults;
+mod call_out;
+mod carrier;
 mod configured;
 mod ending;
+mod failover;
+mod far_legs;
 #[path = "../support/http.rs"]
 mod http;
 mod limits;
@@ -22,8 +26,11 @@ mod phone;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod rows;
+#[path = "../support/rtp.rs"]
+mod rtp;
 mod srtp;
 mod strangers;
 mod talk;
 mod tls;
+mod transfers;
 mod trunk_changes;

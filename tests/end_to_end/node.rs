@@ -197,8 +197,22 @@ impl Node {
         one.unwrap()["address"].as_str().unwrap().parse().unwrap()
     }
 
+    /// What an API key may read.
+    pub(crate) async fn read(&self, path: &str, key: &str) -> Value {
+        let headers = [("authorization", format!("Bearer {key}"))];
+        let answer = http::request(self.http, "GET", path, &headers).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        answer.json()
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         http::request(self.http, "GET", path, &[]).await
+    }
+
+    /// Sends a JSON body with an API key.
+    pub(crate) async fn post(&self, path: &str, key: &str, body: &Value) -> Answer {
+        let headers = [("authorization", format!("Bearer {key}"))];
+        http::request_with(self.http, ("POST", path), &headers, &body.to_string()).await
     }
 
     /// The value of a metric; its labels stand behind its name as they are printed. Zero before it

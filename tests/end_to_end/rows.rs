@@ -4,7 +4,7 @@ use serde_json::Value;
 use serde_json::json;
 use uuid::Uuid;
 
-fn uuid(id: u128) -> Uuid {
+pub(crate) fn uuid(id: u128) -> Uuid {
     Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + id)
 }
 

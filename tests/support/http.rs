@@ -39,12 +39,25 @@ pub async fn request(
     path: &str,
     headers: &[(&str, String)],
 ) -> Answer {
+    request_with(address, (method, path), headers, "").await
+}
+
+/// The same with a body.
+pub async fn request_with(
+    address: SocketAddr,
+    (method, path): (&str, &str),
+    headers: &[(&str, String)],
+    content: &str,
+) -> Answer {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut text = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     for (name, value) in headers {
         text += &format!("{name}: {value}\r\n");
     }
-    stream.write_all(format!("{text}\r\n").as_bytes()).await.unwrap();
+    if !content.is_empty() {
+        text += &format!("content-type: application/json\r\ncontent-length: {}\r\n", content.len());
+    }
+    stream.write_all(format!("{text}\r\n{content}").as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
     let end = answer.windows(4).position(|part| part == b"\r\n\r\n").unwrap();

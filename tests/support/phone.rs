@@ -241,6 +241,44 @@ impl Phone {
         self.send(head + sdp).await;
     }
 
+    /// Takes the dialog of an INVITE of the switch.
+    ///
+    /// # Panics
+    ///
+    /// When it has no Contact.
+    pub fn take(&mut self, invite: &Heard) {
+        invite.header("call-id").clone_into(&mut self.call_id);
+        let from = invite.header("from");
+        let at = from.find(";tag=").unwrap_or_else(|| panic!("no tag: {from}"));
+        from[at..].clone_into(&mut self.to_tag);
+        let contact = invite.header("contact");
+        let uri = contact.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
+        uri.unwrap_or_else(|| panic!("no contact: {invite:?}")).0.clone_into(&mut self.target);
+    }
+
+    /// Answers an INVITE of the switch as the party called.
+    pub async fn respond(&self, invite: &Heard, status: &str, headers: &str, sdp: &str) {
+        let own = format!("Contact: <sip:phone@{}>\r\n", self.local());
+        let contact = if headers.contains("Contact:") { "" } else { &own };
+        let kind = if sdp.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let response = Self::response(invite, status, &format!("{contact}{headers}{kind}"));
+        let to = format!("to: {}\r\n", invite.header("to"));
+        let tagged = format!("to: {};tag={}\r\n", invite.header("to"), self.tag);
+        let length = format!("Content-Length: {}", sdp.len());
+        let response = response.replace(&to, &tagged).replace("Content-Length: 0", &length);
+        self.send(response + sdp).await;
+    }
+
+    /// The next message that begins so; whatever else comes is passed over.
+    pub async fn expect(&self, start: &str) -> Heard {
+        loop {
+            let heard = self.hear().await;
+            if heard.start.starts_with(start) {
+                return heard;
+            }
+        }
+    }
+
     /// A response without a body; `headers` end with CRLF each.
     #[must_use]
     pub fn response(request: &Heard, status: &str, headers: &str) -> String {

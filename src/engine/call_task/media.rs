@@ -1,8 +1,10 @@
 //! The media of a call's legs: ports, sessions, and who hears whom.
 
+use crate::audio::bridge::Waiting;
 use crate::audio::link::AgentEnd;
 use crate::audio::link::link;
 use crate::call::input::AudioPath;
+use crate::call::input::Comfort;
 use crate::call::input::Input;
 use crate::call::input::MediaInput;
 use crate::call::input::MediaOutput;
@@ -192,10 +194,7 @@ impl Task {
                 self.switch.media.unbridge(media);
                 self.give_voice_to(media);
             }
-            AudioPath::Waiting(_) => {
-                self.switch.media.unbridge(near);
-                self.silence(near);
-            }
+            AudioPath::Waiting(comfort) => self.switch.media.isolate(near, waiting(comfort)),
             // Before an answer nothing of the agent's is played; what it says then is its greeting.
             AudioPath::Apart => self.switch.media.unbridge(near),
         }
@@ -209,22 +208,19 @@ impl Task {
         }
         let before = voice.heard_by.replace(media);
         let (media_end, agent_end) = link();
-        self.switch.media.attach(media, media_end);
+        // The agent lets go of its link before anybody closes the other end: that would end it.
         voice.handle.relink(agent_end);
+        self.switch.media.attach(media, media_end);
         if let Some(before) = before {
-            self.silence(before);
+            self.switch.media.isolate(before, Waiting::Noise);
         }
     }
+}
 
-    /// The peer of a session hears comfort noise, and nobody hears it.
-    fn silence(&mut self, media: MediaId) {
-        if let Some(voice) = &mut self.voice
-            && voice.heard_by == Some(media)
-        {
-            voice.heard_by = None;
-        }
-        let (media_end, _) = link();
-        self.switch.media.attach(media, media_end);
+const fn waiting(comfort: Comfort) -> Waiting {
+    match comfort {
+        Comfort::Ringback => Waiting::Ringback,
+        Comfort::Hold => Waiting::Noise,
     }
 }
 

@@ -4,6 +4,7 @@ use crate::call::dial::DialRequest;
 use crate::call::dial::DialTarget;
 use crate::call::input::LegInput;
 use crate::call::input::LegOutput;
+use crate::call::side::LegSide;
 use crate::clock;
 use crate::engine::dial::Line;
 use crate::engine::dial::route::Target;
@@ -69,7 +70,7 @@ pub(super) async fn run(mut line: Line, mut carried: Carried) {
                 }
                 let is_last = matches!(event, Event::Ended { .. });
                 if let Some(input) = input_of(event, hung_up_for) {
-                    line.tell(input).await;
+                    line.tell(named_by_side(input, line.side)).await;
                 }
                 if is_last {
                     return;
@@ -82,6 +83,16 @@ pub(super) async fn run(mut line: Line, mut carried: Carried) {
                 }
             }
         }
+    }
+}
+
+/// An end names the peer as the caller; the peer of a leg other than the near one is the far party.
+fn named_by_side(input: LegInput, side: LegSide) -> LegInput {
+    match (input, side) {
+        (LegInput::Ended { cause, by: Party::Caller }, LegSide::Far | LegSide::Third) => {
+            LegInput::Ended { cause, by: Party::Far }
+        }
+        (input, _) => input,
     }
 }
 

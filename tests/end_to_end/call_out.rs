@@ -1,0 +1,177 @@
+//! Calls placed through the API, as carriers see them.
+
+use crate::carrier;
+use crate::carrier::CALLED;
+use crate::carrier::NUMBER;
+use crate::carrier::calls;
+use crate::carrier::carrier;
+use crate::carrier::hear_bye;
+use crate::carrier::hears;
+use crate::carrier::key;
+use crate::carrier::pick_up;
+use crate::carrier::shown;
+use crate::carrier::steps;
+use crate::node::Home;
+use crate::node::Node;
+use crate::phone::Phone;
+use crate::rows;
+use serde_json::Value;
+use serde_json::json;
+use tandem::store::api_keys::KeyRole;
+
+/// A node that calls by one carrier, with an agent; the carrier, and a key that may place calls.
+pub(crate) async fn node(agent: Value, more: Value) -> (Node, Phone, String) {
+    let node = Home::new().start().await;
+    let far = carrier(&node, "127.0.0.9").await;
+    node.put(&[
+        carrier::trunk(4, "127.0.0.9/32", &[far.local()], more),
+        carrier::tenant(1, 4),
+        rows::profile(2, 1, agent),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    let key = key(&node, 1, KeyRole::Operator).await;
+    (node, far, key)
+}
+
+/// Places a call; its id.
+pub(crate) async fn place(node: &Node, key: &str, wish: Value) -> String {
+    let answer = node.post(&calls(1, ""), key, &wish).await;
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    assert_eq!(answer.json()["state"], "calling");
+    answer.json()["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_call_that_an_application_places_is_answered_heard_and_hung_up() {
+    let more = json!({
+        "outbound": {"user_phone": true, "request_host": "carrier.example",
+                     "from_host": "sbc.example"},
+        "numbers": {"outbound_called": [{"match": "^\\+1(\\d+)$", "to": "001${1}"}]},
+        "headers": {"outbound_pass": ["X-Case"]},
+    });
+    let (node, mut far, key) = node(json!({"kind": "echo"}), more).await;
+    let wish = json!({"to": CALLED, "from": NUMBER, "headers": {"X-Case": "77"}});
+    let call = place(&node, &key, wish).await;
+    let invite = far.expect("INVITE ").await;
+    assert_eq!(invite.start, "INVITE sip:0015550142@carrier.example;user=phone SIP/2.0");
+    assert!(invite.header("from").contains("<sip:+15550110@sbc.example;user=phone>"), "{invite:?}");
+    let asserted = invite.header("p-asserted-identity");
+    assert!(asserted.contains("sip:+15550110@sbc.example"), "{asserted}");
+    assert_eq!(invite.header("x-case"), "77");
+    far.respond(&invite, "180 Ringing", "", "").await;
+    pick_up(&mut far, &invite).await;
+    hears((&far, invite.audio_port()), &far, 0x51).await;
+
+    let path = calls(1, &format!("/{call}/hangup"));
+    let other = node.post(&path.replace(&call, &rows::uuid(9).to_string()), &key, &json!({})).await;
+    assert_eq!((other.status, other.json()["code"].as_str()), (404, Some("not_found")));
+    assert_eq!(node.post(&path, &key, &json!({})).await.status, 202);
+    hear_bye(&far).await;
+    let record = shown(&node, 1, &call, &key).await;
+    assert_eq!(record["direction"], "outbound");
+    assert_eq!((&record["cause"], &record["ended_by"]), (&json!("normal"), &json!("operator")));
+    assert_eq!(record["sip_status"], 200);
+    let steps = steps(&record);
+    assert!(steps.contains("g1 of trunk-4, at 0.") && steps.contains("answered"), "{steps}");
+    assert_eq!(steps.matches("verdict:").count(), 1, "{steps}");
+    let trace = node.read(&calls(1, &format!("/{call}/trace")), &key).await;
+    let texts: Vec<_> = trace["messages"].as_array().unwrap().iter().map(|m| &m["text"]).collect();
+    let has = |start: &str| texts.iter().any(|text| text.as_str().unwrap().starts_with(start));
+    assert!(has("INVITE ") && has("BYE ") && has("SIP/2.0 180"), "{trace}");
+}
+
+#[tokio::test]
+async fn a_call_that_may_not_be_placed_is_refused_with_its_cause_and_a_record() {
+    let more = json!({"limits": {"cps_out": 1, "cps_overflow": "reject_503"}});
+    let (node, far, operator) = node(json!({"kind": "echo"}), more).await;
+    let viewer = key(&node, 1, KeyRole::Viewer).await;
+    let refused = async |key: &str, wish: Value| {
+        let answer = node.post(&calls(1, ""), key, &wish).await;
+        let code = answer.json()["code"].as_str().unwrap().to_owned();
+        (answer.status, code)
+    };
+    let is = |status: u16, code: &str| (status, code.to_owned());
+    let plain = json!({"to": CALLED, "from": NUMBER});
+    assert_eq!(refused(&viewer, plain.clone()).await, is(403, "read_only_key"));
+    assert_eq!(refused("nothing", plain.clone()).await, is(401, "unauthorized"));
+    assert_eq!(node.post(&calls(8, ""), &operator, &plain).await.status, 403);
+    let with = |key: &str, value: Value| {
+        let mut wish = plain.clone();
+        wish[key] = value;
+        wish
+    };
+    for (wish, answer) in [
+        (json!({"from": NUMBER}), is(400, "bad_parameter")),
+        (with("colour", json!("blue")), is(400, "bad_parameter")),
+        (with("headers", json!({"Via": "x"})), is(400, "bad_parameter")),
+        (with("trunk", json!("nobody's")), is(400, "bad_parameter")),
+        (with("to", json!("15550142")), is(400, "not_a_number")),
+        (with("to", json!("+4420555")), is(403, "destination_denied")),
+        (with("ai_profile_id", json!(rows::uuid(77).to_string())), is(409, "no_agent")),
+    ] {
+        assert_eq!(refused(&operator, wish.clone()).await, answer, "{wish}");
+    }
+    let sql = "SELECT count(*) FROM calls WHERE direction = 'outbound' AND sip_status <> 200 \
+               AND cause IN ('not_a_number', 'destination_denied', 'no_agent')";
+    crate::node::wait_for("the records", async || (node.count(sql).await == 3).then_some(())).await;
+    assert!(far.hear_within(crate::phone::SILENCE).await.is_none(), "nothing was sent");
+
+    // One call a second and no queue: the second has no turn.
+    let first = place(&node, &operator, plain.clone()).await;
+    let second = place(&node, &operator, plain.clone()).await;
+    let record = shown(&node, 1, &second, &operator).await;
+    assert_eq!(record["cause"], "trunk_limit", "{}", steps(&record));
+    let path = calls(1, &format!("/{first}/hangup"));
+    assert_eq!(node.post(&path, &operator, &json!({})).await.status, 202);
+
+    node.signal("TERM");
+    crate::node::wait_for("draining", async || {
+        let answer = node.post(&calls(1, ""), &operator, &plain).await;
+        (answer.status == 503 && answer.json()["code"] == "draining").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_dialog_behind_a_proxy_with_a_private_contact_is_reached_through_the_proxy() {
+    let (node, mut far, key) = node(json!({"kind": "echo"}), json!({})).await;
+    let call = place(&node, &key, json!({"to": CALLED})).await;
+    let invite = far.expect("INVITE ").await;
+    far.take(&invite);
+    let headers = format!(
+        "Record-Route: <sip:{};lr;ftag=9>\r\nContact: <sip:gw7@10.0.0.9:5099>\r\n",
+        far.local()
+    );
+    far.respond(&invite, "200 OK", &headers, &far.sdp()).await;
+    let route = format!("<sip:{};lr;ftag=9>", far.local());
+    let ack = far.expect("ACK ").await;
+    assert_eq!(ack.start, "ACK sip:gw7@10.0.0.9:5099 SIP/2.0");
+    assert_eq!(ack.header("route"), route);
+    let path = calls(1, &format!("/{call}/hangup"));
+    assert_eq!(node.post(&path, &key, &json!({})).await.status, 202);
+    let bye = hear_bye(&far).await;
+    assert_eq!(
+        (bye.start.as_str(), bye.header("route")),
+        ("BYE sip:gw7@10.0.0.9:5099 SIP/2.0", &*route)
+    );
+}
+
+#[tokio::test]
+async fn a_call_out_that_is_not_answered_in_time_is_cancelled_and_a_late_answer_hung_up() {
+    let more = json!({"calls": {"ring_timeout_s": 1, "setup_timeout_s": 2}});
+    let (node, mut far, key) = node(json!({"kind": "echo"}), more).await;
+    let call = place(&node, &key, json!({"to": CALLED})).await;
+    let invite = far.expect("INVITE ").await;
+    far.respond(&invite, "180 Ringing", "", "").await;
+    let cancel = far.expect("CANCEL ").await;
+    far.answer(&cancel, "200 OK").await;
+    // The answer crossed the CANCEL.
+    far.take(&invite);
+    far.respond(&invite, "200 OK", "", &far.sdp()).await;
+    far.expect("ACK ").await;
+    hear_bye(&far).await;
+    let record = shown(&node, 1, &call, &key).await;
+    assert_eq!(record["cause"], "no_answer", "{}", steps(&record));
+    assert!(record["times"]["answered"].is_null());
+}

@@ -1,0 +1,120 @@
+//! Carriers whose gateways fail in each way.
+
+use crate::call_out::place;
+use crate::carrier;
+use crate::carrier::CALLED;
+use crate::carrier::NUMBER;
+use crate::carrier::answer;
+use crate::carrier::calls;
+use crate::carrier::carrier;
+use crate::carrier::hear_bye;
+use crate::carrier::key;
+use crate::carrier::refuse;
+use crate::carrier::shown;
+use crate::carrier::steps;
+use crate::node::Home;
+use crate::node::Node;
+use crate::phone::Phone;
+use crate::phone::SILENCE;
+use crate::rows;
+use serde_json::json;
+use tandem::store::api_keys::KeyRole;
+
+/// A node with one carrier of two gateways.
+async fn node() -> (Node, Phone, Phone, String) {
+    let node = Home::new().start().await;
+    let (first, second) = (carrier(&node, "127.0.0.9").await, carrier(&node, "127.0.0.10").await);
+    let gateways = [first.local(), second.local()];
+    let more =
+        json!({"calls": {"no_reply_timeout_ms": 700}, "failover": {"gateway_cooldown_s": 1}});
+    node.put(&[
+        carrier::trunk(4, "127.0.0.9/32", &gateways, more.clone()),
+        carrier::tenant(1, 4),
+        // One whose first gateway nobody is behind.
+        carrier::trunk(5, "127.0.0.8/32", &[nobody(), second.local()], more.clone()),
+        carrier::trunk(6, "127.0.0.7/32", &gateways, more),
+        rows::profile(2, 1, json!({"kind": "echo"})),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    let key = key(&node, 1, KeyRole::Operator).await;
+    (node, first, second, key)
+}
+
+/// An address nobody listens at.
+fn nobody() -> std::net::SocketAddr {
+    let socket = std::net::UdpSocket::bind("127.0.0.11:0").unwrap();
+    socket.local_addr().unwrap()
+}
+
+/// The second gateway has the call, and it is ended; its decision.
+async fn second_takes(node: &Node, second: &mut Phone, call: &str, key: &str) -> String {
+    answer(second).await;
+    let path = calls(1, &format!("/{call}/hangup"));
+    assert_eq!(node.post(&path, key, &json!({})).await.status, 202);
+    hear_bye(second).await;
+    let record = shown(node, 1, call, key).await;
+    assert_eq!(record["cause"], "normal");
+    let steps = steps(&record);
+    assert!(steps.contains("g1") && steps.contains("g2"), "{steps}");
+    steps
+}
+
+#[tokio::test]
+async fn another_gateway_is_tried_after_failures_of_the_gateway_and_no_other() {
+    let (node, first, mut second, key) = node().await;
+    let wish = json!({"to": CALLED, "from": NUMBER});
+
+    // What the called party says is the answer.
+    for (status, cause) in [
+        ("486 Busy Here", "busy"),
+        ("404 Not Found", "unknown_number"),
+        ("603 Decline", "rejected"),
+    ] {
+        let call = place(&node, &key, wish.clone()).await;
+        let invite = first.expect("INVITE ").await;
+        refuse(&first, &invite, status, "").await;
+        let record = shown(&node, 1, &call, &key).await;
+        let told = status.get(..3).unwrap().parse::<u16>().unwrap();
+        assert_eq!(record["sip_status"], told, "{cause}: {}", steps(&record));
+        assert!(second.hear_within(SILENCE).await.is_none(), "{status}");
+    }
+
+    // Once it rang the call is with somebody.
+    let call = place(&node, &key, wish.clone()).await;
+    let invite = first.expect("INVITE ").await;
+    first.respond(&invite, "180 Ringing", "", "").await;
+    refuse(&first, &invite, "503 Service Unavailable", "").await;
+    let record = shown(&node, 1, &call, &key).await;
+    assert_eq!(record["sip_status"], 503, "{}", steps(&record));
+    assert!(second.hear_within(SILENCE).await.is_none());
+
+    // Nobody there.
+    let mut unreachable = wish.clone();
+    unreachable["trunk"] = json!("trunk-5");
+    let call = place(&node, &key, unreachable).await;
+    second_takes(&node, &mut second, &call, &key).await;
+
+    // Silence: the gateway may still come back with something.
+    let mut silent = wish.clone();
+    silent["trunk"] = json!("trunk-6");
+    let call = place(&node, &key, silent.clone()).await;
+    first.expect("INVITE ").await;
+    let steps = second_takes(&node, &mut second, &call, &key).await;
+    assert!(steps.contains("no reply"), "{steps}");
+    while first.hear_within(SILENCE).await.is_some() {}
+
+    // A 503 that says for how long.
+    let call = place(&node, &key, wish.clone()).await;
+    let invite = first.expect("INVITE ").await;
+    refuse(&first, &invite, "503 Service Unavailable", "Retry-After: 60\r\n").await;
+    let steps = second_takes(&node, &mut second, &call, &key).await;
+    assert!(steps.contains("503"), "{steps}");
+    // It rests: the next call goes past it.
+    let call = place(&node, &key, wish).await;
+    answer(&mut second).await;
+    let path = calls(1, &format!("/{call}/hangup"));
+    assert_eq!(node.post(&path, &key, &json!({})).await.status, 202);
+    hear_bye(&second).await;
+    assert!(first.hear_within(SILENCE).await.is_none());
+}

@@ -1,0 +1,264 @@
+//! Calls that go on to another leg: an agent behind a SIP address, a forwarded number.
+
+use crate::carrier;
+use crate::carrier::CALLED;
+use crate::carrier::NUMBER;
+use crate::carrier::answer;
+use crate::carrier::carrier;
+use crate::carrier::hear_bye;
+use crate::carrier::hears;
+use crate::carrier::refuse;
+use crate::node::Home;
+use crate::node::Node;
+use crate::phone::Heard;
+use crate::phone::Phone;
+use crate::rows;
+use serde_json::Value;
+use serde_json::json;
+use std::net::SocketAddr;
+use tandem::clock;
+
+const CALLER: &str = "127.0.0.2";
+
+/// A node whose number has this agent, made for the address of whom it is to call.
+async fn node(agent: impl FnOnce(SocketAddr) -> Value) -> (Node, Phone) {
+    let node = Home::new().start().await;
+    let far = carrier(&node, "127.0.0.9").await;
+    let more = json!({"calls": {"ring_timeout_s": 20},
+                      "inbound": {"response_map": {"busy": 600}}});
+    node.put(&[
+        carrier::trunk(4, &format!("{CALLER}/32"), &[far.local()], more),
+        carrier::tenant(1, 4),
+        rows::profile(2, 1, agent(far.local())),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    (node, far)
+}
+
+async fn caller(node: &Node) -> Phone {
+    Phone::new(CALLER.parse().unwrap(), node.sip(), NUMBER).await
+}
+
+/// Sends an INVITE and forgets it; its responses are still to be heard.
+async fn dial(phone: &mut Phone) {
+    let offer = phone.sdp();
+    let invite = phone.request("INVITE", "", &offer);
+    phone.send(invite).await;
+}
+
+/// The answer, once both sides talk.
+async fn connect(phone: &mut Phone, far: &mut Phone) -> (Heard, Heard) {
+    dial(phone).await;
+    let invite = answer(far).await;
+    let ok = phone.outcome("INVITE").await;
+    assert_eq!(ok.status(), 200, "{ok:?}");
+    phone.confirm(&ok);
+    phone.acknowledge().await;
+    (invite, ok)
+}
+
+fn sip_agent(far: SocketAddr) -> Value {
+    json!({"kind": "sip", "uri": format!("sip:bot@{far}"), "headers": {"X-Room": "seven"}})
+}
+
+#[tokio::test]
+async fn an_agent_behind_a_sip_address_talks_with_the_caller() {
+    let (node, mut far) = node(sip_agent).await;
+    let mut phone = caller(&node).await;
+    let (invite, ok) = connect(&mut phone, &mut far).await;
+    assert_eq!(invite.start, format!("INVITE sip:bot@{} SIP/2.0", far.local()));
+    assert_eq!((invite.header("max-forwards"), invite.header("x-room")), ("69", "seven"));
+    assert!(invite.header("from").contains("+15557702"), "{}", invite.header("from"));
+
+    hears((&phone, ok.audio_port()), &far, 0x21).await;
+    hears((&far, invite.audio_port()), &phone, 0x35).await;
+    press_five(&phone, ok.audio_port(), &far).await;
+
+    let held = format!("{}a=sendonly\r\n", phone.sdp());
+    let answer = phone.ask("INVITE", "", &held).await;
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    assert!(answer.body.contains("a=recvonly"), "{}", answer.body);
+    phone.acknowledge().await;
+    let offer = phone.sdp();
+    assert_eq!(phone.ask("INVITE", "", &offer).await.status(), 200);
+    phone.acknowledge().await;
+    hears((&far, invite.audio_port()), &phone, 0x37).await;
+
+    phone.hang_up().await;
+    hear_bye(&far).await;
+    let record = node.record(&phone.call_id).await;
+    assert_eq!((record.cause.as_str(), record.ended_by.as_str()), ("normal", "caller"));
+    assert!(record.is_answered && record.agent_failure.is_none());
+
+    // The agent may be the one who ends it.
+    let mut phone = caller(&node).await;
+    connect(&mut phone, &mut far).await;
+    assert_eq!(far.ask("BYE", "", "").await.status(), 200);
+    hear_bye(&phone).await;
+    let record = node.record(&phone.call_id).await;
+    assert_eq!(record.cause, "normal");
+    assert_eq!(record.ended_by, "far");
+}
+
+/// The caller presses 5 by RFC 4733, and the other side gets it so.
+async fn press_five(phone: &Phone, port: u16, far: &Phone) {
+    let switch = SocketAddr::new(phone.switch.ip(), port);
+    for (step, end) in [(0_u16, 0_u8), (1, 0), (2, 0), (3, 0x80), (4, 0x80), (5, 0x80)] {
+        let mut packet = vec![0x80, if step == 0 { 0xe5 } else { 0x65 }];
+        packet.extend((1_500 + step).to_be_bytes());
+        packet.extend(80_000_u32.to_be_bytes());
+        packet.extend((0x21_u32 + 7).to_be_bytes());
+        packet.extend([5, 10 | end]);
+        packet.extend((160 * (step.min(3) + 1)).to_be_bytes());
+        phone.media.send_to(&packet, switch).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let mut buffer = [0; 2_048];
+    let heard = async {
+        loop {
+            let (length, _) = far.media.recv_from(&mut buffer).await.unwrap();
+            if length == 16 && buffer[1] & 0x7f == 101 {
+                return buffer[12];
+            }
+        }
+    };
+    let digit = tokio::time::timeout(crate::phone::PATIENCE, heard).await;
+    assert_eq!(digit.expect("no key came"), 5);
+}
+
+#[tokio::test]
+async fn an_agent_that_asks_who_we_are_is_told() {
+    let (node, mut far) = node(|far| {
+        json!({"kind": "sip", "uri": format!("sip:bot@{far}"), "username": "tandem",
+               "password_ref": "env:PATH"})
+    })
+    .await;
+    let mut phone = caller(&node).await;
+    dial(&mut phone).await;
+    let invite = far.expect("INVITE ").await;
+    let challenge = "Proxy-Authenticate: Digest realm=\"bots\", nonce=\"n1\", qop=\"auth\"\r\n";
+    refuse(&far, &invite, "407 Proxy Authentication Required", challenge).await;
+    let again = answer(&mut far).await;
+    let credentials = again.header("proxy-authorization");
+    assert!(credentials.contains("username=\"tandem\"") && credentials.contains("realm=\"bots\""));
+    assert_eq!(again.header("call-id"), invite.header("call-id"));
+    let ok = phone.outcome("INVITE").await;
+    phone.confirm(&ok);
+    phone.acknowledge().await;
+    phone.hang_up().await;
+    hear_bye(&far).await;
+}
+
+#[tokio::test]
+async fn a_caller_whose_sip_agent_cannot_be_had_hears_the_announcement() {
+    let (node, far) = node(sip_agent).await;
+    for status in ["302 Moved Temporarily", "503 Service Unavailable"] {
+        let mut phone = caller(&node).await;
+        dial(&mut phone).await;
+        let invite = far.expect("INVITE ").await;
+        let elsewhere = "Contact: <sip:+15550199@192.0.2.77>\r\n";
+        refuse(&far, &invite, status, elsewhere).await;
+        let ok = phone.outcome("INVITE").await;
+        assert_eq!(ok.status(), 200);
+        phone.confirm(&ok);
+        phone.acknowledge().await;
+        phone.hear_media(20).await;
+        hear_bye(&phone).await;
+        let record = node.record(&phone.call_id).await;
+        assert!(record.agent_failure.is_some() && record.has_fallback, "{status}: {record:?}");
+    }
+}
+
+fn forward(_: SocketAddr) -> Value {
+    json!({"kind": "forward", "to": CALLED, "ring_timeout_ms": 1500})
+}
+
+#[tokio::test]
+async fn a_forwarded_call_rings_answers_and_fails_as_the_other_side_does() {
+    let (node, mut far) = node(forward).await;
+    let mut phone = caller(&node).await;
+    dial(&mut phone).await;
+    let invite = far.expect("INVITE ").await;
+    assert!(invite.start.starts_with("INVITE sip:+15550142@127.0.0.9"), "{}", invite.start);
+    far.take(&invite);
+    far.respond(&invite, "183 Session Progress", "", &far.sdp()).await;
+    let progress = phone.expect("SIP/2.0 183").await;
+    assert!(progress.audio_port() > 0, "{progress:?}");
+    hears((&far, invite.audio_port()), &phone, 0x41).await;
+    far.respond(&invite, "200 OK", "", &far.sdp()).await;
+    far.expect("ACK ").await;
+    let ok = phone.outcome("INVITE").await;
+    assert_eq!(ok.status(), 200);
+    phone.confirm(&ok);
+    phone.acknowledge().await;
+    hears((&phone, ok.audio_port()), &far, 0x43).await;
+    assert_eq!(far.ask("BYE", "", "").await.status(), 200);
+    hear_bye(&phone).await;
+    assert_eq!(node.record(&phone.call_id).await.ended_by, "far");
+
+    // Busy, in the trunk's own spelling.
+    let mut phone = caller(&node).await;
+    dial(&mut phone).await;
+    let invite = far.expect("INVITE ").await;
+    refuse(&far, &invite, "486 Busy Here", "").await;
+    assert_eq!(phone.outcome("INVITE").await.status(), 600);
+    phone.acknowledge().await;
+    assert_eq!(node.record(&phone.call_id).await.cause, "busy");
+
+    // Nobody answers.
+    let mut phone = caller(&node).await;
+    dial(&mut phone).await;
+    let invite = far.expect("INVITE ").await;
+    far.respond(&invite, "180 Ringing", "", "").await;
+    phone.expect("SIP/2.0 180").await;
+    cancelled(&far, &invite).await;
+    assert_eq!(phone.outcome("INVITE").await.status(), 480);
+    phone.acknowledge().await;
+    assert_eq!(node.record(&phone.call_id).await.cause, "no_answer");
+}
+
+/// Hears CANCEL, and ends the INVITE by it.
+async fn cancelled(far: &Phone, invite: &Heard) {
+    let cancel = far.expect("CANCEL ").await;
+    far.answer(&cancel, "200 OK").await;
+    refuse(far, invite, "487 Request Terminated", "").await;
+}
+
+#[tokio::test]
+async fn a_caller_who_gives_up_cancels_the_forwarded_call_and_a_fork_too_many_is_hung_up() {
+    let (node, mut far) = node(forward).await;
+    let mut phone = caller(&node).await;
+    let offer = phone.sdp();
+    let invite = phone.request("INVITE", "", &offer);
+    let branch = invite.split_once("branch=").unwrap().1.split_once("\r\n").unwrap().0.to_owned();
+    phone.send(&invite).await;
+    let heard = far.expect("INVITE ").await;
+    far.respond(&heard, "180 Ringing", "", "").await;
+    phone.expect("SIP/2.0 180").await;
+    let cancel = phone.request_as("CANCEL", &branch, "", "");
+    phone.send(cancel).await;
+    cancelled(&far, &heard).await;
+    assert_eq!(phone.outcome("INVITE").await.status(), 487);
+    assert_eq!(node.record(&phone.call_id).await.cause, "caller_cancelled");
+
+    // Two who answer: the first has the call.
+    let mut phone = caller(&node).await;
+    dial(&mut phone).await;
+    let invite = answer(&mut far).await;
+    let ok = phone.outcome("INVITE").await;
+    phone.confirm(&ok);
+    phone.acknowledge().await;
+    let second =
+        Phone::response(&invite, "200 OK", &format!("Contact: <sip:second@{}>\r\n", far.local()));
+    let to = format!("to: {}\r\n", invite.header("to"));
+    let tag = format!("second{:x}", clock::random_u64());
+    far.send(second.replace(&to, &format!("to: {};tag={tag}\r\n", invite.header("to")))).await;
+    let ack = far.expect("ACK ").await;
+    assert!(ack.header("to").contains(&tag), "{ack:?}");
+    let bye = hear_bye(&far).await;
+    assert!(bye.header("to").contains(&tag), "{bye:?}");
+    hears((&phone, ok.audio_port()), &far, 0x45).await;
+    phone.hang_up().await;
+    assert!(!hear_bye(&far).await.header("to").contains(&tag));
+}
