@@ -116,5 +116,6 @@ async fn another_gateway_is_tried_after_failures_of_the_gateway_and_no_other() {
     let path = calls(1, &format!("/{call}/hangup"));
     assert_eq!(node.post(&path, &key, &json!({})).await.status, 202);
     hear_bye(&second).await;
-    assert!(first.hear_within(SILENCE).await.is_none());
+    let heard = first.hear_within(SILENCE).await;
+    assert!(heard.is_none(), "{heard:?}");
 }
