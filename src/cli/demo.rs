@@ -129,7 +129,7 @@ async fn serve(server: Server, signals: &mut Signals, outlives_terminal: bool) {
     };
     match asked {
         Asked::Reload => server.stop(std::future::ready(())).await,
-        Asked::Stop => server.stop(async { drop(signals.next().await) }).await,
+        Asked::Stop => server.stop(async { _ = signals.next().await }).await,
     }
 }
 

@@ -192,7 +192,7 @@ impl Asked<'_> {
             patience,
             ..OutboundRequest::new(Token(0), flow, Method::Options, &self.uri())
         };
-        request.from = format!("sip:{FROM_USER}@{}", self.from_host());
+        request.from = format!("sip:{FROM_USER}@{}", self.own_host());
         let loose = self.gateway.proxy.as_ref().filter(|proxy| proxy.loose_route);
         request.routes = loose.map(ToString::to_string).into_iter().collect();
         match shard.request(Box::new(request)).await?.outcome {
@@ -214,7 +214,7 @@ impl Asked<'_> {
         text
     }
 
-    fn from_host(&self) -> String {
+    fn own_host(&self) -> String {
         let values = Values {
             caller: "",
             called: "",
