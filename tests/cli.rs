@@ -297,3 +297,30 @@ fn a_listener_that_is_not_configured_cannot_be_asked_about() {
     let Said(code, _, err) = tandem(&folder.0, &[], &args);
     assert_eq!((code, err.as_str()), (Some(2), "tandem: there is no listener `lan`\n"));
 }
+
+#[test]
+fn a_profile_is_certified_against_its_carrier() {
+    let folder = Folder::new("certify");
+    let shipped = tandem(&folder.0, &[], &["certify", "twilio"]);
+    assert_eq!(shipped.0, Some(0), "{shipped:?}");
+    assert!(
+        shipped.1.contains("carrier   twilio") && shipped.1.contains(" 0 failed"),
+        "{shipped:?}"
+    );
+    let wrong = tandem(&folder.0, &[], &["certify", "twilio", "--seed-fault", "no-failover"]);
+    assert_eq!(wrong.0, Some(1), "{wrong:?}");
+    assert!(wrong.1.contains("but: the next gateway was not tried"), "{wrong:?}");
+    // The address in the Request-URI is what Twilio answers 403: the profile of a beginner, not enabled.
+    let own = "schema_version = 1\nid = \"mine\"\nextends = [\"twilio\"]\n\
+               [vars]\ntrunk_domain = \"54.172.60.1\"\nusername = \"sbc\"\n";
+    folder.write("sip-profiles/mine.toml", own);
+    for profile in ["mine", "sip-profiles/mine.toml"] {
+        let said = tandem(&folder.0, &[], &["certify", profile, "--only", "request-host"]);
+        assert_eq!(said.0, Some(1), "{said:?}");
+        assert!(said.1.contains("the host of the Request-URI is 54.172.60.1"), "{said:?}");
+    }
+    for args in [["certify", "nobody", "--only", "busy"], ["certify", "twilio", "--only", "tea"]] {
+        let said = tandem(&folder.0, &[], &args);
+        assert_eq!(said.0, Some(2), "{said:?}");
+    }
+}

@@ -142,6 +142,8 @@ checks! {
         "Busy is final: no other gateway is tried.";
     "failover" calls_out, outbound::failover,
         "A gateway that cannot serve is followed by the next.";
+    "rang" calls_out, outbound::rang,
+        "A call that fails after it rang is not tried elsewhere.";
     "silence" calls_out, outbound::silence,
         "A gateway that says nothing for some seconds is followed by the next.";
     "throttling" calls_out, outbound::throttling,
@@ -178,6 +180,8 @@ checks! {
         "OPTIONS of the carrier is answered 200.";
     "refresh-by-invite" always, session::refresh_by_invite,
         "The carrier's re-INVITE after 15 minutes is answered, and the call goes on.";
+    "refresh-by-us" session::keeps_timer, session::refresh_by_us,
+        "A refresh that the carrier leaves to us is sent by half the time.";
     "refresh-by-update" always, session::refresh_by_update,
         "A refresh by UPDATE is answered, and the call goes on.";
     "refresh-without-offer" always, session::refresh_without_offer,

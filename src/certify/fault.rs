@@ -3,6 +3,7 @@
 use crate::certify::subject::Subject;
 use crate::routing::health::AliveCodes;
 use crate::routing::health::Probing;
+use crate::routing::outbound_trunk::NeverAfter;
 use crate::routing::outbound_trunk::OutboundTrunk;
 use crate::routing::outbound_trunk::RedirectPolicy;
 use crate::routing::signalling::Prack;
@@ -113,6 +114,7 @@ pub const FAULTS: &[Fault] = &[
     fault("early-media-kept", "early-media", How::Heard(media_never_moves)),
     fault("tries-on-after-busy", "busy", How::Outbound(|o| o.failover.on_codes.push(486))),
     fault("no-failover", "failover", How::Outbound(|o| o.failover.on_codes.clear())),
+    fault("tries-on-after-ringing", "rang", How::Outbound(tries_on_after_ringing)),
     fault("waits-on-silence", "silence", How::Outbound(|o| o.failover.on_timeout = false)),
     fault("deaf-to-throttling", "throttling", How::Outbound(deaf_to_throttling)),
     fault("no-cancel", "cancel", How::Sent(|t, _| unless(t, "CANCEL "))),
@@ -121,6 +123,7 @@ pub const FAULTS: &[Fault] = &[
     fault("follows-redirects", "redirect", How::Outbound(follows_redirects)),
     fault("refresh-unanswered", "refresh-by-invite", How::Sent(|t, _| unanswered(t, "INVITE"))),
     fault("refresh-refused", "refresh-by-invite", How::Sent(refresh_refused)),
+    fault("never-refreshes", "refresh-by-us", How::Sent(never_refreshes)),
     fault("update-unanswered", "refresh-by-update", How::Sent(|t, _| unanswered(t, "UPDATE"))),
     fault("offer-of-one-codec", "refresh-without-offer", How::Sent(one_codec)),
     fault("sends-while-held", "hold", How::Sent(sends_while_held)),
@@ -308,6 +311,15 @@ fn media_never_moves(text: String, subject: &Subject) -> Option<String> {
 fn deaf_to_throttling(outbound: &mut OutboundTrunk) {
     outbound.failover.throttle.clear();
     outbound.failover.honour_retry_after = false;
+}
+
+const fn tries_on_after_ringing(outbound: &mut OutboundTrunk) {
+    outbound.failover.never_after = NeverAfter::EarlyMedia;
+}
+
+fn never_refreshes(text: String, _: &Subject) -> Option<String> {
+    let is_again = text.starts_with("INVITE ") && !is_opening_invite(&text);
+    (!is_again && !text.starts_with("UPDATE ")).then_some(text)
 }
 
 const fn follows_redirects(outbound: &mut OutboundTrunk) {

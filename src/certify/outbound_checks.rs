@@ -321,6 +321,17 @@ pub(super) fn failover(bench: &mut Bench<'_>) -> Checked {
     next_answers(bench, Answering::Refused(503, "Service Unavailable", None))
 }
 
+pub(super) fn rang(bench: &mut Bench<'_>) -> Checked {
+    let first = bench.subject.edge();
+    bench.carrier.will_at(first, Answering::RingsThenFails(503, "Service Unavailable"));
+    bench.dial(CallOut::default())?;
+    bench.pass(ANSWERED);
+    if bench.gateways() > 1 {
+        return Err("another gateway was tried though the telephone had rung".to_owned());
+    }
+    bench.ended().map(|_| ()).ok_or_else(|| "the call goes on".to_owned())
+}
+
 pub(super) fn silence(bench: &mut Bench<'_>) -> Checked {
     next_answers(bench, Answering::Silent)
 }

@@ -1,8 +1,12 @@
 //! Checks of what carriers do within a call, in whichever way the trunk has calls.
 
 use crate::certify::bench::Bench;
+use crate::certify::subject::Subject;
+use crate::routing::signalling::TimerMode;
+use crate::simulator::carrier::Answering;
 use crate::simulator::description::Description;
 use crate::simulator::description::Seen;
+use crate::sip::message::Request;
 use crate::sip::message::method::Method;
 use std::time::Duration;
 
@@ -89,6 +93,31 @@ pub(super) fn refresh_by_invite(bench: &mut Bench<'_>) -> Checked {
         expect(status, 200)?;
         bench.goes_on()
     })
+}
+
+pub(super) fn keeps_timer(subject: &Subject) -> Result<(), &'static str> {
+    let mode = subject.trunk.signalling.session_timer.mode;
+    match subject.model.session_timer {
+        _ if !subject.calls_out() => Err("the trunk does not call out"),
+        _ if mode == TimerMode::Off => Err("the profile has no session timer"),
+        true => Ok(()),
+        false => Err("the carrier has no session timer"),
+    }
+}
+
+pub(super) fn refresh_by_us(bench: &mut Bench<'_>) -> Checked {
+    bench.carrier.will(Answering::WeRefresh);
+    bench.talk_out()?;
+    bench.pass(REFRESH_AFTER + LATER);
+    bench.is_content()?;
+    bench.is_talking()?;
+    let of_dialog = |request: &Request| request.headers.to().tag().is_some();
+    let invites = bench.requests(Method::Invite);
+    let reinvites = invites.iter().filter(|(_, request)| of_dialog(request)).count();
+    if reinvites + bench.requests(Method::Update).len() == 0 {
+        return Err("the carrier left the refresh to us, and none came by half the time".to_owned());
+    }
+    Ok(())
 }
 
 pub(super) fn refresh_by_update(bench: &mut Bench<'_>) -> Checked {

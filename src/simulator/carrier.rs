@@ -63,6 +63,10 @@ pub enum Answering {
     MediaMoves,
     /// It rings for ever.
     Rings,
+    /// It rings, and then fails: status, reason phrase.
+    RingsThenFails(u16, &'static str),
+    /// It is answered, and the session timer is ours to keep.
+    WeRefresh,
     /// It rings; an answer crosses the CANCEL.
     AnswerCrossesCancel,
     /// Nothing is heard, not even 100.
@@ -417,7 +421,15 @@ impl Carrier {
                 writer.header(HeaderName::Contact, format!("<{contact}>"));
                 return self.send(now, edge, writer.finish());
             }
+            Answering::RingsThenFails(status, phrase) => {
+                self.progress(now, ends, &request, (180, None));
+                let reason = (status, phrase.as_bytes());
+                let failed =
+                    ResponseWriter::with_reason(&request, source, reason, Some(b"carrier"));
+                return self.send(now + ANSWER_AFTER, edge, failed.finish());
+            }
             Answering::Answered
+            | Answering::WeRefresh
             | Answering::MediaMoves
             | Answering::Rings
             | Answering::AnswerCrossesCancel
@@ -431,7 +443,8 @@ impl Carrier {
         if moves || !self.model.early_media {
             self.progress(now + Duration::from_millis(100), ends, &request, (180, None));
         }
-        if matches!(answering, Answering::Answered | Answering::MediaMoves) {
+        let is_answered = [Answering::Answered, Answering::WeRefresh, Answering::MediaMoves];
+        if is_answered.contains(&answering) {
             let port = if moves { media.port() + 20 } else { media.port() };
             let at = now + ANSWER_AFTER;
             self.answer(at, ends, &request, SocketAddr::new(media.ip(), port));
@@ -475,7 +488,9 @@ impl Carrier {
         let headers = &request.headers;
         if self.model.session_timer && headers.tokens(HeaderName::Supported).has("timer") {
             writer.header(HeaderName::Require, "timer");
-            writer.header(HeaderName::SessionExpires, format!("{SESSION_S};refresher=uas"));
+            let refresher = if self.answering == Answering::WeRefresh { "uac" } else { "uas" };
+            let value = format!("{SESSION_S};refresher={refresher}");
+            writer.header(HeaderName::SessionExpires, value);
         }
         let bytes = writer.finish_with("application/sdp", description.text().as_bytes());
         self.agenda.push(Sending { at, from: edge, bytes, of_call: true });
