@@ -213,6 +213,7 @@ fn take_descriptors(ports: usize) {
 pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, StartError> {
     let node = config.node().clone();
     take_descriptors(node.media.ports.len());
+    let metrics = http::record_metrics();
     // Sockets first: a taken port shall not cost a migration.
     let bound = Bound::open(&node).await?;
     let table = Arc::new(ArcSwap::from_pointee(RoutingTable::new(Default::default())));
@@ -249,7 +250,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     let certificates = listening.certificates().clone();
     tokio::spawn(certificates.watch(config.secrets(), stopping.clone()));
     tokio::spawn(memory::watch(Arc::clone(&switch), shards.clone(), stopping.clone()));
-    let http = http::serve(socket, &switch, &persistence, &shards, stopping);
+    let http = http::serve((socket, metrics), &switch, &persistence, &shards, stopping);
     Ok(Server {
         addresses,
         switch,

@@ -33,9 +33,17 @@ struct Gauged {
     journal: Arc<JournalHealth>,
 }
 
+/// Records metrics from now on; `None` where somebody else does. A counter that was taken before counts
+/// nothing for ever, so this comes before any listener.
+pub(super) fn record_metrics() -> Option<Metrics> {
+    Metrics::install()
+        .inspect_err(|error| tracing::debug!(%error, "metrics are recorded by somebody else"))
+        .ok()
+}
+
 /// Serves HTTP until `stop` turns true.
 pub(super) fn serve(
-    listener: TcpListener,
+    (listener, metrics): (TcpListener, Option<Metrics>),
     switch: &Arc<Switch>,
     persistence: &Persistence,
     shards: &[ShardHandle],
@@ -47,9 +55,6 @@ pub(super) fn serve(
         follow: persistence.follow_status(),
         journal: persistence.journal_health(),
     };
-    let metrics = Metrics::install()
-        .inspect_err(|error| tracing::debug!(%error, "metrics are recorded by somebody else"))
-        .ok();
     let asked = gauged.clone();
     let context = Context {
         database: persistence.database().clone(),
