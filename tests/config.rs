@@ -1,5 +1,7 @@
 //! Configuration as operators meet it: texts in, a configuration or every problem out.
 
+#![allow(clippy::unwrap_used, reason = "a failed check may panic")]
+
 use serde_json::json;
 use std::path::Path;
 use std::path::PathBuf;
