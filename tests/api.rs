@@ -185,7 +185,7 @@ async fn requests_that_make_no_sense_are_answered_as_such() {
         check_error(&answer, 400, "bad_parameter");
     }
     check_error(&bench.get("/api/v1/nothing", None).await, 404, "not_found");
-    let answer = http::request(bench.address, "POST", &path, &[]).await;
+    let answer = http::request(bench.address, "DELETE", &path, &[]).await;
     check_error(&answer, 405, "method_not_allowed");
 }
 

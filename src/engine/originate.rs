@@ -24,6 +24,7 @@ use crate::engine::switch::Switch;
 use crate::routing::decision::Decision;
 use crate::routing::outbound::OutboundPlan;
 use crate::routing::outbound::OutboundRequest;
+use crate::routing::outbound::Try;
 use crate::routing::table::AiProfile;
 use crate::routing::table::RoutingTable;
 use crate::routing::trunk::Trunk;
@@ -133,16 +134,19 @@ impl CallControl {
         request.trunk = wish.trunk;
         request.headers.clone_from(&wish.headers);
         request.call_id = id.to_string();
-        begun.arrive(&wish);
         let mut route = Route {
             trunk: wish.trunk.filter(|trunk| table.trunk(*trunk).is_some()),
             tenant: table.tenant(wish.tenant).map(|tenant| tenant.id),
             ..Route::default()
         };
         if self.switch.registry.is_draining() {
+            begun.arrive(&wish, None);
             return Err(begun.refuse(route, (HangupCause::Draining, Decision::new())));
         }
-        let mut plan = match self.switch.registry.plan_out(now, &table, request) {
+        let planned = self.switch.registry.plan_out(now, &table, request);
+        let shown = planned.as_ref().ok().and_then(|plan| plan.tries.first()).map(Try::caller);
+        begun.arrive(&wish, shown);
+        let mut plan = match planned {
             Ok(plan) => plan,
             Err(refusal) => {
                 route.trunk = refusal.trunk.map(|trunk| trunk.id).or(route.trunk);
@@ -282,14 +286,15 @@ impl Begun<'_> {
         self.log.note(self.now, event);
     }
 
-    fn arrive(&mut self, wish: &Origination) {
+    /// `shown`: the caller ID, where one was chosen.
+    fn arrive(&mut self, wish: &Origination, shown: Option<E164>) {
         let signalling_id = self.log.record().id.to_string();
         self.note(CallEvent::Arrived(Arrival {
             direction: CallDirection::Outbound,
             signalling_id,
             source: None,
             transport: None,
-            caller: wish.from.map(|from| from.to_string()).unwrap_or_default(),
+            caller: shown.or(wish.from).map(|from| from.to_string()).unwrap_or_default(),
             dialled: wish.to.as_str().to_owned(),
         }));
     }

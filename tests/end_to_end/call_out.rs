@@ -69,7 +69,7 @@ async fn a_call_that_an_application_places_is_answered_heard_and_hung_up() {
     assert_eq!(node.post(&path, &key, &json!({})).await.status, 202);
     hear_bye(&far).await;
     let record = shown(&node, 1, &call, &key).await;
-    assert_eq!(record["direction"], "outbound");
+    assert_eq!((&record["direction"], &record["caller"]), (&json!("outbound"), &json!(NUMBER)));
     assert_eq!((&record["cause"], &record["ended_by"]), (&json!("normal"), &json!("operator")));
     assert_eq!(record["sip_status"], 200);
     let steps = steps(&record);
@@ -174,4 +174,62 @@ async fn a_call_out_that_is_not_answered_in_time_is_cancelled_and_a_late_answer_
     let record = shown(&node, 1, &call, &key).await;
     assert_eq!(record["cause"], "no_answer", "{}", steps(&record));
     assert!(record["times"]["answered"].is_null());
+}
+
+#[tokio::test]
+async fn a_call_out_keeps_its_session_timer_and_follows_a_new_offer() {
+    let more = json!({"session_timer": {"mode": "offer", "expires_s": 90, "refresher": "local"}});
+    let (node, mut far, key) = node(json!({"kind": "echo"}), more).await;
+    let call = place(&node, &key, json!({"to": CALLED})).await;
+    let invite = far.expect("INVITE ").await;
+    assert!(invite.header("session-expires").starts_with("90"), "{invite:?}");
+    // The carrier wants longer intervals.
+    let answer = "Min-SE: 120\r\n";
+    carrier::refuse(&far, &invite, "422 Session Interval Too Small", answer).await;
+    let again = far.expect("INVITE ").await;
+    assert!(again.header("session-expires").starts_with("120"), "{again:?}");
+    assert_eq!(
+        (again.header("call-id"), again.header("cseq")),
+        (invite.header("call-id"), "2 INVITE")
+    );
+    far.take(&again);
+    let timer = "Session-Expires: 120;refresher=uac\r\nRequire: timer\r\n";
+    far.respond(&again, "200 OK", timer, &far.sdp()).await;
+    far.expect("ACK ").await;
+    hears((&far, again.audio_port()), &far, 0x52).await;
+
+    // Hold by the carrier, and back.
+    let held = format!("{}a=sendonly\r\n", far.sdp());
+    let response = far.ask("INVITE", "", &held).await;
+    assert!(response.status() == 200 && response.body.contains("a=recvonly"), "{response:?}");
+    far.acknowledge().await;
+    let offer = far.sdp();
+    assert_eq!(far.ask("INVITE", "", &offer).await.status(), 200);
+    far.acknowledge().await;
+    hears((&far, again.audio_port()), &far, 0x53).await;
+    assert_eq!(far.ask("BYE", "", "").await.status(), 200);
+    let record = shown(&node, 1, &call, &key).await;
+    assert_eq!((&record["cause"], &record["ended_by"]), (&json!("normal"), &json!("caller")));
+    assert_eq!(record["holds"], 1);
+}
+
+#[tokio::test]
+async fn a_call_out_may_talk_with_a_forwarded_number_once_it_is_answered() {
+    let agent = json!({"kind": "forward", "to": "+15550143"});
+    let (node, mut far, key) = node(agent, json!({})).await;
+    place(&node, &key, json!({"to": CALLED})).await;
+    let first = far.expect("INVITE ").await;
+    pick_up(&mut far, &first).await;
+    let second = far.expect("INVITE ").await;
+    assert!(second.start.starts_with("INVITE sip:+15550143@"), "{second:?}");
+    let mut other = carrier(&node, "127.0.0.9").await;
+    std::mem::swap(&mut far.socket, &mut other.socket);
+    pick_up(&mut other, &second).await;
+    std::mem::swap(&mut far.socket, &mut other.socket);
+    hears((&far, first.audio_port()), &other, 0x54).await;
+    hears((&other, second.audio_port()), &far, 0x55).await;
+    // Whoever hangs up ends both.
+    assert_eq!(far.ask("BYE", "", "").await.status(), 200);
+    let bye = hear_bye(&far).await;
+    assert_eq!(bye.header("call-id"), second.header("call-id"));
 }

@@ -102,7 +102,12 @@ async fn another_gateway_is_tried_after_failures_of_the_gateway_and_no_other() {
     first.expect("INVITE ").await;
     let steps = second_takes(&node, &mut second, &call, &key).await;
     assert!(steps.contains("no reply"), "{steps}");
-    while first.hear_within(SILENCE).await.is_some() {}
+    // It wakes up, and learns that nobody waits for it any more.
+    let late = first.expect("INVITE ").await;
+    first.respond(&late, "180 Ringing", "", "").await;
+    let cancel = first.expect("CANCEL ").await;
+    first.answer(&cancel, "200 OK").await;
+    refuse(&first, &late, "487 Request Terminated", "").await;
 
     // A 503 that says for how long.
     let call = place(&node, &key, wish.clone()).await;

@@ -262,3 +262,51 @@ async fn a_caller_who_gives_up_cancels_the_forwarded_call_and_a_fork_too_many_is
     phone.hang_up().await;
     assert!(!hear_bye(&far).await.header("to").contains(&tag));
 }
+
+#[tokio::test]
+async fn an_agent_that_passes_the_caller_on_is_told_how_that_went() {
+    let (node, mut far) = node(sip_agent).await;
+    let mut phone = caller(&node).await;
+    let (_, ok) = connect(&mut phone, &mut far).await;
+    // To nobody we dial.
+    let refused = far.ask("REFER", "Refer-To: <sip:desk@192.0.2.7>\r\n", "").await;
+    assert_eq!(refused.status(), 603, "{refused:?}");
+
+    let accepted = far.ask("REFER", &format!("Refer-To: <tel:{CALLED}>\r\n"), "").await;
+    assert_eq!(accepted.status(), 202, "{accepted:?}");
+    // The carrier is the same telephone here: it is told of its wish, and gets the new call.
+    let mut desk = carrier(&node, "127.0.0.9").await;
+    let mut told = Vec::new();
+    let invite = loop {
+        let heard = far.hear().await;
+        if heard.start.starts_with("NOTIFY ") {
+            far.answer(&heard, "200 OK").await;
+            told.push(heard.body);
+        } else if heard.start.starts_with("INVITE ") {
+            break heard;
+        }
+    };
+    assert!(invite.start.starts_with(&format!("INVITE sip:{CALLED}@127.0.0.9")), "{invite:?}");
+    std::mem::swap(&mut desk.socket, &mut far.socket);
+    desk.take(&invite);
+    desk.respond(&invite, "200 OK", "", &desk.sdp()).await;
+    let mut ended = false;
+    while !ended || !told.iter().any(|body| body.contains("200")) {
+        let heard = desk.hear().await;
+        match heard.start.split(' ').next() {
+            Some("NOTIFY") => {
+                desk.answer(&heard, "200 OK").await;
+                told.push(heard.body);
+            }
+            Some("BYE") => {
+                desk.answer(&heard, "200 OK").await;
+                ended = true;
+            }
+            _ => {}
+        }
+    }
+    assert!(told.iter().any(|body| body.contains("100")), "{told:?}");
+    hears((&phone, ok.audio_port()), &desk, 0x47).await;
+    phone.hang_up().await;
+    hear_bye(&desk).await;
+}

@@ -153,7 +153,10 @@ impl Task {
                 request.trunk = trunk;
                 request.call_id = self.id().to_string();
                 request.hops_left = Some(self.route.hops_left);
-                if matches!(self.near, Near::Invited(..)) {
+                if matches!(self.near, Near::Dialled(_)) {
+                    let trunk = self.media.trunk.as_ref().unwrap_or(&self.route.trunk);
+                    request.joined_to = Some(Arc::clone(trunk));
+                } else {
                     request.forwarding = Some(Forwarding {
                         trunk: Arc::clone(&self.route.trunk),
                         caller: self.route.caller.parse().ok(),

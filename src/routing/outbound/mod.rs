@@ -51,6 +51,8 @@ pub struct OutboundRequest {
     pub anonymous: bool,
     /// The call that this one is to be joined to, where that came in by a trunk.
     pub forwarding: Option<Forwarding>,
+    /// The trunk of the call of ours that this one is to be joined to.
+    pub joined_to: Option<Arc<Trunk>>,
     /// Headers for the carrier; those are sent that the trunk passes on.
     pub headers: Vec<(FieldName, FieldValue)>,
     /// Variables of the call, for templates.
@@ -72,6 +74,7 @@ impl OutboundRequest {
             trunk: None,
             anonymous: false,
             forwarding: None,
+            joined_to: None,
             headers: Vec::new(),
             variables: CallVariables::default(),
             call_id: String::new(),

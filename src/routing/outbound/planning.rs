@@ -244,6 +244,9 @@ impl Planning<'_, '_> {
 
     fn judge_law(&self, trunk: &Trunk, outbound: &OutboundTrunk) -> Result<(), Objection> {
         let law = &outbound.compliance;
+        if let Some(other) = &self.request.joined_to {
+            may_join(other, trunk)?;
+        }
         if let Some(forwarding) = &self.request.forwarding {
             // Hours and classes are about calls nobody asked for, not about calls passed on.
             return may_join(&forwarding.trunk, trunk);

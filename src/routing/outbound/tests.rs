@@ -568,6 +568,10 @@ fn telephone_legs_of_two_places_are_not_joined() {
         (trunk(1, |outbound| outbound.caller_id.choice = Choice::Pass), free.clone(), true),
     ] {
         let words = format!("{:?} to {:?}", from.jurisdiction, out.jurisdiction);
+        let mut own = request("+919876543210");
+        own.joined_to = Some(Arc::new(from.clone()));
+        let refused = Lab::new(vec![out.clone()]).plan(own).err().map(|r| r.cause);
+        assert_eq!(refused == Some(HangupCause::TollBypass), !joined, "a call of ours, {words}");
         let planned = Lab::new(vec![out]).plan(forwarded(&from));
         assert_eq!(planned.is_ok(), joined, "{words}");
         assert!(planned.err().is_none_or(|r| r.cause == HangupCause::TollBypass));
