@@ -14,6 +14,7 @@ use crate::engine::gateways;
 use crate::engine::media_thread::MediaConfig;
 use crate::engine::media_thread::MediaEngine;
 use crate::engine::os;
+use crate::engine::registrar;
 use crate::engine::registry::Registry;
 use crate::engine::shards::Shards;
 use crate::engine::sip_shard::ShardHandle;
@@ -161,6 +162,7 @@ pub struct Server {
     draining: watch::Sender<bool>,
     listening: Listening,
     http: JoinHandle<()>,
+    registrar: JoinHandle<()>,
     stop: watch::Sender<bool>,
     drain_limit: Duration,
 }
@@ -246,7 +248,8 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     let gates = bound.gates(&node);
     let all = switch.shards.get_or_init(|| Shards::new(shards.clone())).clone();
     let (addresses, listening, socket) = bound.start(&switch, gates, all)?;
-    tokio::spawn(gateways::watch(Arc::clone(&switch), table_changes, drains));
+    tokio::spawn(gateways::watch(Arc::clone(&switch), table_changes.clone(), drains.clone()));
+    let registrar = tokio::spawn(registrar::run(Arc::clone(&switch), table_changes, drains));
     let certificates = listening.certificates().clone();
     tokio::spawn(certificates.watch(config.secrets(), stopping.clone()));
     tokio::spawn(memory::watch(Arc::clone(&switch), shards.clone(), stopping.clone()));
@@ -259,6 +262,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         draining,
         listening,
         http,
+        registrar,
         stop,
         drain_limit: node.drain_limit,
     })
@@ -310,6 +314,10 @@ impl Server {
             if tokio::time::timeout(END_MAX, ended).await.is_err() {
                 tracing::error!(left = self.switch.registry.live(), "calls did not end");
             }
+        }
+        // It began to take bindings away with the drain, and bounds itself.
+        if self.registrar.await.is_err() {
+            tracing::error!("the registrar's task panicked");
         }
         sip::settle(&self.shards).await;
         drop(self.listening);

@@ -17,14 +17,19 @@ use std::sync::atomic::Ordering;
 use tandem::api::Context;
 use tandem::api::Readiness;
 use tandem::clock;
+use tandem::engine::registry::Registry;
 use tandem::engine::trace::Traces;
+use tandem::engine::trunk_states::TrunkStates;
+use tandem::routing::admission::NodeLimits;
 use tandem::routing::contents::Contents;
 use tandem::routing::table::RoutingTable;
+use tandem::routing::table::Trunk;
 use tandem::store::api_keys;
 use tandem::store::api_keys::KeyRole;
 use tandem::store::api_keys::KeyScope;
 use tandem::store::database::Database;
 use tandem::types::id::TenantId;
+use tandem::types::id::TrunkId;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -62,10 +67,18 @@ impl Bench {
             journal: true,
             calls: 0,
         });
-        let table = Arc::new(ArcSwap::from_pointee(RoutingTable::new(Contents::default())));
-        let traces = Traces::new(&[], table);
-        let context =
-            Context { database: database.clone(), metrics: None, readiness, traces, calls: None };
+        let contents = Contents { trunks: trunks(tenants), ..Contents::default() };
+        let table = Arc::new(ArcSwap::from_pointee(RoutingTable::new(contents)));
+        let traces = Traces::new(&[], Arc::clone(&table));
+        let trunks = TrunkStates::new(table, Registry::new(NodeLimits::default()));
+        let context = Context {
+            database: database.clone(),
+            metrics: None,
+            readiness,
+            traces,
+            trunks,
+            calls: None,
+        };
         tokio::spawn(tandem::api::serve(listener, context, stopping));
         let keys = keys.try_into().unwrap();
         Self { address, database, draining, tenants, keys, _stop: stop }
@@ -96,6 +109,33 @@ impl Bench {
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
         answer.json()
     }
+}
+
+/// A trunk of each tenant, and a shared one.
+fn trunks(tenants: [TenantId; 2]) -> Vec<Trunk> {
+    let owners = [Some(tenants[0]), Some(tenants[1]), None];
+    let trunk = |(id, tenant)| {
+        let id = TrunkId::from_uuid(uuid::Uuid::from_u128(id));
+        Trunk { tenant, ..Trunk::new(id, format!("trunk-{id}"), Vec::new()) }
+    };
+    (1..).zip(owners).map(trunk).collect()
+}
+
+#[tokio::test]
+async fn a_tenant_sees_its_own_trunks_and_the_operator_those_of_the_platform_too() {
+    let bench = Bench::new().await;
+    let path = format!("/api/v1/tenants/{}/trunks", bench.tenants[0]);
+    for (key, expected) in [(0, vec![false]), (2, vec![false, true])] {
+        let answer = bench.get(&path, Some(&bench.keys[key])).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let json = answer.json();
+        let trunks = json["trunks"].as_array().unwrap();
+        let shared: Vec<_> = trunks.iter().map(|trunk| trunk["shared"] == true).collect();
+        assert_eq!(shared, expected, "{json}");
+        assert!(trunks.iter().all(|trunk| trunk["registration"].is_null()), "{json}");
+    }
+    check_error(&bench.get(&path, Some(&bench.keys[1])).await, 403, "forbidden");
+    check_error(&bench.get(&path, None).await, 401, "unauthorized");
 }
 
 async fn tenant(database: &Database, name: &str) -> TenantId {

@@ -405,6 +405,53 @@ fn keys_of_calls_out_mean_nothing_while_the_trunk_calls_nobody() {
 }
 
 #[test]
+fn a_trunk_that_registers_must_be_whole() {
+    let text = |registration: &str| {
+        format!(
+            "schema_version = 1\nid = \"x\"\nextends = [\"generic\"]\nenabled = true\n\
+             [inbound]\nsource_cidrs = [\"192.0.2.1\"]\n[registration]\nenabled = true\n{registration}"
+        )
+    };
+    let problems = |registration: &str| problems_of(load_profile(&text(registration)));
+    let empty = problems("password_ref = \"env:NOBODY\"\n");
+    for key in ["registrar", "aor"] {
+        let expected = format!("a trunk that registers needs `registration.{key}`");
+        assert!(empty.contains(&expected), "{empty}");
+    }
+    assert!(empty.contains("`registration.password_ref` needs `registration.username`"), "{empty}");
+    let whole = "registrar = \"sip:example.com\"\naor = \"sip:u@example.com\"\n";
+    assert!(load_profile(&text(whole)).is_ok());
+    for (line, expected) in [
+        ("gin = true", "`registration.gin` = true is not supported in this version"),
+        ("contact_user = \"a b\"", "is no user of a SIP URI"),
+    ] {
+        let found = problems(&format!("{whole}{line}\n"));
+        assert!(found.contains(expected), "{found}");
+    }
+    let swapped = "registrar = \"sip:u@example.com\"\naor = \"sip:example.com\"\n";
+    let found = problems(swapped);
+    assert!(found.contains("is a domain: leave out the part before @"), "{found}");
+    assert!(found.contains("`registration.aor` has a user"), "{found}");
+}
+
+#[test]
+fn calls_by_the_flow_of_a_registration_need_one() {
+    let overrides = json!({
+        "inbound": { "source_cidrs": ["192.0.2.1"] },
+        "outbound": {
+            "enabled": true,
+            "via_registered_flow": true,
+            "gateway": [{ "name": "a", "uri": "sip:example.com" }],
+        },
+    });
+    let problems = compose("generic", &overrides).unwrap_err().to_string();
+    assert!(
+        problems.contains("`outbound.via_registered_flow` needs `registration.enabled`"),
+        "{problems}"
+    );
+}
+
+#[test]
 fn an_enabled_trunk_must_be_whole() {
     let problems = problems_of(load_profile(
         r#"schema_version = 1

@@ -6,7 +6,9 @@ use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
 use crate::store::api_keys;
+use crate::store::api_keys::KeyHolder;
 use crate::store::api_keys::KeyRole;
+use crate::store::api_keys::KeyScope;
 use crate::types::id::TenantId;
 use axum::http::HeaderMap;
 use axum::http::header;
@@ -31,11 +33,22 @@ pub(super) async fn open_to_act(
     tenant: &str,
     request_id: &RequestId,
 ) -> Result<TenantId, ApiError> {
-    let (tenant, role) = holder(context, headers, tenant, request_id).await?;
-    if role < KeyRole::Operator {
+    let (tenant, holder) = holder(context, headers, tenant, request_id).await?;
+    if holder.role < KeyRole::Operator {
         return Err(ErrorKind::ReadOnly.of(request_id));
     }
     Ok(tenant)
+}
+
+/// The same as [`open`], with what else the key opens.
+pub(super) async fn open_scope(
+    context: &Context,
+    headers: &HeaderMap,
+    tenant: &str,
+    request_id: &RequestId,
+) -> Result<(TenantId, KeyScope), ApiError> {
+    let (tenant, holder) = holder(context, headers, tenant, request_id).await?;
+    Ok((tenant, holder.scope))
 }
 
 async fn holder(
@@ -43,14 +56,14 @@ async fn holder(
     headers: &HeaderMap,
     tenant: &str,
     request_id: &RequestId,
-) -> Result<(TenantId, KeyRole), ApiError> {
+) -> Result<(TenantId, KeyHolder), ApiError> {
     let key = key_of(headers).ok_or_else(|| ErrorKind::NoKey.of(request_id))?;
     let holder = api_keys::verify_all_tenants(&context.database, key)
         .await
         .map_err(|error| error::database(&error, request_id))?
         .ok_or_else(|| ErrorKind::NoKey.of(request_id))?;
     match tenant.parse() {
-        Ok(tenant) if holder.scope.opens(tenant) => Ok((tenant, holder.role)),
+        Ok(tenant) if holder.scope.opens(tenant) => Ok((tenant, holder)),
         Ok(_) | Err(_) => Err(ErrorKind::Forbidden.of(request_id)),
     }
 }

@@ -7,6 +7,7 @@ mod control;
 mod error;
 mod health;
 mod trace;
+mod trunks;
 mod views;
 
 pub use crate::api::health::Readiness;
@@ -15,6 +16,7 @@ use crate::api::connections::HttpLimits;
 use crate::clock;
 use crate::engine::originate::CallControl;
 use crate::engine::trace::Traces;
+use crate::engine::trunk_states::TrunkStates;
 use crate::store::database::Database;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
@@ -48,6 +50,8 @@ pub struct Context {
     pub traces: Traces,
     /// The calls; `None` where the process carries none.
     pub calls: Option<CallControl>,
+    /// How trunks stand.
+    pub trunks: TrunkStates,
 }
 
 /// The identity of a request.
@@ -67,6 +71,7 @@ pub fn router(context: Context) -> Router {
         .route("/api/v1/tenants/{tenant_id}/calls/{call_id}/trace", get(trace::show))
         .route("/api/v1/tenants/{tenant_id}/calls/{call_id}/trace/ladder", get(trace::ladder))
         .route("/api/v1/tenants/{tenant_id}/calls/{call_id}/trace/pcap", get(trace::pcap))
+        .route("/api/v1/tenants/{tenant_id}/trunks", get(trunks::list))
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(middleware::from_fn(observe))

@@ -20,6 +20,7 @@ mod tree;
 mod trunk;
 mod trunk_outbound;
 mod trunk_path;
+mod trunk_registration;
 mod trunk_schema;
 mod trunk_text;
 

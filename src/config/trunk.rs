@@ -10,6 +10,7 @@ use crate::config::tree::Table;
 use crate::config::tree::Value;
 use crate::config::tree::View;
 use crate::config::trunk_outbound;
+use crate::config::trunk_registration;
 use crate::routing::header_map::HeaderMap;
 use crate::routing::numbers::NumberRules;
 use crate::routing::numbers::RuleText;
@@ -106,6 +107,7 @@ pub(crate) fn build(
         signalling: signalling(view),
         headers: header_map(view),
         outbound: trunk_outbound::build(&mut build),
+        registration: trunk_registration::build(&mut build),
         ring_timeout: Duration::from_secs(view.number("calls.ring_timeout_s")),
         max_duration: Duration::from_secs(view.number("calls.max_duration_s")),
         answer_delay: Duration::from_millis(view.number("progress.answer_delay_ms")),

@@ -128,6 +128,10 @@ impl Build<'_> {
             let message = "`outbound.digest` has both a `username` and a `password_ref`, or none";
             self.error(password, message.to_owned());
         }
+        let path = "outbound.via_registered_flow";
+        if view.flag(path) && !view.flag("registration.enabled") {
+            self.error(path, format!("`{path}` needs `registration.enabled`"));
+        }
         let interval = view.integer("options.interval_s");
         if (1..PROBE_INTERVAL_MIN_S).contains(&interval) {
             let message = format!(

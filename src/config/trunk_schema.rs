@@ -45,10 +45,6 @@ const fn outbound(name: &'static str, kind: Kind) -> Key {
     Key { name, kind, built: OUTBOUND }
 }
 
-const fn registration(name: &'static str, kind: Kind) -> Key {
-    Key { name, kind, built: REGISTRATION }
-}
-
 /// The keys of a profile that belong to its file alone; a trunk of the database has them in its row.
 pub(crate) const FILE_KEYS: [&str; 7] =
     ["schema_version", "id", "abstract", "extends", "enabled", "tenant", "description"];
@@ -158,7 +154,7 @@ const OUTBOUND_KEYS: &[Key] = &[
     key("contact_user", Kind::Parsed(text::user_template)),
     key("max_forwards", Kind::Integer(1, 255)),
     key("digest", Kind::Table(OUTBOUND_DIGEST)),
-    outbound("via_registered_flow", Kind::Flag),
+    key("via_registered_flow", Kind::Flag),
     key("gateway", Kind::Tables(GATEWAY)),
 ];
 
@@ -183,23 +179,23 @@ const GATEWAY: &[Key] = &[
 ];
 
 const REGISTRATION_KEYS: &[Key] = &[
-    not_built("enabled", Kind::Flag),
-    registration("registrar", Kind::Parsed(text::sip_uri_or_empty)),
-    registration("proxy", Kind::Parsed(text::sip_uri_or_empty)),
-    registration("aor", Kind::Parsed(text::sip_uri_or_empty)),
-    registration("contact_user", Kind::Text),
-    registration("username", Kind::Text),
-    registration("auth_username", Kind::Text),
-    registration("password_ref", Kind::Secret(secret::check)),
-    registration("realm", Kind::Text),
-    registration("expires_s", Kind::Integer(30, 604_800)),
-    registration("refresh_ratio", Kind::Fraction(0.1, 0.99)),
-    registration("retry_s", Kind::Integers(1, 86_400)),
-    registration("forbidden_retry_s", SECONDS),
-    registration("needed_for_outbound", Kind::Flag),
-    registration("gin", Kind::Flag),
-    registration("use_service_route", Kind::Flag),
-    registration("send_path", Kind::Flag),
+    key("enabled", Kind::Flag),
+    key("registrar", Kind::Parsed(text::sip_uri_or_empty)),
+    key("proxy", Kind::Parsed(text::sip_uri_or_empty)),
+    key("aor", Kind::Parsed(text::sip_uri_or_empty)),
+    key("contact_user", Kind::Parsed(text::uri_user_or_empty)),
+    key("username", Kind::Text),
+    key("auth_username", Kind::Text),
+    key("password_ref", Kind::Secret(secret::check)),
+    key("realm", Kind::Text),
+    key("expires_s", Kind::Integer(30, 604_800)),
+    key("refresh_ratio", Kind::Fraction(0.1, 0.99)),
+    key("retry_s", Kind::Integers(1, 86_400)),
+    key("forbidden_retry_s", SECONDS),
+    key("needed_for_outbound", Kind::Flag),
+    Key { name: "gin", kind: Kind::Flag, built: REGISTRATION },
+    key("use_service_route", Kind::Flag),
+    key("send_path", Kind::Flag),
 ];
 
 const CODEC_KEYS: &[Key] = &[

@@ -217,6 +217,15 @@ pub(crate) fn sip_uri_or_empty(text: &str) -> Result<(), String> {
     if text.is_empty() { Ok(()) } else { sip_uri(text) }
 }
 
+/// The user part of a SIP URI (RFC 3261 §25.1), without a password.
+pub(crate) fn uri_user_or_empty(text: &str) -> Result<(), String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_.!~*'()&=+$,;?/%".contains(c);
+    if text.chars().all(good) {
+        return Ok(());
+    }
+    Err(format!("{text:?} is no user of a SIP URI: leave out the part from @ on"))
+}
+
 pub(crate) fn country_or_empty(text: &str) -> Result<(), String> {
     let two = text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase());
     if text.is_empty() || two {

@@ -14,6 +14,7 @@ use crate::routing::health::Probing;
 use crate::routing::template::Values;
 use crate::routing::trunk::Trunk;
 use crate::sip::endpoint::event::Token;
+use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::outbound::OutboundRequest;
 use crate::sip::endpoint::told::RequestOutcome;
 use crate::sip::locate::Target;
@@ -156,6 +157,12 @@ async fn ask(switch: &Arc<Switch>, key: &GatewayKey) -> Option<Arc<Response>> {
     let outbound = trunk.outbound.as_ref()?;
     let probing = outbound.health.probing.as_ref()?;
     let gateway = outbound.gateways.iter().find(|gateway| gateway.name == key.gateway)?;
+    let registered =
+        outbound.via_registered_flow.then(|| switch.registry.registered_way(trunk.id)).flatten();
+    if let Some(way) = registered {
+        let request = Asked { switch, trunk, gateway, probing };
+        return request.by(way.flow, way.routes, probing.timeout).await;
+    }
     let (hop, rules) = way::gateway_search(gateway).ok()?;
     let targets = switch.dns.locate(hop, rules).await.ok()?;
     let asked = targets.len().min(ADDRESSES_MAX);
@@ -184,17 +191,26 @@ impl Asked<'_> {
         let listener = switch.listener_for(Some(self.trunk));
         let to = way::destination(&self.trunk.path, target, listener);
         let flow = switch.flows.connect(&to).ok()?;
-        let _expected = switch.registry.expect_from(target.address.ip());
-        let (call_id, shard) = switch.new_call_id()?;
+        let loose = self.gateway.proxy.as_ref().filter(|proxy| proxy.loose_route);
+        self.by(flow, loose.map(ToString::to_string).into_iter().collect(), patience).await
+    }
+
+    async fn by(
+        &self,
+        flow: Flow,
+        routes: Vec<String>,
+        patience: Duration,
+    ) -> Option<Arc<Response>> {
+        let _expected = self.switch.registry.expect_from(flow.remote.ip());
+        let (call_id, shard) = self.switch.new_call_id()?;
         let mut request = OutboundRequest {
             call_id: Some(call_id),
             contact_user: Some(String::new()),
+            routes,
             patience,
             ..OutboundRequest::new(Token(0), flow, Method::Options, &self.uri())
         };
         request.from = format!("sip:{FROM_USER}@{}", self.own_host());
-        let loose = self.gateway.proxy.as_ref().filter(|proxy| proxy.loose_route);
-        request.routes = loose.map(ToString::to_string).into_iter().collect();
         match shard.request(Box::new(request)).await?.outcome {
             RequestOutcome::Answered(response) => Some(response),
             RequestOutcome::TimedOut

@@ -171,6 +171,7 @@ impl Ingress for Dispatcher {
         for shard in self.shards.all() {
             shard.flow_closed(id);
         }
+        self.registry.flow_closed(id);
     }
 
     fn admits(&self, listener: u16, source: IpAddr, transport: Transport) -> bool {

@@ -1,11 +1,15 @@
 //! The registry: which calls run on this node, and who may begin another.
 
 mod outbound;
+mod registrations;
 
 pub use crate::engine::registry::outbound::CallMeter;
+pub use crate::engine::registry::registrations::RegisteredWay;
+pub use crate::engine::registry::registrations::RegistrationState;
 
 use crate::call::input::Input;
 use crate::clock;
+use crate::engine::registry::registrations::Registrations;
 use crate::routing::admission::Admission;
 use crate::routing::admission::NodeLimits;
 use crate::routing::admission::Permit;
@@ -54,6 +58,8 @@ struct Inner {
     /// What calls out have used.
     usage: Usage,
     random: Random,
+    /// How the trunks that register stand.
+    registrations: Registrations,
     calls: HashMap<CallId, Entry>,
     /// Sources of running calls, and of calls that ended a moment ago.
     sources: HashMap<IpAddr, SourceCalls>,
@@ -97,6 +103,7 @@ impl Registry {
                 board_actions: Vec::new(),
                 usage: Usage::default(),
                 random: Random::from_seed(clock::random_u64()),
+                registrations: Registrations::default(),
                 calls: HashMap::new(),
                 sources: HashMap::new(),
             }),

@@ -3,6 +3,7 @@
 use crate::routing::header_map::HeaderMap;
 use crate::routing::numbers::NumberRules;
 use crate::routing::outbound_trunk::OutboundTrunk;
+use crate::routing::registration::TrunkRegistration;
 use crate::routing::signalling::TrunkSignalling;
 use crate::types::cause::HangupCause;
 use crate::types::codec::Codec;
@@ -73,6 +74,8 @@ pub struct Trunk {
     pub headers: HeaderMap,
     /// How it calls out; `None`: it does not.
     pub outbound: Option<Arc<OutboundTrunk>>,
+    /// How it registers with its carrier; `None`: it does not.
+    pub registration: Option<Arc<TrunkRegistration>>,
     /// How long a call may ring.
     pub ring_timeout: Duration,
     /// How long a call may last from its answer.
@@ -394,6 +397,7 @@ impl Trunk {
             headers: HeaderMap::default(),
             signalling: TrunkSignalling::default(),
             outbound: None,
+            registration: None,
             ring_timeout: Duration::from_secs(45),
             max_duration: Duration::from_secs(14_400),
             answer_delay: Duration::ZERO,

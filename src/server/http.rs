@@ -8,6 +8,7 @@ use crate::engine::originate::CallControl;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::switch::Switch;
 use crate::engine::trace::Traces;
+use crate::engine::trunk_states::TrunkStates;
 use crate::server::database::Persistence;
 use crate::store::changes::FollowStatus;
 use crate::store::journal::JournalHealth;
@@ -62,6 +63,7 @@ pub(super) fn serve(
         readiness: Arc::new(move || asked.readiness()),
         traces: Traces::new(shards, Arc::clone(&switch.table)),
         calls: Some(CallControl::new(Arc::clone(switch))),
+        trunks: TrunkStates::new(Arc::clone(&switch.table), Arc::clone(&switch.registry)),
     };
     let mut ticking = stop.clone();
     tokio::spawn(async move {
@@ -111,6 +113,9 @@ impl Gauged {
         }
         for (state, gateways) in gateways::count(&self.switch.registry) {
             metric::set_labelled(Gauge::Gateways, state, gateways as f64);
+        }
+        for (state, trunks) in self.switch.registry.count_registrations() {
+            metric::set_labelled(Gauge::TrunksRegistering, state, trunks as f64);
         }
         for (counter, value) in [
             (Counter::RecordsStored, self.journal.uploaded()),

@@ -91,6 +91,7 @@ metrics_table! {
         SipDialogs, "sip_dialogs", "", "SIP dialogs in memory.";
         SipShardQueue, "sip_shard_queue_messages", "", "SIP messages waiting for the busiest shard.";
         Gateways, "gateways", "state", "Gateways of trunks that call out: ready, trial, cooling, throttled, down, disabled.";
+        TrunksRegistering, "trunk_registrations", "state", "Trunks that register with their carrier: registering, registered, failed.";
         MediaSessions, "media_sessions", "", "Media sessions in progress.";
         RoutingNumbers, "routing_numbers", "", "Numbers in the routing table.";
         DatabaseUp, "database_up", "", "1 when PostgreSQL answers.";

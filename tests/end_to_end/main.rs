@@ -17,6 +17,7 @@ mod configured;
 mod ending;
 mod failover;
 mod far_legs;
+mod gateways;
 #[path = "../support/http.rs"]
 mod http;
 mod limits;
@@ -25,9 +26,12 @@ mod node;
 mod phone;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod registration;
 mod rows;
 #[path = "../support/rtp.rs"]
 mod rtp;
+#[path = "../support/sipp.rs"]
+mod sipp;
 mod srtp;
 mod strangers;
 mod talk;

@@ -18,8 +18,12 @@ use std::sync::atomic::AtomicU16;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tandem::clock;
+use tandem::store::api_keys;
+use tandem::store::api_keys::KeyRole;
+use tandem::store::api_keys::KeyScope;
 use tandem::store::database::Database;
 use tandem::store::private_cluster::PrivateCluster;
+use tandem::types::id::TenantId;
 use tokio::io::AsyncBufReadExt;
 use tokio::io::BufReader;
 use tokio::process::Child;
@@ -213,6 +217,17 @@ impl Node {
     pub(crate) async fn post(&self, path: &str, key: &str, body: &Value) -> Answer {
         let headers = [("authorization", format!("Bearer {key}"))];
         http::request_with(self.http, ("POST", path), &headers, &body.to_string()).await
+    }
+
+    /// The state of the only trunk of `tenant`, as an operator sees it.
+    pub(crate) async fn trunk(&self, tenant: TenantId) -> Value {
+        let scope = KeyScope::AllTenants;
+        let made = api_keys::create(&self.database(), scope, KeyRole::Viewer, "", None).await;
+        let key = ("x-api-key", made.unwrap().key.expose().clone());
+        let path = format!("/api/v1/tenants/{tenant}/trunks");
+        let answer = http::request(self.http, "GET", &path, &[key]).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()["trunks"][0].clone()
     }
 
     /// The value of a metric; its labels stand behind its name as they are printed. Zero before it

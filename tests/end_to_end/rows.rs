@@ -2,10 +2,16 @@
 
 use serde_json::Value;
 use serde_json::json;
+use tandem::types::id::TenantId;
 use uuid::Uuid;
 
 pub(crate) fn uuid(id: u128) -> Uuid {
     Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + id)
+}
+
+/// The identity of [`tenant`].
+pub(crate) fn tenant_id(id: u128) -> TenantId {
+    TenantId::from_uuid(uuid(id))
 }
 
 /// A tenant that may have `calls_max` calls; 0: as many as it likes.

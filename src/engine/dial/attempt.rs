@@ -13,6 +13,7 @@ use crate::engine::dial::route::Chooser;
 use crate::engine::dial::route::Target;
 use crate::engine::dial::route::Todo;
 use crate::engine::registry::PermitGuard;
+use crate::engine::registry::RegisteredWay;
 use crate::engine::registry::SourceGuard;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::way;
@@ -78,6 +79,8 @@ struct Trying {
     /// Its address may answer.
     source: Option<SourceGuard>,
     stage: Stage,
+    /// The flow of its trunk's registration, where it goes by that.
+    registered: Option<RegisteredWay>,
     /// Addresses left.
     addresses: VecDeque<locate::Target>,
 }
@@ -202,7 +205,9 @@ impl Dialling {
                 self.is_first = false;
                 let stage = Stage::Waiting(start);
                 let addresses = VecDeque::new();
-                self.trying = Some(Trying { id, target, permit, source: None, stage, addresses });
+                let (source, registered) = (None, None);
+                self.trying =
+                    Some(Trying { id, target, permit, source, stage, registered, addresses });
                 None
             }
             Err(cause) => Some(Input::NotAdmitted { id, cause }),
@@ -248,6 +253,12 @@ impl Dialling {
 
     fn locate(&mut self, line: &Line) -> Option<Input> {
         let trying = self.trying.as_mut()?;
+        if let Some(registered) = trying.target.registered_way(&line.switch.registry) {
+            let found = registered.target();
+            trying.registered = Some(registered);
+            trying.stage = Stage::Locating(Box::pin(std::future::ready(Ok(vec![found]))));
+            return None;
+        }
         match trying.target.search() {
             Ok((hop, rules)) => {
                 let dns = line.switch.dns.clone();
@@ -312,7 +323,11 @@ impl Dialling {
     async fn send(&mut self, line: &Line, address: locate::Target) -> Option<Input> {
         let trying = self.trying.as_mut()?;
         let destination = destination(line, &trying.target, &address);
-        let flow = match line.switch.flows.connect(&destination) {
+        let registered = trying.registered.as_ref();
+        let flow = match registered.map_or_else(
+            || line.switch.flows.connect(&destination),
+            |registered| Ok(registered.flow),
+        ) {
             Ok(flow) => flow,
             Err(error) => {
                 tracing::info!(%error, "no way to a gateway");
@@ -322,6 +337,10 @@ impl Dialling {
         };
         trying.source = Some(line.switch.registry.expect_from(address.address.ip()));
         let mut invite = trying.target.invite(flow);
+        if let Some(way) = registered.filter(|way| !way.routes.is_empty()) {
+            // RFC 3608 §5.1: what the registrar says of the way takes the place of our own.
+            invite.routes.clone_from(&way.routes);
+        }
         invite.body.clone_from(&self.offer);
         if !trying.addresses.is_empty() && invite.silence_max.is_none() {
             invite.silence_max = Some(NEXT_ADDRESS);

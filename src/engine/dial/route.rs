@@ -4,6 +4,8 @@ use crate::call::dial::Credentials;
 use crate::call::dial::PeerUri;
 use crate::engine::dialog_policy::dialog_policy;
 use crate::engine::invitation::algorithm;
+use crate::engine::registry::RegisteredWay;
+use crate::engine::registry::Registry;
 use crate::engine::way;
 use crate::routing::decision::Decision;
 use crate::routing::outbound::OutboundPlan;
@@ -207,6 +209,16 @@ impl Target {
                 let any = [Transport::Udp, Transport::Tcp, Transport::Tls];
                 way::uri_search(route.uri.as_str(), &any)
             }
+        }
+    }
+
+    /// The way its trunk registered by, where its calls take that.
+    pub(super) fn registered_way(&self, registry: &Registry) -> Option<RegisteredWay> {
+        match self {
+            Self::Gateway(attempt) if attempt.outbound().via_registered_flow => {
+                registry.registered_way(attempt.trunk.id)
+            }
+            Self::Gateway(_) | Self::Peer(_) => None,
         }
     }
 

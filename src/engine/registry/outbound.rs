@@ -21,7 +21,6 @@ use crate::routing::usage::Alarm;
 use crate::routing::usage::Charge;
 use crate::routing::usage::Meter;
 use crate::types::cause::HangupCause;
-use crate::types::id::TrunkId;
 use crate::types::moment::Moment;
 use smallvec::SmallVec;
 use std::net::IpAddr;
@@ -108,9 +107,14 @@ impl Registry {
     /// done for gateways.
     pub fn turn_board(&self, now: Moment, table: Option<&RoutingTable>) -> Vec<Action> {
         let mut inner = self.lock();
+        let inner = &mut *inner;
         let mut actions = std::mem::take(&mut inner.board_actions);
         if let Some(table) = table {
             inner.board.follow(now, table, &mut actions);
+            // A trunk may have registered before the board knew it.
+            for (trunk, is_registered) in inner.registrations.all() {
+                inner.board.set_registered(trunk, is_registered);
+            }
         }
         inner.board.tick(now, &mut actions);
         actions
@@ -141,11 +145,6 @@ impl Registry {
     #[must_use]
     pub fn gateways(&self, now: Moment) -> Vec<(GatewayKey, Availability)> {
         self.lock().board.all(now).map(|(key, state)| (key.clone(), state)).collect()
-    }
-
-    /// Notes that a trunk registered, or lost its registration.
-    pub fn set_registered(&self, trunk: TrunkId, registered: bool) {
-        self.lock().board.set_registered(trunk, registered);
     }
 
     /// Begins to charge an answered call out.

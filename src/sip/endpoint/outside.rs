@@ -102,6 +102,10 @@ impl Endpoint {
         let is_readable = uris.all(|uri| request::is_uri(uri))
             && request.call_id.as_ref().is_none_or(request::is_call_id)
             && request.cseq <= SIP_CSEQ_MAX
+            && request
+                .contact_user
+                .as_ref()
+                .is_none_or(|user| request::is_uri(&format!("sip:{user}@h")))
             && contact.is_none_or(|contact| {
                 let bytes = Bytes::copy_from_slice(contact.as_ref());
                 contact.as_str() == "*" || NameAddr::parse(bytes).is_ok()

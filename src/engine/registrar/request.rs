@@ -1,0 +1,202 @@
+//! Sending one REGISTER: to one address after the other, until one answers.
+
+use crate::clock;
+use crate::engine::registrar::Terms;
+use crate::engine::registry::SourceGuard;
+use crate::engine::sip_shard::ShardHandle;
+use crate::engine::switch::Switch;
+use crate::engine::way;
+use crate::sip::digest::client::Account;
+use crate::sip::digest::client::Client as DigestClient;
+use crate::sip::endpoint::event::Token;
+use crate::sip::endpoint::flow::Flow;
+use crate::sip::endpoint::outbound::OutboundRequest;
+use crate::sip::endpoint::told::RequestOutcome;
+use crate::sip::locate::Target;
+use crate::sip::message::Response;
+use crate::sip::message::field::FieldValue;
+use crate::sip::message::field::HeaderField;
+use crate::sip::message::method::Method;
+use crate::types::limit::SIP_CSEQ_MAX;
+use crate::types::transport::Transport;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Addresses of one registrar that one request is tried at.
+const ADDRESSES_MAX: usize = 4;
+/// How long one address may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the removal of a binding may take: the node waits for it.
+const REMOVE_PATIENCE: Duration = Duration::from_secs(2);
+/// How far CSeq jumps over a request whose end is not waited for: it may still answer challenges.
+const CSEQ_SKIP: u32 = 16;
+
+/// Makes the requests of one registration.
+#[derive(Clone)]
+pub(super) struct Asker {
+    switch: Arc<Switch>,
+    terms: Terms,
+    /// RFC 3261 §10.2: all requests of a registration have the same.
+    call_id: FieldValue,
+    shard: ShardHandle,
+    memory: Memory,
+    /// The address that answered last is asked first.
+    known: Option<SocketAddr>,
+}
+
+/// What one request leaves for the next.
+#[derive(Clone)]
+pub(super) struct Memory {
+    /// CSeq of the next request.
+    cseq: u32,
+    /// Answers challenges; lent to the request under way.
+    digest: Option<Box<DigestClient>>,
+}
+
+/// What became of a request.
+pub(super) struct Asked {
+    /// `None`: no address answered.
+    pub(super) response: Option<Arc<Response>>,
+    /// By what it was answered.
+    pub(super) flow: Option<Flow>,
+    pub(super) expected: Option<SourceGuard>,
+    pub(super) memory: Memory,
+}
+
+impl Asker {
+    /// `None` before shards run.
+    pub(super) fn new(switch: &Arc<Switch>, terms: Terms) -> Option<Self> {
+        let (call_id, shard) = switch.new_call_id()?;
+        let memory = Memory { cseq: 1, digest: digest(&terms) };
+        let switch = Arc::clone(switch);
+        Some(Self { switch, terms, call_id, shard, memory, known: None })
+    }
+
+    pub(super) const fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Takes what the last request left, and who answered it.
+    pub(super) fn learn(&mut self, memory: Memory, flow: Option<Flow>) {
+        self.memory = memory;
+        self.known = flow.map(|flow| flow.remote).or(self.known);
+    }
+
+    /// Goes on without the end of the request under way.
+    pub(super) fn skip(&mut self) {
+        self.memory.cseq = rising(self.memory.cseq, CSEQ_SKIP);
+        self.memory.digest = digest(&self.terms);
+    }
+
+    /// Sends a REGISTER for `expires_s` seconds; 0 takes the binding away.
+    pub(super) fn ask(&mut self, expires_s: u32) -> impl Future<Output = Asked> + Send + use<> {
+        self.clone().run(expires_s)
+    }
+
+    async fn run(mut self, expires_s: u32) -> Asked {
+        let targets = self.targets().await;
+        let patience = if expires_s == 0 { REMOVE_PATIENCE } else { PATIENCE };
+        let mut unwilling = None;
+        let count = targets.len();
+        for (index, target) in targets.iter().enumerate() {
+            let Some((response, flow, expected)) = self.at(target, expires_s, patience).await
+            else {
+                continue;
+            };
+            let is_last = index + 1 == count;
+            let asked = (Some(response), Some(flow), Some(expected));
+            // RFC 3263 §4.3: one that is overloaded is passed over.
+            if asked.0.as_ref().is_some_and(|response| response.status == 503) && !is_last {
+                unwilling = Some(asked);
+                continue;
+            }
+            return self.over(asked);
+        }
+        self.over(unwilling.unwrap_or_default())
+    }
+
+    fn over(
+        self,
+        (response, flow, expected): (Option<Arc<Response>>, Option<Flow>, Option<SourceGuard>),
+    ) -> Asked {
+        Asked { response, flow, expected, memory: self.memory }
+    }
+
+    /// The addresses to ask, in order.
+    async fn targets(&self) -> Vec<Target> {
+        let any = [Transport::Udp, Transport::Tcp];
+        let search = way::uri_search(self.terms.registration.next_hop(), &any);
+        let found = match search {
+            Ok((hop, rules)) => self.switch.dns.locate(hop, rules).await,
+            Err(error) => Err(error),
+        };
+        let mut targets = found.unwrap_or_else(|error| {
+            tracing::info!(%error, "a registrar cannot be located");
+            Vec::new()
+        });
+        targets.sort_by_key(|target| Some(target.address) != self.known);
+        targets.truncate(ADDRESSES_MAX);
+        targets
+    }
+
+    async fn at(
+        &mut self,
+        target: &Target,
+        expires_s: u32,
+        patience: Duration,
+    ) -> Option<(Arc<Response>, Flow, SourceGuard)> {
+        let to = way::destination(&self.terms.path, target, self.terms.listener);
+        let connected = self.switch.flows.connect(&to);
+        let unreachable = |error| tracing::info!(%error, "no way to a registrar");
+        let flow = connected.map_err(unreachable).ok()?;
+        let expected = self.switch.registry.expect_from(target.address.ip());
+        let request = self.request(flow, expires_s, patience);
+        let answer = self.shard.request(Box::new(request)).await?;
+        self.memory = Memory { cseq: rising(answer.cseq, 1), digest: answer.digest };
+        match answer.outcome {
+            RequestOutcome::Answered(response) => Some((response, flow, expected)),
+            RequestOutcome::TimedOut
+            | RequestOutcome::Unreachable
+            | RequestOutcome::Unwritable
+            | RequestOutcome::Full => None,
+        }
+    }
+
+    fn request(&mut self, flow: Flow, expires_s: u32, patience: Duration) -> OutboundRequest {
+        let registration = &self.terms.registration;
+        let mut headers = vec![("Expires", expires_s.to_string())];
+        if registration.send_path {
+            headers.push(("Supported", "path".to_owned()));
+        }
+        let fields = headers.iter().filter_map(|(name, value)| HeaderField::new(name, value).ok());
+        let proxy = registration.proxy.clone().filter(|_| registration.proxy_is_route);
+        OutboundRequest {
+            routes: proxy.into_iter().collect(),
+            from: registration.aor.clone(),
+            to: registration.aor.clone(),
+            call_id: Some(self.call_id.clone()),
+            cseq: self.memory.cseq,
+            contact_user: Some(registration.contact_user.clone()),
+            headers: fields.collect(),
+            digest: self.memory.digest.take().or_else(|| digest(&self.terms)),
+            patience,
+            ..OutboundRequest::new(Token(0), flow, Method::Register, &registration.registrar)
+        }
+    }
+}
+
+/// A CSeq number that is higher by `by`. After two thousand million requests it begins anew.
+const fn rising(cseq: u32, by: u32) -> u32 {
+    let next = cseq.saturating_add(by);
+    if next > SIP_CSEQ_MAX { 1 } else { next }
+}
+
+fn digest(terms: &Terms) -> Option<Box<DigestClient>> {
+    let account = terms.registration.account.as_ref()?;
+    let account = Account {
+        realm: account.realm.clone(),
+        ..Account::new(&account.username, account.password.clone())
+    };
+    Some(Box::new(DigestClient::new(vec![account], clock::random_u64())))
+}

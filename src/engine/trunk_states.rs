@@ -1,0 +1,54 @@
+//! How trunks stand at this moment: their registrations and gateways, for operators.
+
+use crate::clock;
+use crate::engine::registry::RegistrationState;
+use crate::engine::registry::Registry;
+use crate::routing::health::Availability;
+use crate::routing::table::RoutingTable;
+use crate::routing::trunk::Trunk;
+use crate::types::id::TenantId;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+
+/// Reads how trunks stand on this node. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct TrunkStates {
+    table: Arc<ArcSwap<RoutingTable>>,
+    registry: Arc<Registry>,
+}
+
+/// How one trunk stands.
+#[derive(Clone, Debug)]
+pub struct TrunkState {
+    /// The trunk.
+    pub trunk: Arc<Trunk>,
+    /// Its registration; `None` for one that does not register.
+    pub registration: Option<RegistrationState>,
+    /// Its gateways, by name.
+    pub gateways: Vec<(String, Availability)>,
+}
+
+impl TrunkStates {
+    /// The states that `registry` knows of trunks of `table`.
+    #[must_use]
+    pub const fn new(table: Arc<ArcSwap<RoutingTable>>, registry: Arc<Registry>) -> Self {
+        Self { table, registry }
+    }
+
+    /// The trunks of a tenant by name, and the shared ones too where `shared`.
+    #[must_use]
+    pub fn of(&self, tenant: TenantId, shared: bool) -> Vec<TrunkState> {
+        let table = self.table.load();
+        let is_seen = |trunk: &&Arc<Trunk>| trunk.tenant.map_or(shared, |owner| owner == tenant);
+        let mut trunks: Vec<_> = table.trunks().filter(is_seen).cloned().collect();
+        trunks.sort_by(|one, other| one.name.cmp(&other.name));
+        let mut gateways = self.registry.gateways(clock::now());
+        let state = |trunk: Arc<Trunk>| {
+            let own = gateways.extract_if(.., |(key, _)| key.trunk == trunk.id);
+            let gateways = own.map(|(key, state)| (key.gateway.to_string(), state)).collect();
+            let registration = self.registry.registration(trunk.id);
+            TrunkState { trunk, registration, gateways }
+        };
+        trunks.into_iter().map(state).collect()
+    }
+}

@@ -1,0 +1,220 @@
+//! Trunks that register with their carrier: Kamailio is the registrar, and SIPp where it must refuse.
+
+use crate::node::Home;
+use crate::node::Node;
+use crate::node::PATIENCE;
+use crate::node::wait_for;
+use crate::postgres::Scratch;
+use crate::rows;
+use crate::sipp::Sipp;
+use crate::talk;
+use crate::talk::Talk;
+use jiff::Timestamp;
+use serde_json::Value;
+use serde_json::json;
+use std::fs;
+use std::fs::File;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering;
+use tokio::net::TcpStream;
+use tokio::process::Child;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+const NUMBER: &str = "+15550195";
+
+/// An address of this machine that no other test program has.
+pub(crate) fn own_address() -> IpAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [high, low] = ((std::process::id() % 65_536) as u16).to_be_bytes();
+    IpAddr::V4(Ipv4Addr::new(127, 100 + NEXT.fetch_add(1, Ordering::Relaxed), high, low))
+}
+
+/// A registrar that wants a password, and a proxy to what is registered with it.
+struct Kamailio {
+    child: Option<Child>,
+    address: SocketAddr,
+    folder: Scratch,
+}
+
+impl Kamailio {
+    async fn start() -> Self {
+        let address = SocketAddr::new(own_address(), 5060);
+        let mut kamailio = Self { child: None, address, folder: Scratch::new() };
+        kamailio.launch().await;
+        kamailio
+    }
+
+    async fn launch(&mut self) {
+        let folder = self.folder.path();
+        let configuration =
+            include_str!("kamailio.cfg").replace("ADDRESS", &self.address.to_string());
+        fs::write(folder.join("kamailio.cfg"), configuration).unwrap();
+        let log = File::options().create(true).append(true).open(folder.join("log")).unwrap();
+        let mut command = Command::new("kamailio");
+        command.args(["-DD", "-E", "-m", "32", "-M", "4", "-f", "kamailio.cfg"]);
+        command.arg("-w").arg(folder).arg("-Y").arg(folder).current_dir(folder);
+        // Debian has it in /usr/sbin.
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{path}:/usr/sbin")).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let spawned = command.spawn();
+        let child =
+            spawned.unwrap_or_else(|error| panic!("kamailio is needed for this test: {error}"));
+        self.child = Some(child);
+        let address = self.address;
+        wait_for("kamailio", async || TcpStream::connect(address).await.ok()).await;
+    }
+
+    /// Ends it and its children.
+    async fn end(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        terminate(&child);
+        timeout(PATIENCE, child.wait()).await.expect("kamailio ends").unwrap();
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// What it wrote of requests that began with `word`, without that.
+    fn noted(&self, word: &str) -> Vec<String> {
+        let log = self.log();
+        let after = |line: &str| Some(line.split_once(word)?.1.trim().to_owned());
+        log.lines().filter_map(after).collect()
+    }
+}
+
+impl Drop for Kamailio {
+    fn drop(&mut self) {
+        self.child.iter().for_each(terminate);
+    }
+}
+
+/// A kill would leave its children.
+fn terminate(child: &Child) {
+    if let Some(process) = child.id() {
+        let command = format!("kill -TERM {process}");
+        std::process::Command::new("sh").args(["-c", &command]).status().unwrap();
+    }
+}
+
+/// A node with a trunk that registers at `registrar` over `transport`, as far as `more` does not say
+/// otherwise.
+async fn node(registrar: SocketAddr, transport: &str, more: Value) -> Node {
+    let home = Home::new();
+    home.write("password", "s3cret");
+    let node = home.start().await;
+    let mut registration = json!({
+        "enabled": true,
+        "registrar": "sip:carrier.example",
+        "proxy": format!("sip:{registrar};transport={transport};lr"),
+        "aor": format!("sip:{NUMBER}@carrier.example"),
+        "contact_user": "pilot",
+        "username": NUMBER,
+        "password_ref": "file:password",
+        "expires_s": 30,
+        "refresh_ratio": 0.1,
+        "retry_s": [1],
+    });
+    for (key, value) in more.as_object().unwrap() {
+        registration[key] = value.clone();
+    }
+    // The carrier writes our Contact into the Request-URI: the number is in To.
+    let inbound = json!({ "source_cidrs": [registrar.ip()], "did_sources": ["to"] });
+    let overrides = json!({ "inbound": inbound, "registration": registration });
+    node.put(&[
+        rows::tenant(1, 0),
+        rows::profile(2, 1, json!({"kind": "tone"})),
+        rows::number(3, 1, 2, NUMBER),
+        rows::trunk_with(4, overrides),
+    ])
+    .await;
+    node
+}
+
+/// Waits until the only trunk stands so.
+async fn stands(node: &Node, state: &str) -> Value {
+    wait_for(state, async || {
+        let trunk = node.trunk(rows::tenant_id(1)).await;
+        (trunk["registration"]["state"] == state).then_some(trunk)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn kamailio_takes_a_trunks_registration_sends_its_calls_and_is_told_of_the_end() {
+    let kamailio = Kamailio::start().await;
+    let mut node = node(kamailio.address, "udp", json!({})).await;
+    let trunk = stands(&node, "registered").await;
+    assert_eq!(trunk["registration"]["status"], 200, "{trunk}");
+    assert_eq!(trunk["registration"]["registrar"], "carrier.example", "{trunk}");
+    let until: Timestamp = trunk["registration"]["until"].as_str().unwrap().parse().unwrap();
+    assert!(until > Timestamp::now(), "{trunk}");
+    let metric = "trunk_registrations{state=\"registered\"}";
+    wait_for("the figure", async || (node.metric(metric).await == 1).then_some(())).await;
+
+    let talk = Talk::answered(talk::plan(kamailio.address, NUMBER)).await;
+    drop(talk);
+
+    // Two more, on the strength of the first challenge.
+    wait_for("refreshes", async || (kamailio.noted("BOUND").len() >= 3).then_some(())).await;
+    let bound = kamailio.noted("BOUND");
+    let calls: Vec<_> = bound.iter().map(|line| line.split(' ').next().unwrap()).collect();
+    assert!(calls.iter().all(|call| *call == calls[0]), "one Call-ID: {bound:?}");
+    let numbers: Vec<u32> =
+        bound.iter().map(|line| line.split(' ').nth(1).unwrap().parse().unwrap()).collect();
+    assert!(numbers.is_sorted_by(|one, next| one < next), "CSeq rises: {bound:?}");
+    assert_eq!(kamailio.noted("CHALLENGED").len(), 1, "{}", kamailio.log());
+
+    node.signal("TERM");
+    assert_eq!(node.ended().await.code(), Some(0));
+    let last = kamailio.noted("BOUND").pop().unwrap();
+    assert!(last.ends_with(" 0"), "the binding was not taken away: {last}");
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_a_lost_registration_until_the_registrar_is_back() {
+    let mut kamailio = Kamailio::start().await;
+    let node = node(kamailio.address, "tcp", json!({ "refresh_ratio": 0.9 })).await;
+    stands(&node, "registered").await;
+    kamailio.end().await;
+    let trunk = stands(&node, "failed").await;
+    assert!(trunk["registration"]["until"].is_null(), "{trunk}");
+    assert!(node.log().contains("the connection of a registration is lost"));
+    kamailio.launch().await;
+    stands(&node, "registered").await;
+}
+
+#[tokio::test]
+async fn a_trunk_obeys_a_registrar_that_wants_more_time_and_leaves_it_alone_when_it_is_refused() {
+    let address = SocketAddr::new(own_address(), 5060);
+    let here = SocketAddr::from(([127, 0, 0, 1], 9));
+    let registrar =
+        Sipp::new("registrar", address.ip(), here, NUMBER).args(&["-p", "5060"]).start();
+    let more = json!({ "auth_username": "login", "send_path": true });
+    let node = node(address, "udp", more).await;
+    let trunk = stands(&node, "failed").await;
+    let report = registrar.report().await;
+    assert_eq!((report.successful, report.failed), (1, 0), "{}", report.text);
+    assert_eq!(trunk["registration"]["status"], 403, "{trunk}");
+    let next: Timestamp = trunk["registration"]["next_at"].as_str().unwrap().parse().unwrap();
+    let wait = next.duration_since(Timestamp::now()).as_secs();
+    assert!((800..=1_200).contains(&wait), "{wait} s: a registrar that refused is asked too soon");
+}
+
+#[tokio::test]
+async fn a_trunk_that_is_disabled_takes_its_binding_away() {
+    let kamailio = Kamailio::start().await;
+    let node = node(kamailio.address, "udp", json!({})).await;
+    stands(&node, "registered").await;
+    node.put(&["UPDATE trunks SET enabled = false".to_owned()]).await;
+    let gone = async || kamailio.noted("BOUND").pop().filter(|last| last.ends_with(" 0"));
+    wait_for("the removal", gone).await;
+    let trunk = node.trunk(rows::tenant_id(1)).await;
+    assert!(trunk["registration"].is_null(), "{trunk}");
+}
