@@ -321,7 +321,6 @@ dscp = {{ sip = 24, rtp = 46 }}
 source_cidrs = ["192.0.2.1"]
 [outbound]
 enabled = true
-via_registered_flow = true
 gateway = [{{ name = "a", uri = "sip:example.com" }}]
 [security]
 allow_destinations = ["+1"]
@@ -342,7 +341,6 @@ refer_in = "b2bua"
     for path in [
         "network.symmetric_rtp",
         "network.dscp",
-        "outbound.via_registered_flow",
         "srtp.offer_suites",
         "codecs.accept",
         "progress.inbound_progress",
@@ -350,8 +348,8 @@ refer_in = "b2bua"
     ] {
         assert!(refused(path), "{path} in {problems}");
     }
-    assert_eq!(problems.matches("is not supported in this version").count(), 7, "{problems}");
-    assert!(problems.contains("x.toml:17:16: `srtp.offer_suites` = "), "{problems}");
+    assert_eq!(problems.matches("is not supported in this version").count(), 6, "{problems}");
+    assert!(problems.contains("x.toml:16:16: `srtp.offer_suites` = "), "{problems}");
 }
 
 #[test]

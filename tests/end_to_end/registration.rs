@@ -158,8 +158,9 @@ async fn kamailio_takes_a_trunks_registration_sends_its_calls_and_is_told_of_the
     let metric = "trunk_registrations{state=\"registered\"}";
     wait_for("the figure", async || (node.metric(metric).await == 1).then_some(())).await;
 
-    let talk = Talk::answered(talk::plan(kamailio.address, NUMBER)).await;
-    drop(talk);
+    let mut talk = Talk::answered(talk::plan(kamailio.address, NUMBER)).await;
+    talk.hear(5).await;
+    talk.hang_up().await;
 
     // Two more, on the strength of the first challenge.
     wait_for("refreshes", async || (kamailio.noted("BOUND").len() >= 3).then_some(())).await;

@@ -165,11 +165,7 @@ impl Asker {
 
     fn request(&mut self, flow: Flow, expires_s: u32, patience: Duration) -> OutboundRequest {
         let registration = &self.terms.registration;
-        let mut headers = vec![("Expires", expires_s.to_string())];
-        if registration.send_path {
-            headers.push(("Supported", "path".to_owned()));
-        }
-        let fields = headers.iter().filter_map(|(name, value)| HeaderField::new(name, value).ok());
+        let expires = HeaderField::new("Expires", &expires_s.to_string()).ok();
         let proxy = registration.proxy.clone().filter(|_| registration.proxy_is_route);
         OutboundRequest {
             routes: proxy.into_iter().collect(),
@@ -178,7 +174,8 @@ impl Asker {
             call_id: Some(self.call_id.clone()),
             cseq: self.memory.cseq,
             contact_user: Some(registration.contact_user.clone()),
-            headers: fields.collect(),
+            supports_path: registration.send_path,
+            headers: expires.into_iter().collect(),
             digest: self.memory.digest.take().or_else(|| digest(&self.terms)),
             patience,
             ..OutboundRequest::new(Token(0), flow, Method::Register, &registration.registrar)

@@ -146,6 +146,8 @@ pub struct OutboundRequest {
     /// User part of our Contact, as that of an INVITE by the same flow, where `contact` is none. Empty:
     /// a Contact without user.
     pub contact_user: Option<String>,
+    /// A REGISTER that lets proxies put themselves into the path of requests to us (RFC 3327).
+    pub supports_path: bool,
     /// More headers.
     pub headers: Vec<HeaderField>,
     /// Content type and content.
@@ -172,6 +174,7 @@ impl OutboundRequest {
             cseq: 1,
             contact: None,
             contact_user: None,
+            supports_path: false,
             headers: Vec::new(),
             body: None,
             digest: None,

@@ -214,6 +214,9 @@ impl Outside {
             writer.header(HeaderName::Accept, request::SDP);
         }
         sender.announce(&mut writer);
+        if request.supports_path {
+            writer.header(HeaderName::Supported, "path");
+        }
         for field in &request.headers {
             writer.named(field.name(), field.value());
         }
