@@ -102,10 +102,7 @@ impl Endpoint {
         let is_readable = uris.all(|uri| request::is_uri(uri))
             && request.call_id.as_ref().is_none_or(request::is_call_id)
             && request.cseq <= SIP_CSEQ_MAX
-            && request
-                .contact_user
-                .as_ref()
-                .is_none_or(|user| request::is_uri(&format!("sip:{user}@h")))
+            && request.contact_user.as_deref().is_none_or(is_user)
             && contact.is_none_or(|contact| {
                 let bytes = Bytes::copy_from_slice(contact.as_ref());
                 contact.as_str() == "*" || NameAddr::parse(bytes).is_ok()
@@ -174,6 +171,11 @@ impl Endpoint {
         self.timers.disarm(&mut outside.timer);
         tell(cx, outside, outcome);
     }
+}
+
+/// True for what may be the user part of our Contact; none is.
+fn is_user(text: &str) -> bool {
+    text.is_empty() || request::is_uri(&format!("sip:{text}@h"))
 }
 
 fn tell(cx: &mut Context<'_>, outside: Outside, outcome: RequestOutcome) {
