@@ -1,5 +1,8 @@
 //! Trunks that register with their carrier: Kamailio is the registrar, and SIPp where it must refuse.
 
+use crate::call_out::place;
+use crate::carrier::CALLED;
+use crate::carrier::key;
 use crate::node::Home;
 use crate::node::Node;
 use crate::node::PATIENCE;
@@ -20,6 +23,7 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
+use tandem::store::api_keys::KeyRole;
 use tokio::net::TcpStream;
 use tokio::process::Child;
 use tokio::process::Command;
@@ -176,6 +180,40 @@ async fn kamailio_takes_a_trunks_registration_sends_its_calls_and_is_told_of_the
     assert_eq!(node.ended().await.code(), Some(0));
     let last = kamailio.noted("BOUND").pop().unwrap();
     assert!(last.ends_with(" 0"), "the binding was not taken away: {last}");
+}
+
+#[tokio::test]
+async fn a_call_out_goes_by_the_connection_and_the_service_route_of_the_registration() {
+    let kamailio = Kamailio::start().await;
+    let node = node(kamailio.address, "tcp", json!({ "refresh_ratio": 0.9 })).await;
+    stands(&node, "registered").await;
+    // A gateway where nobody is: calls that reach the registrar have taken the registered way.
+    let more = json!({
+        "outbound": {
+            "enabled": true,
+            "via_registered_flow": true,
+            "gateway": [{ "name": "sbc", "uri": "sip:192.0.2.99:5060;transport=udp" }],
+        },
+        "security": { "allow_destinations": ["+1"] },
+    });
+    let trunk = rows::uuid(4);
+    node.put(&[
+        format!("UPDATE trunks SET overrides = overrides || '{more}'"),
+        format!("UPDATE tenants SET outbound_trunk_id = '{trunk}'"),
+    ])
+    .await;
+    let key = key(&node, 1, KeyRole::Operator).await;
+    place(&node, &key, json!({ "to": CALLED, "from": NUMBER })).await;
+    let address = kamailio.address;
+    let invited = async || kamailio.noted("INVITED").pop();
+    let invited = wait_for("the call", invited).await;
+    let by = kamailio.noted("BY").pop().unwrap();
+    assert_eq!(invited, format!("{by} <sip:{address};lr>"));
+    assert_eq!(
+        kamailio.noted("BY").len(),
+        1,
+        "a change of how it calls out is none of how it registers"
+    );
 }
 
 #[tokio::test]
