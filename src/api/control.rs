@@ -62,6 +62,7 @@ enum Mode {
     #[default]
     Bridge,
     Attended,
+    Refer,
     Confirm,
     Withdraw,
 }
@@ -119,8 +120,8 @@ pub(super) async fn transfer(
 
 const CALL_PARAMETERS: &str = "the body is a JSON object with to, and if wanted from, ai_profile_id, \
                                trunk and headers";
-const TRANSFER_PARAMETERS: &str = "the body is a JSON object with mode (bridge, attended, confirm or \
-                                   withdraw), and for the first two either to or uri";
+const TRANSFER_PARAMETERS: &str = "the body is a JSON object with mode (bridge, attended, refer, confirm \
+                                   or withdraw), and for the first three either to or uri";
 const NO_CALL: ErrorKind = ErrorKind::NotFound("this tenant has no such call in progress here");
 
 /// The tenant that the key opens for acting, and the calls.
@@ -142,6 +143,8 @@ fn accepted(call: CallId, state: &'static str) -> (StatusCode, Json<StateView>) 
 fn unheard(why: Unheard, id: &RequestId) -> ApiError {
     match why {
         Unheard::NoSuchCall => NO_CALL.of(id),
+        Unheard::NoRefer => ErrorKind::NoRefer.of(id),
+        Unheard::Refused(cause) => ErrorKind::CallRefused(cause).of(id),
         Unheard::Busy => ErrorKind::CallBusy.of(id),
     }
 }
@@ -187,11 +190,14 @@ impl TransferWish {
         match (self.mode, target) {
             (Mode::Bridge, Some(target)) => Ok(TransferOrder::Bridge(target)),
             (Mode::Attended, Some(target)) => Ok(TransferOrder::Attended(target)),
+            (Mode::Refer, Some(TransferTarget::Number(to))) => Ok(TransferOrder::Refer(to)),
+            (Mode::Refer, Some(TransferTarget::Peer(_))) => {
+                Err("a carrier is given a number as `to`")
+            }
             (Mode::Confirm, None) => Ok(TransferOrder::Confirm),
             (Mode::Withdraw, None) => Ok(TransferOrder::Withdraw),
-            (Mode::Bridge | Mode::Attended, None) | (Mode::Confirm | Mode::Withdraw, Some(_)) => {
-                Err(TRANSFER_PARAMETERS)
-            }
+            (Mode::Bridge | Mode::Attended | Mode::Refer, None)
+            | (Mode::Confirm | Mode::Withdraw, Some(_)) => Err(TRANSFER_PARAMETERS),
         }
     }
 }

@@ -34,6 +34,8 @@ pub(super) enum ErrorKind {
     NoMethod,
     /// A call is not placed, for this cause.
     CallRefused(HangupCause),
+    /// The carrier of the call is not asked for transfers.
+    NoRefer,
     /// The call takes nothing more at this moment.
     CallBusy,
     /// This process carries no calls.
@@ -71,6 +73,11 @@ impl ErrorKind {
                 "a key of role operator or admin is needed",
             ),
             Self::CallRefused(cause) => (refusal_status(cause), cause.code(), cause.text()),
+            Self::NoRefer => (
+                StatusCode::CONFLICT,
+                "refer_not_allowed",
+                "the call's trunk does not transfer by its carrier (calls.refer_out)",
+            ),
             Self::CallBusy => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "call_busy",
@@ -110,6 +117,7 @@ impl IntoResponse for ApiError {
             ErrorKind::BadParameter(_)
             | ErrorKind::Forbidden
             | ErrorKind::ReadOnly
+            | ErrorKind::NoRefer
             | ErrorKind::NoCalls
             | ErrorKind::NotFound(_)
             | ErrorKind::NoMethod => None,

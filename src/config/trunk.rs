@@ -110,6 +110,7 @@ pub(crate) fn build(
         registration: trunk_registration::build(&mut build),
         ring_timeout: Duration::from_secs(view.number("calls.ring_timeout_s")),
         max_duration: Duration::from_secs(view.number("calls.max_duration_s")),
+        refers: view.text("calls.refer_out") == "blind",
         answer_delay: Duration::from_millis(view.number("progress.answer_delay_ms")),
         ringing: view.text("progress.inbound_progress") != "none",
         peer_names: build.peer_names(),

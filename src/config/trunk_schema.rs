@@ -312,7 +312,7 @@ const CALLS: &[Key] = &[
     key("redirect_3xx", Kind::Choice(&["reject", "follow_same_gateway", "follow_allow_list"])),
     key("redirects_max", Kind::Integer(1, 5)),
     only("refer_in", Kind::Choice(&["reject", "b2bua"]), &["reject"]),
-    only("refer_out", Kind::Choice(&["none", "blind", "attended"]), &["none"]),
+    only("refer_out", Kind::Choice(&["none", "blind", "attended"]), &["none", "blind"]),
     not_built("hold", Kind::Choice(&["sendonly", "inactive"])),
 ];
 

@@ -96,7 +96,8 @@ pub(super) fn start(
         NearSeed::Invited(_, _, source) => Some(*source),
         NearSeed::Dialled(_) => None,
     };
-    switch.registry.enter(clock::now(), (id, seed.route.tenant.id), source, &inputs);
+    let whose = (id, seed.route.tenant.id, &seed.route.trunk);
+    switch.registry.enter(clock::now(), whose, source, &inputs);
     let span = tracing::info_span!("call", %id, trunk = %seed.route.trunk.name);
     let mut task = Task::new(Arc::clone(switch), seed, (inputs, queue));
     let guarded = async move {

@@ -79,6 +79,8 @@ pub enum TransferTarget {
 pub enum TransferOrder {
     /// Dial the target and bridge it with the near leg.
     Bridge(TransferTarget),
+    /// Let the carrier of the near leg connect it with this number.
+    Refer(E164),
     /// Dial the target; the agent speaks with it first.
     Attended(TransferTarget),
     /// The agent has spoken with the target: bridge.
@@ -211,7 +213,8 @@ impl CallControl {
     /// Transfers a call of `tenant`; how it goes is told by its record.
     ///
     /// # Errors
-    /// [`Unheard`]: it does not run here, or does not take anything more at this moment.
+    /// [`Unheard`]: it does not run here, does not take anything more at this moment, or its carrier may
+    /// not be asked for this.
     pub fn transfer(
         &self,
         tenant: TenantId,
@@ -225,10 +228,30 @@ impl CallControl {
             TransferOrder::Attended(target) => {
                 Input::TransferRequested(TransferRequest::Attended(dial_request(target)))
             }
+            TransferOrder::Refer(to) => {
+                self.check_refer(tenant, call, to)?;
+                let target = Box::new(partner::to_number(to, TRANSFER_RING_MAX).target);
+                Input::TransferRequested(TransferRequest::Refer { target, otherwise: None })
+            }
             TransferOrder::Confirm => Input::TransferConfirmed,
             TransferOrder::Withdraw => Input::TransferWithdrawn,
         };
         self.switch.registry.tell(tenant, call, input)
+    }
+
+    /// What a carrier calls for us is judged like what we call by it.
+    fn check_refer(&self, tenant: TenantId, call: CallId, to: E164) -> Result<(), Unheard> {
+        let registry = &self.switch.registry;
+        let trunk = registry.trunk_of(tenant, call).ok_or(Unheard::NoSuchCall)?;
+        if !trunk.refers {
+            return Err(Unheard::NoRefer);
+        }
+        let refused = Unheard::Refused;
+        let number = to.as_str().parse().map_err(|_| refused(HangupCause::NotANumber))?;
+        let mut request = OutboundRequest::new(tenant, number);
+        request.trunk = Some(trunk.id);
+        let planned = registry.plan_out(clock::now(), &self.switch.table.load(), request);
+        planned.map(|_| ()).map_err(|refusal| refused(refusal.cause))
     }
 }
 

@@ -71,6 +71,8 @@ struct Inner {
 struct Entry {
     inputs: mpsc::WeakSender<Input>,
     tenant: TenantId,
+    /// The trunk of its near leg.
+    trunk: Arc<Trunk>,
     /// Of a call that came in; of others each leg tells its own.
     source: Option<IpAddr>,
 }
@@ -144,12 +146,15 @@ impl Registry {
     pub fn enter(
         &self,
         now: Moment,
-        (id, tenant): (CallId, TenantId),
+        (id, tenant, trunk): (CallId, TenantId, &Arc<Trunk>),
         source: Option<IpAddr>,
         inputs: &mpsc::Sender<Input>,
     ) {
         let mut inner = self.lock();
-        inner.calls.insert(id, Entry { inputs: inputs.downgrade(), tenant, source });
+        inner.calls.insert(
+            id,
+            Entry { inputs: inputs.downgrade(), tenant, trunk: Arc::clone(trunk), source },
+        );
         if let Some(source) = source {
             inner.note_source(now, source);
         }
@@ -222,6 +227,14 @@ impl Registry {
         inputs.try_send(input).map_err(|_| Unheard::Busy)
     }
 
+    /// The trunk of the near leg of a running call of `tenant`.
+    #[must_use]
+    pub fn trunk_of(&self, tenant: TenantId, id: CallId) -> Option<Arc<Trunk>> {
+        let inner = self.lock();
+        let entry = inner.calls.get(&id).filter(|entry| entry.tenant == tenant);
+        entry.map(|entry| Arc::clone(&entry.trunk))
+    }
+
     /// Waits until no call runs.
     pub async fn wait_until_empty(&self) {
         loop {
@@ -240,6 +253,12 @@ pub enum Unheard {
     /// The tenant has no such call on this node.
     #[error("no such call runs here")]
     NoSuchCall,
+    /// The carrier of the call's trunk is not asked for transfers.
+    #[error("the trunk's carrier does not transfer")]
+    NoRefer,
+    /// The target may not be called.
+    #[error("the target may not be called: {0}")]
+    Refused(HangupCause),
     /// The call's queue is full.
     #[error("the call takes nothing more at this moment")]
     Busy,
@@ -289,12 +308,22 @@ mod tests {
 
     const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
+    fn trunk() -> Arc<Trunk> {
+        let id = crate::types::id::TrunkId::from_uuid(clock::new_uuid());
+        Arc::new(Trunk::new(id, "carrier", Vec::new()))
+    }
+
     #[tokio::test]
     async fn a_call_its_shard_gives_up_learns_of_it_by_the_end_of_its_queue() {
         let registry = Registry::new(NodeLimits::default());
         let (inputs, mut queue) = mpsc::channel(1);
         let tenant = TenantId::from_uuid(clock::new_uuid());
-        registry.enter(Moment::START, (clock::new_call_id(), tenant), Some(SOURCE), &inputs);
+        registry.enter(
+            Moment::START,
+            (clock::new_call_id(), tenant, &trunk()),
+            Some(SOURCE),
+            &inputs,
+        );
         registry.hang_up_all(HangupCause::Draining);
         assert!(matches!(queue.recv().await, Some(Input::HangupRequested { .. })));
         drop(inputs);
@@ -308,7 +337,7 @@ mod tests {
         let id = clock::new_call_id();
         assert!(!registry.has_calls_from(Moment::START, SOURCE));
         let tenant = TenantId::from_uuid(clock::new_uuid());
-        registry.enter(Moment::START, (id, tenant), Some(SOURCE), &inputs);
+        registry.enter(Moment::START, (id, tenant, &trunk()), Some(SOURCE), &inputs);
         let told = |tenant, id| {
             let input = Input::TransferWithdrawn;
             registry.tell(tenant, id, input)

@@ -27,6 +27,7 @@ use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::flow::FlowId;
 use crate::sip::endpoint::outbound::OutboundInvite;
 use crate::sip::endpoint::outbound::OutboundRequest;
+use crate::sip::endpoint::told::ReferProgress;
 use crate::sip::endpoint::told::RequestAnswer;
 use crate::sip::trace::Way;
 use crate::telemetry::metric;
@@ -380,6 +381,9 @@ impl Shard {
                 self.tell(dialog, LegInput::ReofferAnswered(description(body)));
             }
             Event::ReinviteRefused { dialog, .. } => self.tell(dialog, LegInput::ReofferRefused),
+            Event::Referring { dialog, progress } => {
+                self.tell(dialog, referring(&progress));
+            }
             Event::Ended { dialog, how } => {
                 let (cause, by) = end(&how);
                 self.last(dialog, LegInput::Ended { cause, by });
@@ -400,7 +404,6 @@ impl Shard {
             | Event::Probed { .. }
             | Event::EarlyAnswered { .. }
             | Event::InfoAnswered { .. }
-            | Event::Referring { .. }
             | Event::Referred { .. } => (),
         }
     }
@@ -437,6 +440,18 @@ impl Shard {
     fn last(&mut self, dialog: DialogId, input: LegInput) {
         self.tell(dialog, input);
         self.calls.remove(&dialog);
+    }
+}
+
+/// How far a carrier got with a transfer that it was asked for.
+pub(super) fn referring(progress: &ReferProgress) -> LegInput {
+    match progress {
+        ReferProgress::Accepted => LegInput::ReferProgressed { status: 202 },
+        ReferProgress::Progressed(status) | ReferProgress::Finished(status) => {
+            LegInput::ReferProgressed { status: *status }
+        }
+        ReferProgress::Refused(status) => LegInput::ReferFailed { status: *status },
+        ReferProgress::Silent => LegInput::ReferFailed { status: 408 },
     }
 }
 

@@ -80,6 +80,8 @@ pub struct Trunk {
     pub ring_timeout: Duration,
     /// How long a call may last from its answer.
     pub max_duration: Duration,
+    /// Its carrier connects a call with somebody else when we ask (REFER).
+    pub refers: bool,
     /// Ringing that is always sent before the answer, even when the agent is ready at once.
     pub answer_delay: Duration,
     /// True: 180 is sent while the agent is dialled; false: nothing between 100 and the answer.
@@ -400,6 +402,7 @@ impl Trunk {
             registration: None,
             ring_timeout: Duration::from_secs(45),
             max_duration: Duration::from_secs(14_400),
+            refers: false,
             answer_delay: Duration::ZERO,
             ringing: true,
             peer_names: Vec::new(),

@@ -37,6 +37,64 @@ async fn transfer(node: &Node, key: &str, call: &str, wish: Value) {
 }
 
 #[tokio::test]
+async fn a_carrier_that_is_asked_to_transfer_does_it_or_leaves_the_caller_with_the_agent() {
+    let (node, _gateway, key) = call_out::node(json!({"kind": "echo"}), json!({})).await;
+    let (mut phone, _, call) = talking(&node).await;
+    let path = calls(1, &format!("/{call}/transfer"));
+    let wish = json!({"to": CALLED, "mode": "refer"});
+    let answer = node.post(&path, &key, &wish).await;
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (409, Some("refer_not_allowed")));
+    phone.hang_up().await;
+
+    let more = json!({"calls": {"refer_out": "blind"}});
+    let (node, _gateway, key) = call_out::node(json!({"kind": "echo"}), more).await;
+    let (mut phone, port, call) = talking(&node).await;
+    let path = calls(1, &format!("/{call}/transfer"));
+    let denied = node.post(&path, &key, &json!({"to": "+4420555", "mode": "refer"})).await;
+    assert_eq!((denied.status, denied.json()["code"].as_str()), (403, Some("destination_denied")));
+
+    // The carrier declines.
+    transfer(&node, &key, &call, wish.clone()).await;
+    let refer = phone.expect("REFER ").await;
+    assert!(refer.header("refer-to").contains(&format!("sip:{CALLED}@")), "{refer:?}");
+    phone.answer(&refer, "603 Decline").await;
+    hears((&phone, port), &phone, 0x71).await;
+
+    // It tries, and the target is busy.
+    transfer(&node, &key, &call, wish.clone()).await;
+    let refer = phone.expect("REFER ").await;
+    phone.answer(&refer, "202 Accepted").await;
+    assert_eq!(notify(&mut phone, "active;expires=60", "100 Trying").await, 200);
+    hears((&phone, port), &phone, 0x72).await;
+    assert_eq!(notify(&mut phone, "terminated;reason=noresource", "486 Busy Here").await, 200);
+    hears((&phone, port), &phone, 0x73).await;
+
+    // It does it: the call goes on without us.
+    transfer(&node, &key, &call, wish.clone()).await;
+    let refer = phone.expect("REFER ").await;
+    phone.answer(&refer, "202 Accepted").await;
+    assert_eq!(notify(&mut phone, "terminated;reason=noresource", "200 OK").await, 200);
+    hear_bye(&phone).await;
+    assert_eq!(node.record(&phone.call_id).await.cause, "transferred");
+
+    // Or hangs up before it says how that went.
+    let (mut phone, _, call) = talking(&node).await;
+    transfer(&node, &key, &call, wish).await;
+    let refer = phone.expect("REFER ").await;
+    phone.answer(&refer, "202 Accepted").await;
+    phone.hang_up().await;
+    node.record(&phone.call_id).await;
+}
+
+/// Tells how far the transfer got.
+async fn notify(phone: &mut Phone, state: &str, line: &str) -> u16 {
+    let headers = format!(
+        "Event: refer\r\nSubscription-State: {state}\r\nContent-Type: message/sipfrag;version=2.0\r\n"
+    );
+    phone.ask("NOTIFY", &headers, &format!("SIP/2.0 {line}\r\n")).await.status()
+}
+
+#[tokio::test]
 async fn a_caller_is_transferred_or_comes_back_to_the_agent_whatever_the_target_does() {
     let (node, mut target, key) = call_out::node(json!({"kind": "echo"}), json!({})).await;
     let (mut phone, port, call) = talking(&node).await;

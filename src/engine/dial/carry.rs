@@ -14,11 +14,11 @@ use crate::engine::registry::PermitGuard;
 use crate::engine::registry::SourceGuard;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::sip_shard::end;
+use crate::engine::sip_shard::referring;
 use crate::sip::endpoint::event::Body;
 use crate::sip::endpoint::event::Command;
 use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Event;
-use crate::sip::endpoint::told::ReferProgress;
 use crate::sip::endpoint::told::Referred;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
@@ -180,14 +180,7 @@ pub(crate) fn input_of(
         Event::Digit { digit, .. } => LegInput::Digit(digit),
         Event::ReinviteAnswered { body, .. } => LegInput::ReofferAnswered(description(body)),
         Event::ReinviteRefused { .. } => LegInput::ReofferRefused,
-        Event::Referring { progress, .. } => match progress {
-            ReferProgress::Accepted => LegInput::ReferProgressed { status: 202 },
-            ReferProgress::Progressed(status) | ReferProgress::Finished(status) => {
-                LegInput::ReferProgressed { status }
-            }
-            ReferProgress::Refused(status) => LegInput::ReferFailed { status },
-            ReferProgress::Silent => LegInput::ReferFailed { status: 408 },
-        },
+        Event::Referring { progress, .. } => referring(&progress),
         Event::Ended { how, .. } => {
             let (cause, by) = hung_up_for.unwrap_or_else(|| end(&how));
             LegInput::Ended { cause, by }
