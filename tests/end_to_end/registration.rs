@@ -66,7 +66,7 @@ impl Kamailio {
         // Debian has it in /usr/sbin.
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{path}:/usr/sbin")).kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0);
         let spawned = command.spawn();
         let child =
             spawned.unwrap_or_else(|error| panic!("kamailio is needed for this test: {error}"));
@@ -100,10 +100,10 @@ impl Drop for Kamailio {
     }
 }
 
-/// A kill would leave its children.
+/// Ends the group of processes: its main process alone would leave its children.
 fn terminate(child: &Child) {
     if let Some(process) = child.id() {
-        let command = format!("kill -TERM {process}");
+        let command = format!("kill -KILL -{process}");
         std::process::Command::new("sh").args(["-c", &command]).status().unwrap();
     }
 }
