@@ -124,3 +124,29 @@ async fn another_gateway_is_tried_after_failures_of_the_gateway_and_no_other() {
     let heard = first.hear_within(SILENCE).await;
     assert!(heard.is_none(), "{heard:?}");
 }
+
+#[tokio::test]
+async fn a_redirection_is_followed_to_a_number_that_may_be_called_and_no_other() {
+    let more = json!({"calls": {"redirect_3xx": "follow_same_gateway"}});
+    let (node, mut far, key) = crate::call_out::node(json!({"kind": "echo"}), more).await;
+    let call = place(&node, &key, json!({"to": CALLED})).await;
+    let invite = far.expect("INVITE ").await;
+    let host = far.local();
+    let elsewhere = format!("Contact: <sip:+15550177@{host}>\r\n");
+    refuse(&far, &invite, "302 Moved Temporarily", &elsewhere).await;
+    let again = far.expect("INVITE ").await;
+    assert!(again.start.starts_with("INVITE sip:+15550177@"), "{again:?}");
+    assert_ne!(again.header("call-id"), invite.header("call-id"));
+    carrier::pick_up(&mut far, &again).await;
+    let path = calls(1, &format!("/{call}/hangup"));
+    assert_eq!(node.post(&path, &key, &json!({})).await.status, 202);
+    hear_bye(&far).await;
+
+    let call = place(&node, &key, json!({"to": CALLED})).await;
+    let invite = far.expect("INVITE ").await;
+    let premium = format!("Contact: <sip:+19005550177@{host}>\r\n");
+    refuse(&far, &invite, "302 Moved Temporarily", &premium).await;
+    let record = shown(&node, 1, &call, &key).await;
+    assert_eq!(record["cause"], "redirect_refused", "{}", steps(&record));
+    assert!(far.hear_within(SILENCE).await.is_none());
+}
