@@ -56,7 +56,9 @@ async fn a_demo_ends_with_its_terminal_and_reads_no_configuration() {
     let data = base.join("data");
     std::fs::create_dir_all(&base).unwrap();
     std::fs::write(base.join("tandem.toml"), "no configuration at all").unwrap();
-    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_tandem"))
+    // Whoever runs the tests may ignore SIGHUP, which a child inherits and the demo then honours.
+    let mut child = tokio::process::Command::new("env")
+        .args(["--default-signal=HUP", env!("CARGO_BIN_EXE_tandem")])
         .args(["demo", "--sip", "127.0.0.1:0", "--http", "127.0.0.1:0"])
         .args(["--rtp-ports", "42200-42299", "--data-dir"])
         .arg(&data)
