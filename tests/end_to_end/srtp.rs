@@ -26,6 +26,9 @@ const NUMBER: &str = "+15550190";
 const AGENT_HZ: u16 = 600;
 const NAME: &str = "sip.example.com";
 const BARESIP_SUITE: &str = "AES_CM_128_HMAC_SHA1_80";
+/// baresip opens the way for its RTCP with an `APP` packet called `PING`, which it sends in the
+/// clear when its SRTP is not up yet: the switch does not believe that one.
+const BARESIP_PINGS_MAX: i64 = 1;
 
 /// A node whose trunk has this table of SRTP and takes calls over these transports.
 async fn node(srtp: Value, transports: &[&str]) -> Node {
@@ -64,17 +67,24 @@ async fn call(node: &Node, policy: SrtpPolicy, suite: SrtpSuite) -> Result<&'sta
     assert_eq!(summary.media.refused, 0);
     assert!(summary.heard.is_tone(AGENT_HZ), "{summary:?}");
     let suite = summary.media.srtp.map_or("none", SrtpSuite::as_str);
-    recorded(node, suite, &format!("AND signalling_id = '{}'", summary.call_id)).await;
+    recorded(node, suite, 0, &format!("AND signalling_id = '{}'", summary.call_id)).await;
     Ok(suite)
 }
 
-/// Waits for the record of a call whose packets were encrypted by `suite`, and all of them believed.
-async fn recorded(node: &Node, suite: &str, which: &str) {
-    let sql = format!(
-        "SELECT count(*) FROM calls WHERE coalesce(srtp_suite, 'none') = '{suite}' \
-         AND srtp_refused = 0 AND packets_in > 20 AND packets_out > 20 {which}"
-    );
-    wait_for("the call is recorded", async || (node.count(&sql).await == 1).then_some(())).await;
+/// Waits for the record of a call, whose packets were encrypted by `suite`, and all but so many of
+/// the caller's believed.
+async fn recorded(node: &Node, suite: &str, refused_max: i64, which: &str) {
+    let closed = format!("SELECT count(*) FROM calls WHERE ended_at IS NOT NULL {which}");
+    wait_for("the call is recorded", async || (node.count(&closed).await == 1).then_some(())).await;
+    let figure = async |name| {
+        node.count(&format!("SELECT {name} FROM calls WHERE ended_at IS NOT NULL {which}")).await
+    };
+    let of_suite = format!("{closed} AND coalesce(srtp_suite, 'none') = '{suite}'");
+    assert_eq!(node.count(&of_suite).await, 1, "{suite}");
+    let (received, sent) = (figure("packets_in").await, figure("packets_out").await);
+    assert!(received > 20 && sent > 20, "{received} packets from the caller, {sent} to it");
+    let refused = figure("srtp_refused").await;
+    assert!(refused <= refused_max, "{refused} packets refused");
 }
 
 #[tokio::test]
@@ -168,7 +178,7 @@ async fn baresip_and_the_switch_understand_each_other_encrypted() {
     let node = node(srtp, &["udp"]).await;
     assert_tone(&baresip(&node, "udp").await);
     // The first of baresip's suites that the trunk accepts.
-    recorded(&node, BARESIP_SUITE, "").await;
+    recorded(&node, BARESIP_SUITE, BARESIP_PINGS_MAX, "").await;
 }
 
 #[tokio::test]
@@ -176,5 +186,5 @@ async fn baresip_calls_with_tls_and_srtp() {
     let node = node(json!({"policy": "required"}), &["tls"]).await;
     assert_tone(&baresip(&node, "tls").await);
     // The first of baresip's suites that the trunk accepts.
-    recorded(&node, BARESIP_SUITE, "").await;
+    recorded(&node, BARESIP_SUITE, BARESIP_PINGS_MAX, "").await;
 }
