@@ -1,6 +1,7 @@
 //! Whom a leg is dialled to, and on which terms.
 
 use crate::sdp::Capabilities;
+use crate::sdp::Direction;
 use crate::sdp::SrtpTerms;
 use crate::types::codec::Codec;
 use crate::types::id::TrunkId;
@@ -58,6 +59,9 @@ pub struct LegTerms {
     pub dtmf_info: bool,
     /// Its peer may ask us to connect the call with somebody else.
     pub transfers: bool,
+    /// What is left of the media while we hold its peer: [`Direction::SendOnly`], or
+    /// [`Direction::Inactive`] where it shall hear nothing.
+    pub hold: Direction,
     /// Identifies our session descriptions on this leg (RFC 8866 §5.2).
     pub session_id: u64,
 }

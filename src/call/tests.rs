@@ -133,6 +133,7 @@ fn terms() -> LegTerms {
         delayed_offer: false,
         dtmf_info: true,
         transfers: false,
+        hold: Direction::SendOnly,
         session_id: 7,
     }
 }

@@ -26,8 +26,6 @@ const SUITES_BUILT: &[&str] =
     &["AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32", "AEAD_AES_128_GCM"];
 /// Without meaning as long as the trunk does not call out.
 const OUTBOUND: Built = Built::NoUnless("outbound.enabled");
-/// Without meaning as long as the trunk does not register.
-const REGISTRATION: Built = Built::NoUnless("registration.enabled");
 
 const fn key(name: &'static str, kind: Kind) -> Key {
     Key { name, kind, built: Built::Yes }
@@ -80,7 +78,6 @@ pub(crate) const PROFILE: &[Key] = &[
     key("failover", Kind::Table(FAILOVER)),
     key("security", Kind::Table(SECURITY)),
     key("compliance", Kind::Table(COMPLIANCE)),
-    not_built("rest", Kind::Table(REST)),
 ];
 
 const NETWORK: &[Key] = &[
@@ -89,7 +86,6 @@ const NETWORK: &[Key] = &[
     key("interface", Kind::Parsed(text::interface_or_empty)),
     only("advertise_sip", Kind::Text, &["auto"]),
     key("advertise_rtp", Kind::Parsed(text::address_or_auto)),
-    only("nat", Kind::Choice(&["none", "static", "symmetric"]), &["none"]),
     key("remote_media_cidrs", Kind::ParsedList(text::network)),
     not_built("rtp_port_range", Kind::Range(1024, 65_535)),
     only("symmetric_rtp", Kind::Choice(&["off", "latch_once", "latch_follow"]), &["latch_once"]),
@@ -193,7 +189,6 @@ const REGISTRATION_KEYS: &[Key] = &[
     key("retry_s", Kind::Integers(1, 86_400)),
     key("forbidden_retry_s", SECONDS),
     key("needed_for_outbound", Kind::Flag),
-    Key { name: "gin", kind: Kind::Flag, built: REGISTRATION },
     key("use_service_route", Kind::Flag),
     key("send_path", Kind::Flag),
 ];
@@ -308,12 +303,11 @@ const CALLS: &[Key] = &[
     key("setup_timeout_s", SECONDS),
     key("ring_timeout_s", Kind::Integer(1, 3_600)),
     key("max_duration_s", Kind::Integer(1, 604_800)),
-    outbound("forking", Kind::Choice(&["follow_last_18x", "first_18x"])),
     key("redirect_3xx", Kind::Choice(&["reject", "follow_same_gateway", "follow_allow_list"])),
     key("redirects_max", Kind::Integer(1, 5)),
     only("refer_in", Kind::Choice(&["reject", "b2bua"]), &["reject"]),
     only("refer_out", Kind::Choice(&["none", "blind", "attended"]), &["none", "blind"]),
-    not_built("hold", Kind::Choice(&["sendonly", "inactive"])),
+    key("hold", Kind::Choice(&["sendonly", "inactive"])),
 ];
 
 const OPTIONS: &[Key] = &[
@@ -323,7 +317,6 @@ const OPTIONS: &[Key] = &[
     key("up_after", Kind::Integer(1, 100)),
     key("alive_codes", Kind::WordOrIntegers(&["any", "2xx"])),
     key("request_user", Kind::Parsed(text::user_text)),
-    not_built("answer_inbound", Kind::Flag),
 ];
 
 const LIMITS: &[Key] = &[
@@ -379,13 +372,4 @@ const HOURS: &[Key] = &[
     key("tz", Kind::Parsed(text::time_zone)),
     key("from", Kind::Parsed(text::time_of_day)),
     key("to", Kind::Parsed(text::time_of_day)),
-];
-
-const REST: &[Key] = &[
-    key("kind", Kind::Text),
-    key("account_sid", Kind::Text),
-    key("trunk_sid", Kind::Text),
-    key("api_key_ref", Kind::Secret(secret::check)),
-    key("api_secret_ref", Kind::Secret(secret::check)),
-    key("webhook_auth_token_ref", Kind::Secret(secret::check)),
 ];

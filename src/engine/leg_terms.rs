@@ -8,6 +8,7 @@ use crate::routing::trunk::Trunk;
 use crate::routing::trunk::TrunkMedia;
 use crate::sdp::AnswerOrder;
 use crate::sdp::Capabilities;
+use crate::sdp::Direction;
 use crate::sdp::SrtpTerms;
 use crate::types::transport::Transport;
 
@@ -35,6 +36,7 @@ fn of_media(media: &TrunkMedia, transport: Transport) -> LegTerms {
         delayed_offer: false,
         dtmf_info: media.dtmf_info,
         transfers: false,
+        hold: if media.silent_hold { Direction::Inactive } else { Direction::SendOnly },
         // RFC 8866 §5.2 wants a number that many implementations read as a signed 64-bit one.
         session_id: clock::random_u64() >> 2,
     }

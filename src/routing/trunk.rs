@@ -315,6 +315,8 @@ pub struct TrunkMedia {
     pub remote_cidrs: Vec<IpNet>,
     /// After this long without a packet, while not held, the call ends; `None`: never.
     pub inactivity: Option<Duration>,
+    /// Whom we put on hold is sent nothing; false: a tone.
+    pub silent_hold: bool,
     /// The address of our session descriptions; `None`: the listener's.
     pub advertise_rtp: Option<IpAddr>,
     /// Encryption.
@@ -365,6 +367,7 @@ impl Default for TrunkMedia {
             rtcp: RtcpMode::On,
             remote_cidrs: Vec::new(),
             inactivity: Some(Duration::from_secs(60)),
+            silent_hold: false,
             advertise_rtp: None,
             srtp: TrunkSrtp::default(),
         }

@@ -111,6 +111,7 @@ impl Line {
         self.dtmf_info = terms.dtmf_info;
         self.delayed_offer = terms.delayed_offer;
         self.transfers = terms.transfers;
+        self.hold = terms.hold;
         self.place = place.or(self.place);
         if let Some(place) = self.place {
             self.leg.place(place);

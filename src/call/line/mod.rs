@@ -36,6 +36,7 @@ pub(super) struct Line {
     dtmf_info: bool,
     delayed_offer: bool,
     transfers: bool,
+    hold: Direction,
     /// The peer holds us.
     held: bool,
     /// We hold the peer.
@@ -106,6 +107,7 @@ impl Line {
             dtmf_info: terms.dtmf_info,
             delayed_offer: terms.delayed_offer,
             transfers: terms.transfers,
+            hold: terms.hold,
             held: false,
             holding: false,
             keys_in_media: false,
@@ -267,7 +269,7 @@ impl Line {
     pub(super) fn hold(&mut self, holding: bool, out: &mut Vec<Output>) {
         if self.is_answered() && self.holding != holding {
             self.holding = holding;
-            let direction = if holding { Direction::SendOnly } else { Direction::SendReceive };
+            let direction = if holding { self.hold } else { Direction::SendReceive };
             self.leg.direct(direction);
             self.reoffer(out);
         }

@@ -466,6 +466,21 @@ fn a_peer_that_overlooks_our_hold_is_held_all_the_same() {
 }
 
 #[test]
+fn a_hold_is_silent_where_the_terms_say_so() {
+    let terms = LegTerms { hold: Direction::Inactive, ..terms() };
+    let mut bench = Bench::new(|setup| setup.opening = Opening::Inbound(terms));
+    bench.talk();
+    let out = bench.give(Input::HoldRequested(NEAR));
+    let Some(Output::Leg(NEAR, LegOutput::Reoffer(offer))) = out.first() else { panic!("{out:?}") };
+    assert!(String::from_utf8_lossy(offer).contains("a=inactive"));
+    let out = bench.leg(NEAR, LegInput::ReofferAnswered(sdp()));
+    assert_eq!(planned(&out), Some(Direction::Inactive));
+    bench.give(Input::ResumeRequested(NEAR));
+    let out = bench.leg(NEAR, LegInput::ReofferAnswered(sdp()));
+    assert_eq!(planned(&out), Some(Direction::SendReceive));
+}
+
+#[test]
 fn another_leg_of_the_same_peer_may_take_over() {
     let mut bench = Bench::bridged();
     let moved = OFFER.replace("4000", "6000");
