@@ -17,6 +17,8 @@ use tandem::sip::endpoint::event::Counter;
 use tandem::sip::endpoint::event::DialogId;
 use tandem::sip::endpoint::event::Event;
 use tandem::sip::endpoint::event::Input;
+use tandem::sip::endpoint::told::Declined;
+use tandem::types::cause::HangupCause;
 use tandem::types::random::Random;
 
 /// Sends `script` to a fresh endpoint: the kind of the only answer, and one of its headers.
@@ -28,8 +30,19 @@ fn check(script: &Script, expected: &str, header: Option<(&str, &str)>) {
     if let Some((name, value)) = header {
         assert_eq!(answer.header(name).join(", "), value, "{}", script.text());
     }
-    assert_eq!(solo.take_events().len(), 0);
+    let cause = if expected == "483" { "loop" } else { "protocol_error" };
+    let is_told = script.method == "INVITE";
+    let told = if is_told { vec![format!("declined {expected} {cause}")] } else { Vec::new() };
+    assert_eq!(kinds(&solo.take_events()), told, "{}", script.text());
     solo.assert_empty();
+}
+
+/// The only thing that was told, which is of an INVITE that came to nothing.
+fn declined(solo: &mut Solo) -> Declined {
+    match solo.take_events().pop() {
+        Some(Event::Declined(declined)) => *declined,
+        other => panic!("{other:?}"),
+    }
 }
 
 const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, NOTIFY, UPDATE";
@@ -94,7 +107,7 @@ fn a_merged_invite_gets_482_and_opens_no_second_call() {
     solo.receive(&invite.text());
     solo.receive(&invite.clone().branch("z9hG4bKother").text());
     assert_eq!(solo.take_kinds(), ["100", "482"]);
-    assert_eq!(kinds(&solo.take_events()), ["invited"]);
+    assert_eq!(kinds(&solo.take_events()), ["invited", "declined 482 loop"]);
     assert_eq!(solo.count(Counter::Merged), 1);
     // A new attempt after a challenge has a higher number, and is no copy.
     let again = Script { cseq: 2, ..invite.branch("z9hG4bKthird") };
@@ -109,6 +122,43 @@ fn no_hops_left_gets_483_but_options_is_answered() {
     solo.receive(&spent(Script::invite("a")));
     solo.receive(&spent(Script::new("OPTIONS", "b")));
     assert_eq!(solo.take_kinds(), ["483", "200"]);
+    assert_eq!(kinds(&solo.take_events()), ["declined 483 loop"]);
+}
+
+#[test]
+fn an_invite_that_comes_to_nothing_is_told_with_what_came_and_why() {
+    let mut solo = Solo::new();
+    let text = Script::invite("a").header("Require: x-new").text();
+    solo.receive(&text);
+    let told = declined(&mut solo);
+    assert_eq!((told.flow, told.status), (solo.flow, Some(420)));
+    assert_eq!(told.message, text.as_bytes());
+    assert_eq!(told.why, "it requires what is not served: x-new");
+
+    // Not to be parsed, but with enough left for an answer.
+    solo.receive(&Script::invite("b").text().replace("CSeq: 1", "CSeq: x"));
+    let told = declined(&mut solo);
+    assert_eq!((told.status, told.cause), (Some(400), HangupCause::ProtocolError));
+    assert!(told.why.starts_with("Bad CSeq, at byte "), "{}", told.why);
+    assert!(solo.take_last().text().starts_with("SIP/2.0 400 Bad CSeq"));
+
+    // Nothing is left to answer with.
+    solo.receive("INVITE sip:+15550100@192.0.2.1 SIP/2.0\r\nCall-ID: c\r\n\r\n");
+    let told = declined(&mut solo);
+    assert_eq!((told.status, told.cause), (None, HangupCause::ProtocolError));
+    // Of what is no INVITE nothing is told.
+    solo.receive("OPTIONS sip:+15550100@192.0.2.1 SIP/2.0\r\nCall-ID: c\r\n\r\n");
+    solo.receive("nothing");
+    assert_eq!((solo.take_events().len(), solo.take_sent().len()), (0, 0));
+
+    // Of a call that is not here.
+    let lost = Script { to_tag: Some("0123456789abcdef".to_owned()), ..Script::invite("d") };
+    solo.receive(&lost.text());
+    assert_eq!(kinds(&solo.take_events()), ["declined 481 unknown_dialog"]);
+    solo.receive(&Script { method: "BYE".to_owned(), ..lost }.text());
+    assert_eq!(solo.take_kinds(), ["481", "481"]);
+    assert_eq!(solo.take_events().len(), 0);
+    solo.assert_empty();
 }
 
 #[test]

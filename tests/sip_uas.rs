@@ -747,11 +747,13 @@ fn a_full_shard_gets_503_and_keeps_its_dialogs() {
         solo.receive(&Script::invite(&format!("n{number}")).text());
     }
     solo.take_sent();
+    solo.take_events();
     assert_eq!(solo.endpoint.gauges().dialogs, SIP_DIALOGS_MAX);
     solo.receive(&Script::invite("too many").text());
     let refused = solo.take_one();
     assert_eq!((refused.kind(), refused.header("Retry-After")), ("503".into(), vec!["2".into()]));
     assert_eq!(solo.count(Counter::ShardFull), 1);
+    assert_eq!(kinds(&solo.take_events()), ["declined 503 overload"]);
     solo.receive(&invite.next("BYE", 2, &ok).text());
     assert_eq!(solo.take_one().kind(), "200");
 }

@@ -409,6 +409,7 @@ impl Caller {
             | Event::InfoAnswered { .. }
             | Event::Referring { .. }
             | Event::Referred { .. }
+            | Event::Declined(_)
             | Event::RequestAnswered { .. }
             | Event::Probed { .. } => (),
         }

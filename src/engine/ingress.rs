@@ -6,6 +6,7 @@ use crate::engine::shards::Shards;
 use crate::engine::switch::Ledger;
 use crate::engine::switch::Switch;
 use crate::engine::turned_away;
+use crate::engine::turned_away::DeclinedSample;
 use crate::engine::turned_away::ShedSample;
 use crate::engine::turned_away::StrangerSample;
 use crate::net::flow::Flows;
@@ -15,6 +16,8 @@ use crate::routing::source_rate::SourceRates;
 use crate::routing::table::RoutingTable;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::flow::FlowId;
+use crate::sip::endpoint::told::Declined;
+use crate::sip::framing::FramingError;
 use crate::sip::message::peek;
 use crate::sip::message::peek::FirstLine;
 use crate::sip::message::reply;
@@ -60,6 +63,7 @@ pub struct Dispatcher {
     rates: Mutex<SourceRates>,
     strangers: Mutex<StrangerSample>,
     shed: Mutex<ShedSample>,
+    unframed: Mutex<DeclinedSample>,
 }
 
 impl Dispatcher {
@@ -76,6 +80,7 @@ impl Dispatcher {
             rates: Mutex::default(),
             strangers: Mutex::default(),
             shed: Mutex::default(),
+            unframed: Mutex::default(),
         }
     }
 
@@ -165,6 +170,23 @@ impl Ingress for Dispatcher {
             }
             metric::labelled(Counter::SipMessagesDropped, "shard_queue").increment(1);
         }
+    }
+
+    fn unframed(&self, flow: Flow, error: &FramingError) {
+        if peek::first_line(&error.head) != FirstLine::Invite {
+            return;
+        }
+        let Some(gate) = self.gates.get(usize::from(flow.listener)) else { return };
+        let declined = Declined {
+            flow,
+            message: error.head.clone(),
+            status: error.status(),
+            cause: HangupCause::ProtocolError,
+            why: format!("{}: the connection is closed", error.what.phrase()).into(),
+        };
+        let mut sample = self.unframed.lock().unwrap_or_else(PoisonError::into_inner);
+        let ledger = self.ledger.as_ref();
+        turned_away::record_declined(ledger, &gate.name, &declined, &mut sample);
     }
 
     fn flow_closed(&self, id: FlowId) {

@@ -10,6 +10,8 @@ use crate::engine::invitation;
 use crate::engine::invitation::Challenged;
 use crate::engine::switch::Switch;
 use crate::engine::trace::ShardTrace;
+use crate::engine::turned_away;
+use crate::engine::turned_away::DeclinedSample;
 use crate::sip::digest;
 use crate::sip::endpoint::Endpoint;
 use crate::sip::endpoint::config::EndpointConfig;
@@ -27,6 +29,7 @@ use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::flow::FlowId;
 use crate::sip::endpoint::outbound::OutboundInvite;
 use crate::sip::endpoint::outbound::OutboundRequest;
+use crate::sip::endpoint::told::Declined;
 use crate::sip::endpoint::told::ReferProgress;
 use crate::sip::endpoint::told::RequestAnswer;
 use crate::sip::trace::Way;
@@ -215,6 +218,7 @@ pub fn start(
         requests: HashMap::new(),
         next_token: 0,
         challenges: Challenges::new(),
+        declined: DeclinedSample::default(),
         out: Vec::new(),
         pending: VecDeque::new(),
         gauges: gauges_in,
@@ -247,6 +251,7 @@ pub(super) struct Shard {
     next_token: u64,
     /// Calls whose INVITE was challenged.
     pub(super) challenges: Challenges<Challenged>,
+    declined: DeclinedSample,
     out: Vec<Output>,
     /// Commands that follow from events, run after the outputs that caused them.
     pub(super) pending: VecDeque<Command>,
@@ -394,6 +399,7 @@ impl Shard {
                     drop(waiting.send(*answer));
                 }
             }
+            Event::Declined(declined) => self.declined(&declined),
             // Of dialogs we dialled, whose tasks are gone.
             Event::Placed { .. }
             | Event::TooLarge { .. }
@@ -406,6 +412,13 @@ impl Shard {
             | Event::InfoAnswered { .. }
             | Event::Referred { .. } => (),
         }
+    }
+
+    fn declined(&mut self, declined: &Declined) {
+        let listener = usize::from(declined.flow.listener);
+        let Some(listener) = self.switch.listeners.get(listener) else { return };
+        let (ledger, sample) = (self.switch.ledger.as_ref(), &mut self.declined);
+        turned_away::record_declined(ledger, &listener.name, declined, sample);
     }
 
     /// Hands an event of a dialog we dialled to who carries it; gives back every other. A leg whose

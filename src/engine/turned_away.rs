@@ -1,4 +1,5 @@
-//! Records of INVITEs that are turned away unread: those of strangers, and those full queues shed.
+//! Records of INVITEs that become no call: those of strangers, those full queues shed, and those the
+//! SIP endpoint declines by itself.
 //!
 //! Such messages come in floods, so which of them leaves a record is decided first, and only then is
 //! the message read. What was left out is told by the next record.
@@ -13,11 +14,17 @@ use crate::engine::invitation;
 use crate::engine::switch::Ledger;
 use crate::routing::decision::Decision;
 use crate::sip::endpoint::flow::Flow;
+use crate::sip::endpoint::told::Declined;
 use crate::sip::message::Message;
+use crate::sip::message::header::name_addr::NameAddr;
+use crate::sip::message::name::HeaderName;
 use crate::sip::message::parse;
 use crate::sip::message::peek;
+use crate::sip::message::reply::BadRequest;
+use crate::sip::message::uri::Uri;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
+use crate::types::limit::DECLINED_REMEMBERED_MAX;
 use crate::types::limit::SHED_RECORDS_PER_SECOND_MAX;
 use crate::types::limit::STRANGER_RECORDS_PER_MINUTE_MAX;
 use crate::types::limit::STRANGERS_MAX;
@@ -26,11 +33,17 @@ use crate::types::moment::Moment;
 use crate::types::name::ListenerName;
 use bytes::Bytes;
 use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::hash::DefaultHasher;
+use std::hash::Hash as _;
+use std::hash::Hasher as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+/// How long copies of an INVITE may come: 64·T1 (RFC 3261 §17.1.1.2).
+const REPEATED_MAX: Duration = Duration::from_secs(32);
 
 /// So many in each stretch of time.
 #[derive(Debug)]
@@ -77,6 +90,36 @@ impl ShedSample {
         }
         self.left_out += 1;
         None
+    }
+}
+
+/// Which INVITEs that the endpoint declined leave a record: each once, however often it comes, and so
+/// many a second.
+#[derive(Debug, Default)]
+pub(super) struct DeclinedSample {
+    sample: ShedSample,
+    /// What came last, oldest first: a declined INVITE leaves no transaction that would absorb its
+    /// copies.
+    recent: VecDeque<(Moment, u64)>,
+}
+
+impl DeclinedSample {
+    /// Whether this INVITE leaves a record, and then how many others before it did not.
+    fn take(&mut self, now: Moment, message: &[u8]) -> Option<u64> {
+        while self.recent.front().is_some_and(|(at, _)| now.since(*at) >= REPEATED_MAX) {
+            self.recent.pop_front();
+        }
+        let mut hasher = DefaultHasher::new();
+        message.hash(&mut hasher);
+        let name = hasher.finish();
+        if self.recent.iter().any(|(_, seen)| *seen == name) {
+            return None;
+        }
+        if self.recent.len() >= DECLINED_REMEMBERED_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((now, name));
+        self.sample.take(now)
     }
 }
 
@@ -175,6 +218,29 @@ pub(super) fn record_shed(
     report(ledger, (flow, message), decision, CallEvent::Refused { cause, status }, cause);
 }
 
+/// Records an INVITE that the endpoint settled by itself, if `sample` takes it.
+pub(super) fn record_declined(
+    ledger: &dyn Ledger,
+    listener: &ListenerName,
+    declined: &Declined,
+    sample: &mut DeclinedSample,
+) {
+    let Some(left_out) = sample.take(clock::now(), &declined.message) else { return };
+    let Declined { flow, message, status, cause, why } = declined;
+    let (flow, cause) = (*flow, *cause);
+    let mut decision = begin(listener, flow);
+    decision.note("sip", why.clone());
+    if left_out > 0 {
+        decision.note("left_out", format!("{left_out} more since the last such record"));
+    }
+    let (verdict, event) = match *status {
+        Some(status) => (format!("{status} {cause}"), CallEvent::Refused { cause, status }),
+        None => (format!("{cause}: nothing could be answered"), CallEvent::Ignored(cause)),
+    };
+    decision.note("verdict", verdict);
+    report(ledger, (flow, message), decision, event, cause);
+}
+
 /// Records an INVITE of a source no trunk lists. `answered`: it got 403, and not silence.
 pub(super) fn record_stranger(
     ledger: &dyn Ledger,
@@ -234,15 +300,8 @@ fn read(flow: Flow, message: &Bytes) -> Arrival {
         Ok(Message::Request(request)) => {
             invitation::arrival(&request, flow, &invitation::claimed_caller(&request))
         }
-        Ok(Message::Response(_)) | Err(_) => Arrival {
-            direction: CallDirection::Inbound,
-            signalling_id: String::from_utf8_lossy(peek::call_id_of(message).unwrap_or_default())
-                .into_owned(),
-            source: Some(flow.remote),
-            transport: Some(flow.transport),
-            caller: String::new(),
-            dialled: String::new(),
-        },
+        Ok(Message::Response(_)) => remains(flow, message, None),
+        Err(error) => remains(flow, message, error.reply.as_deref()),
     };
     for text in [&mut arrival.signalling_id, &mut arrival.caller, &mut arrival.dialled] {
         if let Some((end, _)) = text.char_indices().nth(TURNED_AWAY_TEXT_MAX) {
@@ -250,6 +309,27 @@ fn read(flow: Flow, message: &Bytes) -> Arrival {
         }
     }
     arrival
+}
+
+/// What is left of a message that cannot be parsed.
+fn remains(flow: Flow, message: &Bytes, bad: Option<&BadRequest>) -> Arrival {
+    let from = bad.and_then(|bad| bad.table().first(HeaderName::From));
+    let from = from.and_then(|from| NameAddr::parse(Bytes::copy_from_slice(from)).ok());
+    let target = message.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    let target = Uri::parse(message.slice_ref(target)).ok();
+    let user = |uri: Option<&Uri>| {
+        let user = uri.and_then(Uri::user_decoded).unwrap_or_default();
+        String::from_utf8_lossy(&user).into_owned()
+    };
+    let call_id = peek::call_id_of(message).unwrap_or_default();
+    Arrival {
+        direction: CallDirection::Inbound,
+        signalling_id: String::from_utf8_lossy(call_id).into_owned(),
+        source: Some(flow.remote),
+        transport: Some(flow.transport),
+        caller: user(from.as_ref().map(NameAddr::uri)),
+        dialled: user(target.as_ref()),
+    }
 }
 
 #[cfg(test)]
@@ -315,6 +395,25 @@ mod tests {
         let left = 50 - u64::from(SHED_RECORDS_PER_SECOND_MAX);
         assert_eq!(sample.take(start + SECOND), Some(left));
         assert_eq!(sample.take(start + SECOND), Some(0));
+    }
+
+    #[test]
+    fn a_declined_invite_is_taken_once_and_a_flood_of_them_is_sampled() {
+        let mut sample = DeclinedSample::default();
+        let start = Moment::START + MINUTE;
+        assert_eq!(sample.take(start, b"one"), Some(0));
+        assert_eq!(sample.take(start + SECOND, b"one"), None);
+        assert_eq!(sample.take(start + SECOND, b"two"), Some(0), "copies are not counted");
+        assert_eq!(sample.take(start + SECOND + REPEATED_MAX, b"two"), Some(0));
+        let later = start + MINUTE;
+        let taken = (0..50_u8).filter(|number| sample.take(later, &[*number]).is_some()).count();
+        assert_eq!(taken, SHED_RECORDS_PER_SECOND_MAX as usize);
+        let left = 50 - u64::from(SHED_RECORDS_PER_SECOND_MAX);
+        assert_eq!(sample.take(later + SECOND, b"next"), Some(left));
+        for number in 0..1_000_u32 {
+            sample.take(later, &number.to_be_bytes());
+        }
+        assert_eq!(sample.recent.len(), DECLINED_REMEMBERED_MAX);
     }
 
     #[test]

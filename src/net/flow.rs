@@ -8,6 +8,7 @@ use crate::net::end::FlowEnds;
 use crate::net::tls::client::TlsClients;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::flow::FlowId;
+use crate::sip::framing::FramingError;
 use crate::types::limit::SIP_FLOW_QUEUE_MAX;
 use crate::types::limit::SIP_FLOWS_MAX;
 use crate::types::limit::SIP_FLOWS_OURS_MAX;
@@ -37,6 +38,12 @@ use tokio::sync::mpsc;
 pub trait Ingress: Send + Sync + 'static {
     /// A datagram, or one whole message of a stream.
     fn receive(&self, flow: Flow, message: Bytes);
+
+    /// A stream cannot be cut into messages any more and is being closed; what is left of the message
+    /// at fault was answered, where `error` has an answer.
+    fn unframed(&self, flow: Flow, error: &FramingError) {
+        let _: (Flow, &FramingError) = (flow, error);
+    }
 
     /// A stream connection is gone, or could not be opened; nothing can be sent on it any more.
     /// [`Flows::why_closed`] says why.

@@ -210,6 +210,7 @@ fn take(framer: &mut Framer, flow: Flow, plug: &Plug) -> Result<usize, FlowEnd> 
                 {
                     metric::count(Counter::SipMessagesUnsent, "closing");
                 }
+                plug.ingress.unframed(flow, &error);
                 return Err(FlowEnd::Garbage);
             }
         }

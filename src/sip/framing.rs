@@ -38,6 +38,12 @@ pub struct FramingError {
 }
 
 impl FramingError {
+    /// The status of [`FramingError::answer`], if there is one.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        BadRequest::of_head(self.head.clone(), self.what).map(|reply| reply.status())
+    }
+
     /// What to send before closing, when enough of a request came: 400 or 513.
     #[must_use]
     pub fn answer(&self, source: SocketAddr) -> Option<Bytes> {

@@ -108,6 +108,12 @@ causes! {
     TenantDeleted = "tenant_deleted", 404, 1, Configuration, "Number not assigned";
     /// The number has no usable AI profile.
     NoAgent = "no_agent", 480, 31, Configuration, "No agent assigned";
+    /// The INVITE breaks a rule of SIP, or wants of the protocol what is not there (400, 405, 415, 420 ...).
+    ProtocolError = "protocol_error", 400, 111, Caller, "Request not usable";
+    /// The INVITE went in a circle, or reached us twice on two ways.
+    Loop = "loop", 482, 25, Caller, "Call went in a circle";
+    /// The INVITE is of a dialog, or wants the place of one, that is not here.
+    UnknownDialog = "unknown_dialog", 481, 101, Caller, "Call does not exist";
     /// No trunk matches the source of the request.
     UnknownSource = "unknown_source", 403, 21, Caller, "Source not allowed";
     /// The trunk matched but its credentials were wrong.

@@ -48,8 +48,11 @@ pub const SIP_FLOWS_MAX: usize = 8_192;
 pub const STRANGERS_MAX: usize = 1_024;
 /// Records of INVITEs from sources no trunk lists, a minute. Over it: counted in a later record.
 pub const STRANGER_RECORDS_PER_MINUTE_MAX: u32 = 60;
-/// Records of INVITEs that full queues turned away, a second. Over it: counted in the next record.
+/// Records of INVITEs that full queues turned away, and as many in each SIP shard of those it declined
+/// by itself, a second. Over it: counted in the next record.
 pub const SHED_RECORDS_PER_SECOND_MAX: u32 = 10;
+/// Declined INVITEs a SIP shard remembers, so that copies leave no record. Over it: the oldest is forgotten.
+pub const DECLINED_REMEMBERED_MAX: usize = 64;
 /// Longest text kept of a message that was turned away, in characters. Over it: cut.
 pub const TURNED_AWAY_TEXT_MAX: usize = 128;
 /// Open SIP connections that we opened. Over it: the target counts as unreachable.

@@ -14,6 +14,7 @@ mod bot_faults;
 mod call_out;
 mod carrier;
 mod configured;
+mod declined;
 mod ending;
 mod failover;
 mod far_legs;

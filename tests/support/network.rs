@@ -308,6 +308,7 @@ impl Lab {
             | Event::Referred { .. }
             | Event::Placed { .. }
             | Event::TooLarge { .. }
+            | Event::Declined(_)
             | Event::RequestAnswered { .. }
             | Event::Probed { .. }
             | Event::Invited(_) => {}
@@ -396,6 +397,8 @@ fn dialog_of(event: &Event) -> DialogId {
         | Event::Referring { dialog, .. }
         | Event::Referred { dialog, .. }
         | Event::Ended { dialog, .. } => *dialog,
-        Event::RequestAnswered { .. } | Event::Probed { .. } => panic!("of no dialog: {event:?}"),
+        Event::Declined(_) | Event::RequestAnswered { .. } | Event::Probed { .. } => {
+            panic!("of no dialog: {event:?}")
+        }
     }
 }

@@ -223,6 +223,10 @@ pub(crate) fn kinds(events: &[Event]) -> Vec<String> {
         Event::InfoAnswered { status, .. } => format!("info answered {status}"),
         Event::Referring { progress, .. } => format!("referring {progress:?}"),
         Event::Referred { .. } => "referred".to_owned(),
+        Event::Declined(declined) => match declined.status {
+            Some(status) => format!("declined {status} {}", declined.cause),
+            None => format!("declined {}", declined.cause),
+        },
         Event::RequestAnswered { token, answer } => match answer.outcome.status() {
             Some(status) => format!("request {} answered {status}", token.0),
             None => format!("request {} {:?}", token.0, answer.outcome),

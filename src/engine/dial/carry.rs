@@ -194,6 +194,7 @@ pub(crate) fn input_of(
         | Event::EarlyAnswered { .. }
         | Event::InfoAnswered { .. }
         | Event::Referred { .. }
+        | Event::Declined(_)
         | Event::RequestAnswered { .. }
         | Event::Probed { .. } => return None,
     })

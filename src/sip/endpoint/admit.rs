@@ -12,6 +12,7 @@ use super::policy;
 use super::receive::description;
 use super::request;
 use super::respond::Extra;
+use super::told::Declined;
 use super::transact::Dependent;
 use super::transact::MergeKey;
 use crate::sip::dialog::Dialog;
@@ -31,18 +32,24 @@ use crate::sip::transaction::key::Tag;
 use crate::types::cause::HangupCause;
 use crate::types::limit::SIP_DIALOGS_MAX;
 use crate::types::limit::SIP_TRANSACTIONS_MAX;
+use crate::types::limit::TURNED_AWAY_TEXT_MAX;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// First RSeq numbers leave room for all that may follow (RFC 3262 §3).
 const RSEQ_MAX: u64 = 1 << 31;
 /// Longest user part taken over into our Contact, in bytes.
 const CONTACT_USER_BYTES_MAX: usize = 64;
+const MERGED: &str = "the same request came by another way before";
+const LOOPED: &str = "an INVITE of ours came back as it was";
+const FULL: &str = "its SIP shard keeps as many calls as it may";
+const NO_DIALOG: &str = "From has no tag, or Contact is missing or unreadable";
 
 /// A refusal before any call saw the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// A status that says it all.
-    Status(u16),
+    /// A status, and what is wrong.
+    Status(u16, &'static str),
     /// 405.
     Method,
     /// 415.
@@ -53,6 +60,27 @@ pub(super) enum Fault {
     Extension(Vec<u8>),
     /// 422 with this as Min-SE.
     SessionTooShort(u32),
+}
+
+impl Fault {
+    /// What is wrong, in words.
+    fn why(&self) -> Cow<'static, str> {
+        let why = match self {
+            Self::Status(_, why) => why,
+            Self::Method => "the method is not served",
+            Self::MediaType => "the type of its body is not served",
+            Self::Encoding => "the encoding of its body is not served",
+            Self::Extension(tags) => {
+                let tags = String::from_utf8_lossy(tags);
+                let shown: String = tags.chars().take(TURNED_AWAY_TEXT_MAX).collect();
+                return format!("it requires what is not served: {shown}").into();
+            }
+            Self::SessionTooShort(least_s) => {
+                return format!("its session interval is below {least_s} s").into();
+            }
+        };
+        why.into()
+    }
 }
 
 impl Endpoint {
@@ -89,17 +117,17 @@ impl Endpoint {
         if self.merges.contains_key(&MergeKey::of(&request)) {
             cx.count(Counter::Merged);
             self.answer_stateless(cx, of, 482, Extra::None);
-            return;
+            return decline(cx, of, (482, HangupCause::Loop), MERGED);
         }
         if self.is_loop(&request) {
             cx.count(Counter::Loop);
             self.answer_stateless(cx, of, 482, Extra::None);
-            return;
+            return decline(cx, of, (482, HangupCause::Loop), LOOPED);
         }
         if self.is_full() {
             cx.count(Counter::ShardFull);
             self.answer_stateless(cx, of, 503, Extra::Busy(HangupCause::Overload));
-            return;
+            return decline(cx, of, (503, HangupCause::Overload), FULL);
         }
         let checked = self.check_all(&request).and_then(|()| self.check_invite(&request));
         let body = match checked {
@@ -108,7 +136,7 @@ impl Endpoint {
         };
         let tag = Tag::new(&mut self.random);
         let Some(dialog) = Dialog::of_request(&request, tag) else {
-            return self.refuse_fault(cx, of, &Fault::Status(400));
+            return self.refuse_fault(cx, of, &Fault::Status(400, NO_DIALOG));
         };
         self.open(cx, flow, (Arc::new(request), dialog), body);
     }
@@ -134,7 +162,7 @@ impl Endpoint {
         let headers = &request.headers;
         // Without From-tag or Contact no dialog can be kept (RFC 3261 §12.1.1).
         if headers.from().tag().is_none() || headers.contact().is_none() {
-            return Err(Fault::Status(400));
+            return Err(Fault::Status(400, NO_DIALOG));
         }
         check_body(request)?;
         let session = self.config.policy.session;
@@ -181,16 +209,25 @@ impl Endpoint {
     pub(super) fn refuse_fault(&self, cx: &mut Context<'_>, of: (&Request, Flow), fault: &Fault) {
         let (status, extra) = self.refusal_of(fault, request::SDP);
         self.refuse_stateless(cx, of, status, extra);
+        if of.0.method == Method::Invite {
+            let cause = match status {
+                483 => HangupCause::Loop,
+                _ => HangupCause::ProtocolError,
+            };
+            decline(cx, of, (status, cause), fault.why());
+        }
     }
 
     /// What holds for every request that opens something (RFC 3261 §8.2).
     fn check_all(&self, request: &Request) -> Result<(), Fault> {
         match &request.uri {
             Uri::Sip(_) | Uri::Tel(_) => {}
-            Uri::Other(_) => return Err(Fault::Status(416)),
+            Uri::Other(_) => {
+                return Err(Fault::Status(416, "its Request-URI is neither sip: nor tel:"));
+            }
         }
         if request.headers.max_forwards() == Some(0) && request.method != Method::Options {
-            return Err(Fault::Status(483));
+            return Err(Fault::Status(483, "it may not go on: Max-Forwards is 0"));
         }
         self.check_extensions(request)
     }
@@ -217,7 +254,7 @@ impl Endpoint {
         accept: &'a str,
     ) -> (u16, Extra<'a>) {
         match fault {
-            Fault::Status(status) => (*status, Extra::None),
+            Fault::Status(status, _) => (*status, Extra::None),
             Fault::Method => (405, Extra::Allow),
             Fault::MediaType => (415, Extra::Accept(accept)),
             Fault::Encoding => (415, Extra::AcceptEncoding),
@@ -225,6 +262,18 @@ impl Endpoint {
             Fault::SessionTooShort(least_s) => (422, Extra::MinSe(*least_s)),
         }
     }
+}
+
+/// Tells of an INVITE that was answered with `status` and becomes no call.
+pub(super) fn decline(
+    cx: &mut Context<'_>,
+    (request, flow): (&Request, Flow),
+    (status, cause): (u16, HangupCause),
+    why: impl Into<Cow<'static, str>>,
+) {
+    let message = request.headers.table().raw().clone();
+    let declined = Declined { flow, message, status: Some(status), cause, why: why.into() };
+    cx.event(Event::Declined(Box::new(declined)));
 }
 
 /// Refuses a body that cannot be read though it must be (RFC 3261 §8.2.3).

@@ -6,6 +6,7 @@ use super::outbound::OutboundInvite;
 use super::outbound::OutboundRequest;
 use super::outbound::Probe;
 use super::policy::DialogPolicy;
+use super::told::Declined;
 use super::told::DialogName;
 use super::told::Fork;
 use super::told::ReferProgress;
@@ -264,6 +265,9 @@ pub enum Event {
         /// What it asks for.
         referred: Box<Referred>,
     },
+    /// An INVITE came to nothing before anybody was asked; it is answered, where it could be. Comes
+    /// again with each copy of it.
+    Declined(Box<Declined>),
     /// What became of a `Command::Request`.
     RequestAnswered {
         /// The command's.
@@ -311,7 +315,7 @@ impl Event {
             | Self::Referring { dialog, .. }
             | Self::Referred { dialog, .. }
             | Self::Ended { dialog, .. } => Some(*dialog),
-            Self::RequestAnswered { .. } | Self::Probed { .. } => None,
+            Self::Declined(_) | Self::RequestAnswered { .. } | Self::Probed { .. } => None,
         }
     }
 

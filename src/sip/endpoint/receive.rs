@@ -10,6 +10,7 @@ use super::event::Event;
 use super::flow::Flow;
 use super::flow::FlowId;
 use super::respond::Extra;
+use super::told::Declined;
 use super::transact::Dependent;
 use super::transact::Machine;
 use super::transact::Purpose;
@@ -23,6 +24,8 @@ use crate::sip::message::headers::Headers;
 use crate::sip::message::method::Method;
 use crate::sip::message::name::HeaderName;
 use crate::sip::message::parse;
+use crate::sip::message::peek;
+use crate::sip::message::peek::FirstLine;
 use crate::sip::multipart;
 use crate::sip::transaction::key::ClientKey;
 use crate::sip::transaction::key::ServerKey;
@@ -32,7 +35,7 @@ use bytes::Bytes;
 
 impl Endpoint {
     pub(super) fn receive(&mut self, cx: &mut Context<'_>, flow: Flow, message: Bytes) {
-        match parse(message) {
+        match parse(message.clone()) {
             Ok(Message::Request(request)) => match request.method {
                 Method::Ack => self.ack(cx, flow, &request),
                 Method::Cancel => self.cancel(cx, flow, &request),
@@ -41,8 +44,15 @@ impl Endpoint {
             Ok(Message::Response(response)) => self.response(cx, response),
             Err(error) => {
                 cx.count(Counter::Malformed(error.what));
-                if let Some(reply) = error.reply {
+                let status = error.reply.as_ref().map(|reply| reply.status());
+                if let Some(reply) = &error.reply {
                     cx.transmit(flow, reply.answer(flow.remote));
+                }
+                if peek::first_line(&message) == FirstLine::Invite {
+                    let cause = HangupCause::ProtocolError;
+                    let why = format!("{}, at byte {}", error.what.phrase(), error.offset).into();
+                    let declined = Declined { flow, message, status, cause, why };
+                    cx.event(Event::Declined(Box::new(declined)));
                 }
             }
         }

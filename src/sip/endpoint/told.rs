@@ -1,5 +1,6 @@
 //! What events carry besides the dialog they are of.
 
+use super::flow::Flow;
 use crate::sip::digest::client::Client as DigestClient;
 use crate::sip::message::Response;
 use crate::sip::message::header::name_addr::NameAddr;
@@ -7,8 +8,10 @@ use crate::sip::message::header::replaces::Replaces;
 use crate::sip::message::headers::Headers;
 use crate::sip::message::name::HeaderName;
 use crate::sip::message::uri::Uri;
+use crate::types::cause::HangupCause;
 use crate::types::limit::SIP_REDIRECTS_MAX;
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +50,21 @@ impl DialogName {
             is_early_only: false,
         }
     }
+}
+
+/// An INVITE that became no call, and no part of one, since the endpoint itself settled it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declined {
+    /// The way it came.
+    pub flow: Flow,
+    /// The whole message.
+    pub message: Bytes,
+    /// What was answered; `None`: nothing could be.
+    pub status: Option<u16>,
+    /// The cause for the record.
+    pub cause: HangupCause,
+    /// What was wrong, in words.
+    pub why: Cow<'static, str>,
 }
 
 /// The furthest a call of ours came before it failed; decides whether another gateway may be tried.

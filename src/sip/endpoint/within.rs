@@ -4,6 +4,7 @@ use super::Context;
 use super::Endpoint;
 use super::admit::Fault;
 use super::admit::check_body;
+use super::admit::decline;
 use super::event::Counter;
 use super::event::DialogEnd;
 use super::event::DialogId;
@@ -29,6 +30,8 @@ use std::sync::Arc;
 /// The only type of body taken in INFO (RFC 6086 legacy usage).
 const DTMF_RELAY: &str = "application/dtmf-relay";
 
+const NO_SUCH_DIALOG: &str = "it is of a call that is not here";
+
 /// RFC 3261 §14.2 has 0 to 10 s.
 const RETRY_AFTER_S_MAX: u64 = 10;
 
@@ -45,6 +48,9 @@ impl Endpoint {
         let Some(dialog) = self.dialog_of(&request.headers) else {
             cx.count(Counter::UnknownDialog);
             self.answer_stateless(cx, (&request, flow), 481, Extra::None);
+            if request.method == Method::Invite {
+                decline(cx, (&request, flow), (481, HangupCause::UnknownDialog), NO_SUCH_DIALOG);
+            }
             return;
         };
         // In-dialog requests have room beyond the limit for new calls, but no endless one.
