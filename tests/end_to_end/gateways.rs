@@ -1,9 +1,9 @@
 //! Gateways of trunks that call out, asked by OPTIONS whether they live: SIPp answers, or is gone.
 
+use crate::kamailio::own_address;
 use crate::node::Home;
 use crate::node::Node;
 use crate::node::wait_for;
-use crate::registration::own_address;
 use crate::rows;
 use crate::sipp::Running;
 use crate::sipp::Sipp;

@@ -21,12 +21,14 @@ mod far_legs;
 mod gateways;
 #[path = "../support/http.rs"]
 mod http;
+mod kamailio;
 mod limits;
 mod node;
 #[path = "../support/phone.rs"]
 mod phone;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod proxied;
 mod registration;
 mod rows;
 #[path = "../support/rtp.rs"]

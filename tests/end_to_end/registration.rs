@@ -3,11 +3,11 @@
 use crate::call_out::place;
 use crate::carrier::CALLED;
 use crate::carrier::key;
+use crate::kamailio::Kamailio;
+use crate::kamailio::own_address;
 use crate::node::Home;
 use crate::node::Node;
-use crate::node::PATIENCE;
 use crate::node::wait_for;
-use crate::postgres::Scratch;
 use crate::rows;
 use crate::sipp::Sipp;
 use crate::talk;
@@ -15,97 +15,15 @@ use crate::talk::Talk;
 use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
-use std::fs;
-use std::fs::File;
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
 use std::net::SocketAddr;
-use std::process::Stdio;
-use std::sync::atomic::AtomicU8;
-use std::sync::atomic::Ordering;
 use tandem::clock;
 use tandem::store::api_keys::KeyRole;
-use tokio::net::TcpStream;
-use tokio::process::Child;
-use tokio::process::Command;
-use tokio::time::timeout;
 
 const NUMBER: &str = "+15550195";
 
-/// An address of this machine that no other test program has.
-pub(crate) fn own_address() -> IpAddr {
-    static NEXT: AtomicU8 = AtomicU8::new(1);
-    let [high, low] = ((std::process::id() % 65_536) as u16).to_be_bytes();
-    IpAddr::V4(Ipv4Addr::new(127, 100 + NEXT.fetch_add(1, Ordering::Relaxed), high, low))
-}
-
 /// A registrar that wants a password, and a proxy to what is registered with it.
-struct Kamailio {
-    child: Option<Child>,
-    address: SocketAddr,
-    folder: Scratch,
-}
-
-impl Kamailio {
-    async fn start() -> Self {
-        let address = SocketAddr::new(own_address(), 5060);
-        let mut kamailio = Self { child: None, address, folder: Scratch::new() };
-        kamailio.launch().await;
-        kamailio
-    }
-
-    async fn launch(&mut self) {
-        let folder = self.folder.path();
-        let configuration =
-            include_str!("kamailio.cfg").replace("ADDRESS", &self.address.to_string());
-        fs::write(folder.join("kamailio.cfg"), configuration).unwrap();
-        let log = File::options().create(true).append(true).open(folder.join("log")).unwrap();
-        let mut command = Command::new("kamailio");
-        command.args(["-DD", "-E", "-m", "32", "-M", "4", "-f", "kamailio.cfg"]);
-        command.arg("-w").arg(folder).arg("-Y").arg(folder).current_dir(folder);
-        // Debian has it in /usr/sbin.
-        let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{path}:/usr/sbin")).kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0);
-        let spawned = command.spawn();
-        let child =
-            spawned.unwrap_or_else(|error| panic!("kamailio is needed for this test: {error}"));
-        self.child = Some(child);
-        let address = self.address;
-        wait_for("kamailio", async || TcpStream::connect(address).await.ok()).await;
-    }
-
-    /// Ends it and its children.
-    async fn end(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
-        terminate(&child);
-        timeout(PATIENCE, child.wait()).await.expect("kamailio ends").unwrap();
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
-    }
-
-    /// What it wrote of requests that began with `word`, without that.
-    fn noted(&self, word: &str) -> Vec<String> {
-        let log = self.log();
-        let after = |line: &str| Some(line.split_once(word)?.1.trim().to_owned());
-        log.lines().filter_map(after).collect()
-    }
-}
-
-impl Drop for Kamailio {
-    fn drop(&mut self) {
-        self.child.iter().for_each(terminate);
-    }
-}
-
-/// Ends the group of processes: its main process alone would leave its children.
-fn terminate(child: &Child) {
-    if let Some(process) = child.id() {
-        let command = format!("kill -KILL -{process}");
-        std::process::Command::new("sh").args(["-c", &command]).status().unwrap();
-    }
+async fn registrar() -> Kamailio {
+    Kamailio::start(include_str!("registrar.cfg")).await
 }
 
 /// A node with a trunk that registers at `registrar` over `transport`, as far as `more` does not say
@@ -153,7 +71,7 @@ async fn stands(node: &Node, state: &str) -> Value {
 
 #[tokio::test]
 async fn kamailio_takes_a_trunks_registration_sends_its_calls_and_is_told_of_the_end() {
-    let kamailio = Kamailio::start().await;
+    let kamailio = registrar().await;
     let mut node = node(kamailio.address, "udp", json!({})).await;
     let trunk = stands(&node, "registered").await;
     assert_eq!(trunk["registration"]["status"], 200, "{trunk}");
@@ -185,7 +103,7 @@ async fn kamailio_takes_a_trunks_registration_sends_its_calls_and_is_told_of_the
 
 #[tokio::test]
 async fn a_call_out_goes_by_the_connection_and_the_service_route_of_the_registration() {
-    let kamailio = Kamailio::start().await;
+    let kamailio = registrar().await;
     let node = node(kamailio.address, "tcp", json!({ "refresh_ratio": 0.9 })).await;
     stands(&node, "registered").await;
     // A gateway where nobody is: calls that reach the registrar have taken the registered way.
@@ -219,7 +137,7 @@ async fn a_call_out_goes_by_the_connection_and_the_service_route_of_the_registra
 
 #[tokio::test]
 async fn a_lost_connection_is_a_lost_registration_until_the_registrar_is_back() {
-    let mut kamailio = Kamailio::start().await;
+    let mut kamailio = registrar().await;
     let node = node(kamailio.address, "tcp", json!({ "refresh_ratio": 0.9 })).await;
     stands(&node, "registered").await;
     kamailio.end().await;
@@ -249,7 +167,7 @@ async fn a_trunk_obeys_a_registrar_that_wants_more_time_and_leaves_it_alone_when
 
 #[tokio::test]
 async fn a_trunk_that_is_disabled_takes_its_binding_away() {
-    let kamailio = Kamailio::start().await;
+    let kamailio = registrar().await;
     let node = node(kamailio.address, "udp", json!({})).await;
     stands(&node, "registered").await;
     node.put(&["UPDATE trunks SET enabled = false".to_owned()]).await;
