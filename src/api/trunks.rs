@@ -29,6 +29,8 @@ struct TrunkView {
     enabled: bool,
     /// True for a trunk of the platform.
     shared: bool,
+    /// Calls in progress on this node, both ways.
+    calls: u32,
     /// Null for a trunk that does not register.
     registration: Option<RegistrationView>,
     gateways: Vec<GatewayView>,
@@ -77,6 +79,7 @@ impl TrunkView {
             name: trunk.name.clone(),
             enabled: trunk.enabled,
             shared: trunk.tenant.is_none(),
+            calls: state.calls,
             registration: state.registration.map(RegistrationView::of),
             gateways: state.gateways.into_iter().map(GatewayView::of).collect(),
         }

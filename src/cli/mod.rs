@@ -1,8 +1,11 @@
 //! The command line: one file a subcommand.
 
+mod api;
 mod call;
+mod calls;
 mod certify;
 mod check;
+mod columns;
 mod configuration;
 mod demo;
 mod explain;
@@ -13,9 +16,11 @@ mod print_config;
 mod report;
 mod run;
 mod table;
+mod trunks;
 mod version;
 
 use crate::cli::call::CallArgs;
+use crate::cli::calls::CallsArgs;
 use crate::cli::certify::CertifyArgs;
 use crate::cli::check::CheckArgs;
 use crate::cli::configuration::ConfigArgs;
@@ -24,6 +29,7 @@ use crate::cli::explain::ExplainArgs;
 use crate::cli::failure::Failure;
 use crate::cli::migrate::MigrateArgs;
 use crate::cli::run::RunArgs;
+use crate::cli::trunks::TrunksArgs;
 use clap::Parser;
 use clap::Subcommand;
 use std::num::NonZero;
@@ -59,6 +65,10 @@ enum Command {
     Explain(ExplainArgs),
     /// Call a SIP URI, speak, listen, hang up, and print how it went.
     Call(Box<CallArgs>),
+    /// List, show, trace and hang up the calls of a tenant, by the API of a switch.
+    Calls(CallsArgs),
+    /// Show how the trunks of a tenant stand, by the API of a switch.
+    Trunks(TrunksArgs),
     /// Bring the database to the schema of this program.
     Migrate(MigrateArgs),
     /// Print the version.
@@ -88,6 +98,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::PrintConfig(args) => print_config::run(&args),
         Command::Explain(args) => block_on(explain::run(args)),
         Command::Call(args) => block_on(call::run(*args)),
+        Command::Calls(args) => block_on(calls::run(args)),
+        Command::Trunks(args) => block_on(trunks::run(args)),
         Command::Migrate(args) => block_on(migrate::run(args)),
         Command::Version => version::run(),
     }

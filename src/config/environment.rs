@@ -20,7 +20,14 @@ use crate::config::tree::Value;
 const PREFIX: &str = "TANDEM_";
 const LISTENER_PREFIX: &str = "TANDEM_LISTENER_";
 /// Variables of the command line and the clients, which are no keys.
-const OTHERS: [&str; 3] = ["TANDEM_CONFIG", "TANDEM_API_KEY", "TANDEM_API_URL"];
+const OTHERS: [&str; 6] = [
+    "TANDEM_CONFIG",
+    "TANDEM_API",
+    "TANDEM_API_KEY",
+    "TANDEM_API_KEY_FILE",
+    "TANDEM_API_CA_FILE",
+    "TANDEM_TENANT",
+];
 
 /// Lays the variables over the tree of `tandem.toml`.
 pub(crate) fn apply(

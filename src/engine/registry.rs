@@ -22,6 +22,7 @@ use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
+use crate::types::id::TrunkId;
 use crate::types::moment::Moment;
 use crate::types::random::Random;
 use std::collections::HashMap;
@@ -191,6 +192,12 @@ impl Registry {
     #[must_use]
     pub fn live(&self) -> usize {
         self.lock().calls.len()
+    }
+
+    /// How many calls are on a trunk, both ways.
+    #[must_use]
+    pub fn calls_of_trunk(&self, trunk: TrunkId) -> u32 {
+        self.lock().admission.calls_of_trunk(trunk)
     }
 
     /// From now on no call is admitted.

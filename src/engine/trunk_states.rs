@@ -22,6 +22,8 @@ pub struct TrunkStates {
 pub struct TrunkState {
     /// The trunk.
     pub trunk: Arc<Trunk>,
+    /// Calls in progress on it, both ways.
+    pub calls: u32,
     /// Its registration; `None` for one that does not register.
     pub registration: Option<RegistrationState>,
     /// Its gateways, by name.
@@ -47,7 +49,8 @@ impl TrunkStates {
             let own = gateways.extract_if(.., |(key, _)| key.trunk == trunk.id);
             let gateways = own.map(|(key, state)| (key.gateway.to_string(), state)).collect();
             let registration = self.registry.registration(trunk.id);
-            TrunkState { trunk, registration, gateways }
+            let calls = self.registry.calls_of_trunk(trunk.id);
+            TrunkState { trunk, calls, registration, gateways }
         };
         trunks.into_iter().map(state).collect()
     }

@@ -13,6 +13,7 @@ mod bot_calls;
 mod bot_faults;
 mod call_out;
 mod carrier;
+mod commands;
 mod configured;
 mod declined;
 mod ending;

@@ -4,6 +4,7 @@ use crate::http;
 use crate::http::Answer;
 use crate::postgres;
 use crate::postgres::Scratch;
+use crate::rows;
 use serde_json::Value;
 use sqlx::Connection;
 use sqlx::PgConnection;
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::process::Output;
 use std::process::Stdio;
 use std::sync::atomic::AtomicU16;
 use std::sync::atomic::Ordering;
@@ -57,6 +59,11 @@ pub(crate) struct Said {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
     pub(crate) err: String,
+}
+
+fn said(output: Output) -> Said {
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
 /// A folder with a configuration; gone with the check, and a PostgreSQL in it too.
@@ -124,9 +131,7 @@ impl Home {
     /// Runs the program, which is to end by itself.
     pub(crate) async fn fail(&self) -> Said {
         let output = self.command().stderr(Stdio::piped()).output();
-        let output = timeout(PATIENCE, output).await.expect("the program ends").unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+        said(timeout(PATIENCE, output).await.expect("the program ends").unwrap())
     }
 
     /// Starts the program and waits until it is ready.
@@ -201,6 +206,16 @@ impl Node {
         one.unwrap()["address"].as_str().unwrap().parse().unwrap()
     }
 
+    /// Runs a command that asks the API of this node, with a key and the tenant `1` of the rows.
+    pub(crate) async fn ask(&self, key: &str, args: &[&str]) -> Said {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
+        command.args(args).current_dir(self.home.folder()).env_clear().kill_on_drop(true);
+        command.env("TANDEM_API", format!("http://{}", self.http)).env("TANDEM_API_KEY", key);
+        command.env("TANDEM_TENANT", rows::uuid(1).to_string());
+        let output = timeout(PATIENCE, command.stdin(Stdio::null()).output());
+        said(output.await.expect("the command ends").unwrap())
+    }
+
     /// What an API key may read.
     pub(crate) async fn read(&self, path: &str, key: &str) -> Value {
         let headers = [("authorization", format!("Bearer {key}"))];
@@ -219,11 +234,16 @@ impl Node {
         http::request_with(self.http, ("POST", path), &headers, &body.to_string()).await
     }
 
-    /// The state of the only trunk of `tenant`, as an operator sees it.
-    pub(crate) async fn trunk(&self, tenant: TenantId) -> Value {
+    /// A key that reads what is every tenant's.
+    pub(crate) async fn operator_key(&self) -> String {
         let scope = KeyScope::AllTenants;
         let made = api_keys::create(&self.database(), scope, KeyRole::Viewer, "", None).await;
-        let key = ("x-api-key", made.unwrap().key.expose().clone());
+        made.unwrap().key.expose().clone()
+    }
+
+    /// The state of the only trunk of `tenant`, as an operator sees it.
+    pub(crate) async fn trunk(&self, tenant: TenantId) -> Value {
+        let key = ("x-api-key", self.operator_key().await);
         let path = format!("/api/v1/tenants/{tenant}/trunks");
         let answer = http::request(self.http, "GET", &path, &[key]).await;
         assert_eq!(answer.status, 200, "{}", answer.body);

@@ -1,0 +1,175 @@
+//! `tandem calls`: the calls of a tenant, by the API.
+
+mod show;
+mod trace;
+
+use crate::cli::api::ApiArgs;
+use crate::cli::api::query;
+use crate::cli::calls::trace::TraceArgs;
+use crate::cli::columns::Columns;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::types::id::CallId;
+use clap::Args;
+use clap::Subcommand;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+/// What to do with calls.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  tandem calls list --limit 20
+  tandem calls list --caller +15550142 --from 2026-01-31T00:00:00Z
+  tandem calls trace 01980000-0000-7000-8000-000000000000
+  tandem calls trace 01980000-0000-7000-8000-000000000000 --pcap call.pcap")]
+pub(crate) struct CallsArgs {
+    #[command(flatten)]
+    api: ApiArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// The calls of a tenant, the newest first
+    List(ListArgs),
+    /// One call: its record, how it was decided, and what happened
+    Show(CallArgs),
+    /// End a call that is in progress
+    Hangup(CallArgs),
+    /// The SIP messages of a call: a ladder, the messages, or a capture file
+    Trace(TraceArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+struct CallArgs {
+    /// The call, by id
+    #[arg(value_name = "CALL")]
+    call: CallId,
+}
+
+#[derive(Args, Clone, Debug)]
+struct ListArgs {
+    /// So many at most, 1 to 200
+    #[arg(long, value_name = "N", default_value = "50",
+          value_parser = clap::value_parser!(u32).range(1..=200))]
+    limit: u32,
+    /// Go on where a page before ended
+    #[arg(long, value_name = "CURSOR")]
+    cursor: Option<String>,
+    /// Only of this caller
+    #[arg(long, value_name = "CALLER", allow_hyphen_values = true)]
+    caller: Option<String>,
+    /// Only to this number, in the international form
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    dialled: Option<String>,
+    /// Only those that ended so: normal, busy, no_answer ...
+    #[arg(long, value_name = "CAUSE")]
+    cause: Option<String>,
+    /// Only those that began at this time or later, as 2026-01-31T09:00:00Z
+    #[arg(long, value_name = "TIME")]
+    from: Option<Timestamp>,
+    /// Only those that began before this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    calls: Vec<Row>,
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    id: String,
+    direction: String,
+    caller: String,
+    dialled: Option<String>,
+    dialled_as: String,
+    status: String,
+    cause: Option<String>,
+    duration_ms: i64,
+    times: Times,
+}
+
+#[derive(Deserialize)]
+struct Times {
+    arrived: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct State {
+    id: String,
+    state: String,
+}
+
+/// Does what is asked of calls.
+///
+/// # Errors
+///
+/// When the API is not reached or refuses, or an argument is wrong.
+pub(crate) async fn run(args: CallsArgs) -> Result<(), Failure> {
+    match &args.command {
+        Command::List(list) => list_calls(&args.api, list).await,
+        Command::Show(call) => show::run(&args.api, call.call).await,
+        Command::Hangup(call) => hang_up(&args.api, call.call).await,
+        Command::Trace(trace) => trace::run(&args.api, trace).await,
+    }
+}
+
+async fn list_calls(api: &ApiArgs, list: &ListArgs) -> Result<(), Failure> {
+    let parameters = query(&[
+        ("limit", Some(list.limit.to_string())),
+        ("cursor", list.cursor.clone()),
+        ("caller", list.caller.clone()),
+        ("dialled", list.dialled.clone()),
+        ("cause", list.cause.clone()),
+        ("from", list.from.map(|time| time.to_string())),
+        ("until", list.until.map(|time| time.to_string())),
+    ]);
+    let client = api.client()?;
+    let answer = client.get(&client.of_tenant(&format!("calls{parameters}"))?).await?;
+    if api.json {
+        output::line(&answer.text());
+        return Ok(());
+    }
+    let page: Page = answer.read()?;
+    let heads = ["ARRIVED", "CALL", "WAY", "CALLER", "DIALLED", "STATUS", "SECONDS", "CAUSE"];
+    let mut table = Columns::new(&heads);
+    for call in page.calls {
+        table.row([
+            format!("{:.0}", call.times.arrived),
+            call.id,
+            call.direction,
+            call.caller,
+            call.dialled.unwrap_or(call.dialled_as),
+            call.status,
+            seconds(call.duration_ms),
+            call.cause.unwrap_or_default(),
+        ]);
+    }
+    output::line(&table.text());
+    if let Some(next) = page.next {
+        output::note(&format!("there are more: --cursor {next}"));
+    }
+    Ok(())
+}
+
+async fn hang_up(api: &ApiArgs, call: CallId) -> Result<(), Failure> {
+    let client = api.client()?;
+    let answer = client.post(&client.of_tenant(&format!("calls/{call}/hangup"))?).await?;
+    if api.json {
+        output::line(&answer.text());
+        return Ok(());
+    }
+    let state: State = answer.read()?;
+    output::line(&format!("call {} is {}", state.id, state.state));
+    Ok(())
+}
+
+/// A duration as people read it.
+fn seconds(milliseconds: i64) -> String {
+    format!("{}.{}", milliseconds / 1_000, milliseconds % 1_000 / 100)
+}
