@@ -47,7 +47,7 @@ pub(crate) fn trunk(id: u128, source: &str, gateways: &[SocketAddr], more: Value
     rows::trunk_with(id, overrides)
 }
 
-fn merge(into: &mut Value, more: Value) {
+pub(crate) fn merge(into: &mut Value, more: Value) {
     match (into, more) {
         (Value::Object(into), Value::Object(more)) => {
             for (key, value) in more {

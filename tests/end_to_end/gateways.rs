@@ -1,5 +1,12 @@
 //! Gateways of trunks that call out, asked by OPTIONS whether they live: SIPp answers, or is gone.
 
+use crate::call_out::place;
+use crate::carrier;
+use crate::carrier::CALLED;
+use crate::carrier::NUMBER;
+use crate::carrier::calls;
+use crate::carrier::shown;
+use crate::carrier::steps;
 use crate::kamailio::own_address;
 use crate::node::Home;
 use crate::node::Node;
@@ -9,6 +16,7 @@ use crate::sipp::Running;
 use crate::sipp::Sipp;
 use serde_json::json;
 use std::net::IpAddr;
+use tandem::store::api_keys::KeyRole;
 
 /// Waits until so many gateways stand so.
 async fn counted(node: &Node, state: &str, expected: u64) {
@@ -35,8 +43,17 @@ async fn a_gateway_that_goes_away_is_down_until_it_answers_again() {
         },
         "options": { "interval_s": 15, "timeout_s": 1, "down_after": 1, "up_after": 1,
                      "alive_codes": "2xx", "request_user": "ping" },
+        "security": { "allow_destinations": ["+1555"] },
+        "caller_id": { "default": NUMBER },
     });
-    node.put(&[rows::tenant(1, 0), rows::trunk_with(2, overrides)]).await;
+    node.put(&[
+        rows::trunk_with(2, overrides),
+        carrier::tenant(1, 2),
+        rows::profile(3, 1, json!({"kind": "echo"})),
+        rows::number(4, 1, 3, NUMBER),
+    ])
+    .await;
+    let key = carrier::key(&node, 1, KeyRole::Operator).await;
     counted(&node, "ready", 1).await;
     let trunk = node.trunk(rows::tenant_id(1)).await;
     assert_eq!(trunk["gateways"][0]["state"], "ready", "{trunk}");
@@ -48,8 +65,20 @@ async fn a_gateway_that_goes_away_is_down_until_it_answers_again() {
     assert!(node.log().contains("a gateway does not answer"), "it is logged");
     let trunk = node.trunk(rows::tenant_id(1)).await;
     assert_eq!(trunk["gateways"][0]["state"], "down", "{trunk}");
+    // It gets no calls.
+    let wish = json!({"to": CALLED, "from": NUMBER});
+    let refused = node.post(&calls(1, ""), &key, &wish).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (503, Some("no_gateway")));
+    let sql = "SELECT count(*) FROM calls WHERE cause = 'no_gateway' \
+               AND decision::text LIKE '%sbc is down%'";
+    wait_for("the record", async || (node.count(sql).await == 1).then_some(())).await;
 
     let _second = gateway(local, &node, "1000");
     counted(&node, "ready", 1).await;
     counted(&node, "down", 0).await;
+    let call = place(&node, &key, wish).await;
+    let path = calls(1, &format!("/{call}/hangup"));
+    assert_eq!(node.post(&path, &key, &json!({})).await.status, 202);
+    let steps = steps(&shown(&node, 1, &call, &key).await);
+    assert!(steps.contains("gateway: 1: sbc of trunk-2"), "{steps}");
 }

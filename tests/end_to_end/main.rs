@@ -36,6 +36,9 @@ mod rows;
 mod rtp;
 #[path = "../support/sipp.rs"]
 mod sipp;
+mod sipp_carrier;
+mod sipp_failover;
+mod sipp_limits;
 mod srtp;
 mod strangers;
 mod talk;

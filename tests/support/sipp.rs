@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Sipp {
     command: Command,
     scenario: String,
+    /// What is written into the gaps of the scenario.
+    words: Vec<(String, String)>,
     folder: PathBuf,
 }
 
@@ -54,8 +56,7 @@ impl Sipp {
         std::fs::copy(scenarios.join("tone.ulaw"), folder.join("tone.ulaw")).unwrap();
         let mut command = Command::new("sipp");
         command
-            .arg("-sf")
-            .arg(scenarios.join(format!("{scenario}.xml")))
+            .args(["-sf", "scenario.xml"])
             .args(["-i", &local.to_string(), "-mi", &local.to_string(), "-s", number])
             .args(["-nostdin", "-trace_err", "-error_file", "errors.log"])
             .args(["-trace_logs", "-log_file", "scenario.log"])
@@ -66,7 +67,14 @@ impl Sipp {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true);
-        Self { command, scenario: scenario.to_owned(), folder }
+        Self { command, scenario: scenario.to_owned(), words: Vec::new(), folder }
+    }
+
+    /// Writes `word` where the scenario has `{gap}`: for what SIPp takes from no variable, as the
+    /// status of a response.
+    pub fn word(mut self, gap: &str, word: &str) -> Self {
+        self.words.push((format!("{{{gap}}}"), word.to_owned()));
+        self
     }
 
     /// Over TCP, one connection for all calls.
@@ -109,6 +117,14 @@ impl Sipp {
 
     /// Starts it.
     pub fn start(mut self) -> Running {
+        let scenarios = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+        let file = scenarios.join(format!("{}.xml", self.scenario));
+        let mut text = std::fs::read_to_string(file).unwrap();
+        for (gap, word) in &self.words {
+            assert!(text.contains(gap), "{} has no {gap}", self.scenario);
+            text = text.replace(gap, word);
+        }
+        std::fs::write(self.folder.join("scenario.xml"), text).unwrap();
         let has_calls = self.command.as_std().get_args().any(|arg| arg == "-m");
         if !has_calls {
             self.command.args(["-m", "1"]);
