@@ -5,6 +5,7 @@
 //! and one may wait longer when a thread came late. Neither end allocates or frees.
 
 use crate::audio::frame::Encoded;
+use crate::audio::ringback::RingbackForm;
 use crate::types::codec::Codec;
 use crate::types::limit::BRIDGE_FRAMES_MAX;
 use crate::types::limit::BRIDGE_WAITING_MAX;
@@ -41,7 +42,9 @@ pub enum Waiting {
     #[default]
     Noise,
     /// The tone of a telephone that rings at the other end.
-    Ringback,
+    Ringback(&'static RingbackForm),
+    /// The same until the agent may be heard: what that says already waits.
+    Connecting(&'static RingbackForm),
 }
 
 /// One session's end of a bridge.

@@ -7,5 +7,6 @@ pub mod g711;
 pub mod link;
 pub mod mix;
 pub mod noise;
+pub mod ringback;
 pub mod tone;
 pub mod vad;

@@ -1,5 +1,6 @@
 //! Whom a leg is dialled to, and on which terms.
 
+use crate::routing::signalling::Progress;
 use crate::sdp::Capabilities;
 use crate::sdp::Direction;
 use crate::sdp::SrtpTerms;
@@ -55,6 +56,8 @@ pub struct LegTerms {
     pub srtp_offered: SrtpTerms,
     /// The first offer of a leg we dial is left to its peer.
     pub delayed_offer: bool,
+    /// What the caller hears before its peer answers.
+    pub progress: Progress,
     /// Keys told by signalling count.
     pub dtmf_info: bool,
     /// Its peer may ask us to connect the call with somebody else.

@@ -282,8 +282,12 @@ pub enum AudioPath {
 /// What a leg hears that waits. Where no such sound is built, comfort noise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comfort {
-    /// The target of its transfer is dialled.
+    /// Whom it is to talk with is dialled, and does not ring yet.
+    Silence,
+    /// Whom it is to talk with rings.
     Ringback,
+    /// The same for an agent that connects: what that says already is kept for the answer.
+    Connecting,
     /// It is on hold.
     Hold,
 }

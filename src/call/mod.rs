@@ -327,7 +327,7 @@ impl Call {
     fn wanted_path(&self) -> AudioPath {
         let agent = AudioPath::Agent(LegSide::Near);
         let path = match self.state {
-            State::Opening if self.near.hears_early() => AudioPath::Early(LegSide::Far),
+            State::Opening if self.near.hears_early() => self.before_answer(LegSide::Far),
             State::Idle | State::Opening | State::Ending(_) | State::Over => self.path,
             State::Calling => AudioPath::Apart,
             State::Talking | State::Announcing(_) => agent,
@@ -336,16 +336,24 @@ impl Call {
             }
             State::Bridged(far, _) => AudioPath::Bridge(far),
             State::Joining(joining) if joining.answered => AudioPath::Bridge(joining.target),
-            State::Joining(joining) => match self.line(joining.target) {
-                Some(line) if line.is_audible() => AudioPath::Early(joining.target),
-                Some(_) | None => AudioPath::Waiting(Comfort::Ringback),
-            },
+            State::Joining(joining) => self.before_answer(joining.target),
             State::Consulting(consulting) if consulting.answered => {
                 AudioPath::Agent(consulting.target)
             }
             State::Consulting(_) => AudioPath::Waiting(Comfort::Hold),
         };
         self.unless_holding(path)
+    }
+
+    /// What the near leg hears of whom it is to talk with, as long as that does not answer.
+    fn before_answer(&self, target: LegSide) -> AudioPath {
+        match self.line(target) {
+            Some(line) if line.is_audible() => AudioPath::Early(target),
+            Some(line) if line.rings() => AudioPath::Waiting(Comfort::Ringback),
+            Some(_) => AudioPath::Waiting(Comfort::Silence),
+            // Its agent connects.
+            None => AudioPath::Waiting(Comfort::Connecting),
+        }
     }
 
     /// Who is on hold hears that, and nobody else.

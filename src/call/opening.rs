@@ -16,6 +16,7 @@ use crate::call::setup::Opening;
 use crate::call::setup::Partner;
 use crate::call::side::LegSide;
 use crate::call::timer::Timer;
+use crate::routing::signalling::InboundProgress;
 use crate::types::agent::AnswerPolicy;
 use crate::types::cause::Blame;
 use crate::types::cause::HangupCause;
@@ -64,7 +65,8 @@ impl Call {
             News::Near(news) => self.near_in_opening(now, news, out),
             News::Far(_, LineNews::Progressed { status, audible }) => {
                 if status != EARLY_DIALOG_ENDED {
-                    self.near.progress(status, audible, out);
+                    let described = audible || self.makes_early_media();
+                    self.near.progress(status, described, out);
                 }
             }
             News::Far(_, LineNews::Answered) => self.answer(now, out),
@@ -132,7 +134,7 @@ impl Call {
         let rings_at_once = match self.setup.partner.clone() {
             Partner::Agent => {
                 self.start_agent(out);
-                self.setup.ringing
+                self.setup.progress != InboundProgress::Nothing
             }
             // Whether it rings is known when the other end says so.
             Partner::AgentLeg(request) | Partner::Forward(request) => {
@@ -143,7 +145,7 @@ impl Call {
         if self.may_answer() {
             self.answer(now, out);
         } else if rings_at_once {
-            self.near.progress(RINGING, false, out);
+            self.near.progress(RINGING, self.makes_early_media(), out);
         }
     }
 
@@ -168,6 +170,11 @@ impl Call {
         slot.insert(Box::new(Line::outbound(side, request))).reserve(out);
         self.timers.set(Timer::TargetEnd, end);
         Some(side)
+    }
+
+    /// True where the caller hears from us how far its call got.
+    fn makes_early_media(&self) -> bool {
+        self.setup.progress == InboundProgress::EarlyMedia
     }
 
     /// True when the partner's state and the profile's policy allow the answer.

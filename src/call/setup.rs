@@ -2,6 +2,7 @@
 
 use crate::call::dial::DialRequest;
 use crate::call::dial::LegTerms;
+use crate::routing::signalling::InboundProgress;
 use crate::routing::trunk::ResponseMap;
 use crate::types::agent::AgentSettings;
 use std::time::Duration;
@@ -21,8 +22,8 @@ pub struct CallSetup {
     pub duration_max: Duration,
     /// The caller hears ringing at least this long.
     pub answer_delay: Duration,
-    /// The caller is told that it rings.
-    pub ringing: bool,
+    /// What the caller is told while its agent connects.
+    pub progress: InboundProgress,
     /// The status each refusal is sent with.
     pub response_map: ResponseMap,
 }

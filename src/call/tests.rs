@@ -13,6 +13,8 @@ use crate::call::input::MediaInput;
 use crate::call::input::MediaOutput;
 use crate::call::leg::Place;
 use crate::call::setup::Partner;
+use crate::routing::signalling::InboundProgress;
+use crate::routing::signalling::Progress;
 use crate::routing::trunk::ResponseMap;
 use crate::sdp::AnswerOrder;
 use crate::sdp::Capabilities;
@@ -111,7 +113,7 @@ fn plain() -> CallSetup {
         ring_max: Duration::from_secs(45),
         duration_max: Duration::from_secs(3600),
         answer_delay: Duration::ZERO,
-        ringing: true,
+        progress: InboundProgress::Ringing,
         response_map: ResponseMap::default(),
     }
 }
@@ -131,6 +133,7 @@ fn terms() -> LegTerms {
         codecs_offered: vec![Codec::Pcmu, Codec::Pcma],
         srtp_offered: SrtpTerms::default(),
         delayed_offer: false,
+        progress: Progress::default(),
         dtmf_info: true,
         transfers: false,
         hold: Direction::SendOnly,

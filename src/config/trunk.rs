@@ -14,7 +14,10 @@ use crate::config::trunk_registration;
 use crate::routing::header_map::HeaderMap;
 use crate::routing::numbers::NumberRules;
 use crate::routing::numbers::RuleText;
+use crate::routing::signalling::EarlyMedia;
+use crate::routing::signalling::InboundProgress;
 use crate::routing::signalling::Prack;
+use crate::routing::signalling::Progress;
 use crate::routing::signalling::SessionTimer;
 use crate::routing::signalling::TimerMethod;
 use crate::routing::signalling::TimerMode;
@@ -112,7 +115,10 @@ pub(crate) fn build(
         max_duration: Duration::from_secs(view.number("calls.max_duration_s")),
         refers: view.text("calls.refer_out") == "blind",
         answer_delay: Duration::from_millis(view.number("progress.answer_delay_ms")),
-        ringing: view.text("progress.inbound_progress") != "none",
+        inbound_progress: InboundProgress::from_spelling(view.text("progress.inbound_progress"))
+            .unwrap_or(InboundProgress::Ringing),
+        progress: progress(view),
+        country: view.text("numbers.country").to_owned(),
         peer_names: build.peer_names(),
         path: build.path(),
     }
@@ -363,6 +369,14 @@ fn signalling(view: View<'_>) -> TrunkSignalling {
         },
         prack: Prack::from_spelling(view.text("reliability.prack")).unwrap_or(default.prack),
         update: view.flag("reliability.update"),
+    }
+}
+
+fn progress(view: View<'_>) -> Progress {
+    let early_media = EarlyMedia::from_spelling(view.text("progress.early_media"));
+    Progress {
+        early_media: early_media.unwrap_or(EarlyMedia::CutThrough),
+        ringback: view.flag("progress.ringback_on_180_without_sdp"),
     }
 }
 

@@ -12,18 +12,10 @@ const SECONDS: Kind = Kind::Integer(0, 604_800);
 const MILLISECONDS: Kind = Kind::Integer(0, 600_000);
 const STATUS: Kind = Kind::Integer(400, 699);
 const TRANSPORTS: Kind = Kind::Choices(&["udp", "tcp", "tls"]);
-const CODECS: Kind = Kind::Choices(&["PCMU", "PCMA", "G722", "opus", "G729"]);
+const CODECS: Kind = Kind::Choices(&["PCMU", "PCMA"]);
 const ALGORITHMS: Kind = Kind::Choices(&["MD5", "SHA-256", "SHA-512-256"]);
-const SUITES: Kind = Kind::Choices(&[
-    "AES_CM_128_HMAC_SHA1_80",
-    "AES_CM_128_HMAC_SHA1_32",
-    "AES_256_CM_HMAC_SHA1_80",
-    "AES_256_CM_HMAC_SHA1_32",
-    "AEAD_AES_128_GCM",
-    "AEAD_AES_256_GCM",
-]);
-const SUITES_BUILT: &[&str] =
-    &["AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32", "AEAD_AES_128_GCM"];
+const SUITES: Kind =
+    Kind::Choices(&["AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32", "AEAD_AES_128_GCM"]);
 /// Without meaning as long as the trunk does not call out.
 const OUTBOUND: Built = Built::NoUnless("outbound.enabled");
 
@@ -88,7 +80,7 @@ const NETWORK: &[Key] = &[
     key("advertise_rtp", Kind::Parsed(text::address_or_auto)),
     key("remote_media_cidrs", Kind::ParsedList(text::network)),
     not_built("rtp_port_range", Kind::Range(1024, 65_535)),
-    only("symmetric_rtp", Kind::Choice(&["off", "latch_once", "latch_follow"]), &["latch_once"]),
+    only("symmetric_rtp", Kind::Choice(&["off", "latch_once"]), &["latch_once"]),
     key("rtp_inactivity_s", SECONDS),
     not_built("dscp", Kind::Table(DSCP)),
     key("udp_max_bytes", Kind::Integer(500, 65_535)),
@@ -194,32 +186,28 @@ const REGISTRATION_KEYS: &[Key] = &[
 ];
 
 const CODEC_KEYS: &[Key] = &[
-    only("offer", CODECS, &["PCMU", "PCMA"]),
-    only("accept", CODECS, &["PCMU", "PCMA"]),
+    key("offer", CODECS),
+    key("accept", CODECS),
     key("answer_order", Kind::Choice(&["remote", "local"])),
     key("ptime_ms", Kind::Numbers(&[10, 20, 30, 40, 60])),
     key("max_ptime_ms", Kind::Numbers(&[10, 20, 30, 40, 60])),
-    not_built("comfort_noise", Kind::Flag),
     only("rtcp", Kind::Choice(&["on", "mux", "off"]), &["on", "mux"]),
-    only("fax", Kind::Choice(&["reject", "g711_passthrough", "t38"]), &["g711_passthrough"]),
     key("single_codec_answer", Kind::Flag),
 ];
 
 const DTMF: &[Key] = &[
-    only("send", Kind::Choice(&["rfc4733", "info", "inband"]), &["rfc4733"]),
-    only("receive", Kind::Choices(&["rfc4733", "info", "inband"]), &["rfc4733", "info"]),
+    only("send", Kind::Choice(&["rfc4733", "info"]), &["rfc4733"]),
+    key("receive", Kind::Choices(&["rfc4733", "info"])),
     key("payload_type", Kind::Integer(96, 127)),
     not_built("events", Kind::Choice(&["0-15", "0-16"])),
     not_built("duration_ms", Kind::Integer(40, 2_000)),
     not_built("gap_ms", Kind::Integer(20, 2_000)),
-    not_built("answer_with_offered_pt", Kind::Flag),
 ];
 
 const SRTP: &[Key] = &[
     key("policy", Kind::Choice(&["off", "optional", "required"])),
-    not_built("keying", Kind::Choice(&["sdes", "dtls"])),
-    only("offer_suites", SUITES, SUITES_BUILT),
-    only("accept_suites", SUITES, SUITES_BUILT),
+    key("offer_suites", SUITES),
+    key("accept_suites", SUITES),
     key("send_mki", Kind::Flag),
     key("send_lifetime", Kind::Flag),
     key("needs_tls_signalling", Kind::Flag),
@@ -290,10 +278,9 @@ const RELIABILITY: &[Key] =
     &[key("prack", Kind::Choice(&["off", "supported", "required"])), key("update", Kind::Flag)];
 
 const PROGRESS: &[Key] = &[
-    outbound("early_media", Kind::Choice(&["cut_through", "ringback", "ignore"])),
-    outbound("ringback_on_180_without_sdp", Kind::Flag),
-    outbound("early_media_is_answer", Kind::Flag),
-    only("inbound_progress", Kind::Choice(&["180", "183_sdp", "none"]), &["180", "none"]),
+    key("early_media", Kind::Choice(&["cut_through", "ringback", "ignore"])),
+    key("ringback_on_180_without_sdp", Kind::Flag),
+    key("inbound_progress", Kind::Choice(&["180", "183_sdp", "none"])),
     key("answer_delay_ms", MILLISECONDS),
     key("p_early_media", Kind::Flag),
 ];

@@ -427,7 +427,7 @@ fn call_setup(route: &InboundRoute, transport: Transport) -> CallSetup {
         ring_max: trunk.ring_timeout,
         duration_max: trunk.max_duration,
         answer_delay: trunk.answer_delay,
-        ringing: trunk.ringing,
+        progress: trunk.inbound_progress,
         response_map: trunk.response_map,
     }
 }

@@ -3,6 +3,7 @@
 use crate::call::dial::LegTerms;
 use crate::clock;
 use crate::engine::srtp_terms::srtp_terms;
+use crate::routing::signalling::Progress;
 use crate::routing::trunk::RtcpMode;
 use crate::routing::trunk::Trunk;
 use crate::routing::trunk::TrunkMedia;
@@ -14,26 +15,27 @@ use crate::types::transport::Transport;
 
 /// The terms of a leg that came in by `trunk` over `transport`.
 pub(crate) fn inbound(trunk: &Trunk, transport: Transport) -> LegTerms {
-    of_media(&trunk.media, transport)
+    of_media(&trunk.media, trunk.progress, transport)
 }
 
 /// The terms of a leg dialled by `trunk` over `transport`.
 pub(crate) fn outbound(trunk: &Trunk, transport: Transport) -> LegTerms {
-    of_media(&trunk.media, transport)
+    of_media(&trunk.media, trunk.progress, transport)
 }
 
 /// The terms of a leg to a peer that no trunk describes.
 pub(super) fn of_peer(transport: Transport) -> LegTerms {
-    of_media(&TrunkMedia::default(), transport)
+    of_media(&TrunkMedia::default(), Progress::default(), transport)
 }
 
-fn of_media(media: &TrunkMedia, transport: Transport) -> LegTerms {
+fn of_media(media: &TrunkMedia, progress: Progress, transport: Transport) -> LegTerms {
     let (srtp, srtp_offered) = srtp_terms(&media.srtp, transport);
     LegTerms {
         capabilities: capabilities(media, srtp),
         codecs_offered: media.codecs_offered.clone(),
         srtp_offered,
         delayed_offer: false,
+        progress,
         dtmf_info: media.dtmf_info,
         transfers: false,
         hold: if media.silent_hold { Direction::Inactive } else { Direction::SendOnly },

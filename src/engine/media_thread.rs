@@ -269,6 +269,7 @@ mod tests {
     use crate::audio::link::AgentEnd;
     use crate::audio::link::LinkEvent;
     use crate::audio::link::link;
+    use crate::audio::ringback::RingbackForm;
     use std::net::SocketAddr;
 
     /// An address that no other test uses, so that ports never collide.
@@ -391,7 +392,7 @@ mod tests {
         let moved = engine.exchange(one, fresh).await.expect("it was open");
         engine.attach(two, moved);
         engine.unbridge(two);
-        engine.isolate(one, Waiting::Ringback);
+        engine.isolate(one, Waiting::Ringback(RingbackForm::of_country("IN")));
         assert_eq!(agent_one.push_audio(&[LOUD; 1_600]), 1_600);
         assert!(agent_one.push_mark(9));
         loop {

@@ -291,7 +291,7 @@ fn call_setup(plan: &OutboundPlan, trunk: &Trunk, profile: &AiProfile) -> CallSe
         ring_max,
         duration_max: trunk.max_duration,
         answer_delay: trunk.answer_delay,
-        ringing: trunk.ringing,
+        progress: trunk.inbound_progress,
         response_map: trunk.response_map,
     }
 }

@@ -47,6 +47,21 @@ impl Default for SessionTimer {
     }
 }
 
+/// What a caller hears of whom it is passed on to, before that answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What becomes of the early media.
+    pub early_media: EarlyMedia,
+    /// A tone of ours is heard once the other end rings without media of its own.
+    pub ringback: bool,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { early_media: EarlyMedia::CutThrough, ringback: true }
+    }
+}
+
 macro_rules! spelt {
     ($(#[$doc:meta])* $name:ident { $($(#[$word_doc:meta])* $word:ident = $text:literal,)+ }) => {
         $(#[$doc])*
@@ -103,6 +118,30 @@ spelt! {
         Update = "update",
         /// Re-INVITE.
         Invite = "invite",
+    }
+}
+
+spelt! {
+    /// What becomes of the early media of a party we dialled.
+    EarlyMedia {
+        /// The caller hears it.
+        CutThrough = "cut_through",
+        /// The caller hears ringing in its place.
+        Ringback = "ringback",
+        /// The caller does not hear it.
+        Ignore = "ignore",
+    }
+}
+
+spelt! {
+    /// What a caller is told while its agent connects.
+    InboundProgress {
+        /// 180: its carrier makes the tone of ringing.
+        Ringing = "180",
+        /// 183 with a description: we make it.
+        EarlyMedia = "183_sdp",
+        /// Nothing between 100 and the answer.
+        Nothing = "none",
     }
 }
 

@@ -4,6 +4,8 @@ use crate::routing::header_map::HeaderMap;
 use crate::routing::numbers::NumberRules;
 use crate::routing::outbound_trunk::OutboundTrunk;
 use crate::routing::registration::TrunkRegistration;
+use crate::routing::signalling::InboundProgress;
+use crate::routing::signalling::Progress;
 use crate::routing::signalling::TrunkSignalling;
 use crate::types::cause::HangupCause;
 use crate::types::codec::Codec;
@@ -84,8 +86,12 @@ pub struct Trunk {
     pub refers: bool,
     /// Ringing that is always sent before the answer, even when the agent is ready at once.
     pub answer_delay: Duration,
-    /// True: 180 is sent while the agent is dialled; false: nothing between 100 and the answer.
-    pub ringing: bool,
+    /// What a caller is told while its agent connects.
+    pub inbound_progress: InboundProgress,
+    /// What callers hear of whom they are passed on to by this trunk, before that answers.
+    pub progress: Progress,
+    /// The country of its callers, two letters; empty: not said.
+    pub country: String,
     /// Domains of which the peer's certificate must prove one; empty: none is asked for.
     pub peer_names: Vec<String>,
     /// How requests of ours reach its gateways.
@@ -407,7 +413,9 @@ impl Trunk {
             max_duration: Duration::from_secs(14_400),
             refers: false,
             answer_delay: Duration::ZERO,
-            ringing: true,
+            inbound_progress: InboundProgress::Ringing,
+            progress: Progress::default(),
+            country: String::new(),
             peer_names: Vec::new(),
             path: TrunkPath { datagram_max: 1_300, ..TrunkPath::default() },
         }

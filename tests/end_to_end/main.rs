@@ -31,6 +31,7 @@ mod phone;
 mod postgres;
 mod proxied;
 mod registration;
+mod ringback;
 mod rows;
 #[path = "../support/rtp.rs"]
 mod rtp;

@@ -16,7 +16,7 @@ use serde_json::Value;
 use serde_json::json;
 
 /// A caller who talks with an echo, and its call as the API names it.
-async fn talking(node: &Node) -> (Phone, u16, String) {
+pub(crate) async fn talking(node: &Node) -> (Phone, u16, String) {
     let mut phone = Phone::new("127.0.0.9".parse().unwrap(), node.sip(), NUMBER).await;
     let ok = phone.call("").await;
     let sql = format!("SELECT id::text FROM calls WHERE signalling_id = '{}'", phone.call_id);
@@ -31,7 +31,7 @@ async fn talking(node: &Node) -> (Phone, u16, String) {
     (phone, ok.audio_port(), call)
 }
 
-async fn transfer(node: &Node, key: &str, call: &str, wish: Value) {
+pub(crate) async fn transfer(node: &Node, key: &str, call: &str, wish: Value) {
     let answer = node.post(&calls(1, &format!("/{call}/transfer")), key, &wish).await;
     assert_eq!(answer.status, 202, "{}", answer.body);
 }

@@ -7,12 +7,17 @@ use crate::call::input::LegOutput;
 use crate::call::input::Output;
 use crate::call::leg::Leg;
 use crate::call::leg::Place;
+use crate::call::line::Early;
 use crate::call::line::Line;
 use crate::call::line::Session;
 use crate::call::line::Stage;
 use crate::call::news::LineNews;
+use crate::routing::signalling::EarlyMedia;
 use crate::types::cause::HangupCause;
 use bytes::Bytes;
+
+/// It rings.
+const RINGING: u16 = 180;
 
 impl Line {
     /// Dials a line that waited for its media.
@@ -21,7 +26,7 @@ impl Line {
         let (target, ring_max) = (request.target.clone(), request.ring_max);
         match self.first_offer() {
             Ok(offer) => {
-                self.stage = Stage::Dialling { audible: false };
+                self.stage = Stage::Dialling(Early::default());
                 self.say(LegOutput::Dial { target, offer, ring_max }, out);
                 out.push(Output::Record(CallEvent::Dialled(self.side)));
                 LineNews::Ready
@@ -36,17 +41,17 @@ impl Line {
 
     pub(super) fn while_dialling(
         &mut self,
-        audible: bool,
+        early: Early,
         input: LegInput,
         out: &mut Vec<Output>,
     ) -> Option<LineNews> {
         match input {
             LegInput::Progressed { status, body } => {
-                let audible = self.take_early(audible, body, out);
-                let side = self.side;
+                let (status_told, early) = self.take_early(early, (status, body), out);
+                let (side, audible) = (self.side, early.audible);
                 out.push(Output::Record(CallEvent::Progressed { side, status, audible }));
-                self.stage = Stage::Dialling { audible };
-                Some(LineNews::Progressed { status, audible })
+                self.stage = Stage::Dialling(early);
+                Some(LineNews::Progressed { status: status_told, audible })
             }
             LegInput::Answered(body) => Some(self.take_answer(body, out)),
             LegInput::OfferWanted { terms, place } => {
@@ -70,15 +75,35 @@ impl Line {
     }
 
     /// The latest description of a progress counts; one that cannot be used, or none, changes nothing.
-    fn take_early(&mut self, audible: bool, body: Option<Bytes>, out: &mut Vec<Output>) -> bool {
+    /// Media that the trunk does not let through is agreed on all the same: the answer may not repeat
+    /// its description. Gives the status to pass on, and what can be heard from now on.
+    fn take_early(
+        &mut self,
+        early: Early,
+        (status, body): (u16, Option<Bytes>),
+        out: &mut Vec<Output>,
+    ) -> (u16, Early) {
         let body = body.filter(|_| !self.delayed_offer);
-        match body.map(|body| self.leg.accept(&body)) {
-            Some(Ok(())) => {
-                self.run_plan(out);
-                true
+        let described = body.is_some_and(|body| self.leg.accept(&body).is_ok());
+        match self.progress.early_media {
+            EarlyMedia::CutThrough => {
+                if described {
+                    self.run_plan(out);
+                }
+                let audible = early.audible || described;
+                let rings = !audible && self.tone_begins(early, status);
+                (status, Early { audible, rings })
             }
-            Some(Err(_)) | None => audible,
+            // What the other end would let be heard is taken for ringing.
+            EarlyMedia::Ringback if described => (RINGING, Early { rings: true, ..early }),
+            EarlyMedia::Ringback | EarlyMedia::Ignore => {
+                (status, Early { rings: self.tone_begins(early, status), ..early })
+            }
         }
+    }
+
+    const fn tone_begins(&self, early: Early, status: u16) -> bool {
+        early.rings || (status == RINGING && self.progress.ringback)
     }
 
     fn take_answer(&mut self, body: Option<Bytes>, out: &mut Vec<Output>) -> LineNews {
@@ -112,11 +137,12 @@ impl Line {
         self.delayed_offer = terms.delayed_offer;
         self.transfers = terms.transfers;
         self.hold = terms.hold;
+        self.progress = terms.progress;
         self.place = place.or(self.place);
         if let Some(place) = self.place {
             self.leg.place(place);
         }
-        self.stage = Stage::Dialling { audible: false };
+        self.stage = Stage::Dialling(Early::default());
         if let Ok(offer) = self.first_offer() {
             self.say(LegOutput::Offer(offer), out);
         }

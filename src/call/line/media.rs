@@ -108,7 +108,7 @@ impl Line {
     fn without_media(&mut self, cause: HangupCause, out: &mut Vec<Output>) -> LineNews {
         self.media = MediaStage::Closed;
         match self.stage {
-            Stage::Preparing(_) | Stage::Dialling { .. } => self.fail(cause, None, out),
+            Stage::Preparing(_) | Stage::Dialling(_) => self.fail(cause, None, out),
             Stage::Idle | Stage::Offered { .. } | Stage::Answered(_) | Stage::Gone => {
                 LineNews::Broken(cause)
             }

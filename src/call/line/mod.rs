@@ -15,6 +15,7 @@ use crate::call::leg::Leg;
 use crate::call::leg::Place;
 use crate::call::news::LineNews;
 use crate::call::side::LegSide;
+use crate::routing::signalling::Progress;
 use crate::sdp::Direction;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
@@ -37,6 +38,7 @@ pub(super) struct Line {
     delayed_offer: bool,
     transfers: bool,
     hold: Direction,
+    progress: Progress,
     /// The peer holds us.
     held: bool,
     /// We hold the peer.
@@ -55,11 +57,20 @@ enum Stage {
     /// It is dialled as soon as its media runs.
     Preparing(Box<DialRequest>),
     /// It is dialled.
-    Dialling { audible: bool },
+    Dialling(Early),
     /// It is answered.
     Answered(Session),
     /// It is over for its peer or for us.
     Gone,
+}
+
+/// What can be heard of a party that did not answer yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Early {
+    /// Its early media.
+    audible: bool,
+    /// That it rings, by a tone of ours.
+    rings: bool,
 }
 
 /// What is pending on an answered line.
@@ -108,6 +119,7 @@ impl Line {
             delayed_offer: terms.delayed_offer,
             transfers: terms.transfers,
             hold: terms.hold,
+            progress: terms.progress,
             held: false,
             holding: false,
             keys_in_media: false,
@@ -117,7 +129,12 @@ impl Line {
 
     /// True while the early media of the party dialled can be heard.
     pub(super) const fn is_audible(&self) -> bool {
-        matches!(self.stage, Stage::Dialling { audible: true })
+        matches!(self.stage, Stage::Dialling(Early { audible: true, .. }))
+    }
+
+    /// True while a caller shall hear that the party dialled rings.
+    pub(super) const fn rings(&self) -> bool {
+        matches!(self.stage, Stage::Dialling(Early { rings: true, .. }))
     }
 
     /// True while the caller was promised early media.
@@ -241,7 +258,7 @@ impl Line {
     /// Ends the line from our side, in whatever stage it is.
     pub(super) fn hang_up(&mut self, cause: HangupCause, out: &mut Vec<Output>) {
         match std::mem::replace(&mut self.stage, Stage::Gone) {
-            Stage::Dialling { .. } | Stage::Offered { .. } => {
+            Stage::Dialling(_) | Stage::Offered { .. } => {
                 self.say(LegOutput::HangUp(cause), out);
             }
             Stage::Answered(_) => {
@@ -293,7 +310,7 @@ impl Line {
             Stage::Idle => self.while_idle(input),
             Stage::Offered { .. } => self.while_offered(input, out),
             Stage::Preparing(_) | Stage::Gone => self.while_silent(&input, out),
-            Stage::Dialling { audible } => self.while_dialling(audible, input, out),
+            Stage::Dialling(early) => self.while_dialling(early, input, out),
             Stage::Answered(session) => self.while_answered(session, input, out),
         }
     }

@@ -32,7 +32,7 @@ fn joining() -> Bench {
     let mut bench = talking();
     let out = bench.give(Input::TransferRequested(TransferRequest::Bridge(Box::new(request()))));
     assert!(out.contains(&told(TransferNews::Begun)), "{out:?}");
-    assert_eq!(path(&out), Some(AudioPath::Waiting(Comfort::Ringback)));
+    assert_eq!(path(&out), Some(AudioPath::Waiting(Comfort::Silence)));
     assert!(dial(&bench.run_media(FAR), FAR).is_some());
     bench
 }
@@ -342,7 +342,7 @@ fn an_agent_that_leaves_the_consultation_leaves_the_caller_with_the_target() {
         assert_eq!(path(&out), Some(AudioPath::Bridge(FAR)), "{leave:?}");
         let mut bench = consulting();
         let out = bench.give(leave);
-        assert_eq!(path(&out), Some(AudioPath::Waiting(Comfort::Ringback)));
+        assert_eq!(path(&out), Some(AudioPath::Waiting(Comfort::Silence)));
         let out = bench.leg(FAR, LegInput::Answered(sdp()));
         assert_eq!(path(&out), Some(AudioPath::Bridge(FAR)));
     }

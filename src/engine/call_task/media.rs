@@ -3,6 +3,7 @@
 use crate::audio::bridge::Waiting;
 use crate::audio::link::AgentEnd;
 use crate::audio::link::link;
+use crate::audio::ringback::RingbackForm;
 use crate::call::input::AudioPath;
 use crate::call::input::Comfort;
 use crate::call::input::Input;
@@ -194,7 +195,10 @@ impl Task {
                 self.switch.media.unbridge(media);
                 self.give_voice_to(media);
             }
-            AudioPath::Waiting(comfort) => self.switch.media.isolate(near, waiting(comfort)),
+            AudioPath::Waiting(comfort) => {
+                let trunk = self.media.trunk.as_ref().unwrap_or(&self.route.trunk);
+                self.switch.media.isolate(near, waiting(comfort, &trunk.country));
+            }
             // Before an answer nothing of the agent's is played; what it says then is its greeting.
             AudioPath::Apart => self.switch.media.unbridge(near),
         }
@@ -217,10 +221,12 @@ impl Task {
     }
 }
 
-const fn waiting(comfort: Comfort) -> Waiting {
+/// What a caller of this country hears.
+fn waiting(comfort: Comfort, country: &str) -> Waiting {
     match comfort {
-        Comfort::Ringback => Waiting::Ringback,
-        Comfort::Hold => Waiting::Noise,
+        Comfort::Ringback => Waiting::Ringback(RingbackForm::of_country(country)),
+        Comfort::Connecting => Waiting::Connecting(RingbackForm::of_country(country)),
+        Comfort::Silence | Comfort::Hold => Waiting::Noise,
     }
 }
 

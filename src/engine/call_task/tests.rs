@@ -20,6 +20,7 @@ use crate::net::flow::Flows;
 use crate::net::websocket::TrustRoots;
 use crate::routing::admission::NodeLimits;
 use crate::routing::contents::Contents;
+use crate::routing::signalling::InboundProgress;
 use crate::routing::table::RoutingTable;
 use crate::routing::table::TenantStatus;
 use crate::routing::trunk::ResponseMap;
@@ -121,7 +122,7 @@ fn begin(switch: &Arc<Switch>, answered: Option<Moment>) -> Overheard {
         ring_max: Duration::from_secs(45),
         duration_max: Duration::from_secs(3_600),
         answer_delay: Duration::ZERO,
-        ringing: true,
+        progress: InboundProgress::Ringing,
         response_map: ResponseMap::default(),
     };
     let seed = CallSeed {

@@ -9,6 +9,7 @@ use super::*;
 use crate::audio::bridge::BridgeEnd;
 use crate::audio::bridge::Waiting;
 use crate::audio::link::LinkEvent;
+use crate::audio::ringback::RingbackForm;
 use crate::audio::tone::share_at;
 use crate::rtp::dtmf::DtmfEvent;
 use crate::rtp::dtmf::Receiver as KeyReceiver;
@@ -353,7 +354,8 @@ fn early_media_is_heard_by_one_alone() {
 #[test]
 fn who_waits_hears_ringing() {
     let mut legs = Legs::new(Codec::Pcma, Codec::Pcmu);
-    legs.one.session.bridge(Box::new(BridgeEnd::nowhere(Waiting::Ringback)));
+    let form = RingbackForm::of_country("US");
+    legs.one.session.bridge(Box::new(BridgeEnd::nowhere(Waiting::Ringback(form))));
     legs.one.ticks(600);
     let sounds: Vec<bool> = legs
         .one
@@ -370,4 +372,19 @@ fn who_waits_hears_ringing() {
         [sound(0, 100), sound(100, 300), sound(300, 400), sound(400, 600)],
         [100, 0, 100, 0]
     );
+}
+
+#[test]
+fn what_an_agent_says_while_its_caller_hears_ringing_is_kept_for_the_answer() {
+    let mut legs = Legs::new(Codec::Pcmu, Codec::Pcmu);
+    let form = RingbackForm::of_country("US");
+    legs.one.session.bridge(Box::new(BridgeEnd::nowhere(Waiting::Connecting(form))));
+    assert_eq!(legs.one.agent.push_audio(&[LOUD; 1_600]), 1_600);
+    legs.one.ticks(20);
+    assert!(legs.one.rtp().iter().all(|packet| !packet.payload.contains(&LOUD)));
+    drop(legs.one.session.unbridge());
+    legs.one.sent.clear();
+    legs.one.ticks(20);
+    let said = legs.one.rtp().iter().filter(|packet| packet.payload == [LOUD; 160]).count();
+    assert!(said >= 9, "{said}");
 }

@@ -8,19 +8,14 @@ use crate::audio::frame::Encoded;
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::Pcm;
 use crate::audio::g711;
+use crate::audio::ringback::Ringback;
 use crate::audio::tone::Tone;
 use crate::media::session::MediaSession;
 use crate::rtp::dtmf::KeyState;
 use crate::rtp::dtmf::Relay;
 use crate::types::codec::Codec;
 
-/// Frequencies of ringing, and its beat in ticks of 20 ms: two seconds of six.
-const RINGBACK_HZ: [u16; 2] = [440, 480];
-const RINGBACK_ON: u32 = 100;
-const RINGBACK_PERIOD: u32 = 300;
-
-/// Peak of each of two tones heard at once: -19 dBm0, as North American exchanges ring; a key has -9.
-const RINGBACK_AMPLITUDE: i16 = 2_560;
+/// Peak of each of the two tones of a key: -9 dBm0.
 const KEY_AMPLITUDE: i16 = 8_100;
 
 /// Rows and columns of the keys (ITU-T Q.23), in Hz.
@@ -35,16 +30,20 @@ pub(super) struct Bridged {
     /// Keys of the other side on their way to the peer.
     relay: Relay,
     tones: Option<(char, [Tone; 2])>,
-    ringing: Option<([Tone; 2], u32)>,
+    ringing: Option<Ringback>,
 }
 
 impl Bridged {
     fn new(end: Box<BridgeEnd>) -> Self {
         let ringing = match end.waiting() {
             Waiting::Noise => None,
-            Waiting::Ringback => Some((RINGBACK_HZ.map(|hz| Tone::new(hz, RINGBACK_AMPLITUDE)), 0)),
+            Waiting::Ringback(form) | Waiting::Connecting(form) => Some(Ringback::new(form)),
         };
         Self { end, relay: Relay::default(), tones: None, ringing }
+    }
+
+    const fn agent_waits(&self) -> bool {
+        matches!(self.end.waiting(), Waiting::Connecting(_))
     }
 
     /// Keys to send as events.
@@ -63,10 +62,7 @@ impl Bridged {
     }
 
     fn ringback(&mut self) -> Option<Encoded> {
-        let (tones, tick) = self.ringing.as_mut()?;
-        let sounds = *tick < RINGBACK_ON;
-        *tick = (*tick + 1) % RINGBACK_PERIOD;
-        sounds.then(|| sum(tones))
+        self.ringing.as_mut()?.frame().map(|linear| encoded(&linear))
     }
 
     /// The tone of a key that is down, for a peer that takes no events.
@@ -98,6 +94,7 @@ impl MediaSession {
     pub(super) fn speech(&mut self) -> (Codec, Encoded) {
         match &mut self.bridged {
             None => (Codec::Pcmu, self.playout.tick(!self.started)),
+            Some(bridged) if bridged.agent_waits() => bridged.frame(self.playout.tick(true)),
             Some(bridged) => bridged.frame(self.playout.mute()),
         }
     }
@@ -146,7 +143,11 @@ fn sum(tones: &mut [Tone; 2]) -> Encoded {
     for (sample, other) in linear.iter_mut().zip(two.frame()) {
         *sample = sample.saturating_add(other);
     }
+    encoded(&linear)
+}
+
+fn encoded(linear: &Pcm) -> Encoded {
     let mut frame = [0; FRAME_SAMPLES];
-    g711::encode(Codec::Pcmu, &linear, &mut frame);
+    g711::encode(Codec::Pcmu, linear, &mut frame);
     frame
 }

@@ -1,0 +1,149 @@
+//! The tone of ringing that callers hear from us, measured on the wire.
+
+use crate::call_out;
+use crate::carrier::CALLED;
+use crate::carrier::NUMBER;
+use crate::carrier::hear_bye;
+use crate::carrier::hears;
+use crate::carrier::pick_up;
+use crate::phone::PATIENCE;
+use crate::phone::Phone;
+use crate::rtp::audio;
+use crate::transfers::talking;
+use crate::transfers::transfer;
+use serde_json::json;
+use tandem::audio::g711;
+use tandem::audio::tone::share_at;
+use tandem::types::codec::Codec;
+use tokio::time::timeout;
+
+/// Peak above which 20 ms are a tone; comfort noise is far below it.
+const LOUD: u16 = 1_000;
+
+/// What was heard: lengths of sound and pause in turn, in ms, and all that sounded.
+struct Tone {
+    cadence: Vec<u32>,
+    sound: Vec<i16>,
+}
+
+impl Tone {
+    /// The first `turns` sounds and pauses that the telephone hears. Packets are placed by their number,
+    /// so that neither a late one nor a lost one changes a length; a lost one counts as the one before.
+    async fn heard(phone: &Phone, turns: usize) -> Self {
+        let mut tone = Self { cadence: Vec::new(), sound: Vec::new() };
+        let (mut last, mut sounded) = (None, false);
+        let mut buffer = [0; 2_048];
+        while tone.cadence.len() <= turns {
+            let next = timeout(PATIENCE, phone.media.recv_from(&mut buffer)).await;
+            let (length, _) = next.expect("media goes on").unwrap();
+            let packet = &buffer[..length];
+            let sequence = u16::from_be_bytes([packet[2], packet[3]]);
+            let mut linear = [0; 160];
+            g711::decode(Codec::Pcmu, audio(packet), &mut linear);
+            let sounds = linear.iter().any(|sample| sample.unsigned_abs() > LOUD);
+            let steps = last.map_or(1, |last| u32::from(sequence.wrapping_sub(last)));
+            last = Some(sequence);
+            if !sounds && tone.cadence.is_empty() {
+                continue;
+            }
+            if sounds {
+                tone.sound.extend(linear);
+            }
+            match tone.cadence.last_mut().filter(|_| sounds == sounded) {
+                Some(length) => *length += 20 * steps,
+                None => tone.cadence.push(20),
+            }
+            sounded = sounds;
+        }
+        tone.cadence.truncate(turns);
+        tone
+    }
+
+    /// The share of the power of all that sounded at these frequencies.
+    fn share_at(&self, frequencies: &[u16]) -> f32 {
+        frequencies.iter().map(|hz| share_at(&self.sound, *hz)).sum()
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_is_passed_on_hears_the_ringing_of_its_country_until_there_is_more_to_hear() {
+    let more = json!({"numbers": {"country": "IN"}});
+    let (node, mut target, key) = call_out::node(json!({"kind": "echo"}), more).await;
+    let (mut phone, port, call) = talking(&node).await;
+    transfer(&node, &key, &call, json!({"to": CALLED})).await;
+    let invite = target.expect("INVITE ").await;
+    target.respond(&invite, "180 Ringing", "", "").await;
+
+    let tone = Tone::heard(&phone, 5).await;
+    assert_eq!(tone.cadence, [400, 200, 400, 2_000, 400]);
+    // 400 Hz that 25 Hz modulate: each sound on its own, since the modulation begins anew nowhere.
+    let first = Tone { sound: tone.sound[..3_200].to_vec(), ..tone };
+    assert!(first.share_at(&[375, 400, 425]) > 0.9, "{}", first.share_at(&[375, 400, 425]));
+    assert!(first.share_at(&[375]) > 0.1 && first.share_at(&[425]) > 0.1);
+
+    // The target's own announcement takes the tone's place, and a bare 180 does not bring it back.
+    target.take(&invite);
+    target.respond(&invite, "183 Session Progress", "", &target.sdp()).await;
+    hears((&target, invite.audio_port()), &phone, 0x31).await;
+    target.respond(&invite, "180 Ringing", "", "").await;
+    hears((&target, invite.audio_port()), &phone, 0x32).await;
+    pick_up(&mut target, &invite).await;
+    hears((&phone, port), &target, 0x33).await;
+    hears((&target, invite.audio_port()), &phone, 0x34).await;
+    phone.hang_up().await;
+    hear_bye(&target).await;
+}
+
+#[tokio::test]
+async fn our_tone_takes_the_place_of_a_targets_early_media_where_its_trunk_says_so() {
+    let more = json!({"numbers": {"country": "US"}, "progress": {"early_media": "ringback"}});
+    let (node, mut target, key) = call_out::node(json!({"kind": "echo"}), more).await;
+    let (mut phone, port, call) = talking(&node).await;
+    transfer(&node, &key, &call, json!({"to": CALLED})).await;
+    let invite = target.expect("INVITE ").await;
+    target.take(&invite);
+    target.respond(&invite, "183 Session Progress", "", &target.sdp()).await;
+    let tone = Tone::heard(&phone, 1).await;
+    assert_eq!(tone.cadence, [2_000]);
+    let (low, high) = (tone.share_at(&[440]), tone.share_at(&[480]));
+    assert!(low > 0.45 && high > 0.45, "{low} {high}");
+    pick_up(&mut target, &invite).await;
+    hears((&phone, port), &target, 0x35).await;
+    phone.hang_up().await;
+    hear_bye(&target).await;
+}
+
+#[tokio::test]
+async fn a_caller_hears_ringing_of_ours_as_early_media_where_its_carrier_wants_it() {
+    let more = json!({
+        "numbers": {"country": "GB"},
+        "progress": {"inbound_progress": "183_sdp", "answer_delay_ms": 3_500},
+    });
+    let (node, _far, _key) = call_out::node(json!({"kind": "echo"}), more).await;
+    let mut phone = Phone::new("127.0.0.9".parse().unwrap(), node.sip(), NUMBER).await;
+    let offer = phone.sdp();
+    let invite = phone.request("INVITE", "", &offer);
+    phone.send(invite).await;
+    let progress = phone.expect("SIP/2.0 183").await;
+    assert!(progress.audio_port() > 0, "{progress:?}");
+    let tone = Tone::heard(&phone, 3).await;
+    assert_eq!(tone.cadence, [400, 200, 400]);
+    assert!(tone.share_at(&[400, 450]) > 0.9, "{}", tone.share_at(&[400, 450]));
+    let ok = phone.outcome("INVITE").await;
+    assert_eq!((ok.status(), &ok.body), (200, &progress.body));
+    phone.confirm(&ok);
+    phone.acknowledge().await;
+    hears((&phone, ok.audio_port()), &phone, 0x36).await;
+    phone.hang_up().await;
+    assert_eq!(node.record(&phone.call_id).await.cause, "normal");
+
+    // Who leaves the offer to us hears of it by 180 alone, and may give up meanwhile.
+    let mut phone = Phone::new("127.0.0.9".parse().unwrap(), node.sip(), NUMBER).await;
+    let invite = phone.request("INVITE", "", "");
+    phone.send(&invite).await;
+    assert_eq!(phone.expect("SIP/2.0 18").await.status(), 180);
+    phone
+        .send(invite.replace("INVITE sip:", "CANCEL sip:").replace(" INVITE\r\n", " CANCEL\r\n"))
+        .await;
+    assert_eq!(phone.outcome("INVITE").await.status(), 487);
+}
