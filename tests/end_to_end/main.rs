@@ -22,6 +22,7 @@ mod far_legs;
 mod gateways;
 #[path = "../support/http.rs"]
 mod http;
+mod independent;
 mod kamailio;
 mod limits;
 mod node;
