@@ -340,36 +340,6 @@ refer_in = "b2bua"
 }
 
 #[test]
-fn keys_that_never_did_anything_are_unknown_keys() {
-    let text = "schema_version = 1\nid = \"x\"\nextends = [\"generic\"]\n\
-                [network]\nnat = \"none\"\n\
-                [registration]\ngin = false\n\
-                [calls]\nforking = \"follow_last_18x\"\n\
-                [options]\nanswer_inbound = true\n\
-                [rest]\nkind = \"x\"\n";
-    let problems = problems_of(load_profile(text));
-    for problem in [
-        "x.toml:5:1: there is no key `network.nat`",
-        "x.toml:7:1: there is no key `registration.gin`",
-        "x.toml:9:1: there is no key `calls.forking`",
-        "x.toml:11:1: there is no key `options.answer_inbound`",
-        "x.toml:12:2: there is no key `rest`",
-    ] {
-        assert!(problems.contains(problem), "{problem} in {problems}");
-    }
-}
-
-#[test]
-fn a_hold_is_said_as_the_profile_says() {
-    let silent = |calls: serde_json::Value| {
-        let overrides = json!({ "inbound": { "source_cidrs": ["192.0.2.1"] }, "calls": calls });
-        compose("generic", &overrides).unwrap().media.silent_hold
-    };
-    assert!(!silent(json!({})));
-    assert!(silent(json!({ "hold": "inactive" })));
-}
-
-#[test]
 fn srtp_is_what_the_profile_says() {
     let text = |transports: &str, srtp: &str| {
         format!(

@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 use support::SDP;
 use support::script::CALLED;
@@ -41,6 +42,7 @@ use tandem::sip::message::field::FieldValue;
 use tandem::sip::message::method::Method;
 use tandem::types::cause::HangupCause;
 use tandem::types::secret::Secret;
+use tandem::types::transport::Advertised;
 use tandem::types::transport::Transport;
 
 /// A call of ours that was sent: its dialog and its INVITE.
@@ -452,7 +454,10 @@ fn an_invite_carries_routes_identity_and_hops_as_given() {
         routes: vec!["sip:proxy.example:5070;lr".to_owned(), "sip:192.0.2.44;lr".to_owned()],
         identity,
         max_forwards: 41,
-        contact_host: Some("198.51.100.7:5066".to_owned()),
+        advertised: Some(Arc::new(Advertised {
+            host: "198.51.100.7".to_owned(),
+            port: Some(5066),
+        })),
         call_id: Some(value("chosen@tandem")),
         ..outbound(solo.flow)
     };
@@ -474,6 +479,51 @@ fn an_invite_carries_routes_identity_and_hops_as_given() {
     for name in ["Route", "Max-Forwards", "Via"] {
         assert_eq!(cancel.header(name), sent.header(name), "{name}");
     }
+}
+
+/// That we are elsewhere than at the listener's address.
+fn elsewhere(port: Option<u16>) -> Option<Arc<Advertised>> {
+    Some(Arc::new(Advertised { host: "sbc.example".to_owned(), port }))
+}
+
+#[test]
+fn every_request_of_a_call_says_where_we_are() {
+    let via = |sent: &Sent| sent.header("Via")[0].split(';').next().unwrap().to_owned();
+    let mut solo = Solo::new();
+    let invite = OutboundInvite { advertised: elsewhere(Some(5066)), ..outbound(solo.flow) };
+    let (dialog, sent) = called(invite.clone(), &mut solo);
+    let here = "SIP/2.0/UDP sbc.example:5066";
+    assert_eq!(via(&sent), here);
+    assert_eq!(sent.header("Contact"), ["<sip:+15550100@sbc.example:5066>"]);
+    solo.receive(&answer(&sent, 200, Some("one"), CALLED, SDP));
+    solo.command(Command::Acknowledge { dialog, body: None });
+    assert_eq!(via(&solo.take_one()), here, "ACK");
+    solo.receive(&answer(&sent, 200, Some("two"), CALLED, SDP));
+    for ended in solo.take_sent() {
+        assert_eq!(via(&ended), here, "{} to another branch", ended.kind());
+    }
+    hangup(&mut solo, dialog);
+    assert_eq!(via(&solo.take_one()), here, "BYE");
+
+    let (_, sent) = called(invite, &mut solo);
+    solo.receive(&answer(&sent, 486, Some("a"), "", ""));
+    assert_eq!(via(&solo.take_one()), here, "ACK of a refusal");
+    // Without a port that of the listener counts.
+    let invite = OutboundInvite { advertised: elsewhere(None), ..outbound(solo.flow) };
+    let (_, sent) = called(invite, &mut solo);
+    assert_eq!(via(&sent), "SIP/2.0/UDP sbc.example:5060");
+    assert_eq!(sent.header("Contact"), ["<sip:+15550100@sbc.example:5060>"]);
+}
+
+#[test]
+fn a_registration_names_where_we_are() {
+    let mut solo = Solo::new();
+    let request = OutboundRequest { advertised: elsewhere(Some(5066)), ..register(&solo, None, 1) };
+    let request = OutboundRequest { contact: None, contact_user: Some("u".to_owned()), ..request };
+    solo.command(Command::Request(Box::new(request)));
+    let sent = solo.take_one();
+    assert!(sent.header("Via")[0].starts_with("SIP/2.0/UDP sbc.example:5066;"), "{sent:?}");
+    assert_eq!(sent.header("Contact"), ["<sip:u@sbc.example:5066>"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 use support::SDP;
 use support::config;
@@ -35,6 +36,7 @@ use tandem::sip::endpoint::policy::SessionTimerMode;
 use tandem::sip::endpoint::policy::SessionTimerPolicy;
 use tandem::sip::message::header::replaces::Replaces;
 use tandem::types::cause::HangupCause;
+use tandem::types::transport::Advertised;
 use tandem::types::transport::Transport;
 
 const TARGET: &str = "sip:+15550122@carrier.example";
@@ -185,6 +187,27 @@ fn a_notify_of_another_subscription_is_refused() {
     // One that ends without an outcome tells that.
     solo.receive(&peer.notify("terminated;reason=timeout", "").text());
     assert_eq!(kinds(&solo.take_events()), ["referring Progressed(100)", "referring Silent"]);
+}
+
+#[test]
+fn a_call_of_the_peers_is_told_where_we_are() {
+    let mut solo = Solo::new();
+    let invite = Script::invite("a");
+    solo.receive(&invite.text());
+    let dialog = solo.take_invited();
+    let host = "[2001:db8::7]".to_owned();
+    let advertised = Arc::new(Advertised { host, port: Some(5066) });
+    solo.command(Command::Advertise { dialog, advertised });
+    solo.command(Command::Accept { dialog, body: SDP.into() });
+    let ok = solo.take_last();
+    let contact = ok.header("Contact")[0].to_owned();
+    assert!(contact.ends_with("@[2001:db8::7]:5066>"), "{contact}");
+    solo.receive(&invite.next("ACK", 1, &ok).text());
+    solo.take_sent();
+    solo.command(Command::Reinvite { dialog, body: SDP.into() });
+    let again = solo.take_one();
+    assert!(again.header("Via")[0].starts_with("SIP/2.0/UDP [2001:db8::7]:5066;"), "{again:?}");
+    assert_eq!(again.header("Contact"), [contact]);
 }
 
 /// A call of the peer's that may be transferred by it.

@@ -188,6 +188,9 @@ impl Bench<'_> {
                     return;
                 }
                 queue.push_back(Input::Command(Command::Adopt { dialog, policy }));
+                if let Some(advertised) = route.trunk.path.advertised.clone() {
+                    queue.push_back(Input::Command(Command::Advertise { dialog, advertised }));
+                }
                 self.admit(&route, invitation, queue);
             }
         }

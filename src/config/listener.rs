@@ -260,7 +260,7 @@ fn check_address(text: &str) -> Result<(), String> {
     }
 }
 
-fn check_host_port(text: &str) -> Result<(), String> {
+pub(crate) fn check_host_port(text: &str) -> Result<(), String> {
     let reachable = |host: &str| {
         host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|a| !a.is_unspecified())
             || (host.parse::<IpAddr>().is_err() && is_host(host))
@@ -283,7 +283,7 @@ fn url_host(address: IpAddr) -> String {
     }
 }
 
-fn host_port(text: &str) -> Option<(String, Option<u16>)> {
+pub(crate) fn host_port(text: &str) -> Option<(String, Option<u16>)> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Some((url_host(address.ip()), Some(address.port())));
     }

@@ -1,5 +1,6 @@
 //! How a trunk's requests travel: source address, keep-alive, TLS.
 
+use crate::config::listener;
 use crate::config::problem::Problem;
 use crate::config::secret;
 use crate::config::tls;
@@ -11,10 +12,17 @@ use crate::types::tls::TlsCredentials;
 use crate::types::tls::TlsSettings;
 use crate::types::tls::TlsVerify;
 use crate::types::tls::TlsVersion;
+use crate::types::transport::Advertised;
 use crate::types::transport::LocalEnd;
 use crate::types::transport::Oversize;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// `auto` is the listener's address.
+fn advertised(text: &str) -> Option<Advertised> {
+    let (host, port) = listener::host_port(text).filter(|_| text != "auto")?;
+    Some(Advertised { host, port })
+}
 
 impl Build<'_> {
     /// The domains of which a calling peer's certificate must prove one.
@@ -46,6 +54,7 @@ impl Build<'_> {
                 address: view.given("network.source_address").and_then(|text| text.parse().ok()),
                 interface: view.given("network.interface").and_then(|text| text.parse().ok()),
             },
+            advertised: view.given("network.advertise_sip").and_then(advertised).map(Arc::new),
             tls: Arc::new(self.tls()),
             keepalive: (ping > 0).then_some(Duration::from_secs(ping)),
             datagram_max: view.number("network.udp_max_bytes"),

@@ -76,7 +76,7 @@ const NETWORK: &[Key] = &[
     key("listener", Kind::Parsed(text::listener)),
     key("source_address", Kind::Parsed(text::address_or_empty)),
     key("interface", Kind::Parsed(text::interface_or_empty)),
-    only("advertise_sip", Kind::Text, &["auto"]),
+    key("advertise_sip", Kind::Parsed(text::host_port_or_auto)),
     key("advertise_rtp", Kind::Parsed(text::address_or_auto)),
     key("remote_media_cidrs", Kind::ParsedList(text::network)),
     not_built("rtp_port_range", Kind::Range(1024, 65_535)),

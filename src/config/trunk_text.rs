@@ -1,5 +1,6 @@
 //! The forms of text that keys of a trunk profile take.
 
+use crate::config::listener;
 use crate::config::trunk_outbound;
 use crate::routing::destination::Prefix;
 use crate::routing::gateway::HopUri;
@@ -57,6 +58,10 @@ pub(crate) fn address_or_auto(text: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{text:?} is neither \"auto\" nor an IP address a peer can reach"))
+}
+
+pub(crate) fn host_port_or_auto(text: &str) -> Result<(), String> {
+    if text == "auto" { Ok(()) } else { listener::check_host_port(text) }
 }
 
 pub(crate) fn interface_or_empty(text: &str) -> Result<(), String> {

@@ -206,6 +206,7 @@ impl Asked<'_> {
         let mut request = OutboundRequest {
             call_id: Some(call_id),
             contact_user: Some(String::new()),
+            advertised: self.trunk.path.advertised.clone(),
             routes,
             patience,
             ..OutboundRequest::new(Token(0), flow, Method::Options, &self.uri())

@@ -102,6 +102,9 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
                 Ok(permit) => {
                     let dialog = invitation.dialog;
                     shard.pending.push_back(Command::Adopt { dialog, policy });
+                    if let Some(advertised) = route.trunk.path.advertised.clone() {
+                        shard.pending.push_back(Command::Advertise { dialog, advertised });
+                    }
                     admit(shard, begun, invitation, (listener, permit, route));
                 }
                 Err(cause) => {

@@ -18,6 +18,7 @@ use crate::types::secret::Secret;
 use crate::types::srtp::SrtpPolicy;
 use crate::types::srtp::SrtpSuite;
 use crate::types::tls::TlsSettings;
+use crate::types::transport::Advertised;
 use crate::types::transport::LocalEnd;
 use crate::types::transport::Oversize;
 use crate::types::transport::Transport;
@@ -103,6 +104,8 @@ pub struct Trunk {
 pub struct TrunkPath {
     /// From where they are sent.
     pub local: LocalEnd,
+    /// Where its peers are told to find us, in calls both ways; `None`: at the listener's address.
+    pub advertised: Option<Arc<Advertised>>,
     /// How gateways prove themselves over TLS, and we to them.
     pub tls: Arc<TlsSettings>,
     /// Interval of keep-alive pings on connections we open (RFC 5626 §4.4.1); `None`: none.

@@ -8,7 +8,9 @@ use crate::sip::message::headers::Headers;
 use crate::sip::message::uri::Uri;
 use crate::sip::transaction::key::Tag;
 use crate::types::limit::SIP_CSEQ_MAX;
+use crate::types::transport::Advertised;
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// What both ends of a dialog know. Nothing in it keeps a datagram alive.
 #[derive(Clone, Debug)]
@@ -23,6 +25,7 @@ pub struct Dialog {
     routes: Vec<NameAddr>,
     target: Uri,
     owns_call_id: bool,
+    advertised: Option<Arc<Advertised>>,
 }
 
 /// What a request within a dialog is addressed to (RFC 3261 §12.2.1.1).
@@ -56,6 +59,7 @@ impl Dialog {
             routes: record_routes(headers).collect(),
             target: headers.contact()?.uri().detached(),
             owns_call_id: false,
+            advertised: None,
         })
     }
 
@@ -78,7 +82,25 @@ impl Dialog {
             routes,
             target: headers.contact().map_or_else(|| uri.clone(), |it| it.uri().detached()),
             owns_call_id: true,
+            advertised: None,
         }
+    }
+
+    /// The same, whose peer finds us at `advertised`.
+    #[must_use]
+    pub fn advertising(self, advertised: Option<Arc<Advertised>>) -> Self {
+        Self { advertised, ..self }
+    }
+
+    /// Lets the peer find us at `advertised` from now on.
+    pub fn advertise(&mut self, advertised: Arc<Advertised>) {
+        self.advertised = Some(advertised);
+    }
+
+    /// Where the peer finds us; `None`: at the listener's address.
+    #[must_use]
+    pub fn advertised(&self) -> Option<&Advertised> {
+        self.advertised.as_deref()
     }
 
     /// Call-ID.

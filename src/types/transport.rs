@@ -118,6 +118,15 @@ impl fmt::Display for InterfaceName {
     }
 }
 
+/// Where peers of a trunk are told to find us, in place of the listener's own address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Advertised {
+    /// Host name or address; an IPv6 address with its brackets.
+    pub host: String,
+    /// Port; `None`: the listener's.
+    pub port: Option<u16>,
+}
+
 /// What a trunk wants done with requests that are too long for UDP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Oversize {

@@ -25,6 +25,7 @@ mod http;
 mod independent;
 mod kamailio;
 mod limits;
+mod network;
 mod node;
 #[path = "../support/phone.rs"]
 mod phone;

@@ -174,6 +174,7 @@ impl Asker {
             call_id: Some(self.call_id.clone()),
             cseq: self.memory.cseq,
             contact_user: Some(registration.contact_user.clone()),
+            advertised: self.terms.path.advertised.clone(),
             supports_path: registration.send_path,
             headers: expires.into_iter().collect(),
             digest: self.memory.digest.take().or_else(|| digest(&self.terms)),

@@ -83,6 +83,12 @@ impl Fault {
     }
 }
 
+/// The user of our Contact in answers to `request`: the one it dialled.
+pub(super) fn contact_user(request: &Request) -> &[u8] {
+    let user = request.uri.user().filter(|user| user.len() <= CONTACT_USER_BYTES_MAX);
+    user.filter(|_| matches!(request.uri, Uri::Sip(_))).unwrap_or(&[])
+}
+
 impl Endpoint {
     pub(super) fn request_outside(&mut self, cx: &mut Context<'_>, flow: Flow, request: Request) {
         let of = (&request, flow);
@@ -180,9 +186,7 @@ impl Endpoint {
         body: Option<Body>,
     ) {
         let tag = dialog.local_tag();
-        let user = request.uri.user().filter(|user| user.len() <= CONTACT_USER_BYTES_MAX);
-        let user = user.filter(|_| matches!(request.uri, Uri::Sip(_))).unwrap_or(&[]);
-        let contact = self.config.sender(flow).contact(user, None);
+        let contact = self.config.sender(flow).contact(contact_user(&request));
         let transaction = self.begin_server(flow, &request, None, tag);
         let incoming =
             Incoming::new(transaction, Arc::clone(&request), dialog, self.random.below(RSEQ_MAX));

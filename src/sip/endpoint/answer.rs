@@ -187,7 +187,8 @@ impl Endpoint {
     ) {
         let Some(usage) = self.usages.get_mut(dialog.0) else { return };
         let State::Calling(calling) = &mut usage.state else { return };
-        let mut held = Dialog::of_response(response, &calling.from, usage.tag, &calling.uri);
+        let mut held = Dialog::of_response(response, &calling.from, usage.tag, &calling.uri)
+            .advertising(calling.invite.advertised.clone());
         let of_tag = |early: &Early| early.dialog.remote_tag() == held.remote_tag();
         let place = calling.early.iter().position(of_tag);
         if let Some(early) = place.and_then(|place| calling.early.get(place)) {
@@ -241,7 +242,8 @@ impl Endpoint {
         let Some(invite) = request::own_request(&transaction.last) else { return };
         let Some(local_tag) = invite.headers.from().tag().and_then(Tag::parse) else { return };
         let local = untagged(invite.headers.from().as_bytes());
-        let mut peer = Dialog::of_response(response, &local, local_tag, &invite.uri);
+        let mut peer = Dialog::of_response(response, &local, local_tag, &invite.uri)
+            .advertising(request::sent_by(&invite).map(Arc::new));
         let branch = Branch::new(&mut self.random);
         let cseq = invite.headers.cseq().number;
         let writer = self.config.sender(flow).within(&peer, &Method::Ack, cseq, branch);

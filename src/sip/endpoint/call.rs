@@ -57,8 +57,8 @@ impl Endpoint {
     fn open_call(&mut self, invite: OutboundInvite) -> (DialogId, Option<u16>) {
         let tag = Tag::new(&mut self.random);
         let (flow, policy) = (invite.flow, invite.policy);
-        let host = invite.contact_host.as_deref();
-        let contact = self.config.sender(flow).contact(invite.contact_user.as_bytes(), host);
+        let sender = self.config.sender(flow).at(invite.advertised.as_deref());
+        let contact = sender.contact(invite.contact_user.as_bytes());
         let refusal = match self.gauges() {
             Gauges { dialogs: SIP_DIALOGS_MAX.., .. }
             | Gauges { transactions: SIP_TRANSACTIONS_MAX.., .. } => Some(503),

@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::Endpoint;
+use super::admit::contact_user;
 use super::event::Command;
 use super::event::Counter;
 use super::event::DialogEnd;
@@ -26,7 +27,9 @@ use crate::sip::transaction::key::Branch;
 use crate::sip::transaction::key::ClientKey;
 use crate::sip::transaction::key::Kind;
 use crate::types::cause::HangupCause;
+use crate::types::transport::Advertised;
 use bytes::Bytes;
+use std::sync::Arc;
 
 impl Endpoint {
     pub(super) fn command(&mut self, cx: &mut Context<'_>, command: Command) {
@@ -45,6 +48,7 @@ impl Endpoint {
                 self.begin_asking(cx, dialog, (Why::CallByUpdate, body))
             }
             Command::Adopt { dialog, policy } => self.adopt(dialog, policy),
+            Command::Advertise { dialog, advertised } => self.advertise(dialog, advertised),
             Command::Info { dialog, content_type, body } => {
                 self.info(cx, dialog, Info { content_type, body })
             }
@@ -193,6 +197,15 @@ impl Endpoint {
         let usage = self.usages.get_mut(dialog.0)?;
         let State::Incoming(_) = &usage.state else { return None };
         usage.policy = policy;
+        Some(())
+    }
+
+    fn advertise(&mut self, dialog: DialogId, advertised: Arc<Advertised>) -> Option<()> {
+        let usage = self.usages.get_mut(dialog.0)?;
+        let State::Incoming(incoming) = &mut usage.state else { return None };
+        let sender = self.config.sender(usage.flow).at(Some(&advertised));
+        usage.contact = sender.contact(contact_user(&incoming.request));
+        incoming.dialog.advertise(advertised);
         Some(())
     }
 

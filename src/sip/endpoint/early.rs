@@ -91,7 +91,8 @@ impl Endpoint {
             }
             None => {
                 let of = (&calling.from, usage.tag, &calling.uri);
-                let held = Dialog::of_response(response, of.0, of.1, of.2);
+                let held = Dialog::of_response(response, of.0, of.1, of.2)
+                    .advertising(calling.invite.advertised.clone());
                 calling.early.push(Early { dialog: held, rseq: None, is_settled: false });
                 calling.early.len() - 1
             }

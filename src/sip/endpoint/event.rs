@@ -20,6 +20,7 @@ use crate::sip::message::field::FieldValue;
 use crate::sip::message::field::HeaderField;
 use crate::sip::message::header::replaces::Replaces;
 use crate::types::cause::HangupCause;
+use crate::types::transport::Advertised;
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -385,6 +386,14 @@ pub enum Command {
         dialog: DialogId,
         /// Its policy from now on.
         policy: DialogPolicy,
+    },
+    /// Tell the peer of a call that we are somewhere else than at the listener's address, before
+    /// anything else is answered to it.
+    Advertise {
+        /// Which dialog.
+        dialog: DialogId,
+        /// Where we are.
+        advertised: Arc<Advertised>,
     },
     /// Tell the peer something by INFO; `Event::InfoAnswered` follows.
     Info {

@@ -193,7 +193,8 @@ impl EndpointConfig {
     fn sender(&self, flow: Flow) -> Sender<'_> {
         let address = self.listeners.get(usize::from(flow.listener)).unwrap_or(NO_LISTENER);
         Sender {
-            address,
+            host: &address.host,
+            port: address.port,
             transport: flow.transport,
             product: &self.product,
             policy: self.policy,

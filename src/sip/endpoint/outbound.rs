@@ -8,7 +8,9 @@ use crate::sip::digest::client::Client as DigestClient;
 use crate::sip::message::field::FieldValue;
 use crate::sip::message::field::HeaderField;
 use crate::sip::message::method::Method;
+use crate::types::transport::Advertised;
 use bytes::Bytes;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Max-Forwards of a request that begins here (RFC 3261 §8.1.1.6).
@@ -38,8 +40,8 @@ pub struct OutboundInvite {
     pub to: String,
     /// User part of our Contact.
     pub contact_user: String,
-    /// Host, with port where one is needed, of our Contact; `None`: the listener's.
-    pub contact_host: Option<String>,
+    /// Where we are, in Via and Contact; `None`: at the listener's address.
+    pub advertised: Option<Arc<Advertised>>,
     /// Max-Forwards: one less than that of the call this one continues, else [`MAX_FORWARDS`].
     pub max_forwards: u8,
     /// Offer; `None` asks the called party for one. Without an offer 100rel is not supported, since a
@@ -76,7 +78,7 @@ impl OutboundInvite {
             from_display: None,
             to: uri.to_owned(),
             contact_user: String::new(),
-            contact_host: None,
+            advertised: None,
             max_forwards: MAX_FORWARDS,
             body: None,
             accounts: Vec::new(),
@@ -146,6 +148,8 @@ pub struct OutboundRequest {
     /// User part of our Contact, as that of an INVITE by the same flow, where `contact` is none. Empty:
     /// a Contact without user.
     pub contact_user: Option<String>,
+    /// Where we are, in Via and Contact; `None`: at the listener's address.
+    pub advertised: Option<Arc<Advertised>>,
     /// A REGISTER that lets proxies put themselves into the path of requests to us (RFC 3327).
     pub supports_path: bool,
     /// More headers.
@@ -174,6 +178,7 @@ impl OutboundRequest {
             cseq: 1,
             contact: None,
             contact_user: None,
+            advertised: None,
             supports_path: false,
             headers: Vec::new(),
             body: None,

@@ -125,7 +125,8 @@ impl Endpoint {
             Some(_) | None => Vec::new(),
         };
         let credentials = if given.is_empty() { &fresh } else { given };
-        let bytes = outside.write(&self.config.sender(flow), branch, credentials);
+        let sender = self.config.sender(flow).at(outside.request.advertised.as_deref());
+        let bytes = outside.write(&sender, branch, credentials);
         let key = ClientKey { branch, kind: Kind::Other };
         self.begin_client(cx, key, (None, Purpose::Outside(place)), (flow, bytes));
     }
@@ -210,7 +211,7 @@ impl Outside {
         if let Some(contact) = &request.contact {
             writer.header(HeaderName::Contact, contact);
         } else if let Some(user) = &request.contact_user {
-            writer.header(HeaderName::Contact, sender.contact(user.as_bytes(), None));
+            writer.header(HeaderName::Contact, sender.contact(user.as_bytes()));
         }
         if request.method == Method::Options {
             writer.header(HeaderName::Accept, request::SDP);

@@ -1,6 +1,5 @@
 //! Requests of ours, and which way they go.
 
-use super::config::ListenerAddress;
 use super::flow::Flow;
 use super::flow::FlowId;
 use super::outbound::Identity;
@@ -32,6 +31,7 @@ use crate::sip::session_timer::SessionAsk;
 use crate::sip::transaction::key::Branch;
 use crate::sip::transaction::key::Tag;
 use crate::types::cause::HangupCause;
+use crate::types::transport::Advertised;
 use crate::types::transport::Transport;
 use bytes::Bytes;
 use std::net::IpAddr;
@@ -46,7 +46,8 @@ const METHODS: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, NOTIFY";
 /// Who writes a message: what stands in Via, Contact, `Server` and `User-Agent`.
 #[derive(Clone, Copy)]
 pub(super) struct Sender<'a> {
-    pub(super) address: &'a ListenerAddress,
+    pub(super) host: &'a str,
+    pub(super) port: u16,
     pub(super) transport: Transport,
     pub(super) product: &'a str,
     /// Decides what is announced.
@@ -54,7 +55,16 @@ pub(super) struct Sender<'a> {
     pub(super) takes_replaces: bool,
 }
 
-impl Sender<'_> {
+impl<'a> Sender<'a> {
+    /// The same at another address, if one is given.
+    pub(super) fn at<'b>(self, advertised: Option<&'b Advertised>) -> Sender<'b>
+    where
+        'a: 'b,
+    {
+        let Some(advertised) = advertised else { return self };
+        Sender { host: &advertised.host, port: advertised.port.unwrap_or(self.port), ..self }
+    }
+
     /// The same, announcing what `policy` has.
     pub(super) const fn under(self, policy: DialogPolicy) -> Self {
         Self { policy, ..self }
@@ -96,20 +106,15 @@ impl Sender<'_> {
         }
     }
 
-    /// The value of our Contact, with this user part, at `host` where it is not the listener's.
-    pub(super) fn contact(&self, user: &[u8], host: Option<&str>) -> Bytes {
+    /// The value of our Contact, with this user part.
+    pub(super) fn contact(&self, user: &[u8]) -> Bytes {
         let mut value = b"<sip:".to_vec();
         if !user.is_empty() {
             value.extend_from_slice(user);
             value.push(b'@');
         }
-        match host {
-            Some(host) => value.extend_from_slice(host.as_bytes()),
-            None => {
-                value.extend_from_slice(self.address.host.as_bytes());
-                value.extend_from_slice(format!(":{}", self.address.port).as_bytes());
-            }
-        }
+        value.extend_from_slice(self.host.as_bytes());
+        value.extend_from_slice(format!(":{}", self.port).as_bytes());
         match self.transport {
             Transport::Udp => {}
             Transport::Tcp | Transport::Tls => {
@@ -133,7 +138,7 @@ impl Sender<'_> {
         if is_compact {
             writer.compact();
         }
-        writer.via(self.transport, &self.address.host, self.address.port, branch);
+        writer.via(self.transport, self.host, self.port, branch);
         writer.number(HeaderName::MaxForwards, u32::from(max_forwards));
         writer
     }
@@ -148,7 +153,8 @@ impl Sender<'_> {
     ) -> RequestWriter {
         let addressed = dialog.addressed();
         let hops = (MAX_FORWARDS, false);
-        let mut writer = self.begin(method, addressed.uri, &branch.to_text(), hops);
+        let sender = self.at(dialog.advertised());
+        let mut writer = sender.begin(method, addressed.uri, &branch.to_text(), hops);
         for route in &addressed.routes {
             writer.header(HeaderName::Route, route);
         }
@@ -188,7 +194,8 @@ impl Sender<'_> {
         let invite = &calling.invite;
         // A PRACK would have to answer an offer of the called party's: see `OutboundInvite::body`.
         let reliable = if invite.body.is_some() { self.policy.reliable } else { Reliable::Off };
-        let sender = self.under(DialogPolicy { reliable, ..self.policy });
+        let policy = DialogPolicy { reliable, ..self.policy };
+        let sender = self.at(invite.advertised.as_deref()).under(policy);
         let hops = (invite.max_forwards, is_compact);
         let mut writer = sender.begin(&Method::Invite, &calling.uri, &branch.to_text(), hops);
         for route in &invite.routes {
@@ -233,8 +240,12 @@ impl Sender<'_> {
     fn begin_like(&self, method: &Method, invite: &Request) -> Option<RequestWriter> {
         let headers = &invite.headers;
         let hops = (headers.max_forwards().unwrap_or(MAX_FORWARDS), false);
-        let branch = headers.top_via().branch()?;
-        let mut writer = self.begin(method, &invite.uri, branch, hops);
+        // The same Via, wherever we said we are.
+        let via = headers.top_via();
+        let host = std::str::from_utf8(via.host()).ok()?;
+        let sender = Sender { host, port: via.port_or_default(), ..*self };
+        let branch = via.branch()?;
+        let mut writer = sender.begin(method, &invite.uri, branch, hops);
         writer
             .copy(headers.table(), HeaderName::Route)
             .copy(headers.table(), HeaderName::From)
@@ -290,6 +301,13 @@ pub(super) fn ack_of_refusal(sent: &Bytes, response: &Response, sender: Sender<'
         Some(writer.finish())
     };
     write().unwrap_or_default()
+}
+
+/// Where a request of ours said we are.
+pub(super) fn sent_by(request: &Request) -> Option<Advertised> {
+    let via = request.headers.top_via();
+    let host = std::str::from_utf8(via.host()).ok()?.to_owned();
+    Some(Advertised { host, port: Some(via.port_or_default()) })
 }
 
 /// The request in bytes we sent ourselves.
@@ -438,17 +456,17 @@ mod tests {
 
     #[test]
     fn the_contact_names_its_transport() {
-        let address = ListenerAddress { host: "192.0.2.1".to_owned(), port: 5060 };
         let contact = |transport| {
             let policy = DialogPolicy::default();
             let sender = Sender {
-                address: &address,
+                host: "192.0.2.1",
+                port: 5060,
                 transport,
                 product: "x",
                 policy,
                 takes_replaces: false,
             };
-            sender.contact(b"+15550100", None)
+            sender.contact(b"+15550100")
         };
         assert_eq!(contact(Transport::Udp), "<sip:+15550100@192.0.2.1:5060>");
         assert_eq!(contact(Transport::Tcp), "<sip:+15550100@192.0.2.1:5060;transport=tcp>");
