@@ -1,5 +1,6 @@
 //! The composition root: builds and wires every shell; readiness, reload and drain.
 
+mod budgets;
 mod certificates;
 mod database;
 mod http;
@@ -243,6 +244,8 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         trace: sip::trace_limits(&node),
         shards: OnceLock::new(),
     });
+    let (database, caught_up) = (persistence.database(), persistence.caught_up());
+    budgets::restore(&switch, database, caught_up, stopping.clone()).await;
     let (draining, drains) = watch::channel(false);
     let shards = sip::start_shards(&switch, &node, &bound, &drains);
     let gates = bound.gates(&node);

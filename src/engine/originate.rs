@@ -169,6 +169,12 @@ impl CallControl {
             return Err(begun.refuse(route, (HangupCause::NoAgent, decision)));
         };
         route.ai_profile = Some(profile.id);
+        // Each try is admitted in its turn; a call of which none would be is not begun.
+        if let Err(cause) = self.switch.registry.check_out(now, &plan) {
+            let mut decision = plan.decision;
+            decision.note("admission", format!("refused: {cause}"));
+            return Err(begun.refuse(route, (cause, decision)));
+        }
         let log = begun.decide(route, std::mem::take(&mut plan.decision));
         let plan = Box::new(plan);
         self.start(now, log, (plan, trunk, profile, caller));

@@ -234,6 +234,13 @@ impl Registry {
         inputs.try_send(input).map_err(|_| Unheard::Busy)
     }
 
+    /// The near leg of a call is tried by another trunk now.
+    pub fn moved_to(&self, id: CallId, trunk: &Arc<Trunk>) {
+        if let Some(entry) = self.lock().calls.get_mut(&id) {
+            entry.trunk = Arc::clone(trunk);
+        }
+    }
+
     /// The trunk of the near leg of a running call of `tenant`.
     #[must_use]
     pub fn trunk_of(&self, tenant: TenantId, id: CallId) -> Option<Arc<Trunk>> {
@@ -352,6 +359,10 @@ mod tests {
         assert_eq!(told(TenantId::from_uuid(clock::new_uuid()), id), Err(Unheard::NoSuchCall));
         assert_eq!(told(tenant, id), Ok(()));
         assert_eq!(told(tenant, id), Err(Unheard::Busy));
+        // A try by another trunk answered: what its carrier is asked is judged by that one.
+        let other = trunk();
+        registry.moved_to(id, &other);
+        assert_eq!(registry.trunk_of(tenant, id).map(|trunk| trunk.id), Some(other.id));
         let hour = Moment::from_millis(3_600_000);
         assert!(registry.has_calls_from(hour, SOURCE));
         registry.leave(hour, id);

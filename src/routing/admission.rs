@@ -182,11 +182,42 @@ impl Admission {
         limits: OutboundLimits,
         node: NodeLimits,
     ) -> Result<OutboundPermit, HangupCause> {
+        let start = self.check_out(now, ask, limits, node)?;
         let (tenant, trunk, gateway) = (ask.tenant, ask.trunk, ask.gateway);
         let key = GatewayKey { trunk: trunk.id, gateway: gateway.name.clone() };
         let mine = self.tenants.entry(tenant.id).or_default();
         let trunks = self.trunks.entry(trunk.id).or_default();
         let gateways = self.gateways.entry(key.clone()).or_default();
+        if ask.first {
+            pace(&mut self.node.paced, now, node.cps_max);
+            pace(&mut mine.paced, now, tenant.cps_max);
+        }
+        pace(&mut trunks.paced_out, now, limits.cps_max);
+        pace(&mut gateways.paced_out, now, gateway.cps_max);
+        for meter in [&mut self.node, mine, trunks, gateways] {
+            meter.take_out();
+        }
+        let permit = Permit { tenant: tenant.id, trunk: trunk.id, gateway: Some(key) };
+        Ok(OutboundPermit { permit, start })
+    }
+
+    /// Whether [`Self::admit_out`] would admit this try, and when its turn would be. Counts nothing.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn check_out(
+        &self,
+        now: Moment,
+        ask: &OutboundAsk<'_>,
+        limits: OutboundLimits,
+        node: NodeLimits,
+    ) -> Result<Moment, HangupCause> {
+        let (tenant, trunk, gateway) = (ask.tenant, ask.trunk, ask.gateway);
+        let key = GatewayKey { trunk: trunk.id, gateway: gateway.name.clone() };
+        let mine = self.tenants.get(&tenant.id).copied().unwrap_or_default();
+        let trunks = self.trunks.get(&trunk.id).copied().unwrap_or_default();
+        let gateways = self.gateways.get(&key).copied().unwrap_or_default();
         if !self.node.has_room(node.calls_max)
             || (ask.first && !self.node.is_in_pace(now, node.cps_max))
         {
@@ -210,17 +241,7 @@ impl Admission {
         {
             return Err(HangupCause::TrunkLimit);
         }
-        if ask.first {
-            pace(&mut self.node.paced, now, node.cps_max);
-            pace(&mut mine.paced, now, tenant.cps_max);
-        }
-        pace(&mut trunks.paced_out, now, limits.cps_max);
-        pace(&mut gateways.paced_out, now, gateway.cps_max);
-        for meter in [&mut self.node, mine, trunks, gateways] {
-            meter.take_out();
-        }
-        let permit = Permit { tenant: tenant.id, trunk: trunk.id, gateway: Some(key) };
-        Ok(OutboundPermit { permit, start })
+        Ok(start)
     }
 
     /// Takes a turn at one address of a carrier, known only after its name was looked up.

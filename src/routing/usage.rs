@@ -9,6 +9,7 @@ use crate::types::id::TrunkId;
 use crate::types::limit::DESTINATIONS_WATCHED_MAX;
 use crate::types::moment::Moment;
 use crate::types::number::E164;
+use jiff::Timestamp;
 use jiff::civil::Date;
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -60,6 +61,21 @@ pub struct Meter {
     accounts: Vec<Account>,
     rate: Option<Rate>,
     since: Moment,
+}
+
+/// A call out that is over, as its record has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastCall {
+    /// Whose call it was.
+    pub tenant: TenantId,
+    /// The trunk it was planned by.
+    pub trunk: Option<TrunkId>,
+    /// The number called.
+    pub dialled: Option<E164>,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// From its answer to its end.
+    pub lasted: Duration,
 }
 
 /// Something an operator should look at.

@@ -94,6 +94,7 @@ pub(super) struct Persistence {
     follower: JoinHandle<()>,
     uploader: JoinHandle<()>,
     upload_stop: watch::Sender<bool>,
+    caught_up: watch::Receiver<bool>,
 }
 
 /// Starts the private cluster or finds the configured database, and brings its schema up to date
@@ -167,6 +168,7 @@ pub(super) async fn start(
     };
     let (upload_stop, upload_stopping) = watch::channel(false);
     let uploader = Uploader::new(&journal, database.clone());
+    let caught_up = uploader.caught_up();
     Ok(Persistence {
         database,
         cluster,
@@ -176,6 +178,7 @@ pub(super) async fn start(
         follower: tokio::spawn(follower.run(stopping)),
         uploader: tokio::spawn(uploader.run(upload_stopping)),
         upload_stop,
+        caught_up,
     })
 }
 
@@ -228,6 +231,11 @@ fn composer_of(config: &Config) -> Composer {
 impl Persistence {
     pub(super) const fn database(&self) -> &Database {
         &self.database
+    }
+
+    /// Turns true once all records of before this start are in the database.
+    pub(super) fn caught_up(&self) -> watch::Receiver<bool> {
+        self.caught_up.clone()
     }
 
     pub(super) fn follow_status(&self) -> Arc<FollowStatus> {

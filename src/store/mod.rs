@@ -15,6 +15,7 @@ pub mod demo;
 pub mod journal;
 pub mod migrate;
 pub mod numbers;
+pub mod past_calls;
 pub mod private_cluster;
 mod routing_profiles;
 pub mod snapshot;

@@ -10,6 +10,7 @@ use crate::store::database;
 use crate::store::demo;
 use crate::store::migrate;
 use crate::store::numbers;
+use crate::store::past_calls;
 use crate::store::routing_profiles;
 use crate::store::snapshot;
 use crate::store::tenants;
@@ -44,6 +45,7 @@ pub fn all() -> Vec<String> {
         calls::SELECT_EVENTS,
         calls::UPSERT.as_str(),
         calls::INSERT_EVENTS,
+        past_calls::ENDED,
         api_keys::INSERT,
         api_keys::VERIFY,
         api_keys::REVOKE,

@@ -43,6 +43,8 @@ pub struct Uploader {
     health: Arc<JournalHealth>,
     /// What of which segment is already in the database.
     done: Option<Place>,
+    /// Told once all that an earlier process left is in the database.
+    caught_up: watch::Sender<bool>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +71,14 @@ impl Uploader {
             database,
             health: journal.health(),
             done: None,
+            caught_up: watch::Sender::new(false),
         }
+    }
+
+    /// Turns true once all that an earlier process left behind is in the database.
+    #[must_use]
+    pub fn caught_up(&self) -> watch::Receiver<bool> {
+        self.caught_up.subscribe()
     }
 
     /// Carries until the journal is closed and everything is in the database, or until `stop` turns
@@ -89,6 +98,7 @@ impl Uploader {
             match self.carry_up_to(progress).await {
                 Ok(()) => {
                     pause = RETRY_FIRST;
+                    self.caught_up.send_if_modified(|done| !std::mem::replace(done, true));
                     if self.health.database_away.swap(false, Ordering::Relaxed) {
                         tracing::info!("the database takes call records again");
                     }

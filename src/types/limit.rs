@@ -51,6 +51,8 @@ pub const STRANGER_RECORDS_PER_MINUTE_MAX: u32 = 60;
 /// Records of INVITEs that full queues turned away, and as many in each SIP shard of those it declined
 /// by itself, a second. Over it: counted in the next record.
 pub const SHED_RECORDS_PER_SECOND_MAX: u32 = 10;
+/// Calls out of before a start that are reckoned into the day's budgets. Over it: the oldest are not.
+pub const PAST_CALLS_MAX: usize = 1_000_000;
 /// Declined INVITEs a SIP shard remembers, so that copies leave no record. Over it: the oldest is forgotten.
 pub const DECLINED_REMEMBERED_MAX: usize = 64;
 /// Longest text kept of a message that was turned away, in characters. Over it: cut.

@@ -83,8 +83,8 @@ async fn a_call_that_an_application_places_is_answered_heard_and_hung_up() {
 
 #[tokio::test]
 async fn a_call_that_may_not_be_placed_is_refused_with_its_cause_and_a_record() {
-    let more = json!({"limits": {"cps_out": 1, "cps_overflow": "reject_503"}});
-    let (node, far, operator) = node(json!({"kind": "echo"}), more).await;
+    let more = json!({"limits": {"channels_out": 1}});
+    let (node, mut far, operator) = node(json!({"kind": "echo"}), more).await;
     let viewer = key(&node, 1, KeyRole::Viewer).await;
     let refused = async |key: &str, wish: Value| {
         let answer = node.post(&calls(1, ""), key, &wish).await;
@@ -117,11 +117,14 @@ async fn a_call_that_may_not_be_placed_is_refused_with_its_cause_and_a_record() 
     crate::node::wait_for("the records", async || (node.count(sql).await == 3).then_some(())).await;
     assert!(far.hear_within(crate::phone::SILENCE).await.is_none(), "nothing was sent");
 
-    // One call a second and no queue: the second has no turn.
+    // One call at a time: a second is not begun, and is on record.
     let first = place(&node, &operator, plain.clone()).await;
-    let second = place(&node, &operator, plain.clone()).await;
-    let record = shown(&node, 1, &second, &operator).await;
-    assert_eq!(record["cause"], "trunk_limit", "{}", steps(&record));
+    let invite = far.expect("INVITE ").await;
+    pick_up(&mut far, &invite).await;
+    assert_eq!(refused(&operator, plain.clone()).await, is(429, "trunk_limit"));
+    let sql = "SELECT count(*) FROM calls WHERE direction = 'outbound' AND cause = 'trunk_limit' \
+               AND sip_status = 503 AND decision::text LIKE '%refused: trunk_limit%'";
+    crate::node::wait_for("the record", async || (node.count(sql).await == 1).then_some(())).await;
     let path = calls(1, &format!("/{first}/hangup"));
     assert_eq!(node.post(&path, &operator, &json!({})).await.status, 202);
 

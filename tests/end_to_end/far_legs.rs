@@ -112,7 +112,6 @@ async fn press_five(phone: &Phone, port: u16, far: &Phone) {
         packet.extend([5, 10 | end]);
         packet.extend((160 * (step.min(3) + 1)).to_be_bytes());
         phone.media.send_to(&packet, switch).await.unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     let mut buffer = [0; 2_048];
     let heard = async {

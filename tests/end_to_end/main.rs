@@ -11,6 +11,7 @@
 mod bot;
 mod bot_calls;
 mod bot_faults;
+mod budgets;
 mod call_out;
 mod carrier;
 mod commands;

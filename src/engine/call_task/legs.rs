@@ -199,6 +199,9 @@ impl Task {
                 let terms = Box::new(leg_terms::outbound(&trunk, transport));
                 let listener = self.listener.rtp_address;
                 let address = media::rtp_address(Some(trunk.as_ref()), listener);
+                if side == LegSide::Near {
+                    self.switch.registry.moved_to(self.id(), &trunk);
+                }
                 let slot = match side {
                     LegSide::Near => &mut self.media,
                     LegSide::Far | LegSide::Third => self.others().slot(side),

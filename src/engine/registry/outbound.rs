@@ -20,6 +20,7 @@ use crate::routing::table::Tenant;
 use crate::routing::usage::Alarm;
 use crate::routing::usage::Charge;
 use crate::routing::usage::Meter;
+use crate::routing::usage::PastCall;
 use crate::types::cause::HangupCause;
 use crate::types::moment::Moment;
 use smallvec::SmallVec;
@@ -48,6 +49,34 @@ impl Registry {
             random: &mut inner.random,
         };
         outbound::plan(now, table, &mut around, request)
+    }
+
+    /// Takes over what calls before this start used of their budgets.
+    pub fn restore_usage(&self, table: &RoutingTable, past: &[PastCall]) {
+        for call in past {
+            outbound::restore(&mut self.lock().usage, table, call);
+        }
+    }
+
+    /// Whether any try of a new call would be admitted now. Counts nothing.
+    ///
+    /// # Errors
+    /// The limit that stands against the first try.
+    pub fn check_out(&self, now: Moment, plan: &OutboundPlan) -> Result<(), HangupCause> {
+        let inner = self.lock();
+        let check = |attempt: &Try| {
+            let (trunk, gateway) = (attempt.trunk.as_ref(), attempt.gateway.as_ref());
+            let ask = OutboundAsk { tenant: attempt.tenant(), trunk, gateway, first: true };
+            inner.admission.check_out(now, &ask, attempt.outbound().limits, self.limits)
+        };
+        let mut first = None;
+        for attempt in &plan.tries {
+            match check(attempt) {
+                Ok(_) => return Ok(()),
+                Err(cause) => first = first.or(Some(cause)),
+            }
+        }
+        first.map_or(Ok(()), Err)
     }
 
     /// Admits one try of a call out, and says when its turn is.

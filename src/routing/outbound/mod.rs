@@ -6,6 +6,7 @@ use crate::routing::admission::Admission;
 use crate::routing::contents::Number;
 use crate::routing::contents::Tenant;
 use crate::routing::decision::Decision;
+use crate::routing::destination::Micros;
 use crate::routing::destination::Rate;
 use crate::routing::destination::rate_of;
 use crate::routing::gateway::Gateway;
@@ -20,6 +21,7 @@ use crate::routing::trunk::Trunk;
 use crate::routing::usage::Account;
 use crate::routing::usage::Charge;
 use crate::routing::usage::DailyLimit;
+use crate::routing::usage::PastCall;
 use crate::routing::usage::Usage;
 use crate::types::cause::HangupCause;
 use crate::types::header::CallVariables;
@@ -259,13 +261,32 @@ pub fn charges(tenant: &Tenant, trunk: &Trunk, wall: Timestamp) -> SmallVec<[Cha
             limit: DailyLimit { minutes: budget.daily_minutes, spend: budget.daily_spend },
         });
     }
+    charges.push(of_tenant(tenant, wall));
+    charges
+}
+
+/// Takes over what a call before this start used of the budgets it was charged to.
+pub fn restore(usage: &mut Usage, table: &RoutingTable, past: &PastCall) {
+    let Some(tenant) = table.tenant(past.tenant) else { return };
+    let trunk = past.trunk.and_then(|trunk| table.trunk(trunk));
+    let rate = trunk.and_then(|trunk| rate(trunk, past.dialled?));
+    let cost = rate.map_or(Micros::default(), |rate| rate.cost(past.lasted));
+    let charges = match trunk {
+        Some(trunk) => charges(tenant, trunk, past.ended),
+        None => SmallVec::from_iter([of_tenant(tenant, past.ended)]),
+    };
+    for charge in charges {
+        usage.restore(charge.account, charge.day, past.lasted, cost);
+    }
+}
+
+fn of_tenant(tenant: &Tenant, wall: Timestamp) -> Charge {
     let own = &tenant.outbound;
-    charges.push(Charge {
+    Charge {
         account: Account::Tenant(tenant.id),
         day: wall.to_zoned(TimeZone::UTC).date(),
         limit: DailyLimit { minutes: own.daily_minutes, spend: own.daily_spend },
-    });
-    charges
+    }
 }
 
 /// The price of a call to `dialled` by a trunk.
