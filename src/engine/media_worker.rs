@@ -38,8 +38,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Commands carried out between two phases; the rest waits 5 ms.
-const COMMANDS_PER_PHASE_MAX: usize = 256;
+/// Commands carried out before a phase; the rest waits for the next one, 20 ms at most.
+const COMMANDS_PER_PHASE_MAX: usize = 1_024;
+
+/// Sessions a phase gets before the next one is begun: a phase costs a wake-up, whatever it does.
+const PHASE_FILL: usize = 64;
 
 /// Things waiting to be freed by a handle. Over it the thread frees them itself.
 const GARBAGE_MAX: usize = 1_024;
@@ -346,7 +349,7 @@ impl MediaThread {
     fn new(worker: Arc<Worker>) -> Self {
         let slots = (0..MEDIA_SESSIONS_MAX).map(|_| None).collect();
         let phases = std::array::from_fn(|_| Vec::with_capacity(MEDIA_SESSIONS_MAX));
-        let closed = Vec::with_capacity(COMMANDS_PER_PHASE_MAX * PHASES);
+        let closed = Vec::with_capacity(COMMANDS_PER_PHASE_MAX);
         Self { worker, slots, phases, closed, desk: Desk::new() }
     }
 
@@ -354,6 +357,7 @@ impl MediaThread {
         let mut pace = Pace::new(clock::now());
         while !self.worker.stopped.load(Ordering::Acquire) {
             self.desk.read_clocks();
+            pace.pass_idle(self.desk.now, |phase| self.sessions_in(phase) > 0);
             match pace.step(self.desk.now) {
                 Step::Wait(until) => std::thread::sleep(until.since(clock::now())),
                 Step::Run { phase, late } => {
@@ -435,9 +439,14 @@ impl MediaThread {
         }
     }
 
+    fn sessions_in(&self, phase: usize) -> usize {
+        self.phases.get(phase).map_or(0, Vec::len)
+    }
+
     fn open(&mut self, mut hosted: Box<Hosted>) {
-        let least = (0..PHASES).min_by_key(|phase| self.phases.get(*phase).map_or(0, Vec::len));
-        hosted.phase = least.unwrap_or(0);
+        let unfilled = (0..PHASES).find(|phase| self.sessions_in(*phase) < PHASE_FILL);
+        let least = || (0..PHASES).min_by_key(|phase| self.sessions_in(*phase));
+        hosted.phase = unfilled.or_else(least).unwrap_or(0);
         let index = hosted.place.id.index;
         if let Some(phase) = self.phases.get_mut(hosted.phase) {
             phase.push(index);
@@ -488,7 +497,7 @@ impl MediaThread {
 
     /// Runs one tick of every session of a phase; returns how many there are.
     fn run_phase(&mut self, phase: usize) -> usize {
-        let count = self.phases.get(phase).map_or(0, Vec::len);
+        let count = self.sessions_in(phase);
         for at in (0..count).rev() {
             let Some(index) = self.phases.get(phase).and_then(|phase| phase.get(at)).copied()
             else {

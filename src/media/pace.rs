@@ -50,6 +50,22 @@ impl Pace {
         Self { epoch, done: 0 }
     }
 
+    /// Passes over the phases that lie ahead up to the next `busy` one, without running them: nobody
+    /// need wake for them. The first phase of a tick is never passed over.
+    pub fn pass_idle(&mut self, now: Moment, busy: impl Fn(usize) -> bool) {
+        while now < self.due_at() && self.phase() != 0 && !busy(self.phase()) {
+            self.done += 1;
+        }
+    }
+
+    const fn phase(&self) -> usize {
+        (self.done % PHASES as u64) as usize
+    }
+
+    const fn due_at(&self) -> Moment {
+        Moment::from_nanos(self.epoch.as_nanos() + self.done * PHASE_NANOS)
+    }
+
     /// What to do at `now`. A returned `Run` or `Skip` counts as done.
     ///
     /// What is due follows from the time since the epoch alone, so that the oversleeping of one wait
@@ -57,7 +73,7 @@ impl Pace {
     /// missed back to back; later than that it leaves out whole ticks, because the peer's jitter
     /// buffer would throw the burst away.
     pub fn step(&mut self, now: Moment) -> Step {
-        let due_at = Moment::from_nanos(self.epoch.as_nanos() + self.done * PHASE_NANOS);
+        let due_at = self.due_at();
         if now < due_at {
             return Step::Wait(due_at);
         }
@@ -68,7 +84,7 @@ impl Pace {
             self.done += ticks_late * PHASES as u64;
             return Step::Skip { ticks: ticks_late };
         }
-        let phase = (self.done % PHASES as u64) as usize;
+        let phase = self.phase();
         self.done += 1;
         Step::Run { phase, late }
     }
@@ -108,6 +124,22 @@ mod tests {
         assert_eq!(phases(&mut pace, 107), [1], "being late does not move the next");
         assert_eq!(phases(&mut pace, 110), [2]);
         assert_eq!(pace.step(Moment::from_millis(111)), Step::Wait(Moment::from_millis(115)));
+    }
+
+    #[test]
+    fn phases_nobody_needs_are_passed_over_but_the_first_of_a_tick_and_what_is_due() {
+        let mut pace = Pace::new(Moment::from_millis(100));
+        assert_eq!(phases(&mut pace, 100), [0]);
+        let at = |ms| Moment::from_millis(ms);
+        pace.pass_idle(at(101), |phase| phase == 2);
+        assert_eq!(pace.step(at(101)), Step::Wait(at(110)));
+        assert_eq!(phases(&mut pace, 110), [2]);
+        pace.pass_idle(at(111), |_| false);
+        assert_eq!(pace.step(at(111)), Step::Wait(at(120)), "commands are looked for each tick");
+        // What is overdue may be a session's that was opened meanwhile.
+        assert_eq!(phases(&mut pace, 120), [0]);
+        pace.pass_idle(at(126), |_| false);
+        assert_eq!(phases(&mut pace, 126), [1]);
     }
 
     #[test]
