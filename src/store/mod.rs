@@ -27,6 +27,7 @@ pub mod trunks;
 pub mod upload;
 
 mod inbox;
+mod json_text;
 mod segment;
 mod syncer;
 mod wire;

@@ -9,8 +9,10 @@ use crate::store::journal::REJECTED;
 use crate::store::segment;
 use crate::store::segment::Kind;
 use crate::store::segment::Next;
+use crate::store::wire;
 use crate::store::wire::Entry;
 use sqlx::AssertSqlSafe;
+use std::collections::HashSet;
 use std::fs::DirBuilder;
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -213,24 +215,20 @@ impl Uploader {
     }
 
     async fn insert(&self, batch: &[&[u8]]) -> Result<(), Failure> {
-        let mut json = Vec::with_capacity(batch.iter().map(|payload| payload.len() + 1).sum());
-        json.push(b'[');
-        json.extend_from_slice(&batch.join(&b','));
-        json.push(b']');
-        let json = String::from_utf8(json).map_err(|error| Failure::Record(error.to_string()))?;
-        self.try_insert(&json).await.map_err(|error| classify(&error))?;
+        let (records, events) = (array(&newest_of_each(batch))?, array(batch)?);
+        self.try_insert(&records, &events).await.map_err(|error| classify(&error))?;
         let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         self.health.uploaded.fetch_add(count, Ordering::Relaxed);
         Ok(())
     }
 
-    async fn try_insert(&self, json: &str) -> sqlx::Result<()> {
+    async fn try_insert(&self, records: &str, events: &str) -> sqlx::Result<()> {
         let mut transaction = self.database.node().begin().await?;
         sqlx::query(AssertSqlSafe(calls::UPSERT.as_str()))
-            .bind(json)
+            .bind(records)
             .execute(&mut *transaction)
             .await?;
-        sqlx::query(calls::INSERT_EVENTS).bind(json).execute(&mut *transaction).await?;
+        sqlx::query(calls::INSERT_EVENTS).bind(events).execute(&mut *transaction).await?;
         transaction.commit().await
     }
 
@@ -251,6 +249,31 @@ impl Uploader {
         write_aside(&self.dir.join(REJECTED), name, content)
             .map_err(|error| format!("cannot put aside a refused record: {error}"))
     }
+}
+
+/// The entries as one array.
+fn array(entries: &[&[u8]]) -> Result<String, Failure> {
+    let mut json =
+        Vec::with_capacity(entries.iter().map(|entry| entry.len() + 1).sum::<usize>() + 2);
+    json.push(b'[');
+    for entry in entries {
+        if json.len() > 1 {
+            json.push(b',');
+        }
+        json.extend_from_slice(entry);
+    }
+    json.push(b']');
+    String::from_utf8(json).map_err(|error| Failure::Record(error.to_string()))
+}
+
+/// The entries whose record no later one of the batch replaces: those of a call follow each other in
+/// the order of their revisions.
+fn newest_of_each<'a>(batch: &[&'a [u8]]) -> Vec<&'a [u8]> {
+    let mut seen = HashSet::new();
+    let mut is_newest = |entry: &'a [u8]| wire::id_of(entry).is_none_or(|id| seen.insert(id));
+    let mut newest: Vec<_> = batch.iter().rev().copied().filter(|entry| is_newest(entry)).collect();
+    newest.reverse();
+    newest
 }
 
 fn write_aside(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
@@ -298,6 +321,20 @@ fn classify(error: &sqlx::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn only_the_newest_record_of_a_call_is_carried() {
+        let entry = |call: u128, rev: u32| {
+            let id = Uuid::from_u128(call);
+            format!("{{\"id\":\"{id}\",\"rev\":{rev},\"closed\":false}}")
+        };
+        let batch = [entry(1, 1), entry(2, 1), entry(1, 4), "{}".to_owned(), "{}".to_owned()];
+        let batch = batch.each_ref().map(String::as_bytes);
+        assert_eq!(newest_of_each(&batch), [batch[1], batch[2], b"{}", b"{}"]);
+        assert_eq!(array(&[b"1", b"2"]).ok().as_deref(), Some("[1,2]"));
+        assert_eq!(array(&[]).ok().as_deref(), Some("[]"));
+    }
 
     #[test]
     fn a_batch_passes_signs_of_life_and_stops_at_half_a_frame() {

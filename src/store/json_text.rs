@@ -1,0 +1,179 @@
+//! JSON text of call records, written without a tree of values or a serializer.
+
+use jiff::Timestamp;
+use serde_json::Value;
+use std::fmt::Display;
+use std::io::Write as _;
+use uuid::Uuid;
+
+/// JSON under construction. What is written between [`Self::open`] and [`Self::close`] is the caller's
+/// care; commas are set here.
+#[derive(Debug, Default)]
+pub(crate) struct JsonText {
+    bytes: Vec<u8>,
+    /// The second of the last time, and its text up to the fraction: the times of a record are close
+    /// to each other.
+    second: Option<(i64, String)>,
+}
+
+impl JsonText {
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), second: None }
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Begins an object or an array, as a value or as an element of an array.
+    pub(crate) fn open(&mut self, bracket: char) {
+        self.separate();
+        self.bytes.push(bracket as u8);
+    }
+
+    pub(crate) fn close(&mut self, bracket: char) {
+        self.bytes.push(bracket as u8);
+    }
+
+    /// A comma, unless nothing comes before in what encloses this.
+    fn separate(&mut self) {
+        if !matches!(self.bytes.last(), None | Some(b'{' | b'[' | b':')) {
+            self.bytes.push(b',');
+        }
+    }
+
+    /// A key, which needs no escapes; its value is to follow.
+    pub(crate) fn key(&mut self, key: &'static str) -> &mut Self {
+        self.separate();
+        self.bytes.push(b'"');
+        self.bytes.extend_from_slice(key.as_bytes());
+        self.bytes.extend_from_slice(b"\":");
+        self
+    }
+
+    pub(crate) fn text(&mut self, text: &str) {
+        self.bytes.push(b'"');
+        let mut rest = text.as_bytes();
+        while let Some(at) =
+            rest.iter().position(|&byte| byte < b' ' || matches!(byte, b'"' | b'\\'))
+        {
+            let (plain, after) = rest.split_at(at);
+            self.bytes.extend_from_slice(plain);
+            let Some((&special, after)) = after.split_first() else { break };
+            match special {
+                b'"' | b'\\' => self.bytes.extend_from_slice(&[b'\\', special]),
+                // Writing to a vector cannot fail.
+                _ => write!(self.bytes, "\\u{special:04x}").unwrap_or_default(),
+            }
+            rest = after;
+        }
+        self.bytes.extend_from_slice(rest);
+        self.bytes.push(b'"');
+    }
+
+    /// A text that needs no escapes, as it shows itself.
+    pub(crate) fn shown(&mut self, value: impl Display) {
+        write!(self.bytes, "\"{value}\"").unwrap_or_default();
+    }
+
+    pub(crate) fn uuid(&mut self, id: Uuid) {
+        let mut buffer = Uuid::encode_buffer();
+        self.text(id.hyphenated().encode_lower(&mut buffer));
+    }
+
+    pub(crate) fn bool(&mut self, value: bool) {
+        self.bytes.extend_from_slice(if value { b"true" } else { b"false" });
+    }
+
+    pub(crate) fn number(&mut self, number: u64) {
+        self.digits(number, 1);
+    }
+
+    /// Decimal digits, `least` of them at least.
+    fn digits(&mut self, mut number: u64, least: usize) {
+        let mut digits = [b'0'; 20];
+        let mut count = 0;
+        for place in digits.iter_mut().rev() {
+            *place = b'0' + (number % 10) as u8;
+            number /= 10;
+            count += 1;
+            if number == 0 {
+                break;
+            }
+        }
+        let from = digits.len() - count.max(least).min(digits.len());
+        self.bytes.extend_from_slice(digits.get(from..).unwrap_or_default());
+    }
+
+    /// A time in microseconds, as RFC 3339 writes it.
+    pub(crate) fn time(&mut self, time: Timestamp) {
+        let (second, nanos) = (time.as_second(), time.subsec_nanosecond());
+        let (Ok(micros), true) = (u64::try_from(nanos / 1_000), second >= 0) else {
+            return self.shown(time);
+        };
+        if self.second.as_ref().is_none_or(|(known, _)| *known != second) {
+            let whole = Timestamp::from_second(second).unwrap_or(time).to_string();
+            self.second = Some((second, whole.trim_end_matches('Z').to_owned()));
+        }
+        self.bytes.push(b'"');
+        if let Some((_, text)) = &self.second {
+            self.bytes.extend_from_slice(text.as_bytes());
+        }
+        self.bytes.push(b'.');
+        self.digits(micros, 6);
+        self.bytes.extend_from_slice(b"Z\"");
+    }
+
+    /// Anything else.
+    pub(crate) fn value(&mut self, value: &Value) {
+        write!(self.bytes, "{value}").unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_written_reads_back_as_it_was() {
+        let times =
+            ["2026-11-21T23:59:59.000007Z", "1970-01-01T00:00:00Z", "1969-12-31T23:59:59.5Z"];
+        let times = times.map(|time| time.parse::<Timestamp>().expect("a time"));
+        let odd = "a\"b\\c\n\u{1}\u{1f}\t\u{7f}ü€😀/";
+        let mut text = JsonText::with_capacity(0);
+        text.open('{');
+        text.key("text").text(odd);
+        text.key("none").text("");
+        text.key("list").open('[');
+        for time in times {
+            text.open('{');
+            text.key("at").time(time);
+            text.close('}');
+        }
+        text.close(']');
+        text.key("empty").open('[');
+        text.close(']');
+        text.key("numbers").open('{');
+        text.key("zero").number(0);
+        text.key("most").number(u64::MAX);
+        text.key("id").uuid(Uuid::from_u128(7));
+        text.key("is").bool(true);
+        text.key("half").value(&json!(0.5));
+        text.close('}');
+        text.key("address").shown("[::1]:5060".parse::<std::net::SocketAddr>().expect("one"));
+        text.close('}');
+        let read: Value = serde_json::from_slice(&text.into_bytes()).expect("JSON");
+        assert_eq!(read["text"], odd);
+        assert_eq!(read["none"], "");
+        for (at, time) in times.iter().enumerate() {
+            let text = read["list"][at]["at"].as_str().expect("a text");
+            assert_eq!(text.parse::<Timestamp>().expect("a time"), *time);
+        }
+        assert_eq!(read["empty"], json!([]));
+        let id = "00000000-0000-0000-0000-000000000007";
+        let numbers = json!({"zero": 0, "most": u64::MAX, "id": id, "is": true, "half": 0.5});
+        assert_eq!(read["numbers"], numbers);
+        assert_eq!(read["address"], "[::1]:5060");
+    }
+}
