@@ -23,10 +23,11 @@ use tokio::sync::oneshot;
 const LATER_MAX: Duration = Duration::from_millis(20);
 /// The same for a call that goes on. Many are over by then, and the report of the end takes it in.
 const ONGOING_MAX: Duration = Duration::from_millis(100);
-/// Pause between batches that come thick.
-const REST: Duration = Duration::from_millis(4);
+/// Pause between batches that come thick: what a ringing may wait for its record. Each batch wakes two
+/// threads.
+const REST: Duration = Duration::from_millis(8);
 /// Batches closer to each other than this come thick.
-const THICK: Duration = Duration::from_millis(6);
+const THICK: Duration = Duration::from_millis(12);
 /// Reports taken at once.
 const BATCH: usize = 256;
 
@@ -310,8 +311,8 @@ mod tests {
         state.insert(at(12), call(2).report(), Some(oneshot::channel().0));
         assert_eq!(taken(&mut state, at(12)), [1]);
         state.insert(at(13), call(3).report(), Some(oneshot::channel().0));
-        assert_eq!(pause(&mut state, at(13)), Duration::from_millis(3), "it rests");
-        assert_eq!(taken(&mut state, at(16)), [1]);
+        assert_eq!(pause(&mut state, at(13)), Duration::from_millis(7), "it rests");
+        assert_eq!(taken(&mut state, at(20)), [1]);
     }
 
     #[test]
