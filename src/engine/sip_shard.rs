@@ -39,6 +39,7 @@ use crate::types::cause::Party;
 use crate::types::id::CallId;
 use crate::types::limit::SIP_SHARD_QUEUE_HIGH;
 use crate::types::limit::SIP_SHARD_QUEUE_MAX;
+use crate::types::moment::Moment;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -47,6 +48,9 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 
+/// Timers that come due within one beat are seen to together: each call leaves some that end long
+/// after it, and a wake-up costs more than what they do. None of RFC 3261's is so exact.
+const BEAT_NANOS: u64 = 10_000_000;
 /// Commands that wait for a shard; call tasks wait when it is full.
 const COMMANDS_MAX: usize = 1024;
 /// Messages taken in one turn before commands and timers get theirs.
@@ -272,7 +276,7 @@ impl Shard {
             let deadline = [self.endpoint.deadline(), self.challenges.deadline()];
             let deadline = deadline.into_iter().flatten().min();
             if let Some(at) = deadline {
-                let at = clock::instant(at).into();
+                let at = clock::instant(on_the_beat(at)).into();
                 if sleep.deadline() != at {
                     sleep.as_mut().reset(at);
                 }
@@ -454,6 +458,11 @@ impl Shard {
         self.tell(dialog, input);
         self.calls.remove(&dialog);
     }
+}
+
+/// The first beat not before `at`.
+const fn on_the_beat(at: Moment) -> Moment {
+    Moment::from_nanos(at.as_nanos().div_ceil(BEAT_NANOS).saturating_mul(BEAT_NANOS))
 }
 
 /// How far a carrier got with a transfer that it was asked for.
