@@ -52,8 +52,17 @@ pub fn call_id_of(datagram: &[u8]) -> Option<&[u8]> {
         Some(b'c' | b'C') => name.eq_ignore_ascii_case(b"call-id"),
         _ => false,
     };
-    let (_, value) = HeaderLines::of_message(datagram).find(|(name, _)| is_call_id(name))?;
-    (!value.is_empty()).then_some(value)
+    let mut lines = HeaderLines::of_message(datagram);
+    loop {
+        let line = lines.next_line()?;
+        // This is done for every message more than once: most lines are told by their first letter.
+        if !matches!(line.first(), Some(b'i' | b'I' | b'c' | b'C')) {
+            continue;
+        }
+        if let Some((_, value)) = field_of(line).filter(|(name, _)| is_call_id(name)) {
+            return (!value.is_empty()).then_some(value);
+        }
+    }
 }
 
 /// The value of the first CSeq line, found without a full parse.
@@ -110,6 +119,16 @@ impl<'a> HeaderLines<'a> {
         Self(text.get(start..).unwrap_or(&[]))
     }
 
+    /// The next line with its continuations; `None` at the empty line.
+    fn next_line(&mut self) -> Option<&'a [u8]> {
+        if let [] | [b'\n', ..] | [b'\r', b'\n', ..] = self.0 {
+            return None;
+        }
+        let (line, rest) = self.0.split_at_checked(line_len(self.0))?;
+        self.0 = rest;
+        Some(line)
+    }
+
     /// What follows the lines read so far.
     pub(crate) const fn rest(&self) -> &'a [u8] {
         self.0
@@ -121,17 +140,20 @@ impl<'a> Iterator for HeaderLines<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let [] | [b'\n', ..] | [b'\r', b'\n', ..] = self.0 {
-                return None;
-            }
-            let (line, rest) = self.0.split_at_checked(line_len(self.0))?;
-            self.0 = rest;
-            let name_len = line.iter().position(|&byte| !lexis::is_token_byte(byte)).unwrap_or(0);
-            let (name, after) = line.split_at_checked(name_len)?;
-            if let (true, [b':', value @ ..]) = (name_len > 0, after.trim_ascii_start()) {
-                return Some((name, lexis::trim(value)));
+            if let Some(field) = field_of(self.next_line()?) {
+                return Some(field);
             }
         }
+    }
+}
+
+/// Name and value of a header line; `None` of what is none.
+fn field_of(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let name_len = line.iter().position(|&byte| !lexis::is_token_byte(byte)).unwrap_or(0);
+    let (name, after) = line.split_at_checked(name_len)?;
+    match (name_len > 0, after.trim_ascii_start()) {
+        (true, [b':', value @ ..]) => Some((name, lexis::trim(value))),
+        _ => None,
     }
 }
 

@@ -231,9 +231,20 @@ impl Head {
         }
     }
 
-    fn number_after(&mut self, before: &str, number: u64) {
-        // Writing to a BytesMut cannot fail.
-        write!(self.out, "{before}{number}").unwrap_or_default();
+    fn number_after(&mut self, before: &str, mut number: u64) {
+        self.text(before);
+        // By hand: every message has some, and formatting machinery costs ten times as much.
+        let mut digits = [0; 20];
+        let mut from = digits.len();
+        for place in digits.iter_mut().rev() {
+            *place = b'0' + (number % 10) as u8;
+            number /= 10;
+            from -= 1;
+            if number == 0 {
+                break;
+            }
+        }
+        self.out.put_slice(digits.get(from..).unwrap_or_default());
     }
 
     fn name(&mut self, name: HeaderName) {
