@@ -12,10 +12,14 @@ use crate::types::srtp::SRTP_KEY_BYTES_MAX;
 use crate::types::srtp::SrtpKey;
 use crate::types::srtp::SrtpSuite;
 use jiff::Timestamp;
+use std::cell::RefCell;
 use std::sync::OnceLock;
 use std::time::Duration;
 use std::time::Instant;
 use zeroize::Zeroizing;
+
+/// Random numbers drawn at once.
+const RANDOM_DRAWN: usize = 32;
 
 struct Anchor {
     started: Instant,
@@ -62,9 +66,19 @@ pub fn fill_random(bytes: &mut [u8]) {
 /// A random number, for seeds of the cores.
 #[must_use]
 pub fn random_u64() -> u64 {
-    let mut bytes = [0; 8];
-    fill_random(&mut bytes);
-    u64::from_le_bytes(bytes)
+    thread_local! {
+        // A call of the system gives many as cheaply as one; each is used once and then forgotten.
+        static DRAWN: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+    }
+    DRAWN.with_borrow_mut(|drawn| {
+        drawn.pop().unwrap_or_else(|| {
+            let mut bytes = Zeroizing::new([0; 8 * RANDOM_DRAWN]);
+            fill_random(bytes.as_mut_slice());
+            let numbers = bytes.as_chunks::<8>().0;
+            drawn.extend(numbers.iter().map(|number| u64::from_le_bytes(*number)));
+            drawn.pop().unwrap_or_default()
+        })
+    })
 }
 
 /// A new master key of SRTP.

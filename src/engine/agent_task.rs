@@ -10,6 +10,7 @@ use crate::agent::twilio;
 use crate::audio::link::AgentEnd;
 use crate::audio::link::LinkEvent;
 use crate::clock;
+use crate::engine::call_metrics;
 use crate::net::websocket;
 use crate::net::websocket::ConnectError;
 use crate::net::websocket::TrustRoots;
@@ -261,6 +262,8 @@ impl Task {
     /// Gives back the socket that is left to close.
     fn finish(self) -> Option<Box<Socket>> {
         let notes = Box::new(self.session.counters());
+        tracing::debug!(counters = ?notes, "agent's link ended");
+        call_metrics::count_agent(&notes);
         if self.events.try_send(AgentEvent::Notes(notes)).is_err() {
             tracing::trace!("nobody wants the agent's counters");
         }

@@ -34,10 +34,10 @@ impl RtpSocket {
     /// # Errors
     /// As the system says: the port is taken, no descriptor is left, the address is not ours.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-        socket.set_nonblocking(true)?;
+        let kind = Type::DGRAM.nonblocking();
+        let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
         socket.bind(&address.into())?;
-        // Both only make things better; a system that refuses them still carries calls.
+        // All only make things better; a system that refuses them still carries calls.
         let _refused = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
         let _refused = match address {
             SocketAddr::V4(_) => socket.set_tos_v4(EXPEDITED_FORWARDING),

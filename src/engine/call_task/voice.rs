@@ -11,12 +11,10 @@ use crate::engine::agent_task::AgentCall;
 use crate::engine::agent_task::AgentEvent;
 use crate::engine::agent_task::AgentHandle;
 use crate::engine::agent_task::AgentSetup;
-use crate::engine::call_metrics;
 use crate::engine::call_task::Task;
 use crate::engine::media_thread::MediaId;
 use crate::types::cause::HangupCause;
 use tokio::sync::mpsc;
-use tracing::Instrument;
 
 /// Events of an agent that wait for its call.
 const AGENT_EVENTS_MAX: usize = 16;
@@ -55,12 +53,8 @@ impl Task {
             (AgentEvent::Failed(cause), false) => Some(Input::Agent(AgentInput::Failed(cause))),
             (AgentEvent::Lost(cause), false) => Some(Input::Agent(AgentInput::Lost(cause))),
             (AgentEvent::HangupRequested, false) => Some(Input::Agent(AgentInput::HungUp)),
-            (AgentEvent::Notes(counters), _) => {
-                tracing::debug!(?counters, "agent's link ended");
-                call_metrics::count_agent(&counters);
-                None
-            }
-            (AgentEvent::Ready, true) => None,
+            // Its task counted them.
+            (AgentEvent::Notes(_), _) | (AgentEvent::Ready, true) => None,
             (AgentEvent::Failed(_) | AgentEvent::Lost(_) | AgentEvent::HangupRequested, true) => {
                 Some(Input::Agent(AgentInput::FallbackPlayed))
             }
@@ -87,7 +81,6 @@ impl Task {
             AgentOutput::End => {
                 if let Some(voice) = self.voice.take() {
                     voice.handle.end();
-                    count_notes(voice.events);
                 }
             }
             AgentOutput::StartFallback => self.start_fallback(),
@@ -113,9 +106,8 @@ impl Task {
             agent_task::start(AgentSetup { settings, call, end, roots }, events_in)
         };
         let heard_by = self.media.id();
-        if let Some(before) = self.voice.replace(Voice { handle, events, is_fallback, heard_by }) {
-            count_notes(before.events);
-        }
+        // Dropping its handle ends whoever spoke before.
+        self.voice = Some(Voice { handle, events, is_fallback, heard_by });
     }
 
     /// The announcement gets a link of its own: what the agent still had queued is not played.
@@ -125,18 +117,4 @@ impl Task {
         self.switch.media.attach(*media, media_end);
         self.start_voice(agent_end, true);
     }
-}
-
-/// Counts what went over the link of an agent whom the call is through with: its task tells that last,
-/// and the call does not wait for it.
-fn count_notes(mut events: mpsc::Receiver<AgentEvent>) {
-    let counting = async move {
-        while let Some(event) = events.recv().await {
-            if let AgentEvent::Notes(counters) = event {
-                tracing::debug!(?counters, "agent's link ended");
-                call_metrics::count_agent(&counters);
-            }
-        }
-    };
-    tokio::spawn(counting.in_current_span());
 }
