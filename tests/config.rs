@@ -40,7 +40,13 @@ bind = "127.0.0.1:5060"
 "#;
 
 fn secrets() -> Arc<LocalSecrets> {
-    let env = [("TOKEN", "s3cret"), ("URL", "postgres://u:hidden@db/x"), ("EMPTY", "")];
+    let env = [
+        ("TOKEN", "s3cret"),
+        ("URL", "postgres://u:hidden@db/x"),
+        ("EMPTY", ""),
+        ("SEAL_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
+        ("OLD_SEAL_KEY", "ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="),
+    ];
     let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let open: Opener = Box::new(|name| (name == "known").then(|| Secret::new("opened".into())));
     Arc::new(LocalSecrets::new(env, Some(open)))
@@ -77,6 +83,7 @@ fn compose(profile: &str, overrides: &serde_json::Value) -> Result<Trunk, Proble
         enabled: true,
         profile,
         overrides,
+        sealed: std::collections::BTreeMap::new(),
     })
 }
 
@@ -768,6 +775,24 @@ fn a_wrong_variable_is_named() {
         assert!(problems.contains(expected), "{expected}\nis not in\n{problems}");
     }
     assert!(!problems.contains("tiger"), "{problems}");
+}
+
+#[test]
+fn what_seals_secrets_is_a_key_of_256_bits() {
+    let problems_with = |reference| {
+        let env = [("TANDEM_SECRETS_KEY_REF", reference)];
+        problems_of(load_with(&[("tandem.toml", NODE)], &env))
+    };
+    assert!(problems_with("env:TOKEN").contains("`secrets.key_ref`: env:TOKEN holds no key: 32"));
+    assert!(problems_with("env:NONE").contains("`secrets.key_ref`: env:NONE: the variable is not"));
+    assert!(!problems_with("env:TOKEN").contains("s3cret"));
+    let env = [
+        ("TANDEM_SECRETS_KEY_REF", "env:SEAL_KEY"),
+        ("TANDEM_SECRETS_OLD_KEY_REF", "env:OLD_SEAL_KEY"),
+    ];
+    let config = load_with(&[("tandem.toml", NODE)], &env).unwrap();
+    let keys: Vec<_> = config.node().seal_keys.iter().map(|key| &key.expose()[..4]).collect();
+    assert_eq!(keys, ["AAEC", "ICEi"], "the new one seals");
 }
 
 #[test]

@@ -33,7 +33,8 @@ async fn load_all(database: &tandem::store::database::Database) -> Snapshot {
     let files = Memory::default();
     let inputs = Inputs { config: None, env: Vec::new(), files: &files, secrets: secrets.clone() };
     let profiles = load(&inputs).unwrap().profiles().clone();
-    let composer = Composer { profiles, secrets, file_trunks: Vec::new() };
+    let composer =
+        Composer { profiles, secrets, sealer: Default::default(), file_trunks: Vec::new() };
     snapshot::load_all_tenants(database, &composer).await.unwrap()
 }
 

@@ -1,70 +1,128 @@
-//! Who asks: API keys, and which tenant they open.
+//! Who asks: API keys, what they open, and how often they may ask.
 
 use crate::api::Context;
 use crate::api::RequestId;
 use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
+use crate::api::route::Access;
 use crate::store::api_keys;
 use crate::store::api_keys::KeyHolder;
 use crate::store::api_keys::KeyRole;
 use crate::store::api_keys::KeyScope;
 use crate::types::id::TenantId;
+use axum::extract::RawPathParams;
+use axum::extract::Request;
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header;
+use axum::middleware::Next;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use uuid::Uuid;
 
-/// Lets the request through when its key opens `tenant`.
+/// Who asks for what. Only the gate makes one, so a handler that has one is asked by somebody who may.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    /// Whose key it is.
+    pub(super) holder: KeyHolder,
+    /// The tenant of the path; `None`: the path is the platform's.
+    pub(super) tenant: Option<TenantId>,
+    /// The other parameter of the path, as it came.
+    pub(super) item: Option<String>,
+    /// The request.
+    pub(super) request_id: RequestId,
+}
+
+impl Caller {
+    /// Whether the key is one of the platform.
+    pub(super) fn is_platform(&self) -> bool {
+        self.holder.scope == KeyScope::AllTenants
+    }
+
+    /// The tenant of the path.
+    pub(super) fn tenant(&self) -> Result<TenantId, ApiError> {
+        self.tenant.ok_or_else(|| ErrorKind::Forbidden.of(&self.request_id))
+    }
+
+    /// The identity in the path; one that is none names nothing.
+    pub(super) fn item(&self) -> Result<Uuid, ApiError> {
+        let id = self.item.as_deref().and_then(|item| Uuid::parse_str(item).ok());
+        let missing = ErrorKind::NotFound("there is nothing of this identity");
+        id.ok_or_else(|| missing.of(&self.request_id))
+    }
+}
+
+/// What stands before the handlers of a route.
+#[derive(Clone)]
+pub(super) struct Gate {
+    pub(super) context: Context,
+    pub(super) access: Access,
+}
+
+/// Lets a request through whose key opens its route.
 ///
 /// A path that names no tenant is refused like one of somebody else, so that nobody learns which
 /// tenants exist.
-pub(super) async fn open(
-    context: &Context,
-    headers: &HeaderMap,
-    tenant: &str,
-    request_id: &RequestId,
-) -> Result<TenantId, ApiError> {
-    Ok(holder(context, headers, tenant, request_id).await?.0)
-}
-
-/// The same for a request that does something: a key that only reads is refused.
-pub(super) async fn open_to_act(
-    context: &Context,
-    headers: &HeaderMap,
-    tenant: &str,
-    request_id: &RequestId,
-) -> Result<TenantId, ApiError> {
-    let (tenant, holder) = holder(context, headers, tenant, request_id).await?;
-    if holder.role < KeyRole::Operator {
-        return Err(ErrorKind::ReadOnly.of(request_id));
+pub(super) async fn pass(
+    State(gate): State<Gate>,
+    params: RawPathParams,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let request_id = request.extensions().get::<RequestId>().cloned().unwrap_or_default();
+    match gate.judge(&params, request.headers(), request_id).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(error) => error.into_response(),
     }
-    Ok(tenant)
 }
 
-/// The same as [`open`], with what else the key opens.
-pub(super) async fn open_scope(
-    context: &Context,
-    headers: &HeaderMap,
-    tenant: &str,
-    request_id: &RequestId,
-) -> Result<(TenantId, KeyScope), ApiError> {
-    let (tenant, holder) = holder(context, headers, tenant, request_id).await?;
-    Ok((tenant, holder.scope))
-}
-
-async fn holder(
-    context: &Context,
-    headers: &HeaderMap,
-    tenant: &str,
-    request_id: &RequestId,
-) -> Result<(TenantId, KeyHolder), ApiError> {
-    let key = key_of(headers).ok_or_else(|| ErrorKind::NoKey.of(request_id))?;
-    let holder = api_keys::verify_all_tenants(&context.database, key)
-        .await
-        .map_err(|error| error::database(&error, request_id))?
-        .ok_or_else(|| ErrorKind::NoKey.of(request_id))?;
-    match tenant.parse() {
-        Ok(tenant) if holder.scope.opens(tenant) => Ok((tenant, holder)),
-        Ok(_) | Err(_) => Err(ErrorKind::Forbidden.of(request_id)),
+impl Gate {
+    async fn judge(
+        &self,
+        params: &RawPathParams,
+        headers: &HeaderMap,
+        request_id: RequestId,
+    ) -> Result<Caller, ApiError> {
+        let id = &request_id;
+        let key = key_of(headers).ok_or_else(|| ErrorKind::NoKey.of(id))?;
+        let holder = api_keys::verify_all_tenants(&self.context.database, key)
+            .await
+            .map_err(|error| error::database(&error, id))?
+            .ok_or_else(|| ErrorKind::NoKey.of(id))?;
+        if !self.context.rate.admits(holder.id) {
+            return Err(ErrorKind::TooMany.of(id));
+        }
+        let mut tenant = None;
+        let mut item = None;
+        for (name, value) in params {
+            match name {
+                "tenant_id" => tenant = Some(value),
+                _ => item = Some(value.to_owned()),
+            }
+        }
+        let least = match self.access {
+            Access::Platform(_) if holder.scope != KeyScope::AllTenants => {
+                return Err(ErrorKind::Platforms("a key of the platform is needed").of(id));
+            }
+            Access::Platform(least) | Access::Tenant(least) => least,
+        };
+        let tenant = match tenant.map(str::parse::<TenantId>) {
+            None => None,
+            Some(Ok(tenant)) if holder.scope.opens(tenant) => Some(tenant),
+            Some(_) => return Err(ErrorKind::Forbidden.of(id)),
+        };
+        if holder.role < least {
+            let needed = match least {
+                KeyRole::Admin => "a key of an admin is needed",
+                KeyRole::Viewer | KeyRole::Operator => "a key of an operator or admin is needed",
+            };
+            return Err(ErrorKind::ReadOnly(needed).of(id));
+        }
+        Ok(Caller { holder, tenant, item, request_id })
     }
 }
 

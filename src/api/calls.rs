@@ -1,8 +1,7 @@
 //! Call records of a tenant: list and get.
 
 use crate::api::Context;
-use crate::api::RequestId;
-use crate::api::auth;
+use crate::api::auth::Caller;
 use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
@@ -13,11 +12,9 @@ use crate::store::calls::CallFilter;
 use crate::types::id::CallId;
 use axum::Extension;
 use axum::Json;
-use axum::extract::Path;
 use axum::extract::Query;
 use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
-use axum::http::HeaderMap;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
@@ -54,13 +51,12 @@ pub(super) struct CallPageView {
 
 pub(super) async fn list(
     State(context): State<Context>,
-    Extension(id): Extension<RequestId>,
-    Path(tenant): Path<String>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<CallPageView>, ApiError> {
-    let tenant = auth::open(&context, &headers, &tenant, &id).await?;
-    let bad = |what| ErrorKind::BadParameter(what).of(&id);
+    let id = &caller.request_id;
+    let tenant = caller.tenant()?;
+    let bad = |what| ErrorKind::BadParameter(what).of(id);
     let Query(query) = query.map_err(|_| bad(LIST_PARAMETERS))?;
     let after = query.cursor.as_deref().map(str::parse::<CallId>).transpose();
     let after = after.map_err(|_| bad("`cursor` is the `next` of an earlier page"))?;
@@ -74,7 +70,7 @@ pub(super) async fn list(
     let limit = query.limit.unwrap_or(PAGE);
     let page = calls::list(&context.database, tenant, &filter, after, limit)
         .await
-        .map_err(|error| error::database(&error, &id))?;
+        .map_err(|error| error::database(&error, id))?;
     Ok(Json(CallPageView {
         calls: page.calls.into_iter().map(CallView::of).collect(),
         next: page.next.map(|next| next.to_string()),
@@ -86,16 +82,15 @@ const LIST_PARAMETERS: &str = "the parameters are limit (1 to 200), cursor, call
 
 pub(super) async fn show(
     State(context): State<Context>,
-    Extension(id): Extension<RequestId>,
-    Path((tenant, call)): Path<(String, String)>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> Result<Json<CallDetailView>, ApiError> {
-    let tenant = auth::open(&context, &headers, &tenant, &id).await?;
-    let missing = || ErrorKind::NotFound("this tenant has no such call").of(&id);
-    let call: CallId = call.parse().map_err(|_| missing())?;
+    let id = &caller.request_id;
+    let tenant = caller.tenant()?;
+    let missing = || ErrorKind::NotFound("this tenant has no such call").of(id);
+    let call = CallId::from_uuid(caller.item()?);
     let found = calls::get(&context.database, tenant, call)
         .await
-        .map_err(|error| error::database(&error, &id))?;
+        .map_err(|error| error::database(&error, id))?;
     let (call, events) = found.ok_or_else(missing)?;
     Ok(Json(CallDetailView::of(call, events)))
 }

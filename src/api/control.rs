@@ -2,7 +2,7 @@
 
 use crate::api::Context;
 use crate::api::RequestId;
-use crate::api::auth;
+use crate::api::auth::Caller;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
 use crate::engine::originate::CallControl;
@@ -16,10 +16,8 @@ use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use axum::Extension;
 use axum::Json;
-use axum::extract::Path;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde::Serialize;
@@ -78,43 +76,40 @@ type Done = Result<(StatusCode, Json<StateView>), ApiError>;
 
 pub(super) async fn place(
     State(context): State<Context>,
-    Extension(id): Extension<RequestId>,
-    Path(tenant): Path<String>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     wish: Result<Json<CallWish>, JsonRejection>,
 ) -> Done {
-    let (tenant, control) = open(&context, &headers, &tenant, &id).await?;
-    let Json(wish) = wish.map_err(|_| ErrorKind::BadParameter(CALL_PARAMETERS).of(&id))?;
-    let wish = wish.read(tenant, &control).map_err(|what| ErrorKind::BadParameter(what).of(&id))?;
-    let call = control.place(wish).map_err(|cause| ErrorKind::CallRefused(cause).of(&id))?;
+    let id = &caller.request_id;
+    let (tenant, control) = open(&context, &caller)?;
+    let Json(wish) = wish.map_err(|_| ErrorKind::BadParameter(CALL_PARAMETERS).of(id))?;
+    let wish = wish.read(tenant, &control).map_err(|what| ErrorKind::BadParameter(what).of(id))?;
+    let call = control.place(wish).map_err(|cause| ErrorKind::CallRefused(cause).of(id))?;
     let view = StateView { id: call.to_string(), state: "calling" };
     Ok((StatusCode::CREATED, Json(view)))
 }
 
 pub(super) async fn hang_up(
     State(context): State<Context>,
-    Extension(id): Extension<RequestId>,
-    Path((tenant, call)): Path<(String, String)>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> Done {
-    let (tenant, control) = open(&context, &headers, &tenant, &id).await?;
-    let call: CallId = call.parse().map_err(|_| NO_CALL.of(&id))?;
-    control.hang_up(tenant, call).map_err(|why| unheard(why, &id))?;
+    let id = &caller.request_id;
+    let (tenant, control) = open(&context, &caller)?;
+    let call = CallId::from_uuid(caller.item()?);
+    control.hang_up(tenant, call).map_err(|why| unheard(why, id))?;
     Ok(accepted(call, "ending"))
 }
 
 pub(super) async fn transfer(
     State(context): State<Context>,
-    Extension(id): Extension<RequestId>,
-    Path((tenant, call)): Path<(String, String)>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     wish: Result<Json<TransferWish>, JsonRejection>,
 ) -> Done {
-    let (tenant, control) = open(&context, &headers, &tenant, &id).await?;
-    let call: CallId = call.parse().map_err(|_| NO_CALL.of(&id))?;
-    let Json(wish) = wish.map_err(|_| ErrorKind::BadParameter(TRANSFER_PARAMETERS).of(&id))?;
-    let order = wish.read().map_err(|what| ErrorKind::BadParameter(what).of(&id))?;
-    control.transfer(tenant, call, order).map_err(|why| unheard(why, &id))?;
+    let id = &caller.request_id;
+    let (tenant, control) = open(&context, &caller)?;
+    let call = CallId::from_uuid(caller.item()?);
+    let Json(wish) = wish.map_err(|_| ErrorKind::BadParameter(TRANSFER_PARAMETERS).of(id))?;
+    let order = wish.read().map_err(|what| ErrorKind::BadParameter(what).of(id))?;
+    control.transfer(tenant, call, order).map_err(|why| unheard(why, id))?;
     Ok(accepted(call, "transferring"))
 }
 
@@ -124,16 +119,11 @@ const TRANSFER_PARAMETERS: &str = "the body is a JSON object with mode (bridge, 
                                    or withdraw), and for the first three either to or uri";
 const NO_CALL: ErrorKind = ErrorKind::NotFound("this tenant has no such call in progress here");
 
-/// The tenant that the key opens for acting, and the calls.
-async fn open(
-    context: &Context,
-    headers: &HeaderMap,
-    tenant: &str,
-    id: &RequestId,
-) -> Result<(TenantId, CallControl), ApiError> {
-    let tenant = auth::open_to_act(context, headers, tenant, id).await?;
-    let control = context.calls.clone().ok_or_else(|| ErrorKind::NoCalls.of(id))?;
-    Ok((tenant, control))
+/// The tenant of the path, and the calls.
+fn open(context: &Context, caller: &Caller) -> Result<(TenantId, CallControl), ApiError> {
+    let control = context.calls.clone();
+    let control = control.ok_or_else(|| ErrorKind::NoCalls.of(&caller.request_id))?;
+    Ok((caller.tenant()?, control))
 }
 
 fn accepted(call: CallId, state: &'static str) -> (StatusCode, Json<StateView>) {

@@ -1,6 +1,7 @@
-//! Errors as clients see them: `{code, message, request_id}`, never the inside of the switch.
+//! Errors as clients see them: `{code, message, field?, request_id}`, never the inside of the switch.
 
 use crate::api::RequestId;
+use crate::store::resource::Fault;
 use crate::types::cause::HangupCause;
 use axum::Extension;
 use axum::Json;
@@ -14,6 +15,10 @@ use serde::Serialize;
 #[derive(Debug)]
 pub(super) struct ApiError {
     kind: ErrorKind,
+    /// The value to blame, by its path.
+    field: Option<String>,
+    /// What to say instead of the kind's own words.
+    said: Option<String>,
     request_id: String,
 }
 
@@ -22,12 +27,28 @@ pub(super) struct ApiError {
 pub(super) enum ErrorKind {
     /// A parameter cannot be used; the text says which.
     BadParameter(&'static str),
+    /// The body is none that can be read; the text says why.
+    BadBody(&'static str),
+    /// A value of the body cannot be used.
+    Invalid,
+    /// It goes against what is there.
+    Conflict,
+    /// It was changed since the client read it.
+    Stale,
+    /// The body is longer than it may be.
+    TooLarge,
+    /// The body is of a kind that is not read here.
+    NotJson(&'static str),
+    /// The key asks too often.
+    TooMany,
     /// No key, or one that opens nothing.
     NoKey,
     /// The key is not for this tenant.
     Forbidden,
-    /// The key may read, and this is more.
-    ReadOnly,
+    /// The key may do less than this; the text says what is needed.
+    ReadOnly(&'static str),
+    /// What only the platform may do; the text says what.
+    Platforms(&'static str),
     /// Nothing of that name.
     NotFound(&'static str),
     /// The path has no such method.
@@ -48,17 +69,42 @@ pub(super) enum ErrorKind {
 struct ErrorView<'a> {
     code: &'a str,
     message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
     request_id: &'a str,
 }
 
 impl ErrorKind {
     pub(super) fn of(self, request_id: &RequestId) -> ApiError {
-        ApiError { kind: self, request_id: request_id.0.clone() }
+        ApiError { kind: self, field: None, said: None, request_id: request_id.0.clone() }
+    }
+
+    /// The same, of a value, in words of its own.
+    fn about(self, field: Option<&str>, said: String, request_id: &RequestId) -> ApiError {
+        let field = field.filter(|field| !field.is_empty()).map(str::to_owned);
+        ApiError { field, said: Some(said), ..self.of(request_id) }
     }
 
     fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::BadParameter(what) => (StatusCode::BAD_REQUEST, "bad_parameter", what),
+            Self::BadBody(what) => (StatusCode::BAD_REQUEST, "bad_body", what),
+            Self::Invalid => (StatusCode::BAD_REQUEST, "invalid_value", "a value cannot be used"),
+            Self::Conflict => (StatusCode::CONFLICT, "conflict", "it goes against what is there"),
+            Self::Stale => (
+                StatusCode::PRECONDITION_FAILED,
+                "changed_meanwhile",
+                "it was changed since it was read: read it again",
+            ),
+            Self::TooLarge => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is longer than it may be")
+            }
+            Self::NotJson(what) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_type", what),
+            Self::TooMany => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limited",
+                "this key asks more often than it may; try again shortly",
+            ),
             Self::NoKey => (
                 StatusCode::UNAUTHORIZED,
                 "unauthorized",
@@ -67,11 +113,8 @@ impl ErrorKind {
             Self::Forbidden => {
                 (StatusCode::FORBIDDEN, "forbidden", "this key does not open that tenant")
             }
-            Self::ReadOnly => (
-                StatusCode::FORBIDDEN,
-                "read_only_key",
-                "a key of role operator or admin is needed",
-            ),
+            Self::ReadOnly(what) => (StatusCode::FORBIDDEN, "role_too_low", what),
+            Self::Platforms(what) => (StatusCode::FORBIDDEN, "platforms_only", what),
             Self::CallRefused(cause) => (refusal_status(cause), cause.code(), cause.text()),
             Self::NoRefer => (
                 StatusCode::CONFLICT,
@@ -104,19 +147,30 @@ impl ErrorKind {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, code, message) = self.kind.parts();
-        let view = ErrorView { code, message, request_id: &self.request_id };
+        let message = self.said.as_deref().unwrap_or(message);
+        let field = self.field.as_deref();
+        let view = ErrorView { code, message, field, request_id: &self.request_id };
         let mut response = (status, Json(view)).into_response();
         let from_static = header::HeaderValue::from_static;
         let hint = match self.kind {
             ErrorKind::NoKey => Some((header::WWW_AUTHENTICATE, from_static("Bearer"))),
             ErrorKind::DatabaseAway => Some((header::RETRY_AFTER, from_static("5"))),
-            ErrorKind::CallBusy => Some((header::RETRY_AFTER, from_static("1"))),
+            ErrorKind::CallBusy | ErrorKind::TooMany => {
+                Some((header::RETRY_AFTER, from_static("1")))
+            }
             ErrorKind::CallRefused(cause) => {
                 cause.retry_after_s().map(|s| (header::RETRY_AFTER, s.into()))
             }
             ErrorKind::BadParameter(_)
+            | ErrorKind::BadBody(_)
+            | ErrorKind::Invalid
+            | ErrorKind::Conflict
+            | ErrorKind::Stale
+            | ErrorKind::TooLarge
+            | ErrorKind::NotJson(_)
             | ErrorKind::Forbidden
-            | ErrorKind::ReadOnly
+            | ErrorKind::ReadOnly(_)
+            | ErrorKind::Platforms(_)
             | ErrorKind::NoRefer
             | ErrorKind::NoCalls
             | ErrorKind::NotFound(_)
@@ -151,6 +205,20 @@ fn refusal_status(cause: HangupCause) -> StatusCode {
 pub(super) fn database(error: &sqlx::Error, request_id: &RequestId) -> ApiError {
     tracing::warn!(request_id = %request_id.0, %error, "a request failed in the database");
     ErrorKind::DatabaseAway.of(request_id)
+}
+
+/// What the store refuses.
+pub(super) fn fault(fault: Fault, id: &RequestId) -> ApiError {
+    match fault {
+        Fault::Database(error) => database(&error, id),
+        Fault::Missing(_) => ErrorKind::NotFound("").about(None, fault.to_string(), id),
+        Fault::Stale => ErrorKind::Stale.of(id),
+        Fault::Conflict { field, why } => ErrorKind::Conflict.about(field, why, id),
+        Fault::Invalid { ref field, .. } => {
+            ErrorKind::Invalid.about(Some(field), fault.to_string(), id)
+        }
+        Fault::Forbidden(what) => ErrorKind::Platforms(what).of(id),
+    }
 }
 
 pub(super) async fn no_such_path(Extension(id): Extension<RequestId>) -> ApiError {

@@ -1,35 +1,50 @@
-//! The HTTP interface: health, metrics, calls.
+//! The HTTP interface: health, metrics, what tenants have, calls.
 
+mod ai_profiles;
+mod audit_log;
 mod auth;
 mod calls;
 mod connections;
 mod control;
+mod csv;
 mod error;
 mod health;
+mod keys;
+mod numbers;
+mod rate;
+mod resource;
+pub mod route;
+mod routing_profiles;
+mod secrets;
+mod tenants;
 mod trace;
 mod trunks;
 mod views;
 
 pub use crate::api::health::Readiness;
+pub use crate::api::rate::KeyRate;
 
+use crate::api::auth::Gate;
 use crate::api::connections::HttpLimits;
 use crate::clock;
 use crate::engine::originate::CallControl;
 use crate::engine::trace::Traces;
 use crate::engine::trunk_states::TrunkStates;
 use crate::store::database::Database;
+use crate::store::snapshot::Composer;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
 use crate::telemetry::metric::Histogram;
 use crate::telemetry::metric::Metrics;
+use crate::types::limit::HTTP_BODY_BYTES_MAX;
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::extract::Request;
 use axum::http::HeaderValue;
 use axum::middleware;
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::get;
-use axum::routing::post;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -52,28 +67,32 @@ pub struct Context {
     pub calls: Option<CallControl>,
     /// How trunks stand.
     pub trunks: TrunkStates,
+    /// What makes rows of the database usable: with it changes are judged.
+    pub composer: watch::Receiver<Composer>,
+    /// How often keys may ask.
+    pub rate: Arc<KeyRate>,
 }
 
 /// The identity of a request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct RequestId(String);
 
 /// The whole interface.
 pub fn router(context: Context) -> Router {
-    Router::new()
+    let mut router = Router::new()
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
-        .route("/api/v1/tenants/{tenant_id}/calls", get(calls::list).post(control::place))
-        .route("/api/v1/tenants/{tenant_id}/calls/{call_id}", get(calls::show))
-        .route("/api/v1/tenants/{tenant_id}/calls/{call_id}/hangup", post(control::hang_up))
-        .route("/api/v1/tenants/{tenant_id}/calls/{call_id}/transfer", post(control::transfer))
-        .route("/api/v1/tenants/{tenant_id}/calls/{call_id}/trace", get(trace::show))
-        .route("/api/v1/tenants/{tenant_id}/calls/{call_id}/trace/ladder", get(trace::ladder))
-        .route("/api/v1/tenants/{tenant_id}/calls/{call_id}/trace/pcap", get(trace::pcap))
-        .route("/api/v1/tenants/{tenant_id}/trunks", get(trunks::list))
+        .route("/metrics", get(health::metrics));
+    for route in route::all() {
+        let gate = Gate { context: context.clone(), access: route.access };
+        let guarded =
+            (route.handler)().route_layer(middleware::from_fn_with_state(gate, auth::pass));
+        router = router.route(route.path, guarded);
+    }
+    router
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
+        .layer(DefaultBodyLimit::max(HTTP_BODY_BYTES_MAX))
         .layer(middleware::from_fn(observe))
         .with_state(context)
 }

@@ -1,8 +1,7 @@
 //! The signalling of a call: as messages, as a ladder of text, as a capture file.
 
 use crate::api::Context;
-use crate::api::RequestId;
-use crate::api::auth;
+use crate::api::auth::Caller;
 use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
@@ -13,9 +12,7 @@ use crate::store::calls;
 use crate::types::id::CallId;
 use axum::Extension;
 use axum::Json;
-use axum::extract::Path;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
@@ -44,11 +41,9 @@ struct MessageView {
 
 pub(super) async fn show(
     State(context): State<Context>,
-    Extension(id): Extension<RequestId>,
-    Path(path): Path<(String, String)>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> Result<Json<TraceView>, ApiError> {
-    let trace = find(&context, &id, path, &headers).await?;
+    let trace = find(&context, &caller).await?;
     let messages = trace.messages.iter().map(|message| MessageView {
         at: clock::wall(message.at),
         way: message.way.as_str(),
@@ -62,22 +57,18 @@ pub(super) async fn show(
 
 pub(super) async fn ladder(
     State(context): State<Context>,
-    Extension(id): Extension<RequestId>,
-    Path(path): Path<(String, String)>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> Result<String, ApiError> {
-    let trace = find(&context, &id, path, &headers).await?;
+    let trace = find(&context, &caller).await?;
     Ok(trace::ladder(&trace))
 }
 
 pub(super) async fn pcap(
     State(context): State<Context>,
-    Extension(id): Extension<RequestId>,
-    Path(path): Path<(String, String)>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> Result<Response, ApiError> {
-    let call = path.1.clone();
-    let trace = find(&context, &id, path, &headers).await?;
+    let call = CallId::from_uuid(caller.item()?);
+    let trace = find(&context, &caller).await?;
     let file = trace::pcap(&trace);
     let name = format!("attachment; filename=\"{call}.pcap\"");
     let kind = "application/vnd.tcpdump.pcap".to_owned();
@@ -85,15 +76,11 @@ pub(super) async fn pcap(
 }
 
 /// The trace of a call that is the tenant's own: signalling has numbers and addresses of people.
-async fn find(
-    context: &Context,
-    id: &RequestId,
-    (tenant, call): (String, String),
-    headers: &HeaderMap,
-) -> Result<Trace, ApiError> {
-    let tenant = auth::open(context, headers, &tenant, id).await?;
+async fn find(context: &Context, caller: &Caller) -> Result<Trace, ApiError> {
+    let id = &caller.request_id;
+    let tenant = caller.tenant()?;
     let missing = || ErrorKind::NotFound("this tenant has no such call").of(id);
-    let call: CallId = call.parse().map_err(|_| missing())?;
+    let call = CallId::from_uuid(caller.item()?);
     let found = calls::get(&context.database, tenant, call)
         .await
         .map_err(|error| error::database(&error, id))?;

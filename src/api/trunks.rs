@@ -1,34 +1,104 @@
-//! How the trunks of a tenant stand on this node: registrations and gateways.
+//! Trunks: what they are, and how they stand on this node.
 
 use crate::api::Context;
-use crate::api::RequestId;
-use crate::api::auth;
-use crate::api::error::ApiError;
+use crate::api::auth::Caller;
+use crate::api::resource::Noun;
+use crate::api::secrets;
 use crate::clock;
 use crate::engine::registry::RegistrationState;
 use crate::engine::trunk_states::TrunkState;
 use crate::routing::health::Availability;
-use crate::store::api_keys::KeyScope;
+use crate::store::resource::Fault;
+use crate::store::resource::Place;
+use crate::store::resource::Resource;
+use crate::store::resource::Row;
+use crate::store::resource::change::Draft;
+use crate::store::trunks;
+use crate::store::trunks::TRUNKS;
+use crate::types::id::TenantId;
 use axum::Extension;
 use axum::Json;
-use axum::extract::Path;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
+use serde_json::json;
+use std::collections::HashMap;
+use uuid::Uuid;
 
+pub(super) struct Trunks;
+
+impl Noun for Trunks {
+    const RESOURCE: &'static Resource = &TRUNKS;
+
+    /// The platform is shown the shared trunks beside a tenant's; a tenant is not shown the carriers of the
+    /// platform.
+    fn seen(caller: &Caller) -> Place {
+        match caller.tenant {
+            Some(tenant) if caller.is_platform() => Place::OfAndShared(tenant),
+            Some(tenant) => Place::Of(tenant),
+            None => Place::Shared,
+        }
+    }
+
+    /// The trunk is made on trial, as it would be made for calls.
+    fn amend(context: &Context, caller: &Caller, draft: &mut Draft<'_>) -> Result<(), Fault> {
+        let is_own = draft.given.contains_key("overrides") && !caller.is_platform();
+        if let Some(overrides) = draft.given.get("overrides").filter(|_| is_own) {
+            let same = draft.before.and_then(|row| row.members.get("overrides")) == Some(overrides);
+            if !same {
+                secrets::check_references("overrides", overrides)?;
+            }
+        }
+        let composer = context.composer.borrow().clone();
+        let sealed = secrets::sealed(draft);
+        trunks::check(&composer, caller.tenant, draft, &sealed)
+    }
+
+    async fn complete(
+        context: &Context,
+        caller: &Caller,
+        mut rows: Vec<Row>,
+    ) -> Result<Vec<Row>, Fault> {
+        let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+        let newest = trunks::newest_calls(&context.database, &caller.holder, &ids).await?;
+        let mut states = states(context, caller.tenant, true);
+        for row in &mut rows {
+            let state = states.remove(&row.id).map(StateView::of);
+            let is_shared = row.members.get("tenant_id").is_none_or(Value::is_null);
+            let live = [
+                ("shared", json!(is_shared)),
+                ("calls", json!(state.as_ref().map_or(0, |state| state.calls))),
+                ("last_invite_at", json!(newest.get(&row.id))),
+                (
+                    "registration",
+                    json!(state.as_ref().and_then(|state| state.registration.as_ref())),
+                ),
+                ("gateways", json!(state.as_ref().map_or(&[][..], |state| &state.gateways))),
+            ];
+            row.members.extend(live.map(|(name, value)| (name.to_owned(), value)));
+        }
+        Ok(rows)
+    }
+}
+
+fn states(context: &Context, tenant: Option<TenantId>, shared: bool) -> HashMap<Uuid, TrunkState> {
+    let nobody = TenantId::from_uuid(Uuid::nil());
+    let states = context.trunks.of(tenant.unwrap_or(nobody), shared);
+    states.into_iter().map(|state| (state.trunk.id.uuid(), state)).collect()
+}
+
+/// How the trunks of the platform stand, those of profile files among them.
 #[derive(Serialize)]
-pub(super) struct TrunksView {
-    trunks: Vec<TrunkView>,
+pub(super) struct StatesView {
+    trunks: Vec<StateView>,
 }
 
 #[derive(Serialize)]
-struct TrunkView {
+struct StateView {
     id: String,
     name: String,
     enabled: bool,
-    /// True for a trunk of the platform.
-    shared: bool,
     /// Calls in progress on this node, both ways.
     calls: u32,
     /// Null for a trunk that does not register.
@@ -58,27 +128,22 @@ struct GatewayView {
     until: Option<Timestamp>,
 }
 
-pub(super) async fn list(
+pub(super) async fn shared_states(
     State(context): State<Context>,
-    Extension(id): Extension<RequestId>,
-    Path(tenant): Path<String>,
-    headers: HeaderMap,
-) -> Result<Json<TrunksView>, ApiError> {
-    let (tenant, scope) = auth::open_scope(&context, &headers, &tenant, &id).await?;
-    // A tenant is not shown the carriers of the platform.
-    let shared = scope == KeyScope::AllTenants;
-    let trunks = context.trunks.of(tenant, shared).into_iter().map(TrunkView::of).collect();
-    Ok(Json(TrunksView { trunks }))
+    Extension(_): Extension<Caller>,
+) -> Json<StatesView> {
+    let nobody = TenantId::from_uuid(Uuid::nil());
+    let trunks = context.trunks.of(nobody, true).into_iter().map(StateView::of).collect();
+    Json(StatesView { trunks })
 }
 
-impl TrunkView {
+impl StateView {
     fn of(state: TrunkState) -> Self {
         let trunk = state.trunk;
         Self {
             id: trunk.id.to_string(),
             name: trunk.name.clone(),
             enabled: trunk.enabled,
-            shared: trunk.tenant.is_none(),
             calls: state.calls,
             registration: state.registration.map(RegistrationView::of),
             gateways: state.gateways.into_iter().map(GatewayView::of).collect(),

@@ -8,6 +8,7 @@ use crate::config::node::Database as Choice;
 use crate::routing::table::RoutingTable;
 use crate::store::database::Database;
 use crate::store::private_cluster::PrivateCluster;
+use crate::store::seal::Sealer;
 use crate::store::snapshot;
 use crate::store::snapshot::Composer;
 use crate::store::snapshot::Snapshot;
@@ -34,6 +35,8 @@ pub(crate) async fn load(config: &Config) -> Result<Loaded, Failure> {
     let composer = Composer {
         profiles: config.profiles().clone(),
         secrets: configuration::secrets(),
+        // Its keys were checked with the configuration.
+        sealer: Sealer::new(&config.node().seal_keys).unwrap_or_default(),
         file_trunks: config.trunks().to_vec(),
     };
     let database =

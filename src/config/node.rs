@@ -21,6 +21,8 @@ use crate::types::name::ListenerName;
 use crate::types::secret::Secret;
 use crate::types::tls::TlsServerSettings;
 use crate::types::transport::Transport;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -59,6 +61,10 @@ limit_s = 300
 [trace]
 megabytes = 32
 life_s = 900
+
+[secrets]
+key_ref = ""
+old_key_ref = ""
 "#;
 
 pub(crate) const fn key(name: &'static str, kind: Kind) -> Key {
@@ -79,6 +85,7 @@ pub(crate) const NODE: &[Key] = &[
     key("profiles", Kind::Table(&[key("dir", Kind::Parsed(not_empty))])),
     key("drain", Kind::Table(&[key("limit_s", Kind::Integer(0, 86_400))])),
     key("trace", Kind::Table(TRACE)),
+    key("secrets", Kind::Table(SECRETS)),
 ];
 
 const MEDIA: &[Key] = &[
@@ -92,6 +99,9 @@ const LIMITS: &[Key] =
 
 const TRACE: &[Key] =
     &[key("megabytes", Kind::Integer(0, 65_536)), key("life_s", Kind::Integer(1, 604_800))];
+
+const SECRETS: &[Key] =
+    &[key("key_ref", Kind::Secret(secret::check)), key("old_key_ref", Kind::Secret(secret::check))];
 
 const LOG: &[Key] = &[
     key("level", Kind::Choice(&["error", "warn", "info", "debug", "trace"])),
@@ -125,6 +135,8 @@ pub struct NodeConfig {
     pub trace_bytes_max: usize,
     /// How long signalling is kept after a dialog's last message.
     pub trace_life: Duration,
+    /// The keys under which secrets are sealed in the database: the first seals, all open.
+    pub seal_keys: Vec<Secret<String>>,
 }
 
 /// Which database.
@@ -240,7 +252,40 @@ pub(crate) fn build(
         drain_limit: Duration::from_secs(view.number("drain.limit_s")),
         trace_bytes_max: view.number::<usize>("trace.megabytes") << 20,
         trace_life: Duration::from_secs(view.number("trace.life_s")),
+        seal_keys: seal_keys(view, sources, secrets, problems),
     }
+}
+
+fn seal_keys(
+    view: View<'_>,
+    sources: &Sources,
+    secrets: &dyn Secrets,
+    problems: &mut Vec<Problem>,
+) -> Vec<Secret<String>> {
+    let mut keys = Vec::new();
+    for path in ["secrets.key_ref", "secrets.old_key_ref"] {
+        // A reference of the wrong form was reported with the schema.
+        let Some(text) = view.given(path).filter(|text| secret::check(text).is_ok()) else {
+            continue;
+        };
+        let form = "holds no key: 32 random bytes in base64 (openssl rand -base64 32)";
+        let why = match secret::resolve(secrets, text) {
+            Ok(key) if is_seal_key(key.expose()) => {
+                keys.push(key);
+                continue;
+            }
+            Ok(_) => format!("{text} {form}"),
+            Err(why) => why,
+        };
+        if let Some(node) = view.node(path) {
+            problems.push(Problem::error(sources, node.at, format!("`{path}`: {why}")));
+        }
+    }
+    keys
+}
+
+fn is_seal_key(text: &str) -> bool {
+    STANDARD.decode(text.trim()).is_ok_and(|bytes| bytes.len() == 32)
 }
 
 fn database(

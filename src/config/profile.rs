@@ -7,6 +7,7 @@ use crate::config::problem::Severity;
 use crate::config::problem::Sources;
 use crate::config::schema::Check;
 use crate::config::schema::nearest;
+use crate::config::secret::RowSecrets;
 use crate::config::secret::Secrets;
 use crate::config::tree;
 use crate::config::tree::Node;
@@ -21,6 +22,7 @@ use crate::config::trunk_schema::PROFILE;
 use crate::routing::trunk::Trunk;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
+use crate::types::secret::Secret;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -55,6 +57,8 @@ pub struct TrunkRow<'a> {
     pub profile: &'a str,
     /// The tree of what differs: an object with the keys of a profile, or null.
     pub overrides: &'a serde_json::Value,
+    /// What `sealed:NAME` means in it.
+    pub sealed: BTreeMap<String, Secret<String>>,
 }
 
 /// A profile as the live trunk it would be, for a trial of it.
@@ -253,7 +257,11 @@ impl Profiles {
             enabled: row.enabled,
             at,
         };
-        let trunk = self.finish(tree, identity, &sources, &mut problems);
+        let around = Around {
+            secrets: Arc::new(RowSecrets::new(self.secrets(), row.sealed.clone())),
+            region: self.0.around.region.clone(),
+        };
+        let trunk = self.finish(tree, identity, &sources, (&around, &mut problems));
         problems.retain(|problem| problem.severity == Severity::Error);
         let problems = Problems::new(problems);
         if problems.is_fatal() { Err(problems) } else { Ok(trunk) }
@@ -274,7 +282,7 @@ impl Profiles {
             let tenant = view.text("tenant").parse().ok();
             let identity =
                 TrunkIdentity { id: trunk_id(id), name: id.clone(), tenant, enabled, at };
-            let trunk = self.finish(tree, identity, &self.0.sources, problems);
+            let trunk = self.finish(tree, identity, &self.0.sources, (&self.0.around, problems));
             if enabled {
                 trunks.push(trunk);
             }
@@ -353,7 +361,7 @@ impl Profiles {
         mut tree: Table,
         identity: TrunkIdentity,
         sources: &Sources,
-        problems: &mut Vec<Problem>,
+        (around, problems): (&Around, &mut Vec<Problem>),
     ) -> Trunk {
         fill_in_variables(&mut tree, sources, problems);
         let mut check = Check { sources, problems, skip_templates: false };
@@ -361,7 +369,7 @@ impl Profiles {
         if identity.enabled {
             check.built((&tree, ""), &tree, &self.0.defaults, PROFILE);
         }
-        trunk::build(&tree, identity, sources, (&self.0.around, problems))
+        trunk::build(&tree, identity, sources, (around, problems))
     }
 
     /// A profile laid upon everything it extends, and all of it upon the defaults. Each ancestor is

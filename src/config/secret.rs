@@ -8,6 +8,7 @@ use std::fmt;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Largest file with a secret, in bytes. Over it: a problem.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
@@ -41,6 +42,45 @@ pub trait Secrets: Send + Sync {
 
     /// A secret sealed in the database; `None` where there is none of the name, or no key.
     fn sealed(&self, name: &str) -> Option<Secret<String>>;
+}
+
+/// The secrets of one row of the database: what is sealed in the row, all else as elsewhere.
+pub struct RowSecrets {
+    elsewhere: Arc<dyn Secrets>,
+    sealed: BTreeMap<String, Secret<String>>,
+}
+
+impl RowSecrets {
+    /// What is sealed in a row, opened, beside secrets of elsewhere.
+    #[must_use]
+    pub const fn new(
+        elsewhere: Arc<dyn Secrets>,
+        sealed: BTreeMap<String, Secret<String>>,
+    ) -> Self {
+        Self { elsewhere, sealed }
+    }
+}
+
+impl Secrets for RowSecrets {
+    fn env(&self, name: &str) -> Option<String> {
+        self.elsewhere.env(name)
+    }
+
+    fn file(&self, path: &str) -> Result<String, String> {
+        self.elsewhere.file(path)
+    }
+
+    fn public_file(&self, path: &str) -> Result<String, String> {
+        self.elsewhere.public_file(path)
+    }
+
+    fn file_advice(&self, path: &str) -> Option<String> {
+        self.elsewhere.file_advice(path)
+    }
+
+    fn sealed(&self, name: &str) -> Option<Secret<String>> {
+        self.sealed.get(name).cloned()
+    }
 }
 
 /// A reference to a secret.

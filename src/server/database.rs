@@ -19,6 +19,7 @@ use crate::store::migrate::SchemaError;
 use crate::store::private_cluster::ClusterError;
 use crate::store::private_cluster::Durability;
 use crate::store::private_cluster::PrivateCluster;
+use crate::store::seal::Sealer;
 use crate::store::snapshot;
 use crate::store::snapshot::Composer;
 use crate::store::snapshot::Snapshot;
@@ -220,10 +221,16 @@ fn apply(table: &ArcSwap<RoutingTable>, changes: Vec<Change>) {
     table.store(Arc::new(next));
 }
 
+/// What seals the secrets of rows. Its keys were checked with the configuration.
+fn sealer(config: &Config) -> Sealer {
+    Sealer::new(&config.node().seal_keys).unwrap_or_default()
+}
+
 fn composer_of(config: &Config) -> Composer {
     Composer {
         profiles: config.profiles().clone(),
         secrets: Arc::new(LocalSecrets::new(std::env::vars(), None)),
+        sealer: sealer(config),
         file_trunks: config.trunks().to_vec(),
     }
 }
@@ -236,6 +243,11 @@ impl Persistence {
     /// Turns true once all records of before this start are in the database.
     pub(super) fn caught_up(&self) -> watch::Receiver<bool> {
         self.caught_up.clone()
+    }
+
+    /// What makes rows usable, as the newest configuration has it.
+    pub(super) fn composer(&self) -> watch::Receiver<Composer> {
+        self.composer.subscribe()
     }
 
     pub(super) fn follow_status(&self) -> Arc<FollowStatus> {

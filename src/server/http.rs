@@ -2,6 +2,7 @@
 
 use crate::api;
 use crate::api::Context;
+use crate::api::KeyRate;
 use crate::api::Readiness;
 use crate::engine::gateways;
 use crate::engine::originate::CallControl;
@@ -24,6 +25,9 @@ use tokio::task::JoinHandle;
 
 /// How often the gauges are read.
 const GAUGE_PERIOD: Duration = Duration::from_secs(1);
+
+/// Requests a second of one API key.
+const KEY_RATE: u32 = 100;
 
 /// What the figures of a node are read from.
 #[derive(Clone)]
@@ -63,6 +67,8 @@ pub(super) fn serve(
         readiness: Arc::new(move || asked.readiness()),
         traces: Traces::new(shards, Arc::clone(&switch.table)),
         calls: Some(CallControl::new(Arc::clone(switch))),
+        composer: persistence.composer(),
+        rate: Arc::new(KeyRate::new(KEY_RATE)),
         trunks: TrunkStates::new(Arc::clone(&switch.table), Arc::clone(&switch.registry)),
     };
     let mut ticking = stop.clone();

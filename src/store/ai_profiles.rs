@@ -1,7 +1,13 @@
 //! AI profiles: rows of `ai_profiles` as routing reads them, and the form of their `agent` column.
 
 use crate::config::secret;
+use crate::config::secret::RowSecrets;
 use crate::routing::table::AiProfile;
+use crate::store::resource::Fault;
+use crate::store::resource::Resource;
+use crate::store::resource::field::Field;
+use crate::store::resource::field::Given;
+use crate::store::resource::field::Kind;
 use crate::store::snapshot::Composer;
 use crate::store::snapshot::RowFault;
 use crate::types::agent::AgentKind;
@@ -20,6 +26,7 @@ use crate::types::secret::Secret;
 use serde::Deserialize;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -30,22 +37,25 @@ pub(crate) struct AiProfileRow {
     pub(crate) tenant_id: Uuid,
     pub(crate) name: String,
     pub(crate) agent: serde_json::Value,
+    // Files written by an earlier version lack it.
+    #[serde(default)]
+    pub(crate) sealed: serde_json::Value,
 }
 
-pub(crate) const ALL: &str = "SELECT id, tenant_id, name, agent FROM ai_profiles";
+pub(crate) const ALL: &str = "SELECT id, tenant_id, name, agent, sealed FROM ai_profiles";
 
 pub(crate) const SOME: &str =
-    "SELECT id, tenant_id, name, agent FROM ai_profiles WHERE id = ANY($1)";
+    "SELECT id, tenant_id, name, agent, sealed FROM ai_profiles WHERE id = ANY($1)";
 
 impl AiProfileRow {
     /// The profile of this row.
     pub(crate) fn ai_profile(&self, composer: &Composer) -> Result<AiProfile, RowFault> {
-        let agent = parse_agent(&self.agent, &|reference| {
-            secret::resolve(composer.secrets.as_ref(), reference)
-        })
-        .map_err(|why| {
-            RowFault::new("ai_profiles", self.id, &self.name, &format!("agent: {why}"))
-        })?;
+        let sealed = composer.sealer.open_all(self.id, &self.sealed);
+        let secrets = RowSecrets::new(Arc::clone(&composer.secrets), sealed);
+        let agent = parse_agent(&self.agent, &|reference| secret::resolve(&secrets, reference))
+            .map_err(|why| {
+                RowFault::new("ai_profiles", self.id, &self.name, &format!("agent: {why}"))
+            })?;
         Ok(AiProfile {
             id: AiProfileId::from_uuid(self.id),
             tenant: TenantId::from_uuid(self.tenant_id),
@@ -53,6 +63,69 @@ impl AiProfileRow {
             agent,
         })
     }
+}
+
+/// AI profiles as the API manages them.
+pub const AI_PROFILES: Resource = Resource {
+    name: "AI profile",
+    plural: "ai_profiles",
+    table: "ai_profiles",
+    fields: &[
+        Field::new("tenant_id", Kind::Id, "Whose it is.").given(Given::Never),
+        Field::new("name", Kind::Text(1, 200), "Its name; a tenant has no two of one name.")
+            .given(Given::Required)
+            .filter(),
+        Field::new(
+            "role",
+            Kind::Choice(&["receptionist", "sales", "support", "dispatcher", "custom"]),
+            "What the agent is there for.",
+        )
+        .filter(),
+        Field::new("system_prompt", Kind::Text(1, 100_000), "What the agent is told to be.")
+            .given(Given::Required),
+        Field::new(
+            "is_default",
+            Kind::Flag,
+            "Whether it answers numbers that name no profile: true for exactly one of a tenant. Setting \
+             it takes it from the one before; the first profile has it by itself.",
+        )
+        .filter(),
+        Field::new(
+            "agent",
+            Kind::Object,
+            "How the agent is reached and when the call is answered. A secret in it is `sealed:NAME`, one \
+             of the profile's `secrets`.",
+        )
+        .given(Given::Required),
+        Field::new("created_at", Kind::Time, "When it was made.").given(Given::Never),
+        Field::new("updated_at", Kind::Time, "When it was last changed.").given(Given::Never),
+    ],
+    exclusive: Some("is_default"),
+    has_secrets: true,
+    is_switchs: false,
+    deactivates: None,
+};
+
+/// Judges the agent of a profile with what is sealed in its row, as it will be read for calls.
+///
+/// # Errors
+///
+/// The value that cannot be used.
+pub fn check_agent(
+    composer: &Composer,
+    id: Uuid,
+    agent: &serde_json::Value,
+    sealed: &serde_json::Value,
+) -> Result<(), Fault> {
+    let sealed = composer.sealer.open_all(id, sealed);
+    let secrets = RowSecrets::new(Arc::clone(&composer.secrets), sealed);
+    let read = parse_agent(agent, &|reference| secret::resolve(&secrets, reference));
+    read.map(|_| ()).map_err(|why| {
+        // What is wrong begins with the key in question, where one is.
+        let key = why.strip_prefix('`').and_then(|rest| rest.split_once('`'));
+        let field = key.map_or("agent".to_owned(), |(key, _)| format!("agent.{key}"));
+        Fault::Invalid { field, why }
+    })
 }
 
 /// Longest `after_ms`, `hangup_after_ms`, `reinvite_after_ms`: a day.
@@ -70,7 +143,7 @@ const HEADERS_MAX: usize = 16;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AgentForm {
-    kind: Kind,
+    kind: FormKind,
     url: Option<String>,
     auth_token_ref: Option<String>,
     parameters: Option<BTreeMap<String, String>>,
@@ -90,7 +163,7 @@ struct AgentForm {
 
 #[derive(Clone, Copy, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Kind {
+enum FormKind {
     Twilio,
     Echo,
     Tone,
@@ -121,13 +194,13 @@ pub(crate) fn parse_agent(
     let form = AgentForm::deserialize(value).map_err(|error| error.to_string())?;
     form.check_keys()?;
     let kind = match form.kind {
-        Kind::Twilio => AgentKind::Twilio(form.twilio(resolve)?),
-        Kind::Echo => AgentKind::Echo,
-        Kind::Tone => AgentKind::Tone { hz: tone(form.hz)? },
-        Kind::Announce => AgentKind::Announce,
-        Kind::Parrot => AgentKind::Parrot,
-        Kind::Sip => AgentKind::Sip(form.sip(resolve)?),
-        Kind::Forward => AgentKind::Forward(form.forwarded()?),
+        FormKind::Twilio => AgentKind::Twilio(form.twilio(resolve)?),
+        FormKind::Echo => AgentKind::Echo,
+        FormKind::Tone => AgentKind::Tone { hz: tone(form.hz)? },
+        FormKind::Announce => AgentKind::Announce,
+        FormKind::Parrot => AgentKind::Parrot,
+        FormKind::Sip => AgentKind::Sip(form.sip(resolve)?),
+        FormKind::Forward => AgentKind::Forward(form.forwarded()?),
     };
     let answer = match form.answer {
         Answer::WhenReady => AnswerPolicy::WhenReady,
@@ -146,19 +219,23 @@ pub(crate) fn parse_agent(
 impl AgentForm {
     /// A key that the kind does not read is a mistake, not a decoration.
     fn check_keys(&self) -> Result<(), String> {
-        let (twilio, sip) = (&[Kind::Twilio][..], &[Kind::Sip][..]);
+        let (twilio, sip) = (&[FormKind::Twilio][..], &[FormKind::Sip][..]);
         let keys = [
             ("url", self.url.is_some(), twilio),
             ("auth_token_ref", self.auth_token_ref.is_some(), twilio),
             ("parameters", self.parameters.is_some(), twilio),
             ("connect_timeout_ms", self.connect_timeout_ms.is_some(), twilio),
-            ("hz", self.hz.is_some(), &[Kind::Tone]),
+            ("hz", self.hz.is_some(), &[FormKind::Tone]),
             ("uri", self.uri.is_some(), sip),
             ("username", self.username.is_some(), sip),
             ("password_ref", self.password_ref.is_some(), sip),
             ("headers", self.headers.is_some(), sip),
-            ("to", self.to.is_some(), &[Kind::Forward]),
-            ("ring_timeout_ms", self.ring_timeout_ms.is_some(), &[Kind::Sip, Kind::Forward]),
+            ("to", self.to.is_some(), &[FormKind::Forward]),
+            (
+                "ring_timeout_ms",
+                self.ring_timeout_ms.is_some(),
+                &[FormKind::Sip, FormKind::Forward],
+            ),
         ];
         let stray = keys.into_iter().find(|(_, given, of)| *given && !of.contains(&self.kind));
         match stray {

@@ -4,6 +4,10 @@ use crate::clock;
 use crate::store::audit_log;
 use crate::store::audit_log::Entry;
 use crate::store::database::Database;
+use crate::store::resource::Resource;
+use crate::store::resource::field::Field;
+use crate::store::resource::field::Given;
+use crate::store::resource::field::Kind;
 use crate::store::time::Time;
 use crate::types::id::ApiKeyId;
 use crate::types::id::TenantId;
@@ -119,6 +123,34 @@ pub async fn create(
     label: &str,
     expires: Option<Timestamp>,
 ) -> sqlx::Result<NewKey> {
+    let wish = KeyWish { scope, role, label, expires };
+    create_by(database, &wish, None).await
+}
+
+/// A key that is asked for.
+#[derive(Clone, Debug)]
+pub struct KeyWish<'a> {
+    /// Whose things it is to open.
+    pub scope: KeyScope,
+    /// What its holder may do.
+    pub role: KeyRole,
+    /// For people; at most 200 characters.
+    pub label: &'a str,
+    /// When it ends.
+    pub expires: Option<Timestamp>,
+}
+
+/// The same, on behalf of the holder of another key.
+///
+/// # Errors
+///
+/// When the database fails or the tenant is not there.
+pub async fn create_by(
+    database: &Database,
+    wish: &KeyWish<'_>,
+    by: Option<ApiKeyId>,
+) -> sqlx::Result<NewKey> {
+    let KeyWish { scope, role, label, expires } = *wish;
     let mut random = [0; RANDOM_BYTES];
     clock::fill_random(&mut random);
     let key = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
@@ -134,7 +166,7 @@ pub async fn create(
         .execute(&mut *transaction)
         .await?;
     let detail = json!({"role": role.as_str(), "label": label});
-    note(&mut transaction, scope.tenant(), "create", id, detail).await?;
+    note(&mut transaction, (scope.tenant(), by), "create", id, detail).await?;
     transaction.commit().await?;
     Ok(NewKey { id: ApiKeyId::from_uuid(id), key: Secret::new(key) })
 }
@@ -169,6 +201,20 @@ pub async fn verify_all_tenants(database: &Database, key: &str) -> sqlx::Result<
 ///
 /// When the database fails.
 pub async fn revoke(database: &Database, scope: KeyScope, id: ApiKeyId) -> sqlx::Result<bool> {
+    revoke_by(database, scope, id, None).await
+}
+
+/// The same, on behalf of the holder of another key.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn revoke_by(
+    database: &Database,
+    scope: KeyScope,
+    id: ApiKeyId,
+    by: Option<ApiKeyId>,
+) -> sqlx::Result<bool> {
     let mut transaction = database.node().begin().await?;
     let revoked: Option<Option<Uuid>> = sqlx::query_scalar(REVOKE)
         .bind(id.uuid())
@@ -177,19 +223,20 @@ pub async fn revoke(database: &Database, scope: KeyScope, id: ApiKeyId) -> sqlx:
         .await?;
     let Some(tenant) = revoked else { return Ok(false) };
     let tenant = tenant.map(TenantId::from_uuid);
-    note(&mut transaction, tenant, "revoke", id.uuid(), json!({})).await?;
+    note(&mut transaction, (tenant, by), "revoke", id.uuid(), json!({})).await?;
     transaction.commit().await?;
     Ok(true)
 }
 
 async fn note(
     transaction: &mut Transaction<'_, Postgres>,
-    tenant: Option<TenantId>,
+    (tenant, by): (Option<TenantId>, Option<ApiKeyId>),
     action: &'static str,
     key: Uuid,
     detail: Value,
 ) -> sqlx::Result<()> {
-    let entry = Entry { tenant, action, subject: "api_key", subject_id: Some(key), detail };
+    let subject_id = Some(key);
+    let entry = Entry { tenant, key: by, action, subject: "api_key", subject_id, detail };
     audit_log::note(transaction, &entry).await
 }
 
@@ -204,6 +251,63 @@ pub(crate) const VERIFY: &str = "SELECT k.id, k.tenant_id, k.role FROM api_keys 
 
 pub(crate) const REVOKE: &str = "UPDATE api_keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL \
        AND ($2::uuid IS NULL OR tenant_id = $2) RETURNING tenant_id";
+
+/// The roles of keys of the API: of the platform, and of one tenant. Keys of either may only read.
+const ROLES: [&str; 5] =
+    ["platform-admin", "platform-operator", "tenant-admin", "tenant-operator", "read-only"];
+
+impl KeyHolder {
+    /// The name of the holder's role, one of those the API knows.
+    #[must_use]
+    pub const fn role_name(scope: KeyScope, role: KeyRole) -> &'static str {
+        match (scope, role) {
+            (KeyScope::AllTenants, KeyRole::Admin) => "platform-admin",
+            (KeyScope::AllTenants, KeyRole::Operator) => "platform-operator",
+            (KeyScope::Tenant(_), KeyRole::Admin) => "tenant-admin",
+            (KeyScope::Tenant(_), KeyRole::Operator) => "tenant-operator",
+            (_, KeyRole::Viewer) => "read-only",
+        }
+    }
+}
+
+impl KeyScope {
+    /// The role of a name, for keys of this scope; `None` where such keys have no such role.
+    #[must_use]
+    pub fn role_of(self, name: &str) -> Option<KeyRole> {
+        [KeyRole::Viewer, KeyRole::Operator, KeyRole::Admin]
+            .into_iter()
+            .find(|role| KeyHolder::role_name(self, *role) == name)
+    }
+}
+
+/// API keys as the API shows them. The key itself and its hash are not among the fields.
+pub const API_KEYS: Resource = Resource {
+    name: "API key",
+    plural: "api_keys",
+    table: "api_keys",
+    fields: &[
+        Field::new("tenant_id", Kind::Id, "Whose things it opens; null: everybody's.")
+            .given(Given::Never)
+            .nullable(),
+        Field::new(
+            "role",
+            Kind::Choice(&ROLES),
+            "read-only: reads; -operator: also acts on calls, and changes AI profiles and numbers; -admin: \
+             everything.",
+        )
+        .given(Given::RequiredOnce),
+        Field::new("label", Kind::Text(0, 200), "For people.").given(Given::OptionalOnce).filter(),
+        Field::new("expires_at", Kind::Time, "When it stops to open anything; null: never.")
+            .given(Given::OptionalOnce)
+            .nullable(),
+        Field::new("created_at", Kind::Time, "When it was made.").given(Given::Never),
+        Field::new("revoked_at", Kind::Time, "When it was revoked.").given(Given::Never).nullable(),
+    ],
+    exclusive: None,
+    has_secrets: false,
+    is_switchs: true,
+    deactivates: None,
+};
 
 fn is_key(text: &str) -> bool {
     let random = text.strip_prefix(PREFIX).map(|rest| URL_SAFE_NO_PAD.decode(rest));

@@ -73,6 +73,14 @@ impl Database {
         Ok(transaction)
     }
 
+    /// Begins a transaction of the API for a key of the platform: it sees all tenants. It takes a
+    /// connection of the API, so that many requests never keep the switch from its own.
+    pub(crate) async fn begin_all_tenants(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
+        let mut transaction = self.api.begin().await?;
+        sqlx::query(TAKE_NODE_ROLE).execute(&mut *transaction).await?;
+        Ok(transaction)
+    }
+
     /// True when the database answers within `limit`; one that was never migrated does not.
     pub async fn answers(&self, limit: Duration) -> bool {
         let query = sqlx::query("SELECT 1").execute(&self.node);
@@ -85,6 +93,9 @@ impl Database {
         self.node.close().await;
     }
 }
+
+/// Local to the transaction, too.
+const TAKE_NODE_ROLE: &str = "SET LOCAL ROLE tandem_node";
 
 pub(crate) const SET_TENANT: &str = "SELECT set_config('tandem.tenant_id', $1, true)";
 

@@ -7,7 +7,7 @@
 
 pub mod ai_profiles;
 pub mod api_keys;
-mod audit_log;
+pub mod audit_log;
 pub mod calls;
 pub mod changes;
 pub mod database;
@@ -17,7 +17,9 @@ pub mod migrate;
 pub mod numbers;
 pub mod past_calls;
 pub mod private_cluster;
-mod routing_profiles;
+pub mod resource;
+pub mod routing_profiles;
+pub mod seal;
 pub mod snapshot;
 pub mod statements;
 pub mod table_file;

@@ -1,6 +1,10 @@
 //! Numbers: rows of `phone_numbers` as routing reads them.
 
 use crate::routing::table::Number;
+use crate::store::resource::Resource;
+use crate::store::resource::field::Field;
+use crate::store::resource::field::Given;
+use crate::store::resource::field::Kind;
 use crate::store::snapshot::RowFault;
 use crate::types::id::AiProfileId;
 use crate::types::id::NumberId;
@@ -52,3 +56,57 @@ impl NumberRow {
         })
     }
 }
+
+/// Numbers and ranges as the API manages them.
+pub const NUMBERS: Resource = Resource {
+    name: "number",
+    plural: "numbers",
+    table: "phone_numbers",
+    fields: &[
+        Field::new("tenant_id", Kind::Id, "Whose it is.").given(Given::Never),
+        Field::new("first_number", Kind::Number, "The number, or the first of a range.")
+            .given(Given::RequiredOnce)
+            .filter(),
+        Field::new("last_number", Kind::Number, "The last of a range; left out: one number.")
+            .given(Given::OptionalOnce),
+        Field::new(
+            "trunk_id",
+            Kind::Id,
+            "The only trunk that brings calls for it. Null: any shared trunk and any of the tenant's.",
+        )
+        .nullable()
+        .filter(),
+        Field::new("outbound_trunk_id", Kind::Id, "The trunk it calls out by; null: `trunk_id`.")
+            .nullable()
+            .filter(),
+        Field::new("routing_profile_id", Kind::Id, "Which trunks it uses where it names none.")
+            .nullable()
+            .filter(),
+        Field::new("ai_profile_id", Kind::Id, "Who answers; null: the tenant's default profile.")
+            .nullable()
+            .filter(),
+        Field::new("provider", Kind::Text(0, 100), "Whom it was bought from.").platforms().filter(),
+        Field::new("label", Kind::Text(0, 200), "For people.").filter(),
+        Field::new(
+            "assignment_status",
+            Kind::Choice(&["available", "assigned", "reserved", "released"]),
+            "Where it stands in the stock of numbers.",
+        )
+        .platforms()
+        .filter(),
+        Field::new(
+            "compliance_state",
+            Kind::Choice(&["not_required", "pending", "approved", "rejected"]),
+            "Where its regulatory check stands.",
+        )
+        .platforms()
+        .filter(),
+        Field::new("is_active", Kind::Flag, "Whether its calls are taken.").filter(),
+        Field::new("created_at", Kind::Time, "When it was made.").given(Given::Never),
+        Field::new("updated_at", Kind::Time, "When it was last changed.").given(Given::Never),
+    ],
+    exclusive: None,
+    has_secrets: false,
+    is_switchs: false,
+    deactivates: None,
+};

@@ -1,6 +1,10 @@
 //! Routing profiles: rows of `routing_profiles` as routing reads them.
 
 use crate::routing::table::RoutingProfile;
+use crate::store::resource::Resource;
+use crate::store::resource::field::Field;
+use crate::store::resource::field::Given;
+use crate::store::resource::field::Kind;
 use crate::types::id::RoutingProfileId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
@@ -35,4 +39,43 @@ impl RoutingProfileRow {
             inbound_trunk: self.inbound_trunk_id.map(TrunkId::from_uuid),
         }
     }
+}
+
+/// Routing profiles as the API manages them.
+pub const ROUTING_PROFILES: Resource = Resource {
+    name: "routing profile",
+    plural: "routing_profiles",
+    table: "routing_profiles",
+    fields: &[
+        Field::new("tenant_id", Kind::Id, "Whose numbers may use it; null: all.")
+            .given(Given::Never)
+            .nullable(),
+        Field::new("name", Kind::Text(1, 200), "Its name.").given(Given::Required).filter(),
+        Field::new(
+            "plan",
+            Kind::Choice(&["starter", "growth", "custom"]),
+            "The plan it is meant for, for people who assign numbers; null: any.",
+        )
+        .nullable()
+        .filter(),
+        Field::new(
+            "country",
+            Kind::Pattern(is_country, "two capitals, such as IN"),
+            "The country it is meant for, for people who assign numbers; null: any.",
+        )
+        .nullable()
+        .filter(),
+        Field::new("outbound_trunk_id", Kind::Id, "The trunk calls out go by.").nullable(),
+        Field::new("inbound_trunk_id", Kind::Id, "The only trunk calls in come by.").nullable(),
+        Field::new("created_at", Kind::Time, "When it was made.").given(Given::Never),
+        Field::new("updated_at", Kind::Time, "When it was last changed.").given(Given::Never),
+    ],
+    exclusive: None,
+    has_secrets: false,
+    is_switchs: false,
+    deactivates: None,
+};
+
+fn is_country(text: &str) -> bool {
+    text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_uppercase())
 }

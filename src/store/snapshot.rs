@@ -12,6 +12,7 @@ use crate::store::numbers;
 use crate::store::numbers::NumberRow;
 use crate::store::routing_profiles;
 use crate::store::routing_profiles::RoutingProfileRow;
+use crate::store::seal::Sealer;
 use crate::store::tenants;
 use crate::store::tenants::TenantRow;
 use crate::store::trunks;
@@ -30,6 +31,8 @@ pub struct Composer {
     pub profiles: Profiles,
     /// Where the secrets behind references are.
     pub secrets: Arc<dyn Secrets>,
+    /// What seals and opens the secrets of rows.
+    pub sealer: Sealer,
     /// The trunks that are profile files; they stand beside those of the database.
     pub file_trunks: Vec<Trunk>,
 }

@@ -11,6 +11,14 @@ use crate::store::demo;
 use crate::store::migrate;
 use crate::store::numbers;
 use crate::store::past_calls;
+use crate::store::resource::Members;
+use crate::store::resource::Place;
+use crate::store::resource::Resource;
+use crate::store::resource::change;
+use crate::store::resource::field::Given;
+use crate::store::resource::field::Kind;
+use crate::store::resource::read;
+use crate::store::resource::read::Filter;
 use crate::store::routing_profiles;
 use crate::store::snapshot;
 use crate::store::tenants;
@@ -18,6 +26,7 @@ use crate::store::trunks;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use jiff::Timestamp;
+use serde_json::Value;
 use uuid::Uuid;
 
 /// Every statement that can be prepared.
@@ -50,6 +59,8 @@ pub fn all() -> Vec<String> {
         api_keys::VERIFY,
         api_keys::REVOKE,
         audit_log::INSERT,
+        trunks::NEWEST_CALLS,
+        change::LOCK,
         demo::PUT_TENANT,
         demo::PUT_PROFILE,
         demo::PUT_TRUNK,
@@ -57,7 +68,65 @@ pub fn all() -> Vec<String> {
     ];
     let mut all: Vec<String> = fixed.map(str::to_owned).into();
     all.extend(list_forms());
+    let resources = [
+        &tenants::TENANTS,
+        &ai_profiles::AI_PROFILES,
+        &numbers::NUMBERS,
+        &trunks::TRUNKS,
+        &routing_profiles::ROUTING_PROFILES,
+        &api_keys::API_KEYS,
+        &audit_log::AUDIT_LOG,
+    ];
+    all.extend(resources.into_iter().flat_map(resource_forms));
     all
+}
+
+/// What is sent for a resource, with every field and filter it has.
+fn resource_forms(resource: &'static Resource) -> Vec<String> {
+    let (id, tenant) = (Uuid::nil(), TenantId::from_uuid(Uuid::nil()));
+    let mut filter = Filter::default();
+    for field in resource.fields.iter().filter(|field| field.is_filter) {
+        let text = match field.kind {
+            Kind::Id => id.to_string(),
+            Kind::Flag => "true".to_owned(),
+            Kind::Choice(words) => words.first().copied().unwrap_or_default().to_owned(),
+            Kind::Text(..)
+            | Kind::Integer(..)
+            | Kind::Number
+            | Kind::Pattern(..)
+            | Kind::Patterns(..)
+            | Kind::Object
+            | Kind::Time => String::new(),
+        };
+        // A filter that cannot be used is left out here and found by a test.
+        drop(filter.equal(field, &text));
+    }
+    if resource.table == "phone_numbers" {
+        filter.holds = "+15550100".parse().ok();
+    }
+    let place = Place::OfAndShared(tenant);
+    let mut queries = vec![
+        read::list_query((resource, place), filter, Some(id), 1),
+        read::list_query((resource, Place::Of(tenant)), Filter::default(), None, 1),
+        read::get_query((resource, Place::Shared), id, true),
+    ];
+    let given = |given: Given| !matches!(given, Given::Never);
+    let fields = resource.fields.iter().filter(|field| given(field.given));
+    let mut members: Members = fields.map(|field| (field.name.to_owned(), Value::Null)).collect();
+    if resource.has_secrets {
+        members.insert("sealed".to_owned(), Value::Null);
+    }
+    // Keys and the log have statements of their own.
+    if !resource.is_switchs && !members.is_empty() {
+        queries.push(change::insert_query(resource, place, id, &members));
+        queries.push(change::update_query((resource, place), id, &members));
+        queries.push(change::delete_query((resource, place), id));
+    }
+    if let Some(flag) = resource.exclusive {
+        queries.push(change::unset_query(resource, flag, tenant));
+        queries.push(change::any_query(resource, tenant, id));
+    }
+    queries.into_iter().map(|query| query.sql().as_str().to_owned()).collect()
 }
 
 /// The list of calls without a filter, and with all of them.

@@ -1,9 +1,14 @@
 //! Tenants: rows of `tenants` as routing reads them.
 
 use crate::routing::destination::Micros;
+use crate::routing::destination::Prefix;
 use crate::routing::table::Tenant;
 use crate::routing::table::TenantOutbound;
 use crate::routing::table::TenantStatus;
+use crate::store::resource::Resource;
+use crate::store::resource::field::Field;
+use crate::store::resource::field::Given;
+use crate::store::resource::field::Kind;
 use crate::store::snapshot::RowFault;
 use crate::types::id::AiProfileId;
 use crate::types::id::TenantId;
@@ -83,4 +88,62 @@ impl TenantRow {
             outbound,
         })
     }
+}
+
+/// Tenants as the API manages them.
+pub const TENANTS: Resource = Resource {
+    name: "tenant",
+    plural: "tenants",
+    table: "tenants",
+    fields: &[
+        Field::new("name", Kind::Text(1, 200), "Its name; no two tenants share one.")
+            .given(Given::Required)
+            .filter(),
+        Field::new(
+            "status",
+            Kind::Choice(&["active", "suspended", "deleted"]),
+            "A suspended tenant's calls are refused; the keys of a deleted one open nothing.",
+        )
+        .filter(),
+        Field::new("plan", Kind::Choice(&["starter", "growth", "custom"]), "What it has bought.")
+            .filter(),
+        Field::new("calls_max", COUNT, "Calls at once; 0: no limit of its own."),
+        Field::new("cps_max", COUNT, "New calls a second; 0: no limit of its own."),
+        Field::new("outbound_trunk_id", Kind::Id, "The trunk of calls whose number names none.")
+            .nullable(),
+        Field::new(
+            "allow_destinations",
+            Kind::Patterns(256, is_destination, "a prefix such as +44, or + for all"),
+            "What may be called; null: whatever the trunk allows; an empty list: nothing.",
+        )
+        .nullable(),
+        Field::new("calls_out_max", COUNT, "Calls out at once; 0: no limit of its own."),
+        Field::new("daily_minutes", COUNT, "Minutes of calls out in 24 hours; 0: no limit."),
+        Field::new(
+            "daily_spend_micros",
+            Kind::Integer(0, i64::MAX),
+            "Spend on calls out in 24 hours, in millionths of the currency; 0: no limit.",
+        ),
+        Field::new(
+            "daily_spend_currency",
+            Kind::Pattern(is_currency, "three capitals, such as USD"),
+            "The currency of `daily_spend_micros`.",
+        ),
+        Field::new("created_at", Kind::Time, "When it was made.").given(Given::Never),
+        Field::new("updated_at", Kind::Time, "When it was last changed.").given(Given::Never),
+    ],
+    exclusive: None,
+    has_secrets: false,
+    is_switchs: false,
+    deactivates: Some(("status", "deleted")),
+};
+
+const COUNT: Kind = Kind::Integer(0, i32::MAX as i64);
+
+fn is_destination(text: &str) -> bool {
+    text.parse::<Prefix>().is_ok()
+}
+
+fn is_currency(text: &str) -> bool {
+    text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase())
 }

@@ -168,6 +168,18 @@ pub const HTTP_CONNECTIONS_MAX: usize = 512;
 /// before. Over it: the connection is closed.
 pub const HTTP_HEAD_S_MAX: u64 = 15;
 
+/// Bytes of the body of an HTTP request. Over it: 413.
+pub const HTTP_BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of an import of numbers. Over it: 413.
+pub const IMPORT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Rows of an import of numbers. Over it: 400.
+pub const IMPORT_ROWS_MAX: usize = 2_000;
+
+/// API keys whose pace is known at once. Over it: the requests of others are refused with 429.
+pub const API_KEYS_PACED_MAX: usize = 10_000;
+
 /// Numbers of the routing table. Over it: a change is refused with an alarm.
 pub const ROUTING_NUMBERS_MAX: usize = 4_000_000;
 

@@ -93,7 +93,7 @@ async fn a_call_that_may_not_be_placed_is_refused_with_its_cause_and_a_record() 
     };
     let is = |status: u16, code: &str| (status, code.to_owned());
     let plain = json!({"to": CALLED, "from": NUMBER});
-    assert_eq!(refused(&viewer, plain.clone()).await, is(403, "read_only_key"));
+    assert_eq!(refused(&viewer, plain.clone()).await, is(403, "role_too_low"));
     assert_eq!(refused("nothing", plain.clone()).await, is(401, "unauthorized"));
     assert_eq!(node.post(&calls(8, ""), &operator, &plain).await.status, 403);
     let with = |key: &str, value: Value| {

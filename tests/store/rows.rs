@@ -62,6 +62,7 @@ pub(crate) fn composer() -> Composer {
     Composer {
         profiles: Profiles::built_in(Arc::clone(&secrets)),
         secrets,
+        sealer: Default::default(),
         file_trunks: Vec::new(),
     }
 }

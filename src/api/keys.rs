@@ -1,0 +1,114 @@
+//! API keys: made, shown once, revoked.
+
+use crate::api::Context;
+use crate::api::auth::Caller;
+use crate::api::error;
+use crate::api::error::ApiError;
+use crate::api::resource;
+use crate::api::resource::Noun;
+use crate::clock;
+use crate::store::api_keys;
+use crate::store::api_keys::API_KEYS;
+use crate::store::api_keys::KeyHolder;
+use crate::store::api_keys::KeyRole;
+use crate::store::api_keys::KeyScope;
+use crate::store::api_keys::KeyWish;
+use crate::store::resource::Fault;
+use crate::store::resource::Members;
+use crate::store::resource::Resource;
+use crate::store::resource::Row;
+use crate::store::resource::read;
+use crate::types::id::ApiKeyId;
+use axum::Extension;
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::HeaderMap;
+use axum::http::StatusCode;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use jiff::Timestamp;
+use serde_json::Value;
+
+pub(super) struct Keys;
+
+impl Noun for Keys {
+    const RESOURCE: &'static Resource = &API_KEYS;
+
+    /// Roles are stored without whose they are, and shown with it.
+    async fn complete(
+        _context: &Context,
+        caller: &Caller,
+        mut rows: Vec<Row>,
+    ) -> Result<Vec<Row>, Fault> {
+        for row in &mut rows {
+            let role = row.members.get("role").and_then(Value::as_str);
+            let Some(role) = role.and_then(|role| role.parse::<KeyRole>().ok()) else { continue };
+            let name = KeyHolder::role_name(scope(caller), role);
+            row.members.insert("role".to_owned(), Value::from(name));
+        }
+        Ok(rows)
+    }
+}
+
+/// Whose keys the path means.
+fn scope(caller: &Caller) -> KeyScope {
+    caller.tenant.map_or(KeyScope::AllTenants, KeyScope::Tenant)
+}
+
+pub(super) async fn create(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
+    let id = &caller.request_id;
+    let refused = |fault| error::fault(fault, id);
+    let given = resource::members(&headers, body).map_err(|kind| kind.of(id))?;
+    API_KEYS.check(&given, true, caller.is_platform()).map_err(refused)?;
+    let wish = wish(&caller, &given).map_err(refused)?;
+    let made = api_keys::create_by(&context.database, &wish, Some(caller.holder.id)).await;
+    let made = made.map_err(|error| refused(Fault::from(error)))?;
+    let what = (&API_KEYS, Keys::place(&caller));
+    let row = read::get(&context.database, &caller.holder, what, made.id.uuid()).await;
+    let rows = Keys::complete(&context, &caller, vec![row.map_err(refused)?]).await;
+    let row = rows.map_err(refused)?.into_iter().next();
+    let row = row.ok_or_else(|| refused(Fault::Missing(API_KEYS.name)))?;
+    let mut view = resource::view(&API_KEYS, row);
+    if let Some(members) = view.as_object_mut() {
+        // Here and nowhere else.
+        members.insert("key".to_owned(), Value::from(made.key.expose().clone()));
+    }
+    let unstored = [(header::CACHE_CONTROL, "no-store")];
+    Ok((StatusCode::CREATED, unstored, Json(view)).into_response())
+}
+
+fn wish<'a>(caller: &Caller, given: &'a Members) -> Result<KeyWish<'a>, Fault> {
+    let text = |name| given.get(name).and_then(Value::as_str);
+    let scope = scope(caller);
+    let role = scope.role_of(text("role").unwrap_or_default()).ok_or_else(|| {
+        let whose = if caller.tenant.is_some() { "a tenant" } else { "the platform" };
+        Fault::invalid("role", format!("keys of {whose} have no such role"))
+    })?;
+    let expires: Option<Timestamp> = text("expires_at").and_then(|time| time.parse().ok());
+    if expires.is_some_and(|expires| expires <= clock::wall_now()) {
+        return Err(Fault::invalid("expires_at", "it is over"));
+    }
+    Ok(KeyWish { scope, role, label: text("label").unwrap_or_default(), expires })
+}
+
+pub(super) async fn revoke(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+) -> Result<StatusCode, ApiError> {
+    let id = &caller.request_id;
+    let key = ApiKeyId::from_uuid(caller.item()?);
+    let by = Some(caller.holder.id);
+    let revoked = api_keys::revoke_by(&context.database, scope(&caller), key, by).await;
+    match revoked.map_err(|error| error::database(&error, id))? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(error::fault(Fault::Missing(API_KEYS.name), id)),
+    }
+}

@@ -1,0 +1,195 @@
+//! Numbers and ranges, one by one and many at once.
+
+use crate::api::Context;
+use crate::api::auth::Caller;
+use crate::api::csv;
+use crate::api::error;
+use crate::api::error::ApiError;
+use crate::api::error::ErrorKind;
+use crate::api::resource::Noun;
+use crate::clock;
+use crate::store::numbers::NUMBERS;
+use crate::store::resource::Fault;
+use crate::store::resource::Members;
+use crate::store::resource::Resource;
+use crate::store::resource::Row;
+use crate::store::resource::change;
+use crate::store::resource::change::Draft;
+use crate::store::resource::field::Kind;
+use crate::types::limit::IMPORT_ROWS_MAX;
+use axum::Extension;
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::HeaderMap;
+use axum::http::StatusCode;
+use axum::http::header;
+use serde::Serialize;
+use serde_json::Value;
+
+pub(super) struct Numbers;
+
+impl Noun for Numbers {
+    const RESOURCE: &'static Resource = &NUMBERS;
+
+    fn amend(_context: &Context, _caller: &Caller, draft: &mut Draft<'_>) -> Result<(), Fault> {
+        if draft.before.is_none() && draft.after("last_number").is_null() {
+            let first = draft.after("first_number");
+            draft.given.insert("last_number".to_owned(), first);
+        }
+        Ok(())
+    }
+}
+
+/// What became of an import.
+#[derive(Serialize)]
+pub(super) struct ImportView {
+    created: usize,
+    failed: usize,
+    rows: Vec<ImportedView>,
+}
+
+/// What became of one row.
+#[derive(Serialize)]
+struct ImportedView {
+    /// The line it begins on, from 1; the heading is the first.
+    line: usize,
+    first_number: String,
+    /// Null where it failed.
+    id: Option<String>,
+    error: Option<ImportErrorView>,
+}
+
+#[derive(Serialize)]
+struct ImportErrorView {
+    code: &'static str,
+    message: String,
+    field: Option<String>,
+}
+
+pub(super) async fn import(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<ImportView>, ApiError> {
+    let id = &caller.request_id;
+    let table = read_table(&headers, body).map_err(|kind| kind.of(id))?;
+    let is_platform = caller.is_platform();
+    let mut views = Vec::with_capacity(table.rows.len());
+    let mut sound = Vec::new();
+    for (line, cells) in table.rows {
+        let given = row(&table.heading, cells)
+            .and_then(|given| NUMBERS.check(&given, true, is_platform).map(|()| given));
+        match given {
+            Ok(given) => {
+                views.push(ImportedView::new(line, &given));
+                sound.push((views.len() - 1, given));
+            }
+            Err(fault) => {
+                views.push(ImportedView::new(line, &Members::new()).failed(&fault));
+            }
+        }
+    }
+    let (places, many): (Vec<_>, Vec<_>) =
+        sound.into_iter().map(|(place, given)| (place, (clock::new_uuid(), given))).unzip();
+    let from = (&context.database, &caller.holder);
+    let what = (&NUMBERS, Numbers::place(&caller));
+    let amend = |draft: &mut Draft<'_>| Numbers::amend(&context, &caller, draft);
+    let made = change::create_many(from, what, many, amend).await;
+    let made = made.map_err(|fault| error::fault(fault, id))?;
+    for (place, made) in places.into_iter().zip(made) {
+        if let Some(view) = views.get_mut(place) {
+            view.became(made);
+        }
+    }
+    let created = views.iter().filter(|view| view.id.is_some()).count();
+    Ok(Json(ImportView { created, failed: views.len() - created, rows: views }))
+}
+
+fn read_table(
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<csv::Table, ErrorKind> {
+    let body = body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ErrorKind::TooLarge,
+        _ => ErrorKind::BadBody("the body did not come whole"),
+    })?;
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    if kind.and_then(|kind| kind.split(';').next()).map(str::trim) != Some("text/csv") {
+        return Err(ErrorKind::NotJson("the body is of type text/csv"));
+    }
+    let text = std::str::from_utf8(&body).map_err(|_| ErrorKind::BadBody("it is no UTF-8"))?;
+    csv::read(text, IMPORT_ROWS_MAX).map_err(ErrorKind::BadBody)
+}
+
+/// A row as it would have been given in JSON. An empty cell is one that was left out.
+fn row(heading: &[String], cells: Vec<String>) -> Result<Members, Fault> {
+    if cells.len() != heading.len() {
+        return Err(Fault::invalid("", "the row has not as many cells as the heading"));
+    }
+    let mut given = Members::new();
+    for (name, cell) in heading.iter().zip(cells).filter(|(_, cell)| !cell.is_empty()) {
+        // `number` is the natural heading of a list without ranges.
+        let name = if name == "number" { "first_number" } else { name.as_str() };
+        let is_flag = NUMBERS.field(name).is_some_and(|field| matches!(field.kind, Kind::Flag));
+        let value = match cell.as_str() {
+            "true" | "1" | "yes" if is_flag => Value::Bool(true),
+            "false" | "0" | "no" if is_flag => Value::Bool(false),
+            _ => Value::String(cell),
+        };
+        given.insert(name.to_owned(), value);
+    }
+    Ok(given)
+}
+
+impl ImportedView {
+    fn new(line: usize, given: &Members) -> Self {
+        let first = given.get("first_number").and_then(Value::as_str).unwrap_or_default();
+        Self { line, first_number: first.to_owned(), id: None, error: None }
+    }
+
+    fn failed(mut self, fault: &Fault) -> Self {
+        let (code, field) = match fault {
+            Fault::Conflict { field, .. } => ("conflict", field.map(str::to_owned)),
+            Fault::Forbidden(_) => ("platforms_only", None),
+            Fault::Invalid { field, .. } if field.is_empty() => ("invalid_value", None),
+            Fault::Invalid { field, .. } => ("invalid_value", Some(field.clone())),
+            Fault::Missing(_) | Fault::Stale | Fault::Database(_) => ("not_made", None),
+        };
+        self.error = Some(ImportErrorView { code, message: fault.to_string(), field });
+        self
+    }
+
+    fn became(&mut self, made: Result<Row, Fault>) {
+        match made {
+            Ok(row) => self.id = Some(row.id.to_string()),
+            Err(fault) => {
+                let view = Self { error: None, ..std::mem::take(self) };
+                *self = view.failed(&fault);
+            }
+        }
+    }
+}
+
+impl Default for ImportedView {
+    fn default() -> Self {
+        Self::new(0, &Members::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_row_is_what_its_cells_would_be_in_json() {
+        let heading = ["number", "label", "is_active"].map(str::to_owned);
+        let cells = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let given = row(&heading, cells(["+15550100", "", "no"])).unwrap();
+        assert_eq!(Value::Object(given), json!({"first_number": "+15550100", "is_active": false}));
+        assert!(row(&heading, vec!["+15550100".to_owned()]).is_err());
+    }
+}

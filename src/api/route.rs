@@ -1,0 +1,366 @@
+//! The table of routes: what there is, who may ask for it, and what it takes and gives. The router, the
+//! document of the interface and the test of who opens what are made of it.
+
+use crate::api::Context;
+use crate::api::ai_profiles::AiProfiles;
+use crate::api::audit_log::AuditLog;
+use crate::api::calls;
+use crate::api::control;
+use crate::api::keys;
+use crate::api::keys::Keys;
+use crate::api::numbers;
+use crate::api::numbers::Numbers;
+use crate::api::resource;
+use crate::api::resource::Noun;
+use crate::api::routing_profiles::RoutingProfiles;
+use crate::api::tenants;
+use crate::api::tenants::Tenants;
+use crate::api::trace;
+use crate::api::trunks;
+use crate::api::trunks::Trunks;
+use crate::store::api_keys::KeyRole;
+use crate::store::resource::Resource;
+use crate::types::limit::IMPORT_BYTES_MAX;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::MethodRouter;
+use axum::routing::delete;
+use axum::routing::get;
+use axum::routing::patch;
+use axum::routing::post;
+
+/// Whose keys open a route, and the least role they need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Keys of the platform.
+    Platform(KeyRole),
+    /// Keys of the tenant in the path, and of the platform.
+    Tenant(KeyRole),
+}
+
+/// One route.
+pub(super) struct Route {
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    pub(super) access: Access,
+    /// What it takes and gives.
+    pub(super) shape: Shape,
+    pub(super) about: &'static str,
+    pub(super) handler: fn() -> MethodRouter<Context>,
+}
+
+/// What a route takes and gives.
+#[derive(Clone, Copy)]
+pub(super) enum Shape {
+    /// A page of a resource.
+    List(&'static Resource),
+    /// One of it.
+    Show(&'static Resource),
+    /// One is made.
+    Create(&'static Resource),
+    /// One is changed.
+    Change(&'static Resource),
+    /// One goes.
+    Delete(&'static Resource),
+    /// Bodies by their names in the document: what is sent (if anything), and the status and body of the
+    /// answer.
+    Other {
+        takes: Option<(&'static str, &'static str)>,
+        status: u16,
+        gives: (&'static str, &'static str),
+    },
+}
+
+const VIEWER: KeyRole = KeyRole::Viewer;
+const OPERATOR: KeyRole = KeyRole::Operator;
+const ADMIN: KeyRole = KeyRole::Admin;
+const JSON: &str = "application/json";
+
+const fn route(
+    (method, path): (&'static str, &'static str),
+    access: Access,
+    shape: Shape,
+    about: &'static str,
+    handler: fn() -> MethodRouter<Context>,
+) -> Route {
+    Route { method, path, access, shape, about, handler }
+}
+
+/// What is made of a body named `takes`, answered with one named `gives`.
+const fn asks(takes: Option<&'static str>, status: u16, gives: &'static str) -> Shape {
+    let takes = match takes {
+        Some(takes) => Some((JSON, takes)),
+        None => None,
+    };
+    Shape::Other { takes, status, gives: (JSON, gives) }
+}
+
+/// The five routes of a resource under a path.
+macro_rules! resource_routes {
+    ($noun:ty, $path:literal, $read:expr, $change:expr, $make:expr) => {
+        [
+            route(("GET", $path), $read, Shape::List(<$noun>::RESOURCE), "Lists them.", || {
+                get(resource::list::<$noun>)
+            }),
+            route(("POST", $path), $make, Shape::Create(<$noun>::RESOURCE), "Makes one.", || {
+                post(resource::create::<$noun>)
+            }),
+            route(
+                ("GET", concat!($path, "/{id}")),
+                $read,
+                Shape::Show(<$noun>::RESOURCE),
+                "Shows one.",
+                || get(resource::show::<$noun>),
+            ),
+            route(
+                ("PATCH", concat!($path, "/{id}")),
+                $change,
+                Shape::Change(<$noun>::RESOURCE),
+                "Changes what is given of one; the rest stays.",
+                || patch(resource::update::<$noun>),
+            ),
+            route(
+                ("DELETE", concat!($path, "/{id}")),
+                $make,
+                Shape::Delete(<$noun>::RESOURCE),
+                "Deletes one.",
+                || delete(resource::delete::<$noun>),
+            ),
+        ]
+    };
+}
+
+const TENANTS: [Route; 5] = [
+    route(
+        ("GET", "/api/v1/tenants"),
+        Access::Platform(VIEWER),
+        Shape::List(Tenants::RESOURCE),
+        "Lists tenants.",
+        || get(resource::list::<Tenants>),
+    ),
+    route(
+        ("POST", "/api/v1/tenants"),
+        Access::Platform(ADMIN),
+        Shape::Create(Tenants::RESOURCE),
+        "Makes a tenant.",
+        || post(resource::create::<Tenants>),
+    ),
+    route(
+        ("GET", "/api/v1/tenants/{tenant_id}"),
+        Access::Tenant(VIEWER),
+        Shape::Show(Tenants::RESOURCE),
+        "Shows a tenant.",
+        || get(tenants::show),
+    ),
+    route(
+        ("PATCH", "/api/v1/tenants/{tenant_id}"),
+        Access::Platform(ADMIN),
+        Shape::Change(Tenants::RESOURCE),
+        "Changes what is given of a tenant; the rest stays.",
+        || patch(tenants::update),
+    ),
+    route(
+        ("DELETE", "/api/v1/tenants/{tenant_id}"),
+        Access::Platform(ADMIN),
+        Shape::Delete(Tenants::RESOURCE),
+        "Gives a tenant the status deleted: its keys open nothing and its calls are refused. Its records stay.",
+        || delete(tenants::delete),
+    ),
+];
+
+const AI_PROFILES: [Route; 5] = resource_routes!(
+    AiProfiles,
+    "/api/v1/tenants/{tenant_id}/ai-profiles",
+    Access::Tenant(VIEWER),
+    Access::Tenant(OPERATOR),
+    Access::Tenant(OPERATOR)
+);
+
+const NUMBERS: [Route; 5] = resource_routes!(
+    Numbers,
+    "/api/v1/tenants/{tenant_id}/numbers",
+    Access::Tenant(VIEWER),
+    Access::Tenant(OPERATOR),
+    Access::Tenant(ADMIN)
+);
+
+const TRUNKS: [Route; 5] = resource_routes!(
+    Trunks,
+    "/api/v1/tenants/{tenant_id}/trunks",
+    Access::Tenant(VIEWER),
+    Access::Tenant(ADMIN),
+    Access::Tenant(ADMIN)
+);
+
+const SHARED_TRUNKS: [Route; 5] = resource_routes!(
+    Trunks,
+    "/api/v1/trunks",
+    Access::Platform(VIEWER),
+    Access::Platform(ADMIN),
+    Access::Platform(ADMIN)
+);
+
+const ROUTING_PROFILES: [Route; 5] = resource_routes!(
+    RoutingProfiles,
+    "/api/v1/tenants/{tenant_id}/routing-profiles",
+    Access::Tenant(VIEWER),
+    Access::Platform(ADMIN),
+    Access::Platform(ADMIN)
+);
+
+const SHARED_ROUTING_PROFILES: [Route; 5] = resource_routes!(
+    RoutingProfiles,
+    "/api/v1/routing-profiles",
+    Access::Platform(VIEWER),
+    Access::Platform(ADMIN),
+    Access::Platform(ADMIN)
+);
+
+/// The four routes of API keys under a path.
+macro_rules! key_routes {
+    ($path:literal, $access:expr) => {
+        [
+            route(("GET", $path), $access, Shape::List(Keys::RESOURCE), "Lists keys.", || {
+                get(resource::list::<Keys>)
+            }),
+            route(
+                ("POST", $path),
+                $access,
+                Shape::Create(Keys::RESOURCE),
+                "Makes a key. The answer's `key` is the key itself, shown this once.",
+                || post(keys::create),
+            ),
+            route(
+                ("GET", concat!($path, "/{id}")),
+                $access,
+                Shape::Show(Keys::RESOURCE),
+                "Shows a key, without the key itself.",
+                || get(resource::show::<Keys>),
+            ),
+            route(
+                ("DELETE", concat!($path, "/{id}")),
+                $access,
+                Shape::Delete(Keys::RESOURCE),
+                "Revokes a key; it stays in lists.",
+                || delete(keys::revoke),
+            ),
+        ]
+    };
+}
+
+const KEYS: [Route; 4] = key_routes!("/api/v1/tenants/{tenant_id}/api-keys", Access::Tenant(ADMIN));
+const PLATFORM_KEYS: [Route; 4] = key_routes!("/api/v1/api-keys", Access::Platform(ADMIN));
+
+const CALLS: [Route; 7] = [
+    route(
+        ("GET", "/api/v1/tenants/{tenant_id}/calls"),
+        Access::Tenant(VIEWER),
+        asks(None, 200, "CallPage"),
+        "Lists calls, the newest first.",
+        || get(calls::list),
+    ),
+    route(
+        ("POST", "/api/v1/tenants/{tenant_id}/calls"),
+        Access::Tenant(OPERATOR),
+        asks(Some("CallWish"), 201, "CallState"),
+        "Places a call.",
+        || post(control::place),
+    ),
+    route(
+        ("GET", "/api/v1/tenants/{tenant_id}/calls/{id}"),
+        Access::Tenant(VIEWER),
+        asks(None, 200, "CallDetail"),
+        "Shows a call with its decision and events.",
+        || get(calls::show),
+    ),
+    route(
+        ("POST", "/api/v1/tenants/{tenant_id}/calls/{id}/hangup"),
+        Access::Tenant(OPERATOR),
+        asks(None, 202, "CallState"),
+        "Hangs a call up.",
+        || post(control::hang_up),
+    ),
+    route(
+        ("POST", "/api/v1/tenants/{tenant_id}/calls/{id}/transfer"),
+        Access::Tenant(OPERATOR),
+        asks(Some("TransferWish"), 202, "CallState"),
+        "Transfers a call.",
+        || post(control::transfer),
+    ),
+    route(
+        ("GET", "/api/v1/tenants/{tenant_id}/calls/{id}/trace"),
+        Access::Tenant(VIEWER),
+        asks(None, 200, "Trace"),
+        "Shows the signalling of a call.",
+        || get(trace::show),
+    ),
+    route(
+        ("GET", "/api/v1/tenants/{tenant_id}/calls/{id}/trace/ladder"),
+        Access::Tenant(VIEWER),
+        Shape::Other { takes: None, status: 200, gives: ("text/plain", "Text") },
+        "Draws the signalling of a call as text.",
+        || get(trace::ladder),
+    ),
+];
+
+const REST: [Route; 5] = [
+    route(
+        ("GET", "/api/v1/tenants/{tenant_id}/calls/{id}/trace/pcap"),
+        Access::Tenant(VIEWER),
+        Shape::Other { takes: None, status: 200, gives: ("application/vnd.tcpdump.pcap", "Bytes") },
+        "Gives the signalling of a call as a capture for Wireshark.",
+        || get(trace::pcap),
+    ),
+    route(
+        ("POST", "/api/v1/tenants/{tenant_id}/numbers/import"),
+        Access::Tenant(ADMIN),
+        Shape::Other { takes: Some(("text/csv", "Text")), status: 200, gives: (JSON, "Import") },
+        "Makes the numbers of a table, whose heading has names of fields. Each row is judged for itself: what \
+         is wrong with one does not keep the others out.",
+        || post(numbers::import).layer(DefaultBodyLimit::max(IMPORT_BYTES_MAX)),
+    ),
+    route(
+        ("GET", "/api/v1/trunk-states"),
+        Access::Platform(VIEWER),
+        asks(None, 200, "TrunkStates"),
+        "Shows how the platform's trunks stand on this node, those of profile files among them.",
+        || get(trunks::shared_states),
+    ),
+    route(
+        ("GET", "/api/v1/tenants/{tenant_id}/audit-log"),
+        Access::Tenant(ADMIN),
+        Shape::List(AuditLog::RESOURCE),
+        "Lists who changed what of a tenant, the newest first.",
+        || get(resource::list::<AuditLog>),
+    ),
+    route(
+        ("GET", "/api/v1/audit-log"),
+        Access::Platform(ADMIN),
+        Shape::List(AuditLog::RESOURCE),
+        "Lists who changed what, the newest first.",
+        || get(resource::list::<AuditLog>),
+    ),
+];
+
+const ALL: [&[Route]; 11] = [
+    &TENANTS,
+    &AI_PROFILES,
+    &NUMBERS,
+    &TRUNKS,
+    &SHARED_TRUNKS,
+    &ROUTING_PROFILES,
+    &SHARED_ROUTING_PROFILES,
+    &KEYS,
+    &PLATFORM_KEYS,
+    &CALLS,
+    &REST,
+];
+
+/// All routes that a key opens.
+pub(super) fn all() -> impl Iterator<Item = &'static Route> {
+    ALL.iter().flat_map(|routes| routes.iter())
+}
+
+/// The method, path and access of every route that a key opens.
+pub fn table() -> impl Iterator<Item = (&'static str, &'static str, Access)> {
+    all().map(|route| (route.method, route.path, route.access))
+}

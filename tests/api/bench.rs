@@ -1,0 +1,208 @@
+//! The interface in this process, with a database of its own and two tenants.
+
+use crate::http;
+use crate::http::Answer;
+use crate::postgres;
+use arc_swap::ArcSwap;
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use tandem::api::Context;
+use tandem::api::KeyRate;
+use tandem::api::Readiness;
+use tandem::clock;
+use tandem::config::profile::Profiles;
+use tandem::config::secret::LocalSecrets;
+use tandem::config::secret::Secrets;
+use tandem::engine::registry::Registry;
+use tandem::engine::trace::Traces;
+use tandem::engine::trunk_states::TrunkStates;
+use tandem::routing::admission::NodeLimits;
+use tandem::routing::contents::Contents;
+use tandem::routing::table::RoutingTable;
+use tandem::store::api_keys;
+use tandem::store::api_keys::KeyRole;
+use tandem::store::api_keys::KeyScope;
+use tandem::store::database::Database;
+use tandem::store::seal::Sealer;
+use tandem::store::snapshot::Composer;
+use tandem::types::id::TenantId;
+use tandem::types::secret::Secret;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// The interface with two tenants, of which the first has three calls.
+pub(crate) struct Bench {
+    pub(crate) address: SocketAddr,
+    pub(crate) database: Database,
+    pub(crate) draining: Arc<AtomicBool>,
+    pub(crate) tenants: [TenantId; 2],
+    /// Keys of admins: of the first tenant, the second and the operator.
+    pub(crate) keys: [String; 3],
+    /// What makes rows usable.
+    pub(crate) composing: watch::Sender<Composer>,
+    _stop: watch::Sender<bool>,
+}
+
+impl Bench {
+    pub(crate) async fn new() -> Self {
+        Self::with_rate(0).await
+    }
+
+    /// The same with so many requests a second for each key.
+    pub(crate) async fn with_rate(rate: u32) -> Self {
+        let database = postgres::database().await;
+        let tenants = [tenant(&database, "a").await, tenant(&database, "b").await];
+        let mut keys = Vec::new();
+        for scope in
+            [KeyScope::Tenant(tenants[0]), KeyScope::Tenant(tenants[1]), KeyScope::AllTenants]
+        {
+            let made = api_keys::create(&database, scope, KeyRole::Admin, "", None).await.unwrap();
+            keys.push(made.key.expose().clone());
+        }
+        let draining = Arc::new(AtomicBool::new(false));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopping) = watch::channel(false);
+        let flag = Arc::clone(&draining);
+        let readiness = Arc::new(move || Readiness {
+            draining: flag.load(Ordering::Relaxed),
+            routing: true,
+            database: true,
+            journal: true,
+            calls: 0,
+        });
+        let table = Arc::new(ArcSwap::from_pointee(RoutingTable::new(Contents::default())));
+        let traces = Traces::new(&[], Arc::clone(&table));
+        let trunks = TrunkStates::new(table, Registry::new(NodeLimits::default()));
+        let secrets: Arc<dyn Secrets> =
+            Arc::new(LocalSecrets::new([("CARRIER".to_owned(), "of the node".to_owned())], None));
+        let key = Secret::new("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned());
+        let composer = Composer {
+            profiles: Profiles::built_in(Arc::clone(&secrets)),
+            secrets,
+            sealer: Sealer::new([&key]).unwrap(),
+            file_trunks: Vec::new(),
+        };
+        let (composing, composer) = watch::channel(composer);
+        let context = Context {
+            database: database.clone(),
+            metrics: None,
+            readiness,
+            traces,
+            trunks,
+            calls: None,
+            composer,
+            rate: Arc::new(KeyRate::new(rate)),
+        };
+        tokio::spawn(tandem::api::serve(listener, context, stopping));
+        let keys = keys.try_into().unwrap();
+        Self { address, database, draining, tenants, keys, composing, _stop: stop }
+    }
+
+    pub(crate) async fn call(&self, tenant: TenantId, caller: &str) -> String {
+        let id = clock::new_call_id().to_string();
+        let sql = format!(
+            "INSERT INTO calls (id, rev, tenant_id, direction, signalling_id, caller, dialled_text, \
+                                dialled, decision, arrived_at, ended_at, cause, sip_status) \
+             VALUES ('{id}', 2, '{tenant}', 'inbound', 'x@y', '{caller}', '15550100', '+15550100', \
+                     '[{{\"what\": \"trunk\", \"detail\": \"t\"}}]', now(), now(), 'normal', 200); \
+             INSERT INTO call_events (call_id, seq, tenant_id, at, name) \
+             VALUES ('{id}', 0, '{tenant}', now(), 'arrived'), ('{id}', 1, '{tenant}', now(), 'ended')"
+        );
+        postgres::execute(&self.database, &sql).await.unwrap();
+        id
+    }
+
+    pub(crate) async fn get(&self, path: &str, key: Option<&str>) -> Answer {
+        let header = key.map(|key| ("authorization", format!("Bearer {key}")));
+        http::request(self.address, "GET", path, header.as_slice()).await
+    }
+
+    pub(crate) async fn calls(&self, tenant: TenantId, query: &str, key: &str) -> Value {
+        let path = format!("/api/v1/tenants/{tenant}/calls{query}");
+        let answer = self.get(&path, Some(key)).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        answer.json()
+    }
+
+    /// Another key.
+    pub(crate) async fn key(&self, scope: KeyScope, role: KeyRole) -> String {
+        let made = api_keys::create(&self.database, scope, role, "", None).await.unwrap();
+        made.key.expose().clone()
+    }
+
+    /// Sends a JSON body with the key of that place.
+    pub(crate) async fn send(
+        &self,
+        (method, path): (&str, &str),
+        key: usize,
+        body: &Value,
+    ) -> Answer {
+        self.send_if((method, path), key, body, None).await
+    }
+
+    /// The same under the condition that the thing still has this tag.
+    pub(crate) async fn send_if(
+        &self,
+        (method, path): (&str, &str),
+        key: usize,
+        body: &Value,
+        tag: Option<&str>,
+    ) -> Answer {
+        let mut headers = vec![("authorization", format!("Bearer {}", self.keys[key]))];
+        headers.extend(tag.map(|tag| ("if-match", tag.to_owned())));
+        let content = if body.is_null() { String::new() } else { body.to_string() };
+        http::request_with(self.address, (method, path), &headers, &content).await
+    }
+
+    /// Makes a thing and answers it.
+    pub(crate) async fn make(&self, path: &str, key: usize, body: Value) -> Value {
+        let answer = self.send(("POST", path), key, &body).await;
+        assert_eq!(answer.status, 201, "{path} {body}: {}", answer.body);
+        answer.json()
+    }
+
+    /// What a GET with the key of that place answers.
+    pub(crate) async fn read(&self, path: &str, key: usize) -> Value {
+        let answer = self.get(path, Some(&self.keys[key])).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        answer.json()
+    }
+
+    /// The path of a thing of one of the tenants.
+    pub(crate) fn path(&self, tenant: usize, rest: &str) -> String {
+        format!("/api/v1/tenants/{}/{rest}", self.tenants[tenant])
+    }
+}
+
+/// A tenant by its name.
+async fn tenant(database: &Database, name: &str) -> TenantId {
+    let id = clock::new_uuid();
+    let sql = format!("INSERT INTO tenants (id, name) VALUES ('{id}', '{name}')");
+    postgres::execute(database, &sql).await.unwrap();
+    TenantId::from_uuid(id)
+}
+
+pub(crate) fn ids(page: &Value) -> Vec<&str> {
+    page["calls"].as_array().unwrap().iter().map(|call| call["id"].as_str().unwrap()).collect()
+}
+
+/// Every refusal is a problem object.
+pub(crate) fn check_error(answer: &Answer, status: u16, code: &str) {
+    let body = answer.json();
+    assert_eq!((answer.status, body["code"].as_str()), (status, Some(code)), "{body}");
+    let names = body.as_object().unwrap().keys();
+    let known = ["code", "message", "field", "request_id"];
+    assert!(names.clone().all(|name| known.contains(&name.as_str())), "{body}");
+    assert!(!body["message"].as_str().unwrap().is_empty(), "{body}");
+    assert_eq!(body["request_id"].as_str(), answer.header("x-request-id"));
+}
+
+/// The same, of a value.
+pub(crate) fn check_field(answer: &Answer, status: u16, code: &str, field: &str) {
+    check_error(answer, status, code);
+    assert_eq!(answer.json()["field"], field, "{}", answer.body);
+}

@@ -1,0 +1,102 @@
+//! Call records, health, and what every answer has.
+
+use crate::bench::Bench;
+use crate::bench::check_error;
+use crate::bench::ids;
+use crate::http;
+use serde_json::Value;
+use std::sync::atomic::Ordering;
+
+#[tokio::test]
+async fn a_tenant_reads_its_calls_newest_first_page_by_page() {
+    let bench = Bench::new().await;
+    let [tenant, _] = bench.tenants;
+    let mut made = Vec::new();
+    for caller in ["+15557701", "+15557702", "+15557703"] {
+        made.push(bench.call(tenant, caller).await);
+    }
+    made.reverse();
+    for key in [&bench.keys[0], &bench.keys[2]] {
+        let page = bench.calls(tenant, "?limit=2", key).await;
+        assert_eq!(ids(&page), made[..2]);
+        let next = page["next"].as_str().unwrap();
+        let page = bench.calls(tenant, &format!("?limit=2&cursor={next}"), key).await;
+        assert_eq!((ids(&page), &page["next"]), (vec![made[2].as_str()], &Value::Null));
+    }
+    let page = bench.calls(tenant, "?caller=%2B15557702", &bench.keys[0]).await;
+    assert_eq!(ids(&page), made[1..2]);
+    let page = bench.calls(tenant, "?from=2999-01-01T00:00:00Z", &bench.keys[0]).await;
+    assert!(ids(&page).is_empty());
+}
+
+#[tokio::test]
+async fn a_call_is_shown_with_its_decision_and_events() {
+    let bench = Bench::new().await;
+    let [tenant, other] = bench.tenants;
+    let call = bench.call(tenant, "+15557701").await;
+    let path = format!("/api/v1/tenants/{tenant}/calls/{call}");
+    let shown = bench.get(&path, Some(&bench.keys[0])).await.json();
+    assert_eq!((shown["id"].as_str(), shown["cause"].as_str()), (Some(&*call), Some("normal")));
+    assert_eq!(shown["decision"][0]["what"], "trunk");
+    let events: Vec<_> = shown["events"].as_array().unwrap().iter().map(|e| &e["name"]).collect();
+    assert_eq!(events, ["arrived", "ended"]);
+
+    // The call exists, but not for this tenant.
+    let path = format!("/api/v1/tenants/{other}/calls/{call}");
+    check_error(&bench.get(&path, Some(&bench.keys[1])).await, 404, "not_found");
+    check_error(&bench.get(&path, Some(&bench.keys[2])).await, 404, "not_found");
+}
+
+#[tokio::test]
+async fn without_the_right_key_nothing_is_told() {
+    let bench = Bench::new().await;
+    let [tenant, other] = bench.tenants;
+    bench.call(tenant, "+15557701").await;
+    let path = format!("/api/v1/tenants/{tenant}/calls");
+    check_error(&bench.get(&path, None).await, 401, "unauthorized");
+    check_error(&bench.get(&path, Some("tdm_wrong")).await, 401, "unauthorized");
+    check_error(&bench.get(&path, Some(&bench.keys[1])).await, 403, "forbidden");
+    // A tenant that is not there looks like one of somebody else.
+    let path = "/api/v1/tenants/nobody/calls";
+    check_error(&bench.get(path, Some(&bench.keys[0])).await, 403, "forbidden");
+    let page = bench.calls(other, "", &bench.keys[1]).await;
+    assert!(ids(&page).is_empty(), "tenants never see each other");
+    let own_header = [("x-api-key", bench.keys[0].clone())];
+    let path = format!("/api/v1/tenants/{tenant}/calls");
+    let answer = http::request(bench.address, "GET", &path, &own_header).await;
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn requests_that_make_no_sense_are_answered_as_such() {
+    let bench = Bench::new().await;
+    let path = format!("/api/v1/tenants/{}/calls", bench.tenants[0]);
+    for query in ["?limit=x", "?cursor=x", "?from=yesterday", "?unknown=1"] {
+        let answer = bench.get(&format!("{path}{query}"), Some(&bench.keys[0])).await;
+        check_error(&answer, 400, "bad_parameter");
+    }
+    check_error(&bench.get("/api/v1/nothing", None).await, 404, "not_found");
+    let answer = http::request(bench.address, "DELETE", &path, &[]).await;
+    check_error(&answer, 405, "method_not_allowed");
+}
+
+#[tokio::test]
+async fn a_lost_database_is_a_503_with_advice() {
+    let bench = Bench::new().await;
+    bench.database.close().await;
+    let path = format!("/api/v1/tenants/{}/calls", bench.tenants[0]);
+    let answer = bench.get(&path, Some(&bench.keys[0])).await;
+    check_error(&answer, 503, "database_unavailable");
+    assert_eq!(answer.header("retry-after"), Some("5"));
+    assert_eq!(bench.get("/healthz", None).await.status, 200, "the node itself lives");
+}
+
+#[tokio::test]
+async fn a_draining_node_lives_and_is_not_ready() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.get("/readyz", None).await.status, 200);
+    bench.draining.store(true, Ordering::Relaxed);
+    let answer = bench.get("/readyz", None).await;
+    assert_eq!((answer.status, &answer.json()["draining"]), (503, &Value::Bool(true)));
+    assert_eq!(bench.get("/healthz", None).await.status, 200);
+}

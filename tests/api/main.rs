@@ -1,0 +1,14 @@
+//! The HTTP interface over real connections to a real PostgreSQL.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed check may panic")]
+
+mod access;
+mod bench;
+mod calls;
+#[path = "../support/http.rs"]
+mod http;
+mod import;
+#[path = "../support/postgres.rs"]
+mod postgres;
+mod resources;
+mod secrets;
