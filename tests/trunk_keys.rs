@@ -47,6 +47,7 @@ fn compose(profile: &str, overrides: &Value) -> Result<Trunk, Problems> {
         enabled: true,
         profile,
         overrides,
+        sealed: std::collections::BTreeMap::new(),
     })
 }
 
