@@ -12,6 +12,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::config::problem::Problems;
 use crate::engine::gateways;
+use crate::engine::keepalive;
 use crate::engine::media_thread::MediaConfig;
 use crate::engine::media_thread::MediaEngine;
 use crate::engine::os;
@@ -252,6 +253,8 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     let all = switch.shards.get_or_init(|| Shards::new(shards.clone())).clone();
     let (addresses, listening, socket) = bound.start(&switch, gates, all)?;
     tokio::spawn(gateways::watch(Arc::clone(&switch), table_changes.clone(), drains.clone()));
+    let alive = keepalive::run(Arc::clone(&switch), table_changes.clone(), stopping.clone());
+    tokio::spawn(alive);
     let registrar = tokio::spawn(registrar::run(Arc::clone(&switch), table_changes, drains));
     let certificates = listening.certificates().clone();
     tokio::spawn(certificates.watch(config.secrets(), stopping.clone()));

@@ -323,7 +323,6 @@ enabled = {enabled}
 [network]
 remote_media_cidrs = ["192.0.2.0/24"]
 symmetric_rtp = "off"
-dscp = {{ sip = 24, rtp = 46 }}
 [inbound]
 source_cidrs = ["192.0.2.1"]
 [outbound]
@@ -339,10 +338,10 @@ refer_in = "b2bua"
     assert!(load_profile(&text(false)).is_ok());
     let problems = problems_of(load_profile(&text(true)));
     let refused = |path: &str| problems.contains(&format!("`{path}` = "));
-    for path in ["network.symmetric_rtp", "network.dscp", "calls.refer_in"] {
+    for path in ["network.symmetric_rtp", "calls.refer_in"] {
         assert!(refused(path), "{path} in {problems}");
     }
-    assert_eq!(problems.matches("is not supported in this version").count(), 3, "{problems}");
+    assert_eq!(problems.matches("is not supported in this version").count(), 2, "{problems}");
     assert!(problems.contains("x.toml:6:17: `network.symmetric_rtp` = "), "{problems}");
 }
 
@@ -655,6 +654,7 @@ bind = "0.0.0.0:5060"
 advertise_sip = "sip.example.com:5080"
 advertise_rtp = "203.0.113.10"
 unknown_source = "refuse"
+dscp = 24
 [[listener]]
 name = "inside"
 bind = "[::1]:5060"
@@ -676,6 +676,7 @@ cps = 20
     assert_eq!((public.advertise_port, public.transports.len()), (Some(5080), 2));
     assert_eq!(public.advertise_rtp.to_string(), "203.0.113.10");
     assert_eq!(public.unknown_source, UnknownSource::Refuse);
+    assert_eq!((public.dscp, inside.dscp), (24, 0));
     assert_eq!((inside.advertise_host.as_str(), inside.advertise_port), ("[::1]", None));
     assert_eq!(inside.advertise_rtp.to_string(), "::1");
     assert_eq!((node.media.ports.clone(), node.media.threads), (20000..=20999, Some(2)));

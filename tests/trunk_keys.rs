@@ -6,6 +6,7 @@ use serde_json::Value;
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tandem::config::Config;
 use tandem::config::Inputs;
 use tandem::config::files::Memory;
@@ -89,6 +90,24 @@ fn a_trunk_may_be_told_another_address_of_ours_than_the_listeners() {
         let problems = advertised(bad).unwrap_err().to_string();
         assert!(problems.contains("`network.advertise_sip`: "), "{problems}");
     }
+}
+
+#[test]
+fn keep_alives_and_traffic_classes_are_what_the_profile_says() {
+    let trunk = |network: Value| {
+        let overrides = json!({ "inbound": { "source_cidrs": ["192.0.2.1"] }, "network": network });
+        compose("generic", &overrides)
+    };
+    let plain = trunk(json!({})).unwrap();
+    assert_eq!((plain.path.datagram_keepalive, plain.media.dscp), (None, 46));
+    let keepalive = json!({ "tcp_crlf_s": 40, "udp_s": 25 });
+    let own = trunk(json!({ "keepalive": keepalive, "dscp": { "rtp": 34 } })).unwrap();
+    assert_eq!(own.path.datagram_keepalive, Some(Duration::from_secs(25)));
+    assert_eq!((own.path.keepalive, own.media.dscp), (Some(Duration::from_secs(40)), 34));
+    let problems = |dscp: Value| trunk(json!({ "dscp": dscp })).unwrap_err().to_string();
+    assert!(problems(json!({ "rtp": 64 })).contains("`network.dscp.rtp` is a whole number"));
+    // That of SIP is the listener's: its sockets serve every trunk.
+    assert!(problems(json!({ "sip": 24 })).contains("there is no key `network.dscp.sip`"));
 }
 
 #[test]

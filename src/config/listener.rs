@@ -33,6 +33,7 @@ pub(crate) const LISTENER: &[Key] = &[
     key("advertise_rtp", Kind::Parsed(check_address)),
     key("unknown_source", Kind::Choice(&["drop", "refuse"])),
     key("udp_sockets", Kind::Integer(0, 64)),
+    key("dscp", Kind::Integer(0, 63)),
     key("tls_cert_file", Kind::Parsed(not_empty)),
     key("tls_key_ref", Kind::Secret(secret::check)),
     key("tls_min_version", Kind::Choice(&["1.2", "1.3"])),
@@ -116,6 +117,7 @@ impl Reading<'_> {
             udp_sockets: usize::try_from(table.integer("udp_sockets"))
                 .ok()
                 .filter(|sockets| *sockets > 0),
+            dscp: u8::try_from(table.integer("dscp")).unwrap_or(0),
         })
     }
 

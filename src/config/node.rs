@@ -178,6 +178,8 @@ pub struct Listener {
     pub unknown_source: UnknownSource,
     /// UDP sockets that share the port; `None`: one for each processor, up to four.
     pub udp_sockets: Option<usize>,
+    /// Traffic class of SIP from it, and of connections of ours that name it (RFC 2474); 0: the system's.
+    pub dscp: u8,
     /// What it shows over TLS; there when it speaks TLS.
     pub tls: Option<ListenerTls>,
 }

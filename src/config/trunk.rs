@@ -402,6 +402,7 @@ fn media(view: View<'_>) -> TrunkMedia {
         },
         remote_cidrs: networks(view, "network.remote_media_cidrs"),
         inactivity: (inactivity > 0).then_some(Duration::from_secs(inactivity)),
+        dscp: view.number("network.dscp.rtp"),
         silent_hold: view.text("calls.hold") == "inactive",
         advertise_rtp: view.text("network.advertise_rtp").parse().ok(),
         srtp: srtp(view),

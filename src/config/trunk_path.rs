@@ -48,7 +48,10 @@ impl Build<'_> {
     /// How requests of ours reach the gateways.
     pub(super) fn path(&mut self) -> TrunkPath {
         let view = self.view;
-        let ping = view.number("network.keepalive.tcp_crlf_s");
+        let seconds = |path| {
+            let seconds = view.number(path);
+            (seconds > 0).then_some(Duration::from_secs(seconds))
+        };
         TrunkPath {
             local: LocalEnd {
                 address: view.given("network.source_address").and_then(|text| text.parse().ok()),
@@ -56,7 +59,8 @@ impl Build<'_> {
             },
             advertised: view.given("network.advertise_sip").and_then(advertised).map(Arc::new),
             tls: Arc::new(self.tls()),
-            keepalive: (ping > 0).then_some(Duration::from_secs(ping)),
+            keepalive: seconds("network.keepalive.tcp_crlf_s"),
+            datagram_keepalive: seconds("network.keepalive.udp_s"),
             datagram_max: view.number("network.udp_max_bytes"),
             oversize: match view.text("network.udp_oversize") {
                 "tcp" => Oversize::Tcp,

@@ -82,15 +82,15 @@ const NETWORK: &[Key] = &[
     not_built("rtp_port_range", Kind::Range(1024, 65_535)),
     only("symmetric_rtp", Kind::Choice(&["off", "latch_once"]), &["latch_once"]),
     key("rtp_inactivity_s", SECONDS),
-    not_built("dscp", Kind::Table(DSCP)),
+    key("dscp", Kind::Table(DSCP)),
     key("udp_max_bytes", Kind::Integer(500, 65_535)),
     key("udp_oversize", Kind::Choice(&["tcp", "compact", "fragment"])),
     key("keepalive", Kind::Table(KEEPALIVE)),
 ];
 
-const DSCP: &[Key] = &[key("sip", Kind::Integer(0, 63)), key("rtp", Kind::Integer(0, 63))];
+const DSCP: &[Key] = &[key("rtp", Kind::Integer(0, 63))];
 
-const KEEPALIVE: &[Key] = &[key("tcp_crlf_s", SECONDS), not_built("udp_s", SECONDS)];
+const KEEPALIVE: &[Key] = &[key("tcp_crlf_s", SECONDS), key("udp_s", SECONDS)];
 
 const INBOUND: &[Key] = &[
     key("enabled", Kind::Flag),

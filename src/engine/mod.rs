@@ -9,6 +9,7 @@ pub mod dialog_policy;
 pub mod gateways;
 pub mod ingress;
 mod invitation;
+pub mod keepalive;
 pub(crate) mod leg_terms;
 pub mod media_events;
 mod media_figures;

@@ -2,6 +2,7 @@
 
 use crate::clock;
 use crate::net::bind::SourceError;
+use crate::net::datagram::DatagramSocket;
 use crate::net::end::ConnectFailure;
 use crate::net::end::FlowEnd;
 use crate::net::flow::Flows;
@@ -9,6 +10,7 @@ use crate::net::flow::Side;
 use crate::net::flow::State;
 use crate::net::flow::Stream;
 use crate::net::flow::StreamEnd;
+use crate::net::mark::mark;
 use crate::net::source;
 use crate::net::stream;
 use crate::net::stream::Plug;
@@ -21,6 +23,7 @@ use crate::types::limit::SIP_SOURCE_SOCKETS_MAX;
 use crate::types::tls::TlsSettings;
 use crate::types::transport::LocalEnd;
 use crate::types::transport::Transport;
+use socket2::SockRef;
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
@@ -298,6 +301,7 @@ impl Flows {
         }
         let ingress = self.ingress().ok_or(ConnectError::NotAttached)?;
         let socket = source::stream_socket(to.bind_address(), to.local.interface.as_ref())?;
+        mark(SockRef::from(&socket), to.bind_address().ip(), self.class_of(to.listener));
         let to = Arc::new(to.clone());
         let flow = Flow {
             id: FlowId::ANY,
@@ -345,8 +349,8 @@ impl Flows {
         let failed =
             |error: io::Error| SourceError::of(at.ip(), to.local.interface.as_ref(), error);
         let local = socket.local_addr().map_err(failed)?;
-        let reader =
-            socket.try_clone().and_then(tokio::net::UdpSocket::from_std).map_err(failed)?;
+        mark(SockRef::from(&socket), at.ip(), state.class_of(to.listener));
+        let (socket, reader) = DatagramSocket::split(socket).map_err(failed)?;
         let id = self.mint();
         state.sockets.insert(id, Arc::new(socket));
         let (listener, transport, remote) = (to.listener, Transport::Udp, to.remote);

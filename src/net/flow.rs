@@ -3,6 +3,7 @@
 use crate::net::connect::ConnectError;
 use crate::net::connect::Destination;
 use crate::net::connect::Ways;
+use crate::net::datagram::DatagramSocket;
 use crate::net::end::FlowEnd;
 use crate::net::end::FlowEnds;
 use crate::net::tls::client::TlsClients;
@@ -20,7 +21,6 @@ use bytes::Bytes;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::net::SocketAddr;
-use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
@@ -138,13 +138,15 @@ impl std::fmt::Debug for Shared {
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    pub(crate) sockets: HashMap<FlowId, Arc<UdpSocket>>,
+    pub(crate) sockets: HashMap<FlowId, Arc<DatagramSocket>>,
     pub(crate) streams: HashMap<FlowId, Stream>,
     /// The newest connection to each peer, for [`FlowId::ANY`].
     by_remote: HashMap<(Transport, SocketAddr), FlowId>,
     per_address: HashMap<IpAddr, usize>,
     ours: usize,
     handshakes: usize,
+    /// The traffic class of what each listener sends, where one is set.
+    classes: HashMap<u16, u8>,
     /// The ways of requests of our own.
     pub(crate) ways: Ways,
     ends: FlowEnds,
@@ -177,6 +179,13 @@ pub(crate) struct StreamEnd {
     pub(crate) closing: Arc<Notify>,
 }
 
+impl State {
+    /// The traffic class of what `listener` sends.
+    pub(crate) fn class_of(&self, listener: u16) -> u8 {
+        self.classes.get(&listener).copied().unwrap_or(0)
+    }
+}
+
 impl Flows {
     /// No flows yet.
     #[must_use]
@@ -195,6 +204,17 @@ impl Flows {
     /// is not kept alive by it.
     pub fn attach(&self, ingress: &Arc<dyn Ingress>) {
         self.0.ingress.get_or_init(|| Arc::downgrade(ingress));
+    }
+
+    /// Has the sockets and connections of `listener`, and those of ours that name it, send with the
+    /// traffic class `dscp` (RFC 2474); 0 leaves it to the system. Before the listener starts.
+    pub fn classify(&self, listener: u16, dscp: u8) {
+        self.write().classes.insert(listener, dscp);
+    }
+
+    /// The traffic class of what `listener` sends.
+    pub(crate) fn class_of(&self, listener: u16) -> u8 {
+        self.read().class_of(listener)
     }
 
     /// The bounds in force.
@@ -223,8 +243,8 @@ impl Flows {
 
     fn send_datagram(&self, flow: &Flow, message: &[u8]) -> Result<(), SendError> {
         let socket = self.read().sockets.get(&flow.id).cloned().ok_or(SendError::Gone)?;
-        match socket.send_to(message, flow.remote) {
-            Ok(_) => Ok(()),
+        match socket.send(message, flow.local.ip(), flow.remote) {
+            Ok(()) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(SendError::Full),
             Err(error) => {
                 tracing::debug!(remote = %flow.remote, %error, "a datagram could not be sent");
@@ -311,7 +331,12 @@ impl Flows {
     }
 
     /// Enters a UDP socket of a listener, bound to `local`.
-    pub(crate) fn add_socket(&self, socket: UdpSocket, listener: u16, local: SocketAddr) -> FlowId {
+    pub(crate) fn add_socket(
+        &self,
+        socket: DatagramSocket,
+        listener: u16,
+        local: SocketAddr,
+    ) -> FlowId {
         let id = self.mint();
         let mut state = self.write();
         state.sockets.insert(id, Arc::new(socket));

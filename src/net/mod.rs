@@ -2,9 +2,11 @@
 
 pub mod bind;
 pub mod connect;
+mod datagram;
 pub mod dns;
 pub mod end;
 pub mod flow;
+mod mark;
 pub mod port_pool;
 pub mod rtp_socket;
 mod source;

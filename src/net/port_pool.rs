@@ -135,6 +135,12 @@ impl RtpPorts {
         Self { rtp_port: even, rtcp_port: even + 1, address, rtp, rtcp, _lease: lease }
     }
 
+    /// Has the system mark what both send with the traffic class `dscp` (RFC 2474); 0 leaves it be.
+    pub fn classify(&self, dscp: u8) {
+        self.rtp.classify(self.address, dscp);
+        self.rtcp.classify(self.address, dscp);
+    }
+
     /// The socket of RTP.
     #[must_use]
     pub const fn rtp(&self) -> &RtpSocket {

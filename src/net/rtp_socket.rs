@@ -5,11 +5,14 @@
 //! interface offers with its control messages.
 #![expect(unsafe_code, reason = "recvmsg with time stamps; each block says why it is sound")]
 
+use crate::net::mark::mark;
 use socket2::Domain;
 use socket2::Protocol;
+use socket2::SockRef;
 use socket2::Socket;
 use socket2::Type;
 use std::io;
+use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
@@ -20,9 +23,6 @@ use std::time::Duration;
 
 /// Room for a second of packets, so that a late media thread loses none.
 const RECEIVE_BUFFER_BYTES: usize = 128 * 1024;
-
-/// DSCP "expedited forwarding" in the octet of the IP header (RFC 3246, RFC 4594 §4.1).
-const EXPEDITED_FORWARDING: u32 = 0xb8;
 
 /// A UDP socket for media. Never waits.
 #[derive(Debug)]
@@ -37,14 +37,16 @@ impl RtpSocket {
         let kind = Type::DGRAM.nonblocking();
         let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
         socket.bind(&address.into())?;
-        // All only make things better; a system that refuses them still carries calls.
+        // Both only make things better; a system that refuses them still carries calls.
         let _refused = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
-        let _refused = match address {
-            SocketAddr::V4(_) => socket.set_tos_v4(EXPEDITED_FORWARDING),
-            SocketAddr::V6(_) => socket.set_tclass_v6(EXPEDITED_FORWARDING),
-        };
         let _refused = stamp_arrivals(&socket);
         Ok(Self(socket.into()))
+    }
+
+    /// Has the system mark what is sent with the traffic class `dscp` (RFC 2474); 0 leaves it be.
+    /// `local` is where the socket is bound.
+    pub fn classify(&self, local: IpAddr, dscp: u8) {
+        mark(SockRef::from(&self.0), local, dscp);
     }
 
     /// Reads one datagram; `None` when none is waiting. A longer one than `buffer` is cut.
@@ -202,6 +204,18 @@ mod tests {
             let stamp = arrival.stamp.expect("stamped").as_nanos().cast_signed();
             // The kernel's stamp may come from a coarser clock.
             assert!(before - 20_000_000 <= stamp && stamp <= after + 20_000_000);
+        }
+    }
+
+    #[test]
+    fn what_is_sent_has_its_traffic_class() {
+        for host in ["127.91.10.1:0", "[::1]:0"] {
+            let address: SocketAddr = host.parse().expect("address");
+            let Ok(here) = RtpSocket::bind(address) else { continue };
+            here.classify(address.ip(), 46);
+            let peer = crate::net::mark::tests::Listening::at(address);
+            assert!(here.send(b"hello", peer.local()));
+            assert_eq!(peer.class(), 46);
         }
     }
 

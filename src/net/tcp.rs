@@ -5,6 +5,7 @@ use crate::net::end::FlowEnd;
 use crate::net::flow::Flows;
 use crate::net::flow::Ingress;
 use crate::net::flow::StreamEnd;
+use crate::net::mark::mark;
 use crate::net::stream;
 use crate::net::stream::Plug;
 use crate::net::tls::server::TlsServer;
@@ -15,6 +16,7 @@ use crate::telemetry::metric::Counter;
 use crate::types::transport::Transport;
 use socket2::Domain;
 use socket2::Protocol;
+use socket2::SockRef;
 use socket2::Socket;
 use socket2::Type;
 use std::io;
@@ -177,6 +179,7 @@ fn welcome(
 ) -> io::Result<Option<Flow>> {
     let (local, transport) = (stream.local_addr()?, speaks.transport());
     stream::prepare(&stream)?;
+    mark(SockRef::from(&stream), local.ip(), plug.flows.class_of(plug.listener));
     let flow = Flow { id: FlowId::ANY, listener: plug.listener, transport, local, remote };
     let Some(end) = plug.flows.add_stream(flow) else { return Ok(None) };
     let flow = end.flow;

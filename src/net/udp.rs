@@ -1,8 +1,12 @@
 //! UDP listeners: binding, and the receive loops.
 
 use crate::net::bind::BindError;
+use crate::net::datagram::DatagramReader;
+use crate::net::datagram::DatagramSocket;
+use crate::net::datagram::Received;
 use crate::net::flow::Flows;
 use crate::net::flow::Ingress;
+use crate::net::mark::mark;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::flow::FlowId;
 use crate::telemetry::metric;
@@ -12,6 +16,7 @@ use crate::types::transport::Transport;
 use bytes::Bytes;
 use socket2::Domain;
 use socket2::Protocol;
+use socket2::SockRef;
 use socket2::Socket;
 use socket2::Type;
 use std::io;
@@ -99,7 +104,8 @@ impl UdpBound {
         let (local, ids, readers) = (self.local, Vec::new(), Vec::new());
         let mut running = UdpListener { listener, local, ids, readers, flows };
         for socket in self.sockets {
-            let reader = tokio::net::UdpSocket::from_std(socket.try_clone()?)?;
+            mark(SockRef::from(&socket), local.ip(), running.flows.class_of(listener));
+            let (socket, reader) = DatagramSocket::split(socket)?;
             let id = running.flows.add_socket(socket, listener, local);
             let remote = running.local;
             let flow =
@@ -139,7 +145,7 @@ impl Drop for UdpListener {
     }
 }
 
-pub(crate) async fn receive(socket: tokio::net::UdpSocket, flow: Flow, ingress: Arc<dyn Ingress>) {
+pub(crate) async fn receive(mut socket: DatagramReader, flow: Flow, ingress: Arc<dyn Ingress>) {
     let mut buffer = vec![0; SIP_MESSAGE_BYTES_MAX + 1];
     let received = metric::counter(Counter::SipDatagramsReceived);
     loop {
@@ -149,14 +155,17 @@ pub(crate) async fn receive(socket: tokio::net::UdpSocket, flow: Flow, ingress: 
         }
         let mut drained = false;
         for _ in 0..READS_PER_TURN_MAX {
-            match socket.try_recv_from(&mut buffer) {
-                Ok((len, remote)) => {
+            match socket.try_receive(&mut buffer) {
+                Ok(Received { length, remote, local }) => {
                     received.increment(1);
                     // An empty datagram or a bare line end only keeps a NAT binding open.
-                    let datagram = buffer.get(..len).unwrap_or(&[]);
+                    let datagram = buffer.get(..length).unwrap_or(&[]);
                     if datagram.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
+                        let ip = local.unwrap_or(flow.local.ip());
+                        let local = SocketAddr::new(ip, flow.local.port());
                         // A copy, so that a message kept for a call's life keeps only itself.
-                        ingress.receive(Flow { remote, ..flow }, Bytes::copy_from_slice(datagram));
+                        let message = Bytes::copy_from_slice(datagram);
+                        ingress.receive(Flow { remote, local, ..flow }, message);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -206,6 +215,52 @@ mod tests {
         assert_eq!((&buffer[..len], from), (&b"SIP/2.0 200 OK"[..], listener.local()));
         drop(listener);
         assert!(flows.send(&flow, Bytes::new()).is_err(), "the socket is forgotten");
+    }
+
+    #[tokio::test]
+    async fn an_answer_leaves_from_the_address_that_was_asked() {
+        for (every, here, peer) in [
+            ("0.0.0.0:0", ["127.93.0.1", "127.93.0.2"], "127.93.0.3:0"),
+            ("[::]:0", ["::1", "::1"], "[::1]:0"),
+        ] {
+            let flows = Flows::new(FlowLimits::default());
+            let (ingress, mut seen) = Collector::connected();
+            // A machine without IPv6 has nothing to try here.
+            let Ok(bound) = bind(every.parse().unwrap(), 1) else { continue };
+            let listener = bound.start(0, &flows, &ingress).unwrap();
+            for asked in here.map(|ip| ip.parse().unwrap()) {
+                let asked = SocketAddr::new(asked, listener.local().port());
+                let peer = tokio::net::UdpSocket::bind(peer).await.unwrap();
+                peer.send_to(b"OPTIONS", asked).await.unwrap();
+                let Some(Seen::Message(flow, _)) = seen.recv().await else { panic!("no message") };
+                assert_eq!((flow.local, flow.remote), (asked, peer.local_addr().unwrap()));
+                flows.send(&flow, Bytes::from_static(b"SIP/2.0 200 OK")).unwrap();
+                let (_, from) = peer.recv_from(&mut [0; 64]).await.unwrap();
+                assert_eq!(from, asked);
+            }
+            // A request of our own leaves from where the system likes.
+            let peer = tokio::net::UdpSocket::bind(peer).await.unwrap();
+            let flow = listener.flow_to(peer.local_addr().unwrap());
+            flows.send(&flow, Bytes::from_static(b"OPTIONS")).unwrap();
+            let (_, from) = peer.recv_from(&mut [0; 64]).await.unwrap();
+            assert_eq!(from.port(), listener.local().port());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_listener_sends_has_its_traffic_class() {
+        for host in ["127.0.0.1:0", "[::1]:0"] {
+            let here: SocketAddr = host.parse().unwrap();
+            let flows = Flows::new(FlowLimits::default());
+            flows.classify(3, 24);
+            let (ingress, _seen) = Collector::connected();
+            let Ok(bound) = bind(here, 1) else { continue };
+            let listener = bound.start(3, &flows, &ingress).unwrap();
+            let peer = crate::net::mark::tests::Listening::at(here);
+            let flow = listener.flow_to(peer.local());
+            flows.send(&flow, Bytes::from_static(b"OPTIONS")).unwrap();
+            assert_eq!(peer.class(), 24);
+        }
     }
 
     #[tokio::test]

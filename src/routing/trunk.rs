@@ -110,6 +110,8 @@ pub struct TrunkPath {
     pub tls: Arc<TlsSettings>,
     /// Interval of keep-alive pings on connections we open (RFC 5626 §4.4.1); `None`: none.
     pub keepalive: Option<Duration>,
+    /// Interval of keep-alive datagrams to where its calls go by UDP; `None`: none.
+    pub datagram_keepalive: Option<Duration>,
     /// Longest request sent over UDP, in bytes.
     pub datagram_max: usize,
     /// What becomes of longer ones.
@@ -324,6 +326,8 @@ pub struct TrunkMedia {
     pub remote_cidrs: Vec<IpNet>,
     /// After this long without a packet, while not held, the call ends; `None`: never.
     pub inactivity: Option<Duration>,
+    /// Traffic class of what we send (RFC 2474); 0: the system's.
+    pub dscp: u8,
     /// Whom we put on hold is sent nothing; false: a tone.
     pub silent_hold: bool,
     /// The address of our session descriptions; `None`: the listener's.
@@ -362,6 +366,9 @@ impl Default for TrunkSrtp {
     }
 }
 
+/// The traffic class of telephone audio (RFC 3246, RFC 4594 §4.1).
+const EXPEDITED_FORWARDING: u8 = 46;
+
 impl Default for TrunkMedia {
     fn default() -> Self {
         Self {
@@ -376,6 +383,7 @@ impl Default for TrunkMedia {
             rtcp: RtcpMode::On,
             remote_cidrs: Vec::new(),
             inactivity: Some(Duration::from_secs(60)),
+            dscp: EXPEDITED_FORWARDING,
             silent_hold: false,
             advertise_rtp: None,
             srtp: TrunkSrtp::default(),

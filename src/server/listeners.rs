@@ -41,6 +41,7 @@ struct BoundListener {
     udp: Option<UdpBound>,
     tcp: Option<TcpBound>,
     tls: Option<(TcpBound, TlsServer, TlsSource)>,
+    dscp: u8,
 }
 
 /// The running listeners; dropping this ends them.
@@ -83,7 +84,7 @@ impl Bound {
                 }
                 None => None,
             };
-            listeners.push(BoundListener { udp, tcp, tls });
+            listeners.push(BoundListener { udp, tcp, tls, dscp: listener.dscp });
         }
         let address = node.http_bind;
         let http = tokio::net::TcpListener::bind(address)
@@ -144,6 +145,7 @@ impl Bound {
         let mut listening = Listening::default();
         let mut shown = Vec::new();
         for ((index, bound), name) in (0_u16..).zip(self.listeners).zip(names) {
+            switch.flows.classify(index, bound.dscp);
             if let Some(udp) = bound.udp {
                 sip.push((name.clone(), Transport::Udp, udp.local()));
                 let running = udp.start(index, &switch.flows, &ingress);

@@ -196,6 +196,10 @@ pub const EXTRA_HEADERS_MAX: usize = 32;
 pub const TRUNK_GATEWAYS_MAX: usize = 32;
 /// OPTIONS to gateways under way at once. Over it: the next waits for one of them to end.
 pub const GATEWAY_PROBES_MAX: usize = 256;
+/// Trunks whose keep-alive datagrams are being sent at once. Over it: the round is left out.
+pub const KEEPALIVE_ROUNDS_MAX: usize = 64;
+/// Addresses of one trunk that get keep-alive datagrams. Over it: the rest gets none.
+pub const KEEPALIVE_ADDRESSES_MAX: usize = 32;
 /// Gateways one call out may be tried at, over all its trunks. Over it: the rest is not planned.
 pub const OUTBOUND_TRIES_MAX: usize = 16;
 /// Contacts read of one redirection (3xx). Over it: the rest is ignored.

@@ -7,8 +7,10 @@ use crate::carrier::NUMBER;
 use crate::carrier::calls;
 use crate::carrier::hear_bye;
 use crate::carrier::pick_up;
+use crate::phone::PATIENCE;
 use crate::phone::Phone;
 use serde_json::json;
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn a_carrier_is_told_the_address_of_the_trunk_in_calls_both_ways() {
@@ -30,4 +32,16 @@ async fn a_carrier_is_told_the_address_of_the_trunk_in_calls_both_ways() {
     let answer = caller.call("").await;
     assert_eq!(answer.header("contact"), format!("<sip:{NUMBER}@sbc.example:5066>"));
     caller.acknowledge().await;
+}
+
+#[tokio::test]
+async fn a_gateway_hears_from_the_socket_of_the_trunk_while_it_is_silent() {
+    let more = json!({"network": {"keepalive": {"udp_s": 1}}});
+    let (node, far, _) = call_out::node(json!({"kind": "echo"}), more).await;
+    for _ in 0..2 {
+        let mut buffer = [0; 64];
+        let heard = timeout(PATIENCE, far.socket.recv_from(&mut buffer)).await.unwrap();
+        let (length, from) = heard.unwrap();
+        assert_eq!((&buffer[..length], from), (&b"\r\n\r\n"[..], node.sip()));
+    }
 }

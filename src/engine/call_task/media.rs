@@ -140,6 +140,7 @@ impl Task {
         let Some(ports) = slot.ports.take() else { return };
         let (media_end, agent_end) = link();
         let media = slot.trunk.as_ref().map(|trunk| &trunk.media).cloned().unwrap_or_default();
+        ports.classify(media.dscp);
         let setup = MediaSetup {
             plan: None,
             seed: clock::random_u64(),

@@ -1,0 +1,200 @@
+//! Keep-alive datagrams: the way back through a NAT stays open while a trunk is silent.
+
+use crate::clock;
+use crate::engine::switch::Switch;
+use crate::engine::way;
+use crate::routing::table::RoutingTable;
+use crate::routing::trunk::Trunk;
+use crate::sip::endpoint::flow::Flow;
+use crate::sip::framing::PING;
+use crate::telemetry::metric;
+use crate::telemetry::metric::Counter;
+use crate::types::id::TrunkId;
+use crate::types::limit::KEEPALIVE_ADDRESSES_MAX;
+use crate::types::limit::KEEPALIVE_ROUNDS_MAX;
+use crate::types::moment::Moment;
+use crate::types::random::Random;
+use crate::types::transport::Transport;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// A round is this much earlier than its interval says, at random, in percent: trunks that began
+/// together do not stay together.
+const JITTER_PERCENT: u64 = 20;
+
+/// Sends the keep-alive datagrams of the trunks of the routing table until `stopping` turns true: calls
+/// that run through a drain need them too. `changes` tells that the table is another.
+pub async fn run(
+    switch: Arc<Switch>,
+    mut changes: watch::Receiver<()>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let mut rounds = Rounds::new(Random::from_seed(clock::random_u64()));
+    let mut under_way = JoinSet::new();
+    rounds.follow(clock::now(), &switch.table.load_full());
+    loop {
+        let deadline = rounds.deadline().map(|at| clock::instant(at).into());
+        tokio::select! {
+            biased;
+            // The rounds under way end with their set.
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                rounds.follow(clock::now(), &switch.table.load_full());
+            }
+            () = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            } => {}
+            Some(_) = under_way.join_next(), if !under_way.is_empty() => continue,
+        }
+        for trunk in rounds.due(clock::now()) {
+            // A round that finds no room is left out; the next one comes.
+            if under_way.len() < KEEPALIVE_ROUNDS_MAX {
+                under_way.spawn(round(Arc::clone(&switch), trunk));
+            }
+        }
+    }
+}
+
+/// When each trunk's next round is.
+#[derive(Debug)]
+struct Rounds {
+    random: Random,
+    next: BTreeMap<TrunkId, (Duration, Moment)>,
+}
+
+impl Rounds {
+    const fn new(random: Random) -> Self {
+        Self { random, next: BTreeMap::new() }
+    }
+
+    /// Takes the trunks of another table. Those whose interval is as before keep their turn; a new one
+    /// has its first within one interval.
+    fn follow(&mut self, now: Moment, table: &RoutingTable) {
+        let mut before = std::mem::take(&mut self.next);
+        for trunk in table.trunks().filter(|trunk| trunk.enabled) {
+            let Some(interval) = trunk.path.datagram_keepalive else { continue };
+            let kept = before.remove(&trunk.id).filter(|(own, _)| *own == interval);
+            let first =
+                || (interval, now + interval.mul_f64(self.random.below(100) as f64 / 100.0));
+            let turn = kept.unwrap_or_else(first);
+            self.next.insert(trunk.id, turn);
+        }
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        self.next.values().map(|(_, at)| *at).min()
+    }
+
+    /// The trunks whose turn it is; each has its next one now.
+    fn due(&mut self, now: Moment) -> Vec<TrunkId> {
+        let mut due = Vec::new();
+        for (id, (interval, at)) in self.next.iter_mut().filter(|(_, (_, at))| *at <= now) {
+            let percent = 100 - self.random.below(JITTER_PERCENT + 1);
+            *at = now + interval.mul_f64(percent as f64 / 100.0);
+            due.push(*id);
+        }
+        due
+    }
+}
+
+/// Sends one datagram to each address that the trunk's requests go to by UDP.
+async fn round(switch: Arc<Switch>, trunk: TrunkId) {
+    let table = switch.table.load_full();
+    let Some(trunk) = table.trunk(trunk) else { return };
+    let mut told = BTreeSet::new();
+    for flow in flows(&switch, trunk).await {
+        // The socket and the address: both make the way back.
+        if told.len() < KEEPALIVE_ADDRESSES_MAX && told.insert((flow.id, flow.remote)) {
+            let sent = switch.flows.send(&flow, Bytes::from_static(PING));
+            let word = if sent.is_ok() { "sent" } else { "failed" };
+            metric::labelled(Counter::SipKeepalives, word).increment(1);
+        }
+    }
+}
+
+/// The ways by UDP that the trunk's requests take: that of its registration, and those to each address
+/// of its gateways.
+async fn flows(switch: &Switch, trunk: &Arc<Trunk>) -> Vec<Flow> {
+    let is_datagram = |flow: &Flow| flow.transport == Transport::Udp;
+    let registered = switch.registry.registered_way(trunk.id).map(|way| way.flow);
+    let mut flows: Vec<Flow> = registered.into_iter().filter(is_datagram).collect();
+    let by_registered = trunk.outbound.as_ref().is_some_and(|own| own.via_registered_flow);
+    if by_registered && !flows.is_empty() {
+        return flows;
+    }
+    let listener = switch.listener_for(Some(trunk));
+    for gateway in trunk.outbound.iter().flat_map(|outbound| &outbound.gateways) {
+        let Ok((hop, rules)) = way::gateway_search(gateway) else { continue };
+        // A search that fails opens no way; the calls that need it say so.
+        let targets = switch.dns.locate(hop, rules).await.unwrap_or_default();
+        let datagrams = targets.iter().filter(|target| target.transport == Transport::Udp);
+        for target in datagrams.take(KEEPALIVE_ADDRESSES_MAX) {
+            let to = way::destination(&trunk.path, target, listener);
+            flows.extend(switch.flows.connect(&to));
+        }
+    }
+    flows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::table::Contents;
+    use uuid::Uuid;
+
+    fn table(seconds: &[u64]) -> RoutingTable {
+        let trunks = seconds.iter().zip(1..).map(|(seconds, id)| {
+            let mut trunk = Trunk::new(TrunkId::from_uuid(Uuid::from_u128(id)), "t", Vec::new());
+            trunk.path.datagram_keepalive = Some(Duration::from_secs(*seconds));
+            trunk
+        });
+        RoutingTable::new(Contents { trunks: trunks.collect(), ..Contents::default() })
+    }
+
+    #[test]
+    fn rounds_come_a_little_early_and_trunks_do_not_stay_together() {
+        let mut rounds = Rounds::new(Random::from_seed(7));
+        rounds.follow(Moment::START, &table(&[30; 50]));
+        let mut last = BTreeMap::new();
+        let (mut now, mut together) = (Moment::START, 0);
+        for _ in 0..2_000 {
+            now = rounds.deadline().unwrap();
+            let due = rounds.due(now);
+            together += due.len() - 1;
+            for id in due {
+                if let Some(before) = last.insert(id, now) {
+                    let between = now.since(before);
+                    let (least, most) = (Duration::from_secs(24), Duration::from_secs(30));
+                    assert!((least..=most).contains(&between), "{between:?}");
+                }
+            }
+        }
+        assert_eq!(last.len(), 50);
+        assert!(together < 1_000, "{together}");
+    }
+
+    #[test]
+    fn a_changed_table_moves_only_the_turns_that_changed() {
+        let mut rounds = Rounds::new(Random::from_seed(7));
+        let now = Moment::START;
+        rounds.follow(now, &table(&[30, 30, 30]));
+        let before = rounds.next.clone();
+        rounds.follow(now + Duration::from_secs(1), &table(&[30, 90]));
+        let turns: Vec<_> = rounds.next.values().collect();
+        assert_eq!(turns.first(), before.values().collect::<Vec<_>>().first());
+        assert_eq!((turns.len(), turns.last().unwrap().0), (2, Duration::from_secs(90)));
+        rounds.follow(now, &table(&[]));
+        assert_eq!(rounds.deadline(), None);
+    }
+}
