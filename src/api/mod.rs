@@ -11,6 +11,7 @@ mod error;
 mod health;
 mod keys;
 mod numbers;
+pub mod openapi;
 mod rate;
 mod resource;
 pub mod route;
@@ -82,7 +83,10 @@ pub fn router(context: Context) -> Router {
     let mut router = Router::new()
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics));
+        .route("/metrics", get(health::metrics))
+        .route(openapi::DOCUMENT_PATH, get(openapi::show))
+        .route(openapi::PAGE_PATH, get(openapi::page))
+        .route(&format!("{}{{*file}}", openapi::PAGE_PATH), get(openapi::page));
     for route in route::all() {
         let gate = Gate { context: context.clone(), access: route.access };
         let guarded =

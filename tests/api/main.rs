@@ -5,6 +5,7 @@
 mod access;
 mod bench;
 mod calls;
+mod document;
 #[path = "../support/http.rs"]
 mod http;
 mod import;

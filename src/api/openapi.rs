@@ -1,0 +1,441 @@
+//! The OpenAPI document, made of the table of routes and the descriptions of resources, and a page to read it.
+
+use crate::api::RequestId;
+use crate::api::error::ApiError;
+use crate::api::error::ErrorKind;
+use crate::api::route;
+use crate::api::route::Access;
+use crate::api::route::Route;
+use crate::api::route::Shape;
+use crate::store::api_keys::KeyRole;
+use crate::store::resource::Members;
+use crate::store::resource::Resource;
+use crate::store::resource::field::Field;
+use crate::store::resource::field::Given;
+use crate::store::resource::field::Kind;
+use crate::store::resource::read::PAGE_MAX;
+use axum::Extension;
+use axum::Json;
+use axum::extract::Path;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use serde_json::Value;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::LazyLock;
+use utoipa_swagger_ui::Config;
+
+/// Where the document is.
+pub(super) const DOCUMENT_PATH: &str = "/api/v1/openapi.json";
+/// Where the page is.
+pub(super) const PAGE_PATH: &str = "/docs/";
+
+static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
+
+/// Bodies that are no resource. Their form is beside the code that reads and writes them; a test holds
+/// answers against it.
+const SCHEMAS: &str = include_str!("openapi/schemas.json");
+
+/// What may go wrong with any request, beside what its method can meet.
+const REFUSALS: [(u16, &str); 6] = [
+    (400, "A parameter or a value cannot be used."),
+    (401, "There is no API key, or it opens nothing."),
+    (403, "The key does not open this."),
+    (404, "There is no such thing."),
+    (429, "The key asks too often; see Retry-After."),
+    (503, "The database does not answer; see Retry-After."),
+];
+
+/// The document as it is served.
+#[must_use]
+pub fn document() -> Value {
+    let mut schemas = fixed_schemas();
+    let live = schemas.remove("TrunkLive").unwrap_or_default();
+    let mut paths = Members::new();
+    let mut seen = BTreeSet::new();
+    for route in route::all() {
+        if let Some(resource) = route.shape.resource().filter(|own| seen.insert(own.table)) {
+            let live = Some(&live).filter(|_| resource.table == "trunks");
+            schemas.extend(resource_schemas(resource, live));
+        }
+        let operations = paths.entry(route.path).or_insert_with(|| json!({}));
+        if let Some(operations) = operations.as_object_mut() {
+            operations.insert(route.method.to_lowercase(), operation(route));
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Tandem",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Tenants, numbers, trunks, AI profiles and calls of a Tandem switch.",
+        },
+        "security": [{"bearer": []}, {"header": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "header": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+            },
+            "schemas": schemas,
+        },
+    })
+}
+
+fn fixed_schemas() -> Members {
+    // A test reads it, so that it is never empty here.
+    serde_json::from_str(SCHEMAS).unwrap_or_default()
+}
+
+impl Shape {
+    const fn resource(self) -> Option<&'static Resource> {
+        match self {
+            Self::List(resource)
+            | Self::Show(resource)
+            | Self::Create(resource)
+            | Self::Change(resource)
+            | Self::Delete(resource) => Some(resource),
+            Self::Other { .. } => None,
+        }
+    }
+}
+
+fn operation(route: &Route) -> Value {
+    let (whose, least) = match route.access {
+        Access::Platform(least) => ("the platform", least),
+        Access::Tenant(least) => ("the tenant or the platform", least),
+    };
+    let role = match least {
+        KeyRole::Viewer => "that reads",
+        KeyRole::Operator => "of an operator or admin",
+        KeyRole::Admin => "of an admin",
+    };
+    let about = format!("{} A key of {whose} {role} opens it.", route.about);
+    let mut operation = json!({
+        "summary": route.about.split(". ").next().unwrap_or_default().trim_end_matches('.'),
+        "description": about,
+        "operationId": operation_id(route),
+        "tags": [tag(route.path)],
+        "parameters": parameters(route),
+        "responses": responses(route),
+    });
+    let body = match route.shape {
+        Shape::Create(resource) => Some(("application/json", format!("{}New", camel(resource)))),
+        Shape::Change(resource) => Some(("application/json", format!("{}Change", camel(resource)))),
+        Shape::Other { takes: Some((kind, name)), .. } => Some((kind, name.to_owned())),
+        Shape::Other { takes: None, .. } | Shape::List(_) | Shape::Show(_) | Shape::Delete(_) => {
+            None
+        }
+    };
+    if let Some((kind, name)) = body
+        && let Some(members) = operation.as_object_mut()
+    {
+        let content = json!({kind: {"schema": reference(&name)}});
+        members.insert("requestBody".to_owned(), json!({"required": true, "content": content}));
+    }
+    operation
+}
+
+/// The method and the words of the path: `get_tenants_numbers_one`.
+fn operation_id(route: &Route) -> String {
+    let words = route.path.trim_start_matches("/api/v1/").split('/');
+    let words = words.filter(|word| *word != "{tenant_id}");
+    let words: Vec<_> = words.map(|word| if word == "{id}" { "one" } else { word }).collect();
+    let is_tenant = route.path.ends_with("{tenant_id}");
+    let end = if is_tenant { "_one" } else { "" };
+    format!("{}_{}{end}", route.method.to_lowercase(), words.join("_")).replace('-', "_")
+}
+
+fn tag(path: &str) -> &str {
+    let rest = path.trim_start_matches("/api/v1/");
+    let mut words = rest.split('/').filter(|word| !word.starts_with('{'));
+    let first = words.next().unwrap_or_default();
+    words.next().filter(|_| first == "tenants").unwrap_or(first)
+}
+
+fn parameters(route: &Route) -> Value {
+    let mut all = Vec::new();
+    for name in ["tenant_id", "id"] {
+        if route.path.contains(&format!("{{{name}}}")) {
+            let schema = json!({"type": "string", "format": "uuid"});
+            all.push(json!({"name": name, "in": "path", "required": true, "schema": schema}));
+        }
+    }
+    let mut query = |name: &str, schema: Value, about: &str| {
+        all.push(json!({"name": name, "in": "query", "schema": schema, "description": about}));
+    };
+    let is_calls = matches!(route.shape, Shape::Other { gives: (_, "CallPage"), .. });
+    if is_calls || matches!(route.shape, Shape::List(_)) {
+        let limit = json!({"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": 50});
+        query("limit", limit, "Most of one page.");
+        let cursor = json!({"type": "string", "format": "uuid"});
+        query("cursor", cursor, "`next` of the page before.");
+    }
+    if is_calls {
+        for (name, about) in [
+            ("caller", "The caller, as claimed."),
+            ("dialled", "The dialled number, in the international form."),
+            ("cause", "Why it ended, by its code."),
+        ] {
+            query(name, json!({"type": "string"}), about);
+        }
+        for (name, about) in [("from", "Arrived at or after."), ("until", "Arrived before.")] {
+            query(name, json!({"type": "string", "format": "date-time"}), about);
+        }
+    }
+    if let Shape::List(resource) = route.shape {
+        for field in resource.fields.iter().filter(|field| field.is_filter) {
+            query(field.name, schema_of(field.kind), field.about);
+        }
+        if resource.table == "phone_numbers" {
+            query(
+                "number",
+                schema_of(Kind::Number),
+                "The number or the range that holds this one.",
+            );
+        }
+    }
+    if matches!(route.shape, Shape::Change(_) | Shape::Delete(_)) && tag(route.path) != "api-keys" {
+        let about = "Tags of which it must still have one, else 412.";
+        let schema = json!({"type": "string"});
+        all.push(
+            json!({"name": "If-Match", "in": "header", "schema": schema, "description": about}),
+        );
+    }
+    Value::Array(all)
+}
+
+fn responses(route: &Route) -> Value {
+    let mut all = Members::new();
+    let json_of = |name: &str| json!({"application/json": {"schema": reference(name)}});
+    let etag = json!({"ETag": {"schema": {"type": "string"}}});
+    let (status, answer) = match route.shape {
+        Shape::List(resource) => {
+            let content = json_of(&format!("{}Page", camel(resource)));
+            (200, json!({"description": "A page.", "content": content}))
+        }
+        Shape::Show(resource) | Shape::Change(resource) => {
+            let content = json_of(&camel(resource));
+            (200, json!({"description": "It.", "headers": etag, "content": content}))
+        }
+        Shape::Create(resource) => {
+            let made = if resource.table == "api_keys" { "Made" } else { "" };
+            let content = json_of(&format!("{}{made}", camel(resource)));
+            (201, json!({"description": "It was made.", "content": content}))
+        }
+        Shape::Delete(_) => (204, json!({"description": "It is gone."})),
+        Shape::Other { status, gives: (kind, name), .. } => {
+            let content = json!({kind: {"schema": reference(name)}});
+            (status, json!({"description": "Done.", "content": content}))
+        }
+    };
+    all.insert(status.to_string(), answer);
+    let mut refuse = |status: u16, about: &str| {
+        let content = json_of("Problem");
+        all.insert(status.to_string(), json!({"description": about, "content": content}));
+    };
+    for (status, about) in REFUSALS {
+        refuse(status, about);
+    }
+    if route.method != "GET" {
+        refuse(409, "It goes against what is there.");
+    }
+    if matches!(route.shape, Shape::Change(_) | Shape::Delete(_)) {
+        refuse(412, "It was changed since it was read.");
+    }
+    if matches!(route.shape, Shape::Create(_) | Shape::Change(_))
+        || matches!(route.shape, Shape::Other { takes: Some(_), .. })
+    {
+        refuse(413, "The body is too long.");
+        refuse(415, "The body is of another type.");
+    }
+    Value::Object(all)
+}
+
+/// The schemas of a resource: as it is shown, made, changed and listed.
+fn resource_schemas(resource: &Resource, live: Option<&Value>) -> Vec<(String, Value)> {
+    let name = camel(resource);
+    let mut shown = Members::from_iter([("id".to_owned(), schema_of(Kind::Id))]);
+    shown.extend(resource.fields.iter().map(|field| (field.name.to_owned(), shown_as(field))));
+    if resource.has_secrets {
+        let about = "The names of its secrets.";
+        let names = json!({"type": "array", "items": {"type": "string"}, "description": about});
+        shown.insert("secrets".to_owned(), names);
+    }
+    shown.insert("etag".to_owned(), json!({"type": "string", "description": "For If-Match."}));
+    shown.extend(live.and_then(Value::as_object).cloned().unwrap_or_default());
+    let page = json!({
+        "type": "object",
+        "required": [resource.plural, "next"],
+        "additionalProperties": false,
+        "properties": {
+            resource.plural: {"type": "array", "items": reference(&name)},
+            "next": {"type": ["string", "null"], "description": "The cursor of the next page; null at the end."},
+        },
+    });
+    let mut schemas = vec![(format!("{name}Page"), page)];
+    if resource.table == "api_keys" {
+        let mut made = shown.clone();
+        let about = "The key itself, shown this once.";
+        made.insert("key".to_owned(), json!({"type": "string", "description": about}));
+        schemas.push((format!("{name}Made"), object(made, None)));
+    }
+    schemas.push((name.clone(), object(shown, None)));
+    let new: Vec<_> = given(resource, true);
+    if !new.is_empty() {
+        let is_required =
+            |field: &&&Field| matches!(field.given, Given::Required | Given::RequiredOnce);
+        let required: Vec<_> = new.iter().filter(is_required).map(|field| field.name).collect();
+        let body = object(taken(resource, &new), Some(required));
+        schemas.push((format!("{name}New"), body));
+    }
+    // Keys and the log do not change.
+    let change = given(resource, false);
+    if !change.is_empty() {
+        schemas.push((format!("{name}Change"), object(taken(resource, &change), Some(Vec::new()))));
+    }
+    schemas
+}
+
+/// The fields that may be given for a new one, or for a change.
+fn given(resource: &Resource, is_new: bool) -> Vec<&'static Field> {
+    let is_given = |field: &&'static Field| match field.given {
+        Given::Required | Given::Optional => true,
+        Given::RequiredOnce | Given::OptionalOnce => is_new,
+        Given::Never => false,
+    };
+    resource.fields.iter().filter(is_given).collect()
+}
+
+fn taken(resource: &Resource, fields: &[&'static Field]) -> Members {
+    let mut members: Members =
+        fields.iter().map(|field| (field.name.to_owned(), shown_as(field))).collect();
+    if resource.has_secrets {
+        let about = "Secrets by name: each is sealed and never shown again; null takes one away.";
+        let secrets = json!({
+            "type": "object", "description": about, "writeOnly": true,
+            "additionalProperties": {"type": ["string", "null"]},
+        });
+        members.insert("secrets".to_owned(), secrets);
+    }
+    members
+}
+
+/// An object of these members; all of them are there unless it says which are required.
+fn object(members: Members, required: Option<Vec<&str>>) -> Value {
+    let all = || members.keys().map(String::as_str).collect();
+    let required = required.unwrap_or_else(all);
+    json!({
+        "type": "object", "required": required, "additionalProperties": false, "properties": members,
+    })
+}
+
+fn shown_as(field: &Field) -> Value {
+    let mut schema = schema_of(field.kind);
+    if let Some(members) = schema.as_object_mut() {
+        members.insert("description".to_owned(), Value::from(field.about));
+        if field.is_nullable {
+            let of = members.get("type").cloned().unwrap_or_default();
+            members.insert("type".to_owned(), json!([of, "null"]));
+            if let Some(Value::Array(words)) = members.get_mut("enum") {
+                words.push(Value::Null);
+            }
+        }
+    }
+    schema
+}
+
+fn schema_of(kind: Kind) -> Value {
+    match kind {
+        Kind::Id => json!({"type": "string", "format": "uuid"}),
+        Kind::Text(least, most) => json!({"type": "string", "minLength": least, "maxLength": most}),
+        Kind::Choice(words) => json!({"type": "string", "enum": words}),
+        Kind::Integer(least, most) => json!({"type": "integer", "minimum": least, "maximum": most}),
+        Kind::Flag => json!({"type": "boolean"}),
+        Kind::Number => json!({"type": "string", "pattern": "^\\+[1-9][0-9]{2,14}$"}),
+        Kind::Pattern(..) => json!({"type": "string"}),
+        Kind::Patterns(most, ..) => {
+            json!({"type": "array", "maxItems": most, "items": {"type": "string"}})
+        }
+        Kind::Object => json!({"type": "object"}),
+        Kind::Time => json!({"type": "string", "format": "date-time"}),
+    }
+}
+
+/// `AI profile` as the name of a schema: `AiProfile`.
+fn camel(resource: &Resource) -> String {
+    let word = |word: &str| {
+        let mut letters = word.chars();
+        let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+        first
+            .into_iter()
+            .chain(letters.map(|letter| letter.to_ascii_lowercase()))
+            .collect::<String>()
+    };
+    resource.name.split(' ').map(word).collect()
+}
+
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+pub(super) async fn show() -> Json<&'static Value> {
+    Json(&DOCUMENT)
+}
+
+/// The page and its parts, all of them out of the program.
+pub(super) async fn page(
+    Extension(id): Extension<RequestId>,
+    file: Option<Path<String>>,
+) -> Result<Response, ApiError> {
+    static PAGE: LazyLock<Arc<Config<'static>>> =
+        LazyLock::new(|| Arc::new(Config::from(DOCUMENT_PATH)));
+    let file = file.map(|Path(file)| file).unwrap_or_default();
+    let missing = || ErrorKind::NotFound("the page has no such part").of(&id);
+    let found = utoipa_swagger_ui::serve(&file, Arc::clone(&PAGE)).map_err(|_| missing())?;
+    let found = found.ok_or_else(missing)?;
+    // Nothing of it comes from, or goes, elsewhere.
+    let policy = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:";
+    let headers = [
+        (header::CONTENT_TYPE, found.content_type),
+        (header::CONTENT_SECURITY_POLICY, policy.to_owned()),
+    ];
+    Ok((headers, found.bytes.into_owned()).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reference_leads_to_a_schema_and_every_operation_has_a_name_of_its_own() {
+        fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
+            match value {
+                Value::Object(members) => {
+                    if let Some(to) = members.get("$ref").and_then(Value::as_str) {
+                        found.insert(to);
+                    }
+                    members.values().for_each(|value| references(value, found));
+                }
+                Value::Array(list) => list.iter().for_each(|value| references(value, found)),
+                _ => {}
+            }
+        }
+        let document = document();
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        assert!(schemas.len() > 25, "{}", schemas.len());
+        let mut found = BTreeSet::new();
+        references(&document, &mut found);
+        for to in found {
+            let name = to.strip_prefix("#/components/schemas/").unwrap();
+            assert!(schemas.contains_key(name), "{to}");
+        }
+        let paths = document["paths"].as_object().unwrap();
+        let operations = paths.values().flat_map(|path| path.as_object().unwrap().values());
+        let ids: Vec<_> = operations.map(|one| one["operationId"].as_str().unwrap()).collect();
+        assert_eq!(ids.len(), route::all().count());
+        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{ids:?}");
+    }
+}

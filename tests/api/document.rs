@@ -1,0 +1,137 @@
+//! The OpenAPI document: it is the one that is checked in, and answers are what it says.
+
+use crate::bench::Bench;
+use serde_json::Value;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::path::Path;
+use tandem::api::openapi;
+
+const PLATFORM: usize = 2;
+/// The document as it is checked in.
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+
+#[test]
+fn the_document_that_is_checked_in_is_the_one_that_is_served() {
+    let served = openapi::document();
+    if std::env::var_os("TANDEM_WRITE_OPENAPI").is_some() {
+        let text = serde_json::to_string_pretty(&served).unwrap();
+        std::fs::write(FILE, text + "\n").unwrap();
+    }
+    let file = std::fs::read_to_string(Path::new(FILE)).unwrap_or_default();
+    let kept: Value = serde_json::from_str(&file).unwrap_or_default();
+    assert!(
+        kept == served,
+        "openapi.json is not what is served: write it anew with TANDEM_WRITE_OPENAPI=1 \
+         cargo test --features outer-tests --test api document"
+    );
+}
+
+/// Holds a value against a schema as far as this document uses them.
+fn check(document: &Value, schema: &Value, value: &Value, path: &str) {
+    if let Some(to) = schema["$ref"].as_str() {
+        let name = to.rsplit('/').next().unwrap();
+        return check(document, &document["components"]["schemas"][name], value, path);
+    }
+    if let Some(all) = schema["allOf"].as_array() {
+        return all.iter().for_each(|schema| check(document, schema, value, path));
+    }
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let is = |own: &Value| own == kind || (own == "number" && kind == "integer");
+    let fits = match &schema["type"] {
+        Value::Array(kinds) => kinds.iter().any(is),
+        own => is(own),
+    };
+    assert!(fits, "{path}: {value} is no {}", schema["type"]);
+    if let Some(words) = schema["enum"].as_array() {
+        assert!(words.contains(value), "{path}: {value} is none of {words:?}");
+    }
+    match value {
+        Value::Array(list) => {
+            list.iter().for_each(|value| check(document, &schema["items"], value, path));
+        }
+        Value::Object(members) => {
+            for name in schema["required"].as_array().into_iter().flatten() {
+                assert!(members.contains_key(name.as_str().unwrap()), "{path}: no {name}");
+            }
+            for (name, value) in members {
+                let path = format!("{path}.{name}");
+                match (&schema["properties"][name], &schema["additionalProperties"]) {
+                    (Value::Null, Value::Bool(false)) => panic!("{path} is not in the schema"),
+                    (Value::Null, Value::Null) => {}
+                    (Value::Null, schema) => check(document, schema, value, &path),
+                    (schema, _) => check(document, schema, value, &path),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn answers_are_what_the_document_says() {
+    let bench = Bench::new().await;
+    let document = bench.read("/api/v1/openapi.json", PLATFORM).await;
+    let schemas = &document["components"]["schemas"];
+    let trunk = json!({"name": "t", "profile": "generic", "overrides": {"inbound": {}}});
+    let profile = json!({"name": "x", "system_prompt": "x", "agent": {"kind": "echo"}});
+    let mut kinds = BTreeSet::new();
+    for (path, schema, body) in [
+        ("/api/v1/tenants".to_owned(), "Tenant", json!({"name": "new"})),
+        (bench.path(0, "ai-profiles"), "AiProfile", profile),
+        (bench.path(0, "numbers"), "Number", json!({"first_number": "+15550100"})),
+        (bench.path(0, "trunks"), "Trunk", trunk),
+        (bench.path(0, "routing-profiles"), "RoutingProfile", json!({"name": "r"})),
+    ] {
+        check(&document, &schemas[format!("{schema}New")], &body, schema);
+        let made = bench.make(&path, PLATFORM, body).await;
+        check(&document, &schemas[schema], &made, schema);
+        let page = bench.read(&path, PLATFORM).await;
+        check(&document, &schemas[format!("{schema}Page")], &page, schema);
+        kinds.insert(schema);
+    }
+    let path = bench.path(0, "api-keys");
+    let made = bench.make(&path, PLATFORM, json!({"role": "read-only"})).await;
+    check(&document, &schemas["ApiKeyMade"], &made, "key");
+    let page = bench.read(&path, PLATFORM).await;
+    check(&document, &schemas["ApiKeyPage"], &page, "keys");
+    let log = bench.read(&bench.path(0, "audit-log"), PLATFORM).await;
+    check(&document, &schemas["AuditLogEntryPage"], &log, "log");
+    let call = bench.call(bench.tenants[0], "+15557701").await;
+    let page = bench.read(&bench.path(0, "calls"), PLATFORM).await;
+    check(&document, &schemas["CallPage"], &page, "calls");
+    let call = bench.read(&bench.path(0, &format!("calls/{call}")), PLATFORM).await;
+    check(&document, &schemas["CallDetail"], &call, "call");
+    let states = bench.read("/api/v1/trunk-states", PLATFORM).await;
+    check(&document, &schemas["TrunkStates"], &states, "states");
+    let refused = bench.get("/api/v1/nothing", None).await.json();
+    check(&document, &schemas["Problem"], &refused, "problem");
+    assert_eq!(kinds.len(), 5);
+}
+
+#[tokio::test]
+async fn the_page_comes_whole_out_of_the_program() {
+    let bench = Bench::new().await;
+    let page = bench.get("/docs/", None).await;
+    assert_eq!(page.status, 200, "{}", page.body);
+    assert!(page.header("content-type").is_some_and(|kind| kind.starts_with("text/html")));
+    for part in ["src=\"", "href=\""] {
+        for link in page.body.split(part).skip(1) {
+            let link = link.split('"').next().unwrap();
+            assert!(!link.contains("//"), "{link} is elsewhere");
+            let part = bench.get(&format!("/docs/{}", link.trim_start_matches("./")), None).await;
+            assert_eq!(part.status, 200, "{link}");
+        }
+    }
+    let start = bench.get("/docs/swagger-initializer.js", None).await;
+    assert!(start.body.contains("/api/v1/openapi.json"), "{}", start.body);
+    assert_eq!(bench.get("/docs/nothing.js", None).await.status, 404);
+}
