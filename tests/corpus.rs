@@ -88,3 +88,23 @@ fn rtp_and_rtcp_never_panic() {
 fn agent_messages_never_panic() {
     check("agent_json", tandem::agent::twilio::exercise);
 }
+
+#[test]
+fn challenges_and_credentials_never_panic() {
+    check("digest", tandem::sip::digest::exercise::exercise);
+}
+
+#[test]
+fn uris_never_panic() {
+    check("uri", tandem::sip::message::exercise::exercise_uri);
+}
+
+#[test]
+fn bodies_of_several_parts_never_panic() {
+    check("multipart", tandem::sip::message::exercise::exercise_multipart);
+}
+
+#[test]
+fn answers_of_dns_never_panic_and_their_questions_have_an_end() {
+    check("dns", tandem::sip::locate::exercise::exercise);
+}

@@ -2,6 +2,8 @@
 //! says.
 #![warn(clippy::indexing_slicing)]
 
+pub mod exercise;
+
 use crate::sip::message::uri::Uri;
 use crate::types::limit::LOCATE_ADDRESSES_MAX;
 use crate::types::limit::LOCATE_NAME_BYTES_MAX;

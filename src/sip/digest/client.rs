@@ -169,6 +169,7 @@ impl Client {
         // Authentication-Info has no scheme in front.
         let value = [b"Digest ", value].concat();
         let next = Fields::parse(&value).ok().and_then(|fields| fields.get("nextnonce"));
+        let next = next.filter(|nonce| can_be_quoted(nonce));
         let session =
             self.sessions.iter_mut().find(|session| session.header == HeaderName::Authorization);
         if let (Some(nonce), Some(session)) = (next, session) {
@@ -195,6 +196,19 @@ impl Client {
     }
 }
 
+/// Whether a text of theirs, with its escapes as they wrote them, may stand between quotes of ours
+/// (RFC 3261 §25.1): a bare quote would end them, and nobody reads a control character.
+fn can_be_quoted(text: &[u8]) -> bool {
+    let mut bytes = text.iter();
+    while let Some(byte) = bytes.next() {
+        let is_escape = *byte == b'\\';
+        if *byte == b'"' || byte.is_ascii_control() || (is_escape && bytes.next().is_none()) {
+            return false;
+        }
+    }
+    true
+}
+
 impl Session {
     /// True when both are of one who challenges.
     fn is_of(&self, other: &Self) -> bool {
@@ -218,9 +232,9 @@ impl Session {
         Some(Self {
             header,
             algorithm,
-            realm: fields.get("realm")?.to_vec(),
-            nonce: fields.get("nonce")?.to_vec(),
-            opaque: fields.get("opaque").map(<[u8]>::to_vec),
+            realm: fields.get("realm").filter(|realm| can_be_quoted(realm))?.to_vec(),
+            nonce: fields.get("nonce").filter(|nonce| can_be_quoted(nonce))?.to_vec(),
+            opaque: fields.get("opaque").filter(|text| can_be_quoted(text)).map(<[u8]>::to_vec),
             has_quality: qualities.is_some(),
             is_stale: fields.get("stale").is_some_and(|stale| stale.eq_ignore_ascii_case(b"true")),
             account: 0,

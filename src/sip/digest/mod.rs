@@ -2,6 +2,7 @@
 #![warn(clippy::indexing_slicing)]
 
 pub mod client;
+pub mod exercise;
 pub mod fields;
 pub mod server;
 

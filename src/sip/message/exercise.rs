@@ -7,6 +7,7 @@ use crate::sip::message::name::HeaderName;
 use crate::sip::message::parse;
 use crate::sip::message::peek;
 use crate::sip::message::reply;
+use crate::sip::message::uri::Uri;
 use crate::sip::message::write::ResponseWriter;
 use crate::sip::message::write::ends_lines_with_crlf;
 use crate::sip::multipart;
@@ -49,6 +50,42 @@ pub fn exercise(data: &[u8]) {
                 check_answer_lines(&reply.answer(source));
             }
         }
+    }
+}
+
+/// Takes `data` for a URI: no panic, and nothing read in it that would break out of its place.
+///
+/// # Panics
+///
+/// When one of these promises is broken.
+pub fn exercise_uri(data: &[u8]) {
+    let Ok(uri) = Uri::parse(Bytes::copy_from_slice(data)) else { return };
+    assert!(uri == uri.detached(), "{}", data.escape_ascii());
+    assert!(uri.as_bytes() == data, "{}", data.escape_ascii());
+    for part in [uri.user(), uri.host(), Some(uri.scheme()), uri.param("transport")] {
+        let breaks = part.unwrap_or(&[]).iter().any(|byte| matches!(byte, b'\r' | b'\n' | b'>'));
+        assert!(!breaks, "{}", data.escape_ascii());
+    }
+    let mut read = uri.user_decoded().map_or(0, |user| user.len());
+    read += uri.user_params().iter().count() + uri.params().iter().count();
+    read += usize::from(uri.port().is_some() && uri.is_secure() && uri.is_telephone());
+    black_box(read);
+}
+
+/// Takes the first line of `data` for a Content-Type and the rest for a body: no panic, and no part that
+/// is not in the body.
+///
+/// # Panics
+///
+/// When one of these promises is broken.
+pub fn exercise_multipart(data: &[u8]) {
+    let end = memchr::memchr(b'\n', data).unwrap_or(data.len());
+    let (content_type, body) = data.split_at_checked(end).unwrap_or((data, &[]));
+    let body = Bytes::copy_from_slice(body.get(1..).unwrap_or(&[]));
+    open_body(Some(content_type), &body);
+    for part in multipart::parts(content_type, &body).unwrap_or_default() {
+        black_box((part.is("application", "sdp"), part.is_required()));
+        assert!(part.body.len() <= body.len(), "a part from nowhere");
     }
 }
 
