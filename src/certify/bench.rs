@@ -14,6 +14,8 @@ use crate::call::side::LegSide;
 use crate::certify::fault::Fault;
 use crate::certify::fault::Way;
 use crate::certify::live::Live;
+use crate::certify::registering::REGISTER;
+use crate::certify::registering::Registering;
 use crate::certify::subject::OUR_PORT;
 use crate::certify::subject::Subject;
 use crate::engine::call_task::invited_command;
@@ -38,6 +40,7 @@ use crate::sip::endpoint::event::Token;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::flow::FlowId;
 use crate::sip::endpoint::policy::DialogPolicy;
+use crate::sip::register::Input as RegisterInput;
 use crate::types::cause::HangupCause;
 use crate::types::moment::Moment;
 use crate::types::random::Random;
@@ -77,6 +80,8 @@ pub(super) struct Bench<'s> {
     pub(super) throttled: bool,
     /// The agent is not there yet.
     pub(super) agent_waits: bool,
+    /// The trunk's registration, once it has begun.
+    pub(super) registering: Option<Registering>,
     turns: usize,
 }
 
@@ -85,7 +90,7 @@ impl<'s> Bench<'s> {
         let table = RoutingTable::new(subject.contents());
         let mut board = GatewayBoard::new(Random::from_seed(1));
         board.follow(Moment::START, &table, &mut Vec::new());
-        // A trunk that registers is tried as a registered one.
+        // A trunk that registers is tried as a registered one, until it registers by itself.
         board.set_registered(subject.trunk.id, true);
         let host = subject.subscription.address.to_string();
         let endpoint = Endpoint::new(EndpointConfig {
@@ -112,6 +117,7 @@ impl<'s> Bench<'s> {
             was_silent: false,
             throttled: false,
             agent_waits: false,
+            registering: None,
             turns: 0,
         }
     }
@@ -132,9 +138,12 @@ impl<'s> Bench<'s> {
         let end = self.now + time;
         while self.turns < TURNS_MAX {
             self.turns += 1;
-            let live = self.live.as_ref();
-            let next =
-                [self.carrier.deadline(), self.endpoint.deadline(), live.and_then(Live::deadline)];
+            let next = [
+                self.carrier.deadline(),
+                self.endpoint.deadline(),
+                self.live.as_ref().and_then(Live::deadline),
+                self.registering.as_ref().and_then(Registering::deadline),
+            ];
             let Some(at) = next.into_iter().flatten().min().filter(|at| *at <= end) else { break };
             self.now = self.now.max(at);
             self.step();
@@ -151,6 +160,9 @@ impl<'s> Bench<'s> {
         }
         if is_due(self.endpoint.deadline()) {
             self.turn(Input::DeadlineReached);
+        }
+        if is_due(self.registering.as_ref().and_then(Registering::deadline)) {
+            self.tell_registration(&RegisterInput::DeadlineReached);
         }
         let mut queue = Queue::new();
         if is_due(self.live.as_ref().and_then(|live| live.call.deadline())) {
@@ -202,6 +214,11 @@ impl<'s> Bench<'s> {
     fn event(&mut self, event: Event, queue: &mut Queue) {
         if let Event::Invited(invitation) = event {
             return self.invited(*invitation, queue);
+        }
+        if let Event::RequestAnswered { token, answer } = event {
+            return if token == REGISTER {
+                self.registration_answered(*answer)
+            };
         }
         let Some(live) = &mut self.live else { return };
         if let Event::Placed { dialog, .. } = event {

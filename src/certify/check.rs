@@ -1,8 +1,10 @@
 //! `CHECKS`: the sheet, and what came of it.
 
+use crate::certify::answer_checks as answer;
 use crate::certify::bench::Bench;
 use crate::certify::inbound_checks as inbound;
 use crate::certify::outbound_checks as outbound;
+use crate::certify::registration_checks as registration;
 use crate::certify::session_checks as session;
 use crate::certify::subject::Subject;
 use std::fmt;
@@ -110,8 +112,16 @@ macro_rules! checks {
 checks! {
     "settings" always, outbound::settings,
         "Every setting of the profile is served by this version.";
-    "registration" always, outbound::registration,
+    "registration" always, registration::registration,
         "It registers where the carrier wants that, and nowhere else.";
+    "registration-refresh" registration::registers, registration::refresh,
+        "A registration is refreshed before it ends, and no oftener than it must.";
+    "registration-refused" registration::registers, registration::refused,
+        "A registrar that refuses us is left alone for some minutes, and then asked again.";
+    "registration-brief" registration::registers, registration::brief,
+        "A registrar that wants longer registrations gets them.";
+    "registration-again" registration::registers, registration::again,
+        "After a failure it registers again, no sooner than the registrar says.";
     "call-out" calls_out, outbound::call_out,
         "A call out is answered, acknowledged by the Record-Route to the Contact as given, and hung up.";
     "request-host" outbound::has_hosts, outbound::request_host,
@@ -156,6 +166,12 @@ checks! {
         "A call that only rings is given up after the trunk's time.";
     "redirect" calls_out, outbound::redirect,
         "A carrier cannot send a call of ours elsewhere.";
+    "forked" calls_out, answer::forked,
+        "Of several telephones that ring, the first to answer has the call; a second is hung up.";
+    "interval" answer::asks_for_interval, answer::interval,
+        "A carrier that finds the session interval too short (422) gets a longer one.";
+    "ceilings" answer::has_ceilings, answer::ceilings,
+        "No more calls at once, and no faster, than the profile says.";
     "options-rate" calls_out, outbound::options_rate,
         "Gateways are probed no oftener than the carrier bears.";
     "call-in" calls_in, inbound::call_in,
@@ -186,6 +202,14 @@ checks! {
         "A refresh by UPDATE is answered, and the call goes on.";
     "refresh-without-offer" always, session::refresh_without_offer,
         "A re-INVITE without an offer gets all our codecs.";
+    "long-call" session::lasts_long, session::long_call,
+        "A call of two hours is kept through each refresh of the carrier.";
+    "key-types" always, session::key_types,
+        "Keys are sent under whatever payload type the carrier offers them.";
+    "one-codec" always, session::one_codec,
+        "A carrier with one codec alone, mu-law or A-law, is answered with it.";
+    "media-sources" always, session::media_sources,
+        "Media is taken from the carrier's networks alone.";
     "hold" always, session::hold,
         "Hold in all three styles stops our media, and a later offer brings it back.";
     "fax" always, session::fax,

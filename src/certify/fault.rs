@@ -6,6 +6,7 @@ use crate::routing::health::Probing;
 use crate::routing::outbound_trunk::NeverAfter;
 use crate::routing::outbound_trunk::OutboundTrunk;
 use crate::routing::outbound_trunk::RedirectPolicy;
+use crate::routing::registration::TrunkRegistration;
 use crate::routing::signalling::Prack;
 use crate::routing::trunk::DigestAccount;
 use crate::routing::trunk::DigestAlgorithm;
@@ -42,6 +43,8 @@ enum How {
     Setting(fn(&mut Trunk)),
     /// The same in how it calls out.
     Outbound(fn(&mut OutboundTrunk)),
+    /// The same in how it registers.
+    Registration(fn(&mut TrunkRegistration)),
     /// What we send is wrong, or is not sent.
     Sent(Spoil),
     /// What we hear is not heeded.
@@ -65,6 +68,11 @@ impl Fault {
             How::Outbound(set) => {
                 if let Some(outbound) = &mut trunk.outbound {
                     set(Arc::make_mut(outbound));
+                }
+            }
+            How::Registration(set) => {
+                if let Some(registration) = &mut trunk.registration {
+                    set(Arc::make_mut(registration));
                 }
             }
             How::Sent(_) | How::Heard(_) | How::Registers | How::NotServed => (),
@@ -95,6 +103,25 @@ const fn fault(name: &'static str, found_by: &'static str, how: How) -> Fault {
 pub const FAULTS: &[Fault] = &[
     fault("unserved-setting", "settings", How::NotServed),
     fault("registration-turned-round", "registration", How::Registers),
+    fault(
+        "registers-with-no-password",
+        "registration-refresh",
+        How::Registration(|r| r.account = None),
+    ),
+    fault("never-registers-again", "registration-refresh", How::Sent(only_first_register)),
+    fault(
+        "calls-unregistered",
+        "registration-refused",
+        How::Outbound(|o| o.needs_registration = false),
+    ),
+    fault(
+        "loops-on-403",
+        "registration-refused",
+        How::Registration(|r| r.forbidden_retry = MOMENT),
+    ),
+    fault("deaf-to-min-expires", "registration-brief", How::Sent(short_lives)),
+    fault("gives-up-registering", "registration-again", How::Registration(|r| r.retry = vec![DAY])),
+    fault("deaf-to-retry-after", "registration-again", How::Heard(no_retry_after)),
     fault("address-in-request-uri", "request-host", How::Sent(address_in_request_uri)),
     fault("number-without-prefix", "called-number", How::Sent(number_without_prefix)),
     fault("foreign-caller", "caller-number", How::Sent(foreign_caller)),
@@ -121,6 +148,14 @@ pub const FAULTS: &[Fault] = &[
     fault("crossing-answer-forgotten", "cancel-race", How::Sent(|t, _| unless(t, "BYE "))),
     fault("rings-for-ever", "ring-timeout", How::Sent(|t, _| unless(t, "CANCEL "))),
     fault("follows-redirects", "redirect", How::Outbound(follows_redirects)),
+    fault("second-answer-kept", "forked", How::Sent(fork_kept)),
+    fault("deaf-to-422", "interval", How::Sent(short_interval)),
+    fault("no-channel-limit", "ceilings", How::Setting(no_channel_limit)),
+    fault("no-pace", "ceilings", How::Outbound(|o| o.limits.cps_max = 0)),
+    fault("ends-long-calls", "long-call", How::Setting(|t| t.max_duration = HOUR)),
+    fault("keys-of-our-own-type", "key-types", How::Sent(own_key_type)),
+    fault("one-codec-refused", "one-codec", How::Sent(refresh_refused)),
+    fault("media-from-anywhere", "media-sources", How::Setting(|t| t.media.remote_cidrs.clear())),
     fault("refresh-unanswered", "refresh-by-invite", How::Sent(|t, _| unanswered(t, "INVITE"))),
     fault("refresh-refused", "refresh-by-invite", How::Sent(refresh_refused)),
     fault("never-refreshes", "refresh-by-us", How::Sent(never_refreshes)),
@@ -145,6 +180,10 @@ pub const FAULTS: &[Fault] = &[
     fault("silent-to-options", "options-in", How::Sent(|t, _| unanswered(t, "OPTIONS"))),
     fault("probes-too-often", "options-rate", How::Outbound(probes_too_often)),
 ];
+
+const MOMENT: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// The first CSeq of requests of the carrier's within a call, up to the last that matters.
 const WITHIN: [&str; 6] = ["101", "102", "103", "104", "105", "106"];
@@ -206,6 +245,23 @@ fn with_user(text: &str, user: impl Fn(&str) -> String) -> String {
     let Some((before, rest)) = text.split_once("sip:") else { return text.to_owned() };
     let Some((own, after)) = rest.split_once('@') else { return text.to_owned() };
     format!("{before}sip:{}@{after}", user(own))
+}
+
+/// The first REGISTER and the answer to its challenge go out, and none after them.
+fn only_first_register(text: String, _: &Subject) -> Option<String> {
+    let is_first = text.contains("CSeq: 1 ") || text.contains("CSeq: 2 ");
+    (!text.starts_with("REGISTER ") || is_first).then_some(text)
+}
+
+fn short_lives(text: String, _: &Subject) -> Option<String> {
+    if !text.starts_with("REGISTER ") {
+        return Some(text);
+    }
+    Some(header(&text, "Expires", |_| Some("60".to_owned())))
+}
+
+fn no_retry_after(text: String, _: &Subject) -> Option<String> {
+    Some(header(&text, "Retry-After", |_| None))
 }
 
 fn address_in_request_uri(text: String, subject: &Subject) -> Option<String> {
@@ -346,6 +402,35 @@ fn sends_while_held(text: String, _: &Subject) -> Option<String> {
     Some(body(&text, |body| {
         body.replace("a=recvonly", "a=sendrecv").replace("a=inactive", "a=sendrecv")
     }))
+}
+
+fn fork_kept(text: String, _: &Subject) -> Option<String> {
+    let is_of_fork = text.lines().any(|line| line.starts_with("To: ") && line.contains("tag=fork"));
+    (!is_of_fork || !text.starts_with("BYE ")).then_some(text)
+}
+
+fn short_interval(text: String, _: &Subject) -> Option<String> {
+    if !is_opening_invite(&text) {
+        return Some(text);
+    }
+    Some(header(&text, "Session-Expires", |_| Some("1800".to_owned())))
+}
+
+/// With one of the two limits gone, the other may still stand.
+fn no_channel_limit(trunk: &mut Trunk) {
+    trunk.calls_max = 0;
+    if let Some(outbound) = &mut trunk.outbound {
+        let outbound = Arc::make_mut(outbound);
+        outbound.limits.calls_max = 0;
+        outbound.limits.cps_max = 0;
+    }
+}
+
+fn own_key_type(text: String, _: &Subject) -> Option<String> {
+    if !text.starts_with("SIP/2.0 200") || !answers_within(&text, "INVITE") {
+        return Some(text);
+    }
+    Some(body(&text, |body| body.replace(" 96", " 101").replace(":96 ", ":101 ")))
 }
 
 fn fax_taken(text: String, _: &Subject) -> Option<String> {

@@ -5,6 +5,7 @@
 //! fifteen minutes until a carrier's refresh take none. What the sheet does not try is what lies outside
 //! these cores: DNS, connections and certificates, media itself.
 
+mod answer_checks;
 mod bench;
 mod calls;
 mod check;
@@ -12,6 +13,8 @@ mod fault;
 mod inbound_checks;
 mod live;
 mod outbound_checks;
+mod registering;
+mod registration_checks;
 mod samples;
 mod session_checks;
 mod subject;

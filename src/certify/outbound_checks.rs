@@ -13,9 +13,6 @@ use crate::simulator::description::Seen;
 use crate::simulator::judge::Rule;
 use crate::simulator::model::AssertedRule;
 use crate::simulator::model::HostRule;
-use crate::sip::endpoint::event::Command;
-use crate::sip::endpoint::event::Token;
-use crate::sip::endpoint::outbound::OutboundRequest;
 use crate::sip::message::Message;
 use crate::sip::message::Request;
 use crate::sip::message::method::Method;
@@ -100,39 +97,6 @@ pub(super) fn settings(bench: &mut Bench<'_>) -> Checked {
         not_built.push("a seeded setting is not supported in this version".to_owned());
     }
     if not_built.is_empty() { Ok(()) } else { Err(not_built.join("; ")) }
-}
-
-pub(super) fn registration(bench: &mut Bench<'_>) -> Checked {
-    let wants = bench.subject.model.registers;
-    let mut does = bench.subject.registers;
-    if bench.fault.is_some_and(Fault::is_of_registration) {
-        if wants {
-            does = false;
-        } else {
-            send_register(bench);
-        }
-    }
-    bench.pass(Duration::from_secs(600));
-    if !wants {
-        bench.is_content()?;
-    }
-    match (wants, does) {
-        (true, false) => {
-            Err("the carrier wants a registration, and the profile has none".to_owned())
-        }
-        (false, true) => {
-            Err("the profile registers, which this carrier refuses with 403".to_owned())
-        }
-        (true, true) | (false, false) => Ok(()),
-    }
-}
-
-fn send_register(bench: &mut Bench<'_>) {
-    let edge = bench.subject.edge();
-    let uri = format!("sip:{}", edge.ip());
-    let flow = bench.flow(bench.subject.transport_of(edge), edge);
-    let request = OutboundRequest::new(Token(9), flow, Method::Register, &uri);
-    bench.command(Command::Request(Box::new(request)));
 }
 
 pub(super) fn call_out(bench: &mut Bench<'_>) -> Checked {

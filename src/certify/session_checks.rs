@@ -1,6 +1,7 @@
 //! Checks of what carriers do within a call, in whichever way the trunk has calls.
 
 use crate::certify::bench::Bench;
+use crate::certify::subject::STRANGER;
 use crate::certify::subject::Subject;
 use crate::routing::signalling::TimerMode;
 use crate::simulator::carrier::Answering;
@@ -17,6 +18,9 @@ const MOMENT: Duration = Duration::from_secs(1);
 const REFRESH_AFTER: Duration = Duration::from_secs(900);
 /// Longer than any timer that a lost refresh would leave behind.
 const LATER: Duration = Duration::from_secs(120);
+/// A long call, and how often a carrier refreshes within it.
+const LONG: Duration = Duration::from_secs(7_200);
+const REFRESHES: u32 = 8;
 /// What a refresh says of the session timer.
 const TIMER: [&str; 2] = ["Supported: timer", "Session-Expires: 1800;refresher=uac"];
 
@@ -93,6 +97,73 @@ pub(super) fn refresh_by_invite(bench: &mut Bench<'_>) -> Checked {
         expect(status, 200)?;
         bench.goes_on()
     })
+}
+
+pub(super) fn lasts_long(subject: &Subject) -> Result<(), &'static str> {
+    if subject.lasts > LONG { Ok(()) } else { Err("the profile ends calls before two hours") }
+}
+
+pub(super) fn long_call(bench: &mut Bench<'_>) -> Checked {
+    bench.talk()?;
+    for refresh in 1..=REFRESHES {
+        bench.pass(REFRESH_AFTER - MOMENT);
+        bench.is_talking().map_err(|why| format!("before refresh {refresh}: {why}"))?;
+        let offer = bench.offer();
+        let status = bench.within(&Method::Invite, Some(&offer), &TIMER)?;
+        expect(status, 200).map_err(|why| format!("refresh {refresh}: {why}"))?;
+    }
+    bench.is_content()?;
+    bench.is_talking()
+}
+
+/// The carrier offers this within the call; what we answer.
+fn answer_to(bench: &mut Bench<'_>, offer: &Description) -> Result<Seen, String> {
+    let status = bench.within(&Method::Invite, Some(offer), &[])?;
+    expect(status, 200)?;
+    let response = bench.final_response(Method::Invite);
+    let seen = response.and_then(|response| Seen::of(&response.body));
+    seen.ok_or_else(|| "the answer has no audio".to_owned())
+}
+
+pub(super) fn key_types(bench: &mut Bench<'_>) -> Checked {
+    both_ways(bench, |bench| {
+        for events in ["96", "100", "101"] {
+            let offer = Description { events: events.to_owned(), ..bench.offer() };
+            let seen =
+                answer_to(bench, &offer).map_err(|why| format!("keys as {events}: {why}"))?;
+            if seen.events.as_deref() != Some(events) {
+                let answered = seen.events.unwrap_or_else(|| "nothing".to_owned());
+                return Err(format!("keys offered as {events} were answered as {answered}"));
+            }
+            let plan = bench.live.as_ref().and_then(|live| live.plans.last());
+            let sent = plan.and_then(|plan| plan.dtmf_send).map(|own| own.get().to_string());
+            if sent.as_deref() != Some(events) {
+                return Err(format!("keys are not sent as {events}"));
+            }
+        }
+        Ok(())
+    })
+}
+
+pub(super) fn one_codec(bench: &mut Bench<'_>) -> Checked {
+    bench.talk()?;
+    for codec in ["0", "8"] {
+        let offer = Description { codecs: vec![codec.to_owned()], ..bench.offer() };
+        let seen =
+            answer_to(bench, &offer).map_err(|why| format!("payload type {codec} alone: {why}"))?;
+        if seen.codecs != [codec] {
+            return Err(format!("payload type {codec} alone was answered by {:?}", seen.codecs));
+        }
+    }
+    bench.goes_on()
+}
+
+pub(super) fn media_sources(bench: &mut Bench<'_>) -> Checked {
+    let networks = &bench.subject.trunk.media.remote_cidrs;
+    match networks.is_empty() || networks.iter().any(|network| network.contains(&STRANGER.ip())) {
+        true => Err(format!("media of {} would be taken for the carrier's", STRANGER.ip())),
+        false => Ok(()),
+    }
 }
 
 pub(super) fn keeps_timer(subject: &Subject) -> Result<(), &'static str> {

@@ -40,7 +40,7 @@ const GATEWAYS: [u8; 3] = [198, 51, 100];
 const MEDIA: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 200));
 /// Where a stranger is.
 pub(super) const STRANGER: SocketAddr =
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 66)), 5060);
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 66)), 5060);
 /// Where a carrier calls from that no network is listed of.
 const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 99));
 /// The profile key that says what our address is on the carrier's sheet.
@@ -53,10 +53,14 @@ pub(super) struct Subject {
     pub(super) trunk: Arc<Trunk>,
     pub(super) model: &'static CarrierModel,
     pub(super) subscription: Subscription,
-    /// The profile says that it registers.
-    pub(super) registers: bool,
     /// What the profile asks for and this version cannot do.
     pub(super) not_built: Vec<String>,
+    /// Most calls out at once by the profile; 0: no limit.
+    pub(super) channels: u32,
+    /// Most new calls out per second by the profile; 0: no limit.
+    pub(super) pace: u32,
+    /// How long a call may last by the profile.
+    pub(super) lasts: Duration,
     /// A number of ours.
     pub(super) own: E164,
     edges: Vec<(String, SocketAddr)>,
@@ -74,7 +78,9 @@ impl Subject {
             Some(own) => own,
             None => model.numbers.own.parse().ok()?,
         };
+        let registered = trunk.registration.as_ref().and_then(|own| own.account.as_ref());
         let account = outbound.as_ref().and_then(|outbound| outbound.account.as_ref());
+        let account = account.or(registered);
         let address = trial.given(CUSTOMER_ADDRESS).and_then(|text| text.parse().ok());
         let media = trunk.media.remote_cidrs.first();
         let media = media.and_then(|net| net.hosts().nth(1)).unwrap_or(MEDIA);
@@ -92,6 +98,9 @@ impl Subject {
         let edges = edges(trunk.outbound.as_deref());
         let first = trunk.sources.first().and_then(|net| net.hosts().next());
         let calls_from = SocketAddr::new(first.unwrap_or(NOWHERE), OUR_PORT);
+        let limits = outbound.as_ref().map(|outbound| outbound.limits).unwrap_or_default();
+        let channels = [trunk.calls_max, limits.calls_max].into_iter().filter(|most| *most > 0);
+        let (channels, lasts) = (channels.min().unwrap_or(0), trunk.max_duration);
         if let Some(fault) = fault {
             fault.set(&mut trunk);
         }
@@ -99,8 +108,10 @@ impl Subject {
             trunk: Arc::new(trunk),
             model,
             subscription,
-            registers: trial.flag("registration.enabled"),
             not_built: trial.not_built.iter().map(|problem| problem.message.clone()).collect(),
+            channels,
+            pace: limits.cps_max,
+            lasts,
             own,
             edges,
             calls_from,

@@ -1,6 +1,6 @@
 //! Registrations of trunks: one task for each trunk that registers, as long as the routing table has it.
 
-mod request;
+pub(crate) mod request;
 
 use crate::clock;
 use crate::engine::registrar::request::Asked;
@@ -175,15 +175,7 @@ impl Registering {
         terms: Terms,
         start_within: Duration,
     ) -> Option<Self> {
-        let registration = &terms.registration;
-        let policy = RegistrationPolicy {
-            expires: registration.expires,
-            refresh_percent: registration.refresh_percent,
-            retry: registration.retry.clone(),
-            forbidden_retry: registration.forbidden_retry,
-            start_within,
-            contact_user: registration.contact_user.clone(),
-        };
+        let policy = policy(&terms.registration, start_within);
         Some(Self {
             switch: Arc::clone(switch),
             trunk: trunk.id,
@@ -314,6 +306,21 @@ impl Registering {
             way: self.flow.map(|flow| RegisteredWay { flow, routes }),
         };
         self.switch.registry.note_registration(self.trunk, state, &self.lost);
+    }
+}
+
+/// How a trunk registers, for the core; the first request is sent within `start_within`.
+pub(crate) fn policy(
+    registration: &TrunkRegistration,
+    start_within: Duration,
+) -> RegistrationPolicy {
+    RegistrationPolicy {
+        expires: registration.expires,
+        refresh_percent: registration.refresh_percent,
+        retry: registration.retry.clone(),
+        forbidden_retry: registration.forbidden_retry,
+        start_within,
+        contact_user: registration.contact_user.clone(),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use crate::simulator::description::Description;
 use crate::simulator::description::Seen;
+use crate::simulator::fork::Fork;
 use crate::simulator::judge::ALGORITHMS;
 use crate::simulator::judge::Judgement;
 use crate::simulator::judge::REALM;
 use crate::simulator::judge::text;
 use crate::simulator::model::CarrierModel;
+use crate::simulator::registrar::Registrar;
 use crate::sip::digest::server::Server;
-use crate::sip::digest::server::Verdict;
 use crate::sip::message;
 use crate::sip::message::Message;
 use crate::sip::message::Request;
@@ -34,8 +35,6 @@ pub(super) const FIRST_CSEQ: u32 = 100;
 const SESSION_S: u32 = 1_800;
 /// Where a carrier sends calls on to (RFC 5737).
 const ELSEWHERE: &str = "203.0.113.99";
-/// Largest expiry a carrier grants to a registration, in seconds.
-const REGISTERED_S: u32 = 300;
 
 /// What a carrier knows of us.
 #[derive(Clone, Debug)]
@@ -75,6 +74,10 @@ pub enum Answering {
     Refused(u16, &'static str, Option<u32>),
     /// It is sent on to this number, as E.164, at another host.
     SentOn(&'static str),
+    /// Two telephones ring, both with early media, and both answer.
+    Forks,
+    /// It is answered if the session interval is at least this, in seconds; else 422.
+    WantsInterval(u32),
 }
 
 /// A message of the carrier's, due at a moment.
@@ -140,7 +143,8 @@ pub struct Carrier {
     ringing: Option<(Request, SocketAddr, SocketAddr)>,
     branches: HashSet<Vec<u8>>,
     serial: u32,
-    registered: bool,
+    pub(super) registrar: Registrar,
+    pub(super) fork: Option<Fork>,
 }
 
 impl Carrier {
@@ -162,7 +166,8 @@ impl Carrier {
             ringing: None,
             branches: HashSet::new(),
             serial: 0,
-            registered: false,
+            registrar: Registrar::default(),
+            fork: None,
         }
     }
 
@@ -221,12 +226,6 @@ impl Carrier {
         self.dialog.is_some()
     }
 
-    /// Whether a registration of ours stands.
-    #[must_use]
-    pub const fn is_registered(&self) -> bool {
-        self.registered
-    }
-
     /// The next moment at which it sends something.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
@@ -275,6 +274,9 @@ impl Carrier {
 
     fn request(&mut self, now: Moment, ends: (SocketAddr, SocketAddr), request: Request) {
         let is_within = request.headers.to().tag().is_some();
+        if self.is_of_fork(&request) {
+            return self.to_fork(now, ends, &request);
+        }
         match &request.method {
             Method::Ack => return self.acknowledged(ends, &request),
             Method::Invite if !is_within => return self.invited(now, ends, request),
@@ -298,7 +300,7 @@ impl Carrier {
         }
     }
 
-    fn reply(
+    pub(super) fn reply(
         &mut self,
         now: Moment,
         (edge, source): (SocketAddr, SocketAddr),
@@ -310,7 +312,7 @@ impl Carrier {
     }
 
     /// RFC 3261 §12.2.1.1: the Request-URI is the Contact as given, the way is the route set.
-    fn check_way(&mut self, edge: SocketAddr, request: &Request) {
+    pub(super) fn check_way(&mut self, edge: SocketAddr, request: &Request) {
         let uri = String::from_utf8_lossy(request.uri.as_bytes()).into_owned();
         let contact = self.contact(edge);
         let method = String::from_utf8_lossy(request.method.as_bytes()).into_owned();
@@ -388,7 +390,7 @@ impl Carrier {
         self.send(now, edge, writer.finish());
     }
 
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         now: Moment,
         (edge, source): (SocketAddr, SocketAddr),
@@ -428,7 +430,12 @@ impl Carrier {
                     ResponseWriter::with_reason(&request, source, reason, Some(b"carrier"));
                 return self.send(now + ANSWER_AFTER, edge, failed.finish());
             }
+            Answering::WantsInterval(least) if self.is_too_short(&request, least) => {
+                return self.want_interval(now, ends, &request, least);
+            }
+            Answering::Forks => self.fork(now, ends, &request),
             Answering::Answered
+            | Answering::WantsInterval(_)
             | Answering::WeRefresh
             | Answering::MediaMoves
             | Answering::Rings
@@ -443,8 +450,15 @@ impl Carrier {
         if moves || !self.model.early_media {
             self.progress(now + Duration::from_millis(100), ends, &request, (180, None));
         }
-        let is_answered = [Answering::Answered, Answering::WeRefresh, Answering::MediaMoves];
-        if is_answered.contains(&answering) {
+        let is_answered = matches!(
+            answering,
+            Answering::Answered
+                | Answering::WeRefresh
+                | Answering::MediaMoves
+                | Answering::Forks
+                | Answering::WantsInterval(_)
+        );
+        if is_answered {
             let port = if moves { media.port() + 20 } else { media.port() };
             let at = now + ANSWER_AFTER;
             self.answer(at, ends, &request, SocketAddr::new(media.ip(), port));
@@ -489,7 +503,11 @@ impl Carrier {
         if self.model.session_timer && headers.tokens(HeaderName::Supported).has("timer") {
             writer.header(HeaderName::Require, "timer");
             let refresher = if self.answering == Answering::WeRefresh { "uac" } else { "uas" };
-            let value = format!("{SESSION_S};refresher={refresher}");
+            let least = match self.answering {
+                Answering::WantsInterval(least) => least,
+                _ => SESSION_S,
+            };
+            let value = format!("{least};refresher={refresher}");
             writer.header(HeaderName::SessionExpires, value);
         }
         let bytes = writer.finish_with("application/sdp", description.text().as_bytes());
@@ -544,36 +562,6 @@ impl Carrier {
             None => writer.finish(),
         };
         self.send(now, edge, bytes);
-    }
-
-    fn register(
-        &mut self,
-        now: Moment,
-        (edge, source): (SocketAddr, SocketAddr),
-        request: &Request,
-    ) {
-        let ends = (edge, source);
-        if !self.model.registers {
-            self.complain("REGISTER came, and this carrier knows its customers without it");
-            return self.refuse(now, ends, request, (403, "Forbidden", None));
-        }
-        let value = request.headers.first(HeaderName::ProxyAuthorization).map(<[u8]>::to_vec);
-        let verdict = value.map(|value| self.verify(now, source, (request, &value)));
-        match verdict {
-            None | Some(Verdict::Stale) => self.challenge(now, ends, request),
-            Some(Verdict::Wrong | Verdict::Malformed) => {
-                self.complain("REGISTER answers the challenge with another user or password");
-                self.refuse(now, ends, request, (403, "Forbidden", None));
-            }
-            Some(Verdict::Ok) => {
-                let contact = text(request.headers.first(HeaderName::Contact));
-                let mut writer = ResponseWriter::to(request, source, 200, Some(b"carrier"));
-                let contact = contact.split(";expires").next().unwrap_or_default().to_owned();
-                writer.header(HeaderName::Contact, format!("{contact};expires={REGISTERED_S}"));
-                self.registered = true;
-                self.send(now, edge, writer.finish());
-            }
-        }
     }
 }
 

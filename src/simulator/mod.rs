@@ -5,6 +5,8 @@
 
 pub mod carrier;
 pub mod description;
+pub mod fork;
 pub mod judge;
 pub mod model;
+pub mod registrar;
 pub mod speak;

@@ -25,6 +25,8 @@ pub struct CarrierModel {
     pub challenges: bool,
     /// Its customer registers; otherwise a REGISTER is answered 403.
     pub registers: bool,
+    /// It asks registrants for a password with 407, as a proxy does; otherwise with 401.
+    pub registrar_is_proxy: bool,
     /// It tells progress by 183 with early media; otherwise by 180.
     pub early_media: bool,
     /// Media is encrypted, and not otherwise.
@@ -215,6 +217,7 @@ const GENERIC: CarrierModel = CarrierModel {
     takes_withheld: true,
     challenges: false,
     registers: false,
+    registrar_is_proxy: false,
     early_media: false,
     encrypted: false,
     session_timer: true,
@@ -279,6 +282,7 @@ pub const MODELS: &[CarrierModel] = &[
         title: "a Tata SIP trunk whose pilot registers",
         challenges: true,
         registers: true,
+        registrar_is_proxy: true,
         called_in: WireNumber::Pilot,
         did_in: DidPlace::CalledParty,
         ..TATA_IP

@@ -6,6 +6,7 @@ use crate::engine::registry::SourceGuard;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::switch::Switch;
 use crate::engine::way;
+use crate::routing::registration::TrunkRegistration;
 use crate::sip::digest::client::Account;
 use crate::sip::digest::client::Client as DigestClient;
 use crate::sip::endpoint::event::Token;
@@ -164,23 +165,34 @@ impl Asker {
     }
 
     fn request(&mut self, flow: Flow, expires_s: u32, patience: Duration) -> OutboundRequest {
-        let registration = &self.terms.registration;
-        let expires = HeaderField::new("Expires", &expires_s.to_string()).ok();
-        let proxy = registration.proxy.clone().filter(|_| registration.proxy_is_route);
         OutboundRequest {
-            routes: proxy.into_iter().collect(),
-            from: registration.aor.clone(),
-            to: registration.aor.clone(),
             call_id: Some(self.call_id.clone()),
             cseq: self.memory.cseq,
-            contact_user: Some(registration.contact_user.clone()),
             advertised: self.terms.path.advertised.clone(),
-            supports_path: registration.send_path,
-            headers: expires.into_iter().collect(),
             digest: self.memory.digest.take().or_else(|| digest(&self.terms)),
             patience,
-            ..OutboundRequest::new(Token(0), flow, Method::Register, &registration.registrar)
+            ..register(&self.terms.registration, flow, expires_s)
         }
+    }
+}
+
+/// A REGISTER of a trunk for `expires_s` seconds, without what the last one left: Call-ID, CSeq and nonces.
+pub(crate) fn register(
+    registration: &TrunkRegistration,
+    flow: Flow,
+    expires_s: u32,
+) -> OutboundRequest {
+    let expires = HeaderField::new("Expires", &expires_s.to_string()).ok();
+    let proxy = registration.proxy.clone().filter(|_| registration.proxy_is_route);
+    OutboundRequest {
+        routes: proxy.into_iter().collect(),
+        from: registration.aor.clone(),
+        to: registration.aor.clone(),
+        contact_user: Some(registration.contact_user.clone()),
+        supports_path: registration.send_path,
+        headers: expires.into_iter().collect(),
+        patience: PATIENCE,
+        ..OutboundRequest::new(Token(0), flow, Method::Register, &registration.registrar)
     }
 }
 
@@ -191,10 +203,18 @@ const fn rising(cseq: u32, by: u32) -> u32 {
 }
 
 fn digest(terms: &Terms) -> Option<Box<DigestClient>> {
-    let account = terms.registration.account.as_ref()?;
+    digest_client(&terms.registration, clock::random_u64())
+}
+
+/// Answers the challenges to a trunk's registration, where it has an account; `seed` makes its cnonces.
+pub(crate) fn digest_client(
+    registration: &TrunkRegistration,
+    seed: u64,
+) -> Option<Box<DigestClient>> {
+    let account = registration.account.as_ref()?;
     let account = Account {
         realm: account.realm.clone(),
         ..Account::new(&account.username, account.password.clone())
     };
-    Some(Box::new(DigestClient::new(vec![account], clock::random_u64())))
+    Some(Box::new(DigestClient::new(vec![account], seed)))
 }
