@@ -330,7 +330,7 @@ async fn a_target_that_takes_no_connection_is_an_error() {
     let address = gone.local_addr().unwrap();
     drop(gone);
     let target: Target = format!("sip:echo@{address}").parse().unwrap();
-    let error = place(plan(target.by(Transport::Tcp))).await.err();
+    let error = place(plan(target.by(Transport::Tcp).unwrap())).await.err();
     assert!(error.is_some_and(|error| error.to_string().contains("cannot connect")));
 }
 

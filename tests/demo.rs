@@ -16,10 +16,15 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn demo(data_dir: &Path, rtp_ports: &str) -> Child {
+    demo_with(data_dir, rtp_ports, &[])
+}
+
+fn demo_with(data_dir: &Path, rtp_ports: &str, more: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_tandem"))
         .args(["demo", "--once", "--sip", "127.0.0.1:0", "--http", "127.0.0.1:0"])
         .args(["--rtp-ports", rtp_ports, "--data-dir"])
         .arg(data_dir)
+        .args(more)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -27,7 +32,8 @@ fn demo(data_dir: &Path, rtp_ports: &str) -> Child {
         .unwrap()
 }
 
-fn check(child: Child) {
+/// Waits for the end of a demo that went well; what it printed.
+fn check(child: Child) -> String {
     let output = child.wait_with_output().unwrap();
     let (out, err) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -35,6 +41,7 @@ fn check(child: Child) {
     for expected in ["\"ready\":true", "verdict   passed", "the record in PostgreSQL", "normal"] {
         assert!(out.contains(expected), "no `{expected}` in:\n{out}\n{err}");
     }
+    out.into_owned()
 }
 
 #[test]
@@ -45,8 +52,12 @@ fn two_demos_at_once_each_call_themselves_and_find_their_record() {
     let second = demo(&two, "42100-42199");
     check(first);
     check(second);
-    // The same folder again: the database is there already.
-    check(demo(&one, "42000-42099"));
+    // The same folder again: the database is there already. And encrypted.
+    let out = check(demo_with(&one, "42000-42099", &["--tls=127.0.0.1:0"]));
+    assert!(
+        out.contains("over TLS, encrypted") && out.contains("AES_CM_128_HMAC_SHA1_80"),
+        "{out}"
+    );
     std::fs::remove_dir_all(&base).unwrap();
 }
 

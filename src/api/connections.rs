@@ -1,9 +1,12 @@
-//! The connections of HTTP: bounded in number, and in the time that the head of a request may take.
+//! The connections of HTTP: bounded in number, and in the time that the head of a request and the reading of
+//! its answer may take.
 
+use crate::api::stall::Unstalled;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
 use crate::types::limit::HTTP_CONNECTIONS_MAX;
 use crate::types::limit::HTTP_HEAD_S_MAX;
+use crate::types::limit::HTTP_STALL_S_MAX;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -28,11 +31,17 @@ pub(super) struct HttpLimits {
     connections: usize,
     /// Longest wait for the head of a request.
     head: Duration,
+    /// Longest wait for a client to take something of an answer.
+    stall: Duration,
 }
 
 impl Default for HttpLimits {
     fn default() -> Self {
-        Self { connections: HTTP_CONNECTIONS_MAX, head: Duration::from_secs(HTTP_HEAD_S_MAX) }
+        Self {
+            connections: HTTP_CONNECTIONS_MAX,
+            head: Duration::from_secs(HTTP_HEAD_S_MAX),
+            stall: Duration::from_secs(HTTP_STALL_S_MAX),
+        }
     }
 }
 
@@ -57,7 +66,7 @@ pub(super) async fn serve(
                 metric::counter(Counter::ApiConnectionsRefused).increment(1);
             }
             Ok((stream, _)) => {
-                connections.spawn(converse(stream, router.clone(), limits.head, stop.clone()));
+                connections.spawn(converse(stream, router.clone(), limits, stop.clone()));
             }
             // The client went away between its connect and our accept.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -75,12 +84,13 @@ pub(super) async fn serve(
 async fn converse(
     stream: TcpStream,
     router: Router,
-    head: Duration,
+    limits: HttpLimits,
     mut stop: watch::Receiver<bool>,
 ) {
     let service = TowerToHyperService::new(router);
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(head);
+    http.timer(TokioTimer::new()).header_read_timeout(limits.head);
+    let stream = Unstalled::new(stream, limits.stall);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     let served = tokio::select! {
         served = connection.as_mut() => served,
@@ -119,12 +129,21 @@ mod tests {
         task: JoinHandle<()>,
     }
 
+    /// More than the buffers of both ends hold.
+    const BIG: usize = 64 << 20;
+
     async fn serve_with(connections: usize, head: Duration) -> Served {
+        let limits = HttpLimits { connections, head, stall: FOR_EVER };
+        serve_within(limits).await
+    }
+
+    async fn serve_within(limits: HttpLimits) -> Served {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = Router::new().route("/", get(|| async { "well" }));
+        let router = Router::new()
+            .route("/", get(|| async { "well" }))
+            .route("/big", get(|| async { vec![b'x'; BIG] }));
         let (stop, stopping) = watch::channel(false);
-        let limits = HttpLimits { connections, head };
         let task = tokio::spawn(serve(listener, router, limits, stopping));
         Served { address, stop, task }
     }
@@ -185,6 +204,37 @@ mod tests {
         });
         let text = handle.render();
         assert!(text.contains("api_connections_refused_total "), "{text}");
+    }
+
+    #[test]
+    fn an_answer_that_nobody_reads_is_cut_and_counted_and_one_that_is_read_comes_whole() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        metrics::with_local_recorder(&recorder, || {
+            runtime.block_on(async {
+                let stall = Duration::from_millis(300);
+                let limits = HttpLimits { connections: 1, head: FOR_EVER, stall };
+                let served = serve_within(limits).await;
+                let big = "GET /big HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+                let _deaf = served.connect(big).await;
+                let freed = async {
+                    while !heard(&mut served.connect(ASK).await, "well").await.contains("200") {}
+                };
+                tokio::time::timeout(PATIENCE, freed).await.expect("its place is free");
+                let reading = async {
+                    let mut answer = Vec::new();
+                    while answer.len() <= BIG {
+                        answer.clear();
+                        let mut reader = served.connect(big).await;
+                        drop(reader.read_to_end(&mut answer).await);
+                    }
+                };
+                tokio::time::timeout(PATIENCE, reading).await.expect("all of it");
+            });
+        });
+        let text = handle.render();
+        assert!(text.contains("api_responses_stalled_total "), "{text}");
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@ mod resource;
 pub mod route;
 mod routing_profiles;
 mod secrets;
+mod stall;
 mod tenants;
 mod trace;
 mod trunks;

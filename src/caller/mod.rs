@@ -35,3 +35,4 @@ pub use crate::caller::summary::SetupTimes;
 pub use crate::caller::target::NotATarget;
 pub use crate::caller::target::Target;
 pub use crate::caller::wav::WavError;
+pub use crate::net::end::ConnectFailure;

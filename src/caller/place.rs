@@ -21,6 +21,7 @@ use crate::caller::wav::Recorder;
 use crate::caller::wav::WavError;
 use crate::clock;
 use crate::net::bind::BindError;
+use crate::net::end::ConnectFailure;
 use crate::sdp::SrtpTerms;
 use crate::sip::digest::client::Account;
 use crate::sip::endpoint::Endpoint;
@@ -58,6 +59,9 @@ pub enum CallError {
     /// The target does not take the connection.
     #[error("cannot connect to {0}")]
     Connect(SocketAddr, #[source] io::Error),
+    /// The target does not prove who it is, or does not speak TLS.
+    #[error("no TLS with {0}")]
+    Tls(SocketAddr, #[source] ConnectFailure),
     /// The system gives no sockets.
     #[error("cannot open sockets")]
     Sockets(#[source] io::Error),

@@ -5,8 +5,10 @@ use crate::types::codec::Codec;
 use crate::types::secret::Secret;
 use crate::types::srtp::SrtpPolicy;
 use crate::types::srtp::SrtpSuite;
+use crate::types::tls::TlsSettings;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Whom to call, and what to do while the call lasts.
@@ -16,10 +18,14 @@ pub struct CallPlan {
     pub target: Target,
     /// The local address of signalling and media; `None`: that of the way to the target.
     pub local: Option<IpAddr>,
-    /// The local port of SIP over UDP; 0: any free one. Over TCP any free one is taken.
+    /// The local port of SIP over UDP; 0: any free one. Over TCP and TLS any free one is taken.
     pub local_port: u16,
     /// The user part of From and Contact: who seems to call.
     pub from_user: String,
+    /// How the other side must prove itself where the call goes by TLS.
+    pub tls: Arc<TlsSettings>,
+    /// The name its certificate must prove; `None`: the host of the target.
+    pub server_name: Option<String>,
     /// What to answer one challenge with.
     pub account: Option<Account>,
     /// The codecs to offer, the preferred one first.
@@ -74,6 +80,8 @@ impl CallPlan {
             local: None,
             local_port: 0,
             from_user: "tandem".to_owned(),
+            tls: Arc::default(),
+            server_name: None,
             account: None,
             codecs: vec![Codec::Pcmu, Codec::Pcma],
             srtp: SrtpPolicy::Off,

@@ -2,6 +2,7 @@
 
 use crate::caller::place::CallError;
 use crate::caller::plan::CallPlan;
+use crate::net::connect::TlsTo;
 use crate::net::flow::FlowLimits;
 use crate::net::flow::Flows;
 use crate::net::flow::Ingress;
@@ -75,7 +76,7 @@ impl SipWay {
                 let flow = listener.flow_to(remote);
                 Ok(Self { flow, flows, arrivals, _listener: Some(listener) })
             }
-            Transport::Tcp | Transport::Tls => {
+            transport @ (Transport::Tcp | Transport::Tls) => {
                 let unreachable = |error| CallError::Connect(remote, error);
                 let socket =
                     if local.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
@@ -84,7 +85,13 @@ impl SipWay {
                 let stream = timeout(CONNECT_LIMIT, socket.connect(remote)).await;
                 let stream = stream.map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?;
                 let stream = stream.map_err(unreachable)?;
-                let flow = tcp::adopt(stream, 0, &flows, &ingress).map_err(unreachable)?;
+                let flow = if transport == Transport::Tls {
+                    let to = tls_to(plan);
+                    let secured = tcp::adopt_tls(stream, &to, (0, &flows, &ingress)).await;
+                    secured.map_err(|failure| CallError::Tls(remote, failure))?
+                } else {
+                    tcp::adopt(stream, 0, &flows, &ingress).map_err(unreachable)?
+                };
                 Ok(Self { flow, flows, arrivals, _listener: None })
             }
         }
@@ -95,6 +102,12 @@ impl SipWay {
         let local = self.flow.local;
         ListenerAddress { host: url_host(local.ip()), port: local.port() }
     }
+}
+
+/// Whom the call expects at the other end of TLS.
+fn tls_to(plan: &CallPlan) -> TlsTo {
+    let server_name = plan.server_name.as_deref().unwrap_or(plan.target.host()).to_owned();
+    TlsTo { server_name, settings: Arc::clone(&plan.tls) }
 }
 
 /// An address as it stands in a URI.

@@ -5,15 +5,18 @@ use crate::types::transport::Transport;
 use std::fmt;
 use std::str::FromStr;
 
-/// The port of SIP over UDP and TCP (RFC 3261 §19.1.2).
+/// The port of SIP over UDP and TCP, and that over TLS (RFC 3261 §19.1.2).
 const PORT: u16 = 5060;
+const PORT_TLS: u16 = 5061;
 
 /// A SIP URI that can be called.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target {
     uri: String,
     host: String,
-    port: u16,
+    port: Option<u16>,
+    /// `sips:`: nothing but TLS will do.
+    is_secure: bool,
     transport: Transport,
 }
 
@@ -23,11 +26,11 @@ pub enum NotATarget {
     /// No SIP URI.
     #[error("write a SIP URI: sip:+15550101@127.0.0.1:5060")]
     NotAUri,
-    /// `sips:` or `transport=tls`.
-    #[error("SIP over TLS is not supported in this version")]
-    Tls,
+    /// `sips:` by something else than TLS.
+    #[error("a sips: URI is called by tls alone")]
+    NotSecure,
     /// `transport=` something else.
-    #[error("the URI's transport is neither udp nor tcp")]
+    #[error("the URI's transport is none of udp, tcp and tls")]
     Transport,
 }
 
@@ -47,7 +50,11 @@ impl Target {
     /// The port to reach.
     #[must_use]
     pub const fn port(&self) -> u16 {
-        self.port
+        match (self.port, self.transport) {
+            (Some(port), _) => port,
+            (None, Transport::Udp | Transport::Tcp) => PORT,
+            (None, Transport::Tls) => PORT_TLS,
+        }
     }
 
     /// The transport to reach it by.
@@ -57,10 +64,16 @@ impl Target {
     }
 
     /// The same target by another transport; the Request-URI stays as it was written.
-    #[must_use]
-    pub fn by(mut self, transport: Transport) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// When the URI is `sips:` and the transport is not TLS.
+    pub fn by(mut self, transport: Transport) -> Result<Self, NotATarget> {
+        if self.is_secure && transport != Transport::Tls {
+            return Err(NotATarget::NotSecure);
+        }
         self.transport = transport;
-        self
+        Ok(self)
     }
 }
 
@@ -77,29 +90,33 @@ impl FromStr for Target {
         });
         let uri = if has_scheme { text.to_owned() } else { format!("sip:{text}") };
         let Ok(Uri::Sip(parsed)) = Uri::from_text(&uri) else { return Err(NotATarget::NotAUri) };
+        let is_secure = parsed.is_secure();
         let transport = match parsed.params().get("transport") {
+            None if is_secure => Transport::Tls,
             None => Transport::Udp,
             Some(name) if name.eq_ignore_ascii_case(b"udp") => Transport::Udp,
+            // RFC 3261 §26.2.2: `sips:` by TCP is TLS.
+            Some(name) if name.eq_ignore_ascii_case(b"tcp") && is_secure => Transport::Tls,
             Some(name) if name.eq_ignore_ascii_case(b"tcp") => Transport::Tcp,
-            Some(name) if name.eq_ignore_ascii_case(b"tls") => return Err(NotATarget::Tls),
+            Some(name) if name.eq_ignore_ascii_case(b"tls") => Transport::Tls,
             Some(_) => return Err(NotATarget::Transport),
         };
-        if parsed.is_secure() {
-            return Err(NotATarget::Tls);
+        if is_secure && transport != Transport::Tls {
+            return Err(NotATarget::NotSecure);
         }
         let host = String::from_utf8_lossy(parsed.host()).into_owned();
         let host = host.trim_matches(['[', ']']).to_owned();
         if host.is_empty() {
             return Err(NotATarget::NotAUri);
         }
-        Ok(Self { host, port: parsed.port().unwrap_or(PORT), transport, uri })
+        Ok(Self { host, port: parsed.port(), is_secure, transport, uri })
     }
 }
 
 impl fmt::Debug for Target {
     /// Without the user part: it is a telephone number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Target({}:{} over {})", self.host, self.port, self.transport)
+        write!(f, "Target({}:{} over {})", self.host, self.port(), self.transport)
     }
 }
 
@@ -114,6 +131,9 @@ mod tests {
             ("+15550101@sip.example.com", "sip.example.com", 5060, Transport::Udp),
             ("sip:a@[::1]:5062;transport=TCP", "::1", 5062, Transport::Tcp),
             ("SIP:127.0.0.1", "127.0.0.1", 5060, Transport::Udp),
+            ("sips:a@sip.example.com", "sip.example.com", 5061, Transport::Tls),
+            ("sips:a@127.0.0.1:5070;transport=tcp", "127.0.0.1", 5070, Transport::Tls),
+            ("sip:a@127.0.0.1;transport=tls", "127.0.0.1", 5061, Transport::Tls),
         ] {
             let target: Target = text.parse().unwrap();
             assert_eq!((target.host(), target.port()), (host, port), "{text}");
@@ -122,6 +142,9 @@ mod tests {
         let target: Target = "+15550101@host".parse().unwrap();
         assert_eq!(target.uri(), "sip:+15550101@host");
         assert!(!format!("{target:?}").contains("15550101"));
+        assert_eq!(target.by(Transport::Tls).unwrap().port(), 5061);
+        let secure: Target = "sips:a@host".parse().unwrap();
+        assert_eq!(secure.by(Transport::Tcp), Err(NotATarget::NotSecure));
     }
 
     #[test]
@@ -131,8 +154,7 @@ mod tests {
             ("sip:", NotATarget::NotAUri),
             ("sip:a b@host", NotATarget::NotAUri),
             ("sip:a@host\r\nX: y", NotATarget::NotAUri),
-            ("sips:a@host", NotATarget::Tls),
-            ("sip:a@host;transport=tls", NotATarget::Tls),
+            ("sips:a@host;transport=udp", NotATarget::NotSecure),
             ("sip:a@host;transport=sctp", NotATarget::Transport),
         ] {
             assert_eq!(text.parse::<Target>().err(), Some(why), "{text:?}");

@@ -1,5 +1,6 @@
 //! The HTTP API as commands ask it: where it is, which key opens it, and whose fault a failure is.
 
+use crate::cli::certificates;
 use crate::cli::columns;
 use crate::cli::failure::Failure;
 use crate::types::id::TenantId;
@@ -21,9 +22,7 @@ use hyper::http::response::Parts;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::ServerName;
-use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::convert::Infallible;
@@ -197,14 +196,9 @@ fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, Failure> {
     let mut roots = RootCertStore::empty();
     match ca_file.filter(|path| !path.as_os_str().is_empty()) {
         Some(path) => {
-            let broken = || Failure::configuration(format!("--ca-file: {}", path.display()));
-            let text = fs::read(path).map_err(|error| broken().because(error))?;
-            for certificate in CertificateDer::pem_slice_iter(&text) {
-                let certificate = certificate.map_err(|error| broken().because(error))?;
-                roots.add(certificate).map_err(|error| broken().because(error))?;
-            }
-            if roots.is_empty() {
-                return Err(broken().because(io::Error::other("there is no certificate in it")));
+            for certificate in certificates::read(path)? {
+                let added = roots.add(certificate);
+                added.map_err(|error| Failure::configuration("--ca-file").because(error))?;
             }
         }
         None => {

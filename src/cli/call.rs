@@ -2,13 +2,16 @@
 
 use crate::caller;
 use crate::caller::Account;
+use crate::caller::CallError;
 use crate::caller::CallPlan;
 use crate::caller::CallSummary;
+use crate::caller::ConnectFailure;
 use crate::caller::Control;
 use crate::caller::Phase;
 use crate::caller::Progress;
 use crate::caller::Speech;
 use crate::caller::Target;
+use crate::cli::certificates;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::report;
@@ -16,6 +19,7 @@ use crate::types::codec::Codec;
 use crate::types::secret::Secret;
 use crate::types::srtp::SrtpPolicy;
 use crate::types::srtp::SrtpSuite;
+use crate::types::tls::TlsSettings;
 use crate::types::transport::Transport;
 use clap::Args;
 use indicatif::ProgressBar;
@@ -24,7 +28,9 @@ use indicatif::ProgressStyle;
 use std::io;
 use std::io::IsTerminal;
 use std::net::IpAddr;
+use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -42,10 +48,11 @@ Examples:
   tandem call sip:+15550101@127.0.0.1:5060 --tone 440 --duration 3
   tandem call sip:+15550100@127.0.0.1 --wav hello.wav --record answer.wav
   tandem call sip:+15550101@127.0.0.1 --local 127.0.0.2 --user demo --password demo --tone 440
+  tandem call sips:+15550101@127.0.0.1 --ca-file demo-tls.pem --srtp --tone 440
 
 Exit codes: 0 answered and audio was received, 1 anything else, 2 wrong arguments.")]
 pub(crate) struct CallArgs {
-    /// Whom to call: sip:USER@HOST[:PORT][;transport=tcp]
+    /// Whom to call: sip:USER@HOST[:PORT][;transport=tcp|tls] or sips:USER@HOST[:PORT]
     #[arg(value_name = "SIP-URI")]
     target: Target,
     /// Say a tone of so many Hz; without this and --wav, say nothing
@@ -76,9 +83,15 @@ pub(crate) struct CallArgs {
     /// Its password; env:NAME reads it from a variable, so that no list of processes shows it
     #[arg(long, value_name = "PASSWORD", requires = "user")]
     password: Option<String>,
-    /// Call by udp or tcp, whatever the URI says
-    #[arg(long, value_name = "NAME", value_parser = transport)]
+    /// Call by udp, tcp or tls, whatever the URI says; sips: is called by tls alone
+    #[arg(long, value_name = "NAME")]
     transport: Option<Transport>,
+    /// Authorities of the certificate of the other side, in PEM; without it those of the system
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// The name that its certificate must prove [default: the host of the URI]
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
     /// The local address of signalling and media
     #[arg(long, value_name = "ADDRESS")]
     local: Option<IpAddr>,
@@ -120,13 +133,21 @@ pub(crate) async fn run(args: CallArgs) -> Result<(), Failure> {
 
 fn plan(args: CallArgs) -> Result<CallPlan, Failure> {
     let target = match args.transport {
-        Some(transport) => args.target.by(transport),
+        Some(transport) => args
+            .target
+            .by(transport)
+            .map_err(|error| Failure::configuration("--transport").because(error))?,
         None => args.target,
     };
     let mut plan = CallPlan::new(target);
     plan.local = args.local;
     plan.local_port = args.local_port;
     plan.from_user = args.from;
+    plan.tls = Arc::new(TlsSettings {
+        authorities: args.ca_file.as_deref().map(authorities).transpose()?.unwrap_or_default(),
+        ..TlsSettings::default()
+    });
+    plan.server_name = args.server_name;
     plan.account = match args.user.zip(args.password) {
         Some((user, password)) => Some(Account { user, password: secret(password)? }),
         None => None,
@@ -149,6 +170,12 @@ fn plan(args: CallArgs) -> Result<CallPlan, Failure> {
     plan.answer_limit = args.answer_within;
     plan.needs_sound = args.require_sound;
     Ok(plan)
+}
+
+/// The certificates of a file, in DER.
+fn authorities(path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
+    let found = certificates::read(path)?.into_iter();
+    Ok(found.map(|certificate| certificate.as_ref().to_vec()).collect())
 }
 
 /// The password itself, or that of the variable it names.
@@ -178,7 +205,17 @@ async fn place(plan: CallPlan) -> Result<CallSummary, Failure> {
     interrupt.abort();
     // The bar ends when the call has dropped its side of the channel.
     drop(bar.await);
-    placed.map_err(|error| Failure::failed("the call could not be placed").because(error))
+    let failed = |hint| Failure::failed(format!("the call could not be placed{hint}"));
+    placed.map_err(|error| match error {
+        CallError::Tls(_, ConnectFailure::UnknownAuthority) => failed(
+            " (--ca-file names the authority of a certificate that the system does not know)",
+        )
+        .because(error),
+        CallError::Tls(_, ConnectFailure::WrongName) => {
+            failed(" (--server-name says whom the certificate must name)").because(error)
+        }
+        other => failed("").because(other),
+    })
 }
 
 /// Draws how far the call is, on a terminal only.
@@ -247,14 +284,6 @@ fn user(text: &str) -> Result<String, String> {
         return Err("write a number, or a name without blanks and @".to_owned());
     }
     Ok(text.to_owned())
-}
-
-fn transport(text: &str) -> Result<Transport, String> {
-    match text.parse() {
-        Ok(transport @ (Transport::Udp | Transport::Tcp)) => Ok(transport),
-        Ok(Transport::Tls) => Err("SIP over TLS is not supported in this version".to_owned()),
-        Err(_) => Err("write udp or tcp".to_owned()),
-    }
 }
 
 fn srtp(text: &str) -> Result<SrtpPolicy, String> {
@@ -332,7 +361,8 @@ mod tests {
             &["--duration", "NaN"],
             &["--user", "demo"],
             &["--password", "demo"],
-            &["--transport", "tls"],
+            &["--transport", "sctp"],
+            &["--ca-file", "/nowhere/at/all"],
             &["--codec", "opus"],
             &["--srtp=maybe"],
             &["--srtp-suite", "ROT13"],

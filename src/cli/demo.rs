@@ -11,6 +11,7 @@ use crate::cli::report;
 use crate::cli::run;
 use crate::cli::run::Asked;
 use crate::cli::run::Signals;
+use crate::cli::self_signed::SelfSigned;
 use crate::clock;
 use crate::config;
 use crate::config::Config;
@@ -29,6 +30,8 @@ use crate::store::calls::StoredCall;
 use crate::store::demo::TENANT;
 use crate::store::private_cluster;
 use crate::types::secret::Secret;
+use crate::types::srtp::SrtpPolicy;
+use crate::types::tls::TlsSettings;
 use crate::types::transport::Transport;
 use clap::Args;
 use std::collections::BTreeMap;
@@ -37,7 +40,9 @@ use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The number the demonstration calls.
@@ -76,6 +81,10 @@ pub(crate) struct DemoArgs {
     /// The address SIP is heard at, over UDP and TCP: one of 127.0.0.0/8; port 0: any free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5060", value_parser = own_address)]
     pub(crate) sip: SocketAddr,
+    /// SIP is heard over TLS too, with a certificate made for it, and the demo calls itself so
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, require_equals = true,
+          default_missing_value = "127.0.0.1:5061", value_parser = own_address)]
+    pub(crate) tls: Option<SocketAddr>,
     /// The address HTTP is heard at; port 0: any free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(crate) http: SocketAddr,
@@ -96,7 +105,9 @@ pub(crate) struct DemoArgs {
 ///
 /// When the switch cannot start, or its call to itself fails.
 pub(crate) async fn run(args: DemoArgs) -> Result<(), Failure> {
-    let config = configured(&args)?;
+    let made = |at: SocketAddr| SelfSigned::make(&args.data_dir, at.ip());
+    let certificate = args.tls.map(made).transpose()?;
+    let config = configured(&args, certificate.as_ref())?;
     run::install_logging(&config)?;
     let outlives_terminal = hang_up_is_ignored(&fs::read_to_string(SIGNALS).unwrap_or_default());
     let mut signals = Signals::new()?;
@@ -106,11 +117,12 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), Failure> {
     let server = server::start_on(config, prepared).await.map_err(run::not_started)?;
     output::line(&server.addresses().ready_line());
     let called = tokio::select! {
-        called = call_itself(&server) => called,
+        called = call_itself(&server, certificate.as_ref()) => called,
         _ = signals.next() => Err(Failure::failed("stopped before the call was over")),
     };
     if called.is_ok() && !args.once {
-        output::line(&invitation(&server, key_for_today(&server).await?.expose()));
+        let key = key_for_today(&server).await?;
+        output::line(&invitation(&server, key.expose(), certificate.as_ref()));
         serve(server, &mut signals, outlives_terminal).await;
     } else {
         server.stop(std::future::ready(())).await;
@@ -142,18 +154,27 @@ fn hang_up_is_ignored(status: &str) -> bool {
 }
 
 /// The configuration of the demonstration; only logging can be changed by variables.
-fn configured(args: &DemoArgs) -> Result<Config, Failure> {
-    let text = format!(
+fn configured(args: &DemoArgs, certificate: Option<&SelfSigned>) -> Result<Config, Failure> {
+    let path = |path: &Path| toml::Value::from(path.to_string_lossy().into_owned());
+    let mut text = format!(
         "database = \"private\"\ndata_dir = {}\n\
          [[listener]]\nname = \"demo\"\nbind = \"{}\"\ntransports = [\"udp\", \"tcp\"]\n\
          [log]\nlevel = \"warn\"\n[media]\nports = [{}, {}]\nthreads = 1\n\
          [http]\nbind = \"{}\"\n",
-        toml::Value::from(args.data_dir.to_string_lossy().into_owned()),
+        path(&args.data_dir),
         args.sip,
         args.rtp_ports.start(),
         args.rtp_ports.end(),
         args.http,
     );
+    if let Some((bind, made)) = args.tls.zip(certificate) {
+        let key = toml::Value::from(format!("file:{}", made.key.display()));
+        text.push_str(&format!(
+            "[[listener]]\nname = \"demo-tls\"\nbind = \"{bind}\"\ntransports = [\"tls\"]\n\
+             tls_cert_file = {}\ntls_key_ref = {key}\n",
+            path(&made.certificate)
+        ));
+    }
     let file = PathBuf::from("demo.toml");
     let files = Memory(BTreeMap::from([(file.clone(), text)]));
     let is_log = |(name, _): &(String, String)| name.starts_with("TANDEM_LOG_");
@@ -167,11 +188,15 @@ fn configured(args: &DemoArgs) -> Result<Config, Failure> {
 }
 
 /// Calls the echo through the real socket and reads the record of that call back.
-async fn call_itself(server: &Server) -> Result<(), Failure> {
-    let Some(target) = server.addresses().sip_over(Transport::Udp) else {
-        return Err(Failure::failed("there is no UDP listener to call"));
+async fn call_itself(server: &Server, tls: Option<&SelfSigned>) -> Result<(), Failure> {
+    let (transport, scheme, how) = match tls {
+        None => (Transport::Udp, "sip", ""),
+        Some(_) => (Transport::Tls, "sips", " over TLS, encrypted"),
     };
-    let uri = format!("sip:{ECHO}@{target}");
+    let Some(target) = server.addresses().sip_over(transport) else {
+        return Err(Failure::failed("there is no listener to call"));
+    };
+    let uri = format!("{scheme}:{ECHO}@{target}");
     let called = uri
         .parse()
         .map_err(|error: NotATarget| Failure::failed("cannot be called").because(error))?;
@@ -179,7 +204,13 @@ async fn call_itself(server: &Server) -> Result<(), Failure> {
     plan.speech = Speech::Tone { hz: TONE_HZ };
     plan.duration = CALL_LENGTH;
     plan.needs_sound = true;
-    output::line(&format!("calling {ECHO} (the echo) at {target}, with a tone of {TONE_HZ} Hz"));
+    if let Some(made) = tls {
+        let authorities = vec![made.der.clone()];
+        plan.tls = Arc::new(TlsSettings { authorities, ..TlsSettings::default() });
+        plan.srtp = SrtpPolicy::Required;
+    }
+    let tone = format!("with a tone of {TONE_HZ} Hz");
+    output::line(&format!("calling {ECHO} (the echo) at {target}{how}, {tone}"));
     let summary = caller::place(plan)
         .await
         .map_err(|error| Failure::failed("the call could not be placed").because(error))?;
@@ -230,6 +261,9 @@ fn shown(record: &StoredCall) -> String {
     if let Some(media) = &record.media {
         let packets = format!("{} in, {} out", media.packets_in, media.packets_out);
         lines.push(("packets", packets));
+        if let Some(suite) = &media.srtp_suite {
+            lines.push(("srtp", suite.clone()));
+        }
         lines.push(("lost", format!("{} in", media.lost_in)));
         lines.push(("MOS", media.mos_in.map_or("-".to_owned(), |mos| format!("{mos:.2} in"))));
     }
@@ -248,8 +282,15 @@ async fn key_for_today(server: &Server) -> Result<Secret<String>, Failure> {
 }
 
 /// How to call the demonstration.
-fn invitation(server: &Server, key: &str) -> String {
+fn invitation(server: &Server, key: &str, tls: Option<&SelfSigned>) -> String {
     let addresses = server.addresses();
+    let secure = addresses.sip_over(Transport::Tls).zip(tls).map(|(sip, made)| {
+        let authority = made.certificate.display();
+        format!(
+            "TLS, SRTP:  tandem call sips:+15550101@{sip} --ca-file {authority} --srtp --tone 440\n"
+        )
+    });
+    let secure = secure.unwrap_or_default();
     let sip = addresses.sip_over(Transport::Udp).map_or(String::new(), |sip| sip.to_string());
     let http = addresses.http;
     let numbers = NUMBERS.map(|(number, what)| format!("  {number}  {what}")).join("\n");
@@ -259,8 +300,10 @@ fn invitation(server: &Server, key: &str) -> String {
          baresip:    baresip -e '/dial sip:+15550101@{sip}'\n\
          test call:  tandem call sip:+15550100@{sip} --tone 440 --duration 5\n\
          digest:     tandem call sip:+15550101@{sip} --local 127.0.0.2 --user demo --password demo --tone 440\n\
+         {secure}\
          SIPp:       sipp -sn uac -i 127.0.0.1 -s +15550101 -d 2000 -m 10 {sip}\n\
          records:    curl -H 'Authorization: Bearer {key}' http://{http}/api/v1/tenants/{TENANT}/calls\n\
+         the same:   TANDEM_API=http://{http} TANDEM_API_KEY={key} TANDEM_TENANT={TENANT} tandem calls list\n\
          health:     curl http://{http}/readyz http://{http}/metrics\n\
          Ctrl-C ends it once running calls are over; twice, at once. So does closing the terminal, at once."
     )
@@ -311,7 +354,6 @@ fn user_data_dir(variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     #[test]
     fn the_data_of_a_user_lie_where_the_xdg_variables_say() {

@@ -3,6 +3,7 @@
 mod api;
 mod call;
 mod calls;
+mod certificates;
 mod certify;
 mod check;
 mod columns;
@@ -15,6 +16,7 @@ mod output;
 mod print_config;
 mod report;
 mod run;
+mod self_signed;
 mod table;
 mod trunks;
 mod version;

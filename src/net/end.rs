@@ -110,6 +110,8 @@ impl fmt::Display for ConnectFailure {
     }
 }
 
+impl std::error::Error for ConnectFailure {}
+
 impl FlowEnd {
     /// A word for metrics, records and tests.
     #[must_use]

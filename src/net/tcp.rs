@@ -1,6 +1,8 @@
 //! TCP and TLS listeners: accepting within bounds.
 
 use crate::net::bind::BindError;
+use crate::net::connect::TlsTo;
+use crate::net::end::ConnectFailure;
 use crate::net::end::FlowEnd;
 use crate::net::flow::Flows;
 use crate::net::flow::Ingress;
@@ -168,6 +170,30 @@ pub fn adopt(
     let plug = Plug { listener, flows: flows.clone(), ingress: ingress.clone() };
     let busy = || io::Error::new(io::ErrorKind::QuotaExceeded, "too many open connections");
     welcome(stream, remote, &plug, &Speaks::Tcp)?.ok_or_else(busy)
+}
+
+/// Shakes hands as a client over a connection that is open, takes it over, and returns its flow.
+///
+/// # Errors
+/// Why there is no TLS with the peer; `Local` also when the bounds of `flows` are reached.
+pub async fn adopt_tls(
+    stream: TcpStream,
+    to: &TlsTo,
+    plug: (u16, &Flows, &Arc<dyn Ingress>),
+) -> Result<Flow, ConnectFailure> {
+    let (listener, flows, ingress) = plug;
+    let broken = |_| ConnectFailure::Local;
+    let (local, remote) =
+        (stream.local_addr().map_err(broken)?, stream.peer_addr().map_err(broken)?);
+    stream::prepare(&stream).map_err(broken)?;
+    let (stream, names) = flows.tls().handshake(to, stream, flows.limits()).await?;
+    let flow = Flow { id: FlowId::ANY, listener, transport: Transport::Tls, local, remote };
+    let end = flows.add_stream(flow).ok_or(ConnectFailure::Local)?;
+    let flow = end.flow;
+    flows.secured(flow.id, names);
+    let plug = Plug { listener, flows: flows.clone(), ingress: ingress.clone() };
+    tokio::spawn(stream::serve(tokio::io::split(stream), end, None, plug));
+    Ok(flow)
 }
 
 /// Gives `stream` a flow and a task; `None` when a bound is reached, which closes it.

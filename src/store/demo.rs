@@ -108,13 +108,15 @@ fn trunks(password_file: &Path) -> [(u128, &'static str, Value); 2] {
         "mode": "required", "username": DIGEST_USER, "password_ref": password,
         "realm": "tandem", "algorithms": ["SHA-256", "MD5"]
     });
+    let transports = ["udp", "tcp", "tls"];
+    // Keys are taken over TLS alone; a plain call stays one.
+    let srtp = json!({"policy": "optional"});
+    let plain = json!({"source_cidrs": ["127.0.0.1/32"], "transports": transports});
+    let challenged =
+        json!({"source_cidrs": ["127.0.0.2/32"], "transports": transports, "digest": digest});
     [
-        (21, "demo-local", json!({"inbound": {"source_cidrs": ["127.0.0.1/32"]}})),
-        (
-            22,
-            "demo-digest",
-            json!({"inbound": {"source_cidrs": ["127.0.0.2/32"], "digest": digest}}),
-        ),
+        (21, "demo-local", json!({"inbound": plain, "srtp": srtp})),
+        (22, "demo-digest", json!({"inbound": challenged, "srtp": srtp})),
     ]
 }
 

@@ -78,6 +78,7 @@ metrics_table! {
         RecordsRejected, "records_rejected_total", "", "Call records PostgreSQL refused; kept in journal/rejected.";
         RecordsLost, "records_lost_total", "", "Call records lost because disk and memory were full.";
         RoutingChanges, "routing_changes_total", "", "Changes of the database taken into the routing table.";
+        ApiResponsesStalled, "api_responses_stalled_total", "", "HTTP answers cut because their clients did not read them.";
         ApiConnectionsRefused, "api_connections_refused_total", "", "HTTP connections closed because too many were open.";
         ApiRequests, "api_requests_total", "status", "HTTP requests answered.";
     }

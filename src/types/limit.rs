@@ -167,6 +167,9 @@ pub const HTTP_CONNECTIONS_MAX: usize = 512;
 /// Longest wait for the head of an HTTP request, in seconds, counted from the connection or the answer
 /// before. Over it: the connection is closed.
 pub const HTTP_HEAD_S_MAX: u64 = 15;
+/// Longest time in which an HTTP client takes nothing of its answer, in seconds. Over it: the connection is
+/// closed, counted.
+pub const HTTP_STALL_S_MAX: u64 = 30;
 
 /// Bytes of the body of an HTTP request. Over it: 413.
 pub const HTTP_BODY_BYTES_MAX: usize = 256 * 1024;

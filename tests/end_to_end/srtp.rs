@@ -188,3 +188,30 @@ async fn baresip_calls_with_tls_and_srtp() {
     // The first of baresip's suites that the trunk accepts.
     recorded(&node, BARESIP_SUITE, BARESIP_PINGS_MAX, "").await;
 }
+
+#[tokio::test]
+async fn the_command_calls_over_tls_whom_the_certificate_proves_and_encrypts() {
+    let node = node(json!({"policy": "required"}), &["tls"]).await;
+    let mut other = rcgen::CertificateParams::new([NAME.to_owned()]).unwrap();
+    other.distinguished_name.push(rcgen::DnType::CommonName, "another authority");
+    let other = other.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+    node.home.write("other.pem", &other.pem());
+    let uri = format!("sips:{NUMBER}@{}", node.listener("public", "tls"));
+    let call = async |more: &[&str]| {
+        let args = ["call", &uri, "--duration", "1.5", "--require-sound"];
+        node.ask("", &[&args[..], more].concat()).await
+    };
+    let proven = ["--ca-file", "sip.pem", "--server-name", NAME];
+    let said = call(&[&proven[..], &["--srtp"]].concat()).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("AES_CM_128_HMAC_SHA1_80"), "{said:?}");
+    let said = call(&proven).await;
+    assert!(said.code == Some(1) && said.out.contains("srtp_mismatch"), "{said:?}");
+    for (proof, words) in [
+        (["--ca-file", "sip.pem", "--server-name", "other.example.com"], "--server-name says whom"),
+        (["--ca-file", "other.pem", "--server-name", NAME], "--ca-file names the authority"),
+    ] {
+        let said = call(&proof).await;
+        assert!(said.code == Some(1) && said.err.contains(words), "{said:?}");
+    }
+}
