@@ -41,6 +41,7 @@ mod rtp;
 #[path = "../support/sipp.rs"]
 mod sipp;
 mod sipp_carrier;
+mod sipp_dialogs;
 mod sipp_failover;
 mod sipp_limits;
 mod srtp;

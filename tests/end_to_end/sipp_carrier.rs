@@ -27,6 +27,7 @@ const HOLD_MS: &str = "200";
 /// A gateway that runs. Dropping it ends it.
 pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
+    scenario: String,
     running: Running,
 }
 
@@ -62,14 +63,14 @@ impl Gateway {
         let running = filled.start();
         let tables = if args.contains(&"t1") { ["tcp", "tcp6"] } else { ["udp", "udp6"] };
         wait_for("SIPp listens", async || is_bound(address, tables).then_some(())).await;
-        Self { address, running }
+        Self { address, scenario: scenario.to_owned(), running }
     }
 
     /// It had all its calls, and each went as its scenario says.
     pub(crate) async fn is_satisfied(self) -> Report {
         let report = self.running.report().await;
         let (exit, failed) = (report.exit, report.failed);
-        assert!(exit == Some(0) && failed == 0, "{exit:?}: {}", report.text);
+        assert!(exit == Some(0) && failed == 0, "{}: {exit:?}: {}", self.scenario, report.text);
         report
     }
 }

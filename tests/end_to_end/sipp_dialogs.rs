@@ -1,0 +1,56 @@
+//! SIPp as carriers that try what dialogs of calls out have to bear.
+
+use crate::node::wait_for;
+use crate::sipp_carrier::Gateway;
+use crate::sipp_carrier::by_udp;
+use crate::sipp_carrier::dial;
+use crate::sipp_carrier::in_order;
+use crate::sipp_carrier::node;
+use crate::sipp_carrier::outcome;
+use crate::sipp_carrier::trunk;
+use serde_json::json;
+
+#[tokio::test]
+async fn calls_out_bear_what_carriers_do_within_them() {
+    let timed = json!({"session_timer": {"mode": "offer", "expires_s": 90, "refresher": "remote"}});
+    let cases = [
+        // The scenario, how the trunk differs, and cause, who ended it and whether it was answered.
+        ("carrier-refreshes", timed, ("normal", "caller", true)),
+        ("carrier-forks", json!({}), ("normal", "caller", true)),
+        ("carrier-hangs-up-at-once", json!({}), ("normal", "caller", true)),
+        (
+            "carrier-answers-while-cancelled",
+            json!({"calls": {"ring_timeout_s": 1}}),
+            ("no_answer", "caller", false),
+        ),
+        // It answers, and no voice ever comes.
+        (
+            "carrier-holds",
+            json!({"network": {"rtp_inactivity_s": 2}}),
+            ("media_timeout", "switch", true),
+        ),
+    ];
+    let (mut gateways, mut trunks) = (Vec::new(), Vec::new());
+    for (id, (scenario, more, _)) in (4..).zip(&cases) {
+        let gateway = Gateway::new(scenario, 1).await;
+        trunks.push(trunk(id, in_order(&[by_udp(gateway.address)]), more.clone()));
+        gateways.push(gateway);
+    }
+    let (node, key) = node(trunks).await;
+    let mut calls = Vec::new();
+    for (id, _) in (4..).zip(&cases) {
+        calls.push(dial(&node, &key, id).await);
+    }
+    for (((scenario, _, expected), call), gateway) in cases.iter().zip(&calls).zip(gateways) {
+        let (record, steps) = outcome(&node, &key, call).await;
+        let told = (
+            record["cause"].as_str().unwrap(),
+            record["ended_by"].as_str().unwrap(),
+            !record["times"]["answered"].is_null(),
+        );
+        gateway.is_satisfied().await;
+        assert_eq!(told, *expected, "{scenario}: {steps}");
+    }
+    let running = "SELECT count(*) FROM calls WHERE ended_at IS NULL";
+    wait_for("nothing is left", async || (node.count(running).await == 0).then_some(())).await;
+}
