@@ -11,6 +11,7 @@ use crate::sdp::AnswerOrder;
 use crate::sdp::Capabilities;
 use crate::sdp::Direction;
 use crate::sdp::SrtpTerms;
+use crate::types::srtp::SrtpPolicy;
 use crate::types::transport::Transport;
 
 /// The terms of a leg that came in by `trunk` over `transport`.
@@ -24,8 +25,10 @@ pub(crate) fn outbound(trunk: &Trunk, transport: Transport) -> LegTerms {
 }
 
 /// The terms of a leg to a peer that no trunk describes.
-pub(super) fn of_peer(transport: Transport) -> LegTerms {
-    of_media(&TrunkMedia::default(), Progress::default(), transport)
+pub(super) fn of_peer(transport: Transport, srtp: SrtpPolicy) -> LegTerms {
+    let mut media = TrunkMedia::default();
+    media.srtp.policy = srtp;
+    of_media(&media, Progress::default(), transport)
 }
 
 fn of_media(media: &TrunkMedia, progress: Progress, transport: Transport) -> LegTerms {

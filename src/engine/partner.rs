@@ -10,6 +10,7 @@ use crate::types::agent::AgentSettings;
 use crate::types::agent::SipAgent;
 use crate::types::number::E164;
 use crate::types::peer::PeerUri;
+use crate::types::srtp::SrtpPolicy;
 use crate::types::transport::Transport;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ fn to_agent(agent: &SipAgent) -> DialRequest {
     let headers =
         headers.map(|(name, value)| (name.as_str().to_owned(), value.as_str().to_owned()));
     let mut request = to_peer(agent.uri.clone(), agent.ring_max);
+    request.terms = leg_terms::of_peer(dial::transport_of(&agent.uri), agent.srtp);
     // Whoever answers for us may pass the caller on.
     request.terms.transfers = true;
     request.target = DialTarget::Uri {
@@ -45,7 +47,7 @@ fn to_agent(agent: &SipAgent) -> DialRequest {
 
 /// A leg to a peer by its address.
 pub(super) fn to_peer(uri: PeerUri, ring_max: Duration) -> DialRequest {
-    let terms = leg_terms::of_peer(dial::transport_of(&uri));
+    let terms = leg_terms::of_peer(dial::transport_of(&uri), SrtpPolicy::Off);
     let target = DialTarget::Uri { uri, credentials: None, headers: Vec::new() };
     DialRequest { target, terms, ring_max }
 }
@@ -53,6 +55,6 @@ pub(super) fn to_peer(uri: PeerUri, ring_max: Duration) -> DialRequest {
 /// A leg to a telephone number. The trunk of each attempt sets the terms by which it is offered; these
 /// only stand until then.
 pub(super) fn to_number(to: E164, ring_max: Duration) -> DialRequest {
-    let terms = leg_terms::of_peer(Transport::Udp);
+    let terms = leg_terms::of_peer(Transport::Udp, SrtpPolicy::Off);
     DialRequest { target: DialTarget::Number { to, from: None, trunk: None }, terms, ring_max }
 }

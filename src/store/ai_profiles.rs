@@ -23,6 +23,7 @@ use crate::types::id::TenantId;
 use crate::types::peer::Credentials;
 use crate::types::peer::PeerUri;
 use crate::types::secret::Secret;
+use crate::types::srtp::SrtpPolicy;
 use serde::Deserialize;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -153,6 +154,7 @@ struct AgentForm {
     username: Option<String>,
     password_ref: Option<String>,
     headers: Option<BTreeMap<String, String>>,
+    srtp: Option<Encryption>,
     to: Option<String>,
     ring_timeout_ms: Option<u64>,
     #[serde(default)]
@@ -171,6 +173,15 @@ enum FormKind {
     Parrot,
     Sip,
     Forward,
+}
+
+/// Of a SIP agent's media.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Encryption {
+    Off,
+    Optional,
+    Required,
 }
 
 #[derive(Default, Deserialize)]
@@ -230,6 +241,7 @@ impl AgentForm {
             ("username", self.username.is_some(), sip),
             ("password_ref", self.password_ref.is_some(), sip),
             ("headers", self.headers.is_some(), sip),
+            ("srtp", self.srtp.is_some(), sip),
             ("to", self.to.is_some(), &[FormKind::Forward]),
             (
                 "ring_timeout_ms",
@@ -295,6 +307,16 @@ impl AgentForm {
             (Some(_), None) => return Err("`password_ref` is missing".to_owned()),
             (None, Some(_)) => return Err("`username` is missing".to_owned()),
         };
+        let srtp = match self.srtp {
+            None | Some(Encryption::Off) => SrtpPolicy::Off,
+            Some(Encryption::Optional) => SrtpPolicy::Optional,
+            Some(Encryption::Required) => SrtpPolicy::Required,
+        };
+        // Keys in the open protect nothing.
+        let is_private = |text: &str| text.starts_with("sips:") || text.contains(";transport=tls");
+        if srtp != SrtpPolicy::Off && !is_private(&text.to_ascii_lowercase()) {
+            return Err("`srtp` needs a sips: address or transport=tls".to_owned());
+        }
         let headers = self.headers.clone().unwrap_or_default();
         if headers.len() > HEADERS_MAX {
             return Err(format!("`headers` has more than {HEADERS_MAX} entries"));
@@ -307,7 +329,7 @@ impl AgentForm {
             Ok((field, value))
         };
         let headers = headers.into_iter().map(header).collect::<Result<_, String>>()?;
-        Ok(SipAgent { uri, credentials, headers, ring_max: self.ring_max()? })
+        Ok(SipAgent { uri, credentials, headers, srtp, ring_max: self.ring_max()? })
     }
 
     fn forwarded(&self) -> Result<ForwardedNumber, String> {
@@ -388,7 +410,8 @@ mod tests {
     fn an_agent_may_be_a_sip_address_or_a_number() {
         let settings = parse(json!({
             "kind": "sip", "uri": "sip:bot@agents.example;transport=tls", "username": "u",
-            "password_ref": "env:PASSWORD", "headers": {"X-Room": "7"}, "ring_timeout_ms": 9000
+            "password_ref": "env:PASSWORD", "headers": {"X-Room": "7"}, "ring_timeout_ms": 9000,
+            "srtp": "optional"
         }))
         .unwrap();
         let AgentKind::Sip(agent) = settings.kind else { panic!("no SIP agent") };
@@ -397,6 +420,7 @@ mod tests {
         let password = account.password.expose();
         assert_eq!((account.username.as_str(), &**password), ("u", "secret of PASSWORD"));
         assert_eq!((agent.headers.len(), agent.ring_max), (1, Duration::from_secs(9)));
+        assert_eq!(agent.srtp, SrtpPolicy::Optional);
         let settings = parse(json!({"kind": "forward", "to": "+15550142"})).unwrap();
         let AgentKind::Forward(forwarded) = settings.kind else { panic!("no number") };
         assert_eq!(forwarded.to.as_str(), "+15550142");
@@ -429,6 +453,8 @@ mod tests {
             (json!({"kind": "sip", "uri": "sip:a@b", "password_ref": "env:P"}), "`username`"),
             (json!({"kind": "sip", "uri": "sip:a@b", "headers": {"Via": "x"}}), "`headers.Via`"),
             (json!({"kind": "sip", "uri": "sip:a@b", "to": "+15550142"}), "`to`"),
+            (json!({"kind": "sip", "uri": "sip:a@b", "srtp": "required"}), "`srtp`"),
+            (json!({"kind": "sip", "uri": "sips:a@b", "srtp": "always"}), "`always`"),
             (json!({"kind": "forward"}), "`to`"),
             (json!({"kind": "forward", "to": "sales"}), "`to`"),
             (

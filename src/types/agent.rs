@@ -6,6 +6,7 @@ use crate::types::number::E164;
 use crate::types::peer::Credentials;
 use crate::types::peer::PeerUri;
 use crate::types::secret::Secret;
+use crate::types::srtp::SrtpPolicy;
 use std::time::Duration;
 
 /// The agent settings of an AI profile.
@@ -52,6 +53,8 @@ pub struct SipAgent {
     pub credentials: Option<Credentials>,
     /// More header fields of the INVITE.
     pub headers: Vec<(FieldName, FieldValue)>,
+    /// Whether its media is encrypted; not `Off` only where its address is reached over TLS.
+    pub srtp: SrtpPolicy,
     /// After this long without an answer it is given up.
     pub ring_max: Duration,
 }

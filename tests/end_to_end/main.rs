@@ -38,6 +38,7 @@ mod ringback;
 mod rows;
 #[path = "../support/rtp.rs"]
 mod rtp;
+mod secure_legs;
 #[path = "../support/sipp.rs"]
 mod sipp;
 mod sipp_carrier;

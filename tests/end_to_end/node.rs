@@ -70,6 +70,7 @@ fn said(output: Output) -> Said {
 pub(crate) struct Home {
     rtp_first: u16,
     scratch: Scratch,
+    variables: Vec<(String, PathBuf)>,
 }
 
 impl Home {
@@ -80,7 +81,8 @@ impl Home {
 
     /// The same at another address, with so many RTP ports, and with `more` in its configuration.
     pub(crate) fn with(bind: &str, rtp_ports: u16, more: &str) -> Self {
-        let home = Self { rtp_first: lease_rtp_ports(), scratch: Scratch::new() };
+        let (rtp_first, scratch) = (lease_rtp_ports(), Scratch::new());
+        let home = Self { rtp_first, scratch, variables: Vec::new() };
         let listener = format!("[[listener]]\nname = \"public\"\nbind = \"{bind}\"\n{more}");
         home.write(
             "tandem.toml",
@@ -107,6 +109,11 @@ impl Home {
         fs::write(path, text).unwrap();
     }
 
+    /// Lets a variable of the program's environment name a file of the folder.
+    pub(crate) fn point(&mut self, variable: &str, file: &str) {
+        self.variables.push((variable.to_owned(), self.scratch.path().join(file)));
+    }
+
     /// The folder the program runs in.
     pub(crate) fn folder(&self) -> &Path {
         self.scratch.path()
@@ -124,6 +131,7 @@ impl Home {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
         command.arg("run").current_dir(self.scratch.path()).env_clear();
         command.envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "TMPDIR"));
+        command.envs(self.variables.iter().map(|(name, path)| (name, path)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         command
     }

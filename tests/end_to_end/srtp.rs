@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 const NUMBER: &str = "+15550190";
 /// What the agent says, in Hz.
-const AGENT_HZ: u16 = 600;
+pub(crate) const AGENT_HZ: u16 = 600;
 const NAME: &str = "sip.example.com";
 const BARESIP_SUITE: &str = "AES_CM_128_HMAC_SHA1_80";
 /// baresip opens the way for its RTCP with an `APP` packet called `PING`, which it sends in the
@@ -118,7 +118,7 @@ async fn a_trunk_without_srtp_and_one_that_wants_tls_for_it_refuse_keys() {
 }
 
 /// Ten seconds of a tone: baresip's own generator does not speak at 8 kHz.
-fn write_tone(path: &Path) {
+pub(crate) fn write_tone(path: &Path) {
     let (channels, bits_per_sample, sample_format) = (1, 16, hound::SampleFormat::Int);
     let spec = hound::WavSpec { channels, sample_rate: 8_000, bits_per_sample, sample_format };
     let mut wav = hound::WavWriter::create(path, spec).unwrap();
@@ -157,16 +157,19 @@ async fn baresip(node: &Node, transport: &str) -> Vec<i16> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     let mut child = command.spawn().expect("baresip is installed");
     timeout(PATIENCE, child.wait()).await.expect("baresip ends").unwrap();
-    // What its decoder made of what came.
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let is_heard = |path: &PathBuf| path.to_string_lossy().ends_with("-dec.wav");
-    let heard = files.into_iter().find(is_heard).expect("it was answered");
+    let heard = decoded(folder).pop().expect("it was answered");
     let mut wav = hound::WavReader::open(heard).unwrap();
     wav.samples().map(|sample| sample.unwrap()).collect()
 }
 
+/// What baresip's decoder made of what came, a file for each call.
+pub(crate) fn decoded(folder: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.to_string_lossy().ends_with("-dec.wav")).collect()
+}
+
 /// The second before the last sample was the agent's tone.
-fn assert_tone(heard: &[i16]) {
+pub(crate) fn assert_tone(heard: &[i16]) {
     let tail = &heard[heard.len().saturating_sub(8_000)..];
     assert!(tail.len() >= 4_000, "{} samples", heard.len());
     assert!(share_at(&tail[..4_000], AGENT_HZ) > 0.8);
