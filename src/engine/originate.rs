@@ -187,7 +187,9 @@ impl CallControl {
         log: CallLog,
         (plan, trunk, profile, caller): (Box<OutboundPlan>, Arc<Trunk>, Arc<AiProfile>, E164),
     ) {
-        let index = usize::from(self.switch.listener_for(Some(&trunk)));
+        let hop = plan.tries.first().and_then(|first| first.gateway.next_hop().transport);
+        let transport = hop.unwrap_or(Transport::Udp);
+        let index = usize::from(self.switch.listener_for(Some(&trunk), transport));
         // A node has at least one listener, and the index is of one.
         let Some(listener) = self.switch.listeners.get(index).cloned() else { return };
         let peer_host = plan.tries.first().map(|first| first.gateway.uri.host.clone());

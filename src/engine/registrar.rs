@@ -9,6 +9,7 @@ use crate::engine::registry::RegisteredWay;
 use crate::engine::registry::RegistrationState;
 use crate::engine::registry::SourceGuard;
 use crate::engine::switch::Switch;
+use crate::engine::way;
 use crate::routing::registration::TrunkRegistration;
 use crate::routing::table::RoutingTable;
 use crate::routing::trunk::Trunk;
@@ -84,7 +85,8 @@ struct Registrar {
 impl Registrar {
     fn terms(&self, trunk: &Arc<Trunk>) -> Option<Terms> {
         let registration = trunk.registration.clone().filter(|_| trunk.enabled)?;
-        let listener = self.switch.listener_for(Some(trunk));
+        let listener =
+            self.switch.listener_for(Some(trunk), way::transport_of(registration.next_hop()));
         Some(Terms { registration, path: trunk.path.clone(), listener })
     }
 

@@ -15,6 +15,7 @@ use crate::routing::trunk::Trunk;
 use crate::sip::endpoint::outbound::OutboundInvite;
 use crate::sip::message::field::FieldValue;
 use crate::types::name::ListenerName;
+use crate::types::transport::Transport;
 use arc_swap::ArcSwap;
 use std::fmt;
 use std::net::IpAddr;
@@ -45,6 +46,8 @@ pub struct SwitchListener {
     pub bind: IpAddr,
     /// The address peers are told to send media to.
     pub rtp_address: IpAddr,
+    /// What it takes connections and datagrams by.
+    pub transports: Vec<Transport>,
 }
 
 /// What every shard and every call of a node shares.
@@ -86,11 +89,13 @@ impl Switch {
         Some((call_id, shard))
     }
 
-    /// The listener that our requests by a trunk name; the first where the trunk says nothing.
-    pub(super) fn listener_for(&self, trunk: Option<&Arc<Trunk>>) -> u16 {
+    /// The listener that our requests by a trunk over `transport` name; where the trunk says nothing,
+    /// the first that a peer can reach by that, else the first.
+    pub(super) fn listener_for(&self, trunk: Option<&Arc<Trunk>>, transport: Transport) -> u16 {
         let wanted = trunk.and_then(|trunk| trunk.listener.as_ref());
-        let found = wanted.and_then(|name| self.listeners.iter().position(|own| own.name == *name));
-        u16::try_from(found.unwrap_or(0)).unwrap_or(0)
+        let named = wanted.and_then(|name| self.listeners.iter().position(|own| own.name == *name));
+        let fitting = || self.listeners.iter().position(|own| own.transports.contains(&transport));
+        u16::try_from(named.or_else(fitting).unwrap_or(0)).unwrap_or(0)
     }
 }
 

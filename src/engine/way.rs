@@ -50,6 +50,15 @@ pub fn uri_search(uri: &str, transports: &[Transport]) -> Result<(NextHop, Rules
     Ok((hop, Rules { transports, services: true, v4: true, v6: true }))
 }
 
+/// The transport a SIP URI asks for; UDP where it leaves that to DNS.
+#[must_use]
+pub fn transport_of(uri: &str) -> Transport {
+    let hop = NextHop::parse(uri).ok();
+    let secure = hop.as_ref().is_some_and(|hop| hop.secure);
+    let fallback = if secure { Transport::Tls } else { Transport::Udp };
+    hop.and_then(|hop| hop.transport).unwrap_or(fallback)
+}
+
 /// Where requests of a trunk go for `target`; `listener` is the index of the one that Via and Contact
 /// name.
 #[must_use]

@@ -112,6 +112,7 @@ impl Bound {
                 name: listener.name.clone(),
                 bind: listener.bind.ip(),
                 rtp_address: listener.advertise_rtp,
+                transports: listener.transports.clone(),
             })
             .collect()
     }

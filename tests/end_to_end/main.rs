@@ -39,6 +39,7 @@ mod rows;
 #[path = "../support/rtp.rs"]
 mod rtp;
 mod secure_legs;
+mod secure_registration;
 #[path = "../support/sipp.rs"]
 mod sipp;
 mod sipp_carrier;

@@ -131,6 +131,7 @@ fn begin(switch: &Arc<Switch>, answered: Option<Moment>) -> Overheard {
             name: "public".parse().expect("a name"),
             bind: source,
             rtp_address: source,
+            transports: Vec::new(),
         },
         log,
         arrived: Moment::START,

@@ -469,7 +469,7 @@ fn local_end(target: &Target) -> LocalEnd {
 }
 
 fn destination(line: &Line, target: &Target, address: &locate::Target) -> Destination {
-    let listener = line.switch.listener_for(target.trunk());
+    let listener = line.switch.listener_for(target.trunk(), address.transport);
     let none = TrunkPath::default();
     let path = target.trunk().map_or(&none, |trunk| &trunk.path);
     way::destination(path, address, listener)

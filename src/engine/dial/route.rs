@@ -62,10 +62,7 @@ pub(crate) struct PeerRoute {
 
 /// The transport a peer's address asks for; UDP where it leaves that to DNS.
 pub(crate) fn transport_of(uri: &PeerUri) -> Transport {
-    let hop = NextHop::parse(uri.as_str()).ok();
-    let secure = hop.as_ref().is_some_and(|hop| hop.secure);
-    let fallback = if secure { Transport::Tls } else { Transport::Udp };
-    hop.and_then(|hop| hop.transport).unwrap_or(fallback)
+    way::transport_of(uri.as_str())
 }
 
 /// What is to be done next for a leg that is dialled.
