@@ -133,7 +133,7 @@ async fn flows(switch: &Switch, trunk: &Arc<Trunk>) -> Vec<Flow> {
     if by_registered && !flows.is_empty() {
         return flows;
     }
-    let listener = switch.listener_for(Some(trunk));
+    let listener = switch.listener_for(Some(trunk), Transport::Udp);
     for gateway in trunk.outbound.iter().flat_map(|outbound| &outbound.gateways) {
         let Ok((hop, rules)) = way::gateway_search(gateway) else { continue };
         // A search that fails opens no way; the calls that need it say so.
