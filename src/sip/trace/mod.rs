@@ -10,6 +10,8 @@ use crate::types::limit::TRACE_MESSAGES_PER_DIALOG_MAX;
 use crate::types::moment::Moment;
 use crate::types::transport::Transport;
 use bytes::Bytes;
+use bytes::BytesMut;
+use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -61,18 +63,22 @@ pub struct TraceBook {
     bytes_max: usize,
     life: Duration,
     dialogs: HashMap<Bytes, Dialog>,
-    calls: HashMap<CallId, Vec<Bytes>>,
+    calls: HashMap<CallId, SmallVec<[Bytes; 1]>>,
     /// Call-IDs in the order in which they were first heard of, each with its dialog's number.
     order: VecDeque<(u64, Bytes)>,
     bytes: usize,
     next: u64,
+    /// What is kept lies here, block after block. Each on its own in the heap, messages would hold the
+    /// pages of all that was freed around them.
+    block: BytesMut,
 }
 
 #[derive(Debug)]
 struct Dialog {
     number: u64,
     call: Option<CallId>,
-    first: Vec<TracedMessage>,
+    /// Room for a plain call, so that it needs no block of the heap of its own.
+    first: SmallVec<[TracedMessage; FIRST_MESSAGES]>,
     newest: VecDeque<TracedMessage>,
     left_out: u32,
     bytes: usize,
@@ -90,6 +96,10 @@ pub struct Trace {
 
 /// Half of a dialog's messages are its first, half its newest.
 const HALF: usize = TRACE_MESSAGES_PER_DIALOG_MAX / 2;
+/// Messages of a call that rings, is answered and ends.
+const FIRST_MESSAGES: usize = 7;
+/// Bytes of a block. One message of a long call keeps all of it.
+const BLOCK_BYTES: usize = 16 * 1024;
 /// What a message costs beside its bytes.
 const OVERHEAD: usize = size_of::<TracedMessage>();
 
@@ -105,18 +115,30 @@ impl TraceBook {
             order: VecDeque::new(),
             bytes: 0,
             next: 0,
+            block: BytesMut::new(),
         }
     }
 
-    /// Notes a message of the dialog with this Call-ID. The bytes are shared, not copied.
-    pub fn note(&mut self, call_id: &[u8], message: TracedMessage) {
+    /// Copies bytes to where everything lies that is kept.
+    fn keep(&mut self, bytes: &[u8]) -> Bytes {
+        if self.block.capacity() < bytes.len() {
+            self.block = BytesMut::with_capacity(BLOCK_BYTES.max(bytes.len()));
+        }
+        self.block.extend_from_slice(bytes);
+        self.block.split().freeze()
+    }
+
+    /// Notes a message of the dialog with this Call-ID. The bytes are copied.
+    pub fn note(&mut self, call_id: &[u8], mut message: TracedMessage) {
         if self.bytes_max == 0 || call_id.is_empty() {
             return;
         }
         let (size, now) = (message.bytes.len() + OVERHEAD, message.at);
         if !self.dialogs.contains_key(call_id) {
-            self.begin(Bytes::copy_from_slice(call_id), now);
+            let call_id = self.keep(call_id);
+            self.begin(call_id, now);
         }
+        message.bytes = self.keep(&message.bytes);
         let Some(dialog) = self.dialogs.get_mut(call_id) else { return };
         dialog.last = now;
         let freed = dialog.push(message);
@@ -133,7 +155,7 @@ impl TraceBook {
         let dialog = Dialog {
             number,
             call: None,
-            first: Vec::new(),
+            first: SmallVec::new(),
             newest: VecDeque::new(),
             left_out: 0,
             bytes: call_id.len(),
@@ -145,6 +167,8 @@ impl TraceBook {
     /// Says that the dialog with this Call-ID is a leg of `call`. The last word counts: an INVITE that
     /// comes again with credentials is another call than the one that was challenged.
     pub fn link(&mut self, call: CallId, call_id: &[u8]) {
+        let Some((kept, _)) = self.dialogs.get_key_value(call_id) else { return };
+        let kept = kept.clone();
         let Some(dialog) = self.dialogs.get_mut(call_id) else { return };
         let before = dialog.call.replace(call);
         if before == Some(call) {
@@ -155,7 +179,7 @@ impl TraceBook {
         }
         let legs = self.calls.entry(call).or_default();
         if legs.len() < TRACE_DIALOGS_PER_CALL_MAX {
-            legs.push(Bytes::copy_from_slice(call_id));
+            legs.push(kept);
         }
     }
 
