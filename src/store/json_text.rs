@@ -54,9 +54,13 @@ impl JsonText {
     pub(crate) fn text(&mut self, text: &str) {
         self.bytes.push(b'"');
         let mut rest = text.as_bytes();
-        while let Some(at) =
-            rest.iter().position(|&byte| byte < b' ' || matches!(byte, b'"' | b'\\'))
-        {
+        // Looked through as a whole first, which processors do many bytes at once.
+        if !rest.iter().fold(false, |needs, &byte| needs | needs_escape(byte)) {
+            self.bytes.extend_from_slice(rest);
+            self.bytes.push(b'"');
+            return;
+        }
+        while let Some(at) = rest.iter().position(|&byte| needs_escape(byte)) {
             let (plain, after) = rest.split_at(at);
             self.bytes.extend_from_slice(plain);
             let Some((&special, after)) = after.split_first() else { break };
@@ -78,7 +82,9 @@ impl JsonText {
 
     pub(crate) fn uuid(&mut self, id: Uuid) {
         let mut buffer = Uuid::encode_buffer();
-        self.text(id.hyphenated().encode_lower(&mut buffer));
+        self.bytes.push(b'"');
+        self.bytes.extend_from_slice(id.hyphenated().encode_lower(&mut buffer).as_bytes());
+        self.bytes.push(b'"');
     }
 
     pub(crate) fn bool(&mut self, value: bool) {
@@ -128,6 +134,10 @@ impl JsonText {
     pub(crate) fn value(&mut self, value: &Value) {
         write!(self.bytes, "{value}").unwrap_or_default();
     }
+}
+
+const fn needs_escape(byte: u8) -> bool {
+    byte < b' ' || byte == b'"' || byte == b'\\'
 }
 
 #[cfg(test)]
