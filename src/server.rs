@@ -7,6 +7,7 @@ mod http;
 mod listeners;
 mod memory;
 mod sip;
+mod traces;
 
 use crate::clock;
 use crate::config::Config;
@@ -21,6 +22,7 @@ use crate::engine::registry::Registry;
 use crate::engine::shards::Shards;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::switch::Switch;
+use crate::engine::trace::Traces;
 use crate::net::bind::BindError;
 use crate::net::dns::Dns;
 use crate::net::dns::DnsLimits;
@@ -32,6 +34,7 @@ use crate::routing::table::RoutingTable;
 use crate::server::database::Persistence;
 use crate::server::listeners::Bound;
 use crate::server::listeners::Listening;
+use crate::server::traces::TraceWriter;
 use crate::store::database::Database;
 use crate::store::journal::JournalError;
 use crate::store::migrate::SchemaError;
@@ -164,6 +167,7 @@ pub struct Server {
     draining: watch::Sender<bool>,
     listening: Listening,
     http: JoinHandle<()>,
+    traces: JoinHandle<TraceWriter>,
     registrar: JoinHandle<()>,
     stop: watch::Sender<bool>,
     drain_limit: Duration,
@@ -233,11 +237,12 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         ports: node.media.ports.clone(),
     })
     .map_err(StartError::Media)?;
+    let (ended_calls, ended) = traces::ended_calls();
     let switch = Arc::new(Switch {
         table: Arc::clone(&table),
         registry: Registry::new(node.limits),
         media,
-        ledger: persistence.ledger(),
+        ledger: persistence.ledger(ended_calls),
         flows: Flows::new(FlowLimits::default()),
         dns: Dns::of_system(DnsLimits::default()),
         roots: TrustRoots::native(),
@@ -259,6 +264,13 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     let certificates = listening.certificates().clone();
     tokio::spawn(certificates.watch(config.secrets(), stopping.clone()));
     tokio::spawn(memory::watch(Arc::clone(&switch), shards.clone(), stopping.clone()));
+    let writer = traces::TraceWriter::new(
+        ended,
+        Traces::new(&shards, Arc::clone(&switch.table)),
+        persistence.database().clone(),
+        node.trace_keep,
+    );
+    let traces = tokio::spawn(writer.run(stopping.clone()));
     let http = http::serve((socket, metrics), &switch, &persistence, &shards, stopping);
     Ok(Server {
         addresses,
@@ -268,6 +280,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         draining,
         listening,
         http,
+        traces,
         registrar,
         stop,
         drain_limit: node.drain_limit,
@@ -330,7 +343,14 @@ impl Server {
         self.switch.flows.close_all();
         self.stop.send_replace(true);
         end_http(self.http, HTTP_END_MAX, hurry).await;
-        self.persistence.stop().await;
+        let traces = self.traces;
+        let last = async {
+            match traces.await {
+                Ok(writer) => writer.finish().await,
+                Err(_) => tracing::error!("the task that stores signalling panicked"),
+            }
+        };
+        self.persistence.stop(last).await;
         tracing::info!("stopped");
     }
 }

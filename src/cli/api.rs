@@ -25,6 +25,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::convert::Infallible;
 use std::env;
 use std::fs;
@@ -66,7 +67,7 @@ pub(crate) struct ApiArgs {
     ca_file: Option<PathBuf>,
     /// The tenant whose things are meant, by id
     #[arg(long, value_name = "ID", global = true, env = "TANDEM_TENANT")]
-    tenant: Option<TenantId>,
+    pub(crate) tenant: Option<TenantId>,
     /// Print what the API answers, as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -237,7 +238,7 @@ impl Client {
     ///
     /// When the API is not reached or refuses.
     pub(crate) async fn get(&self, path: &str) -> Result<Answer, Failure> {
-        self.ask(Method::GET, path).await
+        self.ask(Method::GET, path, None).await
     }
 
     /// Asks for what `path` does.
@@ -246,17 +247,41 @@ impl Client {
     ///
     /// When the API is not reached or refuses.
     pub(crate) async fn post(&self, path: &str) -> Result<Answer, Failure> {
-        self.ask(Method::POST, path).await
+        self.ask(Method::POST, path, None).await
     }
 
-    async fn ask(&self, method: Method, path: &str) -> Result<Answer, Failure> {
+    /// Sends `body` to `path`.
+    ///
+    /// # Errors
+    ///
+    /// When the API is not reached or refuses.
+    pub(crate) async fn make(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
+        self.ask(Method::POST, path, Some(body)).await
+    }
+
+    /// Deletes what is at `path`.
+    ///
+    /// # Errors
+    ///
+    /// When the API is not reached or refuses.
+    pub(crate) async fn delete(&self, path: &str) -> Result<Answer, Failure> {
+        self.ask(Method::DELETE, path, None).await
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, Failure> {
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base.path))
             .header(header::HOST, &self.base.authority)
             .header(header::AUTHORIZATION, self.key.clone())
             .header(header::USER_AGENT, concat!("tandem/", env!("CARGO_PKG_VERSION")))
-            .body(Full::new(Bytes::new()))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()))))
             .map_err(|error| Failure::configuration("this cannot be asked").because(error))?;
         let connecting =
             timeout(CONNECT_LIMIT, TcpStream::connect((self.base.host.as_str(), self.base.port)));

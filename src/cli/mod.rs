@@ -11,13 +11,17 @@ mod configuration;
 mod demo;
 mod explain;
 mod failure;
+mod keys;
+mod listing;
 mod migrate;
+mod numbers;
 mod output;
 mod print_config;
 mod report;
 mod run;
 mod self_signed;
 mod table;
+mod tenants;
 mod trunks;
 mod version;
 
@@ -29,8 +33,11 @@ use crate::cli::configuration::ConfigArgs;
 use crate::cli::demo::DemoArgs;
 use crate::cli::explain::ExplainArgs;
 use crate::cli::failure::Failure;
+use crate::cli::keys::KeysArgs;
 use crate::cli::migrate::MigrateArgs;
+use crate::cli::numbers::NumbersArgs;
 use crate::cli::run::RunArgs;
+use crate::cli::tenants::TenantsArgs;
 use crate::cli::trunks::TrunksArgs;
 use clap::Parser;
 use clap::Subcommand;
@@ -71,6 +78,12 @@ enum Command {
     Calls(CallsArgs),
     /// Show how the trunks of a tenant stand, by the API of a switch.
     Trunks(TrunksArgs),
+    /// List, show, add and remove the numbers of a tenant, by the API of a switch.
+    Numbers(NumbersArgs),
+    /// List, show and make tenants, by the API of a switch.
+    Tenants(TenantsArgs),
+    /// List, make and revoke API keys, by the API of a switch; make the first one in its database.
+    Keys(KeysArgs),
     /// Bring the database to the schema of this program.
     Migrate(MigrateArgs),
     /// Print the version.
@@ -102,6 +115,9 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Call(args) => block_on(call::run(*args)),
         Command::Calls(args) => block_on(calls::run(args)),
         Command::Trunks(args) => block_on(trunks::run(args)),
+        Command::Numbers(args) => block_on(numbers::run(args)),
+        Command::Tenants(args) => block_on(tenants::run(args)),
+        Command::Keys(args) => block_on(keys::run(args)),
         Command::Migrate(args) => block_on(migrate::run(args)),
         Command::Version => version::run(),
     }

@@ -14,7 +14,8 @@ use serde_json::Value;
 /// What to see of trunks.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-A tenant's key sees the trunks of its tenant; an operator's key those of all tenants too.
+A tenant's key sees the trunks of its tenant, a key of the platform the shared ones too; without a tenant it
+sees the shared ones, those of profile files among them.
 
 Examples:
   tandem trunks list
@@ -48,6 +49,8 @@ struct Trunk {
     id: String,
     name: String,
     enabled: bool,
+    /// The trunks of the platform are listed without it.
+    #[serde(default = "is_shared")]
     shared: bool,
     calls: u32,
     registration: Option<Registration>,
@@ -77,7 +80,11 @@ struct Gateway {
 /// When the API is not reached or refuses, or there is no such trunk.
 pub(crate) async fn run(args: TrunksArgs) -> Result<(), Failure> {
     let client = args.api.client()?;
-    let answer = client.get(&client.of_tenant("trunks")?).await?;
+    let path = match args.api.tenant {
+        Some(_) => client.of_tenant("trunks?limit=200")?,
+        None => "/api/v1/trunk-states".to_owned(),
+    };
+    let answer = client.get(&path).await?;
     match &args.command {
         Command::List if args.api.json => output::line(&answer.text()),
         Command::List => output::line(&list(&trunks(answer.read()?)?)),
@@ -145,6 +152,10 @@ fn show(trunk: &Trunk) -> String {
         table.row([gateway.name.clone(), gateway.state.clone(), until]);
     }
     format!("{facts}\n\n{}", table.text())
+}
+
+const fn is_shared() -> bool {
+    true
 }
 
 const fn owner(trunk: &Trunk) -> &'static str {

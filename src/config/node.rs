@@ -61,6 +61,7 @@ limit_s = 300
 [trace]
 megabytes = 32
 life_s = 900
+keep_s = 604800
 
 [secrets]
 key_ref = ""
@@ -97,8 +98,11 @@ const MEDIA: &[Key] = &[
 const LIMITS: &[Key] =
     &[key("calls", Kind::Integer(0, 1_000_000)), key("cps", Kind::Integer(0, 1_000_000))];
 
-const TRACE: &[Key] =
-    &[key("megabytes", Kind::Integer(0, 65_536)), key("life_s", Kind::Integer(1, 604_800))];
+const TRACE: &[Key] = &[
+    key("megabytes", Kind::Integer(0, 65_536)),
+    key("life_s", Kind::Integer(1, 604_800)),
+    key("keep_s", Kind::Integer(0, 31_536_000)),
+];
 
 const SECRETS: &[Key] =
     &[key("key_ref", Kind::Secret(secret::check)), key("old_key_ref", Kind::Secret(secret::check))];
@@ -135,6 +139,8 @@ pub struct NodeConfig {
     pub trace_bytes_max: usize,
     /// How long signalling is kept after a dialog's last message.
     pub trace_life: Duration,
+    /// How long the signalling of a call that ended is kept in the database; zero: it is not.
+    pub trace_keep: Duration,
     /// The keys under which secrets are sealed in the database: the first seals, all open.
     pub seal_keys: Vec<Secret<String>>,
 }
@@ -254,6 +260,7 @@ pub(crate) fn build(
         drain_limit: Duration::from_secs(view.number("drain.limit_s")),
         trace_bytes_max: view.number::<usize>("trace.megabytes") << 20,
         trace_life: Duration::from_secs(view.number("trace.life_s")),
+        trace_keep: Duration::from_secs(view.number("trace.keep_s")),
         seal_keys: seal_keys(view, sources, secrets, problems),
     }
 }

@@ -1,20 +1,20 @@
 //! Where the signalling of calls is looked up: each shard keeps that of its own dialogs.
 
-use crate::clock;
 use crate::engine::sip_shard::ShardHandle;
 use crate::routing::table::RoutingTable;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::message::peek;
 pub use crate::sip::trace::Trace;
 use crate::sip::trace::TraceBook;
-use crate::sip::trace::TracedMessage;
-use crate::sip::trace::Way;
+pub use crate::sip::trace::TracedMessage;
+pub use crate::sip::trace::Way;
 use crate::sip::trace::ladder;
 use crate::sip::trace::pcap;
 use crate::types::id::CallId;
 use crate::types::moment::Moment;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use jiff::Timestamp;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -63,10 +63,10 @@ pub fn ladder(trace: &Trace) -> String {
     ladder::draw(trace)
 }
 
-/// A call's signalling as a capture file.
+/// A call's signalling as a capture file; its moments count from `start`.
 #[must_use]
-pub fn pcap(trace: &Trace) -> Vec<u8> {
-    let start = clock::wall(Moment::START).as_nanosecond();
+pub fn pcap(trace: &Trace, start: Timestamp) -> Vec<u8> {
+    let start = start.as_nanosecond();
     pcap::write(trace, Duration::from_nanos(u64::try_from(start).unwrap_or(0)))
 }
 

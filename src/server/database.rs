@@ -9,6 +9,7 @@ use crate::engine::switch::Written;
 use crate::routing::table::Change;
 use crate::routing::table::RoutingTable;
 use crate::server::StartError;
+use crate::server::traces::EndedCalls;
 use crate::store::changes;
 use crate::store::changes::FollowStatus;
 use crate::store::database::Database;
@@ -45,6 +46,8 @@ const WRITE_PATIENCE: Duration = Duration::from_millis(200);
 const JOURNAL_CLOSE_MAX: Duration = Duration::from_secs(5);
 /// How long the last records may take to reach the database; they are in the journal anyway.
 const UPLOAD_MAX: Duration = Duration::from_secs(5);
+/// Longest wait, at the end, for what else is written to the database.
+const LAST_MAX: Duration = Duration::from_secs(3);
 /// Longest wait, at the end, for connections to the database to close.
 const CLOSE_MAX: Duration = Duration::from_secs(3);
 /// The journal's directory, in the data directory.
@@ -258,17 +261,18 @@ impl Persistence {
         self.journal.health()
     }
 
-    pub(super) fn ledger(&self) -> Arc<dyn Ledger> {
-        Arc::new(JournalLedger(Arc::clone(&self.journal)))
+    /// Where calls report; their ends are told to `ended`.
+    pub(super) fn ledger(&self, ended: EndedCalls) -> Arc<dyn Ledger> {
+        Arc::new(JournalLedger { journal: Arc::clone(&self.journal), ended })
     }
 
     pub(super) fn recompose(&self, config: &Config) {
         self.composer.send_replace(composer_of(config));
     }
 
-    /// Flushes the journal, uploads what can be uploaded, and stops a private cluster. The stop
-    /// signal was given before.
-    pub(super) async fn stop(self) {
+    /// Flushes the journal, uploads what can be uploaded, does `last` with the database, and stops a
+    /// private cluster. The stop signal was given before.
+    pub(super) async fn stop(self, last: impl Future<Output = ()>) {
         if !self.journal.close(JOURNAL_CLOSE_MAX).await {
             tracing::error!("the journal did not take the last records in time");
         }
@@ -276,6 +280,9 @@ impl Persistence {
         if tokio::time::timeout(UPLOAD_MAX, &mut uploader).await.is_err() {
             tracing::warn!("call records wait in the journal for the next start");
             self.upload_stop.send_replace(true);
+        }
+        if tokio::time::timeout(LAST_MAX, last).await.is_err() {
+            tracing::warn!("the signalling of the last calls is not stored");
         }
         match tokio::time::timeout(CLOSE_MAX, self.follower).await {
             Ok(Ok(())) => (),
@@ -289,12 +296,24 @@ impl Persistence {
     }
 }
 
-struct JournalLedger(Arc<Journal>);
+struct JournalLedger {
+    journal: Arc<Journal>,
+    ended: EndedCalls,
+}
+
+impl JournalLedger {
+    fn note(&self, report: &CallReport) {
+        metric::counter(Counter::RecordsJournalled).increment(1);
+        if report.record.is_closed() {
+            self.ended.note(report.record.id);
+        }
+    }
+}
 
 impl Ledger for JournalLedger {
     fn report(&self, report: CallReport) -> Written {
-        metric::counter(Counter::RecordsJournalled).increment(1);
-        let written = self.0.write(report);
+        self.note(&report);
+        let written = self.journal.write(report);
         Box::pin(async move {
             if !written.within(WRITE_PATIENCE).await {
                 tracing::debug!("a call goes on before its record is in the journal");
@@ -303,7 +322,7 @@ impl Ledger for JournalLedger {
     }
 
     fn report_later(&self, report: CallReport) {
-        metric::counter(Counter::RecordsJournalled).increment(1);
-        self.0.write_later(report);
+        self.note(&report);
+        self.journal.write_later(report);
     }
 }

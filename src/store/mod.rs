@@ -25,6 +25,7 @@ pub mod statements;
 pub mod table_file;
 pub mod tenants;
 mod time;
+pub mod traces;
 pub mod trunks;
 pub mod upload;
 

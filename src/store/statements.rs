@@ -22,6 +22,7 @@ use crate::store::resource::read::Filter;
 use crate::store::routing_profiles;
 use crate::store::snapshot;
 use crate::store::tenants;
+use crate::store::traces;
 use crate::store::trunks;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
@@ -61,6 +62,10 @@ pub fn all() -> Vec<String> {
         audit_log::INSERT,
         trunks::NEWEST_CALLS,
         change::LOCK,
+        traces::RECORDED,
+        traces::INSERT,
+        traces::SELECT,
+        traces::DELETE,
         demo::PUT_TENANT,
         demo::PUT_PROFILE,
         demo::PUT_TRUNK,

@@ -76,6 +76,8 @@ metrics_table! {
         RecordsJournalled, "records_journalled_total", "", "Call records written to the journal.";
         RecordsStored, "records_stored_total", "", "Call records that reached PostgreSQL.";
         RecordsRejected, "records_rejected_total", "", "Call records PostgreSQL refused; kept in journal/rejected.";
+        TracesStored, "sip_traces_stored_total", "", "Calls whose signalling reached PostgreSQL.";
+        TracesLost, "sip_traces_lost_total", "", "Calls whose signalling did not reach PostgreSQL: too many at once, or it was away too long.";
         RecordsLost, "records_lost_total", "", "Call records lost because disk and memory were full.";
         RoutingChanges, "routing_changes_total", "", "Changes of the database taken into the routing table.";
         ApiResponsesStalled, "api_responses_stalled_total", "", "HTTP answers cut because their clients did not read them.";

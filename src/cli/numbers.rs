@@ -1,0 +1,121 @@
+//! `tandem numbers`: the numbers of a tenant, by the API.
+
+use crate::cli::api::ApiArgs;
+use crate::cli::failure::Failure;
+use crate::cli::listing;
+use crate::cli::listing::Kind;
+use crate::cli::listing::PageArgs;
+use crate::types::number::E164;
+use clap::Args;
+use clap::Subcommand;
+use serde_json::Map;
+use serde_json::Value;
+use uuid::Uuid;
+
+const NUMBERS: Kind = Kind {
+    plural: "numbers",
+    columns: &[
+        ("ID", "id"),
+        ("FIRST", "first_number"),
+        ("LAST", "last_number"),
+        ("ACTIVE", "is_active"),
+        ("TRUNK", "trunk_id"),
+        ("AI PROFILE", "ai_profile_id"),
+        ("LABEL", "label"),
+    ],
+};
+
+/// What to do with numbers.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct NumbersArgs {
+    #[command(flatten)]
+    api: ApiArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// The numbers and ranges of the tenant
+    List {
+        #[command(flatten)]
+        page: PageArgs,
+        /// Only the one that holds this number
+        #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+        number: Option<E164>,
+    },
+    /// One number or range
+    Show {
+        /// The number, by id
+        #[arg(value_name = "ID")]
+        id: Uuid,
+    },
+    /// Add a number, or a range of them
+    Add(AddArgs),
+    /// Take a number or range away; its calls are refused then
+    Remove {
+        /// The number, by id
+        #[arg(value_name = "ID")]
+        id: Uuid,
+    },
+}
+
+#[derive(Args, Clone, Debug)]
+struct AddArgs {
+    /// The number, or the first of a range
+    #[arg(value_name = "NUMBER")]
+    first: String,
+    /// The last of a range
+    #[arg(value_name = "LAST")]
+    last: Option<String>,
+    /// The trunk it is called on, by id; without it any shared one, where the key is the platform's
+    #[arg(long, value_name = "ID")]
+    trunk: Option<Uuid>,
+    /// Who answers, by id; without it the tenant's default profile
+    #[arg(long, value_name = "ID")]
+    ai_profile: Option<Uuid>,
+    /// A note for people
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+}
+
+/// Does what is asked of numbers.
+///
+/// # Errors
+///
+/// When the API is not reached or refuses.
+pub(crate) async fn run(args: NumbersArgs) -> Result<(), Failure> {
+    let api = &args.api;
+    let client = api.client()?;
+    let path = client.of_tenant("numbers")?;
+    match args.command {
+        Command::List { page, number } => {
+            let more = [("number", number.map(|number| number.to_string()))];
+            listing::list(api, &path, &NUMBERS, &page, &more).await
+        }
+        Command::Show { id } => listing::show(api, &client.get(&format!("{path}/{id}")).await?),
+        Command::Add(add) => listing::show(api, &client.make(&path, &add.body()).await?),
+        Command::Remove { id } => {
+            let answer = client.delete(&format!("{path}/{id}")).await?;
+            listing::done(api, &answer, &format!("number {id} is gone"));
+            Ok(())
+        }
+    }
+}
+
+impl AddArgs {
+    fn body(self) -> Value {
+        let id = |id: Option<Uuid>| id.map(|id| id.to_string());
+        let members = [
+            ("first_number", Some(self.first)),
+            ("last_number", self.last),
+            ("trunk_id", id(self.trunk)),
+            ("ai_profile_id", id(self.ai_profile)),
+            ("label", self.label),
+        ];
+        let given = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        Value::Object(
+            given.map(|(name, value)| (name, Value::String(value))).collect::<Map<_, _>>(),
+        )
+    }
+}

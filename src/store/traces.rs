@@ -1,0 +1,167 @@
+//! The signalling of calls that ended: kept for a time, read when memory has forgotten it.
+
+use crate::store::database::Database;
+use crate::store::time::Time;
+use crate::types::id::CallId;
+use crate::types::id::TenantId;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use serde::Serialize;
+use sqlx::FromRow;
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+
+/// Rows that one statement deletes: a long one would hold up others.
+const DELETE_ROWS: i64 = 5_000;
+
+/// A message of a call, as it was on the wire, secrets masked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredMessage {
+    /// When it passed.
+    pub at: Timestamp,
+    /// `in`: to us; `out`: from us.
+    pub way: String,
+    /// `udp`, `tcp` or `tls`.
+    pub transport: String,
+    /// Our address.
+    pub local: String,
+    /// The peer's address.
+    pub remote: String,
+    /// The message.
+    pub bytes: Vec<u8>,
+}
+
+/// The signalling of one call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredTrace {
+    /// Its messages in the order of time.
+    pub messages: Vec<StoredMessage>,
+    /// Messages that were not kept.
+    pub left_out: u32,
+}
+
+/// A message as the statement reads it.
+#[derive(Serialize)]
+struct Form<'a> {
+    call_id: Uuid,
+    seq: usize,
+    at: Timestamp,
+    way: &'a str,
+    transport: &'a str,
+    local: &'a str,
+    remote: &'a str,
+    message: String,
+    left_out: u32,
+}
+
+/// Those of `calls` whose records are in the database, with whether they reached a tenant: others have no
+/// signalling that anybody may read.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn recorded_all_tenants(
+    database: &Database,
+    calls: &[CallId],
+) -> sqlx::Result<Vec<(CallId, bool)>> {
+    let ids: Vec<Uuid> = calls.iter().map(|call| call.uuid()).collect();
+    let found: Vec<(Uuid, bool)> =
+        sqlx::query_as(RECORDED).bind(ids).fetch_all(database.node()).await?;
+    Ok(found.into_iter().map(|(id, has_tenant)| (CallId::from_uuid(id), has_tenant)).collect())
+}
+
+/// Stores the signalling of calls whose records are there; what is stored already stays.
+///
+/// # Errors
+///
+/// When the database fails; nothing is stored then.
+pub async fn put_all_tenants(
+    database: &Database,
+    traces: &[(CallId, StoredTrace)],
+) -> sqlx::Result<()> {
+    let mut forms = Vec::new();
+    for (call, trace) in traces {
+        forms.extend(trace.messages.iter().enumerate().map(|(seq, message)| Form {
+            call_id: call.uuid(),
+            seq,
+            at: message.at,
+            way: &message.way,
+            transport: &message.transport,
+            local: &message.local,
+            remote: &message.remote,
+            message: STANDARD.encode(&message.bytes),
+            left_out: if seq == 0 { trace.left_out } else { 0 },
+        }));
+    }
+    let text = serde_json::to_string(&forms).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    sqlx::query(INSERT).bind(text).execute(database.node()).await?;
+    Ok(())
+}
+
+/// The signalling of a call of `tenant`; without messages when none is stored.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn get(database: &Database, tenant: TenantId, call: CallId) -> sqlx::Result<StoredTrace> {
+    let mut transaction = database.begin(tenant).await?;
+    let rows: Vec<(StoredMessage, i32)> = sqlx::query(SELECT)
+        .bind(call.uuid())
+        .bind(tenant.uuid())
+        .try_map(|row: PgRow| Ok((StoredMessage::from_row(&row)?, row.try_get("left_out")?)))
+        .fetch_all(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    let left_out = rows.iter().map(|(_, left_out)| u32::try_from(*left_out).unwrap_or(0)).sum();
+    Ok(StoredTrace { messages: rows.into_iter().map(|(message, _)| message).collect(), left_out })
+}
+
+/// Deletes signalling from before `time`; how many messages.
+///
+/// # Errors
+///
+/// When the database fails; what was deleted by then is gone.
+pub async fn forget_all_tenants(database: &Database, time: Timestamp) -> sqlx::Result<u64> {
+    let mut deleted = 0;
+    loop {
+        let done =
+            sqlx::query(DELETE).bind(Time(time)).bind(DELETE_ROWS).execute(database.node()).await?;
+        deleted += done.rows_affected();
+        if done.rows_affected() == 0 {
+            return Ok(deleted);
+        }
+    }
+}
+
+pub(crate) const RECORDED: &str = "SELECT id, tenant_id IS NOT NULL FROM calls WHERE id = ANY($1)";
+
+pub(crate) const INSERT: &str = "INSERT INTO sip_messages \
+         (call_id, seq, tenant_id, at, way, transport, local, remote, message, left_out) \
+     SELECT c.id, v.seq, c.tenant_id, v.at, v.way, v.transport, v.local, v.remote, \
+            decode(v.message, 'base64'), v.left_out \
+     FROM jsonb_to_recordset(CAST($1 AS jsonb)) AS v(call_id uuid, seq integer, at timestamptz, \
+              way text, transport text, local text, remote text, message text, left_out integer) \
+     JOIN calls c ON c.id = v.call_id AND c.tenant_id IS NOT NULL \
+     ON CONFLICT (call_id, seq) DO NOTHING";
+
+pub(crate) const SELECT: &str = "SELECT at, way, transport, local, remote, message, left_out FROM sip_messages \
+     WHERE call_id = $1 AND tenant_id = $2 ORDER BY seq";
+
+pub(crate) const DELETE: &str = "DELETE FROM sip_messages WHERE ctid = ANY(ARRAY( \
+     SELECT ctid FROM sip_messages WHERE at < $1 ORDER BY at LIMIT $2))";
+
+impl FromRow<'_, PgRow> for StoredMessage {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        let Time(at) = row.try_get("at")?;
+        Ok(Self {
+            at,
+            way: row.try_get("way")?,
+            transport: row.try_get("transport")?,
+            local: row.try_get("local")?,
+            remote: row.try_get("remote")?,
+            bytes: row.try_get("message")?,
+        })
+    }
+}
