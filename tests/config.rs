@@ -331,14 +331,14 @@ gateway = [{{ name = "a", uri = "sip:example.com" }}]
 [security]
 allow_destinations = ["+1"]
 [calls]
-refer_in = "b2bua"
+refer_out = "attended"
 "#
         )
     };
     assert!(load_profile(&text(false)).is_ok());
     let problems = problems_of(load_profile(&text(true)));
     let refused = |path: &str| problems.contains(&format!("`{path}` = "));
-    for path in ["network.symmetric_rtp", "calls.refer_in"] {
+    for path in ["network.symmetric_rtp", "calls.refer_out"] {
         assert!(refused(path), "{path} in {problems}");
     }
     assert_eq!(problems.matches("is not supported in this version").count(), 2, "{problems}");

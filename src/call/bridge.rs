@@ -25,7 +25,7 @@ use std::time::Duration;
 
 /// A target that hangs up sooner than this after its answer is a transfer that failed: the agent is
 /// kept until then.
-const PROOF: Duration = Duration::from_secs(2);
+pub(super) const PROOF: Duration = Duration::from_secs(2);
 /// Trying: a transfer that a peer asked for is under way.
 const TRYING: u16 = 100;
 /// Done: a transfer that a peer asked for succeeded.

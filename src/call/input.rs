@@ -102,7 +102,8 @@ pub enum LegInput {
         /// 300 to 699; 408 for a time-out.
         status: u16,
     },
-    /// The peer wants the other side of the call connected with somebody else.
+    /// The peer wants the other side of the call connected with somebody else: of the near leg's peer
+    /// that is the agent, of another's the near leg.
     Referred(Box<DialRequest>),
     /// Another leg of the same peer takes this one over; without a body we make the offer. To be
     /// answered by `AnswerReplacement` or `RefuseReplacement`.

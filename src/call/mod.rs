@@ -5,6 +5,7 @@ mod consult;
 pub mod dial;
 mod end;
 pub mod event;
+mod handover;
 pub mod input;
 pub mod leg;
 mod line;
@@ -22,6 +23,7 @@ use crate::call::consult::Consulting;
 use crate::call::dial::DialRequest;
 use crate::call::end::Ending;
 use crate::call::event::CallEvent;
+use crate::call::handover::Handing;
 use crate::call::input::AgentInput;
 use crate::call::input::AgentOutput;
 use crate::call::input::AudioPath;
@@ -86,6 +88,10 @@ enum State {
     Referring(Referring),
     /// The agent dials or speaks with the target of its transfer; the near leg waits.
     Consulting(Consulting),
+    /// Somebody is dialled who takes the near leg's place with the agent, as its peer wants.
+    Handing(Handing),
+    /// The agent is with this leg; the near one is over.
+    Handed(LegSide),
     /// Waiting for the media to close.
     Ending(Ending),
     /// Over.
@@ -182,6 +188,8 @@ impl Call {
             State::Bridged(far, is_agent) => self.in_bridged(now, (far, is_agent), news, out),
             State::Referring(referring) => self.in_referring(now, referring, news, out),
             State::Consulting(consulting) => self.in_consulting(now, consulting, news, out),
+            State::Handing(handing) => self.in_handing(now, handing, news, out),
+            State::Handed(target) => self.in_handed(now, target, news, out),
             State::Ending(ending) => self.in_ending(ending, news, out),
             State::Over => (),
         }
@@ -341,6 +349,9 @@ impl Call {
                 AudioPath::Agent(consulting.target)
             }
             State::Consulting(_) => AudioPath::Waiting(Comfort::Hold),
+            State::Handing(handing) if handing.answered => AudioPath::Agent(handing.target),
+            State::Handing(_) => agent,
+            State::Handed(target) => AudioPath::Agent(target),
         };
         self.unless_holding(path)
     }

@@ -1,5 +1,6 @@
 //! Whole calls in virtual time: what each input leads to.
 
+mod handovers;
 mod legs;
 mod random;
 mod transfers;

@@ -44,6 +44,8 @@ pub enum TransferMode {
     Attended,
     /// Dialled and bridged by us because the peer of a far leg asked for it.
     Referred,
+    /// Dialled by us to take the near leg's place with the agent, because its peer asked for it.
+    Handover,
 }
 
 impl TransferMode {
@@ -55,6 +57,7 @@ impl TransferMode {
             Self::Bridge => "bridge",
             Self::Attended => "attended",
             Self::Referred => "referred",
+            Self::Handover => "handover",
         }
     }
 }

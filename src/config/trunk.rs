@@ -114,6 +114,7 @@ pub(crate) fn build(
         ring_timeout: Duration::from_secs(view.number("calls.ring_timeout_s")),
         max_duration: Duration::from_secs(view.number("calls.max_duration_s")),
         refers: view.text("calls.refer_out") == "blind",
+        takes_refer: view.text("calls.refer_in") == "b2bua",
         answer_delay: Duration::from_millis(view.number("progress.answer_delay_ms")),
         inbound_progress: InboundProgress::from_spelling(view.text("progress.inbound_progress"))
             .unwrap_or(InboundProgress::Ringing),

@@ -292,7 +292,7 @@ const CALLS: &[Key] = &[
     key("max_duration_s", Kind::Integer(1, 604_800)),
     key("redirect_3xx", Kind::Choice(&["reject", "follow_same_gateway", "follow_allow_list"])),
     key("redirects_max", Kind::Integer(1, 5)),
-    only("refer_in", Kind::Choice(&["reject", "b2bua"]), &["reject"]),
+    key("refer_in", Kind::Choice(&["reject", "b2bua"])),
     only("refer_out", Kind::Choice(&["none", "blind", "attended"]), &["none", "blind"]),
     key("hold", Kind::Choice(&["sendonly", "inactive"])),
 ];

@@ -108,7 +108,9 @@ pub(super) fn start(
         let switch = Arc::clone(&task.switch);
         // Its permit goes back before it is said to be gone.
         drop(task);
-        switch.registry.leave(clock::now(), id);
+        if let Some(replacement) = switch.registry.leave(clock::now(), id) {
+            replacement.refuse(&switch, HangupCause::UnknownDialog).await;
+        }
     };
     tokio::spawn(guarded.instrument(span));
 }
@@ -128,6 +130,8 @@ struct Task {
     voice: Option<Voice>,
     /// Legs that were dialled, and what belongs to them; most calls have none.
     others: Option<Box<Others>>,
+    /// Keeps the queue open where the call may outlive its caller's leg.
+    kept: Option<mpsc::Sender<Input>>,
     /// Held until the task ends.
     _permit: Option<PermitGuard>,
 }
@@ -169,6 +173,7 @@ impl Task {
             media: Slot::default(),
             voice: None,
             others,
+            kept: None,
             _permit: permit,
         }
     }

@@ -21,6 +21,8 @@ use crate::engine::dialog_policy::dialog_policy;
 use crate::engine::leg_terms;
 use crate::engine::partner;
 use crate::engine::registry::PermitGuard;
+use crate::engine::replacement::Replacement;
+use crate::engine::replacement::Replacer;
 use crate::engine::sip_shard::CallLeg;
 use crate::engine::sip_shard::Shard;
 use crate::engine::switch::Switch;
@@ -43,6 +45,7 @@ use crate::sip::endpoint::event::Invitation;
 use crate::sip::endpoint::event::Refusal;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::outbound::MAX_FORWARDS;
+use crate::sip::endpoint::policy::DialogPolicy;
 use crate::sip::message::Request;
 use crate::sip::message::name::HeaderName;
 use crate::sip::message::uri::Uri;
@@ -94,17 +97,16 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
         }
         Verdict::Refuse(rejection) => reject(shard, begun, &invitation, &rejection),
         Verdict::Route(route) => {
-            let policy = dialog_policy(&route.trunk.signalling, false);
+            let policy = dialog_policy(&route.trunk.signalling, route.trunk.takes_refer);
             if let Some(refusal) = policy.refusal(&invitation.request.headers) {
                 return refuse_terms(shard, begun, &invitation, (*route, refusal));
             }
+            if invitation.replaces.is_some() {
+                return replace(shard, begun, invitation, (policy, *route));
+            }
             match shard.switch.registry.admit(now, &route.tenant, &route.trunk) {
                 Ok(permit) => {
-                    let dialog = invitation.dialog;
-                    shard.pending.push_back(Command::Adopt { dialog, policy });
-                    if let Some(advertised) = route.trunk.path.advertised.clone() {
-                        shard.pending.push_back(Command::Advertise { dialog, advertised });
-                    }
+                    adopt(shard, invitation.dialog, policy, &route.trunk);
                     admit(shard, begun, invitation, (listener, permit, route));
                 }
                 Err(cause) => {
@@ -113,6 +115,40 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
                     reject(shard, begun, &invitation, &rejection(*route, (cause, status)));
                 }
             }
+        }
+    }
+}
+
+/// Puts the trunk's terms in force for a dialog.
+fn adopt(shard: &mut Shard, dialog: DialogId, policy: DialogPolicy, trunk: &Trunk) {
+    shard.pending.push_back(Command::Adopt { dialog, policy });
+    if let Some(advertised) = trunk.path.advertised.clone() {
+        shard.pending.push_back(Command::Advertise { dialog, advertised });
+    }
+}
+
+/// Hands an INVITE that takes the place of a leg to the call of that (RFC 3891 §3).
+fn replace(
+    shard: &mut Shard,
+    mut begun: Begun,
+    invitation: Invitation,
+    (policy, route): (DialogPolicy, InboundRoute),
+) {
+    let dialog = invitation.dialog;
+    let Some(replaces) = &invitation.replaces else { return };
+    begun.note_arrival(&invitation, route.caller.shown());
+    begun.decision.note("replaces", "it wants the place of a leg of a running call");
+    begun.note_route(route_of(&route));
+    let replacer = Replacer { replaces, tenant: route.tenant.id, trunk: route.trunk.id };
+    let replacement = Replacement { shard: shard.handle.clone(), dialog, begun };
+    let offer = invitation.body.as_ref().map(|body| body.bytes.clone());
+    match shard.switch.registry.replace(replacer, replacement, offer) {
+        Ok(call) => {
+            adopt(shard, dialog, policy, &route.trunk);
+            shard.trace.link(call, invitation.request.headers.call_id());
+        }
+        Err((cause, replacement)) => {
+            close(shard, replacement.begun, dialog, (cause, cause.sip_status()));
         }
     }
 }
@@ -169,7 +205,11 @@ fn admit(
     drop(inputs.try_send(offered));
     let leg = CallLeg { call: inputs.clone(), side: LegSide::Near };
     shard.calls.insert(dialog, leg);
+    let call = seed.log.record().id;
     call_task::start(&shard.switch, seed, (inputs, queue));
+    if let Some(name) = shard.name_of(dialog) {
+        shard.switch.registry.name_dialog(call, name);
+    }
 }
 
 fn call_route(invitation: &Invitation, route: InboundRoute) -> CallRoute {
@@ -196,7 +236,7 @@ fn peer_host(trunk: &Trunk, remote: SocketAddr) -> String {
 
 /// A call whose record has begun.
 #[derive(Debug)]
-struct Begun {
+pub(super) struct Begun {
     now: Moment,
     log: CallLog,
     decision: Decision,
@@ -218,7 +258,7 @@ impl Begun {
     }
 
     /// Ends the record of a refused call.
-    fn close(mut self, switch: &Switch, (cause, status): (HangupCause, u16)) {
+    pub(super) fn close(mut self, switch: &Switch, (cause, status): (HangupCause, u16)) {
         self.note(CallEvent::Refused { cause, status });
         self.note(CallEvent::Ended { cause, by: Party::Switch, duration: Duration::ZERO });
         let call: CallId = self.log.record().id;

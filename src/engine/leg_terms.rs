@@ -16,12 +16,17 @@ use crate::types::transport::Transport;
 
 /// The terms of a leg that came in by `trunk` over `transport`.
 pub(crate) fn inbound(trunk: &Trunk, transport: Transport) -> LegTerms {
-    of_media(&trunk.media, trunk.progress, transport)
+    of_trunk(trunk, transport)
 }
 
 /// The terms of a leg dialled by `trunk` over `transport`.
 pub(crate) fn outbound(trunk: &Trunk, transport: Transport) -> LegTerms {
-    of_media(&trunk.media, trunk.progress, transport)
+    of_trunk(trunk, transport)
+}
+
+fn of_trunk(trunk: &Trunk, transport: Transport) -> LegTerms {
+    let terms = of_media(&trunk.media, trunk.progress, transport);
+    LegTerms { transfers: trunk.takes_refer, ..terms }
 }
 
 /// The terms of a leg to a peer that no trunk describes.

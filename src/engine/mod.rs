@@ -20,6 +20,7 @@ pub mod os;
 mod partner;
 pub mod registrar;
 pub mod registry;
+mod replacement;
 pub mod shards;
 pub mod sip_shard;
 mod srtp_terms;

@@ -1,5 +1,6 @@
 //! The registry: which calls run on this node, and who may begin another.
 
+mod dialogs;
 mod outbound;
 mod registrations;
 
@@ -10,6 +11,7 @@ pub use crate::engine::registry::registrations::RegistrationState;
 use crate::call::input::Input;
 use crate::clock;
 use crate::engine::registry::registrations::Registrations;
+use crate::engine::replacement::Replacement;
 use crate::routing::admission::Admission;
 use crate::routing::admission::NodeLimits;
 use crate::routing::admission::Permit;
@@ -18,6 +20,7 @@ use crate::routing::gateway_board::GatewayBoard;
 use crate::routing::table::Tenant;
 use crate::routing::table::Trunk;
 use crate::routing::usage::Usage;
+use crate::sip::endpoint::told::DialogName;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::id::CallId;
@@ -62,6 +65,8 @@ struct Inner {
     /// How the trunks that register stand.
     registrations: Registrations,
     calls: HashMap<CallId, Entry>,
+    /// Which of them has which dialog of a caller.
+    dialogs: HashMap<DialogName, CallId>,
     /// Sources of running calls, and of calls that ended a moment ago.
     sources: HashMap<IpAddr, SourceCalls>,
 }
@@ -76,6 +81,10 @@ struct Entry {
     trunk: Arc<Trunk>,
     /// Of a call that came in; of others each leg tells its own.
     source: Option<IpAddr>,
+    /// The dialog of its caller.
+    dialog: Option<DialogName>,
+    /// Another leg of its caller, which the call has not answered yet.
+    replacement: Option<Box<Replacement>>,
 }
 
 /// Calls of one source.
@@ -108,6 +117,7 @@ impl Registry {
                 random: Random::from_seed(clock::random_u64()),
                 registrations: Registrations::default(),
                 calls: HashMap::new(),
+                dialogs: HashMap::new(),
                 sources: HashMap::new(),
             }),
             limits,
@@ -151,11 +161,10 @@ impl Registry {
         source: Option<IpAddr>,
         inputs: &mpsc::Sender<Input>,
     ) {
+        let (inputs, trunk) = (inputs.downgrade(), Arc::clone(trunk));
+        let entry = Entry { inputs, tenant, trunk, source, dialog: None, replacement: None };
         let mut inner = self.lock();
-        inner.calls.insert(
-            id,
-            Entry { inputs: inputs.downgrade(), tenant, trunk: Arc::clone(trunk), source },
-        );
+        inner.calls.insert(id, entry);
         if let Some(source) = source {
             inner.note_source(now, source);
         }
@@ -169,14 +178,20 @@ impl Registry {
         SourceGuard { registry: Arc::clone(self), source }
     }
 
-    /// Forgets a call that is over.
-    pub fn leave(&self, now: Moment, id: CallId) {
+    /// Forgets a call that is over; gives back a leg it was handed and never answered.
+    #[must_use]
+    pub(super) fn leave(&self, now: Moment, id: CallId) -> Option<Box<Replacement>> {
         let mut inner = self.lock();
-        if let Some(Entry { source: Some(source), .. }) = inner.calls.remove(&id) {
+        let entry = inner.calls.remove(&id);
+        if let Some(name) = entry.as_ref().and_then(|entry| entry.dialog.as_ref()) {
+            inner.dialogs.remove(name);
+        }
+        if let Some(source) = entry.as_ref().and_then(|entry| entry.source) {
             inner.leave_source(now, source);
         }
         drop(inner);
         self.left.notify_waiters();
+        entry?.replacement
     }
 
     /// True while calls from `source` run, or ended so recently that their messages may still come.
@@ -365,7 +380,7 @@ mod tests {
         assert_eq!(registry.trunk_of(tenant, id).map(|trunk| trunk.id), Some(other.id));
         let hour = Moment::from_millis(3_600_000);
         assert!(registry.has_calls_from(hour, SOURCE));
-        registry.leave(hour, id);
+        assert!(registry.leave(hour, id).is_none());
         assert!(registry.has_calls_from(hour + Duration::from_secs(31), SOURCE));
         assert!(!registry.has_calls_from(hour + LINGER, SOURCE));
     }

@@ -6,6 +6,7 @@ use crate::call::input::LegInput;
 use crate::call::side::LegSide;
 use crate::clock;
 use crate::engine::challenges::Challenges;
+use crate::engine::dial;
 use crate::engine::invitation;
 use crate::engine::invitation::Challenged;
 use crate::engine::switch::Switch;
@@ -30,7 +31,9 @@ use crate::sip::endpoint::flow::FlowId;
 use crate::sip::endpoint::outbound::OutboundInvite;
 use crate::sip::endpoint::outbound::OutboundRequest;
 use crate::sip::endpoint::told::Declined;
+use crate::sip::endpoint::told::DialogName;
 use crate::sip::endpoint::told::ReferProgress;
+use crate::sip::endpoint::told::Referred;
 use crate::sip::endpoint::told::RequestAnswer;
 use crate::sip::trace::Way;
 use crate::telemetry::metric;
@@ -70,6 +73,16 @@ enum Order {
     Command(Command),
     /// Place a call of ours, a leg of `call`; what happens to it goes to `events`.
     Place { call: CallId, invite: Box<OutboundInvite>, events: mpsc::Sender<Event> },
+    /// Answer a dialog that a call takes in place of its caller's before: it is the call's near leg
+    /// from now on. Told what names it; `None`: its peer has given it up.
+    TakeOver {
+        dialog: DialogId,
+        call: mpsc::Sender<CallInput>,
+        body: Bytes,
+        taken: oneshot::Sender<Option<DialogName>>,
+    },
+    /// Hang a dialog up of which its call hears nothing more.
+    LetGo { dialog: DialogId, cause: HangupCause },
     /// Send a request outside dialogs.
     Request { request: Box<OutboundRequest>, answer: oneshot::Sender<RequestAnswer> },
 }
@@ -101,7 +114,10 @@ impl Overheard {
     pub(super) async fn next(&mut self) -> Option<Command> {
         match self.orders.recv().await? {
             Order::Command(command) => Some(command),
-            Order::Place { .. } | Order::Request { .. } => None,
+            Order::Place { .. }
+            | Order::Request { .. }
+            | Order::TakeOver { .. }
+            | Order::LetGo { .. } => None,
         }
     }
 }
@@ -166,6 +182,24 @@ impl ShardHandle {
     pub async fn command(&self, command: Command) {
         // A shard that is gone takes its dialogs with it.
         drop(self.commands.send(Order::Command(command)).await);
+    }
+
+    /// Answers a dialog as the near leg of `call` from now on, and gives what names it; `None` when its
+    /// peer has given it up.
+    pub(super) async fn take_over(
+        &self,
+        dialog: DialogId,
+        call: mpsc::Sender<CallInput>,
+        body: Bytes,
+    ) -> Option<DialogName> {
+        let (taken, answer) = oneshot::channel();
+        self.commands.send(Order::TakeOver { dialog, call, body, taken }).await.ok()?;
+        answer.await.ok()?
+    }
+
+    /// Hangs a dialog up; its call hears nothing more of it.
+    pub(super) async fn let_go(&self, dialog: DialogId, cause: HangupCause) {
+        drop(self.commands.send(Order::LetGo { dialog, cause }).await);
     }
 
     /// Places a call of ours: a leg of `call`. What happens to it goes to `events`; when nobody takes
@@ -325,12 +359,30 @@ impl Shard {
                     self.trace.link(call, call_id.as_ref());
                 }
             }
+            Order::TakeOver { dialog, call, body, taken } => {
+                let name = self.name_of(dialog);
+                if name.is_some() {
+                    self.calls.insert(dialog, CallLeg { call, side: LegSide::Near });
+                    self.turn(Input::Command(Command::Accept { dialog, body }));
+                }
+                // Whoever asked may be gone: then the queue it gave ends the leg.
+                drop(taken.send(name));
+            }
+            Order::LetGo { dialog, cause } => {
+                self.calls.remove(&dialog);
+                self.turn(Input::Command(Command::Hangup { dialog, cause }));
+            }
             Order::Request { mut request, answer } => {
                 request.token = self.token();
                 self.requests.insert(request.token, answer);
                 self.turn(Input::Command(Command::Request(request)));
             }
         }
+    }
+
+    /// What names a dialog of this shard.
+    pub(super) fn name_of(&self, dialog: DialogId) -> Option<DialogName> {
+        self.endpoint.name_of(dialog)
     }
 
     const fn token(&mut self) -> Token {
@@ -393,6 +445,7 @@ impl Shard {
             Event::Referring { dialog, progress } => {
                 self.tell(dialog, referring(&progress));
             }
+            Event::Referred { dialog, referred } => self.referred(dialog, &referred),
             Event::Ended { dialog, how } => {
                 let (cause, by) = end(&how);
                 self.last(dialog, LegInput::Ended { cause, by });
@@ -413,8 +466,19 @@ impl Shard {
             // Nothing asks for the rest.
             | Event::Probed { .. }
             | Event::EarlyAnswered { .. }
-            | Event::InfoAnswered { .. }
-            | Event::Referred { .. } => (),
+            | Event::InfoAnswered { .. } => (),
+        }
+    }
+
+    /// A caller wants somebody else called. What names nobody that we dial, or is of no call, is declined
+    /// here; whether this caller may is the call's to say.
+    fn referred(&mut self, dialog: DialogId, referred: &Referred) {
+        match dial::target_of(referred).filter(|_| self.calls.contains_key(&dialog)) {
+            Some(request) => self.tell(dialog, LegInput::Referred(Box::new(request))),
+            None => {
+                let (status, cause) = (603, HangupCause::Policy);
+                self.pending.push_back(Command::RefuseRefer { dialog, status, cause });
+            }
         }
     }
 

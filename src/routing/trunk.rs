@@ -85,6 +85,8 @@ pub struct Trunk {
     pub max_duration: Duration,
     /// Its carrier connects a call with somebody else when we ask (REFER).
     pub refers: bool,
+    /// Its carrier may ask us to connect who is at our end of a call with somebody else (REFER).
+    pub takes_refer: bool,
     /// Ringing that is always sent before the answer, even when the agent is ready at once.
     pub answer_delay: Duration,
     /// What a caller is told while its agent connects.
@@ -423,6 +425,7 @@ impl Trunk {
             ring_timeout: Duration::from_secs(45),
             max_duration: Duration::from_secs(14_400),
             refers: false,
+            takes_refer: false,
             answer_delay: Duration::ZERO,
             inbound_progress: InboundProgress::Ringing,
             progress: Progress::default(),

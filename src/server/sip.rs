@@ -36,7 +36,7 @@ pub(super) fn start_shards(
                 listeners: listeners.clone(),
                 timers: Timers::default(),
                 policy: DialogPolicy::default(),
-                takes_replaces: false,
+                takes_replaces: true,
             };
             sip_shard::start(Arc::clone(switch), config, draining.clone())
         })

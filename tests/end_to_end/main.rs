@@ -21,6 +21,7 @@ mod ending;
 mod failover;
 mod far_legs;
 mod gateways;
+mod handovers;
 #[path = "../support/http.rs"]
 mod http;
 mod independent;

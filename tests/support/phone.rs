@@ -222,6 +222,12 @@ impl Phone {
         uri.unwrap_or_else(|| panic!("no contact: {answer:?}")).0.clone_into(&mut self.target);
     }
 
+    /// Call-ID, the switch's tag and its own, of its dialog.
+    #[must_use]
+    pub fn dialog(&self) -> [&str; 3] {
+        [&self.call_id, self.to_tag.trim_start_matches(";tag="), &self.tag]
+    }
+
     /// Hangs up.
     pub async fn hang_up(&mut self) {
         assert_eq!(self.ask("BYE", "", "").await.status(), 200);

@@ -337,8 +337,9 @@ impl Line {
                 self.decline(out);
                 None
             }
+            // RFC 3891 §3: only who began an early dialog may be told to give it up.
             LegInput::Replaced(_) => {
-                self.say(LegOutput::RefuseReplacement(HangupCause::Policy), out);
+                self.say(LegOutput::RefuseReplacement(HangupCause::UnknownDialog), out);
                 None
             }
             LegInput::Offered(_)
@@ -356,10 +357,13 @@ impl Line {
         }
     }
 
-    /// A line that has no peer yet, or none any more: only an answer that crossed our hang-up matters.
+    /// A line that has no peer yet, or none any more: only an answer that crossed our hang-up matters,
+    /// and who would come in its place.
     fn while_silent(&self, input: &LegInput, out: &mut Vec<Output>) -> Option<LineNews> {
         if matches!(input, LegInput::Answered(_)) {
             self.say(LegOutput::HangUp(HangupCause::Normal), out);
+        } else if matches!(input, LegInput::Replaced(_)) {
+            self.say(LegOutput::RefuseReplacement(HangupCause::UnknownDialog), out);
         }
         None
     }

@@ -132,6 +132,8 @@ impl World {
                 | LegOutput::RefuseReplacement(_),
                 Seen::Offered,
             ) => Seen::Offered,
+            // Whoever comes in place of a leg that is not there is told so.
+            (LegOutput::RefuseReplacement(_), seen) => seen,
             (LegOutput::Refuse { .. }, Seen::Offered)
             | (LegOutput::HangUp(_), Seen::Dialled | Seen::Up) => Seen::Gone,
             (LegOutput::HangUp(_), Seen::Unused | Seen::Gone) if crossed => Seen::Gone,
@@ -281,8 +283,11 @@ fn beginning() -> impl Strategy<Value = Vec<Step>> {
     let talk = [near(LegInput::Offered(offer.clone())), Step::Obey, Step::Obey, agent.clone()];
     let joined = Step::Give(Input::Leg(LegSide::Far, LegInput::Answered(offer.clone())));
     let bridged = [&talk[..], &transfer(), &[joined, Step::Wait]].concat();
+    let referred = near(LegInput::Referred(Box::new(request())));
+    let handing = [&talk[..], &[referred, Step::Obey, Step::Obey]].concat();
     prop::sample::select(vec![
         talk.to_vec(),
+        handing,
         [&bridged[..], &transfer()].concat(),
         bridged,
         vec![],
@@ -300,6 +305,7 @@ fn beginning() -> impl Strategy<Value = Vec<Step>> {
 fn setup() -> impl Strategy<Value = CallSetup> {
     let opening = prop::sample::select(vec![
         Opening::Inbound(terms()),
+        Opening::Inbound(LegTerms { transfers: true, ..terms() }),
         Opening::Outbound(Box::new(request())),
         Opening::Outbound(Box::new(DialRequest {
             terms: LegTerms { delayed_offer: true, ..terms() },

@@ -19,6 +19,7 @@ use crate::engine::dial::DialRoute;
 use crate::engine::dial::DialSeed;
 use crate::engine::dial::PeerRoute;
 use crate::engine::leg_terms;
+use crate::engine::replacement::Replacement;
 use crate::engine::sip_shard::ShardHandle;
 use crate::routing::outbound::DiversionReason;
 use crate::routing::outbound::Forwarding;
@@ -107,6 +108,16 @@ impl Task {
         if let LegOutput::Dial { target, offer, .. } = output {
             return self.dial(side, target, offer);
         }
+        match output {
+            LegOutput::AnswerReplacement(body) => return self.replace_near(body).await,
+            LegOutput::RefuseReplacement(cause) => return self.refuse_replacement(cause).await,
+            // The caller may leave its agent with somebody else: its shard holds the queue no longer.
+            LegOutput::AcceptRefer if side == LegSide::Near => {
+                self.kept = self.switch.registry.inputs_of(self.id());
+            }
+            LegOutput::NotifyRefer { status: 300.. } if side == LegSide::Near => self.kept = None,
+            _ => (),
+        }
         if let (LegSide::Near, Near::Invited(shard, dialog)) = (side, &self.near) {
             let host = &self.route.peer_host;
             if let Some(command) = invited_command(*dialog, output, host) {
@@ -121,6 +132,29 @@ impl Task {
         if is_over {
             // Its news still come; nothing is asked of it any more, and a new leg may take its place.
             *others.dial(side) = None;
+        }
+    }
+
+    /// Answers the leg that takes the near one's place, and hangs that up.
+    async fn replace_near(&mut self, body: Bytes) {
+        let registry = &self.switch.registry;
+        let Some((replacement, inputs)) = registry.take_replacement(self.id()) else { return };
+        let Replacement { shard, dialog, .. } = *replacement;
+        let Some(name) = shard.take_over(dialog, inputs, body).await else {
+            // Its peer gave up at this very moment; the media went there already.
+            return self.leg(LegSide::Near, LegInput::Cancelled);
+        };
+        registry.name_dialog(self.id(), name);
+        let before = std::mem::replace(&mut self.near, Near::Invited(shard, dialog));
+        if let Near::Invited(shard, dialog) = before {
+            shard.let_go(dialog, HangupCause::Transferred).await;
+        }
+    }
+
+    async fn refuse_replacement(&mut self, cause: HangupCause) {
+        let taken = self.switch.registry.take_replacement(self.id());
+        if let Some((replacement, _)) = taken {
+            replacement.refuse(&self.switch, cause).await;
         }
     }
 

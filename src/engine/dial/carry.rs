@@ -157,7 +157,7 @@ const REFERRED_RING_MAX: Duration = Duration::from_secs(45);
 
 /// Whom a REFER names, as far as we dial it: a telephone number. Which of them may be called is for
 /// the tenant's trunks to say; a dialog of the peer's own to replace is nothing we have.
-fn target_of(referred: &Referred) -> Option<DialRequest> {
+pub(crate) fn target_of(referred: &Referred) -> Option<DialRequest> {
     if referred.replaces.is_some() {
         return None;
     }

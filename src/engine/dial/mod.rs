@@ -7,6 +7,7 @@ mod route;
 pub(crate) use attempt::refusal;
 pub(crate) use carry::command_of;
 pub(crate) use carry::input_of;
+pub(crate) use carry::target_of;
 pub(super) use route::DialRoute;
 pub(super) use route::PeerRoute;
 pub(crate) use route::by_gateway;

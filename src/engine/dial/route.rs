@@ -268,7 +268,7 @@ pub(crate) fn by_gateway(attempt: &Try, flow: Flow) -> OutboundInvite {
         .collect();
     let path = &attempt.trunk.path;
     invite.advertised.clone_from(&path.advertised);
-    invite.policy = dialog_policy(&attempt.trunk.signalling, false);
+    invite.policy = dialog_policy(&attempt.trunk.signalling, attempt.trunk.takes_refer);
     invite.datagram_bytes_max = path.datagram_max;
     invite.oversize = match path.oversize {
         transport::Oversize::Tcp => Oversize::Stream,

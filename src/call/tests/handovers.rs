@@ -1,0 +1,138 @@
+//! A near leg's peer that wants our agent connected with somebody else, in virtual time: nobody is left
+//! alone, whatever the target or the peer does.
+
+use super::legs::dial;
+use super::legs::hangs_up;
+use super::legs::path;
+use super::legs::records;
+use super::legs::sdp;
+use super::random::request;
+use super::*;
+use crate::call::input::AudioPath;
+use crate::call::transfer::TransferMode;
+
+const NEAR: LegSide = LegSide::Near;
+const FAR: LegSide = LegSide::Far;
+
+fn talking(transfers: bool) -> Bench {
+    let mut bench = Bench::new(|setup| {
+        setup.opening = Opening::Inbound(LegTerms { transfers, ..terms() });
+    });
+    bench.talk();
+    bench
+}
+
+/// A call whose agent is to be with somebody else.
+fn handing() -> Bench {
+    let mut bench = talking(true);
+    let out = bench.leg(NEAR, LegInput::Referred(Box::new(request())));
+    assert!(out.contains(&Output::Leg(NEAR, LegOutput::AcceptRefer)), "{out:?}");
+    assert!(records(&out, &CallEvent::TransferBegun(TransferMode::Handover)));
+    assert_eq!(path(&out), None, "caller and agent hear each other meanwhile");
+    assert!(dial(&bench.run_media(FAR), FAR).is_some());
+    bench
+}
+
+fn notify(status: u16) -> Output {
+    Output::Leg(NEAR, LegOutput::NotifyRefer { status })
+}
+
+fn gone(by: Party) -> LegInput {
+    LegInput::Ended { cause: HangupCause::Normal, by }
+}
+
+#[test]
+fn a_carrier_that_may_not_ask_for_somebody_else_is_declined() {
+    let mut bench = talking(false);
+    let out = bench.leg(NEAR, LegInput::Referred(Box::new(request())));
+    assert_eq!(out.first(), Some(&Output::Leg(NEAR, LegOutput::RefuseRefer { status: 603 })));
+    assert!(records(&out, &CallEvent::TransferRefused(NEAR)));
+    assert_eq!(dial(&out, FAR), None);
+}
+
+#[test]
+fn an_agent_is_handed_over_once_the_target_proved_that_it_stays() {
+    let mut bench = handing();
+    let out = bench.leg(FAR, LegInput::Progressed { status: 180, body: None });
+    assert!(out.contains(&notify(180)), "{out:?}");
+    let out = bench.leg(FAR, LegInput::Answered(sdp()));
+    assert_eq!(path(&out), Some(AudioPath::Agent(FAR)));
+    assert_eq!(hangs_up(&out, NEAR), None);
+    let out = bench.wait();
+    assert!(out.contains(&notify(200)), "{out:?}");
+    assert_eq!(hangs_up(&out, NEAR), Some(HangupCause::Transferred));
+    assert!(out.contains(&Output::Media(NEAR, MediaOutput::Close)));
+    assert!(records(&out, &CallEvent::TransferCompleted));
+    assert!(!out.contains(&Output::Agent(AgentOutput::End)), "{out:?}");
+    // What still comes of the caller changes nothing; the target's end is the call's.
+    assert_eq!(hangs_up(&bench.leg(NEAR, gone(Party::Caller)), FAR), None);
+    let out = bench.leg(FAR, gone(Party::Far));
+    assert!(out.contains(&Output::Agent(AgentOutput::End)), "{out:?}");
+    assert_eq!(bench.close_all().1, Party::Far);
+}
+
+#[test]
+fn an_agent_that_was_handed_over_ends_the_call_when_it_hangs_up() {
+    let mut bench = handing();
+    bench.leg(FAR, LegInput::Answered(sdp()));
+    bench.wait();
+    let out = bench.give(Input::Agent(AgentInput::HungUp));
+    assert_eq!(hangs_up(&out, FAR), Some(HangupCause::Normal));
+    assert_eq!(bench.close_all().1, Party::Agent);
+}
+
+#[test]
+fn a_caller_keeps_the_agent_when_the_target_cannot_be_had_or_leaves_at_once() {
+    let failed = |cause, status| LegInput::DialFailed { cause, status };
+    for (answered, input, status) in [
+        (false, failed(HangupCause::Rejected, Some(603)), 603),
+        (false, failed(HangupCause::Busy, Some(486)), 486),
+        (false, failed(HangupCause::DestinationDenied, None), 403),
+        (true, gone(Party::Far), 603),
+    ] {
+        let mut bench = handing();
+        if answered {
+            bench.leg(FAR, LegInput::Answered(sdp()));
+        }
+        let out = bench.leg(FAR, input);
+        assert!(out.contains(&notify(status)), "{out:?}");
+        assert_eq!(hangs_up(&out, NEAR), None);
+        assert_eq!(bench.call.path, AudioPath::Agent(NEAR));
+        assert!(!out.contains(&Output::Agent(AgentOutput::End)), "{out:?}");
+    }
+    // It rings for ever.
+    let mut bench = handing();
+    let out = bench.wait();
+    assert_eq!(hangs_up(&out, FAR), Some(HangupCause::NoAnswer));
+    assert!(out.contains(&notify(480)), "{out:?}");
+    assert_eq!(bench.call.path, AudioPath::Agent(NEAR));
+}
+
+#[test]
+fn a_caller_that_does_not_wait_leaves_the_agent_with_the_target_or_ends_the_call() {
+    let mut bench = handing();
+    let out = bench.leg(NEAR, gone(Party::Caller));
+    assert_eq!(hangs_up(&out, FAR), None);
+    assert!(!out.contains(&Output::Media(NEAR, MediaOutput::Close)), "the agent is heard there");
+    let out = bench.leg(FAR, LegInput::Answered(sdp()));
+    assert_eq!(path(&out), Some(AudioPath::Agent(FAR)));
+    let out = bench.wait();
+    assert!(out.contains(&Output::Media(NEAR, MediaOutput::Close)), "{out:?}");
+    assert_eq!(hangs_up(&out, NEAR), None);
+
+    let mut bench = handing();
+    bench.leg(NEAR, gone(Party::Caller));
+    let busy = LegInput::DialFailed { cause: HangupCause::Busy, status: Some(486) };
+    let out = bench.leg(FAR, busy);
+    assert!(out.contains(&Output::Agent(AgentOutput::End)), "{out:?}");
+    assert_eq!(bench.close_all().0, HangupCause::Busy);
+}
+
+#[test]
+fn an_agent_that_is_lost_while_it_is_handed_over_takes_nobody_with_it() {
+    let mut bench = handing();
+    let out = bench.give(Input::Agent(AgentInput::Lost(HangupCause::AgentLost)));
+    assert_eq!(hangs_up(&out, FAR), Some(HangupCause::AgentLost));
+    assert!(out.contains(&Output::Agent(AgentOutput::StartFallback)), "{out:?}");
+    assert!(out.contains(&notify(500)));
+}
