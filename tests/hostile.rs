@@ -30,6 +30,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tandem::types::limit::SIP_FLOWS_PER_ADDRESS_MAX;
 use tandem::types::random::Random;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
@@ -336,6 +337,35 @@ async fn a_tcp_peer_that_never_reads_delays_nobody() {
     assert!(switch.total("sip_messages_unsent_total").await >= 1.0);
     let mut well = Connection::open(switch.caller(4), switch.tcp).await;
     assert_eq!(well.ask().await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_thousand_idle_connections_are_bounded_by_address_and_delay_nobody() {
+    let switch = Switch::start().await;
+    let mut talking = phone(&switch, ECHO).await;
+    let answer = talking.call("").await;
+    let mut first = Connection::open(switch.caller(4), switch.tcp).await;
+    let mut held = Vec::new();
+    for count in 1..1_000 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(switch.caller(4), 0)).unwrap();
+        let mut idle = socket.connect(switch.tcp).await.unwrap();
+        if count < SIP_FLOWS_PER_ADDRESS_MAX {
+            held.push(idle);
+        } else {
+            let end = timeout(PATIENCE, idle.read_u8()).await.expect("one too many is closed");
+            assert!(end.is_err(), "one too many is spoken to");
+        }
+    }
+    assert!(switch.total("sip_flows_refused_total").await >= 744.0);
+    // Other addresses, other transports and the running call have all they need.
+    let mut well = Connection::open(switch.caller(5), switch.tcp).await;
+    assert_eq!(well.ask().await.status(), 200);
+    options_over_udp_in_time(&talking).await;
+    Stream::new(7, 0x55).send(&talking.media, media(&switch, &answer), (10, 1)).await;
+    talking.hear_media(10).await;
+    talking.hang_up().await;
+    assert_eq!(first.ask().await.status(), 200, "who was there first still is");
 }
 
 /// A TCP connection that speaks SIP.

@@ -10,6 +10,7 @@ use crate::carrier::hears;
 use crate::carrier::refuse;
 use crate::node::Home;
 use crate::node::Node;
+use crate::node::wait_for;
 use crate::phone::Heard;
 use crate::phone::Phone;
 use crate::rows;
@@ -73,7 +74,7 @@ async fn an_agent_behind_a_sip_address_talks_with_the_caller() {
 
     hears((&phone, ok.audio_port()), &far, 0x21).await;
     hears((&far, invite.audio_port()), &phone, 0x35).await;
-    press_five(&phone, ok.audio_port(), &far).await;
+    press_five((&phone, ok.audio_port(), 101), (&far, 101)).await;
 
     let held = format!("{}a=sendonly\r\n", phone.sdp());
     let answer = phone.ask("INVITE", "", &held).await;
@@ -91,9 +92,20 @@ async fn an_agent_behind_a_sip_address_talks_with_the_caller() {
     assert_eq!((record.cause.as_str(), record.ended_by.as_str()), ("normal", "caller"));
     assert!(record.is_answered && record.agent_failure.is_none());
 
-    // The agent may be the one who ends it.
+    // Keys have another payload type on either side. The agent may be the one who ends it.
     let mut phone = caller(&node).await;
-    connect(&mut phone, &mut far).await;
+    let offer = with_keys(&phone.sdp(), 96);
+    let invite = phone.request("INVITE", "", &offer);
+    phone.send(invite).await;
+    let invite = far.expect("INVITE ").await;
+    far.take(&invite);
+    far.respond(&invite, "200 OK", "", &with_keys(&far.sdp(), 121)).await;
+    far.expect("ACK ").await;
+    let ok = phone.outcome("INVITE").await;
+    assert!(ok.body.contains("a=rtpmap:96 telephone-event/8000"), "{}", ok.body);
+    phone.confirm(&ok);
+    phone.acknowledge().await;
+    press_five((&phone, ok.audio_port(), 96), (&far, 121)).await;
     assert_eq!(far.ask("BYE", "", "").await.status(), 200);
     hear_bye(&phone).await;
     let record = node.record(&phone.call_id).await;
@@ -101,11 +113,17 @@ async fn an_agent_behind_a_sip_address_talks_with_the_caller() {
     assert_eq!(record.ended_by, "far");
 }
 
-/// The caller presses 5 by RFC 4733, and the other side gets it so.
-async fn press_five(phone: &Phone, port: u16, far: &Phone) {
+/// The description with another payload type for keys.
+fn with_keys(sdp: &str, payload_type: u8) -> String {
+    sdp.replace(" 0 8 101", &format!(" 0 8 {payload_type}"))
+        .replace("a=rtpmap:101 ", &format!("a=rtpmap:{payload_type} "))
+}
+
+/// The caller presses 5 by RFC 4733, and the other side gets it so; each with its own payload type.
+async fn press_five((phone, port, ours): (&Phone, u16, u8), (far, theirs): (&Phone, u8)) {
     let switch = SocketAddr::new(phone.switch.ip(), port);
     for (step, end) in [(0_u16, 0_u8), (1, 0), (2, 0), (3, 0x80), (4, 0x80), (5, 0x80)] {
-        let mut packet = vec![0x80, if step == 0 { 0xe5 } else { 0x65 }];
+        let mut packet = vec![0x80, if step == 0 { 0x80 | ours } else { ours }];
         packet.extend((1_500 + step).to_be_bytes());
         packet.extend(80_000_u32.to_be_bytes());
         packet.extend((0x21_u32 + 7).to_be_bytes());
@@ -117,7 +135,7 @@ async fn press_five(phone: &Phone, port: u16, far: &Phone) {
     let heard = async {
         loop {
             let (length, _) = far.media.recv_from(&mut buffer).await.unwrap();
-            if length == 16 && buffer[1] & 0x7f == 101 {
+            if length == 16 && buffer[1] & 0x7f == theirs {
                 return buffer[12];
             }
         }
@@ -308,4 +326,29 @@ async fn an_agent_that_passes_the_caller_on_is_told_how_that_went() {
     hears((&phone, ok.audio_port()), &desk, 0x47).await;
     phone.hang_up().await;
     hear_bye(&desk).await;
+}
+
+#[tokio::test]
+async fn a_number_that_is_passed_on_to_itself_runs_out_of_hops() {
+    let node = Home::new().start().await;
+    // The way out leads back in.
+    node.put(&[
+        carrier::trunk(4, "127.0.0.1/32", &[node.sip()], json!({})),
+        carrier::tenant(1, 4),
+        rows::profile(2, 1, json!({"kind": "forward", "to": NUMBER})),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    let mut phone = Phone::new("127.0.0.1".parse().unwrap(), node.sip(), NUMBER).await;
+    let offer = phone.sdp();
+    let invite = phone.request("INVITE", "", &offer);
+    phone.send(invite.replace("Max-Forwards: 70", "Max-Forwards: 4")).await;
+    let refused = phone.outcome("INVITE").await;
+    assert!(refused.status() >= 400, "{refused:?}");
+    phone.acknowledge().await;
+    // Four were passed on, with one hop less each; the last has none left.
+    let sql = "SELECT count(*) FROM calls WHERE ended_at IS NOT NULL AND answered_at IS NULL";
+    wait_for("every call is over", async || (node.count(sql).await >= 5).then_some(())).await;
+    assert_eq!(node.count("SELECT count(*) FROM calls WHERE sip_status = 483").await, 1);
+    assert_eq!(node.count("SELECT count(*) FROM calls").await, 5);
 }
