@@ -41,6 +41,7 @@ mod rows;
 mod rtp;
 mod secure_legs;
 mod secure_registration;
+mod simulated;
 #[path = "../support/sipp.rs"]
 mod sipp;
 mod sipp_carrier;
