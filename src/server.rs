@@ -79,6 +79,9 @@ pub enum StartError {
         /// Why.
         source: TlsError,
     },
+    /// The certificate of the API cannot be used.
+    #[error("[http] cannot speak TLS")]
+    HttpTls(#[source] TlsError),
     /// The HTTP address could not be bound.
     #[error("cannot listen on http {address}")]
     Http {
@@ -113,7 +116,8 @@ impl StartError {
             Self::Configuration(_)
             | Self::DatabaseAddress(_)
             | Self::Schema(_)
-            | Self::Tls { .. } => true,
+            | Self::Tls { .. }
+            | Self::HttpTls(_) => true,
             Self::Cluster(error) => error.is_configuration(),
             Self::Bind(_)
             | Self::Http { .. }
@@ -271,7 +275,8 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         node.trace_keep,
     );
     let traces = tokio::spawn(writer.run(stopping.clone()));
-    let http = http::serve((socket, metrics), &switch, &persistence, &shards, stopping);
+    let http =
+        http::serve((socket, metrics), (&switch, &node.http), &persistence, &shards, stopping);
     Ok(Server {
         addresses,
         switch,

@@ -745,7 +745,7 @@ fn variables_outrank_the_file() {
     ];
     let config = load_with(&[("tandem.toml", NODE)], &env).unwrap();
     let node = config.node();
-    assert_eq!((node.http_bind.port(), node.media.ports.clone()), (9000, 30000..=30999));
+    assert_eq!((node.http.bind.port(), node.media.ports.clone()), (9000, 30000..=30999));
     assert!(!node.media.realtime);
     let listeners: Vec<String> = node
         .listeners
@@ -779,21 +779,39 @@ fn a_wrong_variable_is_named() {
 }
 
 #[test]
-fn what_seals_secrets_is_a_key_of_256_bits() {
-    let problems_with = |reference| {
-        let env = [("TANDEM_SECRETS_KEY_REF", reference)];
-        problems_of(load_with(&[("tandem.toml", NODE)], &env))
+fn the_api_speaks_tls_with_a_certificate_and_its_key_and_knows_origins() {
+    let files = Certificates::new();
+    let check = |more: &str, expected: &str| {
+        let problems =
+            problems_of(load_with(&[("tandem.toml", &format!("{NODE}[http]\n{more}"))], &[]));
+        assert!(problems.contains(expected), "{more}: {problems}");
     };
-    assert!(problems_with("env:TOKEN").contains("`secrets.key_ref`: env:TOKEN holds no key: 32"));
-    assert!(problems_with("env:NONE").contains("`secrets.key_ref`: env:NONE: the variable is not"));
-    assert!(!problems_with("env:TOKEN").contains("s3cret"));
-    let env = [
-        ("TANDEM_SECRETS_KEY_REF", "env:SEAL_KEY"),
-        ("TANDEM_SECRETS_OLD_KEY_REF", "env:OLD_SEAL_KEY"),
-    ];
-    let config = load_with(&[("tandem.toml", NODE)], &env).unwrap();
-    let keys: Vec<_> = config.node().seal_keys.iter().map(|key| &key.expose()[..4]).collect();
-    assert_eq!(keys, ["AAEC", "ICEi"], "the new one seals");
+    let pair = |certificate, key| {
+        let (certificate, key) = (files.path(certificate), files.path(key));
+        format!("tls_cert_file = \"{certificate}\"\ntls_key_ref = \"file:{key}\"\n")
+    };
+    check(&pair("good.pem", "good.key"), "no problem");
+    check(&pair("good.pem", "old.key"), "`http.tls_key_ref`: the private key is not");
+    check(&pair("none.pem", "good.key"), "`http.tls_cert_file`: ");
+    check("tls_cert_file = \"x\"", "`http.tls_cert_file` and `http.tls_key_ref` go together");
+    check("tls_key_ref = \"env:TOKEN\"", "`http.tls_cert_file` and `http.tls_key_ref` go together");
+    check("cors_origins = [\"https://app.example:8443\", \"http://[::1]\"]", "no problem");
+    for origin in ["*", "app.example", "https://app.example/", "https://", "https://App.example"] {
+        check(&format!("cors_origins = [\"{origin}\"]"), "is no origin");
+    }
+}
+
+#[test]
+fn what_seals_secrets_is_a_key_of_256_bits() {
+    let with =
+        |reference| load_with(&[("tandem.toml", NODE)], &[("TANDEM_SECRETS_KEY_REF", reference)]);
+    let problems = problems_of(with("env:TOKEN"));
+    assert!(problems.contains("`secrets.key_ref`: env:TOKEN holds no key: 32"), "{problems}");
+    assert!(!problems.contains("s3cret"), "{problems}");
+    assert!(
+        problems_of(with("env:NONE")).contains("`secrets.key_ref`: env:NONE: the variable is not")
+    );
+    assert_eq!(with("env:SEAL_KEY").unwrap().node().seal_keys.len(), 1);
 }
 
 #[test]

@@ -45,7 +45,9 @@ impl Secrets for Machine {
     fn file(&self, path: &str) -> Result<String, String> {
         match path {
             "/etc/tandem/sip.key" => Ok(self.key.clone()),
-            "/etc/tandem/sip.pem" | "/etc/tandem/carriers.pem" => Ok(self.certificate.clone()),
+            "/etc/tandem/sip.pem" | "/etc/tandem/api.pem" | "/etc/tandem/carriers.pem" => {
+                Ok(self.certificate.clone())
+            }
             _ => Err("no such file".to_owned()),
         }
     }

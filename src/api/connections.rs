@@ -1,11 +1,14 @@
 //! The connections of HTTP: bounded in number, and in the time that the head of a request and the reading of
 //! its answer may take.
 
+use crate::api::Tls;
 use crate::api::stall::Unstalled;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
 use crate::types::limit::HTTP_CONNECTIONS_MAX;
+use crate::types::limit::HTTP_HEAD_BYTES_MAX;
 use crate::types::limit::HTTP_HEAD_S_MAX;
+use crate::types::limit::HTTP_HEADERS_MAX;
 use crate::types::limit::HTTP_STALL_S_MAX;
 use axum::Router;
 use hyper::server::conn::http1;
@@ -15,10 +18,12 @@ use hyper_util::service::TowerToHyperService;
 use std::io;
 use std::pin::pin;
 use std::time::Duration;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio::net::TcpListener;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 /// How long nothing is accepted after the system refused: it does so at once again while descriptors
 /// are short.
@@ -48,7 +53,7 @@ impl Default for HttpLimits {
 /// Serves until `stop` turns true, then lets running requests finish. Who waits for that waits as long
 /// as a client likes; dropping this cuts them.
 pub(super) async fn serve(
-    listener: TcpListener,
+    (listener, tls): (TcpListener, Option<Tls>),
     router: Router,
     limits: HttpLimits,
     mut stop: watch::Receiver<bool>,
@@ -66,7 +71,18 @@ pub(super) async fn serve(
                 metric::counter(Counter::ApiConnectionsRefused).increment(1);
             }
             Ok((stream, _)) => {
-                connections.spawn(converse(stream, router.clone(), limits, stop.clone()));
+                let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
+                connections.spawn(async move {
+                    let Some(tls) = tls else {
+                        return converse(stream, router, limits, stop).await;
+                    };
+                    let handshake = TlsAcceptor::from(tls()).accept(stream);
+                    match tokio::time::timeout(limits.head, handshake).await {
+                        Ok(Ok(stream)) => converse(stream, router, limits, stop).await,
+                        Ok(Err(error)) => tracing::debug!(%error, "an HTTPS handshake failed"),
+                        Err(_) => tracing::debug!("an HTTPS handshake took too long"),
+                    }
+                });
             }
             // The client went away between its connect and our accept.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -82,7 +98,7 @@ pub(super) async fn serve(
 
 /// Answers the requests of one connection, one after the other.
 async fn converse(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     router: Router,
     limits: HttpLimits,
     mut stop: watch::Receiver<bool>,
@@ -90,6 +106,7 @@ async fn converse(
     let service = TowerToHyperService::new(router);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head);
+    http.max_buf_size(HTTP_HEAD_BYTES_MAX).max_headers(HTTP_HEADERS_MAX);
     let stream = Unstalled::new(stream, limits.stall);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     let served = tokio::select! {
@@ -118,6 +135,7 @@ mod tests {
     use std::net::SocketAddr;
     use tokio::io::AsyncReadExt;
     use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpStream;
     use tokio::task::JoinHandle;
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -144,7 +162,7 @@ mod tests {
             .route("/", get(|| async { "well" }))
             .route("/big", get(|| async { vec![b'x'; BIG] }));
         let (stop, stopping) = watch::channel(false);
-        let task = tokio::spawn(serve(listener, router, limits, stopping));
+        let task = tokio::spawn(serve((listener, None), router, limits, stopping));
         Served { address, stop, task }
     }
 

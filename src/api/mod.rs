@@ -6,6 +6,7 @@ mod auth;
 mod calls;
 mod connections;
 mod control;
+mod cors;
 mod csv;
 mod error;
 mod health;
@@ -47,6 +48,7 @@ use axum::middleware;
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::get;
+use rustls::ServerConfig;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -73,6 +75,8 @@ pub struct Context {
     pub composer: watch::Receiver<Composer>,
     /// How often keys may ask.
     pub rate: Arc<KeyRate>,
+    /// The origins whose pages may ask.
+    pub origins: Arc<[String]>,
 }
 
 /// The identity of a request.
@@ -98,14 +102,24 @@ pub fn router(context: Context) -> Router {
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(DefaultBodyLimit::max(HTTP_BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(Arc::clone(&context.origins), cors::allow))
         .layer(middleware::from_fn(observe))
         .with_state(context)
 }
 
+/// What is shown over TLS to a connection that begins; asked for each, so that a certificate can be renewed.
+pub type Tls = Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>;
+
 /// Serves until `stop` turns true, then lets running requests finish, however long their clients take.
 /// Whoever waits for that bounds it; dropping this cuts them.
-pub async fn serve(listener: TcpListener, context: Context, stop: watch::Receiver<bool>) {
-    connections::serve(listener, router(context), HttpLimits::default(), stop).await;
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    context: Context,
+    stop: watch::Receiver<bool>,
+) {
+    let limits = HttpLimits::default();
+    connections::serve((listener, tls), router(context), limits, stop).await;
 }
 
 /// Names, counts and times each request.

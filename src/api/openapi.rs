@@ -397,7 +397,7 @@ pub(super) async fn page(
     let found = utoipa_swagger_ui::serve(&file, Arc::clone(&PAGE)).map_err(|_| missing())?;
     let found = found.ok_or_else(missing)?;
     // Nothing of it comes from, or goes, elsewhere.
-    let policy = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:";
+    let policy = "default-src 'self'; img-src 'self' data:";
     let headers = [
         (header::CONTENT_TYPE, found.content_type),
         (header::CONTENT_SECURITY_POLICY, policy.to_owned()),

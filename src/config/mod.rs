@@ -8,6 +8,7 @@
 mod certificate;
 pub mod environment;
 pub mod files;
+pub mod http;
 mod listener;
 pub mod node;
 mod print;

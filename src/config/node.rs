@@ -1,5 +1,8 @@
 //! `NodeConfig`: what `tandem.toml` says of this node.
 
+use crate::config::http;
+use crate::config::http::HTTP;
+use crate::config::http::HttpSettings;
 use crate::config::listener;
 use crate::config::listener::LISTENER;
 use crate::config::problem::Problem;
@@ -43,6 +46,10 @@ shards = 0
 
 [http]
 bind = "127.0.0.1:8080"
+tls_cert_file = ""
+tls_key_ref = ""
+cors_origins = []
+requests_per_s = 100
 
 [limits]
 calls = 0
@@ -80,7 +87,7 @@ pub(crate) const NODE: &[Key] = &[
     key("listener", Kind::Tables(LISTENER)),
     key("media", Kind::Table(MEDIA)),
     key("sip", Kind::Table(&[key("shards", Kind::Integer(0, 256))])),
-    key("http", Kind::Table(&[key("bind", Kind::Parsed(listener::check_socket))])),
+    key("http", Kind::Table(HTTP)),
     key("limits", Kind::Table(LIMITS)),
     key("log", Kind::Table(LOG)),
     key("profiles", Kind::Table(&[key("dir", Kind::Parsed(not_empty))])),
@@ -125,8 +132,8 @@ pub struct NodeConfig {
     pub media: MediaSettings,
     /// SIP shards; `None`: half the processors.
     pub sip_shards: Option<usize>,
-    /// Where HTTP is heard.
-    pub http_bind: SocketAddr,
+    /// Where and how HTTP is served.
+    pub http: HttpSettings,
     /// Limits of the node.
     pub limits: NodeLimits,
     /// The least severe level that is logged: `error`, `warn`, `info`, `debug` or `trace`.
@@ -230,11 +237,6 @@ pub(crate) fn build(
     let optional = |path| Some(view.number::<usize>(path)).filter(|count| *count > 0);
     let listeners = listener::read(view, sources, secrets, problems);
     check_ports(view, sources, problems);
-    let http_bind = view.text("http.bind").parse().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
-    if let Some(node) = view.node("http.bind").filter(|_| !http_bind.ip().is_loopback()) {
-        let message = "`http.bind` is not on loopback: metrics and health are open to the network";
-        problems.push(Problem::warning(sources, node.at, message));
-    }
     let (first, last) = ports(view);
     NodeConfig {
         database: database(view, sources, secrets, problems),
@@ -246,7 +248,7 @@ pub(crate) fn build(
             realtime: view.flag("media.realtime"),
         },
         sip_shards: optional("sip.shards"),
-        http_bind,
+        http: http::read(view, sources, secrets, problems),
         limits: NodeLimits {
             calls_max: view.number("limits.calls"),
             cps_max: view.number("limits.cps"),

@@ -26,7 +26,8 @@ pub(super) struct Certificates(Arc<Vec<Shown>>);
 
 /// What one listener shows.
 pub(super) struct Shown {
-    name: ListenerName,
+    /// `None`: HTTP.
+    name: Option<ListenerName>,
     server: TlsServer,
     source: Mutex<(TlsSource, Stamps)>,
 }
@@ -35,7 +36,7 @@ pub(super) struct Shown {
 type Stamps = Vec<Option<(SystemTime, u64, u64)>>;
 
 impl Shown {
-    pub(super) fn new(name: ListenerName, server: TlsServer, source: TlsSource) -> Self {
+    pub(super) fn new(name: Option<ListenerName>, server: TlsServer, source: TlsSource) -> Self {
         let stamps = stamps(&source);
         Self { name, server, source: Mutex::new((source, stamps)) }
     }
@@ -45,15 +46,19 @@ impl Shown {
         self.source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn name(&self) -> &str {
+        self.name.as_ref().map_or("[http]", ListenerName::as_str)
+    }
+
     fn replace(&self, settings: &TlsServerSettings) {
         match self.server.replace(settings) {
-            Ok(()) => tracing::info!(listener = %self.name, "a new certificate is shown"),
+            Ok(()) => tracing::info!(listener = self.name(), "a new certificate is shown"),
             Err(error) => self.keep(&error),
         }
     }
 
     fn keep(&self, error: &dyn std::error::Error) {
-        tracing::error!(listener = %self.name, %error,
+        tracing::error!(listener = self.name(), %error,
             "the new certificate cannot be used; the old one is still shown");
     }
 
@@ -84,9 +89,15 @@ impl Certificates {
     /// Brings what a new configuration says into force.
     pub(super) fn reload(&self, config: &Config) {
         for shown in self.0.iter() {
-            let mut listeners = config.node().listeners.iter();
-            let listener = listeners.find(|listener| listener.name == shown.name);
-            let Some(tls) = listener.and_then(|listener| listener.tls.as_ref()) else { continue };
+            let tls = match &shown.name {
+                None => config.node().http.tls.as_ref(),
+                Some(name) => {
+                    let mut listeners = config.node().listeners.iter();
+                    let listener = listeners.find(|listener| listener.name == *name);
+                    listener.and_then(|listener| listener.tls.as_ref())
+                }
+            };
+            let Some(tls) = tls else { continue };
             *shown.source() = (tls.source.clone(), stamps(&tls.source));
             shown.replace(&tls.settings);
         }
@@ -184,7 +195,7 @@ mod tests {
         let settings = folder.source().read(&secrets).unwrap();
         let server = TlsServer::new(&settings).unwrap();
         let before = server.version();
-        let shown = Shown::new("public".parse().unwrap(), server.clone(), folder.source());
+        let shown = Shown::new("public".parse().ok(), server.clone(), folder.source());
         let certificates = Certificates::new(vec![shown]);
         certificates.look(&secrets);
         assert_eq!(server.version(), before, "nothing changed");

@@ -4,6 +4,7 @@ use crate::api;
 use crate::api::Context;
 use crate::api::KeyRate;
 use crate::api::Readiness;
+use crate::config::http::HttpSettings;
 use crate::engine::gateways;
 use crate::engine::originate::CallControl;
 use crate::engine::sip_shard::ShardHandle;
@@ -11,6 +12,7 @@ use crate::engine::switch::Switch;
 use crate::engine::trace::Traces;
 use crate::engine::trunk_states::TrunkStates;
 use crate::server::database::Persistence;
+use crate::server::listeners::HttpSocket;
 use crate::store::changes::FollowStatus;
 use crate::store::journal::JournalHealth;
 use crate::telemetry::metric;
@@ -19,15 +21,11 @@ use crate::telemetry::metric::Gauge;
 use crate::telemetry::metric::Metrics;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// How often the gauges are read.
 const GAUGE_PERIOD: Duration = Duration::from_secs(1);
-
-/// Requests a second of one API key.
-const KEY_RATE: u32 = 100;
 
 /// What the figures of a node are read from.
 #[derive(Clone)]
@@ -48,8 +46,8 @@ pub(super) fn record_metrics() -> Option<Metrics> {
 
 /// Serves HTTP until `stop` turns true.
 pub(super) fn serve(
-    (listener, metrics): (TcpListener, Option<Metrics>),
-    switch: &Arc<Switch>,
+    ((listener, tls), metrics): (HttpSocket, Option<Metrics>),
+    (switch, settings): (&Arc<Switch>, &HttpSettings),
     persistence: &Persistence,
     shards: &[ShardHandle],
     stop: watch::Receiver<bool>,
@@ -68,7 +66,8 @@ pub(super) fn serve(
         traces: Traces::new(shards, Arc::clone(&switch.table)),
         calls: Some(CallControl::new(Arc::clone(switch))),
         composer: persistence.composer(),
-        rate: Arc::new(KeyRate::new(KEY_RATE)),
+        rate: Arc::new(KeyRate::new(settings.requests_per_s)),
+        origins: settings.cors_origins.clone().into(),
         trunks: TrunkStates::new(Arc::clone(&switch.table), Arc::clone(&switch.registry)),
     };
     let mut ticking = stop.clone();
@@ -81,7 +80,7 @@ pub(super) fn serve(
             }
         }
     });
-    tokio::spawn(api::serve(listener, context, stop))
+    tokio::spawn(api::serve(listener, tls, context, stop))
 }
 
 impl Gauged {

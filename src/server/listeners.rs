@@ -1,5 +1,6 @@
 //! Binding every listener of the configuration, and starting them when the shards are there.
 
+use crate::api::Tls;
 use crate::config::node::Listener;
 use crate::config::node::NodeConfig;
 use crate::config::node::UnknownSource;
@@ -31,10 +32,14 @@ use std::sync::Arc;
 /// addresses, so a peer stays with its socket, and a carrier of few addresses fills few of them.
 const UDP_SOCKETS_MAX: usize = 4;
 
+/// Where HTTP is heard, and what is shown there over TLS.
+pub(super) type HttpSocket = (tokio::net::TcpListener, Option<Tls>);
+
 /// Every socket of the node, bound but not heard yet.
 pub(super) struct Bound {
     listeners: Vec<BoundListener>,
     http: tokio::net::TcpListener,
+    http_tls: Option<(TlsServer, TlsSource)>,
 }
 
 struct BoundListener {
@@ -86,11 +91,18 @@ impl Bound {
             };
             listeners.push(BoundListener { udp, tcp, tls, dscp: listener.dscp });
         }
-        let address = node.http_bind;
+        let http_tls = match &node.http.tls {
+            Some(tls) => {
+                let server = TlsServer::new(&tls.settings).map_err(StartError::HttpTls)?;
+                Some((server, tls.source.clone()))
+            }
+            None => None,
+        };
+        let address = node.http.bind;
         let http = tokio::net::TcpListener::bind(address)
             .await
             .map_err(|source| StartError::Http { address, source })?;
-        Ok(Self { listeners, http })
+        Ok(Self { listeners, http, http_tls })
     }
 
     /// What the shards write into Via and Contact.
@@ -136,7 +148,7 @@ impl Bound {
         switch: &Switch,
         gates: Vec<Gate>,
         shards: Shards,
-    ) -> Result<(Addresses, Listening, tokio::net::TcpListener), StartError> {
+    ) -> Result<(Addresses, Listening, HttpSocket), StartError> {
         let system = |what| move |source| StartError::System { what, source };
         let names: Vec<_> = gates.iter().map(|gate| gate.name.clone()).collect();
         let dispatcher = Dispatcher::new(switch, gates, shards);
@@ -161,12 +173,17 @@ impl Bound {
                 sip.push((name.clone(), Transport::Tls, tls.local()));
                 let running = tls.start_tls(index, &switch.flows, &ingress, server.clone());
                 listening.streams.push(running.map_err(system("accept connections"))?);
-                shown.push(Shown::new(name, server, source));
+                shown.push(Shown::new(Some(name), server, source));
             }
         }
+        let tls = self.http_tls.map(|(server, source)| {
+            shown.push(Shown::new(None, server.clone(), source));
+            let tls: Tls = Arc::new(move || server.shown());
+            tls
+        });
         listening.certificates = Certificates::new(shown);
         let http: SocketAddr = self.http.local_addr().map_err(system("name the HTTP socket"))?;
-        Ok((Addresses { sip, http }, listening, self.http))
+        Ok((Addresses { sip, http }, listening, (self.http, tls)))
     }
 }
 

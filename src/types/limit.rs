@@ -175,6 +175,12 @@ pub const HTTP_HEAD_S_MAX: u64 = 15;
 /// closed, counted.
 pub const HTTP_STALL_S_MAX: u64 = 30;
 
+/// Bytes of the head of an HTTP request, after which nothing more is read. Over it: 431.
+pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Header fields of an HTTP request. Over it: 431.
+pub const HTTP_HEADERS_MAX: usize = 64;
+
 /// Bytes of the body of an HTTP request. Over it: 413.
 pub const HTTP_BODY_BYTES_MAX: usize = 256 * 1024;
 

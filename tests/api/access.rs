@@ -178,3 +178,41 @@ async fn a_key_that_asks_too_often_waits() {
     assert_eq!(refused.header("retry-after"), Some("1"));
     assert_eq!(bench.get(&bench.path(1, "numbers"), Some(&bench.keys[B])).await.status, 200);
 }
+
+#[tokio::test]
+async fn pages_of_listed_origins_may_ask_and_others_are_not_told_so() {
+    let bench = Bench::new().await;
+    let path = bench.path(0, "numbers");
+    let ask = async |method: &str, origin: &str| {
+        let headers = [
+            ("origin", origin.to_owned()),
+            ("access-control-request-method", "PATCH".to_owned()),
+            ("x-api-key", bench.keys[A].clone()),
+        ];
+        http::request(bench.address, method, &path, &headers).await
+    };
+    let preflight = ask("OPTIONS", "https://app.example").await;
+    assert_eq!(preflight.status, 204, "{}", preflight.body);
+    let allowed = preflight.header("access-control-allow-headers").unwrap();
+    assert!(allowed.contains("authorization") && allowed.contains("if-match"), "{allowed}");
+    assert!(preflight.header("access-control-allow-methods").unwrap().contains("PATCH"));
+    let asked = ask("GET", "https://app.example").await;
+    assert_eq!(asked.status, 200, "{}", asked.body);
+    assert_eq!(asked.header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(asked.header("vary"), Some("origin"));
+    for (method, origin) in
+        [("OPTIONS", "https://evil.example"), ("GET", "https://app.example.evil")]
+    {
+        let answer = ask(method, origin).await;
+        assert_eq!(answer.header("access-control-allow-origin"), None, "{origin}");
+    }
+    check_error(&ask("OPTIONS", "https://evil.example").await, 405, "method_not_allowed");
+}
+
+#[tokio::test]
+async fn a_request_has_so_many_headers_and_no_more() {
+    let bench = Bench::new().await;
+    let path = bench.path(0, "numbers");
+    let many = vec![("x-more", "1".to_owned()); 100];
+    assert_eq!(http::request(bench.address, "GET", &path, &many).await.status, 431);
+}

@@ -96,8 +96,9 @@ impl Bench {
             calls: None,
             composer,
             rate: Arc::new(KeyRate::new(rate)),
+            origins: ["https://app.example".to_owned()].into(),
         };
-        tokio::spawn(tandem::api::serve(listener, context, stopping));
+        tokio::spawn(tandem::api::serve(listener, None, context, stopping));
         let keys = keys.try_into().unwrap();
         Self { address, database, draining, tenants, keys, composing, _stop: stop }
     }

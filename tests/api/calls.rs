@@ -88,6 +88,9 @@ async fn a_lost_database_is_a_503_with_advice() {
     let answer = bench.get(&path, Some(&bench.keys[0])).await;
     check_error(&answer, 503, "database_unavailable");
     assert_eq!(answer.header("retry-after"), Some("5"));
+    let path = bench.path(0, "numbers");
+    let body = serde_json::json!({"first_number": "+15550100"});
+    check_error(&bench.send(("POST", &path), 0, &body).await, 503, "database_unavailable");
     assert_eq!(bench.get("/healthz", None).await.status, 200, "the node itself lives");
 }
 

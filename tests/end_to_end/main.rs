@@ -16,6 +16,7 @@ mod call_out;
 mod carrier;
 mod commands;
 mod configured;
+mod control_plane;
 mod declined;
 mod ending;
 mod failover;

@@ -208,6 +208,11 @@ impl Node {
         self.listener("public", "udp")
     }
 
+    /// The address of the API.
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.http
+    }
+
     pub(crate) fn listener(&self, name: &str, transport: &str) -> SocketAddr {
         let all = self.ready["sip"].as_array().unwrap();
         let one = all.iter().find(|one| one["listener"] == name && one["transport"] == transport);

@@ -47,6 +47,12 @@ impl TlsServer {
         Ok(())
     }
 
+    /// What is shown now.
+    #[must_use]
+    pub fn shown(&self) -> Arc<ServerConfig> {
+        self.0.load_full()
+    }
+
     /// Changes with each replacement.
     #[cfg(test)]
     pub(crate) fn version(&self) -> usize {
