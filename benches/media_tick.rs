@@ -197,7 +197,7 @@ struct Call {
 }
 
 fn open(engine: &MediaEngine) -> Call {
-    let ports: RtpPorts = engine.reserve(ADDRESS).unwrap();
+    let ports: RtpPorts = engine.reserve(ADDRESS, None).unwrap();
     let peer = UdpSocket::bind((PEERS, 0)).unwrap();
     peer.set_nonblocking(true).unwrap();
     let to = SocketAddr::new(ADDRESS, ports.rtp_port);

@@ -214,6 +214,7 @@ impl Side {
         let capabilities = Capabilities {
             codecs: vec![Codec::Pcma, Codec::Pcmu],
             order: AnswerOrder::Remote,
+            dtmf_flash: false,
             dtmf: PayloadType::new(101),
             ptime: Ptime::MS_20,
             ptime_max: Ptime::MS_20,

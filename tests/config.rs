@@ -322,7 +322,6 @@ id = "x"
 enabled = {enabled}
 [network]
 remote_media_cidrs = ["192.0.2.0/24"]
-symmetric_rtp = "off"
 [inbound]
 source_cidrs = ["192.0.2.1"]
 [outbound]
@@ -338,11 +337,9 @@ refer_out = "attended"
     assert!(load_profile(&text(false)).is_ok());
     let problems = problems_of(load_profile(&text(true)));
     let refused = |path: &str| problems.contains(&format!("`{path}` = "));
-    for path in ["network.symmetric_rtp", "calls.refer_out"] {
-        assert!(refused(path), "{path} in {problems}");
-    }
-    assert_eq!(problems.matches("is not supported in this version").count(), 2, "{problems}");
-    assert!(problems.contains("x.toml:6:17: `network.symmetric_rtp` = "), "{problems}");
+    assert!(refused("calls.refer_out"), "{problems}");
+    assert_eq!(problems.matches("is not supported in this version").count(), 1, "{problems}");
+    assert!(problems.contains("x.toml:14:13: `calls.refer_out` = "), "{problems}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use tandem::media::output::Port;
 use tandem::media::output::TickOutput;
 use tandem::media::session::MediaSession;
 use tandem::media::session::Received;
+use tandem::media::setup::MediaRules;
 use tandem::media::setup::MediaSetup;
 use tandem::rtp::packet::RtpPacket;
 use tandem::sdp::Direction;
@@ -84,7 +85,7 @@ fn run_call(codec: Codec, ptime_ms: u8) -> u64 {
     let held = MediaPlan { direction: Direction::Inactive, ..plan.clone() };
     let mut now = Moment::from_millis(1);
     let setup = MediaSetup {
-        inactivity: Some(Duration::from_secs(1)),
+        rules: MediaRules { inactivity: Some(Duration::from_secs(1)), ..MediaRules::default() },
         ..MediaSetup::new(Some(plan.clone()), 7)
     };
     let mut session = MediaSession::new(now, setup, end);

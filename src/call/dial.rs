@@ -45,6 +45,18 @@ pub enum DialTarget {
     },
 }
 
+/// How a peer is told of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyWay {
+    /// By its media, as that agreed.
+    Media,
+    /// By signalling.
+    Signalling {
+        /// How long each key is said to be pressed, in ms.
+        duration_ms: u32,
+    },
+}
+
 /// What a leg may agree to, and what is known of its peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LegTerms {
@@ -60,6 +72,8 @@ pub struct LegTerms {
     pub progress: Progress,
     /// Keys told by signalling count.
     pub dtmf_info: bool,
+    /// How its peer is told of keys.
+    pub keys: KeyWay,
     /// Its peer may ask us to connect the call with somebody else.
     pub transfers: bool,
     /// What is left of the media while we hold its peer: [`Direction::SendOnly`], or

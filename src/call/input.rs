@@ -207,6 +207,13 @@ pub enum LegOutput {
     RefuseReoffer(HangupCause),
     /// Offer anew.
     Reoffer(Bytes),
+    /// Tell the peer of a key.
+    SendKey {
+        /// The key.
+        digit: char,
+        /// How long it is said to be pressed, in ms.
+        duration_ms: u32,
+    },
     /// Ask the peer to connect the call with somebody else.
     Refer(DialTarget),
     /// The peer's wish for somebody else is granted, and will be reported on.

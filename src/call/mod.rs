@@ -208,6 +208,11 @@ impl Call {
     }
 
     fn heard(&mut self, now: Moment, side: LegSide, input: MediaInput, out: &mut Vec<Output>) {
+        if let MediaInput::Digit(digit) = input
+            && let Some(other) = self.bridged_with(side).and_then(|other| self.line(other))
+        {
+            other.relay_key(digit, out);
+        }
         let Some(line) = self.line_mut(side) else { return };
         let news = line.heard(input, out);
         self.line_news(now, side, news, out);
@@ -384,20 +389,23 @@ impl Call {
 
     /// Passes a key that the media did not carry to whom `from` is connected with.
     fn pass_key(&self, from: LegSide, digit: char, out: &mut Vec<Output>) {
-        let to = match self.path {
-            AudioPath::Agent(side) if side == from => {
-                return self.tell_agent(AgentOutput::TellDigit(digit), out);
-            }
-            AudioPath::Bridge(far) if from == LegSide::Near => far,
-            AudioPath::Bridge(far) if from == far => LegSide::Near,
+        if self.path == AudioPath::Agent(from) {
+            self.tell_agent(AgentOutput::TellDigit(digit), out);
+        } else if let Some(line) = self.bridged_with(from).and_then(|to| self.line(to)) {
+            line.send_key(digit, out);
+        }
+    }
+
+    /// The leg with which this one talks.
+    fn bridged_with(&self, side: LegSide) -> Option<LegSide> {
+        match self.path {
+            AudioPath::Bridge(far) if side == LegSide::Near => Some(far),
+            AudioPath::Bridge(far) if side == far => Some(LegSide::Near),
             AudioPath::Agent(_)
             | AudioPath::Bridge(_)
             | AudioPath::Early(_)
             | AudioPath::Waiting(_)
-            | AudioPath::Apart => return,
-        };
-        if let Some(line) = self.line(to) {
-            line.send_key(digit, out);
+            | AudioPath::Apart => None,
         }
     }
 }

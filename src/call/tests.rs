@@ -1,11 +1,13 @@
 //! Whole calls in virtual time: what each input leads to.
 
+mod early;
 mod handovers;
 mod legs;
 mod random;
 mod transfers;
 
 use super::*;
+use crate::call::dial::KeyWay;
 use crate::call::dial::LegTerms;
 use crate::call::event::MediaFigures;
 use crate::call::input::AgentInput;
@@ -125,6 +127,7 @@ fn terms() -> LegTerms {
             codecs: vec![Codec::Pcmu, Codec::Pcma],
             order: AnswerOrder::Remote,
             dtmf: PayloadType::new(101),
+            dtmf_flash: false,
             ptime: Ptime::MS_20,
             ptime_max: Ptime::MS_20,
             rtcp_mux: false,
@@ -136,6 +139,7 @@ fn terms() -> LegTerms {
         delayed_offer: false,
         progress: Progress::default(),
         dtmf_info: true,
+        keys: KeyWay::Media,
         transfers: false,
         hold: Direction::SendOnly,
         session_id: 7,

@@ -152,6 +152,7 @@ impl Caller {
             codecs: setup.codecs,
             order: AnswerOrder::Remote,
             dtmf: PayloadType::new(KEYS_PAYLOAD_TYPE),
+            dtmf_flash: false,
             ptime: Ptime::MS_20,
             ptime_max: PTIME_MAX,
             rtcp_mux: false,

@@ -108,6 +108,7 @@ fn capabilities() -> Capabilities {
         codecs: vec![Codec::Pcmu, Codec::Pcma],
         order: AnswerOrder::Local,
         dtmf: PayloadType::new(96),
+        dtmf_flash: false,
         ptime: Ptime::MS_20,
         ptime_max: Ptime::MS_20,
         rtcp_mux: false,

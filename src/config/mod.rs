@@ -145,7 +145,8 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Config, Problems> {
     let node = node::build(&tree, &sources, &*secrets, &mut problems);
     // Without a node, profiles alone are checked, wherever they will be used.
     let region = inputs.config.is_some().then(|| View(&tree).text("region").to_owned());
-    let around = Around { secrets, region };
+    let ports = inputs.config.is_some().then(|| node.media.ports.clone());
+    let around = Around { secrets, region, ports };
     let profiles = Profiles::read(sources, inputs.files, dir.as_deref(), around, &mut problems);
     let trunks = profiles.trunks(&mut problems);
     if inputs.config.is_some() || !node.listeners.is_empty() {

@@ -25,6 +25,7 @@ use crate::types::id::TrunkId;
 use crate::types::secret::Secret;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use uuid::Builder;
@@ -104,6 +105,8 @@ pub(crate) struct Around {
     pub(crate) secrets: Arc<dyn Secrets>,
     /// The country of the node, empty where it does not say; `None`: of no matter.
     pub(crate) region: Option<String>,
+    /// The RTP ports of the node, first and last; `None`: of no matter.
+    pub(crate) ports: Option<RangeInclusive<u16>>,
 }
 
 /// One profile file as it was read.
@@ -131,7 +134,7 @@ impl Profiles {
     pub fn built_in(secrets: Arc<dyn Secrets>) -> Self {
         let mut problems = Vec::new();
         // A test keeps the built-in files free of problems.
-        let around = Around { secrets, region: None };
+        let around = Around { secrets, region: None, ports: None };
         Self::of_texts(Sources::default(), Vec::new(), around, &mut problems)
     }
 
@@ -260,6 +263,7 @@ impl Profiles {
         let around = Around {
             secrets: Arc::new(RowSecrets::new(self.secrets(), row.sealed.clone())),
             region: self.0.around.region.clone(),
+            ports: self.0.around.ports.clone(),
         };
         let trunk = self.finish(tree, identity, &sources, (&around, &mut problems));
         problems.retain(|problem| problem.severity == Severity::Error);
@@ -301,7 +305,7 @@ impl Profiles {
         secrets: Arc<dyn Secrets>,
     ) -> Result<Self, Problems> {
         let mut problems = Vec::new();
-        let around = Around { secrets, region: None };
+        let around = Around { secrets, region: None, ports: None };
         let profiles = Self::read(Sources::default(), files, Some(dir), around, &mut problems);
         let problems = Problems::new(problems);
         if problems.is_fatal() { Err(problems) } else { Ok(profiles) }
@@ -328,7 +332,7 @@ impl Profiles {
         fill_in_variables(&mut tree, sources, &mut problems);
         let check = |problems| Check { sources, problems, skip_templates: false };
         check(&mut problems).table("", &tree, PROFILE);
-        check(&mut not_built).built((&tree, ""), &tree, &self.0.defaults, PROFILE);
+        check(&mut not_built).built("", &tree, &self.0.defaults, PROFILE);
         let at = Place::whole(file.source);
         let name = id.to_owned();
         let identity = TrunkIdentity { id: trunk_id(id), name, tenant: None, enabled: true, at };
@@ -367,7 +371,7 @@ impl Profiles {
         let mut check = Check { sources, problems, skip_templates: false };
         check.table("", &tree, PROFILE);
         if identity.enabled {
-            check.built((&tree, ""), &tree, &self.0.defaults, PROFILE);
+            check.built("", &tree, &self.0.defaults, PROFILE);
         }
         trunk::build(&tree, identity, sources, (around, problems))
     }

@@ -57,8 +57,6 @@ pub(crate) enum Built {
     Only(&'static [&'static str]),
     /// The default alone.
     No,
-    /// The default alone; without meaning as long as the flag at this path is off.
-    NoUnless(&'static str),
 }
 
 /// Where a check stands: what it reports to, and the path so far.
@@ -237,7 +235,7 @@ impl Check<'_> {
     /// of the defaults.
     pub(crate) fn built(
         &mut self,
-        (root, path): (&Table, &str),
+        path: &str,
         table: &Table,
         defaults: &Table,
         keys: &'static [Key],
@@ -256,28 +254,27 @@ impl Check<'_> {
                     _ => &none,
                 };
                 if matches!(key.built, Built::Yes) {
-                    self.built((root, &full), inner, inner_defaults, keys);
+                    self.built(&full, inner, inner_defaults, keys);
                     continue;
                 }
             }
-            if !self.can_do(root, &entry.node.value, key.built) {
+            if !can_do(&entry.node.value, key.built) {
                 let value = shown(&entry.node.value);
                 let message = format!("`{full}` = {value} is not supported in this version");
                 self.error(entry.node.at, message);
             }
         }
     }
+}
 
-    fn can_do(&self, root: &Table, value: &Value, built: Built) -> bool {
-        match (built, value) {
-            (Built::Yes, _) => true,
-            (Built::Only(words), Value::Text(text)) => words.contains(&text.as_str()),
-            (Built::Only(_), Value::Array(items)) => {
-                items.iter().all(|item| self.can_do(root, &item.value, built))
-            }
-            (Built::Only(_) | Built::No, _) => false,
-            (Built::NoUnless(switch), _) => !crate::config::tree::View(root).flag(switch),
+fn can_do(value: &Value, built: Built) -> bool {
+    match (built, value) {
+        (Built::Yes, _) => true,
+        (Built::Only(words), Value::Text(text)) => words.contains(&text.as_str()),
+        (Built::Only(_), Value::Array(items)) => {
+            items.iter().all(|item| can_do(&item.value, built))
         }
+        (Built::Only(_) | Built::No, _) => false,
     }
 }
 

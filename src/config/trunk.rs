@@ -14,6 +14,7 @@ use crate::config::trunk_registration;
 use crate::routing::header_map::HeaderMap;
 use crate::routing::numbers::NumberRules;
 use crate::routing::numbers::RuleText;
+use crate::routing::signalling::DtmfSend;
 use crate::routing::signalling::EarlyMedia;
 use crate::routing::signalling::InboundProgress;
 use crate::routing::signalling::Prack;
@@ -42,6 +43,7 @@ use crate::types::srtp::SrtpPolicy;
 use crate::types::srtp::SrtpSuite;
 use ipnet::IpNet;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// What a trunk does not take from its profile.
@@ -77,6 +79,7 @@ pub(crate) fn build(
     let secrets = &*around.secrets;
     let mut build = Build { view, enabled, at, sources, secrets, problems };
     build.check_region(around.region.as_deref());
+    build.check_ports(around.ports.as_ref());
     build.check_whole();
     let takes_calls = view.flag("inbound.enabled");
     Trunk {
@@ -154,6 +157,27 @@ impl Build<'_> {
             let message = format!(
                 "`{path}`: this trunk's media stays in {own}; a node there says `region = {own:?}` in \
                  tandem.toml"
+            );
+            self.error(path, message);
+        }
+    }
+
+    /// Firewalls know the part of the ports that a trunk keeps to; the node has to have it.
+    fn check_ports(&mut self, node: Option<&RangeInclusive<u16>>) {
+        let path = "network.rtp_port_range";
+        let Some(own) = ports(self.view).filter(|_| self.enabled) else { return };
+        if own.start().saturating_add(own.start() % 2) >= *own.end() {
+            let message = format!("`{path}` has no even port with an odd one after it");
+            self.error(path, message);
+        } else if let Some(node) = node
+            && !(node.contains(own.start()) && node.contains(own.end()))
+        {
+            let message = format!(
+                "`{path}`: {} to {} is not within the node's ports, {} to {}",
+                own.start(),
+                own.end(),
+                node.start(),
+                node.end()
             );
             self.error(path, message);
         }
@@ -396,17 +420,38 @@ fn media(view: View<'_>) -> TrunkMedia {
         dtmf_payload_type: PayloadType::new(view.number("dtmf.payload_type"))
             .filter(|_| receives("rfc4733")),
         dtmf_info: receives("info"),
+        dtmf_send: DtmfSend::from_spelling(view.text("dtmf.send")).unwrap_or(DtmfSend::Rfc4733),
+        dtmf_flash: view.text("dtmf.events") == "0-16",
+        dtmf_ms: (view.number("dtmf.duration_ms"), view.number("dtmf.gap_ms")),
         rtcp: match view.text("codecs.rtcp") {
             "mux" => RtcpMode::Mux,
             "off" => RtcpMode::Off,
             _ => RtcpMode::On,
         },
         remote_cidrs: networks(view, "network.remote_media_cidrs"),
+        symmetric: view.text("network.symmetric_rtp") != "off",
+        ports: ports(view),
         inactivity: (inactivity > 0).then_some(Duration::from_secs(inactivity)),
         dscp: view.number("network.dscp.rtp"),
         silent_hold: view.text("calls.hold") == "inactive",
         advertise_rtp: view.text("network.advertise_rtp").parse().ok(),
         srtp: srtp(view),
+    }
+}
+
+/// The part of the node's RTP ports that a trunk keeps to.
+fn ports(view: View<'_>) -> Option<RangeInclusive<u16>> {
+    let numbers: Vec<u16> = view
+        .list("network.rtp_port_range")
+        .iter()
+        .filter_map(|node| match node.value {
+            Value::Integer(port) => u16::try_from(port).ok(),
+            _ => None,
+        })
+        .collect();
+    match *numbers.as_slice() {
+        [first, last] => Some(first..=last),
+        _ => None,
     }
 }
 

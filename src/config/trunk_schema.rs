@@ -16,8 +16,6 @@ const CODECS: Kind = Kind::Choices(&["PCMU", "PCMA"]);
 const ALGORITHMS: Kind = Kind::Choices(&["MD5", "SHA-256", "SHA-512-256"]);
 const SUITES: Kind =
     Kind::Choices(&["AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32", "AEAD_AES_128_GCM"]);
-/// Without meaning as long as the trunk does not call out.
-const OUTBOUND: Built = Built::NoUnless("outbound.enabled");
 
 const fn key(name: &'static str, kind: Kind) -> Key {
     Key { name, kind, built: Built::Yes }
@@ -29,10 +27,6 @@ const fn not_built(name: &'static str, kind: Kind) -> Key {
 
 const fn only(name: &'static str, kind: Kind, words: &'static [&'static str]) -> Key {
     Key { name, kind, built: Built::Only(words) }
-}
-
-const fn outbound(name: &'static str, kind: Kind) -> Key {
-    Key { name, kind, built: OUTBOUND }
 }
 
 /// The keys of a profile that belong to its file alone; a trunk of the database has them in its row.
@@ -79,8 +73,8 @@ const NETWORK: &[Key] = &[
     key("advertise_sip", Kind::Parsed(text::host_port_or_auto)),
     key("advertise_rtp", Kind::Parsed(text::address_or_auto)),
     key("remote_media_cidrs", Kind::ParsedList(text::network)),
-    not_built("rtp_port_range", Kind::Range(1024, 65_535)),
-    only("symmetric_rtp", Kind::Choice(&["off", "latch_once"]), &["latch_once"]),
+    key("rtp_port_range", Kind::Range(1024, 65_535)),
+    key("symmetric_rtp", Kind::Choice(&["off", "latch_once"])),
     key("rtp_inactivity_s", SECONDS),
     key("dscp", Kind::Table(DSCP)),
     key("udp_max_bytes", Kind::Integer(500, 65_535)),
@@ -191,17 +185,17 @@ const CODEC_KEYS: &[Key] = &[
     key("answer_order", Kind::Choice(&["remote", "local"])),
     key("ptime_ms", Kind::Numbers(&[10, 20, 30, 40, 60])),
     key("max_ptime_ms", Kind::Numbers(&[10, 20, 30, 40, 60])),
-    only("rtcp", Kind::Choice(&["on", "mux", "off"]), &["on", "mux"]),
+    key("rtcp", Kind::Choice(&["on", "mux", "off"])),
     key("single_codec_answer", Kind::Flag),
 ];
 
 const DTMF: &[Key] = &[
-    only("send", Kind::Choice(&["rfc4733", "info"]), &["rfc4733"]),
+    key("send", Kind::Choice(&["rfc4733", "info"])),
     key("receive", Kind::Choices(&["rfc4733", "info"])),
     key("payload_type", Kind::Integer(96, 127)),
-    not_built("events", Kind::Choice(&["0-15", "0-16"])),
-    not_built("duration_ms", Kind::Integer(40, 2_000)),
-    not_built("gap_ms", Kind::Integer(20, 2_000)),
+    key("events", Kind::Choice(&["0-15", "0-16"])),
+    key("duration_ms", Kind::Integer(40, 2_000)),
+    key("gap_ms", Kind::Integer(20, 2_000)),
 ];
 
 const SRTP: &[Key] = &[

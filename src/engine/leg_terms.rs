@@ -1,8 +1,10 @@
 //! What a leg may agree to, by the trunk it goes by.
 
+use crate::call::dial::KeyWay;
 use crate::call::dial::LegTerms;
 use crate::clock;
 use crate::engine::srtp_terms::srtp_terms;
+use crate::routing::signalling::DtmfSend;
 use crate::routing::signalling::Progress;
 use crate::routing::trunk::RtcpMode;
 use crate::routing::trunk::Trunk;
@@ -45,6 +47,10 @@ fn of_media(media: &TrunkMedia, progress: Progress, transport: Transport) -> Leg
         delayed_offer: false,
         progress,
         dtmf_info: media.dtmf_info,
+        keys: match media.dtmf_send {
+            DtmfSend::Rfc4733 => KeyWay::Media,
+            DtmfSend::Info => KeyWay::Signalling { duration_ms: media.dtmf_ms.0 },
+        },
         transfers: false,
         hold: if media.silent_hold { Direction::Inactive } else { Direction::SendOnly },
         // RFC 8866 §5.2 wants a number that many implementations read as a signed 64-bit one.
@@ -57,6 +63,7 @@ fn capabilities(media: &TrunkMedia, srtp: SrtpTerms) -> Capabilities {
         codecs: media.codecs.clone(),
         order: if media.order_remote { AnswerOrder::Remote } else { AnswerOrder::Local },
         dtmf: media.dtmf_payload_type,
+        dtmf_flash: media.dtmf_flash,
         ptime: media.ptime,
         ptime_max: media.ptime_max,
         rtcp_mux: media.rtcp == RtcpMode::Mux,

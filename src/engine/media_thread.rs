@@ -5,6 +5,7 @@
 //! thread frees nothing: what it is done with goes back to the handles.
 
 pub use crate::media::event::MediaEvent;
+pub use crate::media::setup::MediaRules;
 pub use crate::media::setup::MediaSetup;
 pub use crate::media::statistics::MediaStatistics;
 pub use crate::net::port_pool::NoPorts;
@@ -124,13 +125,18 @@ impl MediaEngine {
         Ok(Self(Arc::new(Inner { workers, ports })))
     }
 
-    /// Binds a pair of RTP ports of `address`. Dropping them gives them back.
+    /// Binds a pair of RTP ports of `address`, out of `within` where that is given. Dropping them gives
+    /// them back.
     ///
     /// # Errors
     /// When none is free or the system gives no socket.
-    pub fn reserve(&self, address: IpAddr) -> Result<RtpPorts, NoPorts> {
+    pub fn reserve(
+        &self,
+        address: IpAddr,
+        within: Option<&RangeInclusive<u16>>,
+    ) -> Result<RtpPorts, NoPorts> {
         self.collect_garbage();
-        self.0.ports.reserve(address)
+        self.0.ports.reserve(address, within)
     }
 
     /// Opens a session on the least loaded thread. Its first tick comes within 20 ms.
@@ -212,6 +218,16 @@ impl MediaEngine {
             Ok(Ok(before)) => Some(*before),
             Ok(Err(_)) | Err(_) => None,
         }
+    }
+
+    /// Puts the rules of another trunk in force.
+    pub fn rule(&self, id: MediaId, rules: MediaRules) {
+        self.command(id, Command::Rule(id, Box::new(rules)));
+    }
+
+    /// Lets the session go on with other ports: nobody was told of those before.
+    pub fn move_to(&self, id: MediaId, ports: RtpPorts) {
+        self.command(id, Command::Move(id, Box::new(ports)));
     }
 
     /// Presses a key towards the peer (RFC 4733). Nothing happens where it takes no events.
@@ -304,8 +320,10 @@ mod tests {
     #[tokio::test]
     async fn two_sessions_talk_over_real_sockets() {
         let engine = engine(21_000..=21_099);
-        let (ports_one, ports_two) =
-            (engine.reserve(ADDRESS).expect("free"), engine.reserve(ADDRESS).expect("free"));
+        let (ports_one, ports_two) = (
+            engine.reserve(ADDRESS, None).expect("free"),
+            engine.reserve(ADDRESS, None).expect("free"),
+        );
         let one_at = SocketAddr::new(ADDRESS, ports_one.rtp_port);
         let two_at = SocketAddr::new(ADDRESS, ports_two.rtp_port);
         let ((end_one, mut agent_one), (end_two, mut agent_two)) = (link(), link());
@@ -338,7 +356,7 @@ mod tests {
     #[tokio::test]
     async fn a_link_can_be_replaced_and_a_plan_changed_while_it_runs() {
         let engine = engine(21_100..=21_101);
-        let ports = engine.reserve(ADDRESS).expect("free");
+        let ports = engine.reserve(ADDRESS, None).expect("free");
         let nowhere = SocketAddr::new(ADDRESS, 9);
         let (end, mut before) = link();
         let (id, _events) = engine.open(ports, setup(nowhere), end).expect("room");
@@ -348,7 +366,7 @@ mod tests {
         engine.update(id, MediaPlan::for_test(nowhere));
         while next(&mut before).await != LinkEvent::Closed {}
         assert!(matches!(next(&mut after).await, LinkEvent::Audio(_)));
-        assert!(matches!(engine.reserve(ADDRESS), Err(NoPorts::Exhausted)));
+        assert!(matches!(engine.reserve(ADDRESS, None), Err(NoPorts::Exhausted)));
     }
 
     /// Opens a session that talks to `remote`.
@@ -366,7 +384,7 @@ mod tests {
     async fn peers_of_bridged_sessions_on_two_threads_hear_each_other() {
         let config = MediaConfig { threads: 2, realtime: false, ports: 21_300..=21_399 };
         let engine = MediaEngine::start(config).expect("threads");
-        let reserve = || engine.reserve(ADDRESS).expect("free");
+        let reserve = || engine.reserve(ADDRESS, None).expect("free");
         let at = |ports: &RtpPorts| SocketAddr::new(ADDRESS, ports.rtp_port);
         // Two telephones, and the two legs they talk to.
         let [phone_one, leg_one, leg_two, phone_two] = std::array::from_fn(|_| reserve());
@@ -410,7 +428,7 @@ mod tests {
     #[tokio::test]
     async fn a_session_ends_when_its_call_is_gone() {
         let engine = engine(21_200..=21_203);
-        let ports = engine.reserve(ADDRESS).expect("free");
+        let ports = engine.reserve(ADDRESS, None).expect("free");
         let (end, mut agent) = link();
         let (_, events) =
             engine.open(ports, setup(SocketAddr::new(ADDRESS, 9)), end).expect("room");

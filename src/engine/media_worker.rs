@@ -16,6 +16,7 @@ use crate::media::pace::Pace;
 use crate::media::pace::Step;
 use crate::media::session::MediaSession;
 use crate::media::session::Received;
+use crate::media::setup::MediaRules;
 use crate::media::statistics::MediaStatistics;
 use crate::net::port_pool::RtpPorts;
 use crate::sdp::MediaPlan;
@@ -73,6 +74,8 @@ pub(crate) enum Command {
     Unbridge(MediaId),
     Exchange(MediaId, Box<MediaEnd>, oneshot::Sender<Box<MediaEnd>>),
     SendDigit(MediaId, char),
+    Rule(MediaId, Box<MediaRules>),
+    Move(MediaId, Box<RtpPorts>),
     Close(MediaId, oneshot::Sender<Box<Hosted>>),
 }
 
@@ -82,6 +85,8 @@ pub(crate) enum Command {
 pub(crate) enum Garbage {
     Session(Box<Hosted>),
     Plan(Box<MediaPlan>),
+    Rules(Box<MediaRules>),
+    Ports(Box<RtpPorts>),
     Link(Box<MediaEnd>),
     Bridge(Box<BridgeEnd>),
     LinkReply(oneshot::Sender<Box<MediaEnd>>),
@@ -406,6 +411,17 @@ impl MediaThread {
                         hosted.session.send_digit(digit);
                     });
                 }
+                Command::Rule(id, mut rules) => {
+                    self.with(id, |hosted, _| {
+                        hosted.ports.classify(rules.dscp);
+                        hosted.session.rule(&mut rules);
+                    });
+                    self.discard(Garbage::Rules(rules));
+                }
+                Command::Move(id, mut ports) => {
+                    self.with(id, |hosted, _| std::mem::swap(&mut hosted.ports, &mut ports));
+                    self.discard(Garbage::Ports(ports));
+                }
                 Command::Close(id, reply) => self.close(id, reply),
             }
         }
@@ -574,7 +590,7 @@ mod tests {
             let place = worker.take_place().expect("free");
             let id = place.id();
             let session = MediaSession::new(clock::now(), MediaSetup::new(None, seed), end);
-            let ports = pool.reserve(ADDRESS).expect("free");
+            let ports = pool.reserve(ADDRESS, None).expect("free");
             thread.open(Box::new(Hosted::new(place, session, ports, events_in)));
             calls.push((id, agent, events));
         }

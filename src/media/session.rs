@@ -13,6 +13,7 @@ use crate::media::output::TickOutput;
 use crate::media::playout::Playout;
 use crate::media::session::bridged::Bridged;
 use crate::media::session::ear::Ear;
+use crate::media::setup::MediaRules;
 use crate::media::setup::MediaSetup;
 use crate::media::source::SourceLock;
 use crate::media::statistics::MediaStatistics;
@@ -42,10 +43,8 @@ use crate::types::codec::Ptime;
 use crate::types::limit::RTP_PAYLOAD_BYTES_MAX;
 use crate::types::moment::Moment;
 use crate::types::random::Random;
-use ipnet::IpNet;
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 mod bridged;
 mod ear;
@@ -55,10 +54,6 @@ const CLOCK_RATE: u32 = 8_000;
 
 /// Static payload type of comfort noise (RFC 3389).
 const COMFORT_NOISE: u8 = 13;
-
-/// How long a key we send is held, and the gap after it, in ms.
-const DIGIT_MS: u32 = 120;
-const DIGIT_GAP_MS: u32 = 80;
 
 /// Times our SSRC gives way to the peer's. Beyond, the peer sends our own packets back.
 const COLLISIONS_MAX: u8 = 3;
@@ -81,9 +76,7 @@ pub struct Received<'a> {
 #[derive(Debug)]
 pub struct MediaSession {
     plan: Option<MediaPlan>,
-    allowed: Vec<IpNet>,
-    rtcp: bool,
-    inactivity: Option<Duration>,
+    rules: MediaRules,
     opened: Moment,
     source: SourceLock,
     protection: Protection,
@@ -121,9 +114,7 @@ impl MediaSession {
         let mut random = Random::from_seed(setup.seed);
         let mut session = Self {
             plan: None,
-            allowed: setup.allowed,
-            rtcp: setup.rtcp,
-            inactivity: setup.inactivity,
+            rules: MediaRules::default(),
             opened: now,
             source: SourceLock::new(),
             protection: Protection::Plain,
@@ -137,7 +128,7 @@ impl MediaSession {
             playout: Playout::new(end, random.next_u64()),
             bridged: None,
             sender: Sender::new(random.next_u64()),
-            digits_out: dtmf::Sender::new(CLOCK_RATE, DIGIT_MS, DIGIT_GAP_MS),
+            digits_out: dtmf::Sender::new(CLOCK_RATE, setup.rules.key_ms, setup.rules.key_gap_ms),
             outgoing: Outgoing { bytes: [0; RTP_PAYLOAD_BYTES_MAX + FRAME_SAMPLES], length: 0 },
             reports: ReportSchedule::new(now, random.next_u64()),
             cname: random_name(&mut random),
@@ -146,10 +137,19 @@ impl MediaSession {
             collisions: 0,
             counters: MediaStatistics::default(),
         };
+        let mut rules = setup.rules;
+        session.rule(&mut rules);
         if let Some(plan) = &setup.plan {
             session.update(now, plan);
         }
         session
+    }
+
+    /// Puts rules in force, and gives back those before in their place.
+    pub fn rule(&mut self, rules: &mut MediaRules) {
+        std::mem::swap(&mut self.rules, rules);
+        self.source.set_symmetric(self.rules.symmetric);
+        self.digits_out.set_timing(self.rules.key_ms, self.rules.key_gap_ms);
     }
 
     /// Puts a plan in force: the first one, a hold, a resume, another address.
@@ -225,7 +225,7 @@ impl MediaSession {
         let (codec, frame) = self.speech();
         self.send(codec, frame, out);
         self.hear(now, out);
-        if self.rtcp && self.reports.is_due(now) {
+        if self.rules.rtcp && self.reports.is_due(now) {
             self.report(now, out, |report, bytes| report.write(bytes));
         }
         self.watch(now, out);
@@ -249,7 +249,7 @@ impl MediaSession {
     /// Says goodbye: to the peer by RTCP, to the agent by `Closed`.
     pub fn close(&mut self, now: Moment, out: &mut TickOutput) {
         self.playout.end().hang_up();
-        if self.rtcp && (self.sender.packets() > 0 || self.receiver.ssrc().is_some()) {
+        if self.rules.rtcp && (self.sender.packets() > 0 || self.receiver.ssrc().is_some()) {
             self.report(now, out, |report, bytes| report.write_goodbye(bytes));
         }
     }
@@ -291,7 +291,9 @@ impl MediaSession {
 
     fn receive_rtp(&mut self, now: Moment, datagram: &Received<'_>, out: &mut TickOutput) {
         // What no source can be believed for is not worth decrypting.
-        if self.plan.is_none() || !self.source.may_believe(now, datagram.source, &self.allowed) {
+        if self.plan.is_none()
+            || !self.source.may_believe(now, datagram.source, &self.rules.allowed)
+        {
             self.counters.foreign += 1;
             return;
         }
@@ -302,7 +304,7 @@ impl MediaSession {
         };
         let stream = (packet.ssrc, packet.sequence);
         let before = self.source.locked();
-        if !self.source.judge(now, datagram.source, stream, &self.allowed) {
+        if !self.source.judge(now, datagram.source, stream, &self.rules.allowed) {
             self.counters.foreign += 1;
             return;
         }
@@ -404,7 +406,8 @@ impl MediaSession {
             transmit_rtp(&mut self.protection, way.to, written(&bytes, length), out);
             return;
         }
-        let tone = self.bridged.as_mut().filter(|_| way.dtmf.is_none()).and_then(Bridged::tone);
+        let sounds = way.dtmf.is_none() && !self.rules.keys_signalled;
+        let tone = self.bridged.as_mut().filter(|_| sounds).and_then(Bridged::tone);
         let codec = if tone.is_some() { Codec::Pcmu } else { codec };
         frame = tone.unwrap_or(frame);
         g711::convert(codec, way.codec, &mut frame);
@@ -434,7 +437,7 @@ impl MediaSession {
             to: self.source.destination()?,
             codec: plan.codec,
             payload_type: plan.send_payload_type,
-            dtmf: plan.dtmf_send,
+            dtmf: plan.dtmf_send.filter(|_| !self.rules.keys_signalled),
             ptime: plan.ptime,
         })
     }
@@ -484,7 +487,7 @@ impl MediaSession {
     /// Watches whether packets come while they should.
     fn watch(&mut self, now: Moment, out: &mut TickOutput) {
         let expected = self.started && self.plan.as_ref().is_some_and(|plan| !plan.is_held());
-        let Some(limit) = self.inactivity.filter(|_| expected) else {
+        let Some(limit) = self.rules.inactivity.filter(|_| expected) else {
             self.quiet_since = None;
             return;
         };
@@ -576,6 +579,8 @@ fn random_name(random: &mut Random) -> [u8; 16] {
 
 #[cfg(test)]
 mod bridge_tests;
+#[cfg(test)]
+mod rules_tests;
 #[cfg(test)]
 mod srtp_tests;
 #[cfg(test)]

@@ -15,15 +15,8 @@ pub struct MediaSetup {
     pub plan: Option<MediaPlan>,
     /// From the system's random source: SSRC, first sequence number and timestamp, CNAME.
     pub seed: u64,
-    /// Silence of the peer after which [`MediaEvent::TimedOut`] comes; `None`: never. Not while held.
-    ///
-    /// [`MediaEvent::TimedOut`]: crate::media::session::MediaEvent::TimedOut
-    pub inactivity: Option<Duration>,
-    /// Media is believed from here and from the negotiated address. Empty: a source may be anywhere,
-    /// but only in the first seconds after signalling.
-    pub allowed: Vec<IpNet>,
-    /// Whether RTCP is sent.
-    pub rtcp: bool,
+    /// What its trunk says of the media.
+    pub rules: MediaRules,
     /// Delay of the jitter buffer, in ms.
     pub jitter_depth_ms: u16,
     /// Nothing is sent or played before [`start_playout`] or the caller's first packet.
@@ -33,17 +26,49 @@ pub struct MediaSetup {
 }
 
 impl MediaSetup {
-    /// The usual set-up: RTCP on, no time-out, playout held.
+    /// The usual set-up: the usual rules, playout held.
     #[must_use]
-    pub const fn new(plan: Option<MediaPlan>, seed: u64) -> Self {
+    pub fn new(plan: Option<MediaPlan>, seed: u64) -> Self {
+        let (rules, jitter_depth_ms) = (MediaRules::default(), JITTER_DEPTH_MS);
+        Self { plan, seed, rules, jitter_depth_ms, playout_held: true }
+    }
+}
+
+/// What a trunk says of the media of its legs. A leg that is dialled may come to go by another trunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaRules {
+    /// Silence of the peer after which [`MediaEvent::TimedOut`] comes; `None`: never. Not while held.
+    ///
+    /// [`MediaEvent::TimedOut`]: crate::media::session::MediaEvent::TimedOut
+    pub inactivity: Option<Duration>,
+    /// Media is believed from here and from the negotiated address. Empty: a source may be anywhere,
+    /// but only in the first seconds after signalling.
+    pub allowed: Vec<IpNet>,
+    /// RTCP is sent and read; false: what comes is counted, and that is all.
+    pub rtcp: bool,
+    /// Traffic class of its packets, 0 to 63; 0: the system's.
+    pub dscp: u8,
+    /// Media is sent to where the peer's comes from; false: to where its description says, always.
+    pub symmetric: bool,
+    /// Keys reach the peer by signalling: neither events nor tones are sent.
+    pub keys_signalled: bool,
+    /// How long a key we send is held, in ms.
+    pub key_ms: u32,
+    /// The gap after it, in ms.
+    pub key_gap_ms: u32,
+}
+
+impl Default for MediaRules {
+    fn default() -> Self {
         Self {
-            plan,
-            seed,
             inactivity: None,
             allowed: Vec::new(),
             rtcp: true,
-            jitter_depth_ms: JITTER_DEPTH_MS,
-            playout_held: true,
+            dscp: 0,
+            symmetric: true,
+            keys_signalled: false,
+            key_ms: 120,
+            key_gap_ms: 80,
         }
     }
 }

@@ -27,6 +27,7 @@ const CANDIDATES: usize = 4;
 pub struct SourceLock {
     signalled: Option<SocketAddr>,
     locked: Option<(SocketAddr, Moment)>,
+    symmetric: bool,
     candidates: [Option<Candidate>; CANDIDATES],
     next_candidate: usize,
     learning_until: Moment,
@@ -49,6 +50,7 @@ impl SourceLock {
         Self {
             signalled: None,
             locked: None,
+            symmetric: true,
             candidates: [None; CANDIDATES],
             next_candidate: 0,
             learning_until: Moment::START,
@@ -78,10 +80,15 @@ impl SourceLock {
         self.locked.map(|(address, _)| address)
     }
 
+    /// False: media goes to where the peer said, wherever its own comes from.
+    pub const fn set_symmetric(&mut self, symmetric: bool) {
+        self.symmetric = symmetric;
+    }
+
     /// Where media goes: to the locked source, before that to the signalled one.
     #[must_use]
     pub fn destination(&self) -> Option<SocketAddr> {
-        self.locked().or(self.signalled)
+        self.locked().filter(|_| self.symmetric).or(self.signalled)
     }
 
     /// Times a source took over from another one.

@@ -54,13 +54,17 @@ impl PortPool {
         Arc::new(Self { range, quarantine, state: Mutex::new(state) })
     }
 
-    /// Binds a pair of `address`.
+    /// Binds a pair of `address`, out of `within` where that is given.
     ///
     /// # Errors
     /// When no pair is free, or the system gives no socket.
-    pub fn reserve(self: &Arc<Self>, address: IpAddr) -> Result<RtpPorts, NoPorts> {
+    pub fn reserve(
+        self: &Arc<Self>,
+        address: IpAddr,
+        within: Option<&RangeInclusive<u16>>,
+    ) -> Result<RtpPorts, NoPorts> {
         for _ in 0..ATTEMPTS_MAX {
-            let even = self.take(address).ok_or(NoPorts::Exhausted)?;
+            let even = self.take(address, within).ok_or(NoPorts::Exhausted)?;
             let lease = Lease { pool: Arc::clone(self), address, even, used: false };
             match bind_pair(address, even) {
                 Ok((rtp, rtcp)) => return Ok(RtpPorts::new(rtp, rtcp, lease)),
@@ -75,7 +79,7 @@ impl PortPool {
         Err(NoPorts::Exhausted)
     }
 
-    fn take(&self, address: IpAddr) -> Option<u16> {
+    fn take(&self, address: IpAddr, within: Option<&RangeInclusive<u16>>) -> Option<u16> {
         let now = clock::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { random, addresses } = &mut *state;
@@ -85,7 +89,15 @@ impl PortPool {
         while let Some((_, even)) = pairs.resting.pop_front_if(|(until, _)| *until <= now) {
             pairs.free.push(even);
         }
-        let chosen = random.below(pairs.free.len() as u64) as usize;
+        let chosen = match within {
+            None => random.below(pairs.free.len() as u64) as usize,
+            Some(range) => {
+                let is_inside = |even: &u16| range.contains(even) && *even < *range.end();
+                let inside = pairs.free.iter().enumerate().filter(|(_, even)| is_inside(even));
+                let nth = random.below(inside.clone().count() as u64) as usize;
+                inside.map(|(index, _)| index).nth(nth)?
+            }
+        };
         (chosen < pairs.free.len()).then(|| pairs.free.swap_remove(chosen))
     }
 
@@ -205,33 +217,47 @@ mod tests {
     #[test]
     fn an_exhausted_range_is_refused_and_comes_back_after_its_rest() {
         let pool = PortPool::with_quarantine(20_000..=20_019, 1, Duration::ZERO);
-        let held: Vec<_> = (0..10).map(|_| pool.reserve(ADDRESS).expect("free")).collect();
+        let held: Vec<_> = (0..10).map(|_| pool.reserve(ADDRESS, None).expect("free")).collect();
         let mut ports: Vec<u16> = held.iter().map(|ports| ports.rtp_port).collect();
         assert!(!ports.is_sorted(), "ports are chosen at random");
         ports.sort_unstable();
         assert_eq!(ports, even_ports(&(20_000..=20_019)));
         assert!(held.iter().all(|ports| ports.rtcp_port == ports.rtp_port + 1));
-        assert!(matches!(pool.reserve(ADDRESS), Err(NoPorts::Exhausted)));
+        assert!(matches!(pool.reserve(ADDRESS, None), Err(NoPorts::Exhausted)));
         drop(held);
-        assert!(pool.reserve(ADDRESS).is_ok());
+        assert!(pool.reserve(ADDRESS, None).is_ok());
+    }
+
+    #[test]
+    fn a_part_of_the_range_is_kept_to_and_exhausted_by_itself() {
+        let pool = PortPool::new(20_400..=20_439, 1);
+        let part = 20_411..=20_417;
+        let held: Vec<_> =
+            (0..3).map(|_| pool.reserve(ADDRESS, Some(&part)).expect("free")).collect();
+        let mut ports: Vec<u16> = held.iter().map(|ports| ports.rtp_port).collect();
+        ports.sort_unstable();
+        assert_eq!(ports, [20_412, 20_414, 20_416]);
+        assert!(matches!(pool.reserve(ADDRESS, Some(&part)), Err(NoPorts::Exhausted)));
+        assert!(matches!(pool.reserve(ADDRESS, Some(&(30_000..=30_009))), Err(NoPorts::Exhausted)));
+        assert!(pool.reserve(ADDRESS, None).is_ok(), "the rest is free");
     }
 
     #[test]
     fn a_returned_pair_rests() {
         let pool = PortPool::with_quarantine(20_100..=20_101, 1, Duration::from_secs(3_600));
-        drop(pool.reserve(ADDRESS).expect("free"));
-        assert!(matches!(pool.reserve(ADDRESS), Err(NoPorts::Exhausted)));
+        drop(pool.reserve(ADDRESS, None).expect("free"));
+        assert!(matches!(pool.reserve(ADDRESS, None), Err(NoPorts::Exhausted)));
     }
 
     #[test]
     fn a_port_of_another_program_is_passed_over() {
         let taken = RtpSocket::bind(SocketAddr::new(ADDRESS, 20_203)).expect("free");
         let pool = PortPool::new(20_200..=20_205, 1);
-        let one = pool.reserve(ADDRESS).expect("free");
-        let two = pool.reserve(ADDRESS).expect("free");
+        let one = pool.reserve(ADDRESS, None).expect("free");
+        let two = pool.reserve(ADDRESS, None).expect("free");
         assert_eq!([one.rtp_port, two.rtp_port].iter().min(), Some(&20_200));
         assert_eq!([one.rtp_port, two.rtp_port].iter().max(), Some(&20_204));
-        assert!(matches!(pool.reserve(ADDRESS), Err(NoPorts::Exhausted)));
+        assert!(matches!(pool.reserve(ADDRESS, None), Err(NoPorts::Exhausted)));
         assert!(taken.local_address().is_ok());
     }
 
@@ -239,7 +265,7 @@ mod tests {
     fn an_address_of_another_machine_costs_no_pair() {
         let pool = PortPool::new(20_300..=20_301, 1);
         let elsewhere = IpAddr::from([192, 0, 2, 1]);
-        assert!(matches!(pool.reserve(elsewhere), Err(NoPorts::Refused(_))));
-        assert_eq!(pool.take(elsewhere), Some(20_300));
+        assert!(matches!(pool.reserve(elsewhere, None), Err(NoPorts::Refused(_))));
+        assert_eq!(pool.take(elsewhere, None), Some(20_300));
     }
 }

@@ -146,6 +146,16 @@ spelt! {
 }
 
 spelt! {
+    /// How digits are sent.
+    DtmfSend {
+        /// As telephone events among the media.
+        Rfc4733 = "rfc4733",
+        /// By INFO.
+        Info = "info",
+    }
+}
+
+spelt! {
     /// Whether provisional responses are sent reliably.
     Prack {
         /// Not supported.

@@ -4,6 +4,7 @@ use crate::routing::header_map::HeaderMap;
 use crate::routing::numbers::NumberRules;
 use crate::routing::outbound_trunk::OutboundTrunk;
 use crate::routing::registration::TrunkRegistration;
+use crate::routing::signalling::DtmfSend;
 use crate::routing::signalling::InboundProgress;
 use crate::routing::signalling::Progress;
 use crate::routing::signalling::TrunkSignalling;
@@ -25,6 +26,7 @@ use crate::types::transport::Transport;
 use ipnet::IpNet;
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -322,10 +324,20 @@ pub struct TrunkMedia {
     pub dtmf_payload_type: Option<PayloadType>,
     /// Digits in INFO bodies count too.
     pub dtmf_info: bool,
+    /// How digits are sent.
+    pub dtmf_send: DtmfSend,
+    /// Our descriptions name the flash key, event 16, beside the digits.
+    pub dtmf_flash: bool,
+    /// How long a digit is that we send, and the gap after it, in ms.
+    pub dtmf_ms: (u32, u32),
     /// RTCP.
     pub rtcp: RtcpMode,
     /// Media is taken from here only, and from the negotiated address. Empty: from anywhere.
     pub remote_cidrs: Vec<IpNet>,
+    /// Media is sent to where it comes from; false: to where descriptions say.
+    pub symmetric: bool,
+    /// The RTP ports of its calls; `None`: those of the node.
+    pub ports: Option<RangeInclusive<u16>>,
     /// After this long without a packet, while not held, the call ends; `None`: never.
     pub inactivity: Option<Duration>,
     /// Traffic class of what we send (RFC 2474); 0: the system's.
@@ -382,8 +394,13 @@ impl Default for TrunkMedia {
             ptime_max: Ptime::from_ms(60).unwrap_or(Ptime::MS_20),
             dtmf_payload_type: PayloadType::new(101),
             dtmf_info: true,
+            dtmf_send: DtmfSend::Rfc4733,
+            dtmf_flash: false,
+            dtmf_ms: (120, 80),
             rtcp: RtcpMode::On,
             remote_cidrs: Vec::new(),
+            symmetric: true,
+            ports: None,
             inactivity: Some(Duration::from_secs(60)),
             dscp: EXPEDITED_FORWARDING,
             silent_hold: false,

@@ -231,19 +231,28 @@ pub struct EventPacket {
 }
 
 impl Sender {
-    /// A sender of key presses of `duration_ms` (at least 40, at most 5000; usually 120), with `gap_ms`
-    /// (usually 80) of audio between two. Both are rounded up to ticks of 20 ms.
+    /// A sender of key presses of `duration_ms` (usually 120), with `gap_ms` (usually 80) of audio between
+    /// two: see [`Self::set_timing`].
     #[must_use]
     pub fn new(clock_rate: u32, duration_ms: u32, gap_ms: u32) -> Self {
-        let duration_ms = duration_ms.clamp(*DURATION_MS.start(), *DURATION_MS.end());
-        Self {
+        let mut sender = Self {
             clock_rate,
-            duration_ticks: duration_ms.div_ceil(TICK_MS),
-            gap_ticks: gap_ms.div_ceil(TICK_MS),
+            duration_ticks: 0,
+            gap_ticks: 0,
             waiting: [0; DIGITS_MAX],
             count: 0,
             state: Sending::Idle,
-        }
+        };
+        sender.set_timing(duration_ms, gap_ms);
+        sender
+    }
+
+    /// Key presses are of `duration_ms` (at least 40, at most 5000) from the next one on, with `gap_ms` of
+    /// audio between two. Both are rounded up to ticks of 20 ms.
+    pub fn set_timing(&mut self, duration_ms: u32, gap_ms: u32) {
+        let duration_ms = duration_ms.clamp(*DURATION_MS.start(), *DURATION_MS.end());
+        self.duration_ticks = duration_ms.div_ceil(TICK_MS);
+        self.gap_ticks = gap_ms.div_ceil(TICK_MS);
     }
 
     /// Queues a digit. `false` if it is no key, or [`DIGITS_MAX`] wait already.

@@ -44,6 +44,7 @@ fn capabilities(policy: SrtpPolicy) -> Capabilities {
         codecs: vec![Codec::Pcmu, Codec::Pcma],
         order: AnswerOrder::Remote,
         dtmf: PayloadType::new(101),
+        dtmf_flash: false,
         ptime: Ptime::MS_20,
         ptime_max: Ptime::MS_20,
         rtcp_mux: true,

@@ -68,6 +68,7 @@ pub fn answer(
         &StreamText {
             codecs: &codecs,
             dtmf: plan.dtmf_receive,
+            dtmf_flash: caps.dtmf_flash,
             ptime: plan.ptime,
             ptime_max: caps.ptime_max.max(plan.ptime),
             direction: plan.direction,
@@ -325,6 +326,7 @@ mod tests {
             codecs: vec![Codec::Pcmu, Codec::Pcma],
             order: AnswerOrder::Remote,
             dtmf: PayloadType::new(101),
+            dtmf_flash: false,
             ptime: Ptime::MS_20,
             ptime_max: Ptime::from_ms(40).unwrap(),
             rtcp_mux: false,
@@ -696,6 +698,19 @@ mod tests {
         let without = Capabilities { dtmf: None, ..caps() };
         let (text, agreed) = answered(both.as_bytes(), &without);
         assert!(agreed.dtmf_send.is_none() && !text.contains("telephone-event"));
+    }
+
+    #[test]
+    fn telephone_events_name_the_flash_key_where_the_trunk_wants_it() {
+        let lines =
+            "m=audio 4000 RTP/AVP 0 96\r\na=rtpmap:96 telephone-event/8000\r\na=fmtp:96 0-15\r\n";
+        for (dtmf_flash, last) in [(false, 15), (true, 16)] {
+            let caps = Capabilities { dtmf_flash, ..caps() };
+            let text = answered(body(lines).as_bytes(), &caps).0;
+            assert!(text.contains(&format!("a=fmtp:96 0-{last}\r\n")), "{text}");
+            let text = String::from_utf8(offer(&caps, &local())).unwrap();
+            assert!(text.contains(&format!("a=fmtp:101 0-{last}\r\n")), "{text}");
+        }
     }
 
     #[test]

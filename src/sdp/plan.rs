@@ -97,6 +97,8 @@ pub struct Capabilities {
     pub order: AnswerOrder,
     /// Payload type of telephone events in our offers; `None` where the trunk has none at all.
     pub dtmf: Option<PayloadType>,
+    /// Telephone events include the flash key, number 16.
+    pub dtmf_flash: bool,
     /// Packet time we send when the peer asks for none.
     pub ptime: Ptime,
     /// Longest packet time we send.

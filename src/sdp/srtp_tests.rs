@@ -38,6 +38,7 @@ fn caps(policy: SrtpPolicy, suites: &[SrtpSuite]) -> Capabilities {
         codecs: vec![Codec::Pcmu],
         order: AnswerOrder::Remote,
         dtmf: PayloadType::new(101),
+        dtmf_flash: false,
         ptime: Ptime::MS_20,
         ptime_max: Ptime::MS_20,
         rtcp_mux: false,

@@ -53,6 +53,7 @@ pub fn offer(caps: &Capabilities, local: &LocalMedia) -> Vec<u8> {
         &StreamText {
             codecs: &codecs,
             dtmf: caps.dtmf,
+            dtmf_flash: caps.dtmf_flash,
             ptime: caps.ptime,
             ptime_max: caps.ptime_max,
             direction: local.direction,
@@ -124,6 +125,7 @@ pub(super) fn answer_text(
 pub(super) struct StreamText<'a> {
     pub(super) codecs: &'a [(PayloadType, Codec)],
     pub(super) dtmf: Option<PayloadType>,
+    pub(super) dtmf_flash: bool,
     pub(super) ptime: Ptime,
     pub(super) ptime_max: Ptime,
     pub(super) direction: Direction,
@@ -181,7 +183,8 @@ impl Text {
         }
         if let Some(dtmf) = stream.dtmf {
             self.line(format_args!("a=rtpmap:{dtmf} telephone-event/{clock_rate}"));
-            self.line(format_args!("a=fmtp:{dtmf} 0-15"));
+            let last = if stream.dtmf_flash { 16 } else { 15 };
+            self.line(format_args!("a=fmtp:{dtmf} 0-{last}"));
         }
         for key in stream.crypto {
             self.line(format_args!("a=crypto:{key}"));

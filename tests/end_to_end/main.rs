@@ -28,6 +28,7 @@ mod http;
 mod independent;
 mod kamailio;
 mod limits;
+mod media_keys;
 mod network;
 mod node;
 #[path = "../support/phone.rs"]

@@ -11,6 +11,7 @@ use sqlx::PgConnection;
 use std::fs;
 use std::fs::File;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -100,6 +101,11 @@ impl Home {
              sip = {{ shards = 2 }}\nlog = {{ level = \"info\", format = \"json\" }}\n{more}",
             self.data_dir().display()
         )
+    }
+
+    /// The usual RTP ports.
+    pub(crate) fn rtp_ports(&self) -> RangeInclusive<u16> {
+        self.rtp_first..=self.rtp_first + RTP_PORTS - 1
     }
 
     /// Writes a file of the folder, from which the program runs.

@@ -138,6 +138,7 @@ impl Line {
         self.transfers = terms.transfers;
         self.hold = terms.hold;
         self.progress = terms.progress;
+        self.keys = terms.keys;
         self.place = place.or(self.place);
         if let Some(place) = self.place {
             self.leg.place(place);

@@ -5,6 +5,7 @@ mod media;
 mod session;
 
 use crate::call::dial::DialRequest;
+use crate::call::dial::KeyWay;
 use crate::call::dial::LegTerms;
 use crate::call::event::CallEvent;
 use crate::call::input::LegInput;
@@ -39,6 +40,7 @@ pub(super) struct Line {
     transfers: bool,
     hold: Direction,
     progress: Progress,
+    keys: KeyWay,
     /// The peer holds us.
     held: bool,
     /// We hold the peer.
@@ -120,6 +122,7 @@ impl Line {
             transfers: terms.transfers,
             hold: terms.hold,
             progress: terms.progress,
+            keys: terms.keys,
             held: false,
             holding: false,
             keys_in_media: false,

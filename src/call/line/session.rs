@@ -1,5 +1,6 @@
 //! A line that is answered: new offers both ways, hold, keys, transfers, its end.
 
+use crate::call::dial::KeyWay;
 use crate::call::event::CallEvent;
 use crate::call::input::LegInput;
 use crate::call::input::LegOutput;
@@ -167,8 +168,21 @@ impl Line {
 
     /// Gives a key to the peer.
     pub(in crate::call) fn send_key(&self, digit: char, out: &mut Vec<Output>) {
-        if self.is_answered() {
-            self.run(MediaOutput::SendDigit(digit), out);
+        match self.keys {
+            _ if !self.is_answered() => (),
+            KeyWay::Media => self.run(MediaOutput::SendDigit(digit), out),
+            KeyWay::Signalling { duration_ms } => {
+                self.say(LegOutput::SendKey { digit, duration_ms }, out);
+            }
+        }
+    }
+
+    /// Gives the peer a key that the media of the other side carried: unless it is told by signalling,
+    /// its own media did that.
+    pub(in crate::call) fn relay_key(&self, digit: char, out: &mut Vec<Output>) {
+        match self.keys {
+            KeyWay::Media => (),
+            KeyWay::Signalling { .. } => self.send_key(digit, out),
         }
     }
 

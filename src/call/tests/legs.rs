@@ -5,7 +5,6 @@ use super::*;
 use crate::call::dial::DialRequest;
 use crate::call::input::AudioPath;
 use crate::call::input::Comfort;
-use crate::routing::signalling::EarlyMedia;
 use crate::types::codec::Codec;
 
 const NEAR: LegSide = LegSide::Near;
@@ -98,14 +97,14 @@ pub(super) fn records(out: &[Output], event: &CallEvent) -> bool {
     out.iter().any(|output| matches!(output, Output::Record(noted) if noted == event))
 }
 
-fn progress(out: &[Output]) -> Option<(u16, bool)> {
+pub(super) fn progress(out: &[Output]) -> Option<(u16, bool)> {
     out.iter().find_map(|output| match output {
         Output::Leg(NEAR, LegOutput::Progress { status, body }) => Some((*status, body.is_some())),
         _ => None,
     })
 }
 
-fn peer(out: &[Output], side: LegSide) -> Option<String> {
+pub(super) fn peer(out: &[Output], side: LegSide) -> Option<String> {
     out.iter().find_map(|output| match output {
         Output::Media(to, MediaOutput::Update(plan)) if *to == side => {
             plan.remote.map(|remote| remote.to_string())
@@ -530,121 +529,5 @@ fn a_party_called_before_its_partner_waits_for_it() {
     assert_eq!(path(&out), Some(AudioPath::Waiting(Comfort::Silence)));
     bench.run_media(FAR);
     let out = bench.leg(FAR, LegInput::Answered(sdp()));
-    assert_eq!(path(&out), Some(AudioPath::Bridge(FAR)));
-}
-
-/// A call that is passed on by a trunk of this kind, and to which a far end sends 183 with a description
-/// and a bare 180 after it. What the caller is told each time, and hears.
-fn passed_on(
-    (early_media, ringback): (EarlyMedia, bool),
-    answer: AnswerPolicy,
-) -> [(Option<(u16, bool)>, AudioPath); 2] {
-    let mut bench = Bench::new(|setup| {
-        let mut request = request();
-        request.terms.progress = Progress { early_media, ringback };
-        setup.partner = Partner::Forward(Box::new(request));
-        setup.agent.answer = answer;
-    });
-    bench.leg(NEAR, LegInput::Offered(sdp()));
-    bench.run_media(NEAR);
-    bench.run_media(FAR);
-    if answer == AnswerPolicy::Immediate {
-        assert!(bench.call.is_answered());
-    }
-    [
-        LegInput::Progressed { status: 183, body: sdp() },
-        LegInput::Progressed { status: 180, body: None },
-    ]
-    .map(|input| (progress(&bench.leg(FAR, input)), bench.call.path))
-}
-
-#[test]
-fn a_trunk_says_whether_its_early_media_is_heard_our_tone_or_neither() {
-    const TONE: AudioPath = AudioPath::Waiting(Comfort::Ringback);
-    const SILENCE: AudioPath = AudioPath::Waiting(Comfort::Silence);
-    let theirs = AudioPath::Early(FAR);
-    for (terms, heard) in [
-        ((EarlyMedia::CutThrough, true), [theirs, theirs]),
-        ((EarlyMedia::CutThrough, false), [theirs, theirs]),
-        ((EarlyMedia::Ringback, false), [TONE, TONE]),
-        ((EarlyMedia::Ignore, true), [SILENCE, TONE]),
-        ((EarlyMedia::Ignore, false), [SILENCE, SILENCE]),
-    ] {
-        let told = passed_on(terms, AnswerPolicy::Immediate);
-        assert_eq!(told, heard.map(|path| (None, path)), "{terms:?}");
-    }
-    // A caller that is not answered has the tone of its own carrier.
-    let apart = AudioPath::Agent(NEAR);
-    for (terms, told) in [
-        ((EarlyMedia::CutThrough, true), [(Some((183, true)), theirs), (None, theirs)]),
-        ((EarlyMedia::Ringback, true), [(Some((180, false)), apart), (None, apart)]),
-        ((EarlyMedia::Ignore, true), [(Some((183, false)), apart), (Some((180, false)), apart)]),
-    ] {
-        assert_eq!(passed_on(terms, AnswerPolicy::WhenReady), told, "{terms:?}");
-    }
-}
-
-#[test]
-fn an_answer_counts_whose_description_came_with_early_media_that_was_not_heard() {
-    for early_media in [EarlyMedia::Ringback, EarlyMedia::Ignore] {
-        let mut bench = Bench::new(|setup| {
-            let mut request = request();
-            request.terms.progress = Progress { early_media, ringback: true };
-            setup.partner = Partner::Forward(Box::new(request));
-        });
-        bench.leg(NEAR, LegInput::Offered(sdp()));
-        bench.run_media(NEAR);
-        bench.run_media(FAR);
-        let out = bench.leg(FAR, LegInput::Progressed { status: 183, body: sdp() });
-        assert_eq!(peer(&out, FAR), None, "nothing is taken of it yet");
-        let out = bench.leg(FAR, LegInput::Answered(None));
-        assert_eq!(peer(&out, FAR).as_deref(), Some("192.0.2.1:4000"));
-        assert_eq!(path(&out), Some(AudioPath::Bridge(FAR)));
-    }
-}
-
-#[test]
-fn a_caller_may_hear_its_agent_ring_by_early_media_of_ours() {
-    let mut bench = Bench::new(|setup| {
-        setup.progress = InboundProgress::EarlyMedia;
-        setup.answer_delay = Duration::from_secs(2);
-    });
-    bench.leg(NEAR, LegInput::Offered(sdp()));
-    let out = bench.run_media(NEAR);
-    assert_eq!(progress(&out), Some((183, true)));
-    assert_eq!(path(&out), Some(AudioPath::Waiting(Comfort::Connecting)));
-    assert!(out.contains(&Output::Media(NEAR, MediaOutput::StartPlayout)));
-    assert!(planned(&out).is_some());
-    let early = out.iter().find_map(|output| match output {
-        Output::Leg(NEAR, LegOutput::Progress { body, .. }) => body.clone(),
-        _ => None,
-    });
-    let out = bench.give(Input::Agent(AgentInput::Ready));
-    assert_eq!((answer_body(&out), path(&out)), (None, None), "it rings for a while");
-    let out = bench.wait();
-    let early = early.map(|body| String::from_utf8_lossy(&body).into_owned());
-    assert_eq!(answer_body(&out), early, "the answer repeats what was said early");
-    assert_eq!(path(&out), Some(AudioPath::Agent(NEAR)));
-}
-
-#[test]
-fn early_media_of_ours_needs_an_offer_and_gives_way_to_that_of_the_other_end() {
-    let mut bench = Bench::new(|setup| setup.progress = InboundProgress::EarlyMedia);
-    bench.leg(NEAR, LegInput::Offered(None));
-    assert_eq!(progress(&bench.run_media(NEAR)), Some((180, false)));
-    let mut bench = Bench::new(|setup| {
-        setup.progress = InboundProgress::EarlyMedia;
-        setup.partner = Partner::Forward(Box::new(request()));
-    });
-    bench.leg(NEAR, LegInput::Offered(sdp()));
-    bench.run_media(NEAR);
-    bench.run_media(FAR);
-    let out = bench.leg(FAR, LegInput::Progressed { status: 180, body: None });
-    assert_eq!(progress(&out), Some((183, true)));
-    assert_eq!(path(&out), Some(AudioPath::Waiting(Comfort::Ringback)));
-    let out = bench.leg(FAR, LegInput::Progressed { status: 183, body: sdp() });
-    assert_eq!((progress(&out), path(&out)), (None, Some(AudioPath::Early(FAR))));
-    let out = bench.leg(FAR, LegInput::Answered(sdp()));
-    assert!(answer_body(&out).is_some());
     assert_eq!(path(&out), Some(AudioPath::Bridge(FAR)));
 }

@@ -5,12 +5,10 @@ use crate::call::event::CallEvent;
 use crate::call::input::Input;
 use crate::call::input::LegInput;
 use crate::call::input::LegOutput;
-use crate::call::leg::Place;
 use crate::call::side::LegSide;
 use crate::clock;
 use crate::engine::call_task::Task;
 use crate::engine::call_task::Woken;
-use crate::engine::call_task::media;
 use crate::engine::call_task::media::Slot;
 use crate::engine::dial;
 use crate::engine::dial::DialHandle;
@@ -231,18 +229,17 @@ impl Task {
             }
             DialNews::OfferWanted { trunk, transport } => {
                 let terms = Box::new(leg_terms::outbound(&trunk, transport));
-                let listener = self.listener.rtp_address;
-                let address = media::rtp_address(Some(trunk.as_ref()), listener);
                 if side == LegSide::Near {
                     self.switch.registry.moved_to(self.id(), &trunk);
                 }
-                let slot = match side {
-                    LegSide::Near => &mut self.media,
-                    LegSide::Far | LegSide::Third => self.others().slot(side),
-                };
-                slot.trunk = Some(trunk);
-                let place = slot.place.map(|place| Place { address, ..place });
-                Some(Input::Leg(side, LegInput::OfferWanted { terms, place }))
+                match self.go_by(side, trunk) {
+                    Ok(place) => Some(Input::Leg(side, LegInput::OfferWanted { terms, place })),
+                    Err(cause) => {
+                        // Its task hangs up what it began.
+                        *self.others().dial(side) = None;
+                        Some(Input::Leg(side, LegInput::DialFailed { cause, status: None }))
+                    }
+                }
             }
         }
     }
@@ -269,6 +266,7 @@ pub(crate) fn invited_command(dialog: DialogId, output: LegOutput, host: &str) -
         | LegOutput::AnswerReoffer(_)
         | LegOutput::RefuseReoffer(_)
         | LegOutput::Reoffer(_)
+        | LegOutput::SendKey { .. }
         | LegOutput::Refer(_)
         | LegOutput::AcceptRefer
         | LegOutput::RefuseRefer { .. }

@@ -16,11 +16,14 @@ use crate::engine::call_task::Task;
 use crate::engine::media_events::MediaEvents;
 use crate::engine::media_thread::MediaEvent;
 use crate::engine::media_thread::MediaId;
+use crate::engine::media_thread::MediaRules;
 use crate::engine::media_thread::MediaSetup;
 use crate::engine::media_thread::RtpPorts;
 use crate::media::setup::JITTER_DEPTH_MS;
+use crate::routing::signalling::DtmfSend;
 use crate::routing::trunk::RtcpMode;
 use crate::routing::trunk::Trunk;
+use crate::routing::trunk::TrunkMedia;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use std::net::IpAddr;
@@ -116,7 +119,12 @@ impl Task {
         if side == LegSide::Near {
             self.media.trunk = Some(Arc::clone(&self.route.trunk));
         }
-        let reserved = self.switch.media.reserve(self.listener.bind);
+        let within = match side {
+            LegSide::Near => self.route.trunk.media.ports.as_ref(),
+            // It is known when the first gateway is chosen.
+            LegSide::Far | LegSide::Third => None,
+        };
+        let reserved = self.switch.media.reserve(self.listener.bind, within);
         let listener = self.listener.rtp_address;
         let Some(slot) = self.slot(side) else { return };
         let input = match reserved {
@@ -139,14 +147,15 @@ impl Task {
         let Some(slot) = self.slot(side) else { return };
         let Some(ports) = slot.ports.take() else { return };
         let (media_end, agent_end) = link();
-        let media = slot.trunk.as_ref().map(|trunk| &trunk.media).cloned().unwrap_or_default();
-        ports.classify(media.dscp);
+        let rules = slot
+            .trunk
+            .as_ref()
+            .map_or_else(|| media_rules(&TrunkMedia::default()), |trunk| media_rules(&trunk.media));
+        ports.classify(rules.dscp);
         let setup = MediaSetup {
             plan: None,
             seed: clock::random_u64(),
-            inactivity: media.inactivity,
-            allowed: media.remote_cidrs,
-            rtcp: media.rtcp != RtcpMode::Off,
+            rules,
             jitter_depth_ms: JITTER_DEPTH_MS,
             playout_held: true,
         };
@@ -161,6 +170,41 @@ impl Task {
             Err(_) => MediaInput::Refused(HangupCause::Overload),
         };
         self.own.push_back(Input::Media(side, input));
+    }
+
+    /// Lets the media of a leg go by the rules of the trunk it goes by from now on, before its peer is
+    /// told where it is; gives that place.
+    ///
+    /// # Errors
+    /// `NoPorts` where the trunk keeps to ports of which none is free.
+    pub(super) fn go_by(
+        &mut self,
+        side: LegSide,
+        trunk: Arc<Trunk>,
+    ) -> Result<Option<Place>, HangupCause> {
+        let (bind, listener) = (self.listener.bind, self.listener.rtp_address);
+        let media = self.switch.media.clone();
+        let Some(slot) = self.slot(side) else { return Ok(None) };
+        let Some((id, _)) = &slot.open else { return Ok(None) };
+        media.rule(*id, media_rules(&trunk.media));
+        let address = rtp_address(Some(trunk.as_ref()), listener);
+        let mut place = slot.place.map(|place| Place { address, ..place });
+        let within = trunk.media.ports.as_ref();
+        let is_outside = |place: Place| {
+            within.is_some_and(|own| {
+                !own.contains(&place.rtp_port) || !own.contains(&place.rtcp_port)
+            })
+        };
+        if place.is_some_and(is_outside) {
+            let ports = media.reserve(bind, within).map_err(|_| HangupCause::NoPorts)?;
+            let (rtp_port, rtcp_port) = (ports.rtp_port, ports.rtcp_port);
+            place = Some(Place { address, rtp_port, rtcp_port });
+            ports.classify(trunk.media.dscp);
+            media.move_to(*id, ports);
+        }
+        slot.place = place;
+        slot.trunk = Some(trunk);
+        Ok(place)
     }
 
     async fn close_media(&mut self, side: LegSide) {
@@ -228,6 +272,20 @@ fn waiting(comfort: Comfort, country: &str) -> Waiting {
         Comfort::Ringback => Waiting::Ringback(RingbackForm::of_country(country)),
         Comfort::Connecting => Waiting::Connecting(RingbackForm::of_country(country)),
         Comfort::Silence | Comfort::Hold => Waiting::Noise,
+    }
+}
+
+fn media_rules(media: &TrunkMedia) -> MediaRules {
+    let (key_ms, key_gap_ms) = media.dtmf_ms;
+    MediaRules {
+        inactivity: media.inactivity,
+        allowed: media.remote_cidrs.clone(),
+        rtcp: media.rtcp != RtcpMode::Off,
+        dscp: media.dscp,
+        symmetric: media.symmetric,
+        keys_signalled: media.dtmf_send == DtmfSend::Info,
+        key_ms,
+        key_gap_ms,
     }
 }
 

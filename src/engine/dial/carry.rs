@@ -19,7 +19,9 @@ use crate::sip::endpoint::event::Body;
 use crate::sip::endpoint::event::Command;
 use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Event;
+use crate::sip::endpoint::info::dtmf_relay;
 use crate::sip::endpoint::told::Referred;
+use crate::sip::message::field::FieldValue;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::number::E164;
@@ -121,6 +123,11 @@ pub(crate) fn command_of(dialog: DialogId, output: LegOutput, host: &str) -> Opt
             Command::RefuseReinvite { dialog, status: cause.sip_status(), cause }
         }
         LegOutput::Reoffer(body) => Command::Reinvite { dialog, body },
+        LegOutput::SendKey { digit, duration_ms } => Command::Info {
+            dialog,
+            content_type: FieldValue::new("application/dtmf-relay").ok()?,
+            body: dtmf_relay(digit, duration_ms),
+        },
         LegOutput::Refer(target) => Command::Refer {
             dialog,
             refer_to: refer_to(&target, host),

@@ -15,6 +15,10 @@ use std::net::SocketAddr;
 
 impl MediaSession {
     pub(super) fn receive_rtcp(&mut self, now: Moment, datagram: &Received<'_>) {
+        if !self.rules.rtcp {
+            self.counters.unexpected += 1;
+            return;
+        }
         let known = self.source.destination().map(|address| address.ip());
         if known != Some(datagram.source.ip()) {
             self.counters.foreign += 1;

@@ -11,6 +11,7 @@ use crate::rtp::rtcp::Compound;
 use crate::rtp::rtcp::Report;
 use crate::rtp::rtcp::RtcpPacket;
 use crate::sdp::Direction;
+use std::time::Duration;
 
 pub(super) const PEER: &str = "192.0.2.1:4000";
 pub(super) const PEER_RTCP: &str = "192.0.2.1:4001";
@@ -274,7 +275,7 @@ fn the_first_packet_of_the_caller_starts_the_playout_too() {
 fn a_held_peer_gets_no_rtp_but_rtcp_goes_on_and_nothing_times_out() {
     let setup = MediaSetup {
         playout_held: false,
-        inactivity: Some(Duration::from_secs(10)),
+        rules: MediaRules { inactivity: Some(Duration::from_secs(10)), ..MediaRules::default() },
         ..MediaSetup::new(Some(plan()), 1)
     };
     for direction in [Direction::Inactive, Direction::ReceiveOnly, Direction::SendOnly] {
@@ -324,7 +325,7 @@ fn music_on_hold_is_heard_and_an_inactive_peer_is_not() {
 fn silence_of_the_peer_times_out_once_for_each_limit() {
     let setup = MediaSetup {
         playout_held: false,
-        inactivity: Some(Duration::from_secs(10)),
+        rules: MediaRules { inactivity: Some(Duration::from_secs(10)), ..MediaRules::default() },
         ..MediaSetup::new(Some(plan()), 1)
     };
     let mut scene = Scene::with(setup);
@@ -557,7 +558,11 @@ fn two_sessions_report_to_each_other() {
 #[test]
 fn without_rtcp_none_is_sent_not_even_a_goodbye() {
     for rtcp in [true, false] {
-        let setup = MediaSetup { rtcp, playout_held: false, ..MediaSetup::new(Some(plan()), 1) };
+        let setup = MediaSetup {
+            rules: MediaRules { rtcp, ..MediaRules::default() },
+            playout_held: false,
+            ..MediaSetup::new(Some(plan()), 1)
+        };
         let mut scene = Scene::with(setup);
         scene.talk(&mut Talker::new(PEER, 7), 1_000);
         scene.session.close(scene.now, &mut scene.out);
