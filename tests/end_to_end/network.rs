@@ -7,6 +7,7 @@ use crate::carrier::NUMBER;
 use crate::carrier::calls;
 use crate::carrier::hear_bye;
 use crate::carrier::pick_up;
+use crate::node::wait_for;
 use crate::phone::PATIENCE;
 use crate::phone::Phone;
 use serde_json::json;
@@ -44,4 +45,6 @@ async fn a_gateway_hears_from_the_socket_of_the_trunk_while_it_is_silent() {
         let (length, from) = heard.unwrap();
         assert_eq!((&buffer[..length], from), (&b"\r\n\r\n"[..], node.sip()));
     }
+    let sent = "sip_keepalives_total{outcome=\"sent\"}";
+    wait_for("they are counted", async || (node.metric(sent).await >= 2).then_some(())).await;
 }
