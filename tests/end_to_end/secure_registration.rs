@@ -79,6 +79,7 @@ impl Peer {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one story from the connection to the end of the call")]
 #[tokio::test]
 async fn a_trunk_registers_by_tls_and_its_calls_out_take_that_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -56,7 +56,7 @@ async fn whatever_a_gateway_fails_by_the_next_one_has_the_call() {
     assert_eq!(record["cause"], "normal", "{steps}");
     assert!(steps.contains("g1 is throttled") && !steps.contains("try: 1: g1"), "{steps}");
     for gateway in [second, at_once, throttled, broken, silent] {
-        gateway.is_satisfied().await;
+        gateway.finishes().await;
     }
     let sql = "SELECT count(*) FROM calls WHERE direction = 'outbound' AND sip_status = 200 \
                AND cause = 'normal' AND answered_at IS NOT NULL AND ended_by = 'caller'";
@@ -97,13 +97,13 @@ async fn what_the_called_party_says_is_the_answer_and_no_other_gateway_is_asked(
         let (record, steps) = outcome(&node, &key, call).await;
         assert_eq!((&record["cause"], &record["sip_status"]), (&json!(cause), &json!(status)));
         assert_eq!(steps.matches("try: ").count(), 1, "{steps}");
-        gateway.is_satisfied().await;
+        gateway.finishes().await;
     }
     // All that time it was there, and free.
     let call = dial(&node, &key, 9).await;
     let (record, steps) = outcome(&node, &key, &call).await;
     assert_eq!(record["cause"], "normal", "{steps}");
-    second.is_satisfied().await;
+    second.finishes().await;
 }
 
 #[tokio::test]
@@ -148,6 +148,6 @@ async fn gateways_of_one_priority_share_the_calls_as_the_trunk_says() {
     // Whoever has fewer has the next.
     assert!(order.chunks(2).all(|pair| pair[0] != pair[1]), "{order:?}");
     for gateway in in_turn.into_iter().chain(by_load) {
-        gateway.is_satisfied().await;
+        gateway.finishes().await;
     }
 }
