@@ -98,7 +98,7 @@ pub(super) fn ceilings(bench: &mut Bench<'_>) -> Checked {
     let mut taken = 0;
     bench.admission = Admission::default();
     for _ in 0..=channels {
-        bench.now = bench.now + Duration::from_secs(2);
+        bench.now += Duration::from_secs(2);
         taken += u32::from(ask(bench, tenant).is_some());
     }
     match taken {

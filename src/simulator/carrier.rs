@@ -275,7 +275,7 @@ impl Carrier {
     fn request(&mut self, now: Moment, ends: (SocketAddr, SocketAddr), request: Request) {
         let is_within = request.headers.to().tag().is_some();
         if self.is_of_fork(&request) {
-            return self.to_fork(now, ends, &request);
+            return self.fork_hears(now, ends, &request);
         }
         match &request.method {
             Method::Ack => return self.acknowledged(ends, &request),

@@ -59,7 +59,7 @@ impl Carrier {
     }
 
     /// A request of ours to the second telephone.
-    pub(super) fn to_fork(
+    pub(super) fn fork_hears(
         &mut self,
         now: Moment,
         ends: (SocketAddr, SocketAddr),
