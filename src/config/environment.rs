@@ -158,7 +158,7 @@ fn node(source: usize, text: &str, kind: &Kind) -> Node {
         Kind::Integer(..) => integer(text),
         Kind::Flag => text.parse().map_or_else(|_| Value::Text(text.to_owned()), Value::Flag),
         Kind::Range(..) => list('-', &integer),
-        Kind::Choices(_) => list(',', &|item| Value::Text(item.to_owned())),
+        Kind::Choices(_) | Kind::ParsedList(_) => list(',', &|item| Value::Text(item.to_owned())),
         _ => Value::Text(text.to_owned()),
     };
     Node { value, at }
