@@ -121,6 +121,8 @@ fn benches(criterion: &mut Criterion) {
                     source,
                     transport: Transport::Udp,
                     certificate: None,
+                    own_host: "",
+                    request_host: &[],
                     request_user: dialled.as_str().as_bytes(),
                     to_user: dialled.as_str().as_bytes(),
                     diversion_user: &[],

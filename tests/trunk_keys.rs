@@ -111,6 +111,30 @@ fn keep_alives_and_traffic_classes_are_what_the_profile_says() {
 }
 
 #[test]
+fn callers_are_known_by_names_and_hosts_as_the_profile_says() {
+    let trunk = |inbound: Value| compose("generic", &json!({ "inbound": inbound }));
+    let hosts = json!(["sip.example", "[2001:db8::7]", "192.0.2.1"]);
+    let named = trunk(json!({
+        "source_cidrs": [], "source_dns": ["SIP.carrier.example"], "accept_ruri_hosts": hosts
+    }));
+    let named = named.unwrap();
+    assert_eq!(named.source_names, ["sip.carrier.example"]);
+    assert!(named.sources.is_empty() && named.request_hosts.len() == 3);
+    let problems = |inbound: Value| trunk(inbound).unwrap_err().to_string();
+    let empty = problems(json!({ "source_cidrs": [] }));
+    assert!(empty.contains("needs `inbound.source_cidrs`: nobody can call by it"), "{empty}");
+    for bad in ["192.0.2.1", "a b", "", "sip.example:5060"] {
+        let found = problems(json!({ "source_dns": [bad] }));
+        assert!(found.contains("is no name in DNS"), "{bad}: {found}");
+    }
+    let found = problems(json!({ "accept_ruri_hosts": ["sip.example:5060"] }));
+    assert!(found.contains("is no host"), "{found}");
+    let many: Vec<String> = (0..17).map(|number| format!("s{number}.example")).collect();
+    let found = problems(json!({ "source_dns": many }));
+    assert!(found.contains("more than 16 names"), "{found}");
+}
+
+#[test]
 fn a_hold_is_said_as_the_profile_says() {
     let silent = |calls: serde_json::Value| {
         let overrides = json!({ "inbound": { "source_cidrs": ["192.0.2.1"] }, "calls": calls });

@@ -24,6 +24,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use uuid::Uuid;
 
 pub(super) struct Trunks;
@@ -74,6 +75,7 @@ impl Noun for Trunks {
                     "registration",
                     json!(state.as_ref().and_then(|state| state.registration.as_ref())),
                 ),
+                ("sources", json!(state.as_ref().map_or(&[][..], |state| &state.sources))),
                 ("gateways", json!(state.as_ref().map_or(&[][..], |state| &state.gateways))),
             ];
             row.members.extend(live.map(|(name, value)| (name.to_owned(), value)));
@@ -103,7 +105,16 @@ struct StateView {
     calls: u32,
     /// Null for a trunk that does not register.
     registration: Option<RegistrationView>,
+    /// The names of `inbound.source_dns`, and what they stand for on this node.
+    sources: Vec<SourceView>,
     gateways: Vec<GatewayView>,
+}
+
+#[derive(Serialize)]
+struct SourceView {
+    name: String,
+    /// Empty while DNS has none.
+    addresses: Vec<IpAddr>,
 }
 
 #[derive(Serialize)]
@@ -146,6 +157,11 @@ impl StateView {
             enabled: trunk.enabled,
             calls: state.calls,
             registration: state.registration.map(RegistrationView::of),
+            sources: state
+                .sources
+                .into_iter()
+                .map(|(name, addresses)| SourceView { name, addresses })
+                .collect(),
             gateways: state.gateways.into_iter().map(GatewayView::of).collect(),
         }
     }

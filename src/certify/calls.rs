@@ -228,6 +228,9 @@ impl Bench<'_> {
             source: invitation.flow.remote.ip(),
             transport: invitation.flow.transport,
             certificate: None,
+            own_host: "",
+            // The carrier writes whatever it knows us by: that is between it and the operator.
+            request_host: &[],
             request_user: request.uri.user().unwrap_or_default(),
             to_user: request.headers.to().uri().user().unwrap_or_default(),
             diversion_user: diversion.as_ref().and_then(Uri::user).unwrap_or_default(),

@@ -38,6 +38,7 @@ use crate::types::codec::PayloadType;
 use crate::types::codec::Ptime;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
+use crate::types::limit::TRUNK_SOURCE_NAMES_MAX;
 use crate::types::secret::Secret;
 use crate::types::srtp::SrtpPolicy;
 use crate::types::srtp::SrtpSuite;
@@ -89,6 +90,8 @@ pub(crate) fn build(
         enabled,
         listener: view.given("network.listener").and_then(|name| name.parse().ok()),
         sources: if takes_calls { networks(view, "inbound.source_cidrs") } else { Vec::new() },
+        source_names: build.source_names(),
+        request_hosts: view.texts("inbound.accept_ruri_hosts").map(str::to_owned).collect(),
         transports: view.texts("inbound.transports").filter_map(|t| t.parse().ok()).collect(),
         priority: view.number("inbound.match_priority"),
         required_headers: build.required_headers(),
@@ -191,7 +194,6 @@ impl Build<'_> {
         let view = self.view;
         if view.flag("inbound.enabled") {
             let wanted = [
-                ("inbound.source_cidrs", "nobody can call by it"),
                 ("inbound.transports", "nobody can call by it"),
                 ("inbound.did_sources", "no number would be found"),
                 ("codecs.accept", "no call could have audio"),
@@ -200,6 +202,11 @@ impl Build<'_> {
                 if view.list(path).is_empty() {
                     self.error(path, format!("an enabled trunk needs `{path}`: {why}"));
                 }
+            }
+            let paths = ["inbound.source_cidrs", "inbound.source_dns"];
+            if paths.iter().all(|path| view.list(path).is_empty()) {
+                let [path, _] = paths;
+                self.error(path, format!("an enabled trunk needs `{path}`: nobody can call by it"));
             }
             if view.list("network.remote_media_cidrs").is_empty() {
                 let message = "`network.remote_media_cidrs` is empty: media is taken from anywhere";
@@ -274,6 +281,20 @@ impl Build<'_> {
                 Secret::default()
             }
         }
+    }
+
+    /// The names whose addresses may call in.
+    fn source_names(&mut self) -> Vec<String> {
+        let view = self.view;
+        let path = "inbound.source_dns";
+        if !view.flag("inbound.enabled") {
+            return Vec::new();
+        }
+        let names: Vec<String> = view.texts(path).map(str::to_ascii_lowercase).collect();
+        if self.enabled && names.len() > TRUNK_SOURCE_NAMES_MAX {
+            self.error(path, format!("`{path}` has more than {TRUNK_SOURCE_NAMES_MAX} names"));
+        }
+        names
     }
 
     fn required_headers(&mut self) -> Vec<(String, Secret<String>)> {

@@ -60,6 +60,21 @@ pub(crate) fn address_or_auto(text: &str) -> Result<(), String> {
     Err(format!("{text:?} is neither \"auto\" nor an IP address a peer can reach"))
 }
 
+/// A name that DNS has addresses of.
+pub(crate) fn dns_name(text: &str) -> Result<(), String> {
+    if is_host(text) && text.parse::<IpAddr>().is_err() && !text.starts_with('[') {
+        return Ok(());
+    }
+    Err(format!("{text:?} is no name in DNS; addresses belong into `source_cidrs`"))
+}
+
+pub(crate) fn host(text: &str) -> Result<(), String> {
+    if is_host(text) || text.parse::<IpAddr>().is_ok() {
+        return Ok(());
+    }
+    Err(format!("{text:?} is no host: write a name or an address, without a port"))
+}
+
 pub(crate) fn host_port_or_auto(text: &str) -> Result<(), String> {
     if text == "auto" { Ok(()) } else { listener::check_host_port(text) }
 }

@@ -370,6 +370,8 @@ fn decide(
         source,
         transport: invitation.flow.transport,
         certificate: certificate.as_deref(),
+        own_host: &listener.sip_host,
+        request_host: request.uri.host().unwrap_or_default(),
         request_user: request.uri.user().unwrap_or_default(),
         to_user: request.headers.to().uri().user().unwrap_or_default(),
         diversion_user: diversion.as_ref().and_then(Uri::user).unwrap_or_default(),

@@ -167,9 +167,9 @@ mod tests {
         let mut rounds = Rounds::new(Random::from_seed(7));
         rounds.follow(Moment::START, &table(&[30; 50]));
         let mut last = BTreeMap::new();
-        let (mut now, mut together) = (Moment::START, 0);
+        let mut together = 0;
         for _ in 0..2_000 {
-            now = rounds.deadline().unwrap();
+            let now = rounds.deadline().unwrap();
             let due = rounds.due(now);
             together += due.len() - 1;
             for id in due {

@@ -23,6 +23,7 @@ pub mod registry;
 mod replacement;
 pub mod shards;
 pub mod sip_shard;
+pub mod source_names;
 mod srtp_terms;
 pub mod switch;
 pub mod trace;

@@ -42,6 +42,8 @@ pub type Written = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub struct SwitchListener {
     /// Its name.
     pub name: ListenerName,
+    /// The host that peers are told to find it at.
+    pub sip_host: String,
     /// The address its media sockets are bound to.
     pub bind: IpAddr,
     /// The address peers are told to send media to.

@@ -8,6 +8,7 @@ use crate::routing::table::RoutingTable;
 use crate::routing::trunk::Trunk;
 use crate::types::id::TenantId;
 use arc_swap::ArcSwap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Reads how trunks stand on this node. Cheap to clone.
@@ -26,6 +27,8 @@ pub struct TrunkState {
     pub calls: u32,
     /// Its registration; `None` for one that does not register.
     pub registration: Option<RegistrationState>,
+    /// The names its calls come from, and what they stand for.
+    pub sources: Vec<(String, Vec<IpAddr>)>,
     /// Its gateways, by name.
     pub gateways: Vec<(String, Availability)>,
 }
@@ -50,7 +53,10 @@ impl TrunkStates {
             let gateways = own.map(|(key, state)| (key.gateway.to_string(), state)).collect();
             let registration = self.registry.registration(trunk.id);
             let calls = self.registry.calls_of_trunk(trunk.id);
-            TrunkState { trunk, calls, registration, gateways }
+            let names = trunk.source_names.iter();
+            let addresses = |name: &String| table.addresses_of(name).unwrap_or_default().to_vec();
+            let sources = names.map(|name| (name.clone(), addresses(name))).collect();
+            TrunkState { trunk, calls, registration, sources, gateways }
         };
         trunks.into_iter().map(state).collect()
     }

@@ -50,8 +50,6 @@ pub struct Destination {
     pub local: LocalEnd,
     /// Whom we expect there; needed for TLS, ignored elsewhere.
     pub tls: Option<TlsTo>,
-    /// A connection that the peer opened may be used, where [`Flows::alias`] allowed it.
-    pub accept_alias: bool,
     /// Interval of keep-alive pings on a connection that we open (RFC 5626 §4.4.1); `None`: none.
     pub keepalive: Option<Duration>,
 }
@@ -110,7 +108,6 @@ impl Destination {
             listener,
             local: LocalEnd { address: None, interface: None },
             tls: None,
-            accept_alias: false,
             keepalive: None,
         }
     }
@@ -157,8 +154,6 @@ pub(crate) struct Ways {
     /// Connections that we opened or are opening. Trunks that differ in their TLS settings alone
     /// share an entry, never a connection.
     streams: HashMap<Key, Vec<FlowId>>,
-    /// Connections of peers, by the address at which their peer takes connections itself.
-    aliases: HashMap<SocketAddr, FlowId>,
     listeners: Vec<ListenerSocket>,
     sockets: HashMap<(u16, LocalEnd), OwnSocket>,
 }
@@ -194,17 +189,13 @@ impl Ways {
     }
 
     pub(crate) fn forget_stream(&mut self, id: FlowId, stream: &Stream) {
-        match &stream.side {
-            Side::Ours(to) => {
-                let key = to.key();
-                if let Some(ids) = self.streams.get_mut(&key) {
-                    ids.retain(|own| *own != id);
-                    if ids.is_empty() {
-                        self.streams.remove(&key);
-                    }
-                }
+        let Side::Ours(to) = &stream.side else { return };
+        let key = to.key();
+        if let Some(ids) = self.streams.get_mut(&key) {
+            ids.retain(|own| *own != id);
+            if ids.is_empty() {
+                self.streams.remove(&key);
             }
-            Side::Peer => self.aliases.retain(|_, own| *own != id),
         }
     }
 
@@ -253,16 +244,7 @@ impl State {
             Side::Ours(other) => TlsTo::same(other.tls.as_ref(), to.tls.as_ref()),
             Side::Peer => false,
         });
-        own.or_else(|| self.alias(to)).map(|stream| stream.flow)
-    }
-
-    /// RFC 5923 §8: a connection of the peer, whose certificate proves whom we want to reach.
-    fn alias(&self, to: &Destination) -> Option<&Stream> {
-        let tls = to.tls.as_ref().filter(|_| to.accept_alias && to.local.interface.is_none())?;
-        let stream = self.streams.get(self.ways.aliases.get(&to.remote)?)?;
-        let proves = stream.names.as_ref()?.prove(&tls.server_name, tls.settings.allow_wildcard);
-        let local = to.local.address.is_none_or(|address| address == stream.flow.local.ip());
-        (proves && local && stream.flow.transport == to.transport).then_some(stream)
+        own.map(|stream| stream.flow)
     }
 }
 
@@ -279,18 +261,6 @@ impl Flows {
             Transport::Tcp => self.stream_to(&Destination { tls: None, ..to.clone() }),
             Transport::Tls if to.tls.is_none() => Err(ConnectError::NoTls),
             Transport::Tls => self.stream_to(to),
-        }
-    }
-
-    /// Allows requests to the address of `flow`'s peer and `port` to go by this connection, which
-    /// the peer opened (RFC 5923: its top Via had `alias` and this port). Only a connection whose
-    /// certificate was verified counts.
-    pub fn alias(&self, id: FlowId, port: u16) {
-        let mut state = self.write();
-        let Some(stream) = state.streams.get(&id) else { return };
-        if stream.names.is_some() && matches!(stream.side, Side::Peer) {
-            let remote = SocketAddr::new(stream.flow.remote.ip(), port);
-            state.ways.aliases.insert(remote, id);
         }
     }
 

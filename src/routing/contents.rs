@@ -10,6 +10,8 @@ use crate::types::id::RoutingProfileId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::number::E164;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// Whether a tenant is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,9 +137,14 @@ pub struct Contents {
     pub is_trunks_only: bool,
 }
 
+/// What names in DNS stand for, by the name in lower case.
+pub type SourceNames = BTreeMap<String, Vec<IpAddr>>;
+
 /// One change to a routing table. Each replaces the thing of the same identity, or adds it.
 #[derive(Clone, Debug)]
 pub enum Change {
+    /// What the names of `source_names` stand for.
+    SourceNames(SourceNames),
     /// A tenant is new or different.
     Tenant(Tenant),
     /// A tenant is no more.

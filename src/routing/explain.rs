@@ -52,6 +52,8 @@ pub fn explain(table: &RoutingTable, question: &Question) -> (Verdict, Decision)
         source: question.source,
         transport: question.transport,
         certificate: None,
+        own_host: "",
+        request_host: host_of(&question.to).as_bytes(),
         request_user: to,
         to_user: to,
         diversion_user: &[],
@@ -103,6 +105,14 @@ pub fn explain_outbound(
         }
     }
     Ok(plan)
+}
+
+/// The host of what an operator types; empty where there is none.
+fn host_of(text: &str) -> &str {
+    let host = text.split_once('@').map_or("", |(_, host)| host);
+    let end =
+        if host.starts_with('[') { host.find(']').map(|at| at + 1) } else { host.find([':', ';']) };
+    end.and_then(|end| host.get(..end)).unwrap_or(host)
 }
 
 /// The user part of what an operator types.

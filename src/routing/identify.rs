@@ -28,6 +28,10 @@ pub struct Attempt<'a> {
     pub transport: Transport,
     /// What the peer's certificate proved, over TLS.
     pub certificate: Option<&'a CertificateNames>,
+    /// The host of ours that peers are told, where their trunk says no other.
+    pub own_host: &'a str,
+    /// The host of the Request-URI; empty where it has none (`tel:`).
+    pub request_host: &'a [u8],
     /// The user part of the Request-URI.
     pub request_user: &'a [u8],
     /// The user part of To.

@@ -23,6 +23,8 @@ use std::sync::Arc;
 
 /// The status for a caller without a number where the trunk wants one (RFC 5079).
 const ANONYMITY_DISALLOWED: u16 = 433;
+/// Bytes of a host that a decision shows.
+const HOST_NOTED_MAX: usize = 80;
 /// How carriers spell a caller who withholds the number.
 const WITHHELD: [&str; 5] = ["anonymous", "restricted", "private", "unavailable", "unknown"];
 
@@ -137,16 +139,19 @@ enum Outcome<'t> {
     Unknown(E164),
     /// No number at all.
     NotANumber,
+    /// The Request-URI names a host that is not the trunk's.
+    ForeignHost,
 }
 
 impl Outcome<'_> {
     /// How much an outcome tells; of several refusals the most telling is given.
     const fn rank(&self) -> u8 {
         match self {
-            Self::Found(_) => 3,
-            Self::Elsewhere(_) => 2,
-            Self::Unknown(_) => 1,
-            Self::NotANumber => 0,
+            Self::Found(_) => 4,
+            Self::Elsewhere(_) => 3,
+            Self::Unknown(_) => 2,
+            Self::NotANumber => 1,
+            Self::ForeignHost => 0,
         }
     }
 }
@@ -178,6 +183,9 @@ impl<'t> Dialling<'t, '_, '_> {
     }
 
     fn outcome(&mut self, trunk: &Trunk) -> Outcome<'t> {
+        if !trunk.answers_for(self.attempt.request_host, self.attempt.own_host) {
+            return Outcome::ForeignHost;
+        }
         let mut best = Outcome::NotANumber;
         for source in &trunk.did_sources {
             let Rewritten::Number(dialled) = self.rewritten(&trunk.called, *source) else {
@@ -305,7 +313,10 @@ fn refuse_number(
     outcome: &Outcome<'_>,
     decision: &mut Decision,
 ) -> Verdict {
-    dialling.narrate(trunk, decision);
+    match outcome {
+        Outcome::ForeignHost => note_foreign_host(dialling.attempt, trunk, decision),
+        _ => dialling.narrate(trunk, decision),
+    }
     let (cause, dialled) = match outcome {
         Outcome::Found(found) => (HangupCause::SwitchFault, Some(found.dialled)),
         Outcome::Elsewhere(dialled) => (HangupCause::NumberNotOnTrunk, Some(*dialled)),
@@ -315,11 +326,19 @@ fn refuse_number(
         }
         Outcome::Unknown(dialled) => (HangupCause::UnknownNumber, Some(*dialled)),
         Outcome::NotANumber => (HangupCause::NotANumber, None),
+        Outcome::ForeignHost => (HangupCause::ForeignHost, None),
     };
     let mut refusal = Refusal::new(trunk, cause);
     refusal.dialled = dialled;
     let caller = caller(trunk, dialling.attempt, decision);
     refusal.verdict_of(caller)
+}
+
+fn note_foreign_host(attempt: &Attempt<'_>, trunk: &Trunk, decision: &mut Decision) {
+    let shown = attempt.request_host.iter().filter(|byte| byte.is_ascii_graphic());
+    let shown: String = shown.take(HOST_NOTED_MAX).map(|byte| char::from(*byte)).collect();
+    let name = &trunk.name;
+    decision.note("request host", format!("`{shown}` is none that {name} answers for"));
 }
 
 /// A refusal in the making.
@@ -446,6 +465,7 @@ mod tests {
     use crate::types::id::TrunkId;
     use crate::types::name::ListenerName;
     use crate::types::secret::Secret;
+    use crate::types::transport::Advertised;
     use crate::types::transport::Transport;
     use uuid::Uuid;
 
@@ -520,6 +540,7 @@ mod tests {
     struct Call {
         source: &'static str,
         transport: Transport,
+        host: &'static str,
         request: String,
         to: &'static str,
         diversion: &'static str,
@@ -538,6 +559,7 @@ mod tests {
             diversion: "",
             called_party: "",
             from: "+15551000",
+            host: "192.0.2.1",
             headers: Vec::new(),
             proof: Proof::Absent,
         }
@@ -554,6 +576,8 @@ mod tests {
             source: call.source.parse().unwrap(),
             transport: call.transport,
             certificate: None,
+            own_host: "sbc.example",
+            request_host: call.host.as_bytes(),
             request_user: call.request.as_bytes(),
             to_user: call.to.as_bytes(),
             diversion_user: call.diversion.as_bytes(),
@@ -846,5 +870,36 @@ verdict    +15550100 to agent-1 of tenant-1
         let (verdict, _) = decide(&RoutingTable::new(contents), &call("+15550100"));
         let Verdict::Refuse(refusal) = verdict else { panic!("{verdict:?}") };
         assert!(refusal.tenant.is_none() && refusal.number.is_none());
+    }
+
+    #[test]
+    fn a_trunk_that_names_its_hosts_answers_for_no_other() {
+        let mut contents = contents();
+        contents.trunks[0].request_hosts = vec!["sip.example".to_owned(), "2001:db8::7".to_owned()];
+        let at = |contents: &Contents, host: &'static str| {
+            outcome(contents, &Call { host, ..call("+15550100") })
+        };
+        let routed = "+15550100 agent-1 trunk-1";
+        // Our own name is always ours: who we registered with calls us by it.
+        for host in ["SIP.example", "[2001:db8::7]", "sbc.example", ""] {
+            assert_eq!(at(&contents, host), routed, "{host}");
+        }
+        assert_eq!(at(&contents, "192.0.2.1"), "404 foreign_host");
+        let (_, decision) = decide(
+            &RoutingTable::new(contents.clone()),
+            &Call { host: "evil.example", ..call("+15550100") },
+        );
+        let steps = format!("{decision:?}");
+        assert!(steps.contains("`evil.example` is none that trunk-1 answers for"), "{steps}");
+        // Of two trunks of one source the one that answers for the host takes the call.
+        let mut other = trunk(2, "192.0.2.0/24");
+        other.request_hosts = vec!["192.0.2.1".to_owned()];
+        contents.trunks.push(other);
+        assert_eq!(at(&contents, "192.0.2.1"), "+15550100 agent-1 trunk-2");
+        // A trunk may be told of elsewhere: then that is our name.
+        let advertised = Advertised { host: "203.0.113.7".to_owned(), port: None };
+        contents.trunks[0].path.advertised = Some(Arc::new(advertised));
+        assert_eq!(at(&contents, "203.0.113.7"), routed);
+        assert_eq!(at(&contents, "sbc.example"), "404 foreign_host");
     }
 }

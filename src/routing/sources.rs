@@ -1,5 +1,6 @@
 //! `TrunkIndex`: trunks by the networks their calls come from.
 
+use crate::routing::contents::SourceNames;
 use crate::routing::shards::MixHasher;
 use crate::routing::trunk::Trunk;
 use crate::types::id::TrunkId;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 #[derive(Default)]
 pub(crate) struct TrunkIndex {
     by_id: BTreeMap<TrunkId, Arc<Trunk>>,
+    names: Arc<SourceNames>,
     by_net: HashMap<IpNet, Vec<Arc<Trunk>>, BuildHasherDefault<MixHasher>>,
     /// The prefix lengths in use: one look-up in `by_net` each.
     v4_prefixes: Vec<u8>,
@@ -23,13 +25,15 @@ pub(crate) struct TrunkIndex {
 }
 
 impl TrunkIndex {
-    pub(crate) fn new(trunks: impl Iterator<Item = Arc<Trunk>>) -> Self {
-        let mut index = Self::default();
+    pub(crate) fn new(trunks: impl Iterator<Item = Arc<Trunk>>, names: Arc<SourceNames>) -> Self {
+        let mut index = Self { names: Arc::clone(&names), ..Self::default() };
         for trunk in trunks {
             index.by_id.insert(trunk.id, trunk);
         }
         for trunk in index.by_id.values().filter(|trunk| trunk.enabled) {
-            for net in &trunk.sources {
+            let named = trunk.source_names.iter().filter_map(|name| names.get(name)).flatten();
+            let named = named.map(|address| IpNet::from(address.to_canonical()));
+            for net in trunk.sources.iter().copied().chain(named) {
                 let net = net.trunc();
                 let prefixes = match net {
                     IpNet::V4(_) => &mut index.v4_prefixes,
@@ -48,11 +52,26 @@ impl TrunkIndex {
     }
 
     pub(crate) fn with(&self, trunk: Arc<Trunk>) -> Self {
-        Self::new(self.by_id.values().map(Arc::clone).chain(std::iter::once(trunk)))
+        let trunks = self.by_id.values().map(Arc::clone).chain(std::iter::once(trunk));
+        Self::new(trunks, self.names())
     }
 
     pub(crate) fn without(&self, id: TrunkId) -> Self {
-        Self::new(self.by_id.values().filter(|trunk| trunk.id != id).map(Arc::clone))
+        let trunks = self.by_id.values().filter(|trunk| trunk.id != id).map(Arc::clone);
+        Self::new(trunks, self.names())
+    }
+
+    /// The same trunks, whose names stand for other addresses.
+    pub(crate) fn named(&self, names: Arc<SourceNames>) -> Self {
+        Self::new(self.by_id.values().map(Arc::clone), names)
+    }
+
+    pub(crate) fn names(&self) -> Arc<SourceNames> {
+        Arc::clone(&self.names)
+    }
+
+    pub(crate) fn addresses_of(&self, name: &str) -> Option<&[IpAddr]> {
+        self.names.get(name).map(Vec::as_slice)
     }
 
     pub(crate) fn get(&self, id: TrunkId) -> Option<&Arc<Trunk>> {
@@ -116,6 +135,7 @@ mod tests {
                 trunk(5, 1, &["192.0.3.9/24"]),
             ]
             .into_iter(),
+            Arc::default(),
         );
         assert_eq!(ids(&index, "192.0.2.7"), [2, 1, 3]);
         assert_eq!(ids(&index, "::ffff:192.0.2.8"), [2, 1]);
@@ -126,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_changed_trunk_replaces_itself_and_a_disabled_one_matches_nothing() {
-        let index = TrunkIndex::new([trunk(1, 1, &["192.0.2.0/24"])].into_iter());
+        let index = TrunkIndex::new([trunk(1, 1, &["192.0.2.0/24"])].into_iter(), Arc::default());
         let moved = index.with(trunk(1, 1, &["198.51.100.0/24"]));
         assert_eq!(ids(&moved, "192.0.2.1"), [0; 0]);
         assert_eq!(ids(&moved, "198.51.100.1"), [1]);
@@ -136,5 +156,28 @@ mod tests {
         assert_eq!((ids(&off, "192.0.2.1").len(), off.all().count()), (0, 1));
         let id = TrunkId::from_uuid(Uuid::from_u128(1));
         assert!(off.without(id).get(id).is_none());
+    }
+
+    #[test]
+    fn the_addresses_of_a_trunks_names_are_its_sources_too() {
+        let mut named = Trunk::clone(&trunk(1, 1, &["192.0.2.0/24"]));
+        named.source_names = vec!["sip.example".to_owned()];
+        let stands_for = |addresses: &[&str]| {
+            let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+            Arc::new(SourceNames::from([("sip.example".to_owned(), addresses)]))
+        };
+        let index = TrunkIndex::new([Arc::new(named)].into_iter(), Arc::default());
+        assert_eq!(ids(&index, "198.51.100.7"), [0; 0]);
+        let index = index.named(stands_for(&["198.51.100.7", "2001:db8::7"]));
+        for source in ["198.51.100.7", "2001:db8::7", "192.0.2.1"] {
+            assert_eq!(ids(&index, source), [1], "{source}");
+        }
+        assert_eq!(ids(&index, "198.51.100.8"), [0; 0]);
+        // It stays through changes of other trunks, and moves with the name.
+        let index = index.with(trunk(2, 1, &["203.0.113.0/24"]));
+        assert_eq!(ids(&index, "198.51.100.7"), [1]);
+        let index = index.named(stands_for(&["198.51.100.8"]));
+        assert_eq!(ids(&index, "198.51.100.7"), [0; 0]);
+        assert_eq!(ids(&index, "198.51.100.8"), [1]);
     }
 }

@@ -5,6 +5,7 @@ pub use crate::routing::contents::Change;
 pub use crate::routing::contents::Contents;
 pub use crate::routing::contents::Number;
 pub use crate::routing::contents::RoutingProfile;
+pub use crate::routing::contents::SourceNames;
 pub use crate::routing::contents::Tenant;
 pub use crate::routing::contents::TenantOutbound;
 pub use crate::routing::contents::TenantStatus;
@@ -77,7 +78,8 @@ impl RoutingTable {
                 break;
             }
         }
-        table.trunks = Arc::new(TrunkIndex::new(contents.trunks.into_iter().map(Arc::new)));
+        table.trunks =
+            Arc::new(TrunkIndex::new(contents.trunks.into_iter().map(Arc::new), Arc::default()));
         let profiles = contents.routing_profiles.into_iter();
         table.routing_profiles =
             Arc::new(profiles.map(|profile| (profile.id, Arc::new(profile))).collect());
@@ -108,7 +110,15 @@ impl RoutingTable {
             Change::RoutingProfileGone(id) => {
                 Arc::make_mut(&mut self.routing_profiles).remove(&id);
             }
-            Change::Replace(contents) => *self = Self::new(*contents),
+            Change::SourceNames(names) => {
+                self.trunks = Arc::new(self.trunks.named(Arc::new(names)))
+            }
+            Change::Replace(contents) => {
+                // What names stand for is no row of anybody's.
+                let names = self.trunks.names();
+                *self = Self::new(*contents);
+                self.trunks = Arc::new(self.trunks.named(names));
+            }
         }
         Ok(())
     }
@@ -138,6 +148,12 @@ impl RoutingTable {
     #[must_use]
     pub fn trunk(&self, id: TrunkId) -> Option<&Arc<Trunk>> {
         self.trunks.get(id)
+    }
+
+    /// The addresses that a name of a trunk's `source_names` stands for; `None` while that is not known.
+    #[must_use]
+    pub fn addresses_of(&self, name: &str) -> Option<&[IpAddr]> {
+        self.trunks.addresses_of(name)
     }
 
     /// All trunks, in no order.

@@ -45,6 +45,10 @@ pub struct Trunk {
     pub listener: Option<ListenerName>,
     /// Where its calls come from. Empty: nowhere.
     pub sources: Vec<IpNet>,
+    /// Names in DNS whose addresses its calls come from too, in lower case.
+    pub source_names: Vec<String>,
+    /// Hosts that Request-URIs of its calls may name beside our own; empty: any.
+    pub request_hosts: Vec<String>,
     /// How its calls come.
     pub transports: Vec<Transport>,
     /// Among trunks that match alike, the lowest is asked first.
@@ -277,6 +281,7 @@ impl ResponseMap {
             HangupCause::NumberInactive | HangupCause::TenantDeleted => self.not_found,
             HangupCause::UnknownNumber
             | HangupCause::NotANumber
+            | HangupCause::ForeignHost
             | HangupCause::NumberNotOnTrunk => self.unknown_did,
             HangupCause::TenantSuspended | HangupCause::Policy => self.policy,
             HangupCause::NodeLimit
@@ -410,6 +415,11 @@ impl Default for TrunkMedia {
     }
 }
 
+/// An IPv6 address without its brackets; any other host as it is.
+fn unbracketed(host: &[u8]) -> &[u8] {
+    host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host)
+}
+
 impl Trunk {
     /// A trunk that takes calls from `sources` over UDP and TCP with the defaults of every profile.
     #[must_use]
@@ -421,6 +431,8 @@ impl Trunk {
             enabled: true,
             listener: None,
             sources,
+            source_names: Vec::new(),
+            request_hosts: Vec::new(),
             transports: vec![Transport::Udp, Transport::Tcp],
             priority: 100,
             required_headers: Vec::new(),
@@ -450,6 +462,17 @@ impl Trunk {
             peer_names: Vec::new(),
             path: TrunkPath { datagram_max: 1_300, ..TrunkPath::default() },
         }
+    }
+
+    /// True when a call whose Request-URI names `host` can be this trunk's. `own` is where its peers find
+    /// us unless it says otherwise: a carrier that we register with calls us by that.
+    #[must_use]
+    pub fn answers_for(&self, host: &[u8], own: &str) -> bool {
+        let own = self.path.advertised.as_ref().map_or(own, |advertised| &advertised.host);
+        let mut served = self.request_hosts.iter().map(String::as_str).chain([own]);
+        self.request_hosts.is_empty()
+            || host.is_empty()
+            || served.any(|own| unbracketed(own.as_bytes()).eq_ignore_ascii_case(unbracketed(host)))
     }
 
     /// True when calls that arrive at `listener` by `transport` can be this trunk's.

@@ -34,6 +34,8 @@ use arc_swap::ArcSwap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -91,6 +93,7 @@ fn note_stop(stopped: Result<(), ClusterError>) {
 /// Everything that outlives a call.
 pub(super) struct Persistence {
     database: Database,
+    writer: TableWriter,
     cluster: OwnCluster,
     composer: watch::Sender<Composer>,
     follow: Arc<FollowStatus>,
@@ -151,18 +154,18 @@ pub(super) async fn start(
     let data_dir = &config.node().data_dir;
     let composer = composer_of(config);
     let table_file = data_dir.join(table_file::NAME);
-    let Snapshot { contents, seq, faults } = load(&database, &composer, &table_file).await;
-    for fault in &faults {
+    let snapshot = load(&database, &composer, &table_file).await;
+    for fault in &snapshot.faults {
         tracing::error!(%fault, "left out of the routing table");
     }
+    let (contents, known) = snapshot.split();
     table.store(Arc::new(RoutingTable::new(contents)));
     metric::set(Gauge::RoutingNumbers, table.load().len() as f64);
     let (composer_in, composers) = watch::channel(composer);
-    let sink = move |changes: Vec<Change>| {
-        apply(&table, changes);
-        changed.send_replace(());
-    };
-    let follower = changes::follow(database.clone(), composers, Some(table_file), seq, sink);
+    let writer = TableWriter(Arc::new(Writing { table, changed, turn: Mutex::default() }));
+    let own = writer.clone();
+    let sink = move |changes: Vec<Change>| own.apply(changes);
+    let follower = changes::follow(database.clone(), composers, Some(table_file), known, sink);
     let follow = follower.status();
     let dir = data_dir.join(JOURNAL_DIR);
     let opened = tokio::task::spawn_blocking(move || Journal::open(&dir)).await;
@@ -175,6 +178,7 @@ pub(super) async fn start(
     let caught_up = uploader.caught_up();
     Ok(Persistence {
         database,
+        writer,
         cluster,
         composer: composer_in,
         follow,
@@ -212,16 +216,34 @@ async fn load(database: &Database, composer: &Composer, file: &Path) -> Snapshot
     }
 }
 
-fn apply(table: &ArcSwap<RoutingTable>, changes: Vec<Change>) {
-    let mut next = RoutingTable::clone(&table.load());
-    for change in changes {
-        metric::counter(Counter::RoutingChanges).increment(1);
-        if next.apply(change).is_err() {
-            tracing::error!("the routing table is full; a change is not in force");
+/// Changes the routing table, one at a time, and tells of it. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct TableWriter(Arc<Writing>);
+
+struct Writing {
+    table: Arc<ArcSwap<RoutingTable>>,
+    changed: watch::Sender<()>,
+    turn: Mutex<()>,
+}
+
+impl TableWriter {
+    /// Brings changes into force.
+    pub(super) fn apply(&self, changes: Vec<Change>) {
+        let Writing { table, changed, turn } = &*self.0;
+        // Nothing is kept under the lock that a panic could leave half done.
+        let turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = RoutingTable::clone(&table.load());
+        for change in changes {
+            metric::counter(Counter::RoutingChanges).increment(1);
+            if next.apply(change).is_err() {
+                tracing::error!("the routing table is full; a change is not in force");
+            }
         }
+        metric::set(Gauge::RoutingNumbers, next.len() as f64);
+        table.store(Arc::new(next));
+        drop(turn);
+        changed.send_replace(());
     }
-    metric::set(Gauge::RoutingNumbers, next.len() as f64);
-    table.store(Arc::new(next));
 }
 
 /// What seals the secrets of rows. Its keys were checked with the configuration.
@@ -251,6 +273,10 @@ impl Persistence {
     /// What makes rows usable, as the newest configuration has it.
     pub(super) fn composer(&self) -> watch::Receiver<Composer> {
         self.composer.subscribe()
+    }
+
+    pub(super) fn table_writer(&self) -> TableWriter {
+        self.writer.clone()
     }
 
     pub(super) fn follow_status(&self) -> Arc<FollowStatus> {

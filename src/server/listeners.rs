@@ -122,6 +122,7 @@ impl Bound {
             .iter()
             .map(|listener| SwitchListener {
                 name: listener.name.clone(),
+                sip_host: listener.advertise_host.clone(),
                 bind: listener.bind.ip(),
                 rtp_address: listener.advertise_rtp,
                 transports: listener.transports.clone(),

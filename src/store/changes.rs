@@ -10,6 +10,7 @@ use crate::store::routing_profiles;
 use crate::store::routing_profiles::RoutingProfileRow;
 use crate::store::snapshot;
 use crate::store::snapshot::Composer;
+use crate::store::snapshot::Known;
 use crate::store::snapshot::RowFault;
 use crate::store::table_file;
 use crate::store::tenants;
@@ -22,6 +23,7 @@ use crate::types::id::RoutingProfileId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use sqlx::postgres::PgListener;
+use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -60,6 +62,10 @@ pub struct Follower<S> {
     status: Arc<FollowStatus>,
     sink: S,
     file_is_old: bool,
+    /// The trunks of the database as they were read last.
+    trunk_rows: BTreeMap<Uuid, TrunkRow>,
+    /// The trunks that are profile files.
+    file_trunks: Vec<TrunkId>,
 }
 
 struct Tickers {
@@ -96,20 +102,34 @@ impl FollowStatus {
     }
 }
 
-/// Prepares to follow `database` from `seq` (see [`snapshot::Snapshot::seq`]) and to hand batches of
-/// changes to `sink`, which brings them into force. A new value in `composer` (a configuration
-/// reload) reads everything anew. With a `table_file`, that file is kept up to date.
+/// Prepares to follow `database` from what is `known` of it (see [`snapshot::Snapshot::split`]) and to hand
+/// batches of changes to `sink`, which brings them into force. A new value in `composer` (a configuration
+/// reload) makes all trunks anew at once, those of the database from their rows as they were read last, and
+/// reads everything anew as soon as the database answers. With a `table_file`, that file is kept up to date.
 pub fn follow<S: FnMut(Vec<Change>)>(
     database: Database,
     composer: watch::Receiver<Composer>,
     table_file: Option<PathBuf>,
-    seq: Option<i64>,
+    known: impl Into<Known>,
     sink: S,
 ) -> Follower<S> {
+    let Known { seq, trunk_rows } = known.into();
+    let trunk_rows = trunk_rows.into_iter().map(|row| (row.id, row)).collect();
+    let file_trunks = composer.borrow().file_trunks.iter().map(|trunk| trunk.id).collect();
     // A table that came from the file need not be written back before something changed.
     let file_is_old = seq.is_some();
     let status = Arc::default();
-    Follower { database, composer, table_file, seq, status, sink, file_is_old }
+    Follower {
+        database,
+        composer,
+        table_file,
+        seq,
+        status,
+        sink,
+        file_is_old,
+        trunk_rows,
+        file_trunks,
+    }
 }
 
 impl<S: FnMut(Vec<Change>)> Follower<S> {
@@ -124,9 +144,14 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
         let mut pause = RETRY_FIRST;
         let mut tickers =
             Tickers { poll: ticker(POLL), file: ticker(FILE_PAUSE), prune: ticker(PRUNE_PAUSE) };
+        let mut reloads = self.composer.clone();
         loop {
             let failed = tokio::select! {
                 () = stopped(&mut stop) => break,
+                Ok(()) = reloads.changed() => {
+                    self.recompose();
+                    continue;
+                }
                 failed = self.listen(&mut tickers, &mut pause) => failed,
             };
             if self.status.in_step.swap(false, Ordering::Relaxed) || pause == RETRY_FIRST {
@@ -134,6 +159,7 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
             }
             tokio::select! {
                 () = stopped(&mut stop) => break,
+                Ok(()) = reloads.changed() => self.recompose(),
                 () = tokio::time::sleep(pause) => {}
             }
             pause = (pause * 2).min(RETRY_MAX);
@@ -166,10 +192,6 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
                     None => return Err(sqlx::Error::PoolClosed),
                 },
                 _ = tickers.poll.tick() => self.catch_up().await?,
-                Ok(()) = self.composer.changed() => {
-                    self.seq = None;
-                    self.catch_up().await?;
-                }
                 _ = tickers.file.tick() => self.write_file().await,
                 _ = tickers.prune.tick() => {
                     sqlx::query(PRUNE).execute(self.database.node()).await?;
@@ -210,12 +232,34 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
         Ok(())
     }
 
+    /// Makes every trunk anew, whether or not the database answers.
+    fn recompose(&mut self) {
+        let composer = self.composer.borrow().clone();
+        // What else depends on profiles and secrets is read with everything.
+        self.seq = None;
+        let (mut changes, mut faults) = (Vec::new(), Vec::new());
+        let files: Vec<TrunkId> = composer.file_trunks.iter().map(|trunk| trunk.id).collect();
+        let gone = self.file_trunks.iter().filter(|id| !files.contains(id));
+        changes.extend(gone.copied().map(Change::TrunkGone));
+        let file_trunks = composer.file_trunks.iter().cloned();
+        changes.extend(file_trunks.map(|trunk| Change::Trunk(Box::new(trunk))));
+        for row in self.trunk_rows.values() {
+            let change = |trunk| Change::Trunk(Box::new(trunk));
+            take(row.trunk(&composer), &mut faults, &mut changes, change);
+        }
+        self.file_trunks = files;
+        self.note_faults(&faults);
+        self.hand_over(changes);
+    }
+
     async fn read_all(&mut self) -> sqlx::Result<()> {
         let composer = self.composer.borrow_and_update().clone();
         let snapshot = snapshot::load_all_tenants(&self.database, &composer).await?;
         self.note_faults(&snapshot.faults);
-        self.seq = snapshot.seq;
-        self.hand_over(vec![Change::Replace(Box::new(snapshot.contents))]);
+        let (contents, known) = snapshot.split();
+        self.seq = known.seq;
+        self.trunk_rows = known.trunk_rows.into_iter().map(|row| (row.id, row)).collect();
+        self.hand_over(vec![Change::Replace(Box::new(contents))]);
         Ok(())
     }
 
@@ -254,6 +298,10 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
             take(row.trunk(&composer), &mut faults, &mut changes, |trunk| {
                 Change::Trunk(Box::new(trunk))
             });
+            self.trunk_rows.insert(row.id, row);
+        }
+        for id in &gone {
+            self.trunk_rows.remove(id);
         }
         changes.extend(gone.into_iter().map(TrunkId::from_uuid).map(Change::TrunkGone));
         self.routing_profiles(rows, &mut changes).await?;

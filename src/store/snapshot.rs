@@ -69,9 +69,33 @@ pub struct Snapshot {
     pub seq: Option<i64>,
     /// The rows that were left out.
     pub faults: Vec<RowFault>,
+    /// The trunks of the database as they stand there.
+    pub(crate) trunk_rows: Vec<TrunkRow>,
+}
+
+/// What is known of the database before it is followed.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Up to which change everything is in force; `None`: everything has to be read.
+    pub(crate) seq: Option<i64>,
+    /// Its trunks, for a reload of profile files while it is away.
+    pub(crate) trunk_rows: Vec<TrunkRow>,
+}
+
+impl From<Option<i64>> for Known {
+    /// Up to a change, and nothing of trunks.
+    fn from(seq: Option<i64>) -> Self {
+        Self { seq, trunk_rows: Vec::new() }
+    }
 }
 
 impl Snapshot {
+    /// The contents, and what following begins with.
+    #[must_use]
+    pub fn split(self) -> (Contents, Known) {
+        (self.contents, Known { seq: self.seq, trunk_rows: self.trunk_rows })
+    }
+
     /// What is known without the database and without the table's file: the trunks that are profile
     /// files. Their callers are answered, though no number is known.
     #[must_use]
@@ -108,7 +132,7 @@ pub async fn load_all_tenants(database: &Database, composer: &Composer) -> sqlx:
     drop(rows);
     let mut rows = sqlx::query_as::<_, TrunkRow>(trunks::ALL).fetch(&mut *transaction);
     while let Some(row) = rows.try_next().await? {
-        collected.trunk(&row);
+        collected.trunk(row);
     }
     drop(rows);
     let mut rows =
@@ -141,12 +165,13 @@ pub(crate) struct Collected<'a> {
     composer: &'a Composer,
     contents: Contents,
     faults: Vec<RowFault>,
+    trunk_rows: Vec<TrunkRow>,
 }
 
 impl<'a> Collected<'a> {
     pub(crate) fn new(composer: &'a Composer) -> Self {
         let contents = Contents { trunks: composer.file_trunks.clone(), ..Contents::default() };
-        Self { composer, contents, faults: Vec::new() }
+        Self { composer, contents, faults: Vec::new(), trunk_rows: Vec::new() }
     }
 
     pub(crate) fn tenant(&mut self, row: TenantRow) {
@@ -171,11 +196,12 @@ impl<'a> Collected<'a> {
         }
     }
 
-    pub(crate) fn trunk(&mut self, row: &TrunkRow) {
+    pub(crate) fn trunk(&mut self, row: TrunkRow) {
         match row.trunk(self.composer) {
             Ok(trunk) => self.contents.trunks.push(trunk),
             Err(fault) => self.faults.push(fault),
         }
+        self.trunk_rows.push(row);
     }
 
     pub(crate) fn routing_profile(&mut self, row: RoutingProfileRow) {
@@ -183,6 +209,6 @@ impl<'a> Collected<'a> {
     }
 
     pub(crate) fn snapshot(self, seq: Option<i64>) -> Snapshot {
-        Snapshot { contents: self.contents, seq, faults: self.faults }
+        Snapshot { contents: self.contents, seq, faults: self.faults, trunk_rows: self.trunk_rows }
     }
 }

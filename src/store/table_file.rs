@@ -135,7 +135,7 @@ impl Reading<'_> {
             Line::Tenant(row) => self.collected.tenant(row),
             Line::AiProfile(row) => self.collected.ai_profile(&row),
             Line::Number(row) => self.collected.number(&row),
-            Line::Trunk(row) => self.collected.trunk(&row),
+            Line::Trunk(row) => self.collected.trunk(row),
             Line::RoutingProfile(row) => self.collected.routing_profile(row),
             Line::End { rows } if rows == self.rows => {
                 self.state = State::Ended;

@@ -100,6 +100,8 @@ causes! {
     NotANumber = "not_a_number", 404, 28, Caller, "Not a number";
     /// The number exists but belongs to another trunk.
     NumberNotOnTrunk = "number_not_on_trunk", 404, 3, Configuration, "Number not on this trunk";
+    /// The Request-URI names a host that the trunk does not answer for.
+    ForeignHost = "foreign_host", 404, 3, Caller, "Host not served here";
     /// The number is switched off.
     NumberInactive = "number_inactive", 404, 22, Configuration, "Number not in service";
     /// The tenant is suspended.

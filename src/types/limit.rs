@@ -209,6 +209,12 @@ pub const EXTRA_HEADERS_MAX: usize = 32;
 pub const TRUNK_GATEWAYS_MAX: usize = 32;
 /// OPTIONS to gateways under way at once. Over it: the next waits for one of them to end.
 pub const GATEWAY_PROBES_MAX: usize = 256;
+/// Names of one trunk's `inbound.source_dns`. Over it: refused by `tandem check`.
+pub const TRUNK_SOURCE_NAMES_MAX: usize = 16;
+/// Names of all trunks' `inbound.source_dns` that are kept up to date. Over it: the rest is not looked up.
+pub const SOURCE_NAMES_MAX: usize = 4_096;
+/// Of them, looked up at once. Over it: the next waits for one of them to end.
+pub const SOURCE_LOOKUPS_MAX: usize = 16;
 /// Trunks whose keep-alive datagrams are being sent at once. Over it: the round is left out.
 pub const KEEPALIVE_ROUNDS_MAX: usize = 64;
 /// Addresses of one trunk that get keep-alive datagrams. Over it: the rest gets none.

@@ -129,6 +129,7 @@ fn begin(switch: &Arc<Switch>, answered: Option<Moment>) -> Overheard {
         near: NearSeed::Invited(near, permit.expect("a place"), source),
         listener: SwitchListener {
             name: "public".parse().expect("a name"),
+            sip_host: source.to_string(),
             bind: source,
             rtp_address: source,
             transports: Vec::new(),

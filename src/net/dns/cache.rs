@@ -64,6 +64,11 @@ impl Cache {
         Self { entries: HashMap::new(), keeping, entries_max, uses: 0 }
     }
 
+    /// How long the answer holds that is known; `None` where none is.
+    pub(crate) fn fresh_until(&self, question: &Question) -> Option<Moment> {
+        self.entries.get(question).map(|entry| entry.fresh_until)
+    }
+
     pub(crate) fn get(&mut self, now: Moment, question: &Question) -> Known {
         let Some(entry) = self.entries.get_mut(question) else { return Known::Unknown };
         self.uses += 1;

@@ -22,6 +22,7 @@ use crate::telemetry::metric::Counter;
 use crate::types::limit::DNS_ENTRIES_MAX;
 use crate::types::limit::DNS_QUESTIONS_MAX;
 use crate::types::limit::LOCATE_RECORDS_MAX;
+use crate::types::moment::Moment;
 use crate::types::random::Random;
 use futures_util::future::join_all;
 use hickory_resolver::Resolver;
@@ -193,6 +194,12 @@ impl Dns {
                 new
             }
         }
+    }
+
+    /// How long the answer holds that is known; `None` where none is.
+    #[must_use]
+    pub fn fresh_until(&self, question: &Question) -> Option<Moment> {
+        self.state().cache.fresh_until(question)
     }
 
     /// The question under way, begun if it is not; `None` when too many are.

@@ -312,32 +312,6 @@ async fn requests_at_once_share_one_connection_and_later_ones_use_it_again() {
     assert_ne!(other.id, own.id, "another name is another peer");
 }
 
-#[tokio::test]
-async fn a_connection_of_the_peer_is_used_where_its_certificate_proves_it() {
-    let authority = Authority::new();
-    let settings = TlsServerSettings {
-        clients: ClientCertificates::Requested(vec![authority.der()]),
-        ..shown(authority.credentials(&["tandem.example"]))
-    };
-    let mut bench = Bench::new(&settings);
-    let credentials = Some(authority.credentials(&["sbc.example"]));
-    let peer = TlsSettings { credentials, ..trusting(&authority) };
-    let (_, accepted) = bench.arrives(&bench.to("tandem.example", peer)).await;
-    bench.flows.alias(accepted.id, 5061);
-    let back = |name: &str, accept_alias| {
-        let remote = SocketAddr::new(accepted.remote.ip(), 5061);
-        let to = bench.to(name, trusting(&authority));
-        Destination { remote, accept_alias, ..to }
-    };
-    let used = bench.flows.connect(&back("sbc.example", true)).unwrap();
-    assert_eq!(used, accepted);
-    for (name, alias) in [("sbc.example", false), ("other.example", true)] {
-        let new = bench.flows.connect(&back(name, alias)).unwrap();
-        assert_ne!(new.id, accepted.id, "{name} {alias}");
-    }
-    bench.flows.close_all();
-}
-
 /// A client hello that speaks TLS 1.1 at most.
 fn hello_1_1() -> Vec<u8> {
     let mut body = vec![3, 2];
