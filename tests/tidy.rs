@@ -429,3 +429,64 @@ fn the_checks_see_what_they_look_for() {
     assert_eq!(tests_begin("#[cfg(test)]\nimpl A {\n}\nfn a() {}\n"), usize::MAX);
     assert_eq!(tests_begin("#[cfg(test)]\nmod tests;\nfn a() {}\n#[cfg(test)]\nmod t {\n"), 4);
 }
+
+/// The keys of `table`, with the paths to them.
+fn key_paths(path: &str, table: &toml::Table, found: &mut Vec<String>) {
+    for (name, value) in table {
+        let full = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        match value {
+            toml::Value::Table(inner) if !inner.is_empty() => key_paths(&full, inner, found),
+            _ => found.push(full),
+        }
+    }
+}
+
+/// Files that hold what trunks are made into.
+const TRUNK_TYPES: &[&str] = &[
+    "src/routing/trunk.rs",
+    "src/routing/outbound_trunk.rs",
+    "src/routing/registration.rs",
+    "src/routing/signalling.rs",
+];
+
+#[test]
+fn no_key_of_a_trunk_profile_is_without_effect() {
+    let sources = sources();
+    // Each key is read where trunks are made ...
+    let base: toml::Table = fs::read_to_string("sip-profiles/_base.toml").unwrap().parse().unwrap();
+    let mut keys = Vec::new();
+    key_paths("", &base, &mut keys);
+    assert!(keys.len() > 100, "tidy does not find the keys");
+    let is_maker = |source: &&Source| {
+        source.path.starts_with("src/config/") && !source.path.ends_with("/trunk_schema.rs")
+    };
+    let made: String =
+        sources.iter().filter(is_maker).flat_map(Source::code).map(|(_, line)| line).collect();
+    // For people, and of the file alone.
+    let spoken = ["schema_version", "description", "numbers.country", "numbers.canonical"];
+    for key in keys.iter().filter(|key| !spoken.contains(&key.as_str())) {
+        let name = key.rsplit('.').next().unwrap();
+        let is_read = [format!("\"{key}\""), format!("\"{name}\""), format!(".{name}\"")];
+        let is_read = is_read.iter().any(|text| made.contains(text.as_str()));
+        assert!(is_read, "`{key}` is in the schema, and nothing is made of it");
+    }
+    // ... and what is made of it is used by somebody else.
+    let is_user = |source: &&Source| {
+        source.path.starts_with("src/") && !source.path.starts_with("src/config/")
+    };
+    let used: String = sources
+        .iter()
+        .filter(is_user)
+        .flat_map(|source| source.code().map(|(_, line)| format!("{line}\n")))
+        .collect();
+    for types in sources.iter().filter(|source| TRUNK_TYPES.contains(&source.path.as_str())) {
+        let fields = types.code().filter_map(|(_, line)| line.strip_prefix("    pub "));
+        for field in fields.filter_map(|line| line.split_once(": ")).map(|(field, _)| field) {
+            let reads = used.match_indices(&format!(".{field}")).any(|(at, text)| {
+                let next = used[at + text.len()..].chars().next();
+                !next.is_some_and(|next| next.is_alphanumeric() || next == '_')
+            });
+            assert!(reads, "{}: nobody reads `{field}`", types.path);
+        }
+    }
+}

@@ -900,6 +900,6 @@ verdict    +15550100 to agent-1 of tenant-1
         let advertised = Advertised { host: "203.0.113.7".to_owned(), port: None };
         contents.trunks[0].path.advertised = Some(Arc::new(advertised));
         assert_eq!(at(&contents, "203.0.113.7"), routed);
-        assert_eq!(at(&contents, "sbc.example"), "404 foreign_host");
+        assert_eq!(at(&contents, "sbc.example"), "+15550100 agent-1 trunk-2");
     }
 }
