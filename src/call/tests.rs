@@ -2,6 +2,7 @@
 
 mod early;
 mod handovers;
+mod holds;
 mod legs;
 mod random;
 mod transfers;

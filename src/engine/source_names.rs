@@ -163,9 +163,13 @@ fn addresses(answer: Answer) -> Option<Vec<IpAddr>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::dns::tests::Server;
+    use crate::net::dns::tests::limits;
+    use crate::routing::table::Change;
     use crate::routing::table::Contents;
     use crate::routing::trunk::Trunk;
     use crate::types::id::TrunkId;
+    use tokio::sync::mpsc;
     use uuid::Uuid;
 
     const NAME: &str = "sip.example";
@@ -226,5 +230,31 @@ mod tests {
         names.follow(Moment::START, &table(&[]));
         assert!(names.learn(Moment::START, Vec::new()));
         assert!(names.known().is_empty() && names.deadline().is_none());
+    }
+
+    #[tokio::test]
+    async fn the_names_of_trunks_are_looked_up_and_put_into_the_table() {
+        let server = Server::start().await;
+        let table = Arc::new(ArcSwap::from_pointee(table(&["a.example", "nobody.example"])));
+        let (_changed, changes) = watch::channel(());
+        let (stop, stopping) = watch::channel(false);
+        let (told, mut news) = mpsc::channel(8);
+        let written = Arc::clone(&table);
+        let put = move |names| {
+            let mut next = RoutingTable::clone(&written.load());
+            next.apply(Change::SourceNames(names)).unwrap();
+            written.store(Arc::new(next));
+            told.try_send(()).unwrap();
+        };
+        let of = (Arc::clone(&table), server.dns(limits()));
+        let task = tokio::spawn(run(of, changes, stopping, put));
+        news.recv().await.unwrap();
+        let table = table.load();
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        assert_eq!(table.addresses_of("a.example"), Some([address].as_slice()));
+        assert_eq!(table.addresses_of("nobody.example"), None);
+        assert!(table.any_trunk_from(address, |_| true));
+        stop.send_replace(true);
+        task.await.unwrap();
     }
 }

@@ -123,7 +123,8 @@ async fn trunk_files_are_reloaded_while_the_database_is_away() {
     node.signal("TERM");
     assert_eq!(node.ended().await.code(), Some(0));
     node.home.write("sip-profiles/carrier.toml", &trunk("127.0.0.2/32", 410));
-    let listener = "[[listener]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n";
+    let listener = "[[listener]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n\
+                    unknown_source = \"refuse\"\n";
     let away = node.home.configuration(&format!("database = \"{url}\""), 100, listener);
     node.home.write("tandem.toml", &away);
     node.launch().await;

@@ -58,7 +58,7 @@ impl Bench {
     }
 
     /// An inbound call whose two legs hear each other.
-    fn bridged() -> Self {
+    pub(super) fn bridged() -> Self {
         let mut bench = Self::forwarded(Partner::Forward, AnswerPolicy::WhenReady);
         let out = bench.leg(FAR, LegInput::Answered(sdp()));
         assert!(out.contains(&Output::Connect(AudioPath::Bridge(FAR))), "{out:?}");
@@ -410,7 +410,7 @@ fn a_hold_or_move_of_one_leg_is_no_concern_of_the_other() {
     }
 }
 
-fn planned_of(out: &[Output], side: LegSide) -> Option<Direction> {
+pub(super) fn planned_of(out: &[Output], side: LegSide) -> Option<Direction> {
     out.iter().find_map(|output| match output {
         Output::Media(to, MediaOutput::Update(plan)) if *to == side => Some(plan.direction),
         _ => None,
@@ -437,49 +437,6 @@ fn dead_media_of_either_leg_ends_both() {
             assert_eq!(hangs_up(&out, side), Some(HangupCause::MediaTimeout));
         }
     }
-}
-
-#[test]
-fn an_application_may_hold_a_leg_and_take_it_back() {
-    let mut bench = Bench::bridged();
-    let out = bench.give(Input::HoldRequested(NEAR));
-    let Some(Output::Leg(NEAR, LegOutput::Reoffer(offer))) = out.first() else { panic!("{out:?}") };
-    assert!(String::from_utf8_lossy(offer).contains("a=sendonly"));
-    assert_eq!(path(&out), Some(AudioPath::Waiting(Comfort::Hold)));
-    // Taking it back before the hold is agreed waits for that: one offer at a time (RFC 3264 §4).
-    let out = bench.give(Input::ResumeRequested(NEAR));
-    assert!(!out.iter().any(|output| matches!(output, Output::Leg(..))), "{out:?}");
-    assert_eq!(path(&out), Some(AudioPath::Bridge(FAR)));
-    let held = format!("{OFFER}a=recvonly\r\n");
-    let out = bench.leg(NEAR, LegInput::ReofferAnswered(Some(held.into())));
-    let again = out.iter().any(|output| matches!(output, Output::Leg(NEAR, LegOutput::Reoffer(_))));
-    assert!(again, "{out:?}");
-    let out = bench.leg(NEAR, LegInput::ReofferAnswered(sdp()));
-    assert_eq!(planned(&out), Some(Direction::SendReceive));
-}
-
-#[test]
-fn a_peer_that_overlooks_our_hold_is_held_all_the_same() {
-    let mut bench = Bench::bridged();
-    bench.give(Input::HoldRequested(FAR));
-    let out = bench.leg(FAR, LegInput::ReofferAnswered(sdp()));
-    assert_eq!(planned_of(&out, FAR), Some(Direction::SendOnly));
-    assert!(bench.give(Input::Media(FAR, MediaInput::TimedOut)).is_empty());
-}
-
-#[test]
-fn a_hold_is_silent_where_the_terms_say_so() {
-    let terms = LegTerms { hold: Direction::Inactive, ..terms() };
-    let mut bench = Bench::new(|setup| setup.opening = Opening::Inbound(terms));
-    bench.talk();
-    let out = bench.give(Input::HoldRequested(NEAR));
-    let Some(Output::Leg(NEAR, LegOutput::Reoffer(offer))) = out.first() else { panic!("{out:?}") };
-    assert!(String::from_utf8_lossy(offer).contains("a=inactive"));
-    let out = bench.leg(NEAR, LegInput::ReofferAnswered(sdp()));
-    assert_eq!(planned(&out), Some(Direction::Inactive));
-    bench.give(Input::ResumeRequested(NEAR));
-    let out = bench.leg(NEAR, LegInput::ReofferAnswered(sdp()));
-    assert_eq!(planned(&out), Some(Direction::SendReceive));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 pub mod cache;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::clock;
 use crate::net::dns::cache::Cache;

@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A DNS server whose names say what it does.
-struct Server {
+pub(crate) struct Server {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
     over_tcp: Arc<AtomicUsize>,
@@ -35,7 +35,7 @@ struct Server {
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let (udp, tcp) = loop {
             let udp = UdpSocket::bind(("127.0.0.1", 0)).await.unwrap();
             if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
@@ -90,7 +90,7 @@ impl Server {
         server
     }
 
-    fn dns(&self, limits: DnsLimits) -> Dns {
+    pub(crate) fn dns(&self, limits: DnsLimits) -> Dns {
         Dns::of_server(self.address, limits)
     }
 
@@ -143,7 +143,7 @@ fn reply(query: &Message, broken: bool, tcp: bool) -> Option<Vec<u8>> {
     Some(message.to_vec().unwrap())
 }
 
-fn limits() -> DnsLimits {
+pub(crate) fn limits() -> DnsLimits {
     // Nothing here waits for these; a machine under load may take its time.
     DnsLimits { question: PATIENCE, search: PATIENCE * 3, ..DnsLimits::default() }
 }
