@@ -128,7 +128,9 @@ impl Source {
 
     /// True when all of the file is tests.
     fn is_test(&self) -> bool {
-        self.path.starts_with("tests/") || self.path.ends_with("/tests.rs")
+        self.path.starts_with("tests/")
+            || self.path.ends_with("/tests.rs")
+            || self.path.contains("/tests/")
     }
 
     /// Numbered lines before the tests, without comments.
