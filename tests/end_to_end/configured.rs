@@ -116,40 +116,6 @@ async fn a_hang_up_signal_reloads_trunks_and_keeps_the_old_ones_when_the_new_are
 }
 
 #[tokio::test]
-async fn trunk_files_are_reloaded_while_the_database_is_away() {
-    let mut node = Home::new().start().await;
-    let url = node.database().owner_options().to_url_lossy();
-    node.put(&[rows::trunk(4, "127.0.0.4/32")]).await;
-    node.signal("TERM");
-    assert_eq!(node.ended().await.code(), Some(0));
-    node.home.write("sip-profiles/carrier.toml", &trunk("127.0.0.2/32", 410));
-    let listener = "[[listener]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n\
-                    unknown_source = \"refuse\"\n";
-    let away = node.home.configuration(&format!("database = \"{url}\""), 100, listener);
-    node.home.write("tandem.toml", &away);
-    node.launch().await;
-    let before = Peer::at("127.0.0.2", node.sip()).await;
-    assert_eq!(before.options().await.status(), 200);
-
-    let changes = node.metric("routing_changes_total").await;
-    node.home.write("sip-profiles/carrier.toml", &trunk("127.0.0.3/32", 410));
-    node.signal("HUP");
-    wait_for("the change", async || {
-        (node.metric("routing_changes_total").await > changes).then_some(())
-    })
-    .await;
-    let after = Peer::at("127.0.0.3", node.sip()).await;
-    wait_for("the new file", async || (after.options().await.status() == 200).then_some(())).await;
-    assert_eq!(before.options().await.status(), 403);
-    // The trunk of the database is as it was read last.
-    let row = Peer::at("127.0.0.4", node.sip()).await;
-    assert_eq!(row.options().await.status(), 200);
-    assert_eq!(node.get("/readyz").await.status, 503, "the database is still away");
-    node.signal("TERM");
-    assert_eq!(node.ended().await.code(), Some(0));
-}
-
-#[tokio::test]
 async fn a_first_start_without_its_database_refuses_with_a_reason_until_it_is_there() {
     let mut node = Home::new().start().await;
     let url = node.database().owner_options().to_url_lossy();

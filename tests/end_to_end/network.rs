@@ -11,9 +11,7 @@ use crate::carrier::pick_up;
 use crate::node::wait_for;
 use crate::phone::PATIENCE;
 use crate::phone::Phone;
-use crate::rows;
 use serde_json::json;
-use tandem::store::api_keys::KeyRole;
 use tokio::time::timeout;
 
 #[tokio::test]
@@ -50,36 +48,4 @@ async fn a_gateway_hears_from_the_socket_of_the_trunk_while_it_is_silent() {
     }
     let sent = "sip_keepalives_total{outcome=\"sent\"}";
     wait_for("they are counted", async || (node.metric(sent).await >= 2).then_some(())).await;
-}
-
-#[tokio::test]
-async fn a_call_to_a_host_that_is_not_ours_is_refused() {
-    let node = Home::new().start().await;
-    let inbound = json!({
-        "source_cidrs": ["127.0.0.1/32"], "source_dns": ["nobody.invalid"],
-        "accept_ruri_hosts": ["sip.example"],
-    });
-    node.put(&[
-        rows::tenant(1, 0),
-        rows::profile(2, 1, json!({"kind": "echo"})),
-        rows::number(3, 1, 2, NUMBER),
-        rows::trunk_with(4, json!({"inbound": inbound})),
-    ])
-    .await;
-    let key = key(&node, 1, KeyRole::Operator).await;
-    let path = format!("/api/v1/tenants/{}/trunks", rows::uuid(1));
-    let shown = node.read(&path, &key).await.to_string();
-    assert!(shown.contains(r#"{"addresses":[],"name":"nobody.invalid"}"#), "{shown}");
-
-    let mut phone = Phone::new("127.0.0.1".parse().unwrap(), node.sip(), NUMBER).await;
-    let offer = phone.sdp();
-    let invite = phone.request("INVITE", "", &offer);
-    let line = |host: &str| invite.replacen(&format!("@{}", node.sip()), &format!("@{host}"), 1);
-    phone.send(line("evil.example")).await;
-    let refusal = phone.outcome("INVITE").await;
-    assert_eq!(refusal.status(), 404);
-    let reason = refusal.header("reason");
-    assert!(reason.contains("foreign_host"), "{reason}");
-    let record = node.record(&phone.call_id).await;
-    assert_eq!((record.cause.as_str(), record.ended_by.as_str()), ("foreign_host", "switch"));
 }
