@@ -6,7 +6,6 @@ use crate::carrier::CALLED;
 use crate::carrier::NUMBER;
 use crate::carrier::calls;
 use crate::carrier::hear_bye;
-use crate::carrier::key;
 use crate::carrier::pick_up;
 use crate::node::wait_for;
 use crate::phone::PATIENCE;
