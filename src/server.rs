@@ -264,10 +264,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     let all = switch.shards.get_or_init(|| Shards::new(shards.clone())).clone();
     let (addresses, listening, socket) = bound.start(&switch, gates, all)?;
     tokio::spawn(gateways::watch(Arc::clone(&switch), table_changes.clone(), drains.clone()));
-    let writer = persistence.table_writer();
-    let put = move |names| writer.apply(vec![Change::SourceNames(names)]);
-    let of = (Arc::clone(&table), switch.dns.clone());
-    tokio::spawn(source_names::run(of, table_changes.clone(), stopping.clone(), put));
+    watch_source_names(&switch, &persistence, table_changes.clone(), stopping.clone());
     let alive = keepalive::run(Arc::clone(&switch), table_changes.clone(), stopping.clone());
     tokio::spawn(alive);
     let registrar = tokio::spawn(registrar::run(Arc::clone(&switch), table_changes, drains));
@@ -296,6 +293,19 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         stop,
         drain_limit: node.drain_limit,
     })
+}
+
+/// Keeps the addresses of the names that callers are known by in the routing table.
+fn watch_source_names(
+    switch: &Switch,
+    persistence: &Persistence,
+    table_changes: watch::Receiver<()>,
+    stopping: watch::Receiver<bool>,
+) {
+    let writer = persistence.table_writer();
+    let put = move |names| writer.apply(vec![Change::SourceNames(names)]);
+    let of = (Arc::clone(&switch.table), switch.dns.clone());
+    tokio::spawn(source_names::run(of, table_changes, stopping, put));
 }
 
 impl Server {

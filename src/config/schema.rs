@@ -55,8 +55,6 @@ pub(crate) enum Built {
     Yes,
     /// These words only.
     Only(&'static [&'static str]),
-    /// The default alone.
-    No,
 }
 
 /// Where a check stands: what it reports to, and the path so far.
@@ -274,7 +272,7 @@ fn can_do(value: &Value, built: Built) -> bool {
         (Built::Only(_), Value::Array(items)) => {
             items.iter().all(|item| can_do(&item.value, built))
         }
-        (Built::Only(_) | Built::No, _) => false,
+        (Built::Only(_), _) => false,
     }
 }
 

@@ -21,10 +21,6 @@ const fn key(name: &'static str, kind: Kind) -> Key {
     Key { name, kind, built: Built::Yes }
 }
 
-const fn not_built(name: &'static str, kind: Kind) -> Key {
-    Key { name, kind, built: Built::No }
-}
-
 const fn only(name: &'static str, kind: Kind, words: &'static [&'static str]) -> Key {
     Key { name, kind, built: Built::Only(words) }
 }
