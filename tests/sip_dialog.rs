@@ -322,6 +322,7 @@ fn an_invite_with_replaces_names_the_dialog_it_wants() {
     let mut solo = Solo::new();
     solo.receive(&second.text());
     assert_eq!(solo.take_kinds(), ["420"]);
+    assert_eq!(kinds(&solo.take_events()), ["declined 420 protocol_error"]);
     solo.receive(&Script::invite("c").header(&line).text());
     match solo.take_events().as_slice() {
         [Event::Invited(invitation)] => assert_eq!(invitation.replaces, None),

@@ -269,6 +269,11 @@ impl Lab {
             self.stories.insert((side, dialog), Story { invited: 1, ..Story::default() });
             return self.invited(dialog, self.plans[index]);
         }
+        if let Event::Declined(declined) = &event {
+            // A re-INVITE that was under way when the other side ended the call.
+            assert_eq!(declined.status, Some(481), "{}", declined.why);
+            return;
+        }
         let dialog = dialog_of(&event);
         let plan = self.plans[self.calls[&(side, dialog)]];
         let story = self.stories.get_mut(&(side, dialog)).expect("a known dialog");
