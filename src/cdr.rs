@@ -61,6 +61,47 @@ pub struct CallRecord {
     pub media: Option<MediaFigures>,
 }
 
+/// How far a call got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallState {
+    /// It arrived or was begun, and nobody rings yet.
+    Initiated,
+    /// The party called rings.
+    Ringing,
+    /// It was answered and goes on.
+    Answered,
+    /// It was answered and is over.
+    Ended,
+    /// It is over without an answer.
+    Failed,
+}
+
+impl CallState {
+    /// The spelling of the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Initiated => "initiated",
+            Self::Ringing => "ringing",
+            Self::Answered => "answered",
+            Self::Ended => "ended",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// That of a call which rang, was answered and ended, or did not.
+    #[must_use]
+    pub const fn of(rang: bool, answered: bool, ended: bool) -> Self {
+        match (ended, answered, rang) {
+            (true, true, _) => Self::Ended,
+            (true, false, _) => Self::Failed,
+            (false, true, _) => Self::Answered,
+            (false, false, true) => Self::Ringing,
+            (false, false, false) => Self::Initiated,
+        }
+    }
+}
+
 /// When a call reached each stage; `None` for stages it never saw.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stages {
@@ -116,6 +157,13 @@ impl CallRecord {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.stages.ended.is_some()
+    }
+
+    /// How far the call got.
+    #[must_use]
+    pub const fn state(&self) -> CallState {
+        let stages = &self.stages;
+        CallState::of(stages.ringing.is_some(), stages.answered.is_some(), stages.ended.is_some())
     }
 
     /// Folds in what happened at `at`. The first of each stage counts, and the first end: a late
@@ -269,9 +317,15 @@ impl CallLog {
         &self.record
     }
 
+    /// Those events that were not reported yet, in order.
+    #[must_use]
+    pub fn pending(&self) -> &[TimedEvent] {
+        &self.pending
+    }
+
     /// Folds `event` into the record and keeps it for the next report; past [`CALL_EVENTS_MAX`] only
-    /// its end is kept.
-    pub fn note(&mut self, at: Moment, event: CallEvent) {
+    /// its end is kept. Gives its place in the call.
+    pub fn note(&mut self, at: Moment, event: CallEvent) -> u32 {
         let seq = self.record.rev;
         self.record.fold(at, &event);
         let last = matches!(
@@ -282,6 +336,7 @@ impl CallLog {
             self.kept += 1;
             self.pending.push(TimedEvent { seq, at, event });
         }
+        seq
     }
 
     /// The report for the journal; the events in it will not be in the next one.

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::config::problem::Problems;
 use crate::engine::gateways;
 use crate::engine::keepalive;
+use crate::engine::live::LiveFeed;
 use crate::engine::media_thread::MediaConfig;
 use crate::engine::media_thread::MediaEngine;
 use crate::engine::os;
@@ -249,6 +250,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         registry: Registry::new(node.limits),
         media,
         ledger: persistence.ledger(ended_calls),
+        live: LiveFeed::default(),
         flows: Flows::new(FlowLimits::default()),
         dns: Dns::of_system(DnsLimits::default()),
         roots: TrustRoots::native(),

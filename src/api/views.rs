@@ -1,5 +1,6 @@
 //! What clients see of stored things. Domain types stay free of the wire.
 
+use crate::cdr::CallState;
 use crate::store::calls::StoredCall;
 use crate::store::calls::StoredEvent;
 use crate::store::calls::StoredMedia;
@@ -91,12 +92,9 @@ struct EventView {
 
 impl CallView {
     pub(super) fn of(call: StoredCall) -> Self {
-        let status = match (call.times.ended, call.times.answered) {
-            (None, None) => "ringing",
-            (None, Some(_)) => "answered",
-            (Some(_), Some(_)) => "ended",
-            (Some(_), None) => "failed",
-        };
+        let times = &call.times;
+        let (rang, ended) = (times.ringing.is_some(), times.ended.is_some());
+        let status = CallState::of(rang, times.answered.is_some(), ended).as_str();
         Self {
             id: call.id.to_string(),
             tenant_id: call.route.tenant.map(|id| id.to_string()),

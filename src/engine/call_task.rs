@@ -16,6 +16,7 @@ use crate::call::input::Output;
 use crate::call::setup::CallSetup;
 use crate::call::side::LegSide;
 use crate::cdr::CallLog;
+use crate::cdr::TimedEvent;
 use crate::clock;
 use crate::engine::agent_task::AgentEvent;
 use crate::engine::call_metrics;
@@ -91,7 +92,9 @@ pub(super) fn start(
     (inputs, queue): (mpsc::Sender<Input>, mpsc::Receiver<Input>),
 ) {
     let id = seed.log.record().id;
-    let written = switch.ledger.report(seed.log.report());
+    let report = seed.log.report();
+    switch.live.tell_report(&report);
+    let written = switch.ledger.report(report);
     let source = match &seed.near {
         NearSeed::Invited(_, _, source) => Some(*source),
         NearSeed::Dialled(_) => None,
@@ -257,7 +260,11 @@ impl Task {
         let was_answered = self.log.record().stages.answered.is_some();
         call_metrics::count(now, self.arrived, was_answered, &event);
         let answered = matches!(event, CallEvent::Answered(_));
-        self.log.note(now, event);
+        let heard = self.switch.live.is_heard().then(|| event.clone());
+        let seq = self.log.note(now, event);
+        if let Some(event) = heard {
+            self.switch.live.tell(self.log.record(), TimedEvent { seq, at: now, event });
+        }
         if answered {
             self.switch.ledger.report_later(self.log.report());
         }

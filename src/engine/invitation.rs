@@ -264,7 +264,9 @@ impl Begun {
         let call: CallId = self.log.record().id;
         tracing::info!(%call, %cause, status, "call refused");
         // Written in the background: a refusal does not wait for the disk.
-        switch.ledger.report_later(self.log.report());
+        let report = self.log.report();
+        switch.live.tell_report(&report);
+        switch.ledger.report_later(report);
     }
 }
 

@@ -11,6 +11,7 @@ pub mod ingress;
 mod invitation;
 pub mod keepalive;
 pub(crate) mod leg_terms;
+pub mod live;
 pub mod media_events;
 mod media_figures;
 pub mod media_thread;

@@ -18,6 +18,7 @@ use crate::engine::call_task::CallRoute;
 use crate::engine::call_task::CallSeed;
 use crate::engine::call_task::NearSeed;
 use crate::engine::leg_terms;
+use crate::engine::live::LiveEvent;
 use crate::engine::partner;
 use crate::engine::registry::Unheard;
 use crate::engine::switch::Switch;
@@ -46,6 +47,7 @@ use crate::types::transport::Transport;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::broadcast;
 use tokio::sync::mpsc;
 
 /// A call that is asked for.
@@ -209,6 +211,12 @@ impl CallControl {
         call_task::start(&self.switch, seed, mpsc::channel(CALL_QUEUE_MAX));
     }
 
+    /// What happens to calls from now on, of all tenants: whoever passes it on leaves out what is another's.
+    #[must_use]
+    pub fn live(&self) -> broadcast::Receiver<Arc<LiveEvent>> {
+        self.switch.live.subscribe()
+    }
+
     /// Hangs a call of `tenant` up.
     ///
     /// # Errors
@@ -341,7 +349,9 @@ impl Begun<'_> {
         self.note(CallEvent::Refused { cause, status: cause.sip_status() });
         self.note(CallEvent::Ended { cause, by: Party::Switch, duration: Duration::ZERO });
         tracing::info!(call = %self.log.record().id, %cause, "call out refused");
-        self.switch.ledger.report_later(self.log.report());
+        let report = self.log.report();
+        self.switch.live.tell_report(&report);
+        self.switch.ledger.report_later(report);
         cause
     }
 }

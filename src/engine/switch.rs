@@ -2,6 +2,7 @@
 
 use crate::cdr::CallReport;
 use crate::clock;
+use crate::engine::live::LiveFeed;
 use crate::engine::media_thread::MediaEngine;
 use crate::engine::registry::Registry;
 use crate::engine::shards::Shards;
@@ -62,6 +63,8 @@ pub struct Switch {
     pub media: MediaEngine,
     /// Where call records go.
     pub ledger: Arc<dyn Ledger>,
+    /// What happens to calls, for all who want to know.
+    pub live: LiveFeed,
     /// Where SIP messages go.
     pub flows: Flows,
     /// Where the addresses of gateways come from.

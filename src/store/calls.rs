@@ -1,5 +1,7 @@
 //! Call records: how they enter the database, and how a tenant reads them.
 
+pub use crate::store::wire::detail_of;
+
 use crate::store::database::Database;
 use crate::store::time::Time;
 use crate::types::id::AiProfileId;

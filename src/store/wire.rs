@@ -237,8 +237,9 @@ fn write_event(timed: &TimedEvent, text: &mut JsonText) {
     text.close('}');
 }
 
-/// What an event says beside its name.
-fn detail_of(event: &CallEvent) -> Option<Value> {
+/// What an event says beside its name, as stored events and those told live have it.
+#[must_use]
+pub fn detail_of(event: &CallEvent) -> Option<Value> {
     Some(match event {
         CallEvent::Refused { cause, status } => json!({"cause": cause.code(), "status": status}),
         CallEvent::Ignored(cause) | CallEvent::AgentFailed(cause) => json!({"cause": cause.code()}),

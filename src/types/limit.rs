@@ -157,6 +157,9 @@ pub const AGENT_GARBAGE_MAX: u32 = 100;
 pub const PEER_URI_BYTES_MAX: usize = 1_024;
 /// Events kept of one call. Over it: the call goes on, later ones are counted only.
 pub const CALL_EVENTS_MAX: usize = 512;
+/// Events of all calls that may wait for the slowest who listens to them. Over it: that one misses the
+/// oldest, and is told how many.
+pub const LIVE_EVENTS_MAX: usize = 4_096;
 /// Steps of one decision record. Over it: the rest is dropped.
 pub const DECISION_STEPS_MAX: usize = 64;
 

@@ -6,6 +6,7 @@ use crate::call::setup::Partner;
 use crate::cdr::CallRecord;
 use crate::cdr::CallReport;
 use crate::engine::leg_terms;
+use crate::engine::live::LiveFeed;
 use crate::engine::media_thread::MediaConfig;
 use crate::engine::media_thread::MediaEngine;
 use crate::engine::registry::Registry;
@@ -62,6 +63,7 @@ fn switch(ledger: &Arc<Panicking>) -> Arc<Switch> {
         registry: Registry::new(NodeLimits::default()),
         media: MediaEngine::start(media).expect("a thread"),
         ledger: Arc::clone(ledger) as Arc<dyn Ledger>,
+        live: LiveFeed::default(),
         flows: Flows::new(FlowLimits::default()),
         dns: Dns::of_system(DnsLimits::default()),
         roots: TrustRoots::native(),
