@@ -6,7 +6,6 @@ use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
 use crate::api::route::Access;
-use crate::store::api_keys;
 use crate::store::api_keys::KeyHolder;
 use crate::store::api_keys::KeyRole;
 use crate::store::api_keys::KeyScope;
@@ -89,7 +88,10 @@ impl Gate {
     ) -> Result<Caller, ApiError> {
         let id = &request_id;
         let key = key_of(headers).ok_or_else(|| ErrorKind::NoKey.of(id))?;
-        let holder = api_keys::verify_all_tenants(&self.context.database, key)
+        let holder = self
+            .context
+            .keys
+            .verify(&self.context.database, key)
             .await
             .map_err(|error| error::database(&error, id))?
             .ok_or_else(|| ErrorKind::NoKey.of(id))?;

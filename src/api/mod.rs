@@ -34,6 +34,7 @@ use crate::engine::originate::CallControl;
 use crate::engine::trace::Traces;
 use crate::engine::trunk_states::TrunkStates;
 use crate::store::database::Database;
+use crate::store::key_ring::KeyRing;
 use crate::store::snapshot::Composer;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
@@ -61,6 +62,8 @@ const REQUEST_ID: &str = "x-request-id";
 pub struct Context {
     /// The database.
     pub database: Database,
+    /// The keys, for when the database is away.
+    pub keys: Arc<KeyRing>,
     /// The metrics; `None` where the process has no recorder.
     pub metrics: Option<Metrics>,
     /// How the node fares at this moment.

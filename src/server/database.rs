@@ -15,6 +15,7 @@ use crate::store::changes::FollowStatus;
 use crate::store::database::Database;
 use crate::store::journal::Journal;
 use crate::store::journal::JournalHealth;
+use crate::store::key_ring::KeyRing;
 use crate::store::migrate;
 use crate::store::migrate::SchemaError;
 use crate::store::private_cluster::ClusterError;
@@ -97,6 +98,7 @@ pub(super) struct Persistence {
     cluster: OwnCluster,
     composer: watch::Sender<Composer>,
     follow: Arc<FollowStatus>,
+    keys: Arc<KeyRing>,
     journal: Arc<Journal>,
     follower: JoinHandle<()>,
     uploader: JoinHandle<()>,
@@ -166,7 +168,7 @@ pub(super) async fn start(
     let own = writer.clone();
     let sink = move |changes: Vec<Change>| own.apply(changes);
     let follower = changes::follow(database.clone(), composers, Some(table_file), known, sink);
-    let follow = follower.status();
+    let (follow, keys) = (follower.status(), follower.keys());
     let dir = data_dir.join(JOURNAL_DIR);
     let opened = tokio::task::spawn_blocking(move || Journal::open(&dir)).await;
     let journal = match opened {
@@ -182,6 +184,7 @@ pub(super) async fn start(
         cluster,
         composer: composer_in,
         follow,
+        keys,
         journal,
         follower: tokio::spawn(follower.run(stopping)),
         uploader: tokio::spawn(uploader.run(upload_stopping)),
@@ -281,6 +284,11 @@ impl Persistence {
 
     pub(super) fn follow_status(&self) -> Arc<FollowStatus> {
         Arc::clone(&self.follow)
+    }
+
+    /// The keys of the API.
+    pub(super) fn keys(&self) -> Arc<KeyRing> {
+        Arc::clone(&self.keys)
     }
 
     pub(super) fn journal_health(&self) -> Arc<JournalHealth> {

@@ -61,6 +61,7 @@ pub(super) fn serve(
     let asked = gauged.clone();
     let context = Context {
         database: persistence.database().clone(),
+        keys: persistence.keys(),
         metrics: metrics.clone(),
         readiness: Arc::new(move || asked.readiness()),
         traces: Traces::new(shards, Arc::clone(&switch.table)),

@@ -184,15 +184,17 @@ pub async fn verify_all_tenants(database: &Database, key: &str) -> sqlx::Result<
     // Found by its hash: how long that takes says nothing about the key.
     let found: Option<(Uuid, Option<Uuid>, String)> =
         sqlx::query_as(VERIFY).bind(hash(key)).fetch_optional(database.node()).await?;
-    Ok(found.and_then(|(id, tenant, role)| {
-        Some(KeyHolder {
-            id: ApiKeyId::from_uuid(id),
-            scope: tenant.map_or(KeyScope::AllTenants, |tenant| {
-                KeyScope::Tenant(TenantId::from_uuid(tenant))
-            }),
-            role: role.parse().ok()?,
-        })
-    }))
+    Ok(found.and_then(|(id, tenant, role)| holder(id, tenant, &role)))
+}
+
+/// Who holds the key of a row.
+pub(crate) fn holder(id: Uuid, tenant: Option<Uuid>, role: &str) -> Option<KeyHolder> {
+    let of = |tenant| KeyScope::Tenant(TenantId::from_uuid(tenant));
+    Some(KeyHolder {
+        id: ApiKeyId::from_uuid(id),
+        scope: tenant.map_or(KeyScope::AllTenants, of),
+        role: role.parse().ok()?,
+    })
 }
 
 /// Revokes a key of `scope` from now on; false when it has none of the identity that is still valid.
@@ -248,6 +250,14 @@ pub(crate) const VERIFY: &str = "SELECT k.id, k.tenant_id, k.role FROM api_keys 
      WHERE k.hash = $1 AND k.revoked_at IS NULL \
        AND (k.expires_at IS NULL OR k.expires_at > now()) \
        AND (k.tenant_id IS NULL OR t.status <> 'deleted')";
+
+/// The keys that open something, the newest first.
+pub(crate) const VALID: &str = "SELECT k.id, k.tenant_id, k.role, k.hash, k.expires_at FROM api_keys k \
+     LEFT JOIN tenants t ON t.id = k.tenant_id \
+     WHERE k.revoked_at IS NULL \
+       AND (k.expires_at IS NULL OR k.expires_at > now()) \
+       AND (k.tenant_id IS NULL OR t.status <> 'deleted') \
+     ORDER BY k.id DESC LIMIT $1";
 
 pub(crate) const REVOKE: &str = "UPDATE api_keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL \
        AND ($2::uuid IS NULL OR tenant_id = $2) RETURNING tenant_id";
@@ -314,7 +324,8 @@ fn is_key(text: &str) -> bool {
     matches!(random, Some(Ok(bytes)) if bytes.len() == RANDOM_BYTES)
 }
 
-fn hash(key: &str) -> Vec<u8> {
+/// What is stored of a key.
+pub(crate) fn hash(key: &str) -> Vec<u8> {
     digest::digest(&digest::SHA256, key.as_bytes()).as_ref().to_vec()
 }
 

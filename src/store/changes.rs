@@ -4,6 +4,7 @@ use crate::routing::table::Change;
 use crate::store::ai_profiles;
 use crate::store::ai_profiles::AiProfileRow;
 use crate::store::database::Database;
+use crate::store::key_ring::KeyRing;
 use crate::store::numbers;
 use crate::store::numbers::NumberRow;
 use crate::store::routing_profiles;
@@ -60,6 +61,9 @@ pub struct Follower<S> {
     /// Up to which change the sink is in step; `None`: everything has to be read.
     seq: Option<i64>,
     status: Arc<FollowStatus>,
+    keys: Arc<KeyRing>,
+    /// Whether the keys were read since the node lost sight of them.
+    keys_are_read: bool,
     sink: S,
     file_is_old: bool,
     /// The trunks of the database as they were read last.
@@ -118,13 +122,16 @@ pub fn follow<S: FnMut(Vec<Change>)>(
     let file_trunks = composer.borrow().file_trunks.iter().map(|trunk| trunk.id).collect();
     // A table that came from the file need not be written back before something changed.
     let file_is_old = seq.is_some();
-    let status = Arc::default();
+    let status = Arc::<FollowStatus>::default();
+    let keys = Arc::new(KeyRing::new(Arc::clone(&status)));
     Follower {
         database,
         composer,
         table_file,
         seq,
         status,
+        keys,
+        keys_are_read: false,
         sink,
         file_is_old,
         trunk_rows,
@@ -137,6 +144,12 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
     #[must_use]
     pub fn status(&self) -> Arc<FollowStatus> {
         Arc::clone(&self.status)
+    }
+
+    /// The keys of the API as they were read last; lives on while it runs.
+    #[must_use]
+    pub fn keys(&self) -> Arc<KeyRing> {
+        Arc::clone(&self.keys)
     }
 
     /// Follows until `stop` turns true or is dropped, then writes the file a last time.
@@ -219,6 +232,10 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
             let rows: Vec<ChangeRow> =
                 sqlx::query_as(AFTER).bind(seq).bind(BATCH).fetch_all(self.database.node()).await?;
             let Some(last) = rows.last().map(|row| row.seq) else { break };
+            // A key falls with its tenant.
+            let of_keys = |row: &ChangeRow| ["api_key", "tenant"].contains(&row.kind.as_str());
+            self.keys_are_read &= !rows.iter().any(of_keys);
+            self.read_keys().await?;
             if rows.iter().any(|row| row.kind == "resync") {
                 self.seq = None;
                 continue;
@@ -226,8 +243,17 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
             self.bring(&rows).await?;
             self.seq = Some(last);
         }
+        self.read_keys().await?;
         if !self.status.in_step.swap(true, Ordering::Relaxed) {
             tracing::info!("routing table in step with the database");
+        }
+        Ok(())
+    }
+
+    async fn read_keys(&mut self) -> sqlx::Result<()> {
+        if !self.keys_are_read {
+            self.keys.read(&self.database).await?;
+            self.keys_are_read = true;
         }
         Ok(())
     }
@@ -255,6 +281,7 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
     async fn read_all(&mut self) -> sqlx::Result<()> {
         let composer = self.composer.borrow_and_update().clone();
         let snapshot = snapshot::load_all_tenants(&self.database, &composer).await?;
+        self.keys_are_read = false;
         self.note_faults(&snapshot.faults);
         let (contents, known) = snapshot.split();
         self.seq = known.seq;
@@ -308,7 +335,10 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
         self.numbers(rows, &mut faults, &mut changes).await?;
 
         self.note_faults(&faults);
-        self.hand_over(changes);
+        // Changes of keys change nothing of routing.
+        if !changes.is_empty() {
+            self.hand_over(changes);
+        }
         Ok(())
     }
 

@@ -13,6 +13,7 @@ pub mod changes;
 pub mod database;
 pub mod demo;
 pub mod journal;
+pub mod key_ring;
 pub mod migrate;
 pub mod numbers;
 pub mod past_calls;

@@ -58,6 +58,7 @@ pub fn all() -> Vec<String> {
         past_calls::ENDED,
         api_keys::INSERT,
         api_keys::VERIFY,
+        api_keys::VALID,
         api_keys::REVOKE,
         audit_log::INSERT,
         trunks::NEWEST_CALLS,

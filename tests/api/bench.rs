@@ -26,6 +26,7 @@ use tandem::store::api_keys;
 use tandem::store::api_keys::KeyRole;
 use tandem::store::api_keys::KeyScope;
 use tandem::store::database::Database;
+use tandem::store::key_ring::KeyRing;
 use tandem::store::seal::Sealer;
 use tandem::store::snapshot::Composer;
 use tandem::types::id::TenantId;
@@ -89,6 +90,7 @@ impl Bench {
         let (composing, composer) = watch::channel(composer);
         let context = Context {
             database: database.clone(),
+            keys: Arc::new(KeyRing::default()),
             metrics: None,
             readiness,
             traces,

@@ -17,6 +17,7 @@ mod carrier;
 mod commands;
 mod configured;
 mod control_plane;
+mod cut_off;
 mod declined;
 mod ending;
 mod failover;

@@ -1,0 +1,88 @@
+//! The keys of the API as they stand in memory, so that calls can be steered while the database is away.
+
+use crate::clock;
+use crate::store::api_keys;
+use crate::store::api_keys::KeyHolder;
+use crate::store::changes::FollowStatus;
+use crate::store::database::Database;
+use crate::store::time::Time;
+use crate::types::limit::API_KEYS_HELD_MAX;
+use jiff::Timestamp;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::RwLock;
+use uuid::Uuid;
+
+/// Every key that opens something, by its hash; of too many the newest.
+///
+/// Only the task that follows the database writes it, in the order of the database's changes: a key that
+/// was revoked does not come back.
+#[derive(Debug, Default)]
+pub struct KeyRing {
+    keys: RwLock<HashMap<Vec<u8>, Held>>,
+    status: Arc<FollowStatus>,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    holder: KeyHolder,
+    expires: Option<Timestamp>,
+}
+
+#[derive(Debug, sqlx::FromRow)]
+struct HeldRow {
+    id: Uuid,
+    tenant_id: Option<Uuid>,
+    role: String,
+    hash: Vec<u8>,
+    expires_at: Option<Time>,
+}
+
+impl KeyRing {
+    /// A ring without keys, of a node whose step with the database `status` tells.
+    #[must_use]
+    pub fn new(status: Arc<FollowStatus>) -> Self {
+        Self { keys: RwLock::default(), status }
+    }
+
+    /// Who holds `key`. The database is asked while it answers, for it knows of a revocation first; a node
+    /// that is cut off answers of what it saw last.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails and the key is not in memory.
+    pub async fn verify(&self, database: &Database, key: &str) -> sqlx::Result<Option<KeyHolder>> {
+        if !self.status.is_in_step()
+            && let Some(holder) = self.held(key)
+        {
+            return Ok(Some(holder));
+        }
+        match api_keys::verify_all_tenants(database, key).await {
+            Ok(holder) => Ok(holder),
+            Err(error) => self.held(key).map(Some).ok_or(error),
+        }
+    }
+
+    fn held(&self, key: &str) -> Option<KeyHolder> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let held = keys.get(&api_keys::hash(key))?;
+        let is_over = held.expires.is_some_and(|expires| expires <= clock::wall_now());
+        (!is_over).then(|| held.holder.clone())
+    }
+
+    /// Reads all keys anew.
+    pub(crate) async fn read(&self, database: &Database) -> sqlx::Result<()> {
+        let rows: Vec<HeldRow> = sqlx::query_as(api_keys::VALID)
+            .bind(i64::try_from(API_KEYS_HELD_MAX).unwrap_or(i64::MAX))
+            .fetch_all(database.node())
+            .await?;
+        let held = rows.into_iter().filter_map(|row| {
+            let holder = api_keys::holder(row.id, row.tenant_id, &row.role)?;
+            Some((row.hash, Held { holder, expires: row.expires_at.map(|time| time.0) }))
+        });
+        let held = held.collect();
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = held;
+        Ok(())
+    }
+}
