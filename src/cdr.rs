@@ -27,9 +27,9 @@ pub struct CallRecord {
     pub direction: CallDirection,
     /// The Call-ID of its signalling.
     pub signalling_id: String,
-    /// Where it came from.
+    /// Where it came from; of a call out, where its last INVITE went.
     pub source: Option<SocketAddr>,
-    /// How it came.
+    /// How it came, or went.
     pub transport: Option<Transport>,
     /// The caller as claimed; empty when anonymous.
     pub caller: String,
@@ -203,6 +203,9 @@ impl CallRecord {
             CallEvent::Resumed => {}
             CallEvent::Digit(_) => self.digits = self.digits.saturating_add(1),
             CallEvent::FallbackStarted => first(&mut self.stages.fallback, at),
+            CallEvent::Sent { side: LegSide::Near, to, transport } => {
+                (self.source, self.transport) = (Some(*to), Some(*transport));
+            }
             CallEvent::Attempted(attempts) => {
                 for step in attempts.steps() {
                     self.decision.note(step.what, step.detail.clone());
@@ -217,6 +220,7 @@ impl CallRecord {
             }
             // Told by the events themselves.
             CallEvent::Dialled(_)
+            | CallEvent::Sent { side: LegSide::Far | LegSide::Third, .. }
             | CallEvent::Progressed { side: LegSide::Far | LegSide::Third, .. }
             | CallEvent::LegAnswered { .. }
             | CallEvent::LegFailed { side: LegSide::Far | LegSide::Third, .. }

@@ -154,6 +154,15 @@ pub enum CallEvent {
     FallbackStarted,
     /// A leg was dialled.
     Dialled(LegSide),
+    /// An INVITE of ours left for an address.
+    Sent {
+        /// Of which leg.
+        side: LegSide,
+        /// Where it went.
+        to: SocketAddr,
+        /// How.
+        transport: Transport,
+    },
     /// Who dials a leg decided about its attempts; each is a step, added to the call's decision.
     Attempted(Decision),
     /// The party of a dialled leg made progress.
@@ -244,6 +253,7 @@ impl CallEvent {
             Self::Digit(_) => "digit",
             Self::FallbackStarted => "fallback_started",
             Self::Dialled(_) => "dialled",
+            Self::Sent { .. } => "sent",
             Self::Attempted(_) => "attempted",
             Self::Progressed { .. } => "progressed",
             Self::LegAnswered { .. } => "leg_answered",

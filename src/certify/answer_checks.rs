@@ -6,12 +6,13 @@ use crate::certify::subject::Subject;
 use crate::routing::admission::Admission;
 use crate::routing::admission::NodeLimits;
 use crate::routing::admission::OutboundAsk;
-use crate::routing::admission::OutboundPermit;
+use crate::routing::admission::Permit;
 use crate::routing::contents::Tenant;
 use crate::routing::signalling::TimerMode;
 use crate::simulator::carrier::Answering;
 use crate::sip::message::method::Method;
 use crate::sip::message::name::HeaderName;
+use crate::types::moment::Moment;
 use std::time::Duration;
 
 type Checked = Result<(), String>;
@@ -80,17 +81,7 @@ pub(super) fn ceilings(bench: &mut Bench<'_>) -> Checked {
     let contents = bench.subject.contents();
     let Some(tenant) = contents.tenants.first() else { return Err("there is no tenant".into()) };
     if pace > 0 {
-        let second = bench.now + Duration::from_secs(1);
-        let mut soon = 0;
-        for _ in 0..=3 * pace {
-            let Some(permit) = ask(bench, tenant) else { continue };
-            soon += u32::from(permit.start < second);
-            bench.admission.release(permit.permit);
-        }
-        // A full bucket, and what runs into it within the second.
-        if soon >= 2 * pace {
-            return Err(format!("{soon} calls begin within a second, where {pace} may"));
-        }
+        keeps_pace(bench, tenant, pace)?;
     }
     if channels == 0 {
         return Ok(());
@@ -108,11 +99,43 @@ pub(super) fn ceilings(bench: &mut Bench<'_>) -> Checked {
     }
 }
 
-/// The right to the next call; `None`: it may not be.
-fn ask(bench: &mut Bench<'_>, tenant: &Tenant) -> Option<OutboundPermit> {
+/// Calls are wanted all the time, in crowds and one by one: whichever second is looked at, no more begin
+/// than may.
+fn keeps_pace(bench: &mut Bench<'_>, tenant: &Tenant, pace: u32) -> Checked {
+    let mut starts = Vec::new();
+    for step in 0..60 {
+        for _ in 0..if step % 15 == 0 { 2 * pace } else { 1 } {
+            let Some((permit, start)) = ask(bench, tenant) else { continue };
+            starts.push(start);
+            bench.admission.release(permit);
+        }
+        bench.now += Duration::from_millis(70);
+    }
+    starts.sort();
+    let second = Duration::from_secs(1);
+    for (at, first) in starts.iter().enumerate() {
+        let within =
+            starts.iter().skip(at).take_while(|start| start.since(*first) < second).count();
+        if within > usize::try_from(pace).unwrap_or(usize::MAX) {
+            return Err(format!("{within} calls begin within a second, where {pace} may"));
+        }
+    }
+    if starts.is_empty() { Err("no call may begin".to_owned()) } else { Ok(()) }
+}
+
+/// The right to the next call, and when its turn is; `None`: it may not be.
+fn ask(bench: &mut Bench<'_>, tenant: &Tenant) -> Option<(Permit, Moment)> {
     let trunk = &bench.subject.trunk;
     let outbound = trunk.outbound.as_ref()?;
     let gateway = outbound.gateways.first()?;
     let ask = OutboundAsk { tenant, trunk, gateway, first: true };
-    bench.admission.admit_out(bench.now, &ask, outbound.limits, FREE).ok()
+    let permit = bench.admission.admit_out(bench.now, &ask, outbound.limits, FREE).ok()?;
+    let place = bench.subject.edge().ip();
+    match bench.admission.turn_out(bench.now, &ask, place, outbound.limits) {
+        Ok(start) => Some((permit, start)),
+        Err(_) => {
+            bench.admission.release(permit);
+            None
+        }
+    }
 }

@@ -49,6 +49,7 @@ pub(super) fn count(now: Moment, arrived: Moment, answered: bool, event: &CallEv
         | CallEvent::Digit(_)
         | CallEvent::FallbackStarted
         | CallEvent::Dialled(_)
+        | CallEvent::Sent { .. }
         | CallEvent::Attempted(_)
         | CallEvent::Progressed { .. }
         | CallEvent::LegAnswered { .. }

@@ -4,6 +4,9 @@ use crate::routing::contents::Tenant;
 use crate::routing::gateway::Gateway;
 use crate::routing::gateway_board::GatewayKey;
 use crate::routing::outbound_trunk::OutboundLimits;
+use crate::routing::pace::Pace;
+use crate::routing::pace::SECOND;
+use crate::routing::pace::SECOND_OF_CARRIER;
 use crate::routing::trunk::Trunk;
 use crate::types::cause::HangupCause;
 use crate::types::id::TenantId;
@@ -12,7 +15,6 @@ use crate::types::limit::PACED_ADDRESSES_MAX;
 use crate::types::moment::Moment;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 /// Limits of this node; 0 is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,16 +36,6 @@ pub struct Permit {
     gateway: Option<GatewayKey>,
 }
 
-/// The right to try a call out at one gateway.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use = "a permit that is not released counts for ever"]
-pub struct OutboundPermit {
-    /// To be released when the try is over, or the call it became.
-    pub permit: Permit,
-    /// Its turn: the INVITE is sent then, not before.
-    pub start: Moment,
-}
-
 /// Who asks for a try at a gateway.
 #[derive(Clone, Copy, Debug)]
 pub struct OutboundAsk<'a> {
@@ -58,6 +50,12 @@ pub struct OutboundAsk<'a> {
     pub first: bool,
 }
 
+impl OutboundAsk<'_> {
+    fn key(&self) -> GatewayKey {
+        GatewayKey { trunk: self.trunk.id, gateway: self.gateway.name.clone() }
+    }
+}
+
 /// Counts calls and paces new ones. A call is counted everywhere or, when any limit stands against
 /// it, nowhere.
 #[derive(Debug, Default)]
@@ -66,21 +64,23 @@ pub struct Admission {
     tenants: HashMap<TenantId, Meter>,
     trunks: HashMap<TrunkId, Meter>,
     gateways: HashMap<GatewayKey, Meter>,
-    addresses: HashMap<IpAddr, Meter>,
+    addresses: HashMap<IpAddr, Pace>,
 }
 
 /// Calls and pace of one of them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Meter {
     calls: u32,
     /// Those of `calls` that are calls out.
     calls_out: u32,
-    /// When a steady stream at the limit would have placed the calls so far (a token bucket that
-    /// holds one second's calls, in one number).
-    paced: Moment,
-    /// The same for calls out.
-    paced_out: Moment,
+    /// When the last calls began: those in, and of the node and of tenants all.
+    begun: Pace,
+    /// When those out began, as the carrier counts them.
+    begun_out: Pace,
 }
+
+/// One without a call.
+static NEW: Meter = Meter { calls: 0, calls_out: 0, begun: Pace::new(), begun_out: Pace::new() };
 
 impl Meter {
     const fn has_room(&self, calls_max: u32) -> bool {
@@ -96,12 +96,12 @@ impl Meter {
     }
 
     fn is_in_pace(&self, now: Moment, cps_max: u32) -> bool {
-        turn(self.paced, now, cps_max) <= now
+        self.begun.turn(now, cps_max, SECOND) <= now
     }
 
     fn take(&mut self, now: Moment, cps_max: u32) {
         self.calls = self.calls.saturating_add(1);
-        pace(&mut self.paced, now, cps_max);
+        self.begun.take(now, now, (cps_max, SECOND));
     }
 
     fn take_out(&mut self) {
@@ -112,26 +112,6 @@ impl Meter {
     fn give_back(&mut self, out: bool) {
         self.calls = self.calls.saturating_sub(1);
         self.calls_out = self.calls_out.saturating_sub(u32::from(out));
-    }
-}
-
-/// The time between calls at a rate.
-fn gap(cps: u32) -> Duration {
-    Duration::from_nanos(1_000_000_000 / u64::from(cps.max(1)))
-}
-
-/// When the next call may go: now, while the second's bucket holds one, else later.
-fn turn(paced: Moment, now: Moment, cps_max: u32) -> Moment {
-    if cps_max == 0 {
-        return now;
-    }
-    let full = paced.max(now) + gap(cps_max);
-    now.max(full - Duration::from_secs(1))
-}
-
-fn pace(paced: &mut Moment, now: Moment, cps_max: u32) {
-    if cps_max > 0 {
-        *paced = (*paced).max(now) + gap(cps_max);
     }
 }
 
@@ -168,8 +148,8 @@ impl Admission {
         Ok(Permit { tenant: tenant.id, trunk: trunk.id, gateway: None })
     }
 
-    /// Counts a try of a call out. Where the trunk lets calls wait for their turn, the permit says
-    /// when it is: the turn is taken, so waiting calls are bounded by the pace times the longest wait.
+    /// Counts a try of a call out, which takes its turn with [`Self::turn_out`] once it is known where
+    /// it goes.
     ///
     /// # Errors
     ///
@@ -181,27 +161,25 @@ impl Admission {
         ask: &OutboundAsk<'_>,
         limits: OutboundLimits,
         node: NodeLimits,
-    ) -> Result<OutboundPermit, HangupCause> {
-        let start = self.check_out(now, ask, limits, node)?;
-        let (tenant, trunk, gateway) = (ask.tenant, ask.trunk, ask.gateway);
-        let key = GatewayKey { trunk: trunk.id, gateway: gateway.name.clone() };
+    ) -> Result<Permit, HangupCause> {
+        self.check_out(now, ask, limits, node)?;
+        let (tenant, trunk) = (ask.tenant, ask.trunk);
+        let key = ask.key();
         let mine = self.tenants.entry(tenant.id).or_default();
         let trunks = self.trunks.entry(trunk.id).or_default();
         let gateways = self.gateways.entry(key.clone()).or_default();
         if ask.first {
-            pace(&mut self.node.paced, now, node.cps_max);
-            pace(&mut mine.paced, now, tenant.cps_max);
+            self.node.begun.take(now, now, (node.cps_max, SECOND));
+            mine.begun.take(now, now, (tenant.cps_max, SECOND));
         }
-        pace(&mut trunks.paced_out, now, limits.cps_max);
-        pace(&mut gateways.paced_out, now, gateway.cps_max);
         for meter in [&mut self.node, mine, trunks, gateways] {
             meter.take_out();
         }
-        let permit = Permit { tenant: tenant.id, trunk: trunk.id, gateway: Some(key) };
-        Ok(OutboundPermit { permit, start })
+        Ok(Permit { tenant: tenant.id, trunk: trunk.id, gateway: Some(key) })
     }
 
-    /// Whether [`Self::admit_out`] would admit this try, and when its turn would be. Counts nothing.
+    /// Whether [`Self::admit_out`] would admit this try now, and a turn would come in time. Counts
+    /// nothing.
     ///
     /// # Errors
     ///
@@ -212,12 +190,11 @@ impl Admission {
         ask: &OutboundAsk<'_>,
         limits: OutboundLimits,
         node: NodeLimits,
-    ) -> Result<Moment, HangupCause> {
+    ) -> Result<(), HangupCause> {
         let (tenant, trunk, gateway) = (ask.tenant, ask.trunk, ask.gateway);
-        let key = GatewayKey { trunk: trunk.id, gateway: gateway.name.clone() };
-        let mine = self.tenants.get(&tenant.id).copied().unwrap_or_default();
-        let trunks = self.trunks.get(&trunk.id).copied().unwrap_or_default();
-        let gateways = self.gateways.get(&key).copied().unwrap_or_default();
+        let mine = self.tenants.get(&tenant.id).unwrap_or(&NEW);
+        let trunks = self.trunks.get(&trunk.id).unwrap_or(&NEW);
+        let gateways = self.gateways.get(&ask.key()).unwrap_or(&NEW);
         if !self.node.has_room(node.calls_max)
             || (ask.first && !self.node.is_in_pace(now, node.cps_max))
         {
@@ -229,45 +206,61 @@ impl Admission {
         {
             return Err(HangupCause::TenantLimit);
         }
-        let start = turn(trunks.paced_out, now, limits.cps_max).max(turn(
-            gateways.paced_out,
-            now,
-            gateway.cps_max,
-        ));
         if !trunks.has_room(trunk.calls_max)
             || !trunks.has_room_out(limits.calls_max)
             || !gateways.has_room_out(gateway.calls_max)
-            || start.since(now) > limits.queue
         {
             return Err(HangupCause::TrunkLimit);
         }
-        Ok(start)
+        self.next_turn(now, ask, limits).map(|_| ())
     }
 
-    /// Takes a turn at one address of a carrier, known only after its name was looked up.
+    /// The turn of the trunk and of the gateway that comes next.
+    fn next_turn(
+        &self,
+        now: Moment,
+        ask: &OutboundAsk<'_>,
+        limits: OutboundLimits,
+    ) -> Result<Moment, HangupCause> {
+        let trunks = self.trunks.get(&ask.trunk.id).unwrap_or(&NEW);
+        let gateways = self.gateways.get(&ask.key()).unwrap_or(&NEW);
+        let of_trunk = trunks.begun_out.turn(now, limits.cps_max, SECOND_OF_CARRIER);
+        let most = ask.gateway.cps_max;
+        let start = of_trunk.max(gateways.begun_out.turn(now, most, SECOND_OF_CARRIER));
+        if start.since(now) > limits.queue { Err(HangupCause::TrunkLimit) } else { Ok(start) }
+    }
+
+    /// The turn of an INVITE to one address of a carrier: it is sent then, not before. It is taken, so
+    /// waiting calls are bounded by the pace times the longest wait.
     ///
     /// # Errors
     ///
-    /// `TrunkLimit` when the turn would come later than the trunk lets calls wait.
-    pub fn pace_address(
+    /// `TrunkLimit` when the turn of the trunk, of the gateway or of the address would come later than
+    /// the trunk lets calls wait. Nothing is taken then.
+    pub fn turn_out(
         &mut self,
         now: Moment,
+        ask: &OutboundAsk<'_>,
         address: IpAddr,
         limits: OutboundLimits,
     ) -> Result<Moment, HangupCause> {
-        let most = limits.cps_per_address;
-        if most == 0 {
-            return Ok(now);
+        let mut start = self.next_turn(now, ask, limits)?;
+        let of_address = (limits.cps_per_address, SECOND_OF_CARRIER);
+        if of_address.0 > 0 {
+            if self.addresses.len() >= PACED_ADDRESSES_MAX {
+                self.addresses.retain(|_, pace| !pace.is_over(now, SECOND_OF_CARRIER));
+            }
+            let pace = self.addresses.entry(address.to_canonical()).or_default();
+            start = start.max(pace.turn(now, of_address.0, of_address.1));
+            if start.since(now) > limits.queue {
+                return Err(HangupCause::TrunkLimit);
+            }
+            pace.take(now, start, of_address);
         }
-        if self.addresses.len() >= PACED_ADDRESSES_MAX {
-            self.addresses.retain(|_, meter| meter.paced_out > now);
-        }
-        let meter = self.addresses.entry(address.to_canonical()).or_default();
-        let start = turn(meter.paced_out, now, most);
-        if start.since(now) > limits.queue {
-            return Err(HangupCause::TrunkLimit);
-        }
-        pace(&mut meter.paced_out, now, most);
+        let trunks = self.trunks.entry(ask.trunk.id).or_default();
+        trunks.begun_out.take(now, start, (limits.cps_max, SECOND_OF_CARRIER));
+        let gateways = self.gateways.entry(ask.key()).or_default();
+        gateways.begun_out.take(now, start, (ask.gateway.cps_max, SECOND_OF_CARRIER));
         Ok(start)
     }
 
@@ -317,6 +310,8 @@ mod tests {
     use crate::routing::contents::TenantOutbound;
     use crate::routing::contents::TenantStatus;
     use crate::routing::gateway::Lookup;
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
     use uuid::Uuid;
 
     fn tenant(id: u128, calls_max: u32, cps_max: u32) -> Tenant {
@@ -338,6 +333,7 @@ mod tests {
         trunk
     }
 
+    const PLACE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
     const FREE: NodeLimits = NodeLimits { calls_max: 0, cps_max: 0 };
 
     #[test]
@@ -362,18 +358,18 @@ mod tests {
     }
 
     #[test]
-    fn a_second_holds_as_many_calls_as_the_limit_and_refills_evenly() {
+    fn no_second_holds_more_calls_than_the_limit() {
         let (tenant, trunk) = (tenant(1, 0, 4), trunk(1, 0, 0));
         let mut admission = Admission::default();
         let mut admitted =
             |ms: u64| admission.admit(Moment::from_millis(ms), &tenant, &trunk, FREE).is_ok();
         let burst: Vec<bool> = (0..6).map(|_| admitted(5_000)).collect();
         assert_eq!(burst, [true, true, true, true, false, false]);
-        assert!(!admitted(5_249));
-        assert!(admitted(5_250));
-        assert!(!admitted(5_251));
-        let burst: Vec<bool> = (0..6).map(|_| admitted(60_000)).collect();
-        assert_eq!(burst, [true, true, true, true, false, false]);
+        assert!(!admitted(5_250) && !admitted(5_999));
+        assert!(admitted(6_000) && admitted(6_300));
+        let burst: Vec<bool> = (0..4).map(|_| admitted(6_999)).collect();
+        assert_eq!(burst, [true, true, false, false]);
+        assert!(admitted(7_000) && !admitted(7_001));
     }
 
     #[test]
@@ -428,7 +424,7 @@ mod tests {
         assert_eq!(third, Err(HangupCause::TrunkLimit));
         let _in = admission.admit(now, &tenant, &trunk, FREE).unwrap();
         assert_eq!(admission.admit(now, &tenant, &trunk, FREE), Err(HangupCause::TrunkLimit));
-        admission.release(one.permit);
+        admission.release(one);
         let _second_in = admission.admit(now, &tenant, &trunk, FREE).unwrap();
         assert_eq!(admission.admit(now, &tenant, &trunk, FREE), Err(HangupCause::TrunkLimit));
         assert_eq!(admission.calls_of_trunk(trunk.id), 3);
@@ -444,15 +440,26 @@ mod tests {
         let limits = OutboundLimits { cps_max: 2, queue, ..OutboundLimits::default() };
         let mut admission = Admission::default();
         let now = Moment::from_millis(10_000);
-        let starts: Vec<_> = (0..7)
-            .map(|_| admission.admit_out(now, &ask, limits, FREE).map(|p| p.start.as_millis()))
-            .collect();
-        let turns = [10_000, 10_000, 10_500, 11_000, 11_500, 12_000].map(Ok);
+        let mut start = |now: Moment| {
+            let admitted = admission.admit_out(now, &ask, limits, FREE);
+            admitted
+                .and_then(|_| admission.turn_out(now, &ask, PLACE, limits))
+                .map(Moment::as_millis)
+        };
+        let starts: Vec<_> = (0..5).map(|_| start(now)).collect();
+        let turns = [10_000, 10_000, 11_020, 11_020].map(Ok);
         assert_eq!(starts.split_last(), Some((&Err(HangupCause::TrunkLimit), turns.as_slice())));
+        // Those that wait count: whoever comes later waits for them.
+        assert_eq!(start(Moment::from_millis(11_000)), Ok(12_040));
+        assert_eq!(start(Moment::from_millis(12_100)), Ok(12_100));
         // Without a queue, the call over the pace is refused at once.
         let limits = OutboundLimits { cps_max: 2, ..OutboundLimits::default() };
         let mut admission = Admission::default();
-        let taken = (0..9).filter(|_| admission.admit_out(now, &ask, limits, FREE).is_ok()).count();
+        let mut taken = 0;
+        for _ in 0..9 {
+            let Ok(_permit) = admission.admit_out(now, &ask, limits, FREE) else { continue };
+            taken += u32::from(admission.turn_out(now, &ask, PLACE, limits).is_ok());
+        }
         assert_eq!((taken, admission.calls()), (2, 2));
     }
 
@@ -466,7 +473,7 @@ mod tests {
         let first = admission.admit_out(now, &ask, limits, FREE).unwrap();
         let other = admission.admit_out(now, &ask, limits, FREE);
         assert_eq!(other, Err(HangupCause::TenantLimit));
-        admission.release(first.permit);
+        admission.release(first);
         let ask = OutboundAsk { gateway: &b, first: false, ..ask };
         let _second = admission.admit_out(now, &ask, limits, FREE).unwrap();
         let full = admission.admit_out(now, &ask, limits, FREE);
@@ -476,16 +483,34 @@ mod tests {
     #[test]
     fn one_address_of_a_carrier_is_paced_whatever_trunk_it_is_called_by() {
         let limits = OutboundLimits { cps_per_address: 1, ..OutboundLimits::default() };
+        let (tenant, one, other) = (tenant(1, 0, 0), trunk(1, 0, 0), trunk(2, 0, 0));
+        let gateway = gateway("a", 0, 0);
+        let by = |trunk| OutboundAsk { tenant: &tenant, trunk, gateway: &gateway, first: true };
         let mut admission = Admission::default();
-        let one: IpAddr = "192.0.2.1".parse().unwrap();
         let now = Moment::from_millis(5_000);
-        assert_eq!(admission.pace_address(now, one, limits), Ok(now));
+        assert_eq!(admission.turn_out(now, &by(&one), PLACE, limits), Ok(now));
         let mapped = "::ffff:192.0.2.1".parse().unwrap();
-        let twice = admission.pace_address(now, mapped, limits);
+        let twice = admission.turn_out(now, &by(&other), mapped, limits);
         assert_eq!(twice, Err(HangupCause::TrunkLimit));
-        let other = "192.0.2.2".parse().unwrap();
-        assert_eq!(admission.pace_address(now, other, limits), Ok(now));
-        let later = now + Duration::from_secs(1);
-        assert_eq!(admission.pace_address(later, one, limits), Ok(later));
+        let elsewhere = "192.0.2.2".parse().unwrap();
+        assert_eq!(admission.turn_out(now, &by(&other), elsewhere, limits), Ok(now));
+        let later = now + SECOND_OF_CARRIER;
+        assert_eq!(admission.turn_out(later, &by(&one), PLACE, limits), Ok(later));
+    }
+
+    #[test]
+    fn a_turn_that_comes_too_late_at_the_address_is_not_taken_of_the_trunk() {
+        let queue = Duration::from_millis(500);
+        let limits =
+            OutboundLimits { cps_max: 2, cps_per_address: 1, queue, ..OutboundLimits::default() };
+        let (tenant, trunk, gateway) = (tenant(1, 0, 0), trunk(1, 0, 0), gateway("a", 0, 0));
+        let ask = OutboundAsk { tenant: &tenant, trunk: &trunk, gateway: &gateway, first: true };
+        let (mut admission, now) = (Admission::default(), Moment::from_millis(5_000));
+        assert_eq!(admission.turn_out(now, &ask, PLACE, limits), Ok(now));
+        for _ in 0..3 {
+            assert!(admission.turn_out(now, &ask, PLACE, limits).is_err());
+        }
+        let elsewhere = "192.0.2.2".parse().unwrap();
+        assert_eq!(admission.turn_out(now, &ask, elsewhere, limits), Ok(now));
     }
 }

@@ -17,6 +17,7 @@ pub mod numbers;
 pub mod outbound;
 pub mod outbound_attempt;
 pub mod outbound_trunk;
+mod pace;
 pub mod registration;
 mod shards;
 pub mod signalling;

@@ -37,7 +37,7 @@ pub struct StoredCall {
     pub direction: String,
     /// The Call-ID of its signalling.
     pub signalling_id: String,
-    /// Address and port it came from.
+    /// Address and port it came from; of a call out, where its last INVITE went.
     pub source: Option<String>,
     /// `udp`, `tcp` or `tls`.
     pub transport: Option<String>,

@@ -250,6 +250,9 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         CallEvent::Dialled(side) | CallEvent::Bridged(side) | CallEvent::Replaced(side) => {
             json!({"leg": side.as_str()})
         }
+        CallEvent::Sent { side, to, transport } => {
+            json!({"leg": side.as_str(), "to": to.to_string(), "transport": transport.as_str()})
+        }
         CallEvent::TransferRefused(side) => json!({"leg": side.as_str()}),
         CallEvent::ReofferRefused { side, cause } => {
             json!({"leg": side.as_str(), "cause": cause.code()})

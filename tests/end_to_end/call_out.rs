@@ -42,6 +42,11 @@ pub(crate) async fn place(node: &Node, key: &str, wish: Value) -> String {
     answer.json()["id"].as_str().unwrap().to_owned()
 }
 
+fn events_named<'r>(record: &'r Value, name: &str) -> Vec<&'r Value> {
+    let events = record["events"].as_array().unwrap().iter();
+    events.filter(|event| event["name"] == name).map(|event| &event["detail"]).collect()
+}
+
 #[tokio::test]
 async fn a_call_that_an_application_places_is_answered_heard_and_hung_up() {
     let more = json!({
@@ -72,6 +77,10 @@ async fn a_call_that_an_application_places_is_answered_heard_and_hung_up() {
     assert_eq!((&record["direction"], &record["caller"]), (&json!("outbound"), &json!(NUMBER)));
     assert_eq!((&record["cause"], &record["ended_by"]), (&json!("normal"), &json!("operator")));
     assert_eq!(record["sip_status"], 200);
+    // Where the INVITE went, where a call in has where it came from.
+    assert_eq!((&record["source"], &record["transport"]), (&json!(far.local()), &json!("udp")));
+    let sent = events_named(&record, "sent");
+    assert_eq!(sent, [&json!({"leg": "near", "to": far.local(), "transport": "udp"})]);
     let steps = steps(&record);
     assert!(steps.contains("g1 of trunk-4, at 0.") && steps.contains("answered"), "{steps}");
     assert_eq!(steps.matches("verdict:").count(), 1, "{steps}");

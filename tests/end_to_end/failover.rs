@@ -55,6 +55,13 @@ async fn second_takes(node: &Node, second: &mut Phone, call: &str, key: &str) ->
     hear_bye(second).await;
     let record = shown(node, 1, call, key).await;
     assert_eq!(record["cause"], "normal");
+    // The record has the address that the last INVITE went to.
+    let went_to = second.local();
+    let sql = format!(
+        "SELECT count(*) FROM calls \
+         WHERE id = '{call}' AND source = '{went_to}' AND transport = 'udp'"
+    );
+    assert_eq!(node.count(&sql).await, 1);
     let steps = steps(&record);
     assert!(steps.contains("g1") && steps.contains("g2"), "{steps}");
     steps

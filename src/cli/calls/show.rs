@@ -102,17 +102,18 @@ pub(super) async fn run(api: &ApiArgs, call: CallId) -> Result<(), Failure> {
 
 fn facts(detail: &Detail) -> Vec<(&'static str, Option<String>)> {
     let number = |number: Option<i16>| number.map(|number| number.to_string());
-    let from = detail.source.as_ref().map(|source| match &detail.transport {
+    let peer = detail.source.as_ref().map(|source| match &detail.transport {
         Some(transport) => format!("{source} over {transport}"),
         None => source.clone(),
     });
+    let peer_is = if detail.direction == "outbound" { "sent to" } else { "from" };
     let mut facts = vec![
         ("call", Some(detail.id.clone())),
         ("way", Some(detail.direction.clone())),
         ("caller", Some(detail.caller.clone())),
         ("dialled", detail.dialled.clone()),
         ("dialled as", Some(detail.dialled_as.clone())),
-        ("from", from),
+        (peer_is, peer),
         ("status", Some(detail.status.clone())),
         ("sip status", number(detail.sip_status)),
         ("cause", detail.cause.clone()),

@@ -223,6 +223,10 @@ impl Task {
     pub(super) fn dial_news(&mut self, side: LegSide, news: DialNews) -> Option<Input> {
         match news {
             DialNews::Leg(input) => Some(Input::Leg(side, input)),
+            DialNews::Sent { to, transport } => {
+                self.note(CallEvent::Sent { side, to, transport });
+                None
+            }
             DialNews::Attempted(decision) => {
                 self.note(CallEvent::Attempted(decision));
                 None

@@ -89,13 +89,13 @@ struct Trying {
 type Search = Pin<Box<dyn Future<Output = Result<Vec<locate::Target>, LocateError>> + Send>>;
 
 enum Stage {
-    /// Waits for its turn.
-    Waiting(Moment),
+    /// It may go on.
+    Admitted,
     /// The call makes an offer by the terms of its trunk.
     Offering,
     /// DNS is asked.
     Locating(Search),
-    /// Waits for its turn at this address.
+    /// Waits for the turn of its INVITE to this address.
     Pacing(Moment, locate::Target),
     /// An INVITE is out.
     Calling { shard: ShardHandle, dialog: Option<DialogId>, events: mpsc::Receiver<Event> },
@@ -112,7 +112,8 @@ impl Trying {
     /// The next thing that happens to the try. May be dropped and called again at any time.
     async fn step(&mut self) -> Step {
         match &mut self.stage {
-            Stage::Waiting(at) | Stage::Pacing(at, _) => {
+            Stage::Admitted => Step::Turn,
+            Stage::Pacing(at, _) => {
                 tokio::time::sleep_until(clock::instant(*at).into()).await;
                 Step::Turn
             }
@@ -197,13 +198,15 @@ impl Dialling {
     fn begin(&mut self, line: &Line, id: TryId, target: Box<Target>) -> Option<Input> {
         let now = clock::now();
         let admitted = match target.as_ref() {
-            Target::Gateway(attempt) => line.switch.registry.admit_out(now, attempt, self.is_first),
-            Target::Peer(_) => Ok((None, now)),
+            Target::Gateway(attempt) => {
+                line.switch.registry.admit_out(now, attempt, self.is_first).map(Some)
+            }
+            Target::Peer(_) => Ok(None),
         };
         match admitted {
-            Ok((permit, start)) => {
+            Ok(permit) => {
                 self.is_first = false;
-                let stage = Stage::Waiting(start);
+                let stage = Stage::Admitted;
                 let addresses = VecDeque::new();
                 let (source, registered) = (None, None);
                 self.trying =
@@ -223,7 +226,7 @@ impl Dialling {
         }
     }
 
-    /// A wait is over.
+    /// It may go on, or a wait is over.
     async fn turn(&mut self, line: &Line) -> Option<Input> {
         let trying = self.trying.as_mut()?;
         if let Stage::Pacing(_, address) = &trying.stage {
@@ -245,8 +248,7 @@ impl Dialling {
     fn offered(&mut self) -> Option<Input> {
         let trying = self.trying.as_mut()?;
         if matches!(trying.stage, Stage::Offering) {
-            // Its turn has come already.
-            trying.stage = Stage::Waiting(clock::now());
+            trying.stage = Stage::Admitted;
         }
         None
     }
@@ -301,7 +303,7 @@ impl Dialling {
             };
             let start = match trying.target.as_ref() {
                 Target::Gateway(attempt) => {
-                    line.switch.registry.pace_address(now, address.address.ip(), attempt)
+                    line.switch.registry.turn_out(now, address.address.ip(), attempt)
                 }
                 Target::Peer(_) => Ok(now),
             };
@@ -354,7 +356,9 @@ impl Dialling {
         let Some(shard) = line.switch.shard_for(&mut invite) else {
             return Some(Input::Unreachable { id: trying.id });
         };
+        let (to, transport) = (invite.flow.remote, invite.flow.transport);
         shard.place(line.call, invite, events_in).await;
+        line.report(DialNews::Sent { to, transport }).await;
         trying.stage = Stage::Calling { shard, dialog: None, events };
         // Silence is watched at each address, by the endpoint; the chooser is told at the last.
         trying.addresses.is_empty().then_some(Input::Sent { id: trying.id })

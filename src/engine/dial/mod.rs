@@ -23,6 +23,7 @@ use crate::types::id::CallId;
 use crate::types::id::TrunkId;
 use crate::types::transport::Transport;
 use bytes::Bytes;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tracing::Instrument;
@@ -53,6 +54,13 @@ pub(super) struct DialSeed {
 pub(super) enum DialNews {
     /// Something happened to the leg.
     Leg(LegInput),
+    /// An INVITE left for an address.
+    Sent {
+        /// Where it went.
+        to: SocketAddr,
+        /// How.
+        transport: Transport,
+    },
     /// The dialling is over, with these steps.
     Attempted(Decision),
     /// The next attempt goes by a trunk of other terms; it waits for an offer made by them.

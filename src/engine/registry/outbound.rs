@@ -16,7 +16,6 @@ use crate::routing::outbound::Surroundings;
 use crate::routing::outbound::Try;
 use crate::routing::outbound_attempt::Output;
 use crate::routing::table::RoutingTable;
-use crate::routing::table::Tenant;
 use crate::routing::usage::Alarm;
 use crate::routing::usage::Charge;
 use crate::routing::usage::Meter;
@@ -65,21 +64,20 @@ impl Registry {
     pub fn check_out(&self, now: Moment, plan: &OutboundPlan) -> Result<(), HangupCause> {
         let inner = self.lock();
         let check = |attempt: &Try| {
-            let (trunk, gateway) = (attempt.trunk.as_ref(), attempt.gateway.as_ref());
-            let ask = OutboundAsk { tenant: attempt.tenant(), trunk, gateway, first: true };
-            inner.admission.check_out(now, &ask, attempt.outbound().limits, self.limits)
+            let limits = attempt.outbound().limits;
+            inner.admission.check_out(now, &ask(attempt, true), limits, self.limits)
         };
         let mut first = None;
         for attempt in &plan.tries {
             match check(attempt) {
-                Ok(_) => return Ok(()),
+                Ok(()) => return Ok(()),
                 Err(cause) => first = first.or(Some(cause)),
             }
         }
         first.map_or(Ok(()), Err)
     }
 
-    /// Admits one try of a call out, and says when its turn is.
+    /// Admits one try of a call out.
     ///
     /// # Errors
     /// The limit that stands against it, or `Draining`.
@@ -88,29 +86,28 @@ impl Registry {
         now: Moment,
         attempt: &Try,
         first: bool,
-    ) -> Result<(Option<PermitGuard>, Moment), HangupCause> {
+    ) -> Result<PermitGuard, HangupCause> {
         if self.is_draining() {
             return Err(HangupCause::Draining);
         }
-        let tenant: &Tenant = attempt.tenant();
-        let (trunk, gateway) = (attempt.trunk.as_ref(), attempt.gateway.as_ref());
-        let ask = OutboundAsk { tenant, trunk, gateway, first };
         let limits = attempt.outbound().limits;
-        let admitted = self.lock().admission.admit_out(now, &ask, limits, self.limits)?;
-        Ok((Some(self.guard(admitted.permit)), admitted.start))
+        let ask = ask(attempt, first);
+        let permit = self.lock().admission.admit_out(now, &ask, limits, self.limits)?;
+        Ok(self.guard(permit))
     }
 
-    /// Takes a turn at one address of a carrier.
+    /// Takes the turn of an INVITE to one address of a carrier.
     ///
     /// # Errors
     /// `TrunkLimit` when the turn would come too late.
-    pub fn pace_address(
+    pub fn turn_out(
         &self,
         now: Moment,
         address: IpAddr,
         attempt: &Try,
     ) -> Result<Moment, HangupCause> {
-        self.lock().admission.pace_address(now, address, attempt.outbound().limits)
+        let limits = attempt.outbound().limits;
+        self.lock().admission.turn_out(now, &ask(attempt, false), address, limits)
     }
 
     /// Tells the board what a try says of its gateway.
@@ -189,6 +186,11 @@ impl Registry {
             meter: Some(meter),
         }
     }
+}
+
+fn ask(attempt: &Try, first: bool) -> OutboundAsk<'_> {
+    let (trunk, gateway) = (attempt.trunk.as_ref(), attempt.gateway.as_ref());
+    OutboundAsk { tenant: attempt.tenant(), trunk, gateway, first }
 }
 
 /// An answered call out, charged until this is dropped.
