@@ -7,6 +7,7 @@ use crate::rtp::packet::RtpPacket;
 use crate::rtp::sequence::Arrival;
 use crate::rtp::sequence::StreamGate;
 use crate::types::codec::Codec;
+use crate::types::limit::JITTER_PIECES;
 use crate::types::limit::JITTER_SLOTS;
 use crate::types::limit::RTP_PAYLOAD_BYTES_MAX;
 use crate::types::moment::Moment;
@@ -89,7 +90,7 @@ pub struct JitterStatistics {
     pub dropped_samples: u64,
 }
 
-/// A jitter buffer of fixed depth. About 8 KB, inline; nothing allocates after `new`.
+/// A jitter buffer of fixed depth. About 4 KB, inline; nothing allocates after `new`.
 ///
 /// Packets are played in the order of their sequence numbers, each at its timestamp. When the buffer
 /// runs dry the clock goes on, so that lost packets cost no delay; delayed ones are played when they
@@ -98,6 +99,7 @@ pub struct JitterStatistics {
 pub struct JitterBuffer {
     gate: StreamGate,
     slots: [Slot; JITTER_SLOTS],
+    pieces: Pieces,
     depth_samples: u32,
     silence: u8,
     /// The timestamp of the next sample to give out.
@@ -131,7 +133,8 @@ struct Slot {
     sequence: u64,
     timestamp: u32,
     length: u16,
-    payload: [u8; RTP_PAYLOAD_BYTES_MAX],
+    /// Where its payload lies, as far as its length goes.
+    pieces: [u8; SLOT_PIECES],
 }
 
 impl Slot {
@@ -141,8 +144,68 @@ impl Slot {
         sequence: 0,
         timestamp: 0,
         length: 0,
-        payload: [0; RTP_PAYLOAD_BYTES_MAX],
+        pieces: [0; SLOT_PIECES],
     };
+
+    /// How many pieces its payload takes.
+    fn pieces_used(&self) -> usize {
+        usize::from(self.length).div_ceil(PIECE_BYTES)
+    }
+}
+
+/// Bytes of a piece: 10 ms.
+const PIECE_BYTES: usize = 80;
+/// Pieces of the longest payload.
+const SLOT_PIECES: usize = RTP_PAYLOAD_BYTES_MAX.div_ceil(PIECE_BYTES);
+
+/// The payloads of all slots, in pieces: slots that were each as long as the longest payload would
+/// mostly be empty.
+#[derive(Clone, Debug)]
+struct Pieces {
+    bytes: [[u8; PIECE_BYTES]; JITTER_PIECES],
+    /// Bit n: piece n is taken.
+    taken: u64,
+}
+
+const _: () = assert!(JITTER_PIECES <= 64, "a piece has its bit");
+
+impl Pieces {
+    const FREE: Self = Self { bytes: [[0; PIECE_BYTES]; JITTER_PIECES], taken: 0 };
+
+    fn has_room_for(&self, length: usize) -> bool {
+        let taken = self.taken.count_ones() as usize;
+        length.div_ceil(PIECE_BYTES) <= JITTER_PIECES.saturating_sub(taken)
+    }
+
+    /// Keeps `payload`, for which there is room, and says where.
+    fn keep(&mut self, payload: &[u8]) -> [u8; SLOT_PIECES] {
+        let mut places = [0; SLOT_PIECES];
+        for (place, part) in places.iter_mut().zip(payload.chunks(PIECE_BYTES)) {
+            let free = self.taken.trailing_ones();
+            let Some(piece) = self.bytes.get_mut(free as usize) else { break };
+            for (kept, byte) in piece.iter_mut().zip(part) {
+                *kept = *byte;
+            }
+            self.taken |= 1 << free;
+            *place = free as u8;
+        }
+        places
+    }
+
+    fn free(&mut self, places: &[u8]) {
+        for place in places {
+            self.taken &= !1_u64.checked_shl(u32::from(*place)).unwrap_or(0);
+        }
+    }
+
+    /// The payload of `slot` from `from` up to the end of its piece.
+    fn part(&self, slot: &Slot, from: usize) -> &[u8] {
+        let place = slot.pieces.get(from / PIECE_BYTES);
+        let piece = place.and_then(|place| self.bytes.get(usize::from(*place)));
+        let (begin, left) = (from % PIECE_BYTES, usize::from(slot.length).saturating_sub(from));
+        let end = (begin + left).min(PIECE_BYTES);
+        piece.and_then(|piece| piece.get(begin..end)).unwrap_or_default()
+    }
 }
 
 /// How the samples of one frame came about.
@@ -160,6 +223,7 @@ impl JitterBuffer {
         Self {
             gate: StreamGate::new(),
             slots: [Slot::FREE; JITTER_SLOTS],
+            pieces: Pieces::FREE,
             depth_samples: u32::from(config.depth_ms.min(DEPTH_MS_MAX)) * SAMPLES_PER_MS,
             silence: silence_of(config.codec),
             clock: 0,
@@ -287,7 +351,16 @@ impl JitterBuffer {
         while sequence - self.due >= JITTER_SLOTS as u64 {
             self.discard_due(sequence);
         }
+        // Long packets that wait for their turn may have taken all pieces before all slots.
+        while !self.pieces.has_room_for(packet.payload.len()) && self.head_is_before(sequence) {
+            self.discard_due(sequence);
+        }
         self.store(sequence, packet, content);
+    }
+
+    fn head_is_before(&self, sequence: u64) -> bool {
+        let head = self.head().and_then(|index| self.slots.get(index));
+        head.is_some_and(|slot| slot.sequence < sequence)
     }
 
     fn count_late(&mut self, sequence: u64) {
@@ -313,14 +386,16 @@ impl JitterBuffer {
             Content::Audio => packet.payload.len(),
             Content::Other => 0,
         };
+        if !self.pieces.has_room_for(length) {
+            self.statistics.discarded += 1;
+            return;
+        }
         slot.used = true;
         slot.content = content;
         slot.sequence = sequence;
         slot.timestamp = packet.timestamp;
         slot.length = length as u16;
-        for (kept, byte) in slot.payload.iter_mut().zip(packet.payload).take(length) {
-            *kept = *byte;
-        }
+        slot.pieces = self.pieces.keep(packet.payload.get(..length).unwrap_or_default());
         self.buffered += length as u32;
     }
 
@@ -348,6 +423,7 @@ impl JitterBuffer {
             let rest = usize::from(slot.length).saturating_sub(self.read);
             self.buffered = self.buffered.saturating_sub(rest as u32);
             slot.used = false;
+            self.pieces.free(slot.pieces.get(..slot.pieces_used()).unwrap_or_default());
         }
         self.due += 1;
         self.read = 0;
@@ -359,6 +435,7 @@ impl JitterBuffer {
             self.statistics.discarded += u64::from(slot.used);
             slot.used = false;
         }
+        self.pieces.taken = 0;
         self.read = 0;
         self.played = 0;
         self.buffered = 0;
@@ -473,7 +550,8 @@ impl JitterBuffer {
             self.finish(index);
             return 0;
         }
-        let source = slot.payload.get(self.read..length).unwrap_or_default();
+        // What lies in another piece comes with the next turn.
+        let source = self.pieces.part(slot, self.read);
         let target = self.frame.get_mut(at..).unwrap_or_default();
         let count = source.len().min(target.len());
         for (sample, byte) in target.iter_mut().zip(source) {
@@ -609,7 +687,7 @@ mod tests {
 
     #[test]
     fn it_is_small_enough_for_a_call() {
-        assert!(size_of::<JitterBuffer>() < 10_000, "{}", size_of::<JitterBuffer>());
+        assert!(size_of::<JitterBuffer>() < 4_500, "{}", size_of::<JitterBuffer>());
     }
 
     #[test]
@@ -755,6 +833,28 @@ mod tests {
         }
         assert_eq!(buffer.statistics().discarded, 24);
         assert_eq!(pop(&mut buffer, 4), "AAAM");
+        assert!(buffer.statistics().dropped_samples > 0);
+    }
+
+    #[test]
+    fn long_packets_that_take_all_pieces_drop_the_oldest_and_are_played_whole() {
+        let mut buffer = buffer(40);
+        let mut peer = Peer::with_ptime(60);
+        let mut wires: Vec<Wire> = (0..9).map(|_| peer.audio()).collect();
+        let early = wires.remove(2);
+        for wire in &wires {
+            push(&mut buffer, Moment::START, wire);
+        }
+        let statistics = buffer.statistics();
+        assert_eq!((statistics.discarded, buffer.level_ms()), (2, 360));
+        // There is no room for one that all the others follow.
+        push(&mut buffer, Moment::START, &early);
+        let statistics = buffer.statistics();
+        assert_eq!((statistics.discarded, statistics.late, buffer.level_ms()), (3, 0, 360));
+        let Frame::Audio(audio) = buffer.pop() else { panic!("no audio") };
+        let first = audio[0];
+        let follows = |at: usize| (usize::from(first) + at) % 251;
+        assert!((0..FRAME_BYTES).all(|at| usize::from(audio[at]) == follows(at)), "{audio:?}");
         assert!(buffer.statistics().dropped_samples > 0);
     }
 
@@ -943,6 +1043,10 @@ mod tests {
                 .map(|slot| u32::from(slot.length))
                 .sum();
             assert_eq!(bytes, buffer.buffered + buffer.read as u32, "seed {seed}");
+            let used = buffer.slots.iter().filter(|slot| slot.used);
+            let places = used.flat_map(|slot| &slot.pieces[..slot.pieces_used()]);
+            let taken = places.fold(0, |taken, place| taken | 1_u64 << place);
+            assert_eq!(taken, buffer.pieces.taken, "seed {seed}");
         }
     }
 }

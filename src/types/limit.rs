@@ -114,6 +114,8 @@ pub const SRTP_STREAMS_MAX: usize = 16;
 pub const SRTP_STRANGERS_MAX: usize = 16;
 /// Slots of a jitter buffer. A packet beyond them restarts it.
 pub const JITTER_SLOTS: usize = 16;
+/// Pieces of 10 ms that the packets in a jitter buffer share. Over it: the oldest are dropped, counted.
+pub const JITTER_PIECES: usize = 36;
 
 /// Inputs waiting for one call task. Over it: that call ends with `SwitchFault`.
 pub const CALL_QUEUE_MAX: usize = 64;
