@@ -314,35 +314,6 @@ fn session_timer_and_reliability_of_a_profile_reach_the_trunk() {
 }
 
 #[test]
-fn what_is_not_built_is_refused_in_enabled_trunks_only() {
-    let text = |enabled: bool| {
-        format!(
-            r#"schema_version = 1
-id = "x"
-enabled = {enabled}
-[network]
-remote_media_cidrs = ["192.0.2.0/24"]
-[inbound]
-source_cidrs = ["192.0.2.1"]
-[outbound]
-enabled = true
-gateway = [{{ name = "a", uri = "sip:example.com" }}]
-[security]
-allow_destinations = ["+1"]
-[calls]
-refer_out = "attended"
-"#
-        )
-    };
-    assert!(load_profile(&text(false)).is_ok());
-    let problems = problems_of(load_profile(&text(true)));
-    let refused = |path: &str| problems.contains(&format!("`{path}` = "));
-    assert!(refused("calls.refer_out"), "{problems}");
-    assert_eq!(problems.matches("is not supported in this version").count(), 1, "{problems}");
-    assert!(problems.contains("x.toml:14:13: `calls.refer_out` = "), "{problems}");
-}
-
-#[test]
 fn srtp_is_what_the_profile_says() {
     let text = |transports: &str, srtp: &str| {
         format!(

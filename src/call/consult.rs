@@ -8,6 +8,7 @@ use crate::call::dial::DialRequest;
 use crate::call::event::CallEvent;
 use crate::call::input::AgentOutput;
 use crate::call::input::Output;
+use crate::call::line::Line;
 use crate::call::news::AgentNews;
 use crate::call::news::LineNews;
 use crate::call::news::News;
@@ -57,7 +58,7 @@ impl Call {
             }
             // An agent that is gone leaves the near leg with the target, as one that hangs up does.
             News::Agent(AgentNews::Lost(_) | AgentNews::HungUp) | News::Confirmed => {
-                self.leave(consulting, out);
+                self.leave(now, consulting, out);
             }
             News::Withdrawn => {
                 self.consulting_failed(now, consulting, HangupCause::Normal, out);
@@ -115,14 +116,20 @@ impl Call {
         }
     }
 
-    /// The agent is through: the near leg comes to the target, or waits for it.
-    fn leave(&mut self, consulting: Consulting, out: &mut Vec<Output>) {
+    /// The agent is through: the near leg comes to the target, or waits for it. Where one carrier has
+    /// both of them, it may take us out of between.
+    fn leave(&mut self, now: Moment, consulting: Consulting, out: &mut Vec<Output>) {
         let target = consulting.target;
-        if consulting.answered {
-            out.push(Output::Record(CallEvent::Bridged(target)));
-            self.transferred(target, out);
-        } else {
+        if !consulting.answered {
             self.state = State::Joining(Joining::unattended(target));
+            return;
+        }
+        out.push(Output::Record(CallEvent::Bridged(target)));
+        let carrier = self.line(target).and_then(Line::joined_by);
+        if carrier.is_some() && carrier == self.near.joined_by() {
+            self.refer_to_leg(now, target, out);
+        } else {
+            self.transferred(target, out);
         }
     }
 

@@ -76,6 +76,9 @@ pub struct LegTerms {
     pub keys: KeyWay,
     /// Its peer may ask us to connect the call with somebody else.
     pub transfers: bool,
+    /// The trunk it goes by, where the carrier of that may be asked to connect two parties that are both
+    /// with us by it.
+    pub joined_by: Option<TrunkId>,
     /// What is left of the media while we hold its peer: [`Direction::SendOnly`], or
     /// [`Direction::Inactive`] where it shall hear nothing.
     pub hold: Direction,

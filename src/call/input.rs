@@ -216,6 +216,8 @@ pub enum LegOutput {
     },
     /// Ask the peer to connect the call with somebody else.
     Refer(DialTarget),
+    /// Ask the peer to connect the call with the party of this other leg, in our place on both.
+    ReferToLeg(LegSide),
     /// The peer's wish for somebody else is granted, and will be reported on.
     AcceptRefer,
     /// The peer's wish for somebody else is refused.

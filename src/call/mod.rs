@@ -345,7 +345,12 @@ impl Call {
             State::Calling => AudioPath::Apart,
             State::Talking | State::Announcing(_) => agent,
             State::Referring(referring) => {
-                referring.back.map_or(agent, |(far, _)| AudioPath::Bridge(far))
+                match referring.back {
+                    Some((far, _)) => AudioPath::Bridge(far),
+                    // The carrier has taken it over: no agent speaks into that.
+                    None if referring.target.is_some() => AudioPath::Waiting(Comfort::Hold),
+                    None => agent,
+                }
             }
             State::Bridged(far, _) => AudioPath::Bridge(far),
             State::Joining(joining) if joining.answered => AudioPath::Bridge(joining.target),

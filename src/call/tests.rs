@@ -1,5 +1,6 @@
 //! Whole calls in virtual time: what each input leads to.
 
+mod attended;
 mod early;
 mod handovers;
 mod holds;
@@ -142,6 +143,7 @@ fn terms() -> LegTerms {
         dtmf_info: true,
         keys: KeyWay::Media,
         transfers: false,
+        joined_by: None,
         hold: Direction::SendOnly,
         session_id: 7,
     }

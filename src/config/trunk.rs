@@ -19,6 +19,7 @@ use crate::routing::signalling::EarlyMedia;
 use crate::routing::signalling::InboundProgress;
 use crate::routing::signalling::Prack;
 use crate::routing::signalling::Progress;
+use crate::routing::signalling::ReferOut;
 use crate::routing::signalling::SessionTimer;
 use crate::routing::signalling::TimerMethod;
 use crate::routing::signalling::TimerMode;
@@ -119,7 +120,7 @@ pub(crate) fn build(
         registration: trunk_registration::build(&mut build),
         ring_timeout: Duration::from_secs(view.number("calls.ring_timeout_s")),
         max_duration: Duration::from_secs(view.number("calls.max_duration_s")),
-        refers: view.text("calls.refer_out") == "blind",
+        refer_out: ReferOut::from_spelling(view.text("calls.refer_out")).unwrap_or(ReferOut::None),
         takes_refer: view.text("calls.refer_in") == "b2bua",
         answer_delay: Duration::from_millis(view.number("progress.answer_delay_ms")),
         inbound_progress: InboundProgress::from_spelling(view.text("progress.inbound_progress"))

@@ -21,10 +21,6 @@ const fn key(name: &'static str, kind: Kind) -> Key {
     Key { name, kind, built: Built::Yes }
 }
 
-const fn only(name: &'static str, kind: Kind, words: &'static [&'static str]) -> Key {
-    Key { name, kind, built: Built::Only(words) }
-}
-
 /// The keys of a profile that belong to its file alone; a trunk of the database has them in its row.
 pub(crate) const FILE_KEYS: [&str; 7] =
     ["schema_version", "id", "abstract", "extends", "enabled", "tenant", "description"];
@@ -283,7 +279,7 @@ const CALLS: &[Key] = &[
     key("redirect_3xx", Kind::Choice(&["reject", "follow_same_gateway", "follow_allow_list"])),
     key("redirects_max", Kind::Integer(1, 5)),
     key("refer_in", Kind::Choice(&["reject", "b2bua"])),
-    only("refer_out", Kind::Choice(&["none", "blind", "attended"]), &["none", "blind"]),
+    key("refer_out", Kind::Choice(&["none", "blind", "attended"])),
     key("hold", Kind::Choice(&["sendonly", "inactive"])),
 ];
 

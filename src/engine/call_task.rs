@@ -194,6 +194,7 @@ impl Task {
                     None => continue,
                 },
             };
+            self.keep_no_longer(&input);
             self.call.handle(clock::now(), input, &mut out);
             for output in out.drain(..) {
                 self.perform(output).await;

@@ -6,6 +6,7 @@ use crate::clock;
 use crate::engine::srtp_terms::srtp_terms;
 use crate::routing::signalling::DtmfSend;
 use crate::routing::signalling::Progress;
+use crate::routing::signalling::ReferOut;
 use crate::routing::trunk::RtcpMode;
 use crate::routing::trunk::Trunk;
 use crate::routing::trunk::TrunkMedia;
@@ -28,7 +29,8 @@ pub(crate) fn outbound(trunk: &Trunk, transport: Transport) -> LegTerms {
 
 fn of_trunk(trunk: &Trunk, transport: Transport) -> LegTerms {
     let terms = of_media(&trunk.media, trunk.progress, transport);
-    LegTerms { transfers: trunk.takes_refer, ..terms }
+    let joined_by = (trunk.refer_out == ReferOut::Attended).then_some(trunk.id);
+    LegTerms { transfers: trunk.takes_refer, joined_by, ..terms }
 }
 
 /// The terms of a leg to a peer that no trunk describes.
@@ -52,6 +54,7 @@ fn of_media(media: &TrunkMedia, progress: Progress, transport: Transport) -> Leg
             DtmfSend::Info => KeyWay::Signalling { duration_ms: media.dtmf_ms.0 },
         },
         transfers: false,
+        joined_by: None,
         hold: if media.silent_hold { Direction::Inactive } else { Direction::SendOnly },
         // RFC 8866 §5.2 wants a number that many implementations read as a signed 64-bit one.
         session_id: clock::random_u64() >> 2,

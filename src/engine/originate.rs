@@ -26,6 +26,7 @@ use crate::routing::decision::Decision;
 use crate::routing::outbound::OutboundPlan;
 use crate::routing::outbound::OutboundRequest;
 use crate::routing::outbound::Try;
+use crate::routing::signalling::ReferOut;
 use crate::routing::table::AiProfile;
 use crate::routing::table::RoutingTable;
 use crate::routing::trunk::Trunk;
@@ -259,7 +260,7 @@ impl CallControl {
     fn check_refer(&self, tenant: TenantId, call: CallId, to: E164) -> Result<(), Unheard> {
         let registry = &self.switch.registry;
         let trunk = registry.trunk_of(tenant, call).ok_or(Unheard::NoSuchCall)?;
-        if !trunk.refers {
+        if trunk.refer_out == ReferOut::None {
             return Err(Unheard::NoRefer);
         }
         let refused = Unheard::Refused;

@@ -1,6 +1,8 @@
 //! One SIP shard: turns `sip::Endpoint` over its share of the Call-IDs. Owns the transactions and
 //! dialogs of those calls; never awaits a socket or a call.
 
+mod counted;
+
 use crate::call::input::Input as CallInput;
 use crate::call::input::LegInput;
 use crate::call::side::LegSide;
@@ -19,7 +21,6 @@ use crate::sip::endpoint::config::EndpointConfig;
 use crate::sip::endpoint::config::Gauges;
 use crate::sip::endpoint::event::Body;
 use crate::sip::endpoint::event::Command;
-use crate::sip::endpoint::event::Counter;
 use crate::sip::endpoint::event::DialogEnd;
 use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Event;
@@ -81,6 +82,8 @@ enum Order {
         body: Bytes,
         taken: oneshot::Sender<Option<DialogName>>,
     },
+    /// Tell where the peer of a dialog is reached.
+    Find { dialog: DialogId, found: oneshot::Sender<Option<String>> },
     /// Hang a dialog up of which its call hears nothing more.
     LetGo { dialog: DialogId, cause: HangupCause },
     /// Send a request outside dialogs.
@@ -117,6 +120,7 @@ impl Overheard {
             Order::Place { .. }
             | Order::Request { .. }
             | Order::TakeOver { .. }
+            | Order::Find { .. }
             | Order::LetGo { .. } => None,
         }
     }
@@ -194,6 +198,13 @@ impl ShardHandle {
     ) -> Option<DialogName> {
         let (taken, answer) = oneshot::channel();
         self.commands.send(Order::TakeOver { dialog, call, body, taken }).await.ok()?;
+        answer.await.ok()?
+    }
+
+    /// The address at which the peer of a dialog is reached; `None` once that is over.
+    pub(super) async fn find(&self, dialog: DialogId) -> Option<String> {
+        let (found, answer) = oneshot::channel();
+        self.commands.send(Order::Find { dialog, found }).await.ok()?;
         answer.await.ok()?
     }
 
@@ -368,6 +379,12 @@ impl Shard {
                 // Whoever asked may be gone: then the queue it gave ends the leg.
                 drop(taken.send(name));
             }
+            Order::Find { dialog, found } => {
+                let peer = self.endpoint.peer_of(dialog);
+                let peer = peer.map(|uri| String::from_utf8_lossy(uri.as_bytes()).into_owned());
+                // Whoever asked may be gone.
+                drop(found.send(peer));
+            }
             Order::LetGo { dialog, cause } => {
                 self.calls.remove(&dialog);
                 self.turn(Input::Command(Command::Hangup { dialog, cause }));
@@ -409,7 +426,7 @@ impl Shard {
             for output in out.drain(..) {
                 match output {
                     Output::Transmit { flow, bytes } => self.transmit(&flow, bytes),
-                    Output::Counted(counter) => count(counter),
+                    Output::Counted(counter) => counted::count(counter),
                     Output::Event(event) => self.event(event),
                 }
             }
@@ -543,34 +560,6 @@ pub(super) fn referring(progress: &ReferProgress) -> LegInput {
 
 fn description(body: Option<Body>) -> Option<Bytes> {
     body.map(|body| body.bytes)
-}
-
-fn count(counter: Counter) {
-    let what = match counter {
-        Counter::Malformed(what) => {
-            return metric::labelled(metric::Counter::SipMessagesMalformed, what.as_str())
-                .increment(1);
-        }
-        Counter::StrayAck => "stray_ack",
-        Counter::StrayResponse => "stray_response",
-        Counter::StrayCancel => "stray_cancel",
-        Counter::UnknownDialog => "unknown_dialog",
-        Counter::RetransmissionAbsorbed => "retransmission_absorbed",
-        Counter::RetransmissionSent => "retransmission_sent",
-        Counter::Merged => "merged",
-        Counter::RefusedRequest => "refused_request",
-        Counter::ShardFull => "shard_full",
-        Counter::AckTimeout => "ack_timeout",
-        Counter::RequestTimeout => "request_timeout",
-        Counter::ResponseOnClosedFlow => "response_on_closed_flow",
-        Counter::Unwritable => "unwritable",
-        Counter::SenselessCommand => "senseless_command",
-        Counter::TooManyForks => "too_many_forks",
-        Counter::Loop => "loop",
-        Counter::ReliableOutOfOrder => "reliable_out_of_order",
-        Counter::PrackTimeout => "prack_timeout",
-    };
-    metric::labelled(metric::Counter::SipEndpointEvents, what).increment(1);
 }
 
 /// What the end of a dialog means to the call.

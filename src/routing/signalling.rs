@@ -84,6 +84,18 @@ macro_rules! spelt {
 }
 
 spelt! {
+    /// What a carrier is asked for (REFER).
+    ReferOut {
+        /// Nothing.
+        None = "none",
+        /// To call somebody else for a party of ours.
+        Blind = "blind",
+        /// The same, and to connect two parties that are both with us by this trunk.
+        Attended = "attended",
+    }
+}
+
+spelt! {
     /// Who asks for a session timer.
     TimerMode {
         /// None runs; refreshes are answered.

@@ -7,6 +7,7 @@ use crate::routing::registration::TrunkRegistration;
 use crate::routing::signalling::DtmfSend;
 use crate::routing::signalling::InboundProgress;
 use crate::routing::signalling::Progress;
+use crate::routing::signalling::ReferOut;
 use crate::routing::signalling::TrunkSignalling;
 use crate::types::cause::HangupCause;
 use crate::types::codec::Codec;
@@ -89,8 +90,8 @@ pub struct Trunk {
     pub ring_timeout: Duration,
     /// How long a call may last from its answer.
     pub max_duration: Duration,
-    /// Its carrier connects a call with somebody else when we ask (REFER).
-    pub refers: bool,
+    /// What its carrier does when we ask it to connect a call with somebody else (REFER).
+    pub refer_out: ReferOut,
     /// Its carrier may ask us to connect who is at our end of a call with somebody else (REFER).
     pub takes_refer: bool,
     /// Ringing that is always sent before the answer, even when the agent is ready at once.
@@ -453,7 +454,7 @@ impl Trunk {
             registration: None,
             ring_timeout: Duration::from_secs(45),
             max_duration: Duration::from_secs(14_400),
-            refers: false,
+            refer_out: ReferOut::None,
             takes_refer: false,
             answer_delay: Duration::ZERO,
             inbound_progress: InboundProgress::Ringing,

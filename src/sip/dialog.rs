@@ -184,6 +184,12 @@ impl Dialog {
         }
     }
 
+    /// Where the peer is reached, exactly as it says.
+    #[must_use]
+    pub const fn target(&self) -> &Uri {
+        &self.target
+    }
+
     /// Takes a new remote target from the Contact of a re-INVITE, an UPDATE or their 2xx.
     pub fn refresh_target(&mut self, headers: &Headers) {
         if let Some(contact) = headers.contact() {

@@ -51,6 +51,7 @@ mod sipp_carrier;
 mod sipp_dialogs;
 mod sipp_failover;
 mod sipp_limits;
+mod sipp_transfers;
 mod srtp;
 mod strangers;
 mod talk;

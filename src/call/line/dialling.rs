@@ -136,6 +136,7 @@ impl Line {
         self.dtmf_info = terms.dtmf_info;
         self.delayed_offer = terms.delayed_offer;
         self.transfers = terms.transfers;
+        self.joined_by = terms.joined_by;
         self.hold = terms.hold;
         self.progress = terms.progress;
         self.keys = terms.keys;

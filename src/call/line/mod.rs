@@ -20,6 +20,7 @@ use crate::routing::signalling::Progress;
 use crate::sdp::Direction;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
+use crate::types::id::TrunkId;
 use bytes::Bytes;
 
 /// Session Progress: what comes with early media.
@@ -38,6 +39,7 @@ pub(super) struct Line {
     dtmf_info: bool,
     delayed_offer: bool,
     transfers: bool,
+    joined_by: Option<TrunkId>,
     hold: Direction,
     progress: Progress,
     keys: KeyWay,
@@ -120,6 +122,7 @@ impl Line {
             dtmf_info: terms.dtmf_info,
             delayed_offer: terms.delayed_offer,
             transfers: terms.transfers,
+            joined_by: terms.joined_by,
             hold: terms.hold,
             progress: terms.progress,
             keys: terms.keys,
@@ -161,6 +164,11 @@ impl Line {
     /// True when no media is open and none will be.
     pub(super) fn is_closed(&self) -> bool {
         self.media == MediaStage::Closed
+    }
+
+    /// The trunk whose carrier may be asked to connect its peer with another's.
+    pub(super) const fn joined_by(&self) -> Option<TrunkId> {
+        self.joined_by
     }
 
     /// True while we hold the peer.

@@ -4,6 +4,7 @@ use super::*;
 use crate::call::dial::DialRequest;
 use crate::call::dial::DialTarget;
 use crate::call::transfer::TransferRequest;
+use crate::types::id::TrunkId;
 use proptest::prelude::*;
 
 /// Something that happens around a call.
@@ -119,6 +120,7 @@ impl World {
                 | LegOutput::RefuseReoffer(_)
                 | LegOutput::Reoffer(_)
                 | LegOutput::Refer(_)
+                | LegOutput::ReferToLeg(_)
                 | LegOutput::AcceptRefer
                 | LegOutput::RefuseRefer { .. }
                 | LegOutput::NotifyRefer { .. }
@@ -200,7 +202,8 @@ fn party() -> impl Strategy<Value = Party> {
 pub(super) fn request() -> DialRequest {
     let to = "+15550123".parse().expect("a number");
     let target = DialTarget::Number { to, from: None, trunk: None };
-    let terms = LegTerms { transfers: true, ..terms() };
+    let joined_by = Some(TrunkId::from_uuid(uuid::Uuid::from_u128(1)));
+    let terms = LegTerms { transfers: true, joined_by, ..terms() };
     DialRequest { target, terms, ring_max: Duration::from_secs(20) }
 }
 
@@ -253,7 +256,7 @@ fn input() -> impl Strategy<Value = Input> {
         4 => (side.clone(), media).prop_map(|(side, input)| Input::Media(side, input)),
         5 => agent.prop_map(Input::Agent),
         6 => transfer.prop_map(Input::TransferRequested),
-        1 => Just(Input::TransferConfirmed),
+        2 => Just(Input::TransferConfirmed),
         1 => Just(Input::TransferWithdrawn),
         1 => side.clone().prop_map(Input::HoldRequested),
         1 => side.prop_map(Input::ResumeRequested),
@@ -283,11 +286,17 @@ fn beginning() -> impl Strategy<Value = Vec<Step>> {
     let talk = [near(LegInput::Offered(offer.clone())), Step::Obey, Step::Obey, agent.clone()];
     let joined = Step::Give(Input::Leg(LegSide::Far, LegInput::Answered(offer.clone())));
     let bridged = [&talk[..], &transfer(), &[joined, Step::Wait]].concat();
+    let attended = TransferRequest::Attended(Box::new(request()));
+    let consulted = Step::Give(Input::Leg(LegSide::Far, LegInput::Answered(offer.clone())));
+    let attended = [Step::Give(Input::TransferRequested(attended)), Step::Obey, Step::Obey];
+    let confirmed = [consulted, Step::Give(Input::TransferConfirmed)];
+    let attended = [&talk[..], &attended, &confirmed].concat();
     let referred = near(LegInput::Referred(Box::new(request())));
     let handing = [&talk[..], &[referred, Step::Obey, Step::Obey]].concat();
     prop::sample::select(vec![
         talk.to_vec(),
         handing,
+        attended,
         [&bridged[..], &transfer()].concat(),
         bridged,
         vec![],
@@ -305,7 +314,11 @@ fn beginning() -> impl Strategy<Value = Vec<Step>> {
 fn setup() -> impl Strategy<Value = CallSetup> {
     let opening = prop::sample::select(vec![
         Opening::Inbound(terms()),
-        Opening::Inbound(LegTerms { transfers: true, ..terms() }),
+        Opening::Inbound(LegTerms {
+            transfers: true,
+            joined_by: request().terms.joined_by,
+            ..terms()
+        }),
         Opening::Outbound(Box::new(request())),
         Opening::Outbound(Box::new(DialRequest {
             terms: LegTerms { delayed_offer: true, ..terms() },

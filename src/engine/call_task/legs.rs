@@ -11,6 +11,7 @@ use crate::engine::call_task::Task;
 use crate::engine::call_task::Woken;
 use crate::engine::call_task::media::Slot;
 use crate::engine::dial;
+use crate::engine::dial::CarriedDialog;
 use crate::engine::dial::DialHandle;
 use crate::engine::dial::DialNews;
 use crate::engine::dial::DialRoute;
@@ -34,6 +35,9 @@ use tokio::sync::mpsc;
 /// News of dialled legs that wait for their call; their tasks wait when it is full.
 const NEWS_MAX: usize = 32;
 
+/// Call/Transaction Does Not Exist: the leg to be connected with is over.
+const UNKNOWN_DIALOG: u16 = 481;
+
 /// The near leg's signalling.
 pub(in crate::engine) enum Near {
     /// It called us: a dialog of this shard.
@@ -46,6 +50,8 @@ pub(in crate::engine) enum Near {
 pub(super) struct Others {
     /// By [`LegSide::index`].
     dials: [Option<DialHandle>; 3],
+    /// The dialogs of those that are answered, by the same.
+    carried: [Option<Box<CarriedDialog>>; 3],
     /// Of the far leg and the third.
     slots: [Slot; 2],
     /// How the near leg is dialled, until it is.
@@ -57,7 +63,9 @@ pub(super) struct Others {
 impl Others {
     pub(super) fn new(plan: Option<Box<OutboundPlan>>) -> Self {
         let (news_in, news) = mpsc::channel(NEWS_MAX);
-        Self { dials: [None, None, None], slots: Default::default(), plan, news, news_in }
+        let carried = [None, None, None];
+        let slots = Default::default();
+        Self { dials: [None, None, None], carried, slots, plan, news, news_in }
     }
 
     pub(super) const fn slot(&mut self, side: LegSide) -> &mut Slot {
@@ -69,12 +77,15 @@ impl Others {
     }
 
     fn dial(&mut self, side: LegSide) -> &mut Option<DialHandle> {
-        let [near, far, third] = &mut self.dials;
-        match side {
-            LegSide::Near => near,
-            LegSide::Far => far,
-            LegSide::Third => third,
-        }
+        of_side(&mut self.dials, side)
+    }
+}
+
+const fn of_side<T>([near, far, third]: &mut [T; 3], side: LegSide) -> &mut T {
+    match side {
+        LegSide::Near => near,
+        LegSide::Far => far,
+        LegSide::Third => third,
     }
 }
 
@@ -106,6 +117,17 @@ impl Task {
         if let LegOutput::Dial { target, offer, .. } = output {
             return self.dial(side, target, offer);
         }
+        let output = match output {
+            // Its carrier may hang the caller up before it takes the other leg.
+            LegOutput::ReferToLeg(target) => match self.address_replacing(target).await {
+                Some(address) => {
+                    self.kept = self.switch.registry.inputs_of(self.id());
+                    LegOutput::Refer(address)
+                }
+                None => return self.leg(side, LegInput::ReferFailed { status: UNKNOWN_DIALOG }),
+            },
+            output => output,
+        };
         match output {
             LegOutput::AnswerReplacement(body) => return self.replace_near(body).await,
             LegOutput::RefuseReplacement(cause) => return self.refuse_replacement(cause).await,
@@ -131,6 +153,16 @@ impl Task {
             // Its news still come; nothing is asked of it any more, and a new leg may take its place.
             *others.dial(side) = None;
         }
+    }
+
+    /// The address by which whoever calls it takes our place with the party of a leg (RFC 5589 §7).
+    async fn address_replacing(&mut self, side: LegSide) -> Option<DialTarget> {
+        let carried = of_side(&mut self.others.as_mut()?.carried, side).clone()?;
+        let peer = carried.shard.find(carried.dialog).await?;
+        // Header fields of its own would make of ours something else.
+        let uri = format!("{peer}{}", carried.name.to_replaces().to_uri_header());
+        let uri = uri.parse().ok().filter(|_| !peer.contains('?'))?;
+        Some(DialTarget::Uri { uri, credentials: None, headers: Vec::new() })
     }
 
     /// Answers the leg that takes the near one's place, and hangs that up.
@@ -168,6 +200,7 @@ impl Task {
         };
         let others = self.others.get_or_insert_with(|| Box::new(Others::new(None)));
         let news = others.news_in.clone();
+        *of_side(&mut others.carried, side) = None;
         let seed = DialSeed { call, side, route, offered_for, offer, news };
         *others.dial(side) = Some(dial::start(&self.switch, seed));
     }
@@ -220,8 +253,26 @@ impl Task {
         }
     }
 
+    /// A caller that is not transferred is as before: when its shard gives the call up, that ends.
+    pub(super) fn keep_no_longer(&mut self, input: &Input) {
+        let is_refused = matches!(
+            input,
+            Input::Leg(
+                LegSide::Near,
+                LegInput::ReferFailed { .. } | LegInput::ReferProgressed { status: 300.. }
+            )
+        );
+        if is_refused {
+            self.kept = None;
+        }
+    }
+
     pub(super) fn dial_news(&mut self, side: LegSide, news: DialNews) -> Option<Input> {
         match news {
+            DialNews::Carried(dialog) => {
+                *of_side(&mut self.others().carried, side) = Some(dialog);
+                None
+            }
             DialNews::Leg(input) => Some(Input::Leg(side, input)),
             DialNews::Sent { to, transport } => {
                 self.note(CallEvent::Sent { side, to, transport });
@@ -272,6 +323,7 @@ pub(crate) fn invited_command(dialog: DialogId, output: LegOutput, host: &str) -
         | LegOutput::Reoffer(_)
         | LegOutput::SendKey { .. }
         | LegOutput::Refer(_)
+        | LegOutput::ReferToLeg(_)
         | LegOutput::AcceptRefer
         | LegOutput::RefuseRefer { .. }
         | LegOutput::NotifyRefer { .. }

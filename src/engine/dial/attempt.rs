@@ -3,6 +3,7 @@
 use crate::call::input::LegInput;
 use crate::call::input::LegOutput;
 use crate::clock;
+use crate::engine::dial::CarriedDialog;
 use crate::engine::dial::DialNews;
 use crate::engine::dial::DialRoute;
 use crate::engine::dial::EVENTS_MAX;
@@ -26,6 +27,7 @@ use crate::sip::endpoint::event::Command;
 use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Event;
 use crate::sip::endpoint::outbound::OutboundInvite;
+use crate::sip::endpoint::told::DialogName;
 use crate::sip::endpoint::told::Furthest;
 use crate::sip::endpoint::told::RefusalNote;
 use crate::sip::locate;
@@ -67,8 +69,8 @@ struct Dialling {
     /// The trunk by whose terms the offer was made.
     offered_for: Option<TrunkId>,
     offer: Option<Bytes>,
-    /// The session description of the answer, until the call is told.
-    answer: Option<Option<Bytes>>,
+    /// The session description of the answer and what names its dialog, until the call is told.
+    answer: Option<(Option<Bytes>, DialogName)>,
 }
 
 /// One try.
@@ -385,8 +387,8 @@ impl Dialling {
                 }
                 Some(Input::Progressed { id, status, early_media })
             }
-            Event::Answered { body, .. } => {
-                self.answer = Some(body.map(|body| body.bytes));
+            Event::Answered { body, name, .. } => {
+                self.answer = Some((body.map(|body| body.bytes), name));
                 Some(Input::Answered { id })
             }
             Event::Refused { status, reason, note, response, .. } => {
@@ -443,7 +445,10 @@ impl Dialling {
             return None;
         };
         self.report_steps(line).await;
-        line.tell(LegInput::Answered(self.answer.take().flatten())).await;
+        let (body, name) = self.answer.take()?;
+        let known = CarriedDialog { shard: shard.clone(), dialog, name };
+        line.report(DialNews::Carried(Box::new(known))).await;
+        line.tell(LegInput::Answered(body)).await;
         let _held = (trying.permit, trying.source);
         Some(Carried { shard, dialog, events, target: trying.target, _held })
     }

@@ -146,6 +146,8 @@ pub(crate) fn command_of(dialog: DialogId, output: LegOutput, host: &str) -> Opt
         | LegOutput::Refuse { .. }
         | LegOutput::Dial { .. }
         | LegOutput::Offer(_)
+        // Made into an address by the call's task.
+        | LegOutput::ReferToLeg(_)
         | LegOutput::AnswerReplacement(_)
         | LegOutput::RefuseReplacement(_) => return None,
     })

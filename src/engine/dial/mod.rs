@@ -16,9 +16,12 @@ pub(super) use route::transport_of;
 use crate::call::input::LegInput;
 use crate::call::input::LegOutput;
 use crate::call::side::LegSide;
+use crate::engine::sip_shard::ShardHandle;
 use crate::engine::switch::Switch;
 use crate::routing::decision::Decision;
 use crate::routing::trunk::Trunk;
+use crate::sip::endpoint::event::DialogId;
+use crate::sip::endpoint::told::DialogName;
 use crate::types::id::CallId;
 use crate::types::id::TrunkId;
 use crate::types::transport::Transport;
@@ -52,6 +55,8 @@ pub(super) struct DialSeed {
 /// What a call hears of a leg it dialled.
 #[derive(Debug)]
 pub(super) enum DialNews {
+    /// The leg is answered: it is this dialog from now on.
+    Carried(Box<CarriedDialog>),
     /// Something happened to the leg.
     Leg(LegInput),
     /// An INVITE left for an address.
@@ -70,6 +75,17 @@ pub(super) enum DialNews {
         /// How its signalling travels.
         transport: Transport,
     },
+}
+
+/// The dialog of an answered leg.
+#[derive(Clone, Debug)]
+pub(super) struct CarriedDialog {
+    /// The shard it belongs to.
+    pub(super) shard: ShardHandle,
+    /// Which of that.
+    pub(super) dialog: DialogId,
+    /// What names it in the network.
+    pub(super) name: DialogName,
 }
 
 /// The call's hold on a leg it dialled. Dropping it hangs the leg up.

@@ -32,6 +32,7 @@ use crate::sip::dialog::Dialog;
 use crate::sip::invite::Usage;
 use crate::sip::invite::UsageTimer;
 use crate::sip::message::Request;
+use crate::sip::message::uri::Uri;
 use crate::sip::transaction::key::ClientKey;
 use crate::sip::transaction::key::ServerKey;
 use crate::sip::transaction::key::Tag;
@@ -153,6 +154,12 @@ impl Endpoint {
     #[must_use]
     pub fn name_of(&self, dialog: DialogId) -> Option<DialogName> {
         self.usages.get(dialog.0)?.dialog().map(Dialog::name)
+    }
+
+    /// Where the peer of a dialog is reached, exactly as it says; `None` as in [`Self::name_of`].
+    #[must_use]
+    pub fn peer_of(&self, dialog: DialogId) -> Option<&Uri> {
+        self.usages.get(dialog.0)?.dialog().map(Dialog::target)
     }
 
     /// What is held right now.

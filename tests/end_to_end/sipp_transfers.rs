@@ -1,0 +1,166 @@
+//! SIPp as a carrier in attended transfers: what it does with a REFER that names a leg it has as well.
+
+use crate::carrier;
+use crate::carrier::CALLED;
+use crate::carrier::NUMBER;
+use crate::carrier::answer;
+use crate::carrier::carrier;
+use crate::carrier::hear_bye;
+use crate::carrier::key;
+use crate::carrier::shown;
+use crate::kamailio::own_address;
+use crate::node::Home;
+use crate::node::Node;
+use crate::node::wait_for;
+use crate::phone::Phone;
+use crate::rows;
+use crate::sipp::Running;
+use crate::sipp::Sipp;
+use crate::transfers::transfer;
+use serde_json::Value;
+use serde_json::json;
+use std::net::IpAddr;
+use tandem::store::api_keys::KeyRole;
+
+/// A node with one carrier: SIPp calls from an address of it, and whom we call is a telephone of it.
+struct Around {
+    node: Node,
+    key: String,
+    target: Phone,
+    sipp: IpAddr,
+}
+
+impl Around {
+    async fn new(more: Value) -> Self {
+        let node = Home::new().start().await;
+        let target = carrier(&node, "127.0.0.9").await;
+        let sipp = own_address();
+        let mut overrides = json!({
+            "inbound": {"source_cidrs": ["127.0.0.9/32", format!("{sipp}/32")]},
+            "network": {"rtp_inactivity_s": 600},
+        });
+        carrier::merge(&mut overrides, more);
+        node.put(&[
+            carrier::trunk(4, "127.0.0.9/32", &[target.local()], overrides),
+            carrier::tenant(1, 4),
+            rows::profile(2, 1, json!({"kind": "echo"})),
+            rows::number(3, 1, 2, NUMBER),
+        ])
+        .await;
+        let key = key(&node, 1, KeyRole::Operator).await;
+        Self { node, key, target, sipp }
+    }
+
+    /// SIPp calls; the call's id, once it is answered.
+    async fn call(&self, scenario: &str) -> (Running, String) {
+        let running = Sipp::new(scenario, self.sipp, self.node.sip(), NUMBER)
+            .args(&["-recv_timeout", "90000"])
+            .start();
+        let answered = "SELECT count(*) FROM calls WHERE direction = 'inbound' \
+                        AND answered_at IS NOT NULL AND ended_at IS NULL";
+        wait_for("the call is answered", async || {
+            (self.node.count(answered).await == 1).then_some(())
+        })
+        .await;
+        let id = answered.replace("count(*)", "id::text");
+        (running, crate::postgres::text(&self.node.database(), &id).await)
+    }
+
+    /// The agent consults the telephone, and is through.
+    async fn consult(&mut self, call: &str) {
+        let wish = json!({"to": CALLED, "mode": "attended"});
+        transfer(&self.node, &self.key, call, wish).await;
+        answer(&mut self.target).await;
+        transfer(&self.node, &self.key, call, json!({"mode": "confirm"})).await;
+    }
+
+    /// Waits for a message of the call that begins so and has this.
+    async fn hears(&self, call: &str, start: &str, part: &str) {
+        let path = carrier::calls(1, &format!("/{call}/trace"));
+        wait_for("the message", async || {
+            let trace = self.node.read(&path, &self.key).await;
+            let mut texts =
+                trace["messages"].as_array()?.iter().filter_map(|it| it["text"].as_str());
+            texts.any(|text| text.starts_with(start) && text.contains(part)).then_some(())
+        })
+        .await;
+    }
+
+    /// What happened to the call, of what concerns its transfer; and why it ended.
+    async fn story(&self, call: &str) -> (Vec<String>, String) {
+        let record = shown(&self.node, 1, call, &self.key).await;
+        let events = record["events"].as_array().unwrap().iter();
+        let names = events.filter_map(|event| event["name"].as_str());
+        let names = names.filter(|name| name.starts_with("transfer_")).map(str::to_owned);
+        (names.collect(), record["cause"].as_str().unwrap().to_owned())
+    }
+}
+
+async fn finishes(running: Running) {
+    let report = running.report().await;
+    assert!(report.exit == Some(0) && report.failed == 0, "{:?}: {}", report.exit, report.text);
+}
+
+fn attended() -> Value {
+    json!({"calls": {"refer_out": "attended"}})
+}
+
+#[tokio::test]
+async fn a_carrier_that_connects_its_caller_with_whom_we_consulted_takes_us_out() {
+    let mut around = Around::new(attended()).await;
+    let (sipp, call) = around.call("attended-done").await;
+    around.consult(&call).await;
+    hear_bye(&around.target).await;
+    finishes(sipp).await;
+    let (story, cause) = around.story(&call).await;
+    let begun = ["transfer_begun", "transfer_begun", "transfer_completed"];
+    assert_eq!((story, cause.as_str()), (begun.map(str::to_owned).to_vec(), "transferred"));
+}
+
+#[tokio::test]
+async fn a_carrier_that_refuses_or_is_declined_leaves_the_caller_with_the_target() {
+    let mut around = Around::new(attended()).await;
+    let cases = [
+        ("attended-refused", "SIP/2.0 603", " REFER\r\n"),
+        ("attended-declined", "SIP/2.0 200", "CSeq: 3 NOTIFY\r\n"),
+    ];
+    for (scenario, start, settled) in cases {
+        let (sipp, call) = around.call(scenario).await;
+        around.consult(&call).await;
+        around.hears(&call, start, settled).await;
+        // The target ends what it was given: so they were together to the end.
+        assert_eq!(around.target.ask("BYE", "", "").await.status(), 200);
+        finishes(sipp).await;
+        still_ours(&around, &call).await;
+    }
+}
+
+#[tokio::test]
+async fn a_carrier_that_hangs_up_the_caller_first_may_still_take_the_target() {
+    let mut around = Around::new(attended()).await;
+    let (sipp, call) = around.call("attended-bye-first").await;
+    around.consult(&call).await;
+    finishes(sipp).await;
+    // The carrier takes the target's leg after all.
+    assert_eq!(around.target.ask("BYE", "", "").await.status(), 200);
+    let (story, cause) = around.story(&call).await;
+    assert_eq!(story.last().map(String::as_str), Some("transfer_completed"));
+    assert_eq!(cause, "transferred");
+    // Or does not: then the caller was who hung up.
+    let (sipp, call) = around.call("attended-bye-first").await;
+    around.consult(&call).await;
+    finishes(sipp).await;
+    hear_bye(&around.target).await;
+    let (story, cause) = around.story(&call).await;
+    assert_eq!(story.last().map(String::as_str), Some("transfer_failed"));
+    assert_eq!(cause, "normal");
+}
+
+async fn still_ours(around: &Around, call: &str) {
+    let (story, cause) = around.story(call).await;
+    let ours = ["begun", "begun", "failed", "begun", "completed"];
+    assert_eq!(
+        (story, cause.as_str()),
+        (ours.map(|it| format!("transfer_{it}")).to_vec(), "normal")
+    );
+}
