@@ -27,6 +27,7 @@ pub mod engine;
 pub mod net;
 pub mod store;
 pub mod telemetry;
+pub mod webhook;
 
 // Programs: what wires the shells together, and what drives them.
 pub mod caller;

@@ -45,6 +45,7 @@ use crate::store::private_cluster::ClusterError;
 use crate::types::cause::HangupCause;
 use crate::types::name::ListenerName;
 use crate::types::transport::Transport;
+use crate::webhook::Deliverer;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use std::io;
@@ -175,6 +176,7 @@ pub struct Server {
     listening: Listening,
     http: JoinHandle<()>,
     traces: JoinHandle<TraceWriter>,
+    deliverer: JoinHandle<()>,
     registrar: JoinHandle<()>,
     stop: watch::Sender<bool>,
     drain_limit: Duration,
@@ -280,8 +282,16 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         node.trace_keep,
     );
     let traces = tokio::spawn(writer.run(stopping.clone()));
+    let deliverer = Deliverer::new(
+        persistence.database().clone(),
+        switch.roots.clone(),
+        persistence.composer(),
+        node.webhooks.clone(),
+        stopping.clone(),
+    );
+    let deliverer = tokio::spawn(deliverer.run());
     let http =
-        http::serve((socket, metrics), (&switch, &node.http), &persistence, &shards, stopping);
+        http::serve((socket, metrics), (&switch, &node), &persistence, &shards, stopping);
     Ok(Server {
         addresses,
         switch,
@@ -291,6 +301,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         listening,
         http,
         traces,
+        deliverer,
         registrar,
         stop,
         drain_limit: node.drain_limit,
@@ -366,6 +377,10 @@ impl Server {
         self.switch.flows.close_all();
         self.stop.send_replace(true);
         end_http(self.http, HTTP_END_MAX, hurry).await;
+        // It bounds itself; what it did not get to is told after the next start.
+        if self.deliverer.await.is_err() {
+            tracing::error!("the task that tells webhooks panicked");
+        }
         let traces = self.traces;
         let last = async {
             match traces.await {

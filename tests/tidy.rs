@@ -32,6 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["routing", "sip", "clock"]),
     ("net", &["sip", "config", "telemetry", "clock"]),
     ("store", &["config", "routing", "cdr", "call", "telemetry", "clock"]),
+    ("webhook", &["config", "store", "net", "telemetry", "clock"]),
     (
         "engine",
         &[
@@ -76,6 +77,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "net",
             "store",
             "engine",
+            "webhook",
             "api",
             "caller",
         ],

@@ -23,6 +23,7 @@ mod tenants;
 mod trace;
 mod trunks;
 mod views;
+mod webhooks;
 
 pub use crate::api::health::Readiness;
 pub use crate::api::rate::KeyRate;
@@ -41,6 +42,7 @@ use crate::telemetry::metric::Counter;
 use crate::telemetry::metric::Histogram;
 use crate::telemetry::metric::Metrics;
 use crate::types::limit::HTTP_BODY_BYTES_MAX;
+use crate::types::reach::Reach;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::extract::Request;
@@ -80,6 +82,8 @@ pub struct Context {
     pub rate: Arc<KeyRate>,
     /// The origins whose pages may ask.
     pub origins: Arc<[String]>,
+    /// Where URLs of tenants may lead.
+    pub reach: Arc<Reach>,
 }
 
 /// The identity of a request.

@@ -7,6 +7,7 @@ use crate::api::route;
 use crate::api::route::Access;
 use crate::api::route::Route;
 use crate::api::route::Shape;
+use crate::api::webhooks::DELIVERY_STATES;
 use crate::store::api_keys::KeyRole;
 use crate::store::resource::Members;
 use crate::store::resource::Resource;
@@ -166,6 +167,14 @@ fn parameters(route: &Route) -> Value {
     let mut query = |name: &str, schema: Value, about: &str| {
         all.push(json!({"name": name, "in": "query", "schema": schema, "description": about}));
     };
+    if matches!(route.shape, Shape::Other { gives: (_, "DeliveryPage"), .. }) {
+        let limit = json!({"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": 50});
+        query("limit", limit, "Most of one page.");
+        let id = json!({"type": "string", "format": "uuid"});
+        query("cursor", id.clone(), "`next` of the page before.");
+        query("call_id", id, "Of this call.");
+        query("state", schema_of(Kind::Choice(&DELIVERY_STATES)), "In this state.");
+    }
     let is_calls = matches!(route.shape, Shape::Other { gives: (_, "CallPage"), .. });
     if is_calls || matches!(route.shape, Shape::List(_)) {
         let limit = json!({"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": 50});
@@ -221,7 +230,7 @@ fn responses(route: &Route) -> Value {
             (200, json!({"description": "It.", "headers": etag, "content": content}))
         }
         Shape::Create(resource) => {
-            let made = if resource.table == "api_keys" { "Made" } else { "" };
+            let made = if shown_once(resource).is_some() { "Made" } else { "" };
             let content = json_of(&format!("{}{made}", camel(resource)));
             (201, json!({"description": "It was made.", "content": content}))
         }
@@ -276,10 +285,9 @@ fn resource_schemas(resource: &Resource, live: Option<&Value>) -> Vec<(String, V
         },
     });
     let mut schemas = vec![(format!("{name}Page"), page)];
-    if resource.table == "api_keys" {
+    if let Some((name, about)) = shown_once(resource) {
         let mut made = shown.clone();
-        let about = "The key itself, shown this once.";
-        made.insert("key".to_owned(), json!({"type": "string", "description": about}));
+        made.insert(name.to_owned(), json!({"type": "string", "description": about}));
         schemas.push((format!("{name}Made"), object(made, None)));
     }
     schemas.push((name.clone(), object(shown, None)));
@@ -297,6 +305,15 @@ fn resource_schemas(resource: &Resource, live: Option<&Value>) -> Vec<(String, V
         schemas.push((format!("{name}Change"), object(taken(resource, &change), Some(Vec::new()))));
     }
     schemas
+}
+
+/// What is shown of a new one, and never again.
+fn shown_once(resource: &Resource) -> Option<(&'static str, &'static str)> {
+    match resource.table {
+        "api_keys" => Some(("key", "The key itself, shown this once.")),
+        "webhook_endpoints" => Some(("secret", "What signs its events, shown this once.")),
+        _ => None,
+    }
 }
 
 /// The fields that may be given for a new one, or for a change.

@@ -18,6 +18,8 @@ use crate::api::tenants::Tenants;
 use crate::api::trace;
 use crate::api::trunks;
 use crate::api::trunks::Trunks;
+use crate::api::webhooks;
+use crate::api::webhooks::Webhooks;
 use crate::store::api_keys::KeyRole;
 use crate::store::resource::Resource;
 use crate::types::limit::IMPORT_BYTES_MAX;
@@ -302,6 +304,66 @@ const CALLS: [Route; 7] = [
     ),
 ];
 
+const WEBHOOKS: [Route; 8] = [
+    route(
+        ("GET", "/api/v1/tenants/{tenant_id}/webhooks"),
+        Access::Tenant(VIEWER),
+        Shape::List(Webhooks::RESOURCE),
+        "Lists webhook endpoints.",
+        || get(resource::list::<Webhooks>),
+    ),
+    route(
+        ("POST", "/api/v1/tenants/{tenant_id}/webhooks"),
+        Access::Tenant(ADMIN),
+        Shape::Create(Webhooks::RESOURCE),
+        "Makes a webhook endpoint. The answer's `secret` signs its events, and is shown this once.",
+        || post(webhooks::create),
+    ),
+    route(
+        ("GET", "/api/v1/tenants/{tenant_id}/webhooks/{id}"),
+        Access::Tenant(VIEWER),
+        Shape::Show(Webhooks::RESOURCE),
+        "Shows a webhook endpoint, without its secret.",
+        || get(resource::show::<Webhooks>),
+    ),
+    route(
+        ("PATCH", "/api/v1/tenants/{tenant_id}/webhooks/{id}"),
+        Access::Tenant(ADMIN),
+        Shape::Change(Webhooks::RESOURCE),
+        "Changes what is given of a webhook endpoint; the rest stays.",
+        || patch(resource::update::<Webhooks>),
+    ),
+    route(
+        ("DELETE", "/api/v1/tenants/{tenant_id}/webhooks/{id}"),
+        Access::Tenant(ADMIN),
+        Shape::Delete(Webhooks::RESOURCE),
+        "Deletes a webhook endpoint, with what waits for it.",
+        || delete(resource::delete::<Webhooks>),
+    ),
+    route(
+        ("POST", "/api/v1/tenants/{tenant_id}/webhooks/{id}/rotate-secret"),
+        Access::Tenant(ADMIN),
+        asks(None, 200, "WebhookSecret"),
+        "Gives a webhook endpoint a new secret, shown this once. The one before signs beside it until the \
+         next rotation.",
+        || post(webhooks::rotate),
+    ),
+    route(
+        ("GET", "/api/v1/tenants/{tenant_id}/webhooks/{id}/deliveries"),
+        Access::Tenant(VIEWER),
+        asks(None, 200, "DeliveryPage"),
+        "Lists events and how far each was told to the endpoint, the newest first.",
+        || get(webhooks::deliveries),
+    ),
+    route(
+        ("POST", "/api/v1/tenants/{tenant_id}/webhooks/{id}/replay"),
+        Access::Tenant(OPERATOR),
+        asks(Some("ReplayWish"), 202, "Replayed"),
+        "Tells events once more. Each keeps its id, and those of one call their order.",
+        || post(webhooks::replay),
+    ),
+];
+
 const REST: [Route; 5] = [
     route(
         ("GET", "/api/v1/tenants/{tenant_id}/calls/{id}/trace/pcap"),
@@ -341,7 +403,7 @@ const REST: [Route; 5] = [
     ),
 ];
 
-const ALL: [&[Route]; 11] = [
+const ALL: [&[Route]; 12] = [
     &TENANTS,
     &AI_PROFILES,
     &NUMBERS,
@@ -352,6 +414,7 @@ const ALL: [&[Route]; 11] = [
     &KEYS,
     &PLATFORM_KEYS,
     &CALLS,
+    &WEBHOOKS,
     &REST,
 ];
 

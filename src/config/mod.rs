@@ -24,6 +24,7 @@ mod trunk_path;
 mod trunk_registration;
 mod trunk_schema;
 mod trunk_text;
+pub mod webhooks;
 
 use crate::config::files::Files;
 use crate::config::node::NodeConfig;

@@ -18,6 +18,9 @@ use crate::config::tree::Table;
 use crate::config::tree::Value;
 use crate::config::tree::View;
 use crate::config::trunk_text;
+use crate::config::webhooks;
+use crate::config::webhooks::WEBHOOKS;
+use crate::config::webhooks::WebhookSettings;
 use crate::routing::admission::NodeLimits;
 use crate::routing::trunk::Trunk;
 use crate::types::name::ListenerName;
@@ -73,6 +76,16 @@ keep_s = 604800
 [secrets]
 key_ref = ""
 old_key_ref = ""
+
+[webhooks]
+allow_http = false
+allow_networks = []
+timeout_ms = 10000
+retry_first_ms = 1000
+retry_max_ms = 600000
+attempts_max = 150
+concurrency = 4
+keep_s = 604800
 "#;
 
 pub(crate) const fn key(name: &'static str, kind: Kind) -> Key {
@@ -94,6 +107,7 @@ pub(crate) const NODE: &[Key] = &[
     key("drain", Kind::Table(&[key("limit_s", Kind::Integer(0, 86_400))])),
     key("trace", Kind::Table(TRACE)),
     key("secrets", Kind::Table(SECRETS)),
+    key("webhooks", Kind::Table(WEBHOOKS)),
 ];
 
 const MEDIA: &[Key] = &[
@@ -150,6 +164,8 @@ pub struct NodeConfig {
     pub trace_keep: Duration,
     /// The keys under which secrets are sealed in the database: the first seals, all open.
     pub seal_keys: Vec<Secret<String>>,
+    /// How tenants are told of their calls.
+    pub webhooks: WebhookSettings,
 }
 
 /// Which database.
@@ -264,6 +280,7 @@ pub(crate) fn build(
         trace_life: Duration::from_secs(view.number("trace.life_s")),
         trace_keep: Duration::from_secs(view.number("trace.keep_s")),
         seal_keys: seal_keys(view, sources, secrets, problems),
+        webhooks: webhooks::read(view, sources, problems),
     }
 }
 

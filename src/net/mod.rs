@@ -1,4 +1,4 @@
-//! Sockets: UDP, TCP and TLS for SIP, WebSocket, RTP ports.
+//! Sockets: UDP, TCP and TLS for SIP, WebSocket, HTTP of tenants, RTP ports.
 
 pub mod bind;
 pub mod connect;
@@ -6,6 +6,7 @@ mod datagram;
 pub mod dns;
 pub mod end;
 pub mod flow;
+pub mod http_client;
 mod mark;
 pub mod port_pool;
 pub mod rtp_socket;

@@ -94,7 +94,7 @@ impl TrustRoots {
         Ok(Self { extra: extra.into(), config: Arc::default() })
     }
 
-    fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
+    pub(super) fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         self.config.get_or_init(|| self.build()).clone()
     }
 

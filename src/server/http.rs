@@ -4,7 +4,7 @@ use crate::api;
 use crate::api::Context;
 use crate::api::KeyRate;
 use crate::api::Readiness;
-use crate::config::http::HttpSettings;
+use crate::config::node::NodeConfig;
 use crate::engine::gateways;
 use crate::engine::originate::CallControl;
 use crate::engine::sip_shard::ShardHandle;
@@ -47,7 +47,7 @@ pub(super) fn record_metrics() -> Option<Metrics> {
 /// Serves HTTP until `stop` turns true.
 pub(super) fn serve(
     ((listener, tls), metrics): (HttpSocket, Option<Metrics>),
-    (switch, settings): (&Arc<Switch>, &HttpSettings),
+    (switch, node): (&Arc<Switch>, &NodeConfig),
     persistence: &Persistence,
     shards: &[ShardHandle],
     stop: watch::Receiver<bool>,
@@ -67,8 +67,9 @@ pub(super) fn serve(
         traces: Traces::new(shards, Arc::clone(&switch.table)),
         calls: Some(CallControl::new(Arc::clone(switch))),
         composer: persistence.composer(),
-        rate: Arc::new(KeyRate::new(settings.requests_per_s)),
-        origins: settings.cors_origins.clone().into(),
+        rate: Arc::new(KeyRate::new(node.http.requests_per_s)),
+        origins: node.http.cors_origins.clone().into(),
+        reach: Arc::new(node.webhooks.reach.clone()),
         trunks: TrunkStates::new(Arc::clone(&switch.table), Arc::clone(&switch.registry)),
     };
     let mut ticking = stop.clone();

@@ -29,6 +29,7 @@ mod time;
 pub mod traces;
 pub mod trunks;
 pub mod upload;
+pub mod webhooks;
 
 mod inbox;
 mod json_text;

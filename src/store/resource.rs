@@ -152,7 +152,8 @@ impl From<sqlx::Error> for Fault {
 /// The field that a constraint is about.
 fn foreign_field(constraint: &str) -> &'static str {
     // Longest first: one name may hold another.
-    const FIELDS: [(&str, &str); 9] = [
+    const FIELDS: [(&str, &str); 10] = [
+        ("webhook_endpoints_events", "events"),
         ("outbound_trunk", "outbound_trunk_id"),
         ("inbound_trunk", "inbound_trunk_id"),
         ("routing_profile", "routing_profile_id"),
@@ -181,6 +182,8 @@ fn refused_as(constraint: &str) -> &'static str {
             "there is no such thing of the tenant's own"
         }
         "trunk_in_use" | "routing_profile_in_use" => "another tenant uses it",
+        "webhook_endpoints_max" => "a tenant has at most 32 webhook endpoints",
+
         _ => "the value is not allowed",
     }
 }

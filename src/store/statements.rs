@@ -24,6 +24,8 @@ use crate::store::snapshot;
 use crate::store::tenants;
 use crate::store::traces;
 use crate::store::trunks;
+use crate::store::webhooks;
+use crate::store::webhooks::deliveries;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use jiff::Timestamp;
@@ -67,6 +69,21 @@ pub fn all() -> Vec<String> {
         traces::INSERT,
         traces::SELECT,
         traces::DELETE,
+        webhooks::CLAIM,
+        webhooks::WAITING,
+        webhooks::DELIVERED,
+        webhooks::FAILED,
+        webhooks::HOLD,
+        webhooks::DROP_QUEUE,
+        webhooks::FREE_QUEUE,
+        webhooks::WAKE,
+        webhooks::BACKLOG,
+        webhooks::FORGET,
+        webhooks::SEALED,
+        webhooks::SEAL,
+        deliveries::LIST,
+        deliveries::REPLAY,
+        deliveries::THERE,
         demo::PUT_TENANT,
         demo::PUT_PROFILE,
         demo::PUT_TRUNK,
@@ -82,6 +99,7 @@ pub fn all() -> Vec<String> {
         &routing_profiles::ROUTING_PROFILES,
         &api_keys::API_KEYS,
         &audit_log::AUDIT_LOG,
+        &webhooks::WEBHOOKS,
     ];
     all.extend(resources.into_iter().flat_map(resource_forms));
     all

@@ -82,6 +82,7 @@ metrics_table! {
         RoutingChanges, "routing_changes_total", "", "Changes of the database taken into the routing table.";
         ApiResponsesStalled, "api_responses_stalled_total", "", "HTTP answers cut because their clients did not read them.";
         ApiConnectionsRefused, "api_connections_refused_total", "", "HTTP connections closed because too many were open.";
+        WebhookDeliveries, "webhook_deliveries_total", "outcome", "Attempts to tell an event to a webhook endpoint: delivered, failed, dead.";
         ApiRequests, "api_requests_total", "status", "HTTP requests answered.";
     }
 }
@@ -98,6 +99,7 @@ metrics_table! {
         TrunksRegistering, "trunk_registrations", "state", "Trunks that register with their carrier: registering, registered, failed.";
         MediaSessions, "media_sessions", "", "Media sessions in progress.";
         RoutingNumbers, "routing_numbers", "", "Numbers in the routing table.";
+        WebhookBacklog, "webhook_calls_waiting", "", "Calls with events that wait for a webhook endpoint, a call once for each.";
         DatabaseUp, "database_up", "", "1 when PostgreSQL answers.";
         Draining, "draining", "", "1 while no new call is taken.";
     }

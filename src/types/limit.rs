@@ -236,3 +236,10 @@ pub const REDIRECT_CONTACTS_MAX: usize = 8;
 pub const DESTINATIONS_WATCHED_MAX: usize = 65_536;
 /// Addresses whose rate of new calls is paced at once. Over it: those without a call waiting go.
 pub const PACED_ADDRESSES_MAX: usize = 4_096;
+
+/// Webhook deliveries under way at once. Over it: the next wait for one of them to end.
+pub const WEBHOOK_DELIVERIES_MAX: usize = 256;
+/// Bytes of a webhook's answer that are read. Over it: as if it had no body.
+pub const WEBHOOK_ANSWER_BYTES_MAX: usize = 16 * 1024;
+/// Events of one call that are read from the outbox at once. Over it: the rest is read after them.
+pub const WEBHOOK_BATCH_MAX: i64 = 16;

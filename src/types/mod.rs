@@ -11,6 +11,7 @@ pub mod name;
 pub mod number;
 pub mod peer;
 pub mod random;
+pub mod reach;
 pub mod secret;
 pub mod srtp;
 pub mod tls;

@@ -30,6 +30,7 @@ use tandem::store::key_ring::KeyRing;
 use tandem::store::seal::Sealer;
 use tandem::store::snapshot::Composer;
 use tandem::types::id::TenantId;
+use tandem::types::reach::Reach;
 use tandem::types::secret::Secret;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -99,6 +100,7 @@ impl Bench {
             composer,
             rate: Arc::new(KeyRate::new(rate)),
             origins: ["https://app.example".to_owned()].into(),
+            reach: Arc::new(Reach { http: true, networks: vec!["127.0.0.0/8".parse().unwrap()] }),
         };
         tokio::spawn(tandem::api::serve(listener, None, context, stopping));
         let keys = keys.try_into().unwrap();

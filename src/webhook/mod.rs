@@ -1,0 +1,7 @@
+//! Webhooks: tells tenants what happens to their calls, at least once, in order for each call, however slow or
+//! dead some of them are.
+
+mod deliverer;
+pub mod sign;
+
+pub use crate::webhook::deliverer::Deliverer;
