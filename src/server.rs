@@ -11,6 +11,7 @@ mod traces;
 
 use crate::clock;
 use crate::config::Config;
+use crate::config::node::NodeConfig;
 use crate::config::problem::Problems;
 use crate::engine::gateways;
 use crate::engine::keepalive;
@@ -272,8 +273,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     let alive = keepalive::run(Arc::clone(&switch), table_changes.clone(), stopping.clone());
     tokio::spawn(alive);
     let registrar = tokio::spawn(registrar::run(Arc::clone(&switch), table_changes, drains));
-    let certificates = listening.certificates().clone();
-    tokio::spawn(certificates.watch(config.secrets(), stopping.clone()));
+    tokio::spawn(listening.certificates().clone().watch(config.secrets(), stopping.clone()));
     tokio::spawn(memory::watch(Arc::clone(&switch), shards.clone(), stopping.clone()));
     let writer = traces::TraceWriter::new(
         ended,
@@ -282,16 +282,8 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         node.trace_keep,
     );
     let traces = tokio::spawn(writer.run(stopping.clone()));
-    let deliverer = Deliverer::new(
-        persistence.database().clone(),
-        switch.roots.clone(),
-        persistence.composer(),
-        node.webhooks.clone(),
-        stopping.clone(),
-    );
-    let deliverer = tokio::spawn(deliverer.run());
-    let http =
-        http::serve((socket, metrics), (&switch, &node), &persistence, &shards, stopping);
+    let deliverer = tell_webhooks(&switch, &persistence, &node, stopping.clone());
+    let http = http::serve((socket, metrics), (&switch, &node), &persistence, &shards, stopping);
     Ok(Server {
         addresses,
         switch,
@@ -306,6 +298,19 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         stop,
         drain_limit: node.drain_limit,
     })
+}
+
+/// Tells tenants of their calls, from the outbox.
+fn tell_webhooks(
+    switch: &Switch,
+    persistence: &Persistence,
+    node: &NodeConfig,
+    stopping: watch::Receiver<bool>,
+) -> JoinHandle<()> {
+    let (database, roots) = (persistence.database().clone(), switch.roots.clone());
+    let settings = node.webhooks.clone();
+    let deliverer = Deliverer::new(database, roots, persistence.composer(), settings, stopping);
+    tokio::spawn(deliverer.run())
 }
 
 /// Keeps the addresses of the names that callers are known by in the routing table.

@@ -7,18 +7,27 @@
 mod http;
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "support/receiver.rs"]
+mod receiver;
 #[path = "support/sipp.rs"]
 mod sipp;
 #[path = "support/switch.rs"]
 mod switch;
 
 use crate::postgres::Scratch;
+use crate::receiver::Receiver;
+use crate::receiver::SILENT;
 use crate::sipp::Report;
 use crate::sipp::Sipp;
 use crate::switch::Options;
 use crate::switch::Switch;
+use std::collections::HashSet;
 use std::time::Duration;
 use tandem::clock;
+use tandem::store::api_keys;
+use tandem::store::api_keys::KeyRole;
+use tandem::store::api_keys::KeyScope;
+use tandem::store::demo;
 use tandem::store::migrate;
 use tandem::store::private_cluster::Durability;
 use tandem::store::private_cluster::PrivateCluster;
@@ -258,4 +267,65 @@ async fn a_record_that_the_database_refuses_is_kept_aside_and_holds_up_no_other(
     switch.wait_for_count(NORMAL, 1).await;
     switch.wait_for_metric("records_rejected_total", |rejected| rejected >= 1.0).await;
     assert_eq!(switch.count(ALL).await, 1);
+}
+
+/// A webhook endpoint of the demo's tenant that is told everything.
+async fn add_endpoint(switch: &Switch, receiver: &Receiver) {
+    let scope = KeyScope::Tenant(demo::TENANT);
+    let made = api_keys::create(&switch.database, scope, KeyRole::Admin, "", None).await.unwrap();
+    let bearer = [("authorization", format!("Bearer {}", made.key.expose()))];
+    let path = format!("/api/v1/tenants/{}/webhooks", demo::TENANT);
+    let body = format!("{{\"url\": \"{}\"}}", receiver.url());
+    let answer = http::request_with(switch.http, ("POST", &path), &bearer, &body).await;
+    assert_eq!(answer.status, 201, "{}", answer.body);
+}
+
+#[tokio::test]
+async fn no_event_of_a_call_is_lost_on_its_way_to_a_webhook_whatever_dies() {
+    let (victim, mut switch) = Victim::start().await;
+    let receiver = Receiver::start(SILENT).await;
+    add_endpoint(&switch, &receiver).await;
+    calls(&switch, 20, 40, 100).succeeds().await;
+    // Killed while nobody answers it, while all is told, and while its database is gone.
+    receiver.wait("the first ones", |told| !told.is_empty()).await;
+    switch.wait_for_metric("webhook_calls_waiting", |calls| calls >= 1.0).await;
+    switch.kill().await;
+    receiver.answer(200);
+    switch.restart().await;
+    let taken = |least| {
+        move |told: &[receiver::Told]| {
+            told.iter().filter(|told| told.status == 200).count() >= least
+        }
+    };
+    receiver.wait("some", taken(5)).await;
+    switch.kill().await;
+    switch.restart().await;
+    receiver.wait("more", taken(30)).await;
+    victim.cluster.crash().unwrap();
+    switch.wait_for_readiness("database", false).await;
+    calls(&switch, 10, 40, 100).succeeds().await;
+    victim.cluster.restart().unwrap();
+    switch.wait_for_count(CLOSED_ONCE, 30).await;
+    let all = "SELECT count(*) FROM webhook_outbox";
+    let waiting = "SELECT count(*) FROM webhook_outbox WHERE state <> 'delivered'";
+    let whole =
+        "SELECT count(DISTINCT call_id) FROM webhook_outbox WHERE type = 'call.record_written'";
+    switch.wait_for_count(whole, 30).await;
+    switch.wait_for_count(waiting, 0).await;
+    switch.wait_for_metric("webhook_deliveries_total", |attempts| attempts >= 1.0).await;
+    // What the database has, the receiver took: each, and those of a call in order.
+    let mut seen = HashSet::new();
+    let mut told: Vec<(String, String)> = Vec::new();
+    for one in receiver.taken() {
+        let text = |name: &str| one.body[name].as_str().unwrap().to_owned();
+        if seen.insert(text("id")) {
+            told.push((text("call_id"), text("id")));
+        }
+    }
+    assert_eq!(i64::try_from(told.len()).unwrap(), switch.count(all).await);
+    told.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let told = told.into_iter().map(|(_, event)| event).collect::<Vec<_>>().join(",");
+    let order = "SELECT string_agg(event_id::text, ',' ORDER BY call_id, seq, is_record) \
+                 FROM webhook_outbox";
+    assert_eq!(told, switch.text(order).await);
 }

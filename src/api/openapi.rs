@@ -285,9 +285,9 @@ fn resource_schemas(resource: &Resource, live: Option<&Value>) -> Vec<(String, V
         },
     });
     let mut schemas = vec![(format!("{name}Page"), page)];
-    if let Some((name, about)) = shown_once(resource) {
+    if let Some((once, about)) = shown_once(resource) {
         let mut made = shown.clone();
-        made.insert(name.to_owned(), json!({"type": "string", "description": about}));
+        made.insert(once.to_owned(), json!({"type": "string", "description": about}));
         schemas.push((format!("{name}Made"), object(made, None)));
     }
     schemas.push((name.clone(), object(shown, None)));

@@ -5,8 +5,8 @@ use crate::config::problem::Problem;
 use crate::config::problem::Sources;
 use crate::config::schema::Key;
 use crate::config::schema::Kind;
-use crate::config::trunk_text;
 use crate::config::tree::View;
+use crate::config::trunk_text;
 use crate::types::reach::Reach;
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -72,7 +72,8 @@ pub(crate) fn read(
         problems.push(Problem::error(sources, node.at, message));
     }
     // One that is none was reported with the schema.
-    let network = |text: &str| text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok();
+    let network =
+        |text: &str| text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok();
     let networks = view.texts("webhooks.allow_networks").filter_map(network);
     WebhookSettings {
         reach: Reach { http: view.flag("webhooks.allow_http"), networks: networks.collect() },

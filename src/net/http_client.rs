@@ -223,7 +223,8 @@ mod tests {
         let (url, _asked) = serve(endless).await;
         let answer = post(&url, PATIENCE).await.unwrap();
         assert_eq!((answer.status, answer.body.len()), (200, 0));
-        let redirect = b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
+        let redirect =
+            b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
         let (url, _asked) = serve(redirect.to_vec()).await;
         assert_eq!(post(&url, PATIENCE).await.unwrap().status, 302);
     }

@@ -2,6 +2,7 @@
 
 pub mod deliveries;
 
+use crate::store::api_keys::KeyHolder;
 use crate::store::audit_log;
 use crate::store::audit_log::Entry;
 use crate::store::database::Database;
@@ -14,7 +15,6 @@ use crate::store::resource::field::Given;
 use crate::store::resource::field::Kind;
 use crate::store::seal::Sealer;
 use crate::store::time::Time;
-use crate::store::api_keys::KeyHolder;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use crate::types::secret::Secret;

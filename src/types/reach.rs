@@ -67,7 +67,9 @@ impl Reach {
         if let Ok(address) = host.parse::<IpAddr>()
             && !self.permits(address)
         {
-            return Err("the URL leads into a network that is not reached (webhooks.allow_networks)");
+            return Err(
+                "the URL leads into a network that is not reached (webhooks.allow_networks)",
+            );
         }
         if !self.http && self.networks.is_empty() && is_local_name(host) {
             return Err("the URL leads to this machine");
@@ -160,14 +162,39 @@ mod tests {
     fn addresses_of_ones_own_network_are_not_reached_in_any_spelling() {
         let reach = Reach::default();
         for address in [
-            "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.0.1", "169.254.169.254", "0.0.0.0",
-            "100.64.0.1", "224.0.0.1", "255.255.255.255", "198.18.0.1", "192.0.0.8", "::1", "::",
-            "fe80::1", "fc00::1", "fd00::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
-            "64:ff9b::7f00:1", "64:ff9b::a00:1", "2002:7f00:1::", "2001::1", "2001:db8::1",
-            "::127.0.0.1", "fec0::1",
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.0.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "100.64.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "198.18.0.1",
+            "192.0.0.8",
+            "::1",
+            "::",
+            "fe80::1",
+            "fc00::1",
+            "fd00::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::7f00:1",
+            "64:ff9b::a00:1",
+            "2002:7f00:1::",
+            "2001::1",
+            "2001:db8::1",
+            "::127.0.0.1",
+            "fec0::1",
         ] {
             assert!(!reach.permits(address.parse().unwrap()), "{address}");
-            let url = if address.contains(':') { format!("https://[{address}]/") } else { format!("https://{address}/") };
+            let url = if address.contains(':') {
+                format!("https://[{address}]/")
+            } else {
+                format!("https://{address}/")
+            };
             assert!(reach.destination(&url).is_err(), "{url}");
         }
         for address in ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "64:ff9b::808:808"] {
@@ -194,10 +221,24 @@ mod tests {
         assert_eq!((to.authority.as_str(), to.path.as_str()), ("Hooks.Example:8443", "/a/b?c=d"));
         assert_eq!(reach.destination("https://x.example").unwrap().path, "/");
         for bad in [
-            "", "x", "ftp://x.example/", "http://x.example/", "https://", "https://:443/",
-            "https://user:pw@x.example/", "https://x.example:0/", "https://x.example:99999/",
-            "https://x y/", "https://[::1/", "https://127.1/", "https://0x7f.1/", "https://0x7f000001/",
-            "https://2130706433/", "https://localhost/", "https://a.localhost./", "https://x\u{e9}/",
+            "",
+            "x",
+            "ftp://x.example/",
+            "http://x.example/",
+            "https://",
+            "https://:443/",
+            "https://user:pw@x.example/",
+            "https://x.example:0/",
+            "https://x.example:99999/",
+            "https://x y/",
+            "https://[::1/",
+            "https://127.1/",
+            "https://0x7f.1/",
+            "https://0x7f000001/",
+            "https://2130706433/",
+            "https://localhost/",
+            "https://a.localhost./",
+            "https://x\u{e9}/",
             "https://x.example\\@127.0.0.1/",
         ] {
             assert!(reach.destination(bad).is_err(), "{bad}");

@@ -133,7 +133,8 @@ impl Deliverer {
         let now = clock::now();
         // Of one that failed and is gone nothing is kept for ever.
         let memory = settings.retry_max * 2;
-        self.endpoints.retain(|_, own| own.running > 0 || (own.is_failing && own.used + memory > now));
+        self.endpoints
+            .retain(|_, own| own.running > 0 || (own.is_failing && own.used + memory > now));
         let free = self.endpoints.iter().map(|(id, own)| {
             let most = if own.is_failing { 1 } else { settings.concurrency };
             (*id, most.saturating_sub(i32::try_from(own.running).unwrap_or(i32::MAX)))
@@ -141,8 +142,7 @@ impl Deliverer {
         let free: Vec<_> = free.collect();
         let most = (settings.concurrency, i64::try_from(room).unwrap_or(i64::MAX));
         let lease = (clock::new_uuid(), self.shared.lease());
-        let claims =
-            webhooks::claim_all_tenants(&self.shared.database, &free, most, lease).await?;
+        let claims = webhooks::claim_all_tenants(&self.shared.database, &free, most, lease).await?;
         for claim in claims {
             let fresh = Endpoint { running: 0, is_failing: false, used: now };
             let endpoint = self.endpoints.entry(claim.endpoint).or_insert(fresh);
@@ -224,7 +224,9 @@ impl Shared {
                         turn.was_taken = Some(true);
                         let of = (claim, event.id);
                         let lease = self.lease();
-                        if !webhooks::delivered_all_tenants(&self.database, of, status, lease).await? {
+                        if !webhooks::delivered_all_tenants(&self.database, of, status, lease)
+                            .await?
+                        {
                             return Ok(());
                         }
                     }
@@ -250,7 +252,8 @@ impl Shared {
         secrets: &[Secret<String>],
         event: &Waiting,
     ) -> Result<u16, Failure> {
-        let failure = |status, why: String| Failure { status, why, again: self.pause(event.attempts) };
+        let failure =
+            |status, why: String| Failure { status, why, again: self.pause(event.attempts) };
         if secrets.is_empty() {
             let why = "the node cannot open the secret of the endpoint (secrets.key_ref)";
             return Err(failure(None, why.to_owned()));

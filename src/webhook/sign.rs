@@ -20,7 +20,8 @@ pub fn signature(at: Timestamp, body: &[u8], secrets: &[Secret<String>]) -> Stri
         context.update(body);
         text.push_str(",v1=");
         text.extend(context.sign().as_ref().iter().flat_map(|byte| {
-            [byte >> 4, byte & 15].map(|digit| char::from_digit(u32::from(digit), 16).unwrap_or('0'))
+            [byte >> 4, byte & 15]
+                .map(|digit| char::from_digit(u32::from(digit), 16).unwrap_or('0'))
         }));
     }
     text
@@ -35,7 +36,8 @@ mod tests {
         let at = Timestamp::from_second(1_700_000_000).unwrap();
         let [a, b] = ["whsec_a", "whsec_b"].map(|text| Secret::new(text.to_owned()));
         // printf '1700000000.{"id":1}' | openssl dgst -sha256 -hmac whsec_a
-        let expected = "t=1700000000,v1=8c8e247421de0b76bf97607e630fe462de82132f873d78a74c81d7cee02ffbdf";
+        let expected =
+            "t=1700000000,v1=8c8e247421de0b76bf97607e630fe462de82132f873d78a74c81d7cee02ffbdf";
         assert_eq!(signature(at, br#"{"id":1}"#, std::slice::from_ref(&a)), expected);
         let both = signature(at, br#"{"id":1}"#, &[a, b]);
         assert!(both.starts_with(expected) && both.matches(",v1=").count() == 2, "{both}");

@@ -110,6 +110,14 @@ async fn answers_are_what_the_document_says() {
     check(&document, &schemas["CallPage"], &page, "calls");
     let call = bench.read(&bench.path(0, &format!("calls/{call}")), PLATFORM).await;
     check(&document, &schemas["CallDetail"], &call, "call");
+    let path = bench.path(0, "webhooks");
+    let made = bench.make(&path, PLATFORM, json!({"url": "https://hooks.example/"})).await;
+    check(&document, &schemas["WebhookEndpointMade"], &made, "webhook");
+    bench.call(bench.tenants[0], "+15557701").await;
+    let path = format!("{path}/{}/deliveries", made["id"].as_str().unwrap());
+    let page = bench.read(&path, PLATFORM).await;
+    assert_eq!(page["deliveries"].as_array().unwrap().len(), 3, "{page}");
+    check(&document, &schemas["DeliveryPage"], &page, "deliveries");
     let states = bench.read("/api/v1/trunk-states", PLATFORM).await;
     check(&document, &schemas["TrunkStates"], &states, "states");
     let refused = bench.get("/api/v1/nothing", None).await.json();

@@ -11,5 +11,8 @@ mod http;
 mod import;
 #[path = "../support/postgres.rs"]
 mod postgres;
+#[path = "../support/receiver.rs"]
+mod receiver;
 mod resources;
 mod secrets;
+mod webhooks;

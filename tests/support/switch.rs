@@ -34,6 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often something is looked at that tells nobody when it changes.
 const POLL: Duration = Duration::from_millis(20);
 
+/// Under which secrets of rows are sealed.
+const SEAL_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
 /// What a switch is started with beside what every test wants.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
@@ -76,17 +79,23 @@ impl Switch {
         let network = lease_network();
         add_trunks(&database, network, &scratch.path().join(demo::PASSWORD_FILE)).await;
         let bind = SocketAddr::from((Ipv4Addr::new(network[0], network[1], network[2], 1), 0));
+        let key = scratch.path().join("seal.key");
+        std::fs::write(&key, SEAL_KEY).unwrap();
         let config = format!(
             "database = '{}'\ndata_dir = '{}'\n\
              [[listener]]\nname = 'test'\nbind = '{bind}'\ntransports = ['udp', 'tcp']\n\
              unknown_source = '{}'\n\
              [http]\nbind = '127.0.0.1:0'\n[media]\nthreads = 1\nrealtime = false\n\
-             [limits]\ncalls = {}\ncps = {}\n",
+             [limits]\ncalls = {}\ncps = {}\n\
+             [secrets]\nkey_ref = 'file:{}'\n\
+             [webhooks]\nallow_http = true\nallow_networks = ['127.0.0.0/8']\n\
+             retry_first_ms = 50\nretry_max_ms = 500\ntimeout_ms = 2000\n",
             login.to_url_lossy(),
             scratch.path().join("data").display(),
             if options.refuses_strangers { "refuse" } else { "drop" },
             options.calls_max,
             options.cps_max,
+            key.display(),
         );
         std::fs::write(scratch.path().join("tandem.toml"), config).unwrap();
         let (child, watchdog, ready) = launch(&scratch).await;

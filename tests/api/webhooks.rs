@@ -1,0 +1,311 @@
+//! Webhooks: endpoints, what is told to them, in which order, and what becomes of what nobody takes.
+
+use crate::bench::Bench;
+use crate::bench::check_error;
+use crate::bench::check_field;
+use crate::postgres;
+use crate::receiver::Receiver;
+use crate::receiver::SILENT;
+use crate::receiver::Told;
+use aws_lc_rs::hmac;
+use serde_json::Value;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::time::Duration;
+use tandem::clock;
+use tandem::config::webhooks::WebhookSettings;
+use tandem::net::websocket::TrustRoots;
+use tandem::store::api_keys::KeyRole;
+use tandem::store::api_keys::KeyScope;
+use tandem::types::reach::Reach;
+use tandem::webhook::Deliverer;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+const A: usize = 0;
+const B: usize = 1;
+const PENDING: &str = "SELECT count(*) FROM webhook_outbox WHERE state = 'pending'";
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
+
+/// A deliverer in a hurry. Dropping the second part stops it.
+fn deliver(bench: &Bench, attempts_max: u32) -> (JoinHandle<()>, watch::Sender<bool>) {
+    let settings = WebhookSettings {
+        reach: Reach { http: true, networks: vec!["127.0.0.0/8".parse().unwrap()] },
+        timeout: Duration::from_millis(1_500),
+        retry_first: Duration::from_millis(20),
+        retry_max: Duration::from_millis(200),
+        attempts_max,
+        ..WebhookSettings::default()
+    };
+    let (stop, stopping) = watch::channel(false);
+    let composer = bench.composing.subscribe();
+    let database = bench.database.clone();
+    let deliverer = Deliverer::new(database, TrustRoots::native(), composer, settings, stopping);
+    (tokio::spawn(deliverer.run()), stop)
+}
+
+async fn endpoint(bench: &Bench, url: &str, events: &[&str]) -> (String, String) {
+    let body = json!({"url": url, "events": events});
+    let made = bench.make(&bench.path(A, "webhooks"), A, body).await;
+    let text = |name: &str| made[name].as_str().unwrap().to_owned();
+    (text("id"), text("secret"))
+}
+
+/// A call of the first tenant that was answered; its events come with [`event`].
+async fn call(bench: &Bench) -> String {
+    let id = clock::new_call_id().to_string();
+    let tenant = bench.tenants[A];
+    let sql = format!(
+        "INSERT INTO calls (id, rev, tenant_id, direction, signalling_id, caller, dialled_text, dialled, \
+                            decision, arrived_at, ringing_at, answered_at, ended_at, cause, sip_status) \
+         VALUES ('{id}', 9, '{tenant}', 'inbound', 'x@y', '+15557701', '15550100', '+15550100', '[]', \
+                 '2026-01-01T00:00:00Z', '2026-01-01T00:00:01Z', '2026-01-01T00:00:02Z', \
+                 '2026-01-01T00:00:09Z', 'normal', 200)"
+    );
+    postgres::execute(&bench.database, &sql).await.unwrap();
+    id
+}
+
+async fn events(bench: &Bench, calls: &[String], seqs: std::ops::Range<usize>) {
+    const NAMES: [&str; 6] = ["arrived", "decided", "ringing", "answered", "digit", "ended"];
+    let tenant = bench.tenants[A];
+    let values = calls.iter().flat_map(|call| {
+        seqs.clone().map(move |seq| {
+            let (name, at) = (NAMES[seq], seq.saturating_sub(1));
+            format!("('{call}', {seq}, '{tenant}', '2026-01-01T00:00:0{at}Z', '{name}')")
+        })
+    });
+    let values = values.collect::<Vec<_>>().join(", ");
+    let sql =
+        format!("INSERT INTO call_events (call_id, seq, tenant_id, at, name) VALUES {values}");
+    postgres::execute(&bench.database, &sql).await.unwrap();
+}
+
+/// What a call of six events is told as.
+const TOLD: [&str; 6] = [
+    "call.initiated",
+    "call.ringing",
+    "call.answered",
+    "call.dtmf",
+    "call.ended",
+    "call.record_written",
+];
+
+/// What was taken of each call, in the order in which it was taken first.
+fn by_call(taken: &[Told]) -> HashMap<String, Vec<String>> {
+    let mut seen = BTreeSet::new();
+    let mut calls: HashMap<String, Vec<String>> = HashMap::new();
+    for told in taken {
+        let text = |name: &str| told.body[name].as_str().unwrap().to_owned();
+        if seen.insert(text("id")) {
+            calls.entry(text("call_id")).or_default().push(text("type"));
+        }
+    }
+    calls
+}
+
+fn check_signature(told: &Told, secret: &str) {
+    let header = &told.headers["tandem-signature"];
+    let (time, rest) = header.split_once(",v1=").unwrap();
+    let signed = format!("{}.{}", time.strip_prefix("t=").unwrap(), told.text);
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let expected = hex(hmac::sign(&key, signed.as_bytes()).as_ref());
+    assert!(rest.split(",v1=").any(|one| one == expected), "{header}");
+    assert_eq!(told.headers["tandem-event-id"], told.body["id"]);
+}
+
+async fn wait_for(bench: &Bench, sql: &str, expected: i64) {
+    let reached = async {
+        while postgres::count(&bench.database, sql).await != expected {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, reached).await.is_ok(), "never {expected}: {sql}");
+}
+
+#[tokio::test]
+async fn an_endpoint_has_a_secret_that_is_shown_once_and_a_url_outside() {
+    let bench = Bench::new().await;
+    let path = bench.path(A, "webhooks");
+    let body = json!({"url": "https://hooks.example/x", "description": "mine"});
+    let answer = bench.send(("POST", &path), A, &body).await;
+    assert_eq!((answer.status, answer.header("cache-control")), (201, Some("no-store")));
+    let made = answer.json();
+    let secret = made["secret"].as_str().unwrap();
+    assert!(secret.starts_with("whsec_") && secret.len() > 40, "{made}");
+    assert_eq!((&made["events"], &made["is_active"]), (&json!(["*"]), &json!(true)));
+    let item = format!("{path}/{}", made["id"].as_str().unwrap());
+    let log = bench.path(A, "audit-log");
+    for path in [&path, &item, &log] {
+        let shown = bench.read(path, A).await.to_string();
+        assert!(shown.contains("hooks.example") && !shown.contains(secret), "{shown}");
+        assert!(!shown.contains("sealed"), "{shown}");
+    }
+    for url in [
+        "https://10.0.0.1/",
+        "https://[::1]/",
+        "https://169.254.169.254/latest",
+        "ftp://x.example/",
+        "https://user:pw@x.example/",
+        "x",
+        "https://2130706433/",
+    ] {
+        check_field(
+            &bench.send(("POST", &path), A, &json!({"url": url})).await,
+            400,
+            "invalid_value",
+            "url",
+        );
+        let change = bench.send(("PATCH", &item), A, &json!({"url": url})).await;
+        check_field(&change, 400, "invalid_value", "url");
+    }
+    for (body, field) in [
+        (json!({}), "url"),
+        (json!({"url": "https://x.example/", "events": ["Call Ended"]}), "events"),
+        (json!({"url": "https://x.example/", "events": []}), "events"),
+        (json!({"url": "https://x.example/", "secrets": {"signing": "mine"}}), "secrets"),
+        (json!({"url": "https://x.example/", "sealed": {}}), "sealed"),
+    ] {
+        check_field(&bench.send(("POST", &path), A, &body).await, 400, "invalid_value", field);
+    }
+    let rotated = bench.send(("POST", &format!("{item}/rotate-secret")), A, &Value::Null).await;
+    assert_eq!(rotated.status, 200, "{}", rotated.body);
+    assert_ne!(rotated.json()["secret"], secret);
+    let operator = bench.key(KeyScope::Tenant(bench.tenants[A]), KeyRole::Operator).await;
+    let bearer = [("authorization", format!("Bearer {operator}"))];
+    let body = json!({"url": "https://x.example/"}).to_string();
+    let answer = crate::http::request_with(bench.address, ("POST", &path), &bearer, &body).await;
+    check_error(&answer, 403, "role_too_low");
+}
+
+#[tokio::test]
+async fn a_tenant_has_a_bounded_number_of_endpoints_and_those_of_others_are_not_there() {
+    let bench = Bench::new().await;
+    let path = bench.path(A, "webhooks");
+    let body = json!({"url": "https://hooks.example/x"});
+    let mut last = String::new();
+    for _ in 0..32 {
+        last = bench.make(&path, A, body.clone()).await["id"].as_str().unwrap().to_owned();
+    }
+    check_error(&bench.send(("POST", &path), A, &body).await, 400, "invalid_value");
+    bench.make(&bench.path(B, "webhooks"), B, body).await;
+    for (method, rest, body) in [
+        ("POST", "replay", json!({"state": "dead"})),
+        ("POST", "rotate-secret", Value::Null),
+        ("GET", "deliveries", Value::Null),
+    ] {
+        let path = bench.path(B, &format!("webhooks/{last}/{rest}"));
+        check_error(&bench.send((method, &path), B, &body).await, 404, "not_found");
+    }
+}
+
+#[tokio::test]
+async fn what_a_dead_endpoint_missed_is_told_in_order_and_nobody_else_waits_for_it() {
+    let bench = Bench::new().await;
+    let (dead, well) = (Receiver::start(SILENT).await, Receiver::start(200).await);
+    let (dead_id, dead_secret) = endpoint(&bench, &dead.url(), &["*"]).await;
+    let (_, well_secret) = endpoint(&bench, &well.url(), &["*"]).await;
+    let some = Receiver::start(200).await;
+    endpoint(&bench, &some.url(), &["call.ended"]).await;
+    let (_task, _stop) = deliver(&bench, 1_000);
+    let mut calls = Vec::new();
+    for _ in 0..12 {
+        calls.push(call(&bench).await);
+    }
+    events(&bench, &calls, 0..3).await;
+    // Some fail before the rest happens, which then has to wait behind them.
+    dead.wait("the dead one", |told| !told.is_empty()).await;
+    let failed = "SELECT count(*) FROM webhook_outbox WHERE last_error LIKE 'no answer%' LIMIT 1";
+    wait_for(&bench, &format!("SELECT least(({failed}), 1)"), 1).await;
+    events(&bench, &calls, 3..6).await;
+    let all = calls.len() * TOLD.len();
+    well.wait("all to the well one", |told| told.len() >= all).await;
+    assert_eq!(dead.taken().len(), 0);
+    wait_for(&bench, PENDING, all as i64).await;
+    dead.answer(200);
+    dead.wait("all to the revived one", |told| {
+        told.iter().filter(|told| told.status == 200).count() >= all
+    })
+    .await;
+    wait_for(&bench, PENDING, 0).await;
+    wait_for(&bench, "SELECT count(*) FROM webhook_queues", 0).await;
+    for (receiver, secret) in [(&dead, &dead_secret), (&well, &well_secret)] {
+        let taken = receiver.taken();
+        let told = by_call(&taken);
+        assert_eq!(told.len(), calls.len());
+        assert!(told.values().all(|types| types == &TOLD), "{told:?}");
+        taken.iter().for_each(|told| check_signature(told, secret));
+    }
+    let told = by_call(&some.taken());
+    assert!(told.len() == calls.len() && told.values().all(|types| types == &["call.ended"]));
+    let body = &well.taken()[0].body;
+    assert_eq!(body["call"]["caller"], "+15557701");
+    assert_eq!(body["tenant_id"], bench.tenants[A].to_string());
+    let path = bench.path(A, &format!("webhooks/{dead_id}/deliveries?state=delivered&limit=3"));
+    let page = bench.read(&path, A).await;
+    assert_eq!(page["deliveries"].as_array().unwrap().len(), 3);
+    assert_eq!(page["deliveries"][0]["last_status"], 200);
+    let next = bench.read(&format!("{path}&cursor={}", page["next"].as_str().unwrap()), A).await;
+    assert_ne!(next["deliveries"][0]["event_id"], page["deliveries"][2]["event_id"]);
+}
+
+#[tokio::test]
+async fn what_nobody_takes_is_a_dead_letter_and_is_told_again_when_asked_for() {
+    let bench = Bench::new().await;
+    let receiver = Receiver::start(500).await;
+    let (id, _) = endpoint(&bench, &receiver.url(), &["*"]).await;
+    let (_task, _stop) = deliver(&bench, 2);
+    let calls = [call(&bench).await];
+    events(&bench, &calls, 0..6).await;
+    let dead = "SELECT count(*) FROM webhook_outbox WHERE state = 'dead' AND attempts = 2";
+    wait_for(&bench, dead, TOLD.len() as i64).await;
+    let path = bench.path(A, &format!("webhooks/{id}"));
+    let page = bench.read(&format!("{path}/deliveries?state=dead&call_id={}", calls[0]), A).await;
+    let letter = &page["deliveries"][0];
+    assert_eq!((&letter["last_status"], &letter["attempts"]), (&json!(500), &json!(2)));
+    assert_eq!(letter["last_error"], "it answered 500");
+    receiver.answer(200);
+    let replay = format!("{path}/replay");
+    for bad in
+        [json!({}), json!({"state": "pending"}), json!({"colour": 1}), json!({"events": ["x"]})]
+    {
+        check_error(&bench.send(("POST", &replay), A, &bad).await, 400, "invalid_value");
+    }
+    let answer = bench.send(("POST", &replay), A, &json!({"state": "dead"})).await;
+    assert_eq!((answer.status, &answer.json()["replayed"]), (202, &json!(6)));
+    receiver.wait("all again", |told| told.iter().filter(|t| t.status == 200).count() >= 6).await;
+    assert_eq!(by_call(&receiver.taken())[&calls[0]], TOLD);
+    wait_for(&bench, PENDING, 0).await;
+    // One that was told is told once more by its id, and keeps it.
+    let event = letter["event_id"].as_str().unwrap();
+    let answer = bench.send(("POST", &replay), A, &json!({"events": [event]})).await;
+    assert_eq!(answer.json()["replayed"], 1, "{}", answer.body);
+    receiver
+        .wait("one again", |told| told.iter().filter(|t| t.body["id"] == event).count() >= 4)
+        .await;
+    wait_for(&bench, PENDING, 0).await;
+}
+
+#[tokio::test]
+async fn an_inactive_endpoint_is_told_nothing_until_it_is_active_again() {
+    let bench = Bench::new().await;
+    let receiver = Receiver::start(200).await;
+    let (id, _) = endpoint(&bench, &receiver.url(), &["*"]).await;
+    let calls = [call(&bench).await];
+    events(&bench, &calls, 0..3).await;
+    let path = bench.path(A, &format!("webhooks/{id}"));
+    assert_eq!(bench.send(("PATCH", &path), A, &json!({"is_active": false})).await.status, 200);
+    let (_task, _stop) = deliver(&bench, 9);
+    let other = Receiver::start(200).await;
+    endpoint(&bench, &other.url(), &["*"]).await;
+    events(&bench, &calls, 3..6).await;
+    other.wait("what is told elsewhere", |told| told.len() >= 4).await;
+    assert!(receiver.told().is_empty());
+    assert_eq!(bench.send(("PATCH", &path), A, &json!({"is_active": true})).await.status, 200);
+    receiver.wait("what waited", |told| told.len() >= 2).await;
+    wait_for(&bench, PENDING, 0).await;
+    assert_eq!(by_call(&receiver.taken())[&calls[0]], TOLD[..2]);
+}
