@@ -34,6 +34,8 @@ pub(super) struct CallWish {
     to: String,
     /// The number to show.
     from: Option<String>,
+    /// The campaign it is for.
+    campaign_id: Option<String>,
     /// Who speaks.
     ai_profile_id: Option<String>,
     /// The trunk, by its id or name.
@@ -113,7 +115,7 @@ pub(super) async fn transfer(
     Ok(accepted(call, "transferring"))
 }
 
-const CALL_PARAMETERS: &str = "the body is a JSON object with to, and if wanted from, ai_profile_id, \
+const CALL_PARAMETERS: &str = "the body is a JSON object with to, and if wanted from, campaign_id, ai_profile_id, \
                                trunk and headers";
 const TRANSFER_PARAMETERS: &str = "the body is a JSON object with mode (bridge, attended, refer, confirm \
                                    or withdraw), and for the first three either to or uri";
@@ -146,6 +148,8 @@ impl CallWish {
         let from = from.map_err(|_| "`from` is a number in the international form")?;
         let profile = self.ai_profile_id.as_deref().map(str::parse).transpose();
         let ai_profile = profile.map_err(|_| "`ai_profile_id` is the id of an AI profile")?;
+        let campaign = self.campaign_id.as_deref().map(str::parse).transpose();
+        let campaign = campaign.map_err(|_| "`campaign_id` is the id of a campaign")?;
         let trunk =
             |text: &str| control.trunk(tenant, text).ok_or("the tenant has no such `trunk`");
         let trunk = self.trunk.as_deref().map(trunk).transpose()?;
@@ -158,7 +162,7 @@ impl CallWish {
         };
         let headers = headers.into_iter().map(header).collect::<Option<_>>();
         let headers = headers.ok_or("one of `headers` cannot be sent")?;
-        Ok(Origination { tenant, to, from, trunk, ai_profile, headers })
+        Ok(Origination { tenant, to, from, campaign, trunk, ai_profile, headers })
     }
 }
 

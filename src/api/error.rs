@@ -192,6 +192,12 @@ fn refusal_status(cause: HangupCause) -> StatusCode {
         | HangupCause::TrunkLimit
         | HangupCause::DestinationLimit
         | HangupCause::CarrierThrottled => StatusCode::TOO_MANY_REQUESTS,
+        HangupCause::CampaignUnknown | HangupCause::NumberNotInCampaign => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+        HangupCause::CampaignPaused | HangupCause::CampaignClosed | HangupCause::CampaignLimit => {
+            StatusCode::CONFLICT
+        }
         other => match other.sip_status() {
             403 => StatusCode::FORBIDDEN,
             500.. => StatusCode::SERVICE_UNAVAILABLE,

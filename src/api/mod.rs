@@ -4,6 +4,7 @@ mod ai_profiles;
 mod audit_log;
 mod auth;
 mod calls;
+mod campaigns;
 mod connections;
 mod control;
 mod cors;

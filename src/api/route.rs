@@ -5,6 +5,7 @@ use crate::api::Context;
 use crate::api::ai_profiles::AiProfiles;
 use crate::api::audit_log::AuditLog;
 use crate::api::calls;
+use crate::api::campaigns::Campaigns;
 use crate::api::control;
 use crate::api::keys;
 use crate::api::keys::Keys;
@@ -209,6 +210,14 @@ const ROUTING_PROFILES: [Route; 5] = resource_routes!(
     Access::Platform(ADMIN)
 );
 
+const CAMPAIGNS: [Route; 5] = resource_routes!(
+    Campaigns,
+    "/api/v1/tenants/{tenant_id}/campaigns",
+    Access::Tenant(VIEWER),
+    Access::Tenant(OPERATOR),
+    Access::Tenant(OPERATOR)
+);
+
 const SHARED_ROUTING_PROFILES: [Route; 5] = resource_routes!(
     RoutingProfiles,
     "/api/v1/routing-profiles",
@@ -403,7 +412,7 @@ const REST: [Route; 5] = [
     ),
 ];
 
-const ALL: [&[Route]; 12] = [
+const ALL: [&[Route]; 13] = [
     &TENANTS,
     &AI_PROFILES,
     &NUMBERS,
@@ -411,6 +420,7 @@ const ALL: [&[Route]; 12] = [
     &SHARED_TRUNKS,
     &ROUTING_PROFILES,
     &SHARED_ROUTING_PROFILES,
+    &CAMPAIGNS,
     &KEYS,
     &PLATFORM_KEYS,
     &CALLS,

@@ -187,6 +187,7 @@ impl Subject {
             outbound_trunk: Some(self.trunk.id),
             routing_profile: None,
             ai_profile: None,
+            campaign: None,
             active: true,
         };
         Contents {

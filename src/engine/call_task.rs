@@ -26,6 +26,7 @@ use crate::engine::call_task::media::Slot;
 use crate::engine::call_task::voice::Voice;
 use crate::engine::dial::DialNews;
 use crate::engine::media_thread::MediaEvent;
+use crate::engine::registry::CampaignGuard;
 use crate::engine::registry::PermitGuard;
 use crate::engine::switch::Switch;
 use crate::engine::switch::SwitchListener;
@@ -57,6 +58,8 @@ pub(super) struct CallSeed {
     pub(super) arrived: Moment,
     pub(super) setup: CallSetup,
     pub(super) route: CallRoute,
+    /// Its place among the calls of a campaign.
+    pub(super) campaign: Option<CampaignGuard>,
 }
 
 /// Where the near leg comes from.
@@ -137,6 +140,7 @@ struct Task {
     kept: Option<mpsc::Sender<Input>>,
     /// Held until the task ends.
     _permit: Option<PermitGuard>,
+    _campaign: Option<CampaignGuard>,
 }
 
 /// What woke the task.
@@ -178,6 +182,7 @@ impl Task {
             others,
             kept: None,
             _permit: permit,
+            _campaign: seed.campaign,
         }
     }
 

@@ -198,6 +198,7 @@ fn admit(
         arrived: begun.now,
         setup,
         route: call_route(&invitation, *route),
+        campaign: None,
     };
     let body = invitation.body.map(|body| body.bytes);
     // The queue is new and empty: this cannot fail.

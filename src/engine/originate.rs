@@ -20,6 +20,7 @@ use crate::engine::call_task::NearSeed;
 use crate::engine::leg_terms;
 use crate::engine::live::LiveEvent;
 use crate::engine::partner;
+use crate::engine::registry::CampaignGuard;
 use crate::engine::registry::Unheard;
 use crate::engine::switch::Switch;
 use crate::routing::decision::Decision;
@@ -37,6 +38,7 @@ use crate::types::header::FieldName;
 use crate::types::header::FieldValue;
 use crate::types::id::AiProfileId;
 use crate::types::id::CallId;
+use crate::types::id::CampaignId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::limit::CALL_QUEUE_MAX;
@@ -60,6 +62,8 @@ pub struct Origination {
     pub to: DialString,
     /// The number to show; `None`: by the trunk's caller-ID policy.
     pub from: Option<E164>,
+    /// The campaign it is for; `None`: that of the number to show, if it has one.
+    pub campaign: Option<CampaignId>,
     /// The trunk to call by; `None`: by the tenant's order of trunks.
     pub trunk: Option<TrunkId>,
     /// Who speaks; `None`: the profile of the caller's number, else the tenant's default.
@@ -137,6 +141,8 @@ impl CallControl {
         let mut request = OutboundRequest::new(wish.tenant, wish.to.clone());
         request.from = wish.from;
         request.trunk = wish.trunk;
+        request.campaign = wish.campaign;
+        request.is_placed = true;
         request.headers.clone_from(&wish.headers);
         request.call_id = id.to_string();
         let mut route = Route {
@@ -178,16 +184,29 @@ impl CallControl {
             decision.note("admission", format!("refused: {cause}"));
             return Err(begun.refuse(route, (cause, decision)));
         }
+        let entered = self.enter_campaign(&plan);
+        let campaign = match entered {
+            Ok(campaign) => campaign,
+            Err(cause) => {
+                let mut decision = plan.decision;
+                decision.note("campaign", "has as many calls as it may");
+                return Err(begun.refuse(route, (cause, decision)));
+            }
+        };
         let log = begun.decide(route, std::mem::take(&mut plan.decision));
         let plan = Box::new(plan);
-        self.start(now, log, (plan, trunk, profile, caller));
+        self.start((now, log, campaign), (plan, trunk, profile, caller));
         Ok(id)
+    }
+
+    fn enter_campaign(&self, plan: &OutboundPlan) -> Result<Option<CampaignGuard>, HangupCause> {
+        let enter = |campaign| self.switch.registry.enter_campaign(campaign);
+        plan.campaign.as_deref().map(enter).transpose()
     }
 
     fn start(
         &self,
-        now: Moment,
-        log: CallLog,
+        (now, log, campaign): (Moment, CallLog, Option<CampaignGuard>),
         (plan, trunk, profile, caller): (Box<OutboundPlan>, Arc<Trunk>, Arc<AiProfile>, E164),
     ) {
         let hop = plan.tries.first().and_then(|first| first.gateway.next_hop().transport);
@@ -208,7 +227,7 @@ impl CallControl {
             peer_host: peer_host.unwrap_or_default(),
         };
         let near = NearSeed::Dialled(plan);
-        let seed = CallSeed { near, listener, log, arrived: now, setup, route };
+        let seed = CallSeed { near, listener, log, arrived: now, setup, route, campaign };
         call_task::start(&self.switch, seed, mpsc::channel(CALL_QUEUE_MAX));
     }
 
@@ -287,7 +306,8 @@ fn profile(
     wished: Option<AiProfileId>,
 ) -> Option<Arc<AiProfile>> {
     let of_number = || plan.number.as_ref().and_then(|number| number.ai_profile);
-    let id = wished.or_else(of_number).or(plan.tenant.default_profile)?;
+    let of_campaign = || plan.campaign.as_ref().and_then(|campaign| campaign.ai_profile);
+    let id = wished.or_else(of_campaign).or_else(of_number).or(plan.tenant.default_profile)?;
     table.ai_profile(id).filter(|profile| profile.tenant == plan.tenant.id).cloned()
 }
 

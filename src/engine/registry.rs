@@ -1,9 +1,11 @@
 //! The registry: which calls run on this node, and who may begin another.
 
+mod campaigns;
 mod dialogs;
 mod outbound;
 mod registrations;
 
+pub use crate::engine::registry::campaigns::CampaignGuard;
 pub use crate::engine::registry::outbound::CallMeter;
 pub use crate::engine::registry::registrations::RegisteredWay;
 pub use crate::engine::registry::registrations::RegistrationState;
@@ -24,6 +26,7 @@ use crate::sip::endpoint::told::DialogName;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::id::CallId;
+use crate::types::id::CampaignId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::moment::Moment;
@@ -59,6 +62,8 @@ struct Inner {
     board: GatewayBoard,
     /// What is to be done for gateways.
     board_actions: Vec<Action>,
+    /// Calls of campaigns.
+    campaigns: HashMap<CampaignId, u32>,
     /// What calls out have used.
     usage: Usage,
     random: Random,
@@ -113,6 +118,7 @@ impl Registry {
                 admission: Admission::default(),
                 board: GatewayBoard::new(Random::from_seed(clock::random_u64())),
                 board_actions: Vec::new(),
+                campaigns: HashMap::new(),
                 usage: Usage::default(),
                 random: Random::from_seed(clock::random_u64()),
                 registrations: Registrations::default(),

@@ -1,10 +1,12 @@
 //! What the routing table is made of: tenants, AI profiles, numbers, and changes to them.
 
+use crate::routing::campaign::Campaign;
 use crate::routing::destination::Micros;
 use crate::routing::destination::Prefix;
 use crate::routing::trunk::Trunk;
 use crate::types::agent::AgentSettings;
 use crate::types::id::AiProfileId;
+use crate::types::id::CampaignId;
 use crate::types::id::NumberId;
 use crate::types::id::RoutingProfileId;
 use crate::types::id::TenantId;
@@ -108,6 +110,8 @@ pub struct Number {
     pub routing_profile: Option<RoutingProfileId>,
     /// Who answers; `None`: the tenant's default.
     pub ai_profile: Option<AiProfileId>,
+    /// The campaign it calls out for, and for nothing else.
+    pub campaign: Option<CampaignId>,
     /// False: known, but not in service.
     pub active: bool,
 }
@@ -133,6 +137,8 @@ pub struct Contents {
     pub trunks: Vec<Trunk>,
     /// All routing profiles.
     pub routing_profiles: Vec<RoutingProfile>,
+    /// All campaigns.
+    pub campaigns: Vec<Campaign>,
     /// Only the trunks of profile files are here: what the database holds was never read.
     pub is_trunks_only: bool,
 }
@@ -165,6 +171,10 @@ pub enum Change {
     RoutingProfile(RoutingProfile),
     /// A routing profile is no more.
     RoutingProfileGone(RoutingProfileId),
+    /// A campaign is new or different.
+    Campaign(Campaign),
+    /// A campaign is no more.
+    CampaignGone(CampaignId),
     /// Everything is read anew.
     Replace(Box<Contents>),
 }

@@ -517,6 +517,7 @@ mod tests {
             outbound_trunk: None,
             routing_profile: None,
             ai_profile: None,
+            campaign: None,
             active: true,
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod caller_id;
+pub mod campaign;
 pub mod contents;
 pub mod decision;
 pub mod destination;

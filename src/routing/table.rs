@@ -1,5 +1,6 @@
 //! `RoutingTable`: tenants, profiles, numbers and trunks in memory, cheap to clone and to change.
 
+pub use crate::routing::campaign::Campaign;
 pub use crate::routing::contents::AiProfile;
 pub use crate::routing::contents::Change;
 pub use crate::routing::contents::Contents;
@@ -21,6 +22,7 @@ use crate::routing::shards::NumberKey;
 use crate::routing::shards::ShardedMap;
 use crate::routing::sources::TrunkIndex;
 use crate::types::id::AiProfileId;
+use crate::types::id::CampaignId;
 use crate::types::id::NumberId;
 use crate::types::id::RoutingProfileId;
 use crate::types::id::TenantId;
@@ -28,6 +30,7 @@ use crate::types::id::TrunkId;
 use crate::types::limit::ROUTING_NUMBERS_MAX;
 use crate::types::number::E164;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -53,6 +56,9 @@ pub struct RoutingTable {
     trunks: Arc<TrunkIndex>,
     /// Few, and rarely changed.
     routing_profiles: Arc<BTreeMap<RoutingProfileId, Arc<RoutingProfile>>>,
+    campaigns: Arc<BTreeMap<CampaignId, Arc<Campaign>>>,
+    /// The first numbers of the numbers and ranges that campaigns have.
+    campaign_numbers: Arc<BTreeMap<CampaignId, BTreeSet<E164>>>,
     is_trunks_only: bool,
 }
 
@@ -83,6 +89,9 @@ impl RoutingTable {
         let profiles = contents.routing_profiles.into_iter();
         table.routing_profiles =
             Arc::new(profiles.map(|profile| (profile.id, Arc::new(profile))).collect());
+        let campaigns = contents.campaigns.into_iter();
+        table.campaigns =
+            Arc::new(campaigns.map(|campaign| (campaign.id, Arc::new(campaign))).collect());
         table
     }
 
@@ -110,6 +119,11 @@ impl RoutingTable {
             Change::RoutingProfileGone(id) => {
                 Arc::make_mut(&mut self.routing_profiles).remove(&id);
             }
+            Change::Campaign(campaign) => {
+                let campaigns = Arc::make_mut(&mut self.campaigns);
+                campaigns.insert(campaign.id, Arc::new(campaign));
+            }
+            Change::CampaignGone(id) => drop(Arc::make_mut(&mut self.campaigns).remove(&id)),
             Change::SourceNames(names) => {
                 self.trunks = Arc::new(self.trunks.named(Arc::new(names)))
             }
@@ -159,6 +173,18 @@ impl RoutingTable {
     /// All trunks, in no order.
     pub fn trunks(&self) -> impl Iterator<Item = &Arc<Trunk>> {
         self.trunks.all()
+    }
+
+    /// A campaign of a tenant. One of another tenant counts as none.
+    #[must_use]
+    pub fn campaign(&self, tenant: TenantId, id: CampaignId) -> Option<&Arc<Campaign>> {
+        self.campaigns.get(&id).filter(|campaign| campaign.tenant == tenant)
+    }
+
+    /// The numbers that a campaign calls out by, in order; of a range its first.
+    pub fn numbers_of(&self, id: CampaignId) -> impl Iterator<Item = E164> {
+        let own = self.campaign_numbers.get(&id).into_iter().flatten().copied();
+        own.filter(|number| self.number(*number).is_some_and(|number| number.active))
     }
 
     /// The routing profile of a number. One of another tenant counts as none.
@@ -218,6 +244,10 @@ impl RoutingTable {
             None => {}
         }
         self.places.insert(id, place);
+        if let Some(campaign) = number.campaign {
+            let numbers = Arc::make_mut(&mut self.campaign_numbers);
+            numbers.entry(campaign).or_default().insert(number.first);
+        }
         let number = Arc::new(number);
         match place {
             Place::Single(at) => drop(self.numbers.insert(at.into(), number)),
@@ -236,13 +266,29 @@ impl RoutingTable {
     fn vacate(&mut self, id: NumberId, place: Place) {
         match place {
             Place::Single(at) => {
-                if self.numbers.get(at.into()).is_some_and(|number| number.id == id) {
+                let own = self.numbers.get(at.into()).filter(|number| number.id == id).cloned();
+                if let Some(own) = own {
                     self.numbers.remove(at.into());
+                    self.leave_campaign(&own);
                 }
             }
             Place::Range(at) => {
-                if self.ranges.get(&at).is_some_and(|number| number.id == id) {
+                let own = self.ranges.get(&at).filter(|number| number.id == id).cloned();
+                if let Some(own) = own {
                     Arc::make_mut(&mut self.ranges).remove(&at);
+                    self.leave_campaign(&own);
+                }
+            }
+        }
+    }
+
+    fn leave_campaign(&mut self, number: &Number) {
+        if let Some(campaign) = number.campaign {
+            let numbers = Arc::make_mut(&mut self.campaign_numbers);
+            if let Some(own) = numbers.get_mut(&campaign) {
+                own.remove(&number.first);
+                if own.is_empty() {
+                    numbers.remove(&campaign);
                 }
             }
         }
@@ -275,6 +321,7 @@ mod tests {
             outbound_trunk: None,
             routing_profile: None,
             ai_profile: None,
+            campaign: None,
             active: true,
         }
     }
@@ -323,6 +370,28 @@ mod tests {
             table.apply(Change::NumberGone(number(1, first, last).id)).unwrap();
             assert_eq!(found(&table, "+15550100"), Some(2));
         }
+    }
+
+    #[test]
+    fn a_campaign_has_the_active_numbers_that_name_it() {
+        let id = CampaignId::from_uuid(Uuid::from_u128(9));
+        let of =
+            |n, first: &str, last: &str, campaign| Number { campaign, ..number(n, first, last) };
+        let mut table = table(vec![
+            of(1, "+15550100", "+15550100", Some(id)),
+            of(2, "+15550110", "+15550119", Some(id)),
+            of(3, "+15550120", "+15550120", None),
+        ]);
+        let numbers = |table: &RoutingTable| -> Vec<String> {
+            table.numbers_of(id).map(|number| number.to_string()).collect()
+        };
+        assert_eq!(numbers(&table), ["+15550100", "+15550110"]);
+        table.apply(Change::Number(of(1, "+15550100", "+15550100", None))).unwrap();
+        let off = Number { active: false, ..of(3, "+15550120", "+15550120", Some(id)) };
+        table.apply(Change::Number(off)).unwrap();
+        assert_eq!(numbers(&table), ["+15550110"]);
+        table.apply(Change::NumberGone(NumberId::from_uuid(Uuid::from_u128(2)))).unwrap();
+        assert!(numbers(&table).is_empty());
     }
 
     #[test]

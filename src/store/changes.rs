@@ -3,6 +3,8 @@
 use crate::routing::table::Change;
 use crate::store::ai_profiles;
 use crate::store::ai_profiles::AiProfileRow;
+use crate::store::campaigns;
+use crate::store::campaigns::CampaignRow;
 use crate::store::database::Database;
 use crate::store::key_ring::KeyRing;
 use crate::store::numbers;
@@ -19,6 +21,7 @@ use crate::store::tenants::TenantRow;
 use crate::store::trunks;
 use crate::store::trunks::TrunkRow;
 use crate::types::id::AiProfileId;
+use crate::types::id::CampaignId;
 use crate::types::id::NumberId;
 use crate::types::id::RoutingProfileId;
 use crate::types::id::TenantId;
@@ -332,6 +335,7 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
         }
         changes.extend(gone.into_iter().map(TrunkId::from_uuid).map(Change::TrunkGone));
         self.routing_profiles(rows, &mut changes).await?;
+        self.campaigns(rows, &mut faults, &mut changes).await?;
         self.numbers(rows, &mut faults, &mut changes).await?;
 
         self.note_faults(&faults);
@@ -356,6 +360,23 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
         }
         let gone = gone.into_iter().map(RoutingProfileId::from_uuid);
         changes.extend(gone.map(Change::RoutingProfileGone));
+        Ok(())
+    }
+
+    async fn campaigns(
+        &self,
+        rows: &[ChangeRow],
+        faults: &mut Vec<RowFault>,
+        changes: &mut Vec<Change>,
+    ) -> sqlx::Result<()> {
+        let ids = ids_of(rows, "campaign");
+        let found: Vec<CampaignRow> = self.some(campaigns::SOME, &ids).await?;
+        let mut gone: HashSet<Uuid> = ids.into_iter().collect();
+        for row in found {
+            gone.remove(&row.id);
+            take(row.campaign(), faults, changes, Change::Campaign);
+        }
+        changes.extend(gone.into_iter().map(CampaignId::from_uuid).map(Change::CampaignGone));
         Ok(())
     }
 

@@ -9,6 +9,7 @@ pub mod ai_profiles;
 pub mod api_keys;
 pub mod audit_log;
 pub mod calls;
+pub mod campaigns;
 pub mod changes;
 pub mod database;
 pub mod demo;

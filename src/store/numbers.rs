@@ -7,6 +7,7 @@ use crate::store::resource::field::Given;
 use crate::store::resource::field::Kind;
 use crate::store::snapshot::RowFault;
 use crate::types::id::AiProfileId;
+use crate::types::id::CampaignId;
 use crate::types::id::NumberId;
 use crate::types::id::RoutingProfileId;
 use crate::types::id::TenantId;
@@ -30,13 +31,16 @@ pub(crate) struct NumberRow {
     pub(crate) outbound_trunk_id: Option<Uuid>,
     #[serde(default)]
     pub(crate) routing_profile_id: Option<Uuid>,
+    #[serde(default)]
+    pub(crate) campaign_id: Option<Uuid>,
 }
 
 pub(crate) const ALL: &str = "SELECT id, tenant_id, first_number, last_number, trunk_id, \
-     ai_profile_id, is_active, outbound_trunk_id, routing_profile_id FROM phone_numbers";
+     ai_profile_id, is_active, outbound_trunk_id, routing_profile_id, campaign_id FROM phone_numbers";
 
 pub(crate) const SOME: &str = "SELECT id, tenant_id, first_number, last_number, trunk_id, \
-     ai_profile_id, is_active, outbound_trunk_id, routing_profile_id FROM phone_numbers WHERE id = ANY($1)";
+     ai_profile_id, is_active, outbound_trunk_id, routing_profile_id, campaign_id FROM phone_numbers \
+     WHERE id = ANY($1)";
 
 impl NumberRow {
     /// The number or range of this row.
@@ -52,6 +56,7 @@ impl NumberRow {
             outbound_trunk: self.outbound_trunk_id.map(TrunkId::from_uuid),
             routing_profile: self.routing_profile_id.map(RoutingProfileId::from_uuid),
             ai_profile: self.ai_profile_id.map(AiProfileId::from_uuid),
+            campaign: self.campaign_id.map(CampaignId::from_uuid),
             active: self.is_active,
         })
     }
@@ -85,6 +90,13 @@ pub const NUMBERS: Resource = Resource {
         Field::new("ai_profile_id", Kind::Id, "Who answers; null: the tenant's default profile.")
             .nullable()
             .filter(),
+        Field::new(
+            "campaign_id",
+            Kind::Id,
+            "The campaign it calls out for: within its window, and for nothing else; null: none.",
+        )
+        .nullable()
+        .filter(),
         Field::new("provider", Kind::Text(0, 100), "Whom it was bought from.").platforms().filter(),
         Field::new("label", Kind::Text(0, 200), "For people.").filter(),
         Field::new(

@@ -152,12 +152,15 @@ impl From<sqlx::Error> for Fault {
 /// The field that a constraint is about.
 fn foreign_field(constraint: &str) -> &'static str {
     // Longest first: one name may hold another.
-    const FIELDS: [(&str, &str); 10] = [
+    const FIELDS: [(&str, &str); 13] = [
         ("webhook_endpoints_events", "events"),
         ("outbound_trunk", "outbound_trunk_id"),
         ("inbound_trunk", "inbound_trunk_id"),
         ("routing_profile", "routing_profile_id"),
         ("phone_numbers_profile", "ai_profile_id"),
+        ("phone_numbers_campaign", "campaign_id"),
+        ("campaigns_profile", "ai_profile_id"),
+        ("campaigns_window", "window_until"),
         ("trunk", "trunk_id"),
         ("allow_destinations", "allow_destinations"),
         ("daily_spend_currency", "daily_spend_currency"),
@@ -180,6 +183,9 @@ fn refused_as(constraint: &str) -> &'static str {
         }
         "number_own_outbound_trunk" | "number_own_routing_profile" => {
             "there is no such thing of the tenant's own"
+        }
+        "campaigns_window" => {
+            "`window_from` and `window_until` are both given, and differ, or neither"
         }
         "trunk_in_use" | "routing_profile_in_use" => "another tenant uses it",
         "webhook_endpoints_max" => "a tenant has at most 32 webhook endpoints",

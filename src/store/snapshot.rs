@@ -7,6 +7,8 @@ use crate::routing::table::Contents;
 use crate::routing::table::Trunk;
 use crate::store::ai_profiles;
 use crate::store::ai_profiles::AiProfileRow;
+use crate::store::campaigns;
+use crate::store::campaigns::CampaignRow;
 use crate::store::database::Database;
 use crate::store::numbers;
 use crate::store::numbers::NumberRow;
@@ -141,6 +143,11 @@ pub async fn load_all_tenants(database: &Database, composer: &Composer) -> sqlx:
         collected.routing_profile(row);
     }
     drop(rows);
+    let mut rows = sqlx::query_as::<_, CampaignRow>(campaigns::ALL).fetch(&mut *transaction);
+    while let Some(row) = rows.try_next().await? {
+        collected.campaign(row);
+    }
+    drop(rows);
     transaction.commit().await?;
     Ok(collected.snapshot(Some(seq)))
 }
@@ -206,6 +213,13 @@ impl<'a> Collected<'a> {
 
     pub(crate) fn routing_profile(&mut self, row: RoutingProfileRow) {
         self.contents.routing_profiles.push(row.routing_profile());
+    }
+
+    pub(crate) fn campaign(&mut self, row: CampaignRow) {
+        match row.campaign() {
+            Ok(campaign) => self.contents.campaigns.push(campaign),
+            Err(fault) => self.faults.push(fault),
+        }
     }
 
     pub(crate) fn snapshot(self, seq: Option<i64>) -> Snapshot {

@@ -5,6 +5,7 @@ use crate::store::api_keys;
 use crate::store::audit_log;
 use crate::store::calls;
 use crate::store::calls::CallFilter;
+use crate::store::campaigns;
 use crate::store::changes;
 use crate::store::database;
 use crate::store::demo;
@@ -49,6 +50,8 @@ pub fn all() -> Vec<String> {
         trunks::SOME,
         routing_profiles::ALL,
         routing_profiles::SOME,
+        campaigns::ALL,
+        campaigns::SOME,
         snapshot::LAST_SEQ,
         changes::SPAN,
         changes::AFTER,
@@ -97,6 +100,7 @@ pub fn all() -> Vec<String> {
         &numbers::NUMBERS,
         &trunks::TRUNKS,
         &routing_profiles::ROUTING_PROFILES,
+        &campaigns::CAMPAIGNS,
         &api_keys::API_KEYS,
         &audit_log::AUDIT_LOG,
         &webhooks::WEBHOOKS,

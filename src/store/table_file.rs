@@ -5,6 +5,8 @@
 
 use crate::store::ai_profiles;
 use crate::store::ai_profiles::AiProfileRow;
+use crate::store::campaigns;
+use crate::store::campaigns::CampaignRow;
 use crate::store::database::Database;
 use crate::store::numbers;
 use crate::store::numbers::NumberRow;
@@ -75,6 +77,7 @@ enum Line {
     Number(NumberRow),
     Trunk(TrunkRow),
     RoutingProfile(RoutingProfileRow),
+    Campaign(CampaignRow),
     End { rows: usize },
 }
 
@@ -137,6 +140,7 @@ impl Reading<'_> {
             Line::Number(row) => self.collected.number(&row),
             Line::Trunk(row) => self.collected.trunk(row),
             Line::RoutingProfile(row) => self.collected.routing_profile(row),
+            Line::Campaign(row) => self.collected.campaign(row),
             Line::End { rows } if rows == self.rows => {
                 self.state = State::Ended;
                 return Ok(());
@@ -166,6 +170,7 @@ pub async fn write(path: &Path, database: &Database) -> Result<(), TableFileErro
     writing.rows(from, trunks::ALL, Line::Trunk).await?.map_err(io_error)?;
     let profiles = writing.rows(from, routing_profiles::ALL, Line::RoutingProfile);
     profiles.await?.map_err(io_error)?;
+    writing.rows(from, campaigns::ALL, Line::Campaign).await?.map_err(io_error)?;
     transaction.commit().await?;
     writing.finish(&draft, path).map_err(io_error)
 }

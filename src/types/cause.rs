@@ -172,6 +172,16 @@ causes! {
     CallerIdDenied = "caller_id_denied", 403, 21, Configuration, "Caller ID not allowed";
     /// The trunk does not call out at this time of day.
     OutsideHours = "outside_hours", 403, 21, Configuration, "Outside calling hours";
+    /// The tenant has no such campaign.
+    CampaignUnknown = "campaign_unknown", 404, 3, Configuration, "No such campaign";
+    /// The caller ID is not a number of the campaign, or the campaign has none.
+    NumberNotInCampaign = "number_not_in_campaign", 403, 21, Configuration, "Number not of the campaign";
+    /// The campaign is paused.
+    CampaignPaused = "campaign_paused", 403, 21, Configuration, "Campaign paused";
+    /// The campaign does not call on this day or at this time of it.
+    CampaignClosed = "campaign_closed", 403, 21, Configuration, "Outside the campaign's window";
+    /// The campaign has as many calls as it may.
+    CampaignLimit = "campaign_limit", 503, 34, Configuration, "Campaign at its limit";
     /// Joining the two telephone legs would bypass a carrier's toll.
     TollBypass = "toll_bypass", 403, 57, Configuration, "Legs may not be connected";
     /// The minutes or the money of the day are used up.
@@ -262,6 +272,7 @@ impl HangupCause {
             Self::NodeLimit
             | Self::TenantLimit
             | Self::TrunkLimit
+            | Self::CampaignLimit
             | Self::NoPorts
             | Self::NoRoutingTable => Some(5),
             Self::Overload => Some(2),

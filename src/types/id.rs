@@ -50,6 +50,8 @@ ids! {
     AiProfileId;
     /// An API key.
     ApiKeyId;
+    /// A campaign of a tenant: calls out for one purpose.
+    CampaignId;
     /// One call; the primary key of its record.
     CallId;
     /// One row of `phone_numbers`: a number or a range of numbers.

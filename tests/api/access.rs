@@ -41,7 +41,7 @@ async fn no_thing_of_another_tenant_is_found_under_ones_own_path() {
     let bench = Bench::new().await;
     let profile = json!({"name": "x", "system_prompt": "x", "agent": {"kind": "echo"}});
     let trunk = json!({"name": "t", "profile": "generic"});
-    let key = json!({"role": "read-only"});
+    let (key, campaign) = (json!({"role": "read-only"}), json!({"name": "c"}));
     let routing = json!({"name": "r"});
     let mut items = Vec::new();
     for (noun, body) in [
@@ -49,6 +49,7 @@ async fn no_thing_of_another_tenant_is_found_under_ones_own_path() {
         ("trunks", trunk),
         ("numbers", json!({"first_number": "+15550100"})),
         ("routing-profiles", routing),
+        ("campaigns", campaign),
         ("api-keys", key),
     ] {
         let made = bench.make(&bench.path(0, noun), PLATFORM, body).await;

@@ -89,6 +89,7 @@ async fn answers_are_what_the_document_says() {
         (bench.path(0, "ai-profiles"), "AiProfile", profile),
         (bench.path(0, "numbers"), "Number", json!({"first_number": "+15550100"})),
         (bench.path(0, "trunks"), "Trunk", trunk),
+        (bench.path(0, "campaigns"), "Campaign", json!({"name": "c", "weekdays": ["mon"]})),
         (bench.path(0, "routing-profiles"), "RoutingProfile", json!({"name": "r"})),
     ] {
         check(&document, &schemas[format!("{schema}New")], &body, schema);
@@ -122,7 +123,7 @@ async fn answers_are_what_the_document_says() {
     check(&document, &schemas["TrunkStates"], &states, "states");
     let refused = bench.get("/api/v1/nothing", None).await.json();
     check(&document, &schemas["Problem"], &refused, "problem");
-    assert_eq!(kinds.len(), 5);
+    assert_eq!(kinds.len(), 6);
 }
 
 #[tokio::test]

@@ -366,3 +366,34 @@ async fn every_change_is_in_the_audit_log_with_before_and_after() {
     let of_a = |entry: &Value| entry["subject_id"] == made["id"];
     assert!(!other["entries"].as_array().unwrap().iter().any(of_a));
 }
+
+#[tokio::test]
+async fn a_campaign_has_a_whole_window_or_none_and_a_zone_that_is_one() {
+    let bench = Bench::new().await;
+    let path = bench.path(0, "campaigns");
+    for (field, more) in [
+        ("window_until", json!({"window_from": "09:00"})),
+        ("window_until", json!({"window_from": "09:00", "window_until": "09:00"})),
+        ("window_from", json!({"window_from": "9 o'clock"})),
+        ("time_zone", json!({"time_zone": "Mars/Olympus"})),
+        ("weekdays", json!({"weekdays": ["someday"]})),
+        ("ai_profile_id", json!({"ai_profile_id": tandem::clock::new_uuid()})),
+    ] {
+        let answer = bench.send(("POST", &path), A, &with(json!({"name": "c"}), more)).await;
+        check_field(&answer, 400, "invalid_value", field);
+    }
+    let window = json!({"name": "c", "window_from": "22:00", "window_until": "06:00"});
+    let made = bench.make(&path, A, window).await;
+    assert_eq!((&made["status"], &made["time_zone"]), (&json!("active"), &json!("UTC")));
+    let item = format!("{path}/{}", made["id"].as_str().unwrap());
+    let whole = json!({"window_from": null, "window_until": null});
+    let answer = bench.send(("PATCH", &item), A, &whole).await;
+    assert_eq!(answer.json()["window_from"], Value::Null, "{}", answer.body);
+    // Nobody puts a number into the campaign of another tenant.
+    let number = json!({"first_number": "+15550100"});
+    let number = bench.make(&bench.path(1, "numbers"), PLATFORM, number).await;
+    let number = bench.path(1, &format!("numbers/{}", number["id"].as_str().unwrap()));
+    let foreign = json!({"campaign_id": made["id"]});
+    let answer = bench.send(("PATCH", &number), B, &foreign).await;
+    check_field(&answer, 400, "invalid_value", "campaign_id");
+}

@@ -13,6 +13,7 @@ mod bot_calls;
 mod bot_faults;
 mod budgets;
 mod call_out;
+mod campaigns;
 mod carrier;
 mod commands;
 mod configured;

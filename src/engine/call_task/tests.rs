@@ -140,6 +140,7 @@ fn begin(switch: &Arc<Switch>, answered: Option<Moment>) -> Overheard {
         arrived: Moment::START,
         setup,
         route,
+        campaign: None,
     };
     start(switch, seed, mpsc::channel(4));
     overheard

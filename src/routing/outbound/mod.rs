@@ -3,6 +3,7 @@
 mod planning;
 
 use crate::routing::admission::Admission;
+use crate::routing::campaign::Campaign;
 use crate::routing::contents::Number;
 use crate::routing::contents::Tenant;
 use crate::routing::decision::Decision;
@@ -27,6 +28,7 @@ use crate::types::cause::HangupCause;
 use crate::types::header::CallVariables;
 use crate::types::header::FieldName;
 use crate::types::header::FieldValue;
+use crate::types::id::CampaignId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::moment::Moment;
@@ -49,6 +51,10 @@ pub struct OutboundRequest {
     pub from: Option<E164>,
     /// The trunk to use instead of the usual ones; it must be one the tenant may use.
     pub trunk: Option<TrunkId>,
+    /// The campaign it is for; `None`: that of the caller's number, if it has one.
+    pub campaign: Option<CampaignId>,
+    /// Nobody called before: it is placed for an application, so campaigns rule it.
+    pub is_placed: bool,
     /// The caller wants to be withheld.
     pub anonymous: bool,
     /// The call that this one is to be joined to, where that came in by a trunk.
@@ -74,6 +80,8 @@ impl OutboundRequest {
             to,
             from: None,
             trunk: None,
+            campaign: None,
+            is_placed: false,
             anonymous: false,
             forwarding: None,
             joined_to: None,
@@ -175,6 +183,8 @@ pub struct OutboundPlan {
     pub tenant: Arc<Tenant>,
     /// The row of the caller's number, if it is one of ours.
     pub number: Option<Arc<Number>>,
+    /// The campaign it is for.
+    pub campaign: Option<Arc<Campaign>>,
     /// The number called.
     pub dialled: E164,
     /// The tries; at least one.
@@ -222,6 +232,7 @@ pub fn plan(
         decision: Decision::new(),
         tenant: None,
         dialled: None,
+        campaign: None,
         first_refusal: None,
     };
     let planned = planning.run();
@@ -231,7 +242,8 @@ pub fn plan(
             decision.note("verdict", format!("{} gateways to try", tries.len()));
             let caller = tries.first().map(Try::caller);
             let number = caller.and_then(|caller| table.number(caller)).map(Arc::clone);
-            Ok(OutboundPlan { tenant, number, dialled, tries, decision })
+            let campaign = planning.campaign;
+            Ok(OutboundPlan { tenant, number, campaign, dialled, tries, decision })
         }
         Err(cause) => {
             let mut decision = planning.decision;

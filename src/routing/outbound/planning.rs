@@ -2,6 +2,7 @@
 
 use crate::routing::caller_id::Asking;
 use crate::routing::caller_id::Privacy;
+use crate::routing::campaign::Campaign;
 use crate::routing::contents::Tenant;
 use crate::routing::contents::TenantStatus;
 use crate::routing::decision::Decision;
@@ -41,6 +42,7 @@ pub(super) struct Planning<'a, 's> {
     pub(super) decision: Decision,
     pub(super) tenant: Option<Arc<Tenant>>,
     pub(super) dialled: Option<E164>,
+    pub(super) campaign: Option<Arc<Campaign>>,
     pub(super) first_refusal: Option<(HangupCause, Arc<Trunk>)>,
 }
 
@@ -78,6 +80,7 @@ impl Planning<'_, '_> {
                 return Err(HangupCause::DestinationDenied);
             }
         }
+        self.join_campaign(&tenant)?;
         let mut tries = Vec::new();
         for (id, origin) in self.trunk_order(&tenant) {
             self.consider(&tenant, dialled, (id, origin), &mut tries);
@@ -102,6 +105,46 @@ impl Planning<'_, '_> {
             }
         }
         Ok((tenant, dialled, tries))
+    }
+
+    /// Finds the campaign that a call placed for an application is for, and the number it calls out by.
+    fn join_campaign(&mut self, tenant: &Tenant) -> Result<(), HangupCause> {
+        if !self.request.is_placed {
+            return Ok(());
+        }
+        let of_number = |number: E164| self.table.number(number).and_then(|row| row.campaign);
+        let named = self.request.campaign;
+        let Some(id) = named.or_else(|| self.request.from.and_then(of_number)) else {
+            return Ok(());
+        };
+        let Some(campaign) = self.table.campaign(tenant.id, id).map(Arc::clone) else {
+            self.decision.note("campaign", format!("the tenant has no campaign {id}"));
+            return Err(HangupCause::CampaignUnknown);
+        };
+        let from = match self.request.from {
+            Some(from) => Some(from).filter(|from| of_number(*from) == Some(id)),
+            None => {
+                let own: Vec<E164> = self.table.numbers_of(id).collect();
+                let turn = self.around.random.below(own.len().max(1) as u64);
+                usize::try_from(turn).ok().and_then(|turn| own.get(turn).copied())
+            }
+        };
+        let Some(from) = from else {
+            let words = match self.request.from {
+                Some(_) => "does not have the number that is to be shown",
+                None => "has no number in service",
+            };
+            self.decision.note("campaign", format!("{} {words}", campaign.name));
+            return Err(HangupCause::NumberNotInCampaign);
+        };
+        if let Err(objection) = campaign.check(self.around.wall) {
+            self.decision.note("campaign", format!("{}: {objection}", campaign.name));
+            return Err(objection.cause());
+        }
+        self.decision.note("campaign", format!("{} calls now", campaign.name));
+        Arc::make_mut(&mut self.request).from = Some(from);
+        self.campaign = Some(campaign);
+        Ok(())
     }
 
     fn tenant(&mut self) -> Result<Arc<Tenant>, HangupCause> {
@@ -284,6 +327,13 @@ impl Planning<'_, '_> {
             Some(why) => {
                 self.decision.note("caller", format!("{caller}, the trunk's default: {why}"));
             }
+        }
+        // The trunk may put another number in the place of the one that was chosen.
+        let own = self.table.number(caller).and_then(|row| row.campaign);
+        let wanted = self.campaign.as_ref().map(|campaign| campaign.id);
+        if self.request.is_placed && own != wanted {
+            let words = format!("{caller} is not of the same campaign");
+            return Err((HangupCause::NumberNotInCampaign, words));
         }
         let class = outbound.compliance.class;
         if self.request.forwarding.is_none() && !class.permits(caller) {

@@ -94,6 +94,7 @@ pub(crate) fn number(n: u128, tenant: u128, e164: &str) -> Number {
         outbound_trunk: None,
         routing_profile: None,
         ai_profile: None,
+        campaign: None,
         active: true,
     }
 }
