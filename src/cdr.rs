@@ -9,6 +9,7 @@ use crate::routing::decision::Decision;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::codec::Codec;
+use crate::types::header::CallVariables;
 use crate::types::id::CallId;
 use crate::types::limit::CALL_EVENTS_MAX;
 use crate::types::moment::Moment;
@@ -37,6 +38,8 @@ pub struct CallRecord {
     pub dialled_text: String,
     /// Where routing took it.
     pub route: Route,
+    /// What headers, or who placed it, gave it to be passed on.
+    pub variables: CallVariables,
     /// Every step of the routing decision.
     pub decision: Decision,
     /// When each stage was reached.
@@ -139,6 +142,7 @@ impl CallRecord {
             caller: String::new(),
             dialled_text: String::new(),
             route: Route::default(),
+            variables: CallVariables::default(),
             decision: Decision::new(),
             stages: Stages { arrived: now, ..Stages::default() },
             codec: None,
@@ -200,7 +204,16 @@ impl CallRecord {
             CallEvent::Acknowledged => first(&mut self.stages.acknowledged, at),
             CallEvent::FirstMedia => first(&mut self.stages.first_media, at),
             CallEvent::Held => self.holds = self.holds.saturating_add(1),
-            CallEvent::Resumed => {}
+            CallEvent::AgentAttached(profile) => self.route.ai_profile = Some(*profile),
+            CallEvent::VariablesSet(variables) => self.variables.clone_from(variables),
+            CallEvent::Resumed
+            | CallEvent::HoldBegun
+            | CallEvent::HoldEnded
+            | CallEvent::Muted(_)
+            | CallEvent::Unmuted(_)
+            | CallEvent::PlayBegun(_)
+            | CallEvent::PlayEnded { .. }
+            | CallEvent::KeysSent { .. } => {}
             CallEvent::Digit(_) => self.digits = self.digits.saturating_add(1),
             CallEvent::FallbackStarted => first(&mut self.stages.fallback, at),
             CallEvent::Sent { side: LegSide::Near, to, transport } => {

@@ -13,6 +13,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::config::node::NodeConfig;
 use crate::config::problem::Problems;
+use crate::engine::assets::Assets;
 use crate::engine::gateways;
 use crate::engine::keepalive;
 use crate::engine::live::LiveFeed;
@@ -253,6 +254,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         registry: Registry::new(node.limits),
         media,
         ledger: persistence.ledger(ended_calls),
+        assets: Assets::in_folder(&node.data_dir.join("assets")),
         live: LiveFeed::default(),
         flows: Flows::new(FlowLimits::default()),
         dns: Dns::of_system(DnsLimits::default()),

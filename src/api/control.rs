@@ -122,7 +122,10 @@ const TRANSFER_PARAMETERS: &str = "the body is a JSON object with mode (bridge, 
 const NO_CALL: ErrorKind = ErrorKind::NotFound("this tenant has no such call in progress here");
 
 /// The tenant of the path, and the calls.
-fn open(context: &Context, caller: &Caller) -> Result<(TenantId, CallControl), ApiError> {
+pub(super) fn open(
+    context: &Context,
+    caller: &Caller,
+) -> Result<(TenantId, CallControl), ApiError> {
     let control = context.calls.clone();
     let control = control.ok_or_else(|| ErrorKind::NoCalls.of(&caller.request_id))?;
     Ok((caller.tenant()?, control))
@@ -132,11 +135,12 @@ fn accepted(call: CallId, state: &'static str) -> (StatusCode, Json<StateView>) 
     (StatusCode::ACCEPTED, Json(StateView { id: call.to_string(), state }))
 }
 
-fn unheard(why: Unheard, id: &RequestId) -> ApiError {
+pub(super) fn unheard(why: Unheard, id: &RequestId) -> ApiError {
     match why {
         Unheard::NoSuchCall => NO_CALL.of(id),
         Unheard::NoRefer => ErrorKind::NoRefer.of(id),
         Unheard::Refused(cause) => ErrorKind::CallRefused(cause).of(id),
+        Unheard::Senseless(why) => ErrorKind::Senseless(why).of(id),
         Unheard::Busy => ErrorKind::CallBusy.of(id),
     }
 }

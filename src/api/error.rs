@@ -1,6 +1,7 @@
 //! Errors as clients see them: `{code, message, field?, request_id}`, never the inside of the switch.
 
 use crate::api::RequestId;
+use crate::call::steer::Senseless;
 use crate::store::resource::Fault;
 use crate::types::cause::HangupCause;
 use axum::Extension;
@@ -57,6 +58,12 @@ pub(super) enum ErrorKind {
     CallRefused(HangupCause),
     /// The carrier of the call is not asked for transfers.
     NoRefer,
+    /// What is asked of a call makes no sense at this moment.
+    Senseless(Senseless),
+    /// A key of idempotency came with another request before.
+    KeyReused,
+    /// The request that came with this key of idempotency is not done yet.
+    KeyBusy,
     /// The call takes nothing more at this moment.
     CallBusy,
     /// This process carries no calls.
@@ -80,7 +87,12 @@ impl ErrorKind {
     }
 
     /// The same, of a value, in words of its own.
-    fn about(self, field: Option<&str>, said: String, request_id: &RequestId) -> ApiError {
+    pub(super) fn about(
+        self,
+        field: Option<&str>,
+        said: String,
+        request_id: &RequestId,
+    ) -> ApiError {
         let field = field.filter(|field| !field.is_empty()).map(str::to_owned);
         ApiError { field, said: Some(said), ..self.of(request_id) }
     }
@@ -116,6 +128,17 @@ impl ErrorKind {
             Self::ReadOnly(what) => (StatusCode::FORBIDDEN, "role_too_low", what),
             Self::Platforms(what) => (StatusCode::FORBIDDEN, "platforms_only", what),
             Self::CallRefused(cause) => (refusal_status(cause), cause.code(), cause.text()),
+            Self::Senseless(why) => (StatusCode::CONFLICT, why.code(), why.text()),
+            Self::KeyReused => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                "another request came with this Idempotency-Key before",
+            ),
+            Self::KeyBusy => (
+                StatusCode::CONFLICT,
+                "idempotency_key_busy",
+                "the request that came with this Idempotency-Key is not done yet; try again shortly",
+            ),
             Self::NoRefer => (
                 StatusCode::CONFLICT,
                 "refer_not_allowed",
@@ -155,7 +178,7 @@ impl IntoResponse for ApiError {
         let hint = match self.kind {
             ErrorKind::NoKey => Some((header::WWW_AUTHENTICATE, from_static("Bearer"))),
             ErrorKind::DatabaseAway => Some((header::RETRY_AFTER, from_static("5"))),
-            ErrorKind::CallBusy | ErrorKind::TooMany => {
+            ErrorKind::CallBusy | ErrorKind::TooMany | ErrorKind::KeyBusy => {
                 Some((header::RETRY_AFTER, from_static("1")))
             }
             ErrorKind::CallRefused(cause) => {
@@ -172,6 +195,8 @@ impl IntoResponse for ApiError {
             | ErrorKind::ReadOnly(_)
             | ErrorKind::Platforms(_)
             | ErrorKind::NoRefer
+            | ErrorKind::Senseless(_)
+            | ErrorKind::KeyReused
             | ErrorKind::NoCalls
             | ErrorKind::NotFound(_)
             | ErrorKind::NoMethod => None,

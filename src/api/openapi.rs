@@ -187,6 +187,7 @@ fn parameters(route: &Route) -> Value {
             ("caller", "The caller, as claimed."),
             ("dialled", "The dialled number, in the international form."),
             ("cause", "Why it ended, by its code."),
+            ("disposition", "How it was filed."),
         ] {
             query(name, json!({"type": "string"}), about);
         }

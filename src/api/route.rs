@@ -4,6 +4,7 @@
 use crate::api::Context;
 use crate::api::ai_profiles::AiProfiles;
 use crate::api::audit_log::AuditLog;
+use crate::api::call_notes;
 use crate::api::calls;
 use crate::api::campaigns::Campaigns;
 use crate::api::control;
@@ -14,6 +15,7 @@ use crate::api::numbers::Numbers;
 use crate::api::resource;
 use crate::api::resource::Noun;
 use crate::api::routing_profiles::RoutingProfiles;
+use crate::api::steer;
 use crate::api::tenants;
 use crate::api::tenants::Tenants;
 use crate::api::trace;
@@ -261,7 +263,7 @@ macro_rules! key_routes {
 const KEYS: [Route; 4] = key_routes!("/api/v1/tenants/{tenant_id}/api-keys", Access::Tenant(ADMIN));
 const PLATFORM_KEYS: [Route; 4] = key_routes!("/api/v1/api-keys", Access::Platform(ADMIN));
 
-const CALLS: [Route; 7] = [
+const CALLS: [Route; 8] = [
     route(
         ("GET", "/api/v1/tenants/{tenant_id}/calls"),
         Access::Tenant(VIEWER),
@@ -282,6 +284,13 @@ const CALLS: [Route; 7] = [
         asks(None, 200, "CallDetail"),
         "Shows a call with its decision and events.",
         || get(calls::show),
+    ),
+    route(
+        ("PATCH", "/api/v1/tenants/{tenant_id}/calls/{id}"),
+        Access::Tenant(OPERATOR),
+        asks(Some("CallNotes"), 200, "CallDetail"),
+        "Says something of a call, running or over; what is not given stays, null clears.",
+        || patch(call_notes::update),
     ),
     route(
         ("POST", "/api/v1/tenants/{tenant_id}/calls/{id}/hangup"),
@@ -373,6 +382,47 @@ const WEBHOOKS: [Route; 8] = [
     ),
 ];
 
+/// A command to a running call.
+macro_rules! command {
+    ($name:literal, $takes:expr, $about:literal, $handler:path) => {
+        route(
+            ("POST", concat!("/api/v1/tenants/{tenant_id}/calls/{id}/", $name)),
+            Access::Tenant(OPERATOR),
+            asks($takes, 200, "CallStanding"),
+            $about,
+            || post($handler),
+        )
+    };
+}
+
+const STEERING: [Route; 8] = [
+    command!("hold", None, "Puts the caller on hold.", steer::hold),
+    command!("resume", None, "Takes the caller back from hold.", steer::resume),
+    command!(
+        "play",
+        Some("PlayWish"),
+        "Lets the caller hear a sound of the node instead of whom it talks with. What its agent says \
+         meanwhile waits.",
+        steer::play
+    ),
+    command!("play/stop", None, "Ends what is played.", steer::stop_playing),
+    command!("dtmf", Some("KeysWish"), "Sends keys to the peer of a leg.", steer::send_keys),
+    command!(
+        "mute",
+        Some("MuteWish"),
+        "Lets silence be heard in place of one side; keys pass all the same.",
+        steer::mute
+    ),
+    command!("unmute", Some("MuteWish"), "Lets a muted side be heard again.", steer::unmute),
+    command!(
+        "attach",
+        Some("AttachWish"),
+        "Puts the agent of another AI profile in place of the present one. The caller hears ringing until \
+         it is there.",
+        steer::attach
+    ),
+];
+
 const REST: [Route; 5] = [
     route(
         ("GET", "/api/v1/tenants/{tenant_id}/calls/{id}/trace/pcap"),
@@ -425,6 +475,7 @@ const ALL: [&[Route]; 13] = [
     &PLATFORM_KEYS,
     &CALLS,
     &WEBHOOKS,
+    &STEERING,
     &REST,
 ];
 

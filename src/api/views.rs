@@ -1,6 +1,8 @@
 //! What clients see of stored things. Domain types stay free of the wire.
 
+use crate::api::live_view::LiveView;
 use crate::cdr::CallState;
+use crate::engine::errand::LiveCall;
 use crate::store::calls::StoredCall;
 use crate::store::calls::StoredEvent;
 use crate::store::calls::StoredMedia;
@@ -23,7 +25,7 @@ pub(super) struct CallView {
     caller: String,
     dialled: Option<String>,
     dialled_as: String,
-    status: &'static str,
+    pub(super) status: &'static str,
     sip_status: Option<i16>,
     cause: Option<String>,
     q850: Option<i16>,
@@ -33,22 +35,26 @@ pub(super) struct CallView {
     duration_ms: i64,
     holds: i32,
     digits: i32,
-    times: TimesView,
+    pub(super) times: TimesView,
     media: Option<MediaView>,
+    variables: Value,
+    disposition: Option<String>,
+    outcome: Option<String>,
+    summary: Option<String>,
 }
 
 /// When a call reached each stage.
 #[derive(Debug, Serialize)]
-struct TimesView {
-    arrived: Timestamp,
-    decided: Option<Timestamp>,
-    ringing: Option<Timestamp>,
-    agent_ready: Option<Timestamp>,
-    answered: Option<Timestamp>,
-    acknowledged: Option<Timestamp>,
-    first_media: Option<Timestamp>,
-    fallback: Option<Timestamp>,
-    ended: Option<Timestamp>,
+pub(super) struct TimesView {
+    pub(super) arrived: Timestamp,
+    pub(super) decided: Option<Timestamp>,
+    pub(super) ringing: Option<Timestamp>,
+    pub(super) agent_ready: Option<Timestamp>,
+    pub(super) answered: Option<Timestamp>,
+    pub(super) acknowledged: Option<Timestamp>,
+    pub(super) first_media: Option<Timestamp>,
+    pub(super) fallback: Option<Timestamp>,
+    pub(super) ended: Option<Timestamp>,
 }
 
 /// Figures of a call's media; "in" is from the caller to us.
@@ -80,14 +86,25 @@ pub(super) struct CallDetailView {
     call: CallView,
     decision: Value,
     events: Vec<EventView>,
+    /// The keys its caller pressed.
+    dtmf: Vec<KeyView>,
+    /// How it stands while it runs.
+    live: Option<LiveView>,
+}
+
+/// A key that was pressed.
+#[derive(Debug, Serialize)]
+struct KeyView {
+    at: Timestamp,
+    digit: Value,
 }
 
 #[derive(Debug, Serialize)]
-struct EventView {
-    seq: i32,
-    at: Timestamp,
-    name: String,
-    detail: Value,
+pub(super) struct EventView {
+    pub(super) seq: i32,
+    pub(super) at: Timestamp,
+    pub(super) name: String,
+    pub(super) detail: Value,
 }
 
 impl CallView {
@@ -130,6 +147,10 @@ impl CallView {
                 ended: call.times.ended,
             },
             media: call.media.map(MediaView::of),
+            variables: call.variables,
+            disposition: call.disposition,
+            outcome: call.outcome,
+            summary: call.summary,
         }
     }
 }
@@ -158,9 +179,13 @@ impl MediaView {
 }
 
 impl CallDetailView {
-    pub(super) fn of(mut call: StoredCall, events: Vec<StoredEvent>) -> Self {
-        let decision = std::mem::take(&mut call.decision);
-        let events = events
+    pub(super) fn of(
+        mut stored: StoredCall,
+        events: Vec<StoredEvent>,
+        live: Option<&LiveCall>,
+    ) -> Self {
+        let decision = std::mem::take(&mut stored.decision);
+        let mut events: Vec<_> = events
             .into_iter()
             .map(|event| EventView {
                 seq: event.seq,
@@ -169,6 +194,20 @@ impl CallDetailView {
                 detail: event.detail,
             })
             .collect();
-        Self { call: CallView::of(call), decision, events }
+        let id = stored.id;
+        let mut call = CallView::of(stored);
+        if let Some(live) = live {
+            let newest = events.last().map(|event| event.seq);
+            let later = live.snapshot.events.iter().map(EventView::of_live);
+            events.extend(later.filter(|event| newest.is_none_or(|newest| event.seq > newest)));
+            call.catch_up(&live.snapshot);
+        }
+        let pressed = |event: &EventView| {
+            let digit = event.detail.get("digit").filter(|_| event.name == "digit")?;
+            Some(KeyView { at: event.at, digit: digit.clone() })
+        };
+        let dtmf = events.iter().filter_map(pressed).collect();
+        let live = live.map(|live| LiveView::of(id, live));
+        Self { call, decision, events, dtmf, live }
     }
 }

@@ -1,11 +1,13 @@
 //! What happens to a call, in order. The call record is folded from these, and nothing else.
 
 use crate::call::side::LegSide;
+use crate::call::steer::MutedSide;
 use crate::call::transfer::TransferMode;
 use crate::routing::decision::Decision;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::codec::Codec;
+use crate::types::header::CallVariables;
 use crate::types::id::AiProfileId;
 use crate::types::id::NumberId;
 use crate::types::id::TenantId;
@@ -148,6 +150,32 @@ pub enum CallEvent {
     Held,
     /// The caller took us back from hold.
     Resumed,
+    /// An application put the near leg's peer on hold.
+    HoldBegun,
+    /// It took it back.
+    HoldEnded,
+    /// An application muted a side.
+    Muted(MutedSide),
+    /// It let it be heard again.
+    Unmuted(MutedSide),
+    /// An application lets the near leg's peer hear this.
+    PlayBegun(String),
+    /// That is over.
+    PlayEnded {
+        /// It was played to its end.
+        whole: bool,
+    },
+    /// An application sent keys.
+    KeysSent {
+        /// To the peer of which leg.
+        side: LegSide,
+        /// How many. Which is not kept: PINs are sent so.
+        count: u32,
+    },
+    /// An application put the agent of this profile in place of the one before.
+    AgentAttached(AiProfileId),
+    /// The call has these variables.
+    VariablesSet(Box<CallVariables>),
     /// The caller pressed a key.
     Digit(char),
     /// The fallback announcement began.
@@ -250,6 +278,15 @@ impl CallEvent {
             Self::FirstMedia => "first_media",
             Self::Held => "held",
             Self::Resumed => "resumed",
+            Self::HoldBegun => "hold_begun",
+            Self::HoldEnded => "hold_ended",
+            Self::Muted(_) => "muted",
+            Self::Unmuted(_) => "unmuted",
+            Self::PlayBegun(_) => "play_begun",
+            Self::PlayEnded { .. } => "play_ended",
+            Self::KeysSent { .. } => "keys_sent",
+            Self::AgentAttached(_) => "agent_attached",
+            Self::VariablesSet(_) => "variables_set",
             Self::Digit(_) => "digit",
             Self::FallbackStarted => "fallback_started",
             Self::Dialled(_) => "dialled",

@@ -132,6 +132,8 @@ pub enum MediaInput {
     TimedOut,
     /// The peer pressed a key, heard in the media; whom the audio reaches heard it as well.
     Digit(char),
+    /// The clip of this number was played to its end.
+    Played(u32),
     /// The media is closed; these are its figures, if it was ever open.
     Closed(Option<Box<MediaFigures>>),
 }
@@ -252,6 +254,18 @@ pub enum MediaOutput {
     StartPlayout,
     /// Send the key to the peer in the way agreed for keys.
     SendDigit(char),
+    /// Let the peer hear the clip of this number, which whoever carries this out was given, instead of whom
+    /// it talks with.
+    Play(u32),
+    /// Let it hear whom it talks with again.
+    StopPlaying,
+    /// Let silence be heard in place of the peer (inward), or by it (outward).
+    Mute {
+        /// The peer is not heard.
+        inward: bool,
+        /// It hears nobody.
+        outward: bool,
+    },
     /// Close the media session, give back the ports; answered by `Closed`.
     Close,
 }
@@ -261,6 +275,8 @@ pub enum MediaOutput {
 pub enum AgentOutput {
     /// Connect it.
     Start,
+    /// Connect the one that was given, in place of one that was ended.
+    Attach,
     /// Tell it that the call was answered.
     TellAnswered,
     /// Tell it of a key that the media did not carry.

@@ -14,6 +14,7 @@ mod opening;
 mod refer;
 pub mod setup;
 pub mod side;
+pub mod steer;
 mod talk;
 mod timer;
 pub mod transfer;
@@ -41,6 +42,7 @@ use crate::call::refer::Referring;
 use crate::call::setup::CallSetup;
 use crate::call::setup::Opening;
 use crate::call::side::LegSide;
+use crate::call::steer::Steered;
 use crate::call::timer::Timers;
 use crate::types::cause::HangupCause;
 use crate::types::moment::Moment;
@@ -65,6 +67,7 @@ pub struct Call {
     path: AudioPath,
     /// Dialled by us when the carrier does not transfer.
     otherwise: Option<Box<DialRequest>>,
+    steered: Steered,
 }
 
 /// Where the call stands.
@@ -128,6 +131,7 @@ impl Call {
             answered_at: None,
             path: AudioPath::Agent(LegSide::Near),
             otherwise: None,
+            steered: Steered::default(),
         }
     }
 
@@ -208,6 +212,9 @@ impl Call {
     }
 
     fn heard(&mut self, now: Moment, side: LegSide, input: MediaInput, out: &mut Vec<Output>) {
+        if let MediaInput::Played(clip) = input {
+            return self.played(clip, out);
+        }
         if let MediaInput::Digit(digit) = input
             && let Some(other) = self.bridged_with(side).and_then(|other| self.line(other))
         {
@@ -258,6 +265,7 @@ impl Call {
         let news = match input {
             AgentInput::Ready if self.agent == AgentState::Connecting => {
                 self.agent = AgentState::Ready;
+                self.steered.attaching = false;
                 out.push(Output::Record(CallEvent::AgentReady));
                 AgentNews::Ready
             }
@@ -289,6 +297,7 @@ impl Call {
             }
         }
         self.agent = AgentState::Gone;
+        self.steered.attaching = false;
     }
 
     /// Tells an agent that is connected.
@@ -343,6 +352,7 @@ impl Call {
             State::Opening if self.near.hears_early() => self.before_answer(LegSide::Far),
             State::Idle | State::Opening | State::Ending(_) | State::Over => self.path,
             State::Calling => AudioPath::Apart,
+            State::Talking if self.steered.attaching => AudioPath::Waiting(Comfort::Connecting),
             State::Talking | State::Announcing(_) => agent,
             State::Referring(referring) => {
                 match referring.back {

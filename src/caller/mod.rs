@@ -12,7 +12,6 @@ mod sockets;
 mod summary;
 mod target;
 mod voice;
-mod wav;
 
 #[cfg(test)]
 mod tests;
@@ -34,5 +33,5 @@ pub use crate::caller::summary::MediaSummary;
 pub use crate::caller::summary::SetupTimes;
 pub use crate::caller::target::NotATarget;
 pub use crate::caller::target::Target;
-pub use crate::caller::wav::WavError;
+pub use crate::engine::wav::WavError;
 pub use crate::net::end::ConnectFailure;

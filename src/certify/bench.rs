@@ -369,7 +369,10 @@ impl<'s> Bench<'s> {
                 live.speaks = true;
                 None
             }
-            MediaOutput::SendDigit(_) => None,
+            MediaOutput::SendDigit(_)
+            | MediaOutput::Play(_)
+            | MediaOutput::StopPlaying
+            | MediaOutput::Mute { .. } => None,
             MediaOutput::Close => Some(MediaInput::Closed(Some(Box::default()))),
         }
     }

@@ -46,6 +46,15 @@ pub(super) fn count(now: Moment, arrived: Moment, answered: bool, event: &CallEv
         | CallEvent::FirstMedia
         | CallEvent::Held
         | CallEvent::Resumed
+        | CallEvent::HoldBegun
+        | CallEvent::HoldEnded
+        | CallEvent::Muted(_)
+        | CallEvent::Unmuted(_)
+        | CallEvent::PlayBegun(_)
+        | CallEvent::PlayEnded { .. }
+        | CallEvent::KeysSent { .. }
+        | CallEvent::AgentAttached(_)
+        | CallEvent::VariablesSet(_)
         | CallEvent::Digit(_)
         | CallEvent::FallbackStarted
         | CallEvent::Dialled(_)

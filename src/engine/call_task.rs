@@ -1,5 +1,6 @@
 //! One call's task: turns `call::Call`, and carries out what it asks of signalling, media and agent.
 
+mod errands;
 mod legs;
 mod media;
 #[cfg(test)]
@@ -25,12 +26,14 @@ use crate::engine::call_task::legs::Others;
 use crate::engine::call_task::media::Slot;
 use crate::engine::call_task::voice::Voice;
 use crate::engine::dial::DialNews;
+use crate::engine::errand::Errand;
 use crate::engine::media_thread::MediaEvent;
 use crate::engine::registry::CampaignGuard;
 use crate::engine::registry::PermitGuard;
 use crate::engine::switch::Switch;
 use crate::engine::switch::SwitchListener;
 use crate::engine::switch::Written;
+use crate::media::session::Clip;
 use crate::routing::outbound::OutboundPlan;
 use crate::routing::table::AiProfile;
 use crate::routing::table::Tenant;
@@ -39,6 +42,7 @@ use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::header::CallVariables;
 use crate::types::id::CallId;
+use crate::types::limit::CALL_ERRANDS_MAX;
 use crate::types::moment::Moment;
 use crate::types::number::E164;
 use futures_util::FutureExt;
@@ -95,6 +99,10 @@ pub(super) fn start(
     (inputs, queue): (mpsc::Sender<Input>, mpsc::Receiver<Input>),
 ) {
     let id = seed.log.record().id;
+    if !seed.route.variables.is_empty() {
+        let variables = Box::new(seed.route.variables.clone());
+        seed.log.note(clock::now(), CallEvent::VariablesSet(variables));
+    }
     let report = seed.log.report();
     switch.live.tell_report(&report);
     let written = switch.ledger.report(report);
@@ -104,8 +112,10 @@ pub(super) fn start(
     };
     let whose = (id, seed.route.tenant.id, &seed.route.trunk);
     switch.registry.enter(clock::now(), whose, source, &inputs);
+    let (errands_in, errands) = mpsc::channel(CALL_ERRANDS_MAX);
+    switch.registry.take_errands(id, errands_in);
     let span = tracing::info_span!("call", %id, trunk = %seed.route.trunk.name);
-    let mut task = Task::new(Arc::clone(switch), seed, (inputs, queue));
+    let mut task = Task::new(Arc::clone(switch), seed, (inputs, queue, errands));
     let guarded = async move {
         if AssertUnwindSafe(task.run(written)).catch_unwind().await.is_err() {
             task.close_after_fault();
@@ -121,6 +131,9 @@ pub(super) fn start(
     tokio::spawn(guarded.instrument(span));
 }
 
+/// Where a call hears from everybody, and of everything.
+type Queues = (mpsc::Sender<Input>, mpsc::Receiver<Input>, mpsc::Receiver<Box<Errand>>);
+
 struct Task {
     switch: Arc<Switch>,
     near: Near,
@@ -130,6 +143,10 @@ struct Task {
     arrived: Moment,
     call: Call,
     inputs: mpsc::Receiver<Input>,
+    /// What applications ask.
+    errands: mpsc::Receiver<Box<Errand>>,
+    /// What is about to be played.
+    clip: Option<Box<Clip>>,
     /// Inputs the task itself made; they go first.
     own: VecDeque<Input>,
     media: Slot,
@@ -148,16 +165,13 @@ enum Woken {
     Input(Option<Input>),
     Media(LegSide, Option<MediaEvent>),
     Agent(Option<AgentEvent>),
+    Errand(Box<Errand>),
     News(LegSide, DialNews),
     Deadline,
 }
 
 impl Task {
-    fn new(
-        switch: Arc<Switch>,
-        seed: CallSeed,
-        (inputs_in, inputs): (mpsc::Sender<Input>, mpsc::Receiver<Input>),
-    ) -> Self {
+    fn new(switch: Arc<Switch>, seed: CallSeed, (inputs_in, inputs, errands): Queues) -> Self {
         let mut own = VecDeque::new();
         let (near, permit, others) = match seed.near {
             // The shard holds the queue open: when it gives the call up, the queue ends.
@@ -176,6 +190,8 @@ impl Task {
             arrived: seed.arrived,
             call: Call::new(seed.setup),
             inputs,
+            errands,
+            clip: None,
             own,
             media: Slot::default(),
             voice: None,
@@ -235,6 +251,7 @@ impl Task {
             event = self.media.heard() => Woken::Media(LegSide::Near, event),
             event = voice::said(self.voice.as_mut()) => Woken::Agent(event),
             woken = legs::heard(self.others.as_deref_mut()) => woken,
+            Some(errand) = self.errands.recv() => Woken::Errand(errand),
         };
         match woken {
             Woken::Input(Some(input)) => Some(input),
@@ -246,6 +263,10 @@ impl Task {
             Woken::Media(side, event) => self.media_event(side, event),
             Woken::Agent(event) => self.agent_event(event),
             Woken::News(side, news) => self.dial_news(side, news),
+            Woken::Errand(errand) => {
+                self.run_errand(*errand).await;
+                None
+            }
         }
     }
 

@@ -252,6 +252,7 @@ mod tests {
             registry: Registry::new(NodeLimits::default()),
             media: MediaEngine::start(media).expect("a thread"),
             ledger: Arc::clone(&ledger) as Arc<dyn Ledger>,
+            assets: crate::engine::assets::Assets::in_folder(std::path::Path::new("assets")),
             live: crate::engine::live::LiveFeed::default(),
             flows: Flows::new(FlowLimits::default()),
             dns: Dns::of_system(DnsLimits::default()),

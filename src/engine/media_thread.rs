@@ -21,6 +21,7 @@ use crate::engine::media_worker;
 use crate::engine::media_worker::Command;
 use crate::engine::media_worker::Hosted;
 use crate::engine::media_worker::Worker;
+use crate::media::session::Clip;
 use crate::media::session::MediaSession;
 use crate::net::port_pool::PortPool;
 use crate::sdp::MediaPlan;
@@ -233,6 +234,28 @@ impl MediaEngine {
     /// Presses a key towards the peer (RFC 4733). Nothing happens where it takes no events.
     pub fn send_digit(&self, id: MediaId, digit: char) {
         self.command(id, Command::SendDigit(id, digit));
+    }
+
+    /// Lets the peer hear `clip` instead of whom it talks with.
+    pub fn play(&self, id: MediaId, clip: Box<Clip>) {
+        self.command(id, Command::Play(id, clip));
+    }
+
+    /// Lets the peer hear whom it talks with again.
+    pub fn stop_playing(&self, id: MediaId) {
+        self.command(id, Command::StopPlaying(id));
+    }
+
+    /// Lets silence be heard in place of the peer (`inward`), and by it (`outward`).
+    pub fn mute(&self, id: MediaId, inward: bool, outward: bool) {
+        self.command(id, Command::Mute(id, (inward, outward)));
+    }
+
+    /// The figures of a session as they are; `None` when it is closed, or its thread stalled.
+    pub async fn statistics(&self, id: MediaId) -> Option<MediaStatistics> {
+        let (reply, figures) = tokio::sync::oneshot::channel();
+        self.command(id, Command::Report(id, reply));
+        tokio::time::timeout(CLOSE_MAX, figures).await.ok()?.ok()
     }
 
     /// Closes the session, says goodbye by RTCP, frees its ports, and gives its last figures. Those of

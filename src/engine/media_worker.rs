@@ -14,6 +14,7 @@ use crate::media::pace::PHASE;
 use crate::media::pace::PHASES;
 use crate::media::pace::Pace;
 use crate::media::pace::Step;
+use crate::media::session::Clip;
 use crate::media::session::MediaSession;
 use crate::media::session::Received;
 use crate::media::setup::MediaRules;
@@ -74,6 +75,10 @@ pub(crate) enum Command {
     Unbridge(MediaId),
     Exchange(MediaId, Box<MediaEnd>, oneshot::Sender<Box<MediaEnd>>),
     SendDigit(MediaId, char),
+    Play(MediaId, Box<Clip>),
+    StopPlaying(MediaId),
+    Mute(MediaId, (bool, bool)),
+    Report(MediaId, oneshot::Sender<MediaStatistics>),
     Rule(MediaId, Box<MediaRules>),
     Move(MediaId, Box<RtpPorts>),
     Close(MediaId, oneshot::Sender<Box<Hosted>>),
@@ -89,8 +94,10 @@ pub(crate) enum Garbage {
     Ports(Box<RtpPorts>),
     Link(Box<MediaEnd>),
     Bridge(Box<BridgeEnd>),
+    Clip(Box<Clip>),
     LinkReply(oneshot::Sender<Box<MediaEnd>>),
     Reply(oneshot::Sender<Box<Hosted>>),
+    ReportReply(oneshot::Sender<MediaStatistics>),
 }
 
 /// What a media thread and the handles share.
@@ -411,6 +418,14 @@ impl MediaThread {
                         hosted.session.send_digit(digit);
                     });
                 }
+                Command::Play(id, clip) => self.play(id, clip),
+                Command::StopPlaying(id) => {
+                    self.with(id, |hosted, _| hosted.session.stop_playing());
+                }
+                Command::Mute(id, (inward, outward)) => {
+                    self.with(id, |hosted, _| hosted.session.mute(inward, outward));
+                }
+                Command::Report(id, reply) => self.report(id, reply),
                 Command::Rule(id, mut rules) => {
                     self.with(id, |hosted, _| {
                         hosted.ports.classify(rules.dscp);
@@ -434,6 +449,24 @@ impl MediaThread {
             left = left.take().and_then(|end| hosted.session.bridge(end));
         });
         left.into_iter().for_each(|end| self.discard(Garbage::Bridge(end)));
+    }
+
+    fn play(&mut self, id: MediaId, clip: Box<Clip>) {
+        let mut left = Some(clip);
+        self.with(id, |hosted, _| {
+            left = left.take().and_then(|clip| hosted.session.play(clip));
+        });
+        left.into_iter().for_each(|clip| self.discard(Garbage::Clip(clip)));
+    }
+
+    fn report(&mut self, id: MediaId, reply: oneshot::Sender<MediaStatistics>) {
+        let mut figures = None;
+        self.with(id, |hosted, _| figures = Some(hosted.session.statistics()));
+        match figures {
+            // Who does not wait any more needs none.
+            Some(figures) => drop(reply.send(figures)),
+            None => self.discard(Garbage::ReportReply(reply)),
+        }
     }
 
     fn exchange(

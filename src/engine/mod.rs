@@ -1,11 +1,13 @@
 //! The shells that turn the cores: SIP shard, call task, media thread, agent task.
 
 pub mod agent_task;
+pub mod assets;
 mod call_metrics;
 pub mod call_task;
 mod challenges;
 pub(crate) mod dial;
 pub mod dialog_policy;
+pub mod errand;
 pub mod gateways;
 pub mod ingress;
 mod invitation;
@@ -26,8 +28,10 @@ pub mod shards;
 pub mod sip_shard;
 pub mod source_names;
 mod srtp_terms;
+pub mod steering;
 pub mod switch;
 pub mod trace;
 pub mod trunk_states;
 mod turned_away;
+pub mod wav;
 pub mod way;

@@ -102,7 +102,7 @@ const TRANSFER_RING_MAX: Duration = Duration::from_secs(45);
 /// Places calls, and tells running ones what is asked of them.
 #[derive(Clone)]
 pub struct CallControl {
-    switch: Arc<Switch>,
+    pub(super) switch: Arc<Switch>,
 }
 
 impl fmt::Debug for CallControl {

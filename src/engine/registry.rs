@@ -11,7 +11,9 @@ pub use crate::engine::registry::registrations::RegisteredWay;
 pub use crate::engine::registry::registrations::RegistrationState;
 
 use crate::call::input::Input;
+use crate::call::steer::Senseless;
 use crate::clock;
+use crate::engine::errand::Errand;
 use crate::engine::registry::registrations::Registrations;
 use crate::engine::replacement::Replacement;
 use crate::routing::admission::Admission;
@@ -42,6 +44,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 /// The admission counters and the running calls; one a node.
 #[derive(Debug)]
@@ -81,6 +84,8 @@ struct Inner {
 #[derive(Debug)]
 struct Entry {
     inputs: mpsc::WeakSender<Input>,
+    /// What applications ask of it.
+    errands: Option<mpsc::Sender<Box<Errand>>>,
     tenant: TenantId,
     /// The trunk of its near leg.
     trunk: Arc<Trunk>,
@@ -168,7 +173,8 @@ impl Registry {
         inputs: &mpsc::Sender<Input>,
     ) {
         let (inputs, trunk) = (inputs.downgrade(), Arc::clone(trunk));
-        let entry = Entry { inputs, tenant, trunk, source, dialog: None, replacement: None };
+        let (dialog, replacement, errands) = (None, None, None);
+        let entry = Entry { inputs, errands, tenant, trunk, source, dialog, replacement };
         let mut inner = self.lock();
         inner.calls.insert(id, entry);
         if let Some(source) = source {
@@ -255,6 +261,35 @@ impl Registry {
         inputs.try_send(input).map_err(|_| Unheard::Busy)
     }
 
+    /// A running call takes from now on what applications ask.
+    pub(super) fn take_errands(&self, id: CallId, errands: mpsc::Sender<Box<Errand>>) {
+        if let Some(entry) = self.lock().calls.get_mut(&id) {
+            entry.errands = Some(errands);
+        }
+    }
+
+    /// Asks something of a running call of `tenant`.
+    ///
+    /// # Errors
+    /// [`Unheard`]: nobody heard it.
+    pub(super) fn ask(
+        &self,
+        tenant: TenantId,
+        id: CallId,
+        errand: Box<Errand>,
+    ) -> Result<(), Unheard> {
+        let inner = self.lock();
+        // Of a call of somebody else nobody learns that it runs.
+        let entry = inner.calls.get(&id).filter(|entry| entry.tenant == tenant);
+        let errands = entry.and_then(|entry| entry.errands.clone()).ok_or(Unheard::NoSuchCall)?;
+        drop(inner);
+        errands.try_send(errand).map_err(|unheard| match unheard {
+            TrySendError::Full(_) => Unheard::Busy,
+            // It ended a moment ago.
+            TrySendError::Closed(_) => Unheard::NoSuchCall,
+        })
+    }
+
     /// The near leg of a call is tried by another trunk now.
     pub fn moved_to(&self, id: CallId, trunk: &Arc<Trunk>) {
         if let Some(entry) = self.lock().calls.get_mut(&id) {
@@ -294,6 +329,9 @@ pub enum Unheard {
     /// The target may not be called.
     #[error("the target may not be called: {0}")]
     Refused(HangupCause),
+    /// It makes no sense at this moment.
+    #[error(transparent)]
+    Senseless(#[from] Senseless),
     /// The call's queue is full.
     #[error("the call takes nothing more at this moment")]
     Busy,

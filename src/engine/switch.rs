@@ -2,6 +2,7 @@
 
 use crate::cdr::CallReport;
 use crate::clock;
+use crate::engine::assets::Assets;
 use crate::engine::live::LiveFeed;
 use crate::engine::media_thread::MediaEngine;
 use crate::engine::registry::Registry;
@@ -63,6 +64,8 @@ pub struct Switch {
     pub media: MediaEngine,
     /// Where call records go.
     pub ledger: Arc<dyn Ledger>,
+    /// What calls may be played.
+    pub assets: Assets,
     /// What happens to calls, for all who want to know.
     pub live: LiveFeed,
     /// Where SIP messages go.

@@ -12,6 +12,11 @@ pub enum MediaEvent {
         /// How long it was held, in ms, as far as is known when it is reported.
         duration_ms: u32,
     },
+    /// The clip of this number was played to its end.
+    Played {
+        /// Its number.
+        clip: u32,
+    },
     /// Nothing came from the peer for the inactivity time-out, although it should have.
     TimedOut,
     /// The session met a fault of ours and does nothing any more. The call ends with `SwitchFault`.

@@ -401,7 +401,9 @@ impl Playout {
         }
     }
 
-    fn queued_ms(&self) -> u32 {
+    /// Audio that waits, in ms.
+    #[must_use]
+    pub fn queued_ms(&self) -> u32 {
         let ms = self.end.queued_bytes().div_ceil(SAMPLES_PER_MS as u64);
         u32::try_from(ms).unwrap_or(u32::MAX)
     }

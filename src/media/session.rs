@@ -49,6 +49,11 @@ use std::net::SocketAddr;
 mod bridged;
 mod ear;
 mod reports;
+mod steered;
+
+pub use crate::media::session::steered::Clip;
+
+use crate::media::session::steered::Steered;
 
 const CLOCK_RATE: u32 = 8_000;
 
@@ -87,6 +92,7 @@ pub struct MediaSession {
     playout: Playout,
     /// Whom the peer talks with instead of the agent.
     bridged: Option<Bridged>,
+    steered: Steered,
     sender: Sender,
     digits_out: dtmf::Sender,
     outgoing: Outgoing,
@@ -127,6 +133,7 @@ impl MediaSession {
             concealer: Concealer::default(),
             playout: Playout::new(end, random.next_u64()),
             bridged: None,
+            steered: Steered::default(),
             sender: Sender::new(random.next_u64()),
             digits_out: dtmf::Sender::new(CLOCK_RATE, setup.rules.key_ms, setup.rules.key_gap_ms),
             outgoing: Outgoing { bytes: [0; RTP_PAYLOAD_BYTES_MAX + FRAME_SAMPLES], length: 0 },
@@ -222,7 +229,8 @@ impl MediaSession {
 
     /// Runs 20 ms: sends, plays to the agent, reports.
     pub fn tick(&mut self, now: Moment, out: &mut TickOutput) {
-        let (codec, frame) = self.speech();
+        let said = self.speech();
+        let (codec, frame) = self.steered.heard(said, out);
         self.send(codec, frame, out);
         self.hear(now, out);
         if self.rules.rtcp && self.reports.is_due(now) {
@@ -284,6 +292,7 @@ impl MediaSession {
             underruns: self.playout.underruns(),
             played_ms: self.playout.played_samples() / SAMPLES_PER_MS as u64,
             jitter_level_ms: self.jitter.level_ms(),
+            playout_ms: self.playout.queued_ms(),
             srtp: self.protection.suite(),
             ..self.counters
         }
@@ -470,8 +479,8 @@ impl MediaSession {
                 Frame::Quiet | Frame::Empty => self.concealer.paused(),
             }
         }
-        self.pass_on(heard);
-        if self.digits_in.is_down() || self.bridged.is_some() {
+        self.pass_on(heard.filter(|_| !self.steered.inward));
+        if self.steered.inward || self.digits_in.is_down() || self.bridged.is_some() {
             // The tone of a key may leak into the audio beside its event.
             frame = SILENCE;
         }

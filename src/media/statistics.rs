@@ -61,6 +61,8 @@ pub struct MediaStatistics {
     pub ticks_skipped: u64,
     /// Audio waiting in the jitter buffer, in ms.
     pub jitter_level_ms: u32,
+    /// Audio of the agent waiting to be played, in ms.
+    pub playout_ms: u32,
     /// RTCP packets received and believed.
     pub reports_in: u32,
     /// Milliseconds from the opening to the first believed packet.

@@ -71,6 +71,14 @@ pub struct StoredCall {
     pub agent_failure: Option<String>,
     /// Figures of its media.
     pub media: Option<StoredMedia>,
+    /// What it was given to be passed on, with what applications made of it.
+    pub variables: Value,
+    /// How it was filed.
+    pub disposition: Option<String>,
+    /// What came of it.
+    pub outcome: Option<String>,
+    /// What was said.
+    pub summary: Option<String>,
 }
 
 /// Where routing took a stored call. References to rows that are gone are `None`.
@@ -168,6 +176,8 @@ pub struct CallFilter {
     pub dialled: Option<String>,
     /// Why it ended, by its code.
     pub cause: Option<String>,
+    /// How it was filed.
+    pub disposition: Option<String>,
     /// Arrived at or after.
     pub from: Option<Timestamp>,
     /// Arrived before.
@@ -258,13 +268,17 @@ pub(crate) fn list_query(
     limit: u32,
 ) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new("SELECT ");
-    query.push(COLUMN_NAMES.as_str()).push(" FROM calls WHERE tenant_id = ");
+    query.push(COLUMN_NAMES.as_str()).push(NOTES).push(" FROM calls WHERE tenant_id = ");
     query.push_bind(tenant.uuid());
     if let Some(after) = after {
         query.push(" AND id < ").push_bind(after.uuid());
     }
-    let texts =
-        [("caller", &filter.caller), ("dialled", &filter.dialled), ("cause", &filter.cause)];
+    let texts = [
+        ("caller", &filter.caller),
+        ("dialled", &filter.dialled),
+        ("cause", &filter.cause),
+        ("disposition", &filter.disposition),
+    ];
     for (column, text) in texts {
         if let Some(text) = text {
             query.push(format!(" AND {column} = ")).push_bind(text.clone());
@@ -333,10 +347,13 @@ const COLUMNS: [(&str, &str); 48] = [
     ("srtp_refused", "bigint"),
 ];
 
+/// What applications say of calls; see `call_notes`.
+const NOTES: &str = ", variables, disposition, outcome, summary";
+
 static COLUMN_NAMES: LazyLock<String> = LazyLock::new(|| COLUMNS.map(|(name, _)| name).join(", "));
 
 pub(crate) static SELECT_ONE: LazyLock<String> =
-    LazyLock::new(|| format!("SELECT {} FROM calls WHERE id = $1", COLUMN_NAMES.as_str()));
+    LazyLock::new(|| format!("SELECT {}{NOTES} FROM calls WHERE id = $1", COLUMN_NAMES.as_str()));
 
 pub(crate) const SELECT_EVENTS: &str =
     "SELECT seq, at, name, detail FROM call_events WHERE call_id = $1 ORDER BY seq";
@@ -359,11 +376,12 @@ pub(crate) static UPSERT: LazyLock<String> = LazyLock::new(|| {
     let values = COLUMNS.map(|(name, _)| value(name)).join(", ");
     let set = COLUMNS.map(|(name, _)| format!("{name} = excluded.{name}")).join(", ");
     format!(
-        "INSERT INTO calls ({names}, trunk_id) \
-         SELECT {values}, (SELECT t.id FROM trunks t WHERE t.id = r.trunk_ref) \
+        "INSERT INTO calls ({names}, trunk_id, variables) \
+         SELECT {values}, (SELECT t.id FROM trunks t WHERE t.id = r.trunk_ref), \
+                coalesce(r.variables, '{{}}') \
          FROM (SELECT DISTINCT ON (r.id) r.* \
                FROM jsonb_array_elements(CAST($1 AS jsonb)) AS entry, \
-                    jsonb_to_record(entry -> 'record') AS r({typed}) \
+                    jsonb_to_record(entry -> 'record') AS r({typed}, variables jsonb) \
                ORDER BY r.id, r.rev DESC) AS r \
          ON CONFLICT (id) DO UPDATE SET {set}, trunk_id = excluded.trunk_id \
          WHERE excluded.rev > calls.rev"
@@ -410,6 +428,10 @@ impl FromRow<'_, PgRow> for StoredCall {
             ended_by: row.try_get("ended_by")?,
             agent_failure: row.try_get("agent_failure")?,
             media: media(row)?,
+            variables: row.try_get("variables")?,
+            disposition: row.try_get("disposition")?,
+            outcome: row.try_get("outcome")?,
+            summary: row.try_get("summary")?,
         })
     }
 }

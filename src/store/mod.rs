@@ -8,6 +8,7 @@
 pub mod ai_profiles;
 pub mod api_keys;
 pub mod audit_log;
+pub mod call_notes;
 pub mod calls;
 pub mod campaigns;
 pub mod changes;

@@ -3,6 +3,7 @@
 use crate::store::ai_profiles;
 use crate::store::api_keys;
 use crate::store::audit_log;
+use crate::store::call_notes;
 use crate::store::calls;
 use crate::store::calls::CallFilter;
 use crate::store::campaigns;
@@ -60,6 +61,8 @@ pub fn all() -> Vec<String> {
         calls::SELECT_EVENTS,
         calls::UPSERT.as_str(),
         calls::INSERT_EVENTS,
+        call_notes::SELECT,
+        call_notes::UPDATE,
         past_calls::ENDED,
         api_keys::INSERT,
         api_keys::VERIFY,
@@ -165,7 +168,8 @@ fn list_forms() -> [String; 2] {
     let every = CallFilter {
         caller: text.clone(),
         dialled: text.clone(),
-        cause: text,
+        cause: text.clone(),
+        disposition: text,
         from: time,
         until: time,
     };

@@ -136,6 +136,11 @@ fn write_origin(record: &CallRecord, text: &mut JsonText) {
     if let Some(dialled) = route.dialled {
         text.key("dialled").shown(dialled);
     }
+    if !record.variables.is_empty() {
+        let variables = record.variables.iter();
+        let variables = variables.map(|(name, value)| (name.to_string(), json!(value.as_str())));
+        text.key("variables").value(&Value::Object(variables.collect()));
+    }
     text.key("decision").open('[');
     for step in record.decision.steps() {
         text.open('{');
@@ -279,7 +284,13 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
             "mos_in": figures.mos_in,
             "mos_out": figures.mos_out,
         }),
-        // What these carry is in the record. A digit's key is kept nowhere: see `CallRecord::digits`.
+        CallEvent::Digit(digit) => json!({"digit": digit}),
+        CallEvent::Muted(side) | CallEvent::Unmuted(side) => json!({"party": side.as_str()}),
+        CallEvent::PlayBegun(name) => json!({"asset": name}),
+        CallEvent::PlayEnded { whole } => json!({"whole": whole}),
+        CallEvent::KeysSent { side, count } => json!({"leg": side.as_str(), "count": count}),
+        CallEvent::AgentAttached(profile) => json!({"ai_profile_id": profile.to_string()}),
+        // What these carry is in the record.
         CallEvent::Arrived(_)
         | CallEvent::Decided { .. }
         | CallEvent::Ringing
@@ -288,7 +299,9 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         | CallEvent::FirstMedia
         | CallEvent::Held
         | CallEvent::Resumed
-        | CallEvent::Digit(_)
+        | CallEvent::HoldBegun
+        | CallEvent::HoldEnded
+        | CallEvent::VariablesSet(_)
         | CallEvent::FallbackStarted
         | CallEvent::Attempted(_)
         | CallEvent::TransferCompleted

@@ -119,6 +119,12 @@ pub const JITTER_PIECES: usize = 36;
 
 /// Inputs waiting for one call task. Over it: that call ends with `SwitchFault`.
 pub const CALL_QUEUE_MAX: usize = 64;
+/// What applications ask of one call, waiting for it. Over it: 503.
+pub const CALL_ERRANDS_MAX: usize = 8;
+/// Audio that is played to a call by its name, in bytes of its file. Over it: refused.
+pub const ASSET_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Keys sent to a call at once. Over it: refused.
+pub const KEYS_SENT_MAX: usize = 32;
 /// Commands waiting for one media thread. Over it: the new call gets 503.
 pub const MEDIA_COMMANDS_MAX: usize = 4_096;
 /// Events of one media session waiting for its call task. Over it: the newest are dropped, counted.

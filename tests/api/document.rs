@@ -33,6 +33,11 @@ fn check(document: &Value, schema: &Value, value: &Value, path: &str) {
         let name = to.rsplit('/').next().unwrap();
         return check(document, &document["components"]["schemas"][name], value, path);
     }
+    if let Some(any) = schema["anyOf"].as_array() {
+        let is_null = |schema: &&Value| schema["type"] == "null";
+        let fitting = any.iter().find(|schema| is_null(schema) == value.is_null());
+        return check(document, fitting.unwrap(), value, path);
+    }
     if let Some(all) = schema["allOf"].as_array() {
         return all.iter().for_each(|schema| check(document, schema, value, path));
     }

@@ -41,6 +41,7 @@ impl Line {
             | MediaInput::FirstPacket
             | MediaInput::TimedOut
             | MediaInput::Digit(_)
+            | MediaInput::Played(_)
             | MediaInput::Closed(_) => None,
         }
     }
@@ -57,6 +58,7 @@ impl Line {
             | MediaInput::FirstPacket
             | MediaInput::TimedOut
             | MediaInput::Digit(_)
+            | MediaInput::Played(_)
             | MediaInput::Closed(_) => None,
         }
     }
@@ -80,6 +82,7 @@ impl Line {
             MediaInput::Reserved(_)
             | MediaInput::Opened
             | MediaInput::Refused(_)
+            | MediaInput::Played(_)
             | MediaInput::Closed(_) => None,
         }
     }
@@ -101,7 +104,8 @@ impl Line {
             | MediaInput::Refused(_)
             | MediaInput::FirstPacket
             | MediaInput::TimedOut
-            | MediaInput::Digit(_) => None,
+            | MediaInput::Digit(_)
+            | MediaInput::Played(_) => None,
         }
     }
 

@@ -176,6 +176,19 @@ impl Line {
         self.holding
     }
 
+    /// True while the peer holds us.
+    pub(super) const fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// True where the peer agreed to a way of keys.
+    pub(super) fn takes_keys(&self) -> bool {
+        match self.keys {
+            KeyWay::Media => self.leg.plan().is_some_and(|plan| plan.dtmf_send.is_some()),
+            KeyWay::Signalling { .. } => true,
+        }
+    }
+
     fn say(&self, output: LegOutput, out: &mut Vec<Output>) {
         out.push(Output::Leg(self.side, output));
     }

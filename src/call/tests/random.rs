@@ -3,6 +3,7 @@
 use super::*;
 use crate::call::dial::DialRequest;
 use crate::call::dial::DialTarget;
+use crate::call::steer::Order;
 use crate::call::transfer::TransferRequest;
 use crate::types::id::TrunkId;
 use proptest::prelude::*;
@@ -18,6 +19,8 @@ enum Step {
     Fail,
     /// Its next moment comes.
     Wait,
+    /// An application asks this of it.
+    Order(Order),
 }
 
 /// How a leg stands, seen from outside.
@@ -81,6 +84,11 @@ impl World {
             Output::Media(side, output) => self.see_media(*side, output),
             Output::Agent(AgentOutput::Start) => {
                 assert!(!self.agent && !self.announcing);
+                self.agent = true;
+            }
+            Output::Agent(AgentOutput::Attach) => {
+                assert!(!self.agent && !self.announcing, "an agent beside another");
+                assert_eq!(self.media[0], Asked::Opened);
                 self.agent = true;
             }
             Output::Agent(AgentOutput::StartFallback) => {
@@ -152,7 +160,12 @@ impl World {
             (MediaOutput::Reserve, Asked::Nothing) => Asked::Reserve,
             (MediaOutput::Open, Asked::Reserved) => Asked::Open,
             (
-                MediaOutput::Update(_) | MediaOutput::StartPlayout | MediaOutput::SendDigit(_),
+                MediaOutput::Update(_)
+                | MediaOutput::StartPlayout
+                | MediaOutput::SendDigit(_)
+                | MediaOutput::Play(_)
+                | MediaOutput::StopPlaying
+                | MediaOutput::Mute { .. },
                 Asked::Opened,
             ) => Asked::Opened,
             (
@@ -235,6 +248,7 @@ fn input() -> impl Strategy<Value = Input> {
         MediaInput::FirstPacket,
         MediaInput::TimedOut,
         MediaInput::Digit('1'),
+        MediaInput::Played(1),
     ]);
     let agent = prop::sample::select(vec![
         AgentInput::Ready,
@@ -268,6 +282,7 @@ fn input() -> impl Strategy<Value = Input> {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => input().prop_map(Step::Give),
+        3 => prop::sample::select(steering::all()).prop_map(Step::Order),
         8 => Just(Step::Obey),
         1 => Just(Step::Fail),
         1 => Just(Step::Wait),
@@ -356,6 +371,18 @@ fn give(call: &mut Call, world: &mut World, now: Moment, input: Input) {
     assert_eq!(call.is_over(), world.finished);
 }
 
+/// Gives an order, which is done as a whole or not at all.
+fn order(call: &mut Call, world: &mut World, now: Moment, order: Order) {
+    let mut out = Vec::new();
+    let before = call.standing();
+    if call.order(now, order, &mut out).is_err() {
+        assert_eq!((out.as_slice(), call.standing()), (&[][..], before));
+    }
+    for output in &out {
+        world.see(None, output);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 400,
@@ -380,6 +407,10 @@ proptest! {
                     now = now.max(at);
                     Input::DeadlineReached
                 }),
+                Step::Order(asked) => {
+                    order(&mut call, &mut world, now, asked);
+                    None
+                }
             };
             if let Some(input) = input {
                 give(&mut call, &mut world, now, input.clone());
@@ -413,6 +444,10 @@ proptest! {
                 Step::Obey => world.media_say(true),
                 Step::Fail => world.media_say(false),
                 Step::Wait => None,
+                Step::Order(asked) => {
+                    order(&mut call, &mut world, now, asked);
+                    None
+                }
             };
             if let Some(input) = input {
                 give(&mut call, &mut world, now, input);
@@ -428,5 +463,48 @@ proptest! {
             give(&mut call, &mut world, now, Input::DeadlineReached);
         }
         prop_assert!(call.is_over() || !begun, "{:?}", call);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 1_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn orders_that_race_with_the_callers_end_are_done_before_it_or_refused(
+        beginning in beginning(),
+        orders in prop::collection::vec(prop::sample::select(steering::all()), 1..8),
+        place in 0_usize..8,
+    ) {
+        let mut setup = plain();
+        setup.opening = Opening::Inbound(LegTerms { transfers: true, ..terms() });
+        let mut world = World::around(&setup);
+        let (mut call, now) = (Call::new(setup), Moment::START);
+        for step in beginning {
+            let input = match step {
+                Step::Give(input) => Some(input),
+                Step::Obey => world.media_say(true),
+                Step::Fail | Step::Wait | Step::Order(_) => None,
+            };
+            input.into_iter().for_each(|input| give(&mut call, &mut world, now, input));
+        }
+        for (index, asked) in orders.into_iter().enumerate() {
+            if index == place {
+                let ended = LegInput::Ended { cause: HangupCause::Normal, by: Party::Caller };
+                give(&mut call, &mut world, now, Input::Leg(LegSide::Near, ended));
+            }
+            let was_over = call.is_over();
+            order(&mut call, &mut world, now, asked);
+            prop_assert!(!was_over || world.finished);
+        }
+        let cause = HangupCause::Draining;
+        give(&mut call, &mut world, now, Input::HangupRequested { cause, by: Party::Switch });
+        while let Some(input) = world.media_say(true) {
+            give(&mut call, &mut world, now, input);
+        }
+        prop_assert!(call.is_over(), "{:?}", call);
     }
 }

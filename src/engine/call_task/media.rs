@@ -68,6 +68,7 @@ impl Task {
             Some(MediaEvent::Digit { digit, .. }) => {
                 Some(Input::Media(side, MediaInput::Digit(digit)))
             }
+            Some(MediaEvent::Played { clip }) => Some(Input::Media(side, MediaInput::Played(clip))),
             Some(MediaEvent::TimedOut) => Some(Input::Media(side, MediaInput::TimedOut)),
             Some(MediaEvent::Failed) => Some(fault),
             None => {
@@ -103,6 +104,22 @@ impl Task {
                 }
             }
             MediaOutput::Close => self.close_media(side).await,
+            MediaOutput::Play(number) => {
+                let clip = self.clip.take_if(|clip| clip.number() == number);
+                if let Some((media, clip)) = self.media_id(side).zip(clip) {
+                    self.switch.media.play(media, clip);
+                }
+            }
+            MediaOutput::StopPlaying => {
+                if let Some(media) = self.media_id(side) {
+                    self.switch.media.stop_playing(media);
+                }
+            }
+            MediaOutput::Mute { inward, outward } => {
+                if let Some(media) = self.media_id(side) {
+                    self.switch.media.mute(media, inward, outward);
+                }
+            }
             MediaOutput::SendDigit(digit) => {
                 if let Some(media) = self.media_id(side) {
                     self.switch.media.send_digit(media, digit);
@@ -111,7 +128,7 @@ impl Task {
         }
     }
 
-    fn media_id(&mut self, side: LegSide) -> Option<MediaId> {
+    pub(super) fn media_id(&mut self, side: LegSide) -> Option<MediaId> {
         self.slot(side)?.id()
     }
 

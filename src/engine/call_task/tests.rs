@@ -63,6 +63,7 @@ fn switch(ledger: &Arc<Panicking>) -> Arc<Switch> {
         registry: Registry::new(NodeLimits::default()),
         media: MediaEngine::start(media).expect("a thread"),
         ledger: Arc::clone(ledger) as Arc<dyn Ledger>,
+        assets: crate::engine::assets::Assets::in_folder(std::path::Path::new("assets")),
         live: LiveFeed::default(),
         flows: Flows::new(FlowLimits::default()),
         dns: Dns::of_system(DnsLimits::default()),

@@ -68,6 +68,7 @@ impl Task {
                     self.start_voice(end, false);
                 }
             }
+            AgentOutput::Attach => self.attach_voice(),
             AgentOutput::TellAnswered => {
                 if let Some(voice) = &self.voice {
                     voice.handle.call_answered();
@@ -89,7 +90,7 @@ impl Task {
         }
     }
 
-    fn start_voice(&mut self, end: AgentEnd, is_fallback: bool) {
+    pub(super) fn start_voice(&mut self, end: AgentEnd, is_fallback: bool) {
         let (events_in, events) = mpsc::channel(AGENT_EVENTS_MAX);
         let handle = if is_fallback {
             agent_task::start_announcement(Announcement::Fallback, end, events_in)

@@ -93,7 +93,10 @@ impl MediaSession {
     /// The next 20 ms for the peer, from whom it talks with.
     pub(super) fn speech(&mut self) -> (Codec, Encoded) {
         match &mut self.bridged {
-            None => (Codec::Pcmu, self.playout.tick(!self.started)),
+            None => {
+                let held = !self.started || self.steered.is_playing();
+                (Codec::Pcmu, self.playout.tick(held))
+            }
             Some(bridged) if bridged.agent_waits() => bridged.frame(self.playout.tick(true)),
             Some(bridged) => bridged.frame(self.playout.mute()),
         }

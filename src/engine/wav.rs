@@ -5,6 +5,7 @@ use hound::SampleFormat;
 use hound::WavReader;
 use hound::WavSpec;
 use hound::WavWriter;
+use std::fmt;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
@@ -47,7 +48,7 @@ pub enum WavError {
 /// # Errors
 ///
 /// See [`WavError`].
-pub(super) fn read(path: &Path) -> Result<Vec<i16>, WavError> {
+pub fn read(path: &Path) -> Result<Vec<i16>, WavError> {
     let unreadable = |error| WavError::Unreadable(path.to_owned(), error);
     let mut reader = WavReader::open(path).map_err(unreadable)?;
     let spec = reader.spec();
@@ -95,9 +96,15 @@ fn resample(samples: &[f32], rate: u32) -> Vec<i16> {
 }
 
 /// Writes what is heard.
-pub(super) struct Recorder {
+pub struct Recorder {
     path: PathBuf,
     writer: WavWriter<BufWriter<File>>,
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 impl Recorder {
@@ -106,7 +113,7 @@ impl Recorder {
     /// # Errors
     ///
     /// When it cannot be made.
-    pub(super) fn create(path: &Path) -> Result<Self, WavError> {
+    pub fn create(path: &Path) -> Result<Self, WavError> {
         let spec = WavSpec {
             channels: 1,
             sample_rate: RATE_HZ,
@@ -123,7 +130,7 @@ impl Recorder {
     /// # Errors
     ///
     /// When the disk does not take it.
-    pub(super) fn write(&mut self, frame: &Pcm) -> Result<(), WavError> {
+    pub fn write(&mut self, frame: &Pcm) -> Result<(), WavError> {
         for sample in frame {
             self.writer
                 .write_sample(*sample)
@@ -137,7 +144,7 @@ impl Recorder {
     /// # Errors
     ///
     /// When the disk does not take it.
-    pub(super) fn finish(self) -> Result<(), WavError> {
+    pub fn finish(self) -> Result<(), WavError> {
         let Self { path, writer } = self;
         writer.finalize().map_err(|error| WavError::Unwritable(path, error))
     }

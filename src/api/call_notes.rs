@@ -1,0 +1,151 @@
+//! What applications say of calls, running or over: disposition, outcome, summary, variables.
+
+use crate::api::Context;
+use crate::api::auth::Caller;
+use crate::api::calls;
+use crate::api::error;
+use crate::api::error::ApiError;
+use crate::api::error::ErrorKind;
+use crate::api::resource;
+use crate::api::views::CallDetailView;
+use crate::clock;
+use crate::store::call_notes;
+use crate::store::call_notes::CallNotes;
+use crate::store::resource::Fault;
+use crate::store::resource::Members;
+use crate::types::header::CallVariables;
+use crate::types::header::FieldValue;
+use crate::types::header::VariableName;
+use crate::types::id::CallId;
+use crate::types::id::TenantId;
+use crate::types::limit::CALL_VARIABLES_MAX;
+use axum::Extension;
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::HeaderMap;
+use serde_json::Value;
+use std::time::Duration;
+
+/// Longest disposition and outcome, and longest summary, in characters.
+const WORD_MAX: usize = 64;
+const SUMMARY_MAX: usize = 10_000;
+
+/// How long the record of a call that has just begun is waited for, and how often it is looked for.
+pub(super) const RECORD_TRIES: u32 = 40;
+pub(super) const RECORD_PERIOD: Duration = Duration::from_millis(50);
+
+pub(super) async fn update(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<CallDetailView>, ApiError> {
+    let id = &caller.request_id;
+    let (tenant, call) = (caller.tenant()?, CallId::from_uuid(caller.item()?));
+    let given = resource::members(&headers, body).map_err(|kind| kind.of(id))?;
+    let notes = read(given).map_err(|fault| error::fault(fault, id))?;
+    put(&context, &caller, (tenant, call), &notes).await?;
+    // What was removed stays known to the running call: its agents were told already.
+    let set = set_variables(&notes);
+    if let Some(control) = context.calls.as_ref().filter(|_| !set.is_empty()) {
+        // A call that ended meanwhile has nobody to tell.
+        drop(control.set_variables(tenant, call, set).await);
+    }
+    calls::detail(&context, &caller, (tenant, call)).await.map(Json)
+}
+
+async fn put(
+    context: &Context,
+    caller: &Caller,
+    key: (TenantId, CallId),
+    notes: &CallNotes,
+) -> Result<(), ApiError> {
+    let id = &caller.request_id;
+    let from = (&context.database, &caller.holder);
+    for _ in 0..RECORD_TRIES {
+        let put = call_notes::put(from, key, notes.clone()).await;
+        if put.map_err(|failed| error::database(&failed, id))? {
+            return Ok(());
+        }
+        // A call that has just begun is on its way to the database.
+        if !calls::is_running(context, key).await {
+            return Err(ErrorKind::NotFound("this tenant has no such call").of(id));
+        }
+        let later = clock::instant(clock::now() + RECORD_PERIOD);
+        tokio::time::sleep_until(later.into()).await;
+    }
+    Err(ErrorKind::CallBusy.of(id))
+}
+
+fn read(given: Members) -> Result<CallNotes, Fault> {
+    let mut notes = CallNotes::default();
+    for (name, value) in given {
+        match name.as_str() {
+            "disposition" => notes.disposition = Some(text(&name, value, WORD_MAX)?),
+            "outcome" => notes.outcome = Some(text(&name, value, WORD_MAX)?),
+            "summary" => notes.summary = Some(text(&name, value, SUMMARY_MAX)?),
+            "variables" => {
+                let Value::Object(all) = value else {
+                    return Err(Fault::invalid(name, "it is an object of texts"));
+                };
+                check_variables(&all)?;
+                notes.variables = all;
+            }
+            _ => return Err(Fault::invalid(name, "a call has no such field that can be changed")),
+        }
+    }
+    Ok(notes)
+}
+
+fn text(name: &str, value: Value, most: usize) -> Result<Option<String>, Fault> {
+    let text = match value {
+        Value::Null => return Ok(None),
+        Value::String(text) => text,
+        _ => return Err(Fault::invalid(name, "it is a text, or null")),
+    };
+    let is_long = text.chars().count() > most;
+    if is_long || text.trim().is_empty() || text.contains('\0') {
+        return Err(Fault::invalid(name, format!("it is a text of 1 to {most} characters")));
+    }
+    Ok(Some(text))
+}
+
+/// Refuses what is no variable; null takes one away.
+fn check_variables(all: &Members) -> Result<(), Fault> {
+    if all.len() > CALL_VARIABLES_MAX {
+        let why = format!("a call has at most {CALL_VARIABLES_MAX}");
+        return Err(Fault::invalid("variables", why));
+    }
+    for (name, value) in all {
+        let field = || format!("variables.{name}");
+        name.parse::<VariableName>().map_err(|why| Fault::invalid(field(), why.to_string()))?;
+        match value {
+            Value::Null => (),
+            Value::String(text) => {
+                let read = text.parse::<FieldValue>();
+                read.map_err(|why| Fault::invalid(field(), why.to_string()))?;
+            }
+            _ => return Err(Fault::invalid(field(), "it is a text, or null")),
+        }
+    }
+    Ok(())
+}
+
+fn set_variables(notes: &CallNotes) -> CallVariables {
+    let mut set = CallVariables::default();
+    for (name, value) in &notes.variables {
+        if let (Ok(name), Some(Ok(value))) = (name.parse(), value.as_str().map(str::parse)) {
+            // No more than were checked.
+            let _room = set.set(name, value);
+        }
+    }
+    set
+}
+
+/// The variables of a call that is asked for.
+pub(super) fn variables(all: &Members) -> Result<CallVariables, Fault> {
+    check_variables(all)?;
+    Ok(set_variables(&CallNotes { variables: all.clone(), ..CallNotes::default() }))
+}

@@ -1,0 +1,230 @@
+//! What an application does with a running call beside its end and its transfer: hold, play, keys, mute,
+//! another agent.
+
+use crate::api::Context;
+use crate::api::auth::Caller;
+use crate::api::control;
+use crate::api::error;
+use crate::api::error::ApiError;
+use crate::api::error::ErrorKind;
+use crate::api::live_view::StandingView;
+use crate::call::side::LegSide;
+use crate::call::steer::MutedSide;
+use crate::call::steer::Order;
+use crate::call::steer::Senseless;
+use crate::engine::originate::CallControl;
+use crate::engine::registry::Unheard;
+use crate::engine::steering::NotAttached;
+use crate::engine::steering::NotPlayed;
+use crate::store::calls;
+use crate::store::resource::Fault;
+use crate::types::id::CallId;
+use crate::types::id::TenantId;
+use crate::types::limit::KEYS_SENT_MAX;
+use axum::Extension;
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use serde::Deserialize;
+
+/// Times a sound may be played in a row.
+const ROUNDS_MAX: u32 = 1_000;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PlayWish {
+    /// The name of a file of the node.
+    asset: String,
+    /// How often.
+    #[serde(default = "once")]
+    repeat: u32,
+}
+
+const fn once() -> u32 {
+    1
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeysWish {
+    digits: String,
+    #[serde(default)]
+    leg: Leg,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Leg {
+    #[default]
+    Near,
+    Far,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MuteWish {
+    party: MutedParty,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum MutedParty {
+    Caller,
+    Agent,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AttachWish {
+    ai_profile_id: String,
+}
+
+type Done = Result<Json<StandingView>, ApiError>;
+type Wish<T> = Result<Json<T>, JsonRejection>;
+
+pub(super) async fn hold(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+) -> Done {
+    order(&context, &caller, Order::Hold).await
+}
+
+pub(super) async fn resume(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+) -> Done {
+    order(&context, &caller, Order::Resume).await
+}
+
+pub(super) async fn stop_playing(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+) -> Done {
+    order(&context, &caller, Order::StopPlaying).await
+}
+
+pub(super) async fn send_keys(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+    wish: Wish<KeysWish>,
+) -> Done {
+    let wish = read(wish, KEYS_PARAMETERS, &caller)?;
+    let is_key = |c: char| c.is_ascii_digit() || matches!(c, '*' | '#' | 'A'..='D');
+    let keys = wish.digits.to_ascii_uppercase();
+    if !(1..=KEYS_SENT_MAX).contains(&keys.len()) || !keys.chars().all(is_key) {
+        return Err(invalid("digits", "it is 1 to 32 of 0-9, *, # and A-D", &caller));
+    }
+    let side = match wish.leg {
+        Leg::Near => LegSide::Near,
+        Leg::Far => LegSide::Far,
+    };
+    order(&context, &caller, Order::SendKeys { side, keys }).await
+}
+
+pub(super) async fn mute(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+    wish: Wish<MuteWish>,
+) -> Done {
+    let side = read(wish, MUTE_PARAMETERS, &caller)?.party.side();
+    order(&context, &caller, Order::Mute(side)).await
+}
+
+pub(super) async fn unmute(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+    wish: Wish<MuteWish>,
+) -> Done {
+    let side = read(wish, MUTE_PARAMETERS, &caller)?.party.side();
+    order(&context, &caller, Order::Unmute(side)).await
+}
+
+pub(super) async fn play(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+    wish: Wish<PlayWish>,
+) -> Done {
+    let wish = read(wish, PLAY_PARAMETERS, &caller)?;
+    let asset = wish.asset.parse().map_err(|why| invalid("asset", &format!("{why}"), &caller))?;
+    if !(1..=ROUNDS_MAX).contains(&wish.repeat) {
+        return Err(invalid("repeat", "it is 1 to 1000", &caller));
+    }
+    let (tenant, control, call) = open(&context, &caller)?;
+    match control.play((tenant, call), asset, wish.repeat).await {
+        Ok(snapshot) => Ok(Json(StandingView::of(call, &snapshot))),
+        Err(NotPlayed::Call(why)) => Err(refused(&context, &caller, why).await),
+        Err(NotPlayed::Asset(why)) => Err(invalid("asset", &why.to_string(), &caller)),
+    }
+}
+
+pub(super) async fn attach(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+    wish: Wish<AttachWish>,
+) -> Done {
+    let wish = read(wish, ATTACH_PARAMETERS, &caller)?;
+    let bad = |why: &str| invalid("ai_profile_id", why, &caller);
+    let profile = wish.ai_profile_id.parse();
+    let profile = profile.map_err(|_| bad("it is the id of an AI profile"))?;
+    let (tenant, control, call) = open(&context, &caller)?;
+    match control.attach(tenant, call, profile).await {
+        Ok(snapshot) => Ok(Json(StandingView::of(call, &snapshot))),
+        Err(NotAttached::Call(why)) => Err(refused(&context, &caller, why).await),
+        Err(why @ (NotAttached::NoProfile | NotAttached::Telephone)) => Err(bad(&why.to_string())),
+    }
+}
+
+const KEYS_PARAMETERS: &str =
+    "the body is a JSON object with digits, and if wanted leg (near or far)";
+const MUTE_PARAMETERS: &str = "the body is a JSON object with party (caller or agent)";
+const PLAY_PARAMETERS: &str = "the body is a JSON object with asset, and if wanted repeat";
+const ATTACH_PARAMETERS: &str = "the body is a JSON object with ai_profile_id";
+
+impl MutedParty {
+    const fn side(self) -> MutedSide {
+        match self {
+            Self::Caller => MutedSide::Caller,
+            Self::Agent => MutedSide::Agent,
+        }
+    }
+}
+
+fn read<T>(wish: Wish<T>, parameters: &'static str, caller: &Caller) -> Result<T, ApiError> {
+    let Json(wish) =
+        wish.map_err(|_| ErrorKind::BadParameter(parameters).of(&caller.request_id))?;
+    Ok(wish)
+}
+
+fn invalid(field: &str, why: &str, caller: &Caller) -> ApiError {
+    error::fault(Fault::invalid(field, why.to_owned()), &caller.request_id)
+}
+
+fn open(context: &Context, caller: &Caller) -> Result<(TenantId, CallControl, CallId), ApiError> {
+    let (tenant, control) = control::open(context, caller)?;
+    Ok((tenant, control, CallId::from_uuid(caller.item()?)))
+}
+
+async fn order(context: &Context, caller: &Caller, order: Order) -> Done {
+    let (tenant, control, call) = open(context, caller)?;
+    match control.order(tenant, call, order).await {
+        Ok(snapshot) => Ok(Json(StandingView::of(call, &snapshot))),
+        Err(why) => Err(refused(context, caller, why).await),
+    }
+}
+
+/// A call that does not run is over, or never was.
+async fn refused(context: &Context, caller: &Caller, why: Unheard) -> ApiError {
+    let id = &caller.request_id;
+    if why == Unheard::NoSuchCall
+        && let (Ok(tenant), Ok(item)) = (caller.tenant(), caller.item())
+    {
+        match calls::get(&context.database, tenant, CallId::from_uuid(item)).await {
+            Ok(Some((call, _))) if call.times.ended.is_some() => {
+                return ErrorKind::Senseless(Senseless::Over).of(id);
+            }
+            Ok(_) => (),
+            Err(failed) => return error::database(&failed, id),
+        }
+    }
+    control::unheard(why, id)
+}

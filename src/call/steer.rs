@@ -1,0 +1,408 @@
+//! What an application asks of a running call: begun in the same step in which it is judged, or refused
+//! for what stands against it.
+
+use crate::call::AgentState;
+use crate::call::Call;
+use crate::call::State;
+use crate::call::event::CallEvent;
+use crate::call::input::AgentOutput;
+use crate::call::input::MediaOutput;
+use crate::call::input::Output;
+use crate::call::side::LegSide;
+use crate::call::timer::Timer;
+use crate::types::agent::AgentSettings;
+use crate::types::id::AiProfileId;
+use crate::types::moment::Moment;
+
+/// What an application asks of a running call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The near leg's peer is put on hold.
+    Hold,
+    /// It is taken back.
+    Resume,
+    /// It hears this instead of whom it talks with.
+    Play(Play),
+    /// That ends at once.
+    StopPlaying,
+    /// A leg's peer is sent these keys.
+    SendKeys {
+        /// Of which leg: [`LegSide::Far`] means whichever leg the near one talks with.
+        side: LegSide,
+        /// `0` to `9`, `*`, `#`, `A` to `D`.
+        keys: String,
+    },
+    /// This side is not heard by the other any more.
+    Mute(MutedSide),
+    /// It is heard again.
+    Unmute(MutedSide),
+    /// Another agent takes the place of the present one, which is told politely.
+    Attach(Box<Attach>),
+}
+
+/// What is played to the near leg.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Play {
+    /// Tells it from what was played before.
+    pub clip: u32,
+    /// What it is called.
+    pub name: String,
+}
+
+/// The agent that takes over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attach {
+    /// Its profile.
+    pub profile: AiProfileId,
+    /// How it is reached.
+    pub agent: AgentSettings,
+}
+
+/// Who is not heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MutedSide {
+    /// The near leg's peer: whom it talks with hears silence.
+    Caller,
+    /// Whom it talks with: the near leg's peer hears silence.
+    Agent,
+}
+
+impl MutedSide {
+    /// The spelling of records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Agent => "agent",
+        }
+    }
+}
+
+/// Why an order makes no sense at this moment. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Senseless {
+    /// It is over.
+    #[error("the call is over")]
+    Over,
+    /// It was not answered yet.
+    #[error("the call is not answered yet")]
+    NotAnswered,
+    /// The near leg left; the agent is with somebody else.
+    #[error("the leg this is about has left the call")]
+    LegGone,
+    /// It is on hold already.
+    #[error("the call is on hold already")]
+    OnHold,
+    /// It is not on hold.
+    #[error("the call is not on hold")]
+    NotOnHold,
+    /// This side is muted already.
+    #[error("that side is muted already")]
+    Muted,
+    /// This side is not muted.
+    #[error("that side is not muted")]
+    NotMuted,
+    /// Nothing is played.
+    #[error("nothing is played")]
+    NothingPlays,
+    /// The peer agreed to no way of keys.
+    #[error("the peer of that leg takes no keys")]
+    NoKeys,
+    /// The near leg talks with another leg, or a transfer is under way.
+    #[error("the call is not with an agent by a link, or a transfer is under way")]
+    NotWithAgent,
+}
+
+impl Senseless {
+    /// For programs.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Over => "call_over",
+            Self::NotAnswered => "not_answered",
+            Self::LegGone => "leg_gone",
+            Self::OnHold => "already_on_hold",
+            Self::NotOnHold => "not_on_hold",
+            Self::Muted => "already_muted",
+            Self::NotMuted => "not_muted",
+            Self::NothingPlays => "nothing_plays",
+            Self::NoKeys => "no_keys",
+            Self::NotWithAgent => "not_with_agent",
+        }
+    }
+
+    /// For people.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Over => "the call is over",
+            Self::NotAnswered => "the call is not answered yet",
+            Self::LegGone => "the leg this is about is not in the call, or not any more",
+            Self::OnHold => "the call is on hold already",
+            Self::NotOnHold => "the call is not on hold",
+            Self::Muted => "that side is muted already",
+            Self::NotMuted => "that side is not muted",
+            Self::NothingPlays => "nothing is played",
+            Self::NoKeys => "the peer of that leg takes no keys",
+            Self::NotWithAgent => {
+                "the caller talks with another leg than an agent's link, or a transfer is under way"
+            }
+        }
+    }
+}
+
+/// What applications changed about a call.
+#[derive(Debug, Default)]
+pub(super) struct Steered {
+    caller_muted: bool,
+    agent_muted: bool,
+    /// What is played to the near leg.
+    play: Option<Play>,
+    /// The agent takes another's place, and is not there yet.
+    pub(super) attaching: bool,
+}
+
+/// How a call stands, for those who steer it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// What it is about.
+    pub phase: Phase,
+    /// We hold the near leg's peer.
+    pub on_hold: bool,
+    /// It holds us.
+    pub held_by_caller: bool,
+    /// It is not heard.
+    pub caller_muted: bool,
+    /// It does not hear whom it talks with.
+    pub agent_muted: bool,
+    /// What it hears instead.
+    pub playing: Option<String>,
+    /// How its agent is: `none`, `connecting`, `ready`, `announcement` or `gone`.
+    pub agent: &'static str,
+}
+
+/// What a call is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It is being set up.
+    Opening,
+    /// The near leg is with its agent.
+    WithAgent,
+    /// It hears the fallback announcement.
+    Announcement,
+    /// A transfer is under way.
+    Transferring,
+    /// It is with another leg.
+    Bridged,
+    /// It left, and the agent is with another leg.
+    HandedOver,
+    /// It ends.
+    Ending,
+}
+
+impl Phase {
+    /// The spelling of the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::WithAgent => "with_agent",
+            Self::Announcement => "announcement",
+            Self::Transferring => "transferring",
+            Self::Bridged => "bridged",
+            Self::HandedOver => "handed_over",
+            Self::Ending => "ending",
+        }
+    }
+}
+
+impl Call {
+    /// Does what an application asks for, or nothing.
+    ///
+    /// # Errors
+    /// Why it makes no sense at this moment.
+    pub fn order(
+        &mut self,
+        now: Moment,
+        order: Order,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Senseless> {
+        self.check_answered()?;
+        match order {
+            Order::Hold => self.order_hold(true, out)?,
+            Order::Resume => self.order_hold(false, out)?,
+            Order::Play(play) => self.play(play, out),
+            Order::StopPlaying => self.stop_playing(out)?,
+            Order::SendKeys { side, keys } => self.send_keys(side, &keys, out)?,
+            Order::Mute(side) => self.mute(side, true, out)?,
+            Order::Unmute(side) => self.mute(side, false, out)?,
+            Order::Attach(attach) => self.attach(now, *attach, out)?,
+        }
+        self.connect(out);
+        Ok(())
+    }
+
+    /// How the call stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        Standing {
+            phase: self.phase(),
+            on_hold: self.near.is_holding(),
+            held_by_caller: self.near.is_held(),
+            caller_muted: self.steered.caller_muted,
+            agent_muted: self.steered.agent_muted,
+            playing: self.steered.play.as_ref().map(|play| play.name.clone()),
+            agent: match self.agent {
+                AgentState::Absent => "none",
+                AgentState::Connecting => "connecting",
+                AgentState::Ready => "ready",
+                AgentState::Announcing => "announcement",
+                AgentState::Gone => "gone",
+            },
+        }
+    }
+
+    const fn phase(&self) -> Phase {
+        match self.state {
+            State::Idle | State::Opening | State::Calling => Phase::Opening,
+            State::Talking => Phase::WithAgent,
+            State::Announcing(_) => Phase::Announcement,
+            State::Joining(_) if self.answered_at.is_none() => Phase::Opening,
+            State::Joining(_) | State::Referring(_) | State::Consulting(_) | State::Handing(_) => {
+                Phase::Transferring
+            }
+            State::Bridged(..) => Phase::Bridged,
+            State::Handed(_) => Phase::HandedOver,
+            State::Ending(_) | State::Over => Phase::Ending,
+        }
+    }
+
+    fn check_answered(&self) -> Result<(), Senseless> {
+        match self.phase() {
+            Phase::Ending => Err(Senseless::Over),
+            Phase::HandedOver => Err(Senseless::LegGone),
+            Phase::Opening
+            | Phase::WithAgent
+            | Phase::Announcement
+            | Phase::Transferring
+            | Phase::Bridged => {
+                if self.near.is_answered() {
+                    Ok(())
+                } else if self.near.is_gone() {
+                    Err(Senseless::LegGone)
+                } else {
+                    Err(Senseless::NotAnswered)
+                }
+            }
+        }
+    }
+
+    fn order_hold(&mut self, holding: bool, out: &mut Vec<Output>) -> Result<(), Senseless> {
+        if self.near.is_holding() == holding {
+            return Err(if holding { Senseless::OnHold } else { Senseless::NotOnHold });
+        }
+        self.near.hold(holding, out);
+        let event = if holding { CallEvent::HoldBegun } else { CallEvent::HoldEnded };
+        out.push(Output::Record(event));
+        Ok(())
+    }
+
+    /// What was played before gives way.
+    fn play(&mut self, play: Play, out: &mut Vec<Output>) {
+        if self.steered.play.is_some() {
+            out.push(Output::Record(CallEvent::PlayEnded { whole: false }));
+        }
+        out.push(Output::Media(LegSide::Near, MediaOutput::Play(play.clip)));
+        out.push(Output::Record(CallEvent::PlayBegun(play.name.clone())));
+        self.steered.play = Some(play);
+    }
+
+    fn stop_playing(&mut self, out: &mut Vec<Output>) -> Result<(), Senseless> {
+        self.steered.play.take().ok_or(Senseless::NothingPlays)?;
+        out.push(Output::Media(LegSide::Near, MediaOutput::StopPlaying));
+        out.push(Output::Record(CallEvent::PlayEnded { whole: false }));
+        Ok(())
+    }
+
+    /// A clip was played to its end. One that gave way to another says so too late to matter.
+    pub(super) fn played(&mut self, clip: u32, out: &mut Vec<Output>) {
+        if self.steered.play.take_if(|play| play.clip == clip).is_some() {
+            out.push(Output::Record(CallEvent::PlayEnded { whole: true }));
+        }
+    }
+
+    fn send_keys(&self, side: LegSide, keys: &str, out: &mut Vec<Output>) -> Result<(), Senseless> {
+        let side = match (side, self.state) {
+            (LegSide::Near, _) => LegSide::Near,
+            (LegSide::Far | LegSide::Third, State::Bridged(far, _)) => far,
+            (LegSide::Far | LegSide::Third, _) => return Err(Senseless::LegGone),
+        };
+        let line = self.line(side).filter(|line| line.is_answered()).ok_or(Senseless::LegGone)?;
+        if !line.takes_keys() {
+            return Err(Senseless::NoKeys);
+        }
+        for key in keys.chars() {
+            line.send_key(key, out);
+        }
+        let count = u32::try_from(keys.chars().count()).unwrap_or(u32::MAX);
+        out.push(Output::Record(CallEvent::KeysSent { side, count }));
+        Ok(())
+    }
+
+    fn mute(
+        &mut self,
+        side: MutedSide,
+        muted: bool,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Senseless> {
+        let steered = &mut self.steered;
+        let now = match side {
+            MutedSide::Caller => &mut steered.caller_muted,
+            MutedSide::Agent => &mut steered.agent_muted,
+        };
+        if *now == muted {
+            return Err(if muted { Senseless::Muted } else { Senseless::NotMuted });
+        }
+        *now = muted;
+        let output =
+            MediaOutput::Mute { inward: steered.caller_muted, outward: steered.agent_muted };
+        out.push(Output::Media(LegSide::Near, output));
+        let event = if muted { CallEvent::Muted(side) } else { CallEvent::Unmuted(side) };
+        out.push(Output::Record(event));
+        Ok(())
+    }
+
+    /// The present agent, or the announcement in its place, gives way; the near leg hears comfort audio
+    /// until the new one is there.
+    fn attach(
+        &mut self,
+        now: Moment,
+        attach: Attach,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Senseless> {
+        match self.state {
+            State::Talking | State::Announcing(_) => (),
+            State::Idle
+            | State::Opening
+            | State::Calling
+            | State::Joining(_)
+            | State::Bridged(..)
+            | State::Referring(_)
+            | State::Consulting(_)
+            | State::Handing(_)
+            | State::Handed(_)
+            | State::Ending(_)
+            | State::Over => return Err(Senseless::NotWithAgent),
+        }
+        self.end_agent(out);
+        self.timers.stop(Timer::FallbackEnd);
+        self.timers.set(Timer::HangUp, attach.agent.hangup_after.map(|after| now + after));
+        self.setup.agent = attach.agent;
+        self.agent = AgentState::Connecting;
+        self.steered.attaching = true;
+        self.state = State::Talking;
+        out.push(Output::Agent(AgentOutput::Attach));
+        out.push(Output::Record(CallEvent::AgentAttached(attach.profile)));
+        Ok(())
+    }
+}

@@ -1,0 +1,199 @@
+//! What applications ask of running calls, in virtual time.
+
+use super::legs::path;
+use super::legs::sdp;
+use super::*;
+use crate::call::input::AudioPath;
+use crate::call::input::Comfort;
+use crate::call::steer::Attach;
+use crate::call::steer::MutedSide;
+use crate::call::steer::Order;
+use crate::call::steer::Phase;
+use crate::call::steer::Play;
+use crate::call::steer::Senseless;
+use crate::types::id::AiProfileId;
+use uuid::Uuid;
+
+const NEAR: LegSide = LegSide::Near;
+const FAR: LegSide = LegSide::Far;
+
+impl Bench {
+    /// Gives an order and returns what it led to.
+    fn order(&mut self, order: Order) -> Result<Vec<Output>, Senseless> {
+        let done = self.call.order(self.now, order, &mut self.out);
+        let out = std::mem::take(&mut self.out);
+        if done.is_err() {
+            assert_eq!(out, [], "what is refused changes nothing");
+        }
+        done.map(|()| out)
+    }
+
+    fn talking() -> Self {
+        let mut bench = Self::new(|_| ());
+        bench.talk();
+        bench
+    }
+}
+
+fn play(clip: u32) -> Order {
+    Order::Play(Play { clip, name: format!("{clip}.wav") })
+}
+
+fn keys(side: LegSide, keys: &str) -> Order {
+    Order::SendKeys { side, keys: keys.to_owned() }
+}
+
+pub(super) fn profile() -> AiProfileId {
+    AiProfileId::from_uuid(Uuid::from_u128(9))
+}
+
+pub(super) fn attach() -> Order {
+    Order::Attach(Box::new(Attach { profile: profile(), agent: plain().agent }))
+}
+
+/// One of each.
+pub(super) fn all() -> Vec<Order> {
+    vec![
+        Order::Hold,
+        Order::Resume,
+        play(1),
+        Order::StopPlaying,
+        keys(NEAR, "12#"),
+        keys(FAR, "4"),
+        Order::Mute(MutedSide::Caller),
+        Order::Mute(MutedSide::Agent),
+        Order::Unmute(MutedSide::Caller),
+        Order::Unmute(MutedSide::Agent),
+        attach(),
+    ]
+}
+
+#[test]
+fn a_hold_is_offered_to_the_peer_and_told_and_makes_sense_once() {
+    let mut bench = Bench::talking();
+    assert_eq!(bench.order(Order::Resume), Err(Senseless::NotOnHold));
+    let out = bench.order(Order::Hold).expect("it makes sense");
+    let Some(Output::Leg(NEAR, LegOutput::Reoffer(offer))) = out.first() else { panic!("{out:?}") };
+    assert!(String::from_utf8_lossy(offer).contains("a=sendonly"));
+    assert!(out.contains(&Output::Record(CallEvent::HoldBegun)));
+    assert_eq!(path(&out), Some(AudioPath::Waiting(Comfort::Hold)));
+    assert!(bench.call.standing().on_hold);
+    assert_eq!(bench.order(Order::Hold), Err(Senseless::OnHold));
+    bench.leg(NEAR, LegInput::ReofferAnswered(sdp()));
+    let out = bench.order(Order::Resume).expect("it makes sense");
+    assert!(matches!(out.first(), Some(Output::Leg(NEAR, LegOutput::Reoffer(_)))), "{out:?}");
+    assert!(out.contains(&Output::Record(CallEvent::HoldEnded)));
+    assert_eq!(path(&out), Some(AudioPath::Agent(NEAR)));
+}
+
+#[test]
+fn a_side_is_muted_and_heard_again_without_the_other() {
+    let mut bench = Bench::talking();
+    let media = |inward, outward| Output::Media(NEAR, MediaOutput::Mute { inward, outward });
+    for (order, inward, outward) in [
+        (Order::Mute(MutedSide::Caller), true, false),
+        (Order::Mute(MutedSide::Agent), true, true),
+        (Order::Unmute(MutedSide::Caller), false, true),
+        (Order::Unmute(MutedSide::Agent), false, false),
+    ] {
+        let out = bench.order(order).expect("it makes sense");
+        assert_eq!(out.first(), Some(&media(inward, outward)));
+        let standing = bench.call.standing();
+        assert_eq!((standing.caller_muted, standing.agent_muted), (inward, outward));
+    }
+    assert_eq!(bench.order(Order::Unmute(MutedSide::Agent)), Err(Senseless::NotMuted));
+    assert!(bench.order(Order::Mute(MutedSide::Agent)).is_ok());
+    assert_eq!(bench.order(Order::Mute(MutedSide::Agent)), Err(Senseless::Muted));
+}
+
+#[test]
+fn what_is_played_ends_by_itself_by_an_order_or_by_the_next() {
+    let mut bench = Bench::talking();
+    assert_eq!(bench.order(Order::StopPlaying), Err(Senseless::NothingPlays));
+    let begun = |n: u32| Output::Record(CallEvent::PlayBegun(format!("{n}.wav")));
+    let ended = |whole| Output::Record(CallEvent::PlayEnded { whole });
+    let media = |n| Output::Media(NEAR, MediaOutput::Play(n));
+    assert_eq!(bench.order(play(1)), Ok(vec![media(1), begun(1)]));
+    assert_eq!(bench.order(play(2)), Ok(vec![ended(false), media(2), begun(2)]));
+    assert_eq!(bench.give(Input::Media(NEAR, MediaInput::Played(1))), []);
+    assert_eq!(bench.call.standing().playing.as_deref(), Some("2.wav"));
+    assert_eq!(bench.give(Input::Media(NEAR, MediaInput::Played(2))), [ended(true)]);
+    assert_eq!(bench.call.standing().playing, None);
+    bench.order(play(3)).expect("it makes sense");
+    let stop = Output::Media(NEAR, MediaOutput::StopPlaying);
+    assert_eq!(bench.order(Order::StopPlaying), Ok(vec![stop, ended(false)]));
+}
+
+#[test]
+fn keys_go_the_way_that_was_agreed_for_them_or_are_refused() {
+    let mut bench = Bench::talking();
+    let sent = |side, count| Output::Record(CallEvent::KeysSent { side, count });
+    let media = |side, key| Output::Media(side, MediaOutput::SendDigit(key));
+    let out = bench.order(keys(NEAR, "4#"));
+    assert_eq!(out, Ok(vec![media(NEAR, '4'), media(NEAR, '#'), sent(NEAR, 2)]));
+    assert_eq!(bench.order(keys(FAR, "4")), Err(Senseless::LegGone));
+    let terms = LegTerms { keys: KeyWay::Signalling { duration_ms: 160 }, ..terms() };
+    let mut bench = Bench::new(|setup| setup.opening = Opening::Inbound(terms));
+    bench.talk();
+    let info = Output::Leg(NEAR, LegOutput::SendKey { digit: '9', duration_ms: 160 });
+    assert_eq!(bench.order(keys(NEAR, "9")), Ok(vec![info, sent(NEAR, 1)]));
+    let mut bench = Bench::new(|_| ());
+    let deaf = OFFER.replace(" 101", "").replace("a=rtpmap:101 telephone-event/8000\r\n", "");
+    bench.give(Input::Leg(NEAR, LegInput::Offered(Some(deaf.into()))));
+    bench.open();
+    bench.give(Input::Agent(AgentInput::Ready));
+    assert_eq!(bench.order(keys(NEAR, "9")), Err(Senseless::NoKeys));
+    let mut bench = Bench::bridged();
+    assert_eq!(bench.order(keys(FAR, "1")), Ok(vec![media(FAR, '1'), sent(FAR, 1)]));
+}
+
+#[test]
+fn another_agent_comes_while_the_caller_hears_comfort_audio() {
+    let mut bench = Bench::talking();
+    let out = bench.order(attach()).expect("it makes sense");
+    assert_eq!(
+        out,
+        [
+            Output::Agent(AgentOutput::End),
+            Output::Agent(AgentOutput::Attach),
+            Output::Record(CallEvent::AgentAttached(profile())),
+            Output::Connect(AudioPath::Waiting(Comfort::Connecting)),
+        ]
+    );
+    assert_eq!(bench.call.standing().agent, "connecting");
+    let out = bench.give(Input::Agent(AgentInput::Ready));
+    assert!(out.contains(&Output::Agent(AgentOutput::TellAnswered)), "{out:?}");
+    assert_eq!(path(&out), Some(AudioPath::Agent(NEAR)));
+    // One that does not come is announced like the first.
+    bench.order(attach()).expect("it makes sense");
+    let out = bench.give(Input::Agent(AgentInput::Failed(HangupCause::AgentUnreachable)));
+    assert!(out.contains(&Output::Agent(AgentOutput::StartFallback)), "{out:?}");
+    assert_eq!(path(&out), Some(AudioPath::Agent(NEAR)));
+    // And the announcement gives way to another.
+    let out = bench.order(attach()).expect("it makes sense");
+    assert_eq!(out.first(), Some(&Output::Agent(AgentOutput::End)));
+    bench.give(Input::Agent(AgentInput::Ready));
+    assert_eq!(bench.call.standing().phase, Phase::WithAgent);
+    let mut bench = Bench::bridged();
+    assert_eq!(bench.order(attach()), Err(Senseless::NotWithAgent));
+}
+
+#[test]
+fn a_call_takes_no_order_before_its_answer_or_after_its_end() {
+    let mut bench = Bench::new(|_| ());
+    let refused = |bench: &mut Bench, why| {
+        for order in all() {
+            assert_eq!(bench.order(order.clone()), Err(why), "{order:?}");
+        }
+    };
+    refused(&mut bench, Senseless::NotAnswered);
+    bench.ring();
+    refused(&mut bench, Senseless::NotAnswered);
+    bench.give(Input::Agent(AgentInput::Ready));
+    bench.leg(NEAR, LegInput::Acknowledged(None));
+    assert!(bench.order(Order::Hold).is_ok());
+    bench.leg(NEAR, LegInput::Ended { cause: HangupCause::Normal, by: Party::Caller });
+    refused(&mut bench, Senseless::Over);
+    bench.close();
+    refused(&mut bench, Senseless::Over);
+}

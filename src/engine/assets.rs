@@ -1,0 +1,139 @@
+//! The sounds that calls may be played by name: files of the node, of each tenant its own and some for all.
+
+use crate::audio::g711;
+use crate::engine::wav;
+use crate::types::codec::Codec;
+use crate::types::id::TenantId;
+use crate::types::limit::ASSET_BYTES_MAX;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Longest name.
+const NAME_BYTES_MAX: usize = 64;
+
+/// The name of a sound: a file of no other folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssetName(String);
+
+/// The text cannot name a sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is the name of a file, of A-Z, a-z, 0-9, `-`, `_` and `.`, that ends in .wav or .ulaw")]
+pub struct NotAnAssetName;
+
+impl AssetName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AssetName {
+    type Err = NotAnAssetName;
+
+    fn from_str(text: &str) -> Result<Self, NotAnAssetName> {
+        let inner = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        let known = [".wav", ".ulaw"].iter().any(|end| text.ends_with(end));
+        let good = text.len() <= NAME_BYTES_MAX
+            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.bytes().all(inner)
+            && known;
+        if good { Ok(Self(text.to_owned())) } else { Err(NotAnAssetName) }
+    }
+}
+
+/// Why a sound is not played.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AssetError {
+    /// The node has no such file.
+    #[error("this node has no such sound")]
+    Missing,
+    /// It is longer than may be played.
+    #[error("the sound is longer than {ASSET_BYTES_MAX} bytes")]
+    TooLong,
+    /// It is none.
+    #[error("the file is no sound that can be played")]
+    Unusable,
+}
+
+/// The folder of sounds. Clones are of the same one.
+#[derive(Clone, Debug)]
+pub struct Assets(Arc<Path>);
+
+impl Assets {
+    /// The sounds in `folder`: those for all, and in a folder named by its identity each tenant's own.
+    #[must_use]
+    pub fn in_folder(folder: &Path) -> Self {
+        Self(folder.into())
+    }
+
+    /// A sound as µ-law at 8 kHz; the tenant's own comes before one for all. Reads files: it blocks.
+    ///
+    /// # Errors
+    /// See [`AssetError`].
+    pub fn load(&self, tenant: TenantId, name: &AssetName) -> Result<Box<[u8]>, AssetError> {
+        let own = self.0.join(tenant.to_string()).join(name.as_str());
+        let path = [own, self.0.join(name.as_str())].into_iter().find(|path| path.is_file());
+        let audio = read(path.ok_or(AssetError::Missing)?)?;
+        if audio.is_empty() { Err(AssetError::Unusable) } else { Ok(audio.into()) }
+    }
+}
+
+fn read(path: PathBuf) -> Result<Vec<u8>, AssetError> {
+    let unusable = |error: &dyn std::fmt::Display| {
+        tracing::warn!(%error, "a sound cannot be played");
+        AssetError::Unusable
+    };
+    let length = fs::metadata(&path).map_err(|error| unusable(&error))?.len();
+    if length > ASSET_BYTES_MAX {
+        return Err(AssetError::TooLong);
+    }
+    if path.extension().is_some_and(|end| end == "ulaw") {
+        return fs::read(&path).map_err(|error| unusable(&error));
+    }
+    let linear = wav::read(&path).map_err(|error| unusable(&error))?;
+    let mut audio = vec![0; linear.len()];
+    g711::encode(Codec::Pcmu, &linear, &mut audio);
+    Ok(audio)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_name_leads_to_no_other_folder() {
+        for good in ["hold.wav", "a-b_c.1.ulaw", "9.wav"] {
+            assert!(good.parse::<AssetName>().is_ok(), "{good}");
+        }
+        let long = format!("{}.wav", "x".repeat(80));
+        for bad in ["", ".wav", "../x.wav", "a/b.wav", "a\\b.wav", "x.mp3", "x", "-.wav", &long] {
+            assert!(bad.parse::<AssetName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_tenants_own_sound_comes_before_one_for_all_and_is_nobody_elses() {
+        let folder = std::env::temp_dir().join(format!("tandem-assets-{}", std::process::id()));
+        let [one, other] = [1, 2].map(|n| TenantId::from_uuid(Uuid::from_u128(n)));
+        fs::create_dir_all(folder.join(one.to_string())).unwrap();
+        fs::write(folder.join("a.ulaw"), [1]).unwrap();
+        fs::write(folder.join(one.to_string()).join("a.ulaw"), [2]).unwrap();
+        fs::write(folder.join(one.to_string()).join("own.ulaw"), [3]).unwrap();
+        fs::write(folder.join("bad.wav"), b"no sound").unwrap();
+        fs::write(folder.join("empty.ulaw"), b"").unwrap();
+        let assets = Assets::in_folder(&folder);
+        let load = |tenant, name: &str| assets.load(tenant, &name.parse().unwrap());
+        assert_eq!(load(one, "a.ulaw"), Ok([2].into()));
+        assert_eq!(load(other, "a.ulaw"), Ok([1].into()));
+        assert_eq!(load(one, "own.ulaw"), Ok([3].into()));
+        assert_eq!(load(other, "own.ulaw"), Err(AssetError::Missing));
+        assert_eq!(load(one, "bad.wav"), Err(AssetError::Unusable));
+        assert_eq!(load(one, "empty.ulaw"), Err(AssetError::Unusable));
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

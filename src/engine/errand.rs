@@ -1,0 +1,67 @@
+//! What an application asks of a call's task, and what it is answered.
+
+use crate::call::steer::Order;
+use crate::call::steer::Senseless;
+use crate::call::steer::Standing;
+use crate::cdr::CallState;
+use crate::cdr::Stages;
+use crate::cdr::TimedEvent;
+use crate::engine::media_thread::MediaId;
+use crate::engine::media_thread::MediaStatistics;
+use crate::media::session::Clip;
+use crate::routing::table::AiProfile;
+use crate::types::header::CallVariables;
+use crate::types::id::AiProfileId;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Something asked of a call's task.
+#[derive(Debug)]
+pub(super) struct Errand {
+    pub(super) ask: Ask,
+    /// Who asks may be gone by the time it is done.
+    pub(super) reply: oneshot::Sender<Result<Snapshot, Senseless>>,
+}
+
+/// What is asked.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// How it stands.
+    Look,
+    /// That something be done.
+    Order(Order),
+    /// That the near leg's peer hear this.
+    Play(String, Box<Clip>),
+    /// That another agent take over.
+    Attach(Arc<AiProfile>),
+    /// That these variables be set beside those it has.
+    Set(CallVariables),
+}
+
+/// How a call stands, as its task knows it.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// How far it got.
+    pub state: CallState,
+    /// When it reached each stage.
+    pub stages: Stages,
+    /// How it stands.
+    pub standing: Standing,
+    /// The profile of its agent.
+    pub profile: Option<AiProfileId>,
+    /// Its variables.
+    pub variables: CallVariables,
+    /// What happened to it since it was last reported.
+    pub events: Vec<TimedEvent>,
+    /// The media of its legs.
+    pub(super) media: Vec<(&'static str, MediaId)>,
+}
+
+/// How a call stands, with the figures of its media up to now.
+#[derive(Clone, Debug)]
+pub struct LiveCall {
+    /// How it stands.
+    pub snapshot: Snapshot,
+    /// The figures of each leg.
+    pub legs: Vec<(&'static str, MediaStatistics)>,
+}

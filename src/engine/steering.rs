@@ -1,0 +1,146 @@
+//! What applications ask of running calls, answered with how the call stands then.
+
+use crate::call::setup::Partner;
+use crate::call::steer::Order;
+use crate::call::steer::Senseless;
+use crate::clock;
+use crate::engine::assets::AssetError;
+use crate::engine::assets::AssetName;
+use crate::engine::errand::Ask;
+use crate::engine::errand::Errand;
+use crate::engine::errand::LiveCall;
+use crate::engine::errand::Snapshot;
+use crate::engine::originate::CallControl;
+use crate::engine::partner;
+use crate::engine::registry::Unheard;
+use crate::media::session::Clip;
+use crate::types::header::CallVariables;
+use crate::types::id::AiProfileId;
+use crate::types::id::CallId;
+use crate::types::id::TenantId;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long a call may take to answer: its task may wait for a media thread that closes another leg.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// Why something is not played.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotPlayed {
+    /// The sound.
+    #[error(transparent)]
+    Asset(#[from] AssetError),
+    /// The call.
+    #[error(transparent)]
+    Call(#[from] Unheard),
+}
+
+/// Why another agent is not attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAttached {
+    /// The tenant has no such profile.
+    #[error("the tenant has no such profile")]
+    NoProfile,
+    /// Its agent is reached by telephone.
+    #[error("the profile's agent is reached by telephone: transfer the call")]
+    Telephone,
+    /// The call.
+    #[error(transparent)]
+    Call(#[from] Unheard),
+}
+
+impl CallControl {
+    /// How a running call of `tenant` stands.
+    ///
+    /// # Errors
+    /// [`Unheard`]: it does not run here, or does not answer.
+    pub async fn look(&self, tenant: TenantId, call: CallId) -> Result<LiveCall, Unheard> {
+        let snapshot = self.ask(tenant, call, Ask::Look).await?;
+        let mut legs = Vec::new();
+        for (leg, media) in &snapshot.media {
+            if let Some(figures) = self.switch.media.statistics(*media).await {
+                legs.push((*leg, figures));
+            }
+        }
+        Ok(LiveCall { snapshot, legs })
+    }
+
+    /// Does what is asked with a call of `tenant`.
+    ///
+    /// # Errors
+    /// [`Unheard`]: it does not run here, or it makes no sense at this moment.
+    pub async fn order(
+        &self,
+        tenant: TenantId,
+        call: CallId,
+        order: Order,
+    ) -> Result<Snapshot, Unheard> {
+        self.ask(tenant, call, Ask::Order(order)).await
+    }
+
+    /// Lets the near leg's peer of a call of `tenant` hear a sound of the node so many times.
+    ///
+    /// # Errors
+    /// [`NotPlayed`].
+    pub async fn play(
+        &self,
+        (tenant, call): (TenantId, CallId),
+        asset: AssetName,
+        rounds: u32,
+    ) -> Result<Snapshot, NotPlayed> {
+        // What cannot be played to is not worth reading a file for.
+        self.ask(tenant, call, Ask::Look).await?;
+        let assets = self.switch.assets.clone();
+        let name = asset.as_str().to_owned();
+        let read = tokio::task::spawn_blocking(move || assets.load(tenant, &asset)).await;
+        let audio = read.unwrap_or(Err(AssetError::Unusable))?;
+        // It only has to differ from those before it in the same call.
+        let number = clock::random_u64() as u32;
+        let clip = Box::new(Clip::new(number, audio, rounds));
+        Ok(self.ask(tenant, call, Ask::Play(name, clip)).await?)
+    }
+
+    /// Puts the agent of another profile in place of the one a call of `tenant` is with.
+    ///
+    /// # Errors
+    /// [`NotAttached`].
+    pub async fn attach(
+        &self,
+        tenant: TenantId,
+        call: CallId,
+        profile: AiProfileId,
+    ) -> Result<Snapshot, NotAttached> {
+        let table = self.switch.table.load_full();
+        let profile = table.ai_profile(profile).filter(|profile| profile.tenant == tenant);
+        let profile = Arc::clone(profile.ok_or(NotAttached::NoProfile)?);
+        match partner::of_agent(&profile.agent) {
+            Partner::Agent => Ok(self.ask(tenant, call, Ask::Attach(profile)).await?),
+            Partner::AgentLeg(_) | Partner::Forward(_) => Err(NotAttached::Telephone),
+        }
+    }
+
+    /// Sets variables of a running call of `tenant` beside those it has.
+    ///
+    /// # Errors
+    /// [`Unheard`]: it does not run here.
+    pub async fn set_variables(
+        &self,
+        tenant: TenantId,
+        call: CallId,
+        variables: CallVariables,
+    ) -> Result<Snapshot, Unheard> {
+        self.ask(tenant, call, Ask::Set(variables)).await
+    }
+
+    async fn ask(&self, tenant: TenantId, call: CallId, ask: Ask) -> Result<Snapshot, Unheard> {
+        let (reply, answer) = oneshot::channel();
+        self.switch.registry.ask(tenant, call, Box::new(Errand { ask, reply }))?;
+        match tokio::time::timeout(ANSWER_MAX, answer).await {
+            Ok(Ok(answer)) => answer.map_err(Unheard::Senseless),
+            // It ended before it came to this.
+            Ok(Err(_)) => Err(Unheard::Senseless(Senseless::Over)),
+            Err(_) => Err(Unheard::Busy),
+        }
+    }
+}
