@@ -1,5 +1,6 @@
 //! The call record, folded from call events.
 
+use crate::call::event::Arrival;
 use crate::call::event::CallDirection;
 use crate::call::event::CallEvent;
 use crate::call::event::MediaFigures;
@@ -175,15 +176,7 @@ impl CallRecord {
     pub fn fold(&mut self, at: Moment, event: &CallEvent) {
         self.rev = self.rev.saturating_add(1);
         match event {
-            CallEvent::Arrived(arrival) => {
-                self.stages.arrived = at;
-                self.direction = arrival.direction;
-                self.signalling_id.clone_from(&arrival.signalling_id);
-                self.source = arrival.source;
-                self.transport = arrival.transport;
-                self.caller.clone_from(&arrival.caller);
-                self.dialled_text.clone_from(&arrival.dialled);
-            }
+            CallEvent::Arrived(arrival) => self.arrive(at, arrival),
             CallEvent::Decided { route, decision } => {
                 self.stages.decided.get_or_insert(at);
                 self.route.clone_from(route);
@@ -249,6 +242,16 @@ impl CallRecord {
             CallEvent::Media(figures) => self.media = Some(**figures),
             CallEvent::Ended { cause, by, duration } => self.end(at, (*cause, *by), *duration),
         }
+    }
+
+    fn arrive(&mut self, at: Moment, arrival: &Arrival) {
+        self.stages.arrived = at;
+        self.direction = arrival.direction;
+        self.signalling_id.clone_from(&arrival.signalling_id);
+        self.source = arrival.source;
+        self.transport = arrival.transport;
+        self.caller.clone_from(&arrival.caller);
+        self.dialled_text.clone_from(&arrival.dialled);
     }
 
     fn refuse(&mut self, at: Moment, cause: HangupCause, status: Option<u16>) {
@@ -365,7 +368,6 @@ impl CallLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::event::Arrival;
     use uuid::Uuid;
 
     fn id() -> CallId {

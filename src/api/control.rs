@@ -1,4 +1,4 @@
-//! What an application does with calls: places them, hangs them up, transfers them.
+//! The end and the transfer of calls, as applications ask for them.
 
 use crate::api::Context;
 use crate::api::RequestId;
@@ -6,12 +6,9 @@ use crate::api::auth::Caller;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
 use crate::engine::originate::CallControl;
-use crate::engine::originate::Origination;
 use crate::engine::originate::TransferOrder;
 use crate::engine::originate::TransferTarget;
 use crate::engine::registry::Unheard;
-use crate::types::header::FieldName;
-use crate::types::header::FieldValue;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use axum::Extension;
@@ -21,28 +18,6 @@ use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde::Serialize;
-use std::collections::BTreeMap;
-
-/// Headers of one call.
-const HEADERS_MAX: usize = 16;
-
-/// A call that is asked for.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct CallWish {
-    /// The number to call, in the international form.
-    to: String,
-    /// The number to show.
-    from: Option<String>,
-    /// The campaign it is for.
-    campaign_id: Option<String>,
-    /// Who speaks.
-    ai_profile_id: Option<String>,
-    /// The trunk, by its id or name.
-    trunk: Option<String>,
-    /// Headers for the carrier.
-    headers: Option<BTreeMap<String, String>>,
-}
 
 /// A transfer that is asked for.
 #[derive(Debug, Deserialize)]
@@ -76,20 +51,6 @@ pub(super) struct StateView {
 
 type Done = Result<(StatusCode, Json<StateView>), ApiError>;
 
-pub(super) async fn place(
-    State(context): State<Context>,
-    Extension(caller): Extension<Caller>,
-    wish: Result<Json<CallWish>, JsonRejection>,
-) -> Done {
-    let id = &caller.request_id;
-    let (tenant, control) = open(&context, &caller)?;
-    let Json(wish) = wish.map_err(|_| ErrorKind::BadParameter(CALL_PARAMETERS).of(id))?;
-    let wish = wish.read(tenant, &control).map_err(|what| ErrorKind::BadParameter(what).of(id))?;
-    let call = control.place(wish).map_err(|cause| ErrorKind::CallRefused(cause).of(id))?;
-    let view = StateView { id: call.to_string(), state: "calling" };
-    Ok((StatusCode::CREATED, Json(view)))
-}
-
 pub(super) async fn hang_up(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
@@ -115,8 +76,6 @@ pub(super) async fn transfer(
     Ok(accepted(call, "transferring"))
 }
 
-const CALL_PARAMETERS: &str = "the body is a JSON object with to, and if wanted from, campaign_id, ai_profile_id, \
-                               trunk and headers";
 const TRANSFER_PARAMETERS: &str = "the body is a JSON object with mode (bridge, attended, refer, confirm \
                                    or withdraw), and for the first three either to or uri";
 const NO_CALL: ErrorKind = ErrorKind::NotFound("this tenant has no such call in progress here");
@@ -142,31 +101,6 @@ pub(super) fn unheard(why: Unheard, id: &RequestId) -> ApiError {
         Unheard::Refused(cause) => ErrorKind::CallRefused(cause).of(id),
         Unheard::Senseless(why) => ErrorKind::Senseless(why).of(id),
         Unheard::Busy => ErrorKind::CallBusy.of(id),
-    }
-}
-
-impl CallWish {
-    fn read(self, tenant: TenantId, control: &CallControl) -> Result<Origination, &'static str> {
-        let to = self.to.parse().map_err(|_| "`to` is a number in the international form")?;
-        let from = self.from.as_deref().map(str::parse).transpose();
-        let from = from.map_err(|_| "`from` is a number in the international form")?;
-        let profile = self.ai_profile_id.as_deref().map(str::parse).transpose();
-        let ai_profile = profile.map_err(|_| "`ai_profile_id` is the id of an AI profile")?;
-        let campaign = self.campaign_id.as_deref().map(str::parse).transpose();
-        let campaign = campaign.map_err(|_| "`campaign_id` is the id of a campaign")?;
-        let trunk =
-            |text: &str| control.trunk(tenant, text).ok_or("the tenant has no such `trunk`");
-        let trunk = self.trunk.as_deref().map(trunk).transpose()?;
-        let headers = self.headers.unwrap_or_default();
-        if headers.len() > HEADERS_MAX {
-            return Err("`headers` has too many entries");
-        }
-        let header = |(name, value): (String, String)| -> Option<(FieldName, FieldValue)> {
-            Some((name.parse().ok()?, value.parse().ok()?))
-        };
-        let headers = headers.into_iter().map(header).collect::<Option<_>>();
-        let headers = headers.ok_or("one of `headers` cannot be sent")?;
-        Ok(Origination { tenant, to, from, campaign, trunk, ai_profile, headers })
     }
 }
 

@@ -16,6 +16,7 @@ mod keys;
 mod live_view;
 mod numbers;
 pub mod openapi;
+mod originate;
 mod rate;
 mod resource;
 pub mod route;

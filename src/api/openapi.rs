@@ -207,6 +207,13 @@ fn parameters(route: &Route) -> Value {
             );
         }
     }
+    if is_placing(route) {
+        let schema = json!({"type": "string", "minLength": 1, "maxLength": 255});
+        let about = "Names the request, so that it is carried out once however often it is sent.";
+        all.push(json!({
+            "name": "Idempotency-Key", "in": "header", "schema": schema, "description": about,
+        }));
+    }
     if matches!(route.shape, Shape::Change(_) | Shape::Delete(_)) && tag(route.path) != "api-keys" {
         let about = "Tags of which it must still have one, else 412.";
         let schema = json!({"type": "string"});
@@ -215,6 +222,11 @@ fn parameters(route: &Route) -> Value {
         );
     }
     Value::Array(all)
+}
+
+/// True for the route that places calls.
+const fn is_placing(route: &Route) -> bool {
+    matches!(route.shape, Shape::Other { takes: Some((_, name)), .. } if matches!(name.as_bytes(), b"CallWish"))
 }
 
 fn responses(route: &Route) -> Value {
@@ -248,6 +260,9 @@ fn responses(route: &Route) -> Value {
     };
     for (status, about) in REFUSALS {
         refuse(status, about);
+    }
+    if is_placing(route) {
+        refuse(422, "Another request came with this `Idempotency-Key` before.");
     }
     if route.method != "GET" {
         refuse(409, "It goes against what is there.");

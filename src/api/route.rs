@@ -12,6 +12,7 @@ use crate::api::keys;
 use crate::api::keys::Keys;
 use crate::api::numbers;
 use crate::api::numbers::Numbers;
+use crate::api::originate;
 use crate::api::resource;
 use crate::api::resource::Noun;
 use crate::api::routing_profiles::RoutingProfiles;
@@ -275,8 +276,8 @@ const CALLS: [Route; 8] = [
         ("POST", "/api/v1/tenants/{tenant_id}/calls"),
         Access::Tenant(OPERATOR),
         asks(Some("CallWish"), 201, "CallState"),
-        "Places a call.",
-        || post(control::place),
+        "Places a call. Sent again with the same `Idempotency-Key`, it places no other within a day.",
+        || post(originate::place),
     ),
     route(
         ("GET", "/api/v1/tenants/{tenant_id}/calls/{id}"),

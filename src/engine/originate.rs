@@ -31,6 +31,7 @@ use crate::routing::signalling::ReferOut;
 use crate::routing::table::AiProfile;
 use crate::routing::table::RoutingTable;
 use crate::routing::trunk::Trunk;
+use crate::types::agent::AgentSettings;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::header::CallVariables;
@@ -52,6 +53,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 /// A call that is asked for.
 #[derive(Clone, Debug)]
@@ -70,6 +72,34 @@ pub struct Origination {
     pub ai_profile: Option<AiProfileId>,
     /// Headers for the carrier; those are sent that its trunk passes on.
     pub headers: Vec<(FieldName, FieldValue)>,
+    /// How the agent is reached, instead of what the profile says.
+    pub agent: Option<AgentSettings>,
+    /// What agents are told, and templates of headers are filled with.
+    pub variables: Option<CallVariables>,
+    /// It is ended so long after its answer, or earlier where its trunk says so.
+    pub duration_max: Option<Duration>,
+    /// Its identity; `None`: a new one.
+    pub id: Option<CallId>,
+}
+
+impl Origination {
+    /// A call of `tenant` to `to`, with nothing else asked for.
+    #[must_use]
+    pub const fn new(tenant: TenantId, to: DialString) -> Self {
+        Self {
+            tenant,
+            to,
+            from: None,
+            campaign: None,
+            trunk: None,
+            ai_profile: None,
+            headers: Vec::new(),
+            agent: None,
+            variables: None,
+            duration_max: None,
+            id: None,
+        }
+    }
 }
 
 /// With whom a running call shall be connected.
@@ -135,7 +165,7 @@ impl CallControl {
     /// Why it is not placed. That leaves a record too.
     pub fn place(&self, wish: Origination) -> Result<CallId, HangupCause> {
         let now = clock::now();
-        let id = clock::new_call_id();
+        let id = wish.id.unwrap_or_else(clock::new_call_id);
         let mut begun = Begun { now, log: CallLog::open(now, id), switch: &self.switch };
         let table = self.switch.table.load();
         let mut request = OutboundRequest::new(wish.tenant, wish.to.clone());
@@ -144,6 +174,7 @@ impl CallControl {
         request.campaign = wish.campaign;
         request.is_placed = true;
         request.headers.clone_from(&wish.headers);
+        request.variables = wish.variables.clone().unwrap_or_default();
         request.call_id = id.to_string();
         let mut route = Route {
             trunk: wish.trunk.filter(|trunk| table.trunk(*trunk).is_some()),
@@ -172,12 +203,12 @@ impl CallControl {
         route.trunk = Some(trunk.id);
         route.number = plan.number.as_ref().map(|number| number.id);
         route.dialled = Some(plan.dialled);
-        let Some(profile) = profile(&table, &plan, wish.ai_profile) else {
+        let Some(profile) = profile(&table, &plan, &wish) else {
             let mut decision = plan.decision;
             decision.note("ai_profile", "the tenant has no such profile");
             return Err(begun.refuse(route, (HangupCause::NoAgent, decision)));
         };
-        route.ai_profile = Some(profile.id);
+        route.ai_profile = Some(profile.id).filter(|id| !id.uuid().is_nil());
         // Each try is admitted in its turn; a call of which none would be is not begun.
         if let Err(cause) = self.switch.registry.check_out(now, &plan) {
             let mut decision = plan.decision;
@@ -195,7 +226,7 @@ impl CallControl {
         };
         let log = begun.decide(route, std::mem::take(&mut plan.decision));
         let plan = Box::new(plan);
-        self.start((now, log, campaign), (plan, trunk, profile, caller));
+        self.start((now, log, campaign), (plan, trunk, profile, caller), wish);
         Ok(id)
     }
 
@@ -208,6 +239,7 @@ impl CallControl {
         &self,
         (now, log, campaign): (Moment, CallLog, Option<CampaignGuard>),
         (plan, trunk, profile, caller): (Box<OutboundPlan>, Arc<Trunk>, Arc<AiProfile>, E164),
+        wish: Origination,
     ) {
         let hop = plan.tries.first().and_then(|first| first.gateway.next_hop().transport);
         let transport = hop.unwrap_or(Transport::Udp);
@@ -215,14 +247,17 @@ impl CallControl {
         // A node has at least one listener, and the index is of one.
         let Some(listener) = self.switch.listeners.get(index).cloned() else { return };
         let peer_host = plan.tries.first().map(|first| first.gateway.uri.host.clone());
-        let setup = call_setup(&plan, &trunk, &profile);
+        let mut setup = call_setup(&plan, &trunk, &profile);
+        if let Some(wished) = wish.duration_max {
+            setup.duration_max = setup.duration_max.min(wished);
+        }
         let route = CallRoute {
             tenant: Arc::clone(&plan.tenant),
             profile,
             trunk,
             caller: caller.to_string(),
             dialled: plan.dialled,
-            variables: CallVariables::default(),
+            variables: wish.variables.unwrap_or_default(),
             hops_left: plan.tries.first().map_or(0, |first| first.invite.max_forwards),
             peer_host: peer_host.unwrap_or_default(),
         };
@@ -299,16 +334,29 @@ fn dial_request(target: TransferTarget) -> Box<DialRequest> {
 }
 
 /// The profile that speaks: the one asked for, that of the caller's number, or the tenant's default. A
-/// tenant has no profile of another.
+/// tenant has no profile of another. Settings that are asked for hold instead of its own; a tenant without
+/// profiles may be called for with them alone.
 fn profile(
     table: &RoutingTable,
     plan: &OutboundPlan,
-    wished: Option<AiProfileId>,
+    wish: &Origination,
 ) -> Option<Arc<AiProfile>> {
+    let tenant = plan.tenant.id;
     let of_number = || plan.number.as_ref().and_then(|number| number.ai_profile);
     let of_campaign = || plan.campaign.as_ref().and_then(|campaign| campaign.ai_profile);
-    let id = wished.or_else(of_campaign).or_else(of_number).or(plan.tenant.default_profile)?;
-    table.ai_profile(id).filter(|profile| profile.tenant == plan.tenant.id).cloned()
+    let wished = wish.ai_profile.or_else(of_campaign).or_else(of_number);
+    let id = wished.or(plan.tenant.default_profile);
+    let own = id.and_then(|id| table.ai_profile(id)).filter(|profile| profile.tenant == tenant);
+    let Some(agent) = &wish.agent else { return own.cloned() };
+    let agent = agent.clone();
+    match own {
+        Some(own) => Some(Arc::new(AiProfile { agent, ..AiProfile::clone(own) })),
+        None if wish.ai_profile.is_some() => None,
+        None => {
+            let (id, name) = (AiProfileId::from_uuid(Uuid::nil()), String::new());
+            Some(Arc::new(AiProfile { id, tenant, name, agent }))
+        }
+    }
 }
 
 fn call_setup(plan: &OutboundPlan, trunk: &Trunk, profile: &AiProfile) -> CallSetup {

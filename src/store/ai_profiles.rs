@@ -121,12 +121,26 @@ pub fn check_agent(
     let sealed = composer.sealer.open_all(id, sealed);
     let secrets = RowSecrets::new(Arc::clone(&composer.secrets), sealed);
     let read = parse_agent(agent, &|reference| secret::resolve(&secrets, reference));
-    read.map(|_| ()).map_err(|why| {
-        // What is wrong begins with the key in question, where one is.
-        let key = why.strip_prefix('`').and_then(|rest| rest.split_once('`'));
-        let field = key.map_or("agent".to_owned(), |(key, _)| format!("agent.{key}"));
-        Fault::Invalid { field, why }
-    })
+    read.map(|_| ()).map_err(unusable)
+}
+
+/// Reads the agent of a single call, which has no row and so no sealed secrets.
+///
+/// # Errors
+///
+/// The value that cannot be used.
+pub fn read_agent(composer: &Composer, agent: &serde_json::Value) -> Result<AgentSettings, Fault> {
+    let sealed = composer.sealer.open_all(Uuid::nil(), &serde_json::Value::Null);
+    let secrets = RowSecrets::new(Arc::clone(&composer.secrets), sealed);
+    let read = parse_agent(agent, &|reference| secret::resolve(&secrets, reference));
+    read.map_err(unusable)
+}
+
+/// What is wrong begins with the key in question, where one is.
+fn unusable(why: String) -> Fault {
+    let key = why.strip_prefix('`').and_then(|rest| rest.split_once('`'));
+    let field = key.map_or("agent".to_owned(), |(key, _)| format!("agent.{key}"));
+    Fault::Invalid { field, why }
 }
 
 /// Longest `after_ms`, `hangup_after_ms`, `reinvite_after_ms`: a day.

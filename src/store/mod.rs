@@ -14,6 +14,7 @@ pub mod campaigns;
 pub mod changes;
 pub mod database;
 pub mod demo;
+pub mod idempotency;
 pub mod journal;
 pub mod key_ring;
 pub mod migrate;

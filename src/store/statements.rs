@@ -10,6 +10,7 @@ use crate::store::campaigns;
 use crate::store::changes;
 use crate::store::database;
 use crate::store::demo;
+use crate::store::idempotency;
 use crate::store::migrate;
 use crate::store::numbers;
 use crate::store::past_calls;
@@ -63,6 +64,11 @@ pub fn all() -> Vec<String> {
         calls::INSERT_EVENTS,
         call_notes::SELECT,
         call_notes::UPDATE,
+        idempotency::PRUNE,
+        idempotency::BEGIN,
+        idempotency::SELECT,
+        idempotency::ANSWER,
+        idempotency::FORGET,
         past_calls::ENDED,
         api_keys::INSERT,
         api_keys::VERIFY,

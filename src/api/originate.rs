@@ -1,0 +1,246 @@
+//! Calls that an application places, each once however often it is asked for.
+
+use crate::api::Context;
+use crate::api::auth::Caller;
+use crate::api::call_notes;
+use crate::api::control;
+use crate::api::error;
+use crate::api::error::ApiError;
+use crate::api::error::ErrorKind;
+use crate::api::secrets;
+use crate::clock;
+use crate::engine::originate::CallControl;
+use crate::engine::originate::Origination;
+use crate::store::ai_profiles;
+use crate::store::idempotency::Known;
+use crate::store::idempotency::Request;
+use crate::store::resource::Fault;
+use crate::store::resource::Members;
+use crate::types::agent::AgentSettings;
+use crate::types::header::FieldName;
+use crate::types::header::FieldValue;
+use crate::types::id::CallId;
+use crate::types::id::TenantId;
+use axum::Extension;
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::HeaderMap;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Headers of one call.
+const HEADERS_MAX: usize = 16;
+/// Longest `max_duration_s`: a day.
+const DURATION_S_MAX: u64 = 86_400;
+/// How a request names itself.
+const KEY: &str = "idempotency-key";
+/// Longest such name.
+const KEY_BYTES_MAX: usize = 255;
+/// Says that an answer was given before.
+const REPLAYED: &str = "idempotency-replayed";
+/// How long the same request under way is waited for, and how often it is looked for.
+const KEY_TRIES: u32 = 50;
+const KEY_PERIOD: Duration = Duration::from_millis(100);
+
+/// A call that is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CallWish {
+    /// The number to call, in the international form.
+    to: String,
+    /// The number to show.
+    from: Option<String>,
+    /// The campaign it is for.
+    campaign_id: Option<String>,
+    /// Who speaks.
+    ai_profile_id: Option<String>,
+    /// How it is reached instead.
+    agent: Option<Value>,
+    /// The trunk, by its id or name.
+    trunk: Option<String>,
+    /// Headers for the carrier.
+    headers: Option<BTreeMap<String, String>>,
+    /// What is passed on.
+    variables: Option<Members>,
+    /// After so many seconds from the answer it is ended.
+    max_duration_s: Option<u64>,
+    /// Whether it is recorded.
+    record: Option<bool>,
+}
+
+pub(super) async fn place(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Result<Json<Value>, JsonRejection>,
+) -> Result<Response, ApiError> {
+    let id = &caller.request_id;
+    let (tenant, control) = control::open(&context, &caller)?;
+    let Json(body) = body.map_err(|_| ErrorKind::BadParameter(CALL_PARAMETERS).of(id))?;
+    let request = key(&headers).map_err(|what| ErrorKind::BadParameter(what).of(id))?;
+    let request = request.map(|key| Request::new(tenant, key, &body.to_string()));
+    let wish: CallWish = serde_json::from_value(body)
+        .map_err(|_| ErrorKind::BadParameter(CALL_PARAMETERS).of(id))?;
+    let agent = wish.agent(&context, &caller).map_err(|fault| error::fault(fault, id))?;
+    wish.check().map_err(|fault| error::fault(fault, id))?;
+    let mut wish = wish.read(tenant, &control).map_err(|what| what.of(id))?;
+    wish.agent = agent;
+    match request {
+        Some(request) => place_once(&context, &caller, request, (control, wish)).await,
+        None => {
+            let call = control.place(wish).map_err(|cause| ErrorKind::CallRefused(cause).of(id))?;
+            Ok((StatusCode::CREATED, Json(placed(call))).into_response())
+        }
+    }
+}
+
+const CALL_PARAMETERS: &str = "the body is a JSON object with to, and if wanted from, campaign_id, \
+                               ai_profile_id, agent, trunk, headers, variables, max_duration_s and record";
+const KEY_FORM: &str = "`Idempotency-Key` is given once, as 1 to 255 visible characters";
+
+fn placed(call: CallId) -> Value {
+    json!({ "id": call.to_string(), "state": "calling" })
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<&str>, &'static str> {
+    let mut all = headers.get_all(KEY).iter();
+    let Some(first) = all.next() else { return Ok(None) };
+    let text = first.to_str().map_err(|_| KEY_FORM)?;
+    let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    let good = (1..=KEY_BYTES_MAX).contains(&text.len()) && is_visible && all.next().is_none();
+    if good { Ok(Some(text)) } else { Err(KEY_FORM) }
+}
+
+/// Places the call, unless the same request did. One that places none may be sent again.
+async fn place_once(
+    context: &Context,
+    caller: &Caller,
+    request: Request,
+    (control, mut wish): (CallControl, Origination),
+) -> Result<Response, ApiError> {
+    let id = &caller.request_id;
+    let database = &context.database;
+    let failed = |failed: sqlx::Error| error::database(&failed, id);
+    let new = clock::new_call_id();
+    for _ in 0..KEY_TRIES {
+        let (status, answer) = match request.begin(database, new).await.map_err(failed)? {
+            Known::Other => return Err(ErrorKind::KeyReused.of(id)),
+            Known::Answered(status, answer) => (status, answer),
+            Known::Placed(call) => (StatusCode::CREATED.as_u16(), placed(call)),
+            Known::Ours(call) => {
+                // Whoever began it may have come this far, and its record is still on its way.
+                if control.look(wish.tenant, call).await.is_err() {
+                    wish.id = Some(call);
+                    if let Err(cause) = control.place(wish) {
+                        request.forget(database).await.map_err(failed)?;
+                        return Err(ErrorKind::CallRefused(cause).of(id));
+                    }
+                }
+                let answer = placed(call);
+                // The call is placed: without this its record says so.
+                let kept = request.answered(database, StatusCode::CREATED.as_u16(), &answer).await;
+                kept.unwrap_or_else(|error| tracing::warn!(%error, "an answer is not kept"));
+                return Ok((StatusCode::CREATED, Json(answer)).into_response());
+            }
+            Known::Busy => {
+                let later = clock::instant(clock::now() + KEY_PERIOD);
+                tokio::time::sleep_until(later.into()).await;
+                continue;
+            }
+        };
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::CREATED);
+        return Ok((status, [(REPLAYED, "true")], Json(answer)).into_response());
+    }
+    Err(ErrorKind::KeyBusy.of(id))
+}
+
+impl CallWish {
+    /// The settings that are to hold instead of the profile's.
+    fn agent(&self, context: &Context, caller: &Caller) -> Result<Option<AgentSettings>, Fault> {
+        let Some(agent) = &self.agent else { return Ok(None) };
+        if !caller.is_platform() {
+            secrets::check_references("agent", agent)?;
+        }
+        let composer = context.composer.borrow().clone();
+        ai_profiles::read_agent(&composer, agent).map(Some)
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        if self.record == Some(true) {
+            let why = "recordings are not supported in this version";
+            return Err(Fault::invalid("record", why));
+        }
+        if self.max_duration_s.is_some_and(|s| !(1..=DURATION_S_MAX).contains(&s)) {
+            let why = format!("it is 1 to {DURATION_S_MAX}");
+            return Err(Fault::invalid("max_duration_s", why));
+        }
+        self.variables.as_ref().map_or(Ok(()), |all| call_notes::variables(all).map(|_| ()))
+    }
+
+    fn read(self, tenant: TenantId, control: &CallControl) -> Result<Origination, ErrorKind> {
+        let bad = ErrorKind::BadParameter;
+        let number = "`to` is a number in the international form";
+        let to = self.to.parse().map_err(|_| bad(number))?;
+        let from = self.from.as_deref().map(str::parse).transpose();
+        let from = from.map_err(|_| bad("`from` is a number in the international form"))?;
+        let profile = self.ai_profile_id.as_deref().map(str::parse).transpose();
+        let ai_profile = profile.map_err(|_| bad("`ai_profile_id` is the id of an AI profile"))?;
+        let campaign = self.campaign_id.as_deref().map(str::parse).transpose();
+        let campaign = campaign.map_err(|_| bad("`campaign_id` is the id of a campaign"))?;
+        let trunk =
+            |text: &str| control.trunk(tenant, text).ok_or(bad("the tenant has no such `trunk`"));
+        let trunk = self.trunk.as_deref().map(trunk).transpose()?;
+        let headers = self.headers.unwrap_or_default();
+        if headers.len() > HEADERS_MAX {
+            return Err(bad("`headers` has too many entries"));
+        }
+        let header = |(name, value): (String, String)| -> Option<(FieldName, FieldValue)> {
+            Some((name.parse().ok()?, value.parse().ok()?))
+        };
+        let headers = headers.into_iter().map(header).collect::<Option<_>>();
+        let headers = headers.ok_or(bad("one of `headers` cannot be sent"))?;
+        let mut wish = Origination::new(tenant, to);
+        wish.from = from;
+        wish.campaign = campaign;
+        wish.trunk = trunk;
+        wish.ai_profile = ai_profile;
+        wish.headers = headers;
+        // They were checked.
+        wish.variables = self.variables.and_then(|all| call_notes::variables(&all).ok());
+        wish.duration_max = self.max_duration_s.map(Duration::from_secs);
+        Ok(wish)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderName;
+    use axum::http::HeaderValue;
+
+    fn key_of(values: &[&str]) -> Result<Option<String>, &'static str> {
+        let name = HeaderName::from_static(KEY);
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(&name, HeaderValue::from_str(value).unwrap());
+        }
+        key(&headers).map(|key| key.map(str::to_owned))
+    }
+
+    #[test]
+    fn a_request_names_itself_once_and_shortly() {
+        assert_eq!(key_of(&[]), Ok(None));
+        assert_eq!(key_of(&["lead-7"]), Ok(Some("lead-7".to_owned())));
+        let long = "x".repeat(KEY_BYTES_MAX + 1);
+        for bad in [&[""][..], &["a", "b"], &[long.as_str()], &["a\tb"]] {
+            assert_eq!(key_of(bad), Err(KEY_FORM), "{bad:?}");
+        }
+    }
+}
