@@ -463,7 +463,7 @@ const REST: [Route; 5] = [
     ),
 ];
 
-const ALL: [&[Route]; 13] = [
+const ALL: [&[Route]; 14] = [
     &TENANTS,
     &AI_PROFILES,
     &NUMBERS,
