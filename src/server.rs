@@ -272,8 +272,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     let (addresses, listening, socket) = bound.start(&switch, gates, all)?;
     tokio::spawn(gateways::watch(Arc::clone(&switch), table_changes.clone(), drains.clone()));
     watch_source_names(&switch, &persistence, table_changes.clone(), stopping.clone());
-    let alive = keepalive::run(Arc::clone(&switch), table_changes.clone(), stopping.clone());
-    tokio::spawn(alive);
+    tokio::spawn(keepalive::run(Arc::clone(&switch), table_changes.clone(), stopping.clone()));
     let registrar = tokio::spawn(registrar::run(Arc::clone(&switch), table_changes, drains));
     tokio::spawn(listening.certificates().clone().watch(config.secrets(), stopping.clone()));
     tokio::spawn(memory::watch(Arc::clone(&switch), shards.clone(), stopping.clone()));

@@ -62,13 +62,6 @@ pub fn all() -> Vec<String> {
         calls::SELECT_EVENTS,
         calls::UPSERT.as_str(),
         calls::INSERT_EVENTS,
-        call_notes::SELECT,
-        call_notes::UPDATE,
-        idempotency::PRUNE,
-        idempotency::BEGIN,
-        idempotency::SELECT,
-        idempotency::ANSWER,
-        idempotency::FORGET,
         past_calls::ENDED,
         api_keys::INSERT,
         api_keys::VERIFY,
@@ -102,6 +95,7 @@ pub fn all() -> Vec<String> {
         demo::PUT_NUMBER,
     ];
     let mut all: Vec<String> = fixed.map(str::to_owned).into();
+    all.extend(STEERING.map(str::to_owned));
     all.extend(list_forms());
     let resources = [
         &tenants::TENANTS,
@@ -117,6 +111,17 @@ pub fn all() -> Vec<String> {
     all.extend(resources.into_iter().flat_map(resource_forms));
     all
 }
+
+/// What is said of calls, and asked once.
+const STEERING: [&str; 7] = [
+    call_notes::SELECT,
+    call_notes::UPDATE,
+    idempotency::PRUNE,
+    idempotency::BEGIN,
+    idempotency::SELECT,
+    idempotency::ANSWER,
+    idempotency::FORGET,
+];
 
 /// What is sent for a resource, with every field and filter it has.
 fn resource_forms(resource: &'static Resource) -> Vec<String> {
