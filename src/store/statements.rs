@@ -70,10 +70,6 @@ pub fn all() -> Vec<String> {
         audit_log::INSERT,
         trunks::NEWEST_CALLS,
         change::LOCK,
-        traces::RECORDED,
-        traces::INSERT,
-        traces::SELECT,
-        traces::DELETE,
         webhooks::CLAIM,
         webhooks::WAITING,
         webhooks::DELIVERED,
@@ -95,7 +91,7 @@ pub fn all() -> Vec<String> {
         demo::PUT_NUMBER,
     ];
     let mut all: Vec<String> = fixed.map(str::to_owned).into();
-    all.extend(STEERING.map(str::to_owned));
+    all.extend(OF_CALLS.map(str::to_owned));
     all.extend(list_forms());
     let resources = [
         &tenants::TENANTS,
@@ -112,8 +108,12 @@ pub fn all() -> Vec<String> {
     all
 }
 
-/// What is said of calls, and asked once.
-const STEERING: [&str; 7] = [
+/// What is said of calls, asked once, and kept of their signalling.
+const OF_CALLS: [&str; 11] = [
+    traces::RECORDED,
+    traces::INSERT,
+    traces::SELECT,
+    traces::DELETE,
     call_notes::SELECT,
     call_notes::UPDATE,
     idempotency::PRUNE,
