@@ -169,11 +169,7 @@ impl Call {
                 None => self.far_ended(now, (joining.target, false), (cause, by), out),
             },
             LineNews::Keyed(digit) => self.pass_key(joining.target, digit, out),
-            LineNews::Referred(_) => {
-                if let Some(line) = self.line(joining.target) {
-                    line.decline(out);
-                }
-            }
+            LineNews::Referred(_) => self.decline(joining.target, out),
             LineNews::Offered
             | LineNews::Ready
             | LineNews::Acknowledged
@@ -199,12 +195,7 @@ impl Call {
         match news {
             LineNews::Ended { .. } => (),
             LineNews::Broken(cause) => self.drop_line(side, *cause, out),
-            LineNews::Referred(_) => {
-                if let Some(line) = self.line(side) {
-                    line.decline(out);
-                }
-                return;
-            }
+            LineNews::Referred(_) => return self.decline(side, out),
             LineNews::Offered
             | LineNews::Ready
             | LineNews::Progressed { .. }
@@ -227,9 +218,7 @@ impl Call {
             let is_agent = matches!(self.setup.partner, Partner::AgentLeg(_));
             return self.bridge(target, is_agent, out);
         }
-        if let Some(line) = self.line_mut(target) {
-            line.start_playout(out);
-        }
+        self.start_playout(target, out);
         out.push(Output::Record(CallEvent::Bridged(target)));
         self.timers.set(Timer::TargetEnd, now + PROOF);
         self.state = State::Joining(Joining { answered: true, ..joining });
@@ -309,9 +298,7 @@ impl Call {
     /// The near leg is with the partner of the call.
     pub(super) fn bridge(&mut self, far: LegSide, is_agent: bool, out: &mut Vec<Output>) {
         self.timers.stop(Timer::TargetEnd);
-        if let Some(line) = self.line_mut(far) {
-            line.start_playout(out);
-        }
+        self.start_playout(far, out);
         if is_agent {
             out.push(Output::Record(CallEvent::AgentReady));
         }
@@ -327,6 +314,9 @@ impl Call {
         out: &mut Vec<Output>,
     ) {
         match news {
+            News::Near(LineNews::Referred(request)) => {
+                self.hand_over(now, request, Some(far), out);
+            }
             News::Near(news) => self.near_answered(now, news, out),
             News::Far(side, news) if side == far.0 => self.far_in_bridged(now, far, news, out),
             News::Transfer(request) => self.begin_transfer(now, request, Some(far), out),
@@ -360,7 +350,7 @@ impl Call {
     }
 
     /// The other leg hung up, which ends the call; an agent that is lost is an agent that failed.
-    fn far_ended(
+    pub(super) fn far_ended(
         &mut self,
         now: Moment,
         (_, is_agent): FarLeg,

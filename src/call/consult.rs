@@ -86,9 +86,7 @@ impl Call {
         match news {
             LineNews::Answered => {
                 self.timers.stop(Timer::TargetEnd);
-                if let Some(line) = self.line_mut(target) {
-                    line.start_playout(out);
-                }
+                self.start_playout(target, out);
                 self.tell_agent(AgentOutput::TellTransfer(TransferNews::Consulting), out);
                 self.state = State::Consulting(Consulting { answered: true, ..consulting });
             }
@@ -99,11 +97,7 @@ impl Call {
                 self.consulting_failed(now, consulting, too_soon(cause), out);
             }
             LineNews::Keyed(digit) => self.pass_key(target, digit, out),
-            LineNews::Referred(_) => {
-                if let Some(line) = self.line(target) {
-                    line.decline(out);
-                }
-            }
+            LineNews::Referred(_) => self.decline(target, out),
             LineNews::Offered
             | LineNews::Ready
             | LineNews::Progressed { .. }

@@ -1,8 +1,9 @@
-//! The near leg's peer wants somebody else connected with our agent in its place, and may.
+//! The near leg's peer wants somebody else in its place, with our agent or whom it is bridged with, and may.
 
 use crate::call::AgentState;
 use crate::call::Call;
 use crate::call::State;
+use crate::call::bridge::FarLeg;
 use crate::call::bridge::PROOF;
 use crate::call::bridge::too_soon;
 use crate::call::dial::DialRequest;
@@ -27,27 +28,39 @@ const OK: u16 = 200;
 pub(super) struct Handing {
     /// Whose leg that is.
     pub(super) target: LegSide,
-    /// It answered, and hears the agent; it has not yet proved that it stays.
+    /// With whom: the leg the near one is with; `None`: the agent.
+    pub(super) with: Option<FarLeg>,
+    /// It answered, and hears whom it is for; it has not yet proved that it stays.
     pub(super) answered: bool,
 }
 
+/// The near leg is over, and somebody else in its place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Handed {
+    /// Whose leg that is.
+    pub(super) target: LegSide,
+    /// With whom; `None`: the agent.
+    pub(super) with: Option<LegSide>,
+}
+
 impl Call {
-    /// Dials whom the near leg's peer names. Until that answers, near leg and agent hear each other; the
-    /// peer may hang up already, and is told how it goes if it does not.
+    /// Dials whom the near leg's peer names. Until that answers, the near leg and whom it is with hear each
+    /// other; the peer may hang up already, and is told how it goes if it does not.
     pub(super) fn hand_over(
         &mut self,
         now: Moment,
         request: Box<DialRequest>,
+        with: Option<FarLeg>,
         out: &mut Vec<Output>,
     ) {
-        let dialled =
-            if self.agent == AgentState::Ready { self.dial(now, request, out) } else { None };
+        let is_there = with.is_some() || self.agent == AgentState::Ready;
+        let dialled = if is_there { self.dial(now, request, out) } else { None };
         let Some(target) = dialled else {
             return self.near.decline(out);
         };
         self.near.ask(LegOutput::AcceptRefer, out);
         out.push(Output::Record(CallEvent::TransferBegun(TransferMode::Handover)));
-        self.state = State::Handing(Handing { target, answered: false });
+        self.state = State::Handing(Handing { target, with, answered: false });
     }
 
     pub(super) fn in_handing(
@@ -58,35 +71,27 @@ impl Call {
         out: &mut Vec<Output>,
     ) {
         match news {
-            // Some peers do not wait for the outcome. Their media stay until the agent has another's.
+            // Some peers do not wait for the outcome. Their media stay until another has their place.
             News::Near(LineNews::Ended { .. }) => (),
             News::Near(news) => self.near_answered(now, news, out),
             News::Far(side, news) if side == handing.target => {
                 self.target_in_handing(now, handing, news, out);
             }
-            News::Agent(AgentNews::Lost(cause)) => {
-                self.drop_line(handing.target, cause, out);
-                self.handing_failed(now, cause, out);
-            }
+            News::Far(side, news) => self.kept_in_handing(now, handing, (side, news), out),
+            News::Agent(AgentNews::Lost(cause)) => self.handing_failed(now, handing, cause, out),
             News::Agent(AgentNews::HungUp) => {
                 self.end(now, HangupCause::Normal, Party::Agent, out);
             }
             News::HangUp { cause, by } => self.end(now, cause, by, out),
             News::Withdrawn => {
-                let cause = HangupCause::CallerCancelled;
-                self.drop_line(handing.target, cause, out);
-                self.handing_failed(now, cause, out);
+                self.handing_failed(now, handing, HangupCause::CallerCancelled, out);
             }
-            News::Due(Timer::TargetEnd) if handing.answered => {
-                self.handed_over(handing.target, out);
-            }
+            News::Due(Timer::TargetEnd) if handing.answered => self.handed_over(handing, out),
             News::Due(Timer::TargetEnd) => {
-                self.drop_line(handing.target, HangupCause::NoAnswer, out);
-                self.handing_failed(now, HangupCause::NoAnswer, out);
+                self.handing_failed(now, handing, HangupCause::NoAnswer, out);
             }
             News::Due(timer) => self.due_answered(now, timer, out),
             News::Begun
-            | News::Far(..)
             | News::Agent(AgentNews::Ready | AgentNews::Played)
             | News::Transfer(_)
             | News::Confirmed => (),
@@ -106,23 +111,18 @@ impl Call {
                 self.near.ask(LegOutput::NotifyRefer { status }, out);
             }
             LineNews::Answered => {
-                if let Some(line) = self.line_mut(target) {
-                    line.start_playout(out);
-                }
+                self.start_playout(target, out);
                 self.timers.set(Timer::TargetEnd, now + PROOF);
                 self.state = State::Handing(Handing { answered: true, ..handing });
             }
             LineNews::Failed(cause) | LineNews::Broken(cause) => {
-                self.drop_line(target, cause, out);
-                self.handing_failed(now, cause, out);
+                self.handing_failed(now, handing, cause, out);
             }
-            LineNews::Ended { cause, .. } => self.handing_failed(now, too_soon(cause), out),
+            LineNews::Ended { cause, .. } => {
+                self.handing_failed(now, handing, too_soon(cause), out);
+            }
             LineNews::Keyed(digit) => self.pass_key(target, digit, out),
-            LineNews::Referred(_) => {
-                if let Some(line) = self.line(target) {
-                    line.decline(out);
-                }
-            }
+            LineNews::Referred(_) => self.decline(target, out),
             LineNews::Offered
             | LineNews::Ready
             | LineNews::Acknowledged
@@ -134,53 +134,95 @@ impl Call {
         }
     }
 
-    /// The near leg keeps the agent, or the announcement where that is gone; one that did not wait has
-    /// nobody to keep.
-    fn handing_failed(&mut self, now: Moment, cause: HangupCause, out: &mut Vec<Output>) {
+    /// Whom the target is for: without that there is nothing to hand over.
+    fn kept_in_handing(
+        &mut self,
+        now: Moment,
+        handing: Handing,
+        (side, news): (LegSide, LineNews),
+        out: &mut Vec<Output>,
+    ) {
+        let Some(far) = handing.with.filter(|(far, _)| *far == side) else { return };
+        let (cause, by) = match news {
+            LineNews::Ended { cause, by } => (cause, by),
+            LineNews::Broken(cause) => {
+                self.drop_line(side, cause, out);
+                (cause, Party::Switch)
+            }
+            LineNews::Keyed(digit) => return self.pass_key(side, digit, out),
+            LineNews::Referred(_) => return self.decline(side, out),
+            LineNews::Offered
+            | LineNews::Ready
+            | LineNews::Progressed { .. }
+            | LineNews::Answered
+            | LineNews::Acknowledged
+            | LineNews::Heard
+            | LineNews::Failed(_)
+            | LineNews::Cancelled
+            | LineNews::ReferProgressed(_)
+            | LineNews::ReferFailed(_)
+            | LineNews::Closed => return,
+        };
         self.timers.stop(Timer::TargetEnd);
+        self.drop_line(handing.target, cause, out);
         self.near.ask(LegOutput::NotifyRefer { status: cause.sip_status().max(300) }, out);
         out.push(Output::Record(CallEvent::TransferFailed(cause)));
         if self.near.is_gone() {
-            self.end(now, cause, Party::Switch, out);
-        } else if self.agent == AgentState::Ready {
-            self.state = State::Talking;
+            self.end(now, cause, by, out);
         } else {
-            self.announce(now, cause, out);
+            self.far_ended(now, far, (cause, by), out);
+        }
+    }
+
+    /// The near leg keeps whom it is with, or the announcement where that is an agent that is gone; one
+    /// that did not wait has nobody to keep.
+    fn handing_failed(
+        &mut self,
+        now: Moment,
+        handing: Handing,
+        cause: HangupCause,
+        out: &mut Vec<Output>,
+    ) {
+        self.timers.stop(Timer::TargetEnd);
+        self.drop_line(handing.target, cause, out);
+        self.near.ask(LegOutput::NotifyRefer { status: cause.sip_status().max(300) }, out);
+        out.push(Output::Record(CallEvent::TransferFailed(cause)));
+        match handing.with {
+            _ if self.near.is_gone() => self.end(now, cause, Party::Switch, out),
+            Some((far, is_agent)) => self.state = State::Bridged(far, is_agent),
+            None if self.agent == AgentState::Ready => self.state = State::Talking,
+            None => self.announce(now, cause, out),
         }
     }
 
     /// The target stays: the near leg is not needed any more.
-    fn handed_over(&mut self, target: LegSide, out: &mut Vec<Output>) {
+    fn handed_over(&mut self, handing: Handing, out: &mut Vec<Output>) {
         self.near.ask(LegOutput::NotifyRefer { status: OK }, out);
         self.near.hang_up(HangupCause::Transferred, out);
         self.near.close_media(out);
         out.push(Output::Record(CallEvent::TransferCompleted));
-        self.state = State::Handed(target);
+        let with = handing.with.map(|(far, _)| far);
+        self.state = State::Handed(Handed { target: handing.target, with });
     }
 
-    /// The agent is with whom it was handed over to.
+    /// The agent, or whom the near leg was with, is with whom it was handed over to.
     pub(super) fn in_handed(
         &mut self,
         now: Moment,
-        target: LegSide,
+        handed: Handed,
         news: News,
         out: &mut Vec<Output>,
     ) {
+        let is_left = |side| side == handed.target || handed.with == Some(side);
         match news {
-            News::Far(side, LineNews::Ended { cause, by }) if side == target => {
+            News::Far(side, LineNews::Ended { cause, by }) if is_left(side) => {
                 self.end(now, cause, by, out);
             }
-            News::Far(side, LineNews::Broken(cause)) if side == target => {
+            News::Far(side, LineNews::Broken(cause)) if is_left(side) => {
                 self.end(now, cause, Party::Switch, out);
             }
-            News::Far(side, LineNews::Keyed(digit)) if side == target => {
-                self.pass_key(side, digit, out);
-            }
-            News::Far(side, LineNews::Referred(_)) => {
-                if let Some(line) = self.line(side) {
-                    line.decline(out);
-                }
-            }
+            News::Far(side, LineNews::Keyed(digit)) => self.pass_key(side, digit, out),
+            News::Far(side, LineNews::Referred(_)) => self.decline(side, out),
             News::Agent(AgentNews::HungUp) => {
                 self.end(now, HangupCause::Normal, Party::Agent, out);
             }

@@ -297,6 +297,8 @@ pub enum AudioPath {
     Agent(LegSide),
     /// The near leg and this one hear each other.
     Bridge(LegSide),
+    /// The far leg and the third hear each other.
+    Others,
     /// The near leg hears this one, which hears nothing: early media.
     Early(LegSide),
     /// The near leg waits and hears this.

@@ -24,6 +24,7 @@ use crate::call::consult::Consulting;
 use crate::call::dial::DialRequest;
 use crate::call::end::Ending;
 use crate::call::event::CallEvent;
+use crate::call::handover::Handed;
 use crate::call::handover::Handing;
 use crate::call::input::AgentInput;
 use crate::call::input::AgentOutput;
@@ -91,10 +92,10 @@ enum State {
     Referring(Referring),
     /// The agent dials or speaks with the target of its transfer; the near leg waits.
     Consulting(Consulting),
-    /// Somebody is dialled who takes the near leg's place with the agent, as its peer wants.
+    /// Somebody is dialled who takes the near leg's place, as its peer wants.
     Handing(Handing),
-    /// The agent is with this leg; the near one is over.
-    Handed(LegSide),
+    /// Somebody else is in the near leg's place, which is over.
+    Handed(Handed),
     /// Waiting for the media to close.
     Ending(Ending),
     /// Over.
@@ -193,7 +194,7 @@ impl Call {
             State::Referring(referring) => self.in_referring(now, referring, news, out),
             State::Consulting(consulting) => self.in_consulting(now, consulting, news, out),
             State::Handing(handing) => self.in_handing(now, handing, news, out),
-            State::Handed(target) => self.in_handed(now, target, news, out),
+            State::Handed(handed) => self.in_handed(now, handed, news, out),
             State::Ending(ending) => self.in_ending(ending, news, out),
             State::Over => (),
         }
@@ -329,6 +330,20 @@ impl Call {
         }
     }
 
+    /// Lets be heard what a line held back.
+    fn start_playout(&mut self, side: LegSide, out: &mut Vec<Output>) {
+        if let Some(line) = self.line_mut(side) {
+            line.start_playout(out);
+        }
+    }
+
+    /// Refuses the wish of a line's peer for somebody else.
+    fn decline(&self, side: LegSide, out: &mut Vec<Output>) {
+        if let Some(line) = self.line(side) {
+            line.decline(out);
+        }
+    }
+
     /// Hangs up a far line, in whatever stage it is.
     fn drop_line(&mut self, side: LegSide, cause: HangupCause, out: &mut Vec<Output>) {
         if let Some(line) = self.line_mut(side) {
@@ -369,9 +384,13 @@ impl Call {
                 AudioPath::Agent(consulting.target)
             }
             State::Consulting(_) => AudioPath::Waiting(Comfort::Hold),
-            State::Handing(handing) if handing.answered => AudioPath::Agent(handing.target),
-            State::Handing(_) => agent,
-            State::Handed(target) => AudioPath::Agent(target),
+            State::Handing(Handing { target, with: None, answered: true })
+            | State::Handed(Handed { target, with: None }) => AudioPath::Agent(target),
+            State::Handing(Handing { with: None, .. }) => agent,
+            State::Handing(Handing { with: Some((far, _)), answered: false, .. }) => {
+                AudioPath::Bridge(far)
+            }
+            State::Handing(Handing { with: Some(_), .. }) | State::Handed(_) => AudioPath::Others,
         };
         self.unless_holding(path)
     }
@@ -393,6 +412,7 @@ impl Call {
         let held = match path {
             AudioPath::Agent(side) => holds(side),
             AudioPath::Bridge(far) | AudioPath::Early(far) => holds(LegSide::Near) || holds(far),
+            AudioPath::Others => holds(LegSide::Far) || holds(LegSide::Third),
             AudioPath::Waiting(_) | AudioPath::Apart => false,
         };
         if held { AudioPath::Waiting(Comfort::Hold) } else { path }
@@ -416,6 +436,11 @@ impl Call {
         match self.path {
             AudioPath::Bridge(far) if side == LegSide::Near => Some(far),
             AudioPath::Bridge(far) if side == far => Some(LegSide::Near),
+            AudioPath::Others => match side {
+                LegSide::Near => None,
+                LegSide::Far => Some(LegSide::Third),
+                LegSide::Third => Some(LegSide::Far),
+            },
             AudioPath::Agent(_)
             | AudioPath::Bridge(_)
             | AudioPath::Early(_)

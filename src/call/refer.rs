@@ -205,12 +205,7 @@ impl Call {
             LineNews::Ended { .. } => (),
             LineNews::Broken(cause) => self.drop_line(side, *cause, out),
             LineNews::Keyed(digit) => return self.pass_key(side, *digit, out),
-            LineNews::Referred(_) => {
-                if let Some(line) = self.line(side) {
-                    line.decline(out);
-                }
-                return;
-            }
+            LineNews::Referred(_) => return self.decline(side, out),
             LineNews::Offered
             | LineNews::Ready
             | LineNews::Progressed { .. }

@@ -22,7 +22,7 @@ const FALLBACK_MAX: Duration = Duration::from_secs(20);
 impl Call {
     pub(super) fn in_talking(&mut self, now: Moment, news: News, out: &mut Vec<Output>) {
         match news {
-            News::Near(LineNews::Referred(request)) => self.hand_over(now, request, out),
+            News::Near(LineNews::Referred(request)) => self.hand_over(now, request, None, out),
             News::Near(news) => self.near_answered(now, news, out),
             News::Agent(AgentNews::Ready) => self.tell_agent(AgentOutput::TellAnswered, out),
             News::Agent(AgentNews::Lost(cause)) => self.announce(now, cause, out),
@@ -90,7 +90,7 @@ impl Call {
                 self.wind_up(now, cause, by, out);
             }
             LineNews::Keyed(digit) => self.pass_key(LegSide::Near, digit, out),
-            // Only who talks with an agent of ours, and may, hands it over.
+            // Only who talks with somebody, and may, hands over.
             LineNews::Referred(_) => self.near.decline(out),
             LineNews::Offered
             | LineNews::Ready

@@ -59,6 +59,7 @@ use crate::types::transport::Transport;
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -204,7 +205,8 @@ fn admit(
     // The queue is new and empty: this cannot fail.
     let offered = CallInput::Leg(LegSide::Near, LegInput::Offered(body));
     drop(inputs.try_send(offered));
-    let leg = CallLeg { call: inputs.clone(), side: LegSide::Near };
+    let trunk = Arc::clone(&seed.route.trunk);
+    let leg = CallLeg { call: inputs.clone(), side: LegSide::Near, trunk };
     shard.calls.insert(dialog, leg);
     let call = seed.log.record().id;
     call_task::start(&shard.switch, seed, (inputs, queue));

@@ -15,6 +15,7 @@ use crate::engine::switch::Switch;
 use crate::engine::trace::ShardTrace;
 use crate::engine::turned_away;
 use crate::engine::turned_away::DeclinedSample;
+use crate::routing::trunk::Trunk;
 use crate::sip::digest;
 use crate::sip::endpoint::Endpoint;
 use crate::sip::endpoint::config::EndpointConfig;
@@ -74,11 +75,10 @@ enum Order {
     Command(Command),
     /// Place a call of ours, a leg of `call`; what happens to it goes to `events`.
     Place { call: CallId, invite: Box<OutboundInvite>, events: mpsc::Sender<Event> },
-    /// Answer a dialog that a call takes in place of its caller's before: it is the call's near leg
-    /// from now on. Told what names it; `None`: its peer has given it up.
+    /// Answer a dialog that a call takes in place of another of its legs: it is that leg from now on. Told what names it; `None`: its peer has given it up.
     TakeOver {
         dialog: DialogId,
-        call: mpsc::Sender<CallInput>,
+        leg: CallLeg,
         body: Bytes,
         taken: oneshot::Sender<Option<DialogName>>,
     },
@@ -188,16 +188,16 @@ impl ShardHandle {
         drop(self.commands.send(Order::Command(command)).await);
     }
 
-    /// Answers a dialog as the near leg of `call` from now on, and gives what names it; `None` when its
+    /// Answers a dialog that is this leg of a call from now on, and gives what names it; `None` when its
     /// peer has given it up.
     pub(super) async fn take_over(
         &self,
         dialog: DialogId,
-        call: mpsc::Sender<CallInput>,
+        leg: CallLeg,
         body: Bytes,
     ) -> Option<DialogName> {
         let (taken, answer) = oneshot::channel();
-        self.commands.send(Order::TakeOver { dialog, call, body, taken }).await.ok()?;
+        self.commands.send(Order::TakeOver { dialog, leg, body, taken }).await.ok()?;
         answer.await.ok()?
     }
 
@@ -278,9 +278,12 @@ pub fn start(
 }
 
 /// The leg of a call that a dialog is.
+#[derive(Debug)]
 pub(super) struct CallLeg {
     pub(super) call: mpsc::Sender<CallInput>,
     pub(super) side: LegSide,
+    /// By which it came.
+    pub(super) trunk: Arc<Trunk>,
 }
 
 /// The task's state.
@@ -370,10 +373,10 @@ impl Shard {
                     self.trace.link(call, call_id.as_ref());
                 }
             }
-            Order::TakeOver { dialog, call, body, taken } => {
+            Order::TakeOver { dialog, leg, body, taken } => {
                 let name = self.name_of(dialog);
                 if name.is_some() {
-                    self.calls.insert(dialog, CallLeg { call, side: LegSide::Near });
+                    self.calls.insert(dialog, leg);
                     self.turn(Input::Command(Command::Accept { dialog, body }));
                 }
                 // Whoever asked may be gone: then the queue it gave ends the leg.
@@ -490,7 +493,8 @@ impl Shard {
     /// A caller wants somebody else called. What names nobody that we dial, or is of no call, is declined
     /// here; whether this caller may is the call's to say.
     fn referred(&mut self, dialog: DialogId, referred: &Referred) {
-        match dial::target_of(referred).filter(|_| self.calls.contains_key(&dialog)) {
+        let leg = self.calls.get(&dialog);
+        match leg.and_then(|leg| dial::target_of(referred, Some(&leg.trunk))) {
             Some(request) => self.tell(dialog, LegInput::Referred(Box::new(request))),
             None => {
                 let (status, cause) = (603, HangupCause::Policy);

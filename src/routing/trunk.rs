@@ -2,6 +2,8 @@
 
 use crate::routing::header_map::HeaderMap;
 use crate::routing::numbers::NumberRules;
+use crate::routing::numbers::Rewritten;
+use crate::routing::numbers::dial_text;
 use crate::routing::outbound_trunk::OutboundTrunk;
 use crate::routing::registration::TrunkRegistration;
 use crate::routing::signalling::DtmfSend;
@@ -16,6 +18,7 @@ use crate::types::codec::Ptime;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::name::ListenerName;
+use crate::types::number::E164;
 use crate::types::secret::Secret;
 use crate::types::srtp::SrtpPolicy;
 use crate::types::srtp::SrtpSuite;
@@ -422,6 +425,17 @@ fn unbracketed(host: &[u8]) -> &[u8] {
 }
 
 impl Trunk {
+    /// The number its carrier means by a user part or `tel:` URI that names neither who calls nor one of
+    /// ours, as in Refer-To: in the form it dials, or in that of callers.
+    #[must_use]
+    pub fn number_meant(&self, raw: &[u8]) -> Option<E164> {
+        let text = dial_text(raw)?;
+        [&self.called, &self.calling].into_iter().find_map(|rules| match rules.rewrite(&text).0 {
+            Rewritten::Number(number) => Some(number),
+            Rewritten::Anonymous | Rewritten::Unusable => None,
+        })
+    }
+
     /// A trunk that takes calls from `sources` over UDP and TCP with the defaults of every profile.
     #[must_use]
     pub fn new(id: TrunkId, name: impl Into<String>, sources: Vec<IpNet>) -> Self {

@@ -6,7 +6,10 @@ use crate::carrier::NUMBER;
 use crate::carrier::answer;
 use crate::carrier::carrier;
 use crate::carrier::hear_bye;
+use crate::carrier::hears;
 use crate::carrier::key;
+use crate::carrier::pick_up;
+use crate::carrier::refuse;
 use crate::carrier::shown;
 use crate::kamailio::own_address;
 use crate::node::Home;
@@ -53,9 +56,12 @@ impl Around {
 
     /// SIPp calls; the call's id, once it is answered.
     async fn call(&self, scenario: &str) -> (Running, String) {
-        let running = Sipp::new(scenario, self.sipp, self.node.sip(), NUMBER)
-            .args(&["-recv_timeout", "90000"])
-            .start();
+        let running = self.sipp(scenario, NUMBER).start();
+        (running, self.running_call().await)
+    }
+
+    /// The call that is answered and runs, once there is one and no other.
+    async fn running_call(&self) -> String {
         let answered = "SELECT count(*) FROM calls WHERE direction = 'inbound' \
                         AND answered_at IS NOT NULL AND ended_at IS NULL";
         wait_for("the call is answered", async || {
@@ -63,7 +69,17 @@ impl Around {
         })
         .await;
         let id = answered.replace("count(*)", "id::text");
-        (running, crate::postgres::text(&self.node.database(), &id).await)
+        crate::postgres::text(&self.node.database(), &id).await
+    }
+
+    /// SIPp as a caller of the carrier.
+    fn sipp(&self, scenario: &str, number: &str) -> Sipp {
+        Sipp::new(scenario, self.sipp, self.node.sip(), number).args(&[
+            "-recv_timeout",
+            "90000",
+            "-default_behaviors",
+            "all,-abortunexp",
+        ])
     }
 
     /// The agent consults the telephone, and is through.
@@ -154,6 +170,55 @@ async fn a_carrier_that_hangs_up_the_caller_first_may_still_take_the_target() {
     let (story, cause) = around.story(&call).await;
     assert_eq!(story.last().map(String::as_str), Some("transfer_failed"));
     assert_eq!(cause, "normal");
+}
+
+/// A number whose agent is a telephone.
+const DESK: &str = "+15550111";
+
+#[tokio::test]
+async fn a_caller_that_is_bridged_hands_on_whom_it_talks_with_in_whatever_form_it_names_a_number() {
+    let rule = json!([{"match": "^0(\\d{7})$", "to": "+1${1}"}]);
+    let more = json!({
+        "calls": {"refer_in": "b2bua"},
+        "numbers": {"inbound_calling": rule},
+        "outbound": {"user_phone": true},
+    });
+    let mut around = Around::new(more).await;
+    let mut desk = carrier(&around.node, "127.0.0.12").await;
+    let agent = json!({"kind": "sip", "uri": format!("sip:desk@{}", desk.local())});
+    around.node.put(&[rows::profile(5, 1, agent), rows::number(6, 1, 5, DESK)]).await;
+    for target in [
+        "<sip:05550142@carrier.example;user=phone>",
+        "<tel:+1-555-0142>",
+        "\"Somebody\" <sip:555-0142;phone-context=+1@carrier.example>",
+        "<sip:+15550142;npdi@carrier.example;user=phone>",
+    ] {
+        let sipp = around.sipp("caller-refers", DESK).word("target", target).word("outcome", "200");
+        let running = sipp.start();
+        let to_desk = answer(&mut desk).await;
+        let to_target = around.target.expect("INVITE ").await;
+        assert!(to_target.start.contains(&format!("sip:{CALLED}@")), "{target}: {to_target:?}");
+        pick_up(&mut around.target, &to_target).await;
+        let (desk_port, target_port) = (to_desk.audio_port(), to_target.audio_port());
+        hears((&desk, desk_port), &around.target, 0x31).await;
+        hears((&around.target, target_port), &desk, 0x32).await;
+        // The caller is told, and hung up; the two go on.
+        finishes(running).await;
+        hears((&desk, desk_port), &around.target, 0x33).await;
+        assert_eq!(around.target.ask("BYE", "", "").await.status(), 200);
+        hear_bye(&desk).await;
+    }
+    // Whoever does not want that leaves the two as they were.
+    let target = format!("<sip:{CALLED}@carrier.example>");
+    let sipp = around.sipp("caller-refers", DESK).word("target", &target).word("outcome", "603");
+    let running = sipp.start();
+    answer(&mut desk).await;
+    let invite = around.target.expect("INVITE ").await;
+    refuse(&around.target, &invite, "603 Decline", "").await;
+    let call = around.running_call().await;
+    around.hears(&call, "NOTIFY ", "terminated").await;
+    assert_eq!(desk.ask("BYE", "", "").await.status(), 200);
+    finishes(running).await;
 }
 
 async fn still_ours(around: &Around, call: &str) {

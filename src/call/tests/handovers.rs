@@ -13,6 +13,7 @@ use crate::call::transfer::TransferMode;
 
 const NEAR: LegSide = LegSide::Near;
 const FAR: LegSide = LegSide::Far;
+const THIRD: LegSide = LegSide::Third;
 
 fn talking(transfers: bool) -> Bench {
     let mut bench = Bench::new(|setup| {
@@ -135,4 +136,97 @@ fn an_agent_that_is_lost_while_it_is_handed_over_takes_nobody_with_it() {
     assert_eq!(hangs_up(&out, FAR), Some(HangupCause::AgentLost));
     assert!(out.contains(&Output::Agent(AgentOutput::StartFallback)), "{out:?}");
     assert!(out.contains(&notify(500)));
+}
+
+/// A forwarded call whose caller wants whom it talks with connected with somebody else.
+fn handing_on() -> Bench {
+    let mut bench = Bench::new(|setup| {
+        setup.opening = Opening::Inbound(LegTerms { transfers: true, ..terms() });
+        setup.partner = Partner::Forward(Box::new(request()));
+    });
+    bench.leg(NEAR, LegInput::Offered(sdp()));
+    bench.run_media(NEAR);
+    bench.run_media(FAR);
+    bench.leg(FAR, LegInput::Answered(sdp()));
+    bench.leg(NEAR, LegInput::Acknowledged(None));
+    let out = bench.leg(NEAR, LegInput::Referred(Box::new(request())));
+    assert!(out.contains(&Output::Leg(NEAR, LegOutput::AcceptRefer)), "{out:?}");
+    assert_eq!(path(&out), None, "they hear each other meanwhile");
+    assert!(dial(&bench.run_media(THIRD), THIRD).is_some());
+    bench
+}
+
+#[test]
+fn whom_a_caller_was_bridged_with_is_handed_over_once_the_target_proved_that_it_stays() {
+    let mut bench = handing_on();
+    let out = bench.leg(THIRD, LegInput::Progressed { status: 180, body: None });
+    assert!(out.contains(&notify(180)), "{out:?}");
+    let out = bench.leg(THIRD, LegInput::Answered(sdp()));
+    assert_eq!(path(&out), Some(AudioPath::Others));
+    assert_eq!((hangs_up(&out, NEAR), hangs_up(&out, FAR)), (None, None));
+    // A key of the one reaches the other, and not who waits.
+    let keyed = bench.leg(FAR, LegInput::Digit('7'));
+    let key = |side| Output::Media(side, MediaOutput::SendDigit('7'));
+    assert!(keyed.contains(&key(THIRD)) && !keyed.contains(&key(NEAR)), "{keyed:?}");
+    let out = bench.wait();
+    assert!(out.contains(&notify(200)), "{out:?}");
+    assert_eq!(hangs_up(&out, NEAR), Some(HangupCause::Transferred));
+    assert!(records(&out, &CallEvent::TransferCompleted));
+    bench.give(Input::Media(NEAR, MediaInput::Closed(None)));
+    assert_eq!(bench.call.path, AudioPath::Others);
+    let out = bench.leg(FAR, gone(Party::Far));
+    assert_eq!(hangs_up(&out, THIRD), Some(HangupCause::Normal));
+    assert_eq!(bench.close_all().1, Party::Far);
+}
+
+#[test]
+fn a_caller_keeps_whom_it_is_bridged_with_when_the_target_cannot_be_had_or_leaves_at_once() {
+    let busy = LegInput::DialFailed { cause: HangupCause::Busy, status: Some(486) };
+    for (answered, input, status) in [(false, busy, 486), (true, gone(Party::Far), 603)] {
+        let mut bench = handing_on();
+        if answered {
+            bench.leg(THIRD, LegInput::Answered(sdp()));
+        }
+        let out = bench.leg(THIRD, input);
+        assert!(out.contains(&notify(status)), "{out:?}");
+        assert_eq!((hangs_up(&out, NEAR), hangs_up(&out, FAR)), (None, None));
+        assert_eq!(bench.call.path, AudioPath::Bridge(FAR));
+        // It may ask once more.
+        bench.give(Input::Media(THIRD, MediaInput::Closed(None)));
+        let out = bench.leg(NEAR, LegInput::Referred(Box::new(request())));
+        assert!(out.contains(&Output::Leg(NEAR, LegOutput::AcceptRefer)), "{out:?}");
+    }
+}
+
+#[test]
+fn whom_a_caller_was_bridged_with_may_hang_up_meanwhile_and_so_may_the_caller() {
+    for answered in [false, true] {
+        let mut bench = handing_on();
+        if answered {
+            bench.leg(THIRD, LegInput::Answered(sdp()));
+        }
+        let out = bench.leg(FAR, gone(Party::Far));
+        assert!(out.contains(&notify(480)) || out.contains(&notify(300)), "{out:?}");
+        assert_eq!(hangs_up(&out, THIRD), Some(HangupCause::Normal));
+        assert_eq!(hangs_up(&out, NEAR), Some(HangupCause::Normal));
+        bench.close_all();
+    }
+    // The caller does not wait: the two come together all the same.
+    let mut bench = handing_on();
+    let out = bench.leg(NEAR, gone(Party::Caller));
+    assert_eq!((hangs_up(&out, FAR), hangs_up(&out, THIRD)), (None, None));
+    let out = bench.leg(THIRD, LegInput::Answered(sdp()));
+    assert_eq!(path(&out), Some(AudioPath::Others));
+    bench.wait();
+    let out = bench.leg(THIRD, gone(Party::Far));
+    assert_eq!(hangs_up(&out, FAR), Some(HangupCause::Normal));
+    bench.close_all();
+    // Nobody comes: nobody is left on the other leg.
+    let mut bench = handing_on();
+    bench.leg(NEAR, gone(Party::Caller));
+    let out = bench.wait();
+    for side in [FAR, THIRD] {
+        assert_eq!(hangs_up(&out, side), Some(HangupCause::NoAnswer), "{side:?}");
+    }
+    bench.close_all();
 }

@@ -307,10 +307,12 @@ fn beginning() -> impl Strategy<Value = Vec<Step>> {
     let confirmed = [consulted, Step::Give(Input::TransferConfirmed)];
     let attended = [&talk[..], &attended, &confirmed].concat();
     let referred = near(LegInput::Referred(Box::new(request())));
-    let handing = [&talk[..], &[referred, Step::Obey, Step::Obey]].concat();
+    let taken = Step::Give(Input::Leg(LegSide::Third, LegInput::Answered(offer.clone())));
+    let handing = [&talk[..], &[referred.clone(), Step::Obey, Step::Obey]].concat();
     prop::sample::select(vec![
         talk.to_vec(),
         handing,
+        [&bridged[..], &[referred, Step::Obey, Step::Obey, taken]].concat(),
         attended,
         [&bridged[..], &transfer()].concat(),
         bridged,

@@ -19,6 +19,7 @@ use crate::engine::dial::DialSeed;
 use crate::engine::dial::PeerRoute;
 use crate::engine::leg_terms;
 use crate::engine::replacement::Replacement;
+use crate::engine::sip_shard::CallLeg;
 use crate::engine::sip_shard::ShardHandle;
 use crate::routing::outbound::DiversionReason;
 use crate::routing::outbound::Forwarding;
@@ -170,7 +171,9 @@ impl Task {
         let registry = &self.switch.registry;
         let Some((replacement, inputs)) = registry.take_replacement(self.id()) else { return };
         let Replacement { shard, dialog, .. } = *replacement;
-        let Some(name) = shard.take_over(dialog, inputs, body).await else {
+        let trunk = Arc::clone(&self.route.trunk);
+        let leg = CallLeg { call: inputs, side: LegSide::Near, trunk };
+        let Some(name) = shard.take_over(dialog, leg, body).await else {
             // Its peer gave up at this very moment; the media went there already.
             return self.leg(LegSide::Near, LegInput::Cancelled);
         };

@@ -240,7 +240,35 @@ impl Task {
 
     /// Lets audio go one way and no other.
     pub(super) fn connect(&mut self, path: AudioPath) {
-        let Some(near) = self.media.id() else { return };
+        match path {
+            AudioPath::Others => {
+                let others = [LegSide::Far, LegSide::Third].map(|side| self.media_id(side));
+                if let [Some(far), Some(third)] = others {
+                    self.switch.media.bridge(far, third);
+                }
+            }
+            AudioPath::Agent(side) => {
+                let Some(media) = self.media_id(side) else { return };
+                self.switch.media.unbridge(media);
+                self.give_voice_to(media);
+            }
+            AudioPath::Bridge(_)
+            | AudioPath::Early(_)
+            | AudioPath::Waiting(_)
+            | AudioPath::Apart => self.connect_near(path),
+        }
+    }
+
+    /// The near leg hears somebody else from now on. Once that is over, whoever is left waits.
+    fn connect_near(&mut self, path: AudioPath) {
+        let Some(near) = self.media.id() else {
+            for side in [LegSide::Far, LegSide::Third] {
+                if let Some(media) = self.media_id(side) {
+                    self.switch.media.isolate(media, Waiting::Noise);
+                }
+            }
+            return;
+        };
         match path {
             AudioPath::Bridge(side) => {
                 if let Some(other) = self.media_id(side) {
@@ -252,17 +280,13 @@ impl Task {
                     self.switch.media.bridge_one_way(other, near);
                 }
             }
-            AudioPath::Agent(side) => {
-                let Some(media) = self.media_id(side) else { return };
-                self.switch.media.unbridge(media);
-                self.give_voice_to(media);
-            }
             AudioPath::Waiting(comfort) => {
                 let trunk = self.media.trunk.as_ref().unwrap_or(&self.route.trunk);
                 self.switch.media.isolate(near, waiting(comfort, &trunk.country));
             }
             // Before an answer nothing of the agent's is played; what it says then is its greeting.
             AudioPath::Apart => self.switch.media.unbridge(near),
+            AudioPath::Agent(_) | AudioPath::Others => (),
         }
     }
 

@@ -15,6 +15,8 @@ use crate::engine::registry::SourceGuard;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::sip_shard::end;
 use crate::engine::sip_shard::referring;
+use crate::routing::numbers::dial_text;
+use crate::routing::trunk::Trunk;
 use crate::sip::endpoint::event::Body;
 use crate::sip::endpoint::event::Command;
 use crate::sip::endpoint::event::DialogId;
@@ -22,10 +24,11 @@ use crate::sip::endpoint::event::Event;
 use crate::sip::endpoint::info::dtmf_relay;
 use crate::sip::endpoint::told::Referred;
 use crate::sip::message::field::FieldValue;
+use crate::sip::message::uri::Uri;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
-use crate::types::number::E164;
 use bytes::Bytes;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -65,7 +68,7 @@ pub(super) async fn run(mut line: Line, mut carried: Carried) {
                     return line.tell(LegInput::Ended { cause, by }).await;
                 };
                 if let Event::Referred { referred, .. } = &event {
-                    match target_of(referred) {
+                    match target_of(referred, carried.target.trunk()) {
                         Some(request) => line.tell(LegInput::Referred(Box::new(request))).await,
                         None => carried.obey(LegOutput::RefuseRefer { status: 603 }).await,
                     }
@@ -164,15 +167,22 @@ fn refer_to(target: &DialTarget, host: &str) -> String {
 /// How long whom a peer names is rung.
 const REFERRED_RING_MAX: Duration = Duration::from_secs(45);
 
-/// Whom a REFER names, as far as we dial it: a telephone number. Which of them may be called is for
-/// the tenant's trunks to say; a dialog of the peer's own to replace is nothing we have.
-pub(crate) fn target_of(referred: &Referred) -> Option<DialRequest> {
+/// Whom a REFER names, as far as we dial it: a telephone number, as the carrier of `trunk` writes it or in
+/// the international form. Which of them may be called is for the tenant's trunks to say; a dialog of the
+/// peer's own to replace is nothing we have.
+pub(crate) fn target_of(referred: &Referred, trunk: Option<&Arc<Trunk>>) -> Option<DialRequest> {
     if referred.replaces.is_some() {
         return None;
     }
-    let uri = referred.refer_to.uri();
-    let user = uri.user_decoded()?;
-    let to: E164 = std::str::from_utf8(&user).ok()?.parse().ok()?;
+    let raw: &[u8] = match referred.refer_to.uri() {
+        Uri::Sip(uri) => uri.user()?,
+        tel @ Uri::Tel(_) => tel.as_bytes(),
+        Uri::Other(_) => return None,
+    };
+    let to = match trunk {
+        Some(trunk) => trunk.number_meant(raw)?,
+        None => dial_text(raw)?.parse().ok()?,
+    };
     Some(partner::to_number(to, REFERRED_RING_MAX))
 }
 
@@ -207,4 +217,59 @@ pub(crate) fn input_of(
         | Event::RequestAnswered { .. }
         | Event::Probed { .. } => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::numbers::NumberRules;
+    use crate::routing::numbers::RuleText;
+    use crate::sip::message::header::name_addr::NameAddr;
+    use crate::sip::message::header::replaces::Replaces;
+    use crate::types::id::TrunkId;
+
+    fn number_of(refer_to: &str, trunk: Option<&Arc<Trunk>>) -> Option<String> {
+        let refer_to = NameAddr::parse(Bytes::copy_from_slice(refer_to.as_bytes())).unwrap();
+        let replaces = Replaces::of_refer_to(refer_to.uri());
+        let referred = Referred { refer_to, replaces, referred_by: None };
+        match target_of(&referred, trunk)?.target {
+            DialTarget::Number { to, .. } => Some(to.as_str().to_owned()),
+            DialTarget::Uri { .. } => panic!("a REFER names numbers"),
+        }
+    }
+
+    #[test]
+    fn whom_a_refer_names_is_found_in_every_form_that_carriers_write() {
+        let mut trunk = Trunk::new(TrunkId::from_uuid(clock::new_uuid()), "carrier", Vec::new());
+        let rules = |pattern: &str, to: &str| {
+            let text = RuleText { pattern: pattern.to_owned(), to: to.to_owned() };
+            NumberRules::compile(&[text], "").unwrap()
+        };
+        trunk.called = rules(r"^(44\d+)$", "+${1}");
+        trunk.calling = rules(r"^0(\d{7})$", "+1${1}");
+        let trunk = Arc::new(trunk);
+        for (text, number) in [
+            ("<sip:+15550142@carrier.example>", "+15550142"),
+            ("<sip:+15550142@carrier.example:5070;user=phone;transport=udp>", "+15550142"),
+            ("\"B\" <sip:+1%35550142;npdi;rn=1@carrier.example>", "+15550142"),
+            ("<tel:+1-555-0142>", "+15550142"),
+            ("<tel:555-0142;phone-context=+1>", "+15550142"),
+            ("sip:05550142@carrier.example;user=phone", "+15550142"),
+            ("<sip:442079460000@carrier.example>", "+442079460000"),
+        ] {
+            assert_eq!(number_of(text, Some(&trunk)).as_deref(), Some(number), "{text}");
+        }
+        for text in [
+            "<sip:desk@192.0.2.7>",
+            "<sip:192.0.2.7>",
+            "<sip:5550142@carrier.example>",
+            "<mailto:a@b>",
+            "<sip:+15550142@carrier.example?Replaces=a%3Bto-tag%3D1%3Bfrom-tag%3D2>",
+        ] {
+            assert_eq!(number_of(text, Some(&trunk)), None, "{text}");
+        }
+        // A peer of its own has no numbers but those of the world.
+        assert_eq!(number_of("<tel:+15550142>", None).as_deref(), Some("+15550142"));
+        assert_eq!(number_of("<sip:05550142@carrier.example>", None), None);
+    }
 }
