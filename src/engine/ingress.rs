@@ -197,7 +197,10 @@ impl Ingress for Dispatcher {
     }
 
     fn admits(&self, listener: u16, source: IpAddr, transport: Transport) -> bool {
+        // A peer that we called may come by a connection of its own with what it asks: to use ours for
+        // that is up to it (RFC 5923).
         self.knows(listener, source, transport)
+            || self.registry.has_calls_from(clock::now(), source)
     }
 }
 

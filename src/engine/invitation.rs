@@ -82,7 +82,8 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
     let stale = Cell::new(false);
     let verdict = decide(shard, &invitation, &listener, &stale, &mut decision);
     let mut begun = Begun { now, log: CallLog::open(now, clock::new_call_id()), decision };
-    shard.trace.link(begun.log.record().id, invitation.request.headers.call_id());
+    let secrets = Arc::clone(shard.switch.table.load().secret_headers());
+    shard.trace.link(begun.log.record().id, invitation.request.headers.call_id(), &secrets);
     match verdict {
         Verdict::Challenge(trunk) => {
             challenge(shard, &invitation, &trunk, stale.get());
@@ -146,7 +147,8 @@ fn replace(
     match shard.switch.registry.replace(replacer, replacement, offer) {
         Ok(call) => {
             adopt(shard, dialog, policy, &route.trunk);
-            shard.trace.link(call, invitation.request.headers.call_id());
+            let secrets = Arc::clone(shard.switch.table.load().secret_headers());
+            shard.trace.link(call, invitation.request.headers.call_id(), &secrets);
         }
         Err((cause, replacement)) => {
             close(shard, replacement.begun, dialog, (cause, cause.sip_status()));

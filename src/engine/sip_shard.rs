@@ -74,8 +74,9 @@ enum Order {
     /// Within a dialog.
     Command(Command),
     /// Place a call of ours, a leg of `call`; what happens to it goes to `events`.
-    Place { call: CallId, invite: Box<OutboundInvite>, events: mpsc::Sender<Event> },
-    /// Answer a dialog that a call takes in place of another of its legs: it is that leg from now on. Told what names it; `None`: its peer has given it up.
+    Place { leg: PlacedLeg, invite: Box<OutboundInvite>, events: mpsc::Sender<Event> },
+    /// Answer a dialog that a call takes in place of another of its legs: it is that leg from now on. Told
+    /// what names it; `None`: its peer has given it up.
     TakeOver {
         dialog: DialogId,
         leg: CallLeg,
@@ -88,6 +89,15 @@ enum Order {
     LetGo { dialog: DialogId, cause: HangupCause },
     /// Send a request outside dialogs.
     Request { request: Box<OutboundRequest>, answer: oneshot::Sender<RequestAnswer> },
+}
+
+/// What a leg that we call is to those who look at its signalling.
+#[derive(Debug)]
+pub(super) struct PlacedLeg {
+    /// Its call.
+    pub(super) call: CallId,
+    /// Names of its headers whose values are secrets.
+    pub(super) secret_headers: Arc<[Box<str>]>,
 }
 
 /// The sending ends of a shard's queues.
@@ -213,15 +223,15 @@ impl ShardHandle {
         drop(self.commands.send(Order::LetGo { dialog, cause }).await);
     }
 
-    /// Places a call of ours: a leg of `call`. What happens to it goes to `events`; when nobody takes
+    /// Places a call of ours. What happens to it goes to `events`; when nobody takes
     /// that any more, the leg is hung up.
     pub(super) async fn place(
         &self,
-        call: CallId,
+        leg: PlacedLeg,
         invite: Box<OutboundInvite>,
         events: mpsc::Sender<Event>,
     ) {
-        drop(self.commands.send(Order::Place { call, invite, events }).await);
+        drop(self.commands.send(Order::Place { leg, invite, events }).await);
     }
 
     /// Sends a request outside dialogs and waits for what becomes of it; `None` when the shard is gone.
@@ -362,7 +372,7 @@ impl Shard {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Command(command) => self.turn(Input::Command(command)),
-            Order::Place { call, invite, events } => {
+            Order::Place { leg, invite, events } => {
                 let call_id = invite.call_id.clone();
                 self.placing = Some(events);
                 let token = self.token();
@@ -370,7 +380,7 @@ impl Shard {
                 // Dropped where the call could not be placed: whoever waits learns of it by that.
                 self.placing = None;
                 if let Some(call_id) = call_id {
-                    self.trace.link(call, call_id.as_ref());
+                    self.trace.link(leg.call, call_id.as_ref(), &leg.secret_headers);
                 }
             }
             Order::TakeOver { dialog, leg, body, taken } => {

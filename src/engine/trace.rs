@@ -52,8 +52,9 @@ impl ShardTrace {
         self.lock().note(call_id, message);
     }
 
-    pub(super) fn link(&self, call: CallId, call_id: &[u8]) {
-        self.lock().link(call, call_id);
+    /// `secrets` names headers of the leg whose values are secrets.
+    pub(super) fn link(&self, call: CallId, call_id: &[u8], secrets: &Arc<[Box<str>]>) {
+        self.lock().link(call, call_id, secrets);
     }
 }
 
@@ -89,11 +90,10 @@ impl Traces {
     #[must_use]
     pub fn of_call(&self, call: CallId) -> Trace {
         let table = self.table.load();
-        let required = table.trunks().flat_map(|trunk| &trunk.required_headers);
-        let secret_headers: Vec<&str> = required.map(|(name, _)| name.as_str()).collect();
+        let secrets = table.secret_headers();
         let mut whole = Trace::default();
         for shard in &self.shards {
-            let part = shard.lock().of_call(call, &secret_headers);
+            let part = shard.lock().of_call(call, secrets);
             whole.left_out += part.left_out;
             whole.messages.extend(part.messages);
         }

@@ -173,11 +173,19 @@ pub struct HeaderPolicy {
 }
 
 impl HeaderPolicy {
+    /// The names of headers whose values are secrets of the trunk, not to be shown.
+    pub fn secrets(&self) -> impl Iterator<Item = &FieldName> {
+        let is_secret = |text: &HeaderText| match text {
+            HeaderText::Secret(_) => true,
+            HeaderText::Template(_) => false,
+        };
+        self.set.iter().filter(move |(_, text)| is_secret(text)).map(|(name, _)| name)
+    }
+
     /// Whether the value of a header is a secret of the trunk, not to be shown.
     #[must_use]
     pub fn is_secret(&self, name: &FieldName) -> bool {
-        let secret = |text: &HeaderText| matches!(text, HeaderText::Secret(_));
-        self.set.iter().any(|(own, text)| own == name && secret(text))
+        self.secrets().any(|own| own == name)
     }
 }
 

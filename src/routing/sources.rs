@@ -7,6 +7,7 @@ use crate::types::id::TrunkId;
 use ipnet::IpNet;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ pub(crate) struct TrunkIndex {
     /// The prefix lengths in use: one look-up in `by_net` each.
     v4_prefixes: Vec<u8>,
     v6_prefixes: Vec<u8>,
+    secret_headers: Arc<[Box<str>]>,
 }
 
 impl TrunkIndex {
@@ -48,7 +50,15 @@ impl TrunkIndex {
                 }
             }
         }
+        let secrets: BTreeSet<&str> =
+            index.by_id.values().flat_map(|trunk| trunk.secret_headers()).collect();
+        index.secret_headers = secrets.into_iter().map(Box::from).collect();
         index
+    }
+
+    /// Names of headers whose values are secrets of some trunk.
+    pub(crate) const fn secret_headers(&self) -> &Arc<[Box<str>]> {
+        &self.secret_headers
     }
 
     pub(crate) fn with(&self, trunk: Arc<Trunk>) -> Self {

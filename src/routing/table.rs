@@ -187,6 +187,13 @@ impl RoutingTable {
         own.filter(|number| self.number(*number).is_some_and(|number| number.active))
     }
 
+    /// Names of headers whose values are secrets of some trunk: what peers have to show us, and what we show
+    /// them.
+    #[must_use]
+    pub fn secret_headers(&self) -> &Arc<[Box<str>]> {
+        self.trunks.secret_headers()
+    }
+
     /// The routing profile of a number. One of another tenant counts as none.
     #[must_use]
     pub fn routing_profile(&self, number: &Number) -> Option<&Arc<RoutingProfile>> {

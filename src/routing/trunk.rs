@@ -15,6 +15,7 @@ use crate::types::cause::HangupCause;
 use crate::types::codec::Codec;
 use crate::types::codec::PayloadType;
 use crate::types::codec::Ptime;
+use crate::types::header::FieldName;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::name::ListenerName;
@@ -434,6 +435,13 @@ impl Trunk {
             Rewritten::Number(number) => Some(number),
             Rewritten::Anonymous | Rewritten::Unusable => None,
         })
+    }
+
+    /// The names of headers whose values are secrets: what its peer has to show us, and what we show it.
+    pub fn secret_headers(&self) -> impl Iterator<Item = &str> {
+        let shown = self.outbound.iter().flat_map(|outbound| outbound.headers.secrets());
+        let required = self.required_headers.iter().map(|(name, _)| name.as_str());
+        required.chain(shown.map(FieldName::as_str))
     }
 
     /// A trunk that takes calls from `sources` over UDP and TCP with the defaults of every profile.

@@ -8,8 +8,10 @@ use crate::sip::message::headers::Headers;
 use crate::sip::message::uri::Uri;
 use crate::sip::transaction::key::Tag;
 use crate::types::limit::SIP_CSEQ_MAX;
+use crate::types::limit::SIP_DIALOG_ADDRESSES_MAX;
 use crate::types::transport::Advertised;
 use bytes::Bytes;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What both ends of a dialog know. Nothing in it keeps a datagram alive.
@@ -188,6 +190,18 @@ impl Dialog {
     #[must_use]
     pub const fn target(&self) -> &Uri {
         &self.target
+    }
+
+    /// The addresses that requests of the peer may come from, as far as its Contact and the route set name
+    /// them; names in DNS are not looked up.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let uris = std::iter::once(&self.target).chain(self.routes.iter().map(NameAddr::uri));
+        let mut addresses: Vec<IpAddr> = uris.filter_map(Uri::address).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses.truncate(SIP_DIALOG_ADDRESSES_MAX);
+        addresses
     }
 
     /// Takes a new remote target from the Contact of a re-INVITE, an UPDATE or their 2xx.

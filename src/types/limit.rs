@@ -26,6 +26,9 @@ pub const SIP_DIALOGS_MAX: usize = 32_768;
 /// Parties of one forked call of ours: early dialogs kept, and answers acknowledged. Over it: read over,
 /// counted.
 pub const SIP_FORKS_MAX: usize = 8;
+/// Addresses that the requests of a dialog's peer are expected from, by its Contact and Record-Route. Over
+/// it: the rest is ignored, and what comes from there is a stranger's.
+pub const SIP_DIALOG_ADDRESSES_MAX: usize = 4;
 /// Contacts of a redirect that are read. Over it: the rest is ignored.
 pub const SIP_REDIRECTS_MAX: usize = 8;
 /// Realms whose challenges one call or registration answers. Over it: the oldest is forgotten.

@@ -29,15 +29,18 @@ mod handovers;
 mod http;
 mod independent;
 mod kamailio;
+mod kept_secrets;
 mod limits;
 mod media_keys;
 mod network;
 mod node;
+mod peer;
 #[path = "../support/phone.rs"]
 mod phone;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod proxied;
+mod reaching_back;
 mod registration;
 mod ringback;
 mod rows;

@@ -9,75 +9,19 @@ use crate::carrier::steps;
 use crate::node::Home;
 use crate::node::PATIENCE;
 use crate::node::wait_for;
-use crate::phone::Heard;
-use crate::phone::Phone;
+use crate::peer::Peer;
 use crate::rows;
 use serde_json::json;
 use std::sync::Arc;
 use tandem::store::api_keys::KeyRole;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
-use tokio_rustls::server::TlsStream;
 
 const NUMBER: &str = "+15550196";
-
-/// A peer at the other end of a TLS connection.
-struct Peer {
-    stream: TlsStream<TcpStream>,
-    unread: Vec<u8>,
-}
-
-impl Peer {
-    /// The next message whose first line begins so; others, and line ends between them, are passed over.
-    async fn expect(&mut self, start: &str) -> Heard {
-        let heard = async {
-            loop {
-                match self.cut() {
-                    Some(heard) if heard.start.starts_with(start) => return heard,
-                    Some(_) => {}
-                    None => {
-                        let read = self.stream.read_buf(&mut self.unread).await.unwrap();
-                        assert!(read > 0, "the switch closed the connection");
-                    }
-                }
-            }
-        };
-        timeout(PATIENCE, heard).await.unwrap_or_else(|_| panic!("no {start}"))
-    }
-
-    /// Cuts a whole message off what came.
-    fn cut(&mut self) -> Option<Heard> {
-        let blank = self.unread.iter().take_while(|byte| b"\r\n".contains(byte)).count();
-        self.unread.drain(..blank);
-        let text = String::from_utf8_lossy(&self.unread).into_owned();
-        let (head, body) = text.split_once("\r\n\r\n")?;
-        let heard = Heard::read(&format!("{head}\r\n\r\n"));
-        let length: usize = heard.header("content-length").parse().unwrap();
-        let body = body.get(..length)?;
-        let heard = Heard { body: body.to_owned(), ..heard };
-        self.unread.drain(..head.len() + 4 + length);
-        Some(heard)
-    }
-
-    /// Answers a request; `headers` end with CRLF each.
-    async fn answer(&mut self, request: &Heard, status: &str, headers: &str, sdp: &str) {
-        let kind = if sdp.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
-        let to = request.header("to");
-        let tag = if to.contains(";tag=") { "" } else { ";tag=there" };
-        let response = Phone::response(request, status, &format!("{headers}{kind}"))
-            .replace(&format!("to: {to}\r\n"), &format!("to: {to}{tag}\r\n"))
-            .replace("Content-Length: 0", &format!("Content-Length: {}", sdp.len()));
-        self.stream.write_all((response + sdp).as_bytes()).await.unwrap();
-        self.stream.flush().await.unwrap();
-    }
-}
 
 #[expect(clippy::too_many_lines, reason = "one story from the connection to the end of the call")]
 #[tokio::test]
@@ -130,7 +74,7 @@ async fn a_trunk_registers_by_tls_and_its_calls_out_take_that_connection() {
 
     let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
     let stream = timeout(PATIENCE, acceptor.accept(stream)).await.unwrap().unwrap();
-    let mut peer = Peer { stream, unread: Vec::new() };
+    let mut peer = Peer::new(stream);
     let register = peer.expect("REGISTER ").await;
     assert_eq!(register.start, "REGISTER sip:carrier.example SIP/2.0");
     assert!(register.header("via").starts_with("SIP/2.0/TLS "), "{register:?}");

@@ -16,6 +16,7 @@ use crate::engine::dial::route::Todo;
 use crate::engine::registry::PermitGuard;
 use crate::engine::registry::RegisteredWay;
 use crate::engine::registry::SourceGuard;
+use crate::engine::sip_shard::PlacedLeg;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::way;
 use crate::net::connect::Destination;
@@ -78,8 +79,8 @@ struct Trying {
     id: TryId,
     target: Box<Target>,
     permit: Option<PermitGuard>,
-    /// Its address may answer.
-    source: Option<SourceGuard>,
+    /// Its address may answer, and may ask once it did.
+    sources: Vec<SourceGuard>,
     stage: Stage,
     /// The flow of its trunk's registration, where it goes by that.
     registered: Option<RegisteredWay>,
@@ -210,9 +211,9 @@ impl Dialling {
                 self.is_first = false;
                 let stage = Stage::Admitted;
                 let addresses = VecDeque::new();
-                let (source, registered) = (None, None);
+                let (sources, registered) = (Vec::new(), None);
                 self.trying =
-                    Some(Trying { id, target, permit, source, stage, registered, addresses });
+                    Some(Trying { id, target, permit, sources, stage, registered, addresses });
                 None
             }
             Err(cause) => Some(Input::NotAdmitted { id, cause }),
@@ -339,7 +340,7 @@ impl Dialling {
                 return Box::pin(self.next_address(line)).await;
             }
         };
-        trying.source = Some(line.switch.registry.expect_from(address.address.ip()));
+        trying.sources = vec![line.switch.registry.expect_from(address.address.ip())];
         let mut invite = trying.target.invite(flow);
         if let Some(way) = registered.filter(|way| !way.routes.is_empty()) {
             // RFC 3608 §5.1: what the registrar says of the way takes the place of our own.
@@ -359,7 +360,8 @@ impl Dialling {
             return Some(Input::Unreachable { id: trying.id });
         };
         let (to, transport) = (invite.flow.remote, invite.flow.transport);
-        shard.place(line.call, invite, events_in).await;
+        let leg = PlacedLeg { call: line.call, secret_headers: trying.target.secret_headers() };
+        shard.place(leg, invite, events_in).await;
         line.report(DialNews::Sent { to, transport }).await;
         trying.stage = Stage::Calling { shard, dialog: None, events };
         // Silence is watched at each address, by the endpoint; the chooser is told at the last.
@@ -387,7 +389,10 @@ impl Dialling {
                 }
                 Some(Input::Progressed { id, status, early_media })
             }
-            Event::Answered { body, name, .. } => {
+            Event::Answered { body, name, addresses, .. } => {
+                let expected =
+                    addresses.into_iter().map(|from| line.switch.registry.expect_from(from));
+                trying.sources.extend(expected);
                 self.answer = Some((body.map(|body| body.bytes), name));
                 Some(Input::Answered { id })
             }
@@ -449,7 +454,7 @@ impl Dialling {
         let known = CarriedDialog { shard: shard.clone(), dialog, name };
         line.report(DialNews::Carried(Box::new(known))).await;
         line.tell(LegInput::Answered(body)).await;
-        let _held = (trying.permit, trying.source);
+        let _held = (trying.permit, trying.sources);
         Some(Carried { shard, dialog, events, target: trying.target, _held })
     }
 }

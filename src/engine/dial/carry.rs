@@ -39,7 +39,7 @@ pub(super) struct Carried {
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) target: Box<Target>,
     /// Until the leg is over.
-    pub(super) _held: (Option<PermitGuard>, Option<SourceGuard>),
+    pub(super) _held: (Option<PermitGuard>, Vec<SourceGuard>),
 }
 
 /// Carries the leg until its dialog is over.

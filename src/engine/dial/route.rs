@@ -178,6 +178,11 @@ impl Target {
         }
     }
 
+    /// Names of headers of its requests whose values are secrets.
+    pub(super) fn secret_headers(&self) -> Arc<[Box<str>]> {
+        self.trunk().into_iter().flat_map(|trunk| trunk.secret_headers()).map(Box::from).collect()
+    }
+
     /// The transport its requests take, as far as the profile or the address says.
     pub(super) fn transport(&self) -> Transport {
         match self {

@@ -201,7 +201,7 @@ impl Endpoint {
             credentials: std::mem::take(&mut calling.credentials),
         });
         usage.description = calling.invite.body.take().unwrap_or_default();
-        let name = held.name();
+        let (name, addresses) = (held.name(), held.addresses());
         usage.state = State::Confirmed(Box::new(held));
         if let Some(digest) = usage.digest.as_mut() {
             digest.accept(&response.headers);
@@ -216,7 +216,7 @@ impl Endpoint {
         }
         self.agreed_by_peer(cx, dialog, &response.headers);
         let body = description(&response.headers, &response.body);
-        cx.event(Event::Answered { dialog, fork, body, name });
+        cx.event(Event::Answered { dialog, fork, body, name, addresses });
     }
 
     /// A further called party answered, or one after the call was given up: ACK and BYE (RFC 3261

@@ -23,6 +23,7 @@ use crate::types::cause::HangupCause;
 use crate::types::transport::Advertised;
 use bytes::Bytes;
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -210,6 +211,9 @@ pub enum Event {
         body: Option<Body>,
         /// What names the dialog in the network.
         name: DialogName,
+        /// Addresses that its requests may come from, beside the one that was called: those in its Contact
+        /// and Record-Route.
+        addresses: Vec<IpAddr>,
     },
     /// The called party refused or was never reached; the dialog is gone.
     Refused {

@@ -377,7 +377,7 @@ pub(super) fn toward(flow: Flow, uri: &Uri) -> Flow {
     };
     let port = uri.port().unwrap_or(default);
     let peer = flow.remote.ip();
-    let ip = literal(uri).filter(|ip| {
+    let ip = uri.address().filter(|ip| {
         ip.is_ipv4() == peer.is_ipv4() && !ip.is_unspecified() && (!is_local(*ip) || is_local(peer))
     });
     match ip {
@@ -386,13 +386,6 @@ pub(super) fn toward(flow: Flow, uri: &Uri) -> Flow {
         None if is_stream => Flow { remote: SocketAddr::new(peer, port), ..flow },
         None => flow,
     }
-}
-
-/// The address in a URI, if it is one.
-fn literal(uri: &Uri) -> Option<IpAddr> {
-    let host = std::str::from_utf8(uri.host()?).ok()?;
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    bare.parse().ok()
 }
 
 /// True for addresses that mean something else elsewhere.

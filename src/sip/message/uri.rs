@@ -8,6 +8,7 @@ use memchr::memchr;
 use memchr::memchr2;
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 
 /// A URI. The bytes are kept, so it can be written exactly as it came.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -112,6 +113,14 @@ impl Uri {
             Self::Sip(uri) => Some(uri.host()),
             Self::Tel(_) | Self::Other(_) => None,
         }
+    }
+
+    /// The address that stands for the host of a SIP URI, if it is one.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        let host = std::str::from_utf8(self.host()?).ok()?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        bare.parse().ok()
     }
 
     /// Port of a SIP URI, when it is written there.

@@ -8,30 +8,40 @@ use bytes::BytesMut;
 const DIGEST_OPEN: [&[u8]; 6] = [b"username", b"realm", b"uri", b"algorithm", b"qop", b"nc"];
 
 /// A copy of `message` with every secret replaced by as many `*`, so that lengths stay true: the
-/// answers to challenges, keys in session descriptions, and the values of `secret_headers`.
-pub(super) fn masked(message: &[u8], secret_headers: &[&str]) -> Bytes {
+/// answers to challenges, keys in session descriptions, and the values of headers that `is_secret` names.
+///
+/// Head and body are read alike, and every line end that some parser takes is one, so that nothing which
+/// works is shown because it was spelt oddly: a body may be multipart, with headers of its own.
+pub(super) fn masked(message: &[u8], is_secret: &dyn Fn(&[u8]) -> bool) -> Bytes {
     let mut text = BytesMut::from(message);
-    let mut in_head = true;
-    let mut hides_next = Hide::Nothing;
+    let mut hides = Hide::Nothing;
+    let mut after_bare_cr = false;
     let mut at = 0;
     while at < text.len() {
         let rest = text.get_mut(at..).unwrap_or(&mut []);
-        let end = rest.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |end| end + 1);
+        let end = line_length(rest);
         let Some(line) = rest.get_mut(..end) else { break };
         at += end;
-        if in_head && line.trim_ascii().is_empty() {
-            in_head = false;
-        } else if in_head {
-            // A folded line goes on with the value of the one before.
-            if !line.first().is_some_and(u8::is_ascii_whitespace) {
-                hides_next = hide_of(line, secret_headers);
-            }
-            mask_header(line, hides_next);
-        } else {
-            mask_body(line);
+        // A folded line goes on with the value of the one before; a lone CR may be part of one.
+        let is_folded = line.first().is_some_and(u8::is_ascii_whitespace)
+            || (after_bare_cr && hides != Hide::Nothing);
+        after_bare_cr = line.ends_with(b"\r");
+        if !is_folded {
+            hides = hide_of(line, is_secret);
         }
+        mask_header(line, hides, is_folded);
+        mask_body(line);
     }
     text.freeze()
+}
+
+/// How long the first line is, its end included: CRLF, LF or CR.
+fn line_length(text: &[u8]) -> usize {
+    match text.iter().position(|byte| matches!(byte, b'\r' | b'\n')) {
+        Some(at) if text.get(at..at + 2) == Some(b"\r\n") => at + 2,
+        Some(at) => at + 1,
+        None => text.len(),
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,10 +51,10 @@ enum Hide {
     Value,
 }
 
-fn hide_of(line: &[u8], secret_headers: &[&str]) -> Hide {
+fn hide_of(line: &[u8], is_secret: &dyn Fn(&[u8]) -> bool) -> Hide {
     let Some(colon) = line.iter().position(|&byte| byte == b':') else { return Hide::Nothing };
     let name = line.get(..colon).unwrap_or(&[]).trim_ascii();
-    if secret_headers.iter().any(|secret| name.eq_ignore_ascii_case(secret.as_bytes())) {
+    if is_secret(name) {
         return Hide::Value;
     }
     match HeaderName::from_bytes(name) {
@@ -53,8 +63,7 @@ fn hide_of(line: &[u8], secret_headers: &[&str]) -> Hide {
     }
 }
 
-fn mask_header(line: &mut [u8], hide: Hide) {
-    let is_folded = line.first().is_some_and(u8::is_ascii_whitespace);
+fn mask_header(line: &mut [u8], hide: Hide, is_folded: bool) {
     let colon = line.iter().position(|&byte| byte == b':').filter(|_| !is_folded);
     let Some(value) = line.get_mut(colon.map_or(0, |colon| colon + 1)..) else { return };
     match hide {
@@ -87,21 +96,48 @@ fn mask_digest(value: &mut [u8], has_scheme: bool) {
     }
 }
 
-/// RFC 4568 §9.1: the key is what follows `inline:`. RFC 8866 §5.12: `k=` is a key as well.
+/// RFC 4568 §9.1: the key is what follows `inline:`. RFC 8866 §5.12: `k=` is a key as well. As widely as
+/// the parser of session descriptions reads: in any case, with blanks and NULs around the names.
 fn mask_body(line: &mut [u8]) {
-    if line.starts_with(b"k=") {
-        return stars(line.get_mut(2..).unwrap_or(&mut []));
-    }
-    let is_key_line = line.starts_with(b"a=crypto:") || line.starts_with(b"a=key-mgmt:");
-    if !is_key_line {
+    let Some((kind, value)) = attribute(line) else { return };
+    let name = value.split(|&byte| byte == b':').next().unwrap_or_default();
+    let name = without_blanks(name);
+    let is_attribute = kind.eq_ignore_ascii_case(&b'a')
+        && [&b"crypto"[..], b"key-mgmt"].iter().any(|key| name.eq_ignore_ascii_case(key));
+    if !is_attribute && !kind.eq_ignore_ascii_case(&b'k') {
         return;
     }
-    let inline = line.windows(7).position(|part| part.eq_ignore_ascii_case(b"inline:"));
-    let from = match inline {
-        Some(at) => at + 7,
-        None => line.iter().position(|&byte| byte == b':').map_or(0, |colon| colon + 1),
+    let value_at = line.len() - value.len();
+    let inline = value.windows(7).position(|part| part.eq_ignore_ascii_case(b"inline:"));
+    let from = match inline.filter(|_| is_attribute) {
+        Some(at) => value_at + at + 7,
+        None if is_attribute => {
+            value.iter().position(|&byte| byte == b':').map_or(value_at, |at| value_at + at + 1)
+        }
+        None => value_at,
     };
     stars(line.get_mut(from..).unwrap_or(&mut []));
+}
+
+/// The letter of a line of a session description, and what follows its equals sign to the line's end.
+fn attribute(line: &[u8]) -> Option<(u8, &[u8])> {
+    let (kind, rest) = after_blanks(line).split_first()?;
+    Some((*kind, after_blanks(rest).strip_prefix(b"=")?))
+}
+
+fn after_blanks(text: &[u8]) -> &[u8] {
+    let blanks = text.iter().take_while(|&&byte| is_blank(byte)).count();
+    text.get(blanks..).unwrap_or_default()
+}
+
+fn without_blanks(text: &[u8]) -> &[u8] {
+    let text = after_blanks(text);
+    let end = text.iter().rposition(|&byte| !is_blank(byte)).map_or(0, |last| last + 1);
+    text.get(..end).unwrap_or_default()
+}
+
+const fn is_blank(byte: u8) -> bool {
+    byte == 0 || byte.is_ascii_whitespace()
 }
 
 /// White space stays, so that lines still end where they did.
@@ -115,9 +151,13 @@ fn stars(text: &mut [u8]) {
 mod tests {
     use super::*;
 
+    fn is_token(name: &[u8]) -> bool {
+        name.eq_ignore_ascii_case(b"X-Trunk-Token")
+    }
+
     #[track_caller]
     fn check(message: &str, expected: &str) {
-        let masked = masked(message.as_bytes(), &["X-Trunk-Token"]);
+        let masked = masked(message.as_bytes(), &is_token);
         assert_eq!(String::from_utf8_lossy(&masked), expected);
         assert_eq!(masked.len(), message.len());
     }
@@ -154,6 +194,25 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_hidden_in_every_spelling_that_works() {
+        for line in
+            ["A=crypto:", "a = crypto:", "a=CRYPTO:", "a=crypto :", "\0a=\0crypto:", " a=crypto:"]
+        {
+            for end in ["\r\n", "\n", "\r"] {
+                let before = format!("X\r\n\r\nv=0{end}{line}1 AES_CM_128_HMAC_SHA1_80 ");
+                let hidden = format!("{before}inline:******{end}a=sendrecv{end}");
+                check(&format!("{before}inline:QUJDRA{end}a=sendrecv{end}"), &hidden);
+            }
+        }
+        check("X\r\n\r\nK = clear:abc\rt=0 0\r", "X\r\n\r\nK = *********\rt=0 0\r");
+        // A line of blanks is not the end of a head, nor does a head end what may be hidden.
+        check(
+            "X\r\nSubject: a\r\n \r\nX-Trunk-Token: b\r\n\r\n--part\r\nX-Trunk-Token: c\rd\r\n",
+            "X\r\nSubject: a\r\n \r\nX-Trunk-Token: *\r\n\r\n--part\r\nX-Trunk-Token: *\r*\r\n",
+        );
+    }
+
+    #[test]
     fn anything_may_be_masked_without_a_panic() {
         for odd in [
             "",
@@ -164,8 +223,8 @@ mod tests {
             "Authorization: Digest",
             "a\r\n\r\nk=",
         ] {
-            assert_eq!(masked(odd.as_bytes(), &[]).len(), odd.len());
+            assert_eq!(masked(odd.as_bytes(), &is_token).len(), odd.len());
         }
-        assert_eq!(&masked(b"\xff\0\xfe", &[])[..], b"\xff\0\xfe");
+        assert_eq!(&masked(b"\xff\0\xfe", &is_token)[..], b"\xff\0\xfe");
     }
 }

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Which way a message went.
@@ -83,6 +84,8 @@ struct Dialog {
     left_out: u32,
     bytes: usize,
     last: Moment,
+    /// Names of headers whose values are secrets of the trunk it goes by.
+    secrets: Arc<[Box<str>]>,
 }
 
 /// What is known of a call's signalling.
@@ -160,16 +163,22 @@ impl TraceBook {
             left_out: 0,
             bytes: call_id.len(),
             last: now,
+            secrets: Arc::default(),
         };
         self.dialogs.insert(call_id, dialog);
     }
 
-    /// Says that the dialog with this Call-ID is a leg of `call`. The last word counts: an INVITE that
-    /// comes again with credentials is another call than the one that was challenged.
-    pub fn link(&mut self, call: CallId, call_id: &[u8]) {
+    /// Says that the dialog with this Call-ID is a leg of `call`, and which headers of it have secrets for
+    /// values; those are kept with it, since its trunk may be changed or gone when somebody looks. The last
+    /// word counts: an INVITE that comes again with credentials is another call than the one that was
+    /// challenged.
+    pub fn link(&mut self, call: CallId, call_id: &[u8], secrets: &Arc<[Box<str>]>) {
         let Some((kept, _)) = self.dialogs.get_key_value(call_id) else { return };
         let kept = kept.clone();
         let Some(dialog) = self.dialogs.get_mut(call_id) else { return };
+        if !secrets.is_empty() {
+            dialog.secrets = Arc::clone(secrets);
+        }
         let before = dialog.call.replace(call);
         if before == Some(call) {
             return;
@@ -194,14 +203,18 @@ impl TraceBook {
     /// The signalling of a call as far as it is still here, secrets masked. `secret_headers` are the
     /// names of headers whose values are secrets beside those that always are.
     #[must_use]
-    pub fn of_call(&self, call: CallId, secret_headers: &[&str]) -> Trace {
+    pub fn of_call(&self, call: CallId, secret_headers: &[Box<str>]) -> Trace {
         let mut trace = Trace::default();
         for dialog in self.calls.get(&call).into_iter().flatten() {
             let Some(dialog) = self.dialogs.get(dialog) else { continue };
             trace.left_out += dialog.left_out;
+            let is_secret = |name: &[u8]| {
+                let mut all = dialog.secrets.iter().chain(secret_headers);
+                all.any(|secret| name.eq_ignore_ascii_case(secret.as_bytes()))
+            };
             let kept = dialog.first.iter().chain(&dialog.newest);
             trace.messages.extend(kept.map(|message| TracedMessage {
-                bytes: mask::masked(&message.bytes, secret_headers),
+                bytes: mask::masked(&message.bytes, &is_secret),
                 ..message.clone()
             }));
         }
@@ -273,6 +286,10 @@ mod tests {
         }
     }
 
+    fn none() -> Arc<[Box<str>]> {
+        Arc::default()
+    }
+
     fn seconds(trace: &Trace) -> Vec<u64> {
         trace.messages.iter().map(|message| message.at.as_millis() / 1_000).collect()
     }
@@ -288,12 +305,29 @@ mod tests {
         book.note(b"far", message(2, b"INVITE"));
         book.note(b"near", message(3, b"BYE"));
         book.note(b"stranger", message(2, b"OPTIONS"));
-        book.link(call(1), b"near");
-        book.link(call(1), b"far");
+        book.link(call(1), b"near", &none());
+        book.link(call(1), b"far", &none());
         assert_eq!(seconds(&book.of_call(call(1), &[])), [1, 2, 3]);
-        book.link(call(2), b"near");
+        book.link(call(2), b"near", &none());
         assert_eq!(seconds(&book.of_call(call(2), &[])), [1, 3], "the last word counts");
         assert_eq!(seconds(&book.of_call(call(1), &[])), [2], "a dialog is one call's");
+    }
+
+    #[test]
+    fn secrets_stay_hidden_when_the_trunk_that_knew_them_is_gone() {
+        let mut book = book();
+        book.note(b"a", message(1, b"INVITE x\r\nX-Token: s3cret\r\nX-Rule: t0p\r\n\r\n"));
+        let secrets: Arc<[Box<str>]> = ["x-token".into()].into();
+        book.link(call(1), b"a", &secrets);
+        book.link(call(2), b"a", &none());
+        let trace = book.of_call(call(2), &["X-RULE".into()]);
+        let shown = trace.messages.first().map(|message| message.bytes.clone());
+        let expected = b"INVITE x\r\nX-Token: ******\r\nX-Rule: ***\r\n\r\n";
+        assert_eq!(shown, Some(Bytes::from_static(expected)));
+        book.note(b"a", message(2, b"BYE\r\nX-Token: again\r\n\r\n"));
+        let trace = book.of_call(call(2), &[]);
+        let last = trace.messages.last().map(|message| message.bytes.clone());
+        assert_eq!(last, Some(Bytes::from_static(b"BYE\r\nX-Token: *****\r\n\r\n")));
     }
 
     #[test]
@@ -303,7 +337,7 @@ mod tests {
         for at in 0..count {
             book.note(b"a", message(at, b"x"));
         }
-        book.link(call(1), b"a");
+        book.link(call(1), b"a", &none());
         let trace = book.of_call(call(1), &[]);
         assert_eq!(trace.left_out, 10);
         let at = seconds(&trace);
@@ -318,7 +352,7 @@ mod tests {
         for number in 0..100_u64 {
             let id = number.to_string();
             book.note(id.as_bytes(), message(number, b"abcdefg"));
-            book.link(call(u128::from(number)), id.as_bytes());
+            book.link(call(u128::from(number)), id.as_bytes(), &none());
             assert!(book.bytes() <= 10 * (OVERHEAD + 10));
         }
         assert_eq!(seconds(&book.of_call(call(99), &[])), [99]);
@@ -333,7 +367,7 @@ mod tests {
     fn a_book_without_room_keeps_nothing() {
         let mut book = TraceBook::new(0, Duration::from_secs(600));
         book.note(b"a", message(1, b"x"));
-        book.link(call(1), b"a");
+        book.link(call(1), b"a", &none());
         assert_eq!(book.of_call(call(1), &[]), Trace::default());
         assert_eq!(book.bytes(), 0);
     }
