@@ -57,7 +57,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     // Programs.
     ("simulator", &["sip", "sdp", "rtp", "audio", "net", "config"]),
-    ("certify", &["sip", "sdp", "routing", "call", "config", "engine", "simulator"]),
+    (
+        "certify",
+        &["sip", "sdp", "audio", "routing", "call", "media", "config", "engine", "simulator"],
+    ),
     ("caller", &["sip", "sdp", "rtp", "audio", "media", "net", "engine", "telemetry", "clock"]),
     (
         "server",

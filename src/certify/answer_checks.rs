@@ -2,6 +2,7 @@
 
 use crate::certify::bench::Bench;
 use crate::certify::calls::CallOut;
+use crate::certify::check::Checked;
 use crate::certify::subject::Subject;
 use crate::routing::admission::Admission;
 use crate::routing::admission::NodeLimits;
@@ -14,8 +15,6 @@ use crate::sip::message::method::Method;
 use crate::sip::message::name::HeaderName;
 use crate::types::moment::Moment;
 use std::time::Duration;
-
-type Checked = Result<(), String>;
 
 /// Until both telephones have answered, with a little more.
 const BOTH: Duration = Duration::from_secs(8);
@@ -46,7 +45,6 @@ pub(super) fn forked(bench: &mut Bench<'_>) -> Checked {
 
 pub(super) fn asks_for_interval(subject: &Subject) -> Result<(), &'static str> {
     match subject.trunk.signalling.session_timer.mode {
-        _ if !subject.calls_out() => Err("the trunk does not call out"),
         _ if !subject.model.session_timer => Err("the carrier has no session timer"),
         TimerMode::Offer | TimerMode::Require => Ok(()),
         TimerMode::Off | TimerMode::Accept => Err("the profile asks for no session timer"),
@@ -69,7 +67,6 @@ pub(super) fn interval(bench: &mut Bench<'_>) -> Checked {
 
 pub(super) fn has_ceilings(subject: &Subject) -> Result<(), &'static str> {
     match (subject.channels, subject.pace) {
-        _ if !subject.calls_out() => Err("the trunk does not call out"),
         (0, 0) => Err("the profile sets no limit"),
         _ => Ok(()),
     }

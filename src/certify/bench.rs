@@ -52,6 +52,8 @@ use std::time::Duration;
 
 /// More turns than this and something goes in a circle.
 const TURNS_MAX: usize = 200_000;
+/// Long enough for an exchange of messages, and shorter than any timer that matters.
+pub(super) const MOMENT: Duration = Duration::from_secs(1);
 /// The port of our media.
 const MEDIA_PORT: u16 = 20_000;
 
@@ -78,6 +80,8 @@ pub(super) struct Bench<'s> {
     pub(super) was_silent: bool,
     /// The trunk was let rest.
     pub(super) throttled: bool,
+    /// The process was told to end.
+    pub(super) is_draining: bool,
     /// The agent is not there yet.
     pub(super) agent_waits: bool,
     /// The trunk's registration, once it has begun.
@@ -116,10 +120,17 @@ impl<'s> Bench<'s> {
             refused: Vec::new(),
             was_silent: false,
             throttled: false,
+            is_draining: false,
             agent_waits: false,
             registering: None,
             turns: 0,
         }
+    }
+
+    /// The process is told to end.
+    pub(super) fn stop(&mut self) {
+        self.is_draining = true;
+        self.endpoint.set_draining(true);
     }
 
     /// The flow between us and an address of the carrier.

@@ -170,8 +170,9 @@ impl Bench<'_> {
     /// An INVITE came: as the engine's `invitation` does, without records.
     pub(super) fn invited(&mut self, invitation: Invitation, queue: &mut Queue) {
         let dialog = invitation.dialog;
-        let mut refuse = |status, cause| {
-            let refusal = Refusal { status, cause, retry_after_s: None, headers: Vec::new() };
+        let mut refuse = |status, cause: HangupCause| {
+            let retry_after_s = cause.retry_after_s();
+            let refusal = Refusal { status, cause, retry_after_s, headers: Vec::new() };
             queue.push_back(Input::Command(Command::Refuse { dialog, refusal }));
         };
         match self.decide(&invitation) {
@@ -186,6 +187,10 @@ impl Bench<'_> {
                 if let Some(refusal) = policy.refusal(&invitation.request.headers) {
                     queue.push_back(Input::Command(Command::Refuse { dialog, refusal }));
                     return;
+                }
+                if self.is_draining {
+                    let cause = HangupCause::Draining;
+                    return refuse(route.trunk.response_map.status(cause), cause);
                 }
                 queue.push_back(Input::Command(Command::Adopt { dialog, policy }));
                 if let Some(advertised) = route.trunk.path.advertised.clone() {

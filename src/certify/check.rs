@@ -3,11 +3,16 @@
 use crate::certify::answer_checks as answer;
 use crate::certify::bench::Bench;
 use crate::certify::inbound_checks as inbound;
+use crate::certify::media_checks as media;
 use crate::certify::outbound_checks as outbound;
 use crate::certify::registration_checks as registration;
 use crate::certify::session_checks as session;
 use crate::certify::subject::Subject;
+use crate::simulator::judge::Rule;
 use std::fmt;
+
+/// Whether the switch did as it should; else what was wrong, in words.
+pub(super) type Checked = Result<(), String>;
 
 /// One line of the sheet.
 pub(super) struct Check {
@@ -15,10 +20,42 @@ pub(super) struct Check {
     pub(super) name: &'static str,
     /// What a switch that passes does.
     pub(super) sentence: &'static str,
-    /// Why it cannot be tried with this trunk, if so.
-    pub(super) applies: fn(&Subject) -> Result<(), &'static str>,
-    /// Tries it on a new bench; an error says in words what was wrong.
-    pub(super) run: fn(&mut Bench<'_>) -> Result<(), String>,
+    /// Which calls it takes to try it.
+    calls: Calls,
+    /// Why it cannot be tried with this trunk for another reason, if so.
+    fits: fn(&Subject) -> Result<(), &'static str>,
+    /// Tries it on a new bench.
+    run: fn(&mut Bench<'_>) -> Checked,
+}
+
+/// Which calls it takes to try something.
+#[derive(Clone, Copy)]
+enum Calls {
+    /// Whichever the trunk has, or none.
+    Any,
+    /// Calls to the carrier.
+    Out,
+    /// Calls from the carrier.
+    In,
+}
+
+impl Check {
+    /// Tries it on a new bench, where it can be tried with this trunk.
+    pub(super) fn verdict(&self, bench: &mut Bench<'_>) -> Verdict {
+        let subject = bench.subject;
+        let fits = match self.calls {
+            Calls::Out if !subject.calls_out() => Err("the trunk does not call out"),
+            Calls::In if !subject.calls_in() => Err("the trunk takes no calls"),
+            Calls::Any | Calls::Out | Calls::In => (self.fits)(subject),
+        };
+        match fits {
+            Err(why) => Verdict::Skipped(why),
+            Ok(()) => match (self.run)(bench) {
+                Ok(()) => Verdict::Passed,
+                Err(why) => Verdict::Failed(why),
+            },
+        }
+    }
 }
 
 /// What came of a check.
@@ -92,128 +129,130 @@ const fn always(_: &Subject) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn calls_out(subject: &Subject) -> Result<(), &'static str> {
-    if subject.calls_out() { Ok(()) } else { Err("the trunk does not call out") }
-}
-
-fn calls_in(subject: &Subject) -> Result<(), &'static str> {
-    if subject.calls_in() { Ok(()) } else { Err("the trunk takes no calls") }
-}
-
 macro_rules! checks {
-    ($($name:literal $applies:expr, $run:expr, $sentence:literal;)+) => {
+    ($($name:literal $calls:ident $fits:expr, $run:expr, $sentence:literal;)+) => {
         /// The sheet.
         pub(super) const CHECKS: &[Check] = &[
-            $(Check { name: $name, sentence: $sentence, applies: $applies, run: $run },)+
+            $(Check {
+                name: $name,
+                sentence: $sentence,
+                calls: Calls::$calls,
+                fits: $fits,
+                run: $run,
+            },)+
         ];
     };
 }
 
 checks! {
-    "settings" always, outbound::settings,
+    "settings" Any always, outbound::settings,
         "Every setting of the profile is served by this version.";
-    "registration" always, registration::registration,
+    "registration" Any always, registration::registration,
         "It registers where the carrier wants that, and nowhere else.";
-    "registration-refresh" registration::registers, registration::refresh,
+    "registration-refresh" Any registration::registers, registration::refresh,
         "A registration is refreshed before it ends, and no oftener than it must.";
-    "registration-refused" registration::registers, registration::refused,
+    "registration-refused" Any registration::registers, registration::refused,
         "A registrar that refuses us is left alone for some minutes, and then asked again.";
-    "registration-brief" registration::registers, registration::brief,
+    "registration-brief" Any registration::registers, registration::brief,
         "A registrar that wants longer registrations gets them.";
-    "registration-again" registration::registers, registration::again,
+    "registration-again" Any registration::registers, registration::again,
         "After a failure it registers again, no sooner than the registrar says.";
-    "call-out" calls_out, outbound::call_out,
+    "call-out" Out always, outbound::call_out,
         "A call out is answered, acknowledged by the Record-Route to the Contact as given, and hung up.";
-    "request-host" outbound::has_hosts, outbound::request_host,
+    "request-host" Out outbound::has_hosts, |bench| bench.rule(Rule::Host),
         "The Request-URI names the trunk by its host, whatever address it is sent to.";
-    "called-number" calls_out, outbound::called_number,
+    "called-number" Out always, |bench| bench.rule(Rule::Called),
         "The called number is written as the carrier dials.";
-    "caller-number" calls_out, outbound::caller_number,
+    "caller-number" Out always, outbound::caller_number,
         "The caller is always a number allotted to us, also when another is asked for.";
-    "asserted-identity" outbound::has_identity, outbound::asserted_identity,
+    "asserted-identity" Out outbound::has_identity, |bench| bench.rule(Rule::Asserted),
         "The caller is asserted in the header and with the host that the carrier wants.";
-    "withheld-caller" calls_out, outbound::withheld_caller,
+    "withheld-caller" Out always, outbound::withheld_caller,
         "A caller who wants to be withheld is, where the carrier takes such calls.";
-    "user-phone" outbound::wants_user_phone, outbound::user_phone,
+    "user-phone" Out outbound::wants_user_phone, |bench| bench.rule(Rule::Telephone),
         "Request-URI, From and To carry user=phone.";
-    "extensions" calls_out, outbound::extensions,
+    "extensions" Out always, |bench| bench.rule(Rule::Extensions),
         "Nothing is required of the carrier that it need not know.";
-    "media-offer" calls_out, outbound::media_offer,
+    "media-offer" Out always, |bench| bench.rule(Rule::Media),
         "Media is offered as agreed: in the clear or encrypted, with G.711.";
-    "keys" calls_out, outbound::keys,
+    "keys" Out always, outbound::keys,
         "Keys are offered as telephone-event.";
-    "datagram" outbound::is_datagrams, outbound::datagram,
+    "datagram" Out outbound::is_datagrams, outbound::datagram,
         "An INVITE fits into a datagram.";
-    "challenge" outbound::is_challenged, outbound::challenge,
+    "challenge" Out outbound::is_challenged, outbound::challenge,
         "A challenge is answered once, with the trunk's account.";
-    "early-media" calls_out, outbound::early_media,
+    "early-media" Out always, outbound::early_media,
         "Early media is heard, and media that moves with the answer is followed.";
-    "busy" calls_out, outbound::busy,
+    "busy" Out always, outbound::busy,
         "Busy is final: no other gateway is tried.";
-    "failover" calls_out, outbound::failover,
+    "failover" Out always, outbound::failover,
         "A gateway that cannot serve is followed by the next.";
-    "rang" calls_out, outbound::rang,
+    "rang" Out always, outbound::rang,
         "A call that fails after it rang is not tried elsewhere.";
-    "silence" calls_out, outbound::silence,
+    "silence" Out always, outbound::silence,
         "A gateway that says nothing for some seconds is followed by the next.";
-    "throttling" calls_out, outbound::throttling,
+    "throttling" Out always, outbound::throttling,
         "A carrier that wants fewer calls is let rest, not declared dead.";
-    "cancel" calls_out, outbound::cancel,
+    "cancel" Out always, outbound::cancel,
         "A call given up while it rings is cancelled.";
-    "cancel-race" calls_out, outbound::cancel_race,
+    "cancel-race" Out always, outbound::cancel_race,
         "An answer that crosses our CANCEL is acknowledged and hung up.";
-    "ring-timeout" calls_out, outbound::ring_timeout,
+    "ring-timeout" Out always, outbound::ring_timeout,
         "A call that only rings is given up after the trunk's time.";
-    "redirect" calls_out, outbound::redirect,
+    "redirect" Out always, outbound::redirect,
         "A carrier cannot send a call of ours elsewhere.";
-    "forked" calls_out, answer::forked,
+    "forked" Out always, answer::forked,
         "Of several telephones that ring, the first to answer has the call; a second is hung up.";
-    "interval" answer::asks_for_interval, answer::interval,
+    "interval" Out answer::asks_for_interval, answer::interval,
         "A carrier that finds the session interval too short (422) gets a longer one.";
-    "ceilings" answer::has_ceilings, answer::ceilings,
+    "ceilings" Out answer::has_ceilings, answer::ceilings,
         "No more calls at once, and no faster, than the profile says.";
-    "options-rate" calls_out, outbound::options_rate,
+    "options-rate" Out always, outbound::options_rate,
         "Gateways are probed no oftener than the carrier bears.";
-    "call-in" calls_in, inbound::call_in,
+    "call-in" In always, inbound::call_in,
         "A call in is taken without a challenge, and dialled number and caller are read.";
-    "unknown-number" calls_in, inbound::unknown_number,
+    "unknown-number" In always, inbound::unknown_number,
         "A number that is not ours is refused with 404.";
-    "outcomes" inbound::gives_up, inbound::outcomes,
+    "outcomes" In inbound::gives_up, inbound::outcomes,
         "Final outcomes are told by statuses after which the carrier tries no other address, passing ones are not.";
-    "offerless" calls_in, inbound::offerless,
+    "offerless" In always, inbound::offerless,
         "An INVITE without an offer gets ours, and the answer in the ACK is taken.";
-    "short-timer" calls_in, inbound::short_timer,
+    "short-timer" In always, inbound::short_timer,
         "A short session timer that nobody will honour does not cost the call.";
-    "first-to-speak" calls_in, inbound::first_to_speak,
+    "first-to-speak" In always, inbound::first_to_speak,
         "We speak first where the carrier is silent until it hears us.";
-    "cancel-in" calls_in, inbound::cancel_in,
+    "cancel-in" In always, inbound::cancel_in,
         "A call the carrier cancels ends with 487.";
-    "lost-ack" calls_in, inbound::lost_ack,
+    "lost-ack" In always, inbound::lost_ack,
         "A call whose answer is never acknowledged is hung up after half a minute.";
-    "strangers" calls_in, inbound::strangers,
+    "strangers" In always, inbound::strangers,
         "Who is not this carrier, or lacks its secret header, is no caller of this trunk.";
-    "options-in" calls_in, inbound::options_in,
+    "options-in" In always, inbound::options_in,
         "OPTIONS of the carrier is answered 200.";
-    "refresh-by-invite" always, session::refresh_by_invite,
+    "refresh-by-invite" Any always, session::refresh_by_invite,
         "The carrier's re-INVITE after 15 minutes is answered, and the call goes on.";
-    "refresh-by-us" session::keeps_timer, session::refresh_by_us,
+    "refresh-by-us" Out session::keeps_timer, session::refresh_by_us,
         "A refresh that the carrier leaves to us is sent by half the time.";
-    "refresh-by-update" always, session::refresh_by_update,
+    "refresh-by-update" Any always, session::refresh_by_update,
         "A refresh by UPDATE is answered, and the call goes on.";
-    "refresh-without-offer" always, session::refresh_without_offer,
+    "refresh-without-offer" Any always, session::refresh_without_offer,
         "A re-INVITE without an offer gets all our codecs.";
-    "long-call" session::lasts_long, session::long_call,
+    "long-call" Any session::lasts_long, session::long_call,
         "A call of two hours is kept through each refresh of the carrier.";
-    "key-types" always, session::key_types,
+    "key-types" Any always, session::key_types,
         "Keys are sent under whatever payload type the carrier offers them.";
-    "one-codec" always, session::one_codec,
+    "one-codec" Any always, session::one_codec,
         "A carrier with one codec alone, mu-law or A-law, is answered with it.";
-    "media-sources" always, session::media_sources,
-        "Media is taken from the carrier's networks alone.";
-    "hold" always, session::hold,
+    "packet-times" Any always, media::packet_times,
+        "Packets of 10 and of 30 ms are taken, and sent where the carrier asks for them.";
+    "media-sources" Any always, media::media_sources,
+        "Packets are taken from where the carrier says and from its networks, and from nowhere else.";
+    "hold" Any always, session::hold,
         "Hold in all three styles stops our media, and a later offer brings it back.";
-    "fax" always, session::fax,
+    "fax" Any always, session::fax,
         "A fax that is offered is refused with 488, and the call goes on.";
-    "transfer" always, session::transfer,
+    "draining" In always, session::draining,
+        "A switch that is being stopped refuses new calls with 503 and Retry-After, and keeps those it has.";
+    "transfer" Any always, session::transfer,
         "A transfer the carrier asks for is refused, and the call goes on.";
 }

@@ -163,6 +163,10 @@ pub const FAULTS: &[Fault] = &[
     fault("offer-of-one-codec", "refresh-without-offer", How::Sent(one_codec)),
     fault("sends-while-held", "hold", How::Sent(sends_while_held)),
     fault("hold-refused", "hold", How::Sent(refresh_refused)),
+    fault("drains-without-a-time", "draining", How::Sent(no_retry_after)),
+    fault("draining-is-final", "draining", How::Sent(draining_is_final)),
+    fault("drains-calls-too", "draining", How::Sent(|t, _| unanswered(t, "INVITE"))),
+    fault("deaf-to-packet-times", "packet-times", How::Heard(deaf_to_packet_times)),
     fault("fax-taken", "fax", How::Sent(fax_taken)),
     fault("transfer-taken", "transfer", How::Sent(transfer_taken)),
     fault("waits-for-media", "first-to-speak", How::Heard(|t, _| unless(t, "ACK "))),
@@ -262,6 +266,17 @@ fn short_lives(text: String, _: &Subject) -> Option<String> {
 
 fn no_retry_after(text: String, _: &Subject) -> Option<String> {
     Some(header(&text, "Retry-After", |_| None))
+}
+
+fn draining_is_final(text: String, _: &Subject) -> Option<String> {
+    if !text.starts_with("SIP/2.0 503") {
+        return Some(text);
+    }
+    Some(first_line(&text, "SIP/2.0 486 Busy Here"))
+}
+
+fn deaf_to_packet_times(text: String, _: &Subject) -> Option<String> {
+    Some(text.replace("a=ptime:10", "a=ptime:20").replace("a=ptime:30", "a=ptime:20"))
 }
 
 fn address_in_request_uri(text: String, subject: &Subject) -> Option<String> {

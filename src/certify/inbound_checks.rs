@@ -1,6 +1,8 @@
 //! Checks of calls from the carrier.
 
 use crate::certify::bench::Bench;
+use crate::certify::bench::MOMENT;
+use crate::certify::check::Checked;
 use crate::certify::subject::STRANGER;
 use crate::certify::subject::Subject;
 use crate::sip::message::Message;
@@ -8,10 +10,6 @@ use crate::sip::message::Response;
 use crate::sip::message::method::Method;
 use crate::types::cause::HangupCause;
 use std::time::Duration;
-
-type Checked = Result<(), String>;
-
-const MOMENT: Duration = Duration::from_secs(1);
 
 impl Bench<'_> {
     /// The carrier calls, and we answer.
@@ -80,7 +78,6 @@ pub(super) fn unknown_number(bench: &mut Bench<'_>) -> Checked {
 
 pub(super) fn gives_up(subject: &Subject) -> Result<(), &'static str> {
     match subject.model.gives_up_on {
-        _ if !subject.calls_in() => Err("the trunk takes no calls"),
         [] => Err("after which statuses this carrier tries on is not known"),
         _ => Ok(()),
     }

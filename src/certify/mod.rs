@@ -3,7 +3,7 @@
 //! The switch's own cores run here - endpoint, call, routing in and out, and the engine's glue between
 //! them - with a simulated carrier in place of the network, in virtual time: no socket is opened, and the
 //! fifteen minutes until a carrier's refresh take none. What the sheet does not try is what lies outside
-//! these cores: DNS, connections and certificates, media itself.
+//! these cores: DNS, connections and certificates, and sockets of media.
 
 mod answer_checks;
 mod bench;
@@ -12,6 +12,7 @@ mod check;
 mod fault;
 mod inbound_checks;
 mod live;
+mod media_checks;
 mod outbound_checks;
 mod registering;
 mod registration_checks;
@@ -48,12 +49,6 @@ pub fn checks() -> impl Iterator<Item = &'static str> {
 }
 
 fn run(subject: &Subject, fault: Option<&'static Fault>, check: &Check) -> Outcome {
-    let verdict = match (check.applies)(subject) {
-        Err(why) => Verdict::Skipped(why),
-        Ok(()) => match (check.run)(&mut Bench::new(subject, fault)) {
-            Ok(()) => Verdict::Passed,
-            Err(why) => Verdict::Failed(why),
-        },
-    };
+    let verdict = check.verdict(&mut Bench::new(subject, fault));
     Outcome { name: check.name, sentence: check.sentence, verdict }
 }

@@ -1,7 +1,9 @@
 //! Checks of calls to the carrier.
 
 use crate::certify::bench::Bench;
+use crate::certify::bench::MOMENT;
 use crate::certify::calls::CallOut;
+use crate::certify::check::Checked;
 use crate::certify::fault::Fault;
 use crate::certify::live::Live;
 use crate::certify::subject::Subject;
@@ -21,11 +23,8 @@ use crate::types::cause::HangupCause;
 use crate::types::transport::Transport;
 use std::time::Duration;
 
-type Checked = Result<(), String>;
-
 /// Until a call is answered, with a little more.
 const ANSWERED: Duration = Duration::from_secs(5);
-const MOMENT: Duration = Duration::from_secs(1);
 /// Largest request that goes into a datagram (RFC 3261 §18.1.1).
 const DATAGRAM_MAX: usize = 1_300;
 
@@ -77,7 +76,8 @@ impl Bench<'_> {
         first.ok_or_else(|| "no INVITE reached the carrier".to_owned())
     }
 
-    fn rule(&mut self, rule: Rule) -> Checked {
+    /// The INVITE of a call keeps a rule of the carrier's.
+    pub(super) fn rule(&mut self, rule: Rule) -> Checked {
         let invite = self.first_invite(CallOut::default())?;
         self.carrier.keeps(rule, &invite)
     }
@@ -115,18 +115,9 @@ pub(super) fn call_out(bench: &mut Bench<'_>) -> Checked {
 
 pub(super) fn has_hosts(subject: &Subject) -> Result<(), &'static str> {
     match subject.model.hosts {
-        _ if !subject.calls_out() => Err("the trunk does not call out"),
         HostRule::Any => Err("the carrier looks at addresses only"),
         HostRule::Customer(_) | HostRule::Domain(_) => Ok(()),
     }
-}
-
-pub(super) fn request_host(bench: &mut Bench<'_>) -> Checked {
-    bench.rule(Rule::Host)
-}
-
-pub(super) fn called_number(bench: &mut Bench<'_>) -> Checked {
-    bench.rule(Rule::Called)
 }
 
 pub(super) fn caller_number(bench: &mut Bench<'_>) -> Checked {
@@ -145,14 +136,9 @@ pub(super) fn caller_number(bench: &mut Bench<'_>) -> Checked {
 
 pub(super) fn has_identity(subject: &Subject) -> Result<(), &'static str> {
     match subject.model.asserted {
-        _ if !subject.calls_out() => Err("the trunk does not call out"),
         AssertedRule::None => Err("the carrier reads From"),
         AssertedRule::Pai | AssertedRule::Ppi(_) => Ok(()),
     }
-}
-
-pub(super) fn asserted_identity(bench: &mut Bench<'_>) -> Checked {
-    bench.rule(Rule::Asserted)
 }
 
 pub(super) fn withheld_caller(bench: &mut Bench<'_>) -> Checked {
@@ -173,22 +159,9 @@ pub(super) fn withheld_caller(bench: &mut Bench<'_>) -> Checked {
 
 pub(super) fn wants_user_phone(subject: &Subject) -> Result<(), &'static str> {
     match subject.model.user_phone {
-        _ if !subject.calls_out() => Err("the trunk does not call out"),
         true => Ok(()),
         false => Err("the carrier does without"),
     }
-}
-
-pub(super) fn user_phone(bench: &mut Bench<'_>) -> Checked {
-    bench.rule(Rule::Telephone)
-}
-
-pub(super) fn extensions(bench: &mut Bench<'_>) -> Checked {
-    bench.rule(Rule::Extensions)
-}
-
-pub(super) fn media_offer(bench: &mut Bench<'_>) -> Checked {
-    bench.rule(Rule::Media)
 }
 
 pub(super) fn keys(bench: &mut Bench<'_>) -> Checked {
@@ -201,7 +174,6 @@ pub(super) fn keys(bench: &mut Bench<'_>) -> Checked {
 
 pub(super) fn is_datagrams(subject: &Subject) -> Result<(), &'static str> {
     match subject.transport_of(subject.edge()) {
-        _ if !subject.calls_out() => Err("the trunk does not call out"),
         Transport::Udp => Ok(()),
         Transport::Tcp | Transport::Tls => Err("the trunk's calls go by a connection"),
     }
@@ -220,7 +192,6 @@ pub(super) fn datagram(bench: &mut Bench<'_>) -> Checked {
 
 pub(super) fn is_challenged(subject: &Subject) -> Result<(), &'static str> {
     match subject.model.challenges {
-        _ if !subject.calls_out() => Err("the trunk does not call out"),
         true => Ok(()),
         false => Err("the carrier asks for no password"),
     }

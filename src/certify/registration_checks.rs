@@ -1,7 +1,9 @@
 //! Checks of registrations.
 
 use crate::certify::bench::Bench;
+use crate::certify::bench::MOMENT;
 use crate::certify::calls::CallOut;
+use crate::certify::check::Checked;
 use crate::certify::fault::Fault;
 use crate::certify::subject::Subject;
 use crate::simulator::registrar::Registering;
@@ -11,9 +13,6 @@ use crate::sip::endpoint::outbound::OutboundRequest;
 use crate::sip::message::method::Method;
 use std::time::Duration;
 
-type Checked = Result<(), String>;
-
-const MOMENT: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Until a first registration stands, with a little more.
 const BOUND: Duration = Duration::from_secs(5);

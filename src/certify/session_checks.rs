@@ -1,7 +1,8 @@
 //! Checks of what carriers do within a call, in whichever way the trunk has calls.
 
 use crate::certify::bench::Bench;
-use crate::certify::subject::STRANGER;
+use crate::certify::bench::MOMENT;
+use crate::certify::check::Checked;
 use crate::certify::subject::Subject;
 use crate::routing::signalling::TimerMode;
 use crate::simulator::carrier::Answering;
@@ -9,11 +10,9 @@ use crate::simulator::description::Description;
 use crate::simulator::description::Seen;
 use crate::sip::message::Request;
 use crate::sip::message::method::Method;
+use crate::sip::message::name::HeaderName;
 use std::time::Duration;
 
-type Checked = Result<(), String>;
-
-const MOMENT: Duration = Duration::from_secs(1);
 /// Half of the session interval most carriers ask for, in seconds.
 const REFRESH_AFTER: Duration = Duration::from_secs(900);
 /// Longer than any timer that a lost refresh would leave behind.
@@ -26,12 +25,12 @@ const TIMER: [&str; 2] = ["Supported: timer", "Session-Expires: 1800;refresher=u
 
 impl Bench<'_> {
     /// A call is in progress, by whichever way the trunk has calls.
-    fn talk(&mut self) -> Checked {
+    pub(super) fn talk(&mut self) -> Checked {
         if self.subject.calls_in() { self.talk_in(true, &[]) } else { self.talk_out() }
     }
 
     /// The carrier asks for something within the call; the status it gets.
-    fn within(
+    pub(super) fn within(
         &mut self,
         method: &Method,
         description: Option<&Description>,
@@ -51,7 +50,7 @@ impl Bench<'_> {
         }
     }
 
-    fn offer(&self) -> Description {
+    pub(super) fn offer(&self) -> Description {
         let Some(last) = self.carrier.description() else {
             return Description::offer(
                 self.subject.subscription.media,
@@ -62,7 +61,7 @@ impl Bench<'_> {
         Description { version: last.version + 1, ..fresh }
     }
 
-    fn goes_on(&mut self) -> Checked {
+    pub(super) fn goes_on(&mut self) -> Checked {
         self.pass(LATER);
         self.is_content()?;
         self.is_talking()
@@ -158,18 +157,9 @@ pub(super) fn one_codec(bench: &mut Bench<'_>) -> Checked {
     bench.goes_on()
 }
 
-pub(super) fn media_sources(bench: &mut Bench<'_>) -> Checked {
-    let networks = &bench.subject.trunk.media.remote_cidrs;
-    match networks.is_empty() || networks.iter().any(|network| network.contains(&STRANGER.ip())) {
-        true => Err(format!("media of {} would be taken for the carrier's", STRANGER.ip())),
-        false => Ok(()),
-    }
-}
-
 pub(super) fn keeps_timer(subject: &Subject) -> Result<(), &'static str> {
     let mode = subject.trunk.signalling.session_timer.mode;
     match subject.model.session_timer {
-        _ if !subject.calls_out() => Err("the trunk does not call out"),
         _ if mode == TimerMode::Off => Err("the profile has no session timer"),
         true => Ok(()),
         false => Err("the carrier has no session timer"),
@@ -259,4 +249,34 @@ pub(super) fn transfer(bench: &mut Bench<'_>) -> Checked {
     let status = bench.within(&Method::Refer, None, &[&target])?;
     expect(status, 603)?;
     bench.goes_on()
+}
+
+pub(super) fn draining(bench: &mut Bench<'_>) -> Checked {
+    bench.talk_in(true, &[])?;
+    bench.stop();
+    bench.carrier.set_aside();
+    let before = bench.carrier.heard().len();
+    bench.call_in(true, &[]);
+    bench.pass(MOMENT);
+    let heard = bench.carrier.heard().len();
+    let response = bench.final_response(Method::Invite).filter(|_| heard > before);
+    let Some(response) = response else { return Err("a new call was not answered".to_owned()) };
+    let (status, again) =
+        (response.status, response.headers.first(HeaderName::RetryAfter).is_some());
+    match (status, again) {
+        (503, true) => (),
+        (503, false) => return Err("503 does not say when to come again".to_owned()),
+        (status, _) => return Err(format!("a new call was answered {status}")),
+    }
+    bench.carrier.take_up();
+    let offer = bench.offer();
+    let status = bench.within(&Method::Invite, Some(&offer), &[])?;
+    expect(status, 200).map_err(|why| format!("in the call that runs, {why}"))?;
+    bench.goes_on()?;
+    bench.hang_up();
+    bench.pass(MOMENT);
+    if bench.carrier.is_in_call() {
+        return Err("the call that ran was not hung up in order".to_owned());
+    }
+    Ok(())
 }

@@ -8,6 +8,7 @@ mod tests;
 mod voice;
 
 pub(crate) use legs::invited_command;
+pub(crate) use media::media_rules;
 
 use crate::call::Call;
 use crate::call::event::CallEvent;

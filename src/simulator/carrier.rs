@@ -9,6 +9,7 @@ use crate::simulator::judge::REALM;
 use crate::simulator::judge::text;
 use crate::simulator::model::CarrierModel;
 use crate::simulator::registrar::Registrar;
+use crate::simulator::way::recorded;
 use crate::sip::digest::server::Server;
 use crate::sip::message;
 use crate::sip::message::Message;
@@ -27,8 +28,6 @@ use std::time::Duration;
 
 /// How long it rings at a carrier before somebody answers.
 pub const ANSWER_AFTER: Duration = Duration::from_secs(2);
-/// The Contact of a carrier with a network of its own.
-pub(super) const PRIVATE_CONTACT: &str = "sip:gw@10.255.255.1:5060";
 /// The CSeq of a carrier's first request; later ones count on, so that they can be told from ours.
 pub(super) const FIRST_CSEQ: u32 = 100;
 /// The session interval of carriers that want one, in seconds.
@@ -124,6 +123,8 @@ pub(super) struct Dialog {
     pub(super) asked_by: Option<u32>,
     /// Its last description.
     pub(super) description: Description,
+    /// The proxies between it and us, in the order of its requests (RFC 3261 §12.1).
+    pub(super) routes: Vec<String>,
 }
 
 /// One carrier with us as its customer.
@@ -138,6 +139,8 @@ pub struct Carrier {
     heard: Vec<Heard>,
     complaints: Vec<String>,
     pub(super) dialog: Option<Dialog>,
+    /// A call that goes on while there is another.
+    aside: Option<Dialog>,
     pub(super) loses_acks: bool,
     /// The INVITE that rings.
     ringing: Option<(Request, SocketAddr, SocketAddr)>,
@@ -162,6 +165,7 @@ impl Carrier {
             heard: Vec::new(),
             complaints: Vec::new(),
             dialog: None,
+            aside: None,
             loses_acks: false,
             ringing: None,
             branches: HashSet::new(),
@@ -195,6 +199,16 @@ impl Carrier {
     /// What becomes of calls at one of its addresses.
     pub fn will_at(&mut self, edge: SocketAddr, answering: Answering) {
         self.elsewhere.push((edge, answering));
+    }
+
+    /// Leaves the call in progress as it is, to call once more.
+    pub fn set_aside(&mut self) {
+        self.aside = self.dialog.take();
+    }
+
+    /// Goes on with the call that was set aside.
+    pub fn take_up(&mut self) {
+        self.dialog = self.aside.take();
     }
 
     /// Its ACKs are lost from now on.
@@ -309,37 +323,6 @@ impl Carrier {
     ) {
         let writer = ResponseWriter::to(request, source, status, Some(b"carrier"));
         self.send(now, edge, writer.finish());
-    }
-
-    /// RFC 3261 §12.2.1.1: the Request-URI is the Contact as given, the way is the route set.
-    pub(super) fn check_way(&mut self, edge: SocketAddr, request: &Request) {
-        let uri = String::from_utf8_lossy(request.uri.as_bytes()).into_owned();
-        let contact = self.contact(edge);
-        let method = String::from_utf8_lossy(request.method.as_bytes()).into_owned();
-        if uri != contact {
-            return self.complain(format!(
-                "the Request-URI of {method} is {uri}, and should be the Contact as given, {contact}"
-            ));
-        }
-        let route = request.headers.routes().find_map(Result::ok);
-        let host = route.map(|route| text(route.uri().host()));
-        let wanted = host_text(edge.ip());
-        if host.as_deref() != Some(wanted.as_str()) {
-            self.complain(format!("{method} does not follow the Record-Route of {wanted}"));
-        }
-    }
-
-    /// Its Contact.
-    pub(super) fn contact(&self, edge: SocketAddr) -> String {
-        if self.model.private_contact { PRIVATE_CONTACT.to_owned() } else { format!("sip:{edge}") }
-    }
-
-    /// Its Record-Route.
-    pub(super) fn record_route(&self, edge: SocketAddr) -> String {
-        match self.subscription.transport {
-            Transport::Udp => format!("<sip:{edge};lr>"),
-            other => format!("<sip:{edge};transport={other};lr>"),
-        }
     }
 
     fn acknowledged(&mut self, (edge, _): (SocketAddr, SocketAddr), request: &Request) {
@@ -474,8 +457,7 @@ impl Carrier {
         (status, media): (u16, Option<SocketAddr>),
     ) {
         let mut writer = ResponseWriter::to(request, source, status, Some(b"carrier"));
-        writer.header(HeaderName::RecordRoute, self.record_route(edge));
-        writer.header(HeaderName::Contact, format!("<{}>", self.contact(edge)));
+        self.write_way(&mut writer, edge, request);
         let bytes = match media.zip(Seen::of(&request.body)) {
             Some((media, seen)) => {
                 writer.finish_with("application/sdp", seen.answer(media).text().as_bytes())
@@ -496,8 +478,7 @@ impl Carrier {
         let Some(seen) = Seen::of(&request.body) else { return };
         let description = seen.answer(media);
         let mut writer = ResponseWriter::to(request, source, 200, Some(b"carrier"));
-        writer.header(HeaderName::RecordRoute, self.record_route(edge));
-        writer.header(HeaderName::Contact, format!("<{}>", self.contact(edge)));
+        self.write_way(&mut writer, edge, request);
         writer.header(HeaderName::Allow, "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, PRACK");
         let headers = &request.headers;
         if self.model.session_timer && headers.tokens(HeaderName::Supported).has("timer") {
@@ -525,6 +506,7 @@ impl Carrier {
             acked: false,
             asked_by: None,
             description: Description { version: 2, ..description },
+            routes: recorded(request.headers.all(HeaderName::RecordRoute)),
         });
     }
 
@@ -563,9 +545,4 @@ impl Carrier {
         };
         self.send(now, edge, bytes);
     }
-}
-
-/// An address as a URI has it.
-pub(super) fn host_text(ip: IpAddr) -> String {
-    if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() }
 }

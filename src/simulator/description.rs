@@ -21,6 +21,8 @@ pub struct Description {
     pub codecs: Vec<String>,
     /// Payload type of telephone-event.
     pub events: String,
+    /// How much audio it wants in a packet, in ms.
+    pub ptime: u8,
     /// The version of the description.
     pub version: u32,
     /// The connection address of RFC 2543 holds: 0.0.0.0.
@@ -39,6 +41,7 @@ impl Description {
             encrypted,
             codecs: CODECS.map(str::to_owned).to_vec(),
             events: EVENTS.to_owned(),
+            ptime: 20,
             version: 1,
             null_address: false,
             is_fax: false,
@@ -67,7 +70,7 @@ impl Description {
         if self.encrypted {
             text.push_str(&format!("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}\r\n"));
         }
-        text.push_str(&format!("a=ptime:20\r\na={}\r\n", self.direction));
+        text.push_str(&format!("a=ptime:{}\r\na={}\r\n", self.ptime, self.direction));
         text
     }
 }
@@ -83,6 +86,8 @@ pub struct Seen {
     pub codecs: Vec<String>,
     /// The payload type of telephone-event.
     pub events: Option<String>,
+    /// How much audio it wants in a packet, in ms.
+    pub ptime: Option<u8>,
     /// The direction of its attributes; `sendrecv` where none stands.
     pub direction: String,
     /// It has a key.
@@ -110,6 +115,7 @@ impl Seen {
             port,
             codecs,
             events: text.lines().find_map(event),
+            ptime: text.lines().find_map(|line| line.strip_prefix("a=ptime:")?.parse().ok()),
             direction: text
                 .lines()
                 .find(direction)

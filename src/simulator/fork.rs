@@ -50,8 +50,7 @@ impl Carrier {
         let late = ANSWER_AFTER + Duration::from_millis(500);
         for (status, at) in [(183, now), (200, now + late)] {
             let mut writer = ResponseWriter::to(request, source, status, Some(TAG));
-            writer.header(HeaderName::RecordRoute, self.record_route(edge));
-            writer.header(HeaderName::Contact, format!("<{}>", self.contact(edge)));
+            self.write_way(&mut writer, edge, request);
             let Some(seen) = Seen::of(&request.body) else { return };
             let answer = seen.answer(media).text();
             self.send(at, edge, writer.finish_with("application/sdp", answer.as_bytes()));

@@ -10,3 +10,4 @@ pub mod judge;
 pub mod model;
 pub mod registrar;
 pub mod speak;
+mod way;

@@ -7,6 +7,7 @@ use crate::simulator::description::Description;
 use crate::simulator::description::Seen;
 use crate::simulator::judge::text;
 use crate::simulator::model::DidPlace;
+use crate::simulator::way::recorded;
 use crate::sip::message::Response;
 use crate::sip::message::method::Method;
 use crate::sip::message::name::HeaderName;
@@ -59,6 +60,7 @@ impl Carrier {
             acked: false,
             asked_by: (!call.offers).then_some(FIRST_CSEQ),
             description: description.clone(),
+            routes: Vec::new(),
         };
         let mut lines: Vec<String> =
             call.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
@@ -124,6 +126,7 @@ impl Carrier {
             acked: false,
             asked_by: None,
             description: Description::offer(self.subscription().media, false),
+            routes: Vec::new(),
         };
         let bytes = self.written(&dialog, &Method::Options, (&[], None));
         self.send(now, edge, bytes);
@@ -160,6 +163,10 @@ impl Carrier {
             dialog.call_id,
             self.contact(edge),
         );
+        // A CANCEL, and what is outside a call, has no way of its own yet.
+        for route in &dialog.routes {
+            head.push_str(&format!("Route: {route}\r\n"));
+        }
         for line in lines {
             head.push_str(line);
             head.push_str("\r\n");
@@ -187,6 +194,13 @@ impl Carrier {
         let is_first = dialog.is_caller && cseq.number == FIRST_CSEQ;
         if is_first {
             dialog.remote = text(response.headers.first(HeaderName::To));
+        }
+        if is_first && is_success {
+            // The answer repeats its own proxy, which the call passed first.
+            let own = self.record_route(edge);
+            dialog.routes = recorded(response.headers.all(HeaderName::RecordRoute));
+            dialog.routes.retain(|route| *route != own);
+            dialog.routes.reverse();
         }
         if is_success && let Some(contact) = response.headers.contact() {
             dialog.target = text(Some(contact.uri().as_bytes()));

@@ -43,11 +43,11 @@ const SLOW: &str = "+15550111";
 const GUARDED: &str = "+15550112";
 
 /// rsipstack with one UDP socket. Dropping it closes that.
-struct Peer {
-    layer: Arc<DialogLayer>,
+pub(crate) struct Peer {
+    pub(crate) layer: Arc<DialogLayer>,
     states: DialogStateReceiver,
-    sender: DialogStateSender,
-    address: SocketAddr,
+    pub(crate) sender: DialogStateSender,
+    pub(crate) address: SocketAddr,
     life: CancellationToken,
 }
 
@@ -58,7 +58,7 @@ impl Drop for Peer {
 }
 
 impl Peer {
-    async fn at(ip: &str) -> Self {
+    pub(crate) async fn at(ip: &str) -> Self {
         let life = CancellationToken::new();
         let transports = TransportLayer::new(life.clone());
         let local = format!("{ip}:0").parse().unwrap();
@@ -85,7 +85,7 @@ impl Peer {
     }
 
     /// A session description; nobody listens at its port.
-    fn sdp(&self, version: u32) -> Vec<u8> {
+    pub(crate) fn sdp(&self, version: u32) -> Vec<u8> {
         let ip = self.address.ip();
         format!(
             "v=0\r\no=- 7 {version} IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n\
@@ -126,7 +126,11 @@ impl Peer {
     }
 
     /// The first state that `fits`; others are passed over.
-    async fn until<T>(&mut self, what: &str, fits: impl Fn(DialogState) -> Option<T>) -> T {
+    pub(crate) async fn until<T>(
+        &mut self,
+        what: &str,
+        fits: impl Fn(DialogState) -> Option<T>,
+    ) -> T {
         let found = async {
             loop {
                 let state = self.states.recv().await.expect("the stack lives");
@@ -147,7 +151,7 @@ impl Peer {
     }
 
     /// The call of the switch that has just come.
-    async fn called(&mut self) -> InviteDialog {
+    pub(crate) async fn called(&mut self) -> InviteDialog {
         let calling = |state| match state {
             DialogState::Calling(id) => Some(id),
             _ => None,
@@ -160,7 +164,7 @@ impl Peer {
     }
 
     /// Answers the switch's re-INVITE.
-    async fn answer_again(&mut self) {
+    pub(crate) async fn answer_again(&mut self) {
         let updated = |state| match state {
             DialogState::Updated(_, request, handle) => {
                 assert_eq!(request.method, Method::Invite);
@@ -176,7 +180,7 @@ impl Peer {
     }
 }
 
-fn uri(text: &str) -> Uri {
+pub(crate) fn uri(text: &str) -> Uri {
     Uri::try_from(text).unwrap()
 }
 

@@ -28,6 +28,7 @@ mod handovers;
 #[path = "../support/http.rs"]
 mod http;
 mod independent;
+mod judged;
 mod kamailio;
 mod kept_secrets;
 mod limits;

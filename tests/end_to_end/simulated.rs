@@ -92,21 +92,25 @@ impl Drop for Baresip {
 }
 
 /// A simulated carrier with a socket and the real time.
-struct Line {
-    carrier: Carrier,
+pub(crate) struct Line {
+    pub(crate) carrier: Carrier,
     socket: UdpSocket,
-    edge: SocketAddr,
+    pub(crate) edge: SocketAddr,
     peer: SocketAddr,
 }
 
 impl Line {
     /// The carrier of this name, whose customer is to be at the address given.
     async fn new(model: &str) -> Self {
-        let peer = SocketAddr::new(own_address(), 5060);
+        Self::towards(model, NUMBER, SocketAddr::new(own_address(), 5060)).await
+    }
+
+    /// The carrier of this name, with a customer of one number, which it reaches at `peer`.
+    pub(crate) async fn towards(model: &str, number: &str, peer: SocketAddr) -> Self {
         let socket = UdpSocket::bind((own_address(), 0)).await.unwrap();
         let edge = socket.local_addr().unwrap();
         let subscription = Subscription {
-            numbers: vec![NUMBER.to_owned()],
+            numbers: vec![number.to_owned()],
             username: "pilot".to_owned(),
             password: Secret::new(PASSWORD.to_owned()),
             address: peer.ip(),
@@ -118,8 +122,13 @@ impl Line {
         Self { carrier, socket, edge, peer }
     }
 
+    /// Its customer is reached at another address now.
+    pub(crate) fn moved_to(&mut self, peer: SocketAddr) {
+        self.peer = peer;
+    }
+
     /// Lets the carrier hear and speak until `fits`.
-    async fn until(&mut self, what: &str, fits: impl Fn(&Carrier) -> bool) {
+    pub(crate) async fn until(&mut self, what: &str, fits: impl Fn(&Carrier) -> bool) {
         let deadline = clock::now() + PATIENCE;
         let mut buffer = vec![0; 65_535];
         loop {
@@ -140,9 +149,14 @@ impl Line {
     }
 
     fn call(&mut self, offers: bool) {
-        let (headers, more) = (&[], &[]);
-        let caller = Some(PERSON);
-        let call = CallIn { edge: self.edge, called: NUMBER, caller, offers, headers, more };
+        self.call_with(offers, &[]);
+    }
+
+    /// Calls its customer, with more header lines.
+    pub(crate) fn call_with(&mut self, offers: bool, more: &[&str]) {
+        let called = self.carrier.subscription().numbers[0].clone();
+        let (caller, headers) = (Some(PERSON), &[]);
+        let call = CallIn { edge: self.edge, called: &called, caller, offers, headers, more };
         self.carrier.call(clock::now(), &call);
     }
 
@@ -154,7 +168,7 @@ impl Line {
         last(&self.carrier, method, before).unwrap()
     }
 
-    async fn within(
+    pub(crate) async fn within(
         &mut self,
         method: Method,
         description: Option<&Description>,
@@ -165,20 +179,20 @@ impl Line {
         self.outcome(&method, before).await
     }
 
-    fn offer(&self, direction: &'static str) -> Description {
+    pub(crate) fn offer(&self, direction: &'static str) -> Description {
         let last = self.carrier.description().expect("there is a call");
         let version = last.version + 1;
         Description { version, direction, ..Description::offer(last.media, false) }
     }
 
-    async fn until_over(&mut self) {
+    pub(crate) async fn until_over(&mut self) {
         self.until("the end of the call", |carrier| !carrier.is_in_call()).await;
         assert!(self.carrier.complaints().is_empty(), "{:?}", self.carrier.complaints());
     }
 }
 
 /// The last final response to a method among what was heard after the first `before` messages.
-fn last(carrier: &Carrier, method: &Method, before: usize) -> Option<Response> {
+pub(crate) fn last(carrier: &Carrier, method: &Method, before: usize) -> Option<Response> {
     carrier.heard().iter().skip(before).rev().find_map(|heard| match &heard.message {
         Message::Response(response)
             if response.status >= 200 && response.headers.cseq().method == *method =>

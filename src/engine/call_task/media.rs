@@ -316,7 +316,8 @@ fn waiting(comfort: Comfort, country: &str) -> Waiting {
     }
 }
 
-fn media_rules(media: &TrunkMedia) -> MediaRules {
+/// What a trunk says of the media of its legs.
+pub(crate) fn media_rules(media: &TrunkMedia) -> MediaRules {
     let (key_ms, key_gap_ms) = media.dtmf_ms;
     MediaRules {
         inactivity: media.inactivity,
