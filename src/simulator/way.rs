@@ -33,7 +33,11 @@ impl Carrier {
 
     /// Its Contact.
     pub(super) fn contact(&self, edge: SocketAddr) -> String {
-        if self.model().private_contact { PRIVATE_CONTACT.to_owned() } else { format!("sip:{edge}") }
+        if self.model().private_contact {
+            PRIVATE_CONTACT.to_owned()
+        } else {
+            format!("sip:{edge}")
+        }
     }
 
     /// Its Record-Route.
