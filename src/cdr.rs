@@ -49,7 +49,7 @@ pub struct CallRecord {
     pub codec: Option<Codec>,
     /// Times the caller put us on hold.
     pub holds: u32,
-    /// Keys the caller pressed. Which ones is not kept: people dial card numbers and PINs.
+    /// Keys the caller pressed; which ones is told by the events.
     pub digits: u32,
     /// Why the agent could not be reached or was lost.
     pub agent_failure: Option<HangupCause>,

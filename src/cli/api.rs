@@ -259,6 +259,15 @@ impl Client {
         self.ask(Method::POST, path, Some(body)).await
     }
 
+    /// Changes what is at `path` by `body`.
+    ///
+    /// # Errors
+    ///
+    /// When the API is not reached or refuses.
+    pub(crate) async fn change(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
+        self.ask(Method::PATCH, path, Some(body)).await
+    }
+
     /// Deletes what is at `path`.
     ///
     /// # Errors

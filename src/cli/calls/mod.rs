@@ -1,10 +1,16 @@
 //! `tandem calls`: the calls of a tenant, by the API.
 
 mod show;
+mod steer;
 mod trace;
 
 use crate::cli::api::ApiArgs;
 use crate::cli::api::query;
+use crate::cli::calls::steer::AttachArgs;
+use crate::cli::calls::steer::DispositionArgs;
+use crate::cli::calls::steer::DtmfArgs;
+use crate::cli::calls::steer::MuteArgs;
+use crate::cli::calls::steer::PlayArgs;
 use crate::cli::calls::trace::TraceArgs;
 use crate::cli::columns::Columns;
 use crate::cli::failure::Failure;
@@ -21,6 +27,7 @@ use serde::Deserialize;
 Examples:
   tandem calls list --limit 20
   tandem calls list --caller +15550142 --from 2026-01-31T00:00:00Z
+  tandem calls mute 01980000-0000-7000-8000-000000000000 caller
   tandem calls trace 01980000-0000-7000-8000-000000000000
   tandem calls trace 01980000-0000-7000-8000-000000000000 --pcap call.pcap")]
 pub(crate) struct CallsArgs {
@@ -38,6 +45,22 @@ enum Command {
     Show(CallArgs),
     /// End a call that is in progress
     Hangup(CallArgs),
+    /// Put the caller on hold
+    Hold(CallArgs),
+    /// Take the caller back from hold
+    Resume(CallArgs),
+    /// Let the caller hear a sound of the node
+    Play(PlayArgs),
+    /// Send keys
+    Dtmf(DtmfArgs),
+    /// Let silence be heard in place of one side
+    Mute(MuteArgs),
+    /// Let a muted side be heard again
+    Unmute(MuteArgs),
+    /// Put the agent of another AI profile in place of the present one
+    Attach(AttachArgs),
+    /// File a call, also one that is over
+    Disposition(DispositionArgs),
     /// The SIP messages of a call: a ladder, the messages, or a capture file
     Trace(TraceArgs),
 }
@@ -115,6 +138,14 @@ pub(crate) async fn run(args: CallsArgs) -> Result<(), Failure> {
         Command::List(list) => list_calls(&args.api, list).await,
         Command::Show(call) => show::run(&args.api, call.call).await,
         Command::Hangup(call) => hang_up(&args.api, call.call).await,
+        Command::Hold(call) => steer::hold(&args.api, call.call).await,
+        Command::Resume(call) => steer::resume(&args.api, call.call).await,
+        Command::Play(play) => steer::play(&args.api, play).await,
+        Command::Dtmf(keys) => steer::send_keys(&args.api, keys).await,
+        Command::Mute(mute) => steer::mute(&args.api, mute, "mute").await,
+        Command::Unmute(mute) => steer::mute(&args.api, mute, "unmute").await,
+        Command::Attach(attach) => steer::attach(&args.api, attach).await,
+        Command::Disposition(notes) => steer::file(&args.api, notes).await,
         Command::Trace(trace) => trace::run(&args.api, trace).await,
     }
 }
