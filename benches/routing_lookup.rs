@@ -51,6 +51,7 @@ fn number(n: u64) -> Number {
         trunk: Some(TrunkId::from_uuid(Uuid::from_u128(tenant))),
         outbound_trunk: None,
         routing_profile: None,
+        campaign: None,
         ai_profile: None,
         active: true,
     }
