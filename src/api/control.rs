@@ -72,7 +72,7 @@ pub(super) async fn transfer(
     let call = CallId::from_uuid(caller.item()?);
     let Json(wish) = wish.map_err(|_| ErrorKind::BadParameter(TRANSFER_PARAMETERS).of(id))?;
     let order = wish.read().map_err(|what| ErrorKind::BadParameter(what).of(id))?;
-    control.transfer(tenant, call, order).map_err(|why| unheard(why, id))?;
+    control.transfer(tenant, call, order).await.map_err(|why| unheard(why, id))?;
     Ok(accepted(call, "transferring"))
 }
 

@@ -48,6 +48,11 @@ pub(super) struct Joining {
 }
 
 impl Joining {
+    /// True while it may be taken back.
+    pub(super) const fn is_withdrawable(&self) -> bool {
+        self.mode.is_some() && !self.answered
+    }
+
     /// For the partner of the call.
     pub(super) const fn partner(target: LegSide) -> Self {
         Self { target, back: None, mode: None, answered: false }
@@ -130,7 +135,7 @@ impl Call {
             News::Far(side, news) => self.back_in_joining(joining, side, &news, out),
             News::Agent(AgentNews::Ready) => self.tell_agent(AgentOutput::TellAnswered, out),
             News::Withdrawn => {
-                if joining.mode.is_some() && !joining.answered {
+                if joining.is_withdrawable() {
                     self.join_failed(now, joining, HangupCause::Normal, out);
                 }
             }

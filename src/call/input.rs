@@ -22,6 +22,16 @@ pub enum Input {
     Begun,
     /// Of a leg's signalling.
     Leg(LegSide, LegInput),
+    /// Of the signalling of a leg that another dialog may have taken over: what is of one before the
+    /// present changes nothing.
+    LegOf {
+        /// Which leg.
+        side: LegSide,
+        /// Which of its dialogs, counted from 0; after that what `LegOutput::AnswerReplacement` says.
+        turn: u8,
+        /// What happened.
+        input: LegInput,
+    },
     /// Of a leg's media.
     Media(LegSide, MediaInput),
     /// Of the agent, or the announcement in its place.
@@ -108,6 +118,8 @@ pub enum LegInput {
     /// Another leg of the same peer takes this one over; without a body we make the offer. To be
     /// answered by `AnswerReplacement` or `RefuseReplacement`.
     Replaced(Option<Bytes>),
+    /// Who was to take the leg over gave up while our answer was under way to it: all is as before.
+    ReplacementLost,
     /// The peer's side ended; nothing is left to be said to it.
     Ended {
         /// Why.
@@ -233,7 +245,12 @@ pub enum LegOutput {
         status: u16,
     },
     /// Answer the leg that takes this one over, hang up the one before, and go on with the new one.
-    AnswerReplacement(Bytes),
+    AnswerReplacement {
+        /// Our description.
+        body: Bytes,
+        /// What tells what happens to it from what happens to those before.
+        turn: u8,
+    },
     /// Refuse the leg that would take this one over.
     RefuseReplacement(HangupCause),
     /// End the leg in whatever way its state asks for. An answer that crosses this is hung up.

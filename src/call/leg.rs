@@ -13,7 +13,7 @@ use bytes::Bytes;
 use std::net::IpAddr;
 
 /// The far end of a call as seen by offer and answer (RFC 3264).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Leg {
     capabilities: Capabilities,
     offered: Capabilities,

@@ -145,6 +145,11 @@ impl Call {
         match input {
             Input::Begun => self.react(now, News::Begun, out),
             Input::Leg(side, input) => self.signalled(now, side, input, out),
+            Input::LegOf { side, turn, input } => {
+                if self.line(side).is_none_or(|line| line.turn() == turn) {
+                    self.signalled(now, side, input, out);
+                }
+            }
             Input::Media(side, input) => self.heard(now, side, input, out),
             Input::Agent(input) => self.agent_said(now, input, out),
             Input::HangupRequested { cause, by } => {

@@ -111,6 +111,15 @@ pub enum Senseless {
     /// The near leg talks with another leg, or a transfer is under way.
     #[error("the call is not with an agent by a link, or a transfer is under way")]
     NotWithAgent,
+    /// Another transfer is under way.
+    #[error("a transfer of the call is under way")]
+    Transferring,
+    /// Nobody is consulted.
+    #[error("the agent consults nobody")]
+    NoConsultation,
+    /// There is none, or it cannot be taken back.
+    #[error("no transfer that could be taken back is under way")]
+    NoTransfer,
 }
 
 impl Senseless {
@@ -128,6 +137,9 @@ impl Senseless {
             Self::NothingPlays => "nothing_plays",
             Self::NoKeys => "no_keys",
             Self::NotWithAgent => "not_with_agent",
+            Self::Transferring => "transfer_under_way",
+            Self::NoConsultation => "no_consultation",
+            Self::NoTransfer => "no_transfer",
         }
     }
 
@@ -147,6 +159,9 @@ impl Senseless {
             Self::NotWithAgent => {
                 "the caller talks with another leg than an agent's link, or a transfer is under way"
             }
+            Self::Transferring => "a transfer of the call is under way",
+            Self::NoConsultation => "the agent consults nobody that it could be through with",
+            Self::NoTransfer => "no transfer that could be taken back is under way",
         }
     }
 }

@@ -6,6 +6,7 @@ mod handovers;
 mod holds;
 mod legs;
 mod random;
+mod replacements;
 mod steering;
 mod transfers;
 

@@ -1,7 +1,12 @@
 //! Transfers: what may be asked for, and what is told about one.
 
+use crate::call::AgentState;
+use crate::call::Call;
+use crate::call::State;
 use crate::call::dial::DialRequest;
 use crate::call::dial::DialTarget;
+use crate::call::input::Input;
+use crate::call::steer::Senseless;
 use crate::types::cause::HangupCause;
 
 /// How and to whom a call shall be transferred.
@@ -73,4 +78,74 @@ pub enum TransferNews {
     Failed(HangupCause),
     /// The near leg is with the target.
     Completed,
+}
+
+impl Call {
+    /// Whether what is asked of transfers makes sense at this moment. Other inputs always do.
+    ///
+    /// # Errors
+    /// What stands against it.
+    pub fn check_transfer(&self, input: &Input) -> Result<(), Senseless> {
+        match input {
+            Input::TransferRequested(request) => self.check_begin(request.mode()),
+            Input::TransferConfirmed => match self.state {
+                State::Consulting(_) => Ok(()),
+                State::Idle
+                | State::Opening
+                | State::Calling
+                | State::Talking
+                | State::Announcing(_)
+                | State::Joining(_)
+                | State::Bridged(..)
+                | State::Referring(_)
+                | State::Handing(_)
+                | State::Handed(_)
+                | State::Ending(_)
+                | State::Over => Err(Senseless::NoConsultation),
+            },
+            Input::TransferWithdrawn => match self.state {
+                State::Consulting(_) | State::Handing(_) => Ok(()),
+                State::Joining(joining) if joining.is_withdrawable() => Ok(()),
+                State::Idle
+                | State::Opening
+                | State::Calling
+                | State::Talking
+                | State::Announcing(_)
+                | State::Joining(_)
+                | State::Bridged(..)
+                | State::Referring(_)
+                | State::Handed(_)
+                | State::Ending(_)
+                | State::Over => Err(Senseless::NoTransfer),
+            },
+            Input::Begun
+            | Input::Leg(..)
+            | Input::LegOf { .. }
+            | Input::Media(..)
+            | Input::Agent(_)
+            | Input::HangupRequested { .. }
+            | Input::HoldRequested(_)
+            | Input::ResumeRequested(_)
+            | Input::DeadlineReached => Ok(()),
+        }
+    }
+
+    fn check_begin(&self, mode: TransferMode) -> Result<(), Senseless> {
+        let needs_agent = mode == TransferMode::Attended;
+        match self.state {
+            State::Idle | State::Opening | State::Calling => Err(Senseless::NotAnswered),
+            State::Talking if needs_agent && self.agent != AgentState::Ready => {
+                Err(Senseless::NotWithAgent)
+            }
+            State::Talking => Ok(()),
+            State::Bridged(..) if needs_agent => Err(Senseless::NotWithAgent),
+            State::Bridged(..) => Ok(()),
+            State::Announcing(_) => Err(Senseless::NotWithAgent),
+            State::Joining(_) | State::Referring(_) | State::Consulting(_) | State::Handing(_) => {
+                Err(Senseless::Transferring)
+            }
+            State::Handed(_) => Err(Senseless::LegGone),
+            State::Ending(_) | State::Over => Err(Senseless::Over),
+        }
+    }
 }

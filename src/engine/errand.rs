@@ -1,5 +1,6 @@
 //! What an application asks of a call's task, and what it is answered.
 
+use crate::call::input::Input;
 use crate::call::steer::Order;
 use crate::call::steer::Senseless;
 use crate::call::steer::Standing;
@@ -30,6 +31,8 @@ pub(super) enum Ask {
     Look,
     /// That something be done.
     Order(Order),
+    /// That it be transferred, or what becomes of its transfer.
+    Transfer(Box<Input>),
     /// That the near leg's peer hear this.
     Play(String, Box<Clip>),
     /// That another agent take over.

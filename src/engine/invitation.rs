@@ -208,7 +208,7 @@ fn admit(
     let offered = CallInput::Leg(LegSide::Near, LegInput::Offered(body));
     drop(inputs.try_send(offered));
     let trunk = Arc::clone(&seed.route.trunk);
-    let leg = CallLeg { call: inputs.clone(), side: LegSide::Near, trunk };
+    let leg = CallLeg { call: inputs.clone(), side: LegSide::Near, turn: 0, trunk };
     shard.calls.insert(dialog, leg);
     let call = seed.log.record().id;
     call_task::start(&shard.switch, seed, (inputs, queue));

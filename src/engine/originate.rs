@@ -17,6 +17,7 @@ use crate::engine::call_task;
 use crate::engine::call_task::CallRoute;
 use crate::engine::call_task::CallSeed;
 use crate::engine::call_task::NearSeed;
+use crate::engine::errand::Ask;
 use crate::engine::leg_terms;
 use crate::engine::live::LiveEvent;
 use crate::engine::partner;
@@ -284,9 +285,9 @@ impl CallControl {
     /// Transfers a call of `tenant`; how it goes is told by its record.
     ///
     /// # Errors
-    /// [`Unheard`]: it does not run here, does not take anything more at this moment, or its carrier may
-    /// not be asked for this.
-    pub fn transfer(
+    /// [`Unheard`]: it does not run here, does not take anything more at this moment, its carrier may not
+    /// be asked for this, or it makes no sense as the call stands.
+    pub async fn transfer(
         &self,
         tenant: TenantId,
         call: CallId,
@@ -307,7 +308,7 @@ impl CallControl {
             TransferOrder::Confirm => Input::TransferConfirmed,
             TransferOrder::Withdraw => Input::TransferWithdrawn,
         };
-        self.switch.registry.tell(tenant, call, input)
+        self.ask(tenant, call, Ask::Transfer(Box::new(input))).await.map(|_| ())
     }
 
     /// What a carrier calls for us is judged like what we call by it.

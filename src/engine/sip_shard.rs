@@ -292,6 +292,8 @@ pub fn start(
 pub(super) struct CallLeg {
     pub(super) call: mpsc::Sender<CallInput>,
     pub(super) side: LegSide,
+    /// Which of the dialogs of that leg, where one took over from another.
+    pub(super) turn: u8,
     /// By which it came.
     pub(super) trunk: Arc<Trunk>,
 }
@@ -542,7 +544,8 @@ impl Shard {
     /// Tells a call. A call whose queue is full cannot be served any more: it ends.
     fn tell(&mut self, dialog: DialogId, input: LegInput) {
         let Some(leg) = self.calls.get(&dialog) else { return };
-        if leg.call.try_send(CallInput::Leg(leg.side, input)).is_err() {
+        let input = CallInput::LegOf { side: leg.side, turn: leg.turn, input };
+        if leg.call.try_send(input).is_err() {
             self.calls.remove(&dialog);
             self.pending.push_back(Command::Hangup { dialog, cause: HangupCause::SwitchFault });
         }

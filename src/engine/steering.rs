@@ -133,7 +133,12 @@ impl CallControl {
         self.ask(tenant, call, Ask::Set(variables)).await
     }
 
-    async fn ask(&self, tenant: TenantId, call: CallId, ask: Ask) -> Result<Snapshot, Unheard> {
+    pub(super) async fn ask(
+        &self,
+        tenant: TenantId,
+        call: CallId,
+        ask: Ask,
+    ) -> Result<Snapshot, Unheard> {
         let (reply, answer) = oneshot::channel();
         self.switch.registry.ask(tenant, call, Box::new(Errand { ask, reply }))?;
         match tokio::time::timeout(ANSWER_MAX, answer).await {

@@ -70,7 +70,8 @@ impl Line {
             | LegInput::ReferProgressed { .. }
             | LegInput::ReferFailed { .. }
             | LegInput::Referred(_)
-            | LegInput::Replaced(_) => None,
+            | LegInput::Replaced(_)
+            | LegInput::ReplacementLost => None,
         }
     }
 

@@ -49,6 +49,20 @@ pub(super) struct Line {
     holding: bool,
     keys_in_media: bool,
     playing: bool,
+    /// Which of its dialogs it is.
+    turn: u8,
+    /// The last of them that was answered.
+    turn_last: u8,
+    /// What it was before the present one, until that is known to be there.
+    before: Option<Box<Before>>,
+}
+
+/// A line before another dialog took it over.
+#[derive(Debug)]
+struct Before {
+    leg: Leg,
+    session: Session,
+    turn: u8,
 }
 
 /// Where the signalling of a line stands.
@@ -130,7 +144,15 @@ impl Line {
             holding: false,
             keys_in_media: false,
             playing: false,
+            turn: 0,
+            turn_last: 0,
+            before: None,
         }
+    }
+
+    /// Which of its dialogs it is, where others took it over.
+    pub(super) const fn turn(&self) -> u8 {
+        self.turn
     }
 
     /// True while the early media of the party dialled can be heard.
@@ -376,6 +398,7 @@ impl Line {
             | LegInput::ReofferAnswered(_)
             | LegInput::ReofferRefused
             | LegInput::Digit(_)
+            | LegInput::ReplacementLost
             | LegInput::ReferProgressed { .. }
             | LegInput::ReferFailed { .. } => None,
         }

@@ -6,6 +6,7 @@ use crate::call::input::LegInput;
 use crate::call::input::LegOutput;
 use crate::call::input::MediaOutput;
 use crate::call::input::Output;
+use crate::call::line::Before;
 use crate::call::line::Line;
 use crate::call::line::Session;
 use crate::call::line::Stage;
@@ -55,7 +56,11 @@ impl Line {
                 None
             }
             LegInput::Replaced(offer) => {
-                self.replaced(offer.as_ref(), out);
+                self.replaced(session, offer.as_ref(), out);
+                None
+            }
+            LegInput::ReplacementLost => {
+                self.not_replaced(out);
                 None
             }
             // The caller gave up while our answer was under way to it, and never got that.
@@ -95,6 +100,7 @@ impl Line {
             self.run_plan(out);
         }
         session.acknowledged = true;
+        self.before = None;
         self.stage = Stage::Answered(session);
         if session.reoffer_wanted {
             self.reoffer(out);
@@ -138,15 +144,18 @@ impl Line {
 
     /// Another leg of the same peer comes in place of this one: what it is refused leaves this one as
     /// it was.
-    fn replaced(&mut self, offer: Option<&Bytes>, out: &mut Vec<Output>) {
+    fn replaced(&mut self, session: Session, offer: Option<&Bytes>, out: &mut Vec<Output>) {
+        let leg = self.leg.clone();
         let body = match offer {
             Some(offer) => self.leg.answer(offer),
             None => self.leg.offer(),
         };
         match body {
             Ok(body) => {
-                self.say(LegOutput::AnswerReplacement(body), out);
-                out.push(Output::Record(CallEvent::Replaced(self.side)));
+                self.before = Some(Box::new(Before { leg, session, turn: self.turn }));
+                self.turn_last = self.turn_last.wrapping_add(1);
+                self.turn = self.turn_last;
+                self.say(LegOutput::AnswerReplacement { body, turn: self.turn }, out);
                 let offer_pending = offer.is_none();
                 self.stage = Stage::Answered(Session { offer_pending, ..Session::default() });
                 if !offer_pending {
@@ -154,6 +163,19 @@ impl Line {
                 }
             }
             Err(cause) => self.say(LegOutput::RefuseReplacement(cause), out),
+        }
+    }
+
+    /// Whoever was to take it over is not there: the peer it has hears nothing of that.
+    fn not_replaced(&mut self, out: &mut Vec<Output>) {
+        if let Some(before) = self.before.take() {
+            let Before { leg, session, turn } = *before;
+            (self.leg, self.turn) = (leg, turn);
+            self.stage = Stage::Answered(session);
+            self.run_plan(out);
+            if session.reoffer_wanted {
+                self.reoffer(out);
+            }
         }
     }
 

@@ -132,7 +132,7 @@ impl World {
                 | LegOutput::AcceptRefer
                 | LegOutput::RefuseRefer { .. }
                 | LegOutput::NotifyRefer { .. }
-                | LegOutput::AnswerReplacement(_)
+                | LegOutput::AnswerReplacement { .. }
                 | LegOutput::RefuseReplacement(_),
                 Seen::Up,
             ) => Seen::Up,
@@ -238,6 +238,7 @@ fn leg_input() -> impl Strategy<Value = LegInput> {
         1 => Just(LegInput::ReferFailed { status: 603 }),
         2 => Just(LegInput::Referred(Box::new(request()))),
         1 => sdp().prop_map(LegInput::Replaced),
+        1 => Just(LegInput::ReplacementLost),
         2 => (cause(), party()).prop_map(|(cause, by)| LegInput::Ended { cause, by }),
     ]
 }

@@ -3,6 +3,7 @@
 mod show;
 mod steer;
 mod trace;
+mod transfer;
 
 use crate::cli::api::ApiArgs;
 use crate::cli::api::query;
@@ -12,6 +13,7 @@ use crate::cli::calls::steer::DtmfArgs;
 use crate::cli::calls::steer::MuteArgs;
 use crate::cli::calls::steer::PlayArgs;
 use crate::cli::calls::trace::TraceArgs;
+use crate::cli::calls::transfer::TransferArgs;
 use crate::cli::columns::Columns;
 use crate::cli::failure::Failure;
 use crate::cli::output;
@@ -61,6 +63,8 @@ enum Command {
     Attach(AttachArgs),
     /// File a call, also one that is over
     Disposition(DispositionArgs),
+    /// Connect a call that is in progress with somebody else
+    Transfer(TransferArgs),
     /// The SIP messages of a call: a ladder, the messages, or a capture file
     Trace(TraceArgs),
 }
@@ -146,6 +150,7 @@ pub(crate) async fn run(args: CallsArgs) -> Result<(), Failure> {
         Command::Unmute(mute) => steer::mute(&args.api, mute, "unmute").await,
         Command::Attach(attach) => steer::attach(&args.api, attach).await,
         Command::Disposition(notes) => steer::file(&args.api, notes).await,
+        Command::Transfer(transfer) => transfer::run(&args.api, transfer).await,
         Command::Trace(trace) => trace::run(&args.api, trace).await,
     }
 }

@@ -19,6 +19,13 @@ impl Task {
         let done = match errand.ask {
             Ask::Look => Ok(()),
             Ask::Order(order) => self.order(order).await,
+            Ask::Transfer(input) => {
+                let done = self.call.check_transfer(&input);
+                if done.is_ok() {
+                    self.own.push_back(*input);
+                }
+                done
+            }
             Ask::Play(name, clip) => {
                 let play = Play { clip: clip.number(), name };
                 self.clip = Some(clip);

@@ -130,7 +130,9 @@ impl Task {
             output => output,
         };
         match output {
-            LegOutput::AnswerReplacement(body) => return self.replace_near(body).await,
+            LegOutput::AnswerReplacement { body, turn } => {
+                return self.replace_near(body, turn).await;
+            }
             LegOutput::RefuseReplacement(cause) => return self.refuse_replacement(cause).await,
             // The caller may leave its agent with somebody else: its shard holds the queue no longer.
             LegOutput::AcceptRefer if side == LegSide::Near => {
@@ -167,17 +169,18 @@ impl Task {
     }
 
     /// Answers the leg that takes the near one's place, and hangs that up.
-    async fn replace_near(&mut self, body: Bytes) {
+    async fn replace_near(&mut self, body: Bytes, turn: u8) {
         let registry = &self.switch.registry;
         let Some((replacement, inputs)) = registry.take_replacement(self.id()) else { return };
         let Replacement { shard, dialog, .. } = *replacement;
         let trunk = Arc::clone(&self.route.trunk);
-        let leg = CallLeg { call: inputs, side: LegSide::Near, trunk };
+        let leg = CallLeg { call: inputs, side: LegSide::Near, turn, trunk };
         let Some(name) = shard.take_over(dialog, leg, body).await else {
-            // Its peer gave up at this very moment; the media went there already.
-            return self.leg(LegSide::Near, LegInput::Cancelled);
+            // Its peer gave up at this very moment: the leg before is still there.
+            return self.leg(LegSide::Near, LegInput::ReplacementLost);
         };
         registry.name_dialog(self.id(), name);
+        self.note(CallEvent::Replaced(LegSide::Near));
         let before = std::mem::replace(&mut self.near, Near::Invited(shard, dialog));
         if let Near::Invited(shard, dialog) = before {
             shard.let_go(dialog, HangupCause::Transferred).await;
@@ -260,10 +263,11 @@ impl Task {
     pub(super) fn keep_no_longer(&mut self, input: &Input) {
         let is_refused = matches!(
             input,
-            Input::Leg(
-                LegSide::Near,
-                LegInput::ReferFailed { .. } | LegInput::ReferProgressed { status: 300.. }
-            )
+            Input::Leg(LegSide::Near, input) | Input::LegOf { side: LegSide::Near, input, .. }
+                if matches!(
+                    input,
+                    LegInput::ReferFailed { .. } | LegInput::ReferProgressed { status: 300.. }
+                )
         );
         if is_refused {
             self.kept = None;
@@ -333,7 +337,7 @@ pub(crate) fn invited_command(dialog: DialogId, output: LegOutput, host: &str) -
         | LegOutput::HangUp(_)
         | LegOutput::Dial { .. }
         | LegOutput::Offer(_)
-        | LegOutput::AnswerReplacement(_)
+        | LegOutput::AnswerReplacement { .. }
         | LegOutput::RefuseReplacement(_) => dial::command_of(dialog, output, host),
     }
 }

@@ -151,7 +151,7 @@ pub(crate) fn command_of(dialog: DialogId, output: LegOutput, host: &str) -> Opt
         | LegOutput::Offer(_)
         // Made into an address by the call's task.
         | LegOutput::ReferToLeg(_)
-        | LegOutput::AnswerReplacement(_)
+        | LegOutput::AnswerReplacement { .. }
         | LegOutput::RefuseReplacement(_) => return None,
     })
 }

@@ -1,0 +1,132 @@
+//! Dialogs that take a leg over from another, and give that up at the wrong moment, in virtual time.
+
+use super::legs::hangs_up;
+use super::legs::peer;
+use super::*;
+use crate::call::input::AudioPath;
+use crate::types::random::Random;
+
+const NEAR: LegSide = LegSide::Near;
+
+fn at_port(port: u16) -> Option<Bytes> {
+    Some(OFFER.replace("4000", &port.to_string()).into())
+}
+
+fn of(turn: u8, input: LegInput) -> Input {
+    Input::LegOf { side: NEAR, turn, input }
+}
+
+fn bye() -> LegInput {
+    LegInput::Ended { cause: HangupCause::Normal, by: Party::Caller }
+}
+
+fn talking() -> Bench {
+    let mut bench = Bench::new(|_| ());
+    bench.talk();
+    bench
+}
+
+/// Which dialog was answered in place of the one before.
+fn answered(out: &[Output]) -> Option<u8> {
+    out.iter().find_map(|output| match output {
+        Output::Leg(NEAR, LegOutput::AnswerReplacement { turn, .. }) => Some(*turn),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_replacement_that_is_cancelled_while_it_is_answered_leaves_the_leg_as_it_was() {
+    let mut bench = talking();
+    let out = bench.give(Input::Leg(NEAR, LegInput::Replaced(at_port(6_000))));
+    assert_eq!(answered(&out), Some(1));
+    assert_eq!(peer(&out, NEAR).as_deref(), Some("192.0.2.1:6000"));
+    let out = bench.give(Input::Leg(NEAR, LegInput::ReplacementLost));
+    assert_eq!(peer(&out, NEAR).as_deref(), Some("192.0.2.1:4000"), "its media come back");
+    assert_eq!((hangs_up(&out, NEAR), bench.call.path), (None, AudioPath::Agent(NEAR)));
+    // The leg before does all it did: it holds us, and hangs up.
+    let held = OFFER.replace("0 101", "0 101\r\na=sendonly");
+    let out = bench.give(of(0, LegInput::Reoffered(Some(held.into()))));
+    assert!(answer_body(&out).is_some(), "{out:?}");
+    bench.give(of(0, bye()));
+    assert_eq!(bench.close().0, HangupCause::Normal);
+}
+
+#[test]
+fn what_still_comes_of_the_dialog_before_changes_nothing() {
+    let mut bench = talking();
+    bench.give(Input::Leg(NEAR, LegInput::Replaced(at_port(6_000))));
+    for late in [bye(), LegInput::Digit('5'), LegInput::Reoffered(at_port(4_002))] {
+        assert_eq!(bench.give(of(0, late.clone())), [], "{late:?}");
+    }
+    bench.give(of(1, LegInput::Acknowledged(None)));
+    assert!(!bench.call.is_over());
+    bench.give(of(1, bye()));
+    assert_eq!(bench.close().1, Party::Caller);
+}
+
+/// Dialogs of one leg as the network sees them: the present one, and one that would take over.
+struct Legs {
+    present: u8,
+    hung_up: bool,
+}
+
+#[test]
+fn cancel_answer_and_hang_up_of_replacements_race_a_thousand_times_without_ending_a_call_wrongly() {
+    let (mut taken, mut lost, mut ended) = (0, 0, 0);
+    for seed in 0..1_000 {
+        let mut random = Random::from_seed(seed);
+        let mut dice = |sides: u8| {
+            let mut byte = [0];
+            random.fill(&mut byte);
+            byte[0] % sides
+        };
+        let mut bench = talking();
+        let mut legs = Legs { present: 0, hung_up: false };
+        let mut port = 4_000;
+        for step in 1..=u16::from(2 + dice(6)) {
+            // What the dialog before says may still wait behind the new one.
+            let late = (dice(3) == 0).then(|| of(legs.present, bye()));
+            let new_port = 6_000 + 2 * step;
+            let out = bench.give(Input::Leg(NEAR, LegInput::Replaced(at_port(new_port))));
+            let turn = answered(&out).expect("an answered leg can be taken over");
+            assert_ne!(turn, legs.present, "{seed}");
+            if dice(2) == 0 {
+                // CANCEL was there first: told before all that waits.
+                lost += 1;
+                let out = bench.give(Input::Leg(NEAR, LegInput::ReplacementLost));
+                let expected = format!("192.0.2.1:{port}");
+                assert_eq!(peer(&out, NEAR), Some(expected), "{seed}");
+                legs.hung_up = late.is_some();
+                if let Some(late) = late {
+                    bench.give(late);
+                    break;
+                }
+            } else {
+                // The answer was: the dialog before is let go, and what it said is nobody's.
+                taken += 1;
+                (legs.present, port) = (turn, new_port);
+                if let Some(late) = late {
+                    assert_eq!(bench.give(late), [], "{seed}");
+                }
+                if dice(2) == 0 {
+                    bench.give(of(turn, LegInput::Acknowledged(None)));
+                }
+                if dice(4) == 0 {
+                    // A CANCEL that crossed the answer: acknowledged and hung up.
+                    bench.give(of(turn, bye()));
+                    legs.hung_up = true;
+                    break;
+                }
+            }
+            assert!(bench.call.near.is_answered(), "{seed}: ended without its peer");
+            assert_eq!(bench.call.path, AudioPath::Agent(NEAR), "{seed}");
+        }
+        assert_eq!(bench.call.near.is_gone(), legs.hung_up, "{seed}");
+        ended += u32::from(legs.hung_up);
+        let cause = HangupCause::Draining;
+        let out = bench.give(Input::HangupRequested { cause, by: Party::Switch });
+        assert_eq!(hangs_up(&out, NEAR).is_some(), !legs.hung_up, "{seed}");
+        bench.close();
+    }
+    assert!(taken > 300 && lost > 300 && ended > 100, "{taken} {lost} {ended}");
+}
