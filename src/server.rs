@@ -6,6 +6,7 @@ mod database;
 mod http;
 mod listeners;
 mod memory;
+mod retention;
 mod sip;
 mod traces;
 
@@ -275,7 +276,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     tokio::spawn(keepalive::run(Arc::clone(&switch), table_changes.clone(), stopping.clone()));
     let registrar = tokio::spawn(registrar::run(Arc::clone(&switch), table_changes, drains));
     tokio::spawn(listening.certificates().clone().watch(config.secrets(), stopping.clone()));
-    tokio::spawn(memory::watch(Arc::clone(&switch), shards.clone(), stopping.clone()));
+    tidy_up((&switch, &shards), persistence.database(), &stopping);
     let writer = traces::TraceWriter::new(
         ended,
         Traces::new(&shards, Arc::clone(&switch.table)),
@@ -299,6 +300,16 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         stop,
         drain_limit: node.drain_limit,
     })
+}
+
+/// Gives memory back, and deletes what is over its time.
+fn tidy_up(
+    (switch, shards): (&Arc<Switch>, &[ShardHandle]),
+    database: &Database,
+    stopping: &watch::Receiver<bool>,
+) {
+    tokio::spawn(memory::watch(Arc::clone(switch), shards.to_vec(), stopping.clone()));
+    tokio::spawn(retention::run(database.clone(), stopping.clone()));
 }
 
 /// Tells tenants of their calls, from the outbox.

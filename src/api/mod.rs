@@ -17,6 +17,7 @@ mod live_view;
 mod numbers;
 pub mod openapi;
 mod originate;
+mod privacy;
 mod rate;
 mod resource;
 pub mod route;

@@ -13,6 +13,7 @@ use crate::api::keys::Keys;
 use crate::api::numbers;
 use crate::api::numbers::Numbers;
 use crate::api::originate;
+use crate::api::privacy;
 use crate::api::resource;
 use crate::api::resource::Noun;
 use crate::api::routing_profiles::RoutingProfiles;
@@ -424,7 +425,21 @@ const STEERING: [Route; 8] = [
     ),
 ];
 
-const REST: [Route; 5] = [
+const REST: [Route; 7] = [
+    route(
+        ("POST", "/api/v1/tenants/{tenant_id}/privacy/export"),
+        Access::Tenant(ADMIN),
+        asks(Some("NumberWish"), 200, "PersonalData"),
+        "Gives everything that happened to the tenant in which a number stands, at most 10000 rows of each table.",
+        || post(privacy::export),
+    ),
+    route(
+        ("POST", "/api/v1/tenants/{tenant_id}/privacy/erase"),
+        Access::Tenant(ADMIN),
+        asks(Some("NumberWish"), 200, "Erased"),
+        "Takes a number out of everything that happened to the tenant; what it was called for and how it went stays.",
+        || post(privacy::erase),
+    ),
     route(
         ("GET", "/api/v1/tenants/{tenant_id}/calls/{id}/trace/pcap"),
         Access::Tenant(VIEWER),

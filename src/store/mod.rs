@@ -20,6 +20,7 @@ pub mod key_ring;
 pub mod migrate;
 pub mod numbers;
 pub mod past_calls;
+pub mod privacy;
 pub mod private_cluster;
 pub mod resource;
 pub mod routing_profiles;

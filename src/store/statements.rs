@@ -14,6 +14,7 @@ use crate::store::idempotency;
 use crate::store::migrate;
 use crate::store::numbers;
 use crate::store::past_calls;
+use crate::store::privacy;
 use crate::store::resource::Members;
 use crate::store::resource::Place;
 use crate::store::resource::Resource;
@@ -63,11 +64,6 @@ pub fn all() -> Vec<String> {
         calls::UPSERT.as_str(),
         calls::INSERT_EVENTS,
         past_calls::ENDED,
-        api_keys::INSERT,
-        api_keys::VERIFY,
-        api_keys::VALID,
-        api_keys::REVOKE,
-        audit_log::INSERT,
         trunks::NEWEST_CALLS,
         change::LOCK,
         webhooks::CLAIM,
@@ -92,6 +88,7 @@ pub fn all() -> Vec<String> {
     ];
     let mut all: Vec<String> = fixed.map(str::to_owned).into();
     all.extend(OF_CALLS.map(str::to_owned));
+    all.extend(access_and_privacy().map(str::to_owned));
     all.extend(list_forms());
     let resources = [
         &tenants::TENANTS,
@@ -122,6 +119,22 @@ const OF_CALLS: [&str; 11] = [
     idempotency::ANSWER,
     idempotency::FORGET,
 ];
+
+/// Who may ask, what they did, and what is kept of people.
+const fn access_and_privacy() -> [&'static str; 10] {
+    [
+        api_keys::INSERT,
+        api_keys::VERIFY,
+        api_keys::VALID,
+        api_keys::REVOKE,
+        audit_log::INSERT,
+        privacy::FORGET,
+        privacy::EXPORT,
+        privacy::ERASE,
+        privacy::RUNS,
+        privacy::NAMED,
+    ]
+}
 
 /// What is sent for a resource, with every field and filter it has.
 fn resource_forms(resource: &'static Resource) -> Vec<String> {

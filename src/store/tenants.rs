@@ -129,6 +129,18 @@ pub const TENANTS: Resource = Resource {
             Kind::Pattern(is_currency, "three capitals, such as USD"),
             "The currency of `daily_spend_micros`.",
         ),
+        Field::new(
+            "keep_calls_days",
+            DAYS,
+            "Days its call records are kept, with their events and signalling; 0: for ever.",
+        ),
+        Field::new(
+            "keep_traces_days",
+            DAYS,
+            "Days the signalling of its calls is kept, where that is less than the node keeps it; 0: as \
+             long as the node.",
+        ),
+        Field::new("keep_audit_days", DAYS, "Days its audit log is kept; 0: for ever."),
         Field::new("created_at", Kind::Time, "When it was made.").given(Given::Never),
         Field::new("updated_at", Kind::Time, "When it was last changed.").given(Given::Never),
     ],
@@ -138,6 +150,7 @@ pub const TENANTS: Resource = Resource {
     deactivates: Some(("status", "deleted")),
 };
 
+const DAYS: Kind = Kind::Integer(0, 36_500);
 const COUNT: Kind = Kind::Integer(0, i32::MAX as i64);
 
 fn is_destination(text: &str) -> bool {

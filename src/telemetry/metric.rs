@@ -83,6 +83,7 @@ metrics_table! {
         ApiResponsesStalled, "api_responses_stalled_total", "", "HTTP answers cut because their clients did not read them.";
         ApiConnectionsRefused, "api_connections_refused_total", "", "HTTP connections closed because too many were open.";
         WebhookDeliveries, "webhook_deliveries_total", "outcome", "Attempts to tell an event to a webhook endpoint: delivered, failed, dead.";
+        RetentionDeleted, "retention_deleted_total", "what", "Rows deleted because their time was over: calls, refused (records of no tenant), traces, audit.";
         ApiRequests, "api_requests_total", "status", "HTTP requests answered.";
     }
 }

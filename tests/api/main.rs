@@ -11,6 +11,7 @@ mod http;
 mod import;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod privacy;
 #[path = "../support/receiver.rs"]
 mod receiver;
 mod resources;

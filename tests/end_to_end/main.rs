@@ -43,6 +43,7 @@ mod postgres;
 mod proxied;
 mod reaching_back;
 mod registration;
+mod retention;
 mod ringback;
 mod rows;
 #[path = "../support/rtp.rs"]

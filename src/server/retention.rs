@@ -1,0 +1,55 @@
+//! Deletes what is over its time, in small batches, on one node at a time.
+
+use crate::store::database::Database;
+use crate::store::privacy;
+use crate::telemetry::metric;
+use crate::telemetry::metric::Counter;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How often is looked for what is old.
+const PERIOD: Duration = Duration::from_secs(600);
+/// The same after the database failed.
+const RETRY: Duration = Duration::from_secs(5);
+/// Between two batches others have their turn.
+const BREATH: Duration = Duration::from_millis(50);
+/// How long records are kept that are no tenant's, such as those of sources that were refused.
+const NOBODYS_DAYS: u16 = 30;
+
+/// Deletes until `stop` turns true.
+pub(super) async fn run(database: Database, mut stop: watch::Receiver<bool>) {
+    let work = async {
+        loop {
+            let pause = if forget(&database).await { PERIOD } else { RETRY };
+            tokio::time::sleep(pause).await;
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
+/// Deletes until nothing is left that is old; false where the database failed.
+async fn forget(database: &Database) -> bool {
+    loop {
+        let done = match privacy::forget_all_tenants(database, NOBODYS_DAYS).await {
+            Ok(done) => done,
+            Err(error) => {
+                tracing::debug!(%error, "what is old cannot be deleted");
+                return false;
+            }
+        };
+        for kind in &done {
+            let label =
+                ["calls", "refused", "traces", "audit"].into_iter().find(|l| *l == kind.what);
+            if let (Some(label), Ok(deleted)) = (label, u64::try_from(kind.deleted)) {
+                metric::labelled(Counter::RetentionDeleted, label).increment(deleted);
+            }
+        }
+        if done.iter().all(|kind| kind.deleted == 0) {
+            return true;
+        }
+        tokio::time::sleep(BREATH).await;
+    }
+}

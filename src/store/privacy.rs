@@ -1,0 +1,144 @@
+//! What is kept of people: a number's personal data, exported and erased, and what goes by itself after a time.
+
+use crate::clock;
+use crate::store::api_keys::KeyHolder;
+use crate::store::audit_log;
+use crate::store::audit_log::Entry;
+use crate::store::database::Database;
+use crate::store::resource::Fault;
+use crate::types::id::TenantId;
+use crate::types::limit::EXPORT_ROWS_MAX;
+use crate::types::number::E164;
+use serde_json::Value;
+use serde_json::json;
+use sqlx::Postgres;
+use sqlx::Transaction;
+
+/// Rows deleted at once: short transactions, between which others write.
+const BATCH: i32 = 1_000;
+
+/// What was deleted of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Forgotten {
+    /// The kind: `calls`, `refused`, `traces`, `audit`.
+    pub what: String,
+    /// How many rows.
+    pub deleted: i64,
+}
+
+/// Deletes a batch of what is over its tenants' time, and records of nobody that are older than so many days.
+/// Nothing where another node is at it.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn forget_all_tenants(
+    database: &Database,
+    nobodys_days: u16,
+) -> sqlx::Result<Vec<Forgotten>> {
+    let days = i32::from(nobodys_days);
+    sqlx::query_as(FORGET).bind(BATCH).bind(days).fetch_all(database.node()).await
+}
+
+/// Everything that happened to `tenant` in which `number` stands, by table.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn export(
+    database: &Database,
+    (holder, tenant): (&KeyHolder, TenantId),
+    number: E164,
+) -> Result<Value, Fault> {
+    let mut transaction = database.begin_all_tenants().await?;
+    let found: Value = sqlx::query_scalar(EXPORT)
+        .bind(tenant.uuid())
+        .bind(digits_of(&number))
+        .bind(EXPORT_ROWS_MAX)
+        .fetch_one(&mut *transaction)
+        .await?;
+    note(&mut transaction, (holder, tenant), "export", json!({})).await?;
+    transaction.commit().await?;
+    Ok(found)
+}
+
+/// Takes `number` out of everything that happened to `tenant`; how many rows were changed or deleted.
+///
+/// # Errors
+///
+/// A conflict while a call with it runs or was just over, and where the tenant's own settings name it; when the
+/// database fails.
+pub async fn erase(
+    database: &Database,
+    (holder, tenant): (&KeyHolder, TenantId),
+    number: E164,
+) -> Result<i64, Fault> {
+    let mut transaction = database.begin_all_tenants().await?;
+    let digits = digits_of(&number);
+    let conflict = |why: String| Fault::Conflict { field: Some("number"), why };
+    let named: Vec<String> = sqlx::query_scalar(NAMED)
+        .bind(tenant.uuid())
+        .bind(digits)
+        .fetch_all(&mut *transaction)
+        .await?;
+    if !named.is_empty() {
+        let why = format!("the tenant's own settings name it: {}", named.join(", "));
+        return Err(conflict(why));
+    }
+    let runs: bool = sqlx::query_scalar(RUNS)
+        .bind(tenant.uuid())
+        .bind(digits)
+        .fetch_one(&mut *transaction)
+        .await?;
+    if runs {
+        let why = "a call with it is in progress, or was a minute ago: its record is still written";
+        return Err(conflict(why.to_owned()));
+    }
+    let rows: i64 = sqlx::query_scalar(ERASE)
+        .bind(tenant.uuid())
+        .bind(digits)
+        .fetch_one(&mut *transaction)
+        .await?;
+    note(&mut transaction, (holder, tenant), "erase", json!({ "rows": rows })).await?;
+    transaction.commit().await?;
+    Ok(rows)
+}
+
+/// The digits of a number, without `+`: what is dialled may have another prefix.
+fn digits_of(number: &E164) -> &str {
+    number.as_str().trim_start_matches('+')
+}
+
+/// That it was done is logged; of which number, not.
+async fn note(
+    transaction: &mut Transaction<'_, Postgres>,
+    (holder, tenant): (&KeyHolder, TenantId),
+    action: &'static str,
+    detail: Value,
+) -> sqlx::Result<()> {
+    let subject_id = Some(clock::new_uuid());
+    let (tenant, key) = (Some(tenant), Some(holder.id));
+    let entry = Entry { tenant, key, action, subject: "personal data", subject_id, detail };
+    audit_log::note(transaction, &entry).await
+}
+
+pub(crate) const FORGET: &str = "SELECT what, deleted FROM tandem_forget($1, $2)";
+
+pub(crate) const EXPORT: &str = "SELECT tandem_export_number($1, $2, $3)";
+
+pub(crate) const ERASE: &str = "SELECT tandem_erase_number($1, $2)";
+
+pub(crate) const RUNS: &str = "SELECT EXISTS (SELECT FROM calls \
+     WHERE (ended_at IS NULL OR ended_at > now() - interval '1 minute') \
+       AND id IN (SELECT tandem_calls_of_number($1, $2)))";
+
+/// The settings of the tenant that name the number.
+pub(crate) const NAMED: &str = "SELECT 'numbers' FROM phone_numbers WHERE tenant_id = $1 \
+       AND tandem_number_rank('+' || $2) \
+           BETWEEN tandem_number_rank(first_number) AND tandem_number_rank(last_number) \
+     UNION SELECT 'trunks' FROM trunks t WHERE tenant_id = $1 \
+       AND t.overrides::text ~ ($2 || '(?![0-9])') \
+     UNION SELECT 'ai_profiles' FROM ai_profiles p WHERE tenant_id = $1 \
+       AND to_jsonb(p)::text ~ ($2 || '(?![0-9])') \
+     UNION SELECT 'webhook_endpoints' FROM webhook_endpoints w WHERE tenant_id = $1 \
+       AND to_jsonb(w)::text ~ ($2 || '(?![0-9])')";

@@ -1,0 +1,157 @@
+//! What is kept of people goes when it is erased, and after its time.
+
+use crate::bench::Bench;
+use crate::bench::check_error;
+use crate::bench::check_field;
+use crate::postgres;
+use serde_json::Value;
+use serde_json::json;
+use tandem::store::privacy;
+
+const A: usize = 0;
+const B: usize = 1;
+const PLATFORM: usize = 2;
+const PERSON: &str = "+15550177";
+const DIGITS: &str = "15550177";
+
+/// Every place of the database where `digits` stand, whatever the table is for.
+async fn places(bench: &Bench, digits: &str) -> Vec<String> {
+    let columns = "SELECT string_agg(c.table_name || '.' || c.column_name, ' ') \
+                   FROM information_schema.columns c JOIN information_schema.tables t USING (table_schema, table_name) \
+                   WHERE c.table_schema = 'public' AND t.table_type = 'BASE TABLE' \
+                     AND c.data_type IN ('text', 'character varying', 'jsonb', 'json', 'bytea', 'ARRAY')";
+    let columns = postgres::text(&bench.database, columns).await;
+    assert!(
+        columns.contains("calls.caller") && columns.contains("sip_messages.message"),
+        "{columns}"
+    );
+    let mut found = Vec::new();
+    for place in columns.split_whitespace() {
+        let (table, column) = place.split_once('.').unwrap();
+        // A column of bytes is printed in hexadecimal.
+        let hex: String = digits.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let sql = format!(
+            "SELECT count(*) FROM {table} WHERE {column}::text LIKE '%{digits}%' OR {column}::text LIKE '%{hex}%'"
+        );
+        if postgres::count(&bench.database, &sql).await > 0 {
+            found.push(place.to_owned());
+        }
+    }
+    found
+}
+
+/// A call of an hour ago with the person, in every place that a call has.
+async fn call(bench: &Bench, tenant: usize) -> String {
+    let id = bench.call(bench.tenants[tenant], PERSON).await;
+    let sql = format!(
+        "UPDATE calls SET arrived_at = now() - interval '1 hour', ended_at = now() - interval '1 hour', \
+             decision = '[{{\"what\": \"caller\", \"detail\": \"{PERSON}\"}}]' WHERE id = '{id}'; \
+         UPDATE call_events SET detail = '{{\"caller\": \"00{DIGITS}\"}}' WHERE call_id = '{id}'; \
+         INSERT INTO sip_messages (call_id, seq, tenant_id, at, way, transport, local, remote, message) \
+         SELECT id, 0, tenant_id, now(), 'in', 'udp', 'x', 'y', 'From: <sip:{PERSON}@x>' FROM calls WHERE id = '{id}'; \
+         INSERT INTO audit_log (id, tenant_id, actor, action, subject, detail) \
+         SELECT gen_random_uuid(), tenant_id, 'api', 'update', 'call', '{{\"to\": \"{PERSON}\"}}' \
+         FROM calls WHERE id = '{id}'"
+    );
+    postgres::execute(&bench.database, &sql).await.unwrap();
+    id
+}
+
+#[tokio::test]
+async fn a_person_is_exported_and_then_found_in_no_column_of_any_table() {
+    let bench = Bench::new().await;
+    let id = call(&bench, 0).await;
+    let other = bench.call(bench.tenants[0], "+155501771").await;
+    let wish = json!({"number": PERSON});
+    let path = bench.path(0, "privacy/export");
+    let answer = bench.send(("POST", &path), A, &wish).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let found = answer.json()["found"].clone();
+    assert_eq!(found["calls"].as_array().unwrap().len(), 1, "{found}");
+    assert_eq!(found["calls"][0]["id"], id, "{found}");
+    assert_eq!(found["call_events"].as_array().unwrap().len(), 2, "{found}");
+    assert!(found["sip_messages"][0]["message"].as_str().unwrap().contains(PERSON), "{found}");
+    assert_eq!(found["audit_log"].as_array().unwrap().len(), 1, "{found}");
+    assert!(places(&bench, DIGITS).await.len() >= 5);
+
+    let path = bench.path(0, "privacy/erase");
+    let answer = bench.send(("POST", &path), A, &wish).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert!(answer.json()["rows"].as_i64().unwrap() >= 4, "{}", answer.body);
+    // What is left is the number of somebody else, of which theirs is the beginning.
+    assert_eq!(places(&bench, DIGITS).await, ["calls.caller"]);
+    assert_eq!(
+        bench.read(&bench.path(0, &format!("calls/{other}")), A).await["caller"],
+        "+155501771"
+    );
+    let record = bench.read(&bench.path(0, &format!("calls/{id}")), A).await;
+    assert_eq!(
+        (&record["caller"], &record["cause"]),
+        (&json!("erased"), &json!("normal")),
+        "{record}"
+    );
+    let log = bench.read(&bench.path(0, "audit-log"), A).await;
+    assert!(log.to_string().contains("personal data"), "{log}");
+}
+
+#[tokio::test]
+async fn nothing_is_erased_of_others_nor_while_it_is_still_written() {
+    let bench = Bench::new().await;
+    call(&bench, 0).await;
+    let wish = json!({"number": PERSON});
+    let erase = async |tenant: usize, key: usize, wish: &Value| {
+        bench.send(("POST", &bench.path(tenant, "privacy/erase")), key, wish).await
+    };
+    let answer = erase(1, B, &wish).await;
+    assert_eq!(answer.json()["rows"], 0, "{}", answer.body);
+    assert!(places(&bench, DIGITS).await.len() >= 5, "the first tenant's stay");
+    // The bench's call ends at this moment.
+    bench.call(bench.tenants[0], PERSON).await;
+    check_field(&erase(0, A, &wish).await, 409, "conflict", "number");
+    let number = json!({"first_number": "+15550190"});
+    bench.make(&bench.path(0, "numbers"), PLATFORM, number).await;
+    let own = erase(0, A, &json!({"number": "+15550190"})).await;
+    check_field(&own, 409, "conflict", "number");
+    assert!(own.body.contains("numbers"), "{}", own.body);
+    for bad in [json!({}), json!({"number": "5550177"}), json!({"number": PERSON, "x": 1})] {
+        check_error(&erase(0, A, &bad).await, 400, "bad_parameter");
+    }
+}
+
+#[tokio::test]
+async fn what_is_over_its_time_is_deleted_and_the_rest_stays() {
+    let bench = Bench::new().await;
+    let (a, b) = (bench.tenants[0], bench.tenants[1]);
+    let insert = |tenant: String, days: u32| {
+        format!(
+            "INSERT INTO calls (id, rev, tenant_id, direction, signalling_id, caller, dialled_text, decision, \
+                                arrived_at, ended_at, cause) \
+             SELECT tandem_id_floor(at), 1, {tenant}, 'inbound', 'x', 'x', 'x', '[]', at, at, 'normal' \
+             FROM (SELECT now() - interval '{days} days' AS at) t"
+        )
+    };
+    for (tenant, days) in [
+        (format!("'{a}'"), 8),
+        (format!("'{a}'"), 6),
+        (format!("'{b}'"), 100),
+        ("NULL".to_owned(), 31),
+        ("NULL".to_owned(), 29),
+    ] {
+        postgres::execute(&bench.database, &insert(tenant, days)).await.unwrap();
+    }
+    let log = format!(
+        "INSERT INTO audit_log (id, tenant_id, at, actor, action, subject) \
+         VALUES (gen_random_uuid(), '{a}', now() - interval '8 days', 'x', 'x', 'x'), \
+                (gen_random_uuid(), '{b}', now() - interval '8 days', 'x', 'x', 'x')"
+    );
+    postgres::execute(&bench.database, &log).await.unwrap();
+    let path = format!("/api/v1/tenants/{a}");
+    let keep = json!({"keep_calls_days": 7, "keep_audit_days": 7});
+    assert_eq!(bench.send(("PATCH", &path), PLATFORM, &keep).await.status, 200);
+    let done = privacy::forget_all_tenants(&bench.database, 30).await.unwrap();
+    let told: Vec<_> = done.iter().map(|kind| (kind.what.as_str(), kind.deleted)).collect();
+    assert_eq!(told, [("calls", 1), ("refused", 1), ("traces", 0), ("audit", 1)]);
+    assert_eq!(postgres::count(&bench.database, "SELECT count(*) FROM calls").await, 3);
+    let again = privacy::forget_all_tenants(&bench.database, 30).await.unwrap();
+    assert!(again.iter().all(|kind| kind.deleted == 0), "{again:?}");
+}
