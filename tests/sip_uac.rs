@@ -20,6 +20,7 @@ use tandem::sip::endpoint::event::Command;
 use tandem::sip::endpoint::event::Counter;
 use tandem::sip::endpoint::event::DialogId;
 use tandem::sip::endpoint::event::Input;
+use tandem::sip::endpoint::flow::Flow;
 use tandem::sip::endpoint::flow::FlowId;
 use tandem::sip::endpoint::outbound::OutboundInvite;
 use tandem::types::cause::HangupCause;
@@ -369,6 +370,85 @@ fn an_authenticated_call_has_credentials_in_ack_and_bye() {
     assert_eq!(again.header("CSeq"), ["4 BYE"]);
     solo.receive(&answer(&again, 200, None, "", ""));
     assert_eq!(kinds(&solo.take_events()), ["answered", "ended ByeAnswered"]);
+}
+
+#[test]
+fn a_call_that_is_over_for_us_still_shows_who_hangs_up() {
+    let mut solo = Solo::new();
+    let dialog = solo.invite(outbound_with_credentials(solo.flow));
+    let first = solo.take_one();
+    solo.receive(&answer(&first, 407, Some("x"), CHALLENGE, ""));
+    let second = solo.take_last();
+    solo.receive(&answer(&second, 200, Some("callee"), CALLED, SDP));
+    // A party that answers too is let go with the credentials of the INVITE, and as known by then.
+    let other = "Contact: <sip:other@192.0.2.9>\r\n";
+    solo.receive(&answer(&second, 200, Some("other"), other, SDP));
+    let sent = solo.take_sent();
+    let shown =
+        |sent: &Sent| sent.header("Proxy-Authorization").first().cloned().unwrap_or_default();
+    assert_eq!([sent[0].kind(), sent[1].kind()], ["ACK", "BYE"]);
+    assert_eq!(shown(&sent[0]), shown(&second));
+    assert!(shown(&sent[1]).contains("nc=00000002"), "{}", sent[1].text());
+    solo.receive(&answer(&sent[1], 200, None, "", ""));
+    solo.command(Command::Acknowledge { dialog, body: None });
+    solo.take_sent();
+    solo.take_events();
+
+    solo.command(Command::Reinvite { dialog, body: SDP.into() });
+    let reinvite = solo.take_one();
+    solo.receive(&answer(&reinvite, 481, None, "", ""));
+    assert_eq!(kinds(&solo.take_events()), ["ended PeerTimeout"]);
+    let bye = solo.take_last();
+    assert!(shown(&bye).contains("nc=00000004"), "{}", bye.text());
+    solo.receive(&answer(&bye, 407, None, &CHALLENGE.replace("\"n2\"", "\"n3\""), ""));
+    let again = solo.take_one();
+    assert!(again.kind() == "BYE" && shown(&again).contains("\"n3\""), "{}", again.text());
+    solo.receive(&answer(&again, 200, None, "", ""));
+    assert_eq!(kinds(&solo.take_events()).len(), 0, "that it ended was told");
+    solo.advance(Duration::from_secs(65));
+    solo.assert_empty();
+}
+
+#[test]
+fn a_dialog_whose_connection_is_gone_takes_its_way_back() {
+    for transport in [Transport::Tcp, Transport::Tls] {
+        let mut solo = Solo::over(transport);
+        let back = Flow { id: FlowId::way_back(5), ..solo.flow };
+        let dialog = solo.invite(OutboundInvite { way_back: Some(back), ..outbound(solo.flow) });
+        let invite = solo.take_one();
+        solo.receive(&answer(&invite, 200, Some("callee"), CALLED, SDP));
+        solo.command(Command::Acknowledge { dialog, body: None });
+        assert_eq!(solo.take_one().flow, solo.flow);
+        solo.input(Input::FlowClosed(FlowId(1)));
+        solo.command(Command::Reinvite { dialog, body: SDP.into() });
+        let reinvite = solo.take_one();
+        assert_eq!((reinvite.kind().as_str(), reinvite.flow), ("INVITE", back));
+        solo.receive(&answer(&reinvite, 200, None, CALLED, SDP));
+        assert_eq!(solo.take_one().flow, back);
+        hangup(&mut solo, dialog);
+        let bye = solo.take_one();
+        assert_eq!((bye.kind().as_str(), bye.flow), ("BYE", back));
+        solo.receive(&answer(&bye, 200, None, "", ""));
+        solo.advance(Duration::from_secs(65));
+        solo.assert_empty();
+
+        // A connection that goes with our BYE on it: it is said once more, and no oftener.
+        let dialog = solo.invite(OutboundInvite { way_back: Some(back), ..outbound(solo.flow) });
+        let invite = solo.take_one();
+        solo.receive(&answer(&invite, 200, Some("callee"), CALLED, SDP));
+        solo.command(Command::Acknowledge { dialog, body: None });
+        hangup(&mut solo, dialog);
+        solo.take_events();
+        solo.take_sent();
+        solo.input(Input::FlowClosed(FlowId(1)));
+        let bye = solo.take_one();
+        assert_eq!((bye.kind().as_str(), bye.flow), ("BYE", back));
+        assert_eq!(kinds(&solo.take_events()).len(), 0);
+        solo.advance(Duration::from_secs(65));
+        assert_eq!(kinds(&solo.take_events()), ["ended PeerTimeout"]);
+        assert_eq!(solo.take_kinds().len(), 0);
+        solo.assert_empty();
+    }
 }
 
 #[test]

@@ -196,6 +196,10 @@ impl Ingress for Dispatcher {
         self.registry.flow_closed(id);
     }
 
+    fn needs(&self, flow: &Flow) -> bool {
+        self.registry.has_calls_from(clock::now(), flow.remote.ip())
+    }
+
     fn admits(&self, listener: u16, source: IpAddr, transport: Transport) -> bool {
         // A peer that we called may come by a connection of its own with what it asks: to use ours for
         // that is up to it (RFC 5923).

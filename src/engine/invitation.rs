@@ -27,6 +27,7 @@ use crate::engine::sip_shard::CallLeg;
 use crate::engine::sip_shard::Shard;
 use crate::engine::switch::Switch;
 use crate::engine::switch::SwitchListener;
+use crate::engine::way;
 use crate::routing::decision::Decision;
 use crate::routing::identify::Attempt;
 use crate::routing::identify::Proof;
@@ -108,7 +109,7 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
             }
             match shard.switch.registry.admit(now, &route.tenant, &route.trunk) {
                 Ok(permit) => {
-                    adopt(shard, invitation.dialog, policy, &route.trunk);
+                    adopt(shard, &invitation, policy, &route.trunk);
                     admit(shard, begun, invitation, (listener, permit, route));
                 }
                 Err(cause) => {
@@ -122,7 +123,11 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
 }
 
 /// Puts the trunk's terms in force for a dialog.
-fn adopt(shard: &mut Shard, dialog: DialogId, policy: DialogPolicy, trunk: &Trunk) {
+fn adopt(shard: &mut Shard, invitation: &Invitation, policy: DialogPolicy, trunk: &Trunk) {
+    let (dialog, flow) = (invitation.dialog, invitation.flow);
+    if flow.transport.is_reliable() {
+        shard.reach_back(dialog, way::back(trunk, flow));
+    }
     shard.pending.push_back(Command::Adopt { dialog, policy });
     if let Some(advertised) = trunk.path.advertised.clone() {
         shard.pending.push_back(Command::Advertise { dialog, advertised });
@@ -146,7 +151,7 @@ fn replace(
     let offer = invitation.body.as_ref().map(|body| body.bytes.clone());
     match shard.switch.registry.replace(replacer, replacement, offer) {
         Ok(call) => {
-            adopt(shard, dialog, policy, &route.trunk);
+            adopt(shard, &invitation, policy, &route.trunk);
             let secrets = Arc::clone(shard.switch.table.load().secret_headers());
             shard.trace.link(call, invitation.request.headers.call_id(), &secrets);
         }

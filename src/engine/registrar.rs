@@ -217,7 +217,18 @@ impl Registering {
                     asking = None;
                     self.asked(asked)
                 }
-                () = self.lost.notified() => self.check_flow(Next::Wait),
+                () = self.lost.notified() => {
+                    if self.is_flow_gone() {
+                        // What is under way may go by another connection. Its answer would be that to a
+                        // request nobody made: the core waits before it asks anew.
+                        if asking.take().is_some() {
+                            self.asker.skip();
+                        }
+                        self.apply(&Input::FlowLost)
+                    } else {
+                        Next::Wait
+                    }
+                }
                 () = sleep_until(deadline) => self.apply(&Input::DeadlineReached),
             };
         }
@@ -238,15 +249,23 @@ impl Registering {
         self.check_flow(next)
     }
 
-    /// What follows instead of `next` when the connection of the registration is gone.
-    fn check_flow(&mut self, next: Next) -> Next {
+    /// Whether the connection of the registration is gone since this was asked last.
+    fn is_flow_gone(&mut self) -> bool {
         let is_gone = |flow: &mut Flow| {
             flow.transport.is_reliable() && self.switch.flows.why_closed(flow.id).is_some()
         };
-        if self.flow.take_if(is_gone).is_none() {
+        let is_gone = self.flow.take_if(is_gone).is_some();
+        if is_gone {
+            tracing::info!(trunk = self.name, "the connection of a registration is lost");
+        }
+        is_gone
+    }
+
+    /// What follows instead of `next` when the connection of the registration is gone.
+    fn check_flow(&mut self, next: Next) -> Next {
+        if !self.is_flow_gone() {
             return next;
         }
-        tracing::info!(trunk = self.name, "the connection of a registration is lost");
         match next {
             Next::Wait => self.apply(&Input::FlowLost),
             Next::Ask(_) | Next::End => next,

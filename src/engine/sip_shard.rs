@@ -15,6 +15,9 @@ use crate::engine::switch::Switch;
 use crate::engine::trace::ShardTrace;
 use crate::engine::turned_away;
 use crate::engine::turned_away::DeclinedSample;
+use crate::net::connect::Destination;
+use crate::net::flow::SendError;
+use crate::net::way_back::WayBack;
 use crate::routing::trunk::Trunk;
 use crate::sip::digest;
 use crate::sip::endpoint::Endpoint;
@@ -275,6 +278,7 @@ pub fn start(
         dialled: HashMap::new(),
         placing: None,
         requests: HashMap::new(),
+        ways_back: HashMap::new(),
         next_token: 0,
         challenges: Challenges::new(),
         declined: DeclinedSample::default(),
@@ -312,6 +316,8 @@ pub(super) struct Shard {
     placing: Option<mpsc::Sender<Event>>,
     /// Who waits for the answers to requests outside dialogs.
     requests: HashMap<Token, oneshot::Sender<RequestAnswer>>,
+    /// How callers are reached once the connection they came by is gone.
+    ways_back: HashMap<DialogId, WayBack>,
     next_token: u64,
     /// Calls whose INVITE was challenged.
     pub(super) challenges: Challenges<Challenged>,
@@ -436,29 +442,58 @@ impl Shard {
     fn turn(&mut self, input: Input) {
         let mut next = Some(input);
         while let Some(input) = next {
+            let refused = match &input {
+                Input::Command(Command::Refuse { dialog, .. }) => Some(*dialog),
+                Input::Command(_)
+                | Input::Received { .. }
+                | Input::FlowClosed(_)
+                | Input::DeadlineReached => None,
+            };
+            let mut gone_flow = None;
             self.endpoint.handle(clock::now(), input, &mut self.out);
             let mut out = std::mem::take(&mut self.out);
             for output in out.drain(..) {
                 match output {
-                    Output::Transmit { flow, bytes } => self.transmit(&flow, bytes),
+                    Output::Transmit { flow, bytes } => {
+                        // Its end is on its way here, behind what is said meanwhile.
+                        gone_flow = self.transmit(&flow, bytes).or(gone_flow);
+                    }
                     Output::Counted(counter) => counted::count(counter),
                     Output::Event(event) => self.event(event),
                 }
             }
             self.out = out;
-            next = self.pending.pop_front().map(Input::Command);
+            // Of a refusal there is no event.
+            if let Some(gone) = refused.filter(|dialog| self.name_of(*dialog).is_none()) {
+                self.calls.remove(&gone);
+                self.ways_back.remove(&gone);
+            }
+            let command = || self.pending.pop_front().map(Input::Command);
+            next = gone_flow.map(Input::FlowClosed).or_else(command);
         }
     }
 
     /// What cannot be sent now is lost; retransmission heals it where it matters.
-    fn transmit(&self, flow: &Flow, bytes: Bytes) {
+    /// Gives the connection that turned out to be gone.
+    fn transmit(&self, flow: &Flow, bytes: Bytes) -> Option<FlowId> {
         self.trace.note(clock::now(), Way::Out, flow, &bytes);
-        if self.switch.flows.send(flow, bytes).is_err() {
-            metric::labelled(metric::Counter::SipMessagesUnsent, "flow").increment(1);
-        }
+        let unsent = self.switch.flows.send(flow, bytes).err()?;
+        metric::labelled(metric::Counter::SipMessagesUnsent, "flow").increment(1);
+        let is_gone = unsent == SendError::Gone && flow.transport.is_reliable();
+        (is_gone && flow.id.is_socket()).then_some(flow.id)
+    }
+
+    /// Keeps the way to a caller for when the connection it came by is gone.
+    pub(super) fn reach_back(&mut self, dialog: DialogId, to: Destination) {
+        let way = self.switch.flows.keep_way(to);
+        self.pending.push_back(Command::ReachBy { dialog, way: way.flow() });
+        self.ways_back.insert(dialog, way);
     }
 
     fn event(&mut self, event: Event) {
+        if let Some(gone) = event.dialog().filter(|_| event.is_last()) {
+            self.ways_back.remove(&gone);
+        }
         let Some(event) = self.hand_to_dialled(event) else { return };
         match event {
             Event::Invited(invitation) => invitation::receive(self, *invitation),

@@ -4,12 +4,15 @@ use crate::net::connect::Destination;
 use crate::net::connect::TlsTo;
 use crate::routing::gateway::Gateway;
 use crate::routing::gateway::Lookup;
+use crate::routing::trunk::Trunk;
 use crate::routing::trunk::TrunkPath;
+use crate::sip::endpoint::flow::Flow;
 use crate::sip::locate::LocateError;
 use crate::sip::locate::NextHop;
 use crate::sip::locate::Rules;
 use crate::sip::locate::Target;
 use crate::types::transport::Transport;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Where requests to a gateway go, as a question for DNS.
@@ -72,6 +75,23 @@ pub fn destination(path: &TrunkPath, target: &Target, listener: u16) -> Destinat
         keepalive: path.keepalive,
         ..Destination::plain(target.transport, target.address, listener)
     }
+}
+
+/// Where a caller of a trunk is reached once `flow`, the connection it came by, is gone: where its host
+/// listens, which is to prove that it is one of the trunk's gateways.
+#[must_use]
+pub fn back(trunk: &Trunk, flow: Flow) -> Destination {
+    let peer = flow.remote.ip();
+    let port = if flow.transport == Transport::Tls { 5061 } else { 5060 };
+    let gateways = trunk.outbound.iter().flat_map(|outbound| &outbound.gateways);
+    let mut hops = gateways.map(|gateway| gateway.next_hop());
+    let named = hops.find(|hop| hop.transport == Some(Transport::Tls));
+    let target = Target {
+        transport: flow.transport,
+        address: SocketAddr::new(peer, port),
+        server_name: named.map_or_else(|| peer.to_string(), |hop| hop.host.clone()),
+    };
+    destination(&trunk.path, &target, flow.listener)
 }
 
 #[cfg(test)]

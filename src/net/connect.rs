@@ -129,7 +129,7 @@ impl Destination {
     }
 
     /// The address to bind: the one given, else any of the family, and any port.
-    fn bind_address(&self) -> SocketAddr {
+    pub(crate) fn bind_address(&self) -> SocketAddr {
         let any = match self.remote {
             SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),

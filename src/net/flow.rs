@@ -7,6 +7,7 @@ use crate::net::datagram::DatagramSocket;
 use crate::net::end::FlowEnd;
 use crate::net::end::FlowEnds;
 use crate::net::tls::client::TlsClients;
+use crate::net::way_back::WaysBack;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::flow::FlowId;
 use crate::sip::framing::FramingError;
@@ -49,6 +50,12 @@ pub trait Ingress: Send + Sync + 'static {
     /// [`Flows::why_closed`] says why.
     fn flow_closed(&self, id: FlowId);
 
+    /// Whether a connection that has been silent for long is still needed: then it is not closed for that.
+    fn needs(&self, flow: &Flow) -> bool {
+        let _: &Flow = flow;
+        false
+    }
+
     /// Whether `source` may open a stream connection at all. Called before anything is allocated
     /// for it.
     fn admits(&self, listener: u16, source: IpAddr, transport: Transport) -> bool {
@@ -76,7 +83,7 @@ pub struct FlowLimits {
     pub handshake_timeout: Duration,
     /// Longest wait for the rest of a message, and for the first one. Over it: closed.
     pub message_timeout: Duration,
-    /// Longest silence of a connection that has spoken. Over it: closed.
+    /// Longest silence of a connection that has spoken. Over it: closed, unless it is needed.
     pub idle_timeout: Duration,
     /// Longest wait for a peer to take one write. Over it: closed.
     pub write_timeout: Duration,
@@ -97,8 +104,8 @@ impl Default for FlowLimits {
             connect_timeout: Duration::from_secs(4),
             handshake_timeout: Duration::from_secs(5),
             message_timeout: Duration::from_secs(30),
-            // A connection must outlive the longest call without signalling: two session-timer
-            // intervals. A dead peer is found earlier, by TCP keep-alive.
+            // Two session-timer intervals. Those that running calls need stay open longer; a dead peer
+            // is found earlier, by TCP keep-alive.
             idle_timeout: Duration::from_secs(3_600),
             write_timeout: Duration::from_secs(10),
             pong_timeout: Duration::from_secs(10),
@@ -128,6 +135,7 @@ struct Shared {
     /// What connections of our own are plugged into. Weak, since it holds the flows.
     ingress: OnceLock<Weak<dyn Ingress>>,
     tls: TlsClients,
+    ways_back: WaysBack,
 }
 
 impl std::fmt::Debug for Shared {
@@ -140,8 +148,6 @@ impl std::fmt::Debug for Shared {
 pub(crate) struct State {
     pub(crate) sockets: HashMap<FlowId, Arc<DatagramSocket>>,
     pub(crate) streams: HashMap<FlowId, Stream>,
-    /// The newest connection to each peer, for [`FlowId::ANY`].
-    by_remote: HashMap<(Transport, SocketAddr), FlowId>,
     per_address: HashMap<IpAddr, usize>,
     ours: usize,
     handshakes: usize,
@@ -197,6 +203,7 @@ impl Flows {
             state: RwLock::default(),
             ingress: OnceLock::new(),
             tls: TlsClients::default(),
+            ways_back: WaysBack::default(),
         }))
     }
 
@@ -225,8 +232,9 @@ impl Flows {
 
     /// Sends one message, from any thread, without waiting.
     ///
-    /// On a stream with [`FlowId::ANY`] it goes by the newest connection to the flow's remote; where
-    /// there is none, one is opened over TCP. Over TLS none is, since nobody says whom to trust.
+    /// A stream flow that names no connection goes by one of ours that was set up by the terms of its
+    /// [`WayBack`](crate::net::way_back::WayBack), opened where there is none. [`FlowId::ANY`] has no
+    /// terms: over TCP it goes by the routing table, over TLS not at all, since nobody says whom to trust.
     ///
     /// # Errors
     /// [`SendError::Full`]: a datagram is lost, as the network may lose it; a connection is closed.
@@ -234,8 +242,8 @@ impl Flows {
     pub fn send(&self, flow: &Flow, message: Bytes) -> Result<(), SendError> {
         match flow.transport {
             Transport::Udp => self.send_datagram(flow, &message),
-            Transport::Tcp | Transport::Tls if flow.id == FlowId::ANY => {
-                self.send_on(self.any_to(flow)?, message)
+            Transport::Tcp | Transport::Tls if !flow.id.is_socket() => {
+                self.send_on(self.connection_for(flow)?, message)
             }
             Transport::Tcp | Transport::Tls => self.send_on(flow.id, message),
         }
@@ -250,19 +258,6 @@ impl Flows {
                 tracing::debug!(remote = %flow.remote, %error, "a datagram could not be sent");
                 Err(SendError::Gone)
             }
-        }
-    }
-
-    /// Some connection to the flow's remote.
-    fn any_to(&self, flow: &Flow) -> Result<FlowId, SendError> {
-        let found = self.read().by_remote.get(&(flow.transport, flow.remote)).copied();
-        match (found, flow.transport) {
-            (Some(id), _) => Ok(id),
-            (None, Transport::Tcp) => {
-                let to = Destination::plain(Transport::Tcp, flow.remote, flow.listener);
-                self.connect(&to).map(|flow| flow.id).map_err(|_| SendError::Gone)
-            }
-            (None, Transport::Tls | Transport::Udp) => Err(SendError::Gone),
         }
     }
 
@@ -320,6 +315,10 @@ impl Flows {
     #[must_use]
     pub fn streams_open(&self) -> usize {
         self.read().streams.len()
+    }
+
+    pub(crate) fn ways_back(&self) -> &WaysBack {
+        &self.0.ways_back
     }
 
     pub(crate) fn tls(&self) -> &TlsClients {
@@ -388,7 +387,6 @@ impl Flows {
         let flow = Flow { id: self.mint(), ..flow };
         let (sender, queue) = mpsc::channel(self.0.limits.queue_max);
         let closing = Arc::new(Notify::new());
-        state.by_remote.insert((flow.transport, flow.remote), flow.id);
         let stream = Stream {
             flow,
             queue: sender,
@@ -418,14 +416,10 @@ impl Flows {
         state.ends.remember(id, why);
         state.ways.forget_stream(id, &stream);
         state.handshakes -= usize::from(stream.handshaking);
-        let key = (stream.flow.transport, stream.flow.remote);
-        if state.by_remote.get(&key) == Some(&id) {
-            state.by_remote.remove(&key);
-        }
         match stream.side {
             Side::Ours(_) => state.ours -= 1,
             Side::Peer => {
-                let address = key.1.ip();
+                let address = stream.flow.remote.ip();
                 if let Some(count) = state.per_address.get_mut(&address) {
                     *count -= 1;
                     if *count == 0 {
@@ -464,9 +458,14 @@ pub(crate) mod tests {
     pub(crate) struct Collector(mpsc::Sender<Seen>);
 
     impl Collector {
-        pub(crate) fn connected() -> (Arc<dyn Ingress>, mpsc::Receiver<Seen>) {
+        pub(crate) fn new() -> (Self, mpsc::Receiver<Seen>) {
             let (sender, receiver) = mpsc::channel(1_000);
-            (Arc::new(Self(sender)), receiver)
+            (Self(sender), receiver)
+        }
+
+        pub(crate) fn connected() -> (Arc<dyn Ingress>, mpsc::Receiver<Seen>) {
+            let (collector, receiver) = Self::new();
+            (Arc::new(collector), receiver)
         }
     }
 

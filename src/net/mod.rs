@@ -15,4 +15,5 @@ mod stream;
 pub mod tcp;
 pub mod tls;
 pub mod udp;
+pub mod way_back;
 pub mod websocket;

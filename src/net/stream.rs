@@ -163,6 +163,7 @@ async fn read(mut half: impl AsyncRead + Unpin, flow: Flow, plug: &Plug, pulse: 
         let deadline = clock::instant(read_deadline(message_deadline, limits)).into();
         let bytes = match timeout_at(deadline, half.read(&mut buffer)).await {
             Err(_) if message_deadline.is_some() => return FlowEnd::MessageTimeout,
+            Err(_) if plug.ingress.needs(&flow) => continue,
             Err(_) => return FlowEnd::Idle,
             Ok(Err(error)) if tls::refuses_certificate(&error) => {
                 return FlowEnd::Failed(ConnectFailure::CertificateRefused);

@@ -300,7 +300,11 @@ impl OutboundAttempt {
             }
             Input::NotAdmitted { id, cause } if id == run.id => {
                 let failure = Failure::new(cause, format!("not sent: {cause}"));
-                self.fail(now, &run, (failure, Next::Gateway), out);
+                // Of a number that a redirection named: another gateway would be asked for the first one.
+                let is_final =
+                    matches!(cause, HangupCause::BudgetSpent | HangupCause::DestinationLimit);
+                let next = if is_final { Next::Nothing } else { Next::Gateway };
+                self.fail(now, &run, (failure, next), out);
             }
             Input::Refused { id, refusal } if id == run.id => {
                 self.refused(now, &run, &refusal, out)
@@ -573,6 +577,9 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routing::destination::Micros;
+    use crate::routing::destination::Rate;
+    use crate::routing::outbound::judge_redirected;
     use crate::routing::outbound::tests::Lab;
     use crate::routing::outbound::tests::prefixes;
     use crate::routing::outbound::tests::request;
@@ -864,6 +871,43 @@ mod tests {
                 call.sent(TWO);
                 call.refuse_with(TWO, moved_to(contact));
                 assert_eq!(call.take(), ["give up redirect_refused 302 23"]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_redirection_spends_no_more_than_a_call_may() {
+        let mut lab = Lab::new(vec![trunk(1, |outbound| {
+            outbound.redirect = Redirect { policy: RedirectPolicy::SameGateway, max: 1 };
+            outbound.budget.per_destination_min = 1;
+            outbound.budget.daily_spend = Micros(2_000_000);
+            outbound.budget.rates = vec![Rate {
+                prefix: "+1555".parse().unwrap(),
+                per_minute: Micros(1_000_000),
+                increment: Duration::from_secs(60),
+            }];
+        })]);
+        for (to, dialled, judged) in [
+            // Without a price it would cost nothing.
+            ("+12125550100", "+15551234567", Err(HangupCause::BudgetSpent)),
+            ("+15557654321", "+15551234568", Ok(())),
+            ("+15557654321", "+15551234569", Err(HangupCause::DestinationLimit)),
+        ] {
+            let plan = lab.plan(request(dialled)).unwrap();
+            let usage = (&mut lab.usage, lab.wall);
+            assert_eq!(judge_redirected(lab.now, usage, plan.tries.first().unwrap()), Ok(()));
+            let mut call = Call::of(plan);
+            call.sent(ONE);
+            call.take();
+            call.refuse_with(ONE, moved_to((to, "a.example")));
+            assert_eq!(call.take(), ["try 2 trunk-1/a"]);
+            let (_, attempt) = call.attempt.current().unwrap();
+            let usage = (&mut lab.usage, lab.wall);
+            assert_eq!(judge_redirected(lab.now, usage, attempt), judged, "{to}");
+            if let Err(cause) = judged {
+                call.tell(Input::NotAdmitted { id: TWO, cause });
+                let said = call.take().join(", ");
+                assert!(said.starts_with(&format!("give up {cause}")), "{said}");
             }
         }
     }

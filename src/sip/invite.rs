@@ -33,6 +33,8 @@ pub(crate) struct Usage {
     pub(crate) tag: Tag,
     /// The way to the peer.
     pub(crate) flow: Flow,
+    /// The way to it once `flow`, a connection, is gone.
+    pub(crate) way_back: Option<Flow>,
     /// Value of our Contact.
     pub(crate) contact: Bytes,
     /// How the dialog behaves.
@@ -57,6 +59,8 @@ pub(crate) struct Usage {
     pub(crate) session: Option<Session>,
     /// A hang-up that has to wait.
     pub(crate) ending: Option<HangupCause>,
+    /// The call knows that it is over; what is left is to have our BYE answered.
+    pub(crate) is_told: bool,
     /// The session description we sent last.
     pub(crate) description: Bytes,
     /// The peer's Allow names UPDATE.
@@ -376,6 +380,7 @@ impl Usage {
             state,
             tag,
             flow,
+            way_back: None,
             contact,
             policy,
             overtaken: None,
@@ -388,6 +393,7 @@ impl Usage {
             referred: None,
             session: None,
             ending: None,
+            is_told: false,
             description: Bytes::new(),
             peer_allows_update: false,
             digest: None,

@@ -1,8 +1,13 @@
 //! Peers that reach the switch, or are reached by it, by another way than the one the call was set up by.
 
+use crate::call_out::place;
 use crate::carrier;
+use crate::carrier::CALLED;
 use crate::carrier::NUMBER;
+use crate::carrier::calls;
 use crate::carrier::hear_bye;
+use crate::carrier::key;
+use crate::carrier::shown;
 use crate::node::Home;
 use crate::node::Node;
 use crate::node::PATIENCE;
@@ -11,11 +16,18 @@ use crate::phone::Phone;
 use crate::rows;
 use serde_json::json;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use tandem::store::api_keys::KeyRole;
 use tokio::net::TcpListener;
 use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::server::TlsStream;
 
 const CALLER: &str = "127.0.0.2";
 /// Where the agent is called. No trunk lists it.
@@ -95,4 +107,63 @@ async fn an_agent_may_hang_up_from_the_address_that_its_contact_names() {
     confirm(&mut phone).await;
     assert_eq!(agent.ask("BYE", "", "").await.status(), 200);
     hear_bye(&phone).await;
+}
+
+/// A listener with a certificate of its own, and that certificate.
+async fn secure_listener() -> (TcpListener, TlsAcceptor, String) {
+    let made = rcgen::generate_simple_self_signed([AGENT.to_owned()]).unwrap();
+    let settings = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![made.cert.der().clone()],
+            PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap(),
+        )
+        .unwrap();
+    let listener = TcpListener::bind((AGENT, 0)).await.unwrap();
+    (listener, TlsAcceptor::from(Arc::new(settings)), made.cert.pem())
+}
+
+async fn accept((listener, acceptor): (&TcpListener, &TlsAcceptor)) -> Peer<TlsStream<TcpStream>> {
+    let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    Peer::new(timeout(PATIENCE, acceptor.accept(stream)).await.unwrap().unwrap())
+}
+
+#[tokio::test]
+async fn a_carrier_that_closed_its_tls_connection_is_hung_up_by_a_new_one() {
+    let (listener, acceptor, certificate) = secure_listener().await;
+    let address = listener.local_addr().unwrap();
+    let home = Home::new();
+    home.write("peer.pem", &certificate);
+    let node = home.start().await;
+    let secure = json!({
+        "inbound": {"enabled": false},
+        "outbound": {"gateway": [{"name": "sbc", "dns": "fixed",
+                                  "uri": format!("sip:{address};transport=tls")}]},
+        "tls": {"verify": "pin", "ca_file": "peer.pem"},
+    });
+    node.put(&[
+        carrier::trunk(4, "127.0.0.9/32", &[], secure),
+        carrier::tenant(1, 4),
+        rows::profile(2, 1, json!({"kind": "tone"})),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    let key = key(&node, 1, KeyRole::Operator).await;
+    let call = place(&node, &key, json!({"to": CALLED, "from": NUMBER})).await;
+    let mut peer = accept((&listener, &acceptor)).await;
+    let invite = peer.expect("INVITE ").await;
+    let here = format!("Contact: <sip:gw@{address};transport=tls>\r\n");
+    peer.answer(&invite, "200 OK", &here, SDP).await;
+    peer.expect("ACK ").await;
+    drop(peer);
+    let path = calls(1, &format!("/{call}/hangup"));
+    assert_eq!(node.post(&path, &key, &json!({})).await.status, 202);
+    let mut peer = accept((&listener, &acceptor)).await;
+    let bye = peer.expect("BYE ").await;
+    assert_eq!(bye.header("call-id"), invite.header("call-id"));
+    peer.answer(&bye, "200 OK", "", "").await;
+    let record = shown(&node, 1, &call, &key).await;
+    assert_eq!(record["cause"], "normal", "{record}");
 }

@@ -20,6 +20,7 @@ use crate::engine::sip_shard::PlacedLeg;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::way;
 use crate::net::connect::Destination;
+use crate::net::way_back::WayBack;
 use crate::routing::outbound_attempt::CarrierRefusal;
 use crate::routing::outbound_attempt::Input;
 use crate::routing::outbound_attempt::TryId;
@@ -81,6 +82,8 @@ struct Trying {
     permit: Option<PermitGuard>,
     /// Its address may answer, and may ask once it did.
     sources: Vec<SourceGuard>,
+    /// How it is reached once its connection is gone.
+    way_back: Option<WayBack>,
     stage: Stage,
     /// The flow of its trunk's registration, where it goes by that.
     registered: Option<RegisteredWay>,
@@ -211,9 +214,16 @@ impl Dialling {
                 self.is_first = false;
                 let stage = Stage::Admitted;
                 let addresses = VecDeque::new();
-                let (sources, registered) = (Vec::new(), None);
-                self.trying =
-                    Some(Trying { id, target, permit, sources, stage, registered, addresses });
+                self.trying = Some(Trying {
+                    id,
+                    target,
+                    permit,
+                    sources: Vec::new(),
+                    way_back: None,
+                    stage,
+                    registered: None,
+                    addresses,
+                });
                 None
             }
             Err(cause) => Some(Input::NotAdmitted { id, cause }),
@@ -342,6 +352,11 @@ impl Dialling {
         };
         trying.sources = vec![line.switch.registry.expect_from(address.address.ip())];
         let mut invite = trying.target.invite(flow);
+        if flow.transport.is_reliable() {
+            let way = line.switch.flows.keep_way(destination);
+            invite.way_back = Some(way.flow());
+            trying.way_back = Some(way);
+        }
         if let Some(way) = registered.filter(|way| !way.routes.is_empty()) {
             // RFC 3608 §5.1: what the registrar says of the way takes the place of our own.
             invite.routes.clone_from(&way.routes);
@@ -434,9 +449,13 @@ impl Dialling {
             local: local_end(&trying.target),
             ..Destination::plain(invite.flow.transport, invite.flow.remote, invite.flow.listener)
         };
-        match line.switch.flows.connect(&datagrams.by_tcp()) {
+        let by_tcp = datagrams.by_tcp();
+        match line.switch.flows.connect(&by_tcp) {
             Ok(flow) => {
+                let way = line.switch.flows.keep_way(by_tcp);
                 invite.flow = flow;
+                invite.way_back = Some(way.flow());
+                trying.way_back = Some(way);
                 self.place(line, invite).await
             }
             Err(_) => self.next_address(line).await,
@@ -454,7 +473,7 @@ impl Dialling {
         let known = CarriedDialog { shard: shard.clone(), dialog, name };
         line.report(DialNews::Carried(Box::new(known))).await;
         line.tell(LegInput::Answered(body)).await;
-        let _held = (trying.permit, trying.sources);
+        let _held = (trying.permit, trying.sources, trying.way_back);
         Some(Carried { shard, dialog, events, target: trying.target, _held })
     }
 }

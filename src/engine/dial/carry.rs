@@ -15,6 +15,7 @@ use crate::engine::registry::SourceGuard;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::sip_shard::end;
 use crate::engine::sip_shard::referring;
+use crate::net::way_back::WayBack;
 use crate::routing::numbers::dial_text;
 use crate::routing::trunk::Trunk;
 use crate::sip::endpoint::event::Body;
@@ -39,7 +40,7 @@ pub(super) struct Carried {
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) target: Box<Target>,
     /// Until the leg is over.
-    pub(super) _held: (Option<PermitGuard>, Vec<SourceGuard>),
+    pub(super) _held: (Option<PermitGuard>, Vec<SourceGuard>, Option<WayBack>),
 }
 
 /// Carries the leg until its dialog is over.

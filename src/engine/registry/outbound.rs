@@ -92,7 +92,10 @@ impl Registry {
         }
         let limits = attempt.outbound().limits;
         let ask = ask(attempt, first);
-        let permit = self.lock().admission.admit_out(now, &ask, limits, self.limits)?;
+        let mut inner = self.lock();
+        outbound::judge_redirected(now, (&mut inner.usage, clock::wall(now)), attempt)?;
+        let permit = inner.admission.admit_out(now, &ask, limits, self.limits)?;
+        drop(inner);
         Ok(self.guard(permit))
     }
 

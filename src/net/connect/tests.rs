@@ -9,6 +9,8 @@ use crate::net::flow::tests::Seen;
 use crate::net::tcp;
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -179,6 +181,74 @@ async fn a_lost_connection_of_a_dialog_is_opened_again() {
     assert_eq!(flow.listener, 3);
     let tls = Flow { transport: Transport::Tls, ..lost };
     assert_eq!(bench.flows.send(&tls, Bytes::from_static(OPTIONS)), Err(SendError::Gone));
+}
+
+#[tokio::test]
+async fn a_way_back_leads_by_the_source_of_its_leg_and_never_by_the_connection_of_another() {
+    let mut bench = Bench::new(FlowLimits::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plain = Destination::plain(Transport::Tcp, listener.local_addr().unwrap(), 0);
+    bench.flows.connect(&plain).unwrap();
+    listener.accept().await.unwrap();
+    let way = bench.flows.keep_way(Destination { local: from("127.0.0.9"), ..plain.clone() });
+    assert!(!way.flow().id.is_socket());
+    for _ in 0..2 {
+        bench.flows.send(&way.flow(), Bytes::from_static(OPTIONS)).unwrap();
+    }
+    let (mut peer, source) = listener.accept().await.unwrap();
+    assert_eq!(source.ip(), local("127.0.0.9:0").ip());
+    let mut twice = [0; 2 * OPTIONS.len()];
+    peer.read_exact(&mut twice).await.unwrap();
+    drop(peer);
+    assert_eq!(bench.closed().await, FlowEnd::PeerClosed);
+    bench.flows.send(&way.flow(), Bytes::from_static(OPTIONS)).unwrap();
+    assert_eq!(listener.accept().await.unwrap().1.ip(), source.ip());
+
+    // What another trunk's terms proved is no proof for a dialog without terms.
+    let to = TlsTo { server_name: "a.example".to_owned(), settings: Arc::default() };
+    let secure = Destination { transport: Transport::Tls, tls: Some(to), ..plain };
+    let there = bench.flows.connect(&secure).unwrap();
+    let lost = Flow { id: FlowId::ANY, ..there };
+    assert_eq!(bench.flows.send(&lost, Bytes::from_static(OPTIONS)), Err(SendError::Gone));
+    let way = bench.flows.keep_way(secure);
+    assert_eq!(bench.flows.send(&way.flow(), Bytes::from_static(OPTIONS)), Ok(()));
+    let flow = way.flow();
+    drop(way);
+    assert_eq!(bench.flows.send(&flow, Bytes::from_static(OPTIONS)), Err(SendError::Gone));
+}
+
+/// Needs a silent connection a few times more.
+struct Needy(Collector, AtomicU8);
+
+impl Ingress for Needy {
+    fn receive(&self, flow: Flow, message: Bytes) {
+        self.0.receive(flow, message);
+    }
+
+    fn flow_closed(&self, id: FlowId) {
+        self.0.flow_closed(id);
+    }
+
+    fn needs(&self, _: &Flow) -> bool {
+        self.1.fetch_add(1, Ordering::Relaxed) < 2
+    }
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_kept_while_it_is_needed() {
+    let limits = FlowLimits { idle_timeout: Duration::from_millis(20), ..FlowLimits::default() };
+    let flows = Flows::new(limits);
+    let (collector, seen) = Collector::new();
+    let needy = Arc::new(Needy(collector, AtomicU8::new(0)));
+    let ingress: Arc<dyn Ingress> = needy.clone();
+    flows.attach(&ingress);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = Destination::plain(Transport::Tcp, listener.local_addr().unwrap(), 0);
+    flows.connect(&to).unwrap();
+    let _peer = listener.accept().await.unwrap();
+    let mut bench = Bench { flows, seen, ingress };
+    assert_eq!(bench.closed().await, FlowEnd::Idle);
+    assert_eq!(needy.1.load(Ordering::Relaxed), 3);
 }
 
 #[tokio::test]

@@ -277,6 +277,27 @@ pub fn charges(tenant: &Tenant, trunk: &Trunk, wall: Timestamp) -> SmallVec<[Cha
     charges
 }
 
+/// Judges the number of a try as that of a call is judged before it is planned, where a redirection put it
+/// there; the number that was dialled was judged already.
+///
+/// # Errors
+/// `BudgetSpent`, also where money is limited and the number has no price; `DestinationLimit`.
+pub fn judge_redirected(
+    now: Moment,
+    (usage, wall): (&mut Usage, Timestamp),
+    attempt: &Try,
+) -> Result<(), HangupCause> {
+    if attempt.sender.redirected_from.is_none() {
+        return Ok(());
+    }
+    let tenant = attempt.tenant();
+    let judged =
+        planning::judge_budget(now, (usage, wall), (tenant, &attempt.trunk), attempt.dialled);
+    judged.map_err(|(cause, _)| cause)?;
+    let most = attempt.outbound().budget.per_destination_min;
+    usage.call_destination(now, tenant.id, attempt.dialled, most)
+}
+
 /// Takes over what a call before this start used of the budgets it was charged to.
 pub fn restore(usage: &mut Usage, table: &RoutingTable, past: &PastCall) {
     let Some(tenant) = table.tenant(past.tenant) else { return };

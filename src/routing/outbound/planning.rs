@@ -22,17 +22,53 @@ use crate::routing::outbound_trunk::OutboundTrunk;
 use crate::routing::table::RoutingTable;
 use crate::routing::trunk::Trunk;
 use crate::routing::usage::Account;
+use crate::routing::usage::Usage;
 use crate::types::cause::HangupCause;
 use crate::types::id::TrunkId;
 use crate::types::limit::OUTBOUND_TRIES_MAX;
 use crate::types::moment::Moment;
 use crate::types::number::E164;
+use jiff::Timestamp;
 use smallvec::SmallVec;
 use std::fmt;
 use std::sync::Arc;
 
 /// Why a trunk does not carry a call: the cause and the words of the step.
 type Objection = (HangupCause, String);
+
+/// Whether the budgets of tenant and trunk have room for a call to this number.
+pub(super) fn judge_budget(
+    now: Moment,
+    (usage, wall): (&Usage, Timestamp),
+    (tenant, trunk): (&Tenant, &Trunk),
+    dialled: E164,
+) -> Result<(), Objection> {
+    let rate = rate(trunk, dialled);
+    let currency = trunk.outbound.as_ref().map_or("", |outbound| &outbound.budget.currency);
+    for charge in charges(tenant, trunk, wall) {
+        let own = match charge.account {
+            Account::Tenant(_) => tenant.outbound.currency.as_str(),
+            Account::Trunk(_) => currency,
+        };
+        let whose = match charge.account {
+            Account::Tenant(_) => "the tenant",
+            Account::Trunk(_) => "the trunk",
+        };
+        if charge.limit.spend > Micros::default() {
+            if rate.is_none() {
+                let words = format!("{whose} has a limit of money, and {dialled} no price");
+                return Err((HangupCause::BudgetSpent, words));
+            }
+            if own != currency {
+                let words = format!("prices are in {currency}, the limit of {whose} in {own}");
+                return Err((HangupCause::BudgetSpent, words));
+            }
+        }
+        let checked = usage.check(now, &charge, rate);
+        checked.map_err(|cause| (cause, format!("the daily budget of {whose} is used up")))?;
+    }
+    Ok(())
+}
 
 pub(super) struct Planning<'a, 's> {
     pub(super) now: Moment,
@@ -251,7 +287,7 @@ impl Planning<'_, '_> {
         self.judge_destination(outbound, dialled)?;
         self.judge_law(trunk, outbound)?;
         let caller = self.choose_caller(tenant, trunk, outbound)?;
-        self.judge_budget(tenant, trunk, dialled)?;
+        judge_budget(self.now, (self.around.usage, self.around.wall), (tenant, trunk), dialled)?;
         if outbound.needs_registration && !self.around.board.is_registered(trunk.id) {
             return Err((HangupCause::NoGateway, "is not registered".to_owned()));
         }
@@ -341,34 +377,6 @@ impl Planning<'_, '_> {
             return Err((HangupCause::CallerIdDenied, words));
         }
         Ok(caller)
-    }
-
-    fn judge_budget(&self, tenant: &Tenant, trunk: &Trunk, dialled: E164) -> Result<(), Objection> {
-        let rate = rate(trunk, dialled);
-        let currency = trunk.outbound.as_ref().map_or("", |outbound| &outbound.budget.currency);
-        for charge in charges(tenant, trunk, self.around.wall) {
-            let own = match charge.account {
-                Account::Tenant(_) => tenant.outbound.currency.as_str(),
-                Account::Trunk(_) => currency,
-            };
-            let whose = match charge.account {
-                Account::Tenant(_) => "the tenant",
-                Account::Trunk(_) => "the trunk",
-            };
-            if charge.limit.spend > Micros::default() {
-                if rate.is_none() {
-                    let words = format!("{whose} has a limit of money, and {dialled} no price");
-                    return Err((HangupCause::BudgetSpent, words));
-                }
-                if own != currency {
-                    let words = format!("prices are in {currency}, the limit of {whose} in {own}");
-                    return Err((HangupCause::BudgetSpent, words));
-                }
-            }
-            let checked = self.around.usage.check(self.now, &charge, rate);
-            checked.map_err(|cause| (cause, format!("the daily budget of {whose} is used up")))?;
-        }
-        Ok(())
     }
 
     /// Notes what the trunk's rules make of called and caller.

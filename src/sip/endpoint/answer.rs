@@ -25,6 +25,7 @@ use crate::sip::invite::UsageTimer;
 use crate::sip::invite::Why;
 use crate::sip::message::Response;
 use crate::sip::message::method::Method;
+use crate::sip::message::name::HeaderName;
 use crate::sip::message::status;
 use crate::sip::session_timer::Session;
 use crate::sip::transaction::Class;
@@ -117,7 +118,11 @@ impl Endpoint {
                 }
             }
             Purpose::Asking => self.asking_refused(cx, (dialog, id), status),
-            Purpose::Bye => self.left(cx, dialog, DialogEnd::PeerTimeout),
+            Purpose::Bye => {
+                if upward != Upward::Unreachable || !self.bye_by_way_back(cx, dialog) {
+                    self.left(cx, dialog, DialogEnd::PeerTimeout);
+                }
+            }
             Purpose::Info => self.info_over(cx, dialog, status),
             Purpose::Refer => self.refer_over(cx, dialog, ReferProgress::Refused(status)),
             Purpose::Notify => self.notify_over(dialog),
@@ -246,17 +251,19 @@ impl Endpoint {
             .advertising(request::sent_by(&invite).map(Arc::new));
         let branch = Branch::new(&mut self.random);
         let cseq = invite.headers.cseq().number;
-        let writer = self.config.sender(flow).within(&peer, &Method::Ack, cseq, branch);
-        let acked = Acked {
-            tag: peer.remote_tag().clone(),
-            flow: request::toward(flow, peer.addressed().next_hop),
-            bytes: writer.finish(),
-        };
+        let way = request::toward(flow, peer.addressed().next_hop);
+        let mut writer = self.config.sender(way).within(&peer, &Method::Ack, cseq, branch);
+        // RFC 3261 §22.1: with the credentials of the INVITE.
+        writer
+            .copy(invite.headers.table(), HeaderName::Authorization)
+            .copy(invite.headers.table(), HeaderName::ProxyAuthorization);
+        let acked = Acked { tag: peer.remote_tag().clone(), flow: way, bytes: writer.finish() };
         cx.transmit(acked.flow, acked.bytes.clone());
         if let Some(transaction) = self.transactions.get_mut(id) {
             transaction.acks.push(acked);
         }
-        self.bye_in(cx, (&mut peer, flow), None, HangupCause::Normal);
+        let owner = Some((dialog, Purpose::Nothing));
+        self.bye_in(cx, (&mut peer, flow), owner, HangupCause::Normal);
     }
 
     /// Sends a new INVITE where the refusal asks for it: with credentials (RFC 3261 §22.2), or with a
@@ -333,6 +340,20 @@ impl Endpoint {
         self.left(cx, dialog, DialogEnd::ByeAnswered);
     }
 
+    /// Sends BYE once more, where its connection was lost before the answer and there is another way.
+    fn bye_by_way_back(&mut self, cx: &mut Context<'_>, dialog: DialogId) -> bool {
+        let Some(usage) = self.usages.get_mut(dialog.0) else { return false };
+        let State::Leaving(held) = &usage.state else { return false };
+        let Some(flow) = usage.way_back.take() else { return false };
+        let mut peer = held.clone();
+        let cause = usage.ending.unwrap_or(HangupCause::Normal);
+        self.bye_in(cx, (&mut peer, flow), Some((dialog, Purpose::Bye)), cause);
+        if let Some(usage) = self.usages.get_mut(dialog.0) {
+            usage.state = State::Leaving(peer);
+        }
+        true
+    }
+
     fn bye_again(&mut self, cx: &mut Context<'_>, dialog: DialogId, response: &Response) -> bool {
         let Some(usage) = self.usages.get_mut(dialog.0) else { return false };
         let State::Leaving(held) = &usage.state else { return false };
@@ -356,8 +377,10 @@ impl Endpoint {
     }
 
     pub(super) fn left(&mut self, cx: &mut Context<'_>, dialog: DialogId, how: DialogEnd) {
-        if self.usages.get(dialog.0).is_some() {
-            cx.event(Event::Ended { dialog, how });
+        if let Some(usage) = self.usages.get(dialog.0) {
+            if !usage.is_told {
+                cx.event(Event::Ended { dialog, how });
+            }
             self.forget(cx, dialog);
         }
     }

@@ -56,7 +56,7 @@ impl Endpoint {
     /// Makes the usage of a call of ours, and says with which status it must end at once, if it must.
     fn open_call(&mut self, invite: OutboundInvite) -> (DialogId, Option<u16>) {
         let tag = Tag::new(&mut self.random);
-        let (flow, policy) = (invite.flow, invite.policy);
+        let (flow, way_back, policy) = (invite.flow, invite.way_back, invite.policy);
         let sender = self.config.sender(flow).at(invite.advertised.as_deref());
         let contact = sender.contact(invite.contact_user.as_bytes());
         let refusal = match self.gauges() {
@@ -93,6 +93,7 @@ impl Endpoint {
         let state = State::Calling(Box::new(calling));
         let mut usage = Usage::new(state, (tag, flow), contact, policy);
         usage.digest = digest;
+        usage.way_back = way_back;
         let dialog = DialogId(self.usages.insert(usage));
         self.tags.insert(tag, dialog);
         self.depend(flow, Dependent::Usage(dialog));

@@ -9,6 +9,7 @@ use super::event::DialogEnd;
 use super::event::DialogId;
 use super::event::Event;
 use super::event::Refusal;
+use super::flow::Flow;
 use super::policy::DialogPolicy;
 use super::receive::description;
 use super::request;
@@ -48,6 +49,7 @@ impl Endpoint {
                 self.begin_asking(cx, dialog, (Why::CallByUpdate, body))
             }
             Command::Adopt { dialog, policy } => self.adopt(dialog, policy),
+            Command::ReachBy { dialog, way } => self.reach_by(dialog, way),
             Command::Advertise { dialog, advertised } => self.advertise(dialog, advertised),
             Command::Info { dialog, content_type, body } => {
                 self.info(cx, dialog, Info { content_type, body })
@@ -200,6 +202,11 @@ impl Endpoint {
         Some(())
     }
 
+    fn reach_by(&mut self, dialog: DialogId, way: Flow) -> Option<()> {
+        self.usages.get_mut(dialog.0)?.way_back = Some(way);
+        Some(())
+    }
+
     fn advertise(&mut self, dialog: DialogId, advertised: Arc<Advertised>) -> Option<()> {
         let usage = self.usages.get_mut(dialog.0)?;
         let State::Incoming(incoming) = &mut usage.state else { return None };
@@ -245,11 +252,11 @@ impl Endpoint {
             usage.description = body.clone();
         }
         let held = usage.dialog()?;
+        let flow = request::toward(flow, held.addressed().next_hop);
         let sender = self.config.sender(flow);
         let mut writer = sender.within(held, &Method::Ack, unacknowledged.cseq, branch);
         request::credentials(&mut writer, &unacknowledged.credentials);
         let bytes = request::finish(writer, body);
-        let flow = request::toward(flow, held.addressed().next_hop);
         cx.transmit(flow, bytes.clone());
         let acked = Acked { tag: held.remote_tag().clone(), flow, bytes };
         if let Some(transaction) = self.transactions.get_mut(unacknowledged.transaction) {

@@ -140,7 +140,7 @@ impl Endpoint {
             let digest = usage.digest.as_mut();
             digest.map_or_else(Vec::new, |it| it.authorize(&Method::Prack, &uri))
         });
-        let sender = self.config.sender(usage.flow);
+        let sender = self.config.sender(way);
         let mut writer = sender.within(&early.dialog, &Method::Prack, cseq, branch);
         writer
             .header(HeaderName::RAck, format!("{rseq} {invite_cseq} INVITE"))

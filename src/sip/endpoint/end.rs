@@ -118,24 +118,26 @@ impl Endpoint {
         }
     }
 
-    /// Sends BYE, tells the call at once, and forgets the usage.
+    /// Sends BYE and tells the call at once; what is left of the usage waits for the answer, which may ask
+    /// for credentials.
     pub(super) fn leave_at_once(
         &mut self,
         cx: &mut Context<'_>,
         dialog: DialogId,
         (cause, how): (HangupCause, DialogEnd),
     ) {
-        self.drop_asked(cx, dialog);
-        self.drop_referred(cx, dialog);
-        if let Some(usage) = self.usages.get(dialog.0)
-            && let State::Confirmed(held) = &usage.state
-        {
-            let mut peer = held.clone();
-            let flow = usage.flow;
-            self.bye_in(cx, (&mut peer, flow), None, cause);
+        self.leave(cx, dialog, cause);
+        let Some(usage) = self.usages.get_mut(dialog.0) else { return };
+        if !std::mem::replace(&mut usage.is_told, true) {
+            cx.event(Event::Ended { dialog, how });
         }
-        cx.event(Event::Ended { dialog, how });
-        self.forget(cx, dialog);
+        match &usage.state {
+            State::Leaving(_) => {}
+            // Nothing was sent that could be answered.
+            State::Incoming(_) | State::Calling(_) | State::Confirmed(_) => {
+                self.forget(cx, dialog);
+            }
+        }
     }
 
     /// Sends a BYE within `peer`, with the credentials the peer asked for before.
@@ -164,13 +166,13 @@ impl Endpoint {
     ) {
         let cseq = peer.next_cseq();
         let branch = Branch::new(&mut self.random);
-        let sender = self.config.sender(flow);
+        let way = request::toward(flow, peer.addressed().next_hop);
+        let sender = self.config.sender(way);
         let mut writer = sender.within(peer, &Method::Bye, cseq, branch);
         writer
             .header(HeaderName::Reason, request::reason_of(cause))
             .header(HeaderName::UserAgent, sender.product);
         request::credentials(&mut writer, credentials);
-        let way = request::toward(flow, peer.addressed().next_hop);
         let key = ClientKey { branch, kind: Kind::Other };
         let purpose = owner.map_or(Purpose::Nothing, |(_, purpose)| purpose);
         let owner = (owner.map(|(dialog, _)| dialog), purpose);

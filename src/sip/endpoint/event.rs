@@ -391,6 +391,13 @@ pub enum Command {
         /// Its policy from now on.
         policy: DialogPolicy,
     },
+    /// Reach the peer of a call by `way` once the connection it came by is gone.
+    ReachBy {
+        /// Which dialog.
+        dialog: DialogId,
+        /// The way.
+        way: Flow,
+    },
     /// Tell the peer of a call that we are somewhere else than at the listener's address, before
     /// anything else is answered to it.
     Advertise {

@@ -8,10 +8,25 @@ use std::net::SocketAddr;
 pub struct FlowId(pub u64);
 
 impl FlowId {
-    /// Of a stream flow: any connection to the flow's `remote`, to be opened where there is none. The
-    /// endpoint uses it when the connection a dialog came by is gone. A shell that cannot connect
-    /// drops the message; the transaction then times out.
+    /// Of a stream flow: any connection of ours to the flow's `remote`, to be opened where there is none.
+    /// The endpoint uses it when the connection a dialog came by is gone and no way back is known. A shell
+    /// that cannot connect drops the message; the transaction then times out.
     pub const ANY: Self = Self(u64::MAX);
+
+    /// Ids from here on name no socket and no connection.
+    const BACK: u64 = 1 << 63;
+
+    /// A way back: the shell knows how the peer is to be reached once a connection to it is gone.
+    #[must_use]
+    pub const fn way_back(number: u64) -> Self {
+        Self(Self::BACK | number)
+    }
+
+    /// True for a socket or a connection, which may be open or gone.
+    #[must_use]
+    pub const fn is_socket(self) -> bool {
+        self.0 < Self::BACK
+    }
 }
 
 /// The way a message came or shall go.

@@ -142,7 +142,7 @@ impl Endpoint {
             let digest = usage.digest.as_mut();
             digest.map_or_else(Vec::new, |it| it.authorize(method, &uri))
         });
-        let sender = self.config.sender(usage.flow);
+        let sender = self.config.sender(way);
         let mut writer = sender.within(held, method, cseq, branch);
         let content = write(&mut writer);
         writer.header(HeaderName::UserAgent, sender.product);

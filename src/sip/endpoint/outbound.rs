@@ -26,6 +26,8 @@ pub const RINGING_MAX: Duration = Duration::from_secs(200);
 pub struct OutboundInvite {
     /// The way to send it: the next hop, whatever the Request-URI says.
     pub flow: Flow,
+    /// The way to the peer once `flow`, a connection, is gone; `None`: any connection to its address.
+    pub way_back: Option<Flow>,
     /// Call-ID; `None` makes one. Whoever shards by Call-ID gives one of this shard's.
     pub call_id: Option<FieldValue>,
     /// Request-URI, kept apart from the next hop.
@@ -71,6 +73,7 @@ impl OutboundInvite {
     pub fn new(flow: Flow, uri: &str, from: &str) -> Self {
         Self {
             flow,
+            way_back: None,
             call_id: None,
             uri: uri.to_owned(),
             routes: Vec::new(),

@@ -159,7 +159,15 @@ impl Endpoint {
     /// A stream is gone: requests that wait for an answer by it fail at once, a caller whose INVITE
     /// is unanswered cannot be reached any more, and other dialogs go on by a new connection.
     pub(super) fn flow_closed(&mut self, cx: &mut Context<'_>, id: FlowId) {
-        for dependent in self.streams.remove(&id).unwrap_or_default() {
+        let dependents = self.streams.remove(&id).unwrap_or_default();
+        for dependent in &dependents {
+            if let Dependent::Usage(dialog) = dependent
+                && let Some(usage) = self.usages.get_mut(dialog.0)
+            {
+                usage.flow = usage.way_back.unwrap_or(Flow { id: FlowId::ANY, ..usage.flow });
+            }
+        }
+        for dependent in dependents {
             match dependent {
                 Dependent::Transaction(id) => {
                     let client = self.client(id);
@@ -172,8 +180,7 @@ impl Endpoint {
     }
 
     fn usage_cut(&mut self, cx: &mut Context<'_>, dialog: DialogId) {
-        let Some(usage) = self.usages.get_mut(dialog.0) else { return };
-        usage.flow.id = FlowId::ANY;
+        let Some(usage) = self.usages.get(dialog.0) else { return };
         match &usage.state {
             State::Incoming(_) => {
                 self.refuse_incoming(cx, dialog, 503, HangupCause::PeerTimeout);

@@ -365,25 +365,41 @@ pub(super) fn reason_of(cause: HangupCause) -> String {
 ///
 /// A stream that is there is used. Else the packet goes to the address in the URI; to the peer's
 /// source address where that is a name, or cannot be reached from here because it is private and the
-/// peer is not, which is what NAT leaves in a Contact.
+/// peer is not, which is what NAT leaves in a Contact. A URI with an address that asks for TCP gets it
+/// (RFC 3261 §8.1.2).
 pub(super) fn toward(flow: Flow, uri: &Uri) -> Flow {
     let is_stream = flow.transport.is_reliable();
-    if is_stream && flow.id != FlowId::ANY {
+    if is_stream && flow.id.is_socket() {
         return flow;
     }
-    let default = match flow.transport {
-        Transport::Udp | Transport::Tcp => 5060,
-        Transport::Tls => 5061,
-    };
-    let port = uri.port().unwrap_or(default);
+    let asked = uri.transport();
     let peer = flow.remote.ip();
     let ip = uri.address().filter(|ip| {
         ip.is_ipv4() == peer.is_ipv4() && !ip.is_unspecified() && (!is_local(*ip) || is_local(peer))
     });
+    let at = |transport: Transport, ip| {
+        let default = match transport {
+            Transport::Udp | Transport::Tcp => 5060,
+            Transport::Tls => 5061,
+        };
+        SocketAddr::new(ip, uri.port().unwrap_or(default))
+    };
     match ip {
-        Some(ip) => Flow { remote: SocketAddr::new(ip, port), ..flow },
+        // The way back leads to where the peer listens; another place is believed to listen for the same
+        // only where it says so.
+        _ if is_stream && flow.id != FlowId::ANY => match ip {
+            Some(ip) if asked == Some(flow.transport) => {
+                Flow { remote: at(flow.transport, ip), ..flow }
+            }
+            Some(_) | None => flow,
+        },
+        Some(ip) if !is_stream && asked == Some(Transport::Tcp) => {
+            let (id, transport) = (FlowId::ANY, Transport::Tcp);
+            Flow { id, transport, remote: at(transport, ip), ..flow }
+        }
+        Some(ip) => Flow { remote: at(flow.transport, ip), ..flow },
         // The port a stream came from is of no use for a new one.
-        None if is_stream => Flow { remote: SocketAddr::new(peer, port), ..flow },
+        None if is_stream => Flow { remote: at(flow.transport, peer), ..flow },
         None => flow,
     }
 }
@@ -445,6 +461,34 @@ mod tests {
         let lost = Flow { id: FlowId::ANY, ..stream };
         check(lost, "sip:203.0.113.9;transport=tcp;lr", "203.0.113.9:5060");
         check(lost, "sip:sbc.example.com", "198.51.100.7:5060");
+    }
+
+    #[test]
+    fn a_lost_stream_is_opened_again_to_where_the_peer_listens() {
+        let dialled = flow(0, Transport::Tls, "198.51.100.7:5061");
+        let back = Flow { id: FlowId::way_back(3), ..dialled };
+        for uri in
+            ["sip:sbc.example.com", "sip:203.0.113.9:5060", "sip:10.0.0.1:5061;transport=tls"]
+        {
+            check(back, uri, "198.51.100.7:5061");
+        }
+        check(back, "sip:203.0.113.9:5071;transport=TLS;lr", "203.0.113.9:5071");
+        check(back, "sips:203.0.113.9;lr", "203.0.113.9:5061");
+        assert!(!back.id.is_socket() && !FlowId::ANY.is_socket() && dialled.id.is_socket());
+    }
+
+    #[test]
+    fn a_next_hop_that_asks_for_tcp_gets_it() {
+        let udp = flow(1, Transport::Udp, "198.51.100.7:5062");
+        let way = |uri| toward(udp, &Uri::from_text(uri).unwrap());
+        let tcp = way("sip:203.0.113.9:5070;transport=tcp;lr");
+        assert_eq!((tcp.transport, tcp.id), (Transport::Tcp, FlowId::ANY));
+        assert_eq!(tcp.remote.to_string(), "203.0.113.9:5070");
+        // Where that cannot be reached the peer is, at the source of what it sent.
+        for uri in ["sip:10.0.0.1;transport=tcp", "sip:a.example;transport=tcp", "sip:203.0.113.9"]
+        {
+            assert_eq!(way(uri).transport, Transport::Udp, "{uri}");
+        }
     }
 
     #[test]

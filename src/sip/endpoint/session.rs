@@ -144,8 +144,9 @@ impl Endpoint {
         {
             asking.credentials = digest.authorize(&method, &uri);
         }
-        let sender = self.config.sender(usage.flow).under(usage.policy);
         let Some(held) = usage.dialog() else { return };
+        let way = request::toward(usage.flow, held.addressed().next_hop);
+        let sender = self.config.sender(way).under(usage.policy);
         let mut writer = sender.within(held, &method, cseq, branch);
         writer.header(HeaderName::Contact, &usage.contact);
         sender.announce(&mut writer);
@@ -159,7 +160,6 @@ impl Endpoint {
         }
         writer.header(HeaderName::UserAgent, sender.product);
         request::credentials(&mut writer, &asking.credentials);
-        let way = request::toward(usage.flow, held.addressed().next_hop);
         let bytes = request::finish(writer, Some(&asking.body));
         usage.asking = Some(asking);
         let key = ClientKey { branch, kind: Kind::of(&method) };

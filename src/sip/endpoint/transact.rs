@@ -6,7 +6,6 @@ use super::Endpoint;
 use super::event::Counter;
 use super::event::DialogId;
 use super::flow::Flow;
-use super::flow::FlowId;
 use super::request;
 use super::timers::Armed;
 use super::told::Fork;
@@ -402,7 +401,7 @@ impl Endpoint {
 
     /// Notes that `dependent` uses `flow`, where that can be closed.
     pub(super) fn depend(&mut self, flow: Flow, dependent: Dependent) {
-        if flow.transport.is_reliable() && flow.id != FlowId::ANY {
+        if flow.transport.is_reliable() && flow.id.is_socket() {
             self.streams.entry(flow.id).or_default().insert(dependent);
         }
     }

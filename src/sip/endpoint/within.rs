@@ -153,8 +153,7 @@ impl Endpoint {
             // Both hung up at once; our BYE goes on without its usage.
             State::Leaving(_) => {
                 self.settle(cx, within, request, (200, Extra::None));
-                cx.event(Event::Ended { dialog, how: DialogEnd::Bye { reason } });
-                self.forget(cx, dialog);
+                self.left(cx, dialog, DialogEnd::Bye { reason });
             }
         }
     }

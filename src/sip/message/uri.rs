@@ -3,6 +3,7 @@
 use crate::sip::message::lexis;
 use crate::sip::message::param::Params;
 use crate::sip::message::span::Span;
+use crate::types::transport::Transport;
 use bytes::Bytes;
 use memchr::memchr;
 use memchr::memchr2;
@@ -121,6 +122,16 @@ impl Uri {
         let host = std::str::from_utf8(self.host()?).ok()?;
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         bare.parse().ok()
+    }
+
+    /// The transport that a SIP URI asks for, where it is one of ours.
+    #[must_use]
+    pub fn transport(&self) -> Option<Transport> {
+        let Self::Sip(uri) = self else { return None };
+        if uri.secure {
+            return Some(Transport::Tls);
+        }
+        std::str::from_utf8(uri.params().get("transport")?).ok()?.parse().ok()
     }
 
     /// Port of a SIP URI, when it is written there.
