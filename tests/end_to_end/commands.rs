@@ -64,6 +64,38 @@ async fn an_operator_follows_a_call_by_commands_and_hangs_it_up() {
 }
 
 #[tokio::test]
+async fn an_operator_steers_a_call_by_commands_and_files_it() {
+    let (node, mut far, key) = node(json!({"kind": "echo"}), json!({})).await;
+    let call = place(&node, &key, json!({"to": CALLED, "from": NUMBER})).await;
+    answer(&mut far).await;
+    let ask = async |args: &[&str]| {
+        let args = [&["calls", args[0], &call], &args[1..]].concat();
+        node.ask(&key, &args).await
+    };
+    let stands = |more: &str| format!("call {call} is answered, with_agent{more}, agent ready\n");
+    assert_eq!(done(ask(&["mute", "caller"]).await), stands(", caller muted"));
+    assert_eq!(done(ask(&["unmute", "caller"]).await), stands(""));
+    assert_eq!(done(ask(&["dtmf", "12"]).await), stands(""));
+    let folder = node.home.data_dir().join("assets");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("hold.ulaw"), [0x2a; 8_000]).unwrap();
+    let played = done(ask(&["play", "hold.ulaw", "--repeat", "100"]).await);
+    assert_eq!(played, stands(", playing hold.ulaw"));
+    assert_eq!(done(ask(&["play", "--stop"]).await), stands(""));
+    assert_eq!(done(ask(&["hold"]).await), stands(", on hold"));
+    assert_eq!(done(ask(&["resume"]).await), stands(""));
+    let said = ask(&["attach", "01900000-0000-7000-8000-0000000000ff"]).await;
+    assert!(said.code == Some(2) && said.err.contains("ai_profile_id"), "{said:?}");
+    let said = ask(&["resume"]).await;
+    assert!(said.code == Some(1) && said.err.contains("not on hold"), "{said:?}");
+    let said = done(ask(&["disposition", "sold", "--summary", "two"]).await);
+    assert_eq!(said, format!("call {call} is filed as sold\n"));
+    far.hang_up().await;
+    let record = shown(&node, 1, &call, &key).await;
+    assert_eq!((&record["disposition"], &record["summary"]), (&json!("sold"), &json!("two")));
+}
+
+#[tokio::test]
 async fn the_signalling_of_a_call_is_drawn_printed_and_written_by_a_command() {
     let (node, mut far, key) = node(json!({"kind": "echo"}), json!({})).await;
     let call = place(&node, &key, json!({"to": CALLED, "from": NUMBER})).await;

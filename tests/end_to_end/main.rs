@@ -59,6 +59,7 @@ mod sipp_failover;
 mod sipp_limits;
 mod sipp_transfers;
 mod srtp;
+mod steering;
 mod strangers;
 mod talk;
 mod tls;
