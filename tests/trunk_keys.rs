@@ -135,6 +135,16 @@ fn callers_are_known_by_names_and_hosts_as_the_profile_says() {
 }
 
 #[test]
+fn the_signalling_of_calls_is_stored_unless_the_profile_says_otherwise() {
+    let stored = |calls: serde_json::Value| {
+        let overrides = json!({ "inbound": { "source_cidrs": ["192.0.2.1"] }, "calls": calls });
+        compose("generic", &overrides).unwrap().stores_traces
+    };
+    assert!(stored(json!({})));
+    assert!(!stored(json!({ "trace": "memory" })));
+}
+
+#[test]
 fn a_hold_is_said_as_the_profile_says() {
     let silent = |calls: serde_json::Value| {
         let overrides = json!({ "inbound": { "source_cidrs": ["192.0.2.1"] }, "calls": calls });

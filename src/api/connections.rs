@@ -1,5 +1,5 @@
 //! The connections of HTTP: bounded in number, and in the time that the head of a request and the reading of
-//! its answer may take.
+//! its answer may take; `slow` bounds that of its body.
 
 use crate::api::Tls;
 use crate::api::stall::Unstalled;
@@ -129,7 +129,10 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::slow;
+    use axum::middleware;
     use axum::routing::get;
+    use axum::routing::post;
     use metrics_exporter_prometheus::PrometheusBuilder;
     use std::net::Ipv4Addr;
     use std::net::SocketAddr;
@@ -139,6 +142,8 @@ mod tests {
     use tokio::task::JoinHandle;
 
     const PATIENCE: Duration = Duration::from_secs(20);
+    /// Long enough for five bytes that were sent at once.
+    const BODY_MAX: Duration = Duration::from_secs(3);
     const FOR_EVER: Duration = Duration::from_secs(3_600);
 
     struct Served {
@@ -160,7 +165,9 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let router = Router::new()
             .route("/", get(|| async { "well" }))
-            .route("/big", get(|| async { vec![b'x'; BIG] }));
+            .route("/told", post(|said: String| async { said }))
+            .route("/big", get(|| async { vec![b'x'; BIG] }))
+            .layer(middleware::from_fn_with_state(BODY_MAX, slow::in_time));
         let (stop, stopping) = watch::channel(false);
         let task = tokio::spawn(serve((listener, None), router, limits, stopping));
         Served { address, stop, task }
@@ -187,6 +194,28 @@ mod tests {
         };
         tokio::time::timeout(PATIENCE, reading).await.expect("an end");
         String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_body_that_comes_in_crumbs_is_refused_and_counted_and_one_that_comes_is_read() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        metrics::with_local_recorder(&recorder, || {
+            runtime.block_on(async {
+                let served = serve_with(10, FOR_EVER).await;
+                let head = "POST /told HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n";
+                let mut whole = served.connect(&format!("{head}crumb")).await;
+                assert!(heard(&mut whole, "crumb").await.contains("200 OK"));
+                // What is missing never comes.
+                let mut slow = served.connect(&format!("{head}cru")).await;
+                let answer = heard(&mut slow, "").await;
+                assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+                assert!(answer.contains("too_slow"), "{answer}");
+            });
+        });
+        let text = handle.render();
+        assert!(text.contains("api_requests_slow_total 1"), "{text}");
     }
 
     const ASK: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";

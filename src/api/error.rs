@@ -38,6 +38,8 @@ pub(super) enum ErrorKind {
     Stale,
     /// The body is longer than it may be.
     TooLarge,
+    /// The body did not come in time.
+    TooSlow,
     /// The body is of a kind that is not read here.
     NotJson(&'static str),
     /// The key asks too often.
@@ -111,6 +113,9 @@ impl ErrorKind {
             Self::TooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is longer than it may be")
             }
+            Self::TooSlow => {
+                (StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not come in time")
+            }
             Self::NotJson(what) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_type", what),
             Self::TooMany => (
                 StatusCode::TOO_MANY_REQUESTS,
@@ -176,6 +181,8 @@ impl IntoResponse for ApiError {
         let mut response = (status, Json(view)).into_response();
         let from_static = header::HeaderValue::from_static;
         let hint = match self.kind {
+            // What is left of the body would be taken for the next request.
+            ErrorKind::TooSlow => Some((header::CONNECTION, from_static("close"))),
             ErrorKind::NoKey => Some((header::WWW_AUTHENTICATE, from_static("Bearer"))),
             ErrorKind::DatabaseAway => Some((header::RETRY_AFTER, from_static("5"))),
             ErrorKind::CallBusy | ErrorKind::TooMany | ErrorKind::KeyBusy => {

@@ -23,6 +23,7 @@ mod resource;
 pub mod route;
 mod routing_profiles;
 mod secrets;
+mod slow;
 mod stall;
 mod steer;
 mod tenants;
@@ -48,6 +49,7 @@ use crate::telemetry::metric::Counter;
 use crate::telemetry::metric::Histogram;
 use crate::telemetry::metric::Metrics;
 use crate::types::limit::HTTP_BODY_BYTES_MAX;
+use crate::types::limit::HTTP_BODY_S_MAX;
 use crate::types::reach::Reach;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -59,11 +61,15 @@ use axum::response::Response;
 use axum::routing::get;
 use rustls::ServerConfig;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// The header that names a request in answers and logs.
 const REQUEST_ID: &str = "x-request-id";
+
+/// Longest time for the body of a request to come.
+const BODY_MAX: Duration = Duration::from_secs(HTTP_BODY_S_MAX);
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -115,6 +121,7 @@ pub fn router(context: Context) -> Router {
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(DefaultBodyLimit::max(HTTP_BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(BODY_MAX, slow::in_time))
         .layer(middleware::from_fn_with_state(Arc::clone(&context.origins), cors::allow))
         .layer(middleware::from_fn(observe))
         .with_state(context)

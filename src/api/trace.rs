@@ -82,6 +82,10 @@ pub(super) async fn pcap(
     Ok(([(header::CONTENT_TYPE, kind), (header::CONTENT_DISPOSITION, name)], file).into_response())
 }
 
+/// Why there may be none of a call whose record is there.
+const NOT_KEPT: &str = "the signalling of this call is not kept any more, or never was: its time is over, its trunk \
+     keeps it in memory alone, or too many calls ended at once (sip_traces_lost_total counts those)";
+
 /// The signalling of a call, whose moments count from `start`.
 struct Found {
     trace: Trace,
@@ -124,6 +128,6 @@ async fn find(context: &Context, caller: &Caller) -> Result<Found, ApiError> {
     }
     let stored = traces::get(&context.database, tenant, call).await;
     let stored = stored.map_err(|error| error::database(&error, id))?;
-    let gone = ErrorKind::NotFound("the signalling of this call is not kept any more");
+    let gone = ErrorKind::NotFound(NOT_KEPT);
     Found::stored(stored).ok_or_else(|| gone.of(id))
 }

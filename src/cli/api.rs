@@ -44,6 +44,8 @@ use tokio_rustls::TlsConnector;
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// How long the whole answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// The content type of what is asked.
+const JSON: &str = "application/json";
 /// Most bytes of an answer.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
@@ -197,7 +199,7 @@ fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, Failure> {
     let mut roots = RootCertStore::empty();
     match ca_file.filter(|path| !path.as_os_str().is_empty()) {
         Some(path) => {
-            for certificate in certificates::read(path)? {
+            for certificate in certificates::read(path, "--ca-file")? {
                 let added = roots.add(certificate);
                 added.map_err(|error| Failure::configuration("--ca-file").because(error))?;
             }
@@ -238,7 +240,7 @@ impl Client {
     ///
     /// When the API is not reached or refuses.
     pub(crate) async fn get(&self, path: &str) -> Result<Answer, Failure> {
-        self.ask(Method::GET, path, None).await
+        self.ask(Method::GET, path, (JSON, Bytes::new())).await
     }
 
     /// Asks for what `path` does.
@@ -247,7 +249,7 @@ impl Client {
     ///
     /// When the API is not reached or refuses.
     pub(crate) async fn post(&self, path: &str) -> Result<Answer, Failure> {
-        self.ask(Method::POST, path, None).await
+        self.ask(Method::POST, path, (JSON, Bytes::new())).await
     }
 
     /// Sends `body` to `path`.
@@ -256,7 +258,16 @@ impl Client {
     ///
     /// When the API is not reached or refuses.
     pub(crate) async fn make(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
-        self.ask(Method::POST, path, Some(body)).await
+        self.ask(Method::POST, path, (JSON, Bytes::from(body.to_string()))).await
+    }
+
+    /// Sends a table in CSV to `path`.
+    ///
+    /// # Errors
+    ///
+    /// When the API is not reached or refuses.
+    pub(crate) async fn send_table(&self, path: &str, table: Bytes) -> Result<Answer, Failure> {
+        self.ask(Method::POST, path, ("text/csv", table)).await
     }
 
     /// Changes what is at `path` by `body`.
@@ -274,14 +285,14 @@ impl Client {
     ///
     /// When the API is not reached or refuses.
     pub(crate) async fn delete(&self, path: &str) -> Result<Answer, Failure> {
-        self.ask(Method::DELETE, path, None).await
+        self.ask(Method::DELETE, path, (JSON, Bytes::new())).await
     }
 
     async fn ask(
         &self,
         method: Method,
         path: &str,
-        body: Option<&Value>,
+        (kind, body): (&'static str, Bytes),
     ) -> Result<Answer, Failure> {
         let request = Request::builder()
             .method(method)
@@ -289,8 +300,8 @@ impl Client {
             .header(header::HOST, &self.base.authority)
             .header(header::AUTHORIZATION, self.key.clone())
             .header(header::USER_AGENT, concat!("tandem/", env!("CARGO_PKG_VERSION")))
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()))))
+            .header(header::CONTENT_TYPE, kind)
+            .body(Full::new(body))
             .map_err(|error| Failure::configuration("this cannot be asked").because(error))?;
         let connecting =
             timeout(CONNECT_LIMIT, TcpStream::connect((self.base.host.as_str(), self.base.port)));

@@ -19,12 +19,16 @@ use crate::types::codec::Codec;
 use crate::types::secret::Secret;
 use crate::types::srtp::SrtpPolicy;
 use crate::types::srtp::SrtpSuite;
+use crate::types::tls::TlsCredentials;
 use crate::types::tls::TlsSettings;
 use crate::types::transport::Transport;
 use clap::Args;
 use indicatif::ProgressBar;
 use indicatif::ProgressDrawTarget;
 use indicatif::ProgressStyle;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use std::fs;
 use std::io;
 use std::io::IsTerminal;
 use std::net::IpAddr;
@@ -89,6 +93,12 @@ pub(crate) struct CallArgs {
     /// Authorities of the certificate of the other side, in PEM; without it those of the system
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    /// Our own certificate with its chain, in PEM, for a side that asks for one
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    cert_file: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    key_file: Option<PathBuf>,
     /// The name that its certificate must prove [default: the host of the URI]
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
@@ -144,7 +154,18 @@ fn plan(args: CallArgs) -> Result<CallPlan, Failure> {
     plan.local_port = args.local_port;
     plan.from_user = args.from;
     plan.tls = Arc::new(TlsSettings {
-        authorities: args.ca_file.as_deref().map(authorities).transpose()?.unwrap_or_default(),
+        authorities: args
+            .ca_file
+            .as_deref()
+            .map(|path| certificates_of(path, "--ca-file"))
+            .transpose()?
+            .unwrap_or_default(),
+        credentials: args
+            .cert_file
+            .as_deref()
+            .zip(args.key_file.as_deref())
+            .map(credentials)
+            .transpose()?,
         ..TlsSettings::default()
     });
     plan.server_name = args.server_name;
@@ -173,9 +194,18 @@ fn plan(args: CallArgs) -> Result<CallPlan, Failure> {
 }
 
 /// The certificates of a file, in DER.
-fn authorities(path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
-    let found = certificates::read(path)?.into_iter();
+fn certificates_of(path: &Path, flag: &str) -> Result<Vec<Vec<u8>>, Failure> {
+    let found = certificates::read(path, flag)?.into_iter();
     Ok(found.map(|certificate| certificate.as_ref().to_vec()).collect())
+}
+
+/// What we prove to a side that asks.
+fn credentials((chain, key): (&Path, &Path)) -> Result<TlsCredentials, Failure> {
+    let broken = || Failure::configuration(format!("--key-file: {}", key.display()));
+    let text = fs::read_to_string(key).map_err(|error| broken().because(error))?;
+    PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| broken().because(error))?;
+    let chain = certificates_of(chain, "--cert-file")?;
+    Ok(TlsCredentials { chain, key: Secret::new(text) })
 }
 
 /// The password itself, or that of the variable it names.

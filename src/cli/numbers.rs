@@ -1,15 +1,25 @@
 //! `tandem numbers`: the numbers of a tenant, by the API.
 
+use crate::cli::api::Answer;
 use crate::cli::api::ApiArgs;
+use crate::cli::columns::Columns;
 use crate::cli::failure::Failure;
 use crate::cli::listing;
 use crate::cli::listing::Kind;
 use crate::cli::listing::PageArgs;
+use crate::cli::output;
 use crate::types::number::E164;
+use bytes::Bytes;
 use clap::Args;
 use clap::Subcommand;
+use serde::Deserialize;
 use serde_json::Map;
 use serde_json::Value;
+use std::fs;
+use std::io;
+use std::io::Read;
+use std::path::Path;
+use std::path::PathBuf;
 use uuid::Uuid;
 
 const NUMBERS: Kind = Kind {
@@ -52,6 +62,13 @@ enum Command {
     },
     /// Add a number, or a range of them
     Add(AddArgs),
+    /// Add the numbers of a CSV file; each row is made or refused by itself
+    Import {
+        /// The file; its first row names the columns: number or first_number, last_number, trunk_id,
+        /// ai_profile_id, label ...; `-` reads the standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Take a number or range away; its calls are refused then
     Remove {
         /// The number, by id
@@ -95,11 +112,83 @@ pub(crate) async fn run(args: NumbersArgs) -> Result<(), Failure> {
         }
         Command::Show { id } => listing::show(api, &client.get(&format!("{path}/{id}")).await?),
         Command::Add(add) => listing::show(api, &client.make(&path, &add.body()).await?),
+        Command::Import { file } => {
+            let table = read(&file)?;
+            report(api, &client.send_table(&format!("{path}/import"), table).await?)
+        }
         Command::Remove { id } => {
             let answer = client.delete(&format!("{path}/{id}")).await?;
             listing::done(api, &answer, &format!("number {id} is gone"));
             Ok(())
         }
+    }
+}
+
+/// What became of an import.
+#[derive(Deserialize)]
+struct Import {
+    created: usize,
+    failed: usize,
+    rows: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    line: usize,
+    first_number: String,
+    id: Option<String>,
+    error: Option<RowError>,
+}
+
+#[derive(Deserialize)]
+struct RowError {
+    message: String,
+}
+
+fn read(file: &Path) -> Result<Bytes, Failure> {
+    let mut text = Vec::new();
+    let read = if file == Path::new("-") {
+        io::stdin().lock().read_to_end(&mut text).map(drop)
+    } else {
+        fs::read(file).map(|bytes| text = bytes)
+    };
+    let broken = |error| Failure::configuration(file.display().to_string()).because(error);
+    read.map(|()| Bytes::from(text)).map_err(broken)
+}
+
+/// Prints what became of each row.
+///
+/// # Errors
+///
+/// When a row was refused: the others are made.
+fn report(api: &ApiArgs, answer: &Answer) -> Result<(), Failure> {
+    let import: Import = answer.read()?;
+    if api.json {
+        output::line(&answer.text());
+    } else {
+        output::line(&import.table());
+    }
+    match import.failed {
+        0 => Ok(()),
+        failed => Err(Failure::failed(format!("{failed} rows were refused; the others are made"))),
+    }
+}
+
+impl Import {
+    fn table(&self) -> String {
+        let mut table = Columns::new(&["LINE", "NUMBER", "ID", "REFUSED"]);
+        for row in &self.rows {
+            // It names the column itself.
+            let why = row.error.as_ref().map(|error| error.message.clone());
+            let id = row.id.clone().unwrap_or_else(|| "-".to_owned());
+            table.row([
+                row.line.to_string(),
+                row.first_number.clone(),
+                id,
+                why.unwrap_or_default(),
+            ]);
+        }
+        format!("{}\n{} created, {} refused", table.text(), self.created, self.failed)
     }
 }
 

@@ -119,6 +119,7 @@ pub(crate) fn build(
         outbound: trunk_outbound::build(&mut build),
         registration: trunk_registration::build(&mut build),
         ring_timeout: Duration::from_secs(view.number("calls.ring_timeout_s")),
+        stores_traces: view.text("calls.trace") == "stored",
         max_duration: Duration::from_secs(view.number("calls.max_duration_s")),
         refer_out: ReferOut::from_spelling(view.text("calls.refer_out")).unwrap_or(ReferOut::None),
         takes_refer: view.text("calls.refer_in") == "b2bua",

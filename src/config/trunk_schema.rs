@@ -280,6 +280,7 @@ const CALLS: &[Key] = &[
     key("redirects_max", Kind::Integer(1, 5)),
     key("refer_in", Kind::Choice(&["reject", "b2bua"])),
     key("refer_out", Kind::Choice(&["none", "blind", "attended"])),
+    key("trace", Kind::Choice(&["stored", "memory"])),
     key("hold", Kind::Choice(&["sendonly", "inactive"])),
 ];
 

@@ -11,6 +11,7 @@ pub use crate::sip::trace::Way;
 use crate::sip::trace::ladder;
 use crate::sip::trace::pcap;
 use crate::types::id::CallId;
+use crate::types::id::TrunkId;
 use crate::types::moment::Moment;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -83,6 +84,13 @@ impl Traces {
     #[must_use]
     pub fn new(shards: &[ShardHandle], table: Arc<ArcSwap<RoutingTable>>) -> Self {
         Self { shards: shards.iter().map(|shard| shard.trace().clone()).collect(), table }
+    }
+
+    /// Whether the signalling of a trunk's calls is to be stored.
+    #[must_use]
+    pub fn are_stored_of(&self, trunk: Option<TrunkId>) -> bool {
+        let table = self.table.load();
+        trunk.and_then(|id| table.trunk(id)).is_none_or(|trunk| trunk.stores_traces)
     }
 
     /// The signalling of a call as far as this node still has it, in the order of time, secrets

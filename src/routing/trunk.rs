@@ -94,6 +94,8 @@ pub struct Trunk {
     pub ring_timeout: Duration,
     /// How long a call may last from its answer.
     pub max_duration: Duration,
+    /// The signalling of its calls is stored when they have ended.
+    pub stores_traces: bool,
     /// What its carrier does when we ask it to connect a call with somebody else (REFER).
     pub refer_out: ReferOut,
     /// Its carrier may ask us to connect who is at our end of a call with somebody else (REFER).
@@ -476,6 +478,7 @@ impl Trunk {
             registration: None,
             ring_timeout: Duration::from_secs(45),
             max_duration: Duration::from_secs(14_400),
+            stores_traces: true,
             refer_out: ReferOut::None,
             takes_refer: false,
             answer_delay: Duration::ZERO,

@@ -339,7 +339,7 @@ impl JournalLedger {
     fn note(&self, report: &CallReport) {
         metric::counter(Counter::RecordsJournalled).increment(1);
         if report.record.is_closed() {
-            self.ended.note(report.record.id);
+            self.ended.note(report.record.id, report.record.route.trunk);
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::store::traces::StoredTrace;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
 use crate::types::id::CallId;
+use crate::types::id::TrunkId;
 use crate::types::limit::TRACE_CALLS_WAITING_MAX;
 use crate::types::limit::TRACE_STORED_BYTES_MAX;
 use crate::types::moment::Moment;
@@ -35,19 +36,22 @@ const FORGET_PERIOD: Duration = Duration::from_secs(600);
 
 /// Where the ends of calls are told.
 #[derive(Clone, Debug)]
-pub(super) struct EndedCalls(mpsc::Sender<CallId>);
+pub(super) struct EndedCalls(mpsc::Sender<Ended>);
+
+/// A call that is over, and the trunk it went by.
+pub(super) type Ended = (CallId, Option<TrunkId>);
 
 impl EndedCalls {
     /// A call is over. Does not block: one too many leaves no signalling, and is counted.
-    pub(super) fn note(&self, call: CallId) {
-        if self.0.try_send(call).is_err() {
+    pub(super) fn note(&self, call: CallId, trunk: Option<TrunkId>) {
+        if self.0.try_send((call, trunk)).is_err() {
             metric::counter(Counter::TracesLost).increment(1);
         }
     }
 }
 
 /// The ends of calls, told and heard.
-pub(super) fn ended_calls() -> (EndedCalls, mpsc::Receiver<CallId>) {
+pub(super) fn ended_calls() -> (EndedCalls, mpsc::Receiver<Ended>) {
     let (told, heard) = mpsc::channel(TRACE_CALLS_WAITING_MAX);
     (EndedCalls(told), heard)
 }
@@ -62,7 +66,7 @@ struct Waiting {
 
 /// Stores the signalling of calls that ended, and deletes what is old.
 pub(super) struct TraceWriter {
-    ended: mpsc::Receiver<CallId>,
+    ended: mpsc::Receiver<Ended>,
     waiting: VecDeque<Waiting>,
     traces: Traces,
     database: Database,
@@ -72,7 +76,7 @@ pub(super) struct TraceWriter {
 
 impl TraceWriter {
     pub(super) fn new(
-        ended: mpsc::Receiver<CallId>,
+        ended: mpsc::Receiver<Ended>,
         traces: Traces,
         database: Database,
         keep: Duration,
@@ -127,8 +131,8 @@ impl TraceWriter {
     }
 
     fn take_in(&mut self, now: Moment) {
-        while let Ok(call) = self.ended.try_recv() {
-            if self.keep.is_zero() {
+        while let Ok((call, trunk)) = self.ended.try_recv() {
+            if self.keep.is_zero() || !self.traces.are_stored_of(trunk) {
                 continue;
             }
             if self.waiting.len() >= TRACE_CALLS_WAITING_MAX {

@@ -80,7 +80,8 @@ metrics_table! {
         TracesLost, "sip_traces_lost_total", "", "Calls whose signalling did not reach PostgreSQL: too many at once, or it was away too long.";
         RecordsLost, "records_lost_total", "", "Call records lost because disk and memory were full.";
         RoutingChanges, "routing_changes_total", "", "Changes of the database taken into the routing table.";
-        ApiResponsesStalled, "api_responses_stalled_total", "", "HTTP answers cut because their clients did not read them.";
+        ApiResponsesStalled, "api_responses_stalled_total", "", "HTTP answers cut because their clients did not read them, or too slowly.";
+        ApiRequestsSlow, "api_requests_slow_total", "", "HTTP requests refused because their bodies came too slowly.";
         ApiConnectionsRefused, "api_connections_refused_total", "", "HTTP connections closed because too many were open.";
         WebhookDeliveries, "webhook_deliveries_total", "outcome", "Attempts to tell an event to a webhook endpoint: delivered, failed, dead.";
         RetentionDeleted, "retention_deleted_total", "what", "Rows deleted because their time was over: calls, refused (records of no tenant), traces, audit.";

@@ -189,6 +189,14 @@ pub const HTTP_HEAD_S_MAX: u64 = 15;
 /// closed, counted.
 pub const HTTP_STALL_S_MAX: u64 = 30;
 
+/// Bytes of an answer that an HTTP client must take within [`HTTP_STALL_S_MAX`], while there is more. Below
+/// it: the connection is closed, counted.
+pub const HTTP_STALL_BYTES_MIN: usize = 16 * 1024;
+
+/// Longest time for the body of an HTTP request to come, in seconds. Over it: 408, and the connection is
+/// closed, counted.
+pub const HTTP_BODY_S_MAX: u64 = 30;
+
 /// Bytes of the head of an HTTP request, after which nothing more is read. Over it: 431.
 pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
 

@@ -192,6 +192,26 @@ async fn the_signalling_of_a_call_outlives_the_node_for_as_long_as_it_is_kept() 
 }
 
 #[tokio::test]
+async fn a_trunk_may_keep_the_signalling_of_its_calls_out_of_the_database() {
+    let more = json!({"calls": {"trace": "memory"}});
+    let (mut node, mut far, key) = node(json!({"kind": "echo"}), more).await;
+    let call = place(&node, &key, json!({"to": CALLED, "from": NUMBER})).await;
+    answer(&mut far).await;
+    done(node.ask(&key, &["calls", "hangup", &call]).await);
+    hear_bye(&far).await;
+    shown(&node, 1, &call, &key).await;
+    let ladder = done(node.ask(&key, &["calls", "trace", &call]).await);
+    assert!(ladder.contains("|-- BYE (2 BYE) "), "{ladder}");
+    // What is left when the node ends is carried then.
+    node.signal("TERM");
+    node.ended().await;
+    assert_eq!(node.count("SELECT count(*) FROM sip_messages").await, 0);
+    node.launch().await;
+    let said = node.ask(&key, &["calls", "trace", &call]).await;
+    assert!(said.code == Some(1) && said.err.contains("in memory alone"), "{said:?}");
+}
+
+#[tokio::test]
 async fn the_last_calls_of_a_node_leave_their_signalling_when_it_stops() {
     let (mut node, mut far, key) = node(json!({"kind": "echo"}), json!({})).await;
     let call = place(&node, &key, json!({"to": CALLED, "from": NUMBER})).await;
@@ -242,6 +262,22 @@ async fn a_platform_is_set_up_by_commands_from_the_first_key_on() {
     assert_eq!(done(gone), format!("number {id} is gone\n"));
     let found = done(node.ask(&own, &[&find[..], &of].concat()).await);
     assert!(!found.contains(&id), "{found}");
+
+    node.home.write(
+        "numbers.csv",
+        "number,label\n+442079460101,one\n12,two\n+442079460103,\"three, of them\"\n",
+    );
+    let file = node.home.folder().join("numbers.csv");
+    let import = ["numbers", "import", file.to_str().unwrap()];
+    let said = node.ask(&first, &[&import[..], &of].concat()).await;
+    assert!(said.code == Some(1) && said.err.contains("1 rows were refused"), "{said:?}");
+    let lines: Vec<_> = said.out.lines().collect();
+    assert_eq!((lines.len(), lines[4]), (5, "2 created, 1 refused"), "{said:?}");
+    assert!(lines[1].starts_with("2     +442079460101  "), "{said:?}");
+    assert!(lines[2].starts_with("3     ") && lines[2].contains("`first_number`: "), "{said:?}");
+    let find = ["numbers", "list", "--number", "+442079460103"];
+    let found = done(node.ask(&own, &[&find[..], &of].concat()).await);
+    assert!(found.contains("three, of them"), "{found}");
 
     let id = keys["api_keys"][0]["id"].as_str().unwrap();
     let revoked = node.ask(&first, &[&["keys", "revoke", id][..], &of].concat()).await;

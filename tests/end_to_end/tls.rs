@@ -141,6 +141,43 @@ fn voice(folder: &Path) -> PathBuf {
 }
 
 #[tokio::test]
+async fn a_call_by_the_command_proves_who_it_is_where_that_is_asked_for() {
+    let more = "transports = [\"tls\"]\ntls_cert_file = \"sip.pem\"\ntls_key_ref = \"file:sip.key\"\n\
+                tls_client_certs = \"require\"\ntls_client_ca_file = \"caller.pem\"\n";
+    let home = Home::with("127.0.0.1:0", 100, more);
+    renew(&home);
+    let caller = rcgen::generate_simple_self_signed(["caller.example".to_owned()]).unwrap();
+    home.write("caller.key", &caller.signing_key.serialize_pem());
+    home.write("caller.pem", &caller.cert.pem());
+    let node = home.start().await;
+    let client = json!({"required": true, "san": ["caller.example"]});
+    let overrides = json!({"inbound": {"source_cidrs": ["127.0.0.1"], "transports": ["tls"],
+                                       "tls_client": client}});
+    node.put(&[
+        rows::tenant(1, 0),
+        rows::profile(2, 1, json!({"kind": "tone"})),
+        rows::number(3, 1, 2, NUMBER),
+        rows::trunk_with(4, overrides),
+    ])
+    .await;
+    let uri = format!("sips:{NUMBER}@{}", node.listener("public", "tls"));
+    let call = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
+        command.current_dir(node.home.folder()).args(["call", &uri, "--duration", "1"]);
+        command.args(["--ca-file", "sip.pem", "--server-name", NAME]).args(more);
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        async move { timeout(PATIENCE, command.output()).await.expect("it ends").unwrap() }
+    };
+    let said = call(&["--cert-file", "caller.pem", "--key-file", "caller.key"]).await;
+    assert_eq!(said.status.code(), Some(0), "{}", String::from_utf8_lossy(&said.stderr));
+    let said = call(&[]).await;
+    assert_eq!(said.status.code(), Some(1), "without a certificate");
+    let said = call(&["--cert-file", "caller.pem", "--key-file", "caller.pem"]).await;
+    let why = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.status.code() == Some(2) && why.contains("--key-file: caller.pem"), "{why}");
+}
+
+#[tokio::test]
 async fn baresip_calls_by_tls() {
     let node = secure_node().await;
     let folder = node.home.folder();
