@@ -226,6 +226,12 @@ fn take_descriptors(ports: usize) {
     }
 }
 
+/// The DNS servers of the configuration, else those of the system.
+fn dns_of(servers: &[SocketAddr]) -> Dns {
+    let limits = DnsLimits::default();
+    if servers.is_empty() { Dns::of_system(limits) } else { Dns::of_servers(servers, limits) }
+}
+
 /// Starts a node on a prepared database.
 ///
 /// # Errors
@@ -258,7 +264,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         assets: Assets::in_folder(&node.data_dir.join("assets")),
         live: LiveFeed::default(),
         flows: Flows::new(FlowLimits::default()),
-        dns: Dns::of_system(DnsLimits::default()),
+        dns: dns_of(&node.dns_servers),
         roots: TrustRoots::native(),
         listeners: bound.switch_listeners(&node),
         trace: sip::trace_limits(&node),

@@ -763,6 +763,10 @@ fn the_api_speaks_tls_with_a_certificate_and_its_key_and_knows_origins() {
     check(&pair("none.pem", "good.key"), "`http.tls_cert_file`: ");
     check("tls_cert_file = \"x\"", "`http.tls_cert_file` and `http.tls_key_ref` go together");
     check("tls_key_ref = \"env:TOKEN\"", "`http.tls_cert_file` and `http.tls_key_ref` go together");
+    check("[dns]\nservers = [\"192.0.2.53\", \"[2001:db8::35]:5353\"]", "no problem");
+    for server in ["dns.example", "192.0.2.53:", "0.0.0.0", "192.0.2.53:0", ""] {
+        check(&format!("[dns]\nservers = [\"{server}\"]"), "is no DNS server");
+    }
     check("cors_origins = [\"https://app.example:8443\", \"http://[::1]\"]", "no problem");
     for origin in ["*", "app.example", "https://app.example/", "https://", "https://App.example"] {
         check(&format!("cors_origins = [\"{origin}\"]"), "is no origin");

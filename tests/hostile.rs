@@ -22,6 +22,7 @@ use crate::rtp::FRAME;
 use crate::rtp::Stream;
 use crate::rtp::audio;
 use crate::sipp::Sipp;
+use crate::switch::Options;
 use crate::switch::Switch;
 use std::collections::HashMap;
 use std::fs;
@@ -177,6 +178,129 @@ fn check_log_is_discreet(switch: &Switch) {
         let lines = log.lines().filter(|line| line.contains(level)).count();
         assert!(lines < 20, "{lines} lines of {level}: the peer writes our log\n{log}");
     }
+}
+
+/// What a peer must not be able to write into our log, and what it may be known by there.
+const CANARIES: [&str; 9] = [
+    "c4naryresponse",
+    "c4narycnonce",
+    "c4narytoken",
+    "c4narycookie",
+    "c4narypassword",
+    "c4narykeyc4narykeyc4narykey",
+    "15557702",
+    "15557799",
+    "15550101",
+];
+
+/// Headers and a description full of what is nobody's business, and of what would break a line.
+fn indiscreet(phone: &Phone) -> (String, String) {
+    let headers = "Authorization: Digest username=\"demo\", realm=\"tandem\", nonce=\"c4narynonce\", \
+         uri=\"sip:x\", response=\"c4naryresponse\", cnonce=\"c4narycnonce\", nc=00000001, qop=auth\r\n\
+         Proxy-Authorization: Bearer c4narytoken\r\nX-Api-Key: c4narytoken\r\n\
+         Cookie: session=c4narycookie\r\nDiversion: <sip:+15557799:c4narypassword@h>;reason=busy\r\n\
+         P-Asserted-Identity: \"\x1b[31m+15557799\x07\" <tel:+15557799>\r\n\
+         Subject: \x1b]0;c4narytoken\x07\u{9b}31m\u{2028}\r\n";
+    let sdp = phone.sdp()
+        + "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:c4narykeyc4narykeyc4narykeyc4naryke\r\n";
+    (headers.to_owned(), sdp)
+}
+
+#[tokio::test]
+async fn nothing_that_a_peer_keeps_secret_and_no_control_character_reaches_the_log() {
+    for more in ["[log]\nlevel = 'debug'\nformat = 'text'\n", "[log]\nformat = 'json'\n"] {
+        let switch = Switch::start_with(Options { more, ..Options::default() }).await;
+        let known = phone(&switch, ECHO).await;
+        let mut random = Random::from_seed(23);
+        // A carrier, one that has to say its password, and a stranger.
+        for last in [2, 70, 200] {
+            let mut peer = Phone::new(switch.caller(last), switch.udp, ECHO).await;
+            let (headers, sdp) = indiscreet(&peer);
+            for round in 0..600 {
+                let method = ["INVITE", "INVITE", "OPTIONS", "REFER", "BYE", "REGISTER"][round % 6];
+                peer.call_id = format!("{last}-{}@c4narytoken", round / 6);
+                let request = peer.request(method, &headers, &sdp);
+                peer.send(mutated(request.as_bytes(), &mut random)).await;
+                if round % 6 == 0 {
+                    peer.send(request).await;
+                }
+                if round % 50 == 0 {
+                    assert!(known.is_served().await, "OPTIONS after message {round} of {last}");
+                }
+            }
+            let mut stream = Connection::open(switch.caller(last.min(4)), switch.tcp).await;
+            let request = peer.request("INVITE", &headers, &sdp).replace("UDP", "TCP");
+            let bytes = mutated(request.as_bytes(), &mut random);
+            drop(stream.stream.write_all(&bytes).await);
+        }
+        assert!(known.is_served().await);
+        Sipp::new("bye-at-once", switch.caller(3), switch.udp, ECHO).succeeds().await;
+        let log = switch.log();
+        assert!(log.contains("INFO"), "the log is kept: {log}");
+        for canary in CANARIES {
+            let told = log.lines().find(|line| line.contains(canary));
+            assert!(told.is_none(), "the log tells {canary}: {told:?}");
+        }
+        let odd = |letter: char| letter.is_control() && letter != '\n';
+        assert_eq!(log.lines().find(|line| line.contains(odd)), None, "control characters");
+        assert!(!log.to_lowercase().contains("panic"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_invites_that_nobody_acknowledges_is_bounded_and_a_good_call_goes_through() {
+    // What is kept for explaining calls has a bound of its own.
+    let more = "[trace]\nmegabytes = 0\n";
+    let switch = Switch::start_with(Options { more, ..Options::default() }).await;
+    calls_of_all_kinds(&switch).await;
+    let few = "UPDATE trunks SET overrides = overrides || '{\"limits\": {\"channels_in\": 20}}' \
+               WHERE name = 'other'";
+    switch.change(few).await;
+    let before = resident_kib(&switch).await;
+    let mut flooding = Phone::new(switch.caller(130), switch.udp, ECHO).await;
+    let mut good = phone(&switch, TONE).await;
+    let offer = flooding.sdp();
+    for round in 0..5_000 {
+        flooding.call_id = format!("flood-{round}");
+        let invite = flooding.request("INVITE", "", &offer);
+        flooding.send(invite).await;
+        // No faster than they are read, so that each costs what it can.
+        if round % 50 == 0 {
+            assert!(good.is_served().await, "OPTIONS after INVITE {round}");
+        }
+        if round == 2_500 {
+            good.call("").await;
+        }
+    }
+    assert!(switch.total("sip_transactions").await <= 6_000.0);
+    assert!(switch.total("calls_open").await <= 21.0, "more calls than the trunk may have");
+    good.drain_media_now().await;
+    good.hear_media(10).await;
+    good.hang_up().await;
+    // Nobody is there: the answers are repeated for 32 s, and then everything is forgotten.
+    let forgotten = async {
+        while switch.total("sip_dialogs").await > 0.0
+            || switch.total("sip_transactions").await > 0.0
+        {
+            while let Some(heard) = flooding.hear_within(Duration::from_millis(50)).await {
+                if heard.start.starts_with("BYE ") {
+                    flooding.answer(&heard, "200 OK").await;
+                }
+            }
+        }
+    };
+    timeout(PATIENCE * 12, forgotten).await.expect("dialogs and transactions are forgotten");
+    let unacknowledged =
+        "SELECT count(*) FROM calls WHERE cause = 'ack_timeout' AND ended_at IS NOT NULL";
+    switch.wait_for_count(unacknowledged, 20).await;
+    let returned = async {
+        while resident_kib(&switch).await > before + 24 * 1_024 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let returned = timeout(PATIENCE * 6, returned).await.is_ok();
+    assert!(returned, "{before} KiB before, {} KiB after", resident_kib(&switch).await);
+    assert_eq!(switch.total("call_faults_total").await, 0.0, "{}", switch.log());
 }
 
 /// Resident memory of the switch in KiB.

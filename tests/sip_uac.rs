@@ -23,6 +23,7 @@ use tandem::sip::endpoint::event::Input;
 use tandem::sip::endpoint::flow::Flow;
 use tandem::sip::endpoint::flow::FlowId;
 use tandem::sip::endpoint::outbound::OutboundInvite;
+use tandem::sip::transaction::key::ClientKey;
 use tandem::types::cause::HangupCause;
 use tandem::types::transport::Transport;
 
@@ -538,6 +539,30 @@ fn a_hang_up_before_our_ack_sends_both() {
 }
 
 #[test]
+fn a_bye_right_behind_the_answer_finds_that_acknowledged() {
+    let mut solo = Solo::new();
+    let dialog = solo.invite(outbound(solo.flow));
+    let invite = solo.take_one();
+    let ok = answer(&invite, 200, Some("callee"), CALLED, SDP);
+    solo.receive(&ok);
+    let tag = String::from_utf8(invite.request().headers.from().tag().unwrap().to_vec()).unwrap();
+    let mut bye = support::script::Script::new("BYE", "x");
+    bye.call_id = invite.header("Call-ID").remove(0);
+    bye.from_tag = "callee".to_owned();
+    bye.to_tag = Some(tag);
+    solo.receive(&bye.text());
+    assert_eq!(solo.take_kinds(), ["ACK", "200"]);
+    assert_eq!(kinds(&solo.take_events()).last().unwrap(), "ended Bye { reason: None }");
+    // The call comes too late with its own, and a repeated answer gets the same again.
+    solo.command(Command::Acknowledge { dialog, body: None });
+    assert_eq!(solo.take_kinds().len(), 0);
+    solo.receive(&ok);
+    assert_eq!(solo.take_kinds(), ["ACK"]);
+    solo.advance(Duration::from_secs(33));
+    solo.assert_empty();
+}
+
+#[test]
 fn the_called_side_may_not_bye_before_it_answers() {
     let mut solo = Solo::new();
     let (_, invite) = ringing(&mut solo);
@@ -582,6 +607,50 @@ fn a_lost_stream_fails_a_call_at_once() {
     solo.input(Input::FlowClosed(FlowId(1)));
     assert_eq!(kinds(&solo.take_events()), ["refused 503"]);
     solo.assert_empty();
+}
+
+/// What the network says of a request of ours that did not arrive.
+fn unreached(sent: &Sent, remote: &str) -> Input {
+    let key = ClientKey::of_beginning(&sent.bytes).unwrap();
+    Input::Unreached { remote: remote.parse().unwrap(), key }
+}
+
+#[test]
+fn a_call_whose_invite_did_not_arrive_fails_at_once() {
+    let mut solo = Solo::new();
+    solo.invite(outbound(solo.flow));
+    let invite = solo.take_one();
+    // Of a datagram to elsewhere, and of a request that was never sent.
+    solo.input(unreached(&invite, "192.0.2.3:5060"));
+    let via = invite.header("Via").remove(0);
+    let (_, branch) = via.split_once("branch=").unwrap();
+    let guessed = invite.text().replace(branch, "z9hG4bK0123456789abcdef");
+    let key = ClientKey::of_beginning(guessed.as_bytes()).unwrap();
+    solo.input(Input::Unreached { remote: "192.0.2.2:5060".parse().unwrap(), key });
+    assert_eq!(solo.take_events().len(), 0);
+    solo.input(unreached(&invite, "192.0.2.2:5060"));
+    assert_eq!(kinds(&solo.take_events()), ["refused 503"]);
+    assert_eq!(solo.count(Counter::RequestUnreached), 1);
+    solo.assert_empty();
+}
+
+#[test]
+fn what_does_not_arrive_within_a_call_is_repeated_and_ends_nothing() {
+    let mut solo = Solo::new();
+    let (_, invite) = ringing(&mut solo);
+    solo.input(unreached(&invite, "192.0.2.2:5060"));
+    assert_eq!(solo.take_events().len(), 0, "somebody was there, and rings");
+    let mut solo = Solo::new();
+    let (dialog, _, _) = connected(&mut solo, CALLED);
+    solo.command(Command::Reinvite { dialog, body: SDP.into() });
+    let reinvite = solo.take_one();
+    solo.input(unreached(&reinvite, "192.0.2.2:5060"));
+    hangup(&mut solo, dialog);
+    let bye = solo.take_last();
+    solo.input(unreached(&bye, "192.0.2.2:5060"));
+    solo.advance_ms(600);
+    assert!(solo.take_kinds().contains(&"BYE".to_owned()), "a peer that starts anew hears it");
+    assert_eq!(solo.count(Counter::RequestUnreached), 0);
 }
 
 #[test]

@@ -54,6 +54,9 @@ tls_key_ref = ""
 cors_origins = []
 requests_per_s = 100
 
+[dns]
+servers = []
+
 [limits]
 calls = 0
 cps = 0
@@ -101,6 +104,7 @@ pub(crate) const NODE: &[Key] = &[
     key("media", Kind::Table(MEDIA)),
     key("sip", Kind::Table(&[key("shards", Kind::Integer(0, 256))])),
     key("http", Kind::Table(HTTP)),
+    key("dns", Kind::Table(&[key("servers", Kind::ParsedList(check_dns_server))])),
     key("limits", Kind::Table(LIMITS)),
     key("log", Kind::Table(LOG)),
     key("profiles", Kind::Table(&[key("dir", Kind::Parsed(not_empty))])),
@@ -148,6 +152,8 @@ pub struct NodeConfig {
     pub sip_shards: Option<usize>,
     /// Where and how HTTP is served.
     pub http: HttpSettings,
+    /// The DNS servers that are asked for gateways and callers; none: those of the system.
+    pub dns_servers: Vec<SocketAddr>,
     /// Limits of the node.
     pub limits: NodeLimits,
     /// The least severe level that is logged: `error`, `warn`, `info`, `debug` or `trace`.
@@ -265,6 +271,7 @@ pub(crate) fn build(
         },
         sip_shards: optional("sip.shards"),
         http: http::read(view, sources, secrets, problems),
+        dns_servers: view.texts("dns.servers").filter_map(dns_server).collect(),
         limits: NodeLimits {
             calls_max: view.number("limits.calls"),
             cps_max: view.number("limits.cps"),
@@ -343,6 +350,18 @@ fn database(
     None
 }
 
+/// A DNS server: an address, with a port where it is not DNS's own.
+fn dns_server(text: &str) -> Option<SocketAddr> {
+    let own_port = || text.parse().ok().map(|ip| SocketAddr::new(ip, DNS_PORT));
+    let server: SocketAddr = text.parse().ok().or_else(own_port)?;
+    (!server.ip().is_unspecified() && server.port() > 0).then_some(server)
+}
+
+fn check_dns_server(text: &str) -> Result<(), String> {
+    let wrong = || format!("{text:?} is no DNS server: write 192.0.2.53 or 192.0.2.53:5353");
+    dns_server(text).map(drop).ok_or_else(wrong)
+}
+
 fn ports(view: View<'_>) -> (u16, u16) {
     let mut ports = view.list("media.ports").iter().filter_map(|node| match node.value {
         Value::Integer(port) => u16::try_from(port).ok(),
@@ -376,6 +395,8 @@ fn check_ports(view: View<'_>, sources: &Sources, problems: &mut Vec<Problem>) {
     }
 }
 
+/// Where DNS servers listen.
+const DNS_PORT: u16 = 53;
 /// Below so many calls a port range looks like a mistake.
 const PORT_PAIRS_FEW: i64 = 50;
 

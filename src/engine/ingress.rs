@@ -22,6 +22,7 @@ use crate::sip::message::peek;
 use crate::sip::message::peek::FirstLine;
 use crate::sip::message::reply;
 use crate::sip::scanner;
+use crate::sip::transaction::key::ClientKey;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
 use crate::types::cause::HangupCause;
@@ -30,6 +31,7 @@ use crate::types::transport::Transport;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -198,6 +200,15 @@ impl Ingress for Dispatcher {
 
     fn needs(&self, flow: &Flow) -> bool {
         self.registry.has_calls_from(clock::now(), flow.remote.ip())
+    }
+
+    fn unreached(&self, remote: SocketAddr, quote: &[u8]) {
+        // Only who saw the request knows its branch: nobody else can end a call by saying this.
+        let Some(key) = ClientKey::of_beginning(quote) else { return };
+        // What came back may be too short to name the call, and so the shard.
+        for shard in self.shards.all() {
+            shard.unreached(remote, key);
+        }
     }
 
     fn admits(&self, listener: u16, source: IpAddr, transport: Transport) -> bool {

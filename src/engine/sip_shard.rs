@@ -41,6 +41,7 @@ use crate::sip::endpoint::told::ReferProgress;
 use crate::sip::endpoint::told::Referred;
 use crate::sip::endpoint::told::RequestAnswer;
 use crate::sip::trace::Way;
+use crate::sip::transaction::key::ClientKey;
 use crate::telemetry::metric;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
@@ -51,6 +52,7 @@ use crate::types::moment::Moment;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
@@ -69,6 +71,7 @@ const BATCH_MAX: usize = 32;
 enum Arrival {
     Message { flow: Flow, message: Bytes },
     FlowClosed(FlowId),
+    Unreached { remote: SocketAddr, key: ClientKey },
 }
 
 /// What a shard is told to do.
@@ -152,6 +155,12 @@ impl ShardHandle {
     pub fn flow_closed(&self, flow: FlowId) {
         // A full queue loses this; the flow's transactions then end by their own timers.
         drop(self.arrivals.try_send(Arrival::FlowClosed(flow)));
+    }
+
+    /// Tells the shard that a request, if it is one of its own, did not arrive.
+    pub fn unreached(&self, remote: SocketAddr, key: ClientKey) {
+        // A full queue loses this; the request then ends by its own timer.
+        drop(self.arrivals.try_send(Arrival::Unreached { remote, key }));
     }
 
     /// True above the mark from which new calls are answered 503 without state.
@@ -435,6 +444,7 @@ impl Shard {
                 self.turn(Input::Received { flow, message });
             }
             Arrival::FlowClosed(flow) => self.turn(Input::FlowClosed(flow)),
+            Arrival::Unreached { remote, key } => self.turn(Input::Unreached { remote, key }),
         }
     }
 

@@ -56,6 +56,12 @@ pub trait Ingress: Send + Sync + 'static {
         false
     }
 
+    /// A datagram of ours to `remote` did not arrive: `quote` is its beginning, as the network gives it
+    /// back. Anybody may say so: it is worth what only who saw the datagram can know of it.
+    fn unreached(&self, remote: SocketAddr, quote: &[u8]) {
+        let _: (SocketAddr, &[u8]) = (remote, quote);
+    }
+
     /// Whether `source` may open a stream connection at all. Called before anything is allocated
     /// for it.
     fn admits(&self, listener: u16, source: IpAddr, transport: Transport) -> bool {
@@ -452,6 +458,7 @@ pub(crate) mod tests {
     pub(crate) enum Seen {
         Message(Flow, Bytes),
         Closed(FlowId),
+        Unreached(SocketAddr, Bytes),
     }
 
     /// An ingress that keeps what it is given.
@@ -476,6 +483,10 @@ pub(crate) mod tests {
 
         fn flow_closed(&self, id: FlowId) {
             self.0.try_send(Seen::Closed(id)).unwrap();
+        }
+
+        fn unreached(&self, remote: SocketAddr, quote: &[u8]) {
+            self.0.try_send(Seen::Unreached(remote, Bytes::copy_from_slice(quote))).unwrap();
         }
     }
 

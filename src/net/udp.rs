@@ -1,9 +1,12 @@
 //! UDP listeners: binding, and the receive loops.
 
 use crate::net::bind::BindError;
+use crate::net::datagram;
 use crate::net::datagram::DatagramReader;
 use crate::net::datagram::DatagramSocket;
+use crate::net::datagram::QUOTE_BYTES_MAX;
 use crate::net::datagram::Received;
+use crate::net::datagram::Unreached;
 use crate::net::flow::Flows;
 use crate::net::flow::Ingress;
 use crate::net::mark::mark;
@@ -149,9 +152,12 @@ pub(crate) async fn receive(mut socket: DatagramReader, flow: Flow, ingress: Arc
     let mut buffer = vec![0; SIP_MESSAGE_BYTES_MAX + 1];
     let received = metric::counter(Counter::SipDatagramsReceived);
     loop {
-        if socket.readable().await.is_err() {
+        let Ok(ready) = socket.ready().await else {
             tokio::time::sleep(ERROR_PAUSE).await;
             continue;
+        };
+        if ready.is_error() {
+            tell_unreached(&mut socket, &mut buffer, &*ingress);
         }
         let mut drained = false;
         for _ in 0..READS_PER_TURN_MAX {
@@ -172,6 +178,8 @@ pub(crate) async fn receive(mut socket: DatagramReader, flow: Flow, ingress: Arc
                     drained = true;
                     break;
                 }
+                // What it tells of is in the queue of errors.
+                Err(error) if datagram::is_report(&error) => {}
                 Err(error) => {
                     tracing::debug!(local = %flow.local, %error, "a datagram could not be read");
                     tokio::time::sleep(ERROR_PAUSE).await;
@@ -182,6 +190,20 @@ pub(crate) async fn receive(mut socket: DatagramReader, flow: Flow, ingress: Arc
         // The wait for the next datagram is a turn for others too, and costs no look at all sockets.
         if !drained {
             tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Tells of datagrams of ours that did not arrive.
+fn tell_unreached(socket: &mut DatagramReader, buffer: &mut [u8], ingress: &dyn Ingress) {
+    for _ in 0..READS_PER_TURN_MAX {
+        let Some(room) = buffer.get_mut(..QUOTE_BYTES_MAX) else { return };
+        match socket.try_unreached(room) {
+            Ok(Some(Unreached { length, remote })) => {
+                ingress.unreached(remote, buffer.get(..length).unwrap_or(&[]));
+            }
+            Ok(None) => {}
+            Err(_) => return,
         }
     }
 }
@@ -244,6 +266,41 @@ mod tests {
             flows.send(&flow, Bytes::from_static(b"OPTIONS")).unwrap();
             let (_, from) = peer.recv_from(&mut [0; 64]).await.unwrap();
             assert_eq!(from.port(), listener.local().port());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_datagram_nobody_takes_is_told_with_its_beginning_and_fails_no_other() {
+        for here in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0"] {
+            let here: SocketAddr = here.parse().unwrap();
+            let flows = Flows::new(FlowLimits::default());
+            let (ingress, mut seen) = Collector::connected();
+            // A machine without IPv6 has nothing to try here.
+            let Ok(bound) = bind(here, 1) else { continue };
+            let listener = bound.start(0, &flows, &ingress).unwrap();
+            let local: SocketAddr =
+                if here.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }.parse().unwrap();
+            let peer = tokio::net::UdpSocket::bind(local).await.unwrap();
+            let gone = std::net::UdpSocket::bind(local).unwrap().local_addr().unwrap();
+            let lost = Bytes::from(format!("OPTIONS {}", "x".repeat(3_000)));
+            for _ in 0..20 {
+                flows.send(&listener.flow_to(gone), lost.clone()).unwrap();
+                // One that comes right behind it is not the one that pays.
+                let to_peer = listener.flow_to(peer.local_addr().unwrap());
+                flows.send(&to_peer, Bytes::from_static(b"OPTIONS")).unwrap();
+                let (length, _) = peer.recv_from(&mut [0; 64]).await.unwrap();
+                assert_eq!(length, 7);
+                let Some(Seen::Unreached(remote, quote)) = seen.recv().await else {
+                    panic!("nothing was told")
+                };
+                assert_eq!(remote, gone);
+                assert!(lost.starts_with(&quote) && quote.len() > 100, "{quote:?}");
+            }
+            peer.send_to(b"BYE", SocketAddr::new(local.ip(), listener.local().port()))
+                .await
+                .unwrap();
+            let Some(Seen::Message(_, message)) = seen.recv().await else { panic!("no message") };
+            assert_eq!(message, "BYE", "the socket goes on");
         }
     }
 

@@ -6,10 +6,13 @@ use crate::node::Node;
 use crate::node::wait_for;
 use crate::postgres;
 use crate::rows;
+use crate::talk;
 use crate::talk::Peer;
+use crate::talk::Talk;
 use serde_json::json;
 use sqlx::ConnectOptions;
 use std::net::UdpSocket;
+use tandem::store::migrate;
 use tandem::store::private_cluster::PrivateCluster;
 use tandem::store::table_file;
 
@@ -119,6 +122,8 @@ async fn a_hang_up_signal_reloads_trunks_and_keeps_the_old_ones_when_the_new_are
 async fn a_first_start_without_its_database_refuses_with_a_reason_until_it_is_there() {
     let mut node = Home::new().start().await;
     let url = node.database().owner_options().to_url_lossy();
+    // Said a moment after it is ready; what is counted below begins with it.
+    logged(&node, "in step with the database", 1).await;
     node.signal("TERM");
     assert_eq!(node.ended().await.code(), Some(0));
     std::fs::remove_file(node.home.data_dir().join(table_file::NAME)).unwrap();
@@ -139,6 +144,63 @@ async fn a_first_start_without_its_database_refuses_with_a_reason_until_it_is_th
     assert_eq!((record.cause.as_str(), record.is_answered), ("no_routing_table", false));
     logged(&node, "in step with the database", 2).await;
     assert_eq!(carrier.invite(UNKNOWN).await.refusal(), (410, "unknown_number", false));
+    node.signal("TERM");
+    assert_eq!(node.ended().await.code(), Some(0));
+    cluster.stop().unwrap();
+}
+
+#[tokio::test]
+async fn trunks_are_reloaded_while_the_database_is_away_those_of_its_rows_too() {
+    let home = Home::new();
+    let cluster = home.cluster();
+    migrate::apply(&cluster.database()).await.unwrap();
+    let url = cluster.database().owner_options().to_url_lossy();
+    let listener = "[[listener]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n";
+    home.write("tandem.toml", &home.configuration(&format!("database = \"{url}\""), 100, listener));
+    home.write("sip-profiles/carrier.toml", &trunk("127.0.0.2/32", 410));
+    let mut node = home.start().await;
+    let of_row = json!({"inbound": {"source_cidrs": ["127.0.0.4/32"]}});
+    let of_row = rows::trunk_with(4, of_row).replace("'generic'", "'carrier'");
+    node.put(&[
+        rows::tenant(1, 0),
+        rows::profile(2, 1, json!({"kind": "tone"})),
+        rows::number(3, 1, 2, NUMBER),
+        of_row,
+    ])
+    .await;
+    let old = Peer::at("127.0.0.2", node.sip()).await;
+    let new = Peer::at("127.0.0.3", node.sip()).await;
+    let row = Peer::at("127.0.0.4", node.sip()).await;
+    for peer in [&old, &row] {
+        assert_eq!(peer.invite(UNKNOWN).await.refusal(), (410, "unknown_number", false));
+    }
+
+    cluster.crash().unwrap();
+    let is_away = async || (node.get("/readyz").await.json()["database"] == false).then_some(());
+    wait_for("the database is away", is_away).await;
+    node.home.write("sip-profiles/carrier.toml", &trunk("127.0.0.3/32", 604));
+    node.signal("HUP");
+    for peer in [&new, &row] {
+        wait_for("the new profile is in force", async || {
+            (peer.invite(UNKNOWN).await.refusal() == (604, "unknown_number", false)).then_some(())
+        })
+        .await;
+    }
+    old.send("OPTIONS", "ping").await;
+    assert!(old.hears_nothing().await, "the old trunk is still in force");
+    // Numbers are routed as before.
+    let mut plan = talk::plan(node.sip(), NUMBER);
+    plan.local = "127.0.0.4".parse().ok();
+    let answered = Talk::answered(plan).await.hang_up().await;
+    assert_eq!(answered.problem, None);
+
+    // What is left of the one that crashed may be in the way for a moment.
+    wait_for("PostgreSQL starts", async || cluster.restart().ok()).await;
+    let is_back = async || (node.get("/readyz").await.json()["database"] == true).then_some(());
+    wait_for("the database is back", is_back).await;
+    assert_eq!(new.invite(UNKNOWN).await.refusal(), (604, "unknown_number", false));
+    let record = node::record(&cluster.database(), &answered.call_id).await;
+    assert_eq!((record.cause.as_str(), record.is_answered), ("normal", true));
     node.signal("TERM");
     assert_eq!(node.ended().await.code(), Some(0));
     cluster.stop().unwrap();

@@ -100,7 +100,11 @@ async fn another_gateway_is_tried_after_failures_of_the_gateway_and_no_other() {
     let mut unreachable = wish.clone();
     unreachable["trunk"] = json!("trunk-5");
     let call = place(&node, &key, unreachable).await;
-    second_takes(&node, &mut second, &call, &key).await;
+    let steps = second_takes(&node, &mut second, &call, &key).await;
+    // The network said so: nobody waited for an answer.
+    assert!(steps.contains("cannot be reached") && !steps.contains("no reply"), "{steps}");
+    let unreached = "sip_endpoint_events_total{what=\"request_unreached\"}";
+    assert_eq!(node.metric(unreached).await, 1);
 
     // Silence: the gateway may still come back with something.
     let mut silent = wish.clone();

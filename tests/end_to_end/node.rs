@@ -120,6 +120,11 @@ impl Home {
         self.variables.push((variable.to_owned(), self.scratch.path().join(file)));
     }
 
+    /// Sets a variable of the program's environment.
+    pub(crate) fn set(&mut self, variable: &str, value: &str) {
+        self.variables.push((variable.to_owned(), value.into()));
+    }
+
     /// The folder the program runs in.
     pub(crate) fn folder(&self) -> &Path {
         self.scratch.path()

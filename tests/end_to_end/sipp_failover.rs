@@ -26,8 +26,8 @@ async fn whatever_a_gateway_fails_by_the_next_one_has_the_call() {
         (6, by_udp(broken.address), "500 Server Internal Error"),
         (7, by_udp(silent.address), "no reply"),
         (8, format!("sip:{};transport=tcp", nobody()), "cannot be reached"),
-        // The kernel says that nobody has the port; that is as good as no reply.
-        (9, by_udp(nobody()), "no reply"),
+        // The kernel says that nobody has the port.
+        (9, by_udp(nobody()), "cannot be reached"),
     ];
     // These, and one more that goes past the gateway that wants rest.
     let second = Gateway::new("carrier-answers", 7).await;

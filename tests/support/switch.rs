@@ -46,6 +46,8 @@ pub struct Options {
     pub calls_max: u32,
     /// Most new calls a second; 0: no limit.
     pub cps_max: u32,
+    /// More of its configuration.
+    pub more: &'static str,
 }
 
 /// A running switch. Dropping it kills it.
@@ -89,13 +91,14 @@ impl Switch {
              [limits]\ncalls = {}\ncps = {}\n\
              [secrets]\nkey_ref = 'file:{}'\n\
              [webhooks]\nallow_http = true\nallow_networks = ['127.0.0.0/8']\n\
-             retry_first_ms = 50\nretry_max_ms = 500\ntimeout_ms = 2000\n",
+             retry_first_ms = 50\nretry_max_ms = 500\ntimeout_ms = 2000\n{}",
             login.to_url_lossy(),
             scratch.path().join("data").display(),
             if options.refuses_strangers { "refuse" } else { "drop" },
             options.calls_max,
             options.cps_max,
             key.display(),
+            options.more,
         );
         std::fs::write(scratch.path().join("tandem.toml"), config).unwrap();
         let (child, watchdog, ready) = launch(&scratch).await;

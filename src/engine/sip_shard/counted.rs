@@ -20,6 +20,7 @@ pub(super) fn count(counter: Counter) {
         Counter::ShardFull => "shard_full",
         Counter::AckTimeout => "ack_timeout",
         Counter::RequestTimeout => "request_timeout",
+        Counter::RequestUnreached => "request_unreached",
         Counter::ResponseOnClosedFlow => "response_on_closed_flow",
         Counter::Unwritable => "unwritable",
         Counter::SenselessCommand => "senseless_command",

@@ -117,15 +117,18 @@ impl Dns {
         Self::new(resolver, limits)
     }
 
-    /// One DNS server, by UDP and TCP.
+    /// These DNS servers, by UDP and TCP; of several any one may be asked.
     #[must_use]
-    pub fn of_server(server: SocketAddr, limits: DnsLimits) -> Self {
-        let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut way| {
-            way.port = server.port();
-            way
-        });
-        let name_server = NameServerConfig::new(server.ip(), true, connections.to_vec());
-        let config = ResolverConfig::from_name_servers(vec![name_server]);
+    pub fn of_servers(servers: &[SocketAddr], limits: DnsLimits) -> Self {
+        let name_server = |server: &SocketAddr| {
+            let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut way| {
+                way.port = server.port();
+                way
+            });
+            NameServerConfig::new(server.ip(), true, connections.to_vec())
+        };
+        let servers = servers.iter().map(name_server).collect();
+        let config = ResolverConfig::from_name_servers(servers);
         let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
         set(builder.options_mut(), &limits);
         builder.options_mut().use_hosts_file = ResolveHosts::Never;

@@ -91,7 +91,7 @@ impl Server {
     }
 
     pub(crate) fn dns(&self, limits: DnsLimits) -> Dns {
-        Dns::of_server(self.address, limits)
+        Dns::of_servers(&[self.address], limits)
     }
 
     fn asked(&self) -> usize {

@@ -19,11 +19,13 @@ use crate::sip::message::error::Malformed;
 use crate::sip::message::field::FieldValue;
 use crate::sip::message::field::HeaderField;
 use crate::sip::message::header::replaces::Replaces;
+use crate::sip::transaction::key::ClientKey;
 use crate::types::cause::HangupCause;
 use crate::types::transport::Advertised;
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +49,13 @@ pub enum Input {
     },
     /// A stream connection is gone.
     FlowClosed(FlowId),
+    /// The network says that a request of ours did not reach `remote` (RFC 3261 §18.4).
+    Unreached {
+        /// Where it was sent.
+        remote: SocketAddr,
+        /// Its transaction.
+        key: ClientKey,
+    },
     /// The switch wants something.
     Command(Command),
     /// The moment given by `deadline` has come.
@@ -96,6 +105,8 @@ pub enum Counter {
     AckTimeout,
     /// A request of ours was never answered.
     RequestTimeout,
+    /// A request of ours did not arrive, as the network says.
+    RequestUnreached,
     /// A response could not be sent because its stream is gone.
     ResponseOnClosedFlow,
     /// A response could not be written.

@@ -139,6 +139,7 @@ impl Endpoint {
         match input {
             Input::Received { flow, message } => self.receive(cx, flow, message),
             Input::FlowClosed(id) => self.flow_closed(cx, id),
+            Input::Unreached { remote, key } => self.unreached(cx, remote, key),
             Input::Command(command) => self.command(cx, command),
             Input::DeadlineReached => self.deadline_reached(cx),
         }

@@ -27,11 +27,13 @@ use crate::sip::message::parse;
 use crate::sip::message::peek;
 use crate::sip::message::peek::FirstLine;
 use crate::sip::multipart;
+use crate::sip::transaction::invite_client;
 use crate::sip::transaction::key::ClientKey;
 use crate::sip::transaction::key::ServerKey;
 use crate::sip::transaction::key::Tag;
 use crate::types::cause::HangupCause;
 use bytes::Bytes;
+use std::net::SocketAddr;
 
 impl Endpoint {
     pub(super) fn receive(&mut self, cx: &mut Context<'_>, flow: Flow, message: Bytes) {
@@ -176,6 +178,29 @@ impl Endpoint {
                 }
                 Dependent::Usage(dialog) => self.usage_cut(cx, dialog),
             }
+        }
+    }
+
+    /// A request did not arrive: what it was to begin fails at once. Within a dialog repetition goes on,
+    /// since a peer that starts anew is no reason to end a call.
+    pub(super) fn unreached(&mut self, cx: &mut Context<'_>, remote: SocketAddr, key: ClientKey) {
+        let Some(&id) = self.clients.get(&key) else { return };
+        let client = self.client(id);
+        let Some((transaction, (_, purpose))) = self.transactions.get(id).zip(client) else {
+            return;
+        };
+        let is_unheard = match &transaction.machine {
+            Machine::InviteClient { machine, .. } => {
+                machine.state() == invite_client::State::Calling && purpose == Purpose::Invite
+            }
+            Machine::Client { .. } => matches!(purpose, Purpose::Outside(_)),
+            Machine::InviteServer { .. } | Machine::Server { .. } => false,
+        };
+        let is_datagram = !transaction.flow.transport.is_reliable();
+        if is_unheard && is_datagram && transaction.flow.remote == remote {
+            cx.count(Counter::RequestUnreached);
+            let upward = self.cut(cx, id);
+            self.failed(cx, client, (id, upward));
         }
     }
 

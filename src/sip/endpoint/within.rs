@@ -144,6 +144,9 @@ impl Endpoint {
                 self.forget(cx, dialog);
             }
             State::Confirmed(_) => {
+                // It may come before the call could acknowledge the answer: the peer waits for that all
+                // the same (RFC 3261 §13.2.2.4).
+                self.acknowledge(cx, dialog, None);
                 self.settle(cx, within, request, (200, Extra::None));
                 self.drop_asked(cx, dialog);
                 self.drop_referred(cx, dialog);

@@ -3,8 +3,12 @@
 use crate::sip::message::Request;
 use crate::sip::message::Response;
 use crate::sip::message::header::via::BRANCH_COOKIE;
+use crate::sip::message::header::via::Via;
 use crate::sip::message::method::Method;
+use crate::sip::message::name::HeaderName;
+use crate::sip::message::peek;
 use crate::types::random::Random;
+use bytes::Bytes;
 use smallvec::SmallVec;
 
 /// Names a server transaction.
@@ -153,6 +157,18 @@ impl ClientKey {
         let branch = Branch::parse(response.headers.top_via().branch()?)?;
         Some(Self { branch, kind: Kind::of(&response.headers.cseq().method) })
     }
+
+    /// The transaction of a request of ours of which the beginning is at hand; its first header is our Via.
+    #[must_use]
+    pub fn of_beginning(text: &[u8]) -> Option<Self> {
+        let method = text.split(|byte| *byte == b' ').next()?;
+        let (name, via) = peek::HeaderLines::of_message(text).next()?;
+        let via = Via::parse(Bytes::copy_from_slice(via)).ok()?;
+        let branch = Branch::parse(via.branch()?)?;
+        let is_via = HeaderName::from_bytes(name) == HeaderName::Via;
+        let method = Method::from_bytes(&Bytes::copy_from_slice(method));
+        is_via.then(|| Self { branch, kind: Kind::of(&method) })
+    }
 }
 
 #[cfg(test)]
@@ -197,6 +213,22 @@ mod tests {
         assert_eq!(ServerKey::of(&request("ACK", "SIP/2.0/UDP host;branch=1")), one);
         assert_ne!(ServerKey::of(&request("INVITE", "SIP/2.0/UDP host2;branch=1")), one);
         assert_ne!(ServerKey::of(&request("INVITE", "SIP/2.0/UDP host")), one);
+    }
+
+    #[test]
+    fn the_beginning_of_a_request_of_ours_names_its_transaction() {
+        let branch = Branch::new(&mut Random::from_seed(5));
+        let text = format!(
+            "CANCEL sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP h:5060;branch={};rport\r\nMax-Forw",
+            String::from_utf8_lossy(&branch.to_text())
+        );
+        let key = ClientKey { branch, kind: Kind::Cancel };
+        assert_eq!(ClientKey::of_beginning(text.as_bytes()), Some(key));
+        let cut = text.find(";rport").unwrap() - 1;
+        let route = text.replace("Via:", "Route:");
+        for other in [&text[..cut], "", "CANCEL", "SIP/2.0 200 OK\r\n\r\n", &route] {
+            assert_eq!(ClientKey::of_beginning(other.as_bytes()), None, "{other}");
+        }
     }
 
     #[test]
