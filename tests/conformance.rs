@@ -6,6 +6,8 @@ mod http;
 mod phone;
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "support/rtp.rs"]
+mod rtp;
 #[path = "support/switch.rs"]
 mod switch;
 
@@ -13,9 +15,11 @@ use crate::phone::Heard;
 use crate::phone::PATIENCE;
 use crate::phone::Phone;
 use crate::phone::SILENCE;
+use crate::rtp::Stream;
 use crate::switch::Switch;
 use aws_lc_rs::digest;
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tandem::store::api_keys;
 use tandem::store::api_keys::KeyRole;
@@ -312,6 +316,61 @@ async fn lines_that_are_no_audio_are_refused_in_their_place() {
         }
         phone.hang_up().await;
     }
+}
+
+#[tokio::test]
+async fn fax_is_refused_and_a_call_that_was_asked_to_become_one_goes_on() {
+    let switch = Switch::start().await;
+    let mut phone = phone(&switch, TONE).await;
+    let ip = phone.local().ip();
+    let fax = |version: u8, audio: &str| {
+        format!(
+            "v=0\r\no=- 1 {version} IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n{audio}\
+             m=image 4004 udptl t38\r\na=T38FaxVersion:0\r\na=T38MaxBitRate:14400\r\n"
+        )
+    };
+    let refusal = phone.ask("INVITE", "", &fax(1, "")).await;
+    assert_eq!(refusal.status(), 488, "{refusal:?}");
+    let mut phone = self::phone(&switch, TONE).await;
+    phone.call("").await;
+    // Both ways in which gateways ask a call to become a fax.
+    for (version, audio) in [(2, ""), (3, "m=audio 0 RTP/AVP 0\r\n")] {
+        let refusal = phone.ask("INVITE", "", &fax(version, audio)).await;
+        assert_eq!(refusal.status(), 488, "{audio}: {refusal:?}");
+        phone.acknowledge().await;
+        phone.drain_media_now().await;
+        phone.hear_media(10).await;
+    }
+    phone.hang_up().await;
+}
+
+#[tokio::test]
+async fn comfort_noise_that_is_offered_is_not_agreed_and_disturbs_no_audio() {
+    let switch = Switch::start().await;
+    let mut phone = phone(&switch, ECHO).await;
+    let offer = phone.sdp().replace("RTP/AVP 0 8 101", "RTP/AVP 0 13 101");
+    let answer = phone.ask("INVITE", "", &offer).await;
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    let line = answer.body.lines().find(|line| line.starts_with("m=audio")).unwrap();
+    assert!(line.ends_with(" RTP/AVP 0 101"), "{line}");
+    phone.confirm(&answer);
+    phone.acknowledge().await;
+    let media = SocketAddr::new(switch.udp.ip(), answer.audio_port());
+    let mut stream = Stream::new(3, 0x55);
+    for _ in 0..5 {
+        stream.send(&phone.media, media, (10, 1)).await;
+        // It comes all the same, of peers that know no better.
+        let mut noise = stream.next();
+        noise[1] = 13;
+        noise.truncate(13);
+        phone.media.send_to(&noise, media).await.unwrap();
+    }
+    phone.hear_media(20).await;
+    phone.hang_up().await;
+    let heard = "SELECT count(*) FROM calls WHERE cause = 'normal' AND packets_in >= 40";
+    switch.wait_for_count(heard, 1).await;
+    let unexpected = switch.total("media_packets_dropped_total").await;
+    assert!(unexpected < 5.0, "comfort noise counts as strange: {unexpected}");
 }
 
 #[tokio::test]

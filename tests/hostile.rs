@@ -290,8 +290,9 @@ async fn a_flood_of_invites_that_nobody_acknowledges_is_bounded_and_a_good_call_
         }
     };
     timeout(PATIENCE * 12, forgotten).await.expect("dialogs and transactions are forgotten");
-    let unacknowledged =
-        "SELECT count(*) FROM calls WHERE cause = 'ack_timeout' AND ended_at IS NOT NULL";
+    // As many as had room at first; on a slow machine more had room once those were gone.
+    let unacknowledged = "SELECT least(count(*), 20) FROM calls \
+                          WHERE cause = 'ack_timeout' AND ended_at IS NOT NULL";
     switch.wait_for_count(unacknowledged, 20).await;
     let returned = async {
         while resident_kib(&switch).await > before + 24 * 1_024 {

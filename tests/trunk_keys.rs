@@ -59,7 +59,8 @@ fn keys_that_never_did_anything_are_unknown_keys() {
                 [registration]\ngin = false\n\
                 [calls]\nforking = \"follow_last_18x\"\n\
                 [options]\nanswer_inbound = true\n\
-                [rest]\nkind = \"x\"\n";
+                [rest]\nkind = \"x\"\n\
+                [numbers]\ncanonical = \"e164\"\n";
     let problems = load_profile(text).unwrap_err().to_string();
     for problem in [
         "x.toml:5:1: there is no key `network.nat`",
@@ -67,6 +68,7 @@ fn keys_that_never_did_anything_are_unknown_keys() {
         "x.toml:9:1: there is no key `calls.forking`",
         "x.toml:11:1: there is no key `options.answer_inbound`",
         "x.toml:12:2: there is no key `rest`",
+        "x.toml:15:1: there is no key `numbers.canonical`",
     ] {
         assert!(problems.contains(problem), "{problem} in {problems}");
     }

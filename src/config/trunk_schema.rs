@@ -211,7 +211,6 @@ const TLS: &[Key] = &[
 
 const NUMBERS: &[Key] = &[
     key("country", Kind::Parsed(text::country_or_empty)),
-    key("canonical", Kind::Choice(&["e164"])),
     key("area_code", Kind::Parsed(text::digits_or_empty)),
     key("inbound_called", Kind::Rules),
     key("inbound_calling", Kind::Rules),

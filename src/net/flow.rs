@@ -458,7 +458,6 @@ pub(crate) mod tests {
     pub(crate) enum Seen {
         Message(Flow, Bytes),
         Closed(FlowId),
-        Unreached(SocketAddr, Bytes),
     }
 
     /// An ingress that keeps what it is given.
@@ -483,10 +482,6 @@ pub(crate) mod tests {
 
         fn flow_closed(&self, id: FlowId) {
             self.0.try_send(Seen::Closed(id)).unwrap();
-        }
-
-        fn unreached(&self, remote: SocketAddr, quote: &[u8]) {
-            self.0.try_send(Seen::Unreached(remote, Bytes::copy_from_slice(quote))).unwrap();
         }
     }
 

@@ -214,6 +214,7 @@ mod tests {
     use crate::net::flow::FlowLimits;
     use crate::net::flow::tests::Collector;
     use crate::net::flow::tests::Seen;
+    use tokio::sync::mpsc;
 
     fn anywhere() -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 0))
@@ -269,38 +270,52 @@ mod tests {
         }
     }
 
+    /// Keeps what comes, and what did not arrive.
+    struct Fates(mpsc::Sender<(bool, SocketAddr, Bytes)>);
+
+    impl Ingress for Fates {
+        fn receive(&self, flow: Flow, message: Bytes) {
+            self.0.try_send((true, flow.remote, message)).unwrap();
+        }
+
+        fn unreached(&self, remote: SocketAddr, quote: &[u8]) {
+            self.0.try_send((false, remote, Bytes::copy_from_slice(quote))).unwrap();
+        }
+
+        fn flow_closed(&self, id: FlowId) {
+            panic!("{id:?} closed");
+        }
+    }
+
     #[tokio::test]
     async fn a_datagram_nobody_takes_is_told_with_its_beginning_and_fails_no_other() {
-        for here in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0"] {
-            let here: SocketAddr = here.parse().unwrap();
+        for (here, host) in
+            [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "127.0.0.1"), ("[::1]:0", "::1")]
+        {
             let flows = Flows::new(FlowLimits::default());
-            let (ingress, mut seen) = Collector::connected();
+            let (sender, mut fates) = mpsc::channel(100);
+            let ingress: Arc<dyn Ingress> = Arc::new(Fates(sender));
             // A machine without IPv6 has nothing to try here.
-            let Ok(bound) = bind(here, 1) else { continue };
+            let Ok(bound) = bind(here.parse().unwrap(), 1) else { continue };
             let listener = bound.start(0, &flows, &ingress).unwrap();
-            let local: SocketAddr =
-                if here.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }.parse().unwrap();
-            let peer = tokio::net::UdpSocket::bind(local).await.unwrap();
-            let gone = std::net::UdpSocket::bind(local).unwrap().local_addr().unwrap();
+            let peer = tokio::net::UdpSocket::bind((host, 0)).await.unwrap();
+            let gone = UdpSocket::bind((host, 0)).unwrap().local_addr().unwrap();
             let lost = Bytes::from(format!("OPTIONS {}", "x".repeat(3_000)));
             for _ in 0..20 {
                 flows.send(&listener.flow_to(gone), lost.clone()).unwrap();
-                // One that comes right behind it is not the one that pays.
+                // One that goes right behind it is not the one that pays.
                 let to_peer = listener.flow_to(peer.local_addr().unwrap());
                 flows.send(&to_peer, Bytes::from_static(b"OPTIONS")).unwrap();
                 let (length, _) = peer.recv_from(&mut [0; 64]).await.unwrap();
                 assert_eq!(length, 7);
-                let Some(Seen::Unreached(remote, quote)) = seen.recv().await else {
-                    panic!("nothing was told")
-                };
-                assert_eq!(remote, gone);
-                assert!(lost.starts_with(&quote) && quote.len() > 100, "{quote:?}");
+                let (came, remote, quote) = fates.recv().await.unwrap();
+                assert_eq!((came, remote), (false, gone), "{here}");
+                assert!(lost.starts_with(&quote) && quote.len() > 100, "{here}: {quote:?}");
             }
-            peer.send_to(b"BYE", SocketAddr::new(local.ip(), listener.local().port()))
-                .await
-                .unwrap();
-            let Some(Seen::Message(_, message)) = seen.recv().await else { panic!("no message") };
-            assert_eq!(message, "BYE", "the socket goes on");
+            let at = SocketAddr::new(host.parse().unwrap(), listener.local().port());
+            peer.send_to(b"BYE", at).await.unwrap();
+            let (came, _, message) = fates.recv().await.unwrap();
+            assert_eq!((came, &message[..]), (true, &b"BYE"[..]), "the socket goes on");
         }
     }
 

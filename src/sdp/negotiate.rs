@@ -132,6 +132,11 @@ fn choose<'a>(
             Err(why_not) => miss = nearer(miss, why_not),
         }
     }
+    // Audio that gives way to a fax, say: without that there would be nothing left of the call.
+    let is_live = |media: Media<'_>| media.port.is_some_and(|port| port > 0);
+    if miss == NegotiationError::StreamRemoved && description.media().any(is_live) {
+        miss = NegotiationError::NoAudio;
+    }
     plain.ok_or(miss)
 }
 
@@ -659,6 +664,8 @@ mod tests {
         check_refused("m=audio RTP/AVP 0", E::NoAudio);
         check_refused("m=audio 70000 RTP/AVP 0", E::NoAudio);
         check_refused("m=audio 0 RTP/AVP 0", E::StreamRemoved);
+        check_refused("m=audio 0 RTP/AVP 0\r\nm=image 0 udptl t38", E::StreamRemoved);
+        check_refused("m=audio 0 RTP/AVP 0\r\nm=image 5 udptl t38", E::NoAudio);
         check_refused(
             "m=audio 4000 RTP/SAVP 0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:x",
             E::SrtpNotAllowed,

@@ -191,7 +191,9 @@ async fn trunks_are_reloaded_while_the_database_is_away_those_of_its_rows_too() 
     // Numbers are routed as before.
     let mut plan = talk::plan(node.sip(), NUMBER);
     plan.local = "127.0.0.4".parse().ok();
-    let answered = Talk::answered(plan).await.hang_up().await;
+    let mut talk = Talk::answered(plan).await;
+    talk.hear(5).await;
+    let answered = talk.hang_up().await;
     assert_eq!(answered.problem, None);
 
     // What is left of the one that crashed may be in the way for a moment.
