@@ -6,6 +6,10 @@ use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
 use crate::api::route::Access;
+use crate::api::route::Route;
+use crate::api::token;
+use crate::api::token::CallRight;
+use crate::clock;
 use crate::store::api_keys::KeyHolder;
 use crate::store::api_keys::KeyRole;
 use crate::store::api_keys::KeyScope;
@@ -57,6 +61,10 @@ impl Caller {
 pub(super) struct Gate {
     pub(super) context: Context,
     pub(super) access: Access,
+    /// What a call token needs, where one will do.
+    by_token: Option<CallRight>,
+    /// Whether the token may be part of the address: browsers give no headers with what they follow.
+    in_address: bool,
 }
 
 /// Lets a request through whose key opens its route.
@@ -70,7 +78,8 @@ pub(super) async fn pass(
     next: Next,
 ) -> Response {
     let request_id = request.extensions().get::<RequestId>().cloned().unwrap_or_default();
-    match gate.judge(&params, request.headers(), request_id).await {
+    let of = (request.headers(), request.uri().query().unwrap_or_default());
+    match gate.judge(&params, of, request_id).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -80,14 +89,65 @@ pub(super) async fn pass(
 }
 
 impl Gate {
-    async fn judge(
+    /// The gate of a route.
+    pub(super) fn of(context: &Context, route: &Route) -> Self {
+        let rest = route.path.strip_prefix(CALL_PATH);
+        Self {
+            context: context.clone(),
+            access: route.access,
+            by_token: rest.and_then(|rest| token::right_at(route.method, rest)),
+            in_address: rest == Some("/events"),
+        }
+    }
+
+    /// Lets in who has a token for the call of the path, while that runs.
+    fn judge_token(
         &self,
         params: &RawPathParams,
-        headers: &HeaderMap,
+        text: &str,
         request_id: RequestId,
     ) -> Result<Caller, ApiError> {
         let id = &request_id;
-        let key = key_of(headers).ok_or_else(|| ErrorKind::NoKey.of(id))?;
+        let (needed, calls) = self
+            .by_token
+            .zip(self.context.calls.as_ref())
+            .ok_or_else(|| ErrorKind::ReadOnly("a call token does not open this").of(id))?;
+        let sealer = self.context.composer.borrow().sealer.clone();
+        let token = self.context.tokens.verify(&sealer, text, clock::wall_now());
+        let token = token.ok_or_else(|| ErrorKind::NoKey.of(id))?;
+        let of = |wanted: &str, own: Uuid| {
+            let mut named = params.iter().filter(|(name, _)| *name == wanted);
+            named.any(|(_, value)| Uuid::parse_str(value) == Ok(own))
+        };
+        if !of("tenant_id", token.tenant.uuid()) || !of("id", token.call.uuid()) {
+            return Err(ErrorKind::Forbidden.of(id));
+        }
+        if needed == CallRight::Steer && token.right != CallRight::Steer {
+            return Err(ErrorKind::ReadOnly("a token that may steer is needed").of(id));
+        }
+        if !calls.is_running(token.tenant, token.call) {
+            return Err(ErrorKind::NoKey.of(id));
+        }
+        let holder = token.holder();
+        if !self.context.rate.admits(holder.id) {
+            return Err(ErrorKind::TooMany.of(id));
+        }
+        let item = Some(token.call.to_string());
+        Ok(Caller { holder, tenant: Some(token.tenant), item, request_id })
+    }
+
+    async fn judge(
+        &self,
+        params: &RawPathParams,
+        (headers, query): (&HeaderMap, &str),
+        request_id: RequestId,
+    ) -> Result<Caller, ApiError> {
+        let id = &request_id;
+        let key = key_of(headers).or_else(|| token_of(query).filter(|_| self.in_address));
+        let key = key.ok_or_else(|| ErrorKind::NoKey.of(id))?;
+        if key.starts_with(token::PREFIX) {
+            return self.judge_token(params, key, request_id);
+        }
         let holder = self
             .context
             .keys
@@ -136,6 +196,16 @@ fn key_of(headers: &HeaderMap) -> Option<&str> {
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
     bearer.or_else(|| headers.get("x-api-key").and_then(|value| value.to_str().ok()))
+}
+
+/// Where calls are, one by one.
+const CALL_PATH: &str = "/api/v1/tenants/{tenant_id}/calls/{id}";
+
+/// The call token of an address. A key is not taken from there: addresses are written down by whoever they
+/// pass, and keys live long.
+fn token_of(query: &str) -> Option<&str> {
+    let token = query.split('&').find_map(|part| part.strip_prefix("token="))?;
+    token.starts_with(token::PREFIX).then_some(token)
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ pub(super) async fn serve(
 
 /// Answers the requests of one connection, one after the other.
 async fn converse(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
     limits: HttpLimits,
     mut stop: watch::Receiver<bool>,
@@ -108,7 +108,7 @@ async fn converse(
     http.timer(TokioTimer::new()).header_read_timeout(limits.head);
     http.max_buf_size(HTTP_HEAD_BYTES_MAX).max_headers(HTTP_HEADERS_MAX);
     let stream = Unstalled::new(stream, limits.stall);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let served = tokio::select! {
         served = connection.as_mut() => served,
         () = stopped(&mut stop) => {

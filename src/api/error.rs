@@ -44,6 +44,8 @@ pub(super) enum ErrorKind {
     NotJson(&'static str),
     /// The key asks too often.
     TooMany,
+    /// Too many follow events already.
+    TooManyListeners,
     /// No key, or one that opens nothing.
     NoKey,
     /// The key is not for this tenant.
@@ -122,6 +124,11 @@ impl ErrorKind {
                 "rate_limited",
                 "this key asks more often than it may; try again shortly",
             ),
+            Self::TooManyListeners => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_listeners",
+                "as many follow events as may at once; close one, or try again later",
+            ),
             Self::NoKey => (
                 StatusCode::UNAUTHORIZED,
                 "unauthorized",
@@ -184,7 +191,9 @@ impl IntoResponse for ApiError {
             // What is left of the body would be taken for the next request.
             ErrorKind::TooSlow => Some((header::CONNECTION, from_static("close"))),
             ErrorKind::NoKey => Some((header::WWW_AUTHENTICATE, from_static("Bearer"))),
-            ErrorKind::DatabaseAway => Some((header::RETRY_AFTER, from_static("5"))),
+            ErrorKind::DatabaseAway | ErrorKind::TooManyListeners => {
+                Some((header::RETRY_AFTER, from_static("5")))
+            }
             ErrorKind::CallBusy | ErrorKind::TooMany | ErrorKind::KeyBusy => {
                 Some((header::RETRY_AFTER, from_static("1")))
             }

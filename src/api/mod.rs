@@ -13,6 +13,7 @@ mod csv;
 mod error;
 mod health;
 mod keys;
+mod live;
 mod live_view;
 mod numbers;
 pub mod openapi;
@@ -27,13 +28,16 @@ mod slow;
 mod stall;
 mod steer;
 mod tenants;
+mod token;
 mod trace;
 mod trunks;
 mod views;
 mod webhooks;
 
 pub use crate::api::health::Readiness;
+pub use crate::api::live::EventHub;
 pub use crate::api::rate::KeyRate;
+pub use crate::api::token::TokenKeys;
 
 use crate::api::auth::Gate;
 use crate::api::connections::HttpLimits;
@@ -94,6 +98,10 @@ pub struct Context {
     pub rate: Arc<KeyRate>,
     /// The origins whose pages may ask.
     pub origins: Arc<[String]>,
+    /// Who follows events.
+    pub events: EventHub,
+    /// What signs call tokens.
+    pub tokens: TokenKeys,
     /// Where URLs of tenants may lead.
     pub reach: Arc<Reach>,
 }
@@ -112,7 +120,7 @@ pub fn router(context: Context) -> Router {
         .route(openapi::PAGE_PATH, get(openapi::page))
         .route(&format!("{}{{*file}}", openapi::PAGE_PATH), get(openapi::page));
     for route in route::all() {
-        let gate = Gate { context: context.clone(), access: route.access };
+        let gate = Gate::of(&context, route);
         let guarded =
             (route.handler)().route_layer(middleware::from_fn_with_state(gate, auth::pass));
         router = router.route(route.path, guarded);

@@ -175,6 +175,11 @@ fn parameters(route: &Route) -> Value {
         query("call_id", id, "Of this call.");
         query("state", schema_of(Kind::Choice(&DELIVERY_STATES)), "In this state.");
     }
+    if matches!(route.shape, Shape::Other { gives: (_, "Events"), .. }) {
+        let text = json!({"type": "string"});
+        query("after", text.clone(), "The last event that was heard; those after it follow.");
+        query("token", text, "A call token, where no header can be given.");
+    }
     let is_calls = matches!(route.shape, Shape::Other { gives: (_, "CallPage"), .. });
     if is_calls || matches!(route.shape, Shape::List(_)) {
         let limit = json!({"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": 50});

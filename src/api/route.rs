@@ -10,6 +10,7 @@ use crate::api::campaigns::Campaigns;
 use crate::api::control;
 use crate::api::keys;
 use crate::api::keys::Keys;
+use crate::api::live;
 use crate::api::numbers;
 use crate::api::numbers::Numbers;
 use crate::api::originate;
@@ -20,6 +21,7 @@ use crate::api::routing_profiles::RoutingProfiles;
 use crate::api::steer;
 use crate::api::tenants;
 use crate::api::tenants::Tenants;
+use crate::api::token;
 use crate::api::trace;
 use crate::api::trunks;
 use crate::api::trunks::Trunks;
@@ -324,6 +326,33 @@ const CALLS: [Route; 8] = [
     ),
 ];
 
+const EVENTS: [Route; 3] = [
+    route(
+        ("GET", "/api/v1/tenants/{tenant_id}/events"),
+        Access::Tenant(VIEWER),
+        Shape::Other { takes: None, status: 200, gives: ("text/event-stream", "Events") },
+        "Follows what happens to all calls, as server-sent events, or over a WebSocket if asked for one. \
+         `after`, or Last-Event-ID, is the `id` of the last event that was heard.",
+        || get(live::of_tenant),
+    ),
+    route(
+        ("GET", "/api/v1/tenants/{tenant_id}/calls/{id}/events"),
+        Access::Tenant(VIEWER),
+        Shape::Other { takes: None, status: 200, gives: ("text/event-stream", "Events") },
+        "Follows what happens to a call until it ends, as server-sent events, or over a WebSocket if asked \
+         for one. `after`, or Last-Event-ID, is the `seq` of the last event that was heard; -1: all.",
+        || get(live::of_call),
+    ),
+    route(
+        ("POST", "/api/v1/tenants/{tenant_id}/calls/{id}/tokens"),
+        Access::Tenant(VIEWER),
+        asks(Some("TokenWish"), 201, "CallToken"),
+        "Makes a token for one running call, for a browser: an hour at most, and worth nothing once the call \
+         is over. A token renews itself here.",
+        || post(token::create),
+    ),
+];
+
 const WEBHOOKS: [Route; 8] = [
     route(
         ("GET", "/api/v1/tenants/{tenant_id}/webhooks"),
@@ -490,6 +519,7 @@ const ALL: [&[Route]; 14] = [
     &KEYS,
     &PLATFORM_KEYS,
     &CALLS,
+    &EVENTS,
     &WEBHOOKS,
     &STEERING,
     &REST,

@@ -273,6 +273,12 @@ impl CallControl {
         self.switch.live.subscribe()
     }
 
+    /// True while a call of `tenant` runs here.
+    #[must_use]
+    pub fn is_running(&self, tenant: TenantId, call: CallId) -> bool {
+        self.switch.registry.is_running(tenant, call)
+    }
+
     /// Hangs a call of `tenant` up.
     ///
     /// # Errors

@@ -290,6 +290,12 @@ impl Registry {
         })
     }
 
+    /// True while a call of `tenant` runs here.
+    #[must_use]
+    pub fn is_running(&self, tenant: TenantId, id: CallId) -> bool {
+        self.lock().calls.get(&id).is_some_and(|entry| entry.tenant == tenant)
+    }
+
     /// The near leg of a call is tried by another trunk now.
     pub fn moved_to(&self, id: CallId, trunk: &Arc<Trunk>) {
         if let Some(entry) = self.lock().calls.get_mut(&id) {

@@ -2,8 +2,10 @@
 
 use crate::api;
 use crate::api::Context;
+use crate::api::EventHub;
 use crate::api::KeyRate;
 use crate::api::Readiness;
+use crate::api::TokenKeys;
 use crate::config::node::NodeConfig;
 use crate::engine::gateways;
 use crate::engine::originate::CallControl;
@@ -69,6 +71,8 @@ pub(super) fn serve(
         composer: persistence.composer(),
         rate: Arc::new(KeyRate::new(node.http.requests_per_s)),
         origins: node.http.cors_origins.clone().into(),
+        events: EventHub::start(Some(CallControl::new(Arc::clone(switch))), stop.clone()),
+        tokens: TokenKeys::default(),
         reach: Arc::new(node.webhooks.reach.clone()),
         trunks: TrunkStates::new(Arc::clone(&switch.table), Arc::clone(&switch.registry)),
     };

@@ -17,6 +17,7 @@ pub mod demo;
 pub mod idempotency;
 pub mod journal;
 pub mod key_ring;
+pub mod live_events;
 pub mod migrate;
 pub mod numbers;
 pub mod past_calls;

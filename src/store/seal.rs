@@ -9,6 +9,7 @@ use aws_lc_rs::aead::NONCE_LEN;
 use aws_lc_rs::aead::Nonce;
 use aws_lc_rs::aead::UnboundKey;
 use aws_lc_rs::digest;
+use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -27,6 +28,9 @@ const KEY_NAME_BYTES: usize = 6;
 /// The form of what is stored; another form gets another number.
 const FORM: &str = "1";
 
+/// What the derived keys sign.
+const MAC_PURPOSE: &[u8] = b"tandem: what the API signs";
+
 /// Seals secrets, and opens them while calls are routed. A clone is one reference count.
 #[derive(Clone, Default)]
 pub struct Sealer(Arc<[SealKey]>);
@@ -34,6 +38,8 @@ pub struct Sealer(Arc<[SealKey]>);
 struct SealKey {
     name: String,
     key: LessSafeKey,
+    /// Derived from the same secret, for what is signed and not sealed.
+    mac: hmac::Key,
 }
 
 /// The text is no key.
@@ -94,6 +100,11 @@ impl Sealer {
         text.map(Secret::new)
     }
 
+    /// The keys that sign, the newest first; none where there is no key to seal with.
+    pub fn signing_keys(&self) -> impl Iterator<Item = &hmac::Key> {
+        self.0.iter().map(|key| &key.mac)
+    }
+
     /// Every secret of a row that can be opened, by its name.
     pub(crate) fn open_all(&self, row: Uuid, sealed: &Value) -> BTreeMap<String, Secret<String>> {
         let none = Map::new();
@@ -118,9 +129,11 @@ impl SealKey {
         }
         let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| NotAKey);
         let hash = digest::digest(&digest::SHA256, &bytes);
+        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &bytes), MAC_PURPOSE);
+        let mac = hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref());
         bytes.zeroize();
         let name = hash.as_ref().get(..KEY_NAME_BYTES).unwrap_or_default();
-        Ok(Self { name: URL_SAFE_NO_PAD.encode(name), key: LessSafeKey::new(key?) })
+        Ok(Self { name: URL_SAFE_NO_PAD.encode(name), key: LessSafeKey::new(key?), mac })
     }
 }
 

@@ -11,6 +11,7 @@ use crate::store::changes;
 use crate::store::database;
 use crate::store::demo;
 use crate::store::idempotency;
+use crate::store::live_events;
 use crate::store::migrate;
 use crate::store::numbers;
 use crate::store::past_calls;
@@ -66,21 +67,6 @@ pub fn all() -> Vec<String> {
         past_calls::ENDED,
         trunks::NEWEST_CALLS,
         change::LOCK,
-        webhooks::CLAIM,
-        webhooks::WAITING,
-        webhooks::DELIVERED,
-        webhooks::FAILED,
-        webhooks::HOLD,
-        webhooks::DROP_QUEUE,
-        webhooks::FREE_QUEUE,
-        webhooks::WAKE,
-        webhooks::BACKLOG,
-        webhooks::FORGET,
-        webhooks::SEALED,
-        webhooks::SEAL,
-        deliveries::LIST,
-        deliveries::REPLAY,
-        deliveries::THERE,
         demo::PUT_TENANT,
         demo::PUT_PROFILE,
         demo::PUT_TRUNK,
@@ -89,6 +75,7 @@ pub fn all() -> Vec<String> {
     let mut all: Vec<String> = fixed.map(str::to_owned).into();
     all.extend(OF_CALLS.map(str::to_owned));
     all.extend(access_and_privacy().map(str::to_owned));
+    all.extend(OF_EVENTS.map(str::to_owned));
     all.extend(list_forms());
     let resources = [
         &tenants::TENANTS,
@@ -135,6 +122,28 @@ const fn access_and_privacy() -> [&'static str; 10] {
         privacy::NAMED,
     ]
 }
+
+/// What is sent for events and who is told of them.
+const OF_EVENTS: [&str; 18] = [
+    live_events::OF_CALL,
+    live_events::OF_TENANT,
+    live_events::RECORDED,
+    webhooks::CLAIM,
+    webhooks::WAITING,
+    webhooks::DELIVERED,
+    webhooks::FAILED,
+    webhooks::HOLD,
+    webhooks::DROP_QUEUE,
+    webhooks::FREE_QUEUE,
+    webhooks::WAKE,
+    webhooks::BACKLOG,
+    webhooks::FORGET,
+    webhooks::SEALED,
+    webhooks::SEAL,
+    deliveries::LIST,
+    deliveries::REPLAY,
+    deliveries::THERE,
+];
 
 /// What is sent for a resource, with every field and filter it has.
 fn resource_forms(resource: &'static Resource) -> Vec<String> {

@@ -314,7 +314,7 @@ fn ended_detail(cause: HangupCause, by: Party, duration_ms: i64) -> Value {
 }
 
 /// In the microseconds that PostgreSQL keeps.
-fn wall(moment: Moment) -> Timestamp {
+pub(crate) fn wall(moment: Moment) -> Timestamp {
     let time = clock::wall(moment);
     Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
 }

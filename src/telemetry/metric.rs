@@ -101,6 +101,7 @@ metrics_table! {
         TrunksRegistering, "trunk_registrations", "state", "Trunks that register with their carrier: registering, registered, failed.";
         MediaSessions, "media_sessions", "", "Media sessions in progress.";
         RoutingNumbers, "routing_numbers", "", "Numbers in the routing table.";
+        EventSockets, "event_sockets", "", "Listeners that follow events of calls.";
         WebhookBacklog, "webhook_calls_waiting", "", "Calls with events that wait for a webhook endpoint, a call once for each.";
         DatabaseUp, "database_up", "", "1 when PostgreSQL answers.";
         Draining, "draining", "", "1 while no new call is taken.";

@@ -181,7 +181,7 @@ pub const JOURNAL_QUEUE_MAX: usize = 65_536;
 pub const JOURNAL_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 
 /// HTTP connections of all clients. Over it: the new one is closed, counted.
-pub const HTTP_CONNECTIONS_MAX: usize = 512;
+pub const HTTP_CONNECTIONS_MAX: usize = 5_120;
 /// Longest wait for the head of an HTTP request, in seconds, counted from the connection or the answer
 /// before. Over it: the connection is closed.
 pub const HTTP_HEAD_S_MAX: u64 = 15;
@@ -263,3 +263,16 @@ pub const WEBHOOK_DELIVERIES_MAX: usize = 256;
 pub const WEBHOOK_ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// Events of one call that are read from the outbox at once. Over it: the rest is read after them.
 pub const WEBHOOK_BATCH_MAX: i64 = 16;
+
+/// Sockets that follow events, of all tenants. Over it: 429.
+pub const EVENT_SOCKETS_MAX: usize = 4_096;
+/// The same of one tenant. Over it: 429.
+pub const EVENT_SOCKETS_PER_TENANT_MAX: usize = 1_024;
+/// Events of one tenant kept for those who come back. A reader that is further behind is dropped.
+pub const EVENTS_KEPT_MAX: usize = 1_024;
+/// Stored events told to a listener that comes back. Over it: a gap.
+pub const EVENTS_CAUGHT_UP_MAX: i64 = 1_000;
+/// Bytes of a message of a listener, whatever it says. Over it: its socket is closed.
+pub const EVENT_LISTENER_BYTES_MAX: usize = 1_024;
+/// Longest life of a call token, in seconds. Over it: refused.
+pub const CALL_TOKEN_S_MAX: i64 = 3_600;

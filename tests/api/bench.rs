@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use tandem::api::Context;
+use tandem::api::EventHub;
 use tandem::api::KeyRate;
 use tandem::api::Readiness;
+use tandem::api::TokenKeys;
 use tandem::clock;
 use tandem::config::profile::Profiles;
 use tandem::config::secret::LocalSecrets;
@@ -100,6 +102,8 @@ impl Bench {
             composer,
             rate: Arc::new(KeyRate::new(rate)),
             origins: ["https://app.example".to_owned()].into(),
+            events: EventHub::start(None, stopping.clone()),
+            tokens: TokenKeys::default(),
             reach: Arc::new(Reach { http: true, networks: vec!["127.0.0.0/8".parse().unwrap()] }),
         };
         tokio::spawn(tandem::api::serve(listener, None, context, stopping));

@@ -9,6 +9,7 @@ mod document;
 #[path = "../support/http.rs"]
 mod http;
 mod import;
+mod live;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod privacy;
@@ -16,4 +17,8 @@ mod privacy;
 mod receiver;
 mod resources;
 mod secrets;
+#[path = "../support/sipp.rs"]
+mod sipp;
+#[path = "../support/switch.rs"]
+mod switch;
 mod webhooks;

@@ -1,0 +1,246 @@
+//! `Session`: what one listener is told, in order, beginning where it left off.
+
+use crate::api::live::EventHub;
+use crate::api::live::Found;
+use crate::api::live::Item;
+use crate::api::live::NoSeat;
+use crate::api::live::Seat;
+use crate::api::live::ended;
+use crate::store::database::Database;
+use crate::store::live_events;
+use crate::store::live_events::ToldEvent;
+use crate::types::id::CallId;
+use crate::types::id::TenantId;
+use crate::types::limit::EVENTS_CAUGHT_UP_MAX;
+use serde_json::json;
+use std::collections::HashSet;
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// How often a listener hears that the connection lives.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// What a listener is told next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Frame {
+    /// Something happened, or was missed, or this is the end and why.
+    Event {
+        /// Where to go on from after a lost connection; `None`: as before.
+        id: Option<String>,
+        /// What it is called.
+        kind: String,
+        /// What is told.
+        text: String,
+    },
+    /// Nothing; the connection lives.
+    Heartbeat,
+}
+
+/// What is followed, and from where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Follow {
+    /// All calls of the tenant, after this event if one is named.
+    Tenant(Option<Uuid>),
+    /// One call, after this place in it if one is named.
+    Call(CallId, Option<i64>),
+}
+
+/// A listener.
+pub(super) struct Session {
+    hub: EventHub,
+    database: Database,
+    tenant: TenantId,
+    follow: Follow,
+    seat: Seat,
+    newest: watch::Receiver<u64>,
+    stop: watch::Receiver<bool>,
+    /// The place of the next event in the ring.
+    place: u64,
+    /// The place in the call of the last event that was told.
+    last: Option<i64>,
+    /// Events told from the records that may be in the ring too.
+    seen: HashSet<Uuid>,
+    waiting: VecDeque<Frame>,
+    is_over: bool,
+}
+
+impl Session {
+    /// Begins to follow.
+    pub(super) async fn begin(
+        hub: &EventHub,
+        database: &Database,
+        tenant: TenantId,
+        follow: Follow,
+    ) -> Result<Self, NoSeat> {
+        let (seat, place) = hub.join(tenant).await?;
+        let mut session = Self {
+            newest: seat.channel.newest.subscribe(),
+            stop: hub.0.stop.clone(),
+            hub: hub.clone(),
+            database: database.clone(),
+            tenant,
+            follow,
+            seat,
+            place,
+            last: None,
+            seen: HashSet::new(),
+            waiting: VecDeque::from([Frame::Heartbeat]),
+            is_over: false,
+        };
+        session.catch_up().await;
+        Ok(session)
+    }
+
+    /// Tells what was missed since the listener left.
+    async fn catch_up(&mut self) {
+        match self.follow {
+            Follow::Tenant(None) => {}
+            Follow::Tenant(Some(event)) => match self.seat.channel.behind(event) {
+                Some(place) => self.place = place,
+                None => self.recall(event).await,
+            },
+            Follow::Call(call, after) => {
+                self.last = after;
+                let is_running = self.is_running(call);
+                if after.is_some() {
+                    self.fill(call, i64::from(u32::MAX)).await;
+                }
+                self.is_over |= !is_running;
+            }
+        }
+    }
+
+    /// Tells what the records have of the tenant since that event, and that it may not be all.
+    async fn recall(&mut self, event: Uuid) {
+        let limit = EVENTS_CAUGHT_UP_MAX;
+        let found = match live_events::time_of(event) {
+            Some(from) => {
+                live_events::of_tenant(&self.database, self.tenant, from, limit + 1).await
+            }
+            None => Ok(Vec::new()),
+        };
+        match found {
+            Ok(found) if found.len() as i64 <= limit => {
+                for told in found.into_iter().filter(|told| told.id != event) {
+                    self.seen.insert(told.id);
+                    self.push(&told);
+                }
+                self.gap("what was not stored yet is missing");
+            }
+            Ok(_) => self.gap("too many were missed; read the calls"),
+            Err(_) => self.gap("the records cannot be read at this moment"),
+        }
+    }
+
+    /// Tells what the records have of the call between what was told last and `before`.
+    async fn fill(&mut self, call: CallId, before: i64) {
+        let between = (self.last.unwrap_or(-1), before);
+        let found = live_events::of_call(&self.database, (self.tenant, call), between).await;
+        for told in found.unwrap_or_default() {
+            self.tell_in_order(&told);
+        }
+    }
+
+    fn is_running(&self, call: CallId) -> bool {
+        self.hub.0.calls.as_ref().is_some_and(|calls| calls.is_running(self.tenant, call))
+    }
+
+    fn push(&mut self, told: &ToldEvent) {
+        let id = match self.follow {
+            Follow::Tenant(_) => told.id.to_string(),
+            Follow::Call(..) => told.seq.to_string(),
+        };
+        let (kind, text) = (told.kind.clone(), told.text.clone());
+        self.waiting.push_back(Frame::Event { id: Some(id), kind, text });
+    }
+
+    /// Tells an event of the call that is followed, once, and before it that some are missing.
+    fn tell_in_order(&mut self, told: &ToldEvent) {
+        let seq = i64::from(told.seq);
+        match self.last {
+            Some(last) if seq <= last => return,
+            Some(last) if seq > last + 1 => self.gap("they were not stored yet"),
+            _ => {}
+        }
+        self.last = Some(seq);
+        self.push(told);
+        self.is_over |= told.is_last;
+    }
+
+    fn gap(&mut self, why: &str) {
+        let text = json!({"type": "gap", "after": self.last, "reason": why}).to_string();
+        self.waiting.push_back(Frame::Event { id: None, kind: "gap".to_owned(), text });
+    }
+
+    fn drop_for(&mut self, why: &str) {
+        let text = json!({"type": "dropped", "reason": why}).to_string();
+        self.waiting.push_back(Frame::Event { id: None, kind: "dropped".to_owned(), text });
+        self.is_over = true;
+    }
+
+    /// What is told next; `None`: nothing more.
+    pub(super) async fn next(&mut self) -> Option<Frame> {
+        loop {
+            if let Some(frame) = self.waiting.pop_front() {
+                return Some(frame);
+            }
+            if self.is_over {
+                return None;
+            }
+            match self.seat.channel.at(self.place) {
+                Found::Item(item) => {
+                    self.place += 1;
+                    self.take(item).await;
+                }
+                // It was told that it may take its time, but not for ever: others' events are kept too.
+                Found::Gone => self.drop_for("too_slow"),
+                Found::Nothing => self.wait().await,
+            }
+        }
+    }
+
+    async fn take(&mut self, item: Item) {
+        match (item, self.follow) {
+            (Item::Told(told), Follow::Tenant(_)) => {
+                if !self.seen.remove(&told.id) {
+                    self.push(&told);
+                }
+            }
+            (Item::Told(told), Follow::Call(call, _)) if told.call == call => {
+                if self.last.is_some_and(|last| i64::from(told.seq) > last + 1) {
+                    self.fill(call, told.seq.into()).await;
+                }
+                self.tell_in_order(&told);
+            }
+            (Item::Told(_), Follow::Call(..)) => {}
+            (Item::Missed, Follow::Tenant(_)) => self.gap("too much happened at once"),
+            // The place of the call's next event tells whether one of its own was missed.
+            (Item::Missed, Follow::Call(call, _)) => self.look_whether_over(call).await,
+        }
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            biased;
+            () = ended(&mut self.stop) => self.drop_for("the node ends"),
+            changed = self.newest.changed() => self.is_over |= changed.is_err(),
+            () = tokio::time::sleep(HEARTBEAT) => {
+                if let Follow::Call(call, _) = self.follow {
+                    self.look_whether_over(call).await;
+                }
+                self.waiting.push_back(Frame::Heartbeat);
+            }
+        }
+    }
+
+    /// A call whose end was told in between is not waited for.
+    async fn look_whether_over(&mut self, call: CallId) {
+        let is_told = matches!(self.seat.channel.at(self.place), Found::Item(_));
+        if !is_told && !self.is_running(call) {
+            self.fill(call, i64::from(u32::MAX)).await;
+            self.is_over = true;
+        }
+    }
+}

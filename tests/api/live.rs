@@ -1,0 +1,270 @@
+//! Live events of a running switch: followed, lost and followed on; and the tokens with which browsers do.
+
+use crate::http;
+use crate::http::Answer;
+use crate::postgres;
+use crate::sipp::Sipp;
+use crate::switch::Options;
+use crate::switch::Switch;
+use futures_util::StreamExt;
+use serde_json::Value;
+use serde_json::json;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tandem::store::api_keys;
+use tandem::store::api_keys::KeyRole;
+use tandem::store::api_keys::KeyScope;
+use tandem::store::demo;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use uuid::Uuid;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const ECHO: &str = "+15550101";
+const TONE: &str = "+15550102";
+
+/// Follows server-sent events. In HTTP/1.0, where the body is as it is sent.
+struct Follower {
+    stream: TcpStream,
+    text: String,
+}
+
+impl Follower {
+    async fn open(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Self {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut text = format!("GET {path} HTTP/1.0\r\nhost: {address}\r\n");
+        headers.iter().for_each(|(name, value)| text += &format!("{name}: {value}\r\n"));
+        stream.write_all(format!("{text}\r\n").as_bytes()).await.unwrap();
+        let mut follower = Self { stream, text: String::new() };
+        follower.until("the beginning", |text| text.contains(": alive\n\n")).await;
+        assert!(follower.text.starts_with("HTTP/1.0 200"), "{}", follower.text);
+        assert!(follower.text.contains("text/event-stream"), "{}", follower.text);
+        follower
+    }
+
+    /// Reads until what came is `enough`, or the end; true when it came.
+    async fn until(&mut self, what: &str, enough: impl Fn(&str) -> bool) -> bool {
+        let mut bytes = vec![0; 4_096];
+        while !enough(&self.text) {
+            let read = tokio::time::timeout(PATIENCE, self.stream.read(&mut bytes)).await;
+            let read = read.unwrap_or_else(|_| panic!("never came: {what}\n{}", self.text));
+            match read.unwrap_or(0) {
+                0 => return false,
+                count => self.text += std::str::from_utf8(&bytes[..count]).unwrap(),
+            }
+        }
+        true
+    }
+
+    /// Reads until so many calls ended.
+    async fn ended(&mut self, calls: usize) {
+        let ends = |text: &str| text.matches("event: call.ended\n").count() >= calls;
+        assert!(self.until("the end of a call", |text| ends(text) && text.ends_with("\n\n")).await);
+    }
+
+    /// Reads to the end of the connection.
+    async fn to_the_end(&mut self) {
+        assert!(!self.until("the end", |_| false).await);
+    }
+
+    /// What was told, each with its id.
+    fn events(&self) -> Vec<(String, Value)> {
+        let mut id = String::new();
+        let mut events = Vec::new();
+        for line in self.text.lines() {
+            if let Some(own) = line.strip_prefix("id: ") {
+                own.clone_into(&mut id);
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                events.push((id.clone(), serde_json::from_str(data).unwrap()));
+            }
+        }
+        events
+    }
+
+    fn ids(&self) -> Vec<String> {
+        let events = self.events().into_iter();
+        events.filter_map(|(_, event)| Some(event["id"].as_str()?.to_owned())).collect()
+    }
+}
+
+async fn key(switch: &Switch, role: KeyRole) -> String {
+    let scope = KeyScope::Tenant(demo::TENANT);
+    let made = api_keys::create(&switch.database, scope, role, "", None).await.unwrap();
+    made.key.expose().clone()
+}
+
+fn path(rest: &str) -> String {
+    format!("/api/v1/tenants/{}/{rest}", demo::TENANT)
+}
+
+async fn call(switch: &Switch) {
+    Sipp::new("bye-at-once", switch.caller(3), switch.udp, ECHO).succeeds().await;
+}
+
+async fn send(switch: &Switch, token: &str, (method, path): (&str, &str), body: Value) -> Answer {
+    let bearer = [("authorization", format!("Bearer {token}"))];
+    let content = if body.is_null() { String::new() } else { body.to_string() };
+    http::request_with(switch.http, (method, path), &bearer, &content).await
+}
+
+#[tokio::test]
+async fn what_happens_is_told_in_order_and_again_to_who_lost_the_connection() {
+    let mut switch = Switch::start_with(Options::default()).await;
+    let bearer = format!("Bearer {}", key(&switch, KeyRole::Viewer).await);
+    let auth = ("authorization", bearer.as_str());
+    let all = path("events");
+    let mut first = Follower::open(switch.http, &all, &[auth]).await;
+    switch.wait_for_metric("event_sockets", |sockets| sockets >= 0.0).await;
+    call(&switch).await;
+    first.ended(1).await;
+    let told = first.events();
+    let seqs: Vec<_> = told.iter().map(|(_, event)| event["seq"].as_u64().unwrap()).collect();
+    assert_eq!(seqs, (0..seqs.len() as u64).collect::<Vec<_>>(), "{}", first.text);
+    assert_eq!(told[0].1["type"], "call.initiated");
+    assert!(told.iter().any(|(_, event)| event["type"] == "call.answered"), "{}", first.text);
+    assert!(told.iter().all(|(id, event)| event["id"] == id.as_str()));
+    // The connection is lost in the middle; what came meanwhile is told when it is back.
+    drop(first);
+    call(&switch).await;
+    let (middle, _) = &told[2];
+    let mut second = Follower::open(switch.http, &all, &[auth, ("last-event-id", middle)]).await;
+    second.ended(2).await;
+    let before: Vec<_> = told.iter().skip(3).map(|(id, _)| id.clone()).collect();
+    assert!(second.ids().starts_with(&before), "{}", second.text);
+    assert!(!second.text.contains("event: gap"), "{}", second.text);
+    // Memory is gone with the process; the records have the same, and it is said that more may be missing.
+    switch.wait_for_count("SELECT count(*) FROM calls WHERE ended_at IS NOT NULL", 2).await;
+    let stored = "SELECT count(*) FROM call_events WHERE tenant_id IS NOT NULL";
+    let stored = usize::try_from(switch.count(stored).await).unwrap();
+    switch.kill().await;
+    switch.restart().await;
+    let from_start = format!("{all}?after={}", told[0].0);
+    let mut third = Follower::open(switch.http, &from_start, &[auth]).await;
+    third.until("the gap", |text| text.contains("event: gap\n")).await;
+    let ids = third.ids();
+    assert_eq!(ids.len(), stored - 1, "{}", third.text);
+    assert!(second.ids().iter().all(|id| ids.contains(id)), "{}\n{}", second.text, third.text);
+    // The identities are those of the schema.
+    let made =
+        "SELECT string_agg(tandem_event_id(call_id, seq, false, at)::text, ',') FROM call_events";
+    let made = postgres::text(&switch.database, made).await;
+    assert!(ids.iter().all(|id| made.contains(id)), "{made}");
+    // One call that is over is told from its records, and that is all.
+    let one = told[0].1["call_id"].as_str().unwrap();
+    let of_call = path(&format!("calls/{one}/events"));
+    let mut fourth = Follower::open(switch.http, &format!("{of_call}?after=-1"), &[auth]).await;
+    fourth.to_the_end().await;
+    assert_eq!(fourth.events().len(), told.len(), "{}", fourth.text);
+    let mut fifth = Follower::open(switch.http, &of_call, &[auth, ("last-event-id", "2")]).await;
+    fifth.to_the_end().await;
+    assert_eq!(fifth.ids(), before, "{}", fifth.text);
+    for (path, status) in [
+        (path("events?after=x"), 400),
+        (path("events?colour=1"), 400),
+        (format!("{of_call}?after=x"), 400),
+        (path(&format!("calls/{}/events", Uuid::nil())), 404),
+    ] {
+        let answer = http::request(switch.http, "GET", &path, &[(auth.0, bearer.clone())]).await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn a_token_opens_its_running_call_and_nothing_else() {
+    let switch = Switch::start_with(Options::default()).await;
+    let (viewer, operator) =
+        (key(&switch, KeyRole::Viewer).await, key(&switch, KeyRole::Operator).await);
+    let held =
+        Sipp::new("surviving-calls", switch.caller(2), switch.udp, TONE).calls(2, 100, 120_000);
+    let _held = held.start();
+    let open = "SELECT count(*) FROM calls WHERE answered_at IS NOT NULL AND ended_at IS NULL";
+    switch.wait_for_count(open, 2).await;
+    let ids = switch.text("SELECT string_agg(id::text, ',' ORDER BY id) FROM calls").await;
+    let (own, other) = ids.split_once(',').unwrap();
+    let tokens = path(&format!("calls/{own}/tokens"));
+    for (body, field) in [
+        (json!({"ttl_s": 3_601}), "ttl_s"),
+        (json!({"may": ["fly"]}), "may"),
+        (json!({"may": []}), "may"),
+        (json!({"call": "x"}), ""),
+    ] {
+        let answer = send(&switch, &operator, ("POST", &tokens), body).await;
+        assert_eq!(answer.status, 400, "{}", answer.body);
+        assert_eq!(answer.json()["field"].as_str().unwrap_or_default(), field, "{}", answer.body);
+    }
+    let steer = json!({"may": ["watch", "steer"], "ttl_s": 3_600});
+    let refused = send(&switch, &viewer, ("POST", &tokens), steer.clone()).await;
+    assert_eq!(refused.status, 403, "{}", refused.body);
+    let none = path(&format!("calls/{}/tokens", Uuid::nil()));
+    assert_eq!(send(&switch, &operator, ("POST", &none), json!({})).await.status, 404);
+    let make = async |key: &str, wish: Value| {
+        let answer = send(&switch, key, ("POST", &tokens), wish).await;
+        assert_eq!(
+            (answer.status, answer.header("cache-control")),
+            (201, Some("no-store")),
+            "{}",
+            answer.body
+        );
+        answer.json()["token"].as_str().unwrap().to_owned()
+    };
+    let watch = make(&viewer, json!({})).await;
+    let steers = make(&operator, steer.clone()).await;
+    // It renews itself, and never to more than it is.
+    let renewed = make(&watch, json!({})).await;
+    assert_eq!(send(&switch, &watch, ("POST", &tokens), steer).await.status, 403);
+
+    let call = path(&format!("calls/{own}"));
+    assert_eq!(send(&switch, &renewed, ("GET", &call), Value::Null).await.status, 200);
+    let hang_up = format!("{call}/hangup");
+    for (method, path, token) in [
+        ("GET", path(&format!("calls/{other}")), &steers),
+        ("POST", path(&format!("calls/{other}/hangup")), &steers),
+        ("GET", path(&format!("calls/{other}/events")), &steers),
+        ("GET", path("calls"), &steers),
+        ("GET", path("events"), &steers),
+        ("POST", path("webhooks"), &steers),
+        ("GET", format!("{call}/trace"), &steers),
+        (
+            "GET",
+            call.replace(&demo::TENANT.to_string(), &demo::SUSPENDED_TENANT.to_string()),
+            &steers,
+        ),
+        ("POST", hang_up.clone(), &watch),
+    ] {
+        let answer = send(&switch, token, (method, &path), Value::Null).await;
+        assert_eq!(answer.status, 403, "{method} {path}: {}", answer.body);
+    }
+    // Only what browsers follow takes one in the address, and never a key.
+    let in_address = |path: &str, token: &str| format!("{path}?token={token}");
+    for path in [in_address(&call, &watch), in_address(&format!("{call}/events"), &viewer)] {
+        assert_eq!(http::request(switch.http, "GET", &path, &[]).await.status, 401, "{path}");
+    }
+    let events = in_address(&format!("{call}/events"), &watch);
+    let url = format!("ws://{}{events}&after=-1", switch.http);
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    let mut follower = Follower::open(switch.http, &events, &[]).await;
+    let answer = send(&switch, &steers, ("POST", &hang_up), Value::Null).await;
+    assert!([200, 202].contains(&answer.status), "{}", answer.body);
+    follower.ended(1).await;
+    follower.to_the_end().await;
+    let mut kinds = Vec::new();
+    while let Some(message) = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap() {
+        let Ok(message) = message else { break };
+        if let Ok(text) = message.to_text()
+            && let Ok(event) = serde_json::from_str::<Value>(text)
+        {
+            kinds.push(event["type"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(kinds.first().map(String::as_str), Some("call.initiated"), "{kinds:?}");
+    assert_eq!(kinds.last().map(String::as_str), Some("call.ended"), "{kinds:?}");
+    switch.wait_for_calls(1).await;
+    let gone = async {
+        while send(&switch, &steers, ("GET", &call), Value::Null).await.status != 401 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    assert!(!switch.log().contains("tct_"), "a token is in the log");
+}
