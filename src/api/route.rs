@@ -507,7 +507,7 @@ const REST: [Route; 7] = [
     ),
 ];
 
-const ALL: [&[Route]; 14] = [
+const ALL: [&[Route]; 15] = [
     &TENANTS,
     &AI_PROFILES,
     &NUMBERS,

@@ -115,7 +115,7 @@ async fn what_happens_is_told_in_order_and_again_to_who_lost_the_connection() {
     let auth = ("authorization", bearer.as_str());
     let all = path("events");
     let mut first = Follower::open(switch.http, &all, &[auth]).await;
-    switch.wait_for_metric("event_sockets", |sockets| sockets >= 0.0).await;
+    switch.wait_for_metric("event_sockets", |sockets| sockets >= 1.0).await;
     call(&switch).await;
     first.ended(1).await;
     let told = first.events();
