@@ -15,6 +15,7 @@ use crate::media::pace::PHASES;
 use crate::media::pace::Pace;
 use crate::media::pace::Step;
 use crate::media::session::Clip;
+use crate::media::pace::Waits;
 use crate::media::session::MediaSession;
 use crate::media::session::Received;
 use crate::media::setup::MediaRules;
@@ -239,6 +240,7 @@ pub(crate) struct Hosted {
     events: MediaEventsIn,
     place: Place,
     phase: usize,
+    waits: Waits,
     failed: bool,
     ticks: u32,
     /// Ticks for which nobody has read its events.
@@ -252,7 +254,9 @@ impl Hosted {
         ports: RtpPorts,
         events: MediaEventsIn,
     ) -> Self {
-        Self { session, ports, events, place, phase: 0, failed: false, ticks: 0, left_ticks: 0 }
+        let waits = Waits::new();
+        let (phase, failed, ticks, left_ticks) = (0, false, 0, 0);
+        Self { session, ports, events, place, phase, waits, failed, ticks, left_ticks }
     }
 
     pub(crate) fn statistics(&self) -> MediaStatistics {
@@ -276,6 +280,9 @@ impl Hosted {
             let Some(bytes) = desk.datagram.get(..arrival.length) else { return };
             let datagram = Received { port, source: arrival.source, bytes };
             let at = desk.moment_of(arrival.stamp);
+            if port == Port::Rtp {
+                self.waits.note(desk.now.since(at));
+            }
             self.session.receive(at, &datagram, &mut desk.out);
         }
     }
@@ -564,9 +571,32 @@ impl MediaThread {
                 }
                 continue;
             }
-            self.with(id, Hosted::tick);
+            let mut earlier = 0;
+            self.with(id, |hosted, desk| {
+                hosted.tick(desk);
+                earlier = hosted.waits.judge();
+            });
+            self.hurry(id, earlier);
         }
         count
+    }
+
+    /// Lets the ticks of a session be `earlier` by so many phases, unless that phase is crowded.
+    fn hurry(&mut self, id: MediaId, earlier: usize) {
+        let Some(Some(hosted)) = self.slots.get_mut(usize::from(id.index)) else { return };
+        let (from, to) = (hosted.phase, (hosted.phase + PHASES - earlier % PHASES) % PHASES);
+        let all: usize = self.phases.iter().map(Vec::len).sum();
+        let crowd = PHASE_FILL + 2 * all / PHASES;
+        let Ok([left, joined]) = self.phases.get_disjoint_mut([from, to]) else { return };
+        if joined.len() >= crowd {
+            return;
+        }
+        // The places behind it in its phase had their tick already, for a phase is run from its end.
+        if let Some(at) = left.iter().position(|index| *index == id.index) {
+            left.swap_remove(at);
+            joined.push(id.index);
+            hosted.phase = to;
+        }
     }
 
     fn skip(&mut self, ticks: u64) {
@@ -647,6 +677,60 @@ mod tests {
         assert!(thread.remove(*sound).is_some());
         assert_eq!(worker.sessions(), 0);
         assert!(thread.phases.iter().all(Vec::is_empty));
+    }
+
+    /// A thread with sessions, and what keeps those open.
+    fn thread_with(
+        sessions: u64,
+        ports: std::ops::RangeInclusive<u16>,
+    ) -> (MediaThread, Vec<impl Sized>) {
+        let worker = Arc::new(Worker::new(0));
+        let pool = PortPool::new(ports, 1);
+        let mut thread = MediaThread::new(Arc::clone(&worker));
+        let calls = (0..sessions).map(|seed| {
+            let (end, agent) = link();
+            let (events_in, events) = media_events();
+            let place = worker.take_place().expect("free");
+            let session = MediaSession::new(clock::now(), MediaSetup::new(None, seed), end);
+            let ports = pool.reserve(ADDRESS, None).expect("free");
+            thread.open(Box::new(Hosted::new(place, session, ports, events_in)));
+            (agent, events)
+        });
+        let calls = calls.collect();
+        (thread, calls)
+    }
+
+    #[test]
+    fn a_session_whose_packets_wait_long_is_ticked_earlier_from_then_on() {
+        let (mut thread, _calls) = thread_with(3, 22_010..=22_015);
+        let waits = |ms: u64| {
+            let mut waits = Waits::new();
+            (0..25).for_each(|_| waits.note(Duration::from_millis(ms)));
+            waits
+        };
+        for (slot, wait_ms) in [(0, 12), (1, 2), (2, 7)] {
+            let hosted = thread.slots[slot].as_mut().expect("a session");
+            assert_eq!(hosted.phase, 0);
+            hosted.waits = waits(wait_ms);
+        }
+        assert_eq!(thread.run_phase(0), 3);
+        assert_eq!(thread.phases, [vec![1], vec![], vec![0], vec![2]]);
+        let phases: Vec<_> = thread.slots.iter().flatten().map(|hosted| hosted.phase).collect();
+        let ticks: Vec<_> = thread.slots.iter().flatten().map(|hosted| hosted.ticks).collect();
+        assert_eq!((phases, ticks), (vec![2, 0, 3], vec![1, 1, 1]), "each had one tick");
+        let counts: Vec<_> = (0..PHASES).map(|phase| thread.run_phase(phase)).collect();
+        assert_eq!(counts, [1, 0, 1, 1]);
+    }
+
+    #[test]
+    fn nobody_moves_to_a_crowded_phase() {
+        let (mut thread, _calls) = thread_with(1, 22_020..=22_021);
+        let id = thread.slots[0].as_ref().expect("a session").place.id;
+        thread.phases[3] = vec![9; 2 * PHASE_FILL];
+        thread.hurry(id, 1);
+        assert_eq!(thread.phases[0], [0], "it stays where it is");
+        thread.hurry(id, 2);
+        assert_eq!(thread.phases[2], [0]);
     }
 
     #[test]

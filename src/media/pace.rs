@@ -90,6 +90,44 @@ impl Pace {
     }
 }
 
+/// Packets after which a session's phase is judged: half a second of them.
+const PACKETS_JUDGED: u32 = 25;
+
+/// How long the packets of a session wait for its tick, to find the phase in which they wait least.
+///
+/// Where a tick falls in the 20 ms between two packets is chance, and all the audio is that much later.
+/// The least wait counts: by so much the tick can be earlier and still find all of them. It is judged
+/// once, for a peer whose clock drifts would pay for each further move with a gap.
+#[derive(Clone, Copy, Debug)]
+pub struct Waits {
+    least: Duration,
+    packets: u32,
+    judged: bool,
+}
+
+impl Waits {
+    /// Nothing was seen yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { least: Duration::MAX, packets: 0, judged: false }
+    }
+
+    /// A packet waited this long for the tick that read it.
+    pub fn note(&mut self, wait: Duration) {
+        self.least = self.least.min(wait);
+        self.packets = self.packets.saturating_add(1);
+    }
+
+    /// By how many phases the tick could be earlier, 0 to 3: once, when enough packets were seen.
+    pub fn judge(&mut self) -> usize {
+        if self.judged || self.packets < PACKETS_JUDGED {
+            return 0;
+        }
+        self.judged = true;
+        (0..PHASES).rev().find(|phases| self.least > PHASE * *phases as u32).unwrap_or(0)
+    }
+}
+
 const PHASE_NANOS: u64 = PHASE.as_nanos() as u64;
 
 #[cfg(test)]
@@ -102,6 +140,31 @@ mod tests {
             match pace.step(now) {
                 Step::Wait(_) => return steps,
                 step => steps.push(step),
+            }
+        }
+    }
+
+    #[test]
+    fn a_tick_moves_once_as_far_as_all_packets_are_still_found() {
+        for (waits_ms, expected) in [
+            ([19, 18], 3),
+            ([16, 15], 2),
+            ([11, 19], 2),
+            ([6, 6], 1),
+            ([5, 19], 0),
+            // Around the tick itself: some just before it, some just after the one before.
+            ([0, 19], 0),
+        ] {
+            let mut waits = Waits::new();
+            // Two packets a tick.
+            for _ in 0..PACKETS_JUDGED.div_ceil(2) {
+                assert_eq!(waits.judge(), 0, "too early to say");
+                waits_ms.iter().for_each(|ms| waits.note(Duration::from_millis(*ms)));
+            }
+            assert_eq!(waits.judge(), expected, "{waits_ms:?}");
+            for _ in 0..100 {
+                assert_eq!(waits.judge(), 0, "judged once");
+                waits.note(Duration::from_millis(19));
             }
         }
     }
