@@ -281,7 +281,7 @@ impl Hosted {
             let datagram = Received { port, source: arrival.source, bytes };
             let at = desk.moment_of(arrival.stamp);
             if port == Port::Rtp {
-                self.waits.note(desk.now.since(at));
+                self.waits.note(at, desk.due);
             }
             self.session.receive(at, &datagram, &mut desk.out);
         }
@@ -309,6 +309,8 @@ impl Hosted {
 /// What a thread works with, used again for every session.
 struct Desk {
     now: Moment,
+    /// When the phase was to begin.
+    due: Moment,
     /// The same on the wall clock, since 1970: stamps of the kernel are read by the difference.
     wall: Duration,
     datagram: [u8; RTP_PACKET_BYTES_MAX],
@@ -319,6 +321,7 @@ impl Desk {
     fn new() -> Self {
         Self {
             now: clock::now(),
+            due: Moment::START,
             wall: Duration::ZERO,
             datagram: [0; RTP_PACKET_BYTES_MAX],
             out: TickOutput::new(),
@@ -381,6 +384,7 @@ impl MediaThread {
                 Step::Wait(until) => std::thread::sleep(until.since(clock::now())),
                 Step::Run { phase, late } => {
                     let before = os::thread_time();
+                    self.desk.due = self.desk.now - late;
                     self.command();
                     let sessions = self.run_phase(phase);
                     if phase == 0 {
@@ -703,9 +707,10 @@ mod tests {
     #[test]
     fn a_session_whose_packets_wait_long_is_ticked_earlier_from_then_on() {
         let (mut thread, _calls) = thread_with(3, 22_010..=22_015);
+        let at = Moment::from_millis;
         let waits = |ms: u64| {
             let mut waits = Waits::new();
-            (0..25).for_each(|_| waits.note(Duration::from_millis(ms)));
+            (0..25).for_each(|_| waits.note(at(100 - ms), at(100)));
             waits
         };
         for (slot, wait_ms) in [(0, 12), (1, 2), (2, 7)] {
