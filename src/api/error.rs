@@ -101,77 +101,72 @@ impl ErrorKind {
         ApiError { field, said: Some(said), ..self.of(request_id) }
     }
 
-    fn parts(self) -> (StatusCode, &'static str, &'static str) {
+    fn status(self) -> StatusCode {
         match self {
-            Self::BadParameter(what) => (StatusCode::BAD_REQUEST, "bad_parameter", what),
-            Self::BadBody(what) => (StatusCode::BAD_REQUEST, "bad_body", what),
-            Self::Invalid => (StatusCode::BAD_REQUEST, "invalid_value", "a value cannot be used"),
-            Self::Conflict => (StatusCode::CONFLICT, "conflict", "it goes against what is there"),
-            Self::Stale => (
-                StatusCode::PRECONDITION_FAILED,
-                "changed_meanwhile",
-                "it was changed since it was read: read it again",
-            ),
-            Self::TooLarge => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is longer than it may be")
+            Self::BadParameter(_) | Self::BadBody(_) | Self::Invalid => StatusCode::BAD_REQUEST,
+            Self::NoKey => StatusCode::UNAUTHORIZED,
+            Self::Forbidden | Self::ReadOnly(_) | Self::Platforms(_) => StatusCode::FORBIDDEN,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::NoMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Conflict | Self::Senseless(_) | Self::KeyBusy | Self::NoRefer => {
+                StatusCode::CONFLICT
             }
-            Self::TooSlow => {
-                (StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not come in time")
+            Self::Stale => StatusCode::PRECONDITION_FAILED,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NotJson(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooMany | Self::TooManyListeners => StatusCode::TOO_MANY_REQUESTS,
+            Self::CallBusy | Self::NoCalls | Self::DatabaseAway => StatusCode::SERVICE_UNAVAILABLE,
+            Self::CallRefused(cause) => refusal_status(cause),
+        }
+    }
+
+    /// Its code, and what is said of it.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::BadParameter(what) => ("bad_parameter", what),
+            Self::BadBody(what) => ("bad_body", what),
+            Self::Invalid => ("invalid_value", "a value cannot be used"),
+            Self::Conflict => ("conflict", "it goes against what is there"),
+            Self::Stale => ("changed_meanwhile", "it was changed since it was read: read it again"),
+            Self::TooLarge => ("too_large", "the body is longer than it may be"),
+            Self::TooSlow => ("too_slow", "the body did not come in time"),
+            Self::NotJson(what) => ("unsupported_type", what),
+            Self::TooMany => {
+                ("rate_limited", "this key asks more often than it may; try again shortly")
             }
-            Self::NotJson(what) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_type", what),
-            Self::TooMany => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "rate_limited",
-                "this key asks more often than it may; try again shortly",
-            ),
             Self::TooManyListeners => (
-                StatusCode::TOO_MANY_REQUESTS,
                 "too_many_listeners",
                 "as many follow events as may at once; close one, or try again later",
             ),
             Self::NoKey => (
-                StatusCode::UNAUTHORIZED,
                 "unauthorized",
                 "an API key is needed: Authorization: Bearer KEY, or X-Api-Key: KEY",
             ),
-            Self::Forbidden => {
-                (StatusCode::FORBIDDEN, "forbidden", "this key does not open that tenant")
+            Self::Forbidden => ("forbidden", "this key does not open that tenant"),
+            Self::ReadOnly(what) => ("role_too_low", what),
+            Self::Platforms(what) => ("platforms_only", what),
+            Self::CallRefused(cause) => (cause.code(), cause.text()),
+            Self::Senseless(why) => (why.code(), why.text()),
+            Self::KeyReused => {
+                ("idempotency_key_reused", "another request came with this Idempotency-Key before")
             }
-            Self::ReadOnly(what) => (StatusCode::FORBIDDEN, "role_too_low", what),
-            Self::Platforms(what) => (StatusCode::FORBIDDEN, "platforms_only", what),
-            Self::CallRefused(cause) => (refusal_status(cause), cause.code(), cause.text()),
-            Self::Senseless(why) => (StatusCode::CONFLICT, why.code(), why.text()),
-            Self::KeyReused => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency_key_reused",
-                "another request came with this Idempotency-Key before",
-            ),
             Self::KeyBusy => (
-                StatusCode::CONFLICT,
                 "idempotency_key_busy",
                 "the request that came with this Idempotency-Key is not done yet; try again shortly",
             ),
             Self::NoRefer => (
-                StatusCode::CONFLICT,
                 "refer_not_allowed",
                 "the call's trunk does not transfer by its carrier (calls.refer_out)",
             ),
-            Self::CallBusy => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "call_busy",
-                "the call takes nothing more at this moment; try again shortly",
-            ),
-            Self::NoCalls => {
-                (StatusCode::SERVICE_UNAVAILABLE, "no_calls", "this process carries no calls")
+            Self::CallBusy => {
+                ("call_busy", "the call takes nothing more at this moment; try again shortly")
             }
-            Self::NotFound(what) => (StatusCode::NOT_FOUND, "not_found", what),
-            Self::NoMethod => (
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "this path does not take that method",
-            ),
+            Self::NoCalls => ("no_calls", "this process carries no calls"),
+            Self::NotFound(what) => ("not_found", what),
+            Self::NoMethod => ("method_not_allowed", "this path does not take that method"),
             Self::DatabaseAway => (
-                StatusCode::SERVICE_UNAVAILABLE,
                 "database_unavailable",
                 "the database does not answer; calls go on, try again shortly",
             ),
@@ -181,7 +176,8 @@ impl ErrorKind {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (status, code, message) = self.kind.parts();
+        let status = self.kind.status();
+        let (code, message) = self.kind.words();
         let message = self.said.as_deref().unwrap_or(message);
         let field = self.field.as_deref();
         let view = ErrorView { code, message, field, request_id: &self.request_id };

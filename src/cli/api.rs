@@ -276,7 +276,7 @@ impl Client {
     ///
     /// When the API is not reached or refuses.
     pub(crate) async fn change(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
-        self.ask(Method::PATCH, path, Some(body)).await
+        self.ask(Method::PATCH, path, (JSON, Bytes::from(body.to_string()))).await
     }
 
     /// Deletes what is at `path`.

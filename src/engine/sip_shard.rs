@@ -457,6 +457,7 @@ impl Shard {
                 Input::Command(_)
                 | Input::Received { .. }
                 | Input::FlowClosed(_)
+                | Input::Unreached { .. }
                 | Input::DeadlineReached => None,
             };
             let mut gone_flow = None;

@@ -18,6 +18,8 @@ use tandem::store::demo;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio_tungstenite::MaybeTlsStream;
+use tokio_tungstenite::WebSocketStream;
 use uuid::Uuid;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -64,7 +66,7 @@ impl Follower {
     }
 
     /// Reads to the end of the connection.
-    async fn to_the_end(&mut self) {
+    async fn drain(&mut self) {
         assert!(!self.until("the end", |_| false).await);
     }
 
@@ -154,10 +156,10 @@ async fn what_happens_is_told_in_order_and_again_to_who_lost_the_connection() {
     let one = told[0].1["call_id"].as_str().unwrap();
     let of_call = path(&format!("calls/{one}/events"));
     let mut fourth = Follower::open(switch.http, &format!("{of_call}?after=-1"), &[auth]).await;
-    fourth.to_the_end().await;
+    fourth.drain().await;
     assert_eq!(fourth.events().len(), told.len(), "{}", fourth.text);
     let mut fifth = Follower::open(switch.http, &of_call, &[auth, ("last-event-id", "2")]).await;
-    fifth.to_the_end().await;
+    fifth.drain().await;
     assert_eq!(fifth.ids(), before, "{}", fifth.text);
     for (path, status) in [
         (path("events?after=x"), 400),
@@ -168,6 +170,42 @@ async fn what_happens_is_told_in_order_and_again_to_who_lost_the_connection() {
         let answer = http::request(switch.http, "GET", &path, &[(auth.0, bearer.clone())]).await;
         assert_eq!(answer.status, status, "{path}: {}", answer.body);
     }
+}
+
+/// Wishes for a token that cannot be had say which field is wrong.
+async fn refuses_bad_wishes(switch: &Switch, key: &str, tokens: &str) {
+    for (body, field) in [
+        (json!({"ttl_s": 3_601}), "ttl_s"),
+        (json!({"may": ["fly"]}), "may"),
+        (json!({"may": []}), "may"),
+        (json!({"call": "x"}), ""),
+    ] {
+        let answer = send(switch, key, ("POST", tokens), body).await;
+        assert_eq!(answer.status, 400, "{}", answer.body);
+        assert_eq!(answer.json()["field"].as_str().unwrap_or_default(), field, "{}", answer.body);
+    }
+}
+
+/// A token that was made by `key`.
+async fn token_of(switch: &Switch, key: &str, tokens: &str, wish: Value) -> String {
+    let answer = send(switch, key, ("POST", tokens), wish).await;
+    let kept = answer.header("cache-control");
+    assert_eq!((answer.status, kept), (201, Some("no-store")), "{}", answer.body);
+    answer.json()["token"].as_str().unwrap().to_owned()
+}
+
+/// The types of the events that a socket tells until it is closed.
+async fn kinds_heard(socket: &mut WebSocketStream<MaybeTlsStream<TcpStream>>) -> Vec<String> {
+    let mut kinds = Vec::new();
+    while let Some(message) = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap() {
+        let Ok(message) = message else { break };
+        if let Ok(text) = message.to_text()
+            && let Ok(event) = serde_json::from_str::<Value>(text)
+        {
+            kinds.push(event["type"].as_str().unwrap().to_owned());
+        }
+    }
+    kinds
 }
 
 #[tokio::test]
@@ -183,31 +221,13 @@ async fn a_token_opens_its_running_call_and_nothing_else() {
     let ids = switch.text("SELECT string_agg(id::text, ',' ORDER BY id) FROM calls").await;
     let (own, other) = ids.split_once(',').unwrap();
     let tokens = path(&format!("calls/{own}/tokens"));
-    for (body, field) in [
-        (json!({"ttl_s": 3_601}), "ttl_s"),
-        (json!({"may": ["fly"]}), "may"),
-        (json!({"may": []}), "may"),
-        (json!({"call": "x"}), ""),
-    ] {
-        let answer = send(&switch, &operator, ("POST", &tokens), body).await;
-        assert_eq!(answer.status, 400, "{}", answer.body);
-        assert_eq!(answer.json()["field"].as_str().unwrap_or_default(), field, "{}", answer.body);
-    }
+    refuses_bad_wishes(&switch, &operator, &tokens).await;
     let steer = json!({"may": ["watch", "steer"], "ttl_s": 3_600});
     let refused = send(&switch, &viewer, ("POST", &tokens), steer.clone()).await;
     assert_eq!(refused.status, 403, "{}", refused.body);
     let none = path(&format!("calls/{}/tokens", Uuid::nil()));
     assert_eq!(send(&switch, &operator, ("POST", &none), json!({})).await.status, 404);
-    let make = async |key: &str, wish: Value| {
-        let answer = send(&switch, key, ("POST", &tokens), wish).await;
-        assert_eq!(
-            (answer.status, answer.header("cache-control")),
-            (201, Some("no-store")),
-            "{}",
-            answer.body
-        );
-        answer.json()["token"].as_str().unwrap().to_owned()
-    };
+    let make = async |key: &str, wish| token_of(&switch, key, &tokens, wish).await;
     let watch = make(&viewer, json!({})).await;
     let steers = make(&operator, steer.clone()).await;
     // It renews itself, and never to more than it is.
@@ -247,16 +267,8 @@ async fn a_token_opens_its_running_call_and_nothing_else() {
     let answer = send(&switch, &steers, ("POST", &hang_up), Value::Null).await;
     assert!([200, 202].contains(&answer.status), "{}", answer.body);
     follower.ended(1).await;
-    follower.to_the_end().await;
-    let mut kinds = Vec::new();
-    while let Some(message) = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap() {
-        let Ok(message) = message else { break };
-        if let Ok(text) = message.to_text()
-            && let Ok(event) = serde_json::from_str::<Value>(text)
-        {
-            kinds.push(event["type"].as_str().unwrap().to_owned());
-        }
-    }
+    follower.drain().await;
+    let kinds = kinds_heard(&mut socket).await;
     assert_eq!(kinds.first().map(String::as_str), Some("call.initiated"), "{kinds:?}");
     assert_eq!(kinds.last().map(String::as_str), Some("call.ended"), "{kinds:?}");
     switch.wait_for_calls(1).await;

@@ -26,7 +26,7 @@ const HOUR_S: i64 = 3_600;
 fn faketime() -> String {
     let folders = ["/usr/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
     let library = |folder: &&str| PathBuf::from(folder).join("faketime/libfaketimeMT.so.1");
-    let found = folders.iter().map(|folder| library(&folder)).find(|path| path.exists());
+    let found = folders.iter().map(library).find(|path| path.exists());
     found.expect("faketime is needed (Debian: faketime)").display().to_string()
 }
 
