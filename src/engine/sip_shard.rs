@@ -2,6 +2,7 @@
 //! dialogs of those calls; never awaits a socket or a call.
 
 mod counted;
+pub mod handle;
 
 use crate::call::input::Input as CallInput;
 use crate::call::input::LegInput;
@@ -11,6 +12,13 @@ use crate::engine::challenges::Challenges;
 use crate::engine::dial;
 use crate::engine::invitation;
 use crate::engine::invitation::Challenged;
+use crate::engine::sip_shard::handle::Arrival;
+use crate::engine::sip_shard::handle::COMMANDS_MAX;
+use crate::engine::sip_shard::handle::Order;
+#[cfg(test)]
+pub(super) use crate::engine::sip_shard::handle::Overheard;
+pub(super) use crate::engine::sip_shard::handle::PlacedLeg;
+pub use crate::engine::sip_shard::handle::ShardHandle;
 use crate::engine::switch::Switch;
 use crate::engine::trace::ShardTrace;
 use crate::engine::turned_away;
@@ -33,26 +41,20 @@ use crate::sip::endpoint::event::Output;
 use crate::sip::endpoint::event::Token;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::flow::FlowId;
-use crate::sip::endpoint::outbound::OutboundInvite;
-use crate::sip::endpoint::outbound::OutboundRequest;
 use crate::sip::endpoint::told::Declined;
 use crate::sip::endpoint::told::DialogName;
 use crate::sip::endpoint::told::ReferProgress;
 use crate::sip::endpoint::told::Referred;
 use crate::sip::endpoint::told::RequestAnswer;
 use crate::sip::trace::Way;
-use crate::sip::transaction::key::ClientKey;
 use crate::telemetry::metric;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
-use crate::types::id::CallId;
-use crate::types::limit::SIP_SHARD_QUEUE_HIGH;
 use crate::types::limit::SIP_SHARD_QUEUE_MAX;
 use crate::types::moment::Moment;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
@@ -61,208 +63,8 @@ use tokio::sync::watch;
 /// Timers that come due within one beat are seen to together: each call leaves some that end long
 /// after it, and a wake-up costs more than what they do. None of RFC 3261's is so exact.
 const BEAT_NANOS: u64 = 10_000_000;
-/// Commands that wait for a shard; call tasks wait when it is full.
-const COMMANDS_MAX: usize = 1024;
 /// Messages taken in one turn before commands and timers get theirs.
 const BATCH_MAX: usize = 32;
-
-/// What reaches a shard from the sockets.
-#[derive(Debug)]
-enum Arrival {
-    Message { flow: Flow, message: Bytes },
-    FlowClosed(FlowId),
-    Unreached { remote: SocketAddr, key: ClientKey },
-}
-
-/// What a shard is told to do.
-#[derive(Debug)]
-enum Order {
-    /// Within a dialog.
-    Command(Command),
-    /// Place a call of ours, a leg of `call`; what happens to it goes to `events`.
-    Place { leg: PlacedLeg, invite: Box<OutboundInvite>, events: mpsc::Sender<Event> },
-    /// Answer a dialog that a call takes in place of another of its legs: it is that leg from now on. Told
-    /// what names it; `None`: its peer has given it up.
-    TakeOver {
-        dialog: DialogId,
-        leg: CallLeg,
-        body: Bytes,
-        taken: oneshot::Sender<Option<DialogName>>,
-    },
-    /// Tell where the peer of a dialog is reached.
-    Find { dialog: DialogId, found: oneshot::Sender<Option<String>> },
-    /// Hang a dialog up of which its call hears nothing more.
-    LetGo { dialog: DialogId, cause: HangupCause },
-    /// Send a request outside dialogs.
-    Request { request: Box<OutboundRequest>, answer: oneshot::Sender<RequestAnswer> },
-}
-
-/// What a leg that we call is to those who look at its signalling.
-#[derive(Debug)]
-pub(super) struct PlacedLeg {
-    /// Its call.
-    pub(super) call: CallId,
-    /// Names of its headers whose values are secrets.
-    pub(super) secret_headers: Arc<[Box<str>]>,
-}
-
-/// The sending ends of a shard's queues.
-#[derive(Clone, Debug)]
-pub struct ShardHandle {
-    arrivals: mpsc::Sender<Arrival>,
-    commands: mpsc::Sender<Order>,
-    gauges: watch::Receiver<Gauges>,
-    trace: ShardTrace,
-}
-
-/// The shard is gone or its queue is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the shard's queue is full")]
-pub struct ShardFull;
-
-/// What a shard is told, instead of one.
-#[cfg(test)]
-pub(super) struct Overheard {
-    orders: mpsc::Receiver<Order>,
-    _kept: (mpsc::Receiver<Arrival>, watch::Sender<Gauges>),
-}
-
-#[cfg(test)]
-impl Overheard {
-    /// The next command within a dialog.
-    pub(super) async fn next(&mut self) -> Option<Command> {
-        match self.orders.recv().await? {
-            Order::Command(command) => Some(command),
-            Order::Place { .. }
-            | Order::Request { .. }
-            | Order::TakeOver { .. }
-            | Order::Find { .. }
-            | Order::LetGo { .. } => None,
-        }
-    }
-}
-
-impl ShardHandle {
-    /// Hands a message to the shard.
-    ///
-    /// # Errors
-    /// [`ShardFull`]: the message was not taken.
-    pub fn receive(&self, flow: Flow, message: Bytes) -> Result<(), ShardFull> {
-        self.arrivals.try_send(Arrival::Message { flow, message }).map_err(|_| ShardFull)
-    }
-
-    /// Tells the shard that a stream connection is gone.
-    pub fn flow_closed(&self, flow: FlowId) {
-        // A full queue loses this; the flow's transactions then end by their own timers.
-        drop(self.arrivals.try_send(Arrival::FlowClosed(flow)));
-    }
-
-    /// Tells the shard that a request, if it is one of its own, did not arrive.
-    pub fn unreached(&self, remote: SocketAddr, key: ClientKey) {
-        // A full queue loses this; the request then ends by its own timer.
-        drop(self.arrivals.try_send(Arrival::Unreached { remote, key }));
-    }
-
-    /// True above the mark from which new calls are answered 503 without state.
-    #[must_use]
-    pub fn is_crowded(&self) -> bool {
-        self.queued() > SIP_SHARD_QUEUE_HIGH
-    }
-
-    /// Messages that wait for the shard.
-    #[must_use]
-    pub fn queued(&self) -> usize {
-        SIP_SHARD_QUEUE_MAX.saturating_sub(self.arrivals.capacity())
-    }
-
-    /// A shard that takes nothing any more, with the ends that keep its queues open.
-    #[cfg(test)]
-    pub(super) fn clogged() -> (Self, impl Sized) {
-        let (arrivals, kept) = mpsc::channel(SIP_SHARD_QUEUE_MAX);
-        let (commands, kept_too) = mpsc::channel(1);
-        let (gauges_in, gauges) = watch::channel(Gauges::default());
-        let none = crate::engine::trace::TraceLimits {
-            shard_bytes_max: 0,
-            life: std::time::Duration::ZERO,
-        };
-        let handle = Self { arrivals, commands, gauges, trace: ShardTrace::new(none) };
-        while handle.arrivals.try_send(Arrival::FlowClosed(FlowId(0))).is_ok() {}
-        (handle, (kept, kept_too, gauges_in))
-    }
-
-    /// A shard of which only the commands are looked at, with what keeps its queues open.
-    #[cfg(test)]
-    pub(super) fn overheard() -> (Self, Overheard) {
-        let (arrivals, kept) = mpsc::channel(1);
-        let (commands, orders) = mpsc::channel(COMMANDS_MAX);
-        let (gauges_in, gauges) = watch::channel(Gauges::default());
-        let none = crate::engine::trace::TraceLimits {
-            shard_bytes_max: 0,
-            life: std::time::Duration::ZERO,
-        };
-        let handle = Self { arrivals, commands, gauges, trace: ShardTrace::new(none) };
-        (handle, Overheard { orders, _kept: (kept, gauges_in) })
-    }
-
-    /// Gives the shard a command of a call; waits while its queue is full.
-    pub async fn command(&self, command: Command) {
-        // A shard that is gone takes its dialogs with it.
-        drop(self.commands.send(Order::Command(command)).await);
-    }
-
-    /// Answers a dialog that is this leg of a call from now on, and gives what names it; `None` when its
-    /// peer has given it up.
-    pub(super) async fn take_over(
-        &self,
-        dialog: DialogId,
-        leg: CallLeg,
-        body: Bytes,
-    ) -> Option<DialogName> {
-        let (taken, answer) = oneshot::channel();
-        self.commands.send(Order::TakeOver { dialog, leg, body, taken }).await.ok()?;
-        answer.await.ok()?
-    }
-
-    /// The address at which the peer of a dialog is reached; `None` once that is over.
-    pub(super) async fn find(&self, dialog: DialogId) -> Option<String> {
-        let (found, answer) = oneshot::channel();
-        self.commands.send(Order::Find { dialog, found }).await.ok()?;
-        answer.await.ok()?
-    }
-
-    /// Hangs a dialog up; its call hears nothing more of it.
-    pub(super) async fn let_go(&self, dialog: DialogId, cause: HangupCause) {
-        drop(self.commands.send(Order::LetGo { dialog, cause }).await);
-    }
-
-    /// Places a call of ours. What happens to it goes to `events`; when nobody takes
-    /// that any more, the leg is hung up.
-    pub(super) async fn place(
-        &self,
-        leg: PlacedLeg,
-        invite: Box<OutboundInvite>,
-        events: mpsc::Sender<Event>,
-    ) {
-        drop(self.commands.send(Order::Place { leg, invite, events }).await);
-    }
-
-    /// Sends a request outside dialogs and waits for what becomes of it; `None` when the shard is gone.
-    pub(super) async fn request(&self, request: Box<OutboundRequest>) -> Option<RequestAnswer> {
-        let (answer, answered) = oneshot::channel();
-        self.commands.send(Order::Request { request, answer }).await.ok()?;
-        answered.await.ok()
-    }
-
-    pub(super) const fn trace(&self) -> &ShardTrace {
-        &self.trace
-    }
-
-    /// What the shard held at its last turn.
-    #[must_use]
-    pub fn gauges(&self) -> Gauges {
-        *self.gauges.borrow()
-    }
-}
 
 /// Starts a shard's task.
 pub fn start(

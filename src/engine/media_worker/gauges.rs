@@ -1,0 +1,64 @@
+//! What a media thread says of itself: its work, its lateness, and whether it can take more.
+
+use crate::engine::media_thread::MediaLoad;
+use crate::media::pace::PHASE;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Averaged processor time of a phase above which new sessions are refused.
+const PHASE_WORK_MAX: Duration = Duration::from_millis(4);
+
+/// Averaged lateness of a phase above which new sessions are refused.
+const LATENESS_MAX: Duration = Duration::from_millis(60);
+
+/// Figures of one thread, written by it and read by the handles.
+#[derive(Debug, Default)]
+pub(crate) struct Gauges {
+    pub(crate) commands_dropped: AtomicU64,
+    phase_work_nanos: AtomicU64,
+    lateness_nanos: AtomicU64,
+    late_phases: AtomicU64,
+    skipped_ticks: AtomicU64,
+    ticks: AtomicU64,
+    work_nanos: AtomicU64,
+}
+
+impl Gauges {
+    pub(crate) fn is_overloaded(&self) -> bool {
+        let work = Duration::from_nanos(self.phase_work_nanos.load(Ordering::Relaxed));
+        let lateness = Duration::from_nanos(self.lateness_nanos.load(Ordering::Relaxed));
+        work > PHASE_WORK_MAX || lateness > LATENESS_MAX
+    }
+
+    pub(crate) fn add_to(&self, load: &mut MediaLoad) {
+        let nanos = |gauge: &AtomicU64| Duration::from_nanos(gauge.load(Ordering::Relaxed));
+        load.phase_work = load.phase_work.max(nanos(&self.phase_work_nanos));
+        load.late_phases += self.late_phases.load(Ordering::Relaxed);
+        load.skipped_ticks += self.skipped_ticks.load(Ordering::Relaxed);
+        load.ticks += self.ticks.load(Ordering::Relaxed);
+        load.work += nanos(&self.work_nanos);
+        load.overloaded |= self.is_overloaded();
+    }
+
+    pub(super) fn phase_ran(&self, work: Duration, late: Duration, sessions: usize) {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        average(&self.phase_work_nanos, nanos(work));
+        average(&self.lateness_nanos, nanos(late));
+        self.work_nanos.fetch_add(nanos(work), Ordering::Relaxed);
+        self.ticks.fetch_add(sessions as u64, Ordering::Relaxed);
+        if late > PHASE {
+            self.late_phases.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn skipped(&self, ticks: u64) {
+        self.skipped_ticks.fetch_add(ticks, Ordering::Relaxed);
+    }
+}
+
+/// Moves an average over about the last 64 values, a third of a second of phases.
+fn average(gauge: &AtomicU64, value: u64) {
+    let before = gauge.load(Ordering::Relaxed);
+    gauge.store(before - before / 64 + value / 64, Ordering::Relaxed);
+}
