@@ -189,7 +189,7 @@ async fn a_way_back_leads_by_the_source_of_its_leg_and_never_by_the_connection_o
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let plain = Destination::plain(Transport::Tcp, listener.local_addr().unwrap(), 0);
     bench.flows.connect(&plain).unwrap();
-    listener.accept().await.unwrap();
+    let _plain = listener.accept().await.unwrap();
     let way = bench.flows.keep_way(Destination { local: from("127.0.0.9"), ..plain.clone() });
     assert!(!way.flow().id.is_socket());
     for _ in 0..2 {
