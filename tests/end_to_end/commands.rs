@@ -205,8 +205,8 @@ async fn a_trunk_may_keep_the_signalling_of_its_calls_out_of_the_database() {
     // What is left when the node ends is carried then.
     node.signal("TERM");
     node.ended().await;
-    assert_eq!(node.count("SELECT count(*) FROM sip_messages").await, 0);
     node.launch().await;
+    assert_eq!(node.count("SELECT count(*) FROM sip_messages").await, 0);
     let said = node.ask(&key, &["calls", "trace", &call]).await;
     assert!(said.code == Some(1) && said.err.contains("in memory alone"), "{said:?}");
 }

@@ -26,15 +26,17 @@ fn invite(local: SocketAddr, call: &str) -> String {
     )
 }
 
-/// Sends what is wrong until its final response is there; its status.
+/// Sends what is wrong until the final response to it, and not to another, is there; its status.
 async fn send(socket: &UdpSocket, node: &Node, text: &str) -> u16 {
     let mut buffer = vec![0; 65_536];
     socket.send_to(text.as_bytes(), node.sip()).await.unwrap();
+    let branch = text.split_once("branch=").and_then(|(_, rest)| rest.lines().next()).unwrap();
     let answer = async {
         loop {
             let length = socket.recv(&mut buffer).await.unwrap();
             let text = String::from_utf8_lossy(&buffer[..length]);
             let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
+            let status = status.filter(|_| text.contains(&format!("branch={branch}")));
             if let Some(status) = status.filter(|status| *status >= 200) {
                 return status;
             }

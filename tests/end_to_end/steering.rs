@@ -19,6 +19,7 @@ use crate::node::wait_for;
 use crate::phone::Heard;
 use crate::phone::PATIENCE;
 use crate::phone::Phone;
+use crate::postgres;
 use crate::rows;
 use crate::rtp::Stream;
 use crate::rtp::audio;
@@ -377,11 +378,11 @@ async fn a_request_that_a_crash_left_behind_goes_on_with_its_call() {
     }
     let (tenant, call) = (rows::uuid(1), rows::uuid(70));
     let body = wish.to_string();
-    node.put(&[format!(
+    let row = format!(
         "INSERT INTO idempotency_keys (tenant_id, key, asked, call_id, busy_until) VALUES \
          ('{tenant}', 'crashed', sha256('{body}'), '{call}', now() - interval '1 second')"
-    )])
-    .await;
+    );
+    postgres::execute(&node.database(), &row).await.unwrap();
     let answer = place_as(&node, &key, "crashed", &wish).await;
     assert_eq!((answer.status, answer.json()["id"].as_str()), (201, Some(&*call.to_string())));
     crate::carrier::answer(&mut far).await;
@@ -398,7 +399,7 @@ async fn a_call_is_placed_with_an_agent_and_an_end_of_its_own() {
     let call = place(&node, &key, wish).await;
     let invite = far.expect("INVITE ").await;
     far.respond(&invite, "180 Ringing", "", "").await;
-    bot.accept().await;
+    let _stream = bot.accept().await;
     pick_up(&mut far, &invite).await;
     hear_bye(&far).await;
     let record = shown(&node, 1, &call, &key).await;

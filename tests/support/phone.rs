@@ -196,6 +196,16 @@ impl Phone {
         answer
     }
 
+    /// Calls, is refused or challenged, and acknowledges that.
+    pub async fn call_in_vain(&mut self, headers: &str, body: &str) -> Heard {
+        let branch = format!("z9hG4bK{:x}", clock::random_u64());
+        self.cseq += 1;
+        self.send(self.request_as("INVITE", &branch, headers, body)).await;
+        let refusal = self.outcome("INVITE").await;
+        self.send(self.ack_of_refusal(&refusal, &branch)).await;
+        refusal
+    }
+
     /// Sends the ACK of the INVITE of now. That of a refusal should have the INVITE's branch: see
     /// [`Phone::ack_of_refusal`].
     pub async fn acknowledge(&mut self) {
