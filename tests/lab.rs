@@ -135,14 +135,57 @@ fn a_cancel_in_the_same_burst_as_its_invite_always_works() {
 #[test]
 fn both_sides_change_the_session_at_once_and_the_call_survives() {
     let mut lab = Lab::new(6, Transport::Udp, Weather { delay_ms_max: 20, ..CALM });
-    for number in 0..200 {
+    for number in 0..1_000 {
         let plan = Plan { reinvite_ms: Some(1_000), ..plain(50, 30_000) };
         lab.plan(number * 10, plan);
     }
     lab.run();
     lab.assert_sound();
-    assert_eq!(count(&lab, Side::Caller, |it| it.ends == ["bye answered"]), 200);
-    assert_eq!(count(&lab, Side::Called, |it| it.ends == ["bye"]), 200);
+    assert_eq!(count(&lab, Side::Caller, |it| it.ends == ["bye answered"]), 1_000);
+    assert_eq!(count(&lab, Side::Called, |it| it.ends == ["bye"]), 1_000);
+}
+
+/// Ended by somebody's BYE, and not by a time-out.
+fn hung_up(story: &Story) -> bool {
+    story.ends == ["bye"] || story.ends == ["bye answered"]
+}
+
+#[test]
+fn a_hang_up_and_new_offers_race_a_thousand_times_and_the_call_ends_once() {
+    let mut lab = Lab::new(12, Transport::Udp, Weather { delay_ms_max: 20, ..CALM });
+    for number in 0..1_000 {
+        // Both offer anew a second after the answer, and one of them hangs up around that time.
+        let around = lab.random().below(120);
+        let plan = if number % 2 == 0 {
+            plain(50, 1_020 + around)
+        } else {
+            Plan { called_hangs_up_ms: Some(940 + around), ..plain(50, 60_000) }
+        };
+        lab.plan(number * 10, Plan { reinvite_ms: Some(1_000), ..plan });
+    }
+    lab.run();
+    lab.assert_sound();
+    for side in [Side::Caller, Side::Called] {
+        assert_eq!(count(&lab, side, hung_up), 1_000, "{side:?}");
+    }
+}
+
+#[test]
+fn both_sides_hang_up_at_once_a_thousand_times_and_the_call_ends_once() {
+    let mut lab = Lab::new(13, Transport::Udp, Weather { delay_ms_max: 30, ..CALM });
+    for number in 0..1_000 {
+        let (own, theirs) = (lab.random().below(60), lab.random().below(60));
+        let called_hangs_up_ms = Some(980 + theirs);
+        lab.plan(number * 10, Plan { called_hangs_up_ms, ..plain(50, 1_060 + own) });
+    }
+    lab.run();
+    lab.assert_sound();
+    for side in [Side::Caller, Side::Called] {
+        assert_eq!(count(&lab, side, hung_up), 1_000, "{side:?}");
+        // Whose BYE came first differs, so they did cross.
+        let first = count(&lab, side, |it| it.ends == ["bye"]);
+        assert!((50..950).contains(&first), "{side:?}: {first}");
+    }
 }
 
 /// Calls with every extension on.
