@@ -35,6 +35,7 @@ mod kamailio;
 mod kept_secrets;
 mod limits;
 mod media_keys;
+mod misbehaving;
 mod name_server;
 mod names;
 mod network;

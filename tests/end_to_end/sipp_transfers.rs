@@ -26,15 +26,15 @@ use std::net::IpAddr;
 use tandem::store::api_keys::KeyRole;
 
 /// A node with one carrier: SIPp calls from an address of it, and whom we call is a telephone of it.
-struct Around {
-    node: Node,
-    key: String,
-    target: Phone,
+pub(crate) struct Around {
+    pub(crate) node: Node,
+    pub(crate) key: String,
+    pub(crate) target: Phone,
     sipp: IpAddr,
 }
 
 impl Around {
-    async fn new(more: Value) -> Self {
+    pub(crate) async fn new(more: Value) -> Self {
         let node = Home::new().start().await;
         let target = carrier(&node, "127.0.0.9").await;
         let sipp = own_address();
@@ -55,7 +55,7 @@ impl Around {
     }
 
     /// SIPp calls; the call's id, once it is answered.
-    async fn call(&self, scenario: &str) -> (Running, String) {
+    pub(crate) async fn call(&self, scenario: &str) -> (Running, String) {
         let running = self.sipp(scenario, NUMBER).start();
         (running, self.running_call().await)
     }
@@ -103,7 +103,7 @@ impl Around {
     }
 
     /// What happened to the call, of what concerns its transfer; and why it ended.
-    async fn story(&self, call: &str) -> (Vec<String>, String) {
+    pub(crate) async fn story(&self, call: &str) -> (Vec<String>, String) {
         let record = shown(&self.node, 1, call, &self.key).await;
         let events = record["events"].as_array().unwrap().iter();
         let names = events.filter_map(|event| event["name"].as_str());
@@ -112,7 +112,7 @@ impl Around {
     }
 }
 
-async fn finishes(running: Running) {
+pub(crate) async fn finishes(running: Running) {
     let report = running.report().await;
     assert!(report.exit == Some(0) && report.failed == 0, "{:?}: {}", report.exit, report.text);
 }
