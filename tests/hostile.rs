@@ -248,7 +248,7 @@ async fn nothing_that_a_peer_keeps_secret_and_no_control_character_reaches_the_l
 }
 
 #[tokio::test]
-async fn a_flood_of_invites_that_nobody_acknowledges_is_bounded_and_a_good_call_goes_through() {
+async fn a_flood_keeps_memory_bounded() {
     // What is kept for explaining calls has a bound of its own.
     let more = "[trace]\nmegabytes = 0\n";
     let switch = Switch::start_with(Options { more, ..Options::default() }).await;
@@ -433,7 +433,7 @@ async fn options_over_udp_in_time(phone: &Phone) {
 }
 
 #[tokio::test]
-async fn a_tcp_peer_that_never_reads_delays_nobody() {
+async fn a_tcp_peer_that_stops_reading_does_not_delay_udp() {
     let switch = Switch::start().await;
     let phone = phone(&switch, "ping").await;
     let socket = TcpSocket::new_v4().unwrap();

@@ -230,7 +230,7 @@ fn a_too_short_session_expires_gets_422() {
 }
 
 #[test]
-fn an_answer_goes_to_the_source_and_maddr_is_ignored() {
+fn maddr_does_not_reflect_traffic() {
     let mut solo = Solo::new();
     let text = Script::new("OPTIONS", "a").text();
     solo.receive(&text.replace(";rport", ";rport;maddr=203.0.113.66;received=203.0.113.67"));

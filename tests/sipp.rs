@@ -87,7 +87,7 @@ async fn a_caller_may_give_up_while_it_rings() {
 }
 
 #[tokio::test]
-async fn a_held_caller_gets_no_media_and_hears_again_after_the_resume() {
+async fn no_rtp_is_sent_while_held() {
     let switch = check_alone("hold-resume", TONE, "normal").await;
     // 1 + 3 x 0.5 s to be heard, 3 x 1 s on hold: without the holds it were 275 packets.
     let heard = "SELECT count(*) FROM calls WHERE holds = 3 AND packets_out BETWEEN 90 AND 160";

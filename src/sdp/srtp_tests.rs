@@ -204,6 +204,18 @@ fn the_first_line_of_the_offer_that_we_can_follow_counts() {
     check(&offer, &ours, &["m=audio 16400 RTP/SAVP 0", &line], Some(GCM));
 }
 
+/// A plain peer answers RTP/AVP and passes the key over; it would refuse RTP/SAVP, and the call with it.
+#[test]
+fn preferred_srtp_does_not_offer_savp() {
+    let optional = caps(SrtpPolicy::Optional, &[GCM, CM_80]);
+    let text = String::from_utf8(offer(&optional, &local())).unwrap();
+    let media: Vec<_> = text.lines().filter(|line| line.starts_with("m=")).collect();
+    assert_eq!(media, ["m=audio 16400 RTP/AVP 0 101"]);
+    assert_eq!(text.matches("a=crypto:").count(), 2);
+    let plain = parse(&body("m=audio 4000 RTP/AVP 0\r\na=sendrecv\r\n")).unwrap();
+    assert_eq!(accept(&plain, &optional).unwrap().crypto, None);
+}
+
 #[test]
 fn our_offer_lists_every_suite_and_its_answer_picks_one() {
     let text = |policy| {

@@ -691,7 +691,7 @@ mod tests {
     }
 
     #[test]
-    fn lower_priorities_wait_and_weights_share_the_load() {
+    fn srv_weights_share_the_load() {
         let records =
             vec![srv(2, 9, 1, "z"), srv(1, 3, 1, "a"), srv(1, 1, 1, "b"), srv(1, 0, 1, "c")];
         let mut first = BTreeMap::<String, u32>::new();

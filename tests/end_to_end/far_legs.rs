@@ -7,6 +7,7 @@ use crate::carrier::answer;
 use crate::carrier::carrier;
 use crate::carrier::hear_bye;
 use crate::carrier::hears;
+use crate::carrier::pick_up;
 use crate::carrier::refuse;
 use crate::node::Home;
 use crate::node::Node;
@@ -192,19 +193,67 @@ fn forward(_: SocketAddr) -> Value {
 }
 
 #[tokio::test]
+async fn media_from_183_is_heard() {
+    let (node, mut far) = node(forward).await;
+    let mut phone = caller(&node).await;
+    dial(&mut phone).await;
+    let invite = far.expect("INVITE ").await;
+    far.take(&invite);
+    far.respond(&invite, "183 Session Progress", "", &far.sdp()).await;
+    let progress = phone.expect("SIP/2.0 183").await;
+    assert!(progress.audio_port() > 0, "{progress:?}");
+    hears((&far, invite.audio_port()), &phone, 0x41).await;
+    // A bare 18x behind it takes nothing back.
+    for status in ["180 Ringing", "183 Session Progress"] {
+        far.respond(&invite, status, "", "").await;
+        hears((&far, invite.audio_port()), &phone, 0x42).await;
+    }
+    assert_eq!(node.count("SELECT count(*) FROM calls WHERE answered_at IS NOT NULL").await, 0);
+    far.respond(&invite, "200 OK", "", &far.sdp()).await;
+    far.expect("ACK ").await;
+    let ok = phone.outcome("INVITE").await;
+    phone.confirm(&ok);
+    phone.acknowledge().await;
+    hears((&phone, ok.audio_port()), &far, 0x43).await;
+    phone.hang_up().await;
+    hear_bye(&far).await;
+}
+
+/// Whoever rings out is told by the code that makes its carrier do what the trunk wants: a 480 has it ring
+/// elsewhere, a 486 does not.
+#[tokio::test]
+async fn ring_out_code_follows_the_trunk() {
+    let (node, far) = node(forward).await;
+    for (status, words) in [(480, "Temporarily Unavailable"), (486, "Busy Here"), (603, "Decline")]
+    {
+        let wanted = format!(
+            "UPDATE trunks SET overrides = \
+             jsonb_set(overrides, '{{inbound,response_map,no_answer}}', '{status}')"
+        );
+        node.put(&[wanted]).await;
+        let mut phone = caller(&node).await;
+        dial(&mut phone).await;
+        let invite = far.expect("INVITE ").await;
+        far.respond(&invite, "180 Ringing", "", "").await;
+        cancelled(&far, &invite).await;
+        let refusal = phone.outcome("INVITE").await;
+        assert!(refusal.start.contains(&format!("{status} {words}")), "{refusal:?}");
+        assert!(refusal.header("reason").contains("Q.850;cause=19"), "{refusal:?}");
+        phone.acknowledge().await;
+        assert_eq!(node.record(&phone.call_id).await.cause, "no_answer");
+    }
+}
+
+#[tokio::test]
 async fn a_forwarded_call_rings_answers_and_fails_as_the_other_side_does() {
     let (node, mut far) = node(forward).await;
     let mut phone = caller(&node).await;
     dial(&mut phone).await;
     let invite = far.expect("INVITE ").await;
     assert!(invite.start.starts_with("INVITE sip:+15550142@127.0.0.9"), "{}", invite.start);
-    far.take(&invite);
-    far.respond(&invite, "183 Session Progress", "", &far.sdp()).await;
-    let progress = phone.expect("SIP/2.0 183").await;
-    assert!(progress.audio_port() > 0, "{progress:?}");
-    hears((&far, invite.audio_port()), &phone, 0x41).await;
-    far.respond(&invite, "200 OK", "", &far.sdp()).await;
-    far.expect("ACK ").await;
+    far.respond(&invite, "180 Ringing", "", "").await;
+    phone.expect("SIP/2.0 180").await;
+    pick_up(&mut far, &invite).await;
     let ok = phone.outcome("INVITE").await;
     assert_eq!(ok.status(), 200);
     phone.confirm(&ok);

@@ -102,7 +102,7 @@ async fn kamailio_takes_a_trunks_registration_sends_its_calls_and_is_told_of_the
 }
 
 #[tokio::test]
-async fn a_call_out_goes_by_the_connection_and_the_service_route_of_the_registration() {
+async fn invite_uses_the_proxy_and_the_socket_of_its_register() {
     let kamailio = registrar().await;
     let node = node(kamailio.address, "tcp", json!({ "refresh_ratio": 0.9 })).await;
     stands(&node, "registered").await;

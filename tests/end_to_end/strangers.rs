@@ -2,6 +2,7 @@
 
 use crate::node::Home;
 use crate::node::wait_for;
+use crate::phone::Phone;
 use crate::rows;
 use crate::talk::Peer;
 use serde_json::json;
@@ -56,4 +57,28 @@ async fn a_stranger_hears_nothing_or_403_as_the_listener_says_and_is_counted() {
         );
         wait_for(of, async || (node.count(&found).await == count).then_some(())).await;
     }
+}
+
+#[tokio::test]
+async fn a_scanner_gets_silence() {
+    let node = Home::with("127.0.0.1:0", 100, "").start().await;
+    node.put(&[
+        rows::tenant(1, 0),
+        rows::trunk(2, "127.0.0.1/32"),
+        rows::profile(3, 1, json!({"kind": "tone"})),
+        rows::number(4, 1, 3, NUMBER),
+    ])
+    .await;
+    assert_eq!(Peer::at("127.0.0.1", node.sip()).await.options().await.status(), 200);
+    let mut scanner = Phone::new([127, 0, 0, 9].into(), node.sip(), NUMBER).await;
+    let name = "User-Agent: friendly-scanner\r\n";
+    for method in ["OPTIONS", "REGISTER", "INVITE", "BYE", "SUBSCRIBE"] {
+        let request = scanner.request(method, name, "");
+        scanner.send(request).await;
+    }
+    let name = "sip_scanner_messages_total{signature=\"friendly-scanner\"}";
+    let counted = async || (node.metric(name).await == 5).then_some(());
+    wait_for("it is known for what it is", counted).await;
+    assert!(scanner.hear_within(crate::phone::SILENCE).await.is_none(), "a scanner was answered");
+    assert_eq!(node.metric("calls_received_total").await, 0);
 }

@@ -227,3 +227,71 @@ impl ShardHandle {
         *self.gauges.borrow()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::shards::Shards;
+    use crate::engine::trace::TraceLimits;
+    use crate::sip::message::peek::call_id_of;
+    use crate::types::transport::Transport;
+    use std::collections::HashMap;
+    use std::time::Duration;
+
+    fn listening() -> (ShardHandle, mpsc::Receiver<Arrival>, impl Sized) {
+        let (arrivals, heard) = mpsc::channel(SIP_SHARD_QUEUE_MAX);
+        let (commands, kept) = mpsc::channel(1);
+        let (gauges_in, gauges) = watch::channel(Gauges::default());
+        let none = TraceLimits { shard_bytes_max: 0, life: Duration::ZERO };
+        let handle = ShardHandle { arrivals, commands, gauges, trace: ShardTrace::new(none) };
+        (handle, heard, (kept, gauges_in))
+    }
+
+    /// A CANCEL that overtakes its INVITE is answered 481, and the callee rings on.
+    #[test]
+    fn messages_of_one_call_keep_their_order() {
+        let (mut handles, mut queues, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..4 {
+            let (handle, heard, more) = listening();
+            handles.push(handle);
+            queues.push(heard);
+            kept.push(more);
+        }
+        let shards = Shards::new(handles);
+        let steps = ["INVITE", "CANCEL", "ACK", "BYE"];
+        for (step, method) in steps.into_iter().enumerate() {
+            for call in 0..100 {
+                // Each by another socket: a carrier may move within a call.
+                let flow = Flow {
+                    id: FlowId(step as u64),
+                    listener: 0,
+                    transport: Transport::Udp,
+                    local: "192.0.2.250:5060".parse().unwrap(),
+                    remote: "192.0.2.1:5060".parse().unwrap(),
+                };
+                let text = format!("{method} sip:a@h SIP/2.0\r\nCall-ID: call-{call}\r\n\r\n");
+                let message = Bytes::from(text);
+                let call_id = call_id_of(&message).unwrap().to_vec();
+                shards.of_call_id(&call_id).unwrap().receive(flow, message).unwrap();
+            }
+        }
+        let mut seen = HashMap::<Vec<u8>, Vec<String>>::new();
+        let mut used = 0;
+        for queue in &mut queues {
+            let before = seen.len();
+            while let Ok(arrival) = queue.try_recv() {
+                let Arrival::Message { message, .. } = arrival else { panic!("{arrival:?}") };
+                let text = String::from_utf8(message.to_vec()).unwrap();
+                let method = text.split(' ').next().unwrap().to_owned();
+                seen.entry(call_id_of(&message).unwrap().to_vec()).or_default().push(method);
+            }
+            used += usize::from(seen.len() > before);
+        }
+        assert_eq!(seen.len(), 100);
+        assert!(used > 1, "one shard has them all");
+        // One that came to two shards, or in disorder, reads otherwise.
+        for methods in seen.values() {
+            assert_eq!(*methods, steps);
+        }
+    }
+}

@@ -163,7 +163,7 @@ fn only_authentic_packets_move_the_source() {
 }
 
 #[test]
-fn a_hold_and_a_refresh_with_the_same_keys_keep_the_streams() {
+fn the_roc_survives_hold() {
     let suite = SrtpSuite::AeadAes128Gcm;
     let mut scene = Scene::new(plan(suite, 2));
     let mut peer = Peer::new(suite, 2);

@@ -272,7 +272,7 @@ fn the_first_packet_of_the_caller_starts_the_playout_too() {
 }
 
 #[test]
-fn a_held_peer_gets_no_rtp_but_rtcp_goes_on_and_nothing_times_out() {
+fn the_watchdog_is_silent_on_hold_and_recvonly() {
     let setup = MediaSetup {
         playout_held: false,
         rules: MediaRules { inactivity: Some(Duration::from_secs(10)), ..MediaRules::default() },

@@ -351,6 +351,24 @@ async fn what_is_not_tls_is_closed_and_named() {
 }
 
 #[tokio::test]
+async fn an_idle_tls_client_does_not_block_other_handshakes() {
+    let authority = Authority::new();
+    let limits =
+        FlowLimits { handshake_timeout: Duration::from_secs(3_600), ..FlowLimits::default() };
+    let mut bench = Bench::limited(&shown(authority.credentials(&["sbc.example"])), limits);
+    let mut idle = Vec::new();
+    for count in 1..=3 {
+        idle.push(TcpStream::connect(bench.listener.local()).await.unwrap());
+        while bench.flows.streams_open() < count {
+            tokio::task::yield_now().await;
+        }
+    }
+    // None of them ever says a word.
+    bench.arrives(&bench.to("sbc.example", trusting(&authority))).await;
+    drop(idle);
+}
+
+#[tokio::test]
 async fn half_open_handshakes_are_bounded_and_end() {
     let authority = Authority::new();
     let limits = FlowLimits {

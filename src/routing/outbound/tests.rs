@@ -360,6 +360,18 @@ fn each_carrier_reads_the_caller_where_it_wants_it() {
 }
 
 #[test]
+fn user_phone_is_added_where_the_trunk_says_so() {
+    for (wanted, end) in [(true, ";user=phone"), (false, "")] {
+        let mut lab = Lab::new(vec![trunk(1, |outbound| outbound.form.user_phone = wanted)]);
+        let invite = lab.first(request("+15551234567")).invite;
+        for uri in [&invite.uri, &invite.to] {
+            assert_eq!(*uri, format!("sip:+15551234567@a.example{end}"));
+        }
+        assert_eq!(invite.from, format!("sip:+15550100@a.example{end}"));
+    }
+}
+
+#[test]
 fn a_withheld_caller_is_withheld_everywhere_but_in_the_assertion() {
     let mut call = request("+15551234567");
     call.anonymous = true;
