@@ -9,6 +9,8 @@ use crate::api::route::Access;
 use crate::api::route::Route;
 use crate::api::token;
 use crate::api::token::CallRight;
+use crate::api::twilio;
+use crate::api::twilio::TwilioError;
 use crate::clock;
 use crate::store::api_keys::KeyHolder;
 use crate::store::api_keys::KeyRole;
@@ -65,6 +67,8 @@ pub(super) struct Gate {
     by_token: Option<CallRight>,
     /// Whether the token may be part of the address: browsers give no headers with what they follow.
     in_address: bool,
+    /// Whether clients of Twilio's API ask here: they name an account and give a token of it.
+    is_twilios: bool,
 }
 
 /// Lets a request through whose key opens its route.
@@ -79,11 +83,16 @@ pub(super) async fn pass(
 ) -> Response {
     let request_id = request.extensions().get::<RequestId>().cloned().unwrap_or_default();
     let of = (request.headers(), request.uri().query().unwrap_or_default());
-    match gate.judge(&params, of, request_id).await {
+    let judged = match gate.is_twilios {
+        true => gate.judge_pair(&params, of.0, request_id).await,
+        false => gate.judge(&params, of, request_id).await,
+    };
+    match judged {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
+        Err(error) if gate.is_twilios => TwilioError::from(error).into_response(),
         Err(error) => error.into_response(),
     }
 }
@@ -97,7 +106,49 @@ impl Gate {
             access: route.access,
             by_token: rest.and_then(|rest| token::right_at(route.method, rest)),
             in_address: rest == Some("/events"),
+            is_twilios: route.is_twilios(),
         }
+    }
+
+    /// Lets in who names the account of the path and gives one of its tenant's keys.
+    async fn judge_pair(
+        &self,
+        params: &RawPathParams,
+        headers: &HeaderMap,
+        request_id: RequestId,
+    ) -> Result<Caller, ApiError> {
+        let id = &request_id;
+        // A browser keeps such a pair and sends it along with forms of any page.
+        let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
+        if origin.is_some_and(|origin| !self.context.origins.iter().any(|own| own == origin)) {
+            return Err(ErrorKind::ReadOnly("pages of this origin may not ask").of(id));
+        }
+        let nobody = || ErrorKind::NoPair.of(id);
+        let (account, token) = twilio::credentials(headers).ok_or_else(nobody)?;
+        let tenant = TenantId::from_account_sid(&account).ok_or_else(nobody)?;
+        let holder = self.context.keys.verify(&self.context.database, &token).await;
+        let holder = holder.map_err(|error| error::database(&error, id))?.ok_or_else(nobody)?;
+        if !holder.scope.opens(tenant) {
+            return Err(nobody());
+        }
+        if !self.context.rate.admits(holder.id) {
+            return Err(ErrorKind::TooMany.of(id));
+        }
+        let mut item = None;
+        for (name, value) in params {
+            match name {
+                "account_sid" if TenantId::from_account_sid(value) == Some(tenant) => (),
+                "account_sid" => return Err(ErrorKind::NotFound("there is no such account").of(id)),
+                // What names nothing is not found.
+                _ => {
+                    item = Some(
+                        twilio::call_of(value).map_or_else(String::new, |call| call.to_string()),
+                    )
+                }
+            }
+        }
+        check_role(&holder, self.access.least()).map_err(|kind| kind.of(id))?;
+        Ok(Caller { holder, tenant: Some(tenant), item, request_id })
     }
 
     /// Lets in who has a token for the call of the path, while that runs.
@@ -166,26 +217,27 @@ impl Gate {
                 _ => item = Some(value.to_owned()),
             }
         }
-        let least = match self.access {
-            Access::Platform(_) if holder.scope != KeyScope::AllTenants => {
-                return Err(ErrorKind::Platforms("a key of the platform is needed").of(id));
-            }
-            Access::Platform(least) | Access::Tenant(least) => least,
-        };
+        if matches!(self.access, Access::Platform(_)) && holder.scope != KeyScope::AllTenants {
+            return Err(ErrorKind::Platforms("a key of the platform is needed").of(id));
+        }
         let tenant = match tenant.map(str::parse::<TenantId>) {
             None => None,
             Some(Ok(tenant)) if holder.scope.opens(tenant) => Some(tenant),
             Some(_) => return Err(ErrorKind::Forbidden.of(id)),
         };
-        if holder.role < least {
-            let needed = match least {
-                KeyRole::Admin => "a key of an admin is needed",
-                KeyRole::Viewer | KeyRole::Operator => "a key of an operator or admin is needed",
-            };
-            return Err(ErrorKind::ReadOnly(needed).of(id));
-        }
+        check_role(&holder, self.access.least()).map_err(|kind| kind.of(id))?;
         Ok(Caller { holder, tenant, item, request_id })
     }
+}
+
+fn check_role(holder: &KeyHolder, least: KeyRole) -> Result<(), ErrorKind> {
+    if holder.role >= least {
+        return Ok(());
+    }
+    Err(ErrorKind::ReadOnly(match least {
+        KeyRole::Admin => "a key of an admin is needed",
+        KeyRole::Viewer | KeyRole::Operator => "a key of an operator or admin is needed",
+    }))
 }
 
 /// The key of `Authorization: Bearer` or `X-Api-Key`.

@@ -1,12 +1,15 @@
 //! Errors as clients see them: `{code, message, field?, request_id}`, never the inside of the switch.
 
 use crate::api::RequestId;
+use crate::api::twilio;
+use crate::api::twilio::TwilioError;
 use crate::call::steer::Senseless;
 use crate::store::resource::Fault;
 use crate::types::cause::HangupCause;
 use axum::Extension;
 use axum::Json;
 use axum::http::StatusCode;
+use axum::http::Uri;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
@@ -32,6 +35,8 @@ pub(super) enum ErrorKind {
     BadBody(&'static str),
     /// A value of the body cannot be used.
     Invalid,
+    /// A parameter in Twilio's form cannot be used, with its code there.
+    TwilioParameter(u32),
     /// It goes against what is there.
     Conflict,
     /// It was changed since the client read it.
@@ -48,6 +53,8 @@ pub(super) enum ErrorKind {
     TooManyListeners,
     /// No key, or one that opens nothing.
     NoKey,
+    /// No pair of account and token, or one that opens nothing.
+    NoPair,
     /// The key is not for this tenant.
     Forbidden,
     /// The key may do less than this; the text says what is needed.
@@ -64,6 +71,8 @@ pub(super) enum ErrorKind {
     NoRefer,
     /// What is asked of a call makes no sense at this moment.
     Senseless(Senseless),
+    /// A call that is to end only while nobody has answered was answered.
+    CallAnswered,
     /// A key of idempotency came with another request before.
     KeyReused,
     /// The request that came with this key of idempotency is not done yet.
@@ -103,8 +112,12 @@ impl ErrorKind {
 
     fn status(self) -> StatusCode {
         match self {
-            Self::BadParameter(_) | Self::BadBody(_) | Self::Invalid => StatusCode::BAD_REQUEST,
-            Self::NoKey => StatusCode::UNAUTHORIZED,
+            Self::BadParameter(_)
+            | Self::BadBody(_)
+            | Self::Invalid
+            | Self::TwilioParameter(_)
+            | Self::CallAnswered => StatusCode::BAD_REQUEST,
+            Self::NoKey | Self::NoPair => StatusCode::UNAUTHORIZED,
             Self::Forbidden | Self::ReadOnly(_) | Self::Platforms(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::NoMethod => StatusCode::METHOD_NOT_ALLOWED,
@@ -127,7 +140,7 @@ impl ErrorKind {
         match self {
             Self::BadParameter(what) => ("bad_parameter", what),
             Self::BadBody(what) => ("bad_body", what),
-            Self::Invalid => ("invalid_value", "a value cannot be used"),
+            Self::Invalid | Self::TwilioParameter(_) => ("invalid_value", "a value cannot be used"),
             Self::Conflict => ("conflict", "it goes against what is there"),
             Self::Stale => ("changed_meanwhile", "it was changed since it was read: read it again"),
             Self::TooLarge => ("too_large", "the body is longer than it may be"),
@@ -144,6 +157,11 @@ impl ErrorKind {
                 "unauthorized",
                 "an API key is needed: Authorization: Bearer KEY, or X-Api-Key: KEY",
             ),
+            Self::NoPair => (
+                "unauthorized",
+                "the account and a token of it are needed: Basic ACCOUNT_SID:AUTH_TOKEN",
+            ),
+            Self::CallAnswered => ("call_answered", "the call was answered: complete it instead"),
             Self::Forbidden => ("forbidden", "this key does not open that tenant"),
             Self::ReadOnly(what) => ("role_too_low", what),
             Self::Platforms(what) => ("platforms_only", what),
@@ -174,6 +192,18 @@ impl ErrorKind {
     }
 }
 
+impl ApiError {
+    /// What went wrong.
+    pub(super) const fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// What people are told of it.
+    pub(super) fn said(&self) -> String {
+        self.said.clone().unwrap_or_else(|| self.kind.words().1.to_owned())
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.kind.status();
@@ -199,6 +229,9 @@ impl IntoResponse for ApiError {
             ErrorKind::BadParameter(_)
             | ErrorKind::BadBody(_)
             | ErrorKind::Invalid
+            | ErrorKind::TwilioParameter(_)
+            | ErrorKind::CallAnswered
+            | ErrorKind::NoPair
             | ErrorKind::Conflict
             | ErrorKind::Stale
             | ErrorKind::TooLarge
@@ -264,10 +297,18 @@ pub(super) fn fault(fault: Fault, id: &RequestId) -> ApiError {
     }
 }
 
-pub(super) async fn no_such_path(Extension(id): Extension<RequestId>) -> ApiError {
-    ErrorKind::NotFound("there is nothing at this path").of(&id)
+pub(super) async fn no_such_path(Extension(id): Extension<RequestId>, uri: Uri) -> Response {
+    in_form_of(&uri, ErrorKind::NotFound("there is nothing at this path").of(&id))
 }
 
-pub(super) async fn no_such_method(Extension(id): Extension<RequestId>) -> ApiError {
-    ErrorKind::NoMethod.of(&id)
+pub(super) async fn no_such_method(Extension(id): Extension<RequestId>, uri: Uri) -> Response {
+    in_form_of(&uri, ErrorKind::NoMethod.of(&id))
+}
+
+/// An error as clients of that path read errors.
+fn in_form_of(uri: &Uri, error: ApiError) -> Response {
+    match uri.path().starts_with(twilio::ROOT) {
+        true => TwilioError::from(error).into_response(),
+        false => error.into_response(),
+    }
 }

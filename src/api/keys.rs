@@ -13,6 +13,7 @@ use crate::store::api_keys::KeyHolder;
 use crate::store::api_keys::KeyRole;
 use crate::store::api_keys::KeyScope;
 use crate::store::api_keys::KeyWish;
+use crate::store::api_keys::NewKey;
 use crate::store::resource::Fault;
 use crate::store::resource::Members;
 use crate::store::resource::Resource;
@@ -30,7 +31,12 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::Value;
+use std::time::Duration;
+
+/// Longest time for which a key that was rotated still opens: a week.
+const KEEP_S_MAX: u64 = 604_800;
 
 pub(super) struct Keys;
 
@@ -71,9 +77,19 @@ pub(super) async fn create(
     let wish = wish(&caller, &given).map_err(refused)?;
     let made = api_keys::create_by(&context.database, &wish, Some(caller.holder.id)).await;
     let made = made.map_err(|error| refused(Fault::from(error)))?;
-    let what = (&API_KEYS, Keys::place(&caller));
+    show_once(&context, &caller, &made).await
+}
+
+/// Answers with a new key, which nobody is shown again.
+async fn show_once(
+    context: &Context,
+    caller: &Caller,
+    made: &NewKey,
+) -> Result<Response, ApiError> {
+    let refused = |fault| error::fault(fault, &caller.request_id);
+    let what = (&API_KEYS, Keys::place(caller));
     let row = read::get(&context.database, &caller.holder, what, made.id.uuid()).await;
-    let rows = Keys::complete(&context, &caller, vec![row.map_err(refused)?]).await;
+    let rows = Keys::complete(context, caller, vec![row.map_err(refused)?]).await;
     let row = rows.map_err(refused)?.into_iter().next();
     let row = row.ok_or_else(|| refused(Fault::Missing(API_KEYS.name)))?;
     let mut view = resource::view(&API_KEYS, row);
@@ -83,6 +99,38 @@ pub(super) async fn create(
     }
     let unstored = [(header::CACHE_CONTROL, "no-store")];
     Ok((StatusCode::CREATED, unstored, Json(view)).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RotationWish {
+    /// Seconds for which the old key opens what it did.
+    #[serde(default)]
+    keep_s: u64,
+}
+
+pub(super) async fn rotate(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
+    let id = &caller.request_id;
+    let refused = |fault| error::fault(fault, id);
+    let given = resource::members(&headers, body).map_err(|kind| kind.of(id))?;
+    let wish = serde_json::from_value::<RotationWish>(Value::Object(given));
+    let wish = wish.map_err(|why| refused(Fault::invalid("keep_s", why.to_string())))?;
+    if wish.keep_s > KEEP_S_MAX {
+        let why = format!("it is a number of seconds from 0 to {KEEP_S_MAX}");
+        return Err(refused(Fault::invalid("keep_s", why)));
+    }
+    let key = ApiKeyId::from_uuid(caller.item()?);
+    let keep = Duration::from_secs(wish.keep_s);
+    let by = Some(caller.holder.id);
+    let made = api_keys::rotate_by(&context.database, (scope(&caller), key), keep, by).await;
+    let made = made.map_err(|error| error::database(&error, id))?;
+    let made = made.ok_or_else(|| refused(Fault::Missing(API_KEYS.name)))?;
+    show_once(&context, &caller, &made).await
 }
 
 fn wish<'a>(caller: &Caller, given: &'a Members) -> Result<KeyWish<'a>, Fault> {

@@ -11,6 +11,7 @@ mod control;
 mod cors;
 mod csv;
 mod error;
+mod explain;
 mod health;
 mod keys;
 mod live;
@@ -20,6 +21,7 @@ pub mod openapi;
 mod originate;
 mod privacy;
 mod rate;
+mod refused_sources;
 mod resource;
 pub mod route;
 mod routing_profiles;
@@ -31,6 +33,7 @@ mod tenants;
 mod token;
 mod trace;
 mod trunks;
+mod twilio;
 mod views;
 mod webhooks;
 
@@ -123,7 +126,7 @@ pub fn router(context: Context) -> Router {
         let gate = Gate::of(&context, route);
         let guarded =
             (route.handler)().route_layer(middleware::from_fn_with_state(gate, auth::pass));
-        router = router.route(route.path, guarded);
+        router = router.route(route.served_at(), guarded);
     }
     router
         .fallback(error::no_such_path)

@@ -121,7 +121,11 @@ fn read_table(
         return Err(ErrorKind::NotJson("the body is of type text/csv"));
     }
     let text = std::str::from_utf8(&body).map_err(|_| ErrorKind::BadBody("it is no UTF-8"))?;
-    csv::read(text, IMPORT_ROWS_MAX).map_err(ErrorKind::BadBody)
+    let table = csv::read(text, IMPORT_ROWS_MAX).map_err(ErrorKind::BadBody)?;
+    if table.rows.is_empty() {
+        return Err(ErrorKind::BadBody("the table has a heading and no rows"));
+    }
+    Ok(table)
 }
 
 /// A row as it would have been given in JSON. An empty cell is one that was left out.

@@ -7,11 +7,13 @@ use crate::api::route;
 use crate::api::route::Access;
 use crate::api::route::Route;
 use crate::api::route::Shape;
+use crate::api::twilio;
 use crate::api::webhooks::DELIVERY_STATES;
 use crate::store::api_keys::KeyRole;
 use crate::store::resource::Members;
 use crate::store::resource::Resource;
 use crate::store::resource::field::Field;
+use crate::store::resource::field::Form;
 use crate::store::resource::field::Given;
 use crate::store::resource::field::Kind;
 use crate::store::resource::read::PAGE_MAX;
@@ -79,6 +81,7 @@ pub fn document() -> Value {
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "header": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+                "account": {"type": "http", "scheme": "basic"},
             },
             "schemas": schemas,
         },
@@ -113,7 +116,10 @@ fn operation(route: &Route) -> Value {
         KeyRole::Operator => "of an operator or admin",
         KeyRole::Admin => "of an admin",
     };
-    let about = format!("{} A key of {whose} {role} opens it.", route.about);
+    let about = match route.is_twilios() {
+        true => format!("{} The account and a key of its tenant {role} open it.", route.about),
+        false => format!("{} A key of {whose} {role} opens it.", route.about),
+    };
     let mut operation = json!({
         "summary": route.about.split(". ").next().unwrap_or_default().trim_end_matches('.'),
         "description": about,
@@ -130,17 +136,24 @@ fn operation(route: &Route) -> Value {
             None
         }
     };
-    if let Some((kind, name)) = body
-        && let Some(members) = operation.as_object_mut()
-    {
-        let content = json!({kind: {"schema": reference(&name)}});
-        members.insert("requestBody".to_owned(), json!({"required": true, "content": content}));
+    if let Some(members) = operation.as_object_mut() {
+        if let Some((kind, name)) = body {
+            let content = json!({kind: {"schema": reference(&name)}});
+            members.insert("requestBody".to_owned(), json!({"required": true, "content": content}));
+        }
+        if route.is_twilios() {
+            members.insert("security".to_owned(), json!([{"account": []}]));
+        }
     }
     operation
 }
 
 /// The method and the words of the path: `get_tenants_numbers_one`.
 fn operation_id(route: &Route) -> String {
+    if route.is_twilios() {
+        let one = if route.path.contains("{call_sid}") { "_one" } else { "" };
+        return format!("{}_twilio_calls{one}", route.method.to_lowercase());
+    }
     let words = route.path.trim_start_matches("/api/v1/").split('/');
     let words = words.filter(|word| *word != "{tenant_id}");
     let words: Vec<_> = words.map(|word| if word == "{id}" { "one" } else { word }).collect();
@@ -150,6 +163,9 @@ fn operation_id(route: &Route) -> String {
 }
 
 fn tag(path: &str) -> &str {
+    if path.starts_with(twilio::ROOT) {
+        return "twilio";
+    }
     let rest = path.trim_start_matches("/api/v1/");
     let mut words = rest.split('/').filter(|word| !word.starts_with('{'));
     let first = words.next().unwrap_or_default();
@@ -161,6 +177,12 @@ fn parameters(route: &Route) -> Value {
     for name in ["tenant_id", "id"] {
         if route.path.contains(&format!("{{{name}}}")) {
             let schema = json!({"type": "string", "format": "uuid"});
+            all.push(json!({"name": name, "in": "path", "required": true, "schema": schema}));
+        }
+    }
+    for (name, prefix) in [("account_sid", "AC"), ("call_sid", "CA")] {
+        if route.path.contains(&format!("{{{name}}}")) {
+            let schema = json!({"type": "string", "pattern": format!("^{prefix}[0-9a-f]{{32}}$")});
             all.push(json!({"name": name, "in": "path", "required": true, "schema": schema}));
         }
     }
@@ -181,7 +203,8 @@ fn parameters(route: &Route) -> Value {
         query("token", text, "A call token, where no header can be given.");
     }
     let is_calls = matches!(route.shape, Shape::Other { gives: (_, "CallPage"), .. });
-    if is_calls || matches!(route.shape, Shape::List(_)) {
+    let is_refused = matches!(route.shape, Shape::Other { gives: (_, "RefusedSourcePage"), .. });
+    if is_calls || is_refused || matches!(route.shape, Shape::List(_)) {
         let limit = json!({"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": 50});
         query("limit", limit, "Most of one page.");
         let cursor = json!({"type": "string", "format": "uuid"});
@@ -259,8 +282,9 @@ fn responses(route: &Route) -> Value {
         }
     };
     all.insert(status.to_string(), answer);
+    let problem = if route.is_twilios() { "TwilioProblem" } else { "Problem" };
     let mut refuse = |status: u16, about: &str| {
-        let content = json_of("Problem");
+        let content = json_of(problem);
         all.insert(status.to_string(), json!({"description": about, "content": content}));
     };
     for (status, about) in REFUSALS {
@@ -354,6 +378,7 @@ fn taken(resource: &Resource, fields: &[&'static Field]) -> Members {
         let about = "Secrets by name: each is sealed and never shown again; null takes one away.";
         let secrets = json!({
             "type": "object", "description": about, "writeOnly": true,
+            "propertyNames": {"pattern": "^[A-Za-z0-9_.-]{1,64}$"},
             "additionalProperties": {"type": ["string", "null"]},
         });
         members.insert("secrets".to_owned(), secrets);
@@ -393,13 +418,20 @@ fn schema_of(kind: Kind) -> Value {
         Kind::Integer(least, most) => json!({"type": "integer", "minimum": least, "maximum": most}),
         Kind::Flag => json!({"type": "boolean"}),
         Kind::Number => json!({"type": "string", "pattern": "^\\+[1-9][0-9]{2,14}$"}),
-        Kind::Pattern(..) => json!({"type": "string"}),
-        Kind::Patterns(most, ..) => {
-            json!({"type": "array", "maxItems": most, "items": {"type": "string"}})
+        Kind::Pattern(form) => text_of(form),
+        Kind::Patterns(most, form) => {
+            json!({"type": "array", "maxItems": most, "items": text_of(form)})
         }
         Kind::Object => json!({"type": "object"}),
         Kind::Time => json!({"type": "string", "format": "date-time"}),
     }
+}
+
+fn text_of(form: Form) -> Value {
+    if form.pattern.is_empty() {
+        return json!({"type": "string"});
+    }
+    json!({"type": "string", "pattern": form.pattern})
 }
 
 /// `AI profile` as the name of a schema: `AiProfile`.
@@ -446,6 +478,58 @@ pub(super) async fn page(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use regex::Regex;
+
+    #[test]
+    fn the_pattern_of_a_field_says_what_its_judge_says() {
+        let samples = [
+            "",
+            "*",
+            "+",
+            "+44",
+            "44",
+            "+4a",
+            "IN",
+            "in",
+            "USD",
+            "usd",
+            "09:00",
+            "9:00",
+            "23:59",
+            "24:00",
+            "12:60",
+            "mon",
+            "Mon",
+            "monday",
+            "a-b",
+            "A-B",
+            "_base",
+            "__base",
+            "x",
+            "call.ended",
+            "call",
+            "call.",
+            ".ended",
+            "call.ended.late",
+            "a b",
+            "ä",
+        ];
+        let fields = route::all().filter_map(|route| route.shape.resource());
+        let mut judged = 0;
+        for field in fields.flat_map(|resource| resource.fields) {
+            let (Kind::Pattern(form) | Kind::Patterns(_, form)) = field.kind else { continue };
+            if form.pattern.is_empty() {
+                continue;
+            }
+            let pattern = Regex::new(form.pattern).unwrap();
+            for sample in samples {
+                let is_good = (form.is_good)(sample);
+                assert_eq!(pattern.is_match(sample), is_good, "{}: {sample:?}", field.name);
+                judged += usize::from(is_good);
+            }
+        }
+        assert!(judged > 10, "{judged}");
+    }
 
     #[test]
     fn every_reference_leads_to_a_schema_and_every_operation_has_a_name_of_its_own() {

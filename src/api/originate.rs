@@ -7,6 +7,7 @@ use crate::api::control;
 use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
+use crate::api::resource;
 use crate::api::secrets;
 use crate::clock;
 use crate::engine::originate::CallControl;
@@ -83,7 +84,10 @@ pub(super) async fn place(
 ) -> Result<Response, ApiError> {
     let id = &caller.request_id;
     let (tenant, control) = control::open(&context, &caller)?;
-    let Json(body) = body.map_err(|_| ErrorKind::BadParameter(CALL_PARAMETERS).of(id))?;
+    let Json(mut body) = body.map_err(|_| ErrorKind::BadParameter(CALL_PARAMETERS).of(id))?;
+    if let Some(members) = body.as_object_mut() {
+        resource::write_whole_numbers(members);
+    }
     let request = key(&headers).map_err(|what| ErrorKind::BadParameter(what).of(id))?;
     let request = request.map(|key| Request::new(tenant, key, &body.to_string()));
     let wish: CallWish = serde_json::from_value(body)

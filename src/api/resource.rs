@@ -38,6 +38,8 @@ use uuid::Uuid;
 
 /// Rows of one page where the request does not say.
 const PAGE: u32 = 50;
+/// Up to here every whole number is one of a float, 2^53.
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// A resource of the API.
 pub(super) trait Noun: Send + Sync + 'static {
@@ -261,7 +263,22 @@ pub(super) fn members(
     if !["application/json", "application/merge-patch+json"].contains(&kind) {
         return Err(ErrorKind::NotJson("the body is of type application/json"));
     }
-    serde_json::from_slice(&body).map_err(|_| ErrorKind::BadBody("the body is no JSON object"))
+    let members = serde_json::from_slice(&body);
+    let mut members: Members =
+        members.map_err(|_| ErrorKind::BadBody("the body is no JSON object"))?;
+    write_whole_numbers(&mut members);
+    Ok(members)
+}
+
+/// Writes 20.0 as 20: in JSON Schema, and in languages with one kind of numbers, they are the same. What is
+/// deeper is left as it came: it may be no number of ours.
+pub(super) fn write_whole_numbers(members: &mut Members) {
+    for value in members.values_mut() {
+        let whole = value.as_f64().filter(|number| value.is_f64() && number.fract() == 0.0);
+        if let Some(whole) = whole.filter(|number| number.abs() < WHOLE_MAX) {
+            *value = Value::from(whole as i64);
+        }
+    }
 }
 
 /// Takes the secrets out of what was given: they are no field, since they are never shown.
@@ -313,6 +330,16 @@ mod tests {
     fn tags_of(text: &str) -> Option<Vec<String>> {
         let value = HeaderValue::from_str(text).unwrap();
         tags(&HeaderMap::from_iter([(header::IF_MATCH, value)]), &header::IF_MATCH)
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_as_a_fraction() {
+        let mut members = Members::from_iter(
+            [("a", json!(20.0)), ("b", json!(0.5)), ("c", json!(1e300))]
+                .map(|(name, value)| (name.to_owned(), value)),
+        );
+        write_whole_numbers(&mut members);
+        assert_eq!(Value::Object(members), json!({"a": 20, "b": 0.5, "c": 1e300}));
     }
 
     #[test]

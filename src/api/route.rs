@@ -1,6 +1,9 @@
 //! The table of routes: what there is, who may ask for it, and what it takes and gives. The router, the
 //! document of the interface and the test of who opens what are made of it.
 
+mod explain;
+mod twilio;
+
 use crate::api::Context;
 use crate::api::ai_profiles::AiProfiles;
 use crate::api::audit_log::AuditLog;
@@ -25,6 +28,7 @@ use crate::api::token;
 use crate::api::trace;
 use crate::api::trunks;
 use crate::api::trunks::Trunks;
+use crate::api::twilio::ROOT as TWILIO_ROOT;
 use crate::api::webhooks;
 use crate::api::webhooks::Webhooks;
 use crate::store::api_keys::KeyRole;
@@ -46,6 +50,16 @@ pub enum Access {
     Tenant(KeyRole),
 }
 
+impl Access {
+    /// The least role.
+    #[must_use]
+    pub const fn least(self) -> KeyRole {
+        match self {
+            Self::Platform(least) | Self::Tenant(least) => least,
+        }
+    }
+}
+
 /// One route.
 pub(super) struct Route {
     pub(super) method: &'static str,
@@ -55,6 +69,20 @@ pub(super) struct Route {
     pub(super) shape: Shape,
     pub(super) about: &'static str,
     pub(super) handler: fn() -> MethodRouter<Context>,
+}
+
+impl Route {
+    /// Whether it has the form of Twilio's API.
+    pub(super) fn is_twilios(&self) -> bool {
+        self.path.starts_with(TWILIO_ROOT)
+    }
+
+    /// The path as the router takes it: a parameter is a whole part there.
+    pub(super) fn served_at(&self) -> &'static str {
+        self.path
+            .strip_suffix("}.json")
+            .map_or(self.path, |rest| self.path.get(..=rest.len()).unwrap_or(self.path))
+    }
 }
 
 /// What a route takes and gives.
@@ -232,7 +260,7 @@ const SHARED_ROUTING_PROFILES: [Route; 5] = resource_routes!(
     Access::Platform(ADMIN)
 );
 
-/// The four routes of API keys under a path.
+/// The five routes of API keys under a path.
 macro_rules! key_routes {
     ($path:literal, $access:expr) => {
         [
@@ -260,12 +288,19 @@ macro_rules! key_routes {
                 "Revokes a key; it stays in lists.",
                 || delete(keys::revoke),
             ),
+            route(
+                ("POST", concat!($path, "/{id}/rotate")),
+                $access,
+                asks(Some("KeyRotation"), 201, "ApiKeyMade"),
+                "Makes a key with the rights of this one, shown this once, and ends this one.",
+                || post(keys::rotate),
+            ),
         ]
     };
 }
 
-const KEYS: [Route; 4] = key_routes!("/api/v1/tenants/{tenant_id}/api-keys", Access::Tenant(ADMIN));
-const PLATFORM_KEYS: [Route; 4] = key_routes!("/api/v1/api-keys", Access::Platform(ADMIN));
+const KEYS: [Route; 5] = key_routes!("/api/v1/tenants/{tenant_id}/api-keys", Access::Tenant(ADMIN));
+const PLATFORM_KEYS: [Route; 5] = key_routes!("/api/v1/api-keys", Access::Platform(ADMIN));
 
 const CALLS: [Route; 8] = [
     route(
@@ -507,7 +542,7 @@ const REST: [Route; 7] = [
     ),
 ];
 
-const ALL: [&[Route]; 15] = [
+const ALL: [&[Route]; 17] = [
     &TENANTS,
     &AI_PROFILES,
     &NUMBERS,
@@ -522,6 +557,8 @@ const ALL: [&[Route]; 15] = [
     &EVENTS,
     &WEBHOOKS,
     &STEERING,
+    &twilio::TWILIO,
+    &explain::EXPLANATIONS,
     &REST,
 ];
 

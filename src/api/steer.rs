@@ -8,6 +8,7 @@ use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
 use crate::api::live_view::StandingView;
+use crate::api::resource;
 use crate::call::side::LegSide;
 use crate::call::steer::MutedSide;
 use crate::call::steer::Order;
@@ -26,6 +27,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// Times a sound may be played in a row.
 const ROUNDS_MAX: u32 = 1_000;
@@ -80,7 +83,7 @@ pub(super) struct AttachWish {
 }
 
 type Done = Result<Json<StandingView>, ApiError>;
-type Wish<T> = Result<Json<T>, JsonRejection>;
+type Wish = Result<Json<Value>, JsonRejection>;
 
 pub(super) async fn hold(
     State(context): State<Context>,
@@ -106,9 +109,9 @@ pub(super) async fn stop_playing(
 pub(super) async fn send_keys(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-    wish: Wish<KeysWish>,
+    wish: Wish,
 ) -> Done {
-    let wish = read(wish, KEYS_PARAMETERS, &caller)?;
+    let wish = read::<KeysWish>(wish, KEYS_PARAMETERS, &caller)?;
     let is_key = |c: char| c.is_ascii_digit() || matches!(c, '*' | '#' | 'A'..='D');
     let keys = wish.digits.to_ascii_uppercase();
     if !(1..=KEYS_SENT_MAX).contains(&keys.len()) || !keys.chars().all(is_key) {
@@ -124,27 +127,27 @@ pub(super) async fn send_keys(
 pub(super) async fn mute(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-    wish: Wish<MuteWish>,
+    wish: Wish,
 ) -> Done {
-    let side = read(wish, MUTE_PARAMETERS, &caller)?.party.side();
+    let side = read::<MuteWish>(wish, MUTE_PARAMETERS, &caller)?.party.side();
     order(&context, &caller, Order::Mute(side)).await
 }
 
 pub(super) async fn unmute(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-    wish: Wish<MuteWish>,
+    wish: Wish,
 ) -> Done {
-    let side = read(wish, MUTE_PARAMETERS, &caller)?.party.side();
+    let side = read::<MuteWish>(wish, MUTE_PARAMETERS, &caller)?.party.side();
     order(&context, &caller, Order::Unmute(side)).await
 }
 
 pub(super) async fn play(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-    wish: Wish<PlayWish>,
+    wish: Wish,
 ) -> Done {
-    let wish = read(wish, PLAY_PARAMETERS, &caller)?;
+    let wish = read::<PlayWish>(wish, PLAY_PARAMETERS, &caller)?;
     let asset = wish.asset.parse().map_err(|why| invalid("asset", &format!("{why}"), &caller))?;
     if !(1..=ROUNDS_MAX).contains(&wish.repeat) {
         return Err(invalid("repeat", "it is 1 to 1000", &caller));
@@ -160,9 +163,9 @@ pub(super) async fn play(
 pub(super) async fn attach(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-    wish: Wish<AttachWish>,
+    wish: Wish,
 ) -> Done {
-    let wish = read(wish, ATTACH_PARAMETERS, &caller)?;
+    let wish = read::<AttachWish>(wish, ATTACH_PARAMETERS, &caller)?;
     let bad = |why: &str| invalid("ai_profile_id", why, &caller);
     let profile = wish.ai_profile_id.parse();
     let profile = profile.map_err(|_| bad("it is the id of an AI profile"))?;
@@ -189,10 +192,17 @@ impl MutedParty {
     }
 }
 
-fn read<T>(wish: Wish<T>, parameters: &'static str, caller: &Caller) -> Result<T, ApiError> {
-    let Json(wish) =
-        wish.map_err(|_| ErrorKind::BadParameter(parameters).of(&caller.request_id))?;
-    Ok(wish)
+fn read<T: DeserializeOwned>(
+    wish: Wish,
+    parameters: &'static str,
+    caller: &Caller,
+) -> Result<T, ApiError> {
+    let bad = || ErrorKind::BadParameter(parameters).of(&caller.request_id);
+    let Json(mut wish) = wish.map_err(|_| bad())?;
+    if let Some(members) = wish.as_object_mut() {
+        resource::write_whole_numbers(members);
+    }
+    serde_json::from_value(wish).map_err(|_| bad())
 }
 
 fn invalid(field: &str, why: &str, caller: &Caller) -> ApiError {

@@ -1,5 +1,6 @@
 //! `tandem keys`: API keys, by the API, and the first one in the database.
 
+use crate::cli::api::Answer;
 use crate::cli::api::ApiArgs;
 use crate::cli::columns;
 use crate::cli::configuration;
@@ -25,6 +26,7 @@ use uuid::Uuid;
 
 /// How long the database may take to make a key.
 const DATABASE_LIMIT: Duration = Duration::from_secs(10);
+const NO_ACCOUNT: &str = "an account is a tenant's: give --tenant ID, and no --platform";
 const KEYS: Kind = Kind {
     plural: "api_keys",
     columns: &[
@@ -41,11 +43,14 @@ const KEYS: Kind = Kind {
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Roles: tenant-admin, tenant-operator and read-only; with --platform platform-admin, platform-operator and
-read-only. The key is printed once, alone on standard output.
+read-only. The key is printed once, alone on standard output. With --twilio it is printed as the pair that
+clients of Twilio are opened with.
 
 Examples:
   tandem keys create --platform --role platform-admin --in-database
-  tandem keys create --role tenant-operator --label dialler")]
+  tandem keys create --role tenant-operator --label dialler
+  tandem keys create --role tenant-operator --label bot --twilio
+  tandem keys rotate 01980000-0000-7000-8000-000000000000 --keep 3600")]
 pub(crate) struct KeysArgs {
     #[command(flatten)]
     api: ApiArgs,
@@ -62,6 +67,8 @@ enum Command {
     List(PageArgs),
     /// Make a key and print it; it is never shown again
     Create(CreateArgs),
+    /// Make a key with the rights of another, print it, and end the other one
+    Rotate(RotateArgs),
     /// Revoke a key at once
     Revoke {
         /// The key, by id
@@ -78,6 +85,9 @@ struct CreateArgs {
     /// A note for people
     #[arg(long, value_name = "TEXT", default_value = "")]
     label: String,
+    /// Print it as TWILIO_ACCOUNT_SID=... and TWILIO_AUTH_TOKEN=..., for a bot
+    #[arg(long)]
+    twilio: bool,
     /// When it stops to open anything, as 2026-12-31T00:00:00Z [default: never]
     #[arg(long, value_name = "TIME")]
     expires: Option<Timestamp>,
@@ -87,6 +97,19 @@ struct CreateArgs {
     /// The configuration file [default: TANDEM_CONFIG, else ./tandem.toml if it is there]
     #[arg(long, value_name = "FILE", requires = "in_database")]
     config: Option<PathBuf>,
+}
+
+#[derive(Args, Clone, Debug)]
+struct RotateArgs {
+    /// The key, by id
+    #[arg(value_name = "ID")]
+    id: Uuid,
+    /// Seconds for which the old one opens what it did, at most a week
+    #[arg(long, value_name = "SECONDS", default_value = "0")]
+    keep: u64,
+    /// Print it as TWILIO_ACCOUNT_SID=... and TWILIO_AUTH_TOKEN=..., for a bot
+    #[arg(long)]
+    twilio: bool,
 }
 
 #[derive(Deserialize)]
@@ -101,6 +124,15 @@ struct Made {
 ///
 /// When the API is not reached or refuses, or the database does.
 pub(crate) async fn run(args: KeysArgs) -> Result<(), Failure> {
+    let is_pair = match &args.command {
+        Command::Create(create) => create.twilio,
+        Command::Rotate(rotate) => rotate.twilio,
+        Command::List(_) | Command::Revoke { .. } => false,
+    };
+    if is_pair && (args.platform || args.api.tenant.is_none()) {
+        // Before a key is made that is not told.
+        return Err(Failure::configuration(NO_ACCOUNT));
+    }
     if let Command::Create(create) = &args.command
         && create.in_database
     {
@@ -118,14 +150,12 @@ pub(crate) async fn run(args: KeysArgs) -> Result<(), Failure> {
             if let (Some(expires), Some(members)) = (create.expires, body.as_object_mut()) {
                 members.insert("expires_at".to_owned(), json!(expires));
             }
-            let answer = client.make(&path, &body).await?;
-            if api.json {
-                output::line(&answer.text());
-                return Ok(());
-            }
-            let Made { id, key } = answer.read()?;
-            tell(&columns::plain(&id), &columns::plain(&key));
-            Ok(())
+            tell_made(&args, &client.make(&path, &body).await?, create.twilio)
+        }
+        Command::Rotate(rotate) => {
+            let path = format!("{path}/{}/rotate", rotate.id);
+            let answer = client.make(&path, &json!({"keep_s": rotate.keep})).await?;
+            tell_made(&args, &answer, rotate.twilio)
         }
         Command::Revoke { id } => {
             let answer = client.delete(&format!("{path}/{id}")).await?;
@@ -135,10 +165,30 @@ pub(crate) async fn run(args: KeysArgs) -> Result<(), Failure> {
     }
 }
 
+/// A key that the API made.
+fn tell_made(args: &KeysArgs, answer: &Answer, is_pair: bool) -> Result<(), Failure> {
+    if args.api.json {
+        output::line(&answer.text());
+        return Ok(());
+    }
+    let Made { id, key } = answer.read()?;
+    tell(args, (&columns::plain(&id), &columns::plain(&key)), is_pair)
+}
+
 /// The key alone on standard output, so that a variable may take it.
-fn tell(id: &str, key: &str) {
-    output::note(&format!("key {id}; it is shown this once:"));
-    output::line(key);
+fn tell(args: &KeysArgs, (id, key): (&str, &str), is_pair: bool) -> Result<(), Failure> {
+    if !is_pair {
+        output::note(&format!("key {id}; it is shown this once:"));
+        output::line(key);
+        return Ok(());
+    }
+    let Some(tenant) = args.api.tenant.filter(|_| !args.platform) else {
+        return Err(Failure::configuration(NO_ACCOUNT));
+    };
+    output::note(&format!("key {id}; its token is shown this once:"));
+    output::line(&format!("TWILIO_ACCOUNT_SID={}", tenant.account_sid()));
+    output::line(&format!("TWILIO_AUTH_TOKEN={key}"));
+    Ok(())
 }
 
 /// Makes a key where no key opens the API yet. Whoever reads the configuration has the database anyway.
@@ -167,7 +217,7 @@ async fn create_in_database(args: &KeysArgs, create: &CreateArgs) -> Result<(), 
             json!({"id": made.id.to_string(), "role": create.role, "key": made.key.expose()});
         output::line(&view.to_string());
     } else {
-        tell(&made.id.to_string(), made.key.expose());
+        tell(args, (&made.id.to_string(), made.key.expose()), create.twilio)?;
     }
     Ok(())
 }

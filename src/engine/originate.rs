@@ -45,6 +45,7 @@ use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::limit::CALL_QUEUE_MAX;
 use crate::types::moment::Moment;
+use crate::types::name::ListenerName;
 use crate::types::number::DialString;
 use crate::types::number::E164;
 use crate::types::peer::PeerUri;
@@ -147,6 +148,11 @@ impl CallControl {
     #[must_use]
     pub const fn new(switch: Arc<Switch>) -> Self {
         Self { switch }
+    }
+
+    /// The names of the node's listeners.
+    pub fn listeners(&self) -> impl Iterator<Item = &ListenerName> {
+        self.switch.listeners.iter().map(|listener| &listener.name)
     }
 
     /// The trunk `text` names, by id or name, as far as the tenant may use it.

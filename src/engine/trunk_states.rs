@@ -40,6 +40,12 @@ impl TrunkStates {
         Self { table, registry }
     }
 
+    /// The routing table in force.
+    #[must_use]
+    pub fn table(&self) -> Arc<RoutingTable> {
+        self.table.load_full()
+    }
+
     /// The trunks of a tenant by name, and the shared ones too where `shared`.
     #[must_use]
     pub fn of(&self, tenant: TenantId, shared: bool) -> Vec<TrunkState> {

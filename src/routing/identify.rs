@@ -4,6 +4,7 @@ use crate::routing::decision::Decision;
 use crate::routing::table::RoutingTable;
 use crate::routing::trunk::DigestAccount;
 use crate::routing::trunk::Trunk;
+use crate::types::id::TenantId;
 use crate::types::name::ListenerName;
 use crate::types::tls::CertificateNames;
 use crate::types::transport::Transport;
@@ -76,6 +77,31 @@ pub(crate) struct Candidates<'t> {
     pub(crate) pending: SmallVec<[&'t Arc<Trunk>; 2]>,
     /// Match, but the credentials are wrong.
     pub(crate) wrong: SmallVec<[&'t Arc<Trunk>; 2]>,
+    /// The first of those that list the source, and how each was judged.
+    judged: SmallVec<[(&'t Arc<Trunk>, Judgement<'t>); TRUNKS_NOTED_MAX]>,
+    /// How many list it.
+    seen: usize,
+}
+
+impl Candidates<'_> {
+    /// Writes down how the trunks of the source were judged; of a call that is `owner`'s not those of other
+    /// tenants, whose names its record would tell.
+    pub(crate) fn narrate(&self, owner: Option<TenantId>, decision: &mut Decision) {
+        for (trunk, judgement) in &self.judged {
+            let is_anothers = owner.is_some_and(|owner| trunk.tenant.is_some_and(|t| t != owner));
+            if !is_anothers {
+                decision.note("trunk", format!("{}: {judgement}", trunk.name));
+            }
+        }
+        match self.seen {
+            0 => decision.note("trunk", "no trunk lists this source address"),
+            seen if seen > TRUNKS_NOTED_MAX => {
+                let matching = self.open.len();
+                decision.note("trunk", format!("{seen} trunks list this source, {matching} match"));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Every trunk of the source address whose listener, transport, secret headers and account match.
@@ -89,11 +115,10 @@ pub(crate) fn identify<'t>(
         format!("{} over {} at listener {}", attempt.source, attempt.transport, attempt.listener),
     );
     let mut candidates = Candidates::default();
-    let mut seen = 0_usize;
     for trunk in table.trunks_from(attempt.source) {
-        seen += 1;
-        let verdict = judge(trunk, attempt);
-        match verdict {
+        candidates.seen += 1;
+        let judgement = judge(trunk, attempt);
+        match judgement {
             Judgement::Open | Judgement::Authenticated(_) => candidates.open.push(trunk),
             Judgement::Pending => candidates.pending.push(trunk),
             Judgement::WrongCredentials => candidates.wrong.push(trunk),
@@ -102,17 +127,9 @@ pub(crate) fn identify<'t>(
             | Judgement::NoName
             | Judgement::NoHeader(_) => {}
         }
-        if seen <= TRUNKS_NOTED_MAX {
-            decision.note("trunk", format!("{}: {verdict}", trunk.name));
+        if candidates.judged.len() < TRUNKS_NOTED_MAX {
+            candidates.judged.push((trunk, judgement));
         }
-    }
-    match seen {
-        0 => decision.note("trunk", "no trunk lists this source address"),
-        _ if seen > TRUNKS_NOTED_MAX => {
-            let matching = candidates.open.len();
-            decision.note("trunk", format!("{seen} trunks list this source, {matching} match"));
-        }
-        _ => {}
     }
     candidates
 }

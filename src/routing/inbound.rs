@@ -108,6 +108,11 @@ pub fn route(table: &RoutingTable, attempt: &Attempt<'_>, decision: &mut Decisio
     let candidates = identify(table, attempt, decision);
     let mut dialling = Dialling { table, attempt, known: SmallVec::new() };
     let open = choose(&mut dialling, &candidates.open);
+    let owner = match &open {
+        Some((_, Outcome::Found(found))) => Some(found.number.tenant),
+        Some(_) | None => None,
+    };
+    candidates.narrate(owner, decision);
     let verdict = match open {
         Some((trunk, Outcome::Found(found))) => {
             admit_number(&mut dialling, trunk, &found, decision)
@@ -716,6 +721,10 @@ mod tests {
         let (_, decision) = decide(&RoutingTable::new(contents), &from("+15550150"));
         assert!(decision.to_string().contains("50 trunks list this source, 50 match"));
         assert!(decision.to_string().contains("+15550150 to agent-50 of tenant-50"));
+        assert!(
+            !decision.to_string().contains("trunk-1:"),
+            "the record is tenant 50's: {decision}"
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod gateway;
 pub mod gateway_board;
 pub mod header_map;
 pub mod health;
+pub mod hint;
 pub mod identify;
 pub mod inbound;
 pub mod invite_form;

@@ -22,6 +22,7 @@ use sqlx::Postgres;
 use sqlx::Transaction;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Begins each key, so that leaked ones are found by a search.
@@ -150,12 +151,24 @@ pub async fn create_by(
     wish: &KeyWish<'_>,
     by: Option<ApiKeyId>,
 ) -> sqlx::Result<NewKey> {
+    let mut transaction = database.node().begin().await?;
+    let made = insert(&mut transaction, wish).await?;
+    let detail = json!({"role": wish.role.as_str(), "label": wish.label});
+    let id = made.id.uuid();
+    note(&mut transaction, (wish.scope.tenant(), by), "create", id, detail).await?;
+    transaction.commit().await?;
+    Ok(made)
+}
+
+async fn insert(
+    transaction: &mut Transaction<'_, Postgres>,
+    wish: &KeyWish<'_>,
+) -> sqlx::Result<NewKey> {
     let KeyWish { scope, role, label, expires } = *wish;
     let mut random = [0; RANDOM_BYTES];
     clock::fill_random(&mut random);
     let key = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
     let id = clock::new_uuid();
-    let mut transaction = database.node().begin().await?;
     sqlx::query(INSERT)
         .bind(id)
         .bind(scope.tenant().map(TenantId::uuid))
@@ -163,12 +176,40 @@ pub async fn create_by(
         .bind(label)
         .bind(hash(&key))
         .bind(expires.map(Time))
-        .execute(&mut *transaction)
+        .execute(&mut **transaction)
         .await?;
-    let detail = json!({"role": role.as_str(), "label": label});
-    note(&mut transaction, (scope.tenant(), by), "create", id, detail).await?;
-    transaction.commit().await?;
     Ok(NewKey { id: ApiKeyId::from_uuid(id), key: Secret::new(key) })
+}
+
+/// Gives whoever holds a key of `scope` another one with the same rights, and ends the old one after `keep`;
+/// `None` when there is none of the identity that is still valid.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn rotate_by(
+    database: &Database,
+    (scope, id): (KeyScope, ApiKeyId),
+    keep: Duration,
+    by: Option<ApiKeyId>,
+) -> sqlx::Result<Option<NewKey>> {
+    let mut transaction = database.node().begin().await?;
+    let held: Option<(Option<Uuid>, String, String, Option<Time>)> = sqlx::query_as(HOLD)
+        .bind(id.uuid())
+        .bind(scope.tenant().map(TenantId::uuid))
+        .fetch_optional(&mut *transaction)
+        .await?;
+    let Some((tenant, role, label, expires)) = held else { return Ok(None) };
+    let Some(old) = holder(id.uuid(), tenant, &role) else { return Ok(None) };
+    let expires = expires.map(|time| time.0);
+    let wish = KeyWish { scope: old.scope, role: old.role, label: &label, expires };
+    let made = insert(&mut transaction, &wish).await?;
+    let keep_s = i64::try_from(keep.as_secs()).unwrap_or(i64::MAX);
+    sqlx::query(END).bind(id.uuid()).bind(keep_s).execute(&mut *transaction).await?;
+    let detail = json!({"new_id": made.id.to_string(), "keep_s": keep_s});
+    note(&mut transaction, (old.scope.tenant(), by), "rotate", id.uuid(), detail).await?;
+    transaction.commit().await?;
+    Ok(Some(made))
 }
 
 /// Who holds `key`; `None` when it is unknown, revoked or expired, or its tenant is not served.
@@ -261,6 +302,17 @@ pub(crate) const VALID: &str = "SELECT k.id, k.tenant_id, k.role, k.hash, k.expi
 
 pub(crate) const REVOKE: &str = "UPDATE api_keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL \
        AND ($2::uuid IS NULL OR tenant_id = $2) RETURNING tenant_id";
+
+/// A key that opens something, kept from changing meanwhile.
+pub(crate) const HOLD: &str = "SELECT tenant_id, role, label, expires_at FROM api_keys \
+     WHERE id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()) \
+       AND tenant_id IS NOT DISTINCT FROM $2 FOR UPDATE";
+
+/// Ends a key so many seconds from now, or when it ends anyway.
+pub(crate) const END: &str = "UPDATE api_keys \
+     SET revoked_at = CASE WHEN $2::bigint = 0 THEN now() END, \
+         expires_at = least(expires_at, now() + make_interval(secs => $2::bigint)) \
+     WHERE id = $1";
 
 /// The roles of keys of the API: of the platform, and of one tenant. Keys of either may only read.
 const ROLES: [&str; 5] =

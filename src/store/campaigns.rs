@@ -4,6 +4,7 @@ use crate::routing::campaign::Campaign;
 use crate::routing::outbound_trunk::CallingHours;
 use crate::store::resource::Resource;
 use crate::store::resource::field::Field;
+use crate::store::resource::field::Form;
 use crate::store::resource::field::Given;
 use crate::store::resource::field::Kind;
 use crate::store::snapshot::RowFault;
@@ -114,24 +115,39 @@ pub const CAMPAIGNS: Resource = Resource {
         .filter(),
         Field::new(
             "time_zone",
-            Kind::Pattern(is_zone, "the name of a time zone, such as Asia/Kolkata"),
+            Kind::Pattern(Form::new(is_zone, "", "the name of a time zone, such as Asia/Kolkata")),
             "The zone of its window and days.",
         ),
         Field::new(
             "window_from",
-            Kind::Pattern(is_time, "a time of the day, such as 09:00"),
+            Kind::Pattern(Form::new(
+                is_time,
+                "^([01][0-9]|2[0-3]):[0-5][0-9]$",
+                "a time of the day, such as 09:00",
+            )),
             "When of the day its calls begin; null, with `window_until`: the whole day.",
         )
         .nullable(),
         Field::new(
             "window_until",
-            Kind::Pattern(is_time, "a time of the day, such as 21:00"),
+            Kind::Pattern(Form::new(
+                is_time,
+                "^([01][0-9]|2[0-3]):[0-5][0-9]$",
+                "a time of the day, such as 21:00",
+            )),
             "When of the day no more of its calls begin. Before `window_from`: a night.",
         )
         .nullable(),
         Field::new(
             "weekdays",
-            Kind::Patterns(7, is_weekday, "days: mon, tue, wed, thu, fri, sat, sun"),
+            Kind::Patterns(
+                7,
+                Form::new(
+                    is_weekday,
+                    "^(mon|tue|wed|thu|fri|sat|sun)$",
+                    "days: mon, tue, wed, thu, fri, sat, sun",
+                ),
+            ),
             "On which days it calls. A night belongs to the day it begins on.",
         ),
         Field::new(

@@ -23,6 +23,7 @@ pub mod numbers;
 pub mod past_calls;
 pub mod privacy;
 pub mod private_cluster;
+pub mod refused_sources;
 pub mod resource;
 pub mod routing_profiles;
 pub mod seal;

@@ -3,6 +3,7 @@
 use crate::routing::table::RoutingProfile;
 use crate::store::resource::Resource;
 use crate::store::resource::field::Field;
+use crate::store::resource::field::Form;
 use crate::store::resource::field::Given;
 use crate::store::resource::field::Kind;
 use crate::types::id::RoutingProfileId;
@@ -60,7 +61,7 @@ pub const ROUTING_PROFILES: Resource = Resource {
         .filter(),
         Field::new(
             "country",
-            Kind::Pattern(is_country, "two capitals, such as IN"),
+            Kind::Pattern(Form::new(is_country, "^[A-Z]{2}$", "two capitals, such as IN")),
             "The country it is meant for, for people who assign numbers; null: any.",
         )
         .nullable()

@@ -16,6 +16,7 @@ use crate::store::migrate;
 use crate::store::numbers;
 use crate::store::past_calls;
 use crate::store::privacy;
+use crate::store::refused_sources;
 use crate::store::resource::Members;
 use crate::store::resource::Place;
 use crate::store::resource::Resource;
@@ -66,6 +67,7 @@ pub fn all() -> Vec<String> {
         calls::INSERT_EVENTS,
         past_calls::ENDED,
         trunks::NEWEST_CALLS,
+        refused_sources::LIST,
         change::LOCK,
         demo::PUT_TENANT,
         demo::PUT_PROFILE,
@@ -108,12 +110,14 @@ const OF_CALLS: [&str; 11] = [
 ];
 
 /// Who may ask, what they did, and what is kept of people.
-const fn access_and_privacy() -> [&'static str; 10] {
+const fn access_and_privacy() -> [&'static str; 12] {
     [
         api_keys::INSERT,
         api_keys::VERIFY,
         api_keys::VALID,
         api_keys::REVOKE,
+        api_keys::HOLD,
+        api_keys::END,
         audit_log::INSERT,
         privacy::FORGET,
         privacy::EXPORT,

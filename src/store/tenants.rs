@@ -7,6 +7,7 @@ use crate::routing::table::TenantOutbound;
 use crate::routing::table::TenantStatus;
 use crate::store::resource::Resource;
 use crate::store::resource::field::Field;
+use crate::store::resource::field::Form;
 use crate::store::resource::field::Given;
 use crate::store::resource::field::Kind;
 use crate::store::snapshot::RowFault;
@@ -113,7 +114,14 @@ pub const TENANTS: Resource = Resource {
             .nullable(),
         Field::new(
             "allow_destinations",
-            Kind::Patterns(256, is_destination, "a prefix such as +44, or + for all"),
+            Kind::Patterns(
+                256,
+                Form::new(
+                    is_destination,
+                    "^\\+([1-9][0-9]{0,14})?$",
+                    "a prefix such as +44, or + for all",
+                ),
+            ),
             "What may be called; null: whatever the trunk allows; an empty list: nothing.",
         )
         .nullable(),
@@ -126,7 +134,7 @@ pub const TENANTS: Resource = Resource {
         ),
         Field::new(
             "daily_spend_currency",
-            Kind::Pattern(is_currency, "three capitals, such as USD"),
+            Kind::Pattern(Form::new(is_currency, "^[A-Z]{3}$", "three capitals, such as USD")),
             "The currency of `daily_spend_micros`.",
         ),
         Field::new(

@@ -10,6 +10,7 @@ use crate::store::resource::Fault;
 use crate::store::resource::Resource;
 use crate::store::resource::change::Draft;
 use crate::store::resource::field::Field;
+use crate::store::resource::field::Form;
 use crate::store::resource::field::Given;
 use crate::store::resource::field::Kind;
 use crate::store::snapshot::Composer;
@@ -130,14 +131,18 @@ pub const TRUNKS: Resource = Resource {
             .nullable(),
         Field::new(
             "name",
-            Kind::Pattern(is_name, "1 to 64 of a-z, 0-9 and -"),
+            Kind::Pattern(Form::new(is_name, "^[a-z0-9-]{1,64}$", "1 to 64 of a-z, 0-9 and -")),
             "Its name; no two trunks share one.",
         )
         .given(Given::Required)
         .filter(),
         Field::new(
             "profile",
-            Kind::Pattern(is_profile, "the id of a trunk profile"),
+            Kind::Pattern(Form::new(
+                is_profile,
+                "^_?[a-z0-9-]{1,64}$",
+                "the id of a trunk profile",
+            )),
             "The trunk profile it extends.",
         )
         .given(Given::Required)

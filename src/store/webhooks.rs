@@ -11,6 +11,7 @@ use crate::store::resource::Fault;
 use crate::store::resource::Members;
 use crate::store::resource::Resource;
 use crate::store::resource::field::Field;
+use crate::store::resource::field::Form;
 use crate::store::resource::field::Given;
 use crate::store::resource::field::Kind;
 use crate::store::seal::Sealer;
@@ -46,7 +47,7 @@ pub const WEBHOOKS: Resource = Resource {
         Field::new("description", Kind::Text(0, 200), "What it is for."),
         Field::new(
             "events",
-            Kind::Patterns(TYPES_MAX, is_type, "a type such as call.ended, or * for all"),
+            Kind::Patterns(TYPES_MAX, Form::new(is_type, "^(\\*|[a-z_]+(\\.[a-z_]+)+)$", "a type such as call.ended, or * for all")),
             "The types of events that are told there; * stands for all, and is the default.",
         ),
         Field::new(

@@ -73,6 +73,12 @@ impl CallId {
         format!("CA{}", self.0.simple())
     }
 
+    /// The call of such an identity.
+    #[must_use]
+    pub fn from_call_sid(sid: &str) -> Option<Self> {
+        from_sid("CA", sid).map(Self)
+    }
+
     /// The media stream's identity in the same form: `MZ` and 32 hex digits.
     #[must_use]
     pub fn stream_sid(self) -> String {
@@ -86,6 +92,19 @@ impl TenantId {
     pub fn account_sid(self) -> String {
         format!("AC{}", self.0.simple())
     }
+
+    /// The tenant of such an identity.
+    #[must_use]
+    pub fn from_account_sid(sid: &str) -> Option<Self> {
+        from_sid("AC", sid).map(Self)
+    }
+}
+
+/// What stands in hex after the prefix.
+fn from_sid(prefix: &str, sid: &str) -> Option<Uuid> {
+    // A UUID may be written in longer forms; a SID is not.
+    let hex = sid.strip_prefix(prefix).filter(|hex| hex.len() == 32)?;
+    Uuid::try_parse(hex).ok()
 }
 
 #[cfg(test)]
@@ -98,5 +117,12 @@ mod tests {
         assert_eq!(id.to_string().parse::<CallId>(), Ok(id));
         assert_eq!("nonsense".parse::<CallId>(), Err(NotAnId));
         assert_eq!(id.call_sid(), "CA01920000000070008000000000000001");
+        assert_eq!(CallId::from_call_sid(&id.call_sid()), Some(id));
+        let tenant = TenantId::from_uuid(id.uuid());
+        assert_eq!(TenantId::from_account_sid(&tenant.account_sid()), Some(tenant));
+        assert_eq!(TenantId::from_account_sid(&id.call_sid()), None);
+        for bad in ["", "CA", "CA1", "CA01920000-0000-7000-8000-000000000001", "\u{e4}"] {
+            assert_eq!(CallId::from_call_sid(bad), None, "{bad}");
+        }
     }
 }

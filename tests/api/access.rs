@@ -4,12 +4,16 @@ use crate::bench::Bench;
 use crate::bench::check_error;
 use crate::bench::check_field;
 use crate::http;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use serde_json::json;
 use tandem::api::route;
 use tandem::api::route::Access;
 use tandem::store::api_keys::KeyRole;
 use tandem::store::api_keys::KeyScope;
+use tandem::types::id::CallId;
+use tandem::types::id::TenantId;
 
 const A: usize = 0;
 const B: usize = 1;
@@ -21,6 +25,11 @@ async fn no_route_of_a_tenant_opens_to_another_tenants_key() {
     let item = bench.call(bench.tenants[0], "+15557701").await;
     let mut tried = 0;
     for (method, path, access) in route::table() {
+        if path.starts_with("/2010-04-01/") {
+            check_pair(&bench, (method, path), &item).await;
+            tried += 1;
+            continue;
+        }
         let path =
             path.replace("{tenant_id}", &bench.tenants[0].to_string()).replace("{id}", &item);
         let answer = bench.send((method, &path), B, &json!({})).await;
@@ -34,6 +43,80 @@ async fn no_route_of_a_tenant_opens_to_another_tenants_key() {
         tried += 1;
     }
     assert!(tried > 40, "{tried} routes");
+}
+
+/// Routes in Twilio's form open to the account of the path and one of its keys.
+async fn check_pair(bench: &Bench, (method, path): (&str, &str), item: &str) {
+    let accounts = bench.tenants.map(TenantId::account_sid);
+    let call = item.parse::<CallId>().unwrap().call_sid();
+    let path = path.replace("{account_sid}", &accounts[A]).replace("{call_sid}", &call);
+    let own_path = path.replace(&accounts[A], &accounts[B]);
+    let ask = async |path: &str, pair: Option<(&str, &str)>, origin: Option<&str>| {
+        let pair = pair.map(|(account, key)| STANDARD.encode(format!("{account}:{key}")));
+        let mut headers: Vec<_> =
+            pair.map(|pair| ("authorization", format!("Basic {pair}"))).into_iter().collect();
+        headers.extend(origin.map(|origin| ("origin", origin.to_owned())));
+        http::request(bench.address, method, path, &headers).await
+    };
+    let (a, b) = ((&*accounts[A], &*bench.keys[A]), (&*accounts[B], &*bench.keys[B]));
+    let is_of_calls = path.ends_with(&format!("{call}.json"));
+    // The process of this bench carries no calls: who may ask is told so, or shown the record.
+    let allowed = if method == "GET" { 200 } else { 503 };
+    for (path, pair, origin, status, code) in [
+        (&path, None, None, 401, 20003),
+        (&path, Some((a.0, b.1)), None, 401, 20003),
+        (&path, Some(("AC1", b.1)), None, 401, 20003),
+        (&path, Some(b), None, 404, 20404),
+        (&path, Some(a), Some("https://evil.example"), 403, 20403),
+        (&path, Some(a), Some("https://app.example"), allowed, 20503),
+        (&path, Some(a), None, allowed, 20503),
+        (&own_path, Some(b), None, if is_of_calls && method == "GET" { 404 } else { 503 }, 0),
+    ] {
+        let answer = ask(path, pair, origin).await;
+        let body = answer.json();
+        assert_eq!(answer.status, status, "{method} {path} {pair:?}: {body}");
+        if status >= 400 && code > 0 {
+            assert_eq!((&body["code"], &body["status"]), (&json!(code), &json!(status)), "{body}");
+        }
+    }
+    let key = [("authorization", format!("Bearer {}", bench.keys[A]))];
+    let answer = http::request(bench.address, method, &path, &key).await;
+    assert_eq!(answer.status, 401, "{}", answer.body);
+    assert!(answer.header("www-authenticate").is_some_and(|how| how.starts_with("Basic")));
+}
+
+#[tokio::test]
+async fn a_key_is_rotated_and_its_forerunner_ends_at_once_or_later() {
+    let bench = Bench::new().await;
+    let path = bench.path(0, "api-keys");
+    let made = bench.make(&path, A, json!({"role": "tenant-operator", "label": "bot"})).await;
+    let rotate = async |id: &Value, body: Value| {
+        let path = format!("{path}/{}/rotate", id.as_str().unwrap());
+        bench.send(("POST", &path), A, &body).await
+    };
+    let opens =
+        async |key: &Value| bench.get(&bench.path(0, "numbers"), key.as_str()).await.status == 200;
+    for bad in [json!({"keep_s": -1}), json!({"keep_s": 604_801}), json!({"keep": 1})] {
+        check_error(&rotate(&made["id"], bad).await, 400, "invalid_value");
+    }
+    assert!(opens(&made["key"]).await);
+    let second = rotate(&made["id"], json!({})).await;
+    assert_eq!((second.status, second.header("cache-control")), (201, Some("no-store")));
+    let second = second.json();
+    assert_eq!((&second["role"], &second["label"]), (&made["role"], &made["label"]));
+    assert!(opens(&second["key"]).await && !opens(&made["key"]).await);
+    check_error(&rotate(&made["id"], json!({})).await, 404, "not_found");
+    let third = rotate(&second["id"], json!({"keep_s": 3600})).await.json();
+    assert!(opens(&third["key"]).await && opens(&second["key"]).await);
+    let kept = bench.read(&format!("{path}/{}", second["id"].as_str().unwrap()), A).await;
+    assert!(kept["expires_at"].is_string() && kept["revoked_at"].is_null(), "{kept}");
+    let log = bench.read(&bench.path(0, "audit-log?action=rotate"), A).await;
+    let ids: Vec<_> = log["entries"].as_array().unwrap().iter().map(|e| &e["subject_id"]).collect();
+    assert_eq!(ids, [&second["id"], &made["id"]]);
+    assert!(!log.to_string().contains("tdm_"), "{log}");
+    // The platform's own path knows the platform's own keys.
+    let platform = format!("/api/v1/api-keys/{}/rotate", third["id"].as_str().unwrap());
+    check_error(&bench.send(("POST", &platform), PLATFORM, &json!({})).await, 404, "not_found");
 }
 
 #[tokio::test]
@@ -86,6 +169,8 @@ async fn no_thing_of_another_tenant_is_found_under_ones_own_path() {
 async fn a_role_is_enough_for_its_routes_and_no_more() {
     let bench = Bench::new().await;
     let item = bench.call(bench.tenants[0], "+15557701").await;
+    let call = item.parse::<CallId>().unwrap().call_sid();
+    let account = bench.tenants[0].account_sid();
     for role in [KeyRole::Viewer, KeyRole::Operator, KeyRole::Admin] {
         let tenants = KeyScope::Tenant(bench.tenants[0]);
         let keys = [bench.key(tenants, role).await, bench.key(KeyScope::AllTenants, role).await];
@@ -100,7 +185,9 @@ async fn a_role_is_enough_for_its_routes_and_no_more() {
             }
             let path =
                 path.replace("{tenant_id}", &bench.tenants[0].to_string()).replace("{id}", &item);
-            let headers = [("x-api-key", key.clone())];
+            let path = path.replace("{account_sid}", &account).replace("{call_sid}", &call);
+            let pair = STANDARD.encode(format!("{account}:{key}"));
+            let headers = [("x-api-key", key.clone()), ("authorization", format!("Basic {pair}"))];
             let answer = http::request_with(bench.address, (method, &path), &headers, "{}").await;
             let is_refused = answer.status == 403;
             assert_eq!(is_refused, role < least, "{role} {method} {path}: {}", answer.body);

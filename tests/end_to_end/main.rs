@@ -23,6 +23,7 @@ mod cut_off;
 mod declined;
 mod early_byes;
 mod ending;
+mod explained;
 mod failover;
 mod far_legs;
 mod gateways;
@@ -46,6 +47,8 @@ mod phone;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod proxied;
+#[path = "../support/python.rs"]
+mod python;
 mod reaching_back;
 mod registration;
 mod retention;
@@ -53,6 +56,7 @@ mod ringback;
 mod rows;
 #[path = "../support/rtp.rs"]
 mod rtp;
+mod schema_client;
 mod secure_legs;
 mod secure_registration;
 mod simulated;
@@ -65,8 +69,10 @@ mod sipp_limits;
 mod sipp_transfers;
 mod srtp;
 mod steering;
+mod story;
 mod strangers;
 mod talk;
 mod tls;
 mod transfers;
 mod trunk_changes;
+mod twilio_client;

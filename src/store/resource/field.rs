@@ -57,14 +57,37 @@ pub enum Kind {
     Flag,
     /// A telephone number in the international form.
     Number,
-    /// A text that only this function judges; the second part says its form.
-    Pattern(fn(&str) -> bool, &'static str),
-    /// A list of texts, so many at most, each judged so.
-    Patterns(usize, fn(&str) -> bool, &'static str),
+    /// A text of this form.
+    Pattern(Form),
+    /// A list of texts, so many at most, each of this form.
+    Patterns(usize, Form),
     /// An object; what it may hold is checked by who reads it.
     Object,
     /// A time in RFC 3339.
     Time,
+}
+
+/// The form of a text.
+#[derive(Clone, Copy, Debug)]
+pub struct Form {
+    /// Judges it.
+    pub is_good: fn(&str) -> bool,
+    /// A regular expression (ECMA 262) that every good text matches; empty: there is none.
+    pub pattern: &'static str,
+    /// What it is, for people.
+    pub about: &'static str,
+}
+
+impl Form {
+    /// A form.
+    #[must_use]
+    pub const fn new(
+        is_good: fn(&str) -> bool,
+        pattern: &'static str,
+        about: &'static str,
+    ) -> Self {
+        Self { is_good, pattern, about }
+    }
 }
 
 impl Field {
@@ -138,9 +161,10 @@ impl Kind {
             }
             Self::Flag => value.is_boolean(),
             Self::Number => text.is_some_and(|text| text.parse::<E164>().is_ok()),
-            Self::Pattern(is_good, _) => text.is_some_and(is_good),
-            Self::Patterns(most, is_good, _) => value.as_array().is_some_and(|list| {
-                list.len() <= most && list.iter().all(|one| one.as_str().is_some_and(is_good))
+            Self::Pattern(form) => text.is_some_and(form.is_good),
+            Self::Patterns(most, form) => value.as_array().is_some_and(|list| {
+                let is_good = |one: &Value| one.as_str().is_some_and(form.is_good);
+                list.len() <= most && list.iter().all(is_good)
             }),
             Self::Object => value.is_object() && !has_nul(value),
             Self::Time => text.is_some_and(|text| text.parse::<Timestamp>().is_ok()),
@@ -158,8 +182,8 @@ impl Kind {
             Self::Integer(least, most) => format!("a whole number from {least} to {most}"),
             Self::Flag => "true or false".to_owned(),
             Self::Number => "a number in the international form, such as +15550100".to_owned(),
-            Self::Pattern(_, form) => form.to_owned(),
-            Self::Patterns(most, _, form) => format!("a list of at most {most}, each {form}"),
+            Self::Pattern(form) => form.about.to_owned(),
+            Self::Patterns(most, form) => format!("a list of at most {most}, each {}", form.about),
             Self::Object => "an object".to_owned(),
             Self::Time => "a time in RFC 3339".to_owned(),
         }

@@ -1,0 +1,228 @@
+//! The parameters of a request in Twilio's form, each of which is done as it says or refused.
+
+use crate::api::RequestId;
+use crate::api::error::ApiError;
+use crate::api::error::ErrorKind;
+use crate::api::twilio::Body;
+use crate::types::number::DialString;
+use crate::types::number::E164;
+use axum::http::HeaderMap;
+use axum::http::StatusCode;
+use axum::http::header;
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// The type of such a body.
+const FORM: &str = "application/x-www-form-urlencoded";
+/// `To` is missing, or no number.
+const NO_TO: u32 = 21201;
+const BAD_TO: u32 = 21211;
+/// `From` is missing, or no number.
+const NO_FROM: u32 = 21213;
+const BAD_FROM: u32 = 21212;
+const BAD_PARAMETER: u32 = 20001;
+/// Longest `TimeLimit`, in seconds: a day.
+const TIME_LIMIT_S_MAX: u64 = 86_400;
+/// Longest name of a parameter that is repeated in an answer.
+const NAME_MAX: usize = 64;
+
+/// What Twilio knows and this version does not do: with the values that ask for nothing they are taken.
+const NOT_YET: [(&str, &[&str]); 9] = [
+    ("Record", &["false"]),
+    ("MachineDetection", &[]),
+    ("AsyncAmd", &["false"]),
+    ("Method", &["GET", "POST"]),
+    ("FallbackMethod", &["GET", "POST"]),
+    ("StatusCallbackMethod", &["GET", "POST"]),
+    ("RecordingTrack", &["both"]),
+    ("Trim", &["trim-silence", "do-not-trim"]),
+    ("CallReason", &[]),
+];
+
+/// Where a call would be told what to do next.
+const INSTRUCTIONS: [&str; 4] = ["Url", "Twiml", "ApplicationSid", "FallbackUrl"];
+
+/// What a request says, each parameter once.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    to: Option<String>,
+    from: Option<String>,
+    time_limit: Option<String>,
+    status: Option<String>,
+}
+
+/// Why a request cannot be done.
+#[derive(Debug)]
+pub(super) enum Unusable {
+    /// The body as a whole.
+    Body(ErrorKind),
+    /// A parameter, with Twilio's code.
+    Parameter(u32, String),
+}
+
+impl Unusable {
+    pub(super) fn of(self, id: &RequestId) -> ApiError {
+        match self {
+            Self::Body(kind) => kind.of(id),
+            Self::Parameter(code, why) => ErrorKind::TwilioParameter(code).about(None, why, id),
+        }
+    }
+}
+
+fn bad(code: u32, why: impl Into<String>) -> Unusable {
+    Unusable::Parameter(code, why.into())
+}
+
+impl Wanted {
+    pub(super) fn read(headers: &HeaderMap, body: Body) -> Result<Self, Unusable> {
+        let body = body.map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Unusable::Body(ErrorKind::TooLarge),
+            _ => Unusable::Body(ErrorKind::BadBody("the body did not come whole")),
+        })?;
+        let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
+        // Nothing is asked by nothing: such a request need not say what it is.
+        if kind != FORM && !body.is_empty() {
+            let what = "the body is of type application/x-www-form-urlencoded";
+            return Err(Unusable::Body(ErrorKind::NotJson(what)));
+        }
+        Self::of(form_urlencoded::parse(&body))
+    }
+
+    fn of<'a>(pairs: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>) -> Result<Self, Unusable> {
+        let mut wanted = Self::default();
+        for (name, value) in pairs {
+            wanted.take(&name, value.into_owned())?;
+        }
+        Ok(wanted)
+    }
+
+    fn take(&mut self, name: &str, value: String) -> Result<(), Unusable> {
+        let own = match name {
+            "To" => &mut self.to,
+            "From" => &mut self.from,
+            "TimeLimit" => &mut self.time_limit,
+            "Status" => &mut self.status,
+            _ => return ask_for_nothing(name, &value),
+        };
+        if own.replace(value).is_some() {
+            return Err(bad(BAD_PARAMETER, format!("{name} is given twice")));
+        }
+        Ok(())
+    }
+
+    /// What a new call is made of: whom it calls, what it shows, and how long it may last.
+    pub(super) fn new_call(&self) -> Result<(DialString, E164, Option<Duration>), Unusable> {
+        if self.status.is_some() {
+            return Err(bad(BAD_PARAMETER, "a new call has no Status to set"));
+        }
+        let to = self.to.as_deref().ok_or_else(|| bad(NO_TO, "no 'To' number is given"))?;
+        let to = to.parse().map_err(|_| bad(BAD_TO, "'To' is no number with + in front"))?;
+        let from = self.from.as_deref();
+        let from = from.ok_or_else(|| bad(NO_FROM, "no 'From' number is given"))?;
+        let from = from.parse();
+        let from = from.map_err(|_| bad(BAD_FROM, "'From' is no number with + in front"))?;
+        let limit = self.time_limit.as_deref().map(|text| {
+            let limit = text.parse().ok().filter(|limit| (1..=TIME_LIMIT_S_MAX).contains(limit));
+            let why = format!("TimeLimit is a number of seconds from 1 to {TIME_LIMIT_S_MAX}");
+            limit.map(Duration::from_secs).ok_or_else(|| bad(BAD_PARAMETER, why))
+        });
+        Ok((to, from, limit.transpose()?))
+    }
+
+    /// Whether only a call that nobody has answered is to end.
+    pub(super) fn end(&self) -> Result<bool, Unusable> {
+        for (name, given) in
+            [("To", &self.to), ("From", &self.from), ("TimeLimit", &self.time_limit)]
+        {
+            if given.is_some() {
+                let why = format!("{name} of a call that runs cannot be changed");
+                return Err(bad(BAD_PARAMETER, why));
+            }
+        }
+        match self.status.as_deref() {
+            Some("completed") => Ok(false),
+            Some("canceled") => Ok(true),
+            Some(_) | None => Err(bad(BAD_PARAMETER, "Status is completed or canceled")),
+        }
+    }
+}
+
+/// Takes a parameter that asks for nothing, and refuses one that asks for what is not done.
+fn ask_for_nothing(name: &str, value: &str) -> Result<(), Unusable> {
+    if INSTRUCTIONS.contains(&name) {
+        let why = format!(
+            "{name} is not supported in this version: the AI profile of the number speaks, and a call is \
+             transferred by /api/v1/tenants/TENANT/calls/CALL/transfer"
+        );
+        return Err(bad(BAD_PARAMETER, why));
+    }
+    let known = NOT_YET.iter().find(|(own, _)| *own == name);
+    if known.is_some_and(|(_, nothing)| nothing.contains(&value)) {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(NAME_MAX).collect();
+    Err(bad(BAD_PARAMETER, format!("{shown} with this value is not supported in this version")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(form: &[(&str, &str)]) -> Result<Wanted, Unusable> {
+        Wanted::of(form.iter().map(|(name, value)| (Cow::from(*name), Cow::from(*value))))
+    }
+
+    fn code<T>(result: Result<T, Unusable>) -> u32 {
+        match result {
+            Err(Unusable::Parameter(code, _)) => code,
+            Ok(_) | Err(Unusable::Body(_)) => 0,
+        }
+    }
+
+    const PLAIN: [(&str, &str); 2] = [("To", "+15550142"), ("From", "+15550110")];
+
+    #[test]
+    fn a_call_is_asked_for_with_two_numbers_and_what_asks_for_nothing() {
+        let (to, from, limit) = read(&PLAIN).unwrap().new_call().unwrap();
+        assert_eq!((to.as_str(), from.as_str(), limit), ("+15550142", "+15550110", None));
+        let more =
+            [PLAIN[0], PLAIN[1], ("TimeLimit", "60"), ("Record", "false"), ("Method", "GET")];
+        let (_, _, limit) = read(&more).unwrap().new_call().unwrap();
+        assert_eq!(limit, Some(Duration::from_secs(60)));
+        for (form, expected) in [
+            (&PLAIN[1..], 21201),
+            (&PLAIN[..1], 21213),
+            (&[("To", "nobody"), PLAIN[1]][..], 21211),
+            (&[PLAIN[0], ("From", "15550110")], 21212),
+            (&[PLAIN[0], PLAIN[1], ("TimeLimit", "0")], 20001),
+            (&[PLAIN[0], PLAIN[1], ("Status", "completed")], 20001),
+        ] {
+            assert_eq!(code(read(form).and_then(|wanted| wanted.new_call())), expected, "{form:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_done_is_refused_and_not_left_out() {
+        for refused in [
+            ("Url", "https://bot.example/"),
+            ("Twiml", "<Response/>"),
+            ("Record", "true"),
+            ("MachineDetection", "Enable"),
+            ("Timeout", "5"),
+            ("Colour", "blue"),
+            ("To", "+15550143"),
+        ] {
+            assert_eq!(code(read(&[PLAIN[0], refused])), 20001, "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_call_is_ended_by_its_status_alone() {
+        assert!(!read(&[("Status", "completed")]).unwrap().end().unwrap());
+        assert!(read(&[("Status", "canceled")]).unwrap().end().unwrap());
+        for bad in [&[("Status", "busy")][..], &[], &[("Status", "completed"), PLAIN[0]]] {
+            assert_eq!(code(read(bad).unwrap().end()), 20001, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Call control in the form of Twilio's REST API, so that bots which were written for it need no change: calls
+//! are placed, shown and ended. The pair it is opened with is a tenant's identity and one of its API keys.
+
+mod error;
+mod form;
+mod view;
+
+pub(super) use crate::api::twilio::error::TwilioError;
+
+use crate::api::Context;
+use crate::api::auth::Caller;
+use crate::api::calls;
+use crate::api::control;
+use crate::api::error::ErrorKind;
+use crate::api::twilio::form::Wanted;
+use crate::api::twilio::view::TwilioCall;
+use crate::cdr::CallState;
+use crate::engine::originate::CallControl;
+use crate::engine::originate::Origination;
+use crate::engine::registry::Unheard;
+use crate::types::cause::HangupCause;
+use crate::types::id::CallId;
+use crate::types::id::TenantId;
+use axum::Extension;
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::HeaderMap;
+use axum::http::StatusCode;
+use axum::http::header;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+/// What all paths of this form begin with: the version of the API that bots ask for.
+pub(super) const ROOT: &str = "/2010-04-01/";
+/// What follows an identity in a path.
+const SUFFIX: &str = ".json";
+/// The call that is asked for is over, or never was.
+const NO_CALL: ErrorKind = ErrorKind::NotFound("the account has no such call in progress");
+
+type Body = Result<Bytes, BytesRejection>;
+type Done<T> = Result<T, TwilioError>;
+
+/// The user and the password of `Authorization: Basic` (RFC 7617).
+pub(super) fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, encoded) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let text = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+    let (user, password) = text.split_once(':')?;
+    Some((user.to_owned(), password.to_owned()))
+}
+
+/// The call that a path's last part names, as other routes have it: nothing where it names none.
+pub(super) fn call_of(part: &str) -> Option<CallId> {
+    part.strip_suffix(SUFFIX).and_then(CallId::from_call_sid)
+}
+
+pub(super) async fn create(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Body,
+) -> Done<(StatusCode, Json<TwilioCall>)> {
+    let id = &caller.request_id;
+    let (tenant, control) = control::open(&context, &caller)?;
+    let wanted = Wanted::read(&headers, body).map_err(|fault| fault.of(id))?;
+    let (to, from, duration_max) = wanted.new_call().map_err(|fault| fault.of(id))?;
+    let mut wish = Origination::new(tenant, to.clone());
+    (wish.from, wish.duration_max) = (Some(from), duration_max);
+    let placed = control.place(wish);
+    let call = placed.map_err(|cause| ErrorKind::CallRefused(cause).of(id))?;
+    let view = TwilioCall::begun((tenant, call), to.as_str(), from.as_str());
+    Ok((StatusCode::CREATED, Json(view)))
+}
+
+pub(super) async fn show(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+) -> Done<Json<TwilioCall>> {
+    let key = (caller.tenant()?, CallId::from_uuid(caller.item()?));
+    let detail = calls::detail(&context, &caller, key).await?;
+    Ok(Json(TwilioCall::of(key, &detail)))
+}
+
+pub(super) async fn update(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Body,
+) -> Done<Json<TwilioCall>> {
+    let id = &caller.request_id;
+    let (tenant, control) = control::open(&context, &caller)?;
+    let call = CallId::from_uuid(caller.item()?);
+    let wanted = Wanted::read(&headers, body).map_err(|fault| fault.of(id))?;
+    let only_unanswered = wanted.end().map_err(|fault| fault.of(id))?;
+    let ended = end((tenant, &control), call, only_unanswered).await;
+    ended.map_err(|kind| kind.of(id))?;
+    // The database may be away; the call is ended all the same.
+    let view = match calls::detail(&context, &caller, (tenant, call)).await {
+        Ok(detail) => TwilioCall::of((tenant, call), &detail),
+        Err(_) => TwilioCall::ending((tenant, call)),
+    };
+    Ok(Json(view))
+}
+
+/// Ends a call, or only one that nobody has answered.
+async fn end(
+    (tenant, control): (TenantId, &CallControl),
+    call: CallId,
+    only_unanswered: bool,
+) -> Result<(), ErrorKind> {
+    let refused = |why| match why {
+        // What is over is not found: bots take that for the end they wanted.
+        Unheard::NoSuchCall | Unheard::Senseless(_) | Unheard::NoRefer => NO_CALL,
+        Unheard::Refused(cause) => ErrorKind::CallRefused(cause),
+        Unheard::Busy => ErrorKind::CallBusy,
+    };
+    if only_unanswered {
+        let live = control.look(tenant, call).await.map_err(refused)?;
+        if live.snapshot.state == CallState::Answered {
+            return Err(ErrorKind::CallAnswered);
+        }
+    }
+    control.hang_up(tenant, call).map_err(refused)
+}
+
+/// The codes of Twilio for what stops a call from being placed.
+const fn code_of_cause(cause: HangupCause) -> Option<u32> {
+    match cause {
+        HangupCause::NotANumber => Some(21211),
+        HangupCause::CallerIdDenied | HangupCause::NumberNotInCampaign => Some(21210),
+        HangupCause::DestinationDenied => Some(21215),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    #[test]
+    fn a_pair_is_read_out_of_a_basic_header_and_nothing_else() {
+        let read = |text: &str| {
+            let value = HeaderValue::from_str(text).unwrap();
+            credentials(&HeaderMap::from_iter([(header::AUTHORIZATION, value)]))
+        };
+        let pair = Some(("AC1".to_owned(), "a:b".to_owned()));
+        assert_eq!(read("Basic QUMxOmE6Yg=="), pair);
+        assert_eq!(read("basic  QUMxOmE6Yg=="), pair);
+        for bad in ["Bearer QUMxOmE6Yg==", "Basic", "Basic !", "Basic QUMx", "Basic /w=="] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+        assert_eq!(credentials(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_call_is_named_by_its_prefix_its_hex_and_the_suffix() {
+        let name = "CA01920000000070008000000000000001";
+        assert!(call_of(&format!("{name}.json")).is_some());
+        for bad in [name, ".json", "CA.json", "AC01920000000070008000000000000001.json"] {
+            assert_eq!(call_of(bad), None, "{bad}");
+        }
+    }
+}
