@@ -19,6 +19,7 @@ use crate::types::id::TenantId;
 use axum::extract::RawPathParams;
 use axum::extract::Request;
 use axum::extract::State;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::http::HeaderMap;
 use axum::http::header;
 use axum::middleware::Next;
@@ -77,15 +78,16 @@ pub(super) struct Gate {
 /// tenants exist.
 pub(super) async fn pass(
     State(gate): State<Gate>,
-    params: RawPathParams,
+    params: Result<RawPathParams, RawPathParamsRejection>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let request_id = request.extensions().get::<RequestId>().cloned().unwrap_or_default();
     let of = (request.headers(), request.uri().query().unwrap_or_default());
-    let judged = match gate.is_twilios {
-        true => gate.judge_pair(&params, of.0, request_id).await,
-        false => gate.judge(&params, of, request_id).await,
+    let judged = match (params, gate.is_twilios) {
+        (Err(_), _) => Err(ErrorKind::BadParameter("the path is no UTF-8").of(&request_id)),
+        (Ok(params), true) => gate.judge_pair(&params, of.0, request_id).await,
+        (Ok(params), false) => gate.judge(&params, of, request_id).await,
     };
     match judged {
         Ok(caller) => {

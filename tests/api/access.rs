@@ -298,6 +298,13 @@ async fn pages_of_listed_origins_may_ask_and_others_are_not_told_so() {
 }
 
 #[tokio::test]
+async fn a_path_that_is_no_text_is_refused_like_everything_else() {
+    let bench = Bench::new().await;
+    let path = bench.path(0, "numbers/%ff");
+    check_error(&bench.get(&path, Some(&bench.keys[A])).await, 400, "bad_parameter");
+}
+
+#[tokio::test]
 async fn a_request_has_so_many_headers_and_no_more() {
     let bench = Bench::new().await;
     let path = bench.path(0, "numbers");
