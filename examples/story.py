@@ -115,11 +115,13 @@ class Api:
             headers["Content-Type"] = "application/json"
         return urllib.request.Request(self.base + path, data, headers, method=method)
 
-    def raw(self, method, path, body=None, headers=None):
+    def raw(self, method, path, body=None, headers=None, missing_is_none=False):
         try:
             with urllib.request.urlopen(self.request(method, path, body, headers), timeout=PATIENCE_S) as answer:
                 return answer.read().decode()
         except urllib.error.HTTPError as refused:
+            if refused.code == 404 and missing_is_none:
+                return None
             fail(f"{method} {path}: {refused.code} {refused.read().decode()}")
 
     def __call__(self, method, path, body=None, headers=None):
@@ -209,6 +211,7 @@ def receive(tandem, sip, api, path, events):
     say(f"record      {record['status']}, {record['duration_ms']} ms, {record['codec']}, MOS {record['media']['mos_in']}")
     for step in record["decision"]:
         say(f"  {step['what']:<10} {step['detail']}")
+    return f"{path}/calls/{ended['call_id']}"
 
 
 def closed(api, path):
@@ -249,13 +252,13 @@ def place(api, path, events, other):
     record = closed(api, one)
     say(f"record      {record['status']} by {record['ended_by']}, {record['disposition']}: {record['summary']}")
     say("events      " + " ".join(event["type"] for event in events.seen if event["call_id"] == call))
-    return one
 
 
 def fetch(api, call):
     """Everything that is kept of a call: the routes that the switch has tell what."""
     say("\nits signalling")
-    ladder = api.raw("GET", f"{call}/trace/ladder")
+    # It is carried into the database when the call is over: for a moment it is in neither place.
+    ladder = wait_for("its signalling", lambda: api.raw("GET", f"{call}/trace/ladder", missing_is_none=True))
     say("\n".join(f"  {line}" for line in ladder.splitlines()[:24]))
     if "INVITE" not in ladder:
         fail("the trace has no INVITE")
@@ -287,8 +290,11 @@ def main():
         path, other, operators, made = make_tenant(platform, sip)
         api = Api(platform.base, operators)
         events = Events(api, f"{path}/events")
-        receive(tandem, sip, api, path, events)
-        fetch(api, place(api, path, events, other))
+        received = receive(tandem, sip, api, path, events)
+        place(api, path, events, other)
+        # Of the call that came in: the one that was placed comes in again at the same switch, with the same
+        # signalling.
+        fetch(api, received)
         say("\nall of it went well")
     finally:
         if own:
