@@ -12,6 +12,7 @@ use crate::store::resource::Stored;
 use crate::store::resource::field::Field;
 use crate::store::resource::field::Kind;
 use crate::types::number::E164;
+use serde_json::Value;
 use sqlx::PgConnection;
 use sqlx::Postgres;
 use sqlx::QueryBuilder;
@@ -48,7 +49,8 @@ impl Filter {
             Kind::Flag => text.parse().ok().map(Wanted::Flag),
             Kind::Choice(words) => words.contains(&text).then(|| Wanted::Text(text.to_owned())),
             Kind::Text(..) | Kind::Number | Kind::Pattern(..) => {
-                (!text.contains('\0')).then(|| Wanted::Text(text.to_owned()))
+                let is_one = field.check(&Value::from(text)).is_ok();
+                is_one.then(|| Wanted::Text(text.to_owned()))
             }
             Kind::Integer(..) | Kind::Patterns(..) | Kind::Object | Kind::Time => None,
         };
