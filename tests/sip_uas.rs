@@ -137,6 +137,7 @@ fn three_hundred_unacked_calls_are_released() {
     assert_eq!(solo.endpoint.gauges().dialogs, 300);
     solo.advance(Duration::from_secs(33));
     solo.assert_empty();
+    assert_eq!(solo.take_events().len(), 0);
 }
 
 #[test]

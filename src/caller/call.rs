@@ -359,6 +359,11 @@ impl Caller {
                     }
                     out.push(Output::Sip { flow, bytes });
                 }
+                // Where it was heard last: this call asks no DNS.
+                SipOutput::Locate(search) => {
+                    let located = SipInput::Located { number: search.number, flow: None };
+                    self.sip(now, located, out);
+                }
                 SipOutput::Event(event) => self.event(now, event, out),
                 SipOutput::Counted(Counter::RetransmissionSent) => self.retransmissions += 1,
                 // Nothing else that is counted tells of this one call.

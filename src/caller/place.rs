@@ -31,6 +31,8 @@ use crate::sip::endpoint::outbound::OutboundInvite;
 use crate::sip::endpoint::policy::DialogPolicy;
 use crate::types::limit::RTP_PACKET_BYTES_MAX;
 use crate::types::moment::Moment;
+use crate::types::transport::DatagramRule;
+use crate::types::transport::Oversize;
 use bytes::Bytes;
 use std::io;
 use std::net::SocketAddr;
@@ -158,6 +160,8 @@ fn dial(
     let rtcp = ports.rtcp.local_addr().map_err(CallError::Sockets)?;
     let account = plan.account.as_ref();
     let from = format!("sip:{}@{}", plan.from_user, url_host(rtp.ip()));
+    // A tool for tests sends what it has by the way it was told.
+    let datagrams = DatagramRule { oversize: Oversize::Fragment, ..DatagramRule::default() };
     let setup = CallSetup {
         invite: OutboundInvite {
             contact_user: plan.from_user.clone(),
@@ -165,6 +169,7 @@ fn dial(
                 .map(|account| Account::new(&account.user, account.password.clone()))
                 .into_iter()
                 .collect(),
+            policy: DialogPolicy { datagrams, ..DialogPolicy::default() },
             ..OutboundInvite::new(way.flow, plan.target.uri(), &from)
         },
         // RFC 8866 §5.2: a number that is 64 bits wide, and 63 for parsers with signed ones.

@@ -340,7 +340,7 @@ impl World {
                 }
                 SipOutput::Transmit { bytes, .. } => self.send(Packet::SipToCaller(bytes)),
                 SipOutput::Event(event) => self.on(event),
-                SipOutput::Counted(_) => {}
+                SipOutput::Locate(_) | SipOutput::Counted(_) => {}
             }
         }
     }

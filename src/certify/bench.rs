@@ -207,6 +207,10 @@ impl<'s> Bench<'s> {
             for output in out {
                 match output {
                     Output::Transmit { flow, bytes } => self.transmit(&flow, &bytes),
+                    // There is one carrier, and no DNS.
+                    Output::Locate(search) => {
+                        queue.push_back(Input::Located { number: search.number, flow: None });
+                    }
                     Output::Event(event) => self.event(event, &mut queue),
                     Output::Counted(_) => (),
                 }

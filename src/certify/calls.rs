@@ -183,7 +183,7 @@ impl Bench<'_> {
             Verdict::Challenge(_) => refuse(401, HangupCause::CredentialsRequired),
             Verdict::Refuse(rejection) => refuse(rejection.status, rejection.cause),
             Verdict::Route(route) => {
-                let policy = dialog_policy(&route.trunk.signalling, route.trunk.takes_refer);
+                let policy = dialog_policy(&route.trunk, route.trunk.takes_refer);
                 if let Some(refusal) = policy.refusal(&invitation.request.headers) {
                     queue.push_back(Input::Command(Command::Refuse { dialog, refusal }));
                     return;

@@ -13,6 +13,7 @@ use crate::types::tls::TlsSettings;
 use crate::types::tls::TlsVerify;
 use crate::types::tls::TlsVersion;
 use crate::types::transport::Advertised;
+use crate::types::transport::DatagramRule;
 use crate::types::transport::LocalEnd;
 use crate::types::transport::Oversize;
 use std::sync::Arc;
@@ -61,11 +62,14 @@ impl Build<'_> {
             tls: Arc::new(self.tls()),
             keepalive: seconds("network.keepalive.tcp_crlf_s"),
             datagram_keepalive: seconds("network.keepalive.udp_s"),
-            datagram_max: view.number("network.udp_max_bytes"),
-            oversize: match view.text("network.udp_oversize") {
-                "tcp" => Oversize::Tcp,
-                "fragment" => Oversize::Fragment,
-                _ => Oversize::Compact,
+            datagrams: DatagramRule {
+                bytes_max: view.number("network.udp_max_bytes"),
+                oversize: match view.text("network.udp_oversize") {
+                    "tcp" => Oversize::Tcp,
+                    "fragment" => Oversize::Fragment,
+                    _ => Oversize::Compact,
+                },
+                may_stream: view.texts("inbound.transports").any(|transport| transport == "tcp"),
             },
         }
     }

@@ -4,7 +4,7 @@ use crate::routing::signalling::Prack;
 use crate::routing::signalling::TimerMethod;
 use crate::routing::signalling::TimerMode;
 use crate::routing::signalling::TimerRefresher;
-use crate::routing::signalling::TrunkSignalling;
+use crate::routing::trunk::Trunk;
 use crate::sip::endpoint::policy::DialogPolicy;
 use crate::sip::endpoint::policy::RefreshMethod;
 use crate::sip::endpoint::policy::RefresherChoice;
@@ -14,7 +14,8 @@ use crate::sip::endpoint::policy::SessionTimerPolicy;
 
 /// The policy of dialogs of a trunk; `takes_refer` where the call may be transferred by its peer.
 #[must_use]
-pub fn dialog_policy(signalling: &TrunkSignalling, takes_refer: bool) -> DialogPolicy {
+pub fn dialog_policy(trunk: &Trunk, takes_refer: bool) -> DialogPolicy {
+    let signalling = &trunk.signalling;
     let timer = &signalling.session_timer;
     let session = SessionTimerPolicy {
         mode: match timer.mode {
@@ -42,18 +43,27 @@ pub fn dialog_policy(signalling: &TrunkSignalling, takes_refer: bool) -> DialogP
         Prack::Supported => Reliable::Supported,
         Prack::Required => Reliable::Required,
     };
-    DialogPolicy { session, reliable, takes_update: signalling.update, takes_refer }
+    let datagrams = trunk.path.datagrams;
+    DialogPolicy { session, reliable, takes_update: signalling.update, takes_refer, datagrams }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::routing::signalling::SessionTimer;
+    use crate::routing::signalling::TrunkSignalling;
+    use crate::types::id::TrunkId;
+    use crate::types::transport::DatagramRule;
+    use crate::types::transport::Oversize;
+    use uuid::Uuid;
+
+    fn trunk() -> Trunk {
+        Trunk::new(TrunkId::from_uuid(Uuid::from_u128(1)), "acme", Vec::new())
+    }
 
     #[test]
     fn the_defaults_of_both_are_the_same() {
-        let policy = dialog_policy(&TrunkSignalling::default(), false);
-        assert_eq!(policy, DialogPolicy::default());
+        assert_eq!(dialog_policy(&trunk(), false), DialogPolicy::default());
     }
 
     #[test]
@@ -66,7 +76,10 @@ mod tests {
             method: TimerMethod::Invite,
             spares_old_peers: false,
         };
-        let signalling = TrunkSignalling { session_timer, prack: Prack::Off, update: false };
+        let mut trunk = trunk();
+        trunk.signalling = TrunkSignalling { session_timer, prack: Prack::Off, update: false };
+        let datagrams = DatagramRule { bytes_max: 900, oversize: Oversize::Tcp, may_stream: false };
+        trunk.path.datagrams = datagrams;
         let session = SessionTimerPolicy {
             mode: SessionTimerMode::Offer,
             expires_s: 900,
@@ -76,7 +89,8 @@ mod tests {
             spares_old_peers: false,
         };
         let reliable = Reliable::Off;
-        let expected = DialogPolicy { session, reliable, takes_update: false, takes_refer: true };
-        assert_eq!(dialog_policy(&signalling, true), expected);
+        let (takes_update, takes_refer) = (false, true);
+        let expected = DialogPolicy { session, reliable, takes_update, takes_refer, datagrams };
+        assert_eq!(dialog_policy(&trunk, true), expected);
     }
 }

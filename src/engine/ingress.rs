@@ -9,6 +9,7 @@ use crate::engine::turned_away;
 use crate::engine::turned_away::DeclinedSample;
 use crate::engine::turned_away::ShedSample;
 use crate::engine::turned_away::StrangerSample;
+use crate::net::end::FlowEnd;
 use crate::net::flow::Flows;
 use crate::net::flow::Ingress;
 use crate::routing::identify::knows_source;
@@ -66,6 +67,7 @@ pub struct Dispatcher {
     strangers: Mutex<StrangerSample>,
     shed: Mutex<ShedSample>,
     unframed: Mutex<DeclinedSample>,
+    unsecured: Mutex<ShedSample>,
 }
 
 impl Dispatcher {
@@ -83,6 +85,7 @@ impl Dispatcher {
             strangers: Mutex::default(),
             shed: Mutex::default(),
             unframed: Mutex::default(),
+            unsecured: Mutex::default(),
         }
     }
 
@@ -189,6 +192,16 @@ impl Ingress for Dispatcher {
         let mut sample = self.unframed.lock().unwrap_or_else(PoisonError::into_inner);
         let ledger = self.ledger.as_ref();
         turned_away::record_declined(ledger, &gate.name, &declined, &mut sample);
+    }
+
+    fn unsecured(&self, flow: Flow, why: FlowEnd) {
+        let Some(gate) = self.gates.get(usize::from(flow.listener)) else { return };
+        let taken =
+            self.unsecured.lock().unwrap_or_else(PoisonError::into_inner).take(clock::now());
+        if let Some(left_out) = taken {
+            let (listener, why) = (&gate.name, why.as_str());
+            tracing::warn!(%listener, remote = %flow.remote, why, left_out, "no TLS with a peer");
+        }
     }
 
     fn flow_closed(&self, id: FlowId) {

@@ -100,7 +100,7 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
         }
         Verdict::Refuse(rejection) => reject(shard, begun, &invitation, &rejection),
         Verdict::Route(route) => {
-            let policy = dialog_policy(&route.trunk.signalling, route.trunk.takes_refer);
+            let policy = dialog_policy(&route.trunk, route.trunk.takes_refer);
             if let Some(refusal) = policy.refusal(&invitation.request.headers) {
                 return refuse_terms(shard, begun, &invitation, (*route, refusal));
             }
@@ -123,8 +123,9 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
 }
 
 /// Puts the trunk's terms in force for a dialog.
-fn adopt(shard: &mut Shard, invitation: &Invitation, policy: DialogPolicy, trunk: &Trunk) {
+fn adopt(shard: &mut Shard, invitation: &Invitation, policy: DialogPolicy, trunk: &Arc<Trunk>) {
     let (dialog, flow) = (invitation.dialog, invitation.flow);
+    shard.reach_by(dialog, trunk);
     if flow.transport.is_reliable() {
         shard.reach_back(dialog, way::back(trunk, flow));
     }

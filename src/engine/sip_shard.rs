@@ -3,6 +3,7 @@
 
 mod counted;
 pub mod handle;
+mod searches;
 
 use crate::call::input::Input as CallInput;
 use crate::call::input::LegInput;
@@ -12,6 +13,7 @@ use crate::engine::challenges::Challenges;
 use crate::engine::dial;
 use crate::engine::invitation;
 use crate::engine::invitation::Challenged;
+use crate::engine::registry::SourceGuard;
 use crate::engine::sip_shard::handle::Arrival;
 use crate::engine::sip_shard::handle::COMMANDS_MAX;
 use crate::engine::sip_shard::handle::Order;
@@ -90,6 +92,8 @@ pub fn start(
         placing: None,
         requests: HashMap::new(),
         ways_back: HashMap::new(),
+        trunks: HashMap::new(),
+        expected: HashMap::new(),
         next_token: 0,
         challenges: Challenges::new(),
         declined: DeclinedSample::default(),
@@ -100,6 +104,12 @@ pub fn start(
     };
     tokio::spawn(shard.run(arrivals, commands, draining));
     handle
+}
+
+/// Whose INVITE is being placed: who carries it, and by which trunk it goes.
+struct Placing {
+    events: mpsc::Sender<Event>,
+    trunk: Option<Arc<Trunk>>,
 }
 
 /// The leg of a call that a dialog is.
@@ -124,11 +134,15 @@ pub(super) struct Shard {
     /// Who carries the dialogs we dialled.
     dialled: HashMap<DialogId, mpsc::Sender<Event>>,
     /// Whose INVITE is being placed: `Placed` or `Refused` follows within the same turn.
-    placing: Option<mpsc::Sender<Event>>,
+    placing: Option<Placing>,
     /// Who waits for the answers to requests outside dialogs.
     requests: HashMap<Token, oneshot::Sender<RequestAnswer>>,
     /// How callers are reached once the connection they came by is gone.
     ways_back: HashMap<DialogId, WayBack>,
+    /// By whose terms the requests of dialogs go.
+    trunks: HashMap<DialogId, Arc<Trunk>>,
+    /// Places of next hops, from which answers may come.
+    expected: HashMap<DialogId, SourceGuard>,
     next_token: u64,
     /// Calls whose INVITE was challenged.
     pub(super) challenges: Challenges<Challenged>,
@@ -193,7 +207,7 @@ impl Shard {
             Order::Command(command) => self.turn(Input::Command(command)),
             Order::Place { leg, invite, events } => {
                 let call_id = invite.call_id.clone();
-                self.placing = Some(events);
+                self.placing = Some(Placing { events, trunk: leg.trunk });
                 let token = self.token();
                 self.turn(Input::Command(Command::Invite { token, invite }));
                 // Dropped where the call could not be placed: whoever waits learns of it by that.
@@ -221,6 +235,7 @@ impl Shard {
                 self.calls.remove(&dialog);
                 self.turn(Input::Command(Command::Hangup { dialog, cause }));
             }
+            Order::Found(found) => self.found(*found),
             Order::Request { mut request, answer } => {
                 request.token = self.token();
                 self.requests.insert(request.token, answer);
@@ -260,6 +275,7 @@ impl Shard {
                 | Input::Received { .. }
                 | Input::FlowClosed(_)
                 | Input::Unreached { .. }
+                | Input::Located { .. }
                 | Input::DeadlineReached => None,
             };
             let mut gone_flow = None;
@@ -271,6 +287,7 @@ impl Shard {
                         // Its end is on its way here, behind what is said meanwhile.
                         gone_flow = self.transmit(&flow, bytes).or(gone_flow);
                     }
+                    Output::Locate(search) => self.seek(search),
                     Output::Counted(counter) => counted::count(counter),
                     Output::Event(event) => self.event(event),
                 }
@@ -279,7 +296,7 @@ impl Shard {
             // Of a refusal there is no event.
             if let Some(gone) = refused.filter(|dialog| self.name_of(*dialog).is_none()) {
                 self.calls.remove(&gone);
-                self.ways_back.remove(&gone);
+                self.forget_ways(gone);
             }
             let command = || self.pending.pop_front().map(Input::Command);
             next = gone_flow.map(Input::FlowClosed).or_else(command);
@@ -296,6 +313,17 @@ impl Shard {
         (is_gone && flow.id.is_socket()).then_some(flow.id)
     }
 
+    /// Has the requests to a caller go by the terms of its trunk.
+    pub(super) fn reach_by(&mut self, dialog: DialogId, trunk: &Arc<Trunk>) {
+        self.trunks.insert(dialog, Arc::clone(trunk));
+    }
+
+    fn forget_ways(&mut self, dialog: DialogId) {
+        self.ways_back.remove(&dialog);
+        self.trunks.remove(&dialog);
+        self.expected.remove(&dialog);
+    }
+
     /// Keeps the way to a caller for when the connection it came by is gone.
     pub(super) fn reach_back(&mut self, dialog: DialogId, to: Destination) {
         let way = self.switch.flows.keep_way(to);
@@ -305,7 +333,7 @@ impl Shard {
 
     fn event(&mut self, event: Event) {
         if let Some(gone) = event.dialog().filter(|_| event.is_last()) {
-            self.ways_back.remove(&gone);
+            self.forget_ways(gone);
         }
         let Some(event) = self.hand_to_dialled(event) else { return };
         match event {
@@ -374,8 +402,11 @@ impl Shard {
     /// task is gone, or too slow, is hung up.
     fn hand_to_dialled(&mut self, event: Event) -> Option<Event> {
         let Some(dialog) = event.dialog() else { return Some(event) };
-        if let (Event::Placed { .. }, Some(events)) = (&event, &self.placing) {
-            self.dialled.insert(dialog, events.clone());
+        if let (Event::Placed { .. }, Some(placing)) = (&event, &self.placing) {
+            self.dialled.insert(dialog, placing.events.clone());
+            if let Some(trunk) = &placing.trunk {
+                self.trunks.insert(dialog, Arc::clone(trunk));
+            }
         }
         let Some(carrier) = self.dialled.get(&dialog) else { return Some(event) };
         let is_last = event.is_last();

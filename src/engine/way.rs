@@ -89,7 +89,9 @@ pub fn back(trunk: &Trunk, flow: Flow) -> Destination {
     let target = Target {
         transport: flow.transport,
         address: SocketAddr::new(peer, port),
-        server_name: named.map_or_else(|| peer.to_string(), |hop| hop.host.clone()),
+        // A certificate names an address without brackets.
+        server_name: named
+            .map_or_else(|| peer.to_string(), |hop| hop.host.trim_matches(['[', ']']).to_owned()),
     };
     destination(&trunk.path, &target, flow.listener)
 }

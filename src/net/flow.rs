@@ -46,6 +46,11 @@ pub trait Ingress: Send + Sync + 'static {
         let _: (Flow, &FramingError) = (flow, error);
     }
 
+    /// There is no TLS with a peer, whose connection is closed.
+    fn unsecured(&self, flow: Flow, why: FlowEnd) {
+        let _: (Flow, FlowEnd) = (flow, why);
+    }
+
     /// A stream connection is gone, or could not be opened; nothing can be sent on it any more.
     /// [`Flows::why_closed`] says why.
     fn flow_closed(&self, id: FlowId);

@@ -236,7 +236,7 @@ async fn secure(stream: TcpStream, server: TlsServer, end: StreamEnd, plug: Plug
         Err(why) => {
             plug.flows.remove_stream(end.flow.id, why);
             metric::count(Counter::SipHandshakesFailed, why.as_str());
-            tracing::debug!(remote = %end.flow.remote, why = why.as_str(), "no TLS with a peer");
+            plug.ingress.unsecured(end.flow, why);
         }
     }
 }

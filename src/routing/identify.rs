@@ -124,6 +124,7 @@ pub(crate) fn identify<'t>(
             Judgement::WrongCredentials => candidates.wrong.push(trunk),
             Judgement::OtherListener
             | Judgement::OtherTransport
+            | Judgement::NoCertificate
             | Judgement::NoName
             | Judgement::NoHeader(_) => {}
         }
@@ -154,6 +155,7 @@ enum Judgement<'t> {
     WrongCredentials,
     OtherListener,
     OtherTransport,
+    NoCertificate,
     NoName,
     NoHeader(&'t str),
 }
@@ -167,6 +169,7 @@ impl fmt::Display for Judgement<'_> {
             Self::WrongCredentials => f.write_str("wrong credentials"),
             Self::OtherListener => f.write_str("is of another listener"),
             Self::OtherTransport => f.write_str("does not take this transport"),
+            Self::NoCertificate => f.write_str("a certificate is wanted, and none was shown"),
             Self::NoName => f.write_str("the certificate proves none of its names"),
             Self::NoHeader(name) => write!(f, "header {name} is missing or wrong"),
         }
@@ -181,7 +184,10 @@ fn judge<'t>(trunk: &'t Trunk, attempt: &Attempt<'_>) -> Judgement<'t> {
         return Judgement::OtherTransport;
     }
     if !trunk.peer_names.is_empty() && !proves(trunk, attempt.certificate) {
-        return Judgement::NoName;
+        return match attempt.certificate {
+            Some(_) => Judgement::NoName,
+            None => Judgement::NoCertificate,
+        };
     }
     for (name, value) in &trunk.required_headers {
         let given = (attempt.header)(name).unwrap_or_default();

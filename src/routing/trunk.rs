@@ -25,8 +25,8 @@ use crate::types::srtp::SrtpPolicy;
 use crate::types::srtp::SrtpSuite;
 use crate::types::tls::TlsSettings;
 use crate::types::transport::Advertised;
+use crate::types::transport::DatagramRule;
 use crate::types::transport::LocalEnd;
-use crate::types::transport::Oversize;
 use crate::types::transport::Transport;
 use ipnet::IpNet;
 use std::fmt;
@@ -127,10 +127,8 @@ pub struct TrunkPath {
     pub keepalive: Option<Duration>,
     /// Interval of keep-alive datagrams to where its calls go by UDP; `None`: none.
     pub datagram_keepalive: Option<Duration>,
-    /// Longest request sent over UDP, in bytes.
-    pub datagram_max: usize,
-    /// What becomes of longer ones.
-    pub oversize: Oversize,
+    /// Which requests are too long for UDP, and what becomes of them.
+    pub datagrams: DatagramRule,
 }
 
 /// Where a trunk's telephone numbers are, and what the law there says of joining calls.
@@ -486,7 +484,7 @@ impl Trunk {
             progress: Progress::default(),
             country: String::new(),
             peer_names: Vec::new(),
-            path: TrunkPath { datagram_max: 1_300, ..TrunkPath::default() },
+            path: TrunkPath::default(),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::sip::endpoint::outbound::OutboundInvite;
 use crate::sip::endpoint::policy::DialogPolicy;
 use crate::sip::endpoint::timers::Armed;
 use crate::sip::endpoint::told::Furthest;
+use crate::sip::locate::NextHop;
 use crate::sip::message::Request;
 use crate::sip::message::field::FieldValue;
 use crate::sip::message::field::HeaderField;
@@ -35,6 +36,8 @@ pub(crate) struct Usage {
     pub(crate) flow: Flow,
     /// The way to it once `flow`, a connection, is gone.
     pub(crate) way_back: Option<Flow>,
+    /// Where a search found its next hop last.
+    pub(crate) located: Option<(NextHop, Flow)>,
     /// Value of our Contact.
     pub(crate) contact: Bytes,
     /// How the dialog behaves.
@@ -381,6 +384,7 @@ impl Usage {
             tag,
             flow,
             way_back: None,
+            located: None,
             contact,
             policy,
             overtaken: None,

@@ -10,7 +10,6 @@ use crate::types::limit::LOCATE_NAME_BYTES_MAX;
 use crate::types::limit::LOCATE_RECORDS_MAX;
 use crate::types::limit::LOCATE_TARGETS_MAX;
 use crate::types::random::Random;
-use crate::types::transport::Oversize;
 use crate::types::transport::Transport;
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -497,38 +496,6 @@ pub fn weighted(mut records: Vec<SrvRecord>, random: &mut Random) -> Vec<SrvReco
     ordered
 }
 
-/// How a request over UDP is carried when it may be too long (RFC 3261 §18.1.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Carry {
-    /// By UDP, as it is.
-    Datagram,
-    /// By UDP, with short header names.
-    Compact,
-    /// By TCP.
-    Tcp,
-}
-
-/// How a request of `bytes` goes to a UDP target of which datagrams above `bytes_max` may be lost.
-/// `is_compact`: its header names are short already.
-#[must_use]
-pub const fn carry(
-    (bytes, is_compact): (usize, bool),
-    bytes_max: usize,
-    oversize: Oversize,
-    tcp_allowed: bool,
-) -> Carry {
-    if bytes <= bytes_max {
-        return Carry::Datagram;
-    }
-    match oversize {
-        Oversize::Fragment => Carry::Datagram,
-        Oversize::Tcp if tcp_allowed => Carry::Tcp,
-        Oversize::Compact if is_compact && tcp_allowed => Carry::Tcp,
-        Oversize::Tcp | Oversize::Compact if !is_compact => Carry::Compact,
-        Oversize::Tcp | Oversize::Compact => Carry::Datagram,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -755,21 +722,5 @@ mod tests {
         assert_eq!(search.questions(), std::slice::from_ref(&question));
         search.answer(&question, Answer::A(vec![Ipv4Addr::new(192, 0, 2, 9)]));
         assert!(search.questions().iter().all(|asked| matches!(asked, Question::Srv(_))));
-    }
-
-    #[test]
-    fn a_request_too_long_for_udp_is_carried_as_the_trunk_wants() {
-        let cases = [
-            ((1_300, false), Oversize::Tcp, true, Carry::Datagram),
-            ((1_301, false), Oversize::Tcp, true, Carry::Tcp),
-            ((1_301, false), Oversize::Tcp, false, Carry::Compact),
-            ((1_301, false), Oversize::Compact, true, Carry::Compact),
-            ((1_301, true), Oversize::Compact, true, Carry::Tcp),
-            ((1_301, true), Oversize::Compact, false, Carry::Datagram),
-            ((9_000, false), Oversize::Fragment, true, Carry::Datagram),
-        ];
-        for (size, oversize, tcp, expected) in cases {
-            assert_eq!(carry(size, 1_300, oversize, tcp), expected, "{size:?} {oversize:?} {tcp}");
-        }
     }
 }

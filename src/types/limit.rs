@@ -37,6 +37,9 @@ pub const SIP_REALMS_MAX: usize = 4;
 pub const SIP_INFOS_MAX: usize = 32;
 /// Requests outside dialogs that wait for their answers, in one shard. Over it: a new one is not sent.
 pub const SIP_REQUESTS_MAX: usize = 4_096;
+/// Searches for the next hops of requests within dialogs under way in one shard. Over it: a request goes
+/// where its peer was heard last.
+pub const SIP_SEARCHES_MAX: usize = 1_024;
 /// Messages waiting for one shard. Over it: new INVITEs get 503 without state, the rest is dropped.
 pub const SIP_SHARD_QUEUE_MAX: usize = 8_192;
 /// Waiting messages of a shard above which new INVITEs are already answered 503.

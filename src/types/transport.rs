@@ -127,16 +127,34 @@ pub struct Advertised {
     pub port: Option<u16>,
 }
 
-/// What a trunk wants done with requests that are too long for UDP.
+/// What becomes of requests that are too long for UDP (RFC 3261 §18.1.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Oversize {
-    /// Short header names; by TCP when that is not enough and TCP is allowed.
+    /// Short header names; where that is not enough by TCP if it may, else not at all.
     #[default]
     Compact,
-    /// By TCP, where it is allowed.
+    /// By TCP.
     Tcp,
     /// By UDP all the same, in fragments.
     Fragment,
+}
+
+/// Which requests are too long for UDP, and what becomes of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatagramRule {
+    /// Longest request sent as a datagram, in bytes.
+    pub bytes_max: usize,
+    /// What becomes of a longer one.
+    pub oversize: Oversize,
+    /// The peer may be reached by TCP too.
+    pub may_stream: bool,
+}
+
+impl Default for DatagramRule {
+    /// RFC 3261 §18.1.1: 1300 bytes where nothing is known of the path.
+    fn default() -> Self {
+        Self { bytes_max: 1_300, oversize: Oversize::default(), may_stream: true }
+    }
 }
 
 #[cfg(test)]

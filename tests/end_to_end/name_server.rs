@@ -19,6 +19,8 @@ use tokio::net::UdpSocket;
 pub(crate) enum Says {
     /// It has this address, for a second.
     Address(Ipv4Addr),
+    /// It has both of these, for a second.
+    Addresses([Ipv4Addr; 2]),
     /// Nothing: the question is lost.
     Silence,
     /// That the server cannot tell.
@@ -89,7 +91,13 @@ fn reply(query: &Message, told: &mut Told) -> Option<Vec<u8>> {
             let data = RData::A(A(*address));
             message.add_answer(Record::from_rdata(asked.name().clone(), 1, data));
         }
-        (Some(Says::Address(_)), _) => {}
+        (Some(Says::Addresses(addresses)), RecordType::A) if name == host => {
+            for address in addresses {
+                let data = RData::A(A(*address));
+                message.add_answer(Record::from_rdata(asked.name().clone(), 1, data));
+            }
+        }
+        (Some(Says::Address(_) | Says::Addresses(_)), _) => {}
         (None, _) => message.metadata.response_code = ResponseCode::NXDomain,
     }
     Some(message.to_vec().unwrap())

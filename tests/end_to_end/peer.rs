@@ -22,19 +22,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
 
     /// The next message whose first line begins so; others, and line ends between them, are passed over.
     pub(crate) async fn expect(&mut self, start: &str) -> Heard {
-        let heard = async {
-            loop {
-                match self.cut() {
-                    Some(heard) if heard.start.starts_with(start) => return heard,
-                    Some(_) => {}
-                    None => {
-                        let read = self.stream.read_buf(&mut self.unread).await.unwrap();
-                        assert!(read > 0, "the switch closed the connection");
+        let heard = timeout(PATIENCE, self.until(start)).await;
+        heard.unwrap_or_else(|_| panic!("no {start}")).expect("the switch closed the connection")
+    }
+
+    /// Whether such a message comes before the connection ends.
+    pub(crate) async fn try_expect(&mut self, start: &str) -> bool {
+        let heard = timeout(PATIENCE, self.until(start)).await;
+        heard.unwrap_or_else(|_| panic!("neither {start} nor an end")).is_some()
+    }
+
+    /// `None` once the connection is over.
+    async fn until(&mut self, start: &str) -> Option<Heard> {
+        loop {
+            match self.cut() {
+                Some(heard) if heard.start.starts_with(start) => return Some(heard),
+                Some(_) => {}
+                None => {
+                    let read = self.stream.read_buf(&mut self.unread).await;
+                    if read.ok()? == 0 {
+                        return None;
                     }
                 }
             }
-        };
-        timeout(PATIENCE, heard).await.unwrap_or_else(|_| panic!("no {start}"))
+        }
     }
 
     /// Cuts a whole message off what came.

@@ -101,10 +101,9 @@ async fn kamailio_takes_a_trunks_registration_sends_its_calls_and_is_told_of_the
     assert!(last.ends_with(" 0"), "the binding was not taken away: {last}");
 }
 
-#[tokio::test]
-async fn invite_uses_the_proxy_and_the_socket_of_its_register() {
-    let kamailio = registrar().await;
-    let node = node(kamailio.address, "tcp", json!({ "refresh_ratio": 0.9 })).await;
+/// A node that called out by the connection of its registration; what the registrar noted of the call.
+async fn called_out(kamailio: &Kamailio, more: Value) -> String {
+    let node = node(kamailio.address, "tcp", more).await;
     stands(&node, "registered").await;
     // A gateway where nobody is: calls that reach the registrar have taken the registered way.
     let more = json!({
@@ -123,9 +122,15 @@ async fn invite_uses_the_proxy_and_the_socket_of_its_register() {
     .await;
     let key = key(&node, 1, KeyRole::Operator).await;
     place(&node, &key, json!({ "to": CALLED, "from": NUMBER })).await;
-    let address = kamailio.address;
     let invited = async || kamailio.noted("INVITED").pop();
-    let invited = wait_for("the call", invited).await;
+    wait_for("the call", invited).await
+}
+
+#[tokio::test]
+async fn invite_uses_the_proxy_and_the_socket_of_its_register() {
+    let kamailio = registrar().await;
+    let invited = called_out(&kamailio, json!({ "refresh_ratio": 0.9 })).await;
+    let address = kamailio.address;
     let by = kamailio.noted("BY").pop().unwrap();
     assert_eq!(invited, format!("{by} <sip:{address};lr>"));
     assert_eq!(
@@ -133,6 +138,49 @@ async fn invite_uses_the_proxy_and_the_socket_of_its_register() {
         1,
         "a change of how it calls out is none of how it registers"
     );
+}
+
+#[tokio::test]
+async fn a_call_out_leaves_the_service_route_of_the_registration_where_the_trunk_says_so() {
+    let kamailio = registrar().await;
+    let more = json!({ "refresh_ratio": 0.9, "use_service_route": false });
+    let invited = called_out(&kamailio, more).await;
+    let by = kamailio.noted("BY").pop().unwrap();
+    assert!(invited.starts_with(&by) && !invited.contains("sip:"), "{invited}");
+}
+
+#[tokio::test]
+async fn a_trunk_that_is_not_registered_calls_out_only_where_it_need_not_be() {
+    let carrier = std::net::UdpSocket::bind("127.0.0.11:0").unwrap();
+    let nobody = carrier.local_addr().unwrap();
+    drop(carrier);
+    let node = node(nobody, "udp", json!({})).await;
+    let mut far = crate::carrier::carrier(&node, "127.0.0.12").await;
+    let gateway = json!({ "name": "sbc", "uri": format!("sip:{}", far.local()), "dns": "fixed" });
+    let more = json!({
+        "outbound": { "enabled": true, "gateway": [gateway] },
+        "security": { "allow_destinations": ["+1"] },
+    });
+    node.put(&[
+        format!("UPDATE trunks SET overrides = overrides || '{more}'"),
+        format!("UPDATE tenants SET outbound_trunk_id = '{}'", rows::uuid(4)),
+    ])
+    .await;
+    stands(&node, "failed").await;
+    let key = key(&node, 1, KeyRole::Operator).await;
+    let wish = json!({ "to": CALLED, "from": NUMBER });
+    let refused = node.post(&crate::carrier::calls(1, ""), &key, &wish).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (503, Some("no_gateway")));
+    let sql = "SELECT count(*) FROM calls WHERE cause = 'no_gateway' \
+               AND decision::text LIKE '%is not registered%'";
+    wait_for("the record", async || (node.count(sql).await == 1).then_some(())).await;
+
+    let eased = "UPDATE trunks SET overrides = \
+                 jsonb_set(overrides, '{registration,needed_for_outbound}', 'false')";
+    node.put(&[eased.to_owned()]).await;
+    place(&node, &key, wish).await;
+    crate::carrier::answer(&mut far).await;
+    far.hang_up().await;
 }
 
 #[tokio::test]

@@ -141,6 +141,15 @@ impl Peer {
         timeout(SILENCE, self.socket.recv(&mut [0; 1])).await.is_err()
     }
 
+    /// How many messages have come, until no more do.
+    pub(crate) async fn count_answers(&self) -> u64 {
+        let mut count = 0;
+        while timeout(SILENCE, self.socket.recv(&mut [0; 1])).await.is_ok() {
+            count += 1;
+        }
+        count
+    }
+
     /// Sends a request until its final response is there.
     async fn exchange(&self, request: &str) -> Response {
         let mut buffer = vec![0; 65_536];

@@ -230,12 +230,17 @@ impl Lab {
     }
 
     fn perform(&mut self, side: Side, out: Vec<Output>) {
+        let mut searches = Vec::new();
         for output in out {
             match output {
                 Output::Transmit { bytes, .. } => self.carry(side, &bytes),
+                Output::Locate(search) => searches.push(search.number),
                 Output::Event(event) => self.event(side, event),
                 Output::Counted(counter) => *self.counted.entry(counter).or_default() += 1,
             }
+        }
+        for number in searches {
+            self.turn(side, Input::Located { number, flow: None });
         }
     }
 

@@ -114,11 +114,13 @@ impl Phone {
     #[must_use]
     pub fn sdp(&self) -> String {
         let media = self.media.local_addr().unwrap();
+        let family = if media.is_ipv4() { "IP4" } else { "IP6" };
         format!(
-            "v=0\r\no=- 1 1 IN IP4 {0}\r\ns=-\r\nc=IN IP4 {0}\r\nt=0 0\r\n\
+            "v=0\r\no=- 1 1 IN {2} {0}\r\ns=-\r\nc=IN {2} {0}\r\nt=0 0\r\n\
              m=audio {1} RTP/AVP 0 8 101\r\na=rtpmap:101 telephone-event/8000\r\n",
             media.ip(),
-            media.port()
+            media.port(),
+            family
         )
     }
 

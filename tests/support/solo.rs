@@ -16,6 +16,7 @@ use tandem::sip::endpoint::event::Input;
 use tandem::sip::endpoint::event::Output;
 use tandem::sip::endpoint::flow::Flow;
 use tandem::sip::endpoint::outbound::OutboundInvite;
+use tandem::sip::endpoint::told::Search;
 use tandem::sip::message::Message;
 use tandem::sip::message::Request;
 use tandem::sip::message::Response;
@@ -79,6 +80,9 @@ pub(crate) struct Solo {
     pub(crate) sent: Vec<Sent>,
     pub(crate) events: Vec<Event>,
     pub(crate) counted: Vec<Counter>,
+    /// Searches stay in `searches`; else they find nothing, at once.
+    pub(crate) searches_by_hand: bool,
+    pub(crate) searches: Vec<Search>,
 }
 
 impl Solo {
@@ -98,6 +102,8 @@ impl Solo {
             sent: Vec::new(),
             events: Vec::new(),
             counted: Vec::new(),
+            searches_by_hand: false,
+            searches: Vec::new(),
         }
     }
 
@@ -108,14 +114,22 @@ impl Solo {
     }
 
     fn take(&mut self, out: Vec<Output>) {
+        let mut searches = Vec::new();
         for output in out {
             match output {
                 Output::Transmit { flow, bytes } => {
                     self.sent.push(Sent { at: self.now, flow, bytes });
                 }
+                Output::Locate(search) => searches.push(*search),
                 Output::Event(event) => self.events.push(event),
                 Output::Counted(counter) => self.counted.push(counter),
             }
+        }
+        if self.searches_by_hand {
+            return self.searches.extend(searches);
+        }
+        for Search { number, .. } in searches {
+            self.input(Input::Located { number, flow: None });
         }
     }
 

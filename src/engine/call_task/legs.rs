@@ -252,7 +252,7 @@ impl Task {
                     credentials,
                     headers,
                     from_user: from_user(&self.route.caller),
-                    from_host: self.listener.rtp_address.to_string(),
+                    from_host: self.listener.rtp_address,
                     hops: self.route.hops_left,
                 })))
             }

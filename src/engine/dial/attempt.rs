@@ -38,6 +38,7 @@ use crate::types::cause::HangupCause;
 use crate::types::id::TrunkId;
 use crate::types::moment::Moment;
 use crate::types::transport::LocalEnd;
+use crate::types::transport::Oversize;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -89,6 +90,8 @@ struct Trying {
     registered: Option<RegisteredWay>,
     /// Addresses left.
     addresses: VecDeque<locate::Target>,
+    /// The INVITE by datagram, should the connection for its length not open.
+    instead: Option<Box<OutboundInvite>>,
 }
 
 /// A search in DNS.
@@ -223,6 +226,7 @@ impl Dialling {
                     stage,
                     registered: None,
                     addresses,
+                    instead: None,
                 });
                 None
             }
@@ -337,6 +341,7 @@ impl Dialling {
     /// Sends the INVITE to an address.
     async fn send(&mut self, line: &Line, address: locate::Target) -> Option<Input> {
         let trying = self.trying.as_mut()?;
+        trying.instead = None;
         let destination = destination(line, &trying.target, &address);
         let registered = trying.registered.as_ref();
         let flow = match registered.map_or_else(
@@ -375,7 +380,11 @@ impl Dialling {
             return Some(Input::Unreachable { id: trying.id });
         };
         let (to, transport) = (invite.flow.remote, invite.flow.transport);
-        let leg = PlacedLeg { call: line.call, secret_headers: trying.target.secret_headers() };
+        let leg = PlacedLeg {
+            call: line.call,
+            secret_headers: trying.target.secret_headers(),
+            trunk: trying.target.trunk().cloned(),
+        };
         shard.place(leg, invite, events_in).await;
         line.report(DialNews::Sent { to, transport }).await;
         trying.stage = Stage::Calling { shard, dialog: None, events };
@@ -412,6 +421,10 @@ impl Dialling {
                 Some(Input::Answered { id })
             }
             Event::Refused { status, reason, note, response, .. } => {
+                if response.is_none() && status == 513 {
+                    let phrase = "too long for UDP, and nothing else is allowed".to_owned();
+                    return Some(Input::Refused { id, refusal: refusal(status, phrase, &note) });
+                }
                 if response.is_none() {
                     return self.unanswered(line, (id, status), note.furthest).await;
                 }
@@ -431,6 +444,12 @@ impl Dialling {
         (id, status): (TryId, u16),
         furthest: Furthest,
     ) -> Option<Input> {
+        let is_unopened = furthest == Furthest::Silence && status == 503;
+        let instead = self.trying.as_mut().and_then(|trying| trying.instead.take());
+        if let Some(invite) = instead.filter(|_| is_unopened) {
+            // RFC 3261 §18.1.1: who takes no TCP may still take a long datagram.
+            return self.place(line, invite).await;
+        }
         let is_left = self.trying.as_ref().is_some_and(|trying| !trying.addresses.is_empty());
         if is_left && furthest == Furthest::Silence {
             return self.next_address(line).await;
@@ -452,6 +471,9 @@ impl Dialling {
         let by_tcp = datagrams.by_tcp();
         match line.switch.flows.connect(&by_tcp) {
             Ok(flow) => {
+                let mut instead = invite.clone();
+                instead.policy.datagrams.oversize = Oversize::Fragment;
+                trying.instead = Some(instead);
                 let way = line.switch.flows.keep_way(by_tcp);
                 invite.flow = flow;
                 invite.way_back = Some(way.flow());

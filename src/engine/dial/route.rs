@@ -19,15 +19,15 @@ use crate::routing::trunk::Trunk;
 use crate::sip::digest::client::Account;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::outbound::OutboundInvite;
-use crate::sip::endpoint::outbound::Oversize;
 use crate::sip::locate::LocateError;
 use crate::sip::locate::NextHop;
 use crate::sip::locate::Rules;
 use crate::sip::message::field::HeaderField;
 use crate::types::cause::HangupCause;
 use crate::types::moment::Moment;
-use crate::types::transport;
+use crate::types::transport::Oversize;
 use crate::types::transport::Transport;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,8 +54,8 @@ pub(crate) struct PeerRoute {
     pub(crate) headers: Vec<(String, String)>,
     /// The user and name we call as.
     pub(crate) from_user: String,
-    /// The host we call from.
-    pub(crate) from_host: String,
+    /// The address we call from.
+    pub(crate) from_host: IpAddr,
     /// Max-Forwards.
     pub(crate) hops: u8,
 }
@@ -273,19 +273,16 @@ pub(crate) fn by_gateway(attempt: &Try, flow: Flow) -> OutboundInvite {
         .collect();
     let path = &attempt.trunk.path;
     invite.advertised.clone_from(&path.advertised);
-    invite.policy = dialog_policy(&attempt.trunk.signalling, attempt.trunk.takes_refer);
-    invite.datagram_bytes_max = path.datagram_max;
-    invite.oversize = match path.oversize {
-        transport::Oversize::Tcp => Oversize::Stream,
-        transport::Oversize::Compact => Oversize::Compact,
-        transport::Oversize::Fragment => Oversize::Fragment,
-    };
+    invite.policy = dialog_policy(&attempt.trunk, attempt.trunk.takes_refer);
     invite.ringing_max = outbound.patience.setup + attempt.trunk.ring_timeout;
     invite
 }
 
 fn to_peer(route: &PeerRoute, flow: Flow) -> OutboundInvite {
-    let from = format!("sip:{}@{}", route.from_user, route.from_host);
+    let from = match route.from_host {
+        IpAddr::V4(host) => format!("sip:{}@{host}", route.from_user),
+        IpAddr::V6(host) => format!("sip:{}@[{host}]", route.from_user),
+    };
     let mut invite = OutboundInvite::new(flow, route.uri.as_str(), &from);
     invite.contact_user.clone_from(&route.from_user);
     invite.max_forwards = route.hops;
@@ -296,7 +293,7 @@ fn to_peer(route: &PeerRoute, flow: Flow) -> OutboundInvite {
         .collect();
     let account = |own: &Credentials| Account::new(&own.username, own.password.clone());
     invite.accounts = route.credentials.iter().map(account).collect();
-    invite.oversize = Oversize::Stream;
+    invite.policy.datagrams.oversize = Oversize::Tcp;
     invite.policy.takes_refer = true;
     invite
 }

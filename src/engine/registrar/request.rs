@@ -169,6 +169,7 @@ impl Asker {
             call_id: Some(self.call_id.clone()),
             cseq: self.memory.cseq,
             advertised: self.terms.path.advertised.clone(),
+            datagrams: self.terms.path.datagrams,
             digest: self.memory.digest.take().or_else(|| digest(&self.terms)),
             patience,
             ..register(&self.terms.registration, flow, expires_s)

@@ -21,6 +21,7 @@ pub(super) fn count(counter: Counter) {
         Counter::AckTimeout => "ack_timeout",
         Counter::RequestTimeout => "request_timeout",
         Counter::RequestUnreached => "request_unreached",
+        Counter::RequestTooLong => "request_too_long",
         Counter::ResponseOnClosedFlow => "response_on_closed_flow",
         Counter::Unwritable => "unwritable",
         Counter::SenselessCommand => "senseless_command",

@@ -1,7 +1,9 @@
 //! The sending ends of a shard's queues, and what goes through them.
 
 use crate::engine::sip_shard::CallLeg;
+use crate::engine::sip_shard::searches::Found;
 use crate::engine::trace::ShardTrace;
+use crate::routing::trunk::Trunk;
 use crate::sip::endpoint::config::Gauges;
 use crate::sip::endpoint::event::Command;
 use crate::sip::endpoint::event::DialogId;
@@ -54,6 +56,8 @@ pub(super) enum Order {
     Find { dialog: DialogId, found: oneshot::Sender<Option<String>> },
     /// Hang a dialog up of which its call hears nothing more.
     LetGo { dialog: DialogId, cause: HangupCause },
+    /// Take what a search for a next hop came to.
+    Found(Box<Found>),
     /// Send a request outside dialogs.
     Request { request: Box<OutboundRequest>, answer: oneshot::Sender<RequestAnswer> },
 }
@@ -65,6 +69,8 @@ pub(in crate::engine) struct PlacedLeg {
     pub(in crate::engine) call: CallId,
     /// Names of its headers whose values are secrets.
     pub(in crate::engine) secret_headers: Arc<[Box<str>]>,
+    /// By which it goes, where it goes by one.
+    pub(in crate::engine) trunk: Option<Arc<Trunk>>,
 }
 
 /// The sending ends of a shard's queues.
@@ -98,7 +104,8 @@ impl Overheard {
             | Order::Request { .. }
             | Order::TakeOver { .. }
             | Order::Find { .. }
-            | Order::LetGo { .. } => None,
+            | Order::LetGo { .. }
+            | Order::Found(_) => None,
         }
     }
 }
@@ -215,6 +222,12 @@ impl ShardHandle {
         let (answer, answered) = oneshot::channel();
         self.commands.send(Order::Request { request, answer }).await.ok()?;
         answered.await.ok()
+    }
+
+    /// Tells what a search came to.
+    pub(in crate::engine) async fn found(&self, found: Box<Found>) {
+        // Of no use to a shard that is gone.
+        drop(self.commands.send(Order::Found(found)).await);
     }
 
     pub(in crate::engine) const fn trace(&self) -> &ShardTrace {

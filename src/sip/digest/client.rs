@@ -105,9 +105,14 @@ impl Client {
         method: &Method,
         uri: &[u8],
     ) -> Result<Vec<Credentials>, NotAnswered> {
-        let found = self.strongest(challenged);
+        let mut found = self.strongest(challenged);
         if found.is_empty() {
             return Err(NotAnswered::Unsupported);
+        }
+        for next in &mut found {
+            // RFC 7616 §3.4: each count of a nonce is used once, whoever repeats the nonce.
+            let same = |old: &&Session| old.is_of(next) && old.nonce == next.nonce;
+            next.count = self.sessions.iter().find(same).map_or(0, |old| old.count);
         }
         // A challenge from one who has not seen our answer yet is no refusal: a proxy behind another.
         let is_new = |session: &Session| !self.sessions.iter().any(|old| old.is_of(session));
@@ -311,6 +316,19 @@ mod tests {
         let found = client.answer(&headers, &Method::Invite, URI)?;
         let text = |value: Vec<u8>| String::from_utf8(value).unwrap();
         Ok(found.into_iter().map(|(name, value)| (name, text(value))).collect())
+    }
+
+    #[test]
+    fn a_nonce_that_is_asked_for_again_is_counted_on() {
+        let mut client = client();
+        let challenge = [r#"WWW-Authenticate: Digest realm="r", nonce="n", qop="auth""#];
+        assert!(answer(&mut client, &challenge).unwrap()[0].1.contains("nc=00000001"));
+        client.authorize(&Method::Bye, URI);
+        let again = answer(&mut client, &challenge).unwrap();
+        assert!(again[0].1.contains("nc=00000003"), "{again:?}");
+        let other = [r#"WWW-Authenticate: Digest realm="r", nonce="m", qop="auth""#];
+        client.authorize(&Method::Bye, URI);
+        assert!(answer(&mut client, &other).unwrap()[0].1.contains("nc=00000001"));
     }
 
     #[test]

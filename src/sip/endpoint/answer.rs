@@ -111,6 +111,10 @@ impl Endpoint {
             Upward::TimedOut => 408,
             Upward::Unreachable => 503,
         };
+        if let Some(usage) = self.usages.get_mut(dialog.0) {
+            // Whoever is there now, another may have taken over.
+            usage.located = None;
+        }
         match purpose {
             Purpose::Invite => {
                 if self.is_calling(dialog, id) {
@@ -137,8 +141,10 @@ impl Endpoint {
         let Some(acked) = transaction.acks.iter().find(|acked| acked.tag == tag) else {
             return false;
         };
-        cx.count(Counter::RetransmissionSent);
-        cx.transmit(acked.flow, acked.bytes.clone());
+        if acked.is_sent {
+            cx.count(Counter::RetransmissionSent);
+            cx.transmit(acked.flow, acked.bytes.clone());
+        }
         true
     }
 
@@ -252,16 +258,14 @@ impl Endpoint {
         let branch = Branch::new(&mut self.random);
         let cseq = invite.headers.cseq().number;
         let way = request::toward(flow, peer.addressed().next_hop);
-        let mut writer = self.config.sender(way).within(&peer, &Method::Ack, cseq, branch);
+        let mut writer = self.config.sender(way.flow).within(&peer, &Method::Ack, cseq, branch);
         // RFC 3261 §22.1: with the credentials of the INVITE.
         writer
             .copy(invite.headers.table(), HeaderName::Authorization)
             .copy(invite.headers.table(), HeaderName::ProxyAuthorization);
-        let acked = Acked { tag: peer.remote_tag().clone(), flow: way, bytes: writer.finish() };
-        cx.transmit(acked.flow, acked.bytes.clone());
-        if let Some(transaction) = self.transactions.get_mut(id) {
-            transaction.acks.push(acked);
-        }
+        let (tag, bytes) = (peer.remote_tag().clone(), writer.finish());
+        let acked = Acked { tag, flow: way.flow, bytes, is_sent: true };
+        self.send_ack(cx, (Some(dialog), id), (way, acked));
         let owner = Some((dialog, Purpose::Nothing));
         self.bye_in(cx, (&mut peer, flow), owner, HangupCause::Normal);
     }
@@ -469,6 +473,17 @@ impl Endpoint {
             credentials: Vec::new(),
         });
         self.acknowledge(cx, dialog, None);
+    }
+
+    /// A re-INVITE or refresh of ours is too long to be sent: the session stays as it is.
+    pub(super) fn asking_unsent(&mut self, cx: &mut Context<'_>, dialog: DialogId) {
+        let Some(usage) = self.usages.get_mut(dialog.0) else { return };
+        match usage.asking.take().map(|asking| asking.why) {
+            Some(Why::Call | Why::CallByUpdate) => {
+                cx.event(Event::ReinviteRefused { dialog, status: 513 });
+            }
+            Some(Why::RefreshByInvite | Why::RefreshByUpdate) | None => {}
+        }
     }
 
     /// A re-INVITE of ours got a provisional response and nothing more.

@@ -3,16 +3,17 @@
 use super::Context;
 use super::Endpoint;
 use super::config::Gauges;
+use super::event::Counter;
 use super::event::DialogId;
 use super::event::Event;
 use super::event::Output;
 use super::event::Token;
 use super::outbound::OutboundInvite;
-use super::outbound::Oversize;
 use super::request;
 use super::told::Furthest;
 use super::transact::Dependent;
 use super::transact::Purpose;
+use super::ways::Routed;
 use crate::sip::digest::client::Client as DigestClient;
 use crate::sip::invite::Calling;
 use crate::sip::invite::State;
@@ -127,21 +128,27 @@ impl Endpoint {
         let flow = usage.flow;
         let sender = self.config.sender(flow).under(usage.policy);
         let bytes = sender.invite(calling, usage.tag, &usage.contact, branch);
-        let invite = &calling.invite;
-        if !flow.transport.is_reliable()
-            && invite.oversize == Oversize::Stream
-            && bytes.len() > invite.datagram_bytes_max
-        {
-            let invite = Box::new(invite.clone());
-            cx.event(Event::TooLarge { dialog, invite });
-            return self.forget(cx, dialog);
-        }
-        if let Some(silence_max) = invite.silence_max {
+        let (invite, of) = (&calling.invite, (Some(dialog), Purpose::Invite));
+        let silence_max = invite.silence_max;
+        let (flow, bytes) = match self.route(of, flow.into(), bytes) {
+            Routed::Now(flow, bytes) => (flow, bytes),
+            Routed::Later(..) => {
+                // The whole dialog goes by the stream.
+                let invite = Box::new(invite.clone());
+                cx.event(Event::TooLarge { dialog, invite });
+                return self.forget(cx, dialog);
+            }
+            Routed::TooLong => {
+                cx.count(Counter::RequestTooLong);
+                return self.call_failed(cx, dialog, 513, None);
+            }
+        };
+        if let Some(silence_max) = silence_max {
             self.arm(cx, dialog, UsageTimer::Silence, silence_max);
         }
         let key = ClientKey { branch, kind: Kind::Invite };
-        let transaction =
-            self.begin_client(cx, key, (Some(dialog), Purpose::Invite), (flow, bytes));
+        let transaction = self.keep_client(key, of, (flow, bytes));
+        self.start_client(cx, transaction);
         if let Some(usage) = self.usages.get_mut(dialog.0)
             && let State::Calling(calling) = &mut usage.state
         {

@@ -252,16 +252,14 @@ impl Endpoint {
             usage.description = body.clone();
         }
         let held = usage.dialog()?;
-        let flow = request::toward(flow, held.addressed().next_hop);
-        let sender = self.config.sender(flow);
+        let way = request::toward(flow, held.addressed().next_hop).known_to(Some(&*usage));
+        let sender = self.config.sender(way.flow);
         let mut writer = sender.within(held, &Method::Ack, unacknowledged.cseq, branch);
         request::credentials(&mut writer, &unacknowledged.credentials);
         let bytes = request::finish(writer, body);
-        cx.transmit(flow, bytes.clone());
-        let acked = Acked { tag: held.remote_tag().clone(), flow, bytes };
-        if let Some(transaction) = self.transactions.get_mut(unacknowledged.transaction) {
-            transaction.acks.push(acked);
-        }
+        let tag = held.remote_tag().clone();
+        let acked = Acked { tag, flow: way.flow, bytes, is_sent: true };
+        self.send_ack(cx, (Some(dialog), unacknowledged.transaction), (way, acked));
         Some(())
     }
 
@@ -317,7 +315,9 @@ impl Endpoint {
         let cancel = self.config.sender(flow).cancel(&transaction.last, cause);
         if let (Some(key), Some(bytes)) = (key, cancel) {
             let key = ClientKey { kind: Kind::Cancel, ..key };
-            self.begin_client(cx, key, (None, Purpose::Nothing), (flow, bytes));
+            // Where its INVITE went (RFC 3261 §9.1).
+            let id = self.keep_client(key, (None, Purpose::Nothing), (flow, bytes));
+            self.start_client(cx, id);
         }
     }
 }

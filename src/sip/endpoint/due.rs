@@ -27,6 +27,7 @@ impl Endpoint {
                     self.failed(cx, client, (id, upward));
                 }
                 Due::Usage(dialog, timer) => self.usage_due(cx, dialog, timer),
+                Due::Search(number) => self.located(cx, number, None),
                 Due::Outside(place) => self.outside_over(cx, place, RequestOutcome::TimedOut),
             }
         }

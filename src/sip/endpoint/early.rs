@@ -136,11 +136,13 @@ impl Endpoint {
         let addressed = early.dialog.addressed();
         let uri = addressed.uri.as_bytes().clone();
         let way = request::toward(usage.flow, addressed.next_hop);
+        let known = usage.located.as_ref().filter(|known| way.hop.as_ref() == Some(&known.0));
+        let way = known.map_or(way, |known| known.1.into());
         let credentials = credentials.unwrap_or_else(|| {
             let digest = usage.digest.as_mut();
             digest.map_or_else(Vec::new, |it| it.authorize(&Method::Prack, &uri))
         });
-        let sender = self.config.sender(way);
+        let sender = self.config.sender(way.flow);
         let mut writer = sender.within(&early.dialog, &Method::Prack, cseq, branch);
         writer
             .header(HeaderName::RAck, format!("{rseq} {invite_cseq} INVITE"))

@@ -166,8 +166,9 @@ impl Endpoint {
     ) {
         let cseq = peer.next_cseq();
         let branch = Branch::new(&mut self.random);
-        let way = request::toward(flow, peer.addressed().next_hop);
-        let sender = self.config.sender(way);
+        let usage = owner.and_then(|(dialog, _)| self.usages.get(dialog.0));
+        let way = request::toward(flow, peer.addressed().next_hop).known_to(usage);
+        let sender = self.config.sender(way.flow);
         let mut writer = sender.within(peer, &Method::Bye, cseq, branch);
         writer
             .header(HeaderName::Reason, request::reason_of(cause))

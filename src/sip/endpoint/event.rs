@@ -13,6 +13,7 @@ use super::told::ReferProgress;
 use super::told::Referred;
 use super::told::RefusalNote;
 use super::told::RequestAnswer;
+use super::told::Search;
 use crate::sip::message::Request;
 use crate::sip::message::Response;
 use crate::sip::message::error::Malformed;
@@ -56,6 +57,13 @@ pub enum Input {
         /// Its transaction.
         key: ClientKey,
     },
+    /// What became of a search, where the endpoint still waits for it.
+    Located {
+        /// The number of the [`Search`].
+        number: u64,
+        /// A way there; `None`: there is none, and what waits goes where the peer was heard last.
+        flow: Option<Flow>,
+    },
     /// The switch wants something.
     Command(Command),
     /// The moment given by `deadline` has come.
@@ -72,6 +80,9 @@ pub enum Output {
         /// The whole message.
         bytes: Bytes,
     },
+    /// Find the way to a next hop: [`Input::Located`] tells. What waits for it goes on by itself after a
+    /// while.
+    Locate(Box<Search>),
     /// Tell the call.
     Event(Event),
     /// Count something that leaves no other trace.
@@ -107,6 +118,8 @@ pub enum Counter {
     RequestTimeout,
     /// A request of ours did not arrive, as the network says.
     RequestUnreached,
+    /// A request of ours is too long for a datagram and may not go by a stream; it is not sent.
+    RequestTooLong,
     /// A response could not be sent because its stream is gone.
     ResponseOnClosedFlow,
     /// A response could not be written.

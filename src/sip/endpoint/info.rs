@@ -57,9 +57,13 @@ impl Endpoint {
     ) {
         let Some(usage) = self.usages.get(dialog.0) else { return };
         let Some(info) = usage.infos.front().cloned() else { return };
-        self.send_within(cx, (dialog, Purpose::Info), (&Method::Info, credentials), |_| {
+        let of = (&Method::Info, credentials);
+        let sent = self.send_within(cx, (dialog, Purpose::Info), of, |_| {
             Some((info.content_type.as_str().to_owned(), info.body))
         });
+        if sent.is_none() {
+            self.info_over(cx, dialog, 513);
+        }
     }
 
     pub(super) fn info_answered(
@@ -122,8 +126,8 @@ impl Endpoint {
         usage.digest.as_mut()?.answer(&response.headers, method, &uri).ok()
     }
 
-    /// Sends a request within a confirmed dialog and gives its CSeq number. `write` adds headers, and
-    /// gives content type and content where there is some.
+    /// Sends a request within a confirmed dialog and gives its CSeq number; `None` for one that is not
+    /// sent. `write` adds headers, and gives content type and content where there is some.
     pub(super) fn send_within(
         &mut self,
         cx: &mut Context<'_>,
@@ -135,14 +139,15 @@ impl Endpoint {
         let usage = self.usages.get_mut(dialog.0)?;
         let State::Confirmed(held) = &mut usage.state else { return None };
         let cseq = held.next_cseq();
+        let State::Confirmed(held) = &usage.state else { return None };
         let addressed = held.addressed();
         let uri = addressed.uri.as_bytes().clone();
-        let way = request::toward(usage.flow, addressed.next_hop);
+        let way = request::toward(usage.flow, addressed.next_hop).known_to(Some(&*usage));
         let credentials = credentials.unwrap_or_else(|| {
             let digest = usage.digest.as_mut();
             digest.map_or_else(Vec::new, |it| it.authorize(method, &uri))
         });
-        let sender = self.config.sender(way);
+        let sender = self.config.sender(way.flow);
         let mut writer = sender.within(held, method, cseq, branch);
         let content = write(&mut writer);
         writer.header(HeaderName::UserAgent, sender.product);
@@ -152,7 +157,7 @@ impl Endpoint {
             None => writer.finish(),
         };
         let key = ClientKey { branch, kind: Kind::Other };
-        self.begin_client(cx, key, (Some(dialog), purpose), (way, bytes));
+        self.begin_client(cx, key, (Some(dialog), purpose), (way, bytes))?;
         Some(cseq)
     }
 }

@@ -26,6 +26,7 @@ mod slab;
 pub(crate) mod timers;
 pub mod told;
 mod transact;
+mod ways;
 mod within;
 
 use crate::sip::dialog::Dialog;
@@ -63,6 +64,7 @@ use told::DialogName;
 use transact::Dependent;
 use transact::MergeKey;
 use transact::Transaction;
+use ways::Seeking;
 
 /// Owns the transactions and dialogs of one shard.
 #[derive(Debug)]
@@ -80,6 +82,9 @@ pub struct Endpoint {
     timers: TimerQueue<Due>,
     streams: HashMap<FlowId, BTreeSet<Dependent>>,
     outside: Slab<Outside>,
+    /// What waits for the shell to find a next hop.
+    searches: HashMap<u64, Seeking>,
+    next_search: u64,
     is_draining: bool,
 }
 
@@ -89,6 +94,7 @@ enum Due {
     Transaction(u64, Timer),
     Usage(DialogId, UsageTimer),
     Outside(u64),
+    Search(u64),
 }
 
 /// The moment, and where outputs go.
@@ -129,6 +135,8 @@ impl Endpoint {
             timers: TimerQueue::new(),
             streams: HashMap::new(),
             outside: Slab::new(),
+            searches: HashMap::new(),
+            next_search: 0,
             is_draining: false,
         }
     }
@@ -140,6 +148,7 @@ impl Endpoint {
             Input::Received { flow, message } => self.receive(cx, flow, message),
             Input::FlowClosed(id) => self.flow_closed(cx, id),
             Input::Unreached { remote, key } => self.unreached(cx, remote, key),
+            Input::Located { number, flow } => self.located(cx, number, flow),
             Input::Command(command) => self.command(cx, command),
             Input::DeadlineReached => self.deadline_reached(cx),
         }
@@ -175,7 +184,8 @@ impl Endpoint {
                 + self.clients.len()
                 + self.merges.len()
                 + self.tags.len()
-                + self.streams.len(),
+                + self.streams.len()
+                + self.searches.len(),
         }
     }
 

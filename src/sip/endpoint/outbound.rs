@@ -9,14 +9,13 @@ use crate::sip::message::field::FieldValue;
 use crate::sip::message::field::HeaderField;
 use crate::sip::message::method::Method;
 use crate::types::transport::Advertised;
+use crate::types::transport::DatagramRule;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Max-Forwards of a request that begins here (RFC 3261 §8.1.1.6).
 pub const MAX_FORWARDS: u8 = 70;
-/// Largest request sent as a datagram where nothing else is known of the path (RFC 3261 §18.1.1).
-pub const DATAGRAM_BYTES_MAX: usize = 1_300;
 /// How long a call of ours may ring where nothing else is said; as timer C of a proxy (RFC 3261 §16.6).
 pub const RINGING_MAX: Duration = Duration::from_secs(200);
 
@@ -57,10 +56,6 @@ pub struct OutboundInvite {
     pub headers: Vec<HeaderField>,
     /// How the dialog behaves.
     pub policy: DialogPolicy,
-    /// Largest INVITE sent as a datagram, in bytes.
-    pub datagram_bytes_max: usize,
-    /// What becomes of a larger one.
-    pub oversize: Oversize,
     /// Gives up with 408 when nothing at all was heard for this long.
     pub silence_max: Option<Duration>,
     /// Gives up with 408 and CANCEL when it is not answered for this long.
@@ -88,24 +83,10 @@ impl OutboundInvite {
             identity: Identity::default(),
             headers: Vec::new(),
             policy: DialogPolicy::default(),
-            datagram_bytes_max: DATAGRAM_BYTES_MAX,
-            oversize: Oversize::default(),
             silence_max: None,
             ringing_max: RINGING_MAX,
         }
     }
-}
-
-/// What becomes of an INVITE too large for a datagram (RFC 3261 §18.1.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Oversize {
-    /// It is not sent: `Event::TooLarge` gives it back, to be sent by a stream.
-    Stream,
-    /// It is written with compact names and without optional headers, and sent whatever its size.
-    #[default]
-    Compact,
-    /// It is sent as it is.
-    Fragment,
 }
 
 /// Headers that say who calls, and who the call was first for.
@@ -159,6 +140,8 @@ pub struct OutboundRequest {
     pub headers: Vec<HeaderField>,
     /// Content type and content.
     pub body: Option<(FieldValue, Bytes)>,
+    /// When it is too long for UDP.
+    pub datagrams: DatagramRule,
     /// Answers challenges; given back with the answer, so that its nonces serve the next request.
     pub digest: Option<Box<DigestClient>>,
     /// Gives up after this long; 64·T1 at most.
@@ -185,6 +168,7 @@ impl OutboundRequest {
             supports_path: false,
             headers: Vec::new(),
             body: None,
+            datagrams: DatagramRule::default(),
             digest: None,
             patience: Duration::from_secs(32),
         }

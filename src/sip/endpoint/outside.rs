@@ -28,6 +28,7 @@ use crate::types::limit::SIP_CSEQ_MAX;
 use crate::types::limit::SIP_REQUESTS_MAX;
 use crate::types::limit::SIP_TRANSACTIONS_MAX;
 use crate::types::moment::Moment;
+use crate::types::transport::DatagramRule;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -128,7 +129,15 @@ impl Endpoint {
         let sender = self.config.sender(flow).at(outside.request.advertised.as_deref());
         let bytes = outside.write(&sender, branch, credentials);
         let key = ClientKey { branch, kind: Kind::Other };
-        self.begin_client(cx, key, (None, Purpose::Outside(place)), (flow, bytes));
+        let of = (None, Purpose::Outside(place));
+        if self.begin_client(cx, key, of, (flow.into(), bytes)).is_none() {
+            self.outside_over(cx, place, RequestOutcome::Unwritable);
+        }
+    }
+
+    pub(super) fn outside_rule(&self, place: u64) -> DatagramRule {
+        let outside = self.outside.get(place);
+        outside.map_or_else(DatagramRule::default, |outside| outside.request.datagrams)
     }
 
     pub(super) fn outside_answered(
@@ -197,8 +206,8 @@ impl Outside {
         credentials: &[Credentials],
     ) -> Bytes {
         let request = &self.request;
-        let hops = (MAX_FORWARDS, false);
-        let mut writer = sender.begin(&request.method, &self.uri, &branch.to_text(), hops);
+        let branch = branch.to_text();
+        let mut writer = sender.begin(&request.method, &self.uri, &branch, MAX_FORWARDS);
         for route in &request.routes {
             writer.header(HeaderName::Route, format!("<{route}>"));
         }

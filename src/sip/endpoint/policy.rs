@@ -5,6 +5,7 @@ use crate::sip::message::headers::Headers;
 use crate::sip::message::name::HeaderName;
 use crate::sip::session_timer::SessionAnswer;
 use crate::types::cause::HangupCause;
+use crate::types::transport::DatagramRule;
 
 /// How one dialog behaves.
 ///
@@ -21,6 +22,8 @@ pub struct DialogPolicy {
     pub takes_update: bool,
     /// A REFER of the peer's is told by `Event::Referred`; else it is answered 603.
     pub takes_refer: bool,
+    /// Which of our requests are too long for UDP.
+    pub datagrams: DatagramRule,
 }
 
 impl Default for DialogPolicy {
@@ -30,6 +33,7 @@ impl Default for DialogPolicy {
             reliable: Reliable::Supported,
             takes_update: true,
             takes_refer: false,
+            datagrams: DatagramRule::default(),
         }
     }
 }

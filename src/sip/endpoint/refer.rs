@@ -80,8 +80,11 @@ impl Endpoint {
                 }
                 None
             });
+        let Some(cseq) = sent else {
+            return self.refer_over(cx, dialog, ReferProgress::Refused(513));
+        };
         if let Some(usage) = self.usages.get_mut(dialog.0)
-            && let (Some(referring), Some(cseq)) = (usage.referring.as_mut(), sent)
+            && let Some(referring) = usage.referring.as_mut()
         {
             referring.cseq = cseq;
         }
@@ -267,12 +270,15 @@ impl Endpoint {
         };
         let body = format!("SIP/2.0 {status} {}\r\n", status::reason_phrase(status));
         let of = (&Method::Notify, credentials);
-        self.send_within(cx, (dialog, Purpose::Notify), of, |w| {
+        let sent = self.send_within(cx, (dialog, Purpose::Notify), of, |w| {
             w.header(HeaderName::Contact, &contact)
                 .header(HeaderName::Event, event)
                 .header(HeaderName::SubscriptionState, state);
             Some((SIPFRAG.to_owned(), body.into()))
         });
+        if sent.is_none() {
+            self.notify_over(dialog);
+        }
     }
 
     pub(super) fn notify_answered(

@@ -5,16 +5,18 @@ use super::flow::FlowId;
 use super::outbound::Identity;
 use super::outbound::MAX_FORWARDS;
 use super::outbound::OutboundInvite;
-use super::outbound::Oversize;
 use super::policy;
 use super::policy::DialogPolicy;
 use super::policy::RefresherChoice;
 use super::policy::Reliable;
 use super::policy::SessionTimerMode;
 use super::policy::SessionTimerPolicy;
+use super::told::is_reachable;
+use super::ways::Way;
 use crate::sip::dialog::Dialog;
 use crate::sip::digest::client::Credentials;
 use crate::sip::invite::Calling;
+use crate::sip::locate::NextHop;
 use crate::sip::message::Message;
 use crate::sip::message::Request;
 use crate::sip::message::Response;
@@ -34,7 +36,6 @@ use crate::types::cause::HangupCause;
 use crate::types::transport::Advertised;
 use crate::types::transport::Transport;
 use bytes::Bytes;
-use std::net::IpAddr;
 use std::net::SocketAddr;
 
 /// The type of session descriptions.
@@ -132,12 +133,9 @@ impl<'a> Sender<'a> {
         method: &Method,
         uri: &Uri,
         branch: &[u8],
-        (max_forwards, is_compact): (u8, bool),
+        max_forwards: u8,
     ) -> RequestWriter {
         let mut writer = RequestWriter::new(method, uri);
-        if is_compact {
-            writer.compact();
-        }
         writer.via(self.transport, self.host, self.port, branch);
         writer.number(HeaderName::MaxForwards, u32::from(max_forwards));
         writer
@@ -152,9 +150,8 @@ impl<'a> Sender<'a> {
         branch: Branch,
     ) -> RequestWriter {
         let addressed = dialog.addressed();
-        let hops = (MAX_FORWARDS, false);
         let sender = self.at(dialog.advertised());
-        let mut writer = sender.begin(method, addressed.uri, &branch.to_text(), hops);
+        let mut writer = sender.begin(method, addressed.uri, &branch.to_text(), MAX_FORWARDS);
         for route in &addressed.routes {
             writer.header(HeaderName::Route, route);
         }
@@ -167,8 +164,7 @@ impl<'a> Sender<'a> {
         writer
     }
 
-    /// The INVITE of a call of ours, once more in compact form where it is too large for a datagram and
-    /// may be.
+    /// The INVITE of a call of ours.
     pub(super) fn invite(
         &self,
         calling: &Calling,
@@ -176,27 +172,12 @@ impl<'a> Sender<'a> {
         contact: &Bytes,
         branch: Branch,
     ) -> Bytes {
-        let whole = self.invite_as(calling, (tag, contact, branch), false);
-        let invite = &calling.invite;
-        let fits = self.transport.is_reliable() || whole.len() <= invite.datagram_bytes_max;
-        if fits || invite.oversize != Oversize::Compact {
-            return whole;
-        }
-        self.invite_as(calling, (tag, contact, branch), true)
-    }
-
-    fn invite_as(
-        &self,
-        calling: &Calling,
-        (tag, contact, branch): (Tag, &Bytes, Branch),
-        is_compact: bool,
-    ) -> Bytes {
         let invite = &calling.invite;
         // A PRACK would have to answer an offer of the called party's: see `OutboundInvite::body`.
         let reliable = if invite.body.is_some() { self.policy.reliable } else { Reliable::Off };
         let policy = DialogPolicy { reliable, ..self.policy };
         let sender = self.at(invite.advertised.as_deref()).under(policy);
-        let hops = (invite.max_forwards, is_compact);
+        let hops = invite.max_forwards;
         let mut writer = sender.begin(&Method::Invite, &calling.uri, &branch.to_text(), hops);
         for route in &invite.routes {
             writer.header(HeaderName::Route, format!("<{route}>"));
@@ -217,9 +198,7 @@ impl<'a> Sender<'a> {
             writer.named(field.name(), field.value());
         }
         credentials(&mut writer, &calling.credentials);
-        if !is_compact {
-            writer.header(HeaderName::UserAgent, self.product);
-        }
+        writer.header(HeaderName::UserAgent, self.product);
         finish(writer, invite.body.as_ref())
     }
 
@@ -239,7 +218,7 @@ impl<'a> Sender<'a> {
     /// A request in the transaction of `invite`, all but To.
     fn begin_like(&self, method: &Method, invite: &Request) -> Option<RequestWriter> {
         let headers = &invite.headers;
-        let hops = (headers.max_forwards().unwrap_or(MAX_FORWARDS), false);
+        let hops = headers.max_forwards().unwrap_or(MAX_FORWARDS);
         // The same Via, wherever we said we are.
         let via = headers.top_via();
         let host = std::str::from_utf8(via.host()).ok()?;
@@ -364,19 +343,18 @@ pub(super) fn reason_of(cause: HangupCause) -> String {
 /// The way of a request whose next hop is `uri`, in a dialog that came by `flow`.
 ///
 /// A stream that is there is used. Else the packet goes to the address in the URI; to the peer's
-/// source address where that is a name, or cannot be reached from here because it is private and the
-/// peer is not, which is what NAT leaves in a Contact. A URI with an address that asks for TCP gets it
-/// (RFC 3261 §8.1.2).
-pub(super) fn toward(flow: Flow, uri: &Uri) -> Flow {
+/// source address where it cannot be reached from here because it is private and the peer is not, which is
+/// what NAT leaves in a Contact. A name is looked up, and a URI with an address that asks for TCP or TLS
+/// gets it (RFC 3261 §8.1.2, RFC 3263).
+pub(super) fn toward(flow: Flow, uri: &Uri) -> Way {
     let is_stream = flow.transport.is_reliable();
     if is_stream && flow.id.is_socket() {
-        return flow;
+        return flow.into();
     }
     let asked = uri.transport();
     let peer = flow.remote.ip();
-    let ip = uri.address().filter(|ip| {
-        ip.is_ipv4() == peer.is_ipv4() && !ip.is_unspecified() && (!is_local(*ip) || is_local(peer))
-    });
+    let written = uri.address();
+    let ip = written.filter(|ip| is_reachable(*ip, peer));
     let at = |transport: Transport, ip| {
         let default = match transport {
             Transport::Udp | Transport::Tcp => 5060,
@@ -389,32 +367,18 @@ pub(super) fn toward(flow: Flow, uri: &Uri) -> Flow {
         // only where it says so.
         _ if is_stream && flow.id != FlowId::ANY => match ip {
             Some(ip) if asked == Some(flow.transport) => {
-                Flow { remote: at(flow.transport, ip), ..flow }
+                Flow { remote: at(flow.transport, ip), ..flow }.into()
             }
-            Some(_) | None => flow,
+            Some(_) | None => flow.into(),
         },
-        Some(ip) if !is_stream && asked == Some(Transport::Tcp) => {
-            let (id, transport) = (FlowId::ANY, Transport::Tcp);
-            Flow { id, transport, remote: at(transport, ip), ..flow }
+        Some(_) if !is_stream && asked.is_some_and(Transport::is_reliable) => {
+            Way { flow, hop: NextHop::of_uri(uri).ok() }
         }
-        Some(ip) => Flow { remote: at(flow.transport, ip), ..flow },
+        Some(ip) => Flow { remote: at(flow.transport, ip), ..flow }.into(),
         // The port a stream came from is of no use for a new one.
-        None if is_stream => Flow { remote: at(flow.transport, peer), ..flow },
-        None => flow,
-    }
-}
-
-/// True for addresses that mean something else elsewhere.
-const fn is_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => {
-            let [a, b, ..] = ip.octets();
-            ip.is_private()
-                || ip.is_loopback()
-                || ip.is_link_local()
-                || (a == 100 && b & 0xc0 == 64)
-        }
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+        None if is_stream => Flow { remote: at(flow.transport, peer), ..flow }.into(),
+        None if written.is_none() => Way { flow, hop: NextHop::of_uri(uri).ok() },
+        None => flow.into(),
     }
 }
 
@@ -429,7 +393,11 @@ mod tests {
 
     fn check(flow: Flow, uri: &str, expected: &str) {
         let way = toward(flow, &Uri::from_text(uri).unwrap());
-        assert_eq!(way.remote.to_string(), expected, "{uri}");
+        assert_eq!(way.flow.remote.to_string(), expected, "{uri}");
+    }
+
+    fn hop(flow: Flow, uri: &str) -> Option<NextHop> {
+        toward(flow, &Uri::from_text(uri).unwrap()).hop
     }
 
     #[test]
@@ -478,17 +446,38 @@ mod tests {
     }
 
     #[test]
-    fn a_next_hop_that_asks_for_tcp_gets_it() {
+    fn a_next_hop_that_asks_for_a_stream_gets_it() {
         let udp = flow(1, Transport::Udp, "198.51.100.7:5062");
-        let way = |uri| toward(udp, &Uri::from_text(uri).unwrap());
-        let tcp = way("sip:203.0.113.9:5070;transport=tcp;lr");
-        assert_eq!((tcp.transport, tcp.id), (Transport::Tcp, FlowId::ANY));
-        assert_eq!(tcp.remote.to_string(), "203.0.113.9:5070");
-        // Where that cannot be reached the peer is, at the source of what it sent.
-        for uri in ["sip:10.0.0.1;transport=tcp", "sip:a.example;transport=tcp", "sip:203.0.113.9"]
-        {
-            assert_eq!(way(uri).transport, Transport::Udp, "{uri}");
+        for (uri, transport, port) in [
+            ("sip:203.0.113.9:5070;transport=tcp;lr", Transport::Tcp, Some(5070)),
+            ("sip:203.0.113.9;transport=TLS", Transport::Tls, None),
+            ("sips:203.0.113.9;transport=tcp", Transport::Tls, None),
+        ] {
+            let hop = hop(udp, uri).unwrap();
+            assert_eq!((hop.transport, hop.port), (Some(transport), port), "{uri}");
+            assert_eq!(hop.host, "203.0.113.9");
+            // Where there is no such connection the peer is, at the source of what it sent.
+            check(udp, uri, "198.51.100.7:5062");
         }
+        for uri in
+            ["sip:10.0.0.1;transport=tcp", "sip:203.0.113.9", "sip:203.0.113.9;transport=udp"]
+        {
+            assert_eq!(hop(udp, uri), None, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_next_hop_with_a_name_is_looked_up() {
+        let udp = flow(1, Transport::Udp, "198.51.100.7:5062");
+        let named = hop(udp, "sip:Sbc.example.com:5070;lr").unwrap();
+        assert_eq!((named.host.as_str(), named.port), ("sbc.example.com", Some(5070)));
+        let by_tcp = hop(udp, "sip:a@b.example;transport=tcp").unwrap();
+        assert_eq!(by_tcp.transport, Some(Transport::Tcp));
+        for uri in ["sip:a@sbc.example;transport=sctp", "tel:+15550100", "sip:a@[2001:db8::1]"] {
+            assert_eq!(hop(udp, uri), None, "{uri}");
+        }
+        let stream = flow(7, Transport::Tcp, "198.51.100.7:40001");
+        assert_eq!(hop(stream, "sip:sbc.example.com"), None, "the connection is there");
     }
 
     #[test]

@@ -145,8 +145,8 @@ impl Endpoint {
             asking.credentials = digest.authorize(&method, &uri);
         }
         let Some(held) = usage.dialog() else { return };
-        let way = request::toward(usage.flow, held.addressed().next_hop);
-        let sender = self.config.sender(way).under(usage.policy);
+        let way = request::toward(usage.flow, held.addressed().next_hop).known_to(Some(&*usage));
+        let sender = self.config.sender(way.flow).under(usage.policy);
         let mut writer = sender.within(held, &method, cseq, branch);
         writer.header(HeaderName::Contact, &usage.contact);
         sender.announce(&mut writer);
@@ -164,7 +164,9 @@ impl Endpoint {
         usage.asking = Some(asking);
         let key = ClientKey { branch, kind: Kind::of(&method) };
         let owner = (Some(dialog), Purpose::Asking);
-        let transaction = self.begin_client(cx, key, owner, (way, bytes));
+        let Some(transaction) = self.begin_client(cx, key, owner, (way, bytes)) else {
+            return self.asking_unsent(cx, dialog);
+        };
         if let Some(usage) = self.usages.get_mut(dialog.0)
             && let Some(asking) = usage.asking.as_mut()
         {

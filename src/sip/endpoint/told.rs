@@ -1,7 +1,9 @@
 //! What events carry besides the dialog they are of.
 
+use super::event::DialogId;
 use super::flow::Flow;
 use crate::sip::digest::client::Client as DigestClient;
+use crate::sip::locate::NextHop;
 use crate::sip::message::Response;
 use crate::sip::message::header::name_addr::NameAddr;
 use crate::sip::message::header::replaces::Replaces;
@@ -12,6 +14,7 @@ use crate::types::cause::HangupCause;
 use crate::types::limit::SIP_REDIRECTS_MAX;
 use bytes::Bytes;
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +52,49 @@ impl DialogName {
             from_tag: self.local_tag.clone(),
             is_early_only: false,
         }
+    }
+}
+
+/// A next hop whose way is to be found (RFC 3261 §8.1.2, RFC 3263).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Search {
+    /// Names it in [`Input::Located`](super::event::Input::Located).
+    pub number: u64,
+    /// The dialog whose request goes there; `None` for one outside dialogs.
+    pub dialog: Option<DialogId>,
+    /// The next hop.
+    pub hop: NextHop,
+    /// Where its request would go else: its listener writes the Via.
+    pub from: Flow,
+}
+
+impl Search {
+    /// Whether `found` may be where the next hop is: an address that means something here. A private one
+    /// of a public peer is what NAT leaves in a Contact.
+    #[must_use]
+    pub fn is_usable(&self, found: IpAddr) -> bool {
+        is_reachable(found, self.from.remote.ip())
+    }
+}
+
+/// True when `found` means the same here as at `peer`.
+pub(super) const fn is_reachable(found: IpAddr, peer: IpAddr) -> bool {
+    found.is_ipv4() == peer.is_ipv4()
+        && !found.is_unspecified()
+        && (!is_local(found) || is_local(peer))
+}
+
+/// True for addresses that mean something else elsewhere.
+const fn is_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            ip.is_private()
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || (a == 100 && b & 0xc0 == 64)
+        }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
     }
 }
 

@@ -12,6 +12,7 @@ use super::told::Fork;
 use crate::sip::message::Request;
 use crate::sip::message::Response;
 use crate::sip::message::method::Method;
+use crate::sip::message::write;
 use crate::sip::transaction::Action;
 use crate::sip::transaction::Actions;
 use crate::sip::transaction::Class;
@@ -43,6 +44,8 @@ pub(super) struct Transaction {
     pub(super) is_cancelled: bool,
     /// The request of a client, the last response of a server.
     pub(super) last: Bytes,
+    /// The same request by datagram, should the connection it goes by not open.
+    instead: Option<Box<(Flow, Bytes)>>,
     /// The ACK to a refusal of our INVITE.
     ack: Bytes,
     /// The ACKs to the 2xx of our INVITE, one for each fork.
@@ -85,11 +88,13 @@ pub(super) enum Purpose {
 }
 
 /// The ACK to a 2xx, by the To-tag of that 2xx (RFC 3261 §13.2.2.4).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Acked {
     pub(super) tag: Bytes,
     pub(super) flow: Flow,
     pub(super) bytes: Bytes,
+    /// False while it waits for where it shall go.
+    pub(super) is_sent: bool,
 }
 
 /// Call-ID, From-tag and CSeq number: two INVITEs that share them came on two ways (RFC 3261
@@ -239,26 +244,69 @@ impl Endpoint {
         id
     }
 
-    /// Sends a request of ours in a client transaction of its own.
-    pub(super) fn begin_client(
+    /// Makes the client transaction of a request that is not sent yet.
+    pub(super) fn keep_client(
         &mut self,
-        cx: &mut Context<'_>,
         key: ClientKey,
         (owner, purpose): (Option<DialogId>, Purpose),
         (flow, bytes): (Flow, Bytes),
     ) -> u64 {
         let reliable = flow.transport.is_reliable();
-        let mut actions = Actions::new();
+        let mut later = Actions::new();
         let machine = if key.kind == Kind::Invite {
-            let machine = InviteClient::start(reliable, &mut actions);
+            let machine = InviteClient::start(reliable, &mut later);
             Machine::InviteClient { machine, key, purpose }
         } else {
-            Machine::Client { machine: Client::start(reliable, &mut actions), key, purpose }
+            Machine::Client { machine: Client::start(reliable, &mut later), key, purpose }
         };
         let id = self.keep(machine, flow, owner, bytes);
         self.clients.insert(key, id);
-        self.perform(cx, id, &actions, None);
         id
+    }
+
+    /// Sends the request of a client transaction, by the flow it has.
+    pub(super) fn start_client(&mut self, cx: &mut Context<'_>, id: u64) {
+        let Some(transaction) = self.transactions.get_mut(id) else { return };
+        self.timers.disarm(&mut transaction.retransmission);
+        self.timers.disarm(&mut transaction.wait);
+        let reliable = transaction.flow.transport.is_reliable();
+        let mut actions = Actions::new();
+        match &mut transaction.machine {
+            Machine::InviteClient { machine, .. } => {
+                *machine = InviteClient::start(reliable, &mut actions);
+            }
+            Machine::Client { machine, .. } => *machine = Client::start(reliable, &mut actions),
+            Machine::InviteServer { .. } | Machine::Server { .. } => return,
+        }
+        self.perform(cx, id, &actions, None);
+    }
+
+    /// Has a client transaction whose request is not sent yet go by another flow.
+    pub(super) fn lead_client(&mut self, id: u64, flow: Flow) {
+        let Some(transaction) = self.transactions.get_mut(id) else { return };
+        let old = std::mem::replace(&mut transaction.flow, flow);
+        let bytes = write::rewritten(&transaction.last, flow.transport, false);
+        let before = std::mem::replace(&mut transaction.last, bytes);
+        transaction.instead = flow.transport.is_reliable().then(|| Box::new((old, before)));
+        self.release(old, Dependent::Transaction(id));
+        self.depend(flow, Dependent::Transaction(id));
+    }
+
+    /// Sends a request by datagram whose connection could not be opened (RFC 3261 §18.1.1); false where it
+    /// has no other way.
+    fn start_instead(&mut self, cx: &mut Context<'_>, id: u64) -> bool {
+        let Some(transaction) = self.transactions.get_mut(id) else { return false };
+        let is_unheard = match &transaction.machine {
+            Machine::InviteClient { machine, .. } => {
+                machine.state() == invite_client::State::Calling
+            }
+            Machine::Client { machine, .. } => machine.state() == client::State::Trying,
+            Machine::InviteServer { .. } | Machine::Server { .. } => false,
+        };
+        let Some(instead) = transaction.instead.take().filter(|_| is_unheard) else { return false };
+        (transaction.flow, transaction.last) = *instead;
+        self.start_client(cx, id);
+        true
     }
 
     fn keep(&mut self, machine: Machine, flow: Flow, owner: Option<DialogId>, last: Bytes) -> u64 {
@@ -268,6 +316,7 @@ impl Endpoint {
             is_cut: false,
             is_cancelled: false,
             last,
+            instead: None,
             ack: Bytes::new(),
             acks: Vec::new(),
             owner,
@@ -417,6 +466,9 @@ impl Endpoint {
 
     /// Tells a transaction that its stream is gone.
     pub(super) fn cut(&mut self, cx: &mut Context<'_>, id: u64) -> Option<Upward> {
+        if self.start_instead(cx, id) {
+            return None;
+        }
         self.transactions.get_mut(id)?.is_cut = true;
         self.turn(cx, id, Told::FlowLost)
     }

@@ -13,8 +13,10 @@ use crate::types::transport::Transport;
 use bytes::BufMut;
 use bytes::Bytes;
 use bytes::BytesMut;
+use memchr::memchr;
 use memchr::memchr_iter;
 use memchr::memchr3_iter;
+use memchr::memmem;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
@@ -37,12 +39,6 @@ impl RequestWriter {
         head.value(uri.as_bytes());
         head.out.put_slice(b" SIP/2.0\r\n");
         Self { head }
-    }
-
-    /// Names are written in their compact forms from here on (RFC 3261 §7.3.3).
-    pub const fn compact(&mut self) -> &mut Self {
-        self.head.is_compact = true;
-        self
     }
 
     /// Our own Via. It always asks for `rport` (RFC 3581).
@@ -207,12 +203,11 @@ pub(crate) struct Origin<'a> {
 #[derive(Debug)]
 struct Head {
     out: BytesMut,
-    is_compact: bool,
 }
 
 impl Head {
     fn new() -> Self {
-        Self { out: BytesMut::with_capacity(HEAD_BYTES), is_compact: false }
+        Self { out: BytesMut::with_capacity(HEAD_BYTES) }
     }
 
     /// Text of our own.
@@ -248,7 +243,7 @@ impl Head {
     }
 
     fn name(&mut self, name: HeaderName) {
-        self.text(if self.is_compact { name.compact() } else { name.as_str() });
+        self.text(name.as_str());
         self.text(": ");
     }
 
@@ -358,6 +353,43 @@ impl Head {
         self.out.put_slice(body);
         self.out.freeze()
     }
+}
+
+/// A request that [`RequestWriter`] wrote, once more for `transport`, which its Via then names (RFC 3261
+/// §18.1.1); with short header names and without `User-Agent` where `is_compact`.
+#[must_use]
+pub fn rewritten(request: &Bytes, transport: Transport, is_compact: bool) -> Bytes {
+    let end = memmem::find(request, b"\r\n\r\n").unwrap_or(request.len());
+    let (head, rest) = request.split_at_checked(end).unwrap_or((request, &[]));
+    let mut out = BytesMut::with_capacity(request.len() + 1);
+    let mut is_via_next = true;
+    for (number, line) in head.split(|&byte| byte == b'\n').enumerate() {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let (name, value) = match memchr(b':', line) {
+            Some(at) if number > 0 => line.split_at_checked(at).unwrap_or((line, &[])),
+            Some(_) | None => (&[][..], line),
+        };
+        let known = HeaderName::from_bytes(name);
+        if is_compact && known == HeaderName::UserAgent {
+            continue;
+        }
+        if number > 0 {
+            out.put_slice(b"\r\n");
+        }
+        let is_shorter = is_compact && !known.compact().is_empty();
+        out.put_slice(if is_shorter { known.compact().as_bytes() } else { name });
+        let is_top_via = known == HeaderName::Via && std::mem::take(&mut is_via_next);
+        match value.strip_prefix(b": SIP/2.0/".as_slice()).filter(|_| is_top_via) {
+            Some(sent) => {
+                out.put_slice(b": SIP/2.0/");
+                out.put_slice(transport.via_token().as_bytes());
+                out.put_slice(memchr(b' ', sent).and_then(|at| sent.get(at..)).unwrap_or(sent));
+            }
+            None => out.put_slice(value),
+        }
+    }
+    out.put_slice(rest);
+    out.freeze()
 }
 
 /// True when `bytes` has no line that is neither ended by CRLF nor part of a body; used by tests and
@@ -476,5 +508,30 @@ mod tests {
             "INFO sip:a@b SIP/2.0\r\nSubject: a  X-Evil: 1 \r\nX-Good: 4 5\r\n\
             To: <sip:x>;tag=t  X-Evil: 6\r\nContent-Length: 0\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn a_request_of_ours_is_written_for_another_transport_and_shorter() {
+        let text = "INVITE sip:v:x@h;a=User-Agent: SIP/2.0\r\nVia: SIP/2.0/UDP h:5060;branch=z9hG4bK1;rport\r\n\
+            From: <sip:a@b>;tag=1\r\nTo: <sip:c@d>\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\n\
+            X-Via: SIP/2.0/UDP q\r\nVia: SIP/2.0/UDP q\r\nUser-Agent: t\r\nContent-Length: 17\r\n\r\n\
+            Via: SIP/2.0/UDP z";
+        let written = |transport, is_compact| {
+            let bytes = rewritten(&Bytes::from_static(text.as_bytes()), transport, is_compact);
+            String::from_utf8(bytes.to_vec()).unwrap()
+        };
+        assert_eq!(written(Transport::Udp, false), text);
+        let tcp = text.replacen("Via: SIP/2.0/UDP h", "Via: SIP/2.0/TCP h", 1);
+        assert_eq!(written(Transport::Tcp, false), tcp);
+        assert_eq!(
+            written(Transport::Tls, true),
+            "INVITE sip:v:x@h;a=User-Agent: SIP/2.0\r\nv: SIP/2.0/TLS h:5060;branch=z9hG4bK1;rport\r\n\
+            f: <sip:a@b>;tag=1\r\nt: <sip:c@d>\r\ni: x\r\nCSeq: 1 INVITE\r\n\
+            X-Via: SIP/2.0/UDP q\r\nv: SIP/2.0/UDP q\r\nl: 17\r\n\r\nVia: SIP/2.0/UDP z"
+        );
+        // What is no request of ours comes to no harm.
+        for odd in ["", "\r\n\r\n", "x", "Via: SIP/2.0/UDP"] {
+            assert_eq!(rewritten(&Bytes::from(odd), Transport::Tcp, true), odd);
+        }
     }
 }

@@ -1,0 +1,121 @@
+//! Finding the next hops of dialogs: the endpoint asks, DNS and the terms of the trunk say.
+
+use crate::engine::registry::SourceGuard;
+use crate::engine::sip_shard::Shard;
+use crate::engine::switch::Switch;
+use crate::engine::way;
+use crate::routing::trunk::Trunk;
+use crate::routing::trunk::TrunkPath;
+use crate::sip::endpoint::event::DialogId;
+use crate::sip::endpoint::event::Input;
+use crate::sip::endpoint::flow::Flow;
+use crate::sip::endpoint::told::Search;
+use crate::sip::locate::Rules;
+use crate::sip::locate::Target;
+use crate::types::transport::Transport;
+use std::sync::Arc;
+
+/// What a search came to.
+#[derive(Debug)]
+pub(in crate::engine) struct Found {
+    search: Box<Search>,
+    flow: Option<Flow>,
+    /// Answers may come from there.
+    expected: Option<SourceGuard>,
+}
+
+impl Shard {
+    /// Looks for a next hop; the endpoint goes on without it where that takes long.
+    pub(super) fn seek(&self, search: Box<Search>) {
+        let trunk = search.dialog.and_then(|dialog| self.trunks.get(&dialog)).cloned();
+        let (switch, handle) = (Arc::clone(&self.switch), self.handle.clone());
+        tokio::spawn(async move {
+            let flow = find(&switch, &search, trunk.as_deref()).await;
+            let expected = flow.map(|flow| switch.registry.expect_from(flow.remote.ip()));
+            handle.found(Box::new(Found { search, flow, expected })).await;
+        });
+    }
+
+    pub(super) fn found(&mut self, found: Found) {
+        let Found { search, flow, expected } = found;
+        // To a request outside dialogs there is one answer, which comes soon or not at all.
+        let is_live = |dialog: &DialogId| {
+            self.dialled.contains_key(dialog) || self.calls.contains_key(dialog)
+        };
+        let dialog = search.dialog.filter(is_live);
+        if let (Some(dialog), Some(expected)) = (dialog, expected) {
+            self.expected.insert(dialog, expected);
+        }
+        self.turn(Input::Located { number: search.number, flow });
+    }
+}
+
+/// A way to the next hop: by the terms of the dialog's trunk, from the address its peer knows us by.
+async fn find(switch: &Switch, search: &Search, trunk: Option<&Trunk>) -> Option<Flow> {
+    let (hop, from) = (&search.hop, search.from);
+    let transports = match hop.transport {
+        Some(transport) => vec![transport],
+        None if hop.secure => vec![Transport::Tls],
+        None => vec![Transport::Udp, Transport::Tcp],
+    };
+    let (v4, v6) = (from.remote.is_ipv4(), from.remote.is_ipv6());
+    let rules = Rules { transports, services: true, v4, v6 };
+    let found = switch.dns.locate(hop.clone(), rules).await;
+    let unknown = |error| tracing::debug!(%error, host = hop.host, "a next hop is not found");
+    let target = best(search, found.map_err(unknown).ok()?)?;
+    if target.transport == from.transport && target.address == from.remote {
+        return Some(from);
+    }
+    let none = TrunkPath::default();
+    let path = trunk.map_or(&none, |trunk| &trunk.path);
+    let mut to = way::destination(path, &target, from.listener);
+    let own = from.local.ip();
+    if to.local.is_any() && !own.is_unspecified() {
+        to.local.address = Some(own);
+    }
+    let no_way = |error| tracing::debug!(%error, "no way to a next hop");
+    switch.flows.connect(&to).map_err(no_way).ok()
+}
+
+/// Of several places the one where the peer was heard, which knows the dialog; else the first.
+fn best(search: &Search, targets: Vec<Target>) -> Option<Target> {
+    let peer = search.from.remote;
+    let usable = targets.into_iter().filter(|target| search.is_usable(target.address.ip()));
+    usable.min_by_key(|target| (target.address != peer, target.address.ip() != peer.ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::endpoint::flow::FlowId;
+    use crate::sip::locate::NextHop;
+
+    #[test]
+    fn of_the_places_of_a_name_the_one_that_knows_the_dialog_is_taken() {
+        let chosen = |peer: &str, places: &[&str]| {
+            let local = "192.0.2.1:5060".parse().unwrap();
+            let transport = Transport::Udp;
+            let remote = peer.parse().unwrap();
+            let from = Flow { id: FlowId(1), listener: 0, transport, local, remote };
+            let hop = NextHop::parse("sip:sbc.example").unwrap();
+            let search = Search { number: 1, dialog: None, hop, from };
+            let target = |place: &&str| Target {
+                transport,
+                address: place.parse().unwrap(),
+                server_name: "sbc.example".to_owned(),
+            };
+            let best = best(&search, places.iter().map(target).collect());
+            best.map(|target| target.address.to_string())
+        };
+        let pool = ["198.51.100.1:5060", "198.51.100.7:5060", "198.51.100.7:5062"];
+        for (peer, expected) in [
+            ("198.51.100.7:5062", "198.51.100.7:5062"),
+            ("198.51.100.7:9999", "198.51.100.7:5060"),
+            ("203.0.113.1:5060", "198.51.100.1:5060"),
+        ] {
+            assert_eq!(chosen(peer, &pool).as_deref(), Some(expected), "{peer}");
+        }
+        assert_eq!(chosen("198.51.100.7:5062", &["10.0.0.1:5060", "0.0.0.0:5060"]), None);
+        assert_eq!(chosen("198.51.100.7:5062", &["[2001:db8::1]:5060"]), None);
+    }
+}

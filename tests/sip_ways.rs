@@ -1,0 +1,292 @@
+//! Which way requests of ours take: too long for a datagram, or to a next hop that has to be found first,
+//! in virtual time.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed check may panic")]
+
+mod support;
+
+use std::time::Duration;
+use support::SDP;
+use support::between;
+use support::script::Script;
+use support::script::answer;
+use support::script::established;
+use support::script::hangup;
+use support::script::outbound;
+use support::solo::Sent;
+use support::solo::Solo;
+use support::solo::kinds;
+use tandem::sip::endpoint::event::Command;
+use tandem::sip::endpoint::event::Counter;
+use tandem::sip::endpoint::event::DialogId;
+use tandem::sip::endpoint::event::Input;
+use tandem::sip::endpoint::event::Token;
+use tandem::sip::endpoint::flow::Flow;
+use tandem::sip::endpoint::flow::FlowId;
+use tandem::sip::endpoint::outbound::OutboundInvite;
+use tandem::sip::endpoint::outbound::OutboundRequest;
+use tandem::sip::endpoint::policy::DialogPolicy;
+use tandem::sip::endpoint::told::Search;
+use tandem::sip::message::field::FieldValue;
+use tandem::sip::message::method::Method;
+use tandem::types::cause::HangupCause;
+use tandem::types::transport::DatagramRule;
+use tandem::types::transport::Oversize;
+use tandem::types::transport::Transport;
+
+fn searching() -> Solo {
+    let mut solo = Solo::new();
+    solo.searches_by_hand = true;
+    solo
+}
+
+fn rule(oversize: Oversize, may_stream: bool) -> DatagramRule {
+    // Short enough for each request to be too long.
+    DatagramRule { bytes_max: 200, oversize, may_stream }
+}
+
+/// An answered call of the peer's under a rule for our datagrams.
+fn ruled(solo: &mut Solo, datagrams: DatagramRule) -> DialogId {
+    let (dialog, _) = ruled_by(solo, datagrams, &Script::invite("a"));
+    dialog
+}
+
+fn ruled_by(solo: &mut Solo, datagrams: DatagramRule, script: &Script) -> (DialogId, Sent) {
+    solo.receive(&script.text());
+    let dialog = solo.take_invited();
+    let policy = DialogPolicy { datagrams, takes_refer: true, ..DialogPolicy::default() };
+    solo.command(Command::Adopt { dialog, policy });
+    solo.command(Command::Accept { dialog, body: SDP.into() });
+    let ok = solo.take_last();
+    solo.receive(&script.next("ACK", 1, &ok).text());
+    solo.take_sent();
+    solo.take_events();
+    (dialog, ok)
+}
+
+fn reinvite(dialog: DialogId) -> Command {
+    Command::Reinvite { dialog, body: SDP.into() }
+}
+
+fn refer(dialog: DialogId) -> Command {
+    let refer_to = "sip:+15550123@h".to_owned();
+    Command::Refer { dialog, refer_to, referred_by: None, headers: Vec::new() }
+}
+
+fn info(dialog: DialogId) -> Command {
+    let content_type = FieldValue::new("application/dtmf-relay").unwrap();
+    Command::Info { dialog, content_type, body: "Signal=5\r\n".into() }
+}
+
+fn register(flow: Flow, datagrams: DatagramRule) -> Command {
+    let request = OutboundRequest::new(Token(7), flow, Method::Register, "sip:carrier.example");
+    Command::Request(Box::new(OutboundRequest { datagrams, ..request }))
+}
+
+fn by_tcp(id: u64) -> Flow {
+    let flow = between(Transport::Tcp, "192.0.2.1:40001", "192.0.2.2:5060");
+    Flow { id: FlowId(id), ..flow }
+}
+
+fn one_search(solo: &mut Solo) -> Search {
+    let mut searches = std::mem::take(&mut solo.searches);
+    assert_eq!(searches.len(), 1, "{searches:?}");
+    searches.remove(0)
+}
+
+fn find(solo: &mut Solo, search: &Search, flow: Option<Flow>) {
+    solo.input(Input::Located { number: search.number, flow });
+}
+
+#[test]
+fn every_request_too_long_for_a_datagram_goes_by_tcp_and_back_where_nobody_takes_that() {
+    let datagrams = rule(Oversize::Tcp, true);
+    let cases: [(&str, fn(DialogId) -> Command); 4] = [
+        ("INVITE", reinvite),
+        ("REFER", refer),
+        ("INFO", info),
+        ("BYE", |dialog| Command::Hangup { dialog, cause: HangupCause::Normal }),
+    ];
+    for (method, command) in cases {
+        let mut solo = searching();
+        let dialog = ruled(&mut solo, datagrams);
+        solo.command(command(dialog));
+        assert_eq!(solo.take_kinds().len(), 0, "{method} waits for its connection");
+        let search = one_search(&mut solo);
+        assert_eq!(search.dialog, Some(dialog));
+        assert_eq!((search.hop.host.as_str(), search.hop.port), ("192.0.2.2", Some(5060)));
+        assert_eq!(search.hop.transport, Some(Transport::Tcp));
+        find(&mut solo, &search, Some(by_tcp(9)));
+        let sent = solo.take_one();
+        assert_eq!((sent.kind().as_str(), sent.flow), (method, by_tcp(9)));
+        assert!(sent.header("Via")[0].starts_with("SIP/2.0/TCP 192.0.2.1:5060;"), "{method}");
+        // Nothing is repeated on a stream.
+        solo.advance_ms(3_000);
+        assert_eq!(solo.take_kinds().len(), 0);
+        // RFC 3261 §18.1.1: the connection is refused.
+        solo.input(Input::FlowClosed(FlowId(9)));
+        let again = solo.take_one();
+        assert_eq!((again.kind().as_str(), again.flow), (method, solo.flow));
+        assert_eq!(again.text(), sent.text().replacen("SIP/2.0/TCP", "SIP/2.0/UDP", 1));
+        solo.advance_ms(500);
+        assert_eq!(solo.take_kinds(), [method], "timers A and E run now");
+    }
+    let mut solo = searching();
+    solo.command(register(solo.flow, datagrams));
+    let search = one_search(&mut solo);
+    find(&mut solo, &search, Some(by_tcp(9)));
+    assert_eq!((solo.take_one().flow, search.dialog), (by_tcp(9), None));
+}
+
+#[test]
+fn an_answer_by_the_stream_ends_the_request_and_the_dialog_stays_where_it_was() {
+    let mut solo = searching();
+    let dialog = ruled(&mut solo, rule(Oversize::Tcp, true));
+    solo.command(reinvite(dialog));
+    let search = one_search(&mut solo);
+    find(&mut solo, &search, Some(by_tcp(9)));
+    let sent = solo.take_one();
+    solo.receive_by(by_tcp(9), &answer(&sent, 200, None, "Contact: <sip:c@192.0.2.2>\r\n", SDP));
+    assert_eq!(kinds(&solo.take_events()), ["reinvite answered"]);
+    // So does its ACK, which is too long as well.
+    let search = one_search(&mut solo);
+    find(&mut solo, &search, Some(by_tcp(9)));
+    assert_eq!((solo.take_one().kind(), solo.take_kinds().len()), ("ACK".to_owned(), 0));
+    // The stream is of no use to the dialog: its end changes nothing.
+    solo.input(Input::FlowClosed(FlowId(9)));
+    assert_eq!((solo.take_kinds().len(), solo.take_events().len()), (0, 0));
+    assert_eq!(solo.endpoint.gauges().dialogs, 1);
+}
+
+#[test]
+fn a_request_that_is_too_long_and_may_not_go_by_a_stream_fails_at_once() {
+    let datagrams = rule(Oversize::Compact, false);
+    let cases: [(fn(DialogId) -> Command, &str); 3] = [
+        (reinvite, "reinvite refused 513"),
+        (refer, "referring Refused(513)"),
+        (info, "info answered 513"),
+    ];
+    for (command, told) in cases {
+        let mut solo = searching();
+        let dialog = ruled(&mut solo, datagrams);
+        solo.command(command(dialog));
+        assert_eq!(kinds(&solo.take_events()), [told]);
+        assert_eq!((solo.take_kinds().len(), solo.count(Counter::RequestTooLong)), (0, 1));
+        // Nothing is left in its way.
+        solo.command(command(dialog));
+        assert_eq!(kinds(&solo.take_events()), [told]);
+        // The call ends all the same, with short names.
+        hangup(&mut solo, dialog);
+        let bye = solo.take_one();
+        assert_eq!(bye.kind(), "BYE");
+        assert!(bye.text().contains("\r\ni: a\r\n"), "{}", bye.text());
+    }
+    let mut solo = searching();
+    solo.command(register(solo.flow, datagrams));
+    assert_eq!(solo.take_events().len(), 1);
+    let policy = DialogPolicy { datagrams, ..DialogPolicy::default() };
+    solo.invite(OutboundInvite { policy, ..outbound(solo.flow) });
+    assert_eq!(kinds(&solo.take_events()), ["refused 513"]);
+    assert_eq!((solo.take_kinds().len(), solo.searches.len()), (0, 0));
+    solo.assert_empty();
+}
+
+/// A call of ours that was answered by a party behind `record_route`, with the command to acknowledge.
+fn answered(solo: &mut Solo, record_route: &str) -> (DialogId, String) {
+    let dialog = solo.invite(outbound(solo.flow));
+    let invite = solo.take_one();
+    let lines = format!("Contact: <sip:called@10.9.9.9>\r\nRecord-Route: <{record_route}>\r\n");
+    let ok = answer(&invite, 200, Some("callee"), &lines, SDP);
+    solo.receive(&ok);
+    solo.command(Command::Acknowledge { dialog, body: None });
+    solo.take_events();
+    (dialog, ok)
+}
+
+#[test]
+fn requests_to_a_next_hop_with_a_name_wait_for_it_in_order_and_then_know_it() {
+    let mut solo = searching();
+    let (dialog, ok) = answered(&mut solo, "sip:sbc.example:5070;lr");
+    // The 2xx comes again while the ACK waits.
+    solo.advance_ms(500);
+    solo.receive(&ok);
+    solo.command(info(dialog));
+    assert_eq!(solo.take_kinds().len(), 0);
+    let search = one_search(&mut solo);
+    assert_eq!((search.hop.host.as_str(), search.hop.port), ("sbc.example", Some(5070)));
+    assert_eq!((search.dialog, search.from), (Some(dialog), solo.flow));
+    let place = between(Transport::Udp, "192.0.2.1:5060", "203.0.113.5:5070");
+    find(&mut solo, &search, Some(place));
+    let sent = solo.take_sent();
+    assert_eq!(sent.iter().map(Sent::kind).collect::<Vec<_>>(), ["ACK", "INFO"]);
+    assert!(sent.iter().all(|sent| sent.flow == place));
+    assert_eq!(sent[0].header("Route"), ["<sip:sbc.example:5070;lr>"]);
+    // From now on nobody is asked.
+    solo.receive(&ok);
+    assert_eq!((solo.take_one().flow, solo.searches.len()), (place, 0));
+    solo.receive(&answer(&sent[1], 200, None, "", ""));
+    hangup(&mut solo, dialog);
+    let bye = solo.take_one();
+    assert_eq!((bye.kind().as_str(), bye.flow), ("BYE", place));
+    solo.receive(&answer(&bye, 200, None, "", ""));
+    solo.advance(Duration::from_secs(64));
+    solo.assert_empty();
+}
+
+#[test]
+fn a_next_hop_that_is_not_found_is_where_its_peer_was_heard() {
+    for told in [true, false] {
+        let mut solo = searching();
+        let (dialog, _) = answered(&mut solo, "sip:sbc.example;lr");
+        let search = one_search(&mut solo);
+        if told {
+            find(&mut solo, &search, None);
+        } else {
+            solo.advance_ms(1_999);
+            assert_eq!(solo.take_kinds().len(), 0);
+            solo.advance_ms(1);
+        }
+        let ack = solo.take_one();
+        assert_eq!((ack.kind().as_str(), ack.flow), ("ACK", solo.flow));
+        // Too late for that, and senseless.
+        find(&mut solo, &search, Some(by_tcp(9)));
+        find(&mut solo, &Search { number: 99, ..search }, Some(by_tcp(9)));
+        assert_eq!(solo.take_kinds().len(), 0);
+        hangup(&mut solo, dialog);
+        one_search(&mut solo);
+    }
+}
+
+#[test]
+fn a_place_that_does_not_answer_is_looked_for_again() {
+    let mut solo = searching();
+    let (dialog, _) = answered(&mut solo, "sip:sbc.example;lr");
+    let search = one_search(&mut solo);
+    let place = between(Transport::Udp, "192.0.2.1:5060", "203.0.113.5:5060");
+    find(&mut solo, &search, Some(place));
+    solo.command(info(dialog));
+    solo.advance(Duration::from_secs(33));
+    assert_eq!(kinds(&solo.take_events()), ["info answered 408"]);
+    solo.take_sent();
+    hangup(&mut solo, dialog);
+    one_search(&mut solo);
+}
+
+#[test]
+fn a_route_that_asks_for_tcp_in_a_dialog_by_udp_gets_it() {
+    let mut solo = searching();
+    let script =
+        Script::invite("a").header("Record-Route: <sip:203.0.113.5:5070;transport=tcp;lr>");
+    let (dialog, _) = established(&mut solo, &script);
+    hangup(&mut solo, dialog);
+    let search = one_search(&mut solo);
+    assert_eq!((search.hop.host.as_str(), search.hop.port), ("203.0.113.5", Some(5070)));
+    let flow = Flow { remote: "203.0.113.5:5070".parse().unwrap(), ..by_tcp(9) };
+    find(&mut solo, &search, Some(flow));
+    let bye = solo.take_one();
+    assert_eq!((bye.kind().as_str(), bye.flow), ("BYE", flow));
+    assert!(bye.header("Via")[0].starts_with("SIP/2.0/TCP "));
+    // A challenge to it is answered there too.
+    solo.receive_by(flow, &answer(&bye, 200, None, "", ""));
+    assert_eq!(kinds(&solo.take_events()), ["ended ByeAnswered"]);
+}
