@@ -117,7 +117,6 @@ mod tests {
             last: "+15550100".parse().unwrap(),
             trunk: Some(TrunkId::from_uuid(Uuid::from_u128(2))),
             outbound_trunk: None,
-            outbound_trunk: None,
             routing_profile: None,
             campaign: None,
             ai_profile: None,
