@@ -213,7 +213,7 @@ fn the_defaults_of_calls_out_are_those_of_the_code() {
     let mut expected = OutboundTrunk::new(built.gateways.clone());
     expected.destinations.allow = vec!["+1".parse().unwrap()];
     expected.budget.currency = "USD".into();
-    let name = tandem::routing::outbound_trunk::NameGlob::parse("User-to-User").unwrap();
+    let name = tandem::types::header::NameGlob::parse("User-to-User").unwrap();
     expected.headers.pass = vec![name];
     assert_eq!(format!("{built:?}"), format!("{expected:?}"));
 }

@@ -58,6 +58,8 @@ struct CallWish {
     to: String,
     /// The number to show.
     from: Option<String>,
+    /// Whether that is withheld from the called party.
+    anonymous: Option<bool>,
     /// The campaign it is for.
     campaign_id: Option<String>,
     /// Who speaks.
@@ -105,8 +107,8 @@ pub(super) async fn place(
     }
 }
 
-const CALL_PARAMETERS: &str = "the body is a JSON object with to, and if wanted from, campaign_id, \
-                               ai_profile_id, agent, trunk, headers, variables, max_duration_s and record";
+const CALL_PARAMETERS: &str = "the body is a JSON object with to, and if wanted from, anonymous, \
+                               campaign_id, ai_profile_id, agent, trunk, headers, variables, max_duration_s and record";
 const KEY_FORM: &str = "`Idempotency-Key` is given once, as 1 to 255 visible characters";
 
 fn placed(call: CallId) -> Value {
@@ -212,6 +214,7 @@ impl CallWish {
         let headers = headers.ok_or(bad("one of `headers` cannot be sent"))?;
         let mut wish = Origination::new(tenant, to);
         wish.from = from;
+        wish.anonymous = self.anonymous.unwrap_or_default();
         wish.campaign = campaign;
         wish.trunk = trunk;
         wish.ai_profile = ai_profile;

@@ -1,10 +1,14 @@
 //! Whom a leg is dialled to, and on which terms.
 
+use crate::routing::outbound::DiversionReason;
 use crate::routing::signalling::Progress;
+use crate::routing::template::Template;
 use crate::sdp::Capabilities;
 use crate::sdp::Direction;
 use crate::sdp::SrtpTerms;
 use crate::types::codec::Codec;
+use crate::types::header::FieldName;
+use crate::types::header::NameGlob;
 use crate::types::id::TrunkId;
 use crate::types::number::E164;
 pub use crate::types::peer::Credentials;
@@ -33,6 +37,8 @@ pub enum DialTarget {
         from: Option<E164>,
         /// The trunk to take whatever the order of trunks says.
         trunk: Option<TrunkId>,
+        /// Why it is called in the place of the number that was dialled.
+        reason: DiversionReason,
     },
     /// One peer, by its own address and no trunk.
     Uri {
@@ -40,8 +46,10 @@ pub enum DialTarget {
         uri: PeerUri,
         /// With what it is satisfied when it asks who we are.
         credentials: Option<Credentials>,
-        /// More header fields of the request, name and value.
-        headers: Vec<(String, String)>,
+        /// More header fields of the request; one that names a variable the call has not is left out.
+        headers: Vec<(FieldName, Template)>,
+        /// Which header fields that come with the call go on to it.
+        pass: Vec<NameGlob>,
     },
 }
 

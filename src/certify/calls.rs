@@ -20,6 +20,7 @@ use crate::routing::identify::Proof;
 use crate::routing::inbound;
 use crate::routing::inbound::InboundRoute;
 use crate::routing::inbound::Verdict;
+use crate::routing::outbound::DiversionReason;
 use crate::routing::outbound::OutboundPlan;
 use crate::routing::outbound::OutboundRefusal;
 use crate::routing::outbound::OutboundRequest;
@@ -102,7 +103,12 @@ impl Bench<'_> {
         let gateway = trunk.outbound.as_ref().and_then(|outbound| outbound.gateways.first());
         let transport = gateway.and_then(|g| g.next_hop().transport).unwrap_or(Transport::Udp);
         let request = DialRequest {
-            target: DialTarget::Number { to, from: None, trunk: Some(trunk.id) },
+            target: DialTarget::Number {
+                to,
+                from: None,
+                trunk: Some(trunk.id),
+                reason: DiversionReason::Unconditional,
+            },
             terms: leg_terms::outbound(&trunk, transport),
             ring_max: Duration::from_secs(600),
         };

@@ -36,6 +36,7 @@ use crate::engine::switch::SwitchListener;
 use crate::engine::switch::Written;
 use crate::media::session::Clip;
 use crate::routing::outbound::OutboundPlan;
+use crate::routing::passing::Passing;
 use crate::routing::table::AiProfile;
 use crate::routing::table::Tenant;
 use crate::routing::trunk::Trunk;
@@ -87,6 +88,10 @@ pub(super) struct CallRoute {
     pub(super) dialled: E164,
     /// What the headers of the near leg set.
     pub(super) variables: CallVariables,
+    /// The caller does not want to be shown to others.
+    pub(super) withheld: bool,
+    /// What came with the near leg's INVITE and may go on with the call.
+    pub(super) passing: Option<Box<Passing>>,
     /// Max-Forwards that is left for a leg this call goes on to.
     pub(super) hops_left: u8,
     /// By which host the near leg's peer names numbers.

@@ -20,6 +20,7 @@ use crate::engine::call_task::NearSeed;
 use crate::engine::dialog_policy::dialog_policy;
 use crate::engine::leg_terms;
 use crate::engine::partner;
+use crate::engine::passing;
 use crate::engine::registry::PermitGuard;
 use crate::engine::replacement::Replacement;
 use crate::engine::replacement::Replacer;
@@ -229,6 +230,8 @@ fn call_route(invitation: &Invitation, route: InboundRoute) -> CallRoute {
     CallRoute {
         caller: route.caller.shown().to_owned(),
         variables: route.variables,
+        withheld: route.caller.withheld,
+        passing: passing::of_invite(&invitation.request.headers, &route.trunk),
         tenant: route.tenant,
         profile: route.profile,
         trunk: route.trunk,

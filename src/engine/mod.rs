@@ -21,6 +21,7 @@ mod media_worker;
 pub mod originate;
 pub mod os;
 mod partner;
+mod passing;
 pub mod registrar;
 pub mod registry;
 mod replacement;

@@ -25,6 +25,7 @@ use crate::engine::registry::CampaignGuard;
 use crate::engine::registry::Unheard;
 use crate::engine::switch::Switch;
 use crate::routing::decision::Decision;
+use crate::routing::outbound::DiversionReason;
 use crate::routing::outbound::OutboundPlan;
 use crate::routing::outbound::OutboundRequest;
 use crate::routing::outbound::Try;
@@ -72,6 +73,8 @@ pub struct Origination {
     pub trunk: Option<TrunkId>,
     /// Who speaks; `None`: the profile of the caller's number, else the tenant's default.
     pub ai_profile: Option<AiProfileId>,
+    /// The caller wants to be withheld from the called party, as far as the trunk lets callers be.
+    pub anonymous: bool,
     /// Headers for the carrier; those are sent that its trunk passes on.
     pub headers: Vec<(FieldName, FieldValue)>,
     /// How the agent is reached, instead of what the profile says.
@@ -95,6 +98,7 @@ impl Origination {
             campaign: None,
             trunk: None,
             ai_profile: None,
+            anonymous: false,
             headers: Vec::new(),
             agent: None,
             variables: None,
@@ -180,6 +184,7 @@ impl CallControl {
         request.trunk = wish.trunk;
         request.campaign = wish.campaign;
         request.is_placed = true;
+        request.anonymous = wish.anonymous;
         request.headers.clone_from(&wish.headers);
         request.variables = wish.variables.clone().unwrap_or_default();
         request.call_id = id.to_string();
@@ -265,6 +270,8 @@ impl CallControl {
             caller: caller.to_string(),
             dialled: plan.dialled,
             variables: wish.variables.unwrap_or_default(),
+            withheld: wish.anonymous,
+            passing: None,
             hops_left: plan.tries.first().map_or(0, |first| first.invite.max_forwards),
             peer_host: peer_host.unwrap_or_default(),
         };
@@ -314,7 +321,7 @@ impl CallControl {
             }
             TransferOrder::Refer(to) => {
                 self.check_refer(tenant, call, to)?;
-                let target = Box::new(partner::to_number(to, TRANSFER_RING_MAX).target);
+                let target = Box::new(partner::transferred_to(to, TRANSFER_RING_MAX).target);
                 Input::TransferRequested(TransferRequest::Refer { target, otherwise: None })
             }
             TransferOrder::Confirm => Input::TransferConfirmed,
@@ -341,7 +348,7 @@ impl CallControl {
 
 fn dial_request(target: TransferTarget) -> Box<DialRequest> {
     Box::new(match target {
-        TransferTarget::Number(to) => partner::to_number(to, TRANSFER_RING_MAX),
+        TransferTarget::Number(to) => partner::transferred_to(to, TRANSFER_RING_MAX),
         TransferTarget::Peer(uri) => partner::to_peer(uri, TRANSFER_RING_MAX),
     })
 }
@@ -378,7 +385,13 @@ fn call_setup(plan: &OutboundPlan, trunk: &Trunk, profile: &AiProfile) -> CallSe
     let setup_max = first.map_or(Duration::ZERO, |first| first.outbound().patience.setup);
     let ring_max = setup_max + trunk.ring_timeout;
     let request = DialRequest {
-        target: DialTarget::Number { to: plan.dialled, from: None, trunk: None },
+        // Nobody dialled anything before.
+        target: DialTarget::Number {
+            to: plan.dialled,
+            from: None,
+            trunk: None,
+            reason: DiversionReason::Unconditional,
+        },
         terms: leg_terms::outbound(trunk, transport.unwrap_or(Transport::Udp)),
         ring_max,
     };

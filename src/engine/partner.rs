@@ -5,9 +5,15 @@ use crate::call::dial::DialTarget;
 use crate::call::setup::Partner;
 use crate::engine::dial;
 use crate::engine::leg_terms;
+use crate::routing::outbound::DiversionReason;
+use crate::routing::template::Scope;
+use crate::routing::template::Template;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::agent::SipAgent;
+use crate::types::header::FieldName;
+use crate::types::header::FieldValue;
+use crate::types::header::NameGlob;
 use crate::types::number::E164;
 use crate::types::peer::PeerUri;
 use crate::types::srtp::SrtpPolicy;
@@ -19,7 +25,8 @@ pub(super) fn of_agent(agent: &AgentSettings) -> Partner {
     match &agent.kind {
         AgentKind::Sip(agent) => Partner::AgentLeg(Box::new(to_agent(agent))),
         AgentKind::Forward(number) => {
-            Partner::Forward(Box::new(to_number(number.to, number.ring_max)))
+            let reason = DiversionReason::Unconditional;
+            Partner::Forward(Box::new(to_number(number.to, number.ring_max, reason)))
         }
         AgentKind::Twilio(_)
         | AgentKind::Echo
@@ -30,9 +37,12 @@ pub(super) fn of_agent(agent: &AgentSettings) -> Partner {
 }
 
 fn to_agent(agent: &SipAgent) -> DialRequest {
-    let headers = agent.headers.iter();
-    let headers =
-        headers.map(|(name, value)| (name.as_str().to_owned(), value.as_str().to_owned()));
+    let header = |(name, value): &(FieldName, FieldValue)| {
+        let text = value.as_str();
+        // Settings were checked when they were read.
+        let template = Template::parse(text, Scope::Header);
+        (name.clone(), template.unwrap_or_else(|_| Template::fixed(text)))
+    };
     let mut request = to_peer(agent.uri.clone(), agent.ring_max);
     request.terms = leg_terms::of_peer(dial::transport_of(&agent.uri), agent.srtp);
     // Whoever answers for us may pass the caller on.
@@ -40,7 +50,8 @@ fn to_agent(agent: &SipAgent) -> DialRequest {
     request.target = DialTarget::Uri {
         uri: agent.uri.clone(),
         credentials: agent.credentials.clone(),
-        headers: headers.collect(),
+        headers: agent.headers.iter().map(header).collect(),
+        pass: agent.pass.clone(),
     };
     request
 }
@@ -48,13 +59,20 @@ fn to_agent(agent: &SipAgent) -> DialRequest {
 /// A leg to a peer by its address.
 pub(super) fn to_peer(uri: PeerUri, ring_max: Duration) -> DialRequest {
     let terms = leg_terms::of_peer(dial::transport_of(&uri), SrtpPolicy::Off);
-    let target = DialTarget::Uri { uri, credentials: None, headers: Vec::new() };
+    let pass = NameGlob::usual();
+    let target = DialTarget::Uri { uri, credentials: None, headers: Vec::new(), pass };
     DialRequest { target, terms, ring_max }
+}
+
+/// A leg to a telephone number that somebody of a running call wants.
+pub(super) fn transferred_to(to: E164, ring_max: Duration) -> DialRequest {
+    to_number(to, ring_max, DiversionReason::Deflection)
 }
 
 /// A leg to a telephone number. The trunk of each attempt sets the terms by which it is offered; these
 /// only stand until then.
-pub(super) fn to_number(to: E164, ring_max: Duration) -> DialRequest {
+fn to_number(to: E164, ring_max: Duration, reason: DiversionReason) -> DialRequest {
     let terms = leg_terms::of_peer(Transport::Udp, SrtpPolicy::Off);
-    DialRequest { target: DialTarget::Number { to, from: None, trunk: None }, terms, ring_max }
+    let target = DialTarget::Number { to, from: None, trunk: None, reason };
+    DialRequest { target, terms, ring_max }
 }

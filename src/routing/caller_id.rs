@@ -151,6 +151,8 @@ pub(crate) struct Asking<'a> {
     pub(crate) asked: Option<E164>,
     /// The caller of the call that is forwarded by this one.
     pub(crate) forwarded: Option<E164>,
+    /// The number of the tenant that was called there.
+    pub(crate) dialled: Option<E164>,
 }
 
 /// A number to show, and why it is not the one asked for, if it is not.
@@ -165,12 +167,19 @@ impl CallerIdPolicy {
         };
         let why_not = match wanted.map(|number| (number, self.permits(asking, number))) {
             Some((number, Ok(()))) => return Ok((number, None)),
+            // Nobody asked for the caller of a forwarded call: that the trunk shows none refuses nothing.
+            Some((_, Err(why))) if asking.asked.is_none() => Some(why),
             Some((_, Err(why))) => match self.on_disallowed {
                 OnDisallowed::UseDefault => Some(why),
                 OnDisallowed::Reject => return Err(why),
             },
             None => None,
         };
+        // Who forwards calls to a trunk that shows no strangers shows the number that was called.
+        let dialled = asking.dialled.filter(|number| self.permits(asking, *number).is_ok());
+        if let Some(dialled) = dialled {
+            return Ok((dialled, why_not));
+        }
         let default = self.default.ok_or(why_not.unwrap_or(CallerIdError::Missing))?;
         owns(asking, default)?;
         Ok((default, why_not))

@@ -30,7 +30,7 @@ pub struct HeaderMap {
 pub(crate) struct Claimed<'a> {
     /// The user part, with its parameters.
     pub(crate) user: &'a [u8],
-    /// The caller asked to be withheld (RFC 3323), and the carrier told us the number all the same.
+    /// The caller asked to be withheld (RFC 3323), and we are told the number all the same.
     pub(crate) withheld: bool,
 }
 
@@ -44,23 +44,37 @@ pub(crate) fn claimed<'a>(
         let user = user_of_address((attempt.header)(name)?)?;
         Some((name, user))
     });
+    // Nobody needs to be believed who wants to be known less.
+    let withheld = wants_privacy(attempt);
     match asserted {
         Some((name, user)) if trunk.headers.trust_asserted => {
-            let privacy = (attempt.header)("Privacy").map(String::from_utf8_lossy);
-            let withheld = privacy.is_some_and(|value| {
-                value.split(';').any(|word| {
-                    ["id", "user", "header"].iter().any(|own| word.trim().eq_ignore_ascii_case(own))
-                })
-            });
             decision.note("caller", format!("taken from {name}"));
             Claimed { user, withheld }
         }
         Some((name, _)) => {
             decision.note("caller", format!("{name} is not believed on this trunk"));
-            Claimed { user: attempt.caller_user, withheld: false }
+            Claimed { user: attempt.caller_user, withheld }
         }
-        None => Claimed { user: attempt.caller_user, withheld: false },
+        None => Claimed { user: attempt.caller_user, withheld },
     }
+}
+
+/// Whether a caller asks not to be shown: by Privacy (RFC 3323 §4.2, RFC 3325 §9.3), or by the parameter of
+/// a Remote-Party-ID.
+fn wants_privacy(attempt: &Attempt<'_>) -> bool {
+    let says = |value: &[u8], between: [char; 2], wanted: &[&str]| {
+        let text = String::from_utf8_lossy(value).to_ascii_lowercase();
+        text.split(between).any(|word| wanted.contains(&word.trim()))
+    };
+    let privacy = (attempt.header)("Privacy");
+    let by_privacy =
+        privacy.is_some_and(|value| says(value, [';', ','], &["id", "user", "header"]));
+    let party = (attempt.header)("Remote-Party-ID").and_then(|value| {
+        // What stands in quotes or in the address is no parameter of ours.
+        value.get(outside_quotes(value, b'>')?..)
+    });
+    let private = ["privacy=full", "privacy=uri", "privacy=name,uri"];
+    by_privacy || party.is_some_and(|params| says(params, [';', ';'], &private))
 }
 
 /// The variables that the headers of a call set; one that cannot be a value is left out and named.
@@ -259,7 +273,14 @@ mod tests {
         // Who asked to be withheld is, although the carrier tells us.
         let withheld = [headers[0], ("Privacy", "critical; ID")];
         assert_eq!(routed(trusted.clone(), &withheld).0, "");
-        assert_eq!(routed(trusted, &[headers[0], ("Privacy", "none")]).0, "+15550122");
+        assert_eq!(routed(trusted.clone(), &[headers[0], ("Privacy", "none")]).0, "+15550122");
+        let party = |tail| [("Remote-Party-ID", tail)];
+        let full = party("\"a;privacy=off\" <sip:+15550133@h>;screen=yes;privacy=full");
+        assert_eq!(routed(trusted.clone(), &full).0, "");
+        let open = party("\"a>;privacy=full\" <sip:+15550133@h;privacy=full>;privacy=off");
+        assert_eq!(routed(trusted, &open).0, "+15550133");
+        // To be known less nobody has to be believed.
+        assert_eq!(routed(HeaderMap::default(), &[("Privacy", "user;id")]).0, "");
     }
 
     #[test]

@@ -26,7 +26,9 @@ const ANONYMITY_DISALLOWED: u16 = 433;
 /// Bytes of a host that a decision shows.
 const HOST_NOTED_MAX: usize = 80;
 /// How carriers spell a caller who withholds the number.
-const WITHHELD: [&str; 5] = ["anonymous", "restricted", "private", "unavailable", "unknown"];
+const WITHHELD: [&str; 3] = ["anonymous", "restricted", "private"];
+/// How they spell one whose number did not come as far as to them.
+const UNKNOWN: [&str; 2] = ["unavailable", "unknown"];
 
 /// What routing decided.
 #[derive(Clone, Debug)]
@@ -86,6 +88,8 @@ pub struct Caller {
     pub text: Option<DialString>,
     /// The caller as a number, where the claim is one.
     pub e164: Option<E164>,
+    /// The caller asked not to be shown.
+    pub withheld: bool,
 }
 
 impl Caller {
@@ -298,6 +302,7 @@ fn admit_number(
     };
     decision.note("profile", profile.name.clone());
     if caller.text.is_none() && !trunk.anonymous_allowed {
+        decision.note("caller", format!("{} takes no caller without a number", trunk.name));
         refusal.status = Some(ANONYMITY_DISALLOWED);
         return refusal.because(HangupCause::Policy).verdict_of(caller);
     }
@@ -394,33 +399,39 @@ impl Refusal {
 
 fn caller(trunk: &Trunk, attempt: &Attempt<'_>, decision: &mut Decision) -> Caller {
     let claimed = header_map::claimed(trunk, attempt, decision);
+    let withheld = Caller { withheld: true, ..Caller::default() };
     if claimed.withheld {
         decision.note("caller", "withheld");
-        return Caller::default();
+        return withheld;
     }
     let Some(text) = dial_text(claimed.user) else {
         decision.note("caller", "anonymous");
-        return Caller::default();
+        return withheld;
     };
     let (rewritten, rule) = trunk.calling.rewrite(&text);
     let by = rule.map_or("as it is".to_owned(), |rule| format!("by rule {rule}"));
-    let withheld = WITHHELD.iter().any(|name| name.eq_ignore_ascii_case(&text));
+    let is_one_of = |names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(&text));
     match rewritten {
         Rewritten::Anonymous => {
             decision.note("caller", format!("`{text}` is anonymous, {by}"));
-            Caller::default()
+            withheld
         }
-        Rewritten::Unusable if withheld => {
+        Rewritten::Unusable if is_one_of(&WITHHELD) => {
             decision.note("caller", format!("`{text}` is anonymous"));
+            withheld
+        }
+        // The network does not know; nobody asked for that.
+        Rewritten::Unusable if is_one_of(&UNKNOWN) => {
+            decision.note("caller", format!("`{text}` is no number"));
             Caller::default()
         }
         Rewritten::Unusable => {
             decision.note("caller", format!("`{text}` is no number, {by}"));
-            Caller { text: text.parse().ok(), e164: None }
+            Caller { text: text.parse().ok(), ..Caller::default() }
         }
         Rewritten::Number(number) => {
             decision.note("caller", format!("`{text}` is {number}, {by}"));
-            Caller { text: text.parse().ok(), e164: Some(number) }
+            Caller { text: text.parse().ok(), e164: Some(number), withheld: false }
         }
     }
 }
@@ -810,22 +821,26 @@ mod tests {
         let rule = RuleText { pattern: r"^0([1-9]\d{9})$".into(), to: "+91${1}".into() };
         contents.trunks[0].calling = NumberRules::compile(&[rule], "").unwrap();
         let table = RoutingTable::new(contents.clone());
-        for (from, shown, is_number) in [
-            ("09876543210", "+919876543210", true),
-            ("+1-555-1000", "+15551000", true),
-            ("alice", "alice", false),
-            ("Anonymous", "", false),
-            ("", "", false),
+        for (from, shown, is_number, withheld) in [
+            ("09876543210", "+919876543210", true, false),
+            ("+1-555-1000", "+15551000", true, false),
+            ("alice", "alice", false, false),
+            ("Anonymous", "", false, true),
+            ("Unavailable", "", false, false),
+            ("", "", false, true),
         ] {
             let mut invite = call("+15550100");
             invite.from = from;
             let Verdict::Route(route) = decide(&table, &invite).0 else { panic!("{from}") };
             assert_eq!(route.caller.shown(), shown);
             assert_eq!(route.caller.e164.is_some(), is_number, "{from}");
+            assert_eq!(route.caller.withheld, withheld, "{from}");
         }
         contents.trunks[0].anonymous_allowed = false;
         let mut invite = call("+15550100");
         invite.from = "anonymous";
+        assert_eq!(outcome(&contents, &invite), "433 policy");
+        contents.trunks[0].response_map.policy = 603;
         assert_eq!(outcome(&contents, &invite), "433 policy");
     }
 

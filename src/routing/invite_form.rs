@@ -178,9 +178,12 @@ impl Sender {
     /// Who sent the call on: a redirection of the carrier, or we by forwarding.
     fn diversion(&self, values: &Values<'_>, headers: &mut Headers) {
         let policy = self.outbound.caller_id.diversion;
-        let came = self.request.forwarding.as_ref().and_then(|f| f.diversion.as_ref());
-        if let (DiversionPolicy::Pass, Some(value)) = (policy, came) {
-            headers.own("Diversion", value.as_str());
+        if let (DiversionPolicy::Pass, Some(came)) = (policy, &self.request.forwarding) {
+            for (name, value) in [("Diversion", &came.diversion), ("History-Info", &came.history)] {
+                if let Some(value) = value {
+                    headers.own(name, value.as_str());
+                }
+            }
         }
         let by =
             match (self.redirected_from, &self.request.forwarding) {

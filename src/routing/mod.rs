@@ -20,6 +20,7 @@ pub mod outbound;
 pub mod outbound_attempt;
 pub mod outbound_trunk;
 mod pace;
+pub mod passing;
 pub mod registration;
 mod shards;
 pub mod signalling;

@@ -11,6 +11,7 @@ use crate::routing::numbers::NumberRules;
 use crate::routing::template::Template;
 use crate::routing::trunk::DigestAlgorithm;
 use crate::types::header::FieldName;
+use crate::types::header::NameGlob;
 use crate::types::number::E164;
 use crate::types::secret::Secret;
 use jiff::civil::Time;
@@ -198,33 +199,6 @@ pub enum HeaderText {
     Secret(Secret<String>),
 }
 
-/// A header name, or the beginning of one and `*`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NameGlob {
-    text: String,
-    open: bool,
-}
-
-impl NameGlob {
-    /// Parses `X-Name` or `X-*`; `None` for anything else.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (text, open) = match text.strip_suffix('*') {
-            Some(head) => (head, true),
-            None => (text, false),
-        };
-        let good = crate::types::header::is_token(text) && !text.contains('*');
-        good.then(|| Self { text: text.to_owned(), open })
-    }
-
-    /// Whether it covers a name, without case.
-    #[must_use]
-    pub fn covers(&self, name: &str) -> bool {
-        let head = if self.open { name.get(..self.text.len()) } else { Some(name) };
-        head.is_some_and(|head| head.eq_ignore_ascii_case(&self.text))
-    }
-}
-
 /// When the next gateway is tried.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failover {
@@ -410,17 +384,5 @@ mod tests {
         assert!(CallClass::Promotional.permits(caller("+911401234567")));
         assert!(!CallClass::Promotional.permits(caller("+918068167000")));
         assert!(CallClass::Any.permits(caller("+15550100")));
-    }
-
-    #[test]
-    fn a_glob_covers_names_without_case() {
-        let glob = |text: &str| NameGlob::parse(text).unwrap();
-        assert!(glob("X-*").covers("x-campaign"));
-        assert!(!glob("X-*").covers("Subject"));
-        assert!(glob("User-to-User").covers("user-to-user"));
-        assert!(!glob("User-to-User").covers("user-to-user2"));
-        for bad in ["", "*", "X-*-Y", "X Y", "X:"] {
-            assert_eq!(NameGlob::parse(bad), None, "{bad}");
-        }
     }
 }

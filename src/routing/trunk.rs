@@ -288,7 +288,14 @@ impl ResponseMap {
             | HangupCause::NotANumber
             | HangupCause::ForeignHost
             | HangupCause::NumberNotOnTrunk => self.unknown_did,
-            HangupCause::TenantSuspended | HangupCause::Policy => self.policy,
+            // The same rules hold on every node, for the leg a call goes on to as well.
+            HangupCause::TenantSuspended
+            | HangupCause::Policy
+            | HangupCause::DestinationDenied
+            | HangupCause::CallerIdDenied
+            | HangupCause::OutsideHours
+            | HangupCause::BudgetSpent
+            | HangupCause::TollBypass => self.policy,
             HangupCause::NodeLimit
             | HangupCause::TenantLimit
             | HangupCause::TrunkLimit

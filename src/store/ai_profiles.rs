@@ -3,6 +3,8 @@
 use crate::config::secret;
 use crate::config::secret::RowSecrets;
 use crate::routing::table::AiProfile;
+use crate::routing::template::Scope;
+use crate::routing::template::Template;
 use crate::store::resource::Fault;
 use crate::store::resource::Resource;
 use crate::store::resource::field::Field;
@@ -18,6 +20,7 @@ use crate::types::agent::SipAgent;
 use crate::types::agent::TwilioAgent;
 use crate::types::header::FieldName;
 use crate::types::header::FieldValue;
+use crate::types::header::NameGlob;
 use crate::types::id::AiProfileId;
 use crate::types::id::TenantId;
 use crate::types::peer::Credentials;
@@ -168,6 +171,7 @@ struct AgentForm {
     username: Option<String>,
     password_ref: Option<String>,
     headers: Option<BTreeMap<String, String>>,
+    pass_headers: Option<Vec<String>>,
     srtp: Option<Encryption>,
     to: Option<String>,
     ring_timeout_ms: Option<u64>,
@@ -255,6 +259,7 @@ impl AgentForm {
             ("username", self.username.is_some(), sip),
             ("password_ref", self.password_ref.is_some(), sip),
             ("headers", self.headers.is_some(), sip),
+            ("pass_headers", self.pass_headers.is_some(), sip),
             ("srtp", self.srtp.is_some(), sip),
             ("to", self.to.is_some(), &[FormKind::Forward]),
             (
@@ -338,12 +343,27 @@ impl AgentForm {
         let header = |(name, value): (String, String)| {
             let field: FieldName =
                 name.parse().map_err(|why| format!("`headers.{name}`: {why}"))?;
+            let wrong = |why: String| format!("`headers.{name}`: {why}");
+            Template::parse(&value, Scope::Header).map_err(wrong)?;
             let value: FieldValue =
                 value.parse().map_err(|why| format!("`headers.{name}`: {why}"))?;
             Ok((field, value))
         };
         let headers = headers.into_iter().map(header).collect::<Result<_, String>>()?;
-        Ok(SipAgent { uri, credentials, headers, srtp, ring_max: self.ring_max()? })
+        let pass = match &self.pass_headers {
+            None => NameGlob::usual(),
+            Some(names) if names.len() > HEADERS_MAX => {
+                return Err(format!("`pass_headers` has more than {HEADERS_MAX} entries"));
+            }
+            Some(names) => names
+                .iter()
+                .map(|name| {
+                    NameGlob::parse(name)
+                        .ok_or_else(|| format!("`pass_headers`: `{name}` is no name of a header"))
+                })
+                .collect::<Result<_, String>>()?,
+        };
+        Ok(SipAgent { uri, credentials, headers, pass, srtp, ring_max: self.ring_max()? })
     }
 
     fn forwarded(&self) -> Result<ForwardedNumber, String> {
@@ -424,8 +444,8 @@ mod tests {
     fn an_agent_may_be_a_sip_address_or_a_number() {
         let settings = parse(json!({
             "kind": "sip", "uri": "sip:bot@agents.example;transport=tls", "username": "u",
-            "password_ref": "env:PASSWORD", "headers": {"X-Room": "7"}, "ring_timeout_ms": 9000,
-            "srtp": "optional"
+            "password_ref": "env:PASSWORD", "headers": {"X-Room": "7/{var.room}"}, "ring_timeout_ms": 9000,
+            "srtp": "optional", "pass_headers": ["X-*"]
         }))
         .unwrap();
         let AgentKind::Sip(agent) = settings.kind else { panic!("no SIP agent") };
@@ -466,6 +486,12 @@ mod tests {
             (json!({"kind": "sip", "uri": "sip:a@b", "username": "u"}), "`password_ref`"),
             (json!({"kind": "sip", "uri": "sip:a@b", "password_ref": "env:P"}), "`username`"),
             (json!({"kind": "sip", "uri": "sip:a@b", "headers": {"Via": "x"}}), "`headers.Via`"),
+            (
+                json!({"kind": "sip", "uri": "sip:a@b", "headers": {"X-A": "{who}"}}),
+                "`headers.X-A`",
+            ),
+            (json!({"kind": "sip", "uri": "sip:a@b", "pass_headers": ["*"]}), "`pass_headers`"),
+            (json!({"kind": "echo", "pass_headers": []}), "`pass_headers`"),
             (json!({"kind": "sip", "uri": "sip:a@b", "to": "+15550142"}), "`to`"),
             (json!({"kind": "sip", "uri": "sip:a@b", "srtp": "required"}), "`srtp`"),
             (json!({"kind": "sip", "uri": "sips:a@b", "srtp": "always"}), "`always`"),

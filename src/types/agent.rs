@@ -2,6 +2,7 @@
 
 use crate::types::header::FieldName;
 use crate::types::header::FieldValue;
+use crate::types::header::NameGlob;
 use crate::types::number::E164;
 use crate::types::peer::Credentials;
 use crate::types::peer::PeerUri;
@@ -51,8 +52,10 @@ pub struct SipAgent {
     pub uri: PeerUri,
     /// Who we are, where it asks.
     pub credentials: Option<Credentials>,
-    /// More header fields of the INVITE.
+    /// More header fields of the INVITE; a value may name variables of the call, `{var.NAME}`.
     pub headers: Vec<(FieldName, FieldValue)>,
+    /// Which header fields that come with a call go on to it.
+    pub pass: Vec<NameGlob>,
     /// Whether its media is encrypted; not `Off` only where its address is reached over TLS.
     pub srtp: SrtpPolicy,
     /// After this long without an answer it is given up.

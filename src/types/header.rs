@@ -155,6 +155,39 @@ impl fmt::Debug for FieldName {
     }
 }
 
+/// A header name, or the beginning of one and `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameGlob {
+    text: String,
+    open: bool,
+}
+
+impl NameGlob {
+    /// Parses `X-Name` or `X-*`; `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (text, open) = match text.strip_suffix('*') {
+            Some(head) => (head, true),
+            None => (text, false),
+        };
+        let good = is_token(text) && !text.contains('*');
+        good.then(|| Self { text: text.to_owned(), open })
+    }
+
+    /// What goes on with a call where nothing else is said: User-to-User (RFC 7433).
+    #[must_use]
+    pub fn usual() -> Vec<Self> {
+        Self::parse("User-to-User").into_iter().collect()
+    }
+
+    /// Whether it covers a name, without case.
+    #[must_use]
+    pub fn covers(&self, name: &str) -> bool {
+        let head = if self.open { name.get(..self.text.len()) } else { Some(name) };
+        head.is_some_and(|head| head.eq_ignore_ascii_case(&self.text))
+    }
+}
+
 /// The value of a header field or of a variable: one line of text without control characters.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct FieldValue(String);
@@ -332,5 +365,17 @@ mod tests {
         assert!(!variables.set("more".parse().unwrap(), value.clone()));
         assert!(variables.set("v0".parse().unwrap(), value));
         assert_eq!(variables.iter().count(), CALL_VARIABLES_MAX);
+    }
+
+    #[test]
+    fn a_glob_covers_names_without_case() {
+        let glob = |text: &str| NameGlob::parse(text).unwrap();
+        assert!(glob("X-*").covers("x-campaign"));
+        assert!(!glob("X-*").covers("Subject"));
+        assert!(glob("User-to-User").covers("user-to-user"));
+        assert!(!glob("User-to-User").covers("user-to-user2"));
+        for bad in ["", "*", "X-*-Y", "X Y", "X:"] {
+            assert_eq!(NameGlob::parse(bad), None, "{bad}");
+        }
     }
 }

@@ -234,6 +234,9 @@ pub const FIELD_NAME_BYTES_MAX: usize = 64;
 pub const FIELD_VALUE_BYTES_MAX: usize = 1_024;
 /// Variables of one call. Over it: later ones are left out.
 pub const CALL_VARIABLES_MAX: usize = 64;
+/// Header fields of a call in that may go on with it, names and values together, in bytes. Over it: later
+/// ones go nowhere.
+pub const PASSING_BYTES_MAX: usize = 4 * 1_024;
 /// Header fields that one request of ours carries beside the protocol's own. Over it: refused.
 pub const EXTRA_HEADERS_MAX: usize = 32;
 /// Gateways of one trunk. Over it: refused by `tandem check`.

@@ -32,6 +32,7 @@ mod gateways;
 mod handovers;
 #[path = "../support/http.rs"]
 mod http;
+mod identity;
 mod independent;
 mod ipv6;
 mod judged;

@@ -5,6 +5,7 @@ use crate::call::dial::DialRequest;
 use crate::call::dial::DialTarget;
 use crate::call::steer::Order;
 use crate::call::transfer::TransferRequest;
+use crate::routing::outbound::DiversionReason;
 use crate::types::id::TrunkId;
 use proptest::prelude::*;
 
@@ -214,7 +215,8 @@ fn party() -> impl Strategy<Value = Party> {
 
 pub(super) fn request() -> DialRequest {
     let to = "+15550123".parse().expect("a number");
-    let target = DialTarget::Number { to, from: None, trunk: None };
+    let reason = DiversionReason::Deflection;
+    let target = DialTarget::Number { to, from: None, trunk: None, reason };
     let joined_by = Some(TrunkId::from_uuid(uuid::Uuid::from_u128(1)));
     let terms = LegTerms { transfers: true, joined_by, ..terms() };
     DialRequest { target, terms, ring_max: Duration::from_secs(20) }

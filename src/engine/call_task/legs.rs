@@ -18,6 +18,7 @@ use crate::engine::dial::DialRoute;
 use crate::engine::dial::DialSeed;
 use crate::engine::dial::PeerRoute;
 use crate::engine::leg_terms;
+use crate::engine::passing;
 use crate::engine::replacement::Replacement;
 use crate::engine::sip_shard::CallLeg;
 use crate::engine::sip_shard::ShardHandle;
@@ -25,11 +26,14 @@ use crate::routing::outbound::DiversionReason;
 use crate::routing::outbound::Forwarding;
 use crate::routing::outbound::OutboundPlan;
 use crate::routing::outbound::OutboundRequest;
+use crate::routing::template::Values;
 use crate::sip::endpoint::event::Command;
 use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Refusal;
+use crate::sip::locate::NextHop;
 use crate::types::cause::HangupCause;
 use bytes::Bytes;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -165,7 +169,8 @@ impl Task {
         // Header fields of its own would make of ours something else.
         let uri = format!("{peer}{}", carried.name.to_replaces().to_uri_header());
         let uri = uri.parse().ok().filter(|_| !peer.contains('?'))?;
-        Some(DialTarget::Uri { uri, credentials: None, headers: Vec::new() })
+        let (headers, pass) = (Vec::new(), Vec::new());
+        Some(DialTarget::Uri { uri, credentials: None, headers, pass })
     }
 
     /// Answers the leg that takes the near one's place, and hangs that up.
@@ -217,25 +222,12 @@ impl Task {
             return Ok(DialRoute::Planned(plan));
         }
         match target {
-            DialTarget::Number { to, from, trunk } => {
+            DialTarget::Number { to, from, trunk, reason } => {
                 let to = to.as_str().parse().map_err(|_| HangupCause::NotANumber)?;
                 let mut request = OutboundRequest::new(self.route.tenant.id, to);
                 request.from = from;
                 request.trunk = trunk;
-                request.call_id = self.id().to_string();
-                request.hops_left = Some(self.route.hops_left);
-                if matches!(self.near, Near::Dialled(_)) {
-                    let trunk = self.media.trunk.as_ref().unwrap_or(&self.route.trunk);
-                    request.joined_to = Some(Arc::clone(trunk));
-                } else {
-                    request.forwarding = Some(Forwarding {
-                        trunk: Arc::clone(&self.route.trunk),
-                        caller: self.route.caller.parse().ok(),
-                        dialled: self.route.dialled,
-                        reason: DiversionReason::Deflection,
-                        diversion: None,
-                    });
-                }
+                self.pass_on(&mut request, reason);
                 let table = self.switch.table.load();
                 match self.switch.registry.plan_out(clock::now(), &table, request) {
                     Ok(plan) => Ok(DialRoute::Planned(Box::new(plan))),
@@ -246,17 +238,54 @@ impl Task {
                     }
                 }
             }
-            DialTarget::Uri { uri, credentials, headers } => {
-                Ok(DialRoute::Peer(Box::new(PeerRoute {
-                    uri,
-                    credentials,
-                    headers,
-                    from_user: from_user(&self.route.caller),
-                    from_host: self.listener.rtp_address,
-                    hops: self.route.hops_left,
-                })))
+            DialTarget::Uri { uri, credentials, headers, pass } => {
+                let from_host = self.listener.rtp_address;
+                let own_host = match from_host {
+                    IpAddr::V4(host) => host.to_string(),
+                    IpAddr::V6(host) => format!("[{host}]"),
+                };
+                let from_user = from_user(&self.route.caller);
+                let host = NextHop::parse(uri.as_str()).map(|hop| hop.host).unwrap_or_default();
+                let call = self.id().to_string();
+                let callers = Values {
+                    caller: &from_user,
+                    called: self.route.dialled.as_str(),
+                    gateway_host: &host,
+                    from_host: &own_host,
+                    area_code: &self.route.trunk.jurisdiction.area_code,
+                    call_id: &call,
+                    variables: &self.route.variables,
+                };
+                let passing = self.route.passing.as_deref();
+                let headers = passing::to_peer(&callers, (&headers, &pass), passing);
+                let hops = self.route.hops_left;
+                let route = PeerRoute { uri, credentials, headers, from_user, from_host, hops };
+                Ok(DialRoute::Peer(Box::new(route)))
             }
         }
+    }
+
+    /// What a leg that this call goes on to by a trunk has of the near leg.
+    fn pass_on(&self, request: &mut OutboundRequest, reason: DiversionReason) {
+        request.call_id = self.id().to_string();
+        request.hops_left = Some(self.route.hops_left);
+        request.variables = self.route.variables.clone();
+        if matches!(self.near, Near::Dialled(_)) {
+            let trunk = self.media.trunk.as_ref().unwrap_or(&self.route.trunk);
+            request.joined_to = Some(Arc::clone(trunk));
+            return;
+        }
+        let passing = self.route.passing.as_deref();
+        request.anonymous = self.route.withheld;
+        request.headers = passing.map(|passing| passing.headers().to_vec()).unwrap_or_default();
+        request.forwarding = Some(Forwarding {
+            trunk: Arc::clone(&self.route.trunk),
+            caller: self.route.caller.parse().ok(),
+            dialled: self.route.dialled,
+            reason,
+            diversion: passing.and_then(|passing| passing.diversion.clone()),
+            history: passing.and_then(|passing| passing.history.clone()),
+        });
     }
 
     /// A caller that is not transferred is as before: when its shard gives the call up, that ends.

@@ -102,6 +102,8 @@ fn route() -> CallRoute {
         caller: String::new(),
         dialled: "+15550100".parse().expect("a number"),
         variables: CallVariables::default(),
+        withheld: false,
+        passing: None,
         hops_left: 70,
         peer_host: String::new(),
     }

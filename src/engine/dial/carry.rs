@@ -184,7 +184,7 @@ pub(crate) fn target_of(referred: &Referred, trunk: Option<&Arc<Trunk>>) -> Opti
         Some(trunk) => trunk.number_meant(raw)?,
         None => dial_text(raw)?.parse().ok()?,
     };
-    Some(partner::to_number(to, REFERRED_RING_MAX))
+    Some(partner::transferred_to(to, REFERRED_RING_MAX))
 }
 
 /// What an event of an answered dialog means to its call. `hung_up_for`: we ended it.

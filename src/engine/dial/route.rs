@@ -24,6 +24,8 @@ use crate::sip::locate::NextHop;
 use crate::sip::locate::Rules;
 use crate::sip::message::field::HeaderField;
 use crate::types::cause::HangupCause;
+use crate::types::header::FieldName;
+use crate::types::header::FieldValue;
 use crate::types::moment::Moment;
 use crate::types::transport::Oversize;
 use crate::types::transport::Transport;
@@ -50,8 +52,8 @@ pub(crate) struct PeerRoute {
     pub(crate) uri: PeerUri,
     /// Who we are, where it asks.
     pub(crate) credentials: Option<Credentials>,
-    /// More headers; names and values that cannot be sent are left out.
-    pub(crate) headers: Vec<(String, String)>,
+    /// More headers.
+    pub(crate) headers: Vec<(FieldName, FieldValue)>,
     /// The user and name we call as.
     pub(crate) from_user: String,
     /// The address we call from.
@@ -289,7 +291,7 @@ fn to_peer(route: &PeerRoute, flow: Flow) -> OutboundInvite {
     invite.headers = route
         .headers
         .iter()
-        .filter_map(|(name, value)| HeaderField::new(name, value).ok())
+        .filter_map(|(name, value)| HeaderField::new(name.as_str(), value.as_str()).ok())
         .collect();
     let account = |own: &Credentials| Account::new(&own.username, own.password.clone());
     invite.accounts = route.credentials.iter().map(account).collect();

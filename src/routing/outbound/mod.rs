@@ -104,8 +104,10 @@ pub struct Forwarding {
     pub dialled: E164,
     /// Why it is forwarded.
     pub reason: DiversionReason,
-    /// The Diversion header that came with it.
+    /// The Diversion entries that came with it.
     pub diversion: Option<FieldValue>,
+    /// The History-Info entries that came with it.
+    pub history: Option<FieldValue>,
 }
 
 /// Why a call is forwarded (RFC 5806).

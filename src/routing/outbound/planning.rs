@@ -353,6 +353,7 @@ impl Planning<'_, '_> {
             trunk,
             asked: self.request.from,
             forwarded: self.request.forwarding.as_ref().and_then(|f| f.caller),
+            dialled: self.request.forwarding.as_ref().map(|f| f.dialled),
         };
         let (caller, instead) = outbound
             .caller_id
@@ -361,7 +362,12 @@ impl Planning<'_, '_> {
         match instead {
             None => self.decision.note("caller", format!("{caller}")),
             Some(why) => {
-                self.decision.note("caller", format!("{caller}, the trunk's default: {why}"));
+                let whose = if asking.dialled == Some(caller) {
+                    "the number that was called"
+                } else {
+                    "the trunk's default"
+                };
+                self.decision.note("caller", format!("{caller}, {whose}: {why}"));
             }
         }
         // The trunk may put another number in the place of the one that was chosen.

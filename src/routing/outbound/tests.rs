@@ -23,10 +23,10 @@ use crate::routing::outbound_trunk::CallClass;
 use crate::routing::outbound_trunk::CallingHours;
 use crate::routing::outbound_trunk::ClientAccount;
 use crate::routing::outbound_trunk::HeaderText;
-use crate::routing::outbound_trunk::NameGlob;
 use crate::routing::template::Scope;
 use crate::routing::template::Template;
 use crate::routing::trunk::Jurisdiction;
+use crate::types::header::NameGlob;
 use crate::types::id::NumberId;
 use crate::types::id::RoutingProfileId;
 use crate::types::secret::Secret;
@@ -564,6 +564,7 @@ fn forwarded(from: &Trunk) -> OutboundRequest {
         dialled: "+15550100".parse().unwrap(),
         reason: DiversionReason::NoAnswer,
         diversion: Some("<sip:+15550177@carrier.example>".parse().unwrap()),
+        history: Some("<sip:+15550177@carrier.example>;index=1".parse().unwrap()),
     });
     call
 }
@@ -595,6 +596,9 @@ fn telephone_legs_of_two_places_are_not_joined() {
 fn a_forwarded_call_shows_its_caller_where_the_trunk_passes_it_and_says_by_whom() {
     for (policy, name, value) in [
         (DiversionPolicy::Pass, "Diversion", Some("<sip:+15550177@carrier.example>")),
+        (DiversionPolicy::Pass, "History-Info", Some("<sip:+15550177@carrier.example>;index=1")),
+        (DiversionPolicy::Generate, "History-Info", None),
+        (DiversionPolicy::HistoryInfo, "Diversion", None),
         (
             DiversionPolicy::Generate,
             "Diversion",
@@ -609,6 +613,7 @@ fn a_forwarded_call_shows_its_caller_where_the_trunk_passes_it_and_says_by_whom(
             ),
         ),
         (DiversionPolicy::Strip, "Diversion", None),
+        (DiversionPolicy::Strip, "History-Info", None),
     ] {
         let out = trunk(1, |outbound| {
             outbound.caller_id.choice = Choice::Pass;
@@ -618,9 +623,17 @@ fn a_forwarded_call_shows_its_caller_where_the_trunk_passes_it_and_says_by_whom(
         assert_eq!(attempt.invite.from, "sip:+14155550123@a.example");
         assert_eq!(header(&attempt, name), value, "{policy:?}");
     }
-    // A trunk that only shows its own numbers does not.
-    let out = trunk(1, |_| {});
-    assert_eq!(Lab::new(vec![out.clone()]).cause(forwarded(&out)), HangupCause::CallerIdDenied);
+    // A trunk that only shows numbers of the tenant shows the one that was called, whatever becomes of
+    // calls that ask for another.
+    for on_disallowed in [OnDisallowed::UseDefault, OnDisallowed::Reject] {
+        let out = trunk(1, |outbound| outbound.caller_id.on_disallowed = on_disallowed);
+        let attempt = Lab::new(vec![out.clone()]).first(forwarded(&out));
+        assert_eq!(attempt.invite.from, "sip:+15550100@a.example");
+    }
+    let other = trunk(1, |outbound| {
+        outbound.caller_id.allowed = vec![Allowed::Number("+15550150".parse().unwrap())];
+    });
+    assert_eq!(Lab::new(vec![other.clone()]).cause(forwarded(&other)), HangupCause::CallerIdDenied);
 }
 
 #[test]

@@ -1,0 +1,65 @@
+//! What of a call that came in goes on with it: collected from its INVITE, and written for peers by address.
+
+use crate::routing::passing::Passing;
+use crate::routing::template::Template;
+use crate::routing::template::Values;
+use crate::routing::trunk::Trunk;
+use crate::sip::message::header::name_addr::NameAddr;
+use crate::sip::message::headers::Headers;
+use crate::sip::message::name::HeaderName;
+use crate::types::header::FieldName;
+use crate::types::header::FieldValue;
+use crate::types::header::NameGlob;
+use crate::types::limit::EXTRA_HEADERS_MAX;
+
+/// What may go on with a call that came by `trunk`; `None` where nothing may.
+pub(super) fn of_invite(headers: &Headers, trunk: &Trunk) -> Option<Box<Passing>> {
+    let diversion = addresses(headers, HeaderName::Diversion);
+    let mut passing = Passing::new(diversion, addresses(headers, HeaderName::HistoryInfo));
+    for (_, name, value) in headers.table().iter() {
+        passing.take(trunk, name, value);
+    }
+    Some(Box::new(passing)).filter(|passing| !passing.is_empty())
+}
+
+/// The entries of a header that are addresses, in order, as one value; `None` where there is none, and where
+/// they are too long together: what is left of a chain would tell another story.
+fn addresses(headers: &Headers, name: HeaderName) -> Option<FieldValue> {
+    let mut text = String::new();
+    for entry in headers.all(name) {
+        if NameAddr::parse(headers.bytes_of(entry)).is_err() {
+            continue;
+        }
+        let Ok(entry) = std::str::from_utf8(entry) else { continue };
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        text.push_str(entry.trim());
+    }
+    text.parse().ok().filter(|_| !text.is_empty())
+}
+
+/// The headers of an INVITE to a peer by its address: its own, where the call has been, and what is to be
+/// passed on. Each name stands there once, and the first counts.
+pub(super) fn to_peer(
+    values: &Values<'_>,
+    (own, pass): (&[(FieldName, Template)], &[NameGlob]),
+    passing: Option<&Passing>,
+) -> Vec<(FieldName, FieldValue)> {
+    let filled = |(name, text): &(FieldName, Template)| {
+        Some((name.clone(), text.fill(values)?.parse().ok()?))
+    };
+    let mut headers: Vec<(FieldName, FieldValue)> = own.iter().filter_map(filled).collect();
+    let Some(passing) = passing else { return headers };
+    let history = [("Diversion", &passing.diversion), ("History-Info", &passing.history)];
+    let history = history
+        .into_iter()
+        .filter_map(|(name, value)| Some((FieldName::own(name), value.clone()?)));
+    for (name, value) in history.chain(passing.passed(pass).cloned()) {
+        let same = |own: &FieldName| own.as_str().eq_ignore_ascii_case(name.as_str());
+        if headers.len() < EXTRA_HEADERS_MAX && !headers.iter().any(|(own, _)| same(own)) {
+            headers.push((name, value));
+        }
+    }
+    headers
+}
