@@ -1,6 +1,8 @@
 //! `OutboundAttempt`: one call out on its way from gateway to gateway, until somebody answers or all
 //! hope is gone.
 
+mod running;
+
 use crate::routing::contents::Tenant;
 use crate::routing::decision::Decision;
 use crate::routing::gateway_board::GatewayKey;
@@ -10,7 +12,8 @@ use crate::routing::numbers::Rewritten;
 use crate::routing::numbers::dial_text;
 use crate::routing::outbound::OutboundPlan;
 use crate::routing::outbound::Try;
-use crate::routing::outbound_trunk::NeverAfter;
+use crate::routing::outbound_attempt::running::Running;
+use crate::routing::outbound_attempt::running::Stage;
 use crate::routing::outbound_trunk::RedirectPolicy;
 use crate::types::cause::HangupCause;
 use crate::types::id::TrunkId;
@@ -52,6 +55,14 @@ pub enum Input {
     },
     /// The final response is a refusal; challenges that could be met never get here.
     Refused {
+        /// Which try.
+        id: TryId,
+        /// What it says.
+        refusal: CarrierRefusal,
+    },
+    /// One address of the next hop refused the call, and another is asked instead: see
+    /// [`OutboundAttempt::takes_another_address`].
+    AddressRefused {
         /// Which try.
         id: TryId,
         /// What it says.
@@ -139,36 +150,12 @@ pub enum Output {
     },
 }
 
-/// How far the running try is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// It waits for its turn.
-    Waiting,
-    /// Nothing was heard yet.
-    Silent,
-    /// A 100, or another 1xx that is not ringing.
-    Proceeding,
-    /// 180 to 189.
-    Ringing,
-}
-
 #[derive(Debug)]
 enum State {
     Ready,
     Trying(Running),
     Answered,
     Over,
-}
-
-#[derive(Debug)]
-struct Running {
-    id: TryId,
-    attempt: Box<Try>,
-    stage: Stage,
-    early_media: bool,
-    began: Moment,
-    /// Until when it may be as it is.
-    patience: Option<Moment>,
 }
 
 /// One call out.
@@ -210,6 +197,12 @@ enum Next {
     Nothing,
 }
 
+impl Next {
+    const fn gateway_if(may: bool) -> Self {
+        if may { Self::Gateway } else { Self::Nothing }
+    }
+}
+
 impl OutboundAttempt {
     /// A call that follows a plan.
     #[must_use]
@@ -239,6 +232,15 @@ impl OutboundAttempt {
             State::Trying(running) => Some((running.id, &running.attempt)),
             State::Ready | State::Answered | State::Over => None,
         }
+    }
+
+    /// Whether another address of the same next hop is asked after this refusal (RFC 3263 §4.3): where
+    /// another gateway would be. A carrier that wants fewer calls wants them at none.
+    #[must_use]
+    pub fn takes_another_address(&self, refusal: &CarrierRefusal) -> bool {
+        let State::Trying(run) = &self.state else { return false };
+        let is_throttling = run.attempt.outbound().failover.is_throttling(&refusal.phrase);
+        !is_throttling && refusal.status >= 400 && run.moves_on_after(refusal.status)
     }
 
     /// The next moment at which this wants `Input::DeadlineReached`.
@@ -276,6 +278,7 @@ impl OutboundAttempt {
             | Input::NotAdmitted { .. }
             | Input::Progressed { .. }
             | Input::Refused { .. }
+            | Input::AddressRefused { .. }
             | Input::TimedOut { .. }
             | Input::Unreachable { .. }
             | Input::Answered { .. }
@@ -303,19 +306,23 @@ impl OutboundAttempt {
                 // Of a number that a redirection named: another gateway would be asked for the first one.
                 let is_final =
                     matches!(cause, HangupCause::BudgetSpent | HangupCause::DestinationLimit);
-                let next = if is_final { Next::Nothing } else { Next::Gateway };
-                self.fail(now, &run, (failure, next), out);
+                self.fail(now, &run, (failure, Next::gateway_if(!is_final)), out);
             }
             Input::Refused { id, refusal } if id == run.id => {
                 self.refused(now, &run, &refusal, out)
+            }
+            Input::AddressRefused { id, refusal } if id == run.id => {
+                let words = format!("{} {}, another address", refusal.status, refusal.phrase);
+                self.note(now, &run, &words);
+                let (stage, early_media) = (Stage::Waiting, false);
+                self.state = State::Trying(Running { stage, early_media, patience: None, ..run });
             }
             Input::TimedOut { id } if id == run.id => self.timed_out(now, &run, "timed out", out),
             Input::Unreachable { id } if id == run.id => {
                 out.push(run.health(health::Input::CallFailed { retry_after: None }));
                 let may = run.attempt.outbound().failover.on_transport_error && run.may_move_on();
                 let failure = Failure::new(HangupCause::CarrierTimeout, "cannot be reached");
-                let next = if may { Next::Gateway } else { Next::Nothing };
-                self.fail(now, &run, (failure, next), out);
+                self.fail(now, &run, (failure, Next::gateway_if(may)), out);
             }
             Input::Answered { id } if id == run.id => {
                 out.push(run.health(health::Input::CallServed));
@@ -334,6 +341,7 @@ impl OutboundAttempt {
             | Input::Progressed { .. }
             | Input::NotAdmitted { .. }
             | Input::Refused { .. }
+            | Input::AddressRefused { .. }
             | Input::TimedOut { .. }
             | Input::Unreachable { .. }
             | Input::Answered { .. } => self.state = State::Trying(run),
@@ -368,7 +376,7 @@ impl OutboundAttempt {
         out.push(run.health(health::Input::CallFailed { retry_after: None }));
         let may = run.attempt.outbound().failover.on_timeout && run.may_move_on();
         let failure = Failure::new(HangupCause::CarrierTimeout, words);
-        self.fail(now, run, (failure, if may { Next::Gateway } else { Next::Nothing }), out);
+        self.fail(now, run, (failure, Next::gateway_if(may)), out);
     }
 
     fn refused(
@@ -391,7 +399,7 @@ impl OutboundAttempt {
             out.push(run.health(health::Input::CallServed));
             return self.redirected(now, run, refusal, (failure, out));
         }
-        if policy.throttle.iter().any(|pattern| pattern.0.is_match(&refusal.phrase)) {
+        if policy.is_throttling(&refusal.phrase) {
             out.push(Output::Throttle { trunk: run.attempt.trunk.id, retry_after });
             let failure = Failure { cause: HangupCause::CarrierThrottled, ..failure };
             let next = if run.may_move_on() { Next::Trunk } else { Next::Nothing };
@@ -402,8 +410,7 @@ impl OutboundAttempt {
             (503, None) => health::Input::CallFailed { retry_after: None },
             _ => health::Input::CallServed,
         }));
-        let may = policy.on_codes.contains(&status) && run.may_move_on();
-        self.fail(now, run, (failure, if may { Next::Gateway } else { Next::Nothing }), out);
+        self.fail(now, run, (failure, Next::gateway_if(run.moves_on_after(status))), out);
     }
 
     /// Follows a redirection as far as the trunk allows it, else ends.
@@ -547,33 +554,6 @@ impl OutboundAttempt {
     }
 }
 
-impl Running {
-    fn health(&self, input: health::Input) -> Output {
-        Output::Health { key: self.attempt.key(), input }
-    }
-
-    fn progressed(&mut self, now: Moment, status: u16, early_media: bool, out: &mut Vec<Output>) {
-        if matches!(self.stage, Stage::Waiting | Stage::Silent) {
-            (self.stage, self.patience) = (Stage::Proceeding, None);
-            out.push(self.health(health::Input::CallServed));
-        }
-        self.early_media |= early_media && status > 100;
-        if (180..190).contains(&status) && self.stage != Stage::Ringing {
-            self.stage = Stage::Ringing;
-            self.patience = Some(now + self.attempt.trunk.ring_timeout);
-        }
-    }
-
-    /// Whether another gateway may still be tried after what was heard here.
-    fn may_move_on(&self) -> bool {
-        match self.attempt.outbound().failover.never_after {
-            NeverAfter::Trying => matches!(self.stage, Stage::Waiting | Stage::Silent),
-            NeverAfter::Ringing => self.stage != Stage::Ringing && !self.early_media,
-            NeverAfter::EarlyMedia => !self.early_media,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -584,6 +564,7 @@ mod tests {
     use crate::routing::outbound::tests::prefixes;
     use crate::routing::outbound::tests::request;
     use crate::routing::outbound::tests::trunk;
+    use crate::routing::outbound_trunk::NeverAfter;
     use crate::routing::outbound_trunk::OutboundTrunk;
     use crate::routing::outbound_trunk::Pattern;
     use crate::routing::outbound_trunk::Redirect;
@@ -685,6 +666,34 @@ mod tests {
             let moved = call.take() == ["try 2 trunk-1/b"];
             assert_eq!(moved, [408, 502].contains(&status), "{status}");
         }
+    }
+
+    #[test]
+    fn another_address_is_asked_where_another_gateway_would_be() {
+        let refusal = |status, phrase: &str| {
+            let phrase = phrase.to_owned();
+            CarrierRefusal { status, phrase, ..CarrierRefusal::default() }
+        };
+        let mut call = Call::by_one(|outbound| {
+            outbound.failover.throttle = vec![Pattern::parse("CPS").unwrap()];
+            outbound.failover.on_codes = vec![302, 503];
+        });
+        assert!(call.attempt.takes_another_address(&refusal(503, "Busy")));
+        for (status, phrase) in [(500, "x"), (486, "x"), (302, "x"), (503, "CPS limit")] {
+            assert!(!call.attempt.takes_another_address(&refusal(status, phrase)), "{status}");
+        }
+        // The second address has the gateway's patience of its own.
+        call.sent(ONE);
+        call.progress(ONE, 100, false);
+        call.tell(Input::AddressRefused { id: ONE, refusal: refusal(503, "Busy") });
+        assert!(call.attempt.decision().to_string().contains("503 Busy, another address"));
+        call.take();
+        call.sent(ONE);
+        assert_eq!(call.wait(), 4_000);
+        assert_eq!(call.take(), ["abandon 1", "try 2 trunk-1/b"]);
+        call.sent(TWO);
+        call.progress(TWO, 180, false);
+        assert!(!call.attempt.takes_another_address(&refusal(503, "Busy")), "it rang");
     }
 
     #[test]

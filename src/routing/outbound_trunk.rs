@@ -219,6 +219,14 @@ pub struct Failover {
     pub attempts_max: usize,
 }
 
+impl Failover {
+    /// Whether a carrier says by this reason phrase that it wants fewer calls.
+    #[must_use]
+    pub fn is_throttling(&self, phrase: &str) -> bool {
+        self.throttle.iter().any(|pattern| pattern.0.is_match(phrase))
+    }
+}
+
 impl Default for Failover {
     fn default() -> Self {
         Self {

@@ -9,6 +9,7 @@ use crate::carrier::calls;
 use crate::carrier::carrier;
 use crate::carrier::hear_bye;
 use crate::carrier::key;
+use crate::carrier::refuse;
 use crate::carrier::shown;
 use crate::carrier::steps;
 use crate::name_server::NameServer;
@@ -16,12 +17,14 @@ use crate::name_server::Says;
 use crate::node::Home;
 use crate::node::Node;
 use crate::node::wait_for;
+use crate::phone::Heard;
 use crate::phone::Phone;
 use crate::rows;
 use crate::talk::Peer;
 use serde_json::Value;
 use serde_json::json;
 use tandem::store::api_keys::KeyRole;
+use tokio::net::UdpSocket;
 
 const CALLER: &str = "sip.carrier.test";
 
@@ -139,6 +142,54 @@ async fn a_gateway_that_dns_does_not_find_delays_no_other_trunk_and_gives_way_to
     let record = shown(&node, 1, &call, &key).await;
     assert_eq!(record["cause"], "carrier_timeout", "{}", steps(&record));
     assert!(record["times"]["answered"].is_null());
+}
+
+#[tokio::test]
+async fn a_503_moves_to_the_next_target() {
+    let names = NameServer::start().await;
+    names.says("many.test", Says::Addresses([[127, 0, 0, 51].into(), [127, 0, 0, 52].into()]));
+    let node = node(&names).await;
+    let mut asked = carrier(&node, "127.0.0.51").await;
+    let mut other = carrier(&node, "127.0.0.52").await;
+    let port = asked.local().port();
+    other.socket = UdpSocket::bind(("127.0.0.52", port)).await.unwrap();
+    let gateway = json!({"name": "many", "uri": format!("sip:many.test:{port}"), "dns": "a_all",
+                         "priority": 1});
+    node.put(&[by_names(4, "127.0.0.51/32", &[gateway])]).await;
+    let key = key(&node, 1, KeyRole::Operator).await;
+    let wish = json!({"to": CALLED, "from": NUMBER, "trunk": "trunk-4"});
+
+    let call = place(&node, &key, wish.clone()).await;
+    let invite = whichever_is_asked(&mut asked, &mut other).await;
+    refuse(&asked, &invite, "503 Service Unavailable", "").await;
+    let again = answer(&mut other).await;
+    assert_ne!(invite.header("via"), again.header("via"), "a new transaction");
+    assert_eq!(invite.start, again.start, "to the same host");
+    let path = calls(1, &format!("/{call}/hangup"));
+    assert_eq!(node.post(&path, &key, &json!({})).await.status, 202);
+    hear_bye(&other).await;
+    let decided = steps(&shown(&node, 1, &call, &key).await);
+    assert!(decided.contains("503 Service Unavailable, another address"), "{decided}");
+    assert!(decided.contains("answered") && !decided.contains("try: 2"), "{decided}");
+
+    // Who is called has said what it wants: that is nobody else's to say.
+    let call = place(&node, &key, wish).await;
+    let invite = whichever_is_asked(&mut asked, &mut other).await;
+    refuse(&asked, &invite, "486 Busy Here", "").await;
+    assert_eq!(shown(&node, 1, &call, &key).await["cause"], "busy");
+    assert!(other.hear_within(crate::phone::SILENCE).await.is_none(), "the other was asked too");
+}
+
+/// The next INVITE; `asked` is who got it.
+async fn whichever_is_asked(asked: &mut Phone, other: &mut Phone) -> Heard {
+    let (is_other, invite) = tokio::select! {
+        invite = asked.expect("INVITE ") => (false, invite),
+        invite = other.expect("INVITE ") => (true, invite),
+    };
+    if is_other {
+        std::mem::swap(asked, other);
+    }
+    invite
 }
 
 #[tokio::test]

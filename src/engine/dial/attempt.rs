@@ -429,7 +429,7 @@ impl Dialling {
                     return self.unanswered(line, (id, status), note.furthest).await;
                 }
                 let phrase = String::from_utf8_lossy(&reason).into_owned();
-                Some(Input::Refused { id, refusal: refusal(status, phrase, &note) })
+                self.refused(line, id, refusal(status, phrase, &note)).await
             }
             Event::Ended { .. } => Some(Input::Unreachable { id }),
             // Nothing else happens before an answer.
@@ -455,6 +455,17 @@ impl Dialling {
             return self.next_address(line).await;
         }
         Some(if status == 408 { Input::TimedOut { id } } else { Input::Unreachable { id } })
+    }
+
+    /// An address refused the call: the next address, where that helps, or the end of this gateway.
+    async fn refused(&mut self, line: &Line, id: TryId, refusal: CarrierRefusal) -> Option<Input> {
+        let is_left = self.trying.as_ref().is_some_and(|trying| !trying.addresses.is_empty());
+        if !is_left || !self.chooser.takes_another_address(&refusal) {
+            return Some(Input::Refused { id, refusal });
+        }
+        // Nothing comes of it but a step of the decision.
+        self.chooser.handle(clock::now(), Input::AddressRefused { id, refusal }, &mut Vec::new());
+        self.next_address(line).await
     }
 
     /// RFC 3261 §18.1.1: the same peer by TCP, since the request is too long for a datagram.

@@ -119,6 +119,15 @@ impl Chooser {
         }
     }
 
+    /// Whether another address of the same next hop is to be asked after this refusal.
+    pub(super) fn takes_another_address(&self, refusal: &CarrierRefusal) -> bool {
+        match self {
+            Self::Gateways(attempt) => attempt.takes_another_address(refusal),
+            // RFC 3263 §4.3.
+            Self::Peer { is_open, .. } => *is_open && refusal.status == 503,
+        }
+    }
+
     pub(super) fn handle(&mut self, now: Moment, input: Input, todo: &mut Vec<Todo>) {
         match self {
             Self::Gateways(attempt) => {
@@ -168,7 +177,10 @@ fn peer_todo(route: &Arc<PeerRoute>, is_open: bool, input: Input) -> Option<Vec<
             todo.extend(give_up(HangupCause::CallerCancelled, None));
             Some(todo)
         }
-        Input::Sent { .. } | Input::Progressed { .. } | Input::DeadlineReached => None,
+        Input::Sent { .. }
+        | Input::Progressed { .. }
+        | Input::AddressRefused { .. }
+        | Input::DeadlineReached => None,
     }
 }
 

@@ -1,0 +1,71 @@
+//! `Running`: the try that is under way.
+
+use crate::routing::health;
+use crate::routing::outbound::Try;
+use crate::routing::outbound_attempt::Output;
+use crate::routing::outbound_attempt::TryId;
+use crate::routing::outbound_trunk::NeverAfter;
+use crate::types::moment::Moment;
+
+/// How far the running try is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It waits for its turn.
+    Waiting,
+    /// Nothing was heard yet.
+    Silent,
+    /// A 100, or another 1xx that is not ringing.
+    Proceeding,
+    /// 180 to 189.
+    Ringing,
+}
+
+/// A try that is under way.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) id: TryId,
+    pub(super) attempt: Box<Try>,
+    pub(super) stage: Stage,
+    pub(super) early_media: bool,
+    pub(super) began: Moment,
+    /// Until when it may be as it is.
+    pub(super) patience: Option<Moment>,
+}
+
+impl Running {
+    pub(super) fn health(&self, input: health::Input) -> Output {
+        Output::Health { key: self.attempt.key(), input }
+    }
+
+    pub(super) fn progressed(
+        &mut self,
+        now: Moment,
+        status: u16,
+        early_media: bool,
+        out: &mut Vec<Output>,
+    ) {
+        if matches!(self.stage, Stage::Waiting | Stage::Silent) {
+            (self.stage, self.patience) = (Stage::Proceeding, None);
+            out.push(self.health(health::Input::CallServed));
+        }
+        self.early_media |= early_media && status > 100;
+        if (180..190).contains(&status) && self.stage != Stage::Ringing {
+            self.stage = Stage::Ringing;
+            self.patience = Some(now + self.attempt.trunk.ring_timeout);
+        }
+    }
+
+    /// Whether this refusal is one after which another gateway is tried.
+    pub(super) fn moves_on_after(&self, status: u16) -> bool {
+        self.attempt.outbound().failover.on_codes.contains(&status) && self.may_move_on()
+    }
+
+    /// Whether another gateway may still be tried after what was heard here.
+    pub(super) fn may_move_on(&self) -> bool {
+        match self.attempt.outbound().failover.never_after {
+            NeverAfter::Trying => matches!(self.stage, Stage::Waiting | Stage::Silent),
+            NeverAfter::Ringing => self.stage != Stage::Ringing && !self.early_media,
+            NeverAfter::EarlyMedia => !self.early_media,
+        }
+    }
+}
