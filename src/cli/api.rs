@@ -48,6 +48,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 const JSON: &str = "application/json";
 /// Most bytes of an answer.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// The codes of a 403 that is about the key; any other says that a rule forbids what was asked.
+const KEYS_FAULTS: [&str; 3] = ["forbidden", "role_too_low", "platforms_only"];
 
 /// Where the API is and what opens it.
 #[derive(Args, Clone, Debug)]
@@ -403,7 +405,10 @@ impl Client {
             StatusCode::UNAUTHORIZED => {
                 ("the API does not know this key: mistyped, revoked or expired".to_owned(), true)
             }
-            StatusCode::FORBIDDEN => (format!("the key may not do that: {message}"), true),
+            StatusCode::FORBIDDEN if KEYS_FAULTS.contains(&problem.code.as_str()) => {
+                (format!("the key may not do that: {message}"), true)
+            }
+            StatusCode::FORBIDDEN => (format!("the rules forbid it: {message}"), false),
             StatusCode::NOT_FOUND => (format!("not found: {message}"), false),
             StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => {
                 (format!("it does not fit the state of things: {message}"), false)
@@ -592,7 +597,7 @@ mod tests {
         for (status, words, code) in [
             ("400 Bad Request", "the request is wrong: too odd", 2),
             ("401 Unauthorized", "does not know this key", 2),
-            ("403 Forbidden", "the key may not do that: too odd", 2),
+            ("403 Forbidden", "the rules forbid it: too odd", 1),
             ("404 Not Found", "not found: too odd", 1),
             ("409 Conflict", "does not fit the state of things: too odd", 1),
             ("429 Too Many Requests", "too much at once: too odd; again after 5 s", 1),
@@ -605,6 +610,17 @@ mod tests {
             let said = failure.chain();
             assert!(said.contains(words) && said.contains(" odd, request r1)"), "{said}");
             assert!(exits_with(&failure, code) && !said.contains(KEY), "{said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_403_is_the_keys_fault_where_it_says_so() {
+        for code in KEYS_FAULTS {
+            let body = format!(r#"{{"code": "{code}", "message": "no", "request_id": "r1"}}"#);
+            let (address, _) = answering(response("403 Forbidden", "", &body), None).await;
+            let failure = ask(address, "http", &[]).await.err().unwrap();
+            assert!(failure.chain().contains("the key may not do that: no"), "{code}");
+            assert!(exits_with(&failure, 2), "{code}");
         }
     }
 
