@@ -127,6 +127,31 @@ fn refer_202_then_nothing_times_out() {
 }
 
 #[test]
+fn a_refer_that_the_call_gave_up_gives_way_to_the_next() {
+    let mut solo = Solo::new();
+    let (dialog, mut peer) = Peer::call(&mut solo);
+    solo.command(refer(dialog));
+    let first = solo.take_one();
+    solo.receive(&answer(&first, 202, None, "", ""));
+    solo.receive(&peer.notify("active;expires=180", "SIP/2.0 100 Trying\r\n").text());
+    solo.take_sent();
+    solo.take_events();
+    solo.advance(Duration::from_secs(30));
+    solo.command(refer(dialog));
+    let second = solo.take_one();
+    assert_eq!(second.kind(), "REFER");
+    solo.receive(&answer(&second, 202, None, "", ""));
+    // What is told of the first is nobody's any more.
+    let old = first.request().headers.cseq().number;
+    let late = peer.next("NOTIFY").header(&format!("Event: refer;id={old}"));
+    let late = late.header("Subscription-State: terminated;reason=timeout");
+    solo.receive(&late.body("message/sipfrag", "SIP/2.0 408 Request Timeout").text());
+    assert_eq!(solo.take_kinds(), ["481"]);
+    solo.receive(&peer.notify("terminated", "SIP/2.0 200 OK\r\n").text());
+    assert_eq!(kinds(&solo.take_events()), ["referring Accepted", "referring Finished(200)"]);
+}
+
+#[test]
 fn a_refused_or_unanswered_refer_leaves_the_call() {
     for status in [403, 405, 603] {
         let mut solo = Solo::new();

@@ -45,7 +45,9 @@ impl Endpoint {
         let State::Confirmed(_) = &usage.state else { return None };
         let by = referring.referred_by.as_deref();
         let is_readable = by.into_iter().chain([referring.refer_to.as_str()]).all(request::is_uri);
-        let refusal = match (is_readable, usage.referring.is_some()) {
+        // Who asks again has given up what the peer accepted and says no more of.
+        let is_unanswered = usage.referring.as_ref().is_some_and(|before| !before.is_accepted);
+        let refusal = match (is_readable, is_unanswered) {
             (false, _) => Some(400),
             (true, true) => Some(491),
             (true, false) => None,
@@ -55,6 +57,7 @@ impl Endpoint {
             return Some(());
         }
         usage.referring = Some(referring);
+        self.disarm(dialog, UsageTimer::Refer);
         self.send_refer(cx, dialog, None);
         Some(())
     }
