@@ -226,7 +226,9 @@ checks! {
     "lost-ack" In always, inbound::lost_ack,
         "A call whose answer is never acknowledged is hung up after half a minute.";
     "strangers" In always, inbound::strangers,
-        "Who is not this carrier, or lacks its secret header, is no caller of this trunk.";
+        "Who is not this carrier is no caller of this trunk.";
+    "secret-header" In inbound::has_secret, inbound::secret_header,
+        "A call from the carrier's addresses without the trunk's secret header is another customer's.";
     "options-in" In always, inbound::options_in,
         "OPTIONS of the carrier is answered 200.";
     "refresh-by-invite" Any always, session::refresh_by_invite,

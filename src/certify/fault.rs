@@ -149,6 +149,7 @@ pub const FAULTS: &[Fault] = &[
     fault("rings-for-ever", "ring-timeout", How::Sent(|t, _| unless(t, "CANCEL "))),
     fault("follows-redirects", "redirect", How::Outbound(follows_redirects)),
     fault("second-answer-kept", "forked", How::Sent(fork_kept)),
+    fault("second-answer-unacknowledged", "forked", How::Sent(fork_unacknowledged)),
     fault("deaf-to-422", "interval", How::Sent(short_interval)),
     fault("no-channel-limit", "ceilings", How::Setting(no_channel_limit)),
     fault("no-pace", "ceilings", How::Outbound(|o| o.limits.cps_max = 0)),
@@ -162,6 +163,7 @@ pub const FAULTS: &[Fault] = &[
     fault("update-unanswered", "refresh-by-update", How::Sent(|t, _| unanswered(t, "UPDATE"))),
     fault("offer-of-one-codec", "refresh-without-offer", How::Sent(one_codec)),
     fault("sends-while-held", "hold", How::Sent(sends_while_held)),
+    fault("silent-after-hold", "hold", How::Heard(stays_held)),
     fault("hold-refused", "hold", How::Sent(refresh_refused)),
     fault("drains-without-a-time", "draining", How::Sent(no_retry_after)),
     fault("draining-is-final", "draining", How::Sent(draining_is_final)),
@@ -171,16 +173,20 @@ pub const FAULTS: &[Fault] = &[
     fault("transfer-taken", "transfer", How::Sent(transfer_taken)),
     fault("waits-for-media", "first-to-speak", How::Heard(|t, _| unless(t, "ACK "))),
     fault("carrier-challenged", "call-in", How::Setting(challenges)),
+    fault("call-in-not-hung-up", "call-in", How::Sent(|t, _| unless(t, "BYE "))),
     fault("number-not-found", "call-in", How::Setting(|t| t.did_sources.clear())),
     fault("caller-misread", "call-in", How::Heard(caller_lost)),
     fault("unknown-number-unavailable", "unknown-number", How::Setting(unknown_unavailable)),
     fault("no-answer-rings-elsewhere", "outcomes", How::Setting(no_answer_goes_on)),
     fault("overload-is-final", "outcomes", How::Setting(|t| t.response_map.overload = 486)),
     fault("answer-without-offer", "offerless", How::Sent(answer_without_offer)),
+    fault("deaf-to-answer-in-ack", "offerless", How::Heard(answer_lost)),
     fault("short-timer-refused", "short-timer", How::Setting(short_timer_refused)),
     fault("lost-ack-ignored", "lost-ack", How::Sent(|t, _| unless(t, "BYE "))),
+    fault("cancel-unanswered", "cancel-in", How::Sent(cancel_unanswered)),
     fault("cancelled-call-kept", "cancel-in", How::Sent(|t, _| unless(t, "SIP/2.0 487"))),
     fault("answers-strangers", "strangers", How::Setting(answers_strangers)),
+    fault("deaf-to-secret-header", "secret-header", How::Heard(secret_overlooked)),
     fault("silent-to-options", "options-in", How::Sent(|t, _| unanswered(t, "OPTIONS"))),
     fault("probes-too-often", "options-rate", How::Outbound(probes_too_often)),
 ];
@@ -419,9 +425,35 @@ fn sends_while_held(text: String, _: &Subject) -> Option<String> {
     }))
 }
 
+fn is_of_fork(text: &str) -> bool {
+    text.lines().any(|line| line.starts_with("To: ") && line.contains("tag=fork"))
+}
+
 fn fork_kept(text: String, _: &Subject) -> Option<String> {
-    let is_of_fork = text.lines().any(|line| line.starts_with("To: ") && line.contains("tag=fork"));
-    (!is_of_fork || !text.starts_with("BYE ")).then_some(text)
+    (!is_of_fork(&text) || !text.starts_with("BYE ")).then_some(text)
+}
+
+fn fork_unacknowledged(text: String, _: &Subject) -> Option<String> {
+    (!is_of_fork(&text) || !text.starts_with("ACK ")).then_some(text)
+}
+
+/// An offer that brings a held call back is taken for another hold.
+fn stays_held(text: String, _: &Subject) -> Option<String> {
+    if !text.starts_with("INVITE ") || is_opening_invite(&text) {
+        return Some(text);
+    }
+    Some(body(&text, |body| body.replace("a=sendrecv", "a=inactive")))
+}
+
+fn cancel_unanswered(text: String, _: &Subject) -> Option<String> {
+    (!answers(&text, "CANCEL")).then_some(text)
+}
+
+fn answer_lost(text: String, _: &Subject) -> Option<String> {
+    if !text.starts_with("ACK ") {
+        return Some(text);
+    }
+    Some(body(&text, |_| String::new()))
 }
 
 fn short_interval(text: String, _: &Subject) -> Option<String> {
@@ -497,8 +529,19 @@ const fn short_timer_refused(trunk: &mut Trunk) {
     trunk.signalling.session_timer.spares_old_peers = false;
 }
 
+/// Every call from the carrier is taken as if it had the trunk's secret.
+fn secret_overlooked(text: String, subject: &Subject) -> Option<String> {
+    if !text.starts_with("INVITE ") {
+        return Some(text);
+    }
+    let required = subject.trunk.required_headers.iter();
+    Some(required.fold(text, |text, (name, value)| {
+        let bare = header(&text, name, |_| None);
+        header(&bare, "From", |from| Some(format!("{from}\r\n{name}: {}", value.expose())))
+    }))
+}
+
 fn answers_strangers(trunk: &mut Trunk) {
-    trunk.required_headers.clear();
     trunk.sources.extend("0.0.0.0/0".parse::<IpNet>());
 }
 

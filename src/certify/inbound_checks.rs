@@ -168,26 +168,41 @@ pub(super) fn lost_ack(bench: &mut Bench<'_>) -> Checked {
 
 pub(super) fn strangers(bench: &mut Bench<'_>) -> Checked {
     let own = bench.subject.own;
-    let headers: Vec<(String, String)> = bench
-        .subject
-        .trunk
-        .required_headers
-        .iter()
-        .map(|(name, value)| (name.clone(), value.expose().clone()))
-        .collect();
+    let headers = secret_headers(bench);
     bench.call_in_from(STRANGER, own.as_str(), (true, &headers, &[]));
     bench.pass(MOMENT);
     if !bench.was_silent || bench.live.is_some() {
         return Err(format!("a call from {} was taken for this carrier's", STRANGER.ip()));
     }
-    if headers.is_empty() {
-        return Ok(());
+    Ok(())
+}
+
+fn secret_headers(bench: &Bench<'_>) -> Vec<(String, String)> {
+    let required = bench.subject.trunk.required_headers.iter();
+    required.map(|(name, value)| (name.clone(), value.expose().clone())).collect()
+}
+
+pub(super) fn has_secret(subject: &Subject) -> Result<(), &'static str> {
+    if subject.trunk.required_headers.is_empty() {
+        return Err("the profile wants no secret header");
     }
-    bench.was_silent = false;
-    bench.call_in_from(bench.subject.calls_from(), own.as_str(), (true, &[], &[]));
-    bench.pass(MOMENT);
-    if !bench.was_silent || bench.live.is_some() {
-        return Err("a call without the secret header was taken for this customer's".to_owned());
+    Ok(())
+}
+
+/// All customers of a large carrier call from its addresses: the header tells this one's calls.
+pub(super) fn secret_header(bench: &mut Bench<'_>) -> Checked {
+    let own = bench.subject.own;
+    let mut wrong = secret_headers(bench);
+    for (_, value) in &mut wrong {
+        value.push('x');
+    }
+    for (headers, what) in [(Vec::new(), "without"), (wrong, "with another value of")] {
+        bench.was_silent = false;
+        bench.call_in_from(bench.subject.calls_from(), own.as_str(), (true, &headers, &[]));
+        bench.pass(MOMENT);
+        if !bench.was_silent || bench.live.is_some() {
+            return Err(format!("a call {what} the secret header was taken for this customer's"));
+        }
     }
     Ok(())
 }
