@@ -34,6 +34,9 @@ use tandem::types::transport::DatagramRule;
 use tandem::types::transport::Oversize;
 use tandem::types::transport::Transport;
 
+/// What a call asks of a dialog.
+type Asks = fn(DialogId) -> Command;
+
 fn searching() -> Solo {
     let mut solo = Solo::new();
     solo.searches_by_hand = true;
@@ -101,7 +104,7 @@ fn find(solo: &mut Solo, search: &Search, flow: Option<Flow>) {
 #[test]
 fn every_request_too_long_for_a_datagram_goes_by_tcp_and_back_where_nobody_takes_that() {
     let datagrams = rule(Oversize::Tcp, true);
-    let cases: [(&str, fn(DialogId) -> Command); 4] = [
+    let cases: [(&str, Asks); 4] = [
         ("INVITE", reinvite),
         ("REFER", refer),
         ("INFO", info),
@@ -161,7 +164,7 @@ fn an_answer_by_the_stream_ends_the_request_and_the_dialog_stays_where_it_was() 
 #[test]
 fn a_request_that_is_too_long_and_may_not_go_by_a_stream_fails_at_once() {
     let datagrams = rule(Oversize::Compact, false);
-    let cases: [(fn(DialogId) -> Command, &str); 3] = [
+    let cases: [(Asks, &str); 3] = [
         (reinvite, "reinvite refused 513"),
         (refer, "referring Refused(513)"),
         (info, "info answered 513"),

@@ -172,7 +172,8 @@ fn tag(path: &str) -> &str {
     words.next().filter(|_| first == "tenants").unwrap_or(first)
 }
 
-fn parameters(route: &Route) -> Value {
+/// Parameters that stand in the path.
+fn in_path(route: &Route) -> Vec<Value> {
     let mut all = Vec::new();
     for name in ["tenant_id", "id"] {
         if route.path.contains(&format!("{{{name}}}")) {
@@ -186,6 +187,11 @@ fn parameters(route: &Route) -> Value {
             all.push(json!({"name": name, "in": "path", "required": true, "schema": schema}));
         }
     }
+    all
+}
+
+fn parameters(route: &Route) -> Value {
+    let mut all = in_path(route);
     let mut query = |name: &str, schema: Value, about: &str| {
         all.push(json!({"name": name, "in": "query", "schema": schema, "description": about}));
     };
