@@ -16,8 +16,10 @@ use crate::postgres;
 use crate::rows;
 use crate::sipp::Running;
 use crate::sipp::Sipp;
+use crate::sipp_carrier::is_bound;
 use serde_json::json;
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use tandem::store::api_keys::KeyRole;
 
 /// A number whose agent is never ready.
@@ -145,6 +147,9 @@ async fn calls_far(transport: &str, far_transport: &str, who: &str) {
     let behind = Behind::start(transport, far_transport).await;
     let sipp = behind.sipp("proxied-callee", CALLED).args(&["-key", "who", who]);
     let far = if far_transport == "tcp" { sipp.over_tcp() } else { sipp }.start();
+    let address = SocketAddr::new(behind.far, 5060);
+    let listens = || is_bound(address, [far_transport, far_transport]);
+    wait_for("SIPp listens", async || listens().then_some(())).await;
     let call = place(&behind.node, &behind.key, json!({"to": CALLED})).await;
     if who == "switch" {
         behind.until_talked_out().await;

@@ -78,7 +78,7 @@ impl Gateway {
 }
 
 /// Whether a socket of this machine has the address, in one of these tables of the kernel.
-fn is_bound(address: SocketAddr, tables: [&str; 2]) -> bool {
+pub(crate) fn is_bound(address: SocketAddr, tables: [&str; 2]) -> bool {
     let IpAddr::V4(ip) = address.ip() else { panic!("{address}") };
     let local = format!("{:08X}:{:04X} ", u32::from_ne_bytes(ip.octets()), address.port());
     tables.iter().any(|table| {

@@ -117,7 +117,8 @@ impl Wanted {
             return Err(bad(BAD_PARAMETER, "a new call has no Status to set"));
         }
         let to = self.to.as_deref().ok_or_else(|| bad(NO_TO, "no 'To' number is given"))?;
-        let to = to.parse().map_err(|_| bad(BAD_TO, "'To' is no number with + in front"))?;
+        let to = to.parse::<E164>().ok().and_then(|to| to.as_str().parse().ok());
+        let to = to.ok_or_else(|| bad(BAD_TO, "'To' is no number with + in front"))?;
         let from = self.from.as_deref();
         let from = from.ok_or_else(|| bad(NO_FROM, "no 'From' number is given"))?;
         let from = from.parse();
