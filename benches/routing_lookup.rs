@@ -81,6 +81,7 @@ fn table() -> RoutingTable {
                 hangup_after: None,
                 reinvite_after: None,
             },
+            fallback: Vec::new(),
         });
         let sources = ["54.172.60.0/30", "54.244.51.0/30", "54.171.127.192/30"];
         let sources = sources.iter().map(|net| net.parse().expect("a network")).collect();

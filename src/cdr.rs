@@ -197,7 +197,9 @@ impl CallRecord {
             CallEvent::Acknowledged => first(&mut self.stages.acknowledged, at),
             CallEvent::FirstMedia => first(&mut self.stages.first_media, at),
             CallEvent::Held => self.holds = self.holds.saturating_add(1),
-            CallEvent::AgentAttached(profile) => self.route.ai_profile = Some(*profile),
+            CallEvent::AgentAttached(profile) | CallEvent::AgentReplaced(profile) => {
+                self.route.ai_profile = Some(*profile);
+            }
             CallEvent::VariablesSet(variables) => self.variables.clone_from(variables),
             CallEvent::Resumed
             | CallEvent::HoldBegun

@@ -8,11 +8,13 @@ mod listeners;
 mod memory;
 mod retention;
 mod sip;
+mod spans;
 mod traces;
 
 use crate::clock;
 use crate::config::Config;
 use crate::config::node::NodeConfig;
+use crate::config::otlp;
 use crate::config::problem::Problems;
 use crate::engine::assets::Assets;
 use crate::engine::gateways;
@@ -33,6 +35,7 @@ use crate::net::dns::Dns;
 use crate::net::dns::DnsLimits;
 use crate::net::flow::FlowLimits;
 use crate::net::flow::Flows;
+use crate::net::http_client::HttpClient;
 use crate::net::tls::TlsError;
 use crate::net::websocket::TrustRoots;
 use crate::routing::table::Change;
@@ -40,6 +43,7 @@ use crate::routing::table::RoutingTable;
 use crate::server::database::Persistence;
 use crate::server::listeners::Bound;
 use crate::server::listeners::Listening;
+use crate::server::spans::SpanFeed;
 use crate::server::traces::TraceWriter;
 use crate::store::database::Database;
 use crate::store::journal::JournalError;
@@ -180,6 +184,7 @@ pub struct Server {
     http: JoinHandle<()>,
     traces: JoinHandle<TraceWriter>,
     deliverer: JoinHandle<()>,
+    exporter: JoinHandle<()>,
     registrar: JoinHandle<()>,
     stop: watch::Sender<bool>,
     drain_limit: Duration,
@@ -256,18 +261,20 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     })
     .map_err(StartError::Media)?;
     let (ended_calls, ended) = traces::ended_calls();
+    let (roots, spans, exporter) = trace_calls(&node, stopping.clone());
     let switch = Arc::new(Switch {
         table: Arc::clone(&table),
         registry: Registry::new(node.limits),
         media,
-        ledger: persistence.ledger(ended_calls),
+        ledger: persistence.ledger(ended_calls, spans),
         assets: Assets::in_folder(&node.data_dir.join("assets")),
         live: LiveFeed::default(),
         flows: Flows::new(FlowLimits::default()),
         dns: dns_of(&node.dns_servers),
-        roots: TrustRoots::native(),
+        roots,
         listeners: bound.switch_listeners(&node),
         trace: sip::trace_limits(&node),
+        sampling: node.otlp.as_ref().map(|otlp| otlp.sampling),
         shards: OnceLock::new(),
     });
     let (database, caught_up) = (persistence.database(), persistence.caught_up());
@@ -277,9 +284,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     let gates = bound.gates(&node);
     let all = switch.shards.get_or_init(|| Shards::new(shards.clone())).clone();
     let (addresses, listening, socket) = bound.start(&switch, gates, all)?;
-    tokio::spawn(gateways::watch(Arc::clone(&switch), table_changes.clone(), drains.clone()));
-    watch_source_names(&switch, &persistence, table_changes.clone(), stopping.clone());
-    tokio::spawn(keepalive::run(Arc::clone(&switch), table_changes.clone(), stopping.clone()));
+    follow_table(&switch, &persistence, &table_changes, (&drains, &stopping));
     let registrar = tokio::spawn(registrar::run(Arc::clone(&switch), table_changes, drains));
     tokio::spawn(listening.certificates().clone().watch(config.secrets(), stopping.clone()));
     tidy_up((&switch, &shards), persistence.database(), &stopping);
@@ -302,10 +307,34 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         http,
         traces,
         deliverer,
+        exporter,
         registrar,
         stop,
         drain_limit: node.drain_limit,
     })
+}
+
+/// Whom peers are trusted by, where calls' spans go, and the task that posts them.
+fn trace_calls(
+    node: &NodeConfig,
+    stopping: watch::Receiver<bool>,
+) -> (TrustRoots, SpanFeed, JoinHandle<()>) {
+    let roots = TrustRoots::native();
+    let client = HttpClient::new(otlp::reach(), roots.clone());
+    let (spans, exporter) = spans::start(node.otlp.as_ref(), client, stopping);
+    (roots, spans, exporter)
+}
+
+/// Asks gateways for their life, callers' names for their addresses, and keeps ways through NATs open.
+fn follow_table(
+    switch: &Arc<Switch>,
+    persistence: &Persistence,
+    changes: &watch::Receiver<()>,
+    (drains, stopping): (&watch::Receiver<bool>, &watch::Receiver<bool>),
+) {
+    tokio::spawn(gateways::watch(Arc::clone(switch), changes.clone(), drains.clone()));
+    watch_source_names(switch, persistence, changes.clone(), stopping.clone());
+    tokio::spawn(keepalive::run(Arc::clone(switch), changes.clone(), stopping.clone()));
 }
 
 /// Gives memory back, and deletes what is over its time.
@@ -326,7 +355,7 @@ fn tell_webhooks(
     stopping: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     let (database, roots) = (persistence.database().clone(), switch.roots.clone());
-    let settings = node.webhooks.clone();
+    let settings = (node.webhooks.clone(), switch.sampling);
     let deliverer = Deliverer::new(database, roots, persistence.composer(), settings, stopping);
     tokio::spawn(deliverer.run())
 }
@@ -403,6 +432,9 @@ impl Server {
         // It bounds itself; what it did not get to is told after the next start.
         if self.deliverer.await.is_err() {
             tracing::error!("the task that tells webhooks panicked");
+        }
+        if self.exporter.await.is_err() {
+            tracing::error!("the task that posts traces panicked");
         }
         let traces = self.traces;
         let last = async {

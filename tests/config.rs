@@ -46,6 +46,7 @@ fn secrets() -> Arc<LocalSecrets> {
         ("EMPTY", ""),
         ("SEAL_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
         ("OLD_SEAL_KEY", "ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="),
+        ("OTLP_AUTHORIZATION", "Bearer x"),
     ];
     let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let open: Opener = Box::new(|name| (name == "known").then(|| Secret::new("opened".into())));

@@ -313,6 +313,7 @@ async fn no_event_of_a_call_is_lost_on_its_way_to_a_webhook_whatever_dies() {
     switch.wait_for_count(whole, 30).await;
     switch.wait_for_count(waiting, 0).await;
     switch.wait_for_metric("webhook_deliveries_total", |attempts| attempts >= 1.0).await;
+    switch.wait_for_metric("webhook_answer_seconds_count", |attempts| attempts >= 1.0).await;
     // What the database has, the receiver took: each, and those of a call in order.
     let mut seen = HashSet::new();
     let mut told: Vec<(String, String)> = Vec::new();

@@ -19,6 +19,7 @@ use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use crate::types::moment::Moment;
 use crate::types::number::E164;
+use crate::types::trace_context::TraceContext;
 use bytes::Bytes;
 
 /// What an agent is told about its call.
@@ -34,6 +35,8 @@ pub struct AgentCall {
     pub dialled: E164,
     /// What the headers of the call set.
     pub variables: CallVariables,
+    /// Where it stands in a trace; `None`: calls are not traced.
+    pub trace: Option<TraceContext>,
 }
 
 /// What happened.
@@ -296,6 +299,7 @@ mod tests {
             caller: String::new(),
             dialled: "+15550100".parse().unwrap(),
             variables: CallVariables::default(),
+            trace: None,
         };
         AgentSession::new(&settings, &call)
     }

@@ -263,7 +263,7 @@ impl Call {
             if matches!(self.setup.partner, Partner::AgentLeg(_)) {
                 out.push(Output::Record(CallEvent::AgentFailed(cause)));
             }
-            self.announce(now, cause, out);
+            self.replace_or_announce(now, cause, out);
         }
     }
 
@@ -365,7 +365,7 @@ impl Call {
         if is_agent && cause != HangupCause::Normal {
             let lost = HangupCause::AgentLost;
             out.push(Output::Record(CallEvent::AgentFailed(lost)));
-            self.announce(now, lost, out);
+            self.replace_or_announce(now, lost, out);
         } else {
             self.end(now, cause, by, out);
         }

@@ -174,6 +174,8 @@ pub enum CallEvent {
     },
     /// An application put the agent of this profile in place of the one before.
     AgentAttached(AiProfileId),
+    /// The agent of this profile takes over from one that was not reached or is lost.
+    AgentReplaced(AiProfileId),
     /// The call has these variables.
     VariablesSet(Box<CallVariables>),
     /// The caller pressed a key.
@@ -286,6 +288,7 @@ impl CallEvent {
             Self::PlayEnded { .. } => "play_ended",
             Self::KeysSent { .. } => "keys_sent",
             Self::AgentAttached(_) => "agent_attached",
+            Self::AgentReplaced(_) => "agent_replaced",
             Self::VariablesSet(_) => "variables_set",
             Self::Digit(_) => "digit",
             Self::FallbackStarted => "fallback_started",

@@ -12,6 +12,7 @@ use crate::call::transfer::TransferRequest;
 use crate::sdp::MediaPlan;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
+use crate::types::id::AiProfileId;
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -294,6 +295,8 @@ pub enum AgentOutput {
     Start,
     /// Connect the one that was given, in place of one that was ended.
     Attach,
+    /// From now on the agent is that of this profile, one of the call's fallbacks.
+    TakeProfile(AiProfileId),
     /// Tell it that the call was answered.
     TellAnswered,
     /// Tell it of a key that the media did not carry.

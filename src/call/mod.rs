@@ -5,6 +5,7 @@ mod consult;
 pub mod dial;
 mod end;
 pub mod event;
+mod fallback;
 mod handover;
 pub mod input;
 pub mod leg;
@@ -61,6 +62,8 @@ pub struct Call {
     near: Line,
     far: Option<Box<Line>>,
     third: Option<Box<Line>>,
+    /// The line on which the partner was dialled last.
+    partner_side: LegSide,
     timers: Timers,
     agent: AgentState,
     answered_at: Option<Moment>,
@@ -127,6 +130,7 @@ impl Call {
             near,
             far: None,
             third: None,
+            partner_side: LegSide::Far,
             timers: Timers::default(),
             agent: AgentState::Absent,
             answered_at: None,
@@ -369,7 +373,7 @@ impl Call {
     fn wanted_path(&self) -> AudioPath {
         let agent = AudioPath::Agent(LegSide::Near);
         let path = match self.state {
-            State::Opening if self.near.hears_early() => self.before_answer(LegSide::Far),
+            State::Opening if self.near.hears_early() => self.before_answer(self.partner_side),
             State::Idle | State::Opening | State::Ending(_) | State::Over => self.path,
             State::Calling => AudioPath::Apart,
             State::Talking if self.steered.attaching => AudioPath::Waiting(Comfort::Connecting),

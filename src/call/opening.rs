@@ -63,21 +63,26 @@ impl Call {
     pub(super) fn in_opening(&mut self, now: Moment, news: News, out: &mut Vec<Output>) {
         match news {
             News::Near(news) => self.near_in_opening(now, news, out),
-            News::Far(_, LineNews::Progressed { status, audible }) => {
+            News::Far(side, LineNews::Progressed { status, audible })
+                if side == self.partner_side =>
+            {
                 if status != EARLY_DIALOG_ENDED {
                     let described = audible || self.makes_early_media();
                     self.near.progress(status, described, out);
                 }
             }
-            News::Far(_, LineNews::Answered) => self.answer(now, out),
-            News::Far(_, LineNews::Failed(cause)) => self.partner_failed(now, cause, out),
+            News::Far(side, LineNews::Answered) if side == self.partner_side => {
+                self.answer(now, out);
+            }
+            News::Far(side, LineNews::Failed(cause)) if side == self.partner_side => {
+                self.partner_failed(now, cause, out);
+            }
             News::Agent(AgentNews::Ready) => {
                 if self.may_answer() {
                     self.answer(now, out);
                 }
             }
-            // The caller shall hear why: the call is answered for the announcement.
-            News::Agent(AgentNews::Lost(cause)) => self.answer_to_announce(now, cause, out),
+            News::Agent(AgentNews::Lost(cause)) => self.next_or_announce(now, cause, out),
             News::Agent(AgentNews::HungUp) => {
                 self.end(now, HangupCause::Rejected, Party::Agent, out);
             }
@@ -91,7 +96,7 @@ impl Call {
                 }
             }
             News::Due(Timer::TargetEnd) => {
-                self.drop_line(LegSide::Far, HangupCause::NoAnswer, out);
+                self.drop_line(self.partner_side, HangupCause::NoAnswer, out);
                 self.partner_failed(now, HangupCause::NoAnswer, out);
             }
             News::Begun
@@ -138,7 +143,9 @@ impl Call {
             }
             // Whether it rings is known when the other end says so.
             Partner::AgentLeg(request) | Partner::Forward(request) => {
-                self.dial(now, request, out);
+                if let Some(side) = self.dial(now, request, out) {
+                    self.partner_side = side;
+                }
                 false
             }
         };
@@ -201,6 +208,16 @@ impl Call {
         }
     }
 
+    /// The next agent takes over while it rings; after the last one the caller shall hear why: the call is
+    /// answered for the announcement.
+    fn next_or_announce(&mut self, now: Moment, cause: HangupCause, out: &mut Vec<Output>) {
+        if !self.take_next(now, out) {
+            self.answer_to_announce(now, cause, out);
+        } else if self.may_answer() {
+            self.answer(now, out);
+        }
+    }
+
     fn answer_to_announce(&mut self, now: Moment, cause: HangupCause, out: &mut Vec<Output>) {
         match self.near.answer(out) {
             Ok(()) => {
@@ -216,10 +233,14 @@ impl Call {
         match self.setup.partner {
             Partner::AgentLeg(_) => {
                 out.push(Output::Record(CallEvent::AgentFailed(cause)));
-                self.answer_to_announce(now, cause, out);
+                self.next_or_announce(now, cause, out);
             }
             Partner::Agent | Partner::Forward(_) => {
-                self.end(now, cause, ended_by(cause, Party::Far), out);
+                if !self.take_next(now, out) {
+                    self.end(now, cause, ended_by(cause, Party::Far), out);
+                } else if self.may_answer() {
+                    self.answer(now, out);
+                }
             }
         }
     }
@@ -238,11 +259,10 @@ impl Call {
             Partner::AgentLeg(_) => true,
             Partner::Forward(_) => false,
         };
-        match self.line(LegSide::Far) {
-            Some(line) if line.is_answered() => self.bridge(LegSide::Far, is_agent, out),
-            Some(line) if !line.is_gone() => {
-                self.state = State::Joining(Joining::partner(LegSide::Far));
-            }
+        let side = self.partner_side;
+        match self.line(side) {
+            Some(line) if line.is_answered() => self.bridge(side, is_agent, out),
+            Some(line) if !line.is_gone() => self.state = State::Joining(Joining::partner(side)),
             // It failed, and what follows is the announcement.
             Some(_) | None => (),
         }
@@ -252,7 +272,11 @@ impl Call {
         match news {
             News::Near(news) => self.near_in_calling(now, news, out),
             // Nobody is called for an agent that is not there.
-            News::Agent(AgentNews::Lost(cause)) => self.end(now, cause, Party::Switch, out),
+            News::Agent(AgentNews::Lost(cause)) => {
+                if !self.take_next(now, out) {
+                    self.end(now, cause, Party::Switch, out);
+                }
+            }
             News::Agent(AgentNews::HungUp) => {
                 self.end(now, HangupCause::Normal, Party::Agent, out);
             }
@@ -283,7 +307,9 @@ impl Call {
                     Partner::Agent => (),
                     // Whom the called party shall talk with is not rung before it is there.
                     Partner::AgentLeg(request) | Partner::Forward(request) => {
-                        self.dial(now, request, out);
+                        if let Some(side) = self.dial(now, request, out) {
+                            self.partner_side = side;
+                        }
                     }
                 }
                 self.near.start_playout(out);

@@ -5,6 +5,8 @@ use crate::call::dial::LegTerms;
 use crate::routing::signalling::InboundProgress;
 use crate::routing::trunk::ResponseMap;
 use crate::types::agent::AgentSettings;
+use crate::types::id::AiProfileId;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// What a call needs to know at its birth.
@@ -16,6 +18,8 @@ pub struct CallSetup {
     pub partner: Partner,
     /// How the agent is reached and when the call is answered.
     pub agent: AgentSettings,
+    /// Who takes over in turn where that is not reached or is lost.
+    pub fallbacks: VecDeque<NextAgent>,
     /// After this long without an answer the call is given up.
     pub ring_max: Duration,
     /// After this long from the answer the call is ended.
@@ -26,6 +30,17 @@ pub struct CallSetup {
     pub progress: InboundProgress,
     /// The status each refusal is sent with.
     pub response_map: ResponseMap,
+}
+
+/// An agent that takes over from one that was not reached or is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextAgent {
+    /// Its profile.
+    pub profile: AiProfileId,
+    /// How it is reached.
+    pub agent: AgentSettings,
+    /// Whom the near leg then talks with.
+    pub partner: Partner,
 }
 
 /// Where the near leg of a call comes from.

@@ -8,11 +8,14 @@ use crate::call::event::CallEvent;
 use crate::call::input::AgentOutput;
 use crate::call::input::MediaOutput;
 use crate::call::input::Output;
+use crate::call::setup::NextAgent;
+use crate::call::setup::Partner;
 use crate::call::side::LegSide;
 use crate::call::timer::Timer;
 use crate::types::agent::AgentSettings;
 use crate::types::id::AiProfileId;
 use crate::types::moment::Moment;
+use std::collections::VecDeque;
 
 /// What an application asks of a running call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +59,8 @@ pub struct Attach {
     pub profile: AiProfileId,
     /// How it is reached.
     pub agent: AgentSettings,
+    /// Who takes over from it, in turn.
+    pub fallbacks: VecDeque<NextAgent>,
 }
 
 /// Who is not heard.
@@ -413,6 +418,8 @@ impl Call {
         self.timers.stop(Timer::FallbackEnd);
         self.timers.set(Timer::HangUp, attach.agent.hangup_after.map(|after| now + after));
         self.setup.agent = attach.agent;
+        self.setup.partner = Partner::Agent;
+        self.setup.fallbacks = attach.fallbacks;
         self.agent = AgentState::Connecting;
         self.steered.attaching = true;
         self.state = State::Talking;

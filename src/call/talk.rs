@@ -25,7 +25,7 @@ impl Call {
             News::Near(LineNews::Referred(request)) => self.hand_over(now, request, None, out),
             News::Near(news) => self.near_answered(now, news, out),
             News::Agent(AgentNews::Ready) => self.tell_agent(AgentOutput::TellAnswered, out),
-            News::Agent(AgentNews::Lost(cause)) => self.announce(now, cause, out),
+            News::Agent(AgentNews::Lost(cause)) => self.replace_or_announce(now, cause, out),
             News::Agent(AgentNews::HungUp) => {
                 self.end(now, HangupCause::Normal, Party::Agent, out);
             }

@@ -2,6 +2,7 @@
 
 mod attended;
 mod early;
+mod fallback;
 mod handovers;
 mod holds;
 mod legs;
@@ -35,6 +36,7 @@ use crate::types::codec::Codec;
 use crate::types::codec::PayloadType;
 use crate::types::codec::Ptime;
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 
@@ -115,6 +117,7 @@ fn plain() -> CallSetup {
             hangup_after: None,
             reinvite_after: None,
         },
+        fallbacks: VecDeque::new(),
         opening: Opening::Inbound(terms()),
         partner: Partner::Agent,
         ring_max: Duration::from_secs(45),

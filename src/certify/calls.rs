@@ -44,6 +44,7 @@ use crate::types::name::ListenerName;
 use crate::types::number::E164;
 use crate::types::transport::Transport;
 use jiff::Timestamp;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -265,6 +266,7 @@ fn setup(trunk: &Trunk, opening: Opening) -> CallSetup {
             hangup_after: None,
             reinvite_after: None,
         },
+        fallbacks: VecDeque::new(),
         ring_max: trunk.ring_timeout,
         duration_max: trunk.max_duration,
         answer_delay: trunk.answer_delay,

@@ -177,7 +177,8 @@ impl Subject {
             hangup_after: None,
             reinvite_after: None,
         };
-        let profile = AiProfile { id: AGENT, tenant: TENANT, name: "certify".to_owned(), agent };
+        let (name, fallback) = ("certify".to_owned(), Vec::new());
+        let profile = AiProfile { id: AGENT, tenant: TENANT, name, agent, fallback };
         let number = Number {
             id: NumberId::from_uuid(Uuid::from_u128(3)),
             tenant: TENANT,

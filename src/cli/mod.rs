@@ -19,6 +19,7 @@ mod output;
 mod print_config;
 mod report;
 mod run;
+mod secrets;
 mod self_signed;
 mod table;
 mod tenants;
@@ -37,6 +38,7 @@ use crate::cli::keys::KeysArgs;
 use crate::cli::migrate::MigrateArgs;
 use crate::cli::numbers::NumbersArgs;
 use crate::cli::run::RunArgs;
+use crate::cli::secrets::SecretsArgs;
 use crate::cli::tenants::TenantsArgs;
 use crate::cli::trunks::TrunksArgs;
 use clap::Parser;
@@ -84,6 +86,8 @@ enum Command {
     Tenants(TenantsArgs),
     /// List, make and revoke API keys, by the API of a switch; make the first one in its database.
     Keys(KeysArgs),
+    /// Seal secrets in the database again after a change of keys.
+    Secrets(SecretsArgs),
     /// Bring the database to the schema of this program.
     Migrate(MigrateArgs),
     /// Print the version.
@@ -118,6 +122,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Numbers(args) => block_on(numbers::run(args)),
         Command::Tenants(args) => block_on(tenants::run(args)),
         Command::Keys(args) => block_on(keys::run(args)),
+        Command::Secrets(args) => block_on(secrets::run(args)),
         Command::Migrate(args) => block_on(migrate::run(args)),
         Command::Version => version::run(),
     }

@@ -11,6 +11,7 @@ pub mod files;
 pub mod http;
 mod listener;
 pub mod node;
+pub mod otlp;
 mod print;
 pub mod problem;
 pub mod profile;

@@ -5,6 +5,9 @@ use crate::config::http::HTTP;
 use crate::config::http::HttpSettings;
 use crate::config::listener;
 use crate::config::listener::LISTENER;
+use crate::config::otlp;
+use crate::config::otlp::OTLP;
+use crate::config::otlp::OtlpSettings;
 use crate::config::problem::Problem;
 use crate::config::problem::Sources;
 use crate::config::schema::Built;
@@ -89,6 +92,12 @@ retry_max_ms = 600000
 attempts_max = 150
 concurrency = 4
 keep_s = 604800
+
+[otlp]
+endpoint = ""
+authorization_ref = ""
+service_name = "tandem"
+sample_percent = 100
 "#;
 
 pub(crate) const fn key(name: &'static str, kind: Kind) -> Key {
@@ -112,6 +121,7 @@ pub(crate) const NODE: &[Key] = &[
     key("trace", Kind::Table(TRACE)),
     key("secrets", Kind::Table(SECRETS)),
     key("webhooks", Kind::Table(WEBHOOKS)),
+    key("otlp", Kind::Table(OTLP)),
 ];
 
 const MEDIA: &[Key] = &[
@@ -172,6 +182,8 @@ pub struct NodeConfig {
     pub seal_keys: Vec<Secret<String>>,
     /// How tenants are told of their calls.
     pub webhooks: WebhookSettings,
+    /// The collector of traces; `None`: calls are not traced.
+    pub otlp: Option<OtlpSettings>,
 }
 
 /// Which database.
@@ -288,6 +300,7 @@ pub(crate) fn build(
         trace_keep: Duration::from_secs(view.number("trace.keep_s")),
         seal_keys: seal_keys(view, sources, secrets, problems),
         webhooks: webhooks::read(view, sources, problems),
+        otlp: otlp::read(view, sources, secrets, problems),
     }
 }
 

@@ -15,6 +15,9 @@ use crate::net::websocket;
 use crate::net::websocket::ConnectError;
 use crate::net::websocket::TrustRoots;
 use crate::net::websocket::WebSocket;
+use crate::telemetry::metric;
+use crate::telemetry::metric::Gauge;
+use crate::telemetry::metric::Histogram;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::cause::HangupCause;
@@ -50,6 +53,8 @@ pub use crate::agent::session::AgentCounters;
 
 /// Commands that may wait for an agent's task: an answer, an end, and a few keys between them.
 const COMMANDS_MAX: usize = 16;
+/// Tells an agent in which trace its call is (W3C Trace Context §3.2).
+const TRACE_HEADER: &str = "traceparent";
 /// How long a polite end of a WebSocket may take once nobody needs it any more.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
@@ -129,7 +134,10 @@ impl AgentHandle {
 #[must_use]
 pub fn start(setup: AgentSetup, events: mpsc::Sender<AgentEvent>) -> AgentHandle {
     let session = AgentSession::new(&setup.settings, &setup.call);
-    let dialling = Dialling::new(&setup.settings, setup.roots);
+    let mut dialling = Dialling::new(&setup.settings, setup.roots);
+    if let Some(trace) = setup.call.trace {
+        dialling.headers.push((TRACE_HEADER, trace.to_string()));
+    }
     spawn(session, dialling, setup.end, events)
 }
 
@@ -159,6 +167,7 @@ fn spawn(
         events,
         commands,
         dial: None,
+        dialled_at: None,
         socket: None,
         pending: VecDeque::new(),
         full: false,
@@ -209,6 +218,8 @@ struct Task {
     events: mpsc::Sender<AgentEvent>,
     commands: mpsc::Receiver<Command>,
     dial: Option<Dial>,
+    /// When the agent was dialled first, until it is there.
+    dialled_at: Option<Moment>,
     /// By pointer: it is most of a task's size, and built-in agents have none.
     socket: Option<Box<Socket>>,
     /// What the link did not take yet; while there is any, nothing is read from the agent.
@@ -229,6 +240,23 @@ struct Socket {
     /// Something was written since the last complete flush.
     dirty: bool,
     blocked: bool,
+    _counted: Counted,
+}
+
+/// An agent that is connected, as the metrics count it.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        metric::gauge(Gauge::AgentsConnected).increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metric::gauge(Gauge::AgentsConnected).decrement(1.0);
+    }
 }
 
 /// What the task woke up for.
@@ -331,7 +359,7 @@ impl Task {
             Wake::Link(event) => self.handle_link(now, event, out),
             Wake::Dialled(result) => match *result {
                 Ok(stream) => {
-                    self.socket = Some(Box::new(Socket { stream, dirty: false, blocked: false }));
+                    self.socket = Some(Box::new(Socket::new(stream)));
                     session.handle(now, Input::Connected, out);
                 }
                 Err(error) => {
@@ -386,7 +414,10 @@ impl Task {
     async fn perform(&mut self, out: &mut Vec<Output>) {
         for output in out.drain(..) {
             match output {
-                Output::Connect => self.dial = Some(self.dialling.dial()),
+                Output::Connect => {
+                    self.dialled_at.get_or_insert_with(clock::now);
+                    self.dial = Some(self.dialling.dial());
+                }
                 Output::Send(text) => self.send(text),
                 Output::Ping => self.write(Message::Ping(Bytes::new())),
                 Output::Play(audio) => self.pending.push_back(Pending::Audio(audio)),
@@ -398,9 +429,13 @@ impl Task {
                 }
                 // An open WebSocket is closed when the task ends, which it does then.
                 Output::Close => self.dial = None,
-                Output::Ready => tell(&self.events, AgentEvent::Ready).await,
+                Output::Ready => {
+                    self.note_connect("connected");
+                    tell(&self.events, AgentEvent::Ready).await;
+                }
                 Output::Failed(cause) => {
                     self.over = true;
+                    self.note_connect("failed");
                     tell(&self.events, AgentEvent::Failed(cause)).await;
                 }
                 Output::Lost(cause) => {
@@ -409,6 +444,14 @@ impl Task {
                 }
                 Output::HangupRequested => tell(&self.events, AgentEvent::HangupRequested).await,
             }
+        }
+    }
+
+    /// Built-in agents are not dialled.
+    fn note_connect(&mut self, outcome: &'static str) {
+        if let Some(since) = self.dialled_at.take() {
+            let took = clock::now().since(since);
+            metric::observe_labelled(Histogram::AgentConnect, outcome, took);
         }
     }
 
@@ -458,6 +501,10 @@ impl Task {
 }
 
 impl Socket {
+    fn new(stream: WebSocket) -> Self {
+        Self { stream, dirty: false, blocked: false, _counted: Counted::new() }
+    }
+
     /// Writes what waits and, unless the playout queue is `full`, reads one message.
     fn poll(&mut self, full: bool, cx: &mut Context<'_>) -> Poll<Wake> {
         if self.dirty {

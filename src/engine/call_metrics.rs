@@ -1,16 +1,21 @@
 //! What the events of calls add to the metrics.
 
 use crate::agent::session::AgentCounters;
+use crate::call::event::CallDirection;
 use crate::call::event::CallEvent;
 use crate::call::event::MediaFigures;
+use crate::call::side::LegSide;
+use crate::cdr::CallRecord;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
 use crate::telemetry::metric::Histogram;
 use crate::types::cause::HangupCause;
 use crate::types::moment::Moment;
 
-/// Counts an event of a call that arrived at `arrived`. `answered`: it was answered before.
-pub(super) fn count(now: Moment, arrived: Moment, answered: bool, event: &CallEvent) {
+/// Counts an event of a call whose record was so before it.
+pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
+    let stages = &before.stages;
+    let since_arrival = now.since(stages.arrived);
     match event {
         CallEvent::Arrived(_) => metric::counter(Counter::CallsReceived).increment(1),
         CallEvent::Refused { cause, .. } => {
@@ -19,17 +24,23 @@ pub(super) fn count(now: Moment, arrived: Moment, answered: bool, event: &CallEv
                 metric::counter(Counter::RtpPortsExhausted).increment(1);
             }
         }
+        CallEvent::AgentReplaced(_) => metric::counter(Counter::AgentsReplaced).increment(1),
         CallEvent::AgentFailed(cause) => metric::count(Counter::AgentsFailed, cause.code()),
         CallEvent::Answered(_) => {
             metric::counter(Counter::CallsAnswered).increment(1);
-            metric::observe(Histogram::CallSetup, now.since(arrived));
+            metric::observe_labelled(Histogram::CallSetup, direction(before), since_arrival);
+        }
+        CallEvent::Ringing | CallEvent::Progressed { side: LegSide::Near, .. } => {
+            if stages.ringing.is_none() {
+                metric::observe_labelled(Histogram::CallRinging, direction(before), since_arrival);
+            }
         }
         CallEvent::Media(figures) | CallEvent::LegMedia(_, figures) => count_media(figures),
         CallEvent::ReofferRefused { cause, .. } => {
             metric::count(Counter::SipReoffersRefused, cause.code());
         }
         CallEvent::Ended { cause, duration, .. } => {
-            if answered {
+            if stages.answered.is_some() {
                 metric::count(Counter::CallsEnded, cause.code());
                 metric::observe(Histogram::CallDuration, *duration);
             }
@@ -40,7 +51,6 @@ pub(super) fn count(now: Moment, arrived: Moment, answered: bool, event: &CallEv
         // Strangers' messages are counted where they are turned away.
         CallEvent::Ignored(_)
         | CallEvent::Decided { .. }
-        | CallEvent::Ringing
         | CallEvent::AgentReady
         | CallEvent::Acknowledged
         | CallEvent::FirstMedia
@@ -60,7 +70,7 @@ pub(super) fn count(now: Moment, arrived: Moment, answered: bool, event: &CallEv
         | CallEvent::Dialled(_)
         | CallEvent::Sent { .. }
         | CallEvent::Attempted(_)
-        | CallEvent::Progressed { .. }
+        | CallEvent::Progressed { side: LegSide::Far | LegSide::Third, .. }
         | CallEvent::LegAnswered { .. }
         | CallEvent::LegFailed { .. }
         | CallEvent::LegEnded { .. }
@@ -70,6 +80,13 @@ pub(super) fn count(now: Moment, arrived: Moment, answered: bool, event: &CallEv
         | CallEvent::TransferCompleted
         | CallEvent::TransferRefused(_)
         | CallEvent::Replaced(_) => (),
+    }
+}
+
+const fn direction(record: &CallRecord) -> &'static str {
+    match record.direction {
+        CallDirection::Inbound => "inbound",
+        CallDirection::Outbound => "outbound",
     }
 }
 
@@ -114,8 +131,32 @@ pub(super) fn count_agent(counters: &AgentCounters) {
 mod tests {
     use super::*;
     use crate::agent::session::Garbage;
-    use crate::call::side::LegSide;
+    use crate::types::codec::Codec;
+    use crate::types::id::CallId;
     use metrics_exporter_prometheus::PrometheusBuilder;
+    use uuid::Uuid;
+
+    fn record() -> CallRecord {
+        CallRecord::open(Moment::START, CallId::from_uuid(Uuid::from_u128(7)))
+    }
+
+    #[test]
+    fn each_stage_is_entered_once_by_the_direction_of_the_call() {
+        let mut record = record();
+        let text = counted(|| {
+            for event in [CallEvent::Ringing, CallEvent::Ringing, CallEvent::Answered(Codec::Pcmu)]
+            {
+                count(Moment::from_millis(7), &record, &event);
+                record.fold(Moment::from_millis(7), &event);
+            }
+        });
+        for expected in [
+            "call_ringing_seconds_count{direction=\"inbound\"} 1",
+            "call_setup_seconds_count{direction=\"inbound\"} 1",
+        ] {
+            assert!(text.contains(expected), "no {expected} in {text}");
+        }
+    }
 
     fn counted(count: impl FnOnce()) -> String {
         let recorder = PrometheusBuilder::new().build_recorder();
@@ -157,7 +198,7 @@ mod tests {
                 CallEvent::Media(Box::new(figures)),
                 CallEvent::LegMedia(LegSide::Far, Box::new(figures)),
             ] {
-                count(Moment::START, Moment::START, true, &event);
+                count(Moment::START, &record(), &event);
             }
         });
         for expected in [

@@ -29,6 +29,7 @@ use crate::engine::call_task::voice::Voice;
 use crate::engine::dial::DialNews;
 use crate::engine::errand::Errand;
 use crate::engine::media_thread::MediaEvent;
+use crate::engine::partner;
 use crate::engine::registry::CampaignGuard;
 use crate::engine::registry::PermitGuard;
 use crate::engine::switch::Switch;
@@ -61,7 +62,6 @@ pub(super) struct CallSeed {
     pub(super) near: NearSeed,
     pub(super) listener: SwitchListener,
     pub(super) log: CallLog,
-    pub(super) arrived: Moment,
     pub(super) setup: CallSetup,
     pub(super) route: CallRoute,
     /// Its place among the calls of a campaign.
@@ -109,6 +109,8 @@ pub(super) fn start(
         let variables = Box::new(seed.route.variables.clone());
         seed.log.note(clock::now(), CallEvent::VariablesSet(variables));
     }
+    let next_profiles = partner::fallbacks(&switch.table.load(), &seed.route.profile);
+    seed.setup.fallbacks = partner::next_agents(&next_profiles);
     let report = seed.log.report();
     switch.live.tell_report(&report);
     let written = switch.ledger.report(report);
@@ -122,6 +124,7 @@ pub(super) fn start(
     switch.registry.take_errands(id, errands_in);
     let span = tracing::info_span!("call", %id, trunk = %seed.route.trunk.name);
     let mut task = Task::new(Arc::clone(switch), seed, (inputs, queue, errands));
+    task.next_profiles = next_profiles;
     let guarded = async move {
         if AssertUnwindSafe(task.run(written)).catch_unwind().await.is_err() {
             task.close_after_fault();
@@ -146,7 +149,6 @@ struct Task {
     listener: SwitchListener,
     route: CallRoute,
     log: CallLog,
-    arrived: Moment,
     call: Call,
     inputs: mpsc::Receiver<Input>,
     /// What applications ask.
@@ -157,6 +159,8 @@ struct Task {
     own: VecDeque<Input>,
     media: Slot,
     voice: Option<Voice>,
+    /// Whose agents take over in turn.
+    next_profiles: Vec<Arc<AiProfile>>,
     /// Legs that were dialled, and what belongs to them; most calls have none.
     others: Option<Box<Others>>,
     /// Keeps the queue open where the call may outlive its caller's leg.
@@ -193,7 +197,6 @@ impl Task {
             listener: seed.listener,
             route: seed.route,
             log: seed.log,
-            arrived: seed.arrived,
             call: Call::new(seed.setup),
             inputs,
             errands,
@@ -201,6 +204,7 @@ impl Task {
             own,
             media: Slot::default(),
             voice: None,
+            next_profiles: Vec::new(),
             others,
             kept: None,
             _permit: permit,
@@ -296,8 +300,7 @@ impl Task {
     /// An answered call is reported, so that the record of an interrupted one has its answer.
     fn note(&mut self, event: CallEvent) {
         let now = clock::now();
-        let was_answered = self.log.record().stages.answered.is_some();
-        call_metrics::count(now, self.arrived, was_answered, &event);
+        call_metrics::count(now, self.log.record(), &event);
         let answered = matches!(event, CallEvent::Answered(_));
         let heard = self.switch.live.is_heard().then(|| event.clone());
         let seq = self.log.note(now, event);

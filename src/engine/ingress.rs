@@ -290,6 +290,7 @@ mod tests {
             roots: TrustRoots::native(),
             listeners: Vec::new(),
             trace: TraceLimits { shard_bytes_max: 0, life: Duration::ZERO },
+            sampling: None,
             shards: OnceLock::new(),
         };
         let gate = Gate { name: "public".parse().expect("a name"), stranger: Stranger::Silence };

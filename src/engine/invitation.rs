@@ -51,6 +51,8 @@ use crate::sip::endpoint::policy::DialogPolicy;
 use crate::sip::message::Request;
 use crate::sip::message::name::HeaderName;
 use crate::sip::message::uri::Uri;
+use crate::telemetry::metric;
+use crate::telemetry::metric::Histogram;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::id::CallId;
@@ -60,6 +62,7 @@ use crate::types::moment::Moment;
 use crate::types::transport::Transport;
 use std::cell::Cell;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,6 +86,7 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
     }
     let stale = Cell::new(false);
     let verdict = decide(shard, &invitation, &listener, &stale, &mut decision);
+    metric::observe(Histogram::Routing, clock::now().since(now));
     let mut begun = Begun { now, log: CallLog::open(now, clock::new_call_id()), decision };
     let secrets = Arc::clone(shard.switch.table.load().secret_headers());
     shard.trace.link(begun.log.record().id, invitation.request.headers.call_id(), &secrets);
@@ -205,7 +209,6 @@ fn admit(
         near: NearSeed::Invited(near, permit, invitation.flow.remote.ip()),
         listener,
         log: begun.log,
-        arrived: begun.now,
         setup,
         route: call_route(&invitation, *route),
         campaign: None,
@@ -267,7 +270,7 @@ impl Begun {
     }
 
     fn note(&mut self, event: CallEvent) {
-        call_metrics::count(self.now, self.now, false, &event);
+        call_metrics::count(self.now, self.log.record(), &event);
         self.log.note(self.now, event);
     }
 
@@ -485,6 +488,7 @@ fn call_setup(route: &InboundRoute, transport: Transport) -> CallSetup {
         opening: Opening::Inbound(leg_terms::inbound(trunk, transport)),
         partner: partner::of_agent(&route.profile.agent),
         agent: route.profile.agent.clone(),
+        fallbacks: VecDeque::new(),
         ring_max: trunk.ring_timeout,
         duration_max: trunk.max_duration,
         answer_delay: trunk.answer_delay,

@@ -51,6 +51,7 @@ use crate::types::number::DialString;
 use crate::types::number::E164;
 use crate::types::peer::PeerUri;
 use crate::types::transport::Transport;
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -238,7 +239,7 @@ impl CallControl {
         };
         let log = begun.decide(route, std::mem::take(&mut plan.decision));
         let plan = Box::new(plan);
-        self.start((now, log, campaign), (plan, trunk, profile, caller), wish);
+        self.start((log, campaign), (plan, trunk, profile, caller), wish);
         Ok(id)
     }
 
@@ -249,7 +250,7 @@ impl CallControl {
 
     fn start(
         &self,
-        (now, log, campaign): (Moment, CallLog, Option<CampaignGuard>),
+        (log, campaign): (CallLog, Option<CampaignGuard>),
         (plan, trunk, profile, caller): (Box<OutboundPlan>, Arc<Trunk>, Arc<AiProfile>, E164),
         wish: Origination,
     ) {
@@ -276,7 +277,7 @@ impl CallControl {
             peer_host: peer_host.unwrap_or_default(),
         };
         let near = NearSeed::Dialled(plan);
-        let seed = CallSeed { near, listener, log, arrived: now, setup, route, campaign };
+        let seed = CallSeed { near, listener, log, setup, route, campaign };
         call_task::start(&self.switch, seed, mpsc::channel(CALL_QUEUE_MAX));
     }
 
@@ -374,7 +375,7 @@ fn profile(
         None if wish.ai_profile.is_some() => None,
         None => {
             let (id, name) = (AiProfileId::from_uuid(Uuid::nil()), String::new());
-            Some(Arc::new(AiProfile { id, tenant, name, agent }))
+            Some(Arc::new(AiProfile { id, tenant, name, agent, fallback: Vec::new() }))
         }
     }
 }
@@ -399,6 +400,7 @@ fn call_setup(plan: &OutboundPlan, trunk: &Trunk, profile: &AiProfile) -> CallSe
         opening: Opening::Outbound(Box::new(request)),
         partner: partner::of_agent(&profile.agent),
         agent: profile.agent.clone(),
+        fallbacks: VecDeque::new(),
         ring_max,
         duration_max: trunk.max_duration,
         answer_delay: trunk.answer_delay,
@@ -416,7 +418,7 @@ struct Begun<'a> {
 
 impl Begun<'_> {
     fn note(&mut self, event: CallEvent) {
-        call_metrics::count(self.now, self.now, false, &event);
+        call_metrics::count(self.now, self.log.record(), &event);
         self.log.note(self.now, event);
     }
 

@@ -2,10 +2,13 @@
 
 use crate::call::dial::DialRequest;
 use crate::call::dial::DialTarget;
+use crate::call::setup::NextAgent;
 use crate::call::setup::Partner;
 use crate::engine::dial;
 use crate::engine::leg_terms;
 use crate::routing::outbound::DiversionReason;
+use crate::routing::table::AiProfile;
+use crate::routing::table::RoutingTable;
 use crate::routing::template::Scope;
 use crate::routing::template::Template;
 use crate::types::agent::AgentKind;
@@ -14,10 +17,13 @@ use crate::types::agent::SipAgent;
 use crate::types::header::FieldName;
 use crate::types::header::FieldValue;
 use crate::types::header::NameGlob;
+use crate::types::limit::AGENT_FALLBACKS_MAX;
 use crate::types::number::E164;
 use crate::types::peer::PeerUri;
 use crate::types::srtp::SrtpPolicy;
 use crate::types::transport::Transport;
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Whom the near leg talks with.
@@ -34,6 +40,23 @@ pub(super) fn of_agent(agent: &AgentSettings) -> Partner {
         | AgentKind::Announce
         | AgentKind::Parrot => Partner::Agent,
     }
+}
+
+/// The profiles whose agents take over in turn from that of `profile`: those that are there, of its tenant.
+pub(super) fn fallbacks(table: &RoutingTable, profile: &AiProfile) -> Vec<Arc<AiProfile>> {
+    let known = profile.fallback.iter().filter_map(|id| table.ai_profile(*id));
+    let own = known.filter(|next| next.tenant == profile.tenant && next.id != profile.id);
+    own.take(AGENT_FALLBACKS_MAX).cloned().collect()
+}
+
+/// The agents of these profiles, as a call calls for them.
+pub(super) fn next_agents(profiles: &[Arc<AiProfile>]) -> VecDeque<NextAgent> {
+    let next = |profile: &Arc<AiProfile>| NextAgent {
+        profile: profile.id,
+        agent: profile.agent.clone(),
+        partner: of_agent(&profile.agent),
+    };
+    profiles.iter().map(next).collect()
 }
 
 fn to_agent(agent: &SipAgent) -> DialRequest {

@@ -95,6 +95,7 @@ pub fn start(
         trunks: HashMap::new(),
         expected: HashMap::new(),
         next_token: 0,
+        received_at: Moment::START,
         challenges: Challenges::new(),
         declined: DeclinedSample::default(),
         out: Vec::new(),
@@ -144,6 +145,8 @@ pub(super) struct Shard {
     /// Places of next hops, from which answers may come.
     expected: HashMap<DialogId, SourceGuard>,
     next_token: u64,
+    /// When the message came that is being read, or was the last.
+    received_at: Moment,
     /// Calls whose INVITE was challenged.
     pub(super) challenges: Challenges<Challenged>,
     declined: DeclinedSample,
@@ -256,7 +259,8 @@ impl Shard {
 
     fn take(&mut self, arrival: Arrival) {
         match arrival {
-            Arrival::Message { flow, message } => {
+            Arrival::Message { at, flow, message } => {
+                self.received_at = at;
                 self.trace.note(clock::now(), Way::In, &flow, &message);
                 self.turn(Input::Received { flow, message });
             }
@@ -337,7 +341,12 @@ impl Shard {
         }
         let Some(event) = self.hand_to_dialled(event) else { return };
         match event {
-            Event::Invited(invitation) => invitation::receive(self, *invitation),
+            Event::Invited(invitation) => {
+                // Its 100 was sent in the same turn.
+                let waited = clock::now().since(self.received_at);
+                metric::observe(metric::Histogram::InviteTrying, waited);
+                invitation::receive(self, *invitation);
+            }
             Event::Cancelled { dialog, .. } => self.last(dialog, LegInput::Cancelled),
             Event::Acknowledged { dialog, body } => {
                 self.tell(dialog, LegInput::Acknowledged(description(body)));

@@ -17,6 +17,7 @@ use crate::routing::trunk::Trunk;
 use crate::sip::endpoint::outbound::OutboundInvite;
 use crate::sip::message::field::FieldValue;
 use crate::types::name::ListenerName;
+use crate::types::trace_context::Sampling;
 use crate::types::transport::Transport;
 use arc_swap::ArcSwap;
 use std::fmt;
@@ -78,6 +79,8 @@ pub struct Switch {
     pub listeners: Vec<SwitchListener>,
     /// How much signalling is kept.
     pub trace: TraceLimits,
+    /// Which calls are traced; `None`: there is no collector, and agents are told of no trace.
+    pub sampling: Option<Sampling>,
     /// The shards, once they run.
     pub shards: OnceLock<Shards>,
 }

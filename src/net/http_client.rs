@@ -90,6 +90,20 @@ impl HttpClient {
         body: Bytes,
         limit: Duration,
     ) -> Result<HttpAnswer, HttpFault> {
+        self.post_as(url, ("application/json", body), headers, limit).await
+    }
+
+    /// The same with a body of another type.
+    ///
+    /// # Errors
+    /// [`HttpFault`] says how far it got.
+    pub async fn post_as(
+        &self,
+        url: &str,
+        body: (&'static str, Bytes),
+        headers: &[(&'static str, String)],
+        limit: Duration,
+    ) -> Result<HttpAnswer, HttpFault> {
         let asked = self.ask(url, headers, body);
         tokio::time::timeout(limit, asked).await.unwrap_or(Err(HttpFault::Late(limit)))
     }
@@ -98,13 +112,13 @@ impl HttpClient {
         &self,
         url: &str,
         headers: &[(&'static str, String)],
-        body: Bytes,
+        (form, body): (&'static str, Bytes),
     ) -> Result<HttpAnswer, HttpFault> {
         let to = self.reach.destination(url).map_err(HttpFault::Url)?;
         let mut request = Request::post(&to.path)
             .header(HOST, &to.authority)
             .header(USER_AGENT, concat!("tandem/", env!("CARGO_PKG_VERSION")))
-            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_TYPE, form)
             .header(CONNECTION, "close");
         for (name, value) in headers {
             request = request.header(*name, value);

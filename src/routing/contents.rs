@@ -88,6 +88,8 @@ pub struct AiProfile {
     pub name: String,
     /// How the agent is reached and behaves.
     pub agent: AgentSettings,
+    /// Whose agents take over in turn where this one is not reached or is lost.
+    pub fallback: Vec<AiProfileId>,
 }
 
 /// A number or a range of numbers.

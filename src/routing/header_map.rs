@@ -241,6 +241,7 @@ mod tests {
                 tenant: tenant_id(1),
                 name: "a".into(),
                 agent: settings,
+                fallback: Vec::new(),
             }],
             numbers: vec![number(1, 1, "+15550100")],
             trunks: vec![trunk],

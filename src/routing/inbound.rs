@@ -520,6 +520,7 @@ mod tests {
                 hangup_after: None,
                 reinvite_after: None,
             },
+            fallback: Vec::new(),
         }
     }
 

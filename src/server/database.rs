@@ -9,12 +9,12 @@ use crate::engine::switch::Written;
 use crate::routing::table::Change;
 use crate::routing::table::RoutingTable;
 use crate::server::StartError;
+use crate::server::spans::SpanFeed;
 use crate::server::traces::EndedCalls;
 use crate::store::changes;
 use crate::store::changes::FollowStatus;
 use crate::store::database::Database;
 use crate::store::journal::Journal;
-use crate::store::journal::JournalHealth;
 use crate::store::key_ring::KeyRing;
 use crate::store::migrate;
 use crate::store::migrate::SchemaError;
@@ -291,13 +291,13 @@ impl Persistence {
         Arc::clone(&self.keys)
     }
 
-    pub(super) fn journal_health(&self) -> Arc<JournalHealth> {
-        self.journal.health()
+    pub(super) fn journal(&self) -> Arc<Journal> {
+        Arc::clone(&self.journal)
     }
 
-    /// Where calls report; their ends are told to `ended`.
-    pub(super) fn ledger(&self, ended: EndedCalls) -> Arc<dyn Ledger> {
-        Arc::new(JournalLedger { journal: Arc::clone(&self.journal), ended })
+    /// Where calls report; their ends are told to `ended`, their spans to `spans`.
+    pub(super) fn ledger(&self, ended: EndedCalls, spans: SpanFeed) -> Arc<dyn Ledger> {
+        Arc::new(JournalLedger { journal: Arc::clone(&self.journal), ended, spans })
     }
 
     pub(super) fn recompose(&self, config: &Config) {
@@ -333,11 +333,13 @@ impl Persistence {
 struct JournalLedger {
     journal: Arc<Journal>,
     ended: EndedCalls,
+    spans: SpanFeed,
 }
 
 impl JournalLedger {
     fn note(&self, report: &CallReport) {
         metric::counter(Counter::RecordsJournalled).increment(1);
+        self.spans.note(report);
         if report.record.is_closed() {
             self.ended.note(report.record.id, report.record.route.trunk);
         }

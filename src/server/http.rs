@@ -16,6 +16,8 @@ use crate::engine::trunk_states::TrunkStates;
 use crate::server::database::Persistence;
 use crate::server::listeners::HttpSocket;
 use crate::store::changes::FollowStatus;
+use crate::store::database::Database;
+use crate::store::journal::Journal;
 use crate::store::journal::JournalHealth;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
@@ -35,7 +37,9 @@ struct Gauged {
     switch: Arc<Switch>,
     shards: Vec<ShardHandle>,
     follow: Arc<FollowStatus>,
-    journal: Arc<JournalHealth>,
+    journal: Arc<Journal>,
+    health: Arc<JournalHealth>,
+    database: Database,
 }
 
 /// Records metrics from now on; `None` where somebody else does. A counter that was taken before counts
@@ -58,7 +62,9 @@ pub(super) fn serve(
         switch: Arc::clone(switch),
         shards: shards.to_vec(),
         follow: persistence.follow_status(),
-        journal: persistence.journal_health(),
+        journal: persistence.journal(),
+        health: persistence.journal().health(),
+        database: persistence.database().clone(),
     };
     let asked = gauged.clone();
     let context = Context {
@@ -95,7 +101,7 @@ impl Gauged {
             draining: self.switch.registry.is_draining(),
             routing: self.follow.is_in_step() || !self.switch.table.load().is_empty(),
             database: self.follow.is_in_step(),
-            journal: !self.journal.disk_refuses(),
+            journal: !self.health.disk_refuses(),
             calls: self.switch.registry.live(),
         }
     }
@@ -117,11 +123,16 @@ impl Gauged {
             (Gauge::SipShardQueue, queued as f64),
             (Gauge::MediaSessions, media.sessions as f64),
             (Gauge::RoutingNumbers, self.switch.table.load().len() as f64),
+            (Gauge::JournalWaiting, self.health.waiting_bytes() as f64),
+            (Gauge::JournalQueue, self.journal.queued() as f64),
             (Gauge::DatabaseUp, f64::from(u8::from(readiness.database))),
             (Gauge::Draining, f64::from(u8::from(readiness.draining))),
         ] {
             metric::set(gauge, value);
         }
+        let (busy, idle) = self.database.connections();
+        metric::set_labelled(Gauge::DatabaseConnections, "busy", busy as f64);
+        metric::set_labelled(Gauge::DatabaseConnections, "idle", idle as f64);
         for (state, gateways) in gateways::count(&self.switch.registry) {
             metric::set_labelled(Gauge::Gateways, state, gateways as f64);
         }
@@ -129,9 +140,9 @@ impl Gauged {
             metric::set_labelled(Gauge::TrunksRegistering, state, trunks as f64);
         }
         for (counter, value) in [
-            (Counter::RecordsStored, self.journal.uploaded()),
-            (Counter::RecordsRejected, self.journal.rejected()),
-            (Counter::RecordsLost, self.journal.lost()),
+            (Counter::RecordsStored, self.health.uploaded()),
+            (Counter::RecordsRejected, self.health.rejected()),
+            (Counter::RecordsLost, self.health.lost()),
             (Counter::MediaTicksLate, media.late_phases),
         ] {
             metric::counter(counter).absolute(value);

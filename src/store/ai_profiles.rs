@@ -23,6 +23,7 @@ use crate::types::header::FieldValue;
 use crate::types::header::NameGlob;
 use crate::types::id::AiProfileId;
 use crate::types::id::TenantId;
+use crate::types::limit::AGENT_FALLBACKS_MAX;
 use crate::types::peer::Credentials;
 use crate::types::peer::PeerUri;
 use crate::types::secret::Secret;
@@ -44,12 +45,15 @@ pub(crate) struct AiProfileRow {
     // Files written by an earlier version lack it.
     #[serde(default)]
     pub(crate) sealed: serde_json::Value,
+    // The same.
+    #[serde(default)]
+    pub(crate) fallback_profiles: Vec<Uuid>,
 }
 
-pub(crate) const ALL: &str = "SELECT id, tenant_id, name, agent, sealed FROM ai_profiles";
+pub(crate) const ALL: &str =
+    "SELECT id, tenant_id, name, agent, sealed, fallback_profiles FROM ai_profiles";
 
-pub(crate) const SOME: &str =
-    "SELECT id, tenant_id, name, agent, sealed FROM ai_profiles WHERE id = ANY($1)";
+pub(crate) const SOME: &str = "SELECT id, tenant_id, name, agent, sealed, fallback_profiles FROM ai_profiles WHERE id = ANY($1)";
 
 impl AiProfileRow {
     /// The profile of this row.
@@ -65,8 +69,13 @@ impl AiProfileRow {
             tenant: TenantId::from_uuid(self.tenant_id),
             name: self.name.clone(),
             agent,
+            fallback: self.fallback_profiles.iter().copied().map(AiProfileId::from_uuid).collect(),
         })
     }
+}
+
+fn is_id(text: &str) -> bool {
+    Uuid::parse_str(text).is_ok()
 }
 
 /// AI profiles as the API manages them.
@@ -101,6 +110,13 @@ pub const AI_PROFILES: Resource = Resource {
              of the profile's `secrets`.",
         )
         .given(Given::Required),
+        Field::new(
+            "fallback_profiles",
+            Kind::Patterns(AGENT_FALLBACKS_MAX, is_id, "a UUID"),
+            "Other profiles of the tenant whose agents take over, in this order, where the agent cannot be \
+             reached or is lost in a call. The lists of those profiles do not count for that call. After \
+             the last one the caller hears the announcement.",
+        ),
         Field::new("created_at", Kind::Time, "When it was made.").given(Given::Never),
         Field::new("updated_at", Kind::Time, "When it was last changed.").given(Given::Never),
     ],

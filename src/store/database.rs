@@ -87,6 +87,15 @@ impl Database {
         matches!(tokio::time::timeout(limit, query).await, Ok(Ok(_)))
     }
 
+    /// Connections that are busy, and that are idle.
+    #[must_use]
+    pub fn connections(&self) -> (usize, usize) {
+        let pools = [&self.node, &self.api];
+        let open: usize = pools.iter().map(|pool| pool.size() as usize).sum();
+        let idle: usize = pools.iter().map(|pool| pool.num_idle()).sum();
+        (open.saturating_sub(idle), idle)
+    }
+
     /// Closes every connection.
     pub async fn close(&self) {
         self.api.close().await;

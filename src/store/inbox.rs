@@ -86,6 +86,12 @@ enum Sleep {
 }
 
 impl Inbox {
+    /// Reports that wait.
+    pub(crate) fn len(&self) -> usize {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.items.len() + state.ongoing.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing that runs under the lock can leave it half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -22,6 +22,7 @@ use crate::types::moment::Moment;
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::collections::VecDeque;
 use std::fs::DirBuilder;
 use std::fs::File;
 use std::fs::TryLockError;
@@ -30,6 +31,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -47,6 +50,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const ALIVE_PAUSE: Duration = Duration::from_secs(2);
 /// Longest sleep while no call is open and nothing is to be done.
 const IDLE_PAUSE: Duration = Duration::from_secs(3_600);
+/// Writes to the disk whose way into the database is timed at once. Over it: later ones are not.
+const STAMPS_MAX: usize = 1_024;
 /// The folder of records that the database refused.
 pub(crate) const REJECTED: &str = "rejected";
 
@@ -84,6 +89,18 @@ pub struct JournalHealth {
     pub(crate) uploaded: AtomicU64,
     /// Entries the database refused for good, put aside as files.
     pub(crate) rejected: AtomicU64,
+    /// Bytes of the journal that are not in the database.
+    pub(crate) waiting: AtomicU64,
+    /// What was written to the disk and when, until it is in the database; so many at most.
+    stamps: Mutex<VecDeque<Stamp>>,
+}
+
+/// How far the journal was safe on disk at a moment.
+#[derive(Clone, Copy, Debug)]
+struct Stamp {
+    segment: u64,
+    len: u64,
+    at: Moment,
 }
 
 impl JournalHealth {
@@ -109,6 +126,29 @@ impl JournalHealth {
     #[must_use]
     pub fn uploaded(&self) -> u64 {
         self.uploaded.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the journal that are not in the database.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    fn stamp(&self, segment: u64, len: u64) {
+        let mut stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = stamps.back().is_none_or(|last| (last.segment, last.len) < (segment, len));
+        if is_new && stamps.len() < STAMPS_MAX {
+            stamps.push_back(Stamp { segment, len, at: clock::now() });
+        }
+    }
+
+    /// What was on disk by `progress` is in the database now: gives for each write when that was.
+    pub(crate) fn stored(&self, progress: Progress) -> Vec<Moment> {
+        let mut stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+        let reached = (progress.segment, progress.len);
+        let is_stored = |stamp: &&Stamp| (stamp.segment, stamp.len) <= reached;
+        let count = stamps.iter().take_while(is_stored).count();
+        stamps.drain(..count).map(|stamp| stamp.at).collect()
     }
 
     /// Entries put aside because the database refused them.
@@ -205,6 +245,12 @@ impl Journal {
         if !self.shared.inbox.push(report, written) {
             self.shared.health.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Reports that wait in memory for the file.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.shared.inbox.len()
     }
 
     /// How journal and upload fare.
@@ -425,6 +471,7 @@ impl Writer {
     }
 
     fn report(&self, closed: bool) {
+        self.shared.health.stamp(self.segment.number, self.safe_len);
         self.progress.send_replace(Progress {
             segment: self.segment.number,
             len: self.safe_len,

@@ -24,6 +24,7 @@ pub mod past_calls;
 pub mod privacy;
 pub mod private_cluster;
 pub mod refused_sources;
+pub mod reseal;
 pub mod resource;
 pub mod routing_profiles;
 pub mod seal;

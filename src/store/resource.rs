@@ -152,7 +152,8 @@ impl From<sqlx::Error> for Fault {
 /// The field that a constraint is about.
 fn foreign_field(constraint: &str) -> &'static str {
     // Longest first: one name may hold another.
-    const FIELDS: [(&str, &str); 13] = [
+    const FIELDS: [(&str, &str); 14] = [
+        ("ai_profiles_fallback", "fallback_profiles"),
         ("webhook_endpoints_events", "events"),
         ("outbound_trunk", "outbound_trunk_id"),
         ("inbound_trunk", "inbound_trunk_id"),
@@ -187,6 +188,8 @@ fn refused_as(constraint: &str) -> &'static str {
         "campaigns_window" => {
             "`window_from` and `window_until` are both given, and differ, or neither"
         }
+        "ai_profiles_fallback_known" => "each is another profile of the tenant, given once",
+        "ai_profiles_fallback_self" => "a profile does not take over from itself",
         "trunk_in_use" | "routing_profile_in_use" => "another tenant uses it",
         "webhook_endpoints_max" => "a tenant has at most 32 webhook endpoints",
 

@@ -84,6 +84,12 @@ impl Sealer {
         Ok(format!("{FORM}.{}.{}", key.name, URL_SAFE_NO_PAD.encode(body)))
     }
 
+    /// Whether the key that seals has sealed this.
+    pub(crate) fn is_newest(&self, sealed: &str) -> bool {
+        let name = sealed.splitn(3, '.').nth(1);
+        self.0.first().is_some_and(|key| name == Some(key.name.as_str()))
+    }
+
     /// Opens what was sealed for the same row and name; `None` where it was not, or the key is gone.
     #[must_use]
     pub fn open(&self, row: Uuid, name: &str, sealed: &str) -> Option<Secret<String>> {

@@ -17,6 +17,7 @@ use crate::store::numbers;
 use crate::store::past_calls;
 use crate::store::privacy;
 use crate::store::refused_sources;
+use crate::store::reseal;
 use crate::store::resource::Members;
 use crate::store::resource::Place;
 use crate::store::resource::Resource;
@@ -63,6 +64,7 @@ pub fn all() -> Vec<String> {
         changes::PRUNE,
         calls::SELECT_ONE.as_str(),
         calls::SELECT_EVENTS,
+        calls::ARRIVAL,
         calls::UPSERT.as_str(),
         calls::INSERT_EVENTS,
         past_calls::ENDED,
@@ -91,6 +93,7 @@ pub fn all() -> Vec<String> {
         &webhooks::WEBHOOKS,
     ];
     all.extend(resources.into_iter().flat_map(resource_forms));
+    all.extend(reseal::TABLES.into_iter().flat_map(|of| [reseal::select(of), reseal::update(of)]));
     all
 }
 
@@ -198,7 +201,7 @@ fn resource_forms(resource: &'static Resource) -> Vec<String> {
 }
 
 /// The list of calls without a filter, and with all of them.
-fn list_forms() -> [String; 2] {
+fn list_forms() -> [String; 3] {
     let tenant = TenantId::from_uuid(Uuid::nil());
     let text = Some(String::new());
     let time = Some(Timestamp::UNIX_EPOCH);
@@ -210,8 +213,9 @@ fn list_forms() -> [String; 2] {
         from: time,
         until: time,
     };
-    let after = Some(CallId::from_uuid(Uuid::nil()));
-    [(CallFilter::default(), None), (every, after)].map(|(filter, after)| {
+    let after = Some((Timestamp::UNIX_EPOCH, CallId::from_uuid(Uuid::nil())));
+    let within = CallFilter { from: time, until: time, ..CallFilter::default() };
+    [(CallFilter::default(), None), (every, after), (within, after)].map(|(filter, after)| {
         calls::list_query(tenant, &filter, after, 1).sql().as_str().to_owned()
     })
 }

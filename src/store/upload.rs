@@ -1,5 +1,6 @@
 //! Carries the journal into the database: each record exactly once, whatever stops in between.
 
+use crate::clock;
 use crate::store::calls;
 use crate::store::database::Database;
 use crate::store::journal::Journal;
@@ -11,6 +12,8 @@ use crate::store::segment::Kind;
 use crate::store::segment::Next;
 use crate::store::wire;
 use crate::store::wire::Entry;
+use crate::telemetry::metric;
+use crate::telemetry::metric::Histogram;
 use sqlx::AssertSqlSafe;
 use std::collections::HashSet;
 use std::fs::DirBuilder;
@@ -97,7 +100,9 @@ impl Uploader {
         let mut pause = RETRY_FIRST;
         loop {
             let progress = *self.progress.borrow_and_update();
-            match self.carry_up_to(progress).await {
+            let carried = self.carry_up_to(progress).await;
+            self.measure(progress, carried.is_ok());
+            match carried {
                 Ok(()) => {
                     pause = RETRY_FIRST;
                     self.caught_up.send_if_modified(|done| !std::mem::replace(done, true));
@@ -130,6 +135,24 @@ impl Uploader {
     fn forget_all(&self, progress: Progress) {
         if progress.open == 0 {
             drop(std::fs::remove_file(segment::path(&self.dir, progress.segment)));
+        }
+    }
+
+    /// Tells the metrics how much waits, and how long what does not wait any more did.
+    fn measure(&self, progress: Progress, is_carried: bool) {
+        let mut waiting = 0;
+        for number in segment::list(&self.dir).unwrap_or_default() {
+            let file = std::fs::metadata(segment::path(&self.dir, number));
+            let done =
+                self.done.filter(|done| done.segment == number).map_or(0, |done| done.offset);
+            waiting += file.map_or(0, |file| file.len()).saturating_sub(done);
+        }
+        self.health.waiting.store(waiting, Ordering::Relaxed);
+        if is_carried {
+            let now = clock::now();
+            for at in self.health.stored(progress) {
+                metric::observe(Histogram::RecordStored, now.since(at));
+            }
         }
     }
 

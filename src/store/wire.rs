@@ -289,7 +289,9 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         CallEvent::PlayBegun(name) => json!({"asset": name}),
         CallEvent::PlayEnded { whole } => json!({"whole": whole}),
         CallEvent::KeysSent { side, count } => json!({"leg": side.as_str(), "count": count}),
-        CallEvent::AgentAttached(profile) => json!({"ai_profile_id": profile.to_string()}),
+        CallEvent::AgentAttached(profile) | CallEvent::AgentReplaced(profile) => {
+            json!({"ai_profile_id": profile.to_string()})
+        }
         // What these carry is in the record.
         CallEvent::Arrived(_)
         | CallEvent::Decided { .. }

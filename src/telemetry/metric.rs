@@ -3,6 +3,7 @@
 //! A label value is a `&'static str`, so a call id, a number or a peer's text can never become one.
 
 use metrics_exporter_prometheus::BuildError;
+use metrics_exporter_prometheus::Matcher;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::time::Duration;
@@ -66,6 +67,7 @@ metrics_table! {
         CallsEnded, "calls_ended_total", "cause", "Answered calls that ended.";
         CallFaults, "call_faults_total", "", "Calls ended by an error of our own.";
         AgentsFailed, "agents_failed_total", "cause", "Agents that were not reached or lost.";
+        AgentsReplaced, "agents_replaced_total", "", "Agents in whose place that of a fallback profile was called.";
         AgentFramesDropped, "agent_frames_dropped_total", "", "Frames of caller audio an agent was too slow for.";
         AgentMessagesMalformed, "agent_messages_malformed_total", "what", "Messages of agents that could not be read.";
         MediaPacketsReceived, "media_packets_received_total", "", "RTP packets played.";
@@ -84,6 +86,8 @@ metrics_table! {
         ApiRequestsSlow, "api_requests_slow_total", "", "HTTP requests refused because their bodies came too slowly.";
         ApiConnectionsRefused, "api_connections_refused_total", "", "HTTP connections closed because too many were open.";
         WebhookDeliveries, "webhook_deliveries_total", "outcome", "Attempts to tell an event to a webhook endpoint: delivered, failed, dead.";
+        SpansExported, "spans_exported_total", "", "Spans of calls' traces that the collector took.";
+        SpansLost, "spans_lost_total", "why", "Spans that the collector did not get: queue (full), collector (away too long), refused, stop.";
         RetentionDeleted, "retention_deleted_total", "what", "Rows deleted because their time was over: calls, refused (records of no tenant), traces, audit.";
         ApiRequests, "api_requests_total", "status", "HTTP requests answered.";
     }
@@ -103,6 +107,10 @@ metrics_table! {
         RoutingNumbers, "routing_numbers", "", "Numbers in the routing table.";
         EventSockets, "event_sockets", "", "Listeners that follow events of calls.";
         WebhookBacklog, "webhook_calls_waiting", "", "Calls with events that wait for a webhook endpoint, a call once for each.";
+        AgentsConnected, "agents_connected", "", "Agents with an open WebSocket.";
+        JournalWaiting, "journal_waiting_bytes", "", "Bytes of the journal that are not in PostgreSQL yet.";
+        JournalQueue, "journal_queue_reports", "", "Reports of calls that wait in memory for the journal's file.";
+        DatabaseConnections, "database_connections", "state", "Connections to PostgreSQL: busy, idle.";
         DatabaseUp, "database_up", "", "1 when PostgreSQL answers.";
         Draining, "draining", "", "1 while no new call is taken.";
     }
@@ -111,7 +119,13 @@ metrics_table! {
 metrics_table! {
     /// Distributions, in seconds.
     Histogram {
-        CallSetup, "call_setup_seconds", "", "From the INVITE to the 200.";
+        InviteTrying, "invite_trying_seconds", "", "From the arrival of an INVITE to its 100.";
+        Routing, "routing_seconds", "", "Time to decide about an INVITE.";
+        CallRinging, "call_ringing_seconds", "direction", "From the INVITE, of a call out from the wish to call, to the first 18x.";
+        CallSetup, "call_setup_seconds", "direction", "From the INVITE, of a call out from the wish to call, to the 200.";
+        AgentConnect, "agent_connect_seconds", "outcome", "Time until an agent behind a WebSocket was connected, or given up: connected, failed.";
+        RecordStored, "record_stored_seconds", "", "From the journal's disk to PostgreSQL, once for each write to the disk.";
+        WebhookAnswer, "webhook_answer_seconds", "", "Time of an attempt to tell an event to a webhook endpoint.";
         CallDuration, "call_duration_seconds", "", "From the 200 to the end.";
         ApiLatency, "api_request_seconds", "", "Time to answer an HTTP request.";
     }
@@ -122,6 +136,13 @@ const BUCKETS_S: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0,
     7_200.0,
 ];
+/// Buckets of what takes a part of a millisecond, in seconds.
+const FINE_BUCKETS_S: &[f64] = &[
+    0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005,
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
+];
+/// What has those.
+const FINE: &[Histogram] = &[Histogram::InviteTrying, Histogram::Routing];
 /// How often [`Metrics::upkeep`] wants to be called.
 pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -156,9 +177,30 @@ pub fn set_labelled(gauge: Gauge, value: &'static str, figure: f64) {
     }
 }
 
+/// The handle of a gauge without a label, for what is counted up and down.
+pub fn gauge(gauge: Gauge) -> metrics::Gauge {
+    metrics::gauge!(gauge.name())
+}
+
+/// Enters a duration into a distribution with a label, under `value`.
+pub fn observe_labelled(histogram: Histogram, value: &'static str, duration: Duration) {
+    metrics::histogram!(histogram.name(), histogram.label() => value)
+        .record(duration.as_secs_f64());
+}
+
 /// Enters a duration into a distribution.
 pub fn observe(histogram: Histogram, duration: Duration) {
     metrics::histogram!(histogram.name()).record(duration.as_secs_f64());
+}
+
+/// A recorder that knows the buckets of every distribution.
+fn builder() -> Result<PrometheusBuilder, BuildError> {
+    let mut builder = PrometheusBuilder::new().set_buckets(BUCKETS_S)?;
+    for histogram in FINE {
+        let of = Matcher::Full(histogram.name().to_owned());
+        builder = builder.set_buckets_for_metric(of, FINE_BUCKETS_S)?;
+    }
+    Ok(builder)
 }
 
 /// The recorder's reading side; cheap to clone.
@@ -171,7 +213,7 @@ impl Metrics {
     /// # Errors
     /// When a recorder is installed already.
     pub fn install() -> Result<Self, BuildError> {
-        let handle = PrometheusBuilder::new().set_buckets(BUCKETS_S)?.install_recorder()?;
+        let handle = builder()?.install_recorder()?;
         for counter in Counter::ALL {
             metrics::describe_counter!(counter.name(), counter.help());
             if counter.label().is_empty() {
@@ -220,6 +262,25 @@ mod tests {
         for name in counters.chain(gauges).chain(histograms) {
             assert!(seen.insert(name), "{name} twice");
             assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_distribution_has_its_own_buckets_and_a_closed_list_of_labels() {
+        let recorder = builder().unwrap().build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            observe(Histogram::Routing, Duration::from_micros(7));
+            observe_labelled(Histogram::CallSetup, "inbound", Duration::from_millis(7));
+        });
+        let text = handle.render();
+        for line in [
+            "routing_seconds_bucket{le=\"0.000005\"} 0",
+            "routing_seconds_bucket{le=\"0.00001\"} 1",
+            "call_setup_seconds_bucket{direction=\"inbound\",le=\"0.005\"} 0",
+            "call_setup_seconds_bucket{direction=\"inbound\",le=\"0.01\"} 1",
+        ] {
+            assert!(text.contains(line), "no {line} in {text}");
         }
     }
 

@@ -1,4 +1,5 @@
-//! Logs and metrics: set-up and all names.
+//! Logs, metrics and spans: set-up, all names, and their form on the wire.
 
 pub mod logging;
 pub mod metric;
+pub mod span;

@@ -169,6 +169,8 @@ pub const AGENT_GARBAGE_MAX: u32 = 100;
 
 /// Longest address of a peer that a leg is dialled to, in bytes. Over it: refused.
 pub const PEER_URI_BYTES_MAX: usize = 1_024;
+/// Profiles whose agents may take over from that of another. More are refused.
+pub const AGENT_FALLBACKS_MAX: usize = 4;
 /// Events kept of one call. Over it: the call goes on, later ones are counted only.
 pub const CALL_EVENTS_MAX: usize = 512;
 /// Events of all calls that may wait for the slowest who listens to them. Over it: that one misses the
@@ -282,3 +284,14 @@ pub const EVENTS_CAUGHT_UP_MAX: i64 = 1_000;
 pub const EVENT_LISTENER_BYTES_MAX: usize = 1_024;
 /// Longest life of a call token, in seconds. Over it: refused.
 pub const CALL_TOKEN_S_MAX: i64 = 3_600;
+
+/// Events that the trace of one call tells of. Over it: later ones are in its record alone.
+pub const SPAN_EVENTS_MAX: usize = 64;
+/// Connections of agents and attempts to call that the trace of one call tells of. Over it: as above.
+pub const SPAN_PARTS_MAX: usize = 64;
+/// Running calls whose traces are followed. Over it: calls that come are not traced.
+pub const SPAN_CALLS_OPEN_MAX: usize = 100_000;
+/// Calls that are over whose spans wait for the collector. Over it: their spans are lost, and counted.
+pub const SPAN_CALLS_WAITING_MAX: usize = 4_096;
+/// Spans from which on a batch is posted without waiting for more.
+pub const SPAN_BATCH_MAX: usize = 512;

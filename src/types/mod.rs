@@ -15,4 +15,5 @@ pub mod reach;
 pub mod secret;
 pub mod srtp;
 pub mod tls;
+pub mod trace_context;
 pub mod transport;

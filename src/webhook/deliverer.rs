@@ -13,10 +13,14 @@ use crate::store::webhooks::Waiting;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
 use crate::telemetry::metric::Gauge;
+use crate::telemetry::metric::Histogram;
 use crate::types::limit::WEBHOOK_BATCH_MAX;
 use crate::types::limit::WEBHOOK_DELIVERIES_MAX;
 use crate::types::moment::Moment;
 use crate::types::secret::Secret;
+use crate::types::trace_context::Sampling;
+use crate::types::trace_context::SpanPart;
+use crate::types::trace_context::TraceContext;
 use crate::webhook::sign;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -50,6 +54,8 @@ struct Shared {
     client: HttpClient,
     composer: watch::Receiver<Composer>,
     settings: WebhookSettings,
+    /// Which calls are traced.
+    sampling: Option<Sampling>,
     stop: watch::Receiver<bool>,
 }
 
@@ -77,11 +83,11 @@ impl Deliverer {
         database: Database,
         roots: TrustRoots,
         composer: watch::Receiver<Composer>,
-        settings: WebhookSettings,
+        (settings, sampling): (WebhookSettings, Option<Sampling>),
         stop: watch::Receiver<bool>,
     ) -> Self {
         let client = HttpClient::new(settings.reach.clone(), roots);
-        let shared = Shared { database, client, composer, settings, stop };
+        let shared = Shared { database, client, composer, settings, sampling, stop };
         Self { shared: Arc::new(shared), endpoints: HashMap::new() }
     }
 
@@ -259,13 +265,20 @@ impl Shared {
             return Err(failure(None, why.to_owned()));
         }
         let body = Bytes::from(event.body.to_string());
-        let headers = [
+        let mut headers = vec![
             (sign::HEADER, sign::signature(clock::wall_now(), &body, secrets)),
             ("tandem-event-id", event.id.to_string()),
             ("tandem-event-type", event.kind.clone()),
             ("tandem-attempt", event.attempts.saturating_add(1).to_string()),
         ];
-        match self.client.post(&claim.url, &headers, body, self.settings.timeout).await {
+        if let Some(sampling) = self.sampling {
+            let trace = TraceContext::of(claim.call, SpanPart::Call, sampling);
+            headers.push(("traceparent", trace.to_string()));
+        }
+        let begun = clock::now();
+        let answer = self.client.post(&claim.url, &headers, body, self.settings.timeout).await;
+        metric::observe(Histogram::WebhookAnswer, clock::now().since(begun));
+        match answer {
             Ok(answer) if (200..300).contains(&answer.status) => Ok(answer.status),
             Ok(answer) => {
                 let why = format!("it answered {}", answer.status);

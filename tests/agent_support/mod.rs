@@ -248,6 +248,7 @@ impl Call {
             caller: "+15550111".to_owned(),
             dialled: "+15550100".parse().unwrap(),
             variables: CallVariables::default(),
+            trace: None,
         };
         Self::with(|end, events| {
             agent_task::start(AgentSetup { settings, call, end, roots }, events)

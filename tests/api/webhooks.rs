@@ -42,7 +42,8 @@ fn deliver(bench: &Bench, attempts_max: u32) -> (JoinHandle<()>, watch::Sender<b
     let (stop, stopping) = watch::channel(false);
     let composer = bench.composing.subscribe();
     let database = bench.database.clone();
-    let deliverer = Deliverer::new(database, TrustRoots::native(), composer, settings, stopping);
+    let deliverer =
+        Deliverer::new(database, TrustRoots::native(), composer, (settings, None), stopping);
     (tokio::spawn(deliverer.run()), stop)
 }
 

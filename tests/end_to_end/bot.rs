@@ -13,8 +13,10 @@ use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::accept_async;
+use tokio_tungstenite::accept_hdr_async;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::Request;
+use tokio_tungstenite::tungstenite::handshake::server::Response;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 /// What the bot says, in Hz.
@@ -42,9 +44,16 @@ impl Bot {
     /// Takes the next stream, past its first two messages.
     pub(crate) async fn accept(&self) -> Stream {
         let accepted = timeout(PATIENCE, self.listener.accept()).await.expect("a connection");
-        let socket = accept_async(accepted.unwrap().0).await.unwrap();
+        let mut traceparent = None;
+        let note = |request: &Request, response: Response| {
+            let value = request.headers().get("traceparent");
+            traceparent = value.map(|value| value.to_str().unwrap().to_owned());
+            Ok(response)
+        };
+        let socket = accept_hdr_async(accepted.unwrap().0, note).await.unwrap();
         let mut stream = Stream {
             socket,
+            traceparent,
             start: Value::Null,
             heard: Vec::new(),
             marks: Vec::new(),
@@ -62,6 +71,8 @@ impl Bot {
 /// One call's stream, and what came by it.
 pub(crate) struct Stream {
     socket: WebSocketStream<TcpStream>,
+    /// The header of that name.
+    pub(crate) traceparent: Option<String>,
     /// The message `start`.
     pub(crate) start: Value,
     /// The caller's audio.

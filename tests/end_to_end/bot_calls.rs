@@ -108,7 +108,7 @@ async fn every_call_moves_the_metrics_by_one() {
             "calls_answered_total",
             "calls_ended_total{cause=\"normal\"}",
             "calls_refused_total{cause=\"unknown_number\"}",
-            "call_setup_seconds_count",
+            "call_setup_seconds_count{direction=\"inbound\"}",
             "call_faults_total",
         ] {
             all.push(node.metric(name).await);

@@ -113,3 +113,77 @@ async fn an_agent_that_closes_in_order_ends_the_call_after_its_last_words() {
     assert_eq!((record.cause.as_str(), record.ended_by.as_str()), ("normal", "agent"));
     assert!(!record.has_fallback && record.agent_failure.is_none(), "{record:?}");
 }
+
+/// A node whose number is answered by `first`, with the agent of `second` behind it.
+async fn node_with_next(first: &str, second: &str) -> Node {
+    let node = node(first).await;
+    let (own, next) = (rows::uuid(3), rows::uuid(5));
+    node.put(&[
+        rows::profile(5, 1, json!({"kind": "twilio", "url": second})),
+        format!(
+            "UPDATE ai_profiles SET fallback_profiles = ARRAY['{next}'::uuid] WHERE id = '{own}'"
+        ),
+    ])
+    .await;
+    node
+}
+
+/// The caller talked with the second agent, and the record says how it came to that.
+async fn check_next(node: &Node, summary: &CallSummary, cause: &str) {
+    assert_eq!(summary.problem, None);
+    assert!(summary.heard.is_tone(BOT_HZ), "the caller heard {:?}", summary.heard);
+    let record = node.record(&summary.call_id).await;
+    assert_eq!((record.cause.as_str(), record.ended_by.as_str()), ("normal", "caller"));
+    assert_eq!(record.agent_failure.as_deref(), Some(cause));
+    assert!(!record.has_fallback && record.is_answered, "{record:?}");
+    let next = rows::uuid(5);
+    let profile = format!(
+        "SELECT count(*) FROM calls c JOIN call_events e ON e.call_id = c.id \
+         WHERE c.ai_profile_id = '{next}' AND e.name = 'agent_replaced' \
+         AND e.detail->>'ai_profile_id' = '{next}'"
+    );
+    assert_eq!(node.count(&profile).await, 1);
+    assert_eq!(node.metric("agents_replaced_total").await, 1);
+}
+
+#[tokio::test]
+async fn an_agent_that_is_not_reached_is_replaced_by_the_next_while_it_rings() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let bot = Bot::bind().await;
+    let node = node_with_next(&format!("ws://{nobody}/"), &bot.url()).await;
+    let mut talk = Talk::dial(talk::plan(node.sip(), NUMBER));
+    let mut stream = bot.accept().await;
+    stream.say(1_500).await;
+    stream.mark("said").await;
+    stream.until_marks(1).await;
+    talk.hear(10).await;
+    check_next(&node, &talk.hang_up().await, "agent_unreachable").await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_lost_in_a_call_is_replaced_by_the_next() {
+    let (first, second) = (Bot::bind().await, Bot::bind().await);
+    let node = node_with_next(&first.url(), &second.url()).await;
+    let mut talk = Talk::dial(talk::plan(node.sip(), NUMBER));
+    let mut lost = first.accept().await;
+    lost.hear(25).await;
+    lost.close(1011).await;
+    let mut stream = second.accept().await;
+    stream.say(1_500).await;
+    stream.mark("said").await;
+    stream.until_marks(1).await;
+    talk.hear(10).await;
+    check_next(&node, &talk.hang_up().await, "agent_lost").await;
+}
+
+#[tokio::test]
+async fn after_the_last_agent_the_caller_hears_the_announcement() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let url = format!("ws://{nobody}/");
+    let node = node_with_next(&url, &url).await;
+    let summary = Talk::dial(talk::plan(node.sip(), NUMBER)).over().await;
+    assert!(summary.heard.sound >= ANNOUNCED_MIN, "the caller heard {:?}", summary.heard);
+    let record = node.record(&summary.call_id).await;
+    assert_eq!(record.cause, "agent_unreachable");
+    assert!(record.has_fallback, "{record:?}");
+}

@@ -11,9 +11,16 @@ use crate::carrier::shown;
 use crate::node::Home;
 use crate::node::Said;
 use crate::node::wait_for;
+use crate::postgres;
+use crate::rows;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use serde_json::json;
+use std::fs;
 use tandem::store::api_keys::KeyRole;
+use tandem::store::seal::Sealer;
+use tandem::types::secret::Secret;
 
 #[track_caller]
 fn done(said: Said) -> String {
@@ -287,4 +294,46 @@ async fn a_platform_is_set_up_by_commands_from_the_first_key_on() {
     let said =
         node.ask("", &["keys", "create", "--role", "king", "--platform", "--in-database"]).await;
     assert!(said.code == Some(2) && said.err.contains("--role"), "{said:?}");
+}
+
+#[tokio::test]
+async fn secrets_are_sealed_again_after_a_change_of_keys_and_the_old_key_may_go() {
+    let keys = [1_u8, 2].map(|byte| STANDARD.encode([byte; 32]));
+    let home = Home::with("127.0.0.1:0", 100, "[secrets]\nkey_ref = \"file:1.key\"\n");
+    for (name, key) in ["1.key", "2.key"].into_iter().zip(&keys) {
+        home.write(name, key);
+    }
+    let file = home.folder().join("tandem.toml");
+    let node = home.start().await;
+    node.put(&[rows::tenant(1, 0), rows::trunk(2, "192.0.2.1/32")]).await;
+    let [old, new] = keys.map(|key| Sealer::new([&Secret::new(key)]).unwrap());
+    let sealed = old.seal(rows::uuid(2), "carrier", &Secret::new("hunter2".to_owned())).unwrap();
+    let sealed = json!({"carrier": sealed});
+    node.put(&[format!("UPDATE trunks SET sealed = '{sealed}'")]).await;
+
+    let config = fs::read_to_string(&file).unwrap();
+    let both = "key_ref = \"file:2.key\"\nold_key_ref = \"file:1.key\"";
+    fs::write(&file, config.replace("key_ref = \"file:1.key\"", both)).unwrap();
+    let reseal = async |check: &[&str]| {
+        let args = [&["secrets", "reseal", "--config", "tandem.toml"], check].concat();
+        node.ask("", &args).await
+    };
+    let said = reseal(&["--check"]).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.out.contains("trunks: 1 to seal again, 0 under the new key before"), "{said:?}");
+    let said = done(reseal(&[]).await);
+    assert!(said.contains("trunks: 1 sealed again, 0 under the new key before"), "{said}");
+    let stored = postgres::text(&node.database(), "SELECT sealed->>'carrier' FROM trunks").await;
+    let opened = new.open(rows::uuid(2), "carrier", &stored).expect("the new key opens it");
+    assert_eq!(opened.expose(), "hunter2");
+
+    fs::write(&file, config.replace("1.key", "2.key")).unwrap();
+    let said = done(reseal(&["--check"]).await);
+    assert!(said.contains("trunks: 0 to seal again, 1 under the new key before"), "{said}");
+    // The wrong key alone opens nothing, and says which.
+    fs::write(&file, config).unwrap();
+    let said = reseal(&[]).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("no configured key opens secret `carrier`"), "{said:?}");
+    assert!(!said.err.contains("hunter2") && !said.out.contains("hunter2"), "{said:?}");
 }

@@ -72,6 +72,7 @@ mod sipp_dialogs;
 mod sipp_failover;
 mod sipp_limits;
 mod sipp_transfers;
+mod spans;
 mod srtp;
 mod steering;
 mod story;

@@ -11,8 +11,10 @@ mod access;
 mod changes;
 mod cluster;
 mod journal;
+mod pages;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod rows;
 mod schema;
+mod secrets;
 mod tenancy;

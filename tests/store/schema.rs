@@ -104,6 +104,53 @@ async fn a_tenant_has_one_default_profile() {
 }
 
 #[tokio::test]
+async fn who_takes_over_from_a_profile_is_another_of_its_tenant_given_once() {
+    let database = postgres::database().await;
+    let a = rows::tenant(&database, "a").await;
+    let b = rows::tenant(&database, "b").await;
+    let mut own = Vec::new();
+    for _ in 0..6 {
+        own.push(rows::ai_profile(&database, a, r#"{"kind": "echo"}"#).await);
+    }
+    let foreign = rows::ai_profile(&database, b, r#"{"kind": "echo"}"#).await;
+    let set = |ids: &[uuid::Uuid]| {
+        let ids: Vec<String> = ids.iter().map(|id| format!("'{id}'::uuid")).collect();
+        let first = own.first().unwrap();
+        format!(
+            "UPDATE ai_profiles SET fallback_profiles = ARRAY[{}] WHERE id = '{first}'",
+            ids.join(",")
+        )
+    };
+    for (ids, expected) in [
+        (vec![own[0]], "ai_profiles_fallback_self"),
+        (vec![foreign], "ai_profiles_fallback_known"),
+        (vec![clock::new_uuid()], "ai_profiles_fallback_known"),
+        (vec![own[1], own[1]], "ai_profiles_fallback_known"),
+        (own[1..].to_vec(), "ai_profiles_fallback_max"),
+    ] {
+        let (code, constraint) = refusal(&database, &set(&ids)).await;
+        assert_eq!((code.as_str(), constraint.as_str()), (CHECK, expected));
+    }
+    postgres::execute(&database, &set(&own[1..5])).await.unwrap();
+    // Two may take over from each other: only the list of the profile that was called counts.
+    let back = format!(
+        "UPDATE ai_profiles SET fallback_profiles = ARRAY['{}'::uuid] WHERE id = '{}'",
+        own[0], own[1]
+    );
+    postgres::execute(&database, &back).await.unwrap();
+    // Who is deleted takes over from nobody, and the others keep their order.
+    let gone = format!("DELETE FROM ai_profiles WHERE id = '{}'", own[2]);
+    postgres::execute(&database, &gone).await.unwrap();
+    let left = format!(
+        "SELECT array_to_string(fallback_profiles, ' ') FROM ai_profiles WHERE id = '{}'",
+        own[0]
+    );
+    let expected = [own[1], own[3], own[4]].map(|id| id.to_string()).join(" ");
+    assert_eq!(postgres::text(&database, &left).await, expected);
+    postgres::execute(&database, &format!("DELETE FROM tenants WHERE id = '{a}'")).await.unwrap();
+}
+
+#[tokio::test]
 async fn profiles_tenants_and_trunks_are_checked() {
     let database = postgres::database().await;
     let a = rows::tenant(&database, "a").await;

@@ -52,6 +52,7 @@ fn open_stream() -> Option<TwilioStream> {
         caller: String::new(),
         dialled: "+15550100".parse().ok()?,
         variables: CallVariables::default(),
+        trace: None,
     };
     let mut stream = TwilioStream::new(&agent, &call);
     stream.handle(Moment::START, Input::Started, &mut Vec::new());

@@ -390,7 +390,13 @@ fn lose(cause: HangupCause, out: &mut Vec<Output>) -> State {
 /// The profile's parameters, and what the profile does not say itself: who calls whom, for which many
 /// agents look, and the variables of the call. A variable never stands for one of those two.
 fn parameters(agent: &TwilioAgent, call: &AgentCall) -> Vec<(String, String)> {
-    let standard = [("from_number", call.caller.as_str()), ("to_number", call.dialled.as_str())];
+    let trace = call.trace.map(|trace| trace.to_string());
+    let standard = [
+        ("from_number", Some(call.caller.as_str())),
+        ("to_number", Some(call.dialled.as_str())),
+        // For bots behind something that takes the header away.
+        ("traceparent", trace.as_deref()),
+    ];
     let variables = call
         .variables
         .iter()
@@ -398,6 +404,7 @@ fn parameters(agent: &TwilioAgent, call: &AgentCall) -> Vec<(String, String)> {
         .filter(|(name, _)| !standard.iter().any(|(own, _)| own == name));
     let missing = standard
         .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
         .chain(variables)
         .filter(|(name, _)| !agent.parameters.iter().any(|(given, _)| given == name))
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -419,6 +426,7 @@ mod tests {
     use crate::types::id::TenantId;
     use crate::types::limit::AGENT_OUTBOX_FRAMES_MAX;
     use crate::types::secret::Secret;
+    use crate::types::trace_context::TraceContext;
     use uuid::Uuid;
 
     /// A stream in virtual time, with what it asked for since the last look.
@@ -446,6 +454,7 @@ mod tests {
                 caller: "+15550111".to_owned(),
                 dialled: "+15550100".parse().unwrap(),
                 variables,
+                trace: Some(TraceContext { trace: 10, span: 11, is_sampled: true }),
             };
             let stream = TwilioStream::new(&agent, &call);
             Self { stream, now: Moment::from_millis(1_000), out: Vec::new() }
@@ -520,6 +529,8 @@ mod tests {
         assert_eq!(start["streamSid"], sent[1]["streamSid"]);
         assert_eq!(start["customParameters"]["from_number"], "+15550111");
         assert_eq!(start["customParameters"]["to_number"], "mine", "the profile has the last word");
+        let trace = "00-0000000000000000000000000000000a-000000000000000b-01";
+        assert_eq!(start["customParameters"]["traceparent"], trace);
         assert_eq!(start["customParameters"]["carrier_call"], "CA9", "a variable of the call");
         assert_eq!(sent.len(), 2);
     }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::call::dial::DialRequest;
 use crate::call::dial::DialTarget;
+use crate::call::setup::NextAgent;
 use crate::call::steer::Order;
 use crate::call::transfer::TransferRequest;
 use crate::routing::outbound::DiversionReason;
@@ -96,6 +97,9 @@ impl World {
                 assert!(!self.agent && !self.announcing, "an announcement beside the agent");
                 assert_eq!(self.media[0], Asked::Opened);
                 self.announcing = true;
+            }
+            Output::Agent(AgentOutput::TakeProfile(_)) => {
+                assert!(!self.agent && !self.announcing, "who takes over comes after the end");
             }
             Output::Agent(AgentOutput::End) => {
                 assert!(self.agent || self.announcing);
@@ -356,8 +360,20 @@ fn setup() -> impl Strategy<Value = CallSetup> {
         AnswerPolicy::Immediate,
         AnswerPolicy::After(Duration::from_secs(3)),
     ]);
-    (opening, partner, answer).prop_map(|(opening, partner, answer)| {
+    let next = prop::sample::select(vec![
+        Partner::Agent,
+        Partner::AgentLeg(Box::new(request())),
+        Partner::Forward(Box::new(request())),
+    ]);
+    let next = next.prop_map(|partner| NextAgent {
+        profile: super::steering::profile(),
+        agent: plain().agent,
+        partner,
+    });
+    let fallbacks = prop::collection::vec(next, 0..4);
+    (opening, partner, answer, fallbacks).prop_map(|(opening, partner, answer, fallbacks)| {
         let mut setup = plain();
+        setup.fallbacks = fallbacks.into();
         setup.opening = opening;
         setup.partner = partner;
         setup.agent.answer = answer;

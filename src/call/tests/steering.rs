@@ -48,7 +48,11 @@ pub(super) fn profile() -> AiProfileId {
 }
 
 pub(super) fn attach() -> Order {
-    Order::Attach(Box::new(Attach { profile: profile(), agent: plain().agent }))
+    Order::Attach(Box::new(Attach {
+        profile: profile(),
+        agent: plain().agent,
+        fallbacks: VecDeque::new(),
+    }))
 }
 
 /// One of each.

@@ -11,6 +11,7 @@ use crate::engine::call_task::Task;
 use crate::engine::errand::Ask;
 use crate::engine::errand::Errand;
 use crate::engine::errand::Snapshot;
+use crate::engine::partner;
 use crate::types::header::CallVariables;
 
 impl Task {
@@ -32,12 +33,15 @@ impl Task {
                 self.order(Order::Play(play)).await
             }
             Ask::Attach(profile) => {
+                let next = partner::fallbacks(&self.switch.table.load(), &profile);
+                let fallbacks = partner::next_agents(&next);
                 let before = std::mem::replace(&mut self.route.profile, profile);
                 let (profile, agent) = (self.route.profile.id, self.route.profile.agent.clone());
-                let order = Order::Attach(Box::new(Attach { profile, agent }));
+                let order = Order::Attach(Box::new(Attach { profile, agent, fallbacks }));
                 let done = self.order(order).await;
-                if done.is_err() {
-                    self.route.profile = before;
+                match done {
+                    Ok(()) => self.next_profiles = next,
+                    Err(_) => self.route.profile = before,
                 }
                 done
             }

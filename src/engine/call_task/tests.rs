@@ -37,6 +37,7 @@ use crate::types::id::TrunkId;
 use crate::types::transport::Transport;
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusBuilder;
+use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::sync::Mutex;
 use std::sync::OnceLock;
@@ -70,6 +71,7 @@ fn switch(ledger: &Arc<Panicking>) -> Arc<Switch> {
         roots: TrustRoots::native(),
         listeners: Vec::new(),
         trace: TraceLimits { shard_bytes_max: 0, life: Duration::ZERO },
+        sampling: None,
         shards: OnceLock::new(),
     })
 }
@@ -97,6 +99,7 @@ fn route() -> CallRoute {
                 hangup_after: None,
                 reinvite_after: None,
             },
+            fallback: Vec::new(),
         }),
         trunk: Arc::new(Trunk::new(TrunkId::from_uuid(Uuid::from_u128(3)), "t", vec![source])),
         caller: String::new(),
@@ -124,6 +127,7 @@ fn begin(switch: &Arc<Switch>, answered: Option<Moment>) -> Overheard {
         opening: Opening::Inbound(leg_terms::inbound(&route.trunk, Transport::Udp)),
         partner: Partner::Agent,
         agent: route.profile.agent.clone(),
+        fallbacks: VecDeque::new(),
         ring_max: Duration::from_secs(45),
         duration_max: Duration::from_secs(3_600),
         answer_delay: Duration::ZERO,
@@ -140,7 +144,6 @@ fn begin(switch: &Arc<Switch>, answered: Option<Moment>) -> Overheard {
             transports: Vec::new(),
         },
         log,
-        arrived: Moment::START,
         setup,
         route,
         campaign: None,

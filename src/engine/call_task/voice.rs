@@ -14,6 +14,9 @@ use crate::engine::agent_task::AgentSetup;
 use crate::engine::call_task::Task;
 use crate::engine::media_thread::MediaId;
 use crate::types::cause::HangupCause;
+use crate::types::trace_context::SpanPart;
+use crate::types::trace_context::TraceContext;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Events of an agent that wait for its call.
@@ -68,6 +71,12 @@ impl Task {
                     self.start_voice(end, false);
                 }
             }
+            AgentOutput::TakeProfile(id) => {
+                let own = self.next_profiles.iter().find(|profile| profile.id == id);
+                if let Some(profile) = own {
+                    self.route.profile = Arc::clone(profile);
+                }
+            }
             AgentOutput::Attach => self.attach_voice(),
             AgentOutput::TellAnswered => {
                 if let Some(voice) = &self.voice {
@@ -101,6 +110,10 @@ impl Task {
                 caller: self.route.caller.clone(),
                 dialled: self.route.dialled,
                 variables: self.route.variables.clone(),
+                trace: self
+                    .switch
+                    .sampling
+                    .map(|sampling| TraceContext::of(self.id(), SpanPart::Call, sampling)),
             };
             let settings = self.route.profile.agent.clone();
             let roots = self.switch.roots.clone();

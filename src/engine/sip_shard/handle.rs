@@ -1,5 +1,6 @@
 //! The sending ends of a shard's queues, and what goes through them.
 
+use crate::clock;
 use crate::engine::sip_shard::CallLeg;
 use crate::engine::sip_shard::searches::Found;
 use crate::engine::trace::ShardTrace;
@@ -19,6 +20,7 @@ use crate::types::cause::HangupCause;
 use crate::types::id::CallId;
 use crate::types::limit::SIP_SHARD_QUEUE_HIGH;
 use crate::types::limit::SIP_SHARD_QUEUE_MAX;
+use crate::types::moment::Moment;
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,7 +34,7 @@ pub(super) const COMMANDS_MAX: usize = 1024;
 /// What reaches a shard from the sockets.
 #[derive(Debug)]
 pub(super) enum Arrival {
-    Message { flow: Flow, message: Bytes },
+    Message { at: Moment, flow: Flow, message: Bytes },
     FlowClosed(FlowId),
     Unreached { remote: SocketAddr, key: ClientKey },
 }
@@ -116,7 +118,8 @@ impl ShardHandle {
     /// # Errors
     /// [`ShardFull`]: the message was not taken.
     pub fn receive(&self, flow: Flow, message: Bytes) -> Result<(), ShardFull> {
-        self.arrivals.try_send(Arrival::Message { flow, message }).map_err(|_| ShardFull)
+        let at = clock::now();
+        self.arrivals.try_send(Arrival::Message { at, flow, message }).map_err(|_| ShardFull)
     }
 
     /// Tells the shard that a stream connection is gone.

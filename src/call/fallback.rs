@@ -1,0 +1,73 @@
+//! The agent of another profile in place of one that was not reached or is lost.
+
+use crate::call::AgentState;
+use crate::call::Call;
+use crate::call::State;
+use crate::call::bridge::Joining;
+use crate::call::event::CallEvent;
+use crate::call::input::AgentOutput;
+use crate::call::input::Output;
+use crate::call::setup::Partner;
+use crate::call::timer::Timer;
+use crate::types::cause::HangupCause;
+use crate::types::moment::Moment;
+
+impl Call {
+    /// Lets the next agent in order take over; false where there is none any more. The near leg hears
+    /// comfort audio until that one is there.
+    pub(super) fn take_next(&mut self, now: Moment, out: &mut Vec<Output>) -> bool {
+        while let Some(next) = self.setup.fallbacks.pop_front() {
+            out.push(Output::Record(CallEvent::AgentReplaced(next.profile)));
+            out.push(Output::Agent(AgentOutput::TakeProfile(next.profile)));
+            self.setup.agent = next.agent;
+            self.setup.partner = next.partner;
+            if self.reach_partner(now, out) {
+                return true;
+            }
+            out.push(Output::Record(CallEvent::AgentFailed(HangupCause::Overload)));
+        }
+        false
+    }
+
+    /// The next agent, or else the announcement, in an answered call.
+    pub(super) fn replace_or_announce(
+        &mut self,
+        now: Moment,
+        cause: HangupCause,
+        out: &mut Vec<Output>,
+    ) {
+        if !self.take_next(now, out) {
+            self.announce(now, cause, out);
+        }
+    }
+
+    /// Calls for whom the near leg shall talk with; false where no line is free for that.
+    fn reach_partner(&mut self, now: Moment, out: &mut Vec<Output>) -> bool {
+        let is_answered = self.answered_at.is_some();
+        self.timers.stop(Timer::TargetEnd);
+        if is_answered {
+            let hangup_after = self.setup.agent.hangup_after;
+            self.timers.set(Timer::HangUp, hangup_after.map(|after| now + after));
+        }
+        match self.setup.partner.clone() {
+            Partner::Agent => {
+                self.agent = AgentState::Connecting;
+                self.steered.attaching = true;
+                out.push(Output::Agent(AgentOutput::Attach));
+                if is_answered {
+                    self.state = State::Talking;
+                }
+            }
+            // Whom the called party shall talk with is not rung before it is there.
+            Partner::AgentLeg(_) | Partner::Forward(_) if self.state == State::Calling => {}
+            Partner::AgentLeg(request) | Partner::Forward(request) => {
+                let Some(side) = self.dial(now, request, out) else { return false };
+                self.partner_side = side;
+                if is_answered {
+                    self.state = State::Joining(Joining::partner(side));
+                }
+            }
+        }
+        true
+    }
+}
