@@ -250,10 +250,9 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     let table = Arc::new(ArcSwap::from_pointee(RoutingTable::new(Default::default())));
     let (stop, stopping) = watch::channel(false);
     let (table_changed, table_changes) = watch::channel(());
-    let prepared = prepared.0;
     let following = (Arc::clone(&table), table_changed, stopping.clone());
     let persistence =
-        database::start(prepared, &config, following.0, following.1, following.2).await?;
+        database::start(prepared.0, &config, following.0, following.1, following.2).await?;
     let media = MediaEngine::start(MediaConfig {
         threads: node.media.threads.unwrap_or(0),
         realtime: node.media.realtime,

@@ -8,6 +8,7 @@ use crate::routing::template::Template;
 use crate::store::resource::Fault;
 use crate::store::resource::Resource;
 use crate::store::resource::field::Field;
+use crate::store::resource::field::Form;
 use crate::store::resource::field::Given;
 use crate::store::resource::field::Kind;
 use crate::store::snapshot::Composer;
@@ -75,8 +76,12 @@ impl AiProfileRow {
 }
 
 fn is_id(text: &str) -> bool {
-    Uuid::parse_str(text).is_ok()
+    text.len() == 36 && Uuid::parse_str(text).is_ok()
 }
+
+/// What names another profile.
+const PROFILE_ID: Form =
+    Form::new(is_id, "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$", "a UUID");
 
 /// AI profiles as the API manages them.
 pub const AI_PROFILES: Resource = Resource {
@@ -112,7 +117,7 @@ pub const AI_PROFILES: Resource = Resource {
         .given(Given::Required),
         Field::new(
             "fallback_profiles",
-            Kind::Patterns(AGENT_FALLBACKS_MAX, is_id, "a UUID"),
+            Kind::Patterns(AGENT_FALLBACKS_MAX, PROFILE_ID),
             "Other profiles of the tenant whose agents take over, in this order, where the agent cannot be \
              reached or is lost in a call. The lists of those profiles do not count for that call. After \
              the last one the caller hears the announcement.",

@@ -86,7 +86,7 @@ impl Sealer {
 
     /// Whether the key that seals has sealed this.
     pub(crate) fn is_newest(&self, sealed: &str) -> bool {
-        let name = sealed.splitn(3, '.').nth(1);
+        let name = sealed.split('.').nth(1);
         self.0.first().is_some_and(|key| name == Some(key.name.as_str()))
     }
 

@@ -45,6 +45,7 @@ impl Bot {
     pub(crate) async fn accept(&self) -> Stream {
         let accepted = timeout(PATIENCE, self.listener.accept()).await.expect("a connection");
         let mut traceparent = None;
+        #[expect(clippy::result_large_err, reason = "the type is tungstenite's")]
         let note = |request: &Request, response: Response| {
             let value = request.headers().get("traceparent");
             traceparent = value.map(|value| value.to_str().unwrap().to_owned());

@@ -148,10 +148,8 @@ async fn a_call_is_one_trace_of_which_its_agent_is_told() {
     let summary = talk.hang_up().await;
     stream.until_closed().await;
     node.record(&summary.call_id).await;
-    wait_for("the trace comes", async || {
-        collector.spans().iter().any(|span| span.name == "hangup").then_some(())
-    })
-    .await;
+    let ended = || collector.spans().iter().any(|span| span.name == "hangup");
+    wait_for("the trace comes", async || ended().then_some(())).await;
 
     let spans = collector.spans();
     let of: HashMap<&str, &Span> = spans.iter().map(|span| (span.name.as_str(), span)).collect();

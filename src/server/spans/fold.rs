@@ -83,14 +83,7 @@ impl CallSpans {
             CallEvent::LegAnswered { side, .. } => {
                 self.dial_over(*side, at, None);
             }
-            CallEvent::LegFailed { side, cause, .. } => {
-                if !self.dial_over(*side, at, Some(*cause)) {
-                    // Nothing was sent: no route, no trunk, no address.
-                    let leg = ("tandem.leg", side.as_str().to_owned());
-                    self.begin_dial(*side, at, vec![leg]);
-                    self.dial_over(*side, at, Some(*cause));
-                }
-            }
+            CallEvent::LegFailed { side, cause, .. } => self.leg_failed(*side, *cause, at),
             CallEvent::Ringing
             | CallEvent::Progressed { .. }
             | CallEvent::FirstMedia
@@ -124,6 +117,14 @@ impl CallSpans {
             | CallEvent::LegMedia(..)
             | CallEvent::Media(_)
             | CallEvent::Ended { .. } => {}
+        }
+    }
+
+    fn leg_failed(&mut self, side: LegSide, cause: HangupCause, at: Moment) {
+        if !self.dial_over(side, at, Some(cause)) {
+            // Nothing was sent: no route, no trunk, no address.
+            self.begin_dial(side, at, vec![("tandem.leg", side.as_str().to_owned())]);
+            self.dial_over(side, at, Some(cause));
         }
     }
 
