@@ -15,10 +15,10 @@ use tokio::time::timeout;
 const SEAL_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 /// Requests of each kind that are made for an operation. The more, the longer; the seed is fixed.
 const EXAMPLES: &str = "4";
-/// What is held against each answer. Not among them: that all that fits the document is accepted and nothing
-/// else, for it cannot say which profile, number or trunk there is, nor what goes with what.
+/// What is held against each answer. Not among them: that all that fits the document is accepted, for it
+/// cannot say which profile, number or trunk there is, nor what goes with what.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
-     response_headers_conformance,response_schema_conformance,unsupported_method";
+     response_headers_conformance,response_schema_conformance,negative_data_rejection,unsupported_method";
 
 #[tokio::test]
 async fn a_client_made_of_the_document_finds_no_answer_that_is_not_in_it() {
@@ -66,7 +66,7 @@ async fn a_client_made_of_the_document_finds_no_answer_that_is_not_in_it() {
         node.metric("api_requests_total{status=\"2xx\"}").await,
         node.metric("api_requests_total{status=\"4xx\"}").await,
     );
-    assert!(good > 5 && good + bad > 150, "{good} good and {bad} bad requests\n{out}");
+    assert!(good > 30 && bad > 150, "{good} good and {bad} bad requests\n{out}");
     assert_eq!(node.metric("api_requests_total{status=\"5xx\"}").await, 0, "{}", node.log());
     let answer = http::request(node.http(), "GET", "/healthz", &[]).await;
     assert_eq!(answer.status, 200);
