@@ -26,9 +26,9 @@ const NUMBER: &str = "+15550190";
 pub(crate) const AGENT_HZ: u16 = 600;
 const NAME: &str = "sip.example.com";
 const BARESIP_SUITE: &str = "AES_CM_128_HMAC_SHA1_80";
-/// baresip opens the way for its RTCP with `APP` packets called `PING`, which it sends in the clear, and
-/// again while its SRTP is not up yet: the switch does not believe those.
-const BARESIP_PINGS_MAX: i64 = 3;
+/// baresip opens the way for its RTCP with an `APP` packet called `PING`, which it sends in the
+/// clear when its SRTP is not up yet: the switch does not believe that one.
+const BARESIP_PINGS_MAX: i64 = 1;
 
 /// A node whose trunk has this table of SRTP and takes calls over these transports.
 async fn node(srtp: Value, transports: &[&str]) -> Node {
