@@ -54,6 +54,7 @@ fn number(n: u64) -> Number {
         campaign: None,
         ai_profile: None,
         active: true,
+        record: None,
     }
 }
 
@@ -70,6 +71,7 @@ fn table() -> RoutingTable {
             cps_max: 0,
             default_profile: Some(profile),
             outbound: TenantOutbound::default(),
+            record: Default::default(),
         });
         contents.ai_profiles.push(AiProfile {
             id: profile,
@@ -82,6 +84,7 @@ fn table() -> RoutingTable {
                 reinvite_after: None,
             },
             fallback: Vec::new(),
+            record: None,
         });
         let sources = ["54.172.60.0/30", "54.244.51.0/30", "54.171.127.192/30"];
         let sources = sources.iter().map(|net| net.parse().expect("a network")).collect();

@@ -208,6 +208,13 @@ impl CallRecord {
             | CallEvent::Unmuted(_)
             | CallEvent::PlayBegun(_)
             | CallEvent::PlayEnded { .. }
+            | CallEvent::RecordingStarted(_)
+            | CallEvent::RecordingPaused(_)
+            | CallEvent::RecordingResumed(_)
+            | CallEvent::RecordingStopped(_)
+            | CallEvent::RecordingReady { .. }
+            | CallEvent::RecordingFailed { .. }
+            | CallEvent::TranscriptAdded { .. }
             | CallEvent::KeysSent { .. } => {}
             CallEvent::Digit(_) => self.digits = self.digits.saturating_add(1),
             CallEvent::FallbackStarted => first(&mut self.stages.fallback, at),

@@ -7,6 +7,7 @@
 
 use crate::types::id::CallId;
 use crate::types::id::NodeId;
+use crate::types::id::RecordingId;
 use crate::types::moment::Moment;
 use crate::types::srtp::SRTP_KEY_BYTES_MAX;
 use crate::types::srtp::SrtpKey;
@@ -87,6 +88,12 @@ pub fn new_srtp_key(suite: SrtpSuite) -> SrtpKey {
     let mut random = Zeroizing::new([0; SRTP_KEY_BYTES_MAX]);
     fill_random(random.as_mut_slice());
     SrtpKey::generate(suite, &random)
+}
+
+/// A new recording's identity.
+#[must_use]
+pub fn new_recording_id() -> RecordingId {
+    RecordingId::from_uuid(new_uuid())
 }
 
 /// A new call's identity.

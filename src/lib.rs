@@ -25,6 +25,7 @@ pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod net;
+pub mod recording;
 pub mod store;
 pub mod telemetry;
 pub mod webhook;

@@ -6,6 +6,7 @@ mod database;
 mod http;
 mod listeners;
 mod memory;
+mod recordings;
 mod retention;
 mod sip;
 mod spans;
@@ -16,6 +17,7 @@ use crate::config::Config;
 use crate::config::node::NodeConfig;
 use crate::config::otlp;
 use crate::config::problem::Problems;
+use crate::config::recordings::RecordingSettings;
 use crate::engine::assets::Assets;
 use crate::engine::gateways;
 use crate::engine::keepalive;
@@ -38,11 +40,15 @@ use crate::net::flow::Flows;
 use crate::net::http_client::HttpClient;
 use crate::net::tls::TlsError;
 use crate::net::websocket::TrustRoots;
+use crate::recording::keys::RecordingKeys;
+use crate::recording::note::Report;
+use crate::recording::recorder::Recorder;
 use crate::routing::table::Change;
 use crate::routing::table::RoutingTable;
 use crate::server::database::Persistence;
 use crate::server::listeners::Bound;
 use crate::server::listeners::Listening;
+use crate::server::recordings::RecordingBook;
 use crate::server::spans::SpanFeed;
 use crate::server::traces::TraceWriter;
 use crate::store::database::Database;
@@ -57,10 +63,12 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -105,6 +113,15 @@ pub enum StartError {
     /// The journal of call records could not be opened.
     #[error("the journal of call records cannot be opened")]
     Journal(#[from] JournalError),
+    /// The folder of recordings, or a thread that writes them, could not be had.
+    #[error("recordings cannot be written to {dir}")]
+    Recordings {
+        /// The folder.
+        dir: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
     /// The media threads could not be started.
     #[error("the media threads did not start")]
     Media(#[source] io::Error),
@@ -133,6 +150,7 @@ impl StartError {
             Self::Bind(_)
             | Self::Http { .. }
             | Self::Journal(_)
+            | Self::Recordings { .. }
             | Self::Media(_)
             | Self::System { .. } => false,
         }
@@ -185,6 +203,7 @@ pub struct Server {
     traces: JoinHandle<TraceWriter>,
     deliverer: JoinHandle<()>,
     exporter: JoinHandle<()>,
+    recordings: JoinHandle<()>,
     registrar: JoinHandle<()>,
     stop: watch::Sender<bool>,
     drain_limit: Duration,
@@ -253,12 +272,8 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     let following = (Arc::clone(&table), table_changed, stopping.clone());
     let persistence =
         database::start(prepared.0, &config, following.0, following.1, following.2).await?;
-    let media = MediaEngine::start(MediaConfig {
-        threads: node.media.threads.unwrap_or(0),
-        realtime: node.media.realtime,
-        ports: node.media.ports.clone(),
-    })
-    .map_err(StartError::Media)?;
+    let media = start_media(&node)?;
+    let (recorder, recorded) = start_recorder(&node)?;
     let (ended_calls, ended) = traces::ended_calls();
     let (roots, spans, exporter) = trace_calls(&node, stopping.clone());
     let switch = Arc::new(Switch {
@@ -267,6 +282,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         media,
         ledger: persistence.ledger(ended_calls, spans),
         assets: Assets::in_folder(&node.data_dir.join("assets")),
+        recorder: Some(recorder.clone()),
         live: LiveFeed::default(),
         flows: Flows::new(FlowLimits::default()),
         dns: dns_of(&node.dns_servers),
@@ -294,6 +310,8 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         node.trace_keep,
     );
     let traces = tokio::spawn(writer.run(stopping.clone()));
+    let book = RecordingBook::new((recorder, recorded), persistence.database().clone());
+    let recordings = tokio::spawn(book.run(stopping.clone()));
     let deliverer = tell_webhooks(&switch, &persistence, &node, stopping.clone());
     let http = http::serve((socket, metrics), (&switch, &node), &persistence, &shards, stopping);
     Ok(Server {
@@ -307,6 +325,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         traces,
         deliverer,
         exporter,
+        recordings,
         registrar,
         stop,
         drain_limit: node.drain_limit,
@@ -334,6 +353,24 @@ fn follow_table(
     tokio::spawn(gateways::watch(Arc::clone(switch), changes.clone(), drains.clone()));
     watch_source_names(switch, persistence, changes.clone(), stopping.clone());
     tokio::spawn(keepalive::run(Arc::clone(switch), changes.clone(), stopping.clone()));
+}
+
+fn start_media(node: &NodeConfig) -> Result<MediaEngine, StartError> {
+    let config = MediaConfig {
+        threads: node.media.threads.unwrap_or(0),
+        realtime: node.media.realtime,
+        ports: node.media.ports.clone(),
+    };
+    MediaEngine::start(config).map_err(StartError::Media)
+}
+
+/// The recorder, and what it tells.
+fn start_recorder(node: &NodeConfig) -> Result<(Recorder, mpsc::Receiver<Report>), StartError> {
+    let RecordingSettings { dir, keys } = &node.recordings;
+    // Their form was checked with the configuration.
+    let keys = RecordingKeys::new(keys).unwrap_or_default();
+    let refused = |source| StartError::Recordings { dir: dir.clone(), source };
+    Recorder::start(dir, keys).map_err(refused)
 }
 
 /// Gives memory back, and deletes what is over its time.
@@ -434,6 +471,10 @@ impl Server {
         }
         if self.exporter.await.is_err() {
             tracing::error!("the task that posts traces panicked");
+        }
+        // It bounds itself; what it did not get to has a note.
+        if self.recordings.await.is_err() {
+            tracing::error!("the task that stores recordings panicked");
         }
         let traces = self.traces;
         let last = async {

@@ -11,6 +11,9 @@ use std::time::Duration;
 use tandem::audio::bridge::BridgeEnd;
 use tandem::audio::link::AgentEnd;
 use tandem::audio::link::link;
+use tandem::audio::tape::TapeOut;
+use tandem::audio::tape::TapeRate;
+use tandem::audio::tape::tape;
 use tandem::media::output::Port;
 use tandem::media::output::TickOutput;
 use tandem::media::session::MediaSession;
@@ -90,13 +93,18 @@ fn run_call(codec: Codec, ptime_ms: u8) -> u64 {
     };
     let mut session = MediaSession::new(now, setup, end);
     let mut out = TickOutput::new();
-    let mut total = 0;
+    let (into, mut recorder) = tape(TapeRate::Narrow);
+    assert!(session.record(Box::new(into)).is_none());
+    let (mut total, mut taped) = (0, 0);
     for tick in 0..6_000_u32 {
         now += Duration::from_millis(20);
         feed(&mut agent, tick);
+        taped += read(&mut recorder, tick);
         let datagrams = datagrams(codec, tick);
         total += counted(|| {
             match tick % 1_000 {
+                100 => session.pause_recording(true),
+                150 => session.pause_recording(false),
                 300 => session.update(now, &held),
                 400 => session.update(now, &plan),
                 500 => assert!(session.send_digit('4')),
@@ -114,7 +122,16 @@ fn run_call(codec: Codec, ptime_ms: u8) -> u64 {
     let statistics = session.statistics();
     assert!(statistics.packets_in > 4_000 && statistics.packets_out > 1_000, "{statistics:?}");
     assert!(statistics.played_ms > 10_000 && statistics.digits > 0, "{statistics:?}");
+    assert!(taped > 5_000, "{taped}");
     total
+}
+
+/// What a recorder does: it reads, but for a time in which the tape fills.
+fn read(recorder: &mut TapeOut, tick: u32) -> usize {
+    if (4_000..4_500).contains(&tick) {
+        return 0;
+    }
+    std::iter::from_fn(|| recorder.next_item()).count()
 }
 
 /// What the agent does: audio and marks, a clear, a burst, an end, and reading now and then.

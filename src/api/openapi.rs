@@ -101,7 +101,7 @@ impl Shape {
             | Self::Create(resource)
             | Self::Change(resource)
             | Self::Delete(resource) => Some(resource),
-            Self::Other { .. } => None,
+            Self::Other { .. } | Self::Gone => None,
         }
     }
 }
@@ -132,9 +132,11 @@ fn operation(route: &Route) -> Value {
         Shape::Create(resource) => Some(("application/json", format!("{}New", camel(resource)))),
         Shape::Change(resource) => Some(("application/json", format!("{}Change", camel(resource)))),
         Shape::Other { takes: Some((kind, name)), .. } => Some((kind, name.to_owned())),
-        Shape::Other { takes: None, .. } | Shape::List(_) | Shape::Show(_) | Shape::Delete(_) => {
-            None
-        }
+        Shape::Other { takes: None, .. }
+        | Shape::List(_)
+        | Shape::Show(_)
+        | Shape::Delete(_)
+        | Shape::Gone => None,
     };
     if let Some(members) = operation.as_object_mut() {
         if let Some((kind, name)) = body {
@@ -216,6 +218,11 @@ fn parameters(route: &Route) -> Value {
         let cursor = json!({"type": "string", "format": "uuid"});
         query("cursor", cursor, "`next` of the page before.");
     }
+    if matches!(route.shape, Shape::Other { gives: (_, "Transcript" | "TranscriptPage"), .. }) {
+        let limit = json!({"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": 50});
+        query("limit", limit, "Most of one page.");
+        query("cursor", json!({"type": "string"}), "`next` of the page before.");
+    }
     if is_calls {
         for (name, about) in [
             ("caller", "The caller, as claimed."),
@@ -281,7 +288,7 @@ fn responses(route: &Route) -> Value {
             let content = json_of(&format!("{}{made}", camel(resource)));
             (201, json!({"description": "It was made.", "content": content}))
         }
-        Shape::Delete(_) => (204, json!({"description": "It is gone."})),
+        Shape::Delete(_) | Shape::Gone => (204, json!({"description": "It is gone."})),
         Shape::Other { status, gives: (kind, name), .. } => {
             let content = json!({kind: {"schema": reference(name)}});
             (status, json!({"description": "Done.", "content": content}))
@@ -296,6 +303,18 @@ fn responses(route: &Route) -> Value {
     for (status, about) in REFUSALS {
         refuse(status, about);
     }
+    if matches!(route.shape, Shape::Other { gives: ("audio/wav", _), .. }) {
+        refuse(409, "It is still recorded, or its file cannot be read.");
+        let about = "The part that `Range` asks for.";
+        let content = json!({"audio/wav": {"schema": reference("Bytes")}});
+        all.insert("206".to_owned(), json!({"description": about, "content": content}));
+        let about = "`Range` asks for what is not there.";
+        all.insert("416".to_owned(), json!({ "description": about }));
+    }
+    let mut refuse = |status: u16, about: &str| {
+        let content = json_of("Problem");
+        all.insert(status.to_string(), json!({"description": about, "content": content}));
+    };
     if is_placing(route) {
         refuse(422, "Another request came with this `Idempotency-Key` before.");
     }
@@ -429,6 +448,7 @@ fn schema_of(kind: Kind) -> Value {
             json!({"type": "array", "maxItems": most, "items": text_of(form)})
         }
         Kind::Object => json!({"type": "object"}),
+        Kind::Objects => json!({"type": "array", "items": {"type": "object"}}),
         Kind::Time => json!({"type": "string", "format": "date-time"}),
     }
 }

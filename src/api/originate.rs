@@ -179,10 +179,6 @@ impl CallWish {
     }
 
     fn check(&self) -> Result<(), Fault> {
-        if self.record == Some(true) {
-            let why = "recordings are not supported in this version";
-            return Err(Fault::invalid("record", why));
-        }
         if self.max_duration_s.is_some_and(|s| !(1..=DURATION_S_MAX).contains(&s)) {
             let why = format!("it is 1 to {DURATION_S_MAX}");
             return Err(Fault::invalid("max_duration_s", why));
@@ -221,6 +217,7 @@ impl CallWish {
         wish.headers = headers;
         // They were checked.
         wish.variables = self.variables.and_then(|all| call_notes::variables(&all).ok());
+        wish.record = self.record;
         wish.duration_max = self.max_duration_s.map(Duration::from_secs);
         Ok(wish)
     }

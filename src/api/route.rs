@@ -2,6 +2,7 @@
 //! document of the interface and the test of who opens what are made of it.
 
 mod explain;
+mod said;
 mod twilio;
 
 use crate::api::Context;
@@ -98,6 +99,8 @@ pub(super) enum Shape {
     Change(&'static Resource),
     /// One goes.
     Delete(&'static Resource),
+    /// Something goes that is no resource.
+    Gone,
     /// Bodies by their names in the document: what is sent (if anything), and the status and body of the
     /// answer.
     Other {
@@ -542,7 +545,7 @@ const REST: [Route; 7] = [
     ),
 ];
 
-const ALL: [&[Route]; 17] = [
+const ALL: [&[Route]; 19] = [
     &TENANTS,
     &AI_PROFILES,
     &NUMBERS,
@@ -559,6 +562,8 @@ const ALL: [&[Route]; 17] = [
     &STEERING,
     &twilio::TWILIO,
     &explain::EXPLANATIONS,
+    &said::RECORDING,
+    &said::TRANSCRIPTS,
     &REST,
 ];
 

@@ -9,10 +9,12 @@ use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
 use crate::api::live_view::StandingView;
 use crate::api::resource;
+use crate::call::record::RecordOrder;
 use crate::call::side::LegSide;
 use crate::call::steer::MutedSide;
 use crate::call::steer::Order;
 use crate::call::steer::Senseless;
+use crate::clock;
 use crate::engine::originate::CallControl;
 use crate::engine::registry::Unheard;
 use crate::engine::steering::NotAttached;
@@ -97,6 +99,35 @@ pub(super) async fn resume(
     Extension(caller): Extension<Caller>,
 ) -> Done {
     order(&context, &caller, Order::Resume).await
+}
+
+pub(super) async fn start_recording(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+) -> Done {
+    let start = RecordOrder::Start(clock::new_recording_id());
+    order(&context, &caller, Order::Record(start)).await
+}
+
+pub(super) async fn stop_recording(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+) -> Done {
+    order(&context, &caller, Order::Record(RecordOrder::Stop)).await
+}
+
+pub(super) async fn pause_recording(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+) -> Done {
+    order(&context, &caller, Order::Record(RecordOrder::Pause)).await
+}
+
+pub(super) async fn resume_recording(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+) -> Done {
+    order(&context, &caller, Order::Record(RecordOrder::Resume)).await
 }
 
 pub(super) async fn stop_playing(

@@ -139,7 +139,7 @@ impl CallToken {
 /// call in the path.
 pub(super) fn right_at(method: &str, rest: &str) -> Option<CallRight> {
     /// What acts on a running call.
-    const STEERED: [&str; 9] = [
+    const STEERED: [&str; 14] = [
         "/hangup",
         "/hold",
         "/resume",
@@ -149,10 +149,15 @@ pub(super) fn right_at(method: &str, rest: &str) -> Option<CallRight> {
         "/dtmf",
         "/mute",
         "/unmute",
+        "/record/start",
+        "/record/stop",
+        "/record/pause",
+        "/record/resume",
+        "/transcript",
     ];
     match (method, rest) {
         // A token is renewed with itself.
-        ("GET", "" | "/events") | ("POST", "/tokens") => Some(CallRight::Watch),
+        ("GET", "" | "/events" | "/transcript") | ("POST", "/tokens") => Some(CallRight::Watch),
         ("POST", rest) if STEERED.contains(&rest) => Some(CallRight::Steer),
         _ => None,
     }

@@ -10,6 +10,7 @@ use crate::types::codec::Codec;
 use crate::types::header::CallVariables;
 use crate::types::id::AiProfileId;
 use crate::types::id::NumberId;
+use crate::types::id::RecordingId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::number::E164;
@@ -176,6 +177,35 @@ pub enum CallEvent {
     AgentAttached(AiProfileId),
     /// The agent of this profile takes over from one that was not reached or is lost.
     AgentReplaced(AiProfileId),
+    /// A recording of the near leg began.
+    RecordingStarted(RecordingId),
+    /// It has silence from here on.
+    RecordingPaused(RecordingId),
+    /// It has sound again.
+    RecordingResumed(RecordingId),
+    /// It is to be closed.
+    RecordingStopped(RecordingId),
+    /// It is whole, and may be fetched.
+    RecordingReady {
+        /// Which.
+        id: RecordingId,
+        /// How long it is.
+        duration_ms: u64,
+    },
+    /// It ended by a fault; what was written by then is kept. The call goes on.
+    RecordingFailed {
+        /// Which.
+        id: RecordingId,
+        /// A word that says why.
+        why: String,
+    },
+    /// Turns of what was said came, those of these numbers.
+    TranscriptAdded {
+        /// The least.
+        first: u32,
+        /// The greatest.
+        last: u32,
+    },
     /// The call has these variables.
     VariablesSet(Box<CallVariables>),
     /// The caller pressed a key.
@@ -289,6 +319,13 @@ impl CallEvent {
             Self::KeysSent { .. } => "keys_sent",
             Self::AgentAttached(_) => "agent_attached",
             Self::AgentReplaced(_) => "agent_replaced",
+            Self::RecordingStarted(_) => "recording_started",
+            Self::RecordingPaused(_) => "recording_paused",
+            Self::RecordingResumed(_) => "recording_resumed",
+            Self::RecordingStopped(_) => "recording_stopped",
+            Self::RecordingReady { .. } => "recording_ready",
+            Self::RecordingFailed { .. } => "recording_failed",
+            Self::TranscriptAdded { .. } => "transcript_added",
             Self::VariablesSet(_) => "variables_set",
             Self::Digit(_) => "digit",
             Self::FallbackStarted => "fallback_started",

@@ -6,6 +6,7 @@ use crate::call::dial::LegTerms;
 use crate::call::event::CallEvent;
 use crate::call::event::MediaFigures;
 use crate::call::leg::Place;
+use crate::call::record::RecordOrder;
 use crate::call::side::LegSide;
 use crate::call::transfer::TransferNews;
 use crate::call::transfer::TransferRequest;
@@ -284,6 +285,8 @@ pub enum MediaOutput {
         /// It hears nobody.
         outward: bool,
     },
+    /// Let this become of the recording.
+    Record(RecordOrder),
     /// Close the media session, give back the ports; answered by `Closed`.
     Close,
 }

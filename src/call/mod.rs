@@ -12,6 +12,7 @@ pub mod leg;
 mod line;
 mod news;
 mod opening;
+pub mod record;
 mod refer;
 pub mod setup;
 pub mod side;

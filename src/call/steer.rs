@@ -8,6 +8,8 @@ use crate::call::event::CallEvent;
 use crate::call::input::AgentOutput;
 use crate::call::input::MediaOutput;
 use crate::call::input::Output;
+use crate::call::record::RecordOrder;
+use crate::call::record::Recording;
 use crate::call::setup::NextAgent;
 use crate::call::setup::Partner;
 use crate::call::side::LegSide;
@@ -41,6 +43,8 @@ pub enum Order {
     Unmute(MutedSide),
     /// Another agent takes the place of the present one, which is told politely.
     Attach(Box<Attach>),
+    /// What becomes of its recording.
+    Record(RecordOrder),
 }
 
 /// What is played to the near leg.
@@ -125,6 +129,18 @@ pub enum Senseless {
     /// There is none, or it cannot be taken back.
     #[error("no transfer that could be taken back is under way")]
     NoTransfer,
+    /// It is recorded already.
+    #[error("the call is recorded already")]
+    Recorded,
+    /// It is not recorded.
+    #[error("the call is not recorded")]
+    NotRecorded,
+    /// Its recording is paused already.
+    #[error("the call's recording is paused already")]
+    RecordPaused,
+    /// Its recording is not paused.
+    #[error("the call's recording is not paused")]
+    RecordNotPaused,
 }
 
 impl Senseless {
@@ -145,6 +161,10 @@ impl Senseless {
             Self::Transferring => "transfer_under_way",
             Self::NoConsultation => "no_consultation",
             Self::NoTransfer => "no_transfer",
+            Self::Recorded => "already_recording",
+            Self::NotRecorded => "not_recording",
+            Self::RecordPaused => "recording_paused",
+            Self::RecordNotPaused => "recording_not_paused",
         }
     }
 
@@ -167,6 +187,10 @@ impl Senseless {
             Self::Transferring => "a transfer of the call is under way",
             Self::NoConsultation => "the agent consults nobody that it could be through with",
             Self::NoTransfer => "no transfer that could be taken back is under way",
+            Self::Recorded => "the call is recorded already",
+            Self::NotRecorded => "the call is not recorded",
+            Self::RecordPaused => "the call's recording is paused already",
+            Self::RecordNotPaused => "the call's recording is not paused",
         }
     }
 }
@@ -180,6 +204,7 @@ pub(super) struct Steered {
     play: Option<Play>,
     /// The agent takes another's place, and is not there yet.
     pub(super) attaching: bool,
+    pub(super) recording: Recording,
 }
 
 /// How a call stands, for those who steer it.
@@ -197,6 +222,8 @@ pub struct Standing {
     pub agent_muted: bool,
     /// What it hears instead.
     pub playing: Option<String>,
+    /// How its recording is.
+    pub recording: Recording,
     /// How its agent is: `none`, `connecting`, `ready`, `announcement` or `gone`.
     pub agent: &'static str,
 }
@@ -257,6 +284,7 @@ impl Call {
             Order::Mute(side) => self.mute(side, true, out)?,
             Order::Unmute(side) => self.mute(side, false, out)?,
             Order::Attach(attach) => self.attach(now, *attach, out)?,
+            Order::Record(order) => self.order_record(order, out)?,
         }
         self.connect(out);
         Ok(())
@@ -272,6 +300,7 @@ impl Call {
             caller_muted: self.steered.caller_muted,
             agent_muted: self.steered.agent_muted,
             playing: self.steered.play.as_ref().map(|play| play.name.clone()),
+            recording: self.recording(),
             agent: match self.agent {
                 AgentState::Absent => "none",
                 AgentState::Connecting => "connecting",

@@ -387,6 +387,7 @@ impl<'s> Bench<'s> {
             MediaOutput::SendDigit(_)
             | MediaOutput::Play(_)
             | MediaOutput::StopPlaying
+            | MediaOutput::Record(_)
             | MediaOutput::Mute { .. } => None,
             MediaOutput::Close => Some(MediaInput::Closed(Some(Box::default()))),
         }

@@ -170,6 +170,7 @@ impl Subject {
             cps_max: 0,
             default_profile: Some(AGENT),
             outbound: TenantOutbound { trunk: Some(self.trunk.id), ..TenantOutbound::default() },
+            record: Default::default(),
         };
         let agent = AgentSettings {
             kind: AgentKind::Echo,
@@ -178,7 +179,7 @@ impl Subject {
             reinvite_after: None,
         };
         let (name, fallback) = ("certify".to_owned(), Vec::new());
-        let profile = AiProfile { id: AGENT, tenant: TENANT, name, agent, fallback };
+        let profile = AiProfile { id: AGENT, tenant: TENANT, name, agent, fallback, record: None };
         let number = Number {
             id: NumberId::from_uuid(Uuid::from_u128(3)),
             tenant: TENANT,
@@ -190,6 +191,7 @@ impl Subject {
             ai_profile: None,
             campaign: None,
             active: true,
+            record: None,
         };
         Contents {
             tenants: vec![tenant],

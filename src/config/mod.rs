@@ -15,6 +15,7 @@ pub mod otlp;
 mod print;
 pub mod problem;
 pub mod profile;
+pub mod recordings;
 mod schema;
 pub mod secret;
 pub mod tls;

@@ -10,6 +10,9 @@ use crate::config::otlp::OTLP;
 use crate::config::otlp::OtlpSettings;
 use crate::config::problem::Problem;
 use crate::config::problem::Sources;
+use crate::config::recordings;
+use crate::config::recordings::RECORDINGS;
+use crate::config::recordings::RecordingSettings;
 use crate::config::schema::Built;
 use crate::config::schema::Key;
 use crate::config::schema::Kind;
@@ -35,6 +38,7 @@ use base64::engine::general_purpose::STANDARD;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -83,6 +87,11 @@ keep_s = 604800
 key_ref = ""
 old_key_ref = ""
 
+[recordings]
+dir = ""
+key_ref = ""
+old_key_ref = ""
+
 [webhooks]
 allow_http = false
 allow_networks = []
@@ -120,6 +129,7 @@ pub(crate) const NODE: &[Key] = &[
     key("drain", Kind::Table(&[key("limit_s", Kind::Integer(0, 86_400))])),
     key("trace", Kind::Table(TRACE)),
     key("secrets", Kind::Table(SECRETS)),
+    key("recordings", Kind::Table(RECORDINGS)),
     key("webhooks", Kind::Table(WEBHOOKS)),
     key("otlp", Kind::Table(OTLP)),
 ];
@@ -180,6 +190,8 @@ pub struct NodeConfig {
     pub trace_keep: Duration,
     /// The keys under which secrets are sealed in the database: the first seals, all open.
     pub seal_keys: Vec<Secret<String>>,
+    /// Where recordings are, and the keys they are encrypted under.
+    pub recordings: RecordingSettings,
     /// How tenants are told of their calls.
     pub webhooks: WebhookSettings,
     /// The collector of traces; `None`: calls are not traced.
@@ -298,20 +310,29 @@ pub(crate) fn build(
         trace_bytes_max: view.number::<usize>("trace.megabytes") << 20,
         trace_life: Duration::from_secs(view.number("trace.life_s")),
         trace_keep: Duration::from_secs(view.number("trace.keep_s")),
-        seal_keys: seal_keys(view, sources, secrets, problems),
+        seal_keys: keys(view, sources, secrets, (&SEALING, problems)),
+        recordings: recordings::read(
+            view,
+            Path::new(view.text("data_dir")),
+            keys(view, sources, secrets, (&RECORDING, problems)),
+        ),
         webhooks: webhooks::read(view, sources, problems),
         otlp: otlp::read(view, sources, secrets, problems),
     }
 }
 
-fn seal_keys(
+const SEALING: [&str; 2] = ["secrets.key_ref", "secrets.old_key_ref"];
+const RECORDING: [&str; 2] = ["recordings.key_ref", "recordings.old_key_ref"];
+
+/// The keys that references at these paths lead to.
+fn keys(
     view: View<'_>,
     sources: &Sources,
     secrets: &dyn Secrets,
-    problems: &mut Vec<Problem>,
+    (paths, problems): (&[&'static str; 2], &mut Vec<Problem>),
 ) -> Vec<Secret<String>> {
     let mut keys = Vec::new();
-    for path in ["secrets.key_ref", "secrets.old_key_ref"] {
+    for path in *paths {
         // A reference of the wrong form was reported with the schema.
         let Some(text) = view.given(path).filter(|text| secret::check(text).is_ok()) else {
             continue;

@@ -63,6 +63,13 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
         | CallEvent::PlayBegun(_)
         | CallEvent::PlayEnded { .. }
         | CallEvent::KeysSent { .. }
+        | CallEvent::RecordingStarted(_)
+        | CallEvent::RecordingPaused(_)
+        | CallEvent::RecordingResumed(_)
+        | CallEvent::RecordingStopped(_)
+        | CallEvent::RecordingReady { .. }
+        | CallEvent::RecordingFailed { .. }
+        | CallEvent::TranscriptAdded { .. }
         | CallEvent::AgentAttached(_)
         | CallEvent::VariablesSet(_)
         | CallEvent::Digit(_)

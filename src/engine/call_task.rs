@@ -3,6 +3,7 @@
 mod errands;
 mod legs;
 mod media;
+mod recordings;
 #[cfg(test)]
 mod tests;
 mod voice;
@@ -25,6 +26,7 @@ use crate::engine::call_metrics;
 pub(super) use crate::engine::call_task::legs::Near;
 use crate::engine::call_task::legs::Others;
 use crate::engine::call_task::media::Slot;
+use crate::engine::call_task::recordings::Recordings;
 use crate::engine::call_task::voice::Voice;
 use crate::engine::dial::DialNews;
 use crate::engine::errand::Errand;
@@ -36,6 +38,7 @@ use crate::engine::switch::Switch;
 use crate::engine::switch::SwitchListener;
 use crate::engine::switch::Written;
 use crate::media::session::Clip;
+use crate::recording::recorder::Outcome;
 use crate::routing::outbound::OutboundPlan;
 use crate::routing::passing::Passing;
 use crate::routing::table::AiProfile;
@@ -45,6 +48,7 @@ use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::header::CallVariables;
 use crate::types::id::CallId;
+use crate::types::id::RecordingId;
 use crate::types::limit::CALL_ERRANDS_MAX;
 use crate::types::moment::Moment;
 use crate::types::number::E164;
@@ -96,6 +100,8 @@ pub(super) struct CallRoute {
     pub(super) hops_left: u8,
     /// By which host the near leg's peer names numbers.
     pub(super) peer_host: String,
+    /// It is recorded from its answer on.
+    pub(super) record: bool,
 }
 
 /// Starts the task of a call. Its record is reported as opened before anything is said to the near leg.
@@ -158,6 +164,7 @@ struct Task {
     /// Inputs the task itself made; they go first.
     own: VecDeque<Input>,
     media: Slot,
+    recordings: Recordings,
     voice: Option<Voice>,
     /// Whose agents take over in turn.
     next_profiles: Vec<Arc<AiProfile>>,
@@ -177,6 +184,7 @@ enum Woken {
     Agent(Option<AgentEvent>),
     Errand(Box<Errand>),
     News(LegSide, DialNews),
+    Recorded(RecordingId, Outcome),
     Deadline,
 }
 
@@ -203,6 +211,7 @@ impl Task {
             clip: None,
             own,
             media: Slot::default(),
+            recordings: Recordings::default(),
             voice: None,
             next_profiles: Vec::new(),
             others,
@@ -236,6 +245,7 @@ impl Task {
             for output in out.drain(..) {
                 self.perform(output).await;
             }
+            self.record_from_answer().await;
         }
         let record = self.log.record();
         let cause = record.cause.map_or("", HangupCause::code);
@@ -268,6 +278,7 @@ impl Task {
             event = voice::said(self.voice.as_mut()) => Woken::Agent(event),
             woken = legs::heard(self.others.as_deref_mut()) => woken,
             Some(errand) = self.errands.recv() => Woken::Errand(errand),
+            (id, outcome) = self.recordings.ended() => Woken::Recorded(id, outcome),
         };
         match woken {
             Woken::Input(Some(input)) => Some(input),
@@ -279,6 +290,10 @@ impl Task {
             Woken::Media(side, event) => self.media_event(side, event),
             Woken::Agent(event) => self.agent_event(event),
             Woken::News(side, news) => self.dial_news(side, news),
+            Woken::Recorded(id, outcome) => {
+                self.recorded(id, outcome);
+                None
+            }
             Woken::Errand(errand) => {
                 self.run_errand(*errand).await;
                 None

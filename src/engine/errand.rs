@@ -1,5 +1,6 @@
 //! What an application asks of a call's task, and what it is answered.
 
+use crate::call::event::CallEvent;
 use crate::call::input::Input;
 use crate::call::steer::Order;
 use crate::call::steer::Senseless;
@@ -37,6 +38,8 @@ pub(super) enum Ask {
     Play(String, Box<Clip>),
     /// That another agent take over.
     Attach(Arc<AiProfile>),
+    /// That this be noted.
+    Note(Box<CallEvent>),
     /// That these variables be set beside those it has.
     Set(CallVariables),
 }

@@ -279,6 +279,7 @@ mod tests {
         let ledger = Arc::new(Ledgered::default());
         let media = MediaConfig { threads: 1, realtime: false, ports: 21_300..=21_303 };
         let switch = Switch {
+            recorder: None,
             table: Arc::new(ArcSwap::from_pointee(table)),
             registry: Registry::new(NodeLimits::default()),
             media: MediaEngine::start(media).expect("a thread"),

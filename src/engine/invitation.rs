@@ -29,6 +29,7 @@ use crate::engine::sip_shard::Shard;
 use crate::engine::switch::Switch;
 use crate::engine::switch::SwitchListener;
 use crate::engine::way;
+use crate::routing::contents::is_recorded;
 use crate::routing::decision::Decision;
 use crate::routing::identify::Attempt;
 use crate::routing::identify::Proof;
@@ -230,7 +231,9 @@ fn admit(
 fn call_route(invitation: &Invitation, route: InboundRoute) -> CallRoute {
     let hops = invitation.request.headers.max_forwards().unwrap_or(MAX_FORWARDS);
     let peer_host = peer_host(&route.trunk, invitation.flow.remote);
+    let record = is_recorded(&route.tenant, Some(&route.number), &route.profile);
     CallRoute {
+        record,
         caller: route.caller.shown().to_owned(),
         variables: route.variables,
         withheld: route.caller.withheld,

@@ -14,12 +14,14 @@ pub use crate::net::port_pool::RtpPorts;
 use crate::audio::bridge::BridgeEnd;
 use crate::audio::bridge::Waiting;
 use crate::audio::link::MediaEnd;
+use crate::audio::tape::TapeIn;
 use crate::clock;
 use crate::engine::media_events::MediaEvents;
 use crate::engine::media_events::media_events;
 use crate::engine::media_worker;
 use crate::engine::media_worker::Command;
 use crate::engine::media_worker::Hosted;
+use crate::engine::media_worker::TapeCommand;
 use crate::engine::media_worker::Worker;
 use crate::media::session::Clip;
 use crate::media::session::MediaSession;
@@ -249,6 +251,21 @@ impl MediaEngine {
     /// Lets silence be heard in place of the peer (`inward`), and by it (`outward`).
     pub fn mute(&self, id: MediaId, inward: bool, outward: bool) {
         self.command(id, Command::Mute(id, (inward, outward)));
+    }
+
+    /// Puts what is heard and sent on `tape`.
+    pub fn record(&self, id: MediaId, tape: Box<TapeIn>) {
+        self.command(id, Command::Tape(id, TapeCommand::Start(tape)));
+    }
+
+    /// Puts nothing on the tape of a session, or goes on with it.
+    pub fn pause_recording(&self, id: MediaId, paused: bool) {
+        self.command(id, Command::Tape(id, TapeCommand::Pause(paused)));
+    }
+
+    /// Ends the tape of a session: its reader finds it over soon.
+    pub fn stop_recording(&self, id: MediaId) {
+        self.command(id, Command::Tape(id, TapeCommand::Stop));
     }
 
     /// The figures of a session as they are; `None` when it is closed, or its thread stalled.

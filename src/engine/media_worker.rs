@@ -1,9 +1,13 @@
 //! One media thread: its places, its commands, its loop.
 
 mod gauges;
+mod tapes;
+
+pub(crate) use crate::engine::media_worker::tapes::TapeCommand;
 
 use crate::audio::bridge::BridgeEnd;
 use crate::audio::link::MediaEnd;
+use crate::audio::tape::TapeIn;
 use crate::clock;
 use crate::engine::media_events::MediaEventsIn;
 use crate::engine::media_thread::MediaId;
@@ -73,6 +77,7 @@ pub(crate) enum Command {
     Play(MediaId, Box<Clip>),
     StopPlaying(MediaId),
     Mute(MediaId, (bool, bool)),
+    Tape(MediaId, TapeCommand),
     Report(MediaId, oneshot::Sender<MediaStatistics>),
     Rule(MediaId, Box<MediaRules>),
     Move(MediaId, Box<RtpPorts>),
@@ -90,6 +95,7 @@ pub(crate) enum Garbage {
     Link(Box<MediaEnd>),
     Bridge(Box<BridgeEnd>),
     Clip(Box<Clip>),
+    Tape(Box<TapeIn>),
     LinkReply(oneshot::Sender<Box<MediaEnd>>),
     Reply(oneshot::Sender<Box<Hosted>>),
     ReportReply(oneshot::Sender<MediaStatistics>),
@@ -379,6 +385,7 @@ impl MediaThread {
                 Command::Mute(id, (inward, outward)) => {
                     self.with(id, |hosted, _| hosted.session.mute(inward, outward));
                 }
+                Command::Tape(id, command) => self.tape(id, command),
                 Command::Report(id, reply) => self.report(id, reply),
                 Command::Rule(id, mut rules) => {
                     self.with(id, |hosted, _| {

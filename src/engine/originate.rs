@@ -24,6 +24,7 @@ use crate::engine::partner;
 use crate::engine::registry::CampaignGuard;
 use crate::engine::registry::Unheard;
 use crate::engine::switch::Switch;
+use crate::routing::contents::is_recorded;
 use crate::routing::decision::Decision;
 use crate::routing::outbound::DiversionReason;
 use crate::routing::outbound::OutboundPlan;
@@ -84,6 +85,8 @@ pub struct Origination {
     pub variables: Option<CallVariables>,
     /// It is ended so long after its answer, or earlier where its trunk says so.
     pub duration_max: Option<Duration>,
+    /// Whether it is recorded; `None`: as number, profile and tenant say.
+    pub record: Option<bool>,
     /// Its identity; `None`: a new one.
     pub id: Option<CallId>,
 }
@@ -104,6 +107,7 @@ impl Origination {
             agent: None,
             variables: None,
             duration_max: None,
+            record: None,
             id: None,
         }
     }
@@ -264,7 +268,9 @@ impl CallControl {
         if let Some(wished) = wish.duration_max {
             setup.duration_max = setup.duration_max.min(wished);
         }
+        let settings = is_recorded(&plan.tenant, plan.number.as_deref(), &profile);
         let route = CallRoute {
+            record: wish.record.unwrap_or(settings),
             tenant: Arc::clone(&plan.tenant),
             profile,
             trunk,
@@ -375,7 +381,8 @@ fn profile(
         None if wish.ai_profile.is_some() => None,
         None => {
             let (id, name) = (AiProfileId::from_uuid(Uuid::nil()), String::new());
-            Some(Arc::new(AiProfile { id, tenant, name, agent, fallback: Vec::new() }))
+            let fallback = Vec::new();
+            Some(Arc::new(AiProfile { id, tenant, name, agent, fallback, record: None }))
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What applications ask of running calls, answered with how the call stands then.
 
+use crate::call::event::CallEvent;
 use crate::call::setup::Partner;
 use crate::call::steer::Order;
 use crate::call::steer::Senseless;
@@ -14,6 +15,7 @@ use crate::engine::originate::CallControl;
 use crate::engine::partner;
 use crate::engine::registry::Unheard;
 use crate::media::session::Clip;
+use crate::recording::recorder::Recorder;
 use crate::types::header::CallVariables;
 use crate::types::id::AiProfileId;
 use crate::types::id::CallId;
@@ -131,6 +133,26 @@ impl CallControl {
         variables: CallVariables,
     ) -> Result<Snapshot, Unheard> {
         self.ask(tenant, call, Ask::Set(variables)).await
+    }
+
+    /// Tells a running call of `tenant` that turns of its transcript came.
+    ///
+    /// # Errors
+    /// [`Unheard`]: it does not run here.
+    pub async fn tell_transcript(
+        &self,
+        tenant: TenantId,
+        call: CallId,
+        (first, last): (u32, u32),
+    ) -> Result<Snapshot, Unheard> {
+        let event = CallEvent::TranscriptAdded { first, last };
+        self.ask(tenant, call, Ask::Note(Box::new(event))).await
+    }
+
+    /// Who records calls.
+    #[must_use]
+    pub fn recorder(&self) -> Option<Recorder> {
+        self.switch.recorder.clone()
     }
 
     pub(super) async fn ask(

@@ -12,6 +12,7 @@ use crate::engine::trace::TraceLimits;
 use crate::net::dns::Dns;
 use crate::net::flow::Flows;
 use crate::net::websocket::TrustRoots;
+use crate::recording::recorder::Recorder;
 use crate::routing::table::RoutingTable;
 use crate::routing::trunk::Trunk;
 use crate::sip::endpoint::outbound::OutboundInvite;
@@ -67,6 +68,8 @@ pub struct Switch {
     pub ledger: Arc<dyn Ledger>,
     /// What calls may be played.
     pub assets: Assets,
+    /// Who records calls; `None`: nobody can.
+    pub recorder: Option<Recorder>,
     /// What happens to calls, for all who want to know.
     pub live: LiveFeed,
     /// Where SIP messages go.

@@ -49,15 +49,16 @@ impl TickOutput {
         self.events.clear();
     }
 
-    /// Asks that `bytes` be sent; empty ones are not. Beyond its room nothing is taken.
-    pub fn transmit(&mut self, port: Port, to: SocketAddr, bytes: &[u8]) {
+    /// Asks that `bytes` be sent; empty ones are not. Beyond its room nothing is taken, and false returned.
+    pub fn transmit(&mut self, port: Port, to: SocketAddr, bytes: &[u8]) -> bool {
         let start = self.bytes.len();
         let room = self.bytes.capacity() - start;
         if bytes.is_empty() || bytes.len() > room || self.transmits.len() == ITEMS_CAPACITY {
-            return;
+            return false;
         }
         self.bytes.extend_from_slice(bytes);
         self.transmits.push((port, to, start..self.bytes.len()));
+        true
     }
 
     /// Reports `event`. Beyond its room nothing is taken.

@@ -7,12 +7,14 @@ use crate::audio::frame::SAMPLES_PER_MS;
 use crate::audio::frame::SILENCE;
 use crate::audio::g711;
 use crate::audio::link::MediaEnd;
+use crate::audio::tape::TapeIn;
 use crate::media::event::MediaEvent;
 use crate::media::output::Port;
 use crate::media::output::TickOutput;
 use crate::media::playout::Playout;
 use crate::media::session::bridged::Bridged;
 use crate::media::session::ear::Ear;
+use crate::media::session::outgoing::Outgoing;
 use crate::media::setup::MediaRules;
 use crate::media::setup::MediaSetup;
 use crate::media::source::SourceLock;
@@ -48,8 +50,10 @@ use std::net::SocketAddr;
 
 mod bridged;
 mod ear;
+mod outgoing;
 mod reports;
 mod steered;
+mod taped;
 
 pub use crate::media::session::steered::Clip;
 
@@ -96,6 +100,8 @@ pub struct MediaSession {
     sender: Sender,
     digits_out: dtmf::Sender,
     outgoing: Outgoing,
+    /// Where what is heard and sent is recorded.
+    tape: Option<Box<TapeIn>>,
     reports: ReportSchedule,
     cname: [u8; 16],
     /// Sending and playing are allowed.
@@ -104,13 +110,6 @@ pub struct MediaSession {
     quiet_since: Option<Moment>,
     collisions: u8,
     counters: MediaStatistics,
-}
-
-/// Audio in the codec of the plan that waits until a packet is full.
-#[derive(Debug)]
-struct Outgoing {
-    bytes: [u8; RTP_PAYLOAD_BYTES_MAX + FRAME_SAMPLES],
-    length: usize,
 }
 
 impl MediaSession {
@@ -136,7 +135,8 @@ impl MediaSession {
             steered: Steered::default(),
             sender: Sender::new(random.next_u64()),
             digits_out: dtmf::Sender::new(CLOCK_RATE, setup.rules.key_ms, setup.rules.key_gap_ms),
-            outgoing: Outgoing { bytes: [0; RTP_PAYLOAD_BYTES_MAX + FRAME_SAMPLES], length: 0 },
+            outgoing: Outgoing::new(),
+            tape: None,
             reports: ReportSchedule::new(now, random.next_u64()),
             cname: random_name(&mut random),
             started: !setup.playout_held,
@@ -233,6 +233,7 @@ impl MediaSession {
         let (codec, frame) = self.steered.heard(said, out);
         self.send(codec, frame, out);
         self.hear(now, out);
+        self.tape_on();
         if self.rules.rtcp && self.reports.is_due(now) {
             self.report(now, out, |report, bytes| report.write(bytes));
         }
@@ -251,6 +252,7 @@ impl MediaSession {
             self.give(&SILENCE);
         }
         self.concealer.paused();
+        self.tape_skipped(ticks);
         self.playout.end().wake();
     }
 
@@ -424,7 +426,9 @@ impl MediaSession {
         let samples = way.ptime.samples(CLOCK_RATE) as usize;
         while let Some(payload) = self.outgoing.first(samples) {
             let length = self.sender.audio(way.payload_type, payload, samples as u32, &mut bytes);
-            transmit_rtp(&mut self.protection, way.to, written(&bytes, length), out);
+            if transmit_rtp(&mut self.protection, way.to, written(&bytes, length), out) {
+                Self::tape_sent(&mut self.tape, (way.codec, payload), self.outgoing.length);
+            }
             self.outgoing.remove(samples);
         }
     }
@@ -479,6 +483,7 @@ impl MediaSession {
                 Frame::Quiet | Frame::Empty => self.concealer.paused(),
             }
         }
+        self.tape_heard(heard);
         self.pass_on(heard.filter(|_| !self.steered.inward));
         if self.steered.inward || self.digits_in.is_down() || self.bridged.is_some() {
             // The tone of a key may leak into the audio beside its event.
@@ -545,30 +550,15 @@ impl Kind {
     }
 }
 
-impl Outgoing {
-    fn append(&mut self, frame: &Encoded) {
-        let free = self.bytes.iter_mut().skip(self.length);
-        for (place, byte) in free.zip(frame) {
-            *place = *byte;
-        }
-        self.length = (self.length + FRAME_SAMPLES).min(self.bytes.len());
-    }
-
-    fn first(&self, count: usize) -> Option<&[u8]> {
-        if count == 0 { None } else { self.bytes.get(..self.length)?.get(..count) }
-    }
-
-    fn remove(&mut self, count: usize) {
-        self.bytes.copy_within(count.min(self.length)..self.length, 0);
-        self.length = self.length.saturating_sub(count);
-    }
-}
-
 /// Sends a packet, encrypted where that was agreed. One that cannot be is not sent.
-fn transmit_rtp(protection: &mut Protection, to: SocketAddr, bytes: &[u8], out: &mut TickOutput) {
-    if let Ok(bytes) = protection.send(Layer::Rtp, bytes) {
-        out.transmit(Port::Rtp, to, &bytes);
-    }
+fn transmit_rtp(
+    protection: &mut Protection,
+    to: SocketAddr,
+    bytes: &[u8],
+    out: &mut TickOutput,
+) -> bool {
+    let protected = protection.send(Layer::Rtp, bytes);
+    protected.is_ok_and(|bytes| out.transmit(Port::Rtp, to, &bytes))
 }
 
 fn listening_quality(impairment: Impairment, loss_percent: f32) -> f32 {
@@ -592,5 +582,7 @@ mod bridge_tests;
 mod rules_tests;
 #[cfg(test)]
 mod srtp_tests;
+#[cfg(test)]
+mod taped_tests;
 #[cfg(test)]
 mod tests;

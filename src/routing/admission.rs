@@ -323,6 +323,7 @@ mod tests {
             cps_max,
             default_profile: None,
             outbound: TenantOutbound::default(),
+            record: Default::default(),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::types::id::RoutingProfileId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::number::E164;
+use crate::types::recording::RecordPolicy;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -43,6 +44,8 @@ pub struct Tenant {
     pub default_profile: Option<AiProfileId>,
     /// How it calls out.
     pub outbound: TenantOutbound,
+    /// Whether its calls are recorded where neither number nor profile says.
+    pub record: RecordPolicy,
 }
 
 /// How a tenant calls out.
@@ -90,6 +93,8 @@ pub struct AiProfile {
     pub agent: AgentSettings,
     /// Whose agents take over in turn where this one is not reached or is lost.
     pub fallback: Vec<AiProfileId>,
+    /// Whether its calls are recorded; `None`: the tenant says.
+    pub record: Option<RecordPolicy>,
 }
 
 /// A number or a range of numbers.
@@ -114,8 +119,17 @@ pub struct Number {
     pub ai_profile: Option<AiProfileId>,
     /// The campaign it calls out for, and for nothing else.
     pub campaign: Option<CampaignId>,
+    /// Whether its calls are recorded; `None`: the profile says, else the tenant.
+    pub record: Option<RecordPolicy>,
     /// False: known, but not in service.
     pub active: bool,
+}
+
+/// Whether a call is recorded: its number says, else the profile it is with, else the tenant.
+#[must_use]
+pub fn is_recorded(tenant: &Tenant, number: Option<&Number>, profile: &AiProfile) -> bool {
+    let of_number = number.and_then(|number| number.record);
+    of_number.or(profile.record).unwrap_or(tenant.record) == RecordPolicy::All
 }
 
 impl Number {

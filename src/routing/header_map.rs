@@ -242,6 +242,7 @@ mod tests {
                 name: "a".into(),
                 agent: settings,
                 fallback: Vec::new(),
+                record: None,
             }],
             numbers: vec![number(1, 1, "+15550100")],
             trunks: vec![trunk],

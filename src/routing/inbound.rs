@@ -506,6 +506,7 @@ mod tests {
             cps_max: 0,
             default_profile: Some(AiProfileId::from_uuid(uuid(n))),
             outbound: TenantOutbound::default(),
+            record: Default::default(),
         }
     }
 
@@ -521,6 +522,7 @@ mod tests {
                 reinvite_after: None,
             },
             fallback: Vec::new(),
+            record: None,
         }
     }
 
@@ -536,6 +538,7 @@ mod tests {
             ai_profile: None,
             campaign: None,
             active: true,
+            record: None,
         }
     }
 

@@ -330,6 +330,7 @@ mod tests {
             ai_profile: None,
             campaign: None,
             active: true,
+            record: None,
         }
     }
 

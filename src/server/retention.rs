@@ -16,6 +16,9 @@ const BREATH: Duration = Duration::from_millis(50);
 /// How long records are kept that are no tenant's, such as those of sources that were refused.
 const NOBODYS_DAYS: u16 = 30;
 
+/// What is deleted, as the metric names it.
+const KINDS: [&str; 6] = ["calls", "refused", "traces", "audit", "recordings", "transcripts"];
+
 /// Deletes until `stop` turns true.
 pub(super) async fn run(database: Database, mut stop: watch::Receiver<bool>) {
     let work = async {
@@ -41,8 +44,7 @@ async fn forget(database: &Database) -> bool {
             }
         };
         for kind in &done {
-            let label =
-                ["calls", "refused", "traces", "audit"].into_iter().find(|l| *l == kind.what);
+            let label = KINDS.into_iter().find(|label| *label == kind.what);
             if let (Some(label), Ok(deleted)) = (label, u64::try_from(kind.deleted)) {
                 metric::labelled(Counter::RetentionDeleted, label).increment(deleted);
             }

@@ -27,6 +27,7 @@ use crate::types::id::TenantId;
 use crate::types::limit::AGENT_FALLBACKS_MAX;
 use crate::types::peer::Credentials;
 use crate::types::peer::PeerUri;
+use crate::types::recording::RecordPolicy;
 use crate::types::secret::Secret;
 use crate::types::srtp::SrtpPolicy;
 use serde::Deserialize;
@@ -49,12 +50,15 @@ pub(crate) struct AiProfileRow {
     // The same.
     #[serde(default)]
     pub(crate) fallback_profiles: Vec<Uuid>,
+    #[serde(default)]
+    pub(crate) record: Option<String>,
 }
 
 pub(crate) const ALL: &str =
-    "SELECT id, tenant_id, name, agent, sealed, fallback_profiles FROM ai_profiles";
+    "SELECT id, tenant_id, name, agent, sealed, fallback_profiles, record FROM ai_profiles";
 
-pub(crate) const SOME: &str = "SELECT id, tenant_id, name, agent, sealed, fallback_profiles FROM ai_profiles WHERE id = ANY($1)";
+pub(crate) const SOME: &str = "SELECT id, tenant_id, name, agent, sealed, fallback_profiles, record FROM ai_profiles \
+    WHERE id = ANY($1)";
 
 impl AiProfileRow {
     /// The profile of this row.
@@ -71,6 +75,7 @@ impl AiProfileRow {
             name: self.name.clone(),
             agent,
             fallback: self.fallback_profiles.iter().copied().map(AiProfileId::from_uuid).collect(),
+            record: self.record.as_deref().and_then(RecordPolicy::of),
         })
     }
 }
@@ -122,6 +127,12 @@ pub const AI_PROFILES: Resource = Resource {
              reached or is lost in a call. The lists of those profiles do not count for that call. After \
              the last one the caller hears the announcement.",
         ),
+        Field::new(
+            "record",
+            Kind::Choice(&["all", "off"]),
+            "Whether its calls are recorded; null: the tenant says.",
+        )
+        .nullable(),
         Field::new("created_at", Kind::Time, "When it was made.").given(Given::Never),
         Field::new("updated_at", Kind::Time, "When it was last changed.").given(Given::Never),
     ],

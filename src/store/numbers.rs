@@ -12,6 +12,7 @@ use crate::types::id::NumberId;
 use crate::types::id::RoutingProfileId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
+use crate::types::recording::RecordPolicy;
 use serde::Deserialize;
 use serde::Serialize;
 use uuid::Uuid;
@@ -33,13 +34,15 @@ pub(crate) struct NumberRow {
     pub(crate) routing_profile_id: Option<Uuid>,
     #[serde(default)]
     pub(crate) campaign_id: Option<Uuid>,
+    #[serde(default)]
+    pub(crate) record: Option<String>,
 }
 
 pub(crate) const ALL: &str = "SELECT id, tenant_id, first_number, last_number, trunk_id, \
-     ai_profile_id, is_active, outbound_trunk_id, routing_profile_id, campaign_id FROM phone_numbers";
+     ai_profile_id, is_active, outbound_trunk_id, routing_profile_id, campaign_id, record FROM phone_numbers";
 
 pub(crate) const SOME: &str = "SELECT id, tenant_id, first_number, last_number, trunk_id, \
-     ai_profile_id, is_active, outbound_trunk_id, routing_profile_id, campaign_id FROM phone_numbers \
+     ai_profile_id, is_active, outbound_trunk_id, routing_profile_id, campaign_id, record FROM phone_numbers \
      WHERE id = ANY($1)";
 
 impl NumberRow {
@@ -57,6 +60,7 @@ impl NumberRow {
             routing_profile: self.routing_profile_id.map(RoutingProfileId::from_uuid),
             ai_profile: self.ai_profile_id.map(AiProfileId::from_uuid),
             campaign: self.campaign_id.map(CampaignId::from_uuid),
+            record: self.record.as_deref().and_then(RecordPolicy::of),
             active: self.is_active,
         })
     }
@@ -113,6 +117,12 @@ pub const NUMBERS: Resource = Resource {
         )
         .platforms()
         .filter(),
+        Field::new(
+            "record",
+            Kind::Choice(&["all", "off"]),
+            "Whether its calls are recorded; null: the profile says, else the tenant.",
+        )
+        .nullable(),
         Field::new("is_active", Kind::Flag, "Whether its calls are taken.").filter(),
         Field::new("created_at", Kind::Time, "When it was made.").given(Given::Never),
         Field::new("updated_at", Kind::Time, "When it was last changed.").given(Given::Never),

@@ -20,7 +20,7 @@ const BATCH: i32 = 1_000;
 /// What was deleted of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Forgotten {
-    /// The kind: `calls`, `refused`, `traces`, `audit`.
+    /// The kind: `calls`, `refused`, `traces`, `audit`, `recordings`, `transcripts`.
     pub what: String,
     /// How many rows.
     pub deleted: i64,
@@ -94,11 +94,18 @@ pub async fn erase(
         let why = "a call with it is in progress, or was a minute ago: its record is still written";
         return Err(conflict(why.to_owned()));
     }
+    // First, for they are found by what is erased next.
+    let said: i64 = sqlx::query_scalar(ERASE_SAID)
+        .bind(tenant.uuid())
+        .bind(digits)
+        .fetch_one(&mut *transaction)
+        .await?;
     let rows: i64 = sqlx::query_scalar(ERASE)
         .bind(tenant.uuid())
         .bind(digits)
         .fetch_one(&mut *transaction)
         .await?;
+    let rows = said + rows;
     note(&mut transaction, (holder, tenant), "erase", json!({ "rows": rows })).await?;
     transaction.commit().await?;
     Ok(rows)
@@ -122,9 +129,13 @@ async fn note(
     audit_log::note(transaction, &entry).await
 }
 
-pub(crate) const FORGET: &str = "SELECT what, deleted FROM tandem_forget($1, $2)";
+pub(crate) const FORGET: &str = "SELECT what, deleted FROM tandem_forget($1, $2) \
+     UNION ALL SELECT what, deleted FROM tandem_forget_said($1)";
 
-pub(crate) const EXPORT: &str = "SELECT tandem_export_number($1, $2, $3)";
+pub(crate) const EXPORT: &str =
+    "SELECT tandem_export_number($1, $2, $3) || tandem_export_said($1, $2, $3)";
+
+pub(crate) const ERASE_SAID: &str = "SELECT tandem_erase_said($1, $2)";
 
 pub(crate) const ERASE: &str = "SELECT tandem_erase_number($1, $2)";
 

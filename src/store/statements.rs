@@ -16,6 +16,7 @@ use crate::store::migrate;
 use crate::store::numbers;
 use crate::store::past_calls;
 use crate::store::privacy;
+use crate::store::recordings;
 use crate::store::refused_sources;
 use crate::store::reseal;
 use crate::store::resource::Members;
@@ -30,6 +31,7 @@ use crate::store::routing_profiles;
 use crate::store::snapshot;
 use crate::store::tenants;
 use crate::store::traces;
+use crate::store::transcripts;
 use crate::store::trunks;
 use crate::store::webhooks;
 use crate::store::webhooks::deliveries;
@@ -80,6 +82,7 @@ pub fn all() -> Vec<String> {
     all.extend(OF_CALLS.map(str::to_owned));
     all.extend(access_and_privacy().map(str::to_owned));
     all.extend(OF_EVENTS.map(str::to_owned));
+    all.extend(OF_WHAT_IS_SAID.map(str::to_owned));
     all.extend(list_forms());
     let resources = [
         &tenants::TENANTS,
@@ -91,6 +94,7 @@ pub fn all() -> Vec<String> {
         &api_keys::API_KEYS,
         &audit_log::AUDIT_LOG,
         &webhooks::WEBHOOKS,
+        &recordings::RECORDINGS,
     ];
     all.extend(resources.into_iter().flat_map(resource_forms));
     all.extend(reseal::TABLES.into_iter().flat_map(|of| [reseal::select(of), reseal::update(of)]));
@@ -152,6 +156,19 @@ const OF_EVENTS: [&str; 18] = [
     deliveries::THERE,
 ];
 
+/// Recordings and transcripts.
+const OF_WHAT_IS_SAID: [&str; 9] = [
+    recordings::PUT,
+    recordings::FIND,
+    recordings::REMOVED,
+    recordings::FORGET_REMOVED,
+    transcripts::PUT,
+    transcripts::GET,
+    transcripts::LIST,
+    transcripts::DELETE,
+    privacy::ERASE_SAID,
+];
+
 /// What is sent for a resource, with every field and filter it has.
 fn resource_forms(resource: &'static Resource) -> Vec<String> {
     let (id, tenant) = (Uuid::nil(), TenantId::from_uuid(Uuid::nil()));
@@ -167,6 +184,7 @@ fn resource_forms(resource: &'static Resource) -> Vec<String> {
             | Kind::Pattern(..)
             | Kind::Patterns(..)
             | Kind::Object
+            | Kind::Objects
             | Kind::Time => String::new(),
         };
         // A filter that cannot be used is left out here and found by a test.

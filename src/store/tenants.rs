@@ -14,6 +14,7 @@ use crate::store::snapshot::RowFault;
 use crate::types::id::AiProfileId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
+use crate::types::recording::RecordPolicy;
 use serde::Deserialize;
 use serde::Serialize;
 use uuid::Uuid;
@@ -40,17 +41,19 @@ pub(crate) struct TenantRow {
     pub(crate) daily_spend_micros: i64,
     #[serde(default)]
     pub(crate) daily_spend_currency: String,
+    #[serde(default)]
+    pub(crate) record: String,
 }
 
 /// All tenants, those too that routing only knows in order to refuse them.
 pub(crate) const ALL: &str = "SELECT t.id, t.name, t.status, t.calls_max, t.cps_max, \
      p.id AS default_profile, t.outbound_trunk_id, t.allow_destinations, t.calls_out_max, \
-     t.daily_minutes, t.daily_spend_micros, t.daily_spend_currency FROM tenants t \
+     t.daily_minutes, t.daily_spend_micros, t.daily_spend_currency, t.record FROM tenants t \
      LEFT JOIN ai_profiles p ON p.tenant_id = t.id AND p.is_default";
 
 pub(crate) const SOME: &str = "SELECT t.id, t.name, t.status, t.calls_max, t.cps_max, \
      p.id AS default_profile, t.outbound_trunk_id, t.allow_destinations, t.calls_out_max, \
-     t.daily_minutes, t.daily_spend_micros, t.daily_spend_currency FROM tenants t \
+     t.daily_minutes, t.daily_spend_micros, t.daily_spend_currency, t.record FROM tenants t \
      LEFT JOIN ai_profiles p ON p.tenant_id = t.id AND p.is_default WHERE t.id = ANY($1)";
 
 impl TenantRow {
@@ -87,6 +90,7 @@ impl TenantRow {
             name: self.name,
             default_profile: self.default_profile.map(AiProfileId::from_uuid),
             outbound,
+            record: RecordPolicy::of(&self.record).unwrap_or_default(),
         })
     }
 }
@@ -147,6 +151,21 @@ pub const TENANTS: Resource = Resource {
             DAYS,
             "Days the signalling of its calls is kept, where that is less than the node keeps it; 0: as \
              long as the node.",
+        ),
+        Field::new(
+            "record",
+            Kind::Choice(&["all", "off"]),
+            "Whether its calls are recorded where neither number nor profile says.",
+        ),
+        Field::new(
+            "keep_recordings_days",
+            DAYS,
+            "Days recordings of its calls are kept; 0: until somebody deletes them.",
+        ),
+        Field::new(
+            "keep_transcripts_days",
+            DAYS,
+            "Days transcripts of its calls are kept; 0: until somebody deletes them.",
         ),
         Field::new("keep_audit_days", DAYS, "Days its audit log is kept; 0: for ever."),
         Field::new("created_at", Kind::Time, "When it was made.").given(Given::Never),

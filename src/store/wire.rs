@@ -292,6 +292,17 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         CallEvent::AgentAttached(profile) | CallEvent::AgentReplaced(profile) => {
             json!({"ai_profile_id": profile.to_string()})
         }
+        CallEvent::RecordingStarted(id)
+        | CallEvent::RecordingPaused(id)
+        | CallEvent::RecordingResumed(id)
+        | CallEvent::RecordingStopped(id) => json!({"recording_id": id.to_string()}),
+        CallEvent::RecordingReady { id, duration_ms } => {
+            json!({"recording_id": id.to_string(), "duration_ms": duration_ms})
+        }
+        CallEvent::RecordingFailed { id, why } => {
+            json!({"recording_id": id.to_string(), "why": why})
+        }
+        CallEvent::TranscriptAdded { first, last } => json!({"first": first, "last": last}),
         // What these carry is in the record.
         CallEvent::Arrived(_)
         | CallEvent::Decided { .. }

@@ -78,6 +78,8 @@ metrics_table! {
         RecordsJournalled, "records_journalled_total", "", "Call records written to the journal.";
         RecordsStored, "records_stored_total", "", "Call records that reached PostgreSQL.";
         RecordsRejected, "records_rejected_total", "", "Call records PostgreSQL refused; kept in journal/rejected.";
+        Recordings, "recordings_total", "status", "Recordings that ended: ready, failed, interrupted (by a kill; mended at the next start).";
+        RecordingGaps, "recording_gaps_total", "", "Gaps in recordings, because the disk or a media thread came too late.";
         TracesStored, "sip_traces_stored_total", "", "Calls whose signalling reached PostgreSQL.";
         TracesLost, "sip_traces_lost_total", "", "Calls whose signalling did not reach PostgreSQL: too many at once, or it was away too long.";
         RecordsLost, "records_lost_total", "", "Call records lost because disk and memory were full.";
@@ -88,7 +90,7 @@ metrics_table! {
         WebhookDeliveries, "webhook_deliveries_total", "outcome", "Attempts to tell an event to a webhook endpoint: delivered, failed, dead.";
         SpansExported, "spans_exported_total", "", "Spans of calls' traces that the collector took.";
         SpansLost, "spans_lost_total", "why", "Spans that the collector did not get: queue (full), collector (away too long), refused, stop.";
-        RetentionDeleted, "retention_deleted_total", "what", "Rows deleted because their time was over: calls, refused (records of no tenant), traces, audit.";
+        RetentionDeleted, "retention_deleted_total", "what", "Rows deleted because their time was over: calls, refused (records of no tenant), traces, audit, recordings, transcripts.";
         ApiRequests, "api_requests_total", "status", "HTTP requests answered.";
     }
 }

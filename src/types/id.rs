@@ -58,6 +58,8 @@ ids! {
     NumberId;
     /// This process, for as long as it runs.
     NodeId;
+    /// A recording of a call.
+    RecordingId;
     /// A routing profile: which trunks numbers of a plan and country use.
     RoutingProfileId;
     /// A tenant.

@@ -138,6 +138,22 @@ pub const MEDIA_EVENTS_MAX: usize = 16;
 /// Media sessions of one media thread. Over it: the new call gets 503.
 pub const MEDIA_SESSIONS_MAX: usize = 4_096;
 
+/// Items (at most 20 ms of one channel each) waiting for whoever records a session: two and a half seconds of
+/// G.711, 45 KB. Over it: the newest are left out, and the recording has a gap that it tells of.
+pub const TAPE_ITEMS_MAX: usize = 256;
+
+/// Turns of the transcript of one call. Over it: refused.
+pub const TRANSCRIPT_TURNS_MAX: u32 = 10_000;
+/// Turns sent at once. Over it: refused.
+pub const TRANSCRIPT_TURNS_AT_ONCE_MAX: usize = 100;
+/// Longest text of a turn, in characters. Over it: refused.
+pub const TRANSCRIPT_TEXT_MAX: usize = 4_000;
+/// Recordings of one node that run at once. Over it: a new one fails, and its call goes on.
+pub const RECORDINGS_MAX: usize = 2_000;
+/// Markers kept of one recording. Over it: the further ones are counted in what is lost, and no more.
+pub const RECORDING_MARKERS_MAX: usize = 256;
+/// News of recordings that wait for the database. Over it: it hears of them after the next start.
+pub const RECORDING_REPORTS_MAX: usize = 8_192;
 /// Items (20 ms each) waiting in one way of a bridge between two media sessions. Over it: the newest are
 /// dropped, counted.
 pub const BRIDGE_FRAMES_MAX: usize = 8;

@@ -12,6 +12,7 @@ pub mod number;
 pub mod peer;
 pub mod random;
 pub mod reach;
+pub mod recording;
 pub mod secret;
 pub mod srtp;
 pub mod tls;

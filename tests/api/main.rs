@@ -16,6 +16,7 @@ mod privacy;
 #[path = "../support/receiver.rs"]
 mod receiver;
 mod resources;
+mod said;
 mod secrets;
 #[path = "../support/sipp.rs"]
 mod sipp;

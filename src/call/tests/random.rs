@@ -170,6 +170,7 @@ impl World {
                 | MediaOutput::SendDigit(_)
                 | MediaOutput::Play(_)
                 | MediaOutput::StopPlaying
+                | MediaOutput::Record(_)
                 | MediaOutput::Mute { .. },
                 Asked::Opened,
             ) => Asked::Opened,

@@ -5,6 +5,8 @@ use super::legs::sdp;
 use super::*;
 use crate::call::input::AudioPath;
 use crate::call::input::Comfort;
+use crate::call::record::RecordOrder;
+use crate::call::record::Recording;
 use crate::call::steer::Attach;
 use crate::call::steer::MutedSide;
 use crate::call::steer::Order;
@@ -12,6 +14,7 @@ use crate::call::steer::Phase;
 use crate::call::steer::Play;
 use crate::call::steer::Senseless;
 use crate::types::id::AiProfileId;
+use crate::types::id::RecordingId;
 use uuid::Uuid;
 
 const NEAR: LegSide = LegSide::Near;
@@ -108,6 +111,38 @@ fn a_side_is_muted_and_heard_again_without_the_other() {
     assert_eq!(bench.order(Order::Unmute(MutedSide::Agent)), Err(Senseless::NotMuted));
     assert!(bench.order(Order::Mute(MutedSide::Agent)).is_ok());
     assert_eq!(bench.order(Order::Mute(MutedSide::Agent)), Err(Senseless::Muted));
+}
+
+#[test]
+fn a_recording_begins_pauses_goes_on_and_ends_each_where_it_makes_sense() {
+    let mut bench = Bench::talking();
+    let id = |n| RecordingId::from_uuid(Uuid::from_u128(n));
+    let record = Order::Record;
+    let out =
+        |order, event| vec![Output::Record(event), Output::Media(NEAR, MediaOutput::Record(order))];
+    for order in [RecordOrder::Stop, RecordOrder::Pause, RecordOrder::Resume] {
+        assert_eq!(bench.order(record(order)), Err(Senseless::NotRecorded));
+    }
+    let start = RecordOrder::Start(id(1));
+    let begun = bench.order(record(start));
+    assert_eq!(begun, Ok(out(start, CallEvent::RecordingStarted(id(1)))));
+    let again = record(RecordOrder::Start(id(2)));
+    assert_eq!(bench.order(again), Err(Senseless::Recorded));
+    assert_eq!(bench.order(record(RecordOrder::Resume)), Err(Senseless::RecordNotPaused));
+    let paused = bench.order(record(RecordOrder::Pause));
+    assert_eq!(paused, Ok(out(RecordOrder::Pause, CallEvent::RecordingPaused(id(1)))));
+    assert_eq!(bench.call.standing().recording, Recording::Paused(id(1)));
+    assert_eq!(bench.order(record(RecordOrder::Pause)), Err(Senseless::RecordPaused));
+    let resumed = bench.order(record(RecordOrder::Resume));
+    assert_eq!(resumed, Ok(out(RecordOrder::Resume, CallEvent::RecordingResumed(id(1)))));
+    let stopped = bench.order(record(RecordOrder::Stop));
+    assert_eq!(stopped, Ok(out(RecordOrder::Stop, CallEvent::RecordingStopped(id(1)))));
+    bench.order(record(RecordOrder::Start(id(3)))).expect("it makes sense");
+    // What is told of one before does not end it.
+    bench.call.recording_over(id(1));
+    assert_eq!(bench.call.recording(), Recording::Running(id(3)));
+    bench.call.recording_over(id(3));
+    assert_eq!(bench.call.recording(), Recording::Off);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::cli::calls::steer::DispositionArgs;
 use crate::cli::calls::steer::DtmfArgs;
 use crate::cli::calls::steer::MuteArgs;
 use crate::cli::calls::steer::PlayArgs;
+use crate::cli::calls::steer::RecordArgs;
 use crate::cli::calls::trace::TraceArgs;
 use crate::cli::calls::transfer::TransferArgs;
 use crate::cli::columns::Columns;
@@ -29,6 +30,7 @@ use serde::Deserialize;
 Examples:
   tandem calls list --limit 20
   tandem calls list --caller +15550142 --from 2026-01-31T00:00:00Z
+  tandem calls record pause 01980000-0000-7000-8000-000000000000
   tandem calls mute 01980000-0000-7000-8000-000000000000 caller
   tandem calls trace 01980000-0000-7000-8000-000000000000
   tandem calls trace 01980000-0000-7000-8000-000000000000 --pcap call.pcap")]
@@ -61,6 +63,8 @@ enum Command {
     Unmute(MuteArgs),
     /// Put the agent of another AI profile in place of the present one
     Attach(AttachArgs),
+    /// Begin, end, pause or resume the recording of a call in progress
+    Record(RecordArgs),
     /// File a call, also one that is over
     Disposition(DispositionArgs),
     /// Connect a call that is in progress with somebody else
@@ -147,6 +151,7 @@ pub(crate) async fn run(args: CallsArgs) -> Result<(), Failure> {
         Command::Play(play) => steer::play(&args.api, play).await,
         Command::Dtmf(keys) => steer::send_keys(&args.api, keys).await,
         Command::Mute(mute) => steer::mute(&args.api, mute, "mute").await,
+        Command::Record(record) => steer::record(&args.api, record).await,
         Command::Unmute(mute) => steer::mute(&args.api, mute, "unmute").await,
         Command::Attach(attach) => steer::attach(&args.api, attach).await,
         Command::Disposition(notes) => steer::file(&args.api, notes).await,

@@ -1,4 +1,4 @@
-//! `tandem calls hold`, `resume`, `play`, `dtmf`, `mute`, `unmute`, `attach`, `disposition`: what is done
+//! `tandem calls hold`, `resume`, `play`, `dtmf`, `mute`, `unmute`, `attach`, `record`, `disposition`: what is done
 //! with a call that is in progress, or said of one.
 
 use crate::cli::api::ApiArgs;
@@ -68,6 +68,24 @@ pub(super) struct AttachArgs {
 }
 
 #[derive(Args, Clone, Debug)]
+pub(super) struct RecordArgs {
+    /// What becomes of its recording; `pause` records silence
+    #[arg(value_name = "ORDER")]
+    order: RecordOrder,
+    /// The call, by id
+    #[arg(value_name = "CALL")]
+    call: CallId,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum RecordOrder {
+    Start,
+    Stop,
+    Pause,
+    Resume,
+}
+
+#[derive(Args, Clone, Debug)]
 pub(super) struct DispositionArgs {
     /// The call, by id; it may be over
     #[arg(value_name = "CALL")]
@@ -92,6 +110,8 @@ struct Standing {
     caller_muted: bool,
     agent_muted: bool,
     playing: Option<String>,
+    recording: String,
+    recording_id: Option<String>,
     agent: String,
 }
 
@@ -121,6 +141,16 @@ pub(super) async fn mute(api: &ApiArgs, args: &MuteArgs, name: &str) -> Result<(
         Party::Agent => "agent",
     };
     command(api, args.call, name, json!({"party": party})).await
+}
+
+pub(super) async fn record(api: &ApiArgs, args: &RecordArgs) -> Result<(), Failure> {
+    let name = match args.order {
+        RecordOrder::Start => "record/start",
+        RecordOrder::Stop => "record/stop",
+        RecordOrder::Pause => "record/pause",
+        RecordOrder::Resume => "record/resume",
+    };
+    command(api, args.call, name, json!({})).await
 }
 
 pub(super) async fn attach(api: &ApiArgs, args: &AttachArgs) -> Result<(), Failure> {
@@ -172,6 +202,9 @@ impl Standing {
         }
         if let Some(sound) = &self.playing {
             text = format!("{text}, playing {sound}");
+        }
+        if let Some(id) = &self.recording_id {
+            text = format!("{text}, recording {} ({id})", self.recording);
         }
         format!("{text}, agent {}", self.agent)
     }

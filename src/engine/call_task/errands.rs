@@ -45,13 +45,17 @@ impl Task {
                 }
                 done
             }
+            Ask::Note(event) => {
+                self.note(*event);
+                Ok(())
+            }
             Ask::Set(variables) => self.set_variables(&variables),
         };
         // Who asked may be gone.
         drop(errand.reply.send(done.map(|()| self.snapshot())));
     }
 
-    async fn order(&mut self, order: Order) -> Result<(), Senseless> {
+    pub(super) async fn order(&mut self, order: Order) -> Result<(), Senseless> {
         let mut out = Vec::new();
         let done = self.call.order(crate::clock::now(), order, &mut out);
         for output in out {

@@ -120,6 +120,7 @@ impl Task {
                     self.switch.media.mute(media, inward, outward);
                 }
             }
+            MediaOutput::Record(order) => self.record(order),
             MediaOutput::SendDigit(digit) => {
                 if let Some(media) = self.media_id(side) {
                     self.switch.media.send_digit(media, digit);
@@ -235,6 +236,9 @@ impl Task {
             }
             None => None,
         };
+        if side == LegSide::Near {
+            self.end_recordings().await;
+        }
         self.own.push_back(Input::Media(side, MediaInput::Closed(figures)));
     }
 

@@ -60,6 +60,7 @@ impl Ledger for Panicking {
 fn switch(ledger: &Arc<Panicking>) -> Arc<Switch> {
     let media = MediaConfig { threads: 1, realtime: false, ports: 21_310..=21_313 };
     Arc::new(Switch {
+        recorder: None,
         table: Arc::new(ArcSwap::from_pointee(RoutingTable::new(Contents::default()))),
         registry: Registry::new(NodeLimits::default()),
         media: MediaEngine::start(media).expect("a thread"),
@@ -88,6 +89,7 @@ fn route() -> CallRoute {
             cps_max: 0,
             default_profile: None,
             outbound: Default::default(),
+            record: Default::default(),
         }),
         profile: Arc::new(AiProfile {
             id: AiProfileId::from_uuid(Uuid::from_u128(2)),
@@ -100,6 +102,7 @@ fn route() -> CallRoute {
                 reinvite_after: None,
             },
             fallback: Vec::new(),
+            record: None,
         }),
         trunk: Arc::new(Trunk::new(TrunkId::from_uuid(Uuid::from_u128(3)), "t", vec![source])),
         caller: String::new(),
@@ -109,6 +112,7 @@ fn route() -> CallRoute {
         passing: None,
         hops_left: 70,
         peer_host: String::new(),
+        record: false,
     }
 }
 

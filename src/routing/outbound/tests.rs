@@ -81,6 +81,7 @@ pub(crate) fn tenant(n: u128, trunk: Option<u128>) -> Tenant {
         cps_max: 0,
         default_profile: None,
         outbound: TenantOutbound { trunk: trunk.map(trunk_id), ..TenantOutbound::default() },
+        record: Default::default(),
     }
 }
 
@@ -96,6 +97,7 @@ pub(crate) fn number(n: u128, tenant: u128, e164: &str) -> Number {
         ai_profile: None,
         campaign: None,
         active: true,
+        record: None,
     }
 }
 

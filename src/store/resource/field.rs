@@ -63,6 +63,8 @@ pub enum Kind {
     Patterns(usize, Form),
     /// An object; what it may hold is checked by who reads it.
     Object,
+    /// A list of objects, which the switch makes.
+    Objects,
     /// A time in RFC 3339.
     Time,
 }
@@ -167,6 +169,7 @@ impl Kind {
                 list.len() <= most && list.iter().all(is_good)
             }),
             Self::Object => value.is_object() && !has_nul(value),
+            Self::Objects => value.is_array() && !has_nul(value),
             Self::Time => text.is_some_and(|text| text.parse::<Timestamp>().is_ok()),
         };
         if good { Ok(()) } else { Err(format!("it is {}", self.expected())) }
@@ -185,6 +188,7 @@ impl Kind {
             Self::Pattern(form) => form.about.to_owned(),
             Self::Patterns(most, form) => format!("a list of at most {most}, each {}", form.about),
             Self::Object => "an object".to_owned(),
+            Self::Objects => "a list of objects".to_owned(),
             Self::Time => "a time in RFC 3339".to_owned(),
         }
     }

@@ -52,7 +52,9 @@ impl Filter {
                 let is_one = field.check(&Value::from(text)).is_ok();
                 is_one.then(|| Wanted::Text(text.to_owned()))
             }
-            Kind::Integer(..) | Kind::Patterns(..) | Kind::Object | Kind::Time => None,
+            Kind::Integer(..) | Kind::Patterns(..) | Kind::Object | Kind::Objects | Kind::Time => {
+                None
+            }
         };
         let expected = || Fault::invalid(field.name, format!("it is {}", field.kind.expected()));
         self.equal.push((field, wanted.ok_or_else(expected)?));

@@ -1,0 +1,283 @@
+//! Transcripts: turns are added by whoever listens to a call, and read by whoever wants to know.
+
+use crate::api::Context;
+use crate::api::auth::Caller;
+use crate::api::calls;
+use crate::api::error;
+use crate::api::error::ApiError;
+use crate::api::error::ErrorKind;
+use crate::api::resource;
+use crate::clock;
+use crate::store;
+use crate::store::resource::Fault;
+use crate::store::transcripts;
+use crate::store::transcripts::Turn;
+use crate::types::id::CallId;
+use crate::types::id::TenantId;
+use crate::types::limit::TRANSCRIPT_TEXT_MAX;
+use crate::types::limit::TRANSCRIPT_TURNS_AT_ONCE_MAX;
+use crate::types::limit::TRANSCRIPT_TURNS_MAX;
+use axum::Extension;
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::Query;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::QueryRejection;
+use axum::http::HeaderMap;
+use axum::http::StatusCode;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::json;
+use std::collections::BTreeSet;
+
+/// Turns or transcripts of one page where the request does not say, and at most.
+const PAGE: u32 = 50;
+const PAGE_MAX: u32 = 200;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Added {
+    turns: Vec<AddedTurn>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AddedTurn {
+    seq: u32,
+    speaker: Speaker,
+    text: String,
+    at: Option<Timestamp>,
+    at_ms: Option<u64>,
+    #[serde(rename = "final")]
+    is_final: Option<bool>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Speaker {
+    Caller,
+    Agent,
+    Other,
+}
+
+impl Speaker {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Agent => "agent",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Adds turns.
+pub(super) async fn add(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let id = &caller.request_id;
+    let given = resource::members(&headers, body).map_err(|kind| kind.of(id))?;
+    let turns = read(Value::Object(given)).map_err(|fault| error::fault(fault, id))?;
+    let key = (caller.tenant()?, CallId::from_uuid(caller.item()?));
+    let is_running = is_known(&context, &caller, key).await?;
+    let stored = transcripts::put(&context.database, key, &turns).await;
+    let stored = stored.map_err(|failed| error::database(&failed, id))?;
+    let numbers = || turns.iter().map(|turn| turn.seq);
+    if let Some(control) = context.calls.as_ref().filter(|_| is_running && stored > 0)
+        && let (Some(first), Some(last)) = (numbers().min(), numbers().max())
+    {
+        // A call that ended meanwhile has nobody to tell.
+        drop(control.tell_transcript(key.0, key.1, (first, last)).await);
+    }
+    Ok(Json(json!({ "stored": stored })))
+}
+
+/// Judges the call: turns are of calls that run or ran. True: it runs here.
+async fn is_known(
+    context: &Context,
+    caller: &Caller,
+    key: (TenantId, CallId),
+) -> Result<bool, ApiError> {
+    if calls::is_running(context, key).await {
+        return Ok(true);
+    }
+    let id = &caller.request_id;
+    let found = store::calls::get(&context.database, key.0, key.1).await;
+    let found = found.map_err(|failed| error::database(&failed, id))?;
+    found.map(|_| false).ok_or_else(|| ErrorKind::NotFound("this tenant has no such call").of(id))
+}
+
+fn read(given: Value) -> Result<Vec<Turn>, Fault> {
+    let added: Added =
+        serde_json::from_value(given).map_err(|why| Fault::invalid("turns", why.to_string()))?;
+    if !(1..=TRANSCRIPT_TURNS_AT_ONCE_MAX).contains(&added.turns.len()) {
+        let why = format!("it has 1 to {TRANSCRIPT_TURNS_AT_ONCE_MAX} turns");
+        return Err(Fault::invalid("turns", why));
+    }
+    let mut seen = BTreeSet::new();
+    let now = clock::wall_now();
+    let mut turns = Vec::new();
+    for (at, turn) in added.turns.into_iter().enumerate() {
+        let invalid =
+            |field: &str, why: String| Err(Fault::invalid(format!("turns.{at}.{field}"), why));
+        if turn.seq >= TRANSCRIPT_TURNS_MAX {
+            return invalid("seq", format!("it is less than {TRANSCRIPT_TURNS_MAX}"));
+        }
+        if !seen.insert(turn.seq) {
+            return invalid("seq", "it comes twice".to_owned());
+        }
+        let length = turn.text.chars().count();
+        if !(1..=TRANSCRIPT_TEXT_MAX).contains(&length) || turn.text.contains('\0') {
+            let why = format!("it is a text of 1 to {TRANSCRIPT_TEXT_MAX} characters");
+            return invalid("text", why);
+        }
+        if turn.at_ms.is_some_and(|ms| i64::try_from(ms).is_err()) {
+            return invalid("at_ms", "it is a number of milliseconds".to_owned());
+        }
+        turns.push(Turn {
+            seq: turn.seq,
+            speaker: turn.speaker.as_str().to_owned(),
+            text: turn.text,
+            at: turn.at.unwrap_or(now),
+            at_ms: turn.at_ms,
+            is_final: turn.is_final.unwrap_or(true),
+        });
+    }
+    Ok(turns)
+}
+
+/// What a page is asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PageQuery {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+impl PageQuery {
+    fn limit(&self) -> Result<u32, &'static str> {
+        let limit = self.limit.unwrap_or(PAGE);
+        (1..=PAGE_MAX).contains(&limit).then_some(limit).ok_or("`limit` is a number from 1 to 200")
+    }
+}
+
+type Asked = Result<Query<PageQuery>, QueryRejection>;
+
+const PARAMETERS: &str = "the parameters are limit (1 to 200) and cursor";
+
+/// Shows the turns of a call.
+pub(super) async fn show(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+    query: Asked,
+) -> Result<Json<Value>, ApiError> {
+    let id = &caller.request_id;
+    let bad = |what| ErrorKind::BadParameter(what).of(id);
+    let Query(query) = query.map_err(|_| bad(PARAMETERS))?;
+    let limit = query.limit().map_err(bad)?;
+    let from = query.cursor.as_deref().map_or(Ok(0), str::parse::<u32>);
+    let from = from.map_err(|_| bad("`cursor` is the `next` of an earlier page"))?;
+    let key = (caller.tenant()?, CallId::from_uuid(caller.item()?));
+    is_known(&context, &caller, key).await?;
+    let turns = transcripts::get(&context.database, key, (from, limit + 1)).await;
+    let mut turns = turns.map_err(|failed| error::database(&failed, id))?;
+    let next = turns.get(limit as usize).map(|turn| turn.seq.to_string());
+    turns.truncate(limit as usize);
+    let turns: Vec<_> = turns.iter().map(view).collect();
+    Ok(Json(json!({ "call_id": key.1.to_string(), "turns": turns, "next": next })))
+}
+
+fn view(turn: &Turn) -> Value {
+    json!({
+        "seq": turn.seq,
+        "speaker": turn.speaker,
+        "text": turn.text,
+        "at": turn.at,
+        "at_ms": turn.at_ms,
+        "final": turn.is_final,
+    })
+}
+
+/// Lists the transcripts of a tenant.
+pub(super) async fn list(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+    query: Asked,
+) -> Result<Json<Value>, ApiError> {
+    let id = &caller.request_id;
+    let bad = |what| ErrorKind::BadParameter(what).of(id);
+    let Query(query) = query.map_err(|_| bad(PARAMETERS))?;
+    let limit = query.limit().map_err(bad)?;
+    let after = query.cursor.as_deref().map(str::parse::<CallId>).transpose();
+    let after = after.map_err(|_| bad("`cursor` is the `next` of an earlier page"))?;
+    let found = transcripts::list(&context.database, caller.tenant()?, (after, limit + 1)).await;
+    let mut found = found.map_err(|failed| error::database(&failed, id))?;
+    let is_full = found.len() > limit as usize;
+    found.truncate(limit as usize);
+    let next = found.last().filter(|_| is_full).map(|last| last.call.to_string());
+    let shown = found.iter().map(|one| {
+        json!({
+            "call_id": one.call.to_string(),
+            "turns": one.turns,
+            "first_at": one.first_at,
+            "last_at": one.last_at,
+        })
+    });
+    Ok(Json(json!({ "transcripts": shown.collect::<Vec<_>>(), "next": next })))
+}
+
+/// Deletes the transcript of a call.
+pub(super) async fn delete(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+) -> Result<StatusCode, ApiError> {
+    let id = &caller.request_id;
+    let key = (caller.tenant()?, CallId::from_uuid(caller.item()?));
+    let gone = transcripts::delete((&context.database, &caller.holder), key).await;
+    if gone.map_err(|failed| error::database(&failed, id))? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(ErrorKind::NotFound("the call has no transcript").of(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(turn: Value) -> String {
+        match read(json!({ "turns": [turn] })) {
+            Err(Fault::Invalid { field, .. }) => field,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_turn_is_judged_before_any_is_stored() {
+        let long = "x".repeat(TRANSCRIPT_TEXT_MAX + 1);
+        for (turn, expected) in [
+            (json!({"seq": 10_000, "speaker": "agent", "text": "x"}), "turns.0.seq"),
+            (json!({"seq": 0, "speaker": "agent", "text": ""}), "turns.0.text"),
+            (json!({"seq": 0, "speaker": "agent", "text": long}), "turns.0.text"),
+            (json!({"seq": 0, "speaker": "agent", "text": "\u{0}"}), "turns.0.text"),
+            (json!({"seq": 0, "speaker": "king", "text": "x"}), "turns"),
+            (json!({"seq": -1, "speaker": "agent", "text": "x"}), "turns"),
+            (json!({"seq": 0, "speaker": "agent", "text": "x", "mood": 1}), "turns"),
+            (
+                json!({"seq": 0, "speaker": "agent", "text": "x", "at_ms": u64::MAX}),
+                "turns.0.at_ms",
+            ),
+        ] {
+            assert_eq!(field(turn), expected);
+        }
+        let turn = json!({"seq": 7, "speaker": "agent", "text": "x"});
+        assert!(read(json!({ "turns": [turn, turn] })).is_err(), "twice");
+        assert!(read(json!({ "turns": [] })).is_err());
+        let read = read(json!({ "turns": [turn] })).unwrap();
+        assert!(read[0].is_final && read[0].seq == 7);
+    }
+}

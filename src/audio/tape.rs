@@ -1,0 +1,417 @@
+//! The tape: what a media session gives to whoever records it.
+//!
+//! One ring with one producer and one consumer, and the time the session has reached. The session's end
+//! neither blocks, allocates nor frees; what does not fit is left out and told as a gap, so that all after it
+//! stays where it belongs. Silence is not put on the tape: where nothing is, nothing was heard.
+
+use crate::audio::g711;
+use crate::types::codec::Codec;
+use crate::types::limit::TAPE_ITEMS_MAX;
+use rtrb::Consumer;
+use rtrb::Producer;
+use rtrb::RingBuffer;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+/// Bytes of sound in one item: 20 ms of G.711, 5 ms of linear audio at 16 kHz.
+pub const TAPE_BYTES: usize = 160;
+
+/// Samples of one channel in a second, as the session has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TapeRate {
+    /// 8 kHz.
+    Narrow,
+    /// 16 kHz.
+    Wide,
+}
+
+impl TapeRate {
+    /// Samples in a second.
+    #[must_use]
+    pub const fn hz(self) -> u32 {
+        match self {
+            Self::Narrow => 8_000,
+            Self::Wide => 16_000,
+        }
+    }
+
+    /// Samples in a tick of 20 ms.
+    #[must_use]
+    pub const fn tick_samples(self) -> u64 {
+        self.hz() as u64 / 50
+    }
+}
+
+/// Whose sound it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TapeSide {
+    /// The peer's, after the jitter buffer: the left channel.
+    Heard,
+    /// What was sent to it: the right channel.
+    Sent,
+}
+
+/// How sound is written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TapeForm {
+    /// G.711.
+    Law(Codec),
+    /// 16-bit samples, the lesser byte first.
+    Linear,
+}
+
+impl TapeForm {
+    /// Bytes of a sample.
+    #[must_use]
+    pub const fn sample_bytes(self) -> usize {
+        match self {
+            Self::Law(_) => 1,
+            Self::Linear => 2,
+        }
+    }
+}
+
+/// A piece of sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TapeSound {
+    /// Whose it is.
+    pub side: TapeSide,
+    /// Where its first sample is, in samples since the tape began.
+    pub at: u64,
+    form: TapeForm,
+    length: u8,
+    bytes: [u8; TAPE_BYTES],
+}
+
+impl TapeSound {
+    /// Its samples, written to `out`; how many there are.
+    pub fn decode(&self, out: &mut [i16; TAPE_BYTES]) -> usize {
+        let bytes = self.bytes.get(..usize::from(self.length)).unwrap_or_default();
+        match self.form {
+            TapeForm::Law(codec) => g711::decode(codec, bytes, out),
+            TapeForm::Linear => {
+                for (sample, pair) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                    *sample = i16::from_le_bytes(*pair);
+                }
+            }
+        }
+        bytes.len() / self.form.sample_bytes()
+    }
+}
+
+/// What stands on a tape. Places are in samples since it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TapeItem {
+    /// Sound.
+    Sound(TapeSound),
+    /// What was here is lost: nobody took the tape's items, or the session's thread came too late.
+    Gap {
+        /// Where it begins.
+        from: u64,
+        /// Where it ends.
+        until: u64,
+    },
+    /// From here on nothing is recorded.
+    Paused(u64),
+    /// From here on it is again.
+    Resumed(u64),
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    /// How far the session got.
+    at: AtomicU64,
+    /// A gap at the end, which no item tells of.
+    gap_from: AtomicU64,
+    gap_until: AtomicU64,
+    is_over: AtomicBool,
+}
+
+/// The session's end of a tape.
+#[derive(Debug)]
+pub struct TapeIn {
+    ring: Producer<TapeItem>,
+    progress: Arc<Progress>,
+    rate: TapeRate,
+    at: u64,
+    paused: bool,
+    /// Whether the reader knows it.
+    told_paused: bool,
+    missed: Option<(u64, u64)>,
+}
+
+/// The recorder's end of a tape.
+#[derive(Debug)]
+pub struct TapeOut {
+    ring: Consumer<TapeItem>,
+    progress: Arc<Progress>,
+    rate: TapeRate,
+}
+
+/// A tape at its beginning.
+#[must_use]
+pub fn tape(rate: TapeRate) -> (TapeIn, TapeOut) {
+    let (producer, consumer) = RingBuffer::new(TAPE_ITEMS_MAX);
+    let progress = Arc::new(Progress::default());
+    let into = TapeIn {
+        ring: producer,
+        progress: Arc::clone(&progress),
+        rate,
+        at: 0,
+        paused: false,
+        told_paused: false,
+        missed: None,
+    };
+    (into, TapeOut { ring: consumer, progress, rate })
+}
+
+impl TapeIn {
+    /// Puts sound on the tape whose first sample is so many samples after this tick's, or before it. What would
+    /// be before the tape's beginning is left out.
+    pub fn sound(&mut self, side: TapeSide, after: i64, form: TapeForm, bytes: &[u8]) {
+        if self.paused {
+            return;
+        }
+        let sample_bytes = form.sample_bytes();
+        let before = u64::try_from(-after).unwrap_or(0);
+        let early = usize::try_from(before.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let bytes = bytes.get(early.saturating_mul(sample_bytes)..).unwrap_or_default();
+        let mut at = self.at.saturating_add_signed(after);
+        for piece in bytes.chunks(TAPE_BYTES) {
+            let mut sound =
+                TapeSound { side, at, form, length: piece.len() as u8, bytes: [0; TAPE_BYTES] };
+            for (to, byte) in sound.bytes.iter_mut().zip(piece) {
+                *to = *byte;
+            }
+            let samples = (piece.len() / sample_bytes) as u64;
+            self.push(TapeItem::Sound(sound), (at, at + samples));
+            at += samples;
+        }
+    }
+
+    /// True when the reader took all there was.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.ring.slots() == TAPE_ITEMS_MAX
+    }
+
+    /// Nothing is put on the tape from this tick on, or it is again.
+    pub const fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    /// A tick is over.
+    pub fn pass(&mut self) {
+        self.tell_pause();
+        self.tell_missed();
+        self.at += self.rate.tick_samples();
+        self.progress.at.store(self.at, Ordering::Release);
+    }
+
+    /// So many ticks were left out.
+    pub fn skip(&mut self, ticks: u64) {
+        self.tell_pause();
+        let until = self.at.saturating_add(ticks.saturating_mul(self.rate.tick_samples()));
+        if !self.paused {
+            self.miss((self.at, until));
+        }
+        self.tell_missed();
+        self.at = until;
+        self.progress.at.store(self.at, Ordering::Release);
+    }
+
+    /// Nothing follows: the reader finds the tape over, even if it takes a while until this end is freed.
+    pub fn finish(&mut self) {
+        if let Some((from, until)) = self.missed.take() {
+            self.progress.gap_from.store(from, Ordering::Relaxed);
+            self.progress.gap_until.store(until, Ordering::Relaxed);
+        }
+        self.progress.is_over.store(true, Ordering::Release);
+    }
+
+    /// Tells of a pause before anything after it; one that finds no room is told a tick later.
+    fn tell_pause(&mut self) {
+        if self.paused != self.told_paused {
+            let item =
+                if self.paused { TapeItem::Paused(self.at) } else { TapeItem::Resumed(self.at) };
+            if self.ring.push(item).is_ok() {
+                self.told_paused = self.paused;
+            }
+        }
+    }
+
+    fn push(&mut self, item: TapeItem, place: (u64, u64)) {
+        self.tell_pause();
+        self.tell_missed();
+        if self.missed.is_some() || self.ring.push(item).is_err() {
+            self.miss(place);
+        }
+    }
+
+    fn miss(&mut self, (from, until): (u64, u64)) {
+        self.missed = Some(match self.missed {
+            Some((first, last)) => (first.min(from), last.max(until)),
+            None => (from, until),
+        });
+    }
+
+    fn tell_missed(&mut self) {
+        if let Some((from, until)) = self.missed
+            && self.ring.push(TapeItem::Gap { from, until }).is_ok()
+        {
+            self.missed = None;
+        }
+    }
+}
+
+impl Drop for TapeIn {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl TapeOut {
+    /// Samples in a second.
+    #[must_use]
+    pub const fn rate(&self) -> TapeRate {
+        self.rate
+    }
+
+    /// True when nothing follows but what is on the tape already. To be asked before [`Self::reached`].
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.progress.is_over.load(Ordering::Acquire)
+    }
+
+    /// How far the session got. All it put on the tape before that is there already, but for sound of up to a
+    /// packet's time before it.
+    #[must_use]
+    pub fn reached(&self) -> u64 {
+        self.progress.at.load(Ordering::Acquire)
+    }
+
+    /// The next item.
+    pub fn next_item(&mut self) -> Option<TapeItem> {
+        self.ring.pop().ok()
+    }
+
+    /// The gap at the end of a tape that is over.
+    #[must_use]
+    pub fn last_gap(&self) -> Option<(u64, u64)> {
+        let until = self.progress.gap_until.load(Ordering::Relaxed);
+        (until > 0).then(|| (self.progress.gap_from.load(Ordering::Relaxed), until))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAW: TapeForm = TapeForm::Law(Codec::Pcmu);
+
+    fn items(out: &mut TapeOut) -> Vec<TapeItem> {
+        std::iter::from_fn(|| out.next_item()).collect()
+    }
+
+    fn places(out: &mut TapeOut) -> Vec<(TapeSide, u64, usize)> {
+        let place = |item| match item {
+            TapeItem::Sound(sound) => (sound.side, sound.at, sound.decode(&mut [0; TAPE_BYTES])),
+            other => panic!("{other:?}"),
+        };
+        items(out).into_iter().map(place).collect()
+    }
+
+    #[test]
+    fn sound_stands_where_it_belongs() {
+        let (mut into, mut out) = tape(TapeRate::Narrow);
+        into.sound(TapeSide::Sent, -40, LAW, &[1; 240]);
+        into.pass();
+        into.sound(TapeSide::Heard, 0, LAW, &[2; 160]);
+        into.sound(TapeSide::Sent, -80, LAW, &[3; 240]);
+        into.sound(TapeSide::Sent, 80, LAW, &[4; 80]);
+        into.pass();
+        let expected = [
+            (TapeSide::Sent, 0, 160),
+            (TapeSide::Sent, 160, 40),
+            (TapeSide::Heard, 160, 160),
+            (TapeSide::Sent, 80, 160),
+            (TapeSide::Sent, 240, 80),
+            (TapeSide::Sent, 240, 80),
+        ];
+        assert_eq!(places(&mut out), expected);
+        assert_eq!(out.reached(), 320);
+    }
+
+    #[test]
+    fn linear_sound_is_told_in_pieces_that_fit() {
+        let (mut into, mut out) = tape(TapeRate::Wide);
+        let bytes: Vec<u8> = (0..320_i16).flat_map(i16::to_le_bytes).collect();
+        into.pass();
+        into.sound(TapeSide::Heard, 0, TapeForm::Linear, &bytes);
+        let mut samples = Vec::new();
+        for (index, item) in items(&mut out).into_iter().enumerate() {
+            let TapeItem::Sound(sound) = item else { panic!("sound") };
+            assert_eq!(sound.at, 320 + 80 * index as u64);
+            let mut piece = [0; TAPE_BYTES];
+            let count = sound.decode(&mut piece);
+            samples.extend_from_slice(&piece[..count]);
+        }
+        assert_eq!(samples, (0..320).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn nothing_is_on_the_tape_while_it_is_paused() {
+        let (mut into, mut out) = tape(TapeRate::Narrow);
+        into.pause(true);
+        for _ in 0..3 {
+            into.sound(TapeSide::Heard, 0, LAW, &[1; 160]);
+            into.pass();
+        }
+        into.pause(false);
+        into.sound(TapeSide::Heard, 0, LAW, &[1; 160]);
+        let items = items(&mut out);
+        assert_eq!(items[..2], [TapeItem::Paused(0), TapeItem::Resumed(480)]);
+        assert!(matches!(items[2..], [TapeItem::Sound(TapeSound { at: 480, .. })]));
+        assert_eq!(out.reached(), 480);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_a_gap_and_what_follows_stays_in_place() {
+        let (mut into, mut out) = tape(TapeRate::Narrow);
+        let ticks = TAPE_ITEMS_MAX as u64 + 10;
+        for _ in 0..ticks {
+            into.sound(TapeSide::Heard, 0, LAW, &[1; 160]);
+            into.pass();
+        }
+        let full = 160 * TAPE_ITEMS_MAX as u64;
+        assert_eq!(places(&mut out).len(), TAPE_ITEMS_MAX);
+        into.sound(TapeSide::Heard, 0, LAW, &[2; 160]);
+        into.pass();
+        let items = items(&mut out);
+        assert_eq!(items[0], TapeItem::Gap { from: full, until: full + 1_600 });
+        assert!(
+            matches!(items[1..], [TapeItem::Sound(TapeSound { at, .. })] if at == full + 1_600)
+        );
+        into.skip(4);
+        let gap = TapeItem::Gap { from: full + 1_760, until: full + 2_400 };
+        assert_eq!(super::tests::items(&mut out), [gap]);
+    }
+
+    #[test]
+    fn a_gap_at_the_end_is_told_by_the_end() {
+        let (mut into, mut out) = tape(TapeRate::Narrow);
+        for _ in 0..TAPE_ITEMS_MAX + 1 {
+            into.sound(TapeSide::Sent, 0, LAW, &[1; 160]);
+            into.pass();
+        }
+        assert!(!out.is_over());
+        assert_eq!(out.last_gap(), None);
+        drop(into);
+        assert!(out.is_over());
+        assert_eq!(items(&mut out).len(), TAPE_ITEMS_MAX);
+        let full = 160 * TAPE_ITEMS_MAX as u64;
+        assert_eq!(out.last_gap(), Some((full, full + 160)));
+    }
+}

@@ -1,0 +1,61 @@
+//! What a session gives to whoever records it.
+
+use crate::audio::frame::Encoded;
+use crate::audio::frame::FRAME_SAMPLES;
+use crate::audio::frame::SILENCE;
+use crate::audio::tape::TapeForm;
+use crate::audio::tape::TapeIn;
+use crate::audio::tape::TapeSide;
+use crate::media::session::MediaSession;
+use crate::types::codec::Codec;
+
+impl MediaSession {
+    /// Puts what is heard and sent on `tape` from the next tick on. Returns the one before, to be freed
+    /// elsewhere.
+    pub const fn record(&mut self, tape: Box<TapeIn>) -> Option<Box<TapeIn>> {
+        self.tape.replace(tape)
+    }
+
+    /// Ends that. Returns the tape, to be freed elsewhere.
+    pub const fn stop_recording(&mut self) -> Option<Box<TapeIn>> {
+        self.tape.take()
+    }
+
+    /// Puts nothing on the tape from the next tick on, or goes on with it.
+    pub fn pause_recording(&mut self, paused: bool) {
+        if let Some(tape) = &mut self.tape {
+            tape.pause(paused);
+        }
+    }
+
+    /// What the peer said in this tick. Beside a key it is silent: the key's tone may leak into it.
+    pub(super) fn tape_heard(&mut self, heard: Option<(Codec, Encoded)>) {
+        if let Some(tape) = &mut self.tape
+            && let Some((codec, frame)) = heard
+            && !self.digits_in.is_down()
+            && frame != SILENCE
+        {
+            tape.sound(TapeSide::Heard, 0, TapeForm::Law(codec), &frame);
+        }
+    }
+
+    /// What left in a packet. `rest` samples were not sent before it, the last of them this tick's.
+    pub(super) fn tape_sent(tape: &mut Option<Box<TapeIn>>, sent: (Codec, &[u8]), rest: usize) {
+        if let Some(tape) = tape {
+            let after = FRAME_SAMPLES as i64 - rest as i64;
+            tape.sound(TapeSide::Sent, after, TapeForm::Law(sent.0), sent.1);
+        }
+    }
+
+    pub(super) fn tape_on(&mut self) {
+        if let Some(tape) = &mut self.tape {
+            tape.pass();
+        }
+    }
+
+    pub(super) fn tape_skipped(&mut self, ticks: u64) {
+        if let Some(tape) = &mut self.tape {
+            tape.skip(ticks);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Transcripts: what was said in calls, turn by turn.
+
+use crate::store::api_keys::KeyHolder;
+use crate::store::api_keys::KeyScope;
+use crate::store::audit_log;
+use crate::store::audit_log::Entry;
+use crate::store::database::Database;
+use crate::store::time::Time;
+use crate::types::id::CallId;
+use crate::types::id::TenantId;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::json;
+use sqlx::FromRow;
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+
+/// Something that was said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Turn {
+    /// Its number in the call.
+    pub seq: u32,
+    /// `caller`, `agent` or `other`.
+    pub speaker: String,
+    /// What was said.
+    pub text: String,
+    /// When.
+    pub at: Timestamp,
+    /// The same from the call's answer, in ms, where it was given so.
+    pub at_ms: Option<u64>,
+    /// Whether it stays as it is.
+    #[serde(rename = "is_final")]
+    pub is_final: bool,
+}
+
+impl FromRow<'_, PgRow> for Turn {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        let Time(at) = row.try_get("at")?;
+        let at_ms: Option<i64> = row.try_get("at_ms")?;
+        let seq: i32 = row.try_get("seq")?;
+        Ok(Self {
+            seq: u32::try_from(seq).unwrap_or(0),
+            speaker: row.try_get("speaker")?,
+            text: row.try_get("text")?,
+            at,
+            at_ms: at_ms.and_then(|ms| u64::try_from(ms).ok()),
+            is_final: row.try_get("is_final")?,
+        })
+    }
+}
+
+/// The transcript of a call, in short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overview {
+    /// The call.
+    pub call: CallId,
+    /// Its turns.
+    pub turns: i64,
+    /// When the first was.
+    pub first_at: Timestamp,
+    /// When the last was.
+    pub last_at: Timestamp,
+}
+
+impl FromRow<'_, PgRow> for Overview {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        let (Time(first_at), Time(last_at)) = (row.try_get("first_at")?, row.try_get("last_at")?);
+        let call: Uuid = row.try_get("call_id")?;
+        let turns = row.try_get("turns")?;
+        Ok(Self { call: CallId::from_uuid(call), turns, first_at, last_at })
+    }
+}
+
+/// Stores turns of a call of `tenant`; how many were new or took the place of one that was not final. One that is
+/// final stays as it is, so whoever sends turns twice changes nothing.
+///
+/// # Errors
+/// When the database fails; then none is stored.
+pub async fn put(
+    database: &Database,
+    (tenant, call): (TenantId, CallId),
+    turns: &[Turn],
+) -> sqlx::Result<u64> {
+    let turns = serde_json::to_value(turns).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    let mut transaction = database.begin(tenant).await?;
+    let done = sqlx::query(PUT)
+        .bind(tenant.uuid())
+        .bind(call.uuid())
+        .bind(turns)
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(done.rows_affected())
+}
+
+/// Turns of a call of `tenant` whose numbers are from `from` on, in order.
+///
+/// # Errors
+/// When the database fails.
+pub async fn get(
+    database: &Database,
+    (tenant, call): (TenantId, CallId),
+    (from, limit): (u32, u32),
+) -> sqlx::Result<Vec<Turn>> {
+    let mut transaction = database.begin(tenant).await?;
+    let turns = sqlx::query_as(GET)
+        .bind(tenant.uuid())
+        .bind(call.uuid())
+        .bind(i64::from(from))
+        .bind(i64::from(limit))
+        .fetch_all(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(turns)
+}
+
+/// The transcripts of `tenant` in short, those of the newest calls first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list(
+    database: &Database,
+    tenant: TenantId,
+    (after, limit): (Option<CallId>, u32),
+) -> sqlx::Result<Vec<Overview>> {
+    let mut transaction = database.begin(tenant).await?;
+    let found = sqlx::query_as(LIST)
+        .bind(tenant.uuid())
+        .bind(after.map(CallId::uuid))
+        .bind(i64::from(limit))
+        .fetch_all(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(found)
+}
+
+/// Deletes the transcript of a call of `tenant`; false when there is none. The change is in the audit log.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete(
+    (database, holder): (&Database, &KeyHolder),
+    (tenant, call): (TenantId, CallId),
+) -> sqlx::Result<bool> {
+    let mut transaction = match holder.scope {
+        KeyScope::Tenant(_) => database.begin(tenant).await?,
+        KeyScope::AllTenants => database.begin_all_tenants().await?,
+    };
+    let done = sqlx::query(DELETE)
+        .bind(tenant.uuid())
+        .bind(call.uuid())
+        .execute(&mut *transaction)
+        .await?;
+    let entry = Entry {
+        tenant: Some(tenant),
+        key: Some(holder.id),
+        action: "delete",
+        subject: "transcript",
+        subject_id: Some(call.uuid()),
+        detail: json!({ "turns": done.rows_affected() }),
+    };
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    audit_log::note(&mut transaction, &entry).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+pub(crate) const PUT: &str = "INSERT INTO transcripts \
+         (tenant_id, call_id, seq, speaker, text, at, at_ms, is_final) \
+     SELECT $1, $2, t.seq, t.speaker, t.text, t.at, t.at_ms, t.is_final \
+     FROM jsonb_populate_recordset(NULL::transcripts, $3) t \
+     ON CONFLICT (tenant_id, call_id, seq) DO UPDATE SET speaker = excluded.speaker, \
+         text = excluded.text, at = excluded.at, at_ms = excluded.at_ms, is_final = excluded.is_final \
+     WHERE NOT transcripts.is_final";
+
+pub(crate) const GET: &str = "SELECT seq, speaker, text, at, at_ms, is_final FROM transcripts \
+     WHERE tenant_id = $1 AND call_id = $2 AND seq >= $3 ORDER BY seq LIMIT $4";
+
+pub(crate) const LIST: &str = "SELECT call_id, count(*) AS turns, min(at) AS first_at, max(at) AS last_at \
+     FROM transcripts WHERE tenant_id = $1 AND ($2::uuid IS NULL OR call_id < $2) \
+     GROUP BY call_id ORDER BY call_id DESC LIMIT $3";
+
+pub(crate) const DELETE: &str = "DELETE FROM transcripts WHERE tenant_id = $1 AND call_id = $2";

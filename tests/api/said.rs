@@ -1,0 +1,173 @@
+//! Recordings and transcripts as resources: who sees them, what they may be, and when they go.
+
+use crate::bench::Bench;
+use crate::bench::check_error;
+use crate::bench::check_field;
+use crate::postgres;
+use serde_json::Value;
+use serde_json::json;
+use tandem::clock;
+use tandem::store::privacy;
+
+const A: usize = 0;
+const B: usize = 1;
+const PERSON: &str = "+15550177";
+
+/// A recording of a call that began so many days ago.
+async fn recording(
+    bench: &Bench,
+    tenant: usize,
+    (call, days): (&str, u32),
+    status: &str,
+) -> String {
+    let id = clock::new_uuid();
+    let sql = format!(
+        "INSERT INTO recordings (id, tenant_id, call_id, folder, status, sample_rate, is_encrypted, \
+                                 started_at, data_bytes, sha256, markers) \
+         SELECT CASE WHEN {days} = 0 THEN '{id}' \
+                     ELSE tandem_id_floor(now() - interval '{days} days') END, \
+                '{}', '{call}', '{id}', '{status}', 8000, false, now(), 640, '{}', \
+                '[{{\"at_ms\": 20, \"what\": \"paused\"}}]' RETURNING id::text",
+        bench.tenants[tenant],
+        "0".repeat(64)
+    );
+    postgres::text(&bench.database, &sql).await
+}
+
+fn turn(seq: u32, text: &str) -> Value {
+    json!({"seq": seq, "speaker": "caller", "text": text, "at_ms": 20})
+}
+
+#[tokio::test]
+async fn recordings_are_listed_by_call_and_shown_to_their_tenant_alone() {
+    let bench = Bench::new().await;
+    let (call, other) = (bench.call(bench.tenants[0], PERSON).await, clock::new_uuid().to_string());
+    let id = recording(&bench, 0, (&call, 0), "ready").await;
+    let open = recording(&bench, 0, (&other, 0), "recording").await;
+    let list = bench.read(&bench.path(0, "recordings"), A).await;
+    assert_eq!(list["recordings"].as_array().unwrap().len(), 2, "{list}");
+    let path = bench.path(0, &format!("recordings?call_id={call}&status=ready"));
+    let list = bench.read(&path, A).await;
+    assert_eq!(list["recordings"][0]["id"], id, "{list}");
+    let first = bench.read(&bench.path(0, "recordings?limit=1"), A).await;
+    let next = first["next"].as_str().unwrap();
+    let second = bench.read(&bench.path(0, &format!("recordings?limit=1&cursor={next}")), A).await;
+    assert_ne!(first["recordings"][0]["id"], second["recordings"][0]["id"]);
+    let item = format!("recordings/{id}");
+    let shown = bench.read(&bench.path(0, &item), A).await;
+    assert_eq!(shown["markers"][0]["what"], "paused", "{shown}");
+    assert!(shown.get("folder").is_none(), "{shown}");
+    for path in [item.clone(), format!("{item}/audio")] {
+        check_error(
+            &bench.get(&bench.path(1, &path), Some(&bench.keys[B])).await,
+            404,
+            "not_found",
+        );
+    }
+    // Its file is in a folder that is not of this process.
+    let audio = bench.get(&bench.path(0, &format!("{item}/audio")), Some(&bench.keys[A])).await;
+    check_error(&audio, 404, "not_found");
+    check_error(
+        &bench.send(("DELETE", &bench.path(1, &item)), B, &Value::Null).await,
+        404,
+        "not_found",
+    );
+    let still = bench.path(0, &format!("recordings/{open}"));
+    check_error(&bench.send(("DELETE", &still), A, &Value::Null).await, 409, "conflict");
+    let gone = bench.send(("DELETE", &bench.path(0, &item)), A, &Value::Null).await;
+    assert_eq!(gone.status, 204, "{}", gone.body);
+    let removals = format!("SELECT count(*) FROM recording_removals WHERE id = '{id}'");
+    assert_eq!(postgres::count(&bench.database, &removals).await, 1, "its node is told");
+}
+
+#[tokio::test]
+async fn turns_are_stored_once_and_one_that_is_not_final_gives_way() {
+    let bench = Bench::new().await;
+    let call = bench.call(bench.tenants[0], PERSON).await;
+    let path = bench.path(0, &format!("calls/{call}/transcript"));
+    let add = async |turns: Value| {
+        let answer = bench.send(("POST", &path), A, &json!({ "turns": turns })).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()["stored"].as_u64().unwrap()
+    };
+    let guess = json!({"seq": 1, "speaker": "agent", "text": "Go", "final": false});
+    assert_eq!(add(json!([turn(0, "Hello?"), guess])).await, 2);
+    assert_eq!(add(json!([turn(0, "Something else"), guess])).await, 1, "one was final");
+    let said = json!({"seq": 1, "speaker": "agent", "text": "Good day."});
+    assert_eq!(add(json!([said])).await, 1);
+    assert_eq!(add(json!([said])).await, 0);
+    let shown = bench.read(&path, A).await;
+    let texts: Vec<_> = shown["turns"].as_array().unwrap().iter().map(|t| &t["text"]).collect();
+    assert_eq!(texts, ["Hello?", "Good day."], "{shown}");
+    assert_eq!(
+        (&shown["turns"][0]["at_ms"], &shown["turns"][1]["final"]),
+        (&json!(20), &json!(true))
+    );
+    let page = bench.read(&format!("{path}?limit=1"), A).await;
+    assert_eq!((&page["turns"][0]["seq"], &page["next"]), (&json!(0), &json!("1")), "{page}");
+    let rest = bench.read(&format!("{path}?limit=1&cursor=1"), A).await;
+    assert_eq!((&rest["turns"][0]["seq"], &rest["next"]), (&json!(1), &Value::Null), "{rest}");
+    let list = bench.read(&bench.path(0, "transcripts"), A).await;
+    assert_eq!(
+        (&list["transcripts"][0]["call_id"], &list["transcripts"][0]["turns"]),
+        (&json!(call), &json!(2))
+    );
+    let turns = json!({"turns": [turn(0, "x"), turn(0, "y")]});
+    check_field(&bench.send(("POST", &path), A, &turns).await, 400, "invalid_value", "turns.1.seq");
+    // Of others, or of no call, there is nothing to add to.
+    let turns = json!({"turns": [turn(0, "x")]});
+    let foreign = bench.path(1, &format!("calls/{call}/transcript"));
+    check_error(&bench.send(("POST", &foreign), B, &turns).await, 404, "not_found");
+    check_error(&bench.get(&foreign, Some(&bench.keys[B])).await, 404, "not_found");
+    let none = bench.read(&bench.path(1, "transcripts"), B).await;
+    assert_eq!(none["transcripts"], json!([]));
+    assert_eq!(bench.send(("DELETE", &path), A, &Value::Null).await.status, 204);
+    check_error(&bench.send(("DELETE", &path), A, &Value::Null).await, 404, "not_found");
+}
+
+#[tokio::test]
+async fn what_was_heard_and_said_is_exported_erased_and_goes_after_its_time() {
+    let bench = Bench::new().await;
+    let call = bench.call(bench.tenants[0], PERSON).await;
+    let aside = bench.call(bench.tenants[0], "+15550188").await;
+    let sql = "UPDATE calls SET ended_at = now() - interval '1 hour'";
+    postgres::execute(&bench.database, sql).await.unwrap();
+    let kept = recording(&bench, 0, (&aside, 0), "ready").await;
+    recording(&bench, 0, (&call, 0), "ready").await;
+    for (of, text) in [(&call, "my name is Ann"), (&aside, "call +15550177 please")] {
+        let path = bench.path(0, &format!("calls/{of}/transcript"));
+        let turns = json!({"turns": [turn(0, text)]});
+        assert_eq!(bench.send(("POST", &path), A, &turns).await.status, 200);
+    }
+    let wish = json!({"number": PERSON});
+    let found = bench.send(("POST", &bench.path(0, "privacy/export")), A, &wish).await.json();
+    assert_eq!(found["found"]["recordings"].as_array().unwrap().len(), 1, "{found}");
+    assert_eq!(found["found"]["transcripts"].as_array().unwrap().len(), 2, "{found}");
+    let erased = bench.send(("POST", &bench.path(0, "privacy/erase")), A, &wish).await;
+    assert_eq!(erased.status, 200, "{}", erased.body);
+    let left = bench.read(&bench.path(0, "recordings"), A).await;
+    assert_eq!(left["recordings"].as_array().unwrap().len(), 1, "{left}");
+    assert_eq!(left["recordings"][0]["id"], kept);
+    let said = "SELECT string_agg(text, '|') FROM transcripts";
+    assert_eq!(postgres::text(&bench.database, said).await, "call +99999999 please");
+
+    // Of one tenant both have a time.
+    let sql = format!(
+        "UPDATE tenants SET keep_recordings_days = 7, keep_transcripts_days = 7 WHERE id = '{}'; \
+         UPDATE transcripts SET created_at = now() - interval '8 days'",
+        bench.tenants[0]
+    );
+    postgres::execute(&bench.database, &sql).await.unwrap();
+    recording(&bench, 0, (&aside, 8), "ready").await;
+    recording(&bench, 0, (&aside, 9), "recording").await;
+    recording(&bench, 1, (&aside, 30), "ready").await;
+    let done = privacy::forget_all_tenants(&bench.database, 30).await.unwrap();
+    let deleted = |what: &str| done.iter().find(|kind| kind.what == what).unwrap().deleted;
+    assert_eq!((deleted("recordings"), deleted("transcripts")), (1, 1), "{done:?}");
+    let count = "SELECT count(*) FROM recordings";
+    assert_eq!(postgres::count(&bench.database, count).await, 3);
+    assert_eq!(
+        postgres::count(&bench.database, "SELECT count(*) FROM recording_removals").await,
+        2
+    );
+}
