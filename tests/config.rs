@@ -47,6 +47,8 @@ fn secrets() -> Arc<LocalSecrets> {
         ("SEAL_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
         ("OLD_SEAL_KEY", "ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="),
         ("OTLP_AUTHORIZATION", "Bearer x"),
+        ("RECORDING_KEY", "QEFCQ0RFRkdISUpLTE1OT1BRUlNUVVZXWFlaW1xdXl8="),
+        ("OLD_RECORDING_KEY", "YGFiY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6e3x9fn8="),
     ];
     let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let open: Opener = Box::new(|name| (name == "known").then(|| Secret::new("opened".into())));
@@ -785,6 +787,15 @@ fn what_seals_secrets_is_a_key_of_256_bits() {
         problems_of(with("env:NONE")).contains("`secrets.key_ref`: env:NONE: the variable is not")
     );
     assert_eq!(with("env:SEAL_KEY").unwrap().node().seal_keys.len(), 1);
+    let recording = |reference| {
+        load_with(&[("tandem.toml", NODE)], &[("TANDEM_RECORDINGS_KEY_REF", reference)])
+    };
+    let problems = problems_of(recording("env:TOKEN"));
+    assert!(problems.contains("`recordings.key_ref`: env:TOKEN holds no key: 32"), "{problems}");
+    let read = recording("env:RECORDING_KEY").unwrap();
+    assert_eq!((read.node().recordings.keys.len(), read.node().seal_keys.len()), (1, 0));
+    let dir = &read.node().recordings.dir;
+    assert!(dir.ends_with("data/recordings"), "{}", dir.display());
 }
 
 #[test]

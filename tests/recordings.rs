@@ -9,10 +9,6 @@ mod http;
 mod phone;
 #[path = "support/postgres.rs"]
 mod postgres;
-#[path = "support/rtp.rs"]
-mod rtp;
-#[path = "support/sipp.rs"]
-mod sipp;
 #[path = "support/switch.rs"]
 mod switch;
 

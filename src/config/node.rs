@@ -310,11 +310,11 @@ pub(crate) fn build(
         trace_bytes_max: view.number::<usize>("trace.megabytes") << 20,
         trace_life: Duration::from_secs(view.number("trace.life_s")),
         trace_keep: Duration::from_secs(view.number("trace.keep_s")),
-        seal_keys: keys(view, sources, secrets, (&SEALING, problems)),
+        seal_keys: keys(view, sources, secrets, (&SEALING, &mut *problems)),
         recordings: recordings::read(
             view,
             Path::new(view.text("data_dir")),
-            keys(view, sources, secrets, (&RECORDING, problems)),
+            keys(view, sources, secrets, (&RECORDING, &mut *problems)),
         ),
         webhooks: webhooks::read(view, sources, problems),
         otlp: otlp::read(view, sources, secrets, problems),
