@@ -96,7 +96,8 @@ impl Envelope {
 
     fn bound(&self, index: u64, is_last: bool) -> Aad<[u8; 25]> {
         let mut bound = [0; 25];
-        let parts = self.id.uuid().as_bytes().iter().copied().chain(index.to_le_bytes());
+        let id = self.id.uuid();
+        let parts = id.as_bytes().iter().copied().chain(index.to_le_bytes());
         for (to, byte) in bound.iter_mut().zip(parts.chain([u8::from(is_last)])) {
             *to = byte;
         }

@@ -33,7 +33,7 @@ pub(super) struct RecordingBook {
 }
 
 impl RecordingBook {
-    pub(super) const fn new(
+    pub(super) fn new(
         (recorder, news): (Recorder, mpsc::Receiver<Report>),
         database: Database,
     ) -> Self {
