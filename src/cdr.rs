@@ -208,12 +208,7 @@ impl CallRecord {
             | CallEvent::Unmuted(_)
             | CallEvent::PlayBegun(_)
             | CallEvent::PlayEnded { .. }
-            | CallEvent::RecordingStarted(_)
-            | CallEvent::RecordingPaused(_)
-            | CallEvent::RecordingResumed(_)
-            | CallEvent::RecordingStopped(_)
-            | CallEvent::RecordingReady { .. }
-            | CallEvent::RecordingFailed { .. }
+            | CallEvent::Recording(..)
             | CallEvent::TranscriptAdded { .. }
             | CallEvent::KeysSent { .. } => {}
             CallEvent::Digit(_) => self.digits = self.digits.saturating_add(1),

@@ -226,6 +226,24 @@ fn begin_of(right: &[i16], wire: &[Option<i16>]) -> usize {
     (0..wire.len()).step_by(80).max_by_key(|at| fits(*at)).unwrap()
 }
 
+/// A part of a recording can be fetched, by who may hear it alone.
+async fn is_heard_in_part_by_who_may(node: &Recorded, id: &str, whole: &[u8]) {
+    let audio = format!("recordings/{id}/audio");
+    let operator = key_of(&node.switch, KeyRole::Operator).await;
+    let part = node.send_as(&operator, ("GET", &audio), "bytes=1000-1999").await;
+    assert_eq!((part.status, part.bytes.as_slice()), (206, &whole[1_000..2_000]));
+    let range = format!("bytes 1000-1999/{}", whole.len());
+    assert_eq!(part.header("content-range"), Some(&*range));
+    assert_eq!(node.send_as(&operator, ("GET", &audio), "bytes=99999999-").await.status, 416);
+    let viewer = key_of(&node.switch, KeyRole::Viewer).await;
+    assert_eq!(node.send_as(&viewer, ("GET", &audio), "").await.status, 403);
+    assert_eq!(node.send_as(&viewer, ("GET", "recordings"), "").await.status, 200);
+    assert_eq!(
+        node.send_as(&operator, ("DELETE", &format!("recordings/{id}")), "").await.status,
+        403
+    );
+}
+
 #[tokio::test]
 async fn what_left_is_recorded_sample_for_sample_and_fetched_whole_or_in_part() {
     let node = Recorded::start(false).await;
@@ -284,34 +302,19 @@ async fn what_left_is_recorded_sample_for_sample_and_fetched_whole_or_in_part() 
     assert!(left[from..until].iter().all(|sample| *sample == 0), "it was paused");
     assert!(left.iter().filter(|sample| **sample != 0).count() > 10_000, "the caller is heard");
 
-    // In part, by who may hear it.
-    let audio = format!("recordings/{id}/audio");
-    let operator = key_of(&node.switch, KeyRole::Operator).await;
-    let part = node.send_as(&operator, ("GET", &audio), "bytes=1000-1999").await;
-    assert_eq!((part.status, part.bytes.as_slice()), (206, &whole.bytes[1_000..2_000]));
-    let range = format!("bytes 1000-1999/{}", whole.bytes.len());
-    assert_eq!(part.header("content-range"), Some(&*range));
-    assert_eq!(node.send_as(&operator, ("GET", &audio), "bytes=99999999-").await.status, 416);
-    let viewer = key_of(&node.switch, KeyRole::Viewer).await;
-    assert_eq!(node.send_as(&viewer, ("GET", &audio), "").await.status, 403);
-    assert_eq!(node.send_as(&viewer, ("GET", "recordings"), "").await.status, 200);
-    assert_eq!(
-        node.send_as(&operator, ("DELETE", &format!("recordings/{id}")), "").await.status,
-        403
-    );
+    is_heard_in_part_by_who_may(&node, &id, &whole.bytes).await;
 
     // What happened is told.
     node.switch.wait_for_count("SELECT count(*) FROM calls WHERE ended_at IS NOT NULL", 1).await;
     let shown = node.get(&format!("calls/{call}")).await;
     let named = |event: &Value| event["name"].as_str().unwrap().to_owned();
     let events: Vec<_> = shown["events"].as_array().unwrap().iter().map(named).collect();
-    let of_recordings = |name: &&String| name.starts_with("recording_");
-    let told: Vec<_> = events.iter().filter(of_recordings).map(|name| &name[10..]).collect();
+    let told: Vec<_> = events.iter().filter_map(|name| name.strip_prefix("recording_")).collect();
     assert_eq!(told, ["started", "paused", "resumed", "stopped", "ready"]);
     assert!(node.switch.metric("recordings_total{status=\"ready\"}").await == 1.0);
 
     assert_eq!(node.send("DELETE", &format!("recordings/{id}")).await.status, 204);
-    assert_eq!(node.send("GET", &audio).await.status, 404);
+    assert_eq!(node.send("GET", &format!("recordings/{id}/audio")).await.status, 404);
     assert_eq!(node.bytes_on_disk("wav"), 0);
 }
 

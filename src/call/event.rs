@@ -177,28 +177,8 @@ pub enum CallEvent {
     AgentAttached(AiProfileId),
     /// The agent of this profile takes over from one that was not reached or is lost.
     AgentReplaced(AiProfileId),
-    /// A recording of the near leg began.
-    RecordingStarted(RecordingId),
-    /// It has silence from here on.
-    RecordingPaused(RecordingId),
-    /// It has sound again.
-    RecordingResumed(RecordingId),
-    /// It is to be closed.
-    RecordingStopped(RecordingId),
-    /// It is whole, and may be fetched.
-    RecordingReady {
-        /// Which.
-        id: RecordingId,
-        /// How long it is.
-        duration_ms: u64,
-    },
-    /// It ended by a fault; what was written by then is kept. The call goes on.
-    RecordingFailed {
-        /// Which.
-        id: RecordingId,
-        /// A word that says why.
-        why: String,
-    },
+    /// A recording of the near leg got so far.
+    Recording(RecordingId, RecordingStep),
     /// Turns of what was said came, those of these numbers.
     TranscriptAdded {
         /// The least.
@@ -293,6 +273,42 @@ pub enum CallEvent {
     },
 }
 
+/// How far a recording got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordingStep {
+    /// It began.
+    Started,
+    /// It has silence from here on.
+    Paused,
+    /// It has sound again.
+    Resumed,
+    /// It is to be closed.
+    Stopped,
+    /// It is whole, and may be fetched.
+    Ready {
+        /// How long it is.
+        duration_ms: u64,
+    },
+    /// It ended by a fault; what was written by then is kept. The call goes on.
+    Failed {
+        /// A word that says why.
+        why: String,
+    },
+}
+
+impl RecordingStep {
+    const fn event_name(&self) -> &'static str {
+        match self {
+            Self::Started => "recording_started",
+            Self::Paused => "recording_paused",
+            Self::Resumed => "recording_resumed",
+            Self::Stopped => "recording_stopped",
+            Self::Ready { .. } => "recording_ready",
+            Self::Failed { .. } => "recording_failed",
+        }
+    }
+}
+
 impl CallEvent {
     /// The spelling of records.
     #[must_use]
@@ -319,12 +335,7 @@ impl CallEvent {
             Self::KeysSent { .. } => "keys_sent",
             Self::AgentAttached(_) => "agent_attached",
             Self::AgentReplaced(_) => "agent_replaced",
-            Self::RecordingStarted(_) => "recording_started",
-            Self::RecordingPaused(_) => "recording_paused",
-            Self::RecordingResumed(_) => "recording_resumed",
-            Self::RecordingStopped(_) => "recording_stopped",
-            Self::RecordingReady { .. } => "recording_ready",
-            Self::RecordingFailed { .. } => "recording_failed",
+            Self::Recording(_, step) => step.event_name(),
             Self::TranscriptAdded { .. } => "transcript_added",
             Self::VariablesSet(_) => "variables_set",
             Self::Digit(_) => "digit",

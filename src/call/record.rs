@@ -2,6 +2,7 @@
 
 use crate::call::Call;
 use crate::call::event::CallEvent;
+use crate::call::event::RecordingStep;
 use crate::call::input::MediaOutput;
 use crate::call::input::Output;
 use crate::call::side::LegSide;
@@ -63,7 +64,7 @@ impl Call {
     ) -> Result<(), Senseless> {
         let (next, event) = match (order, self.steered.recording) {
             (RecordOrder::Start(id), Recording::Off) => {
-                (Recording::Running(id), CallEvent::RecordingStarted(id))
+                (Recording::Running(id), CallEvent::Recording(id, RecordingStep::Started))
             }
             (RecordOrder::Start(_), Recording::Running(_) | Recording::Paused(_)) => {
                 return Err(Senseless::Recorded);
@@ -72,14 +73,14 @@ impl Call {
                 return Err(Senseless::NotRecorded);
             }
             (RecordOrder::Stop, Recording::Running(id) | Recording::Paused(id)) => {
-                (Recording::Off, CallEvent::RecordingStopped(id))
+                (Recording::Off, CallEvent::Recording(id, RecordingStep::Stopped))
             }
             (RecordOrder::Pause, Recording::Running(id)) => {
-                (Recording::Paused(id), CallEvent::RecordingPaused(id))
+                (Recording::Paused(id), CallEvent::Recording(id, RecordingStep::Paused))
             }
             (RecordOrder::Pause, Recording::Paused(_)) => return Err(Senseless::RecordPaused),
             (RecordOrder::Resume, Recording::Paused(id)) => {
-                (Recording::Running(id), CallEvent::RecordingResumed(id))
+                (Recording::Running(id), CallEvent::Recording(id, RecordingStep::Resumed))
             }
             (RecordOrder::Resume, Recording::Running(_)) => {
                 return Err(Senseless::RecordNotPaused);

@@ -63,12 +63,7 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
         | CallEvent::PlayBegun(_)
         | CallEvent::PlayEnded { .. }
         | CallEvent::KeysSent { .. }
-        | CallEvent::RecordingStarted(_)
-        | CallEvent::RecordingPaused(_)
-        | CallEvent::RecordingResumed(_)
-        | CallEvent::RecordingStopped(_)
-        | CallEvent::RecordingReady { .. }
-        | CallEvent::RecordingFailed { .. }
+        | CallEvent::Recording(..)
         | CallEvent::TranscriptAdded { .. }
         | CallEvent::AgentAttached(_)
         | CallEvent::VariablesSet(_)

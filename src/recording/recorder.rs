@@ -140,10 +140,8 @@ impl Recorder {
         let begun = Report { birth: birth.clone(), end: None };
         let thread = of.id.uuid().as_u128() as usize % jobs.len().max(1);
         let job = Job { birth, tape: out, done };
-        let sent = jobs.get(thread).map(|jobs| jobs.try_send(job));
-        if !matches!(sent, Some(Ok(()))) {
-            return Err(RecordingFault::TooMany);
-        }
+        let writer = jobs.get(thread).ok_or(RecordingFault::TooMany)?;
+        writer.try_send(job).map_err(|_| RecordingFault::TooMany)?;
         tell(reports, begun);
         Ok((Box::new(into), outcome))
     }

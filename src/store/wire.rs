@@ -2,6 +2,7 @@
 
 use crate::call::event::CallEvent;
 use crate::call::event::MediaFigures;
+use crate::call::event::RecordingStep;
 use crate::cdr::CallRecord;
 use crate::cdr::CallReport;
 use crate::cdr::TimedEvent;
@@ -9,6 +10,7 @@ use crate::clock;
 use crate::store::json_text::JsonText;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
+use crate::types::id::RecordingId;
 use crate::types::moment::Moment;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -292,16 +294,7 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         CallEvent::AgentAttached(profile) | CallEvent::AgentReplaced(profile) => {
             json!({"ai_profile_id": profile.to_string()})
         }
-        CallEvent::RecordingStarted(id)
-        | CallEvent::RecordingPaused(id)
-        | CallEvent::RecordingResumed(id)
-        | CallEvent::RecordingStopped(id) => json!({"recording_id": id.to_string()}),
-        CallEvent::RecordingReady { id, duration_ms } => {
-            json!({"recording_id": id.to_string(), "duration_ms": duration_ms})
-        }
-        CallEvent::RecordingFailed { id, why } => {
-            json!({"recording_id": id.to_string(), "why": why})
-        }
+        CallEvent::Recording(id, step) => recording_detail(*id, step),
         CallEvent::TranscriptAdded { first, last } => json!({"first": first, "last": last}),
         // What these carry is in the record.
         CallEvent::Arrived(_)
@@ -320,6 +313,20 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         | CallEvent::TransferCompleted
         | CallEvent::Media(_) => return None,
     })
+}
+
+fn recording_detail(id: RecordingId, step: &RecordingStep) -> Value {
+    let id = id.to_string();
+    match step {
+        RecordingStep::Started
+        | RecordingStep::Paused
+        | RecordingStep::Resumed
+        | RecordingStep::Stopped => json!({"recording_id": id}),
+        RecordingStep::Ready { duration_ms } => {
+            json!({"recording_id": id, "duration_ms": duration_ms})
+        }
+        RecordingStep::Failed { why } => json!({"recording_id": id, "why": why}),
+    }
 }
 
 fn ended_detail(cause: HangupCause, by: Party, duration_ms: i64) -> Value {

@@ -3,6 +3,7 @@
 use super::legs::path;
 use super::legs::sdp;
 use super::*;
+use crate::call::event::RecordingStep;
 use crate::call::input::AudioPath;
 use crate::call::input::Comfort;
 use crate::call::record::RecordOrder;
@@ -125,18 +126,27 @@ fn a_recording_begins_pauses_goes_on_and_ends_each_where_it_makes_sense() {
     }
     let start = RecordOrder::Start(id(1));
     let begun = bench.order(record(start));
-    assert_eq!(begun, Ok(out(start, CallEvent::RecordingStarted(id(1)))));
+    assert_eq!(begun, Ok(out(start, CallEvent::Recording(id(1), RecordingStep::Started))));
     let again = record(RecordOrder::Start(id(2)));
     assert_eq!(bench.order(again), Err(Senseless::Recorded));
     assert_eq!(bench.order(record(RecordOrder::Resume)), Err(Senseless::RecordNotPaused));
     let paused = bench.order(record(RecordOrder::Pause));
-    assert_eq!(paused, Ok(out(RecordOrder::Pause, CallEvent::RecordingPaused(id(1)))));
+    assert_eq!(
+        paused,
+        Ok(out(RecordOrder::Pause, CallEvent::Recording(id(1), RecordingStep::Paused)))
+    );
     assert_eq!(bench.call.standing().recording, Recording::Paused(id(1)));
     assert_eq!(bench.order(record(RecordOrder::Pause)), Err(Senseless::RecordPaused));
     let resumed = bench.order(record(RecordOrder::Resume));
-    assert_eq!(resumed, Ok(out(RecordOrder::Resume, CallEvent::RecordingResumed(id(1)))));
+    assert_eq!(
+        resumed,
+        Ok(out(RecordOrder::Resume, CallEvent::Recording(id(1), RecordingStep::Resumed)))
+    );
     let stopped = bench.order(record(RecordOrder::Stop));
-    assert_eq!(stopped, Ok(out(RecordOrder::Stop, CallEvent::RecordingStopped(id(1)))));
+    assert_eq!(
+        stopped,
+        Ok(out(RecordOrder::Stop, CallEvent::Recording(id(1), RecordingStep::Stopped)))
+    );
     bench.order(record(RecordOrder::Start(id(3)))).expect("it makes sense");
     // What is told of one before does not end it.
     bench.call.recording_over(id(1));

@@ -2,6 +2,7 @@
 
 use crate::audio::tape::TapeRate;
 use crate::call::event::CallEvent;
+use crate::call::event::RecordingStep;
 use crate::call::record::RecordOrder;
 use crate::call::side::LegSide;
 use crate::call::steer::Order;
@@ -95,14 +96,14 @@ impl Task {
         self.call.recording_over(id);
         match outcome {
             Outcome::Ready { duration_ms } => {
-                self.note(CallEvent::RecordingReady { id, duration_ms });
+                self.note(CallEvent::Recording(id, RecordingStep::Ready { duration_ms }));
             }
             Outcome::Failed(why) => {
                 // Nobody reads its tape any more.
                 if failed_first && let Some(media) = self.media_id(LegSide::Near) {
                     self.switch.media.stop_recording(media);
                 }
-                self.note(CallEvent::RecordingFailed { id, why });
+                self.note(CallEvent::Recording(id, RecordingStep::Failed { why }));
             }
         }
     }
@@ -111,7 +112,7 @@ impl Task {
     pub(super) async fn end_recordings(&mut self) {
         if let Some(id) = self.call.recording().id() {
             self.call.recording_over(id);
-            self.note(CallEvent::RecordingStopped(id));
+            self.note(CallEvent::Recording(id, RecordingStep::Stopped));
         }
         let until = clock::instant(clock::now() + CLOSE_MAX).into();
         while !self.recordings.0.is_empty() {

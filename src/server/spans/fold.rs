@@ -97,6 +97,7 @@ impl CallSpans {
             | CallEvent::TransferFailed(_)
             | CallEvent::TransferCompleted
             | CallEvent::Replaced(_)
+            | CallEvent::Recording(..)
             | CallEvent::LegEnded { .. } => self.event(timed.event.name(), at),
             // What is told by the record, or is too much of a call to be told of each.
             CallEvent::Arrived(_)
@@ -108,6 +109,7 @@ impl CallSpans {
             | CallEvent::PlayBegun(_)
             | CallEvent::PlayEnded { .. }
             | CallEvent::KeysSent { .. }
+            | CallEvent::TranscriptAdded { .. }
             | CallEvent::VariablesSet(_)
             | CallEvent::Digit(_)
             | CallEvent::Dialled(_)
