@@ -295,9 +295,23 @@ fn responses(route: &Route) -> Value {
         }
     };
     all.insert(status.to_string(), answer);
+    if matches!(route.shape, Shape::Other { gives: ("audio/wav", _), .. }) {
+        let about = "The part that `Range` asks for.";
+        let content = json!({"audio/wav": {"schema": reference("Bytes")}});
+        all.insert("206".to_owned(), json!({"description": about, "content": content}));
+        let about = "`Range` asks for what is not there.";
+        all.insert("416".to_owned(), json!({ "description": about }));
+    }
+    all.extend(refusals(route));
+    Value::Object(all)
+}
+
+/// What a route may refuse with, all in the form of its API.
+fn refusals(route: &Route) -> Members {
+    let mut all = Members::new();
     let problem = if route.is_twilios() { "TwilioProblem" } else { "Problem" };
+    let content = json!({"application/json": {"schema": reference(problem)}});
     let mut refuse = |status: u16, about: &str| {
-        let content = json_of(problem);
         all.insert(status.to_string(), json!({"description": about, "content": content}));
     };
     for (status, about) in REFUSALS {
@@ -305,16 +319,7 @@ fn responses(route: &Route) -> Value {
     }
     if matches!(route.shape, Shape::Other { gives: ("audio/wav", _), .. }) {
         refuse(409, "It is still recorded, or its file cannot be read.");
-        let about = "The part that `Range` asks for.";
-        let content = json!({"audio/wav": {"schema": reference("Bytes")}});
-        all.insert("206".to_owned(), json!({"description": about, "content": content}));
-        let about = "`Range` asks for what is not there.";
-        all.insert("416".to_owned(), json!({ "description": about }));
     }
-    let mut refuse = |status: u16, about: &str| {
-        let content = json_of("Problem");
-        all.insert(status.to_string(), json!({"description": about, "content": content}));
-    };
     if is_placing(route) {
         refuse(422, "Another request came with this `Idempotency-Key` before.");
     }
@@ -330,7 +335,7 @@ fn responses(route: &Route) -> Value {
         refuse(413, "The body is too long.");
         refuse(415, "The body is of another type.");
     }
-    Value::Object(all)
+    all
 }
 
 /// The schemas of a resource: as it is shown, made, changed and listed.
