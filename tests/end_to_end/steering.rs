@@ -395,7 +395,8 @@ async fn a_call_is_placed_with_an_agent_and_an_end_of_its_own() {
     let bot = Bot::bind().await;
     let (node, mut far, key) = call_out::node(json!({"kind": "echo"}), json!({})).await;
     let agent = json!({"kind": "twilio", "url": bot.url()});
-    let wish = json!({"to": CALLED, "from": NUMBER, "agent": agent, "max_duration_s": 1});
+    let wish =
+        json!({"to": CALLED, "from": NUMBER, "agent": agent, "max_duration_s": 1, "record": true});
     let call = place(&node, &key, wish).await;
     let invite = far.expect("INVITE ").await;
     far.respond(&invite, "180 Ringing", "", "").await;
@@ -404,8 +405,10 @@ async fn a_call_is_placed_with_an_agent_and_an_end_of_its_own() {
     hear_bye(&far).await;
     let record = shown(&node, 1, &call, &key).await;
     assert_eq!(record["cause"], "max_duration");
+    let events = record["events"].as_array().unwrap();
+    let has = |name: &str| events.iter().any(|event| event["name"] == name);
+    assert!(has("recording_started") && has("recording_stopped"), "{events:?}");
     for (field, value) in [
-        ("record", json!(true)),
         ("max_duration_s", json!(0)),
         ("agent", json!({"kind": "twilio"})),
         ("agent", json!({"kind": "twilio", "url": bot.url(), "auth_token_ref": "env:HOME"})),
