@@ -373,6 +373,36 @@ async fn a_full_disk_ends_a_recording_and_no_call() {
     assert!(node.switch.metric("call_faults_total").await == 0.0, "{}", node.switch.log());
 }
 
+#[tokio::test]
+async fn what_a_stopped_process_missed_is_a_gap_in_its_place() {
+    let node = Recorded::start(false).await;
+    let mut talking = Talking::call(&node.switch).await;
+    let call = node.call().await;
+    assert_eq!(node.order(&call, "start").await.status, 200);
+    talking.hears(25).await;
+    // Longer than a media thread makes up for.
+    signal(&node.switch, "STOP");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    signal(&node.switch, "CONT");
+    talking.hears(25).await;
+    talking.phone.hang_up().await;
+    let row = node.status("ready").await;
+    let lost = row["lost_ms"].as_u64().unwrap();
+    assert!(lost >= 60, "{row}");
+    let gaps = row["markers"].as_array().unwrap().iter().filter(|mark| mark["what"] == "gap");
+    assert_eq!(gaps.map(|gap| gap["for_ms"].as_u64().unwrap()).sum::<u64>(), lost, "{row}");
+    assert!(node.switch.metric("recording_gaps_total").await >= 1.0);
+    let wav = node.wav(row["id"].as_str().unwrap()).await;
+    let (_, right) = channels(&wav.bytes);
+    assert_eq!(row["duration_ms"].as_u64().unwrap() as usize, right.len() / 8);
+}
+
+fn signal(switch: &Switch, signal: &str) {
+    let process = switch.process().to_string();
+    let sent = std::process::Command::new("kill").args(["-s", signal, &process]).status();
+    assert!(sent.is_ok_and(|status| status.success()));
+}
+
 /// Sets a limit of the running switch, as `prlimit` writes it. Only the soft one, so that it can be lifted.
 fn limit(switch: &Switch, limit: &str) {
     let process = switch.process().to_string();
