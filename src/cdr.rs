@@ -177,11 +177,7 @@ impl CallRecord {
         self.rev = self.rev.saturating_add(1);
         match event {
             CallEvent::Arrived(arrival) => self.arrive(at, arrival),
-            CallEvent::Decided { route, decision } => {
-                self.stages.decided.get_or_insert(at);
-                self.route.clone_from(route);
-                self.decision.clone_from(decision);
-            }
+            CallEvent::Decided { route, decision } => self.decide(at, route, decision),
             CallEvent::Refused { cause, status } => self.refuse(at, *cause, Some(*status)),
             CallEvent::Ignored(cause) => self.refuse(at, *cause, None),
             CallEvent::Ringing => first(&mut self.stages.ringing, at),
@@ -209,6 +205,7 @@ impl CallRecord {
             | CallEvent::PlayBegun(_)
             | CallEvent::PlayEnded { .. }
             | CallEvent::Recording(..)
+            | CallEvent::AgentAsked { .. }
             | CallEvent::TranscriptAdded { .. }
             | CallEvent::KeysSent { .. } => {}
             CallEvent::Digit(_) => self.digits = self.digits.saturating_add(1),
@@ -256,6 +253,12 @@ impl CallRecord {
         self.transport = arrival.transport;
         self.caller.clone_from(&arrival.caller);
         self.dialled_text.clone_from(&arrival.dialled);
+    }
+
+    fn decide(&mut self, at: Moment, route: &Route, decision: &Decision) {
+        self.stages.decided.get_or_insert(at);
+        self.route.clone_from(route);
+        self.decision.clone_from(decision);
     }
 
     fn refuse(&mut self, at: Moment, cause: HangupCause, status: Option<u16>) {

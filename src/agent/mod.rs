@@ -1,5 +1,8 @@
 //! Agents: the session with one, the dialects it speaks, and the built-in ones.
 
 pub mod builtin;
+pub mod dialect;
+mod outbox;
 pub mod session;
+pub mod stream;
 pub mod twilio;

@@ -9,7 +9,8 @@ use crate::agent::builtin::announce::Announcement;
 use crate::agent::builtin::echo::Echo;
 use crate::agent::builtin::parrot::Parrot;
 use crate::agent::builtin::tone::Tone;
-use crate::agent::twilio::stream::TwilioStream;
+use crate::agent::dialect;
+use crate::agent::stream::AgentStream;
 use crate::audio::link::FRAME_BYTES;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
@@ -50,8 +51,8 @@ pub enum Input<'a> {
     ConnectFailed,
     /// A text message came from the agent.
     Text(&'a [u8]),
-    /// A binary message came from the agent.
-    Binary,
+    /// A binary message, or the next bytes of a connection without messages, came from the agent.
+    Binary(&'a [u8]),
     /// The agent answered a ping.
     Pong,
     /// The WebSocket ended from the far side.
@@ -70,8 +71,16 @@ pub enum Input<'a> {
     Digit(char),
     /// Everything before the mark was played.
     MarkPlayed(u64),
-    /// The playout queue was emptied on request.
-    Cleared,
+    /// The playout queue was emptied on request; of what was queued since the request before, or since the
+    /// link began, so many samples were played.
+    Cleared(u64),
+    /// So many ms wait to be played; told when it changed, where [`AgentSession::wants_level`].
+    Level(u32),
+    /// What the agent asked for with [`Output::TransferRequested`] or [`Output::DigitsRequested`] is under
+    /// way, or was refused for this reason.
+    Answered(Result<(), &'a str>),
+    /// The transfer the agent asked for failed; the caller hears it again.
+    TransferFailed(HangupCause),
     /// The playout queue ran empty after [`Output::Finish`].
     Drained,
     /// The call was answered.
@@ -100,6 +109,8 @@ pub enum Output {
     Connect,
     /// Send this text message.
     Send(Bytes),
+    /// Send this binary message.
+    SendBinary(Bytes),
     /// Send a ping.
     Ping,
     /// Queue this µ-law audio for the caller.
@@ -110,6 +121,8 @@ pub enum Output {
     Finish,
     /// Drop what was queued.
     Clear,
+    /// Play nothing until the same with `false`.
+    Hold(bool),
     /// Close the WebSocket with code 1000.
     Close,
     /// Tell the call that the agent is there.
@@ -120,6 +133,23 @@ pub enum Output {
     Lost(HangupCause),
     /// Tell the call that the agent wants it ended; its last words were played.
     HangupRequested,
+    /// Tell the call that the agent wants the caller connected with this number or SIP address; answered by
+    /// [`Input::Answered`].
+    TransferRequested(String),
+    /// Tell the call that the agent wants these keys sent to the caller's side; answered by
+    /// [`Input::Answered`].
+    DigitsRequested(String),
+    /// Tell the call what was said, as the agent has it.
+    Said(Said),
+}
+
+/// Something that was said in a call, as its agent has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// By the agent; else by the caller.
+    pub by_agent: bool,
+    /// What.
+    pub text: String,
 }
 
 /// What went over a link with an agent.
@@ -175,7 +205,7 @@ pub struct AgentSession {
 }
 
 enum Mind {
-    Twilio(Box<TwilioStream>),
+    Stream(Box<AgentStream>),
     BuiltIn { agent: Box<dyn BuiltIn>, state: BuiltInState },
 }
 
@@ -190,16 +220,18 @@ impl AgentSession {
     /// A session with the agent of `settings`; it does nothing before [`Input::Started`].
     #[must_use]
     pub fn new(settings: &AgentSettings, call: &AgentCall) -> Self {
+        if let Some(dialect) = dialect::of(&settings.kind, call) {
+            return Self { mind: Mind::Stream(Box::new(AgentStream::new(dialect))) };
+        }
         match &settings.kind {
-            AgentKind::Twilio(agent) => {
-                Self { mind: Mind::Twilio(Box::new(TwilioStream::new(agent, call))) }
-            }
             AgentKind::Echo => Self::built_in(Box::new(Echo::new())),
             AgentKind::Tone { hz } => Self::built_in(Box::new(Tone::new(*hz))),
             AgentKind::Announce => Self::announcement(Announcement::Standard),
             AgentKind::Parrot => Self::built_in(Box::new(Parrot::new())),
             // Another leg of the call, which has no session here; were one asked for, nobody is there.
-            AgentKind::Sip(_) | AgentKind::Forward(_) => Self::announcement(Announcement::Fallback),
+            AgentKind::Twilio(_) | AgentKind::Sip(_) | AgentKind::Forward(_) => {
+                Self::announcement(Announcement::Fallback)
+            }
         }
     }
 
@@ -216,7 +248,7 @@ impl AgentSession {
     /// Applies `input`; appends what must be done to `out`. Total: a senseless input changes nothing.
     pub fn handle(&mut self, now: Moment, input: Input<'_>, out: &mut Vec<Output>) {
         match &mut self.mind {
-            Mind::Twilio(stream) => stream.handle(now, input, out),
+            Mind::Stream(stream) => stream.handle(now, input, out),
             Mind::BuiltIn { agent, state } => *state = state.next(agent.as_mut(), input, out),
         }
     }
@@ -225,8 +257,17 @@ impl AgentSession {
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
         match &self.mind {
-            Mind::Twilio(stream) => stream.deadline(),
+            Mind::Stream(stream) => stream.deadline(),
             Mind::BuiltIn { .. } => None,
+        }
+    }
+
+    /// Whether [`Input::Level`] is wanted now.
+    #[must_use]
+    pub fn wants_level(&self) -> bool {
+        match &self.mind {
+            Mind::Stream(stream) => stream.wants_level(),
+            Mind::BuiltIn { .. } => false,
         }
     }
 
@@ -234,7 +275,7 @@ impl AgentSession {
     #[must_use]
     pub fn counters(&self) -> AgentCounters {
         match &self.mind {
-            Mind::Twilio(stream) => stream.counters(),
+            Mind::Stream(stream) => stream.counters(),
             Mind::BuiltIn { .. } => AgentCounters::default(),
         }
     }
@@ -269,14 +310,17 @@ impl BuiltInState {
             | Input::Connected
             | Input::ConnectFailed
             | Input::Text(_)
-            | Input::Binary
+            | Input::Binary(_)
             | Input::Pong
             | Input::PeerClosed(_)
             | Input::SendBlocked
             | Input::SendReady
             | Input::PlayoutFull
             | Input::PlayoutRoom
-            | Input::Cleared
+            | Input::Cleared(_)
+            | Input::Level(_)
+            | Input::Answered(_)
+            | Input::TransferFailed(_)
             | Input::CallAnswered
             | Input::DeadlineReached => {}
         }

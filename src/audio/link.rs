@@ -95,6 +95,8 @@ pub enum LinkEvent {
     Cleared {
         /// Played of the interrupted utterance, in ms; 0 when nothing was playing.
         played_ms: u64,
+        /// Samples that left the queue by being played, since the clear before or the link's beginning.
+        samples: u64,
     },
     /// The queue ran empty inside an utterance and the caller heard a gap.
     Underrun {
@@ -143,7 +145,7 @@ const NOTICES_MAX: usize = 32;
 enum Notice {
     Digit(char),
     Mark { id: u64, played_ms: u64 },
-    Cleared { epoch: u64, played_ms: u64 },
+    Cleared { epoch: u64, played_ms: u64, samples: u64 },
     Underrun { ms: u32 },
     Drained,
 }
@@ -285,9 +287,9 @@ impl AgentEnd {
                 self.marks_outstanding = self.marks_outstanding.saturating_sub(1);
                 LinkEvent::Mark { id, played_ms }
             }
-            Notice::Cleared { epoch, played_ms } => {
+            Notice::Cleared { epoch, played_ms, samples } => {
                 self.take_back(Some((epoch, played_ms)));
-                LinkEvent::Cleared { played_ms }
+                LinkEvent::Cleared { played_ms, samples }
             }
             Notice::Underrun { ms } => LinkEvent::Underrun { ms },
             Notice::Drained => LinkEvent::Drained,
@@ -420,8 +422,8 @@ impl MediaEnd {
 
     /// Reports a clear as done, after its segments were given back; false when it must be tried
     /// again.
-    pub fn push_cleared(&mut self, epoch: u64, played_ms: u64) -> bool {
-        self.notices.push(Notice::Cleared { epoch, played_ms }).is_ok()
+    pub fn push_cleared(&mut self, epoch: u64, (played_ms, samples): (u64, u64)) -> bool {
+        self.notices.push(Notice::Cleared { epoch, played_ms, samples }).is_ok()
     }
 
     /// The clears asked for so far. Segments of an older epoch are not played.
@@ -560,8 +562,8 @@ mod tests {
             media.give_back(segment);
         }
         assert_eq!(agent.next(), None, "marks wait for the clear to be answered");
-        assert!(media.push_cleared(1, 7));
-        assert_eq!(agent.next(), Some(LinkEvent::Cleared { played_ms: 7 }));
+        assert!(media.push_cleared(1, (7, 56)));
+        assert_eq!(agent.next(), Some(LinkEvent::Cleared { played_ms: 7, samples: 56 }));
         for id in 0..400 {
             assert_eq!(agent.next(), Some(LinkEvent::Mark { id, played_ms: 7 }));
         }

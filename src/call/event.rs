@@ -173,6 +173,13 @@ pub enum CallEvent {
         /// How many. Which is not kept: PINs are sent so.
         count: u32,
     },
+    /// The agent asked for something, which is under way, or was refused.
+    AgentAsked {
+        /// For what.
+        wish: AgentWish,
+        /// A word that says why not.
+        refused: Option<&'static str>,
+    },
     /// An application put the agent of this profile in place of the one before.
     AgentAttached(AiProfileId),
     /// The agent of this profile takes over from one that was not reached or is lost.
@@ -273,6 +280,26 @@ pub enum CallEvent {
     },
 }
 
+/// What an agent may ask for beside the end of its call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentWish {
+    /// That the caller be connected with somebody else.
+    Transfer,
+    /// That keys be sent to the caller's side.
+    Keys,
+}
+
+impl AgentWish {
+    /// The spelling of records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Transfer => "transfer",
+            Self::Keys => "keys",
+        }
+    }
+}
+
 /// How far a recording got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordingStep {
@@ -333,6 +360,7 @@ impl CallEvent {
             Self::PlayBegun(_) => "play_begun",
             Self::PlayEnded { .. } => "play_ended",
             Self::KeysSent { .. } => "keys_sent",
+            Self::AgentAsked { .. } => "agent_asked",
             Self::AgentAttached(_) => "agent_attached",
             Self::AgentReplaced(_) => "agent_replaced",
             Self::Recording(_, step) => step.event_name(),

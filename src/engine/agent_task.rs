@@ -1,63 +1,54 @@
 //! The task of one agent: drives its `AgentSession` with the WebSocket, the link to the media thread
 //! and the clock.
 
+mod connection;
+
 use crate::agent::builtin::announce::Announcement;
 use crate::agent::session::AgentSession;
 use crate::agent::session::Input;
 use crate::agent::session::Output;
 use crate::agent::session::PeerClose;
-use crate::agent::twilio;
 use crate::audio::link::AgentEnd;
 use crate::audio::link::LinkEvent;
 use crate::clock;
+use crate::engine::agent_task::connection::Connection;
+use crate::engine::agent_task::connection::Dial;
+use crate::engine::agent_task::connection::Dialling;
+use crate::engine::agent_task::connection::Heard;
 use crate::engine::call_metrics;
-use crate::net::websocket;
 use crate::net::websocket::ConnectError;
 use crate::net::websocket::TrustRoots;
 use crate::net::websocket::WebSocket;
 use crate::telemetry::metric;
-use crate::telemetry::metric::Gauge;
 use crate::telemetry::metric::Histogram;
-use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::cause::HangupCause;
 use crate::types::limit::AGENT_PLAYOUT_MS_MAX;
 use crate::types::moment::Moment;
 use bytes::Buf;
 use bytes::Bytes;
-use futures_util::Sink;
-use futures_util::SinkExt;
-use futures_util::Stream;
-use futures_util::StreamExt;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
-use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio::time::Sleep;
 use tokio::time::sleep_until;
-use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::error::ProtocolError;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tracing::Instrument;
 
 pub use crate::agent::session::AgentCall;
 pub use crate::agent::session::AgentCounters;
+pub use crate::agent::session::Said;
 
 /// Commands that may wait for an agent's task: an answer, an end, and a few keys between them.
 const COMMANDS_MAX: usize = 16;
-/// Tells an agent in which trace its call is (W3C Trace Context §3.2).
-const TRACE_HEADER: &str = "traceparent";
-/// How long a polite end of a WebSocket may take once nobody needs it any more.
-const CLOSE_WAIT: Duration = Duration::from_secs(2);
-
+/// Bytes of µ-law in a millisecond.
+const BYTES_PER_MS: usize = 8;
 /// What an agent's task needs.
 pub struct AgentSetup {
     /// The agent part of the AI profile.
@@ -81,6 +72,12 @@ pub enum AgentEvent {
     Lost(HangupCause),
     /// The agent wants the call ended, and its last words were played.
     HangupRequested,
+    /// The agent wants the caller connected with this number or SIP address; to be answered.
+    TransferRequested(String),
+    /// The agent wants these keys sent to the caller's side; to be answered.
+    DigitsRequested(String),
+    /// Something was said, as the agent has it.
+    Said(Said),
     /// What went over the link: the last event.
     Notes(Box<AgentCounters>),
 }
@@ -96,6 +93,9 @@ enum Command {
     Answered,
     Relink(Box<AgentEnd>),
     Digit(char),
+    /// What the agent asked for is under way, or was refused.
+    Reply(Result<(), &'static str>),
+    TransferFailed(HangupCause),
     End,
 }
 
@@ -108,6 +108,16 @@ impl AgentHandle {
     /// Tells the agent of a key that came by signalling; those of the media come over the link.
     pub fn digit(&self, digit: char) {
         self.tell(Command::Digit(digit));
+    }
+
+    /// Tells the agent that what it asked for is under way, or why it is refused.
+    pub fn answer(&self, answer: Result<(), &'static str>) {
+        self.tell(Command::Reply(answer));
+    }
+
+    /// Tells the agent that the transfer failed, and that the caller hears it again.
+    pub fn transfer_failed(&self, cause: HangupCause) {
+        self.tell(Command::TransferFailed(cause));
     }
 
     /// Lets the agent speak and listen over another link; what it had said into the one before is
@@ -134,10 +144,7 @@ impl AgentHandle {
 #[must_use]
 pub fn start(setup: AgentSetup, events: mpsc::Sender<AgentEvent>) -> AgentHandle {
     let session = AgentSession::new(&setup.settings, &setup.call);
-    let mut dialling = Dialling::new(&setup.settings, setup.roots);
-    if let Some(trace) = setup.call.trace {
-        dialling.headers.push((TRACE_HEADER, trace.to_string()));
-    }
+    let dialling = Dialling::new(&setup.settings, &setup.call, setup.roots);
     spawn(session, dialling, setup.end, events)
 }
 
@@ -148,9 +155,7 @@ pub fn start_announcement(
     end: AgentEnd,
     events: mpsc::Sender<AgentEvent>,
 ) -> AgentHandle {
-    let dialling =
-        Dialling { url: String::new(), headers: Vec::new(), roots: TrustRoots::native() };
-    spawn(AgentSession::announcement(announcement), dialling, end, events)
+    spawn(AgentSession::announcement(announcement), Dialling::none(), end, events)
 }
 
 fn spawn(
@@ -171,6 +176,7 @@ fn spawn(
         socket: None,
         pending: VecDeque::new(),
         full: false,
+        level: 0,
         timer: None,
         over: false,
     };
@@ -178,38 +184,12 @@ fn spawn(
     let life = async move {
         task.run().await;
         if let Some(socket) = task.finish() {
-            Box::pin(close(socket.stream)).await;
+            Box::pin(socket.close()).await;
         }
     };
     tokio::spawn(life.in_current_span());
     AgentHandle { commands: commands_in }
 }
-
-/// How the agent is dialled.
-struct Dialling {
-    url: String,
-    headers: Vec<(&'static str, String)>,
-    roots: TrustRoots,
-}
-
-impl Dialling {
-    fn new(settings: &AgentSettings, roots: TrustRoots) -> Self {
-        let AgentKind::Twilio(agent) = &settings.kind else {
-            return Self { url: String::new(), headers: Vec::new(), roots };
-        };
-        let signature = twilio::signature(&agent.auth_token, &agent.url);
-        let headers = signature.map(|value| (twilio::SIGNATURE_HEADER, value));
-        Self { url: agent.url.clone(), headers: headers.into_iter().collect(), roots }
-    }
-
-    fn dial(&self) -> Dial {
-        let (url, headers) = (self.url.clone(), self.headers.clone());
-        let roots = self.roots.clone();
-        Box::pin(async move { websocket::connect(&url, &headers, &roots).await })
-    }
-}
-
-type Dial = Pin<Box<dyn Future<Output = Result<WebSocket, ConnectError>> + Send>>;
 
 struct Task {
     session: AgentSession,
@@ -221,10 +201,12 @@ struct Task {
     /// When the agent was dialled first, until it is there.
     dialled_at: Option<Moment>,
     /// By pointer: it is most of a task's size, and built-in agents have none.
-    socket: Option<Box<Socket>>,
+    socket: Option<Box<Connection>>,
     /// What the link did not take yet; while there is any, nothing is read from the agent.
     pending: VecDeque<Pending>,
     full: bool,
+    /// What the session was last told that waits to be played, in ms.
+    level: u32,
     timer: Option<(Moment, Pin<Box<Sleep>>)>,
     over: bool,
 }
@@ -235,27 +217,13 @@ enum Pending {
     Finish,
 }
 
-struct Socket {
-    stream: WebSocket,
-    /// Something was written since the last complete flush.
-    dirty: bool,
-    blocked: bool,
-    _counted: Counted,
-}
-
-/// An agent that is connected, as the metrics count it.
-struct Counted;
-
-impl Counted {
-    fn new() -> Self {
-        metric::gauge(Gauge::AgentsConnected).increment(1.0);
-        Self
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        metric::gauge(Gauge::AgentsConnected).decrement(1.0);
+impl Pending {
+    /// Audio in it, in ms.
+    fn ms(&self) -> u32 {
+        match self {
+            Self::Audio(audio) => u32::try_from(audio.len() / BYTES_PER_MS).unwrap_or(u32::MAX),
+            Self::Mark(_) | Self::Finish => 0,
+        }
     }
 }
 
@@ -265,10 +233,7 @@ enum Wake {
     Deadline,
     Link(LinkEvent),
     Dialled(Box<Result<WebSocket, ConnectError>>),
-    Message(Message),
-    SocketEnded(PeerClose),
-    SendBlocked,
-    SendReady,
+    Heard(Heard),
 }
 
 impl Task {
@@ -288,7 +253,7 @@ impl Task {
 
     /// Lets go of the link and tells the counters: neither waits for a WebSocket that ends slowly.
     /// Gives back the socket that is left to close.
-    fn finish(self) -> Option<Box<Socket>> {
+    fn finish(self) -> Option<Box<Connection>> {
         let notes = Box::new(self.session.counters());
         tracing::debug!(counters = ?notes, "agent's link ended");
         call_metrics::count_agent(&notes);
@@ -335,7 +300,7 @@ impl Task {
             return Poll::Ready(Wake::Dialled(Box::new(result)));
         }
         match &mut self.socket {
-            Some(socket) => socket.poll(self.full, cx),
+            Some(socket) => socket.poll(self.full, cx).map(Wake::Heard),
             None => Poll::Pending,
         }
     }
@@ -348,6 +313,12 @@ impl Task {
             Wake::Command(Command::Digit(digit)) => {
                 session.handle(now, Input::Digit(digit), out);
             }
+            Wake::Command(Command::Reply(answer)) => {
+                session.handle(now, Input::Answered(answer), out);
+            }
+            Wake::Command(Command::TransferFailed(cause)) => {
+                session.handle(now, Input::TransferFailed(cause), out);
+            }
             Wake::Command(Command::Relink(end)) => {
                 self.end = *end;
                 // What waits was for the link before.
@@ -359,7 +330,7 @@ impl Task {
             Wake::Link(event) => self.handle_link(now, event, out),
             Wake::Dialled(result) => match *result {
                 Ok(stream) => {
-                    self.socket = Some(Box::new(Socket::new(stream)));
+                    self.socket = Some(Box::new(Connection::new(stream)));
                     session.handle(now, Input::Connected, out);
                 }
                 Err(error) => {
@@ -367,13 +338,13 @@ impl Task {
                     session.handle(now, Input::ConnectFailed, out);
                 }
             },
-            Wake::Message(message) => self.handle_message(now, &message, out),
-            Wake::SocketEnded(close) => {
+            Wake::Heard(Heard::Message(message)) => self.handle_message(now, &message, out),
+            Wake::Heard(Heard::Ended(close)) => {
                 self.socket = None;
                 session.handle(now, Input::PeerClosed(close), out);
             }
-            Wake::SendBlocked => session.handle(now, Input::SendBlocked, out),
-            Wake::SendReady => session.handle(now, Input::SendReady, out),
+            Wake::Heard(Heard::Blocked) => session.handle(now, Input::SendBlocked, out),
+            Wake::Heard(Heard::Ready) => session.handle(now, Input::SendReady, out),
         }
     }
 
@@ -383,7 +354,9 @@ impl Task {
             LinkEvent::Audio(frame) => session.handle(now, Input::Audio(&frame), out),
             LinkEvent::Digit(digit) => session.handle(now, Input::Digit(digit), out),
             LinkEvent::Mark { id, .. } => session.handle(now, Input::MarkPlayed(id), out),
-            LinkEvent::Cleared { .. } => session.handle(now, Input::Cleared, out),
+            LinkEvent::Cleared { samples, .. } => {
+                session.handle(now, Input::Cleared(samples), out);
+            }
             LinkEvent::Drained => session.handle(now, Input::Drained, out),
             // The media count their underruns themselves.
             LinkEvent::Underrun { .. } => {}
@@ -395,7 +368,7 @@ impl Task {
         let session = &mut self.session;
         match message {
             Message::Text(text) => session.handle(now, Input::Text(text.as_bytes()), out),
-            Message::Binary(_) => session.handle(now, Input::Binary, out),
+            Message::Binary(bytes) => session.handle(now, Input::Binary(bytes), out),
             Message::Pong(_) => session.handle(now, Input::Pong, out),
             Message::Close(frame) => {
                 let code = frame.as_ref().map(|frame| u16::from(frame.code));
@@ -416,9 +389,12 @@ impl Task {
             match output {
                 Output::Connect => {
                     self.dialled_at.get_or_insert_with(clock::now);
+                    // One that was open and led to nothing.
+                    self.socket = None;
                     self.dial = Some(self.dialling.dial());
                 }
                 Output::Send(text) => self.send(text),
+                Output::SendBinary(bytes) => self.write(Message::Binary(bytes)),
                 Output::Ping => self.write(Message::Ping(Bytes::new())),
                 Output::Play(audio) => self.pending.push_back(Pending::Audio(audio)),
                 Output::Mark(id) => self.pending.push_back(Pending::Mark(id)),
@@ -427,6 +403,7 @@ impl Task {
                     self.pending.clear();
                     self.end.clear();
                 }
+                Output::Hold(held) => self.end.hold_playout(held),
                 // An open WebSocket is closed when the task ends, which it does then.
                 Output::Close => self.dial = None,
                 Output::Ready => {
@@ -443,6 +420,13 @@ impl Task {
                     tell(&self.events, AgentEvent::Lost(cause)).await;
                 }
                 Output::HangupRequested => tell(&self.events, AgentEvent::HangupRequested).await,
+                Output::TransferRequested(to) => {
+                    tell(&self.events, AgentEvent::TransferRequested(to)).await;
+                }
+                Output::DigitsRequested(digits) => {
+                    tell(&self.events, AgentEvent::DigitsRequested(digits)).await;
+                }
+                Output::Said(said) => tell(&self.events, AgentEvent::Said(said)).await,
             }
         }
     }
@@ -463,11 +447,8 @@ impl Task {
     }
 
     fn write(&mut self, message: Message) {
-        let Some(socket) = &mut self.socket else { return };
-        socket.dirty = true;
-        // What is wrong with a broken connection is found out by reading from it.
-        if let Err(error) = Pin::new(&mut socket.stream).start_send(message) {
-            tracing::trace!(%error, "not sent to the agent");
+        if let Some(socket) = &mut self.socket {
+            socket.write(message);
         }
     }
 
@@ -491,6 +472,13 @@ impl Task {
             }
             self.pending.pop_front();
         }
+        if self.session.wants_level() {
+            let waits = self.pending.iter().map(Pending::ms).sum::<u32>() + self.end.queued_ms();
+            if waits != self.level {
+                self.level = waits;
+                self.session.handle(clock::now(), Input::Level(waits), out);
+            }
+        }
         let full = !self.pending.is_empty() || self.end.queued_ms() >= AGENT_PLAYOUT_MS_MAX;
         if full != self.full {
             self.full = full;
@@ -500,79 +488,9 @@ impl Task {
     }
 }
 
-impl Socket {
-    fn new(stream: WebSocket) -> Self {
-        Self { stream, dirty: false, blocked: false, _counted: Counted::new() }
-    }
-
-    /// Writes what waits and, unless the playout queue is `full`, reads one message.
-    fn poll(&mut self, full: bool, cx: &mut Context<'_>) -> Poll<Wake> {
-        if self.dirty {
-            match Pin::new(&mut self.stream).poll_flush(cx) {
-                Poll::Ready(Ok(())) => {
-                    self.dirty = false;
-                    if std::mem::take(&mut self.blocked) {
-                        return Poll::Ready(Wake::SendReady);
-                    }
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Wake::SocketEnded(ended(&error))),
-                Poll::Pending if !self.blocked => {
-                    self.blocked = true;
-                    return Poll::Ready(Wake::SendBlocked);
-                }
-                Poll::Pending => {}
-            }
-        }
-        if full {
-            return Poll::Pending;
-        }
-        match Pin::new(&mut self.stream).poll_next(cx) {
-            Poll::Ready(Some(Ok(message))) => {
-                // The protocol may have an answer of its own to flush.
-                self.dirty |= message.is_ping() || message.is_close();
-                Poll::Ready(Wake::Message(message))
-            }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Wake::SocketEnded(ended(&error))),
-            Poll::Ready(None) => Poll::Ready(Wake::SocketEnded(PeerClose::Dropped)),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-fn ended(error: &tungstenite::Error) -> PeerClose {
-    match error {
-        tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-            PeerClose::Dropped
-        }
-        tungstenite::Error::Protocol(_)
-        | tungstenite::Error::Capacity(_)
-        | tungstenite::Error::Utf8(_)
-        | tungstenite::Error::AttackAttempt => PeerClose::Violated,
-        _ => PeerClose::Dropped,
-    }
-}
-
 async fn tell(events: &mpsc::Sender<AgentEvent>, event: AgentEvent) {
     // A call that is gone drops its handle too, which ends this task.
     if let Err(unheard) = events.send(event).await {
         tracing::trace!(event = ?unheard.0, "the call is gone already");
-    }
-}
-
-/// Closes politely, within a limit: what was sent is flushed, the close frame goes out, and the
-/// agent may answer it.
-async fn close(mut stream: WebSocket) {
-    let farewell = async {
-        let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-        stream.send(Message::Close(Some(frame))).await?;
-        while let Some(message) = stream.next().await {
-            message?;
-        }
-        Ok::<(), tungstenite::Error>(())
-    };
-    match timeout(CLOSE_WAIT, farewell).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::trace!(%error, "the agent's WebSocket did not close cleanly"),
-        Err(_) => tracing::trace!("the agent's WebSocket did not close in time"),
     }
 }

@@ -65,6 +65,7 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
         | CallEvent::KeysSent { .. }
         | CallEvent::Recording(..)
         | CallEvent::TranscriptAdded { .. }
+        | CallEvent::AgentAsked { .. }
         | CallEvent::AgentAttached(_)
         | CallEvent::VariablesSet(_)
         | CallEvent::Digit(_)

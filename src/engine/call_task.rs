@@ -288,7 +288,7 @@ impl Task {
             }
             Woken::Deadline => Some(Input::DeadlineReached),
             Woken::Media(side, event) => self.media_event(side, event),
-            Woken::Agent(event) => self.agent_event(event),
+            Woken::Agent(event) => self.agent_event(event).await,
             Woken::News(side, news) => self.dial_news(side, news),
             Woken::Recorded(id, outcome) => {
                 self.recorded(id, outcome);

@@ -353,7 +353,7 @@ impl CallControl {
     }
 }
 
-fn dial_request(target: TransferTarget) -> Box<DialRequest> {
+pub(super) fn dial_request(target: TransferTarget) -> Box<DialRequest> {
     Box::new(match target {
         TransferTarget::Number(to) => partner::transferred_to(to, TRANSFER_RING_MAX),
         TransferTarget::Peer(uri) => partner::to_peer(uri, TRANSFER_RING_MAX),

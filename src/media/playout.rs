@@ -46,8 +46,10 @@ pub struct Playout {
     preroll_ms: u32,
     /// The last sample played, from which the line falls away in a gap.
     last_byte: u8,
-    /// Answers that found the link's queue full.
-    owed_cleared: Option<(u64, u64)>,
+    /// Samples taken from the queue to be played, since the last clear or the beginning of the link.
+    queue_samples: u64,
+    /// Answers that found the link's queue full: a clear's epoch, and ms and samples played before it.
+    owed_cleared: Option<(u64, (u64, u64))>,
     owed_drained: bool,
     noise: Noise,
     played_samples: u64,
@@ -90,6 +92,7 @@ impl Playout {
             finished: false,
             preroll_ms: PREROLL_MS,
             last_byte: 0xff,
+            queue_samples: 0,
             owed_cleared: None,
             owed_drained: false,
             noise: Noise::new(seed),
@@ -120,6 +123,7 @@ impl Playout {
         std::mem::swap(&mut self.end, end);
         self.epoch = self.end.epoch();
         self.state = State::Idle;
+        self.queue_samples = 0;
         self.owed_cleared = None;
         self.owed_drained = false;
         self.preroll_ms = PREROLL_MS;
@@ -164,7 +168,7 @@ impl Playout {
         let epoch = self.end.epoch();
         if epoch != self.epoch {
             self.epoch = epoch;
-            self.owed_cleared = Some((epoch, 0));
+            self.owed_cleared = Some((epoch, (0, std::mem::take(&mut self.queue_samples))));
         }
         loop {
             let (mut segment, read) = match self.current.take() {
@@ -175,7 +179,9 @@ impl Playout {
                 },
             };
             let length = segment.bytes.len();
-            self.end.consumed(length.saturating_sub(read));
+            let unheard = length.saturating_sub(read);
+            self.end.consumed(unheard);
+            self.queue_samples += unheard as u64;
             if !report_marks(&mut self.end, &mut segment, (length, length), self.utterance_samples)
             {
                 self.current = Some((segment, length));
@@ -287,6 +293,7 @@ impl Playout {
             *read += count;
             *at += count;
             self.end.consumed(count);
+            self.queue_samples += count as u64;
             let before = self.utterance_samples;
             self.utterance_samples += count as u64;
             let start = *read - count;
@@ -369,8 +376,9 @@ impl Playout {
         self.finished = false;
         self.preroll_ms = PREROLL_MS;
         // A clear not yet answered is answered together with this one.
-        let played_ms = self.owed_cleared.map_or(played_ms, |(_, before)| before);
-        self.owed_cleared = Some((epoch, played_ms));
+        let played = (played_ms, std::mem::take(&mut self.queue_samples));
+        let played = self.owed_cleared.map_or(played, |(_, before)| before);
+        self.owed_cleared = Some((epoch, played));
         self.pay_debts();
     }
 
@@ -391,8 +399,8 @@ impl Playout {
     }
 
     fn pay_debts(&mut self) {
-        if let Some((epoch, played_ms)) = self.owed_cleared
-            && self.end.push_cleared(epoch, played_ms)
+        if let Some((epoch, played)) = self.owed_cleared
+            && self.end.push_cleared(epoch, played)
         {
             self.owed_cleared = None;
         }
@@ -581,7 +589,7 @@ mod tests {
         assert!(fade.iter().any(|byte| g711::ulaw_decode(*byte).abs() > 1_000));
         assert!(rest.iter().all(|byte| g711::ulaw_decode(*byte).abs() < 30));
         let events = line.events();
-        assert_eq!(events.first(), Some(&LinkEvent::Cleared { played_ms: 100 }));
+        assert_eq!(events.first(), Some(&LinkEvent::Cleared { played_ms: 100, samples: 800 }));
         let marks: Vec<LinkEvent> =
             (5..100).map(|id| LinkEvent::Mark { id, played_ms: 100 }).collect();
         assert_eq!(events.get(1..), Some(marks.as_slice()));
@@ -602,7 +610,10 @@ mod tests {
         let after = line.events();
         assert_eq!(
             after,
-            [LinkEvent::Cleared { played_ms: 20 }, LinkEvent::Mark { id: 7, played_ms: 0 }]
+            [
+                LinkEvent::Cleared { played_ms: 20, samples: 160 },
+                LinkEvent::Mark { id: 7, played_ms: 0 }
+            ]
         );
         line.tick();
         line.tick();

@@ -291,6 +291,9 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         CallEvent::PlayBegun(name) => json!({"asset": name}),
         CallEvent::PlayEnded { whole } => json!({"whole": whole}),
         CallEvent::KeysSent { side, count } => json!({"leg": side.as_str(), "count": count}),
+        CallEvent::AgentAsked { wish, refused } => {
+            json!({"wish": wish.as_str(), "refused": refused})
+        }
         CallEvent::AgentAttached(profile) | CallEvent::AgentReplaced(profile) => {
             json!({"ai_profile_id": profile.to_string()})
         }

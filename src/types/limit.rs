@@ -180,6 +180,8 @@ pub const AGENT_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const AGENT_MARK_BYTES_MAX: usize = 256;
 /// Marks waiting to be played. Over it: the oldest is echoed at once.
 pub const AGENT_MARKS_MAX: usize = 1_024;
+/// What an agent asked to happen once its words were played. Over it: ignored, counted.
+pub const AGENT_WISHES_MAX: usize = 8;
 /// Malformed messages of one agent link before it is given up.
 pub const AGENT_GARBAGE_MAX: u32 = 100;
 

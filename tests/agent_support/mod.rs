@@ -322,12 +322,14 @@ pub struct FakeMedia {
     end: MediaEnd,
     epoch: u64,
     played: Vec<u8>,
+    /// Samples played since the last clear.
+    since_clear: u64,
     marks: usize,
 }
 
 impl FakeMedia {
     const fn new(end: MediaEnd) -> Self {
-        Self { end, epoch: 0, played: Vec::new(), marks: 0 }
+        Self { end, epoch: 0, played: Vec::new(), since_clear: 0, marks: 0 }
     }
 
     /// 20 ms of the caller, all of this value.
@@ -399,6 +401,7 @@ impl FakeMedia {
             self.end.consumed(segment.bytes.len());
             if segment.epoch >= epoch {
                 self.played.extend_from_slice(&segment.bytes);
+                self.since_clear += segment.bytes.len() as u64;
                 for (_, id) in &segment.marks {
                     assert!(self.end.push_mark(*id, 0));
                     self.marks += 1;
@@ -412,7 +415,8 @@ impl FakeMedia {
         }
         if epoch != self.epoch {
             self.epoch = epoch;
-            assert!(self.end.push_cleared(epoch, 0));
+            let samples = std::mem::take(&mut self.since_clear);
+            assert!(self.end.push_cleared(epoch, (0, samples)));
         }
         self.end.wake();
     }

@@ -1,11 +1,13 @@
 //! Drives the dialect with arbitrary bytes: the body of the fuzz target of agent JSON.
 
+use crate::agent::dialect;
 use crate::agent::session::AgentCall;
 use crate::agent::session::Input;
 use crate::agent::session::Output;
 use crate::agent::session::PeerClose;
-use crate::agent::twilio::stream::TwilioStream;
+use crate::agent::stream::AgentStream;
 use crate::audio::link::FRAME_BYTES;
+use crate::types::agent::AgentKind;
 use crate::types::agent::TwilioAgent;
 use crate::types::header::CallVariables;
 use crate::types::id::CallId;
@@ -39,7 +41,7 @@ pub fn exercise(data: &[u8]) {
     assert_eq!(stream.deadline(), None, "a stream that is over waits for something");
 }
 
-fn open_stream() -> Option<TwilioStream> {
+fn open_stream() -> Option<AgentStream> {
     let agent = TwilioAgent {
         url: "ws://agent/".to_owned(),
         auth_token: Secret::default(),
@@ -54,7 +56,7 @@ fn open_stream() -> Option<TwilioStream> {
         variables: CallVariables::default(),
         trace: None,
     };
-    let mut stream = TwilioStream::new(&agent, &call);
+    let mut stream = AgentStream::new(dialect::of(&AgentKind::Twilio(agent), &call)?);
     stream.handle(Moment::START, Input::Started, &mut Vec::new());
     stream.handle(Moment::START, Input::Connected, &mut Vec::new());
     Some(stream)
@@ -69,7 +71,7 @@ fn input(line: &[u8]) -> Option<Input<'_>> {
         b'f' => Input::PlayoutFull,
         b'v' => Input::PlayoutRoom,
         b'p' => Input::Pong,
-        b'x' => Input::Binary,
+        b'x' => Input::Binary(line),
         b'c' => Input::PeerClosed(PeerClose::Frame(None)),
         b'd' => Input::Drained,
         b'0'..=b'9' => Input::Digit(char::from(*byte)),
@@ -102,6 +104,11 @@ impl Witness {
                 | Output::Clear
                 | Output::Close
                 | Output::Ready => {}
+                Output::SendBinary(_)
+                | Output::Hold(_)
+                | Output::TransferRequested(_)
+                | Output::DigitsRequested(_)
+                | Output::Said(_) => panic!("{output:?} in a dialect that has no such thing"),
             }
         }
     }

@@ -3,10 +3,9 @@
 #![warn(clippy::indexing_slicing)]
 
 pub mod decode;
+pub mod dialect;
 pub mod encode;
 mod exercise;
-mod outbox;
-pub mod stream;
 
 pub use crate::agent::twilio::exercise::exercise;
 

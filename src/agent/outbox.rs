@@ -1,6 +1,8 @@
 //! `Outbox`: what waits while an agent does not read. Old audio gives way, so that an agent which
 //! reads again hears the caller of now.
 
+use crate::agent::dialect::Message;
+use crate::agent::dialect::News;
 use crate::audio::link::FRAME_BYTES;
 use crate::types::limit::AGENT_OUTBOX_EVENTS_MAX;
 use crate::types::limit::AGENT_OUTBOX_FRAMES_MAX;
@@ -17,6 +19,26 @@ pub(crate) enum Waiting {
     Digit(char),
     /// The echo of a mark.
     Mark(String),
+    /// What was written already: the answer to something the agent asked.
+    Message(Message),
+}
+
+impl Waiting {
+    /// What waits in place of `news`; `None` for what is never kept, because it changes what the dialect
+    /// makes of the rest, or is of no use later.
+    pub(crate) fn of(news: News<'_>) -> Option<Self> {
+        match news {
+            News::Audio(frame) => Some(Self::Audio(*frame)),
+            News::SkippedFrames(frames) => Some(Self::SkippedFrames(frames)),
+            News::Digit(digit) => Some(Self::Digit(digit)),
+            News::Mark(name) => Some(Self::Mark(name.to_owned())),
+            News::Cleared(_)
+            | News::Level(_)
+            | News::Answer(_)
+            | News::TransferFailed(_)
+            | News::Ended => None,
+        }
+    }
 }
 
 /// A bounded queue towards an agent, used only while the network takes nothing.
@@ -70,7 +92,7 @@ impl Outbox {
                 self.frames.push_back(frame);
             }
             Waiting::SkippedFrames(frames) => self.skipped += frames,
-            Waiting::Digit(_) | Waiting::Mark(_) => {
+            Waiting::Digit(_) | Waiting::Mark(_) | Waiting::Message(_) => {
                 if self.events.len() >= AGENT_OUTBOX_EVENTS_MAX {
                     self.events.pop_front();
                     self.events_dropped += 1;

@@ -1,24 +1,26 @@
-//! `TwilioStream`: the life of one media stream, from the first dial to the last message.
+//! `AgentStream`: the life of one connection with an agent, from the first dial to the last message, in
+//! whatever dialect.
 
-use crate::agent::session::AgentCall;
+use crate::agent::dialect::Act;
+use crate::agent::dialect::Dialect;
+use crate::agent::dialect::Garbled;
+use crate::agent::dialect::Marks;
+use crate::agent::dialect::Message;
+use crate::agent::dialect::News;
+use crate::agent::dialect::When;
+use crate::agent::dialect::Wish;
+use crate::agent::outbox::Outbox;
+use crate::agent::outbox::Waiting;
 use crate::agent::session::AgentCounters;
 use crate::agent::session::Input;
 use crate::agent::session::Output;
 use crate::agent::session::PeerClose;
-use crate::agent::twilio::decode;
-use crate::agent::twilio::decode::AgentMessage;
-use crate::agent::twilio::decode::ProtocolError;
-use crate::agent::twilio::encode::Encoder;
-use crate::agent::twilio::encode::StreamNames;
-use crate::agent::twilio::outbox::Outbox;
-use crate::agent::twilio::outbox::Waiting;
-use crate::types::agent::TwilioAgent;
 use crate::types::cause::HangupCause;
 use crate::types::limit::AGENT_GARBAGE_MAX;
 use crate::types::limit::AGENT_MARK_BYTES_MAX;
 use crate::types::limit::AGENT_MARKS_MAX;
+use crate::types::limit::AGENT_WISHES_MAX;
 use crate::types::moment::Moment;
-use bytes::BytesMut;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -38,18 +40,21 @@ const DRAIN_MAX: Duration = Duration::from_secs(600);
 /// without a code counts as one too.
 const CLOSE_NORMAL: u16 = 1000;
 
-/// One media stream.
+/// One connection with an agent.
 #[derive(Debug)]
-pub struct TwilioStream {
+pub struct AgentStream {
     state: State,
+    dialect: Box<dyn Dialect>,
     connect_timeout: Duration,
-    parameters: Vec<(String, String)>,
-    encoder: Encoder,
-    /// Where the agent's audio is decoded.
-    audio: BytesMut,
+    /// What a message asked for; empty but while it is obeyed.
+    acts: Vec<Act>,
     /// Marks queued behind audio, oldest first.
     marks: VecDeque<(u64, String)>,
     next_mark: u64,
+    /// What is to happen once what was queued before it was played.
+    wishes: VecDeque<Wish>,
+    /// When they are granted although nothing tells that it was.
+    wishes_due: Option<Moment>,
     outbox: Outbox,
     liveness: Liveness,
     answered: bool,
@@ -62,6 +67,8 @@ enum State {
     Idle,
     /// A dial is under way until then.
     Connecting { until: Moment },
+    /// The connection is open; the agent has until then to say that it is there.
+    Greeting { until: Moment },
     /// The next dial is due then.
     Pausing { until: Moment },
     /// The stream runs.
@@ -76,29 +83,26 @@ enum State {
 /// Whether the agent still answers pings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Liveness {
-    next_ping: Moment,
+    /// `None`: it cannot be asked.
+    next_ping: Option<Moment>,
     pong_due: Option<Moment>,
     /// Nothing is read from the agent, so its pongs cannot be seen.
     deaf: bool,
 }
 
-impl TwilioStream {
-    /// A stream with `agent` for `call`; it does nothing before [`Input::Started`].
+impl AgentStream {
+    /// A stream in `dialect`; it does nothing before [`Input::Started`].
     #[must_use]
-    pub fn new(agent: &TwilioAgent, call: &AgentCall) -> Self {
-        let names = StreamNames {
-            account_sid: call.tenant.account_sid(),
-            call_sid: call.call_id.call_sid(),
-            stream_sid: call.call_id.stream_sid(),
-        };
+    pub fn new((dialect, connect_timeout): (Box<dyn Dialect>, Duration)) -> Self {
         Self {
             state: State::Idle,
-            connect_timeout: agent.connect_timeout,
-            parameters: parameters(agent, call),
-            encoder: Encoder::new(names),
-            audio: BytesMut::new(),
+            dialect,
+            connect_timeout,
+            acts: Vec::new(),
             marks: VecDeque::new(),
             next_mark: 0,
+            wishes: VecDeque::new(),
+            wishes_due: None,
             outbox: Outbox::default(),
             liveness: Liveness::default(),
             answered: false,
@@ -108,10 +112,16 @@ impl TwilioStream {
 
     /// Applies `input`; appends what must be done to `out`. Total: a senseless input changes nothing.
     pub fn handle(&mut self, now: Moment, input: Input<'_>, out: &mut Vec<Output>) {
-        self.answered |= matches!(input, Input::CallAnswered);
+        if matches!(input, Input::CallAnswered) {
+            self.answered = true;
+            if !self.wishes.is_empty() {
+                self.wishes_due.get_or_insert(now + DRAIN_MAX);
+            }
+        }
         self.state = match self.state {
             State::Idle => self.idle(now, input, out),
             State::Connecting { until } => self.connecting(now, until, input, out),
+            State::Greeting { until } => self.greeting(now, until, input, out),
             State::Pausing { until } => self.pausing(now, until, input, out),
             State::Open => self.open(now, input, out),
             State::Draining { until } => self.draining(now, until, input, out),
@@ -123,10 +133,12 @@ impl TwilioStream {
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
         match self.state {
-            State::Connecting { until } | State::Pausing { until } => Some(until),
+            State::Connecting { until } | State::Greeting { until } | State::Pausing { until } => {
+                Some(until)
+            }
             State::Open => {
-                let ping = self.liveness.next_ping;
-                Some(self.liveness.pong_due.map_or(ping, |pong| pong.min(ping)))
+                let Liveness { next_ping, pong_due, .. } = self.liveness;
+                [next_ping, pong_due, self.wishes_due].into_iter().flatten().min()
             }
             State::Draining { until } => until,
             State::Idle | State::Over => None,
@@ -141,6 +153,12 @@ impl TwilioStream {
             events_dropped: self.outbox.events_dropped(),
             ..self.counters
         }
+    }
+
+    /// Whether [`Input::Level`] is wanted.
+    #[must_use]
+    pub fn wants_level(&self) -> bool {
+        self.state == State::Open && self.dialect.wants_level()
     }
 
     fn idle(&mut self, now: Moment, input: Input<'_>, out: &mut Vec<Output>) -> State {
@@ -160,11 +178,12 @@ impl TwilioStream {
     ) -> State {
         match input {
             Input::Connected => {
-                self.liveness = Liveness { next_ping: now + PING_INTERVAL, ..Liveness::default() };
-                out.push(Output::Send(self.encoder.connected()));
-                out.push(Output::Send(self.encoder.start(&self.parameters)));
-                out.push(Output::Ready);
-                State::Open
+                let next_ping = self.dialect.pings().then(|| now + PING_INTERVAL);
+                self.liveness = Liveness { next_ping, ..Liveness::default() };
+                self.state = State::Greeting { until };
+                let mut acts = std::mem::take(&mut self.acts);
+                self.dialect.open(&mut acts);
+                self.carry_out(now, acts, out)
             }
             Input::ConnectFailed | Input::PeerClosed(_) => self.connect_failed(now, out),
             Input::DeadlineReached if now >= until => self.connect_failed(now, out),
@@ -173,6 +192,26 @@ impl TwilioStream {
                 State::Over
             }
             _ => State::Connecting { until },
+        }
+    }
+
+    /// What the agent is told meanwhile is not kept: it does not listen yet.
+    fn greeting(
+        &mut self,
+        now: Moment,
+        until: Moment,
+        input: Input<'_>,
+        out: &mut Vec<Output>,
+    ) -> State {
+        match input {
+            Input::Text(_) | Input::Binary(_) => self.receive(now, input, out),
+            Input::PeerClosed(_) => self.connect_failed(now, out),
+            Input::DeadlineReached if now >= until => self.connect_failed(now, out),
+            Input::CallEnded => {
+                out.push(Output::Close);
+                State::Over
+            }
+            _ => State::Greeting { until },
         }
     }
 
@@ -192,13 +231,15 @@ impl TwilioStream {
 
     fn open(&mut self, now: Moment, input: Input<'_>, out: &mut Vec<Output>) -> State {
         match input {
-            Input::Text(text) => return self.receive(text, out),
-            Input::Binary => {
-                self.counters.garbage.binary += 1;
-                return self.bear_garbage(out);
+            Input::Text(_) | Input::Binary(_) => return self.receive(now, input, out),
+            Input::Audio(frame) => return self.inform(now, News::Audio(frame), out),
+            Input::Digit(digit) => return self.inform(now, News::Digit(digit), out),
+            Input::Cleared(played) => return self.inform(now, News::Cleared(played), out),
+            Input::Level(ms) => return self.inform(now, News::Level(ms), out),
+            Input::Answered(answer) => return self.inform(now, News::Answer(answer), out),
+            Input::TransferFailed(cause) => {
+                return self.inform(now, News::TransferFailed(cause), out);
             }
-            Input::Audio(frame) => self.send(Waiting::Audio(*frame), out),
-            Input::Digit(digit) => self.send(Waiting::Digit(digit), out),
             Input::MarkPlayed(id) => self.mark_played(id, out),
             Input::Pong => self.liveness.pong_due = None,
             Input::SendBlocked => self.outbox.block(),
@@ -213,19 +254,15 @@ impl TwilioStream {
                 self.liveness.pong_due = None;
             }
             Input::PlayoutRoom => self.liveness.deaf = false,
+            Input::Drained => self.grant_next(now, out),
             Input::PeerClosed(close) => return self.peer_closed(now, close, out),
-            Input::DeadlineReached => return self.check_liveness(now, out),
+            Input::DeadlineReached => return self.check_deadlines(now, out),
             Input::CallEnded => {
-                out.push(Output::Send(self.encoder.stop()));
+                self.write_news(News::Ended, out);
                 out.push(Output::Close);
                 return State::Over;
             }
-            Input::Started
-            | Input::Connected
-            | Input::ConnectFailed
-            | Input::Cleared
-            | Input::Drained
-            | Input::CallAnswered => {}
+            Input::Started | Input::Connected | Input::ConnectFailed | Input::CallAnswered => {}
         }
         State::Open
     }
@@ -238,14 +275,16 @@ impl TwilioStream {
         out: &mut Vec<Output>,
     ) -> State {
         match input {
-            Input::Drained => {
-                out.push(Output::HangupRequested);
-                State::Over
-            }
-            Input::DeadlineReached if until.is_some_and(|until| now >= until) => {
-                out.push(Output::HangupRequested);
-                State::Over
-            }
+            // What it asked for before it left comes first.
+            Input::Drained => match self.wishes.pop_front() {
+                Some(wish @ (Wish::Transfer(_) | Wish::Digits(_))) => {
+                    grant(wish, out);
+                    State::Draining { until }
+                }
+                Some(Wish::HangUp) | None => leave(out),
+            },
+            Input::TransferFailed(_) => leave(out),
+            Input::DeadlineReached if until.is_some_and(|until| now >= until) => leave(out),
             Input::CallAnswered => State::Draining { until: until.or(Some(now + DRAIN_MAX)) },
             Input::CallEnded => State::Over,
             _ => State::Draining { until },
@@ -268,56 +307,124 @@ impl TwilioStream {
         State::Over
     }
 
-    fn receive(&mut self, text: &[u8], out: &mut Vec<Output>) -> State {
+    fn receive(&mut self, now: Moment, input: Input<'_>, out: &mut Vec<Output>) -> State {
+        let mut acts = std::mem::take(&mut self.acts);
         self.counters.messages += 1;
-        match self.obey(text, out) {
-            Ok(()) => State::Open,
-            Err(error) => {
-                let garbage = &mut self.counters.garbage;
-                match error {
-                    ProtocolError::NotAMessage => garbage.json += 1,
-                    ProtocolError::NoPayload => garbage.payload += 1,
-                    ProtocolError::NotBase64 => garbage.base64 += 1,
-                }
-                self.bear_garbage(out)
-            }
+        let read = match input {
+            Input::Text(text) => self.dialect.text(text, &mut acts),
+            Input::Binary(bytes) => self.dialect.binary(bytes, &mut acts),
+            _ => Ok(()),
+        };
+        self.state = self.carry_out(now, acts, out);
+        match read {
+            Err(garbled) if self.state != State::Over => self.bear_garbage(garbled, out),
+            Ok(()) | Err(_) => self.state,
         }
     }
 
-    fn obey(&mut self, text: &[u8], out: &mut Vec<Output>) -> Result<(), ProtocolError> {
-        match decode::decode(text)? {
-            AgentMessage::Media(payload) => {
-                let audio = decode::decode_payload(&payload, &mut self.audio)?;
+    /// Tells the agent something, or keeps it for when it reads again.
+    fn inform(&mut self, now: Moment, news: News<'_>, out: &mut Vec<Output>) -> State {
+        if self.outbox.is_blocked()
+            && let Some(waiting) = Waiting::of(news)
+        {
+            self.outbox.push(waiting);
+            return self.state;
+        }
+        if matches!(news, News::Audio(_)) {
+            self.counters.frames_sent += 1;
+        }
+        let mut acts = std::mem::take(&mut self.acts);
+        self.dialect.tell(news, &mut acts);
+        self.carry_out(now, acts, out)
+    }
+
+    /// Does what is asked for, and keeps the emptied list for the next time.
+    fn carry_out(&mut self, now: Moment, mut acts: Vec<Act>, out: &mut Vec<Output>) -> State {
+        for act in acts.drain(..) {
+            if self.state != State::Over {
+                self.act(now, act, out);
+            }
+        }
+        self.acts = acts;
+        self.state
+    }
+
+    fn act(&mut self, now: Moment, act: Act, out: &mut Vec<Output>) {
+        match act {
+            Act::Ready => {
+                if matches!(self.state, State::Greeting { .. }) {
+                    out.push(Output::Ready);
+                    self.state = State::Open;
+                }
+            }
+            Act::Fail => match self.state {
+                State::Greeting { .. } => self.state = self.connect_failed(now, out),
+                State::Open => self.state = lose(HangupCause::AgentLost, out),
+                State::Idle
+                | State::Connecting { .. }
+                | State::Pausing { .. }
+                | State::Draining { .. }
+                | State::Over => (),
+            },
+            Act::Send(message) => self.send(Waiting::Message(message), out),
+            Act::Play(audio) => {
                 self.counters.audio_bytes += audio.len() as u64;
-                if !audio.is_empty() {
-                    out.push(Output::Play(audio));
-                }
+                out.push(Output::Play(audio));
             }
-            AgentMessage::Mark(name) => {
+            Act::Mark(name) => {
                 self.counters.marks += 1;
-                self.queue_mark(&name, out);
+                self.queue_mark(name, out);
             }
-            AgentMessage::Clear => {
-                self.counters.clears += 1;
-                out.push(Output::Clear);
-                // What the media still tell of these marks is then about marks unknown to us.
-                while let Some((_, name)) = self.marks.pop_front() {
-                    self.send(Waiting::Mark(name), out);
-                }
-            }
-            AgentMessage::Unknown => self.counters.unknown += 1,
+            Act::Clear(marks) => self.clear(now, marks, out),
+            Act::Hold(held) => out.push(Output::Hold(held)),
+            Act::Ask(wish, When::Now) => grant(wish, out),
+            Act::Ask(wish, When::Played) => self.wish(now, wish, out),
+            Act::Note(said) => out.push(Output::Said(said)),
+            Act::Unknown => self.counters.unknown += 1,
         }
-        Ok(())
     }
 
-    fn queue_mark(&mut self, name: &str, out: &mut Vec<Output>) {
+    fn clear(&mut self, now: Moment, marks: Marks, out: &mut Vec<Output>) {
+        self.counters.clears += 1;
+        out.push(Output::Clear);
+        // What the media still tell of these marks is then about marks unknown to us.
+        while let Some((_, name)) = self.marks.pop_front() {
+            if marks == Marks::Echoed {
+                self.send(Waiting::Mark(name), out);
+            }
+        }
+        // What they waited for will not be played.
+        while !self.wishes.is_empty() {
+            self.grant_next(now, out);
+        }
+    }
+
+    fn wish(&mut self, now: Moment, wish: Wish, out: &mut Vec<Output>) {
+        if self.wishes.len() >= AGENT_WISHES_MAX {
+            return self.counters.unknown += 1;
+        }
+        self.wishes.push_back(wish);
+        out.push(Output::Finish);
+        if self.answered {
+            self.wishes_due.get_or_insert(now + DRAIN_MAX);
+        }
+    }
+
+    fn grant_next(&mut self, now: Moment, out: &mut Vec<Output>) {
+        let Some(wish) = self.wishes.pop_front() else { return };
+        grant(wish, out);
+        self.wishes_due = (!self.wishes.is_empty() && self.answered).then(|| now + DRAIN_MAX);
+    }
+
+    fn queue_mark(&mut self, mut name: String, out: &mut Vec<Output>) {
         if self.marks.len() >= AGENT_MARKS_MAX
             && let Some((_, oldest)) = self.marks.pop_front()
         {
             self.send(Waiting::Mark(oldest), out);
         }
         self.next_mark += 1;
-        self.marks.push_back((self.next_mark, cut(name, AGENT_MARK_BYTES_MAX).to_owned()));
+        name.truncate(name.floor_char_boundary(AGENT_MARK_BYTES_MAX));
+        self.marks.push_back((self.next_mark, name));
         out.push(Output::Mark(self.next_mark));
     }
 
@@ -339,46 +446,97 @@ impl TwilioStream {
     }
 
     fn write(&mut self, waiting: Waiting, out: &mut Vec<Output>) {
-        out.push(Output::Send(match waiting {
+        match waiting {
             Waiting::Audio(frame) => {
                 self.counters.frames_sent += 1;
-                self.encoder.media(&frame)
+                self.write_news(News::Audio(&frame), out);
             }
-            Waiting::SkippedFrames(frames) => return self.encoder.skip_frames(frames),
-            Waiting::Digit(digit) => self.encoder.dtmf(digit),
-            Waiting::Mark(name) => self.encoder.mark(&name),
-        }));
+            Waiting::SkippedFrames(frames) => self.write_news(News::SkippedFrames(frames), out),
+            Waiting::Digit(digit) => self.write_news(News::Digit(digit), out),
+            Waiting::Mark(name) => self.write_news(News::Mark(&name), out),
+            Waiting::Message(Message::Text(text)) => out.push(Output::Send(text)),
+            Waiting::Message(Message::Binary(bytes)) => out.push(Output::SendBinary(bytes)),
+        }
     }
 
-    fn bear_garbage(&self, out: &mut Vec<Output>) -> State {
-        if self.counters.garbage.total() < AGENT_GARBAGE_MAX {
-            return State::Open;
+    /// Writes what does nothing but be written.
+    fn write_news(&mut self, news: News<'_>, out: &mut Vec<Output>) {
+        let mut acts = Vec::new();
+        self.dialect.tell(news, &mut acts);
+        for act in acts {
+            if let Act::Send(message) = act {
+                self.write(Waiting::Message(message), out);
+            }
         }
-        lose(HangupCause::AgentGarbage, out)
+    }
+
+    fn bear_garbage(&mut self, garbled: Garbled, out: &mut Vec<Output>) -> State {
+        let garbage = &mut self.counters.garbage;
+        match garbled {
+            Garbled::NotAMessage => garbage.json += 1,
+            Garbled::NoPayload => garbage.payload += 1,
+            Garbled::NotBase64 => garbage.base64 += 1,
+            Garbled::Bytes => garbage.binary += 1,
+        }
+        if garbage.total() < AGENT_GARBAGE_MAX {
+            return self.state;
+        }
+        match self.state {
+            State::Greeting { .. } => {
+                out.push(Output::Close);
+                out.push(Output::Failed(HangupCause::AgentGarbage));
+                State::Over
+            }
+            State::Idle
+            | State::Connecting { .. }
+            | State::Pausing { .. }
+            | State::Open
+            | State::Draining { .. }
+            | State::Over => lose(HangupCause::AgentGarbage, out),
+        }
     }
 
     fn peer_closed(&mut self, now: Moment, close: PeerClose, out: &mut Vec<Output>) -> State {
+        let is_polite = matches!(close, PeerClose::Frame(None | Some(CLOSE_NORMAL)));
+        // Who asked for the end before is not missed, however it goes.
+        if is_polite || self.wishes.contains(&Wish::HangUp) {
+            out.push(Output::Finish);
+            return State::Draining { until: self.answered.then_some(now + DRAIN_MAX) };
+        }
         match close {
-            PeerClose::Frame(None | Some(CLOSE_NORMAL)) => {
-                out.push(Output::Finish);
-                State::Draining { until: self.answered.then_some(now + DRAIN_MAX) }
-            }
-            PeerClose::Frame(Some(_)) | PeerClose::Dropped => lose(HangupCause::AgentLost, out),
+            PeerClose::Frame(_) | PeerClose::Dropped => lose(HangupCause::AgentLost, out),
             PeerClose::Violated => lose(HangupCause::AgentGarbage, out),
         }
     }
 
-    fn check_liveness(&mut self, now: Moment, out: &mut Vec<Output>) -> State {
+    fn check_deadlines(&mut self, now: Moment, out: &mut Vec<Output>) -> State {
         if self.liveness.pong_due.is_some_and(|due| now >= due) {
             return lose(HangupCause::AgentLost, out);
         }
-        if now >= self.liveness.next_ping {
+        if self.liveness.next_ping.is_some_and(|next| now >= next) {
             out.push(Output::Ping);
-            self.liveness.next_ping = now + PING_INTERVAL;
+            self.liveness.next_ping = Some(now + PING_INTERVAL);
             self.liveness.pong_due = (!self.liveness.deaf).then_some(now + PONG_TIMEOUT);
+        }
+        if self.wishes_due.is_some_and(|due| now >= due) {
+            self.grant_next(now, out);
         }
         State::Open
     }
+}
+
+/// The agent is gone and its last words were played.
+fn leave(out: &mut Vec<Output>) -> State {
+    out.push(Output::HangupRequested);
+    State::Over
+}
+
+fn grant(wish: Wish, out: &mut Vec<Output>) {
+    out.push(match wish {
+        Wish::HangUp => Output::HangupRequested,
+        Wish::Transfer(to) => Output::TransferRequested(to),
+        Wish::Digits(digits) => Output::DigitsRequested(digits),
+    });
 }
 
 fn lose(cause: HangupCause, out: &mut Vec<Output>) -> State {
@@ -387,40 +545,15 @@ fn lose(cause: HangupCause, out: &mut Vec<Output>) -> State {
     State::Over
 }
 
-/// The profile's parameters, and what the profile does not say itself: who calls whom, for which many
-/// agents look, and the variables of the call. A variable never stands for one of those two.
-fn parameters(agent: &TwilioAgent, call: &AgentCall) -> Vec<(String, String)> {
-    let trace = call.trace.map(|trace| trace.to_string());
-    let standard = [
-        ("from_number", Some(call.caller.as_str())),
-        ("to_number", Some(call.dialled.as_str())),
-        // For bots behind something that takes the header away.
-        ("traceparent", trace.as_deref()),
-    ];
-    let variables = call
-        .variables
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .filter(|(name, _)| !standard.iter().any(|(own, _)| own == name));
-    let missing = standard
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
-        .chain(variables)
-        .filter(|(name, _)| !agent.parameters.iter().any(|(given, _)| given == name))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    missing.chain(agent.parameters.iter().cloned()).collect()
-}
-
-/// The longest part of `text` of at most `bytes_max` bytes that ends between two characters.
-fn cut(text: &str, bytes_max: usize) -> &str {
-    text.get(..text.floor_char_boundary(bytes_max)).unwrap_or(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::dialect;
+    use crate::agent::session::AgentCall;
     use crate::agent::session::Garbage;
     use crate::audio::link::FRAME_BYTES;
+    use crate::types::agent::AgentKind;
+    use crate::types::agent::TwilioAgent;
     use crate::types::header::CallVariables;
     use crate::types::id::CallId;
     use crate::types::id::TenantId;
@@ -431,7 +564,7 @@ mod tests {
 
     /// A stream in virtual time, with what it asked for since the last look.
     struct Lab {
-        stream: TwilioStream,
+        stream: AgentStream,
         now: Moment,
         out: Vec<Output>,
     }
@@ -456,7 +589,8 @@ mod tests {
                 variables,
                 trace: Some(TraceContext { trace: 10, span: 11, is_sampled: true }),
             };
-            let stream = TwilioStream::new(&agent, &call);
+            let agent = dialect::of(&AgentKind::Twilio(agent), &call).unwrap();
+            let stream = AgentStream::new(agent);
             Self { stream, now: Moment::from_millis(1_000), out: Vec::new() }
         }
 
@@ -589,7 +723,7 @@ mod tests {
         assert_eq!(lab.out.first(), Some(&Output::Clear));
         assert_eq!(lab.echoed(), ["a", "b", "c"]);
         lab.mark("d");
-        lab.put(Input::Cleared);
+        lab.put(Input::Cleared(0));
         lab.put(Input::MarkPlayed(3));
         assert_eq!(lab.echoed(), [""; 0], "the media's answer repeats nothing");
         lab.put(Input::MarkPlayed(4));
@@ -634,7 +768,7 @@ mod tests {
             lab.text(r#"{"event":"dance"}"#);
         }
         for n in 1..AGENT_GARBAGE_MAX {
-            if n % 2 == 0 { lab.put(Input::Binary) } else { lab.text("{") }
+            if n % 2 == 0 { lab.put(Input::Binary(&[0])) } else { lab.text("{") }
         }
         assert_eq!(lab.take(), []);
         lab.text(r#"{"event":"media","media":{"payload":"?"}}"#);
@@ -734,5 +868,169 @@ mod tests {
         connecting.put(Input::CallEnded);
         assert_eq!(connecting.take(), [Output::Connect, Output::Close]);
         assert_eq!(connecting.stream.deadline(), None);
+    }
+
+    /// A dialect of single words.
+    #[derive(Debug)]
+    struct Words;
+
+    impl Dialect for Words {
+        fn open(&mut self, _: &mut Vec<Act>) {}
+
+        fn text(&mut self, text: &[u8], acts: &mut Vec<Act>) -> Result<(), Garbled> {
+            acts.push(match text {
+                b"here" => Act::Ready,
+                b"sorry" => Act::Fail,
+                b"bye" => Act::Ask(Wish::HangUp, When::Played),
+                b"bye now" => Act::Ask(Wish::HangUp, When::Now),
+                b"to sales" => Act::Ask(Wish::Transfer("sales".to_owned()), When::Played),
+                b"keys" => Act::Ask(Wish::Digits("12#".to_owned()), When::Played),
+                b"stop" => Act::Clear(Marks::Forgotten),
+                b"mark" => Act::Mark("m".to_owned()),
+                _ => return Err(Garbled::NotAMessage),
+            });
+            Ok(())
+        }
+
+        fn binary(&mut self, _: &[u8], _: &mut Vec<Act>) -> Result<(), Garbled> {
+            Err(Garbled::Bytes)
+        }
+
+        fn tell(&mut self, news: News<'_>, acts: &mut Vec<Act>) {
+            acts.push(Act::Send(Message::Text(format!("{news:?}").into())));
+        }
+    }
+
+    impl Lab {
+        fn of_words() -> Self {
+            let dialect: Box<dyn Dialect> = Box::new(Words);
+            let stream = AgentStream::new((dialect, Duration::from_secs(3)));
+            let mut lab = Self { stream, now: Moment::from_millis(1_000), out: Vec::new() };
+            lab.put(Input::Started);
+            lab.put(Input::Connected);
+            lab
+        }
+
+        fn of_words_open() -> Self {
+            let mut lab = Self::of_words();
+            lab.text("here");
+            lab.put(Input::CallAnswered);
+            lab.take();
+            lab
+        }
+    }
+
+    #[test]
+    fn an_agent_is_there_once_it_says_so_and_dialled_again_when_it_does_not() {
+        let mut lab = Lab::of_words();
+        assert_eq!(lab.take(), [Output::Connect], "connected is not ready");
+        lab.put(Input::Audio(&[1; FRAME_BYTES]));
+        assert_eq!(lab.take(), [], "it does not listen yet");
+        assert_eq!(lab.wait(), Duration::from_secs(3));
+        assert_eq!(lab.take(), [Output::Close]);
+        lab.wait();
+        lab.put(Input::Connected);
+        lab.text("here");
+        assert_eq!(lab.take(), [Output::Connect, Output::Ready]);
+        lab.text("sorry");
+        assert_eq!(lab.take(), [Output::Lost(HangupCause::AgentLost), Output::Close]);
+
+        let mut refused = Lab::of_words();
+        refused.text("sorry");
+        refused.text("here");
+        assert_eq!(
+            refused.take(),
+            [Output::Connect, Output::Close],
+            "a refusal is a dial that failed"
+        );
+    }
+
+    #[test]
+    fn what_an_agent_wants_happens_once_its_words_were_played() {
+        let mut lab = Lab::of_words_open();
+        lab.text("keys");
+        lab.text("to sales");
+        lab.text("bye");
+        assert_eq!(lab.take(), [Output::Finish, Output::Finish, Output::Finish]);
+        lab.put(Input::Drained);
+        assert_eq!(lab.take(), [Output::DigitsRequested("12#".to_owned())]);
+        lab.put(Input::Drained);
+        assert_eq!(lab.take(), [Output::TransferRequested("sales".to_owned())]);
+        lab.put(Input::Drained);
+        assert_eq!(lab.take(), [Output::HangupRequested]);
+        lab.put(Input::Drained);
+        assert_eq!(lab.take(), [], "it asked for no more");
+        lab.text("bye now");
+        assert_eq!(lab.take(), [Output::HangupRequested]);
+    }
+
+    #[test]
+    fn a_clear_leaves_nothing_to_wait_for() {
+        let mut lab = Lab::of_words_open();
+        lab.text("mark");
+        lab.text("to sales");
+        lab.take();
+        lab.text("stop");
+        assert_eq!(lab.take(), [Output::Clear, Output::TransferRequested("sales".to_owned())]);
+        lab.put(Input::MarkPlayed(1));
+        assert_eq!(lab.take(), [], "a forgotten mark is not told");
+    }
+
+    #[test]
+    fn a_wish_whose_words_are_never_said_to_be_played_is_granted_in_the_end() {
+        let mut lab = Lab::of_words_open();
+        lab.text("bye");
+        lab.take();
+        let mut waited = Duration::ZERO;
+        while !lab.take().contains(&Output::HangupRequested) {
+            lab.put(Input::Pong);
+            waited += lab.wait();
+            assert!(waited <= DRAIN_MAX, "it waits for ever");
+        }
+        assert_eq!(waited, DRAIN_MAX);
+    }
+
+    #[test]
+    fn an_agent_that_asked_for_the_end_is_not_missed_when_it_drops_the_connection() {
+        let mut lab = Lab::of_words_open();
+        lab.text("bye");
+        lab.put(Input::PeerClosed(PeerClose::Dropped));
+        assert_eq!(lab.take(), [Output::Finish, Output::Finish]);
+        lab.put(Input::Drained);
+        assert_eq!(lab.take(), [Output::HangupRequested]);
+    }
+
+    #[test]
+    fn a_transfer_wanted_before_the_agent_left_is_made() {
+        let mut lab = Lab::of_words_open();
+        lab.text("to sales");
+        lab.put(Input::PeerClosed(PeerClose::Frame(None)));
+        lab.take();
+        lab.put(Input::Drained);
+        assert_eq!(lab.take(), [Output::TransferRequested("sales".to_owned())]);
+        lab.put(Input::TransferFailed(HangupCause::NoAnswer));
+        assert_eq!(lab.take(), [Output::HangupRequested], "nobody is left to talk with");
+    }
+
+    #[test]
+    fn wishes_are_bounded() {
+        let mut lab = Lab::of_words_open();
+        for _ in 0..1_000 {
+            lab.text("keys");
+        }
+        assert_eq!(lab.take().len(), AGENT_WISHES_MAX);
+    }
+
+    #[test]
+    fn the_agent_is_told_what_became_of_its_wish() {
+        let mut lab = Lab::of_words_open();
+        lab.put(Input::Answered(Err("no_keys")));
+        lab.put(Input::TransferFailed(HangupCause::Busy));
+        lab.put(Input::Cleared(77));
+        let said: Vec<String> = lab.take().into_iter().map(|out| format!("{out:?}")).collect();
+        for (said, word) in said.iter().zip(["no_keys", "Busy", "77"]) {
+            assert!(said.contains(word), "{said}");
+        }
+        assert_eq!(said.len(), 3);
     }
 }

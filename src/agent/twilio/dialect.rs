@@ -1,0 +1,117 @@
+//! `Twilio`: the dialect of Twilio Media Streams.
+
+use crate::agent::dialect::Act;
+use crate::agent::dialect::Dialect;
+use crate::agent::dialect::Garbled;
+use crate::agent::dialect::Marks;
+use crate::agent::dialect::Message;
+use crate::agent::dialect::News;
+use crate::agent::session::AgentCall;
+use crate::agent::twilio::decode;
+use crate::agent::twilio::decode::AgentMessage;
+use crate::agent::twilio::decode::ProtocolError;
+use crate::agent::twilio::encode::Encoder;
+use crate::agent::twilio::encode::StreamNames;
+use crate::types::agent::TwilioAgent;
+use bytes::BytesMut;
+
+/// One media stream.
+#[derive(Debug)]
+pub struct Twilio {
+    parameters: Vec<(String, String)>,
+    encoder: Encoder,
+    /// Where the agent's audio is decoded.
+    audio: BytesMut,
+}
+
+impl Twilio {
+    /// A stream with `agent` for `call`.
+    #[must_use]
+    pub fn new(agent: &TwilioAgent, call: &AgentCall) -> Self {
+        let names = StreamNames {
+            account_sid: call.tenant.account_sid(),
+            call_sid: call.call_id.call_sid(),
+            stream_sid: call.call_id.stream_sid(),
+        };
+        Self {
+            parameters: parameters(agent, call),
+            encoder: Encoder::new(names),
+            audio: BytesMut::new(),
+        }
+    }
+}
+
+impl Dialect for Twilio {
+    fn open(&mut self, acts: &mut Vec<Act>) {
+        acts.push(Act::Send(Message::Text(self.encoder.connected())));
+        acts.push(Act::Send(Message::Text(self.encoder.start(&self.parameters))));
+        acts.push(Act::Ready);
+    }
+
+    fn text(&mut self, text: &[u8], acts: &mut Vec<Act>) -> Result<(), Garbled> {
+        acts.push(match decode::decode(text)? {
+            AgentMessage::Media(payload) => {
+                let audio = decode::decode_payload(&payload, &mut self.audio)?;
+                if audio.is_empty() {
+                    return Ok(());
+                }
+                Act::Play(audio)
+            }
+            AgentMessage::Mark(name) => Act::Mark(name.into_owned()),
+            AgentMessage::Clear => Act::Clear(Marks::Echoed),
+            AgentMessage::Unknown => Act::Unknown,
+        });
+        Ok(())
+    }
+
+    fn binary(&mut self, _: &[u8], _: &mut Vec<Act>) -> Result<(), Garbled> {
+        Err(Garbled::Bytes)
+    }
+
+    fn tell(&mut self, news: News<'_>, acts: &mut Vec<Act>) {
+        let text = match news {
+            News::Audio(frame) => self.encoder.media(frame),
+            News::SkippedFrames(frames) => return self.encoder.skip_frames(frames),
+            News::Digit(digit) => self.encoder.dtmf(digit),
+            News::Mark(name) => self.encoder.mark(name),
+            News::Ended => self.encoder.stop(),
+            // The dialect has no word for these.
+            News::Cleared(_) | News::Level(_) | News::Answer(_) | News::TransferFailed(_) => return,
+        };
+        acts.push(Act::Send(Message::Text(text)));
+    }
+}
+
+impl From<ProtocolError> for Garbled {
+    fn from(error: ProtocolError) -> Self {
+        match error {
+            ProtocolError::NotAMessage => Self::NotAMessage,
+            ProtocolError::NoPayload => Self::NoPayload,
+            ProtocolError::NotBase64 => Self::NotBase64,
+        }
+    }
+}
+
+/// The profile's parameters, and what the profile does not say itself: who calls whom, for which many
+/// agents look, and the variables of the call. A variable never stands for one of those two.
+fn parameters(agent: &TwilioAgent, call: &AgentCall) -> Vec<(String, String)> {
+    let trace = call.trace.map(|trace| trace.to_string());
+    let standard = [
+        ("from_number", Some(call.caller.as_str())),
+        ("to_number", Some(call.dialled.as_str())),
+        // For bots behind something that takes the header away.
+        ("traceparent", trace.as_deref()),
+    ];
+    let variables = call
+        .variables
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .filter(|(name, _)| !standard.iter().any(|(own, _)| own == name));
+    let missing = standard
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .chain(variables)
+        .filter(|(name, _)| !agent.parameters.iter().any(|(given, _)| given == name))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    missing.chain(agent.parameters.iter().cloned()).collect()
+}

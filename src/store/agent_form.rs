@@ -1,0 +1,382 @@
+//! The `agent` column of AI profiles: one flat object for every kind of agent, so that a fault names the key.
+
+use crate::routing::template::Scope;
+use crate::routing::template::Template;
+use crate::types::agent::AgentKind;
+use crate::types::agent::AgentSettings;
+use crate::types::agent::AnswerPolicy;
+use crate::types::agent::ForwardedNumber;
+use crate::types::agent::SipAgent;
+use crate::types::agent::TwilioAgent;
+use crate::types::header::FieldName;
+use crate::types::header::FieldValue;
+use crate::types::header::NameGlob;
+use crate::types::peer::Credentials;
+use crate::types::peer::PeerUri;
+use crate::types::secret::Secret;
+use crate::types::srtp::SrtpPolicy;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Longest `after_ms`, `hangup_after_ms`, `reinvite_after_ms`: a day.
+const WAIT_MS_MAX: u64 = 86_400_000;
+/// Longest `connect_timeout_ms`. A caller does not listen to ringing for longer.
+const CONNECT_MS_MAX: u64 = 60_000;
+const CONNECT_MS_DEFAULT: u64 = 5_000;
+const PARAMETERS_MAX: usize = 64;
+/// Longest `ring_timeout_ms`.
+const RING_MS_MAX: u64 = 300_000;
+const RING_MS_DEFAULT: u64 = 30_000;
+const HEADERS_MAX: usize = 16;
+
+/// The `agent` column. One flat object, so that a fault names the key.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AgentForm {
+    kind: FormKind,
+    url: Option<String>,
+    auth_token_ref: Option<String>,
+    parameters: Option<BTreeMap<String, String>>,
+    connect_timeout_ms: Option<u64>,
+    hz: Option<u16>,
+    uri: Option<String>,
+    username: Option<String>,
+    password_ref: Option<String>,
+    headers: Option<BTreeMap<String, String>>,
+    pass_headers: Option<Vec<String>>,
+    srtp: Option<Encryption>,
+    to: Option<String>,
+    ring_timeout_ms: Option<u64>,
+    #[serde(default)]
+    answer: Answer,
+    hangup_after_ms: Option<u64>,
+    reinvite_after_ms: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum FormKind {
+    Twilio,
+    Echo,
+    Tone,
+    Announce,
+    Parrot,
+    Sip,
+    Forward,
+}
+
+/// Of a SIP agent's media.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Encryption {
+    Off,
+    Optional,
+    Required,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    #[default]
+    WhenReady,
+    Immediate,
+    AfterMs(u64),
+}
+
+/// Reads an `agent` column; `resolve` finds the secret behind a reference.
+///
+/// # Errors
+///
+/// What is wrong with it, naming the key.
+pub(crate) fn parse_agent(
+    value: &serde_json::Value,
+    resolve: &dyn Fn(&str) -> Result<Secret<String>, String>,
+) -> Result<AgentSettings, String> {
+    let form = AgentForm::deserialize(value).map_err(|error| error.to_string())?;
+    form.check_keys()?;
+    let kind = match form.kind {
+        FormKind::Twilio => AgentKind::Twilio(form.twilio(resolve)?),
+        FormKind::Echo => AgentKind::Echo,
+        FormKind::Tone => AgentKind::Tone { hz: tone(form.hz)? },
+        FormKind::Announce => AgentKind::Announce,
+        FormKind::Parrot => AgentKind::Parrot,
+        FormKind::Sip => AgentKind::Sip(form.sip(resolve)?),
+        FormKind::Forward => AgentKind::Forward(form.forwarded()?),
+    };
+    let answer = match form.answer {
+        Answer::WhenReady => AnswerPolicy::WhenReady,
+        Answer::Immediate => AnswerPolicy::Immediate,
+        Answer::AfterMs(ms) => AnswerPolicy::After(bounded("answer.after_ms", ms, WAIT_MS_MAX)?),
+    };
+    let wait = |key, ms: Option<u64>| ms.map(|ms| bounded(key, ms, WAIT_MS_MAX)).transpose();
+    Ok(AgentSettings {
+        kind,
+        answer,
+        hangup_after: wait("hangup_after_ms", form.hangup_after_ms)?,
+        reinvite_after: wait("reinvite_after_ms", form.reinvite_after_ms)?,
+    })
+}
+
+impl AgentForm {
+    /// A key that the kind does not read is a mistake, not a decoration.
+    fn check_keys(&self) -> Result<(), String> {
+        let (twilio, sip) = (&[FormKind::Twilio][..], &[FormKind::Sip][..]);
+        let keys = [
+            ("url", self.url.is_some(), twilio),
+            ("auth_token_ref", self.auth_token_ref.is_some(), twilio),
+            ("parameters", self.parameters.is_some(), twilio),
+            ("connect_timeout_ms", self.connect_timeout_ms.is_some(), twilio),
+            ("hz", self.hz.is_some(), &[FormKind::Tone]),
+            ("uri", self.uri.is_some(), sip),
+            ("username", self.username.is_some(), sip),
+            ("password_ref", self.password_ref.is_some(), sip),
+            ("headers", self.headers.is_some(), sip),
+            ("pass_headers", self.pass_headers.is_some(), sip),
+            ("srtp", self.srtp.is_some(), sip),
+            ("to", self.to.is_some(), &[FormKind::Forward]),
+            (
+                "ring_timeout_ms",
+                self.ring_timeout_ms.is_some(),
+                &[FormKind::Sip, FormKind::Forward],
+            ),
+        ];
+        let stray = keys.into_iter().find(|(_, given, of)| *given && !of.contains(&self.kind));
+        match stray {
+            Some((key, ..)) => Err(format!("`{key}` does not belong to this kind")),
+            None => Ok(()),
+        }
+    }
+
+    fn twilio(
+        &self,
+        resolve: &dyn Fn(&str) -> Result<Secret<String>, String>,
+    ) -> Result<TwilioAgent, String> {
+        let url = self.url.clone().ok_or("`url` is missing")?;
+        let host = url.strip_prefix("wss://").or_else(|| url.strip_prefix("ws://"));
+        if !host.is_some_and(|host| !host.is_empty() && !host.starts_with('/'))
+            || url.chars().any(|c| c.is_whitespace() || c.is_control())
+        {
+            return Err("`url` is no ws:// or wss:// address".to_owned());
+        }
+        let reference = self.auth_token_ref.as_deref().unwrap_or_default();
+        let auth_token = if reference.is_empty() {
+            Secret::default()
+        } else {
+            resolve(reference).map_err(|why| format!("`auth_token_ref`: {why}"))?
+        };
+        let parameters = self.parameters.clone().unwrap_or_default();
+        if parameters.len() > PARAMETERS_MAX {
+            return Err(format!("`parameters` has more than {PARAMETERS_MAX} entries"));
+        }
+        let connect_ms = self.connect_timeout_ms.unwrap_or(CONNECT_MS_DEFAULT);
+        Ok(TwilioAgent {
+            url,
+            auth_token,
+            parameters: parameters.into_iter().collect(),
+            connect_timeout: bounded("connect_timeout_ms", connect_ms, CONNECT_MS_MAX)?,
+        })
+    }
+
+    fn sip(
+        &self,
+        resolve: &dyn Fn(&str) -> Result<Secret<String>, String>,
+    ) -> Result<SipAgent, String> {
+        let text = self.uri.as_deref().ok_or("`uri` is missing")?;
+        let address = text.strip_prefix("sip:").or_else(|| text.strip_prefix("sips:"));
+        let host =
+            address.map(|address| address.rsplit_once('@').map_or(address, |(_, host)| host));
+        let begins = |host: &str| host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[');
+        let uri = text.parse::<PeerUri>().ok().filter(|_| host.is_some_and(begins));
+        let uri = uri.ok_or("`uri` is no sip: or sips: address")?;
+        let credentials = match (&self.username, &self.password_ref) {
+            (None, None) => None,
+            (Some(username), Some(reference)) => {
+                let password =
+                    resolve(reference).map_err(|why| format!("`password_ref`: {why}"))?;
+                Some(Credentials { username: username.clone(), password })
+            }
+            (Some(_), None) => return Err("`password_ref` is missing".to_owned()),
+            (None, Some(_)) => return Err("`username` is missing".to_owned()),
+        };
+        let srtp = match self.srtp {
+            None | Some(Encryption::Off) => SrtpPolicy::Off,
+            Some(Encryption::Optional) => SrtpPolicy::Optional,
+            Some(Encryption::Required) => SrtpPolicy::Required,
+        };
+        // Keys in the open protect nothing.
+        let is_private = |text: &str| text.starts_with("sips:") || text.contains(";transport=tls");
+        if srtp != SrtpPolicy::Off && !is_private(&text.to_ascii_lowercase()) {
+            return Err("`srtp` needs a sips: address or transport=tls".to_owned());
+        }
+        let headers = self.headers.clone().unwrap_or_default();
+        if headers.len() > HEADERS_MAX {
+            return Err(format!("`headers` has more than {HEADERS_MAX} entries"));
+        }
+        let header = |(name, value): (String, String)| {
+            let field: FieldName =
+                name.parse().map_err(|why| format!("`headers.{name}`: {why}"))?;
+            let wrong = |why: String| format!("`headers.{name}`: {why}");
+            Template::parse(&value, Scope::Header).map_err(wrong)?;
+            let value: FieldValue =
+                value.parse().map_err(|why| format!("`headers.{name}`: {why}"))?;
+            Ok((field, value))
+        };
+        let headers = headers.into_iter().map(header).collect::<Result<_, String>>()?;
+        let pass = match &self.pass_headers {
+            None => NameGlob::usual(),
+            Some(names) if names.len() > HEADERS_MAX => {
+                return Err(format!("`pass_headers` has more than {HEADERS_MAX} entries"));
+            }
+            Some(names) => names
+                .iter()
+                .map(|name| {
+                    NameGlob::parse(name)
+                        .ok_or_else(|| format!("`pass_headers`: `{name}` is no name of a header"))
+                })
+                .collect::<Result<_, String>>()?,
+        };
+        Ok(SipAgent { uri, credentials, headers, pass, srtp, ring_max: self.ring_max()? })
+    }
+
+    fn forwarded(&self) -> Result<ForwardedNumber, String> {
+        let to = self.to.as_deref().ok_or("`to` is missing")?;
+        let to = to.parse().map_err(|why| format!("`to`: {why}"))?;
+        Ok(ForwardedNumber { to, ring_max: self.ring_max()? })
+    }
+
+    fn ring_max(&self) -> Result<Duration, String> {
+        let ring_ms = self.ring_timeout_ms.unwrap_or(RING_MS_DEFAULT);
+        bounded("ring_timeout_ms", ring_ms, RING_MS_MAX)
+    }
+}
+
+fn tone(hz: Option<u16>) -> Result<u16, String> {
+    match hz.unwrap_or(440) {
+        hz @ 50..=3400 => Ok(hz),
+        hz => Err(format!("`hz` is {hz}; a tone has 50 to 3400 Hz")),
+    }
+}
+
+fn bounded(key: &str, ms: u64, ms_max: u64) -> Result<Duration, String> {
+    if (1..=ms_max).contains(&ms) {
+        Ok(Duration::from_millis(ms))
+    } else {
+        Err(format!("`{key}` is {ms}; it may be 1 to {ms_max}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn parse(value: serde_json::Value) -> Result<AgentSettings, String> {
+        parse_agent(&value, &|reference| {
+            reference
+                .strip_prefix("env:")
+                .map(|name| Secret::new(format!("secret of {name}")))
+                .ok_or_else(|| "no reference".to_owned())
+        })
+    }
+
+    #[test]
+    fn each_kind_is_read() {
+        let plain = |kind| AgentSettings {
+            kind,
+            answer: AnswerPolicy::WhenReady,
+            hangup_after: None,
+            reinvite_after: None,
+        };
+        assert_eq!(parse(json!({"kind": "echo"})), Ok(plain(AgentKind::Echo)));
+        assert_eq!(parse(json!({"kind": "tone"})), Ok(plain(AgentKind::Tone { hz: 440 })));
+        assert_eq!(parse(json!({"kind": "announce"})), Ok(plain(AgentKind::Announce)));
+        assert_eq!(parse(json!({"kind": "parrot"})), Ok(plain(AgentKind::Parrot)));
+    }
+
+    #[test]
+    fn a_twilio_agent_keeps_its_address_as_written() {
+        let settings = parse(json!({
+            "kind": "twilio", "url": "wss://bot.example.com:443/media?x=1",
+            "auth_token_ref": "env:TOKEN", "parameters": {"b": "2", "a": "1"},
+            "connect_timeout_ms": 2500, "answer": {"after_ms": 6000},
+            "hangup_after_ms": 3000, "reinvite_after_ms": 2000
+        }))
+        .unwrap();
+        let AgentKind::Twilio(agent) = settings.kind else { panic!("no twilio agent") };
+        assert_eq!(agent.url, "wss://bot.example.com:443/media?x=1");
+        assert_eq!(agent.auth_token.expose(), "secret of TOKEN");
+        assert_eq!(agent.parameters.first(), Some(&("a".to_owned(), "1".to_owned())));
+        assert_eq!(agent.connect_timeout, Duration::from_millis(2500));
+        assert_eq!(settings.answer, AnswerPolicy::After(Duration::from_secs(6)));
+        assert_eq!(settings.hangup_after, Some(Duration::from_secs(3)));
+        assert_eq!(settings.reinvite_after, Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn an_agent_may_be_a_sip_address_or_a_number() {
+        let settings = parse(json!({
+            "kind": "sip", "uri": "sip:bot@agents.example;transport=tls", "username": "u",
+            "password_ref": "env:PASSWORD", "headers": {"X-Room": "7/{var.room}"}, "ring_timeout_ms": 9000,
+            "srtp": "optional", "pass_headers": ["X-*"]
+        }))
+        .unwrap();
+        let AgentKind::Sip(agent) = settings.kind else { panic!("no SIP agent") };
+        assert_eq!(agent.uri.as_str(), "sip:bot@agents.example;transport=tls");
+        let account = agent.credentials.unwrap();
+        let password = account.password.expose();
+        assert_eq!((account.username.as_str(), &**password), ("u", "secret of PASSWORD"));
+        assert_eq!((agent.headers.len(), agent.ring_max), (1, Duration::from_secs(9)));
+        assert_eq!(agent.srtp, SrtpPolicy::Optional);
+        let settings = parse(json!({"kind": "forward", "to": "+15550142"})).unwrap();
+        let AgentKind::Forward(forwarded) = settings.kind else { panic!("no number") };
+        assert_eq!(forwarded.to.as_str(), "+15550142");
+        assert_eq!(forwarded.ring_max, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_key() {
+        for (value, key) in [
+            (json!({}), "kind"),
+            (json!({"kind": "robot"}), "robot"),
+            (json!({"kind": "echo", "colour": 1}), "colour"),
+            (json!({"kind": "echo", "url": "ws://x"}), "`url`"),
+            (json!({"kind": "echo", "hz": 440}), "`hz`"),
+            (json!({"kind": "tone", "hz": 20}), "`hz`"),
+            (json!({"kind": "twilio"}), "`url`"),
+            (json!({"kind": "twilio", "url": "https://x"}), "`url`"),
+            (json!({"kind": "twilio", "url": "ws://"}), "`url`"),
+            (json!({"kind": "twilio", "url": "ws://a\r\nb"}), "`url`"),
+            (json!({"kind": "twilio", "url": "ws://x", "auth_token_ref": "x"}), "`auth_token_ref`"),
+            (json!({"kind": "echo", "answer": "soon"}), "soon"),
+            (json!({"kind": "echo", "answer": {"after_ms": 0}}), "`answer.after_ms`"),
+            (json!({"kind": "echo", "hangup_after_ms": 86_400_001}), "`hangup_after_ms`"),
+            (json!("echo"), "AgentForm"),
+            (json!({"kind": "sip"}), "`uri`"),
+            (json!({"kind": "sip", "uri": "ws://x"}), "`uri`"),
+            (json!({"kind": "sip", "uri": "sip:bot@"}), "`uri`"),
+            (json!({"kind": "sip", "uri": "sip:a@b>\r\nX: y"}), "`uri`"),
+            (json!({"kind": "sip", "uri": "sip:a@b", "username": "u"}), "`password_ref`"),
+            (json!({"kind": "sip", "uri": "sip:a@b", "password_ref": "env:P"}), "`username`"),
+            (json!({"kind": "sip", "uri": "sip:a@b", "headers": {"Via": "x"}}), "`headers.Via`"),
+            (
+                json!({"kind": "sip", "uri": "sip:a@b", "headers": {"X-A": "{who}"}}),
+                "`headers.X-A`",
+            ),
+            (json!({"kind": "sip", "uri": "sip:a@b", "pass_headers": ["*"]}), "`pass_headers`"),
+            (json!({"kind": "echo", "pass_headers": []}), "`pass_headers`"),
+            (json!({"kind": "sip", "uri": "sip:a@b", "to": "+15550142"}), "`to`"),
+            (json!({"kind": "sip", "uri": "sip:a@b", "srtp": "required"}), "`srtp`"),
+            (json!({"kind": "sip", "uri": "sips:a@b", "srtp": "always"}), "`always`"),
+            (json!({"kind": "forward"}), "`to`"),
+            (json!({"kind": "forward", "to": "sales"}), "`to`"),
+            (
+                json!({"kind": "forward", "to": "+15550142", "ring_timeout_ms": 0}),
+                "`ring_timeout_ms`",
+            ),
+        ] {
+            let error = parse(value.clone()).unwrap_err();
+            assert!(error.contains(key), "{value}: {error}");
+        }
+    }
+}
