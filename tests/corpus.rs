@@ -90,6 +90,11 @@ fn agent_messages_never_panic() {
 }
 
 #[test]
+fn documents_that_lead_calls_never_panic_and_have_an_end() {
+    check("twiml", tandem::agent::twiml::exercise);
+}
+
+#[test]
 fn challenges_and_credentials_never_panic() {
     check("digest", tandem::sip::digest::exercise::exercise);
 }

@@ -3,6 +3,8 @@
 pub mod builtin;
 pub mod dialect;
 mod outbox;
+pub mod script;
 pub mod session;
 pub mod stream;
 pub mod twilio;
+pub mod twiml;

@@ -10,11 +10,13 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use http_body_util::Full;
 use http_body_util::Limited;
+use hyper::Method;
 use hyper::Request;
 use hyper::client::conn::http1;
 use hyper::header::CONNECTION;
 use hyper::header::CONTENT_TYPE;
 use hyper::header::HOST;
+use hyper::header::LOCATION;
 use hyper::header::USER_AGENT;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -26,20 +28,41 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// Posts JSON to URLs of tenants. Cheap to clone.
+/// Asks URLs of tenants. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     reach: Reach,
     roots: TrustRoots,
 }
 
+/// A request.
+#[derive(Clone, Debug)]
+pub struct HttpRequest<'a> {
+    /// Where it goes.
+    pub url: &'a str,
+    /// A body and its type, which is posted; without one the URL is only asked for.
+    pub body: Option<(&'static str, Bytes)>,
+    /// More header fields.
+    pub headers: &'a [(&'static str, String)],
+    /// The longest body of an answer that is read, in bytes.
+    pub answer_bytes_max: usize,
+    /// How long it may take, all together.
+    pub limit: Duration,
+}
+
 /// What a server answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HttpAnswer {
     /// The status.
     pub status: u16,
+    /// What it says its body is.
+    pub content_type: Option<String>,
+    /// Where it leads instead.
+    pub location: Option<String>,
     /// The body; empty where it was too long or did not come whole.
     pub body: Bytes,
+    /// It was too long or did not come whole.
+    pub is_cut: bool,
 }
 
 /// Why there is no answer. No text holds the URL, which may carry secrets.
@@ -104,36 +127,50 @@ impl HttpClient {
         headers: &[(&'static str, String)],
         limit: Duration,
     ) -> Result<HttpAnswer, HttpFault> {
-        let asked = self.ask(url, headers, body);
+        let (body, answer_bytes_max) = (Some(body), WEBHOOK_ANSWER_BYTES_MAX);
+        self.send(HttpRequest { url, body, headers, answer_bytes_max, limit }).await
+    }
+
+    /// Sends a request and reads the answer; redirects are answers like others.
+    ///
+    /// # Errors
+    /// [`HttpFault`] says how far it got.
+    pub async fn send(&self, request: HttpRequest<'_>) -> Result<HttpAnswer, HttpFault> {
+        let limit = request.limit;
+        let asked = self.ask(request);
         tokio::time::timeout(limit, asked).await.unwrap_or(Err(HttpFault::Late(limit)))
     }
 
-    async fn ask(
-        &self,
-        url: &str,
-        headers: &[(&'static str, String)],
-        (form, body): (&'static str, Bytes),
-    ) -> Result<HttpAnswer, HttpFault> {
-        let to = self.reach.destination(url).map_err(HttpFault::Url)?;
-        let mut request = Request::post(&to.path)
+    async fn ask(&self, wanted: HttpRequest<'_>) -> Result<HttpAnswer, HttpFault> {
+        let to = self.reach.destination(wanted.url).map_err(HttpFault::Url)?;
+        let (method, form, body) = match wanted.body {
+            Some((form, body)) => (Method::POST, Some(form), body),
+            None => (Method::GET, None, Bytes::new()),
+        };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(&to.path)
             .header(HOST, &to.authority)
             .header(USER_AGENT, concat!("tandem/", env!("CARGO_PKG_VERSION")))
-            .header(CONTENT_TYPE, form)
             .header(CONNECTION, "close");
-        for (name, value) in headers {
+        if let Some(form) = form {
+            request = request.header(CONTENT_TYPE, form);
+        }
+        for (name, value) in wanted.headers {
             request = request.header(*name, value);
         }
         let unusable = |_| HttpFault::Url("the URL or a header is not usable");
         let request = request.body(Full::new(body)).map_err(unusable)?;
         let stream = self.connect(&to).await?;
+        let most = wanted.answer_bytes_max;
         if !to.is_secure {
-            return converse(stream, request).await;
+            return converse(stream, request, most).await;
         }
         let name = ServerName::try_from(to.host.clone());
         let name = name.map_err(|_| HttpFault::Url("the URL names no usable host"))?;
         let config = self.roots.config().map_err(HttpFault::Roots)?;
         let stream = TlsConnector::from(config).connect(name, stream).await;
-        converse(stream.map_err(HttpFault::Tls)?, request).await
+        converse(stream.map_err(HttpFault::Tls)?, request, most).await
     }
 
     /// Connects to the first address that may be reached and answers. The address that was judged is the one
@@ -160,6 +197,7 @@ impl HttpClient {
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
+    most: usize,
 ) -> Result<HttpAnswer, HttpFault> {
     let mut http = http1::Builder::new();
     http.max_buf_size(64 * 1024).max_headers(64);
@@ -168,10 +206,17 @@ async fn converse(
     let asked = async move {
         let answer = sender.send_request(request).await?;
         let status = answer.status().as_u16();
-        let body = Limited::new(answer.into_body(), WEBHOOK_ANSWER_BYTES_MAX);
-        // What matters is the status; a body that is too long is nobody's loss.
-        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-        Ok(HttpAnswer { status, body })
+        let field = |name| {
+            let value = answer.headers().get(name).and_then(|value| value.to_str().ok());
+            value.map(str::to_owned)
+        };
+        let (content_type, location) = (field(CONTENT_TYPE), field(LOCATION));
+        let body = Limited::new(answer.into_body(), most);
+        // What matters to most is the status; for them a body that is too long is nobody's loss.
+        let body = body.collect().await.map(|body| body.to_bytes());
+        let is_cut = body.is_err();
+        let body = body.unwrap_or_default();
+        Ok(HttpAnswer { status, content_type, location, body, is_cut })
     };
     // Turned here and not by a task of its own: whoever stops waiting drops the connection with it.
     let (mut asked, mut connection) = (pin!(asked), pin!(connection));
@@ -236,11 +281,43 @@ mod tests {
         endless.resize(WEBHOOK_ANSWER_BYTES_MAX * 4, b'x');
         let (url, _asked) = serve(endless).await;
         let answer = post(&url, PATIENCE).await.unwrap();
-        assert_eq!((answer.status, answer.body.len()), (200, 0));
+        assert_eq!((answer.status, answer.body.len(), answer.is_cut), (200, 0, true));
         let redirect =
             b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
         let (url, _asked) = serve(redirect.to_vec()).await;
-        assert_eq!(post(&url, PATIENCE).await.unwrap().status, 302);
+        let answer = post(&url, PATIENCE).await.unwrap();
+        let location = answer.location.as_deref();
+        assert_eq!((answer.status, location), (302, Some("http://127.0.0.1:1/")));
+    }
+
+    #[tokio::test]
+    async fn a_url_is_asked_for_without_a_body() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("http://{}/a?b=c", listener.local_addr().unwrap());
+        let task = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                assert!(stream.read_buf(&mut asked).await.unwrap() > 0);
+            }
+            let answer =
+                b"HTTP/1.1 200 OK\r\ncontent-type: text/xml\r\ncontent-length: 4\r\n\r\n<a/>";
+            stream.write_all(answer).await.unwrap();
+            String::from_utf8(asked).unwrap()
+        });
+        let request = HttpRequest {
+            url: &url,
+            body: None,
+            headers: &[],
+            answer_bytes_max: 4,
+            limit: PATIENCE,
+        };
+        let answer = client().send(request).await.unwrap();
+        assert_eq!((&answer.body[..], answer.is_cut), (&b"<a/>"[..], false));
+        assert_eq!(answer.content_type.as_deref(), Some("text/xml"));
+        let asked = task.await.unwrap();
+        assert!(asked.starts_with("GET /a?b=c HTTP/1.1\r\n"), "{asked}");
+        assert!(!asked.to_ascii_lowercase().contains("content-type"), "{asked}");
     }
 
     #[tokio::test]

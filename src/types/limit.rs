@@ -185,6 +185,27 @@ pub const AGENT_WISHES_MAX: usize = 8;
 /// Malformed messages of one agent link before it is given up.
 pub const AGENT_GARBAGE_MAX: u32 = 100;
 
+/// Bytes of a TwiML document. Over it: it is of no use, as if it had not come.
+pub const TWIML_BYTES_MAX: usize = 64 * 1024;
+/// Elements within elements of a TwiML document. Over it: as above.
+pub const TWIML_DEPTH_MAX: usize = 16;
+/// Elements of a TwiML document. Over it: as above.
+pub const TWIML_ELEMENTS_MAX: usize = 1_000;
+/// Verbs of a TwiML document. Over it: as above.
+pub const TWIML_VERBS_MAX: usize = 250;
+/// Things a TwiML document asks for in vain that are told of. Over it: the rest is not told of.
+pub const TWIML_REMARKS_MAX: usize = 16;
+/// Longest text that is spoken at once, in characters. Over it: cut.
+pub const SAY_TEXT_MAX: usize = 4_096;
+/// Parameters of a stream that a script opens. Over it: the rest is left out.
+pub const STREAM_PARAMETERS_MAX: usize = 64;
+/// Scripts in a row by which nothing is heard or done. Over it: the script is given up.
+pub const SCRIPTS_IDLE_MAX: u32 = 10;
+/// Notes of the scripts of one call in its record. Over it: the further ones are left out.
+pub const SCRIPT_NOTES_MAX: usize = 64;
+/// Keys that are gathered at once. Over it: they are enough.
+pub const GATHERED_KEYS_MAX: u32 = 128;
+
 /// Longest address of a peer that a leg is dialled to, in bytes. Over it: refused.
 pub const PEER_URI_BYTES_MAX: usize = 1_024;
 /// Profiles whose agents may take over from that of another. More are refused.

@@ -1,0 +1,13 @@
+//! Scripts: calls that are led step by step, by a document of somebody's web server (TwiML), by the menu of
+//! a profile or by an agent within the switch. All of them are made of the same steps.
+
+#![warn(clippy::indexing_slicing)]
+
+pub mod address;
+pub mod answers;
+mod gathering;
+pub mod interpreter;
+mod listening;
+mod recording;
+mod saying;
+pub mod step;
