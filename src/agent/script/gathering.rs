@@ -1,14 +1,14 @@
 //! Keys that are asked for: heard meanwhile are prompts, until the first key.
 
 use crate::agent::script::answers::Answers;
-use crate::agent::script::interpreter::Desk;
-use crate::agent::script::interpreter::Flow;
-use crate::agent::script::interpreter::Input;
-use crate::agent::script::interpreter::Output;
+use crate::agent::script::desk::Desk;
+use crate::agent::script::desk::Flow;
 use crate::agent::script::saying::Said;
 use crate::agent::script::saying::Saying;
 use crate::agent::script::step::Gather;
 use crate::agent::script::step::Prompt;
+use crate::agent::script::vocabulary::Input;
+use crate::agent::script::vocabulary::Output;
 use crate::types::limit::GATHERED_KEYS_MAX;
 use crate::types::moment::Moment;
 use std::collections::VecDeque;

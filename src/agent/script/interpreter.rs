@@ -1,241 +1,37 @@
 //! `Interpreter`: follows a script step by step, as a pure state machine.
 
-#![warn(clippy::wildcard_enum_match_arm)]
-
-use crate::agent::script::address;
 use crate::agent::script::answers::Answers;
-use crate::agent::script::answers::DialAnswer;
 use crate::agent::script::answers::DialStatus;
 use crate::agent::script::answers::ScriptError;
 use crate::agent::script::answers::StreamAnswer;
+use crate::agent::script::desk::Desk;
+use crate::agent::script::desk::Flow;
 use crate::agent::script::gathering::Gathering;
 use crate::agent::script::listening::Listening;
 use crate::agent::script::recording::Recording;
 use crate::agent::script::saying::Said;
 use crate::agent::script::saying::Saying;
-use crate::agent::script::step::Dial;
 use crate::agent::script::step::Next;
-use crate::agent::script::step::Playing;
-use crate::agent::script::step::RejectReason;
-use crate::agent::script::step::Sound;
 use crate::agent::script::step::Step;
-use crate::agent::script::step::Stream;
-use crate::audio::link::FRAME_BYTES;
+use crate::agent::script::vocabulary::Beginning;
+use crate::agent::script::vocabulary::Input;
+use crate::agent::script::vocabulary::NoteKind;
+use crate::agent::script::vocabulary::Output;
+use crate::agent::script::vocabulary::Replacement;
+use crate::agent::script::vocabulary::Script;
 use crate::types::cause::HangupCause;
-use crate::types::id::AiProfileId;
-use crate::types::id::RecordingId;
-use crate::types::limit::SCRIPT_NOTES_MAX;
 use crate::types::limit::SCRIPTS_IDLE_MAX;
 use crate::types::moment::Moment;
-use bytes::Bytes;
-use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Twilio's number for scripts that lead from one to the next and nowhere.
 const TOO_MANY_REDIRECTS: u32 = 11_215;
 
-/// A script that was had.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Script {
-    /// Its steps.
-    pub steps: Vec<Step>,
-    /// What it asks for and will not get, for people.
-    pub remarks: Vec<String>,
-    /// Where it came from; relative addresses in it are beside this one.
-    pub address: String,
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum Input<'a> {
-    /// The script is wanted; the first input.
-    Started,
-    /// The call was answered.
-    Answered,
-    /// What was asked for came, or cannot be had.
-    Script(u32, Result<Script, ScriptError>),
-    /// A sound came, or why it cannot be had.
-    Sound(u32, Result<Bytes, String>),
-    /// What was queued before this mark was heard.
-    MarkPlayed(u64),
-    /// The caller pressed a key.
-    Digit(char),
-    /// 20 ms of the caller, µ-law at 8 kHz.
-    Audio(&'a [u8; FRAME_BYTES]),
-    /// The agent of the stream is there.
-    StreamReady,
-    /// The stream is over; `None`: its agent closed it.
-    StreamEnded(Option<HangupCause>),
-    /// Whom the caller is to be connected with answered.
-    DialAnswered,
-    /// Whom the caller was connected with is gone, or could not be had.
-    DialEnded(DialAnswer),
-    /// The recording runs.
-    RecordingBegun(RecordingId),
-    /// The recording is whole, and so long; `None`: there is none.
-    Recorded(Option<(RecordingId, Duration)>),
-    /// Another script takes the place of the present one at once.
-    Replaced(Replacement),
-    /// The call is over.
-    CallEnded,
-    /// The moment given by [`Interpreter::deadline`] is here.
-    DeadlineReached,
-}
-
-/// A script that takes another's place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Replacement {
-    /// It has to be asked for.
-    Next(Next),
-    /// Here it is.
-    Script(Box<Script>),
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Tell the call that there is somebody who speaks.
-    Ready,
-    /// Tell the call that there never was.
-    Failed(HangupCause),
-    /// Tell the call that there is nobody any more.
-    Lost(HangupCause),
-    /// End the call; its last words were heard.
-    HangUp,
-    /// Refuse the call.
-    Reject(RejectReason),
-    /// Get the next script; answered by [`Input::Script`] with this number.
-    Ask {
-        /// Which.
-        job: u32,
-        /// Where; an address is a whole one.
-        next: Next,
-        /// What is told.
-        answers: Answers,
-    },
-    /// Tell a web server, whose answer nobody waits for.
-    Tell {
-        /// Where; an address is a whole one.
-        next: Next,
-        /// What is told.
-        answers: Answers,
-        /// The stream it is about.
-        stream: String,
-    },
-    /// Get a sound; answered by [`Input::Sound`] with this number.
-    Load {
-        /// Which.
-        job: u32,
-        /// What; a URL is a whole one.
-        sound: Sound,
-    },
-    /// Queue this µ-law audio for the caller.
-    Play(Bytes),
-    /// Queue a mark behind it.
-    Mark(u64),
-    /// What was queued is all for now.
-    Finish,
-    /// Drop what was queued.
-    Clear,
-    /// Send the caller's side these keys.
-    SendKeys(String),
-    /// Let this agent speak and listen; ended by [`Input::StreamEnded`].
-    OpenStream(Box<Stream>),
-    /// End it.
-    CloseStream,
-    /// Connect the caller with somebody else; ended by [`Input::DialEnded`].
-    Dial(Box<Dial>),
-    /// End that.
-    EndDial,
-    /// Record the call; answered by [`Input::RecordingBegun`], ended by [`Input::Recorded`].
-    BeginRecording,
-    /// End that.
-    EndRecording,
-    /// Let the agent of another profile take over. Nothing follows.
-    Attach(AiProfileId),
-    /// Something for the record.
-    Note(Note),
-}
-
-/// Something for the record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// What.
-    pub what: NoteKind,
-    /// More of it, for people.
-    pub detail: String,
-}
-
-/// What is noted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoteKind {
-    /// A script came.
-    Script,
-    /// It asks for something it will not get.
-    Remark,
-    /// A script is of no use.
-    ScriptFailed,
-    /// The script for that case is asked for.
-    Fallback,
-    /// A sound is left out.
-    SoundFailed,
-    /// An agent's stream failed.
-    StreamFailed,
-    /// A recording failed.
-    RecordFailed,
-    /// Another script took over.
-    Replaced,
-}
-
-impl NoteKind {
-    /// The spelling of records.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Script => "script",
-            Self::Remark => "remark",
-            Self::ScriptFailed => "script_failed",
-            Self::Fallback => "fallback_script",
-            Self::SoundFailed => "sound_failed",
-            Self::StreamFailed => "stream_failed",
-            Self::RecordFailed => "record_failed",
-            Self::Replaced => "script_replaced",
-        }
-    }
-}
-
-/// What a script begins with.
-#[derive(Clone, Debug)]
-pub struct Beginning {
-    /// The first script.
-    pub first: Replacement,
-    /// The one for when another cannot be had.
-    pub fallback: Option<Next>,
-    /// It begins when the call is answered: the call is one of ours.
-    pub after_answer: bool,
-}
-
 /// Follows scripts.
 #[derive(Debug)]
 pub struct Interpreter {
     state: State,
-    pub(super) desk: Desk,
-}
-
-/// What all states share.
-#[derive(Debug)]
-pub(super) struct Desk {
-    beginning: Beginning,
-    steps: VecDeque<Step>,
-    /// Where the present script came from.
-    address: String,
-    is_ready: bool,
-    is_answered: bool,
-    jobs: u32,
-    marks: u64,
-    /// Scripts asked for since anything was heard or done.
-    idle_scripts: u32,
-    notes: usize,
+    desk: Desk,
 }
 
 #[derive(Debug)]
@@ -273,32 +69,11 @@ struct Dialling {
     until: Option<Moment>,
 }
 
-/// What follows in a state.
-pub(super) enum Flow {
-    /// It goes on.
-    Stay,
-    /// The next step.
-    Advance,
-    /// Another script.
-    Ask(Next, Answers),
-}
-
 impl Interpreter {
     /// One that does nothing before [`Input::Started`].
     #[must_use]
     pub const fn new(beginning: Beginning) -> Self {
-        let desk = Desk {
-            beginning,
-            steps: VecDeque::new(),
-            address: String::new(),
-            is_ready: false,
-            is_answered: false,
-            jobs: 0,
-            marks: 0,
-            idle_scripts: 0,
-            notes: 0,
-        };
-        Self { state: State::Idle, desk }
+        Self { state: State::Idle, desk: Desk::new(beginning) }
     }
 
     /// Applies `input`; appends what must be done to `out`. Total: a senseless input changes nothing.
@@ -307,19 +82,7 @@ impl Interpreter {
             Input::Answered => self.desk.is_answered = true,
             Input::CallEnded => return self.end(now, out),
             Input::Replaced(by) => return self.replace(now, by, out),
-            Input::Started
-            | Input::Script(..)
-            | Input::Sound(..)
-            | Input::MarkPlayed(_)
-            | Input::Digit(_)
-            | Input::Audio(_)
-            | Input::StreamReady
-            | Input::StreamEnded(_)
-            | Input::DialAnswered
-            | Input::DialEnded(_)
-            | Input::RecordingBegun(_)
-            | Input::Recorded(_)
-            | Input::DeadlineReached => (),
+            _ => (),
         }
         let flow = match &mut self.state {
             State::Idle => return self.idle(now, &input, out),
@@ -393,28 +156,13 @@ impl Interpreter {
     }
 
     fn idle(&mut self, now: Moment, input: &Input<'_>, out: &mut Vec<Output>) {
-        let begins = match input {
-            Input::Started if self.desk.beginning.after_answer => {
-                self.desk.tell_ready(out);
-                self.desk.is_answered
-            }
-            Input::Started => true,
-            Input::Answered => self.desk.is_ready,
-            Input::Script(..)
-            | Input::Sound(..)
-            | Input::MarkPlayed(_)
-            | Input::Digit(_)
-            | Input::Audio(_)
-            | Input::StreamReady
-            | Input::StreamEnded(_)
-            | Input::DialAnswered
-            | Input::DialEnded(_)
-            | Input::RecordingBegun(_)
-            | Input::Recorded(_)
-            | Input::Replaced(_)
-            | Input::CallEnded
-            | Input::DeadlineReached => false,
-        };
+        let is_start = matches!(input, Input::Started);
+        if is_start && self.desk.beginning.after_answer {
+            self.desk.tell_ready(out);
+        }
+        // Who is told of the answer was started before it.
+        let waits = self.desk.beginning.after_answer && !self.desk.is_answered;
+        let begins = !waits && (is_start || self.desk.is_ready);
         if begins {
             let first = self.desk.beginning.first.clone();
             self.begin(now, first, out);
@@ -563,77 +311,45 @@ impl Interpreter {
 
     fn streaming(&mut self, now: Moment, input: &Input<'_>, out: &mut Vec<Output>) {
         let State::Streaming(streaming) = &mut self.state else { return };
-        match input {
-            Input::StreamReady if !streaming.is_ready => {
-                streaming.is_ready = true;
-                let tell = streaming.tell(None);
-                self.desk.something_happened();
-                self.desk.tell_ready(out);
-                out.extend(tell);
+        if let Input::StreamReady = input
+            && !streaming.is_ready
+        {
+            streaming.is_ready = true;
+            let tell = streaming.tell(None);
+            self.desk.something_happened();
+            self.desk.tell_ready(out);
+            out.extend(tell);
+        } else if let Input::StreamEnded(failed) = input {
+            let answer =
+                if failed.is_some() { StreamAnswer::Failed } else { StreamAnswer::Stopped };
+            out.extend(streaming.tell(Some(answer)));
+            let Some(cause) = failed else { return self.advance(now, out) };
+            self.desk.note(NoteKind::StreamFailed, cause.code().to_owned(), out);
+            if self.desk.steps.is_empty() {
+                self.lose(*cause, out);
+            } else {
+                self.advance(now, out);
             }
-            Input::StreamEnded(failed) => {
-                let answer =
-                    if failed.is_some() { StreamAnswer::Failed } else { StreamAnswer::Stopped };
-                out.extend(streaming.tell(Some(answer)));
-                let Some(cause) = failed else { return self.advance(now, out) };
-                self.desk.note(NoteKind::StreamFailed, cause.code().to_owned(), out);
-                if self.desk.steps.is_empty() {
-                    self.lose(*cause, out);
-                } else {
-                    self.advance(now, out);
-                }
-            }
-            Input::StreamReady
-            | Input::Started
-            | Input::Answered
-            | Input::Script(..)
-            | Input::Sound(..)
-            | Input::MarkPlayed(_)
-            | Input::Digit(_)
-            | Input::Audio(_)
-            | Input::DialAnswered
-            | Input::DialEnded(_)
-            | Input::RecordingBegun(_)
-            | Input::Recorded(_)
-            | Input::Replaced(_)
-            | Input::CallEnded
-            | Input::DeadlineReached => (),
         }
     }
 
     fn dialling(&mut self, now: Moment, input: &Input<'_>, out: &mut Vec<Output>) {
         let State::Dialling(dialling) = &mut self.state else { return };
-        match input {
-            Input::DialAnswered => dialling.until = dialling.limit.map(|limit| now + limit),
-            Input::DialEnded(answer) => {
-                if answer.status == DialStatus::Completed {
-                    self.desk.something_happened();
-                }
-                let answers = Answers { dial: Some(*answer), ..Answers::default() };
-                let flow = match dialling.next.take() {
-                    Some(next) => Flow::Ask(next, answers),
-                    None => Flow::Advance,
-                };
-                self.follow(now, flow, out);
+        if let Input::DialAnswered = input {
+            dialling.until = dialling.limit.map(|limit| now + limit);
+        } else if let Input::DialEnded(answer) = input {
+            if answer.status == DialStatus::Completed {
+                self.desk.something_happened();
             }
-            Input::DeadlineReached if dialling.until.is_some_and(|until| now >= until) => {
-                dialling.until = None;
-                out.push(Output::EndDial);
-            }
-            Input::DeadlineReached
-            | Input::Started
-            | Input::Answered
-            | Input::Script(..)
-            | Input::Sound(..)
-            | Input::MarkPlayed(_)
-            | Input::Digit(_)
-            | Input::Audio(_)
-            | Input::StreamReady
-            | Input::StreamEnded(_)
-            | Input::RecordingBegun(_)
-            | Input::Recorded(_)
-            | Input::Replaced(_)
-            | Input::CallEnded => (),
+            let answers = Answers { dial: Some(*answer), ..Answers::default() };
+            let flow = match dialling.next.take() {
+                Some(next) => Flow::Ask(next, answers),
+                None => Flow::Advance,
+            };
+            self.follow(now, flow, out);
+        } else if dialling.until.is_some_and(|until| now >= until) {
+            dialling.until = None;
+            out.push(Output::EndDial);
         }
     }
 
@@ -728,60 +444,6 @@ impl Streaming {
         let next = self.status.clone()?;
         let answers = Answers { stream: answer, ..Answers::default() };
         Some(Output::Tell { next, answers, stream: self.name.clone() })
-    }
-}
-
-impl Desk {
-    pub(super) fn tell_ready(&mut self, out: &mut Vec<Output>) {
-        if !std::mem::replace(&mut self.is_ready, true) {
-            out.push(Output::Ready);
-        }
-    }
-
-    pub(super) fn new_job(&mut self) -> u32 {
-        self.jobs = self.jobs.wrapping_add(1);
-        self.jobs
-    }
-
-    pub(super) fn new_mark(&mut self) -> u64 {
-        self.marks += 1;
-        self.marks
-    }
-
-    /// Scripts lead somewhere.
-    pub(super) const fn something_happened(&mut self) {
-        self.idle_scripts = 0;
-    }
-
-    pub(super) fn note(&mut self, what: NoteKind, detail: String, out: &mut Vec<Output>) {
-        self.notes += 1;
-        if self.notes <= SCRIPT_NOTES_MAX {
-            out.push(Output::Note(Note { what, detail }));
-        }
-    }
-
-    /// The whole address of what the present script names.
-    pub(super) fn whole(&self, next: &Next) -> Next {
-        match next {
-            Next::Url { address, method } => {
-                let address = address::resolve(&self.address, address);
-                Next::Url { address, method: *method }
-            }
-            Next::Part(part) => Next::Part(*part),
-        }
-    }
-
-    /// A sound of the present script, to be had by whoever does not know that.
-    pub(super) fn load(&mut self, playing: &Playing, out: &mut Vec<Output>) -> u32 {
-        let job = self.new_job();
-        let sound = match &playing.sound {
-            Sound::Url(url) => Sound::Url(address::resolve(&self.address, url)),
-            sound @ (Sound::Asset(_) | Sound::Speech { .. } | Sound::Prompt(_) | Sound::Beep) => {
-                sound.clone()
-            }
-        };
-        out.push(Output::Load { job, sound });
-        job
     }
 }
 

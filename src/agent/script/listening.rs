@@ -1,11 +1,11 @@
 //! Waiting for the end of what the caller says.
 
 use crate::agent::script::answers::Answers;
-use crate::agent::script::interpreter::Desk;
-use crate::agent::script::interpreter::Flow;
-use crate::agent::script::interpreter::Input;
+use crate::agent::script::desk::Desk;
+use crate::agent::script::desk::Flow;
 use crate::agent::script::step::Listen;
 use crate::agent::script::step::Next;
+use crate::agent::script::vocabulary::Input;
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::g711;
 use crate::audio::link::FRAME_BYTES;

@@ -5,9 +5,11 @@
 
 pub mod address;
 pub mod answers;
+mod desk;
 mod gathering;
 pub mod interpreter;
 mod listening;
 mod recording;
 mod saying;
 pub mod step;
+pub mod vocabulary;

@@ -1,17 +1,17 @@
 //! What the caller says is recorded, until it is silent, presses a key, or has said enough.
 
 use crate::agent::script::answers::Answers;
-use crate::agent::script::interpreter::Desk;
-use crate::agent::script::interpreter::Flow;
-use crate::agent::script::interpreter::Input;
-use crate::agent::script::interpreter::NoteKind;
-use crate::agent::script::interpreter::Output;
+use crate::agent::script::desk::Desk;
+use crate::agent::script::desk::Flow;
 use crate::agent::script::listening::Ear;
 use crate::agent::script::saying::Said;
 use crate::agent::script::saying::Saying;
 use crate::agent::script::step::Playing;
 use crate::agent::script::step::Record;
 use crate::agent::script::step::Sound;
+use crate::agent::script::vocabulary::Input;
+use crate::agent::script::vocabulary::NoteKind;
+use crate::agent::script::vocabulary::Output;
 use crate::types::id::RecordingId;
 use crate::types::moment::Moment;
 use std::time::Duration;

@@ -1,10 +1,10 @@
 //! A sound that is had and then heard, so many times.
 
-use crate::agent::script::interpreter::Desk;
-use crate::agent::script::interpreter::Input;
-use crate::agent::script::interpreter::NoteKind;
-use crate::agent::script::interpreter::Output;
+use crate::agent::script::desk::Desk;
 use crate::agent::script::step::Playing;
+use crate::agent::script::vocabulary::Input;
+use crate::agent::script::vocabulary::NoteKind;
+use crate::agent::script::vocabulary::Output;
 use bytes::Bytes;
 
 /// A sound on its way to the caller.

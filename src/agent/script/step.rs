@@ -67,8 +67,6 @@ pub enum Sound {
         /// By which voice, as the script names it; empty: as usual.
         voice: String,
     },
-    /// A prompt within the switch, by its name.
-    Prompt(&'static str),
     /// The tone after which one speaks.
     Beep,
 }

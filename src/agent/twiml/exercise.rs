@@ -2,12 +2,12 @@
 
 use crate::agent::script::answers::DialAnswer;
 use crate::agent::script::answers::DialStatus;
-use crate::agent::script::interpreter::Beginning;
-use crate::agent::script::interpreter::Input;
 use crate::agent::script::interpreter::Interpreter;
-use crate::agent::script::interpreter::Output;
-use crate::agent::script::interpreter::Replacement;
-use crate::agent::script::interpreter::Script;
+use crate::agent::script::vocabulary::Beginning;
+use crate::agent::script::vocabulary::Input;
+use crate::agent::script::vocabulary::Output;
+use crate::agent::script::vocabulary::Replacement;
+use crate::agent::script::vocabulary::Script;
 use crate::agent::twiml;
 use crate::types::moment::Moment;
 use bytes::Bytes;

@@ -1,12 +1,21 @@
 use super::*;
+use crate::agent::script::answers::DialAnswer;
+use crate::agent::script::step::Dial;
 use crate::agent::script::step::DialTo;
 use crate::agent::script::step::Gather;
 use crate::agent::script::step::Listen;
 use crate::agent::script::step::Method;
+use crate::agent::script::step::Playing;
 use crate::agent::script::step::Prompt;
 use crate::agent::script::step::Record;
+use crate::agent::script::step::RejectReason;
+use crate::agent::script::step::Sound;
+use crate::agent::script::step::Stream;
+use crate::agent::script::vocabulary::Note;
 use crate::audio::g711;
 use crate::audio::tone::Tone;
+use crate::types::id::RecordingId;
+use bytes::Bytes;
 use uuid::Uuid;
 
 /// An interpreter and what it asked for since the last look.
