@@ -1,3 +1,5 @@
+//! Documents as people write them, and as they should not.
+
 use super::*;
 use crate::agent::script::step::Dial;
 use crate::agent::script::step::DialTo;

@@ -1,3 +1,5 @@
+//! Scripts followed in virtual time, with everything they can meet.
+
 use super::*;
 use crate::agent::script::answers::DialAnswer;
 use crate::agent::script::step::Dial;
