@@ -133,7 +133,7 @@ fn benches(criterion: &mut Criterion) {
                     diversion_user: &[],
                     called_party_user: &[],
                     caller_user: b"+14155550123",
-                    header: &|_| None,
+                    header: &|_, _| None,
                     proof: &|_| Proof::Absent,
                 };
                 let mut decision = Decision::new();

@@ -319,6 +319,12 @@ fn a_profile_is_certified_against_its_carrier() {
         assert_eq!(said.0, Some(1), "{said:?}");
         assert!(said.1.contains("the host of the Request-URI is 54.172.60.1"), "{said:?}");
     }
+    // A folder of copies that nobody has filled in yet is as good as none.
+    let copy =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/sip-profiles/telnyx.toml"));
+    folder.write("sip-profiles/telnyx.toml", &copy.unwrap());
+    let said = tandem(&folder.0, &[], &["certify", "telnyx"]);
+    assert!(said.0 == Some(0) && said.1.contains(" 0 failed"), "{said:?}");
     for args in [["certify", "nobody", "--only", "busy"], ["certify", "twilio", "--only", "tea"]] {
         let said = tandem(&folder.0, &[], &args);
         assert_eq!(said.0, Some(2), "{said:?}");

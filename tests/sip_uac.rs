@@ -285,6 +285,73 @@ fn a_2xx_after_the_call_was_given_up_is_acknowledged_and_ended() {
 }
 
 #[test]
+fn the_bye_of_a_fork_that_is_challenged_is_sent_again_with_credentials() {
+    for ends_first in [false, true] {
+        let mut solo = Solo::new();
+        let dialog = solo.invite(outbound_with_credentials(solo.flow));
+        let invite = solo.take_one();
+        solo.receive(&answer(&invite, 200, Some("one"), CALLED, SDP));
+        solo.command(Command::Acknowledge { dialog, body: None });
+        if ends_first {
+            hangup(&mut solo, dialog);
+            let bye = solo.take_last();
+            solo.receive(&answer(&bye, 200, None, "", ""));
+        }
+        solo.take_sent();
+        let other = "Contact: <sip:other@192.0.2.9>\r\nRecord-Route: <sip:192.0.2.8;lr>\r\n";
+        solo.receive(&answer(&invite, 200, Some("two"), other, SDP));
+        let sent = solo.take_sent();
+        assert_eq!([sent[0].kind(), sent[1].kind()], ["ACK", "BYE"]);
+        solo.receive(&answer(&sent[1], 407, None, CHALLENGE, ""));
+        let again = solo.take_one();
+        assert_eq!(again.kind(), "BYE");
+        assert_eq!(again.header("CSeq"), ["3 BYE"]);
+        assert_eq!((to_tag(&again), again.header("Route").len()), ("two".to_owned(), 1));
+        assert_eq!(again.request().uri.as_bytes(), "sip:other@192.0.2.9");
+        let credentials = again.header("Proxy-Authorization").concat();
+        assert!(credentials.contains("nonce=\"n2\""), "{credentials}");
+        assert_ne!(again.header("Via"), sent[1].header("Via"), "a new transaction");
+        // Refused again: it is left at that.
+        solo.receive(&answer(&again, 407, None, CHALLENGE, ""));
+        assert_eq!(solo.take_kinds().len(), 0);
+        if !ends_first {
+            hangup(&mut solo, dialog);
+            let bye = solo.take_last();
+            solo.receive(&answer(&bye, 200, None, "", ""));
+        }
+        solo.advance(Duration::from_secs(100));
+        solo.assert_empty();
+    }
+}
+
+#[test]
+fn a_2xx_of_a_call_given_up_is_ended_with_credentials_where_the_carrier_wants_them() {
+    let mut solo = Solo::new();
+    let dialog = solo.invite(outbound_with_credentials(solo.flow));
+    let first = solo.take_one();
+    solo.receive(&answer(&first, 407, Some("p"), CHALLENGE, ""));
+    let invite = solo.take_last();
+    solo.receive(&answer(&invite, 180, Some("callee"), CALLED, ""));
+    hangup(&mut solo, dialog);
+    solo.advance(Duration::from_secs(40));
+    solo.take_sent();
+    solo.receive(&answer(&invite, 200, Some("callee"), CALLED, SDP));
+    let sent = solo.take_sent();
+    assert_eq!([sent[0].kind(), sent[1].kind()], ["ACK", "BYE"]);
+    for message in &sent {
+        assert!(message.header("Proxy-Authorization").concat().contains("nonce=\"n2\""));
+    }
+    let stale = "Proxy-Authenticate: Digest realm=\"r\", nonce=\"n3\", qop=\"auth\", \
+                 algorithm=SHA-256, stale=true\r\n";
+    solo.receive(&answer(&sent[1], 407, None, stale, ""));
+    let again = solo.take_one();
+    assert!(again.header("Proxy-Authorization").concat().contains("nonce=\"n3\""));
+    solo.receive(&answer(&again, 200, None, "", ""));
+    solo.advance(Duration::from_secs(65));
+    solo.assert_empty();
+}
+
+#[test]
 fn the_uac_reverses_record_route_and_acks_the_contact() {
     let mut solo = Solo::new();
     let lines = "Record-Route: <sip:203.0.113.1;lr>, <sip:203.0.113.2:5070;lr>\r\n\

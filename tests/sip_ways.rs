@@ -293,3 +293,53 @@ fn a_route_that_asks_for_tcp_in_a_dialog_by_udp_gets_it() {
     solo.receive_by(flow, &answer(&bye, 200, None, "", ""));
     assert_eq!(kinds(&solo.take_events()), ["ended ByeAnswered"]);
 }
+
+/// The way to a next hop with a name is not found, and the shell says again that the connection is gone.
+fn find_nothing(solo: &mut Solo) {
+    for search in std::mem::take(&mut solo.searches) {
+        find(solo, &search, None);
+    }
+    if solo.take_sent().iter().any(|sent| sent.flow.id == FlowId(1)) {
+        solo.input(Input::FlowClosed(FlowId(1)));
+    }
+}
+
+#[test]
+fn a_request_that_has_no_way_left_fails_with_a_cause_and_so_does_its_dialog() {
+    for way_back in [None, Some(FlowId::way_back(5))] {
+        let asked: [(Asks, &str); 3] =
+            [(info, "info answered "), (refer, "referring "), (reinvite, "reinvite refused ")];
+        for (asks, said) in asked {
+            let mut solo = Solo::over(Transport::Tcp);
+            solo.searches_by_hand = true;
+            let (dialog, _) = answered(&mut solo, "sip:sbc.example;lr");
+            find_nothing(&mut solo);
+            if let Some(id) = way_back {
+                solo.command(Command::ReachBy { dialog, way: Flow { id, ..solo.flow } });
+            }
+            solo.input(Input::FlowClosed(FlowId(1)));
+            solo.take_sent();
+            solo.command(asks(dialog));
+            find_nothing(&mut solo);
+            if way_back.is_none() {
+                assert!(!solo.events.is_empty(), "{said}: told at once");
+            }
+            solo.advance(Duration::from_secs(33));
+            find_nothing(&mut solo);
+            let told = kinds(&solo.take_events());
+            let is_over = told.iter().any(|kind| kind.starts_with("ended"));
+            assert!(is_over || told.iter().any(|kind| kind.starts_with(said)), "{told:?}");
+            if !is_over {
+                hangup(&mut solo, dialog);
+                find_nothing(&mut solo);
+                solo.advance(Duration::from_secs(33));
+                assert_eq!(kinds(&solo.take_events()), ["ended PeerTimeout"], "{said}");
+            }
+            solo.advance(Duration::from_secs(65));
+            find_nothing(&mut solo);
+            solo.advance(Duration::from_secs(65));
+            assert_eq!(kinds(&solo.take_events()).len(), 0, "{said}: told once");
+            solo.assert_empty();
+        }
+    }
+}

@@ -6,7 +6,9 @@ use crate::api::resource::Noun;
 use crate::api::secrets;
 use crate::clock;
 use crate::engine::registry::RegistrationState;
+use crate::engine::trunk_states::GatewayState;
 use crate::engine::trunk_states::TrunkState;
+use crate::routing::gateway_addresses::GatewayAddress;
 use crate::routing::health::Availability;
 use crate::store::resource::Fault;
 use crate::store::resource::Place;
@@ -25,6 +27,7 @@ use serde_json::Value;
 use serde_json::json;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use uuid::Uuid;
 
 pub(super) struct Trunks;
@@ -137,6 +140,19 @@ struct GatewayView {
     state: &'static str,
     /// The end of its rest.
     until: Option<Timestamp>,
+    /// Those of its addresses that are not ready, while others may be.
+    addresses: Vec<AddressView>,
+}
+
+#[derive(Serialize)]
+struct AddressView {
+    address: SocketAddr,
+    /// `udp`, `tcp` or `tls`.
+    transport: String,
+    /// `trial`, `cooling` or `throttled`.
+    state: &'static str,
+    /// The end of its rest.
+    until: Option<Timestamp>,
 }
 
 pub(super) async fn shared_states(
@@ -180,14 +196,25 @@ impl RegistrationView {
 }
 
 impl GatewayView {
-    fn of((name, state): (String, Availability)) -> Self {
-        let until = match state {
-            Availability::Cooling(until) | Availability::Throttled(until) => Some(until),
-            Availability::Ready
-            | Availability::Trial
-            | Availability::Down
-            | Availability::Disabled => None,
-        };
-        Self { name, state: state.as_str(), until: until.map(clock::wall) }
+    fn of(gateway: GatewayState) -> Self {
+        let GatewayState { name, state, addresses } = gateway;
+        let addresses = addresses.into_iter().map(AddressView::of).collect();
+        Self { name, state: state.as_str(), until: until(state), addresses }
+    }
+}
+
+impl AddressView {
+    fn of((own, state): (GatewayAddress, Availability)) -> Self {
+        let transport = own.transport.to_string();
+        Self { address: own.address, transport, state: state.as_str(), until: until(state) }
+    }
+}
+
+fn until(state: Availability) -> Option<Timestamp> {
+    match state {
+        Availability::Cooling(until) | Availability::Throttled(until) => Some(clock::wall(until)),
+        Availability::Ready | Availability::Trial | Availability::Down | Availability::Disabled => {
+            None
+        }
     }
 }

@@ -30,6 +30,8 @@ pub(super) const PROOF: Duration = Duration::from_secs(2);
 const TRYING: u16 = 100;
 /// Done: a transfer that a peer asked for succeeded.
 const OK: u16 = 200;
+/// Whom a transfer was about is not there any more.
+const TEMPORARILY_UNAVAILABLE: u16 = 480;
 
 /// A far leg, and whether it is the call's agent.
 pub(super) type FarLeg = (LegSide, bool);
@@ -61,6 +63,15 @@ impl Joining {
     /// For the target of an attended transfer whose agent did not wait for the answer.
     pub(super) const fn unattended(target: LegSide) -> Self {
         Self { target, back: None, mode: Some(TransferMode::Attended), answered: false }
+    }
+}
+
+/// What who asked for a transfer is told when it failed; of one who was there and hung up, that it is not
+/// there any more.
+pub(super) fn not_done(cause: HangupCause) -> u16 {
+    match cause.sip_status() {
+        status @ 300.. => status,
+        _ => TEMPORARILY_UNAVAILABLE,
     }
 }
 
@@ -256,7 +267,7 @@ impl Call {
         out: &mut Vec<Output>,
     ) {
         self.drop_line(joining.target, cause, out);
-        self.notify(joining, cause.sip_status().max(300), out);
+        self.notify(joining, not_done(cause), out);
         if joining.mode.is_some() {
             self.come_back(now, joining.back, cause, out);
         } else {

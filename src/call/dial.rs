@@ -1,5 +1,6 @@
 //! Whom a leg is dialled to, and on which terms.
 
+use crate::call::side::LegSide;
 use crate::routing::outbound::DiversionReason;
 use crate::routing::signalling::Progress;
 use crate::routing::template::Template;
@@ -39,6 +40,8 @@ pub enum DialTarget {
         trunk: Option<TrunkId>,
         /// Why it is called in the place of the number that was dialled.
         reason: DiversionReason,
+        /// With whom it is to talk.
+        joined: Joined,
     },
     /// One peer, by its own address and no trunk.
     Uri {
@@ -51,6 +54,15 @@ pub enum DialTarget {
         /// Which header fields that come with the call go on to it.
         pass: Vec<NameGlob>,
     },
+}
+
+/// With whom a leg is to talk that is dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joined {
+    /// With this leg.
+    Leg(LegSide),
+    /// With the agent, and no other leg.
+    Agent,
 }
 
 /// How a peer is told of keys.

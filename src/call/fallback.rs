@@ -4,23 +4,44 @@ use crate::call::AgentState;
 use crate::call::Call;
 use crate::call::State;
 use crate::call::bridge::Joining;
+use crate::call::dial::DialTarget;
 use crate::call::event::CallEvent;
 use crate::call::input::AgentOutput;
 use crate::call::input::Output;
 use crate::call::setup::Partner;
 use crate::call::timer::Timer;
+use crate::routing::outbound::DiversionReason;
 use crate::types::cause::HangupCause;
 use crate::types::moment::Moment;
 
+/// Whom the call is forwarded to, told why: since the one before was busy, did not answer or was not there.
+fn forwarded_for(cause: HangupCause, mut partner: Partner) -> Partner {
+    if let Partner::Forward(request) = &mut partner
+        && let DialTarget::Number { reason, .. } = &mut request.target
+    {
+        *reason = match cause {
+            HangupCause::Busy => DiversionReason::Busy,
+            HangupCause::NoAnswer => DiversionReason::NoAnswer,
+            _ => DiversionReason::Unavailable,
+        };
+    }
+    partner
+}
+
 impl Call {
-    /// Lets the next agent in order take over; false where there is none any more. The near leg hears
-    /// comfort audio until that one is there.
-    pub(super) fn take_next(&mut self, now: Moment, out: &mut Vec<Output>) -> bool {
+    /// Lets the next agent in order take over from one that is not to be had for `cause`; false where there is
+    /// none any more. The near leg hears comfort audio until that one is there.
+    pub(super) fn take_next(
+        &mut self,
+        now: Moment,
+        cause: HangupCause,
+        out: &mut Vec<Output>,
+    ) -> bool {
         while let Some(next) = self.setup.fallbacks.pop_front() {
             out.push(Output::Record(CallEvent::AgentReplaced(next.profile)));
             out.push(Output::Agent(AgentOutput::TakeProfile(next.profile)));
             self.setup.agent = next.agent;
-            self.setup.partner = next.partner;
+            self.setup.partner = forwarded_for(cause, next.partner);
             if self.reach_partner(now, out) {
                 return true;
             }
@@ -36,7 +57,7 @@ impl Call {
         cause: HangupCause,
         out: &mut Vec<Output>,
     ) {
-        if !self.take_next(now, out) {
+        if !self.take_next(now, cause, out) {
             self.announce(now, cause, out);
         }
     }

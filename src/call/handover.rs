@@ -5,8 +5,11 @@ use crate::call::Call;
 use crate::call::State;
 use crate::call::bridge::FarLeg;
 use crate::call::bridge::PROOF;
+use crate::call::bridge::not_done;
 use crate::call::bridge::too_soon;
 use crate::call::dial::DialRequest;
+use crate::call::dial::DialTarget;
+use crate::call::dial::Joined;
 use crate::call::event::CallEvent;
 use crate::call::input::LegOutput;
 use crate::call::input::Output;
@@ -49,10 +52,14 @@ impl Call {
     pub(super) fn hand_over(
         &mut self,
         now: Moment,
-        request: Box<DialRequest>,
+        mut request: Box<DialRequest>,
         with: Option<FarLeg>,
         out: &mut Vec<Output>,
     ) {
+        if let DialTarget::Number { joined, .. } = &mut request.target {
+            // The near leg leaves: what may be connected is judged by whom the target will be with.
+            *joined = with.map_or(Joined::Agent, |(far, _)| Joined::Leg(far));
+        }
         let is_there = with.is_some() || self.agent == AgentState::Ready;
         let dialled = if is_there { self.dial(now, request, out) } else { None };
         let Some(target) = dialled else {
@@ -165,7 +172,7 @@ impl Call {
         };
         self.timers.stop(Timer::TargetEnd);
         self.drop_line(handing.target, cause, out);
-        self.near.ask(LegOutput::NotifyRefer { status: cause.sip_status().max(300) }, out);
+        self.near.ask(LegOutput::NotifyRefer { status: not_done(cause) }, out);
         out.push(Output::Record(CallEvent::TransferFailed(cause)));
         if self.near.is_gone() {
             self.end(now, cause, by, out);
@@ -185,7 +192,7 @@ impl Call {
     ) {
         self.timers.stop(Timer::TargetEnd);
         self.drop_line(handing.target, cause, out);
-        self.near.ask(LegOutput::NotifyRefer { status: cause.sip_status().max(300) }, out);
+        self.near.ask(LegOutput::NotifyRefer { status: not_done(cause) }, out);
         out.push(Output::Record(CallEvent::TransferFailed(cause)));
         match handing.with {
             _ if self.near.is_gone() => self.end(now, cause, Party::Switch, out),

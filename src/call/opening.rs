@@ -211,7 +211,7 @@ impl Call {
     /// The next agent takes over while it rings; after the last one the caller shall hear why: the call is
     /// answered for the announcement.
     fn next_or_announce(&mut self, now: Moment, cause: HangupCause, out: &mut Vec<Output>) {
-        if !self.take_next(now, out) {
+        if !self.take_next(now, cause, out) {
             self.answer_to_announce(now, cause, out);
         } else if self.may_answer() {
             self.answer(now, out);
@@ -236,7 +236,7 @@ impl Call {
                 self.next_or_announce(now, cause, out);
             }
             Partner::Agent | Partner::Forward(_) => {
-                if !self.take_next(now, out) {
+                if !self.take_next(now, cause, out) {
                     self.end(now, cause, ended_by(cause, Party::Far), out);
                 } else if self.may_answer() {
                     self.answer(now, out);
@@ -273,7 +273,7 @@ impl Call {
             News::Near(news) => self.near_in_calling(now, news, out),
             // Nobody is called for an agent that is not there.
             News::Agent(AgentNews::Lost(cause)) => {
-                if !self.take_next(now, out) {
+                if !self.take_next(now, cause, out) {
                     self.end(now, cause, Party::Switch, out);
                 }
             }

@@ -317,7 +317,7 @@ impl<'s> Bench<'s> {
                         queue.push_back(Input::Command(Command::Hangup { dialog, cause }));
                     }
                 }
-                AttemptOutput::Health { key, input } => {
+                AttemptOutput::Health { key, input, .. } => {
                     self.board.handle(now, &key, input, &mut Vec::new());
                 }
                 AttemptOutput::Throttle { trunk, retry_after } => {

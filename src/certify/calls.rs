@@ -3,6 +3,7 @@
 use crate::call::Call;
 use crate::call::dial::DialRequest;
 use crate::call::dial::DialTarget;
+use crate::call::dial::Joined;
 use crate::call::input::Input as CallInput;
 use crate::call::input::LegInput;
 use crate::call::setup::CallSetup;
@@ -109,6 +110,7 @@ impl Bench<'_> {
                 from: None,
                 trunk: Some(trunk.id),
                 reason: DiversionReason::Unconditional,
+                joined: Joined::Agent,
             },
             terms: leg_terms::outbound(&trunk, transport),
             ring_max: Duration::from_secs(600),
@@ -220,11 +222,7 @@ impl Bench<'_> {
 
     fn decide(&self, invitation: &Invitation) -> Verdict {
         let request = invitation.request.as_ref();
-        let header = |name: &str| {
-            let mut fields = request.headers.table().iter();
-            let field = fields.find(|(_, own, _)| own.eq_ignore_ascii_case(name.as_bytes()));
-            field.map(|(_, _, value)| value)
-        };
+        let header = |name: &str, nth: usize| request.headers.named(name).nth(nth);
         let first = |name: HeaderName| -> Option<Uri> {
             let address = request.headers.addresses(name).next()?.ok()?;
             Some(address.uri().clone())

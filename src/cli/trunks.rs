@@ -71,6 +71,17 @@ struct Gateway {
     name: String,
     state: String,
     until: Option<Timestamp>,
+    /// Those of its addresses that are not ready.
+    #[serde(default)]
+    addresses: Vec<Address>,
+}
+
+#[derive(Deserialize)]
+struct Address {
+    address: String,
+    transport: String,
+    state: String,
+    until: Option<Timestamp>,
 }
 
 /// Prints how trunks stand.
@@ -150,6 +161,10 @@ fn show(trunk: &Trunk) -> String {
     for gateway in &trunk.gateways {
         let until = time(gateway.until).unwrap_or_default();
         table.row([gateway.name.clone(), gateway.state.clone(), until]);
+        for own in &gateway.addresses {
+            let until = time(own.until).unwrap_or_default();
+            table.row([format!("  {} {}", own.address, own.transport), own.state.clone(), until]);
+        }
     }
     format!("{facts}\n\n{}", table.text())
 }

@@ -115,6 +115,8 @@ struct File {
     source: usize,
     extends: Vec<(String, Place)>,
     built_in: bool,
+    /// It is a copy of one that is built in, word for word.
+    copied: bool,
 }
 
 impl fmt::Debug for Profiles {
@@ -185,6 +187,7 @@ impl Profiles {
         }
         let mut owners: BTreeMap<String, usize> = BTreeMap::new();
         for (name, text) in texts {
+            let shipped = BUILT_IN.iter().find(|(_, own)| *own == text).map(|(id, _)| *id);
             let source = sources.add(name, text);
             let table = tree::parse(source, &sources, problems);
             let mut check = Check { sources: &sources, problems, skip_templates: true };
@@ -208,7 +211,8 @@ impl Profiles {
                 problems.push(Problem::error(&sources, at, message));
                 continue;
             }
-            files.insert(id, File::new(table, source));
+            let copied = shipped == Some(id.as_str());
+            files.insert(id, File { copied, ..File::new(table, source) });
         }
         Self(Arc::new(Set { sources, files, defaults, around }))
     }
@@ -218,10 +222,10 @@ impl Profiles {
         self.0.files.keys().map(String::as_str)
     }
 
-    /// Whether a profile of this id is there that is not built in.
+    /// Whether a profile of this id is there that is not built in, nor a copy of one that is.
     #[must_use]
     pub fn is_own(&self, id: &str) -> bool {
-        self.0.files.get(id).is_some_and(|file| !file.built_in)
+        self.0.files.get(id).is_some_and(|file| !file.built_in && !file.copied)
     }
 
     /// Makes a trunk of a row of the database.
@@ -444,7 +448,7 @@ impl File {
                 _ => None,
             })
             .collect();
-        Self { table, source, extends, built_in: false }
+        Self { table, source, extends, built_in: false, copied: false }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::engine::registry::Registry;
 use crate::engine::switch::Switch;
 use crate::engine::way;
 use crate::routing::gateway::Gateway;
+use crate::routing::gateway_addresses::GatewayAddress;
 use crate::routing::gateway_board::Action;
 use crate::routing::gateway_board::GatewayKey;
 use crate::routing::health::Availability;
@@ -112,6 +113,11 @@ impl Watching {
         let table = self.switch.table.load();
         let trunk = table.trunk(action.key.trunk).map_or("", |trunk| trunk.name.as_str());
         let gateway = action.key.gateway.as_str();
+        if let Some(address) = action.address {
+            let state = state.as_str();
+            tracing::info!(trunk, gateway, %address, state, "an address of a gateway changed");
+            return;
+        }
         match state {
             Availability::Down => {
                 tracing::warn!(
@@ -136,22 +142,24 @@ impl Watching {
 /// Probes a gateway and tells the board.
 async fn probe(switch: Arc<Switch>, key: GatewayKey) {
     let input = match ask(&switch, &key).await {
-        Some(response) => {
-            Input::ProbeAnswered { status: response.status, retry_after: retry_after(&response) }
-        }
+        Some((status, retry_after)) => Input::ProbeAnswered { status, retry_after },
         None => Input::ProbeFailed,
     };
     tracing::debug!(gateway = key.gateway.as_str(), ?input, "a gateway was probed");
     switch.registry.note_probe(clock::now(), &key, input);
 }
 
-fn retry_after(response: &Response) -> Option<Duration> {
+/// What an answer says: its status, and its Retry-After.
+type Said = (u16, Option<Duration>);
+
+fn said(response: &Response) -> Said {
     let after = response.headers.retry_after().ok().flatten();
-    after.map(|after| Duration::from_secs(u64::from(after.delay_s)))
+    (response.status, after.map(|after| Duration::from_secs(u64::from(after.delay_s))))
 }
 
-/// The answer of the first of a gateway's addresses that gives one.
-async fn ask(switch: &Arc<Switch>, key: &GatewayKey) -> Option<Arc<Response>> {
+/// What the first of a gateway's addresses says that wants calls; else what that says that wants them soonest.
+/// Where one wants calls, those that were silent before it are noted to rest: no call need wait for them.
+async fn ask(switch: &Arc<Switch>, key: &GatewayKey) -> Option<Said> {
     let table = switch.table.load_full();
     let trunk = table.trunk(key.trunk)?;
     let outbound = trunk.outbound.as_ref()?;
@@ -161,20 +169,56 @@ async fn ask(switch: &Arc<Switch>, key: &GatewayKey) -> Option<Arc<Response>> {
         outbound.via_registered_flow.then(|| switch.registry.registered_way(trunk.id)).flatten();
     if let Some(way) = registered {
         let request = Asked { switch, trunk, gateway, probing };
-        return request.by(way.flow, way.routes, probing.timeout).await;
+        let response = request.by(way.flow, way.routes, probing.timeout).await?;
+        return Some(said(&response));
     }
     let (hop, rules) = way::gateway_search(gateway).ok()?;
-    let targets = switch.dns.locate(hop, rules).await.ok()?;
-    let asked = targets.len().min(ADDRESSES_MAX);
+    let targets = in_order(switch, key, switch.dns.locate(hop, rules).await.ok()?);
     // All of them together have the time that the profile gives.
-    let patience = probing.timeout / u32::try_from(asked.max(1)).unwrap_or(1);
-    for target in targets.iter().take(ADDRESSES_MAX) {
+    let patience = probing.timeout / u32::try_from(targets.len().max(1)).unwrap_or(1);
+    let (mut silent, mut refusal) = (Vec::new(), None::<Said>);
+    let note = |address, input| switch.registry.note_address(clock::now(), (key, address), input);
+    for target in &targets {
+        let address = GatewayAddress { address: target.address, transport: target.transport };
         let request = Asked { switch, trunk, gateway, probing };
-        if let Some(response) = request.at(target, patience).await {
-            return Some(response);
+        let Some(response) = request.at(target, patience).await else {
+            silent.push(address);
+            continue;
+        };
+        let (status, retry_after) = said(&response);
+        if status != 503 {
+            for address in silent {
+                note(address, Input::CallFailed { retry_after: None });
+            }
+            return Some((status, retry_after));
         }
+        note(address, Input::Throttled { retry_after });
+        let rest = retry_after.unwrap_or(outbound.health.cooldown);
+        let soonest = refusal.and_then(|(_, rest)| rest).map_or(rest, |other| rest.min(other));
+        refusal = Some((status, Some(soonest)));
     }
-    None
+    refusal
+}
+
+/// The addresses to ask, those first that only one call would try, so that none has to; those that rest last.
+fn in_order(switch: &Switch, key: &GatewayKey, mut targets: Vec<Target>) -> Vec<Target> {
+    let address = |own: &Target| GatewayAddress { address: own.address, transport: own.transport };
+    let found = targets.iter().map(address).collect();
+    let standing = switch.registry.find_addresses(clock::now(), key, found);
+    let rank = |target: &Target| {
+        let own = standing.iter().find(|(other, _)| *other == address(target));
+        match own.map_or(Availability::Ready, |(_, state)| *state) {
+            Availability::Trial => 0,
+            Availability::Ready => 1,
+            Availability::Cooling(_)
+            | Availability::Throttled(_)
+            | Availability::Down
+            | Availability::Disabled => 2,
+        }
+    };
+    targets.sort_by_key(rank);
+    targets.truncate(ADDRESSES_MAX);
+    targets
 }
 
 /// What an OPTIONS is made of.

@@ -28,6 +28,7 @@ use crate::engine::sip_shard::CallLeg;
 use crate::engine::sip_shard::Shard;
 use crate::engine::switch::Switch;
 use crate::engine::switch::SwitchListener;
+use crate::engine::trace::End;
 use crate::engine::way;
 use crate::routing::contents::is_recorded;
 use crate::routing::decision::Decision;
@@ -90,7 +91,8 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
     metric::observe(Histogram::Routing, clock::now().since(now));
     let mut begun = Begun { now, log: CallLog::open(now, clock::new_call_id()), decision };
     let secrets = Arc::clone(shard.switch.table.load().secret_headers());
-    shard.trace.link(begun.log.record().id, invitation.request.headers.call_id(), &secrets);
+    let called = (begun.log.record().id, End::Called);
+    shard.trace.link(called, invitation.request.headers.call_id(), &secrets);
     match verdict {
         Verdict::Challenge(trunk) => {
             challenge(shard, &invitation, &trunk, stale.get());
@@ -160,7 +162,8 @@ fn replace(
         Ok(call) => {
             adopt(shard, &invitation, policy, &route.trunk);
             let secrets = Arc::clone(shard.switch.table.load().secret_headers());
-            shard.trace.link(call, invitation.request.headers.call_id(), &secrets);
+            let called = (call, End::Called);
+            shard.trace.link(called, invitation.request.headers.call_id(), &secrets);
         }
         Err((cause, replacement)) => {
             close(shard, replacement.begun, dialog, (cause, cause.sip_status()));
@@ -379,11 +382,7 @@ fn decide(
             server::Verdict::Wrong | server::Verdict::Malformed => Proof::Wrong,
         }
     };
-    let header = |name: &str| {
-        let mut fields = request.headers.table().iter();
-        let field = fields.find(|(_, own, _)| own.eq_ignore_ascii_case(name.as_bytes()));
-        field.map(|(_, _, value)| value)
-    };
+    let header = |name: &str, nth: usize| request.headers.named(name).nth(nth);
     let diversion = first_uri(request, HeaderName::Diversion);
     let called_party = first_uri(request, HeaderName::PCalledPartyId);
     let certificate = shard.switch.flows.peer_names(invitation.flow.id);

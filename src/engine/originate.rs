@@ -2,6 +2,7 @@
 
 use crate::call::dial::DialRequest;
 use crate::call::dial::DialTarget;
+use crate::call::dial::Joined;
 use crate::call::event::Arrival;
 use crate::call::event::CallDirection;
 use crate::call::event::CallEvent;
@@ -399,6 +400,7 @@ fn call_setup(plan: &OutboundPlan, trunk: &Trunk, profile: &AiProfile) -> CallSe
             from: None,
             trunk: None,
             reason: DiversionReason::Unconditional,
+            joined: Joined::Agent,
         },
         terms: leg_terms::outbound(trunk, transport.unwrap_or(Transport::Udp)),
         ring_max,

@@ -2,8 +2,10 @@
 
 use crate::call::dial::DialRequest;
 use crate::call::dial::DialTarget;
+use crate::call::dial::Joined;
 use crate::call::setup::NextAgent;
 use crate::call::setup::Partner;
+use crate::call::side::LegSide;
 use crate::engine::dial;
 use crate::engine::leg_terms;
 use crate::routing::outbound::DiversionReason;
@@ -96,6 +98,12 @@ pub(super) fn transferred_to(to: E164, ring_max: Duration) -> DialRequest {
 /// only stand until then.
 fn to_number(to: E164, ring_max: Duration, reason: DiversionReason) -> DialRequest {
     let terms = leg_terms::of_peer(Transport::Udp, SrtpPolicy::Off);
-    let target = DialTarget::Number { to, from: None, trunk: None, reason };
+    let target = DialTarget::Number {
+        to,
+        from: None,
+        trunk: None,
+        reason,
+        joined: Joined::Leg(LegSide::Near),
+    };
     DialRequest { target, terms, ring_max }
 }

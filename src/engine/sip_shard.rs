@@ -22,6 +22,7 @@ pub(super) use crate::engine::sip_shard::handle::Overheard;
 pub(super) use crate::engine::sip_shard::handle::PlacedLeg;
 pub use crate::engine::sip_shard::handle::ShardHandle;
 use crate::engine::switch::Switch;
+use crate::engine::trace::End;
 use crate::engine::trace::ShardTrace;
 use crate::engine::turned_away;
 use crate::engine::turned_away::DeclinedSample;
@@ -216,7 +217,8 @@ impl Shard {
                 // Dropped where the call could not be placed: whoever waits learns of it by that.
                 self.placing = None;
                 if let Some(call_id) = call_id {
-                    self.trace.link(leg.call, call_id.as_ref(), &leg.secret_headers);
+                    let placed = (leg.call, End::Caller);
+                    self.trace.link(placed, call_id.as_ref(), &leg.secret_headers);
                 }
             }
             Order::TakeOver { dialog, leg, body, taken } => {

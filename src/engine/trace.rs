@@ -4,6 +4,7 @@ use crate::engine::sip_shard::ShardHandle;
 use crate::routing::table::RoutingTable;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::message::peek;
+pub(super) use crate::sip::trace::End;
 pub use crate::sip::trace::Trace;
 use crate::sip::trace::TraceBook;
 pub use crate::sip::trace::TracedMessage;
@@ -54,8 +55,8 @@ impl ShardTrace {
     }
 
     /// `secrets` names headers of the leg whose values are secrets.
-    pub(super) fn link(&self, call: CallId, call_id: &[u8], secrets: &Arc<[Box<str>]>) {
-        self.lock().link(call, call_id, secrets);
+    pub(super) fn link(&self, leg: (CallId, End), call_id: &[u8], secrets: &Arc<[Box<str>]>) {
+        self.lock().link(leg, call_id, secrets);
     }
 }
 

@@ -3,6 +3,8 @@
 use crate::clock;
 use crate::engine::registry::RegistrationState;
 use crate::engine::registry::Registry;
+use crate::routing::gateway_addresses::GatewayAddress;
+use crate::routing::gateway_board::GatewayKey;
 use crate::routing::health::Availability;
 use crate::routing::table::RoutingTable;
 use crate::routing::trunk::Trunk;
@@ -30,7 +32,18 @@ pub struct TrunkState {
     /// The names its calls come from, and what they stand for.
     pub sources: Vec<(String, Vec<IpAddr>)>,
     /// Its gateways, by name.
-    pub gateways: Vec<(String, Availability)>,
+    pub gateways: Vec<GatewayState>,
+}
+
+/// How one gateway of a trunk stands.
+#[derive(Clone, Debug)]
+pub struct GatewayState {
+    /// Its name.
+    pub name: String,
+    /// Whether it may be given calls.
+    pub state: Availability,
+    /// Those of its addresses that are not ready.
+    pub addresses: Vec<(GatewayAddress, Availability)>,
 }
 
 impl TrunkStates {
@@ -53,10 +66,15 @@ impl TrunkStates {
         let is_seen = |trunk: &&Arc<Trunk>| trunk.tenant.map_or(shared, |owner| owner == tenant);
         let mut trunks: Vec<_> = table.trunks().filter(is_seen).cloned().collect();
         trunks.sort_by(|one, other| one.name.cmp(&other.name));
-        let mut gateways = self.registry.gateways(clock::now());
+        let now = clock::now();
+        let mut gateways = self.registry.gateways(now);
         let state = |trunk: Arc<Trunk>| {
             let own = gateways.extract_if(.., |(key, _)| key.trunk == trunk.id);
-            let gateways = own.map(|(key, state)| (key.gateway.to_string(), state)).collect();
+            let gateway = |(key, state): (GatewayKey, Availability)| {
+                let addresses = self.registry.unready_addresses(now, &key);
+                GatewayState { name: key.gateway.to_string(), state, addresses }
+            };
+            let gateways = own.map(gateway).collect();
             let registration = self.registry.registration(trunk.id);
             let calls = self.registry.calls_of_trunk(trunk.id);
             let names = trunk.source_names.iter();

@@ -42,9 +42,10 @@ pub struct Question {
 #[must_use]
 pub fn explain(table: &RoutingTable, question: &Question) -> (Verdict, Decision) {
     let mut decision = Decision::new();
-    let header = |name: &str| {
-        let mut headers = question.headers.iter();
-        headers.find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_bytes())
+    let header = |name: &str, nth: usize| {
+        let headers = question.headers.iter();
+        let mut named = headers.filter(|(own, _)| own.eq_ignore_ascii_case(name));
+        named.nth(nth).map(|(_, value)| value.as_bytes())
     };
     let to = user_of(&question.to).as_bytes();
     let attempt = Attempt {

@@ -1,6 +1,8 @@
 //! `GatewayBoard`: the health of every gateway of every trunk that calls out.
 
 use crate::routing::gateway::Gateway;
+use crate::routing::gateway_addresses::GatewayAddress;
+use crate::routing::gateway_addresses::GatewayAddresses;
 use crate::routing::health;
 use crate::routing::health::Availability;
 use crate::routing::health::GatewayHealth;
@@ -29,6 +31,8 @@ pub struct GatewayKey {
 pub struct Action {
     /// Which one.
     pub key: GatewayKey,
+    /// Of its addresses this one alone.
+    pub address: Option<GatewayAddress>,
     /// What.
     pub what: health::Output,
 }
@@ -45,6 +49,7 @@ pub struct GatewayBoard {
 struct Watched {
     gateway: Arc<Gateway>,
     health: GatewayHealth,
+    addresses: GatewayAddresses,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,7 +81,7 @@ impl GatewayBoard {
                 });
                 let mut outputs = Vec::new();
                 let watched = self.watch(now, known, (gateway, outbound), &mut outputs);
-                out.extend(outputs.into_iter().map(|what| Action { key: key.clone(), what }));
+                extend(out, &key, outputs);
                 self.gateways.insert(key, watched);
             }
         }
@@ -91,16 +96,16 @@ impl GatewayBoard {
         outputs: &mut Vec<health::Output>,
     ) -> Watched {
         let gateway = Arc::clone(gateway);
-        if let Some(Watched { mut health, .. }) = known {
-            if *health.policy() != outbound.health {
-                health.set_policy(now, outbound.health.clone());
+        if let Some(mut known) = known {
+            if *known.health.policy() != outbound.health {
+                known.health.set_policy(now, outbound.health.clone());
             }
-            return Watched { gateway, health };
+            return Watched { gateway, ..known };
         }
         let random = Random::from_seed(self.random.next_u64());
         let mut health = GatewayHealth::new(outbound.health.clone(), random);
         health.handle(now, Input::Started, outputs);
-        Watched { gateway, health }
+        Watched { gateway, health, addresses: GatewayAddresses::default() }
     }
 
     /// Tells a gateway something. One it does not know is left alone.
@@ -108,7 +113,76 @@ impl GatewayBoard {
         let Some(watched) = self.gateways.get_mut(key) else { return };
         let mut outputs = Vec::new();
         watched.health.handle(now, input, &mut outputs);
-        out.extend(outputs.into_iter().map(|what| Action { key: key.clone(), what }));
+        extend(out, key, outputs);
+    }
+
+    /// Tells a gateway what became of a call, or of a probe, at one of its addresses. While another of them
+    /// takes calls a failure is that address's own; else the gateway rests until one does.
+    pub fn handle_at(
+        &mut self,
+        now: Moment,
+        (key, address): (&GatewayKey, GatewayAddress),
+        input: Input,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(watched) = self.gateways.get_mut(key) else { return };
+        let before = watched.addresses.availability(now, address);
+        let cooldown = watched.health.policy().cooldown;
+        watched.addresses.note(now, address, (input, cooldown));
+        let after = watched.addresses.availability(now, address);
+        let rest = || watched.addresses.all_rest_until(now, address).map(|until| until.since(now));
+        let told = match input {
+            Input::CallFailed { .. } => {
+                rest().map(|rest| Input::CallFailed { retry_after: Some(rest) })
+            }
+            Input::Throttled { .. } => {
+                rest().map(|rest| Input::Throttled { retry_after: Some(rest) })
+            }
+            Input::Started
+            | Input::ProbeAnswered { .. }
+            | Input::ProbeFailed
+            | Input::CallSent
+            | Input::CallServed
+            | Input::Disabled
+            | Input::Enabled
+            | Input::DeadlineReached => Some(input),
+        };
+        match told {
+            Some(told) => self.handle(now, key, told, out),
+            // What becomes of all of them is told of the gateway.
+            None if std::mem::discriminant(&before) != std::mem::discriminant(&after) => {
+                let (address, what) = (Some(address), health::Output::Changed(after));
+                out.push(Action { key: key.clone(), address, what });
+            }
+            None => {}
+        }
+    }
+
+    /// Takes note that a gateway has these addresses, and says how each of them stands, in the same order.
+    pub fn find_addresses(
+        &mut self,
+        now: Moment,
+        key: &GatewayKey,
+        found: Vec<GatewayAddress>,
+    ) -> Vec<(GatewayAddress, Availability)> {
+        let Some(watched) = self.gateways.get_mut(key) else {
+            return found.into_iter().map(|address| (address, Availability::Ready)).collect();
+        };
+        let stand =
+            |address: &GatewayAddress| (*address, watched.addresses.availability(now, *address));
+        let standing = found.iter().map(stand).collect();
+        watched.addresses.find(now, found);
+        standing
+    }
+
+    /// The addresses of a gateway that are not ready, with how they stand.
+    pub fn unready_addresses(
+        &self,
+        now: Moment,
+        key: &GatewayKey,
+    ) -> impl Iterator<Item = (GatewayAddress, Availability)> {
+        let watched = self.gateways.get(key).into_iter();
+        watched.flat_map(move |watched| watched.addresses.unready(now))
     }
 
     /// Tells every gateway of a trunk that the carrier wants fewer calls.
@@ -185,6 +259,11 @@ impl GatewayBoard {
     }
 }
 
+fn extend(out: &mut Vec<Action>, key: &GatewayKey, outputs: Vec<health::Output>) {
+    let action = |what| Action { key: key.clone(), address: None, what };
+    out.extend(outputs.into_iter().map(action));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,5 +335,64 @@ mod tests {
             [Availability::Throttled(until), Availability::Down].contains(&state)
         }));
         assert!(board.all(now).any(|(_, state)| state == Availability::Throttled(until)));
+    }
+
+    fn address(last: u8) -> GatewayAddress {
+        let address = std::net::SocketAddr::from(([192, 0, 2, last], 5_060));
+        GatewayAddress { address, transport: crate::types::transport::Transport::Udp }
+    }
+
+    #[test]
+    fn a_dead_address_rests_alone_while_its_gateway_goes_on_by_the_others() {
+        let mut board = GatewayBoard::new(Random::from_seed(1));
+        let (now, mut out) = (Moment::from_millis(1_000), Vec::new());
+        board.follow(now, &table(|_| {}), &mut out);
+        let (one, two) = (address(1), address(2));
+        let found = board.find_addresses(now, &key("a"), vec![one, two]);
+        assert!(found.iter().all(|(_, state)| *state == Availability::Ready));
+        out.clear();
+        board.handle_at(now, (&key("a"), one), Input::CallFailed { retry_after: None }, &mut out);
+        let rest = Availability::Cooling(now + Duration::from_secs(30));
+        let told = Action { key: key("a"), address: Some(one), what: Output::Changed(rest) };
+        assert_eq!(out, [told]);
+        assert_eq!(board.availability(now, &key("a")), Availability::Ready);
+        let found = board.find_addresses(now, &key("a"), vec![two, one]);
+        assert_eq!(found, [(two, Availability::Ready), (one, rest)]);
+        assert_eq!(board.unready_addresses(now, &key("a")).collect::<Vec<_>>(), [(one, rest)]);
+
+        // The other one asks for a rest too: now the gateway has none, until the first is back.
+        let now = now + Duration::from_secs(1);
+        let retry_after = Some(Duration::from_secs(5));
+        board.handle_at(now, (&key("a"), two), Input::Throttled { retry_after }, &mut out);
+        let until = now + Duration::from_secs(5);
+        assert_eq!(board.availability(now, &key("a")), Availability::Throttled(until));
+        assert_eq!(board.availability(until, &key("a")), Availability::Ready);
+        assert_eq!(board.availability(now, &key("b")), Availability::Ready, "not its own");
+        // Another call that serves is the word of the gateway.
+        board.handle_at(until, (&key("a"), two), Input::CallServed, &mut out);
+        let found = board.find_addresses(until, &key("a"), vec![one, two]);
+        assert_eq!(found, [(one, rest), (two, Availability::Ready)]);
+    }
+
+    #[test]
+    fn a_gateway_of_one_address_rests_with_it() {
+        let mut board = GatewayBoard::new(Random::from_seed(1));
+        let (now, mut out) = (Moment::from_millis(1_000), Vec::new());
+        board.follow(now, &table(|_| {}), &mut out);
+        board.find_addresses(now, &key("a"), vec![address(1)]);
+        let failed = Input::CallFailed { retry_after: None };
+        board.handle_at(now, (&key("a"), address(1)), failed, &mut out);
+        let until = now + Duration::from_secs(30);
+        assert_eq!(board.availability(now, &key("a")), Availability::Cooling(until));
+        assert_eq!(board.availability(until, &key("a")), Availability::Trial);
+        board.handle_at(until, (&key("a"), address(1)), Input::CallSent, &mut out);
+        assert!(!board.availability(until, &key("a")).takes_calls());
+        board.handle_at(until, (&key("a"), address(1)), Input::CallServed, &mut out);
+        assert_eq!(board.availability(until, &key("a")), Availability::Ready);
+        let found = board.find_addresses(until, &key("a"), vec![address(1)]);
+        assert_eq!(found, [(address(1), Availability::Ready)]);
+        // What is not known of is nobody's.
+        board.handle_at(now, (&key("z"), address(1)), failed, &mut out);
+        assert!(!out.iter().any(|action| action.key == key("z")));
     }
 }

@@ -2,13 +2,18 @@
 
 use crate::routing::decision::Decision;
 use crate::routing::identify::Attempt;
+use crate::routing::numbers::Rewritten;
+use crate::routing::numbers::dial_text;
 use crate::routing::trunk::Trunk;
 use crate::types::header::CallVariables;
 use crate::types::header::FieldValue;
 use crate::types::header::VariableName;
+use smallvec::SmallVec;
 
 /// The longest text of a peer that a step of a decision repeats, in bytes.
 const NOTED_BYTES_MAX: usize = 160;
+/// Asserted identities that are read; RFC 3325 §9.1 knows of two.
+const IDENTITIES_MAX: usize = 4;
 /// Headers that tell where a call has been; written down where they come.
 const HISTORY: [&str; 3] = ["Diversion", "History-Info", "Reason"];
 
@@ -41,8 +46,15 @@ pub(crate) fn claimed<'a>(
     decision: &mut Decision,
 ) -> Claimed<'a> {
     let asserted = ["P-Asserted-Identity", "Remote-Party-ID"].into_iter().find_map(|name| {
-        let user = user_of_address((attempt.header)(name)?)?;
-        Some((name, user))
+        let users: SmallVec<[&[u8]; IDENTITIES_MAX]> = (0..IDENTITIES_MAX)
+            .map_while(|nth| (attempt.header)(name, nth))
+            .flat_map(entries)
+            .filter_map(user_of_address)
+            .take(IDENTITIES_MAX)
+            .collect();
+        // RFC 3325 §9.1: a SIP identity and a telephone number may stand beside each other, in any order.
+        let number = users.iter().find(|user| is_number(trunk, user)).or_else(|| users.first());
+        number.map(|user| (name, *user))
     });
     // Nobody needs to be believed who wants to be known less.
     let withheld = wants_privacy(attempt);
@@ -59,6 +71,23 @@ pub(crate) fn claimed<'a>(
     }
 }
 
+/// Whether a user part is a telephone number by the trunk's rules.
+fn is_number(trunk: &Trunk, user: &[u8]) -> bool {
+    let rewritten = dial_text(user).map(|text| trunk.calling.rewrite(&text).0);
+    matches!(rewritten, Some(Rewritten::Number(_)))
+}
+
+/// The addresses of one line, which commas part.
+fn entries(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let line = rest?;
+        let end = outside(line, b',', true);
+        rest = end.and_then(|end| line.get(end + 1..));
+        line.get(..end.unwrap_or(line.len()))
+    })
+}
+
 /// Whether a caller asks not to be shown: by Privacy (RFC 3323 §4.2, RFC 3325 §9.3), or by the parameter of
 /// a Remote-Party-ID.
 fn wants_privacy(attempt: &Attempt<'_>) -> bool {
@@ -66,10 +95,10 @@ fn wants_privacy(attempt: &Attempt<'_>) -> bool {
         let text = String::from_utf8_lossy(value).to_ascii_lowercase();
         text.split(between).any(|word| wanted.contains(&word.trim()))
     };
-    let privacy = (attempt.header)("Privacy");
+    let privacy = attempt.first("Privacy");
     let by_privacy =
         privacy.is_some_and(|value| says(value, [';', ','], &["id", "user", "header"]));
-    let party = (attempt.header)("Remote-Party-ID").and_then(|value| {
+    let party = attempt.first("Remote-Party-ID").and_then(|value| {
         // What stands in quotes or in the address is no parameter of ours.
         value.get(outside_quotes(value, b'>')?..)
     });
@@ -85,7 +114,7 @@ pub(crate) fn variables(
 ) -> CallVariables {
     let mut variables = CallVariables::default();
     for (header, name) in &trunk.headers.variables {
-        let Some(value) = (attempt.header)(header) else { continue };
+        let Some(value) = attempt.first(header) else { continue };
         let kept =
             FieldValue::from_bytes(value).is_ok_and(|value| variables.set(name.clone(), value));
         let words = if kept { "is set by" } else { "is left out: no text of one line in" };
@@ -98,7 +127,7 @@ pub(crate) fn variables(
 /// believed of it: whoever reaches the port can write these headers.
 pub(crate) fn note_claims(trunk: &Trunk, attempt: &Attempt<'_>, decision: &mut Decision) {
     for name in HISTORY {
-        if let Some(value) = (attempt.header)(name) {
+        if let Some(value) = attempt.first(name) {
             decision.note("history", format!("{name}: {}", shown(value)));
         }
     }
@@ -107,13 +136,13 @@ pub(crate) fn note_claims(trunk: &Trunk, attempt: &Attempt<'_>, decision: &mut D
         return;
     }
     if let Some(name) = &map.verstat {
-        match (attempt.header)(name) {
+        match attempt.first(name) {
             Some(value) => decision.note("identity", format!("{name}: {}", shown(value))),
             // RFC 8224 and carriers alike: absent is not failed.
             None => decision.note("identity", format!("no {name}")),
         }
     }
-    match (attempt.header)("Identity") {
+    match attempt.first("Identity") {
         Some(value) => {
             decision.note("identity", format!("Identity of {} bytes, not verified", value.len()));
         }
@@ -156,13 +185,20 @@ fn user_of_address(value: &[u8]) -> Option<&[u8]> {
 
 /// Where a byte first stands outside a quoted string.
 fn outside_quotes(value: &[u8], wanted: u8) -> Option<usize> {
-    let (mut quoted, mut escaped) = (false, false);
+    outside(value, wanted, false)
+}
+
+/// The same, outside angle brackets too where these count.
+fn outside(value: &[u8], wanted: u8, brackets: bool) -> Option<usize> {
+    let (mut quoted, mut escaped, mut enclosed) = (false, false, false);
     for (at, byte) in value.iter().enumerate() {
         match (quoted, escaped, byte) {
             (true, true, _) => escaped = false,
             (true, false, b'\\') => escaped = true,
-            (_, false, b'"') => quoted = !quoted,
-            (false, _, byte) if *byte == wanted => return Some(at),
+            (_, false, b'"') if !enclosed => quoted = !quoted,
+            (false, _, byte) if *byte == wanted && !enclosed => return Some(at),
+            (false, _, b'<') => enclosed = brackets,
+            (false, _, b'>') => enclosed = false,
             (_, _, _) => {}
         }
     }
@@ -283,6 +319,28 @@ mod tests {
         assert_eq!(routed(trusted, &open).0, "+15550133");
         // To be known less nobody has to be believed.
         assert_eq!(routed(HeaderMap::default(), &[("Privacy", "user;id")]).0, "");
+    }
+
+    #[test]
+    fn of_two_asserted_identities_the_one_with_the_number_is_the_callers() {
+        let trusted = HeaderMap { trust_asserted: true, ..HeaderMap::default() };
+        let (name, tel) = ("P-Asserted-Identity", "<tel:+15550122>");
+        let alice = "\"A, <B>\" <sip:alice@carrier.example;x=1,2>;y=z";
+        for headers in [
+            &[(name, format!("{alice}, {tel}"))][..],
+            &[(name, format!("{tel}, {alice}"))],
+            &[(name, alice.to_owned()), (name, tel.to_owned())],
+            &[(name, tel.to_owned()), (name, alice.to_owned())],
+            &[(name, "<sip:+15550122@h>, <tel:+15550133>".to_owned())],
+            &[(name, format!("rubbish, {tel}"))],
+        ] {
+            let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
+            assert_eq!(routed(trusted.clone(), &headers).0, "+15550122", "{headers:?}");
+        }
+        // Without a number it is the first.
+        assert_eq!(routed(trusted.clone(), &[(name, alice)]).0, "alice");
+        let many = format!("{}{tel}", "<sip:alice@h>, ".repeat(1_000));
+        assert_eq!(routed(trusted, &[(name, &many)]).0, "alice", "so many are not read");
     }
 
     #[test]

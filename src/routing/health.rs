@@ -1,16 +1,11 @@
 //! `GatewayHealth`: whether a gateway may be given calls, from OPTIONS probes, the fate of calls, what
 //! the carrier says and what an operator switched off.
 
+use crate::routing::rest::Rest;
 use crate::types::moment::Moment;
 use crate::types::random::Random;
 use std::fmt;
 use std::time::Duration;
-
-/// A trial call whose end is never reported frees its place after this: all timers of an INVITE are
-/// over by then (64 × T1 twice).
-const TRIAL_MAX: Duration = Duration::from_secs(64);
-/// A carrier that asks for more rest than this gets this much.
-const REST_MAX: Duration = Duration::from_secs(3_600);
 
 /// How the health of gateways is watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +123,12 @@ impl Availability {
         matches!(self, Self::Ready | Self::Trial)
     }
 
+    /// Whether it is no time for calls, and a time is known when it is.
+    #[must_use]
+    pub const fn rests(self) -> bool {
+        matches!(self, Self::Cooling(_) | Self::Throttled(_))
+    }
+
     /// Every spelling.
     pub const SPELLINGS: [&'static str; 6] =
         ["ready", "trial", "cooling", "throttled", "down", "disabled"];
@@ -159,19 +160,6 @@ enum Link {
     Up(u32),
     /// Down, with so many answers in a row.
     Down(u32),
-}
-
-/// What a rest is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rest {
-    /// None, and the last calls went well.
-    None,
-    /// After a failure, until this moment.
-    Cooling(Moment),
-    /// At the carrier's wish, until this moment.
-    Throttled(Moment),
-    /// A failure's rest is over; this call tries it, if one was sent.
-    Trial(Option<Moment>),
 }
 
 /// The health of one gateway.
@@ -231,22 +219,13 @@ impl GatewayHealth {
         if matches!(self.link, Link::Down(_)) {
             return Availability::Down;
         }
-        match self.rest {
-            Rest::Throttled(until) if now < until => Availability::Throttled(until),
-            Rest::Cooling(until) if now < until => Availability::Cooling(until),
-            Rest::Trial(Some(until)) if now < until => Availability::Cooling(until),
-            Rest::Cooling(_) | Rest::Trial(_) => Availability::Trial,
-            Rest::None | Rest::Throttled(_) => Availability::Ready,
-        }
+        self.rest.availability(now)
     }
 
     /// The next moment at which this wants `Input::DeadlineReached`.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
-        let rest = match self.rest {
-            Rest::Cooling(until) | Rest::Throttled(until) | Rest::Trial(Some(until)) => Some(until),
-            Rest::None | Rest::Trial(None) => None,
-        };
+        let rest = self.rest.end();
         let probe = self.answer_by.or(self.probe_at);
         [rest, probe].into_iter().flatten().min()
     }
@@ -262,21 +241,15 @@ impl GatewayHealth {
             Input::ProbeFailed => self.probe_failed(now),
             Input::CallSent => {
                 if before == Availability::Trial {
-                    self.rest = Rest::Trial(Some(now + TRIAL_MAX));
+                    self.rest.call_sent(now);
                 }
             }
-            Input::CallServed => {
-                if matches!(self.rest, Rest::Cooling(_) | Rest::Trial(_)) {
-                    self.rest = Rest::None;
-                }
-            }
+            Input::CallServed => self.rest.call_served(),
             Input::CallFailed { retry_after } => {
-                let pause = self.pause(retry_after);
-                self.rest = self.longer(now, Rest::Cooling(now + pause));
+                self.rest.cool(now, self.pause(retry_after));
             }
             Input::Throttled { retry_after } => {
-                let pause = self.pause(retry_after);
-                self.rest = self.longer(now, Rest::Throttled(now + pause));
+                self.rest.throttle(now, self.pause(retry_after));
             }
             Input::Disabled => self.disabled = true,
             Input::Enabled => self.disabled = false,
@@ -284,46 +257,15 @@ impl GatewayHealth {
         }
         let after = self.availability(now);
         if std::mem::discriminant(&before) != std::mem::discriminant(&after)
-            || (input == Input::DeadlineReached && self.rest_is_over(now))
+            || (input == Input::DeadlineReached && self.rest.is_over(now))
         {
-            self.settle(now);
+            self.rest.settle(now);
             out.push(Output::Changed(after));
         }
     }
 
     fn pause(&self, wish: Option<Duration>) -> Duration {
-        wish.unwrap_or(self.policy.cooldown).min(REST_MAX)
-    }
-
-    /// Of two rests the one that lasts longer.
-    fn longer(&self, now: Moment, new: Rest) -> Rest {
-        let end = |rest| match rest {
-            Rest::Cooling(until) | Rest::Throttled(until) => Some(until),
-            Rest::None | Rest::Trial(_) => None,
-        };
-        match end(self.rest) {
-            Some(until) if until > now && Some(until) > end(new) => self.rest,
-            _ => new,
-        }
-    }
-
-    fn rest_is_over(&self, now: Moment) -> bool {
-        match self.rest {
-            Rest::Cooling(until) | Rest::Throttled(until) | Rest::Trial(Some(until)) => {
-                until <= now
-            }
-            Rest::None | Rest::Trial(None) => false,
-        }
-    }
-
-    /// Forgets the end of a rest that is over, so that it is no deadline any more.
-    fn settle(&mut self, now: Moment) {
-        if self.rest_is_over(now) {
-            self.rest = match self.rest {
-                Rest::Throttled(_) => Rest::None,
-                Rest::Cooling(_) | Rest::Trial(_) | Rest::None => Rest::Trial(None),
-            };
-        }
+        wish.unwrap_or(self.policy.cooldown)
     }
 
     fn probe_answered(&mut self, now: Moment, status: u16, retry_after: Option<Duration>) {
@@ -334,8 +276,7 @@ impl GatewayHealth {
         let Some(probing) = &self.policy.probing else { return };
         if status == 503 {
             // It lives, and says that it wants no calls: a carrier that drains does so.
-            let pause = self.pause(retry_after);
-            self.rest = self.longer(now, Rest::Throttled(now + pause));
+            self.rest.throttle(now, self.pause(retry_after));
         }
         if !probing.alive.contain(status) {
             return self.missed();

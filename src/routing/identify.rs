@@ -41,13 +41,20 @@ pub struct Attempt<'a> {
     pub diversion_user: &'a [u8],
     /// The user part of P-Called-Party-ID; empty where there is none.
     pub called_party_user: &'a [u8],
-    /// The user part of the caller: From, or P-Asserted-Identity.
+    /// The user part of From.
     pub caller_user: &'a [u8],
-    /// The first value of a header by its name.
-    pub header: &'a dyn Fn(&str) -> Option<&'a [u8]>,
+    /// The lines of a header by its name, by their place from 0.
+    pub header: &'a dyn Fn(&str, usize) -> Option<&'a [u8]>,
     /// How the credentials of the request fare with an account. Asked only of trunks that match in
     /// everything else, at most once for each.
     pub proof: &'a dyn Fn(&DigestAccount) -> Proof,
+}
+
+impl<'a> Attempt<'a> {
+    /// The first line of a header.
+    pub(crate) fn first(&self, name: &str) -> Option<&'a [u8]> {
+        (self.header)(name, 0)
+    }
 }
 
 impl fmt::Debug for Attempt<'_> {
@@ -190,7 +197,7 @@ fn judge<'t>(trunk: &'t Trunk, attempt: &Attempt<'_>) -> Judgement<'t> {
         };
     }
     for (name, value) in &trunk.required_headers {
-        let given = (attempt.header)(name).unwrap_or_default();
+        let given = attempt.first(name).unwrap_or_default();
         if !equal_in_constant_time(given, value.expose().as_bytes()) {
             return Judgement::NoHeader(name);
         }

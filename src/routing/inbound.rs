@@ -588,9 +588,10 @@ mod tests {
 
     fn decide(table: &RoutingTable, call: &Call) -> (Verdict, Decision) {
         let listener: ListenerName = "public".parse().unwrap();
-        let header = |name: &str| {
-            let mut headers = call.headers.iter();
-            headers.find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_bytes())
+        let header = |name: &str, nth: usize| {
+            let headers = call.headers.iter();
+            let mut named = headers.filter(|(own, _)| own.eq_ignore_ascii_case(name));
+            named.nth(nth).map(|(_, value)| value.as_bytes())
         };
         let attempt = Attempt {
             listener: &listener,

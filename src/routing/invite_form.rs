@@ -263,6 +263,7 @@ impl DiversionReason {
             Self::Unconditional => "unconditional",
             Self::Busy => "user-busy",
             Self::NoAnswer => "no-answer",
+            Self::Unavailable => "unavailable",
             Self::Deflection => "deflection",
         }
     }
@@ -273,6 +274,7 @@ impl DiversionReason {
             Self::Unconditional => 302,
             Self::Busy => 486,
             Self::NoAnswer => 408,
+            Self::Unavailable => 404,
             Self::Deflection => 480,
         }
     }

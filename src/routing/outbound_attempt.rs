@@ -5,8 +5,10 @@ mod running;
 
 use crate::routing::contents::Tenant;
 use crate::routing::decision::Decision;
+use crate::routing::gateway_addresses::GatewayAddress;
 use crate::routing::gateway_board::GatewayKey;
 use crate::routing::health;
+use crate::routing::health::Availability;
 use crate::routing::invite_form::Sender;
 use crate::routing::numbers::Rewritten;
 use crate::routing::numbers::dial_text;
@@ -32,6 +34,13 @@ pub struct TryId(pub u8);
 pub enum Input {
     /// Begin.
     Started,
+    /// Something becomes of one of the addresses of the next hop.
+    AtAddress {
+        /// Which try.
+        id: TryId,
+        /// What.
+        news: AddressNews,
+    },
     /// The INVITE left; until then it waits for its turn or for DNS.
     Sent {
         /// Which try.
@@ -60,14 +69,6 @@ pub enum Input {
         /// What it says.
         refusal: CarrierRefusal,
     },
-    /// One address of the next hop refused the call, and another is asked instead: see
-    /// [`OutboundAttempt::takes_another_address`].
-    AddressRefused {
-        /// Which try.
-        id: TryId,
-        /// What it says.
-        refusal: CarrierRefusal,
-    },
     /// The transaction timed out.
     TimedOut {
         /// Which try.
@@ -87,6 +88,20 @@ pub enum Input {
     Cancelled,
     /// The deadline is reached.
     DeadlineReached,
+}
+
+/// What becomes of one address of a next hop that may have several (RFC 3263 §4.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AddressNews {
+    /// It rests, and is left out.
+    LeftOut(GatewayAddress, Availability),
+    /// It is sent the INVITE: what comes speaks for this one.
+    Taken(GatewayAddress),
+    /// Nothing came of it, and another is asked instead.
+    Failed,
+    /// It refused the call, and another is asked instead: see
+    /// [`OutboundAttempt::takes_another_address`].
+    Refused(CarrierRefusal),
 }
 
 /// A final response, 300 to 699.
@@ -124,6 +139,8 @@ pub enum Output {
     Health {
         /// Which gateway.
         key: GatewayKey,
+        /// At which of its addresses, where it has several.
+        address: Option<GatewayAddress>,
         /// What.
         input: health::Input,
     },
@@ -274,11 +291,11 @@ impl OutboundAttempt {
                 self.next(now, none, out);
             }
             Input::Cancelled => self.give_up(Failure::new(HangupCause::CallerCancelled, ""), out),
-            Input::Sent { .. }
+            Input::AtAddress { .. }
+            | Input::Sent { .. }
             | Input::NotAdmitted { .. }
             | Input::Progressed { .. }
             | Input::Refused { .. }
-            | Input::AddressRefused { .. }
             | Input::TimedOut { .. }
             | Input::Unreachable { .. }
             | Input::Answered { .. }
@@ -293,10 +310,13 @@ impl OutboundAttempt {
                 if run.stage == Stage::Waiting {
                     run.stage = Stage::Silent;
                     run.patience = (!no_reply.is_zero()).then_some(now + no_reply);
-                    out.push(run.health(health::Input::CallSent));
+                    if run.address.is_none() {
+                        out.push(run.health(health::Input::CallSent));
+                    }
                 }
                 self.state = State::Trying(run);
             }
+            Input::AtAddress { id, news } if id == run.id => self.at_address(now, run, news, out),
             Input::Progressed { id, status, early_media } if id == run.id => {
                 run.progressed(now, status, early_media, out);
                 self.state = State::Trying(run);
@@ -310,12 +330,6 @@ impl OutboundAttempt {
             }
             Input::Refused { id, refusal } if id == run.id => {
                 self.refused(now, &run, &refusal, out)
-            }
-            Input::AddressRefused { id, refusal } if id == run.id => {
-                let words = format!("{} {}, another address", refusal.status, refusal.phrase);
-                self.note(now, &run, &words);
-                let (stage, early_media) = (Stage::Waiting, false);
-                self.state = State::Trying(Running { stage, early_media, patience: None, ..run });
             }
             Input::TimedOut { id } if id == run.id => self.timed_out(now, &run, "timed out", out),
             Input::Unreachable { id } if id == run.id => {
@@ -337,15 +351,47 @@ impl OutboundAttempt {
             }
             Input::DeadlineReached => self.deadline_reached(now, run, out),
             Input::Started
+            | Input::AtAddress { .. }
             | Input::Sent { .. }
             | Input::Progressed { .. }
             | Input::NotAdmitted { .. }
             | Input::Refused { .. }
-            | Input::AddressRefused { .. }
             | Input::TimedOut { .. }
             | Input::Unreachable { .. }
             | Input::Answered { .. } => self.state = State::Trying(run),
         }
+    }
+
+    fn at_address(
+        &mut self,
+        now: Moment,
+        mut run: Running,
+        news: AddressNews,
+        out: &mut Vec<Output>,
+    ) {
+        let (input, words) = match news {
+            AddressNews::LeftOut(address, state) => {
+                self.note(now, &run, &format!("{address} is {state}"));
+                return self.state = State::Trying(run);
+            }
+            AddressNews::Taken(address) => {
+                run.address = Some(address);
+                out.push(run.health(health::Input::CallSent));
+                return self.state = State::Trying(run);
+            }
+            AddressNews::Failed => {
+                (health::Input::CallFailed { retry_after: None }, "no reply".to_owned())
+            }
+            AddressNews::Refused(refusal) => {
+                (run.said_by(&refusal), format!("{} {}", refusal.status, refusal.phrase))
+            }
+        };
+        out.push(run.health(input));
+        let at = run.address.map_or_else(String::new, |address| format!(" of {address}"));
+        self.note(now, &run, &format!("{words}{at}, another address"));
+        // What was said there is said; the next begins anew.
+        let (stage, early_media, patience) = (Stage::Waiting, false, None);
+        self.state = State::Trying(Running { stage, early_media, patience, ..run });
     }
 
     fn deadline_reached(&mut self, now: Moment, run: Running, out: &mut Vec<Output>) {
@@ -394,22 +440,18 @@ impl OutboundAttempt {
             q850: refusal.q850,
             words: format!("{status} {}", refusal.phrase),
         };
-        let retry_after = refusal.retry_after.filter(|_| policy.honour_retry_after);
         if (300..400).contains(&status) {
             out.push(run.health(health::Input::CallServed));
             return self.redirected(now, run, refusal, (failure, out));
         }
         if policy.is_throttling(&refusal.phrase) {
+            let retry_after = refusal.retry_after.filter(|_| policy.honour_retry_after);
             out.push(Output::Throttle { trunk: run.attempt.trunk.id, retry_after });
             let failure = Failure { cause: HangupCause::CarrierThrottled, ..failure };
             let next = if run.may_move_on() { Next::Trunk } else { Next::Nothing };
             return self.fail(now, run, (failure, next), out);
         }
-        out.push(run.health(match (status, retry_after) {
-            (503, Some(_)) => health::Input::Throttled { retry_after },
-            (503, None) => health::Input::CallFailed { retry_after: None },
-            _ => health::Input::CallServed,
-        }));
+        out.push(run.health(run.said_by(refusal)));
         self.fail(now, run, (failure, Next::gateway_if(run.moves_on_after(status))), out);
     }
 
@@ -528,6 +570,7 @@ impl OutboundAttempt {
             early_media: false,
             began: now,
             patience: None,
+            address: None,
         });
     }
 
@@ -685,7 +728,8 @@ mod tests {
         // The second address has the gateway's patience of its own.
         call.sent(ONE);
         call.progress(ONE, 100, false);
-        call.tell(Input::AddressRefused { id: ONE, refusal: refusal(503, "Busy") });
+        let news = AddressNews::Refused(refusal(503, "Busy"));
+        call.tell(Input::AtAddress { id: ONE, news });
         assert!(call.attempt.decision().to_string().contains("503 Busy, another address"));
         call.take();
         call.sent(ONE);
@@ -694,6 +738,52 @@ mod tests {
         call.sent(TWO);
         call.progress(TWO, 180, false);
         assert!(!call.attempt.takes_another_address(&refusal(503, "Busy")), "it rang");
+    }
+
+    #[test]
+    fn what_comes_of_an_address_is_told_of_that_address() {
+        let address = |last| {
+            let address = std::net::SocketAddr::from(([192, 0, 2, last], 5_060));
+            GatewayAddress { address, transport: crate::types::transport::Transport::Udp }
+        };
+        let at = |news| Input::AtAddress { id: ONE, news };
+        let mut call = Call::by_one(|_| {});
+        call.tell(at(AddressNews::LeftOut(address(1), Availability::Throttled(call.now))));
+        call.tell(at(AddressNews::Taken(address(2))));
+        call.tell(at(AddressNews::Failed));
+        call.tell(at(AddressNews::Taken(address(3))));
+        let retry_after = Some(Duration::from_secs(7));
+        let refusal = CarrierRefusal { status: 503, retry_after, ..CarrierRefusal::default() };
+        call.tell(at(AddressNews::Refused(refusal)));
+        call.tell(at(AddressNews::Taken(address(4))));
+        call.sent(ONE);
+        call.progress(ONE, 100, false);
+        let told: Vec<_> = call
+            .out
+            .iter()
+            .filter_map(|output| match output {
+                Output::Health { address, input, .. } => Some((address.unwrap(), *input)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (address(2), health::Input::CallSent),
+                (address(2), health::Input::CallFailed { retry_after: None }),
+                (address(3), health::Input::CallSent),
+                (address(3), health::Input::Throttled { retry_after }),
+                (address(4), health::Input::CallSent),
+                (address(4), health::Input::CallServed),
+            ]
+        );
+        let text = call.attempt.decision().to_string();
+        for step in [
+            "192.0.2.1:5060 over udp is throttled",
+            "no reply of 192.0.2.2:5060 over udp, another address",
+        ] {
+            assert!(text.contains(step), "{step} in {text}");
+        }
     }
 
     #[test]

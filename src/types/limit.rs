@@ -282,6 +282,9 @@ pub const PASSING_BYTES_MAX: usize = 4 * 1_024;
 pub const EXTRA_HEADERS_MAX: usize = 32;
 /// Gateways of one trunk. Over it: refused by `tandem check`.
 pub const TRUNK_GATEWAYS_MAX: usize = 32;
+/// Addresses of one gateway that rest after a failure or at the carrier's wish. Over it: the one whose rest
+/// ends first may be called again.
+pub const GATEWAY_RESTS_MAX: usize = 64;
 /// OPTIONS to gateways under way at once. Over it: the next waits for one of them to end.
 pub const GATEWAY_PROBES_MAX: usize = 256;
 /// Names of one trunk's `inbound.source_dns`. Over it: refused by `tandem check`.

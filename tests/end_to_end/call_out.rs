@@ -245,3 +245,50 @@ async fn a_call_out_may_talk_with_a_forwarded_number_once_it_is_answered() {
     let bye = hear_bye(&far).await;
     assert_eq!(bye.header("call-id"), second.header("call-id"));
 }
+
+#[tokio::test]
+async fn a_call_that_comes_back_to_us_has_a_trace_of_its_own_at_each_end() {
+    const OTHER: &str = "+15550111";
+    let node = Home::new().start().await;
+    let own = node.sip();
+    node.put(&[
+        carrier::trunk(4, &format!("{}/32", own.ip()), &[own], json!({})),
+        carrier::tenant(1, 4),
+        carrier::tenant(7, 4),
+        rows::profile(2, 1, json!({"kind": "echo"})),
+        rows::profile(8, 7, json!({"kind": "echo"})),
+        rows::number(3, 1, 2, NUMBER),
+        rows::number(9, 7, 8, OTHER),
+    ])
+    .await;
+    let (key, other) =
+        (key(&node, 1, KeyRole::Operator).await, carrier::key(&node, 7, KeyRole::Operator).await);
+    let call = place(&node, &key, json!({"to": OTHER, "from": NUMBER})).await;
+    let sql = format!(
+        "SELECT {{}} FROM calls AS called, calls AS caller WHERE caller.id = '{call}' \
+         AND called.direction = 'inbound' \
+         AND called.answered_at IS NOT NULL AND caller.answered_at IS NOT NULL"
+    );
+    crate::node::wait_for("both ends are answered", async || {
+        (node.count(&sql.replace("{}", "count(*)")).await == 1).then_some(())
+    })
+    .await;
+    let called =
+        crate::postgres::text(&node.database(), &sql.replace("{}", "called.id::text")).await;
+    let path = calls(1, &format!("/{call}/hangup"));
+    assert_eq!(node.post(&path, &key, &json!({})).await.status, 202);
+    shown(&node, 1, &call, &key).await;
+    shown(&node, 7, &called, &other).await;
+    for (tenant, call, key, invited) in [(1, &call, &key, "out"), (7, &called, &other, "in")] {
+        let trace = node.read(&calls(tenant, &format!("/{call}/trace")), key).await;
+        let messages = trace["messages"].as_array().unwrap();
+        let ways = |start: &str| -> Vec<&str> {
+            let of = messages.iter().filter(|one| one["text"].as_str().unwrap().starts_with(start));
+            of.map(|one| one["way"].as_str().unwrap()).collect()
+        };
+        for (start, way) in [("INVITE ", invited), ("ACK ", invited), ("BYE ", invited)] {
+            let ways = ways(start);
+            assert!(!ways.is_empty() && ways.iter().all(|own| *own == way), "{start}{trace}");
+        }
+    }
+}

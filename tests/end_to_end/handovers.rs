@@ -1,16 +1,25 @@
 //! Transfers that carriers ask for by REFER: granted where the trunk says so, and then told of.
 
 use crate::call_out;
+use crate::carrier;
 use crate::carrier::CALLED;
 use crate::carrier::NUMBER;
+use crate::carrier::carrier;
 use crate::carrier::hear_bye;
 use crate::carrier::hears;
+use crate::carrier::key;
 use crate::carrier::pick_up;
 use crate::carrier::refuse;
+use crate::carrier::shown;
+use crate::node::Home;
 use crate::node::Node;
 use crate::phone::Heard;
 use crate::phone::Phone;
+use crate::rows;
+use crate::transfers;
+use crate::transfers::transfer;
 use serde_json::json;
+use tandem::store::api_keys::KeyRole;
 
 /// A caller who talks with an echo.
 async fn talking(node: &Node) -> (Phone, u16) {
@@ -99,6 +108,53 @@ async fn a_carrier_that_transfers_our_agent_is_told_how_it_goes_and_keeps_it_whe
     target.hear_media(150).await;
     assert_eq!(target.ask("BYE", "", "").await.status(), 200);
     assert_eq!(node.record(&phone.call_id).await.cause, "normal");
+}
+
+/// Two trunks of one country whose telephones may not be connected by us, of two places.
+async fn of_two_places() -> (Node, Phone, String) {
+    let node = Home::new().start().await;
+    let far = carrier(&node, "127.0.0.9").await;
+    let place = |area: &str| {
+        json!({"compliance": {"region": "IN", "no_pstn_to_pstn_bridge": true},
+               "numbers": {"area_code": area}, "calls": {"refer_in": "b2bua"}})
+    };
+    node.put(&[
+        carrier::trunk(4, "127.0.0.9/32", &[far.local()], place("80")),
+        carrier::trunk(5, "192.0.2.9/32", &[far.local()], place("22")),
+        carrier::tenant(1, 5),
+        rows::profile(2, 1, json!({"kind": "echo"})),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    let key = key(&node, 1, KeyRole::Operator).await;
+    (node, far, key)
+}
+
+#[tokio::test]
+async fn toll_bypass_is_judged_by_the_legs_that_are_connected() {
+    let (node, mut target, key) = of_two_places().await;
+    // The caller leaves: our agent and a telephone elsewhere are no two telephones.
+    let (mut leaving, _) = talking(&node).await;
+    assert_eq!(leaving.ask("REFER", &refer_to(CALLED), "").await.status(), 202);
+    let invite = target.expect("INVITE ").await;
+    pick_up(&mut target, &invite).await;
+    told(&leaving, "200").await;
+    hear_bye(&leaving).await;
+    hears((&target, invite.audio_port()), &target, 0x21).await;
+    assert_eq!(target.ask("BYE", "", "").await.status(), 200);
+    assert_eq!(node.record(&leaving.call_id).await.cause, "normal");
+
+    // The caller stays and would talk with that telephone: it keeps its agent instead.
+    let (mut phone, port, call) = transfers::talking(&node).await;
+    transfer(&node, &key, &call, json!({"to": CALLED, "mode": "bridge"})).await;
+    hears((&phone, port), &phone, 0x22).await;
+    phone.hang_up().await;
+    let record = shown(&node, 1, &call, &key).await.to_string();
+    assert!(
+        record.contains("may not be joined to a call of trunk trunk-4: toll bypass"),
+        "{record}"
+    );
+    assert!(target.hear_within(crate::phone::SILENCE).await.is_none(), "somebody was called");
 }
 
 /// Replaces, as it names the dialog of a telephone to the switch.

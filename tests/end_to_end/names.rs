@@ -169,15 +169,109 @@ async fn a_503_moves_to_the_next_target() {
     assert_eq!(node.post(&path, &key, &json!({})).await.status, 202);
     hear_bye(&other).await;
     let decided = steps(&shown(&node, 1, &call, &key).await);
-    assert!(decided.contains("503 Service Unavailable, another address"), "{decided}");
+    assert!(decided.contains("503 Service Unavailable of 127.0.0.5"), "{decided}");
     assert!(decided.contains("answered") && !decided.contains("try: 2"), "{decided}");
 
     // Who is called has said what it wants: that is nobody else's to say.
     let call = place(&node, &key, wish).await;
-    let invite = whichever_is_asked(&mut asked, &mut other).await;
-    refuse(&asked, &invite, "486 Busy Here", "").await;
+    let mut known = vec![invite.header("call-id").to_owned(), again.header("call-id").to_owned()];
+    let invite = next_call(&other, &mut known).await;
+    refuse(&other, &invite, "486 Busy Here", "").await;
     assert_eq!(shown(&node, 1, &call, &key).await["cause"], "busy");
-    assert!(other.hear_within(crate::phone::SILENCE).await.is_none(), "the other was asked too");
+    assert!(is_left_alone(&asked, known.first()), "the other was asked too");
+}
+
+/// The INVITE of the next call, not one that comes again.
+async fn next_call(phone: &Phone, known: &mut Vec<String>) -> Heard {
+    loop {
+        let invite = phone.expect("INVITE ").await;
+        let call_id = invite.header("call-id").to_owned();
+        if !known.contains(&call_id) {
+            known.push(call_id);
+            return invite;
+        }
+    }
+}
+
+/// Whether all that has come to a telephone is of this call.
+fn is_left_alone(phone: &Phone, call_id: Option<&String>) -> bool {
+    let mut buffer = vec![0; 65_535];
+    while let Ok((length, _)) = phone.socket.try_recv_from(&mut buffer) {
+        let heard = Heard::read(&String::from_utf8_lossy(&buffer[..length]));
+        if Some(heard.header("call-id")) != call_id.map(String::as_str) {
+            return false;
+        }
+    }
+    true
+}
+
+#[tokio::test]
+async fn an_address_that_wants_no_calls_or_is_dead_rests_while_its_gateway_goes_on() {
+    let names = NameServer::start().await;
+    names.says("many.test", Says::Addresses([[127, 0, 0, 53].into(), [127, 0, 0, 54].into()]));
+    let node = node(&names).await;
+    let mut asked = carrier(&node, "127.0.0.53").await;
+    let mut other = carrier(&node, "127.0.0.54").await;
+    let port = asked.local().port();
+    other.socket = UdpSocket::bind(("127.0.0.54", port)).await.unwrap();
+    let gateway = json!({"name": "many", "uri": format!("sip:many.test:{port}"), "dns": "a_all",
+                         "priority": 1});
+    let more = json!({"outbound": {"gateway": [gateway]}, "failover": {"gateway_cooldown_s": 600},
+                      "calls": {"setup_timeout_s": 60, "no_reply_timeout_ms": 8_000}});
+    node.put(&[carrier::trunk(4, "127.0.0.53/32", &[], more)]).await;
+    let (key, operator) = (key(&node, 1, KeyRole::Operator).await, node.operator_key().await);
+    let wish = json!({"to": CALLED, "from": NUMBER, "trunk": "trunk-4"});
+    let gateway = async || {
+        let path = format!("/api/v1/tenants/{}/trunks", rows::uuid(1));
+        node.read(&path, &operator).await["trunks"][0]["gateways"][0].clone()
+    };
+    let resting = |gateway: &Value, state: &str, at: &Phone| {
+        let addresses = gateway["addresses"].as_array().unwrap();
+        addresses.iter().any(|own| {
+            own["address"] == at.local().to_string()
+                && own["state"] == state
+                && own["transport"] == "udp"
+                && own["until"].is_string()
+        })
+    };
+
+    // The first says when it wants calls again: that is of itself.
+    let call = place(&node, &key, wish.clone()).await;
+    let invite = whichever_is_asked(&mut asked, &mut other).await;
+    refuse(&asked, &invite, "503 Service Unavailable", "Retry-After: 900\r\n").await;
+    let mut known = vec![invite.header("call-id").to_owned()];
+    let again = next_call(&other, &mut known).await;
+    refuse(&other, &again, "486 Busy Here", "").await;
+    assert_eq!(shown(&node, 1, &call, &key).await["cause"], "busy");
+    let stands = gateway().await;
+    assert_eq!(stands["state"], "ready", "{stands}");
+    assert!(resting(&stands, "throttled", &asked), "{stands}");
+
+    // However often there is a call, and in whatever order DNS has the two.
+    for _ in 0..6 {
+        let call = place(&node, &key, wish.clone()).await;
+        let invite = next_call(&other, &mut known).await;
+        refuse(&other, &invite, "486 Busy Here", "").await;
+        let record = shown(&node, 1, &call, &key).await;
+        assert_eq!(record["cause"], "busy");
+        let left_out = format!("{} over udp is throttled", asked.local());
+        assert!(steps(&record).contains(&left_out), "{}", steps(&record));
+    }
+    assert!(is_left_alone(&asked, known.first()), "who wants no calls was asked");
+
+    // The second falls silent: now the gateway has nobody.
+    let call = place(&node, &key, wish.clone()).await;
+    next_call(&other, &mut known).await;
+    assert_eq!(shown(&node, 1, &call, &key).await["cause"], "carrier_timeout");
+    let stands = gateway().await;
+    assert_eq!(stands["state"], "cooling", "{stands}");
+    assert!(resting(&stands, "throttled", &asked), "{stands}");
+    assert!(resting(&stands, "cooling", &other), "{stands}");
+    let answer = node.post(&calls(1, ""), &key, &wish).await;
+    assert!(answer.body.contains("no_gateway"), "{}", answer.body);
+    let listed = node.ask(&operator, &["trunks", "show", "trunk-4"]).await;
+    let line = format!("{} udp", other.local());
+    assert!(listed.out.contains(&line), "{listed:?}");
 }
 
 /// The next INVITE; `asked` is who got it.

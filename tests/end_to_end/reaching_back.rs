@@ -167,3 +167,31 @@ async fn a_carrier_that_closed_its_tls_connection_is_hung_up_by_a_new_one() {
     let record = shown(&node, 1, &call, &key).await;
     assert_eq!(record["cause"], "normal", "{record}");
 }
+
+#[tokio::test]
+async fn a_call_whose_connection_is_gone_and_whose_next_hop_is_no_name_ends_with_its_cause() {
+    let listener = TcpListener::bind((AGENT, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (node, mut phone) = node(&format!("sip:bot@{address};transport=tcp")).await;
+    let offer = phone.sdp();
+    let invite = phone.request("INVITE", "", &offer);
+    phone.send(invite).await;
+    let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    let mut agent = Peer::new(stream);
+    let invite = agent.expect("INVITE ").await;
+    let here = format!(
+        "Contact: <sip:bot@{address};transport=tcp>\r\nRecord-Route: <sip:nowhere.invalid;lr>\r\n"
+    );
+    agent.answer(&invite, "200 OK", &here, SDP).await;
+    agent.expect("ACK ").await;
+    confirm(&mut phone).await;
+    // Nobody is there any more, by this way or by another.
+    drop((agent, listener));
+    phone.hang_up().await;
+    let record = node.record(&phone.call_id).await;
+    assert_eq!((record.cause.as_str(), record.ended_by.as_str()), ("normal", "caller"));
+    crate::node::wait_for("no call is left", async || {
+        (node.metric("calls_open").await == 0).then_some(())
+    })
+    .await;
+}

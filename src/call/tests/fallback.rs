@@ -4,9 +4,11 @@ use super::legs::dial;
 use super::legs::path;
 use super::random::request;
 use super::*;
+use crate::call::dial::DialTarget;
 use crate::call::input::AudioPath;
 use crate::call::input::Comfort;
 use crate::call::setup::NextAgent;
+use crate::routing::outbound::DiversionReason;
 use crate::types::id::AiProfileId;
 use uuid::Uuid;
 
@@ -33,6 +35,37 @@ fn replaced(out: &[Output]) -> Vec<AiProfileId> {
         _ => None,
     };
     out.iter().filter_map(of).collect()
+}
+
+/// Why a number is called.
+fn reason(out: &[Output]) -> Option<DiversionReason> {
+    out.iter().find_map(|output| match output {
+        Output::Leg(_, LegOutput::Dial { target: DialTarget::Number { reason, .. }, .. }) => {
+            Some(*reason)
+        }
+        _ => None,
+    })
+}
+
+#[test]
+fn a_number_that_takes_over_from_another_is_told_why() {
+    for (cause, said) in [
+        (HangupCause::Busy, DiversionReason::Busy),
+        (HangupCause::NoAnswer, DiversionReason::NoAnswer),
+        (HangupCause::Rejected, DiversionReason::Unavailable),
+    ] {
+        let mut bench = Bench::new(|setup| {
+            setup.partner = Partner::Forward(Box::new(request()));
+            setup.fallbacks = [by_number(2)].into();
+        });
+        bench.leg(LegSide::Near, LegInput::Offered(super::legs::sdp()));
+        bench.run_media(LegSide::Near);
+        bench.run_media(LegSide::Far);
+        bench.give(Input::Leg(LegSide::Far, LegInput::DialFailed { cause, status: None }));
+        let out = bench.run_media(LegSide::Third);
+        assert!(dial(&out, LegSide::Third).is_some(), "{cause}");
+        assert_eq!(reason(&out), Some(said), "{cause}");
+    }
 }
 
 #[test]
@@ -85,7 +118,9 @@ fn a_number_takes_over_from_an_agent_and_the_next_agent_from_a_number_that_is_bu
     let out = bench.give(Input::Agent(AgentInput::Lost(HangupCause::AgentLost)));
     assert_eq!(replaced(&out), [id(2)]);
     assert!(out.contains(&Output::Media(LegSide::Far, MediaOutput::Reserve)), "{out:?}");
-    assert!(dial(&bench.run_media(LegSide::Far), LegSide::Far).is_some());
+    let out = bench.run_media(LegSide::Far);
+    assert!(dial(&out, LegSide::Far).is_some());
+    assert_eq!(reason(&out), Some(DiversionReason::Unavailable));
     let cause = HangupCause::Busy;
     let out = bench.give(Input::Leg(LegSide::Far, LegInput::DialFailed { cause, status: None }));
     assert_eq!(replaced(&out), [id(3)]);

@@ -221,7 +221,13 @@ fn party() -> impl Strategy<Value = Party> {
 pub(super) fn request() -> DialRequest {
     let to = "+15550123".parse().expect("a number");
     let reason = DiversionReason::Deflection;
-    let target = DialTarget::Number { to, from: None, trunk: None, reason };
+    let target = DialTarget::Number {
+        to,
+        from: None,
+        trunk: None,
+        reason,
+        joined: crate::call::dial::Joined::Leg(LegSide::Near),
+    };
     let joined_by = Some(TrunkId::from_uuid(uuid::Uuid::from_u128(1)));
     let terms = LegTerms { transfers: true, joined_by, ..terms() };
     DialRequest { target, terms, ring_max: Duration::from_secs(20) }

@@ -1,6 +1,7 @@
 //! The signalling of a call's legs: the one that called us, and those we dial.
 
 use crate::call::dial::DialTarget;
+use crate::call::dial::Joined;
 use crate::call::event::CallEvent;
 use crate::call::input::Input;
 use crate::call::input::LegInput;
@@ -27,6 +28,7 @@ use crate::routing::outbound::Forwarding;
 use crate::routing::outbound::OutboundPlan;
 use crate::routing::outbound::OutboundRequest;
 use crate::routing::template::Values;
+use crate::routing::trunk::Trunk;
 use crate::sip::endpoint::event::Command;
 use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Refusal;
@@ -222,12 +224,13 @@ impl Task {
             return Ok(DialRoute::Planned(plan));
         }
         match target {
-            DialTarget::Number { to, from, trunk, reason } => {
+            DialTarget::Number { to, from, trunk, reason, joined } => {
                 let to = to.as_str().parse().map_err(|_| HangupCause::NotANumber)?;
                 let mut request = OutboundRequest::new(self.route.tenant.id, to);
                 request.from = from;
                 request.trunk = trunk;
                 self.pass_on(&mut request, reason);
+                request.joined_to = self.trunk_of(joined);
                 let table = self.switch.table.load();
                 match self.switch.registry.plan_out(clock::now(), &table, request) {
                     Ok(plan) => Ok(DialRoute::Planned(Box::new(plan))),
@@ -271,21 +274,33 @@ impl Task {
         request.hops_left = Some(self.route.hops_left);
         request.variables = self.route.variables.clone();
         if matches!(self.near, Near::Dialled(_)) {
-            let trunk = self.media.trunk.as_ref().unwrap_or(&self.route.trunk);
-            request.joined_to = Some(Arc::clone(trunk));
             return;
         }
         let passing = self.route.passing.as_deref();
         request.anonymous = self.route.withheld;
         request.headers = passing.map(|passing| passing.headers().to_vec()).unwrap_or_default();
         request.forwarding = Some(Forwarding {
-            trunk: Arc::clone(&self.route.trunk),
             caller: self.route.caller.parse().ok(),
             dialled: self.route.dialled,
             reason,
             diversion: passing.and_then(|passing| passing.diversion.clone()),
             history: passing.and_then(|passing| passing.history.clone()),
         });
+    }
+
+    /// The trunk by which the media come of whom a new leg is to talk with; `None`: of nobody's telephone.
+    fn trunk_of(&mut self, joined: Joined) -> Option<Arc<Trunk>> {
+        match joined {
+            Joined::Agent => None,
+            Joined::Leg(LegSide::Near) => {
+                let of_media = self.media.trunk.as_ref();
+                let moved = of_media.filter(|_| matches!(self.near, Near::Dialled(_)));
+                Some(Arc::clone(moved.unwrap_or(&self.route.trunk)))
+            }
+            Joined::Leg(side @ (LegSide::Far | LegSide::Third)) => {
+                self.others.as_mut()?.slot(side).trunk.clone()
+            }
+        }
     }
 
     /// A caller that is not transferred is as before: when its shard gives the call up, that ends.

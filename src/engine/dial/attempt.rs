@@ -21,6 +21,8 @@ use crate::engine::sip_shard::ShardHandle;
 use crate::engine::way;
 use crate::net::connect::Destination;
 use crate::net::way_back::WayBack;
+use crate::routing::gateway_addresses::GatewayAddress;
+use crate::routing::outbound_attempt::AddressNews;
 use crate::routing::outbound_attempt::CarrierRefusal;
 use crate::routing::outbound_attempt::Input;
 use crate::routing::outbound_attempt::TryId;
@@ -301,11 +303,48 @@ impl Dialling {
         match found {
             Ok(addresses) => {
                 trying.addresses = addresses.into();
-                self.next_address(line).await
+                match self.leave_out(line) {
+                    Some(none_left) => Some(none_left),
+                    None => self.next_address(line).await,
+                }
             }
             Err(error) => {
                 tracing::info!(%error, "a gateway cannot be located");
                 Some(Input::Unreachable { id: trying.id })
+            }
+        }
+    }
+
+    /// Leaves those addresses of a gateway out that rest.
+    fn leave_out(&mut self, line: &Line) -> Option<Input> {
+        let now = clock::now();
+        let trying = self.trying.as_mut()?;
+        // The way a trunk registered by is one, and no address that DNS found.
+        let is_located = trying.registered.is_none();
+        let Target::Gateway(attempt) = trying.target.as_ref() else { return None };
+        let id = trying.id;
+        let found = trying.addresses.iter().filter(|_| is_located).map(gateway_address).collect();
+        let standing = line.switch.registry.find_addresses(now, &attempt.key(), found);
+        let resting: Vec<_> =
+            standing.into_iter().filter(|(_, state)| !state.takes_calls()).collect();
+        trying.addresses.retain(|own| {
+            !is_located || !resting.iter().any(|(address, _)| *address == gateway_address(own))
+        });
+        let is_none_left = trying.addresses.is_empty();
+        for (address, state) in resting {
+            let news = AddressNews::LeftOut(address, state);
+            self.note(line, Input::AtAddress { id, news });
+        }
+        is_none_left.then_some(Input::NotAdmitted { id, cause: HangupCause::NoGateway })
+    }
+
+    /// Tells the chooser something of which no more follows than a word for the board.
+    fn note(&mut self, line: &Line, input: Input) {
+        let (now, mut todo) = (clock::now(), Vec::new());
+        self.chooser.handle(now, input, &mut todo);
+        for next in todo {
+            if let Todo::Board(output) = next {
+                line.switch.registry.note_gateway(now, output);
             }
         }
     }
@@ -342,6 +381,12 @@ impl Dialling {
     async fn send(&mut self, line: &Line, address: locate::Target) -> Option<Input> {
         let trying = self.trying.as_mut()?;
         trying.instead = None;
+        let id = trying.id;
+        if trying.registered.is_none() {
+            let news = AddressNews::Taken(gateway_address(&address));
+            self.note(line, Input::AtAddress { id, news });
+        }
+        let trying = self.trying.as_mut()?;
         let destination = destination(line, &trying.target, &address);
         let registered = trying.registered.as_ref();
         let flow = match registered.map_or_else(
@@ -351,6 +396,7 @@ impl Dialling {
             Ok(flow) => flow,
             Err(error) => {
                 tracing::info!(%error, "no way to a gateway");
+                self.note(line, Input::AtAddress { id, news: AddressNews::Failed });
                 // Boxed, since the two call each other; addresses are few.
                 return Box::pin(self.next_address(line)).await;
             }
@@ -452,6 +498,7 @@ impl Dialling {
         }
         let is_left = self.trying.as_ref().is_some_and(|trying| !trying.addresses.is_empty());
         if is_left && furthest == Furthest::Silence {
+            self.note(line, Input::AtAddress { id, news: AddressNews::Failed });
             return self.next_address(line).await;
         }
         Some(if status == 408 { Input::TimedOut { id } } else { Input::Unreachable { id } })
@@ -463,8 +510,7 @@ impl Dialling {
         if !is_left || !self.chooser.takes_another_address(&refusal) {
             return Some(Input::Refused { id, refusal });
         }
-        // Nothing comes of it but a step of the decision.
-        self.chooser.handle(clock::now(), Input::AddressRefused { id, refusal }, &mut Vec::new());
+        self.note(line, Input::AtAddress { id, news: AddressNews::Refused(refusal) });
         self.next_address(line).await
     }
 
@@ -528,6 +574,10 @@ pub(crate) fn refusal(status: u16, phrase: String, note: &RefusalNote) -> Carrie
             .map(|redirect| (text(redirect.uri.user()), text(redirect.uri.host())))
             .collect(),
     }
+}
+
+fn gateway_address(target: &locate::Target) -> GatewayAddress {
+    GatewayAddress { address: target.address, transport: target.transport }
 }
 
 fn local_end(target: &Target) -> LocalEnd {

@@ -177,9 +177,9 @@ fn peer_todo(route: &Arc<PeerRoute>, is_open: bool, input: Input) -> Option<Vec<
             todo.extend(give_up(HangupCause::CallerCancelled, None));
             Some(todo)
         }
-        Input::Sent { .. }
+        Input::AtAddress { .. }
+        | Input::Sent { .. }
         | Input::Progressed { .. }
-        | Input::AddressRefused { .. }
         | Input::DeadlineReached => None,
     }
 }

@@ -4,6 +4,7 @@ use crate::clock;
 use crate::engine::registry::PermitGuard;
 use crate::engine::registry::Registry;
 use crate::routing::admission::OutboundAsk;
+use crate::routing::gateway_addresses::GatewayAddress;
 use crate::routing::gateway_board::Action;
 use crate::routing::gateway_board::GatewayKey;
 use crate::routing::health;
@@ -118,7 +119,12 @@ impl Registry {
         let mut actions = Vec::new();
         let mut inner = self.lock();
         match said {
-            Output::Health { key, input } => inner.board.handle(now, &key, input, &mut actions),
+            Output::Health { key, address: None, input } => {
+                inner.board.handle(now, &key, input, &mut actions);
+            }
+            Output::Health { key, address: Some(address), input } => {
+                inner.board.handle_at(now, (&key, address), input, &mut actions);
+            }
             Output::Throttle { trunk, retry_after } => {
                 inner.board.throttle(now, trunk, retry_after, &mut actions);
             }
@@ -130,6 +136,17 @@ impl Registry {
         inner.board_actions.extend(actions);
         drop(inner);
         self.board_changed.notify_one();
+    }
+
+    /// Tells the board which addresses a gateway has; says how each stands.
+    #[must_use]
+    pub fn find_addresses(
+        &self,
+        now: Moment,
+        key: &GatewayKey,
+        found: Vec<GatewayAddress>,
+    ) -> Vec<(GatewayAddress, Availability)> {
+        self.lock().board.find_addresses(now, key, found)
     }
 
     /// Takes the trunks of `table` over to the board, moves it on to `now`, and gives what is to be
@@ -174,6 +191,27 @@ impl Registry {
     #[must_use]
     pub fn gateways(&self, now: Moment) -> Vec<(GatewayKey, Availability)> {
         self.lock().board.all(now).map(|(key, state)| (key.clone(), state)).collect()
+    }
+
+    /// The addresses of a gateway that are not ready, with how they stand.
+    #[must_use]
+    pub fn unready_addresses(
+        &self,
+        now: Moment,
+        key: &GatewayKey,
+    ) -> Vec<(GatewayAddress, Availability)> {
+        self.lock().board.unready_addresses(now, key).collect()
+    }
+
+    /// Tells the board what a probe of one address of a gateway says of that.
+    pub fn note_address(
+        &self,
+        now: Moment,
+        (key, address): (&GatewayKey, GatewayAddress),
+        input: health::Input,
+    ) {
+        let (key, address) = (key.clone(), Some(address));
+        self.note_gateway(now, Output::Health { key, address, input });
     }
 
     /// Begins to charge an answered call out.

@@ -57,9 +57,9 @@ pub struct OutboundRequest {
     pub is_placed: bool,
     /// The caller wants to be withheld.
     pub anonymous: bool,
-    /// The call that this one is to be joined to, where that came in by a trunk.
+    /// The call in that this one goes on from.
     pub forwarding: Option<Forwarding>,
-    /// The trunk of the call of ours that this one is to be joined to.
+    /// The trunk of the telephone call that this one is to be joined to.
     pub joined_to: Option<Arc<Trunk>>,
     /// Headers for the carrier; those are sent that the trunk passes on.
     pub headers: Vec<(FieldName, FieldValue)>,
@@ -93,11 +93,9 @@ impl OutboundRequest {
     }
 }
 
-/// The telephone call that a call out is joined to.
+/// The telephone call that a call out goes on from.
 #[derive(Clone, Debug)]
 pub struct Forwarding {
-    /// The trunk it came in by.
-    pub trunk: Arc<Trunk>,
     /// Who calls there.
     pub caller: Option<E164>,
     /// The number of ours that was dialled there.
@@ -119,6 +117,8 @@ pub enum DiversionReason {
     Busy,
     /// The first did not answer.
     NoAnswer,
+    /// The first was not there.
+    Unavailable,
     /// Somebody transferred it.
     Deflection,
 }

@@ -326,9 +326,9 @@ impl Planning<'_, '_> {
         if let Some(other) = &self.request.joined_to {
             may_join(other, trunk)?;
         }
-        if let Some(forwarding) = &self.request.forwarding {
+        if self.request.forwarding.is_some() {
             // Hours and classes are about calls nobody asked for, not about calls passed on.
-            return may_join(&forwarding.trunk, trunk);
+            return Ok(());
         }
         if let Some(hours) = law.hours {
             let local = self.around.wall.to_zoned(law.zone.clone()).time();

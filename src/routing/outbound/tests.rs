@@ -560,8 +560,8 @@ fn indian(n: u128, area: &str) -> Trunk {
 fn forwarded(from: &Trunk) -> OutboundRequest {
     let mut call = request("+919876543210");
     call.from = None;
+    call.joined_to = Some(Arc::new(from.clone()));
     call.forwarding = Some(Forwarding {
-        trunk: Arc::new(from.clone()),
         caller: Some("+14155550123".parse().unwrap()),
         dialled: "+15550100".parse().unwrap(),
         reason: DiversionReason::NoAnswer,

@@ -1,7 +1,9 @@
 //! `Running`: the try that is under way.
 
+use crate::routing::gateway_addresses::GatewayAddress;
 use crate::routing::health;
 use crate::routing::outbound::Try;
+use crate::routing::outbound_attempt::CarrierRefusal;
 use crate::routing::outbound_attempt::Output;
 use crate::routing::outbound_attempt::TryId;
 use crate::routing::outbound_trunk::NeverAfter;
@@ -30,11 +32,23 @@ pub(super) struct Running {
     pub(super) began: Moment,
     /// Until when it may be as it is.
     pub(super) patience: Option<Moment>,
+    /// The address that has the INVITE.
+    pub(super) address: Option<GatewayAddress>,
 }
 
 impl Running {
     pub(super) fn health(&self, input: health::Input) -> Output {
-        Output::Health { key: self.attempt.key(), input }
+        Output::Health { key: self.attempt.key(), address: self.address, input }
+    }
+
+    /// What a refusal says of the health of who sent it.
+    pub(super) fn said_by(&self, refusal: &CarrierRefusal) -> health::Input {
+        let honours = self.attempt.outbound().failover.honour_retry_after;
+        match (refusal.status, refusal.retry_after.filter(|_| honours)) {
+            (503, retry_after @ Some(_)) => health::Input::Throttled { retry_after },
+            (503, None) => health::Input::CallFailed { retry_after: None },
+            _ => health::Input::CallServed,
+        }
     }
 
     pub(super) fn progressed(

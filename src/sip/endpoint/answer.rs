@@ -6,6 +6,7 @@ use super::event::Counter;
 use super::event::DialogEnd;
 use super::event::DialogId;
 use super::event::Event;
+use super::flow::Flow;
 use super::policy::SessionTimerMode;
 use super::receive::description;
 use super::request;
@@ -14,10 +15,12 @@ use super::told::Furthest;
 use super::told::ReferProgress;
 use super::told::RefusalNote;
 use super::transact::Acked;
+use super::transact::Kept;
 use super::transact::Machine;
 use super::transact::Purpose;
 use super::transact::Upward;
 use crate::sip::dialog::Dialog;
+use crate::sip::digest::client::Client as DigestClient;
 use crate::sip::invite::Early;
 use crate::sip::invite::State;
 use crate::sip::invite::Unacknowledged;
@@ -86,6 +89,7 @@ impl Endpoint {
             Purpose::Info => self.info_answered(cx, dialog, &response),
             Purpose::Refer => self.refer_answered(cx, dialog, &response),
             Purpose::Notify => self.notify_answered(cx, dialog, &response),
+            Purpose::Parting => self.parting_answered(cx, (dialog, id), &response),
             Purpose::Outside(_) | Purpose::Nothing => {}
         }
     }
@@ -130,7 +134,7 @@ impl Endpoint {
             Purpose::Info => self.info_over(cx, dialog, status),
             Purpose::Refer => self.refer_over(cx, dialog, ReferProgress::Refused(status)),
             Purpose::Notify => self.notify_over(dialog),
-            Purpose::Prack(..) | Purpose::Outside(_) | Purpose::Nothing => {}
+            Purpose::Prack(..) | Purpose::Outside(_) | Purpose::Parting | Purpose::Nothing => {}
         }
     }
 
@@ -216,6 +220,10 @@ impl Endpoint {
         usage.state = State::Confirmed(Box::new(held));
         if let Some(digest) = usage.digest.as_mut() {
             digest.accept(&response.headers);
+            if let Some(transaction) = self.transactions.get_mut(id) {
+                transaction.account =
+                    Some(Box::new(Kept { digest: digest.as_ref().clone(), fork: None }));
+            }
         }
         let ending = usage.ending;
         self.disarm(dialog, UsageTimer::Patience);
@@ -250,10 +258,11 @@ impl Endpoint {
             return cx.count(Counter::TooManyForks);
         }
         let flow = transaction.flow;
+        let kept = transaction.account.as_ref().map(|kept| kept.digest.clone());
         let Some(invite) = request::own_request(&transaction.last) else { return };
         let Some(local_tag) = invite.headers.from().tag().and_then(Tag::parse) else { return };
         let local = untagged(invite.headers.from().as_bytes());
-        let mut peer = Dialog::of_response(response, &local, local_tag, &invite.uri)
+        let peer = Dialog::of_response(response, &local, local_tag, &invite.uri)
             .advertising(request::sent_by(&invite).map(Arc::new));
         let branch = Branch::new(&mut self.random);
         let cseq = invite.headers.cseq().number;
@@ -266,8 +275,54 @@ impl Endpoint {
         let (tag, bytes) = (peer.remote_tag().clone(), writer.finish());
         let acked = Acked { tag, flow: way.flow, bytes, is_sent: true };
         self.send_ack(cx, (Some(dialog), id), (way, acked));
-        let owner = Some((dialog, Purpose::Nothing));
-        self.bye_in(cx, (&mut peer, flow), owner, HangupCause::Normal);
+        self.part(cx, dialog, (peer, flow), kept);
+    }
+
+    /// Sends the BYE of a dialog that no usage has, with the credentials the peer asked for before.
+    fn part(
+        &mut self,
+        cx: &mut Context<'_>,
+        dialog: DialogId,
+        (mut peer, flow): (Dialog, Flow),
+        mut kept: Option<DigestClient>,
+    ) {
+        let uri = peer.addressed().uri.as_bytes().clone();
+        // While the call goes on its nonces are counted in one place.
+        let usage = self.usages.get_mut(dialog.0);
+        let of_call = usage.and_then(|usage| usage.digest.as_deref_mut()).or(kept.as_mut());
+        let account = of_call.map(|digest| (digest.authorize(&Method::Bye, &uri), digest.clone()));
+        let (credentials, digest) = account.unzip();
+        let (owner, cause) = (Some((dialog, Purpose::Parting)), HangupCause::Normal);
+        let with = (cause, credentials.as_deref().unwrap_or_default());
+        let sent = self.bye_in_with(cx, (&mut peer, flow), owner, with);
+        self.keep_account(sent, digest.map(|digest| Kept { digest, fork: Some(peer) }));
+    }
+
+    fn keep_account(&mut self, transaction: Option<u64>, account: Option<Kept>) {
+        if let Some(transaction) = transaction.and_then(|id| self.transactions.get_mut(id)) {
+            transaction.account = account.map(Box::new);
+        }
+    }
+
+    /// Sends the BYE of a fork once more, where it was challenged and there is an account.
+    fn parting_answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        (dialog, id): (DialogId, u64),
+        response: &Response,
+    ) {
+        let challenged = self.transactions.get_mut(id).filter(|_| is_challenge(response.status));
+        let Some(transaction) = challenged else { return };
+        let (flow, account) = (transaction.flow, transaction.account.take());
+        let Some(Kept { mut digest, fork: Some(mut peer) }) = account.map(|kept| *kept) else {
+            return;
+        };
+        let uri = peer.addressed().uri.as_bytes().clone();
+        let Ok(credentials) = digest.answer(&response.headers, &Method::Bye, &uri) else { return };
+        let owner = Some((dialog, Purpose::Parting));
+        let with = (HangupCause::Normal, credentials.as_slice());
+        let sent = self.bye_in_with(cx, (&mut peer, flow), owner, with);
+        self.keep_account(sent, Some(Kept { digest, fork: Some(peer) }));
     }
 
     /// Sends a new INVITE where the refusal asks for it: with credentials (RFC 3261 §22.2), or with a

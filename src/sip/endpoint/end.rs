@@ -11,6 +11,7 @@ use super::flow::Flow;
 use super::request;
 use super::respond::Extra;
 use super::transact::Dependent;
+use super::transact::Kept;
 use super::transact::Purpose;
 use crate::sip::dialog::Dialog;
 use crate::sip::digest::client::Credentials;
@@ -61,6 +62,11 @@ impl Endpoint {
             self.abandon(cx, transaction);
         }
         if let State::Calling(calling) = usage.state {
+            let account =
+                usage.digest.take().map(|digest| Box::new(Kept { digest: *digest, fork: None }));
+            if let Some(transaction) = self.transactions.get_mut(calling.transaction) {
+                transaction.account = account;
+            }
             self.abandon(cx, calling.transaction);
         }
     }
@@ -163,7 +169,7 @@ impl Endpoint {
         (peer, flow): (&mut Dialog, Flow),
         owner: Option<(DialogId, Purpose)>,
         (cause, credentials): (HangupCause, &[Credentials]),
-    ) {
+    ) -> Option<u64> {
         let cseq = peer.next_cseq();
         let branch = Branch::new(&mut self.random);
         let usage = owner.and_then(|(dialog, _)| self.usages.get(dialog.0));
@@ -177,6 +183,6 @@ impl Endpoint {
         let key = ClientKey { branch, kind: Kind::Other };
         let purpose = owner.map_or(Purpose::Nothing, |(_, purpose)| purpose);
         let owner = (owner.map(|(dialog, _)| dialog), purpose);
-        self.begin_client(cx, key, owner, (way, writer.finish()));
+        self.begin_client(cx, key, owner, (way, writer.finish()))
     }
 }

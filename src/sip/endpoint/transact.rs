@@ -9,6 +9,8 @@ use super::flow::Flow;
 use super::request;
 use super::timers::Armed;
 use super::told::Fork;
+use crate::sip::dialog::Dialog;
+use crate::sip::digest::client::Client as DigestClient;
 use crate::sip::message::Request;
 use crate::sip::message::Response;
 use crate::sip::message::method::Method;
@@ -51,6 +53,7 @@ pub(super) struct Transaction {
     /// The ACKs to the 2xx of our INVITE, one for each fork.
     pub(super) acks: Vec<Acked>,
     pub(super) owner: Option<DialogId>,
+    pub(super) account: Option<Box<Kept>>,
     retransmission: Option<Armed>,
     wait: Option<Armed>,
 }
@@ -83,8 +86,19 @@ pub(super) enum Purpose {
     Notify,
     /// A request outside dialogs, by its place.
     Outside(u64),
-    /// A request whose answer changes nothing: CANCEL, the BYE of a fork or of a lost call.
+    /// The BYE of a fork that nobody waits for, or of a call that was given up.
+    Parting,
+    /// A request whose answer changes nothing: CANCEL.
     Nothing,
+}
+
+/// What an INVITE keeps for the BYE to a further fork (RFC 3261 §13.2.2.4), and that BYE, to answer
+/// challenges beside the usage or after it.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) digest: DigestClient,
+    /// The dialog of that fork.
+    pub(super) fork: Option<Dialog>,
 }
 
 /// The ACK to a 2xx, by the To-tag of that 2xx (RFC 3261 §13.2.2.4).
@@ -320,6 +334,7 @@ impl Endpoint {
             ack: Bytes::new(),
             acks: Vec::new(),
             owner,
+            account: None,
             retransmission: None,
             wait: None,
         });

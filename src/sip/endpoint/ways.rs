@@ -272,7 +272,7 @@ impl Endpoint {
 /// True for requests that are never given up for their size.
 const fn is_needed(purpose: Purpose) -> bool {
     match purpose {
-        Purpose::Bye | Purpose::Prack(..) | Purpose::Nothing => true,
+        Purpose::Bye | Purpose::Prack(..) | Purpose::Parting | Purpose::Nothing => true,
         Purpose::Invite
         | Purpose::Asking
         | Purpose::Info

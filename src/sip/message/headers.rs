@@ -87,7 +87,7 @@ impl Headers {
     }
 
     /// The values of all lines whose name is spelt `name`, without case.
-    pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    pub fn named<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.table.named(name)
     }
 

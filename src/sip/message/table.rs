@@ -74,7 +74,7 @@ impl HeaderTable {
 
     /// The values of all lines whose name is spelt `name`, without case; for fields without a
     /// [`HeaderName`], and the known ones in the spelling received.
-    pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    pub fn named<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.lines
             .iter()
             .filter(move |line| line.name_text.of(&self.raw).eq_ignore_ascii_case(name.as_bytes()))

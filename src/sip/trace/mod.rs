@@ -1,8 +1,11 @@
 //! The signalling of each call, kept for a while and within bounds, for whoever must explain the call.
 
+mod end;
 pub mod ladder;
 mod mask;
 pub mod pcap;
+
+pub use crate::sip::trace::end::End;
 
 use crate::types::id::CallId;
 use crate::types::limit::TRACE_DIALOGS_PER_CALL_MAX;
@@ -77,13 +80,20 @@ pub struct TraceBook {
 #[derive(Debug)]
 struct Dialog {
     number: u64,
-    call: Option<CallId>,
+    /// The calls of its two ends; both where a call of ours comes back to us.
+    ends: [Option<Linked>; 2],
     /// Room for a plain call, so that it needs no block of the heap of its own.
     first: SmallVec<[TracedMessage; FIRST_MESSAGES]>,
     newest: VecDeque<TracedMessage>,
     left_out: u32,
     bytes: usize,
     last: Moment,
+}
+
+/// A call that a dialog is a leg of.
+#[derive(Debug)]
+struct Linked {
+    call: CallId,
     /// Names of headers whose values are secrets of the trunk it goes by.
     secrets: Arc<[Box<str>]>,
 }
@@ -157,34 +167,33 @@ impl TraceBook {
         self.bytes += call_id.len();
         let dialog = Dialog {
             number,
-            call: None,
+            ends: [None, None],
             first: SmallVec::new(),
             newest: VecDeque::new(),
             left_out: 0,
             bytes: call_id.len(),
             last: now,
-            secrets: Arc::default(),
         };
         self.dialogs.insert(call_id, dialog);
     }
 
-    /// Says that the dialog with this Call-ID is a leg of `call`, and which headers of it have secrets for
-    /// values; those are kept with it, since its trunk may be changed or gone when somebody looks. The last
-    /// word counts: an INVITE that comes again with credentials is another call than the one that was
-    /// challenged.
-    pub fn link(&mut self, call: CallId, call_id: &[u8], secrets: &Arc<[Box<str>]>) {
+    /// Says that this end of the dialog with this Call-ID is a leg of `call`, and which headers of it have
+    /// secrets for values; those are kept with it, since its trunk may be changed or gone when somebody looks.
+    /// The last word counts: an INVITE that comes again with credentials is another call than the one that
+    /// was challenged.
+    pub fn link(&mut self, (call, end): (CallId, End), call_id: &[u8], secrets: &Arc<[Box<str>]>) {
         let Some((kept, _)) = self.dialogs.get_key_value(call_id) else { return };
         let kept = kept.clone();
         let Some(dialog) = self.dialogs.get_mut(call_id) else { return };
-        if !secrets.is_empty() {
-            dialog.secrets = Arc::clone(secrets);
-        }
-        let before = dialog.call.replace(call);
-        if before == Some(call) {
-            return;
-        }
-        if let Some(before) = before {
-            self.unlink(before, call_id);
+        let Some(linked) = dialog.ends.get_mut(end.index()) else { return };
+        let before = linked.take();
+        let known = before.as_ref().map(|before| &before.secrets).filter(|_| secrets.is_empty());
+        let secrets = Arc::clone(known.unwrap_or(secrets));
+        *linked = Some(Linked { call, secrets });
+        match before.map(|before| before.call) {
+            Some(before) if before == call => return,
+            Some(before) => self.unlink(before, call_id),
+            None => {}
         }
         let legs = self.calls.entry(call).or_default();
         if legs.len() < TRACE_DIALOGS_PER_CALL_MAX {
@@ -209,10 +218,11 @@ impl TraceBook {
             let Some(dialog) = self.dialogs.get(dialog) else { continue };
             trace.left_out += dialog.left_out;
             let is_secret = |name: &[u8]| {
-                let mut all = dialog.secrets.iter().chain(secret_headers);
+                let of_ends = dialog.ends.iter().flatten().flat_map(|end| end.secrets.iter());
+                let mut all = of_ends.chain(secret_headers);
                 all.any(|secret| name.eq_ignore_ascii_case(secret.as_bytes()))
             };
-            let kept = dialog.first.iter().chain(&dialog.newest);
+            let kept = dialog.of(call);
             trace.messages.extend(kept.map(|message| TracedMessage {
                 bytes: mask::masked(&message.bytes, &is_secret),
                 ..message.clone()
@@ -244,13 +254,30 @@ impl TraceBook {
     fn forget(&mut self, call_id: &Bytes) {
         let Some(dialog) = self.dialogs.remove(call_id) else { return };
         self.bytes = self.bytes.saturating_sub(dialog.bytes);
-        if let Some(call) = dialog.call {
-            self.unlink(call, call_id);
+        for end in dialog.ends.into_iter().flatten() {
+            self.unlink(end.call, call_id);
         }
     }
 }
 
 impl Dialog {
+    /// The messages of a call: all, or its own where the other end is a call of ours too, of somebody else
+    /// perhaps.
+    fn of(&self, call: CallId) -> impl Iterator<Item = &TracedMessage> {
+        let all = || self.first.iter().chain(&self.newest);
+        let of_both = match &self.ends {
+            [Some(caller), Some(_)] => {
+                let end = if caller.call == call { End::Caller } else { End::Called };
+                end::beginner(all()).map(|beginner| (end, beginner))
+            }
+            [Some(_), None] | [None, Some(_)] | [None, None] => None,
+        };
+        all().filter(move |message| {
+            let own = of_both.as_ref();
+            own.is_none_or(|(end, beginner)| end::of(message, beginner) == Some(*end))
+        })
+    }
+
     /// Keeps a message; gives the size of the one that had to go for it.
     fn push(&mut self, message: TracedMessage) -> usize {
         if self.first.len() < HALF {
@@ -305,10 +332,10 @@ mod tests {
         book.note(b"far", message(2, b"INVITE"));
         book.note(b"near", message(3, b"BYE"));
         book.note(b"stranger", message(2, b"OPTIONS"));
-        book.link(call(1), b"near", &none());
-        book.link(call(1), b"far", &none());
+        book.link((call(1), End::Called), b"near", &none());
+        book.link((call(1), End::Called), b"far", &none());
         assert_eq!(seconds(&book.of_call(call(1), &[])), [1, 2, 3]);
-        book.link(call(2), b"near", &none());
+        book.link((call(2), End::Called), b"near", &none());
         assert_eq!(seconds(&book.of_call(call(2), &[])), [1, 3], "the last word counts");
         assert_eq!(seconds(&book.of_call(call(1), &[])), [2], "a dialog is one call's");
     }
@@ -318,8 +345,8 @@ mod tests {
         let mut book = book();
         book.note(b"a", message(1, b"INVITE x\r\nX-Token: s3cret\r\nX-Rule: t0p\r\n\r\n"));
         let secrets: Arc<[Box<str>]> = ["x-token".into()].into();
-        book.link(call(1), b"a", &secrets);
-        book.link(call(2), b"a", &none());
+        book.link((call(1), End::Called), b"a", &secrets);
+        book.link((call(2), End::Called), b"a", &none());
         let trace = book.of_call(call(2), &["X-RULE".into()]);
         let shown = trace.messages.first().map(|message| message.bytes.clone());
         let expected = b"INVITE x\r\nX-Token: ******\r\nX-Rule: ***\r\n\r\n";
@@ -331,13 +358,60 @@ mod tests {
     }
 
     #[test]
+    fn two_calls_that_share_a_call_id_have_each_its_own_messages() {
+        let head = |tags: &str| format!("{tags}Call-ID: x\r\nMax-Forwards: 70\r\n");
+        let request = |method: &str, from: &str, to: &str| {
+            let tags = format!("From: <sip:a@h>;tag={from}\r\nTo: <sip:b@h>{to}\r\n");
+            let via = "Via: SIP/2.0/UDP h;branch=z9hG4bK1\r\n";
+            format!("{method} sip:b@h SIP/2.0\r\n{via}{}CSeq: 1 {method}\r\n\r\n", head(&tags))
+        };
+        let response = |from: &str, to: &str| {
+            let tags = format!("From: <sip:a@h>;tag={from}\r\nTo: <sip:b@h>;tag={to}\r\n");
+            let via = "Via: SIP/2.0/UDP h;branch=z9hG4bK1\r\n";
+            format!("SIP/2.0 200 OK\r\n{via}{}CSeq: 1 INVITE\r\n\r\n", head(&tags))
+        };
+        let mut book = book();
+        let mut note = |at, way, text: String| {
+            book.note(b"x", TracedMessage { way, bytes: text.into(), ..message(at, b"") });
+        };
+        note(1, Way::Out, request("INVITE", "a", ""));
+        note(2, Way::In, request("INVITE", "a", ""));
+        note(3, Way::Out, response("a", "b"));
+        note(4, Way::In, response("a", "b"));
+        note(5, Way::Out, request("ACK", "a", ";tag=b"));
+        note(6, Way::In, request("ACK", "a", ";tag=b"));
+        note(7, Way::Out, request("BYE", "b", ";tag=a"));
+        note(8, Way::In, request("BYE", "b", ";tag=a"));
+        note(9, Way::Out, response("b", "a"));
+        note(10, Way::In, response("b", "a"));
+        note(11, Way::In, "rubbish\r\n\r\n".to_owned());
+        let secret: Arc<[Box<str>]> = ["Max-Forwards".into()].into();
+        book.link((call(1), End::Caller), b"x", &secret);
+        assert_eq!(book.of_call(call(1), &[]).messages.len(), 11, "it is the only one");
+        book.link((call(2), End::Called), b"x", &none());
+        assert_eq!(seconds(&book.of_call(call(1), &[])), [1, 4, 5, 8, 9]);
+        let called = book.of_call(call(2), &[]);
+        assert_eq!(seconds(&called), [2, 3, 6, 7, 10]);
+        let text = String::from_utf8_lossy(&called.messages.first().unwrap().bytes).into_owned();
+        assert!(
+            text.contains("Max-Forwards: **"),
+            "what one end keeps secret the other does: {text}"
+        );
+        // It came again with credentials: that is another call, and the caller's is what it was.
+        book.link((call(3), End::Called), b"x", &none());
+        assert_eq!(book.of_call(call(2), &[]), Trace::default());
+        assert_eq!(seconds(&book.of_call(call(3), &[])), [2, 3, 6, 7, 10]);
+        assert_eq!(seconds(&book.of_call(call(1), &[])), [1, 4, 5, 8, 9]);
+    }
+
+    #[test]
     fn a_long_dialog_keeps_its_first_and_its_newest() {
         let mut book = book();
         let count = TRACE_MESSAGES_PER_DIALOG_MAX as u64 + 10;
         for at in 0..count {
             book.note(b"a", message(at, b"x"));
         }
-        book.link(call(1), b"a", &none());
+        book.link((call(1), End::Called), b"a", &none());
         let trace = book.of_call(call(1), &[]);
         assert_eq!(trace.left_out, 10);
         let at = seconds(&trace);
@@ -352,7 +426,7 @@ mod tests {
         for number in 0..100_u64 {
             let id = number.to_string();
             book.note(id.as_bytes(), message(number, b"abcdefg"));
-            book.link(call(u128::from(number)), id.as_bytes(), &none());
+            book.link((call(u128::from(number)), End::Called), id.as_bytes(), &none());
             assert!(book.bytes() <= 10 * (OVERHEAD + 10));
         }
         assert_eq!(seconds(&book.of_call(call(99), &[])), [99]);
@@ -367,7 +441,7 @@ mod tests {
     fn a_book_without_room_keeps_nothing() {
         let mut book = TraceBook::new(0, Duration::from_secs(600));
         book.note(b"a", message(1, b"x"));
-        book.link(call(1), b"a", &none());
+        book.link((call(1), End::Called), b"a", &none());
         assert_eq!(book.of_call(call(1), &[]), Trace::default());
         assert_eq!(book.bytes(), 0);
     }
