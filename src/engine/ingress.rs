@@ -134,16 +134,18 @@ impl Dispatcher {
         (flow.transport.is_reliable() || answer.len() <= message.len()).then_some(answer)
     }
 
-    fn shed(&self, flow: Flow, message: &Bytes) {
-        metric::labelled(Counter::SipRequestsShed, "shard_queue").increment(1);
+    /// Turns a new INVITE away; false for one within a call, which goes on.
+    fn shed(&self, flow: Flow, message: &Bytes) -> bool {
         let retry = HangupCause::Overload.retry_after_s().unwrap_or(1);
-        let Some(answer) = reply::overload_reply(message, flow.remote, retry) else { return };
+        let Some(answer) = reply::overload_reply(message, flow.remote, retry) else { return false };
+        metric::labelled(Counter::SipRequestsShed, "shard_queue").increment(1);
         self.send(&flow, answer);
-        let Some(gate) = self.gates.get(usize::from(flow.listener)) else { return };
+        let Some(gate) = self.gates.get(usize::from(flow.listener)) else { return true };
         let taken = self.shed.lock().unwrap_or_else(PoisonError::into_inner).take(clock::now());
         if let Some(left_out) = taken {
             turned_away::record_shed(self.ledger.as_ref(), &gate.name, (flow, message), left_out);
         }
+        true
     }
 
     fn send(&self, flow: &Flow, answer: Bytes) {
@@ -166,13 +168,10 @@ impl Ingress for Dispatcher {
         let call_id = peek::call_id_of(&message).unwrap_or_default();
         let Some(shard) = self.shards.of_call_id(call_id) else { return };
         let is_invite = peek::first_line(&message) == FirstLine::Invite;
-        if is_invite && shard.is_crowded() {
-            return self.shed(flow, &message);
+        if is_invite && shard.is_crowded() && self.shed(flow, &message) {
+            return;
         }
         if shard.receive(flow, message.clone()).is_err() {
-            if is_invite {
-                self.shed(flow, &message);
-            }
             metric::labelled(Counter::SipMessagesDropped, "shard_queue").increment(1);
         }
     }
@@ -251,6 +250,7 @@ mod tests {
     use crate::routing::trunk::Trunk;
     use crate::types::id::TrunkId;
     use crate::types::limit::SHED_RECORDS_PER_SECOND_MAX;
+    use crate::types::limit::SIP_SHARD_QUEUE_HIGH;
     use metrics_exporter_prometheus::PrometheusBuilder;
     use std::sync::OnceLock;
     use std::time::Duration;
@@ -295,7 +295,7 @@ mod tests {
             shards: OnceLock::new(),
         };
         let gate = Gate { name: "public".parse().expect("a name"), stranger: Stranger::Silence };
-        let (shard, _kept) = ShardHandle::clogged();
+        let (shard, _kept) = ShardHandle::clogged(usize::MAX);
         let dispatcher = Dispatcher::new(&switch, vec![gate], Shards::new(vec![shard]));
         let local = "192.0.2.250:5060".parse().expect("an address");
         let transport = Transport::Udp;
@@ -317,9 +317,10 @@ mod tests {
             dispatcher.receive(flow, Bytes::from_static(options));
         });
         let counted = recorder.handle().render();
-        let shed = format!("sip_requests_shed_total{{why=\"shard_queue\"}} {}", sent + 1);
+        let shed = format!("sip_requests_shed_total{{why=\"shard_queue\"}} {sent}");
         assert!(counted.contains(&shed), "{counted}");
-        let dropped = "sip_messages_dropped_total{why=\"shard_queue\"} 1";
+        // Where there is no room at all, what belongs to a call is lost, and comes again.
+        let dropped = "sip_messages_dropped_total{why=\"shard_queue\"} 2";
         assert!(counted.contains(dropped), "{counted}");
         let records = ledger.0.lock().expect("not poisoned");
         let most = SHED_RECORDS_PER_SECOND_MAX as usize;
@@ -328,5 +329,18 @@ mod tests {
         assert_eq!((record.cause, record.status), (Some(HangupCause::Overload), Some(503)));
         assert_eq!((record.dialled_text.as_str(), record.source), ("+15550100", Some(source)));
         assert!(record.is_closed() && record.decision.to_string().contains("listener public"));
+        drop(records);
+
+        // Beyond the mark, but with room left: what belongs to calls goes on, new calls do not.
+        let (shard, _kept) = ShardHandle::clogged(SIP_SHARD_QUEUE_HIGH + 1);
+        let gate = Gate { name: "public".parse().expect("a name"), stranger: Stranger::Silence };
+        let crowded = Dispatcher::new(&switch, vec![gate], Shards::new(vec![shard.clone()]));
+        let queued = shard.queued();
+        assert!(shard.is_crowded());
+        crowded.receive(flow, message(""));
+        assert_eq!(shard.queued(), queued, "a new call was let in");
+        crowded.receive(flow, message(";tag=2"));
+        crowded.receive(flow, Bytes::from_static(b"BYE sip:h SIP/2.0\r\nCall-ID: x\r\n\r\n"));
+        assert_eq!(shard.queued(), queued + 2, "a call cannot go on");
     }
 }

@@ -241,6 +241,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn several_sockets_share_the_port_and_the_senders() {
+        let flows = Flows::new(FlowLimits::default());
+        let (ingress, mut seen) = Collector::connected();
+        let listener = bind(anywhere(), 4).unwrap().start(0, &flows, &ingress).unwrap();
+        let mut sockets = std::collections::BTreeSet::new();
+        // The kernel chooses by a hash: of so many senders not all get the same one.
+        for _ in 0..64 {
+            let peer = tokio::net::UdpSocket::bind(anywhere()).await.unwrap();
+            peer.send_to(b"OPTIONS", listener.local()).await.unwrap();
+            let Some(Seen::Message(flow, _)) = seen.recv().await else { panic!("no message") };
+            sockets.insert(flow.id);
+            flows.send(&flow, Bytes::from_static(b"SIP/2.0 200 OK")).unwrap();
+            let (_, from) = peer.recv_from(&mut [0; 64]).await.unwrap();
+            assert_eq!(from, listener.local());
+        }
+        assert!((2..=4).contains(&sockets.len()), "{sockets:?}");
+    }
+
+    #[tokio::test]
     async fn an_answer_leaves_from_the_address_that_was_asked() {
         for (every, here, peer) in [
             ("0.0.0.0:0", ["127.93.0.1", "127.93.0.2"], "127.93.0.3:0"),

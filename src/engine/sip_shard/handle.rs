@@ -146,9 +146,10 @@ impl ShardHandle {
         SIP_SHARD_QUEUE_MAX.saturating_sub(self.arrivals.capacity())
     }
 
-    /// A shard that takes nothing any more, with the ends that keep its queues open.
+    /// A shard that takes nothing out of its queue, which has so many messages in it or is full, with the ends that
+    /// keep its queues open.
     #[cfg(test)]
-    pub(in crate::engine) fn clogged() -> (Self, impl Sized) {
+    pub(in crate::engine) fn clogged(most: usize) -> (Self, impl Sized) {
         let (arrivals, kept) = mpsc::channel(SIP_SHARD_QUEUE_MAX);
         let (commands, kept_too) = mpsc::channel(1);
         let (gauges_in, gauges) = watch::channel(Gauges::default());
@@ -157,7 +158,9 @@ impl ShardHandle {
             life: std::time::Duration::ZERO,
         };
         let handle = Self { arrivals, commands, gauges, trace: ShardTrace::new(none) };
-        while handle.arrivals.try_send(Arrival::FlowClosed(FlowId(0))).is_ok() {}
+        while handle.queued() < most
+            && handle.arrivals.try_send(Arrival::FlowClosed(FlowId(0))).is_ok()
+        {}
         (handle, (kept, kept_too, gauges_in))
     }
 
