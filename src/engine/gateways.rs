@@ -32,6 +32,8 @@ use tokio::task::JoinSet;
 
 /// Addresses of one gateway that one probe asks, one after the other.
 const ADDRESSES_MAX: usize = 4;
+/// The rank of addresses that rest.
+const RESTS: u8 = 2;
 /// The user of our From.
 const FROM_USER: &str = "ping";
 
@@ -178,7 +180,7 @@ async fn ask(switch: &Arc<Switch>, key: &GatewayKey) -> Option<Said> {
     let patience = probing.timeout / u32::try_from(targets.len().max(1)).unwrap_or(1);
     let (mut silent, mut refusal) = (Vec::new(), None::<Said>);
     let note = |address, input| switch.registry.note_address(clock::now(), (key, address), input);
-    for target in &targets {
+    for (target, takes_calls) in &targets {
         let address = GatewayAddress { address: target.address, transport: target.transport };
         let request = Asked { switch, trunk, gateway, probing };
         let Some(response) = request.at(target, patience).await else {
@@ -187,7 +189,8 @@ async fn ask(switch: &Arc<Switch>, key: &GatewayKey) -> Option<Said> {
         };
         let (status, retry_after) = said(&response);
         if status != 503 {
-            for address in silent {
+            // Of a gateway that would have nobody left a single silence says little.
+            for address in silent.into_iter().filter(|_| *takes_calls) {
                 note(address, Input::CallFailed { retry_after: None });
             }
             return Some((status, retry_after));
@@ -200,8 +203,9 @@ async fn ask(switch: &Arc<Switch>, key: &GatewayKey) -> Option<Said> {
     refusal
 }
 
-/// The addresses to ask, those first that only one call would try, so that none has to; those that rest last.
-fn in_order(switch: &Switch, key: &GatewayKey, mut targets: Vec<Target>) -> Vec<Target> {
+/// The addresses to ask, and whether they take calls: those first that only one call would try, so that none
+/// has to; those that rest last.
+fn in_order(switch: &Switch, key: &GatewayKey, mut targets: Vec<Target>) -> Vec<(Target, bool)> {
     let address = |own: &Target| GatewayAddress { address: own.address, transport: own.transport };
     let found = targets.iter().map(address).collect();
     let standing = switch.registry.find_addresses(clock::now(), key, found);
@@ -213,12 +217,15 @@ fn in_order(switch: &Switch, key: &GatewayKey, mut targets: Vec<Target>) -> Vec<
             Availability::Cooling(_)
             | Availability::Throttled(_)
             | Availability::Down
-            | Availability::Disabled => 2,
+            | Availability::Disabled => RESTS,
         }
     };
     targets.sort_by_key(rank);
-    targets.truncate(ADDRESSES_MAX);
-    targets
+    let ranked = targets.into_iter().take(ADDRESSES_MAX).map(|target| {
+        let takes_calls = rank(&target) < RESTS;
+        (target, takes_calls)
+    });
+    ranked.collect()
 }
 
 /// What an OPTIONS is made of.
