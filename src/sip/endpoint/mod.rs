@@ -12,6 +12,7 @@ mod early;
 mod end;
 pub mod event;
 pub mod flow;
+mod fork;
 pub mod info;
 pub mod outbound;
 mod outside;
