@@ -206,6 +206,7 @@ impl CallRecord {
             | CallEvent::PlayEnded { .. }
             | CallEvent::Recording(..)
             | CallEvent::AgentAsked { .. }
+            | CallEvent::ScriptNoted { .. }
             | CallEvent::TranscriptAdded { .. }
             | CallEvent::KeysSent { .. } => {}
             CallEvent::Digit(_) => self.digits = self.digits.saturating_add(1),

@@ -30,6 +30,7 @@ use crate::engine::registry::Registry;
 use crate::engine::shards::Shards;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::source_names;
+use crate::engine::speech::Speech;
 use crate::engine::switch::Switch;
 use crate::engine::trace::Traces;
 use crate::net::bind::BindError;
@@ -63,6 +64,7 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -250,6 +252,16 @@ fn take_descriptors(ports: usize) {
     }
 }
 
+/// The programs that speak, where the machine has them.
+fn speech(data_dir: &Path) -> Speech {
+    let speech = Speech::find(&std::env::var("PATH").unwrap_or_default(), &data_dir.join("speech"));
+    match speech.program() {
+        Some(program) => tracing::debug!(program, "texts are spoken"),
+        None => tracing::debug!("texts are not spoken: neither flite nor espeak-ng is installed"),
+    }
+    speech
+}
+
 /// The DNS servers of the configuration, else those of the system.
 fn dns_of(servers: &[SocketAddr]) -> Dns {
     let limits = DnsLimits::default();
@@ -282,6 +294,8 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         media,
         ledger: persistence.ledger(ended_calls, spans),
         assets: Assets::in_folder(&node.data_dir.join("assets")),
+        speech: speech(&node.data_dir),
+        http: HttpClient::new(node.webhooks.reach.clone(), roots.clone()),
         recorder: Some(recorder.clone()),
         live: LiveFeed::default(),
         flows: Flows::new(FlowLimits::default()),

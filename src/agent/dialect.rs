@@ -158,6 +158,7 @@ pub fn of(kind: &AgentKind, call: &AgentCall) -> Option<(Box<dyn Dialect>, Durat
         | AgentKind::Tone { .. }
         | AgentKind::Announce
         | AgentKind::Parrot
+        | AgentKind::Twiml(_)
         | AgentKind::Sip(_)
         | AgentKind::Forward(_) => None,
     }

@@ -229,9 +229,10 @@ impl AgentSession {
             AgentKind::Announce => Self::announcement(Announcement::Standard),
             AgentKind::Parrot => Self::built_in(Box::new(Parrot::new())),
             // Another leg of the call, which has no session here; were one asked for, nobody is there.
-            AgentKind::Twilio(_) | AgentKind::Sip(_) | AgentKind::Forward(_) => {
-                Self::announcement(Announcement::Fallback)
-            }
+            AgentKind::Twilio(_)
+            | AgentKind::Sip(_)
+            | AgentKind::Forward(_)
+            | AgentKind::Twiml(_) => Self::announcement(Announcement::Fallback),
         }
     }
 

@@ -100,6 +100,13 @@ impl Call {
                     self.cannot_transfer(HangupCause::Policy, out);
                 }
             }
+            TransferRequest::Dial(request) => {
+                if self.agent != AgentState::Ready || back.is_some() {
+                    self.cannot_transfer(HangupCause::Policy, out);
+                } else if !self.join(now, request, (TransferMode::Dial, back), out) {
+                    self.cannot_transfer(HangupCause::Overload, out);
+                }
+            }
         }
     }
 
@@ -236,6 +243,13 @@ impl Call {
         }
         self.start_playout(target, out);
         out.push(Output::Record(CallEvent::Bridged(target)));
+        if joining.mode == Some(TransferMode::Dial) {
+            // The agent is kept however soon the target leaves.
+            self.timers.stop(Timer::TargetEnd);
+            self.tell_agent(AgentOutput::TellTransfer(TransferNews::Answered), out);
+            self.state = State::Bridged(target, false);
+            return;
+        }
         self.timers.set(Timer::TargetEnd, now + PROOF);
         self.state = State::Joining(Joining { answered: true, ..joining });
     }
@@ -338,8 +352,26 @@ impl Call {
             News::Transfer(request) => self.begin_transfer(now, request, Some(far), out),
             News::HangUp { cause, by } => self.end(now, cause, by, out),
             News::Due(timer) => self.due_answered(now, timer, out),
-            News::Begun | News::Far(..) | News::Agent(_) | News::Confirmed | News::Withdrawn => (),
+            News::Withdrawn => {
+                if self.is_dial() {
+                    self.drop_line(far.0, HangupCause::Normal, out);
+                    self.back_to_agent(out);
+                }
+            }
+            News::Begun | News::Far(..) | News::Agent(_) | News::Confirmed => (),
         }
+    }
+
+    /// Whether the near leg is with a leg that its agent dialled and waits for: else an agent is gone by then.
+    fn is_dial(&self) -> bool {
+        self.agent == AgentState::Ready
+    }
+
+    /// The target of a dial is gone.
+    fn back_to_agent(&mut self, out: &mut Vec<Output>) {
+        out.push(Output::Record(CallEvent::TransferCompleted));
+        self.tell_agent(AgentOutput::TellTransfer(TransferNews::Ended), out);
+        self.state = State::Talking;
     }
 
     fn far_in_bridged(&mut self, now: Moment, far: FarLeg, news: LineNews, out: &mut Vec<Output>) {
@@ -373,7 +405,9 @@ impl Call {
         (cause, by): (HangupCause, Party),
         out: &mut Vec<Output>,
     ) {
-        if is_agent && cause != HangupCause::Normal {
+        if self.is_dial() {
+            self.back_to_agent(out);
+        } else if is_agent && cause != HangupCause::Normal {
             let lost = HangupCause::AgentLost;
             out.push(Output::Record(CallEvent::AgentFailed(lost)));
             self.replace_or_announce(now, lost, out);

@@ -180,6 +180,13 @@ pub enum CallEvent {
         /// A word that says why not.
         refused: Option<&'static str>,
     },
+    /// The script that leads the call got somewhere, or not.
+    ScriptNoted {
+        /// A word for it.
+        what: &'static str,
+        /// More of it, for people.
+        detail: String,
+    },
     /// An application put the agent of this profile in place of the one before.
     AgentAttached(AiProfileId),
     /// The agent of this profile takes over from one that was not reached or is lost.
@@ -361,6 +368,7 @@ impl CallEvent {
             Self::PlayEnded { .. } => "play_ended",
             Self::KeysSent { .. } => "keys_sent",
             Self::AgentAsked { .. } => "agent_asked",
+            Self::ScriptNoted { .. } => "script_noted",
             Self::AgentAttached(_) => "agent_attached",
             Self::AgentReplaced(_) => "agent_replaced",
             Self::Recording(_, step) => step.event_name(),

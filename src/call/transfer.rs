@@ -24,6 +24,8 @@ pub enum TransferRequest {
     /// We dial the target; the agent speaks with it while the near leg waits, until
     /// `Input::TransferConfirmed` bridges them or `Input::TransferWithdrawn` hangs the target up.
     Attended(Box<DialRequest>),
+    /// We dial the target and bridge it with the near leg, which the agent has back once the target is gone.
+    Dial(Box<DialRequest>),
 }
 
 impl TransferRequest {
@@ -34,6 +36,7 @@ impl TransferRequest {
             Self::Refer { .. } => TransferMode::Refer,
             Self::Bridge(_) => TransferMode::Bridge,
             Self::Attended(_) => TransferMode::Attended,
+            Self::Dial(_) => TransferMode::Dial,
         }
     }
 }
@@ -49,6 +52,8 @@ pub enum TransferMode {
     Attended,
     /// Dialled and bridged by us because the peer of a far leg asked for it.
     Referred,
+    /// Dialled and bridged by us until the target is gone; the agent waits for that.
+    Dial,
     /// Dialled by us to take the near leg's place with the agent, because its peer asked for it.
     Handover,
 }
@@ -62,6 +67,7 @@ impl TransferMode {
             Self::Bridge => "bridge",
             Self::Attended => "attended",
             Self::Referred => "referred",
+            Self::Dial => "dial",
             Self::Handover => "handover",
         }
     }
@@ -74,6 +80,10 @@ pub enum TransferNews {
     Begun,
     /// The target answered and hears the agent; the near leg waits.
     Consulting,
+    /// The target of a dial answered; it has the near leg until one of them is gone.
+    Answered,
+    /// The target of a dial is gone; the near leg hears the agent again.
+    Ended,
     /// It failed for this cause; the near leg hears the agent again.
     Failed(HangupCause),
     /// The near leg is with the target.
@@ -131,7 +141,7 @@ impl Call {
     }
 
     fn check_begin(&self, mode: TransferMode) -> Result<(), Senseless> {
-        let needs_agent = mode == TransferMode::Attended;
+        let needs_agent = matches!(mode, TransferMode::Attended | TransferMode::Dial);
         match self.state {
             State::Idle | State::Opening | State::Calling => Err(Senseless::NotAnswered),
             State::Talking if needs_agent && self.agent != AgentState::Ready => {

@@ -34,6 +34,7 @@ use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
 use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio::time::Sleep;
 use tokio::time::sleep_until;
@@ -59,6 +60,8 @@ pub struct AgentSetup {
     pub end: AgentEnd,
     /// Whom to trust on `wss://`.
     pub roots: TrustRoots,
+    /// Gets the link back once the agent is through; `None`: it goes with it.
+    pub give_back: Option<oneshot::Sender<AgentEnd>>,
 }
 
 /// What a call learns from its agent.
@@ -145,7 +148,7 @@ impl AgentHandle {
 pub fn start(setup: AgentSetup, events: mpsc::Sender<AgentEvent>) -> AgentHandle {
     let session = AgentSession::new(&setup.settings, &setup.call);
     let dialling = Dialling::new(&setup.settings, &setup.call, setup.roots);
-    spawn(session, dialling, setup.end, events)
+    spawn((session, dialling), setup.end, setup.give_back, events)
 }
 
 /// Starts an agent that plays `announcement` and then asks for the end of the call.
@@ -155,13 +158,14 @@ pub fn start_announcement(
     end: AgentEnd,
     events: mpsc::Sender<AgentEvent>,
 ) -> AgentHandle {
-    spawn(AgentSession::announcement(announcement), Dialling::none(), end, events)
+    let agent = (AgentSession::announcement(announcement), Dialling::none());
+    spawn(agent, end, None, events)
 }
 
 fn spawn(
-    session: AgentSession,
-    dialling: Dialling,
+    (session, dialling): (AgentSession, Dialling),
     end: AgentEnd,
+    give_back: Option<oneshot::Sender<AgentEnd>>,
     events: mpsc::Sender<AgentEvent>,
 ) -> AgentHandle {
     let (commands_in, commands) = mpsc::channel(COMMANDS_MAX);
@@ -183,7 +187,7 @@ fn spawn(
     // The task lies in its future once: taken by value by what it awaits, it would lie there twice.
     let life = async move {
         task.run().await;
-        if let Some(socket) = task.finish() {
+        if let Some(socket) = task.finish(give_back) {
             Box::pin(socket.close()).await;
         }
     };
@@ -253,12 +257,17 @@ impl Task {
 
     /// Lets go of the link and tells the counters: neither waits for a WebSocket that ends slowly.
     /// Gives back the socket that is left to close.
-    fn finish(self) -> Option<Box<Connection>> {
+    fn finish(self, give_back: Option<oneshot::Sender<AgentEnd>>) -> Option<Box<Connection>> {
         let notes = Box::new(self.session.counters());
         tracing::debug!(counters = ?notes, "agent's link ended");
         call_metrics::count_agent(&notes);
         if self.events.try_send(AgentEvent::Notes(notes)).is_err() {
             tracing::trace!("nobody wants the agent's counters");
+        }
+        if let Some(back) = give_back
+            && back.send(self.end).is_err()
+        {
+            tracing::trace!("nobody wants the agent's link");
         }
         self.socket
     }

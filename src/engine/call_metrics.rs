@@ -66,6 +66,7 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
         | CallEvent::Recording(..)
         | CallEvent::TranscriptAdded { .. }
         | CallEvent::AgentAsked { .. }
+        | CallEvent::ScriptNoted { .. }
         | CallEvent::AgentAttached(_)
         | CallEvent::VariablesSet(_)
         | CallEvent::Digit(_)

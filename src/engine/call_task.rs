@@ -4,6 +4,8 @@ mod errands;
 mod legs;
 mod media;
 mod recordings;
+mod script;
+mod status;
 #[cfg(test)]
 mod tests;
 mod voice;
@@ -21,13 +23,15 @@ use crate::call::side::LegSide;
 use crate::cdr::CallLog;
 use crate::cdr::TimedEvent;
 use crate::clock;
-use crate::engine::agent_task::AgentEvent;
 use crate::engine::call_metrics;
 pub(super) use crate::engine::call_task::legs::Near;
 use crate::engine::call_task::legs::Others;
 use crate::engine::call_task::media::Slot;
 use crate::engine::call_task::recordings::Recordings;
+use crate::engine::call_task::script::ScriptState;
+use crate::engine::call_task::status::StatusCallback;
 use crate::engine::call_task::voice::Voice;
+use crate::engine::call_task::voice::VoiceEvent;
 use crate::engine::dial::DialNews;
 use crate::engine::errand::Errand;
 use crate::engine::media_thread::MediaEvent;
@@ -131,6 +135,7 @@ pub(super) fn start(
     let span = tracing::info_span!("call", %id, trunk = %seed.route.trunk.name);
     let mut task = Task::new(Arc::clone(switch), seed, (inputs, queue, errands));
     task.next_profiles = next_profiles;
+    task.status = task.status_callback();
     let guarded = async move {
         if AssertUnwindSafe(task.run(written)).catch_unwind().await.is_err() {
             task.close_after_fault();
@@ -166,6 +171,9 @@ struct Task {
     media: Slot,
     recordings: Recordings,
     voice: Option<Voice>,
+    script_state: ScriptState,
+    /// Who is told how the call gets on.
+    status: Option<Box<StatusCallback>>,
     /// Whose agents take over in turn.
     next_profiles: Vec<Arc<AiProfile>>,
     /// Legs that were dialled, and what belongs to them; most calls have none.
@@ -181,7 +189,7 @@ struct Task {
 enum Woken {
     Input(Option<Input>),
     Media(LegSide, Option<MediaEvent>),
-    Agent(Option<AgentEvent>),
+    Voice(VoiceEvent),
     Errand(Box<Errand>),
     News(LegSide, DialNews),
     Recorded(RecordingId, Outcome),
@@ -213,6 +221,8 @@ impl Task {
             media: Slot::default(),
             recordings: Recordings::default(),
             voice: None,
+            script_state: ScriptState::default(),
+            status: None,
             next_profiles: Vec::new(),
             others,
             kept: None,
@@ -275,7 +285,7 @@ impl Task {
             input = self.inputs.recv() => Woken::Input(input),
             () = sleep_until(deadline) => Woken::Deadline,
             event = self.media.heard() => Woken::Media(LegSide::Near, event),
-            event = voice::said(self.voice.as_mut()) => Woken::Agent(event),
+            event = voice::said(self.voice.as_mut()) => Woken::Voice(event),
             woken = legs::heard(self.others.as_deref_mut()) => woken,
             Some(errand) = self.errands.recv() => Woken::Errand(errand),
             (id, outcome) = self.recordings.ended() => Woken::Recorded(id, outcome),
@@ -288,7 +298,7 @@ impl Task {
             }
             Woken::Deadline => Some(Input::DeadlineReached),
             Woken::Media(side, event) => self.media_event(side, event),
-            Woken::Agent(event) => self.agent_event(event).await,
+            Woken::Voice(event) => self.voice_event(event).await,
             Woken::News(side, news) => self.dial_news(side, news),
             Woken::Recorded(id, outcome) => {
                 self.recorded(id, outcome);
@@ -317,6 +327,9 @@ impl Task {
         let now = clock::now();
         call_metrics::count(now, self.log.record(), &event);
         let answered = matches!(event, CallEvent::Answered(_));
+        if let Some(status) = &mut self.status {
+            status.noted(&event);
+        }
         let heard = self.switch.live.is_heard().then(|| event.clone());
         let seq = self.log.note(now, event);
         if let Some(event) = heard {

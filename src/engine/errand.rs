@@ -12,6 +12,7 @@ use crate::engine::media_thread::MediaId;
 use crate::engine::media_thread::MediaStatistics;
 use crate::media::session::Clip;
 use crate::routing::table::AiProfile;
+use crate::types::agent::TwimlAgent;
 use crate::types::header::CallVariables;
 use crate::types::id::AiProfileId;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub(super) enum Ask {
     Play(String, Box<Clip>),
     /// That another agent take over.
     Attach(Arc<AiProfile>),
+    /// That a script lead it from now on.
+    Script(Box<TwimlAgent>),
     /// That this be noted.
     Note(Box<CallEvent>),
     /// That these variables be set beside those it has.

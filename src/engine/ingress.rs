@@ -280,6 +280,11 @@ mod tests {
         let media = MediaConfig { threads: 1, realtime: false, ports: 21_300..=21_303 };
         let switch = Switch {
             recorder: None,
+            speech: crate::engine::speech::Speech::find("", std::path::Path::new("speech")),
+            http: crate::net::http_client::HttpClient::new(
+                crate::types::reach::Reach::default(),
+                TrustRoots::native(),
+            ),
             table: Arc::new(ArcSwap::from_pointee(table)),
             registry: Registry::new(NodeLimits::default()),
             media: MediaEngine::start(media).expect("a thread"),

@@ -40,7 +40,8 @@ pub(super) fn of_agent(agent: &AgentSettings) -> Partner {
         | AgentKind::Echo
         | AgentKind::Tone { .. }
         | AgentKind::Announce
-        | AgentKind::Parrot => Partner::Agent,
+        | AgentKind::Parrot
+        | AgentKind::Twiml(_) => Partner::Agent,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::engine::partner;
 use crate::engine::registry::Unheard;
 use crate::media::session::Clip;
 use crate::recording::recorder::Recorder;
+use crate::types::agent::TwimlAgent;
 use crate::types::header::CallVariables;
 use crate::types::id::AiProfileId;
 use crate::types::id::CallId;
@@ -120,6 +121,19 @@ impl CallControl {
             Partner::Agent => Ok(self.ask(tenant, call, Ask::Attach(profile)).await?),
             Partner::AgentLeg(_) | Partner::Forward(_) => Err(NotAttached::Telephone),
         }
+    }
+
+    /// Lets a script lead a running call of `tenant` from now on.
+    ///
+    /// # Errors
+    /// [`Unheard`]: it does not run here, or it makes no sense at this moment.
+    pub async fn follow_script(
+        &self,
+        tenant: TenantId,
+        call: CallId,
+        agent: TwimlAgent,
+    ) -> Result<Snapshot, Unheard> {
+        self.ask(tenant, call, Ask::Script(Box::new(agent))).await
     }
 
     /// Sets variables of a running call of `tenant` beside those it has.

@@ -8,9 +8,11 @@ use crate::engine::media_thread::MediaEngine;
 use crate::engine::registry::Registry;
 use crate::engine::shards::Shards;
 use crate::engine::sip_shard::ShardHandle;
+use crate::engine::speech::Speech;
 use crate::engine::trace::TraceLimits;
 use crate::net::dns::Dns;
 use crate::net::flow::Flows;
+use crate::net::http_client::HttpClient;
 use crate::net::websocket::TrustRoots;
 use crate::recording::recorder::Recorder;
 use crate::routing::table::RoutingTable;
@@ -68,6 +70,10 @@ pub struct Switch {
     pub ledger: Arc<dyn Ledger>,
     /// What calls may be played.
     pub assets: Assets,
+    /// Speaks texts.
+    pub speech: Speech,
+    /// Asks web servers of tenants.
+    pub http: HttpClient,
     /// Who records calls; `None`: nobody can.
     pub recorder: Option<Recorder>,
     /// What happens to calls, for all who want to know.

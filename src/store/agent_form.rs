@@ -8,6 +8,9 @@ use crate::types::agent::AnswerPolicy;
 use crate::types::agent::ForwardedNumber;
 use crate::types::agent::SipAgent;
 use crate::types::agent::TwilioAgent;
+use crate::types::agent::TwimlAgent;
+use crate::types::agent::TwimlSource;
+use crate::types::agent::WebAddress;
 use crate::types::header::FieldName;
 use crate::types::header::FieldValue;
 use crate::types::header::NameGlob;
@@ -29,6 +32,10 @@ const PARAMETERS_MAX: usize = 64;
 const RING_MS_MAX: u64 = 300_000;
 const RING_MS_DEFAULT: u64 = 30_000;
 const HEADERS_MAX: usize = 16;
+/// Longest `timeout_ms` of a web server, as with Twilio.
+const WEB_MS_MAX: u64 = 15_000;
+const WEB_MS_DEFAULT: u64 = 10_000;
+const URL_BYTES_MAX: usize = 2_048;
 
 /// The `agent` column. One flat object, so that a fault names the key.
 #[derive(Deserialize)]
@@ -48,6 +55,10 @@ struct AgentForm {
     srtp: Option<Encryption>,
     to: Option<String>,
     ring_timeout_ms: Option<u64>,
+    method: Option<WebMethod>,
+    fallback_url: Option<String>,
+    status_callback_url: Option<String>,
+    timeout_ms: Option<u64>,
     #[serde(default)]
     answer: Answer,
     hangup_after_ms: Option<u64>,
@@ -64,6 +75,15 @@ enum FormKind {
     Parrot,
     Sip,
     Forward,
+    Twiml,
+}
+
+/// How a web server is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum WebMethod {
+    Get,
+    Post,
 }
 
 /// Of a SIP agent's media.
@@ -103,6 +123,7 @@ pub(crate) fn parse_agent(
         FormKind::Parrot => AgentKind::Parrot,
         FormKind::Sip => AgentKind::Sip(form.sip(resolve)?),
         FormKind::Forward => AgentKind::Forward(form.forwarded()?),
+        FormKind::Twiml => AgentKind::Twiml(Box::new(form.twiml(resolve)?)),
     };
     let answer = match form.answer {
         Answer::WhenReady => AnswerPolicy::WhenReady,
@@ -122,9 +143,11 @@ impl AgentForm {
     /// A key that the kind does not read is a mistake, not a decoration.
     fn check_keys(&self) -> Result<(), String> {
         let (twilio, sip) = (&[FormKind::Twilio][..], &[FormKind::Sip][..]);
+        let twiml = &[FormKind::Twiml][..];
+        let web = &[FormKind::Twilio, FormKind::Twiml][..];
         let keys = [
-            ("url", self.url.is_some(), twilio),
-            ("auth_token_ref", self.auth_token_ref.is_some(), twilio),
+            ("url", self.url.is_some(), web),
+            ("auth_token_ref", self.auth_token_ref.is_some(), web),
             ("parameters", self.parameters.is_some(), twilio),
             ("connect_timeout_ms", self.connect_timeout_ms.is_some(), twilio),
             ("hz", self.hz.is_some(), &[FormKind::Tone]),
@@ -135,6 +158,10 @@ impl AgentForm {
             ("pass_headers", self.pass_headers.is_some(), sip),
             ("srtp", self.srtp.is_some(), sip),
             ("to", self.to.is_some(), &[FormKind::Forward]),
+            ("method", self.method.is_some(), twiml),
+            ("fallback_url", self.fallback_url.is_some(), twiml),
+            ("status_callback_url", self.status_callback_url.is_some(), twiml),
+            ("timeout_ms", self.timeout_ms.is_some(), twiml),
             (
                 "ring_timeout_ms",
                 self.ring_timeout_ms.is_some(),
@@ -159,12 +186,7 @@ impl AgentForm {
         {
             return Err("`url` is no ws:// or wss:// address".to_owned());
         }
-        let reference = self.auth_token_ref.as_deref().unwrap_or_default();
-        let auth_token = if reference.is_empty() {
-            Secret::default()
-        } else {
-            resolve(reference).map_err(|why| format!("`auth_token_ref`: {why}"))?
-        };
+        let auth_token = self.auth_token(resolve)?;
         let parameters = self.parameters.clone().unwrap_or_default();
         if parameters.len() > PARAMETERS_MAX {
             return Err(format!("`parameters` has more than {PARAMETERS_MAX} entries"));
@@ -175,6 +197,36 @@ impl AgentForm {
             auth_token,
             parameters: parameters.into_iter().collect(),
             connect_timeout: bounded("connect_timeout_ms", connect_ms, CONNECT_MS_MAX)?,
+        })
+    }
+
+    fn auth_token(
+        &self,
+        resolve: &dyn Fn(&str) -> Result<Secret<String>, String>,
+    ) -> Result<Secret<String>, String> {
+        match self.auth_token_ref.as_deref() {
+            None | Some("") => Ok(Secret::default()),
+            Some(name) => resolve(name).map_err(|why| format!("`auth_token_ref`: {why}")),
+        }
+    }
+
+    fn twiml(
+        &self,
+        resolve: &dyn Fn(&str) -> Result<Secret<String>, String>,
+    ) -> Result<TwimlAgent, String> {
+        let by_get = self.method == Some(WebMethod::Get);
+        let web = |key: &str, url: &Option<String>, by_get| match url {
+            Some(url) => web_address(url, by_get).map(Some).map_err(|why| format!("`{key}` {why}")),
+            None => Ok(None),
+        };
+        let first = web("url", &self.url, by_get)?.ok_or("`url` is missing")?;
+        let timeout_ms = self.timeout_ms.unwrap_or(WEB_MS_DEFAULT);
+        Ok(TwimlAgent {
+            source: TwimlSource::Web(first),
+            fallback: web("fallback_url", &self.fallback_url, by_get)?,
+            status: web("status_callback_url", &self.status_callback_url, false)?,
+            auth_token: self.auth_token(resolve)?,
+            timeout: bounded("timeout_ms", timeout_ms, WEB_MS_MAX)?,
         })
     }
 
@@ -251,6 +303,23 @@ impl AgentForm {
     }
 }
 
+/// The address of a web server, as far as its text tells; what it may reach is judged when it is asked.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn web_address(url: &str, by_get: bool) -> Result<WebAddress, &'static str> {
+    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let is_good = host.is_some_and(|host| !host.is_empty() && !host.starts_with('/'))
+        && url.len() <= URL_BYTES_MAX
+        && url.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_good {
+        Ok(WebAddress { url: url.to_owned(), by_get })
+    } else {
+        Err("is no http:// or https:// address of at most 2048 ASCII characters")
+    }
+}
+
 fn tone(hz: Option<u16>) -> Result<u16, String> {
     match hz.unwrap_or(440) {
         hz @ 50..=3400 => Ok(hz),
@@ -314,6 +383,23 @@ mod tests {
     }
 
     #[test]
+    fn a_web_server_may_lead_a_call() {
+        let settings = parse(json!({
+            "kind": "twiml", "url": "https://bot.example/voice?x=1", "method": "GET",
+            "fallback_url": "https://bot.example/sorry", "auth_token_ref": "env:TOKEN",
+            "status_callback_url": "https://bot.example/status", "timeout_ms": 4000
+        }))
+        .unwrap();
+        let AgentKind::Twiml(agent) = settings.kind else { panic!("no web server") };
+        let address = |url: &str, by_get| WebAddress { url: url.to_owned(), by_get };
+        assert_eq!(agent.source, TwimlSource::Web(address("https://bot.example/voice?x=1", true)));
+        assert_eq!(agent.fallback, Some(address("https://bot.example/sorry", true)));
+        assert_eq!(agent.status, Some(address("https://bot.example/status", false)));
+        assert_eq!(agent.auth_token.expose(), "secret of TOKEN");
+        assert_eq!(agent.timeout, Duration::from_secs(4));
+    }
+
+    #[test]
     fn an_agent_may_be_a_sip_address_or_a_number() {
         let settings = parse(json!({
             "kind": "sip", "uri": "sip:bot@agents.example;transport=tls", "username": "u",
@@ -368,6 +454,16 @@ mod tests {
             (json!({"kind": "sip", "uri": "sip:a@b", "to": "+15550142"}), "`to`"),
             (json!({"kind": "sip", "uri": "sip:a@b", "srtp": "required"}), "`srtp`"),
             (json!({"kind": "sip", "uri": "sips:a@b", "srtp": "always"}), "`always`"),
+            (json!({"kind": "twiml"}), "`url`"),
+            (json!({"kind": "twiml", "url": "wss://x"}), "`url`"),
+            (json!({"kind": "twiml", "url": "https://x", "method": "PUT"}), "PUT"),
+            (json!({"kind": "twiml", "url": "https://x", "fallback_url": "x"}), "`fallback_url`"),
+            (
+                json!({"kind": "twiml", "url": "https://x", "status_callback_url": "https:///x"}),
+                "`status_callback_url`",
+            ),
+            (json!({"kind": "twiml", "url": "https://x", "timeout_ms": 15_001}), "`timeout_ms`"),
+            (json!({"kind": "echo", "timeout_ms": 5}), "`timeout_ms`"),
             (json!({"kind": "forward"}), "`to`"),
             (json!({"kind": "forward", "to": "sales"}), "`to`"),
             (

@@ -5,7 +5,7 @@
 //! (or [`table_file`], while the database is away) and [`changes`] keeps it in step; [`journal`]
 //! takes what happens to calls and [`upload`] carries it into the database, exactly once.
 
-mod agent_form;
+pub mod agent_form;
 pub mod ai_profiles;
 pub mod api_keys;
 pub mod audit_log;

@@ -294,6 +294,7 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         CallEvent::AgentAsked { wish, refused } => {
             json!({"wish": wish.as_str(), "refused": refused})
         }
+        CallEvent::ScriptNoted { what, detail } => json!({"what": what, "detail": detail}),
         CallEvent::AgentAttached(profile) | CallEvent::AgentReplaced(profile) => {
             json!({"ai_profile_id": profile.to_string()})
         }

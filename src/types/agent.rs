@@ -43,6 +43,41 @@ pub enum AgentKind {
     Sip(SipAgent),
     /// A telephone number the call is passed on to, by the tenant's trunks.
     Forward(ForwardedNumber),
+    /// Documents of a web server that lead the call (TwiML).
+    Twiml(Box<TwimlAgent>),
+}
+
+/// Documents that lead a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TwimlAgent {
+    /// Where the first comes from.
+    pub source: TwimlSource,
+    /// Asked when another cannot be had.
+    pub fallback: Option<WebAddress>,
+    /// Told how the call gets on.
+    pub status: Option<WebAddress>,
+    /// Key of `X-Twilio-Signature`; empty: no signature is sent.
+    pub auth_token: Secret<String>,
+    /// How long an answer may take.
+    pub timeout: Duration,
+}
+
+/// Where a document comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TwimlSource {
+    /// A web server.
+    Web(WebAddress),
+    /// It was given with the call.
+    Document(String),
+}
+
+/// The address of a web server, and how it is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebAddress {
+    /// `http://` or `https://`, exactly as asked and signed.
+    pub url: String,
+    /// By GET; else by POST.
+    pub by_get: bool,
 }
 
 /// An agent behind a SIP address of its own.

@@ -203,6 +203,18 @@ pub const STREAM_PARAMETERS_MAX: usize = 64;
 pub const SCRIPTS_IDLE_MAX: u32 = 10;
 /// Notes of the scripts of one call in its record. Over it: the further ones are left out.
 pub const SCRIPT_NOTES_MAX: usize = 64;
+/// Redirections followed for one script or sound. Over it: it cannot be had.
+pub const SCRIPT_REDIRECTS_MAX: u32 = 5;
+/// A sound of a web server, in bytes. Over it: it is not heard.
+pub const SOUND_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Programs that speak at once. Over it: the next waits for one of them to end.
+pub const SPEECH_PROGRAMS_MAX: usize = 4;
+/// What a program says, in bytes of WAV. Over it: it is not heard.
+pub const SPOKEN_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of what was said that are remembered. Over it: the oldest is forgotten.
+pub const SPEECH_CACHE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// News of one call that wait for its status callback. Over it: later ones are left out.
+pub const STATUS_NEWS_MAX: usize = 8;
 /// Keys that are gathered at once. Over it: they are enough.
 pub const GATHERED_KEYS_MAX: u32 = 128;
 

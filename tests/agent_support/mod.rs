@@ -251,7 +251,7 @@ impl Call {
             trace: None,
         };
         Self::with(|end, events| {
-            agent_task::start(AgentSetup { settings, call, end, roots }, events)
+            agent_task::start(AgentSetup { settings, call, end, roots, give_back: None }, events)
         })
     }
 

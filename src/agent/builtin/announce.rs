@@ -51,6 +51,16 @@ impl Announcement {
     }
 }
 
+/// The tone after which one speaks: 1 kHz, 400 ms.
+#[must_use]
+pub fn beep() -> Bytes {
+    static AUDIO: LazyLock<Bytes> = LazyLock::new(|| synthesis::melody(BEEP));
+    AUDIO.clone()
+}
+
+const BEEP: &[Note] =
+    &[Note { hz: 0, ms: 100 }, Note { hz: 1_000, ms: 400 }, Note { hz: 0, ms: 100 }];
+
 /// Plays an announcement.
 #[derive(Debug)]
 pub struct Announce {

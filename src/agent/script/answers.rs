@@ -163,6 +163,22 @@ impl Answers {
     }
 }
 
+impl Answers {
+    /// Adds what is told of an agent's stream: what it is called, when this happened, and how it stands.
+    pub fn write_stream(&self, form: &mut Form, (call, name): (&CallFacts, &str), at: &str) {
+        let event = match self.stream {
+            None => "stream-started",
+            Some(StreamAnswer::Stopped) => "stream-stopped",
+            Some(StreamAnswer::Failed) => "stream-error",
+        };
+        let mut put = |name: &str, value: &str| form.push((name.to_owned(), value.to_owned()));
+        put("StreamSid", &call.call.stream_sid());
+        put("StreamName", name);
+        put("StreamEvent", event);
+        put("Timestamp", at);
+    }
+}
+
 /// A recording's identity in the form of Twilio's: `RE` and 32 hex digits.
 #[must_use]
 pub fn recording_sid(id: RecordingId) -> String {

@@ -10,7 +10,9 @@ mod verb;
 pub use crate::agent::twiml::exercise::exercise;
 
 use crate::agent::script::step::Step;
+use crate::agent::twilio;
 use crate::types::limit::TWIML_REMARKS_MAX;
+use crate::types::secret::Secret;
 use std::fmt;
 
 /// A document that can be followed.
@@ -73,6 +75,21 @@ pub fn parse(document: &[u8]) -> Result<Document, TwimlError> {
     let steps = verb::steps(&root, &mut remarks)?;
     remarks.truncate(TWIML_REMARKS_MAX);
     Ok(Document { steps, remarks })
+}
+
+/// The value of `X-Twilio-Signature` of a request: over its URL, exactly as asked, and each parameter of its
+/// form, sorted by name. `None` for an empty token: no signature is sent.
+#[must_use]
+pub fn signature(
+    auth_token: &Secret<String>,
+    url: &str,
+    form: &[(String, String)],
+) -> Option<String> {
+    let mut pairs: Vec<_> = form.iter().collect();
+    pairs.sort();
+    let pairs = pairs.into_iter().flat_map(|(name, value)| [name.as_str(), value]);
+    let signed: String = std::iter::once(url).chain(pairs).collect();
+    twilio::signature(auth_token, &signed)
 }
 
 #[cfg(test)]

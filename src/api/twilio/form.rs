@@ -1,11 +1,17 @@
 //! The parameters of a request in Twilio's form, each of which is done as it says or refused.
 
+use crate::agent::twiml;
 use crate::api::RequestId;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
 use crate::api::twilio::Body;
+use crate::store::agent_form;
+use crate::types::agent::TwimlAgent;
+use crate::types::agent::TwimlSource;
+use crate::types::agent::WebAddress;
 use crate::types::number::DialString;
 use crate::types::number::E164;
+use crate::types::secret::Secret;
 use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::http::header;
@@ -21,26 +27,27 @@ const BAD_TO: u32 = 21211;
 const NO_FROM: u32 = 21213;
 const BAD_FROM: u32 = 21212;
 const BAD_PARAMETER: u32 = 20001;
+const BAD_URL: u32 = 21205;
+/// How long a web server that a request names may take.
+const WEB_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest `TimeLimit`, in seconds: a day.
 const TIME_LIMIT_S_MAX: u64 = 86_400;
 /// Longest name of a parameter that is repeated in an answer.
 const NAME_MAX: usize = 64;
 
 /// What Twilio knows and this version does not do: with the values that ask for nothing they are taken.
-const NOT_YET: [(&str, &[&str]); 9] = [
+const NOT_YET: [(&str, &[&str]); 7] = [
     ("Record", &["false"]),
     ("MachineDetection", &[]),
     ("AsyncAmd", &["false"]),
-    ("Method", &["GET", "POST"]),
-    ("FallbackMethod", &["GET", "POST"]),
-    ("StatusCallbackMethod", &["GET", "POST"]),
+    ("StatusCallbackMethod", &["POST"]),
     ("RecordingTrack", &["both"]),
     ("Trim", &["trim-silence", "do-not-trim"]),
     ("CallReason", &[]),
 ];
 
 /// Where a call would be told what to do next.
-const INSTRUCTIONS: [&str; 4] = ["Url", "Twiml", "ApplicationSid", "FallbackUrl"];
+const INSTRUCTIONS: [&str; 1] = ["ApplicationSid"];
 
 /// What a request says, each parameter once.
 #[derive(Debug, Default)]
@@ -49,6 +56,12 @@ pub(super) struct Wanted {
     from: Option<String>,
     time_limit: Option<String>,
     status: Option<String>,
+    url: Option<String>,
+    method: Option<String>,
+    twiml: Option<String>,
+    fallback_url: Option<String>,
+    fallback_method: Option<String>,
+    status_callback: Option<String>,
 }
 
 /// Why a request cannot be done.
@@ -103,6 +116,12 @@ impl Wanted {
             "From" => &mut self.from,
             "TimeLimit" => &mut self.time_limit,
             "Status" => &mut self.status,
+            "Url" => &mut self.url,
+            "Method" => &mut self.method,
+            "Twiml" => &mut self.twiml,
+            "FallbackUrl" => &mut self.fallback_url,
+            "FallbackMethod" => &mut self.fallback_method,
+            "StatusCallback" => &mut self.status_callback,
             _ => return ask_for_nothing(name, &value),
         };
         if own.replace(value).is_some() {
@@ -131,6 +150,55 @@ impl Wanted {
         Ok((to, from, limit.transpose()?))
     }
 
+    /// What leads the call from its answer, or from now, on; `None`: nothing is said of that. Requests to web
+    /// servers are signed with `token`.
+    pub(super) fn script(&self, token: &Secret<String>) -> Result<Option<TwimlAgent>, Unusable> {
+        let by_get = self.by_get("Method", self.method.as_deref())?;
+        let source = match (&self.url, &self.twiml) {
+            (Some(_), Some(_)) => {
+                return Err(bad(BAD_PARAMETER, "Url and Twiml exclude each other"));
+            }
+            (Some(url), None) => TwimlSource::Web(address("Url", url, by_get)?),
+            (None, Some(text)) => {
+                let read = twiml::parse(text.as_bytes());
+                read.map_err(|error| bad(BAD_PARAMETER, format!("Twiml {error}")))?;
+                TwimlSource::Document(text.clone())
+            }
+            (None, None) => {
+                for (name, given) in
+                    [("FallbackUrl", &self.fallback_url), ("StatusCallback", &self.status_callback)]
+                {
+                    if given.is_some() {
+                        let why = format!("{name} goes with Url or Twiml alone in this version");
+                        return Err(bad(BAD_PARAMETER, why));
+                    }
+                }
+                return Ok(None);
+            }
+        };
+        let fallback_by_get = self.by_get("FallbackMethod", self.fallback_method.as_deref())?;
+        let fallback = self.fallback_url.as_deref();
+        let fallback =
+            fallback.map(|url| address("FallbackUrl", url, fallback_by_get)).transpose()?;
+        let status = self.status_callback.as_deref();
+        let status = status.map(|url| address("StatusCallback", url, false)).transpose()?;
+        let (auth_token, timeout) = (token.clone(), WEB_TIMEOUT);
+        Ok(Some(TwimlAgent { source, fallback, status, auth_token, timeout }))
+    }
+
+    fn by_get(&self, name: &str, method: Option<&str>) -> Result<bool, Unusable> {
+        match method {
+            None | Some("POST") => Ok(false),
+            Some("GET") => Ok(true),
+            Some(_) => Err(bad(BAD_PARAMETER, format!("{name} is GET or POST"))),
+        }
+    }
+
+    /// Whether the request asks for the end of its call.
+    pub(super) const fn ends(&self) -> bool {
+        self.status.is_some()
+    }
+
     /// Whether only a call that nobody has answered is to end.
     pub(super) fn end(&self) -> Result<bool, Unusable> {
         for (name, given) in
@@ -147,6 +215,10 @@ impl Wanted {
             Some(_) | None => Err(bad(BAD_PARAMETER, "Status is completed or canceled")),
         }
     }
+}
+
+fn address(name: &str, url: &str, by_get: bool) -> Result<WebAddress, Unusable> {
+    agent_form::web_address(url, by_get).map_err(|why| bad(BAD_URL, format!("{name} {why}")))
 }
 
 /// Takes a parameter that asks for nothing, and refuses one that asks for what is not done.
@@ -206,8 +278,8 @@ mod tests {
     #[test]
     fn what_is_not_done_is_refused_and_not_left_out() {
         for refused in [
-            ("Url", "https://bot.example/"),
-            ("Twiml", "<Response/>"),
+            ("ApplicationSid", "AP1"),
+            ("StatusCallbackMethod", "GET"),
             ("Record", "true"),
             ("MachineDetection", "Enable"),
             ("Timeout", "5"),
@@ -215,6 +287,38 @@ mod tests {
             ("To", "+15550143"),
         ] {
             assert_eq!(code(read(&[PLAIN[0], refused])), 20001, "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_script_is_given_by_its_address_or_as_it_is() {
+        let token = Secret::new("token".to_owned());
+        let script = |form: &[(&str, &str)]| read(form).and_then(|wanted| wanted.script(&token));
+        assert_eq!(script(&PLAIN).unwrap(), None);
+        let web = script(&[
+            ("Url", "https://bot.example/voice"),
+            ("Method", "GET"),
+            ("FallbackUrl", "https://bot.example/sorry"),
+            ("StatusCallback", "https://bot.example/status"),
+        ]);
+        let web = web.unwrap().unwrap();
+        let address = |url: &str, by_get| WebAddress { url: url.to_owned(), by_get };
+        assert_eq!(web.source, TwimlSource::Web(address("https://bot.example/voice", true)));
+        assert_eq!(web.fallback, Some(address("https://bot.example/sorry", false)));
+        assert_eq!(web.status, Some(address("https://bot.example/status", false)));
+        assert_eq!(web.auth_token, token);
+        let text = "<Response><Hangup/></Response>";
+        let given = script(&[("Twiml", text)]).unwrap().unwrap();
+        assert_eq!(given.source, TwimlSource::Document(text.to_owned()));
+        for (bad, expected) in [
+            (&[("Url", "bot")][..], 21205),
+            (&[("Url", "https://b"), ("Twiml", text)], 20001),
+            (&[("Url", "https://b"), ("Method", "PUT")], 20001),
+            (&[("Url", "https://b"), ("FallbackUrl", "x")], 21205),
+            (&[("Twiml", "<Response><Say>")], 20001),
+            (&[("FallbackUrl", "https://b")], 20001),
+        ] {
+            assert_eq!(code(script(bad)), expected, "{bad:?}");
         }
     }
 

@@ -14,13 +14,19 @@ use crate::api::control;
 use crate::api::error::ErrorKind;
 use crate::api::twilio::form::Wanted;
 use crate::api::twilio::view::TwilioCall;
+use crate::call::steer::Senseless;
 use crate::cdr::CallState;
 use crate::engine::originate::CallControl;
 use crate::engine::originate::Origination;
 use crate::engine::registry::Unheard;
+use crate::types::agent::AgentKind;
+use crate::types::agent::AgentSettings;
+use crate::types::agent::AnswerPolicy;
+use crate::types::agent::TwimlAgent;
 use crate::types::cause::HangupCause;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
+use crate::types::secret::Secret;
 use axum::Extension;
 use axum::Json;
 use axum::body::Bytes;
@@ -69,8 +75,15 @@ pub(super) async fn create(
     let (tenant, control) = control::open(&context, &caller)?;
     let wanted = Wanted::read(&headers, body).map_err(|fault| fault.of(id))?;
     let (to, from, duration_max) = wanted.new_call().map_err(|fault| fault.of(id))?;
+    let script = wanted.script(&token_of(&headers)).map_err(|fault| fault.of(id))?;
     let mut wish = Origination::new(tenant, to.clone());
     (wish.from, wish.duration_max) = (Some(from), duration_max);
+    wish.agent = script.map(|agent| AgentSettings {
+        kind: AgentKind::Twiml(Box::new(agent)),
+        answer: AnswerPolicy::WhenReady,
+        hangup_after: None,
+        reinvite_after: None,
+    });
     let placed = control.place(wish);
     let call = placed.map_err(|cause| ErrorKind::CallRefused(cause).of(id))?;
     let view = TwilioCall::begun((tenant, call), to.as_str(), from.as_str());
@@ -96,15 +109,43 @@ pub(super) async fn update(
     let (tenant, control) = control::open(&context, &caller)?;
     let call = CallId::from_uuid(caller.item()?);
     let wanted = Wanted::read(&headers, body).map_err(|fault| fault.of(id))?;
-    let only_unanswered = wanted.end().map_err(|fault| fault.of(id))?;
-    let ended = end((tenant, &control), call, only_unanswered).await;
-    ended.map_err(|kind| kind.of(id))?;
+    let script = wanted.script(&token_of(&headers)).map_err(|fault| fault.of(id))?;
+    let done = match script {
+        // Who is to end is not led anywhere before.
+        Some(agent) if !wanted.ends() => lead((tenant, &control), call, agent).await,
+        Some(_) | None => {
+            let only_unanswered = wanted.end().map_err(|fault| fault.of(id))?;
+            end((tenant, &control), call, only_unanswered).await
+        }
+    };
+    done.map_err(|kind| kind.of(id))?;
     // The database may be away; the call is ended all the same.
     let view = match calls::detail(&context, &caller, (tenant, call)).await {
         Ok(detail) => TwilioCall::of((tenant, call), &detail),
         Err(_) => TwilioCall::ending((tenant, call)),
     };
     Ok(Json(view))
+}
+
+/// What web servers that a request names know us by: the key it was opened with.
+fn token_of(headers: &HeaderMap) -> Secret<String> {
+    Secret::new(credentials(headers).map(|(_, password)| password).unwrap_or_default())
+}
+
+/// Lets a script lead a call from now on.
+async fn lead(
+    (tenant, control): (TenantId, &CallControl),
+    call: CallId,
+    agent: TwimlAgent,
+) -> Result<(), ErrorKind> {
+    let led = control.follow_script(tenant, call, agent).await;
+    led.map(|_| ()).map_err(|why| match why {
+        Unheard::NoSuchCall | Unheard::Senseless(Senseless::Over) => NO_CALL,
+        Unheard::Senseless(why) => ErrorKind::Senseless(why),
+        Unheard::NoRefer => NO_CALL,
+        Unheard::Refused(cause) => ErrorKind::CallRefused(cause),
+        Unheard::Busy => ErrorKind::CallBusy,
+    })
 }
 
 /// Ends a call, or only one that nobody has answered.

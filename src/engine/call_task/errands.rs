@@ -12,7 +12,12 @@ use crate::engine::errand::Ask;
 use crate::engine::errand::Errand;
 use crate::engine::errand::Snapshot;
 use crate::engine::partner;
+use crate::routing::table::AiProfile;
+use crate::types::agent::AgentKind;
+use crate::types::agent::AgentSettings;
+use crate::types::agent::TwimlAgent;
 use crate::types::header::CallVariables;
+use std::sync::Arc;
 
 impl Task {
     /// Does what is asked and answers how the call stands then.
@@ -32,19 +37,8 @@ impl Task {
                 self.clip = Some(clip);
                 self.order(Order::Play(play)).await
             }
-            Ask::Attach(profile) => {
-                let next = partner::fallbacks(&self.switch.table.load(), &profile);
-                let fallbacks = partner::next_agents(&next);
-                let before = std::mem::replace(&mut self.route.profile, profile);
-                let (profile, agent) = (self.route.profile.id, self.route.profile.agent.clone());
-                let order = Order::Attach(Box::new(Attach { profile, agent, fallbacks }));
-                let done = self.order(order).await;
-                match done {
-                    Ok(()) => self.next_profiles = next,
-                    Err(_) => self.route.profile = before,
-                }
-                done
-            }
+            Ask::Attach(profile) => self.attach_profile(profile).await,
+            Ask::Script(agent) => self.follow_script(*agent).await,
             Ask::Note(event) => {
                 self.note(*event);
                 Ok(())
@@ -53,6 +47,47 @@ impl Task {
         };
         // Who asked may be gone.
         drop(errand.reply.send(done.map(|()| self.snapshot())));
+    }
+
+    /// The agent of another profile takes over.
+    pub(super) async fn attach_profile(
+        &mut self,
+        profile: Arc<AiProfile>,
+    ) -> Result<(), Senseless> {
+        let next = partner::fallbacks(&self.switch.table.load(), &profile);
+        let fallbacks = partner::next_agents(&next);
+        let before = std::mem::replace(&mut self.route.profile, profile);
+        let (profile, agent) = (self.route.profile.id, self.route.profile.agent.clone());
+        let order = Order::Attach(Box::new(Attach { profile, agent, fallbacks }));
+        let done = self.order(order).await;
+        match done {
+            Ok(()) => self.next_profiles = next,
+            Err(_) => self.route.profile = before,
+        }
+        done
+    }
+
+    /// A script leads the call from now on: in place of the one that does, or of its agent.
+    async fn follow_script(&mut self, mut agent: TwimlAgent) -> Result<(), Senseless> {
+        if !self.call.is_answered() {
+            return Err(Senseless::NotAnswered);
+        }
+        if self.replace_script(&agent.source) {
+            return Ok(());
+        }
+        // Who gave its profile a token knows us by that.
+        let own = match &self.route.profile.agent.kind {
+            AgentKind::Twilio(own) => Some(&own.auth_token),
+            AgentKind::Twiml(own) => Some(&own.auth_token),
+            _ => None,
+        };
+        if let Some(token) = own.filter(|token| !token.expose().is_empty()) {
+            agent.auth_token = token.clone();
+        }
+        let kind = AgentKind::Twiml(Box::new(agent));
+        let agent = AgentSettings { kind, ..self.route.profile.agent.clone() };
+        let profile = AiProfile { agent, ..AiProfile::clone(&self.route.profile) };
+        self.attach_profile(Arc::new(profile)).await
     }
 
     pub(super) async fn order(&mut self, order: Order) -> Result<(), Senseless> {

@@ -303,7 +303,7 @@ impl Task {
         let before = voice.heard_by.replace(media);
         let (media_end, agent_end) = link();
         // The agent lets go of its link before anybody closes the other end: that would end it.
-        voice.handle.relink(agent_end);
+        voice.speaker.relink(agent_end);
         self.switch.media.attach(media, media_end);
         if let Some(before) = before {
             self.switch.media.isolate(before, Waiting::Noise);

@@ -92,6 +92,7 @@ impl Task {
 
     /// A recording came to its end.
     pub(super) fn recorded(&mut self, id: RecordingId, outcome: Outcome) {
+        self.tell_script_recorded(id, &outcome);
         let failed_first = self.call.recording().id() == Some(id);
         self.call.recording_over(id);
         match outcome {

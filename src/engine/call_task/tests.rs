@@ -61,6 +61,11 @@ fn switch(ledger: &Arc<Panicking>) -> Arc<Switch> {
     let media = MediaConfig { threads: 1, realtime: false, ports: 21_310..=21_313 };
     Arc::new(Switch {
         recorder: None,
+        speech: crate::engine::speech::Speech::find("", std::path::Path::new("speech")),
+        http: crate::net::http_client::HttpClient::new(
+            crate::types::reach::Reach::default(),
+            TrustRoots::native(),
+        ),
         table: Arc::new(ArcSwap::from_pointee(RoutingTable::new(Contents::default()))),
         registry: Registry::new(NodeLimits::default()),
         media: MediaEngine::start(media).expect("a thread"),

@@ -22,6 +22,9 @@ use crate::engine::call_task::Task;
 use crate::engine::media_thread::MediaId;
 use crate::engine::originate;
 use crate::engine::originate::TransferTarget;
+use crate::engine::script_task::ScriptEvent;
+use crate::engine::script_task::ScriptHandle;
+use crate::types::agent::AgentKind;
 use crate::types::cause::HangupCause;
 use crate::types::limit::KEYS_SENT_MAX;
 use crate::types::trace_context::SpanPart;
@@ -34,23 +37,98 @@ const AGENT_EVENTS_MAX: usize = 16;
 
 /// Who speaks.
 pub(super) struct Voice {
-    pub(super) handle: AgentHandle,
-    events: mpsc::Receiver<AgentEvent>,
+    pub(super) speaker: Speaker,
+    events: Events,
     is_fallback: bool,
     /// The session whose peer hears it.
     pub(super) heard_by: Option<MediaId>,
 }
 
+/// Whom the call has hold of.
+pub(super) enum Speaker {
+    /// An agent, or the announcement in its place.
+    Agent(AgentHandle),
+    /// A script.
+    Script(ScriptHandle),
+}
+
+enum Events {
+    Agent(mpsc::Receiver<AgentEvent>),
+    Script(mpsc::Receiver<ScriptEvent>),
+}
+
+/// What was heard of who speaks; `None`: its task ended without a word.
+pub(super) enum VoiceEvent {
+    Agent(Option<AgentEvent>),
+    Script(Option<ScriptEvent>),
+}
+
+impl Speaker {
+    fn call_answered(&self) {
+        match self {
+            Self::Agent(handle) => handle.call_answered(),
+            Self::Script(handle) => handle.call_answered(),
+        }
+    }
+
+    fn digit(&self, digit: char) {
+        match self {
+            Self::Agent(handle) => handle.digit(digit),
+            Self::Script(handle) => handle.digit(digit),
+        }
+    }
+
+    fn answer(&self, answer: Result<(), &'static str>) {
+        match self {
+            Self::Agent(handle) => handle.answer(answer),
+            Self::Script(handle) => handle.answer(answer),
+        }
+    }
+
+    fn transfer_failed(&self, cause: HangupCause) {
+        match self {
+            Self::Agent(handle) => handle.transfer_failed(cause),
+            Self::Script(handle) => handle.transfer_failed(cause),
+        }
+    }
+
+    pub(super) fn relink(&self, end: AgentEnd) {
+        match self {
+            Self::Agent(handle) => handle.relink(end),
+            Self::Script(handle) => handle.relink(end),
+        }
+    }
+
+    fn end(self) {
+        match self {
+            Self::Agent(handle) => handle.end(),
+            Self::Script(handle) => handle.end(),
+        }
+    }
+}
+
 /// The next event of who speaks, or nothing ever without one.
-pub(super) async fn said(voice: Option<&mut Voice>) -> Option<AgentEvent> {
-    match voice {
-        Some(voice) => voice.events.recv().await,
-        None => std::future::pending().await,
+pub(super) async fn said(voice: Option<&mut Voice>) -> VoiceEvent {
+    let Some(voice) = voice else { return std::future::pending().await };
+    match &mut voice.events {
+        Events::Agent(events) => VoiceEvent::Agent(events.recv().await),
+        Events::Script(events) => VoiceEvent::Script(events.recv().await),
     }
 }
 
 impl Task {
-    pub(super) async fn agent_event(&mut self, event: Option<AgentEvent>) -> Option<Input> {
+    pub(super) async fn voice_event(&mut self, event: VoiceEvent) -> Option<Input> {
+        match event {
+            VoiceEvent::Agent(event) => self.agent_event(event).await,
+            VoiceEvent::Script(Some(event)) => self.script_event(event).await,
+            VoiceEvent::Script(None) => {
+                self.voice = None;
+                Some(Input::Agent(AgentInput::Lost(HangupCause::AgentLost)))
+            }
+        }
+    }
+
+    async fn agent_event(&mut self, event: Option<AgentEvent>) -> Option<Input> {
         let is_fallback = self.voice.as_ref().is_some_and(|voice| voice.is_fallback);
         let Some(event) = event else {
             // Its task ended without a word.
@@ -86,7 +164,7 @@ impl Task {
     }
 
     /// What an agent wants is judged like what an application asks for.
-    fn transfer_for_agent(&mut self, to: &str) -> Option<Input> {
+    pub(super) fn transfer_for_agent(&mut self, to: &str) -> Option<Input> {
         let target = transfer_target(to).ok_or("no_target");
         let input = target.and_then(|target| {
             let request = TransferRequest::Bridge(originate::dial_request(target));
@@ -98,7 +176,7 @@ impl Task {
         input.ok()
     }
 
-    async fn send_keys_for_agent(&mut self, digits: &str) {
+    pub(super) async fn send_keys_for_agent(&mut self, digits: &str) {
         let keys = digits.to_ascii_uppercase();
         let done = if is_keys(&keys) {
             let order = Order::SendKeys { side: LegSide::Near, keys };
@@ -112,7 +190,7 @@ impl Task {
     fn answer_agent(&mut self, wish: AgentWish, done: Result<(), &'static str>) {
         self.note(CallEvent::AgentAsked { wish, refused: done.err() });
         if let Some(voice) = &self.voice {
-            voice.handle.answer(done);
+            voice.speaker.answer(done);
         }
     }
 
@@ -132,55 +210,63 @@ impl Task {
             AgentOutput::Attach => self.attach_voice(),
             AgentOutput::TellAnswered => {
                 if let Some(voice) = &self.voice {
-                    voice.handle.call_answered();
+                    voice.speaker.call_answered();
                 }
             }
             AgentOutput::TellDigit(digit) => {
                 if let Some(voice) = &self.voice {
-                    voice.handle.digit(digit);
+                    voice.speaker.digit(digit);
                 }
             }
             AgentOutput::End => {
                 if let Some(voice) = self.voice.take() {
-                    voice.handle.end();
+                    voice.speaker.end();
                 }
             }
             AgentOutput::StartFallback => self.start_fallback(),
-            AgentOutput::TellTransfer(TransferNews::Failed(cause)) => {
-                if let Some(voice) = &self.voice {
-                    voice.handle.transfer_failed(cause);
+            AgentOutput::TellTransfer(news) => {
+                // No dialect has a word for the others.
+                if let (Some(voice), TransferNews::Failed(cause)) = (&self.voice, news) {
+                    voice.speaker.transfer_failed(cause);
                 }
+                self.tell_script(news);
             }
-            // No dialect has a word for these.
-            AgentOutput::TellTransfer(
-                TransferNews::Begun | TransferNews::Consulting | TransferNews::Completed,
-            ) => (),
         }
     }
 
     pub(super) fn start_voice(&mut self, end: AgentEnd, is_fallback: bool) {
-        let (events_in, events) = mpsc::channel(AGENT_EVENTS_MAX);
-        let handle = if is_fallback {
-            agent_task::start_announcement(Announcement::Fallback, end, events_in)
-        } else {
-            let call = AgentCall {
-                call_id: self.id(),
-                tenant: self.route.tenant.id,
-                caller: self.route.caller.clone(),
-                dialled: self.route.dialled,
-                variables: self.route.variables.clone(),
-                trace: self
-                    .switch
-                    .sampling
-                    .map(|sampling| TraceContext::of(self.id(), SpanPart::Call, sampling)),
-            };
-            let settings = self.route.profile.agent.clone();
-            let roots = self.switch.roots.clone();
-            agent_task::start(AgentSetup { settings, call, end, roots }, events_in)
-        };
         let heard_by = self.media.id();
+        let (speaker, events) = if is_fallback {
+            let (events_in, events) = mpsc::channel(AGENT_EVENTS_MAX);
+            let handle = agent_task::start_announcement(Announcement::Fallback, end, events_in);
+            (Speaker::Agent(handle), Events::Agent(events))
+        } else {
+            self.start_speaker(end)
+        };
         // Dropping its handle ends whoever spoke before.
-        self.voice = Some(Voice { handle, events, is_fallback, heard_by });
+        self.voice = Some(Voice { speaker, events, is_fallback, heard_by });
+    }
+
+    fn start_speaker(&self, end: AgentEnd) -> (Speaker, Events) {
+        let sampling = self.switch.sampling;
+        let call = AgentCall {
+            call_id: self.id(),
+            tenant: self.route.tenant.id,
+            caller: self.route.caller.clone(),
+            dialled: self.route.dialled,
+            variables: self.route.variables.clone(),
+            trace: sampling.map(|sampling| TraceContext::of(self.id(), SpanPart::Call, sampling)),
+        };
+        let settings = self.route.profile.agent.clone();
+        if let AgentKind::Twiml(agent) = &settings.kind {
+            let (events_in, events) = mpsc::channel(AGENT_EVENTS_MAX);
+            let handle = self.start_script(agent, call, end, events_in);
+            return (Speaker::Script(handle), Events::Script(events));
+        }
+        let (events_in, events) = mpsc::channel(AGENT_EVENTS_MAX);
+        let (roots, give_back) = (self.switch.roots.clone(), None);
+        let setup = AgentSetup { settings, call, end, roots, give_back };
+        (Speaker::Agent(agent_task::start(setup, events_in)), Events::Agent(events))
     }
 
     /// The announcement gets a link of its own: what the agent still had queued is not played.

@@ -1,0 +1,514 @@
+//! The task of one script: turns its `Interpreter` with web servers, sounds, the link to the media thread,
+//! the agents it opens streams to, and the clock.
+
+mod handle;
+mod sounds;
+pub(super) mod web;
+
+pub(super) use crate::engine::script_task::handle::DialNews;
+pub(super) use crate::engine::script_task::handle::RecordNews;
+pub(super) use crate::engine::script_task::handle::ScriptEvent;
+pub(super) use crate::engine::script_task::handle::ScriptHandle;
+
+use crate::agent::script::answers::Answers;
+use crate::agent::script::answers::CallFacts;
+use crate::agent::script::answers::Form;
+use crate::agent::script::answers::ScriptError;
+use crate::agent::script::interpreter::Interpreter;
+use crate::agent::script::step::Next;
+use crate::agent::script::step::RejectReason;
+use crate::agent::script::step::Stream;
+use crate::agent::script::vocabulary::Beginning;
+use crate::agent::script::vocabulary::Input;
+use crate::agent::script::vocabulary::Output;
+use crate::agent::script::vocabulary::Script;
+use crate::audio::link::AgentEnd;
+use crate::audio::link::LinkEvent;
+use crate::clock;
+use crate::engine::agent_task;
+use crate::engine::agent_task::AgentCall;
+use crate::engine::agent_task::AgentEvent;
+use crate::engine::agent_task::AgentHandle;
+use crate::engine::agent_task::AgentSetup;
+use crate::engine::assets::Assets;
+use crate::engine::script_task::handle::Command;
+use crate::engine::script_task::sounds::Sounds;
+use crate::engine::script_task::web::Web;
+use crate::engine::speech::Speech;
+use crate::net::websocket::TrustRoots;
+use crate::types::agent::AgentKind;
+use crate::types::agent::AgentSettings;
+use crate::types::agent::AnswerPolicy;
+use crate::types::agent::TwilioAgent;
+use crate::types::cause::HangupCause;
+use crate::types::moment::Moment;
+use bytes::Buf;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tracing::Instrument;
+
+/// Commands that may wait for a script's task.
+const COMMANDS_MAX: usize = 16;
+/// Events of the agent of a stream that may wait.
+const AGENT_EVENTS_MAX: usize = 16;
+/// How long the agent of a stream may take to connect.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How long the agent of a stream that ends may hold the link.
+const GIVE_BACK_MAX: Duration = Duration::from_secs(5);
+/// Marks of scripts begin here: those of an agent that had the link before are others.
+const MARKS: u64 = 1 << 40;
+
+/// What a script's task needs.
+pub(super) struct ScriptSetup {
+    pub(super) beginning: Beginning,
+    pub(super) web: Web,
+    pub(super) assets: Assets,
+    pub(super) speech: Speech,
+    pub(super) roots: TrustRoots,
+    pub(super) call: AgentCall,
+    pub(super) facts: CallFacts,
+    /// Where recordings of the call are found, up to their names.
+    pub(super) recordings: String,
+    /// The link to the call's media.
+    pub(super) end: AgentEnd,
+}
+
+/// Starts a script; what becomes of it goes to `events`.
+pub(super) fn start(setup: ScriptSetup, events: mpsc::Sender<ScriptEvent>) -> ScriptHandle {
+    let (commands_in, commands) = mpsc::channel(COMMANDS_MAX);
+    let mut task = Task::new(setup, commands, events);
+    tokio::spawn(async move { task.run().await }.in_current_span());
+    ScriptHandle(commands_in)
+}
+
+/// What was under way in the background.
+enum Done {
+    Script(u32, Result<Script, ScriptError>),
+    Sound(u32, Result<Bytes, String>),
+}
+
+/// The agent of a stream.
+struct Streaming {
+    handle: Option<AgentHandle>,
+    events: mpsc::Receiver<AgentEvent>,
+    /// Its link comes back by this.
+    back: oneshot::Receiver<AgentEnd>,
+    /// How it ended, once it has.
+    failed: Option<HangupCause>,
+}
+
+struct Task {
+    interpreter: Interpreter,
+    web: Web,
+    sounds: Sounds,
+    roots: TrustRoots,
+    call: AgentCall,
+    facts: CallFacts,
+    recordings: String,
+    /// `None` while the agent of a stream has it.
+    end: Option<Box<AgentEnd>>,
+    stream: Option<Box<Streaming>>,
+    commands: mpsc::Receiver<Command>,
+    events: mpsc::Sender<ScriptEvent>,
+    jobs: JoinSet<Done>,
+    /// What the link did not take yet.
+    pending: VecDeque<Pending>,
+    /// The last mark that was given to the link and not heard.
+    unheard: Option<u64>,
+    /// Inputs the task itself made; they go first.
+    own: VecDeque<Input<'static>>,
+    over: bool,
+}
+
+enum Pending {
+    Audio(Bytes),
+    Mark(u64),
+    Finish,
+}
+
+/// What woke the task.
+enum Woken {
+    Command(Command),
+    Deadline,
+    Link(LinkEvent),
+    Agent(Option<AgentEvent>),
+    Back(Option<AgentEnd>),
+    Done(Done),
+}
+
+impl Task {
+    fn new(
+        setup: ScriptSetup,
+        commands: mpsc::Receiver<Command>,
+        events: mpsc::Sender<ScriptEvent>,
+    ) -> Self {
+        let sounds = Sounds {
+            web: setup.web.clone(),
+            assets: setup.assets,
+            speech: setup.speech,
+            tenant: setup.call.tenant,
+        };
+        Self {
+            interpreter: Interpreter::new(setup.beginning),
+            web: setup.web,
+            sounds,
+            roots: setup.roots,
+            call: setup.call,
+            facts: setup.facts,
+            recordings: setup.recordings,
+            end: Some(Box::new(setup.end)),
+            stream: None,
+            commands,
+            events,
+            jobs: JoinSet::new(),
+            pending: VecDeque::new(),
+            unheard: None,
+            own: VecDeque::new(),
+            over: false,
+        }
+    }
+
+    async fn run(&mut self) {
+        let mut out = Vec::new();
+        self.own.push_back(Input::Started);
+        while !self.over {
+            match self.own.pop_front() {
+                Some(input) => self.interpreter.handle(clock::now(), input, &mut out),
+                None => {
+                    let woken = self.next().await;
+                    self.woken(woken, &mut out).await;
+                }
+            }
+            for output in out.drain(..) {
+                self.perform(output).await;
+            }
+            self.feed();
+        }
+        if let Some(stream) = self.stream.take()
+            && let Some(handle) = stream.handle
+        {
+            handle.end();
+        }
+    }
+
+    async fn next(&mut self) -> Woken {
+        let deadline = self.interpreter.deadline();
+        let Self { commands, end, stream, jobs, .. } = self;
+        tokio::select! {
+            biased;
+            command = commands.recv() => Woken::Command(command.unwrap_or(Command::End)),
+            () = sleep_until(deadline) => Woken::Deadline,
+            event = link_event(end.as_deref_mut()) => Woken::Link(event),
+            woken = agent_event(stream.as_deref_mut()) => woken,
+            Some(done) = jobs.join_next(), if !jobs.is_empty() => match done {
+                Ok(done) => Woken::Done(done),
+                // One that panicked has its answer all the same, as far as the deadline of the script goes.
+                Err(_) => Woken::Deadline,
+            },
+        }
+    }
+
+    async fn woken(&mut self, woken: Woken, out: &mut Vec<Output>) {
+        let now = clock::now();
+        match woken {
+            Woken::Command(command) => self.command(command, out),
+            Woken::Deadline => self.interpreter.handle(now, Input::DeadlineReached, out),
+            Woken::Link(event) => self.linked(now, event, out),
+            Woken::Agent(event) => self.agent_said(event).await,
+            Woken::Back(end) => self.come_back(end),
+            Woken::Done(Done::Script(job, script)) => {
+                self.interpreter.handle(now, Input::Script(job, script), out);
+            }
+            Woken::Done(Done::Sound(job, sound)) => {
+                self.interpreter.handle(now, Input::Sound(job, sound), out);
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command, out: &mut Vec<Output>) {
+        let input = match command {
+            Command::Answered => {
+                if let Some(handle) = self.stream_handle() {
+                    handle.call_answered();
+                }
+                Input::Answered
+            }
+            Command::Digit(digit) => {
+                if let Some(handle) = self.stream_handle() {
+                    handle.digit(digit);
+                }
+                Input::Digit(digit)
+            }
+            Command::Relink(end) => return self.relink(end),
+            Command::Dialled(DialNews::Answered) => Input::DialAnswered,
+            Command::Dialled(DialNews::Ended(answer)) => Input::DialEnded(answer),
+            Command::Recorded(RecordNews::Begun(id)) => Input::RecordingBegun(id),
+            Command::Recorded(RecordNews::Ready(id, length)) => Input::Recorded(Some((id, length))),
+            Command::Recorded(RecordNews::Failed) => Input::Recorded(None),
+            Command::Replace(by) => Input::Replaced(*by),
+            Command::Reply(answer) => {
+                if let Some(handle) = self.stream_handle() {
+                    handle.answer(answer);
+                }
+                return;
+            }
+            Command::TransferFailed(cause) => {
+                if let Some(handle) = self.stream_handle() {
+                    handle.transfer_failed(cause);
+                }
+                return;
+            }
+            Command::End => {
+                self.over = true;
+                Input::CallEnded
+            }
+        };
+        self.interpreter.handle(clock::now(), input, out);
+    }
+
+    /// What was on its way over the link before is taken for heard: it will not be.
+    fn relink(&mut self, end: Box<AgentEnd>) {
+        self.pending.clear();
+        match self.stream_handle() {
+            Some(handle) => handle.relink(*end),
+            None => self.end = Some(end),
+        }
+        if let Some(mark) = self.unheard.take() {
+            self.own.push_back(Input::MarkPlayed(mark));
+        }
+    }
+
+    fn stream_handle(&self) -> Option<&AgentHandle> {
+        self.stream.as_ref().and_then(|stream| stream.handle.as_ref())
+    }
+
+    fn linked(&mut self, now: Moment, event: LinkEvent, out: &mut Vec<Output>) {
+        let input = match event {
+            LinkEvent::Audio(frame) => {
+                if self.interpreter.is_listening() {
+                    self.interpreter.handle(now, Input::Audio(&frame), out);
+                }
+                return;
+            }
+            LinkEvent::Digit(digit) => Input::Digit(digit),
+            LinkEvent::Mark { id, .. } => {
+                let Some(mark) = id.checked_sub(MARKS) else { return };
+                self.unheard.take_if(|unheard| *unheard == mark);
+                Input::MarkPlayed(mark)
+            }
+            LinkEvent::Cleared { .. } | LinkEvent::Drained | LinkEvent::Underrun { .. } => return,
+            LinkEvent::Closed => {
+                self.over = true;
+                Input::CallEnded
+            }
+        };
+        self.interpreter.handle(now, input, out);
+    }
+
+    async fn perform(&mut self, output: Output) {
+        match output {
+            Output::Ready => self.tell(ScriptEvent::Ready).await,
+            Output::Failed(cause) => self.finish(ScriptEvent::Failed(cause)).await,
+            Output::Lost(cause) => self.finish(ScriptEvent::Lost(cause)).await,
+            Output::HangUp => self.finish(ScriptEvent::HangUp).await,
+            Output::Reject(reason) => {
+                let cause = match reason {
+                    RejectReason::Rejected => HangupCause::Rejected,
+                    RejectReason::Busy => HangupCause::Busy,
+                };
+                self.finish(ScriptEvent::Rejected(cause)).await;
+            }
+            Output::Attach(profile) => self.finish(ScriptEvent::Attach(profile)).await,
+            Output::Ask { job, next, answers } => self.ask(job, next, &answers),
+            Output::Tell { next, answers, stream } => self.tell_web(next, &answers, &stream),
+            Output::Load { job, sound } => {
+                let sounds = self.sounds.clone();
+                self.jobs.spawn(async move { Done::Sound(job, sounds.load(sound).await) });
+            }
+            Output::Play(audio) => self.pending.push_back(Pending::Audio(audio)),
+            Output::Mark(mark) => {
+                self.unheard = Some(mark);
+                self.pending.push_back(Pending::Mark(mark));
+            }
+            Output::Finish => self.pending.push_back(Pending::Finish),
+            Output::Clear => {
+                self.pending.clear();
+                self.unheard = None;
+                if let Some(end) = &mut self.end {
+                    end.clear();
+                }
+            }
+            Output::SendKeys(keys) => self.tell(ScriptEvent::Keys(keys)).await,
+            Output::OpenStream(stream) => self.open_stream(*stream),
+            Output::CloseStream => self.close_stream(None),
+            Output::Dial(dial) => self.tell(ScriptEvent::Dial(dial)).await,
+            Output::EndDial => self.tell(ScriptEvent::EndDial).await,
+            Output::BeginRecording => self.tell(ScriptEvent::BeginRecording).await,
+            Output::EndRecording => self.tell(ScriptEvent::EndRecording).await,
+            Output::Note(note) => self.tell(ScriptEvent::Noted(note)).await,
+        }
+    }
+
+    async fn tell(&self, event: ScriptEvent) {
+        // A call that is gone drops its handle too, which ends this task.
+        if self.events.send(event).await.is_err() {
+            tracing::trace!("the call is gone already");
+        }
+    }
+
+    async fn finish(&mut self, event: ScriptEvent) {
+        self.over = true;
+        self.tell(event).await;
+    }
+
+    fn form(&self, answers: &Answers) -> Form {
+        let status = if self.interpreter.is_answered() { "in-progress" } else { "ringing" };
+        let mut form = self.facts.form(status);
+        answers.write(&mut form, &self.recordings);
+        form
+    }
+
+    fn ask(&mut self, job: u32, next: Next, answers: &Answers) {
+        let (web, form) = (self.web.clone(), self.form(answers));
+        match next {
+            Next::Url { address, method } => {
+                self.jobs.spawn(async move {
+                    Done::Script(job, web.script((address, method), form).await)
+                });
+            }
+            // A script of a web server has no parts.
+            Next::Part(_) => self.own.push_back(Input::Script(job, Ok(Script::default()))),
+        }
+    }
+
+    fn tell_web(&self, next: Next, answers: &Answers, stream: &str) {
+        let Next::Url { address, method } = next else { return };
+        let mut form = self.form(answers);
+        if answers.recording.is_none() {
+            answers.write_stream(&mut form, (&self.facts, stream), &clock::wall_now().to_string());
+        }
+        let web = self.web.clone();
+        // Its time is bounded, and a call that ends meanwhile does not end it.
+        tokio::spawn(async move { web.tell((address, method), &form).await }.in_current_span());
+    }
+
+    fn open_stream(&mut self, stream: Stream) {
+        let Some(end) = self.end.take() else { return };
+        let settings = AgentSettings {
+            kind: AgentKind::Twilio(TwilioAgent {
+                url: stream.url,
+                auth_token: self.web.auth_token.clone(),
+                parameters: stream.parameters,
+                connect_timeout: CONNECT_MAX,
+            }),
+            answer: AnswerPolicy::WhenReady,
+            hangup_after: None,
+            reinvite_after: None,
+        };
+        let (events_in, events) = mpsc::channel(AGENT_EVENTS_MAX);
+        let (back_in, back) = oneshot::channel();
+        let (call, roots) = (self.call.clone(), self.roots.clone());
+        let setup = AgentSetup { settings, call, end: *end, roots, give_back: Some(back_in) };
+        let handle = agent_task::start(setup, events_in);
+        if self.interpreter.is_answered() {
+            handle.call_answered();
+        }
+        self.stream =
+            Some(Box::new(Streaming { handle: Some(handle), events, back, failed: None }));
+    }
+
+    /// Ends the agent of the stream; its link comes back.
+    fn close_stream(&mut self, failed: Option<HangupCause>) {
+        let Some(stream) = &mut self.stream else { return };
+        stream.failed = failed;
+        if let Some(handle) = stream.handle.take() {
+            handle.end();
+        }
+    }
+
+    async fn agent_said(&mut self, event: Option<AgentEvent>) {
+        match event {
+            Some(AgentEvent::Ready) => self.own.push_back(Input::StreamReady),
+            Some(AgentEvent::Failed(cause) | AgentEvent::Lost(cause)) => {
+                self.close_stream(Some(cause));
+            }
+            Some(AgentEvent::HangupRequested) => self.close_stream(None),
+            Some(AgentEvent::Notes(_)) => (),
+            Some(
+                event @ (AgentEvent::TransferRequested(_)
+                | AgentEvent::DigitsRequested(_)
+                | AgentEvent::Said(_)),
+            ) => self.tell(ScriptEvent::Agent(event)).await,
+            None => self.close_stream(Some(HangupCause::AgentLost)),
+        }
+    }
+
+    fn come_back(&mut self, end: Option<AgentEnd>) {
+        let failed = self.stream.take().and_then(|stream| stream.failed);
+        let Some(mut end) = end else {
+            // Nothing can be said without the link; this is a fault of ours.
+            self.over = true;
+            return;
+        };
+        end.clear();
+        self.end = Some(Box::new(end));
+        self.own.push_back(Input::StreamEnded(failed));
+    }
+
+    /// Gives the link what it takes.
+    fn feed(&mut self) {
+        let Some(end) = &mut self.end else { return };
+        while let Some(first) = self.pending.front_mut() {
+            match first {
+                Pending::Audio(audio) => {
+                    let taken = end.push_audio(audio);
+                    audio.advance(taken);
+                    if !audio.is_empty() {
+                        return;
+                    }
+                }
+                Pending::Mark(mark) => {
+                    if !end.push_mark(MARKS + *mark) {
+                        return;
+                    }
+                }
+                Pending::Finish => end.finish(),
+            }
+            self.pending.pop_front();
+        }
+    }
+}
+
+/// Waits for the next event of the link; for ever while an agent has it.
+async fn link_event(end: Option<&mut AgentEnd>) -> LinkEvent {
+    let Some(end) = end else { return std::future::pending().await };
+    poll_fn(|context| {
+        end.register(context.waker());
+        end.next().map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
+}
+
+/// Waits for the agent of a stream: what it says, and once it ended its link.
+async fn agent_event(stream: Option<&mut Streaming>) -> Woken {
+    let Some(stream) = stream else { return std::future::pending().await };
+    if stream.handle.is_some() {
+        return Woken::Agent(stream.events.recv().await);
+    }
+    let back = tokio::time::timeout(GIVE_BACK_MAX, &mut stream.back).await;
+    Woken::Back(back.ok().and_then(Result::ok))
+}
+
+/// Waits for `moment`, or for ever.
+async fn sleep_until(moment: Option<Moment>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(clock::instant(moment).into()).await,
+        None => std::future::pending().await,
+    }
+}
