@@ -285,8 +285,8 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     let persistence =
         database::start(prepared.0, &config, following.0, following.1, following.2).await?;
     let media = start_media(&node)?;
-    let (recorder, recorded) = start_recorder(&node)?;
-    let (ended_calls, ended) = traces::ended_calls();
+    let ((recorder, recorded), (ended_calls, ended)) =
+        (start_recorder(&node)?, traces::ended_calls());
     let (roots, spans, exporter) = trace_calls(&node, stopping.clone());
     let switch = Arc::new(Switch {
         table: Arc::clone(&table),
@@ -317,12 +317,8 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     let registrar = tokio::spawn(registrar::run(Arc::clone(&switch), table_changes, drains));
     tokio::spawn(listening.certificates().clone().watch(config.secrets(), stopping.clone()));
     tidy_up((&switch, &shards), persistence.database(), &stopping);
-    let writer = traces::TraceWriter::new(
-        ended,
-        Traces::new(&shards, Arc::clone(&switch.table)),
-        persistence.database().clone(),
-        node.trace_keep,
-    );
+    let (kept, stored) = (Traces::new(&shards, Arc::clone(&switch.table)), persistence.database());
+    let writer = traces::TraceWriter::new(ended, kept, stored.clone(), node.trace_keep);
     let traces = tokio::spawn(writer.run(stopping.clone()));
     let book = RecordingBook::new((recorder, recorded), persistence.database().clone());
     let recordings = tokio::spawn(book.run(stopping.clone()));

@@ -355,7 +355,7 @@ impl Task {
         }
     }
 
-    async fn tell(&self, event: ScriptEvent) {
+    async fn tell(&mut self, event: ScriptEvent) {
         // A call that is gone drops its handle too, which ends this task.
         if self.events.send(event).await.is_err() {
             tracing::trace!("the call is gone already");

@@ -82,3 +82,5 @@ mod tls;
 mod transfers;
 mod trunk_changes;
 mod twilio_client;
+mod twiml;
+mod web;

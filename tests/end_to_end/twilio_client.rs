@@ -11,6 +11,7 @@ use crate::node::PATIENCE;
 use crate::node::wait_for;
 use crate::python;
 use crate::rows;
+use crate::web::Asked;
 use serde_json::Value;
 use serde_json::json;
 use std::process::Stdio;
@@ -26,15 +27,15 @@ use tokio::process::ChildStdout;
 use tokio::time::timeout;
 
 /// A bot that was written for Twilio.
-struct Bot {
+pub(crate) struct Client {
     _child: Child,
     asked: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
 }
 
-impl Bot {
+impl Client {
     /// A bot with the account of a tenant and a token.
-    fn new(node: &Node, tenant: u128, token: &str) -> Self {
+    pub(crate) fn new(node: &Node, tenant: u128, token: &str) -> Self {
         let mut command = python::program("python");
         command.arg(python::script("twilio_bot.py"));
         command.env("TANDEM", format!("http://{}", node.http()));
@@ -52,7 +53,7 @@ impl Bot {
         serde_json::from_str(&line.unwrap().expect("it lives")).unwrap()
     }
 
-    async fn create(&mut self, with: Value) -> Value {
+    pub(crate) async fn create(&mut self, with: Value) -> Value {
         self.ask(json!({"do": "create", "with": with})).await
     }
 
@@ -60,11 +61,26 @@ impl Bot {
         self.ask(json!({"do": "fetch", "sid": sid})).await
     }
 
+    /// Lets a document lead a running call.
+    pub(crate) async fn lead(&mut self, sid: &str, with: Value) -> Value {
+        self.ask(json!({"do": "update", "sid": sid, "with": with})).await
+    }
+
+    /// Whether the package takes the signature of a request for one by this token.
+    pub(crate) async fn validates(&mut self, asked: &Asked, token: &str) -> bool {
+        // What is asked by GET has all in its address.
+        let form = if asked.method == "GET" { &[][..] } else { &asked.form };
+        let form: Value = form.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        let with =
+            json!({"token": token, "url": asked.url, "form": form, "signature": asked.signature});
+        self.ask(json!({"do": "validate", "with": with})).await["valid"] == true
+    }
+
     async fn update(&mut self, sid: &str, status: &str) -> Value {
         self.ask(json!({"do": "update", "sid": sid, "with": {"status": status}})).await
     }
 
-    async fn wait_for(&mut self, sid: &str, status: &str) -> Value {
+    pub(crate) async fn wait_for(&mut self, sid: &str, status: &str) -> Value {
         wait_for(status, async || {
             let call = self.fetch(sid).await;
             (call["status"] == status).then_some(call)
@@ -81,7 +97,7 @@ fn check_refused(answer: &Value, status: u16, code: u32) {
 #[tokio::test]
 async fn a_bot_written_for_twilio_places_reads_and_ends_calls() {
     let (node, mut far, token) = call_out::node(json!({"kind": "echo"}), json!({})).await;
-    let mut bot = Bot::new(&node, 1, &token);
+    let mut bot = Client::new(&node, 1, &token);
     let placed = bot.create(json!({"to": CALLED, "from_": NUMBER, "time_limit": 600})).await;
     let sid = placed["sid"].as_str().unwrap_or_else(|| panic!("{placed}")).to_owned();
     assert_eq!(placed["account_sid"], rows::tenant_id(1).account_sid());
@@ -134,15 +150,16 @@ async fn a_bot_is_refused_what_is_not_its_own_and_what_is_not_done() {
     let other = carrier::key(&node, 5, KeyRole::Operator).await;
     let viewer = carrier::key(&node, 1, KeyRole::Viewer).await;
     let plain = json!({"to": CALLED, "from_": NUMBER});
-    let mut bot = Bot::new(&node, 1, &token);
+    let mut bot = Client::new(&node, 1, &token);
     let with = |key: &str, value: &str| {
         let mut wish = plain.clone();
         wish[key] = json!(value);
         wish
     };
     for (wish, status, code) in [
-        (with("url", "https://bot.example/voice"), 400, 20001),
-        (with("twiml", "<Response/>"), 400, 20001),
+        (with("url", "bot.example"), 400, 21205),
+        (with("twiml", "<Response>"), 400, 20001),
+        (with("record", "true"), 400, 20001),
         (with("to", "nobody"), 400, 21211),
         (with("to", "+4420555"), 403, 21215),
         (json!({"to": CALLED, "from_": ""}), 400, 21212),
@@ -155,13 +172,13 @@ async fn a_bot_is_refused_what_is_not_its_own_and_what_is_not_done() {
     pick_up(&mut far, &invite).await;
     bot.wait_for(&sid, "in-progress").await;
 
-    let mut stranger = Bot::new(&node, 5, &other);
+    let mut stranger = Client::new(&node, 5, &other);
     check_refused(&stranger.fetch(&sid).await, 404, 20404);
     check_refused(&stranger.update(&sid, "completed").await, 404, 20404);
     for wrong in ["nothing", &other] {
-        check_refused(&Bot::new(&node, 1, wrong).fetch(&sid).await, 401, 20003);
+        check_refused(&Client::new(&node, 1, wrong).fetch(&sid).await, 401, 20003);
     }
-    let mut reader = Bot::new(&node, 1, &viewer);
+    let mut reader = Client::new(&node, 1, &viewer);
     assert_eq!(reader.fetch(&sid).await["status"], "in-progress");
     check_refused(&reader.update(&sid, "completed").await, 403, 20403);
     assert_eq!(bot.fetch(&sid).await["status"], "in-progress", "nobody else ended it");
@@ -179,7 +196,7 @@ async fn a_bot_is_refused_what_is_not_its_own_and_what_is_not_done() {
     assert_eq!(account, format!("TWILIO_ACCOUNT_SID={}", tenant.account_sid()));
     let token = token.strip_prefix("TWILIO_AUTH_TOKEN=").unwrap();
     check_refused(&bot.fetch(&sid).await, 401, 20003);
-    let mut bot = Bot::new(&node, 1, token);
+    let mut bot = Client::new(&node, 1, token);
     bot.update(&sid, "completed").await;
     hear_bye(&far).await;
     bot.wait_for(&sid, "completed").await;

@@ -5,6 +5,7 @@ import os
 import sys
 
 from twilio.base.exceptions import TwilioRestException
+from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
 client = Client(os.environ["TWILIO_ACCOUNT_SID"], os.environ["TWILIO_AUTH_TOKEN"])
@@ -38,6 +39,9 @@ def do(wish):
         return of(client.calls(wish["sid"]).fetch())
     if what == "update":
         return of(client.calls(wish["sid"]).update(**given))
+    if what == "validate":
+        validator = RequestValidator(given["token"])
+        return {"valid": validator.validate(given["url"], given["form"], given["signature"])}
     raise ValueError(what)
 
 

@@ -194,6 +194,23 @@ impl Wanted {
         }
     }
 
+    /// Refuses what can be said of new calls alone.
+    pub(super) fn check_running(&self) -> Result<(), Unusable> {
+        let fixed = [
+            ("To", &self.to),
+            ("From", &self.from),
+            ("TimeLimit", &self.time_limit),
+            ("StatusCallback", &self.status_callback),
+        ];
+        match fixed.iter().find(|(_, given)| given.is_some()) {
+            Some((name, _)) => {
+                let why = format!("{name} of a call that runs cannot be changed");
+                Err(bad(BAD_PARAMETER, why))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Whether the request asks for the end of its call.
     pub(super) const fn ends(&self) -> bool {
         self.status.is_some()
@@ -201,18 +218,12 @@ impl Wanted {
 
     /// Whether only a call that nobody has answered is to end.
     pub(super) fn end(&self) -> Result<bool, Unusable> {
-        for (name, given) in
-            [("To", &self.to), ("From", &self.from), ("TimeLimit", &self.time_limit)]
-        {
-            if given.is_some() {
-                let why = format!("{name} of a call that runs cannot be changed");
-                return Err(bad(BAD_PARAMETER, why));
-            }
-        }
         match self.status.as_deref() {
             Some("completed") => Ok(false),
             Some("canceled") => Ok(true),
-            Some(_) | None => Err(bad(BAD_PARAMETER, "Status is completed or canceled")),
+            Some(_) | None => {
+                Err(bad(BAD_PARAMETER, "Status is completed or canceled, or else Url or Twiml is given"))
+            }
         }
     }
 }
@@ -326,8 +337,12 @@ mod tests {
     fn a_call_is_ended_by_its_status_alone() {
         assert!(!read(&[("Status", "completed")]).unwrap().end().unwrap());
         assert!(read(&[("Status", "canceled")]).unwrap().end().unwrap());
-        for bad in [&[("Status", "busy")][..], &[], &[("Status", "completed"), PLAIN[0]]] {
+        for bad in [&[("Status", "busy")][..], &[]] {
             assert_eq!(code(read(bad).unwrap().end()), 20001, "{bad:?}");
+        }
+        for bad in [PLAIN[0], ("StatusCallback", "https://b")] {
+            let wanted = read(&[("Status", "completed"), bad]).unwrap();
+            assert_eq!(code(wanted.check_running()), 20001, "{bad:?}");
         }
     }
 }

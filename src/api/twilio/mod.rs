@@ -109,6 +109,7 @@ pub(super) async fn update(
     let (tenant, control) = control::open(&context, &caller)?;
     let call = CallId::from_uuid(caller.item()?);
     let wanted = Wanted::read(&headers, body).map_err(|fault| fault.of(id))?;
+    wanted.check_running().map_err(|fault| fault.of(id))?;
     let script = wanted.script(&token_of(&headers)).map_err(|fault| fault.of(id))?;
     let done = match script {
         // Who is to end is not led anywhere before.

@@ -3,8 +3,8 @@
 use crate::agent::script::address;
 use crate::agent::script::answers::Form;
 use crate::agent::script::answers::ScriptError;
-use crate::agent::script::interpreter::Script;
 use crate::agent::script::step::Method;
+use crate::agent::script::vocabulary::Script;
 use crate::agent::twilio::SIGNATURE_HEADER;
 use crate::agent::twiml;
 use crate::net::http_client::HttpAnswer;

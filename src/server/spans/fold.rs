@@ -57,13 +57,7 @@ impl CallSpans {
                 self.agent_came(at, None);
                 self.event("agent_ready", at);
             }
-            CallEvent::AgentFailed(cause) => {
-                if self.connecting.is_some() {
-                    self.agent_came(at, Some(*cause));
-                } else {
-                    self.event("agent_lost", at);
-                }
-            }
+            CallEvent::AgentFailed(cause) => self.agent_failed(*cause, at),
             CallEvent::AgentAttached(_) | CallEvent::AgentReplaced(_) => {
                 self.connecting = Some(at);
                 self.event(timed.event.name(), at);
@@ -121,6 +115,14 @@ impl CallSpans {
             | CallEvent::LegMedia(..)
             | CallEvent::Media(_)
             | CallEvent::Ended { .. } => {}
+        }
+    }
+
+    fn agent_failed(&mut self, cause: HangupCause, at: Moment) {
+        if self.connecting.is_some() {
+            self.agent_came(at, Some(cause));
+        } else {
+            self.event("agent_lost", at);
         }
     }
 

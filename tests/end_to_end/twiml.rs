@@ -1,0 +1,270 @@
+//! Calls that web servers lead by documents, asked and signed as bots expect it; and servers that do not answer
+//! as they should.
+
+use crate::bot::Bot;
+use crate::call_out;
+use crate::carrier;
+use crate::carrier::CALLED;
+use crate::carrier::NUMBER;
+use crate::carrier::hear_bye;
+use crate::carrier::key;
+use crate::carrier::pick_up;
+use crate::carrier::shown;
+use crate::node::Home;
+use crate::node::Node;
+use crate::phone::Heard;
+use crate::phone::Phone;
+use crate::rows;
+use crate::talk;
+use crate::talk::Peer;
+use crate::talk::Talk;
+use crate::twilio_client::Client;
+use crate::web::Asked;
+use crate::web::Page;
+use crate::web::Web;
+use serde_json::Value;
+use serde_json::json;
+use tandem::store::api_keys::KeyRole;
+
+const TOKEN: &str = "12345";
+const REACH: &str = "[webhooks]\nallow_http = true\nallow_networks = ['127.0.0.0/8']\n";
+/// Half a second of 400 Hz, more or less: µ-law that is no silence.
+const SOUND: [u8; 4_000] = [0x2a; 4_000];
+
+/// A node whose number is led by a web server, which asks for keys and calls out by one carrier.
+async fn node(agent: Value) -> (Node, Phone, String) {
+    let mut home = Home::with("127.0.0.1:0", 100, REACH);
+    home.set("BOT_TOKEN", TOKEN);
+    let node = home.start().await;
+    let far = carrier::carrier(&node, "127.0.0.9").await;
+    node.put(&[
+        carrier::trunk(4, "127.0.0.9/32", &[far.local()], json!({})),
+        carrier::tenant(1, 4),
+        rows::profile(2, 1, agent),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    let key = key(&node, 1, KeyRole::Operator).await;
+    (node, far, key)
+}
+
+async fn caller(node: &Node) -> Phone {
+    Phone::new("127.0.0.9".parse().unwrap(), node.sip(), NUMBER).await
+}
+
+async fn press(phone: &mut Phone, keys: &str) {
+    for digit in keys.chars() {
+        let relay = "Content-Type: application/dtmf-relay\r\n";
+        let body = format!("Signal={digit}\r\nDuration=160\r\n");
+        assert_eq!(phone.ask("INFO", relay, &body).await.status(), 200);
+    }
+}
+
+/// The call of a phone, by its own identity.
+async fn call_of(node: &Node, phone: &Phone) -> String {
+    let sql = format!("SELECT id::text FROM calls WHERE signalling_id = '{}'", phone.call_id);
+    let count = sql.replace("id::text", "count(*)");
+    crate::node::wait_for("the record is stored", async || {
+        (node.count(&count).await > 0).then_some(())
+    })
+    .await;
+    crate::postgres::text(&node.database(), &sql).await
+}
+
+fn notes<'r>(record: &'r Value, what: &str) -> Vec<&'r str> {
+    let events = record["events"].as_array().unwrap().iter();
+    let notes =
+        events.filter(|event| event["name"] == "script_noted").map(|event| &event["detail"]);
+    notes.filter(|note| note["what"] == what).map(|note| note["detail"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_web_server_leads_a_call_by_signed_requests_and_is_told_how_it_got_on() {
+    let mut web = Web::start().await;
+    let agent = json!({
+        "kind": "twiml", "url": web.url("/voice?x=1"), "auth_token_ref": "env:BOT_TOKEN",
+        "status_callback_url": web.url("/status"),
+    });
+    let (node, _far, key) = node(agent).await;
+    web.put("/voice?x=1", Page::twiml(
+        "<Gather numDigits='2' action='keys' method='GET'><Play>/menu.ulaw</Play></Gather><Enqueue/>",
+    ));
+    web.put("/menu.ulaw", Page::of("audio/basic", SOUND));
+    let mut phone = caller(&node).await;
+    let ok = phone.call("X-Room: 7\r\n").await;
+    assert_eq!(ok.status(), 200);
+
+    // The caller rings while its document is asked for.
+    let mut bot = Client::new(&node, 1, TOKEN);
+    let first = web.asked("/voice?x=1").await;
+    assert_eq!(first.value("CallStatus"), "ringing");
+    assert_eq!((first.value("To"), first.value("Direction")), (NUMBER, "inbound"));
+    assert_eq!(first.value("SipHeader_X-Room"), "7");
+    assert_eq!(first.value("AccountSid"), rows::tenant_id(1).account_sid());
+    assert!(first.value("CallSid").starts_with("CA"), "{first:?}");
+    assert!(bot.validates(&first, TOKEN).await, "{first:?}");
+    assert!(!bot.validates(&first, "54321").await, "{first:?}");
+
+    // Keys that are pressed while the prompt is heard.
+    web.asked("/menu.ulaw").await;
+    press(&mut phone, "57").await;
+    web.put("/keys", Page::twiml("<Hangup/>"));
+    let keys = web.asked("/keys").await;
+    assert_eq!((keys.method.as_str(), keys.value("Digits")), ("GET", "57"));
+    assert_eq!(keys.value("CallStatus"), "in-progress");
+    assert!(bot.validates(&keys, TOKEN).await, "{keys:?}");
+    hear_bye(&phone).await;
+
+    let mut told = Vec::new();
+    while told.last().is_none_or(|last| last != "completed") {
+        let news = web.asked("/status").await;
+        assert!(bot.validates(&news, TOKEN).await, "{news:?}");
+        assert_eq!(news.value("SequenceNumber"), told.len().to_string());
+        told.push(news.value("CallStatus").to_owned());
+    }
+    assert_eq!(told, ["initiated", "ringing", "in-progress", "completed"]);
+    let call = call_of(&node, &phone).await;
+    let record = shown(&node, 1, &call, &key).await;
+    assert_eq!((&record["cause"], &record["ended_by"]), (&json!("normal"), &json!("agent")));
+    let remarks = notes(&record, "remark");
+    assert!(remarks.iter().any(|remark| remark.contains("<Enqueue>")), "{remarks:?}");
+}
+
+#[tokio::test]
+async fn a_document_opens_a_stream_and_goes_on_when_that_is_over() {
+    let bot = Bot::bind().await;
+    let mut web = Web::start().await;
+    let (node, _far, _) = node(json!({"kind": "twiml", "url": web.url("/voice")})).await;
+    web.put("/voice", Page::twiml(&format!(
+        "<Connect><Stream url='{}' statusCallback='/stream'><Parameter name='mood' value='good'/></Stream>\
+         </Connect><Redirect>/after</Redirect>",
+        bot.url()
+    )));
+    web.put("/after", Page::twiml("<Play>/bye.ulaw</Play>"));
+    web.put("/bye.ulaw", Page::of("audio/basic", SOUND));
+    let mut phone = caller(&node).await;
+    let (answered, mut stream) = tokio::join!(phone.call(""), bot.accept());
+    assert_eq!(answered.status(), 200);
+    assert_eq!(stream.start["start"]["customParameters"]["mood"], "good");
+    assert_eq!(web.asked("/stream").await.value("StreamEvent"), "stream-started");
+    stream.close(1000).await;
+    assert_eq!(web.asked("/stream").await.value("StreamEvent"), "stream-stopped");
+    assert_eq!(web.asked("/after").await.value("CallStatus"), "in-progress");
+    web.asked("/bye.ulaw").await;
+    hear_bye(&phone).await;
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_with_a_document_the_fallback_is_asked_and_told() {
+    let mut web = Web::start().await;
+    let agent = json!({
+        "kind": "twiml", "url": web.url("/voice"), "fallback_url": web.url("/fallback"),
+        "timeout_ms": 2000,
+    });
+    let (node, _far, key) = node(agent).await;
+    web.put("/fallback", Page::twiml("<Reject reason='busy'/>"));
+    let peer = Peer::at("127.0.0.9", node.sip()).await;
+    let bomb =
+        "<!DOCTYPE r [<!ENTITY a 'ha'><!ENTITY b '&a;&a;'>]><Response><Say>&b;</Say></Response>";
+    for (page, code) in [
+        (Page::status("500 Oops"), "11200"),
+        (Page::status("404 Not Found"), "11200"),
+        (Page::Silence, "11200"),
+        (Page::HangUp, "11200"),
+        (Page::of("text/xml", "<Response><Say>"), "12100"),
+        (Page::of("text/xml", bomb), "12100"),
+        (Page::of("text/xml", "<Response>".repeat(10_000)), "11750"),
+        (Page::of("text/xml", "x".repeat(10_000_000)), "11750"),
+        (Page::of("audio/basic", SOUND), "12300"),
+        (Page::to("/voice"), "11215"),
+        (Page::twiml("<Connect><Stream url='http://x'/></Connect>"), "12100"),
+    ] {
+        web.put("/voice", page.clone());
+        assert_eq!(peer.invite(NUMBER).await.refusal(), (486, "busy", false), "{page:?}");
+        let fallback = web.asked("/fallback").await;
+        assert_eq!(fallback.value("ErrorCode"), code, "{page:?}");
+        assert!(fallback.value("ErrorUrl").ends_with("/voice"), "{page:?}");
+    }
+    // A document that leads to itself and nowhere else ends, too.
+    web.put("/voice", Page::twiml("<Redirect/>"));
+    web.put("/fallback", Page::status("500 Oops"));
+    let talk = Talk::dial(talk::plan(node.sip(), NUMBER));
+    let _ = key;
+    let summary = talk.over().await;
+    let record = node.record(&summary.call_id).await;
+    assert_eq!(record.cause, "agent_unreachable", "the caller heard the announcement");
+}
+
+#[tokio::test]
+async fn somebody_is_dialled_and_the_document_goes_on_when_they_are_gone() {
+    let mut web = Web::start().await;
+    let (node, mut far, key) = node(json!({"kind": "twiml", "url": web.url("/voice")})).await;
+    let dial = format!("<Dial action='/dialled' timeout='30'>{CALLED}</Dial>");
+    web.put("/voice", Page::twiml(&dial));
+    let mut phone = caller(&node).await;
+    phone.call("").await;
+    let invite = far.expect("INVITE ").await;
+    far.respond(&invite, "486 Busy Here", "", "").await;
+    far.expect("ACK ").await;
+    web.put("/dialled", Page::twiml(&dial));
+    let told = web.asked("/dialled").await;
+    assert_eq!(told.value("DialCallStatus"), "busy");
+
+    let invite = far.expect("INVITE ").await;
+    pick_up(&mut far, &invite).await;
+    web.put("/dialled", Page::twiml("<Hangup/>"));
+    far.hang_up().await;
+    let told = web.asked("/dialled").await;
+    assert_eq!(told.value("DialCallStatus"), "completed");
+    assert!(told.value("DialCallDuration").parse::<u32>().is_ok(), "{told:?}");
+    hear_bye(&phone).await;
+    let call = call_of(&node, &phone).await;
+    let record = shown(&node, 1, &call, &key).await;
+    assert_eq!((&record["cause"], &record["ended_by"]), (&json!("normal"), &json!("agent")));
+}
+
+#[tokio::test]
+async fn a_bot_written_for_twilio_leads_its_calls_by_documents() {
+    let mut web = Web::start().await;
+    let (node, mut far, token) = node(json!({"kind": "echo"})).await;
+    let mut bot = Client::new(&node, 1, &token);
+    // A call that is placed gets its document once it is answered.
+    let wish = json!({"to": CALLED, "from_": NUMBER, "url": web.url("/voice"),
+                      "status_callback": web.url("/status")});
+    web.put("/voice", Page::twiml("<Pause length='600'/>"));
+    let placed = bot.create(wish).await;
+    let sid = placed["sid"].as_str().unwrap_or_else(|| panic!("{placed}")).to_owned();
+    let invite = far.expect("INVITE ").await;
+    pick_up(&mut far, &invite).await;
+    let asked = web.asked("/voice").await;
+    assert_eq!((asked.value("CallSid"), asked.value("CallStatus")), (sid.as_str(), "in-progress"));
+    assert_eq!((asked.value("Direction"), asked.value("To")), ("outbound-api", CALLED));
+    assert!(bot.validates(&asked, &token).await, "{asked:?}");
+    // Its document is replaced at once, whatever it waits for.
+    web.put("/other", Page::twiml("<Pause length='600'/>"));
+    let led = bot.lead(&sid, json!({"url": web.url("/other"), "method": "GET"})).await;
+    assert_eq!(led["sid"], sid, "{led}");
+    assert_eq!(web.asked("/other").await.method, "GET");
+    let refused = bot.lead(&sid, json!({"twiml": "<Response><Say>"})).await;
+    assert_eq!((&refused["refused"], &refused["code"]), (&json!(400), &json!(20001)), "{refused}");
+    let led = bot.lead(&sid, json!({"twiml": "<Response><Hangup/></Response>"})).await;
+    assert_eq!(led["sid"], sid, "{led}");
+    hear_bye(&far).await;
+    let last = async || loop {
+        let news: Asked = web.asked("/status").await;
+        if news.value("CallStatus") == "completed" {
+            return news;
+        }
+    };
+    assert!(last().await.value("CallDuration").parse::<u32>().is_ok());
+
+    // The agent of a running call gives way to a document.
+    let call = call_out::place(&node, &token, json!({"to": CALLED, "from": NUMBER})).await;
+    let invite: Heard = far.expect("INVITE ").await;
+    pick_up(&mut far, &invite).await;
+    let sid = call.parse::<tandem::types::id::CallId>().unwrap().call_sid();
+    bot.wait_for(&sid, "in-progress").await;
+    bot.lead(&sid, json!({"twiml": "<Response><Hangup/></Response>"})).await;
+    hear_bye(&far).await;
+    bot.wait_for(&sid, "completed").await;
+}
