@@ -286,7 +286,7 @@ mod tests {
         let speech = speech("parrot");
         let text = r#"--help; $(kill 1) `x` 'y' "z" -w!!!!!!!"#;
         let audio = speech.say(text, "de-DE").await.unwrap();
-        assert_eq!(audio.len(), (text.len() + 1) / 2);
+        assert_eq!(audio.len(), text.len().div_ceil(2));
         // It is remembered: the same again needs no program.
         assert_eq!(speech.recall(&(text.to_owned(), "de-de".to_owned())), Some(audio));
         assert_eq!(speech.recall(&(text.to_owned(), "en".to_owned())), None);
