@@ -15,9 +15,7 @@ use crate::node::Node;
 use crate::phone::Heard;
 use crate::phone::Phone;
 use crate::rows;
-use crate::talk;
 use crate::talk::Peer;
-use crate::talk::Talk;
 use crate::twilio_client::Client;
 use crate::web::Asked;
 use crate::web::Page;
@@ -188,11 +186,14 @@ async fn whatever_is_wrong_with_a_document_the_fallback_is_asked_and_told() {
     // A document that leads to itself and nowhere else ends, too.
     web.put("/voice", Page::twiml("<Redirect/>"));
     web.put("/fallback", Page::status("500 Oops"));
-    let talk = Talk::dial(talk::plan(node.sip(), NUMBER));
-    let _ = key;
-    let summary = talk.over().await;
-    let record = node.record(&summary.call_id).await;
-    assert_eq!(record.cause, "agent_unreachable", "the caller heard the announcement");
+    let mut phone = caller(&node).await;
+    phone.call("").await;
+    hear_bye(&phone).await;
+    let call = call_of(&node, &phone).await;
+    let record = shown(&node, 1, &call, &key).await;
+    assert_eq!(record["cause"], "agent_unreachable", "the caller heard the announcement");
+    let failed = notes(&record, "script_failed");
+    assert!(failed.iter().any(|why| why.starts_with("11215")), "{failed:?}");
 }
 
 #[tokio::test]
@@ -250,7 +251,7 @@ async fn a_bot_written_for_twilio_leads_its_calls_by_documents() {
     let led = bot.lead(&sid, json!({"twiml": "<Response><Hangup/></Response>"})).await;
     assert_eq!(led["sid"], sid, "{led}");
     hear_bye(&far).await;
-    let last = async || loop {
+    let mut last = async || loop {
         let news: Asked = web.asked("/status").await;
         if news.value("CallStatus") == "completed" {
             return news;

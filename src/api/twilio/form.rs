@@ -221,9 +221,10 @@ impl Wanted {
         match self.status.as_deref() {
             Some("completed") => Ok(false),
             Some("canceled") => Ok(true),
-            Some(_) | None => {
-                Err(bad(BAD_PARAMETER, "Status is completed or canceled, or else Url or Twiml is given"))
-            }
+            Some(_) | None => Err(bad(
+                BAD_PARAMETER,
+                "Status is completed or canceled, or else Url or Twiml is given",
+            )),
         }
     }
 }
