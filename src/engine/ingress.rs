@@ -239,11 +239,13 @@ mod tests {
     use crate::engine::media_thread::MediaConfig;
     use crate::engine::media_thread::MediaEngine;
     use crate::engine::sip_shard::ShardHandle;
+    use crate::engine::speech::Speech;
     use crate::engine::switch::Written;
     use crate::engine::trace::TraceLimits;
     use crate::net::dns::Dns;
     use crate::net::dns::DnsLimits;
     use crate::net::flow::FlowLimits;
+    use crate::net::http_client::HttpClient;
     use crate::net::websocket::TrustRoots;
     use crate::routing::admission::NodeLimits;
     use crate::routing::contents::Contents;
@@ -251,6 +253,7 @@ mod tests {
     use crate::types::id::TrunkId;
     use crate::types::limit::SHED_RECORDS_PER_SECOND_MAX;
     use crate::types::limit::SIP_SHARD_QUEUE_HIGH;
+    use crate::types::reach::Reach;
     use metrics_exporter_prometheus::PrometheusBuilder;
     use std::sync::OnceLock;
     use std::time::Duration;
@@ -280,11 +283,8 @@ mod tests {
         let media = MediaConfig { threads: 1, realtime: false, ports: 21_300..=21_303 };
         let switch = Switch {
             recorder: None,
-            speech: crate::engine::speech::Speech::find("", std::path::Path::new("speech")),
-            http: crate::net::http_client::HttpClient::new(
-                crate::types::reach::Reach::default(),
-                TrustRoots::native(),
-            ),
+            speech: Speech::find("", std::path::Path::new("speech")),
+            http: HttpClient::new(Reach::default(), TrustRoots::native()),
             table: Arc::new(ArcSwap::from_pointee(table)),
             registry: Registry::new(NodeLimits::default()),
             media: MediaEngine::start(media).expect("a thread"),

@@ -12,12 +12,14 @@ use crate::engine::media_thread::MediaEngine;
 use crate::engine::registry::Registry;
 use crate::engine::sip_shard::Overheard;
 use crate::engine::sip_shard::ShardHandle;
+use crate::engine::speech::Speech;
 use crate::engine::switch::Ledger;
 use crate::engine::trace::TraceLimits;
 use crate::net::dns::Dns;
 use crate::net::dns::DnsLimits;
 use crate::net::flow::FlowLimits;
 use crate::net::flow::Flows;
+use crate::net::http_client::HttpClient;
 use crate::net::websocket::TrustRoots;
 use crate::routing::admission::NodeLimits;
 use crate::routing::contents::Contents;
@@ -34,6 +36,7 @@ use crate::types::codec::Codec;
 use crate::types::id::AiProfileId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
+use crate::types::reach::Reach;
 use crate::types::transport::Transport;
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -61,11 +64,8 @@ fn switch(ledger: &Arc<Panicking>) -> Arc<Switch> {
     let media = MediaConfig { threads: 1, realtime: false, ports: 21_310..=21_313 };
     Arc::new(Switch {
         recorder: None,
-        speech: crate::engine::speech::Speech::find("", std::path::Path::new("speech")),
-        http: crate::net::http_client::HttpClient::new(
-            crate::types::reach::Reach::default(),
-            TrustRoots::native(),
-        ),
+        speech: Speech::find("", std::path::Path::new("speech")),
+        http: HttpClient::new(Reach::default(), TrustRoots::native()),
         table: Arc::new(ArcSwap::from_pointee(RoutingTable::new(Contents::default()))),
         registry: Registry::new(NodeLimits::default()),
         media: MediaEngine::start(media).expect("a thread"),
