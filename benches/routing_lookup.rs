@@ -85,6 +85,7 @@ fn table() -> RoutingTable {
             },
             fallback: Vec::new(),
             record: None,
+            ask: None,
         });
         let sources = ["54.172.60.0/30", "54.244.51.0/30", "54.171.127.192/30"];
         let sources = sources.iter().map(|net| net.parse().expect("a network")).collect();

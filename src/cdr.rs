@@ -7,6 +7,7 @@ use crate::call::event::MediaFigures;
 use crate::call::event::Route;
 use crate::call::side::LegSide;
 use crate::routing::decision::Decision;
+use crate::types::answer_hook::AskOutcome;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::codec::Codec;
@@ -180,11 +181,11 @@ impl CallRecord {
             CallEvent::Decided { route, decision } => self.decide(at, route, decision),
             CallEvent::Refused { cause, status } => self.refuse(at, *cause, Some(*status)),
             CallEvent::Ignored(cause) => self.refuse(at, *cause, None),
-            CallEvent::Ringing => first(&mut self.stages.ringing, at),
-            CallEvent::AgentReady => first(&mut self.stages.agent_ready, at),
-            CallEvent::AgentFailed(cause) => {
-                self.agent_failure.get_or_insert(*cause);
+            CallEvent::Ringing | CallEvent::Progressed { side: LegSide::Near, .. } => {
+                first(&mut self.stages.ringing, at);
             }
+            CallEvent::AgentReady => first(&mut self.stages.agent_ready, at),
+            CallEvent::AgentFailed(cause) => first(&mut self.agent_failure, *cause),
             CallEvent::Answered(codec) => {
                 first(&mut self.stages.answered, at);
                 self.codec = Some(*codec);
@@ -193,7 +194,9 @@ impl CallRecord {
             CallEvent::Acknowledged => first(&mut self.stages.acknowledged, at),
             CallEvent::FirstMedia => first(&mut self.stages.first_media, at),
             CallEvent::Held => self.holds = self.holds.saturating_add(1),
-            CallEvent::AgentAttached(profile) | CallEvent::AgentReplaced(profile) => {
+            CallEvent::AgentAttached(profile)
+            | CallEvent::AgentReplaced(profile)
+            | CallEvent::AnswerAsked(AskOutcome::Overridden(profile), _) => {
                 self.route.ai_profile = Some(*profile);
             }
             CallEvent::VariablesSet(variables) => self.variables.clone_from(variables),
@@ -208,6 +211,7 @@ impl CallRecord {
             | CallEvent::AgentAsked { .. }
             | CallEvent::ScriptNoted { .. }
             | CallEvent::TranscriptAdded { .. }
+            | CallEvent::AnswerAsked(AskOutcome::Kept | AskOutcome::Failed(_), _)
             | CallEvent::KeysSent { .. } => {}
             CallEvent::Digit(_) => self.digits = self.digits.saturating_add(1),
             CallEvent::FallbackStarted => first(&mut self.stages.fallback, at),
@@ -218,9 +222,6 @@ impl CallRecord {
                 for step in attempts.steps() {
                     self.decision.note(step.what, step.detail.clone());
                 }
-            }
-            CallEvent::Progressed { side: LegSide::Near, .. } => {
-                first(&mut self.stages.ringing, at);
             }
             // A first failure of the near leg that was dialled gives the status of the call.
             CallEvent::LegFailed { side: LegSide::Near, status, .. } => {
@@ -290,8 +291,8 @@ impl CallRecord {
     }
 }
 
-fn first(stage: &mut Option<Moment>, at: Moment) {
-    stage.get_or_insert(at);
+fn first<T>(slot: &mut Option<T>, value: T) {
+    slot.get_or_insert(value);
 }
 
 /// A thing that happened, with its place in the call.

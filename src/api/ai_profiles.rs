@@ -12,6 +12,27 @@ use crate::store::resource::change::Draft;
 
 pub(super) struct AiProfiles;
 
+/// What its text tells; the addresses of its URL are judged whenever it is asked.
+fn check_answer_webhook(
+    context: &Context,
+    caller: &Caller,
+    draft: &Draft<'_>,
+) -> Result<(), Fault> {
+    let is_given = draft.given.contains_key("answer_webhook");
+    if !is_given && !draft.given.contains_key("sealed") {
+        return Ok(());
+    }
+    let hook = draft.after("answer_webhook");
+    if is_given && !caller.is_platform() {
+        secrets::check_references("answer_webhook", &hook)?;
+    }
+    let composer = context.composer.borrow().clone();
+    let sealed = secrets::sealed(draft);
+    let url = ai_profiles::check_answer_webhook(&composer, draft.id, &hook, &sealed)?;
+    let reached = url.map_or(Ok(()), |url| context.reach.destination(&url).map(|_| ()));
+    reached.map_err(|why| Fault::invalid("answer_webhook.url", why))
+}
+
 impl Noun for AiProfiles {
     const RESOURCE: &'static Resource = &AI_PROFILES;
 
@@ -25,10 +46,11 @@ impl Noun for AiProfiles {
             }
         }
         if !is_given && !draft.given.contains_key("sealed") {
-            return Ok(());
+            return check_answer_webhook(context, caller, draft);
         }
         let composer = context.composer.borrow().clone();
         let sealed = secrets::sealed(draft);
-        ai_profiles::check_agent(&composer, draft.id, &draft.after("agent"), &sealed)
+        ai_profiles::check_agent(&composer, draft.id, &draft.after("agent"), &sealed)?;
+        check_answer_webhook(context, caller, draft)
     }
 }

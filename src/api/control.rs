@@ -3,18 +3,20 @@
 use crate::api::Context;
 use crate::api::RequestId;
 use crate::api::auth::Caller;
+use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
+use crate::api::wish::Sent;
 use crate::engine::originate::CallControl;
 use crate::engine::originate::TransferOrder;
 use crate::engine::originate::TransferTarget;
 use crate::engine::registry::Unheard;
+use crate::store::resource::Fault;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde::Serialize;
@@ -65,19 +67,16 @@ pub(super) async fn hang_up(
 pub(super) async fn transfer(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-    wish: Result<Json<TransferWish>, JsonRejection>,
+    sent: Sent,
 ) -> Done {
     let id = &caller.request_id;
     let (tenant, control) = open(&context, &caller)?;
     let call = CallId::from_uuid(caller.item()?);
-    let Json(wish) = wish.map_err(|_| ErrorKind::BadParameter(TRANSFER_PARAMETERS).of(id))?;
-    let order = wish.read().map_err(|what| ErrorKind::BadParameter(what).of(id))?;
+    let order = sent.wish::<TransferWish>(id)?.read().map_err(|fault| error::fault(fault, id))?;
     control.transfer(tenant, call, order).await.map_err(|why| unheard(why, id))?;
     Ok(accepted(call, "transferring"))
 }
 
-const TRANSFER_PARAMETERS: &str = "the body is a JSON object with mode (bridge, attended, refer, confirm \
-                                   or withdraw), and for the first three either to or uri";
 const NO_CALL: ErrorKind = ErrorKind::NotFound("this tenant has no such call in progress here");
 
 /// The tenant of the path, and the calls.
@@ -105,31 +104,39 @@ pub(super) fn unheard(why: Unheard, id: &RequestId) -> ApiError {
 }
 
 impl TransferWish {
-    fn read(self) -> Result<TransferOrder, &'static str> {
+    fn read(self) -> Result<TransferOrder, Fault> {
         let target = match (self.to, self.uri) {
             (Some(to), None) => {
-                let to = to.parse().map_err(|_| "`to` is a number in the international form")?;
+                let why = "it is a number in the international form";
+                let to = to.parse().map_err(|_| Fault::invalid("to", why))?;
                 Some(TransferTarget::Number(to))
             }
             (None, Some(uri)) => {
                 let is_sip = uri.starts_with("sip:") || uri.starts_with("sips:");
                 let uri = uri.parse().ok().filter(|_| is_sip);
-                Some(TransferTarget::Peer(uri.ok_or("`uri` is no sip: or sips: address")?))
+                let why = "it is a sip: or sips: address";
+                Some(TransferTarget::Peer(uri.ok_or_else(|| Fault::invalid("uri", why))?))
             }
             (None, None) => None,
-            (Some(_), Some(_)) => return Err(TRANSFER_PARAMETERS),
+            (Some(_), Some(_)) => {
+                return Err(Fault::invalid("uri", "either `to` or `uri` is given"));
+            }
         };
         match (self.mode, target) {
             (Mode::Bridge, Some(target)) => Ok(TransferOrder::Bridge(target)),
             (Mode::Attended, Some(target)) => Ok(TransferOrder::Attended(target)),
             (Mode::Refer, Some(TransferTarget::Number(to))) => Ok(TransferOrder::Refer(to)),
             (Mode::Refer, Some(TransferTarget::Peer(_))) => {
-                Err("a carrier is given a number as `to`")
+                Err(Fault::invalid("uri", "a carrier is given a number as `to`"))
             }
             (Mode::Confirm, None) => Ok(TransferOrder::Confirm),
             (Mode::Withdraw, None) => Ok(TransferOrder::Withdraw),
-            (Mode::Bridge | Mode::Attended | Mode::Refer, None)
-            | (Mode::Confirm | Mode::Withdraw, Some(_)) => Err(TRANSFER_PARAMETERS),
+            (Mode::Bridge | Mode::Attended | Mode::Refer, None) => {
+                Err(Fault::invalid("to", "this mode takes `to` or `uri`"))
+            }
+            (Mode::Confirm | Mode::Withdraw, Some(_)) => {
+                Err(Fault::invalid("mode", "this mode takes neither `to` nor `uri`"))
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::api::Context;
 use crate::api::auth::Caller;
 use crate::api::error;
 use crate::api::error::ApiError;
-use crate::api::resource;
+use crate::api::wish::Sent;
 use crate::clock;
 use crate::routing::decision::Decision;
 use crate::routing::decision::Step;
@@ -23,13 +23,9 @@ use crate::types::number::E164;
 use crate::types::random::Random;
 use axum::Extension;
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde::Serialize;
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The listener of a call where the node has none; trunks mostly take any.
@@ -89,14 +85,11 @@ type Answer = Result<Json<ExplanationView>, ApiError>;
 pub(super) async fn explain_call(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    sent: Sent,
 ) -> Answer {
     let id = &caller.request_id;
     let refused = |fault| error::fault(fault, id);
-    let given = resource::members(&headers, body).map_err(|kind| kind.of(id))?;
-    let wish = serde_json::from_value::<Wish>(Value::Object(given));
-    let wish = wish.map_err(|why| refused(Fault::invalid("", why.to_string())))?;
+    let wish: Wish = sent.wish(id)?;
     wish.check().map_err(refused)?;
     let table = context.trunks.table();
     let view = match wish.direction {

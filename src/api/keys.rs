@@ -6,6 +6,7 @@ use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::resource;
 use crate::api::resource::Noun;
+use crate::api::wish::Sent;
 use crate::clock;
 use crate::store::api_keys;
 use crate::store::api_keys::API_KEYS;
@@ -22,10 +23,7 @@ use crate::store::resource::read;
 use crate::types::id::ApiKeyId;
 use axum::Extension;
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -67,12 +65,11 @@ fn scope(caller: &Caller) -> KeyScope {
 pub(super) async fn create(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    sent: Sent,
 ) -> Result<Response, ApiError> {
     let id = &caller.request_id;
     let refused = |fault| error::fault(fault, id);
-    let given = resource::members(&headers, body).map_err(|kind| kind.of(id))?;
+    let given = sent.members(id)?;
     API_KEYS.check(&given, true, caller.is_platform()).map_err(refused)?;
     let wish = wish(&caller, &given).map_err(refused)?;
     let made = api_keys::create_by(&context.database, &wish, Some(caller.holder.id)).await;
@@ -112,14 +109,11 @@ struct RotationWish {
 pub(super) async fn rotate(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    sent: Sent,
 ) -> Result<Response, ApiError> {
     let id = &caller.request_id;
     let refused = |fault| error::fault(fault, id);
-    let given = resource::members(&headers, body).map_err(|kind| kind.of(id))?;
-    let wish = serde_json::from_value::<RotationWish>(Value::Object(given));
-    let wish = wish.map_err(|why| refused(Fault::invalid("keep_s", why.to_string())))?;
+    let wish: RotationWish = sent.wish(id)?;
     if wish.keep_s > KEEP_S_MAX {
         let why = format!("it is a number of seconds from 0 to {KEEP_S_MAX}");
         return Err(refused(Fault::invalid("keep_s", why)));

@@ -38,6 +38,7 @@ mod trunks;
 mod twilio;
 mod views;
 mod webhooks;
+mod wish;
 
 pub use crate::api::health::Readiness;
 pub use crate::api::live::EventHub;

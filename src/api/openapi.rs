@@ -1,5 +1,7 @@
 //! The OpenAPI document, made of the table of routes and the descriptions of resources, and a page to read it.
 
+mod told;
+
 use crate::api::RequestId;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
@@ -56,6 +58,7 @@ const REFUSALS: [(u16, &str); 6] = [
 pub fn document() -> Value {
     let mut schemas = fixed_schemas();
     let live = schemas.remove("TrunkLive").unwrap_or_default();
+    schemas.insert("CallEvent".to_owned(), told::call_event());
     let mut paths = Members::new();
     let mut seen = BTreeSet::new();
     for route in route::all() {
@@ -77,6 +80,7 @@ pub fn document() -> Value {
         },
         "security": [{"bearer": []}, {"header": []}],
         "paths": paths,
+        "webhooks": told::webhooks(),
         "components": {
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},

@@ -7,8 +7,9 @@ use crate::api::control;
 use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
-use crate::api::resource;
 use crate::api::secrets;
+use crate::api::wish;
+use crate::api::wish::Sent;
 use crate::clock;
 use crate::engine::originate::CallControl;
 use crate::engine::originate::Origination;
@@ -25,7 +26,6 @@ use crate::types::id::TenantId;
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
@@ -82,21 +82,19 @@ pub(super) async fn place(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
-    body: Result<Json<Value>, JsonRejection>,
+    sent: Sent,
 ) -> Result<Response, ApiError> {
     let id = &caller.request_id;
     let (tenant, control) = control::open(&context, &caller)?;
-    let Json(mut body) = body.map_err(|_| ErrorKind::BadParameter(CALL_PARAMETERS).of(id))?;
-    if let Some(members) = body.as_object_mut() {
-        resource::write_whole_numbers(members);
-    }
+    let refused = |fault| error::fault(fault, id);
+    let given = sent.members(id)?;
     let request = key(&headers).map_err(|what| ErrorKind::BadParameter(what).of(id))?;
-    let request = request.map(|key| Request::new(tenant, key, &body.to_string()));
-    let wish: CallWish = serde_json::from_value(body)
-        .map_err(|_| ErrorKind::BadParameter(CALL_PARAMETERS).of(id))?;
-    let agent = wish.agent(&context, &caller).map_err(|fault| error::fault(fault, id))?;
-    wish.check().map_err(|fault| error::fault(fault, id))?;
-    let mut wish = wish.read(tenant, &control).map_err(|what| what.of(id))?;
+    let request =
+        request.map(|key| Request::new(tenant, key, &Value::Object(given.clone()).to_string()));
+    let wish: CallWish = wish::read(given).map_err(refused)?;
+    let agent = wish.agent(&context, &caller).map_err(refused)?;
+    wish.check().map_err(refused)?;
+    let mut wish = wish.read(tenant, &control).map_err(refused)?;
     wish.agent = agent;
     match request {
         Some(request) => place_once(&context, &caller, request, (control, wish)).await,
@@ -107,8 +105,6 @@ pub(super) async fn place(
     }
 }
 
-const CALL_PARAMETERS: &str = "the body is a JSON object with to, and if wanted from, anonymous, \
-                               campaign_id, ai_profile_id, agent, trunk, headers, variables, max_duration_s and record";
 const KEY_FORM: &str = "`Idempotency-Key` is given once, as 1 to 255 visible characters";
 
 fn placed(call: CallId) -> Value {
@@ -186,34 +182,35 @@ impl CallWish {
         self.variables.as_ref().map_or(Ok(()), |all| call_notes::variables(all).map(|_| ()))
     }
 
-    fn read(self, tenant: TenantId, control: &CallControl) -> Result<Origination, ErrorKind> {
-        let bad = ErrorKind::BadParameter;
-        let number = "`to` is a number in the international form";
-        let to = self.to.parse().map_err(|_| bad(number))?;
+    fn read(self, tenant: TenantId, control: &CallControl) -> Result<Origination, Fault> {
+        let bad = |field: &str, why: &str| Fault::invalid(field, why);
+        let number = "it is a number in the international form";
+        let to = self.to.parse().map_err(|_| bad("to", number))?;
         let from = self.from.as_deref().map(str::parse).transpose();
-        let from = from.map_err(|_| bad("`from` is a number in the international form"))?;
+        let from = from.map_err(|_| bad("from", number))?;
         let profile = self.ai_profile_id.as_deref().map(str::parse).transpose();
-        let ai_profile = profile.map_err(|_| bad("`ai_profile_id` is the id of an AI profile"))?;
+        let profile = profile.map_err(|_| bad("ai_profile_id", "it is the id of an AI profile"))?;
         let campaign = self.campaign_id.as_deref().map(str::parse).transpose();
-        let campaign = campaign.map_err(|_| bad("`campaign_id` is the id of a campaign"))?;
-        let trunk =
-            |text: &str| control.trunk(tenant, text).ok_or(bad("the tenant has no such `trunk`"));
+        let campaign = campaign.map_err(|_| bad("campaign_id", "it is the id of a campaign"))?;
+        let trunk = |text: &str| {
+            control.trunk(tenant, text).ok_or_else(|| bad("trunk", "the tenant has no such trunk"))
+        };
         let trunk = self.trunk.as_deref().map(trunk).transpose()?;
         let headers = self.headers.unwrap_or_default();
         if headers.len() > HEADERS_MAX {
-            return Err(bad("`headers` has too many entries"));
+            return Err(Fault::invalid("headers", format!("it has at most {HEADERS_MAX} entries")));
         }
-        let header = |(name, value): (String, String)| -> Option<(FieldName, FieldValue)> {
-            Some((name.parse().ok()?, value.parse().ok()?))
+        let header = |(name, value): (String, String)| -> Result<(FieldName, FieldValue), Fault> {
+            let header = name.parse().ok().zip(value.parse().ok());
+            header.ok_or_else(|| Fault::invalid(format!("headers.{name}"), "it cannot be sent"))
         };
-        let headers = headers.into_iter().map(header).collect::<Option<_>>();
-        let headers = headers.ok_or(bad("one of `headers` cannot be sent"))?;
+        let headers = headers.into_iter().map(header).collect::<Result<_, _>>()?;
         let mut wish = Origination::new(tenant, to);
         wish.from = from;
         wish.anonymous = self.anonymous.unwrap_or_default();
         wish.campaign = campaign;
         wish.trunk = trunk;
-        wish.ai_profile = ai_profile;
+        wish.ai_profile = profile;
         wish.headers = headers;
         // They were checked.
         wish.variables = self.variables.and_then(|all| call_notes::variables(&all).ok());

@@ -4,13 +4,13 @@ use crate::api::Context;
 use crate::api::auth::Caller;
 use crate::api::error;
 use crate::api::error::ApiError;
-use crate::api::error::ErrorKind;
+use crate::api::wish::Sent;
 use crate::store::privacy;
+use crate::store::resource::Fault;
 use crate::types::number::E164;
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
@@ -37,14 +37,12 @@ pub(super) struct ExportView {
     found: Value,
 }
 
-type Wish = Result<Json<NumberWish>, JsonRejection>;
-
 pub(super) async fn export(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-    wish: Wish,
+    sent: Sent,
 ) -> Result<Json<ExportView>, ApiError> {
-    let number = number(&caller, wish)?;
+    let number = number(&caller, sent)?;
     let whose = (&caller.holder, caller.tenant()?);
     let found = privacy::export(&context.database, whose, number).await;
     let found = found.map_err(|fault| error::fault(fault, &caller.request_id))?;
@@ -54,18 +52,21 @@ pub(super) async fn export(
 pub(super) async fn erase(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-    wish: Wish,
+    sent: Sent,
 ) -> Result<Json<ErasedView>, ApiError> {
-    let number = number(&caller, wish)?;
+    let number = number(&caller, sent)?;
     let whose = (&caller.holder, caller.tenant()?);
     let rows = privacy::erase(&context.database, whose, number).await;
-    let rows = rows.map_err(|fault| error::fault(fault, &caller.request_id))?;
+    let (rows, calls) = rows.map_err(|fault| error::fault(fault, &caller.request_id))?;
+    for call in calls {
+        context.traces.forget(call);
+    }
     Ok(Json(ErasedView { rows }))
 }
 
-fn number(caller: &Caller, wish: Wish) -> Result<E164, ApiError> {
-    let bad =
-        ErrorKind::BadParameter("the body is a JSON object with number, in the international form");
-    let number = wish.ok().and_then(|Json(wish)| wish.number.parse().ok());
-    number.ok_or_else(|| bad.of(&caller.request_id))
+fn number(caller: &Caller, sent: Sent) -> Result<E164, ApiError> {
+    let id = &caller.request_id;
+    let why = "it is a number in the international form";
+    let number = sent.wish::<NumberWish>(id)?.number.parse();
+    number.map_err(|_| error::fault(Fault::invalid("number", why), id))
 }

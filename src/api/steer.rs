@@ -8,7 +8,7 @@ use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
 use crate::api::live_view::StandingView;
-use crate::api::resource;
+use crate::api::wish::Sent;
 use crate::call::record::RecordOrder;
 use crate::call::side::LegSide;
 use crate::call::steer::MutedSide;
@@ -27,10 +27,7 @@ use crate::types::limit::KEYS_SENT_MAX;
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 /// Times a sound may be played in a row.
 const ROUNDS_MAX: u32 = 1_000;
@@ -85,7 +82,6 @@ pub(super) struct AttachWish {
 }
 
 type Done = Result<Json<StandingView>, ApiError>;
-type Wish = Result<Json<Value>, JsonRejection>;
 
 pub(super) async fn hold(
     State(context): State<Context>,
@@ -140,9 +136,9 @@ pub(super) async fn stop_playing(
 pub(super) async fn send_keys(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-    wish: Wish,
+    sent: Sent,
 ) -> Done {
-    let wish = read::<KeysWish>(wish, KEYS_PARAMETERS, &caller)?;
+    let wish = sent.wish::<KeysWish>(&caller.request_id)?;
     let is_key = |c: char| c.is_ascii_digit() || matches!(c, '*' | '#' | 'A'..='D');
     let keys = wish.digits.to_ascii_uppercase();
     if !(1..=KEYS_SENT_MAX).contains(&keys.len()) || !keys.chars().all(is_key) {
@@ -158,27 +154,27 @@ pub(super) async fn send_keys(
 pub(super) async fn mute(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-    wish: Wish,
+    sent: Sent,
 ) -> Done {
-    let side = read::<MuteWish>(wish, MUTE_PARAMETERS, &caller)?.party.side();
+    let side = sent.wish::<MuteWish>(&caller.request_id)?.party.side();
     order(&context, &caller, Order::Mute(side)).await
 }
 
 pub(super) async fn unmute(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-    wish: Wish,
+    sent: Sent,
 ) -> Done {
-    let side = read::<MuteWish>(wish, MUTE_PARAMETERS, &caller)?.party.side();
+    let side = sent.wish::<MuteWish>(&caller.request_id)?.party.side();
     order(&context, &caller, Order::Unmute(side)).await
 }
 
 pub(super) async fn play(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-    wish: Wish,
+    sent: Sent,
 ) -> Done {
-    let wish = read::<PlayWish>(wish, PLAY_PARAMETERS, &caller)?;
+    let wish = sent.wish::<PlayWish>(&caller.request_id)?;
     let asset = wish.asset.parse().map_err(|why| invalid("asset", &format!("{why}"), &caller))?;
     if !(1..=ROUNDS_MAX).contains(&wish.repeat) {
         return Err(invalid("repeat", "it is 1 to 1000", &caller));
@@ -194,9 +190,9 @@ pub(super) async fn play(
 pub(super) async fn attach(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-    wish: Wish,
+    sent: Sent,
 ) -> Done {
-    let wish = read::<AttachWish>(wish, ATTACH_PARAMETERS, &caller)?;
+    let wish = sent.wish::<AttachWish>(&caller.request_id)?;
     let bad = |why: &str| invalid("ai_profile_id", why, &caller);
     let profile = wish.ai_profile_id.parse();
     let profile = profile.map_err(|_| bad("it is the id of an AI profile"))?;
@@ -208,12 +204,6 @@ pub(super) async fn attach(
     }
 }
 
-const KEYS_PARAMETERS: &str =
-    "the body is a JSON object with digits, and if wanted leg (near or far)";
-const MUTE_PARAMETERS: &str = "the body is a JSON object with party (caller or agent)";
-const PLAY_PARAMETERS: &str = "the body is a JSON object with asset, and if wanted repeat";
-const ATTACH_PARAMETERS: &str = "the body is a JSON object with ai_profile_id";
-
 impl MutedParty {
     const fn side(self) -> MutedSide {
         match self {
@@ -221,19 +211,6 @@ impl MutedParty {
             Self::Agent => MutedSide::Agent,
         }
     }
-}
-
-fn read<T: DeserializeOwned>(
-    wish: Wish,
-    parameters: &'static str,
-    caller: &Caller,
-) -> Result<T, ApiError> {
-    let bad = || ErrorKind::BadParameter(parameters).of(&caller.request_id);
-    let Json(mut wish) = wish.map_err(|_| bad())?;
-    if let Some(members) = wish.as_object_mut() {
-        resource::write_whole_numbers(members);
-    }
-    serde_json::from_value(wish).map_err(|_| bad())
 }
 
 fn invalid(field: &str, why: &str, caller: &Caller) -> ApiError {

@@ -6,7 +6,7 @@ use crate::api::auth::Caller;
 use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
-use crate::api::resource;
+use crate::api::wish::Sent;
 use crate::clock;
 use crate::store::api_keys::KeyHolder;
 use crate::store::api_keys::KeyRole;
@@ -20,10 +20,7 @@ use crate::types::limit::CALL_TOKEN_S_MAX;
 use aws_lc_rs::hmac;
 use axum::Extension;
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -33,7 +30,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::json;
 use std::fmt;
 use uuid::Uuid;
@@ -190,15 +186,11 @@ impl TokenWish {
 pub(super) async fn create(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    sent: Sent,
 ) -> Result<Response, ApiError> {
     let id = &caller.request_id;
-    let refused = |fault| error::fault(fault, id);
-    let given = resource::members(&headers, body).map_err(|kind| kind.of(id))?;
-    let wish = serde_json::from_value::<TokenWish>(Value::Object(given));
-    let wish = wish.map_err(|why| refused(Fault::invalid("", why.to_string())))?;
-    let (right, ttl_s) = wish.read().map_err(refused)?;
+    let (right, ttl_s) =
+        sent.wish::<TokenWish>(id)?.read().map_err(|fault| error::fault(fault, id))?;
     if right == CallRight::Steer && caller.holder.role < KeyRole::Operator {
         return Err(ErrorKind::ReadOnly("who may not steer gives no token to steer").of(id));
     }

@@ -2,15 +2,18 @@
 
 use crate::api::Context;
 use crate::api::auth::Caller;
+use crate::api::call_notes::RECORD_PERIOD;
+use crate::api::call_notes::RECORD_TRIES;
 use crate::api::calls;
 use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
-use crate::api::resource;
+use crate::api::wish::Sent;
 use crate::clock;
 use crate::store;
 use crate::store::resource::Fault;
 use crate::store::transcripts;
+use crate::store::transcripts::AfterEnd;
 use crate::store::transcripts::Turn;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
@@ -19,12 +22,9 @@ use crate::types::limit::TRANSCRIPT_TURNS_AT_ONCE_MAX;
 use crate::types::limit::TRANSCRIPT_TURNS_MAX;
 use axum::Extension;
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::Query;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::rejection::QueryRejection;
-use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -76,24 +76,52 @@ impl Speaker {
 pub(super) async fn add(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    sent: Sent,
 ) -> Result<Json<Value>, ApiError> {
     let id = &caller.request_id;
-    let given = resource::members(&headers, body).map_err(|kind| kind.of(id))?;
-    let turns = read(Value::Object(given)).map_err(|fault| error::fault(fault, id))?;
+    let turns = read(sent.wish(id)?).map_err(|fault| error::fault(fault, id))?;
     let key = (caller.tenant()?, CallId::from_uuid(caller.item()?));
+    let numbers = || turns.iter().map(|turn| turn.seq);
+    let span = (numbers().min().unwrap_or_default(), numbers().max().unwrap_or_default());
     let is_running = is_known(&context, &caller, key).await?;
+    let Some(control) = context.calls.as_ref().filter(|_| is_running) else {
+        let stored = after_end(&context, &caller, (key, span), Some(&turns)).await?;
+        return Ok(Json(json!({ "stored": stored })));
+    };
     let stored = transcripts::put(&context.database, key, &turns).await;
     let stored = stored.map_err(|failed| error::database(&failed, id))?;
-    let numbers = || turns.iter().map(|turn| turn.seq);
-    if let Some(control) = context.calls.as_ref().filter(|_| is_running && stored > 0)
-        && let (Some(first), Some(last)) = (numbers().min(), numbers().max())
-    {
-        // A call that ended meanwhile has nobody to tell.
-        drop(control.tell_transcript(key.0, key.1, (first, last)).await);
+    if stored > 0 && control.tell_transcript(key.0, key.1, span).await.is_err() {
+        // It ended meanwhile.
+        after_end(&context, &caller, (key, span), None).await?;
     }
     Ok(Json(json!({ "stored": stored })))
+}
+
+/// Stores turns of a call that is over, and tells so; without turns they are stored. A call that ended this moment
+/// is on its way into the database.
+async fn after_end(
+    context: &Context,
+    caller: &Caller,
+    (key, span): ((TenantId, CallId), (u32, u32)),
+    turns: Option<&[Turn]>,
+) -> Result<u64, ApiError> {
+    let id = &caller.request_id;
+    for _ in 0..RECORD_TRIES {
+        let put = transcripts::put_after_end(&context.database, key, turns, span).await;
+        match put.map_err(|failed| error::database(&failed, id))? {
+            AfterEnd::Stored(stored, told) => {
+                if let Some(told) = told {
+                    context.events.tell(key.0, told);
+                }
+                return Ok(stored);
+            }
+            AfterEnd::NotOver => {
+                let later = clock::instant(clock::now() + RECORD_PERIOD);
+                tokio::time::sleep_until(later.into()).await;
+            }
+        }
+    }
+    Err(ErrorKind::CallBusy.of(id))
 }
 
 /// Judges the call: turns are of calls that run or ran. True: it runs here.
@@ -111,9 +139,7 @@ async fn is_known(
     found.map(|_| false).ok_or_else(|| ErrorKind::NotFound("this tenant has no such call").of(id))
 }
 
-fn read(given: Value) -> Result<Vec<Turn>, Fault> {
-    let added: Added =
-        serde_json::from_value(given).map_err(|why| Fault::invalid("turns", why.to_string()))?;
+fn read(added: Added) -> Result<Vec<Turn>, Fault> {
     if !(1..=TRANSCRIPT_TURNS_AT_ONCE_MAX).contains(&added.turns.len()) {
         let why = format!("it has 1 to {TRANSCRIPT_TURNS_AT_ONCE_MAX} turns");
         return Err(Fault::invalid("turns", why));
@@ -248,9 +274,15 @@ pub(super) async fn delete(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::wish;
+    use crate::store::resource::Members;
+
+    fn judged(turns: Value) -> Result<Vec<Turn>, Fault> {
+        read(wish::read(Members::from_iter([("turns".to_owned(), turns)]))?)
+    }
 
     fn field(turn: Value) -> String {
-        match read(json!({ "turns": [turn] })) {
+        match judged(json!([turn])) {
             Err(Fault::Invalid { field, .. }) => field,
             other => panic!("{other:?}"),
         }
@@ -264,9 +296,9 @@ mod tests {
             (json!({"seq": 0, "speaker": "agent", "text": ""}), "turns.0.text"),
             (json!({"seq": 0, "speaker": "agent", "text": long}), "turns.0.text"),
             (json!({"seq": 0, "speaker": "agent", "text": "\u{0}"}), "turns.0.text"),
-            (json!({"seq": 0, "speaker": "king", "text": "x"}), "turns"),
-            (json!({"seq": -1, "speaker": "agent", "text": "x"}), "turns"),
-            (json!({"seq": 0, "speaker": "agent", "text": "x", "mood": 1}), "turns"),
+            (json!({"seq": 0, "speaker": "king", "text": "x"}), "turns.0.speaker"),
+            (json!({"seq": -1, "speaker": "agent", "text": "x"}), "turns.0.seq"),
+            (json!({"seq": 0, "speaker": "agent", "text": "x", "mood": 1}), "turns.0.mood"),
             (
                 json!({"seq": 0, "speaker": "agent", "text": "x", "at_ms": u64::MAX}),
                 "turns.0.at_ms",
@@ -275,9 +307,9 @@ mod tests {
             assert_eq!(field(turn), expected);
         }
         let turn = json!({"seq": 7, "speaker": "agent", "text": "x"});
-        assert!(read(json!({ "turns": [turn, turn] })).is_err(), "twice");
-        assert!(read(json!({ "turns": [] })).is_err());
-        let read = read(json!({ "turns": [turn] })).unwrap();
+        assert!(judged(json!([turn, turn])).is_err(), "twice");
+        assert!(judged(json!([])).is_err());
+        let read = judged(json!([turn])).unwrap();
         assert!(read[0].is_final && read[0].seq == 7);
     }
 }

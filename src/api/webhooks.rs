@@ -7,6 +7,7 @@ use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
 use crate::api::resource;
 use crate::api::resource::Noun;
+use crate::api::wish::Sent;
 use crate::clock;
 use crate::store::resource::Fault;
 use crate::store::resource::Members;
@@ -24,12 +25,9 @@ use crate::store::webhooks::deliveries::Wanted;
 use crate::types::secret::Secret;
 use axum::Extension;
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::Query;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::rejection::QueryRejection;
-use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -77,12 +75,11 @@ fn mint() -> Secret<String> {
 pub(super) async fn create(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    sent: Sent,
 ) -> Result<Response, ApiError> {
     let id = &caller.request_id;
     let refused = |fault| error::fault(fault, id);
-    let given = resource::members(&headers, body).map_err(|kind| kind.of(id))?;
+    let given = sent.members(id)?;
     WEBHOOKS.check(&given, true, caller.is_platform()).map_err(refused)?;
     let secret = mint();
     let sealer = context.composer.borrow().sealer.clone();
@@ -214,14 +211,11 @@ struct ReplayWish {
 pub(super) async fn replay(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    sent: Sent,
 ) -> Result<Response, ApiError> {
     let id = &caller.request_id;
     let refused = |fault| error::fault(fault, id);
-    let given = resource::members(&headers, body).map_err(|kind| kind.of(id))?;
-    let wish = serde_json::from_value::<ReplayWish>(Value::Object(given));
-    let wish = wish.map_err(|why| refused(Fault::invalid("", why.to_string())))?;
+    let wish: ReplayWish = sent.wish(id)?;
     let said_nothing = "say which: events, state, from or until";
     if let (None, None, None, None) = (&wish.events, &wish.state, wish.from, wish.until) {
         return Err(refused(Fault::invalid("events", said_nothing)));

@@ -4,6 +4,7 @@ use crate::call::side::LegSide;
 use crate::call::steer::MutedSide;
 use crate::call::transfer::TransferMode;
 use crate::routing::decision::Decision;
+use crate::types::answer_hook::AskOutcome;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::codec::Codec;
@@ -191,6 +192,8 @@ pub enum CallEvent {
     AgentAttached(AiProfileId),
     /// The agent of this profile takes over from one that was not reached or is lost.
     AgentReplaced(AiProfileId),
+    /// The tenant's application was asked who answers, and set these variables.
+    AnswerAsked(AskOutcome, Box<CallVariables>),
     /// A recording of the near leg got so far.
     Recording(RecordingId, RecordingStep),
     /// Turns of what was said came, those of these numbers.
@@ -371,6 +374,7 @@ impl CallEvent {
             Self::ScriptNoted { .. } => "script_noted",
             Self::AgentAttached(_) => "agent_attached",
             Self::AgentReplaced(_) => "agent_replaced",
+            Self::AnswerAsked(..) => "answer_asked",
             Self::Recording(_, step) => step.event_name(),
             Self::TranscriptAdded { .. } => "transcript_added",
             Self::VariablesSet(_) => "variables_set",

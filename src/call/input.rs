@@ -1,5 +1,6 @@
 //! What a call is told (past tense) and what it asks for (imperative).
 
+use crate::call::asking::Asked;
 use crate::call::dial::DialRequest;
 use crate::call::dial::DialTarget;
 use crate::call::dial::LegTerms;
@@ -38,6 +39,8 @@ pub enum Input {
     Media(LegSide, MediaInput),
     /// Of the agent, or the announcement in its place.
     Agent(AgentInput),
+    /// The tenant's application said who answers, or will not.
+    Asked(Box<Asked>),
     /// The switch or an operator ends the call.
     HangupRequested {
         /// Why.
@@ -179,6 +182,8 @@ pub enum Output {
     /// From now on audio goes this way, and no other. Before the first of these it goes between the near
     /// leg and the agent.
     Connect(AudioPath),
+    /// Ask the tenant's application who answers; answered by [`Input::Asked`].
+    AskWhoAnswers,
     /// Write this into the record.
     Record(CallEvent),
     /// The call is over; nothing follows.

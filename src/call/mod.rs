@@ -1,5 +1,6 @@
 //! The call: its legs, its agent, and the order of events between them. Never says SIP.
 
+pub mod asking;
 mod bridge;
 mod consult;
 pub mod dial;
@@ -160,6 +161,7 @@ impl Call {
             Input::HangupRequested { cause, by } => {
                 self.react(now, News::HangUp { cause, by }, out);
             }
+            Input::Asked(asked) => self.answerer_told(now, *asked, out),
             Input::TransferRequested(request) => self.react(now, News::Transfer(request), out),
             Input::TransferConfirmed => self.react(now, News::Confirmed, out),
             Input::TransferWithdrawn => self.react(now, News::Withdrawn, out),

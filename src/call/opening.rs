@@ -95,6 +95,7 @@ impl Call {
                     self.answer(now, out);
                 }
             }
+            News::Due(Timer::AskEnd) => self.ask_too_late(now, out),
             News::Due(Timer::TargetEnd) => {
                 self.drop_line(self.partner_side, HangupCause::NoAnswer, out);
                 self.partner_failed(now, HangupCause::NoAnswer, out);
@@ -111,7 +112,7 @@ impl Call {
 
     fn near_in_opening(&mut self, now: Moment, news: LineNews, out: &mut Vec<Output>) {
         match news {
-            LineNews::Ready => self.start_partner(now, out),
+            LineNews::Ready => self.ask_or_start(now, out),
             LineNews::Broken(cause) => self.end(now, cause, Party::Switch, out),
             LineNews::Cancelled => {
                 let (cause, by) = (HangupCause::CallerCancelled, Party::Caller);
@@ -133,7 +134,7 @@ impl Call {
     }
 
     /// The caller's media runs: time for whom it talks with.
-    fn start_partner(&mut self, now: Moment, out: &mut Vec<Output>) {
+    pub(super) fn start_partner(&mut self, now: Moment, out: &mut Vec<Output>) {
         let ring_min = self.ring_min();
         self.timers.set(Timer::AnswerMin, (!ring_min.is_zero()).then(|| now + ring_min));
         let rings_at_once = match self.setup.partner.clone() {

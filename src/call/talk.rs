@@ -112,6 +112,7 @@ impl Call {
             Timer::CloseEnd
             | Timer::RingEnd
             | Timer::AnswerMin
+            | Timer::AskEnd
             | Timer::FallbackEnd
             | Timer::TargetEnd
             | Timer::ReferEnd => (),

@@ -1,5 +1,6 @@
 //! Whole calls in virtual time: what each input leads to.
 
+mod asking;
 mod attended;
 mod early;
 mod fallback;
@@ -118,6 +119,7 @@ fn plain() -> CallSetup {
             reinvite_after: None,
         },
         fallbacks: VecDeque::new(),
+        asks: None,
         opening: Opening::Inbound(terms()),
         partner: Partner::Agent,
         ring_max: Duration::from_secs(45),

@@ -11,6 +11,8 @@ pub(super) enum Timer {
     RingEnd,
     /// It rang as long as it has to.
     AnswerMin,
+    /// Nobody said in time who answers.
+    AskEnd,
     /// The announcement in the agent's place took too long.
     FallbackEnd,
     /// The leg that is dialled was not answered in time, or has proved that it stays.
@@ -26,10 +28,11 @@ pub(super) enum Timer {
 }
 
 impl Timer {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::CloseEnd,
         Self::RingEnd,
         Self::AnswerMin,
+        Self::AskEnd,
         Self::FallbackEnd,
         Self::TargetEnd,
         Self::ReferEnd,

@@ -133,6 +133,7 @@ impl Call {
             | Input::LegOf { .. }
             | Input::Media(..)
             | Input::Agent(_)
+            | Input::Asked(_)
             | Input::HangupRequested { .. }
             | Input::HoldRequested(_)
             | Input::ResumeRequested(_)

@@ -361,6 +361,7 @@ impl<'s> Bench<'s> {
                     CallOutput::Leg(..)
                     | CallOutput::Agent(_)
                     | CallOutput::Connect(_)
+                    | CallOutput::AskWhoAnswers
                     | CallOutput::Finish => (),
                 }
             }

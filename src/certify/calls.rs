@@ -265,6 +265,7 @@ fn setup(trunk: &Trunk, opening: Opening) -> CallSetup {
             reinvite_after: None,
         },
         fallbacks: VecDeque::new(),
+        asks: None,
         ring_max: trunk.ring_timeout,
         duration_max: trunk.max_duration,
         answer_delay: trunk.answer_delay,

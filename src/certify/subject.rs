@@ -179,7 +179,8 @@ impl Subject {
             reinvite_after: None,
         };
         let (name, fallback) = ("certify".to_owned(), Vec::new());
-        let profile = AiProfile { id: AGENT, tenant: TENANT, name, agent, fallback, record: None };
+        let profile =
+            AiProfile { id: AGENT, tenant: TENANT, name, agent, fallback, record: None, ask: None };
         let number = Number {
             id: NumberId::from_uuid(Uuid::from_u128(3)),
             tenant: TENANT,

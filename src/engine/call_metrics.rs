@@ -24,6 +24,7 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
                 metric::counter(Counter::RtpPortsExhausted).increment(1);
             }
         }
+        CallEvent::AnswerAsked(said, _) => metric::count(Counter::AnswerWebhooks, said.as_str()),
         CallEvent::AgentReplaced(_) => metric::counter(Counter::AgentsReplaced).increment(1),
         CallEvent::AgentFailed(cause) => metric::count(Counter::AgentsFailed, cause.code()),
         CallEvent::Answered(_) => {

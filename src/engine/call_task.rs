@@ -1,5 +1,6 @@
 //! One call's task: turns `call::Call`, and carries out what it asks of signalling, media and agent.
 
+mod asking;
 mod errands;
 mod legs;
 mod media;
@@ -23,6 +24,8 @@ use crate::call::side::LegSide;
 use crate::cdr::CallLog;
 use crate::cdr::TimedEvent;
 use crate::clock;
+use crate::engine::answer_hook::Answer;
+use crate::engine::answer_hook::Asking;
 use crate::engine::call_metrics;
 pub(super) use crate::engine::call_task::legs::Near;
 use crate::engine::call_task::legs::Others;
@@ -48,6 +51,7 @@ use crate::routing::passing::Passing;
 use crate::routing::table::AiProfile;
 use crate::routing::table::Tenant;
 use crate::routing::trunk::Trunk;
+use crate::types::answer_hook::AskFault;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::header::CallVariables;
@@ -174,6 +178,8 @@ struct Task {
     script_state: ScriptState,
     /// Who is told how the call gets on.
     status: Option<Box<StatusCallback>>,
+    /// The question who answers, until it is answered.
+    asking: Option<Asking>,
     /// Whose agents take over in turn.
     next_profiles: Vec<Arc<AiProfile>>,
     /// Legs that were dialled, and what belongs to them; most calls have none.
@@ -193,6 +199,7 @@ enum Woken {
     Errand(Box<Errand>),
     News(LegSide, DialNews),
     Recorded(RecordingId, Outcome),
+    Answered(Result<Answer, AskFault>),
     Deadline,
 }
 
@@ -223,6 +230,7 @@ impl Task {
             voice: None,
             script_state: ScriptState::default(),
             status: None,
+            asking: None,
             next_profiles: Vec::new(),
             others,
             kept: None,
@@ -289,6 +297,7 @@ impl Task {
             woken = legs::heard(self.others.as_deref_mut()) => woken,
             Some(errand) = self.errands.recv() => Woken::Errand(errand),
             (id, outcome) = self.recordings.ended() => Woken::Recorded(id, outcome),
+            answer = asking::answered(&mut self.asking) => Woken::Answered(answer),
         };
         match woken {
             Woken::Input(Some(input)) => Some(input),
@@ -300,6 +309,7 @@ impl Task {
             Woken::Media(side, event) => self.media_event(side, event),
             Woken::Voice(event) => self.voice_event(event).await,
             Woken::News(side, news) => self.dial_news(side, news),
+            Woken::Answered(answer) => Some(self.who_answers(answer)),
             Woken::Recorded(id, outcome) => {
                 self.recorded(id, outcome);
                 None
@@ -317,6 +327,7 @@ impl Task {
             Output::Media(side, output) => self.run_media(side, output).await,
             Output::Agent(output) => self.run_agent(output),
             Output::Connect(path) => self.connect(path),
+            Output::AskWhoAnswers => self.ask_who_answers(),
             Output::Record(event) => self.note(event),
             Output::Finish => (),
         }

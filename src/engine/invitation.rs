@@ -491,6 +491,7 @@ fn call_setup(route: &InboundRoute, transport: Transport) -> CallSetup {
         partner: partner::of_agent(&route.profile.agent),
         agent: route.profile.agent.clone(),
         fallbacks: VecDeque::new(),
+        asks: route.profile.ask.as_ref().map(|hook| hook.timeout),
         ring_max: trunk.ring_timeout,
         duration_max: trunk.max_duration,
         answer_delay: trunk.answer_delay,

@@ -27,6 +27,8 @@ pub struct LiveEvent {
     pub event: CallEvent,
     /// How far the call got with it.
     pub state: CallState,
+    /// Whether it is what made the call ring.
+    pub rings: bool,
 }
 
 /// The broadcast. Clones are handles to the same one.
@@ -58,7 +60,8 @@ impl LiveFeed {
     pub(super) fn tell(&self, record: &CallRecord, timed: TimedEvent) {
         let Some(tenant) = record.route.tenant else { return };
         let TimedEvent { seq, at, event } = timed;
-        let event = LiveEvent { call: record.id, tenant, seq, at, event, state: record.state() };
+        let (call, state, rings) = (record.id, record.state(), record.stages.ringing == Some(at));
+        let event = LiveEvent { call, tenant, seq, at, event, state, rings };
         // Nobody may be left by now.
         drop(self.0.send(Arc::new(event)));
     }

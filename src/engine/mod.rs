@@ -1,6 +1,7 @@
 //! The shells that turn the cores: SIP shard, call task, media thread, agent task.
 
 pub mod agent_task;
+mod answer_hook;
 pub mod assets;
 mod call_metrics;
 pub mod call_task;

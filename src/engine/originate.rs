@@ -383,7 +383,7 @@ fn profile(
         None => {
             let (id, name) = (AiProfileId::from_uuid(Uuid::nil()), String::new());
             let fallback = Vec::new();
-            Some(Arc::new(AiProfile { id, tenant, name, agent, fallback, record: None }))
+            Some(Arc::new(AiProfile { id, tenant, name, agent, fallback, record: None, ask: None }))
         }
     }
 }
@@ -410,6 +410,7 @@ fn call_setup(plan: &OutboundPlan, trunk: &Trunk, profile: &AiProfile) -> CallSe
         partner: partner::of_agent(&profile.agent),
         agent: profile.agent.clone(),
         fallbacks: VecDeque::new(),
+        asks: None,
         ring_max,
         duration_max: trunk.max_duration,
         answer_delay: trunk.answer_delay,

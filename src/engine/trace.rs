@@ -94,6 +94,13 @@ impl Traces {
         trunk.and_then(|id| table.trunk(id)).is_none_or(|trunk| trunk.stores_traces)
     }
 
+    /// Forgets the signalling of a call.
+    pub fn forget(&self, call: CallId) {
+        for shard in &self.shards {
+            shard.lock().forget_call(call);
+        }
+    }
+
     /// The signalling of a call as far as this node still has it, in the order of time, secrets
     /// masked.
     #[must_use]

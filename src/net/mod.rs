@@ -10,6 +10,7 @@ pub mod http_client;
 mod mark;
 pub mod port_pool;
 pub mod rtp_socket;
+pub mod signature;
 mod source;
 mod stream;
 pub mod tcp;

@@ -5,6 +5,7 @@ use crate::routing::destination::Micros;
 use crate::routing::destination::Prefix;
 use crate::routing::trunk::Trunk;
 use crate::types::agent::AgentSettings;
+use crate::types::answer_hook::AnswerHook;
 use crate::types::id::AiProfileId;
 use crate::types::id::CampaignId;
 use crate::types::id::NumberId;
@@ -15,6 +16,7 @@ use crate::types::number::E164;
 use crate::types::recording::RecordPolicy;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Whether a tenant is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +97,8 @@ pub struct AiProfile {
     pub fallback: Vec<AiProfileId>,
     /// Whether its calls are recorded; `None`: the tenant says.
     pub record: Option<RecordPolicy>,
+    /// Who is asked which profile answers a call in; `None`: nobody, this one does.
+    pub ask: Option<Arc<AnswerHook>>,
 }
 
 /// A number or a range of numbers.

@@ -279,6 +279,7 @@ mod tests {
                 agent: settings,
                 fallback: Vec::new(),
                 record: None,
+                ask: None,
             }],
             numbers: vec![number(1, 1, "+15550100")],
             trunks: vec![trunk],

@@ -523,6 +523,7 @@ mod tests {
             },
             fallback: Vec::new(),
             record: None,
+            ask: None,
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::clock;
 use crate::recording::note::Report;
 use crate::recording::recorder::Recorder;
+use crate::store::database;
 use crate::store::database::Database;
 use crate::store::recordings;
 use crate::store::recordings::RecordingEnd;
@@ -106,10 +107,10 @@ impl RecordingBook {
             let stored = recordings::put_all_tenants(&self.database, &row(report)).await;
             if let Err(error) = stored {
                 tracing::debug!(%error, "a recording is not in the database yet");
-                if error.as_database_error().is_none() {
+                if !database::is_refusal(&error) {
                     return false;
                 }
-                // The database answers and does not want it: its tenant is gone.
+                // It will not have it: its tenant is gone.
                 tracing::warn!(recording = %id, %error, "the database refuses a recording");
             }
             let has_ended = report.end.is_some();

@@ -4,6 +4,7 @@ use crate::config::secret;
 use crate::config::secret::RowSecrets;
 use crate::routing::table::AiProfile;
 use crate::store::agent_form::parse_agent;
+use crate::store::answer_hooks;
 use crate::store::resource::Fault;
 use crate::store::resource::Resource;
 use crate::store::resource::field::Field;
@@ -37,12 +38,13 @@ pub(crate) struct AiProfileRow {
     pub(crate) fallback_profiles: Vec<Uuid>,
     #[serde(default)]
     pub(crate) record: Option<String>,
+    #[serde(default)]
+    pub(crate) answer_webhook: Option<serde_json::Value>,
 }
 
-pub(crate) const ALL: &str =
-    "SELECT id, tenant_id, name, agent, sealed, fallback_profiles, record FROM ai_profiles";
+pub(crate) const ALL: &str = "SELECT id, tenant_id, name, agent, sealed, fallback_profiles, record, answer_webhook FROM ai_profiles";
 
-pub(crate) const SOME: &str = "SELECT id, tenant_id, name, agent, sealed, fallback_profiles, record FROM ai_profiles \
+pub(crate) const SOME: &str = "SELECT id, tenant_id, name, agent, sealed, fallback_profiles, record, answer_webhook FROM ai_profiles \
     WHERE id = ANY($1)";
 
 impl AiProfileRow {
@@ -50,10 +52,14 @@ impl AiProfileRow {
     pub(crate) fn ai_profile(&self, composer: &Composer) -> Result<AiProfile, RowFault> {
         let sealed = composer.sealer.open_all(self.id, &self.sealed);
         let secrets = RowSecrets::new(Arc::clone(&composer.secrets), sealed);
-        let agent = parse_agent(&self.agent, &|reference| secret::resolve(&secrets, reference))
-            .map_err(|why| {
-                RowFault::new("ai_profiles", self.id, &self.name, &format!("agent: {why}"))
-            })?;
+        let fault = |column: &str, why: &str| {
+            RowFault::new("ai_profiles", self.id, &self.name, &format!("{column}: {why}"))
+        };
+        let resolve = |reference: &str| secret::resolve(&secrets, reference);
+        let agent = parse_agent(&self.agent, &resolve).map_err(|why| fault("agent", &why))?;
+        let hook = self.answer_webhook.as_ref().unwrap_or(&serde_json::Value::Null);
+        let ask =
+            answer_hooks::parse(hook, &resolve).map_err(|why| fault("answer_webhook", &why))?;
         Ok(AiProfile {
             id: AiProfileId::from_uuid(self.id),
             tenant: TenantId::from_uuid(self.tenant_id),
@@ -61,6 +67,7 @@ impl AiProfileRow {
             agent,
             fallback: self.fallback_profiles.iter().copied().map(AiProfileId::from_uuid).collect(),
             record: self.record.as_deref().and_then(RecordPolicy::of),
+            ask: ask.map(Arc::new),
         })
     }
 }
@@ -118,6 +125,14 @@ pub const AI_PROFILES: Resource = Resource {
             "Whether its calls are recorded; null: the tenant says.",
         )
         .nullable(),
+        Field::new(
+            "answer_webhook",
+            Kind::Object,
+            "Who is asked, before a call in is answered, which profile does: `url` (https://, on the \
+             internet), `secret_ref` (`sealed:NAME`, which signs the question) and `timeout_ms` (100 to \
+             10000; 2000 if not given). Null: nobody, this profile does.",
+        )
+        .nullable(),
         Field::new("created_at", Kind::Time, "When it was made.").given(Given::Never),
         Field::new("updated_at", Kind::Time, "When it was last changed.").given(Given::Never),
     ],
@@ -156,9 +171,30 @@ pub fn read_agent(composer: &Composer, agent: &serde_json::Value) -> Result<Agen
     read.map_err(unusable)
 }
 
-/// What is wrong begins with the key in question, where one is.
+/// Judges the answer webhook of a profile with what is sealed in its row; answers its URL, if there is one.
+///
+/// # Errors
+///
+/// The value that cannot be used.
+pub fn check_answer_webhook(
+    composer: &Composer,
+    id: Uuid,
+    hook: &serde_json::Value,
+    sealed: &serde_json::Value,
+) -> Result<Option<String>, Fault> {
+    let sealed = composer.sealer.open_all(id, sealed);
+    let secrets = RowSecrets::new(Arc::clone(&composer.secrets), sealed);
+    let read = answer_hooks::parse(hook, &|reference| secret::resolve(&secrets, reference));
+    read.map(|hook| hook.map(|hook| hook.url)).map_err(|why| unusable_in("answer_webhook", why))
+}
+
 fn unusable(why: String) -> Fault {
+    unusable_in("agent", why)
+}
+
+/// What is wrong begins with the key in question, where one is.
+fn unusable_in(column: &str, why: String) -> Fault {
     let key = why.strip_prefix('`').and_then(|rest| rest.split_once('`'));
-    let field = key.map_or("agent".to_owned(), |(key, _)| format!("agent.{key}"));
+    let field = key.map_or(column.to_owned(), |(key, _)| format!("{column}.{key}"));
     Fault::Invalid { field, why }
 }

@@ -103,6 +103,14 @@ impl Database {
     }
 }
 
+/// Whether the database refuses what was sent for itself (22: data exception, 23: integrity constraint violation).
+/// All else, a database that shuts down, is full or takes no writes too, is not its doing, and passes.
+#[must_use]
+pub fn is_refusal(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+}
+
 /// Local to the transaction, too.
 const TAKE_NODE_ROLE: &str = "SET LOCAL ROLE tandem_node";
 

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
 use sqlx::FromRow;
+use sqlx::PgConnection;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -47,24 +48,20 @@ pub struct Which {
 impl ToldEvent {
     /// What is told of an event that just happened. `state` is how far the call got with it.
     #[must_use]
-    pub fn of(which: Which, at: Moment, event: &CallEvent, state: &str) -> Self {
-        let mut data = wire::detail_of(event).unwrap_or_else(|| json!({}));
-        // Told to whoever listens, and stored nowhere: people dial card numbers and PINs.
-        if let (CallEvent::Digit(digit), Some(members)) = (event, data.as_object_mut()) {
-            members.insert("digit".to_owned(), Value::from(digit.to_string()));
-        }
-        let at = wire::wall(at);
-        Self::new(which, at, (event.name(), state != "failed"), (Some(state), data))
+    pub fn of(which: Which, at: Moment, event: &CallEvent, far: Far<'_>) -> Self {
+        let data = wire::detail_of(event).unwrap_or_else(|| json!({}));
+        let reached = Reached { rings: far.rings, answered: far.state != "failed" };
+        Self::new(which, wire::wall(at), (event.name(), reached), (Some(far.state), data))
     }
 
     fn new(
         which: Which,
         at: Timestamp,
-        (name, is_answered): (&str, bool),
+        (name, reached): (&str, Reached),
         (state, data): (Option<&str>, Value),
     ) -> Self {
         let Which { tenant, call, seq } = which;
-        let (id, kind) = (event_id(call, seq, at), kind(name, is_answered));
+        let (id, kind) = (event_id(call, seq, at), kind(name, reached));
         let text = json!({
             "id": id, "type": kind, "at": at, "tenant_id": tenant.uuid(), "call_id": call.uuid(),
             "seq": seq, "state": state, "data": data,
@@ -73,14 +70,33 @@ impl ToldEvent {
     }
 }
 
-/// What an event is called outside.
-fn kind(name: &str, is_answered: bool) -> String {
+/// How far a call got with an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Far<'a> {
+    /// Its state.
+    pub state: &'a str,
+    /// It rings since this event.
+    pub rings: bool,
+}
+
+/// What an event's name depends on.
+#[derive(Clone, Copy, Debug)]
+struct Reached {
+    /// The call rings since then.
+    rings: bool,
+    /// It was answered.
+    answered: bool,
+}
+
+/// What an event is called outside: as `tandem_webhook_type` of the schema calls it, where that tells it.
+fn kind(name: &str, reached: Reached) -> String {
     let name = match name {
         "arrived" => "initiated",
+        "progressed" if reached.rings => "ringing",
         "digit" => "dtmf",
         "transfer_begun" => "transfer_started",
         "transfer_completed" => "transferred",
-        "ended" if !is_answered => "failed",
+        "ended" if !reached.answered => "failed",
         name => name,
     };
     format!("call.{name}")
@@ -114,8 +130,9 @@ impl FromRow<'_, PgRow> for Stored {
         let which = Which { tenant, call, seq: seq.unsigned_abs() };
         let Time(at) = row.try_get("at")?;
         let name: String = row.try_get("name")?;
-        let (is_answered, data) = (row.try_get("is_answered")?, row.try_get("detail")?);
-        Ok(Self(ToldEvent::new(which, at, (&name, is_answered), (None, data))))
+        let reached =
+            Reached { rings: row.try_get("rings")?, answered: row.try_get("is_answered")? };
+        Ok(Self(ToldEvent::new(which, at, (&name, reached), (None, row.try_get("detail")?))))
     }
 }
 
@@ -142,7 +159,7 @@ pub async fn of_call(
 }
 
 pub(crate) const OF_CALL: &str = "SELECT e.tenant_id, e.call_id, e.seq, e.at, e.name, e.detail, \
-         c.answered_at IS NOT NULL AS is_answered \
+         c.answered_at IS NOT NULL AS is_answered, e.at IS NOT DISTINCT FROM c.ringing_at AS rings \
      FROM call_events e JOIN calls c ON c.id = e.call_id \
      WHERE e.tenant_id = $1 AND e.call_id = $2 AND e.seq > $3 AND e.seq < $4 ORDER BY e.seq LIMIT 1024";
 
@@ -169,9 +186,49 @@ pub async fn of_tenant(
 }
 
 pub(crate) const OF_TENANT: &str = "SELECT e.tenant_id, e.call_id, e.seq, e.at, e.name, e.detail, \
-         c.answered_at IS NOT NULL AS is_answered \
+         c.answered_at IS NOT NULL AS is_answered, e.at IS NOT DISTINCT FROM c.ringing_at AS rings \
      FROM call_events e JOIN calls c ON c.id = e.call_id \
      WHERE e.tenant_id = $1 AND e.at >= $2 ORDER BY e.at, e.call_id, e.seq LIMIT $3";
+
+/// What became of an event that was to be added to a call after its end.
+#[derive(Debug)]
+pub(crate) enum Added {
+    /// The record is not closed yet: its switch may have more to tell.
+    NotOver,
+    /// It is added; `None`: as many came before as are kept.
+    Told(Option<ToldEvent>),
+}
+
+/// Adds an event to a call of `tenant` whose record is closed, behind all that its switch told of it.
+///
+/// # Errors
+///
+/// When the database fails.
+pub(crate) async fn add_after_end(
+    connection: &mut PgConnection,
+    (tenant, call): (TenantId, CallId),
+    (name, data): (&str, Value),
+) -> sqlx::Result<Added> {
+    let added: Option<(Option<i32>, Option<Time>)> = sqlx::query_as(ADD_AFTER_END)
+        .bind(tenant.uuid())
+        .bind(call.uuid())
+        .bind(name)
+        .bind(&data)
+        .fetch_optional(connection)
+        .await?;
+    Ok(match added {
+        None => Added::NotOver,
+        Some((Some(seq), Some(Time(at)))) => {
+            let which = Which { tenant, call, seq: seq.unsigned_abs() };
+            let reached = Reached { rings: false, answered: true };
+            Added::Told(Some(ToldEvent::new(which, at, (name, reached), (None, data))))
+        }
+        Some(_) => Added::Told(None),
+    })
+}
+
+pub(crate) const ADD_AFTER_END: &str =
+    "SELECT new_seq, new_at FROM tandem_note_after_end($1, $2, $3, $4)";
 
 /// True when `tenant` has a record of the call.
 ///
@@ -197,6 +254,7 @@ pub(crate) const RECORDED: &str = "SELECT 1 FROM calls WHERE tenant_id = $1 AND 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::side::LegSide;
     use crate::types::cause::HangupCause;
     use crate::types::cause::Party;
     use std::time::Duration;
@@ -209,7 +267,8 @@ mod tests {
             seq: 3,
         };
         let at = Moment::from_millis(5);
-        let digit = ToldEvent::of(which, at, &CallEvent::Digit('7'), "answered");
+        let far = |state| Far { state, rings: false };
+        let digit = ToldEvent::of(which, at, &CallEvent::Digit('7'), far("answered"));
         assert_eq!((digit.kind.as_str(), digit.is_last), ("call.dtmf", false));
         let told: Value = serde_json::from_str(&digit.text).unwrap();
         assert_eq!((&told["data"]["digit"], &told["seq"]), (&json!("7"), &json!(3)));
@@ -219,8 +278,13 @@ mod tests {
         let (cause, by, duration) = (HangupCause::Normal, Party::Caller, Duration::ZERO);
         let end = CallEvent::Ended { cause, by, duration };
         for (state, kind) in [("ended", "call.ended"), ("failed", "call.failed")] {
-            let told = ToldEvent::of(which, at, &end, state);
+            let told = ToldEvent::of(which, at, &end, far(state));
             assert_eq!((told.kind.as_str(), told.is_last), (kind, true));
+        }
+        let progress = CallEvent::Progressed { side: LegSide::Near, status: 183, audible: true };
+        for (rings, kind) in [(true, "call.ringing"), (false, "call.progressed")] {
+            let told = ToldEvent::of(which, at, &progress, Far { state: "ringing", rings });
+            assert_eq!(told.kind, kind);
         }
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod agent_form;
 pub mod ai_profiles;
+pub(crate) mod answer_hooks;
 pub mod api_keys;
 pub mod audit_log;
 pub mod call_notes;

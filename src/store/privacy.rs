@@ -6,6 +6,7 @@ use crate::store::audit_log;
 use crate::store::audit_log::Entry;
 use crate::store::database::Database;
 use crate::store::resource::Fault;
+use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use crate::types::limit::EXPORT_ROWS_MAX;
 use crate::types::number::E164;
@@ -13,6 +14,7 @@ use serde_json::Value;
 use serde_json::json;
 use sqlx::Postgres;
 use sqlx::Transaction;
+use uuid::Uuid;
 
 /// Rows deleted at once: short transactions, between which others write.
 const BATCH: i32 = 1_000;
@@ -62,7 +64,8 @@ pub async fn export(
     Ok(found)
 }
 
-/// Takes `number` out of everything that happened to `tenant`; how many rows were changed or deleted.
+/// Takes `number` out of everything that happened to `tenant`; how many rows were changed or deleted, and the calls
+/// in which it had a part: what is kept of them elsewhere has to go too.
 ///
 /// # Errors
 ///
@@ -72,7 +75,7 @@ pub async fn erase(
     database: &Database,
     (holder, tenant): (&KeyHolder, TenantId),
     number: E164,
-) -> Result<i64, Fault> {
+) -> Result<(i64, Vec<CallId>), Fault> {
     let mut transaction = database.begin_all_tenants().await?;
     let digits = digits_of(&number);
     let conflict = |why: String| Fault::Conflict { field: Some("number"), why };
@@ -95,6 +98,11 @@ pub async fn erase(
         return Err(conflict(why.to_owned()));
     }
     // First, for they are found by what is erased next.
+    let calls: Vec<Uuid> = sqlx::query_scalar(CALLS)
+        .bind(tenant.uuid())
+        .bind(digits)
+        .fetch_all(&mut *transaction)
+        .await?;
     let said: i64 = sqlx::query_scalar(ERASE_SAID)
         .bind(tenant.uuid())
         .bind(digits)
@@ -108,7 +116,7 @@ pub async fn erase(
     let rows = said + rows;
     note(&mut transaction, (holder, tenant), "erase", json!({ "rows": rows })).await?;
     transaction.commit().await?;
-    Ok(rows)
+    Ok((rows, calls.into_iter().map(CallId::from_uuid).collect()))
 }
 
 /// The digits of a number, without `+`: what is dialled may have another prefix.
@@ -134,6 +142,8 @@ pub(crate) const FORGET: &str = "SELECT what, deleted FROM tandem_forget($1, $2)
 
 pub(crate) const EXPORT: &str =
     "SELECT tandem_export_number($1, $2, $3) || tandem_export_said($1, $2, $3)";
+
+pub(crate) const CALLS: &str = "SELECT tandem_calls_of_number($1, $2)";
 
 pub(crate) const ERASE_SAID: &str = "SELECT tandem_erase_said($1, $2)";
 

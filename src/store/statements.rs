@@ -117,7 +117,7 @@ const OF_CALLS: [&str; 11] = [
 ];
 
 /// Who may ask, what they did, and what is kept of people.
-const fn access_and_privacy() -> [&'static str; 12] {
+const fn access_and_privacy() -> [&'static str; 13] {
     [
         api_keys::INSERT,
         api_keys::VERIFY,
@@ -127,6 +127,7 @@ const fn access_and_privacy() -> [&'static str; 12] {
         api_keys::END,
         audit_log::INSERT,
         privacy::FORGET,
+        privacy::CALLS,
         privacy::EXPORT,
         privacy::ERASE,
         privacy::RUNS,
@@ -135,7 +136,8 @@ const fn access_and_privacy() -> [&'static str; 12] {
 }
 
 /// What is sent for events and who is told of them.
-const OF_EVENTS: [&str; 18] = [
+const OF_EVENTS: [&str; 19] = [
+    live_events::ADD_AFTER_END,
     live_events::OF_CALL,
     live_events::OF_TENANT,
     live_events::RECORDED,

@@ -5,6 +5,9 @@ use crate::store::api_keys::KeyScope;
 use crate::store::audit_log;
 use crate::store::audit_log::Entry;
 use crate::store::database::Database;
+use crate::store::live_events;
+use crate::store::live_events::Added;
+use crate::store::live_events::ToldEvent;
 use crate::store::time::Time;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
@@ -92,6 +95,48 @@ pub async fn put(
         .await?;
     transaction.commit().await?;
     Ok(done.rows_affected())
+}
+
+/// What became of what was said of a call that is over.
+#[derive(Debug)]
+pub enum AfterEnd {
+    /// The call's record is not closed yet; nothing was changed.
+    NotOver,
+    /// So many turns were stored, and this event tells so.
+    Stored(u64, Option<ToldEvent>),
+}
+
+/// The same for a call that is over: where anything was stored, an event is added to the call with it. `None`:
+/// the turns of these numbers are stored already, and nobody was told.
+///
+/// # Errors
+/// When the database fails; then nothing is changed.
+pub async fn put_after_end(
+    database: &Database,
+    key: (TenantId, CallId),
+    turns: Option<&[Turn]>,
+    (first, last): (u32, u32),
+) -> sqlx::Result<AfterEnd> {
+    // The role of the API adds no events; each statement names the tenant.
+    let mut transaction = database.begin_all_tenants().await?;
+    let mut stored = 0;
+    if let Some(turns) = turns {
+        let turns =
+            serde_json::to_value(turns).map_err(|error| sqlx::Error::Encode(error.into()))?;
+        let put = sqlx::query(PUT).bind(key.0.uuid()).bind(key.1.uuid()).bind(turns);
+        stored = put.execute(&mut *transaction).await?.rows_affected();
+        if stored == 0 {
+            return Ok(AfterEnd::Stored(0, None));
+        }
+    }
+    let event = ("transcript_added", json!({"first": first, "last": last}));
+    match live_events::add_after_end(&mut transaction, key, event).await? {
+        Added::NotOver => Ok(AfterEnd::NotOver),
+        Added::Told(told) => {
+            transaction.commit().await?;
+            Ok(AfterEnd::Stored(stored, told))
+        }
+    }
 }
 
 /// Turns of a call of `tenant` whose numbers are from `from` on, in order.

@@ -2,6 +2,7 @@
 
 use crate::clock;
 use crate::store::calls;
+use crate::store::database;
 use crate::store::database::Database;
 use crate::store::journal::Journal;
 use crate::store::journal::JournalHealth;
@@ -330,15 +331,7 @@ fn take_batch(bytes: &[u8]) -> (Vec<&[u8]>, usize, Next<'_>) {
 
 fn classify(error: &sqlx::Error) -> Failure {
     let text = error.to_string();
-    match error {
-        // 22: data exception; 23: integrity constraint violation. All else is not the record's doing.
-        sqlx::Error::Database(database)
-            if database.code().is_some_and(|c| c.starts_with("22") || c.starts_with("23")) =>
-        {
-            Failure::Record(text)
-        }
-        _ => Failure::Later(text),
-    }
+    if database::is_refusal(error) { Failure::Record(text) } else { Failure::Later(text) }
 }
 
 #[cfg(test)]

@@ -47,7 +47,10 @@ pub const WEBHOOKS: Resource = Resource {
         Field::new("description", Kind::Text(0, 200), "What it is for."),
         Field::new(
             "events",
-            Kind::Patterns(TYPES_MAX, Form::new(is_type, "^(\\*|[a-z_]+(\\.[a-z_]+)+)$", "a type such as call.ended, or * for all")),
+            Kind::Patterns(
+                TYPES_MAX,
+                Form::new(is_type, TYPE_PATTERN, "a type of event such as call.ended, or * for all"),
+            ),
             "The types of events that are told there; * stands for all, and is the default.",
         ),
         Field::new(
@@ -66,13 +69,60 @@ pub const WEBHOOKS: Resource = Resource {
     deactivates: None,
 };
 
-/// `*`, or words joined by dots.
 fn is_type(text: &str) -> bool {
-    let is_word = |word: &str| {
-        !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-    };
-    text == "*" || (text.len() <= 64 && text.contains('.') && text.split('.').all(is_word))
+    text == "*" || EVENT_TYPES.contains(&text)
 }
+
+macro_rules! event_types {
+    ($first:literal $(, $name:literal)*) => {
+        /// What can be told by webhooks; `tandem_webhook_type` of the schema names them by the events of calls.
+        pub const EVENT_TYPES: &[&str] = &[concat!("call.", $first) $(, concat!("call.", $name))*];
+        const TYPE_PATTERN: &str = concat!("^(\\*|call\\.(", $first $(, "|", $name)*, "))$");
+    };
+}
+
+event_types!(
+    "initiated",
+    "ringing",
+    "answered",
+    "ended",
+    "failed",
+    "record_written",
+    "dtmf",
+    "held",
+    "resumed",
+    "hold_begun",
+    "hold_ended",
+    "muted",
+    "unmuted",
+    "play_begun",
+    "play_ended",
+    "keys_sent",
+    "variables_set",
+    "agent_ready",
+    "agent_failed",
+    "agent_attached",
+    "agent_asked",
+    "script_noted",
+    "agent_replaced",
+    "answer_asked",
+    "fallback_started",
+    "transfer_started",
+    "transferred",
+    "transfer_failed",
+    "transfer_refused",
+    "leg_answered",
+    "leg_failed",
+    "leg_ended",
+    "bridged",
+    "recording_started",
+    "recording_paused",
+    "recording_resumed",
+    "recording_stopped",
+    "recording_ready",
+    "recording_failed",
+    "transcript_added"
+);
 
 /// Whose turn it is: a call with something to tell, and the endpoint it is told to.
 #[derive(Clone, Debug)]

@@ -8,8 +8,10 @@ use crate::cdr::CallReport;
 use crate::cdr::TimedEvent;
 use crate::clock;
 use crate::store::json_text::JsonText;
+use crate::types::answer_hook::AskOutcome;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
+use crate::types::header::CallVariables;
 use crate::types::id::RecordingId;
 use crate::types::moment::Moment;
 use jiff::Timestamp;
@@ -139,9 +141,7 @@ fn write_origin(record: &CallRecord, text: &mut JsonText) {
         text.key("dialled").shown(dialled);
     }
     if !record.variables.is_empty() {
-        let variables = record.variables.iter();
-        let variables = variables.map(|(name, value)| (name.to_string(), json!(value.as_str())));
-        text.key("variables").value(&Value::Object(variables.collect()));
+        text.key("variables").value(&variables_of(&record.variables));
     }
     text.key("decision").open('[');
     for step in record.decision.steps() {
@@ -298,6 +298,7 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         CallEvent::AgentAttached(profile) | CallEvent::AgentReplaced(profile) => {
             json!({"ai_profile_id": profile.to_string()})
         }
+        CallEvent::AnswerAsked(outcome, variables) => asked_detail(*outcome, variables),
         CallEvent::Recording(id, step) => recording_detail(*id, step),
         CallEvent::TranscriptAdded { first, last } => json!({"first": first, "last": last}),
         // What these carry is in the record.
@@ -317,6 +318,25 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         | CallEvent::TransferCompleted
         | CallEvent::Media(_) => return None,
     })
+}
+
+/// The variables go from here into the record's, and are not kept with the event.
+fn asked_detail(outcome: AskOutcome, variables: &CallVariables) -> Value {
+    let said = outcome.as_str();
+    let mut detail = match outcome {
+        AskOutcome::Kept => json!({"outcome": said}),
+        AskOutcome::Overridden(id) => json!({"outcome": said, "ai_profile_id": id.to_string()}),
+        AskOutcome::Failed(why) => json!({"outcome": said, "why": why.as_str()}),
+    };
+    if let Some(detail) = detail.as_object_mut().filter(|_| !variables.is_empty()) {
+        detail.insert("variables".to_owned(), variables_of(variables));
+    }
+    detail
+}
+
+fn variables_of(variables: &CallVariables) -> Value {
+    let all = variables.iter().map(|(name, value)| (name.to_string(), json!(value.as_str())));
+    Value::Object(all.collect())
 }
 
 fn recording_detail(id: RecordingId, step: &RecordingStep) -> Value {

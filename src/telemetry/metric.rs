@@ -87,6 +87,7 @@ metrics_table! {
         ApiResponsesStalled, "api_responses_stalled_total", "", "HTTP answers cut because their clients did not read them, or too slowly.";
         ApiRequestsSlow, "api_requests_slow_total", "", "HTTP requests refused because their bodies came too slowly.";
         ApiConnectionsRefused, "api_connections_refused_total", "", "HTTP connections closed because too many were open.";
+        AnswerWebhooks, "answer_webhooks_total", "outcome", "Calls whose answer webhook was asked: kept, overridden (another profile answers), failed.";
         WebhookDeliveries, "webhook_deliveries_total", "outcome", "Attempts to tell an event to a webhook endpoint: delivered, failed, dead.";
         SpansExported, "spans_exported_total", "", "Spans of calls' traces that the collector took.";
         SpansLost, "spans_lost_total", "why", "Spans that the collector did not get: queue (full), collector (away too long), refused, stop.";
@@ -128,6 +129,7 @@ metrics_table! {
         AgentConnect, "agent_connect_seconds", "outcome", "Time until an agent behind a WebSocket was connected, or given up: connected, failed.";
         RecordStored, "record_stored_seconds", "", "From the journal's disk to PostgreSQL, once for each write to the disk.";
         WebhookAnswer, "webhook_answer_seconds", "", "Time of an attempt to tell an event to a webhook endpoint.";
+        AnswerWebhook, "answer_webhook_seconds", "", "Time until the answer webhook of an AI profile said who answers, or did not.";
         CallDuration, "call_duration_seconds", "", "From the 200 to the end.";
         ApiLatency, "api_request_seconds", "", "Time to answer an HTTP request.";
     }

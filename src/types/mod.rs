@@ -1,6 +1,7 @@
 //! The vocabulary every layer shares: time, identities, numbers, codecs, causes, limits, secrets.
 
 pub mod agent;
+pub mod answer_hook;
 pub mod cause;
 pub mod codec;
 pub mod header;

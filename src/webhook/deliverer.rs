@@ -3,6 +3,7 @@
 use crate::clock;
 use crate::config::webhooks::WebhookSettings;
 use crate::net::http_client::HttpClient;
+use crate::net::signature;
 use crate::net::websocket::TrustRoots;
 use crate::store::database::Database;
 use crate::store::snapshot::Composer;
@@ -21,7 +22,6 @@ use crate::types::secret::Secret;
 use crate::types::trace_context::Sampling;
 use crate::types::trace_context::SpanPart;
 use crate::types::trace_context::TraceContext;
-use crate::webhook::sign;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -266,7 +266,7 @@ impl Shared {
         }
         let body = Bytes::from(event.body.to_string());
         let mut headers = vec![
-            (sign::HEADER, sign::signature(clock::wall_now(), &body, secrets)),
+            (signature::HEADER, signature::sign(clock::wall_now(), &body, secrets)),
             ("tandem-event-id", event.id.to_string()),
             ("tandem-event-type", event.kind.clone()),
             ("tandem-attempt", event.attempts.saturating_add(1).to_string()),

@@ -2,6 +2,5 @@
 //! dead some of them are.
 
 mod deliverer;
-pub mod sign;
 
 pub use crate::webhook::deliverer::Deliverer;

@@ -114,7 +114,7 @@ async fn nothing_is_erased_of_others_nor_while_it_is_still_written() {
     check_field(&own, 409, "conflict", "number");
     assert!(own.body.contains("numbers"), "{}", own.body);
     for bad in [json!({}), json!({"number": "5550177"}), json!({"number": PERSON, "x": 1})] {
-        check_error(&erase(0, A, &bad).await, 400, "bad_parameter");
+        check_error(&erase(0, A, &bad).await, 400, "invalid_value");
     }
 }
 

@@ -18,6 +18,7 @@ use tandem::config::webhooks::WebhookSettings;
 use tandem::net::websocket::TrustRoots;
 use tandem::store::api_keys::KeyRole;
 use tandem::store::api_keys::KeyScope;
+use tandem::store::webhooks::EVENT_TYPES;
 use tandem::types::reach::Reach;
 use tandem::webhook::Deliverer;
 use tokio::sync::watch;
@@ -166,6 +167,7 @@ async fn an_endpoint_has_a_secret_that_is_shown_once_and_a_url_outside() {
     for (body, field) in [
         (json!({}), "url"),
         (json!({"url": "https://x.example/", "events": ["Call Ended"]}), "events"),
+        (json!({"url": "https://x.example/", "events": ["call.endet"]}), "events"),
         (json!({"url": "https://x.example/", "events": []}), "events"),
         (json!({"url": "https://x.example/", "secrets": {"signing": "mine"}}), "secrets"),
         (json!({"url": "https://x.example/", "sealed": {}}), "sealed"),
@@ -309,4 +311,92 @@ async fn an_inactive_endpoint_is_told_nothing_until_it_is_active_again() {
     receiver.wait("what waited", |told| told.len() >= 2).await;
     wait_for(&bench, PENDING, 0).await;
     assert_eq!(by_call(&receiver.taken())[&calls[0]], TOLD[..2]);
+}
+
+#[tokio::test]
+async fn every_type_that_is_offered_is_told_of_some_event_and_the_inside_of_the_switch_is_not() {
+    let bench = Bench::new().await;
+    let body = json!({"url": "https://hooks.example/x", "events": EVENT_TYPES});
+    bench.make(&bench.path(A, "webhooks"), A, body).await;
+    let told = async |name: &str, is_answered: bool| {
+        let sql =
+            format!("SELECT coalesce(tandem_webhook_type('{name}', true, {is_answered}), '')");
+        postgres::text(&bench.database, &sql).await
+    };
+    for kind in EVENT_TYPES {
+        let name = match kind.strip_prefix("call.").unwrap() {
+            "initiated" => "arrived",
+            "failed" => "ended",
+            "dtmf" => "digit",
+            "transfer_started" => "transfer_begun",
+            "transferred" => "transfer_completed",
+            // Beside the end.
+            "record_written" => continue,
+            name => name,
+        };
+        assert_eq!(told(name, *kind != "call.failed").await, *kind);
+    }
+    for name in ["decided", "refused", "acknowledged", "first_media", "dialled", "sent", "media"] {
+        assert_eq!(told(name, true).await, "", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_call_that_is_over_is_told_once_and_behind_its_end() {
+    let bench = Bench::new().await;
+    let receiver = Receiver::start(200).await;
+    endpoint(&bench, &receiver.url(), &["call.transcript_added", "call.record_written"]).await;
+    let (_task, _stop) = deliver(&bench, 9);
+    let calls = [call(&bench).await];
+    events(&bench, &calls, 0..6).await;
+    let path = bench.path(A, &format!("calls/{}/transcript", calls[0]));
+    let turn = |seq: u32| json!({"seq": seq, "speaker": "caller", "text": "Hello?"});
+    let turns = json!({"turns": [turn(4), turn(2)]});
+    for stored in [2, 0] {
+        let answer = bench.send(("POST", &path), A, &turns).await;
+        assert_eq!((answer.status, &answer.json()["stored"]), (200, &json!(stored)));
+    }
+    let answer = bench.send(("POST", &path), A, &json!({"turns": [turn(9)]})).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    receiver.wait("what was said", |told| told.len() >= 3).await;
+    wait_for(&bench, PENDING, 0).await;
+    let said = ["call.record_written", "call.transcript_added", "call.transcript_added"];
+    let taken = receiver.taken();
+    assert_eq!(by_call(&taken)[&calls[0]], said);
+    assert_eq!(taken[1].body["data"], json!({"first": 2, "last": 4}));
+    let shown = bench.read(&bench.path(A, &format!("calls/{}", calls[0])), A).await;
+    assert_eq!(shown["events"].as_array().unwrap().len(), 8, "{shown}");
+    // While its switch may have more to tell, nobody else tells, and nothing is stored.
+    let open = call(&bench).await;
+    let sql = format!("UPDATE calls SET ended_at = NULL, cause = NULL WHERE id = '{open}'");
+    postgres::execute(&bench.database, &sql).await.unwrap();
+    let path = bench.path(A, &format!("calls/{open}/transcript"));
+    let answer = bench.send(("POST", &path), A, &turns).await;
+    check_error(&answer, 503, "call_busy");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(bench.read(&path, A).await["turns"], json!([]));
+}
+
+#[tokio::test]
+async fn two_that_deliver_share_the_work_and_keep_the_order_of_each_call() {
+    let bench = Bench::new().await;
+    let receiver = Receiver::start(200).await;
+    endpoint(&bench, &receiver.url(), &["*"]).await;
+    let (_one, _stop_one) = deliver(&bench, 9);
+    let (_two, _stop_two) = deliver(&bench, 9);
+    let mut calls = Vec::new();
+    for _ in 0..20 {
+        calls.push(call(&bench).await);
+    }
+    // What comes while both are at it is taken by either.
+    for seqs in [0..2, 2..4, 4..6] {
+        events(&bench, &calls, seqs).await;
+    }
+    let all = calls.len() * TOLD.len();
+    receiver.wait("all of them", |told| told.len() >= all).await;
+    wait_for(&bench, PENDING, 0).await;
+    wait_for(&bench, "SELECT count(*) FROM webhook_queues", 0).await;
+    let told = by_call(&receiver.taken());
+    assert_eq!(told.len(), calls.len());
+    assert!(told.values().all(|types| types == &TOLD), "{told:?}");
 }

@@ -111,10 +111,10 @@ async fn a_call_that_may_not_be_placed_is_refused_with_its_cause_and_a_record() 
         wish
     };
     for (wish, answer) in [
-        (json!({"from": NUMBER}), is(400, "bad_parameter")),
-        (with("colour", json!("blue")), is(400, "bad_parameter")),
-        (with("headers", json!({"Via": "x"})), is(400, "bad_parameter")),
-        (with("trunk", json!("nobody's")), is(400, "bad_parameter")),
+        (json!({"from": NUMBER}), is(400, "invalid_value")),
+        (with("colour", json!("blue")), is(400, "invalid_value")),
+        (with("headers", json!({"Via": "x"})), is(400, "invalid_value")),
+        (with("trunk", json!("nobody's")), is(400, "invalid_value")),
         (with("to", json!("15550142")), is(400, "not_a_number")),
         (with("to", json!("+4420555")), is(403, "destination_denied")),
         (with("ai_profile_id", json!(rows::uuid(77).to_string())), is(409, "no_agent")),

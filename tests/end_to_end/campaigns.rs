@@ -12,8 +12,11 @@ use crate::http;
 use crate::node::Node;
 use crate::node::wait_for;
 use crate::rows;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use serde_json::json;
+use tandem::types::cause::HangupCause;
 
 /// Changes something by the API, and waits until routing has it.
 async fn put(node: &Node, key: &str, (method, path): (&str, &str), body: Value) -> Value {
@@ -32,6 +35,20 @@ async fn put(node: &Node, key: &str, (method, path): (&str, &str), body: Value) 
 async fn refused(node: &Node, key: &str, wish: Value) -> (u16, String) {
     let answer = node.post(&calls(1, ""), key, &wish).await;
     (answer.status, answer.json()["code"].as_str().unwrap_or_default().to_owned())
+}
+
+/// The status of a call that is placed in Twilio's form, and what is said of it.
+async fn by_twilio(node: &Node, key: &str, from: &str) -> (u16, String) {
+    let account = format!("AC{}", rows::uuid(1).simple());
+    let pair = STANDARD.encode(format!("{account}:{key}"));
+    let headers = [
+        ("authorization", format!("Basic {pair}")),
+        ("content-type", "application/x-www-form-urlencoded".to_owned()),
+    ];
+    let form = format!("To={CALLED}&From={from}").replace('+', "%2B");
+    let path = format!("/2010-04-01/Accounts/{account}/Calls.json");
+    let answer = http::request_as(node.http(), ("POST", &path), &headers, &form).await;
+    (answer.status, answer.json()["message"].as_str().unwrap_or_default().to_owned())
 }
 
 #[tokio::test]
@@ -58,6 +75,8 @@ async fn a_campaign_calls_by_its_numbers_in_its_window_and_so_many_at_once() {
     // The number is its own, whether or not the campaign is named.
     let by_number = json!({"to": CALLED, "from": "+15550111"});
     assert_eq!(refused(&node, &key, by_number.clone()).await, closed);
+    let own = by_twilio(&node, &key, "+15550111").await;
+    assert_eq!(own, (409, HangupCause::CampaignClosed.text().to_owned()));
     let days = json!({"weekdays": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]});
     put(&node, &key, ("PATCH", &item), days).await;
 
@@ -69,6 +88,8 @@ async fn a_campaign_calls_by_its_numbers_in_its_window_and_so_many_at_once() {
     let full = (409, "campaign_limit".to_owned());
     assert_eq!(refused(&node, &key, plain.clone()).await, full);
     assert_eq!(refused(&node, &key, by_number).await, full);
+    let own = by_twilio(&node, &key, "+15550111").await;
+    assert_eq!(own, (409, HangupCause::CampaignLimit.text().to_owned()));
     put(&node, &key, ("PATCH", &item), json!({"status": "paused"})).await;
     let paused = (409, "campaign_paused".to_owned());
     assert_eq!(refused(&node, &key, plain.clone()).await, paused);

@@ -8,6 +8,7 @@
     reason = "a failed check may panic"
 )]
 
+mod answer_webhooks;
 mod bot;
 mod bot_calls;
 mod bot_faults;
@@ -55,6 +56,8 @@ mod proxied;
 #[path = "../support/python.rs"]
 mod python;
 mod reaching_back;
+#[path = "../support/receiver.rs"]
+mod receiver;
 mod registration;
 mod retention;
 mod ringback;

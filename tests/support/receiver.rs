@@ -38,6 +38,7 @@ pub struct Told {
 pub struct Receiver {
     pub address: SocketAddr,
     status: Arc<AtomicU16>,
+    said: Arc<Mutex<String>>,
     told: Arc<Mutex<Vec<Told>>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -49,14 +50,16 @@ impl Receiver {
         let address = listener.local_addr().unwrap();
         let status = Arc::new(AtomicU16::new(status));
         let told = Arc::new(Mutex::new(Vec::new()));
-        let (own_status, own_told) = (Arc::clone(&status), Arc::clone(&told));
+        let said = Arc::new(Mutex::new(String::new()));
+        let answers = (Arc::clone(&status), Arc::clone(&said));
+        let own_told = Arc::clone(&told);
         let task = tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { continue };
-                tokio::spawn(converse(stream, Arc::clone(&own_status), Arc::clone(&own_told)));
+                tokio::spawn(converse(stream, answers.clone(), Arc::clone(&own_told)));
             }
         });
-        Self { address, status, told, task }
+        Self { address, status, said, told, task }
     }
 
     pub fn url(&self) -> String {
@@ -66,6 +69,12 @@ impl Receiver {
     /// Answers `status` from now on.
     pub fn answer(&self, status: u16) {
         self.status.store(status, Ordering::SeqCst);
+    }
+
+    /// Answers `status` with this body from now on.
+    pub fn answer_with(&self, status: u16, body: &str) {
+        body.clone_into(&mut self.said.lock().unwrap());
+        self.answer(status);
     }
 
     /// All requests so far.
@@ -96,7 +105,10 @@ impl Drop for Receiver {
     }
 }
 
-async fn converse(mut stream: TcpStream, status: Arc<AtomicU16>, told: Arc<Mutex<Vec<Told>>>) {
+/// The status of answers, and their body.
+type Answers = (Arc<AtomicU16>, Arc<Mutex<String>>);
+
+async fn converse(mut stream: TcpStream, (status, said): Answers, told: Arc<Mutex<Vec<Told>>>) {
     let mut bytes = Vec::new();
     let (head, length) = loop {
         if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
@@ -125,6 +137,10 @@ async fn converse(mut stream: TcpStream, status: Arc<AtomicU16>, told: Arc<Mutex
         drop(stream.read_buf(&mut Vec::new()).await);
         return;
     }
-    let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    let said = said.lock().unwrap().clone();
+    let answer = format!(
+        "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{said}",
+        said.len()
+    );
     drop(stream.write_all(answer.as_bytes()).await);
 }

@@ -9,6 +9,7 @@ pub(super) use crate::api::live::socket::of_tenant;
 use crate::clock;
 use crate::engine::live::LiveEvent;
 use crate::engine::originate::CallControl;
+use crate::store::live_events::Far;
 use crate::store::live_events::ToldEvent;
 use crate::store::live_events::Which;
 use crate::telemetry::metric;
@@ -162,8 +163,17 @@ impl EventHub {
         let channel = lock(&self.0.channels).get(&event.tenant).cloned();
         let Some(channel) = channel else { return };
         let which = Which { tenant: event.tenant, call: event.call, seq: event.seq };
-        let told = ToldEvent::of(which, event.at, &event.event, event.state.as_str());
+        let far = Far { state: event.state.as_str(), rings: event.rings };
+        let told = ToldEvent::of(which, event.at, &event.event, far);
         channel.push(Item::Told(Arc::new(told)));
+    }
+
+    /// Tells those who follow the tenant what came when the call was over.
+    pub(super) fn tell(&self, tenant: TenantId, told: ToldEvent) {
+        let channel = lock(&self.0.channels).get(&tenant).cloned();
+        if let Some(channel) = channel {
+            channel.push(Item::Told(Arc::new(told)));
+        }
     }
 
     /// Tells all that they missed something.

@@ -107,6 +107,7 @@ impl World {
             }
             Output::Agent(_) => assert!(self.agent),
             Output::Connect(_) => (),
+            Output::AskWhoAnswers => assert!(!self.agent && !self.announcing),
             Output::Record(event) => {
                 self.ended += u32::from(matches!(event, CallEvent::Ended { .. }));
             }

@@ -43,7 +43,10 @@ impl Task {
                 self.note(*event);
                 Ok(())
             }
-            Ask::Set(variables) => self.set_variables(&variables),
+            Ask::Set(variables) => {
+                self.set_variables(&variables);
+                Ok(())
+            }
         };
         // Who asked may be gone.
         drop(errand.reply.send(done.map(|()| self.snapshot())));
@@ -101,13 +104,12 @@ impl Task {
     }
 
     /// An agent that takes over later is told of them, and who is dialled from now on.
-    fn set_variables(&mut self, variables: &CallVariables) -> Result<(), Senseless> {
+    pub(super) fn set_variables(&mut self, variables: &CallVariables) {
         for (name, value) in variables.iter() {
             // Beyond the bound the record has them, and the agents that come do not.
             let _room = self.route.variables.set(name.clone(), value.clone());
         }
         self.note(CallEvent::VariablesSet(Box::new(self.route.variables.clone())));
-        Ok(())
     }
 
     fn snapshot(&mut self) -> Snapshot {

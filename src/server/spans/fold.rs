@@ -58,7 +58,10 @@ impl CallSpans {
                 self.event("agent_ready", at);
             }
             CallEvent::AgentFailed(cause) => self.agent_failed(*cause, at),
-            CallEvent::AgentAttached(_) | CallEvent::AgentReplaced(_) => {
+            // What comes before the answer of whom was asked is no time of the agent's.
+            CallEvent::AgentAttached(_)
+            | CallEvent::AgentReplaced(_)
+            | CallEvent::AnswerAsked(..) => {
                 self.connecting = Some(at);
                 self.event(timed.event.name(), at);
             }
@@ -71,12 +74,8 @@ impl CallSpans {
                 ];
                 self.begin_dial(*side, at, attributes);
             }
-            CallEvent::Answered(_) => {
-                self.dial_over(LegSide::Near, at, None);
-            }
-            CallEvent::LegAnswered { side, .. } => {
-                self.dial_over(*side, at, None);
-            }
+            CallEvent::Answered(_) => self.leg_answered(LegSide::Near, at),
+            CallEvent::LegAnswered { side, .. } => self.leg_answered(*side, at),
             CallEvent::LegFailed { side, cause, .. } => self.leg_failed(*side, *cause, at),
             CallEvent::Ringing
             | CallEvent::Progressed { .. }
@@ -124,6 +123,10 @@ impl CallSpans {
         } else {
             self.event("agent_lost", at);
         }
+    }
+
+    fn leg_answered(&mut self, side: LegSide, at: Moment) {
+        self.dial_over(side, at, None);
     }
 
     fn leg_failed(&mut self, side: LegSide, cause: HangupCause, at: Moment) {

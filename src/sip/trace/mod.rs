@@ -232,6 +232,13 @@ impl TraceBook {
         trace
     }
 
+    /// Forgets the signalling of a call.
+    pub fn forget_call(&mut self, call: CallId) {
+        for dialog in self.calls.remove(&call).into_iter().flatten() {
+            self.forget(&dialog);
+        }
+    }
+
     /// Bytes in use.
     #[must_use]
     pub const fn bytes(&self) -> usize {
@@ -323,6 +330,23 @@ mod tests {
 
     fn book() -> TraceBook {
         TraceBook::new(1_000_000, Duration::from_secs(600))
+    }
+
+    #[test]
+    fn a_call_that_is_forgotten_leaves_nothing_and_others_stay() {
+        let mut book = book();
+        for (leg, of) in [(b"near", 1), (b"far1", 1), (b"away", 2)] {
+            book.note(leg, message(1, b"INVITE"));
+            book.link(call(of), leg, &none());
+        }
+        let whole = book.bytes();
+        book.forget_call(call(1));
+        assert_eq!(book.of_call(call(1), &[]), Trace::default());
+        assert_eq!(seconds(&book.of_call(call(2), &[])), [1]);
+        assert_eq!(book.bytes(), whole / 3);
+        // What still comes of it begins anew, and is nobody's.
+        book.note(b"near", message(2, b"BYE"));
+        assert_eq!(book.of_call(call(1), &[]), Trace::default());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The signature of a webhook: HMAC-SHA256 over the time and the body.
+//! The signature of what is posted to URLs of tenants: HMAC-SHA256 over the time and the body.
 
 use crate::types::secret::Secret;
 use aws_lc_rs::hmac;
@@ -10,7 +10,7 @@ pub const HEADER: &str = "tandem-signature";
 /// `t=SECONDS,v1=HEX`, with a further `v1` for each further secret: HMAC-SHA256 of the seconds since 1970, a
 /// dot and the body. The key is the secret's text as it was shown.
 #[must_use]
-pub fn signature(at: Timestamp, body: &[u8], secrets: &[Secret<String>]) -> String {
+pub fn sign(at: Timestamp, body: &[u8], secrets: &[Secret<String>]) -> String {
     let mut text = format!("t={}", at.as_second());
     for secret in secrets {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
@@ -38,9 +38,9 @@ mod tests {
         // printf '1700000000.{"id":1}' | openssl dgst -sha256 -hmac whsec_a
         let expected =
             "t=1700000000,v1=8c8e247421de0b76bf97607e630fe462de82132f873d78a74c81d7cee02ffbdf";
-        assert_eq!(signature(at, br#"{"id":1}"#, std::slice::from_ref(&a)), expected);
-        let both = signature(at, br#"{"id":1}"#, &[a, b]);
+        assert_eq!(sign(at, br#"{"id":1}"#, std::slice::from_ref(&a)), expected);
+        let both = sign(at, br#"{"id":1}"#, &[a, b]);
         assert!(both.starts_with(expected) && both.matches(",v1=").count() == 2, "{both}");
-        assert_eq!(signature(at, b"", &[]), "t=1700000000");
+        assert_eq!(sign(at, b"", &[]), "t=1700000000");
     }
 }

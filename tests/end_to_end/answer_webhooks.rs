@@ -1,0 +1,179 @@
+//! Webhooks that are asked who answers, and the trace that webhooks are told of.
+
+use crate::http;
+use crate::node::Home;
+use crate::node::Node;
+use crate::node::wait_for;
+use crate::postgres;
+use crate::receiver::Receiver;
+use crate::receiver::SILENT;
+use crate::receiver::Told;
+use crate::rows;
+use crate::talk;
+use crate::talk::Talk;
+use serde_json::Value;
+use serde_json::json;
+use tandem::net::signature;
+use tandem::store::api_keys;
+use tandem::store::api_keys::KeyRole;
+use tandem::store::api_keys::KeyScope;
+use tandem::types::secret::Secret;
+
+const NUMBER: &str = "+15550136";
+const SECRET: &str = "of the hook";
+/// Nobody collects these traces, but webhooks are told of them.
+const MORE: &str = "[webhooks]\nallow_http = true\nallow_networks = [\"127.0.0.0/8\"]\n\
+                    [otlp]\nendpoint = \"http://127.0.0.1:9\"\n[secrets]\nkey_ref = \"file:key\"\n";
+
+struct Asked {
+    node: Node,
+    hook: Receiver,
+    key: String,
+}
+
+impl Asked {
+    /// A node whose number's profile 3 asks; 5 is another of the tenant, 6 one of another tenant.
+    async fn start(timeout_ms: u64) -> Self {
+        let home = Home::with("127.0.0.1:0", 100, MORE);
+        home.write("key", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+        let node = home.start().await;
+        node.put(&[
+            rows::tenant(1, 0),
+            rows::tenant(2, 0),
+            rows::trunk(2, "127.0.0.1/32"),
+            rows::profile(3, 1, json!({"kind": "tone"})),
+            rows::profile(5, 1, json!({"kind": "echo"})),
+            rows::profile(6, 2, json!({"kind": "echo"})),
+            rows::number(4, 1, 3, NUMBER),
+        ])
+        .await;
+        let scope = KeyScope::Tenant(rows::tenant_id(1));
+        let made = api_keys::create(&node.database(), scope, KeyRole::Admin, "", None).await;
+        let key = made.unwrap().key.expose().clone();
+        let hook = Receiver::start(200).await;
+        let asked = Self { node, hook, key };
+        let body = json!({
+            "secrets": {"hook": SECRET},
+            "answer_webhook": {
+                "url": asked.hook.url(), "secret_ref": "sealed:hook", "timeout_ms": timeout_ms,
+            },
+        });
+        let name = "routing_changes_total";
+        let before = asked.node.metric(name).await;
+        asked.send(("PATCH", &format!("ai-profiles/{}", rows::uuid(3))), &body, 200).await;
+        wait_for("the webhook is in force", async || {
+            (asked.node.metric(name).await > before).then_some(())
+        })
+        .await;
+        asked
+    }
+
+    async fn send(&self, (method, rest): (&str, &str), body: &Value, status: u16) -> Value {
+        let path = format!("/api/v1/tenants/{}/{rest}", rows::uuid(1));
+        let bearer = [("authorization", format!("Bearer {}", self.key))];
+        let answer =
+            http::request_with(self.node.http(), (method, &path), &bearer, &body.to_string()).await;
+        assert_eq!(answer.status, status, "{}", answer.body);
+        answer.json()
+    }
+
+    /// Calls, and answers what came of asking, the profile of the record and the call's id.
+    async fn call(&self) -> (Value, String, String) {
+        let mut talk = Talk::answered(talk::plan(self.node.sip(), NUMBER)).await;
+        talk.hear(5).await;
+        let summary = talk.hang_up().await;
+        assert_eq!(summary.problem, None);
+        assert_eq!(self.node.record(&summary.call_id).await.cause, "normal");
+        let of = |what: &str| {
+            format!(
+                "SELECT ({what})::text FROM calls c WHERE signalling_id = '{}'",
+                summary.call_id
+            )
+        };
+        let text = async |sql: String| postgres::text(&self.node.database(), &sql).await;
+        let event =
+            "SELECT detail FROM call_events e WHERE e.call_id = c.id AND name = 'answer_asked'";
+        let event = serde_json::from_str(&text(of(event)).await).unwrap();
+        (event, text(of("ai_profile_id")).await, text(of("id")).await)
+    }
+}
+
+fn check_signed(told: &Told) {
+    let header = &told.headers["tandem-signature"];
+    let (at, _) = header.strip_prefix("t=").unwrap().split_once(',').unwrap();
+    let at = jiff::Timestamp::from_second(at.parse().unwrap()).unwrap();
+    let secret = Secret::new(SECRET.to_owned());
+    assert_eq!(*header, signature::sign(at, told.text.as_bytes(), &[secret]));
+}
+
+#[tokio::test]
+async fn an_application_says_which_profile_answers_and_is_told_of_the_trace() {
+    let asked = Asked::start(10_000).await;
+    let events = Receiver::start(200).await;
+    let wish = json!({"url": events.url(), "events": ["call.answer_asked", "call.ended"]});
+    asked.send(("POST", "webhooks"), &wish, 201).await;
+    let other = rows::uuid(5).to_string();
+    let said = json!({"ai_profile_id": other, "variables": {"vip": "yes"}});
+    asked.hook.answer_with(200, &said.to_string());
+    let (event, profile, id) = asked.call().await;
+    assert_eq!(event, json!({"outcome": "overridden", "ai_profile_id": other}));
+    assert_eq!(profile, other);
+    let told = asked.hook.told();
+    assert_eq!(told.len(), 1, "asked once");
+    check_signed(&told[0]);
+    let question = &told[0].body;
+    assert_eq!((&question["type"], &question["call_id"]), (&json!("call.answering"), &json!(id)));
+    assert_eq!(question["call"]["dialled"], NUMBER);
+    assert_eq!(question["call"]["ai_profile_id"], rows::uuid(3).to_string());
+    let trace = told[0].headers["traceparent"].clone();
+    assert!(trace.starts_with(&format!("00-{}-", id.replace('-', ""))), "{trace}");
+    let vip = format!("SELECT variables ->> 'vip' FROM calls WHERE id = '{id}'");
+    assert_eq!(postgres::text(&asked.node.database(), &vip).await, "yes");
+    // Events of the call are of the same trace.
+    events.wait("both events", |told| told.len() >= 2).await;
+    for told in events.told() {
+        assert_eq!(told.headers["traceparent"], trace);
+    }
+    // What changes nothing keeps the profile, and so does what makes no sense.
+    let foreign = json!({"ai_profile_id": rows::uuid(6)}).to_string();
+    for (status, said, event) in [
+        (200, "{}", json!({"outcome": "kept"})),
+        (204, "", json!({"outcome": "kept"})),
+        (200, foreign.as_str(), json!({"outcome": "failed", "why": "unknown_profile"})),
+        (200, "<Response/>", json!({"outcome": "failed", "why": "bad_answer"})),
+        (500, "{}", json!({"outcome": "failed", "why": "refused"})),
+    ] {
+        asked.hook.answer_with(status, said);
+        let (came, profile, _) = asked.call().await;
+        assert_eq!((came, profile), (event, rows::uuid(3).to_string()), "{status} {said}");
+    }
+    let count = async |outcome: &str| {
+        asked.node.metric(&format!("answer_webhooks_total{{outcome=\"{outcome}\"}}")).await
+    };
+    assert_eq!((count("overridden").await, count("kept").await), (1, 2));
+    assert_eq!(asked.node.metric("answer_webhook_seconds_count").await, 6);
+}
+
+#[tokio::test]
+async fn an_application_that_is_silent_or_gone_keeps_nobody_from_answering() {
+    let asked = Asked::start(300).await;
+    asked.hook.answer(SILENT);
+    let (event, profile, _) = asked.call().await;
+    assert_eq!(event, json!({"outcome": "failed", "why": "late"}));
+    assert_eq!(profile, rows::uuid(3).to_string());
+    let Asked { node, hook, key } = asked;
+    drop(hook);
+    let asked = Asked { node, hook: Receiver::start(200).await, key };
+    assert_eq!(asked.call().await.0, json!({"outcome": "failed", "why": "unreachable"}));
+}
+
+#[tokio::test]
+async fn a_caller_may_hang_up_while_the_application_is_asked() {
+    let asked = Asked::start(10_000).await;
+    asked.hook.answer(SILENT);
+    let talk = Talk::dial(talk::plan(asked.node.sip(), NUMBER));
+    asked.hook.wait("the question", |told| !told.is_empty()).await;
+    let summary = talk.hang_up().await;
+    let record = asked.node.record(&summary.call_id).await;
+    assert_eq!((record.cause.as_str(), record.is_answered), ("caller_cancelled", false));
+}
