@@ -16,7 +16,8 @@ CREATE OR REPLACE FUNCTION tandem_webhook_type(name text, is_ringing boolean, is
         ELSE CASE WHEN name IN (
             'answered', 'held', 'resumed', 'hold_begun', 'hold_ended', 'muted', 'unmuted', 'play_begun',
             'play_ended', 'keys_sent', 'variables_set', 'agent_ready', 'agent_failed', 'agent_attached',
-            'agent_asked', 'script_noted', 'agent_replaced', 'answer_asked', 'fallback_started', 'transfer_failed', 'transfer_refused', 'leg_answered',
+            'agent_asked', 'script_noted', 'agent_replaced', 'answer_asked', 'fallback_started',
+            'transfer_failed', 'transfer_refused', 'leg_answered',
             'leg_failed', 'leg_ended', 'bridged', 'recording_started', 'recording_paused', 'recording_resumed',
             'recording_stopped', 'recording_ready', 'recording_failed', 'transcript_added'
         ) THEN 'call.' || name END

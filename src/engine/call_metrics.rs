@@ -18,12 +18,7 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
     let since_arrival = now.since(stages.arrived);
     match event {
         CallEvent::Arrived(_) => metric::counter(Counter::CallsReceived).increment(1),
-        CallEvent::Refused { cause, .. } => {
-            metric::count(Counter::CallsRefused, cause.code());
-            if *cause == HangupCause::NoPorts {
-                metric::counter(Counter::RtpPortsExhausted).increment(1);
-            }
-        }
+        CallEvent::Refused { cause, .. } => count_refused(*cause),
         CallEvent::AnswerAsked(said, _) => metric::count(Counter::AnswerWebhooks, said.as_str()),
         CallEvent::AgentReplaced(_) => metric::counter(Counter::AgentsReplaced).increment(1),
         CallEvent::AgentFailed(cause) => metric::count(Counter::AgentsFailed, cause.code()),
@@ -85,6 +80,13 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
         | CallEvent::TransferCompleted
         | CallEvent::TransferRefused(_)
         | CallEvent::Replaced(_) => (),
+    }
+}
+
+fn count_refused(cause: HangupCause) {
+    metric::count(Counter::CallsRefused, cause.code());
+    if cause == HangupCause::NoPorts {
+        metric::counter(Counter::RtpPortsExhausted).increment(1);
     }
 }
 

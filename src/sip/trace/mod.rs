@@ -337,7 +337,7 @@ mod tests {
         let mut book = book();
         for (leg, of) in [(b"near", 1), (b"far1", 1), (b"away", 2)] {
             book.note(leg, message(1, b"INVITE"));
-            book.link(call(of), leg, &none());
+            book.link((call(of), End::Called), leg, &none());
         }
         let whole = book.bytes();
         book.forget_call(call(1));
