@@ -178,29 +178,55 @@ async fn ask(switch: &Arc<Switch>, key: &GatewayKey) -> Option<Said> {
     let targets = in_order(switch, key, switch.dns.locate(hop, rules).await.ok()?);
     // All of them together have the time that the profile gives.
     let patience = probing.timeout / u32::try_from(targets.len().max(1)).unwrap_or(1);
-    let (mut silent, mut refusal) = (Vec::new(), None::<Said>);
-    let note = |address, input| switch.registry.note_address(clock::now(), (key, address), input);
+    let mut round = Round { cooldown: outbound.health.cooldown, ..Round::default() };
     for (target, takes_calls) in &targets {
         let address = GatewayAddress { address: target.address, transport: target.transport };
         let request = Asked { switch, trunk, gateway, probing };
-        let Some(response) = request.at(target, patience).await else {
-            silent.push(address);
-            continue;
-        };
-        let (status, retry_after) = said(&response);
-        if status != 503 {
-            // Of a gateway that would have nobody left a single silence says little.
-            for address in silent.into_iter().filter(|_| *takes_calls) {
-                note(address, Input::CallFailed { retry_after: None });
-            }
-            return Some((status, retry_after));
+        let said = request.at(target, patience).await.map(|response| said(&response));
+        let (notes, end) = round.hear((address, *takes_calls), said);
+        for (address, input) in notes {
+            switch.registry.note_address(clock::now(), (key, address), input);
         }
-        note(address, Input::Throttled { retry_after });
-        let rest = retry_after.unwrap_or(outbound.health.cooldown);
-        let soonest = refusal.and_then(|(_, rest)| rest).map_or(rest, |other| rest.min(other));
-        refusal = Some((status, Some(soonest)));
+        if end.is_some() {
+            return end;
+        }
     }
-    refusal
+    round.refusal
+}
+
+/// What the addresses of a gateway say that are asked in one probe.
+#[derive(Debug, Default)]
+struct Round {
+    silent: Vec<GatewayAddress>,
+    /// What that one said that wants calls soonest, of those that want none.
+    refusal: Option<Said>,
+    /// The rest of one that does not say how long.
+    cooldown: Duration,
+}
+
+impl Round {
+    /// Takes what an address said, that takes calls or not; `None`: nothing. Gives what is to be noted of
+    /// addresses, and what the gateway says, once one of them wants calls.
+    fn hear(
+        &mut self,
+        (address, takes_calls): (GatewayAddress, bool),
+        said: Option<Said>,
+    ) -> (Vec<(GatewayAddress, Input)>, Option<Said>) {
+        let Some((status, retry_after)) = said else {
+            self.silent.push(address);
+            return (Vec::new(), None);
+        };
+        if status == 503 {
+            let rest = retry_after.unwrap_or(self.cooldown);
+            let soonest = self.refusal.and_then(|(_, rest)| rest).unwrap_or(rest);
+            self.refusal = Some((status, Some(rest.min(soonest))));
+            return (vec![(address, Input::Throttled { retry_after })], None);
+        }
+        // Of a gateway that would have nobody left a single silence says little.
+        let silent = std::mem::take(&mut self.silent).into_iter().filter(|_| takes_calls);
+        let failed = |address| (address, Input::CallFailed { retry_after: None });
+        (silent.map(failed).collect(), said)
+    }
 }
 
 /// The addresses to ask, and whether they take calls: those first that only one call would try, so that none
@@ -296,5 +322,56 @@ impl Asked<'_> {
         form.and_then(|form| form.from_host.fill(&values))
             .filter(|host| !host.is_empty())
             .unwrap_or_else(|| self.gateway.uri.host.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::transport::Transport;
+    use std::net::SocketAddr;
+
+    fn address(last: u8) -> GatewayAddress {
+        let address = SocketAddr::from(([192, 0, 2, last], 5_060));
+        GatewayAddress { address, transport: Transport::Udp }
+    }
+
+    fn seconds(s: u64) -> Option<Duration> {
+        Some(Duration::from_secs(s))
+    }
+
+    fn round() -> Round {
+        Round { cooldown: Duration::from_secs(30), ..Round::default() }
+    }
+
+    #[test]
+    fn addresses_that_are_silent_rest_where_another_answers_and_takes_calls() {
+        let failed = Input::CallFailed { retry_after: None };
+        for (takes_calls, noted) in [(true, vec![(address(1), failed)]), (false, vec![])] {
+            let mut round = round();
+            assert_eq!(round.hear((address(1), true), None), (vec![], None));
+            let answer = Some((404, None));
+            assert_eq!(round.hear((address(2), takes_calls), answer), (noted, answer));
+        }
+        // Nobody answers: that is for the count of the gateway's probes.
+        let mut round = round();
+        for last in 1..4 {
+            assert_eq!(round.hear((address(last), true), None), (vec![], None));
+        }
+        assert_eq!(round.refusal, None);
+    }
+
+    #[test]
+    fn an_address_that_wants_no_calls_rests_and_the_next_is_asked() {
+        let mut round = round();
+        for (last, retry_after) in [(1, seconds(60)), (2, seconds(7)), (3, None)] {
+            let noted = vec![(address(last), Input::Throttled { retry_after })];
+            let said = Some((503, retry_after));
+            assert_eq!(round.hear((address(last), true), said), (noted, None));
+        }
+        // All want none: the gateway rests until the first does.
+        assert_eq!(round.refusal, Some((503, seconds(7))));
+        let answer = Some((200, None));
+        assert_eq!(round.hear((address(4), true), answer), (vec![], answer));
     }
 }

@@ -319,17 +319,20 @@ impl Dialling {
     fn leave_out(&mut self, line: &Line) -> Option<Input> {
         let now = clock::now();
         let trying = self.trying.as_mut()?;
-        // The way a trunk registered by is one, and no address that DNS found.
-        let is_located = trying.registered.is_none();
         let Target::Gateway(attempt) = trying.target.as_ref() else { return None };
+        // The way a trunk registered by is no address that DNS found.
+        if trying.registered.is_some() || trying.addresses.is_empty() {
+            return None;
+        }
         let id = trying.id;
-        let found = trying.addresses.iter().filter(|_| is_located).map(gateway_address).collect();
+        let found = trying.addresses.iter().map(gateway_address).collect();
         let standing = line.switch.registry.find_addresses(now, &attempt.key(), found);
         let resting: Vec<_> =
             standing.into_iter().filter(|(_, state)| !state.takes_calls()).collect();
-        trying.addresses.retain(|own| {
-            !is_located || !resting.iter().any(|(address, _)| *address == gateway_address(own))
-        });
+        let rests = |own: &locate::Target| {
+            resting.iter().any(|(address, _)| *address == gateway_address(own))
+        };
+        trying.addresses.retain(|own| !rests(own));
         let is_none_left = trying.addresses.is_empty();
         for (address, state) in resting {
             let news = AddressNews::LeftOut(address, state);

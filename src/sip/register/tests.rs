@@ -168,6 +168,22 @@ fn failures_wait_longer_each_time_and_never_less_than_told() {
 }
 
 #[test]
+fn trunks_that_failed_together_do_not_try_again_together() {
+    let retries: Vec<u128> = (0..50)
+        .map(|seed| {
+            let mut registration = Registration::new(policy(), seed);
+            let mut out = Vec::new();
+            for input in [Input::Started, Input::DeadlineReached, Input::Unanswered] {
+                registration.handle(Moment::START, &input, &mut out);
+            }
+            registration.deadline().expect("a deadline").since(Moment::START).as_millis()
+        })
+        .collect();
+    assert!(retries.iter().all(|retry| (30_000..=36_000).contains(retry)), "{retries:?}");
+    assert!(retries.iter().min() < Some(&31_500) && retries.iter().max() > Some(&34_500));
+}
+
+#[test]
 fn who_will_not_have_us_is_asked_rarely() {
     for status in [401, 403, 404, 407] {
         let mut run = Run::started();
