@@ -24,6 +24,7 @@ use tandem::routing::table::Trunk;
 use tandem::types::agent::AgentKind;
 use tandem::types::agent::AgentSettings;
 use tandem::types::agent::AnswerPolicy;
+use tandem::types::barge_in::BargeIn;
 use tandem::types::id::AiProfileId;
 use tandem::types::id::NumberId;
 use tandem::types::id::TenantId;
@@ -80,6 +81,7 @@ fn table() -> RoutingTable {
             agent: AgentSettings {
                 kind: AgentKind::Echo,
                 answer: AnswerPolicy::Immediate,
+                barge_in: BargeIn::OFF,
                 hangup_after: None,
                 reinvite_after: None,
             },

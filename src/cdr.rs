@@ -212,6 +212,7 @@ impl CallRecord {
             | CallEvent::ScriptNoted { .. }
             | CallEvent::TranscriptAdded { .. }
             | CallEvent::AnswerAsked(AskOutcome::Kept | AskOutcome::Failed(_), _)
+            | CallEvent::Talk(_)
             | CallEvent::KeysSent { .. } => {}
             CallEvent::Digit(_) => self.digits = self.digits.saturating_add(1),
             CallEvent::FallbackStarted => first(&mut self.stages.fallback, at),

@@ -56,6 +56,8 @@ pub enum News<'a> {
     Mark(&'a str),
     /// A clear took effect: of what was queued since the one before, so many samples were played.
     Cleared(u64),
+    /// The caller speaks over the agent, of whose utterance so many ms were played.
+    BargeIn(u64),
     /// So many ms wait to be played.
     Level(u32),
     /// What it asked for is done, or refused for this reason.

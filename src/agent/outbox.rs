@@ -19,6 +19,8 @@ pub(crate) enum Waiting {
     Digit(char),
     /// The echo of a mark.
     Mark(String),
+    /// The caller speaks over the agent, of whose utterance it heard so many ms.
+    BargeIn(u64),
     /// What was written already: the answer to something the agent asked.
     Message(Message),
 }
@@ -32,6 +34,7 @@ impl Waiting {
             News::SkippedFrames(frames) => Some(Self::SkippedFrames(frames)),
             News::Digit(digit) => Some(Self::Digit(digit)),
             News::Mark(name) => Some(Self::Mark(name.to_owned())),
+            News::BargeIn(heard_ms) => Some(Self::BargeIn(heard_ms)),
             News::Cleared(_)
             | News::Level(_)
             | News::Answer(_)
@@ -92,7 +95,7 @@ impl Outbox {
                 self.frames.push_back(frame);
             }
             Waiting::SkippedFrames(frames) => self.skipped += frames,
-            Waiting::Digit(_) | Waiting::Mark(_) | Waiting::Message(_) => {
+            Waiting::Digit(_) | Waiting::Mark(_) | Waiting::BargeIn(_) | Waiting::Message(_) => {
                 if self.events.len() >= AGENT_OUTBOX_EVENTS_MAX {
                     self.events.pop_front();
                     self.events_dropped += 1;

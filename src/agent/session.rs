@@ -74,6 +74,8 @@ pub enum Input<'a> {
     /// The playout queue was emptied on request; of what was queued since the request before, or since the
     /// link began, so many samples were played.
     Cleared(u64),
+    /// The caller speaks over the agent, of whose utterance so many ms were played.
+    BargeIn(u64),
     /// So many ms wait to be played; told when it changed, where [`AgentSession::wants_level`].
     Level(u32),
     /// What the agent asked for with [`Output::TransferRequested`] or [`Output::DigitsRequested`] is under
@@ -319,6 +321,7 @@ impl BuiltInState {
             | Input::PlayoutFull
             | Input::PlayoutRoom
             | Input::Cleared(_)
+            | Input::BargeIn(_)
             | Input::Level(_)
             | Input::Answered(_)
             | Input::TransferFailed(_)
@@ -333,11 +336,18 @@ impl BuiltInState {
 mod tests {
     use super::*;
     use crate::types::agent::AnswerPolicy;
+    use crate::types::barge_in::BargeIn;
     use uuid::Uuid;
 
     fn session(kind: AgentKind) -> AgentSession {
         let answer = AnswerPolicy::Immediate;
-        let settings = AgentSettings { kind, answer, hangup_after: None, reinvite_after: None };
+        let settings = AgentSettings {
+            kind,
+            answer,
+            barge_in: BargeIn::OFF,
+            hangup_after: None,
+            reinvite_after: None,
+        };
         let call = AgentCall {
             call_id: CallId::from_uuid(Uuid::from_u128(1)),
             tenant: TenantId::from_uuid(Uuid::from_u128(2)),

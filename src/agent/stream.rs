@@ -241,6 +241,7 @@ impl AgentStream {
                 return self.inform(now, News::TransferFailed(cause), out);
             }
             Input::MarkPlayed(id) => self.mark_played(id, out),
+            Input::BargeIn(heard_ms) => return self.inform(now, News::BargeIn(heard_ms), out),
             Input::Pong => self.liveness.pong_due = None,
             Input::SendBlocked => self.outbox.block(),
             Input::SendReady => {
@@ -454,6 +455,7 @@ impl AgentStream {
             Waiting::SkippedFrames(frames) => self.write_news(News::SkippedFrames(frames), out),
             Waiting::Digit(digit) => self.write_news(News::Digit(digit), out),
             Waiting::Mark(name) => self.write_news(News::Mark(&name), out),
+            Waiting::BargeIn(heard_ms) => self.write_news(News::BargeIn(heard_ms), out),
             Waiting::Message(Message::Text(text)) => out.push(Output::Send(text)),
             Waiting::Message(Message::Binary(bytes)) => out.push(Output::SendBinary(bytes)),
         }

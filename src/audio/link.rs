@@ -103,6 +103,11 @@ pub enum LinkEvent {
         /// Length of the gap, in ms.
         ms: u32,
     },
+    /// The caller speaks over the agent, whose profile wants to be told.
+    BargeIn {
+        /// Played of the present utterance until then, in ms.
+        heard_ms: u64,
+    },
     /// The last audio before a [`AgentEnd::finish`] was played.
     Drained,
     /// The media session is gone. Reported once, last.
@@ -147,6 +152,7 @@ enum Notice {
     Mark { id: u64, played_ms: u64 },
     Cleared { epoch: u64, played_ms: u64, samples: u64 },
     Underrun { ms: u32 },
+    BargeIn { heard_ms: u64 },
     Drained,
 }
 
@@ -292,6 +298,7 @@ impl AgentEnd {
                 LinkEvent::Cleared { played_ms, samples }
             }
             Notice::Underrun { ms } => LinkEvent::Underrun { ms },
+            Notice::BargeIn { heard_ms } => LinkEvent::BargeIn { heard_ms },
             Notice::Drained => LinkEvent::Drained,
         }
     }
@@ -413,6 +420,12 @@ impl MediaEnd {
     /// Reports a gap of `ms` inside an utterance.
     pub fn push_underrun(&mut self, ms: u32) -> bool {
         self.notices.push(Notice::Underrun { ms }).is_ok()
+    }
+
+    /// Reports that the caller speaks over the agent, `heard_ms` of whose utterance were played; false when it
+    /// was dropped.
+    pub fn push_barge_in(&mut self, heard_ms: u64) -> bool {
+        self.notices.push(Notice::BargeIn { heard_ms }).is_ok()
     }
 
     /// Reports that a finished utterance was played; false when it must be tried again.

@@ -10,5 +10,9 @@ pub mod mixdown;
 pub mod noise;
 pub mod ringback;
 pub mod tape;
+pub mod tonality;
 pub mod tone;
 pub mod vad;
+
+#[cfg(test)]
+pub(crate) mod voice;

@@ -41,6 +41,12 @@ const ONSET_FRAMES: u8 = 2;
 /// Frames that speech outlasts the last voiced one: 200 ms bridge the gaps between words.
 const HANGOVER_FRAMES: u8 = 10;
 
+/// How long speech goes on when it is reported, in ms.
+pub const ONSET_MS: u64 = 20 * ONSET_FRAMES as u64;
+
+/// How long speech is over when its end is reported, in ms.
+pub const HANGOVER_MS: u64 = 20 * HANGOVER_FRAMES as u64;
+
 /// Detects speech in 8 kHz audio, frame by frame.
 pub struct Vad {
     model: Box<Detector>,
@@ -83,6 +89,12 @@ impl Vad {
             voiced_frames: 0,
             hangover: 0,
         }
+    }
+
+    /// For how long what is still taken for speech is silent already, in ms.
+    #[must_use]
+    pub fn silent_ms(&self) -> u64 {
+        20 * u64::from(HANGOVER_FRAMES.saturating_sub(self.hangover))
     }
 
     /// Takes the next 20 ms; true while somebody speaks.
@@ -163,51 +175,13 @@ impl Vad {
 mod tests {
     use super::*;
     use crate::audio::tone::Tone;
+    use crate::audio::voice::Voice;
     use crate::types::random::Random;
 
     fn noise(random: &mut Random, peak: i32) -> Pcm {
         let mut frame = [0; FRAME_SAMPLES];
         frame.fill_with(|| (random.below(2 * peak as u64 + 1) as i32 - peak) as i16);
         frame
-    }
-
-    /// A voice: pulses at a gliding pitch through three resonances of a vowel.
-    struct Voice {
-        phase: f32,
-        time: f32,
-        resonances: [(f32, f32, f32, f32); 3],
-    }
-
-    impl Voice {
-        fn new() -> Self {
-            let resonance = |hz: f32, bandwidth: f32| {
-                let radius = (-std::f32::consts::PI * bandwidth / 8_000.0).exp();
-                let turn = std::f32::consts::TAU * hz / 8_000.0;
-                (2.0 * radius * turn.cos(), -radius * radius, 0.0, 0.0)
-            };
-            let resonances =
-                [resonance(700.0, 90.0), resonance(1_220.0, 110.0), resonance(2_600.0, 160.0)];
-            Self { phase: 0.0, time: 0.0, resonances }
-        }
-
-        fn frame(&mut self) -> Pcm {
-            let mut frame = [0; FRAME_SAMPLES];
-            frame.fill_with(|| {
-                self.time += 1.0 / 8_000.0;
-                self.phase += (120.0 + 25.0 * (self.time * 9.0).sin()) / 8_000.0;
-                let pulse = if self.phase >= 1.0 { 1.0 } else { 0.0 };
-                self.phase -= pulse;
-                let mut sample = pulse * 900.0;
-                for (a, b, last, before) in &mut self.resonances {
-                    let next = sample + *a * *last + *b * *before;
-                    (*before, *last) = (*last, next);
-                    sample = next;
-                }
-                // Syllables: the mouth opens and closes four times a second.
-                (sample * (0.6 + 0.4 * (self.time * 25.0).sin())).clamp(-20_000.0, 20_000.0) as i16
-            });
-            frame
-        }
     }
 
     #[test]

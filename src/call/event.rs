@@ -16,6 +16,7 @@ use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::number::E164;
 use crate::types::srtp::SrtpSuite;
+use crate::types::talk::Talk;
 use crate::types::transport::Transport;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -203,6 +204,8 @@ pub enum CallEvent {
         /// The greatest.
         last: u32,
     },
+    /// Something happened between the caller and its agent.
+    Talk(Talk),
     /// The call has these variables.
     VariablesSet(Box<CallVariables>),
     /// The caller pressed a key.
@@ -377,6 +380,7 @@ impl CallEvent {
             Self::AnswerAsked(..) => "answer_asked",
             Self::Recording(_, step) => step.event_name(),
             Self::TranscriptAdded { .. } => "transcript_added",
+            Self::Talk(talk) => talk.name(),
             Self::VariablesSet(_) => "variables_set",
             Self::Digit(_) => "digit",
             Self::FallbackStarted => "fallback_started",

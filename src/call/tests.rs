@@ -32,6 +32,7 @@ use crate::sdp::SrtpTerms;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::agent::AnswerPolicy;
+use crate::types::barge_in::BargeIn;
 use crate::types::cause::Party;
 use crate::types::codec::Codec;
 use crate::types::codec::PayloadType;
@@ -115,6 +116,7 @@ fn plain() -> CallSetup {
         agent: AgentSettings {
             kind: AgentKind::Echo,
             answer: AnswerPolicy::WhenReady,
+            barge_in: BargeIn::OFF,
             hangup_after: None,
             reinvite_after: None,
         },

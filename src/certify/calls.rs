@@ -39,6 +39,7 @@ use crate::sip::message::uri::Uri;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::agent::AnswerPolicy;
+use crate::types::barge_in::BargeIn;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::name::ListenerName;
@@ -261,6 +262,7 @@ fn setup(trunk: &Trunk, opening: Opening) -> CallSetup {
         agent: AgentSettings {
             kind: AgentKind::Echo,
             answer: AnswerPolicy::WhenReady,
+            barge_in: BargeIn::OFF,
             hangup_after: None,
             reinvite_after: None,
         },

@@ -17,6 +17,7 @@ use crate::simulator::model::model_of;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::agent::AnswerPolicy;
+use crate::types::barge_in::BargeIn;
 use crate::types::id::AiProfileId;
 use crate::types::id::NumberId;
 use crate::types::id::TenantId;
@@ -175,6 +176,7 @@ impl Subject {
         let agent = AgentSettings {
             kind: AgentKind::Echo,
             answer: AnswerPolicy::WhenReady,
+            barge_in: BargeIn::OFF,
             hangup_after: None,
             reinvite_after: None,
         };

@@ -369,6 +369,9 @@ impl Task {
             LinkEvent::Drained => session.handle(now, Input::Drained, out),
             // The media count their underruns themselves.
             LinkEvent::Underrun { .. } => {}
+            LinkEvent::BargeIn { heard_ms } => {
+                session.handle(now, Input::BargeIn(heard_ms), out);
+            }
             LinkEvent::Closed => self.call_ended(now, out),
         }
     }

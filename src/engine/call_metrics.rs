@@ -11,6 +11,8 @@ use crate::telemetry::metric::Counter;
 use crate::telemetry::metric::Histogram;
 use crate::types::cause::HangupCause;
 use crate::types::moment::Moment;
+use crate::types::talk::Talk;
+use std::time::Duration;
 
 /// Counts an event of a call whose record was so before it.
 pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
@@ -44,6 +46,7 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
                 metric::counter(Counter::CallFaults).increment(1);
             }
         }
+        CallEvent::Talk(talk) => count_talk(*talk),
         // Strangers' messages are counted where they are turned away.
         CallEvent::Ignored(_)
         | CallEvent::Decided { .. }
@@ -87,6 +90,21 @@ fn count_refused(cause: HangupCause) {
     metric::count(Counter::CallsRefused, cause.code());
     if cause == HangupCause::NoPorts {
         metric::counter(Counter::RtpPortsExhausted).increment(1);
+    }
+}
+
+fn count_talk(talk: Talk) {
+    match talk {
+        Talk::Turn(turn) => {
+            let since =
+                |ms: u32| Duration::from_millis(u64::from(ms.saturating_sub(turn.stopped_ms)));
+            metric::observe(Histogram::AgentFirstByte, since(turn.first_byte_ms));
+            metric::observe(Histogram::TurnGap, since(turn.spoken_ms));
+        }
+        Talk::BargeIn { outcome, .. } => metric::count(Counter::BargeIns, outcome.as_str()),
+        Talk::Underrun { node_late, .. } => {
+            metric::count(Counter::AgentUnderruns, if node_late { "node" } else { "agent" });
+        }
     }
 }
 

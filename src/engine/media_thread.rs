@@ -23,6 +23,7 @@ use crate::engine::media_worker::Command;
 use crate::engine::media_worker::Hosted;
 use crate::engine::media_worker::TapeCommand;
 use crate::engine::media_worker::Worker;
+use crate::media::listener::Listener;
 use crate::media::session::Clip;
 use crate::media::session::MediaSession;
 use crate::net::port_pool::PortPool;
@@ -251,6 +252,11 @@ impl MediaEngine {
     /// Lets silence be heard in place of the peer (`inward`), and by it (`outward`).
     pub fn mute(&self, id: MediaId, inward: bool, outward: bool) {
         self.command(id, Command::Mute(id, (inward, outward)));
+    }
+
+    /// Lets `listener` hear the peer beside its agent; `None`: nobody.
+    pub fn listen(&self, id: MediaId, listener: Option<Box<Listener>>) {
+        self.command(id, Command::Listen(id, listener));
     }
 
     /// Puts what is heard and sent on `tape`.

@@ -1,6 +1,7 @@
 //! One media thread: its places, its commands, its loop.
 
 mod gauges;
+mod listeners;
 mod tapes;
 
 pub(crate) use crate::engine::media_worker::tapes::TapeCommand;
@@ -14,6 +15,7 @@ use crate::engine::media_thread::MediaId;
 use crate::engine::media_worker::gauges::Gauges;
 use crate::engine::os;
 use crate::media::event::MediaEvent;
+use crate::media::listener::Listener;
 use crate::media::output::Port;
 use crate::media::output::TickOutput;
 use crate::media::pace::PHASES;
@@ -77,6 +79,7 @@ pub(crate) enum Command {
     Play(MediaId, Box<Clip>),
     StopPlaying(MediaId),
     Mute(MediaId, (bool, bool)),
+    Listen(MediaId, Option<Box<Listener>>),
     Tape(MediaId, TapeCommand),
     Report(MediaId, oneshot::Sender<MediaStatistics>),
     Rule(MediaId, Box<MediaRules>),
@@ -95,6 +98,7 @@ pub(crate) enum Garbage {
     Link(Box<MediaEnd>),
     Bridge(Box<BridgeEnd>),
     Clip(Box<Clip>),
+    Listener(Box<Listener>),
     Tape(Box<TapeIn>),
     LinkReply(oneshot::Sender<Box<MediaEnd>>),
     Reply(oneshot::Sender<Box<Hosted>>),
@@ -385,6 +389,7 @@ impl MediaThread {
                 Command::Mute(id, (inward, outward)) => {
                     self.with(id, |hosted, _| hosted.session.mute(inward, outward));
                 }
+                Command::Listen(id, listener) => self.listen(id, listener),
                 Command::Tape(id, command) => self.tape(id, command),
                 Command::Report(id, reply) => self.report(id, reply),
                 Command::Rule(id, mut rules) => {

@@ -40,6 +40,7 @@ use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::agent::AnswerPolicy;
 use crate::types::agent::TwilioAgent;
+use crate::types::barge_in::BargeIn;
 use crate::types::cause::HangupCause;
 use crate::types::moment::Moment;
 use bytes::Buf;
@@ -302,7 +303,11 @@ impl Task {
                 self.unheard.take_if(|unheard| *unheard == mark);
                 Input::MarkPlayed(mark)
             }
-            LinkEvent::Cleared { .. } | LinkEvent::Drained | LinkEvent::Underrun { .. } => return,
+            // What was dropped counts as played: the script goes on.
+            LinkEvent::BargeIn { .. }
+            | LinkEvent::Cleared { .. }
+            | LinkEvent::Drained
+            | LinkEvent::Underrun { .. } => return,
             LinkEvent::Closed => {
                 self.over = true;
                 Input::CallEnded
@@ -408,6 +413,7 @@ impl Task {
                 connect_timeout: CONNECT_MAX,
             }),
             answer: AnswerPolicy::WhenReady,
+            barge_in: BargeIn::OFF,
             hangup_after: None,
             reinvite_after: None,
         };

@@ -1,5 +1,7 @@
 //! What a media session reports to its call.
 
+use crate::types::talk::Talk;
+
 /// What a media session reports to its call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MediaEvent {
@@ -17,6 +19,8 @@ pub enum MediaEvent {
         /// Its number.
         clip: u32,
     },
+    /// Something happened between the peer and its agent.
+    Talk(Talk),
     /// Nothing came from the peer for the inactivity time-out, although it should have.
     TimedOut,
     /// The session met a fault of ours and does nothing any more. The call ends with `SwitchFault`.

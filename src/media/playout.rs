@@ -14,6 +14,8 @@ use crate::audio::mix::Mix;
 use crate::audio::noise::Noise;
 use crate::types::codec::Codec;
 
+mod interrupted;
+
 /// Audio that must wait before an utterance begins.
 pub const PREROLL_MS: u32 = 60;
 
@@ -54,6 +56,36 @@ pub struct Playout {
     noise: Noise,
     played_samples: u64,
     underruns: u32,
+    interruption: Interruption,
+    /// The media thread left ticks out since the queue was last known to be well.
+    node_late: bool,
+    /// The last underrun, until it is taken.
+    underrun: Option<Underrun>,
+}
+
+/// A gap inside an utterance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Underrun {
+    /// Its length, in ms.
+    pub ms: u32,
+    /// Ticks were left out meanwhile: the node came late, not the agent.
+    pub node_late: bool,
+}
+
+/// What became of the agent's audio when the caller spoke over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Interruption {
+    /// Nothing: it is played.
+    None,
+    /// It waits. True until what was being played has fallen away.
+    Paused { falls: bool },
+    /// What still comes of it is dropped.
+    Flushed {
+        /// What was being played has to fall away first.
+        falls: bool,
+        /// For so long nothing came.
+        quiet_ms: u32,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +130,9 @@ impl Playout {
             noise: Noise::new(seed),
             played_samples: 0,
             underruns: 0,
+            interruption: Interruption::None,
+            node_late: false,
+            underrun: None,
         }
     }
 
@@ -127,6 +162,7 @@ impl Playout {
         self.owed_cleared = None;
         self.owed_drained = false;
         self.preroll_ms = PREROLL_MS;
+        self.interruption = Interruption::None;
     }
 
     /// The link, to give the agent its frames.
@@ -155,9 +191,11 @@ impl Playout {
         if epoch != self.epoch {
             self.clear(epoch, &mut frame);
         }
-        self.take_marks();
-        if self.owed_cleared.is_none() && !held && !self.end.held() && self.is_primed() {
-            self.play(&mut frame);
+        if !self.is_interrupted(&mut frame) {
+            self.take_marks();
+            if self.owed_cleared.is_none() && !held && !self.end.held() && self.is_primed() {
+                self.play(&mut frame);
+            }
         }
         frame
     }
@@ -170,6 +208,19 @@ impl Playout {
             self.epoch = epoch;
             self.owed_cleared = Some((epoch, (0, std::mem::take(&mut self.queue_samples))));
         }
+        let (unheard, _) = self.drop_queued();
+        self.queue_samples += unheard;
+        self.pay_debts();
+        self.state = State::Idle;
+        self.utterance_samples = 0;
+        self.finished = false;
+        self.interruption = Interruption::None;
+        self.noise.frame()
+    }
+
+    /// Drops what is queued and tells its marks. How many samples that were, and whether an utterance ended.
+    fn drop_queued(&mut self) -> (u64, bool) {
+        let (mut unheard, mut finished) = (0, false);
         loop {
             let (mut segment, read) = match self.current.take() {
                 Some(current) => current,
@@ -179,22 +230,19 @@ impl Playout {
                 },
             };
             let length = segment.bytes.len();
-            let unheard = length.saturating_sub(read);
-            self.end.consumed(unheard);
-            self.queue_samples += unheard as u64;
+            let dropped = length.saturating_sub(read);
+            unheard += dropped as u64;
+            self.end.consumed(dropped);
             if !report_marks(&mut self.end, &mut segment, (length, length), self.utterance_samples)
             {
                 self.current = Some((segment, length));
                 break;
             }
+            finished |= segment.finish;
             self.owed_drained |= segment.finish;
             self.end.give_back(segment);
         }
-        self.pay_debts();
-        self.state = State::Idle;
-        self.utterance_samples = 0;
-        self.finished = false;
-        self.noise.frame()
+        (unheard, finished)
     }
 
     /// Decides whether audio is played in this tick.
@@ -237,6 +285,7 @@ impl Playout {
         if queued_ms >= REPRIME_MS || finishing || waited_ms >= REPRIME_MS {
             if queued_ms > 0 {
                 self.underruns += 1;
+                self.underrun = Some(Underrun { ms: gap_ms, node_late: self.node_late });
                 self.preroll_ms = PREROLL_LATE_MS;
                 // A lost report is still counted here.
                 self.end.push_underrun(gap_ms);
@@ -257,7 +306,7 @@ impl Playout {
             self.last_byte = *last;
         }
         match taken {
-            Taken::Full => (),
+            Taken::Full => self.node_late = false,
             Taken::Dry => {
                 let gap_ms = ((FRAME_SAMPLES - at) / SAMPLES_PER_MS) as u32;
                 self.state = State::Dry { gap_ms, waited_ms: 0 };
@@ -358,7 +407,7 @@ impl Playout {
         let playing = matches!(self.state, State::Playing | State::Dry { .. });
         let played = if playing { self.utterance_samples } else { 0 };
         let played_ms = played / SAMPLES_PER_MS as u64;
-        if self.state == State::Playing {
+        if self.state == State::Playing && self.interruption == Interruption::None {
             self.fade(frame);
         }
         if let Some((segment, _)) = &mut self.current {
@@ -375,6 +424,7 @@ impl Playout {
         self.utterance_samples = 0;
         self.finished = false;
         self.preroll_ms = PREROLL_MS;
+        self.interruption = Interruption::None;
         // A clear not yet answered is answered together with this one.
         let played = (played_ms, std::mem::take(&mut self.queue_samples));
         let played = self.owed_cleared.map_or(played, |(_, before)| before);

@@ -9,6 +9,7 @@ use crate::audio::g711;
 use crate::audio::link::MediaEnd;
 use crate::audio::tape::TapeIn;
 use crate::media::event::MediaEvent;
+use crate::media::listener::Listener;
 use crate::media::output::Port;
 use crate::media::output::TickOutput;
 use crate::media::playout::Playout;
@@ -50,6 +51,7 @@ use std::net::SocketAddr;
 
 mod bridged;
 mod ear;
+mod listening;
 mod outgoing;
 mod reports;
 mod steered;
@@ -109,6 +111,12 @@ pub struct MediaSession {
     /// Since when packets should come and do not.
     quiet_since: Option<Moment>,
     collisions: u8,
+    /// Hears the peer beside its agent.
+    listener: Option<Box<Listener>>,
+    /// Ticks since the session was opened, those left out too.
+    ticks: u64,
+    /// Events about the talk of peer and agent that were told.
+    talk_events: u32,
     counters: MediaStatistics,
 }
 
@@ -142,6 +150,9 @@ impl MediaSession {
             started: !setup.playout_held,
             quiet_since: None,
             collisions: 0,
+            listener: None,
+            ticks: 0,
+            talk_events: 0,
             counters: MediaStatistics::default(),
         };
         let mut rules = setup.rules;
@@ -232,7 +243,9 @@ impl MediaSession {
         let said = self.speech();
         let (codec, frame) = self.steered.heard(said, out);
         self.send(codec, frame, out);
-        self.hear(now, out);
+        let heard = self.hear(now, out);
+        self.ticks += 1;
+        self.listen(&heard, (codec, &frame), out);
         self.tape_on();
         if self.rules.rtcp && self.reports.is_due(now) {
             self.report(now, out, |report, bytes| report.write(bytes));
@@ -244,6 +257,8 @@ impl MediaSession {
     /// Leaves out `ticks`: the media thread came too late for them. The agent still gets its frames.
     pub fn skip(&mut self, ticks: u64) {
         self.counters.ticks_skipped += ticks;
+        self.ticks += ticks;
+        self.playout.left_out();
         let samples = ticks.wrapping_mul(FRAME_SAMPLES as u64) + self.outgoing.length as u64;
         self.sender.skip(samples as u32);
         self.outgoing.length = 0;
@@ -455,8 +470,8 @@ impl MediaSession {
         })
     }
 
-    /// Gives the agent the next 20 ms of the peer.
-    fn hear(&mut self, now: Moment, out: &mut TickOutput) {
+    /// Gives the agent the next 20 ms of the peer, and returns them.
+    fn hear(&mut self, now: Moment, out: &mut TickOutput) -> Encoded {
         let mut ear = Ear::of(&mut self.playout, &mut self.bridged, &mut self.counters, out);
         self.digits_in.expire(now, |event| ear.pressed(event));
         let mut frame = SILENCE;
@@ -490,6 +505,7 @@ impl MediaSession {
             frame = SILENCE;
         }
         self.give(&frame);
+        frame
     }
 
     fn give(&mut self, frame: &Encoded) {

@@ -221,6 +221,7 @@ mod tests {
     use crate::types::agent::AgentKind;
     use crate::types::agent::AgentSettings;
     use crate::types::agent::AnswerPolicy;
+    use crate::types::barge_in::BargeIn;
     use crate::types::id::AiProfileId;
     use crate::types::transport::Transport;
     use proptest::prelude::any;
@@ -267,6 +268,7 @@ mod tests {
         let settings = AgentSettings {
             kind: AgentKind::Echo,
             answer: AnswerPolicy::Immediate,
+            barge_in: BargeIn::OFF,
             hangup_after: None,
             reinvite_after: None,
         };

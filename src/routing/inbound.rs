@@ -475,6 +475,7 @@ mod tests {
     use crate::types::agent::AgentKind;
     use crate::types::agent::AgentSettings;
     use crate::types::agent::AnswerPolicy;
+    use crate::types::barge_in::BargeIn;
     use crate::types::id::AiProfileId;
     use crate::types::id::NumberId;
     use crate::types::id::TenantId;
@@ -518,6 +519,7 @@ mod tests {
             agent: AgentSettings {
                 kind: AgentKind::Echo,
                 answer: AnswerPolicy::Immediate,
+                barge_in: BargeIn::OFF,
                 hangup_after: None,
                 reinvite_after: None,
             },

@@ -11,6 +11,8 @@ use crate::types::agent::TwilioAgent;
 use crate::types::agent::TwimlAgent;
 use crate::types::agent::TwimlSource;
 use crate::types::agent::WebAddress;
+use crate::types::barge_in::BargeIn;
+use crate::types::barge_in::BargeInMode;
 use crate::types::header::FieldName;
 use crate::types::header::FieldValue;
 use crate::types::header::NameGlob;
@@ -61,6 +63,10 @@ struct AgentForm {
     timeout_ms: Option<u64>,
     #[serde(default)]
     answer: Answer,
+    #[serde(default)]
+    barge_in: Interruption,
+    barge_in_least_ms: Option<u64>,
+    barge_in_confirm_ms: Option<u64>,
     hangup_after_ms: Option<u64>,
     reinvite_after_ms: Option<u64>,
 }
@@ -104,6 +110,16 @@ enum Answer {
     AfterMs(u64),
 }
 
+#[derive(Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Interruption {
+    #[default]
+    Off,
+    Notify,
+    Flush,
+    Pause,
+}
+
 /// Reads an `agent` column; `resolve` finds the secret behind a reference.
 ///
 /// # Errors
@@ -134,12 +150,43 @@ pub(crate) fn parse_agent(
     Ok(AgentSettings {
         kind,
         answer,
+        barge_in: form.barge_in()?,
         hangup_after: wait("hangup_after_ms", form.hangup_after_ms)?,
         reinvite_after: wait("reinvite_after_ms", form.reinvite_after_ms)?,
     })
 }
 
 impl AgentForm {
+    fn barge_in(&self) -> Result<BargeIn, String> {
+        let mode = match self.barge_in {
+            Interruption::Off => BargeInMode::Off,
+            Interruption::Notify => BargeInMode::Notify,
+            Interruption::Flush => BargeInMode::Flush,
+            Interruption::Pause => BargeInMode::Pause,
+        };
+        let is_off = mode == BargeInMode::Off;
+        for (key, is_set, is_read) in [
+            ("barge_in_least_ms", self.barge_in_least_ms.is_some(), !is_off),
+            ("barge_in_confirm_ms", self.barge_in_confirm_ms.is_some(), mode == BargeInMode::Pause),
+        ] {
+            if is_set && !is_read {
+                let mode = mode.as_str();
+                return Err(format!("`{key}` has no meaning where `barge_in` is \"{mode}\""));
+            }
+        }
+        let within = |key, ms: Option<u64>, otherwise, (least, most): (u64, u64)| match ms {
+            None => Ok(otherwise),
+            Some(ms) if (least..=most).contains(&ms) => Ok(Duration::from_millis(ms)),
+            Some(_) => Err(format!("`{key}` is {least} to {most} ms")),
+        };
+        let (least, confirm) = (self.barge_in_least_ms, self.barge_in_confirm_ms);
+        Ok(BargeIn {
+            mode,
+            least: within("barge_in_least_ms", least, BargeIn::OFF.least, (40, 2_000))?,
+            confirm: within("barge_in_confirm_ms", confirm, BargeIn::OFF.confirm, (100, 5_000))?,
+        })
+    }
+
     /// A key that the kind does not read is a mistake, not a decoration.
     fn check_keys(&self) -> Result<(), String> {
         let (twilio, sip) = (&[FormKind::Twilio][..], &[FormKind::Sip][..]);
@@ -354,6 +401,7 @@ mod tests {
         let plain = |kind| AgentSettings {
             kind,
             answer: AnswerPolicy::WhenReady,
+            barge_in: BargeIn::OFF,
             hangup_after: None,
             reinvite_after: None,
         };

@@ -14,6 +14,7 @@ use crate::types::cause::Party;
 use crate::types::header::CallVariables;
 use crate::types::id::RecordingId;
 use crate::types::moment::Moment;
+use crate::types::talk::Talk;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
@@ -301,6 +302,7 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         CallEvent::AnswerAsked(outcome, variables) => asked_detail(*outcome, variables),
         CallEvent::Recording(id, step) => recording_detail(*id, step),
         CallEvent::TranscriptAdded { first, last } => json!({"first": first, "last": last}),
+        CallEvent::Talk(talk) => talk_detail(*talk),
         // What these carry is in the record.
         CallEvent::Arrived(_)
         | CallEvent::Decided { .. }
@@ -337,6 +339,22 @@ fn asked_detail(outcome: AskOutcome, variables: &CallVariables) -> Value {
 fn variables_of(variables: &CallVariables) -> Value {
     let all = variables.iter().map(|(name, value)| (name.to_string(), json!(value.as_str())));
     Value::Object(all.collect())
+}
+
+fn talk_detail(talk: Talk) -> Value {
+    match talk {
+        Talk::Turn(turn) => json!({
+            "stopped_ms": turn.stopped_ms,
+            "first_byte_ms": turn.first_byte_ms,
+            "spoken_ms": turn.spoken_ms,
+        }),
+        Talk::BargeIn { at_ms, heard_ms, outcome } => {
+            json!({"at_ms": at_ms, "heard_ms": heard_ms, "outcome": outcome.as_str()})
+        }
+        Talk::Underrun { at_ms, ms, node_late } => {
+            json!({"at_ms": at_ms, "ms": ms, "late": if node_late { "node" } else { "agent" }})
+        }
+    }
 }
 
 fn recording_detail(id: RecordingId, step: &RecordingStep) -> Value {

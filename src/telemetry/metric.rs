@@ -68,6 +68,8 @@ metrics_table! {
         CallFaults, "call_faults_total", "", "Calls ended by an error of our own.";
         AgentsFailed, "agents_failed_total", "cause", "Agents that were not reached or lost.";
         AgentsReplaced, "agents_replaced_total", "", "Agents in whose place that of a fallback profile was called.";
+        AgentUnderruns, "agent_underruns_total", "late", "Gaps inside what an agent said, by who came late: agent, node.";
+        BargeIns, "barge_ins_total", "outcome", "Times a caller spoke over its agent: told, interrupted, resumed.";
         AgentFramesDropped, "agent_frames_dropped_total", "", "Frames of caller audio an agent was too slow for.";
         AgentMessagesMalformed, "agent_messages_malformed_total", "what", "Messages of agents that could not be read.";
         MediaPacketsReceived, "media_packets_received_total", "", "RTP packets played.";
@@ -127,6 +129,8 @@ metrics_table! {
         CallRinging, "call_ringing_seconds", "direction", "From the INVITE, of a call out from the wish to call, to the first 18x.";
         CallSetup, "call_setup_seconds", "direction", "From the INVITE, of a call out from the wish to call, to the 200.";
         AgentConnect, "agent_connect_seconds", "outcome", "Time until an agent behind a WebSocket was connected, or given up: connected, failed.";
+        AgentFirstByte, "agent_first_byte_seconds", "", "From the end of what a caller said to the first audio of the agent's answer.";
+        TurnGap, "turn_gap_seconds", "", "From the end of what a caller said to the first audio of the answer on the wire.";
         RecordStored, "record_stored_seconds", "", "From the journal's disk to PostgreSQL, once for each write to the disk.";
         WebhookAnswer, "webhook_answer_seconds", "", "Time of an attempt to tell an event to a webhook endpoint.";
         AnswerWebhook, "answer_webhook_seconds", "", "Time until the answer webhook of an AI profile said who answers, or did not.";

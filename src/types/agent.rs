@@ -1,5 +1,6 @@
 //! How an agent is reached and how a call with it begins and ends: the agent part of an AI profile.
 
+use crate::types::barge_in::BargeIn;
 use crate::types::header::FieldName;
 use crate::types::header::FieldValue;
 use crate::types::header::NameGlob;
@@ -17,6 +18,8 @@ pub struct AgentSettings {
     pub kind: AgentKind,
     /// When the call is answered.
     pub answer: AnswerPolicy,
+    /// What happens when the caller speaks over the agent.
+    pub barge_in: BargeIn,
     /// After this long from the answer the switch hangs up; `None`: the trunk's longest duration.
     pub hangup_after: Option<Duration>,
     /// After this long from the answer the switch sends a re-INVITE by itself (a test of carriers).
@@ -78,6 +81,22 @@ pub struct WebAddress {
     pub url: String,
     /// By GET; else by POST.
     pub by_get: bool,
+}
+
+impl AgentKind {
+    /// Whether it is a program of somebody else's that speaks and listens.
+    #[must_use]
+    pub const fn is_outside(&self) -> bool {
+        match self {
+            Self::Twilio(_) | Self::Twiml(_) => true,
+            Self::Echo
+            | Self::Tone { .. }
+            | Self::Announce
+            | Self::Parrot
+            | Self::Sip(_)
+            | Self::Forward(_) => false,
+        }
+    }
 }
 
 /// An agent behind a SIP address of its own.

@@ -222,6 +222,8 @@ pub const GATHERED_KEYS_MAX: u32 = 128;
 pub const PEER_URI_BYTES_MAX: usize = 1_024;
 /// Profiles whose agents may take over from that of another. More are refused.
 pub const AGENT_FALLBACKS_MAX: usize = 4;
+/// Turns, interruptions and gaps of one call that are told. Over it: the call goes on, later ones are not.
+pub const TALK_EVENTS_MAX: u32 = 200;
 /// Events kept of one call. Over it: the call goes on, later ones are counted only.
 pub const CALL_EVENTS_MAX: usize = 512;
 /// Events of all calls that may wait for the slowest who listens to them. Over it: that one misses the

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod answer_hook;
+pub mod barge_in;
 pub mod cause;
 pub mod codec;
 pub mod header;
@@ -16,6 +17,7 @@ pub mod reach;
 pub mod recording;
 pub mod secret;
 pub mod srtp;
+pub mod talk;
 pub mod tls;
 pub mod trace_context;
 pub mod transport;

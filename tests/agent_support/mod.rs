@@ -29,6 +29,7 @@ use tandem::types::agent::AgentKind;
 use tandem::types::agent::AgentSettings;
 use tandem::types::agent::AnswerPolicy;
 use tandem::types::agent::TwilioAgent;
+use tandem::types::barge_in::BargeIn;
 use tandem::types::header::CallVariables;
 use tandem::types::id::CallId;
 use tandem::types::id::TenantId;
@@ -64,7 +65,8 @@ async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
 /// An AI profile with `kind` and nothing special.
 pub fn profile(kind: AgentKind) -> AgentSettings {
     let answer = AnswerPolicy::WhenReady;
-    AgentSettings { kind, answer, hangup_after: None, reinvite_after: None }
+    let barge_in = BargeIn::OFF;
+    AgentSettings { kind, answer, barge_in, hangup_after: None, reinvite_after: None }
 }
 
 /// Where scripted agents listen.

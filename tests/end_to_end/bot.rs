@@ -59,6 +59,7 @@ impl Bot {
             heard: Vec::new(),
             marks: Vec::new(),
             keys: String::new(),
+            interrupted_at_ms: Vec::new(),
             is_stopped: false,
         };
         let connected = stream.json().await;
@@ -82,6 +83,8 @@ pub(crate) struct Stream {
     pub(crate) marks: Vec<String>,
     /// Keys the caller pressed.
     pub(crate) keys: String,
+    /// How much was heard of what it said each time the caller spoke over it.
+    pub(crate) interrupted_at_ms: Vec<u64>,
     pub(crate) is_stopped: bool,
 }
 
@@ -113,6 +116,10 @@ impl Stream {
                         self.marks.push(message["mark"]["name"].as_str().unwrap().to_owned());
                     }
                     "dtmf" => self.keys += message["dtmf"]["digit"].as_str().unwrap(),
+                    "bargeIn" => {
+                        let heard_ms = message["bargeIn"]["heardMs"].as_str().unwrap();
+                        self.interrupted_at_ms.push(heard_ms.parse().unwrap());
+                    }
                     "stop" => self.is_stopped = true,
                     other => panic!("unknown event {other}"),
                 }

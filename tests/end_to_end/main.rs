@@ -9,6 +9,7 @@
 )]
 
 mod answer_webhooks;
+mod barge_in;
 mod bot;
 mod bot_calls;
 mod bot_faults;

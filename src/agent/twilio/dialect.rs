@@ -74,6 +74,7 @@ impl Dialect for Twilio {
             News::SkippedFrames(frames) => return self.encoder.skip_frames(frames),
             News::Digit(digit) => self.encoder.dtmf(digit),
             News::Mark(name) => self.encoder.mark(name),
+            News::BargeIn(heard_ms) => self.encoder.barge_in(heard_ms),
             News::Ended => self.encoder.stop(),
             // The dialect has no word for these.
             News::Cleared(_) | News::Level(_) | News::Answer(_) | News::TransferFailed(_) => return,

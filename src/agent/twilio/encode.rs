@@ -129,6 +129,16 @@ impl Encoder {
         self.take()
     }
 
+    /// The caller speaks over the agent, of whose utterance it heard so many ms. Twilio has no such event: it is
+    /// sent only where the profile asks for it.
+    pub fn barge_in(&mut self, heard_ms: u64) -> Bytes {
+        self.begin_event("bargeIn");
+        self.put(r#"","bargeIn":{"heardMs":""#);
+        self.put_number(heard_ms);
+        self.put(r#""}}"#);
+        self.take()
+    }
+
     /// The last message.
     pub fn stop(&mut self) -> Bytes {
         self.begin_event("stop");

@@ -23,6 +23,7 @@ use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::agent::AnswerPolicy;
 use crate::types::agent::TwimlAgent;
+use crate::types::barge_in::BargeIn;
 use crate::types::cause::HangupCause;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
@@ -81,6 +82,7 @@ pub(super) async fn create(
     wish.agent = script.map(|agent| AgentSettings {
         kind: AgentKind::Twiml(Box::new(agent)),
         answer: AnswerPolicy::WhenReady,
+        barge_in: BargeIn::OFF,
         hangup_after: None,
         reinvite_after: None,
     });

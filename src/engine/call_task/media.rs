@@ -4,6 +4,7 @@ use crate::audio::bridge::Waiting;
 use crate::audio::link::AgentEnd;
 use crate::audio::link::link;
 use crate::audio::ringback::RingbackForm;
+use crate::call::event::CallEvent;
 use crate::call::input::AudioPath;
 use crate::call::input::Comfort;
 use crate::call::input::Input;
@@ -69,6 +70,10 @@ impl Task {
                 Some(Input::Media(side, MediaInput::Digit(digit)))
             }
             Some(MediaEvent::Played { clip }) => Some(Input::Media(side, MediaInput::Played(clip))),
+            Some(MediaEvent::Talk(talk)) => {
+                self.note(CallEvent::Talk(talk));
+                None
+            }
             Some(MediaEvent::TimedOut) => Some(Input::Media(side, MediaInput::TimedOut)),
             Some(MediaEvent::Failed) => Some(fault),
             None => {

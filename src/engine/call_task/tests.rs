@@ -32,6 +32,7 @@ use crate::sip::endpoint::event::DialogId;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::agent::AnswerPolicy;
+use crate::types::barge_in::BargeIn;
 use crate::types::codec::Codec;
 use crate::types::id::AiProfileId;
 use crate::types::id::TenantId;
@@ -103,6 +104,7 @@ fn route() -> CallRoute {
             agent: AgentSettings {
                 kind: AgentKind::Echo,
                 answer: AnswerPolicy::WhenReady,
+                barge_in: BargeIn::OFF,
                 hangup_after: None,
                 reinvite_after: None,
             },

@@ -24,7 +24,9 @@ use crate::engine::originate;
 use crate::engine::originate::TransferTarget;
 use crate::engine::script_task::ScriptEvent;
 use crate::engine::script_task::ScriptHandle;
+use crate::media::listener::Listener;
 use crate::types::agent::AgentKind;
+use crate::types::barge_in::BargeInMode;
 use crate::types::cause::HangupCause;
 use crate::types::limit::KEYS_SENT_MAX;
 use crate::types::trace_context::SpanPart;
@@ -236,6 +238,9 @@ impl Task {
 
     pub(super) fn start_voice(&mut self, end: AgentEnd, is_fallback: bool) {
         let heard_by = self.media.id();
+        if let Some(media) = heard_by {
+            self.switch.media.listen(media, self.listener_of_voice(is_fallback));
+        }
         let (speaker, events) = if is_fallback {
             let (events_in, events) = mpsc::channel(AGENT_EVENTS_MAX);
             let handle = agent_task::start_announcement(Announcement::Fallback, end, events_in);
@@ -267,6 +272,14 @@ impl Task {
         let (roots, give_back) = (self.switch.roots.clone(), None);
         let setup = AgentSetup { settings, call, end, roots, give_back };
         (Speaker::Agent(agent_task::start(setup, events_in)), Events::Agent(events))
+    }
+
+    /// Who hears the caller beside the voice: nobody beside an announcement, and beside a built-in agent only
+    /// where its profile wants it.
+    fn listener_of_voice(&self, is_fallback: bool) -> Option<Box<Listener>> {
+        let agent = &self.route.profile.agent;
+        let is_wanted = agent.kind.is_outside() || agent.barge_in.mode != BargeInMode::Off;
+        (is_wanted && !is_fallback).then(|| Box::new(Listener::new(agent.barge_in)))
     }
 
     /// The announcement gets a link of its own: what the agent still had queued is not played.

@@ -78,6 +78,7 @@ impl CallSpans {
             CallEvent::LegAnswered { side, .. } => self.leg_answered(*side, at),
             CallEvent::LegFailed { side, cause, .. } => self.leg_failed(*side, *cause, at),
             CallEvent::Ringing
+            | CallEvent::Talk(_)
             | CallEvent::Progressed { .. }
             | CallEvent::FirstMedia
             | CallEvent::Held

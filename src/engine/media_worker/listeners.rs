@@ -1,0 +1,15 @@
+//! Whom a session lets hear its peer beside the agent.
+
+use crate::engine::media_thread::MediaId;
+use crate::engine::media_worker::Garbage;
+use crate::engine::media_worker::MediaThread;
+use crate::media::listener::Listener;
+
+impl MediaThread {
+    pub(super) fn listen(&mut self, id: MediaId, listener: Option<Box<Listener>>) {
+        // Where the session is closed already, the one that was brought is what is left over.
+        let mut left = listener;
+        self.with(id, |hosted, _| left = hosted.session.listen_with(left.take()));
+        left.into_iter().for_each(|listener| self.discard(Garbage::Listener(listener)));
+    }
+}

@@ -1,0 +1,247 @@
+//! An agent that is interrupted by its caller: what it had to say waits, or is dropped.
+
+use crate::audio::frame::Encoded;
+use crate::audio::frame::SAMPLES_PER_MS;
+use crate::media::playout::Interruption;
+use crate::media::playout::Playout;
+use crate::media::playout::State;
+use crate::media::playout::TICK_MS;
+use crate::media::playout::UNDERRUN_MS_MAX;
+use crate::media::playout::Underrun;
+
+impl Playout {
+    /// Whether an utterance is being played.
+    #[must_use]
+    pub fn is_speaking(&self) -> bool {
+        self.state == State::Playing && self.interruption == Interruption::None
+    }
+
+    /// How much of the present utterance was played, in ms.
+    #[must_use]
+    pub const fn heard_ms(&self) -> u64 {
+        self.utterance_samples / SAMPLES_PER_MS as u64
+    }
+
+    /// Lets the agent's audio wait, from the next tick on, which it falls away in.
+    pub fn pause(&mut self) {
+        if self.interruption == Interruption::None {
+            self.interruption = Interruption::Paused { falls: self.state == State::Playing };
+        }
+    }
+
+    /// Lets it go on where it was.
+    pub const fn resume(&mut self) {
+        if let Interruption::Paused { .. } = self.interruption {
+            self.interruption = Interruption::None;
+        }
+    }
+
+    /// Drops the utterance: what is queued, and what still comes of it, until the agent clears, finishes, or
+    /// sends nothing for as long as ends an utterance. Tells the agent how much of it was heard.
+    pub fn flush(&mut self) -> u64 {
+        let heard_ms = self.heard_ms();
+        let falls = match self.interruption {
+            Interruption::None => self.state == State::Playing,
+            Interruption::Paused { falls } => falls,
+            Interruption::Flushed { .. } => return heard_ms,
+        };
+        self.interruption = Interruption::Flushed { falls, quiet_ms: 0 };
+        // A report that is lost is still in the record.
+        self.end.push_barge_in(heard_ms);
+        heard_ms
+    }
+
+    /// Tells the agent that the caller speaks over it, and how much of its utterance was heard.
+    pub fn notify(&mut self) -> u64 {
+        let heard_ms = self.heard_ms();
+        self.end.push_barge_in(heard_ms);
+        heard_ms
+    }
+
+    /// The media thread left out ticks: a gap in what is played now is its doing.
+    pub const fn left_out(&mut self) {
+        self.node_late = true;
+    }
+
+    /// The last gap inside an utterance, once.
+    pub const fn take_underrun(&mut self) -> Option<Underrun> {
+        self.underrun.take()
+    }
+
+    /// Whether this tick belongs to an interruption; what was being played falls away in `frame` then.
+    pub(super) fn is_interrupted(&mut self, frame: &mut Encoded) -> bool {
+        match self.interruption {
+            Interruption::None => false,
+            Interruption::Paused { falls } => {
+                if falls {
+                    self.fade(frame);
+                }
+                self.interruption = Interruption::Paused { falls: false };
+                true
+            }
+            Interruption::Flushed { falls, quiet_ms } => {
+                if falls {
+                    self.fade(frame);
+                }
+                self.drop_late(quiet_ms);
+                true
+            }
+        }
+    }
+
+    fn drop_late(&mut self, quiet_ms: u32) {
+        let (unheard, finished) = self.drop_queued();
+        let quiet_ms = if unheard > 0 { 0 } else { quiet_ms + TICK_MS };
+        self.interruption = if finished || quiet_ms >= UNDERRUN_MS_MAX {
+            self.utterance_samples = 0;
+            Interruption::None
+        } else {
+            Interruption::Flushed { falls: false, quiet_ms }
+        };
+        self.state = State::Idle;
+        self.finished = false;
+        self.pay_debts();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::frame::FRAME_SAMPLES;
+    use crate::audio::link::AgentEnd;
+    use crate::audio::link::LinkEvent;
+    use crate::audio::link::link;
+
+    const LOUD: u8 = 0x10;
+
+    struct Line {
+        playout: Playout,
+        agent: AgentEnd,
+    }
+
+    impl Line {
+        /// An agent whose utterance of `ms` is being played, 100 ms of it already.
+        fn speaking(ms: usize) -> Self {
+            let (end, agent) = link();
+            let mut line = Self { playout: Playout::new(end, 1), agent };
+            line.say(ms);
+            assert_eq!((0..5).map(|_| line.tick()).sum::<usize>(), 5 * FRAME_SAMPLES);
+            assert!(line.playout.is_speaking());
+            line
+        }
+
+        fn say(&mut self, ms: usize) {
+            assert_eq!(self.agent.push_audio(&vec![LOUD; ms * 8]), ms * 8);
+        }
+
+        /// The agent's samples in the next frame: noise and what falls away are other bytes.
+        fn tick(&mut self) -> usize {
+            self.playout.tick(false).iter().filter(|byte| **byte == LOUD).count()
+        }
+
+        fn ticks(&mut self, count: usize) -> usize {
+            (0..count).map(|_| self.tick()).sum()
+        }
+
+        fn events(&mut self) -> Vec<LinkEvent> {
+            std::iter::from_fn(|| self.agent.next()).collect()
+        }
+    }
+
+    #[test]
+    fn a_flush_is_silence_in_the_next_tick_and_tells_what_was_heard() {
+        let mut line = Line::speaking(1_000);
+        assert!(line.agent.push_mark(7));
+        line.events();
+        assert_eq!(line.playout.flush(), 100);
+        let frame = line.playout.tick(false);
+        assert!(frame[60..].iter().all(|byte| (0x7c..0x80).contains(&(byte & 0x7f))), "{frame:?}");
+        assert!(!line.playout.is_speaking());
+        let mut told = line.events();
+        // It was on its way behind half a second of audio.
+        line.tick();
+        told.extend(line.events());
+        let mark = LinkEvent::Mark { id: 7, played_ms: 100 };
+        assert_eq!(told, [LinkEvent::BargeIn { heard_ms: 100 }, mark]);
+        assert_eq!(line.agent.queued_ms(), 0);
+    }
+
+    #[test]
+    fn what_still_comes_of_a_flushed_utterance_is_dropped_until_it_pauses() {
+        let mut line = Line::speaking(1_000);
+        line.playout.flush();
+        for _ in 0..50 {
+            line.say(20);
+            assert_eq!(line.tick(), 0, "late");
+        }
+        assert_eq!(line.ticks(19), 0);
+        line.say(20);
+        assert_eq!(line.ticks(1), 0, "380 ms are no end of an utterance");
+        assert_eq!(line.ticks(20), 0);
+        line.say(100);
+        assert_eq!(line.ticks(10), 800, "the next utterance is heard whole");
+    }
+
+    #[test]
+    fn an_agent_that_clears_or_finishes_is_heard_again_at_once() {
+        let mut line = Line::speaking(1_000);
+        line.playout.flush();
+        line.tick();
+        line.agent.clear();
+        line.say(100);
+        assert_eq!(line.ticks(10), 800);
+        let mut line = Line::speaking(1_000);
+        line.playout.flush();
+        line.say(200);
+        line.agent.finish();
+        assert_eq!(line.tick(), 0);
+        line.say(100);
+        assert_eq!(line.ticks(10), 800);
+        assert!(line.events().contains(&LinkEvent::Drained));
+    }
+
+    #[test]
+    fn a_paused_utterance_goes_on_where_it_was_and_loses_nothing() {
+        let mut line = Line::speaking(400);
+        line.playout.pause();
+        assert_eq!(line.ticks(20), 0);
+        assert_eq!(line.agent.queued_ms(), 300);
+        assert_eq!(line.events(), []);
+        line.playout.resume();
+        assert_eq!(line.ticks(15), 15 * FRAME_SAMPLES);
+        assert_eq!(line.playout.played_samples(), 3_200);
+        assert_eq!(line.playout.underruns(), 0);
+    }
+
+    #[test]
+    fn a_paused_utterance_that_is_flushed_was_heard_as_far_as_its_pause() {
+        let mut line = Line::speaking(400);
+        line.playout.pause();
+        line.ticks(10);
+        assert_eq!(line.playout.flush(), 100);
+        let frame = line.playout.tick(false);
+        assert!(
+            frame.iter().all(|byte| (0x7c..0x80).contains(&(byte & 0x7f))),
+            "it fell away before"
+        );
+        assert_eq!(line.playout.flush(), 100, "once");
+        assert_eq!(line.events(), [LinkEvent::BargeIn { heard_ms: 100 }]);
+    }
+
+    #[test]
+    fn a_gap_is_blamed_on_the_node_only_where_that_left_out_ticks() {
+        let mut line = Line::speaking(100);
+        for late in [false, true] {
+            line.ticks(2);
+            if late {
+                line.playout.left_out();
+            }
+            line.say(100);
+            line.ticks(5);
+            let underrun = line.playout.take_underrun().expect("a gap");
+            assert_eq!(underrun.node_late, late);
+            assert!(underrun.ms >= 20, "{underrun:?}");
+            assert_eq!(line.playout.take_underrun(), None);
+        }
+    }
+}

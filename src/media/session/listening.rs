@@ -1,0 +1,86 @@
+//! Hearing the peer beside its agent: who interrupts, how long an answer takes, and gaps in what an agent says.
+
+use crate::audio::frame::Encoded;
+use crate::audio::frame::FRAME_SAMPLES;
+use crate::audio::g711;
+use crate::media::event::MediaEvent;
+use crate::media::listener::AgentDoes;
+use crate::media::listener::Listener;
+use crate::media::listener::Verdict;
+use crate::media::output::TickOutput;
+use crate::media::session::MediaSession;
+use crate::types::codec::Codec;
+use crate::types::limit::TALK_EVENTS_MAX;
+use crate::types::talk::BargeInOutcome;
+use crate::types::talk::Talk;
+
+const TICK_MS: u64 = 20;
+
+impl MediaSession {
+    /// Lets `listener` hear the peer, `None`: nobody. Returns the one before, to be freed elsewhere.
+    pub const fn listen_with(&mut self, listener: Option<Box<Listener>>) -> Option<Box<Listener>> {
+        std::mem::replace(&mut self.listener, listener)
+    }
+
+    /// Takes what this tick made of the talk of peer and agent.
+    pub(super) fn listen(
+        &mut self,
+        heard: &Encoded,
+        (codec, said): (Codec, &Encoded),
+        out: &mut TickOutput,
+    ) {
+        let now_ms = self.ticks * TICK_MS;
+        if let Some(underrun) = self.playout.take_underrun() {
+            let talk = Talk::Underrun {
+                at_ms: short(now_ms),
+                ms: underrun.ms,
+                node_late: underrun.node_late,
+            };
+            self.tell_talk(talk, out);
+        }
+        if self.bridged.is_some() {
+            return;
+        }
+        let Some(listener) = &mut self.listener else { return };
+        let agent = AgentDoes {
+            queued: self.playout.queued_ms() > 0,
+            speaks: self.playout.is_speaking() && self.started && !self.steered.is_playing(),
+        };
+        let (mut of_peer, mut of_agent) = ([0; FRAME_SAMPLES], [0; FRAME_SAMPLES]);
+        g711::decode(Codec::Pcmu, heard, &mut of_peer);
+        g711::decode(codec, said, &mut of_agent);
+        let (verdict, turn) = listener.hear(now_ms, (&of_peer, &of_agent), agent);
+        if let Some(turn) = turn {
+            self.tell_talk(Talk::Turn(turn), out);
+        }
+        self.carry_out(now_ms, verdict, out);
+    }
+
+    fn carry_out(&mut self, now_ms: u64, verdict: Verdict, out: &mut TickOutput) {
+        let (heard_ms, outcome) = match verdict {
+            Verdict::GoOn => return,
+            Verdict::Pause => return self.playout.pause(),
+            Verdict::Resume => {
+                self.playout.resume();
+                (self.playout.heard_ms(), BargeInOutcome::Resumed)
+            }
+            Verdict::Notify => (self.playout.notify(), BargeInOutcome::Told),
+            Verdict::Flush => (self.playout.flush(), BargeInOutcome::Interrupted),
+        };
+        let (at_ms, heard_ms) = (short(now_ms), short(heard_ms));
+        self.tell_talk(Talk::BargeIn { at_ms, heard_ms, outcome }, out);
+    }
+
+    /// Tells the call, a bounded number of times.
+    fn tell_talk(&mut self, talk: Talk, out: &mut TickOutput) {
+        if self.talk_events < TALK_EVENTS_MAX {
+            self.talk_events += 1;
+            out.event(MediaEvent::Talk(talk));
+        }
+    }
+}
+
+/// Milliseconds of a session; none lasts 49 days.
+fn short(ms: u64) -> u32 {
+    u32::try_from(ms).unwrap_or(u32::MAX)
+}

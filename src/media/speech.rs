@@ -1,0 +1,285 @@
+//! When the caller speaks, in sample time: voice activity, without tones and without the echo of the agent.
+
+use crate::audio::frame::FRAME_SAMPLES;
+use crate::audio::frame::Pcm;
+use crate::audio::tonality::Tonality;
+use crate::audio::vad::HANGOVER_MS;
+use crate::audio::vad::ONSET_MS;
+use crate::audio::vad::Vad;
+
+/// Length of a tick, in ms.
+const TICK_MS: u64 = 20;
+
+/// Ticks in which what the agent said may come back as echo: 320 ms, more than a call around the world.
+const ECHO_TICKS: usize = 16;
+
+/// Power of the loudest echo that is believed to be one, as a share of what was said: -20 dB. A telephone
+/// returns less, and who speaks over an agent is louder.
+const ECHO_SHARE: f32 = 0.01;
+
+/// What came of 20 ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpeechChange {
+    /// Nothing new.
+    None,
+    /// The caller speaks.
+    Began,
+    /// What began turned out to be shorter than speech is.
+    Ended,
+}
+
+/// Finds where speech begins and ends.
+#[derive(Debug)]
+pub struct Speech {
+    vad: Vad,
+    tonality: Tonality,
+    state: State,
+    /// Speech shorter than this is none, in ms.
+    least_ms: u64,
+    /// Power of the last frames that were played to the caller, a ring.
+    played: [f32; ECHO_TICKS],
+    tick: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Quiet,
+    /// Something like speech goes on since then, not for long enough.
+    Rising {
+        since_ms: u64,
+        frames: u32,
+        /// How many of them belong to a tone.
+        tonal: u32,
+    },
+    /// A tone goes on; so many frames in a row were none.
+    Tone {
+        other: u32,
+    },
+    /// The caller speaks since then.
+    Speaking {
+        since_ms: u64,
+    },
+}
+
+/// Frames in a row that are no tone, after which a tone is over though something goes on.
+const TONE_END_FRAMES: u32 = 3;
+
+impl Speech {
+    /// Finds speech that lasts at least `least_ms`.
+    #[must_use]
+    pub fn new(least_ms: u64) -> Self {
+        Self {
+            vad: Vad::new(),
+            tonality: Tonality::default(),
+            state: State::Quiet,
+            least_ms,
+            played: [0.0; ECHO_TICKS],
+            tick: 0,
+        }
+    }
+
+    /// Since when the caller speaks, in ms of the session; `None`: it does not.
+    #[must_use]
+    pub const fn since_ms(&self) -> Option<u64> {
+        match self.state {
+            State::Speaking { since_ms } => Some(since_ms),
+            State::Quiet | State::Rising { .. } | State::Tone { .. } => None,
+        }
+    }
+
+    /// Takes the 20 ms that end at `now_ms`, with what was played to the caller meanwhile.
+    pub fn push(&mut self, now_ms: u64, heard: &Pcm, played: &Pcm) -> SpeechChange {
+        if let Some(place) = self.played.get_mut(self.tick) {
+            *place = power(played);
+        }
+        self.tick = (self.tick + 1) % ECHO_TICKS;
+        let loudest = self.played.iter().copied().fold(0.0, f32::max);
+        let is_echo = power(heard) < loudest * ECHO_SHARE;
+        let voice = self.vad.push(heard);
+        let was = self.state;
+        self.state = match was {
+            State::Quiet if voice && !is_echo => {
+                self.tonality.forget();
+                let tonal = u32::from(self.tonality.push(heard));
+                let since_ms = now_ms.saturating_sub(ONSET_MS);
+                self.rise(now_ms, State::Rising { since_ms, frames: 1, tonal })
+            }
+            State::Quiet => State::Quiet,
+            State::Rising { .. } if !voice => State::Quiet,
+            State::Rising { since_ms, frames, tonal } => {
+                let tonal = tonal + u32::from(self.tonality.push(heard));
+                self.rise(now_ms, State::Rising { since_ms, frames: frames + 1, tonal })
+            }
+            State::Tone { .. } if !voice => State::Quiet,
+            State::Tone { other } => {
+                let other = if self.tonality.push(heard) { 0 } else { other + 1 };
+                let since_ms = now_ms.saturating_sub(TICK_MS * u64::from(other));
+                let begins = other >= TONE_END_FRAMES && !is_echo;
+                let rising = State::Rising { since_ms, frames: other, tonal: 0 };
+                if begins { self.rise(now_ms, rising) } else { State::Tone { other } }
+            }
+            State::Speaking { .. } if !voice => State::Quiet,
+            State::Speaking { since_ms } => State::Speaking { since_ms },
+        };
+        match (was, self.state) {
+            (State::Speaking { .. }, State::Speaking { .. }) => SpeechChange::None,
+            (_, State::Speaking { .. }) => SpeechChange::Began,
+            (State::Speaking { .. }, _) => SpeechChange::Ended,
+            (_, _) => SpeechChange::None,
+        }
+    }
+
+    /// How long speech that began then lasts, without the silence it may have ended in.
+    #[must_use]
+    pub fn lasted_ms(&self, now_ms: u64, since_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.vad.silent_ms()).saturating_sub(since_ms)
+    }
+
+    /// When speech that ended just now ended: the detector waits for the next word before it says so.
+    #[must_use]
+    pub const fn ended_ms(now_ms: u64) -> u64 {
+        now_ms.saturating_sub(HANGOVER_MS)
+    }
+
+    /// Decides what a rise is once it lasts long enough.
+    fn rise(&self, now_ms: u64, rising: State) -> State {
+        let State::Rising { since_ms, frames, tonal } = rising else { return rising };
+        if self.lasted_ms(now_ms, since_ms) < self.least_ms {
+            return rising;
+        }
+        if tonal * 2 >= frames { State::Tone { other: 0 } } else { State::Speaking { since_ms } }
+    }
+}
+
+/// Mean square of a frame.
+fn power(frame: &Pcm) -> f32 {
+    let sum: i64 = frame.iter().map(|sample| i64::from(*sample).pow(2)).sum();
+    sum as f32 / FRAME_SAMPLES as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::tone::Tone;
+    use crate::audio::voice::Voice;
+    use crate::types::random::Random;
+
+    const SILENT: Pcm = [0; FRAME_SAMPLES];
+
+    struct Lab {
+        speech: Speech,
+        now_ms: u64,
+    }
+
+    impl Lab {
+        fn new(least_ms: u64) -> Self {
+            let mut lab = Self { speech: Speech::new(least_ms), now_ms: 0 };
+            assert_eq!(lab.hear_all((0..25).map(|_| SILENT)), []);
+            lab
+        }
+
+        fn hear(&mut self, heard: &Pcm, played: &Pcm) -> SpeechChange {
+            self.now_ms += TICK_MS;
+            self.speech.push(self.now_ms, heard, played)
+        }
+
+        /// What changed, and when, while the caller said this into silence.
+        fn hear_all(&mut self, frames: impl Iterator<Item = Pcm>) -> Vec<(u64, SpeechChange)> {
+            let changes = frames.map(|frame| (self.hear(&frame, &SILENT), self.now_ms));
+            let told = changes.filter(|(change, _)| *change != SpeechChange::None);
+            told.map(|(change, at_ms)| (at_ms, change)).collect()
+        }
+    }
+
+    fn quieter(frame: Pcm, by: i16) -> Pcm {
+        frame.map(|sample| sample / by)
+    }
+
+    #[test]
+    fn speech_begins_once_it_lasts_long_enough_and_is_dated_back() {
+        let mut lab = Lab::new(100);
+        let mut voice = Voice::new();
+        let began = lab.hear_all((0..50).map(|_| voice.frame()));
+        let [(at_ms, SpeechChange::Began)] = began[..] else { panic!("{began:?}") };
+        assert!((600..=660).contains(&at_ms), "it began at 500: {at_ms}");
+        let since_ms = lab.speech.since_ms().expect("it goes on");
+        assert!((500..=560).contains(&since_ms), "{since_ms}");
+        let ended = lab.hear_all((0..50).map(|_| SILENT));
+        let [(at_ms, SpeechChange::Ended)] = ended[..] else { panic!("{ended:?}") };
+        let stopped_ms = Speech::ended_ms(at_ms);
+        assert!((1_440..=1_540).contains(&stopped_ms), "it ended at 1500: {stopped_ms}");
+    }
+
+    #[test]
+    fn a_sound_shorter_than_speech_is_nothing() {
+        let mut lab = Lab::new(400);
+        let mut voice = Voice::new();
+        for _ in 0..5 {
+            assert_eq!(lab.hear_all((0..6).map(|_| voice.frame())), [], "a cough of 120 ms");
+            assert_eq!(lab.hear_all((0..30).map(|_| SILENT)), []);
+        }
+    }
+
+    #[test]
+    fn tones_are_no_speech_however_long() {
+        for hz in [425, 440, 1_000] {
+            let mut lab = Lab::new(60);
+            let mut tone = Tone::new(hz, 8_000);
+            assert_eq!(lab.hear_all((0..200).map(|_| tone.frame())), [], "{hz} Hz");
+        }
+        let mut lab = Lab::new(60);
+        let (mut low, mut high) = (Tone::new(697, 4_000), Tone::new(1_209, 4_000));
+        let mut key = || {
+            let mut frame = low.frame();
+            for (sample, more) in frame.iter_mut().zip(high.frame()) {
+                *sample += more;
+            }
+            frame
+        };
+        assert_eq!(lab.hear_all((0..10).map(|_| key())), [], "a key in the audio");
+    }
+
+    #[test]
+    fn a_voice_after_a_tone_is_found() {
+        let mut lab = Lab::new(60);
+        let mut tone = Tone::new(440, 8_000);
+        assert_eq!(lab.hear_all((0..50).map(|_| tone.frame())), []);
+        let mut voice = Voice::new();
+        let began = lab.hear_all((0..25).map(|_| voice.frame()));
+        let [(at_ms, SpeechChange::Began)] = began[..] else { panic!("{began:?}") };
+        assert!((1_560..=1_700).contains(&at_ms), "it began at 1500: {at_ms}");
+    }
+
+    #[test]
+    fn the_echo_of_the_agent_is_no_speech_and_who_speaks_over_it_is() {
+        let mut lab = Lab::new(60);
+        let mut agent = Voice::new();
+        let said: Vec<_> = (0..60).map(|_| agent.frame()).collect();
+        // 200 ms later and 26 dB down.
+        for tick in 10..60 {
+            let echo = quieter(said[tick - 10], 20);
+            assert_eq!(lab.hear(&echo, &said[tick]), SpeechChange::None, "tick {tick}");
+        }
+        let mut caller = Voice::new();
+        let over = (0..10)
+            .any(|tick| lab.hear(&quieter(caller.frame(), 3), &said[tick]) == SpeechChange::Began);
+        assert!(over, "a caller 10 dB below the agent");
+    }
+
+    #[test]
+    fn noise_is_seldom_speech() {
+        let mut random = Random::from_seed(7);
+        let mut false_alarms = 0;
+        for peak in [50, 400, 1_500, 4_000] {
+            let mut lab = Lab::new(80);
+            let noise = (0..500).map(|_| {
+                let mut frame = SILENT;
+                frame.fill_with(|| (random.below(2 * peak + 1) as i64 - peak as i64) as i16);
+                frame
+            });
+            let noise: Vec<_> = noise.collect();
+            false_alarms += lab.hear_all(noise.into_iter()).len();
+        }
+        assert_eq!(false_alarms, 0, "in 40 s of noise at four levels");
+    }
+}

@@ -1,0 +1,73 @@
+//! What is worth telling of the talk of a caller with its agent.
+
+/// One thing that happened between a caller and its agent. Times are ms since the caller's media session was
+/// opened, in ticks of 20 ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Talk {
+    /// The caller stopped and the agent answered.
+    Turn(Turn),
+    /// The caller spoke over the agent.
+    BargeIn {
+        /// When that was found.
+        at_ms: u32,
+        /// So much of the agent's utterance was played, in ms.
+        heard_ms: u32,
+        /// What came of it.
+        outcome: BargeInOutcome,
+    },
+    /// The agent's audio ran dry inside an utterance and went on.
+    Underrun {
+        /// When it went on.
+        at_ms: u32,
+        /// For so long the caller heard nothing of it, in ms.
+        ms: u32,
+        /// The media thread came late, not the agent.
+        node_late: bool,
+    },
+}
+
+/// The caller stopped speaking and the agent answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The caller stopped speaking.
+    pub stopped_ms: u32,
+    /// The first audio of the answer came from the agent.
+    pub first_byte_ms: u32,
+    /// The answer began to be sent to the caller.
+    pub spoken_ms: u32,
+}
+
+/// What came of a caller's speaking over its agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BargeInOutcome {
+    /// The agent was told, and went on.
+    Told,
+    /// The agent was interrupted, and told.
+    Interrupted,
+    /// The agent waited; it was a false alarm, and it goes on.
+    Resumed,
+}
+
+impl BargeInOutcome {
+    /// The spelling of records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Told => "told",
+            Self::Interrupted => "interrupted",
+            Self::Resumed => "resumed",
+        }
+    }
+}
+
+impl Talk {
+    /// The spelling of records.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Turn(_) => "turn",
+            Self::BargeIn { .. } => "barge_in",
+            Self::Underrun { .. } => "underrun",
+        }
+    }
+}
