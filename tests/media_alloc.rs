@@ -6,14 +6,18 @@ use std::alloc::GlobalAlloc;
 use std::alloc::Layout;
 use std::alloc::System;
 use std::cell::Cell;
+use std::f32::consts::TAU;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tandem::audio::bridge::BridgeEnd;
+use tandem::audio::g711;
 use tandem::audio::link::AgentEnd;
 use tandem::audio::link::link;
 use tandem::audio::tape::TapeOut;
 use tandem::audio::tape::TapeRate;
 use tandem::audio::tape::tape;
+use tandem::media::event::MediaEvent;
+use tandem::media::listener::Listener;
 use tandem::media::output::Port;
 use tandem::media::output::TickOutput;
 use tandem::media::session::MediaSession;
@@ -23,6 +27,8 @@ use tandem::media::setup::MediaSetup;
 use tandem::rtp::packet::RtpPacket;
 use tandem::sdp::Direction;
 use tandem::sdp::MediaPlan;
+use tandem::types::barge_in::BargeIn;
+use tandem::types::barge_in::BargeInMode;
 use tandem::types::codec::Codec;
 use tandem::types::codec::PayloadType;
 use tandem::types::codec::Ptime;
@@ -95,7 +101,9 @@ fn run_call(codec: Codec, ptime_ms: u8) -> u64 {
     let mut out = TickOutput::new();
     let (into, mut recorder) = tape(TapeRate::Narrow);
     assert!(session.record(Box::new(into)).is_none());
-    let (mut total, mut taped) = (0, 0);
+    let barge_in = BargeIn { mode: BargeInMode::Flush, ..BargeIn::OFF };
+    assert!(session.listen_with(Some(Box::new(Listener::new(barge_in)))).is_none());
+    let (mut total, mut taped, mut talked) = (0, 0, 0);
     for tick in 0..6_000_u32 {
         now += Duration::from_millis(20);
         feed(&mut agent, tick);
@@ -116,9 +124,12 @@ fn run_call(codec: Codec, ptime_ms: u8) -> u64 {
                 session.receive(now, &datagram, &mut out);
             }
             session.tick(now, &mut out);
+            let is_talk = |event: &&MediaEvent| matches!(event, MediaEvent::Talk(_));
+            talked += out.events().iter().filter(is_talk).count();
             out.clear();
         });
     }
+    assert!(talked > 10, "{talked} interruptions and turns");
     let statistics = session.statistics();
     assert!(statistics.packets_in > 4_000 && statistics.packets_out > 1_000, "{statistics:?}");
     assert!(statistics.played_ms > 10_000 && statistics.digits > 0, "{statistics:?}");
@@ -153,10 +164,25 @@ fn feed(agent: &mut AgentEnd, tick: u32) {
     }
 }
 
+/// A voice for three seconds of every eight, and nothing between.
+fn caller(codec: Codec, tick: u32) -> [u8; 160] {
+    let mut frame = [0_i16; 160];
+    if tick % 400 < 150 {
+        for (n, sample) in frame.iter_mut().enumerate() {
+            let time = (tick as usize * 160 + n) as f32 / 8_000.0;
+            let harmonics = (1..=12).map(|k| (TAU * 140.0 * k as f32 * time).sin() / k as f32);
+            *sample = (harmonics.sum::<f32>() * 6_000.0) as i16;
+        }
+    }
+    let mut payload = [0; 160];
+    g711::encode(codec, &frame, &mut payload);
+    payload
+}
+
 /// What arrives: audio with losses and disorder, keys, reports, garbage.
 fn datagrams(codec: Codec, tick: u32) -> Vec<(Port, Vec<u8>)> {
     let payload_type = codec.static_payload_type();
-    let payload = [0x33; 160];
+    let payload = caller(codec, tick);
     let audio = |number: u32| {
         let packet = RtpPacket {
             marker: false,
