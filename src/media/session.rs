@@ -212,12 +212,6 @@ impl MediaSession {
         }
     }
 
-    /// Presses a key (RFC 4733); false when the peer takes no events or too many keys wait.
-    pub fn send_digit(&mut self, digit: char) -> bool {
-        let takes = self.plan.as_ref().is_some_and(|plan| plan.dtmf_send.is_some());
-        takes && self.digits_out.push(digit)
-    }
-
     /// Takes a datagram that arrived at `now`. Anything may be in it.
     pub fn receive(&mut self, now: Moment, datagram: &Received<'_>, out: &mut TickOutput) {
         let mux = self.plan.as_ref().is_some_and(|plan| plan.rtcp_mux);

@@ -97,6 +97,12 @@ impl MediaSession {
         self.steered.playing = false;
     }
 
+    /// Presses a key (RFC 4733); false when the peer takes no events or too many keys wait.
+    pub fn send_digit(&mut self, digit: char) -> bool {
+        let takes = self.plan.as_ref().is_some_and(|plan| plan.dtmf_send.is_some());
+        takes && self.digits_out.push(digit)
+    }
+
     /// Lets silence be heard in place of the peer (`inward`), and by it (`outward`). Keys pass all the same.
     pub const fn mute(&mut self, inward: bool, outward: bool) {
         self.steered.inward = inward;
