@@ -3,6 +3,7 @@
 use crate::call::event::CallEvent;
 use crate::call::event::MediaFigures;
 use crate::call::event::RecordingStep;
+use crate::call::side::LegSide;
 use crate::cdr::CallRecord;
 use crate::cdr::CallReport;
 use crate::cdr::TimedEvent;
@@ -279,14 +280,7 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         }
         CallEvent::TransferBegun(mode) => json!({"mode": mode.as_str()}),
         CallEvent::TransferFailed(cause) => json!({"cause": cause.code()}),
-        CallEvent::LegMedia(side, figures) => json!({
-            "leg": side.as_str(),
-            "packets_in": figures.packets_in,
-            "packets_out": figures.packets_out,
-            "lost_in": figures.lost_in,
-            "mos_in": figures.mos_in,
-            "mos_out": figures.mos_out,
-        }),
+        CallEvent::LegMedia(side, figures) => leg_media_detail(*side, figures),
         CallEvent::Digit(digit) => json!({"digit": digit}),
         CallEvent::Muted(side) | CallEvent::Unmuted(side) => json!({"party": side.as_str()}),
         CallEvent::PlayBegun(name) => json!({"asset": name}),
@@ -339,6 +333,17 @@ fn asked_detail(outcome: AskOutcome, variables: &CallVariables) -> Value {
 fn variables_of(variables: &CallVariables) -> Value {
     let all = variables.iter().map(|(name, value)| (name.to_string(), json!(value.as_str())));
     Value::Object(all.collect())
+}
+
+fn leg_media_detail(side: LegSide, figures: &MediaFigures) -> Value {
+    json!({
+        "leg": side.as_str(),
+        "packets_in": figures.packets_in,
+        "packets_out": figures.packets_out,
+        "lost_in": figures.lost_in,
+        "mos_in": figures.mos_in,
+        "mos_out": figures.mos_out,
+    })
 }
 
 fn talk_detail(talk: Talk) -> Value {
