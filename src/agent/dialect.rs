@@ -161,6 +161,7 @@ pub fn of(kind: &AgentKind, call: &AgentCall) -> Option<(Box<dyn Dialect>, Durat
         | AgentKind::Announce
         | AgentKind::Parrot
         | AgentKind::Twiml(_)
+        | AgentKind::Script(_)
         | AgentKind::Sip(_)
         | AgentKind::Forward(_) => None,
     }

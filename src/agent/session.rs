@@ -234,7 +234,8 @@ impl AgentSession {
             AgentKind::Twilio(_)
             | AgentKind::Sip(_)
             | AgentKind::Forward(_)
-            | AgentKind::Twiml(_) => Self::announcement(Announcement::Fallback),
+            | AgentKind::Twiml(_)
+            | AgentKind::Script(_) => Self::announcement(Announcement::Fallback),
         }
     }
 

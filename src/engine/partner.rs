@@ -41,7 +41,8 @@ pub(super) fn of_agent(agent: &AgentSettings) -> Partner {
         | AgentKind::Tone { .. }
         | AgentKind::Announce
         | AgentKind::Parrot
-        | AgentKind::Twiml(_) => Partner::Agent,
+        | AgentKind::Twiml(_)
+        | AgentKind::Script(_) => Partner::Agent,
     }
 }
 

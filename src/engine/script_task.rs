@@ -15,6 +15,7 @@ use crate::agent::script::answers::CallFacts;
 use crate::agent::script::answers::Form;
 use crate::agent::script::answers::ScriptError;
 use crate::agent::script::interpreter::Interpreter;
+use crate::agent::script::local;
 use crate::agent::script::step::Next;
 use crate::agent::script::step::RejectReason;
 use crate::agent::script::step::Stream;
@@ -43,6 +44,7 @@ use crate::types::agent::TwilioAgent;
 use crate::types::barge_in::BargeIn;
 use crate::types::cause::HangupCause;
 use crate::types::moment::Moment;
+use crate::types::script::ProfileScript;
 use bytes::Buf;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -68,6 +70,8 @@ const MARKS: u64 = 1 << 40;
 /// What a script's task needs.
 pub(super) struct ScriptSetup {
     pub(super) beginning: Beginning,
+    /// The parts of a script that the profile holds.
+    pub(super) local: Option<Box<ProfileScript>>,
     pub(super) web: Web,
     pub(super) assets: Assets,
     pub(super) speech: Speech,
@@ -106,6 +110,7 @@ struct Streaming {
 
 struct Task {
     interpreter: Interpreter,
+    local: Option<Box<ProfileScript>>,
     web: Web,
     sounds: Sounds,
     roots: TrustRoots,
@@ -157,6 +162,7 @@ impl Task {
         };
         Self {
             interpreter: Interpreter::new(setup.beginning),
+            local: setup.local,
             web: setup.web,
             sounds,
             roots: setup.roots,
@@ -387,8 +393,13 @@ impl Task {
                     Done::Script(job, web.script((address, method), form).await)
                 });
             }
-            // A script of a web server has no parts.
-            Next::Part(_) => self.own.push_back(Input::Script(job, Ok(Script::default()))),
+            Next::Part(part) => {
+                // A script of a web server has none.
+                let local = self.local.as_deref();
+                let steps = local.map(|local| local::part(local, part, answers.digits.as_deref()));
+                let script = Script { steps: steps.unwrap_or_default(), ..Script::default() };
+                self.own.push_back(Input::Script(job, Ok(script)));
+            }
         }
     }
 

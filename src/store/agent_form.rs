@@ -2,6 +2,10 @@
 
 use crate::routing::template::Scope;
 use crate::routing::template::Template;
+use crate::store::script_form;
+use crate::store::script_form::MailboxForm;
+use crate::store::script_form::MenuForm;
+use crate::store::script_form::ReceptionistForm;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::agent::AnswerPolicy;
@@ -18,6 +22,7 @@ use crate::types::header::FieldValue;
 use crate::types::header::NameGlob;
 use crate::types::peer::Credentials;
 use crate::types::peer::PeerUri;
+use crate::types::script::ProfileScript;
 use crate::types::secret::Secret;
 use crate::types::srtp::SrtpPolicy;
 use serde::Deserialize;
@@ -61,6 +66,9 @@ struct AgentForm {
     fallback_url: Option<String>,
     status_callback_url: Option<String>,
     timeout_ms: Option<u64>,
+    menu: Option<MenuForm>,
+    mailbox: Option<MailboxForm>,
+    script: Option<ReceptionistForm>,
     #[serde(default)]
     answer: Answer,
     #[serde(default)]
@@ -82,6 +90,9 @@ enum FormKind {
     Sip,
     Forward,
     Twiml,
+    DtmfIvr,
+    Voicemail,
+    Receptionist,
 }
 
 /// How a web server is asked.
@@ -140,6 +151,9 @@ pub(crate) fn parse_agent(
         FormKind::Sip => AgentKind::Sip(form.sip(resolve)?),
         FormKind::Forward => AgentKind::Forward(form.forwarded()?),
         FormKind::Twiml => AgentKind::Twiml(Box::new(form.twiml(resolve)?)),
+        FormKind::DtmfIvr | FormKind::Voicemail | FormKind::Receptionist => {
+            AgentKind::Script(Box::new(form.script()?))
+        }
     };
     let answer = match form.answer {
         Answer::WhenReady => AnswerPolicy::WhenReady,
@@ -209,6 +223,9 @@ impl AgentForm {
             ("fallback_url", self.fallback_url.is_some(), twiml),
             ("status_callback_url", self.status_callback_url.is_some(), twiml),
             ("timeout_ms", self.timeout_ms.is_some(), twiml),
+            ("menu", self.menu.is_some(), &[FormKind::DtmfIvr]),
+            ("mailbox", self.mailbox.is_some(), &[FormKind::DtmfIvr, FormKind::Voicemail]),
+            ("script", self.script.is_some(), &[FormKind::Receptionist]),
             (
                 "ring_timeout_ms",
                 self.ring_timeout_ms.is_some(),
@@ -274,6 +291,20 @@ impl AgentForm {
             status: web("status_callback_url", &self.status_callback_url, false)?,
             auth_token: self.auth_token(resolve)?,
             timeout: bounded("timeout_ms", timeout_ms, WEB_MS_MAX)?,
+        })
+    }
+
+    fn script(&self) -> Result<ProfileScript, String> {
+        let mailbox = script_form::mailbox(self.mailbox.as_ref())?;
+        Ok(match self.kind {
+            FormKind::DtmfIvr => {
+                let menu = self.menu.as_ref().ok_or("`menu` is missing")?;
+                ProfileScript::Menu(script_form::menu_tree(menu, mailbox)?)
+            }
+            FormKind::Receptionist => {
+                ProfileScript::Receptionist(script_form::receptionist(self.script.as_ref())?)
+            }
+            _ => ProfileScript::Mailbox(mailbox),
         })
     }
 

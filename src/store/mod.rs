@@ -30,6 +30,7 @@ pub mod refused_sources;
 pub mod reseal;
 pub mod resource;
 pub mod routing_profiles;
+mod script_form;
 pub mod seal;
 pub mod snapshot;
 pub mod statements;

@@ -7,6 +7,7 @@ use crate::types::header::NameGlob;
 use crate::types::number::E164;
 use crate::types::peer::Credentials;
 use crate::types::peer::PeerUri;
+use crate::types::script::ProfileScript;
 use crate::types::secret::Secret;
 use crate::types::srtp::SrtpPolicy;
 use std::time::Duration;
@@ -48,6 +49,8 @@ pub enum AgentKind {
     Forward(ForwardedNumber),
     /// Documents of a web server that lead the call (TwiML).
     Twiml(Box<TwimlAgent>),
+    /// A script that the profile holds itself.
+    Script(Box<ProfileScript>),
 }
 
 /// Documents that lead a call.

@@ -215,6 +215,8 @@ pub const SPOKEN_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const SPEECH_CACHE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// News of one call that wait for its status callback. Over it: later ones are left out.
 pub const STATUS_NEWS_MAX: usize = 8;
+/// Menus of one profile. More are refused.
+pub const MENUS_MAX: usize = 64;
 /// Keys that are gathered at once. Over it: they are enough.
 pub const GATHERED_KEYS_MAX: u32 = 128;
 

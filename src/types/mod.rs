@@ -15,6 +15,7 @@ pub mod peer;
 pub mod random;
 pub mod reach;
 pub mod recording;
+pub mod script;
 pub mod secret;
 pub mod srtp;
 pub mod talk;

@@ -224,6 +224,11 @@ impl Node {
         self.http
     }
 
+    /// Where its sounds are.
+    pub(crate) fn assets(&self) -> PathBuf {
+        self.home.data_dir().join("assets")
+    }
+
     pub(crate) fn listener(&self, name: &str, transport: &str) -> SocketAddr {
         let all = self.ready["sip"].as_array().unwrap();
         let one = all.iter().find(|one| one["listener"] == name && one["transport"] == transport);

@@ -12,9 +12,11 @@ use crate::carrier::pick_up;
 use crate::carrier::shown;
 use crate::node::Home;
 use crate::node::Node;
+use crate::node::PATIENCE;
 use crate::phone::Heard;
 use crate::phone::Phone;
 use crate::rows;
+use crate::rtp::audio;
 use crate::talk::Peer;
 use crate::twilio_client::Client;
 use crate::web::Asked;
@@ -56,6 +58,21 @@ async fn press(phone: &mut Phone, keys: &str) {
         let body = format!("Signal={digit}\r\nDuration=160\r\n");
         assert_eq!(phone.ask("INFO", relay, &body).await.status(), 200);
     }
+}
+
+/// Waits until a packet is heard that is of [`SOUND`] from end to end.
+async fn hear_sound(phone: &Phone) {
+    let mut buffer = [0; 2_048];
+    let heard = async {
+        loop {
+            let length = phone.media.recv_from(&mut buffer).await.unwrap().0;
+            let sound = audio(&buffer[..length]);
+            if !sound.is_empty() && sound.iter().all(|byte| *byte == SOUND[0]) {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, heard).await.expect("the sound is heard");
 }
 
 /// The call of a phone, by its own identity.
@@ -126,6 +143,32 @@ async fn a_web_server_leads_a_call_by_signed_requests_and_is_told_how_it_got_on(
     assert_eq!((&record["cause"], &record["ended_by"]), (&json!("normal"), &json!("agent")));
     let remarks = notes(&record, "remark");
     assert!(remarks.iter().any(|remark| remark.contains("<Enqueue>")), "{remarks:?}");
+}
+
+#[tokio::test]
+async fn a_text_is_spoken_by_the_program_of_the_machine() {
+    let mut web = Web::start().await;
+    let (node, _far, key) = node(json!({"kind": "twiml", "url": web.url("/voice")})).await;
+    web.put("/voice", Page::twiml("<Say>Your table is ready.</Say><Redirect>/said</Redirect>"));
+    web.put("/said", Page::twiml("<Hangup/>"));
+    let mut phone = caller(&node).await;
+    phone.call("").await;
+    let mut buffer = [0; 2_048];
+    let heard = async {
+        let mut loud = 0;
+        while loud < 20 {
+            let length = phone.media.recv_from(&mut buffer).await.unwrap().0;
+            let sound = audio(&buffer[..length]);
+            // The larger half of all levels: comfort noise has none of them.
+            loud += u32::from(sound.iter().any(|byte| byte & 0x7f < 0x40));
+        }
+    };
+    tokio::time::timeout(PATIENCE, heard).await.expect("speech is heard");
+    web.asked("/said").await;
+    hear_bye(&phone).await;
+    let call = call_of(&node, &phone).await;
+    let record = shown(&node, 1, &call, &key).await;
+    assert_eq!(notes(&record, "sound_failed"), [""; 0]);
 }
 
 #[tokio::test]
@@ -222,6 +265,48 @@ async fn somebody_is_dialled_and_the_document_goes_on_when_they_are_gone() {
     let call = call_of(&node, &phone).await;
     let record = shown(&node, 1, &call, &key).await;
     assert_eq!((&record["cause"], &record["ended_by"]), (&json!("normal"), &json!("agent")));
+}
+
+#[tokio::test]
+async fn a_menu_leads_to_a_mailbox_and_the_message_is_a_recording_of_the_call() {
+    let agent = json!({
+        "kind": "dtmf_ivr",
+        "menu": {"prompt": {"asset": "menu.ulaw"}, "timeout_ms": 60_000, "keys": {"0": "voicemail"}},
+        "mailbox": {"greeting": {"asset": "speak.ulaw"}, "max_length_s": 2},
+    });
+    let (node, _far, key) = node(agent).await;
+    let assets = node.assets();
+    std::fs::create_dir_all(&assets).unwrap();
+    std::fs::write(assets.join("menu.ulaw"), [0x2a; 80_000]).unwrap();
+    std::fs::write(assets.join("speak.ulaw"), SOUND).unwrap();
+    let mut phone = caller(&node).await;
+    phone.call("").await;
+    // The menu is heard: keys mean something from now on.
+    hear_sound(&phone).await;
+    press(&mut phone, "0").await;
+    hear_bye(&phone).await;
+    let call = call_of(&node, &phone).await;
+    let record = shown(&node, 1, &call, &key).await;
+    assert_eq!((&record["cause"], &record["ended_by"]), (&json!("normal"), &json!("agent")));
+    let events = record["events"].as_array().unwrap().iter();
+    let names: Vec<_> = events.map(|event| event["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"recording_started"), "{names:?}");
+    assert!(names.contains(&"recording_ready"), "{names:?}");
+}
+
+#[tokio::test]
+async fn a_receptionist_greets_asks_who_says_nothing_and_takes_its_leave() {
+    let script = json!({"patience_ms": 300, "lines": []});
+    let (node, _far, key) = node(json!({"kind": "receptionist", "script": script})).await;
+    let mut phone = caller(&node).await;
+    phone.call("").await;
+    hear_bye(&phone).await;
+    let call = call_of(&node, &phone).await;
+    let record = shown(&node, 1, &call, &key).await;
+    assert_eq!((&record["cause"], &record["ended_by"]), (&json!("normal"), &json!("agent")));
+    assert_eq!(notes(&record, "sound_failed"), [""; 0]);
+    // Three prompts that come with the program, and their silences.
+    assert!(record["duration_ms"].as_u64().unwrap() > 8_000, "{record}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 pub mod announce;
 pub mod echo;
 pub mod parrot;
+pub mod prompts;
 pub mod tone;
 
 mod synthesis;

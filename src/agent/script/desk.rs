@@ -98,7 +98,9 @@ impl Desk {
         let job = self.new_job();
         let sound = match &playing.sound {
             Sound::Url(url) => Sound::Url(address::resolve(&self.address, url)),
-            sound @ (Sound::Asset(_) | Sound::Speech { .. } | Sound::Beep) => sound.clone(),
+            sound @ (Sound::Asset(_) | Sound::Speech { .. } | Sound::Prompt(_) | Sound::Beep) => {
+                sound.clone()
+            }
         };
         out.push(Output::Load { job, sound });
         job

@@ -178,8 +178,11 @@ impl Interpreter {
 
     /// A script that came is followed from its first step on.
     fn take(&mut self, now: Moment, script: Script, out: &mut Vec<Output>) {
-        let detail = format!("{} steps", script.steps.len());
-        self.desk.note(NoteKind::Script, detail, out);
+        // The parts of a script within the switch are no news.
+        if !script.address.is_empty() {
+            let detail = format!("{} steps", script.steps.len());
+            self.desk.note(NoteKind::Script, detail, out);
+        }
         for remark in script.remarks {
             self.desk.note(NoteKind::Remark, remark, out);
         }

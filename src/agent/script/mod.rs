@@ -9,6 +9,7 @@ mod desk;
 mod gathering;
 pub mod interpreter;
 mod listening;
+pub mod local;
 mod recording;
 mod saying;
 pub mod step;

@@ -67,6 +67,8 @@ pub enum Sound {
         /// By which voice, as the script names it; empty: as usual.
         voice: String,
     },
+    /// A prompt that comes with the program, by its name.
+    Prompt(&'static str),
     /// The tone after which one speaks.
     Beep,
 }

@@ -47,9 +47,33 @@ use crate::types::header::FieldValue;
 use crate::types::id::AiProfileId;
 use crate::types::id::RecordingId;
 use crate::types::moment::Moment;
+use crate::types::script::ProfileScript;
+use crate::types::secret::Secret;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+
+/// How long web servers may take that no profile names.
+const WEB_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where a script comes from.
+pub(super) enum ScriptPlan {
+    /// A web server.
+    Web(Box<TwimlAgent>),
+    /// The profile.
+    Local(Box<ProfileScript>),
+}
+
+impl ScriptPlan {
+    /// That of an agent; `None`: no script leads its calls.
+    pub(super) fn of(kind: &AgentKind) -> Option<Self> {
+        match kind {
+            AgentKind::Twiml(agent) => Some(Self::Web(agent.clone())),
+            AgentKind::Script(script) => Some(Self::Local(script.clone())),
+            _ => None,
+        }
+    }
+}
 
 /// What a script has under way in its call.
 #[derive(Default)]
@@ -71,22 +95,34 @@ struct ScriptRecording {
 impl Task {
     pub(super) fn start_script(
         &self,
-        agent: &TwimlAgent,
+        plan: ScriptPlan,
         call: AgentCall,
         end: AgentEnd,
         events: mpsc::Sender<ScriptEvent>,
     ) -> ScriptHandle {
         let facts = self.facts();
-        let beginning = Beginning {
-            first: first(&agent.source),
-            fallback: agent.fallback.as_ref().map(next),
-            after_answer: facts.is_outbound,
+        let after_answer = facts.is_outbound;
+        let (beginning, local, web) = match plan {
+            ScriptPlan::Web(agent) => {
+                let fallback = agent.fallback.as_ref().map(next);
+                let first = first(&agent.source);
+                (Beginning { first, fallback, after_answer }, None, self.web_of(&agent))
+            }
+            ScriptPlan::Local(script) => {
+                let first = Replacement::Next(Next::Part(0));
+                let web = Web {
+                    http: self.switch.http.clone(),
+                    auth_token: Secret::default(),
+                    timeout: WEB_TIMEOUT,
+                };
+                (Beginning { first, fallback: None, after_answer }, Some(script), web)
+            }
         };
-        let web = self.web_of(agent);
         let recordings =
             format!("/api/v1/tenants/{}/calls/{}/recordings/", self.route.tenant.id, self.id());
         let setup = ScriptSetup {
             beginning,
+            local,
             web,
             assets: self.switch.assets.clone(),
             speech: self.switch.speech.clone(),

@@ -19,13 +19,13 @@ use crate::engine::agent_task::AgentEvent;
 use crate::engine::agent_task::AgentHandle;
 use crate::engine::agent_task::AgentSetup;
 use crate::engine::call_task::Task;
+use crate::engine::call_task::script::ScriptPlan;
 use crate::engine::media_thread::MediaId;
 use crate::engine::originate;
 use crate::engine::originate::TransferTarget;
 use crate::engine::script_task::ScriptEvent;
 use crate::engine::script_task::ScriptHandle;
 use crate::media::listener::Listener;
-use crate::types::agent::AgentKind;
 use crate::types::barge_in::BargeInMode;
 use crate::types::cause::HangupCause;
 use crate::types::limit::KEYS_SENT_MAX;
@@ -263,9 +263,9 @@ impl Task {
             trace: sampling.map(|sampling| TraceContext::of(self.id(), SpanPart::Call, sampling)),
         };
         let settings = self.route.profile.agent.clone();
-        if let AgentKind::Twiml(agent) = &settings.kind {
+        if let Some(plan) = ScriptPlan::of(&settings.kind) {
             let (events_in, events) = mpsc::channel(AGENT_EVENTS_MAX);
-            let handle = self.start_script(agent, call, end, events_in);
+            let handle = self.start_script(plan, call, end, events_in);
             return (Speaker::Script(handle), Events::Script(events));
         }
         let (events_in, events) = mpsc::channel(AGENT_EVENTS_MAX);

@@ -1,6 +1,7 @@
 //! Sounds of scripts, had from wherever they are, as µ-law at 8 kHz.
 
 use crate::agent::builtin::announce;
+use crate::agent::builtin::prompts;
 use crate::agent::script::step::Sound;
 use crate::audio::g711;
 use crate::engine::assets::Assets;
@@ -39,6 +40,7 @@ impl Sounds {
             Sound::Speech { text, language, voice: _ } => {
                 self.speech.say(&text, &language).await.map_err(|error| error.to_string())
             }
+            Sound::Prompt(name) => prompts::prompt(name).ok_or_else(|| format!("no prompt {name}")),
             Sound::Beep => Ok(announce::beep()),
         }
     }
