@@ -146,6 +146,8 @@ enum Woken {
     Agent(Option<AgentEvent>),
     Back(Option<AgentEnd>),
     Done(Done),
+    /// What was under way panicked.
+    Broken,
 }
 
 impl Task {
@@ -215,8 +217,7 @@ impl Task {
             woken = agent_event(stream.as_deref_mut()) => woken,
             Some(done) = jobs.join_next(), if !jobs.is_empty() => match done {
                 Ok(done) => Woken::Done(done),
-                // One that panicked has its answer all the same, as far as the deadline of the script goes.
-                Err(_) => Woken::Deadline,
+                Err(_) => Woken::Broken,
             },
         }
     }
@@ -229,6 +230,7 @@ impl Task {
             Woken::Link(event) => self.linked(now, event, out),
             Woken::Agent(event) => self.agent_said(event).await,
             Woken::Back(end) => self.come_back(end),
+            Woken::Broken => self.finish(ScriptEvent::Lost(HangupCause::SwitchFault)).await,
             Woken::Done(Done::Script(job, script)) => {
                 self.interpreter.handle(now, Input::Script(job, script), out);
             }

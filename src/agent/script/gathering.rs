@@ -56,7 +56,7 @@ impl Gathering {
         }
         match &mut self.phase {
             Phase::Saying(saying) => {
-                if saying.handle(desk, input, out) != Said::Busy {
+                if saying.handle(now, desk, input, out) != Said::Busy {
                     self.prompt(now, desk, out);
                 }
             }
@@ -72,7 +72,7 @@ impl Gathering {
 
     pub(super) const fn deadline(&self) -> Option<Moment> {
         match &self.phase {
-            Phase::Saying(_) => None,
+            Phase::Saying(saying) => saying.deadline(),
             Phase::Pausing(until) | Phase::Waiting(until) => Some(*until),
         }
     }

@@ -92,7 +92,7 @@ impl Interpreter {
                 let (job, is_fallback) = (*job, *is_fallback);
                 return self.asking(now, (job, is_fallback), input, out);
             }
-            State::Saying(saying) => match saying.handle(&mut self.desk, &input, out) {
+            State::Saying(saying) => match saying.handle(now, &mut self.desk, &input, out) {
                 Said::Busy => Flow::Stay,
                 Said::Done | Said::Missing => Flow::Advance,
             },
@@ -120,6 +120,7 @@ impl Interpreter {
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
         match &self.state {
+            State::Saying(saying) => saying.deadline(),
             State::Pausing(until, _) => Some(*until),
             State::Gathering(gathering) => gathering.deadline(),
             State::Dialling(dialling) => dialling.until,
@@ -128,7 +129,6 @@ impl Interpreter {
             State::Idle
             | State::Unanswered
             | State::Asking(..)
-            | State::Saying(_)
             | State::Streaming(_)
             | State::Leaving(_)
             | State::Over => None,

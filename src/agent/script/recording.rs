@@ -55,7 +55,7 @@ impl Recording {
 
     pub(super) const fn deadline(&self) -> Option<Moment> {
         match &self.phase {
-            Phase::Beep(_) => None,
+            Phase::Beep(saying) => saying.deadline(),
             Phase::Running { until, .. } | Phase::Closing(until) => Some(*until),
         }
     }
@@ -77,7 +77,7 @@ impl Recording {
         }
         match &mut self.phase {
             Phase::Beep(saying) => {
-                if saying.handle(desk, input, out) != Said::Busy {
+                if saying.handle(now, desk, input, out) != Said::Busy {
                     self.begun = now;
                     self.phase = run(now, &self.record, out);
                 }

@@ -5,7 +5,14 @@ use crate::agent::script::step::Playing;
 use crate::agent::script::vocabulary::Input;
 use crate::agent::script::vocabulary::NoteKind;
 use crate::agent::script::vocabulary::Output;
+use crate::types::moment::Moment;
 use bytes::Bytes;
+use std::time::Duration;
+
+/// Bytes of µ-law in a millisecond.
+const BYTES_PER_MS: u64 = 8;
+/// How much later than it should be a sound may be heard.
+const LATE_MAX: Duration = Duration::from_secs(30);
 
 /// A sound on its way to the caller.
 #[derive(Debug)]
@@ -17,7 +24,7 @@ pub(super) struct Saying {
 #[derive(Debug)]
 enum Phase {
     Loading(u32),
-    Playing { mark: u64, audio: Bytes },
+    Playing { mark: u64, audio: Bytes, until: Moment },
 }
 
 /// What became of it.
@@ -37,8 +44,17 @@ impl Saying {
         Self { rounds_left: playing.rounds.max(1), phase: Phase::Loading(job) }
     }
 
+    /// When it is taken for heard although nothing said so: a caller on hold hears nothing of it.
+    pub(super) const fn deadline(&self) -> Option<Moment> {
+        match &self.phase {
+            Phase::Loading(_) => None,
+            Phase::Playing { until, .. } => Some(*until),
+        }
+    }
+
     pub(super) fn handle(
         &mut self,
+        now: Moment,
         desk: &mut Desk,
         input: &Input<'_>,
         out: &mut Vec<Output>,
@@ -49,15 +65,14 @@ impl Saying {
                 if let Input::Sound(answered, result) = input
                     && *answered == job
                 {
-                    return self.loaded(desk, result, out);
+                    return self.loaded(now, desk, result, out);
                 }
             }
-            Phase::Playing { mark, audio } => {
-                if let Input::MarkPlayed(played) = input
-                    && played == mark
-                {
+            Phase::Playing { mark, audio, until } => {
+                let is_heard = matches!(input, Input::MarkPlayed(played) if played == mark);
+                if is_heard || now >= *until {
                     let audio = audio.clone();
-                    return self.played(desk, audio, out);
+                    return self.played(now, desk, audio, out);
                 }
             }
         }
@@ -66,13 +81,14 @@ impl Saying {
 
     fn loaded(
         &mut self,
+        now: Moment,
         desk: &mut Desk,
         result: &Result<Bytes, String>,
         out: &mut Vec<Output>,
     ) -> Said {
         let why = match result {
             Ok(audio) if !audio.is_empty() => {
-                self.play(desk, audio.clone(), out);
+                self.play(now, desk, audio.clone(), out);
                 return Said::Busy;
             }
             Ok(_) => "it is empty",
@@ -82,21 +98,28 @@ impl Saying {
         Said::Missing
     }
 
-    fn played(&mut self, desk: &mut Desk, audio: Bytes, out: &mut Vec<Output>) -> Said {
+    fn played(
+        &mut self,
+        now: Moment,
+        desk: &mut Desk,
+        audio: Bytes,
+        out: &mut Vec<Output>,
+    ) -> Said {
         desk.something_happened();
         self.rounds_left = self.rounds_left.saturating_sub(1);
         if self.rounds_left == 0 {
             return Said::Done;
         }
-        self.play(desk, audio, out);
+        self.play(now, desk, audio, out);
         Said::Busy
     }
 
-    fn play(&mut self, desk: &mut Desk, audio: Bytes, out: &mut Vec<Output>) {
+    fn play(&mut self, now: Moment, desk: &mut Desk, audio: Bytes, out: &mut Vec<Output>) {
         let mark = desk.new_mark();
         out.push(Output::Play(audio.clone()));
         out.push(Output::Mark(mark));
         out.push(Output::Finish);
-        self.phase = Phase::Playing { mark, audio };
+        let length = Duration::from_millis(audio.len() as u64 / BYTES_PER_MS);
+        self.phase = Phase::Playing { mark, audio, until: now + length + LATE_MAX };
     }
 }
