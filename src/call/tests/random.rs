@@ -279,6 +279,7 @@ fn input() -> impl Strategy<Value = Input> {
         TransferRequest::Refer { target: Box::new(target), otherwise },
         TransferRequest::Bridge(Box::new(request())),
         TransferRequest::Attended(Box::new(request())),
+        TransferRequest::Dial(Box::new(request())),
     ]);
     prop_oneof![
         20 => (side.clone(), leg_input()).prop_map(|(side, input)| Input::Leg(side, input)),
@@ -321,6 +322,10 @@ fn beginning() -> impl Strategy<Value = Vec<Step>> {
     let attended = [Step::Give(Input::TransferRequested(attended)), Step::Obey, Step::Obey];
     let confirmed = [consulted, Step::Give(Input::TransferConfirmed)];
     let attended = [&talk[..], &attended, &confirmed].concat();
+    let dial = TransferRequest::Dial(Box::new(request()));
+    let dialled = Step::Give(Input::Leg(LegSide::Far, LegInput::Answered(offer.clone())));
+    let dialling = [Step::Give(Input::TransferRequested(dial)), Step::Obey, Step::Obey, dialled];
+    let dialled = [&talk[..], &dialling].concat();
     let referred = near(LegInput::Referred(Box::new(request())));
     let taken = Step::Give(Input::Leg(LegSide::Third, LegInput::Answered(offer.clone())));
     let handing = [&talk[..], &[referred.clone(), Step::Obey, Step::Obey]].concat();
@@ -329,6 +334,7 @@ fn beginning() -> impl Strategy<Value = Vec<Step>> {
         handing,
         [&bridged[..], &[referred, Step::Obey, Step::Obey, taken]].concat(),
         attended,
+        dialled,
         [&bridged[..], &transfer()].concat(),
         bridged,
         vec![],

@@ -91,6 +91,53 @@ fn a_bridged_transfer_ends_the_agent_once_the_target_proved_that_it_stays() {
     assert_eq!(bench.close_all().1, Party::Far);
 }
 
+/// A caller whose agent dialled somebody for it and waits.
+fn dialling() -> Bench {
+    let mut bench = talking();
+    let out = bench.give(Input::TransferRequested(TransferRequest::Dial(Box::new(request()))));
+    assert!(records(&out, &CallEvent::TransferBegun(TransferMode::Dial)), "{out:?}");
+    assert!(dial(&bench.run_media(FAR), FAR).is_some());
+    bench
+}
+
+#[test]
+fn an_agent_that_dialled_somebody_has_the_caller_back_when_that_one_is_gone() {
+    let mut bench = dialling();
+    let out = bench.leg(FAR, LegInput::Answered(sdp()));
+    assert_eq!(path(&out), Some(AudioPath::Bridge(FAR)));
+    assert!(out.contains(&told(TransferNews::Answered)), "{out:?}");
+    assert!(!out.contains(&Output::Agent(AgentOutput::End)), "{out:?}");
+    let out = bench.leg(FAR, ended_leg(HangupCause::Normal));
+    assert!(out.contains(&told(TransferNews::Ended)), "{out:?}");
+    assert_eq!((path(&out), hangs_up(&out, NEAR)), (Some(AudioPath::Agent(NEAR)), None));
+}
+
+#[test]
+fn a_dial_is_given_up_before_and_after_its_answer_and_the_agent_goes_on() {
+    let mut bench = dialling();
+    let out = bench.give(Input::TransferWithdrawn);
+    assert_eq!(hangs_up(&out, FAR), Some(HangupCause::Normal));
+    is_back(&bench, &out, HangupCause::Normal);
+    let mut bench = dialling();
+    bench.leg(FAR, LegInput::Answered(sdp()));
+    let out = bench.give(Input::TransferWithdrawn);
+    assert_eq!(hangs_up(&out, FAR), Some(HangupCause::Normal));
+    assert!(out.contains(&told(TransferNews::Ended)), "{out:?}");
+    assert_eq!(path(&out), Some(AudioPath::Agent(NEAR)));
+    let mut bench = dialling();
+    let out = bench.leg(FAR, LegInput::DialFailed { cause: HangupCause::Busy, status: Some(486) });
+    is_back(&bench, &out, HangupCause::Busy);
+}
+
+#[test]
+fn an_agent_that_left_while_somebody_it_dialled_talks_is_not_waited_for() {
+    let mut bench = dialling();
+    bench.leg(FAR, LegInput::Answered(sdp()));
+    bench.give(Input::Agent(AgentInput::Lost(HangupCause::AgentLost)));
+    let out = bench.leg(FAR, ended_leg(HangupCause::Normal));
+    assert_eq!(hangs_up(&out, NEAR), Some(HangupCause::Normal));
+}
+
 #[test]
 fn the_caller_hears_the_targets_early_media() {
     let mut bench = joining();
