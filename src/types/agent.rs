@@ -97,7 +97,8 @@ impl AgentKind {
             | Self::Announce
             | Self::Parrot
             | Self::Sip(_)
-            | Self::Forward(_) => false,
+            | Self::Forward(_)
+            | Self::Script(_) => false,
         }
     }
 }
