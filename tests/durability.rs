@@ -330,3 +330,73 @@ async fn no_event_of_a_call_is_lost_on_its_way_to_a_webhook_whatever_dies() {
                  FROM webhook_outbox";
     assert_eq!(told, switch.text(order).await);
 }
+
+/// What of a tenant's calls is in the database more or less than once: calls that did not end once, events and
+/// recordings of no call, calls without exactly one recording that is over.
+const AMISS: &str = "SELECT \
+    (SELECT count(*) FROM calls c WHERE c.tenant_id IS NOT NULL AND (c.ended_at IS NULL \
+        OR (SELECT count(*) FROM recordings r WHERE r.call_id = c.id \
+            AND r.status IN ('ready', 'interrupted') AND r.ended_at IS NOT NULL) <> 1)) \
+    + (SELECT count(*) FROM recordings r WHERE NOT EXISTS (SELECT FROM calls c WHERE c.id = r.call_id)) \
+    + (SELECT count(*) FROM recordings WHERE status NOT IN ('ready', 'interrupted')) \
+    + (SELECT count(*) FROM webhook_outbox WHERE state <> 'delivered') \
+    + (SELECT count(*) FROM webhook_queues)";
+
+/// Recordings that were begun and are not over.
+const RECORDING: &str = "SELECT count(*) FROM recordings WHERE status = 'recording'";
+
+#[tokio::test]
+async fn calls_events_webhooks_and_recordings_are_there_once_after_an_outage_a_kill_and_a_stop() {
+    let (victim, mut switch) = Victim::start().await;
+    let receiver = Receiver::start(200).await;
+    add_endpoint(&switch, &receiver).await;
+    switch
+        .change(&format!("UPDATE tenants SET record = 'all' WHERE id = '{}'", demo::TENANT))
+        .await;
+    // Recorded while the database takes nothing, and while it is gone.
+    let set = |value| format!("ALTER DATABASE tandem SET default_transaction_read_only = {value}");
+    postgres::execute(&switch.database, &set("on")).await.unwrap();
+    switch.count(CUT_ALL).await;
+    calls(&switch, 10, 20, 500).succeeds().await;
+    let writable = format!("BEGIN READ WRITE; {}; COMMIT", set("off"));
+    postgres::execute(&switch.database, &writable).await.unwrap();
+    switch.count(CUT_ALL).await;
+    switch.wait_for_count(CLOSED_ONCE, 10).await;
+    victim.cluster.crash().unwrap();
+    switch.wait_for_readiness("database", false).await;
+    calls(&switch, 10, 20, 500).succeeds().await;
+    victim.cluster.restart().unwrap();
+    switch.wait_for_count(CLOSED_ONCE, 20).await;
+    // Killed in the midst of it.
+    switch.wait_for_count(RECORDING, 0).await;
+    let cut = calls(&switch, 10, 20, 60_000).start();
+    switch.wait_for_count(RECORDING, 10).await;
+    switch.kill().await;
+    drop(cut);
+    switch.restart().await;
+    switch.wait_for_count(CLOSED_ONCE, 30).await;
+    switch.wait_for_count(RECORDING, 0).await;
+    // Told to stop, it lets calls end, and what is left to tell is told after the next start.
+    let last = calls(&switch, 10, 20, 15_000).start();
+    switch.wait_for_count(ANSWERED, 10).await;
+    receiver.answer(SILENT);
+    switch.terminate();
+    let report = last.report().await;
+    assert_eq!((report.successful, report.failed), (10, 0), "{}", report.text);
+    assert!(switch.ended().await.success());
+    receiver.answer(200);
+    switch.restart().await;
+    switch.wait_for_count(CLOSED_ONCE, 40).await;
+    switch.wait_for_count(AMISS, 0).await;
+    assert_eq!(switch.count(ALL).await, 40);
+    assert_eq!((switch.count(NORMAL).await, switch.count(INTERRUPTED).await), (30, 10));
+    let interrupted = "SELECT count(*) FROM recordings WHERE status = 'interrupted'";
+    assert_eq!(switch.count(interrupted).await, 10);
+    let taken: HashSet<String> =
+        receiver.taken().iter().map(|told| told.body["id"].as_str().unwrap().to_owned()).collect();
+    let told = switch.text("SELECT string_agg(event_id::text, ',') FROM webhook_outbox").await;
+    let told: HashSet<String> = told.split(',').map(str::to_owned).collect();
+    assert_eq!(taken, told);
+    let written = "SELECT count(*) FROM webhook_outbox WHERE type = 'call.record_written'";
+    assert_eq!(switch.count(written).await, 40);
+}
