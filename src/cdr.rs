@@ -210,6 +210,7 @@ impl CallRecord {
             | CallEvent::Recording(..)
             | CallEvent::AgentAsked { .. }
             | CallEvent::ScriptNoted { .. }
+            | CallEvent::AgentAwaited(_)
             | CallEvent::TranscriptAdded { .. }
             | CallEvent::AnswerAsked(AskOutcome::Kept | AskOutcome::Failed(_), _)
             | CallEvent::Talk(_)

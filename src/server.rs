@@ -8,6 +8,7 @@ mod listeners;
 mod memory;
 mod recordings;
 mod retention;
+mod said;
 mod sip;
 mod spans;
 mod traces;
@@ -300,7 +301,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         live: LiveFeed::default(),
         flows: Flows::new(FlowLimits::default()),
         dns: dns_of(&node.dns_servers),
-        roots,
+        roots: roots.reaching(node.agents.clone()),
         listeners: bound.switch_listeners(&node),
         trace: sip::trace_limits(&node),
         sampling: node.otlp.as_ref().map(|otlp| otlp.sampling),

@@ -27,7 +27,8 @@ use tandem::types::transport::Transport;
 
 /// What routing reads of the database, with the profiles and secrets the README assumes.
 async fn load_all(database: &tandem::store::database::Database) -> Snapshot {
-    let variables = ["BOT_TOKEN", "AGENT_PASSWORD"].map(|name| (name.to_owned(), "x".to_owned()));
+    let variables = ["BOT_TOKEN", "AGENT_PASSWORD", "OPENAI_API_KEY"]
+        .map(|name| (name.to_owned(), "x".to_owned()));
     let secrets = LocalSecrets::new(variables, None);
     let secrets = Arc::new(secrets);
     let files = Memory::default();

@@ -1,6 +1,9 @@
 //! `Dialect`: what tells one protocol of agents from another: how what they are told is written, and what
 //! what they say asks for. Everything else is [`crate::agent::stream::AgentStream`], for all of them.
 
+use crate::agent::asterisk::audio_socket::AudioSocket;
+use crate::agent::asterisk::chan_websocket::ChanWebsocket;
+use crate::agent::realtime::dialect::Realtime;
 use crate::agent::session::AgentCall;
 use crate::agent::session::Said;
 use crate::agent::twilio::dialect::Twilio;
@@ -34,6 +37,11 @@ pub trait Dialect: Debug + Send {
 
     /// Whether the agent can be asked whether it is alive.
     fn pings(&self) -> bool {
+        true
+    }
+
+    /// Whether an agent that closes the connection in order wants the end of the call by that.
+    fn leaves_by_closing(&self) -> bool {
         true
     }
 
@@ -91,6 +99,8 @@ pub enum Act {
     Note(Said),
     /// A message that means nothing to us, to be counted.
     Unknown,
+    /// Something is wrong with a part of what came; the rest holds.
+    Garbled(Garbled),
 }
 
 /// What becomes of the marks that a clear drops.
@@ -156,6 +166,13 @@ pub fn of(kind: &AgentKind, call: &AgentCall) -> Option<(Box<dyn Dialect>, Durat
         AgentKind::Twilio(agent) => {
             Some((Box::new(Twilio::new(agent, call)), agent.connect_timeout))
         }
+        AgentKind::ChanWebsocket(agent) => {
+            Some((Box::new(ChanWebsocket::new(agent, call)), agent.connect_timeout))
+        }
+        AgentKind::AudioSocket(agent) => {
+            Some((Box::new(AudioSocket::new(agent, call)), agent.connect_timeout))
+        }
+        AgentKind::Realtime(agent) => Some((Box::new(Realtime::new(agent)), agent.connect_timeout)),
         AgentKind::Echo
         | AgentKind::Tone { .. }
         | AgentKind::Announce
@@ -164,5 +181,90 @@ pub fn of(kind: &AgentKind, call: &AgentCall) -> Option<(Box<dyn Dialect>, Durat
         | AgentKind::Script(_)
         | AgentKind::Sip(_)
         | AgentKind::Forward(_) => None,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use crate::agent::session::Input;
+    use crate::agent::session::Output;
+    use crate::agent::stream::AgentStream;
+    use crate::types::header::CallVariables;
+    use crate::types::id::CallId;
+    use crate::types::id::TenantId;
+    use crate::types::limit::AGENT_MARKS_MAX;
+    use crate::types::moment::Moment;
+    use crate::types::random::Random;
+    use uuid::Uuid;
+
+    /// A call as the tests of dialects have it.
+    pub(crate) fn call() -> AgentCall {
+        AgentCall {
+            call_id: CallId::from_uuid(Uuid::from_u128(1)),
+            tenant: TenantId::from_uuid(Uuid::from_u128(2)),
+            caller: "+15550111".to_owned(),
+            dialled: "+15550100".parse().unwrap(),
+            variables: CallVariables::default(),
+            trace: None,
+        }
+    }
+
+    /// Feeds a stream in the dialect that `make` makes with messages of random `words`, bytes and inputs, and
+    /// checks what holds whatever comes in.
+    pub(crate) fn torment(make: impl Fn() -> Box<dyn Dialect>, words: &[&str]) {
+        for seed in 0..300 {
+            let mut random = Random::from_seed(seed);
+            let mut stream = AgentStream::new((make(), Duration::from_secs(3)));
+            let (mut now, mut out, mut over) = (Moment::START, Vec::new(), false);
+            stream.handle(now, Input::Started, &mut out);
+            stream.handle(now, Input::Connected, &mut out);
+            for _ in 0..random.below(400) {
+                now += Duration::from_millis(random.below(200));
+                let mut text = String::new();
+                for _ in 0..random.below(8) {
+                    text.push_str(words[random.below(words.len() as u64) as usize]);
+                }
+                let mut bytes = vec![0; random.below(700) as usize];
+                random.fill(&mut bytes);
+                let number = random.below(9_000);
+                let input = match random.below(24) {
+                    0..=10 => Input::Text(text.as_bytes()),
+                    11..=13 => Input::Binary(&bytes),
+                    14 => Input::Text(&bytes),
+                    15 => Input::Audio(&[0xff; FRAME_BYTES]),
+                    16 => Input::SendBlocked,
+                    17 => Input::SendReady,
+                    18 => Input::MarkPlayed(number / 100),
+                    19 => Input::Cleared(number),
+                    20 => Input::Drained,
+                    21 => Input::Level(number as u32 * 5),
+                    22 => Input::Digit('5'),
+                    _ => Input::Answered(Err("no")),
+                };
+                let size = text.len().max(bytes.len());
+                stream.handle(now, input, &mut out);
+                if stream.deadline().is_some_and(|deadline| now >= deadline) {
+                    stream.handle(now, Input::DeadlineReached, &mut out);
+                }
+                let bound = 4 * AGENT_MARKS_MAX + 16;
+                assert!(out.len() <= bound, "seed {seed}: {} outputs", out.len());
+                for output in out.drain(..) {
+                    assert!(
+                        !over || output == Output::Close,
+                        "seed {seed}: {output:?} after the end"
+                    );
+                    match output {
+                        Output::Play(audio) => {
+                            assert!(!audio.is_empty() && audio.len() <= size, "audio from nowhere");
+                        }
+                        Output::Lost(_) | Output::Failed(_) => over = true,
+                        _ => {}
+                    }
+                }
+            }
+            stream.handle(now, Input::CallEnded, &mut out);
+            assert_eq!(stream.deadline(), None, "seed {seed}: it waits for something");
+        }
     }
 }

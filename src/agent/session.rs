@@ -49,6 +49,8 @@ pub enum Input<'a> {
     Connected,
     /// It could not be opened.
     ConnectFailed,
+    /// It may not be opened: the agent's address is not allowed.
+    ConnectForbidden,
     /// A text message came from the agent.
     Text(&'a [u8]),
     /// A binary message, or the next bytes of a connection without messages, came from the agent.
@@ -232,6 +234,9 @@ impl AgentSession {
             AgentKind::Parrot => Self::built_in(Box::new(Parrot::new())),
             // Another leg of the call, which has no session here; were one asked for, nobody is there.
             AgentKind::Twilio(_)
+            | AgentKind::ChanWebsocket(_)
+            | AgentKind::AudioSocket(_)
+            | AgentKind::Realtime(_)
             | AgentKind::Sip(_)
             | AgentKind::Forward(_)
             | AgentKind::Twiml(_)
@@ -313,6 +318,7 @@ impl BuiltInState {
             Input::Started
             | Input::Connected
             | Input::ConnectFailed
+            | Input::ConnectForbidden
             | Input::Text(_)
             | Input::Binary(_)
             | Input::Pong

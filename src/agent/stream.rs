@@ -178,6 +178,8 @@ impl AgentStream {
     ) -> State {
         match input {
             Input::Connected => {
+                // What waited for the connection before says nothing to this one.
+                self.outbox = Outbox::default();
                 let next_ping = self.dialect.pings().then(|| now + PING_INTERVAL);
                 self.liveness = Liveness { next_ping, ..Liveness::default() };
                 self.state = State::Greeting { until };
@@ -186,6 +188,10 @@ impl AgentStream {
                 self.carry_out(now, acts, out)
             }
             Input::ConnectFailed | Input::PeerClosed(_) => self.connect_failed(now, out),
+            Input::ConnectForbidden => {
+                out.push(Output::Failed(HangupCause::AgentForbidden));
+                State::Over
+            }
             Input::DeadlineReached if now >= until => self.connect_failed(now, out),
             Input::CallEnded => {
                 out.push(Output::Close);
@@ -205,6 +211,14 @@ impl AgentStream {
     ) -> State {
         match input {
             Input::Text(_) | Input::Binary(_) => self.receive(now, input, out),
+            Input::SendBlocked => {
+                self.outbox.block();
+                State::Greeting { until }
+            }
+            Input::SendReady => {
+                self.write_waiting(out);
+                State::Greeting { until }
+            }
             Input::PeerClosed(_) => self.connect_failed(now, out),
             Input::DeadlineReached if now >= until => self.connect_failed(now, out),
             Input::CallEnded => {
@@ -244,12 +258,7 @@ impl AgentStream {
             Input::BargeIn(heard_ms) => return self.inform(now, News::BargeIn(heard_ms), out),
             Input::Pong => self.liveness.pong_due = None,
             Input::SendBlocked => self.outbox.block(),
-            Input::SendReady => {
-                self.outbox.unblock();
-                while let Some(waiting) = self.outbox.pop() {
-                    self.write(waiting, out);
-                }
-            }
+            Input::SendReady => self.write_waiting(out),
             Input::PlayoutFull => {
                 self.liveness.deaf = true;
                 self.liveness.pong_due = None;
@@ -263,7 +272,11 @@ impl AgentStream {
                 out.push(Output::Close);
                 return State::Over;
             }
-            Input::Started | Input::Connected | Input::ConnectFailed | Input::CallAnswered => {}
+            Input::Started
+            | Input::Connected
+            | Input::ConnectFailed
+            | Input::ConnectForbidden
+            | Input::CallAnswered => {}
         }
         State::Open
     }
@@ -382,6 +395,7 @@ impl AgentStream {
             Act::Ask(wish, When::Played) => self.wish(now, wish, out),
             Act::Note(said) => out.push(Output::Said(said)),
             Act::Unknown => self.counters.unknown += 1,
+            Act::Garbled(garbled) => self.state = self.bear_garbage(garbled, out),
         }
     }
 
@@ -446,6 +460,13 @@ impl AgentStream {
         }
     }
 
+    fn write_waiting(&mut self, out: &mut Vec<Output>) {
+        self.outbox.unblock();
+        while let Some(waiting) = self.outbox.pop() {
+            self.write(waiting, out);
+        }
+    }
+
     fn write(&mut self, waiting: Waiting, out: &mut Vec<Output>) {
         match waiting {
             Waiting::Audio(frame) => {
@@ -499,7 +520,8 @@ impl AgentStream {
     }
 
     fn peer_closed(&mut self, now: Moment, close: PeerClose, out: &mut Vec<Output>) -> State {
-        let is_polite = matches!(close, PeerClose::Frame(None | Some(CLOSE_NORMAL)));
+        let is_polite = matches!(close, PeerClose::Frame(None | Some(CLOSE_NORMAL)))
+            && self.dialect.leaves_by_closing();
         // Who asked for the end before is not missed, however it goes.
         if is_polite || self.wishes.contains(&Wish::HangUp) {
             out.push(Output::Finish);
@@ -554,6 +576,7 @@ mod tests {
     use crate::agent::session::AgentCall;
     use crate::agent::session::Garbage;
     use crate::audio::link::FRAME_BYTES;
+    use crate::types::agent::Access;
     use crate::types::agent::AgentKind;
     use crate::types::agent::TwilioAgent;
     use crate::types::header::CallVariables;
@@ -577,6 +600,7 @@ mod tests {
                 url: "ws://agent/".to_owned(),
                 auth_token: Secret::default(),
                 parameters: vec![("to_number".to_owned(), "mine".to_owned())],
+                access: Access::default(),
                 connect_timeout: Duration::from_secs(3),
             };
             let mut variables = CallVariables::default();
@@ -1012,6 +1036,21 @@ mod tests {
         assert_eq!(lab.take(), [Output::TransferRequested("sales".to_owned())]);
         lab.put(Input::TransferFailed(HangupCause::NoAnswer));
         assert_eq!(lab.take(), [Output::HangupRequested], "nobody is left to talk with");
+    }
+
+    #[test]
+    fn an_agent_that_stopped_reading_before_it_was_there_is_not_written_to() {
+        let mut lab = Lab::of_words();
+        lab.put(Input::SendBlocked);
+        lab.text("here");
+        lab.take();
+        for _ in 0..AGENT_OUTBOX_FRAMES_MAX + 1 {
+            lab.put(Input::Audio(&[1; FRAME_BYTES]));
+        }
+        assert_eq!(lab.take(), []);
+        lab.put(Input::SendReady);
+        // In place of the first, which was dropped, the number of those.
+        assert_eq!(lab.take().len(), AGENT_OUTBOX_FRAMES_MAX + 1);
     }
 
     #[test]

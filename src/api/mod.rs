@@ -1,5 +1,6 @@
 //! The HTTP interface: health, metrics, what tenants have, calls.
 
+mod agent_media;
 mod ai_profiles;
 mod audit_log;
 mod auth;
@@ -122,6 +123,7 @@ pub fn router(context: Context) -> Router {
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
+        .route(agent_media::PATH, get(agent_media::enter))
         .route(openapi::DOCUMENT_PATH, get(openapi::show))
         .route(openapi::PAGE_PATH, get(openapi::page))
         .route(&format!("{}{{*file}}", openapi::PAGE_PATH), get(openapi::page));

@@ -8,10 +8,12 @@ pub mod link;
 pub mod mix;
 pub mod mixdown;
 pub mod noise;
+pub mod resample;
 pub mod ringback;
 pub mod tape;
 pub mod tonality;
 pub mod tone;
+pub mod transcode;
 pub mod vad;
 
 #[cfg(test)]

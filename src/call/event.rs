@@ -175,6 +175,8 @@ pub enum CallEvent {
         /// How many. Which is not kept: PINs are sent so.
         count: u32,
     },
+    /// The agent is to dial us, naming this id, good once.
+    AgentAwaited(String),
     /// The agent asked for something, which is under way, or was refused.
     AgentAsked {
         /// For what.
@@ -373,6 +375,7 @@ impl CallEvent {
             Self::PlayBegun(_) => "play_begun",
             Self::PlayEnded { .. } => "play_ended",
             Self::KeysSent { .. } => "keys_sent",
+            Self::AgentAwaited(_) => "agent_awaited",
             Self::AgentAsked { .. } => "agent_asked",
             Self::ScriptNoted { .. } => "script_noted",
             Self::AgentAttached(_) => "agent_attached",

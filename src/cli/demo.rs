@@ -160,7 +160,8 @@ fn configured(args: &DemoArgs, certificate: Option<&SelfSigned>) -> Result<Confi
         "database = \"private\"\ndata_dir = {}\n\
          [[listener]]\nname = \"demo\"\nbind = \"{}\"\ntransports = [\"udp\", \"tcp\"]\n\
          [log]\nlevel = \"warn\"\n[media]\nports = [{}, {}]\nthreads = 1\n\
-         [http]\nbind = \"{}\"\n",
+         [http]\nbind = \"{}\"\n\
+         [agents]\nallow_networks = [\"127.0.0.0/8\", \"::1\"]\n",
         path(&args.data_dir),
         args.sip,
         args.rtp_ports.start(),

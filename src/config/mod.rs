@@ -5,6 +5,7 @@
 //! the types the rest of the program uses; so a problem names the file the value came from, and all
 //! problems are found at once.
 
+mod agents;
 mod certificate;
 pub mod environment;
 pub mod files;

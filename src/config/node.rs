@@ -1,5 +1,7 @@
 //! `NodeConfig`: what `tandem.toml` says of this node.
 
+use crate::config::agents;
+use crate::config::agents::AGENTS;
 use crate::config::http;
 use crate::config::http::HTTP;
 use crate::config::http::HttpSettings;
@@ -30,6 +32,7 @@ use crate::config::webhooks::WebhookSettings;
 use crate::routing::admission::NodeLimits;
 use crate::routing::trunk::Trunk;
 use crate::types::name::ListenerName;
+use crate::types::reach::Reach;
 use crate::types::secret::Secret;
 use crate::types::tls::TlsServerSettings;
 use crate::types::transport::Transport;
@@ -92,6 +95,9 @@ dir = ""
 key_ref = ""
 old_key_ref = ""
 
+[agents]
+allow_networks = []
+
 [webhooks]
 allow_http = false
 allow_networks = []
@@ -130,6 +136,7 @@ pub(crate) const NODE: &[Key] = &[
     key("trace", Kind::Table(TRACE)),
     key("secrets", Kind::Table(SECRETS)),
     key("recordings", Kind::Table(RECORDINGS)),
+    key("agents", Kind::Table(AGENTS)),
     key("webhooks", Kind::Table(WEBHOOKS)),
     key("otlp", Kind::Table(OTLP)),
 ];
@@ -192,6 +199,8 @@ pub struct NodeConfig {
     pub seal_keys: Vec<Secret<String>>,
     /// Where recordings are, and the keys they are encrypted under.
     pub recordings: RecordingSettings,
+    /// What addresses of agents may lead to.
+    pub agents: Reach,
     /// How tenants are told of their calls.
     pub webhooks: WebhookSettings,
     /// The collector of traces; `None`: calls are not traced.
@@ -316,6 +325,7 @@ pub(crate) fn build(
             Path::new(view.text("data_dir")),
             keys(view, sources, secrets, (&RECORDING, &mut *problems)),
         ),
+        agents: agents::read(view),
         webhooks: webhooks::read(view, sources, problems),
         otlp: otlp::read(view, sources, secrets, problems),
     }

@@ -139,6 +139,28 @@ pub(crate) fn pins(secrets: &dyn Secrets, path: &str) -> Result<Vec<Vec<u8>>, Tl
     certificates(secrets, path, TlsPart::Authorities)
 }
 
+/// Whether a certificate chain and its private key, both in PEM, can be shown to a server.
+///
+/// # Errors
+/// What stands against it.
+pub(crate) fn check_identity(certificates: &str, key: &str) -> Result<(), String> {
+    let chain = CertificateDer::pem_slice_iter(certificates.as_bytes());
+    let chain: Vec<_> = chain.collect::<Result<_, _>>().map_err(|why| why.to_string())?;
+    if chain.is_empty() {
+        return Err("there is no certificate in PEM".to_owned());
+    }
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
+    let key = key.map_err(|_| "there is no private key in PEM")?;
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    match CertifiedKey::from_der(chain, key, &provider) {
+        Ok(_) => Ok(()),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err("the private key is not that of the certificate".to_owned())
+        }
+        Err(why) => Err(format!("the private key cannot be used: {why}")),
+    }
+}
+
 /// Reads a certificate chain and its private key.
 ///
 /// # Errors

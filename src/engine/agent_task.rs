@@ -15,10 +15,10 @@ use crate::engine::agent_task::connection::Connection;
 use crate::engine::agent_task::connection::Dial;
 use crate::engine::agent_task::connection::Dialling;
 use crate::engine::agent_task::connection::Heard;
+use crate::engine::awaited::AwaitedAgents;
 use crate::engine::call_metrics;
 use crate::net::websocket::ConnectError;
 use crate::net::websocket::TrustRoots;
-use crate::net::websocket::WebSocket;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Histogram;
 use crate::types::agent::AgentSettings;
@@ -62,11 +62,15 @@ pub struct AgentSetup {
     pub roots: TrustRoots,
     /// Gets the link back once the agent is through; `None`: it goes with it.
     pub give_back: Option<oneshot::Sender<AgentEnd>>,
+    /// Where agents are awaited that dial us.
+    pub awaited: AwaitedAgents,
 }
 
 /// What a call learns from its agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AgentEvent {
+    /// The agent is to dial us, naming this id.
+    Awaited(String),
     /// The agent is there.
     Ready,
     /// The agent never came; the task ends.
@@ -147,7 +151,7 @@ impl AgentHandle {
 #[must_use]
 pub fn start(setup: AgentSetup, events: mpsc::Sender<AgentEvent>) -> AgentHandle {
     let session = AgentSession::new(&setup.settings, &setup.call);
-    let dialling = Dialling::new(&setup.settings, &setup.call, setup.roots);
+    let dialling = Dialling::new(&setup.settings, &setup.call, (setup.roots, setup.awaited));
     spawn((session, dialling), setup.end, setup.give_back, events)
 }
 
@@ -158,7 +162,7 @@ pub fn start_announcement(
     end: AgentEnd,
     events: mpsc::Sender<AgentEvent>,
 ) -> AgentHandle {
-    let agent = (AgentSession::announcement(announcement), Dialling::none());
+    let agent = (AgentSession::announcement(announcement), Dialling::Never);
     spawn(agent, end, None, events)
 }
 
@@ -236,7 +240,7 @@ enum Wake {
     Command(Command),
     Deadline,
     Link(LinkEvent),
-    Dialled(Box<Result<WebSocket, ConnectError>>),
+    Dialled(Box<Result<Connection, ConnectError>>),
     Heard(Heard),
 }
 
@@ -338,13 +342,18 @@ impl Task {
             Wake::Deadline => session.handle(now, Input::DeadlineReached, out),
             Wake::Link(event) => self.handle_link(now, event, out),
             Wake::Dialled(result) => match *result {
-                Ok(stream) => {
-                    self.socket = Some(Box::new(Connection::new(stream)));
+                Ok(connection) => {
+                    self.socket = Some(Box::new(connection));
                     session.handle(now, Input::Connected, out);
                 }
                 Err(error) => {
                     tracing::debug!(error = &error as &dyn std::error::Error, "agent not reached");
-                    session.handle(now, Input::ConnectFailed, out);
+                    let is_forbidden = matches!(error, ConnectError::Forbidden);
+                    session.handle(
+                        now,
+                        if is_forbidden { Input::ConnectForbidden } else { Input::ConnectFailed },
+                        out,
+                    );
                 }
             },
             Wake::Heard(Heard::Message(message)) => self.handle_message(now, &message, out),
@@ -403,7 +412,11 @@ impl Task {
                     self.dialled_at.get_or_insert_with(clock::now);
                     // One that was open and led to nothing.
                     self.socket = None;
-                    self.dial = Some(self.dialling.dial());
+                    let (dial, awaited) = self.dialling.dial();
+                    self.dial = Some(dial);
+                    if let Some(connection) = awaited {
+                        tell(&self.events, AgentEvent::Awaited(connection)).await;
+                    }
                 }
                 Output::Send(text) => self.send(text),
                 Output::SendBinary(bytes) => self.write(Message::Binary(bytes)),

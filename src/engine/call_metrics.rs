@@ -66,6 +66,7 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
         | CallEvent::TranscriptAdded { .. }
         | CallEvent::AgentAsked { .. }
         | CallEvent::ScriptNoted { .. }
+        | CallEvent::AgentAwaited(_)
         | CallEvent::AgentAttached(_)
         | CallEvent::VariablesSet(_)
         | CallEvent::Digit(_)

@@ -186,6 +186,8 @@ struct Task {
     others: Option<Box<Others>>,
     /// Keeps the queue open where the call may outlive its caller's leg.
     kept: Option<mpsc::Sender<Input>>,
+    /// Turns that its agents told so far.
+    said: u32,
     /// Held until the task ends.
     _permit: Option<PermitGuard>,
     _campaign: Option<CampaignGuard>,
@@ -234,6 +236,7 @@ impl Task {
             next_profiles: Vec::new(),
             others,
             kept: None,
+            said: 0,
             _permit: permit,
             _campaign: seed.campaign,
         }

@@ -3,6 +3,7 @@
 pub mod agent_task;
 mod answer_hook;
 pub mod assets;
+pub mod awaited;
 mod call_metrics;
 pub mod call_task;
 mod challenges;

@@ -13,6 +13,7 @@ use crate::call::setup::Opening;
 use crate::call::transfer::TransferRequest;
 use crate::cdr::CallLog;
 use crate::clock;
+use crate::engine::awaited::AwaitedAgents;
 use crate::engine::call_metrics;
 use crate::engine::call_task;
 use crate::engine::call_task::CallRoute;
@@ -298,6 +299,12 @@ impl CallControl {
     #[must_use]
     pub fn is_running(&self, tenant: TenantId, call: CallId) -> bool {
         self.switch.registry.is_running(tenant, call)
+    }
+
+    /// The calls that wait for an agent to dial us.
+    #[must_use]
+    pub fn awaited_agents(&self) -> AwaitedAgents {
+        self.switch.registry.awaited_agents()
     }
 
     /// Hangs a call of `tenant` up.

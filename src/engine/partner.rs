@@ -37,6 +37,9 @@ pub(super) fn of_agent(agent: &AgentSettings) -> Partner {
             Partner::Forward(Box::new(to_number(number.to, number.ring_max, reason)))
         }
         AgentKind::Twilio(_)
+        | AgentKind::ChanWebsocket(_)
+        | AgentKind::AudioSocket(_)
+        | AgentKind::Realtime(_)
         | AgentKind::Echo
         | AgentKind::Tone { .. }
         | AgentKind::Announce

@@ -13,6 +13,7 @@ pub use crate::engine::registry::registrations::RegistrationState;
 use crate::call::input::Input;
 use crate::call::steer::Senseless;
 use crate::clock;
+use crate::engine::awaited::AwaitedAgents;
 use crate::engine::errand::Errand;
 use crate::engine::registry::registrations::Registrations;
 use crate::engine::replacement::Replacement;
@@ -52,6 +53,8 @@ pub struct Registry {
     inner: Mutex<Inner>,
     limits: NodeLimits,
     draining: AtomicBool,
+    /// The calls that wait for an agent to dial us.
+    awaited: AwaitedAgents,
     /// Told whenever a call leaves.
     left: Notify,
     /// Told whenever something was said of a gateway.
@@ -133,6 +136,7 @@ impl Registry {
             }),
             limits,
             draining: AtomicBool::new(false),
+            awaited: AwaitedAgents::default(),
             left: Notify::new(),
             board_changed: Notify::new(),
         })
@@ -141,6 +145,12 @@ impl Registry {
     /// Held for a few map operations at most, and never across an await.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The calls that wait for an agent to dial us.
+    #[must_use]
+    pub fn awaited_agents(&self) -> AwaitedAgents {
+        self.awaited.clone()
     }
 
     /// Admits one call.

@@ -32,11 +32,13 @@ use crate::engine::agent_task::AgentEvent;
 use crate::engine::agent_task::AgentHandle;
 use crate::engine::agent_task::AgentSetup;
 use crate::engine::assets::Assets;
+use crate::engine::awaited::AwaitedAgents;
 use crate::engine::script_task::handle::Command;
 use crate::engine::script_task::sounds::Sounds;
 use crate::engine::script_task::web::Web;
 use crate::engine::speech::Speech;
 use crate::net::websocket::TrustRoots;
+use crate::types::agent::Access;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::agent::AnswerPolicy;
@@ -423,6 +425,7 @@ impl Task {
                 url: stream.url,
                 auth_token: self.web.auth_token.clone(),
                 parameters: stream.parameters,
+                access: Access::default(),
                 connect_timeout: CONNECT_MAX,
             }),
             answer: AnswerPolicy::WhenReady,
@@ -433,7 +436,9 @@ impl Task {
         let (events_in, events) = mpsc::channel(AGENT_EVENTS_MAX);
         let (back_in, back) = oneshot::channel();
         let (call, roots) = (self.call.clone(), self.roots.clone());
-        let setup = AgentSetup { settings, call, end: *end, roots, give_back: Some(back_in) };
+        // A stream of a document is dialled, never awaited.
+        let (awaited, give_back) = (AwaitedAgents::default(), Some(back_in));
+        let setup = AgentSetup { settings, call, end: *end, roots, awaited, give_back };
         let handle = agent_task::start(setup, events_in);
         if self.interpreter.is_answered() {
             handle.call_answered();
@@ -458,7 +463,7 @@ impl Task {
                 self.close_stream(Some(cause));
             }
             Some(AgentEvent::HangupRequested) => self.close_stream(None),
-            Some(AgentEvent::Notes(_)) => (),
+            Some(AgentEvent::Notes(_) | AgentEvent::Awaited(_)) => (),
             Some(
                 event @ (AgentEvent::TransferRequested(_)
                 | AgentEvent::DigitsRequested(_)

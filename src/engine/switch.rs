@@ -19,6 +19,9 @@ use crate::routing::table::RoutingTable;
 use crate::routing::trunk::Trunk;
 use crate::sip::endpoint::outbound::OutboundInvite;
 use crate::sip::message::field::FieldValue;
+use crate::types::id::CallId;
+use crate::types::id::TenantId;
+use crate::types::moment::Moment;
 use crate::types::name::ListenerName;
 use crate::types::trace_context::Sampling;
 use crate::types::transport::Transport;
@@ -38,6 +41,30 @@ pub trait Ledger: Send + Sync {
     /// Takes a report that nobody waits for; it may be written a little later, with others. Does not
     /// block.
     fn report_later(&self, report: CallReport);
+
+    /// Takes something that was said. Does not block. A ledger that keeps no transcripts lets it go.
+    fn said(&self, turn: SaidTurn) {
+        tracing::trace!(call = %turn.call, "what was said is not kept");
+    }
+}
+
+/// Something that was said in a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaidTurn {
+    /// Whose call it is.
+    pub tenant: TenantId,
+    /// The call.
+    pub call: CallId,
+    /// Its number in the call, from 0.
+    pub seq: u32,
+    /// By the agent; else by the caller.
+    pub by_agent: bool,
+    /// What.
+    pub text: String,
+    /// When.
+    pub at: Moment,
+    /// The same from the call's answer, in ms; `None` before it.
+    pub at_ms: Option<u64>,
 }
 
 /// Resolves when a report is written, or when it is clear that it will not be soon.

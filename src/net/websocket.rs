@@ -1,15 +1,25 @@
 //! The WebSocket client with which agents are dialled: `ws://` and `wss://`, small buffers, no delay.
 
+use crate::types::agent::ClientIdentity;
 use crate::types::limit::AGENT_MESSAGE_BYTES_MAX;
+use crate::types::reach::Reach;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
+use rustls::ConfigBuilder;
 use rustls::RootCertStore;
+use rustls::client::WantsClientCert;
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
+use socket2::TcpKeepalive;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::OnceLock;
+use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::net::lookup_host;
 use tokio_tungstenite::Connector;
 use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::WebSocketStream;
@@ -18,10 +28,14 @@ use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderName;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 /// An open WebSocket, a stream and sink of messages.
 pub type WebSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// The same of an agent that dialled us.
+pub type CameWebSocket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// Read buffer of one connection. tungstenite fills its buffer with zeros before each read; with its
 /// default of 128 KiB a link costs three times the CPU time and ten times the memory.
@@ -30,6 +44,9 @@ const READ_BUFFER_BYTES: usize = 4_096;
 /// Bytes the kernel may hold back unsent, about half a second of caller audio as JSON: behind it, a
 /// peer that does not read is noticed and old audio can give way to new.
 const UNSENT_BYTES_MAX: u32 = 8_192;
+
+/// How long a peer may acknowledge nothing on a connection that has no pings.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// Why a WebSocket could not be opened. No text holds the URL, which may carry secrets.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +57,9 @@ pub enum ConnectError {
     /// The URL names no host, or neither `ws` nor `wss`.
     #[error("the agent's URL has no host, or is neither ws:// nor wss://")]
     Url,
+    /// The address is not one that agents may have here.
+    #[error("the agent's address is not allowed on this node (agents.allow_networks)")]
+    Forbidden,
     /// No TCP connection.
     #[error("cannot connect")]
     Tcp(#[source] io::Error),
@@ -60,6 +80,9 @@ pub enum TlsError {
     /// A certificate cannot be used.
     #[error("a trusted certificate is not usable")]
     Certificate(#[source] rustls::Error),
+    /// The certificate we should show, or its key, cannot be used.
+    #[error("the client certificate or its key is not usable")]
+    Identity,
     /// The machine trusts nobody.
     #[error("no trusted certificates found; on Debian: apt-get install ca-certificates")]
     NoRoots,
@@ -69,6 +92,8 @@ pub enum TlsError {
 #[derive(Clone, Debug, Default)]
 pub struct TrustRoots {
     extra: Arc<[CertificateDer<'static>]>,
+    /// Which addresses agents may have; `None`: any.
+    reach: Option<Arc<Reach>>,
     config: Arc<OnceLock<Result<Arc<ClientConfig>, TlsError>>>,
 }
 
@@ -91,14 +116,54 @@ impl TrustRoots {
         if extra.is_empty() {
             return Err(TlsError::NoRoots);
         }
-        Ok(Self { extra: extra.into(), config: Arc::default() })
+        Ok(Self { extra: extra.into(), ..Self::default() })
+    }
+
+    /// The same for connections to agents, which may only have the addresses that `reach` permits.
+    #[must_use]
+    pub fn reaching(self, reach: Reach) -> Self {
+        Self { reach: Some(Arc::new(reach)), ..self }
+    }
+
+    /// Connects to the first address that may be reached and answers. The address that was judged is the one
+    /// that is connected to: a name that resolves otherwise a moment later gains nothing.
+    async fn connect(&self, to: (&str, u16), is_secure: bool) -> Result<TcpStream, ConnectError> {
+        let mut last = None;
+        for address in lookup_host(to).await.map_err(ConnectError::Tcp)? {
+            let permits = |reach: &Arc<Reach>| reach.permits_agent(address.ip(), is_secure);
+            if !self.reach.as_ref().is_none_or(permits) {
+                continue;
+            }
+            match TcpStream::connect(address).await {
+                Ok(stream) => {
+                    prepare(&stream).map_err(ConnectError::Tcp)?;
+                    return Ok(stream);
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.map_or(ConnectError::Forbidden, ConnectError::Tcp))
     }
 
     pub(super) fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         self.config.get_or_init(|| self.build()).clone()
     }
 
+    /// The same, with a certificate to show to servers that ask for one.
+    fn config_as(&self, identity: &ClientIdentity) -> Result<Arc<ClientConfig>, TlsError> {
+        let (certificates, key) = (identity.certificates.expose(), identity.key.expose());
+        let chain = CertificateDer::pem_slice_iter(certificates.as_bytes());
+        let chain = chain.collect::<Result<Vec<_>, _>>().map_err(|_| TlsError::Identity)?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| TlsError::Identity)?;
+        let config = self.builder()?.with_client_auth_cert(chain, key);
+        Ok(Arc::new(config.map_err(|_| TlsError::Identity)?))
+    }
+
     fn build(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        Ok(Arc::new(self.builder()?.with_no_client_auth()))
+    }
+
+    fn builder(&self) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
         let mut roots = RootCertStore::empty();
         // A damaged certificate among the machine's own is no reason to reach no agent at all.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -109,24 +174,22 @@ impl TrustRoots {
             return Err(TlsError::NoRoots);
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(TlsError::Certificate)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Arc::new(config))
+            .map_err(TlsError::Certificate)?;
+        Ok(builder.with_root_certificates(roots))
     }
 }
 
-/// Opens a WebSocket to `url`, exactly as given, with `headers` added to the request. Takes as long
-/// as the network does: the caller sets the limit.
+/// Opens a WebSocket to `url`, exactly as given, with `headers` added to the request; who is trusted there, and
+/// what is shown to it. Takes as long as the network does: the caller sets the limit.
 ///
 /// # Errors
 /// [`ConnectError`] says how far it got.
 pub async fn connect(
     url: &str,
     headers: &[(&'static str, String)],
-    roots: &TrustRoots,
+    (roots, identity): (&TrustRoots, Option<&ClientIdentity>),
 ) -> Result<WebSocket, ConnectError> {
     let request = request(url, headers)?;
     let secure = match request.uri().scheme_str() {
@@ -135,20 +198,41 @@ pub async fn connect(
         _ => return Err(ConnectError::Url),
     };
     let connector = if secure {
-        Connector::Rustls(roots.config().map_err(ConnectError::Tls)?)
+        let config = match identity {
+            Some(identity) => roots.config_as(identity),
+            None => roots.config(),
+        };
+        Connector::Rustls(config.map_err(ConnectError::Tls)?)
     } else {
         Connector::Plain
     };
     let host = request.uri().host().ok_or(ConnectError::Url)?;
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     let port = request.uri().port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let socket = TcpStream::connect((host, port)).await.map_err(ConnectError::Tcp)?;
-    prepare(&socket).map_err(ConnectError::Tcp)?;
+    let socket = roots.connect((host, port), secure).await?;
     let handshake = client_async_tls_with_config(request, socket, Some(config()), Some(connector));
     match handshake.await {
         Ok((socket, _)) => Ok(socket),
         Err(error) => Err(ConnectError::Handshake(Box::new(error))),
     }
+}
+
+/// The WebSocket of an agent that dialled us, over a connection whose handshake was answered.
+pub async fn came(connection: TokioIo<Upgraded>) -> CameWebSocket {
+    WebSocketStream::from_raw_socket(connection, Role::Server, Some(config())).await
+}
+
+/// Opens a TCP connection to a host and port. Takes as long as the network does: the caller sets the limit.
+///
+/// # Errors
+/// [`ConnectError`] says how far it got.
+pub async fn connect_tcp(address: &str, roots: &TrustRoots) -> Result<TcpStream, ConnectError> {
+    let (host, port) = address.rsplit_once(':').ok_or(ConnectError::Url)?;
+    let port = port.parse().map_err(|_| ConnectError::Url)?;
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    let socket = roots.connect((host, port), false).await?;
+    notice_silence(&socket).map_err(ConnectError::Tcp)?;
+    Ok(socket)
 }
 
 fn request(
@@ -168,6 +252,15 @@ fn prepare(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     #[cfg(target_os = "linux")]
     socket2::SockRef::from(socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    Ok(())
+}
+
+/// A connection without pings is found dead by what it does not acknowledge.
+fn notice_silence(socket: &TcpStream) -> io::Result<()> {
+    let socket = socket2::SockRef::from(socket);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE_MAX))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(SILENCE_MAX))?;
     Ok(())
 }
 

@@ -5,10 +5,13 @@ use crate::config::Config;
 use crate::config::node::Database as Choice;
 use crate::config::secret::LocalSecrets;
 use crate::engine::switch::Ledger;
+use crate::engine::switch::SaidTurn;
 use crate::engine::switch::Written;
 use crate::routing::table::Change;
 use crate::routing::table::RoutingTable;
 use crate::server::StartError;
+use crate::server::said;
+use crate::server::said::SaidTurns;
 use crate::server::spans::SpanFeed;
 use crate::server::traces::EndedCalls;
 use crate::store::changes;
@@ -297,7 +300,8 @@ impl Persistence {
 
     /// Where calls report; their ends are told to `ended`, their spans to `spans`.
     pub(super) fn ledger(&self, ended: EndedCalls, spans: SpanFeed) -> Arc<dyn Ledger> {
-        Arc::new(JournalLedger { journal: Arc::clone(&self.journal), ended, spans })
+        let said = said::start(self.database.clone());
+        Arc::new(JournalLedger { journal: Arc::clone(&self.journal), ended, spans, said })
     }
 
     pub(super) fn recompose(&self, config: &Config) {
@@ -334,6 +338,7 @@ struct JournalLedger {
     journal: Arc<Journal>,
     ended: EndedCalls,
     spans: SpanFeed,
+    said: SaidTurns,
 }
 
 impl JournalLedger {
@@ -360,5 +365,11 @@ impl Ledger for JournalLedger {
     fn report_later(&self, report: CallReport) {
         self.note(&report);
         self.journal.write_later(report);
+    }
+
+    fn said(&self, turn: SaidTurn) {
+        if let Err(error) = self.said.try_send(turn) {
+            tracing::warn!(%error, "a turn of a transcript is lost");
+        }
     }
 }

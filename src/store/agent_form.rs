@@ -1,14 +1,22 @@
 //! The `agent` column of AI profiles: one flat object for every kind of agent, so that a fault names the key.
 
+mod bots;
+
+use crate::config::tls;
 use crate::routing::template::Scope;
 use crate::routing::template::Template;
 use crate::store::script_form;
 use crate::store::script_form::MailboxForm;
 use crate::store::script_form::MenuForm;
 use crate::store::script_form::ReceptionistForm;
+use crate::types::agent::Access;
+use crate::types::agent::AgentAudio;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::agent::AnswerPolicy;
+use crate::types::agent::ChanWebsocketAgent;
+use crate::types::agent::ClientIdentity;
+use crate::types::agent::ControlForm;
 use crate::types::agent::ForwardedNumber;
 use crate::types::agent::SipAgent;
 use crate::types::agent::TwilioAgent;
@@ -43,6 +51,8 @@ const HEADERS_MAX: usize = 16;
 const WEB_MS_MAX: u64 = 15_000;
 const WEB_MS_DEFAULT: u64 = 10_000;
 const URL_BYTES_MAX: usize = 2_048;
+/// Finds the secret behind a reference.
+type Resolve<'a> = dyn Fn(&str) -> Result<Secret<String>, String> + 'a;
 
 /// The `agent` column. One flat object, so that a fault names the key.
 #[derive(Deserialize)]
@@ -51,6 +61,23 @@ struct AgentForm {
     kind: FormKind,
     url: Option<String>,
     auth_token_ref: Option<String>,
+    bearer_token_ref: Option<String>,
+    client_certificate_ref: Option<String>,
+    client_key_ref: Option<String>,
+    incoming: Option<bool>,
+    address: Option<String>,
+    audio: Option<String>,
+    control: Option<String>,
+    api_key_ref: Option<String>,
+    api_key_header: Option<String>,
+    generation: Option<String>,
+    instructions: Option<String>,
+    voice: Option<String>,
+    greeting: Option<bool>,
+    transcription_model: Option<String>,
+    turn_detection: Option<serde_json::Value>,
+    tools: Option<Vec<String>>,
+    transfer_to: Option<Vec<String>>,
     parameters: Option<BTreeMap<String, String>>,
     connect_timeout_ms: Option<u64>,
     hz: Option<u16>,
@@ -83,6 +110,10 @@ struct AgentForm {
 #[serde(rename_all = "snake_case")]
 enum FormKind {
     Twilio,
+    ChanWebsocket,
+    #[serde(rename = "audiosocket")]
+    AudioSocket,
+    Realtime,
     Echo,
     Tone,
     Announce,
@@ -138,12 +169,15 @@ enum Interruption {
 /// What is wrong with it, naming the key.
 pub(crate) fn parse_agent(
     value: &serde_json::Value,
-    resolve: &dyn Fn(&str) -> Result<Secret<String>, String>,
+    resolve: &Resolve<'_>,
 ) -> Result<AgentSettings, String> {
     let form = AgentForm::deserialize(value).map_err(|error| error.to_string())?;
     form.check_keys()?;
     let kind = match form.kind {
         FormKind::Twilio => AgentKind::Twilio(form.twilio(resolve)?),
+        FormKind::ChanWebsocket => AgentKind::ChanWebsocket(form.chan_websocket(resolve)?),
+        FormKind::AudioSocket => AgentKind::AudioSocket(form.audio_socket()?),
+        FormKind::Realtime => AgentKind::Realtime(Box::new(form.realtime(resolve)?)),
         FormKind::Echo => AgentKind::Echo,
         FormKind::Tone => AgentKind::Tone { hz: tone(form.hz)? },
         FormKind::Announce => AgentKind::Announce,
@@ -203,14 +237,40 @@ impl AgentForm {
 
     /// A key that the kind does not read is a mistake, not a decoration.
     fn check_keys(&self) -> Result<(), String> {
-        let (twilio, sip) = (&[FormKind::Twilio][..], &[FormKind::Sip][..]);
+        let sip = &[FormKind::Sip][..];
+        let (channel, realtime) = (&[FormKind::ChanWebsocket][..], &[FormKind::Realtime][..]);
         let twiml = &[FormKind::Twiml][..];
-        let web = &[FormKind::Twilio, FormKind::Twiml][..];
+        let signed = &[FormKind::Twilio, FormKind::Twiml][..];
+        let web = &[FormKind::Twilio, FormKind::ChanWebsocket, FormKind::Realtime][..];
+        let located =
+            &[FormKind::Twilio, FormKind::ChanWebsocket, FormKind::Realtime, FormKind::Twiml][..];
+        let told = &[FormKind::Twilio, FormKind::ChanWebsocket][..];
+        let spoken = &[FormKind::ChanWebsocket, FormKind::AudioSocket, FormKind::Realtime][..];
+        let dialled =
+            &[FormKind::Twilio, FormKind::ChanWebsocket, FormKind::AudioSocket, FormKind::Realtime]
+                [..];
         let keys = [
-            ("url", self.url.is_some(), web),
-            ("auth_token_ref", self.auth_token_ref.is_some(), web),
-            ("parameters", self.parameters.is_some(), twilio),
-            ("connect_timeout_ms", self.connect_timeout_ms.is_some(), twilio),
+            ("url", self.url.is_some(), located),
+            ("auth_token_ref", self.auth_token_ref.is_some(), signed),
+            ("bearer_token_ref", self.bearer_token_ref.is_some(), told),
+            ("client_certificate_ref", self.client_certificate_ref.is_some(), web),
+            ("client_key_ref", self.client_key_ref.is_some(), web),
+            ("incoming", self.incoming.is_some(), channel),
+            ("address", self.address.is_some(), &[FormKind::AudioSocket]),
+            ("audio", self.audio.is_some(), spoken),
+            ("control", self.control.is_some(), channel),
+            ("api_key_ref", self.api_key_ref.is_some(), realtime),
+            ("api_key_header", self.api_key_header.is_some(), realtime),
+            ("generation", self.generation.is_some(), realtime),
+            ("instructions", self.instructions.is_some(), realtime),
+            ("voice", self.voice.is_some(), realtime),
+            ("greeting", self.greeting.is_some(), realtime),
+            ("transcription_model", self.transcription_model.is_some(), realtime),
+            ("turn_detection", self.turn_detection.is_some(), realtime),
+            ("tools", self.tools.is_some(), realtime),
+            ("transfer_to", self.transfer_to.is_some(), realtime),
+            ("parameters", self.parameters.is_some(), told),
+            ("connect_timeout_ms", self.connect_timeout_ms.is_some(), dialled),
             ("hz", self.hz.is_some(), &[FormKind::Tone]),
             ("uri", self.uri.is_some(), sip),
             ("username", self.username.is_some(), sip),
@@ -239,10 +299,17 @@ impl AgentForm {
         }
     }
 
-    fn twilio(
-        &self,
-        resolve: &dyn Fn(&str) -> Result<Secret<String>, String>,
-    ) -> Result<TwilioAgent, String> {
+    fn twilio(&self, resolve: &Resolve<'_>) -> Result<TwilioAgent, String> {
+        Ok(TwilioAgent {
+            url: self.web_url()?,
+            auth_token: secret("auth_token_ref", self.auth_token_ref.as_deref(), resolve)?,
+            parameters: self.parameters()?,
+            access: self.access(resolve)?,
+            connect_timeout: self.connect_timeout()?,
+        })
+    }
+
+    fn web_url(&self) -> Result<String, String> {
         let url = self.url.clone().ok_or("`url` is missing")?;
         let host = url.strip_prefix("wss://").or_else(|| url.strip_prefix("ws://"));
         if !host.is_some_and(|host| !host.is_empty() && !host.starts_with('/'))
@@ -250,34 +317,76 @@ impl AgentForm {
         {
             return Err("`url` is no ws:// or wss:// address".to_owned());
         }
-        let auth_token = self.auth_token(resolve)?;
+        Ok(url)
+    }
+
+    fn parameters(&self) -> Result<Vec<(String, String)>, String> {
         let parameters = self.parameters.clone().unwrap_or_default();
         if parameters.len() > PARAMETERS_MAX {
             return Err(format!("`parameters` has more than {PARAMETERS_MAX} entries"));
         }
+        Ok(parameters.into_iter().collect())
+    }
+
+    fn connect_timeout(&self) -> Result<Duration, String> {
         let connect_ms = self.connect_timeout_ms.unwrap_or(CONNECT_MS_DEFAULT);
-        Ok(TwilioAgent {
+        bounded("connect_timeout_ms", connect_ms, CONNECT_MS_MAX)
+    }
+
+    fn access(&self, resolve: &Resolve<'_>) -> Result<Access, String> {
+        let bearer = secret("bearer_token_ref", self.bearer_token_ref.as_deref(), resolve)?;
+        if !bearer.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("`bearer_token_ref`: the token is not ASCII without spaces".to_owned());
+        }
+        let identity = match (&self.client_certificate_ref, &self.client_key_ref) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => {
+                let certificates = secret("client_certificate_ref", Some(certificate), resolve)?;
+                let key = secret("client_key_ref", Some(key), resolve)?;
+                tls::check_identity(certificates.expose(), key.expose())
+                    .map_err(|why| format!("`client_key_ref`: {why}"))?;
+                Some(ClientIdentity { certificates, key })
+            }
+            (Some(_), None) => return Err("`client_key_ref` is missing".to_owned()),
+            (None, Some(_)) => return Err("`client_certificate_ref` is missing".to_owned()),
+        };
+        let is_secure = self.url.as_deref().is_some_and(|url| url.starts_with("wss://"));
+        if identity.is_some() && !is_secure {
+            return Err("`client_certificate_ref` needs a wss:// address".to_owned());
+        }
+        Ok(Access { bearer, identity })
+    }
+
+    fn audio(&self, default: AgentAudio) -> Result<AgentAudio, String> {
+        let Some(text) = self.audio.as_deref() else { return Ok(default) };
+        AgentAudio::of(text)
+            .ok_or_else(|| "`audio` is ulaw, alaw, l16_8k, l16_16k or l16_24k".to_owned())
+    }
+
+    fn chan_websocket(&self, resolve: &Resolve<'_>) -> Result<ChanWebsocketAgent, String> {
+        let url = match (self.incoming.unwrap_or(false), &self.url) {
+            (false, _) => Some(self.web_url()?),
+            (true, None) => None,
+            (true, Some(_)) => {
+                return Err("`url` is not dialled where `incoming` is true".to_owned());
+            }
+        };
+        let control = match self.control.as_deref() {
+            None | Some("json") => ControlForm::Json,
+            Some("plain-text") => ControlForm::Plain,
+            Some(_) => return Err("`control` is json or plain-text".to_owned()),
+        };
+        Ok(ChanWebsocketAgent {
             url,
-            auth_token,
-            parameters: parameters.into_iter().collect(),
-            connect_timeout: bounded("connect_timeout_ms", connect_ms, CONNECT_MS_MAX)?,
+            access: self.access(resolve)?,
+            audio: self.audio(AgentAudio::Ulaw)?,
+            control,
+            parameters: self.parameters()?,
+            connect_timeout: self.connect_timeout()?,
         })
     }
 
-    fn auth_token(
-        &self,
-        resolve: &dyn Fn(&str) -> Result<Secret<String>, String>,
-    ) -> Result<Secret<String>, String> {
-        match self.auth_token_ref.as_deref() {
-            None | Some("") => Ok(Secret::default()),
-            Some(name) => resolve(name).map_err(|why| format!("`auth_token_ref`: {why}")),
-        }
-    }
-
-    fn twiml(
-        &self,
-        resolve: &dyn Fn(&str) -> Result<Secret<String>, String>,
-    ) -> Result<TwimlAgent, String> {
+    fn twiml(&self, resolve: &Resolve<'_>) -> Result<TwimlAgent, String> {
         let by_get = self.method == Some(WebMethod::Get);
         let web = |key: &str, url: &Option<String>, by_get| match url {
             Some(url) => web_address(url, by_get).map(Some).map_err(|why| format!("`{key}` {why}")),
@@ -289,7 +398,7 @@ impl AgentForm {
             source: TwimlSource::Web(first),
             fallback: web("fallback_url", &self.fallback_url, by_get)?,
             status: web("status_callback_url", &self.status_callback_url, false)?,
-            auth_token: self.auth_token(resolve)?,
+            auth_token: secret("auth_token_ref", self.auth_token_ref.as_deref(), resolve)?,
             timeout: bounded("timeout_ms", timeout_ms, WEB_MS_MAX)?,
         })
     }
@@ -308,10 +417,7 @@ impl AgentForm {
         })
     }
 
-    fn sip(
-        &self,
-        resolve: &dyn Fn(&str) -> Result<Secret<String>, String>,
-    ) -> Result<SipAgent, String> {
+    fn sip(&self, resolve: &Resolve<'_>) -> Result<SipAgent, String> {
         let text = self.uri.as_deref().ok_or("`uri` is missing")?;
         let address = text.strip_prefix("sip:").or_else(|| text.strip_prefix("sips:"));
         let host =
@@ -395,6 +501,18 @@ pub fn web_address(url: &str, by_get: bool) -> Result<WebAddress, &'static str> 
         Ok(WebAddress { url: url.to_owned(), by_get })
     } else {
         Err("is no http:// or https:// address of at most 2048 ASCII characters")
+    }
+}
+
+/// The secret behind the reference that `key` holds; empty where there is none.
+fn secret(
+    key: &str,
+    reference: Option<&str>,
+    resolve: &Resolve<'_>,
+) -> Result<Secret<String>, String> {
+    match reference.unwrap_or_default() {
+        "" => Ok(Secret::default()),
+        reference => resolve(reference).map_err(|why| format!("`{key}`: {why}")),
     }
 }
 
@@ -497,6 +615,75 @@ mod tests {
         let AgentKind::Forward(forwarded) = settings.kind else { panic!("no number") };
         assert_eq!(forwarded.to.as_str(), "+15550142");
         assert_eq!(forwarded.ring_max, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn the_agents_of_asterisk_and_of_realtime_servers_are_read() {
+        let settings = parse(json!({
+            "kind": "chan_websocket", "url": "wss://bot.example.com/media", "audio": "l16_16k",
+            "control": "plain-text", "bearer_token_ref": "env:T"
+        }));
+        // The token has spaces, as this test's secrets have.
+        assert!(settings.unwrap_err().contains("`bearer_token_ref`"));
+        let settings = parse(json!({"kind": "chan_websocket", "incoming": true})).unwrap();
+        let AgentKind::ChanWebsocket(agent) = settings.kind else { panic!("no channel") };
+        assert_eq!((agent.url, agent.audio), (None, AgentAudio::Ulaw));
+        assert_eq!(agent.control, ControlForm::Json);
+
+        let settings = parse(json!({
+            "kind": "audiosocket", "address": "[2001:db8::7]:9092", "audio": "l16_16k"
+        }));
+        let AgentKind::AudioSocket(agent) = settings.unwrap().kind else {
+            panic!("no AudioSocket")
+        };
+        assert_eq!((agent.address.as_str(), agent.rate), ("[2001:db8::7]:9092", 16_000));
+
+        let settings = parse(json!({
+            "kind": "realtime", "url": "wss://api.example.com/v1/realtime?model=m", "voice": "marin",
+            "tools": ["end_call"], "transfer_to": ["+15550142", "sip:desk@pbx.example.com"],
+            "turn_detection": {"type": "semantic_vad"}, "audio": "l16_24k", "generation": "beta"
+        }));
+        let AgentKind::Realtime(agent) = settings.unwrap().kind else { panic!("no server") };
+        assert_eq!((agent.tools.len(), agent.transfer_to.len(), agent.is_beta), (1, 2, true));
+        assert!(agent.greets && agent.is_bearer && agent.api_key.expose().is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_bots_address_is_named_by_its_key() {
+        let web = |more: serde_json::Value| {
+            let mut value = json!({"kind": "realtime", "url": "wss://x/"});
+            value.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            value
+        };
+        for (value, key) in [
+            (json!({"kind": "chan_websocket"}), "`url`"),
+            (json!({"kind": "chan_websocket", "incoming": true, "url": "ws://x"}), "`url`"),
+            (json!({"kind": "chan_websocket", "url": "ws://x", "audio": "opus"}), "`audio`"),
+            (json!({"kind": "chan_websocket", "url": "ws://x", "control": "xml"}), "`control`"),
+            (json!({"kind": "chan_websocket", "url": "ws://x", "voice": "v"}), "`voice`"),
+            (json!({"kind": "audiosocket"}), "`address`"),
+            (json!({"kind": "audiosocket", "address": "bot"}), "`address`"),
+            (json!({"kind": "audiosocket", "address": "bot:0"}), "`address`"),
+            (json!({"kind": "audiosocket", "address": "b ot:1"}), "`address`"),
+            (json!({"kind": "audiosocket", "address": "bot:1", "audio": "ulaw"}), "`audio`"),
+            (json!({"kind": "audiosocket", "address": "bot:1", "url": "ws://x"}), "`url`"),
+            (web(json!({"audio": "l16_8k"})), "`audio`"),
+            (web(json!({"api_key_header": "x"})), "`api_key_header`"),
+            (web(json!({"generation": "alpha"})), "`generation`"),
+            (web(json!({"turn_detection": {"type": "none"}})), "`turn_detection`"),
+            (web(json!({"turn_detection": 7})), "`turn_detection`"),
+            (web(json!({"tools": ["dance"]})), "`tools`"),
+            (web(json!({"transfer_to": ["sales"]})), "`transfer_to`"),
+            (web(json!({"client_key_ref": "env:K"})), "`client_certificate_ref`"),
+            (web(json!({"client_certificate_ref": "env:C"})), "`client_key_ref`"),
+            (
+                web(json!({"client_certificate_ref": "env:C", "client_key_ref": "env:K"})),
+                "`client_key_ref`",
+            ),
+        ] {
+            let error = parse(value.clone()).unwrap_err();
+            assert!(error.contains(key), "{value}: {error}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::store::resource::field::Given;
 use crate::store::resource::field::Kind;
 use crate::store::snapshot::Composer;
 use crate::store::snapshot::RowFault;
+use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::id::AiProfileId;
 use crate::types::id::TenantId;
@@ -30,6 +31,9 @@ pub(crate) struct AiProfileRow {
     pub(crate) tenant_id: Uuid,
     pub(crate) name: String,
     pub(crate) agent: serde_json::Value,
+    /// Of an agent that has no other way to know it.
+    #[serde(default)]
+    pub(crate) system_prompt: Option<String>,
     // Files written by an earlier version lack it.
     #[serde(default)]
     pub(crate) sealed: serde_json::Value,
@@ -42,9 +46,11 @@ pub(crate) struct AiProfileRow {
     pub(crate) answer_webhook: Option<serde_json::Value>,
 }
 
-pub(crate) const ALL: &str = "SELECT id, tenant_id, name, agent, sealed, fallback_profiles, record, answer_webhook FROM ai_profiles";
+pub(crate) const ALL: &str = "SELECT id, tenant_id, name, agent, sealed, fallback_profiles, record, answer_webhook, \
+    CASE WHEN agent->>'kind' = 'realtime' THEN system_prompt END AS system_prompt FROM ai_profiles";
 
-pub(crate) const SOME: &str = "SELECT id, tenant_id, name, agent, sealed, fallback_profiles, record, answer_webhook FROM ai_profiles \
+pub(crate) const SOME: &str = "SELECT id, tenant_id, name, agent, sealed, fallback_profiles, record, answer_webhook, \
+    CASE WHEN agent->>'kind' = 'realtime' THEN system_prompt END AS system_prompt FROM ai_profiles \
     WHERE id = ANY($1)";
 
 impl AiProfileRow {
@@ -56,10 +62,15 @@ impl AiProfileRow {
             RowFault::new("ai_profiles", self.id, &self.name, &format!("{column}: {why}"))
         };
         let resolve = |reference: &str| secret::resolve(&secrets, reference);
-        let agent = parse_agent(&self.agent, &resolve).map_err(|why| fault("agent", &why))?;
+        let mut agent = parse_agent(&self.agent, &resolve).map_err(|why| fault("agent", &why))?;
         let hook = self.answer_webhook.as_ref().unwrap_or(&serde_json::Value::Null);
         let ask =
             answer_hooks::parse(hook, &resolve).map_err(|why| fault("answer_webhook", &why))?;
+        if let (AgentKind::Realtime(server), Some(prompt)) = (&mut agent.kind, &self.system_prompt)
+            && server.instructions.is_empty()
+        {
+            server.instructions.clone_from(prompt);
+        }
         Ok(AiProfile {
             id: AiProfileId::from_uuid(self.id),
             tenant: TenantId::from_uuid(self.tenant_id),

@@ -286,13 +286,11 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         CallEvent::PlayBegun(name) => json!({"asset": name}),
         CallEvent::PlayEnded { whole } => json!({"whole": whole}),
         CallEvent::KeysSent { side, count } => json!({"leg": side.as_str(), "count": count}),
-        CallEvent::AgentAsked { wish, refused } => {
-            json!({"wish": wish.as_str(), "refused": refused})
-        }
+        CallEvent::AgentAwaited(_)
+        | CallEvent::AgentAsked { .. }
+        | CallEvent::AgentAttached(_)
+        | CallEvent::AgentReplaced(_) => agent_detail(event),
         CallEvent::ScriptNoted { what, detail } => json!({"what": what, "detail": detail}),
-        CallEvent::AgentAttached(profile) | CallEvent::AgentReplaced(profile) => {
-            json!({"ai_profile_id": profile.to_string()})
-        }
         CallEvent::AnswerAsked(outcome, variables) => asked_detail(*outcome, variables),
         CallEvent::Recording(id, step) => recording_detail(*id, step),
         CallEvent::TranscriptAdded { first, last } => json!({"first": first, "last": last}),
@@ -359,6 +357,21 @@ fn talk_detail(talk: Talk) -> Value {
         Talk::Underrun { at_ms, ms, node_late } => {
             json!({"at_ms": at_ms, "ms": ms, "late": if node_late { "node" } else { "agent" }})
         }
+    }
+}
+
+fn agent_detail(event: &CallEvent) -> Value {
+    match event {
+        CallEvent::AgentAwaited(connection) => {
+            json!({"connection_id": connection, "path": format!("/media/{connection}")})
+        }
+        CallEvent::AgentAsked { wish, refused } => {
+            json!({"wish": wish.as_str(), "refused": refused})
+        }
+        CallEvent::AgentAttached(profile) | CallEvent::AgentReplaced(profile) => {
+            json!({"ai_profile_id": profile.to_string()})
+        }
+        _ => Value::Null,
     }
 }
 

@@ -32,6 +32,12 @@ pub struct AgentSettings {
 pub enum AgentKind {
     /// A bot that speaks Twilio Media Streams; Tandem dials it.
     Twilio(TwilioAgent),
+    /// A bot that speaks Asterisk's chan_websocket; either side dials.
+    ChanWebsocket(ChanWebsocketAgent),
+    /// A server of OpenAI's Realtime protocol; Tandem dials it.
+    Realtime(Box<RealtimeAgent>),
+    /// A bot that speaks Asterisk's AudioSocket; Tandem dials it.
+    AudioSocket(AudioSocketAgent),
     /// Sends the caller's audio back.
     Echo,
     /// A continuous tone of this many Hz.
@@ -91,7 +97,11 @@ impl AgentKind {
     #[must_use]
     pub const fn is_outside(&self) -> bool {
         match self {
-            Self::Twilio(_) | Self::Twiml(_) => true,
+            Self::Twilio(_)
+            | Self::ChanWebsocket(_)
+            | Self::AudioSocket(_)
+            | Self::Realtime(_)
+            | Self::Twiml(_) => true,
             Self::Echo
             | Self::Tone { .. }
             | Self::Announce
@@ -138,7 +148,156 @@ pub struct TwilioAgent {
     pub auth_token: Secret<String>,
     /// Sent in `start.customParameters` beside `from_number` and `to_number`.
     pub parameters: Vec<(String, String)>,
+    /// Who we are to it.
+    pub access: Access,
     /// How long TCP, TLS and the WebSocket handshake may take together.
+    pub connect_timeout: Duration,
+}
+
+/// Who we are to an agent that wants to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Sent as `Authorization: Bearer`; empty: nothing is sent.
+    pub bearer: Secret<String>,
+    /// Shown on `wss://` to an agent that asks for a certificate.
+    pub identity: Option<ClientIdentity>,
+}
+
+/// A client certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientIdentity {
+    /// The certificate and those between it and its root, in PEM.
+    pub certificates: Secret<String>,
+    /// Its private key, in PEM.
+    pub key: Secret<String>,
+}
+
+/// How audio is written for an agent, and by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentAudio {
+    /// G.711 µ-law at 8 kHz.
+    Ulaw,
+    /// G.711 A-law at 8 kHz.
+    Alaw,
+    /// Samples of 16 bits, the low byte first.
+    L16 {
+        /// 8000, 16000 or 24000 a second.
+        rate: u32,
+    },
+}
+
+impl AgentAudio {
+    /// Samples for each of the telephone's.
+    #[must_use]
+    pub const fn factor(self) -> usize {
+        match self {
+            Self::Ulaw | Self::Alaw => 1,
+            Self::L16 { rate } => (rate / 8_000) as usize,
+        }
+    }
+
+    /// Bytes of 20 ms.
+    #[must_use]
+    pub const fn frame_bytes(self) -> usize {
+        match self {
+            Self::Ulaw | Self::Alaw => 160,
+            Self::L16 { .. } => 320 * self.factor(),
+        }
+    }
+
+    /// What Asterisk calls it.
+    #[must_use]
+    pub const fn asterisk_name(self) -> &'static str {
+        match self {
+            Self::Ulaw => "ulaw",
+            Self::Alaw => "alaw",
+            Self::L16 { rate: 16_000 } => "slin16",
+            Self::L16 { rate: 24_000 } => "slin24",
+            Self::L16 { .. } => "slin",
+        }
+    }
+
+    /// The format that settings write so.
+    #[must_use]
+    pub fn of(text: &str) -> Option<Self> {
+        match text {
+            "ulaw" => Some(Self::Ulaw),
+            "alaw" => Some(Self::Alaw),
+            "l16_8k" => Some(Self::L16 { rate: 8_000 }),
+            "l16_16k" => Some(Self::L16 { rate: 16_000 }),
+            "l16_24k" => Some(Self::L16 { rate: 24_000 }),
+            _ => None,
+        }
+    }
+}
+
+/// A bot that speaks Asterisk's chan_websocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChanWebsocketAgent {
+    /// `ws://` or `wss://`, exactly as dialled; `None`: the agent dials us.
+    pub url: Option<String>,
+    /// Who we are to it.
+    pub access: Access,
+    /// How audio is written.
+    pub audio: AgentAudio,
+    /// How control is written.
+    pub control: ControlForm,
+    /// Sent as `channel_variables` beside who calls whom.
+    pub parameters: Vec<(String, String)>,
+    /// How long the connection may take, from either side.
+    pub connect_timeout: Duration,
+}
+
+/// The forms of chan_websocket's control messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlForm {
+    /// Objects.
+    Json,
+    /// Words.
+    Plain,
+}
+
+/// A bot that speaks AudioSocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AudioSocketAgent {
+    /// Host and port.
+    pub address: String,
+    /// Samples a second of what it hears: 8000, 16000 or 24000.
+    pub rate: u32,
+    /// How long the connection may take.
+    pub connect_timeout: Duration,
+}
+
+/// A server of OpenAI's Realtime protocol, or one that is compatible.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RealtimeAgent {
+    /// `ws://` or `wss://` with the model in its query, exactly as dialled.
+    pub url: String,
+    /// Who we are to it, beside the key.
+    pub access: Access,
+    /// The key; empty: none is sent.
+    pub api_key: Secret<String>,
+    /// The key goes as `Authorization: Bearer`, else as `api-key`.
+    pub is_bearer: bool,
+    /// The server speaks the beta's names.
+    pub is_beta: bool,
+    /// How audio is written: µ-law, A-law, or L16 at 24 kHz.
+    pub audio: AgentAudio,
+    /// What the model is told to be.
+    pub instructions: String,
+    /// The voice; `None`: the server's own.
+    pub voice: Option<String>,
+    /// The agent speaks first.
+    pub greets: bool,
+    /// What writes down what the caller says; `None`: nobody.
+    pub transcription_model: Option<String>,
+    /// How the server finds the caller's turns, an object of the protocol; `None`: by voice activity.
+    pub turn_detection: Option<serde_json::Value>,
+    /// The functions the model may call: of `end_call`, `transfer_call` and `send_dtmf`.
+    pub tools: Vec<String>,
+    /// Numbers and SIP addresses it may connect the caller with; empty: any number.
+    pub transfer_to: Vec<String>,
+    /// How long the connection may take until the session is set up.
     pub connect_timeout: Duration,
 }
 

@@ -158,6 +158,8 @@ causes! {
     MaxDuration = "max_duration", 200, 102, Configuration, "Maximum duration reached";
     /// The agent could not be reached.
     AgentUnreachable = "agent_unreachable", 480, 31, Agent, "Agent not reachable";
+    /// The agent's address leads into a network that agents are not reached in.
+    AgentForbidden = "agent_forbidden", 480, 31, Configuration, "Agent's address not allowed";
     /// The agent's connection was lost during the call.
     AgentLost = "agent_lost", 500, 41, Agent, "Agent connection lost";
     /// The agent sent nothing but garbage.

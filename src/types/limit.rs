@@ -180,6 +180,12 @@ pub const AGENT_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const AGENT_MARK_BYTES_MAX: usize = 256;
 /// Marks waiting to be played. Over it: the oldest is echoed at once.
 pub const AGENT_MARKS_MAX: usize = 1_024;
+/// What was said in one turn, as an agent tells it, in bytes. Over it: cut.
+pub const AGENT_SAID_BYTES_MAX: usize = 4_000;
+/// Turns of transcripts that wait for the database. Over it: lost, and said so in the log.
+pub const SAID_WAITING_MAX: usize = 4_096;
+/// Turns of one call that agents tell; the transcripts have no more numbers. Over it: left out.
+pub const SAID_TURNS_MAX: u32 = 10_000;
 /// What an agent asked to happen once its words were played. Over it: ignored, counted.
 pub const AGENT_WISHES_MAX: usize = 8;
 /// Malformed messages of one agent link before it is given up.

@@ -79,6 +79,14 @@ impl Reach {
         Ok(Destination { is_secure, host, port, authority, path })
     }
 
+    /// Whether an agent at `address` may be connected to: openly only in the networks that are listed.
+    #[must_use]
+    pub fn permits_agent(&self, address: IpAddr, is_secure: bool) -> bool {
+        let address = address.to_canonical();
+        let is_listed = self.networks.iter().any(|network| network.contains(&address));
+        is_listed || (is_secure && is_public(address))
+    }
+
     /// Whether a connection to `address` may be opened.
     #[must_use]
     pub fn permits(&self, address: IpAddr) -> bool {
@@ -199,6 +207,23 @@ mod tests {
         }
         for address in ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "64:ff9b::808:808"] {
             assert!(reach.permits(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[test]
+    fn agents_are_spoken_with_openly_in_listed_networks_alone() {
+        let none = Reach::default();
+        let reach = Reach { http: false, networks: vec!["10.1.0.0/16".parse().unwrap()] };
+        let permits = |reach: &Reach, address: &str, is_secure| {
+            reach.permits_agent(address.parse().unwrap(), is_secure)
+        };
+        for is_secure in [true, false] {
+            assert!(permits(&reach, "10.1.2.3", is_secure));
+            assert!(permits(&reach, "::ffff:10.1.2.3", is_secure));
+            assert!(!permits(&none, "10.1.2.3", is_secure));
+            assert!(!permits(&none, "127.0.0.1", is_secure));
+            assert!(!permits(&none, "169.254.169.254", is_secure));
+            assert_eq!(permits(&none, "8.8.8.8", is_secure), is_secure);
         }
     }
 

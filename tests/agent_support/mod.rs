@@ -24,7 +24,9 @@ use tandem::engine::agent_task::AgentCounters;
 use tandem::engine::agent_task::AgentEvent;
 use tandem::engine::agent_task::AgentHandle;
 use tandem::engine::agent_task::AgentSetup;
+use tandem::engine::awaited::AwaitedAgents;
 use tandem::net::websocket::TrustRoots;
+use tandem::types::agent::Access;
 use tandem::types::agent::AgentKind;
 use tandem::types::agent::AgentSettings;
 use tandem::types::agent::AnswerPolicy;
@@ -49,6 +51,7 @@ use tokio_tungstenite::accept_hdr_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::Request;
 use tokio_tungstenite::tungstenite::handshake::server::Response;
+use tokio_tungstenite::tungstenite::http::HeaderMap;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use uuid::Uuid;
 
@@ -58,7 +61,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// that is busy, and only one check waits until this is over.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("no {what} in time"))
 }
 
@@ -116,16 +119,15 @@ impl Server {
     }
 
     async fn handshake(socket: Box<dyn Wire>) -> ScriptedAgent {
-        let (mut path, mut signature) = (String::new(), None);
+        let (mut path, mut headers) = (String::new(), HeaderMap::new());
         #[expect(clippy::result_large_err, reason = "the type is tungstenite's")]
         let look = |request: &Request, response: Response| {
             path = request.uri().to_string();
-            let value = request.headers().get("X-Twilio-Signature");
-            signature = value.map(|value| value.to_str().unwrap().to_owned());
+            headers.clone_from(request.headers());
             Ok(response)
         };
         let stream = in_time("handshake", accept_hdr_async(socket, look)).await.unwrap();
-        ScriptedAgent { stream, path, signature }
+        ScriptedAgent { stream, path, headers }
     }
 
     /// Takes a connection and says nothing until it is given up.
@@ -163,10 +165,15 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 pub struct ScriptedAgent {
     stream: WebSocketStream<Box<dyn Wire>>,
     pub path: String,
-    pub signature: Option<String>,
+    headers: HeaderMap,
 }
 
 impl ScriptedAgent {
+    /// A header of the request that opened the WebSocket.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
     pub async fn send(&mut self, text: &str) {
         self.send_message(Message::text(text)).await;
     }
@@ -177,8 +184,12 @@ impl ScriptedAgent {
 
     /// Sends what the other side may refuse to take; whether it did is not of interest.
     pub async fn try_send(&mut self, text: &str) {
-        let sent = in_time("room to send", self.stream.send(Message::text(text))).await;
-        drop(sent);
+        self.try_send_message(Message::text(text)).await;
+    }
+
+    /// The same with any message.
+    pub async fn try_send_message(&mut self, message: Message) {
+        drop(in_time("room to send", self.stream.send(message)).await);
     }
 
     pub async fn message(&mut self) -> Message {
@@ -234,6 +245,7 @@ impl Call {
             url: url.to_owned(),
             auth_token: Secret::new("token".to_owned()),
             parameters: vec![("mood".to_owned(), "good".to_owned())],
+            access: Access::default(),
             connect_timeout: CONNECT_TIMEOUT,
         }));
         Self::start_all(settings, roots)
@@ -253,7 +265,9 @@ impl Call {
             trace: None,
         };
         Self::with(|end, events| {
-            agent_task::start(AgentSetup { settings, call, end, roots, give_back: None }, events)
+            let awaited = AwaitedAgents::default();
+            let setup = AgentSetup { settings, call, end, roots, awaited, give_back: None };
+            agent_task::start(setup, events)
         })
     }
 
@@ -394,6 +408,18 @@ impl FakeMedia {
             self.end.wake();
         })
         .await;
+    }
+
+    /// Plays nothing until the queue is cleared, and answers that.
+    pub async fn wait_for_clear(&mut self) {
+        in_time("clear", async {
+            while self.end.epoch() == self.epoch {
+                self.end.wake();
+                yield_now().await;
+            }
+        })
+        .await;
+        self.step();
     }
 
     /// What one tick does, without the limit of 20 ms.

@@ -24,6 +24,7 @@ mod configured;
 mod control_plane;
 mod cut_off;
 mod declined;
+mod dialects;
 mod early_byes;
 mod ending;
 mod explained;

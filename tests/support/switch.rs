@@ -90,6 +90,7 @@ impl Switch {
              [http]\nbind = '127.0.0.1:0'\n[media]\nthreads = 1\nrealtime = false\n\
              [limits]\ncalls = {}\ncps = {}\n\
              [secrets]\nkey_ref = 'file:{}'\n\
+             [agents]\nallow_networks = ['127.0.0.0/8']\n\
              [webhooks]\nallow_http = true\nallow_networks = ['127.0.0.0/8']\n\
              retry_first_ms = 50\nretry_max_ms = 500\ntimeout_ms = 2000\n{}",
             login.to_url_lossy(),

@@ -34,7 +34,7 @@ impl Twilio {
             stream_sid: call.call_id.stream_sid(),
         };
         Self {
-            parameters: parameters(agent, call),
+            parameters: parameters(&agent.parameters, call),
             encoder: Encoder::new(names),
             audio: BytesMut::new(),
         }
@@ -95,7 +95,7 @@ impl From<ProtocolError> for Garbled {
 
 /// The profile's parameters, and what the profile does not say itself: who calls whom, for which many
 /// agents look, and the variables of the call. A variable never stands for one of those two.
-fn parameters(agent: &TwilioAgent, call: &AgentCall) -> Vec<(String, String)> {
+pub(crate) fn parameters(given: &[(String, String)], call: &AgentCall) -> Vec<(String, String)> {
     let trace = call.trace.map(|trace| trace.to_string());
     let standard = [
         ("from_number", Some(call.caller.as_str())),
@@ -112,7 +112,7 @@ fn parameters(agent: &TwilioAgent, call: &AgentCall) -> Vec<(String, String)> {
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
         .chain(variables)
-        .filter(|(name, _)| !agent.parameters.iter().any(|(given, _)| given == name))
+        .filter(|(name, _)| !given.iter().any(|(given, _)| given == name))
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    missing.chain(agent.parameters.iter().cloned()).collect()
+    missing.chain(given.iter().cloned()).collect()
 }

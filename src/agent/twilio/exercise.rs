@@ -7,6 +7,7 @@ use crate::agent::session::Output;
 use crate::agent::session::PeerClose;
 use crate::agent::stream::AgentStream;
 use crate::audio::link::FRAME_BYTES;
+use crate::types::agent::Access;
 use crate::types::agent::AgentKind;
 use crate::types::agent::TwilioAgent;
 use crate::types::header::CallVariables;
@@ -46,6 +47,7 @@ fn open_stream() -> Option<AgentStream> {
         url: "ws://agent/".to_owned(),
         auth_token: Secret::default(),
         parameters: Vec::new(),
+        access: Access::default(),
         connect_timeout: Duration::from_secs(3),
     };
     let call = AgentCall {

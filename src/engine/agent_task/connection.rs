@@ -3,14 +3,20 @@
 use crate::agent::session::AgentCall;
 use crate::agent::session::PeerClose;
 use crate::agent::twilio;
+use crate::engine::awaited::AwaitedAgents;
 use crate::net::websocket;
+use crate::net::websocket::CameWebSocket;
 use crate::net::websocket::ConnectError;
 use crate::net::websocket::TrustRoots;
 use crate::net::websocket::WebSocket;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Gauge;
+use crate::types::agent::Access;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
+use crate::types::agent::RealtimeAgent;
+use bytes::Buf;
+use bytes::BytesMut;
 use futures_util::Sink;
 use futures_util::SinkExt;
 use futures_util::Stream;
@@ -19,7 +25,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
+use std::task::ready;
 use std::time::Duration;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
+use tokio::io::AsyncWriteExt;
+use tokio::io::ReadBuf;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::Message;
@@ -27,44 +40,131 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-/// How long a polite end of a WebSocket may take once nobody needs it any more.
+/// How long a polite end of a connection may take once nobody needs it any more.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 /// Tells an agent in which trace its call is (W3C Trace Context §3.2).
 const TRACE_HEADER: &str = "traceparent";
 
+/// Says who we are (RFC 6750 §2.1).
+const AUTHORIZATION: &str = "authorization";
+
+/// Bytes read at once from a connection without messages.
+const READ_BYTES: usize = 4_096;
+
 /// How the agent is dialled.
-pub(super) struct Dialling {
-    url: String,
-    headers: Vec<(&'static str, String)>,
-    roots: TrustRoots,
+pub(super) enum Dialling {
+    /// It is not.
+    Never,
+    /// Over a WebSocket.
+    WebSocket {
+        url: String,
+        headers: Vec<(&'static str, String)>,
+        access: Access,
+        roots: TrustRoots,
+    },
+    /// Over TCP, at this host and port.
+    Tcp(String, TrustRoots),
+    /// It dials us.
+    Awaited(AwaitedAgents),
 }
 
 impl Dialling {
-    pub(super) fn new(settings: &AgentSettings, call: &AgentCall, roots: TrustRoots) -> Self {
-        let trace = call.trace.map(|trace| (TRACE_HEADER, trace.to_string()));
-        let AgentKind::Twilio(agent) = &settings.kind else {
-            return Self::none();
+    pub(super) fn new(
+        settings: &AgentSettings,
+        call: &AgentCall,
+        (roots, awaited): (TrustRoots, AwaitedAgents),
+    ) -> Self {
+        let (url, access, signature) = match &settings.kind {
+            AgentKind::Twilio(agent) => {
+                let signature = twilio::signature(&agent.auth_token, &agent.url);
+                (agent.url.clone(), &agent.access, signature)
+            }
+            AgentKind::ChanWebsocket(agent) => {
+                let Some(url) = &agent.url else { return Self::Awaited(awaited) };
+                (url.clone(), &agent.access, None)
+            }
+            AgentKind::AudioSocket(agent) => return Self::Tcp(agent.address.clone(), roots),
+            AgentKind::Realtime(agent) => {
+                return Self::WebSocket {
+                    url: agent.url.clone(),
+                    headers: realtime_headers(agent),
+                    access: agent.access.clone(),
+                    roots,
+                };
+            }
+            AgentKind::Echo
+            | AgentKind::Tone { .. }
+            | AgentKind::Announce
+            | AgentKind::Parrot
+            | AgentKind::Sip(_)
+            | AgentKind::Forward(_)
+            | AgentKind::Script(_)
+            | AgentKind::Twiml(_) => return Self::Never,
         };
-        let signature = twilio::signature(&agent.auth_token, &agent.url);
-        let signature = signature.map(|value| (twilio::SIGNATURE_HEADER, value));
-        let headers = signature.into_iter().chain(trace).collect();
-        Self { url: agent.url.clone(), headers, roots }
+        let mut headers = Vec::new();
+        headers.extend(signature.map(|value| (twilio::SIGNATURE_HEADER, value)));
+        headers.extend(call.trace.map(|trace| (TRACE_HEADER, trace.to_string())));
+        let bearer = access.bearer.expose();
+        if !bearer.is_empty() {
+            headers.push((AUTHORIZATION, format!("Bearer {bearer}")));
+        }
+        Self::WebSocket { url, headers, access: access.clone(), roots }
     }
 
-    /// Of an agent that is not dialled.
-    pub(super) fn none() -> Self {
-        Self { url: String::new(), headers: Vec::new(), roots: TrustRoots::native() }
-    }
-
-    pub(super) fn dial(&self) -> Dial {
-        let (url, headers) = (self.url.clone(), self.headers.clone());
-        let roots = self.roots.clone();
-        Box::pin(async move { websocket::connect(&url, &headers, &roots).await })
+    /// A connection to come, and the id under which the agent is awaited where it dials us.
+    pub(super) fn dial(&self) -> (Dial, Option<String>) {
+        match self {
+            Self::Never => (Box::pin(async { Err(ConnectError::Url) }), None),
+            Self::WebSocket { url, headers, access, roots } => {
+                let (url, headers) = (url.clone(), headers.clone());
+                let (identity, roots) = (access.identity.clone(), roots.clone());
+                let dial = async move {
+                    let terms = (&roots, identity.as_ref());
+                    let stream = websocket::connect(&url, &headers, terms).await?;
+                    Ok(Connection::new(Wire::WebSocket(stream)))
+                };
+                (Box::pin(dial), None)
+            }
+            Self::Tcp(address, roots) => {
+                let (address, roots) = (address.clone(), roots.clone());
+                let dial = async move {
+                    let stream = websocket::connect_tcp(&address, &roots).await?;
+                    Ok(Connection::new(Wire::Tcp(stream, BytesMut::new(), BytesMut::new())))
+                };
+                (Box::pin(dial), None)
+            }
+            Self::Awaited(agents) => {
+                let awaited = agents.wait();
+                let id = awaited.id().to_owned();
+                let dial = async move {
+                    let came = awaited.came().await.ok_or(ConnectError::Url)?;
+                    Ok(Connection::new(Wire::Came(Box::new(came))))
+                };
+                (Box::pin(dial), Some(id))
+            }
+        }
     }
 }
 
-pub(super) type Dial = Pin<Box<dyn Future<Output = Result<WebSocket, ConnectError>> + Send>>;
+/// A server's key, and its generation where it is not the present one.
+fn realtime_headers(agent: &RealtimeAgent) -> Vec<(&'static str, String)> {
+    let key = agent.api_key.expose();
+    let mut headers = Vec::new();
+    if !key.is_empty() {
+        headers.push(if agent.is_bearer {
+            (AUTHORIZATION, format!("Bearer {key}"))
+        } else {
+            ("api-key", key.clone())
+        });
+    }
+    if agent.is_beta {
+        headers.push(("openai-beta", "realtime=v1".to_owned()));
+    }
+    headers
+}
+
+pub(super) type Dial = Pin<Box<dyn Future<Output = Result<Connection, ConnectError>> + Send>>;
 
 /// What a connection has to say.
 pub(super) enum Heard {
@@ -80,11 +180,24 @@ pub(super) enum Heard {
 
 /// An open connection.
 pub(super) struct Connection {
-    stream: WebSocket,
+    wire: Wire,
     /// Something was written since the last complete flush.
     dirty: bool,
     blocked: bool,
     _counted: Counted,
+}
+
+/// What it runs over.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a connection is held by pointer, and most are the large one"
+)]
+enum Wire {
+    WebSocket(WebSocket),
+    /// The same, of an agent that dialled us.
+    Came(Box<CameWebSocket>),
+    /// With what is to be written, and where is read.
+    Tcp(TcpStream, BytesMut, BytesMut),
 }
 
 /// An agent that is connected, as the metrics count it.
@@ -104,29 +217,35 @@ impl Drop for Counted {
 }
 
 impl Connection {
-    pub(super) fn new(stream: WebSocket) -> Self {
-        Self { stream, dirty: false, blocked: false, _counted: Counted::new() }
+    fn new(wire: Wire) -> Self {
+        Self { wire, dirty: false, blocked: false, _counted: Counted::new() }
     }
 
     pub(super) fn write(&mut self, message: Message) {
         self.dirty = true;
-        // What is wrong with a broken connection is found out by reading from it.
-        if let Err(error) = Pin::new(&mut self.stream).start_send(message) {
-            tracing::trace!(%error, "not sent to the agent");
+        match &mut self.wire {
+            Wire::WebSocket(stream) => start_send(stream, message),
+            Wire::Came(stream) => start_send(stream.as_mut(), message),
+            // Without messages there is nothing but bytes.
+            Wire::Tcp(_, waiting, _) => {
+                if let Message::Binary(bytes) = message {
+                    waiting.extend_from_slice(&bytes);
+                }
+            }
         }
     }
 
     /// Writes what waits and, unless the playout queue is `full`, reads one message.
     pub(super) fn poll(&mut self, full: bool, cx: &mut Context<'_>) -> Poll<Heard> {
         if self.dirty {
-            match Pin::new(&mut self.stream).poll_flush(cx) {
+            match self.wire.poll_flush(cx) {
                 Poll::Ready(Ok(())) => {
                     self.dirty = false;
                     if std::mem::take(&mut self.blocked) {
                         return Poll::Ready(Heard::Ready);
                     }
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Heard::Ended(ended(&error))),
+                Poll::Ready(Err(close)) => return Poll::Ready(Heard::Ended(close)),
                 Poll::Pending if !self.blocked => {
                     self.blocked = true;
                     return Poll::Ready(Heard::Blocked);
@@ -137,37 +256,118 @@ impl Connection {
         if full {
             return Poll::Pending;
         }
-        match Pin::new(&mut self.stream).poll_next(cx) {
-            Poll::Ready(Some(Ok(message))) => {
-                // The protocol may have an answer of its own to flush.
-                self.dirty |= message.is_ping() || message.is_close();
-                Poll::Ready(Heard::Message(message))
+        let heard = ready!(self.wire.poll_next(cx));
+        if let Heard::Message(message) = &heard {
+            // The protocol may have an answer of its own to flush.
+            self.dirty |= message.is_ping() || message.is_close();
+        }
+        Poll::Ready(heard)
+    }
+
+    /// Closes politely, within a limit: what was sent is flushed, the end is said, and the agent may
+    /// answer it.
+    pub(super) async fn close(self) {
+        match timeout(CLOSE_WAIT, self.wire.farewell()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::trace!(%error, "the agent's connection did not close cleanly");
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Heard::Ended(ended(&error))),
-            Poll::Ready(None) => Poll::Ready(Heard::Ended(PeerClose::Dropped)),
-            Poll::Pending => Poll::Pending,
+            Err(_) => tracing::trace!("the agent's connection did not close in time"),
+        }
+    }
+}
+
+impl Wire {
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PeerClose>> {
+        match self {
+            Self::WebSocket(stream) => {
+                Pin::new(stream).poll_flush(cx).map_err(|error| ended(&error))
+            }
+            Self::Came(stream) => {
+                Pin::new(stream.as_mut()).poll_flush(cx).map_err(|error| ended(&error))
+            }
+            Self::Tcp(stream, waiting, _) => {
+                while !waiting.is_empty() {
+                    match ready!(Pin::new(&mut *stream).poll_write(cx, waiting)) {
+                        Ok(0) | Err(_) => return Poll::Ready(Err(PeerClose::Dropped)),
+                        Ok(written) => waiting.advance(written),
+                    }
+                }
+                Poll::Ready(Ok(()))
+            }
         }
     }
 
-    /// Closes politely, within a limit: what was sent is flushed, the close frame goes out, and the
-    /// agent may answer it.
-    pub(super) async fn close(mut self) {
-        let farewell = async {
-            let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-            self.stream.send(Message::Close(Some(frame))).await?;
-            while let Some(message) = self.stream.next().await {
-                message?;
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Heard> {
+        match self {
+            Self::WebSocket(stream) => Pin::new(stream).poll_next(cx).map(heard),
+            Self::Came(stream) => Pin::new(stream.as_mut()).poll_next(cx).map(heard),
+            Self::Tcp(stream, _, buffer) => {
+                buffer.resize(READ_BYTES, 0);
+                let mut place = ReadBuf::new(buffer);
+                let read = ready!(Pin::new(stream).poll_read(cx, &mut place));
+                let count = place.filled().len();
+                buffer.truncate(count);
+                Poll::Ready(match read {
+                    // Whoever shuts its side down has said all it wanted to say.
+                    Ok(()) if count == 0 => Heard::Ended(PeerClose::Frame(None)),
+                    Ok(()) => Heard::Message(Message::Binary(buffer.split().freeze())),
+                    Err(_) => Heard::Ended(PeerClose::Dropped),
+                })
             }
-            Ok::<(), tungstenite::Error>(())
-        };
-        match timeout(CLOSE_WAIT, farewell).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::trace!(%error, "the agent's WebSocket did not close cleanly");
-            }
-            Err(_) => tracing::trace!("the agent's WebSocket did not close in time"),
         }
     }
+
+    async fn farewell(self) -> Result<(), tungstenite::Error> {
+        match self {
+            Self::WebSocket(mut stream) => say_goodbye(&mut stream).await?,
+            Self::Came(mut stream) => say_goodbye(stream.as_mut()).await?,
+            Self::Tcp(mut stream, mut waiting, mut buffer) => {
+                stream.write_all_buf(&mut waiting).await?;
+                stream.shutdown().await?;
+                // Closed with bytes unread, the connection would be reset, and what was written lost.
+                loop {
+                    buffer.clear();
+                    if stream.read_buf(&mut buffer).await? == 0 {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn start_send(
+    stream: &mut (impl Sink<Message, Error = tungstenite::Error> + Unpin),
+    message: Message,
+) {
+    // What is wrong with a broken connection is found out by reading from it.
+    if let Err(error) = Pin::new(stream).start_send(message) {
+        tracing::trace!(%error, "not sent to the agent");
+    }
+}
+
+fn heard(next: Option<Result<Message, tungstenite::Error>>) -> Heard {
+    match next {
+        Some(Ok(message)) => Heard::Message(message),
+        Some(Err(error)) => Heard::Ended(ended(&error)),
+        None => Heard::Ended(PeerClose::Dropped),
+    }
+}
+
+async fn say_goodbye<S>(stream: &mut S) -> Result<(), tungstenite::Error>
+where
+    S: Sink<Message, Error = tungstenite::Error>
+        + Stream<Item = Result<Message, tungstenite::Error>>
+        + Unpin,
+{
+    let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+    stream.send(Message::Close(Some(frame))).await?;
+    while let Some(message) = stream.next().await {
+        message?;
+    }
+    Ok(())
 }
 
 fn ended(error: &tungstenite::Error) -> PeerClose {

@@ -13,11 +13,13 @@ use crate::call::steer::Order;
 use crate::call::steer::Senseless;
 use crate::call::transfer::TransferNews;
 use crate::call::transfer::TransferRequest;
+use crate::clock;
 use crate::engine::agent_task;
 use crate::engine::agent_task::AgentCall;
 use crate::engine::agent_task::AgentEvent;
 use crate::engine::agent_task::AgentHandle;
 use crate::engine::agent_task::AgentSetup;
+use crate::engine::agent_task::Said;
 use crate::engine::call_task::Task;
 use crate::engine::call_task::script::ScriptPlan;
 use crate::engine::media_thread::MediaId;
@@ -25,10 +27,12 @@ use crate::engine::originate;
 use crate::engine::originate::TransferTarget;
 use crate::engine::script_task::ScriptEvent;
 use crate::engine::script_task::ScriptHandle;
+use crate::engine::switch::SaidTurn;
 use crate::media::listener::Listener;
 use crate::types::barge_in::BargeInMode;
 use crate::types::cause::HangupCause;
 use crate::types::limit::KEYS_SENT_MAX;
+use crate::types::limit::SAID_TURNS_MAX;
 use crate::types::trace_context::SpanPart;
 use crate::types::trace_context::TraceContext;
 use std::sync::Arc;
@@ -151,18 +155,43 @@ impl Task {
                 self.send_keys_for_agent(&digits).await;
                 None
             }
-            // Its task counted them; an announcement asks for nothing; no dialect tells of words yet.
-            (AgentEvent::Notes(_) | AgentEvent::Said(_), _)
+            (AgentEvent::Said(said), false) => {
+                self.keep_said(said);
+                None
+            }
+            (AgentEvent::Awaited(connection), false) => {
+                self.note(CallEvent::AgentAwaited(connection));
+                None
+            }
+            // Its task counted them; an announcement asks for nothing.
+            (AgentEvent::Notes(_), _)
             | (
                 AgentEvent::Ready
+                | AgentEvent::Awaited(_)
                 | AgentEvent::TransferRequested(_)
-                | AgentEvent::DigitsRequested(_),
+                | AgentEvent::DigitsRequested(_)
+                | AgentEvent::Said(_),
                 true,
             ) => None,
             (AgentEvent::Failed(_) | AgentEvent::Lost(_) | AgentEvent::HangupRequested, true) => {
                 Some(Input::Agent(AgentInput::FallbackPlayed))
             }
         }
+    }
+
+    fn keep_said(&mut self, said: Said) {
+        if self.said >= SAID_TURNS_MAX {
+            return;
+        }
+        let (seq, at) = (self.said, clock::now());
+        self.said += 1;
+        let answered = self.log.record().stages.answered;
+        let at_ms = answered.map(|answered| at.since(answered).as_millis() as u64);
+        let (tenant, call) = (self.route.tenant.id, self.id());
+        let Said { by_agent, text } = said;
+        let turn = SaidTurn { tenant, call, seq, by_agent, text, at, at_ms };
+        self.switch.ledger.said(turn);
+        self.note(CallEvent::TranscriptAdded { first: seq, last: seq });
     }
 
     /// What an agent wants is judged like what an application asks for.
@@ -270,7 +299,8 @@ impl Task {
         }
         let (events_in, events) = mpsc::channel(AGENT_EVENTS_MAX);
         let (roots, give_back) = (self.switch.roots.clone(), None);
-        let setup = AgentSetup { settings, call, end, roots, give_back };
+        let awaited = self.switch.registry.awaited_agents();
+        let setup = AgentSetup { settings, call, end, roots, awaited, give_back };
         (Speaker::Agent(agent_task::start(setup, events_in)), Events::Agent(events))
     }
 

@@ -105,6 +105,7 @@ impl CallSpans {
             | CallEvent::PlayBegun(_)
             | CallEvent::PlayEnded { .. }
             | CallEvent::KeysSent { .. }
+            | CallEvent::AgentAwaited(_)
             | CallEvent::TranscriptAdded { .. }
             | CallEvent::VariablesSet(_)
             | CallEvent::Digit(_)

@@ -1,0 +1,421 @@
+//! `ChanWebsocket`: binary messages of audio and text messages of control, as Asterisk's chan_websocket
+//! has them.
+
+use crate::agent::asterisk::control;
+use crate::agent::asterisk::control::Command;
+use crate::agent::asterisk::control::Members;
+use crate::agent::dialect::Act;
+use crate::agent::dialect::Dialect;
+use crate::agent::dialect::Garbled;
+use crate::agent::dialect::Marks;
+use crate::agent::dialect::Message;
+use crate::agent::dialect::News;
+use crate::agent::dialect::When;
+use crate::agent::dialect::Wish;
+use crate::agent::session::AgentCall;
+use crate::agent::twilio::dialect::parameters;
+use crate::audio::link::FRAME_BYTES;
+use crate::audio::transcode::FromAgent;
+use crate::audio::transcode::ToAgent;
+use crate::types::agent::AgentAudio;
+use crate::types::agent::ChanWebsocketAgent;
+use crate::types::agent::ControlForm;
+use bytes::BytesMut;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+
+/// Levels of the queue at which the agent is told to pause and to go on, and at which it is full, in
+/// frames. The queue takes more than Asterisk's: what is over it is not dropped, only read later.
+const XOFF_FRAMES: u32 = 900;
+const XON_FRAMES: u32 = 800;
+const FULL_FRAMES: u32 = 1_000;
+const FRAME_MS: u32 = 20;
+
+/// Before the id of what waits for its turn in the queue: a mark, or the end of buffered audio.
+const MARK: char = 'm';
+const BUFFER: char = 'b';
+
+/// One connection.
+#[derive(Debug)]
+pub struct ChanWebsocket {
+    form: ControlForm,
+    audio: AgentAudio,
+    /// What names the connection, and the channel.
+    connection: String,
+    channel: String,
+    variables: Vec<(String, String)>,
+    to: ToAgent,
+    from: FromAgent,
+    level_ms: u32,
+    told_to_stop: bool,
+    buffering: bool,
+    paused: bool,
+    report_drained: bool,
+    hears: bool,
+    speaks: bool,
+    /// Where audio is turned and written; used again.
+    buffer: BytesMut,
+}
+
+impl ChanWebsocket {
+    /// A connection with `agent` for `call`.
+    #[must_use]
+    pub fn new(agent: &ChanWebsocketAgent, call: &AgentCall) -> Self {
+        Self {
+            form: agent.control,
+            audio: agent.audio,
+            connection: call.call_id.uuid().simple().to_string(),
+            channel: call.call_id.to_string(),
+            variables: parameters(&agent.parameters, call),
+            to: ToAgent::new(agent.audio),
+            from: FromAgent::new(agent.audio),
+            level_ms: 0,
+            told_to_stop: false,
+            buffering: false,
+            paused: false,
+            report_drained: false,
+            hears: true,
+            speaks: true,
+            buffer: BytesMut::new(),
+        }
+    }
+
+    fn event(&self, event: &str, members: Members<'_>) -> Act {
+        Act::Send(Message::Text(control::write(self.form, event, members).into()))
+    }
+
+    fn obey(&mut self, command: Command, acts: &mut Vec<Act>) {
+        match command {
+            // The profile says when the call is answered.
+            Command::Answer => (),
+            Command::HangUp => acts.push(Act::Ask(Wish::HangUp, When::Now)),
+            Command::StartBuffering => self.buffering = true,
+            Command::StopBuffering(id) => {
+                self.buffering = false;
+                acts.push(Act::Mark(format!("{BUFFER}{id}")));
+            }
+            Command::Mark(id) => acts.push(Act::Mark(format!("{MARK}{id}"))),
+            Command::Flush => {
+                self.from.reset();
+                self.buffering = false;
+                self.report_drained = false;
+                acts.push(Act::Clear(Marks::Forgotten));
+            }
+            Command::GetStatus => acts.push(self.status()),
+            Command::ReportDrained => {
+                self.report_drained = true;
+                self.report(acts);
+            }
+            Command::Pause => self.pause(true, acts),
+            Command::Continue => self.pause(false, acts),
+            Command::Direction { from_agent, to_agent } => {
+                self.speaks = from_agent;
+                self.hears = to_agent;
+            }
+            Command::Unknown(word) => {
+                let text = format!("unknown command {word}");
+                acts.push(self.event("ERROR", &[("error_text", json!(text))]));
+                acts.push(Act::Unknown);
+            }
+        }
+    }
+
+    fn pause(&mut self, paused: bool, acts: &mut Vec<Act>) {
+        self.paused = paused;
+        acts.push(Act::Hold(paused));
+    }
+
+    fn status(&self) -> Act {
+        let frames = self.level_ms.div_ceil(FRAME_MS);
+        self.event(
+            "STATUS",
+            &[
+                ("channel_id", json!(self.channel)),
+                ("queue_length", json!(frames)),
+                ("xon_level", json!(XON_FRAMES)),
+                ("xoff_level", json!(XOFF_FRAMES)),
+                ("queue_full", json!(frames >= FULL_FRAMES)),
+                ("bulk_media", json!(self.buffering)),
+                ("media_paused", json!(self.paused)),
+            ],
+        )
+    }
+
+    fn report(&mut self, acts: &mut Vec<Act>) {
+        if self.report_drained && self.level_ms == 0 {
+            self.report_drained = false;
+            acts.push(self.event("QUEUE_DRAINED", &[("channel_id", json!(self.channel))]));
+        }
+    }
+
+    fn level(&mut self, ms: u32, acts: &mut Vec<Act>) {
+        self.level_ms = ms;
+        let (xoff, xon) = (XOFF_FRAMES * FRAME_MS, XON_FRAMES * FRAME_MS);
+        let names = [("channel_id", json!(self.channel))];
+        if !self.told_to_stop && ms >= xoff {
+            self.told_to_stop = true;
+            acts.push(self.event("MEDIA_XOFF", &names));
+        } else if self.told_to_stop && ms <= xon {
+            self.told_to_stop = false;
+            acts.push(self.event("MEDIA_XON", &names));
+        }
+        self.report(acts);
+    }
+
+    fn mark(&self, name: &str, acts: &mut Vec<Act>) {
+        let Some((id, event)) = name
+            .strip_prefix(MARK)
+            .map(|id| (id, "MEDIA_MARK_PROCESSED"))
+            .or_else(|| Some((name.strip_prefix(BUFFER)?, "MEDIA_BUFFERING_COMPLETED")))
+        else {
+            return;
+        };
+        let mut members = vec![("channel_id", json!(self.channel))];
+        if !id.is_empty() {
+            members.push(("correlation_id", json!(id)));
+        }
+        if self.form == ControlForm::Plain {
+            members.retain(|(name, _)| *name == "correlation_id");
+        }
+        acts.push(self.event(event, &members));
+    }
+}
+
+impl Dialect for ChanWebsocket {
+    fn open(&mut self, acts: &mut Vec<Act>) {
+        self.from.reset();
+        let variables: Map<String, Value> =
+            self.variables.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        acts.push(self.event(
+            "MEDIA_START",
+            &[
+                ("connection_id", json!(self.connection)),
+                ("channel", json!(format!("WebSocket/{}", self.connection))),
+                ("channel_id", json!(self.channel)),
+                ("format", json!(self.audio.asterisk_name())),
+                ("optimal_frame_size", json!(self.audio.frame_bytes())),
+                ("ptime", json!(FRAME_MS)),
+                ("channel_variables", Value::Object(variables)),
+            ],
+        ));
+        acts.push(Act::Ready);
+    }
+
+    fn text(&mut self, text: &[u8], acts: &mut Vec<Act>) -> Result<(), Garbled> {
+        self.obey(control::read(text)?, acts);
+        Ok(())
+    }
+
+    fn binary(&mut self, bytes: &[u8], acts: &mut Vec<Act>) -> Result<(), Garbled> {
+        if self.speaks {
+            self.from.push(bytes, &mut self.buffer);
+            if !self.buffer.is_empty() {
+                acts.push(Act::Play(self.buffer.split().freeze()));
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, news: News<'_>, acts: &mut Vec<Act>) {
+        match news {
+            News::Audio(frame) if self.hears => acts.push(self.media(frame)),
+            News::Digit(digit) => {
+                let names =
+                    [("digit", json!(digit.to_string())), ("channel_id", json!(self.channel))];
+                acts.push(self.event("DTMF_END", &names));
+            }
+            News::Mark(name) => self.mark(name, acts),
+            News::Level(ms) => self.level(ms, acts),
+            // The connection is closed, which says it.
+            News::Ended
+            | News::Audio(_)
+            | News::SkippedFrames(_)
+            | News::Cleared(_)
+            | News::BargeIn(_)
+            | News::Answer(_)
+            | News::TransferFailed(_) => (),
+        }
+    }
+
+    fn wants_level(&self) -> bool {
+        true
+    }
+}
+
+impl ChanWebsocket {
+    fn media(&mut self, frame: &[u8; FRAME_BYTES]) -> Act {
+        self.buffer.reserve(self.to.frame_bytes());
+        self.to.push(frame, &mut self.buffer);
+        Act::Send(Message::Binary(self.buffer.split().freeze()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::dialect::testing::call;
+    use crate::agent::dialect::testing::torment;
+    use crate::types::agent::Access;
+
+    fn channel(audio: AgentAudio, control: ControlForm) -> ChanWebsocket {
+        let agent = ChanWebsocketAgent {
+            url: Some("ws://agent/".to_owned()),
+            access: Access::default(),
+            audio,
+            control,
+            parameters: vec![("mood".to_owned(), "good".to_owned())],
+            connect_timeout: std::time::Duration::from_secs(2),
+        };
+        ChanWebsocket::new(&agent, &call())
+    }
+
+    fn text(acts: &[Act]) -> Vec<Value> {
+        let texts = acts.iter().filter_map(|act| match act {
+            Act::Send(Message::Text(text)) => Some(serde_json::from_slice(text).unwrap()),
+            _ => None,
+        });
+        texts.collect()
+    }
+
+    fn command(channel: &mut ChanWebsocket, text: &str) -> Vec<Act> {
+        let mut acts = Vec::new();
+        channel.text(text.as_bytes(), &mut acts).unwrap();
+        acts
+    }
+
+    fn tell(channel: &mut ChanWebsocket, news: News<'_>) -> Vec<Act> {
+        let mut acts = Vec::new();
+        channel.tell(news, &mut acts);
+        acts
+    }
+
+    #[test]
+    fn the_channel_is_introduced_in_its_format() {
+        for (audio, format, bytes) in [
+            (AgentAudio::Ulaw, "ulaw", 160),
+            (AgentAudio::Alaw, "alaw", 160),
+            (AgentAudio::L16 { rate: 8_000 }, "slin", 320),
+            (AgentAudio::L16 { rate: 16_000 }, "slin16", 640),
+            (AgentAudio::L16 { rate: 24_000 }, "slin24", 960),
+        ] {
+            let mut channel = channel(audio, ControlForm::Json);
+            let mut acts = Vec::new();
+            channel.open(&mut acts);
+            let start = &text(&acts)[0];
+            assert_eq!(start["event"], "MEDIA_START");
+            assert_eq!(
+                (&start["format"], &start["optimal_frame_size"]),
+                (&json!(format), &json!(bytes))
+            );
+            assert_eq!(start["channel_variables"]["mood"], "good");
+            assert_eq!(start["channel_variables"]["from_number"], "+15550111");
+            assert_eq!(acts.last(), Some(&Act::Ready));
+            let sent = tell(&mut channel, News::Audio(&[0xff; FRAME_BYTES]));
+            let [Act::Send(Message::Binary(media))] = &sent[..] else { panic!("{sent:?}") };
+            assert_eq!(media.len(), bytes);
+        }
+    }
+
+    #[test]
+    fn marks_and_buffers_are_told_when_played_and_never_after_a_flush() {
+        let mut channel = channel(AgentAudio::Ulaw, ControlForm::Json);
+        let mark = command(&mut channel, r#"{"command":"MARK_MEDIA","correlation_id":"x"}"#);
+        assert_eq!(mark, [Act::Mark("mx".to_owned())]);
+        let told = text(&tell(&mut channel, News::Mark("mx")));
+        assert_eq!(told[0]["event"], "MEDIA_MARK_PROCESSED");
+        assert_eq!(told[0]["correlation_id"], "x");
+        command(&mut channel, r#"{"command":"START_MEDIA_BUFFERING"}"#);
+        let stop =
+            command(&mut channel, r#"{"command":"STOP_MEDIA_BUFFERING","correlation_id":"y"}"#);
+        assert_eq!(stop, [Act::Mark("by".to_owned())]);
+        assert_eq!(
+            text(&tell(&mut channel, News::Mark("by")))[0]["event"],
+            "MEDIA_BUFFERING_COMPLETED"
+        );
+        let flush = command(&mut channel, r#"{"command":"FLUSH_MEDIA"}"#);
+        assert_eq!(flush, [Act::Clear(Marks::Forgotten)]);
+    }
+
+    #[test]
+    fn the_agent_is_told_to_stop_and_to_go_on_once_each() {
+        let mut channel = channel(AgentAudio::Ulaw, ControlForm::Json);
+        let mut told = Vec::new();
+        for ms in [17_980, 18_000, 30_000, 17_000, 16_000, 15_980] {
+            told.extend(text(&tell(&mut channel, News::Level(ms))));
+        }
+        let events: Vec<&Value> = told.iter().map(|event| &event["event"]).collect();
+        assert_eq!(events, ["MEDIA_XOFF", "MEDIA_XON"]);
+    }
+
+    #[test]
+    fn status_and_the_end_of_the_queue_are_reported() {
+        let mut channel = channel(AgentAudio::Ulaw, ControlForm::Json);
+        tell(&mut channel, News::Level(100));
+        command(&mut channel, "PAUSE_MEDIA");
+        let status = &text(&command(&mut channel, r#"{"command":"GET_STATUS"}"#))[0];
+        assert_eq!((&status["queue_length"], &status["media_paused"]), (&json!(5), &json!(true)));
+        assert_eq!(command(&mut channel, "CONTINUE_MEDIA"), [Act::Hold(false)]);
+        assert_eq!(command(&mut channel, "REPORT_QUEUE_DRAINED"), []);
+        assert_eq!(text(&tell(&mut channel, News::Level(0)))[0]["event"], "QUEUE_DRAINED");
+        assert_eq!(tell(&mut channel, News::Level(0)), [], "once");
+        let at_once = text(&command(&mut channel, "REPORT_QUEUE_DRAINED"));
+        assert_eq!(at_once[0]["event"], "QUEUE_DRAINED", "it is empty already");
+    }
+
+    #[test]
+    fn a_direction_stops_what_flows_the_other_way() {
+        let mut channel = channel(AgentAudio::Ulaw, ControlForm::Json);
+        command(&mut channel, "SET_MEDIA_DIRECTION in");
+        assert_eq!(tell(&mut channel, News::Audio(&[1; FRAME_BYTES])), []);
+        command(&mut channel, "SET_MEDIA_DIRECTION out");
+        let mut acts = Vec::new();
+        channel.binary(&[1; 5], &mut acts).unwrap();
+        assert_eq!(acts, []);
+        assert_eq!(tell(&mut channel, News::Audio(&[1; FRAME_BYTES])).len(), 1);
+        command(&mut channel, "SET_MEDIA_DIRECTION both");
+        channel.binary(&[1; 5], &mut acts).unwrap();
+        assert_eq!(acts, [Act::Play(vec![1; 5].into())]);
+    }
+
+    #[test]
+    fn the_end_and_the_unknown() {
+        let mut channel = channel(AgentAudio::Ulaw, ControlForm::Json);
+        assert_eq!(command(&mut channel, "HANGUP"), [Act::Ask(Wish::HangUp, When::Now)]);
+        assert_eq!(command(&mut channel, "ANSWER"), []);
+        let acts = command(&mut channel, "DANCE");
+        assert_eq!(text(&acts)[0]["event"], "ERROR");
+        assert_eq!(acts.last(), Some(&Act::Unknown));
+        assert_eq!(channel.text(b"{", &mut Vec::new()), Err(Garbled::NotAMessage));
+    }
+
+    #[test]
+    fn no_messages_break_a_channel() {
+        const WORDS: &[&str] = &[
+            "{",
+            "}",
+            "\"command\":",
+            "\"MARK_MEDIA\"",
+            "\"FLUSH_MEDIA\"",
+            ",",
+            "\"correlation_id\":",
+            "\"x\"",
+            "null",
+            "HANGUP",
+            "MARK_MEDIA",
+            " id",
+            "GET_STATUS",
+            "REPORT_QUEUE_DRAINED",
+            "PAUSE_MEDIA",
+            "SET_MEDIA_DIRECTION",
+            " out",
+            "{\"command\":\"STOP_MEDIA_BUFFERING\"}",
+            "{\"command\":\"MARK_MEDIA\",\"correlation_id\":\"a\"}",
+            "\u{0}",
+            "é",
+        ];
+        for control in [ControlForm::Json, ControlForm::Plain] {
+            torment(|| Box::new(channel(AgentAudio::L16 { rate: 16_000 }, control)), WORDS);
+        }
+    }
+}

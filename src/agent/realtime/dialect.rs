@@ -1,0 +1,397 @@
+//! `Realtime`: a conversation with a Realtime server.
+
+use crate::agent::dialect::Act;
+use crate::agent::dialect::Dialect;
+use crate::agent::dialect::Garbled;
+use crate::agent::dialect::Marks;
+use crate::agent::dialect::Message;
+use crate::agent::dialect::News;
+use crate::agent::dialect::When;
+use crate::agent::dialect::Wish;
+use crate::agent::realtime::decode;
+use crate::agent::realtime::decode::ServerEvent;
+use crate::agent::realtime::encode;
+use crate::agent::realtime::encode::END_CALL;
+use crate::agent::realtime::encode::SEND_DTMF;
+use crate::agent::realtime::encode::TRANSFER_CALL;
+use crate::agent::realtime::items::Items;
+use crate::agent::session::Said;
+use crate::agent::twilio::decode::decode_payload;
+use crate::audio::link::FRAME_BYTES;
+use crate::audio::transcode::FromAgent;
+use crate::audio::transcode::ToAgent;
+use crate::types::agent::RealtimeAgent;
+use crate::types::limit::AGENT_SAID_BYTES_MAX;
+use crate::types::limit::AGENT_WISHES_MAX;
+use bytes::BytesMut;
+use serde_json::Value;
+use serde_json::json;
+use std::collections::VecDeque;
+
+/// Function calls that are known again when told a second time.
+const CALLS_KNOWN_MAX: usize = 32;
+
+/// One session.
+#[derive(Debug)]
+pub struct Realtime {
+    agent: Box<RealtimeAgent>,
+    state: State,
+    /// An answer is being made.
+    answering: bool,
+    items: Items,
+    calls: Calls,
+    to: ToAgent,
+    from: FromAgent,
+    /// Where audio is decoded, turned and written; used again.
+    payload: BytesMut,
+    audio: BytesMut,
+    message: BytesMut,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The server has not said that the session is there.
+    New,
+    /// It was given our settings.
+    Updating,
+    Running,
+}
+
+/// The functions that were called.
+#[derive(Debug, Default)]
+struct Calls {
+    /// Those whose name came before their arguments.
+    named: VecDeque<(String, String)>,
+    /// Those that were heard of whole.
+    done: VecDeque<String>,
+    /// What is asked for once the answer they are part of is whole.
+    waiting: VecDeque<(String, Wish)>,
+    /// Those that wait for what became of their wish, in order.
+    asked: VecDeque<String>,
+}
+
+impl Realtime {
+    /// A session with `agent`.
+    #[must_use]
+    pub fn new(agent: &RealtimeAgent) -> Self {
+        Self {
+            agent: Box::new(agent.clone()),
+            state: State::New,
+            answering: false,
+            items: Items::default(),
+            calls: Calls::default(),
+            to: ToAgent::new(agent.audio),
+            from: FromAgent::new(agent.audio),
+            payload: BytesMut::new(),
+            audio: BytesMut::new(),
+            message: BytesMut::new(),
+        }
+    }
+
+    fn updated(&mut self, acts: &mut Vec<Act>) {
+        if self.state == State::Updating {
+            self.state = State::Running;
+            acts.push(Act::Ready);
+            if self.agent.greets {
+                acts.push(send(encode::response_create()));
+            }
+        }
+    }
+
+    fn play(
+        &mut self,
+        (item, content_index): (&str, u32),
+        delta: &str,
+        acts: &mut Vec<Act>,
+    ) -> Result<(), Garbled> {
+        // What was still under way when the caller interrupted.
+        if self.items.is_cut(item) {
+            return Ok(());
+        }
+        let bytes = decode_payload(delta, &mut self.payload)?;
+        self.from.push(&bytes, &mut self.audio);
+        let audio = self.audio.split().freeze();
+        self.items.queue(item, content_index, audio.len() as u64);
+        if !audio.is_empty() {
+            acts.push(Act::Play(audio));
+        }
+        Ok(())
+    }
+
+    /// The caller speaks: what is said to it is over.
+    fn interrupted(&mut self, acts: &mut Vec<Act>) {
+        if self.items.is_speaking() {
+            self.items.clear();
+            self.from.reset();
+            acts.push(Act::Clear(Marks::Forgotten));
+        }
+        // Other servers stop by themselves.
+        let stops = |turn: &Value| turn.get("interrupt_response") != Some(&Value::Bool(false));
+        if self.answering && !self.agent.turn_detection.as_ref().is_none_or(stops) {
+            acts.push(send(encode::response_cancel()));
+        }
+    }
+
+    fn called(
+        &mut self,
+        call: String,
+        (name, arguments): (Option<String>, Option<String>),
+        acts: &mut Vec<Act>,
+    ) {
+        if self.calls.done.contains(&call) {
+            return;
+        }
+        let known = || {
+            let named = self.calls.named.iter().find(|(id, _)| *id == call);
+            named.map(|(_, name)| name.clone())
+        };
+        let name = name.or_else(known);
+        match (name, arguments) {
+            (Some(name), Some(arguments)) => {
+                keep(&mut self.calls.done, call.clone());
+                match self.wish(&name, &arguments) {
+                    Ok(wish) if self.calls.waiting.len() < AGENT_WISHES_MAX => {
+                        self.calls.waiting.push_back((call, wish));
+                        if !self.answering {
+                            self.ask(acts);
+                        }
+                    }
+                    Ok(_) => self.refuse(&call, "too much was asked for at once", acts),
+                    Err(why) => self.refuse(&call, why, acts),
+                }
+            }
+            (Some(name), None) => keep(&mut self.calls.named, (call, name)),
+            (None, _) => (),
+        }
+    }
+
+    fn wish(&self, name: &str, arguments: &str) -> Result<Wish, &'static str> {
+        if !self.agent.tools.iter().any(|tool| tool == name) {
+            return Err("there is no such function");
+        }
+        let arguments: Value =
+            serde_json::from_str(arguments).map_err(|_| "the arguments are no JSON")?;
+        let text = |key: &str| arguments.get(key).and_then(Value::as_str).map(str::to_owned);
+        match name {
+            END_CALL => Ok(Wish::HangUp),
+            TRANSFER_CALL => {
+                let to = text("to").ok_or("`to` is missing")?;
+                let allowed = &self.agent.transfer_to;
+                // Whoever talks the model into anything is not to be put through to anybody.
+                let may =
+                    if allowed.is_empty() { !to.contains(':') } else { allowed.contains(&to) };
+                if may {
+                    Ok(Wish::Transfer(to))
+                } else {
+                    Err("the caller may not be connected there")
+                }
+            }
+            SEND_DTMF => text("digits").map(Wish::Digits).ok_or("`digits` is missing"),
+            _ => Err("there is no such function"),
+        }
+    }
+
+    /// The answer is whole: what its function calls ask for happens once it was heard.
+    fn ask(&mut self, acts: &mut Vec<Act>) {
+        while let Some((call, wish)) = self.calls.waiting.pop_front() {
+            if wish != Wish::HangUp {
+                self.calls.asked.push_back(call);
+            }
+            acts.push(Act::Ask(wish, When::Played));
+        }
+    }
+
+    fn refuse(&mut self, call: &str, why: &str, acts: &mut Vec<Act>) {
+        acts.push(send(encode::function_output(call, &json!({"error": why}))));
+        acts.push(send(encode::response_create()));
+    }
+
+    fn answered(&mut self, answer: Result<(), &str>, acts: &mut Vec<Act>) {
+        let Some(call) = self.calls.asked.pop_front() else { return };
+        match answer {
+            Ok(()) => {
+                let done = json!({"status": "done"});
+                acts.push(send(encode::function_output(&call, &done)));
+            }
+            Err(why) => self.refuse(&call, why, acts),
+        }
+    }
+
+    fn append(&mut self, frame: &[u8; FRAME_BYTES], acts: &mut Vec<Act>) {
+        self.audio.clear();
+        self.to.push(frame, &mut self.audio);
+        encode::append(&self.audio, &mut self.message);
+        self.audio.clear();
+        acts.push(send(self.message.split().freeze()));
+    }
+
+    fn say(&mut self, words: &str, acts: &mut Vec<Act>) {
+        acts.push(send(encode::user_text(words)));
+        // While one is made, another cannot be asked for.
+        if !self.answering {
+            acts.push(send(encode::response_create()));
+        }
+    }
+}
+
+impl Dialect for Realtime {
+    fn open(&mut self, _: &mut Vec<Act>) {
+        self.state = State::New;
+        self.answering = false;
+        self.items = Items::default();
+        self.calls = Calls::default();
+        self.from.reset();
+    }
+
+    fn text(&mut self, text: &[u8], acts: &mut Vec<Act>) -> Result<(), Garbled> {
+        match decode::decode(text)? {
+            ServerEvent::SessionCreated if self.state == State::New => {
+                self.state = State::Updating;
+                acts.push(send(encode::session_update(&self.agent)));
+            }
+            ServerEvent::SessionUpdated => self.updated(acts),
+            ServerEvent::ResponseCreated => self.answering = true,
+            ServerEvent::ResponseDone => {
+                self.answering = false;
+                self.ask(acts);
+            }
+            ServerEvent::Audio { item, content_index, delta } => {
+                self.play((&item, content_index), &delta, acts)?;
+            }
+            ServerEvent::SpeechStarted => self.interrupted(acts),
+            ServerEvent::FunctionCall { call, name, arguments } => {
+                self.called(call, (name, arguments), acts);
+            }
+            ServerEvent::AgentSaid(text) => note(true, text, acts),
+            ServerEvent::CallerSaid(text) => note(false, text, acts),
+            // Before the session is as we want it nobody can be spoken with.
+            ServerEvent::Error if self.state != State::Running => acts.push(Act::Fail),
+            ServerEvent::Error | ServerEvent::SessionCreated | ServerEvent::Other => {
+                acts.push(Act::Unknown);
+            }
+        }
+        Ok(())
+    }
+
+    fn binary(&mut self, _: &[u8], _: &mut Vec<Act>) -> Result<(), Garbled> {
+        Err(Garbled::Bytes)
+    }
+
+    fn tell(&mut self, news: News<'_>, acts: &mut Vec<Act>) {
+        match news {
+            News::Audio(frame) => self.append(frame, acts),
+            News::Digit(digit) => {
+                self.say(&format!("The caller pressed {digit} on the telephone keypad."), acts);
+            }
+            News::Cleared(played) => {
+                for cut in self.items.cleared(played) {
+                    let text = encode::truncate(&cut.item, cut.content_index, cut.audio_end_ms);
+                    acts.push(send(text));
+                }
+            }
+            News::Answer(answer) => self.answered(answer, acts),
+            News::TransferFailed(cause) => {
+                let why = cause.text();
+                self.say(
+                    &format!("The caller could not be connected ({why}), and hears you again."),
+                    acts,
+                );
+            }
+            News::SkippedFrames(_)
+            | News::Mark(_)
+            | News::Level(_)
+            | News::BargeIn(_)
+            | News::Ended => (),
+        }
+    }
+
+    /// A server whose session ends has not said that the call is over.
+    fn leaves_by_closing(&self) -> bool {
+        false
+    }
+}
+
+fn send(text: bytes::Bytes) -> Act {
+    Act::Send(Message::Text(text))
+}
+
+fn note(by_agent: bool, mut text: String, acts: &mut Vec<Act>) {
+    text.truncate(text.floor_char_boundary(AGENT_SAID_BYTES_MAX));
+    if !text.trim().is_empty() {
+        acts.push(Act::Note(Said { by_agent, text }));
+    }
+}
+
+fn keep<T>(known: &mut VecDeque<T>, new: T) {
+    if known.len() >= CALLS_KNOWN_MAX {
+        known.pop_front();
+    }
+    known.push_back(new);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::dialect::testing::torment;
+    use crate::types::agent::Access;
+    use crate::types::agent::AgentAudio;
+    use crate::types::secret::Secret;
+    use std::time::Duration;
+
+    fn agent() -> RealtimeAgent {
+        RealtimeAgent {
+            url: "wss://x/".to_owned(),
+            access: Access::default(),
+            api_key: Secret::default(),
+            is_bearer: true,
+            is_beta: false,
+            audio: AgentAudio::L16 { rate: 24_000 },
+            instructions: String::new(),
+            voice: None,
+            greets: true,
+            transcription_model: None,
+            turn_detection: Some(json!({"type": "server_vad", "interrupt_response": false})),
+            tools: vec![END_CALL.to_owned(), SEND_DTMF.to_owned()],
+            transfer_to: Vec::new(),
+            connect_timeout: Duration::from_secs(5),
+        }
+    }
+
+    #[test]
+    fn no_events_break_a_session() {
+        const WORDS: &[&str] = &[
+            "{",
+            "}",
+            "\"type\":",
+            "\"session.updated\"",
+            ",",
+            "\"delta\":\"AAAA\"",
+            "null",
+            "[",
+            "{\"type\":\"session.created\"}",
+            "{\"type\":\"session.updated\"}",
+            "{\"type\":\"response.created\"}",
+            "{\"type\":\"response.done\"}",
+            "{\"type\":\"error\"}",
+            "{\"type\":\"input_audio_buffer.speech_started\"}",
+            "{\"type\":\"response.audio.delta\",\"item_id\":\"a\",\"delta\":\"AAAAAAAAAAAA\"}",
+            "{\"type\":\"response.audio.delta\",\"item_id\":\"b\",\"delta\":\"?\"}",
+            "{\"type\":\"response.audio_transcript.done\",\"transcript\":\"x\"}",
+            "{\"type\":\"response.output_item.done\",\"item\":{\"type\":\"function_call\",\"call_id\":\"1\",\"name\":\"send_dtmf\",\"arguments\":\"{}\"}}",
+            "{\"type\":\"response.output_item.done\",\"item\":{\"type\":\"function_call\",\"call_id\":\"2\",\"name\":\"end_call\",\"arguments\":\"{}\"}}",
+        ];
+        torment(|| Box::new(Realtime::new(&agent())), WORDS);
+    }
+
+    #[test]
+    fn an_answer_is_cancelled_where_the_server_does_not_do_it_by_itself() {
+        let mut realtime = Realtime::new(&agent());
+        let mut acts = Vec::new();
+        for event in ["session.created", "session.updated", "response.created"] {
+            realtime.text(format!("{{\"type\":\"{event}\"}}").as_bytes(), &mut acts).unwrap();
+        }
+        acts.clear();
+        realtime.text(br#"{"type":"input_audio_buffer.speech_started"}"#, &mut acts).unwrap();
+        assert_eq!(acts, [send(encode::response_cancel())], "nothing was queued");
+    }
+}

@@ -1,0 +1,292 @@
+//! Calls with agents of other dialects than Media Streams: what such an agent wants of its call, and how it gets
+//! there.
+
+use crate::bot::BOT_HZ;
+use crate::carrier;
+use crate::node::Home;
+use crate::node::Node;
+use crate::node::PATIENCE;
+use crate::node::wait_for;
+use crate::postgres;
+use crate::rows;
+use crate::sipp_carrier::Gateway;
+use crate::talk;
+use crate::talk::Talk;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::SinkExt;
+use futures_util::StreamExt;
+use serde_json::Value;
+use serde_json::json;
+use std::f32::consts::TAU;
+use std::net::SocketAddr;
+use tandem::audio::g711;
+use tandem::caller::EndedBy;
+use tandem::store::api_keys::KeyRole;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::accept_async;
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+const NUMBER: &str = "+15550131";
+
+async fn node(agent: Value) -> Node {
+    let node = Home::new().start().await;
+    node.put(&[
+        rows::tenant(1, 0),
+        rows::trunk(2, "127.0.0.1/32"),
+        rows::profile(3, 1, agent),
+        rows::number(4, 1, 3, NUMBER),
+    ])
+    .await;
+    node
+}
+
+/// The bot's tone, µ-law.
+fn tone(ms: usize) -> Vec<u8> {
+    let sample = |n: usize| (TAU * f32::from(BOT_HZ) * n as f32 / 8_000.0).sin() * 8_000.0;
+    (0..ms * 8).map(|n| g711::ulaw_encode(sample(n) as i16)).collect()
+}
+
+/// A scripted Realtime server.
+struct Server {
+    socket: WebSocketStream<TcpStream>,
+}
+
+impl Server {
+    async fn accept(listener: &TcpListener) -> Self {
+        let (stream, _) = timeout(PATIENCE, listener.accept()).await.expect("a dial").unwrap();
+        let mut server = Self { socket: accept_async(stream).await.unwrap() };
+        server.send(json!({"type": "session.created"})).await;
+        let update = server.event().await;
+        assert_eq!(update["session"]["instructions"], "You answer.", "the profile's prompt");
+        server.send(json!({"type": "session.updated"})).await;
+        assert_eq!(server.event().await["type"], "response.create");
+        server.send(json!({"type": "response.created"})).await;
+        server
+    }
+
+    async fn send(&mut self, event: Value) {
+        self.socket.send(Message::text(event.to_string())).await.unwrap();
+    }
+
+    /// The next event, past the caller's audio.
+    async fn event(&mut self) -> Value {
+        loop {
+            let next = timeout(PATIENCE, self.socket.next()).await.expect("an event");
+            if let Message::Text(text) = next.expect("an open socket").unwrap() {
+                let event: Value = serde_json::from_str(&text).unwrap();
+                if event["type"] != "input_audio_buffer.append" {
+                    return event;
+                }
+            }
+        }
+    }
+
+    async fn say(&mut self, ms: usize) {
+        let delta = STANDARD.encode(tone(ms));
+        self.send(json!({"type": "response.output_audio.delta", "item_id": "i", "delta": delta}))
+            .await;
+    }
+
+    async fn call(&mut self, id: &str, name: &str, arguments: Value) {
+        let item = json!({
+            "type": "function_call", "call_id": id, "name": name,
+            "arguments": arguments.to_string(),
+        });
+        self.send(json!({"type": "response.output_item.done", "item": item})).await;
+        self.send(json!({"type": "response.done"})).await;
+    }
+
+    /// What the function of this id came to.
+    async fn output(&mut self, id: &str) -> String {
+        loop {
+            let event = self.event().await;
+            if event["item"]["call_id"] == id {
+                return event["item"]["output"].as_str().unwrap().to_owned();
+            }
+        }
+    }
+}
+
+async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+#[tokio::test]
+async fn a_model_presses_keys_says_goodbye_and_its_words_are_the_transcript() {
+    let (listener, address) = listener().await;
+    let agent = json!({"kind": "realtime", "url": format!("ws://{address}/?model=m")});
+    let node = node(agent).await;
+    let talk = Talk::dial(talk::plan(node.sip(), NUMBER));
+    let mut server = Server::accept(&listener).await;
+    server
+        .send(json!({"type": "response.output_audio_transcript.done", "transcript": "Hello."}))
+        .await;
+    let caller = "conversation.item.input_audio_transcription.completed";
+    server.send(json!({"type": caller, "transcript": "Goodbye."})).await;
+    server.say(500).await;
+    server.call("c1", "send_dtmf", json!({"digits": "12#"})).await;
+    assert_eq!(server.output("c1").await, json!({"status": "done"}).to_string());
+    server.call("c2", "send_dtmf", json!({"digits": "no keys"})).await;
+    assert_eq!(server.output("c2").await, json!({"error": "no_keys"}).to_string());
+    server.say(1_000).await;
+    server.call("c3", "end_call", json!({})).await;
+    let summary = talk.over().await;
+    assert_eq!((summary.problem.as_ref(), summary.ended_by), (None, Some(EndedBy::FarEnd)));
+    assert_eq!(summary.digits_heard, "12#");
+    // The keys take the place of some of what was said.
+    assert!(summary.heard.sound.as_millis() >= 500, "{:?}", summary.heard);
+    let record = node.record(&summary.call_id).await;
+    assert_eq!((record.cause.as_str(), record.ended_by.as_str()), ("normal", "agent"));
+    let turns = "SELECT count(*) FROM transcripts WHERE \
+                 (seq, speaker, text) IN ((0, 'agent', 'Hello.'), (1, 'caller', 'Goodbye.'))";
+    wait_for("the transcript", async || (node.count(turns).await == 2).then_some(())).await;
+    let asked = "SELECT count(*) FROM call_events WHERE name = 'agent_asked' AND \
+                 (detail->>'refused' IS NULL OR detail->>'refused' = 'no_keys')";
+    wait_for("both wishes", async || (node.count(asked).await == 2).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_model_puts_the_caller_through() {
+    let (listener, address) = listener().await;
+    let node = node(json!({"kind": "realtime", "url": format!("ws://{address}/")})).await;
+    let mut desk = carrier::carrier(&node, "127.0.0.12").await;
+    let uri = format!("sip:desk@{}", desk.local());
+    let agent = json!({
+        "kind": "realtime", "url": format!("ws://{address}/"), "transfer_to": [uri],
+    });
+    let narrowed =
+        format!("UPDATE ai_profiles SET agent = '{agent}' WHERE id = '{}'", rows::uuid(3));
+    node.put(&[narrowed]).await;
+    let talk = Talk::dial(talk::plan(node.sip(), NUMBER));
+    let mut server = Server::accept(&listener).await;
+    server.say(300).await;
+    server.call("c0", "transfer_call", json!({"to": "sip:elsewhere@127.0.0.1"})).await;
+    assert!(server.output("c0").await.contains("error"), "only where the profile allows");
+    server.call("c1", "transfer_call", json!({"to": uri})).await;
+    assert_eq!(server.output("c1").await, json!({"status": "done"}).to_string());
+    carrier::answer(&mut desk).await;
+    wait_for("the bridge", async || event(&node, "bridged").await).await;
+    talk.hang_up().await;
+}
+
+/// What an event of the only call says, as soon as the tenant is told of it.
+async fn event(node: &Node, name: &str) -> Option<Value> {
+    if node.count("SELECT count(*) FROM calls").await == 0 {
+        return None;
+    }
+    let call = postgres::text(&node.database(), "SELECT id::text FROM calls").await;
+    let key = carrier::key(node, 1, KeyRole::Viewer).await;
+    let shown = node.read(&carrier::calls(1, &format!("/{call}")), &key).await;
+    let mut events = shown["events"].as_array().unwrap().iter();
+    events.find(|event| event["name"] == name).map(|event| event["detail"].clone())
+}
+
+/// A bot that dials the node, as Asterisk's do.
+async fn come(node: &Node, path: &str) -> Result<WebSocketStream<TcpStream>, u16> {
+    let stream = TcpStream::connect(node.http()).await.unwrap();
+    let mut request = format!("ws://{}{path}", node.http()).into_client_request().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", "media".parse().unwrap());
+    match client_async(request, stream).await {
+        Ok((socket, response)) => {
+            assert_eq!(response.headers()["sec-websocket-protocol"], "media");
+            Ok(socket)
+        }
+        Err(tokio_tungstenite::tungstenite::Error::Http(response)) => {
+            Err(response.status().as_u16())
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn a_bot_of_asterisk_dials_the_node_and_talks() {
+    let agent = json!({"kind": "chan_websocket", "incoming": true, "connect_timeout_ms": 30_000});
+    let node = node(agent).await;
+    assert_eq!(come(&node, "/media/0123456789abcdef0123456789abcdef").await.err(), Some(404));
+    let mut talk = Talk::dial(talk::plan(node.sip(), NUMBER));
+    // What the tenant is told of the call.
+    let told = wait_for("the id of the connection", async || event(&node, "agent_awaited").await);
+    let path = told.await["path"].as_str().unwrap().to_owned();
+    let mut bot = come(&node, &path).await.expect("it is awaited");
+    assert_eq!(come(&node, &path).await.err(), Some(404), "an id is good once");
+    let start = timeout(PATIENCE, bot.next()).await.unwrap().unwrap().unwrap();
+    assert!(start.to_text().unwrap().contains("MEDIA_START"), "{start}");
+    talk.hear(20).await;
+    bot.send(Message::Binary(tone(1_000).into())).await.unwrap();
+    bot.send(Message::text(r#"{"command":"MARK_MEDIA","correlation_id":"end"}"#)).await.unwrap();
+    loop {
+        let next = timeout(PATIENCE, bot.next()).await.expect("a message").unwrap().unwrap();
+        if next.is_text() && next.to_text().unwrap().contains("MEDIA_MARK_PROCESSED") {
+            break;
+        }
+    }
+    bot.send(Message::text(r#"{"command":"HANGUP"}"#)).await.unwrap();
+    let summary = talk.over().await;
+    assert_eq!((summary.problem.as_ref(), summary.ended_by), (None, Some(EndedBy::FarEnd)));
+    assert!(summary.heard.is_tone(BOT_HZ), "{:?}", summary.heard);
+}
+
+#[tokio::test]
+async fn an_agent_in_a_network_that_is_not_allowed_is_not_dialled() {
+    let (listener, address) = listener().await;
+    let mut home = Home::new();
+    home.set("TANDEM_AGENTS_ALLOW_NETWORKS", "192.0.2.0/24");
+    let node = home.start().await;
+    // By a name too, whose addresses are judged.
+    let url = format!("ws://localhost:{}/", address.port());
+    node.put(&[
+        rows::tenant(1, 0),
+        rows::trunk(2, "127.0.0.1/32"),
+        rows::profile(3, 1, json!({"kind": "twilio", "url": url})),
+        rows::number(4, 1, 3, NUMBER),
+    ])
+    .await;
+    let summary = Talk::dial(talk::plan(node.sip(), NUMBER)).over().await;
+    let record = node.record(&summary.call_id).await;
+    assert_eq!(record.agent_failure.as_deref(), Some("agent_forbidden"));
+    let dialled = timeout(std::time::Duration::ZERO, listener.accept()).await;
+    assert!(dialled.is_err(), "it was dialled");
+}
+
+#[tokio::test]
+async fn an_agent_behind_sip_that_asks_who_calls_is_told_by_digest() {
+    // One knows the password of this node, the other does not.
+    for (password, is_known) in [("open sesame", true), ("wrong", false)] {
+        let sipp = Gateway::new("agent-challenges", 1).await;
+        let home = Home::new();
+        home.write("password", password);
+        let node = home.start().await;
+        node.put(&[
+            rows::tenant(1, 0),
+            rows::trunk(2, "127.0.0.1/32"),
+            rows::profile(
+                3,
+                1,
+                json!({"kind": "sip", "uri": format!("sip:bot@{}", sipp.address),
+                       "username": "tandem", "password_ref": "file:password"}),
+            ),
+            rows::number(4, 1, 3, NUMBER),
+        ])
+        .await;
+        let summary = Talk::dial(talk::plan(node.sip(), NUMBER)).over().await;
+        sipp.finishes().await;
+        let record = node.record(&summary.call_id).await;
+        if is_known {
+            assert_eq!(
+                (record.cause.as_str(), record.has_fallback),
+                ("normal", false),
+                "{record:?}"
+            );
+        } else {
+            assert!(record.agent_failure.is_some() && record.has_fallback, "{record:?}");
+        }
+    }
+}
