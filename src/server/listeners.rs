@@ -11,6 +11,7 @@ use crate::engine::ingress::Stranger;
 use crate::engine::shards::Shards;
 use crate::engine::switch::Switch;
 use crate::engine::switch::SwitchListener;
+use crate::net::bind::BindError;
 use crate::net::flow::Ingress;
 use crate::net::tcp;
 use crate::net::tcp::TcpBound;
@@ -31,6 +32,10 @@ use std::sync::Arc;
 /// Most UDP sockets of one listener by default. The kernel spreads senders over them by a hash of both
 /// addresses, so a peer stays with its socket, and a carrier of few addresses fills few of them.
 const UDP_SOCKETS_MAX: usize = 4;
+
+/// With port 0 the system gives a port that is free for the first transport; where another program has it for the
+/// next, another one is tried, so many in all.
+const ANY_PORT_TRIES: usize = 16;
 
 /// Where HTTP is heard, and what is shown there over TLS.
 pub(super) type HttpSocket = (tokio::net::TcpListener, Option<Tls>);
@@ -69,27 +74,8 @@ impl Bound {
     pub(super) async fn open(node: &NodeConfig) -> Result<Self, StartError> {
         let mut listeners = Vec::new();
         for listener in &node.listeners {
-            let speaks = |transport| listener.transports.contains(&transport);
-            let udp = match speaks(Transport::Udp) {
-                true => Some(udp::bind(listener.bind, udp_sockets(listener))?),
-                false => None,
-            };
-            // With port 0 both transports shall have the same one, as peers expect.
-            let bind = udp.as_ref().map_or(listener.bind, UdpBound::local);
-            let tcp = match speaks(Transport::Tcp) {
-                true => Some(tcp::bind(bind)?),
-                false => None,
-            };
-            let tls = match &listener.tls {
-                Some(tls) => {
-                    let name = || listener.name.clone();
-                    let server = TlsServer::new(&tls.settings)
-                        .map_err(|source| StartError::Tls { listener: name(), source })?;
-                    Some((tcp::bind_for(Transport::Tls, bind)?, server, tls.source.clone()))
-                }
-                None => None,
-            };
-            listeners.push(BoundListener { udp, tcp, tls, dscp: listener.dscp });
+            let tries = if listener.bind.port() == 0 { ANY_PORT_TRIES } else { 1 };
+            listeners.push(first_free(tries, || BoundListener::open(listener))?);
         }
         let http_tls = match &node.http.tls {
             Some(tls) => {
@@ -189,6 +175,30 @@ impl Bound {
 }
 
 impl BoundListener {
+    fn open(listener: &Listener) -> Result<Self, StartError> {
+        let speaks = |transport| listener.transports.contains(&transport);
+        let udp = match speaks(Transport::Udp) {
+            true => Some(udp::bind(listener.bind, udp_sockets(listener))?),
+            false => None,
+        };
+        // With port 0 both transports shall have the same one, as peers expect.
+        let bind = udp.as_ref().map_or(listener.bind, UdpBound::local);
+        let tcp = match speaks(Transport::Tcp) {
+            true => Some(tcp::bind(bind)?),
+            false => None,
+        };
+        let tls = match &listener.tls {
+            Some(tls) => {
+                let name = || listener.name.clone();
+                let server = TlsServer::new(&tls.settings)
+                    .map_err(|source| StartError::Tls { listener: name(), source })?;
+                Some((tcp::bind_for(Transport::Tls, bind)?, server, tls.source.clone()))
+            }
+            None => None,
+        };
+        Ok(Self { udp, tcp, tls, dscp: listener.dscp })
+    }
+
     fn port(&self) -> u16 {
         let udp = self.udp.as_ref().map(UdpBound::local);
         let tcp = self.tcp.as_ref().map(TcpBound::local);
@@ -197,7 +207,53 @@ impl BoundListener {
     }
 }
 
+/// Binds until that meets no address in use, at most so many times.
+fn first_free<T>(
+    tries: usize,
+    mut bind: impl FnMut() -> Result<T, StartError>,
+) -> Result<T, StartError> {
+    for _ in 1..tries {
+        match bind() {
+            Err(StartError::Bind(BindError::InUse { .. })) => {}
+            bound => return bound,
+        }
+    }
+    bind()
+}
+
 fn udp_sockets(listener: &Listener) -> usize {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     listener.udp_sockets.unwrap_or(processors.min(UDP_SOCKETS_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bind(outcomes: Vec<Result<u16, StartError>>, tries: usize) -> (Option<u16>, usize) {
+        let (mut outcomes, mut asked) = (outcomes.into_iter(), 0);
+        let bound = first_free(tries, || {
+            asked += 1;
+            outcomes.next().expect("no further try")
+        });
+        (bound.ok(), asked)
+    }
+
+    fn taken() -> Result<u16, StartError> {
+        let (transport, address) = (Transport::Tcp, SocketAddr::from(([127, 0, 0, 1], 5_060)));
+        Err(BindError::InUse { transport, address }.into())
+    }
+
+    fn forbidden() -> Result<u16, StartError> {
+        let (transport, address) = (Transport::Tcp, SocketAddr::from(([127, 0, 0, 1], 506)));
+        Err(BindError::Forbidden { transport, address }.into())
+    }
+
+    #[test]
+    fn a_port_that_another_program_has_is_given_up_for_another_a_few_times() {
+        assert_eq!(bind(vec![taken(), taken(), Ok(7)], 16), (Some(7), 3));
+        assert_eq!(bind(vec![taken(), taken(), taken()], 3), (None, 3));
+        assert_eq!(bind(vec![taken()], 1), (None, 1), "a port that was asked for");
+        assert_eq!(bind(vec![forbidden()], 16), (None, 1), "what does not pass is not tried again");
+    }
 }
