@@ -254,15 +254,17 @@ mod tests {
     fn the_echo_of_the_agent_is_no_speech_and_who_speaks_over_it_is() {
         let mut lab = Lab::new(60);
         let mut agent = Voice::new();
-        let said: Vec<_> = (0..60).map(|_| agent.frame()).collect();
-        // 200 ms later and 26 dB down.
-        for tick in 10..60 {
-            let echo = quieter(said[tick - 10], 20);
+        let loud = |frame: Pcm| frame.map(|sample| sample.saturating_mul(8));
+        let said: Vec<_> = (0..60).map(|_| loud(agent.frame())).collect();
+        // 200 ms later and 22 dB down: loud enough to be speech, were it not an echo.
+        for tick in 0..60 {
+            let echo = if tick < 10 { SILENT } else { quieter(said[tick - 10], 12) };
             assert_eq!(lab.hear(&echo, &said[tick]), SpeechChange::None, "tick {tick}");
         }
         let mut caller = Voice::new();
-        let over = (0..10)
-            .any(|tick| lab.hear(&quieter(caller.frame(), 3), &said[tick]) == SpeechChange::Began);
+        let over = (0..10).any(|tick| {
+            lab.hear(&quieter(loud(caller.frame()), 3), &said[tick]) == SpeechChange::Began
+        });
         assert!(over, "a caller 10 dB below the agent");
     }
 
