@@ -91,3 +91,72 @@ fn every_check_finds_a_fault_somewhere() {
         assert!(checks().any(|check| check == fault.found_by), "{}", fault.name);
     }
 }
+
+/// What a trunk of an admin's own may demand of a carrier that keeps to the standards.
+const DEMANDS: [(&str, &str); 6] = [
+    (
+        "keys that anybody reads",
+        "transports = [\"udp\"]\n[srtp]\npolicy = \"required\"\nneeds_tls_signalling = false\n",
+    ),
+    (
+        "a password",
+        "transports = [\"udp\"]\n[inbound.digest]\nmode = \"required\"\nusername = \"sbc\"\n\
+      password_ref = \"env:TATA_SIP_PASSWORD\"\nrealm = \"ours\"\nalgorithms = [\"SHA-256\", \"MD5\"]\n",
+    ),
+    ("keys over TLS", "transports = [\"udp\", \"tls\"]\n[srtp]\npolicy = \"required\"\n"),
+    (
+        "keys of one suite",
+        "transports = [\"tls\"]\n[srtp]\npolicy = \"required\"\n\
+      offer_suites = [\"AEAD_AES_128_GCM\"]\naccept_suites = [\"AEAD_AES_128_GCM\"]\n",
+    ),
+    (
+        "a certificate",
+        "transports = [\"tls\"]\n[inbound.tls_client]\nrequired = true\n\
+      san = [\"sbc.carrier.example\"]\n",
+    ),
+    (
+        "all of it",
+        "transports = [\"tls\"]\n[inbound.digest]\nmode = \"required\"\nusername = \"sbc\"\n\
+      password_ref = \"env:TATA_SIP_PASSWORD\"\nrealm = \"ours\"\n[inbound.tls_client]\nrequired = true\n\
+      san = [\"sbc.carrier.example\"]\n[srtp]\npolicy = \"required\"\n",
+    ),
+];
+
+/// A profile for a carrier nobody knows, both ways over TLS, that makes a demand.
+fn demanding(demand: &str) -> Trial {
+    let text = format!(
+        "schema_version = 1\nid = \"own\"\nextends = [\"generic\"]\nenabled = true\n\
+         [network]\nremote_media_cidrs = [\"192.0.2.0/24\"]\n\
+         [outbound]\nenabled = true\n[[outbound.gateway]]\nname = \"a\"\n\
+         uri = \"sip:sip.carrier.example;transport=tls\"\n\
+         [security]\nallow_destinations = [\"+1\"]\n[inbound]\n{demand}"
+    );
+    trial_of(text)
+}
+
+#[test]
+fn a_profile_that_demands_more_of_callers_passes_with_a_carrier_of_the_standards() {
+    let mut wrong = String::new();
+    for (what, demand) in DEMANDS {
+        let sheet = certify(&demanding(demand), None, None).unwrap();
+        assert_eq!(sheet.carrier, "generic");
+        if sheet.failures().count() > 0 {
+            wrong.push_str(&format!("\n{what}\n{sheet}\n"));
+        }
+        let calls_in = sheet.outcomes.iter().find(|outcome| outcome.name == "call-in").unwrap();
+        assert_eq!(calls_in.verdict, Verdict::Passed, "{what}");
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn a_demand_that_is_wrong_or_not_made_fails_the_sheet_of_a_demanding_profile() {
+    let (_, demand) = DEMANDS.last().unwrap();
+    let trial = demanding(demand);
+    for (name, check) in [("carrier-challenged", "call-in"), ("media-not-as-agreed", "media-offer")]
+    {
+        let fault = FAULTS.iter().find(|fault| fault.name == name).unwrap();
+        let sheet = certify(&trial, Some(fault), Some(check)).unwrap();
+        assert_eq!(sheet.failures().count(), 1, "{name}\n{sheet}");
+    }
+}

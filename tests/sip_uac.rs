@@ -519,6 +519,94 @@ fn a_dialog_whose_connection_is_gone_takes_its_way_back() {
     }
 }
 
+/// An answered call over a stream that is gone; `back` is what it goes on by.
+fn cut_off(solo: &mut Solo, back: Option<Flow>) -> DialogId {
+    let dialog = solo.invite(OutboundInvite { way_back: back, ..outbound(solo.flow) });
+    let invite = solo.take_one();
+    let headers = format!("{CALLED}Allow: INVITE, BYE, UPDATE\r\n");
+    solo.receive(&answer(&invite, 200, Some("callee"), &headers, SDP));
+    solo.command(Command::Acknowledge { dialog, body: None });
+    solo.input(Input::FlowClosed(FlowId(1)));
+    solo.take_sent();
+    solo.take_events();
+    dialog
+}
+
+/// The new connection that `sent` asks for cannot be had: there is no way at all, or it is refused, where
+/// it has an id.
+fn refuse_connection(solo: &mut Solo, sent: &Flow, opening: Option<u64>) {
+    solo.input(Input::Led { by: *sent, to: opening.map(FlowId) });
+    if let Some(id) = opening {
+        assert_eq!(solo.take_events().len(), 0, "nothing is known yet");
+        solo.input(Input::FlowClosed(FlowId(id)));
+    }
+}
+
+#[test]
+fn a_request_whose_new_connection_is_refused_fails_at_once() {
+    let ways = [(None, None), (None, Some(9)), (Some(5), None), (Some(5), Some(9))];
+    for (back, opening) in ways {
+        let mut solo = Solo::over(Transport::Tcp);
+        let back = back.map(|id| Flow { id: FlowId::way_back(id), ..solo.flow });
+        let dialog = cut_off(&mut solo, back);
+        let refer = Command::Refer {
+            dialog,
+            refer_to: "sip:+15550142@carrier.example".to_owned(),
+            referred_by: None,
+            headers: Vec::new(),
+        };
+        let asked = [
+            (Command::Reinvite { dialog, body: SDP.into() }, "reinvite refused 503"),
+            (Command::Update { dialog, body: SDP.into() }, "reinvite refused 503"),
+            (refer, "referring Refused(503)"),
+        ];
+        for (command, told) in asked {
+            solo.command(command);
+            let sent = solo.take_one().flow;
+            assert!(!sent.id.is_socket());
+            refuse_connection(&mut solo, &sent, opening);
+            assert_eq!(kinds(&solo.take_events()), [told], "{back:?} {opening:?}");
+        }
+        hangup(&mut solo, dialog);
+        let bye = solo.take_one();
+        assert_eq!((bye.kind().as_str(), bye.flow.id.is_socket()), ("BYE", false));
+        refuse_connection(&mut solo, &bye.flow, opening);
+        assert_eq!(kinds(&solo.take_events()), ["ended PeerTimeout"], "{back:?} {opening:?}");
+        assert_eq!(solo.take_kinds().len(), 0, "there is no other way to say it");
+        solo.advance(Duration::from_secs(32));
+        assert_eq!((solo.take_kinds().len(), solo.count(Counter::RequestTimeout)), (0, 0));
+        solo.assert_empty();
+    }
+}
+
+#[test]
+fn the_new_connections_of_two_peers_fail_each_by_itself() {
+    let mut solo = Solo::over(Transport::Tcp);
+    let one = cut_off(&mut solo, None);
+    let there = Flow { remote: "192.0.2.3:5060".parse().unwrap(), ..solo.flow };
+    let other = solo.invite(outbound(there));
+    let invite = solo.take_one();
+    let contact = "Contact: <sip:called@192.0.2.3:5060>\r\n";
+    solo.receive_by(there, &answer(&invite, 200, Some("callee"), contact, SDP));
+    solo.command(Command::Acknowledge { dialog: other, body: None });
+    solo.input(Input::FlowClosed(FlowId(1)));
+    solo.take_sent();
+    hangup(&mut solo, one);
+    let first = solo.take_one().flow;
+    solo.input(Input::Led { by: first, to: Some(FlowId(7)) });
+    hangup(&mut solo, other);
+    let bye = solo.take_one();
+    solo.input(Input::Led { by: bye.flow, to: Some(FlowId(8)) });
+    solo.take_events();
+    solo.input(Input::FlowClosed(FlowId(7)));
+    assert_eq!(kinds(&solo.take_events()), ["ended PeerTimeout"], "of the first alone");
+    let by = Flow { id: FlowId(8), ..there };
+    solo.receive_by(by, &answer(&bye, 200, None, "", ""));
+    assert_eq!(kinds(&solo.take_events()), ["ended ByeAnswered"]);
+    solo.advance(Duration::from_secs(65));
+    solo.assert_empty();
+}
+
 #[test]
 fn a_challenge_without_credentials_is_a_refusal() {
     let mut solo = Solo::new();

@@ -68,7 +68,7 @@ impl Joining {
 
 /// What who asked for a transfer is told when it failed; of one who was there and hung up, that it is not
 /// there any more.
-pub(super) fn not_done(cause: HangupCause) -> u16 {
+fn not_done(cause: HangupCause) -> u16 {
     match cause.sip_status() {
         status @ 300.. => status,
         _ => TEMPORARILY_UNAVAILABLE,
@@ -280,8 +280,9 @@ impl Call {
         cause: HangupCause,
         out: &mut Vec<Output>,
     ) {
+        let status = self.not_done(joining.target, cause);
         self.drop_line(joining.target, cause, out);
-        self.notify(joining, not_done(cause), out);
+        self.notify(joining, status, out);
         if joining.mode.is_some() {
             self.come_back(now, joining.back, cause, out);
         } else {
@@ -314,6 +315,13 @@ impl Call {
                 self.announce(now, cause, out);
             }
         }
+    }
+
+    /// What is reported of a transfer to `target` that failed: the target's own final status, where it gave
+    /// one (RFC 3515 §2.4.5).
+    pub(super) fn not_done(&self, target: LegSide, cause: HangupCause) -> u16 {
+        let own = self.line(target).and_then(Line::refused_with);
+        own.filter(|status| *status >= 300).unwrap_or_else(|| not_done(cause))
     }
 
     /// Reports to the peer that asked for the transfer.

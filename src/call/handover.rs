@@ -5,7 +5,6 @@ use crate::call::Call;
 use crate::call::State;
 use crate::call::bridge::FarLeg;
 use crate::call::bridge::PROOF;
-use crate::call::bridge::not_done;
 use crate::call::bridge::too_soon;
 use crate::call::dial::DialRequest;
 use crate::call::dial::DialTarget;
@@ -171,8 +170,9 @@ impl Call {
             | LineNews::Closed => return,
         };
         self.timers.stop(Timer::TargetEnd);
+        let status = self.not_done(handing.target, cause);
         self.drop_line(handing.target, cause, out);
-        self.near.ask(LegOutput::NotifyRefer { status: not_done(cause) }, out);
+        self.near.ask(LegOutput::NotifyRefer { status }, out);
         out.push(Output::Record(CallEvent::TransferFailed(cause)));
         if self.near.is_gone() {
             self.end(now, cause, by, out);
@@ -191,8 +191,9 @@ impl Call {
         out: &mut Vec<Output>,
     ) {
         self.timers.stop(Timer::TargetEnd);
+        let status = self.not_done(handing.target, cause);
         self.drop_line(handing.target, cause, out);
-        self.near.ask(LegOutput::NotifyRefer { status: not_done(cause) }, out);
+        self.near.ask(LegOutput::NotifyRefer { status }, out);
         out.push(Output::Record(CallEvent::TransferFailed(cause)));
         match handing.with {
             _ if self.near.is_gone() => self.end(now, cause, Party::Switch, out),

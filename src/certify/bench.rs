@@ -28,6 +28,7 @@ use crate::routing::outbound_attempt::Output as AttemptOutput;
 use crate::routing::table::RoutingTable;
 use crate::routing::usage::Usage;
 use crate::simulator::carrier::Carrier;
+use crate::sip::digest::server::Server;
 use crate::sip::endpoint::Endpoint;
 use crate::sip::endpoint::config::EndpointConfig;
 use crate::sip::endpoint::config::ListenerAddress;
@@ -46,6 +47,7 @@ use crate::types::moment::Moment;
 use crate::types::random::Random;
 use crate::types::transport::Transport;
 use bytes::Bytes;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -71,6 +73,8 @@ pub(super) struct Bench<'s> {
     pub(super) admission: Admission,
     pub(super) usage: Usage,
     pub(super) random: Random,
+    /// Challenges callers whose trunk wants credentials.
+    pub(super) digest: RefCell<Server>,
     pub(super) endpoint: Endpoint,
     /// The last call.
     pub(super) live: Option<Live>,
@@ -115,6 +119,8 @@ impl<'s> Bench<'s> {
             admission: Admission::default(),
             usage: Usage::default(),
             random: Random::from_seed(2),
+            // Nonces of a bench need no secret.
+            digest: RefCell::new(Server::new([9; 32])),
             endpoint,
             live: None,
             refused: Vec::new(),

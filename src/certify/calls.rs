@@ -14,10 +14,10 @@ use crate::certify::bench::Bench;
 use crate::certify::bench::Queue;
 use crate::certify::live::Live;
 use crate::engine::dialog_policy::dialog_policy;
+use crate::engine::inbound_digest;
 use crate::engine::leg_terms;
 use crate::routing::decision::Decision;
 use crate::routing::identify::Attempt;
-use crate::routing::identify::Proof;
 use crate::routing::inbound;
 use crate::routing::inbound::InboundRoute;
 use crate::routing::inbound::Verdict;
@@ -28,6 +28,7 @@ use crate::routing::outbound::OutboundRequest;
 use crate::routing::outbound::Surroundings;
 use crate::routing::outbound::plan;
 use crate::routing::outbound_attempt::OutboundAttempt;
+use crate::routing::trunk::DigestAccount;
 use crate::routing::trunk::Trunk;
 use crate::simulator::speak::CallIn;
 use crate::sip::endpoint::event::Command;
@@ -46,6 +47,7 @@ use crate::types::name::ListenerName;
 use crate::types::number::E164;
 use crate::types::transport::Transport;
 use jiff::Timestamp;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -190,7 +192,15 @@ impl Bench<'_> {
                 self.was_silent = true;
                 refuse(403, HangupCause::UnknownSource);
             }
-            Verdict::Challenge(_) => refuse(401, HangupCause::CredentialsRequired),
+            Verdict::Challenge(trunk) => match &trunk.digest {
+                Some(account) => {
+                    let from = (self.now, invitation.flow.remote.ip());
+                    let asked = (account, false);
+                    let refusal = inbound_digest::challenge(self.digest.get_mut(), from, asked);
+                    queue.push_back(Input::Command(Command::Refuse { dialog, refusal }));
+                }
+                None => refuse(500, HangupCause::SwitchFault),
+            },
             Verdict::Refuse(rejection) => refuse(rejection.status, rejection.cause),
             Verdict::Route(route) => {
                 let policy = dialog_policy(&route.trunk, route.trunk.takes_refer);
@@ -234,11 +244,17 @@ impl Bench<'_> {
         let Some(listener) = listener.or_else(|| "public".parse::<ListenerName>().ok()) else {
             return Verdict::Unknown;
         };
+        let (from, stale) = ((self.now, invitation.flow.remote.ip()), Cell::new(false));
+        let proof = |account: &DigestAccount| {
+            let mut server = self.digest.borrow_mut();
+            inbound_digest::proof(&mut server, from, request, (account, &stale))
+        };
+        let is_secure = invitation.flow.transport == Transport::Tls;
         let attempt = Attempt {
             listener: &listener,
             source: invitation.flow.remote.ip(),
             transport: invitation.flow.transport,
-            certificate: None,
+            certificate: is_secure.then_some(&self.subject.certificate),
             own_host: "",
             // The carrier writes whatever it knows us by: that is between it and the operator.
             request_host: &[],
@@ -248,8 +264,7 @@ impl Bench<'_> {
             called_party_user: called_party.as_ref().and_then(Uri::user).unwrap_or_default(),
             caller_user: request.headers.from().uri().user().unwrap_or_default(),
             header: &header,
-            // A carrier that is challenged has nothing to answer with.
-            proof: &|_| Proof::Absent,
+            proof: &proof,
         };
         inbound::route(&self.table, &attempt, &mut Decision::new())
     }

@@ -210,7 +210,7 @@ checks! {
     "options-rate" Out always, outbound::options_rate,
         "Gateways are probed no oftener than the carrier bears.";
     "call-in" In always, inbound::call_in,
-        "A call in is taken without a challenge, and dialled number and caller are read.";
+        "A call in is taken, challenged only where the carrier has a password, and dialled number and caller are read.";
     "unknown-number" In always, inbound::unknown_number,
         "A number that is not ours is refused with 404.";
     "outcomes" In inbound::gives_up, inbound::outcomes,

@@ -54,10 +54,10 @@ impl Bench<'_> {
         let Some(last) = self.carrier.description() else {
             return Description::offer(
                 self.subject.subscription.media,
-                self.subject.model.encrypted,
+                self.subject.subscription.suite,
             );
         };
-        let fresh = Description::offer(last.media, last.encrypted);
+        let fresh = Description::offer(last.media, last.suite);
         Description { version: last.version + 1, ..fresh }
     }
 

@@ -23,6 +23,9 @@ use crate::types::id::NumberId;
 use crate::types::id::TenantId;
 use crate::types::number::E164;
 use crate::types::secret::Secret;
+use crate::types::srtp::SrtpPolicy;
+use crate::types::srtp::SrtpSuite;
+use crate::types::tls::CertificateNames;
 use crate::types::transport::Transport;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
@@ -64,6 +67,8 @@ pub(super) struct Subject {
     pub(super) lasts: Duration,
     /// A number of ours.
     pub(super) own: E164,
+    /// What the carrier's certificate proves.
+    pub(super) certificate: CertificateNames,
     edges: Vec<(String, SocketAddr)>,
     calls_from: SocketAddr,
 }
@@ -85,13 +90,27 @@ impl Subject {
         let address = trial.given(CUSTOMER_ADDRESS).and_then(|text| text.parse().ok());
         let media = trunk.media.remote_cidrs.first();
         let media = media.and_then(|net| net.hosts().nth(1)).unwrap_or(MEDIA);
+        let given = trunk.digest.as_ref().filter(|_| model.takes_terms);
+        let wants_keys = trunk.media.srtp.policy == SrtpPolicy::Required;
+        let is_encrypted = model.encrypted || (model.takes_terms && wants_keys);
+        let suite = trunk.media.srtp.suites.first().copied().filter(|_| model.takes_terms);
+        let suite = is_encrypted.then_some(suite.unwrap_or(SrtpSuite::AesCm128HmacSha1_80));
+        let takes_tls = trunk.transports.contains(&Transport::Tls);
+        // Keys are worth nothing to those who can read them on the way.
+        let tls = (is_encrypted && takes_tls).then_some(Transport::Tls);
+        let transport = tls.or_else(|| trunk.transports.first().copied());
+        let names = if model.takes_terms { trunk.peer_names.as_slice() } else { &[] };
+        let names = names.iter().map(String::as_str);
+        let certificate = CertificateNames::of([].into_iter(), names);
         let subscription = Subscription {
             numbers: vec![own.to_string()],
             username: account.map(|account| account.username.clone()).unwrap_or_default(),
             password: account.map_or(Secret::new(String::new()), |a| a.password.clone()),
+            given: given.map(|account| (account.username.clone(), account.password.clone())),
+            suite,
             address: address.unwrap_or(OUR_ADDRESS),
             media: SocketAddr::new(media, 30_000),
-            transport: trunk.transports.first().copied().unwrap_or(Transport::Udp),
+            transport: transport.unwrap_or(Transport::Udp),
         };
         if let Some(outbound) = &outbound {
             trunk.outbound = Some(Arc::new(with_spare(outbound)));
@@ -114,6 +133,7 @@ impl Subject {
             pace: limits.cps_max,
             lasts,
             own,
+            certificate,
             edges,
             calls_from,
         })

@@ -18,6 +18,8 @@ use crate::engine::call_task::CallSeed;
 use crate::engine::call_task::Near;
 use crate::engine::call_task::NearSeed;
 use crate::engine::dialog_policy::dialog_policy;
+use crate::engine::inbound_digest;
+use crate::engine::inbound_digest::UNAUTHORIZED;
 use crate::engine::leg_terms;
 use crate::engine::partner;
 use crate::engine::passing;
@@ -33,16 +35,12 @@ use crate::engine::way;
 use crate::routing::contents::is_recorded;
 use crate::routing::decision::Decision;
 use crate::routing::identify::Attempt;
-use crate::routing::identify::Proof;
 use crate::routing::inbound;
 use crate::routing::inbound::InboundRoute;
 use crate::routing::inbound::Rejection;
 use crate::routing::inbound::Verdict;
 use crate::routing::trunk::DigestAccount;
-use crate::routing::trunk::DigestAlgorithm;
 use crate::routing::trunk::Trunk;
-use crate::sip::digest::Algorithm;
-use crate::sip::digest::server;
 use crate::sip::endpoint::event::Command;
 use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Invitation;
@@ -69,9 +67,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-
-/// The status of a challenge (RFC 3261 §21.4.2).
-const UNAUTHORIZED: u16 = 401;
 
 /// Decides about a new INVITE and does what was decided.
 pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
@@ -362,25 +357,8 @@ fn decide(
     let now = clock::now();
     let digest = RefCell::new(&mut shard.digest);
     let proof = |account: &DigestAccount| {
-        let Some(value) = request.headers.first(HeaderName::Authorization) else {
-            return Proof::Absent;
-        };
-        let algorithms = algorithms(account);
-        let known = server::Account {
-            username: &account.username,
-            password: &account.password,
-            realm: &account.realm,
-            algorithms: &algorithms,
-        };
-        let presented = server::Presented { method: &request.method, value };
-        match digest.borrow_mut().verify(now, source, &presented, Some(&known)) {
-            server::Verdict::Ok => Proof::Valid,
-            server::Verdict::Stale => {
-                stale.set(true);
-                Proof::Absent
-            }
-            server::Verdict::Wrong | server::Verdict::Malformed => Proof::Wrong,
-        }
+        let known = (account, stale);
+        inbound_digest::proof(&mut digest.borrow_mut(), (now, source), request, known)
     };
     let header = |name: &str, nth: usize| request.headers.named(name).nth(nth);
     let diversion = first_uri(request, HeaderName::Diversion);
@@ -410,36 +388,12 @@ fn first_uri(request: &Request, name: HeaderName) -> Option<Uri> {
     Some(address.uri().clone())
 }
 
-fn algorithms(account: &DigestAccount) -> Vec<Algorithm> {
-    account.algorithms.iter().map(|own| algorithm(*own)).collect()
-}
-
-/// A trunk's algorithm as digests know it.
-pub(super) const fn algorithm(own: DigestAlgorithm) -> Algorithm {
-    match own {
-        DigestAlgorithm::Md5 => Algorithm::Md5,
-        DigestAlgorithm::Sha256 => Algorithm::Sha256,
-        DigestAlgorithm::Sha512_256 => Algorithm::Sha512_256,
-    }
-}
-
 fn challenge(shard: &mut Shard, invitation: &Invitation, trunk: &Trunk, stale: bool) {
     let Some(account) = &trunk.digest else {
         return refuse(shard, invitation.dialog, HangupCause::SwitchFault, 500);
     };
-    let (now, source) = (clock::now(), invitation.flow.remote.ip());
-    let algorithms = algorithms(account);
-    let values = if stale {
-        shard.digest.stale_challenges(now, source, &account.realm, &algorithms)
-    } else {
-        shard.digest.challenges(now, source, &account.realm, &algorithms)
-    };
-    let refusal = Refusal {
-        status: UNAUTHORIZED,
-        cause: HangupCause::CredentialsRequired,
-        retry_after_s: None,
-        headers: values.into_iter().map(|value| ("WWW-Authenticate".into(), value)).collect(),
-    };
+    let from = (clock::now(), invitation.flow.remote.ip());
+    let refusal = inbound_digest::challenge(&mut shard.digest, from, (account, stale));
     shard.pending.push_back(Command::Refuse { dialog: invitation.dialog, refusal });
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod dial;
 pub mod dialog_policy;
 pub mod errand;
 pub mod gateways;
+pub(crate) mod inbound_digest;
 pub mod ingress;
 mod invitation;
 pub mod keepalive;

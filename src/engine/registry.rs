@@ -22,6 +22,7 @@ use crate::routing::admission::NodeLimits;
 use crate::routing::admission::Permit;
 use crate::routing::gateway_board::Action;
 use crate::routing::gateway_board::GatewayBoard;
+use crate::routing::peer_board::PeerBoard;
 use crate::routing::table::Tenant;
 use crate::routing::table::Trunk;
 use crate::routing::usage::Usage;
@@ -68,6 +69,8 @@ struct Inner {
     board: GatewayBoard,
     /// What is to be done for gateways.
     board_actions: Vec<Action>,
+    /// How peers stand that are called by SIP addresses of their own.
+    peers: PeerBoard,
     /// Calls of campaigns.
     campaigns: HashMap<CampaignId, u32>,
     /// What calls out have used.
@@ -126,6 +129,7 @@ impl Registry {
                 admission: Admission::default(),
                 board: GatewayBoard::new(Random::from_seed(clock::random_u64())),
                 board_actions: Vec::new(),
+                peers: PeerBoard::default(),
                 campaigns: HashMap::new(),
                 usage: Usage::default(),
                 random: Random::from_seed(clock::random_u64()),

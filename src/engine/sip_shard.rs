@@ -43,7 +43,6 @@ use crate::sip::endpoint::event::Input;
 use crate::sip::endpoint::event::Output;
 use crate::sip::endpoint::event::Token;
 use crate::sip::endpoint::flow::Flow;
-use crate::sip::endpoint::flow::FlowId;
 use crate::sip::endpoint::told::Declined;
 use crate::sip::endpoint::told::DialogName;
 use crate::sip::endpoint::told::ReferProgress;
@@ -274,25 +273,23 @@ impl Shard {
     /// Applies one input, and the commands that follow from it.
     fn turn(&mut self, input: Input) {
         let mut next = Some(input);
+        let mut told = VecDeque::new();
         while let Some(input) = next {
             let refused = match &input {
                 Input::Command(Command::Refuse { dialog, .. }) => Some(*dialog),
                 Input::Command(_)
                 | Input::Received { .. }
                 | Input::FlowClosed(_)
+                | Input::Led { .. }
                 | Input::Unreached { .. }
                 | Input::Located { .. }
                 | Input::DeadlineReached => None,
             };
-            let mut gone_flow = None;
             self.endpoint.handle(clock::now(), input, &mut self.out);
             let mut out = std::mem::take(&mut self.out);
             for output in out.drain(..) {
                 match output {
-                    Output::Transmit { flow, bytes } => {
-                        // Its end is on its way here, behind what is said meanwhile.
-                        gone_flow = self.transmit(&flow, bytes).or(gone_flow);
-                    }
+                    Output::Transmit { flow, bytes } => told.extend(self.transmit(&flow, bytes)),
                     Output::Locate(search) => self.seek(search),
                     Output::Counted(counter) => counted::count(counter),
                     Output::Event(event) => self.event(event),
@@ -305,18 +302,27 @@ impl Shard {
                 self.forget_ways(gone);
             }
             let command = || self.pending.pop_front().map(Input::Command);
-            next = gone_flow.map(Input::FlowClosed).or_else(command);
+            next = told.pop_front().or_else(command);
         }
     }
 
     /// What cannot be sent now is lost; retransmission heals it where it matters.
-    /// Gives the connection that turned out to be gone.
-    fn transmit(&self, flow: &Flow, bytes: Bytes) -> Option<FlowId> {
+    /// Gives what the endpoint must know of a connection: which it is that was taken, or that it is gone.
+    fn transmit(&self, flow: &Flow, bytes: Bytes) -> Option<Input> {
         self.trace.note(clock::now(), Way::Out, flow, &bytes);
-        let unsent = self.switch.flows.send(flow, bytes).err()?;
-        metric::labelled(metric::Counter::SipMessagesUnsent, "flow").increment(1);
-        let is_gone = unsent == SendError::Gone && flow.transport.is_reliable();
-        (is_gone && flow.id.is_socket()).then_some(flow.id)
+        let sent = self.switch.flows.send(flow, bytes);
+        if sent.is_err() {
+            metric::labelled(metric::Counter::SipMessagesUnsent, "flow").increment(1);
+        }
+        if !flow.transport.is_reliable() {
+            return None;
+        }
+        match sent {
+            to if !flow.id.is_socket() => Some(Input::Led { by: *flow, to: to.ok() }),
+            // Its end is on its way here, behind what is said meanwhile.
+            Err(SendError::Gone) => Some(Input::FlowClosed(flow.id)),
+            Ok(_) | Err(SendError::Full) => None,
+        }
     }
 
     /// Has the requests to a caller go by the terms of its trunk.

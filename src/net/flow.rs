@@ -247,17 +247,22 @@ impl Flows {
     /// [`WayBack`](crate::net::way_back::WayBack), opened where there is none. [`FlowId::ANY`] has no
     /// terms: over TCP it goes by the routing table, over TLS not at all, since nobody says whom to trust.
     ///
+    /// Gives the socket or connection it went by, which may not be open yet: its end is the message's.
+    ///
     /// # Errors
     /// [`SendError::Full`]: a datagram is lost, as the network may lose it; a connection is closed.
     /// [`SendError::Gone`]: there is no such flow.
-    pub fn send(&self, flow: &Flow, message: Bytes) -> Result<(), SendError> {
-        match flow.transport {
-            Transport::Udp => self.send_datagram(flow, &message),
-            Transport::Tcp | Transport::Tls if !flow.id.is_socket() => {
-                self.send_on(self.connection_for(flow)?, message)
+    pub fn send(&self, flow: &Flow, message: Bytes) -> Result<FlowId, SendError> {
+        let by = match flow.transport {
+            Transport::Udp => {
+                self.send_datagram(flow, &message)?;
+                return Ok(flow.id);
             }
-            Transport::Tcp | Transport::Tls => self.send_on(flow.id, message),
-        }
+            Transport::Tcp | Transport::Tls if !flow.id.is_socket() => self.connection_for(flow)?,
+            Transport::Tcp | Transport::Tls => flow.id,
+        };
+        self.send_on(by, message)?;
+        Ok(by)
     }
 
     fn send_datagram(&self, flow: &Flow, message: &[u8]) -> Result<(), SendError> {
@@ -523,7 +528,7 @@ pub(crate) mod tests {
         let flows = Flows::new(FlowLimits { queue_max: 1, ..FlowLimits::default() });
         let end = flows.add_stream(tcp(1, 9)).unwrap();
         let flow = end.flow;
-        assert_eq!(flows.send(&flow, Bytes::from_static(b"a")), Ok(()));
+        assert_eq!(flows.send(&flow, Bytes::from_static(b"a")), Ok(flow.id));
         assert_eq!(flows.send(&flow, Bytes::from_static(b"b")), Err(SendError::Full));
         flows.remove_stream(end.flow.id, FlowEnd::Idle);
         assert_eq!(flows.send(&flow, Bytes::from_static(b"c")), Err(SendError::Gone));

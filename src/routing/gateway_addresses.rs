@@ -39,8 +39,10 @@ impl GatewayAddresses {
     /// The gateway was looked up: it has these. What is known of others is kept while they rest, since
     /// DNS may name them again.
     pub(super) fn find(&mut self, now: Moment, found: Vec<GatewayAddress>) {
-        self.rests
-            .retain(|address, rest| found.contains(address) || rest.availability(now).rests());
+        self.rests.retain(|address, rest| {
+            rest.settle(now);
+            *rest != Rest::None && (found.contains(address) || rest.availability(now).rests())
+        });
         self.found = found;
     }
 
@@ -65,6 +67,11 @@ impl GatewayAddresses {
             Input::CallServed => {
                 if let Some(rest) = self.rests.get_mut(&address) {
                     rest.call_served();
+                }
+            }
+            Input::CallLeft => {
+                if let Some(rest) = self.rests.get_mut(&address) {
+                    rest.call_left();
                 }
             }
             Input::CallFailed { retry_after } => {
@@ -109,6 +116,16 @@ impl GatewayAddresses {
             | Availability::Disabled => None,
         });
         ends.collect::<Option<Vec<_>>>()?.into_iter().min()
+    }
+
+    /// Whether nothing is remembered.
+    pub(super) fn is_idle(&self) -> bool {
+        self.rests.is_empty()
+    }
+
+    /// When the last of the rests ends, or ended.
+    pub(super) fn last_end(&self) -> Option<Moment> {
+        self.rests.values().filter_map(|rest| rest.end()).max()
     }
 
     /// Those that are not ready, with how they stand.

@@ -143,6 +143,7 @@ impl GatewayBoard {
             | Input::ProbeFailed
             | Input::CallSent
             | Input::CallServed
+            | Input::CallLeft
             | Input::Disabled
             | Input::Enabled
             | Input::DeadlineReached => Some(input),

@@ -72,6 +72,8 @@ pub enum Input {
     CallSent,
     /// A call got a response that speaks for the gateway's life, even a refusal.
     CallServed,
+    /// A call was given up, of which nothing was heard yet.
+    CallLeft,
     /// A call failed at it: no answer in time, no connection, or a 5xx.
     CallFailed {
         /// The carrier's own wish.
@@ -245,6 +247,7 @@ impl GatewayHealth {
                 }
             }
             Input::CallServed => self.rest.call_served(),
+            Input::CallLeft => self.rest.call_left(),
             Input::CallFailed { retry_after } => {
                 self.rest.cool(now, self.pause(retry_after));
             }

@@ -22,6 +22,7 @@ pub mod outbound_attempt;
 pub mod outbound_trunk;
 mod pace;
 pub mod passing;
+pub mod peer_board;
 pub mod registration;
 mod rest;
 mod shards;

@@ -346,6 +346,7 @@ impl OutboundAttempt {
             }
             Input::Cancelled => {
                 out.push(Output::Abandon { id: run.id });
+                out.extend(run.left());
                 let failure = Failure::new(HangupCause::CallerCancelled, "cancelled");
                 self.fail(now, &run, (failure, Next::Nothing), out);
             }

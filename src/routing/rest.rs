@@ -41,6 +41,13 @@ impl Rest {
         *self = Self::Trial(Some(now + TRIAL_MAX));
     }
 
+    /// A call sent on trial was given up before anything was heard: the next may try.
+    pub(super) fn call_left(&mut self) {
+        if matches!(self, Self::Trial(Some(_))) {
+            *self = Self::Trial(None);
+        }
+    }
+
     /// A call got a response that speaks for life, even a refusal. What the carrier wished stays.
     pub(super) fn call_served(&mut self) {
         if matches!(self, Self::Cooling(_) | Self::Trial(_)) {

@@ -19,6 +19,7 @@ use crate::sip::message::name::HeaderName;
 use crate::sip::message::write::ResponseWriter;
 use crate::types::moment::Moment;
 use crate::types::secret::Secret;
+use crate::types::srtp::SrtpSuite;
 use crate::types::transport::Transport;
 use bytes::Bytes;
 use std::collections::HashSet;
@@ -44,6 +45,10 @@ pub struct Subscription {
     pub username: String,
     /// Its password.
     pub password: Secret<String>,
+    /// User and password that we gave it, for challenges of ours.
+    pub given: Option<(String, Secret<String>)>,
+    /// Media is encrypted, its own offers by this suite, and not otherwise.
+    pub suite: Option<SrtpSuite>,
     /// Our address on its sheet.
     pub address: IpAddr,
     /// Where its media is.
@@ -121,6 +126,8 @@ pub(super) struct Dialog {
     pub(super) acked: bool,
     /// The CSeq of its INVITE that leaves the offer to us.
     pub(super) asked_by: Option<u32>,
+    /// Lines of its INVITE that opens the call, to be sent once more with an answer to a challenge.
+    pub(super) opening: Vec<String>,
     /// Its last description.
     pub(super) description: Description,
     /// The proxies between it and us, in the order of its requests (RFC 3261 §12.1).
@@ -505,6 +512,7 @@ impl Carrier {
             is_caller: false,
             acked: false,
             asked_by: None,
+            opening: Vec::new(),
             description: Description { version: 2, ..description },
             routes: recorded(request.headers.all(HeaderName::RecordRoute)),
         });

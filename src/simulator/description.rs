@@ -1,9 +1,12 @@
 //! The session descriptions a simulated carrier writes, and what it reads in ours.
 
+use crate::types::srtp::SRTP_KEY_BYTES_MAX;
+use crate::types::srtp::SrtpSuite;
 use std::net::SocketAddr;
 
-/// The key of a carrier's media; nobody encrypts with it.
+/// The keys of a carrier's media, of 30 and of 28 bytes; nobody encrypts with them.
 const KEY: &str = "WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz";
+const SHORT_KEY: &str = "WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVuCg==";
 /// The payload types of G.711, and the telephone-event of a carrier's own offers.
 const CODECS: [&str; 2] = ["0", "8"];
 const EVENTS: &str = "101";
@@ -15,8 +18,10 @@ pub struct Description {
     pub media: SocketAddr,
     /// Which way media flows, as the carrier sees it: `sendrecv` and such.
     pub direction: &'static str,
-    /// RTP/SAVP with a key.
-    pub encrypted: bool,
+    /// RTP/SAVP with a key of this suite.
+    pub suite: Option<SrtpSuite>,
+    /// The tag of the key, which an answer has of its offer (RFC 4568 §5.1.2).
+    pub tag: String,
     /// Payload types of codecs, in order.
     pub codecs: Vec<String>,
     /// Payload type of telephone-event.
@@ -34,11 +39,12 @@ pub struct Description {
 impl Description {
     /// An offer of both G.711 codecs.
     #[must_use]
-    pub fn offer(media: SocketAddr, encrypted: bool) -> Self {
+    pub fn offer(media: SocketAddr, suite: Option<SrtpSuite>) -> Self {
         Self {
             media,
             direction: "sendrecv",
-            encrypted,
+            suite,
+            tag: "1".to_owned(),
             codecs: CODECS.map(str::to_owned).to_vec(),
             events: EVENTS.to_owned(),
             ptime: 20,
@@ -60,15 +66,17 @@ impl Description {
                  t=0 0\r\nm=image {port} udptl t38\r\n"
             );
         }
-        let protocol = if self.encrypted { "RTP/SAVP" } else { "RTP/AVP" };
+        let protocol = if self.suite.is_some() { "RTP/SAVP" } else { "RTP/AVP" };
         let (codecs, events) = (self.codecs.join(" "), &self.events);
         let mut text = format!(
             "v=0\r\no=carrier 7 {version} IN {family} {ip}\r\ns=-\r\nc=IN {family} {connection}\r\n\
              t=0 0\r\nm=audio {port} {protocol} {codecs} {events}\r\n\
              a=rtpmap:{events} telephone-event/8000\r\na=fmtp:{events} 0-16\r\n"
         );
-        if self.encrypted {
-            text.push_str(&format!("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}\r\n"));
+        if let Some(suite) = self.suite {
+            let is_long = suite.key_bytes() + suite.salt_bytes() == SRTP_KEY_BYTES_MAX;
+            let (tag, key) = (&self.tag, if is_long { KEY } else { SHORT_KEY });
+            text.push_str(&format!("a=crypto:{tag} {} inline:{key}\r\n", suite.as_str()));
         }
         text.push_str(&format!("a=ptime:{}\r\na={}\r\n", self.ptime, self.direction));
         text
@@ -90,8 +98,8 @@ pub struct Seen {
     pub ptime: Option<u8>,
     /// The direction of its attributes; `sendrecv` where none stands.
     pub direction: String,
-    /// It has a key.
-    pub has_key: bool,
+    /// Its first key: tag and suite.
+    pub key: Option<(String, SrtpSuite)>,
 }
 
 impl Seen {
@@ -121,7 +129,7 @@ impl Seen {
                 .find(direction)
                 .map_or("sendrecv", |line| line.trim_start_matches("a="))
                 .to_owned(),
-            has_key: text.lines().any(|line| line.starts_with("a=crypto:")),
+            key: text.lines().find_map(key),
         })
     }
 
@@ -130,9 +138,20 @@ impl Seen {
     pub fn answer(&self, media: SocketAddr) -> Description {
         let events = self.events.clone().unwrap_or_else(|| EVENTS.to_owned());
         let first = self.codecs.first().cloned().unwrap_or_else(|| CODECS[0].to_owned());
-        let encrypted = self.protocol == "RTP/SAVP";
-        Description { encrypted, codecs: vec![first], events, ..Description::offer(media, false) }
+        let key = self.key.clone().filter(|_| self.protocol == "RTP/SAVP");
+        let answer = Description { codecs: vec![first], events, ..Description::offer(media, None) };
+        match key {
+            Some((tag, suite)) => Description { tag, suite: Some(suite), ..answer },
+            None => answer,
+        }
     }
+}
+
+/// Tag and suite of a line with a key.
+fn key(line: &str) -> Option<(String, SrtpSuite)> {
+    let mut words = line.strip_prefix("a=crypto:")?.split_whitespace();
+    let tag = words.next()?.to_owned();
+    Some((tag, SrtpSuite::from_name(words.next()?.as_bytes())?))
 }
 
 #[cfg(test)]
@@ -142,9 +161,10 @@ mod tests {
     #[test]
     fn a_description_is_read_as_it_was_written() {
         let media: SocketAddr = "192.0.2.9:4000".parse().unwrap();
-        let offer = Description::offer(media, true);
+        let offer = Description::offer(media, Some(SrtpSuite::AesCm128HmacSha1_32));
         let seen = Seen::of(offer.text().as_bytes()).unwrap();
-        assert_eq!((seen.port, seen.protocol.as_str(), seen.has_key), (4000, "RTP/SAVP", true));
+        assert_eq!((seen.port, seen.protocol.as_str()), (4000, "RTP/SAVP"));
+        assert_eq!(seen.key, Some(("1".to_owned(), SrtpSuite::AesCm128HmacSha1_32)));
         assert_eq!((seen.codecs.len(), seen.events.as_deref()), (2, Some("101")));
         assert_eq!(seen.direction, "sendrecv");
         assert_eq!(seen.answer(media).codecs, ["0"]);

@@ -277,8 +277,9 @@ impl Carrier {
         let Some(seen) = Seen::of(&request.body) else {
             return Err((488, "Not Acceptable Here", "there is no audio offered".to_owned()));
         };
-        let wanted = if self.model().encrypted { "RTP/SAVP" } else { "RTP/AVP" };
-        if seen.protocol != wanted || (self.model().encrypted && !seen.has_key) {
+        let is_encrypted = self.subscription().suite.is_some();
+        let wanted = if is_encrypted { "RTP/SAVP" } else { "RTP/AVP" };
+        if seen.protocol != wanted || (is_encrypted && seen.key.is_none()) {
             let words = format!("media is offered as {}, and should be {wanted}", seen.protocol);
             return Err((488, "Not Acceptable Here", words));
         }

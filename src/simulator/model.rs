@@ -31,6 +31,9 @@ pub struct CarrierModel {
     pub early_media: bool,
     /// Media is encrypted, and not otherwise.
     pub encrypted: bool,
+    /// It takes our terms, where the standards have them: it answers a challenge with the password we gave it,
+    /// encrypts media where we want that, and shows the certificate we ask for.
+    pub takes_terms: bool,
     /// It writes a session timer into its answers where we can have one.
     pub session_timer: bool,
     /// Its Contact is an address of its own network, reachable by its Record-Route only.
@@ -220,6 +223,7 @@ const GENERIC: CarrierModel = CarrierModel {
     registrar_is_proxy: false,
     early_media: false,
     encrypted: false,
+    takes_terms: true,
     session_timer: true,
     private_contact: true,
     throttle: OVERLOADED,
@@ -239,6 +243,7 @@ const TATA_IP: CarrierModel = CarrierModel {
     caller: WireNumber::IndianNational,
     asserted: AssertedRule::Ppi(IdentityHost::CustomerAddress),
     takes_withheld: false,
+    takes_terms: false,
     early_media: true,
     called_in: WireNumber::IndianNational,
     caller_in: WireNumber::IndianDialled,
@@ -255,6 +260,7 @@ pub const MODELS: &[CarrierModel] = &[
         hosts: HostRule::Customer(".pstn.twilio.com"),
         challenges: true,
         encrypted: true,
+        takes_terms: false,
         // Twilio takes `timer` out of Supported; what a carrier behind it asks for passes through.
         session_timer: false,
         throttle: Throttle { status: 503, phrase: "Trunk CPS limit exceeded", retry_after_s: None },
@@ -268,6 +274,7 @@ pub const MODELS: &[CarrierModel] = &[
         hosts: HostRule::Domain("telnyx.com"),
         challenges: true,
         encrypted: true,
+        takes_terms: false,
         throttle: Throttle {
             status: 403,
             phrase: "channel limit exceeded D1",

@@ -8,6 +8,8 @@ use crate::simulator::description::Seen;
 use crate::simulator::judge::text;
 use crate::simulator::model::DidPlace;
 use crate::simulator::way::recorded;
+use crate::sip::digest::client::Account;
+use crate::sip::digest::client::Client;
 use crate::sip::message::Response;
 use crate::sip::message::method::Method;
 use crate::sip::message::name::HeaderName;
@@ -47,18 +49,21 @@ impl Carrier {
         let caller = call.caller.map_or("anonymous".to_owned(), |c| model.caller_in.write(c));
         let from = format!("<sip:{caller}@carrier.example>;tag=caller{serial}");
         let target = format!("sip:{user}@{host}:5060");
+        // One that may be challenged counts from one less, so that the call begins with the same in the end.
+        let first = FIRST_CSEQ - u32::from(self.subscription().given.is_some());
         let remote = format!("<sip:{to}@{host}>");
-        let description = Description::offer(self.subscription().media, model.encrypted);
+        let description = Description::offer(self.subscription().media, self.subscription().suite);
         let dialog = Dialog {
             call_id: format!("carrier-{serial}"),
             local: from,
             remote,
             target,
-            cseq: FIRST_CSEQ,
+            cseq: first,
             edge,
             is_caller: true,
             acked: false,
-            asked_by: (!call.offers).then_some(FIRST_CSEQ),
+            asked_by: (!call.offers).then_some(first),
+            opening: Vec::new(),
             description: description.clone(),
             routes: Vec::new(),
         };
@@ -77,7 +82,7 @@ impl Carrier {
         lines.extend(call.more.iter().map(|line| (*line).to_owned()));
         let body = call.offers.then(|| description.text());
         let bytes = self.written(&dialog, &Method::Invite, (&lines, body.as_deref()));
-        self.dialog = Some(dialog);
+        self.dialog = Some(Dialog { opening: lines, ..dialog });
         self.send(now, edge, bytes);
     }
 
@@ -125,7 +130,8 @@ impl Carrier {
             is_caller: true,
             acked: false,
             asked_by: None,
-            description: Description::offer(self.subscription().media, false),
+            opening: Vec::new(),
+            description: Description::offer(self.subscription().media, None),
             routes: Vec::new(),
         };
         let bytes = self.written(&dialog, &Method::Options, (&[], None));
@@ -186,12 +192,16 @@ impl Carrier {
         }
         let Some(mut dialog) = self.dialog.take() else { return };
         let is_ours = text(Some(response.headers.call_id())) == dialog.call_id;
-        if !is_ours || cseq.number < FIRST_CSEQ {
+        if !is_ours || cseq.number < FIRST_CSEQ - 1 {
             self.dialog = Some(dialog);
             return;
         }
+        if let Some(again) = self.with_credentials(now, (edge, &dialog), response) {
+            self.dialog = Some(again);
+            return;
+        }
         let is_success = response.status < 300;
-        let is_first = dialog.is_caller && cseq.number == FIRST_CSEQ;
+        let is_first = dialog.is_caller && cseq.number <= FIRST_CSEQ;
         if is_first {
             dialog.remote = text(response.headers.first(HeaderName::To));
         }
@@ -213,6 +223,39 @@ impl Carrier {
         }
         let is_over = is_first && !is_success;
         self.dialog = (!is_over).then_some(dialog);
+    }
+
+    /// A challenge of ours is answered once: the call that opens with the same INVITE and the credentials we
+    /// gave it.
+    fn with_credentials(
+        &mut self,
+        now: Moment,
+        (edge, dialog): (SocketAddr, &Dialog),
+        response: &Response,
+    ) -> Option<Dialog> {
+        let number = response.headers.cseq().number;
+        let (username, password) = self.subscription().given.clone()?;
+        if !matches!(response.status, 401 | 407) || !dialog.is_caller || number >= FIRST_CSEQ {
+            return None;
+        }
+        let mut client = Client::new(vec![Account::new(&username, password)], number.into());
+        let uri = dialog.target.as_bytes();
+        let credentials = client.answer(&response.headers, &Method::Invite, uri).ok()?;
+        let remote = text(response.headers.first(HeaderName::To));
+        let refused = Dialog { remote, ..dialog.clone() };
+        let ack = self.ack(&refused, number, ("INVITE", response));
+        self.send(now, edge, ack);
+        let asked_by = dialog.asked_by.map(|_| FIRST_CSEQ);
+        let again = Dialog { cseq: FIRST_CSEQ, asked_by, ..dialog.clone() };
+        let mut lines = again.opening.clone();
+        let line = |(name, value): (HeaderName, Vec<u8>)| {
+            format!("{}: {}", name.as_str(), String::from_utf8_lossy(&value))
+        };
+        lines.extend(credentials.into_iter().map(line));
+        let body = asked_by.is_none().then(|| again.description.text());
+        let bytes = self.written(&again, &Method::Invite, (&lines, body.as_deref()));
+        self.send(now, edge, bytes);
+        Some(again)
     }
 
     /// The ACK of a final response; with an answer where the description in it is an offer.

@@ -307,6 +307,9 @@ pub const TRUNK_GATEWAYS_MAX: usize = 32;
 /// Addresses of one gateway that rest after a failure or at the carrier's wish. Over it: the one whose rest
 /// ends first may be called again.
 pub const GATEWAY_RESTS_MAX: usize = 64;
+/// Peers called by SIP addresses of their own of which an address rests. Over it: the one whose rests end first
+/// is forgotten.
+pub const RESTING_PEERS_MAX: usize = 1_024;
 /// OPTIONS to gateways under way at once. Over it: the next waits for one of them to end.
 pub const GATEWAY_PROBES_MAX: usize = 256;
 /// Names of one trunk's `inbound.source_dns`. Over it: refused by `tandem check`.

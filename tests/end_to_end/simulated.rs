@@ -113,6 +113,8 @@ impl Line {
             numbers: vec![number.to_owned()],
             username: "pilot".to_owned(),
             password: Secret::new(PASSWORD.to_owned()),
+            given: None,
+            suite: None,
             address: peer.ip(),
             media: SocketAddr::new(edge.ip(), 30_000),
             transport: Transport::Udp,
@@ -182,7 +184,7 @@ impl Line {
     pub(crate) fn offer(&self, direction: &'static str) -> Description {
         let last = self.carrier.description().expect("there is a call");
         let version = last.version + 1;
-        Description { version, direction, ..Description::offer(last.media, false) }
+        Description { version, direction, ..Description::offer(last.media, None) }
     }
 
     pub(crate) async fn until_over(&mut self) {

@@ -158,6 +158,7 @@ impl Line {
         out: &mut Vec<Output>,
     ) -> LineNews {
         self.stage = Stage::Gone;
+        self.refused_with = status;
         out.push(Output::Record(CallEvent::LegFailed { side: self.side, cause, status }));
         LineNews::Failed(cause)
     }

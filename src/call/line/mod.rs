@@ -55,6 +55,8 @@ pub(super) struct Line {
     turn_last: u8,
     /// What it was before the present one, until that is known to be there.
     before: Option<Box<Before>>,
+    /// With what the party dialled refused.
+    refused_with: Option<u16>,
 }
 
 /// A line before another dialog took it over.
@@ -147,7 +149,13 @@ impl Line {
             turn: 0,
             turn_last: 0,
             before: None,
+            refused_with: None,
         }
+    }
+
+    /// The final status of the party dialled, where it gave one and did not take the call.
+    pub(super) const fn refused_with(&self) -> Option<u16> {
+        self.refused_with
     }
 
     /// Which of its dialogs it is, where others took it over.

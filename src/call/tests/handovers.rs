@@ -104,6 +104,9 @@ fn a_caller_keeps_the_agent_when_the_target_cannot_be_had_or_leaves_at_once() {
     for (answered, input, status) in [
         (false, failed(HangupCause::Rejected, Some(603)), 603),
         (false, failed(HangupCause::Busy, Some(486)), 486),
+        // Its own word, whatever cause we read from it (RFC 3515 §2.4.5).
+        (false, failed(HangupCause::Busy, Some(600)), 600),
+        (false, failed(HangupCause::NoAnswer, Some(487)), 487),
         (false, failed(HangupCause::DestinationDenied, None), 403),
         (true, gone(Party::Far), 603),
     ] {

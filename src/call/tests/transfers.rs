@@ -447,14 +447,16 @@ fn an_agent_by_telephone_may_ask_for_somebody_else_and_is_reported_to() {
 
 #[test]
 fn an_agent_by_telephone_gets_the_caller_back_when_the_target_is_busy() {
-    let mut bench = with_agent_leg(true);
-    bench.leg(FAR, referred());
-    bench.run_media(THIRD);
-    let busy = LegInput::DialFailed { cause: HangupCause::Busy, status: Some(486) };
-    let out = bench.leg(THIRD, busy);
-    assert!(out.contains(&Output::Leg(FAR, LegOutput::NotifyRefer { status: 486 })), "{out:?}");
-    assert_eq!(path(&out), Some(AudioPath::Bridge(FAR)));
-    assert_eq!(hangs_up(&out, FAR), None);
+    for status in [486, 600] {
+        let mut bench = with_agent_leg(true);
+        bench.leg(FAR, referred());
+        bench.run_media(THIRD);
+        let busy = LegInput::DialFailed { cause: HangupCause::Busy, status: Some(status) };
+        let out = bench.leg(THIRD, busy);
+        assert!(out.contains(&Output::Leg(FAR, LegOutput::NotifyRefer { status })), "{out:?}");
+        assert_eq!(path(&out), Some(AudioPath::Bridge(FAR)));
+        assert_eq!(hangs_up(&out, FAR), None);
+    }
 }
 
 #[test]

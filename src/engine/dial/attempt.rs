@@ -1,5 +1,7 @@
 //! Trying, one address after the other, until somebody answers.
 
+mod resting;
+
 use crate::call::input::LegInput;
 use crate::call::input::LegOutput;
 use crate::clock;
@@ -8,6 +10,7 @@ use crate::engine::dial::DialNews;
 use crate::engine::dial::DialRoute;
 use crate::engine::dial::EVENTS_MAX;
 use crate::engine::dial::Line;
+use crate::engine::dial::attempt::resting::gateway_address;
 use crate::engine::dial::carry;
 use crate::engine::dial::carry::Carried;
 use crate::engine::dial::route::Chooser;
@@ -21,7 +24,6 @@ use crate::engine::sip_shard::ShardHandle;
 use crate::engine::way;
 use crate::net::connect::Destination;
 use crate::net::way_back::WayBack;
-use crate::routing::gateway_addresses::GatewayAddress;
 use crate::routing::outbound_attempt::AddressNews;
 use crate::routing::outbound_attempt::CarrierRefusal;
 use crate::routing::outbound_attempt::Input;
@@ -162,7 +164,7 @@ impl Dialling {
                 match next {
                     Todo::Try(id, target) => input = self.begin(line, id, target),
                     Todo::Abandon(id) => self.abandon(id).await,
-                    Todo::Board(output) => line.switch.registry.note_gateway(clock::now(), output),
+                    said @ (Todo::Board(_) | Todo::OfPeer { .. }) => resting::say(line, said),
                     Todo::Connected => return self.connected(line).await,
                     Todo::GiveUp { cause, status } => {
                         self.report_steps(line).await;
@@ -311,43 +313,6 @@ impl Dialling {
             Err(error) => {
                 tracing::info!(%error, "a gateway cannot be located");
                 Some(Input::Unreachable { id: trying.id })
-            }
-        }
-    }
-
-    /// Leaves those addresses of a gateway out that rest.
-    fn leave_out(&mut self, line: &Line) -> Option<Input> {
-        let now = clock::now();
-        let trying = self.trying.as_mut()?;
-        let Target::Gateway(attempt) = trying.target.as_ref() else { return None };
-        // The way a trunk registered by is no address that DNS found.
-        if trying.registered.is_some() || trying.addresses.is_empty() {
-            return None;
-        }
-        let id = trying.id;
-        let found = trying.addresses.iter().map(gateway_address).collect();
-        let standing = line.switch.registry.find_addresses(now, &attempt.key(), found);
-        let resting: Vec<_> =
-            standing.into_iter().filter(|(_, state)| !state.takes_calls()).collect();
-        let rests = |own: &locate::Target| {
-            resting.iter().any(|(address, _)| *address == gateway_address(own))
-        };
-        trying.addresses.retain(|own| !rests(own));
-        let is_none_left = trying.addresses.is_empty();
-        for (address, state) in resting {
-            let news = AddressNews::LeftOut(address, state);
-            self.note(line, Input::AtAddress { id, news });
-        }
-        is_none_left.then_some(Input::NotAdmitted { id, cause: HangupCause::NoGateway })
-    }
-
-    /// Tells the chooser something of which no more follows than a word for the board.
-    fn note(&mut self, line: &Line, input: Input) {
-        let (now, mut todo) = (clock::now(), Vec::new());
-        self.chooser.handle(now, input, &mut todo);
-        for next in todo {
-            if let Todo::Board(output) = next {
-                line.switch.registry.note_gateway(now, output);
             }
         }
     }
@@ -577,10 +542,6 @@ pub(crate) fn refusal(status: u16, phrase: String, note: &RefusalNote) -> Carrie
             .map(|redirect| (text(redirect.uri.user()), text(redirect.uri.host())))
             .collect(),
     }
-}
-
-fn gateway_address(target: &locate::Target) -> GatewayAddress {
-    GatewayAddress { address: target.address, transport: target.transport }
 }
 
 fn local_end(target: &Target) -> LocalEnd {

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod carry;
+mod peer;
 mod route;
 
 pub(crate) use attempt::refusal;

@@ -2,12 +2,15 @@
 
 use crate::call::dial::Credentials;
 use crate::call::dial::PeerUri;
+use crate::engine::dial::peer::PeerAttempt;
 use crate::engine::dialog_policy::dialog_policy;
-use crate::engine::invitation::algorithm;
+use crate::engine::inbound_digest::algorithm;
 use crate::engine::registry::RegisteredWay;
 use crate::engine::registry::Registry;
 use crate::engine::way;
 use crate::routing::decision::Decision;
+use crate::routing::gateway_addresses::GatewayAddress;
+use crate::routing::health;
 use crate::routing::outbound::OutboundPlan;
 use crate::routing::outbound::Try;
 use crate::routing::outbound_attempt::CarrierRefusal;
@@ -76,6 +79,8 @@ pub(super) enum Todo {
     Abandon(TryId),
     /// The board is to hear of this.
     Board(Output),
+    /// What is said of an address of a peer.
+    OfPeer { route: Arc<PeerRoute>, address: GatewayAddress, input: health::Input },
     /// The leg is answered.
     Connected,
     /// There is nothing left.
@@ -93,29 +98,32 @@ pub(super) enum Target {
 #[derive(Debug)]
 pub(super) enum Chooser {
     Gateways(Box<OutboundAttempt>),
-    Peer { route: Arc<PeerRoute>, is_open: bool },
+    Peer(PeerAttempt),
 }
 
 impl Chooser {
     pub(super) fn new(route: DialRoute) -> Self {
         match route {
             DialRoute::Planned(plan) => Self::Gateways(Box::new(OutboundAttempt::new(*plan))),
-            DialRoute::Peer(route) => Self::Peer { route: Arc::from(route), is_open: true },
+            DialRoute::Peer(route) => Self::Peer(PeerAttempt::new(Arc::from(route))),
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Moment> {
         match self {
             Self::Gateways(attempt) => attempt.deadline(),
-            Self::Peer { .. } => None,
+            Self::Peer(_) => None,
         }
     }
 
-    /// The steps so far; none for a peer, where there is nothing to choose.
+    /// The steps so far; none for a peer of which there is nothing to say.
     pub(super) fn decision(&self) -> Option<Decision> {
         match self {
             Self::Gateways(attempt) => Some(attempt.decision().clone()),
-            Self::Peer { .. } => None,
+            Self::Peer(attempt) => {
+                let decision = attempt.decision();
+                (!decision.steps().is_empty()).then(|| decision.clone())
+            }
         }
     }
 
@@ -123,8 +131,7 @@ impl Chooser {
     pub(super) fn takes_another_address(&self, refusal: &CarrierRefusal) -> bool {
         match self {
             Self::Gateways(attempt) => attempt.takes_another_address(refusal),
-            // RFC 3263 §4.3.
-            Self::Peer { is_open, .. } => *is_open && refusal.status == 503,
+            Self::Peer(attempt) => attempt.takes_another_address(refusal),
         }
     }
 
@@ -143,44 +150,8 @@ impl Chooser {
                     Output::GiveUp { cause, status, .. } => Todo::GiveUp { cause, status },
                 }));
             }
-            Self::Peer { route, is_open } => {
-                if let Some(next) = peer_todo(route, *is_open, input) {
-                    *is_open &= !matches!(next.last(), Some(Todo::GiveUp { .. } | Todo::Connected));
-                    todo.extend(next);
-                }
-            }
+            Self::Peer(attempt) => attempt.handle(input, todo),
         }
-    }
-}
-
-/// What follows for a peer that is tried once.
-fn peer_todo(route: &Arc<PeerRoute>, is_open: bool, input: Input) -> Option<Vec<Todo>> {
-    if !is_open {
-        return None;
-    }
-    let give_up = |cause, status| vec![Todo::GiveUp { cause, status }];
-    match input {
-        Input::Started => {
-            Some(vec![Todo::Try(TryId(1), Box::new(Target::Peer(Arc::clone(route))))])
-        }
-        Input::NotAdmitted { cause, .. } => Some(give_up(cause, None)),
-        Input::Refused { refusal, .. } => {
-            let CarrierRefusal { status, q850, .. } = refusal;
-            Some(give_up(HangupCause::of_refusal(status, q850), Some(status)))
-        }
-        Input::TimedOut { .. } | Input::Unreachable { .. } => {
-            Some(give_up(HangupCause::CarrierTimeout, None))
-        }
-        Input::Answered { .. } => Some(vec![Todo::Connected]),
-        Input::Cancelled => {
-            let mut todo = vec![Todo::Abandon(TryId(1))];
-            todo.extend(give_up(HangupCause::CallerCancelled, None));
-            Some(todo)
-        }
-        Input::AtAddress { .. }
-        | Input::Sent { .. }
-        | Input::Progressed { .. }
-        | Input::DeadlineReached => None,
     }
 }
 

@@ -149,6 +149,22 @@ impl Registry {
         self.lock().board.find_addresses(now, key, found)
     }
 
+    /// Takes note of the addresses of a peer, by the SIP address it is called by; says how each stands.
+    #[must_use]
+    pub fn find_peer(
+        &self,
+        now: Moment,
+        peer: &str,
+        found: Vec<GatewayAddress>,
+    ) -> Vec<(GatewayAddress, Availability)> {
+        self.lock().peers.find(now, peer, found)
+    }
+
+    /// Notes what became of a call at one address of a peer.
+    pub fn note_peer(&self, now: Moment, of: (&str, GatewayAddress), input: health::Input) {
+        self.lock().peers.note(now, of, input);
+    }
+
     /// Takes the trunks of `table` over to the board, moves it on to `now`, and gives what is to be
     /// done for gateways.
     pub fn turn_board(&self, now: Moment, table: Option<&RoutingTable>) -> Vec<Action> {

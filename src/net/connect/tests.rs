@@ -211,7 +211,7 @@ async fn a_way_back_leads_by_the_source_of_its_leg_and_never_by_the_connection_o
     let lost = Flow { id: FlowId::ANY, ..there };
     assert_eq!(bench.flows.send(&lost, Bytes::from_static(OPTIONS)), Err(SendError::Gone));
     let way = bench.flows.keep_way(secure);
-    assert_eq!(bench.flows.send(&way.flow(), Bytes::from_static(OPTIONS)), Ok(()));
+    assert_eq!(bench.flows.send(&way.flow(), Bytes::from_static(OPTIONS)), Ok(there.id));
     let flow = way.flow();
     drop(way);
     assert_eq!(bench.flows.send(&flow, Bytes::from_static(OPTIONS)), Err(SendError::Gone));

@@ -69,6 +69,12 @@ impl Running {
         }
     }
 
+    /// What the end of a try says of which nothing was heard.
+    pub(super) fn left(&self) -> Option<Output> {
+        let is_unheard = matches!(self.stage, Stage::Waiting | Stage::Silent);
+        is_unheard.then(|| self.health(health::Input::CallLeft))
+    }
+
     /// Whether this refusal is one after which another gateway is tried.
     pub(super) fn moves_on_after(&self, status: u16) -> bool {
         self.attempt.outbound().failover.on_codes.contains(&status) && self.may_move_on()

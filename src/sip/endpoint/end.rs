@@ -116,6 +116,10 @@ impl Endpoint {
         let Some(usage) = self.usages.get_mut(dialog.0) else { return };
         usage.ack_wait = None;
         usage.ending = Some(cause);
+        if !usage.flow.id.is_socket() {
+            // The BYE goes by the way back: there is no other to try after it.
+            usage.way_back = None;
+        }
         let State::Confirmed(held) = &usage.state else { return };
         let (mut peer, flow) = (held.clone(), usage.flow);
         self.bye_in(cx, (&mut peer, flow), Some((dialog, Purpose::Bye)), cause);

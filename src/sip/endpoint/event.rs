@@ -50,6 +50,14 @@ pub enum Input {
     },
     /// A stream connection is gone.
     FlowClosed(FlowId),
+    /// What was just sent by a flow that names no connection went by one.
+    Led {
+        /// That flow.
+        by: Flow,
+        /// The connection, which may not be open yet: what waits for an answer ends with it. `None`: there
+        /// is no way.
+        to: Option<FlowId>,
+    },
     /// The network says that a request of ours did not reach `remote` (RFC 3261 §18.4).
     Unreached {
         /// Where it was sent.

@@ -148,6 +148,7 @@ impl Endpoint {
         match input {
             Input::Received { flow, message } => self.receive(cx, flow, message),
             Input::FlowClosed(id) => self.flow_closed(cx, id),
+            Input::Led { by, to } => self.led(cx, by, to),
             Input::Unreached { remote, key } => self.unreached(cx, remote, key),
             Input::Located { number, flow } => self.located(cx, number, flow),
             Input::Command(command) => self.command(cx, command),

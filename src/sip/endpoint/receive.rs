@@ -181,6 +181,27 @@ impl Endpoint {
         }
     }
 
+    /// Requests that were sent by a flow without a connection went by `to`, and fail with that; at once where
+    /// there is none (RFC 3261 §8.1.3.1, §18.4).
+    pub(super) fn led(&mut self, cx: &mut Context<'_>, by: Flow, to: Option<FlowId>) {
+        let dependents = self.streams.get(&by.id).cloned().unwrap_or_default();
+        for dependent in dependents {
+            let Dependent::Transaction(id) = dependent else { continue };
+            // One id may stand for ways to several peers.
+            if self.transactions.get(id).is_none_or(|transaction| transaction.flow != by) {
+                continue;
+            }
+            match to {
+                Some(to) => self.bind_client(id, Flow { id: to, ..by }),
+                None => {
+                    let client = self.client(id);
+                    let upward = self.cut(cx, id);
+                    self.failed(cx, client, (id, upward));
+                }
+            }
+        }
+    }
+
     /// A request did not arrive: what it was to begin fails at once. Within a dialog repetition goes on,
     /// since a peer that starts anew is no reason to end a call.
     pub(super) fn unreached(&mut self, cx: &mut Context<'_>, remote: SocketAddr, key: ClientKey) {

@@ -306,6 +306,14 @@ impl Endpoint {
         self.depend(flow, Dependent::Transaction(id));
     }
 
+    /// Notes by which connection the request of a client transaction went.
+    pub(super) fn bind_client(&mut self, id: u64, flow: Flow) {
+        let Some(transaction) = self.transactions.get_mut(id) else { return };
+        let old = std::mem::replace(&mut transaction.flow, flow);
+        self.release(old, Dependent::Transaction(id));
+        self.depend(flow, Dependent::Transaction(id));
+    }
+
     /// Sends a request by datagram whose connection could not be opened (RFC 3261 §18.1.1); false where it
     /// has no other way.
     fn start_instead(&mut self, cx: &mut Context<'_>, id: u64) -> bool {
@@ -463,9 +471,9 @@ impl Endpoint {
         }
     }
 
-    /// Notes that `dependent` uses `flow`, where that can be closed.
+    /// Notes that `dependent` uses `flow`, where that can be closed or is still to be opened.
     pub(super) fn depend(&mut self, flow: Flow, dependent: Dependent) {
-        if flow.transport.is_reliable() && flow.id.is_socket() {
+        if flow.transport.is_reliable() {
             self.streams.entry(flow.id).or_default().insert(dependent);
         }
     }

@@ -1,0 +1,77 @@
+//! Addresses that rest: left out of a try, and noted as calls to them fail or are served.
+
+use crate::clock;
+use crate::engine::dial::Line;
+use crate::engine::dial::attempt::Dialling;
+use crate::engine::dial::route::Target;
+use crate::engine::dial::route::Todo;
+use crate::routing::gateway_addresses::GatewayAddress;
+use crate::routing::health::Availability;
+use crate::routing::outbound_attempt::AddressNews;
+use crate::routing::outbound_attempt::Input;
+use crate::sip::locate;
+use crate::types::cause::HangupCause;
+
+impl Dialling {
+    /// Leaves those addresses of a gateway or a peer out that rest.
+    pub(super) fn leave_out(&mut self, line: &Line) -> Option<Input> {
+        let now = clock::now();
+        let trying = self.trying.as_mut()?;
+        // The way a trunk registered by is no address that DNS found.
+        if trying.registered.is_some() || trying.addresses.is_empty() {
+            return None;
+        }
+        let id = trying.id;
+        let found = trying.addresses.iter().map(gateway_address).collect();
+        let registry = &line.switch.registry;
+        let standing = match trying.target.as_ref() {
+            Target::Gateway(attempt) => registry.find_addresses(now, &attempt.key(), found),
+            Target::Peer(route) => registry.find_peer(now, route.uri.as_str(), found),
+        };
+        let resting: Vec<_> =
+            standing.into_iter().filter(|(_, state)| !state.takes_calls()).collect();
+        let rests = |own: &locate::Target| {
+            resting.iter().any(|(address, _)| *address == gateway_address(own))
+        };
+        trying.addresses.retain(|own| !rests(own));
+        let is_none_left = trying.addresses.is_empty();
+        let is_throttled =
+            resting.iter().any(|(_, state)| matches!(state, Availability::Throttled(_)));
+        let cause = match trying.target.as_ref() {
+            Target::Gateway(_) => HangupCause::NoGateway,
+            Target::Peer(_) if is_throttled => HangupCause::CarrierThrottled,
+            // As if it were called in vain once more.
+            Target::Peer(_) => HangupCause::CarrierTimeout,
+        };
+        for (address, state) in resting {
+            let news = AddressNews::LeftOut(address, state);
+            self.note(line, Input::AtAddress { id, news });
+        }
+        is_none_left.then_some(Input::NotAdmitted { id, cause })
+    }
+
+    /// Tells the chooser something of which no more follows than a word for who remembers it.
+    pub(super) fn note(&mut self, line: &Line, input: Input) {
+        let mut todo = Vec::new();
+        self.chooser.handle(clock::now(), input, &mut todo);
+        for next in todo {
+            say(line, next);
+        }
+    }
+}
+
+/// Has remembered what a try says of where it went; nothing else is done.
+pub(super) fn say(line: &Line, said: Todo) {
+    let (now, registry) = (clock::now(), &line.switch.registry);
+    match said {
+        Todo::Board(output) => registry.note_gateway(now, output),
+        Todo::OfPeer { route, address, input } => {
+            registry.note_peer(now, (route.uri.as_str(), address), input);
+        }
+        Todo::Try(..) | Todo::Abandon(_) | Todo::Connected | Todo::GiveUp { .. } => {}
+    }
+}
+
+pub(super) fn gateway_address(target: &locate::Target) -> GatewayAddress {
+    GatewayAddress { address: target.address, transport: target.transport }
+}
