@@ -16,7 +16,7 @@ use crate::switch::Switch;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 
-const PARROT: &str = "+15550100";
+const PARROT: &str = "+15550103";
 const ECHO: &str = "+15550101";
 const TONE: &str = "+15550102";
 const LATE_TONE: &str = "+15550104";

@@ -62,15 +62,16 @@ const ROOT_DATA_DIR: &str = "/var/lib/tandem-demo";
 /// Where the system says which signals this process ignores.
 const SIGNALS: &str = "/proc/self/status";
 /// What can be called.
-const NUMBERS: [(&str, &str); 10] = [
-    ("+15550100", "parrot: repeats what you say; 9 ends the call"),
+const NUMBERS: [(&str, &str); 11] = [
+    ("+15550100", "receptionist: greets, listens, answers and says goodbye"),
     ("+15550101", "echo"),
     ("+15550102", "continuous tone"),
-    ("+15550103", "parrot"),
+    ("+15550103", "parrot: repeats what you say; 9 ends the call"),
     ("+15550104", "rings 6 s, then the tone"),
     ("+15550105", "answers and hangs up after 3 s"),
     ("+15550106", "announcement, then hang-up"),
     ("+15550107", "tone; sends a re-INVITE after 2 s"),
+    ("+15550108", "a bot of yours at ws://127.0.0.1:8765/: see examples/agents/"),
     ("+15550198", "not in service: 404"),
     ("+15550199", "of a suspended tenant: 403"),
 ];
@@ -299,7 +300,7 @@ fn invitation(server: &Server, key: &str, tls: Option<&SelfSigned>) -> String {
         "\nThe demonstration runs. Call it from this machine:\n{numbers}\n\
          softphone:  dial sip:+15550100@{sip} (no account; from 127.0.0.1)\n\
          baresip:    baresip -e '/dial sip:+15550101@{sip}'\n\
-         test call:  tandem call sip:+15550100@{sip} --tone 440 --duration 5\n\
+         test call:  tandem call sip:+15550103@{sip} --tone 440 --duration 5\n\
          digest:     tandem call sip:+15550101@{sip} --local 127.0.0.2 --user demo --password demo --tone 440\n\
          {secure}\
          SIPp:       sipp -sn uac -i 127.0.0.1 -s +15550101 -d 2000 -m 10 {sip}\n\

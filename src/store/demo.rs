@@ -61,7 +61,7 @@ pub async fn seed(database: &Database, data_dir: &Path) -> Result<(), SeedError>
             .bind(id(number))
             .bind(TENANT.uuid())
             .bind(name)
-            .bind(number == PARROT)
+            .bind(number == RECEPTIONIST)
             .bind(agent)
             .execute(&mut *transaction)
             .await?;
@@ -88,8 +88,13 @@ const LATE_TONE: u128 = 14;
 const SHORT: u128 = 15;
 const ANNOUNCE: u128 = 16;
 const REINVITE: u128 = 17;
+const RECEPTIONIST: u128 = 18;
+const BOT: u128 = 19;
+/// Where the bots of `examples/agents/` listen.
+const BOT_URL: &str = "ws://127.0.0.1:8765/";
 
-fn profiles() -> [(u128, &'static str, Value); 7] {
+/// The default comes last: in the database of an earlier demo another one is, until it was put.
+fn profiles() -> [(u128, &'static str, Value); 9] {
     [
         (PARROT, "Parrot", json!({"kind": "parrot"})),
         (ECHO, "Echo", json!({"kind": "echo"})),
@@ -98,6 +103,8 @@ fn profiles() -> [(u128, &'static str, Value); 7] {
         (SHORT, "Hangs up after 3 s", json!({"kind": "parrot", "hangup_after_ms": 3000})),
         (ANNOUNCE, "Announcement", json!({"kind": "announce"})),
         (REINVITE, "Tone with a re-INVITE", json!({"kind": "tone", "reinvite_after_ms": 2000})),
+        (BOT, "Bot on this machine", json!({"kind": "twilio", "url": BOT_URL})),
+        (RECEPTIONIST, "Receptionist", json!({"kind": "receptionist"})),
     ]
 }
 
@@ -134,8 +141,8 @@ const fn number(id: u128, number: &'static str, profile: u128) -> DemoNumber {
     DemoNumber { id, number, tenant: TENANT, profile: Some(profile), active: true }
 }
 
-const NUMBERS: [DemoNumber; 10] = [
-    number(100, "+15550100", PARROT),
+const NUMBERS: [DemoNumber; 11] = [
+    number(100, "+15550100", RECEPTIONIST),
     number(101, "+15550101", ECHO),
     number(102, "+15550102", TONE),
     number(103, "+15550103", PARROT),
@@ -143,6 +150,7 @@ const NUMBERS: [DemoNumber; 10] = [
     number(105, "+15550105", SHORT),
     number(106, "+15550106", ANNOUNCE),
     number(107, "+15550107", REINVITE),
+    number(108, "+15550108", BOT),
     DemoNumber { active: false, ..number(198, "+15550198", PARROT) },
     DemoNumber {
         id: 199,

@@ -188,6 +188,11 @@ impl Stream {
         let sample = |n: usize| (TAU * f32::from(BOT_HZ) * n as f32 / RATE_HZ).sin() * LOUDNESS;
         let audio: Vec<u8> =
             (0..ms * SAMPLES_PER_MS).map(|n| g711::ulaw_encode(sample(n) as i16)).collect();
+        self.say_bytes(&audio).await;
+    }
+
+    /// Says this, µ-law.
+    pub(crate) async fn say_bytes(&mut self, audio: &[u8]) {
         self.say_event("media", json!({"payload": STANDARD.encode(audio)})).await;
     }
 
