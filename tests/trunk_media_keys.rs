@@ -54,7 +54,7 @@ fn what_no_call_could_have_is_not_in_the_schema() {
         ("codecs", "offer", json!(["G722"]), "\"PCMU\" or \"PCMA\", not \"G722\""),
         ("codecs", "accept", json!(["opus"]), "\"PCMU\" or \"PCMA\", not \"opus\""),
         ("dtmf", "send", json!("inband"), "\"rfc4733\" or \"info\", not \"inband\""),
-        ("dtmf", "receive", json!(["inband"]), "\"rfc4733\" or \"info\", not \"inband\""),
+        ("dtmf", "receive", json!(["mf"]), "or \"inband\", not \"mf\""),
         ("network", "symmetric_rtp", json!("latch_follow"), "\"off\" or \"latch_once\""),
         ("srtp", "offer_suites", json!(["AEAD_AES_256_GCM"]), "\"AEAD_AES_128_GCM\", not"),
     ] {
@@ -70,9 +70,11 @@ fn every_key_about_media_reaches_the_trunk() {
     let (media, progress) = (&usual.media, Progress::default());
     assert_eq!((media.dtmf_send, media.dtmf_flash), (DtmfSend::Rfc4733, false));
     assert_eq!((media.dtmf_ms, media.symmetric, &media.ports), ((120, 80), true, &None));
+    assert!(media.dtmf_info && !media.dtmf_tones);
     assert_eq!((usual.progress, usual.inbound_progress), (progress, InboundProgress::Ringing));
     let other = composed(&json!({
-        "dtmf": {"send": "info", "events": "0-16", "duration_ms": 200, "gap_ms": 60},
+        "dtmf": {"send": "info", "receive": ["inband"], "events": "0-16", "duration_ms": 200,
+                 "gap_ms": 60},
         "codecs": {"rtcp": "off"},
         "network": {"symmetric_rtp": "off", "rtp_port_range": [20_000, 20_099]},
         "progress": {"early_media": "ignore", "ringback_on_180_without_sdp": false,
@@ -83,6 +85,7 @@ fn every_key_about_media_reaches_the_trunk() {
     let media = &other.media;
     assert_eq!((media.dtmf_send, media.dtmf_flash), (DtmfSend::Info, true));
     assert_eq!((media.dtmf_ms, media.rtcp), ((200, 60), RtcpMode::Off));
+    assert!(media.dtmf_tones && !media.dtmf_info && media.dtmf_payload_type.is_none());
     assert_eq!((media.symmetric, &media.ports), (false, &Some(20_000..=20_099)));
     let progress = Progress { early_media: EarlyMedia::Ignore, ringback: false };
     assert_eq!((other.progress, other.inbound_progress), (progress, InboundProgress::EarlyMedia));

@@ -2,8 +2,10 @@
 
 pub mod bridge;
 pub mod conceal;
+pub mod floor;
 pub mod frame;
 pub mod g711;
+pub mod keys;
 pub mod link;
 pub mod mix;
 pub mod mixdown;

@@ -276,20 +276,15 @@ impl Line {
 
     fn hear(&mut self, now: Moment, out: &mut Vec<Output>) {
         let mut linear: Pcm = [0; FRAME_SAMPLES];
-        match self.jitter.pop() {
-            Frame::Audio(payload) => {
-                let mut frame: Encoded = SILENCE;
-                for (slot, byte) in frame.iter_mut().zip(payload) {
-                    *slot = *byte;
-                }
-                self.concealer.heard(&frame);
-                g711::decode(Codec::Pcmu, &frame, &mut linear);
+        match self.jitter.pop(now) {
+            Frame::Audio(payload) | Frame::Mixed(payload, _) => {
+                g711::decode(Codec::Pcmu, payload, &mut linear);
+                self.concealer.heard(&mut linear);
                 self.ear.hear(&linear);
             }
-            Frame::Missing => {
-                g711::decode(Codec::Pcmu, &self.concealer.conceal(), &mut linear);
-            }
-            Frame::Quiet | Frame::Empty => self.concealer.paused(),
+            Frame::Missing => self.concealer.conceal(&mut linear),
+            Frame::Quiet => self.concealer.pause(&mut linear),
+            Frame::Empty => self.concealer.forget(),
         }
         out.push(Output::Heard(Box::new(linear)));
         let keys = &mut self.keys_heard;

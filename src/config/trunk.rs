@@ -443,6 +443,7 @@ fn media(view: View<'_>) -> TrunkMedia {
         dtmf_payload_type: PayloadType::new(view.number("dtmf.payload_type"))
             .filter(|_| receives("rfc4733")),
         dtmf_info: receives("info"),
+        dtmf_tones: receives("inband"),
         dtmf_send: DtmfSend::from_spelling(view.text("dtmf.send")).unwrap_or(DtmfSend::Rfc4733),
         dtmf_flash: view.text("dtmf.events") == "0-16",
         dtmf_ms: (view.number("dtmf.duration_ms"), view.number("dtmf.gap_ms")),

@@ -183,7 +183,7 @@ const CODEC_KEYS: &[Key] = &[
 
 const DTMF: &[Key] = &[
     key("send", Kind::Choice(&["rfc4733", "info"])),
-    key("receive", Kind::Choices(&["rfc4733", "info"])),
+    key("receive", Kind::Choices(&["rfc4733", "info", "inband"])),
     key("payload_type", Kind::Integer(96, 127)),
     key("events", Kind::Choice(&["0-15", "0-16"])),
     key("duration_ms", Kind::Integer(40, 2_000)),

@@ -6,6 +6,7 @@ use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::SAMPLES_PER_MS;
 use crate::audio::frame::SILENCE;
 use crate::audio::g711;
+use crate::audio::keys::KeyEar;
 use crate::audio::link::MediaEnd;
 use crate::audio::tape::TapeIn;
 use crate::media::event::MediaEvent;
@@ -25,7 +26,6 @@ use crate::rtp::classify::classify;
 use crate::rtp::dtmf;
 use crate::rtp::dtmf::EventPacket;
 use crate::rtp::jitter::Content;
-use crate::rtp::jitter::Frame;
 use crate::rtp::jitter::JitterBuffer;
 use crate::rtp::jitter::JitterConfig;
 use crate::rtp::packet::HEADER_BYTES;
@@ -51,6 +51,7 @@ use std::net::SocketAddr;
 
 mod bridged;
 mod ear;
+mod hearing;
 mod listening;
 mod outgoing;
 mod reports;
@@ -95,6 +96,7 @@ pub struct MediaSession {
     receiver: Receiver,
     digits_in: dtmf::Receiver,
     concealer: Concealer,
+    key_ear: KeyEar,
     playout: Playout,
     /// Whom the peer talks with instead of the agent.
     bridged: Option<Bridged>,
@@ -138,6 +140,7 @@ impl MediaSession {
             receiver: Receiver::new(CLOCK_RATE),
             digits_in: dtmf::Receiver::new(CLOCK_RATE),
             concealer: Concealer::default(),
+            key_ear: KeyEar::default(),
             playout: Playout::new(end, random.next_u64()),
             bridged: None,
             steered: Steered::default(),
@@ -174,17 +177,17 @@ impl MediaSession {
     pub fn update(&mut self, now: Moment, plan: &MediaPlan) {
         self.source.signal(now, plan.remote);
         let heard = self.plan.as_ref().is_some_and(|before| before.direction.receives());
-        let another_codec = self.plan.as_ref().is_none_or(|before| before.codec != plan.codec);
+        let before = self.plan.as_ref().map_or(Codec::Pcmu, |before| before.codec);
         if heard && !plan.direction.receives() {
             // What waits would be played when the hold ends.
             self.jitter.reset();
-            self.concealer.paused();
+            self.concealer.forget();
         }
-        if another_codec {
-            self.outgoing.length = 0;
-            // What waits in the codec before would be taken for the new one.
-            self.jitter.reset();
-            self.jitter.set_codec(plan.codec);
+        if before != plan.codec {
+            // What waits goes on, so that nothing is heard of the change.
+            self.outgoing.convert(before, plan.codec);
+            let change = |bytes: &mut [u8]| g711::convert(before, plan.codec, bytes);
+            self.jitter.recode(plan.codec, change);
         }
         let keys = plan.crypto.as_deref().map(|keys| (&keys.send, &keys.receive));
         if self.protection.update(now, keys) {
@@ -257,10 +260,10 @@ impl MediaSession {
         self.sender.skip(samples as u32);
         self.outgoing.length = 0;
         for _ in 0..ticks.min(SKIPPED_FRAMES_MAX) {
-            let _left_out = self.jitter.pop();
+            self.jitter.pass();
             self.give(&SILENCE);
         }
-        self.concealer.paused();
+        self.concealer.cut();
         self.tape_skipped(ticks);
         self.playout.end().wake();
     }
@@ -297,7 +300,7 @@ impl MediaSession {
             jitter_out_ms: reported.then_some(feedback.jitter as f32 / SAMPLES_PER_MS as f32),
             round_trip_ms: feedback.round_trip.map(|time| time.as_secs_f32() * 1_000.0),
             mos_in: (jitter.played_samples > 0)
-                .then(|| listening_quality(Impairment::G711, loss_in)),
+                .then(|| listening_quality(Impairment::G711_CONCEALED, loss_in)),
             mos_out: reported.then(|| listening_quality(Impairment::G711_CONCEALED, loss_out)),
             relatched: self.source.changes(),
             underruns: self.playout.underruns(),
@@ -344,7 +347,12 @@ impl MediaSession {
                     Ear::of(&mut self.playout, &mut self.bridged, &mut self.counters, out);
                 self.digits_in.receive(now, &packet, |event| ear.pressed(event));
             }
-            Kind::Pause => self.count(now, &packet, Content::Other),
+            Kind::Pause => {
+                if let Some(level) = packet.payload.first() {
+                    self.concealer.noise_is(*level);
+                }
+                self.count(now, &packet, Content::Other);
+            }
             Kind::Unexpected => self.counters.unexpected += 1,
         }
     }
@@ -464,44 +472,6 @@ impl MediaSession {
         })
     }
 
-    /// Gives the agent the next 20 ms of the peer, and returns them.
-    fn hear(&mut self, now: Moment, out: &mut TickOutput) -> Encoded {
-        let mut ear = Ear::of(&mut self.playout, &mut self.bridged, &mut self.counters, out);
-        self.digits_in.expire(now, |event| ear.pressed(event));
-        let mut frame = SILENCE;
-        // As it came, for a bridge.
-        let mut heard = None;
-        if let Some(codec) =
-            self.plan.as_ref().filter(|it| it.direction.receives()).map(|it| it.codec)
-        {
-            match self.jitter.pop() {
-                Frame::Audio(bytes) => {
-                    for (to, byte) in frame.iter_mut().zip(bytes) {
-                        *to = *byte;
-                    }
-                    heard = Some((codec, frame));
-                    g711::to_ulaw(codec, &mut frame);
-                    self.concealer.heard(&frame);
-                }
-                Frame::Missing => {
-                    self.counters.concealed += 1;
-                    frame = self.concealer.conceal();
-                    // Where nothing is left to conceal with, the other side hears noise.
-                    heard = (frame != SILENCE).then_some((Codec::Pcmu, frame));
-                }
-                Frame::Quiet | Frame::Empty => self.concealer.paused(),
-            }
-        }
-        self.tape_heard(heard);
-        self.pass_on(heard.filter(|_| !self.steered.inward));
-        if self.steered.inward || self.digits_in.is_down() || self.bridged.is_some() {
-            // The tone of a key may leak into the audio beside its event.
-            frame = SILENCE;
-        }
-        self.give(&frame);
-        frame
-    }
-
     fn give(&mut self, frame: &Encoded) {
         if !self.playout.end().push_frame(frame) {
             self.counters.frames_dropped += 1;
@@ -588,6 +558,8 @@ fn random_name(random: &mut Random) -> [u8; 16] {
 
 #[cfg(test)]
 mod bridge_tests;
+#[cfg(test)]
+mod hearing_tests;
 #[cfg(test)]
 mod rules_tests;
 #[cfg(test)]

@@ -52,6 +52,8 @@ pub struct MediaRules {
     pub symmetric: bool,
     /// Keys reach the peer by signalling: neither events nor tones are sent.
     pub keys_signalled: bool,
+    /// Keys are heard in the audio where no telephone events were agreed on.
+    pub tones_heard: bool,
     /// How long a key we send is held, in ms.
     pub key_ms: u32,
     /// The gap after it, in ms.
@@ -67,6 +69,7 @@ impl Default for MediaRules {
             dscp: 0,
             symmetric: true,
             keys_signalled: false,
+            tones_heard: false,
             key_ms: 120,
             key_gap_ms: 80,
         }

@@ -341,6 +341,8 @@ pub struct TrunkMedia {
     pub dtmf_payload_type: Option<PayloadType>,
     /// Digits in INFO bodies count too.
     pub dtmf_info: bool,
+    /// Digits are heard in the audio of a peer that agreed on no telephone-event.
+    pub dtmf_tones: bool,
     /// How digits are sent.
     pub dtmf_send: DtmfSend,
     /// Our descriptions name the flash key, event 16, beside the digits.
@@ -411,6 +413,7 @@ impl Default for TrunkMedia {
             ptime_max: Ptime::from_ms(60).unwrap_or(Ptime::MS_20),
             dtmf_payload_type: PayloadType::new(101),
             dtmf_info: true,
+            dtmf_tones: false,
             dtmf_send: DtmfSend::Rfc4733,
             dtmf_flash: false,
             dtmf_ms: (120, 80),

@@ -78,11 +78,29 @@ impl Session {
         self.now += duration;
         while self.next_tick <= self.now {
             self.digits.expire(self.next_tick, |_| ());
-            if let Frame::Audio(audio) = self.jitter.pop() {
-                assert_eq!(audio.len(), FRAME_BYTES);
-            }
+            self.play();
             self.ticks += 1;
             self.next_tick += Duration::from_millis(20);
+        }
+    }
+
+    /// What a session does that takes every other frame for silence.
+    fn play(&mut self) {
+        if self.ticks.is_multiple_of(2) && self.jitter.wants_more(self.next_tick) {
+            self.jitter.stretch();
+            return;
+        }
+        match self.jitter.pop(self.next_tick) {
+            Frame::Audio(audio) => assert_eq!(audio.len(), FRAME_BYTES),
+            Frame::Mixed(audio, parts) => {
+                assert_eq!(audio.len(), FRAME_BYTES);
+                let samples: usize = parts.all().iter().map(|part| part.samples).sum();
+                assert_eq!(samples, FRAME_BYTES, "parts are whole");
+            }
+            Frame::Missing | Frame::Quiet | Frame::Empty => (),
+        }
+        if self.ticks.is_multiple_of(2) && self.jitter.wants_less() {
+            let _instead = self.jitter.instead();
         }
     }
 

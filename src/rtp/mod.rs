@@ -1,6 +1,7 @@
 //! RTP and RTCP: packets, sequence numbers, jitter buffer, DTMF events, sender and receiver rules.
 
 pub mod classify;
+pub mod delay;
 pub mod dtmf;
 mod dtmf_relay;
 mod exercise;

@@ -119,7 +119,7 @@ pub const SRTP_STREAMS_MAX: usize = 16;
 /// Packets of unknown SRTP streams tried in one context before it is thrown away with what it keeps of them.
 pub const SRTP_STRANGERS_MAX: usize = 16;
 /// Slots of a jitter buffer. A packet beyond them restarts it.
-pub const JITTER_SLOTS: usize = 16;
+pub const JITTER_SLOTS: usize = 32;
 /// Pieces of 10 ms that the packets in a jitter buffer share. Over it: the oldest are dropped, counted.
 pub const JITTER_PIECES: usize = 36;
 

@@ -335,6 +335,7 @@ pub(crate) fn media_rules(media: &TrunkMedia) -> MediaRules {
         dscp: media.dscp,
         symmetric: media.symmetric,
         keys_signalled: media.dtmf_send == DtmfSend::Info,
+        tones_heard: media.dtmf_tones,
         key_ms,
         key_gap_ms,
     }

@@ -8,6 +8,9 @@ use crate::audio::frame::Encoded;
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::Pcm;
 use crate::audio::g711;
+use crate::audio::keys::COLUMN_HZ;
+use crate::audio::keys::KEYS;
+use crate::audio::keys::ROW_HZ;
 use crate::audio::ringback::Ringback;
 use crate::audio::tone::Tone;
 use crate::media::session::MediaSession;
@@ -17,11 +20,6 @@ use crate::types::codec::Codec;
 
 /// Peak of each of the two tones of a key: -9 dBm0.
 const KEY_AMPLITUDE: i16 = 8_100;
-
-/// Rows and columns of the keys (ITU-T Q.23), in Hz.
-const KEYS: [&[u8; 4]; 4] = [b"123A", b"456B", b"789C", b"*0#D"];
-const ROW_HZ: [u16; 4] = [697, 770, 852, 941];
-const COLUMN_HZ: [u16; 4] = [1_209, 1_336, 1_477, 1_633];
 
 /// What a session is bridged with.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! Who is told of the keys a peer presses.
 
+use crate::audio::keys::KeyHeard;
 use crate::media::event::MediaEvent;
 use crate::media::output::TickOutput;
 use crate::media::playout::Playout;
@@ -23,6 +24,16 @@ impl<'a> Ear<'a> {
         out: &'a mut TickOutput,
     ) -> Self {
         Self { playout, bridged, counters, out }
+    }
+
+    /// The same of a key heard in the audio. Who is bridged hears its tone, and is told nothing.
+    pub(super) fn heard(&mut self, key: KeyHeard) {
+        match key {
+            KeyHeard::Down(digit) => self.pressed(DtmfEvent::Started(digit)),
+            KeyHeard::Up { digit, duration_ms } => {
+                self.out.event(MediaEvent::Digit { digit, duration_ms });
+            }
+        }
     }
 
     /// Tells the agent when a key goes down, and the call when it goes up: then its duration is known.

@@ -2,6 +2,8 @@
 
 use crate::audio::frame::Encoded;
 use crate::audio::frame::FRAME_SAMPLES;
+use crate::audio::g711;
+use crate::types::codec::Codec;
 use crate::types::limit::RTP_PAYLOAD_BYTES_MAX;
 
 /// Audio in the codec of the plan that waits until a packet is full.
@@ -14,6 +16,11 @@ pub(super) struct Outgoing {
 impl Outgoing {
     pub(super) const fn new() -> Self {
         Self { bytes: [0; RTP_PAYLOAD_BYTES_MAX + FRAME_SAMPLES], length: 0 }
+    }
+
+    /// Turns what waits from one codec into another.
+    pub(super) fn convert(&mut self, from: Codec, to: Codec) {
+        g711::convert(from, to, &mut self.bytes);
     }
 
     pub(super) fn append(&mut self, frame: &Encoded) {

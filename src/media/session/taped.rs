@@ -33,6 +33,7 @@ impl MediaSession {
         if let Some(tape) = &mut self.tape
             && let Some((codec, frame)) = heard
             && !self.digits_in.is_down()
+            && !self.key_ear.is_down()
             && frame != SILENCE
         {
             tape.sound(TapeSide::Heard, 0, TapeForm::Law(codec), &frame);

@@ -1,0 +1,150 @@
+//! What an agent hears of a peer over a network that loses and delays.
+
+use super::tests::PEER;
+use super::tests::Scene;
+use super::tests::Talker;
+use super::tests::plan;
+use super::*;
+use crate::audio::frame::Pcm;
+use crate::audio::link::LinkEvent;
+use crate::audio::tone::Tone;
+use crate::audio::tone::share_at;
+
+fn encoded(linear: &Pcm) -> Encoded {
+    let mut frame = SILENCE;
+    g711::encode(Codec::Pcmu, linear, &mut frame);
+    frame
+}
+
+/// The frames the agent was given.
+fn heard(scene: &Scene) -> Vec<Pcm> {
+    let frames = scene.heard.iter().filter_map(|event| match event {
+        LinkEvent::Audio(frame) => Some(frame),
+        _ => None,
+    });
+    let decode = |frame: &_| {
+        let mut linear = [0; FRAME_SAMPLES];
+        g711::decode(Codec::Pcmu, frame, &mut linear);
+        linear
+    };
+    frames.map(|frame| decode(&frame[..])).collect()
+}
+
+fn rms(frame: &[i16]) -> f64 {
+    let sum: f64 = frame.iter().map(|sample| f64::from(*sample).powi(2)).sum();
+    (sum / frame.len() as f64).sqrt()
+}
+
+#[test]
+fn a_lost_packet_is_made_up_for() {
+    let mut scene = Scene::new(plan());
+    let (mut talker, mut tone) = (Talker::new(PEER, 7), Tone::new(400, 8_000));
+    for tick in 0..40 {
+        let bytes = talker.audio(&encoded(&tone.frame()));
+        if tick != 30 {
+            scene.receive(&talker, &bytes);
+        }
+        scene.tick();
+    }
+    let statistics = scene.session.statistics();
+    assert_eq!((statistics.concealed, statistics.lost_in), (1, 1));
+    for (tick, frame) in heard(&scene).iter().enumerate().skip(5) {
+        assert!(share_at(frame, 400) > 0.98 && rms(frame) > 4_500.0, "{tick}: {}", rms(frame));
+    }
+}
+
+#[test]
+fn who_pauses_is_heard_as_noise_as_loud_as_it_says() {
+    let mut scene = Scene::new(plan());
+    let (mut talker, mut tone) = (Talker::new(PEER, 7), Tone::new(400, 8_000));
+    for _ in 0..20 {
+        let bytes = talker.audio(&encoded(&tone.frame()));
+        scene.receive(&talker, &bytes);
+        scene.tick();
+    }
+    let bytes = talker.packet(13, &[50]);
+    scene.receive(&talker, &bytes);
+    scene.ticks(20);
+    let statistics = scene.session.statistics();
+    assert_eq!((statistics.concealed, statistics.lost_in), (0, 0));
+    let noise = heard(&scene).into_iter().rev().take(10).flatten().collect::<Vec<i16>>();
+    // -50 dB of full scale are 104; the noise is even, so its rms wavers.
+    assert!((80.0..=130.0).contains(&rms(&noise)), "{}", rms(&noise));
+}
+
+#[test]
+fn in_silence_the_delay_becomes_what_the_network_needs_and_no_word_is_cut() {
+    let mut scene = Scene::new(plan());
+    let (mut talker, mut tone) = (Talker::new(PEER, 7), Tone::new(400, 8_000));
+    let mut said = 0;
+    for tick in 0..500 {
+        let speaks = tick % 50 < 30;
+        said += usize::from(speaks);
+        let frame = if speaks { encoded(&tone.frame()) } else { SILENCE };
+        let bytes = talker.audio(&frame);
+        scene.receive(&talker, &bytes);
+        scene.tick();
+    }
+    assert!(scene.session.statistics().jitter_level_ms <= 20, "{:?}", scene.session.statistics());
+    let loud = heard(&scene).iter().filter(|frame| rms(&frame[80..]) > 4_500.0).count();
+    assert_eq!(loud, said);
+    assert_eq!(scene.session.statistics().concealed, 0);
+}
+
+#[test]
+fn keys_in_the_audio_are_heard_and_muted_where_no_events_were_agreed_on() {
+    for (tones_heard, events) in [(true, false), (true, true), (false, false)] {
+        let dtmf_receive = plan().dtmf_receive.filter(|_| events);
+        let rules = MediaRules { tones_heard, ..MediaRules::default() };
+        let setup = MediaSetup { playout_held: false, rules, ..MediaSetup::new(None, 1) };
+        let mut scene = Scene::with(setup);
+        scene.session.update(scene.now, &MediaPlan { dtmf_receive, ..plan() });
+        let mut talker = Talker::new(PEER, 7);
+        let (mut row, mut column) = (Tone::new(770, 5_000), Tone::new(1_336, 5_000));
+        for tick in 0..60 {
+            let mut linear = [0; FRAME_SAMPLES];
+            if (20..30).contains(&tick) {
+                let tones = row.frame().into_iter().zip(column.frame());
+                linear = [0; FRAME_SAMPLES];
+                linear.iter_mut().zip(tones).for_each(|(to, (one, two))| *to = one + two);
+            }
+            let bytes = talker.audio(&encoded(&linear));
+            scene.receive(&talker, &bytes);
+            scene.tick();
+        }
+        let told = scene.count(|event| matches!(event, MediaEvent::Digit { digit: '5', .. }));
+        let loud = heard(&scene).iter().filter(|frame| rms(&frame[..]) > 1_000.0).count();
+        let hears = tones_heard && !events;
+        assert_eq!(told, usize::from(hears), "{tones_heard} {events}");
+        assert_eq!(scene.session.statistics().digits, u32::from(hears));
+        if hears { assert!(loud <= 2, "{loud}") } else { assert!(loud >= 10, "{loud}") }
+    }
+}
+
+#[test]
+fn another_codec_is_taken_up_without_a_gap() {
+    let a_law = MediaPlan {
+        codec: Codec::Pcma,
+        send_payload_type: Codec::Pcma.static_payload_type(),
+        receive_payload_type: Codec::Pcma.static_payload_type(),
+        ..plan()
+    };
+    let mut scene = Scene::new(plan());
+    let (mut talker, mut tone) = (Talker::new(PEER, 7), Tone::new(400, 8_000));
+    for tick in 0..60 {
+        let (codec, kind) = if tick < 30 { (Codec::Pcmu, 0) } else { (Codec::Pcma, 8) };
+        if tick == 30 {
+            scene.session.update(scene.now, &a_law);
+        }
+        let mut payload = [0; FRAME_SAMPLES];
+        g711::encode(codec, &tone.frame(), &mut payload);
+        let bytes = talker.packet(kind, &payload);
+        talker.timestamp = talker.timestamp.wrapping_add(160);
+        scene.receive(&talker, &bytes);
+        scene.tick();
+    }
+    assert_eq!(scene.session.statistics().concealed, 0);
+    for (tick, frame) in heard(&scene).iter().enumerate().skip(5) {
+        assert!(share_at(frame, 400) > 0.98 && rms(frame) > 5_000.0, "{tick}: {}", rms(frame));
+    }
+}

@@ -1,0 +1,236 @@
+//! A jitter buffer over networks that delay, stall and lose, with a peer that speaks and pauses, in virtual time.
+
+use super::*;
+use crate::types::codec::PayloadType;
+use crate::types::random::Random;
+
+/// A peer, a network and whoever plays what comes.
+struct Line {
+    buffer: JitterBuffer,
+    random: Random,
+    /// Packets on their way: when they come, in µs, their number and time stamp.
+    flying: Vec<(u64, u16, u32, Vec<u8>)>,
+    now_us: u64,
+    next_us: u64,
+    sequence: u16,
+    sent_samples: u32,
+    ptime_ms: u32,
+    /// Time of a packet on the clock of the peer is so many millionths longer.
+    slower_ppm: i64,
+    /// The peer never pauses.
+    steady: bool,
+    heard: Heard,
+}
+
+/// What was played.
+#[derive(Default)]
+struct Heard {
+    ticks: u32,
+    missing: u32,
+    /// Of the last sample heard, how long ago it was said, in ms.
+    delay_ms: f64,
+    delay_max_ms: f64,
+}
+
+/// One byte of speech tells its place in 240 samples; silence is 255.
+fn byte_of(sample: u32, steady: bool) -> u8 {
+    // Words of 1.2 s with 0.4 s between them.
+    let silent = !steady && sample / 160 % 80 >= 60;
+    if silent { 0xff } else { (sample % 240) as u8 }
+}
+
+impl Line {
+    fn new() -> Self {
+        let config = JitterConfig { depth_ms: 40, codec: Codec::Pcmu };
+        Self {
+            buffer: JitterBuffer::new(config),
+            random: Random::from_seed(11),
+            flying: Vec::new(),
+            now_us: 1_000_000,
+            next_us: 1_000_000,
+            sequence: 65_000,
+            sent_samples: 0,
+            ptime_ms: 20,
+            slower_ppm: 0,
+            steady: false,
+            heard: Heard::default(),
+        }
+    }
+
+    fn run(&mut self, seconds: u64, mut late_us: impl FnMut(&mut Random) -> Option<u64>) {
+        for _ in 0..seconds * 50 {
+            self.tick(&mut late_us);
+        }
+    }
+
+    /// 20 ms. `late_us` says how long the next packet takes; `None`: it never comes.
+    fn tick(&mut self, late_us: &mut impl FnMut(&mut Random) -> Option<u64>) {
+        self.now_us += 20_000;
+        while self.next_us <= self.now_us {
+            let samples = self.ptime_ms * 8;
+            let first = self.sent_samples;
+            let payload = (first..first + samples).map(|at| byte_of(at, self.steady)).collect();
+            if let Some(late) = late_us(&mut self.random) {
+                let timestamp = (u32::MAX - 70_000).wrapping_add(first);
+                self.flying.push((self.next_us + late, self.sequence, timestamp, payload));
+            }
+            self.sequence = self.sequence.wrapping_add(1);
+            self.sent_samples += samples;
+            let micros = i64::from(self.ptime_ms) * (1_000_000 + self.slower_ppm) / 1_000;
+            self.next_us += micros as u64;
+        }
+        self.flying.sort_by_key(|packet| packet.0);
+        while self.flying.first().is_some_and(|packet| packet.0 <= self.now_us) {
+            let (at, sequence, timestamp, payload) = self.flying.remove(0);
+            let packet = RtpPacket {
+                marker: false,
+                payload_type: PayloadType::new(0).unwrap(),
+                sequence,
+                timestamp,
+                ssrc: 1,
+                payload: &payload,
+            };
+            self.buffer.push(Moment::from_nanos(at * 1_000), &packet, Content::Audio);
+        }
+        self.play();
+    }
+
+    /// What a session does: in silence the delay may change.
+    fn play(&mut self) {
+        let now = Moment::from_nanos(self.now_us * 1_000);
+        self.heard.ticks += 1;
+        let was_silent = self.buffer.frame.iter().all(|byte| *byte == 0xff);
+        if was_silent && self.buffer.wants_more(now) {
+            self.buffer.stretch();
+            return;
+        }
+        let silent = match self.buffer.pop(now) {
+            Frame::Audio(audio) => audio.iter().all(|byte| *byte == 0xff),
+            Frame::Missing => {
+                self.heard.missing += 1;
+                false
+            }
+            Frame::Mixed(..) | Frame::Quiet | Frame::Empty => false,
+        };
+        if silent && self.buffer.wants_less() {
+            let _silence = self.buffer.instead();
+        }
+        let last = self.buffer.clock.wrapping_sub(u32::MAX - 70_000);
+        let said_us = u64::from(last) * 125 * (1_000_000 + self.slower_ppm) as u64 / 1_000_000;
+        self.heard.delay_ms = (self.now_us as f64 - 1_000_000.0 - said_us as f64) / 1_000.0 + 20.0;
+        self.heard.delay_max_ms = self.heard.delay_max_ms.max(self.heard.delay_ms);
+    }
+
+    fn dropped_ms(&self) -> u64 {
+        self.buffer.statistics().dropped_samples / 8
+    }
+}
+
+#[test]
+fn an_even_network_ends_at_the_least_delay_and_loses_nothing() {
+    let mut line = Line::new();
+    line.run(10, |_| Some(7_000));
+    assert_eq!(line.buffer.target_ms(), 20);
+    assert!((20.0..62.0).contains(&line.heard.delay_ms), "{}", line.heard.delay_ms);
+    let statistics = line.buffer.statistics();
+    assert_eq!((statistics.lost, statistics.late, line.heard.missing), (0, 0, 0));
+}
+
+#[test]
+fn jitter_grows_the_delay_at_once_and_calm_shrinks_it_slowly() {
+    let mut line = Line::new();
+    line.run(5, |_| Some(5_000));
+    let calm_ms = line.heard.delay_ms;
+    line.run(10, |random| Some(5_000 + random.below(80_000)));
+    let (before, missing) = (line.buffer.statistics(), line.heard.missing);
+    line.run(20, |random| Some(5_000 + random.below(80_000)));
+    let after = line.buffer.statistics();
+    assert!(after.late - before.late <= 30, "of 1000: {before:?} {after:?}");
+    assert!(line.heard.missing - missing <= 40, "{} {missing}", line.heard.missing);
+    assert!(line.heard.delay_ms >= 75.0, "{}", line.heard.delay_ms);
+    line.run(30, |_| Some(5_000));
+    assert!(line.heard.delay_ms <= calm_ms + 1.0, "{calm_ms} {}", line.heard.delay_ms);
+    let lost = line.buffer.statistics().lost;
+    assert_eq!(lost, after.lost, "nothing is lost by shrinking");
+}
+
+#[test]
+fn after_a_blackout_of_5_s_the_delay_is_back_at_its_least_within_3_s() {
+    for (steady, held) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut line = Line { steady, ..Line::new() };
+        line.run(10, |_| Some(5_000));
+        let least_ms = line.heard.delay_ms;
+        // Either all is lost, or it comes at once in the end.
+        let mut left = 5_000_000;
+        line.run(5, |_| {
+            left -= 20_000;
+            held.then_some(5_000 + left)
+        });
+        line.run(3, |_| Some(5_000));
+        let after_ms = line.heard.delay_ms;
+        assert!(after_ms <= least_ms + 1.0, "{steady} {held}: {least_ms} {after_ms}");
+        let missing = line.heard.missing;
+        line.run(10, |_| Some(5_000));
+        assert_eq!(line.heard.missing, missing, "{steady} {held}");
+        assert!(line.heard.delay_ms <= least_ms + 1.0);
+    }
+}
+
+#[test]
+fn a_clock_that_drifts_by_200_ppm_for_an_hour_drops_no_speech_and_adds_no_delay() {
+    for slower_ppm in [-200, 200] {
+        let mut line = Line { slower_ppm, ..Line::new() };
+        line.run(10, |_| Some(5_000));
+        line.heard.delay_max_ms = 0.0;
+        line.run(3_590, |random| Some(5_000 + random.below(3_000)));
+        let statistics = line.buffer.statistics();
+        assert_eq!((statistics.lost, statistics.late), (0, 0), "{slower_ppm}");
+        assert_eq!(line.heard.missing, 0, "{slower_ppm}: {statistics:?}");
+        assert!(line.heard.delay_max_ms <= 70.0, "{slower_ppm}: {}", line.heard.delay_max_ms);
+        // 720 ms, a frame at a time, and what the beginning had too much.
+        let (less, more) = (line.dropped_ms(), statistics.stretched_samples / 8);
+        let (expected, other) = if slower_ppm < 0 { (less, more) } else { (more, less) };
+        assert!((680..=780).contains(&expected) && other <= 40, "{slower_ppm}: {less} {more}");
+    }
+}
+
+#[test]
+fn music_that_never_pauses_is_cut_seldom_and_adds_no_delay() {
+    let mut line = Line { slower_ppm: -200, steady: true, ..Line::new() };
+    line.run(600, |_| Some(5_000));
+    assert!(line.heard.delay_ms <= 70.0, "{}", line.heard.delay_ms);
+    assert!((100..=160).contains(&line.dropped_ms()), "{}", line.dropped_ms());
+    assert_eq!(line.heard.missing, 0);
+}
+
+#[test]
+fn the_packet_time_may_change_in_a_call() {
+    let mut line = Line::new();
+    for ptime_ms in [20, 60, 10, 30, 40, 20] {
+        line.ptime_ms = ptime_ms;
+        line.run(10, |random| Some(5_000 + random.below(2_000)));
+        let statistics = line.buffer.statistics();
+        assert_eq!((statistics.lost, statistics.late), (0, 0), "{ptime_ms}");
+        let limit = 65.0 + f64::from(ptime_ms);
+        assert!(line.heard.delay_ms <= limit, "{ptime_ms}: {}", line.heard.delay_ms);
+    }
+    // Longer packets come later: at most one frame each time it grew.
+    assert!(line.heard.missing <= 8, "{}", line.heard.missing);
+}
+
+#[test]
+fn a_network_gone_mad_neither_stops_the_clock_nor_grows_the_delay_beyond_its_limit() {
+    for seed in 0..40 {
+        let mut line = Line { random: Random::from_seed(seed), ..Line::new() };
+        for _ in 0..20 {
+            let (loss, wobble) = (line.random.below(30), 1 + line.random.below(400_000));
+            let base = line.random.below(300_000);
+            line.run(2, |random| (random.below(100) >= loss).then(|| base + random.below(wobble)));
+        }
+        line.run(25, |_| Some(5_000));
+        let statistics = line.buffer.statistics();
+        let out = statistics.played_samples + statistics.missing_samples + statistics.quiet_samples;
+        assert_eq!(out, u64::from(line.heard.ticks) * 160);
+        assert!(line.heard.delay_ms <= 90.0, "{seed}: {}", line.heard.delay_ms);
+    }
+}
