@@ -177,15 +177,37 @@ async fn a_caller_whose_sip_agent_cannot_be_had_hears_the_announcement() {
         let invite = far.expect("INVITE ").await;
         let elsewhere = "Contact: <sip:+15550199@192.0.2.77>\r\n";
         refuse(&far, &invite, status, elsewhere).await;
-        let ok = phone.outcome("INVITE").await;
-        assert_eq!(ok.status(), 200);
-        phone.confirm(&ok);
-        phone.acknowledge().await;
-        phone.hear_media(20).await;
-        hear_bye(&phone).await;
-        let record = node.record(&phone.call_id).await;
-        assert!(record.agent_failure.is_some() && record.has_fallback, "{status}: {record:?}");
+        hears_the_announcement(&node, &mut phone).await;
     }
+}
+
+/// Hears the announcement to its end; gives why the agent could not be had.
+async fn hears_the_announcement(node: &Node, phone: &mut Phone) -> String {
+    let ok = phone.outcome("INVITE").await;
+    assert_eq!(ok.status(), 200);
+    phone.confirm(&ok);
+    phone.acknowledge().await;
+    phone.hear_media(20).await;
+    hear_bye(phone).await;
+    let record = node.record(&phone.call_id).await;
+    assert!(record.has_fallback, "{record:?}");
+    record.agent_failure.expect("the agent failed")
+}
+
+#[tokio::test]
+async fn an_agent_that_wants_fewer_calls_gets_none_for_as_long_as_it_says() {
+    let (node, far) = node(sip_agent).await;
+    let mut phone = caller(&node).await;
+    dial(&mut phone).await;
+    let invite = far.expect("INVITE ").await;
+    refuse(&far, &invite, "503 Service Unavailable", "Retry-After: 600\r\n").await;
+    assert_eq!(hears_the_announcement(&node, &mut phone).await, "carrier_refused");
+    // The next caller costs it nothing, and does not wait for it.
+    let mut phone = caller(&node).await;
+    dial(&mut phone).await;
+    assert_eq!(hears_the_announcement(&node, &mut phone).await, "carrier_throttled");
+    let decisions = "SELECT count(*) FROM calls WHERE decision::text LIKE '%is throttled%'";
+    assert_eq!(node.count(decisions).await, 1);
 }
 
 fn forward(_: SocketAddr) -> Value {

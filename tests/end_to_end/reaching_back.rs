@@ -11,6 +11,7 @@ use crate::carrier::shown;
 use crate::node::Home;
 use crate::node::Node;
 use crate::node::PATIENCE;
+use crate::node::wait_for;
 use crate::peer::Peer;
 use crate::phone::Phone;
 use crate::rows;
@@ -169,6 +170,39 @@ async fn a_carrier_that_closed_its_tls_connection_is_hung_up_by_a_new_one() {
 }
 
 #[tokio::test]
+async fn a_bye_whose_new_connection_is_refused_waits_for_nobody() {
+    let listener = TcpListener::bind((AGENT, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (node, mut phone) = node(&format!("sip:bot@{address};transport=tcp")).await;
+    let offer = phone.sdp();
+    let invite = phone.request("INVITE", "", &offer);
+    phone.send(invite).await;
+    let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    let mut agent = Peer::new(stream);
+    let invite = agent.expect("INVITE ").await;
+    let here = format!("Contact: <sip:bot@{address};transport=tcp>\r\n");
+    agent.answer(&invite, "200 OK", &here, SDP).await;
+    agent.expect("ACK ").await;
+    confirm(&mut phone).await;
+    drop((agent, listener));
+    wait_for("the connection is seen to be gone", async || {
+        (node.metric("sip_flows_open").await == 0).then_some(())
+    })
+    .await;
+    phone.hang_up().await;
+    wait_for("no dialog is left", async || (node.metric("sip_dialogs").await == 0).then_some(()))
+        .await;
+    // Nobody waited for an answer until a timer ended it.
+    let waited = node.metric("sip_endpoint_events_total{what=\"request_timeout\"}").await;
+    assert_eq!(waited, 0);
+    wait_for("the new connection is counted", async || {
+        let refused = node.metric("sip_connects_failed_total{why=\"refused\"}").await;
+        (refused > 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_call_whose_connection_is_gone_and_whose_next_hop_is_no_name_ends_with_its_cause() {
     let listener = TcpListener::bind((AGENT, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -190,8 +224,6 @@ async fn a_call_whose_connection_is_gone_and_whose_next_hop_is_no_name_ends_with
     phone.hang_up().await;
     let record = node.record(&phone.call_id).await;
     assert_eq!((record.cause.as_str(), record.ended_by.as_str()), ("normal", "caller"));
-    crate::node::wait_for("no call is left", async || {
-        (node.metric("calls_open").await == 0).then_some(())
-    })
-    .await;
+    wait_for("no call is left", async || (node.metric("calls_open").await == 0).then_some(()))
+        .await;
 }

@@ -125,11 +125,11 @@ impl PeerAttempt {
     }
 }
 
-/// What a refusal says of the address it comes from.
-fn said_by(refusal: &CarrierRefusal) -> health::Input {
+/// What a refusal says of the address it comes from. A 503 that says nothing of a time is an agent without
+/// room for this call, and lives (RFC 3261 §21.5.4).
+const fn said_by(refusal: &CarrierRefusal) -> health::Input {
     match (refusal.status, refusal.retry_after) {
         (503, retry_after @ Some(_)) => health::Input::Throttled { retry_after },
-        (503, None) => health::Input::CallFailed { retry_after: None },
         _ => health::Input::CallServed,
     }
 }
@@ -220,9 +220,10 @@ mod tests {
             (Input::TimedOut { id: ONLY }, "192.0.2.1 CallFailed { retry_after: None }"),
             (Input::Unreachable { id: ONLY }, "192.0.2.1 CallFailed { retry_after: None }"),
             (Input::Refused { id: ONLY, refusal: refused(486, None) }, "192.0.2.1 CallServed"),
+            (Input::Refused { id: ONLY, refusal: refused(503, None) }, "192.0.2.1 CallServed"),
             (
-                Input::Refused { id: ONLY, refusal: refused(503, None) },
-                "192.0.2.1 CallFailed { retry_after: None }",
+                Input::Refused { id: ONLY, refusal: refused(503, Some(7)) },
+                "192.0.2.1 Throttled { retry_after: Some(7s) }",
             ),
             (Input::Cancelled, "192.0.2.1 CallLeft"),
         ] {
