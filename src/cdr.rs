@@ -324,22 +324,24 @@ impl CallReport {
     }
 }
 
-/// One call's record and those of its events that were not reported yet.
+/// One call's record and its events.
 ///
 /// The owner of a call notes each event, reports once before any response above 100 (so that a
-/// killed process leaves a trace), and once when the call is closed.
+/// killed process leaves a trace), now and then while it runs, and once when the call is closed.
 #[derive(Clone, Debug)]
 pub struct CallLog {
     record: CallRecord,
-    pending: Vec<TimedEvent>,
-    kept: usize,
+    /// Those that are kept, in order; reported ones without what the record has of them too.
+    events: Vec<TimedEvent>,
+    /// So many of them were reported.
+    reported: usize,
 }
 
 impl CallLog {
     /// The log of the call `id` that arrived at `now`.
     #[must_use]
     pub fn open(now: Moment, id: CallId) -> Self {
-        Self { record: CallRecord::open(now, id), pending: Vec::new(), kept: 0 }
+        Self { record: CallRecord::open(now, id), events: Vec::new(), reported: 0 }
     }
 
     /// The record as it stands.
@@ -348,10 +350,17 @@ impl CallLog {
         &self.record
     }
 
-    /// Those events that were not reported yet, in order.
+    /// What happened up to now, in order. Of what was reported, arrival, routing and variables are told by
+    /// the record alone.
     #[must_use]
-    pub fn pending(&self) -> &[TimedEvent] {
-        &self.pending
+    pub fn events(&self) -> &[TimedEvent] {
+        &self.events
+    }
+
+    /// True where something happened that no report had.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.reported < self.events.len()
     }
 
     /// Folds `event` into the record and keeps it for the next report; past [`CALL_EVENTS_MAX`] only
@@ -363,16 +372,53 @@ impl CallLog {
             event,
             CallEvent::Ended { .. } | CallEvent::Refused { .. } | CallEvent::Ignored(_)
         );
-        if self.kept < CALL_EVENTS_MAX || last {
-            self.kept += 1;
-            self.pending.push(TimedEvent { seq, at, event });
+        if self.events.len() < CALL_EVENTS_MAX || last {
+            self.events.push(TimedEvent { seq, at, event });
         }
         seq
     }
 
     /// The report for the journal; the events in it will not be in the next one.
     pub fn report(&mut self) -> CallReport {
-        CallReport { record: self.record.clone(), events: std::mem::take(&mut self.pending) }
+        let events = self.events.split_off(self.reported);
+        // Of a call that is over the records tell.
+        if !self.record.is_closed() {
+            self.events.extend(events.iter().map(TimedEvent::without_content));
+        }
+        self.reported = self.events.len();
+        CallReport { record: self.record.clone(), events }
+    }
+}
+
+impl TimedEvent {
+    /// The event without what only records need of it.
+    fn without_content(&self) -> Self {
+        let event = match &self.event {
+            CallEvent::Arrived(arrival) => CallEvent::Arrived(Arrival {
+                direction: arrival.direction,
+                signalling_id: String::new(),
+                source: arrival.source,
+                transport: arrival.transport,
+                caller: String::new(),
+                dialled: String::new(),
+            }),
+            CallEvent::Decided { route, .. } => {
+                CallEvent::Decided { route: route.clone(), decision: Decision::new() }
+            }
+            CallEvent::Attempted(_) => CallEvent::Attempted(Decision::new()),
+            CallEvent::VariablesSet(_) => CallEvent::VariablesSet(Box::default()),
+            event => event.clone(),
+        };
+        Self { seq: self.seq, at: self.at, event }
+    }
+}
+
+impl Stages {
+    /// How far a call of these stages had got at a moment.
+    #[must_use]
+    pub fn state_at(&self, at: Moment) -> CallState {
+        let reached = |stage: Option<Moment>| stage.is_some_and(|reached| reached <= at);
+        CallState::of(reached(self.ringing), reached(self.answered), reached(self.ended))
     }
 }
 

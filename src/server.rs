@@ -6,6 +6,7 @@ mod database;
 mod http;
 mod listeners;
 mod memory;
+mod news;
 mod recordings;
 mod retention;
 mod said;
@@ -13,6 +14,7 @@ mod sip;
 mod spans;
 mod traces;
 
+use crate::api::EventHub;
 use crate::clock;
 use crate::config::Config;
 use crate::config::node::NodeConfig;
@@ -25,6 +27,7 @@ use crate::engine::keepalive;
 use crate::engine::live::LiveFeed;
 use crate::engine::media_thread::MediaConfig;
 use crate::engine::media_thread::MediaEngine;
+use crate::engine::originate::CallControl;
 use crate::engine::os;
 use crate::engine::registrar;
 use crate::engine::registry::Registry;
@@ -283,7 +286,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     let (stop, stopping) = watch::channel(false);
     let (table_changed, table_changes) = watch::channel(());
     let following = (Arc::clone(&table), table_changed, stopping.clone());
-    let persistence =
+    let mut persistence =
         database::start(prepared.0, &config, following.0, following.1, following.2).await?;
     let media = start_media(&node)?;
     let ((recorder, recorded), (ended_calls, ended)) =
@@ -324,7 +327,9 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     let book = RecordingBook::new((recorder, recorded), persistence.database().clone());
     let recordings = tokio::spawn(book.run(stopping.clone()));
     let deliverer = tell_webhooks(&switch, &persistence, &node, stopping.clone());
-    let http = http::serve((socket, metrics), (&switch, &node), &persistence, &shards, stopping);
+    let events = follow_calls(&switch, &mut persistence, &shards, &stopping);
+    let of = (&switch, &node, events);
+    let http = http::serve((socket, metrics), of, &persistence, &shards, stopping);
     Ok(Server {
         addresses,
         switch,
@@ -405,6 +410,24 @@ fn tell_webhooks(
     let settings = (node.webhooks.clone(), switch.sampling);
     let deliverer = Deliverer::new(database, roots, persistence.composer(), settings, stopping);
     tokio::spawn(deliverer.run())
+}
+
+/// Whom to follow for what happens to calls, and for what is told of them late.
+fn follow_calls(
+    switch: &Arc<Switch>,
+    persistence: &mut Persistence,
+    shards: &[ShardHandle],
+    stopping: &watch::Receiver<bool>,
+) -> EventHub {
+    let calls = CallControl::new(Arc::clone(switch));
+    let events = EventHub::start(Some(calls), stopping.clone());
+    let database = persistence.database().clone();
+    tokio::spawn(news::run(database, events.clone(), stopping.clone()));
+    if let Some(erased) = persistence.erased() {
+        let traces = Traces::new(shards, Arc::clone(&switch.table));
+        tokio::spawn(news::forget(erased, (traces, events.clone())));
+    }
+    events
 }
 
 /// Keeps the addresses of the names that callers are known by in the routing table.

@@ -332,13 +332,17 @@ async fn no_event_of_a_call_is_lost_on_its_way_to_a_webhook_whatever_dies() {
 }
 
 /// What of a tenant's calls is in the database more or less than once: calls that did not end once, events and
-/// recordings of no call, calls without exactly one recording that is over.
+/// recordings of no call, calls without exactly one recording that is over and exactly one event that tells so.
 const AMISS: &str = "SELECT \
     (SELECT count(*) FROM calls c WHERE c.tenant_id IS NOT NULL AND (c.ended_at IS NULL \
         OR (SELECT count(*) FROM recordings r WHERE r.call_id = c.id \
             AND r.status IN ('ready', 'interrupted') AND r.ended_at IS NOT NULL) <> 1)) \
     + (SELECT count(*) FROM recordings r WHERE NOT EXISTS (SELECT FROM calls c WHERE c.id = r.call_id)) \
     + (SELECT count(*) FROM recordings WHERE status NOT IN ('ready', 'interrupted')) \
+    + (SELECT count(*) FROM recordings r WHERE (SELECT count(*) FROM call_events e \
+        WHERE e.call_id = r.call_id AND e.detail ->> 'recording_id' = r.id::text \
+            AND e.name IN ('recording_ready', 'recording_failed')) <> 1) \
+    + (SELECT count(*) FROM call_news) \
     + (SELECT count(*) FROM webhook_outbox WHERE state <> 'delivered') \
     + (SELECT count(*) FROM webhook_queues)";
 
@@ -397,6 +401,9 @@ async fn calls_events_webhooks_and_recordings_are_there_once_after_an_outage_a_k
     let told = switch.text("SELECT string_agg(event_id::text, ',') FROM webhook_outbox").await;
     let told: HashSet<String> = told.split(',').map(str::to_owned).collect();
     assert_eq!(taken, told);
-    let written = "SELECT count(*) FROM webhook_outbox WHERE type = 'call.record_written'";
-    assert_eq!(switch.count(written).await, 40);
+    for (kind, calls) in [("record_written", 40), ("recording_failed", 10), ("recording_ready", 30)]
+    {
+        let told = format!("SELECT count(*) FROM webhook_outbox WHERE type = 'call.{kind}'");
+        assert_eq!(switch.count(&told).await, calls, "{kind}");
+    }
 }

@@ -58,9 +58,9 @@ pub(super) async fn erase(
     let whose = (&caller.holder, caller.tenant()?);
     let rows = privacy::erase(&context.database, whose, number).await;
     let (rows, calls) = rows.map_err(|fault| error::fault(fault, &caller.request_id))?;
-    for call in calls {
-        context.traces.forget(call);
-    }
+    // Other nodes hear of it from the database.
+    calls.iter().for_each(|call| context.traces.forget(*call));
+    context.events.forget(&calls);
     Ok(Json(ErasedView { rows }))
 }
 

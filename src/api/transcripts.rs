@@ -81,33 +81,33 @@ pub(super) async fn add(
     let id = &caller.request_id;
     let turns = read(sent.wish(id)?).map_err(|fault| error::fault(fault, id))?;
     let key = (caller.tenant()?, CallId::from_uuid(caller.item()?));
-    let numbers = || turns.iter().map(|turn| turn.seq);
-    let span = (numbers().min().unwrap_or_default(), numbers().max().unwrap_or_default());
     let is_running = is_known(&context, &caller, key).await?;
     let Some(control) = context.calls.as_ref().filter(|_| is_running) else {
-        let stored = after_end(&context, &caller, (key, span), Some(&turns)).await?;
+        let stored = after_end(&context, &caller, key, &turns).await?;
         return Ok(Json(json!({ "stored": stored })));
     };
     let stored = transcripts::put(&context.database, key, &turns).await;
     let stored = stored.map_err(|failed| error::database(&failed, id))?;
-    if stored > 0 && control.tell_transcript(key.0, key.1, span).await.is_err() {
-        // It ended meanwhile.
-        after_end(&context, &caller, (key, span), None).await?;
+    if stored > 0 {
+        let span = transcripts::span(&turns);
+        let told = control.tell_transcript(key.0, key.1, span).await;
+        if let Err(why) = told {
+            tracing::debug!(%why, "turns of a call are told of when its record is closed");
+        }
     }
     Ok(Json(json!({ "stored": stored })))
 }
 
-/// Stores turns of a call that is over, and tells so; without turns they are stored. A call that ended this moment
-/// is on its way into the database.
+/// Stores turns of a call that is over, and tells so. A call that ended this moment is on its way into the database.
 async fn after_end(
     context: &Context,
     caller: &Caller,
-    (key, span): ((TenantId, CallId), (u32, u32)),
-    turns: Option<&[Turn]>,
+    key: (TenantId, CallId),
+    turns: &[Turn],
 ) -> Result<u64, ApiError> {
     let id = &caller.request_id;
     for _ in 0..RECORD_TRIES {
-        let put = transcripts::put_after_end(&context.database, key, turns, span).await;
+        let put = transcripts::put_after_end(&context.database, key, turns).await;
         match put.map_err(|failed| error::database(&failed, id))? {
             AfterEnd::Stored(stored, told) => {
                 if let Some(told) = told {

@@ -406,4 +406,62 @@ impl CallEvent {
             Self::Ended { .. } => "ended",
         }
     }
+
+    /// True for what only the inside of the switch is about: routing, signalling, packets, and single turns of
+    /// the talk. Whoever wants to hear of everything is not told of it, but whoever names it is.
+    #[must_use]
+    pub const fn is_inside(&self) -> bool {
+        match self {
+            Self::Decided { .. }
+            | Self::Refused { .. }
+            | Self::Ignored(_)
+            | Self::Acknowledged
+            | Self::FirstMedia
+            | Self::Dialled(_)
+            | Self::Sent { .. }
+            | Self::Attempted(_)
+            | Self::Progressed { side: LegSide::Far | LegSide::Third, .. }
+            | Self::ReofferRefused { .. }
+            | Self::Replaced(_)
+            | Self::Talk(_)
+            | Self::LegMedia(..)
+            | Self::Media(_) => true,
+            // The first of these is what makes the call ring.
+            Self::Progressed { side: LegSide::Near, .. }
+            | Self::Arrived(_)
+            | Self::Ringing
+            | Self::AgentReady
+            | Self::AgentFailed(_)
+            | Self::Answered(_)
+            | Self::Held
+            | Self::Resumed
+            | Self::HoldBegun
+            | Self::HoldEnded
+            | Self::Muted(_)
+            | Self::Unmuted(_)
+            | Self::PlayBegun(_)
+            | Self::PlayEnded { .. }
+            | Self::KeysSent { .. }
+            | Self::AgentAwaited(_)
+            | Self::AgentAsked { .. }
+            | Self::ScriptNoted { .. }
+            | Self::AgentAttached(_)
+            | Self::AgentReplaced(_)
+            | Self::AnswerAsked(..)
+            | Self::Recording(..)
+            | Self::TranscriptAdded { .. }
+            | Self::VariablesSet(_)
+            | Self::Digit(_)
+            | Self::FallbackStarted
+            | Self::LegAnswered { .. }
+            | Self::LegFailed { .. }
+            | Self::LegEnded { .. }
+            | Self::Bridged(_)
+            | Self::TransferBegun(_)
+            | Self::TransferFailed(_)
+            | Self::TransferCompleted
+            | Self::TransferRefused(_)
+            | Self::Ended { .. } => false,
+        }
+    }
 }

@@ -63,7 +63,7 @@ impl Call {
     }
 
     /// Calls for whom the near leg shall talk with; false where no line is free for that.
-    fn reach_partner(&mut self, now: Moment, out: &mut Vec<Output>) -> bool {
+    pub(super) fn reach_partner(&mut self, now: Moment, out: &mut Vec<Output>) -> bool {
         let is_answered = self.answered_at.is_some();
         self.timers.stop(Timer::TargetEnd);
         if is_answered {

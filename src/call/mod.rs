@@ -85,6 +85,8 @@ enum State {
     Opening,
     /// We call; it was not answered yet.
     Calling,
+    /// We called, it was answered, and an application is asked who speaks.
+    Asking,
     /// The near leg is with its agent, or waits for it.
     Talking,
     /// The near leg hears the fallback announcement; the cause is the one the call will end with.
@@ -199,6 +201,7 @@ impl Call {
             State::Idle => self.in_idle(now, news, out),
             State::Opening => self.in_opening(now, news, out),
             State::Calling => self.in_calling(now, news, out),
+            State::Asking => self.in_asking(now, news, out),
             State::Talking => self.in_talking(now, news, out),
             State::Announcing(cause) => self.in_announcing(now, cause, news, out),
             State::Joining(joining) => self.in_joining(now, joining, news, out),
@@ -379,6 +382,7 @@ impl Call {
             State::Opening if self.near.hears_early() => self.before_answer(self.partner_side),
             State::Idle | State::Opening | State::Ending(_) | State::Over => self.path,
             State::Calling => AudioPath::Apart,
+            State::Asking => AudioPath::Waiting(Comfort::Connecting),
             State::Talking if self.steered.attaching => AudioPath::Waiting(Comfort::Connecting),
             State::Talking | State::Announcing(_) => agent,
             State::Referring(referring) => {

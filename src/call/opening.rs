@@ -246,8 +246,8 @@ impl Call {
         }
     }
 
-    /// The near leg is answered: it comes to whom it shall talk with.
-    fn answered(&mut self, now: Moment, out: &mut Vec<Output>) {
+    /// The talk begins, with whomever.
+    pub(super) fn begin_talk(&mut self, now: Moment) {
         self.answered_at = Some(now);
         self.timers.stop(Timer::RingEnd);
         self.timers.stop(Timer::AnswerMin);
@@ -255,6 +255,25 @@ impl Call {
         self.timers.set(Timer::DurationEnd, now + self.setup.duration_max);
         self.timers.set(Timer::Reoffer, self.setup.agent.reinvite_after.map(|after| now + after));
         self.state = State::Talking;
+    }
+
+    /// Who was called comes to whom it shall talk with, who is not rung before it is there.
+    fn called_party_answered(&mut self, now: Moment, out: &mut Vec<Output>) {
+        match self.setup.partner.clone() {
+            Partner::Agent => (),
+            Partner::AgentLeg(request) | Partner::Forward(request) => {
+                if let Some(side) = self.dial(now, request, out) {
+                    self.partner_side = side;
+                }
+            }
+        }
+        self.near.start_playout(out);
+        self.answered(now, out);
+    }
+
+    /// The near leg is answered: it comes to whom it shall talk with.
+    fn answered(&mut self, now: Moment, out: &mut Vec<Output>) {
+        self.begin_talk(now);
         let is_agent = match self.setup.partner {
             Partner::Agent => return self.tell_agent(AgentOutput::TellAnswered, out),
             Partner::AgentLeg(_) => true,
@@ -297,25 +316,17 @@ impl Call {
 
     fn near_in_calling(&mut self, now: Moment, news: LineNews, out: &mut Vec<Output>) {
         match news {
-            // The agent connects while it rings, so that it can speak at once.
+            // The agent connects while it rings, so that it can speak at once; unless it is yet to be asked
+            // which one speaks.
             LineNews::Ready => {
-                if self.setup.partner == Partner::Agent {
+                if self.setup.partner == Partner::Agent && self.setup.asks.is_none() {
                     self.start_agent(out);
                 }
             }
-            LineNews::Answered => {
-                match self.setup.partner.clone() {
-                    Partner::Agent => (),
-                    // Whom the called party shall talk with is not rung before it is there.
-                    Partner::AgentLeg(request) | Partner::Forward(request) => {
-                        if let Some(side) = self.dial(now, request, out) {
-                            self.partner_side = side;
-                        }
-                    }
-                }
-                self.near.start_playout(out);
-                self.answered(now, out);
-            }
+            LineNews::Answered => match self.setup.asks.take() {
+                Some(limit) => self.ask_once_answered(now, limit, out),
+                None => self.called_party_answered(now, out),
+            },
             LineNews::Failed(cause) => {
                 self.wind_up(now, cause, ended_by(cause, Party::Caller), out);
             }

@@ -20,7 +20,8 @@ pub struct CallSetup {
     pub agent: AgentSettings,
     /// Who takes over in turn where that is not reached or is lost.
     pub fallbacks: VecDeque<NextAgent>,
-    /// How long the tenant's application may take to say who answers a call in; `None`: it is not asked.
+    /// How long the tenant's application may take to say who speaks, before a call in is answered or once one out is;
+    /// `None`: it is not asked.
     pub asks: Option<Duration>,
     /// After this long without an answer the call is given up.
     pub ring_max: Duration,

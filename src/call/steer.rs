@@ -313,7 +313,7 @@ impl Call {
 
     const fn phase(&self) -> Phase {
         match self.state {
-            State::Idle | State::Opening | State::Calling => Phase::Opening,
+            State::Idle | State::Opening | State::Calling | State::Asking => Phase::Opening,
             State::Talking => Phase::WithAgent,
             State::Announcing(_) => Phase::Announcement,
             State::Joining(_) if self.answered_at.is_none() => Phase::Opening,
@@ -430,7 +430,7 @@ impl Call {
         out: &mut Vec<Output>,
     ) -> Result<(), Senseless> {
         match self.state {
-            State::Talking | State::Announcing(_) => (),
+            State::Asking | State::Talking | State::Announcing(_) => (),
             State::Idle
             | State::Opening
             | State::Calling
@@ -444,6 +444,8 @@ impl Call {
             | State::Over => return Err(Senseless::NotWithAgent),
         }
         self.end_agent(out);
+        // Who asked for it decided who speaks.
+        self.timers.stop(Timer::AskEnd);
         self.timers.stop(Timer::FallbackEnd);
         self.timers.set(Timer::HangUp, attach.agent.hangup_after.map(|after| now + after));
         self.setup.agent = attach.agent;

@@ -103,6 +103,7 @@ impl Call {
                 State::Idle
                 | State::Opening
                 | State::Calling
+                | State::Asking
                 | State::Talking
                 | State::Announcing(_)
                 | State::Joining(_)
@@ -119,6 +120,7 @@ impl Call {
                 State::Idle
                 | State::Opening
                 | State::Calling
+                | State::Asking
                 | State::Talking
                 | State::Announcing(_)
                 | State::Joining(_)
@@ -151,7 +153,7 @@ impl Call {
             State::Talking => Ok(()),
             State::Bridged(..) if needs_agent => Err(Senseless::NotWithAgent),
             State::Bridged(..) => Ok(()),
-            State::Announcing(_) => Err(Senseless::NotWithAgent),
+            State::Asking | State::Announcing(_) => Err(Senseless::NotWithAgent),
             State::Joining(_) | State::Referring(_) | State::Consulting(_) | State::Handing(_) => {
                 Err(Senseless::Transferring)
             }

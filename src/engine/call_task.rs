@@ -69,6 +69,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::Instrument;
 
+/// How long what happened waits for more, before it is reported together.
+const REPORT_AFTER: Duration = Duration::from_secs(1);
+
 /// What a call begins with.
 pub(super) struct CallSeed {
     pub(super) near: NearSeed,
@@ -188,6 +191,8 @@ struct Task {
     kept: Option<mpsc::Sender<Input>>,
     /// Turns that its agents told so far.
     said: u32,
+    /// When what happened since the last report is reported.
+    report_at: Option<Moment>,
     /// Held until the task ends.
     _permit: Option<PermitGuard>,
     _campaign: Option<CampaignGuard>,
@@ -237,6 +242,7 @@ impl Task {
             others,
             kept: None,
             said: 0,
+            report_at: None,
             _permit: permit,
             _campaign: seed.campaign,
         }
@@ -290,7 +296,7 @@ impl Task {
 
     /// Waits for the next thing that concerns the call.
     async fn next(&mut self) -> Option<Input> {
-        let deadline = self.call.deadline();
+        let deadline = self.call.deadline().into_iter().chain(self.report_at).min();
         let woken = tokio::select! {
             biased;
             input = self.inputs.recv() => Woken::Input(input),
@@ -308,7 +314,7 @@ impl Task {
             Woken::Input(None) => {
                 Some(Input::HangupRequested { cause: HangupCause::SwitchFault, by: Party::Switch })
             }
-            Woken::Deadline => Some(Input::DeadlineReached),
+            Woken::Deadline => self.due(),
             Woken::Media(side, event) => self.media_event(side, event),
             Woken::Voice(event) => self.voice_event(event).await,
             Woken::News(side, news) => self.dial_news(side, news),
@@ -336,11 +342,12 @@ impl Task {
         }
     }
 
-    /// An answered call is reported, so that the record of an interrupted one has its answer.
+    /// An answered call is reported, so that the record of an interrupted one has its answer; what applications
+    /// want to hear of, a moment later, so that they hear of it while the call goes on, and a kill costs no more.
     fn note(&mut self, event: CallEvent) {
         let now = clock::now();
         call_metrics::count(now, self.log.record(), &event);
-        let answered = matches!(event, CallEvent::Answered(_));
+        let (answered, is_inside) = (matches!(event, CallEvent::Answered(_)), event.is_inside());
         if let Some(status) = &mut self.status {
             status.noted(&event);
         }
@@ -350,8 +357,28 @@ impl Task {
             self.switch.live.tell(self.log.record(), TimedEvent { seq, at: now, event });
         }
         if answered {
-            self.switch.ledger.report_later(self.log.report());
+            self.report();
+        } else if !is_inside && self.report_at.is_none() {
+            self.report_at = Some(now + REPORT_AFTER);
         }
+    }
+
+    fn report(&mut self) {
+        self.report_at = None;
+        self.switch.ledger.report_later(self.log.report());
+    }
+
+    /// Something is due: a report, or what the call waits for.
+    fn due(&mut self) -> Option<Input> {
+        if self.report_at.is_some_and(|at| at <= clock::now()) {
+            // Past what is kept of a call there is nothing new to be told.
+            if self.log.has_news() {
+                self.report();
+            }
+            self.report_at = None;
+            return None;
+        }
+        Some(Input::DeadlineReached)
     }
 
     fn leg(&mut self, side: LegSide, input: LegInput) {

@@ -60,7 +60,7 @@ pub struct Snapshot {
     pub profile: Option<AiProfileId>,
     /// Its variables.
     pub variables: CallVariables,
-    /// What happened to it since it was last reported.
+    /// What happened to it up to now, where it was looked at; see [`crate::cdr::CallLog::events`].
     pub events: Vec<TimedEvent>,
     /// The media of its legs.
     pub(super) media: Vec<(&'static str, MediaId)>,

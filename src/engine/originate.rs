@@ -267,6 +267,8 @@ impl CallControl {
         let Some(listener) = self.switch.listeners.get(index).cloned() else { return };
         let peer_host = plan.tries.first().map(|first| first.gateway.uri.host.clone());
         let mut setup = call_setup(&plan, &trunk, &profile);
+        // Who says how the agent is reached has said who speaks.
+        setup.asks = setup.asks.filter(|_| wish.agent.is_none());
         if let Some(wished) = wish.duration_max {
             setup.duration_max = setup.duration_max.min(wished);
         }
@@ -417,7 +419,7 @@ fn call_setup(plan: &OutboundPlan, trunk: &Trunk, profile: &AiProfile) -> CallSe
         partner: partner::of_agent(&profile.agent),
         agent: profile.agent.clone(),
         fallbacks: VecDeque::new(),
-        asks: None,
+        asks: profile.ask.as_ref().map(|hook| hook.timeout),
         ring_max,
         duration_max: trunk.max_duration,
         answer_delay: trunk.answer_delay,

@@ -4,6 +4,7 @@ use crate::call::event::CallEvent;
 use crate::call::setup::Partner;
 use crate::call::steer::Order;
 use crate::call::steer::Senseless;
+use crate::cdr::TimedEvent;
 use crate::clock;
 use crate::engine::assets::AssetError;
 use crate::engine::assets::AssetName;
@@ -11,6 +12,7 @@ use crate::engine::errand::Ask;
 use crate::engine::errand::Errand;
 use crate::engine::errand::LiveCall;
 use crate::engine::errand::Snapshot;
+use crate::engine::live::LiveEvent;
 use crate::engine::originate::CallControl;
 use crate::engine::partner;
 use crate::engine::registry::Unheard;
@@ -67,6 +69,25 @@ impl CallControl {
             }
         }
         Ok(LiveCall { snapshot, legs })
+    }
+
+    /// What happened to a running call of `tenant` behind a place in it, as the call itself has it.
+    ///
+    /// # Errors
+    /// [`Unheard`]: it does not run here, or does not answer.
+    pub async fn events(
+        &self,
+        tenant: TenantId,
+        call: CallId,
+        after: i64,
+    ) -> Result<Vec<LiveEvent>, Unheard> {
+        let Snapshot { stages, events, .. } = self.ask(tenant, call, Ask::Look).await?;
+        let later = events.into_iter().filter(|timed| i64::from(timed.seq) > after);
+        let live = |TimedEvent { seq, at, event }| {
+            let (state, rings) = (stages.state_at(at), stages.ringing == Some(at));
+            LiveEvent { call, tenant, seq, at, event, state, rings }
+        };
+        Ok(later.map(live).collect())
     }
 
     /// Does what is asked with a call of `tenant`.

@@ -12,6 +12,7 @@ use crate::routing::table::RoutingTable;
 use crate::server::StartError;
 use crate::server::said;
 use crate::server::said::SaidTurns;
+use crate::server::said::SaidWriter;
 use crate::server::spans::SpanFeed;
 use crate::server::traces::EndedCalls;
 use crate::store::changes;
@@ -33,6 +34,7 @@ use crate::store::upload::Uploader;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
 use crate::telemetry::metric::Gauge;
+use crate::types::id::CallId;
 use crate::types::secret::Secret;
 use arc_swap::ArcSwap;
 use std::path::Path;
@@ -41,6 +43,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -107,6 +110,10 @@ pub(super) struct Persistence {
     uploader: JoinHandle<()>,
     upload_stop: watch::Sender<bool>,
     caught_up: watch::Receiver<bool>,
+    said: SaidTurns,
+    said_writer: SaidWriter,
+    /// Told of calls whose data are erased; gone once somebody took it.
+    erased: Option<mpsc::Receiver<Vec<CallId>>>,
 }
 
 /// Starts the private cluster or finds the configured database, and brings its schema up to date
@@ -170,8 +177,8 @@ pub(super) async fn start(
     let writer = TableWriter(Arc::new(Writing { table, changed, turn: Mutex::default() }));
     let own = writer.clone();
     let sink = move |changes: Vec<Change>| own.apply(changes);
-    let follower = changes::follow(database.clone(), composers, Some(table_file), known, sink);
-    let (follow, keys) = (follower.status(), follower.keys());
+    let mut follower = changes::follow(database.clone(), composers, Some(table_file), known, sink);
+    let (follow, keys, erased) = (follower.status(), follower.keys(), follower.erased());
     let dir = data_dir.join(JOURNAL_DIR);
     let opened = tokio::task::spawn_blocking(move || Journal::open(&dir)).await;
     let journal = match opened {
@@ -181,6 +188,7 @@ pub(super) async fn start(
     let (upload_stop, upload_stopping) = watch::channel(false);
     let uploader = Uploader::new(&journal, database.clone());
     let caught_up = uploader.caught_up();
+    let (said, said_writer) = said::start(database.clone());
     Ok(Persistence {
         database,
         writer,
@@ -193,6 +201,9 @@ pub(super) async fn start(
         uploader: tokio::spawn(uploader.run(upload_stopping)),
         upload_stop,
         caught_up,
+        said,
+        said_writer,
+        erased: Some(erased),
     })
 }
 
@@ -289,6 +300,11 @@ impl Persistence {
         Arc::clone(&self.follow)
     }
 
+    /// Where it is told which calls' data are erased, by whatever node. Once.
+    pub(super) const fn erased(&mut self) -> Option<mpsc::Receiver<Vec<CallId>>> {
+        self.erased.take()
+    }
+
     /// The keys of the API.
     pub(super) fn keys(&self) -> Arc<KeyRing> {
         Arc::clone(&self.keys)
@@ -300,8 +316,8 @@ impl Persistence {
 
     /// Where calls report; their ends are told to `ended`, their spans to `spans`.
     pub(super) fn ledger(&self, ended: EndedCalls, spans: SpanFeed) -> Arc<dyn Ledger> {
-        let said = said::start(self.database.clone());
-        Arc::new(JournalLedger { journal: Arc::clone(&self.journal), ended, spans, said })
+        let (journal, said) = (Arc::clone(&self.journal), self.said.clone());
+        Arc::new(JournalLedger { journal, ended, spans, said })
     }
 
     pub(super) fn recompose(&self, config: &Config) {
@@ -319,6 +335,8 @@ impl Persistence {
             tracing::warn!("call records wait in the journal for the next start");
             self.upload_stop.send_replace(true);
         }
+        // It bounds itself.
+        self.said_writer.finish().await;
         if tokio::time::timeout(LAST_MAX, last).await.is_err() {
             tracing::warn!("the signalling of the last calls is not stored");
         }
@@ -368,8 +386,6 @@ impl Ledger for JournalLedger {
     }
 
     fn said(&self, turn: SaidTurn) {
-        if let Err(error) = self.said.try_send(turn) {
-            tracing::warn!(%error, "a turn of a transcript is lost");
-        }
+        self.said.tell(turn);
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn record_metrics() -> Option<Metrics> {
 /// Serves HTTP until `stop` turns true.
 pub(super) fn serve(
     ((listener, tls), metrics): (HttpSocket, Option<Metrics>),
-    (switch, node): (&Arc<Switch>, &NodeConfig),
+    (switch, node, events): (&Arc<Switch>, &NodeConfig, EventHub),
     persistence: &Persistence,
     shards: &[ShardHandle],
     stop: watch::Receiver<bool>,
@@ -77,7 +77,7 @@ pub(super) fn serve(
         composer: persistence.composer(),
         rate: Arc::new(KeyRate::new(node.http.requests_per_s)),
         origins: node.http.cors_origins.clone().into(),
-        events: EventHub::start(Some(CallControl::new(Arc::clone(switch))), stop.clone()),
+        events,
         tokens: TokenKeys::default(),
         reach: Arc::new(node.webhooks.reach.clone()),
         trunks: TrunkStates::new(Arc::clone(&switch.table), Arc::clone(&switch.registry)),

@@ -21,6 +21,7 @@ use crate::store::tenants::TenantRow;
 use crate::store::trunks;
 use crate::store::trunks::TrunkRow;
 use crate::types::id::AiProfileId;
+use crate::types::id::CallId;
 use crate::types::id::CampaignId;
 use crate::types::id::NumberId;
 use crate::types::id::RoutingProfileId;
@@ -36,6 +37,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::Interval;
 use tokio::time::MissedTickBehavior;
@@ -43,6 +45,10 @@ use uuid::Uuid;
 
 /// The channel of the triggers' notifications.
 pub(crate) const CHANNEL: &str = "tandem_routing";
+/// The channel on which nodes hear of calls whose data are erased: their identities, with commas between.
+pub(crate) const ERASED: &str = "tandem_erased";
+/// Such news that wait: it is taken at once.
+const ERASED_WAITING: usize = 64;
 /// Changes are read this often without a notification too: a connection can die silently.
 const POLL: Duration = Duration::from_secs(5);
 /// Pause after the database failed; the first is short, for most failures are restarts.
@@ -73,6 +79,8 @@ pub struct Follower<S> {
     trunk_rows: BTreeMap<Uuid, TrunkRow>,
     /// The trunks that are profile files.
     file_trunks: Vec<TrunkId>,
+    /// Who wants to know of calls whose data are erased.
+    erased: Option<mpsc::Sender<Vec<CallId>>>,
 }
 
 struct Tickers {
@@ -139,6 +147,7 @@ pub fn follow<S: FnMut(Vec<Change>)>(
         file_is_old,
         trunk_rows,
         file_trunks,
+        erased: None,
     }
 }
 
@@ -147,6 +156,15 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
     #[must_use]
     pub fn status(&self) -> Arc<FollowStatus> {
         Arc::clone(&self.status)
+    }
+
+    /// The calls whose data are erased, by whatever node, from when it runs on and as long as it is connected: what
+    /// is kept of them in memory has to go.
+    #[must_use]
+    pub fn erased(&mut self) -> mpsc::Receiver<Vec<CallId>> {
+        let (erased, told) = mpsc::channel(ERASED_WAITING);
+        self.erased = Some(erased);
+        told
     }
 
     /// The keys of the API as they were read last; lives on while it runs.
@@ -199,11 +217,12 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
         let mut listener = PgListener::connect_with(self.database.node()).await?;
         // Reconnecting is done here, so that what was missed is read after listening began again.
         listener.eager_reconnect(false);
-        listener.listen(CHANNEL).await?;
+        listener.listen_all([CHANNEL, ERASED]).await?;
         self.catch_up().await?;
         loop {
             tokio::select! {
                 notification = listener.try_recv() => match notification? {
+                    Some(told) if told.channel() == ERASED => self.tell_erased(told.payload()).await,
                     Some(_) => self.catch_up().await?,
                     None => return Err(sqlx::Error::PoolClosed),
                 },
@@ -214,6 +233,14 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
                 }
             }
             *pause = RETRY_FIRST;
+        }
+    }
+
+    async fn tell_erased(&self, calls: &str) {
+        let calls = calls.split(',').filter_map(|id| id.parse().ok()).collect();
+        if let Some(erased) = &self.erased {
+            // At the end of the node nobody listens any more.
+            drop(erased.send(calls).await);
         }
     }
 

@@ -88,11 +88,13 @@ struct Reached {
     answered: bool,
 }
 
-/// What an event is called outside: as `tandem_webhook_type` of the schema calls it, where that tells it.
+/// What an event is called outside: as `tandem_webhook_type` of the schema calls it.
 fn kind(name: &str, reached: Reached) -> String {
     let name = match name {
         "arrived" => "initiated",
         "progressed" if reached.rings => "ringing",
+        // It rang before.
+        "ringing" if !reached.rings => "progressed",
         "digit" => "dtmf",
         "transfer_begun" => "transfer_started",
         "transfer_completed" => "transferred",
@@ -100,6 +102,12 @@ fn kind(name: &str, reached: Reached) -> String {
         name => name,
     };
     format!("call.{name}")
+}
+
+/// What an event of that name is called outside.
+#[cfg(test)]
+pub(crate) fn kind_of(name: &str, rings: bool, answered: bool) -> String {
+    kind(name, Reached { rings, answered })
 }
 
 /// The UUIDv7 of an event, as `tandem_event_id` of the schema makes it too.
@@ -230,6 +238,30 @@ pub(crate) async fn add_after_end(
 pub(crate) const ADD_AFTER_END: &str =
     "SELECT new_seq, new_at FROM tandem_note_after_end($1, $2, $3, $4)";
 
+/// Tells, as events, what was stored of calls and what they did not tell themselves: of `most` calls at once whose
+/// records are closed.
+///
+/// # Errors
+///
+/// When the database fails; then nothing was told.
+pub async fn tell_news_all_tenants(
+    database: &Database,
+    most: i32,
+) -> sqlx::Result<Vec<(TenantId, ToldEvent)>> {
+    let told: Vec<(Uuid, Uuid, String, Value, i32, Time)> =
+        sqlx::query_as(TELL_NEWS).bind(most).fetch_all(database.node()).await?;
+    let event = |(tenant, call, name, data, seq, Time(at)): (_, _, String, _, i32, _)| {
+        let (tenant, call) = (TenantId::from_uuid(tenant), CallId::from_uuid(call));
+        let which = Which { tenant, call, seq: seq.unsigned_abs() };
+        let reached = Reached { rings: false, answered: true };
+        (tenant, ToldEvent::new(which, at, (&name, reached), (None, data)))
+    };
+    Ok(told.into_iter().map(event).collect())
+}
+
+pub(crate) const TELL_NEWS: &str = "SELECT of_tenant, of_call, told_name, told_detail, new_seq, new_at \
+     FROM tandem_tell_news($1)";
+
 /// True when `tenant` has a record of the call.
 ///
 /// # Errors
@@ -250,6 +282,28 @@ pub async fn is_recorded(
 }
 
 pub(crate) const RECORDED: &str = "SELECT 1 FROM calls WHERE tenant_id = $1 AND id = $2";
+
+/// True when the record of a call of `tenant` is closed: all that happened to it is stored.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn is_closed(
+    database: &Database,
+    (tenant, call): (TenantId, CallId),
+) -> sqlx::Result<bool> {
+    let mut transaction = database.begin(tenant).await?;
+    let found = sqlx::query(CLOSED)
+        .bind(tenant.uuid())
+        .bind(call.uuid())
+        .fetch_optional(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(found.is_some())
+}
+
+pub(crate) const CLOSED: &str =
+    "SELECT 1 FROM calls WHERE tenant_id = $1 AND id = $2 AND ended_at IS NOT NULL";
 
 #[cfg(test)]
 mod tests {

@@ -133,7 +133,8 @@ struct Form<'a> {
     end: Option<&'a RecordingEnd>,
 }
 
-/// Stores what is known of a recording; one that has ended stays as it is.
+/// Stores what is known of a recording; one that has ended stays as it is. That it ended is told as an event of its
+/// call, by the call or after it.
 ///
 /// # Errors
 /// When the database fails.
@@ -199,18 +200,28 @@ pub async fn forget_removed_all_tenants(
     Ok(())
 }
 
-pub(crate) const PUT: &str = "INSERT INTO recordings (id, tenant_id, call_id, folder, status, why, \
-         sample_rate, is_encrypted, started_at, ended_at, duration_ms, data_bytes, sha256, lost_ms, \
-         markers) \
-     SELECT r.id, r.tenant_id, r.call_id, r.folder, coalesce(r.status, 'recording'), r.why, \
-         r.sample_rate, r.is_encrypted, r.started_at, r.ended_at, r.duration_ms, r.data_bytes, \
-         r.sha256, r.lost_ms, coalesce(r.markers, '[]') \
-     FROM jsonb_populate_record(NULL::recordings, $1) r \
-     ON CONFLICT (id) DO UPDATE SET status = excluded.status, why = excluded.why, \
-         ended_at = excluded.ended_at, duration_ms = excluded.duration_ms, \
-         data_bytes = excluded.data_bytes, sha256 = excluded.sha256, lost_ms = excluded.lost_ms, \
-         markers = excluded.markers \
-     WHERE recordings.status = 'recording'";
+/// Its end is news of its call in the same transaction.
+pub(crate) const PUT: &str = "WITH put AS ( \
+         INSERT INTO recordings (id, tenant_id, call_id, folder, status, why, \
+             sample_rate, is_encrypted, started_at, ended_at, duration_ms, data_bytes, sha256, lost_ms, \
+             markers) \
+         SELECT r.id, r.tenant_id, r.call_id, r.folder, coalesce(r.status, 'recording'), r.why, \
+             r.sample_rate, r.is_encrypted, r.started_at, r.ended_at, r.duration_ms, r.data_bytes, \
+             r.sha256, r.lost_ms, coalesce(r.markers, '[]') \
+         FROM jsonb_populate_record(NULL::recordings, $1) r \
+         ON CONFLICT (id) DO UPDATE SET status = excluded.status, why = excluded.why, \
+             ended_at = excluded.ended_at, duration_ms = excluded.duration_ms, \
+             data_bytes = excluded.data_bytes, sha256 = excluded.sha256, lost_ms = excluded.lost_ms, \
+             markers = excluded.markers \
+         WHERE recordings.status = 'recording' \
+         RETURNING id, tenant_id, call_id, status, why, duration_ms) \
+     INSERT INTO call_news (tenant_id, call_id, name, detail) \
+     SELECT p.tenant_id, p.call_id, \
+         CASE p.status WHEN 'ready' THEN 'recording_ready' ELSE 'recording_failed' END, \
+         CASE p.status WHEN 'ready' \
+             THEN jsonb_build_object('recording_id', p.id, 'duration_ms', p.duration_ms) \
+             ELSE jsonb_build_object('recording_id', p.id, 'why', coalesce(p.why, p.status)) END \
+     FROM put p WHERE p.status <> 'recording'";
 
 pub(crate) const FIND: &str =
     "SELECT folder, status FROM recordings WHERE id = $1 AND tenant_id = $2";

@@ -136,11 +136,13 @@ const fn access_and_privacy() -> [&'static str; 13] {
 }
 
 /// What is sent for events and who is told of them.
-const OF_EVENTS: [&str; 19] = [
+const OF_EVENTS: [&str; 21] = [
     live_events::ADD_AFTER_END,
+    live_events::CLOSED,
     live_events::OF_CALL,
     live_events::OF_TENANT,
     live_events::RECORDED,
+    live_events::TELL_NEWS,
     webhooks::CLAIM,
     webhooks::WAITING,
     webhooks::DELIVERED,
@@ -159,12 +161,13 @@ const OF_EVENTS: [&str; 19] = [
 ];
 
 /// Recordings and transcripts.
-const OF_WHAT_IS_SAID: [&str; 9] = [
+const OF_WHAT_IS_SAID: [&str; 10] = [
     recordings::PUT,
     recordings::FIND,
     recordings::REMOVED,
     recordings::FORGET_REMOVED,
     transcripts::PUT,
+    transcripts::ADD_NEWS,
     transcripts::GET,
     transcripts::LIST,
     transcripts::DELETE,

@@ -13,6 +13,7 @@ use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::json;
 use sqlx::FromRow;
 use sqlx::Row;
@@ -75,8 +76,16 @@ impl FromRow<'_, PgRow> for Overview {
     }
 }
 
-/// Stores turns of a call of `tenant`; how many were new or took the place of one that was not final. One that is
-/// final stays as it is, so whoever sends turns twice changes nothing.
+/// The least and the greatest number of turns.
+#[must_use]
+pub fn span(turns: &[Turn]) -> (u32, u32) {
+    let numbers = || turns.iter().map(|turn| turn.seq);
+    (numbers().min().unwrap_or_default(), numbers().max().unwrap_or_default())
+}
+
+/// Stores turns of a call of `tenant` that runs; how many were new or took the place of one that was not final. One
+/// that is final stays as it is, so whoever sends turns twice changes nothing. That they came is told as an event of
+/// the call, by the call or after it.
 ///
 /// # Errors
 /// When the database fails; then none is stored.
@@ -85,6 +94,7 @@ pub async fn put(
     (tenant, call): (TenantId, CallId),
     turns: &[Turn],
 ) -> sqlx::Result<u64> {
+    let news = detail(span(turns));
     let turns = serde_json::to_value(turns).map_err(|error| sqlx::Error::Encode(error.into()))?;
     let mut transaction = database.begin(tenant).await?;
     let done = sqlx::query(PUT)
@@ -93,8 +103,24 @@ pub async fn put(
         .bind(turns)
         .execute(&mut *transaction)
         .await?;
+    if done.rows_affected() > 0 {
+        sqlx::query(ADD_NEWS)
+            .bind(tenant.uuid())
+            .bind(call.uuid())
+            .bind(ADDED)
+            .bind(news)
+            .execute(&mut *transaction)
+            .await?;
+    }
     transaction.commit().await?;
     Ok(done.rows_affected())
+}
+
+/// The event that tells of turns.
+const ADDED: &str = "transcript_added";
+
+fn detail((first, last): (u32, u32)) -> Value {
+    json!({"first": first, "last": last})
 }
 
 /// What became of what was said of a call that is over.
@@ -106,30 +132,24 @@ pub enum AfterEnd {
     Stored(u64, Option<ToldEvent>),
 }
 
-/// The same for a call that is over: where anything was stored, an event is added to the call with it. `None`:
-/// the turns of these numbers are stored already, and nobody was told.
+/// The same for a call that is over: where anything was stored, an event is added to the call with it.
 ///
 /// # Errors
 /// When the database fails; then nothing is changed.
 pub async fn put_after_end(
     database: &Database,
     key: (TenantId, CallId),
-    turns: Option<&[Turn]>,
-    (first, last): (u32, u32),
+    turns: &[Turn],
 ) -> sqlx::Result<AfterEnd> {
+    let event = (ADDED, detail(span(turns)));
     // The role of the API adds no events; each statement names the tenant.
     let mut transaction = database.begin_all_tenants().await?;
-    let mut stored = 0;
-    if let Some(turns) = turns {
-        let turns =
-            serde_json::to_value(turns).map_err(|error| sqlx::Error::Encode(error.into()))?;
-        let put = sqlx::query(PUT).bind(key.0.uuid()).bind(key.1.uuid()).bind(turns);
-        stored = put.execute(&mut *transaction).await?.rows_affected();
-        if stored == 0 {
-            return Ok(AfterEnd::Stored(0, None));
-        }
+    let turns = serde_json::to_value(turns).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    let put = sqlx::query(PUT).bind(key.0.uuid()).bind(key.1.uuid()).bind(turns);
+    let stored = put.execute(&mut *transaction).await?.rows_affected();
+    if stored == 0 {
+        return Ok(AfterEnd::Stored(0, None));
     }
-    let event = ("transcript_added", json!({"first": first, "last": last}));
     match live_events::add_after_end(&mut transaction, key, event).await? {
         Added::NotOver => Ok(AfterEnd::NotOver),
         Added::Told(told) => {
@@ -220,6 +240,9 @@ pub(crate) const PUT: &str = "INSERT INTO transcripts \
      ON CONFLICT (tenant_id, call_id, seq) DO UPDATE SET speaker = excluded.speaker, \
          text = excluded.text, at = excluded.at, at_ms = excluded.at_ms, is_final = excluded.is_final \
      WHERE NOT transcripts.is_final";
+
+pub(crate) const ADD_NEWS: &str =
+    "INSERT INTO call_news (tenant_id, call_id, name, detail) VALUES ($1, $2, $3, $4)";
 
 pub(crate) const GET: &str = "SELECT seq, speaker, text, at, at_ms, is_final FROM transcripts \
      WHERE tenant_id = $1 AND call_id = $2 AND seq >= $3 ORDER BY seq LIMIT $4";

@@ -51,7 +51,8 @@ pub const WEBHOOKS: Resource = Resource {
                 TYPES_MAX,
                 Form::new(is_type, TYPE_PATTERN, "a type of event such as call.ended, or * for all"),
             ),
-            "The types of events that are told there; * stands for all, and is the default.",
+            "The types of events that are told there; * stands for all but those of the inside of the switch, \
+             and is the default.",
         ),
         Field::new(
             "is_active",
@@ -102,6 +103,7 @@ event_types!(
     "agent_ready",
     "agent_failed",
     "agent_attached",
+    "agent_awaited",
     "agent_asked",
     "script_noted",
     "agent_replaced",
@@ -121,7 +123,24 @@ event_types!(
     "recording_stopped",
     "recording_ready",
     "recording_failed",
-    "transcript_added"
+    "transcript_added",
+    // Told to those who name them; see `tandem_webhook_is_inside`.
+    "decided",
+    "refused",
+    "ignored",
+    "acknowledged",
+    "first_media",
+    "dialled",
+    "sent",
+    "attempted",
+    "progressed",
+    "reoffer_refused",
+    "replaced",
+    "turn",
+    "barge_in",
+    "underrun",
+    "leg_media",
+    "media"
 );
 
 /// Whose turn it is: a call with something to tell, and the endpoint it is told to.
@@ -478,6 +497,7 @@ fn time(row: &PgRow, column: &str) -> sqlx::Result<Option<Timestamp>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::live_events;
 
     #[test]
     fn a_type_is_words_joined_by_dots_or_a_star() {
@@ -486,6 +506,29 @@ mod tests {
         }
         for bad in ["", "call", "call.", "Call.Ended", "call.*", "call ended", "call.\u{0}"] {
             assert!(!is_type(bad), "{bad}");
+        }
+    }
+
+    /// Every word by which the source names something that happened to a call.
+    fn names() -> Vec<&'static str> {
+        let sources = [include_str!("../call/event.rs"), include_str!("../types/talk.rs")];
+        let named = sources.iter().flat_map(|source| {
+            let bodies = source.split("fn event_name(").chain(source.split("fn name("));
+            let bodies = bodies.filter(|body| body.starts_with("&self)"));
+            bodies.flat_map(|body| body.split("\n    }\n").next().unwrap_or_default().lines())
+        });
+        named.filter_map(|line| line.split("=> \"").nth(1)?.split('"').next()).collect()
+    }
+
+    #[test]
+    fn whatever_is_told_live_can_be_told_by_webhooks() {
+        let names = names();
+        assert!(names.len() > 45 && names.contains(&"recording_ready"), "{names:?}");
+        for name in &names {
+            for (rings, answered) in [(true, true), (false, false)] {
+                let kind = live_events::kind_of(name, rings, answered);
+                assert!(is_type(&kind) && EVENT_TYPES.len() <= TYPES_MAX, "{kind}");
+            }
         }
     }
 }

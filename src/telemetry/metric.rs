@@ -82,6 +82,7 @@ metrics_table! {
         RecordsRejected, "records_rejected_total", "", "Call records PostgreSQL refused; kept in journal/rejected.";
         Recordings, "recordings_total", "status", "Recordings that ended: ready, failed, interrupted (by a kill; mended at the next start).";
         RecordingGaps, "recording_gaps_total", "", "Gaps in recordings, because the disk or a media thread came too late.";
+        TranscriptTurnsLost, "transcript_turns_lost_total", "", "Turns of transcripts that did not reach PostgreSQL: too many at once, or it was away too long.";
         TracesStored, "sip_traces_stored_total", "", "Calls whose signalling reached PostgreSQL.";
         TracesLost, "sip_traces_lost_total", "", "Calls whose signalling did not reach PostgreSQL: too many at once, or it was away too long.";
         RecordsLost, "records_lost_total", "", "Call records lost because disk and memory were full.";

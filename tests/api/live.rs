@@ -194,18 +194,31 @@ async fn token_of(switch: &Switch, key: &str, tokens: &str, wish: Value) -> Stri
     answer.json()["token"].as_str().unwrap().to_owned()
 }
 
-/// The types of the events that a socket tells until it is closed.
-async fn kinds_heard(socket: &mut WebSocketStream<MaybeTlsStream<TcpStream>>) -> Vec<String> {
-    let mut kinds = Vec::new();
+/// The types and places of the events that a socket tells until it is closed.
+async fn heard(
+    socket: &mut WebSocketStream<MaybeTlsStream<TcpStream>>,
+) -> Vec<(String, Option<u64>)> {
+    let mut told = Vec::new();
     while let Some(message) = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap() {
         let Ok(message) = message else { break };
         if let Ok(text) = message.to_text()
             && let Ok(event) = serde_json::from_str::<Value>(text)
         {
-            kinds.push(event["type"].as_str().unwrap().to_owned());
+            told.push((event["type"].as_str().unwrap().to_owned(), event["seq"].as_u64()));
         }
     }
-    kinds
+    told
+}
+
+/// A socket that was opened late is told the call, which was on hold, from its birth to its end without a gap.
+async fn hears_all(socket: &mut WebSocketStream<MaybeTlsStream<TcpStream>>) {
+    let heard = heard(socket).await;
+    let seqs: Vec<_> = heard.iter().map(|(_, seq)| *seq).collect();
+    assert_eq!(seqs, (0..seqs.len() as u64).map(Some).collect::<Vec<_>>(), "{heard:?}");
+    let kinds: Vec<_> = heard.iter().map(|(kind, _)| kind.as_str()).collect();
+    assert!(kinds.contains(&"call.hold_begun"), "{kinds:?}");
+    assert_eq!(kinds.first(), Some(&"call.initiated"), "{kinds:?}");
+    assert_eq!(kinds.last(), Some(&"call.ended"), "{kinds:?}");
 }
 
 #[tokio::test]
@@ -260,6 +273,9 @@ async fn a_token_opens_its_running_call_and_nothing_else() {
     for path in [in_address(&call, &watch), in_address(&format!("{call}/events"), &viewer)] {
         assert_eq!(http::request(switch.http, "GET", &path, &[]).await.status, 401, "{path}");
     }
+    // Who comes late is told all of it at once, what no record has yet too.
+    let held = send(&switch, &steers, ("POST", &format!("{call}/hold")), Value::Null).await;
+    assert_eq!(held.status, 200, "{}", held.body);
     let events = in_address(&format!("{call}/events"), &watch);
     let url = format!("ws://{}{events}&after=-1", switch.http);
     let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
@@ -268,9 +284,7 @@ async fn a_token_opens_its_running_call_and_nothing_else() {
     assert!([200, 202].contains(&answer.status), "{}", answer.body);
     follower.ended(1).await;
     follower.drain().await;
-    let kinds = kinds_heard(&mut socket).await;
-    assert_eq!(kinds.first().map(String::as_str), Some("call.initiated"), "{kinds:?}");
-    assert_eq!(kinds.last().map(String::as_str), Some("call.ended"), "{kinds:?}");
+    hears_all(&mut socket).await;
     switch.wait_for_calls(1).await;
     let gone = async {
         while send(&switch, &steers, ("GET", &call), Value::Null).await.status != 401 {

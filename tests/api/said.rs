@@ -78,6 +78,11 @@ async fn recordings_are_listed_by_call_and_shown_to_their_tenant_alone() {
     assert_eq!(gone.status, 204, "{}", gone.body);
     let removals = format!("SELECT count(*) FROM recording_removals WHERE id = '{id}'");
     assert_eq!(postgres::count(&bench.database, &removals).await, 1, "its node is told");
+    let log = format!(
+        "SELECT count(*) FROM audit_log WHERE action = 'delete' AND subject = 'recording' \
+         AND subject_id = '{id}' AND tenant_id IS NOT NULL"
+    );
+    assert_eq!(postgres::count(&bench.database, &log).await, 1);
 }
 
 #[tokio::test]
@@ -123,6 +128,9 @@ async fn turns_are_stored_once_and_one_that_is_not_final_gives_way() {
     assert_eq!(none["transcripts"], json!([]));
     assert_eq!(bench.send(("DELETE", &path), A, &Value::Null).await.status, 204);
     check_error(&bench.send(("DELETE", &path), A, &Value::Null).await, 404, "not_found");
+    let log = "SELECT string_agg(detail ->> 'turns', ',') FROM audit_log \
+               WHERE action = 'delete' AND subject = 'transcript' AND tenant_id IS NOT NULL";
+    assert_eq!(postgres::text(&bench.database, log).await, "2");
 }
 
 #[tokio::test]

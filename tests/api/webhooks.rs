@@ -18,8 +18,15 @@ use tandem::config::webhooks::WebhookSettings;
 use tandem::net::websocket::TrustRoots;
 use tandem::store::api_keys::KeyRole;
 use tandem::store::api_keys::KeyScope;
+use tandem::store::live_events;
+use tandem::store::recordings;
+use tandem::store::recordings::RecordingEnd;
+use tandem::store::recordings::StoredRecording;
+use tandem::store::transcripts;
+use tandem::store::transcripts::Turn;
 use tandem::store::webhooks::EVENT_TYPES;
 use tandem::types::reach::Reach;
+use tandem::types::recording::RecordingOf;
 use tandem::webhook::Deliverer;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -314,7 +321,7 @@ async fn an_inactive_endpoint_is_told_nothing_until_it_is_active_again() {
 }
 
 #[tokio::test]
-async fn every_type_that_is_offered_is_told_of_some_event_and_the_inside_of_the_switch_is_not() {
+async fn every_type_that_is_offered_is_told_of_some_event_and_the_inside_of_the_switch_is_known() {
     let bench = Bench::new().await;
     let body = json!({"url": "https://hooks.example/x", "events": EVENT_TYPES});
     bench.make(&bench.path(A, "webhooks"), A, body).await;
@@ -334,11 +341,136 @@ async fn every_type_that_is_offered_is_told_of_some_event_and_the_inside_of_the_
             "record_written" => continue,
             name => name,
         };
-        assert_eq!(told(name, *kind != "call.failed").await, *kind);
+        let sql = "SELECT tandem_webhook_type('progressed', false, true)";
+        match name {
+            "progressed" => assert_eq!(postgres::text(&bench.database, sql).await, *kind),
+            _ => assert_eq!(told(name, *kind != "call.failed").await, *kind),
+        }
     }
-    for name in ["decided", "refused", "acknowledged", "first_media", "dialled", "sent", "media"] {
-        assert_eq!(told(name, true).await, "", "{name}");
+    let is_inside = "SELECT string_agg(t, ',') FROM unnest(string_to_array('{}', ',')) t \
+                     WHERE tandem_webhook_is_inside(t)";
+    let inside = is_inside.replace("{}", &EVENT_TYPES.join(","));
+    let inside = postgres::text(&bench.database, &inside).await;
+    assert_eq!(inside.split(',').collect::<Vec<_>>(), INSIDE);
+}
+
+/// What is told to those alone who name it.
+const INSIDE: [&str; 16] = [
+    "call.decided",
+    "call.refused",
+    "call.ignored",
+    "call.acknowledged",
+    "call.first_media",
+    "call.dialled",
+    "call.sent",
+    "call.attempted",
+    "call.progressed",
+    "call.reoffer_refused",
+    "call.replaced",
+    "call.turn",
+    "call.barge_in",
+    "call.underrun",
+    "call.leg_media",
+    "call.media",
+];
+
+#[tokio::test]
+async fn the_inside_of_the_switch_is_told_to_those_who_name_it_beside_what_they_name() {
+    let bench = Bench::new().await;
+    let receiver = Receiver::start(200).await;
+    endpoint(&bench, &receiver.url(), &["call.decided", "call.ended"]).await;
+    let (_task, _stop) = deliver(&bench, 9);
+    let calls = [call(&bench).await];
+    events(&bench, &calls, 0..6).await;
+    receiver.wait("both", |told| told.len() >= 2).await;
+    wait_for(&bench, PENDING, 0).await;
+    assert_eq!(by_call(&receiver.taken())[&calls[0]], ["call.decided", "call.ended"]);
+}
+
+#[tokio::test]
+async fn the_end_of_a_recording_and_turns_that_no_call_told_of_are_told_once_behind_its_end() {
+    let bench = Bench::new().await;
+    let receiver = Receiver::start(200).await;
+    endpoint(&bench, &receiver.url(), &["*"]).await;
+    let (_task, _stop) = deliver(&bench, 9);
+    let (told, untold, open) = (call(&bench).await, call(&bench).await, call(&bench).await);
+    let sql = format!("UPDATE calls SET ended_at = NULL, cause = NULL WHERE id = '{open}'");
+    postgres::execute(&bench.database, &sql).await.unwrap();
+    let mut recorded = HashMap::new();
+    for call in [&told, &untold, &open] {
+        recorded.insert(call.clone(), record(&bench, call).await);
     }
+    // One told of its recording itself, and of one of two additions of the same turn.
+    let sql = format!(
+        "INSERT INTO call_events (call_id, seq, tenant_id, at, name, detail) VALUES \
+             ('{told}', 3, '{tenant}', now(), 'recording_failed', '{{\"recording_id\": \"{}\"}}'), \
+             ('{told}', 4, '{tenant}', now(), 'transcript_added', '{{\"first\": 7, \"last\": 7}}')",
+        recorded[&told],
+        tenant = bench.tenants[A],
+    );
+    postgres::execute(&bench.database, &sql).await.unwrap();
+    for is_final in [false, true] {
+        let turn = Turn {
+            seq: 7,
+            speaker: "agent".to_owned(),
+            text: "Good day.".to_owned(),
+            at: clock::wall_now(),
+            at_ms: None,
+            is_final,
+        };
+        let key = (bench.tenants[A], told.parse().unwrap());
+        assert_eq!(transcripts::put(&bench.database, key, &[turn]).await.unwrap(), 1);
+    }
+    let tell = async || live_events::tell_news_all_tenants(&bench.database, 9).await.unwrap();
+    let mut kinds: Vec<_> = tell().await.into_iter().map(|(_, event)| event.kind).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["call.recording_ready", "call.transcript_added"]);
+    assert!(tell().await.is_empty(), "once");
+    let waiting = format!("SELECT count(*) FROM call_news WHERE call_id = '{open}'");
+    assert_eq!(postgres::count(&bench.database, &waiting).await, 1);
+    let sql = format!("UPDATE calls SET ended_at = now(), cause = 'normal' WHERE id = '{open}'");
+    postgres::execute(&bench.database, &sql).await.unwrap();
+    assert_eq!(tell().await.len(), 1);
+    receiver.wait("all of it", |told| told.len() >= 5).await;
+    wait_for(&bench, PENDING, 0).await;
+    let taken = by_call(&receiver.taken());
+    assert_eq!(taken[&untold], ["call.recording_ready"]);
+    assert_eq!(taken[&open], ["call.recording_ready"]);
+    let both = ["call.recording_failed", "call.transcript_added", "call.transcript_added"];
+    assert_eq!(taken[&told], both);
+    let id = recorded[&untold].as_str();
+    let data = json!({"recording_id": id, "duration_ms": 20});
+    assert!(receiver.taken().iter().any(|told| told.body["data"] == data));
+}
+
+/// A recording of a call of the first tenant that is over.
+async fn record(bench: &Bench, call: &str) -> String {
+    let id = clock::new_recording_id();
+    let of = RecordingOf { id, call: call.parse().unwrap(), tenant: bench.tenants[A] };
+    let begun = StoredRecording {
+        of,
+        folder: clock::new_uuid(),
+        sample_rate: 8_000,
+        is_encrypted: false,
+        started_at: clock::wall_now(),
+        end: None,
+    };
+    let end = RecordingEnd {
+        status: "ready",
+        why: None,
+        ended_at: clock::wall_now(),
+        duration_ms: 20,
+        data_bytes: 640,
+        sha256: "0".repeat(64),
+        lost_ms: 0,
+        markers: json!([]),
+    };
+    let ended = StoredRecording { end: Some(end), ..begun.clone() };
+    // What is stored again, after a kill, tells nothing new.
+    for recording in [&begun, &ended, &ended] {
+        recordings::put_all_tenants(&bench.database, recording).await.unwrap();
+    }
+    id.to_string()
 }
 
 #[tokio::test]

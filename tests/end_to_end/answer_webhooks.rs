@@ -1,5 +1,8 @@
 //! Webhooks that are asked who answers, and the trace that webhooks are told of.
 
+use crate::call_out;
+use crate::carrier;
+use crate::carrier::CALLED;
 use crate::http;
 use crate::node::Home;
 use crate::node::Node;
@@ -176,4 +179,45 @@ async fn a_caller_may_hang_up_while_the_application_is_asked() {
     let summary = talk.hang_up().await;
     let record = asked.node.record(&summary.call_id).await;
     assert_eq!((record.cause.as_str(), record.is_answered), ("caller_cancelled", false));
+}
+
+#[tokio::test]
+async fn a_call_out_is_asked_about_once_it_was_answered_unless_who_placed_it_said_who_speaks() {
+    let asked = Asked::start(10_000).await;
+    let node = &asked.node;
+    let mut far = carrier::carrier(node, "127.0.0.9").await;
+    node.put(&[carrier::trunk(14, "127.0.0.9/32", &[far.local()], json!({}))]).await;
+    let other = rows::uuid(5).to_string();
+    asked.hook.answer_with(200, &json!({"ai_profile_id": other}).to_string());
+    let wish = json!({"to": CALLED, "from": NUMBER, "trunk": "trunk-14"});
+    for (agent, times) in [(None, 1), (Some(json!({"kind": "echo"})), 1)] {
+        let mut wish = wish.clone();
+        if let Some(agent) = &agent {
+            wish["agent"] = agent.clone();
+        }
+        let call = call_out::place(node, &asked.key, wish).await;
+        let invite = far.expect("INVITE ").await;
+        far.respond(&invite, "180 Ringing", "", "").await;
+        assert_eq!(asked.hook.told().len(), if agent.is_none() { 0 } else { 1 });
+        carrier::pick_up(&mut far, &invite).await;
+        // Both are echoes; the profile's own agent is a tone.
+        carrier::hears((&far, invite.audio_port()), &far, 0x51).await;
+        assert_eq!(asked.hook.told().len(), times);
+        node.post(&carrier::calls(1, &format!("/{call}/hangup")), &asked.key, &json!({})).await;
+        carrier::hear_bye(&far).await;
+        let record = carrier::shown(node, 1, &call, &asked.key).await;
+        let events = record["events"].as_array().unwrap().iter();
+        let outcomes = events.filter(|event| event["name"] == "answer_asked");
+        let outcomes: Vec<_> = outcomes.map(|event| &event["detail"]["outcome"]).collect();
+        match agent {
+            None => {
+                assert_eq!(record["ai_profile_id"], other);
+                assert_eq!(outcomes, ["overridden"]);
+                let question = &asked.hook.told()[0].body;
+                assert_eq!(question["call"]["direction"], "outbound");
+                assert_eq!(question["call_id"], call);
+            }
+            Some(_) => assert!(outcomes.is_empty(), "{record}"),
+        }
+    }
 }

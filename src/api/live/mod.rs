@@ -14,12 +14,14 @@ use crate::store::live_events::ToldEvent;
 use crate::store::live_events::Which;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Gauge;
+use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use crate::types::limit::EVENT_SOCKETS_MAX;
 use crate::types::limit::EVENT_SOCKETS_PER_TENANT_MAX;
 use crate::types::limit::EVENTS_KEPT_MAX;
 use crate::types::moment::Moment;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -74,6 +76,8 @@ struct Ring {
 enum Item {
     Told(Arc<ToldEvent>),
     Missed,
+    /// There was one, of a call whose data are erased.
+    Erased,
 }
 
 /// What is found at a place of the ring.
@@ -162,14 +166,24 @@ impl EventHub {
     fn pass_on(&self, event: &LiveEvent) {
         let channel = lock(&self.0.channels).get(&event.tenant).cloned();
         let Some(channel) = channel else { return };
-        let which = Which { tenant: event.tenant, call: event.call, seq: event.seq };
-        let far = Far { state: event.state.as_str(), rings: event.rings };
-        let told = ToldEvent::of(which, event.at, &event.event, far);
-        channel.push(Item::Told(Arc::new(told)));
+        channel.push(Item::Told(Arc::new(told_of(event))));
+    }
+
+    /// What happened to these calls is not told any more: the record of it is erased.
+    pub fn forget(&self, calls: &[CallId]) {
+        let calls: HashSet<CallId> = calls.iter().copied().collect();
+        let channels: Vec<_> = lock(&self.0.channels).values().cloned().collect();
+        for channel in channels {
+            for item in &mut lock(&channel.ring).items {
+                if matches!(item, Item::Told(told) if calls.contains(&told.call)) {
+                    *item = Item::Erased;
+                }
+            }
+        }
     }
 
     /// Tells those who follow the tenant what came when the call was over.
-    pub(super) fn tell(&self, tenant: TenantId, told: ToldEvent) {
+    pub fn tell(&self, tenant: TenantId, told: ToldEvent) {
         let channel = lock(&self.0.channels).get(&tenant).cloned();
         if let Some(channel) = channel {
             channel.push(Item::Told(Arc::new(told)));
@@ -285,6 +299,13 @@ impl Drop for Seat {
         let mut seats = lock(&self.channel.seats);
         *seats = (seats.0.saturating_sub(1), clock::now());
     }
+}
+
+/// What is told of an event that just happened.
+fn told_of(event: &LiveEvent) -> ToldEvent {
+    let which = Which { tenant: event.tenant, call: event.call, seq: event.seq };
+    let far = Far { state: event.state.as_str(), rings: event.rings };
+    ToldEvent::of(which, event.at, &event.event, far)
 }
 
 /// Resolves once `stop` is true; a sender that is gone means the same.

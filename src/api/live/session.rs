@@ -1,11 +1,16 @@
 //! `Session`: what one listener is told, in order, beginning where it left off.
 
+use crate::api::call_notes::RECORD_PERIOD;
+use crate::api::call_notes::RECORD_TRIES;
 use crate::api::live::EventHub;
 use crate::api::live::Found;
 use crate::api::live::Item;
 use crate::api::live::NoSeat;
 use crate::api::live::Seat;
 use crate::api::live::ended;
+use crate::api::live::told_of;
+use crate::clock;
+use crate::engine::registry::Unheard;
 use crate::store::database::Database;
 use crate::store::live_events;
 use crate::store::live_events::ToldEvent;
@@ -21,6 +26,10 @@ use uuid::Uuid;
 
 /// How often a listener hears that the connection lives.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Why something is missing.
+const UNREADABLE: &str = "the records cannot be read at this moment";
+const OVERRUN: &str = "too much happened at once";
 
 /// What a listener is told next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,16 +139,54 @@ impl Session {
                 self.gap("what was not stored yet is missing");
             }
             Ok(_) => self.gap("too many were missed; read the calls"),
-            Err(_) => self.gap("the records cannot be read at this moment"),
+            Err(error) => {
+                tracing::debug!(%error, "a listener is told of a gap");
+                self.gap(UNREADABLE);
+            }
         }
     }
 
-    /// Tells what the records have of the call between what was told last and `before`.
+    /// Tells what happened to the call between what was told last and `before`.
     async fn fill(&mut self, call: CallId, before: i64) {
-        let between = (self.last.unwrap_or(-1), before);
-        let found = live_events::of_call(&self.database, (self.tenant, call), between).await;
-        for told in found.unwrap_or_default() {
-            self.tell_in_order(&told);
+        match self.find(call, before).await {
+            Ok((found, is_whole)) => {
+                found.iter().for_each(|told| self.tell_in_order(told));
+                if !is_whole {
+                    self.gap("the end of the call is not stored yet");
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a listener is told of a gap");
+                self.gap(UNREADABLE);
+            }
+        }
+    }
+
+    /// The same, as the call itself has it while it runs, else as the records have it: those of a call that
+    /// ended this moment are on their way into the database. False: they did not come in time.
+    async fn find(&self, call: CallId, before: i64) -> sqlx::Result<(Vec<ToldEvent>, bool)> {
+        let after = self.last.unwrap_or(-1);
+        let heard = match &self.hub.0.calls {
+            Some(calls) => calls.events(self.tenant, call, after).await,
+            None => Err(Unheard::NoSuchCall),
+        };
+        let is_busy = match heard {
+            Ok(events) => {
+                let earlier = events.iter().filter(|event| i64::from(event.seq) < before);
+                return Ok((earlier.map(told_of).collect(), true));
+            }
+            Err(why) => why == Unheard::Busy,
+        };
+        let mut tries = 0;
+        loop {
+            let key = (self.tenant, call);
+            let is_whole = is_busy || live_events::is_closed(&self.database, key).await?;
+            let found = live_events::of_call(&self.database, key, (after, before)).await?;
+            tries += 1;
+            if is_whole || tries >= RECORD_TRIES {
+                return Ok((found, is_whole));
+            }
+            tokio::time::sleep_until(clock::instant(clock::now() + RECORD_PERIOD).into()).await;
         }
     }
 
@@ -161,7 +208,7 @@ impl Session {
         let seq = i64::from(told.seq);
         match self.last {
             Some(last) if seq <= last => return,
-            Some(last) if seq > last + 1 => self.gap("they were not stored yet"),
+            Some(last) if seq > last + 1 => self.gap("they are not kept"),
             _ => {}
         }
         self.last = Some(seq);
@@ -190,9 +237,10 @@ impl Session {
                 return None;
             }
             match self.seat.channel.at(self.place) {
+                // Who waits for this may stop in the midst of it; then the item is taken again.
                 Found::Item(item) => {
-                    self.place += 1;
                     self.take(item).await;
+                    self.place += 1;
                 }
                 // It was told that it may take its time, but not for ever: others' events are kept too.
                 Found::Gone => self.drop_for("too_slow"),
@@ -215,9 +263,17 @@ impl Session {
                 self.tell_in_order(&told);
             }
             (Item::Told(_), Follow::Call(..)) => {}
-            (Item::Missed, Follow::Tenant(_)) => self.gap("too much happened at once"),
-            // The place of the call's next event tells whether one of its own was missed.
-            (Item::Missed, Follow::Call(call, _)) => self.look_whether_over(call).await,
+            (Item::Missed, Follow::Tenant(_)) => self.gap(OVERRUN),
+            // It may have been an event of this call, and its last.
+            (Item::Missed, Follow::Call(call, _)) if self.last.is_some() => {
+                self.fill(call, i64::from(u32::MAX)).await;
+                self.look_whether_over(call, self.place + 1).await;
+            }
+            (Item::Missed, Follow::Call(call, _)) => {
+                self.look_whether_over(call, self.place + 1).await;
+                self.gap(OVERRUN);
+            }
+            (Item::Erased, _) => {}
         }
     }
 
@@ -228,16 +284,16 @@ impl Session {
             changed = self.newest.changed() => self.is_over |= changed.is_err(),
             () = tokio::time::sleep(HEARTBEAT) => {
                 if let Follow::Call(call, _) = self.follow {
-                    self.look_whether_over(call).await;
+                    self.look_whether_over(call, self.place).await;
                 }
                 self.waiting.push_back(Frame::Heartbeat);
             }
         }
     }
 
-    /// A call whose end was told in between is not waited for.
-    async fn look_whether_over(&mut self, call: CallId) {
-        let is_told = matches!(self.seat.channel.at(self.place), Found::Item(_));
+    /// A call whose end was told in between is not waited for; `place` is that of the next event.
+    async fn look_whether_over(&mut self, call: CallId, place: u64) {
+        let is_told = matches!(self.seat.channel.at(place), Found::Item(_));
         if !is_told && !self.is_running(call) {
             self.fill(call, i64::from(u32::MAX)).await;
             self.is_over = true;

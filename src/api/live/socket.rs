@@ -182,9 +182,15 @@ async fn converse(mut socket: WebSocket, mut session: Session) {
             },
         }
     }
-    // 1000: there is nothing more, and the last message said why.
+    // 1000: there is nothing more, and the last message said why. Who answers a ping over a connection that is gone
+    // loses what it has not read yet, so it is waited for (RFC 6455 §7.1.1).
     let close = CloseFrame { code: 1_000, reason: "".into() };
-    drop(tokio::time::timeout(SEND_MAX, socket.send(Message::Close(Some(close)))).await);
+    let closing = async {
+        if socket.send(Message::Close(Some(close))).await.is_ok() {
+            while let Some(Ok(_)) = socket.recv().await {}
+        }
+    };
+    drop(tokio::time::timeout(SEND_MAX, closing).await);
 }
 
 #[cfg(test)]

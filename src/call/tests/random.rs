@@ -1,12 +1,16 @@
 //! Whatever a call is told in whatever order: what it opened is closed once, and then it is over.
 
 use super::*;
+use crate::call::asking::Answerer;
+use crate::call::asking::Asked as WhoSpeaks;
 use crate::call::dial::DialRequest;
 use crate::call::dial::DialTarget;
 use crate::call::setup::NextAgent;
 use crate::call::steer::Order;
 use crate::call::transfer::TransferRequest;
 use crate::routing::outbound::DiversionReason;
+use crate::types::answer_hook::AskFault;
+use crate::types::header::CallVariables;
 use crate::types::id::TrunkId;
 use proptest::prelude::*;
 
@@ -291,8 +295,25 @@ fn input() -> impl Strategy<Value = Input> {
         1 => side.clone().prop_map(Input::HoldRequested),
         1 => side.prop_map(Input::ResumeRequested),
         1 => Just(Input::Begun),
+        3 => asked().prop_map(|asked| Input::Asked(Box::new(asked))),
         1 => cause().prop_map(|cause| Input::HangupRequested { cause, by: Party::Operator }),
     ]
+}
+
+/// What an application may say of who speaks.
+fn asked() -> impl Strategy<Value = WhoSpeaks> {
+    let other = |partner| {
+        let next = NextAgent { profile: super::steering::profile(), agent: plain().agent, partner };
+        Answerer::Other(Box::new(next), VecDeque::new())
+    };
+    let answerer = prop::sample::select(vec![
+        Answerer::Kept,
+        other(Partner::Agent),
+        other(Partner::AgentLeg(Box::new(request()))),
+        other(Partner::Forward(Box::new(request()))),
+        Answerer::Failed(AskFault::Late),
+    ]);
+    answerer.prop_map(|answerer| WhoSpeaks { answerer, variables: CallVariables::default() })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -385,8 +406,11 @@ fn setup() -> impl Strategy<Value = CallSetup> {
         partner,
     });
     let fallbacks = prop::collection::vec(next, 0..4);
-    (opening, partner, answer, fallbacks).prop_map(|(opening, partner, answer, fallbacks)| {
+    let asks = prop::sample::select(vec![None, None, Some(Duration::from_secs(2))]);
+    let all = (opening, partner, answer, fallbacks, asks);
+    all.prop_map(|(opening, partner, answer, fallbacks, asks)| {
         let mut setup = plain();
+        setup.asks = asks;
         setup.fallbacks = fallbacks.into();
         setup.opening = opening;
         setup.partner = partner;

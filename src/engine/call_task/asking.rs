@@ -1,7 +1,8 @@
-//! A call in asks its tenant's application who answers it.
+//! A call asks its tenant's application who speaks.
 
 use crate::call::asking::Answerer;
 use crate::call::asking::Asked;
+use crate::call::event::CallDirection;
 use crate::call::input::Input;
 use crate::clock;
 use crate::engine::answer_hook;
@@ -83,9 +84,12 @@ impl Task {
                 let profile = table.ai_profile(id);
                 let profile = profile.filter(|profile| profile.tenant == self.route.tenant.id);
                 let profile = Arc::clone(profile.ok_or(AskFault::UnknownProfile)?);
-                let number = table.number(self.route.dialled);
-                self.route.record =
-                    is_recorded(&self.route.tenant, number.map(Arc::as_ref), &profile);
+                // Whether a call out is recorded was settled when it was placed.
+                if self.log.record().direction == CallDirection::Inbound {
+                    let number = table.number(self.route.dialled);
+                    self.route.record =
+                        is_recorded(&self.route.tenant, number.map(Arc::as_ref), &profile);
+                }
                 let next = partner::fallbacks(&table, &profile);
                 let fallbacks = partner::next_agents(&next);
                 let other = partner::next_agents(&[Arc::clone(&profile)]).pop_front();

@@ -22,6 +22,7 @@ use std::sync::Arc;
 impl Task {
     /// Does what is asked and answers how the call stands then.
     pub(super) async fn run_errand(&mut self, errand: Errand) {
+        let is_look = matches!(errand.ask, Ask::Look);
         let done = match errand.ask {
             Ask::Look => Ok(()),
             Ask::Order(order) => self.order(order).await,
@@ -49,7 +50,7 @@ impl Task {
             }
         };
         // Who asked may be gone.
-        drop(errand.reply.send(done.map(|()| self.snapshot())));
+        drop(errand.reply.send(done.map(|()| self.snapshot(is_look))));
     }
 
     /// The agent of another profile takes over.
@@ -112,7 +113,8 @@ impl Task {
         self.note(CallEvent::VariablesSet(Box::new(self.route.variables.clone())));
     }
 
-    fn snapshot(&mut self) -> Snapshot {
+    /// `whole`: with what happened up to now.
+    fn snapshot(&mut self, whole: bool) -> Snapshot {
         let mut media = Vec::new();
         for side in LegSide::ALL {
             // Asking for the slot of a leg that never was would make it one.
@@ -129,7 +131,7 @@ impl Task {
             standing: self.call.standing(),
             profile: record.route.ai_profile,
             variables: self.route.variables.clone(),
-            events: self.log.pending().to_vec(),
+            events: if whole { self.log.events().to_vec() } else { Vec::new() },
             media,
         }
     }
