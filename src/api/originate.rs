@@ -76,6 +76,8 @@ struct CallWish {
     max_duration_s: Option<u64>,
     /// Whether it is recorded.
     record: Option<bool>,
+    /// Whether a person or a machine answered is found out.
+    machine_detection: Option<bool>,
 }
 
 pub(super) async fn place(
@@ -215,6 +217,7 @@ impl CallWish {
         // They were checked.
         wish.variables = self.variables.and_then(|all| call_notes::variables(&all).ok());
         wish.record = self.record;
+        wish.machine_detection = self.machine_detection.unwrap_or_default();
         wish.duration_max = self.max_duration_s.map(Duration::from_secs);
         Ok(wish)
     }

@@ -63,6 +63,13 @@ impl Tonality {
         rest < all * REST_MAX && stays
     }
 
+    /// The frequency of the frame before where it was a single one, in Hz, to the next 25.
+    #[must_use]
+    pub fn single_hz(&self) -> Option<u16> {
+        let [first, second] = self.peaks?;
+        (first == second).then(|| u16::try_from(first * BIN_HZ).unwrap_or(u16::MAX))
+    }
+
     /// The frames before do not belong to what follows.
     pub const fn forget(&mut self) {
         self.peaks = None;

@@ -9,6 +9,7 @@ use crate::cdr::CallRecord;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
 use crate::telemetry::metric::Histogram;
+use crate::types::answering_machine::AnswererEvent;
 use crate::types::cause::HangupCause;
 use crate::types::moment::Moment;
 use crate::types::talk::Talk;
@@ -106,6 +107,14 @@ fn count_talk(talk: Talk) {
         Talk::Underrun { node_late, .. } => {
             metric::count(Counter::AgentUnderruns, if node_late { "node" } else { "agent" });
         }
+        Talk::Answerer(AnswererEvent::Seems { answerer, is_final: true, .. }) => {
+            metric::count(Counter::Answerers, answerer.as_str());
+        }
+        Talk::Answerer(
+            AnswererEvent::Seems { is_final: false, .. }
+            | AnswererEvent::Beep { .. }
+            | AnswererEvent::GreetingOver { .. },
+        ) => (),
     }
 }
 

@@ -113,6 +113,8 @@ pub(super) struct CallRoute {
     pub(super) peer_host: String,
     /// It is recorded from its answer on.
     pub(super) record: bool,
+    /// Who answers it is to be told from a machine.
+    pub(super) screened: bool,
 }
 
 /// Starts the task of a call. Its record is reported as opened before anything is said to the near leg.
@@ -357,6 +359,7 @@ impl Task {
             self.switch.live.tell(self.log.record(), TimedEvent { seq, at: now, event });
         }
         if answered {
+            self.screen();
             self.report();
         } else if !is_inside && self.report_at.is_none() {
             self.report_at = Some(now + REPORT_AFTER);

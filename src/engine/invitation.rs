@@ -232,6 +232,7 @@ fn call_route(invitation: &Invitation, route: InboundRoute) -> CallRoute {
     let record = is_recorded(&route.tenant, Some(&route.number), &route.profile);
     CallRoute {
         record,
+        screened: false,
         caller: route.caller.shown().to_owned(),
         variables: route.variables,
         withheld: route.caller.withheld,

@@ -23,6 +23,7 @@ use crate::engine::media_worker::Command;
 use crate::engine::media_worker::Hosted;
 use crate::engine::media_worker::TapeCommand;
 use crate::engine::media_worker::Worker;
+use crate::media::answering_machine::AnsweringMachineDetector;
 use crate::media::listener::Listener;
 use crate::media::session::Clip;
 use crate::media::session::MediaSession;
@@ -257,6 +258,11 @@ impl MediaEngine {
     /// Lets `listener` hear the peer beside its agent; `None`: nobody.
     pub fn listen(&self, id: MediaId, listener: Option<Box<Listener>>) {
         self.command(id, Command::Listen(id, listener));
+    }
+
+    /// Lets `machine` find out who answered, from now on.
+    pub fn screen(&self, id: MediaId, machine: Box<AnsweringMachineDetector>) {
+        self.command(id, Command::Screen(id, machine));
     }
 
     /// Puts what is heard and sent on `tape`.

@@ -14,6 +14,7 @@ use crate::engine::media_events::MediaEventsIn;
 use crate::engine::media_thread::MediaId;
 use crate::engine::media_worker::gauges::Gauges;
 use crate::engine::os;
+use crate::media::answering_machine::AnsweringMachineDetector;
 use crate::media::event::MediaEvent;
 use crate::media::listener::Listener;
 use crate::media::output::Port;
@@ -80,6 +81,7 @@ pub(crate) enum Command {
     StopPlaying(MediaId),
     Mute(MediaId, (bool, bool)),
     Listen(MediaId, Option<Box<Listener>>),
+    Screen(MediaId, Box<AnsweringMachineDetector>),
     Tape(MediaId, TapeCommand),
     Report(MediaId, oneshot::Sender<MediaStatistics>),
     Rule(MediaId, Box<MediaRules>),
@@ -99,6 +101,7 @@ pub(crate) enum Garbage {
     Bridge(Box<BridgeEnd>),
     Clip(Box<Clip>),
     Listener(Box<Listener>),
+    AnsweringMachine(Box<AnsweringMachineDetector>),
     Tape(Box<TapeIn>),
     LinkReply(oneshot::Sender<Box<MediaEnd>>),
     Reply(oneshot::Sender<Box<Hosted>>),
@@ -390,6 +393,7 @@ impl MediaThread {
                     self.with(id, |hosted, _| hosted.session.mute(inward, outward));
                 }
                 Command::Listen(id, listener) => self.listen(id, listener),
+                Command::Screen(id, machine) => self.screen(id, machine),
                 Command::Tape(id, command) => self.tape(id, command),
                 Command::Report(id, reply) => self.report(id, reply),
                 Command::Rule(id, mut rules) => {

@@ -89,6 +89,8 @@ pub struct Origination {
     pub duration_max: Option<Duration>,
     /// Whether it is recorded; `None`: as number, profile and tenant say.
     pub record: Option<bool>,
+    /// Whether a person or a machine answered is to be found out.
+    pub machine_detection: bool,
     /// Its identity; `None`: a new one.
     pub id: Option<CallId>,
 }
@@ -110,6 +112,7 @@ impl Origination {
             variables: None,
             duration_max: None,
             record: None,
+            machine_detection: false,
             id: None,
         }
     }
@@ -275,6 +278,7 @@ impl CallControl {
         let settings = is_recorded(&plan.tenant, plan.number.as_deref(), &profile);
         let route = CallRoute {
             record: wish.record.unwrap_or(settings),
+            screened: wish.machine_detection,
             tenant: Arc::clone(&plan.tenant),
             profile,
             trunk,

@@ -1,5 +1,6 @@
 //! Media sessions: RTP of one leg, the playout queue of its agent, the 20 ms tick.
 
+pub mod answering_machine;
 pub mod event;
 pub mod listener;
 pub mod output;

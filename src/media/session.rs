@@ -10,12 +10,12 @@ use crate::audio::keys::KeyEar;
 use crate::audio::link::MediaEnd;
 use crate::audio::tape::TapeIn;
 use crate::media::event::MediaEvent;
-use crate::media::listener::Listener;
 use crate::media::output::Port;
 use crate::media::output::TickOutput;
 use crate::media::playout::Playout;
 use crate::media::session::bridged::Bridged;
 use crate::media::session::ear::Ear;
+use crate::media::session::listening::Ears;
 use crate::media::session::outgoing::Outgoing;
 use crate::media::setup::MediaRules;
 use crate::media::setup::MediaSetup;
@@ -113,12 +113,9 @@ pub struct MediaSession {
     /// Since when packets should come and do not.
     quiet_since: Option<Moment>,
     collisions: u8,
-    /// Hears the peer beside its agent.
-    listener: Option<Box<Listener>>,
+    ears: Ears,
     /// Ticks since the session was opened, those left out too.
     ticks: u64,
-    /// Events about the talk of peer and agent that were told.
-    talk_events: u32,
     counters: MediaStatistics,
 }
 
@@ -153,9 +150,8 @@ impl MediaSession {
             started: !setup.playout_held,
             quiet_since: None,
             collisions: 0,
-            listener: None,
+            ears: Ears::default(),
             ticks: 0,
-            talk_events: 0,
             counters: MediaStatistics::default(),
         };
         let mut rules = setup.rules;

@@ -10,6 +10,7 @@ use crate::cdr::TimedEvent;
 use crate::clock;
 use crate::store::json_text::JsonText;
 use crate::types::answer_hook::AskOutcome;
+use crate::types::answering_machine::AnswererEvent;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::header::CallVariables;
@@ -357,6 +358,20 @@ fn talk_detail(talk: Talk) -> Value {
         Talk::Underrun { at_ms, ms, node_late } => {
             json!({"at_ms": at_ms, "ms": ms, "late": if node_late { "node" } else { "agent" }})
         }
+        Talk::Answerer(event) => answerer_detail(event),
+    }
+}
+
+fn answerer_detail(event: AnswererEvent) -> Value {
+    match event {
+        AnswererEvent::Seems { at_ms, answerer, percent, is_final } => json!({
+            "at_ms": at_ms,
+            "answerer": answerer.as_str(),
+            "percent": percent,
+            "final": is_final,
+        }),
+        AnswererEvent::Beep { at_ms, hz } => json!({"at_ms": at_ms, "hz": hz}),
+        AnswererEvent::GreetingOver { at_ms, beeped } => json!({"at_ms": at_ms, "beeped": beeped}),
     }
 }
 

@@ -69,6 +69,7 @@ metrics_table! {
         AgentsFailed, "agents_failed_total", "cause", "Agents that were not reached or lost.";
         AgentsReplaced, "agents_replaced_total", "", "Agents in whose place that of a fallback profile was called.";
         AgentUnderruns, "agent_underruns_total", "late", "Gaps inside what an agent said, by who came late: agent, node.";
+        Answerers, "answerers_total", "answerer", "Calls out whose answerer was told from a machine: human, machine, fax, silence.";
         BargeIns, "barge_ins_total", "outcome", "Times a caller spoke over its agent: told, interrupted, resumed.";
         AgentFramesDropped, "agent_frames_dropped_total", "", "Frames of caller audio an agent was too slow for.";
         AgentMessagesMalformed, "agent_messages_malformed_total", "what", "Messages of agents that could not be read.";

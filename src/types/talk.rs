@@ -1,5 +1,7 @@
 //! What is worth telling of the talk of a caller with its agent.
 
+use crate::types::answering_machine::AnswererEvent;
+
 /// One thing that happened between a caller and its agent. Times are ms since the caller's media session was
 /// opened, in ticks of 20 ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub enum Talk {
         /// The media thread came late, not the agent.
         node_late: bool,
     },
+    /// Who answered a call of ours, as far as its audio tells. Its times are ms since the answer.
+    Answerer(AnswererEvent),
 }
 
 /// The caller stopped speaking and the agent answered.
@@ -68,6 +72,7 @@ impl Talk {
             Self::Turn(_) => "turn",
             Self::BargeIn { .. } => "barge_in",
             Self::Underrun { .. } => "underrun",
+            Self::Answerer(event) => event.name(),
         }
     }
 }

@@ -9,6 +9,7 @@
 )]
 
 mod answer_webhooks;
+mod answerers;
 mod barge_in;
 mod bot;
 mod bot_calls;

@@ -58,6 +58,13 @@ impl Slot {
 }
 
 impl Task {
+    /// Finds out who answered, where that was asked for.
+    pub(super) fn screen(&self) {
+        if let Some(media) = self.media.id().filter(|_| self.route.screened) {
+            self.switch.media.screen(media, Box::default());
+        }
+    }
+
     pub(super) fn media_event(
         &mut self,
         side: LegSide,

@@ -121,6 +121,7 @@ fn route() -> CallRoute {
         hops_left: 70,
         peer_host: String::new(),
         record: false,
+        screened: false,
     }
 }
 

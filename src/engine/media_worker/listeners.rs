@@ -3,6 +3,7 @@
 use crate::engine::media_thread::MediaId;
 use crate::engine::media_worker::Garbage;
 use crate::engine::media_worker::MediaThread;
+use crate::media::answering_machine::AnsweringMachineDetector;
 use crate::media::listener::Listener;
 
 impl MediaThread {
@@ -11,5 +12,13 @@ impl MediaThread {
         let mut left = listener;
         self.with(id, |hosted, _| left = hosted.session.listen_with(left.take()));
         left.into_iter().for_each(|listener| self.discard(Garbage::Listener(listener)));
+    }
+
+    pub(super) fn screen(&mut self, id: MediaId, machine: Box<AnsweringMachineDetector>) {
+        let mut left = Some(machine);
+        self.with(id, |hosted, _| {
+            left = left.take().and_then(|machine| hosted.session.screen_with(machine));
+        });
+        left.into_iter().for_each(|machine| self.discard(Garbage::AnsweringMachine(machine)));
     }
 }

@@ -3,6 +3,7 @@
 use crate::audio::frame::Encoded;
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::g711;
+use crate::media::answering_machine::AnsweringMachineDetector;
 use crate::media::event::MediaEvent;
 use crate::media::listener::AgentDoes;
 use crate::media::listener::Listener;
@@ -16,10 +17,39 @@ use crate::types::talk::Talk;
 
 const TICK_MS: u64 = 20;
 
+/// Who hears the peer.
+#[derive(Debug, Default)]
+pub(super) struct Ears {
+    /// Beside its agent.
+    listener: Option<Box<Listener>>,
+    /// For who it is that answered.
+    machine: Option<Box<AnsweringMachineDetector>>,
+    /// Events about the talk of peer and agent that were told.
+    told: u32,
+}
+
 impl MediaSession {
     /// Lets `listener` hear the peer, `None`: nobody. Returns the one before, to be freed elsewhere.
     pub const fn listen_with(&mut self, listener: Option<Box<Listener>>) -> Option<Box<Listener>> {
-        std::mem::replace(&mut self.listener, listener)
+        std::mem::replace(&mut self.ears.listener, listener)
+    }
+
+    /// Lets `machine` find out who answered, from now on. Returns one that did before, to be freed elsewhere.
+    pub const fn screen_with(
+        &mut self,
+        machine: Box<AnsweringMachineDetector>,
+    ) -> Option<Box<AnsweringMachineDetector>> {
+        self.ears.machine.replace(machine)
+    }
+
+    fn screen(&mut self, heard: &Encoded, out: &mut TickOutput) {
+        let Some(mut machine) = self.ears.machine.take_if(|machine| !machine.is_done()) else {
+            return;
+        };
+        let mut linear = [0; FRAME_SAMPLES];
+        g711::decode(Codec::Pcmu, heard, &mut linear);
+        machine.push(&linear, |event| self.tell_talk(Talk::Answerer(event), out));
+        self.ears.machine = Some(machine);
     }
 
     /// Takes what this tick made of the talk of peer and agent.
@@ -38,10 +68,11 @@ impl MediaSession {
             };
             self.tell_talk(talk, out);
         }
+        self.screen(heard, out);
         if self.bridged.is_some() {
             return;
         }
-        let Some(listener) = &mut self.listener else { return };
+        let Some(listener) = &mut self.ears.listener else { return };
         let agent = AgentDoes {
             queued: self.playout.queued_ms() > 0,
             speaks: self.playout.is_speaking() && self.started && !self.steered.is_playing(),
@@ -73,8 +104,8 @@ impl MediaSession {
 
     /// Tells the call, a bounded number of times.
     fn tell_talk(&mut self, talk: Talk, out: &mut TickOutput) {
-        if self.talk_events < TALK_EVENTS_MAX {
-            self.talk_events += 1;
+        if self.ears.told < TALK_EVENTS_MAX {
+            self.ears.told += 1;
             out.event(MediaEvent::Talk(talk));
         }
     }
