@@ -246,3 +246,20 @@ async fn write(
     }
     FlowEnd::Told
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A check that takes longer has failed.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_is_waited_for_so_long_and_no_longer() {
+        let (half, _peer) = tokio::io::duplex(8);
+        let (queued, queue) = mpsc::channel(1);
+        queued.try_send(Bytes::from_static(b"more than it takes")).unwrap();
+        let ended = timeout(PATIENCE, write(half, queue, Duration::from_millis(20))).await;
+        assert_eq!(ended.ok(), Some(FlowEnd::WriteTimeout));
+    }
+}

@@ -902,6 +902,19 @@ mod tests {
     }
 
     #[test]
+    fn a_call_given_up_in_silence_leaves_a_trial_of_its_gateway_to_the_next() {
+        for heard in [false, true] {
+            let mut call = Call::by_one(|_| {});
+            call.sent(ONE);
+            if heard {
+                call.progress(ONE, 180, false);
+            }
+            call.tell(Input::Cancelled);
+            assert_eq!(call.health().contains(&health::Input::CallLeft), !heard);
+        }
+    }
+
+    #[test]
     fn a_503_rests_its_gateway_as_long_as_the_carrier_says() {
         let wish = Some(Duration::from_secs(7));
         for (honour, retry_after, told) in [
