@@ -354,10 +354,6 @@ fn files_are_named_after_what_they_hold() {
 const UNTESTED_METRICS: &[(&str, &str)] = &[
     ("media_ticks_late_total", "only a machine that is too busy moves it"),
     ("sip_shard_queue_messages", "read once a second; a queue is empty again long before"),
-    (
-        "transcript_turns_lost_total",
-        "it counts what a database that is away for ten minutes, or at a stop, did not get",
-    ),
 ];
 
 /// A row of the table of metrics.

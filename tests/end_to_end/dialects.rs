@@ -154,6 +154,24 @@ async fn a_model_presses_keys_says_goodbye_and_its_words_are_the_transcript() {
 }
 
 #[tokio::test]
+async fn words_that_the_database_refuses_are_counted_and_hold_up_no_others() {
+    let (listener, address) = listener().await;
+    let node = node(json!({"kind": "realtime", "url": format!("ws://{address}/?model=m")})).await;
+    let refuse = "ALTER TABLE transcripts ADD CONSTRAINT whimsical CHECK (text <> 'Hello.')";
+    postgres::execute(&node.database(), refuse).await.unwrap();
+    let talk = Talk::dial(talk::plan(node.sip(), NUMBER));
+    let mut server = Server::accept(&listener).await;
+    for text in ["Hello.", "Good day."] {
+        let said = json!({"type": "response.output_audio_transcript.done", "transcript": text});
+        server.send(said).await;
+    }
+    let stored = "SELECT count(*) FROM transcripts WHERE text = 'Good day.'";
+    wait_for("the others", async || (node.count(stored).await == 1).then_some(())).await;
+    assert_eq!(node.metric("transcript_turns_lost_total").await, 1);
+    assert_eq!(talk.hang_up().await.problem, None);
+}
+
+#[tokio::test]
 async fn a_model_puts_the_caller_through() {
     let (listener, address) = listener().await;
     let node = node(json!({"kind": "realtime", "url": format!("ws://{address}/")})).await;

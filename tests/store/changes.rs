@@ -302,12 +302,12 @@ async fn the_table_survives_in_its_file() {
     let mut node = Node::start(&database, Some(path.clone())).await;
     let seeds = postgres::Scratch::new();
     tandem::store::demo::seed(&database, seeds.path()).await.unwrap();
-    node.until(|node| node.table.load().len() == 10).await;
+    node.until(|node| node.table.load().len() == 11).await;
     // Stopping writes what changed since the last time.
     node.stop().await;
     let snapshot = table_file::read(&path, &composer).unwrap();
     assert_eq!((snapshot.seq, snapshot.faults.len()), (None, 0));
-    assert_eq!(snapshot.contents.numbers.len(), 10);
+    assert_eq!(snapshot.contents.numbers.len(), 11);
     assert_eq!(snapshot.contents.trunks.len(), 2);
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();

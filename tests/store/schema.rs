@@ -351,7 +351,7 @@ async fn a_migration_needs_no_superuser() {
     let changes = "SELECT count(*) FROM routing_changes";
     assert!(postgres::count(&database, changes).await >= 21);
     let loaded = tandem::store::snapshot::load_all_tenants(&database, &rows::composer()).await;
-    assert_eq!(loaded.unwrap().contents.numbers.len(), 10);
+    assert_eq!(loaded.unwrap().contents.numbers.len(), 11);
     let trunk = "SET ROLE tandem_node; UPDATE trunks SET tenant_id = \
          (SELECT id FROM tenants WHERE status = 'suspended'); \
          UPDATE phone_numbers SET trunk_id = (SELECT id FROM trunks LIMIT 1)";
