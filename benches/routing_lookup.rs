@@ -25,6 +25,7 @@ use tandem::types::agent::AgentKind;
 use tandem::types::agent::AgentSettings;
 use tandem::types::agent::AnswerPolicy;
 use tandem::types::barge_in::BargeIn;
+use tandem::types::fault_policy::FaultPolicy;
 use tandem::types::id::AiProfileId;
 use tandem::types::id::NumberId;
 use tandem::types::id::TenantId;
@@ -84,6 +85,7 @@ fn table() -> RoutingTable {
                 barge_in: BargeIn::OFF,
                 hangup_after: None,
                 reinvite_after: None,
+                faults: FaultPolicy::USUAL,
             },
             fallback: Vec::new(),
             record: None,

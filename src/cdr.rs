@@ -200,7 +200,19 @@ impl CallRecord {
                 self.route.ai_profile = Some(*profile);
             }
             CallEvent::VariablesSet(variables) => self.variables.clone_from(variables),
-            CallEvent::Resumed
+            CallEvent::Digit(_) => self.digits = self.digits.saturating_add(1),
+            CallEvent::FallbackStarted => first(&mut self.stages.fallback, at),
+            CallEvent::Sent { side: LegSide::Near, to, transport } => {
+                (self.source, self.transport) = (Some(*to), Some(*transport));
+            }
+            CallEvent::Attempted(attempts) => self.attempted(attempts),
+            // A first failure of the near leg that was dialled gives the status of the call.
+            CallEvent::LegFailed { side: LegSide::Near, status, .. } => {
+                self.status = self.status.or(*status);
+            }
+            // Told by the events themselves.
+            CallEvent::Dialled(_)
+            | CallEvent::Resumed
             | CallEvent::HoldBegun
             | CallEvent::HoldEnded
             | CallEvent::Muted(_)
@@ -209,28 +221,14 @@ impl CallRecord {
             | CallEvent::PlayEnded { .. }
             | CallEvent::Recording(..)
             | CallEvent::AgentAsked { .. }
+            | CallEvent::AgentInterrupted(_)
+            | CallEvent::AgentResumed
             | CallEvent::ScriptNoted { .. }
             | CallEvent::AgentAwaited(_)
             | CallEvent::TranscriptAdded { .. }
             | CallEvent::AnswerAsked(AskOutcome::Kept | AskOutcome::Failed(_), _)
             | CallEvent::Talk(_)
-            | CallEvent::KeysSent { .. } => {}
-            CallEvent::Digit(_) => self.digits = self.digits.saturating_add(1),
-            CallEvent::FallbackStarted => first(&mut self.stages.fallback, at),
-            CallEvent::Sent { side: LegSide::Near, to, transport } => {
-                (self.source, self.transport) = (Some(*to), Some(*transport));
-            }
-            CallEvent::Attempted(attempts) => {
-                for step in attempts.steps() {
-                    self.decision.note(step.what, step.detail.clone());
-                }
-            }
-            // A first failure of the near leg that was dialled gives the status of the call.
-            CallEvent::LegFailed { side: LegSide::Near, status, .. } => {
-                self.status = self.status.or(*status);
-            }
-            // Told by the events themselves.
-            CallEvent::Dialled(_)
+            | CallEvent::KeysSent { .. }
             | CallEvent::Sent { side: LegSide::Far | LegSide::Third, .. }
             | CallEvent::Progressed { side: LegSide::Far | LegSide::Third, .. }
             | CallEvent::LegAnswered { .. }
@@ -246,6 +244,12 @@ impl CallRecord {
             | CallEvent::LegMedia(..) => {}
             CallEvent::Media(figures) => self.media = Some(**figures),
             CallEvent::Ended { cause, by, duration } => self.end(at, (*cause, *by), *duration),
+        }
+    }
+
+    fn attempted(&mut self, attempts: &Decision) {
+        for step in attempts.steps() {
+            self.decision.note(step.what, step.detail.clone());
         }
     }
 

@@ -90,6 +90,21 @@ fn agent_messages_never_panic() {
 }
 
 #[test]
+fn messages_of_chan_websocket_never_panic() {
+    check("agent_chan_websocket", tandem::agent::exercise::chan_websocket);
+}
+
+#[test]
+fn bytes_of_audio_socket_never_panic_and_mean_the_same_however_they_are_cut() {
+    check("agent_audio_socket", tandem::agent::exercise::audio_socket);
+}
+
+#[test]
+fn events_of_realtime_servers_never_panic() {
+    check("agent_realtime", tandem::agent::exercise::realtime);
+}
+
+#[test]
 fn documents_that_lead_calls_never_panic_and_have_an_end() {
     check("twiml", tandem::agent::twiml::exercise);
 }

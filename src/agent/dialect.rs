@@ -6,9 +6,12 @@ use crate::agent::asterisk::chan_websocket::ChanWebsocket;
 use crate::agent::realtime::dialect::Realtime;
 use crate::agent::session::AgentCall;
 use crate::agent::session::Said;
+use crate::agent::story::Past;
 use crate::agent::twilio::dialect::Twilio;
 use crate::audio::link::FRAME_BYTES;
 use crate::types::agent::AgentKind;
+use crate::types::agent::AgentSettings;
+use crate::types::barge_in::BargeInMode;
 use crate::types::cause::HangupCause;
 use bytes::Bytes;
 use std::fmt::Debug;
@@ -16,9 +19,10 @@ use std::time::Duration;
 
 /// A protocol of agents, with the state of one connection in it. It neither knows time nor queues anything.
 pub trait Dialect: Debug + Send {
-    /// The connection is open, perhaps for the second time. Without an [`Act::Ready`] here the agent is
-    /// there once it says so.
-    fn open(&mut self, acts: &mut Vec<Act>);
+    /// The connection is open, perhaps for the second time; `past`: the agent comes into a call that was led
+    /// before, by another connection of it or another agent. Without an [`Act::Ready`] here the agent is there
+    /// once it says so.
+    fn open(&mut self, past: Option<Past<'_>>, acts: &mut Vec<Act>);
 
     /// The agent sent text.
     ///
@@ -66,6 +70,8 @@ pub enum News<'a> {
     Cleared(u64),
     /// The caller speaks over the agent, of whose utterance so many ms were played.
     BargeIn(u64),
+    /// The queue is another and empty: of what was in the one before nothing more is played.
+    Relinked,
     /// So many ms wait to be played.
     Level(u32),
     /// What it asked for is done, or refused for this reason.
@@ -158,11 +164,11 @@ pub enum Garbled {
     Bytes,
 }
 
-/// The dialect of `kind`, and how long its connection may take; `None` for agents that are not spoken with
+/// The dialect of an agent, and how long its connection may take; `None` for agents that are not spoken with
 /// over a connection.
 #[must_use]
-pub fn of(kind: &AgentKind, call: &AgentCall) -> Option<(Box<dyn Dialect>, Duration)> {
-    match kind {
+pub fn of(settings: &AgentSettings, call: &AgentCall) -> Option<(Box<dyn Dialect>, Duration)> {
+    match &settings.kind {
         AgentKind::Twilio(agent) => {
             Some((Box::new(Twilio::new(agent, call)), agent.connect_timeout))
         }
@@ -172,7 +178,10 @@ pub fn of(kind: &AgentKind, call: &AgentCall) -> Option<(Box<dyn Dialect>, Durat
         AgentKind::AudioSocket(agent) => {
             Some((Box::new(AudioSocket::new(agent, call)), agent.connect_timeout))
         }
-        AgentKind::Realtime(agent) => Some((Box::new(Realtime::new(agent)), agent.connect_timeout)),
+        AgentKind::Realtime(agent) => {
+            let is_cut = matches!(settings.barge_in.mode, BargeInMode::Flush | BargeInMode::Pause);
+            Some((Box::new(Realtime::new(agent, is_cut)), agent.connect_timeout))
+        }
         AgentKind::Echo
         | AgentKind::Tone { .. }
         | AgentKind::Announce
@@ -207,6 +216,7 @@ pub(crate) mod testing {
             dialled: "+15550100".parse().unwrap(),
             variables: CallVariables::default(),
             trace: None,
+            before: None,
         }
     }
 

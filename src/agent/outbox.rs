@@ -36,6 +36,7 @@ impl Waiting {
             News::Mark(name) => Some(Self::Mark(name.to_owned())),
             News::BargeIn(heard_ms) => Some(Self::BargeIn(heard_ms)),
             News::Cleared(_)
+            | News::Relinked
             | News::Level(_)
             | News::Answer(_)
             | News::TransferFailed(_)
@@ -60,6 +61,13 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
+    /// What waits of the caller itself, for another connection: the rest meant the one before.
+    pub(crate) fn of_caller(mut self) -> Self {
+        self.blocked = false;
+        self.events.retain(|(_, event)| matches!(event, Waiting::Digit(_)));
+        self
+    }
+
     pub(crate) const fn is_blocked(&self) -> bool {
         self.blocked
     }

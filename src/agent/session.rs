@@ -10,6 +10,7 @@ use crate::agent::builtin::echo::Echo;
 use crate::agent::builtin::parrot::Parrot;
 use crate::agent::builtin::tone::Tone;
 use crate::agent::dialect;
+use crate::agent::story::Story;
 use crate::agent::stream::AgentStream;
 use crate::audio::link::FRAME_BYTES;
 use crate::types::agent::AgentKind;
@@ -38,6 +39,8 @@ pub struct AgentCall {
     pub variables: CallVariables,
     /// Where it stands in a trace; `None`: calls are not traced.
     pub trace: Option<TraceContext>,
+    /// What was said while another agent led it, for one that takes over; `None`: it is the first.
+    pub before: Option<Story>,
 }
 
 /// What happened.
@@ -51,6 +54,8 @@ pub enum Input<'a> {
     ConnectFailed,
     /// It may not be opened: the agent's address is not allowed.
     ConnectForbidden,
+    /// It is not tried: calls to its address failed too often lately.
+    ConnectSkipped,
     /// A text message came from the agent.
     Text(&'a [u8]),
     /// A binary message, or the next bytes of a connection without messages, came from the agent.
@@ -78,6 +83,9 @@ pub enum Input<'a> {
     Cleared(u64),
     /// The caller speaks over the agent, of whose utterance so many ms were played.
     BargeIn(u64),
+    /// The agent speaks and listens over another link from now on; what it had queued in the one before is
+    /// dropped.
+    Relinked,
     /// So many ms wait to be played; told when it changed, where [`AgentSession::wants_level`].
     Level(u32),
     /// What the agent asked for with [`Output::TransferRequested`] or [`Output::DigitsRequested`] is under
@@ -111,6 +119,8 @@ pub enum PeerClose {
 pub enum Output {
     /// Dial the agent; give up a dial that is under way.
     Connect,
+    /// The same in a call in which its connection broke.
+    Reconnect,
     /// Send this text message.
     Send(Bytes),
     /// Send this binary message.
@@ -135,6 +145,12 @@ pub enum Output {
     Failed(HangupCause),
     /// Tell the call that the agent is gone.
     Lost(HangupCause),
+    /// Tell the call that the agent's connection broke and is made anew; what it had said is played.
+    Interrupted(HangupCause),
+    /// Tell the call that nothing more is heard of an agent whose connection broke, until [`Self::Resumed`].
+    Missed,
+    /// Tell the call that the agent is there again.
+    Resumed,
     /// Tell the call that the agent wants it ended; its last words were played.
     HangupRequested,
     /// Tell the call that the agent wants the caller connected with this number or SIP address; answered by
@@ -224,8 +240,9 @@ impl AgentSession {
     /// A session with the agent of `settings`; it does nothing before [`Input::Started`].
     #[must_use]
     pub fn new(settings: &AgentSettings, call: &AgentCall) -> Self {
-        if let Some(dialect) = dialect::of(&settings.kind, call) {
-            return Self { mind: Mind::Stream(Box::new(AgentStream::new(dialect))) };
+        if let Some(dialect) = dialect::of(settings, call) {
+            let stream = AgentStream::new(dialect).enduring(settings.faults, call.before.clone());
+            return Self { mind: Mind::Stream(Box::new(stream)) };
         }
         match &settings.kind {
             AgentKind::Echo => Self::built_in(Box::new(Echo::new())),
@@ -319,6 +336,7 @@ impl BuiltInState {
             | Input::Connected
             | Input::ConnectFailed
             | Input::ConnectForbidden
+            | Input::ConnectSkipped
             | Input::Text(_)
             | Input::Binary(_)
             | Input::Pong
@@ -329,6 +347,7 @@ impl BuiltInState {
             | Input::PlayoutRoom
             | Input::Cleared(_)
             | Input::BargeIn(_)
+            | Input::Relinked
             | Input::Level(_)
             | Input::Answered(_)
             | Input::TransferFailed(_)
@@ -344,6 +363,7 @@ mod tests {
     use super::*;
     use crate::types::agent::AnswerPolicy;
     use crate::types::barge_in::BargeIn;
+    use crate::types::fault_policy::FaultPolicy;
     use uuid::Uuid;
 
     fn session(kind: AgentKind) -> AgentSession {
@@ -354,6 +374,7 @@ mod tests {
             barge_in: BargeIn::OFF,
             hangup_after: None,
             reinvite_after: None,
+            faults: FaultPolicy::USUAL,
         };
         let call = AgentCall {
             call_id: CallId::from_uuid(Uuid::from_u128(1)),
@@ -362,6 +383,7 @@ mod tests {
             dialled: "+15550100".parse().unwrap(),
             variables: CallVariables::default(),
             trace: None,
+            before: None,
         };
         AgentSession::new(&settings, &call)
     }

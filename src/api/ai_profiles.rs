@@ -1,6 +1,7 @@
 //! AI profiles: who answers, and how.
 
 use crate::api::Context;
+use crate::api::agent_endpoints::EndpointView;
 use crate::api::auth::Caller;
 use crate::api::resource::Noun;
 use crate::api::secrets;
@@ -8,7 +9,10 @@ use crate::store::ai_profiles;
 use crate::store::ai_profiles::AI_PROFILES;
 use crate::store::resource::Fault;
 use crate::store::resource::Resource;
+use crate::store::resource::Row;
 use crate::store::resource::change::Draft;
+use crate::types::id::AiProfileId;
+use serde_json::json;
 
 pub(super) struct AiProfiles;
 
@@ -36,6 +40,20 @@ fn check_answer_webhook(
 impl Noun for AiProfiles {
     const RESOURCE: &'static Resource = &AI_PROFILES;
 
+    async fn complete(
+        context: &Context,
+        _: &Caller,
+        mut rows: Vec<Row>,
+    ) -> Result<Vec<Row>, Fault> {
+        let table = context.trunks.table();
+        for row in &mut rows {
+            let profile = table.ai_profile(AiProfileId::from_uuid(row.id));
+            let endpoint = profile.and_then(|profile| EndpointView::of(context, profile));
+            row.members.insert("agent_endpoint".to_owned(), json!(endpoint));
+        }
+        Ok(rows)
+    }
+
     /// The agent's settings are judged by the code that reads them for calls.
     fn amend(context: &Context, caller: &Caller, draft: &mut Draft<'_>) -> Result<(), Fault> {
         let is_given = draft.given.contains_key("agent");
@@ -50,7 +68,8 @@ impl Noun for AiProfiles {
         }
         let composer = context.composer.borrow().clone();
         let sealed = secrets::sealed(draft);
-        ai_profiles::check_agent(&composer, draft.id, &draft.after("agent"), &sealed)?;
+        let agent = draft.after("agent");
+        ai_profiles::check_agent(&composer, draft.id, (&agent, &sealed), &context.agents)?;
         check_answer_webhook(context, caller, draft)
     }
 }

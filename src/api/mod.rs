@@ -1,5 +1,6 @@
 //! The HTTP interface: health, metrics, what tenants have, calls.
 
+mod agent_endpoints;
 mod agent_media;
 mod ai_profiles;
 mod audit_log;
@@ -111,6 +112,8 @@ pub struct Context {
     pub tokens: TokenKeys,
     /// Where URLs of tenants may lead.
     pub reach: Arc<Reach>,
+    /// Where agents may be.
+    pub agents: Arc<Reach>,
 }
 
 /// The identity of a request.

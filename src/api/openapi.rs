@@ -57,13 +57,18 @@ const REFUSALS: [(u16, &str); 6] = [
 #[must_use]
 pub fn document() -> Value {
     let mut schemas = fixed_schemas();
-    let live = schemas.remove("TrunkLive").unwrap_or_default();
+    let of_trunks = schemas.remove("TrunkLive").unwrap_or_default();
+    let of_profiles = schemas.remove("AiProfileLive").unwrap_or_default();
     schemas.insert("CallEvent".to_owned(), told::call_event());
     let mut paths = Members::new();
     let mut seen = BTreeSet::new();
     for route in route::all() {
         if let Some(resource) = route.shape.resource().filter(|own| seen.insert(own.table)) {
-            let live = Some(&live).filter(|_| resource.table == "trunks");
+            let live = match resource.table {
+                "trunks" => Some(&of_trunks),
+                "ai_profiles" => Some(&of_profiles),
+                _ => None,
+            };
             schemas.extend(resource_schemas(resource, live));
         }
         let operations = paths.entry(route.path).or_insert_with(|| json!({}));

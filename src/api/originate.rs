@@ -173,7 +173,9 @@ impl CallWish {
             secrets::check_references("agent", agent)?;
         }
         let composer = context.composer.borrow().clone();
-        ai_profiles::read_agent(&composer, agent).map(Some)
+        let settings = ai_profiles::read_agent(&composer, agent)?;
+        ai_profiles::judge_place(&settings.kind, &context.agents)?;
+        Ok(Some(settings))
     }
 
     fn check(&self) -> Result<(), Fault> {

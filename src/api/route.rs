@@ -1,6 +1,7 @@
 //! The table of routes: what there is, who may ask for it, and what it takes and gives. The router, the
 //! document of the interface and the test of who opens what are made of it.
 
+mod agents;
 mod explain;
 mod said;
 mod twilio;
@@ -545,9 +546,10 @@ const REST: [Route; 7] = [
     ),
 ];
 
-const ALL: [&[Route]; 19] = [
+const ALL: [&[Route]; 20] = [
     &TENANTS,
     &AI_PROFILES,
+    &agents::AGENTS,
     &NUMBERS,
     &TRUNKS,
     &SHARED_TRUNKS,

@@ -45,6 +45,8 @@ pub enum Waiting {
     Ringback(&'static RingbackForm),
     /// The same until the agent may be heard: what that says already waits.
     Connecting(&'static RingbackForm),
+    /// Comfort noise until the agent may be heard: what that says already waits.
+    Quiet,
 }
 
 /// One session's end of a bridge.

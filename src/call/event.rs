@@ -143,6 +143,10 @@ pub enum CallEvent {
     AgentReady,
     /// The agent could not be reached or was lost; what follows is the fallback.
     AgentFailed(HangupCause),
+    /// The agent's connection broke, and is made anew.
+    AgentInterrupted(HangupCause),
+    /// It is back.
+    AgentResumed,
     /// The call was answered.
     Answered(Codec),
     /// The caller confirmed the answer.
@@ -363,6 +367,8 @@ impl CallEvent {
             Self::Ringing => "ringing",
             Self::AgentReady => "agent_ready",
             Self::AgentFailed(_) => "agent_failed",
+            Self::AgentInterrupted(_) => "agent_interrupted",
+            Self::AgentResumed => "agent_resumed",
             Self::Answered(_) => "answered",
             Self::Acknowledged => "acknowledged",
             Self::FirstMedia => "first_media",
@@ -432,6 +438,8 @@ impl CallEvent {
             | Self::Ringing
             | Self::AgentReady
             | Self::AgentFailed(_)
+            | Self::AgentInterrupted(_)
+            | Self::AgentResumed
             | Self::Answered(_)
             | Self::Held
             | Self::Resumed

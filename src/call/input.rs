@@ -164,6 +164,12 @@ pub enum AgentInput {
     Failed(HangupCause),
     /// It was lost after it had been ready.
     Lost(HangupCause),
+    /// Its connection broke, and is made anew.
+    Interrupted(HangupCause),
+    /// All that it had said before was played, and it is not back yet.
+    Missed,
+    /// It is back.
+    Resumed,
     /// It ended the call; what it had said has been played.
     HungUp,
     /// The fallback announcement has been played.
@@ -344,6 +350,8 @@ pub enum Comfort {
     Ringback,
     /// The same for an agent that connects: what that says already is kept for the answer.
     Connecting,
+    /// The same, with noise alone.
+    Quiet,
     /// It is on hold.
     Hold,
 }

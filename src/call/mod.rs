@@ -49,6 +49,7 @@ use crate::call::side::LegSide;
 use crate::call::steer::Steered;
 use crate::call::timer::Timers;
 use crate::types::cause::HangupCause;
+use crate::types::fault_policy::ComfortAudio;
 use crate::types::moment::Moment;
 use std::time::Duration;
 
@@ -294,10 +295,21 @@ impl Call {
                 self.end_agent(out);
                 AgentNews::HungUp
             }
+            AgentInput::Interrupted(cause) if alive => {
+                return out.push(Output::Record(CallEvent::AgentInterrupted(cause)));
+            }
+            AgentInput::Missed if alive => return self.steered.missing = true,
+            AgentInput::Resumed if alive => {
+                self.steered.missing = false;
+                return out.push(Output::Record(CallEvent::AgentResumed));
+            }
             AgentInput::FallbackPlayed if self.agent == AgentState::Announcing => AgentNews::Played,
             AgentInput::Ready
             | AgentInput::Failed(_)
             | AgentInput::Lost(_)
+            | AgentInput::Interrupted(_)
+            | AgentInput::Missed
+            | AgentInput::Resumed
             | AgentInput::HungUp
             | AgentInput::FallbackPlayed => return,
         };
@@ -314,6 +326,7 @@ impl Call {
         }
         self.agent = AgentState::Gone;
         self.steered.attaching = false;
+        self.steered.missing = false;
     }
 
     /// Tells an agent that is connected.
@@ -383,7 +396,12 @@ impl Call {
             State::Idle | State::Opening | State::Ending(_) | State::Over => self.path,
             State::Calling => AudioPath::Apart,
             State::Asking => AudioPath::Waiting(Comfort::Connecting),
-            State::Talking if self.steered.attaching => AudioPath::Waiting(Comfort::Connecting),
+            State::Talking if self.steered.attaching || self.steered.missing => {
+                AudioPath::Waiting(match self.setup.agent.faults.comfort {
+                    ComfortAudio::Noise => Comfort::Quiet,
+                    ComfortAudio::Ringback => Comfort::Connecting,
+                })
+            }
             State::Talking | State::Announcing(_) => agent,
             State::Referring(referring) => {
                 match referring.back {

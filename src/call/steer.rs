@@ -204,6 +204,8 @@ pub(super) struct Steered {
     play: Option<Play>,
     /// The agent takes another's place, and is not there yet.
     pub(super) attaching: bool,
+    /// Its connection broke, and nothing of it is left to be heard.
+    pub(super) missing: bool,
     pub(super) recording: Recording,
 }
 

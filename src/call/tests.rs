@@ -37,6 +37,7 @@ use crate::types::cause::Party;
 use crate::types::codec::Codec;
 use crate::types::codec::PayloadType;
 use crate::types::codec::Ptime;
+use crate::types::fault_policy::FaultPolicy;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -119,6 +120,7 @@ fn plain() -> CallSetup {
             barge_in: BargeIn::OFF,
             hangup_after: None,
             reinvite_after: None,
+            faults: FaultPolicy::USUAL,
         },
         fallbacks: VecDeque::new(),
         asks: None,

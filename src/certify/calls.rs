@@ -43,6 +43,7 @@ use crate::types::agent::AnswerPolicy;
 use crate::types::barge_in::BargeIn;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
+use crate::types::fault_policy::FaultPolicy;
 use crate::types::name::ListenerName;
 use crate::types::number::E164;
 use crate::types::transport::Transport;
@@ -280,6 +281,7 @@ fn setup(trunk: &Trunk, opening: Opening) -> CallSetup {
             barge_in: BargeIn::OFF,
             hangup_after: None,
             reinvite_after: None,
+            faults: FaultPolicy::USUAL,
         },
         fallbacks: VecDeque::new(),
         asks: None,

@@ -18,6 +18,7 @@ use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::agent::AnswerPolicy;
 use crate::types::barge_in::BargeIn;
+use crate::types::fault_policy::FaultPolicy;
 use crate::types::id::AiProfileId;
 use crate::types::id::NumberId;
 use crate::types::id::TenantId;
@@ -199,6 +200,7 @@ impl Subject {
             barge_in: BargeIn::OFF,
             hangup_after: None,
             reinvite_after: None,
+            faults: FaultPolicy::USUAL,
         };
         let (name, fallback) = ("certify".to_owned(), Vec::new());
         let profile =

@@ -2,7 +2,9 @@
 //! and the clock.
 
 mod connection;
+mod handle;
 
+use crate::agent::breaker;
 use crate::agent::builtin::announce::Announcement;
 use crate::agent::session::AgentSession;
 use crate::agent::session::Input;
@@ -11,15 +13,19 @@ use crate::agent::session::PeerClose;
 use crate::audio::link::AgentEnd;
 use crate::audio::link::LinkEvent;
 use crate::clock;
+use crate::engine::agent_health::AgentHealth;
+use crate::engine::agent_health::Watch;
 use crate::engine::agent_task::connection::Connection;
 use crate::engine::agent_task::connection::Dial;
 use crate::engine::agent_task::connection::Dialling;
 use crate::engine::agent_task::connection::Heard;
+use crate::engine::agent_task::handle::Command;
 use crate::engine::awaited::AwaitedAgents;
 use crate::engine::call_metrics;
 use crate::net::websocket::ConnectError;
 use crate::net::websocket::TrustRoots;
 use crate::telemetry::metric;
+use crate::telemetry::metric::Counter;
 use crate::telemetry::metric::Histogram;
 use crate::types::agent::AgentSettings;
 use crate::types::cause::HangupCause;
@@ -33,6 +39,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -42,6 +49,8 @@ use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::Message;
 use tracing::Instrument;
 
+pub use crate::engine::agent_task::handle::AgentHandle;
+
 pub use crate::agent::session::AgentCall;
 pub use crate::agent::session::AgentCounters;
 pub use crate::agent::session::Said;
@@ -50,6 +59,8 @@ pub use crate::agent::session::Said;
 const COMMANDS_MAX: usize = 16;
 /// Bytes of µ-law in a millisecond.
 const BYTES_PER_MS: usize = 8;
+/// An agent that was there for so long did what it is for.
+const SERVED_AFTER: Duration = Duration::from_secs(5);
 /// What an agent's task needs.
 pub struct AgentSetup {
     /// The agent part of the AI profile.
@@ -64,6 +75,10 @@ pub struct AgentSetup {
     pub give_back: Option<oneshot::Sender<AgentEnd>>,
     /// Where agents are awaited that dial us.
     pub awaited: AwaitedAgents,
+    /// How endpoints of agents fare.
+    pub health: AgentHealth,
+    /// Another agent would take over from it.
+    pub next: bool,
 }
 
 /// What a call learns from its agent.
@@ -77,6 +92,12 @@ pub enum AgentEvent {
     Failed(HangupCause),
     /// The agent came and is gone; the task ends.
     Lost(HangupCause),
+    /// Its connection broke and is made anew; what it had said is played.
+    Interrupted(HangupCause),
+    /// Nothing more is heard of it, until it is [`Self::Resumed`] or [`Self::Lost`].
+    Missed,
+    /// It is there again.
+    Resumed,
     /// The agent wants the call ended, and its last words were played.
     HangupRequested,
     /// The agent wants the caller connected with this number or SIP address; to be answered.
@@ -89,70 +110,16 @@ pub enum AgentEvent {
     Notes(Box<AgentCounters>),
 }
 
-/// The call's hold on its agent's task. Dropping it ends the agent like [`Self::end`].
-#[derive(Debug)]
-pub struct AgentHandle {
-    commands: mpsc::Sender<Command>,
-}
-
-#[derive(Debug)]
-enum Command {
-    Answered,
-    Relink(Box<AgentEnd>),
-    Digit(char),
-    /// What the agent asked for is under way, or was refused.
-    Reply(Result<(), &'static str>),
-    TransferFailed(HangupCause),
-    End,
-}
-
-impl AgentHandle {
-    /// Tells the agent's task that the call was answered.
-    pub fn call_answered(&self) {
-        self.tell(Command::Answered);
-    }
-
-    /// Tells the agent of a key that came by signalling; those of the media come over the link.
-    pub fn digit(&self, digit: char) {
-        self.tell(Command::Digit(digit));
-    }
-
-    /// Tells the agent that what it asked for is under way, or why it is refused.
-    pub fn answer(&self, answer: Result<(), &'static str>) {
-        self.tell(Command::Reply(answer));
-    }
-
-    /// Tells the agent that the transfer failed, and that the caller hears it again.
-    pub fn transfer_failed(&self, cause: HangupCause) {
-        self.tell(Command::TransferFailed(cause));
-    }
-
-    /// Lets the agent speak and listen over another link; what it had said into the one before is
-    /// dropped with that.
-    pub fn relink(&self, end: AgentEnd) {
-        self.tell(Command::Relink(Box::new(end)));
-    }
-
-    /// Ends the agent: it is told to stop and its WebSocket is closed.
-    pub fn end(self) {
-        self.tell(Command::End);
-    }
-
-    fn tell(&self, command: Command) {
-        // A task that is gone needs no command. One that is too busy loses a key, never the end:
-        // the end also follows from dropping the handle.
-        if let Err(unheard) = self.commands.try_send(command) {
-            tracing::trace!(command = ?unheard.into_inner(), "the agent's task is gone already");
-        }
-    }
-}
-
 /// Starts the agent of `setup`; what becomes of it goes to `events`.
 #[must_use]
 pub fn start(setup: AgentSetup, events: mpsc::Sender<AgentEvent>) -> AgentHandle {
     let session = AgentSession::new(&setup.settings, &setup.call);
     let dialling = Dialling::new(&setup.settings, &setup.call, (setup.roots, setup.awaited));
-    spawn((session, dialling), setup.end, setup.give_back, events)
+    let (tenant, health) = (setup.call.tenant, setup.health);
+    let watch = breaker::endpoint_of(&setup.settings.kind)
+        .map(|endpoint| Box::new(Watch::new(health, tenant, endpoint)));
+    let agent = Agent { session, dialling, watch, next: setup.next };
+    spawn(agent, setup.end, setup.give_back, events)
 }
 
 /// Starts an agent that plays `announcement` and then asks for the end of the call.
@@ -162,20 +129,35 @@ pub fn start_announcement(
     end: AgentEnd,
     events: mpsc::Sender<AgentEvent>,
 ) -> AgentHandle {
-    let agent = (AgentSession::announcement(announcement), Dialling::Never);
+    let session = AgentSession::announcement(announcement);
+    let agent = Agent { session, dialling: Dialling::Never, watch: None, next: false };
     spawn(agent, end, None, events)
 }
 
+/// Whom a task is for.
+struct Agent {
+    session: AgentSession,
+    dialling: Dialling,
+    /// Its part in the circuit of its endpoint, where it has one.
+    watch: Option<Box<Watch>>,
+    /// Another would take over from it.
+    next: bool,
+}
+
 fn spawn(
-    (session, dialling): (AgentSession, Dialling),
+    agent: Agent,
     end: AgentEnd,
     give_back: Option<oneshot::Sender<AgentEnd>>,
     events: mpsc::Sender<AgentEvent>,
 ) -> AgentHandle {
     let (commands_in, commands) = mpsc::channel(COMMANDS_MAX);
     let mut task = Task {
-        session,
-        dialling,
+        session: agent.session,
+        dialling: agent.dialling,
+        watch: agent.watch,
+        next: agent.next,
+        skipped: false,
+        ready_at: None,
         end,
         events,
         commands,
@@ -196,12 +178,18 @@ fn spawn(
         }
     };
     tokio::spawn(life.in_current_span());
-    AgentHandle { commands: commands_in }
+    AgentHandle::new(commands_in)
 }
 
 struct Task {
     session: AgentSession,
     dialling: Dialling,
+    watch: Option<Box<Watch>>,
+    next: bool,
+    /// The circuit lets no call through.
+    skipped: bool,
+    /// Since when the agent is there.
+    ready_at: Option<Moment>,
     end: AgentEnd,
     events: mpsc::Sender<AgentEvent>,
     commands: mpsc::Receiver<Command>,
@@ -240,6 +228,8 @@ enum Wake {
     Command(Command),
     Deadline,
     Link(LinkEvent),
+    /// A dial that the circuit does not let through.
+    Skipped,
     Dialled(Box<Result<Connection, ConnectError>>),
     Heard(Heard),
 }
@@ -261,7 +251,11 @@ impl Task {
 
     /// Lets go of the link and tells the counters: neither waits for a WebSocket that ends slowly.
     /// Gives back the socket that is left to close.
-    fn finish(self, give_back: Option<oneshot::Sender<AgentEnd>>) -> Option<Box<Connection>> {
+    fn finish(mut self, give_back: Option<oneshot::Sender<AgentEnd>>) -> Option<Box<Connection>> {
+        // One that stayed did what it is for, though it may have said nothing.
+        if self.ready_at.is_some_and(|ready| clock::now().since(ready) >= SERVED_AFTER) {
+            self.note_served();
+        }
         let notes = Box::new(self.session.counters());
         tracing::debug!(counters = ?notes, "agent's link ended");
         call_metrics::count_agent(&notes);
@@ -293,6 +287,9 @@ impl Task {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        if std::mem::take(&mut self.skipped) {
+            return Poll::Ready(Wake::Skipped);
+        }
         if let Poll::Ready(command) = self.commands.poll_recv(cx) {
             return Poll::Ready(Wake::Command(command.unwrap_or(Command::End)));
         }
@@ -337,10 +334,12 @@ impl Task {
                 // What waits was for the link before.
                 self.pending.clear();
                 self.full = false;
+                session.handle(now, Input::Relinked, out);
             }
             Wake::Command(Command::End) => self.call_ended(now, out),
             Wake::Deadline => session.handle(now, Input::DeadlineReached, out),
             Wake::Link(event) => self.handle_link(now, event, out),
+            Wake::Skipped => session.handle(now, Input::ConnectSkipped, out),
             Wake::Dialled(result) => match *result {
                 Ok(connection) => {
                     self.socket = Some(Box::new(connection));
@@ -408,20 +407,15 @@ impl Task {
     async fn perform(&mut self, out: &mut Vec<Output>) {
         for output in out.drain(..) {
             match output {
-                Output::Connect => {
-                    self.dialled_at.get_or_insert_with(clock::now);
-                    // One that was open and led to nothing.
-                    self.socket = None;
-                    let (dial, awaited) = self.dialling.dial();
-                    self.dial = Some(dial);
-                    if let Some(connection) = awaited {
-                        tell(&self.events, AgentEvent::Awaited(connection)).await;
-                    }
-                }
+                Output::Connect => self.connect(false).await,
+                Output::Reconnect => self.connect(true).await,
                 Output::Send(text) => self.send(text),
                 Output::SendBinary(bytes) => self.write(Message::Binary(bytes)),
                 Output::Ping => self.write(Message::Ping(Bytes::new())),
-                Output::Play(audio) => self.pending.push_back(Pending::Audio(audio)),
+                Output::Play(audio) => {
+                    self.note_served();
+                    self.pending.push_back(Pending::Audio(audio));
+                }
                 Output::Mark(id) => self.pending.push_back(Pending::Mark(id)),
                 Output::Finish => self.pending.push_back(Pending::Finish),
                 Output::Clear => {
@@ -432,19 +426,34 @@ impl Task {
                 // An open WebSocket is closed when the task ends, which it does then.
                 Output::Close => self.dial = None,
                 Output::Ready => {
+                    self.ready_at = Some(clock::now());
                     self.note_connect("connected");
                     tell(&self.events, AgentEvent::Ready).await;
                 }
                 Output::Failed(cause) => {
                     self.over = true;
                     self.note_connect("failed");
+                    self.note_failure(cause);
                     tell(&self.events, AgentEvent::Failed(cause)).await;
                 }
                 Output::Lost(cause) => {
                     self.over = true;
+                    self.note_failure(cause);
                     tell(&self.events, AgentEvent::Lost(cause)).await;
                 }
-                Output::HangupRequested => tell(&self.events, AgentEvent::HangupRequested).await,
+                Output::Interrupted(cause) => {
+                    self.note_failure(cause);
+                    tell(&self.events, AgentEvent::Interrupted(cause)).await;
+                }
+                Output::Missed => tell(&self.events, AgentEvent::Missed).await,
+                Output::Resumed => {
+                    self.ready_at = Some(clock::now());
+                    tell(&self.events, AgentEvent::Resumed).await;
+                }
+                Output::HangupRequested => {
+                    self.note_served();
+                    tell(&self.events, AgentEvent::HangupRequested).await;
+                }
                 Output::TransferRequested(to) => {
                     tell(&self.events, AgentEvent::TransferRequested(to)).await;
                 }
@@ -453,6 +462,42 @@ impl Task {
                 }
                 Output::Said(said) => tell(&self.events, AgentEvent::Said(said)).await,
             }
+        }
+    }
+
+    /// Dials the agent, unless its circuit is open. In a call that nobody else would take over the agent is
+    /// dialled again all the same: there is nothing to lose.
+    async fn connect(&mut self, again: bool) {
+        // One that was open and led to nothing.
+        (self.socket, self.dial) = (None, None);
+        if let Some(watch) = &mut self.watch
+            && !watch.admits()
+            && (self.next || !again)
+        {
+            metric::counter(Counter::AgentsSkipped).increment(1);
+            self.skipped = true;
+            return;
+        }
+        if !again {
+            self.dialled_at.get_or_insert_with(clock::now);
+        }
+        let (dial, awaited) = self.dialling.dial(again);
+        self.dial = Some(dial);
+        if let Some(connection) = awaited {
+            tell(&self.events, AgentEvent::Awaited(connection)).await;
+        }
+    }
+
+    fn note_served(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            watch.served();
+        }
+    }
+
+    fn note_failure(&mut self, cause: HangupCause) {
+        self.ready_at = None;
+        if let Some(watch) = &mut self.watch {
+            watch.failed(cause);
         }
     }
 

@@ -23,8 +23,10 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
         CallEvent::Arrived(_) => metric::counter(Counter::CallsReceived).increment(1),
         CallEvent::Refused { cause, .. } => count_refused(*cause),
         CallEvent::AnswerAsked(said, _) => metric::count(Counter::AnswerWebhooks, said.as_str()),
-        CallEvent::AgentReplaced(_) => metric::counter(Counter::AgentsReplaced).increment(1),
-        CallEvent::AgentFailed(cause) => metric::count(Counter::AgentsFailed, cause.code()),
+        CallEvent::AgentReplaced(_) => count_agents(Counter::AgentsReplaced, None),
+        CallEvent::AgentFailed(cause) => count_agents(Counter::AgentsFailed, Some(*cause)),
+        CallEvent::AgentInterrupted(why) => count_agents(Counter::AgentsInterrupted, Some(*why)),
+        CallEvent::AgentResumed => count_agents(Counter::AgentsResumed, None),
         CallEvent::Answered(_) => {
             metric::counter(Counter::CallsAnswered).increment(1);
             metric::observe_labelled(Histogram::CallSetup, direction(before), since_arrival);
@@ -85,6 +87,13 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
         | CallEvent::TransferCompleted
         | CallEvent::TransferRefused(_)
         | CallEvent::Replaced(_) => (),
+    }
+}
+
+fn count_agents(counter: Counter, cause: Option<HangupCause>) {
+    match cause {
+        Some(cause) => metric::count(counter, cause.code()),
+        None => metric::counter(counter).increment(1),
     }
 }
 

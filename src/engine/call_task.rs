@@ -14,6 +14,7 @@ mod voice;
 pub(crate) use legs::invited_command;
 pub(crate) use media::media_rules;
 
+use crate::agent::story::Story;
 use crate::call::Call;
 use crate::call::event::CallEvent;
 use crate::call::input::Input;
@@ -195,6 +196,8 @@ struct Task {
     said: u32,
     /// When what happened since the last report is reported.
     report_at: Option<Moment>,
+    /// The last of it, for an agent that takes over.
+    story: Story,
     /// Held until the task ends.
     _permit: Option<PermitGuard>,
     _campaign: Option<CampaignGuard>,
@@ -245,6 +248,7 @@ impl Task {
             kept: None,
             said: 0,
             report_at: None,
+            story: Story::default(),
             _permit: permit,
             _campaign: seed.campaign,
         }

@@ -1,5 +1,6 @@
 //! The shells that turn the cores: SIP shard, call task, media thread, agent task.
 
+pub mod agent_health;
 pub mod agent_task;
 mod answer_hook;
 pub mod assets;

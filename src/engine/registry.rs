@@ -13,6 +13,7 @@ pub use crate::engine::registry::registrations::RegistrationState;
 use crate::call::input::Input;
 use crate::call::steer::Senseless;
 use crate::clock;
+use crate::engine::agent_health::AgentHealth;
 use crate::engine::awaited::AwaitedAgents;
 use crate::engine::errand::Errand;
 use crate::engine::registry::registrations::Registrations;
@@ -56,6 +57,8 @@ pub struct Registry {
     draining: AtomicBool,
     /// The calls that wait for an agent to dial us.
     awaited: AwaitedAgents,
+    /// How endpoints of agents fare.
+    agents: AgentHealth,
     /// Told whenever a call leaves.
     left: Notify,
     /// Told whenever something was said of a gateway.
@@ -141,6 +144,7 @@ impl Registry {
             limits,
             draining: AtomicBool::new(false),
             awaited: AwaitedAgents::default(),
+            agents: AgentHealth::default(),
             left: Notify::new(),
             board_changed: Notify::new(),
         })
@@ -155,6 +159,12 @@ impl Registry {
     #[must_use]
     pub fn awaited_agents(&self) -> AwaitedAgents {
         self.awaited.clone()
+    }
+
+    /// How endpoints of agents fare.
+    #[must_use]
+    pub fn agent_health(&self) -> AgentHealth {
+        self.agents.clone()
     }
 
     /// Admits one call.

@@ -26,6 +26,7 @@ use crate::agent::script::vocabulary::Script;
 use crate::audio::link::AgentEnd;
 use crate::audio::link::LinkEvent;
 use crate::clock;
+use crate::engine::agent_health::AgentHealth;
 use crate::engine::agent_task;
 use crate::engine::agent_task::AgentCall;
 use crate::engine::agent_task::AgentEvent;
@@ -45,6 +46,7 @@ use crate::types::agent::AnswerPolicy;
 use crate::types::agent::TwilioAgent;
 use crate::types::barge_in::BargeIn;
 use crate::types::cause::HangupCause;
+use crate::types::fault_policy::FaultPolicy;
 use crate::types::moment::Moment;
 use crate::types::script::ProfileScript;
 use bytes::Buf;
@@ -78,6 +80,7 @@ pub(super) struct ScriptSetup {
     pub(super) assets: Assets,
     pub(super) speech: Speech,
     pub(super) roots: TrustRoots,
+    pub(super) health: AgentHealth,
     pub(super) call: AgentCall,
     pub(super) facts: CallFacts,
     /// Where recordings of the call are found, up to their names.
@@ -116,6 +119,7 @@ struct Task {
     web: Web,
     sounds: Sounds,
     roots: TrustRoots,
+    health: AgentHealth,
     call: AgentCall,
     facts: CallFacts,
     recordings: String,
@@ -170,6 +174,7 @@ impl Task {
             web: setup.web,
             sounds,
             roots: setup.roots,
+            health: setup.health,
             call: setup.call,
             facts: setup.facts,
             recordings: setup.recordings,
@@ -432,13 +437,17 @@ impl Task {
             barge_in: BargeIn::OFF,
             hangup_after: None,
             reinvite_after: None,
+            faults: FaultPolicy::NONE,
         };
         let (events_in, events) = mpsc::channel(AGENT_EVENTS_MAX);
         let (back_in, back) = oneshot::channel();
         let (call, roots) = (self.call.clone(), self.roots.clone());
         // A stream of a document is dialled, never awaited.
         let (awaited, give_back) = (AwaitedAgents::default(), Some(back_in));
-        let setup = AgentSetup { settings, call, end: *end, roots, awaited, give_back };
+        // After a stream the document goes on.
+        let (health, next) = (self.health.clone(), true);
+        let setup =
+            AgentSetup { settings, call, end: *end, roots, awaited, give_back, health, next };
         let handle = agent_task::start(setup, events_in);
         if self.interpreter.is_answered() {
             handle.call_answered();
@@ -463,7 +472,13 @@ impl Task {
                 self.close_stream(Some(cause));
             }
             Some(AgentEvent::HangupRequested) => self.close_stream(None),
-            Some(AgentEvent::Notes(_) | AgentEvent::Awaited(_)) => (),
+            Some(
+                AgentEvent::Notes(_)
+                | AgentEvent::Awaited(_)
+                | AgentEvent::Interrupted(_)
+                | AgentEvent::Missed
+                | AgentEvent::Resumed,
+            ) => (),
             Some(
                 event @ (AgentEvent::TransferRequested(_)
                 | AgentEvent::DigitsRequested(_)

@@ -1,6 +1,7 @@
 //! How trunks stand at this moment: their registrations and gateways, for operators.
 
 use crate::clock;
+use crate::engine::agent_health::AgentHealth;
 use crate::engine::registry::RegistrationState;
 use crate::engine::registry::Registry;
 use crate::routing::gateway_addresses::GatewayAddress;
@@ -51,6 +52,12 @@ impl TrunkStates {
     #[must_use]
     pub const fn new(table: Arc<ArcSwap<RoutingTable>>, registry: Arc<Registry>) -> Self {
         Self { table, registry }
+    }
+
+    /// How endpoints of agents fare.
+    #[must_use]
+    pub fn agent_health(&self) -> AgentHealth {
+        self.registry.agent_health()
     }
 
     /// The routing table in force.

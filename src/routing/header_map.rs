@@ -222,6 +222,7 @@ mod tests {
     use crate::types::agent::AgentSettings;
     use crate::types::agent::AnswerPolicy;
     use crate::types::barge_in::BargeIn;
+    use crate::types::fault_policy::FaultPolicy;
     use crate::types::id::AiProfileId;
     use crate::types::transport::Transport;
     use proptest::prelude::any;
@@ -271,6 +272,7 @@ mod tests {
             barge_in: BargeIn::OFF,
             hangup_after: None,
             reinvite_after: None,
+            faults: FaultPolicy::USUAL,
         };
         let table = RoutingTable::new(Contents {
             tenants: vec![owner],

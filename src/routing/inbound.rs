@@ -476,6 +476,7 @@ mod tests {
     use crate::types::agent::AgentSettings;
     use crate::types::agent::AnswerPolicy;
     use crate::types::barge_in::BargeIn;
+    use crate::types::fault_policy::FaultPolicy;
     use crate::types::id::AiProfileId;
     use crate::types::id::NumberId;
     use crate::types::id::TenantId;
@@ -522,6 +523,7 @@ mod tests {
                 barge_in: BargeIn::OFF,
                 hangup_after: None,
                 reinvite_after: None,
+                faults: FaultPolicy::USUAL,
             },
             fallback: Vec::new(),
             record: None,

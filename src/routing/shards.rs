@@ -125,6 +125,12 @@ impl<K: ShardKey, V: Clone> ShardedMap<K, V> {
         self.root.get(first)?.get(second)?.get(&key)
     }
 
+    /// All of them, in no order.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
+        let shards = self.root.iter().flat_map(|branch| branch.iter());
+        shards.flat_map(|shard| shard.values())
+    }
+
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         let old = self.shard(key)?.insert(key, value);
         if old.is_none() {

@@ -158,6 +158,11 @@ impl RoutingTable {
         self.ai_profiles.get(id)
     }
 
+    /// All AI profiles, in no order. There may be very many.
+    pub fn ai_profiles(&self) -> impl Iterator<Item = &Arc<AiProfile>> {
+        self.ai_profiles.values()
+    }
+
     /// A trunk.
     #[must_use]
     pub fn trunk(&self, id: TrunkId) -> Option<&Arc<Trunk>> {

@@ -80,6 +80,7 @@ pub(super) fn serve(
         events,
         tokens: TokenKeys::default(),
         reach: Arc::new(node.webhooks.reach.clone()),
+        agents: Arc::new(node.agents.clone()),
         trunks: TrunkStates::new(Arc::clone(&switch.table), Arc::clone(&switch.registry)),
     };
     let mut ticking = stop.clone();
@@ -136,6 +137,9 @@ impl Gauged {
         for (state, gateways) in gateways::count(&self.switch.registry) {
             metric::set_labelled(Gauge::Gateways, state, gateways as f64);
         }
+        let (open, half_open) = self.switch.registry.agent_health().broken();
+        metric::set_labelled(Gauge::AgentCircuits, "open", open as f64);
+        metric::set_labelled(Gauge::AgentCircuits, "half_open", half_open as f64);
         for (state, trunks) in self.switch.registry.count_registrations() {
             metric::set_labelled(Gauge::TrunksRegistering, state, trunks as f64);
         }

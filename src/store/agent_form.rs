@@ -104,6 +104,10 @@ struct AgentForm {
     barge_in_confirm_ms: Option<u64>,
     hangup_after_ms: Option<u64>,
     reinvite_after_ms: Option<u64>,
+    reconnects: Option<u32>,
+    reconnect_pause_ms: Option<u64>,
+    comfort: Option<Comfort>,
+    silence_limit_ms: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Deserialize)]
@@ -150,6 +154,14 @@ enum Answer {
     WhenReady,
     Immediate,
     AfterMs(u64),
+}
+
+/// What a caller hears that waits.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Comfort {
+    Noise,
+    Ringback,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Deserialize)]
@@ -201,6 +213,7 @@ pub(crate) fn parse_agent(
         barge_in: form.barge_in()?,
         hangup_after: wait("hangup_after_ms", form.hangup_after_ms)?,
         reinvite_after: wait("reinvite_after_ms", form.reinvite_after_ms)?,
+        faults: form.faults()?,
     })
 }
 
@@ -271,6 +284,9 @@ impl AgentForm {
             ("transfer_to", self.transfer_to.is_some(), realtime),
             ("parameters", self.parameters.is_some(), told),
             ("connect_timeout_ms", self.connect_timeout_ms.is_some(), dialled),
+            ("reconnects", self.reconnects.is_some(), dialled),
+            ("reconnect_pause_ms", self.reconnect_pause_ms.is_some(), dialled),
+            ("silence_limit_ms", self.silence_limit_ms.is_some(), dialled),
             ("hz", self.hz.is_some(), &[FormKind::Tone]),
             ("uri", self.uri.is_some(), sip),
             ("username", self.username.is_some(), sip),
@@ -534,6 +550,8 @@ fn bounded(key: &str, ms: u64, ms_max: u64) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::fault_policy::ComfortAudio;
+    use crate::types::fault_policy::FaultPolicy;
     use serde_json::json;
 
     fn parse(value: serde_json::Value) -> Result<AgentSettings, String> {
@@ -553,6 +571,7 @@ mod tests {
             barge_in: BargeIn::OFF,
             hangup_after: None,
             reinvite_after: None,
+            faults: FaultPolicy::USUAL,
         };
         assert_eq!(parse(json!({"kind": "echo"})), Ok(plain(AgentKind::Echo)));
         assert_eq!(parse(json!({"kind": "tone"})), Ok(plain(AgentKind::Tone { hz: 440 })));
@@ -577,6 +596,38 @@ mod tests {
         assert_eq!(settings.answer, AnswerPolicy::After(Duration::from_secs(6)));
         assert_eq!(settings.hangup_after, Some(Duration::from_secs(3)));
         assert_eq!(settings.reinvite_after, Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn what_is_done_for_a_caller_whose_agent_fails_is_read_within_bounds() {
+        let faults = |more: serde_json::Value| {
+            let mut agent = json!({"kind": "twilio", "url": "wss://bot.example/"});
+            agent.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            parse(agent).map(|settings| settings.faults)
+        };
+        assert_eq!(faults(json!({})), Ok(FaultPolicy::USUAL));
+        let all = json!({"reconnects": 3, "reconnect_pause_ms": 400, "comfort": "noise",
+                         "silence_limit_ms": 8000});
+        let expected = FaultPolicy {
+            reconnects: 3,
+            pause: Duration::from_millis(400),
+            comfort: ComfortAudio::Noise,
+            silence: Some(Duration::from_secs(8)),
+        };
+        assert_eq!(faults(all), Ok(expected));
+        for (wrong, key) in [
+            (json!({"reconnects": 6}), "reconnects"),
+            (json!({"reconnect_pause_ms": 49}), "reconnect_pause_ms"),
+            (json!({"reconnect_pause_ms": 5001}), "reconnect_pause_ms"),
+            (json!({"reconnects": 0, "reconnect_pause_ms": 100}), "reconnect_pause_ms"),
+            (json!({"silence_limit_ms": 499}), "silence_limit_ms"),
+            (json!({"comfort": "music"}), "music"),
+        ] {
+            let why = faults(wrong).unwrap_err();
+            assert!(why.contains(key), "{why}");
+        }
+        let why = parse(json!({"kind": "echo", "reconnects": 1})).unwrap_err();
+        assert!(why.contains("does not belong"), "{why}");
     }
 
     #[test]

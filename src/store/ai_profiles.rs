@@ -18,6 +18,7 @@ use crate::types::agent::AgentSettings;
 use crate::types::id::AiProfileId;
 use crate::types::id::TenantId;
 use crate::types::limit::AGENT_FALLBACKS_MAX;
+use crate::types::reach::Reach;
 use crate::types::recording::RecordPolicy;
 use serde::Deserialize;
 use serde::Serialize;
@@ -153,7 +154,7 @@ pub const AI_PROFILES: Resource = Resource {
     deactivates: None,
 };
 
-/// Judges the agent of a profile with what is sealed in its row, as it will be read for calls.
+/// Judges the agent of a profile with what is sealed in its row, as it will be read for calls, and where it is.
 ///
 /// # Errors
 ///
@@ -161,13 +162,37 @@ pub const AI_PROFILES: Resource = Resource {
 pub fn check_agent(
     composer: &Composer,
     id: Uuid,
-    agent: &serde_json::Value,
-    sealed: &serde_json::Value,
+    (agent, sealed): (&serde_json::Value, &serde_json::Value),
+    reach: &Reach,
 ) -> Result<(), Fault> {
     let sealed = composer.sealer.open_all(id, sealed);
     let secrets = RowSecrets::new(Arc::clone(&composer.secrets), sealed);
     let read = parse_agent(agent, &|reference| secret::resolve(&secrets, reference));
-    read.map(|_| ()).map_err(unusable)
+    judge_place(&read.map_err(unusable)?.kind, reach)
+}
+
+/// Judges where an agent is, as far as its text tells: no request may be forged into the node's own network.
+///
+/// # Errors
+///
+/// The key that says so.
+pub fn judge_place(kind: &AgentKind, reach: &Reach) -> Result<(), Fault> {
+    let (key, place) = match kind {
+        AgentKind::Twilio(agent) => ("url", Some(&agent.url)),
+        AgentKind::ChanWebsocket(agent) => ("url", agent.url.as_ref()),
+        AgentKind::Realtime(agent) => ("url", Some(&agent.url)),
+        AgentKind::AudioSocket(agent) => ("address", Some(&agent.address)),
+        AgentKind::Echo
+        | AgentKind::Tone { .. }
+        | AgentKind::Announce
+        | AgentKind::Parrot
+        | AgentKind::Sip(_)
+        | AgentKind::Forward(_)
+        | AgentKind::Twiml(_)
+        | AgentKind::Script(_) => return Ok(()),
+    };
+    let judged = place.map_or(Ok(()), |place| reach.judge_agent(place));
+    judged.map_err(|why| unusable(format!("`{key}`: {why}")))
 }
 
 /// Reads the agent of a single call, which has no row and so no sealed secrets.

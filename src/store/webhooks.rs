@@ -102,6 +102,8 @@ event_types!(
     "variables_set",
     "agent_ready",
     "agent_failed",
+    "agent_interrupted",
+    "agent_resumed",
     "agent_attached",
     "agent_awaited",
     "agent_asked",

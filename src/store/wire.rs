@@ -289,6 +289,7 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         CallEvent::KeysSent { side, count } => json!({"leg": side.as_str(), "count": count}),
         CallEvent::AgentAwaited(_)
         | CallEvent::AgentAsked { .. }
+        | CallEvent::AgentInterrupted(_)
         | CallEvent::AgentAttached(_)
         | CallEvent::AgentReplaced(_) => agent_detail(event),
         CallEvent::ScriptNoted { what, detail } => json!({"what": what, "detail": detail}),
@@ -301,6 +302,7 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         | CallEvent::Decided { .. }
         | CallEvent::Ringing
         | CallEvent::AgentReady
+        | CallEvent::AgentResumed
         | CallEvent::Acknowledged
         | CallEvent::FirstMedia
         | CallEvent::Held
@@ -383,6 +385,7 @@ fn agent_detail(event: &CallEvent) -> Value {
         CallEvent::AgentAsked { wish, refused } => {
             json!({"wish": wish.as_str(), "refused": refused})
         }
+        CallEvent::AgentInterrupted(cause) => json!({"cause": cause.code()}),
         CallEvent::AgentAttached(profile) | CallEvent::AgentReplaced(profile) => {
             json!({"ai_profile_id": profile.to_string()})
         }

@@ -68,6 +68,10 @@ metrics_table! {
         CallFaults, "call_faults_total", "", "Calls ended by an error of our own.";
         AgentsFailed, "agents_failed_total", "cause", "Agents that were not reached or lost.";
         AgentsReplaced, "agents_replaced_total", "", "Agents in whose place that of a fallback profile was called.";
+        AgentsInterrupted, "agents_interrupted_total", "cause", "Agents whose connection broke in a call and that were dialled again.";
+        AgentsResumed, "agents_resumed_total", "", "Agents that were connected again after their connection broke in a call.";
+        AgentsSkipped, "agents_skipped_total", "", "Agents that were not dialled because their circuit is open.";
+        AgentCircuitsOpened, "agent_circuits_opened_total", "", "Times the circuit of an agent's endpoint opened because calls to it failed.";
         AgentUnderruns, "agent_underruns_total", "late", "Gaps inside what an agent said, by who came late: agent, node.";
         Answerers, "answerers_total", "answerer", "Calls out whose answerer was told from a machine: human, machine, fax, silence.";
         BargeIns, "barge_ins_total", "outcome", "Times a caller spoke over its agent: told, interrupted, resumed.";
@@ -115,6 +119,7 @@ metrics_table! {
         EventSockets, "event_sockets", "", "Listeners that follow events of calls.";
         WebhookBacklog, "webhook_calls_waiting", "", "Calls with events that wait for a webhook endpoint, a call once for each.";
         AgentsConnected, "agents_connected", "", "Agents with an open WebSocket.";
+        AgentCircuits, "agent_circuits", "state", "Endpoints of agents whose circuit is not closed: open, half_open.";
         JournalWaiting, "journal_waiting_bytes", "", "Bytes of the journal that are not in PostgreSQL yet.";
         JournalQueue, "journal_queue_reports", "", "Reports of calls that wait in memory for the journal's file.";
         DatabaseConnections, "database_connections", "state", "Connections to PostgreSQL: busy, idle.";

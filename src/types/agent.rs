@@ -1,6 +1,7 @@
 //! How an agent is reached and how a call with it begins and ends: the agent part of an AI profile.
 
 use crate::types::barge_in::BargeIn;
+use crate::types::fault_policy::FaultPolicy;
 use crate::types::header::FieldName;
 use crate::types::header::FieldValue;
 use crate::types::header::NameGlob;
@@ -25,6 +26,8 @@ pub struct AgentSettings {
     pub hangup_after: Option<Duration>,
     /// After this long from the answer the switch sends a re-INVITE by itself (a test of carriers).
     pub reinvite_after: Option<Duration>,
+    /// What is done for a caller whose agent fails.
+    pub faults: FaultPolicy,
 }
 
 /// What answers a call.

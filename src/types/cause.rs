@@ -160,6 +160,10 @@ causes! {
     AgentUnreachable = "agent_unreachable", 480, 31, Agent, "Agent not reachable";
     /// The agent's address leads into a network that agents are not reached in.
     AgentForbidden = "agent_forbidden", 480, 31, Configuration, "Agent's address not allowed";
+    /// Calls to the agent failed too often lately: none is tried for a moment.
+    AgentCircuitOpen = "agent_circuit_open", 480, 31, Agent, "Agent not reachable";
+    /// The agent was there and said nothing for longer than its profile allows.
+    AgentSilent = "agent_silent", 500, 31, Agent, "Agent says nothing";
     /// The agent's connection was lost during the call.
     AgentLost = "agent_lost", 500, 41, Agent, "Agent connection lost";
     /// The agent sent nothing but garbage.

@@ -188,6 +188,18 @@ pub const SAID_WAITING_MAX: usize = 4_096;
 pub const SAID_TURNS_MAX: u32 = 10_000;
 /// What an agent asked to happen once its words were played. Over it: ignored, counted.
 pub const AGENT_WISHES_MAX: usize = 8;
+/// Endpoints of one tenant's agents whose failures are remembered. Over it: the one used least lately is forgotten.
+pub const AGENT_ENDPOINTS_OF_TENANT_MAX: usize = 32;
+/// The same of all tenants of a node. Over it: no more are remembered; calls to them are tried like any other.
+pub const AGENT_ENDPOINTS_MAX: usize = 4_096;
+/// Longest name of an endpoint, in bytes. Over it: cut.
+pub const AGENT_ENDPOINT_BYTES_MAX: usize = 256;
+/// Turns that an agent is told which comes into a running call. Over it: the oldest are left out.
+pub const AGENT_STORY_TURNS_MAX: usize = 40;
+/// The same in bytes of their text.
+pub const AGENT_STORY_BYTES_MAX: usize = 8_000;
+/// Times the connection of an agent may break in a call and be made again. One more, and the agent is lost.
+pub const AGENT_RESUMES_MAX: u32 = 5;
 /// Malformed messages of one agent link before it is given up.
 pub const AGENT_GARBAGE_MAX: u32 = 100;
 

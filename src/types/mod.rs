@@ -6,6 +6,7 @@ pub mod answering_machine;
 pub mod barge_in;
 pub mod cause;
 pub mod codec;
+pub mod fault_policy;
 pub mod header;
 pub mod id;
 pub mod limit;

@@ -87,6 +87,28 @@ impl Reach {
         is_listed || (is_secure && is_public(address))
     }
 
+    /// Judges where an agent is, a `ws://` or `wss://` URL or a host and port, as far as the text tells. A name
+    /// is judged by its addresses, with [`Self::permits_agent`], whenever it is connected to.
+    ///
+    /// # Errors
+    /// Why no agent may be there.
+    pub fn judge_agent(&self, place: &str) -> Result<(), &'static str> {
+        let (scheme, rest) = place.split_once("://").unwrap_or(("", place));
+        let is_secure = scheme.eq_ignore_ascii_case("wss");
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let (_, named) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let host = match named.strip_prefix('[') {
+            Some(rest) => rest.split(']').next().unwrap_or_default(),
+            None => named.split(':').next().unwrap_or_default(),
+        };
+        match host.parse::<IpAddr>() {
+            Ok(address) if !self.permits_agent(address, is_secure) => Err(
+                "the address is in a network that agents are not reached in (agents.allow_networks)",
+            ),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     /// Whether a connection to `address` may be opened.
     #[must_use]
     pub fn permits(&self, address: IpAddr) -> bool {
@@ -224,6 +246,31 @@ mod tests {
             assert!(!permits(&none, "127.0.0.1", is_secure));
             assert!(!permits(&none, "169.254.169.254", is_secure));
             assert_eq!(permits(&none, "8.8.8.8", is_secure), is_secure);
+        }
+    }
+
+    #[test]
+    fn where_an_agent_is_is_judged_as_far_as_its_text_tells() {
+        let reach = Reach { http: false, networks: vec!["10.1.0.0/16".parse().unwrap()] };
+        for place in [
+            "ws://10.1.2.3:8080/x",
+            "wss://[2606:4700::1111]/",
+            "wss://8.8.8.8",
+            "10.1.2.3:9092",
+            "ws://bot.example/",
+            "bot:9092",
+        ] {
+            assert_eq!(reach.judge_agent(place), Ok(()), "{place}");
+        }
+        for place in [
+            "ws://127.0.0.1:8080/x",
+            "wss://user@169.254.169.254/latest",
+            "WS://[::1]:1/",
+            "ws://[::ffff:10.2.0.1]/",
+            "ws://8.8.8.8/",
+            "192.168.1.1:9092",
+        ] {
+            assert!(reach.judge_agent(place).is_err(), "{place}");
         }
     }
 

@@ -282,9 +282,9 @@ async fn a_beta_server_is_spoken_to_in_its_names() {
 
 /// Everything that a session ever sends.
 fn all_messages(agent: &RealtimeAgent) -> Vec<String> {
-    let mut realtime = Realtime::new(agent);
+    let mut realtime = Realtime::new(agent, true);
     let mut acts = Vec::new();
-    realtime.open(&mut acts);
+    realtime.open(None, &mut acts);
     let mut hear = |event: Value| realtime.text(event.to_string().as_bytes(), &mut acts).unwrap();
     hear(json!({"type": "session.created"}));
     hear(json!({"type": "session.updated"}));

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use tandem::agent::builtin::announce::Announcement;
 use tandem::engine::agent_task::AgentEvent;
 use tandem::net::websocket::TrustRoots;
+use tandem::types::agent::Access;
 use tandem::types::agent::AgentKind;
 use tandem::types::cause::HangupCause;
 use tandem::types::limit::AGENT_FRAMES_MAX;
@@ -15,6 +16,7 @@ use tandem::types::limit::AGENT_GARBAGE_MAX;
 use tandem::types::limit::AGENT_MESSAGE_BYTES_MAX;
 use tandem::types::limit::AGENT_OUTBOX_FRAMES_MAX;
 use tandem::types::limit::AGENT_PLAYOUT_MS_MAX;
+use tandem::types::secret::Secret;
 use tokio_tungstenite::tungstenite::Message;
 
 fn media(audio: &[u8]) -> String {
@@ -322,6 +324,32 @@ async fn wss_works_with_a_certificate_from_a_file_and_with_no_other() {
     assert_eq!(agent.close_code().await, Some(1000));
 
     let mut stranger = Call::start(&server.url("/"));
+    let refuse = async {
+        server.refuse_tls().await;
+        server.refuse_tls().await;
+    };
+    let (event, ()) = tokio::join!(stranger.event(), refuse);
+    assert_eq!(event, AgentEvent::Failed(HangupCause::AgentUnreachable));
+}
+
+#[tokio::test]
+async fn an_agent_that_wants_a_certificate_is_shown_that_of_the_profile() {
+    let (server, certificate, identity) = Server::bind_mutual_tls().await;
+    let file = std::env::temp_dir().join(format!("tandem-mutual-{}.pem", std::process::id()));
+    std::fs::write(&file, certificate).unwrap();
+    let roots = TrustRoots::with_file(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+
+    let bearer = Secret::new("known".to_owned());
+    let access = Access { bearer, identity: Some(identity) };
+    let mut call = Call::start_as(&server.url("/"), roots.clone(), access);
+    let mut agent = server.accept().await;
+    assert_eq!(call.event().await, AgentEvent::Ready);
+    assert_eq!(agent.header("authorization"), Some("Bearer known"));
+    assert_eq!(agent.json().await["event"], "connected");
+    call.end().await;
+
+    let mut stranger = Call::start_trusting(&server.url("/"), roots);
     let refuse = async {
         server.refuse_tls().await;
         server.refuse_tls().await;

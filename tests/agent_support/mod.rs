@@ -7,8 +7,10 @@
 
 use futures_util::SinkExt;
 use futures_util::StreamExt;
+use rustls::RootCertStore;
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::server::WebPkiClientVerifier;
 use serde_json::Value;
 use std::future::Future;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use tandem::audio::link::AgentEnd;
 use tandem::audio::link::FRAME_BYTES;
 use tandem::audio::link::MediaEnd;
 use tandem::audio::link::link;
+use tandem::engine::agent_health::AgentHealth;
 use tandem::engine::agent_task;
 use tandem::engine::agent_task::AgentCall;
 use tandem::engine::agent_task::AgentCounters;
@@ -30,8 +33,10 @@ use tandem::types::agent::Access;
 use tandem::types::agent::AgentKind;
 use tandem::types::agent::AgentSettings;
 use tandem::types::agent::AnswerPolicy;
+use tandem::types::agent::ClientIdentity;
 use tandem::types::agent::TwilioAgent;
 use tandem::types::barge_in::BargeIn;
+use tandem::types::fault_policy::FaultPolicy;
 use tandem::types::header::CallVariables;
 use tandem::types::id::CallId;
 use tandem::types::id::TenantId;
@@ -69,7 +74,8 @@ pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
 pub fn profile(kind: AgentKind) -> AgentSettings {
     let answer = AnswerPolicy::WhenReady;
     let barge_in = BargeIn::OFF;
-    AgentSettings { kind, answer, barge_in, hangup_after: None, reinvite_after: None }
+    let faults = FaultPolicy::NONE;
+    AgentSettings { kind, answer, barge_in, hangup_after: None, reinvite_after: None, faults }
 }
 
 /// Where scripted agents listen.
@@ -96,6 +102,30 @@ impl Server {
             .unwrap();
         let tls = Some(TlsAcceptor::from(Arc::new(config)));
         (Self { tls, ..Self::bind().await }, made.cert.pem())
+    }
+
+    /// A server on `wss://` that wants certificates; its own, and one with its key that it takes, in PEM.
+    pub async fn bind_mutual_tls() -> (Self, String, ClientIdentity) {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let client = rcgen::generate_simple_self_signed(["tandem".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut clients = RootCertStore::empty();
+        clients.add(client.cert.der().clone()).unwrap();
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(clients), Arc::clone(&provider));
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let tls = Some(TlsAcceptor::from(Arc::new(config)));
+        let identity = ClientIdentity {
+            certificates: Secret::new(client.cert.pem()),
+            key: Secret::new(client.signing_key.serialize_pem()),
+        };
+        (Self { tls, ..Self::bind().await }, made.cert.pem(), identity)
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -241,11 +271,16 @@ impl Call {
     }
 
     pub fn start_trusting(url: &str, roots: TrustRoots) -> Self {
+        Self::start_as(url, roots, Access::default())
+    }
+
+    /// The same, with what proves who we are.
+    pub fn start_as(url: &str, roots: TrustRoots, access: Access) -> Self {
         let settings = profile(AgentKind::Twilio(TwilioAgent {
             url: url.to_owned(),
             auth_token: Secret::new("token".to_owned()),
             parameters: vec![("mood".to_owned(), "good".to_owned())],
-            access: Access::default(),
+            access,
             connect_timeout: CONNECT_TIMEOUT,
         }));
         Self::start_all(settings, roots)
@@ -263,10 +298,14 @@ impl Call {
             dialled: "+15550100".parse().unwrap(),
             variables: CallVariables::default(),
             trace: None,
+            before: None,
         };
         Self::with(|end, events| {
             let awaited = AwaitedAgents::default();
-            let setup = AgentSetup { settings, call, end, roots, awaited, give_back: None };
+            let health = AgentHealth::default();
+            let next = false;
+            let setup =
+                AgentSetup { settings, call, end, roots, awaited, give_back: None, health, next };
             agent_task::start(setup, events)
         })
     }

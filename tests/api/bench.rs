@@ -105,6 +105,7 @@ impl Bench {
             events: EventHub::start(None, stopping.clone()),
             tokens: TokenKeys::default(),
             reach: Arc::new(Reach { http: true, networks: vec!["127.0.0.0/8".parse().unwrap()] }),
+            agents: Arc::new(Reach::default()),
         };
         tokio::spawn(tandem::api::serve(listener, None, context, stopping));
         let keys = keys.try_into().unwrap();

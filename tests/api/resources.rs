@@ -94,6 +94,14 @@ async fn an_agent_is_judged_as_it_will_be_read_for_calls() {
         (json!({"agent": {"kind": "twilio", "url": "https://x"}}), "agent.url"),
         (json!({"agent": {"kind": "tone", "hz": 9}}), "agent.hz"),
         (json!({"agent": {"kind": "robot"}}), "agent"),
+        // Where no agent may be on this node, as far as its text tells.
+        (json!({"agent": {"kind": "twilio", "url": "ws://10.0.0.1:8080/x"}}), "agent.url"),
+        (json!({"agent": {"kind": "realtime", "url": "wss://[::1]/?model=m"}}), "agent.url"),
+        (json!({"agent": {"kind": "chan_websocket", "url": "wss://u@127.0.0.1"}}), "agent.url"),
+        (
+            json!({"agent": {"kind": "audiosocket", "address": "169.254.169.254:80"}}),
+            "agent.address",
+        ),
         (json!({"system_prompt": " "}), "system_prompt"),
         (json!({"role": "chef"}), "role"),
         (json!({"colour": 1}), "colour"),

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::accept_async;
 use tokio_tungstenite::accept_hdr_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::Request;
@@ -41,6 +42,28 @@ impl Bot {
         format!("ws://{}/media", self.listener.local_addr().unwrap())
     }
 
+    /// Takes so many connections and drops them before a word is said.
+    pub(crate) async fn turn_away(&self, count: usize) {
+        for _ in 0..count {
+            let accepted = timeout(PATIENCE, self.listener.accept()).await;
+            drop(accepted.expect("a connection").unwrap());
+        }
+    }
+
+    /// Takes the next stream whose connection is not given up already.
+    pub(crate) async fn accept_back(&self) -> Stream {
+        loop {
+            let (socket, _) =
+                timeout(PATIENCE, self.listener.accept()).await.expect("a connection").unwrap();
+            let Ok(mut socket) = accept_async(socket).await else { continue };
+            if let Some(Ok(Message::Text(_))) = socket.next().await {
+                let mut stream = Stream::over(socket, None);
+                stream.start = stream.json().await;
+                return stream;
+            }
+        }
+    }
+
     /// Takes the next stream, past its first two messages.
     pub(crate) async fn accept(&self) -> Stream {
         let accepted = timeout(PATIENCE, self.listener.accept()).await.expect("a connection");
@@ -52,16 +75,7 @@ impl Bot {
             Ok(response)
         };
         let socket = accept_hdr_async(accepted.unwrap().0, note).await.unwrap();
-        let mut stream = Stream {
-            socket,
-            traceparent,
-            start: Value::Null,
-            heard: Vec::new(),
-            marks: Vec::new(),
-            keys: String::new(),
-            interrupted_at_ms: Vec::new(),
-            is_stopped: false,
-        };
+        let mut stream = Stream::over(socket, traceparent);
         let connected = stream.json().await;
         assert_eq!(connected["event"], "connected", "{connected}");
         stream.start = stream.json().await;
@@ -89,6 +103,19 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    fn over(socket: WebSocketStream<TcpStream>, traceparent: Option<String>) -> Self {
+        Self {
+            socket,
+            traceparent,
+            start: Value::Null,
+            heard: Vec::new(),
+            marks: Vec::new(),
+            keys: String::new(),
+            interrupted_at_ms: Vec::new(),
+            is_stopped: false,
+        }
+    }
+
     async fn json(&mut self) -> Value {
         let message = self.message().await;
         serde_json::from_str(message.to_text().unwrap()).unwrap()
@@ -148,6 +175,24 @@ impl Stream {
         let last = &self.heard[self.heard.len().saturating_sub(window)..];
         let crossings = last.windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
         crossings as f32 * RATE_HZ / last.len() as f32
+    }
+
+    /// The same until it is closed; whether it is not.
+    pub(crate) async fn hears_on(&mut self, frames: usize) -> bool {
+        let due = self.heard_frames() + frames;
+        while self.heard_frames() < due {
+            match self.socket.next().await {
+                Some(Ok(Message::Text(text))) => {
+                    let message: Value = serde_json::from_str(&text).unwrap();
+                    if message["event"] == "media" {
+                        self.heard.extend([0; FRAME_SAMPLES]);
+                    }
+                }
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return false,
+                Some(Ok(_)) => {}
+            }
+        }
+        true
     }
 
     /// Waits until `count` marks came back in all.

@@ -20,7 +20,7 @@ const ANNOUNCED_MIN: Duration = Duration::from_millis(1_500);
 
 async fn node(url: &str) -> Node {
     let node = Home::new().start().await;
-    let agent = json!({"kind": "twilio", "url": url, "connect_timeout_ms": 500});
+    let agent = json!({"kind": "twilio", "url": url, "connect_timeout_ms": 500, "reconnects": 0});
     node.put(&[
         rows::tenant(1, 0),
         rows::trunk(2, "127.0.0.1/32"),

@@ -29,6 +29,7 @@ mod declined;
 mod dialects;
 mod early_byes;
 mod ending;
+mod endurance;
 mod explained;
 mod failover;
 mod far_legs;

@@ -11,6 +11,7 @@ use crate::agent::dialect::News;
 use crate::agent::dialect::When;
 use crate::agent::dialect::Wish;
 use crate::agent::session::AgentCall;
+use crate::agent::story::Past;
 use crate::audio::link::FRAME_BYTES;
 use crate::audio::transcode::FromAgent;
 use crate::audio::transcode::ToAgent;
@@ -128,7 +129,8 @@ impl AudioSocket {
 }
 
 impl Dialect for AudioSocket {
-    fn open(&mut self, acts: &mut Vec<Act>) {
+    /// The protocol has no place for more than the call's id, by which the agent knows it again.
+    fn open(&mut self, _: Option<Past<'_>>, acts: &mut Vec<Act>) {
         self.reading = START;
         self.from.reset();
         let id = *self.call.uuid().as_bytes();
@@ -181,6 +183,7 @@ impl Dialect for AudioSocket {
             News::SkippedFrames(_)
             | News::Mark(_)
             | News::Cleared(_)
+            | News::Relinked
             | News::Level(_)
             | News::BargeIn(_)
             | News::Answer(_)
@@ -239,7 +242,7 @@ mod tests {
     fn the_call_is_named_first_and_its_audio_follows() {
         let mut socket = socket(8_000);
         let mut acts = Vec::new();
-        socket.open(&mut acts);
+        socket.open(None, &mut acts);
         let mut first = vec![1, 0, 16];
         first.extend(call().call_id.uuid().as_bytes());
         assert_eq!(acts, [Act::Send(Message::Binary(first.into())), Act::Ready]);

@@ -13,6 +13,7 @@ use crate::agent::dialect::News;
 use crate::agent::dialect::When;
 use crate::agent::dialect::Wish;
 use crate::agent::session::AgentCall;
+use crate::agent::story::Past;
 use crate::agent::twilio::dialect::parameters;
 use crate::audio::link::FRAME_BYTES;
 use crate::audio::transcode::FromAgent;
@@ -183,10 +184,16 @@ impl ChanWebsocket {
 }
 
 impl Dialect for ChanWebsocket {
-    fn open(&mut self, acts: &mut Vec<Act>) {
+    fn open(&mut self, past: Option<Past<'_>>, acts: &mut Vec<Act>) {
         self.from.reset();
-        let variables: Map<String, Value> =
-            self.variables.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        // What the connection before wanted is not wanted by this one.
+        (self.buffering, self.paused, self.report_drained) = (false, false, false);
+        (self.hears, self.speaks, self.told_to_stop) = (true, true, false);
+        let told = past.iter().flat_map(Past::parameters);
+        let variables: Map<String, Value> = (self.variables.iter().cloned())
+            .chain(told)
+            .map(|(name, value)| (name, json!(value)))
+            .collect();
         acts.push(self.event(
             "MEDIA_START",
             &[
@@ -232,6 +239,7 @@ impl Dialect for ChanWebsocket {
             | News::Audio(_)
             | News::SkippedFrames(_)
             | News::Cleared(_)
+            | News::Relinked
             | News::BargeIn(_)
             | News::Answer(_)
             | News::TransferFailed(_) => (),
@@ -301,7 +309,7 @@ mod tests {
         ] {
             let mut channel = channel(audio, ControlForm::Json);
             let mut acts = Vec::new();
-            channel.open(&mut acts);
+            channel.open(None, &mut acts);
             let start = &text(&acts)[0];
             assert_eq!(start["event"], "MEDIA_START");
             assert_eq!(

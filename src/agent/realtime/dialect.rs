@@ -16,6 +16,7 @@ use crate::agent::realtime::encode::SEND_DTMF;
 use crate::agent::realtime::encode::TRANSFER_CALL;
 use crate::agent::realtime::items::Items;
 use crate::agent::session::Said;
+use crate::agent::story::Past;
 use crate::agent::twilio::decode::decode_payload;
 use crate::audio::link::FRAME_BYTES;
 use crate::audio::transcode::FromAgent;
@@ -28,6 +29,10 @@ use serde_json::Value;
 use serde_json::json;
 use std::collections::VecDeque;
 
+/// What a server is told whose words were the last before the connection broke: the caller may wait for more.
+const RECALL: &str =
+    "The line was interrupted for a moment, and your last words may not have been heard.";
+
 /// Function calls that are known again when told a second time.
 const CALLS_KNOWN_MAX: usize = 32;
 
@@ -35,9 +40,15 @@ const CALLS_KNOWN_MAX: usize = 32;
 #[derive(Debug)]
 pub struct Realtime {
     agent: Box<RealtimeAgent>,
+    /// The switch drops what is said when the caller speaks over it.
+    is_cut: bool,
     state: State,
     /// An answer is being made.
     answering: bool,
+    /// It was asked to be no more.
+    cancelled: bool,
+    /// What the session begins with.
+    opening: Opening,
     items: Items,
     calls: Calls,
     to: ToAgent,
@@ -57,6 +68,15 @@ enum State {
     Running,
 }
 
+/// What a session begins with.
+#[derive(Debug)]
+enum Opening {
+    /// A greeting, if the profile wants one.
+    Greeting,
+    /// What was said before, in the words of the server.
+    Past(Vec<bytes::Bytes>),
+}
+
 /// The functions that were called.
 #[derive(Debug, Default)]
 struct Calls {
@@ -71,13 +91,16 @@ struct Calls {
 }
 
 impl Realtime {
-    /// A session with `agent`.
+    /// A session with `agent`; `is_cut`: the switch itself drops what is said when the caller speaks over it.
     #[must_use]
-    pub fn new(agent: &RealtimeAgent) -> Self {
+    pub fn new(agent: &RealtimeAgent, is_cut: bool) -> Self {
         Self {
             agent: Box::new(agent.clone()),
+            is_cut,
             state: State::New,
             answering: false,
+            cancelled: false,
+            opening: Opening::Greeting,
             items: Items::default(),
             calls: Calls::default(),
             to: ToAgent::new(agent.audio),
@@ -91,8 +114,15 @@ impl Realtime {
     fn updated(&mut self, acts: &mut Vec<Act>) {
         if self.state == State::Updating {
             self.state = State::Running;
+            let is_wanted = match std::mem::replace(&mut self.opening, Opening::Greeting) {
+                Opening::Greeting => self.agent.greets,
+                Opening::Past(items) => {
+                    acts.extend(items.into_iter().map(send));
+                    true
+                }
+            };
             acts.push(Act::Ready);
-            if self.agent.greets {
+            if is_wanted {
                 acts.push(send(encode::response_create()));
             }
         }
@@ -127,9 +157,42 @@ impl Realtime {
         }
         // Other servers stop by themselves.
         let stops = |turn: &Value| turn.get("interrupt_response") != Some(&Value::Bool(false));
-        if self.answering && !self.agent.turn_detection.as_ref().is_none_or(stops) {
+        if !self.agent.turn_detection.as_ref().is_none_or(stops) {
+            self.cancel(acts);
+        }
+    }
+
+    /// The switch heard the caller speak over the agent, and dropped what was queued. The server may not have
+    /// heard anything yet.
+    fn cut(&mut self, acts: &mut Vec<Act>) {
+        if self.items.is_speaking() {
+            self.items.clear();
+            self.from.reset();
+            // How much of it was played comes back, exact to the sample.
+            acts.push(Act::Clear(Marks::Forgotten));
+        }
+        self.cancel(acts);
+    }
+
+    /// Ends the answer that is being made, if one is, once.
+    fn cancel(&mut self, acts: &mut Vec<Act>) {
+        if self.answering && !self.cancelled {
+            self.cancelled = true;
             acts.push(send(encode::response_cancel()));
         }
+    }
+
+    /// What the server is given of the call so far.
+    fn recall(&self, past: Past<'_>) -> Vec<bytes::Bytes> {
+        let turn = |said: &Said| match said.by_agent {
+            true => encode::agent_text(&said.text, self.agent.is_beta),
+            false => encode::user_text(&said.text),
+        };
+        let mut items: Vec<_> = past.story.turns().map(turn).collect();
+        if past.story.turns().last().is_some_and(|last| last.by_agent) {
+            items.push(encode::user_text(RECALL));
+        }
+        items
     }
 
     fn called(
@@ -235,9 +298,14 @@ impl Realtime {
 }
 
 impl Dialect for Realtime {
-    fn open(&mut self, _: &mut Vec<Act>) {
+    fn open(&mut self, past: Option<Past<'_>>, _: &mut Vec<Act>) {
         self.state = State::New;
         self.answering = false;
+        self.cancelled = false;
+        self.opening = match past {
+            Some(past) if !past.story.is_empty() => Opening::Past(self.recall(past)),
+            Some(_) | None => Opening::Greeting,
+        };
         self.items = Items::default();
         self.calls = Calls::default();
         self.from.reset();
@@ -250,7 +318,7 @@ impl Dialect for Realtime {
                 acts.push(send(encode::session_update(&self.agent)));
             }
             ServerEvent::SessionUpdated => self.updated(acts),
-            ServerEvent::ResponseCreated => self.answering = true,
+            ServerEvent::ResponseCreated => (self.answering, self.cancelled) = (true, false),
             ServerEvent::ResponseDone => {
                 self.answering = false;
                 self.ask(acts);
@@ -297,6 +365,8 @@ impl Dialect for Realtime {
                     acts,
                 );
             }
+            News::BargeIn(_) if self.is_cut => self.cut(acts),
+            News::Relinked => self.items.forget(),
             News::SkippedFrames(_)
             | News::Mark(_)
             | News::Level(_)
@@ -380,12 +450,12 @@ mod tests {
             "{\"type\":\"response.output_item.done\",\"item\":{\"type\":\"function_call\",\"call_id\":\"1\",\"name\":\"send_dtmf\",\"arguments\":\"{}\"}}",
             "{\"type\":\"response.output_item.done\",\"item\":{\"type\":\"function_call\",\"call_id\":\"2\",\"name\":\"end_call\",\"arguments\":\"{}\"}}",
         ];
-        torment(|| Box::new(Realtime::new(&agent())), WORDS);
+        torment(|| Box::new(Realtime::new(&agent(), true)), WORDS);
     }
 
     #[test]
     fn an_answer_is_cancelled_where_the_server_does_not_do_it_by_itself() {
-        let mut realtime = Realtime::new(&agent());
+        let mut realtime = Realtime::new(&agent(), true);
         let mut acts = Vec::new();
         for event in ["session.created", "session.updated", "response.created"] {
             realtime.text(format!("{{\"type\":\"{event}\"}}").as_bytes(), &mut acts).unwrap();
@@ -393,5 +463,82 @@ mod tests {
         acts.clear();
         realtime.text(br#"{"type":"input_audio_buffer.speech_started"}"#, &mut acts).unwrap();
         assert_eq!(acts, [send(encode::response_cancel())], "nothing was queued");
+    }
+
+    fn running(is_cut: bool) -> Realtime {
+        let mut realtime = Realtime::new(&agent(), is_cut);
+        for event in ["session.created", "session.updated", "response.created"] {
+            given(&mut realtime, &format!("{{\"type\":\"{event}\"}}"));
+        }
+        realtime
+    }
+
+    fn given(realtime: &mut Realtime, event: &str) -> Vec<Act> {
+        let mut acts = Vec::new();
+        realtime.text(event.as_bytes(), &mut acts).unwrap();
+        acts
+    }
+
+    fn told(realtime: &mut Realtime, news: News<'_>) -> Vec<Act> {
+        let mut acts = Vec::new();
+        realtime.tell(news, &mut acts);
+        acts
+    }
+
+    /// So many ms of an item.
+    fn says(realtime: &mut Realtime, item: &str, ms: usize) {
+        let delta =
+            base64::Engine::encode(&base64::engine::general_purpose::STANDARD, vec![0; ms * 48]);
+        let event = json!({"type": "response.output_audio.delta", "item_id": item, "delta": delta});
+        given(realtime, &event.to_string());
+    }
+
+    #[test]
+    fn an_interruption_by_the_switch_cancels_the_answer_and_truncates_it_where_it_was_heard() {
+        let mut realtime = running(true);
+        says(&mut realtime, "a", 500);
+        let acts = told(&mut realtime, News::BargeIn(120));
+        assert_eq!(acts, [Act::Clear(Marks::Forgotten), send(encode::response_cancel())]);
+        assert_eq!(told(&mut realtime, News::Cleared(960)), [send(encode::truncate("a", 0, 120))]);
+        // The server heard it too, a moment later.
+        assert_eq!(given(&mut realtime, r#"{"type":"input_audio_buffer.speech_started"}"#), []);
+        says(&mut realtime, "a", 100);
+        assert!(!realtime.items.is_speaking(), "what comes late of it is dropped");
+
+        let mut notified = running(false);
+        says(&mut notified, "a", 500);
+        assert_eq!(told(&mut notified, News::BargeIn(120)), [], "the switch plays on");
+    }
+
+    #[test]
+    fn another_link_begins_to_count_anew() {
+        let mut realtime = running(true);
+        says(&mut realtime, "a", 500);
+        assert_eq!(told(&mut realtime, News::Relinked), []);
+        says(&mut realtime, "b", 500);
+        told(&mut realtime, News::BargeIn(100));
+        assert_eq!(told(&mut realtime, News::Cleared(800)), [send(encode::truncate("b", 0, 100))]);
+    }
+
+    #[test]
+    fn a_server_that_is_back_is_given_what_was_said_and_goes_on() {
+        let mut story = crate::agent::story::Story::default();
+        for (by_agent, text) in [(false, "Hi"), (true, "Hello.")] {
+            story.add(Said { by_agent, text: text.to_owned() });
+        }
+        let how = crate::agent::story::Continuation::Reconnected;
+        let mut realtime = running(true);
+        let mut acts = Vec::new();
+        realtime.open(Some(Past { how, story: &story }), &mut acts);
+        given(&mut realtime, r#"{"type":"session.created"}"#);
+        let acts = given(&mut realtime, r#"{"type":"session.updated"}"#);
+        let expected = [
+            send(encode::user_text("Hi")),
+            send(encode::agent_text("Hello.", false)),
+            send(encode::user_text(RECALL)),
+            Act::Ready,
+            send(encode::response_create()),
+        ];
+        assert_eq!(acts, expected);
     }
 }

@@ -181,6 +181,20 @@ pub fn user_text(words: &str) -> Bytes {
     }))
 }
 
+/// Something the model said before, in another session.
+#[must_use]
+pub fn agent_text(words: &str, is_beta: bool) -> Bytes {
+    let kind = if is_beta { "text" } else { "output_text" };
+    text(&json!({
+        "type": "conversation.item.create",
+        "item": {
+            "type": "message",
+            "role": "assistant",
+            "content": [{"type": kind, "text": words}],
+        },
+    }))
+}
+
 /// Appends the message with `audio`, which is in the agent's format, to `out`.
 pub fn append(audio: &[u8], out: &mut BytesMut) {
     let length = base64::encoded_len(audio.len(), true).unwrap_or(0);

@@ -79,6 +79,13 @@ impl Items {
         self.cleared.push_back(dropped);
     }
 
+    /// Whatever was queued, or cleared, was in a queue that is no more: nothing will be told of it.
+    pub(super) fn forget(&mut self) {
+        self.queued.clear();
+        self.cleared.clear();
+        self.samples = 0;
+    }
+
     /// The clears so far took effect after so many samples of the first of them: what was not heard to its end.
     pub(super) fn cleared(&mut self, played: u64) -> Vec<Cut> {
         let mut played = played;

@@ -7,6 +7,7 @@ use crate::agent::dialect::Marks;
 use crate::agent::dialect::Message;
 use crate::agent::dialect::News;
 use crate::agent::session::AgentCall;
+use crate::agent::story::Past;
 use crate::agent::twilio::decode;
 use crate::agent::twilio::decode::AgentMessage;
 use crate::agent::twilio::decode::ProtocolError;
@@ -42,9 +43,12 @@ impl Twilio {
 }
 
 impl Dialect for Twilio {
-    fn open(&mut self, acts: &mut Vec<Act>) {
+    fn open(&mut self, past: Option<Past<'_>>, acts: &mut Vec<Act>) {
+        self.encoder.begin_stream();
         acts.push(Act::Send(Message::Text(self.encoder.connected())));
-        acts.push(Act::Send(Message::Text(self.encoder.start(&self.parameters))));
+        let mut parameters = self.parameters.clone();
+        parameters.extend(past.iter().flat_map(Past::parameters));
+        acts.push(Act::Send(Message::Text(self.encoder.start(&parameters))));
         acts.push(Act::Ready);
     }
 
@@ -77,7 +81,11 @@ impl Dialect for Twilio {
             News::BargeIn(heard_ms) => self.encoder.barge_in(heard_ms),
             News::Ended => self.encoder.stop(),
             // The dialect has no word for these.
-            News::Cleared(_) | News::Level(_) | News::Answer(_) | News::TransferFailed(_) => return,
+            News::Cleared(_)
+            | News::Relinked
+            | News::Level(_)
+            | News::Answer(_)
+            | News::TransferFailed(_) => return,
         };
         acts.push(Act::Send(Message::Text(text)));
     }

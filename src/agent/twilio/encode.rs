@@ -55,6 +55,11 @@ impl Encoder {
         Self { names, media_middle, sequence: 0, chunk: 0, frames: 0, buffer: BytesMut::new() }
     }
 
+    /// Counts from the beginning again: another connection is another stream.
+    pub const fn begin_stream(&mut self) {
+        (self.sequence, self.chunk, self.frames) = (0, 0, 0);
+    }
+
     /// The first message; it has no number.
     pub fn connected(&mut self) -> Bytes {
         self.begin();

@@ -1,14 +1,13 @@
 //! Drives the dialect with arbitrary bytes: the body of the fuzz target of agent JSON.
 
-use crate::agent::dialect;
 use crate::agent::session::AgentCall;
 use crate::agent::session::Input;
 use crate::agent::session::Output;
 use crate::agent::session::PeerClose;
 use crate::agent::stream::AgentStream;
+use crate::agent::twilio::dialect::Twilio;
 use crate::audio::link::FRAME_BYTES;
 use crate::types::agent::Access;
-use crate::types::agent::AgentKind;
 use crate::types::agent::TwilioAgent;
 use crate::types::header::CallVariables;
 use crate::types::id::CallId;
@@ -57,8 +56,10 @@ fn open_stream() -> Option<AgentStream> {
         dialled: "+15550100".parse().ok()?,
         variables: CallVariables::default(),
         trace: None,
+        before: None,
     };
-    let mut stream = AgentStream::new(dialect::of(&AgentKind::Twilio(agent), &call)?);
+    let mut stream =
+        AgentStream::new((Box::new(Twilio::new(&agent, &call)), agent.connect_timeout));
     stream.handle(Moment::START, Input::Started, &mut Vec::new());
     stream.handle(Moment::START, Input::Connected, &mut Vec::new());
     Some(stream)
@@ -100,6 +101,10 @@ impl Witness {
                 }
                 Output::Lost(_) | Output::Failed(_) | Output::HangupRequested => self.over = true,
                 Output::Connect
+                | Output::Reconnect
+                | Output::Interrupted(_)
+                | Output::Missed
+                | Output::Resumed
                 | Output::Ping
                 | Output::Mark(_)
                 | Output::Finish

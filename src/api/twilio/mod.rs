@@ -25,6 +25,7 @@ use crate::types::agent::AnswerPolicy;
 use crate::types::agent::TwimlAgent;
 use crate::types::barge_in::BargeIn;
 use crate::types::cause::HangupCause;
+use crate::types::fault_policy::FaultPolicy;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use crate::types::secret::Secret;
@@ -85,6 +86,7 @@ pub(super) async fn create(
         barge_in: BargeIn::OFF,
         hangup_after: None,
         reinvite_after: None,
+        faults: FaultPolicy::NONE,
     });
     let placed = control.place(wish);
     let call = placed.map_err(|cause| ErrorKind::CallRefused(cause).of(id))?;

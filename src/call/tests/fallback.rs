@@ -9,6 +9,7 @@ use crate::call::input::AudioPath;
 use crate::call::input::Comfort;
 use crate::call::setup::NextAgent;
 use crate::routing::outbound::DiversionReason;
+use crate::types::fault_policy::ComfortAudio;
 use crate::types::id::AiProfileId;
 use uuid::Uuid;
 
@@ -127,4 +128,38 @@ fn a_number_takes_over_from_an_agent_and_the_next_agent_from_a_number_that_is_bu
     assert!(out.contains(&Output::Agent(AgentOutput::Attach)), "{out:?}");
     let out = bench.give(Input::Agent(AgentInput::Ready));
     assert!(out.contains(&Output::Agent(AgentOutput::TellAnswered)), "{out:?}");
+}
+
+#[test]
+fn a_caller_whose_agent_breaks_off_hears_comfort_until_it_is_back_or_the_next_is_there() {
+    for (comfort, heard) in
+        [(ComfortAudio::Ringback, Comfort::Connecting), (ComfortAudio::Noise, Comfort::Quiet)]
+    {
+        let mut bench = Bench::new(|setup| {
+            let mut next = by_link(2);
+            next.agent.faults.comfort = comfort;
+            setup.fallbacks = [next].into();
+            setup.agent.faults.comfort = comfort;
+        });
+        bench.talk();
+        let interrupted = Input::Agent(AgentInput::Interrupted(HangupCause::AgentLost));
+        let out = bench.give(interrupted.clone());
+        let recorded = CallEvent::AgentInterrupted(HangupCause::AgentLost);
+        assert_eq!(out, [Output::Record(recorded)], "what it had said is still heard");
+        let out = bench.give(Input::Agent(AgentInput::Missed));
+        assert_eq!(out, [Output::Connect(AudioPath::Waiting(heard))]);
+        let out = bench.give(Input::Agent(AgentInput::Resumed));
+        assert_eq!(path(&out), Some(AudioPath::Agent(LegSide::Near)));
+        assert!(out.contains(&Output::Record(CallEvent::AgentResumed)));
+        bench.give(interrupted);
+        bench.give(Input::Agent(AgentInput::Missed));
+        let out = bench.give(Input::Agent(AgentInput::Lost(HangupCause::AgentLost)));
+        assert_eq!((replaced(&out), path(&out)), (vec![id(2)], None), "it hears the same");
+        let out = bench.give(Input::Agent(AgentInput::Ready));
+        assert_eq!(path(&out), Some(AudioPath::Agent(LegSide::Near)));
+        let out = bench.give(Input::Agent(AgentInput::Lost(HangupCause::AgentLost)));
+        assert!(out.contains(&Output::Record(CallEvent::FallbackStarted)), "{out:?}");
+        let out = bench.give(Input::Agent(AgentInput::Missed));
+        assert_eq!(out, [], "it is gone");
+    }
 }

@@ -274,6 +274,9 @@ fn input() -> impl Strategy<Value = Input> {
         AgentInput::Ready,
         AgentInput::Failed(HangupCause::AgentUnreachable),
         AgentInput::Lost(HangupCause::AgentLost),
+        AgentInput::Interrupted(HangupCause::AgentLost),
+        AgentInput::Missed,
+        AgentInput::Resumed,
         AgentInput::HungUp,
         AgentInput::FallbackPlayed,
     ]);

@@ -2,6 +2,7 @@
 
 use crate::agent::session::AgentCall;
 use crate::agent::session::PeerClose;
+use crate::agent::story::Continuation;
 use crate::agent::twilio;
 use crate::engine::awaited::AwaitedAgents;
 use crate::net::websocket;
@@ -46,6 +47,9 @@ const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// Tells an agent in which trace its call is (W3C Trace Context §3.2).
 const TRACE_HEADER: &str = "traceparent";
 
+/// Tells an agent that the call was led before: by a connection of it that broke, or by another agent.
+const RESUMED_HEADER: &str = "x-tandem-resumed";
+
 /// Says who we are (RFC 6750 §2.1).
 const AUTHORIZATION: &str = "authorization";
 
@@ -86,9 +90,11 @@ impl Dialling {
             }
             AgentKind::AudioSocket(agent) => return Self::Tcp(agent.address.clone(), roots),
             AgentKind::Realtime(agent) => {
+                let mut headers = realtime_headers(agent);
+                headers.extend(resumed_header(call));
                 return Self::WebSocket {
                     url: agent.url.clone(),
-                    headers: realtime_headers(agent),
+                    headers,
                     access: agent.access.clone(),
                     roots,
                 };
@@ -103,6 +109,7 @@ impl Dialling {
             | AgentKind::Twiml(_) => return Self::Never,
         };
         let mut headers = Vec::new();
+        headers.extend(resumed_header(call));
         headers.extend(signature.map(|value| (twilio::SIGNATURE_HEADER, value)));
         headers.extend(call.trace.map(|trace| (TRACE_HEADER, trace.to_string())));
         let bearer = access.bearer.expose();
@@ -113,11 +120,16 @@ impl Dialling {
     }
 
     /// A connection to come, and the id under which the agent is awaited where it dials us.
-    pub(super) fn dial(&self) -> (Dial, Option<String>) {
+    /// `again`: in a call in which its connection broke.
+    pub(super) fn dial(&self, again: bool) -> (Dial, Option<String>) {
         match self {
             Self::Never => (Box::pin(async { Err(ConnectError::Url) }), None),
             Self::WebSocket { url, headers, access, roots } => {
-                let (url, headers) = (url.clone(), headers.clone());
+                let (url, mut headers) = (url.clone(), headers.clone());
+                if again {
+                    headers.retain(|(name, _)| *name != RESUMED_HEADER);
+                    headers.push((RESUMED_HEADER, Continuation::Reconnected.as_str().to_owned()));
+                }
                 let (identity, roots) = (access.identity.clone(), roots.clone());
                 let dial = async move {
                     let terms = (&roots, identity.as_ref());
@@ -145,6 +157,11 @@ impl Dialling {
             }
         }
     }
+}
+
+/// Says that an agent takes over in a call that another led.
+fn resumed_header(call: &AgentCall) -> Option<(&'static str, String)> {
+    call.before.as_ref().map(|_| (RESUMED_HEADER, Continuation::TookOver.as_str().to_owned()))
 }
 
 /// A server's key, and its generation where it is not the present one.

@@ -127,6 +127,7 @@ impl Task {
             assets: self.switch.assets.clone(),
             speech: self.switch.speech.clone(),
             roots: self.switch.roots.clone(),
+            health: self.switch.registry.agent_health(),
             call,
             facts,
             recordings,

@@ -34,6 +34,7 @@ use crate::types::agent::AgentSettings;
 use crate::types::agent::AnswerPolicy;
 use crate::types::barge_in::BargeIn;
 use crate::types::codec::Codec;
+use crate::types::fault_policy::FaultPolicy;
 use crate::types::id::AiProfileId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
@@ -107,6 +108,7 @@ fn route() -> CallRoute {
                 barge_in: BargeIn::OFF,
                 hangup_after: None,
                 reinvite_after: None,
+                faults: FaultPolicy::USUAL,
             },
             fallback: Vec::new(),
             record: None,

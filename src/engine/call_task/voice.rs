@@ -149,6 +149,11 @@ impl Task {
             (AgentEvent::Ready, false) => Some(Input::Agent(AgentInput::Ready)),
             (AgentEvent::Failed(cause), false) => Some(Input::Agent(AgentInput::Failed(cause))),
             (AgentEvent::Lost(cause), false) => Some(Input::Agent(AgentInput::Lost(cause))),
+            (AgentEvent::Interrupted(cause), false) => {
+                Some(Input::Agent(AgentInput::Interrupted(cause)))
+            }
+            (AgentEvent::Missed, false) => Some(Input::Agent(AgentInput::Missed)),
+            (AgentEvent::Resumed, false) => Some(Input::Agent(AgentInput::Resumed)),
             (AgentEvent::HangupRequested, false) => Some(Input::Agent(AgentInput::HungUp)),
             (AgentEvent::TransferRequested(to), false) => self.transfer_for_agent(&to),
             (AgentEvent::DigitsRequested(digits), false) => {
@@ -167,6 +172,9 @@ impl Task {
             (AgentEvent::Notes(_), _)
             | (
                 AgentEvent::Ready
+                | AgentEvent::Interrupted(_)
+                | AgentEvent::Missed
+                | AgentEvent::Resumed
                 | AgentEvent::Awaited(_)
                 | AgentEvent::TransferRequested(_)
                 | AgentEvent::DigitsRequested(_)
@@ -188,6 +196,9 @@ impl Task {
         let answered = self.log.record().stages.answered;
         let at_ms = answered.map(|answered| at.since(answered).as_millis() as u64);
         let (tenant, call) = (self.route.tenant.id, self.id());
+        if !self.next_profiles.is_empty() {
+            self.story.add(said.clone());
+        }
         let Said { by_agent, text } = said;
         let turn = SaidTurn { tenant, call, seq, by_agent, text, at, at_ms };
         self.switch.ledger.said(turn);
@@ -290,6 +301,7 @@ impl Task {
             dialled: self.route.dialled,
             variables: self.route.variables.clone(),
             trace: sampling.map(|sampling| TraceContext::of(self.id(), SpanPart::Call, sampling)),
+            before: self.log.record().agent_failure.map(|_| self.story.clone()),
         };
         let settings = self.route.profile.agent.clone();
         if let Some(plan) = ScriptPlan::of(&settings.kind) {
@@ -300,7 +312,10 @@ impl Task {
         let (events_in, events) = mpsc::channel(AGENT_EVENTS_MAX);
         let (roots, give_back) = (self.switch.roots.clone(), None);
         let awaited = self.switch.registry.awaited_agents();
-        let setup = AgentSetup { settings, call, end, roots, awaited, give_back };
+        let health = self.switch.registry.agent_health();
+        let own = self.route.profile.id;
+        let next = self.next_profiles.last().is_some_and(|last| last.id != own);
+        let setup = AgentSetup { settings, call, end, roots, awaited, give_back, health, next };
         (Speaker::Agent(agent_task::start(setup, events_in)), Events::Agent(events))
     }
 

@@ -34,14 +34,14 @@ pub(super) struct Bridged {
 impl Bridged {
     fn new(end: Box<BridgeEnd>) -> Self {
         let ringing = match end.waiting() {
-            Waiting::Noise => None,
+            Waiting::Noise | Waiting::Quiet => None,
             Waiting::Ringback(form) | Waiting::Connecting(form) => Some(Ringback::new(form)),
         };
         Self { end, relay: Relay::default(), tones: None, ringing }
     }
 
     const fn agent_waits(&self) -> bool {
-        matches!(self.end.waiting(), Waiting::Connecting(_))
+        matches!(self.end.waiting(), Waiting::Connecting(_) | Waiting::Quiet)
     }
 
     /// Keys to send as events.

@@ -93,6 +93,8 @@ impl CallSpans {
             | CallEvent::Replaced(_)
             | CallEvent::Recording(..)
             | CallEvent::AgentAsked { .. }
+            | CallEvent::AgentInterrupted(_)
+            | CallEvent::AgentResumed
             | CallEvent::ScriptNoted { .. }
             | CallEvent::LegEnded { .. } => self.event(timed.event.name(), at),
             // What is told by the record, or is too much of a call to be told of each.

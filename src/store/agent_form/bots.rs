@@ -1,17 +1,47 @@
 //! The agents of AudioSocket and of Realtime servers.
 
 use crate::store::agent_form::AgentForm;
+use crate::store::agent_form::Comfort;
 use crate::store::agent_form::Resolve;
 use crate::store::agent_form::secret;
 use crate::types::agent::AgentAudio;
 use crate::types::agent::AudioSocketAgent;
 use crate::types::agent::RealtimeAgent;
+use crate::types::fault_policy::ComfortAudio;
+use crate::types::fault_policy::FaultPolicy;
 use crate::types::number::E164;
+use std::time::Duration;
 
+/// Most `reconnects`: a caller does not wait for more.
+const RECONNECTS_MAX: u32 = 5;
 /// Most entries of `transfer_to`.
 const TARGETS_MAX: usize = 64;
 
 impl AgentForm {
+    /// What is done for a caller whose agent fails.
+    pub(super) fn faults(&self) -> Result<FaultPolicy, String> {
+        let usual = FaultPolicy::USUAL;
+        let reconnects = self.reconnects.unwrap_or(usual.reconnects);
+        if reconnects > RECONNECTS_MAX {
+            return Err(format!("`reconnects` is 0 to {RECONNECTS_MAX}"));
+        }
+        let within = |key, ms: Option<u64>, (least, most): (u64, u64)| match ms {
+            None => Ok(None),
+            Some(ms) if (least..=most).contains(&ms) => Ok(Some(Duration::from_millis(ms))),
+            Some(_) => Err(format!("`{key}` is {least} to {most} ms")),
+        };
+        let pause = within("reconnect_pause_ms", self.reconnect_pause_ms, (50, 5_000))?;
+        if pause.is_some() && reconnects == 0 {
+            return Err("`reconnect_pause_ms` has no meaning where `reconnects` is 0".to_owned());
+        }
+        let comfort = match self.comfort {
+            None | Some(Comfort::Ringback) => ComfortAudio::Ringback,
+            Some(Comfort::Noise) => ComfortAudio::Noise,
+        };
+        let silence = within("silence_limit_ms", self.silence_limit_ms, (500, 600_000))?;
+        Ok(FaultPolicy { reconnects, pause: pause.unwrap_or(usual.pause), comfort, silence })
+    }
+
     pub(super) fn audio_socket(&self) -> Result<AudioSocketAgent, String> {
         let address = self.address.clone().ok_or("`address` is missing")?;
         let parts = address.rsplit_once(':').filter(|(host, port)| {

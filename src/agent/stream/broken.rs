@@ -1,0 +1,193 @@
+//! A stream whose connection broke in the call: it is made anew a few times, while what the caller says is kept.
+
+use crate::agent::dialect::Act;
+use crate::agent::dialect::News;
+use crate::agent::dialect::Wish;
+use crate::agent::outbox::Outbox;
+use crate::agent::outbox::Waiting;
+use crate::agent::session::Input;
+use crate::agent::session::Output;
+use crate::agent::story::Continuation;
+use crate::agent::story::Past;
+use crate::agent::stream::AgentStream;
+use crate::agent::stream::DRAIN_MAX;
+use crate::agent::stream::State;
+use crate::agent::stream::lost;
+use crate::types::cause::HangupCause;
+use crate::types::limit::AGENT_RESUMES_MAX;
+use crate::types::moment::Moment;
+use std::time::Duration;
+
+/// An agent that is back so soon is not missed.
+const COMFORT_AFTER: Duration = Duration::from_millis(140);
+/// The longest a dial may take while a caller waits in the call.
+const DIAL_MAX: Duration = Duration::from_secs(2);
+
+/// What is known of a connection that broke.
+#[derive(Debug)]
+pub(super) struct Broken {
+    cause: HangupCause,
+    /// Dials since.
+    dials: u32,
+    /// What the agent is to be told once it is back: of the caller only, the rest was for the connection before.
+    kept: Outbox,
+    /// When the caller hears comfort audio; `None`: it does.
+    comfort_due: Option<Moment>,
+    /// All that the agent had said was played.
+    drained: bool,
+}
+
+impl Broken {
+    pub(super) const fn dials(&self) -> u32 {
+        self.dials
+    }
+
+    /// When it is time for comfort audio: not while something of the agent is still played.
+    pub(super) fn comfort_due(&self) -> Option<Moment> {
+        self.comfort_due.filter(|_| self.drained)
+    }
+}
+
+impl AgentStream {
+    /// The connection of an agent that was there is of no use any more.
+    pub(super) fn lose(&mut self, now: Moment, cause: HangupCause, out: &mut Vec<Output>) -> State {
+        if self.wishes.contains(&Wish::HangUp) {
+            out.push(Output::Close);
+            out.push(Output::Finish);
+            return State::Draining { until: self.answered.then_some(now + DRAIN_MAX) };
+        }
+        if self.faults.reconnects == 0 || self.breaks >= AGENT_RESUMES_MAX {
+            return lost(cause, out);
+        }
+        self.breaks += 1;
+        (self.spoke, self.words_due) = (false, None);
+        // What is played of them still would be told to another connection.
+        self.marks.clear();
+        if std::mem::take(&mut self.held) {
+            out.push(Output::Hold(false));
+        }
+        let kept = std::mem::take(&mut self.outbox).of_caller();
+        let comfort_due = Some(now + COMFORT_AFTER);
+        self.broken = Some(Box::new(Broken { cause, dials: 0, kept, comfort_due, drained: false }));
+        out.push(Output::Interrupted(cause));
+        out.push(Output::Finish);
+        self.connect(now, out)
+    }
+
+    pub(super) fn connect_again(&mut self, now: Moment, out: &mut Vec<Output>) -> State {
+        if let Some(broken) = &mut self.broken {
+            broken.dials += 1;
+        }
+        out.push(Output::Reconnect);
+        State::Connecting { until: now + self.connect_timeout.min(DIAL_MAX) }
+    }
+
+    /// No more dials: the agent never came, or is lost for what broke its connection.
+    pub(super) fn give_up(&mut self, cause: HangupCause, out: &mut Vec<Output>) -> State {
+        out.push(match self.broken.take() {
+            Some(broken) => Output::Lost(broken.cause),
+            None => Output::Failed(cause),
+        });
+        State::Over
+    }
+
+    /// The agent says that it is there.
+    pub(super) fn come(&mut self, now: Moment, out: &mut Vec<Output>) {
+        self.expect_words(now);
+        let Some(mut broken) = self.broken.take() else { return out.push(Output::Ready) };
+        out.push(Output::Resumed);
+        while let Some(waiting) = broken.kept.pop() {
+            self.send(waiting, out);
+        }
+    }
+
+    /// Begins the conversation over a connection that is open.
+    pub(super) fn introduce(&mut self, acts: &mut Vec<Act>) {
+        let how = match (&self.broken, self.took_over) {
+            (Some(_), _) => Some(Continuation::Reconnected),
+            (None, true) => Some(Continuation::TookOver),
+            (None, false) => None,
+        };
+        let past = how.map(|how| Past { how, story: &self.story });
+        self.dialect.open(past, acts);
+    }
+
+    /// From now on the agent must be heard, where it has to be in time.
+    pub(super) fn expect_words(&mut self, now: Moment) {
+        if let Some(limit) = self.faults.silence
+            && self.answered
+            && !self.spoke
+            && self.state == State::Open
+        {
+            self.words_due.get_or_insert(now + limit);
+        }
+    }
+
+    pub(super) const fn heard_words(&mut self) {
+        self.spoke = true;
+        self.words_due = None;
+    }
+
+    /// What was queued in the link before will not be played: whatever waited for that waits no more.
+    pub(super) fn relinked(&mut self, now: Moment, out: &mut Vec<Output>) -> State {
+        while let Some((_, name)) = self.marks.pop_front() {
+            self.send(Waiting::Mark(name), out);
+        }
+        while !self.wishes.is_empty() {
+            self.grant_next(now, out);
+        }
+        self.inform(now, News::Relinked, out)
+    }
+
+    /// What happens while the connection is made anew.
+    pub(super) fn while_broken(&mut self, now: Moment, input: Input<'_>, out: &mut Vec<Output>) {
+        let Some(broken) = &mut self.broken else { return };
+        match input {
+            Input::Audio(frame) => broken.kept.push(Waiting::Audio(*frame)),
+            Input::Digit(digit) => broken.kept.push(Waiting::Digit(digit)),
+            // What it asked for before comes first.
+            Input::Drained if !self.wishes.is_empty() => return self.grant_next(now, out),
+            Input::Drained => broken.drained = true,
+            Input::Relinked => {
+                broken.drained = true;
+                while !self.wishes.is_empty() {
+                    self.grant_next(now, out);
+                }
+            }
+            Input::CallEnded => {
+                self.broken = None;
+                return;
+            }
+            Input::DeadlineReached => {}
+            Input::Started
+            | Input::Connected
+            | Input::ConnectFailed
+            | Input::ConnectForbidden
+            | Input::ConnectSkipped
+            | Input::Text(_)
+            | Input::Binary(_)
+            | Input::Pong
+            | Input::PeerClosed(_)
+            | Input::SendBlocked
+            | Input::SendReady
+            | Input::PlayoutFull
+            | Input::PlayoutRoom
+            | Input::MarkPlayed(_)
+            | Input::Cleared(_)
+            | Input::BargeIn(_)
+            | Input::Level(_)
+            | Input::Answered(_)
+            | Input::TransferFailed(_)
+            | Input::CallAnswered => return,
+        }
+        self.comfort(now, out);
+    }
+
+    fn comfort(&mut self, now: Moment, out: &mut Vec<Output>) {
+        let Some(broken) = &mut self.broken else { return };
+        if broken.comfort_due().is_some_and(|due| now >= due) {
+            broken.comfort_due = None;
+            out.push(Output::Missed);
+        }
+    }
+}

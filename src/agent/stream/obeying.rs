@@ -1,0 +1,203 @@
+//! What a stream's agent asks for, and what it is told.
+
+use crate::agent::dialect::Act;
+use crate::agent::dialect::Garbled;
+use crate::agent::dialect::Marks;
+use crate::agent::dialect::Message;
+use crate::agent::dialect::News;
+use crate::agent::dialect::When;
+use crate::agent::dialect::Wish;
+use crate::agent::outbox::Waiting;
+use crate::agent::session::Output;
+use crate::agent::stream::AgentStream;
+use crate::agent::stream::DRAIN_MAX;
+use crate::agent::stream::State;
+use crate::agent::stream::grant;
+use crate::agent::stream::lost;
+use crate::types::cause::HangupCause;
+use crate::types::limit::AGENT_GARBAGE_MAX;
+use crate::types::limit::AGENT_MARK_BYTES_MAX;
+use crate::types::limit::AGENT_MARKS_MAX;
+use crate::types::limit::AGENT_WISHES_MAX;
+use crate::types::moment::Moment;
+
+impl AgentStream {
+    pub(super) fn act(&mut self, now: Moment, act: Act, out: &mut Vec<Output>) {
+        match act {
+            Act::Ready => {
+                if matches!(self.state, State::Greeting { .. }) {
+                    self.state = State::Open;
+                    self.come(now, out);
+                }
+            }
+            Act::Fail => match self.state {
+                State::Greeting { .. } => self.state = self.connect_failed(now, out),
+                State::Open => self.state = self.lose(now, HangupCause::AgentLost, out),
+                State::Idle
+                | State::Connecting { .. }
+                | State::Pausing { .. }
+                | State::Draining { .. }
+                | State::Over => (),
+            },
+            Act::Send(message) => self.send(Waiting::Message(message), out),
+            Act::Play(audio) => {
+                self.counters.audio_bytes += audio.len() as u64;
+                self.heard_words();
+                out.push(Output::Play(audio));
+            }
+            Act::Mark(name) => {
+                self.counters.marks += 1;
+                self.queue_mark(name, out);
+            }
+            Act::Clear(marks) => self.clear(now, marks, out),
+            Act::Hold(held) => {
+                self.held = held;
+                out.push(Output::Hold(held));
+            }
+            Act::Ask(wish, When::Now) => grant(wish, out),
+            Act::Ask(wish, When::Played) => self.wish(now, wish, out),
+            Act::Note(said) => {
+                if self.faults.reconnects > 0 {
+                    self.story.add(said.clone());
+                }
+                out.push(Output::Said(said));
+            }
+            Act::Unknown => self.counters.unknown += 1,
+            Act::Garbled(garbled) => self.state = self.bear_garbage(garbled, out),
+        }
+    }
+
+    pub(super) fn clear(&mut self, now: Moment, marks: Marks, out: &mut Vec<Output>) {
+        self.counters.clears += 1;
+        out.push(Output::Clear);
+        // What the media still tell of these marks is then about marks unknown to us.
+        while let Some((_, name)) = self.marks.pop_front() {
+            if marks == Marks::Echoed {
+                self.send(Waiting::Mark(name), out);
+            }
+        }
+        // What they waited for will not be played.
+        while !self.wishes.is_empty() {
+            self.grant_next(now, out);
+        }
+    }
+
+    pub(super) fn wish(&mut self, now: Moment, wish: Wish, out: &mut Vec<Output>) {
+        if self.wishes.len() >= AGENT_WISHES_MAX {
+            return self.counters.unknown += 1;
+        }
+        self.wishes.push_back(wish);
+        out.push(Output::Finish);
+        if self.answered {
+            self.wishes_due.get_or_insert(now + DRAIN_MAX);
+        }
+    }
+
+    pub(super) fn grant_next(&mut self, now: Moment, out: &mut Vec<Output>) {
+        let Some(wish) = self.wishes.pop_front() else { return };
+        grant(wish, out);
+        self.wishes_due = (!self.wishes.is_empty() && self.answered).then(|| now + DRAIN_MAX);
+    }
+
+    pub(super) fn queue_mark(&mut self, mut name: String, out: &mut Vec<Output>) {
+        if self.marks.len() >= AGENT_MARKS_MAX
+            && let Some((_, oldest)) = self.marks.pop_front()
+        {
+            self.send(Waiting::Mark(oldest), out);
+        }
+        self.next_mark += 1;
+        name.truncate(name.floor_char_boundary(AGENT_MARK_BYTES_MAX));
+        self.marks.push_back((self.next_mark, name));
+        out.push(Output::Mark(self.next_mark));
+    }
+
+    /// Marks are played in order, so those before a played one were played too.
+    pub(super) fn mark_played(&mut self, id: u64, out: &mut Vec<Output>) {
+        while self.marks.front().is_some_and(|(oldest, _)| *oldest <= id) {
+            if let Some((_, name)) = self.marks.pop_front() {
+                self.send(Waiting::Mark(name), out);
+            }
+        }
+    }
+
+    pub(super) fn send(&mut self, waiting: Waiting, out: &mut Vec<Output>) {
+        if self.outbox.is_blocked() {
+            self.outbox.push(waiting);
+        } else {
+            self.write(waiting, out);
+        }
+    }
+
+    pub(super) fn write_waiting(&mut self, out: &mut Vec<Output>) {
+        self.outbox.unblock();
+        while let Some(waiting) = self.outbox.pop() {
+            self.write(waiting, out);
+        }
+    }
+
+    pub(super) fn write(&mut self, waiting: Waiting, out: &mut Vec<Output>) {
+        match waiting {
+            Waiting::Audio(frame) => {
+                self.counters.frames_sent += 1;
+                self.write_news(News::Audio(&frame), out);
+            }
+            Waiting::SkippedFrames(frames) => self.write_news(News::SkippedFrames(frames), out),
+            Waiting::Digit(digit) => self.write_news(News::Digit(digit), out),
+            Waiting::Mark(name) => self.write_news(News::Mark(&name), out),
+            Waiting::BargeIn(heard_ms) => self.write_news(News::BargeIn(heard_ms), out),
+            Waiting::Message(Message::Text(text)) => out.push(Output::Send(text)),
+            Waiting::Message(Message::Binary(bytes)) => out.push(Output::SendBinary(bytes)),
+        }
+    }
+
+    /// Writes what does nothing but be written.
+    pub(super) fn write_news(&mut self, news: News<'_>, out: &mut Vec<Output>) {
+        let mut acts = Vec::new();
+        self.dialect.tell(news, &mut acts);
+        for act in acts {
+            match act {
+                Act::Send(message) => self.write(Waiting::Message(message), out),
+                // The answer to an interruption that was told late.
+                Act::Clear(_) => {
+                    self.marks.clear();
+                    out.push(Output::Clear);
+                }
+                Act::Ready
+                | Act::Fail
+                | Act::Play(_)
+                | Act::Mark(_)
+                | Act::Hold(_)
+                | Act::Ask(..)
+                | Act::Note(_)
+                | Act::Unknown
+                | Act::Garbled(_) => (),
+            }
+        }
+    }
+
+    pub(super) fn bear_garbage(&mut self, garbled: Garbled, out: &mut Vec<Output>) -> State {
+        let garbage = &mut self.counters.garbage;
+        match garbled {
+            Garbled::NotAMessage => garbage.json += 1,
+            Garbled::NoPayload => garbage.payload += 1,
+            Garbled::NotBase64 => garbage.base64 += 1,
+            Garbled::Bytes => garbage.binary += 1,
+        }
+        if garbage.total() < AGENT_GARBAGE_MAX {
+            return self.state;
+        }
+        match self.state {
+            State::Greeting { .. } => {
+                out.push(Output::Close);
+                out.push(Output::Failed(HangupCause::AgentGarbage));
+                State::Over
+            }
+            State::Idle
+            | State::Connecting { .. }
+            | State::Pausing { .. }
+            | State::Open
+            | State::Draining { .. }
+            | State::Over => lost(HangupCause::AgentGarbage, out),
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Connections that break in a call.
+
+use super::*;
+use crate::agent::session::Said;
+use crate::types::limit::AGENT_RESUMES_MAX;
+
+const LOST: Output = Output::Lost(HangupCause::AgentLost);
+const BROKEN: Output = Output::Interrupted(HangupCause::AgentLost);
+
+impl Lab {
+    /// A running stream that is made anew when it breaks.
+    fn enduring() -> Self {
+        let mut lab = Self::new();
+        lab.stream = lab.stream.enduring(FaultPolicy::USUAL, None);
+        lab.put(Input::Started);
+        lab.put(Input::Connected);
+        lab.put(Input::CallAnswered);
+        lab.take();
+        lab
+    }
+
+    fn break_off(&mut self) -> Vec<Output> {
+        self.put(Input::PeerClosed(PeerClose::Dropped));
+        self.take()
+    }
+}
+
+#[test]
+fn an_agent_that_breaks_off_is_dialled_at_once_and_once_more_and_then_lost() {
+    let mut lab = Lab::enduring();
+    assert_eq!(lab.break_off(), [BROKEN, Output::Finish, Output::Reconnect]);
+    lab.put(Input::ConnectFailed);
+    assert_eq!(lab.take(), [Output::Close]);
+    assert_eq!(lab.wait(), FaultPolicy::USUAL.pause);
+    assert_eq!(lab.take(), [Output::Reconnect]);
+    lab.put(Input::ConnectFailed);
+    assert_eq!(lab.take(), [Output::Close, LOST]);
+    assert_eq!(lab.stream.deadline(), None);
+    lab.put(Input::Connected);
+    assert_eq!(lab.take(), []);
+}
+
+#[test]
+fn an_agent_that_does_not_come_back_in_time_is_missed_within_200_ms_once_its_words_were_played() {
+    let mut lab = Lab::enduring();
+    lab.break_off();
+    let begun = lab.now;
+    lab.now += Duration::from_millis(20);
+    lab.put(Input::Drained);
+    assert_eq!(lab.take(), [], "it may be back at once");
+    lab.wait();
+    assert_eq!(lab.take(), [Output::Missed]);
+    assert!(lab.now.since(begun) <= Duration::from_millis(160), "a tick of the media follows");
+    assert_eq!(lab.wait(), Duration::from_millis(1_860), "it is told once; a dial takes 2 s");
+    assert_eq!(lab.take(), [Output::Close]);
+
+    let mut talking = Lab::enduring();
+    talking.break_off();
+    talking.now += Duration::from_millis(1_500);
+    talking.put(Input::DeadlineReached);
+    assert_eq!(talking.take(), [], "what it said before is still played");
+    talking.put(Input::Drained);
+    assert_eq!(talking.take(), [Output::Missed]);
+}
+
+#[test]
+fn an_agent_that_is_back_learns_what_was_said_and_what_the_caller_did_meanwhile() {
+    let mut lab = Lab::enduring();
+    lab.stream.story.add(Said { by_agent: true, text: "Hello.".to_owned() });
+    lab.put(Input::Audio(&[1; FRAME_BYTES]));
+    lab.mark("lost");
+    lab.take();
+    lab.break_off();
+    lab.put(Input::Audio(&[2; FRAME_BYTES]));
+    lab.put(Input::Digit('7'));
+    lab.put(Input::MarkPlayed(1));
+    lab.put(Input::ConnectFailed);
+    lab.wait();
+    lab.put(Input::Audio(&[3; FRAME_BYTES]));
+    lab.take();
+    lab.put(Input::Connected);
+    assert!(lab.out.contains(&Output::Resumed) && !lab.out.contains(&Output::Ready));
+    let sent = lab.sent();
+    let events: Vec<_> = sent.iter().map(|message| message["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["connected", "start", "media", "dtmf", "media"]);
+    let start = &sent[1]["start"];
+    assert_eq!(start["callSid"], "CA00000000000000000000000000000001", "the same call");
+    assert_eq!(start["customParameters"]["tandem_resumed"], "reconnect");
+    let told = r#"[{"speaker":"agent","text":"Hello."}]"#;
+    assert_eq!(start["customParameters"]["tandem_transcript"], told);
+    assert_eq!(sent[2]["sequenceNumber"], "2", "the numbers begin anew");
+    lab.put(Input::MarkPlayed(1));
+    assert_eq!(lab.take(), [], "the mark was another connection's");
+    assert_eq!(lab.break_off(), [BROKEN, Output::Finish, Output::Reconnect], "it may break again");
+}
+
+#[test]
+fn what_the_caller_says_meanwhile_is_bounded() {
+    let mut lab = Lab::enduring();
+    lab.break_off();
+    for _ in 0..10 * AGENT_OUTBOX_FRAMES_MAX {
+        lab.put(Input::Audio(&[2; FRAME_BYTES]));
+    }
+    lab.put(Input::Connected);
+    assert_eq!(lab.sent().len(), 2 + AGENT_OUTBOX_FRAMES_MAX);
+}
+
+#[test]
+fn an_agent_that_breaks_off_again_and_again_is_lost() {
+    let mut lab = Lab::enduring();
+    for _ in 0..AGENT_RESUMES_MAX {
+        assert_eq!(lab.break_off().last(), Some(&Output::Reconnect));
+        lab.put(Input::Connected);
+        lab.take();
+    }
+    assert_eq!(lab.break_off(), [LOST, Output::Close]);
+}
+
+#[test]
+fn an_agent_that_stays_silent_on_the_phone_is_taken_for_lost_where_the_profile_says_so() {
+    let limit = Duration::from_secs(4);
+    let faults = FaultPolicy { silence: Some(limit), ..FaultPolicy::USUAL };
+    let mut lab = Lab::new();
+    lab.stream = lab.stream.enduring(faults, None);
+    lab.put(Input::Started);
+    lab.put(Input::Connected);
+    lab.take();
+    assert_eq!(lab.stream.deadline(), Some(lab.now + PING_INTERVAL), "not before the answer");
+    lab.put(Input::CallAnswered);
+    assert_eq!(lab.wait(), limit);
+    assert_eq!(lab.take().first(), Some(&Output::Interrupted(HangupCause::AgentSilent)));
+    lab.put(Input::Connected);
+    lab.text(r#"{"event":"media","media":{"payload":"/w=="}}"#);
+    lab.take();
+    assert_eq!(lab.wait(), PING_INTERVAL, "it was heard");
+}
+
+#[test]
+fn the_circuit_may_forbid_the_first_dial_and_any_other() {
+    let mut lab = Lab::new();
+    lab.put(Input::Started);
+    lab.put(Input::ConnectSkipped);
+    assert_eq!(
+        lab.take(),
+        [Output::Connect, Output::Failed(HangupCause::AgentCircuitOpen)],
+        "no second dial"
+    );
+    let mut lab = Lab::enduring();
+    lab.break_off();
+    lab.put(Input::ConnectSkipped);
+    assert_eq!(lab.take(), [LOST], "for what broke its connection");
+}
+
+#[test]
+fn the_end_of_the_call_ends_an_agent_that_is_dialled_again() {
+    let mut lab = Lab::enduring();
+    lab.break_off();
+    lab.put(Input::CallEnded);
+    assert_eq!((lab.take(), lab.stream.deadline()), (vec![Output::Close], None));
+}
+
+#[test]
+fn an_agent_that_comes_into_a_call_of_another_is_told_so() {
+    let mut lab = Lab::new();
+    lab.stream = lab.stream.enduring(FaultPolicy::USUAL, Some(Story::default()));
+    lab.put(Input::Started);
+    lab.put(Input::Connected);
+    let sent = lab.sent();
+    assert_eq!(sent[1]["start"]["customParameters"]["tandem_resumed"], "takeover");
+    assert_eq!(sent[1]["start"]["customParameters"].get("tandem_transcript"), None);
+}
+
+#[test]
+fn a_garbled_agent_is_not_dialled_again() {
+    let mut lab = Lab::enduring();
+    lab.put(Input::PeerClosed(PeerClose::Violated));
+    assert_eq!(lab.take(), [Output::Lost(HangupCause::AgentGarbage), Output::Close]);
+}
+
+#[test]
+fn another_link_leaves_nothing_to_wait_for() {
+    let mut lab = Lab::open();
+    lab.mark("a");
+    lab.take();
+    lab.put(Input::Relinked);
+    assert_eq!(lab.echoed(), ["a"], "what it was behind is not played any more");
+
+    let mut words = Lab::of_words_open();
+    words.text("to sales");
+    words.take();
+    words.put(Input::Relinked);
+    let out = words.take();
+    assert_eq!(out.first(), Some(&Output::TransferRequested("sales".to_owned())));
+    words.put(Input::PeerClosed(PeerClose::Frame(None)));
+    words.take();
+    words.put(Input::Relinked);
+    assert_eq!(words.take(), [Output::HangupRequested]);
+}
+
+#[test]
+fn a_wish_from_before_the_break_is_granted_once_its_words_were_played() {
+    let mut lab = Lab::of_words_open();
+    lab.stream = lab.stream.enduring(FaultPolicy::USUAL, None);
+    lab.text("to sales");
+    lab.break_off();
+    lab.put(Input::Drained);
+    assert_eq!(lab.take(), [Output::TransferRequested("sales".to_owned())]);
+}

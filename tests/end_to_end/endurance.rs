@@ -1,0 +1,291 @@
+//! Agents that die in calls, and agents that are not called because they do: callers are looked after.
+
+use crate::bot::BOT_HZ;
+use crate::bot::Bot;
+use crate::carrier;
+use crate::node::Home;
+use crate::node::Node;
+use crate::node::PATIENCE;
+use crate::node::wait_for;
+use crate::phone::Phone;
+use crate::rows;
+use crate::talk;
+use crate::talk::Talk;
+use serde_json::Value;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::Stdio;
+use tandem::audio::g711;
+use tandem::audio::tone::share_at;
+use tandem::store::api_keys::KeyRole;
+use tandem::types::codec::Codec;
+use tokio::io::AsyncBufReadExt;
+use tokio::io::BufReader;
+use tokio::io::Lines;
+use tokio::process::Child;
+use tokio::process::ChildStdout;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+const NUMBER: &str = "+15550132";
+/// Failures in a row after which an agent is not called for a while.
+const FAILURES: usize = 5;
+/// Set for a process that is a bot, and nothing else.
+const IS_BOT: &str = "TANDEM_TEST_IS_BOT";
+const CALLS: usize = 50;
+/// What ITU-T E.180 recommends for ringing, in Hz.
+const RING_HZ: u16 = 425;
+
+/// A node whose number is answered by `first`, with the agent of `second` behind it.
+async fn node(first: Value, second: Value, rtp_ports: u16) -> Node {
+    let node = Home::with("127.0.0.1:0", rtp_ports, "").start().await;
+    let (own, next) = (rows::uuid(3), rows::uuid(5));
+    node.put(&[
+        rows::tenant(1, 0),
+        rows::trunk(2, "127.0.0.0/16"),
+        rows::profile(3, 1, first),
+        rows::profile(5, 1, second),
+        rows::number(4, 1, 3, NUMBER),
+    ])
+    .await;
+    let order = format!(
+        "UPDATE ai_profiles SET fallback_profiles = ARRAY['{next}'::uuid] WHERE id = '{own}'"
+    );
+    node.put(&[order]).await;
+    node
+}
+
+fn twilio(url: &str) -> Value {
+    json!({"kind": "twilio", "url": url})
+}
+
+/// How the agent of the first profile stands.
+async fn endpoint(node: &Node, key: &str) -> Value {
+    let path = format!("/api/v1/tenants/{}/agent-endpoints", rows::uuid(1));
+    let shown = node.read(&path, key).await;
+    let mut agents = shown["agents"].as_array().unwrap().iter();
+    let own = rows::uuid(3).to_string();
+    agents.find(|agent| agent["ai_profile_id"] == own.as_str()).unwrap().clone()
+}
+
+async fn until_state(node: &Node, key: &str, state: &str) -> Value {
+    wait_for(state, async || {
+        let endpoint = endpoint(node, key).await;
+        (endpoint["state"] == state).then_some(endpoint)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_agent_that_fails_is_left_out_for_a_while_and_taken_back_once_a_call_succeeds() {
+    let (first, second) = (Bot::bind().await, Bot::bind().await);
+    let node =
+        node(twilio(&format!("{}?token=secret", first.url())), twilio(&second.url()), 100).await;
+    let key = carrier::key(&node, 1, KeyRole::Viewer).await;
+    assert_eq!(endpoint(&node, &key).await["state"], "closed");
+    for _ in 0..FAILURES {
+        let mut talk = Talk::dial(talk::plan(node.sip(), NUMBER));
+        first.turn_away(2).await;
+        let stream = second.accept().await;
+        assert_eq!(stream.start["start"]["customParameters"]["tandem_resumed"], "takeover");
+        talk.hear(5).await;
+        let summary = talk.hang_up().await;
+        let record = node.record(&summary.call_id).await;
+        assert_eq!(record.agent_failure.as_deref(), Some("agent_unreachable"));
+    }
+    let shown = endpoint(&node, &key).await;
+    assert_ne!(shown["state"], "closed", "{shown}");
+    assert_eq!(shown["endpoint"], first.url(), "without what may be secret");
+    assert_eq!(
+        (&shown["failures_in_a_row"], &shown["last_failure"]),
+        (&json!(FAILURES), &json!("agent_unreachable"))
+    );
+    assert_eq!(node.metric("agent_circuits_opened_total").await, 1);
+
+    // The next call tries whether it is back; a second one beside that does not.
+    until_state(&node, &key, "half_open").await;
+    wait_for("the gauge", async || {
+        (node.metric("agent_circuits{state=\"half_open\"}").await == 1).then_some(())
+    })
+    .await;
+    let trial = Talk::dial(talk::plan(node.sip(), NUMBER));
+    let mut stream = first.accept().await;
+    let mut beside = Talk::dial(talk::plan(node.sip(), NUMBER));
+    second.accept().await;
+    beside.hear(5).await;
+    let summary = beside.hang_up().await;
+    let record = node.record(&summary.call_id).await;
+    assert_eq!(record.agent_failure.as_deref(), Some("agent_circuit_open"), "{record:?}");
+    assert!(record.is_answered && !record.has_fallback, "{record:?}");
+    assert_eq!(node.metric("agents_skipped_total").await, 1);
+    stream.say(200).await;
+    let shown = until_state(&node, &key, "closed").await;
+    assert_eq!(shown["failures_in_a_row"], 0);
+    let profile = format!("/api/v1/tenants/{}/ai-profiles/{}", rows::uuid(1), rows::uuid(3));
+    assert_eq!(node.read(&profile, &key).await["agent_endpoint"]["state"], "closed");
+    let summary = trial.hang_up().await;
+    assert_eq!(node.record(&summary.call_id).await.agent_failure, None);
+}
+
+/// Audio of packets, as they come, with their sequence numbers.
+async fn frame(phone: &Phone) -> (u16, [i16; 160]) {
+    let mut packet = [0; 2_048];
+    let heard = timeout(PATIENCE, phone.media.recv_from(&mut packet)).await;
+    let (length, _) = heard.expect("audio").unwrap();
+    let mut linear = [0; 160];
+    g711::decode(Codec::Pcmu, &packet[12..length], &mut linear);
+    (u16::from_be_bytes([packet[2], packet[3]]), linear)
+}
+
+/// Listens until it hears a tone of this frequency.
+async fn until_tone(phone: &Phone, hz: u16) {
+    // What came before is not of interest, and may have overflown.
+    phone.drain_media_now().await;
+    let mut before = None;
+    for _ in 0..1_000 {
+        let (sequence, audio) = frame(phone).await;
+        let expected = before.map_or(sequence, |before: u16| before.wrapping_add(1));
+        assert_eq!(sequence, expected, "the audio never stops");
+        before = Some(sequence);
+        let is_loud = audio.iter().any(|sample| sample.unsigned_abs() > 1_000);
+        if is_loud && share_at(&audio, hz) > 0.8 {
+            return;
+        }
+    }
+    panic!("no tone of {hz} Hz");
+}
+
+#[tokio::test]
+async fn a_caller_whose_agent_breaks_off_hears_comfort_and_then_the_same_agent_again() {
+    let (first, second) = (Bot::bind().await, Bot::bind().await);
+    let mut agent = twilio(&first.url());
+    agent["reconnects"] = json!(5);
+    let node = node(agent, twilio(&second.url()), 100).await;
+    let mut phone = Phone::new([127, 0, 0, 9].into(), node.sip(), NUMBER).await;
+    let (_, mut stream) = tokio::join!(phone.call(""), first.accept());
+    let sid = stream.start["start"]["callSid"].clone();
+    stream.say(2_000).await;
+    until_tone(&phone, BOT_HZ).await;
+    stream.mark("said").await;
+    stream.until_marks(1).await;
+    // Without a word, like a process that is killed. Within 200 ms, as virtual time shows; here machines are
+    // busy, but it comes before the agent does.
+    drop(stream);
+    until_tone(&phone, RING_HZ).await;
+    let mut again = first.accept_back().await;
+    assert_eq!(again.start["start"]["callSid"], sid, "the same call");
+    assert_eq!(again.start["start"]["customParameters"]["tandem_resumed"], "reconnect");
+    again.say(2_000).await;
+    until_tone(&phone, BOT_HZ).await;
+    phone.hang_up().await;
+    let record = node.record(&phone.call_id).await;
+    assert_eq!((record.cause.as_str(), record.ended_by.as_str()), ("normal", "caller"));
+    assert!(record.agent_failure.is_none() && !record.has_fallback, "{record:?}");
+    let events = "SELECT count(*) FROM call_events WHERE name = 'agent_resumed' OR \
+                  (name = 'agent_interrupted' AND detail->>'cause' = 'agent_lost')";
+    assert_eq!(node.count(events).await, 2);
+    assert_eq!(node.metric("agents_resumed_total").await, 1);
+    assert_eq!(node.metric("agents_interrupted_total{cause=\"agent_lost\"}").await, 1);
+}
+
+/// A bot in a process of its own.
+struct Program {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Program {
+    /// Starts one; where it listens.
+    async fn start() -> (Self, String) {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["endurance::a_bot_in_a_process_of_its_own", "--exact", "--nocapture"])
+            .env(IS_BOT, "1")
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut program = Self { child, lines };
+        let url = program.said("BOT ").await;
+        (program, url)
+    }
+
+    /// What stands behind `word` in the next line that has it.
+    async fn said(&mut self, word: &str) -> String {
+        loop {
+            let line = timeout(PATIENCE, self.lines.next_line()).await.expect("a line");
+            let line = line.unwrap().expect("it runs");
+            if let Some((_, said)) = line.split_once(word) {
+                return said.trim().to_owned();
+            }
+        }
+    }
+
+    /// Waits until it speaks in all calls; how it came into how many.
+    async fn speaks_in_all(&mut self) -> BTreeMap<String, usize> {
+        let mut calls = BTreeMap::new();
+        for _ in 0..CALLS {
+            *calls.entry(self.said("SPEAKS ").await).or_default() += 1;
+        }
+        calls
+    }
+}
+
+/// Not a check but the bot of one: it speaks without an end in every call, until it is killed.
+#[tokio::test]
+async fn a_bot_in_a_process_of_its_own() {
+    if std::env::var_os(IS_BOT).is_none() {
+        return;
+    }
+    let bot = Bot::bind().await;
+    println!("\nBOT {}", bot.url());
+    loop {
+        let mut stream = bot.accept().await;
+        tokio::spawn(async move {
+            let how = &stream.start["start"]["customParameters"]["tandem_resumed"];
+            let how = how.as_str().unwrap_or("first").to_owned();
+            stream.say(1_000).await;
+            println!("SPEAKS {how}");
+            drop(std::io::stdout().flush());
+            while stream.hears_on(50).await {
+                stream.say(1_000).await;
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn fifty_calls_whose_agent_is_killed_in_mid_sentence_all_go_on_with_the_next() {
+    let (mut first, first_url) = Program::start().await;
+    let (mut second, second_url) = Program::start().await;
+    let node = node(twilio(&first_url), twilio(&second_url), 400).await;
+    let mut phones = Vec::new();
+    for _ in 0..CALLS {
+        let mut phone = Phone::new([127, 0, 0, 9].into(), node.sip(), NUMBER).await;
+        phone.call("").await;
+        phone.hear_media(1).await;
+        phones.push(phone);
+    }
+    assert_eq!(first.speaks_in_all().await, [("first".to_owned(), CALLS)].into());
+    first.child.start_kill().unwrap();
+    first.child.wait().await.unwrap();
+    assert_eq!(second.speaks_in_all().await, [("takeover".to_owned(), CALLS)].into());
+    for phone in &mut phones {
+        phone.drain_media_now().await;
+        phone.hear_media(5).await;
+        phone.hang_up().await;
+    }
+    for phone in &phones {
+        let record = node.record(&phone.call_id).await;
+        assert_eq!((record.cause.as_str(), record.ended_by.as_str()), ("normal", "caller"));
+        assert_eq!(record.agent_failure.as_deref(), Some("agent_lost"), "{record:?}");
+        assert!(!record.has_fallback, "{record:?}");
+    }
+    let next = rows::uuid(5);
+    let replaced = format!(
+        "SELECT count(*) FROM calls c JOIN call_events e ON e.call_id = c.id \
+         WHERE c.ai_profile_id = '{next}' AND e.name = 'agent_replaced'"
+    );
+    assert_eq!(node.count(&replaced).await, CALLS as i64);
+}
