@@ -283,7 +283,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     // Sockets first: a taken port shall not cost a migration.
     let bound = Bound::open(&node).await?;
     let table = Arc::new(ArcSwap::from_pointee(RoutingTable::new(Default::default())));
-    let (stop, stopping) = watch::channel(false);
+    let ((stop, stopping), (draining, drains)) = (watch::channel(false), watch::channel(false));
     let (table_changed, table_changes) = watch::channel(());
     let following = (Arc::clone(&table), table_changed, stopping.clone());
     let mut persistence =
@@ -300,6 +300,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
         assets: Assets::in_folder(&node.data_dir.join("assets")),
         speech: speech(&node.data_dir),
         http: HttpClient::new(node.webhooks.reach.clone(), roots.clone()),
+        public_url: node.http.public_url.clone(),
         recorder: Some(recorder.clone()),
         live: LiveFeed::default(),
         flows: Flows::new(FlowLimits::default()),
@@ -312,7 +313,6 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     });
     let (database, caught_up) = (persistence.database(), persistence.caught_up());
     budgets::restore(&switch, database, caught_up, stopping.clone()).await;
-    let (draining, drains) = watch::channel(false);
     let shards = sip::start_shards(&switch, &node, &bound, &drains);
     let gates = bound.gates(&node);
     let all = switch.shards.get_or_init(|| Shards::new(shards.clone())).clone();

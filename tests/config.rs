@@ -770,6 +770,14 @@ fn the_api_speaks_tls_with_a_certificate_and_its_key_and_knows_origins() {
     for server in ["dns.example", "192.0.2.53:", "0.0.0.0", "192.0.2.53:0", ""] {
         check(&format!("[dns]\nservers = [\"{server}\"]"), "is no DNS server");
     }
+    for good in ["", "https://tandem.example", "http://192.0.2.1:8080/api/"] {
+        check(&format!("public_url = \"{good}\""), "no problem");
+    }
+    for wrong in
+        ["tandem.example", "https://", "https:///x", "https://a b", "https://a?b", "ftp://a"]
+    {
+        check(&format!("public_url = \"{wrong}\""), "is no address");
+    }
     check("cors_origins = [\"https://app.example:8443\", \"http://[::1]\"]", "no problem");
     for origin in ["*", "app.example", "https://app.example/", "https://", "https://App.example"] {
         check(&format!("cors_origins = [\"{origin}\"]"), "is no origin");

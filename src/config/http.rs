@@ -23,6 +23,7 @@ pub(crate) const HTTP: &[Key] = &[
     key("tls_cert_file", Kind::Text),
     key("tls_key_ref", Kind::Secret(secret::check)),
     key("cors_origins", Kind::ParsedList(check_origin)),
+    key("public_url", Kind::Parsed(check_public_url)),
     key("requests_per_s", Kind::Integer(0, 1_000_000)),
 ];
 
@@ -35,6 +36,8 @@ pub struct HttpSettings {
     pub tls: Option<ListenerTls>,
     /// The origins whose pages may ask.
     pub cors_origins: Vec<String>,
+    /// Where it is reached from outside, without a slash at its end; empty: nobody said.
+    pub public_url: String,
     /// Requests a second of one API key; 0: no limit.
     pub requests_per_s: u32,
 }
@@ -54,6 +57,7 @@ pub(crate) fn read(
         bind,
         tls: read_tls(view, sources, secrets, problems),
         cors_origins: view.texts("http.cors_origins").map(str::to_owned).collect(),
+        public_url: view.text("http.public_url").trim_end_matches('/').to_owned(),
         requests_per_s: view.number("http.requests_per_s"),
     }
 }
@@ -110,6 +114,18 @@ fn read_tls(
             None
         }
     }
+}
+
+/// An address that paths can be put behind.
+fn check_public_url(text: &str) -> Result<(), String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]/_~".contains(&byte);
+    let is_good =
+        rest.is_some_and(|rest| !rest.starts_with(['/', ':']) && rest.bytes().all(is_part));
+    if text.is_empty() || (is_good && rest != Some("")) {
+        return Ok(());
+    }
+    Err(format!("{text:?} is no address: write https://tandem.example, with a path or without"))
 }
 
 /// An origin as browsers name it: scheme, host and port alone (RFC 6454 §6.1).

@@ -62,6 +62,7 @@ bind = "127.0.0.1:8080"
 tls_cert_file = ""
 tls_key_ref = ""
 cors_origins = []
+public_url = ""
 requests_per_s = 100
 
 [dns]

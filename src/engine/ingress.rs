@@ -282,6 +282,7 @@ mod tests {
         let ledger = Arc::new(Ledgered::default());
         let media = MediaConfig { threads: 1, realtime: false, ports: 21_300..=21_303 };
         let switch = Switch {
+            public_url: String::new(),
             recorder: None,
             speech: Speech::find("", std::path::Path::new("speech")),
             http: HttpClient::new(Reach::default(), TrustRoots::native()),

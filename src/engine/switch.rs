@@ -101,6 +101,8 @@ pub struct Switch {
     pub speech: Speech,
     /// Asks web servers of tenants.
     pub http: HttpClient,
+    /// Where the API is reached from outside, without a slash at its end; empty: addresses of it are paths.
+    pub public_url: String,
     /// Who records calls; `None`: nobody can.
     pub recorder: Option<Recorder>,
     /// What happens to calls, for all who want to know.

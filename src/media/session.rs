@@ -114,6 +114,8 @@ pub struct MediaSession {
     quiet_since: Option<Moment>,
     collisions: u8,
     ears: Ears,
+    /// What was sent last: the listener hears it come back as echo.
+    said: (Codec, Encoded),
     /// Ticks since the session was opened, those left out too.
     ticks: u64,
     counters: MediaStatistics,
@@ -151,6 +153,7 @@ impl MediaSession {
             quiet_since: None,
             collisions: 0,
             ears: Ears::default(),
+            said: (Codec::Pcmu, SILENCE),
             ticks: 0,
             counters: MediaStatistics::default(),
         };
@@ -231,14 +234,16 @@ impl MediaSession {
         }
     }
 
-    /// Runs 20 ms: sends, plays to the agent, reports.
+    /// Runs 20 ms: plays to the agent, sends, reports. Hearing comes first: an agent that is interrupted is
+    /// silent in the same tick.
     pub fn tick(&mut self, now: Moment, out: &mut TickOutput) {
+        let heard = self.hear(now, out);
+        self.ticks += 1;
+        self.listen(&heard, out);
         let said = self.speech();
         let (codec, frame) = self.steered.heard(said, out);
         self.send(codec, frame, out);
-        let heard = self.hear(now, out);
-        self.ticks += 1;
-        self.listen(&heard, (codec, &frame), out);
+        self.said = (codec, frame);
         self.tape_on();
         if self.rules.rtcp && self.reports.is_due(now) {
             self.report(now, out, |report, bytes| report.write(bytes));

@@ -28,6 +28,40 @@ pub enum SpeechChange {
     Ended,
 }
 
+/// Frames in a row that stood out before a voice was sure in them and count as its begin: 120 ms of a consonant.
+const RUN_FRAMES_MAX: u64 = 6;
+
+/// Frames after which something can stand out from what goes on: 200 ms.
+const AROUND_FRAMES: u32 = 10;
+
+/// Share of a frame in what goes on all the time, which is so followed in two seconds.
+const AROUND_SHARE: f32 = 0.01;
+
+/// Power of speech at least, as a multiple of what goes on all the time: 10 dB.
+const STANDS_OUT: f32 = 10.0;
+
+/// What goes on all the time besides what the caller says: noise, hum, other people.
+#[derive(Clone, Copy, Debug, Default)]
+struct Around {
+    /// Mean power of what was no speech.
+    mean: f32,
+    frames: u32,
+}
+
+impl Around {
+    /// Whether a frame of this power stands out from what went on before.
+    fn is_exceeded_by(&self, power: f32) -> bool {
+        self.frames >= AROUND_FRAMES && power > self.mean * STANDS_OUT
+    }
+
+    fn add(&mut self, power: f32) {
+        self.frames = self.frames.saturating_add(1);
+        let share =
+            if self.frames <= AROUND_FRAMES { 1.0 / self.frames as f32 } else { AROUND_SHARE };
+        self.mean += (power - self.mean) * share;
+    }
+}
+
 /// Finds where speech begins and ends.
 #[derive(Debug)]
 pub struct Speech {
@@ -39,6 +73,9 @@ pub struct Speech {
     /// Power of the last frames that were played to the caller, a ring.
     played: [f32; ECHO_TICKS],
     tick: usize,
+    around: Around,
+    /// So many frames in a row stood out.
+    run: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +112,8 @@ impl Speech {
             least_ms,
             played: [0.0; ECHO_TICKS],
             tick: 0,
+            around: Around::default(),
+            run: 0,
         }
     }
 
@@ -94,23 +133,34 @@ impl Speech {
         }
         self.tick = (self.tick + 1) % ECHO_TICKS;
         let loudest = self.played.iter().copied().fold(0.0, f32::max);
-        let is_echo = power(heard) < loudest * ECHO_SHARE;
+        let power = power(heard);
+        let is_echo = power < loudest * ECHO_SHARE;
+        let stands_out = self.around.is_exceeded_by(power);
+        self.run = if stands_out { (self.run + 1).min(RUN_FRAMES_MAX) } else { 0 };
+        if self.state == State::Quiet {
+            self.around.add(power);
+        }
         let voice = self.vad.push(heard);
+        // The detector bridges pauses, in which there is neither voice nor tone.
+        let pauses = self.vad.silent_ms() > 0;
         let was = self.state;
         self.state = match was {
-            State::Quiet if voice && !is_echo => {
+            State::Quiet if voice && !is_echo && stands_out => {
                 self.tonality.forget();
                 let tonal = u32::from(self.tonality.push(heard));
-                let since_ms = now_ms.saturating_sub(ONSET_MS);
+                // A voice is sure some time after it began, and later than the consonant before it.
+                let since_ms = now_ms.saturating_sub(ONSET_MS.max(TICK_MS * self.run));
                 self.rise(now_ms, State::Rising { since_ms, frames: 1, tonal })
             }
             State::Quiet => State::Quiet,
             State::Rising { .. } if !voice => State::Quiet,
+            State::Rising { .. } if pauses => was,
             State::Rising { since_ms, frames, tonal } => {
                 let tonal = tonal + u32::from(self.tonality.push(heard));
                 self.rise(now_ms, State::Rising { since_ms, frames: frames + 1, tonal })
             }
             State::Tone { .. } if !voice => State::Quiet,
+            State::Tone { .. } if pauses => was,
             State::Tone { other } => {
                 let other = if self.tonality.push(heard) { 0 } else { other + 1 };
                 let since_ms = now_ms.saturating_sub(TICK_MS * u64::from(other));
@@ -266,6 +316,48 @@ mod tests {
             lab.hear(&quieter(loud(caller.frame()), 3), &said[tick]) == SpeechChange::Began
         });
         assert!(over, "a caller 10 dB below the agent");
+    }
+
+    #[test]
+    fn keys_in_the_audio_one_soon_after_the_other_are_no_speech() {
+        let mut lab = Lab::new(80);
+        for _ in 0..6 {
+            let (mut low, mut high) = (Tone::new(770, 4_000), Tone::new(1_336, 4_000));
+            let key = (0..5).map(|_| {
+                let mut frame = low.frame();
+                for (sample, more) in frame.iter_mut().zip(high.frame()) {
+                    *sample += more;
+                }
+                frame
+            });
+            assert_eq!(lab.hear_all(key), []);
+            assert_eq!(lab.hear_all((0..4).map(|_| SILENT)), []);
+        }
+    }
+
+    #[test]
+    fn what_hums_since_the_call_began_is_no_speech_and_who_speaks_over_it_is() {
+        let mut lab = Lab { speech: Speech::new(80), now_ms: 0 };
+        let (mut hum, mut more) = (Tone::new(180, 300), Tone::new(300, 300));
+        let mut third = Tone::new(420, 300);
+        let mut hums = || {
+            let mut frame = hum.frame();
+            for ((sample, a), b) in frame.iter_mut().zip(more.frame()).zip(third.frame()) {
+                *sample += a + b;
+            }
+            frame
+        };
+        assert_eq!(lab.hear_all((0..100).map(|_| hums())), []);
+        let mut voice = Voice::new();
+        let mut said = || {
+            let mut frame = voice.frame().map(|sample| sample.saturating_mul(6));
+            for (sample, more) in frame.iter_mut().zip(hums()) {
+                *sample = sample.saturating_add(more);
+            }
+            frame
+        };
+        let began = lab.hear_all((0..25).map(|_| said()));
+        assert!(matches!(began[..], [(2_000..=2_200, SpeechChange::Began)]), "{began:?}");
     }
 
     #[test]

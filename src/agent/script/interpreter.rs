@@ -27,6 +27,11 @@ use std::time::Duration;
 /// Twilio's number for scripts that lead from one to the next and nowhere.
 const TOO_MANY_REDIRECTS: u32 = 11_215;
 
+/// What a `w` among keys stands for.
+const KEY_WAIT: Duration = Duration::from_millis(500);
+/// What a key takes to be sent, with the gap behind it.
+const KEY_LENGTH: Duration = Duration::from_millis(200);
+
 /// Follows scripts.
 #[derive(Debug)]
 pub struct Interpreter {
@@ -267,10 +272,7 @@ impl Interpreter {
             Step::Play(playing) => {
                 self.state = State::Saying(Saying::begin(&mut self.desk, &playing, out));
             }
-            Step::SendKeys(keys) => {
-                out.push(Output::SendKeys(keys));
-                return false;
-            }
+            Step::SendKeys(keys) => return self.send_keys(now, &keys, out),
             Step::Pause(length) => self.state = State::Pausing(now + length, length),
             Step::Gather(gather) => {
                 let gathering = Gathering::begin(now, &mut self.desk, *gather, out);
@@ -309,6 +311,27 @@ impl Interpreter {
                 out.push(Output::HangUp);
             }
         }
+        true
+    }
+
+    /// Sends the keys up to a wait; the rest is a step of its own after that. False where there is no wait.
+    fn send_keys(&mut self, now: Moment, keys: &str, out: &mut Vec<Output>) -> bool {
+        let first: String = keys.chars().take_while(|key| *key != 'w').collect();
+        let rest = keys.trim_start_matches(|key| key != 'w');
+        let left = rest.trim_start_matches('w');
+        // Texts of a script are short: both counts fit.
+        let (sent, waits) = (first.len() as u32, (rest.len() - left.len()) as u32);
+        if sent > 0 {
+            out.push(Output::SendKeys(first));
+        }
+        if waits == 0 {
+            return false;
+        }
+        if !left.is_empty() {
+            self.desk.steps.push_front(Step::SendKeys(left.to_owned()));
+        }
+        let pause = KEY_LENGTH * sent + KEY_WAIT * waits;
+        self.state = State::Pausing(now + pause, pause);
         true
     }
 

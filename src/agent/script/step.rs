@@ -10,7 +10,7 @@ use std::time::Duration;
 pub enum Step {
     /// The caller hears this to its end, so many times.
     Play(Playing),
-    /// These keys are sent to the caller's side; `w` is half a second of nothing.
+    /// These keys are sent to the caller's side; each `w` among them is half a second of nothing.
     SendKeys(String),
     /// Nothing is said for so long.
     Pause(Duration),

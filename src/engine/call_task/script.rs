@@ -118,8 +118,8 @@ impl Task {
                 (Beginning { first, fallback: None, after_answer }, Some(script), web)
             }
         };
-        let recordings =
-            format!("/api/v1/tenants/{}/calls/{}/recordings/", self.route.tenant.id, self.id());
+        let (tenant, base) = (self.route.tenant.id, &self.switch.public_url);
+        let recordings = format!("{base}/api/v1/tenants/{tenant}/calls/{}/recordings/", self.id());
         let setup = ScriptSetup {
             beginning,
             local,
@@ -201,10 +201,7 @@ impl Task {
                 None
             }
             ScriptEvent::Keys(keys) => {
-                let keys: String = keys.chars().filter(|key| *key != 'w').collect();
-                if !keys.is_empty() {
-                    self.send_keys_for_agent(&keys).await;
-                }
+                self.send_keys_for_agent(&keys).await;
                 None
             }
             ScriptEvent::Attach(profile) => self.attach_for_script(profile).await,

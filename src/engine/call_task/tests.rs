@@ -65,6 +65,7 @@ impl Ledger for Panicking {
 fn switch(ledger: &Arc<Panicking>) -> Arc<Switch> {
     let media = MediaConfig { threads: 1, realtime: false, ports: 21_310..=21_313 };
     Arc::new(Switch {
+        public_url: String::new(),
         recorder: None,
         speech: Speech::find("", std::path::Path::new("speech")),
         http: HttpClient::new(Reach::default(), TrustRoots::native()),

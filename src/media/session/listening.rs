@@ -53,12 +53,7 @@ impl MediaSession {
     }
 
     /// Takes what this tick made of the talk of peer and agent.
-    pub(super) fn listen(
-        &mut self,
-        heard: &Encoded,
-        (codec, said): (Codec, &Encoded),
-        out: &mut TickOutput,
-    ) {
+    pub(super) fn listen(&mut self, heard: &Encoded, out: &mut TickOutput) {
         let now_ms = self.ticks * TICK_MS;
         if let Some(underrun) = self.playout.take_underrun() {
             let talk = Talk::Underrun {
@@ -69,7 +64,8 @@ impl MediaSession {
             self.tell_talk(talk, out);
         }
         self.screen(heard, out);
-        if self.bridged.is_some() {
+        // What is no noise of the line is known from its first packet on.
+        if self.bridged.is_some() || self.counters.first_packet_ms.is_none() {
             return;
         }
         let Some(listener) = &mut self.ears.listener else { return };
@@ -79,9 +75,12 @@ impl MediaSession {
         };
         let (mut of_peer, mut of_agent) = ([0; FRAME_SAMPLES], [0; FRAME_SAMPLES]);
         g711::decode(Codec::Pcmu, heard, &mut of_peer);
-        g711::decode(codec, said, &mut of_agent);
+        g711::decode(self.said.0, &self.said.1, &mut of_agent);
         let (verdict, turn) = listener.hear(now_ms, (&of_peer, &of_agent), agent);
-        if let Some(turn) = turn {
+        if let Some(mut turn) = turn {
+            // What the agent does is that of the tick before.
+            let spoken_ms = turn.spoken_ms.saturating_sub(short(TICK_MS));
+            turn.spoken_ms = spoken_ms.max(turn.first_byte_ms);
             self.tell_talk(Talk::Turn(turn), out);
         }
         self.carry_out(now_ms, verdict, out);

@@ -214,6 +214,22 @@ fn gather(prompts: &[&str], digits_max: Option<u32>) -> Step {
 }
 
 #[test]
+fn a_wait_among_keys_takes_half_a_second_behind_those_before_it() {
+    let keys = |keys: &str| Output::SendKeys(keys.to_owned());
+    let mut lab = Lab::following(&[Step::SendKeys("12ww3w".to_owned()), Step::HangUp]);
+    assert_eq!(lab.take(), [keys("12")]);
+    assert_eq!(lab.interpreter.deadline(), Some(lab.now + Duration::from_millis(1_400)));
+    lab.wait();
+    assert_eq!(lab.take(), [keys("3")]);
+    lab.wait();
+    assert_eq!(lab.take(), [Output::HangUp]);
+    let mut lab = Lab::following(&[Step::SendKeys("w5#".to_owned()), Step::HangUp]);
+    assert_eq!(lab.take(), []);
+    lab.wait();
+    assert_eq!(lab.take(), [keys("5#"), Output::HangUp]);
+}
+
+#[test]
 fn keys_are_gathered_until_there_are_enough_or_one_ends_them() {
     let mut lab = Lab::following(&[gather(&["menu"], Some(2)), Step::HangUp]);
     lab.hear("menu");
