@@ -301,7 +301,7 @@ async fn a_small_load_leaves_a_record_for_every_call() {
     switch.wait_for_metric("records_stored_total", |stored| stored >= 80.0).await;
     assert_eq!(switch.metric("call_setup_seconds_count{direction=\"inbound\"}").await, 80.0);
     assert_eq!(switch.metric("call_duration_seconds_count").await, 80.0);
-    switch.wait_for_metric("routing_numbers", |numbers| numbers == 10.0).await;
+    switch.wait_for_metric("routing_numbers", |numbers| numbers == 11.0).await;
 }
 
 #[tokio::test]
