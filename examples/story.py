@@ -222,6 +222,7 @@ def place(api, path, events, other):
     """A call is placed, watched, steered and hung up."""
     say(f"\na call is placed from {FIRST} to {SECOND}")
     wish = {"to": SECOND, "from": FIRST, "variables": {"lead_id": "lead-7"}, "max_duration_s": 120}
+    turns = [{"seq": 0, "speaker": "caller", "text": "Please call me back.", "at_ms": 900}]
     once = {"Idempotency-Key": secrets.token_hex(8)}
     call = api("POST", f"{path}/calls", wish, once)["id"]
     # The same request again, as after a lost answer: the same call.
@@ -245,32 +246,28 @@ def place(api, path, events, other):
     steer("dtmf", {"digits": "42#"})
     steer("attach", {"ai_profile_id": other["id"]})
     api("PATCH", one, {"disposition": "interested", "outcome": "callback", "summary": "Wants to be called back."})
+    api("POST", f"{one}/transcript", {"turns": turns})
     live = api("GET", one)["live"]
     say(f"live        {[(leg['leg'], leg['packets_in'], leg['packets_out']) for leg in live['legs']]}")
     api("POST", f"{one}/hangup")
     events.wait_for("call.ended", call)
     record = closed(api, one)
     say(f"record      {record['status']} by {record['ended_by']}, {record['disposition']}: {record['summary']}")
+    said = api("GET", f"{one}/transcript")["turns"]
+    if [turn["text"] for turn in said] != [turn["text"] for turn in turns]:
+        fail(f"the transcript is {said}")
+    say(f"transcript  {said[0]['speaker']}: {said[0]['text']}")
     say("events      " + " ".join(event["type"] for event in events.seen if event["call_id"] == call))
 
 
 def fetch(api, call):
-    """Everything that is kept of a call: the routes that the switch has tell what."""
+    """The signalling of a call."""
     say("\nits signalling")
     # It is carried into the database when the call is over: for a moment it is in neither place.
     ladder = wait_for("its signalling", lambda: api.raw("GET", f"{call}/trace/ladder", missing_is_none=True))
     say("\n".join(f"  {line}" for line in ladder.splitlines()[:24]))
     if "INVITE" not in ladder:
         fail("the trace has no INVITE")
-    document = api("GET", "/api/v1/openapi.json")
-    of_call = "/api/v1/tenants/{tenant_id}/calls/{id}/"
-    for what in ("transcript", "recordings", "recording"):
-        if f"{of_call}{what}" in document["paths"]:
-            try:
-                with urllib.request.urlopen(api.request("GET", f"{call}/{what}"), timeout=PATIENCE_S) as answer:
-                    say(f"{what:<11} {answer.headers.get('content-type')}, {len(answer.read())} bytes")
-            except urllib.error.HTTPError as none:
-                say(f"{what:<11} none of this call ({none.code})")
 
 
 def main():

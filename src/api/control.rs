@@ -6,6 +6,7 @@ use crate::api::auth::Caller;
 use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
+use crate::api::steer;
 use crate::api::wish::Sent;
 use crate::engine::originate::CallControl;
 use crate::engine::originate::TransferOrder;
@@ -57,11 +58,12 @@ pub(super) async fn hang_up(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
 ) -> Done {
-    let id = &caller.request_id;
     let (tenant, control) = open(&context, &caller)?;
     let call = CallId::from_uuid(caller.item()?);
-    control.hang_up(tenant, call).map_err(|why| unheard(why, id))?;
-    Ok(accepted(call, "ending"))
+    match control.hang_up(tenant, call) {
+        Ok(()) => Ok(accepted(call, "ending")),
+        Err(why) => Err(steer::refused(&context, &caller, why).await),
+    }
 }
 
 pub(super) async fn transfer(
@@ -73,8 +75,10 @@ pub(super) async fn transfer(
     let (tenant, control) = open(&context, &caller)?;
     let call = CallId::from_uuid(caller.item()?);
     let order = sent.wish::<TransferWish>(id)?.read().map_err(|fault| error::fault(fault, id))?;
-    control.transfer(tenant, call, order).await.map_err(|why| unheard(why, id))?;
-    Ok(accepted(call, "transferring"))
+    match control.transfer(tenant, call, order).await {
+        Ok(()) => Ok(accepted(call, "transferring")),
+        Err(why) => Err(steer::refused(&context, &caller, why).await),
+    }
 }
 
 const NO_CALL: ErrorKind = ErrorKind::NotFound("this tenant has no such call in progress here");

@@ -231,7 +231,7 @@ async fn order(context: &Context, caller: &Caller, order: Order) -> Done {
 }
 
 /// A call that does not run is over, or never was.
-async fn refused(context: &Context, caller: &Caller, why: Unheard) -> ApiError {
+pub(super) async fn refused(context: &Context, caller: &Caller, why: Unheard) -> ApiError {
     let id = &caller.request_id;
     if why == Unheard::NoSuchCall
         && let (Ok(tenant), Ok(item)) = (caller.tenant(), caller.item())

@@ -116,9 +116,11 @@ async fn a_caller_is_put_on_hold_and_taken_back_by_new_offers() {
     assert_eq!(refused(&node, &key, (&call, "resume"), json!({})).await, is(409, "not_on_hold"));
     far.hang_up().await;
     crate::carrier::shown(&node, 1, &call, &key).await;
-    for name in ["hold", "resume", "play/stop"] {
+    for name in ["hold", "resume", "play/stop", "hangup"] {
         assert_eq!(refused(&node, &key, (&call, name), json!({})).await, is(409, "call_over"));
     }
+    let wish = json!({"to": CALLED});
+    assert_eq!(refused(&node, &key, (&call, "transfer"), wish).await, is(409, "call_over"));
 }
 
 #[tokio::test]

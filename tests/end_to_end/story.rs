@@ -27,6 +27,7 @@ async fn the_story_of_the_examples_goes_well_on_a_switch_of_its_own() {
         "attach      answered",
         "record      ended by operator, interested: Wants to be called back.",
         "call.hold_begun",
+        "transcript  caller: Please call me back.",
         "INVITE",
         "all of it went well",
     ] {
