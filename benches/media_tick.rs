@@ -23,7 +23,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 use tandem::audio::frame::SILENCE;
+use tandem::audio::frame::WIDE_SAMPLES;
 use tandem::audio::g711;
+use tandem::audio::g722;
 use tandem::audio::link::AgentEnd;
 use tandem::audio::link::link;
 use tandem::audio::mix::Mix;
@@ -43,6 +45,7 @@ use tandem::sdp::Direction;
 use tandem::sdp::MediaCrypto;
 use tandem::sdp::MediaPlan;
 use tandem::types::codec::Codec;
+use tandem::types::codec::Law;
 use tandem::types::codec::PayloadType;
 use tandem::types::codec::Ptime;
 use tandem::types::moment::Moment;
@@ -68,6 +71,7 @@ fn plan(codec: Codec, remote: SocketAddr) -> MediaPlan {
         remote: Some(remote),
         remote_rtcp: None,
         rtcp_mux: false,
+        metrics_asked: false,
         direction: Direction::SendReceive,
         crypto: None,
     }
@@ -96,7 +100,7 @@ fn converse(agent: &mut AgentEnd) {
 }
 
 fn core(criterion: &mut Criterion) {
-    for codec in [Codec::Pcmu, Codec::Pcma] {
+    for codec in Codec::ALL {
         let remote = SocketAddr::new(PEERS, 4_000);
         let (end, mut agent) = link();
         let mut now = Moment::from_millis(1);
@@ -169,14 +173,22 @@ fn audio_steps(criterion: &mut Criterion) {
     let encoded: [u8; 160] = std::array::from_fn(|n| n as u8);
     let mut linear = [0; 160];
     let mut frame = SILENCE;
-    for codec in [Codec::Pcmu, Codec::Pcma] {
+    for (codec, law) in [(Codec::Pcmu, Law::Mu), (Codec::Pcma, Law::A)] {
         criterion.bench_function(&format!("media_tick/decode/{codec}"), |b| {
-            b.iter(|| g711::decode(codec, black_box(&encoded), &mut linear));
+            b.iter(|| g711::decode(law, black_box(&encoded), &mut linear));
         });
         criterion.bench_function(&format!("media_tick/encode/{codec}"), |b| {
-            b.iter(|| g711::encode(codec, black_box(&linear), &mut frame));
+            b.iter(|| g711::encode(law, black_box(&linear), &mut frame));
         });
     }
+    let mut wide = [0; WIDE_SAMPLES];
+    let (mut decoder, mut encoder) = (g722::Decoder::default(), g722::Encoder::default());
+    criterion.bench_function("media_tick/decode/G722", |b| {
+        b.iter(|| decoder.decode(black_box(&encoded), &mut wide));
+    });
+    criterion.bench_function("media_tick/encode/G722", |b| {
+        b.iter(|| encoder.encode(black_box(&wide), &mut frame));
+    });
     criterion.bench_function("media_tick/mix_of_three", |b| {
         b.iter(|| {
             let mut mix = Mix::default();

@@ -21,6 +21,7 @@ use tandem::routing::table::Tenant;
 use tandem::routing::table::TenantOutbound;
 use tandem::routing::table::TenantStatus;
 use tandem::routing::table::Trunk;
+use tandem::routing::trail::TrailKey;
 use tandem::types::agent::AgentKind;
 use tandem::types::agent::AgentSettings;
 use tandem::types::agent::AnswerPolicy;
@@ -56,6 +57,7 @@ fn number(n: u64) -> Number {
         campaign: None,
         ai_profile: None,
         active: true,
+        barred: None,
         record: None,
     }
 }
@@ -69,6 +71,7 @@ fn table() -> RoutingTable {
             id: TenantId::from_uuid(tenant),
             name: format!("tenant {n}"),
             status: TenantStatus::Active,
+            plan: None,
             calls_max: 0,
             cps_max: 0,
             default_profile: Some(profile),
@@ -122,6 +125,7 @@ fn benches(criterion: &mut Criterion) {
     group.bench_function("is the source known", |bencher| {
         bencher.iter(|| knows_source(&table, &listener, black_box(source), Transport::Udp));
     });
+    let trail_key = TrailKey::default();
     group.bench_function("whole decision, 50 trunks of one source", |bencher| {
         bencher.iter_batched(
             || e164(random.below(NUMBERS)),
@@ -138,6 +142,9 @@ fn benches(criterion: &mut Criterion) {
                     diversion_user: &[],
                     called_party_user: &[],
                     caller_user: b"+14155550123",
+                    diverted: &[],
+                    history: &[],
+                    trail_key: &trail_key,
                     header: &|_, _| None,
                     proof: &|_| Proof::Absent,
                 };

@@ -137,12 +137,14 @@ async fn report(figures: Rc<RefCell<Figures>>) {
         let mut figures = figures.borrow_mut();
         let (half, most, nearly) = (figures.gap(0.5), figures.gap(0.99), figures.gap(0.999));
         let (frames, used) = (figures.frames, spent.saturating_sub(before));
-        let each = used.as_nanos() / u128::from(frames.max(1));
-        println!(
-            "{} streams, {} frames/s, gaps p50 {half} ms, p99 {most} ms, p99.9 {nearly} ms, {each} ns a frame",
-            figures.streams,
-            frames / REPORT_EVERY.as_secs(),
-        );
+        match used.as_nanos().checked_div(u128::from(frames)) {
+            Some(each) => println!(
+                "{} streams, {} frames/s, gaps p50 {half} ms, p99 {most} ms, p99.9 {nearly} ms, {each} ns a frame",
+                figures.streams,
+                frames / REPORT_EVERY.as_secs(),
+            ),
+            None => println!("{} streams, no frames", figures.streams),
+        }
         figures.frames = 0;
         figures.gaps.fill(0);
         before = spent;

@@ -228,6 +228,7 @@ impl CallRecord {
             | CallEvent::TranscriptAdded { .. }
             | CallEvent::AnswerAsked(AskOutcome::Kept | AskOutcome::Failed(_), _)
             | CallEvent::Talk(_)
+            | CallEvent::AudioTrouble(..)
             | CallEvent::KeysSent { .. }
             | CallEvent::Sent { side: LegSide::Far | LegSide::Third, .. }
             | CallEvent::Progressed { side: LegSide::Far | LegSide::Third, .. }

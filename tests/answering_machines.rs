@@ -11,7 +11,7 @@ use tandem::audio::tone::Tone;
 use tandem::media::answering_machine::AnsweringMachineDetector;
 use tandem::types::answering_machine::Answerer;
 use tandem::types::answering_machine::AnswererEvent;
-use tandem::types::codec::Codec;
+use tandem::types::codec::Law;
 use tandem::types::random::Random;
 
 const VOICES: [&str; 4] = ["kal", "awb", "rms", "slt"];
@@ -90,8 +90,8 @@ impl Heard {
         for frame in self.samples.chunks_exact(FRAME_SAMPLES) {
             let mut frame: Pcm = frame.try_into().expect("a frame");
             let mut coded = [0; FRAME_SAMPLES];
-            g711::encode(Codec::Pcmu, &frame, &mut coded);
-            g711::decode(Codec::Pcmu, &coded, &mut frame);
+            g711::encode(Law::Mu, &frame, &mut coded);
+            g711::decode(Law::Mu, &coded, &mut frame);
             detector.push(&frame, |event| match event {
                 AnswererEvent::Seems { answerer, .. } => verdict = Some(answerer),
                 AnswererEvent::Beep { at_ms, hz } => beep = Some((at_ms, hz)),

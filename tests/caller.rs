@@ -219,6 +219,7 @@ impl Side {
             ptime: Ptime::MS_20,
             ptime_max: Ptime::MS_20,
             rtcp_mux: false,
+            asks_metrics: false,
             single_codec: true,
             srtp: SrtpTerms::default(),
         };

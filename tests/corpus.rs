@@ -85,6 +85,11 @@ fn rtp_and_rtcp_never_panic() {
 }
 
 #[test]
+fn audio_of_codecs_with_a_memory_never_panics() {
+    check("g722", tandem::audio::g722::exercise);
+}
+
+#[test]
 fn agent_messages_never_panic() {
     check("agent_json", tandem::agent::twilio::exercise);
 }

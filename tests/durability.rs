@@ -21,7 +21,9 @@ use crate::sipp::Report;
 use crate::sipp::Sipp;
 use crate::switch::Options;
 use crate::switch::Switch;
+use serde_json::Value;
 use std::collections::HashSet;
+use std::path::Path;
 use std::time::Duration;
 use tandem::clock;
 use tandem::store::api_keys;
@@ -59,7 +61,54 @@ struct Victim {
     _scratch: Scratch,
 }
 
+/// A PostgreSQL that answers nobody: all its processes are stopped, until this is dropped.
+struct Frozen(Vec<String>);
+
+impl Frozen {
+    fn signal(&self, signal: &str) {
+        for process in &self.0 {
+            // One that ended meanwhile needs none.
+            drop(std::process::Command::new("kill").args([signal, process]).status());
+        }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.signal("-CONT");
+    }
+}
+
+/// The children of a process, as the kernel knows them.
+fn children(parent: &str) -> Vec<String> {
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    let text = std::fs::read_to_string(path).unwrap();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The first line of a file of this name somewhere below a folder.
+fn first_line(folder: &Path, name: &str) -> Option<String> {
+    std::fs::read_dir(folder).ok()?.flatten().find_map(|entry| {
+        let path = entry.path();
+        if path.is_dir() {
+            return first_line(&path, name);
+        }
+        let text = std::fs::read_to_string(&path).ok().filter(|_| entry.file_name() == name)?;
+        text.lines().next().map(str::to_owned)
+    })
+}
+
 impl Victim {
+    fn freeze(&self) -> Frozen {
+        let postmaster = first_line(self._scratch.path(), "postmaster.pid").unwrap();
+        // First the one that makes others.
+        let mut frozen = Frozen(vec![postmaster.clone()]);
+        frozen.signal("-STOP");
+        frozen.0.extend(children(&postmaster));
+        frozen.signal("-STOP");
+        frozen
+    }
+
     async fn start() -> (Self, Switch) {
         let scratch = Scratch::new();
         let path = scratch.path().to_owned();
@@ -192,6 +241,154 @@ async fn calls_go_on_while_postgresql_is_down_for_a_minute_and_their_records_arr
     // What changes after the return is in force again.
     switch.change(&format!("DELETE FROM phone_numbers WHERE first_number = '{TONE}'")).await;
     Sipp::new("unknown-number", switch.caller(3), switch.udp, TONE).succeeds().await;
+}
+
+/// Who asks the API of a switch as the platform, and what is asked.
+struct Client {
+    http: std::net::SocketAddr,
+    key: String,
+}
+
+impl Client {
+    async fn of(switch: &Switch) -> Self {
+        let scope = KeyScope::AllTenants;
+        let made = api_keys::create(&switch.database, scope, KeyRole::Admin, "", None).await;
+        let (http, key) = (switch.http, made.unwrap().key.expose().clone());
+        let client = Self { http, key };
+        // Known to the switch, also without its database.
+        client.ask(("GET", &demo_path("calls?live=true")), "").await;
+        client
+    }
+
+    async fn ask(&self, what: (&str, &str), body: &str) -> http::Answer {
+        let bearer = [("authorization", format!("Bearer {}", self.key))];
+        let asked = http::request_with(self.http, what, &bearer, body);
+        // Whatever the database does.
+        tokio::time::timeout(BOUND, asked).await.unwrap()
+    }
+
+    /// Refused since the database is away, with advice.
+    async fn is_put_off(&self, what: (&str, &str), body: &str) {
+        let answer = self.ask(what, body).await;
+        let code = answer.json()["code"].clone();
+        assert_eq!((answer.status, code.as_str()), (503, Some("database_unavailable")), "{what:?}");
+        assert!(answer.header("retry-after").is_some(), "{:?}", answer.headers);
+    }
+}
+
+/// Far more than any request may take, busy machine or not.
+const BOUND: Duration = Duration::from_secs(45);
+
+fn demo_path(rest: &str) -> String {
+    format!("/api/v1/tenants/{}/{rest}", demo::TENANT)
+}
+
+const NUMBER_BODY: &str = r#"{"first_number": "+15550190"}"#;
+
+/// Rows of a number that was asked for while the database did not answer, and entries of the audit log about it: both
+/// are there, or neither is.
+const HALF_WRITTEN: &str = "SELECT count(*) FROM phone_numbers n FULL JOIN audit_log a \
+    ON a.subject_id = n.id AND a.action = 'create' AND a.subject = 'number' \
+    WHERE (n.first_number = '+15550190' AND a.id IS NULL) \
+       OR (a.detail -> 'after' ->> 'first_number' = '+15550190' AND n.id IS NULL)";
+
+#[tokio::test]
+async fn a_frozen_postgresql_stops_no_call_and_no_request_waits_for_it() {
+    let (victim, switch) = Victim::start().await;
+    let client = Client::of(&switch).await;
+    let before = calls(&switch, 10, 60, 40_000).start();
+    switch.wait_for_count(ANSWERED, 10).await;
+    let running = client.ask(("GET", &demo_path("calls?live=true")), "").await.json();
+    let running: Vec<String> = running["calls"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|call| call["id"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(running.len(), 10);
+    let frozen = victim.freeze();
+    // Nothing has told the switch yet; it notices by itself.
+    client.is_put_off(("POST", &demo_path("numbers")), NUMBER_BODY).await;
+    let during = calls(&switch, 40, 20, 500).start();
+    switch.wait_for_readiness("database", false).await;
+    // What is in memory is shown, and calls are steered.
+    let listed = client.ask(("GET", &demo_path("calls?live=true")), "").await.json();
+    assert!(listed["calls"].as_array().unwrap().len() >= 10, "{listed}");
+    let path = demo_path(&format!("calls/{}", running[0]));
+    let shown = client.ask(("GET", &path), "").await;
+    let body = shown.json();
+    assert_eq!((shown.status, body["live"]["state"].as_str()), (200, Some("answered")), "{body}");
+    assert_eq!((&body["etag"], body["dialled"].as_str()), (&Value::Null, Some(TONE)), "{body}");
+    let mute = ("POST", format!("{path}/mute"));
+    let muted = client.ask((mute.0, &mute.1), r#"{"party": "caller"}"#).await;
+    assert_eq!((muted.status, &muted.json()["caller_muted"]), (200, &Value::Bool(true)));
+    client.is_put_off(("PATCH", &path), r#"{"disposition": "sold"}"#).await;
+    client.is_put_off(("GET", &demo_path("numbers")), "").await;
+    client.is_put_off(("GET", &demo_path("calls")), "").await;
+    let report = during.report().await;
+    assert_eq!((report.successful, report.failed), (40, 0), "{}", report.text);
+    assert_eq!(switch.readiness().await["ready"], true);
+    drop(frozen);
+    switch.wait_for_readiness("database", true).await;
+    let report = before.report().await;
+    assert_eq!((report.successful, report.failed), (10, 0), "{}", report.text);
+    switch.wait_for_count(NORMAL, 50).await;
+    switch.wait_for_count(CLOSED_ONCE, 50).await;
+    assert_eq!(switch.count(ALL).await, 50);
+    assert_eq!(switch.count(HALF_WRITTEN).await, 0);
+    let noted = format!(
+        "SELECT count(*) FROM audit_log WHERE action = 'mute' AND subject_id = '{}'",
+        running[0]
+    );
+    switch.wait_for_count(&noted, 1).await;
+    let made =
+        client.ask(("POST", &demo_path("numbers")), r#"{"first_number": "+15550191"}"#).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+}
+
+#[tokio::test]
+async fn tables_that_somebody_else_locks_cost_no_record_and_no_request_waits_for_them() {
+    let (_victim, switch) = Victim::start().await;
+    let client = Client::of(&switch).await;
+    let mut locker = postgres::owner(&switch.database).await;
+    let lock = "BEGIN; LOCK TABLE calls, call_events, phone_numbers IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut locker).await.unwrap();
+    client.is_put_off(("GET", &demo_path("calls")), "").await;
+    client.is_put_off(("POST", &demo_path("numbers")), NUMBER_BODY).await;
+    // Only those tables are slow: what needs them not is answered.
+    let profiles = client.ask(("GET", &demo_path("ai-profiles")), "").await;
+    assert_eq!(profiles.status, 200, "{}", profiles.body);
+    calls(&switch, 20, 40, 200).succeeds().await;
+    switch.wait_for_log("call records wait in the journal").await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut locker).await.unwrap();
+    switch.wait_for_count(NORMAL, 20).await;
+    switch.wait_for_count(CLOSED_ONCE, 20).await;
+    assert_eq!((switch.count(ALL).await, switch.count(HALF_WRITTEN).await), (20, 0));
+    let numbers = "SELECT count(*) FROM phone_numbers WHERE first_number = '+15550190'";
+    assert_eq!(switch.count(numbers).await, 0, "who was told 503 may ask again");
+}
+
+/// What PostgreSQL says when its disk is full.
+const FULL: &str = "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+    RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$; \
+    CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON calls EXECUTE FUNCTION full_disk(); \
+    CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON phone_numbers EXECUTE FUNCTION full_disk()";
+
+#[tokio::test]
+async fn a_full_database_costs_no_record_and_its_readers_are_answered() {
+    let (_victim, switch) = Victim::start().await;
+    let client = Client::of(&switch).await;
+    postgres::execute(&switch.database, FULL).await.unwrap();
+    calls(&switch, 20, 40, 200).succeeds().await;
+    switch.wait_for_log("call records wait in the journal").await;
+    client.is_put_off(("POST", &demo_path("numbers")), NUMBER_BODY).await;
+    assert_eq!(client.ask(("GET", &demo_path("calls")), "").await.status, 200);
+    assert_eq!((switch.count(ALL).await, switch.count(HALF_WRITTEN).await), (0, 0));
+    let freed = "DROP TRIGGER full_disk ON calls; DROP TRIGGER full_disk ON phone_numbers";
+    postgres::execute(&switch.database, freed).await.unwrap();
+    switch.wait_for_count(NORMAL, 20).await;
+    switch.wait_for_count(CLOSED_ONCE, 20).await;
+    assert_eq!((switch.count(ALL).await, switch.total("records_rejected_total").await), (20, 0.0));
 }
 
 #[tokio::test]
@@ -406,4 +603,112 @@ async fn calls_events_webhooks_and_recordings_are_there_once_after_an_outage_a_k
         let told = format!("SELECT count(*) FROM webhook_outbox WHERE type = 'call.{kind}'");
         assert_eq!(switch.count(&told).await, calls, "{kind}");
     }
+}
+
+/// Who calls in SIPp's scenarios, without the plus.
+const PERSON: &str = "15557701";
+
+/// The files below a folder in which `digits` stand.
+fn files_with(folder: &Path, digits: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files_with(&path, digits));
+        } else if std::fs::read(&path)
+            .is_ok_and(|bytes| bytes.windows(digits.len()).any(|part| part == digits.as_bytes()))
+        {
+            found.push(path.display().to_string());
+        }
+    }
+    found
+}
+
+/// Waits until a node has no signalling of these calls in which the person stands.
+async fn forgets_signalling(asked: &Client, calls: &str) {
+    for call in calls.split(',') {
+        let trace = demo_path(&format!("calls/{call}/trace"));
+        let gone = async {
+            while asked.ask(("GET", &trace), "").await.body.contains(PERSON) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(BOUND, gone).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_erased_on_one_node_is_gone_from_memory_and_disk_of_every_node() {
+    let (victim, first) = Victim::start().await;
+    let second = Switch::start_beside(&first, victim.cluster.options("tandem")).await;
+    let (client, beside) = (Client::of(&first).await, Client::of(&second).await);
+    let journals = || {
+        let of = |switch: &Switch| files_with(&switch.data_dir().join("journal"), PERSON);
+        (of(&first), of(&second))
+    };
+    for switch in [&first, &second] {
+        Sipp::new("bye-at-once", switch.caller(3), switch.udp, ECHO).succeeds().await;
+    }
+    first.wait_for_count(CLOSED_ONCE, 2).await;
+    // Their signalling is stored some seconds later.
+    first.wait_for_count("SELECT count(DISTINCT call_id) FROM sip_messages", 2).await;
+    // One that the database refuses for ever, and one that it does not take now, both of the second node.
+    let refuse = format!(
+        "ALTER TABLE calls ADD CONSTRAINT whimsical CHECK (dialled IS DISTINCT FROM '{TONE}')"
+    );
+    postgres::execute(&first.database, &refuse).await.unwrap();
+    Sipp::new("bye-at-once", second.caller(4), second.udp, TONE).succeeds().await;
+    second.wait_for_metric("records_rejected_total", |rejected| rejected >= 1.0).await;
+    let parrot = "+15550103";
+    let full = format!(
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             IF NEW.dialled = '{parrot}' THEN RAISE EXCEPTION 'no space' USING ERRCODE = 'disk_full'; END IF; \
+             RETURN NEW; END $$; \
+         CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON calls FOR EACH ROW EXECUTE FUNCTION full_disk()"
+    );
+    postgres::execute(&first.database, &full).await.unwrap();
+    Sipp::new("bye-at-once", second.caller(5), second.udp, parrot).succeeds().await;
+    second.wait_for_log("call records wait in the journal").await;
+    second.wait_for_metric("journal_waiting_bytes", |bytes| bytes > 0.0).await;
+    let (here, there) = journals();
+    assert!(!here.is_empty() && there.iter().any(|file| file.contains("rejected")), "{there:?}");
+    let calls = first.text("SELECT string_agg(id::text, ',') FROM calls").await;
+    for call in calls.split(',') {
+        let trace = demo_path(&format!("calls/{call}/trace"));
+        let told = [client.ask(("GET", &trace), "").await, beside.ask(("GET", &trace), "").await];
+        assert!(told.iter().any(|answer| answer.body.contains(PERSON)), "{call}");
+    }
+    // A call of a minute ago may be written still.
+    let long_ago = "UPDATE calls SET ended_at = ended_at - interval '5 minutes'";
+    postgres::execute(&first.database, long_ago).await.unwrap();
+    let wish = format!("{{\"number\": \"+{PERSON}\"}}");
+    let erased = client.ask(("POST", &demo_path("privacy/erase")), &wish).await;
+    assert_eq!(erased.status, 200, "{}", erased.body);
+    for asked in [&client, &beside] {
+        forgets_signalling(asked, &calls).await;
+    }
+    // What was on its way comes late, and goes again.
+    let freed = "CREATE OR REPLACE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+        NEW.ended_at := NEW.ended_at - interval '5 minutes'; RETURN NEW; END $$";
+    postgres::execute(&first.database, freed).await.unwrap();
+    let late =
+        format!("SELECT count(*) FROM calls WHERE dialled = '{parrot}' AND caller = 'erased'");
+    first.wait_for_count(&late, 1).await;
+    let empty = async {
+        while journals() != (Vec::new(), Vec::new()) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let waited = tokio::time::timeout(BOUND, empty).await;
+    assert!(waited.is_ok(), "left on disk: {:?}\n{}", journals(), second.log());
+    // A death brings nothing back.
+    let mut second = second;
+    second.kill().await;
+    second.restart().await;
+    second.wait_for_readiness("database", true).await;
+    let left = format!(
+        "SELECT count(*) FROM calls WHERE caller LIKE '%{PERSON}%' AND tenant_id IS NOT NULL"
+    );
+    assert_eq!(first.count(&left).await, 0);
+    assert_eq!(first.count("SELECT count(*) FROM calls WHERE caller = 'erased'").await, 3);
 }

@@ -13,6 +13,7 @@ use tandem::audio::bridge::BridgeEnd;
 use tandem::audio::g711;
 use tandem::audio::link::AgentEnd;
 use tandem::audio::link::link;
+use tandem::audio::link::wide_link;
 use tandem::audio::tape::TapeOut;
 use tandem::audio::tape::TapeRate;
 use tandem::audio::tape::tape;
@@ -30,6 +31,7 @@ use tandem::sdp::MediaPlan;
 use tandem::types::barge_in::BargeIn;
 use tandem::types::barge_in::BargeInMode;
 use tandem::types::codec::Codec;
+use tandem::types::codec::Law;
 use tandem::types::codec::PayloadType;
 use tandem::types::codec::Ptime;
 use tandem::types::moment::Moment;
@@ -82,6 +84,7 @@ fn plan(codec: Codec, ptime_ms: u8) -> MediaPlan {
         remote: Some(peer()),
         remote_rtcp: Some("192.0.2.1:4001".parse().unwrap()),
         rtcp_mux: false,
+        metrics_asked: false,
         direction: Direction::SendReceive,
         crypto: None,
     }
@@ -89,7 +92,7 @@ fn plan(codec: Codec, ptime_ms: u8) -> MediaPlan {
 
 /// A call with all that can happen in it; returns how often its media thread allocated or freed.
 fn run_call(codec: Codec, ptime_ms: u8) -> u64 {
-    let (end, mut agent) = link();
+    let (end, mut agent) = if codec.is_wide() { wide_link() } else { link() };
     let plan = plan(codec, ptime_ms);
     let held = MediaPlan { direction: Direction::Inactive, ..plan.clone() };
     let mut now = Moment::from_millis(1);
@@ -106,6 +109,9 @@ fn run_call(codec: Codec, ptime_ms: u8) -> u64 {
     let (mut total, mut taped, mut talked) = (0, 0, 0);
     for tick in 0..6_000_u32 {
         now += Duration::from_millis(20);
+        if codec.is_wide() && tick % 3 == 0 {
+            agent.push_wide(&[0x33; 640]);
+        }
         feed(&mut agent, tick);
         taped += read(&mut recorder, tick);
         let datagrams = datagrams(codec, tick);
@@ -175,7 +181,7 @@ fn caller(codec: Codec, tick: u32) -> [u8; 160] {
         }
     }
     let mut payload = [0; 160];
-    g711::encode(codec, &frame, &mut payload);
+    g711::encode(codec.law().unwrap_or(Law::Mu), &frame, &mut payload);
     payload
 }
 
@@ -216,7 +222,7 @@ fn datagrams(codec: Codec, tick: u32) -> Vec<(Port, Vec<u8>)> {
 
 #[test]
 fn thousands_of_ticks_with_traffic_allocate_nothing() {
-    for codec in [Codec::Pcmu, Codec::Pcma] {
+    for codec in Codec::ALL {
         for ptime_ms in [20, 30] {
             assert_eq!(run_call(codec, ptime_ms), 0, "{codec} at {ptime_ms} ms");
         }

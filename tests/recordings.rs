@@ -9,6 +9,8 @@ mod http;
 mod phone;
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "support/python.rs"]
+mod python;
 #[path = "support/switch.rs"]
 mod switch;
 
@@ -31,6 +33,7 @@ use tandem::store::api_keys::KeyRole;
 use tandem::store::api_keys::KeyScope;
 use tandem::store::demo;
 use tandem::types::codec::Codec;
+use tandem::types::codec::Law;
 use tokio::net::UdpSocket;
 use tokio::time::interval;
 use tokio::time::timeout;
@@ -66,7 +69,18 @@ fn payload(packet: usize) -> Vec<u8> {
     (packet * FRAME..(packet + 1) * FRAME).map(|n| (n * 7 + n / 251) as u8 & 0x7f).collect()
 }
 
-async fn talk(media: &UdpSocket, to: SocketAddr) {
+/// A voice of tones, each fifth of a second another, with pauses.
+fn song(packet: usize) -> Vec<u8> {
+    let hz = [300.0, 520.0, 410.0, 0.0, 700.0, 350.0, 0.0, 610.0][packet / 10 % 8];
+    let time = |at: usize| (packet * FRAME + at) as f32 / 8_000.0;
+    let sample = |at: usize| (6_000.0 * (time(at) * hz * std::f32::consts::TAU).sin()) as i16;
+    let linear: Vec<i16> = (0..FRAME).map(sample).collect();
+    let mut ulaw = vec![0; FRAME];
+    g711::encode(Law::Mu, &linear, &mut ulaw);
+    ulaw
+}
+
+async fn talk(media: &UdpSocket, to: SocketAddr, payload: fn(usize) -> Vec<u8>) {
     let mut beat = interval(Duration::from_millis(20));
     for number in 0..100_000_usize {
         beat.tick().await;
@@ -87,6 +101,10 @@ async fn talk(media: &UdpSocket, to: SocketAddr) {
 
 impl Talking {
     async fn call(switch: &Switch) -> Self {
+        Self::saying(switch, payload).await
+    }
+
+    async fn saying(switch: &Switch, payload: fn(usize) -> Vec<u8>) -> Self {
         let mut phone = Phone::new(switch.caller(2), switch.udp, ECHO).await;
         let answer: Heard = phone.call("").await;
         let to = SocketAddr::new(switch.udp.ip(), answer.audio_port());
@@ -100,7 +118,7 @@ impl Talking {
                 keeping.lock().unwrap().push(buffer[..length].to_vec());
             }
         });
-        let talks = tokio::spawn(async move { talk(&media, to).await });
+        let talks = tokio::spawn(async move { talk(&media, to, payload).await });
         Self { phone, heard, tasks: vec![listens, talks] }
     }
 
@@ -128,7 +146,7 @@ impl Talking {
             let Ok(packet) = RtpPacket::parse(bytes) else { continue };
             let at = packet.timestamp.wrapping_sub(*first.get_or_insert(packet.timestamp)) as usize;
             let mut decoded = vec![0; packet.payload.len()];
-            g711::decode(Codec::Pcmu, packet.payload, &mut decoded);
+            g711::decode(Law::Mu, packet.payload, &mut decoded);
             wire.resize(wire.len().max(at + decoded.len()), None);
             for (to, sample) in wire[at..].iter_mut().zip(decoded) {
                 *to = Some(sample);
@@ -316,6 +334,59 @@ async fn what_left_is_recorded_sample_for_sample_and_fetched_whole_or_in_part() 
     assert_eq!(node.send("DELETE", &format!("recordings/{id}")).await.status, 204);
     assert_eq!(node.send("GET", &format!("recordings/{id}/audio")).await.status, 404);
     assert_eq!(node.bytes_on_disk("wav"), 0);
+}
+
+/// What FFmpeg makes of a file: left and right.
+async fn decoded(node: &Recorded, bytes: &[u8], suffix: &str) -> [Vec<i16>; 2] {
+    let file = node.folder.path().join(format!("fetched.{suffix}"));
+    std::fs::write(&file, bytes).unwrap();
+    let mut command = python::program("python");
+    command.arg(python::script("decode_audio.py")).arg(&file).arg("8000");
+    let output = timeout(PATIENCE * 3, command.output()).await.unwrap().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let pairs: Vec<i16> =
+        output.stdout.as_chunks().0.iter().map(|pair| i16::from_le_bytes(*pair)).collect();
+    [0, 1].map(|channel| pairs.iter().copied().skip(channel).step_by(2).collect())
+}
+
+/// How alike two signals are when the second comes so many samples later, -1 to 1.
+fn alike(one: &[i16], two: &[i16], later: usize) -> f64 {
+    let sum = |pairs: &mut dyn Iterator<Item = (i16, i16)>| -> f64 {
+        pairs.map(|(one, two)| f64::from(one) * f64::from(two)).sum()
+    };
+    let two = &two[later.min(two.len())..];
+    let one = &one[..one.len().min(two.len())];
+    let both = sum(&mut one.iter().copied().zip(two.iter().copied()));
+    let of_one = sum(&mut one.iter().map(|s| (*s, *s)));
+    let of_two = sum(&mut two[..one.len()].iter().map(|s| (*s, *s)));
+    both / (of_one * of_two).sqrt().max(1.0)
+}
+
+#[tokio::test]
+async fn a_recording_is_fetched_as_opus_or_mp3_in_which_ffmpeg_hears_the_same() {
+    let node = Recorded::start(true).await;
+    node.switch.change("UPDATE tenants SET record = 'all'").await;
+    let mut talking = Talking::saying(&node.switch, song).await;
+    talking.hears(200).await;
+    talking.phone.hang_up().await;
+    let id = node.status("ready").await["id"].as_str().unwrap().to_owned();
+    let (left, right) = channels(&node.wav(&id).await.bytes);
+    // Opus tells decoders what comes before the first sample; an MP3 begins with what its codec delays.
+    for (suffix, kind, delay) in [("ogg", "audio/ogg", 0), ("mp3", "audio/mpeg", 1_105)] {
+        let path = format!("recordings/{id}/audio?format={suffix}");
+        let fetched = node.send("GET", &path).await;
+        assert_eq!((fetched.status, fetched.header("content-type")), (200, Some(kind)));
+        let heard = decoded(&node, &fetched.bytes, suffix).await;
+        let longer = heard[0].len().checked_sub(left.len()).unwrap();
+        assert!(if delay == 0 { longer == 0 } else { longer < 4_000 }, "{longer} samples longer");
+        for (own, heard) in [&left, &right].into_iter().zip(&heard) {
+            let alike = alike(own, heard, delay);
+            assert!(alike > 0.9, "{suffix}: {alike}");
+            assert!(self::alike(own, heard, delay + 13) < 0.9, "{suffix}: another place is worse");
+        }
+    }
+    let flac = node.send("GET", &format!("recordings/{id}/audio?format=flac")).await;
+    assert_eq!((flac.status, flac.json()["code"].as_str()), (400, Some("bad_parameter")));
 }
 
 #[tokio::test]

@@ -144,26 +144,83 @@ fn a_refresh_refused_422_is_tried_with_a_longer_interval() {
     assert_eq!(solo.take_one().header("Session-Expires"), ["300;refresher=uac"]);
 }
 
-#[test]
-fn a_refresh_answered_481_ends_the_call_and_other_errors_wait_for_the_expiry() {
+/// A call of 600 s intervals that we refresh by UPDATE; its first refresh is out.
+fn refreshing(solo: &mut Solo) -> Sent {
     let lines = ["Supported: timer", "Session-Expires: 600;refresher=uas", "Allow: UPDATE"];
-    let mut solo = Solo::new();
-    timed(&mut solo, &lines);
+    timed(solo, &lines);
     solo.advance(Duration::from_secs(300));
-    let refresh = solo.take_one();
-    solo.receive(&answer(&refresh, 481, None, "", ""));
-    assert_eq!(solo.take_kinds(), ["BYE"]);
-    assert_eq!(kinds(&solo.take_events()), ["ended PeerTimeout"]);
+    solo.take_one()
+}
 
+/// The seconds after a first refusal at which the refresh goes out again, each refused alike, and how the
+/// call ends.
+fn tried_again(status: u16, lines: &str) -> (Vec<u64>, Vec<String>) {
     let mut solo = Solo::new();
-    timed(&mut solo, &lines);
-    solo.advance(Duration::from_secs(300));
-    let refresh = solo.take_one();
-    solo.receive(&answer(&refresh, 500, None, "", ""));
-    solo.advance(Duration::from_secs(267));
-    assert_eq!(solo.take_events().len(), 0);
+    let refresh = refreshing(&mut solo);
+    solo.receive(&answer(&refresh, status, None, lines, ""));
+    let (mut at, mut seconds) = (Vec::new(), 0);
+    loop {
+        let events = solo.take_events();
+        if !events.is_empty() {
+            return (at, kinds(&events));
+        }
+        solo.advance(Duration::from_secs(1));
+        seconds += 1;
+        for sent in solo.take_sent() {
+            if sent.kind() == "UPDATE" {
+                at.push(seconds);
+                solo.receive(&answer(&sent, status, None, lines, ""));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_refresh_answered_408_or_481_or_not_at_all_ends_the_call() {
+    for status in [408, 481] {
+        let mut solo = Solo::new();
+        let refresh = refreshing(&mut solo);
+        solo.receive(&answer(&refresh, status, None, "", ""));
+        assert_eq!(solo.take_kinds(), ["BYE"], "{status}");
+        assert_eq!(kinds(&solo.take_events()), ["ended PeerTimeout"], "{status}");
+    }
+    let mut solo = Solo::new();
+    refreshing(&mut solo);
+    solo.advance(Duration::from_secs(32));
+    assert_eq!(kinds(&solo.take_events()), ["ended PeerTimeout"]);
+    assert_eq!(solo.take_last().kind(), "BYE");
+}
+
+#[test]
+fn a_refresh_refused_for_a_trouble_that_may_pass_is_tried_again_until_the_session_expires() {
+    let expired = vec!["ended SessionExpired".to_owned()];
+    // The session ends 268 s after its refresh.
+    for status in [480, 500, 503, 504] {
+        let (at, end) = tried_again(status, "");
+        assert_eq!((at, &end), (vec![10, 30, 70, 150], &expired), "{status}");
+    }
+    assert_eq!(tried_again(503, "Retry-After: 100\r\n"), (vec![100, 200], expired.clone()));
+    assert_eq!(tried_again(403, "Retry-After: 260\r\n"), (vec![260], expired.clone()));
+    // At the peer's word it would come too late; and what no word says more of is not asked again.
+    assert_eq!(tried_again(503, "Retry-After: 300\r\n"), (Vec::new(), expired.clone()));
+    assert_eq!(tried_again(403, ""), (Vec::new(), expired.clone()));
+    let (at, _) = tried_again(500, "Retry-After: 0\r\n");
+    assert!(at.len() < 140, "a peer that wants it at once gets it every two seconds: {at:?}");
+}
+
+#[test]
+fn a_refresh_that_succeeds_after_a_refusal_begins_a_whole_interval() {
+    let mut solo = Solo::new();
+    let refresh = refreshing(&mut solo);
+    solo.receive(&answer(&refresh, 503, None, "Retry-After: 200\r\n", ""));
+    solo.advance(Duration::from_secs(200));
+    let again = solo.take_one();
+    let agreed = "Supported: timer\r\nSession-Expires: 600;refresher=uac\r\n";
+    solo.receive(&answer(&again, 200, None, agreed, ""));
+    solo.advance(Duration::from_secs(299));
+    assert_eq!((solo.take_kinds().len(), solo.take_events().len()), (0, 0));
     solo.advance(Duration::from_secs(1));
-    assert_eq!(kinds(&solo.take_events()), ["ended SessionExpired"]);
+    assert_eq!(solo.take_one().kind(), "UPDATE");
 }
 
 #[test]

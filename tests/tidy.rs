@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::string_slice, reason = "a failed check may panic")]
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -156,6 +157,13 @@ impl Source {
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let tests = tests_begin(&self.text);
         self.all_code().take_while(move |(number, _)| *number < tests)
+    }
+
+    /// Numbered lines of tests, without comments.
+    fn test_code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let all = self.is_test() || self.path.ends_with("_tests.rs");
+        let tests = if all { 0 } else { tests_begin(&self.text) };
+        self.all_code().skip_while(move |(number, _)| *number < tests)
     }
 
     /// Numbered lines without comments, tests included.
@@ -501,6 +509,18 @@ fn no_key_of_a_trunk_profile_is_without_effect() {
         .filter(is_user)
         .flat_map(|source| source.code().map(|(_, line)| format!("{line}\n")))
         .collect();
+    // Where keys become fields says nothing of what those do.
+    let is_tried = |source: &&Source| source.path != "tests/trunk_every_key.rs";
+    let words = |line: &str| -> Vec<String> {
+        let is_part = |c: char| c.is_alphanumeric() || c == '_';
+        line.split(|c| !is_part(c)).map(str::to_owned).collect()
+    };
+    let tried: HashSet<String> = sources
+        .iter()
+        .filter(is_tried)
+        .flat_map(Source::test_code)
+        .flat_map(|(_, line)| words(line))
+        .collect();
     for types in sources.iter().filter(|source| TRUNK_TYPES.contains(&source.path.as_str())) {
         let fields = types.code().filter_map(|(_, line)| line.strip_prefix("    pub "));
         let fields = fields.filter(|line| line.ends_with(',') && !line.contains('('));
@@ -510,6 +530,8 @@ fn no_key_of_a_trunk_profile_is_without_effect() {
                 !next.is_some_and(|next| next.is_alphanumeric() || next == '_')
             });
             assert!(reads, "{}: nobody reads `{field}`", types.path);
+            // ... and what it does there is tried by a test that sets it.
+            assert!(tried.contains(field), "{}: no test tries `{field}`", types.path);
         }
     }
 }

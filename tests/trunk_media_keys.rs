@@ -17,6 +17,7 @@ use tandem::routing::signalling::EarlyMedia;
 use tandem::routing::signalling::InboundProgress;
 use tandem::routing::signalling::Progress;
 use tandem::routing::trunk::RtcpMode;
+use tandem::routing::trunk::RtcpXr;
 use tandem::routing::trunk::Trunk;
 use tandem::types::id::TrunkId;
 
@@ -51,8 +52,8 @@ fn what_no_call_could_have_is_not_in_the_schema() {
         assert!(problems.contains(&format!("there is no key `{table}.{key}`")), "{problems}");
     }
     for (table, key, value, told) in [
-        ("codecs", "offer", json!(["G722"]), "\"PCMU\" or \"PCMA\", not \"G722\""),
-        ("codecs", "accept", json!(["opus"]), "\"PCMU\" or \"PCMA\", not \"opus\""),
+        ("codecs", "offer", json!(["G729"]), "\"PCMA\" or \"G722\", not \"G729\""),
+        ("codecs", "accept", json!(["opus"]), "\"PCMA\" or \"G722\", not \"opus\""),
         ("dtmf", "send", json!("inband"), "\"rfc4733\" or \"info\", not \"inband\""),
         ("dtmf", "receive", json!(["mf"]), "or \"inband\", not \"mf\""),
         ("network", "symmetric_rtp", json!("latch_follow"), "\"off\" or \"latch_once\""),
@@ -70,12 +71,12 @@ fn every_key_about_media_reaches_the_trunk() {
     let (media, progress) = (&usual.media, Progress::default());
     assert_eq!((media.dtmf_send, media.dtmf_flash), (DtmfSend::Rfc4733, false));
     assert_eq!((media.dtmf_ms, media.symmetric, &media.ports), ((120, 80), true, &None));
-    assert!(media.dtmf_info && !media.dtmf_tones);
+    assert!(media.dtmf_info && !media.dtmf_tones && !media.dtmf_private);
     assert_eq!((usual.progress, usual.inbound_progress), (progress, InboundProgress::Ringing));
     let other = composed(&json!({
         "dtmf": {"send": "info", "receive": ["inband"], "events": "0-16", "duration_ms": 200,
-                 "gap_ms": 60},
-        "codecs": {"rtcp": "off"},
+                 "gap_ms": 60, "private": true},
+        "codecs": {"rtcp": "off", "rtcp_xr": "on"},
         "network": {"symmetric_rtp": "off", "rtp_port_range": [20_000, 20_099]},
         "progress": {"early_media": "ignore", "ringback_on_180_without_sdp": false,
                      "inbound_progress": "183_sdp"},
@@ -85,6 +86,8 @@ fn every_key_about_media_reaches_the_trunk() {
     let media = &other.media;
     assert_eq!((media.dtmf_send, media.dtmf_flash), (DtmfSend::Info, true));
     assert_eq!((media.dtmf_ms, media.rtcp), ((200, 60), RtcpMode::Off));
+    assert_eq!((media.rtcp_xr, usual.media.rtcp_xr), (RtcpXr::On, RtcpXr::Asked));
+    assert!(media.dtmf_private);
     assert!(media.dtmf_tones && !media.dtmf_info && media.dtmf_payload_type.is_none());
     assert_eq!((media.symmetric, &media.ports), (false, &Some(20_000..=20_099)));
     let progress = Progress { early_media: EarlyMedia::Ignore, ringback: false };

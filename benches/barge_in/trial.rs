@@ -18,6 +18,7 @@ use tandem::sdp::MediaPlan;
 use tandem::types::barge_in::BargeIn;
 use tandem::types::barge_in::BargeInMode;
 use tandem::types::codec::Codec;
+use tandem::types::codec::Law;
 use tandem::types::codec::Ptime;
 use tandem::types::moment::Moment;
 use tandem::types::talk::BargeInOutcome;
@@ -136,6 +137,7 @@ fn plan(remote: SocketAddr) -> MediaPlan {
         remote: Some(remote),
         remote_rtcp: None,
         rtcp_mux: false,
+        metrics_asked: false,
         direction: Direction::SendReceive,
         crypto: None,
     }
@@ -143,7 +145,7 @@ fn plan(remote: SocketAddr) -> MediaPlan {
 
 fn packet(number: usize, frame: &[i16]) -> [u8; 172] {
     let mut payload = [0; FRAME_SAMPLES];
-    g711::encode(Codec::Pcmu, frame, &mut payload);
+    g711::encode(Law::Mu, frame, &mut payload);
     let packet = RtpPacket {
         marker: number == 0,
         payload_type: Codec::Pcmu.static_payload_type(),

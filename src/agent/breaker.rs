@@ -37,11 +37,11 @@ pub fn endpoint_of(kind: &AgentKind) -> Option<String> {
         AgentKind::ChanWebsocket(agent) => agent.url.as_deref().map(endpoint),
         AgentKind::Realtime(agent) => Some(endpoint(&agent.url)),
         AgentKind::AudioSocket(agent) => Some(endpoint(&format!("tcp://{}", agent.address))),
+        AgentKind::Sip(agent) => Some(sip_endpoint(agent.uri.as_str())),
         AgentKind::Echo
         | AgentKind::Tone { .. }
         | AgentKind::Announce
         | AgentKind::Parrot
-        | AgentKind::Sip(_)
         | AgentKind::Forward(_)
         | AgentKind::Twiml(_)
         | AgentKind::Script(_) => None,
@@ -55,6 +55,19 @@ fn endpoint(url: &str) -> String {
     let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let mut endpoint = format!("{scheme}://{}{path}", host.to_ascii_lowercase());
+    endpoint.truncate(endpoint.floor_char_boundary(AGENT_ENDPOINT_BYTES_MAX));
+    endpoint
+}
+
+/// Scheme, user, host and port: neither a password nor parameters and headers. Agents that share a host are told
+/// apart by their users.
+fn sip_endpoint(uri: &str) -> String {
+    let (scheme, rest) = uri.split_once(':').unwrap_or(("sip", uri));
+    let (user, rest) = rest.split_once('@').unwrap_or(("", rest));
+    let user = user.split([':', ';']).next().unwrap_or_default();
+    let host = rest.split([';', '?']).next().unwrap_or_default().to_ascii_lowercase();
+    let at = if user.is_empty() { "" } else { "@" };
+    let mut endpoint = format!("{}:{user}{at}{host}", scheme.to_ascii_lowercase());
     endpoint.truncate(endpoint.floor_char_boundary(AGENT_ENDPOINT_BYTES_MAX));
     endpoint
 }
@@ -611,6 +624,13 @@ mod tests {
             ("", "://"),
         ] {
             assert_eq!(endpoint(url), expected, "{url}");
+        }
+        for (uri, expected) in [
+            ("sip:bot:pw@Agent.Example:5061;transport=tls?X-Key=1", "sip:bot@agent.example:5061"),
+            ("SIPS:Agent.example;token=x", "sips:agent.example"),
+            ("sip:b;phone-context=x@[2001:db8::1]:5070", "sip:b@[2001:db8::1]:5070"),
+        ] {
+            assert_eq!(sip_endpoint(uri), expected, "{uri}");
         }
         assert_eq!(endpoint(&"é".repeat(1_000)).len(), AGENT_ENDPOINT_BYTES_MAX - 1);
     }

@@ -8,7 +8,9 @@ use crate::agent::session::AgentCall;
 use crate::agent::session::Said;
 use crate::agent::story::Past;
 use crate::agent::twilio::dialect::Twilio;
+use crate::audio::frame::WidePcm;
 use crate::audio::link::FRAME_BYTES;
+use crate::audio::transcode::FromAgent;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::barge_in::BargeInMode;
@@ -60,6 +62,8 @@ pub trait Dialect: Debug + Send {
 pub enum News<'a> {
     /// 20 ms of the caller, µ-law at 8 kHz.
     Audio(&'a [u8; FRAME_BYTES]),
+    /// The same at 16 kHz, to an agent that hears so much; from here on what it says may have as much.
+    WideAudio(&'a WidePcm),
     /// In place of so many frames that were dropped.
     SkippedFrames(u64),
     /// The caller pressed a key.
@@ -93,6 +97,8 @@ pub enum Act {
     Send(Message),
     /// Queue this µ-law audio for the caller; never empty.
     Play(Bytes),
+    /// The same of pairs of samples at 16 kHz.
+    PlayWide(Bytes),
     /// Queue a mark of this name behind what was queued.
     Mark(String),
     /// Drop what was queued.
@@ -107,6 +113,11 @@ pub enum Act {
     Unknown,
     /// Something is wrong with a part of what came; the rest holds.
     Garbled(Garbled),
+}
+
+/// Queues what came out of `from`.
+pub(super) fn played(from: &FromAgent, audio: Bytes) -> Act {
+    if from.is_wide() { Act::PlayWide(audio) } else { Act::Play(audio) }
 }
 
 /// What becomes of the marks that a clear drops.

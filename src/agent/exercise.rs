@@ -9,6 +9,7 @@ use crate::agent::session::Input;
 use crate::agent::session::Output;
 use crate::agent::session::PeerClose;
 use crate::agent::stream::AgentStream;
+use crate::audio::frame::WIDE_SAMPLES;
 use crate::audio::link::FRAME_BYTES;
 use crate::types::agent::Access;
 use crate::types::agent::AgentAudio;
@@ -130,6 +131,7 @@ fn lines(dialect: Box<dyn Dialect>, data: &[u8]) {
 fn other(byte: u8) -> Input<'static> {
     match byte {
         b'a' => Input::Audio(&[0x2a; FRAME_BYTES]),
+        b'w' => Input::WideAudio(&[4_200; WIDE_SAMPLES]),
         b'b' => Input::SendBlocked,
         b'r' => Input::SendReady,
         b'l' => Input::Level(20_000),
@@ -181,7 +183,7 @@ impl Subject {
         for output in self.out.drain(..) {
             assert!(!self.over || output == Output::Close, "{output:?} after the end");
             match output {
-                Output::Play(audio) => {
+                Output::Play(audio) | Output::PlayWide(audio) => {
                     assert!(!audio.is_empty(), "an empty piece of audio");
                     new += audio.len();
                     self.played.extend(audio);

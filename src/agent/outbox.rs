@@ -3,6 +3,7 @@
 
 use crate::agent::dialect::Message;
 use crate::agent::dialect::News;
+use crate::audio::frame::WidePcm;
 use crate::audio::link::FRAME_BYTES;
 use crate::types::limit::AGENT_OUTBOX_EVENTS_MAX;
 use crate::types::limit::AGENT_OUTBOX_FRAMES_MAX;
@@ -13,6 +14,8 @@ use std::collections::VecDeque;
 pub(crate) enum Waiting {
     /// 20 ms of the caller.
     Audio([u8; FRAME_BYTES]),
+    /// The same at 16 kHz.
+    WideAudio(Box<WidePcm>),
     /// In place of so many frames that were dropped.
     SkippedFrames(u64),
     /// A key the caller pressed.
@@ -31,6 +34,7 @@ impl Waiting {
     pub(crate) fn of(news: News<'_>) -> Option<Self> {
         match news {
             News::Audio(frame) => Some(Self::Audio(*frame)),
+            News::WideAudio(wide) => Some(Self::WideAudio(Box::new(*wide))),
             News::SkippedFrames(frames) => Some(Self::SkippedFrames(frames)),
             News::Digit(digit) => Some(Self::Digit(digit)),
             News::Mark(name) => Some(Self::Mark(name.to_owned())),
@@ -49,7 +53,8 @@ impl Waiting {
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     blocked: bool,
-    frames: VecDeque<[u8; FRAME_BYTES]>,
+    /// Audio of either rate.
+    frames: VecDeque<Waiting>,
     /// Each event with the number of frames, dropped ones included, that came before it.
     events: VecDeque<(u64, Waiting)>,
     /// Frames dropped from the front and not yet told to the encoder.
@@ -93,14 +98,14 @@ impl Outbox {
     /// Appends; over a bound the oldest of the same sort is dropped and counted.
     pub(crate) fn push(&mut self, waiting: Waiting) {
         match waiting {
-            Waiting::Audio(frame) => {
+            Waiting::Audio(_) | Waiting::WideAudio(_) => {
                 if self.frames.len() >= AGENT_OUTBOX_FRAMES_MAX {
                     self.frames.pop_front();
                     self.taken += 1;
                     self.skipped += 1;
                     self.frames_dropped += 1;
                 }
-                self.frames.push_back(frame);
+                self.frames.push_back(waiting);
             }
             Waiting::SkippedFrames(frames) => self.skipped += frames,
             Waiting::Digit(_) | Waiting::Mark(_) | Waiting::BargeIn(_) | Waiting::Message(_) => {
@@ -124,7 +129,7 @@ impl Outbox {
         }
         let frame = self.frames.pop_front()?;
         self.taken += 1;
-        Some(Waiting::Audio(frame))
+        Some(frame)
     }
 }
 

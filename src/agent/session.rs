@@ -12,10 +12,13 @@ use crate::agent::builtin::tone::Tone;
 use crate::agent::dialect;
 use crate::agent::story::Story;
 use crate::agent::stream::AgentStream;
+use crate::audio::frame::WidePcm;
 use crate::audio::link::FRAME_BYTES;
+use crate::audio::sound::Sound;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::cause::HangupCause;
+use crate::types::codec::Law;
 use crate::types::header::CallVariables;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
@@ -74,6 +77,8 @@ pub enum Input<'a> {
     PlayoutRoom,
     /// 20 ms of the caller, µ-law at 8 kHz.
     Audio(&'a [u8; FRAME_BYTES]),
+    /// The same at 16 kHz.
+    WideAudio(&'a WidePcm),
     /// The caller pressed a key.
     Digit(char),
     /// Everything before the mark was played.
@@ -129,6 +134,8 @@ pub enum Output {
     Ping,
     /// Queue this µ-law audio for the caller.
     Play(Bytes),
+    /// The same of pairs of samples at 16 kHz.
+    PlayWide(Bytes),
     /// Queue a mark behind what was queued.
     Mark(u64),
     /// What was queued is a whole utterance: play all of it.
@@ -328,6 +335,8 @@ impl BuiltInState {
     fn running(agent: &mut dyn BuiltIn, input: Input<'_>, out: &mut Vec<Output>) -> Self {
         match input {
             Input::Audio(frame) => agent.hear(frame, out),
+            // Their links are never made for it.
+            Input::WideAudio(wide) => agent.hear(&Sound::Wide(*wide).as_law(Law::Mu), out),
             Input::Digit(digit) => agent.digit(digit, out),
             Input::MarkPlayed(id) => agent.mark_played(id, out),
             Input::Drained => agent.drained(out),

@@ -9,7 +9,6 @@ use crate::agent::dialect::Dialect;
 use crate::agent::dialect::News;
 use crate::agent::dialect::Wish;
 use crate::agent::outbox::Outbox;
-use crate::agent::outbox::Waiting;
 use crate::agent::session::AgentCounters;
 use crate::agent::session::Input;
 use crate::agent::session::Output;
@@ -212,6 +211,7 @@ impl AgentStream {
             | Input::PlayoutFull
             | Input::PlayoutRoom
             | Input::Audio(_)
+            | Input::WideAudio(_)
             | Input::Digit(_)
             | Input::MarkPlayed(_)
             | Input::Cleared(_)
@@ -263,6 +263,7 @@ impl AgentStream {
             | Input::PlayoutFull
             | Input::PlayoutRoom
             | Input::Audio(_)
+            | Input::WideAudio(_)
             | Input::Digit(_)
             | Input::MarkPlayed(_)
             | Input::Cleared(_)
@@ -310,6 +311,7 @@ impl AgentStream {
             | Input::PlayoutFull
             | Input::PlayoutRoom
             | Input::Audio(_)
+            | Input::WideAudio(_)
             | Input::Digit(_)
             | Input::MarkPlayed(_)
             | Input::Cleared(_)
@@ -348,6 +350,7 @@ impl AgentStream {
             | Input::PlayoutFull
             | Input::PlayoutRoom
             | Input::Audio(_)
+            | Input::WideAudio(_)
             | Input::Digit(_)
             | Input::MarkPlayed(_)
             | Input::Cleared(_)
@@ -365,6 +368,7 @@ impl AgentStream {
         match input {
             Input::Text(_) | Input::Binary(_) => return self.receive(now, input, out),
             Input::Audio(frame) => return self.inform(now, News::Audio(frame), out),
+            Input::WideAudio(wide) => return self.inform(now, News::WideAudio(wide), out),
             Input::Digit(digit) => return self.inform(now, News::Digit(digit), out),
             Input::Cleared(played) => return self.inform(now, News::Cleared(played), out),
             Input::Level(ms) => return self.inform(now, News::Level(ms), out),
@@ -444,6 +448,7 @@ impl AgentStream {
             | Input::PlayoutFull
             | Input::PlayoutRoom
             | Input::Audio(_)
+            | Input::WideAudio(_)
             | Input::Digit(_)
             | Input::MarkPlayed(_)
             | Input::Cleared(_)
@@ -496,6 +501,7 @@ impl AgentStream {
             | Input::PlayoutFull
             | Input::PlayoutRoom
             | Input::Audio(_)
+            | Input::WideAudio(_)
             | Input::Digit(_)
             | Input::MarkPlayed(_)
             | Input::Cleared(_)
@@ -514,22 +520,6 @@ impl AgentStream {
             Err(garbled) if self.state != State::Over => self.bear_garbage(garbled, out),
             Ok(()) | Err(_) => self.state,
         }
-    }
-
-    /// Tells the agent something, or keeps it for when it reads again.
-    fn inform(&mut self, now: Moment, news: News<'_>, out: &mut Vec<Output>) -> State {
-        if self.outbox.is_blocked()
-            && let Some(waiting) = Waiting::of(news)
-        {
-            self.outbox.push(waiting);
-            return self.state;
-        }
-        if matches!(news, News::Audio(_)) {
-            self.counters.frames_sent += 1;
-        }
-        let mut acts = std::mem::take(&mut self.acts);
-        self.dialect.tell(news, &mut acts);
-        self.carry_out(now, acts, out)
     }
 
     /// Does what is asked for, and keeps the emptied list for the next time.

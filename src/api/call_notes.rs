@@ -11,6 +11,7 @@ use crate::api::views::CallDetailView;
 use crate::clock;
 use crate::store::call_notes;
 use crate::store::call_notes::CallNotes;
+use crate::store::call_notes::Noted;
 use crate::store::resource::Fault;
 use crate::store::resource::Members;
 use crate::types::header::CallVariables;
@@ -20,11 +21,12 @@ use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use crate::types::limit::CALL_VARIABLES_MAX;
 use axum::Extension;
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::HeaderMap;
+use axum::http::header;
+use axum::response::Response;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -41,33 +43,36 @@ pub(super) async fn update(
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<CallDetailView>, ApiError> {
+) -> Result<Response, ApiError> {
     let id = &caller.request_id;
     let (tenant, call) = (caller.tenant()?, CallId::from_uuid(caller.item()?));
+    let expected = resource::tags(&headers, &header::IF_MATCH);
     let given = resource::members(&headers, body).map_err(|kind| kind.of(id))?;
     let notes = read(given).map_err(|fault| error::fault(fault, id))?;
-    put(&context, &caller, (tenant, call), &notes).await?;
+    put(&context, &caller, (tenant, call), (&notes, expected.as_deref())).await?;
     // What was removed stays known to the running call: its agents were told already.
     let set = set_variables(&notes);
     if let Some(control) = context.calls.as_ref().filter(|_| !set.is_empty()) {
         // A call that ended meanwhile has nobody to tell.
         drop(control.set_variables(tenant, call, set).await);
     }
-    calls::detail(&context, &caller, (tenant, call)).await.map(Json)
+    calls::detail(&context, &caller, (tenant, call)).await.map(CallDetailView::answer)
 }
 
 async fn put(
     context: &Context,
     caller: &Caller,
     key: (TenantId, CallId),
-    notes: &CallNotes,
+    (notes, expected): (&CallNotes, Option<&[String]>),
 ) -> Result<(), ApiError> {
     let id = &caller.request_id;
     let from = (&context.database, &caller.holder);
     for _ in 0..RECORD_TRIES {
-        let put = call_notes::put(from, key, notes.clone()).await;
-        if put.map_err(|failed| error::database(&failed, id))? {
-            return Ok(());
+        let put = call_notes::put(from, key, notes.clone(), expected).await;
+        match put.map_err(|failed| error::database(&failed, id))? {
+            Noted::Done => return Ok(()),
+            Noted::Stale => return Err(ErrorKind::Stale.of(id)),
+            Noted::NoCall => {}
         }
         // A call that has just begun is on its way to the database.
         if !calls::is_running(context, key).await {

@@ -10,8 +10,13 @@ use crate::api::error::ErrorKind;
 use crate::api::views::CallDetailView;
 use crate::api::views::CallView;
 use crate::clock;
+use crate::engine::errand::Snapshot;
+use crate::engine::originate::CallControl;
 use crate::store::calls;
 use crate::store::calls::CallFilter;
+use crate::store::calls::PAGE_MAX;
+use crate::store::database::within;
+use crate::store::running_call;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use axum::Extension;
@@ -19,9 +24,11 @@ use axum::Json;
 use axum::extract::Query;
 use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
+use axum::response::Response;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
+use std::time::Duration;
 
 /// Calls of one page where the request does not say.
 const PAGE: u32 = 50;
@@ -46,6 +53,9 @@ pub(super) struct ListQuery {
     from: Option<Timestamp>,
     /// Arrived before, RFC 3339.
     until: Option<Timestamp>,
+    /// Those alone that run on this node.
+    #[serde(default)]
+    live: bool,
 }
 
 #[derive(Serialize)]
@@ -66,6 +76,14 @@ pub(super) async fn list(
     let Query(query) = query.map_err(|_| bad(LIST_PARAMETERS))?;
     let after = query.cursor.as_deref().map(str::parse::<CallId>).transpose();
     let after = after.map_err(|_| bad("`cursor` is the `next` of an earlier page"))?;
+    let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
+    if query.live {
+        if query.is_narrowed() {
+            return Err(bad("with `live` the only other parameters are limit and cursor"));
+        }
+        let control = context.calls.as_ref().ok_or_else(|| ErrorKind::NoCalls.of(id))?;
+        return Ok(Json(running(control, tenant, after, limit).await));
+    }
     let filter = CallFilter {
         caller: query.caller,
         dialled: query.dialled,
@@ -74,7 +92,6 @@ pub(super) async fn list(
         from: query.from,
         until: query.until,
     };
-    let limit = query.limit.unwrap_or(PAGE);
     let page = calls::list(&context.database, tenant, &filter, after, limit)
         .await
         .map_err(|error| error::database(&error, id))?;
@@ -85,15 +102,46 @@ pub(super) async fn list(
 }
 
 const LIST_PARAMETERS: &str = "the parameters are limit (1 to 200), cursor, caller, dialled, cause, \
-                               disposition, from and until (RFC 3339 times)";
+                               disposition, from and until (RFC 3339 times), and live (true or false)";
+
+impl ListQuery {
+    const fn is_narrowed(&self) -> bool {
+        self.caller.is_some()
+            || self.dialled.is_some()
+            || self.cause.is_some()
+            || self.disposition.is_some()
+            || self.from.is_some()
+            || self.until.is_some()
+    }
+}
+
+/// The calls of a tenant that run here, the newest first, as they themselves know it. The database is not asked.
+async fn running(
+    control: &CallControl,
+    tenant: TenantId,
+    after: Option<CallId>,
+    limit: u32,
+) -> CallPageView {
+    let (found, next) = control.running(tenant, after, limit as usize).await;
+    let view = |snapshot: &Snapshot| {
+        let mut view = CallView::of(running_call::stored(snapshot.record.as_deref()?));
+        view.catch_up(snapshot);
+        Some(view)
+    };
+    let calls = found.iter().filter_map(view).collect();
+    CallPageView { calls, next: next.map(|next| next.to_string()) }
+}
 
 pub(super) async fn show(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-) -> Result<Json<CallDetailView>, ApiError> {
+) -> Result<Response, ApiError> {
     let key = (caller.tenant()?, CallId::from_uuid(caller.item()?));
-    detail(&context, &caller, key).await.map(Json)
+    detail(&context, &caller, key).await.map(CallDetailView::answer)
 }
+
+/// How long the record of a call that runs here is waited for; what is in memory is shown then.
+const RECORD_MAX: Duration = Duration::from_secs(3);
 
 /// A call as its record has it, and as it stands where it runs.
 pub(super) async fn detail(
@@ -108,8 +156,15 @@ pub(super) async fn detail(
             Some(control) => control.look(tenant, call).await.ok(),
             None => None,
         };
-        let found = calls::get(&context.database, tenant, call).await;
-        match found.map_err(|error| error::database(&error, id))? {
+        let found = within(RECORD_MAX, calls::get(&context.database, tenant, call)).await;
+        let running = live.as_ref().and_then(|live| Some((live.snapshot.record.as_ref()?, live)));
+        let found = match (found, running) {
+            (Ok(found), _) => found,
+            // What the record has not, the call itself knows.
+            (Err(_), Some((record, live))) => return Ok(CallDetailView::of_running(record, live)),
+            (Err(failed), None) => return Err(error::database(&failed, id)),
+        };
+        match found {
             Some((stored, events)) => {
                 let live = live.filter(|_| stored.times.ended.is_none());
                 return Ok(CallDetailView::of(stored, events, live.as_ref()));

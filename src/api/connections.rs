@@ -3,6 +3,7 @@
 
 use crate::api::Tls;
 use crate::api::stall::Unstalled;
+use crate::api::worded::Worded;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
 use crate::types::limit::HTTP_CONNECTIONS_MAX;
@@ -107,7 +108,7 @@ async fn converse(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head);
     http.max_buf_size(HTTP_HEAD_BYTES_MAX).max_headers(HTTP_HEADERS_MAX);
-    let stream = Unstalled::new(stream, limits.stall);
+    let stream = Worded::new(Unstalled::new(stream, limits.stall));
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let served = tokio::select! {
         served = connection.as_mut() => served,
@@ -163,11 +164,12 @@ mod tests {
     async fn serve_within(limits: HttpLimits) -> Served {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
+        let patience = slow::Patience { body: BODY_MAX, ..slow::Patience::default() };
         let router = Router::new()
             .route("/", get(|| async { "well" }))
             .route("/told", post(|said: String| async { said }))
             .route("/big", get(|| async { vec![b'x'; BIG] }))
-            .layer(middleware::from_fn_with_state(BODY_MAX, slow::in_time));
+            .layer(middleware::from_fn_with_state(patience, slow::in_time));
         let (stop, stopping) = watch::channel(false);
         let task = tokio::spawn(serve((listener, None), router, limits, stopping));
         Served { address, stop, task }

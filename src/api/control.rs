@@ -6,7 +6,9 @@ use crate::api::auth::Caller;
 use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
+use crate::api::live_view::StandingView;
 use crate::api::steer;
+use crate::api::steered;
 use crate::api::wish::Sent;
 use crate::engine::originate::CallControl;
 use crate::engine::originate::TransferOrder;
@@ -20,7 +22,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
-use serde::Serialize;
+use serde_json::json;
 
 /// A transfer that is asked for.
 #[derive(Debug, Deserialize)]
@@ -45,14 +47,8 @@ enum Mode {
     Withdraw,
 }
 
-/// How a call stands after what was asked.
-#[derive(Serialize)]
-pub(super) struct StateView {
-    id: String,
-    state: &'static str,
-}
-
-type Done = Result<(StatusCode, Json<StateView>), ApiError>;
+/// How a call stands after what was asked: it goes on from there.
+type Done = Result<(StatusCode, Json<StandingView>), ApiError>;
 
 pub(super) async fn hang_up(
     State(context): State<Context>,
@@ -60,8 +56,12 @@ pub(super) async fn hang_up(
 ) -> Done {
     let (tenant, control) = open(&context, &caller)?;
     let call = CallId::from_uuid(caller.item()?);
-    match control.hang_up(tenant, call) {
-        Ok(()) => Ok(accepted(call, "ending")),
+    let asked = ("hangup", json!({}));
+    match control.hang_up(tenant, call).await {
+        Ok(snapshot) => {
+            let stands = steer::done(&context, &caller, (tenant, call), asked, &snapshot).await;
+            Ok((StatusCode::ACCEPTED, stands))
+        }
         Err(why) => Err(steer::refused(&context, &caller, why).await),
     }
 }
@@ -75,8 +75,12 @@ pub(super) async fn transfer(
     let (tenant, control) = open(&context, &caller)?;
     let call = CallId::from_uuid(caller.item()?);
     let order = sent.wish::<TransferWish>(id)?.read().map_err(|fault| error::fault(fault, id))?;
+    let asked = steered::named_transfer(&order);
     match control.transfer(tenant, call, order).await {
-        Ok(()) => Ok(accepted(call, "transferring")),
+        Ok(snapshot) => {
+            let stands = steer::done(&context, &caller, (tenant, call), asked, &snapshot).await;
+            Ok((StatusCode::ACCEPTED, stands))
+        }
         Err(why) => Err(steer::refused(&context, &caller, why).await),
     }
 }
@@ -91,10 +95,6 @@ pub(super) fn open(
     let control = context.calls.clone();
     let control = control.ok_or_else(|| ErrorKind::NoCalls.of(&caller.request_id))?;
     Ok((caller.tenant()?, control))
-}
-
-fn accepted(call: CallId, state: &'static str) -> (StatusCode, Json<StateView>) {
-    (StatusCode::ACCEPTED, Json(StateView { id: call.to_string(), state }))
 }
 
 pub(super) fn unheard(why: Unheard, id: &RequestId) -> ApiError {

@@ -51,6 +51,8 @@ pub(super) enum ErrorKind {
     TooMany,
     /// Too many follow events already.
     TooManyListeners,
+    /// Too many recordings are encoded already.
+    TooManyEncoded,
     /// No key, or one that opens nothing.
     NoKey,
     /// No pair of account and token, or one that opens nothing.
@@ -129,7 +131,9 @@ impl ErrorKind {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotJson(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::TooMany | Self::TooManyListeners => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooMany | Self::TooManyListeners | Self::TooManyEncoded => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::CallBusy | Self::NoCalls | Self::DatabaseAway => StatusCode::SERVICE_UNAVAILABLE,
             Self::CallRefused(cause) => refusal_status(cause),
         }
@@ -152,6 +156,10 @@ impl ErrorKind {
             Self::TooManyListeners => (
                 "too_many_listeners",
                 "as many follow events as may at once; close one, or try again later",
+            ),
+            Self::TooManyEncoded => (
+                "too_many_encoded",
+                "as many recordings are encoded as may be at once; try again later, or fetch the WAV",
             ),
             Self::NoKey => (
                 "unauthorized",
@@ -217,7 +225,7 @@ impl IntoResponse for ApiError {
             // What is left of the body would be taken for the next request.
             ErrorKind::TooSlow => Some((header::CONNECTION, from_static("close"))),
             ErrorKind::NoKey => Some((header::WWW_AUTHENTICATE, from_static("Bearer"))),
-            ErrorKind::DatabaseAway | ErrorKind::TooManyListeners => {
+            ErrorKind::DatabaseAway | ErrorKind::TooManyListeners | ErrorKind::TooManyEncoded => {
                 Some((header::RETRY_AFTER, from_static("5")))
             }
             ErrorKind::CallBusy | ErrorKind::TooMany | ErrorKind::KeyBusy => {
@@ -306,7 +314,7 @@ pub(super) async fn no_such_method(Extension(id): Extension<RequestId>, uri: Uri
 }
 
 /// An error as clients of that path read errors.
-fn in_form_of(uri: &Uri, error: ApiError) -> Response {
+pub(super) fn in_form_of(uri: &Uri, error: ApiError) -> Response {
     match uri.path().starts_with(twilio::ROOT) {
         true => TwilioError::from(error).into_response(),
         false => error.into_response(),

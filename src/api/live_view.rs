@@ -8,6 +8,7 @@ use crate::engine::errand::LiveCall;
 use crate::engine::errand::Snapshot;
 use crate::engine::media_thread::MediaStatistics;
 use crate::store::calls::detail_of;
+use crate::store::quality::of_quality;
 use crate::types::header::CallVariables;
 use crate::types::id::CallId;
 use serde::Serialize;
@@ -61,6 +62,7 @@ struct LegView {
     concealed: u64,
     first_packet_ms: Option<u64>,
     srtp_suite: Option<&'static str>,
+    quality: Value,
 }
 
 pub(super) fn variables(variables: &CallVariables) -> Value {
@@ -117,6 +119,7 @@ impl LegView {
             concealed: figures.concealed,
             first_packet_ms: figures.first_packet_ms,
             srtp_suite: figures.srtp.map(|suite| suite.as_str()),
+            quality: of_quality(&figures.quality),
         }
     }
 }

@@ -32,6 +32,7 @@ mod secrets;
 mod slow;
 mod stall;
 mod steer;
+mod steered;
 mod tenants;
 mod token;
 mod trace;
@@ -41,6 +42,7 @@ mod twilio;
 mod views;
 mod webhooks;
 mod wish;
+mod worded;
 
 pub use crate::api::health::Readiness;
 pub use crate::api::live::EventHub;
@@ -53,6 +55,7 @@ use crate::clock;
 use crate::engine::originate::CallControl;
 use crate::engine::trace::Traces;
 use crate::engine::trunk_states::TrunkStates;
+use crate::store::audit_queue::AuditQueue;
 use crate::store::database::Database;
 use crate::store::key_ring::KeyRing;
 use crate::store::snapshot::Composer;
@@ -61,7 +64,6 @@ use crate::telemetry::metric::Counter;
 use crate::telemetry::metric::Histogram;
 use crate::telemetry::metric::Metrics;
 use crate::types::limit::HTTP_BODY_BYTES_MAX;
-use crate::types::limit::HTTP_BODY_S_MAX;
 use crate::types::reach::Reach;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -73,15 +75,11 @@ use axum::response::Response;
 use axum::routing::get;
 use rustls::ServerConfig;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// The header that names a request in answers and logs.
 const REQUEST_ID: &str = "x-request-id";
-
-/// Longest time for the body of a request to come.
-const BODY_MAX: Duration = Duration::from_secs(HTTP_BODY_S_MAX);
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -114,6 +112,8 @@ pub struct Context {
     pub reach: Arc<Reach>,
     /// Where agents may be.
     pub agents: Arc<Reach>,
+    /// What notes who steered calls.
+    pub audit: AuditQueue,
 }
 
 /// The identity of a request.
@@ -140,7 +140,7 @@ pub fn router(context: Context) -> Router {
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(DefaultBodyLimit::max(HTTP_BODY_BYTES_MAX))
-        .layer(middleware::from_fn_with_state(BODY_MAX, slow::in_time))
+        .layer(middleware::from_fn_with_state(slow::Patience::default(), slow::in_time))
         .layer(middleware::from_fn_with_state(Arc::clone(&context.origins), cors::allow))
         .layer(middleware::from_fn(observe))
         .with_state(context)

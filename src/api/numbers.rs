@@ -8,6 +8,7 @@ use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
 use crate::api::resource::Noun;
 use crate::clock;
+use crate::store::numbers;
 use crate::store::numbers::NUMBERS;
 use crate::store::resource::Fault;
 use crate::store::resource::Members;
@@ -38,8 +39,41 @@ impl Noun for Numbers {
             let first = draft.after("first_number");
             draft.given.insert("last_number".to_owned(), first);
         }
-        Ok(())
+        judge_assignment(draft)?;
+        judge_service(draft)
     }
+}
+
+/// What a number may be assigned to.
+const ASSIGNMENTS: [&str; 5] =
+    ["trunk_id", "outbound_trunk_id", "routing_profile_id", "ai_profile_id", "campaign_id"];
+
+/// Whether a number is assigned follows from what it is assigned to: the schema keeps it so.
+fn judge_assignment(draft: &Draft<'_>) -> Result<(), Fault> {
+    let is_assigned = ASSIGNMENTS.iter().any(|name| !draft.after(name).is_null());
+    let given = draft.given.get("assignment_status").and_then(Value::as_str);
+    let why = match (given, is_assigned) {
+        (Some("assigned"), false) => "it is assigned to nothing: it is available",
+        (Some("available"), true) => "it is assigned: take away what it is assigned to",
+        _ => return Ok(()),
+    };
+    Err(Fault::Conflict { field: Some("assignment_status"), why: why.to_owned() })
+}
+
+/// A number that may not be used is not active.
+fn judge_service(draft: &mut Draft<'_>) -> Result<(), Fault> {
+    let text = |name: &str| draft.after(name).as_str().unwrap_or_default().to_owned();
+    let Some(bar) = numbers::bar(&text("assignment_status"), &text("compliance_state")) else {
+        return Ok(());
+    };
+    if draft.given.get("is_active") == Some(&Value::Bool(true)) {
+        let why = format!("the number cannot be activated: {bar}");
+        return Err(Fault::Conflict { field: Some("is_active"), why });
+    }
+    if draft.after("is_active") != Value::Bool(false) {
+        draft.given.insert("is_active".to_owned(), Value::Bool(false));
+    }
+    Ok(())
 }
 
 /// What became of an import.
@@ -195,5 +229,52 @@ mod tests {
         let given = row(&heading, cells(["+15550100", "", "no"])).unwrap();
         assert_eq!(Value::Object(given), json!({"first_number": "+15550100", "is_active": false}));
         assert!(row(&heading, vec!["+15550100".to_owned()]).is_err());
+    }
+
+    fn amended(before: Option<Value>, given: Value) -> Result<Value, String> {
+        let members = |value: Value| match value {
+            Value::Object(members) => members,
+            other => panic!("{other}"),
+        };
+        let id = uuid::Uuid::from_u128(1);
+        let row = |members| Row { id, tag: String::new(), members, sealed: Members::new() };
+        let before = before.map(|before| row(members(before)));
+        let mut given = members(given);
+        let mut draft = Draft { id, before: before.as_ref(), given: &mut given };
+        judge_assignment(&draft)
+            .and_then(|()| judge_service(&mut draft))
+            .map_err(|fault| fault.to_string())?;
+        Ok(Value::Object(given))
+    }
+
+    #[test]
+    fn a_number_that_may_not_be_used_is_taken_out_of_service_and_not_put_back() {
+        for (name, value) in [
+            ("compliance_state", "pending"),
+            ("compliance_state", "rejected"),
+            ("assignment_status", "reserved"),
+            ("assignment_status", "released"),
+        ] {
+            let off = json!({name: value, "is_active": false});
+            assert_eq!(amended(None, json!({name: value})), Ok(off.clone()), "{value}");
+            let used = json!({"is_active": true});
+            assert_eq!(amended(Some(used), json!({name: value})), Ok(off.clone()), "{value}");
+            let refused = amended(Some(off.clone()), json!({"is_active": true})).unwrap_err();
+            assert!(refused.contains("cannot be activated"), "{refused}");
+            assert_eq!(amended(Some(off), json!({"label": "x"})), Ok(json!({"label": "x"})));
+        }
+        let lifted = json!({"compliance_state": "approved", "is_active": true});
+        let before = json!({"compliance_state": "pending", "is_active": false});
+        assert_eq!(amended(Some(before), lifted.clone()), Ok(lifted));
+    }
+
+    #[test]
+    fn whether_a_number_is_assigned_is_not_said_against_what_it_is_assigned_to() {
+        let said = |status: &str| json!({"assignment_status": status});
+        let assigned = || Some(json!({"campaign_id": uuid::Uuid::nil().to_string()}));
+        assert!(amended(None, said("assigned")).is_err());
+        assert!(amended(None, said("available")).is_ok());
+        assert!(amended(assigned(), said("available")).is_err());
+        assert!(amended(assigned(), said("assigned")).is_ok());
     }
 }

@@ -201,8 +201,23 @@ fn in_path(route: &Route) -> Vec<Value> {
     all
 }
 
+/// Whether it gives the audio of a recording.
+fn is_audio(route: &Route) -> bool {
+    matches!(route.shape, Shape::Other { gives: (_, "Bytes"), .. })
+}
+
+/// Beside these the form in which a recording is given.
+fn with_form(route: &Route, mut all: Vec<Value>) -> Vec<Value> {
+    if is_audio(route) {
+        let forms = json!({"type": "string", "enum": ["wav", "ogg", "mp3"], "default": "wav"});
+        let about = "The form; else what `Accept` names first.";
+        all.push(json!({"name": "format", "in": "query", "schema": forms, "description": about}));
+    }
+    all
+}
+
 fn parameters(route: &Route) -> Value {
-    let mut all = in_path(route);
+    let mut all = with_form(route, in_path(route));
     let mut query = |name: &str, schema: Value, about: &str| {
         all.push(json!({"name": name, "in": "query", "schema": schema, "description": about}));
     };
@@ -233,16 +248,8 @@ fn parameters(route: &Route) -> Value {
         query("cursor", json!({"type": "string"}), "`next` of the page before.");
     }
     if is_calls {
-        for (name, about) in [
-            ("caller", "The caller, as claimed."),
-            ("dialled", "The dialled number, in the international form."),
-            ("cause", "Why it ended, by its code."),
-            ("disposition", "How it was filed."),
-        ] {
-            query(name, json!({"type": "string"}), about);
-        }
-        for (name, about) in [("from", "Arrived at or after."), ("until", "Arrived before.")] {
-            query(name, json!({"type": "string", "format": "date-time"}), about);
+        for (name, schema, about) in of_calls() {
+            query(name, schema, about);
         }
     }
     if let Shape::List(resource) = route.shape {
@@ -264,7 +271,7 @@ fn parameters(route: &Route) -> Value {
             "name": "Idempotency-Key", "in": "header", "schema": schema, "description": about,
         }));
     }
-    if matches!(route.shape, Shape::Change(_) | Shape::Delete(_)) && tag(route.path) != "api-keys" {
+    if has_tag(route) && tag(route.path) != "api-keys" {
         let about = "Tags of which it must still have one, else 412.";
         let schema = json!({"type": "string"});
         all.push(
@@ -272,6 +279,29 @@ fn parameters(route: &Route) -> Value {
         );
     }
     Value::Array(all)
+}
+
+/// What a list of calls may be narrowed by.
+fn of_calls() -> [(&'static str, Value, &'static str); 7] {
+    let text = || json!({"type": "string"});
+    let time = || json!({"type": "string", "format": "date-time"});
+    let live = "Those that run on this node, as it knows them; taken with limit and cursor alone.";
+    [
+        ("caller", text(), "The caller, as claimed."),
+        ("dialled", text(), "The dialled number, in the international form."),
+        ("cause", text(), "Why it ended, by its code."),
+        ("disposition", text(), "How it was filed."),
+        ("from", time(), "Arrived at or after."),
+        ("until", time(), "Arrived before."),
+        ("live", json!({"type": "boolean"}), live),
+    ]
+}
+
+/// True where a tag may be asked for: resources, what is said of calls, transcripts.
+fn has_tag(route: &Route) -> bool {
+    matches!(route.shape, Shape::Change(_) | Shape::Delete(_))
+        || matches!(route.shape, Shape::Other { takes: Some((_, "CallNotes")), .. })
+        || (route.method == "DELETE" && route.path.ends_with("/transcript"))
 }
 
 /// True for the route that places calls.
@@ -300,12 +330,20 @@ fn responses(route: &Route) -> Value {
         Shape::Delete(_) | Shape::Gone => (204, json!({"description": "It is gone."})),
         Shape::Other { status, gives: (kind, name), .. } => {
             let content = json!({kind: {"schema": reference(name)}});
-            (status, json!({"description": "Done.", "content": content}))
+            let mut done = json!({"description": "Done.", "content": content});
+            if matches!(name, "CallDetail" | "Transcript") {
+                done["headers"] = etag;
+            }
+            (status, done)
         }
     };
     all.insert(status.to_string(), answer);
-    if matches!(route.shape, Shape::Other { gives: ("audio/wav", _), .. }) {
-        let about = "The part that `Range` asks for.";
+    if is_audio(route) {
+        if let Some(content) = all.get_mut("200").and_then(|done| done.get_mut("content")) {
+            content["audio/ogg"] = json!({"schema": reference("Bytes")});
+            content["audio/mpeg"] = json!({"schema": reference("Bytes")});
+        }
+        let about = "The part of the WAV that `Range` asks for.";
         let content = json!({"audio/wav": {"schema": reference("Bytes")}});
         all.insert("206".to_owned(), json!({"description": about, "content": content}));
         let about = "`Range` asks for what is not there.";
@@ -326,7 +364,7 @@ fn refusals(route: &Route) -> Members {
     for (status, about) in REFUSALS {
         refuse(status, about);
     }
-    if matches!(route.shape, Shape::Other { gives: ("audio/wav", _), .. }) {
+    if is_audio(route) {
         refuse(409, "It is still recorded, or its file cannot be read.");
     }
     if is_placing(route) {
@@ -335,7 +373,7 @@ fn refusals(route: &Route) -> Members {
     if route.method != "GET" {
         refuse(409, "It goes against what is there.");
     }
-    if matches!(route.shape, Shape::Change(_) | Shape::Delete(_)) {
+    if has_tag(route) {
         refuse(412, "It was changed since it was read.");
     }
     if matches!(route.shape, Shape::Create(_) | Shape::Change(_))

@@ -8,12 +8,14 @@ use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
 use crate::api::secrets;
+use crate::api::steered;
 use crate::api::wish;
 use crate::api::wish::Sent;
 use crate::clock;
 use crate::engine::originate::CallControl;
 use crate::engine::originate::Origination;
 use crate::store::ai_profiles;
+use crate::store::database::within;
 use crate::store::idempotency::Known;
 use crate::store::idempotency::Request;
 use crate::store::resource::Fault;
@@ -46,6 +48,10 @@ const KEY: &str = "idempotency-key";
 const KEY_BYTES_MAX: usize = 255;
 /// Says that an answer was given before.
 const REPLAYED: &str = "idempotency-replayed";
+/// How long the database may take to keep how a request was answered: the call is placed, or refused, already.
+const KEPT_MAX: Duration = Duration::from_secs(2);
+/// The same to begin one: nothing is placed before.
+const BEGIN_MAX: Duration = Duration::from_secs(4);
 /// How long the same request under way is waited for, and how often it is looked for.
 const KEY_TRIES: u32 = 50;
 const KEY_PERIOD: Duration = Duration::from_millis(100);
@@ -101,7 +107,10 @@ pub(super) async fn place(
     match request {
         Some(request) => place_once(&context, &caller, request, (control, wish)).await,
         None => {
+            let numbers = (wish.to.clone(), wish.from);
             let call = control.place(wish).map_err(|cause| ErrorKind::CallRefused(cause).of(id))?;
+            let of = (numbers.0.as_str(), numbers.1);
+            steered::note_placed(&context, &caller, (tenant, call), of).await;
             Ok((StatusCode::CREATED, Json(placed(call))).into_response())
         }
     }
@@ -110,7 +119,7 @@ pub(super) async fn place(
 const KEY_FORM: &str = "`Idempotency-Key` is given once, as 1 to 255 visible characters";
 
 fn placed(call: CallId) -> Value {
-    json!({ "id": call.to_string(), "state": "calling" })
+    json!({ "id": call.to_string(), "state": "initiated" })
 }
 
 fn key(headers: &HeaderMap) -> Result<Option<&str>, &'static str> {
@@ -134,7 +143,8 @@ async fn place_once(
     let failed = |failed: sqlx::Error| error::database(&failed, id);
     let new = clock::new_call_id();
     for _ in 0..KEY_TRIES {
-        let (status, answer) = match request.begin(database, new).await.map_err(failed)? {
+        let begun = within(BEGIN_MAX, request.begin(database, new)).await;
+        let (status, answer) = match begun.map_err(failed)? {
             Known::Other => return Err(ErrorKind::KeyReused.of(id)),
             Known::Answered(status, answer) => (status, answer),
             Known::Placed(call) => (StatusCode::CREATED.as_u16(), placed(call)),
@@ -142,14 +152,22 @@ async fn place_once(
                 // Whoever began it may have come this far, and its record is still on its way.
                 if control.look(wish.tenant, call).await.is_err() {
                     wish.id = Some(call);
+                    let (tenant, to, from) = (wish.tenant, wish.to.clone(), wish.from);
                     if let Err(cause) = control.place(wish) {
-                        request.forget(database).await.map_err(failed)?;
+                        // One that cannot be forgotten now is not placed either.
+                        let forgotten = within(KEPT_MAX, request.forget(database)).await;
+                        drop(forgotten.inspect_err(|error| {
+                            tracing::warn!(%error, "a refused request is not forgotten");
+                        }));
                         return Err(ErrorKind::CallRefused(cause).of(id));
                     }
+                    steered::note_placed(context, caller, (tenant, call), (to.as_str(), from))
+                        .await;
                 }
                 let answer = placed(call);
                 // The call is placed: without this its record says so.
-                let kept = request.answered(database, StatusCode::CREATED.as_u16(), &answer).await;
+                let kept = request.answered(database, StatusCode::CREATED.as_u16(), &answer);
+                let kept = within(KEPT_MAX, kept).await;
                 kept.unwrap_or_else(|error| tracing::warn!(%error, "an answer is not kept"));
                 return Ok((StatusCode::CREATED, Json(answer)).into_response());
             }

@@ -10,6 +10,9 @@ use crate::api::resource::Noun;
 use crate::engine::originate::CallControl;
 use crate::recording::audio::AudioFile;
 use crate::recording::audio::Unreadable;
+use crate::recording::encoded::EncodedForm;
+use crate::recording::encoded::Encoding;
+use crate::recording::encoded::Unencodable;
 use crate::recording::recorder::Recorder;
 use crate::store::recordings;
 use crate::store::recordings::RECORDINGS;
@@ -20,7 +23,9 @@ use crate::types::id::TenantId;
 use axum::Extension;
 use axum::body::Body;
 use axum::body::Bytes;
+use axum::extract::Query;
 use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
 use axum::http::HeaderMap;
 use axum::http::HeaderValue;
 use axum::http::StatusCode;
@@ -28,6 +33,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use futures_util::stream;
+use serde::Deserialize;
 use tokio::sync::mpsc;
 
 /// Bytes read at once.
@@ -82,9 +88,12 @@ fn recorder(context: &Context) -> Option<Recorder> {
 pub(super) async fn audio(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
+    query: Result<Query<AudioQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let id = &caller.request_id;
+    let form = form_of(query.ok().as_deref(), &headers)
+        .ok_or_else(|| ErrorKind::BadParameter("`format` is wav, ogg or mp3").of(id))?;
     let (tenant, recording) = (caller.tenant()?, RecordingId::from_uuid(caller.item()?));
     let found = recordings::find(&context.database, tenant, recording).await;
     let found = found.map_err(|failed| error::database(&failed, id))?;
@@ -95,11 +104,94 @@ pub(super) async fn audio(
     }
     let recorder = recorder(&context).filter(|recorder| recorder.folder_id() == folder);
     let recorder = recorder.ok_or_else(|| missing("the recording is on another node"))?;
-    let file = open(recorder, (tenant, recording)).await;
+    let file = open(recorder.clone(), (tenant, recording)).await;
     let file = file.map_err(|why| unreadable(&why, &caller))?;
+    if let Some(form) = form {
+        let serial = recording.uuid().as_u128() as u32;
+        let encoding = recorder.encode(file, form, serial);
+        return encoding
+            .map(|encoding| encoded(encoding, form))
+            .map_err(|why| unencodable(&why, &caller));
+    }
     let etag = format!("\"{recording}\"");
     let wanted = wanted(&headers, &etag, file.length());
     Ok(answer(file, wanted, &etag))
+}
+
+/// How a recording is to be given.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AudioQuery {
+    format: Option<String>,
+}
+
+/// What a client asks for, by the address or else by what it accepts; outer `None`: it cannot be understood. As it is
+/// recorded is the inner `None`, and what is given who accepts anything.
+fn form_of(query: Option<&AudioQuery>, headers: &HeaderMap) -> Option<Option<EncodedForm>> {
+    match query?.format.as_deref() {
+        Some("wav") => return Some(None),
+        Some("ogg") => return Some(Some(EncodedForm::Ogg)),
+        Some("mp3") => return Some(Some(EncodedForm::Mp3)),
+        Some(_) => return None,
+        None => (),
+    }
+    let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let kinds = accepted.unwrap_or_default().split(',');
+    let form =
+        kinds.map(|kind| kind.split(';').next().unwrap_or_default().trim()).find_map(|kind| {
+            match kind {
+                "audio/ogg" => Some(Some(EncodedForm::Ogg)),
+                "audio/mpeg" => Some(Some(EncodedForm::Mp3)),
+                "audio/wav" | "audio/x-wav" | "audio/*" | "*/*" => Some(None),
+                _ => None,
+            }
+        });
+    Some(form.flatten())
+}
+
+fn unencodable(why: &Unencodable, caller: &Caller) -> ApiError {
+    match why {
+        Unencodable::TooMany => ErrorKind::TooManyEncoded.of(&caller.request_id),
+        Unencodable::Unreadable(why) => unreadable(why, caller),
+        Unencodable::Encoder(_) => {
+            let why = why.to_string();
+            error::fault(Fault::Conflict { field: None, why }, &caller.request_id)
+        }
+    }
+}
+
+/// The recording in another form, encoded as the client takes it. How long that is nobody knows before.
+fn encoded(mut encoding: Encoding, form: EncodedForm) -> Response {
+    let (pieces_in, pieces) = mpsc::channel(PIECES_WAITING);
+    tokio::task::spawn_blocking(move || {
+        loop {
+            let piece = match encoding.next_piece() {
+                Ok(None) => return,
+                Ok(Some(piece)) => Ok(Bytes::from(piece)),
+                Err(why) => Err(std::io::Error::other(why.to_string())),
+            };
+            let failed = piece.is_err();
+            if pieces_in.blocking_send(piece).is_err() || failed {
+                return;
+            }
+        }
+    });
+    let mut response = streamed(pieces).into_response();
+    let headers = response.headers_mut();
+    let kind = match form {
+        EncodedForm::Ogg => "audio/ogg",
+        EncodedForm::Mp3 => "audio/mpeg",
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("none"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    response
+}
+
+fn streamed(pieces: mpsc::Receiver<std::io::Result<Bytes>>) -> Body {
+    Body::from_stream(stream::unfold(pieces, |mut pieces| async {
+        pieces.recv().await.map(|piece| (piece, pieces))
+    }))
 }
 
 async fn open(
@@ -217,14 +309,28 @@ fn body(mut file: AudioFile, from: u64, until: u64) -> Body {
             }
         }
     });
-    Body::from_stream(stream::unfold(pieces, |mut pieces| async {
-        pieces.recv().await.map(|piece| (piece, pieces))
-    }))
+    streamed(pieces)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_form_is_that_of_the_address_or_else_what_is_accepted() {
+        let form = |format: Option<&str>, accept: &str| {
+            let query = AudioQuery { format: format.map(str::to_owned) };
+            let value = HeaderValue::from_str(accept).unwrap();
+            form_of(Some(&query), &HeaderMap::from_iter([(header::ACCEPT, value)]))
+        };
+        assert_eq!(form(None, "*/*"), Some(None));
+        assert_eq!(form(None, "text/html, audio/mpeg;q=0.9, */*"), Some(Some(EncodedForm::Mp3)));
+        assert_eq!(form(None, "audio/wav, audio/ogg"), Some(None));
+        assert_eq!(form(Some("ogg"), "audio/wav"), Some(Some(EncodedForm::Ogg)));
+        assert_eq!(form(Some("wav"), "audio/ogg"), Some(None));
+        assert_eq!(form(Some("flac"), "*/*"), None);
+        assert_eq!(form_of(None, &HeaderMap::new()), None, "another parameter");
+    }
 
     #[test]
     fn a_range_is_read_as_it_is_meant() {

@@ -305,6 +305,15 @@ pub(super) fn answer(resource: &Resource, status: StatusCode, row: Row) -> Respo
     (status, [(header::ETAG, tag)], Json(view(resource, row))).into_response()
 }
 
+/// An answer with an `ETag`, where there is one.
+pub(super) fn tagged(status: StatusCode, tag: Option<&str>, body: impl IntoResponse) -> Response {
+    let mut response = (status, body).into_response();
+    if let Some(tag) = tag.and_then(|tag| HeaderValue::from_str(tag).ok()) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
 fn etag(row: &Row) -> HeaderValue {
     // A tag is a number.
     HeaderValue::from_str(&format!("\"{}\"", row.tag)).unwrap_or(HeaderValue::from_static("\"\""))
@@ -312,7 +321,7 @@ fn etag(row: &Row) -> HeaderValue {
 
 /// The tags of a conditional request; `None`: there is no condition, or any tag fulfils it. A weak tag
 /// (RFC 9110 §13.1.1) fulfils none.
-fn tags(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<String>> {
+pub(super) fn tags(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<String>> {
     let mut all = headers.get_all(name).iter().peekable();
     all.peek()?;
     let text = all.filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");

@@ -338,15 +338,15 @@ const CALLS: [Route; 8] = [
     route(
         ("POST", "/api/v1/tenants/{tenant_id}/calls/{id}/hangup"),
         Access::Tenant(OPERATOR),
-        asks(None, 202, "CallState"),
-        "Hangs a call up.",
+        asks(None, 202, "CallStanding"),
+        "Hangs a call up, and answers how it stands then.",
         || post(control::hang_up),
     ),
     route(
         ("POST", "/api/v1/tenants/{tenant_id}/calls/{id}/transfer"),
         Access::Tenant(OPERATOR),
-        asks(Some("TransferWish"), 202, "CallState"),
-        "Transfers a call.",
+        asks(Some("TransferWish"), 202, "CallStanding"),
+        "Transfers a call, and answers how it stands then; how the transfer goes is told by its events.",
         || post(control::transfer),
     ),
     route(

@@ -1,9 +1,14 @@
-//! `in_time`: the body of a request must come within a time, however small the pieces it comes in.
+//! `in_time`: the body of a request must come within a time, however small the pieces it comes in, and is answered within
+//! another one, whatever its handler waits for.
 
 use crate::api::RequestId;
+use crate::api::error;
 use crate::api::error::ErrorKind;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
+use crate::types::limit::API_ANSWER_S_MAX;
+use crate::types::limit::API_LONG_ANSWER_S_MAX;
+use crate::types::limit::HTTP_BODY_S_MAX;
 use axum::body::Body;
 use axum::body::Bytes;
 use axum::body::HttpBody;
@@ -22,13 +27,52 @@ use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Sleep;
+
+/// How long what may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// The body.
+    pub(super) body: Duration,
+    /// The answer, once the body is there.
+    pub(super) answer: Duration,
+    /// The same of a request that does much.
+    pub(super) long_answer: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            body: Duration::from_secs(HTTP_BODY_S_MAX),
+            answer: Duration::from_secs(API_ANSWER_S_MAX),
+            long_answer: Duration::from_secs(API_LONG_ANSWER_S_MAX),
+        }
+    }
+}
+
+/// What the paths of requests that do much end with.
+const LONG: [&str; 4] = ["/numbers/import", "/privacy/export", "/privacy/erase", "/replay"];
 
 /// A body that fails when it is not complete in time.
 struct Timed {
     body: Body,
     until: Pin<Box<Sleep>>,
-    is_late: Arc<AtomicBool>,
+    coming: Arc<Coming>,
+}
+
+/// How far the body of a request is.
+#[derive(Default)]
+struct Coming {
+    is_late: AtomicBool,
+    /// Told once nothing more of it is waited for.
+    is_over: Notify,
+}
+
+impl Drop for Timed {
+    fn drop(&mut self) {
+        self.coming.is_over.notify_one();
+    }
 }
 
 impl HttpBody for Timed {
@@ -40,10 +84,14 @@ impl HttpBody for Timed {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
+        if self.body.is_end_stream() || matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+            self.coming.is_over.notify_one();
+        }
         if polled.is_ready() || self.until.as_mut().poll(context).is_pending() {
             return polled;
         }
-        self.is_late.store(true, Ordering::Relaxed);
+        self.coming.is_late.store(true, Ordering::Relaxed);
+        self.coming.is_over.notify_one();
         Poll::Ready(Some(Err(axum::Error::new(io::Error::from(io::ErrorKind::TimedOut)))))
     }
 
@@ -56,24 +104,100 @@ impl HttpBody for Timed {
     }
 }
 
-/// Gives a request `limit` for its body; over it: 408, counted, and the connection is closed.
+/// Gives a request a time for its body; over it: 408, counted, and the connection is closed. And a time for its answer,
+/// from when the body is there; over it: 503, since nothing but the database is waited for so long.
 pub(super) async fn in_time(
-    State(limit): State<Duration>,
+    State(patience): State<Patience>,
     request: Request,
     next: Next,
 ) -> Response {
-    if request.body().is_end_stream() {
-        return next.run(request).await;
-    }
     let id = request.extensions().get::<RequestId>().cloned().unwrap_or_default();
-    let is_late = Arc::new(AtomicBool::new(false));
-    let noted = Arc::clone(&is_late);
-    let until = Box::pin(tokio::time::sleep(limit));
-    let request = request.map(|body| Body::new(Timed { body, until, is_late: noted }));
-    let response = next.run(request).await;
-    if !is_late.load(Ordering::Relaxed) {
+    let uri = request.uri().clone();
+    let is_long = LONG.iter().any(|end| uri.path().ends_with(end));
+    let most = if is_long { patience.long_answer } else { patience.answer };
+    let coming = Arc::<Coming>::default();
+    let request = if request.body().is_end_stream() {
+        coming.is_over.notify_one();
+        request
+    } else {
+        let until = Box::pin(tokio::time::sleep(patience.body));
+        let coming = Arc::clone(&coming);
+        request.map(|body| Body::new(Timed { body, until, coming }))
+    };
+    let too_long = async {
+        coming.is_over.notified().await;
+        tokio::time::sleep(most).await;
+    };
+    let response = tokio::select! {
+        biased;
+        response = next.run(request) => response,
+        () = too_long => {
+            tracing::warn!(request_id = %id.0, path = uri.path(), "a request waited too long");
+            return error::in_form_of(&uri, ErrorKind::DatabaseAway.of(&id));
+        }
+    };
+    if !coming.is_late.load(Ordering::Relaxed) {
         return response;
     }
     metric::counter(Counter::ApiRequestsSlow).increment(1);
     ErrorKind::TooSlow.of(&id).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::middleware;
+    use axum::routing::post;
+    use http_body_util::BodyExt;
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+    use std::future::pending;
+
+    /// Short, where what is waited for never comes.
+    const PATIENCE: Patience = Patience {
+        body: Duration::from_secs(60),
+        answer: Duration::from_millis(100),
+        long_answer: Duration::from_secs(3_600),
+    };
+
+    async fn answered(path: &str, body: Body) -> (u16, String) {
+        let waits = || post(|_: Bytes| pending::<String>());
+        let router = Router::new()
+            .route("/waits", waits())
+            .route("/numbers/import", waits())
+            .route("/told", post(|body: Bytes| async move { body }))
+            .layer(middleware::from_fn_with_state(PATIENCE, in_time));
+        let request = Request::post(path).body(body).unwrap();
+        let response = TowerToHyperService::new(router).call(request).await.unwrap();
+        let status = response.status().as_u16();
+        assert_eq!(response.headers().contains_key("retry-after"), status == 503);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    /// A body that comes later than answers may.
+    fn late() -> Body {
+        let body = futures_util::stream::once(async move {
+            tokio::time::sleep(PATIENCE.answer * 4).await;
+            Ok::<_, io::Error>(Bytes::from_static(b"late"))
+        });
+        Body::from_stream(body)
+    }
+
+    #[tokio::test]
+    async fn a_request_is_answered_in_time_from_when_it_is_there_whatever_is_waited_for() {
+        for body in [Body::empty(), Body::from("x"), late()] {
+            let (status, text) = answered("/waits", body).await;
+            assert_eq!(status, 503, "{text}");
+            assert!(text.contains("database_unavailable"), "{text}");
+        }
+        assert_eq!(answered("/told", late()).await, (200, "late".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_does_much_has_longer() {
+        let much = answered("/numbers/import", Body::from("x"));
+        assert!(tokio::time::timeout(PATIENCE.answer * 4, much).await.is_err());
+    }
 }

@@ -8,6 +8,8 @@ use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
 use crate::api::live_view::StandingView;
+use crate::api::steered;
+use crate::api::steered::Asked;
 use crate::api::wish::Sent;
 use crate::call::record::RecordOrder;
 use crate::call::side::LegSide;
@@ -15,6 +17,7 @@ use crate::call::steer::MutedSide;
 use crate::call::steer::Order;
 use crate::call::steer::Senseless;
 use crate::clock;
+use crate::engine::errand::Snapshot;
 use crate::engine::originate::CallControl;
 use crate::engine::registry::Unheard;
 use crate::engine::steering::NotAttached;
@@ -28,6 +31,7 @@ use axum::Extension;
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
+use serde_json::json;
 
 /// Times a sound may be played in a row.
 const ROUNDS_MAX: u32 = 1_000;
@@ -180,8 +184,9 @@ pub(super) async fn play(
         return Err(invalid("repeat", "it is 1 to 1000", &caller));
     }
     let (tenant, control, call) = open(&context, &caller)?;
+    let asked = ("play", json!({ "asset": wish.asset, "repeat": wish.repeat }));
     match control.play((tenant, call), asset, wish.repeat).await {
-        Ok(snapshot) => Ok(Json(StandingView::of(call, &snapshot))),
+        Ok(snapshot) => Ok(done(&context, &caller, (tenant, call), asked, &snapshot).await),
         Err(NotPlayed::Call(why)) => Err(refused(&context, &caller, why).await),
         Err(NotPlayed::Asset(why)) => Err(invalid("asset", &why.to_string(), &caller)),
     }
@@ -197,8 +202,9 @@ pub(super) async fn attach(
     let profile = wish.ai_profile_id.parse();
     let profile = profile.map_err(|_| bad("it is the id of an AI profile"))?;
     let (tenant, control, call) = open(&context, &caller)?;
+    let asked = ("attach", json!({ "ai_profile_id": wish.ai_profile_id }));
     match control.attach(tenant, call, profile).await {
-        Ok(snapshot) => Ok(Json(StandingView::of(call, &snapshot))),
+        Ok(snapshot) => Ok(done(&context, &caller, (tenant, call), asked, &snapshot).await),
         Err(NotAttached::Call(why)) => Err(refused(&context, &caller, why).await),
         Err(why @ (NotAttached::NoProfile | NotAttached::Telephone)) => Err(bad(&why.to_string())),
     }
@@ -224,10 +230,23 @@ fn open(context: &Context, caller: &Caller) -> Result<(TenantId, CallControl, Ca
 
 async fn order(context: &Context, caller: &Caller, order: Order) -> Done {
     let (tenant, control, call) = open(context, caller)?;
+    let asked = steered::named(&order);
     match control.order(tenant, call, order).await {
-        Ok(snapshot) => Ok(Json(StandingView::of(call, &snapshot))),
+        Ok(snapshot) => Ok(done(context, caller, (tenant, call), asked, &snapshot).await),
         Err(why) => Err(refused(context, caller, why).await),
     }
+}
+
+/// Notes what was done, and answers how the call stands.
+pub(super) async fn done(
+    context: &Context,
+    caller: &Caller,
+    key: (TenantId, CallId),
+    asked: Asked,
+    snapshot: &Snapshot,
+) -> Json<StandingView> {
+    steered::note(context, caller, key, asked, snapshot).await;
+    Json(StandingView::of(key.1, snapshot))
 }
 
 /// A call that does not run is over, or never was.

@@ -8,12 +8,14 @@ use crate::api::calls;
 use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
+use crate::api::resource;
 use crate::api::wish::Sent;
 use crate::clock;
 use crate::store;
 use crate::store::resource::Fault;
 use crate::store::transcripts;
 use crate::store::transcripts::AfterEnd;
+use crate::store::transcripts::Deleted;
 use crate::store::transcripts::Turn;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
@@ -25,7 +27,10 @@ use axum::Json;
 use axum::extract::Query;
 use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
+use axum::http::HeaderMap;
 use axum::http::StatusCode;
+use axum::http::header;
+use axum::response::Response;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
@@ -200,7 +205,7 @@ pub(super) async fn show(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
     query: Asked,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Response, ApiError> {
     let id = &caller.request_id;
     let bad = |what| ErrorKind::BadParameter(what).of(id);
     let Query(query) = query.map_err(|_| bad(PARAMETERS))?;
@@ -209,12 +214,21 @@ pub(super) async fn show(
     let from = from.map_err(|_| bad("`cursor` is the `next` of an earlier page"))?;
     let key = (caller.tenant()?, CallId::from_uuid(caller.item()?));
     is_known(&context, &caller, key).await?;
+    // Before the turns: who deletes by it deletes nothing unseen.
+    let tag = transcripts::tag(&context.database, key).await;
+    let tag = tag.map_err(|failed| error::database(&failed, id))?.map(|tag| format!("\"{tag}\""));
     let turns = transcripts::get(&context.database, key, (from, limit + 1)).await;
     let mut turns = turns.map_err(|failed| error::database(&failed, id))?;
     let next = turns.get(limit as usize).map(|turn| turn.seq.to_string());
     turns.truncate(limit as usize);
     let turns: Vec<_> = turns.iter().map(view).collect();
-    Ok(Json(json!({ "call_id": key.1.to_string(), "turns": turns, "next": next })))
+    let shown = json!({
+        "call_id": key.1.to_string(),
+        "turns": turns,
+        "next": next,
+        "etag": tag,
+    });
+    Ok(resource::tagged(StatusCode::OK, tag.as_deref(), Json(shown)))
 }
 
 fn view(turn: &Turn) -> Value {
@@ -260,14 +274,17 @@ pub(super) async fn list(
 pub(super) async fn delete(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
     let id = &caller.request_id;
     let key = (caller.tenant()?, CallId::from_uuid(caller.item()?));
-    let gone = transcripts::delete((&context.database, &caller.holder), key).await;
-    if gone.map_err(|failed| error::database(&failed, id))? {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(ErrorKind::NotFound("the call has no transcript").of(id))
+    let expected = resource::tags(&headers, &header::IF_MATCH);
+    let from = (&context.database, &caller.holder);
+    let gone = transcripts::delete(from, key, expected.as_deref()).await;
+    match gone.map_err(|failed| error::database(&failed, id))? {
+        Deleted::Done => Ok(StatusCode::NO_CONTENT),
+        Deleted::Nothing => Err(ErrorKind::NotFound("the call has no transcript").of(id)),
+        Deleted::Stale => Err(ErrorKind::Stale.of(id)),
     }
 }
 

@@ -1,11 +1,18 @@
 //! What clients see of stored things. Domain types stay free of the wire.
 
 use crate::api::live_view::LiveView;
+use crate::api::resource;
+use crate::cdr::CallRecord;
 use crate::cdr::CallState;
 use crate::engine::errand::LiveCall;
+use crate::store::call_notes;
 use crate::store::calls::StoredCall;
 use crate::store::calls::StoredEvent;
 use crate::store::calls::StoredMedia;
+use crate::store::running_call;
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::Response;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
@@ -77,6 +84,8 @@ struct MediaView {
     /// Null: media was not encrypted.
     srtp_suite: Option<String>,
     srtp_packets_refused: i64,
+    /// Null: of calls of before, and without media.
+    quality: Option<Value>,
 }
 
 /// A call with how it was decided and what happened to it.
@@ -90,6 +99,8 @@ pub(super) struct CallDetailView {
     dtmf: Vec<KeyView>,
     /// How it stands while it runs.
     live: Option<LiveView>,
+    /// The tag of what applications said of it; null: the database is away, and what they said with it.
+    etag: Option<String>,
 }
 
 /// A key that was pressed.
@@ -174,6 +185,7 @@ impl MediaView {
             agent_underruns: media.underruns,
             srtp_suite: media.srtp_suite,
             srtp_packets_refused: media.srtp_refused,
+            quality: media.quality,
         }
     }
 }
@@ -194,6 +206,9 @@ impl CallDetailView {
                 detail: event.detail,
             })
             .collect();
+        let said = [&stored.disposition, &stored.outcome, &stored.summary];
+        let tag = call_notes::tag(said.map(|text| text.as_deref()), &stored.variables);
+        let etag = format!("\"{tag}\"");
         let id = stored.id;
         let mut call = CallView::of(stored);
         if let Some(live) = live {
@@ -208,6 +223,18 @@ impl CallDetailView {
         };
         let dtmf = events.iter().filter_map(pressed).collect();
         let live = live.map(|live| LiveView::of(id, live));
-        Self { call, decision, events, dtmf, live }
+        Self { call, decision, events, dtmf, live, etag: Some(etag) }
+    }
+
+    /// A call that runs, as it is known in memory: the database is away.
+    pub(super) fn of_running(record: &CallRecord, live: &LiveCall) -> Self {
+        let view = Self::of(running_call::stored(record), Vec::new(), Some(live));
+        Self { etag: None, ..view }
+    }
+
+    /// The answer that shows it.
+    pub(super) fn answer(self) -> Response {
+        let tag = self.etag.clone();
+        resource::tagged(StatusCode::OK, tag.as_deref(), Json(self))
     }
 }

@@ -4,20 +4,26 @@
 //! threads. Both tick every 20 ms by the same clock: a frame put in is taken out in the other's next tick,
 //! and one may wait longer when a thread came late. Neither end allocates or frees.
 
-use crate::audio::frame::Encoded;
 use crate::audio::ringback::RingbackForm;
-use crate::types::codec::Codec;
+use crate::audio::sound::Sound;
 use crate::types::limit::BRIDGE_FRAMES_MAX;
 use crate::types::limit::BRIDGE_WAITING_MAX;
 use rtrb::Consumer;
 use rtrb::Producer;
 use rtrb::RingBuffer;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 /// 20 ms of one side of a bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it goes through a ring, and nothing may allocate for it"
+)]
 pub enum BridgeItem {
     /// Audio as it came, so that legs of the same codec pass it on untouched.
-    Audio(Codec, Encoded),
+    Audio(Sound),
     /// A key is down, or was released.
     Key(BridgeKey),
 }
@@ -55,6 +61,9 @@ pub struct BridgeEnd {
     out: Option<Producer<BridgeItem>>,
     into: Option<Consumer<BridgeItem>>,
     waiting: Waiting,
+    /// Whether who hears what goes out, and this end itself, make use of 16 kHz.
+    out_is_wide: Arc<AtomicBool>,
+    into_is_wide: Arc<AtomicBool>,
 }
 
 impl BridgeEnd {
@@ -64,7 +73,8 @@ impl BridgeEnd {
         let (speaker, mut one) = Self::one_way();
         let (two, listener) = Self::one_way();
         one.out = two.out;
-        (one, Self { out: speaker.out, ..listener })
+        one.out_is_wide = two.out_is_wide;
+        (one, Self { out: speaker.out, out_is_wide: speaker.out_is_wide, ..listener })
     }
 
     /// A bridge by which the second hears the first, and the first nobody.
@@ -72,20 +82,33 @@ impl BridgeEnd {
     pub fn one_way() -> (Self, Self) {
         let (out, into) = RingBuffer::new(BRIDGE_FRAMES_MAX);
         let speaker = Self { out: Some(out), ..Self::nowhere(Waiting::Noise) };
-        let listener = Self { into: Some(into), ..Self::nowhere(Waiting::Noise) };
+        let mut listener = Self { into: Some(into), ..Self::nowhere(Waiting::Noise) };
+        listener.into_is_wide = Arc::clone(&speaker.out_is_wide);
         (speaker, listener)
     }
 
     /// A bridge to nobody: its session plays `waiting`.
     #[must_use]
-    pub const fn nowhere(waiting: Waiting) -> Self {
-        Self { out: None, into: None, waiting }
+    pub fn nowhere(waiting: Waiting) -> Self {
+        let (out_is_wide, into_is_wide) = (Arc::default(), Arc::default());
+        Self { out: None, into: None, waiting, out_is_wide, into_is_wide }
     }
 
     /// What is played while there is nothing to hear.
     #[must_use]
     pub const fn waiting(&self) -> Waiting {
         self.waiting
+    }
+
+    /// Says whether this end makes use of 16 kHz.
+    pub fn hears_wide(&self, wide: bool) {
+        self.into_is_wide.store(wide, Ordering::Relaxed);
+    }
+
+    /// Whether who hears this end makes use of 16 kHz.
+    #[must_use]
+    pub fn is_heard_wide(&self) -> bool {
+        self.out_is_wide.load(Ordering::Relaxed)
     }
 
     /// Passes on 20 ms; false when the other side takes nothing and they were dropped. With nobody to
@@ -96,13 +119,13 @@ impl BridgeEnd {
 
     /// The next 20 ms of the other side; `None` when there is nothing. News of keys go to `pressed`; an
     /// item that only tells of a release takes no time, and what waits too long is dropped.
-    pub fn hear(&mut self, mut pressed: impl FnMut(BridgeKey)) -> Option<(Codec, Encoded)> {
+    pub fn hear(&mut self, mut pressed: impl FnMut(BridgeKey)) -> Option<Sound> {
         let into = self.into.as_mut()?;
         loop {
             let late = into.slots() > BRIDGE_WAITING_MAX;
             match into.pop().ok()? {
-                BridgeItem::Audio(codec, frame) if !late => return Some((codec, frame)),
-                BridgeItem::Audio(..) => (),
+                BridgeItem::Audio(sound) if !late => return Some(sound),
+                BridgeItem::Audio(_) => (),
                 BridgeItem::Key(key) => {
                     pressed(key);
                     if !key.released && !late {
@@ -118,9 +141,10 @@ impl BridgeEnd {
 mod tests {
     use super::*;
     use crate::audio::frame::FRAME_SAMPLES;
+    use crate::types::codec::Law;
 
     fn audio(level: u8) -> BridgeItem {
-        BridgeItem::Audio(Codec::Pcma, [level; FRAME_SAMPLES])
+        BridgeItem::Audio(Sound::Law(Law::A, [level; FRAME_SAMPLES]))
     }
 
     fn key(samples: u32, released: bool) -> BridgeKey {
@@ -128,8 +152,8 @@ mod tests {
     }
 
     fn heard(end: &mut BridgeEnd) -> Option<u8> {
-        end.hear(|_| ()).map(|(codec, frame)| {
-            assert_eq!(codec, Codec::Pcma);
+        end.hear(|_| ()).map(|sound| {
+            let Sound::Law(Law::A, frame) = sound else { panic!("{sound:?}") };
             frame[0]
         })
     }
@@ -142,6 +166,19 @@ mod tests {
             assert_eq!((heard(&mut two), heard(&mut one)), (Some(level), Some(100 + level)));
             assert_eq!((heard(&mut two), heard(&mut one)), (None, None));
         }
+    }
+
+    #[test]
+    fn each_knows_whether_the_other_makes_use_of_16_khz() {
+        let (one, two) = BridgeEnd::pair();
+        two.hears_wide(true);
+        assert_eq!((one.is_heard_wide(), two.is_heard_wide()), (true, false));
+        one.hears_wide(true);
+        two.hears_wide(false);
+        assert_eq!((one.is_heard_wide(), two.is_heard_wide()), (false, true));
+        let (speaker, listener) = BridgeEnd::one_way();
+        listener.hears_wide(true);
+        assert_eq!((speaker.is_heard_wide(), listener.is_heard_wide()), (true, false));
     }
 
     #[test]

@@ -85,6 +85,18 @@ impl Concealer {
         }
     }
 
+    /// Its rate in units of 8 kHz.
+    #[must_use]
+    pub const fn factor(&self) -> usize {
+        self.factor
+    }
+
+    /// Whether it is for audio at 16 kHz.
+    #[must_use]
+    pub const fn is_wide(&self) -> bool {
+        self.factor == 2
+    }
+
     /// Samples were received. After a loss what was concealed is faded into them; true when that changed
     /// them.
     pub fn heard(&mut self, samples: &mut [i16]) -> bool {
@@ -164,6 +176,12 @@ impl Concealer {
     #[must_use]
     pub fn was_quiet(&self) -> bool {
         self.floor.was_quiet()
+    }
+
+    /// Mean squares: of what was heard last, and of the quietest moments, if any.
+    #[must_use]
+    pub fn powers(&self) -> (f32, Option<f32>) {
+        self.floor.powers()
     }
 
     /// The history at this rate.
@@ -396,7 +414,7 @@ mod tests {
     use crate::audio::g711;
     use crate::audio::tone::Tone;
     use crate::audio::voice::Voice as Speaker;
-    use crate::types::codec::Codec;
+    use crate::types::codec::Law;
     use crate::types::random::Random;
 
     /// Speech of the built-in agent: what a synthesis program said.
@@ -411,7 +429,7 @@ mod tests {
     fn speech() -> Vec<i16> {
         let encoded = SPEECH.concat();
         let mut linear = vec![0; encoded.len()];
-        g711::decode(Codec::Pcmu, &encoded, &mut linear);
+        g711::decode(Law::Mu, &encoded, &mut linear);
         linear
     }
 

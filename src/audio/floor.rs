@@ -93,6 +93,13 @@ impl Floor {
         self.is_quiet_power(self.last_power)
     }
 
+    /// Mean squares: of what was observed last, and of the quietest moments, if any.
+    #[must_use]
+    pub fn powers(&self) -> (f32, Option<f32>) {
+        let floor = self.hush().power;
+        (self.last_power, (floor < f32::MAX).then_some(floor))
+    }
+
     fn is_quiet_power(&self, power: f32) -> bool {
         let floor = self.hush().power;
         power <= QUIET_POWER || (power <= floor * QUIET_SHARE && power <= LOUD_POWER)

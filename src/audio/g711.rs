@@ -3,7 +3,7 @@
 //! Encoding has no branches and no tables, so that the compiler makes vector code of it: the exponent
 //! and the first four bits of the mantissa of a float are the segment and the step of G.711.
 
-use crate::types::codec::Codec;
+use crate::types::codec::Law;
 
 /// The loudest magnitude of µ-law before its bias.
 const ULAW_CLIP: i32 = 32_635;
@@ -63,10 +63,10 @@ pub const fn alaw_decode(byte: u8) -> i16 {
 }
 
 /// Decodes to `out`, as far as the shorter of the two goes.
-pub fn decode(codec: Codec, encoded: &[u8], out: &mut [i16]) {
-    let table = match codec {
-        Codec::Pcmu => &ULAW_LINEAR,
-        Codec::Pcma => &ALAW_LINEAR,
+pub fn decode(law: Law, encoded: &[u8], out: &mut [i16]) {
+    let table = match law {
+        Law::Mu => &ULAW_LINEAR,
+        Law::A => &ALAW_LINEAR,
     };
     for (sample, byte) in out.iter_mut().zip(encoded) {
         *sample = *looked_up(table, *byte);
@@ -74,16 +74,16 @@ pub fn decode(codec: Codec, encoded: &[u8], out: &mut [i16]) {
 }
 
 /// Encodes to `out`, as far as the shorter of the two goes.
-pub fn encode(codec: Codec, linear: &[i16], out: &mut [u8]) {
+pub fn encode(law: Law, linear: &[i16], out: &mut [u8]) {
     let pairs = out.iter_mut().zip(linear);
-    match codec {
-        Codec::Pcmu => pairs.for_each(|(byte, sample)| *byte = ulaw_encode(*sample)),
-        Codec::Pcma => pairs.for_each(|(byte, sample)| *byte = alaw_encode(*sample)),
+    match law {
+        Law::Mu => pairs.for_each(|(byte, sample)| *byte = ulaw_encode(*sample)),
+        Law::A => pairs.for_each(|(byte, sample)| *byte = alaw_encode(*sample)),
     }
 }
 
-/// Turns what is encoded by `from` to `to`, in place. Of the same codec not a bit changes.
-pub fn convert(from: Codec, to: Codec, bytes: &mut [u8]) {
+/// Turns what is encoded by `from` to `to`, in place. Of the same law not a bit changes.
+pub fn convert(from: Law, to: Law, bytes: &mut [u8]) {
     if from != to {
         to_ulaw(from, bytes);
         from_ulaw(to, bytes);
@@ -92,26 +92,26 @@ pub fn convert(from: Codec, to: Codec, bytes: &mut [u8]) {
 
 /// The byte of silence.
 #[must_use]
-pub const fn silence(codec: Codec) -> u8 {
-    match codec {
-        Codec::Pcmu => 0xff,
-        Codec::Pcma => 0xd5,
+pub const fn silence(law: Law) -> u8 {
+    match law {
+        Law::Mu => 0xff,
+        Law::A => 0xd5,
     }
 }
 
-/// Turns µ-law to `codec`, in place.
-pub fn from_ulaw(codec: Codec, bytes: &mut [u8]) {
-    match codec {
-        Codec::Pcmu => (),
-        Codec::Pcma => bytes.iter_mut().for_each(|byte| *byte = *looked_up(&ULAW_TO_ALAW, *byte)),
+/// Turns µ-law to `law`, in place.
+pub fn from_ulaw(law: Law, bytes: &mut [u8]) {
+    match law {
+        Law::Mu => (),
+        Law::A => bytes.iter_mut().for_each(|byte| *byte = *looked_up(&ULAW_TO_ALAW, *byte)),
     }
 }
 
-/// Turns `codec` to µ-law, in place.
-pub fn to_ulaw(codec: Codec, bytes: &mut [u8]) {
-    match codec {
-        Codec::Pcmu => (),
-        Codec::Pcma => bytes.iter_mut().for_each(|byte| *byte = *looked_up(&ALAW_TO_ULAW, *byte)),
+/// Turns `law` to µ-law, in place.
+pub fn to_ulaw(law: Law, bytes: &mut [u8]) {
+    match law {
+        Law::Mu => (),
+        Law::A => bytes.iter_mut().for_each(|byte| *byte = *looked_up(&ALAW_TO_ULAW, *byte)),
     }
 }
 
@@ -119,31 +119,31 @@ const fn looked_up<T>(table: &[T; 256], byte: u8) -> &T {
     &table[byte as usize]
 }
 
-static ULAW_LINEAR: [i16; 256] = linear_table(Codec::Pcmu);
-static ALAW_LINEAR: [i16; 256] = linear_table(Codec::Pcma);
-static ULAW_TO_ALAW: [u8; 256] = transcode_table(Codec::Pcmu);
-static ALAW_TO_ULAW: [u8; 256] = transcode_table(Codec::Pcma);
+static ULAW_LINEAR: [i16; 256] = linear_table(Law::Mu);
+static ALAW_LINEAR: [i16; 256] = linear_table(Law::A);
+static ULAW_TO_ALAW: [u8; 256] = transcode_table(Law::Mu);
+static ALAW_TO_ULAW: [u8; 256] = transcode_table(Law::A);
 
-const fn linear_table(codec: Codec) -> [i16; 256] {
+const fn linear_table(law: Law) -> [i16; 256] {
     let mut table = [0; 256];
     let mut byte = 0;
     while byte < 256 {
-        table[byte] = match codec {
-            Codec::Pcmu => ulaw_decode(byte as u8),
-            Codec::Pcma => alaw_decode(byte as u8),
+        table[byte] = match law {
+            Law::Mu => ulaw_decode(byte as u8),
+            Law::A => alaw_decode(byte as u8),
         };
         byte += 1;
     }
     table
 }
 
-const fn transcode_table(from: Codec) -> [u8; 256] {
+const fn transcode_table(from: Law) -> [u8; 256] {
     let mut table = [0; 256];
     let mut byte = 0;
     while byte < 256 {
         table[byte] = match from {
-            Codec::Pcmu => alaw_encode(ulaw_decode(byte as u8)),
-            Codec::Pcma => ulaw_encode(alaw_decode(byte as u8)),
+            Law::Mu => alaw_encode(ulaw_decode(byte as u8)),
+            Law::A => ulaw_encode(alaw_decode(byte as u8)),
         };
         byte += 1;
     }
@@ -211,25 +211,25 @@ mod tests {
     fn transcoding_there_and_back_stays_within_a_step() {
         for byte in 0..=u8::MAX {
             let mut bytes = [byte];
-            from_ulaw(Codec::Pcma, &mut bytes);
-            to_ulaw(Codec::Pcma, &mut bytes);
+            from_ulaw(Law::A, &mut bytes);
+            to_ulaw(Law::A, &mut bytes);
             let (before, after) = (i32::from(ulaw_decode(byte)), i32::from(ulaw_decode(bytes[0])));
             assert!((before - after).abs() <= before.abs() / 16 + 16, "{byte}: {before} {after}");
-            from_ulaw(Codec::Pcmu, &mut bytes);
+            from_ulaw(Law::Mu, &mut bytes);
         }
     }
 
     #[test]
     fn frames_are_coded_as_samples_are() {
         let bytes: Vec<u8> = (0..=255).collect();
-        for codec in [Codec::Pcmu, Codec::Pcma] {
+        for law in [Law::Mu, Law::A] {
             let mut linear = [0; 256];
-            decode(codec, &bytes, &mut linear);
+            decode(law, &bytes, &mut linear);
             let mut again = [0; 256];
-            encode(codec, &linear, &mut again);
+            encode(law, &linear, &mut again);
             assert_eq!(
                 again.iter().zip(&bytes).filter(|(a, b)| a != b).count(),
-                usize::from(codec == Codec::Pcmu)
+                usize::from(law == Law::Mu)
             );
         }
     }

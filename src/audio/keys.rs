@@ -168,7 +168,7 @@ mod tests {
     use crate::audio::g711;
     use crate::audio::tone::Tone;
     use crate::audio::voice::Voice;
-    use crate::types::codec::Codec;
+    use crate::types::codec::Law;
     use crate::types::random::Random;
 
     /// A key as it comes out of G.711, with silence around it.
@@ -222,8 +222,8 @@ mod tests {
         let mut heard = Vec::new();
         for frame in samples.as_chunks::<FRAME_SAMPLES>().0 {
             let (mut bytes, mut linear) = ([0; FRAME_SAMPLES], [0; FRAME_SAMPLES]);
-            g711::encode(Codec::Pcmu, frame, &mut bytes);
-            g711::decode(Codec::Pcmu, &bytes, &mut linear);
+            g711::encode(Law::Mu, frame, &mut bytes);
+            g711::decode(Law::Mu, &bytes, &mut linear);
             ear.push(&linear, |key| heard.push(key));
         }
         heard
@@ -284,7 +284,7 @@ mod tests {
             include_bytes!("../agent/builtin/prompts/goodbye.ulaw"),
         ];
         let mut speech = vec![0; prompts.concat().len()];
-        g711::decode(Codec::Pcmu, &prompts.concat(), &mut speech);
+        g711::decode(Law::Mu, &prompts.concat(), &mut speech);
         // Shifted, so that blocks fall elsewhere; at other speeds, for other voices.
         for shift in (0..BLOCK).step_by(17) {
             assert_eq!(heard(&speech[shift..]), [], "{shift}");

@@ -1,10 +1,12 @@
 //! The link between a media thread and an agent's task: caller audio one way, agent audio with its
 //! marks the other, and `clear`, which overtakes everything queued.
 //!
-//! Audio is G.711 µ-law at 8 kHz both ways. Each way is a ring with one producer and one consumer,
+//! Audio is G.711 µ-law at 8 kHz both ways, or samples at 16 kHz where the agent and the caller's codec have
+//! them. It is counted in units of 8 kHz: a byte of µ-law, two samples at 16 kHz. Each way is a ring with one producer and one consumer,
 //! so neither end ever waits for the other. The media end neither allocates nor frees: emptied
 //! segments go back to the agent's end, which reuses or drops them.
 
+use crate::audio::frame::WidePcm;
 use crate::types::limit::AGENT_CHUNK_BYTES_MAX;
 use crate::types::limit::AGENT_FRAMES_MAX;
 use crate::types::limit::AGENT_ITEMS_MAX;
@@ -24,12 +26,15 @@ use std::task::Waker;
 /// Bytes of one frame of caller audio: 20 ms of µ-law at 8 kHz.
 pub const FRAME_BYTES: usize = 160;
 
-/// Bytes of µ-law in a millisecond.
-const BYTES_PER_MS: u64 = 8;
+/// Units of audio in a millisecond.
+const UNITS_PER_MS: u64 = 8;
+
+/// Bytes of a unit at 16 kHz: two samples of 16 bits, the lesser byte first.
+pub const WIDE_UNIT_BYTES: usize = 4;
 
 /// Above this much audio in the ring, further audio is gathered into larger segments, so that a bot
 /// that sends a minute at once in 20 ms pieces does not fill the ring's items.
-const GATHER_ABOVE_BYTES: u64 = 500 * BYTES_PER_MS;
+const GATHER_ABOVE_UNITS: u64 = 500 * UNITS_PER_MS;
 
 /// Above this many segments in the ring too, so that a bot that sends single bytes does not either.
 const GATHER_ABOVE_SEGMENTS: usize = 64;
@@ -41,9 +46,21 @@ const SPARE_SEGMENTS_MAX: usize = 1;
 /// Larger ones, of an agent that sends faster than it is played, are not kept.
 const SPARE_BYTES_MAX: usize = 2_000;
 
-/// A new link. The media end goes to the media thread, the agent's end to the agent's task.
+/// A new link to an agent that hears 8 kHz. The media end goes to the media thread, the agent's end to the agent's
+/// task.
 #[must_use]
 pub fn link() -> (MediaEnd, AgentEnd) {
+    linked(None)
+}
+
+/// A new link to an agent that hears 16 kHz where the caller's codec has them.
+#[must_use]
+pub fn wide_link() -> (MediaEnd, AgentEnd) {
+    linked(Some(RingBuffer::new(AGENT_FRAMES_MAX)))
+}
+
+fn linked(wide: Option<(Producer<WidePcm>, Consumer<WidePcm>)>) -> (MediaEnd, AgentEnd) {
+    let (wide_in, wide_out) = wide.unzip();
     let (items_in, items_out) = RingBuffer::new(AGENT_ITEMS_MAX);
     // Every segment in flight fits, so giving one back never fails: the ring's own, the one being
     // played and the one being gathered.
@@ -55,6 +72,7 @@ pub fn link() -> (MediaEnd, AgentEnd) {
         segments: items_out,
         emptied: emptied_in,
         frames: frames_in,
+        wide_frames: wide_in,
         notices: notices_in,
         finishes_taken: 0,
         shared: Arc::clone(&shared),
@@ -63,6 +81,7 @@ pub fn link() -> (MediaEnd, AgentEnd) {
         segments: items_in,
         emptied: emptied_out,
         frames: frames_out,
+        wide_frames: wide_out,
         notices: notices_out,
         shared,
         gathering: None,
@@ -71,16 +90,19 @@ pub fn link() -> (MediaEnd, AgentEnd) {
         returned: VecDeque::new(),
         marks_outstanding: 0,
         closed_seen: false,
+        keys_private: false,
     };
     (media, agent)
 }
 
 /// What the agent's task learns from the media thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkEvent {
     /// The next 20 ms of the caller, µ-law. One comes every 20 ms for as long as the session lives,
     /// silence where the caller sent nothing.
     Audio([u8; FRAME_BYTES]),
+    /// The same at 16 kHz: the caller's codec has them, and hears what the agent says at that rate.
+    WideAudio(Box<WidePcm>),
     /// The caller pressed a key.
     Digit(char),
     /// Everything queued before this mark was played, or dropped by a clear.
@@ -119,9 +141,11 @@ pub enum LinkEvent {
 pub struct Segment {
     /// The clears the agent had asked for when it sent this; older than the present ones: dropped.
     pub epoch: u64,
-    /// µ-law.
+    /// Its bytes are samples at 16 kHz.
+    pub wide: bool,
+    /// µ-law, or pairs of samples of 16 bits.
     pub bytes: Vec<u8>,
-    /// Marks by the count of this segment's bytes before them, in order.
+    /// Marks by the count of this segment's units before them, in order.
     pub marks: Vec<(usize, u64)>,
     /// How many of `marks` were reported as played.
     pub marks_played: usize,
@@ -132,8 +156,21 @@ pub struct Segment {
 }
 
 impl Segment {
-    fn reset(&mut self, epoch: u64) {
+    /// Bytes of a unit.
+    #[must_use]
+    pub const fn unit_bytes(&self) -> usize {
+        if self.wide { WIDE_UNIT_BYTES } else { 1 }
+    }
+
+    /// Units of audio in it.
+    #[must_use]
+    pub const fn units(&self) -> usize {
+        self.bytes.len() / self.unit_bytes()
+    }
+
+    fn reset(&mut self, epoch: u64, wide: bool) {
         self.epoch = epoch;
+        self.wide = wide;
         self.bytes.clear();
         self.marks.clear();
         self.marks_played = 0;
@@ -161,10 +198,10 @@ struct Shared {
     /// Counts clears. Written by the agent's end, read every tick: this is what lets a clear
     /// overtake a full ring.
     epoch: AtomicU64,
-    /// Bytes ever put into the ring. Written by the agent's end.
-    pushed_bytes: AtomicU64,
-    /// Bytes ever played or dropped. Written by the media end.
-    consumed_bytes: AtomicU64,
+    /// Units ever put into the ring. Written by the agent's end.
+    pushed: AtomicU64,
+    /// Units ever played or dropped. Written by the media end.
+    consumed: AtomicU64,
     /// Utterance ends ever put into the ring. Written by the agent's end.
     finishes: AtomicU64,
     /// The agent asks that nothing be played yet.
@@ -180,6 +217,7 @@ pub struct AgentEnd {
     segments: Producer<Box<Segment>>,
     emptied: Consumer<Box<Segment>>,
     frames: Consumer<[u8; FRAME_BYTES]>,
+    wide_frames: Option<Consumer<WidePcm>>,
     notices: Consumer<Notice>,
     shared: Arc<Shared>,
     /// Not yet in the ring, because much is queued already or the ring is full.
@@ -192,22 +230,37 @@ pub struct AgentEnd {
     returned: VecDeque<(u64, u64)>,
     marks_outstanding: usize,
     closed_seen: bool,
+    keys_private: bool,
 }
 
 impl AgentEnd {
     /// Queues µ-law audio. Returns how many bytes were taken; fewer than given, down to 0, when the
     /// queue is full: keep the rest, stop reading from the agent and try again after the next event.
     pub fn push_audio(&mut self, ulaw: &[u8]) -> usize {
-        let mut rest = ulaw;
+        self.push(ulaw, false)
+    }
+
+    /// The same of pairs of samples at 16 kHz, of 16 bits with the lesser byte first. What is no whole pair at the
+    /// end is not taken.
+    pub fn push_wide(&mut self, bytes: &[u8]) -> usize {
+        self.push(bytes, true)
+    }
+
+    fn push(&mut self, bytes: &[u8], wide: bool) -> usize {
+        let mut rest = bytes;
         while !rest.is_empty() && self.queued_ms() < AGENT_PLAYOUT_MS_MAX {
-            let Some(segment) = self.open_segment() else { break };
+            let Some(segment) = self.open_segment(Some(wide)) else { break };
             let room = AGENT_CHUNK_BYTES_MAX - segment.bytes.len();
-            let (now, later) = rest.split_at(room.min(rest.len()));
+            let length = room.min(rest.len());
+            let (now, later) = rest.split_at(length - length % segment.unit_bytes());
+            if now.is_empty() {
+                break;
+            }
             segment.bytes.extend_from_slice(now);
             rest = later;
             self.hand_over_if_due();
         }
-        ulaw.len() - rest.len()
+        bytes.len() - rest.len()
     }
 
     /// Queues a mark behind the audio queued so far. False when no further mark can be taken.
@@ -215,8 +268,8 @@ impl AgentEnd {
         if self.marks_outstanding >= AGENT_MARKS_MAX {
             return false;
         }
-        let Some(segment) = self.open_segment() else { return false };
-        segment.marks.push((segment.bytes.len(), id));
+        let Some(segment) = self.open_segment(None) else { return false };
+        segment.marks.push((segment.units(), id));
         self.marks_outstanding += 1;
         self.hand_over_if_due();
         true
@@ -225,7 +278,7 @@ impl AgentEnd {
     /// Ends the utterance: what is queued is played even if it is shorter than the pre-roll, and
     /// [`LinkEvent::Drained`] follows its last sample.
     pub fn finish(&mut self) {
-        if let Some(segment) = self.open_segment() {
+        if let Some(segment) = self.open_segment(None) {
             segment.finish = true;
         } else if let Some(segment) = &mut self.gathering {
             segment.finish = true;
@@ -251,9 +304,9 @@ impl AgentEnd {
     /// Audio queued and not yet played, in ms, rounded up.
     #[must_use]
     pub fn queued_ms(&self) -> u32 {
-        let gathering = self.gathering.as_ref().map_or(0, |segment| segment.bytes.len() as u64);
-        let bytes = self.ring_bytes() + gathering;
-        u32::try_from(bytes.div_ceil(BYTES_PER_MS)).unwrap_or(u32::MAX)
+        let gathering = self.gathering.as_ref().map_or(0, |segment| segment.units() as u64);
+        let units = self.ring_units() + gathering;
+        u32::try_from(units.div_ceil(UNITS_PER_MS)).unwrap_or(u32::MAX)
     }
 
     /// The next event; `None` when there is none yet. Call it until `None` after every wake-up: it
@@ -273,12 +326,26 @@ impl AgentEnd {
         if let Ok(frame) = self.frames.pop() {
             return Some(LinkEvent::Audio(frame));
         }
+        if let Some(Ok(frame)) = self.wide_frames.as_mut().map(Consumer::pop) {
+            return Some(LinkEvent::WideAudio(Box::new(frame)));
+        }
         self.take_back(None);
         if closed && !self.closed_seen {
             self.closed_seen = true;
             return Some(LinkEvent::Closed);
         }
         None
+    }
+
+    /// The caller's keys are not for agents outside the switch, whoever has this end.
+    pub const fn keep_keys_private(&mut self) {
+        self.keys_private = true;
+    }
+
+    /// Whether they are not.
+    #[must_use]
+    pub const fn keys_are_private(&self) -> bool {
+        self.keys_private
     }
 
     /// Wakes `waker` at the next event. Register first, then call [`Self::next`] until `None`.
@@ -326,15 +393,18 @@ impl AgentEnd {
 
     fn keep_spare(&mut self, mut segment: Box<Segment>) {
         if self.spare.len() < SPARE_SEGMENTS_MAX && segment.bytes.capacity() <= SPARE_BYTES_MAX {
-            segment.reset(0);
+            segment.reset(0, false);
             self.spare.push(segment);
         }
     }
 
-    /// The segment that takes what comes next; `None` when the ring and this one are full.
-    fn open_segment(&mut self) -> Option<&mut Segment> {
-        let closed =
-            |segment: &Segment| segment.finish || segment.bytes.len() >= AGENT_CHUNK_BYTES_MAX;
+    /// The segment that takes what comes next, at 16 kHz or not, `None`: what takes no time; `None` when the ring and
+    /// this one are full.
+    fn open_segment(&mut self, wide: Option<bool>) -> Option<&mut Segment> {
+        let closed = |segment: &Segment| {
+            let is_other = wide.is_some_and(|wide| wide != segment.wide);
+            segment.finish || segment.bytes.len() >= AGENT_CHUNK_BYTES_MAX || is_other
+        };
         if self.gathering.as_deref().is_some_and(closed) {
             self.hand_over();
             if self.gathering.is_some() {
@@ -344,7 +414,7 @@ impl AgentEnd {
         if self.gathering.is_none() {
             self.take_back(None);
             let mut segment = self.spare.pop().unwrap_or_default();
-            segment.reset(self.shared.epoch.load(Ordering::Relaxed));
+            segment.reset(self.shared.epoch.load(Ordering::Relaxed), wide == Some(true));
             self.gathering = Some(segment);
         }
         self.gathering.as_deref_mut()
@@ -354,8 +424,8 @@ impl AgentEnd {
         let Some(segment) = &self.gathering else { return };
         let full = segment.bytes.len() >= AGENT_CHUNK_BYTES_MAX || segment.finish;
         let segments = AGENT_ITEMS_MAX - self.segments.slots();
-        let worth_it = segments < GATHER_ABOVE_SEGMENTS || segment.bytes.len() >= FRAME_BYTES;
-        let short = worth_it && self.ring_bytes() < GATHER_ABOVE_BYTES;
+        let worth_it = segments < GATHER_ABOVE_SEGMENTS || segment.units() >= FRAME_BYTES;
+        let short = worth_it && self.ring_units() < GATHER_ABOVE_UNITS;
         if full || short {
             self.hand_over();
         }
@@ -363,21 +433,21 @@ impl AgentEnd {
 
     fn hand_over(&mut self) {
         let Some(segment) = self.gathering.take() else { return };
-        let bytes = segment.bytes.len() as u64;
+        let units = segment.units() as u64;
         let finishes = u64::from(segment.finish);
         // Counted before it can be played, so that the difference never goes below zero.
-        self.shared.pushed_bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.shared.pushed.fetch_add(units, Ordering::AcqRel);
         self.shared.finishes.fetch_add(finishes, Ordering::AcqRel);
         if let Err(rtrb::PushError::Full(segment)) = self.segments.push(segment) {
             self.shared.finishes.fetch_sub(finishes, Ordering::AcqRel);
-            self.shared.pushed_bytes.fetch_sub(bytes, Ordering::AcqRel);
+            self.shared.pushed.fetch_sub(units, Ordering::AcqRel);
             self.gathering = Some(segment);
         }
     }
 
-    fn ring_bytes(&self) -> u64 {
-        let consumed = self.shared.consumed_bytes.load(Ordering::Acquire);
-        self.shared.pushed_bytes.load(Ordering::Relaxed).saturating_sub(consumed)
+    fn ring_units(&self) -> u64 {
+        let consumed = self.shared.consumed.load(Ordering::Acquire);
+        self.shared.pushed.load(Ordering::Relaxed).saturating_sub(consumed)
     }
 }
 
@@ -394,6 +464,7 @@ pub struct MediaEnd {
     segments: Consumer<Box<Segment>>,
     emptied: Producer<Box<Segment>>,
     frames: Producer<[u8; FRAME_BYTES]>,
+    wide_frames: Option<Producer<WidePcm>>,
     notices: Producer<Notice>,
     /// Utterance ends ever taken from the ring.
     finishes_taken: u64,
@@ -405,6 +476,17 @@ impl MediaEnd {
     /// frame was dropped.
     pub fn push_frame(&mut self, ulaw: &[u8; FRAME_BYTES]) -> bool {
         self.frames.push(*ulaw).is_ok()
+    }
+
+    /// Whether the agent hears 16 kHz.
+    #[must_use]
+    pub const fn takes_wide(&self) -> bool {
+        self.wide_frames.is_some()
+    }
+
+    /// The same at 16 kHz, of an agent that [takes it](Self::takes_wide).
+    pub fn push_wide_frame(&mut self, wide: &WidePcm) -> bool {
+        self.wide_frames.as_mut().is_some_and(|frames| frames.push(*wide).is_ok())
     }
 
     /// Reports a key; false when it was dropped.
@@ -484,16 +566,16 @@ impl MediaEnd {
         }
     }
 
-    /// Counts `bytes` as played or dropped.
-    pub fn consumed(&mut self, bytes: usize) {
-        self.shared.consumed_bytes.fetch_add(bytes as u64, Ordering::AcqRel);
+    /// Counts `units` as played or dropped.
+    pub fn consumed(&mut self, units: usize) {
+        self.shared.consumed.fetch_add(units as u64, Ordering::AcqRel);
     }
 
-    /// Audio in the ring or taken from it and not yet counted as consumed, in bytes.
+    /// Audio in the ring or taken from it and not yet counted as consumed, in units.
     #[must_use]
-    pub fn queued_bytes(&self) -> u64 {
-        let consumed = self.shared.consumed_bytes.load(Ordering::Relaxed);
-        self.shared.pushed_bytes.load(Ordering::Acquire).saturating_sub(consumed)
+    pub fn queued_units(&self) -> u64 {
+        let consumed = self.shared.consumed.load(Ordering::Relaxed);
+        self.shared.pushed.load(Ordering::Acquire).saturating_sub(consumed)
     }
 
     /// Reports [`LinkEvent::Closed`] to the agent, without freeing anything.

@@ -1,7 +1,11 @@
 //! A tape made into stereo: the left channel is what was heard of the peer, the right what was sent to it,
 //! both aligned to media time.
 
+use crate::audio::g711;
+use crate::audio::g722;
+use crate::audio::resample::Resampler;
 use crate::audio::tape::TAPE_BYTES;
+use crate::audio::tape::TapeForm;
 use crate::audio::tape::TapeRate;
 use crate::audio::tape::TapeSide;
 use crate::audio::tape::TapeSound;
@@ -22,7 +26,32 @@ pub struct Mixdown {
     /// The first sample that may still change.
     from: u64,
     late: u64,
+    rate: TapeRate,
+    /// What sound of another rate, or with a memory, is made into samples with, for each side.
+    turners: Option<Box<[Turner; 2]>>,
 }
+
+/// Makes samples of one side of what cannot be read byte by byte.
+struct Turner {
+    g722: g722::Decoder,
+    to_narrow: Resampler,
+    to_wide: Resampler,
+    samples: Vec<i16>,
+}
+
+impl Turner {
+    fn new() -> Self {
+        Self {
+            g722: g722::Decoder::default(),
+            to_narrow: Resampler::down(2),
+            to_wide: Resampler::up(2),
+            samples: Vec::with_capacity(SAMPLES),
+        }
+    }
+}
+
+/// Most samples of a sound.
+const SAMPLES: usize = 2 * TAPE_BYTES;
 
 impl std::fmt::Debug for Mixdown {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -35,7 +64,7 @@ impl Mixdown {
     #[must_use]
     pub fn new(rate: TapeRate) -> Self {
         let late = u64::from(rate.hz()) * LATE_MS / 1_000;
-        Self { window: vec![[0; 2]; WINDOW].into(), from: 0, late }
+        Self { window: vec![[0; 2]; WINDOW].into(), from: 0, late, rate, turners: None }
     }
 
     /// Samples of each channel that were given out.
@@ -47,13 +76,13 @@ impl Mixdown {
     /// Takes sound. What it pushes out of the window goes to `sink`, as 16-bit samples of left and right in
     /// turn, the lesser byte first.
     pub fn take(&mut self, sound: &TapeSound, sink: &mut impl FnMut(&[u8])) {
-        let mut samples = [0; TAPE_BYTES];
-        let count = sound.decode(&mut samples);
-        self.settle(sound.at, sink);
         let channel = match sound.side {
             TapeSide::Heard => 0,
             TapeSide::Sent => 1,
         };
+        let mut samples = [0; SAMPLES];
+        let count = self.read(sound, channel, &mut samples);
+        self.settle(sound.at, sink);
         for (at, sample) in (sound.at..).zip(samples.into_iter().take(count)) {
             // What comes later than a packet can is lost.
             if at >= self.from
@@ -62,6 +91,50 @@ impl Mixdown {
             {
                 *place = sample;
             }
+        }
+    }
+
+    /// Makes samples of a sound; how many they are.
+    fn read(&mut self, sound: &TapeSound, channel: usize, out: &mut [i16; SAMPLES]) -> usize {
+        let (bytes, form) = (sound.bytes(), sound.form());
+        let count = form.samples(bytes.len(), self.rate);
+        match (form, self.rate) {
+            (TapeForm::Linear, _) => {
+                for (sample, pair) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                    *sample = i16::from_le_bytes(*pair);
+                }
+            }
+            (TapeForm::Law(law), TapeRate::Narrow) => g711::decode(law, bytes, out),
+            (TapeForm::Law(law), TapeRate::Wide) => {
+                let mut narrow = [0; TAPE_BYTES];
+                g711::decode(law, bytes, &mut narrow);
+                let narrow = narrow.get(..bytes.len()).unwrap_or_default();
+                self.turn(channel, |turner| turner.to_wide.push(narrow, &mut turner.samples), out);
+            }
+            (TapeForm::G722, rate) => self.turn(
+                channel,
+                |turner| {
+                    let mut wide = [0; SAMPLES];
+                    turner.g722.decode(bytes, &mut wide);
+                    let wide = wide.get(..2 * bytes.len()).unwrap_or_default();
+                    match rate {
+                        TapeRate::Wide => turner.samples.extend_from_slice(wide),
+                        TapeRate::Narrow => turner.to_narrow.push(wide, &mut turner.samples),
+                    }
+                },
+                out,
+            ),
+        }
+        count
+    }
+
+    fn turn(&mut self, channel: usize, turn: impl FnOnce(&mut Turner), out: &mut [i16; SAMPLES]) {
+        let turners = self.turners.get_or_insert_with(|| Box::new([Turner::new(), Turner::new()]));
+        let Some(turner) = turners.get_mut(channel) else { return };
+        turner.samples.clear();
+        turn(turner);
+        for (to, sample) in out.iter_mut().zip(&turner.samples) {
+            *to = *sample;
         }
     }
 
@@ -96,7 +169,6 @@ const fn index(at: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::tape::TapeForm;
     use crate::audio::tape::TapeIn;
     use crate::audio::tape::TapeItem;
     use crate::audio::tape::TapeOut;

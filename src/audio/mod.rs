@@ -5,6 +5,7 @@ pub mod conceal;
 pub mod floor;
 pub mod frame;
 pub mod g711;
+pub mod g722;
 pub mod keys;
 pub mod link;
 pub mod mix;
@@ -12,11 +13,13 @@ pub mod mixdown;
 pub mod noise;
 pub mod resample;
 pub mod ringback;
+pub mod sound;
 pub mod tape;
 pub mod tonality;
 pub mod tone;
 pub mod transcode;
 pub mod vad;
+pub mod wide;
 
 #[cfg(test)]
 pub(crate) mod voice;

@@ -4,8 +4,7 @@
 //! neither blocks, allocates nor frees; what does not fit is left out and told as a gap, so that all after it
 //! stays where it belongs. Silence is not put on the tape: where nothing is, nothing was heard.
 
-use crate::audio::g711;
-use crate::types::codec::Codec;
+use crate::types::codec::Law;
 use crate::types::limit::TAPE_ITEMS_MAX;
 use rtrb::Consumer;
 use rtrb::Producer;
@@ -15,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
-/// Bytes of sound in one item: 20 ms of G.711, 5 ms of linear audio at 16 kHz.
+/// Bytes of sound in one item: 20 ms of G.711 or G.722, 5 ms of linear audio at 16 kHz.
 pub const TAPE_BYTES: usize = 160;
 
 /// Samples of one channel in a second, as the session has them.
@@ -34,6 +33,15 @@ impl TapeRate {
         match self {
             Self::Narrow => 8_000,
             Self::Wide => 16_000,
+        }
+    }
+
+    /// Samples for each at 8 kHz.
+    #[must_use]
+    pub const fn factor(self) -> usize {
+        match self {
+            Self::Narrow => 1,
+            Self::Wide => 2,
         }
     }
 
@@ -56,19 +64,29 @@ pub enum TapeSide {
 /// How sound is written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TapeForm {
-    /// G.711.
-    Law(Codec),
-    /// 16-bit samples, the lesser byte first.
+    /// G.711: at 8 kHz, whatever the tape's rate.
+    Law(Law),
+    /// G.722, one packet after the other: at 16 kHz, whatever the tape's rate.
+    G722,
+    /// 16-bit samples at the tape's rate, the lesser byte first.
     Linear,
 }
 
 impl TapeForm {
-    /// Bytes of a sample.
+    /// Samples of a tape that so many bytes are.
     #[must_use]
-    pub const fn sample_bytes(self) -> usize {
+    pub const fn samples(self, bytes: usize, rate: TapeRate) -> usize {
         match self {
-            Self::Law(_) => 1,
-            Self::Linear => 2,
+            Self::Law(_) | Self::G722 => bytes * rate.factor(),
+            Self::Linear => bytes / 2,
+        }
+    }
+
+    /// Bytes that so many samples of a tape are.
+    const fn bytes(self, samples: usize, rate: TapeRate) -> usize {
+        match self {
+            Self::Law(_) | Self::G722 => samples.div_ceil(rate.factor()),
+            Self::Linear => samples.saturating_mul(2),
         }
     }
 }
@@ -86,18 +104,16 @@ pub struct TapeSound {
 }
 
 impl TapeSound {
-    /// Its samples, written to `out`; how many there are.
-    pub fn decode(&self, out: &mut [i16; TAPE_BYTES]) -> usize {
-        let bytes = self.bytes.get(..usize::from(self.length)).unwrap_or_default();
-        match self.form {
-            TapeForm::Law(codec) => g711::decode(codec, bytes, out),
-            TapeForm::Linear => {
-                for (sample, pair) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                    *sample = i16::from_le_bytes(*pair);
-                }
-            }
-        }
-        bytes.len() / self.form.sample_bytes()
+    /// How it is written down.
+    #[must_use]
+    pub const fn form(&self) -> TapeForm {
+        self.form
+    }
+
+    /// As it was written down.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
     }
 }
 
@@ -174,10 +190,9 @@ impl TapeIn {
         if self.paused {
             return;
         }
-        let sample_bytes = form.sample_bytes();
         let before = u64::try_from(-after).unwrap_or(0);
         let early = usize::try_from(before.saturating_sub(self.at)).unwrap_or(usize::MAX);
-        let bytes = bytes.get(early.saturating_mul(sample_bytes)..).unwrap_or_default();
+        let bytes = bytes.get(form.bytes(early, self.rate)..).unwrap_or_default();
         let mut at = self.at.saturating_add_signed(after);
         for piece in bytes.chunks(TAPE_BYTES) {
             let mut sound =
@@ -185,10 +200,16 @@ impl TapeIn {
             for (to, byte) in sound.bytes.iter_mut().zip(piece) {
                 *to = *byte;
             }
-            let samples = (piece.len() / sample_bytes) as u64;
+            let samples = form.samples(piece.len(), self.rate) as u64;
             self.push(TapeItem::Sound(sound), (at, at + samples));
             at += samples;
         }
+    }
+
+    /// Samples in a second.
+    #[must_use]
+    pub const fn rate(&self) -> TapeRate {
+        self.rate
     }
 
     /// True when the reader took all there was.
@@ -309,7 +330,7 @@ impl TapeOut {
 mod tests {
     use super::*;
 
-    const LAW: TapeForm = TapeForm::Law(Codec::Pcmu);
+    const LAW: TapeForm = TapeForm::Law(Law::Mu);
 
     fn items(out: &mut TapeOut) -> Vec<TapeItem> {
         std::iter::from_fn(|| out.next_item()).collect()
@@ -317,7 +338,7 @@ mod tests {
 
     fn places(out: &mut TapeOut) -> Vec<(TapeSide, u64, usize)> {
         let place = |item| match item {
-            TapeItem::Sound(sound) => (sound.side, sound.at, sound.decode(&mut [0; TAPE_BYTES])),
+            TapeItem::Sound(sound) => (sound.side, sound.at, sound.bytes().len()),
             other => panic!("{other:?}"),
         };
         items(out).into_iter().map(place).collect()
@@ -354,9 +375,8 @@ mod tests {
         for (index, item) in items(&mut out).into_iter().enumerate() {
             let TapeItem::Sound(sound) = item else { panic!("sound") };
             assert_eq!(sound.at, 320 + 80 * index as u64);
-            let mut piece = [0; TAPE_BYTES];
-            let count = sound.decode(&mut piece);
-            samples.extend_from_slice(&piece[..count]);
+            samples
+                .extend(sound.bytes().as_chunks::<2>().0.iter().map(|it| i16::from_le_bytes(*it)));
         }
         assert_eq!(samples, (0..320).collect::<Vec<_>>());
     }

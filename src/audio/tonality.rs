@@ -109,7 +109,7 @@ fn take_peak(powers: &mut [f32; BINS]) -> (usize, f32) {
 mod tests {
     use super::*;
     use crate::audio::g711;
-    use crate::types::codec::Codec;
+    use crate::types::codec::Law;
     use crate::types::random::Random;
 
     /// Tones of equal strength with noise of this peak, as they come out of G.711.
@@ -128,8 +128,8 @@ mod tests {
                 *place = sample(number * FRAME_SAMPLES + n, &mut random);
             }
             let mut coded = [0; FRAME_SAMPLES];
-            g711::encode(Codec::Pcmu, &frame, &mut coded);
-            g711::decode(Codec::Pcmu, &coded, &mut frame);
+            g711::encode(Law::Mu, &frame, &mut coded);
+            g711::decode(Law::Mu, &coded, &mut frame);
             all.push(frame);
         }
         all

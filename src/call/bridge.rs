@@ -55,6 +55,11 @@ impl Joining {
         self.mode.is_some() && !self.answered
     }
 
+    /// True of a transfer whose target has the near leg's peer, and has not yet proved that it stays.
+    pub(super) const fn is_unproved(&self) -> bool {
+        self.mode.is_some() && self.answered
+    }
+
     /// For the partner of the call.
     pub(super) const fn partner(target: LegSide) -> Self {
         Self { target, back: None, mode: None, answered: false }

@@ -14,6 +14,7 @@ use crate::types::id::TrunkId;
 use crate::types::number::E164;
 pub use crate::types::peer::Credentials;
 pub use crate::types::peer::PeerUri;
+use crate::types::srtp::SrtpPolicy;
 use std::time::Duration;
 
 /// A leg to be dialled.
@@ -21,6 +22,8 @@ use std::time::Duration;
 pub struct DialRequest {
     /// To whom.
     pub target: DialTarget,
+    /// Who is rung beside that one; the first that answers has the leg.
+    pub beside: Vec<DialTarget>,
     /// The terms of its first attempt.
     pub terms: LegTerms,
     /// After this long without an answer it is given up, all attempts together.
@@ -104,4 +107,13 @@ pub struct LegTerms {
     pub hold: Direction,
     /// Identifies our session descriptions on this leg (RFC 8866 §5.2).
     pub session_id: u64,
+}
+
+impl LegTerms {
+    /// Whether nothing can be offered by them: SRTP is required, and its keys may not be written.
+    #[must_use]
+    pub fn lacks_keys(&self) -> bool {
+        let srtp = &self.srtp_offered;
+        !self.delayed_offer && srtp.policy == SrtpPolicy::Required && !srtp.writes_keys()
+    }
 }

@@ -15,6 +15,8 @@ use crate::types::id::RecordingId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::number::E164;
+use crate::types::quality::Quality;
+use crate::types::quality::TroubleTold;
 use crate::types::srtp::SrtpSuite;
 use crate::types::talk::Talk;
 use crate::types::transport::Transport;
@@ -114,6 +116,8 @@ pub struct MediaFigures {
     pub malformed: u64,
     /// RTP of a payload type that was not negotiated, dropped.
     pub unexpected: u64,
+    /// How good it was, each way.
+    pub quality: Quality,
 }
 
 /// One thing that happened to a call.
@@ -212,6 +216,8 @@ pub enum CallEvent {
     },
     /// Something happened between the caller and its agent.
     Talk(Talk),
+    /// Somebody is not heard on a leg, or is again.
+    AudioTrouble(LegSide, TroubleTold),
     /// The call has these variables.
     VariablesSet(Box<CallVariables>),
     /// The caller pressed a key.
@@ -390,6 +396,7 @@ impl CallEvent {
             Self::Recording(_, step) => step.event_name(),
             Self::TranscriptAdded { .. } => "transcript_added",
             Self::Talk(talk) => talk.name(),
+            Self::AudioTrouble(..) => "audio_trouble",
             Self::VariablesSet(_) => "variables_set",
             Self::Digit(_) => "digit",
             Self::FallbackStarted => "fallback_started",
@@ -430,6 +437,7 @@ impl CallEvent {
             | Self::ReofferRefused { .. }
             | Self::Replaced(_)
             | Self::Talk(_)
+            | Self::AudioTrouble(..)
             | Self::LegMedia(..)
             | Self::Media(_) => true,
             // The first of these is what makes the call ring.

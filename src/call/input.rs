@@ -75,11 +75,11 @@ pub enum LegInput {
     Acknowledged(Option<Bytes>),
     /// The peer gave up before we answered; nothing is left to be said to it.
     Cancelled,
-    /// The next attempt goes by a trunk of other terms and needs an offer made by them. Answered by
-    /// `LegOutput::Offer`. A place is given where our media has another address on that trunk.
+    /// The next attempt goes another way and needs an offer made for that. Answered by
+    /// `LegOutput::Offer`. A place is given where our media has another address on that way.
     OfferWanted {
-        /// The terms from now on.
-        terms: Box<LegTerms>,
+        /// The terms from now on; `None`: those there are.
+        terms: Option<Box<LegTerms>>,
         /// Where our media is from now on, if elsewhere.
         place: Option<Place>,
     },
@@ -219,6 +219,8 @@ pub enum LegOutput {
     Dial {
         /// To whom.
         target: DialTarget,
+        /// Who is rung beside that one, each by an offer that is asked for.
+        beside: Vec<DialTarget>,
         /// Our offer; `None`: the peer makes it.
         offer: Option<Bytes>,
         /// When all attempts together are given up by the call; a hint, `HangUp` will come.

@@ -53,6 +53,12 @@ impl Leg {
         Self::new(terms.capabilities.clone(), offered, terms.session_id)
     }
 
+    /// Nothing is agreed any more: another peer is asked.
+    pub fn forget(&mut self) {
+        self.plan = None;
+        self.written = None;
+    }
+
     /// The most we want from now on: [`Direction::SendReceive`] but while we hold the peer. Said with
     /// the next description.
     pub const fn direct(&mut self, direction: Direction) {

@@ -7,6 +7,7 @@ pub mod dial;
 mod end;
 pub mod event;
 mod fallback;
+pub mod forking;
 mod handover;
 pub mod input;
 pub mod leg;

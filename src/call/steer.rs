@@ -15,6 +15,7 @@ use crate::call::setup::Partner;
 use crate::call::side::LegSide;
 use crate::call::timer::Timer;
 use crate::types::agent::AgentSettings;
+use crate::types::cause::HangupCause;
 use crate::types::id::AiProfileId;
 use crate::types::moment::Moment;
 use std::collections::VecDeque;
@@ -65,6 +66,8 @@ pub struct Attach {
     pub agent: AgentSettings,
     /// Who takes over from it, in turn.
     pub fallbacks: VecDeque<NextAgent>,
+    /// It takes the near leg's peer back from another leg it talks with or waits for, which is hung up.
+    pub takes_back: bool,
 }
 
 /// Who is not heard.
@@ -433,6 +436,7 @@ impl Call {
     ) -> Result<(), Senseless> {
         match self.state {
             State::Asking | State::Talking | State::Announcing(_) => (),
+            State::Joining(_) | State::Bridged(..) if attach.takes_back => self.take_back(out),
             State::Idle
             | State::Opening
             | State::Calling
@@ -459,5 +463,20 @@ impl Call {
         out.push(Output::Agent(AgentOutput::Attach));
         out.push(Output::Record(CallEvent::AgentAttached(attach.profile)));
         Ok(())
+    }
+
+    /// Nobody else has the near leg's peer, or rings for it, any more.
+    fn take_back(&mut self, out: &mut Vec<Output>) {
+        if let State::Joining(joining) = self.state {
+            if joining.is_withdrawable() {
+                out.push(Output::Record(CallEvent::TransferFailed(HangupCause::Normal)));
+            } else if joining.is_unproved() {
+                out.push(Output::Record(CallEvent::TransferCompleted));
+            }
+        }
+        self.timers.stop(Timer::TargetEnd);
+        for side in [LegSide::Far, LegSide::Third] {
+            self.drop_line(side, HangupCause::Normal, out);
+        }
     }
 }

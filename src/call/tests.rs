@@ -134,7 +134,7 @@ fn plain() -> CallSetup {
     }
 }
 
-fn terms() -> LegTerms {
+pub(super) fn terms() -> LegTerms {
     LegTerms {
         capabilities: Capabilities {
             codecs: vec![Codec::Pcmu, Codec::Pcma],
@@ -144,6 +144,7 @@ fn terms() -> LegTerms {
             ptime: Ptime::MS_20,
             ptime_max: Ptime::MS_20,
             rtcp_mux: false,
+            asks_metrics: false,
             single_codec: true,
             srtp: SrtpTerms::default(),
         },

@@ -156,6 +156,7 @@ impl Caller {
             ptime: Ptime::MS_20,
             ptime_max: PTIME_MAX,
             rtcp_mux: false,
+            asks_metrics: false,
             single_codec: false,
             srtp: setup.srtp,
         };

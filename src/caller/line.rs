@@ -5,7 +5,10 @@ use crate::audio::frame::Encoded;
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::Pcm;
 use crate::audio::frame::SILENCE;
+use crate::audio::frame::WIDE_SAMPLES;
 use crate::audio::g711;
+use crate::audio::sound::Sound;
+use crate::audio::wide::WideVoice;
 use crate::caller::call::Output;
 use crate::caller::ear::Ear;
 use crate::caller::ear::Heard;
@@ -33,8 +36,8 @@ use crate::rtp::srtp::Layer;
 use crate::rtp::srtp::Protection;
 use crate::sdp::MediaPlan;
 use crate::types::codec::Codec;
+use crate::types::codec::Law;
 use crate::types::limit::RTP_PACKET_BYTES_MAX;
-use crate::types::limit::RTP_PAYLOAD_BYTES_MAX;
 use crate::types::moment::Moment;
 use crate::types::random::Random;
 use crate::types::srtp::SrtpSuite;
@@ -85,6 +88,7 @@ pub(super) struct Line {
     receiver: Receiver,
     jitter: JitterBuffer,
     concealer: Concealer,
+    wide: WideVoice,
     keys_out: dtmf::Sender,
     keys_in: dtmf::Receiver,
     keys_heard: String,
@@ -118,6 +122,7 @@ impl Line {
             receiver: Receiver::new(CLOCK_HZ),
             jitter: JitterBuffer::new(JitterConfig { depth_ms: JITTER_MS, codec: Codec::Pcmu }),
             concealer: Concealer::default(),
+            wide: WideVoice::default(),
             keys_out,
             keys_in: dtmf::Receiver::new(CLOCK_HZ),
             keys_heard: String::new(),
@@ -227,17 +232,14 @@ impl Line {
             self.keys_in.receive(now, &packet, |event| note_key(keys, event));
             return;
         }
-        let mut storage = [0; RTP_PAYLOAD_BYTES_MAX];
-        let codec = plan.receive_codec(packet.payload_type);
-        let (Some(codec), Some(payload)) = (codec, storage.get_mut(..packet.payload.len())) else {
+        let Some(codec) = plan.receive_codec(packet.payload_type) else {
             self.foreign += 1;
             return;
         };
-        payload.copy_from_slice(packet.payload);
-        g711::to_ulaw(codec, payload);
+        self.jitter.expect(codec);
         self.first_packet.get_or_insert(now);
         self.receiver.receive(now, &packet, Content::Audio);
-        self.jitter.push(now, &RtpPacket { payload, ..packet }, Content::Audio);
+        self.jitter.push(now, &packet, Content::Audio);
     }
 
     fn receive_rtcp(&mut self, now: Moment, datagram: &[u8]) {
@@ -248,7 +250,9 @@ impl Line {
                     blocks
                 }
                 RtcpPacket::ReceiverReport { blocks, .. } => blocks,
-                RtcpPacket::Goodbye { .. } | RtcpPacket::Other(_) => continue,
+                RtcpPacket::Goodbye { .. } | RtcpPacket::Extended(_) | RtcpPacket::Other(_) => {
+                    continue;
+                }
             };
             for block in blocks {
                 self.sender.reported(now, &block);
@@ -276,19 +280,32 @@ impl Line {
 
     fn hear(&mut self, now: Moment, out: &mut Vec<Output>) {
         let mut linear: Pcm = [0; FRAME_SAMPLES];
+        let mut audio: Option<Encoded> = None;
         match self.jitter.pop(now) {
-            Frame::Audio(payload) | Frame::Mixed(payload, _) => {
-                g711::decode(Codec::Pcmu, payload, &mut linear);
-                self.concealer.heard(&mut linear);
-                self.ear.hear(&linear);
-            }
+            Frame::Audio(payload) | Frame::Mixed(payload, _) => audio = payload.try_into().ok(),
             Frame::Missing => self.concealer.conceal(&mut linear),
             Frame::Quiet => self.concealer.pause(&mut linear),
             Frame::Empty => self.concealer.forget(),
         }
+        if let Some(audio) = audio {
+            linear = self.decode(&audio);
+            self.concealer.heard(&mut linear);
+            self.ear.hear(&linear);
+        }
         out.push(Output::Heard(Box::new(linear)));
         let keys = &mut self.keys_heard;
         self.keys_in.expire(now, |event| note_key(keys, event));
+    }
+
+    fn decode(&mut self, audio: &Encoded) -> Pcm {
+        let Some(law) = self.jitter.codec_given().law() else {
+            let mut wide = [0; WIDE_SAMPLES];
+            self.wide.decode(audio, &mut wide);
+            return self.wide.narrow(&wide);
+        };
+        let mut linear = [0; FRAME_SAMPLES];
+        g711::decode(law, audio, &mut linear);
+        linear
     }
 
     fn say(&mut self, now: Moment, out: &mut Vec<Output>) {
@@ -309,7 +326,10 @@ impl Line {
             return;
         }
         let mut frame: Encoded = SILENCE;
-        g711::encode(plan.codec, &self.voice.frame(), &mut frame);
+        g711::encode(plan.codec.law().unwrap_or(Law::Mu), &self.voice.frame(), &mut frame);
+        if plan.codec.is_wide() {
+            (frame, _) = self.wide.encode(&Sound::Law(Law::Mu, frame));
+        }
         self.unsent.extend_from_slice(&frame);
         let samples = plan.ptime.samples(CLOCK_HZ);
         while let Some((payload, rest)) = self.unsent.split_at_checked(samples as usize) {
@@ -332,6 +352,7 @@ impl Line {
             sender: self.sender.report(now),
             block: self.receiver.report(now),
             cname: self.cname.as_bytes(),
+            metrics: None,
         };
         let mut packet = [0; COMPOUND_BYTES_MAX];
         let length = write(&report, &mut packet);

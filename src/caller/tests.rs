@@ -112,6 +112,7 @@ fn capabilities() -> Capabilities {
         ptime: Ptime::MS_20,
         ptime_max: Ptime::MS_20,
         rtcp_mux: false,
+        asks_metrics: false,
         single_codec: false,
         srtp: SrtpTerms::default(),
     }

@@ -16,6 +16,7 @@ use crate::certify::live::Live;
 use crate::engine::dialog_policy::dialog_policy;
 use crate::engine::inbound_digest;
 use crate::engine::leg_terms;
+use crate::engine::passing::CameBy;
 use crate::routing::decision::Decision;
 use crate::routing::identify::Attempt;
 use crate::routing::inbound;
@@ -28,6 +29,7 @@ use crate::routing::outbound::OutboundRequest;
 use crate::routing::outbound::Surroundings;
 use crate::routing::outbound::plan;
 use crate::routing::outbound_attempt::OutboundAttempt;
+use crate::routing::trail::TrailKey;
 use crate::routing::trunk::DigestAccount;
 use crate::routing::trunk::Trunk;
 use crate::simulator::speak::CallIn;
@@ -116,6 +118,7 @@ impl Bench<'_> {
                 reason: DiversionReason::Unconditional,
                 joined: Joined::Agent,
             },
+            beside: Vec::new(),
             terms: leg_terms::outbound(&trunk, transport),
             ring_max: Duration::from_secs(600),
         };
@@ -239,7 +242,9 @@ impl Bench<'_> {
             let address = request.headers.addresses(name).next()?.ok()?;
             Some(address.uri().clone())
         };
-        let diversion = first(HeaderName::Diversion);
+        let came = CameBy::of(&request.headers);
+        let (diverted, history) = (came.diverted(), came.history());
+        let trail_key = TrailKey::default();
         let called_party = first(HeaderName::PCalledPartyId);
         let listener = self.subject.trunk.listener.clone();
         let Some(listener) = listener.or_else(|| "public".parse::<ListenerName>().ok()) else {
@@ -261,9 +266,12 @@ impl Bench<'_> {
             request_host: &[],
             request_user: request.uri.user().unwrap_or_default(),
             to_user: request.headers.to().uri().user().unwrap_or_default(),
-            diversion_user: diversion.as_ref().and_then(Uri::user).unwrap_or_default(),
+            diversion_user: diverted.first().map_or(&[], |by| by.user),
             called_party_user: called_party.as_ref().and_then(Uri::user).unwrap_or_default(),
             caller_user: request.headers.from().uri().user().unwrap_or_default(),
+            diverted: &diverted,
+            history: &history,
+            trail_key: &trail_key,
             header: &header,
             proof: &proof,
         };

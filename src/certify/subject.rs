@@ -188,6 +188,7 @@ impl Subject {
             id: TENANT,
             name: "certify".to_owned(),
             status: TenantStatus::Active,
+            plan: None,
             calls_max: 0,
             cps_max: 0,
             default_profile: Some(AGENT),
@@ -216,6 +217,7 @@ impl Subject {
             ai_profile: None,
             campaign: None,
             active: true,
+            barred: None,
             record: None,
         };
         Contents {

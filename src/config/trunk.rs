@@ -31,6 +31,7 @@ use crate::routing::trunk::DigestAlgorithm;
 use crate::routing::trunk::Jurisdiction;
 use crate::routing::trunk::ResponseMap;
 use crate::routing::trunk::RtcpMode;
+use crate::routing::trunk::RtcpXr;
 use crate::routing::trunk::Trunk;
 use crate::routing::trunk::TrunkMedia;
 use crate::routing::trunk::TrunkSrtp;
@@ -444,6 +445,7 @@ fn media(view: View<'_>) -> TrunkMedia {
             .filter(|_| receives("rfc4733")),
         dtmf_info: receives("info"),
         dtmf_tones: receives("inband"),
+        dtmf_private: view.flag("dtmf.private"),
         dtmf_send: DtmfSend::from_spelling(view.text("dtmf.send")).unwrap_or(DtmfSend::Rfc4733),
         dtmf_flash: view.text("dtmf.events") == "0-16",
         dtmf_ms: (view.number("dtmf.duration_ms"), view.number("dtmf.gap_ms")),
@@ -451,6 +453,11 @@ fn media(view: View<'_>) -> TrunkMedia {
             "mux" => RtcpMode::Mux,
             "off" => RtcpMode::Off,
             _ => RtcpMode::On,
+        },
+        rtcp_xr: match view.text("codecs.rtcp_xr") {
+            "off" => RtcpXr::Off,
+            "on" => RtcpXr::On,
+            _ => RtcpXr::Asked,
         },
         remote_cidrs: networks(view, "network.remote_media_cidrs"),
         symmetric: view.text("network.symmetric_rtp") != "off",

@@ -248,7 +248,7 @@ impl Build<'_> {
             }
         }
         let pass = self.view.texts("headers.outbound_pass").filter_map(NameGlob::parse).collect();
-        HeaderPolicy { set, pass }
+        HeaderPolicy { set, pass, trail: self.view.flag("headers.trail") }
     }
 }
 

@@ -12,7 +12,7 @@ const SECONDS: Kind = Kind::Integer(0, 604_800);
 const MILLISECONDS: Kind = Kind::Integer(0, 600_000);
 const STATUS: Kind = Kind::Integer(400, 699);
 const TRANSPORTS: Kind = Kind::Choices(&["udp", "tcp", "tls"]);
-const CODECS: Kind = Kind::Choices(&["PCMU", "PCMA"]);
+const CODECS: Kind = Kind::Choices(&["PCMU", "PCMA", "G722"]);
 const ALGORITHMS: Kind = Kind::Choices(&["MD5", "SHA-256", "SHA-512-256"]);
 const SUITES: Kind =
     Kind::Choices(&["AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32", "AEAD_AES_128_GCM"]);
@@ -178,6 +178,7 @@ const CODEC_KEYS: &[Key] = &[
     key("ptime_ms", Kind::Numbers(&[10, 20, 30, 40, 60])),
     key("max_ptime_ms", Kind::Numbers(&[10, 20, 30, 40, 60])),
     key("rtcp", Kind::Choice(&["on", "mux", "off"])),
+    key("rtcp_xr", Kind::Choice(&["off", "asked", "on"])),
     key("single_codec_answer", Kind::Flag),
 ];
 
@@ -188,6 +189,7 @@ const DTMF: &[Key] = &[
     key("events", Kind::Choice(&["0-15", "0-16"])),
     key("duration_ms", Kind::Integer(40, 2_000)),
     key("gap_ms", Kind::Integer(20, 2_000)),
+    key("private", Kind::Flag),
 ];
 
 const SRTP: &[Key] = &[
@@ -236,6 +238,7 @@ const CALLER_ID: &[Key] = &[
 const HEADERS: &[Key] = &[
     key("outbound_set", Kind::Tables(OUTBOUND_HEADER)),
     key("outbound_pass", Kind::ParsedList(text::name_glob)),
+    key("trail", Kind::Flag),
     key("inbound_to_vars", Kind::MapOf(text::header_name, text::variable_name)),
 ];
 

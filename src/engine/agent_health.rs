@@ -108,8 +108,14 @@ impl Drop for Watch {
 
 /// Of an endpoint what may stand in a log: a path may be a secret too.
 fn host_of(endpoint: &str) -> &str {
-    let (_, rest) = endpoint.split_once("://").unwrap_or(("", endpoint));
-    rest.split('/').next().unwrap_or_default()
+    match endpoint.split_once("://") {
+        Some((_, rest)) => rest.split('/').next().unwrap_or_default(),
+        // A SIP address, whose user may be a number.
+        None => {
+            let bare = endpoint.split_once(':').map_or(endpoint, |(_, rest)| rest);
+            bare.rsplit_once('@').map_or(bare, |(_, host)| host)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -140,5 +146,7 @@ mod tests {
         assert_eq!(health.broken(), (1, 0));
         assert!(matches!(health.state(tenant, "ws://bot/x").circuit, Circuit::Open(_)));
         assert_eq!(host_of("ws://bot:9/secret"), "bot:9");
+        assert_eq!(host_of("sip:+15550142@agent.example:5061"), "agent.example:5061");
+        assert_eq!(host_of("sips:agent.example"), "agent.example");
     }
 }

@@ -12,6 +12,7 @@ use crate::agent::session::Output;
 use crate::agent::session::PeerClose;
 use crate::audio::link::AgentEnd;
 use crate::audio::link::LinkEvent;
+use crate::audio::link::WIDE_UNIT_BYTES;
 use crate::clock;
 use crate::engine::agent_health::AgentHealth;
 use crate::engine::agent_health::Watch;
@@ -22,6 +23,7 @@ use crate::engine::agent_task::connection::Heard;
 use crate::engine::agent_task::handle::Command;
 use crate::engine::awaited::AwaitedAgents;
 use crate::engine::call_metrics;
+use crate::engine::mailbox;
 use crate::net::websocket::ConnectError;
 use crate::net::websocket::TrustRoots;
 use crate::telemetry::metric;
@@ -40,7 +42,6 @@ use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio::time::Sleep;
@@ -112,7 +113,7 @@ pub enum AgentEvent {
 
 /// Starts the agent of `setup`; what becomes of it goes to `events`.
 #[must_use]
-pub fn start(setup: AgentSetup, events: mpsc::Sender<AgentEvent>) -> AgentHandle {
+pub fn start(setup: AgentSetup, events: mailbox::Sender<AgentEvent>) -> AgentHandle {
     let session = AgentSession::new(&setup.settings, &setup.call);
     let dialling = Dialling::new(&setup.settings, &setup.call, (setup.roots, setup.awaited));
     let (tenant, health) = (setup.call.tenant, setup.health);
@@ -127,7 +128,7 @@ pub fn start(setup: AgentSetup, events: mpsc::Sender<AgentEvent>) -> AgentHandle
 pub fn start_announcement(
     announcement: Announcement,
     end: AgentEnd,
-    events: mpsc::Sender<AgentEvent>,
+    events: mailbox::Sender<AgentEvent>,
 ) -> AgentHandle {
     let session = AgentSession::announcement(announcement);
     let agent = Agent { session, dialling: Dialling::Never, watch: None, next: false };
@@ -148,9 +149,9 @@ fn spawn(
     agent: Agent,
     end: AgentEnd,
     give_back: Option<oneshot::Sender<AgentEnd>>,
-    events: mpsc::Sender<AgentEvent>,
+    events: mailbox::Sender<AgentEvent>,
 ) -> AgentHandle {
-    let (commands_in, commands) = mpsc::channel(COMMANDS_MAX);
+    let (commands_in, commands) = mailbox::bounded(COMMANDS_MAX);
     let mut task = Task {
         session: agent.session,
         dialling: agent.dialling,
@@ -191,8 +192,8 @@ struct Task {
     /// Since when the agent is there.
     ready_at: Option<Moment>,
     end: AgentEnd,
-    events: mpsc::Sender<AgentEvent>,
-    commands: mpsc::Receiver<Command>,
+    events: mailbox::Sender<AgentEvent>,
+    commands: mailbox::Receiver<Command>,
     dial: Option<Dial>,
     /// When the agent was dialled first, until it is there.
     dialled_at: Option<Moment>,
@@ -209,6 +210,7 @@ struct Task {
 
 enum Pending {
     Audio(Bytes),
+    WideAudio(Bytes),
     Mark(u64),
     Finish,
 }
@@ -218,6 +220,10 @@ impl Pending {
     fn ms(&self) -> u32 {
         match self {
             Self::Audio(audio) => u32::try_from(audio.len() / BYTES_PER_MS).unwrap_or(u32::MAX),
+            Self::WideAudio(audio) => {
+                let ms = audio.len() / (BYTES_PER_MS * WIDE_UNIT_BYTES);
+                u32::try_from(ms).unwrap_or(u32::MAX)
+            }
             Self::Mark(_) | Self::Finish => 0,
         }
     }
@@ -320,9 +326,7 @@ impl Task {
         let session = &mut self.session;
         match wake {
             Wake::Command(Command::Answered) => session.handle(now, Input::CallAnswered, out),
-            Wake::Command(Command::Digit(digit)) => {
-                session.handle(now, Input::Digit(digit), out);
-            }
+            Wake::Command(Command::Digit(digit)) => self.handle_digit(now, digit, out),
             Wake::Command(Command::Reply(answer)) => {
                 session.handle(now, Input::Answered(answer), out);
             }
@@ -365,11 +369,19 @@ impl Task {
         }
     }
 
+    /// An agent is not told of keys that are not for it.
+    fn handle_digit(&mut self, now: Moment, digit: char, out: &mut Vec<Output>) {
+        if !self.end.keys_are_private() {
+            self.session.handle(now, Input::Digit(digit), out);
+        }
+    }
+
     fn handle_link(&mut self, now: Moment, event: LinkEvent, out: &mut Vec<Output>) {
         let session = &mut self.session;
         match event {
             LinkEvent::Audio(frame) => session.handle(now, Input::Audio(&frame), out),
-            LinkEvent::Digit(digit) => session.handle(now, Input::Digit(digit), out),
+            LinkEvent::WideAudio(wide) => session.handle(now, Input::WideAudio(&wide), out),
+            LinkEvent::Digit(digit) => self.handle_digit(now, digit, out),
             LinkEvent::Mark { id, .. } => session.handle(now, Input::MarkPlayed(id), out),
             LinkEvent::Cleared { samples, .. } => {
                 session.handle(now, Input::Cleared(samples), out);
@@ -415,6 +427,10 @@ impl Task {
                 Output::Play(audio) => {
                     self.note_served();
                     self.pending.push_back(Pending::Audio(audio));
+                }
+                Output::PlayWide(audio) => {
+                    self.note_served();
+                    self.pending.push_back(Pending::WideAudio(audio));
                 }
                 Output::Mark(id) => self.pending.push_back(Pending::Mark(id)),
                 Output::Finish => self.pending.push_back(Pending::Finish),
@@ -533,6 +549,13 @@ impl Task {
                         break;
                     }
                 }
+                Pending::WideAudio(audio) => {
+                    let taken = self.end.push_wide(audio);
+                    audio.advance(taken);
+                    if !audio.is_empty() {
+                        break;
+                    }
+                }
                 Pending::Mark(id) => {
                     if !self.end.push_mark(*id) {
                         break;
@@ -558,9 +581,9 @@ impl Task {
     }
 }
 
-async fn tell(events: &mpsc::Sender<AgentEvent>, event: AgentEvent) {
+async fn tell(events: &mailbox::Sender<AgentEvent>, event: AgentEvent) {
     // A call that is gone drops its handle too, which ends this task.
     if let Err(unheard) = events.send(event).await {
-        tracing::trace!(event = ?unheard.0, "the call is gone already");
+        tracing::trace!(event = ?unheard, "the call is gone already");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::audio::g711;
 use crate::engine::wav;
-use crate::types::codec::Codec;
+use crate::types::codec::Law;
 use crate::types::id::TenantId;
 use crate::types::limit::ASSET_BYTES_MAX;
 use std::fs;
@@ -96,7 +96,7 @@ fn read(path: PathBuf) -> Result<Vec<u8>, AssetError> {
     }
     let linear = wav::read(&path).map_err(|error| unusable(&error))?;
     let mut audio = vec![0; linear.len()];
-    g711::encode(Codec::Pcmu, &linear, &mut audio);
+    g711::encode(Law::Mu, &linear, &mut audio);
     Ok(audio)
 }
 

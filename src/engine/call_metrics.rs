@@ -12,6 +12,7 @@ use crate::telemetry::metric::Histogram;
 use crate::types::answering_machine::AnswererEvent;
 use crate::types::cause::HangupCause;
 use crate::types::moment::Moment;
+use crate::types::quality::TroubleTold;
 use crate::types::talk::Talk;
 use std::time::Duration;
 
@@ -41,15 +42,10 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
             metric::count(Counter::SipReoffersRefused, cause.code());
         }
         CallEvent::Ended { cause, duration, .. } => {
-            if stages.answered.is_some() {
-                metric::count(Counter::CallsEnded, cause.code());
-                metric::observe(Histogram::CallDuration, *duration);
-            }
-            if *cause == HangupCause::SwitchFault {
-                metric::counter(Counter::CallFaults).increment(1);
-            }
+            count_ended(*cause, stages.answered.map(|_| *duration));
         }
         CallEvent::Talk(talk) => count_talk(*talk),
+        CallEvent::AudioTrouble(_, told) => count_trouble(*told),
         // Strangers' messages are counted where they are turned away.
         CallEvent::Ignored(_)
         | CallEvent::Decided { .. }
@@ -101,6 +97,23 @@ fn count_refused(cause: HangupCause) {
     metric::count(Counter::CallsRefused, cause.code());
     if cause == HangupCause::NoPorts {
         metric::counter(Counter::RtpPortsExhausted).increment(1);
+    }
+}
+
+/// Counts an end; `lasted` from the answer, if there was one.
+fn count_ended(cause: HangupCause, lasted: Option<Duration>) {
+    if let Some(duration) = lasted {
+        metric::count(Counter::CallsEnded, cause.code());
+        metric::observe(Histogram::CallDuration, duration);
+    }
+    if cause == HangupCause::SwitchFault {
+        metric::counter(Counter::CallFaults).increment(1);
+    }
+}
+
+fn count_trouble(told: TroubleTold) {
+    if !told.is_over {
+        metric::count(Counter::AudioTroubles, told.what.as_str());
     }
 }
 
@@ -177,6 +190,7 @@ mod tests {
     use crate::agent::session::Garbage;
     use crate::types::codec::Codec;
     use crate::types::id::CallId;
+    use crate::types::quality::AudioTrouble;
     use metrics_exporter_prometheus::PrometheusBuilder;
     use uuid::Uuid;
 
@@ -222,6 +236,18 @@ mod tests {
         ] {
             assert!(text.contains(expected), "no {expected} in {text}");
         }
+    }
+
+    #[test]
+    fn troubles_with_the_audio_are_counted_once_each() {
+        let text = counted(|| {
+            for is_over in [false, true] {
+                let told = TroubleTold { what: AudioTrouble::DeadAir, for_ms: 20_000, is_over };
+                let event = CallEvent::AudioTrouble(LegSide::Near, told);
+                count(Moment::START, &record(), &event);
+            }
+        });
+        assert!(text.contains("audio_troubles_total{what=\"dead_air\"} 1"), "{text}");
     }
 
     #[test]

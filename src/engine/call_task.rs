@@ -38,6 +38,7 @@ use crate::engine::call_task::voice::Voice;
 use crate::engine::call_task::voice::VoiceEvent;
 use crate::engine::dial::DialNews;
 use crate::engine::errand::Errand;
+use crate::engine::mailbox;
 use crate::engine::media_thread::MediaEvent;
 use crate::engine::partner;
 use crate::engine::registry::CampaignGuard;
@@ -51,6 +52,7 @@ use crate::routing::outbound::OutboundPlan;
 use crate::routing::passing::Passing;
 use crate::routing::table::AiProfile;
 use crate::routing::table::Tenant;
+use crate::routing::trail::Trail;
 use crate::routing::trunk::Trunk;
 use crate::types::answer_hook::AskFault;
 use crate::types::cause::HangupCause;
@@ -67,11 +69,13 @@ use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tracing::Instrument;
 
 /// How long what happened waits for more, before it is reported together.
 const REPORT_AFTER: Duration = Duration::from_secs(1);
+
+/// What records have in the place of a key that is private.
+const HIDDEN_KEY: char = '?';
 
 /// What a call begins with.
 pub(super) struct CallSeed {
@@ -108,6 +112,8 @@ pub(super) struct CallRoute {
     pub(super) withheld: bool,
     /// What came with the near leg's INVITE and may go on with the call.
     pub(super) passing: Option<Box<Passing>>,
+    /// The numbers of ours that it came through; none of a call of ours.
+    pub(super) trail: Trail,
     /// Max-Forwards that is left for a leg this call goes on to.
     pub(super) hops_left: u8,
     /// By which host the near leg's peer names numbers.
@@ -122,7 +128,7 @@ pub(super) struct CallRoute {
 pub(super) fn start(
     switch: &Arc<Switch>,
     mut seed: CallSeed,
-    (inputs, queue): (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+    (inputs, queue): (mailbox::Sender<Input>, mailbox::Receiver<Input>),
 ) {
     let id = seed.log.record().id;
     if !seed.route.variables.is_empty() {
@@ -140,7 +146,7 @@ pub(super) fn start(
     };
     let whose = (id, seed.route.tenant.id, &seed.route.trunk);
     switch.registry.enter(clock::now(), whose, source, &inputs);
-    let (errands_in, errands) = mpsc::channel(CALL_ERRANDS_MAX);
+    let (errands_in, errands) = mailbox::bounded(CALL_ERRANDS_MAX);
     switch.registry.take_errands(id, errands_in);
     let span = tracing::info_span!("call", %id, trunk = %seed.route.trunk.name);
     let mut task = Task::new(Arc::clone(switch), seed, (inputs, queue, errands));
@@ -162,7 +168,7 @@ pub(super) fn start(
 }
 
 /// Where a call hears from everybody, and of everything.
-type Queues = (mpsc::Sender<Input>, mpsc::Receiver<Input>, mpsc::Receiver<Box<Errand>>);
+type Queues = (mailbox::Sender<Input>, mailbox::Receiver<Input>, mailbox::Receiver<Box<Errand>>);
 
 struct Task {
     switch: Arc<Switch>,
@@ -171,9 +177,9 @@ struct Task {
     route: CallRoute,
     log: CallLog,
     call: Call,
-    inputs: mpsc::Receiver<Input>,
+    inputs: mailbox::Receiver<Input>,
     /// What applications ask.
-    errands: mpsc::Receiver<Box<Errand>>,
+    errands: mailbox::Receiver<Box<Errand>>,
     /// What is about to be played.
     clip: Option<Box<Clip>>,
     /// Inputs the task itself made; they go first.
@@ -191,7 +197,7 @@ struct Task {
     /// Legs that were dialled, and what belongs to them; most calls have none.
     others: Option<Box<Others>>,
     /// Keeps the queue open where the call may outlive its caller's leg.
-    kept: Option<mpsc::Sender<Input>>,
+    kept: Option<mailbox::Sender<Input>>,
     /// Turns that its agents told so far.
     said: u32,
     /// When what happened since the last report is reported.
@@ -330,7 +336,7 @@ impl Task {
                 None
             }
             Woken::Errand(errand) => {
-                self.run_errand(*errand).await;
+                Box::pin(self.run_errand(*errand)).await;
                 None
             }
         }
@@ -338,7 +344,8 @@ impl Task {
 
     async fn perform(&mut self, output: Output) {
         match output {
-            Output::Leg(side, output) => self.signal(side, output).await,
+            // Of its own: a call that talks, and signals nothing, need not hold the room for it.
+            Output::Leg(side, output) => Box::pin(self.signal(side, output)).await,
             Output::Media(side, output) => self.run_media(side, output).await,
             Output::Agent(output) => self.run_agent(output),
             Output::Connect(path) => self.connect(path),
@@ -350,8 +357,13 @@ impl Task {
 
     /// An answered call is reported, so that the record of an interrupted one has its answer; what applications
     /// want to hear of, a moment later, so that they hear of it while the call goes on, and a kill costs no more.
-    fn note(&mut self, event: CallEvent) {
+    fn note(&mut self, mut event: CallEvent) {
         let now = clock::now();
+        if let CallEvent::Digit(digit) = &mut event
+            && self.keys_are_private()
+        {
+            *digit = HIDDEN_KEY;
+        }
         call_metrics::count(now, self.log.record(), &event);
         let (answered, is_inside) = (matches!(event, CallEvent::Answered(_)), event.is_inside());
         if let Some(status) = &mut self.status {

@@ -5,6 +5,7 @@ use crate::call::input::Input;
 use crate::call::steer::Order;
 use crate::call::steer::Senseless;
 use crate::call::steer::Standing;
+use crate::cdr::CallRecord;
 use crate::cdr::CallState;
 use crate::cdr::Stages;
 use crate::cdr::TimedEvent;
@@ -33,6 +34,8 @@ pub(super) enum Ask {
     Look,
     /// That something be done.
     Order(Order),
+    /// That it end.
+    HangUp,
     /// That it be transferred, or what becomes of its transfer.
     Transfer(Box<Input>),
     /// That the near leg's peer hear this.
@@ -47,9 +50,24 @@ pub(super) enum Ask {
     Set(CallVariables),
 }
 
+/// How a call stood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stood {
+    /// How far it got.
+    pub state: CallState,
+    /// How it stood.
+    pub standing: Standing,
+    /// The profile of its agent.
+    pub profile: Option<AiProfileId>,
+}
+
 /// How a call stands, as its task knows it.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
+    /// How it stood before what was asked of it was done.
+    pub before: Box<Stood>,
+    /// Its record up to now, where it was looked at.
+    pub record: Option<Box<CallRecord>>,
     /// How far it got.
     pub state: CallState,
     /// When it reached each stage.
@@ -64,6 +82,14 @@ pub struct Snapshot {
     pub events: Vec<TimedEvent>,
     /// The media of its legs.
     pub(super) media: Vec<(&'static str, MediaId)>,
+}
+
+impl Snapshot {
+    /// How it stands, in short.
+    #[must_use]
+    pub fn stands(&self) -> Stood {
+        Stood { state: self.state, standing: self.standing.clone(), profile: self.profile }
+    }
 }
 
 /// How a call stands, with the figures of its media up to now.

@@ -265,7 +265,8 @@ struct Asked<'a> {
 impl Asked<'_> {
     async fn at(&self, target: &Target, patience: Duration) -> Option<Arc<Response>> {
         let switch = self.switch;
-        let listener = switch.listener_for(Some(self.trunk), target.transport);
+        let listener =
+            switch.listener_for(Some(self.trunk), target.transport, Some(target.address.ip()));
         let to = way::destination(&self.trunk.path, target, listener);
         let flow = switch.flows.connect(&to).ok()?;
         let loose = self.gateway.proxy.as_ref().filter(|proxy| proxy.loose_route);

@@ -273,15 +273,13 @@ mod tests {
         }
     }
 
-    #[test]
-    fn invites_for_a_full_shard_leave_some_records_and_no_flood_of_them() {
-        let source = "192.0.2.1:5060".parse().expect("an address");
+    /// A switch whose only trunk is at 192.0.2.0/24.
+    fn switch(ledger: &Arc<Ledgered>) -> Switch {
         let id = TrunkId::from_uuid(Uuid::from_u128(1));
         let trunk = Trunk::new(id, "acme", vec!["192.0.2.0/24".parse().expect("a network")]);
         let table = RoutingTable::new(Contents { trunks: vec![trunk], ..Contents::default() });
-        let ledger = Arc::new(Ledgered::default());
         let media = MediaConfig { threads: 1, realtime: false, ports: 21_300..=21_303 };
-        let switch = Switch {
+        Switch {
             public_url: String::new(),
             recorder: None,
             speech: Speech::find("", std::path::Path::new("speech")),
@@ -289,7 +287,7 @@ mod tests {
             table: Arc::new(ArcSwap::from_pointee(table)),
             registry: Registry::new(NodeLimits::default()),
             media: MediaEngine::start(media).expect("a thread"),
-            ledger: Arc::clone(&ledger) as Arc<dyn Ledger>,
+            ledger: Arc::clone(ledger) as Arc<dyn Ledger>,
             assets: crate::engine::assets::Assets::in_folder(std::path::Path::new("assets")),
             live: crate::engine::live::LiveFeed::default(),
             flows: Flows::new(FlowLimits::default()),
@@ -299,13 +297,61 @@ mod tests {
             trace: TraceLimits { shard_bytes_max: 0, life: Duration::ZERO },
             sampling: None,
             shards: OnceLock::new(),
-        };
-        let gate = Gate { name: "public".parse().expect("a name"), stranger: Stranger::Silence };
-        let (shard, _kept) = ShardHandle::clogged(usize::MAX);
-        let dispatcher = Dispatcher::new(&switch, vec![gate], Shards::new(vec![shard]));
+        }
+    }
+
+    fn gate(stranger: Stranger) -> Gate {
+        Gate { name: "public".parse().expect("a name"), stranger }
+    }
+
+    fn flow(remote: &str, transport: Transport) -> Flow {
         let local = "192.0.2.250:5060".parse().expect("an address");
-        let transport = Transport::Udp;
-        let flow = Flow { id: FlowId(1), listener: 0, transport, local, remote: source };
+        let remote = remote.parse().expect("an address");
+        Flow { id: FlowId(1), listener: 0, transport, local, remote }
+    }
+
+    #[test]
+    fn a_stranger_is_never_sent_more_by_udp_than_came_in_its_name() {
+        let switch = switch(&Arc::default());
+        let (shard, _kept) = ShardHandle::clogged(usize::MAX);
+        let gates = vec![gate(Stranger::Refuse), gate(Stranger::Silence)];
+        let dispatcher = Dispatcher::new(&switch, gates, Shards::new(vec![shard]));
+        let [refusing, silent] = dispatcher.gates.as_slice() else { panic!("two gates") };
+        // Each from an address of its own, so that none asks too often.
+        let mut last = 0_u8;
+        let mut asked = |gate, transport, padding: usize| {
+            last += 1;
+            let flow = flow(&format!("198.51.{last}.7:5060"), transport);
+            let message = Bytes::from(format!(
+                "OPTIONS sip:a@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:b@h>;tag=1\r\n\
+                 To: <sip:a@h>\r\nCall-ID: x\r\nCSeq: 1 OPTIONS\r\nX: {}\r\n\r\n",
+                "p".repeat(padding)
+            ));
+            let answer = dispatcher.answer_stranger(gate, &flow, &message);
+            (answer.map(|answer| answer.len()), message.len())
+        };
+        let mut answered = 0;
+        for padding in 0..150 {
+            let (answer, length) = asked(refusing, Transport::Udp, padding);
+            assert!(answer.is_none_or(|answer| answer <= length), "{answer:?} for {length}");
+            answered += usize::from(answer.is_some());
+        }
+        assert!((1..150).contains(&answered), "some are long enough, and some are not: {answered}");
+        // An address that opened a connection is its own.
+        let (answer, length) = asked(refusing, Transport::Tcp, 0);
+        assert!(answer.is_some_and(|answer| answer > length), "{answer:?} for {length}");
+        assert_eq!(asked(silent, Transport::Udp, 500).0, None);
+    }
+
+    #[test]
+    fn invites_for_a_full_shard_leave_some_records_and_no_flood_of_them() {
+        let ledger = Arc::new(Ledgered::default());
+        let switch = switch(&ledger);
+        let (shard, _kept) = ShardHandle::clogged(usize::MAX);
+        let gate = gate(Stranger::Silence);
+        let dispatcher = Dispatcher::new(&switch, vec![gate], Shards::new(vec![shard]));
+        let flow = flow("192.0.2.1:5060", Transport::Udp);
+        let source = flow.remote;
         let message = |to: &str| {
             Bytes::from(format!(
                 "INVITE sip:+15550100@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\n\
@@ -339,7 +385,7 @@ mod tests {
 
         // Beyond the mark, but with room left: what belongs to calls goes on, new calls do not.
         let (shard, _kept) = ShardHandle::clogged(SIP_SHARD_QUEUE_HIGH + 1);
-        let gate = Gate { name: "public".parse().expect("a name"), stranger: Stranger::Silence };
+        let gate = self::gate(Stranger::Silence);
         let crowded = Dispatcher::new(&switch, vec![gate], Shards::new(vec![shard.clone()]));
         let queued = shard.queued();
         assert!(shard.is_crowded());

@@ -21,8 +21,10 @@ use crate::engine::dialog_policy::dialog_policy;
 use crate::engine::inbound_digest;
 use crate::engine::inbound_digest::UNAUTHORIZED;
 use crate::engine::leg_terms;
+use crate::engine::mailbox;
 use crate::engine::partner;
 use crate::engine::passing;
+use crate::engine::passing::CameBy;
 use crate::engine::registry::PermitGuard;
 use crate::engine::replacement::Replacement;
 use crate::engine::replacement::Replacer;
@@ -66,7 +68,6 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 
 /// Decides about a new INVITE and does what was decided.
 pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
@@ -200,7 +201,7 @@ fn admit(
 ) {
     begun.note_arrival(&invitation, route.caller.shown());
     begun.note_route(route_of(&route));
-    let (inputs, queue) = mpsc::channel(CALL_QUEUE_MAX);
+    let (inputs, queue) = mailbox::bounded(CALL_QUEUE_MAX);
     let dialog = invitation.dialog;
     let near = Near::Invited(shard.handle.clone(), dialog);
     let setup = call_setup(&route, invitation.flow.transport);
@@ -241,6 +242,7 @@ fn call_route(invitation: &Invitation, route: InboundRoute) -> CallRoute {
         profile: route.profile,
         trunk: route.trunk,
         dialled: route.dialled,
+        trail: route.trail,
         // RFC 3261 §16.6: each hop takes one, and a call that goes on is one more hop.
         hops_left: hops.saturating_sub(1),
         peer_host,
@@ -362,7 +364,8 @@ fn decide(
         inbound_digest::proof(&mut digest.borrow_mut(), (now, source), request, known)
     };
     let header = |name: &str, nth: usize| request.headers.named(name).nth(nth);
-    let diversion = first_uri(request, HeaderName::Diversion);
+    let came = CameBy::of(&request.headers);
+    let (diverted, history) = (came.diverted(), came.history());
     let called_party = first_uri(request, HeaderName::PCalledPartyId);
     let certificate = shard.switch.flows.peer_names(invitation.flow.id);
     let attempt = Attempt {
@@ -374,9 +377,12 @@ fn decide(
         request_host: request.uri.host().unwrap_or_default(),
         request_user: request.uri.user().unwrap_or_default(),
         to_user: request.headers.to().uri().user().unwrap_or_default(),
-        diversion_user: diversion.as_ref().and_then(Uri::user).unwrap_or_default(),
+        diversion_user: diverted.first().map_or(&[], |by| by.user),
         called_party_user: called_party.as_ref().and_then(Uri::user).unwrap_or_default(),
         caller_user: request.headers.from().uri().user().unwrap_or_default(),
+        diverted: &diverted,
+        history: &history,
+        trail_key: shard.switch.registry.trail_key(),
         header: &header,
         proof: &proof,
     };

@@ -133,13 +133,14 @@ async fn flows(switch: &Switch, trunk: &Arc<Trunk>) -> Vec<Flow> {
     if by_registered && !flows.is_empty() {
         return flows;
     }
-    let listener = switch.listener_for(Some(trunk), Transport::Udp);
     for gateway in trunk.outbound.iter().flat_map(|outbound| &outbound.gateways) {
         let Ok((hop, rules)) = way::gateway_search(gateway) else { continue };
         // A search that fails opens no way; the calls that need it say so.
         let targets = switch.dns.locate(hop, rules).await.unwrap_or_default();
         let datagrams = targets.iter().filter(|target| target.transport == Transport::Udp);
         for target in datagrams.take(KEEPALIVE_ADDRESSES_MAX) {
+            let at = Some(target.address.ip());
+            let listener = switch.listener_for(Some(trunk), Transport::Udp, at);
             let to = way::destination(&trunk.path, target, listener);
             flows.extend(switch.flows.connect(&to));
         }

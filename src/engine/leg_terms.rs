@@ -8,6 +8,7 @@ use crate::routing::signalling::DtmfSend;
 use crate::routing::signalling::Progress;
 use crate::routing::signalling::ReferOut;
 use crate::routing::trunk::RtcpMode;
+use crate::routing::trunk::RtcpXr;
 use crate::routing::trunk::Trunk;
 use crate::routing::trunk::TrunkMedia;
 use crate::sdp::AnswerOrder;
@@ -70,7 +71,41 @@ fn capabilities(media: &TrunkMedia, srtp: SrtpTerms) -> Capabilities {
         ptime: media.ptime,
         ptime_max: media.ptime_max,
         rtcp_mux: media.rtcp == RtcpMode::Mux,
+        asks_metrics: media.rtcp != RtcpMode::Off && media.rtcp_xr == RtcpXr::On,
         single_codec: media.single_codec,
         srtp,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::leg::Leg;
+    use crate::call::leg::Place;
+    use crate::types::id::TrunkId;
+    use uuid::Uuid;
+
+    /// The audio line of an answer to an offer of µ-law and A-law, by a trunk that takes A-law first.
+    fn answered(order_remote: bool, single_codec: bool) -> String {
+        use crate::types::codec::Codec;
+        let mut trunk = Trunk::new(TrunkId::from_uuid(Uuid::from_u128(1)), "t", Vec::new());
+        trunk.media.codecs = vec![Codec::Pcma, Codec::Pcmu];
+        (trunk.media.order_remote, trunk.media.single_codec) = (order_remote, single_codec);
+        let mut leg = Leg::of(&inbound(&trunk, Transport::Udp));
+        let address = "192.0.2.1".parse().unwrap();
+        leg.place(Place { address, rtp_port: 30_000, rtcp_port: 30_001 });
+        let offer = "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\n\
+                     m=audio 40000 RTP/AVP 0 8\r\n";
+        let answer = leg.answer(offer.as_bytes()).unwrap();
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        text.lines().find(|line| line.starts_with("m=")).unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn an_answer_has_the_codecs_that_its_trunk_takes_in_the_order_of_either_side() {
+        assert_eq!(answered(true, true), "m=audio 30000 RTP/AVP 0");
+        assert_eq!(answered(false, true), "m=audio 30000 RTP/AVP 8");
+        assert_eq!(answered(true, false), "m=audio 30000 RTP/AVP 0 8");
+        assert_eq!(answered(false, false), "m=audio 30000 RTP/AVP 8 0");
     }
 }

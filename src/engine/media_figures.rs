@@ -27,6 +27,7 @@ impl MediaStatistics {
             srtp_replayed: self.srtp_replayed,
             malformed: self.malformed,
             unexpected: self.unexpected,
+            quality: self.quality,
         }
     }
 }

@@ -9,6 +9,7 @@ pub use crate::media::setup::MediaRules;
 pub use crate::media::setup::MediaSetup;
 pub use crate::media::statistics::MediaStatistics;
 pub use crate::net::port_pool::NoPorts;
+pub use crate::net::port_pool::RtpLocal;
 pub use crate::net::port_pool::RtpPorts;
 
 use crate::audio::bridge::BridgeEnd;
@@ -30,7 +31,6 @@ use crate::media::session::MediaSession;
 use crate::net::port_pool::PortPool;
 use crate::sdp::MediaPlan;
 use std::io;
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -130,18 +130,18 @@ impl MediaEngine {
         Ok(Self(Arc::new(Inner { workers, ports })))
     }
 
-    /// Binds a pair of RTP ports of `address`, out of `within` where that is given. Dropping them gives
+    /// Binds a pair of RTP ports of `local`, out of `within` where that is given. Dropping them gives
     /// them back.
     ///
     /// # Errors
     /// When none is free or the system gives no socket.
     pub fn reserve(
         &self,
-        address: IpAddr,
+        local: impl Into<RtpLocal>,
         within: Option<&RangeInclusive<u16>>,
     ) -> Result<RtpPorts, NoPorts> {
         self.collect_garbage();
-        self.0.ports.reserve(address, within)
+        self.0.ports.reserve(local, within)
     }
 
     /// Opens a session on the least loaded thread. Its first tick comes within 20 ms.
@@ -175,7 +175,9 @@ impl MediaEngine {
 
     /// Puts a new plan in force: an answer, a hold, a resume.
     pub fn update(&self, id: MediaId, plan: MediaPlan) {
-        self.command(id, Command::Update(id, Box::new(plan)));
+        // What a codec at 16 kHz needs is made here: the thread allocates nothing.
+        let wide = plan.codec.is_wide().then(Box::default);
+        self.command(id, Command::Update(id, Box::new(plan), wide));
     }
 
     /// Replaces the link to the agent; the old one reports `Closed` to its agent.
@@ -338,6 +340,7 @@ mod tests {
     use crate::audio::link::LinkEvent;
     use crate::audio::link::link;
     use crate::audio::ringback::RingbackForm;
+    use std::net::IpAddr;
     use std::net::SocketAddr;
 
     /// An address that no other test uses, so that ports never collide.

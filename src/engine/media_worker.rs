@@ -2,6 +2,7 @@
 
 mod gauges;
 mod listeners;
+mod plans;
 mod tapes;
 
 pub(crate) use crate::engine::media_worker::tapes::TapeCommand;
@@ -9,6 +10,7 @@ pub(crate) use crate::engine::media_worker::tapes::TapeCommand;
 use crate::audio::bridge::BridgeEnd;
 use crate::audio::link::MediaEnd;
 use crate::audio::tape::TapeIn;
+use crate::audio::wide::WideVoice;
 use crate::clock;
 use crate::engine::media_events::MediaEventsIn;
 use crate::engine::media_thread::MediaId;
@@ -70,7 +72,7 @@ const ARRIVAL_AGE_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum Command {
     Open(Box<Hosted>),
-    Update(MediaId, Box<MediaPlan>),
+    Update(MediaId, Box<MediaPlan>, Option<Box<WideVoice>>),
     Attach(MediaId, Box<MediaEnd>),
     StartPlayout(MediaId),
     Bridge(MediaId, Box<BridgeEnd>),
@@ -95,6 +97,7 @@ pub(crate) enum Command {
 pub(crate) enum Garbage {
     Session(Box<Hosted>),
     Plan(Box<MediaPlan>),
+    Wide(Box<WideVoice>),
     Rules(Box<MediaRules>),
     Ports(Box<RtpPorts>),
     Link(Box<MediaEnd>),
@@ -361,10 +364,7 @@ impl MediaThread {
             let now = self.desk.now;
             match command {
                 Command::Open(hosted) => self.open(hosted),
-                Command::Update(id, plan) => {
-                    self.with(id, |hosted, _| hosted.session.update(now, &plan));
-                    self.discard(Garbage::Plan(plan));
-                }
+                Command::Update(id, plan, wide) => self.update(id, plan, wide),
                 Command::Attach(id, mut end) => {
                     self.with(id, |hosted, _| hosted.session.attach(&mut end));
                     self.discard(Garbage::Link(end));

@@ -20,8 +20,10 @@ use crate::engine::call_task::CallRoute;
 use crate::engine::call_task::CallSeed;
 use crate::engine::call_task::NearSeed;
 use crate::engine::errand::Ask;
+use crate::engine::errand::Snapshot;
 use crate::engine::leg_terms;
 use crate::engine::live::LiveEvent;
+use crate::engine::mailbox;
 use crate::engine::partner;
 use crate::engine::registry::CampaignGuard;
 use crate::engine::registry::Unheard;
@@ -35,6 +37,7 @@ use crate::routing::outbound::Try;
 use crate::routing::signalling::ReferOut;
 use crate::routing::table::AiProfile;
 use crate::routing::table::RoutingTable;
+use crate::routing::trail::Trail;
 use crate::routing::trunk::Trunk;
 use crate::types::agent::AgentSettings;
 use crate::types::cause::HangupCause;
@@ -59,7 +62,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
-use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// A call that is asked for.
@@ -265,7 +267,7 @@ impl CallControl {
     ) {
         let hop = plan.tries.first().and_then(|first| first.gateway.next_hop().transport);
         let transport = hop.unwrap_or(Transport::Udp);
-        let index = usize::from(self.switch.listener_for(Some(&trunk), transport));
+        let index = usize::from(self.switch.listener_for(Some(&trunk), transport, None));
         // A node has at least one listener, and the index is of one.
         let Some(listener) = self.switch.listeners.get(index).cloned() else { return };
         let peer_host = plan.tries.first().map(|first| first.gateway.uri.host.clone());
@@ -287,12 +289,13 @@ impl CallControl {
             variables: wish.variables.unwrap_or_default(),
             withheld: wish.anonymous,
             passing: None,
+            trail: Trail::default(),
             hops_left: plan.tries.first().map_or(0, |first| first.invite.max_forwards),
             peer_host: peer_host.unwrap_or_default(),
         };
         let near = NearSeed::Dialled(plan);
         let seed = CallSeed { near, listener, log, setup, route, campaign };
-        call_task::start(&self.switch, seed, mpsc::channel(CALL_QUEUE_MAX));
+        call_task::start(&self.switch, seed, mailbox::bounded(CALL_QUEUE_MAX));
     }
 
     /// What happens to calls from now on, of all tenants: whoever passes it on leaves out what is another's.
@@ -313,16 +316,15 @@ impl CallControl {
         self.switch.registry.awaited_agents()
     }
 
-    /// Hangs a call of `tenant` up.
+    /// Hangs a call of `tenant` up; how it stands then.
     ///
     /// # Errors
     /// [`Unheard`]: it does not run here, or does not take anything more at this moment.
-    pub fn hang_up(&self, tenant: TenantId, call: CallId) -> Result<(), Unheard> {
-        let input = Input::HangupRequested { cause: HangupCause::Normal, by: Party::Operator };
-        self.switch.registry.tell(tenant, call, input)
+    pub async fn hang_up(&self, tenant: TenantId, call: CallId) -> Result<Snapshot, Unheard> {
+        self.ask(tenant, call, Ask::HangUp).await
     }
 
-    /// Transfers a call of `tenant`; how it goes is told by its record.
+    /// Transfers a call of `tenant`; how it stands then. How the transfer goes is told by its record.
     ///
     /// # Errors
     /// [`Unheard`]: it does not run here, does not take anything more at this moment, its carrier may not
@@ -332,7 +334,7 @@ impl CallControl {
         tenant: TenantId,
         call: CallId,
         order: TransferOrder,
-    ) -> Result<(), Unheard> {
+    ) -> Result<Snapshot, Unheard> {
         let input = match order {
             TransferOrder::Bridge(target) => {
                 Input::TransferRequested(TransferRequest::Bridge(dial_request(target)))
@@ -348,7 +350,7 @@ impl CallControl {
             TransferOrder::Confirm => Input::TransferConfirmed,
             TransferOrder::Withdraw => Input::TransferWithdrawn,
         };
-        self.ask(tenant, call, Ask::Transfer(Box::new(input))).await.map(|_| ())
+        self.ask(tenant, call, Ask::Transfer(Box::new(input))).await
     }
 
     /// What a carrier calls for us is judged like what we call by it.
@@ -415,6 +417,7 @@ fn call_setup(plan: &OutboundPlan, trunk: &Trunk, profile: &AiProfile) -> CallSe
             reason: DiversionReason::Unconditional,
             joined: Joined::Agent,
         },
+        beside: Vec::new(),
         terms: leg_terms::outbound(trunk, transport.unwrap_or(Transport::Udp)),
         ring_max,
     };

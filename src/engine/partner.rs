@@ -91,7 +91,7 @@ pub(super) fn to_peer(uri: PeerUri, ring_max: Duration) -> DialRequest {
     let terms = leg_terms::of_peer(dial::transport_of(&uri), SrtpPolicy::Off);
     let pass = NameGlob::usual();
     let target = DialTarget::Uri { uri, credentials: None, headers: Vec::new(), pass };
-    DialRequest { target, terms, ring_max }
+    DialRequest { target, beside: Vec::new(), terms, ring_max }
 }
 
 /// A leg to a telephone number that somebody of a running call wants.
@@ -110,5 +110,5 @@ fn to_number(to: E164, ring_max: Duration, reason: DiversionReason) -> DialReque
         reason,
         joined: Joined::Leg(LegSide::Near),
     };
-    DialRequest { target, terms, ring_max }
+    DialRequest { target, beside: Vec::new(), terms, ring_max }
 }

@@ -3,6 +3,9 @@
 use crate::routing::passing::Passing;
 use crate::routing::template::Template;
 use crate::routing::template::Values;
+use crate::routing::trail::Diverted;
+use crate::routing::trail::TRAIL_HEADER;
+use crate::routing::trail::Trail;
 use crate::routing::trunk::Trunk;
 use crate::sip::message::header::name_addr::NameAddr;
 use crate::sip::message::headers::Headers;
@@ -10,16 +13,47 @@ use crate::sip::message::name::HeaderName;
 use crate::types::header::FieldName;
 use crate::types::header::FieldValue;
 use crate::types::header::NameGlob;
+use crate::types::limit::DIVERSIONS_READ_MAX;
 use crate::types::limit::EXTRA_HEADERS_MAX;
 
 /// What may go on with a call that came by `trunk`; `None` where nothing may.
 pub(super) fn of_invite(headers: &Headers, trunk: &Trunk) -> Option<Box<Passing>> {
-    let diversion = addresses(headers, HeaderName::Diversion);
+    let came = CameBy::of(headers);
+    let diverted = came.diverted().iter().fold(0_u32, |sum, by| sum.saturating_add(by.times));
+    let diversion = (addresses(headers, HeaderName::Diversion), diverted);
     let mut passing = Passing::new(diversion, addresses(headers, HeaderName::HistoryInfo));
     for (_, name, value) in headers.table().iter() {
         passing.take(trunk, name, value);
     }
     Some(Box::new(passing)).filter(|passing| !passing.is_empty())
+}
+
+/// Where the call of an INVITE has been, as its headers say.
+#[derive(Debug)]
+pub(crate) struct CameBy {
+    diverted: Vec<NameAddr>,
+    history: Vec<NameAddr>,
+}
+
+impl CameBy {
+    pub(crate) fn of(headers: &Headers) -> Self {
+        let read = |name| headers.addresses(name).flatten().take(DIVERSIONS_READ_MAX).collect();
+        Self { diverted: read(HeaderName::Diversion), history: read(HeaderName::HistoryInfo) }
+    }
+
+    pub(crate) fn diverted(&self) -> Vec<Diverted<'_>> {
+        let one = |by: &NameAddr| -> u32 {
+            let counter = by.param("counter").and_then(|value| std::str::from_utf8(value).ok());
+            counter.and_then(|text| text.trim().parse().ok()).unwrap_or(1)
+        };
+        let all = self.diverted.iter();
+        all.map(|by| Diverted { user: by.uri().user().unwrap_or_default(), times: one(by) })
+            .collect()
+    }
+
+    pub(crate) fn history(&self) -> Vec<&[u8]> {
+        self.history.iter().map(|entry| entry.uri().user().unwrap_or_default()).collect()
+    }
 }
 
 /// The entries of a header that are addresses, in order, as one value; `None` where there is none, and where
@@ -39,17 +73,19 @@ fn addresses(headers: &Headers, name: HeaderName) -> Option<FieldValue> {
     text.parse().ok().filter(|_| !text.is_empty())
 }
 
-/// The headers of an INVITE to a peer by its address: its own, where the call has been, and what is to be
+/// The headers of an INVITE to a peer by its address: its trail, its own, where the call has been, and what is to be
 /// passed on. Each name stands there once, and the first counts.
 pub(super) fn to_peer(
     values: &Values<'_>,
     (own, pass): (&[(FieldName, Template)], &[NameGlob]),
-    passing: Option<&Passing>,
+    (passing, trail): (Option<&Passing>, &Trail),
 ) -> Vec<(FieldName, FieldValue)> {
     let filled = |(name, text): &(FieldName, Template)| {
         Some((name.clone(), text.fill(values)?.parse().ok()?))
     };
-    let mut headers: Vec<(FieldName, FieldValue)> = own.iter().filter_map(filled).collect();
+    let trail = trail.to_value().map(|value| (FieldName::own(TRAIL_HEADER), value));
+    let mut headers: Vec<(FieldName, FieldValue)> =
+        trail.into_iter().chain(own.iter().filter_map(filled)).collect();
     let Some(passing) = passing else { return headers };
     let history = [("Diversion", &passing.diversion), ("History-Info", &passing.history)];
     let history = history

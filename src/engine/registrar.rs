@@ -85,8 +85,9 @@ struct Registrar {
 impl Registrar {
     fn terms(&self, trunk: &Arc<Trunk>) -> Option<Terms> {
         let registration = trunk.registration.clone().filter(|_| trunk.enabled)?;
-        let listener =
-            self.switch.listener_for(Some(trunk), way::transport_of(registration.next_hop()));
+        let hop = registration.next_hop();
+        let (transport, at) = (way::transport_of(hop), way::address_of(hop));
+        let listener = self.switch.listener_for(Some(trunk), transport, at);
         Some(Terms { registration, path: trunk.path.clone(), listener })
     }
 

@@ -16,6 +16,7 @@ use crate::clock;
 use crate::engine::agent_health::AgentHealth;
 use crate::engine::awaited::AwaitedAgents;
 use crate::engine::errand::Errand;
+use crate::engine::mailbox;
 use crate::engine::registry::registrations::Registrations;
 use crate::engine::replacement::Replacement;
 use crate::routing::admission::Admission;
@@ -26,6 +27,7 @@ use crate::routing::gateway_board::GatewayBoard;
 use crate::routing::peer_board::PeerBoard;
 use crate::routing::table::Tenant;
 use crate::routing::table::Trunk;
+use crate::routing::trail::TrailKey;
 use crate::routing::usage::Usage;
 use crate::sip::endpoint::told::DialogName;
 use crate::types::cause::HangupCause;
@@ -46,8 +48,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 
 /// The admission counters and the running calls; one a node.
 #[derive(Debug)]
@@ -59,6 +59,8 @@ pub struct Registry {
     awaited: AwaitedAgents,
     /// How endpoints of agents fare.
     agents: AgentHealth,
+    /// What this node's marks in the trails of calls are made with.
+    trail_key: TrailKey,
     /// Told whenever a call leaves.
     left: Notify,
     /// Told whenever something was said of a gateway.
@@ -92,9 +94,9 @@ struct Inner {
 /// learns of it by the queue's end.
 #[derive(Debug)]
 struct Entry {
-    inputs: mpsc::WeakSender<Input>,
+    inputs: mailbox::WeakSender<Input>,
     /// What applications ask of it.
-    errands: Option<mpsc::Sender<Box<Errand>>>,
+    errands: Option<mailbox::Sender<Box<Errand>>>,
     tenant: TenantId,
     /// The trunk of its near leg.
     trunk: Arc<Trunk>,
@@ -145,9 +147,15 @@ impl Registry {
             draining: AtomicBool::new(false),
             awaited: AwaitedAgents::default(),
             agents: AgentHealth::default(),
+            trail_key: TrailKey::default(),
             left: Notify::new(),
             board_changed: Notify::new(),
         })
+    }
+
+    /// What this node's marks in the trails of calls are made with.
+    pub(crate) const fn trail_key(&self) -> &TrailKey {
+        &self.trail_key
     }
 
     /// Held for a few map operations at most, and never across an await.
@@ -194,7 +202,7 @@ impl Registry {
         now: Moment,
         (id, tenant, trunk): (CallId, TenantId, &Arc<Trunk>),
         source: Option<IpAddr>,
-        inputs: &mpsc::Sender<Input>,
+        inputs: &mailbox::Sender<Input>,
     ) {
         let (inputs, trunk) = (inputs.downgrade(), Arc::clone(trunk));
         let (dialog, replacement, errands) = (None, None, None);
@@ -286,7 +294,7 @@ impl Registry {
     }
 
     /// A running call takes from now on what applications ask.
-    pub(super) fn take_errands(&self, id: CallId, errands: mpsc::Sender<Box<Errand>>) {
+    pub(super) fn take_errands(&self, id: CallId, errands: mailbox::Sender<Box<Errand>>) {
         if let Some(entry) = self.lock().calls.get_mut(&id) {
             entry.errands = Some(errands);
         }
@@ -308,10 +316,22 @@ impl Registry {
         let errands = entry.and_then(|entry| entry.errands.clone()).ok_or(Unheard::NoSuchCall)?;
         drop(inner);
         errands.try_send(errand).map_err(|unheard| match unheard {
-            TrySendError::Full(_) => Unheard::Busy,
+            mailbox::Untaken::Full(_) => Unheard::Busy,
             // It ended a moment ago.
-            TrySendError::Closed(_) => Unheard::NoSuchCall,
+            mailbox::Untaken::Closed(_) => Unheard::NoSuchCall,
         })
+    }
+
+    /// The calls of `tenant` that run here, the newest first, behind `after`.
+    #[must_use]
+    pub fn running(&self, tenant: TenantId, after: Option<CallId>) -> Vec<CallId> {
+        let inner = self.lock();
+        let own = inner.calls.iter().filter(|(_, entry)| entry.tenant == tenant);
+        let mut ids: Vec<CallId> = own.map(|(id, _)| *id).collect();
+        drop(inner);
+        ids.retain(|id| after.is_none_or(|after| id.uuid() < after.uuid()));
+        ids.sort_unstable_by_key(|id| std::cmp::Reverse(id.uuid()));
+        ids
     }
 
     /// True while a call of `tenant` runs here.
@@ -419,7 +439,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_its_shard_gives_up_learns_of_it_by_the_end_of_its_queue() {
         let registry = Registry::new(NodeLimits::default());
-        let (inputs, mut queue) = mpsc::channel(1);
+        let (inputs, mut queue) = mailbox::bounded(1);
         let tenant = TenantId::from_uuid(clock::new_uuid());
         registry.enter(
             Moment::START,
@@ -436,7 +456,7 @@ mod tests {
     #[tokio::test]
     async fn a_source_is_remembered_while_its_calls_run_and_a_little_longer() {
         let registry = Registry::new(NodeLimits::default());
-        let (inputs, _queue) = mpsc::channel(1);
+        let (inputs, _queue) = mailbox::bounded(1);
         let id = clock::new_call_id();
         assert!(!registry.has_calls_from(Moment::START, SOURCE));
         let tenant = TenantId::from_uuid(clock::new_uuid());

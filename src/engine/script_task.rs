@@ -34,6 +34,7 @@ use crate::engine::agent_task::AgentHandle;
 use crate::engine::agent_task::AgentSetup;
 use crate::engine::assets::Assets;
 use crate::engine::awaited::AwaitedAgents;
+use crate::engine::mailbox;
 use crate::engine::script_task::handle::Command;
 use crate::engine::script_task::sounds::Sounds;
 use crate::engine::script_task::web::Web;
@@ -55,7 +56,6 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tracing::Instrument;
@@ -83,6 +83,8 @@ pub(super) struct ScriptSetup {
     pub(super) health: AgentHealth,
     pub(super) call: AgentCall,
     pub(super) facts: CallFacts,
+    /// It takes over a call that is answered already.
+    pub(super) is_answered: bool,
     /// Where recordings of the call are found, up to their names.
     pub(super) recordings: String,
     /// The link to the call's media.
@@ -90,8 +92,8 @@ pub(super) struct ScriptSetup {
 }
 
 /// Starts a script; what becomes of it goes to `events`.
-pub(super) fn start(setup: ScriptSetup, events: mpsc::Sender<ScriptEvent>) -> ScriptHandle {
-    let (commands_in, commands) = mpsc::channel(COMMANDS_MAX);
+pub(super) fn start(setup: ScriptSetup, events: mailbox::Sender<ScriptEvent>) -> ScriptHandle {
+    let (commands_in, commands) = mailbox::bounded(COMMANDS_MAX);
     let mut task = Task::new(setup, commands, events);
     tokio::spawn(async move { task.run().await }.in_current_span());
     ScriptHandle(commands_in)
@@ -106,7 +108,7 @@ enum Done {
 /// The agent of a stream.
 struct Streaming {
     handle: Option<AgentHandle>,
-    events: mpsc::Receiver<AgentEvent>,
+    events: mailbox::Receiver<AgentEvent>,
     /// Its link comes back by this.
     back: oneshot::Receiver<AgentEnd>,
     /// How it ended, once it has.
@@ -122,12 +124,13 @@ struct Task {
     health: AgentHealth,
     call: AgentCall,
     facts: CallFacts,
+    is_answered: bool,
     recordings: String,
     /// `None` while the agent of a stream has it.
     end: Option<Box<AgentEnd>>,
     stream: Option<Box<Streaming>>,
-    commands: mpsc::Receiver<Command>,
-    events: mpsc::Sender<ScriptEvent>,
+    commands: mailbox::Receiver<Command>,
+    events: mailbox::Sender<ScriptEvent>,
     jobs: JoinSet<Done>,
     /// What the link did not take yet.
     pending: VecDeque<Pending>,
@@ -159,8 +162,8 @@ enum Woken {
 impl Task {
     fn new(
         setup: ScriptSetup,
-        commands: mpsc::Receiver<Command>,
-        events: mpsc::Sender<ScriptEvent>,
+        commands: mailbox::Receiver<Command>,
+        events: mailbox::Sender<ScriptEvent>,
     ) -> Self {
         let sounds = Sounds {
             web: setup.web.clone(),
@@ -177,6 +180,7 @@ impl Task {
             health: setup.health,
             call: setup.call,
             facts: setup.facts,
+            is_answered: setup.is_answered,
             recordings: setup.recordings,
             end: Some(Box::new(setup.end)),
             stream: None,
@@ -312,6 +316,8 @@ impl Task {
                 }
                 return;
             }
+            // Its links are never made for it.
+            LinkEvent::WideAudio(_) => return,
             LinkEvent::Digit(digit) => Input::Digit(digit),
             LinkEvent::Mark { id, .. } => {
                 let Some(mark) = id.checked_sub(MARKS) else { return };
@@ -388,7 +394,8 @@ impl Task {
     }
 
     fn form(&self, answers: &Answers) -> Form {
-        let status = if self.interpreter.is_answered() { "in-progress" } else { "ringing" };
+        let is_answered = self.is_answered || self.interpreter.is_answered();
+        let status = if is_answered { "in-progress" } else { "ringing" };
         let mut form = self.facts.form(status);
         answers.write(&mut form, &self.recordings);
         form
@@ -439,7 +446,7 @@ impl Task {
             reinvite_after: None,
             faults: FaultPolicy::NONE,
         };
-        let (events_in, events) = mpsc::channel(AGENT_EVENTS_MAX);
+        let (events_in, events) = mailbox::bounded(AGENT_EVENTS_MAX);
         let (back_in, back) = oneshot::channel();
         let (call, roots) = (self.call.clone(), self.roots.clone());
         // A stream of a document is dialled, never awaited.

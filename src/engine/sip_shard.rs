@@ -13,6 +13,7 @@ use crate::engine::challenges::Challenges;
 use crate::engine::dial;
 use crate::engine::invitation;
 use crate::engine::invitation::Challenged;
+use crate::engine::mailbox;
 use crate::engine::registry::SourceGuard;
 use crate::engine::sip_shard::handle::Arrival;
 use crate::engine::sip_shard::handle::COMMANDS_MAX;
@@ -109,14 +110,14 @@ pub fn start(
 
 /// Whose INVITE is being placed: who carries it, and by which trunk it goes.
 struct Placing {
-    events: mpsc::Sender<Event>,
+    events: mailbox::Sender<Event>,
     trunk: Option<Arc<Trunk>>,
 }
 
 /// The leg of a call that a dialog is.
 #[derive(Debug)]
 pub(super) struct CallLeg {
-    pub(super) call: mpsc::Sender<CallInput>,
+    pub(super) call: mailbox::Sender<CallInput>,
     pub(super) side: LegSide,
     /// Which of the dialogs of that leg, where one took over from another.
     pub(super) turn: u8,
@@ -133,7 +134,7 @@ pub(super) struct Shard {
     /// The calls of confirmed and early dialogs.
     pub(super) calls: HashMap<DialogId, CallLeg>,
     /// Who carries the dialogs we dialled.
-    dialled: HashMap<DialogId, mpsc::Sender<Event>>,
+    dialled: HashMap<DialogId, mailbox::Sender<Event>>,
     /// Whose INVITE is being placed: `Placed` or `Refused` follows within the same turn.
     placing: Option<Placing>,
     /// Who waits for the answers to requests outside dialogs.

@@ -3,7 +3,7 @@
 use crate::audio::g711;
 use crate::clock;
 use crate::engine::wav;
-use crate::types::codec::Codec;
+use crate::types::codec::Law;
 use crate::types::limit::SAY_TEXT_MAX;
 use crate::types::limit::SPEECH_CACHE_BYTES_MAX;
 use crate::types::limit::SPEECH_PROGRAMS_MAX;
@@ -151,7 +151,7 @@ impl Speech {
         let linear = linear.map_err(|error| failed(error.to_string()))?;
         let linear = linear.map_err(|error| failed(error.to_string()))?;
         let mut audio = vec![0; linear.len()];
-        g711::encode(Codec::Pcmu, &linear, &mut audio);
+        g711::encode(Law::Mu, &linear, &mut audio);
         Ok(audio.into())
     }
 

@@ -71,6 +71,23 @@ impl CallControl {
         Ok(LiveCall { snapshot, legs })
     }
 
+    /// How the calls of `tenant` stand that run here, the newest first, behind `after`, and where the next page
+    /// begins. One that ends at this moment is left out.
+    pub async fn running(
+        &self,
+        tenant: TenantId,
+        after: Option<CallId>,
+        most: usize,
+    ) -> (Vec<Snapshot>, Option<CallId>) {
+        let mut ids = self.switch.registry.running(tenant, after);
+        let is_full = ids.len() > most;
+        ids.truncate(most);
+        let next = ids.last().copied().filter(|_| is_full);
+        let looks = ids.into_iter().map(|id| self.ask(tenant, id, Ask::Look));
+        let found = futures_util::future::join_all(looks).await;
+        (found.into_iter().flatten().collect(), next)
+    }
+
     /// What happened to a running call of `tenant` behind a place in it, as the call itself has it.
     ///
     /// # Errors

@@ -138,18 +138,84 @@ impl Switch {
         Some((call_id, shard))
     }
 
-    /// The listener that our requests by a trunk over `transport` name; where the trunk says nothing,
-    /// the first that a peer can reach by that, else the first.
-    pub(super) fn listener_for(&self, trunk: Option<&Arc<Trunk>>, transport: Transport) -> u16 {
-        let wanted = trunk.and_then(|trunk| trunk.listener.as_ref());
-        let named = wanted.and_then(|name| self.listeners.iter().position(|own| own.name == *name));
-        let fitting = || self.listeners.iter().position(|own| own.transports.contains(&transport));
-        u16::try_from(named.or_else(fitting).unwrap_or(0)).unwrap_or(0)
+    /// The listener that our requests by a trunk over `transport` name, to a peer at `to` where that is
+    /// known.
+    pub(super) fn listener_for(
+        &self,
+        trunk: Option<&Arc<Trunk>>,
+        transport: Transport,
+        to: Option<IpAddr>,
+    ) -> u16 {
+        let name = trunk.and_then(|trunk| trunk.listener.as_ref());
+        u16::try_from(choose_listener(&self.listeners, name, transport, to)).unwrap_or(0)
     }
+
+    /// The listener of this index; `None` where there is none, which no flow names.
+    pub(super) fn listener(&self, index: u16) -> Option<&SwitchListener> {
+        self.listeners.get(usize::from(index))
+    }
+}
+
+/// The index of the listener with this name; where none is given, or it is gone, of the first that a peer
+/// at `to` can reach by `transport`, else of the first that it can reach by that at all, else the first.
+fn choose_listener(
+    all: &[SwitchListener],
+    name: Option<&ListenerName>,
+    transport: Transport,
+    to: Option<IpAddr>,
+) -> usize {
+    let first = |fits: &dyn Fn(&SwitchListener) -> bool| all.iter().position(fits);
+    let named = name.and_then(|name| first(&|own| own.name == *name));
+    let speaks = |own: &SwitchListener| own.transports.contains(&transport);
+    let is_near = |own: &SwitchListener| to.is_none_or(|to| own.bind.is_ipv4() == to.is_ipv4());
+    let reachable = || first(&|own| speaks(own) && is_near(own)).or_else(|| first(&speaks));
+    named.or_else(reachable).unwrap_or(0)
 }
 
 impl fmt::Debug for Switch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Switch").field("listeners", &self.listeners).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener(name: &str, bind: &str, transports: &[Transport]) -> SwitchListener {
+        let bind: IpAddr = bind.parse().unwrap();
+        SwitchListener {
+            name: name.parse().unwrap(),
+            sip_host: bind.to_string(),
+            bind,
+            rtp_address: bind,
+            transports: transports.to_vec(),
+        }
+    }
+
+    #[test]
+    fn requests_name_the_listener_of_their_trunk_or_the_first_their_peer_can_reach() {
+        let datagrams = [Transport::Udp, Transport::Tcp];
+        let all = [
+            listener("public", "192.0.2.1", &datagrams),
+            listener("tls", "192.0.2.1", &[Transport::Tls]),
+            listener("private", "10.1.1.2", &datagrams),
+            listener("six", "2001:db8::1", &datagrams),
+        ];
+        let check = |name: &str, transport, to: &str, expected: &str| {
+            let name = name.parse().ok();
+            let index = choose_listener(&all, name.as_ref(), transport, to.parse().ok());
+            assert_eq!(all[index].name.as_str(), expected, "{name:?} {transport} {to}");
+        };
+        check("private", Transport::Udp, "198.51.100.7", "private");
+        check("private", Transport::Tls, "", "private");
+        check("gone", Transport::Tls, "198.51.100.7", "tls");
+        check("", Transport::Udp, "198.51.100.7", "public");
+        check("", Transport::Tcp, "2001:db8::7", "six");
+        check("", Transport::Udp, "", "public");
+        // Nobody there speaks TLS over IPv6: who has a connection is reached all the same.
+        check("", Transport::Tls, "2001:db8::7", "tls");
+        check("six", Transport::Udp, "198.51.100.7", "six");
+        assert_eq!(choose_listener(&all[..1], None, Transport::Tls, None), 0);
     }
 }

@@ -12,6 +12,7 @@ use crate::sip::locate::NextHop;
 use crate::sip::locate::Rules;
 use crate::sip::locate::Target;
 use crate::types::transport::Transport;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -60,6 +61,12 @@ pub fn transport_of(uri: &str) -> Transport {
     let secure = hop.as_ref().is_some_and(|hop| hop.secure);
     let fallback = if secure { Transport::Tls } else { Transport::Udp };
     hop.and_then(|hop| hop.transport).unwrap_or(fallback)
+}
+
+/// The address a SIP URI names; `None` where it leaves that to DNS.
+#[must_use]
+pub fn address_of(uri: &str) -> Option<IpAddr> {
+    NextHop::parse(uri).ok()?.host.parse().ok()
 }
 
 /// Where requests of a trunk go for `target`; `listener` is the index of the one that Via and Contact

@@ -1,5 +1,6 @@
 //! What a media session reports to its call.
 
+use crate::types::quality::TroubleTold;
 use crate::types::talk::Talk;
 
 /// What a media session reports to its call.
@@ -21,6 +22,8 @@ pub enum MediaEvent {
     },
     /// Something happened between the peer and its agent.
     Talk(Talk),
+    /// Somebody is not heard, or is again.
+    Trouble(TroubleTold),
     /// Nothing came from the peer for the inactivity time-out, although it should have.
     TimedOut,
     /// The session met a fault of ours and does nothing any more. The call ends with `SwitchFault`.

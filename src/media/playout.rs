@@ -7,12 +7,15 @@
 use crate::audio::frame::Encoded;
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::SAMPLES_PER_MS;
+use crate::audio::frame::WidePcm;
 use crate::audio::g711;
 use crate::audio::link::MediaEnd;
 use crate::audio::link::Segment;
+use crate::audio::link::WIDE_UNIT_BYTES;
 use crate::audio::mix::Mix;
 use crate::audio::noise::Noise;
-use crate::types::codec::Codec;
+use crate::audio::sound::Sound;
+use crate::types::codec::Law;
 
 mod interrupted;
 
@@ -30,6 +33,7 @@ pub const UNDERRUN_MS_MAX: u32 = 400;
 
 /// Length of the fade with which a clear ends what is being played.
 const FADE_SAMPLES: usize = 5 * SAMPLES_PER_MS;
+const WIDE_FADE_SAMPLES: usize = 2 * FADE_SAMPLES;
 
 const TICK_MS: u32 = 20;
 
@@ -47,7 +51,7 @@ pub struct Playout {
     finished: bool,
     preroll_ms: u32,
     /// The last sample played, from which the line falls away in a gap.
-    last_byte: u8,
+    last: i16,
     /// Samples taken from the queue to be played, since the last clear or the beginning of the link.
     queue_samples: u64,
     /// Answers that found the link's queue full: a clear's epoch, and ms and samples played before it.
@@ -123,7 +127,7 @@ impl Playout {
             utterance_samples: 0,
             finished: false,
             preroll_ms: PREROLL_MS,
-            last_byte: 0xff,
+            last: 0,
             queue_samples: 0,
             owed_cleared: None,
             owed_drained: false,
@@ -148,7 +152,7 @@ impl Playout {
     pub fn exchange(&mut self, end: &mut MediaEnd) {
         self.pay_debts();
         if let Some((mut segment, read)) = self.current.take() {
-            let length = segment.bytes.len();
+            let length = segment.units();
             self.end.consumed(length.saturating_sub(read));
             report_marks(&mut self.end, &mut segment, (length, length), self.utterance_samples);
             // Without a clear the link takes back only what has no mark left.
@@ -182,11 +186,11 @@ impl Playout {
         self.underruns
     }
 
-    /// The next 20 ms, µ-law. While `held`, or when the agent asks for it, audio waits; marks with no
+    /// The next 20 ms: of an agent that hears 16 kHz, and of the fade behind it, at that rate. While `held`, or when the agent asks for it, audio waits; marks with no
     /// audio before them do not.
-    pub fn tick(&mut self, held: bool) -> Encoded {
+    pub fn tick(&mut self, held: bool) -> Sound {
         self.pay_debts();
-        let mut frame = self.noise.frame();
+        let mut frame = Sound::Law(Law::Mu, self.noise.frame());
         let epoch = self.end.epoch();
         if epoch != self.epoch {
             self.clear(epoch, &mut frame);
@@ -229,7 +233,7 @@ impl Playout {
                     None => break,
                 },
             };
-            let length = segment.bytes.len();
+            let length = segment.units();
             let dropped = length.saturating_sub(read);
             unheard += dropped as u64;
             self.end.consumed(dropped);
@@ -298,13 +302,11 @@ impl Playout {
     }
 
     /// Fills the frame from the queue; what is left of it stays noise.
-    fn play(&mut self, frame: &mut Encoded) {
+    fn play(&mut self, frame: &mut Sound) {
         let mut at = 0;
         let taken = self.take(frame, &mut at);
         self.played_samples += at as u64;
-        if let Some(last) = at.checked_sub(1).and_then(|last| frame.get(last)) {
-            self.last_byte = *last;
-        }
+        self.last = last_before(at, frame).unwrap_or(self.last);
         match taken {
             Taken::Full => self.node_late = false,
             Taken::Dry => {
@@ -319,7 +321,7 @@ impl Playout {
         }
     }
 
-    fn take(&mut self, frame: &mut Encoded, at: &mut usize) -> Taken {
+    fn take(&mut self, frame: &mut Sound, at: &mut usize) -> Taken {
         loop {
             if self.current.is_none() {
                 let Some(segment) = self.next_segment() else {
@@ -333,12 +335,7 @@ impl Playout {
                 self.current = Some((segment, 0));
             }
             let Some((segment, read)) = &mut self.current else { continue };
-            let rest = segment.bytes.get(*read..).unwrap_or_default();
-            let place = frame.get_mut(*at..).unwrap_or_default();
-            let count = rest.len().min(place.len());
-            for (to, byte) in place.iter_mut().zip(rest) {
-                *to = *byte;
-            }
+            let count = fill(frame, *at, segment, *read);
             *read += count;
             *at += count;
             self.end.consumed(count);
@@ -350,7 +347,7 @@ impl Playout {
                 // The agent does not read its events: its marks, and what follows, wait.
                 return Taken::Full;
             }
-            if *read < segment.bytes.len() {
+            if *read < segment.units() {
                 return Taken::Full;
             }
             self.finished |= segment.finish;
@@ -388,7 +385,7 @@ impl Playout {
                 return Some(segment);
             }
             // Sent before a clear that was answered already; cannot happen, as the ring keeps order.
-            self.end.consumed(segment.bytes.len());
+            self.end.consumed(segment.units());
             segment.marks_played = segment.marks.len();
             self.end.give_back(segment);
         }
@@ -396,13 +393,13 @@ impl Playout {
 
     fn give_back_current(&mut self) {
         if let Some((segment, read)) = self.current.take() {
-            self.end.consumed(segment.bytes.len().saturating_sub(read));
+            self.end.consumed(segment.units().saturating_sub(read));
             self.end.give_back(segment);
         }
     }
 
     /// Drops what was queued before the clear and lets what was being played fall away.
-    fn clear(&mut self, epoch: u64, frame: &mut Encoded) {
+    fn clear(&mut self, epoch: u64, frame: &mut Sound) {
         self.epoch = epoch;
         let playing = matches!(self.state, State::Playing | State::Dry { .. });
         let played = if playing { self.utterance_samples } else { 0 };
@@ -416,7 +413,7 @@ impl Playout {
         self.give_back_current();
         while self.end.peek().is_some_and(|next| next.epoch < epoch) {
             let Some(mut segment) = self.end.pop() else { break };
-            self.end.consumed(segment.bytes.len());
+            self.end.consumed(segment.units());
             segment.played_ms = played_ms;
             self.end.give_back(segment);
         }
@@ -433,19 +430,30 @@ impl Playout {
     }
 
     /// The next samples once more, falling to silence over noise.
-    fn fade(&self, frame: &mut Encoded) {
-        let next = self.current.as_ref().and_then(|(segment, read)| segment.bytes.get(*read..));
-        let queued = self.end.peek().map(|segment| segment.bytes.as_slice());
-        let Some(bytes) = next.filter(|bytes| !bytes.is_empty()).or(queued) else { return };
-        let mut fading = [0; FADE_SAMPLES];
-        g711::decode(Codec::Pcmu, bytes, &mut fading);
-        blend(frame, 0, &fading);
+    fn fade(&self, frame: &mut Sound) {
+        let current = self.current.as_ref().map(|(segment, read)| (&**segment, *read));
+        let queued = self.end.peek().map(|segment| (segment, 0));
+        let next = current.filter(|(segment, read)| *read < segment.units()).or(queued);
+        let Some((segment, read)) = next else { return };
+        let bytes = segment.bytes.get(read * segment.unit_bytes()..).unwrap_or_default();
+        if segment.wide {
+            let mut fading = [0; WIDE_FADE_SAMPLES];
+            for (sample, pair) in fading.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *sample = i16::from_le_bytes(*pair);
+            }
+            let mut wide = frame.widened();
+            blend_wide(&mut wide, 0, &fading);
+            *frame = Sound::Wide(wide);
+        } else {
+            let mut fading = [0; FADE_SAMPLES];
+            g711::decode(Law::Mu, bytes, &mut fading);
+            blend(frame, 0, &fading);
+        }
     }
 
     /// Lets the line fall from the last sample to silence instead of jumping there.
-    fn fall_away(&self, frame: &mut Encoded, at: usize) {
-        let level = [g711::ulaw_decode(self.last_byte); FADE_SAMPLES];
-        blend(frame, at, &level);
+    fn fall_away(&self, frame: &mut Sound, at: usize) {
+        blend(frame, at, &[self.last; FADE_SAMPLES]);
     }
 
     fn pay_debts(&mut self) {
@@ -462,12 +470,12 @@ impl Playout {
     /// Audio that waits, in ms.
     #[must_use]
     pub fn queued_ms(&self) -> u32 {
-        let ms = self.end.queued_bytes().div_ceil(SAMPLES_PER_MS as u64);
+        let ms = self.end.queued_units().div_ceil(SAMPLES_PER_MS as u64);
         u32::try_from(ms).unwrap_or(u32::MAX)
     }
 }
 
-/// Reports the marks that lie within the bytes just played, `before` of the utterance having been
+/// Reports the marks that lie within the units just played, `before` of the utterance having been
 /// played earlier; false when one of them has to wait.
 fn report_marks(
     end: &mut MediaEnd,
@@ -488,15 +496,77 @@ fn report_marks(
     true
 }
 
-/// Mixes `falling`, from full to nothing, over the noise that `frame` holds from `at` on.
-fn blend(frame: &mut Encoded, at: usize, falling: &[i16; FADE_SAMPLES]) {
-    let Some(rest) = frame.get_mut(at..) else { return };
-    let mut under = [0; FRAME_SAMPLES];
-    g711::decode(Codec::Pcmu, rest, &mut under);
-    let mut mix = Mix::default();
-    mix.add(&under);
-    mix.add_falling(falling, FADE_SAMPLES);
-    g711::encode(Codec::Pcmu, &mix.finish(), rest);
+/// Fills the frame from unit `at` on with what the segment has from `read` on; how many units that were. The frame
+/// takes the segment's rate, unless it holds sound of 16 kHz already.
+fn fill(frame: &mut Sound, at: usize, segment: &Segment, read: usize) -> usize {
+    let rest = segment.bytes.get(read * segment.unit_bytes()..).unwrap_or_default();
+    let count = (rest.len() / segment.unit_bytes()).min(FRAME_SAMPLES.saturating_sub(at));
+    match frame {
+        Sound::Law(_, bytes) if !segment.wide => {
+            let place = bytes.get_mut(at..).unwrap_or_default();
+            for (to, byte) in place.iter_mut().zip(rest) {
+                *to = *byte;
+            }
+        }
+        Sound::Law(..) | Sound::Wide(_) => {
+            let mut wide = frame.widened();
+            let place = wide.as_chunks_mut::<2>().0.iter_mut().skip(at);
+            if segment.wide {
+                let samples = |[a, b, c, d]: [u8; WIDE_UNIT_BYTES]| {
+                    [i16::from_le_bytes([a, b]), i16::from_le_bytes([c, d])]
+                };
+                for (pair, unit) in place.zip(rest.as_chunks::<WIDE_UNIT_BYTES>().0) {
+                    *pair = samples(*unit);
+                }
+            } else {
+                for (pair, byte) in place.zip(rest) {
+                    *pair = [g711::ulaw_decode(*byte); 2];
+                }
+            }
+            *frame = Sound::Wide(wide);
+        }
+    }
+    count
+}
+
+/// The last sample before unit `at`.
+fn last_before(at: usize, frame: &Sound) -> Option<i16> {
+    let last = at.checked_sub(1)?;
+    match frame {
+        Sound::Law(_, bytes) => bytes.get(last).map(|byte| g711::ulaw_decode(*byte)),
+        Sound::Wide(wide) => wide.get(2 * last + 1).copied(),
+    }
+}
+
+/// Mixes `falling`, from full to nothing, over the noise that `frame` holds from unit `at` on.
+fn blend(frame: &mut Sound, at: usize, falling: &[i16; FADE_SAMPLES]) {
+    match frame {
+        Sound::Law(law, bytes) => {
+            let Some(rest) = bytes.get_mut(at..) else { return };
+            let mut under = [0; FRAME_SAMPLES];
+            g711::decode(*law, rest, &mut under);
+            let mut mix = Mix::default();
+            mix.add(&under);
+            mix.add_falling(falling, FADE_SAMPLES);
+            g711::encode(*law, &mix.finish(), rest);
+        }
+        Sound::Wide(wide) => {
+            let mut doubled = [0; WIDE_FADE_SAMPLES];
+            for (pair, sample) in doubled.as_chunks_mut::<2>().0.iter_mut().zip(falling) {
+                *pair = [*sample; 2];
+            }
+            blend_wide(wide, 2 * at, &doubled);
+        }
+    }
+}
+
+/// The same of samples at 16 kHz, from sample `at` on.
+fn blend_wide(wide: &mut WidePcm, at: usize, falling: &[i16; WIDE_FADE_SAMPLES]) {
+    let steps = WIDE_FADE_SAMPLES as i32;
+    let place = wide.iter_mut().skip(at);
+    for ((sample, falling), step) in place.zip(falling).zip((0..steps).rev()) {
+        *sample = sample.saturating_add((i32::from(*falling) * step / steps) as i16);
+    }
 }
 
 #[cfg(test)]
@@ -520,7 +590,7 @@ mod tests {
 
         /// Ticks and returns what of the frame is the agent's: loud bytes, which noise never has.
         fn tick(&mut self) -> usize {
-            let frame = self.playout.tick(false);
+            let frame = self.playout.tick(false).as_law(Law::Mu);
             frame.iter().filter(|byte| **byte == LOUD).count()
         }
 
@@ -565,6 +635,71 @@ mod tests {
         assert_eq!(finished.events(), [LinkEvent::Drained]);
     }
 
+    /// So many ms of a step at 16 kHz.
+    fn wide(ms: usize, level: i16) -> Vec<u8> {
+        vec![level; 16 * ms].iter().flat_map(|sample| sample.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn audio_at_16_khz_is_played_sample_for_sample_and_counted_as_any_other() {
+        let mut line = Line::new();
+        let bytes: Vec<u8> = (0..3_200_i16).flat_map(|n| (n * 10).to_le_bytes()).collect();
+        assert_eq!(line.agent.push_wide(&bytes[..1_001]), 1_000, "whole pairs");
+        assert_eq!(line.agent.push_wide(&bytes[1_000..4_000]), 3_000);
+        assert!(line.agent.push_mark(1));
+        assert_eq!(line.agent.push_wide(&bytes[4_000..]), 2_400);
+        assert_eq!(line.agent.queued_ms(), 200);
+        line.agent.finish();
+        let mut heard = Vec::new();
+        for _ in 0..10 {
+            let Sound::Wide(frame) = line.playout.tick(false) else { panic!("at 16 kHz") };
+            heard.extend(frame);
+        }
+        assert!(heard.iter().zip(0..).all(|(sample, n)| *sample == n * 10));
+        assert_eq!(line.playout.played_samples(), 1_600);
+        let mark = LinkEvent::Mark { id: 1, played_ms: 125 };
+        assert_eq!(line.events(), [mark, LinkEvent::Drained]);
+        assert_eq!((line.agent.queued_ms(), line.playout.queued_ms()), (0, 0));
+    }
+
+    #[test]
+    fn audio_of_both_rates_meets_in_one_frame_and_falls_away_from_either() {
+        let mut line = Line::new();
+        line.push_ms(70);
+        assert_eq!(line.agent.push_wide(&wide(35, 9_000)), 35 * 32);
+        line.push_ms(5);
+        for _ in 0..3 {
+            assert_eq!(line.playout.tick(false), Sound::Law(Law::Mu, [LOUD; 160]));
+        }
+        let Sound::Wide(joint) = line.playout.tick(false) else { panic!("both") };
+        assert_eq!(joint[..160], [g711::ulaw_decode(LOUD); 160]);
+        assert_eq!(joint[160..], [9_000; 160]);
+        assert_eq!(line.playout.tick(false), Sound::Wide([9_000; 320]));
+        let Sound::Wide(end) = line.playout.tick(false) else { panic!("both again") };
+        let loud = g711::ulaw_decode(LOUD);
+        assert_eq!((&end[..80], &end[80..160]), (&[9_000; 80][..], &[loud; 80][..]));
+        // It falls away, to noise.
+        assert!(end[160].abs() > loud.abs() / 10 * 9 && end[200].abs() < loud.abs() / 10 * 6);
+        assert!(end[240..].iter().all(|sample| sample.abs() < 60), "noise");
+        assert_eq!(line.playout.played_samples(), 110 * 8);
+    }
+
+    #[test]
+    fn a_clear_lets_audio_at_16_khz_fall_away_and_counts_what_was_heard_of_it() {
+        let mut line = Line::new();
+        assert_eq!(line.agent.push_wide(&wide(500, 9_000)), 500 * 32);
+        for _ in 0..5 {
+            assert_eq!(line.playout.tick(false), Sound::Wide([9_000; 320]));
+        }
+        line.agent.clear();
+        let Sound::Wide(fading) = line.playout.tick(false) else { panic!("at 16 kHz") };
+        assert!(fading[0] > 8_000 && fading[40] > 3_000 && fading[40] < 6_000);
+        assert!(fading[80..].iter().all(|sample| sample.abs() < 60));
+        assert_eq!(line.events(), [LinkEvent::Cleared { played_ms: 100, samples: 800 }]);
+        assert!(matches!(line.playout.tick(false), Sound::Law(..)), "noise again");
+        assert_eq!(line.agent.queued_ms(), 0);
+    }
+
     #[test]
     fn one_byte_at_a_time_is_played_whole() {
         let mut line = Line::new();
@@ -607,7 +742,7 @@ mod tests {
     fn a_mark_with_nothing_before_it_comes_at_once_even_while_held() {
         let mut line = Line::new();
         assert!(line.agent.push_mark(9));
-        assert!(!is_loud(&line.playout.tick(true)));
+        assert!(!is_loud(&line.playout.tick(true).as_law(Law::Mu)));
         assert_eq!(line.events(), [LinkEvent::Mark { id: 9, played_ms: 0 }]);
     }
 
@@ -615,7 +750,7 @@ mod tests {
     fn a_held_playout_keeps_the_greeting_whole() {
         let mut line = Line::new();
         line.push_ms(100);
-        assert!((0..50).all(|_| !is_loud(&line.playout.tick(true))));
+        assert!((0..50).all(|_| !is_loud(&line.playout.tick(true).as_law(Law::Mu))));
         line.agent.hold_playout(true);
         assert_eq!(line.tick(), 0);
         line.agent.hold_playout(false);
@@ -634,7 +769,7 @@ mod tests {
         }
         assert_eq!(line.events().len(), 5);
         line.agent.clear();
-        let frame = line.playout.tick(false);
+        let frame = line.playout.tick(false).as_law(Law::Mu);
         let (fade, rest) = frame.split_at(FADE_SAMPLES);
         assert!(fade.iter().any(|byte| g711::ulaw_decode(*byte).abs() > 1_000));
         assert!(rest.iter().all(|byte| g711::ulaw_decode(*byte).abs() < 30));
@@ -643,7 +778,7 @@ mod tests {
         let marks: Vec<LinkEvent> =
             (5..100).map(|id| LinkEvent::Mark { id, played_ms: 100 }).collect();
         assert_eq!(events.get(1..), Some(marks.as_slice()));
-        assert!(!is_loud(&line.playout.tick(false)));
+        assert!(!is_loud(&line.playout.tick(false).as_law(Law::Mu)));
         assert_eq!(line.agent.queued_ms(), 0);
     }
 
@@ -759,19 +894,41 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_a_clear_waits_until_the_agent_was_told_of_that() {
+        let mut line = Line::new();
+        for id in 0..AGENT_MARKS_MAX as u64 {
+            assert_eq!(line.agent.push_audio(&[LOUD; 8]), 8);
+            assert!(line.agent.push_mark(id));
+        }
+        // It reads nothing, so there is no room for an answer.
+        for _ in 0..100 {
+            line.tick();
+        }
+        line.agent.clear();
+        line.push_ms(200);
+        assert_eq!((0..10).map(|_| line.tick()).sum::<usize>(), 0);
+        let mut told = line.events();
+        assert!(!told.iter().any(|event| matches!(event, LinkEvent::Cleared { .. })), "{told:?}");
+        let played: usize = (0..40).map(|_| line.tick()).sum();
+        told = line.events();
+        assert!(told.iter().any(|event| matches!(event, LinkEvent::Cleared { .. })), "{told:?}");
+        assert_eq!(played, 1_600, "and nothing of it is lost");
+    }
+
+    #[test]
     fn the_last_words_of_an_agent_that_is_gone_are_played() {
         let (end, mut agent) = link();
         let mut playout = Playout::new(end, 1);
         agent.push_audio(&[LOUD; 800]);
         drop(agent);
-        let loud = (0..10).filter(|_| is_loud(&playout.tick(false))).count();
+        let loud = (0..10).filter(|_| is_loud(&playout.tick(false).as_law(Law::Mu))).count();
         assert!((5..=6).contains(&loud), "{loud}");
     }
 
     #[test]
     fn nobody_talking_is_noise_not_silence() {
         let mut line = Line::new();
-        let frame = line.playout.tick(false);
+        let frame = line.playout.tick(false).as_law(Law::Mu);
         assert!(!is_loud(&frame));
         assert!(frame.iter().any(|byte| *byte != 0xff));
     }

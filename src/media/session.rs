@@ -5,16 +5,20 @@ use crate::audio::frame::Encoded;
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::SAMPLES_PER_MS;
 use crate::audio::frame::SILENCE;
-use crate::audio::g711;
+use crate::audio::frame::WIDE_SAMPLES;
+use crate::audio::frame::WidePcm;
 use crate::audio::keys::KeyEar;
 use crate::audio::link::MediaEnd;
+use crate::audio::sound::Sound;
 use crate::audio::tape::TapeIn;
+use crate::audio::wide::WideVoice;
 use crate::media::event::MediaEvent;
 use crate::media::output::Port;
 use crate::media::output::TickOutput;
 use crate::media::playout::Playout;
 use crate::media::session::bridged::Bridged;
 use crate::media::session::ear::Ear;
+use crate::media::session::judging::Judge;
 use crate::media::session::listening::Ears;
 use crate::media::session::outgoing::Outgoing;
 use crate::media::setup::MediaRules;
@@ -24,11 +28,9 @@ use crate::media::statistics::MediaStatistics;
 use crate::rtp::classify::Datagram;
 use crate::rtp::classify::classify;
 use crate::rtp::dtmf;
-use crate::rtp::dtmf::EventPacket;
 use crate::rtp::jitter::Content;
 use crate::rtp::jitter::JitterBuffer;
 use crate::rtp::jitter::JitterConfig;
-use crate::rtp::packet::HEADER_BYTES;
 use crate::rtp::packet::RtpPacket;
 use crate::rtp::quality;
 use crate::rtp::quality::Conditions;
@@ -41,9 +43,7 @@ use crate::rtp::srtp::Protection;
 use crate::rtp::srtp::SrtpError;
 use crate::sdp::MediaPlan;
 use crate::types::codec::Codec;
-use crate::types::codec::PayloadType;
-use crate::types::codec::Ptime;
-use crate::types::limit::RTP_PAYLOAD_BYTES_MAX;
+use crate::types::codec::Law;
 use crate::types::moment::Moment;
 use crate::types::random::Random;
 use std::borrow::Cow;
@@ -52,9 +52,11 @@ use std::net::SocketAddr;
 mod bridged;
 mod ear;
 mod hearing;
+mod judging;
 mod listening;
 mod outgoing;
 mod reports;
+mod sending;
 mod steered;
 mod taped;
 
@@ -114,8 +116,11 @@ pub struct MediaSession {
     quiet_since: Option<Moment>,
     collisions: u8,
     ears: Ears,
+    judge: Judge,
     /// What was sent last: the listener hears it come back as echo.
-    said: (Codec, Encoded),
+    said: (Law, Encoded),
+    /// What a codec at 16 kHz needs. Kept when the peer changes to one of 8 kHz: it is freed elsewhere.
+    wide: Option<Box<WideVoice>>,
     /// Ticks since the session was opened, those left out too.
     ticks: u64,
     counters: MediaStatistics,
@@ -153,7 +158,9 @@ impl MediaSession {
             quiet_since: None,
             collisions: 0,
             ears: Ears::default(),
-            said: (Codec::Pcmu, SILENCE),
+            judge: Judge::default(),
+            said: (Law::Mu, SILENCE),
+            wide: None,
             ticks: 0,
             counters: MediaStatistics::default(),
         };
@@ -172,22 +179,38 @@ impl MediaSession {
         self.digits_out.set_timing(self.rules.key_ms, self.rules.key_gap_ms);
     }
 
-    /// Puts a plan in force: the first one, a hold, a resume, another address.
+    /// Gives a session what a codec at 16 kHz needs, before a plan of such is put in force. Returns what it does not
+    /// need, to be freed elsewhere.
+    pub fn equip(&mut self, wide: Box<WideVoice>) -> Option<Box<WideVoice>> {
+        if self.wide.is_some() {
+            return Some(wide);
+        }
+        self.wide = Some(wide);
+        None
+    }
+
+    /// Puts a plan in force: the first one, a hold, a resume, another address. One of a codec at 16 kHz allocates
+    /// where the session is not [equipped](Self::equip) for it.
     pub fn update(&mut self, now: Moment, plan: &MediaPlan) {
         self.source.signal(now, plan.remote);
         let heard = self.plan.as_ref().is_some_and(|before| before.direction.receives());
-        let before = self.plan.as_ref().map_or(Codec::Pcmu, |before| before.codec);
+        let before = self.codec();
         if heard && !plan.direction.receives() {
             // What waits would be played when the hold ends.
             self.jitter.reset();
             self.concealer.forget();
         }
-        if before != plan.codec {
-            // What waits goes on, so that nothing is heard of the change.
-            self.outgoing.convert(before, plan.codec);
-            let change = |bytes: &mut [u8]| g711::convert(before, plan.codec, bytes);
-            self.jitter.recode(plan.codec, change);
+        if plan.codec.is_wide() {
+            self.wide.get_or_insert_default();
         }
+        match (before.law(), plan.codec.law()) {
+            _ if before == plan.codec => (),
+            (Some(from), Some(to)) => self.outgoing.convert(from, to),
+            // Less than a packet of what was said is lost.
+            (Some(_) | None, Some(_) | None) => self.forget_outgoing(),
+        }
+        // What waits in the jitter buffer goes on as what it is, so that nothing is heard of the change.
+        self.jitter.expect(plan.codec);
         let keys = plan.crypto.as_deref().map(|keys| (&keys.send, &keys.receive));
         if self.protection.update(now, keys) {
             self.sender.change_ssrc();
@@ -241,14 +264,18 @@ impl MediaSession {
         self.ticks += 1;
         self.listen(&heard, out);
         let said = self.speech();
-        let (codec, frame) = self.steered.heard(said, out);
-        self.send(codec, frame, out);
-        self.said = (codec, frame);
+        let said = self.steered.heard(said, out);
+        self.said = match &said {
+            Sound::Law(law, frame) => (*law, *frame),
+            Sound::Wide(_) => (Law::Mu, SILENCE),
+        };
+        self.send(said, out);
         self.tape_on();
         if self.rules.rtcp && self.reports.is_due(now) {
             self.report(now, out, |report, bytes| report.write(bytes));
         }
         self.watch(now, out);
+        self.judge(out);
         self.playout.end().wake();
     }
 
@@ -262,7 +289,7 @@ impl MediaSession {
         self.outgoing.length = 0;
         for _ in 0..ticks.min(SKIPPED_FRAMES_MAX) {
             self.jitter.pass();
-            self.give(&SILENCE);
+            self.give(&SILENCE, None);
         }
         self.concealer.cut();
         self.tape_skipped(ticks);
@@ -284,8 +311,8 @@ impl MediaSession {
         let jitter = self.jitter.statistics();
         let feedback = self.sender.feedback();
         let reported = feedback.reports > 0;
+        let judged = self.quality();
         let lost_out = u64::try_from(feedback.cumulative_lost.max(0)).unwrap_or(0);
-        let loss_in = quality::loss_percent(received.expected, jitter.lost, jitter.late);
         let loss_out = quality::loss_percent(self.sender.packets(), lost_out, 0);
         MediaStatistics {
             packets_in: received.packets,
@@ -300,17 +327,22 @@ impl MediaSession {
             jitter_in_ms: received.jitter_us as f32 / 1_000.0,
             jitter_out_ms: reported.then_some(feedback.jitter as f32 / SAMPLES_PER_MS as f32),
             round_trip_ms: feedback.round_trip.map(|time| time.as_secs_f32() * 1_000.0),
-            mos_in: (jitter.played_samples > 0)
-                .then(|| listening_quality(Impairment::G711_CONCEALED, loss_in)),
-            mos_out: reported.then(|| listening_quality(Impairment::G711_CONCEALED, loss_out)),
+            mos_in: judged.inward.mos_lq,
+            mos_out: reported.then(|| listening_quality(self.impairment(), loss_out)),
             relatched: self.source.changes(),
             underruns: self.playout.underruns(),
             played_ms: self.playout.played_samples() / SAMPLES_PER_MS as u64,
             jitter_level_ms: self.jitter.level_ms(),
             playout_ms: self.playout.queued_ms(),
             srtp: self.protection.suite(),
+            quality: judged,
             ..self.counters
         }
+    }
+
+    /// The codec that was agreed on.
+    fn codec(&self) -> Codec {
+        self.plan.as_ref().map_or(Codec::Pcmu, |plan| plan.codec)
     }
 
     fn receive_rtp(&mut self, now: Moment, datagram: &Received<'_>, out: &mut TickOutput) {
@@ -341,7 +373,10 @@ impl MediaSession {
         self.avoid_collision(packet.ssrc);
         match kind {
             _ if !receives => (),
-            Kind::Audio(codec) => self.take_audio(now, &packet, codec),
+            Kind::Audio(codec) => {
+                self.judge.pausing = false;
+                self.take_audio(now, &packet, codec);
+            }
             Kind::Event => {
                 self.count(now, &packet, Content::Other);
                 let mut ear =
@@ -349,6 +384,7 @@ impl MediaSession {
                 self.digits_in.receive(now, &packet, |event| ear.pressed(event));
             }
             Kind::Pause => {
+                self.judge.pausing = true;
                 if let Some(level) = packet.payload.first() {
                     self.concealer.noise_is(*level);
                 }
@@ -358,20 +394,14 @@ impl MediaSession {
         }
     }
 
-    /// Audio waits in the codec of the plan, so that a bridge can pass it on as it came.
+    /// Audio waits as what it came as, so that a bridge can pass it on like that.
     fn take_audio(&mut self, now: Moment, packet: &RtpPacket<'_>, codec: Codec) {
-        let planned = self.plan.as_ref().map_or(codec, |plan| plan.codec);
-        if codec == planned {
-            return self.count(now, packet, Content::Audio);
-        }
-        let mut payload = [0; RTP_PAYLOAD_BYTES_MAX];
-        let Some(converted) = payload.get_mut(..packet.payload.len()) else {
-            self.counters.malformed += 1;
+        if codec.is_wide() && self.wide.is_none() {
+            self.counters.unexpected += 1;
             return;
-        };
-        converted.copy_from_slice(packet.payload);
-        g711::convert(codec, planned, converted);
-        self.count(now, &RtpPacket { payload: converted, ..*packet }, Content::Audio);
+        }
+        self.jitter.expect(codec);
+        self.count(now, packet, Content::Audio);
     }
 
     fn count(&mut self, now: Moment, packet: &RtpPacket<'_>, content: Content) {
@@ -402,6 +432,7 @@ impl MediaSession {
     /// A believed packet came.
     fn heard(&mut self, now: Moment, out: &mut TickOutput) {
         self.quiet_since = None;
+        self.judge.packet_came();
         if self.counters.first_packet_ms.is_none() {
             let elapsed_ms = now.since(self.opened).as_millis();
             self.counters.first_packet_ms = Some(u64::try_from(elapsed_ms).unwrap_or(u64::MAX));
@@ -418,63 +449,16 @@ impl MediaSession {
         }
     }
 
-    /// Sends 20 ms of µ-law, or lets the time go by.
-    fn send(&mut self, codec: Codec, mut frame: Encoded, out: &mut TickOutput) {
-        let Some(way) = self.way_out() else {
-            self.sender.skip((FRAME_SAMPLES + self.outgoing.length) as u32);
-            self.outgoing.length = 0;
-            return;
+    /// Gives the agent 20 ms, at 16 kHz where both it and the peer's codec have them.
+    fn give(&mut self, frame: &Encoded, wide: Option<&WidePcm>) {
+        let is_wide = self.codec().is_wide();
+        let end = self.playout.end();
+        let taken = if is_wide && end.takes_wide() {
+            end.push_wide_frame(wide.unwrap_or(&[0; WIDE_SAMPLES]))
+        } else {
+            end.push_frame(frame)
         };
-        let mut bytes = [0; HEADER_BYTES + RTP_PAYLOAD_BYTES_MAX];
-        if let Some(event_type) = way.dtmf
-            && let Some(event) = self.next_event()
-        {
-            let samples = (FRAME_SAMPLES + self.outgoing.length) as u32;
-            self.outgoing.length = 0;
-            let length = self.sender.event(event_type, &event, samples, &mut bytes);
-            transmit_rtp(&mut self.protection, way.to, written(&bytes, length), out);
-            return;
-        }
-        let sounds = way.dtmf.is_none() && !self.rules.keys_signalled;
-        let tone = self.bridged.as_mut().filter(|_| sounds).and_then(Bridged::tone);
-        let codec = if tone.is_some() { Codec::Pcmu } else { codec };
-        frame = tone.unwrap_or(frame);
-        g711::convert(codec, way.codec, &mut frame);
-        self.outgoing.append(&frame);
-        let samples = way.ptime.samples(CLOCK_RATE) as usize;
-        while let Some(payload) = self.outgoing.first(samples) {
-            let length = self.sender.audio(way.payload_type, payload, samples as u32, &mut bytes);
-            if transmit_rtp(&mut self.protection, way.to, written(&bytes, length), out) {
-                Self::tape_sent(&mut self.tape, (way.codec, payload), self.outgoing.length);
-            }
-            self.outgoing.remove(samples);
-        }
-    }
-
-    /// The next packet of a key: one of ours, or one passed on.
-    fn next_event(&mut self) -> Option<EventPacket> {
-        let timestamp = self.sender.timestamp();
-        let relay = self.bridged.as_mut().map(Bridged::relay);
-        match relay.filter(|_| !self.digits_out.is_busy()) {
-            Some(relay) if relay.is_busy() => relay.tick(timestamp),
-            Some(_) | None => self.digits_out.tick(timestamp),
-        }
-    }
-
-    /// How media goes out, if any may.
-    fn way_out(&self) -> Option<WayOut> {
-        let plan = self.plan.as_ref().filter(|plan| self.started && plan.direction.sends())?;
-        Some(WayOut {
-            to: self.source.destination()?,
-            codec: plan.codec,
-            payload_type: plan.send_payload_type,
-            dtmf: plan.dtmf_send.filter(|_| !self.rules.keys_signalled),
-            ptime: plan.ptime,
-        })
-    }
-
-    fn give(&mut self, frame: &Encoded) {
-        if !self.playout.end().push_frame(frame) {
+        if !taken {
             self.counters.frames_dropped += 1;
         }
     }
@@ -497,16 +481,6 @@ impl MediaSession {
 
 /// Frames of silence an agent gets at most for ticks that were left out; its ring holds no more.
 const SKIPPED_FRAMES_MAX: u64 = 32;
-
-/// How media goes out.
-#[derive(Clone, Copy)]
-struct WayOut {
-    to: SocketAddr,
-    codec: Codec,
-    payload_type: PayloadType,
-    dtmf: Option<PayloadType>,
-    ptime: Ptime,
-}
 
 /// What a packet is by its payload type.
 #[derive(Clone, Copy)]
@@ -531,17 +505,6 @@ impl Kind {
     }
 }
 
-/// Sends a packet, encrypted where that was agreed. One that cannot be is not sent.
-fn transmit_rtp(
-    protection: &mut Protection,
-    to: SocketAddr,
-    bytes: &[u8],
-    out: &mut TickOutput,
-) -> bool {
-    let protected = protection.send(Layer::Rtp, bytes);
-    protected.is_ok_and(|bytes| out.transmit(Port::Rtp, to, &bytes))
-}
-
 fn listening_quality(impairment: Impairment, loss_percent: f32) -> f32 {
     quality::mos(&Conditions { impairment, loss_percent, burst_ratio: 1.0, delay_ms: 0.0 })
 }
@@ -562,6 +525,8 @@ mod bridge_tests;
 #[cfg(test)]
 mod hearing_tests;
 #[cfg(test)]
+mod judging_tests;
+#[cfg(test)]
 mod rules_tests;
 #[cfg(test)]
 mod srtp_tests;
@@ -569,3 +534,5 @@ mod srtp_tests;
 mod taped_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wide_tests;

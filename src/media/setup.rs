@@ -34,6 +34,17 @@ impl MediaSetup {
     }
 }
 
+/// When a peer is told how well we hear it (RFC 3611 §4.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VoipMetricsRule {
+    /// Never.
+    Never,
+    /// When its description asks for that (RFC 3611 §5).
+    Asked,
+    /// With every report.
+    Always,
+}
+
 /// What a trunk says of the media of its legs. A leg that is dialled may come to go by another trunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaRules {
@@ -46,6 +57,8 @@ pub struct MediaRules {
     pub allowed: Vec<IpNet>,
     /// RTCP is sent and read; false: what comes is counted, and that is all.
     pub rtcp: bool,
+    /// Whether the peer is told by RTCP XR how well we hear it.
+    pub voip_metrics: VoipMetricsRule,
     /// Traffic class of its packets, 0 to 63; 0: the system's.
     pub dscp: u8,
     /// Media is sent to where the peer's comes from; false: to where its description says, always.
@@ -54,6 +67,8 @@ pub struct MediaRules {
     pub keys_signalled: bool,
     /// Keys are heard in the audio where no telephone events were agreed on.
     pub tones_heard: bool,
+    /// Keys in the audio are kept from agent and recording, also where telephone events were agreed on.
+    pub keys_private: bool,
     /// How long a key we send is held, in ms.
     pub key_ms: u32,
     /// The gap after it, in ms.
@@ -66,10 +81,12 @@ impl Default for MediaRules {
             inactivity: None,
             allowed: Vec::new(),
             rtcp: true,
+            voip_metrics: VoipMetricsRule::Asked,
             dscp: 0,
             symmetric: true,
             keys_signalled: false,
             tones_heard: false,
+            keys_private: false,
             key_ms: 120,
             key_gap_ms: 80,
         }

@@ -1,5 +1,6 @@
 //! The figures of one media session.
 
+use crate::types::quality::Quality;
 use crate::types::srtp::SrtpSuite;
 
 /// The figures of one media session since it was opened. "In" is from the peer to us.
@@ -63,6 +64,8 @@ pub struct MediaStatistics {
     pub jitter_level_ms: u32,
     /// Audio of the agent waiting to be played, in ms.
     pub playout_ms: u32,
+    /// How good the audio is, each way.
+    pub quality: Quality,
     /// RTCP packets received and believed.
     pub reports_in: u32,
     /// Milliseconds from the opening to the first believed packet.

@@ -4,6 +4,7 @@ use crate::clock;
 use crate::net::rtp_socket::RtpSocket;
 use crate::types::moment::Moment;
 use crate::types::random::Random;
+use crate::types::transport::InterfaceName;
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::io;
@@ -21,6 +22,21 @@ pub const QUARANTINE: Duration = Duration::from_secs(5);
 /// Pairs tried in one reservation when other programs hold ports of the range.
 const ATTEMPTS_MAX: usize = 64;
 
+/// Where media sockets are bound.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RtpLocal {
+    /// The local address; may be the wildcard.
+    pub address: IpAddr,
+    /// The network interface that packets keep to; `None`: any.
+    pub interface: Option<InterfaceName>,
+}
+
+impl From<IpAddr> for RtpLocal {
+    fn from(address: IpAddr) -> Self {
+        Self { address, interface: None }
+    }
+}
+
 /// A pool of port pairs for each local address.
 #[derive(Debug)]
 pub struct PortPool {
@@ -32,7 +48,7 @@ pub struct PortPool {
 #[derive(Debug)]
 struct State {
     random: Random,
-    addresses: HashMap<IpAddr, Pairs>,
+    addresses: HashMap<RtpLocal, Pairs>,
 }
 
 /// The even ports of one address.
@@ -54,19 +70,22 @@ impl PortPool {
         Arc::new(Self { range, quarantine, state: Mutex::new(state) })
     }
 
-    /// Binds a pair of `address`, out of `within` where that is given.
+    /// Binds a pair of `local`, out of `within` where that is given.
     ///
     /// # Errors
     /// When no pair is free, or the system gives no socket.
     pub fn reserve(
         self: &Arc<Self>,
-        address: IpAddr,
+        local: impl Into<RtpLocal>,
         within: Option<&RangeInclusive<u16>>,
     ) -> Result<RtpPorts, NoPorts> {
+        let local = local.into();
         for _ in 0..ATTEMPTS_MAX {
-            let even = self.take(address, within).ok_or(NoPorts::Exhausted)?;
-            let lease = Lease { pool: Arc::clone(self), address, even, used: false };
-            match bind_pair(address, even) {
+            let even = self.take(&local, within).ok_or(NoPorts::Exhausted)?;
+            let bound = bind_pair(&local, even);
+            let local = local.clone();
+            let lease = Lease { pool: Arc::clone(self), local, even, used: false };
+            match bound {
                 Ok((rtp, rtcp)) => return Ok(RtpPorts::new(rtp, rtcp, lease)),
                 // Another program's: it rests like a used one.
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => lease.rest(),
@@ -79,13 +98,15 @@ impl PortPool {
         Err(NoPorts::Exhausted)
     }
 
-    fn take(&self, address: IpAddr, within: Option<&RangeInclusive<u16>>) -> Option<u16> {
+    fn take(&self, local: &RtpLocal, within: Option<&RangeInclusive<u16>>) -> Option<u16> {
         let now = clock::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { random, addresses } = &mut *state;
-        let pairs = addresses
-            .entry(address)
-            .or_insert_with(|| Pairs { free: even_ports(&self.range), resting: VecDeque::new() });
+        if !addresses.contains_key(local) {
+            let pairs = Pairs { free: even_ports(&self.range), resting: VecDeque::new() };
+            addresses.insert(local.clone(), pairs);
+        }
+        let pairs = addresses.get_mut(local)?;
         while let Some((_, even)) = pairs.resting.pop_front_if(|(until, _)| *until <= now) {
             pairs.free.push(even);
         }
@@ -101,10 +122,10 @@ impl PortPool {
         (chosen < pairs.free.len()).then(|| pairs.free.swap_remove(chosen))
     }
 
-    fn give_back(&self, address: IpAddr, even: u16, used: bool) {
+    fn give_back(&self, local: &RtpLocal, even: u16, used: bool) {
         let now = clock::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(pairs) = state.addresses.get_mut(&address) else { return };
+        let Some(pairs) = state.addresses.get_mut(local) else { return };
         if used {
             pairs.resting.push_back((now + self.quarantine, even));
         } else {
@@ -119,9 +140,10 @@ fn even_ports(range: &RangeInclusive<u16>) -> Vec<u16> {
     range.clone().filter(|port| port % 2 == 0 && *port > 0 && *port < last).collect()
 }
 
-fn bind_pair(address: IpAddr, even: u16) -> io::Result<(RtpSocket, RtpSocket)> {
-    let rtp = RtpSocket::bind(SocketAddr::new(address, even))?;
-    let rtcp = RtpSocket::bind(SocketAddr::new(address, even + 1))?;
+fn bind_pair(local: &RtpLocal, even: u16) -> io::Result<(RtpSocket, RtpSocket)> {
+    let RtpLocal { address, interface } = local;
+    let bind = |port| RtpSocket::bind_by(SocketAddr::new(*address, port), interface.as_ref());
+    let (rtp, rtcp) = (bind(even)?, bind(even + 1)?);
     Ok((rtp, rtcp))
 }
 
@@ -143,7 +165,7 @@ pub struct RtpPorts {
 impl RtpPorts {
     fn new(rtp: RtpSocket, rtcp: RtpSocket, mut lease: Lease) -> Self {
         lease.used = true;
-        let (address, even) = (lease.address, lease.even);
+        let (address, even) = (lease.local.address, lease.even);
         Self { rtp_port: even, rtcp_port: even + 1, address, rtp, rtcp, _lease: lease }
     }
 
@@ -181,7 +203,7 @@ pub enum NoPorts {
 #[derive(Debug)]
 struct Lease {
     pool: Arc<PortPool>,
-    address: IpAddr,
+    local: RtpLocal,
     even: u16,
     /// Packets may still come to it.
     used: bool,
@@ -195,7 +217,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.pool.give_back(self.address, self.even, self.used);
+        self.pool.give_back(&self.local, self.even, self.used);
     }
 }
 
@@ -262,10 +284,23 @@ mod tests {
     }
 
     #[test]
+    fn ports_of_an_interface_are_bound_to_it_and_those_of_none_cost_no_pair() {
+        let pool = PortPool::new(20_500..=20_501, 1);
+        let by = |name: &str| RtpLocal { address: ADDRESS, interface: name.parse().ok() };
+        let held = pool.reserve(by("lo"), None).expect("every machine has one");
+        assert_eq!(held.rtp().interface().as_deref(), Some(&b"lo"[..]));
+        assert_eq!(held.rtcp().interface().as_deref(), Some(&b"lo"[..]));
+        // The same ports are another's for the rest of the machine.
+        assert!(matches!(pool.reserve(ADDRESS, None), Err(NoPorts::Exhausted)));
+        assert!(matches!(pool.reserve(by("none-such"), None), Err(NoPorts::Refused(_))));
+        assert_eq!(pool.take(&by("none-such"), None), Some(20_500));
+    }
+
+    #[test]
     fn an_address_of_another_machine_costs_no_pair() {
         let pool = PortPool::new(20_300..=20_301, 1);
         let elsewhere = IpAddr::from([192, 0, 2, 1]);
         assert!(matches!(pool.reserve(elsewhere, None), Err(NoPorts::Refused(_))));
-        assert_eq!(pool.take(elsewhere, None), Some(20_300));
+        assert_eq!(pool.take(&elsewhere.into(), None), Some(20_300));
     }
 }

@@ -6,6 +6,8 @@
 #![expect(unsafe_code, reason = "recvmsg with time stamps; each block says why it is sound")]
 
 use crate::net::mark::mark;
+use crate::net::source::bind_interface;
+use crate::types::transport::InterfaceName;
 use socket2::Domain;
 use socket2::Protocol;
 use socket2::SockRef;
@@ -34,8 +36,21 @@ impl RtpSocket {
     /// # Errors
     /// As the system says: the port is taken, no descriptor is left, the address is not ours.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        Self::bind_by(address, None)
+    }
+
+    /// Binds `address`, of one network interface where that is given.
+    ///
+    /// # Errors
+    /// As [`Self::bind`], and where the system forbids it or has no such interface.
+    pub fn bind_by(address: SocketAddr, interface: Option<&InterfaceName>) -> io::Result<Self> {
         let kind = Type::DGRAM.nonblocking();
         let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            // What goes to IPv4 has a socket of its own.
+            socket.set_only_v6(true)?;
+        }
+        bind_interface(&socket, interface)?;
         socket.bind(&address.into())?;
         // Both only make things better; a system that refuses them still carries calls.
         let _refused = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
@@ -64,6 +79,12 @@ impl RtpSocket {
     /// Sends one datagram; false when the system did not take it.
     pub fn send(&self, bytes: &[u8], to: SocketAddr) -> bool {
         self.0.send_to(bytes, to).is_ok()
+    }
+
+    /// The network interface it is bound to.
+    #[cfg(test)]
+    pub(crate) fn interface(&self) -> Option<Vec<u8>> {
+        SockRef::from(&self.0).device().expect("the system says")
     }
 
     /// The bound address.

@@ -54,7 +54,8 @@ pub(crate) fn datagram_socket(
     .map_err(|error| SourceError::of(at.ip(), interface, error))
 }
 
-fn bind_interface(socket: &Socket, interface: Option<&InterfaceName>) -> io::Result<()> {
+/// Has packets leave and arrive by `interface` alone.
+pub(crate) fn bind_interface(socket: &Socket, interface: Option<&InterfaceName>) -> io::Result<()> {
     match interface {
         #[cfg(target_os = "linux")]
         Some(name) => socket.bind_device(Some(name.as_str().as_bytes())),

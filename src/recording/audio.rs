@@ -129,6 +129,12 @@ impl AudioFile {
         Ok(())
     }
 
+    /// Samples of a channel in a second.
+    #[must_use]
+    pub const fn hz(&self) -> u32 {
+        self.hz
+    }
+
     /// Bytes of the WAV.
     #[must_use]
     pub const fn length(&self) -> u64 {

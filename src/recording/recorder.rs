@@ -6,6 +6,10 @@ use crate::audio::tape::tape;
 use crate::clock;
 use crate::recording::audio::AudioFile;
 use crate::recording::audio::Unreadable;
+use crate::recording::encoded::EncodedForm;
+use crate::recording::encoded::Encoding;
+use crate::recording::encoded::Turn;
+use crate::recording::encoded::Unencodable;
 use crate::recording::keys::RecordingKeys;
 use crate::recording::note;
 use crate::recording::note::Birth;
@@ -67,6 +71,8 @@ struct Inner {
     running: Arc<AtomicUsize>,
     reports: reports::Sender<Report>,
     left: Vec<PathBuf>,
+    /// Recordings that are encoded.
+    encoded: Arc<AtomicUsize>,
 }
 
 /// The folder with a node's recordings.
@@ -105,7 +111,8 @@ impl Recorder {
         }
         let (reports_in, told) = reports::channel(RECORDING_REPORTS_MAX);
         let running = Arc::new(AtomicUsize::new(0));
-        let inner = Inner { folder, keys, jobs, running, reports: reports_in, left };
+        let encoded = Arc::default();
+        let inner = Inner { folder, keys, jobs, running, reports: reports_in, left, encoded };
         Ok((Self(Arc::new(inner)), told))
     }
 
@@ -191,6 +198,20 @@ impl Recorder {
             }
             done => done,
         }
+    }
+
+    /// Opens a recording to be read in another form. `serial` tells a stream of Ogg from others.
+    ///
+    /// # Errors
+    /// [`Unencodable`].
+    pub fn encode(
+        &self,
+        file: AudioFile,
+        form: EncodedForm,
+        serial: u32,
+    ) -> Result<Encoding, Unencodable> {
+        let turn = Turn::take(&self.0.encoded)?;
+        Encoding::new(file, (form, serial), turn)
     }
 
     /// Deletes the file of a recording, if it is here. Blocks.

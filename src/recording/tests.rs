@@ -14,7 +14,7 @@ use crate::recording::note::Report;
 use crate::recording::recorder::Outcome;
 use crate::recording::recorder::Recorder;
 use crate::recording::sink;
-use crate::types::codec::Codec;
+use crate::types::codec::Law;
 use crate::types::id::TenantId;
 use crate::types::limit::RECORDINGS_MAX;
 use crate::types::recording::RecordingFault;
@@ -322,7 +322,7 @@ async fn a_gap_is_silent_and_marked_and_what_follows_is_in_its_place() {
     say_all(&mut tape, 0..16).await;
     tape.skip(10);
     say_all(&mut tape, 16..32).await;
-    tape.sound(TapeSide::Heard, 0, TapeForm::Law(Codec::Pcmu), &[0x10; 160]);
+    tape.sound(TapeSide::Heard, 0, TapeForm::Law(Law::Mu), &[0x10; 160]);
     tape.pass();
     drop(tape);
     let end = end_of(&mut news, of).await.end.expect("an end");

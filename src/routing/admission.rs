@@ -319,6 +319,7 @@ mod tests {
             id: TenantId::from_uuid(Uuid::from_u128(id)),
             name: "t".into(),
             status: TenantStatus::Active,
+            plan: None,
             calls_max,
             cps_max,
             default_profile: None,

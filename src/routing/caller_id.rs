@@ -1,5 +1,6 @@
 //! Caller IDs of calls out: which number is shown, and in which headers.
 
+use crate::routing::contents::Bar;
 use crate::routing::contents::Number;
 use crate::routing::destination::Prefix;
 use crate::routing::table::RoutingTable;
@@ -133,6 +134,9 @@ pub enum CallerIdError {
     /// The number is the tenant's, but not in service.
     #[error("it is not in service")]
     Inactive,
+    /// The number is the tenant's, but may not be used.
+    #[error("{0}")]
+    Barred(Bar),
     /// The number is the tenant's, but the trunk does not list it.
     #[error("the trunk does not allow it")]
     NotListed,
@@ -218,8 +222,11 @@ fn may_be_called(asking: &Asking<'_>, row: &Number) -> bool {
 fn owns(asking: &Asking<'_>, number: E164) -> Result<(), CallerIdError> {
     match asking.table.number(number) {
         Some(row) if row.tenant != asking.tenant => Err(CallerIdError::AnotherTenants),
-        Some(row) if !row.active => Err(CallerIdError::Inactive),
-        Some(_) => Ok(()),
+        Some(row) => match row.barred {
+            Some(bar) => Err(CallerIdError::Barred(bar)),
+            None if row.active => Ok(()),
+            None => Err(CallerIdError::Inactive),
+        },
         None if asking.trunk.tenant == Some(asking.tenant) => Ok(()),
         None => Err(CallerIdError::NotOwn),
     }

@@ -6,6 +6,7 @@ use crate::routing::destination::Prefix;
 use crate::routing::trunk::Trunk;
 use crate::types::agent::AgentSettings;
 use crate::types::answer_hook::AnswerHook;
+use crate::types::country::Country;
 use crate::types::id::AiProfileId;
 use crate::types::id::CampaignId;
 use crate::types::id::NumberId;
@@ -14,7 +15,9 @@ use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::number::E164;
 use crate::types::recording::RecordPolicy;
+use crate::types::tenant_plan::TenantPlan;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -38,6 +41,8 @@ pub struct Tenant {
     pub name: String,
     /// Whether it is served.
     pub status: TenantStatus,
+    /// What it has bought; `None`: a table's file of an earlier version does not say.
+    pub plan: Option<TenantPlan>,
     /// Most calls at once; 0 is no limit.
     pub calls_max: u32,
     /// Most new calls per second; 0 is no limit.
@@ -67,7 +72,7 @@ pub struct TenantOutbound {
     pub currency: String,
 }
 
-/// A routing profile: which trunks the numbers of a plan and a country use.
+/// A routing profile: which trunks the numbers of a plan and a country use, and how these are written nationally.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutingProfile {
     /// Its identity.
@@ -76,6 +81,13 @@ pub struct RoutingProfile {
     pub tenant: Option<TenantId>,
     /// Its name, for operators.
     pub name: String,
+    /// The plan of the tenants whose numbers follow it without naming it; `None`: any.
+    pub plan: Option<TenantPlan>,
+    /// The country of the numbers that follow it without naming it; `None`: any. Numbers in its national form are
+    /// read where the profile is followed.
+    pub country: Option<Country>,
+    /// Whether numbers follow it that do not name it; else plan and country are not all known.
+    pub fits_by_itself: bool,
     /// The trunk its numbers call out by.
     pub outbound_trunk: Option<TrunkId>,
     /// The only trunk on which its numbers may be called.
@@ -127,6 +139,32 @@ pub struct Number {
     pub record: Option<RecordPolicy>,
     /// False: known, but not in service.
     pub active: bool,
+    /// Why it is not in service although it is active.
+    pub barred: Option<Bar>,
+}
+
+/// Why a number is neither called nor calling, whether it is active or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bar {
+    /// Its regulatory check is not over.
+    CompliancePending,
+    /// It did not pass its regulatory check.
+    ComplianceRejected,
+    /// It is kept for somebody.
+    Reserved,
+    /// It is given back.
+    Released,
+}
+
+impl fmt::Display for Bar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CompliancePending => "its regulatory check is pending",
+            Self::ComplianceRejected => "its regulatory check was not passed",
+            Self::Reserved => "it is reserved",
+            Self::Released => "it is released",
+        })
+    }
 }
 
 /// Whether a call is recorded: its number says, else the profile it is with, else the tenant.
@@ -137,6 +175,12 @@ pub fn is_recorded(tenant: &Tenant, number: Option<&Number>, profile: &AiProfile
 }
 
 impl Number {
+    /// Whether it may be called, and call.
+    #[must_use]
+    pub const fn in_service(&self) -> bool {
+        self.active && self.barred.is_none()
+    }
+
     /// True for a range of more than one number.
     #[must_use]
     pub fn is_range(&self) -> bool {

@@ -13,6 +13,7 @@ use crate::routing::outbound::OutboundRefusal;
 use crate::routing::outbound::OutboundRequest;
 use crate::routing::outbound::Surroundings;
 use crate::routing::table::RoutingTable;
+use crate::routing::trail::TrailKey;
 use crate::routing::usage::Usage;
 use crate::types::moment::Moment;
 use crate::types::name::ListenerName;
@@ -48,6 +49,7 @@ pub fn explain(table: &RoutingTable, question: &Question) -> (Verdict, Decision)
         named.nth(nth).map(|(_, value)| value.as_bytes())
     };
     let to = user_of(&question.to).as_bytes();
+    let trail_key = TrailKey::default();
     let attempt = Attempt {
         listener: &question.listener,
         source: question.source,
@@ -60,6 +62,9 @@ pub fn explain(table: &RoutingTable, question: &Question) -> (Verdict, Decision)
         diversion_user: &[],
         called_party_user: &[],
         caller_user: user_of(&question.from).as_bytes(),
+        diverted: &[],
+        history: &[],
+        trail_key: &trail_key,
         header: &header,
         proof: &|_| Proof::Valid,
     };

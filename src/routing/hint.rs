@@ -121,6 +121,7 @@ mod tests {
             campaign: None,
             ai_profile: None,
             active: true,
+            barred: None,
             record: None,
         }];
         let table = RoutingTable::new(Contents { trunks, numbers, ..Contents::default() });

@@ -2,6 +2,8 @@
 
 use crate::routing::decision::Decision;
 use crate::routing::table::RoutingTable;
+use crate::routing::trail::Diverted;
+use crate::routing::trail::TrailKey;
 use crate::routing::trunk::DigestAccount;
 use crate::routing::trunk::Trunk;
 use crate::types::id::TenantId;
@@ -43,6 +45,12 @@ pub struct Attempt<'a> {
     pub called_party_user: &'a [u8],
     /// The user part of From.
     pub caller_user: &'a [u8],
+    /// Who sent the call on, the last one first, by Diversion.
+    pub diverted: &'a [Diverted<'a>],
+    /// Where the call has been, by the user parts of History-Info, the first one first.
+    pub history: &'a [&'a [u8]],
+    /// What this node's marks in trails are made with.
+    pub trail_key: &'a TrailKey,
     /// The lines of a header by its name, by their place from 0.
     pub header: &'a dyn Fn(&str, usize) -> Option<&'a [u8]>,
     /// How the credentials of the request fare with an account. Asked only of trunks that match in

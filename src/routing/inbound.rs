@@ -12,9 +12,12 @@ use crate::routing::numbers::NumberRules;
 use crate::routing::numbers::Rewritten;
 use crate::routing::numbers::dial_text;
 use crate::routing::table::RoutingTable;
+use crate::routing::trail;
+use crate::routing::trail::Trail;
 use crate::routing::trunk::DidSource;
 use crate::routing::trunk::Trunk;
 use crate::types::cause::HangupCause;
+use crate::types::country::Country;
 use crate::types::header::CallVariables;
 use crate::types::number::DialString;
 use crate::types::number::E164;
@@ -60,6 +63,8 @@ pub struct InboundRoute {
     pub dialled: E164,
     /// What its headers set.
     pub variables: CallVariables,
+    /// The numbers it came through, this one included.
+    pub trail: Trail,
 }
 
 /// A refusal, with what was known by then.
@@ -197,21 +202,42 @@ impl<'t> Dialling<'t, '_, '_> {
         }
         let mut best = Outcome::NotANumber;
         for source in &trunk.did_sources {
-            let Rewritten::Number(dialled) = self.rewritten(&trunk.called, *source) else {
-                continue;
-            };
-            let outcome = match self.table.number(dialled) {
-                Some(number) if self.table.belongs(number, trunk) => {
-                    return Outcome::Found(Found { number, dialled });
+            for dialled in self.readings(trunk, *source) {
+                let outcome = match self.table.number(dialled) {
+                    Some(number) if self.table.belongs(number, trunk) => {
+                        return Outcome::Found(Found { number, dialled });
+                    }
+                    Some(_) => Outcome::Elsewhere(dialled),
+                    None => Outcome::Unknown(dialled),
+                };
+                if outcome.rank() > best.rank() {
+                    best = outcome;
                 }
-                Some(_) => Outcome::Elsewhere(dialled),
-                None => Outcome::Unknown(dialled),
-            };
-            if outcome.rank() > best.rank() {
-                best = outcome;
             }
         }
         best
+    }
+
+    /// The numbers that a text may mean: what the trunk's rules make of it, and where that is no number of ours, what it
+    /// is in the national form of each country whose numbers the trunk brings.
+    fn readings(&mut self, trunk: &Trunk, source: DidSource) -> SmallVec<[E164; 2]> {
+        let mut readings = SmallVec::new();
+        match self.rewritten(&trunk.called, source) {
+            Rewritten::Number(dialled) => {
+                readings.push(dialled);
+                if self.table.number(dialled).is_some() {
+                    return readings;
+                }
+            }
+            Rewritten::Anonymous => return readings,
+            Rewritten::Unusable => {}
+        }
+        let countries = self.table.countries_of(trunk.id);
+        if !countries.is_empty() {
+            let text = dial_text(raw_text(self.attempt, source)).unwrap_or_default();
+            readings.extend(countries.iter().filter_map(|country| country.read(&text)));
+        }
+        readings
     }
 
     /// Writes down what the trunk's rules made of each text, up to the one that was used.
@@ -230,12 +256,42 @@ impl<'t> Dialling<'t, '_, '_> {
                     if row.is_some_and(|row| self.table.belongs(row, trunk)) {
                         return;
                     }
+                    let source = format!("{source}: ");
+                    if row.is_none() && self.narrate_national(trunk, &source, &text, decision) {
+                        return;
+                    }
                 }
-                Rewritten::Anonymous | Rewritten::Unusable => {
+                Rewritten::Anonymous => {
+                    decision.note("dialled", format!("{source}: `{text}` is no number, {by}"));
+                }
+                Rewritten::Unusable => {
+                    if self.narrate_national(trunk, &format!("{source}: "), &text, decision) {
+                        return;
+                    }
                     decision.note("dialled", format!("{source}: `{text}` is no number, {by}"));
                 }
             }
         }
+    }
+
+    /// Writes down what a text is in the national form of the trunk's countries; whether one of these was used.
+    fn narrate_national(
+        &self,
+        trunk: &Trunk,
+        source: &str,
+        text: &str,
+        decision: &mut Decision,
+    ) -> bool {
+        for country in self.table.countries_of(trunk.id) {
+            let Some(number) = country.read(text) else { continue };
+            let words = format!("{source}`{text}` is {number}, by the numbering of {country}");
+            decision.note("dialled", words);
+            let row = self.table.number(number);
+            if row.is_some_and(|row| self.table.belongs(row, trunk)) {
+                return true;
+            }
+        }
+        false
     }
 }
 
@@ -276,8 +332,13 @@ fn admit_number(
     let (table, attempt, number) = (dialling.table, dialling.attempt, found.number);
     dialling.narrate(trunk, decision);
     decision.note("number", describe_number(number, trunk));
+    let followed = table.routing_profile(number);
+    if let Some(followed) = &followed {
+        decision.note("routing profile", followed.to_string());
+    }
     let tenant = table.tenant(number.tenant);
-    let caller = caller(trunk, attempt, decision);
+    let country = followed.and_then(|followed| followed.profile.country);
+    let caller = caller(trunk, attempt, country, decision);
     header_map::note_claims(trunk, attempt, decision);
     let mut refusal = Refusal::new(trunk, HangupCause::TenantDeleted);
     refusal.found(found, tenant);
@@ -285,7 +346,7 @@ fn admit_number(
         decision.note("tenant", format!("{} is no more", number.tenant));
         return refusal.verdict_of(caller);
     };
-    if !number.active {
+    if !number.in_service() {
         return refusal.because(HangupCause::NumberInactive).verdict_of(caller);
     }
     if tenant.status == TenantStatus::Suspended {
@@ -306,6 +367,13 @@ fn admit_number(
         refusal.status = Some(ANONYMITY_DISALLOWED);
         return refusal.because(HangupCause::Policy).verdict_of(caller);
     }
+    let trail = match trail::follow(trunk, attempt, found.dialled) {
+        Ok(trail) => trail,
+        Err(circle) => {
+            decision.note("loop", circle);
+            return refusal.because(HangupCause::Loop).verdict_of(caller);
+        }
+    };
     Verdict::Route(Box::new(InboundRoute {
         trunk: Arc::clone(trunk),
         tenant: Arc::clone(tenant),
@@ -314,6 +382,7 @@ fn admit_number(
         caller,
         dialled: found.dialled,
         variables: header_map::variables(trunk, attempt, decision),
+        trail,
     }))
 }
 
@@ -340,7 +409,7 @@ fn refuse_number(
     };
     let mut refusal = Refusal::new(trunk, cause);
     refusal.dialled = dialled;
-    let caller = caller(trunk, dialling.attempt, decision);
+    let caller = caller(trunk, dialling.attempt, None, decision);
     refusal.verdict_of(caller)
 }
 
@@ -379,7 +448,7 @@ impl Refusal {
     }
 
     fn verdict(self, attempt: &Attempt<'_>) -> Verdict {
-        let caller = caller(&self.trunk, attempt, &mut Decision::new());
+        let caller = caller(&self.trunk, attempt, None, &mut Decision::new());
         self.verdict_of(caller)
     }
 
@@ -397,7 +466,13 @@ impl Refusal {
     }
 }
 
-fn caller(trunk: &Trunk, attempt: &Attempt<'_>, decision: &mut Decision) -> Caller {
+/// Who calls. `country`: in whose national form the number may be written.
+fn caller(
+    trunk: &Trunk,
+    attempt: &Attempt<'_>,
+    country: Option<Country>,
+    decision: &mut Decision,
+) -> Caller {
     let claimed = header_map::claimed(trunk, attempt, decision);
     let withheld = Caller { withheld: true, ..Caller::default() };
     if claimed.withheld {
@@ -426,6 +501,11 @@ fn caller(trunk: &Trunk, attempt: &Attempt<'_>, decision: &mut Decision) -> Call
             Caller::default()
         }
         Rewritten::Unusable => {
+            if let Some((country, number)) = country.and_then(|c| Some((c, c.read(&text)?))) {
+                let words = format!("`{text}` is {number}, by the numbering of {country}");
+                decision.note("caller", words);
+                return Caller { text: text.parse().ok(), e164: Some(number), withheld: false };
+            }
             decision.note("caller", format!("`{text}` is no number, {by}"));
             Caller { text: text.parse().ok(), ..Caller::default() }
         }
@@ -442,7 +522,11 @@ fn describe_number(number: &Number, trunk: &Trunk) -> String {
     } else {
         number.first.to_string()
     };
-    let state = if number.active { "in service" } else { "not in service" };
+    let state = match number.barred {
+        Some(bar) => format!("not in service: {bar}"),
+        None if number.active => "in service".to_owned(),
+        None => "not in service".to_owned(),
+    };
     let bound = if number.trunk.is_some() { "is bound to" } else { "may be called on" };
     format!("{span}, {state}, {bound} trunk {}", trunk.name)
 }
@@ -464,12 +548,15 @@ fn describe(verdict: &Verdict) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routing::contents::Bar;
     use crate::routing::contents::Change;
     use crate::routing::contents::Contents;
+    use crate::routing::contents::RoutingProfile;
     use crate::routing::contents::TenantOutbound;
     use crate::routing::identify::Proof;
     use crate::routing::identify::knows_source;
     use crate::routing::numbers::RuleText;
+    use crate::routing::trail::TrailKey;
     use crate::routing::trunk::DigestAccount;
     use crate::routing::trunk::DigestAlgorithm;
     use crate::types::agent::AgentKind;
@@ -479,10 +566,12 @@ mod tests {
     use crate::types::fault_policy::FaultPolicy;
     use crate::types::id::AiProfileId;
     use crate::types::id::NumberId;
+    use crate::types::id::RoutingProfileId;
     use crate::types::id::TenantId;
     use crate::types::id::TrunkId;
     use crate::types::name::ListenerName;
     use crate::types::secret::Secret;
+    use crate::types::tenant_plan::TenantPlan;
     use crate::types::transport::Advertised;
     use crate::types::transport::Transport;
     use uuid::Uuid;
@@ -504,6 +593,7 @@ mod tests {
             id: tenant_id(n),
             name: format!("tenant-{n}"),
             status: TenantStatus::Active,
+            plan: None,
             calls_max: 0,
             cps_max: 0,
             default_profile: Some(AiProfileId::from_uuid(uuid(n))),
@@ -543,6 +633,7 @@ mod tests {
             ai_profile: None,
             campaign: None,
             active: true,
+            barred: None,
             record: None,
         }
     }
@@ -598,6 +689,7 @@ mod tests {
             let mut named = headers.filter(|(own, _)| own.eq_ignore_ascii_case(name));
             named.nth(nth).map(|(_, value)| value.as_bytes())
         };
+        let trail_key = TrailKey::default();
         let attempt = Attempt {
             listener: &listener,
             source: call.source.parse().unwrap(),
@@ -610,6 +702,9 @@ mod tests {
             diversion_user: call.diversion.as_bytes(),
             called_party_user: call.called_party.as_bytes(),
             caller_user: call.from.as_bytes(),
+            diverted: &[],
+            history: &[],
+            trail_key: &trail_key,
             header: &header,
             proof: &|_| call.proof,
         };
@@ -677,6 +772,126 @@ mod tests {
         check(&|c| c.tenants[0].default_profile = None, "+15550100", "480 no_agent");
         check(&|c| drop(c.ai_profiles.remove(0)), "+15550100", "480 no_agent");
         check(&|c| c.trunks[0].enabled = false, "+15550100", "unknown");
+    }
+
+    #[test]
+    fn a_number_that_may_not_be_used_is_not_in_service_and_the_decision_says_why() {
+        for (bar, why) in [
+            (Bar::CompliancePending, "its regulatory check is pending"),
+            (Bar::ComplianceRejected, "its regulatory check was not passed"),
+            (Bar::Reserved, "it is reserved"),
+            (Bar::Released, "it is released"),
+        ] {
+            let mut contents = contents();
+            contents.numbers[0].barred = Some(bar);
+            assert_eq!(outcome(&contents, &call("+15550100")), "404 number_inactive");
+            let (_, decision) = decide(&RoutingTable::new(contents), &call("+15550100"));
+            assert!(decision.to_string().contains(why), "{decision}");
+        }
+    }
+
+    fn routing_profile(n: u32, plan: Option<TenantPlan>, country: Option<&str>) -> RoutingProfile {
+        RoutingProfile {
+            id: RoutingProfileId::from_uuid(uuid(n)),
+            tenant: None,
+            name: format!("way-{n}"),
+            plan,
+            country: country.map(|country| country.parse().unwrap()),
+            fits_by_itself: true,
+            outbound_trunk: None,
+            inbound_trunk: Some(trunk_id(n)),
+        }
+    }
+
+    #[test]
+    fn the_profile_of_plan_and_country_says_which_trunk_brings_a_number() {
+        // Both trunks have the same source; the profile decides between them.
+        let with = |plan: Option<TenantPlan>, profiles: Vec<RoutingProfile>| {
+            let mut contents = contents();
+            contents.trunks.push(trunk(2, "192.0.2.0/24"));
+            contents.trunks.push(trunk(3, "192.0.2.0/24"));
+            contents.tenants[0].plan = plan;
+            contents.routing_profiles = profiles;
+            contents
+        };
+        let starter = Some(TenantPlan::Starter);
+        let ways = || {
+            vec![
+                routing_profile(2, None, Some("US")),
+                routing_profile(3, starter, Some("US")),
+                routing_profile(4, starter, Some("GB")),
+            ]
+        };
+        let reached = |contents: &Contents| outcome(contents, &call("+15550100"));
+        assert_eq!(reached(&with(starter, ways())), "+15550100 agent-1 trunk-3");
+        assert_eq!(reached(&with(Some(TenantPlan::Growth), ways())), "+15550100 agent-1 trunk-2");
+        assert_eq!(reached(&with(None, ways())), "+15550100 agent-1 trunk-2");
+        // A profile of the plan alone comes behind one of the country.
+        let plans = vec![routing_profile(2, None, Some("US")), routing_profile(3, starter, None)];
+        assert_eq!(reached(&with(starter, plans.clone())), "+15550100 agent-1 trunk-2");
+        assert_eq!(reached(&with(starter, plans[1..].to_vec())), "+15550100 agent-1 trunk-3");
+        // One that is for nobody in particular is followed by those who name it.
+        let anybody = vec![routing_profile(3, None, None)];
+        assert_eq!(reached(&with(starter, anybody)), "+15550100 agent-1 trunk-1");
+        let mut unknown = routing_profile(3, starter, None);
+        unknown.fits_by_itself = false;
+        assert_eq!(reached(&with(starter, vec![unknown])), "+15550100 agent-1 trunk-1");
+        // The tenant's own comes before what all share, and what the number names before both.
+        let mut own = routing_profile(2, starter, None);
+        own.tenant = Some(tenant_id(1));
+        let mut contents =
+            with(starter, vec![own.clone(), routing_profile(3, starter, Some("US"))]);
+        assert_eq!(reached(&contents), "+15550100 agent-1 trunk-2");
+        assert_eq!(outcome(&contents, &call("+15550200")), "+15550200 agent-2 trunk-1");
+        let (_, decision) = decide(&RoutingTable::new(contents.clone()), &call("+15550100"));
+        assert!(decision.to_string().contains("way-2, for the plan starter"), "{decision}");
+        contents.numbers[0].routing_profile = Some(RoutingProfileId::from_uuid(uuid(3)));
+        assert_eq!(reached(&contents), "+15550100 agent-1 trunk-3");
+        let (_, decision) = decide(&RoutingTable::new(contents.clone()), &call("+15550100"));
+        assert!(decision.to_string().contains("way-3, which the number names"), "{decision}");
+        // A number bound to a trunk is on that one, whatever profile it follows.
+        contents.numbers[0].trunk = Some(trunk_id(1));
+        assert_eq!(reached(&contents), "+15550100 agent-1 trunk-1");
+        // A change is followed at once.
+        let mut table = RoutingTable::new(with(starter, ways()));
+        table.apply(Change::RoutingProfileGone(RoutingProfileId::from_uuid(uuid(3)))).unwrap();
+        let Verdict::Route(route) = decide(&table, &call("+15550100")).0 else {
+            panic!("no route")
+        };
+        assert_eq!(route.trunk.id, trunk_id(2));
+    }
+
+    #[test]
+    fn a_trunk_of_a_country_brings_numbers_in_its_national_form() {
+        let mut contents = contents();
+        contents.numbers[0] = number(1, 1, "+442079460042");
+        assert_eq!(outcome(&contents, &call("02079460042")), "404 not_a_number");
+        contents.routing_profiles = vec![routing_profile(1, None, Some("GB"))];
+        let national = Call { from: "07700900123", ..call("02079460042") };
+        assert_eq!(outcome(&contents, &national), "+442079460042 agent-1 trunk-1");
+        let table = RoutingTable::new(contents.clone());
+        let (Verdict::Route(route), decision) = decide(&table, &national) else { panic!("none") };
+        assert_eq!(route.caller.e164, Some("+447700900123".parse().unwrap()));
+        let text = decision.to_string();
+        let read = "`02079460042` is +442079460042, by the numbering of GB";
+        assert!(text.contains(read) && text.contains("way-1, for numbers of GB"), "{text}");
+        // Rules of the trunk come first; extensions and services are no numbers.
+        assert_eq!(outcome(&contents, &call("1001")), "404 not_a_number");
+        assert_eq!(outcome(&contents, &call("0207946004")), "404 unknown_number");
+        let ruled = |to: &str| {
+            let mut contents = contents.clone();
+            let rule = RuleText { pattern: "^0(.*)$".into(), to: to.into() };
+            contents.trunks[0].called = NumberRules::compile(&[rule], "").unwrap();
+            outcome(&contents, &call("02079460042"))
+        };
+        assert_eq!(ruled("+15550200"), "+15550200 agent-2 trunk-1");
+        assert_eq!(ruled("+1555${1}"), "+442079460042 agent-1 trunk-1");
+        // A trunk of two countries: the one in which the number is somebody's.
+        contents.trunks[0].called = NumberRules::default();
+        let mut german = routing_profile(7, None, Some("DE"));
+        german.inbound_trunk = Some(trunk_id(1));
+        contents.routing_profiles.insert(0, german);
+        assert_eq!(outcome(&contents, &call("02079460042")), "+442079460042 agent-1 trunk-1");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::routing::template::Template;
 use crate::routing::template::Values;
 use crate::routing::template::escaped_user;
 use crate::routing::template::is_host;
+use crate::routing::trail::TRAIL_HEADER;
 use crate::routing::trunk::Trunk;
 use crate::types::header::FieldName;
 use crate::types::header::FieldValue;
@@ -139,6 +140,9 @@ impl Sender {
             headers.own("P-Early-Media", "supported");
         }
         let policy = &self.outbound.headers;
+        if let Some(trail) = self.request.trail.as_ref().filter(|_| policy.trail) {
+            headers.add(FieldName::own(TRAIL_HEADER), trail.clone());
+        }
         for (name, text) in &policy.set {
             let value = match text {
                 HeaderText::Template(template) => template.fill(open),
@@ -198,7 +202,11 @@ impl Sender {
         match policy {
             DiversionPolicy::Generate => {
                 let reason = reason.as_str();
-                headers.own("Diversion", &format!("<sip:{own}@{host}>;reason={reason};counter=1"));
+                // One entry stands for those before it too, so that a circle is counted (RFC 5806).
+                let before = self.request.forwarding.as_ref().map_or(0, |came| came.diverted);
+                let counter = before.saturating_add(1);
+                let value = format!("<sip:{own}@{host}>;reason={reason};counter={counter}");
+                headers.own("Diversion", &value);
             }
             DiversionPolicy::HistoryInfo => {
                 let next = format!("<sip:{called}@{host};cause={}>;index=1.1;mp=1", reason.cause());

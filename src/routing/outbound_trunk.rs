@@ -165,12 +165,20 @@ pub struct ClientAccount {
 }
 
 /// Headers of requests beside the protocol's own.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderPolicy {
     /// Written in every INVITE.
     pub set: Vec<(FieldName, HeaderText)>,
     /// Of headers that come with the call, those whose names match are passed on.
     pub pass: Vec<NameGlob>,
+    /// Calls that go on say through which numbers of ours, so that one that comes back is known.
+    pub trail: bool,
+}
+
+impl Default for HeaderPolicy {
+    fn default() -> Self {
+        Self { set: Vec::new(), pass: Vec::new(), trail: true }
+    }
 }
 
 impl HeaderPolicy {

@@ -19,6 +19,8 @@ pub struct Passing {
     pub diversion: Option<FieldValue>,
     /// Its History-Info entries (RFC 7044).
     pub history: Option<FieldValue>,
+    /// How many diversions the entries stand for.
+    pub diverted: u32,
     /// Other headers, each name once.
     headers: Vec<(FieldName, FieldValue)>,
 }
@@ -26,8 +28,11 @@ pub struct Passing {
 impl Passing {
     /// What has been so far, and no other header.
     #[must_use]
-    pub const fn new(diversion: Option<FieldValue>, history: Option<FieldValue>) -> Self {
-        Self { diversion, history, headers: Vec::new() }
+    pub fn new(
+        (diversion, diverted): (Option<FieldValue>, u32),
+        history: Option<FieldValue>,
+    ) -> Self {
+        Self { diversion, history, diverted, headers: Vec::new() }
     }
 
     /// Takes a header of a call that came by `trunk`, unless no other leg may ever have it: headers the
@@ -73,7 +78,10 @@ impl Passing {
     /// True when nothing came that could go on.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.diversion.is_none() && self.history.is_none() && self.headers.is_empty()
+        self.diversion.is_none()
+            && self.history.is_none()
+            && self.diverted == 0
+            && self.headers.is_empty()
     }
 }
 
@@ -114,6 +122,7 @@ mod tests {
             "v",
             "x-token",
             "X-VERSTAT",
+            "x-tandem-trail",
         ] {
             passing.take(&trunk, name.as_bytes(), b"<sip:+15550199@evil.example>");
         }

@@ -24,9 +24,9 @@ pub const NETWORK_RATE: Rate = Rate { per_s: 25, burst: 50 };
 
 /// Buckets of the sources heard of lately. An IPv6 address counts as its /64: a host has all of it.
 ///
-/// Bounded: with more sources than buckets the fullest ones are forgotten first, which are those of
-/// whoever has been quiet the longest; so a flood of forged addresses costs memory for so many only,
-/// and never lets one address have more than a fresh bucket.
+/// Bounded: with more sources than buckets those are forgotten that asked for nothing while half as many
+/// others did. So a flood of forged addresses costs memory for so many only, and who goes on asking is
+/// remembered through it.
 #[derive(Debug)]
 pub struct SourceRates {
     addresses: Buckets,
@@ -74,13 +74,18 @@ fn masked(address: Ipv6Addr, bits: u32) -> IpAddr {
 /// Thousandths of a token, so that slow rates lose nothing to rounding.
 const TOKEN: u64 = 1_000;
 
+/// Two generations: who asks is in the young one, and when that is full it takes the place of the old one,
+/// whose sources asked for nothing since it was young. So making room is no work, however many there are.
 #[derive(Debug)]
 struct Buckets {
     rate: Rate,
     /// Keyed by a random state: nobody can choose addresses that collide.
-    buckets: HashMap<IpAddr, Bucket, RandomState>,
-    max: usize,
+    young: HashMap<IpAddr, Bucket, RandomState>,
+    old: HashMap<IpAddr, Bucket, RandomState>,
 }
+
+/// Buckets of a generation.
+const GENERATION_MAX: usize = SOURCE_BUCKETS_MAX / 2;
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
@@ -91,32 +96,25 @@ struct Bucket {
 
 impl Buckets {
     fn new(rate: Rate) -> Self {
-        Self { rate, buckets: HashMap::default(), max: SOURCE_BUCKETS_MAX }
+        Self { rate, young: HashMap::default(), old: HashMap::default() }
     }
 
     fn take(&mut self, now: Moment, source: IpAddr) -> bool {
         let rate = self.rate;
-        if !self.buckets.contains_key(&source) && self.buckets.len() >= self.max {
-            self.make_room(now);
+        if !self.young.contains_key(&source) {
+            let fresh = Bucket { tokens: u64::from(rate.burst) * TOKEN, at: now };
+            let known = self.old.remove(&source).unwrap_or(fresh);
+            if self.young.len() >= GENERATION_MAX {
+                self.old = std::mem::take(&mut self.young);
+            }
+            self.young.insert(source, known);
         }
-        let full = u64::from(rate.burst) * TOKEN;
-        let bucket = self.buckets.entry(source).or_insert(Bucket { tokens: full, at: now });
+        let Some(bucket) = self.young.get_mut(&source) else { return false };
         bucket.tokens = bucket.filled(now, rate);
         bucket.at = now;
         let Some(left) = bucket.tokens.checked_sub(TOKEN) else { return false };
         bucket.tokens = left;
         true
-    }
-
-    /// Forgets every bucket that is full again; when none is, all of them: then each source starts
-    /// with a fresh one, and the bound on memory stands.
-    fn make_room(&mut self, now: Moment) {
-        let rate = self.rate;
-        let full = u64::from(rate.burst) * TOKEN;
-        self.buckets.retain(|_, bucket| bucket.filled(now, rate) < full);
-        if self.buckets.len() >= self.max {
-            self.buckets.clear();
-        }
     }
 }
 
@@ -198,19 +196,28 @@ mod tests {
     }
 
     #[test]
-    fn forged_addresses_without_end_take_bounded_memory() {
+    fn forged_addresses_without_end_take_bounded_memory_and_let_nobody_start_anew() {
         let mut buckets = Buckets::new(ADDRESS_RATE);
         let mut now = Moment::START;
-        for number in 0..300_000_u32 {
-            now += Duration::from_micros(10);
-            buckets.take(now, IpAddr::V4(Ipv4Addr::from_bits(number)));
-            assert!(buckets.buckets.len() <= SOURCE_BUCKETS_MAX);
-        }
-        // Quiet sources go first: who was refused a moment ago still is.
         let flooder = v4(9);
         while buckets.take(now, flooder) {}
-        now += Duration::from_millis(100);
-        buckets.make_room(now);
-        assert!(!buckets.take(now, flooder));
+        let mut passed = 0_u32;
+        for number in 0..300_000_u32 {
+            now += Duration::from_micros(10);
+            assert!(buckets.take(now, IpAddr::V4(Ipv4Addr::from_bits(number))), "a fresh one");
+            assert!(buckets.young.len() + buckets.old.len() <= SOURCE_BUCKETS_MAX);
+            if number % 1_000 == 0 {
+                passed += u32::from(buckets.take(now, flooder));
+            }
+        }
+        // Three seconds at five a second.
+        assert!((14..=15).contains(&passed), "{passed}");
+        // Who falls silent is forgotten no sooner than after as many others as a generation has.
+        let quiet = v4(8);
+        while buckets.take(now, quiet) {}
+        for number in 0..GENERATION_MAX as u32 {
+            buckets.take(now, IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 | number)));
+        }
+        assert!(!buckets.take(now, quiet));
     }
 }

@@ -2,6 +2,7 @@
 
 pub use crate::routing::campaign::Campaign;
 pub use crate::routing::contents::AiProfile;
+pub use crate::routing::contents::Bar;
 pub use crate::routing::contents::Change;
 pub use crate::routing::contents::Contents;
 pub use crate::routing::contents::Number;
@@ -10,6 +11,7 @@ pub use crate::routing::contents::SourceNames;
 pub use crate::routing::contents::Tenant;
 pub use crate::routing::contents::TenantOutbound;
 pub use crate::routing::contents::TenantStatus;
+pub use crate::routing::routing_profiles::Followed;
 pub use crate::routing::trunk::DidSource;
 pub use crate::routing::trunk::DigestAccount;
 pub use crate::routing::trunk::DigestAlgorithm;
@@ -18,13 +20,14 @@ pub use crate::routing::trunk::RtcpMode;
 pub use crate::routing::trunk::Trunk;
 pub use crate::routing::trunk::TrunkMedia;
 
+use crate::routing::routing_profiles::RoutingProfiles;
 use crate::routing::shards::NumberKey;
 use crate::routing::shards::ShardedMap;
 use crate::routing::sources::TrunkIndex;
+use crate::types::country::Country;
 use crate::types::id::AiProfileId;
 use crate::types::id::CampaignId;
 use crate::types::id::NumberId;
-use crate::types::id::RoutingProfileId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::limit::ROUTING_NUMBERS_MAX;
@@ -54,8 +57,7 @@ pub struct RoutingTable {
     tenants: ShardedMap<TenantId, Arc<Tenant>>,
     ai_profiles: ShardedMap<AiProfileId, Arc<AiProfile>>,
     trunks: Arc<TrunkIndex>,
-    /// Few, and rarely changed.
-    routing_profiles: Arc<BTreeMap<RoutingProfileId, Arc<RoutingProfile>>>,
+    routing_profiles: Arc<RoutingProfiles>,
     campaigns: Arc<BTreeMap<CampaignId, Arc<Campaign>>>,
     /// The first numbers of the numbers and ranges that campaigns have.
     campaign_numbers: Arc<BTreeMap<CampaignId, BTreeSet<E164>>>,
@@ -86,9 +88,7 @@ impl RoutingTable {
         }
         table.trunks =
             Arc::new(TrunkIndex::new(contents.trunks.into_iter().map(Arc::new), Arc::default()));
-        let profiles = contents.routing_profiles.into_iter();
-        table.routing_profiles =
-            Arc::new(profiles.map(|profile| (profile.id, Arc::new(profile))).collect());
+        table.routing_profiles = Arc::new(RoutingProfiles::new(contents.routing_profiles));
         let campaigns = contents.campaigns.into_iter();
         table.campaigns =
             Arc::new(campaigns.map(|campaign| (campaign.id, Arc::new(campaign))).collect());
@@ -113,11 +113,10 @@ impl RoutingTable {
             Change::Trunk(trunk) => self.trunks = Arc::new(self.trunks.with(Arc::new(*trunk))),
             Change::TrunkGone(id) => self.trunks = Arc::new(self.trunks.without(id)),
             Change::RoutingProfile(profile) => {
-                let profiles = Arc::make_mut(&mut self.routing_profiles);
-                profiles.insert(profile.id, Arc::new(profile));
+                Arc::make_mut(&mut self.routing_profiles).put(profile);
             }
             Change::RoutingProfileGone(id) => {
-                Arc::make_mut(&mut self.routing_profiles).remove(&id);
+                Arc::make_mut(&mut self.routing_profiles).remove(id);
             }
             Change::Campaign(campaign) => {
                 let campaigns = Arc::make_mut(&mut self.campaigns);
@@ -189,7 +188,7 @@ impl RoutingTable {
     /// The numbers that a campaign calls out by, in order; of a range its first.
     pub fn numbers_of(&self, id: CampaignId) -> impl Iterator<Item = E164> {
         let own = self.campaign_numbers.get(&id).into_iter().flatten().copied();
-        own.filter(|number| self.number(*number).is_some_and(|number| number.active))
+        own.filter(|number| self.number(*number).is_some_and(|number| number.in_service()))
     }
 
     /// Names of headers whose values are secrets of some trunk: what peers have to show us, and what we show
@@ -199,18 +198,24 @@ impl RoutingTable {
         self.trunks.secret_headers()
     }
 
-    /// The routing profile of a number. One of another tenant counts as none.
+    /// The routing profile that a number follows: the one it names, where that is not another tenant's, else the
+    /// one that is for its tenant's plan and its country.
     #[must_use]
-    pub fn routing_profile(&self, number: &Number) -> Option<&Arc<RoutingProfile>> {
-        let profile = self.routing_profiles.get(&number.routing_profile?)?;
-        profile.tenant.is_none_or(|owner| owner == number.tenant).then_some(profile)
+    pub fn routing_profile(&self, number: &Number) -> Option<Followed<'_>> {
+        self.routing_profiles.of(number, self.tenant(number.tenant).map(|tenant| &**tenant))
+    }
+
+    /// The countries whose national numbers a trunk brings.
+    #[must_use]
+    pub fn countries_of(&self, trunk: TrunkId) -> &[Country] {
+        self.routing_profiles.countries(trunk)
     }
 
     /// Whether `number` may be called on `trunk`: on the trunk it names, else on that of its routing
     /// profile, else on any shared trunk and on its tenant's own. Never on another tenant's trunk.
     #[must_use]
     pub fn belongs(&self, number: &Number, trunk: &Trunk) -> bool {
-        let profile = || self.routing_profile(number)?.inbound_trunk;
+        let profile = || self.routing_profile(number)?.profile.inbound_trunk;
         trunk.tenant.is_none_or(|owner| owner == number.tenant)
             && number.trunk.or_else(profile).is_none_or(|own| own == trunk.id)
     }
@@ -335,6 +340,7 @@ mod tests {
             ai_profile: None,
             campaign: None,
             active: true,
+            barred: None,
             record: None,
         }
     }

@@ -322,6 +322,17 @@ pub enum RtcpMode {
     Off,
 }
 
+/// When a peer is told by RTCP XR how well we hear it (RFC 3611).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RtcpXr {
+    /// Never.
+    Off,
+    /// Where its description asks for that.
+    Asked,
+    /// Always, and our descriptions ask for the same.
+    On,
+}
+
 /// How a trunk's media is negotiated and watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrunkMedia {
@@ -343,6 +354,8 @@ pub struct TrunkMedia {
     pub dtmf_info: bool,
     /// Digits are heard in the audio of a peer that agreed on no telephone-event.
     pub dtmf_tones: bool,
+    /// Digits are kept from agents, recordings and records.
+    pub dtmf_private: bool,
     /// How digits are sent.
     pub dtmf_send: DtmfSend,
     /// Our descriptions name the flash key, event 16, beside the digits.
@@ -351,6 +364,8 @@ pub struct TrunkMedia {
     pub dtmf_ms: (u32, u32),
     /// RTCP.
     pub rtcp: RtcpMode,
+    /// RTCP XR.
+    pub rtcp_xr: RtcpXr,
     /// Media is taken from here only, and from the negotiated address. Empty: from anywhere.
     pub remote_cidrs: Vec<IpNet>,
     /// Media is sent to where it comes from; false: to where descriptions say.
@@ -414,10 +429,12 @@ impl Default for TrunkMedia {
             dtmf_payload_type: PayloadType::new(101),
             dtmf_info: true,
             dtmf_tones: false,
+            dtmf_private: false,
             dtmf_send: DtmfSend::Rfc4733,
             dtmf_flash: false,
             dtmf_ms: (120, 80),
             rtcp: RtcpMode::On,
+            rtcp_xr: RtcpXr::Asked,
             remote_cidrs: Vec::new(),
             symmetric: true,
             ports: None,
@@ -515,5 +532,47 @@ impl Trunk {
         self.enabled
             && self.transports.contains(&transport)
             && self.listener.as_ref().is_none_or(|own| own == listener)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_outcome_has_the_status_that_the_trunk_gives_it_and_others_their_own() {
+        let map = ResponseMap {
+            busy: 600,
+            no_answer: 601,
+            not_found: 602,
+            unknown_did: 604,
+            policy: 605,
+            overload: 606,
+            draining: 607,
+            no_codec: 608,
+        };
+        for (cause, status) in [
+            (HangupCause::Busy, 600),
+            (HangupCause::NoAnswer, 601),
+            (HangupCause::AgentUnreachable, 601),
+            (HangupCause::NumberInactive, 602),
+            (HangupCause::UnknownNumber, 604),
+            (HangupCause::ForeignHost, 604),
+            (HangupCause::TollBypass, 605),
+            (HangupCause::TenantSuspended, 605),
+            (HangupCause::TrunkLimit, 606),
+            (HangupCause::NoPorts, 606),
+            (HangupCause::Draining, 607),
+            (HangupCause::BadSdp, 608),
+            (HangupCause::SrtpMismatch, 608),
+            (HangupCause::Loop, 482),
+            (HangupCause::SwitchFault, 500),
+        ] {
+            assert_eq!(map.status(cause), status, "{cause}");
+        }
+        for cause in HangupCause::all() {
+            let usual = ResponseMap::default().status(cause);
+            assert!((400..700).contains(&usual) || usual == cause.sip_status(), "{cause}: {usual}");
+        }
     }
 }

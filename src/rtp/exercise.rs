@@ -117,6 +117,8 @@ impl Session {
                 let is_event = packet.payload_type.get() == 101;
                 let content = if is_event { Content::Other } else { Content::Audio };
                 self.receiver.receive(self.now, &packet, content);
+                let is_wide = packet.payload_type == Codec::G722.static_payload_type();
+                self.jitter.expect(if is_wide { Codec::G722 } else { Codec::Pcmu });
                 self.jitter.push(self.now, &packet, content);
                 if is_event {
                     self.digits.receive(self.now, &packet, |_| ());
@@ -133,6 +135,13 @@ impl Session {
                     blocks
                 }
                 RtcpPacket::ReceiverReport { blocks, .. } => blocks,
+                RtcpPacket::Extended(blocks) => {
+                    for metrics in blocks.voip_metrics() {
+                        let told = metrics.quality();
+                        assert!(told.rating.is_none_or(|rating| rating <= 100.0));
+                    }
+                    continue;
+                }
                 RtcpPacket::Goodbye { .. } | RtcpPacket::Other(_) => continue,
             };
             for block in blocks {
@@ -161,7 +170,8 @@ mod tests {
             let mut data = Vec::new();
             let (mut sequence, mut timestamp) = (random.next_u32() as u16, random.next_u32());
             for _ in 0..60 {
-                let mut datagram = vec![0x80, [0, 8, 101, 200, 201, 203][random.below(6) as usize]];
+                let mut datagram =
+                    vec![0x80, [0, 9, 101, 200, 201, 203, 207][random.below(7) as usize]];
                 sequence = sequence.wrapping_add(random.below(4) as u16);
                 timestamp = timestamp.wrapping_add(random.below(320) as u32);
                 datagram.extend(sequence.to_be_bytes());

@@ -7,10 +7,14 @@
 
 use std::time::Duration;
 
+use crate::rtp::burst::BurstMeter;
+use crate::rtp::burst::Spread;
+use crate::rtp::delay::DELAY_MS_MAX;
 use crate::rtp::jitter::size::Change;
 use crate::rtp::jitter::size::Size;
 use crate::rtp::jitter::slots::Pieces;
 use crate::rtp::jitter::slots::Slot;
+use crate::rtp::jitter::taking::silence_of;
 use crate::rtp::packet::RtpPacket;
 use crate::rtp::sequence::Arrival;
 use crate::rtp::sequence::StreamGate;
@@ -23,19 +27,19 @@ mod parts;
 mod size;
 mod slots;
 mod statistics;
+mod taking;
 
 pub use crate::rtp::jitter::parts::Origin;
 pub use crate::rtp::jitter::parts::Part;
 pub use crate::rtp::jitter::parts::Parts;
 pub use crate::rtp::jitter::statistics::JitterStatistics;
 
-/// Payload bytes of one tick: 20 ms of G.711, one byte a sample.
+/// Payload bytes of one tick: 20 ms of a codec with a byte for each unit of a clock of 8 kHz, as G.711 and G.722
+/// have it.
 pub const FRAME_BYTES: usize = 160;
 
 const SAMPLES_PER_MS: u32 = 8;
 const FRAME_SAMPLES: u32 = 160;
-/// A packet further in the future than this follows no silence but a jump of the sender's clock.
-const GAP_SAMPLES_MAX: i32 = 8_000;
 /// Silence on the wire after which a sender whose clock stood still is primed anew.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Ticks without a packet after which the stream is taken to have ended.
@@ -46,7 +50,7 @@ const ENDED_TICKS: u32 = 50;
 pub struct JitterConfig {
     /// How long a packet waits until the network is known, in ms; cut to 200.
     pub depth_ms: u16,
-    /// The codec, whose silence fills the rest of a frame in which a pause begins or ends.
+    /// The codec of the first packets, whose silence fills the rest of a frame in which a pause begins or ends.
     pub codec: Codec,
 }
 
@@ -86,7 +90,10 @@ pub struct JitterBuffer {
     slots: [Slot; JITTER_SLOTS],
     pieces: Pieces,
     size: Size,
-    silence: u8,
+    /// The codec of packets that come.
+    codec: Codec,
+    /// The codec of the frame just given.
+    given: Codec,
     /// The timestamp of the next sample to give out.
     clock: u32,
     /// The sequence number that is due, or is being played.
@@ -110,6 +117,7 @@ pub struct JitterBuffer {
     frame: [u8; FRAME_BYTES],
     parts: Parts,
     statistics: JitterStatistics,
+    meter: BurstMeter,
 }
 
 impl JitterBuffer {
@@ -121,7 +129,8 @@ impl JitterBuffer {
             slots: [Slot::FREE; JITTER_SLOTS],
             pieces: Pieces::FREE,
             size: Size::new(config.depth_ms),
-            silence: silence_of(config.codec),
+            codec: config.codec,
+            given: config.codec,
             clock: 0,
             due: 0,
             read: 0,
@@ -136,19 +145,38 @@ impl JitterBuffer {
             frame: [silence_of(config.codec); FRAME_BYTES],
             parts: Parts::NONE,
             statistics: JitterStatistics::default(),
+            meter: BurstMeter::default(),
         }
     }
 
-    /// Changes the codec to another with a byte for each sample: `change` turns what waits into it.
-    pub fn recode(&mut self, codec: Codec, change: impl FnMut(&mut [u8])) {
-        self.silence = silence_of(codec);
-        self.pieces.recode(change);
+    /// Packets pushed from now on are of `codec`, another with a byte for each unit of the clock. What waits stays
+    /// what it is, so that nothing is heard of the change.
+    pub const fn expect(&mut self, codec: Codec) {
+        self.codec = codec;
+    }
+
+    /// The codec of the audio in the frame just given.
+    #[must_use]
+    pub const fn codec_given(&self) -> Codec {
+        self.given
     }
 
     /// The counters.
     #[must_use]
     pub fn statistics(&self) -> JitterStatistics {
         self.statistics
+    }
+
+    /// How the packets are spread that were not played.
+    #[must_use]
+    pub fn spread(&self) -> Spread {
+        self.meter.spread()
+    }
+
+    /// The longest that packets may come to wait, in ms.
+    #[must_use]
+    pub const fn longest_ms(&self) -> u16 {
+        DELAY_MS_MAX
     }
 
     /// Audio waiting to be played, in ms.
@@ -386,6 +414,7 @@ impl JitterBuffer {
             return;
         }
         slot.used = true;
+        slot.codec = self.codec;
         slot.content = content;
         slot.sequence = sequence;
         slot.timestamp = packet.timestamp;
@@ -399,6 +428,7 @@ impl JitterBuffer {
         let Some(index) = self.head() else {
             let skipped = wanted - self.due;
             self.statistics.lost += skipped;
+            self.meter.missing(skipped);
             self.played = shifted(self.played, skipped);
             self.due = wanted;
             self.read = 0;
@@ -407,6 +437,7 @@ impl JitterBuffer {
         let skipped = self.slots.get(index).map_or(0, |slot| slot.sequence - self.due);
         self.statistics.lost += skipped;
         self.statistics.discarded += 1;
+        self.meter.missing(skipped + 1);
         self.due += skipped;
         self.played = shifted(self.played, skipped);
         self.finish(index);
@@ -466,99 +497,6 @@ impl JitterBuffer {
             let (waiting, _) = self.gap_before(index);
             self.clock = self.clock.wrapping_add(waiting as u32);
         }
-    }
-
-    /// Moves the clock on by one frame and gathers its samples.
-    fn take_frame(&mut self) {
-        self.parts = Parts::NONE;
-        let mut at = 0;
-        while at < FRAME_BYTES {
-            let wanted = FRAME_BYTES - at;
-            let Some(index) = self.head() else {
-                self.statistics.underruns += u64::from(!self.paused);
-                let origin = if self.paused { Origin::Quiet } else { Origin::Missing };
-                self.wait(origin, at, wanted);
-                break;
-            };
-            let (waiting, hole) = self.gap_before(index);
-            if waiting > 0 {
-                let count = wanted.min(waiting);
-                let missing = hole && !self.paused;
-                let origin = if missing { Origin::Missing } else { Origin::Quiet };
-                self.wait(origin, at, count);
-                at += count;
-                continue;
-            }
-            let count = self.play(index, at);
-            self.parts.add(Origin::Audio, count);
-            at += count;
-        }
-    }
-
-    /// Lets time go by in which there is nothing to play.
-    fn wait(&mut self, origin: Origin, at: usize, count: usize) {
-        for sample in self.frame.iter_mut().skip(at).take(count) {
-            *sample = self.silence;
-        }
-        self.parts.add(origin, count);
-        self.clock = self.clock.wrapping_add(count as u32);
-    }
-
-    /// Samples until the packet in the slot is to be played, and whether packets before it are missing.
-    fn gap_before(&self, index: usize) -> (usize, bool) {
-        let Some(slot) = self.slots.get(index) else { return (0, false) };
-        let hole = slot.sequence != self.due;
-        let read = if hole { 0 } else { self.read };
-        let gap = signed(slot.timestamp.wrapping_add(read as u32), self.clock);
-        if gap > GAP_SAMPLES_MAX {
-            return (0, hole);
-        }
-        (usize::try_from(gap).unwrap_or(0), hole)
-    }
-
-    /// Copies what fits of the packet in the slot to the frame at `at`; returns how many samples.
-    fn play(&mut self, index: usize, at: usize) -> usize {
-        let Some(slot) = self.slots.get(index) else { return 0 };
-        let skipped = slot.sequence - self.due;
-        if skipped > 0 {
-            self.statistics.lost += skipped;
-            self.played = shifted(self.played, skipped);
-            self.due = slot.sequence;
-            self.read = 0;
-        }
-        self.unplayed = false;
-        let length = usize::from(slot.length);
-        if slot.content == Content::Other {
-            self.paused = true;
-            self.finish(index);
-            return 0;
-        }
-        if self.read == 0 {
-            self.size.begins_at(at);
-        }
-        // What lies in another piece comes with the next turn.
-        let source = self.pieces.part(slot, self.read);
-        let target = self.frame.get_mut(at..).unwrap_or_default();
-        let count = source.len().min(target.len());
-        for (sample, byte) in target.iter_mut().zip(source) {
-            *sample = *byte;
-        }
-        self.paused = false;
-        self.read += count;
-        self.clock = slot.timestamp.wrapping_add(self.read as u32);
-        self.buffered = self.buffered.saturating_sub(count as u32);
-        if self.read >= length {
-            self.finish(index);
-        }
-        count
-    }
-}
-
-/// The byte of a zero sample.
-const fn silence_of(codec: Codec) -> u8 {
-    match codec {
-        Codec::Pcmu => 0xff,
-        Codec::Pcma => 0xd5,
     }
 }
 

@@ -1,5 +1,6 @@
 //! RTP and RTCP: packets, sequence numbers, jitter buffer, DTMF events, sender and receiver rules.
 
+pub mod burst;
 pub mod classify;
 pub mod delay;
 pub mod dtmf;
@@ -15,5 +16,6 @@ pub mod schedule;
 pub mod sender;
 pub mod sequence;
 pub mod srtp;
+pub mod voip_block;
 
 pub use crate::rtp::exercise::exercise;

@@ -30,6 +30,8 @@ pub struct ReceiverStatistics {
     pub jitter_us: u32,
     /// The largest it ever was, in µs.
     pub jitter_max_us: u32,
+    /// Audio in a packet, as the last two tell that followed on each other, in µs; 0: not known yet.
+    pub packet_us: u32,
 }
 
 /// Counts what comes, and makes the report blocks about it.
@@ -44,6 +46,8 @@ pub struct Receiver {
     /// Jitter in 1/16 of a unit.
     jitter: u32,
     transit: Option<u32>,
+    /// The extended sequence number and time stamp of the last audio.
+    last_audio: Option<(u64, u32)>,
     /// Expected and received at the last report.
     reported: (u64, u64),
     last_sender_report: Option<(NtpTime, Moment)>,
@@ -63,6 +67,7 @@ impl Receiver {
             received: 0,
             jitter: 0,
             transit: None,
+            last_audio: None,
             reported: (0, 0),
             last_sender_report: None,
             expected_before: 0,
@@ -97,6 +102,7 @@ impl Receiver {
                 self.received = 0;
                 self.jitter = 0;
                 self.transit = None;
+                self.last_audio = None;
                 self.reported = (0, 0);
                 self.last_sender_report = None;
                 self.totals.streams += 1;
@@ -108,6 +114,9 @@ impl Receiver {
         self.totals.octets += packet.payload.len() as u64;
         if content == Content::Audio {
             self.measure(arrival, packet.timestamp);
+            if let Arrival::Begins(sequence) | Arrival::Follows(sequence) = verdict {
+                self.time_packet(sequence, packet.timestamp);
+            }
         }
         verdict
     }
@@ -178,6 +187,17 @@ impl Receiver {
                 self.jitter = self.jitter + change - ((self.jitter + 8) >> 4);
                 self.totals.jitter_max_us = self.totals.jitter_max_us.max(self.jitter_us());
             }
+        }
+    }
+
+    fn time_packet(&mut self, sequence: u64, timestamp: u32) {
+        let before = self.last_audio.replace((sequence, timestamp));
+        let follows = before.filter(|(before, _)| sequence == before + 1);
+        let units = follows.map_or(0, |(_, before)| timestamp.wrapping_sub(before));
+        // A second of it is a pause or a jump of the sender's clock.
+        if units > 0 && units < self.clock_rate {
+            let micros = u64::from(units) * 1_000_000 / u64::from(self.clock_rate);
+            self.totals.packet_us = u32::try_from(micros).unwrap_or(0);
         }
     }
 

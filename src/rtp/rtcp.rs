@@ -2,16 +2,20 @@
 #![warn(clippy::indexing_slicing)]
 
 use crate::rtp::ntp::NtpTime;
+use crate::rtp::voip_block::VoipMetrics;
 
 const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
 const SOURCE_DESCRIPTION: u8 = 202;
 const GOODBYE: u8 = 203;
+const EXTENDED_REPORT: u8 = 207;
 const CNAME: u8 = 1;
 /// Length of one report block, in bytes.
 const BLOCK_BYTES: usize = 24;
+/// Length of an XR packet of ours, in bytes.
+const EXTENDED_BYTES: usize = 8 + VoipMetrics::BYTES;
 /// Bytes that hold any compound packet of ours.
-pub const COMPOUND_BYTES_MAX: usize = 8 + 20 + BLOCK_BYTES + 8 + 260 + 8 + 260;
+pub const COMPOUND_BYTES_MAX: usize = 8 + 20 + BLOCK_BYTES + 8 + 260 + EXTENDED_BYTES + 8 + 260;
 
 /// What a receiver says about one stream (RFC 3550 §6.4.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,8 +73,35 @@ pub enum RtcpPacket<'a> {
         /// The stream that ends; `None` if it names none.
         ssrc: Option<u32>,
     },
-    /// SDES, XR, feedback and all others, by packet type.
+    /// XR (RFC 3611).
+    Extended(Extensions<'a>),
+    /// SDES, feedback and all others, by packet type.
     Other(u8),
+}
+
+/// The blocks of an XR packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extensions<'a>(&'a [u8]);
+
+impl Extensions<'_> {
+    /// Its blocks of VoIP metrics. Blocks of other types are passed over; one that is longer than its packet
+    /// ends the search.
+    pub fn voip_metrics(self) -> impl Iterator<Item = VoipMetrics> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            loop {
+                let [kind, _, high, low, ..] = *rest else { return None };
+                let length = (usize::from(u16::from_be_bytes([high, low])) + 1) * 4;
+                let (block, after) = rest.split_at_checked(length)?;
+                rest = after;
+                if kind == VoipMetrics::BLOCK_TYPE
+                    && let Some(metrics) = VoipMetrics::read(block)
+                {
+                    return Some(metrics);
+                }
+            }
+        })
+    }
 }
 
 /// The report blocks of an SR or RR.
@@ -166,6 +197,10 @@ fn read_packet(kind: u8, count: usize, body: &[u8]) -> Option<RtcpPacket<'_>> {
             let ssrc = if count == 0 { None } else { reader.word() };
             Some(RtcpPacket::Goodbye { ssrc })
         }
+        EXTENDED_REPORT => {
+            reader.word()?;
+            Some(RtcpPacket::Extended(Extensions(reader.0)))
+        }
         other => Some(RtcpPacket::Other(other)),
     }
 }
@@ -191,10 +226,12 @@ pub struct Report<'a> {
     pub block: Option<ReportBlock>,
     /// Our canonical name, random for each call (RFC 7022); cut at 255 bytes.
     pub cname: &'a [u8],
+    /// Present when the peer is to know how well we hear it.
+    pub metrics: Option<VoipMetrics>,
 }
 
 impl Report<'_> {
-    /// Writes SR or RR and SDES to the front of `out`; returns the length, or `None` if it does not fit.
+    /// Writes SR or RR, SDES and XR to the front of `out`; returns the length, or `None` if it does not fit.
     pub fn write(&self, out: &mut [u8]) -> Option<usize> {
         let mut writer = Writer { out, at: 0 };
         self.put(&mut writer)?;
@@ -236,7 +273,11 @@ impl Report<'_> {
         writer.bytes(&[CNAME, cname.len() as u8])?;
         writer.bytes(cname)?;
         let zeros = chunk_bytes - 4 - 2 - cname.len();
-        writer.bytes([0; 4].get(..zeros)?)
+        writer.bytes([0; 4].get(..zeros)?)?;
+        let Some(metrics) = self.metrics else { return Some(()) };
+        writer.head(0, EXTENDED_REPORT, EXTENDED_BYTES)?;
+        writer.word(self.ssrc)?;
+        writer.bytes(&metrics.written())
     }
 }
 
@@ -305,8 +346,13 @@ mod tests {
 
     #[test]
     fn a_sender_report_reads_back_and_satisfies_the_oracle() {
-        let bytes =
-            written(&Report { ssrc: 5, sender: Some(INFO), block: Some(BLOCK), cname: b"x@y" });
+        let bytes = written(&Report {
+            ssrc: 5,
+            sender: Some(INFO),
+            block: Some(BLOCK),
+            cname: b"x@y",
+            metrics: None,
+        });
         assert!(Compound::new(&bytes).is_well_formed());
         let packets: Vec<_> = Compound::new(&bytes).collect();
         let RtcpPacket::SenderReport { ssrc: 5, info: INFO, mut blocks } = packets[0] else {
@@ -341,7 +387,13 @@ mod tests {
     fn names_of_every_length_are_padded_to_a_word() {
         for length in 0..300 {
             let name = vec![b'n'; length];
-            let bytes = written(&Report { ssrc: 5, sender: None, block: None, cname: &name });
+            let bytes = written(&Report {
+                ssrc: 5,
+                sender: None,
+                block: None,
+                cname: &name,
+                metrics: None,
+            });
             assert_eq!(bytes.len() % 4, 0);
             assert!(rtcp_types::Compound::parse(&bytes).unwrap().all(|packet| packet.is_ok()));
         }
@@ -349,7 +401,8 @@ mod tests {
 
     #[test]
     fn the_end_of_a_call_is_said_with_a_report_before_it() {
-        let report = Report { ssrc: 5, sender: None, block: Some(BLOCK), cname: b"abc" };
+        let report =
+            Report { ssrc: 5, sender: None, block: Some(BLOCK), cname: b"abc", metrics: None };
         let mut out = [0; COMPOUND_BYTES_MAX];
         let length = report.write_goodbye(&mut out).unwrap();
         let packets: Vec<_> = Compound::new(&out[..length]).collect();
@@ -361,7 +414,13 @@ mod tests {
     #[test]
     fn loss_beyond_24_bits_is_cut() {
         let block = ReportBlock { cumulative_lost: i32::MAX, ..BLOCK };
-        let bytes = written(&Report { ssrc: 5, sender: None, block: Some(block), cname: b"" });
+        let bytes = written(&Report {
+            ssrc: 5,
+            sender: None,
+            block: Some(block),
+            cname: b"",
+            metrics: None,
+        });
         let Some(RtcpPacket::ReceiverReport { mut blocks, .. }) = Compound::new(&bytes).next()
         else {
             panic!("no report")
@@ -370,8 +429,32 @@ mod tests {
     }
 
     #[test]
+    fn voip_metrics_read_back_among_blocks_of_other_types() {
+        let metrics = VoipMetrics { ssrc: 9, loss_rate: 3, gmin: 16, ..VoipMetrics::default() };
+        let report =
+            Report { ssrc: 5, sender: None, block: None, cname: b"abc", metrics: Some(metrics) };
+        let bytes = written(&report);
+        assert!(Compound::new(&bytes).is_well_formed());
+        let read = |bytes: &[u8]| -> Vec<VoipMetrics> {
+            let extended = Compound::new(bytes).filter_map(|packet| match packet {
+                RtcpPacket::Extended(blocks) => Some(blocks),
+                _ => None,
+            });
+            extended.flat_map(Extensions::voip_metrics).collect()
+        };
+        assert_eq!(read(&bytes), [metrics]);
+        // A block of receiver reference time, then ours, then one that is longer than its packet.
+        let mut mixed = vec![0x80, EXTENDED_REPORT, 0, 14, 0, 0, 0, 5, 4, 0, 0, 2];
+        mixed.extend([0; 8]);
+        mixed.extend(metrics.written());
+        mixed.extend([7, 0, 0, 8]);
+        assert_eq!(read(&mixed), [metrics]);
+    }
+
+    #[test]
     fn malformed_packets_end_the_compound() {
-        let good = written(&Report { ssrc: 5, sender: None, block: None, cname: b"abc" });
+        let good =
+            written(&Report { ssrc: 5, sender: None, block: None, cname: b"abc", metrics: None });
         for (name, bytes) in [
             ("empty", vec![]),
             ("short", good[..7].to_vec()),
@@ -397,6 +480,7 @@ mod tests {
             let read: usize = Compound::new(&bytes).map(|packet| match packet {
                 RtcpPacket::SenderReport { blocks, .. }
                 | RtcpPacket::ReceiverReport { blocks, .. } => 1 + blocks.count(),
+                RtcpPacket::Extended(blocks) => blocks.voip_metrics().count(),
                 RtcpPacket::Goodbye { .. } | RtcpPacket::Other(_) => 1,
             }).sum();
             prop_assert!(read <= bytes.len());

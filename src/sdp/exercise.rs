@@ -48,6 +48,7 @@ fn capabilities(policy: SrtpPolicy) -> Capabilities {
         ptime: Ptime::MS_20,
         ptime_max: Ptime::MS_20,
         rtcp_mux: true,
+        asks_metrics: true,
         single_codec: false,
         srtp: SrtpTerms { policy, keys: keys.to_vec(), exposed: false },
     }

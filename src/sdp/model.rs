@@ -63,6 +63,19 @@ pub struct Media<'a> {
     session: Section<'a>,
 }
 
+impl Media<'_> {
+    /// Whether its writer asks to be told how well it is heard: `a=rtcp-xr` names what it wants, for a stream or for
+    /// all of them (RFC 3611 §5.1).
+    #[must_use]
+    pub fn asks_metrics(&self) -> bool {
+        let wants = |section: Section<'_>| {
+            let value = section.attribute("rtcp-xr").unwrap_or_default();
+            tokens(value).any(|word| word.eq_ignore_ascii_case(b"voip-metrics"))
+        };
+        wants(self.section) || wants(self.session)
+    }
+}
+
 impl SessionDescription {
     /// The lines before the first `m=`.
     #[must_use]

@@ -73,6 +73,7 @@ pub fn answer(
             ptime_max: caps.ptime_max.max(plan.ptime),
             direction: plan.direction,
             rtcp_mux: plan.rtcp_mux,
+            asks_metrics: caps.asks_metrics,
             protocol: if choice.secure { SECURE } else { PLAIN },
             crypto: &key,
         },
@@ -93,7 +94,7 @@ pub fn accept(
     let choice = choose(answer, &caps)?;
     let mut plan = choice.plan(&caps, Direction::SendReceive);
     // What reaches us bears the payload types of our own offer, whatever the answer calls them.
-    let also = caps.codecs.iter().copied().find(|codec| *codec != plan.codec);
+    let also = caps.codecs.iter().copied().find(|codec| may_switch(*codec, plan.codec));
     plan.receive_payload_type = plan.codec.static_payload_type();
     plan.receive_also = also.map(|codec| (codec.static_payload_type(), codec));
     plan.dtmf_receive = plan.dtmf_send.and(caps.dtmf);
@@ -226,14 +227,19 @@ fn common_codecs(media: Media<'_>, caps: &Capabilities) -> Option<(Named, Option
     }
     let mut common = common.into_iter();
     let chosen = common.next()?;
-    Some((chosen, common.next()))
+    Some((chosen, common.find(|(_, codec)| may_switch(*codec, chosen.1))))
+}
+
+/// Whether a peer may go from the chosen codec to this one at any packet: G.711 needs no memory of what came before.
+fn may_switch(codec: Codec, chosen: Codec) -> bool {
+    codec != chosen && codec.law().is_some()
 }
 
 /// The codec of a format: what its rtpmap says, or the static assignment where there is none.
 fn codec_of(media: Media<'_>, format: PayloadType) -> Option<Codec> {
     match media.rtpmap(format) {
         Some(map) => map.codec(),
-        None => [Codec::Pcmu, Codec::Pcma].into_iter().find(|c| c.static_payload_type() == format),
+        None => Codec::ALL.into_iter().find(|codec| codec.static_payload_type() == format),
     }
 }
 
@@ -254,6 +260,7 @@ impl Choice<'_> {
             remote,
             remote_rtcp: if rtcp_mux { remote } else { self.remote_rtcp(remote) },
             rtcp_mux,
+            metrics_asked: self.media.asks_metrics(),
             direction: self.direction(ours),
             crypto: self.crypto.as_ref().map(|(_, keys)| Arc::clone(keys)),
         }
@@ -335,6 +342,7 @@ mod tests {
             ptime: Ptime::MS_20,
             ptime_max: Ptime::from_ms(40).unwrap(),
             rtcp_mux: false,
+            asks_metrics: false,
             single_codec: false,
             srtp: SrtpTerms::default(),
         }
@@ -611,6 +619,23 @@ mod tests {
             let (text, agreed) = answered(body.as_bytes(), caps);
             assert!(!agreed.rtcp_mux && !text.contains("rtcp-mux"));
             assert_eq!(agreed.remote_rtcp.map(|address| address.port()), Some(4001));
+        }
+    }
+
+    #[test]
+    fn who_asks_how_well_it_is_heard_is_told_and_we_ask_where_the_trunk_wants_it() {
+        let asks = Capabilities { asks_metrics: true, ..caps() };
+        for (lines, asked) in [
+            ("", false),
+            ("a=rtcp-xr:rcvr-rtt=all voip-metrics\r\n", true),
+            ("a=rtcp-xr:pkt-loss-rle\r\n", false),
+        ] {
+            let offer = body(&format!("m=audio 4000 RTP/AVP 0\r\n{lines}"));
+            let (text, agreed) = answered(offer.as_bytes(), &caps());
+            assert_eq!(agreed.metrics_asked, asked, "{lines}");
+            assert!(!text.contains("rtcp-xr"));
+            let (text, _) = answered(offer.as_bytes(), &asks);
+            assert!(text.contains("a=rtcp-xr:voip-metrics\r\n"), "{text}");
         }
     }
 

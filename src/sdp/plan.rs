@@ -105,6 +105,8 @@ pub struct Capabilities {
     pub ptime_max: Ptime,
     /// Whether RTP and RTCP may share a port (RFC 5761), where the peer offers it.
     pub rtcp_mux: bool,
+    /// Our descriptions ask the peer to tell how well it hears us (RFC 3611 §5).
+    pub asks_metrics: bool,
     /// Whether an answer names only the codec that was chosen.
     pub single_codec: bool,
     /// What is allowed of SRTP.
@@ -186,6 +188,8 @@ pub struct MediaPlan {
     pub remote_rtcp: Option<SocketAddr>,
     /// RTP and RTCP share a port.
     pub rtcp_mux: bool,
+    /// The peer asks to be told how well we hear it (RFC 3611 §5).
+    pub metrics_asked: bool,
     /// Which way media flows, seen from us. Nothing is sent unless [`Direction::sends`].
     pub direction: Direction,
     /// The keys of SRTP; `None`: plain RTP.
@@ -223,6 +227,7 @@ impl MediaPlan {
             remote: Some(remote),
             remote_rtcp: Some(SocketAddr::new(remote.ip(), remote.port().wrapping_add(1))),
             rtcp_mux: false,
+            metrics_asked: false,
             direction: Direction::SendReceive,
             crypto: None,
         }

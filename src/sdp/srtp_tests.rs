@@ -42,6 +42,7 @@ fn caps(policy: SrtpPolicy, suites: &[SrtpSuite]) -> Capabilities {
         ptime: Ptime::MS_20,
         ptime_max: Ptime::MS_20,
         rtcp_mux: false,
+        asks_metrics: false,
         single_codec: true,
         srtp: SrtpTerms { policy, keys: suites.iter().map(key).collect(), exposed: false },
     }

@@ -58,6 +58,7 @@ pub fn offer(caps: &Capabilities, local: &LocalMedia) -> Vec<u8> {
             ptime_max: caps.ptime_max,
             direction: local.direction,
             rtcp_mux: caps.rtcp_mux,
+            asks_metrics: caps.asks_metrics,
             protocol: if caps.srtp.policy == SrtpPolicy::Required { SECURE } else { PLAIN },
             crypto: &offered_keys(&caps.srtp),
         },
@@ -130,6 +131,7 @@ pub(super) struct StreamText<'a> {
     pub(super) ptime_max: Ptime,
     pub(super) direction: Direction,
     pub(super) rtcp_mux: bool,
+    pub(super) asks_metrics: bool,
     pub(super) protocol: &'a str,
     pub(super) crypto: &'a [Written<'a>],
 }
@@ -194,6 +196,9 @@ impl Text {
         self.line(format_args!("a={}", stream.direction.as_str()));
         if stream.rtcp_mux {
             self.line("a=rtcp-mux");
+        }
+        if stream.asks_metrics {
+            self.line("a=rtcp-xr:voip-metrics");
         }
         if local.rtcp_port != local.rtp_port.wrapping_add(1) {
             self.line(format_args!("a=rtcp:{}", local.rtcp_port));

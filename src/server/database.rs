@@ -15,11 +15,13 @@ use crate::server::said::SaidTurns;
 use crate::server::said::SaidWriter;
 use crate::server::spans::SpanFeed;
 use crate::server::traces::EndedCalls;
+use crate::store::audit_queue::AuditQueue;
 use crate::store::changes;
 use crate::store::changes::FollowStatus;
 use crate::store::database::Database;
 use crate::store::journal::Journal;
 use crate::store::key_ring::KeyRing;
+use crate::store::leftovers;
 use crate::store::migrate;
 use crate::store::migrate::SchemaError;
 use crate::store::private_cluster::ClusterError;
@@ -112,6 +114,8 @@ pub(super) struct Persistence {
     caught_up: watch::Receiver<bool>,
     said: SaidTurns,
     said_writer: SaidWriter,
+    audit: AuditQueue,
+    audit_writer: JoinHandle<()>,
     /// Told of calls whose data are erased; gone once somebody took it.
     erased: Option<mpsc::Receiver<Vec<CallId>>>,
 }
@@ -179,16 +183,19 @@ pub(super) async fn start(
     let sink = move |changes: Vec<Change>| own.apply(changes);
     let mut follower = changes::follow(database.clone(), composers, Some(table_file), known, sink);
     let (follow, keys, erased) = (follower.status(), follower.keys(), follower.erased());
+    let numbers = follower.erased_numbers();
     let dir = data_dir.join(JOURNAL_DIR);
     let opened = tokio::task::spawn_blocking(move || Journal::open(&dir)).await;
     let journal = match opened {
         Ok(journal) => Arc::new(journal?),
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     };
+    tokio::spawn(leftovers::erase(Arc::clone(&journal), database.clone(), numbers));
     let (upload_stop, upload_stopping) = watch::channel(false);
     let uploader = Uploader::new(&journal, database.clone());
     let caught_up = uploader.caught_up();
     let (said, said_writer) = said::start(database.clone());
+    let (audit, audit_writer) = AuditQueue::start(database.clone(), stopping.clone());
     Ok(Persistence {
         database,
         writer,
@@ -203,6 +210,8 @@ pub(super) async fn start(
         caught_up,
         said,
         said_writer,
+        audit,
+        audit_writer,
         erased: Some(erased),
     })
 }
@@ -305,6 +314,11 @@ impl Persistence {
         self.erased.take()
     }
 
+    /// What notes who steered calls.
+    pub(super) fn audit(&self) -> AuditQueue {
+        self.audit.clone()
+    }
+
     /// The keys of the API.
     pub(super) fn keys(&self) -> Arc<KeyRing> {
         Arc::clone(&self.keys)
@@ -337,6 +351,10 @@ impl Persistence {
         }
         // It bounds itself.
         self.said_writer.finish().await;
+        // It bounds itself, too.
+        if self.audit_writer.await.is_err() {
+            tracing::error!("the task that writes the audit log panicked");
+        }
         if tokio::time::timeout(LAST_MAX, last).await.is_err() {
             tracing::warn!("the signalling of the last calls is not stored");
         }

@@ -81,6 +81,7 @@ pub(super) fn serve(
         tokens: TokenKeys::default(),
         reach: Arc::new(node.webhooks.reach.clone()),
         agents: Arc::new(node.agents.clone()),
+        audit: persistence.audit(),
         trunks: TrunkStates::new(Arc::clone(&switch.table), Arc::clone(&switch.registry)),
     };
     let mut ticking = stop.clone();

@@ -8,6 +8,7 @@ use crate::sip::message::header::session_expires::Refresher;
 use crate::sip::message::header::session_expires::SessionExpires;
 use crate::sip::message::headers::Headers;
 use crate::sip::message::name::HeaderName;
+use crate::types::moment::Moment;
 use std::time::Duration;
 
 /// A running session timer (RFC 4028).
@@ -19,6 +20,10 @@ pub(crate) struct Session {
     pub(crate) is_ours: bool,
     /// The refresh of this interval was sent; what is armed is the expiry.
     pub(crate) is_refreshed: bool,
+    /// How often the refresh of this interval was refused.
+    pub(crate) refusals: u8,
+    /// When we give up, once it runs.
+    pub(crate) ends: Moment,
 }
 
 impl Session {
@@ -29,7 +34,8 @@ impl Session {
         let is_ours = agreed.refresher.unwrap_or(Refresher::Uac) == ours;
         // An interval of nothing would end the call at once; RFC 4028 §5 allows none below 90 s.
         let interval_s = agreed.interval_s.max(SHORTEST_S);
-        Self { interval_s, is_ours, is_refreshed: false }
+        let ends = Moment::START;
+        Self { interval_s, is_ours, is_refreshed: false, refusals: 0, ends }
     }
 
     /// The refresher as it is written in a request of ours (`is_uac`) or of the peer's.
@@ -49,12 +55,33 @@ impl Session {
         interval - (interval / 3).min(Duration::from_secs(32))
     }
 
-    /// How long from our refresh until we give up.
-    pub(crate) fn rest(&self) -> Duration {
-        let interval = Duration::from_secs(self.interval_s.into());
-        self.expiry().saturating_sub(interval / 2)
+    /// It runs from now on.
+    pub(crate) fn begin(&mut self, now: Moment) {
+        self.ends = now + self.expiry();
+    }
+
+    /// How long a refresh waits that was refused with this status; `None`: it is not tried again before the
+    /// end. A refusal says when (RFC 3261 §20.33), or that the peer has a trouble of its own, which may pass;
+    /// the same request is not sent again and again (RFC 4028 §10).
+    pub(crate) fn again_after(
+        &mut self,
+        now: Moment,
+        (status, retry_after): (u16, Option<Duration>),
+    ) -> Option<Duration> {
+        let may_pass = matches!(status, 408 | 480 | 486 | 500 | 502 | 503 | 504 | 600);
+        let usual = AGAIN_AFTER.saturating_mul(1_u32 << self.refusals.min(AGAIN_DOUBLED_MAX));
+        let wait = retry_after.or(may_pass.then_some(usual))?.max(AGAIN_AFTER_LEAST);
+        self.refusals = self.refusals.saturating_add(1);
+        (now + wait < self.ends).then_some(wait)
     }
 }
+
+/// How long a refused refresh waits where the refusal says nothing; twice as long after each one.
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// Beyond any interval.
+const AGAIN_DOUBLED_MAX: u8 = 16;
+/// The shortest wait, whatever a refusal says.
+const AGAIN_AFTER_LEAST: Duration = Duration::from_secs(2);
 
 /// The shortest interval that is ever run, in seconds.
 const SHORTEST_S: u32 = 90;
@@ -214,8 +241,13 @@ mod tests {
 
     #[test]
     fn a_session_ends_32_s_or_a_third_before_its_interval() {
-        let session =
-            |interval_s, is_ours, is_refreshed| Session { interval_s, is_ours, is_refreshed };
+        let session = |interval_s, is_ours, is_refreshed| Session {
+            interval_s,
+            is_ours,
+            is_refreshed,
+            refusals: 0,
+            ends: Moment::START,
+        };
         let check = |session: Session, seconds| {
             assert_eq!(session.wait(), Duration::from_secs(seconds), "{session:?}");
         };
@@ -223,8 +255,9 @@ mod tests {
         check(session(1800, false, false), 1768);
         check(session(90, false, false), 60);
         check(session(90, true, false), 45);
-        assert_eq!(session(1800, true, true).rest(), Duration::from_secs(868));
-        assert_eq!(session(90, true, true).rest(), Duration::from_secs(15));
+        let mut begun = session(1800, true, true);
+        begun.begin(Moment::START + Duration::from_secs(5));
+        assert_eq!(begun.ends, Moment::START + Duration::from_secs(1773));
     }
 
     #[test]

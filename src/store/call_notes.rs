@@ -7,6 +7,7 @@ use crate::store::audit_log::Entry;
 use crate::store::database::Database;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
+use aws_lc_rs::digest;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -33,8 +34,29 @@ struct Stored {
     variables: Value,
 }
 
-/// Says something of a call of `tenant`, running or over; false when the database has no such call. The
-/// change is in the audit log.
+/// What became of something that is said of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noted {
+    /// It stands beside the record.
+    Done,
+    /// The database has no such call.
+    NoCall,
+    /// Somebody else said something meanwhile.
+    Stale,
+}
+
+/// The tag of what is said of a call: another one whenever that changed, and not when the call goes on.
+#[must_use]
+pub fn tag([disposition, outcome, summary]: [Option<&str>; 3], variables: &Value) -> String {
+    let said = json!([disposition, outcome, summary, variables]).to_string();
+    let digest = digest::digest(&digest::SHA256, said.as_bytes());
+    digest.as_ref().iter().take(TAG_BYTES).map(|byte| format!("{byte:02x}")).collect()
+}
+
+const TAG_BYTES: usize = 12;
+
+/// Says something of a call of `tenant`, running or over, where what was said of it before has one of the tags of
+/// `expected`. The change is in the audit log.
 ///
 /// # Errors
 ///
@@ -43,7 +65,8 @@ pub async fn put(
     (database, holder): (&Database, &KeyHolder),
     (tenant, call): (TenantId, CallId),
     notes: CallNotes,
-) -> sqlx::Result<bool> {
+    expected: Option<&[String]>,
+) -> sqlx::Result<Noted> {
     let mut transaction = match holder.scope {
         KeyScope::Tenant(_) => database.begin(tenant).await?,
         KeyScope::AllTenants => database.begin_all_tenants().await?,
@@ -51,7 +74,10 @@ pub async fn put(
     let key = (call.uuid(), tenant.uuid());
     let before: Option<Stored> =
         sqlx::query_as(SELECT).bind(key.0).bind(key.1).fetch_optional(&mut *transaction).await?;
-    let Some(before) = before else { return Ok(false) };
+    let Some(before) = before else { return Ok(Noted::NoCall) };
+    if expected.is_some_and(|expected| !expected.contains(&before.tag())) {
+        return Ok(Noted::Stale);
+    }
     let mut variables = match &before.variables {
         Value::Object(own) => own.clone(),
         _ => Map::new(),
@@ -88,10 +114,15 @@ pub async fn put(
     };
     audit_log::note(&mut transaction, &entry).await?;
     transaction.commit().await?;
-    Ok(true)
+    Ok(Noted::Done)
 }
 
 impl Stored {
+    fn tag(&self) -> String {
+        let said = [&self.disposition, &self.outcome, &self.summary];
+        tag(said.map(|text| text.as_deref()), &self.variables)
+    }
+
     fn view(&self) -> Value {
         json!({
             "disposition": self.disposition,

@@ -152,6 +152,10 @@ pub struct StoredMedia {
     pub srtp_suite: Option<String>,
     /// Encrypted packets that were refused.
     pub srtp_refused: i64,
+    /// How good it was, as [`of_quality`] tells it; `None` of calls of before.
+    ///
+    /// [`of_quality`]: crate::store::quality::of_quality
+    pub quality: Option<Value>,
 }
 
 /// An event of a stored call.
@@ -319,7 +323,7 @@ fn minted_at(call: CallId) -> Timestamp {
 }
 
 /// The columns that an entry of the journal fills, with their types.
-const COLUMNS: [(&str, &str); 48] = [
+const COLUMNS: [(&str, &str); 49] = [
     ("id", "uuid"),
     ("rev", "integer"),
     ("tenant_id", "uuid"),
@@ -368,6 +372,7 @@ const COLUMNS: [(&str, &str); 48] = [
     ("underruns", "integer"),
     ("srtp_suite", "text"),
     ("srtp_refused", "bigint"),
+    ("media_quality", "jsonb"),
 ];
 
 /// What applications say of calls; see `call_notes`.
@@ -499,6 +504,7 @@ fn media(row: &PgRow) -> sqlx::Result<Option<StoredMedia>> {
         srtp_suite: row.try_get("srtp_suite")?,
         // Calls of before the column had nothing to refuse.
         srtp_refused: row.try_get::<Option<i64>, _>("srtp_refused")?.unwrap_or(0),
+        quality: row.try_get("media_quality")?,
     }))
 }
 

@@ -6,7 +6,9 @@ use crate::store::ai_profiles::AiProfileRow;
 use crate::store::campaigns;
 use crate::store::campaigns::CampaignRow;
 use crate::store::database::Database;
+use crate::store::database::within;
 use crate::store::key_ring::KeyRing;
+use crate::store::leftovers::ErasedNumber;
 use crate::store::numbers;
 use crate::store::numbers::NumberRow;
 use crate::store::routing_profiles;
@@ -47,10 +49,16 @@ use uuid::Uuid;
 pub(crate) const CHANNEL: &str = "tandem_routing";
 /// The channel on which nodes hear of calls whose data are erased: their identities, with commas between.
 pub(crate) const ERASED: &str = "tandem_erased";
+/// The channel on which they hear of numbers that are erased: a JSON object of `tenant` and `digits`.
+const ERASED_NUMBER: &str = "tandem_erased_number";
 /// Such news that wait: it is taken at once.
 const ERASED_WAITING: usize = 64;
 /// Changes are read this often without a notification too: a connection can die silently.
 const POLL: Duration = Duration::from_secs(5);
+/// Longest wait for the database to say that it is there, for what changed, and for all there is.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+const READ_MAX: Duration = Duration::from_secs(70);
+const READ_ALL_MAX: Duration = Duration::from_secs(300);
 /// Pause after the database failed; the first is short, for most failures are restarts.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
@@ -81,6 +89,8 @@ pub struct Follower<S> {
     file_trunks: Vec<TrunkId>,
     /// Who wants to know of calls whose data are erased.
     erased: Option<mpsc::Sender<Vec<CallId>>>,
+    /// Who wants to know of the numbers.
+    erased_numbers: Option<mpsc::Sender<ErasedNumber>>,
 }
 
 struct Tickers {
@@ -148,6 +158,7 @@ pub fn follow<S: FnMut(Vec<Change>)>(
         trunk_rows,
         file_trunks,
         erased: None,
+        erased_numbers: None,
     }
 }
 
@@ -164,6 +175,14 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
     pub fn erased(&mut self) -> mpsc::Receiver<Vec<CallId>> {
         let (erased, told) = mpsc::channel(ERASED_WAITING);
         self.erased = Some(erased);
+        told
+    }
+
+    /// The numbers that are erased, in the same way: what is on this node's disk of them has to go.
+    #[must_use]
+    pub fn erased_numbers(&mut self) -> mpsc::Receiver<ErasedNumber> {
+        let (erased, told) = mpsc::channel(ERASED_WAITING);
+        self.erased_numbers = Some(erased);
         told
     }
 
@@ -214,25 +233,40 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
         tickers: &mut Tickers,
         pause: &mut Duration,
     ) -> sqlx::Result<Infallible> {
-        let mut listener = PgListener::connect_with(self.database.node()).await?;
+        let node = self.database.node();
+        let mut listener = within(ANSWER_MAX, PgListener::connect_with(node)).await?;
         // Reconnecting is done here, so that what was missed is read after listening began again.
         listener.eager_reconnect(false);
-        listener.listen_all([CHANNEL, ERASED]).await?;
+        within(ANSWER_MAX, listener.listen_all([CHANNEL, ERASED, ERASED_NUMBER])).await?;
         self.catch_up().await?;
         loop {
             tokio::select! {
                 notification = listener.try_recv() => match notification? {
                     Some(told) if told.channel() == ERASED => self.tell_erased(told.payload()).await,
+                    Some(told) if told.channel() == ERASED_NUMBER => {
+                        self.tell_erased_number(told.payload()).await;
+                    }
                     Some(_) => self.catch_up().await?,
                     None => return Err(sqlx::Error::PoolClosed),
                 },
                 _ = tickers.poll.tick() => self.catch_up().await?,
                 _ = tickers.file.tick() => self.write_file().await,
                 _ = tickers.prune.tick() => {
-                    sqlx::query(PRUNE).execute(self.database.node()).await?;
+                    let prune = sqlx::query(PRUNE).execute(self.database.node());
+                    within(READ_MAX, prune).await?;
                 }
             }
             *pause = RETRY_FIRST;
+        }
+    }
+
+    async fn tell_erased_number(&self, told: &str) {
+        let told: serde_json::Value = serde_json::from_str(told).unwrap_or_default();
+        let text = |name: &str| told.get(name).and_then(|value| value.as_str());
+        let tenant = text("tenant").and_then(|tenant| tenant.parse().ok());
+        let digits = text("digits").map(str::to_owned).filter(|digits| !digits.is_empty());
+        if let (Some(erased), Some((tenant, digits))) = (&self.erased_numbers, tenant.zip(digits)) {
+            drop(erased.send(ErasedNumber { tenant, digits }).await);
         }
     }
 
@@ -248,19 +282,21 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
     async fn catch_up(&mut self) -> sqlx::Result<()> {
         loop {
             let Some(seq) = self.seq else {
-                self.read_all().await?;
+                within(READ_ALL_MAX, self.read_all()).await?;
                 break;
             };
-            let (oldest, newest): (i64, i64) =
-                sqlx::query_as(SPAN).fetch_one(self.database.node()).await?;
+            // Asked every few seconds: by this the node learns that its database hangs.
+            let span = sqlx::query_as(SPAN).fetch_one(self.database.node());
+            let (oldest, newest): (i64, i64) = within(ANSWER_MAX, span).await?;
             // Fewer changes than we have seen: the database was restored. A gap before the oldest:
             // what we missed was pruned.
             if newest < seq || (newest > seq && oldest > seq + 1) {
                 self.seq = None;
                 continue;
             }
+            let after = sqlx::query_as(AFTER).bind(seq).bind(BATCH);
             let rows: Vec<ChangeRow> =
-                sqlx::query_as(AFTER).bind(seq).bind(BATCH).fetch_all(self.database.node()).await?;
+                within(READ_MAX, after.fetch_all(self.database.node())).await?;
             let Some(last) = rows.last().map(|row| row.seq) else { break };
             // A key falls with its tenant.
             let of_keys = |row: &ChangeRow| ["api_key", "tenant"].contains(&row.kind.as_str());
@@ -270,7 +306,7 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
                 self.seq = None;
                 continue;
             }
-            self.bring(&rows).await?;
+            within(READ_MAX, self.bring(&rows)).await?;
             self.seq = Some(last);
         }
         self.read_keys().await?;
@@ -282,7 +318,7 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
 
     async fn read_keys(&mut self) -> sqlx::Result<()> {
         if !self.keys_are_read {
-            self.keys.read(&self.database).await?;
+            within(READ_MAX, self.keys.read(&self.database)).await?;
             self.keys_are_read = true;
         }
         Ok(())

@@ -1,11 +1,13 @@
 //! `Database`: the pools, one for each role.
 
 use crate::types::id::TenantId;
+use sqlx::Connection;
 use sqlx::PgPool;
 use sqlx::Postgres;
 use sqlx::Transaction;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::postgres::PgPoolOptions;
+use std::io;
 use std::time::Duration;
 
 /// Connections of the switch itself. Few: it reads on changes and writes in batches.
@@ -14,6 +16,22 @@ const NODE_CONNECTIONS_MAX: u32 = 6;
 const API_CONNECTIONS_MAX: u32 = 8;
 /// How long a request waits for a connection, its set-up included.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a connection that was used may take to show that it still answers; else it is cut. A server that hangs
+/// would keep all of them.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long the server works for the switch and for the API on one statement, waits for a lock of somebody else, and
+/// for the next word of a transaction. A server that hangs obeys none of them: see [`within`].
+const NODE_LIMITS: [(&str, &str); 3] = [
+    ("statement_timeout", "60s"),
+    ("lock_timeout", "20s"),
+    ("idle_in_transaction_session_timeout", "120s"),
+];
+const API_LIMITS: [(&str, &str); 3] = [
+    ("statement_timeout", "8s"),
+    ("lock_timeout", "4s"),
+    ("idle_in_transaction_session_timeout", "20s"),
+];
 
 /// A PostgreSQL database, reached under the two roles that own nothing in it.
 ///
@@ -36,8 +54,8 @@ impl Database {
     #[must_use]
     pub fn new(options: PgConnectOptions) -> Self {
         Self {
-            node: pool(&options, "tandem_node", NODE_CONNECTIONS_MAX),
-            api: pool(&options, "tandem_api", API_CONNECTIONS_MAX),
+            node: pool(&options, "tandem_node", NODE_CONNECTIONS_MAX, NODE_LIMITS),
+            api: pool(&options, "tandem_api", API_CONNECTIONS_MAX, API_LIMITS),
             options,
         }
     }
@@ -81,6 +99,13 @@ impl Database {
         Ok(transaction)
     }
 
+    /// The same for work that takes minutes, such as looking for a number in all there is.
+    pub(crate) async fn begin_long(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
+        let mut transaction = self.begin_all_tenants().await?;
+        sqlx::query(TAKE_TIME).execute(&mut *transaction).await?;
+        Ok(transaction)
+    }
+
     /// True when the database answers within `limit`; one that was never migrated does not.
     pub async fn answers(&self, limit: Duration) -> bool {
         let query = sqlx::query("SELECT 1").execute(&self.node);
@@ -111,15 +136,41 @@ pub fn is_refusal(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
 }
 
+/// What comes of `work` within `limit`; else the error of a connection that is gone. A server that hangs says nothing
+/// and keeps to no limit of its own.
+///
+/// # Errors
+///
+/// Those of `work`, and the time that is over. What was asked may have been done all the same.
+pub async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = sqlx::Result<T>>,
+) -> sqlx::Result<T> {
+    let over = |_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()));
+    tokio::time::timeout(limit, work).await.unwrap_or_else(over)
+}
+
+/// Local to the transaction, too.
+pub(crate) const TAKE_TIME: &str = "SELECT set_config('statement_timeout', '240s', true)";
+
 /// Local to the transaction, too.
 const TAKE_NODE_ROLE: &str = "SET LOCAL ROLE tandem_node";
 
 pub(crate) const SET_TENANT: &str = "SELECT set_config('tandem.tenant_id', $1, true)";
 
-fn pool(options: &PgConnectOptions, role: &'static str, connections_max: u32) -> PgPool {
+fn pool(
+    options: &PgConnectOptions,
+    role: &'static str,
+    connections_max: u32,
+    limits: [(&'static str, &'static str); 3],
+) -> PgPool {
+    let login = options.clone().application_name(role).options([("role", role)]).options(limits);
     PgPoolOptions::new()
         .max_connections(connections_max)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(Duration::from_secs(600))
-        .connect_lazy_with(options.clone().application_name(role).options([("role", role)]))
+        .after_release(|connection, _| {
+            Box::pin(async move { within(RELEASE_TIMEOUT, connection.ping()).await.map(|()| true) })
+        })
+        .connect_lazy_with(login)
 }

@@ -47,6 +47,7 @@ pub(crate) enum Work {
     Synced(u64, io::Result<()>),
     Reports(Vec<Item>),
     Idle,
+    Renew,
     Close,
 }
 
@@ -66,6 +67,7 @@ struct State {
     /// What came of the sync of which segment.
     synced: Option<(u64, io::Result<()>)>,
     closing: bool,
+    renewing: bool,
     sleep: Sleep,
     /// When the last batch was taken.
     taken: Option<Moment>,
@@ -118,6 +120,12 @@ impl Inbox {
     /// Tells the writer what came of a sync.
     pub(crate) fn synced(&self, segment: u64, result: io::Result<()>) {
         self.lock().synced = Some((segment, result));
+        self.wake.notify_one();
+    }
+
+    /// Tells the writer to begin the next segment.
+    pub(crate) fn renew(&self) {
+        self.lock().renewing = true;
         self.wake.notify_one();
     }
 
@@ -202,6 +210,9 @@ impl State {
         }
         if self.closing {
             return Ok(Work::Close);
+        }
+        if std::mem::take(&mut self.renewing) {
+            return Ok(Work::Renew);
         }
         if now >= until {
             return Ok(Work::Idle);

@@ -268,6 +268,19 @@ impl Journal {
         matches!(tokio::time::timeout(limit, closed).await, Ok(Ok(_)))
     }
 
+    /// Begins the next segment, so that the present one goes once it is in the database; its number.
+    pub(crate) fn renew(&self) -> u64 {
+        let present = self.progress.borrow().segment;
+        self.shared.inbox.renew();
+        present
+    }
+
+    /// True while there is a segment of that number or an earlier one.
+    pub(crate) fn has_segment_up_to(&self, number: u64) -> bool {
+        let first = segment::list(&self.dir).unwrap_or_default().into_iter().min();
+        first.is_some_and(|first| first <= number)
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
@@ -312,6 +325,8 @@ impl Writer {
                 Work::Synced(segment, result) => self.synced(segment, result),
                 Work::Reports(items) => self.write(items),
                 Work::Idle => {}
+                // On a disk that refuses the next one is begun anyway.
+                Work::Renew => drop(self.renew()),
                 Work::Close => break,
             }
             let now = clock::now();

@@ -4,6 +4,7 @@ use crate::clock;
 use crate::store::api_keys;
 use crate::store::api_keys::KeyHolder;
 use crate::store::changes::FollowStatus;
+use crate::store::database;
 use crate::store::database::Database;
 use crate::store::time::Time;
 use crate::types::limit::API_KEYS_HELD_MAX;
@@ -12,7 +13,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::RwLock;
+use std::time::Duration;
 use uuid::Uuid;
+
+/// How long the database may take to say whose a key is; then it is asked of what is in memory.
+const VERIFY_MAX: Duration = Duration::from_secs(2);
 
 /// Every key that opens something, by its hash; of too many the newest.
 ///
@@ -58,7 +63,7 @@ impl KeyRing {
         {
             return Ok(Some(holder));
         }
-        match api_keys::verify_all_tenants(database, key).await {
+        match database::within(VERIFY_MAX, api_keys::verify_all_tenants(database, key)).await {
             Ok(holder) => Ok(holder),
             Err(error) => self.held(key).map(Some).ok_or(error),
         }

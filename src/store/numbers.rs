@@ -1,5 +1,6 @@
 //! Numbers: rows of `phone_numbers` as routing reads them.
 
+use crate::routing::table::Bar;
 use crate::routing::table::Number;
 use crate::store::resource::Resource;
 use crate::store::resource::field::Field;
@@ -36,13 +37,19 @@ pub(crate) struct NumberRow {
     pub(crate) campaign_id: Option<Uuid>,
     #[serde(default)]
     pub(crate) record: Option<String>,
+    #[serde(default)]
+    pub(crate) assignment_status: String,
+    #[serde(default)]
+    pub(crate) compliance_state: String,
 }
 
 pub(crate) const ALL: &str = "SELECT id, tenant_id, first_number, last_number, trunk_id, \
-     ai_profile_id, is_active, outbound_trunk_id, routing_profile_id, campaign_id, record FROM phone_numbers";
+     ai_profile_id, is_active, outbound_trunk_id, routing_profile_id, campaign_id, record, assignment_status, \
+     compliance_state FROM phone_numbers";
 
 pub(crate) const SOME: &str = "SELECT id, tenant_id, first_number, last_number, trunk_id, \
-     ai_profile_id, is_active, outbound_trunk_id, routing_profile_id, campaign_id, record FROM phone_numbers \
+     ai_profile_id, is_active, outbound_trunk_id, routing_profile_id, campaign_id, record, assignment_status, \
+     compliance_state FROM phone_numbers \
      WHERE id = ANY($1)";
 
 impl NumberRow {
@@ -62,7 +69,20 @@ impl NumberRow {
             campaign: self.campaign_id.map(CampaignId::from_uuid),
             record: self.record.as_deref().and_then(RecordPolicy::of),
             active: self.is_active,
+            barred: bar(&self.assignment_status, &self.compliance_state),
         })
+    }
+}
+
+/// Why a number may not be used, as its columns say.
+#[must_use]
+pub fn bar(assignment_status: &str, compliance_state: &str) -> Option<Bar> {
+    match (assignment_status, compliance_state) {
+        ("released", _) => Some(Bar::Released),
+        ("reserved", _) => Some(Bar::Reserved),
+        (_, "rejected") => Some(Bar::ComplianceRejected),
+        (_, "pending") => Some(Bar::CompliancePending),
+        _ => None,
     }
 }
 
@@ -81,15 +101,20 @@ pub const NUMBERS: Resource = Resource {
         Field::new(
             "trunk_id",
             Kind::Id,
-            "The only trunk that brings calls for it. Null: any shared trunk and any of the tenant's.",
+            "The only trunk that brings calls for it. Null: that of its routing profile, else any shared trunk and any \
+             of the tenant's.",
         )
         .nullable()
         .filter(),
         Field::new("outbound_trunk_id", Kind::Id, "The trunk it calls out by; null: `trunk_id`.")
             .nullable()
             .filter(),
-        Field::new("routing_profile_id", Kind::Id, "Which trunks it uses where it names none.")
-            .nullable()
+        Field::new(
+            "routing_profile_id",
+            Kind::Id,
+            "Which trunks it uses where it names none; null: that for its tenant's plan and its country.",
+        )
+        .nullable()
             .filter(),
         Field::new("ai_profile_id", Kind::Id, "Who answers; null: the tenant's default profile.")
             .nullable()
@@ -106,14 +131,16 @@ pub const NUMBERS: Resource = Resource {
         Field::new(
             "assignment_status",
             Kind::Choice(&["available", "assigned", "reserved", "released"]),
-            "Where it stands in the stock of numbers.",
+            "Where it stands in the stock of numbers. `available` or `assigned` follows from what it is assigned \
+             to; `reserved` and `released` take it out of service.",
         )
         .platforms()
         .filter(),
         Field::new(
             "compliance_state",
             Kind::Choice(&["not_required", "pending", "approved", "rejected"]),
-            "Where its regulatory check stands.",
+            "Where its regulatory check stands: while it is `pending`, and when it was `rejected`, the number is \
+             out of service.",
         )
         .platforms()
         .filter(),
@@ -123,7 +150,7 @@ pub const NUMBERS: Resource = Resource {
             "Whether its calls are recorded; null: the profile says, else the tenant.",
         )
         .nullable(),
-        Field::new("is_active", Kind::Flag, "Whether its calls are taken.").filter(),
+        Field::new("is_active", Kind::Flag, "Whether it may be called, and call.").filter(),
         Field::new("created_at", Kind::Time, "When it was made.").given(Given::Never),
         Field::new("updated_at", Kind::Time, "When it was last changed.").given(Given::Never),
     ],

@@ -52,7 +52,7 @@ pub async fn export(
     (holder, tenant): (&KeyHolder, TenantId),
     number: E164,
 ) -> Result<Value, Fault> {
-    let mut transaction = database.begin_all_tenants().await?;
+    let mut transaction = database.begin_long().await?;
     let found: Value = sqlx::query_scalar(EXPORT)
         .bind(tenant.uuid())
         .bind(digits_of(&number))
@@ -76,7 +76,7 @@ pub async fn erase(
     (holder, tenant): (&KeyHolder, TenantId),
     number: E164,
 ) -> Result<(i64, Vec<CallId>), Fault> {
-    let mut transaction = database.begin_all_tenants().await?;
+    let mut transaction = database.begin_long().await?;
     let digits = digits_of(&number);
     let conflict = |why: String| Fault::Conflict { field: Some("number"), why };
     let named: Vec<String> = sqlx::query_scalar(NAMED)
@@ -103,20 +103,62 @@ pub async fn erase(
         .bind(digits)
         .fetch_all(&mut *transaction)
         .await?;
-    let said: i64 = sqlx::query_scalar(ERASE_SAID)
-        .bind(tenant.uuid())
-        .bind(digits)
-        .fetch_one(&mut *transaction)
-        .await?;
-    let rows: i64 = sqlx::query_scalar(ERASE)
-        .bind(tenant.uuid())
-        .bind(digits)
-        .fetch_one(&mut *transaction)
-        .await?;
-    let rows = said + rows;
+    let rows = erase_rows(&mut transaction, tenant, digits).await?;
+    let told = json!({ "tenant": tenant.to_string(), "digits": digits }).to_string();
+    sqlx::query(TELL_NODES).bind(told).execute(&mut *transaction).await?;
     note(&mut transaction, (holder, tenant), "erase", json!({ "rows": rows })).await?;
     transaction.commit().await?;
     Ok((rows, calls.into_iter().map(CallId::from_uuid).collect()))
+}
+
+/// Erases what came into the database since a number was erased; false, and nothing is changed, while a call with it
+/// runs or was just over.
+///
+/// # Errors
+///
+/// When the database fails.
+pub(crate) async fn erase_again(
+    database: &Database,
+    tenant: TenantId,
+    digits: &str,
+) -> sqlx::Result<bool> {
+    let mut transaction = database.begin_long().await?;
+    let runs: bool = sqlx::query_scalar(RUNS)
+        .bind(tenant.uuid())
+        .bind(digits)
+        .fetch_one(&mut *transaction)
+        .await?;
+    if runs {
+        return Ok(false);
+    }
+    let rows = erase_rows(&mut transaction, tenant, digits).await?;
+    if rows > 0 {
+        let entry = Entry {
+            tenant: Some(tenant),
+            key: None,
+            action: "erase",
+            subject: "personal data",
+            subject_id: Some(clock::new_uuid()),
+            detail: json!({ "rows": rows, "late": true }),
+        };
+        audit_log::note(&mut transaction, &entry).await?;
+    }
+    transaction.commit().await?;
+    Ok(true)
+}
+
+async fn erase_rows(
+    transaction: &mut Transaction<'_, Postgres>,
+    tenant: TenantId,
+    digits: &str,
+) -> sqlx::Result<i64> {
+    let mut rows = 0_i64;
+    for statement in [ERASE_SAID, ERASE] {
+        let query = sqlx::query_scalar(statement).bind(tenant.uuid()).bind(digits);
+        let gone: i64 = query.fetch_one(&mut **transaction).await?;
+        rows = rows.saturating_add(gone);
+    }
+    Ok(rows)
 }
 
 /// The digits of a number, without `+`: what is dialled may have another prefix.
@@ -148,6 +190,9 @@ pub(crate) const CALLS: &str = "SELECT tandem_calls_of_number($1, $2)";
 pub(crate) const ERASE_SAID: &str = "SELECT tandem_erase_said($1, $2)";
 
 pub(crate) const ERASE: &str = "SELECT tandem_erase_number($1, $2)";
+
+/// Every node that is connected erases what it has on its disk. The number is in no table and no file.
+pub(crate) const TELL_NODES: &str = "SELECT pg_notify('tandem_erased_number', $1)";
 
 pub(crate) const RUNS: &str = "SELECT EXISTS (SELECT FROM calls \
      WHERE (ended_at IS NULL OR ended_at > now() - interval '1 minute') \

@@ -6,9 +6,11 @@ use crate::store::resource::field::Field;
 use crate::store::resource::field::Form;
 use crate::store::resource::field::Given;
 use crate::store::resource::field::Kind;
+use crate::types::country::Country;
 use crate::types::id::RoutingProfileId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
+use crate::types::tenant_plan::TenantPlan;
 use serde::Deserialize;
 use serde::Serialize;
 use uuid::Uuid;
@@ -21,18 +23,27 @@ pub(crate) struct RoutingProfileRow {
     pub(crate) name: String,
     pub(crate) outbound_trunk_id: Option<Uuid>,
     pub(crate) inbound_trunk_id: Option<Uuid>,
+    // Files written by an earlier version lack these.
+    #[serde(default)]
+    pub(crate) plan: Option<String>,
+    #[serde(default)]
+    pub(crate) country: Option<String>,
 }
 
-pub(crate) const ALL: &str =
-    "SELECT id, tenant_id, name, outbound_trunk_id, inbound_trunk_id FROM routing_profiles";
+pub(crate) const ALL: &str = "SELECT id, tenant_id, name, outbound_trunk_id, inbound_trunk_id, plan, country FROM routing_profiles";
 
-pub(crate) const SOME: &str = "SELECT id, tenant_id, name, outbound_trunk_id, inbound_trunk_id \
+pub(crate) const SOME: &str = "SELECT id, tenant_id, name, outbound_trunk_id, inbound_trunk_id, plan, country \
      FROM routing_profiles WHERE id = ANY($1)";
 
 impl RoutingProfileRow {
     /// The profile of this row.
     pub(crate) fn routing_profile(self) -> RoutingProfile {
+        let plan = self.plan.as_deref().map(str::parse::<TenantPlan>).transpose();
+        let country = self.country.as_deref().map(str::parse::<Country>).transpose();
         RoutingProfile {
+            fits_by_itself: plan.is_ok() && country.is_ok(),
+            plan: plan.unwrap_or_default(),
+            country: country.unwrap_or_default(),
             id: RoutingProfileId::from_uuid(self.id),
             tenant: self.tenant_id.map(TenantId::from_uuid),
             name: self.name,
@@ -55,14 +66,15 @@ pub const ROUTING_PROFILES: Resource = Resource {
         Field::new(
             "plan",
             Kind::Choice(&["starter", "growth", "custom"]),
-            "The plan it is meant for, for people who assign numbers; null: any.",
+            "The plan of the tenants whose numbers follow it without naming it; null: any.",
         )
         .nullable()
         .filter(),
         Field::new(
             "country",
-            Kind::Pattern(Form::new(is_country, "^[A-Z]{2}$", "two capitals, such as IN")),
-            "The country it is meant for, for people who assign numbers; null: any.",
+            Kind::Pattern(Form::new(is_country, "^[A-Z]{2}$", "a country's two letters, such as IN")),
+            "The country of the numbers that follow it without naming it; null: any. Numbers written in its \
+             national form are read by it.",
         )
         .nullable()
         .filter(),
@@ -78,5 +90,5 @@ pub const ROUTING_PROFILES: Resource = Resource {
 };
 
 fn is_country(text: &str) -> bool {
-    text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_uppercase())
+    text.parse::<Country>().is_ok()
 }

@@ -3,6 +3,7 @@
 use crate::store::ai_profiles;
 use crate::store::api_keys;
 use crate::store::audit_log;
+use crate::store::audit_queue;
 use crate::store::call_notes;
 use crate::store::calls;
 use crate::store::calls::CallFilter;
@@ -46,6 +47,8 @@ use uuid::Uuid;
 pub fn all() -> Vec<String> {
     let fixed = [
         database::SET_TENANT,
+        database::TAKE_TIME,
+        audit_queue::INSERT,
         migrate::TABLE_EXISTS,
         migrate::APPLIED,
         tenants::ALL,
@@ -161,7 +164,7 @@ const OF_EVENTS: [&str; 21] = [
 ];
 
 /// Recordings and transcripts.
-const OF_WHAT_IS_SAID: [&str; 10] = [
+const OF_WHAT_IS_SAID: [&str; 12] = [
     recordings::PUT,
     recordings::FIND,
     recordings::REMOVED,
@@ -170,8 +173,10 @@ const OF_WHAT_IS_SAID: [&str; 10] = [
     transcripts::ADD_NEWS,
     transcripts::GET,
     transcripts::LIST,
+    transcripts::TAG,
     transcripts::DELETE,
     privacy::ERASE_SAID,
+    privacy::TELL_NODES,
 ];
 
 /// What is sent for a resource, with every field and filter it has.

@@ -43,15 +43,17 @@ pub(crate) struct TenantRow {
     pub(crate) daily_spend_currency: String,
     #[serde(default)]
     pub(crate) record: String,
+    #[serde(default)]
+    pub(crate) plan: String,
 }
 
 /// All tenants, those too that routing only knows in order to refuse them.
-pub(crate) const ALL: &str = "SELECT t.id, t.name, t.status, t.calls_max, t.cps_max, \
+pub(crate) const ALL: &str = "SELECT t.id, t.name, t.status, t.plan, t.calls_max, t.cps_max, \
      p.id AS default_profile, t.outbound_trunk_id, t.allow_destinations, t.calls_out_max, \
      t.daily_minutes, t.daily_spend_micros, t.daily_spend_currency, t.record FROM tenants t \
      LEFT JOIN ai_profiles p ON p.tenant_id = t.id AND p.is_default";
 
-pub(crate) const SOME: &str = "SELECT t.id, t.name, t.status, t.calls_max, t.cps_max, \
+pub(crate) const SOME: &str = "SELECT t.id, t.name, t.status, t.plan, t.calls_max, t.cps_max, \
      p.id AS default_profile, t.outbound_trunk_id, t.allow_destinations, t.calls_out_max, \
      t.daily_minutes, t.daily_spend_micros, t.daily_spend_currency, t.record FROM tenants t \
      LEFT JOIN ai_profiles p ON p.tenant_id = t.id AND p.is_default WHERE t.id = ANY($1)";
@@ -84,6 +86,7 @@ impl TenantRow {
         };
         Ok(Tenant {
             status,
+            plan: self.plan.parse().ok(),
             calls_max: u32::try_from(self.calls_max).map_err(|_| fault("calls_max < 0"))?,
             cps_max: u32::try_from(self.cps_max).map_err(|_| fault("cps_max < 0"))?,
             id: TenantId::from_uuid(self.id),
@@ -110,8 +113,7 @@ pub const TENANTS: Resource = Resource {
             "A suspended tenant's calls are refused; the keys of a deleted one open nothing.",
         )
         .filter(),
-        Field::new("plan", Kind::Choice(&["starter", "growth", "custom"]), "What it has bought.")
-            .filter(),
+        Field::new("plan", Kind::Choice(&["starter", "growth", "custom"]), PLAN).filter(),
         Field::new("calls_max", COUNT, "Calls at once; 0: no limit of its own."),
         Field::new("cps_max", COUNT, "New calls a second; 0: no limit of its own."),
         Field::new("outbound_trunk_id", Kind::Id, "The trunk of calls whose number names none.")
@@ -177,6 +179,8 @@ pub const TENANTS: Resource = Resource {
     deactivates: Some(("status", "deleted")),
 };
 
+const PLAN: &str =
+    "What it has bought; numbers that name no routing profile follow the one that is for it.";
 const DAYS: Kind = Kind::Integer(0, 36_500);
 const COUNT: Kind = Kind::Integer(0, i32::MAX as i64);
 

@@ -200,37 +200,70 @@ pub async fn list(
     Ok(found)
 }
 
-/// Deletes the transcript of a call of `tenant`; false when there is none. The change is in the audit log.
+/// What became of a deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deleted {
+    /// It is gone.
+    Done,
+    /// There was none.
+    Nothing,
+    /// Turns came meanwhile.
+    Stale,
+}
+
+/// The tag of a call's transcript: another one whenever turns came or gave way to others; `None`: there is none.
+///
+/// # Errors
+/// When the database fails.
+pub async fn tag(
+    database: &Database,
+    (tenant, call): (TenantId, CallId),
+) -> sqlx::Result<Option<String>> {
+    let mut transaction = database.begin(tenant).await?;
+    let tag = sqlx::query_scalar(TAG)
+        .bind(tenant.uuid())
+        .bind(call.uuid())
+        .fetch_one(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(tag)
+}
+
+/// Deletes the transcript of a call of `tenant`, where it has one of the tags of `expected`. The change is in the
+/// audit log.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn delete(
     (database, holder): (&Database, &KeyHolder),
     (tenant, call): (TenantId, CallId),
-) -> sqlx::Result<bool> {
+    expected: Option<&[String]>,
+) -> sqlx::Result<Deleted> {
     let mut transaction = match holder.scope {
         KeyScope::Tenant(_) => database.begin(tenant).await?,
         KeyScope::AllTenants => database.begin_all_tenants().await?,
     };
-    let done = sqlx::query(DELETE)
+    let (tag, turns): (Option<String>, i64) = sqlx::query_as(DELETE)
         .bind(tenant.uuid())
         .bind(call.uuid())
-        .execute(&mut *transaction)
+        .fetch_one(&mut *transaction)
         .await?;
+    let Some(tag) = tag else { return Ok(Deleted::Nothing) };
+    // What was deleted unseen comes back with the end of the transaction.
+    if expected.is_some_and(|expected| !expected.contains(&tag)) {
+        return Ok(Deleted::Stale);
+    }
     let entry = Entry {
         tenant: Some(tenant),
         key: Some(holder.id),
         action: "delete",
         subject: "transcript",
         subject_id: Some(call.uuid()),
-        detail: json!({ "turns": done.rows_affected() }),
+        detail: json!({ "turns": turns }),
     };
-    if done.rows_affected() == 0 {
-        return Ok(false);
-    }
     audit_log::note(&mut transaction, &entry).await?;
     transaction.commit().await?;
-    Ok(true)
+    Ok(Deleted::Done)
 }
 
 pub(crate) const PUT: &str = "INSERT INTO transcripts \
@@ -251,4 +284,9 @@ pub(crate) const LIST: &str = "SELECT call_id, count(*) AS turns, min(at) AS fir
      FROM transcripts WHERE tenant_id = $1 AND ($2::uuid IS NULL OR call_id < $2) \
      GROUP BY call_id ORDER BY call_id DESC LIMIT $3";
 
-pub(crate) const DELETE: &str = "DELETE FROM transcripts WHERE tenant_id = $1 AND call_id = $2";
+pub(crate) const TAG: &str = "SELECT md5(string_agg(seq || ' ' || xmin, ',' ORDER BY seq)) \
+     FROM transcripts WHERE tenant_id = $1 AND call_id = $2";
+
+pub(crate) const DELETE: &str = "WITH gone AS (DELETE FROM transcripts \
+         WHERE tenant_id = $1 AND call_id = $2 RETURNING seq, xmin) \
+     SELECT md5(string_agg(seq || ' ' || xmin, ',' ORDER BY seq)), count(*) FROM gone";

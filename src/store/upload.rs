@@ -4,6 +4,7 @@ use crate::clock;
 use crate::store::calls;
 use crate::store::database;
 use crate::store::database::Database;
+use crate::store::database::within;
 use crate::store::journal::Journal;
 use crate::store::journal::JournalHealth;
 use crate::store::journal::Progress;
@@ -37,6 +38,8 @@ const READ_BYTES: u64 = 17 * 1024 * 1024;
 const BATCH: usize = 256;
 /// Pause between two rounds: one costs four round trips to the database, whatever it carries.
 const ROUND_PAUSE: Duration = Duration::from_millis(200);
+/// Longest time for a batch. It may have entered the database all the same: sent again it changes nothing.
+const INSERT_MAX: Duration = Duration::from_secs(90);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
@@ -240,7 +243,8 @@ impl Uploader {
 
     async fn insert(&self, batch: &[&[u8]]) -> Result<(), Failure> {
         let (records, events) = (array(&newest_of_each(batch))?, array(batch)?);
-        self.try_insert(&records, &events).await.map_err(|error| classify(&error))?;
+        let inserted = within(INSERT_MAX, self.try_insert(&records, &events)).await;
+        inserted.map_err(|error| classify(&error))?;
         let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         self.health.uploaded.fetch_add(count, Ordering::Relaxed);
         Ok(())

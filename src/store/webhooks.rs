@@ -126,6 +126,7 @@ event_types!(
     "recording_ready",
     "recording_failed",
     "transcript_added",
+    "audio_trouble",
     // Told to those who name them; see `tandem_webhook_is_inside`.
     "decided",
     "refused",

@@ -9,6 +9,7 @@ use crate::cdr::CallReport;
 use crate::cdr::TimedEvent;
 use crate::clock;
 use crate::store::json_text::JsonText;
+use crate::store::quality::of_quality;
 use crate::types::answer_hook::AskOutcome;
 use crate::types::answering_machine::AnswererEvent;
 use crate::types::cause::HangupCause;
@@ -16,6 +17,7 @@ use crate::types::cause::Party;
 use crate::types::header::CallVariables;
 use crate::types::id::RecordingId;
 use crate::types::moment::Moment;
+use crate::types::quality::Unheard;
 use crate::types::talk::Talk;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -229,6 +231,10 @@ fn write_media(media: &MediaFigures, text: &mut JsonText) {
     if let Some(suite) = media.srtp {
         text.key("srtp_suite").text(suite.as_str());
     }
+    // Of a call without audio there is nothing to say.
+    if media.packets_in > 0 || media.quality.unheard != Unheard::default() {
+        text.key("media_quality").value(&of_quality(&media.quality));
+    }
 }
 
 fn write_event(timed: &TimedEvent, text: &mut JsonText) {
@@ -297,6 +303,12 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         CallEvent::Recording(id, step) => recording_detail(*id, step),
         CallEvent::TranscriptAdded { first, last } => json!({"first": first, "last": last}),
         CallEvent::Talk(talk) => talk_detail(*talk),
+        CallEvent::AudioTrouble(side, told) => json!({
+            "leg": side.as_str(),
+            "what": told.what.as_str(),
+            "for_ms": told.for_ms,
+            "over": told.is_over,
+        }),
         // What these carry is in the record.
         CallEvent::Arrived(_)
         | CallEvent::Decided { .. }
@@ -331,7 +343,7 @@ fn asked_detail(outcome: AskOutcome, variables: &CallVariables) -> Value {
     detail
 }
 
-fn variables_of(variables: &CallVariables) -> Value {
+pub(super) fn variables_of(variables: &CallVariables) -> Value {
     let all = variables.iter().map(|(name, value)| (name.to_string(), json!(value.as_str())));
     Value::Object(all.collect())
 }
@@ -344,6 +356,7 @@ fn leg_media_detail(side: LegSide, figures: &MediaFigures) -> Value {
         "lost_in": figures.lost_in,
         "mos_in": figures.mos_in,
         "mos_out": figures.mos_out,
+        "quality": of_quality(&figures.quality),
     })
 }
 

@@ -72,6 +72,7 @@ metrics_table! {
         AgentsResumed, "agents_resumed_total", "", "Agents that were connected again after their connection broke in a call.";
         AgentsSkipped, "agents_skipped_total", "", "Agents that were not dialled because their circuit is open.";
         AgentCircuitsOpened, "agent_circuits_opened_total", "", "Times the circuit of an agent's endpoint opened because calls to it failed.";
+        AudioTroubles, "audio_troubles_total", "what", "Times that nobody was heard on a leg: no_audio_in, no_audio_out, dead_air.";
         AgentUnderruns, "agent_underruns_total", "late", "Gaps inside what an agent said, by who came late: agent, node.";
         Answerers, "answerers_total", "answerer", "Calls out whose answerer was told from a machine: human, machine, fax, silence.";
         BargeIns, "barge_ins_total", "outcome", "Times a caller spoke over its agent: told, interrupted, resumed.";
@@ -90,6 +91,7 @@ metrics_table! {
         TranscriptTurnsLost, "transcript_turns_lost_total", "", "Turns of transcripts that did not reach PostgreSQL: too many at once, or it was away too long.";
         TracesStored, "sip_traces_stored_total", "", "Calls whose signalling reached PostgreSQL.";
         TracesLost, "sip_traces_lost_total", "", "Calls whose signalling did not reach PostgreSQL: too many at once, or it was away too long.";
+        AuditEntriesLost, "audit_entries_lost_total", "", "Entries of the audit log lost: PostgreSQL was away and too many waited, or it refused them.";
         RecordsLost, "records_lost_total", "", "Call records lost because disk and memory were full.";
         RoutingChanges, "routing_changes_total", "", "Changes of the database taken into the routing table.";
         ApiResponsesStalled, "api_responses_stalled_total", "", "HTTP answers cut because their clients did not read them, or too slowly.";

@@ -96,6 +96,25 @@ pub struct WebAddress {
 }
 
 impl AgentKind {
+    /// Whether it hears and says more than 8 kHz where the caller's codec has more.
+    #[must_use]
+    pub const fn hears_wide(&self) -> bool {
+        match self {
+            Self::ChanWebsocket(agent) => agent.audio.factor() > 1,
+            Self::Realtime(agent) => agent.audio.factor() > 1,
+            Self::AudioSocket(agent) => agent.rate > 8_000,
+            Self::Twilio(_)
+            | Self::Twiml(_)
+            | Self::Echo
+            | Self::Tone { .. }
+            | Self::Announce
+            | Self::Parrot
+            | Self::Sip(_)
+            | Self::Forward(_)
+            | Self::Script(_) => false,
+        }
+    }
+
     /// Whether it is a program of somebody else's that speaks and listens.
     #[must_use]
     pub const fn is_outside(&self) -> bool {

@@ -88,6 +88,8 @@ causes! {
     Transferred = "transferred", 200, 16, Nobody, "Call transferred";
     /// The caller gave up while it rang.
     CallerCancelled = "caller_cancelled", 487, 16, Nobody, "Caller cancelled";
+    /// Of several parties that were rung at once another answered first.
+    AnsweredElsewhere = "answered_elsewhere", 487, 26, Nobody, "Call completed elsewhere";
     /// The called party is busy.
     Busy = "busy", 486, 17, Nobody, "Busy";
     /// Nobody answered in time.
@@ -258,6 +260,7 @@ impl HangupCause {
             (401 | 407, _) => Self::CarrierCredentials,
             (408 | 504, _) => Self::CarrierTimeout,
             (603 | 607 | 608, _) => Self::Rejected,
+            (482 | 483, _) => Self::Loop,
             (487, _) => Self::CallerCancelled,
             (488 | 606 | 415, _) => Self::NoCommonCodec,
             (300..=399, _) => Self::RedirectRefused,
@@ -337,6 +340,7 @@ mod tests {
             (480, None, Cause::NoAnswer),
             (603, Some(21), Cause::Rejected),
             (407, None, Cause::CarrierCredentials),
+            (482, Some(25), Cause::Loop),
             (302, None, Cause::RedirectRefused),
             (503, None, Cause::CarrierRefused),
             (503, Some(34), Cause::CarrierRefused),

@@ -9,23 +9,57 @@ pub enum Codec {
     Pcmu,
     /// G.711 A-law, static payload type 8 (RFC 3551 §4.5.14).
     Pcma,
+    /// G.722 at 64 kb/s, static payload type 9: audio at 16 kHz under a clock of 8 kHz (RFC 3551 §4.5.2).
+    G722,
+}
+
+/// The two laws of G.711.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Law {
+    /// µ-law.
+    Mu,
+    /// A-law.
+    A,
 }
 
 impl Codec {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Pcmu, Self::Pcma, Self::G722];
+
+    /// The law of G.711; `None`: it is another codec.
+    #[must_use]
+    pub const fn law(self) -> Option<Law> {
+        match self {
+            Self::Pcmu => Some(Law::Mu),
+            Self::Pcma => Some(Law::A),
+            Self::G722 => None,
+        }
+    }
+
+    /// Whether its audio has 16,000 samples a second, and not 8,000.
+    #[must_use]
+    pub const fn is_wide(self) -> bool {
+        match self {
+            Self::Pcmu | Self::Pcma => false,
+            Self::G722 => true,
+        }
+    }
+
     /// The encoding name of an `a=rtpmap` line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Pcmu => "PCMU",
             Self::Pcma => "PCMA",
+            Self::G722 => "G722",
         }
     }
 
-    /// The RTP clock rate in Hz.
+    /// The RTP clock rate in Hz. That of G.722 is not its sampling rate.
     #[must_use]
     pub const fn clock_rate(self) -> u32 {
         match self {
-            Self::Pcmu | Self::Pcma => 8000,
+            Self::Pcmu | Self::Pcma | Self::G722 => 8000,
         }
     }
 
@@ -35,13 +69,14 @@ impl Codec {
         match self {
             Self::Pcmu => PayloadType(0),
             Self::Pcma => PayloadType(8),
+            Self::G722 => PayloadType(9),
         }
     }
 
     /// The codec of an encoding name, without case.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Pcmu, Self::Pcma].into_iter().find(|codec| codec.name().eq_ignore_ascii_case(name))
+        Self::ALL.into_iter().find(|codec| codec.name().eq_ignore_ascii_case(name))
     }
 }
 
@@ -111,7 +146,10 @@ mod tests {
 
     #[test]
     fn names_are_found_without_case() {
-        assert_eq!(Codec::from_name("pcmu"), Some(Codec::Pcmu));
+        for codec in Codec::ALL {
+            assert_eq!(Codec::from_name(&codec.name().to_lowercase()), Some(codec));
+            assert_eq!(codec.is_wide(), codec.law().is_none());
+        }
         assert_eq!(Codec::from_name("G729"), None);
         assert_eq!(PayloadType::new(128), None);
         assert_eq!(Ptime::from_ms(30).map(|p| p.samples(8000)), Some(240));

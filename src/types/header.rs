@@ -83,6 +83,7 @@ const OWN: &[&str] = &[
     "via",
     "warning",
     "www-authenticate",
+    "x-tandem-trail",
 ];
 
 /// The name of a header field that may be added to a request: a token (RFC 3261 §25.1), never one

@@ -150,6 +150,8 @@ pub const TRANSCRIPT_TURNS_AT_ONCE_MAX: usize = 100;
 pub const TRANSCRIPT_TEXT_MAX: usize = 4_000;
 /// Recordings of one node that run at once. Over it: a new one fails, and its call goes on.
 pub const RECORDINGS_MAX: usize = 2_000;
+/// Recordings of a node that are encoded at once for who fetches them. Over it: 429, try again.
+pub const RECORDINGS_ENCODED_MAX: usize = 4;
 /// Markers kept of one recording. Over it: the further ones are counted in what is lost, and no more.
 pub const RECORDING_MARKERS_MAX: usize = 256;
 /// News of recordings that wait for the database. Over it: it hears of them after the next start.
@@ -211,6 +213,8 @@ pub const TWIML_DEPTH_MAX: usize = 16;
 pub const TWIML_ELEMENTS_MAX: usize = 1_000;
 /// Verbs of a TwiML document. Over it: as above.
 pub const TWIML_VERBS_MAX: usize = 250;
+/// Parties that one verb rings at once, as with Twilio. Over it: the rest is not called, and told of.
+pub const DIAL_PARTIES_MAX: usize = 10;
 /// Things a TwiML document asks for in vain that are told of. Over it: the rest is not told of.
 pub const TWIML_REMARKS_MAX: usize = 16;
 /// Longest text that is spoken at once, in characters. Over it: cut.
@@ -244,6 +248,8 @@ pub const PEER_URI_BYTES_MAX: usize = 1_024;
 pub const AGENT_FALLBACKS_MAX: usize = 4;
 /// Turns, interruptions and gaps of one call that are told. Over it: the call goes on, later ones are not.
 pub const TALK_EVENTS_MAX: u32 = 200;
+/// Times a media session tells that somebody is not heard, or is again; later ones are counted only.
+pub const TROUBLES_TOLD_MAX: u32 = 40;
 /// Events kept of one call. Over it: the call goes on, later ones are counted only.
 pub const CALL_EVENTS_MAX: usize = 512;
 /// Events of all calls that may wait for the slowest who listens to them. Over it: that one misses the
@@ -274,6 +280,16 @@ pub const HTTP_STALL_BYTES_MIN: usize = 16 * 1024;
 /// Longest time for the body of an HTTP request to come, in seconds. Over it: 408, and the connection is
 /// closed, counted.
 pub const HTTP_BODY_S_MAX: u64 = 30;
+
+/// Longest time in which a request to the API is answered once it is there, in seconds: what takes longer waits for
+/// the database. Over it: 503.
+pub const API_ANSWER_S_MAX: u64 = 10;
+
+/// The same for requests that do much: imports, replays, the export and erasure of a number's data. Over it: 503.
+pub const API_LONG_ANSWER_S_MAX: u64 = 300;
+
+/// Entries of the audit log that wait in memory while the database is away. Over it: lost, counted.
+pub const AUDIT_WAITING_MAX: usize = 10_000;
 
 /// Bytes of the head of an HTTP request, after which nothing more is read. Over it: 431.
 pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -314,6 +330,15 @@ pub const CALL_VARIABLES_MAX: usize = 64;
 pub const PASSING_BYTES_MAX: usize = 4 * 1_024;
 /// Header fields that one request of ours carries beside the protocol's own. Over it: refused.
 pub const EXTRA_HEADERS_MAX: usize = 32;
+/// Numbers of ours that one call may go on from, one after the other. Over it: 482.
+pub const TRAIL_MARKS_MAX: usize = 8;
+/// Diversions that a call may have behind it, of whatever numbers; telephone networks end at five. Over it: 482.
+pub const DIVERSIONS_MAX: u32 = 10;
+/// How often the number that a call is for may have diverted it before: some carriers name the number called
+/// once in every call. From it on: 482.
+pub const NUMBER_RETURNS_MAX: u32 = 2;
+/// Entries of Diversion, and of History-Info, of one request that are looked at; later ones do not count.
+pub const DIVERSIONS_READ_MAX: usize = 32;
 /// Gateways of one trunk. Over it: refused by `tandem check`.
 pub const TRUNK_GATEWAYS_MAX: usize = 32;
 /// Addresses of one gateway that rest after a failure or at the carrier's wish. Over it: the one whose rest

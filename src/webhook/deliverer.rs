@@ -290,13 +290,24 @@ impl Shared {
 
     /// How long to wait after a failure that `attempts` others came before; `None`: it was the last.
     fn pause(&self, attempts: u32) -> Option<Duration> {
-        let settings = &self.settings;
-        if attempts.saturating_add(1) >= settings.attempts_max {
-            return None;
-        }
-        let doubled = settings.retry_first.saturating_mul(1 << attempts.min(24));
-        Some(jittered(doubled.min(settings.retry_max), clock::random_u64()))
+        let WebhookSettings { retry_first, retry_max, attempts_max, .. } = self.settings;
+        pause_after(attempts, attempts_max, (retry_first, retry_max), clock::random_u64())
     }
+}
+
+/// The pause after one more failure than `attempts`: doubled with each, up to the longest, and shortened by chance;
+/// `None`: it was the last of so many.
+fn pause_after(
+    attempts: u32,
+    attempts_max: u32,
+    (first, longest): (Duration, Duration),
+    random: u64,
+) -> Option<Duration> {
+    if attempts.saturating_add(1) >= attempts_max {
+        return None;
+    }
+    let doubled = first.saturating_mul(1 << attempts.min(24));
+    Some(jittered(doubled.min(longest), random))
 }
 
 /// Resolves once `stop` is true; a sender that is gone cannot tell any more, and means the same.
@@ -314,6 +325,31 @@ fn jittered(pause: Duration, random: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_the_last_failure_has_none() {
+        let bounds = (Duration::from_secs(1), Duration::from_secs(600));
+        let mut spread = std::collections::BTreeSet::new();
+        let (mut least, mut most) = (Duration::ZERO, Duration::ZERO);
+        for attempts in 0..149 {
+            let whole = Duration::from_secs(1 << attempts.min(20)).min(bounds.1);
+            for random in [0, 1, 0x7fff, 0xffff, 0x1234_5678, u64::MAX] {
+                let pause = pause_after(attempts, 150, bounds, random).unwrap();
+                assert!(pause >= whole / 2 && pause < whole, "{attempts}: {pause:?} of {whole:?}");
+                spread.insert(pause);
+            }
+            least += pause_after(attempts, 150, bounds, 0).unwrap();
+            most += pause_after(attempts, 150, bounds, u64::MAX).unwrap();
+        }
+        assert!(spread.len() > 5, "what failed together is not tried together: {spread:?}");
+        // An endpoint may be dead for half a day at least, whatever chance says, and a day at most.
+        let hour = Duration::from_secs(3_600);
+        assert!(least > 11 * hour && most < 25 * hour, "{least:?} to {most:?}");
+        assert_eq!(pause_after(149, 150, bounds, 7), None);
+        assert_eq!(pause_after(u32::MAX, 150, bounds, 7), None);
+        let endless = pause_after(u32::MAX - 2, u32::MAX, bounds, 0);
+        assert_eq!(endless, Some(bounds.1 / 2));
+    }
 
     #[test]
     fn a_pause_lies_between_its_half_and_the_whole() {

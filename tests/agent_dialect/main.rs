@@ -8,3 +8,4 @@ mod asterisk;
 mod python;
 mod realtime;
 mod twilio;
+mod twiml;

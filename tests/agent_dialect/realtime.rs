@@ -19,6 +19,10 @@ use tandem::agent::dialect::Dialect;
 use tandem::agent::dialect::Message;
 use tandem::agent::dialect::News;
 use tandem::agent::realtime::dialect::Realtime;
+use tandem::agent::session::Said;
+use tandem::agent::story::Continuation;
+use tandem::agent::story::Past;
+use tandem::agent::story::Story;
 use tandem::engine::agent_task::AgentEvent;
 use tandem::types::agent::Access;
 use tandem::types::agent::AgentAudio;
@@ -284,7 +288,12 @@ async fn a_beta_server_is_spoken_to_in_its_names() {
 fn all_messages(agent: &RealtimeAgent) -> Vec<String> {
     let mut realtime = Realtime::new(agent, true);
     let mut acts = Vec::new();
-    realtime.open(None, &mut acts);
+    // It comes into a call that another led, and its caller had the last word or it had.
+    let mut story = Story::default();
+    for (by_agent, text) in [(false, "Hello?"), (true, "Good day.")] {
+        story.add(Said { by_agent, text: text.to_owned() });
+    }
+    realtime.open(Some(Past { how: Continuation::TookOver, story: &story }), &mut acts);
     let mut hear = |event: Value| realtime.text(event.to_string().as_bytes(), &mut acts).unwrap();
     hear(json!({"type": "session.created"}));
     hear(json!({"type": "session.updated"}));
@@ -302,6 +311,7 @@ fn all_messages(agent: &RealtimeAgent) -> Vec<String> {
     hear(json!({"type": "response.done"}));
     for news in [
         News::Cleared(0),
+        News::BargeIn(0),
         News::Audio(&[0xff; 160]),
         News::Digit('5'),
         News::Answer(Ok(())),

@@ -34,6 +34,23 @@ fn speech(bytes: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn an_agent_hears_nothing_of_keys_that_are_not_for_it() {
+    let server = Server::bind().await;
+    let mut call = Call::start_without_keys(&server.url("/"));
+    let mut agent = server.accept().await;
+    assert_eq!(call.event().await, AgentEvent::Ready);
+    assert_eq!(agent.json().await["event"], "connected");
+    assert_eq!(agent.json().await["event"], "start");
+    // Pressed in the media, and told by signalling.
+    call.media.press('4');
+    call.handle.digit('2');
+    call.media.say(1);
+    assert_eq!(agent.json().await["event"], "media");
+    call.end().await;
+    assert_eq!(agent.json().await["event"], "stop");
+}
+
+#[tokio::test]
 #[expect(clippy::too_many_lines, reason = "one conversation, told from its start to its end")]
 async fn the_dialect_goes_message_by_message() {
     let server = Server::bind().await;

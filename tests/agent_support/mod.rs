@@ -28,6 +28,7 @@ use tandem::engine::agent_task::AgentEvent;
 use tandem::engine::agent_task::AgentHandle;
 use tandem::engine::agent_task::AgentSetup;
 use tandem::engine::awaited::AwaitedAgents;
+use tandem::engine::mailbox;
 use tandem::net::websocket::TrustRoots;
 use tandem::types::agent::Access;
 use tandem::types::agent::AgentKind;
@@ -47,7 +48,6 @@ use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -261,7 +261,7 @@ impl ScriptedAgent {
 /// A call with an agent: everything the agent's task sees of it.
 pub struct Call {
     pub handle: AgentHandle,
-    pub events: mpsc::Receiver<AgentEvent>,
+    pub events: mailbox::Receiver<AgentEvent>,
     pub media: FakeMedia,
 }
 
@@ -283,14 +283,26 @@ impl Call {
             access,
             connect_timeout: CONNECT_TIMEOUT,
         }));
-        Self::start_all(settings, roots)
+        Self::start_all(settings, roots, false)
+    }
+
+    /// The same with keys that are not for the agent.
+    pub fn start_without_keys(url: &str) -> Self {
+        let settings = profile(AgentKind::Twilio(TwilioAgent {
+            url: url.to_owned(),
+            auth_token: Secret::default(),
+            parameters: Vec::new(),
+            access: Access::default(),
+            connect_timeout: CONNECT_TIMEOUT,
+        }));
+        Self::start_all(settings, TrustRoots::native(), true)
     }
 
     pub fn start_with(settings: AgentSettings) -> Self {
-        Self::start_all(settings, TrustRoots::native())
+        Self::start_all(settings, TrustRoots::native(), false)
     }
 
-    fn start_all(settings: AgentSettings, roots: TrustRoots) -> Self {
+    fn start_all(settings: AgentSettings, roots: TrustRoots, keys_private: bool) -> Self {
         let call = AgentCall {
             call_id: CallId::from_uuid(Uuid::from_u128(1)),
             tenant: TenantId::from_uuid(Uuid::from_u128(2)),
@@ -300,7 +312,10 @@ impl Call {
             trace: None,
             before: None,
         };
-        Self::with(|end, events| {
+        Self::with(|mut end, events| {
+            if keys_private {
+                end.keep_keys_private();
+            }
             let awaited = AwaitedAgents::default();
             let health = AgentHealth::default();
             let next = false;
@@ -315,9 +330,9 @@ impl Call {
         Self::with(|end, events| agent_task::start_announcement(fallback, end, events))
     }
 
-    fn with(start: impl FnOnce(AgentEnd, mpsc::Sender<AgentEvent>) -> AgentHandle) -> Self {
+    fn with(start: impl FnOnce(AgentEnd, mailbox::Sender<AgentEvent>) -> AgentHandle) -> Self {
         let (media_end, end) = link();
-        let (events_in, events) = mpsc::channel(16);
+        let (events_in, events) = mailbox::bounded(16);
         let handle = start(end, events_in);
         handle.call_answered();
         Self { handle, events, media: FakeMedia::new(media_end) }
@@ -365,7 +380,7 @@ impl Call {
     }
 }
 
-async fn counters(mut events: mpsc::Receiver<AgentEvent>) -> AgentCounters {
+async fn counters(mut events: mailbox::Receiver<AgentEvent>) -> AgentCounters {
     let event = in_time("last event", events.recv()).await;
     let Some(AgentEvent::Notes(counters)) = event else { panic!("{event:?} is not the last") };
     assert_eq!(in_time("end of the task", events.recv()).await, None);
@@ -424,7 +439,7 @@ impl FakeMedia {
     /// Plays nothing until the queue stopped growing because it has its fill; returns its bytes.
     pub async fn wait_until_full(&mut self, full_bytes: u64) -> u64 {
         in_time("full queue", async {
-            while self.end.queued_bytes() < full_bytes {
+            while self.end.queued_units() < full_bytes {
                 // As in a real call, the caller's audio keeps the task awake.
                 self.end.push_frame(&[0xff; FRAME_BYTES]);
                 self.end.wake();
@@ -432,7 +447,7 @@ impl FakeMedia {
             }
         })
         .await;
-        self.end.queued_bytes()
+        self.end.queued_units()
     }
 
     /// The caller talks for so many frames, as fast as the agent's task listens.

@@ -309,5 +309,12 @@ async fn a_request_has_so_many_headers_and_no_more() {
     let bench = Bench::new().await;
     let path = bench.path(0, "numbers");
     let many = vec![("x-more", "1".to_owned()); 100];
-    assert_eq!(http::request(bench.address, "GET", &path, &many).await.status, 431);
+    let answer = http::request(bench.address, "GET", &path, &many).await;
+    check_error(&answer, 431, "headers_too_large");
+    // A single one may be too long, too, and what is no request at all is told so in the same form.
+    let long = [("x-more", "1".repeat(300_000))];
+    check_error(&http::request(bench.address, "GET", &path, &long).await, 431, "headers_too_large");
+    check_error(&http::request(bench.address, "G@T", &path, &[]).await, 400, "bad_request");
+    let answer = http::request(bench.address, "GET", &path, &[("x more", "1".to_owned())]).await;
+    check_error(&answer, 400, "bad_request");
 }

@@ -27,6 +27,7 @@ use tandem::routing::table::RoutingTable;
 use tandem::store::api_keys;
 use tandem::store::api_keys::KeyRole;
 use tandem::store::api_keys::KeyScope;
+use tandem::store::audit_queue::AuditQueue;
 use tandem::store::database::Database;
 use tandem::store::key_ring::KeyRing;
 use tandem::store::seal::Sealer;
@@ -106,6 +107,7 @@ impl Bench {
             tokens: TokenKeys::default(),
             reach: Arc::new(Reach { http: true, networks: vec!["127.0.0.0/8".parse().unwrap()] }),
             agents: Arc::new(Reach::default()),
+            audit: AuditQueue::start(database.clone(), stopping.clone()).0,
         };
         tokio::spawn(tandem::api::serve(listener, None, context, stopping));
         let keys = keys.try_into().unwrap();

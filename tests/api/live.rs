@@ -20,6 +20,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use uuid::Uuid;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -293,4 +294,86 @@ async fn a_token_opens_its_running_call_and_nothing_else() {
     };
     tokio::time::timeout(PATIENCE, gone).await.unwrap();
     assert!(!switch.log().contains("tct_"), "a token is in the log");
+}
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// A socket of who has a key.
+async fn socket(switch: &Switch, key: &str, path: &str) -> Socket {
+    let url = format!("ws://{}{path}", switch.http);
+    let mut request = url.into_client_request().unwrap();
+    let bearer = format!("Bearer {key}").parse().unwrap();
+    request.headers_mut().insert("authorization", bearer);
+    tokio_tungstenite::connect_async(request).await.unwrap().0
+}
+
+/// What a socket tells until `enough` came.
+async fn told_until(socket: &mut Socket, enough: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let mut told = Vec::new();
+    while !enough(&told) {
+        let message = tokio::time::timeout(PATIENCE, socket.next()).await;
+        let message =
+            message.unwrap_or_else(|_| panic!("no more came: {told:?}")).unwrap().unwrap();
+        if let Ok(event) = serde_json::from_str::<Value>(message.to_text().unwrap_or_default()) {
+            told.push(event);
+        }
+    }
+    told
+}
+
+fn ends(many: usize) -> impl Fn(&[Value]) -> bool {
+    move |told| told.iter().filter(|event| event["type"] == "call.ended").count() >= many
+}
+
+fn ids(told: &[Value]) -> Vec<String> {
+    told.iter().filter_map(|event| Some(event["id"].as_str()?.to_owned())).collect()
+}
+
+#[tokio::test]
+async fn a_socket_that_was_lost_goes_on_behind_the_last_event_that_was_heard() {
+    let switch = Switch::start_with(Options::default()).await;
+    let viewer = key(&switch, KeyRole::Viewer).await;
+    let mut first = socket(&switch, &viewer, &path("events")).await;
+    switch.wait_for_metric("event_sockets", |sockets| sockets >= 1.0).await;
+    call(&switch).await;
+    let told = told_until(&mut first, ends(1)).await;
+    assert_eq!(told[0]["type"], "call.initiated", "{told:?}");
+    let known = ids(&told);
+    // It is cut, not closed; what comes meanwhile is told to who comes back.
+    drop(first);
+    call(&switch).await;
+    let again = path(&format!("events?after={}", known[2]));
+    let mut second = socket(&switch, &viewer, &again).await;
+    let rest = told_until(&mut second, ends(2)).await;
+    assert!(ids(&rest).starts_with(&known[3..]), "{known:?}\n{rest:?}");
+    assert!(rest.iter().all(|event| event["type"] != "gap"), "{rest:?}");
+    let calls: std::collections::BTreeSet<_> =
+        rest.iter().filter_map(|event| event["call_id"].as_str()).collect();
+    assert_eq!(calls.len(), 2, "{rest:?}");
+    // The same of one call, while it goes on: by the place in it.
+    let held =
+        Sipp::new("surviving-calls", switch.caller(2), switch.udp, TONE).calls(1, 100, 120_000);
+    let _held = held.start();
+    let open = "SELECT count(*) FROM calls WHERE answered_at IS NOT NULL AND ended_at IS NULL";
+    switch.wait_for_count(open, 1).await;
+    let own = switch.text("SELECT id::text FROM calls WHERE ended_at IS NULL").await;
+    let operator = key(&switch, KeyRole::Operator).await;
+    let steer = async |name: &str| {
+        let item = path(&format!("calls/{own}/{name}"));
+        let answer = send(&switch, &operator, ("POST", &item), Value::Null).await;
+        assert!([200, 202].contains(&answer.status), "{}", answer.body);
+    };
+    let events = path(&format!("calls/{own}/events?after=-1"));
+    let mut third = socket(&switch, &viewer, &events).await;
+    let begun = told_until(&mut third, |told| told.len() >= 3).await;
+    let last = begun.last().unwrap()["seq"].as_u64().unwrap();
+    drop(third);
+    steer("hold").await;
+    let events = path(&format!("calls/{own}/events?after={last}"));
+    let mut fourth = socket(&switch, &viewer, &events).await;
+    steer("hangup").await;
+    let rest = told_until(&mut fourth, ends(1)).await;
+    let seqs: Vec<_> = rest.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
+    assert_eq!(seqs, (last + 1..=last + seqs.len() as u64).collect::<Vec<_>>(), "{rest:?}");
+    assert!(rest.iter().any(|event| event["type"] == "call.hold_begun"), "{rest:?}");
 }

@@ -20,6 +20,7 @@ mod said;
 mod secrets;
 #[path = "../support/sipp.rs"]
 mod sipp;
+mod standing;
 #[path = "../support/switch.rs"]
 mod switch;
 mod webhooks;

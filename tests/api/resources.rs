@@ -405,3 +405,50 @@ async fn a_campaign_has_a_whole_window_or_none_and_a_zone_that_is_one() {
     let answer = bench.send(("PATCH", &number), B, &foreign).await;
     check_field(&answer, 400, "invalid_value", "campaign_id");
 }
+
+#[tokio::test]
+async fn tenants_trunks_and_campaigns_leave_what_they_were_and_are_in_the_audit_log() {
+    let bench = Bench::new().await;
+    let trunk = json!({"name": "own", "profile": "generic"});
+    let trunk = bench.make(&bench.path(0, "trunks"), A, trunk).await;
+    let campaign = bench.make(&bench.path(0, "campaigns"), A, json!({"name": "c"})).await;
+    let item = |rest: &str, made: &Value| {
+        bench.path(0, &format!("{rest}/{}", made["id"].as_str().unwrap()))
+    };
+    let tenant = format!("/api/v1/tenants/{}", bench.tenants[0]);
+    let secret =
+        json!({"secrets": {"word": "hunter2"}, "overrides": {"limits": {"channels_in": 3}}});
+    for (path, key, change, subject, field, before, after) in [
+        (
+            item("trunks", &trunk),
+            A,
+            secret,
+            "trunk",
+            "overrides",
+            json!({}),
+            json!({"limits": {"channels_in": 3}}),
+        ),
+        (
+            item("campaigns", &campaign),
+            A,
+            json!({"status": "paused"}),
+            "campaign",
+            "status",
+            json!("active"),
+            json!("paused"),
+        ),
+        (tenant, PLATFORM, json!({"calls_max": 7}), "tenant", "calls_max", json!(0), json!(7)),
+    ] {
+        let answer = bench.send(("PATCH", &path), key, &change).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        let log = bench
+            .read(&bench.path(0, &format!("audit-log?action=update&subject={subject}")), A)
+            .await;
+        let entry = &log["entries"][0];
+        let detail = &entry["detail"];
+        assert_eq!((&detail["before"][field], &detail["after"][field]), (&before, &after), "{log}");
+        assert!(!log.to_string().contains("hunter2"), "{log}");
+    }
+    let log = bench.read(&bench.path(0, "audit-log?subject=trunk&action=update"), A).await;
+    assert_eq!(log["entries"][0]["detail"]["secrets"], "changed", "{log}");
+}

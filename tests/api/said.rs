@@ -179,3 +179,52 @@ async fn what_was_heard_and_said_is_exported_erased_and_goes_after_its_time() {
         2
     );
 }
+
+#[tokio::test]
+async fn what_two_say_of_a_call_or_delete_at_once_does_not_undo_each_other() {
+    let bench = Bench::new().await;
+    let call = bench.call(bench.tenants[0], PERSON).await;
+    let path = bench.path(0, &format!("calls/{call}"));
+    let read = bench.get(&path, Some(&bench.keys[A])).await;
+    let tag = read.json()["etag"].as_str().unwrap().to_owned();
+    assert_eq!(read.header("etag"), Some(tag.as_str()));
+    let sold =
+        bench.send_if(("PATCH", &path), A, &json!({"disposition": "sold"}), Some(&tag)).await;
+    assert_eq!(sold.status, 200, "{}", sold.body);
+    let (next, said) = (sold.header("etag").unwrap().to_owned(), json!({"disposition": "lost"}));
+    assert_ne!(next, tag);
+    check_error(
+        &bench.send_if(("PATCH", &path), A, &said, Some(&tag)).await,
+        412,
+        "changed_meanwhile",
+    );
+    assert_eq!(bench.read(&path, A).await["disposition"], "sold");
+    // That its record goes on is no change of what was said of it.
+    let sql = format!("UPDATE calls SET rev = rev + 1, duration_ms = 7 WHERE id = '{call}'");
+    postgres::execute(&bench.database, &sql).await.unwrap();
+    let answer =
+        bench.send_if(("PATCH", &path), A, &json!({"variables": {"a": "1"}}), Some(&next)).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_ne!(answer.header("etag"), Some(next.as_str()));
+    // The same of its transcript.
+    let path = format!("{path}/transcript");
+    let none = bench.get(&path, Some(&bench.keys[A])).await;
+    assert_eq!((&none.json()["etag"], none.header("etag")), (&Value::Null, None));
+    let add = async |seq| {
+        let answer = bench.send(("POST", &path), A, &json!({"turns": [turn(seq, "x")]})).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    };
+    add(0).await;
+    let read = bench.get(&path, Some(&bench.keys[A])).await;
+    let tag = read.header("etag").unwrap().to_owned();
+    add(1).await;
+    let stale = bench.send_if(("DELETE", &path), A, &Value::Null, Some(&tag)).await;
+    check_error(&stale, 412, "changed_meanwhile");
+    let read = bench.get(&path, Some(&bench.keys[A])).await;
+    assert_eq!(read.json()["turns"].as_array().map(Vec::len), Some(2), "{}", read.body);
+    let tag = read.header("etag").unwrap().to_owned();
+    let gone = bench.send_if(("DELETE", &path), A, &Value::Null, Some(&tag)).await;
+    assert_eq!(gone.status, 204, "{}", gone.body);
+    let gone = bench.send_if(("DELETE", &path), A, &Value::Null, Some(&tag)).await;
+    check_error(&gone, 404, "not_found");
+}

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tandem::audio::g711;
 use tandem::audio::tone::Tone;
-use tandem::types::codec::Codec;
+use tandem::types::codec::Law;
 use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
 
@@ -32,7 +32,7 @@ fn beep(hz: u16, ms: usize) -> Vec<u8> {
     let mut all = Vec::new();
     for _ in 0..ms / 20 {
         let mut coded = [0; FRAME];
-        g711::encode(Codec::Pcmu, &sine.frame(), &mut coded);
+        g711::encode(Law::Mu, &sine.frame(), &mut coded);
         all.extend(coded);
     }
     all

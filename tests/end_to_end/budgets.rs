@@ -42,3 +42,22 @@ async fn a_budget_that_was_spent_before_a_kill_is_spent_after_it() {
         .await;
     assert!(node.log().contains("go on from before the start"));
 }
+
+#[tokio::test]
+async fn a_running_call_ends_when_it_has_spent_the_budget() {
+    // A unit a second, paid second by second, of which the day has two.
+    let more = json!({"security": {
+        "daily_spend": {"amount": 2.0, "currency": "USD"},
+        "rates": [{"prefix": "+1555", "per_minute": 60.0, "increment_s": 1}],
+    }});
+    let (node, mut far, key) = call_out::node(json!({"kind": "echo"}), more).await;
+    let call = call_out::place(&node, &key, json!({"to": CALLED, "from": NUMBER})).await;
+    let invite = far.expect("INVITE ").await;
+    pick_up(&mut far, &invite).await;
+    let bye = hear_bye(&far).await;
+    assert!(bye.header("reason").contains("text=\"budget_spent\""), "{bye:?}");
+    let record = shown(&node, 1, &call, &key).await;
+    assert_eq!((&record["cause"], &record["ended_by"]), (&json!("budget_spent"), &json!("switch")));
+    assert!(record["duration_ms"].as_u64().unwrap() >= 1_000, "{record}");
+    assert_eq!(one_more(&node, &key).await, (403, "budget_spent".to_owned()));
+}

@@ -38,7 +38,7 @@ pub(crate) async fn node(agent: Value, more: Value) -> (Node, Phone, String) {
 pub(crate) async fn place(node: &Node, key: &str, wish: Value) -> String {
     let answer = node.post(&calls(1, ""), key, &wish).await;
     assert_eq!(answer.status, 201, "{}", answer.body);
-    assert_eq!(answer.json()["state"], "calling");
+    assert_eq!(answer.json()["state"], "initiated");
     answer.json()["id"].as_str().unwrap().to_owned()
 }
 

@@ -57,7 +57,8 @@ async fn an_operator_follows_a_call_by_commands_and_hangs_it_up() {
     assert_eq!((&trunk["name"], &trunk["calls"]), (&json!("trunk-4"), &json!(1)));
 
     let said = done(node.ask(&key, &["calls", "hangup", &call]).await);
-    assert_eq!(said, format!("call {call} is ending\n"));
+    let is_its = said.starts_with(&format!("call {call} is "));
+    assert!(is_its && said.ends_with(", ending\n"), "{said}");
     hear_bye(&far).await;
     shown(&node, 1, &call, &key).await;
     let record = done(node.ask(&key, &["calls", "show", &call]).await);

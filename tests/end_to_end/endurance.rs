@@ -19,7 +19,7 @@ use std::process::Stdio;
 use tandem::audio::g711;
 use tandem::audio::tone::share_at;
 use tandem::store::api_keys::KeyRole;
-use tandem::types::codec::Codec;
+use tandem::types::codec::Law;
 use tokio::io::AsyncBufReadExt;
 use tokio::io::BufReader;
 use tokio::io::Lines;
@@ -34,6 +34,9 @@ const FAILURES: usize = 5;
 /// Set for a process that is a bot, and nothing else.
 const IS_BOT: &str = "TANDEM_TEST_IS_BOT";
 const CALLS: usize = 50;
+/// Packets without a sound between an agent's last word and what the caller hears instead: 200 ms as virtual time
+/// shows, and what a busy machine adds to that.
+const QUIET_MAX: u32 = 50;
 /// What ITU-T E.180 recommends for ringing, in Hz.
 const RING_HZ: u16 = 425;
 
@@ -128,13 +131,58 @@ async fn an_agent_that_fails_is_left_out_for_a_while_and_taken_back_once_a_call_
     assert_eq!(node.record(&summary.call_id).await.agent_failure, None);
 }
 
+#[tokio::test]
+async fn an_agent_behind_sip_that_fails_is_left_out_and_taken_back_like_any_other() {
+    let second = Bot::bind().await;
+    // Its address is known only once the node is.
+    let node = node(json!({"kind": "echo"}), twilio(&second.url()), 100).await;
+    let mut bot = carrier::carrier(&node, "127.0.0.8").await;
+    let agent = json!({"kind": "sip", "uri": format!("sip:bot@{};x=secret", bot.local())});
+    let own = rows::uuid(3);
+    node.put(&[format!("UPDATE ai_profiles SET agent = '{agent}' WHERE id = '{own}'")]).await;
+    let key = carrier::key(&node, 1, KeyRole::Viewer).await;
+    for _ in 0..FAILURES {
+        let mut talk = Talk::dial(talk::plan(node.sip(), NUMBER));
+        let invite = bot.expect("INVITE ").await;
+        carrier::refuse(&bot, &invite, "500 Server Internal Error", "").await;
+        let _stream = second.accept().await;
+        talk.hear(5).await;
+        talk.hang_up().await;
+    }
+    let shown = endpoint(&node, &key).await;
+    assert_ne!(shown["state"], "closed", "{shown}");
+    assert_eq!(shown["endpoint"], format!("sip:bot@{}", bot.local()));
+    assert_eq!(
+        (&shown["failures_in_a_row"], &shown["last_failure"]),
+        (&json!(FAILURES), &json!("agent_unreachable"))
+    );
+    assert_eq!(node.metric("agent_circuits_opened_total").await, 1);
+    // One call tries whether it is back, and beside that no other does.
+    until_state(&node, &key, "half_open").await;
+    let trial = Talk::dial(talk::plan(node.sip(), NUMBER));
+    let invite = bot.expect("INVITE ").await;
+    let mut beside = Talk::dial(talk::plan(node.sip(), NUMBER));
+    let _stream = second.accept().await;
+    beside.hear(5).await;
+    let summary = beside.hang_up().await;
+    let record = node.record(&summary.call_id).await;
+    assert_eq!(record.agent_failure.as_deref(), Some("agent_circuit_open"), "{record:?}");
+    assert_eq!(node.metric("agents_skipped_total").await, 1);
+    carrier::pick_up(&mut bot, &invite).await;
+    let shown = until_state(&node, &key, "closed").await;
+    assert_eq!(shown["failures_in_a_row"], 0);
+    let hung_up = trial.hang_up();
+    let (summary, _) = tokio::join!(hung_up, carrier::hear_bye(&bot));
+    assert_eq!(node.record(&summary.call_id).await.agent_failure, None);
+}
+
 /// Audio of packets, as they come, with their sequence numbers.
 async fn frame(phone: &Phone) -> (u16, [i16; 160]) {
     let mut packet = [0; 2_048];
     let heard = timeout(PATIENCE, phone.media.recv_from(&mut packet)).await;
     let (length, _) = heard.expect("audio").unwrap();
     let mut linear = [0; 160];
-    g711::decode(Codec::Pcmu, &packet[12..length], &mut linear);
+    g711::decode(Law::Mu, &packet[12..length], &mut linear);
     (u16::from_be_bytes([packet[2], packet[3]]), linear)
 }
 
@@ -253,6 +301,38 @@ async fn a_bot_in_a_process_of_its_own() {
             }
         });
     }
+}
+
+#[tokio::test]
+async fn comfort_follows_the_last_word_of_an_agent_that_is_killed_and_the_audio_never_stops() {
+    let (mut program, url) = Program::start().await;
+    let second = Bot::bind().await;
+    let mut agent = twilio(&url);
+    // The dials of the present agent last longer than what is listened to.
+    agent["reconnects"] = json!(5);
+    agent["reconnect_pause_ms"] = json!(5_000);
+    let node = node(agent, twilio(&second.url()), 100).await;
+    let mut phone = Phone::new([127, 0, 0, 9].into(), node.sip(), NUMBER).await;
+    tokio::join!(phone.call(""), program.said("SPEAKS "));
+    until_tone(&phone, BOT_HZ).await;
+    program.child.kill().await.unwrap();
+    let (mut quiet, mut before) = (0, None);
+    loop {
+        let (sequence, audio) = frame(&phone).await;
+        let expected = before.map_or(sequence, |before: u16| before.wrapping_add(1));
+        assert_eq!(sequence, expected, "a packet every 20 ms, whatever they carry");
+        before = Some(sequence);
+        let is_loud = audio.iter().any(|sample| sample.unsigned_abs() > 1_000);
+        if is_loud && share_at(&audio, RING_HZ) > 0.8 {
+            break;
+        }
+        // What it had said before is heard to its end.
+        quiet = if is_loud { 0 } else { quiet + 1 };
+        assert!(quiet <= QUIET_MAX, "nothing but silence");
+    }
+    phone.hang_up().await;
+    let events = "SELECT count(*) FROM call_events WHERE name = 'agent_interrupted'";
+    wait_for("the record", async || (node.count(events).await == 1).then_some(())).await;
 }
 
 #[tokio::test]

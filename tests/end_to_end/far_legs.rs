@@ -241,6 +241,28 @@ async fn media_from_183_is_heard() {
     hear_bye(&far).await;
 }
 
+#[tokio::test]
+async fn a_forwarded_leg_lasts_as_long_as_its_own_trunk_lets_it() {
+    let node = Home::new().start().await;
+    let mut far = carrier(&node, "127.0.0.9").await;
+    let short = json!({"calls": {"max_duration_s": 1}});
+    node.put(&[
+        rows::trunk(4, &format!("{CALLER}/32")),
+        carrier::trunk(5, "127.0.0.9/32", &[far.local()], short),
+        carrier::tenant(1, 5),
+        rows::profile(2, 1, forward(far.local())),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    let mut phone = caller(&node).await;
+    connect(&mut phone, &mut far).await;
+    let bye = hear_bye(&far).await;
+    assert!(bye.header("reason").contains("text=\"max_duration\""), "{bye:?}");
+    hear_bye(&phone).await;
+    let record = node.record(&phone.call_id).await;
+    assert_eq!((record.cause.as_str(), record.ended_by.as_str()), ("max_duration", "switch"));
+}
+
 /// Whoever rings out is told by the code that makes its carrier do what the trunk wants: a 480 has it ring
 /// elsewhere, a 486 does not.
 #[tokio::test]
@@ -400,26 +422,32 @@ async fn an_agent_that_passes_the_caller_on_is_told_how_that_went() {
 }
 
 #[tokio::test]
-async fn a_number_that_is_passed_on_to_itself_runs_out_of_hops() {
-    let node = Home::new().start().await;
-    // The way out leads back in.
-    node.put(&[
-        carrier::trunk(4, "127.0.0.1/32", &[node.sip()], json!({})),
-        carrier::tenant(1, 4),
-        rows::profile(2, 1, json!({"kind": "forward", "to": NUMBER})),
-        rows::number(3, 1, 2, NUMBER),
-    ])
-    .await;
-    let mut phone = Phone::new("127.0.0.1".parse().unwrap(), node.sip(), NUMBER).await;
-    let offer = phone.sdp();
-    let invite = phone.request("INVITE", "", &offer);
-    phone.send(invite.replace("Max-Forwards: 70", "Max-Forwards: 4")).await;
-    let refused = phone.outcome("INVITE").await;
-    assert!(refused.status() >= 400, "{refused:?}");
-    phone.acknowledge().await;
-    // Four were passed on, with one hop less each; the last has none left.
-    let sql = "SELECT count(*) FROM calls WHERE ended_at IS NOT NULL AND answered_at IS NULL";
-    wait_for("every call is over", async || (node.count(sql).await >= 5).then_some(())).await;
-    assert_eq!(node.count("SELECT count(*) FROM calls WHERE sip_status = 483").await, 1);
-    assert_eq!(node.count("SELECT count(*) FROM calls").await, 5);
+async fn a_number_that_is_passed_on_to_itself_is_refused_at_once_or_runs_out_of_hops() {
+    // With our mark in it the call is known when it is back. Without it four are passed on, with one hop less
+    // each; the last has none left.
+    for (trail, calls, status) in [(true, 2, 482), (false, 5, 483)] {
+        let node = Home::new().start().await;
+        // The way out leads back in.
+        let more = json!({"headers": {"trail": trail}});
+        node.put(&[
+            carrier::trunk(4, "127.0.0.1/32", &[node.sip()], more),
+            carrier::tenant(1, 4),
+            rows::profile(2, 1, json!({"kind": "forward", "to": NUMBER})),
+            rows::number(3, 1, 2, NUMBER),
+        ])
+        .await;
+        let mut phone = Phone::new("127.0.0.1".parse().unwrap(), node.sip(), NUMBER).await;
+        let offer = phone.sdp();
+        let invite = phone.request("INVITE", "", &offer);
+        phone.send(invite.replace("Max-Forwards: 70", "Max-Forwards: 4")).await;
+        let refused = phone.outcome("INVITE").await;
+        assert!(refused.status() >= 400, "{refused:?}");
+        phone.acknowledge().await;
+        let sql = "SELECT count(*) FROM calls WHERE ended_at IS NOT NULL AND answered_at IS NULL";
+        wait_for("every call is over", async || (node.count(sql).await >= calls).then_some(()))
+            .await;
+        let told = format!("SELECT count(*) FROM calls WHERE sip_status = {status}");
+        assert!(node.count(&told).await >= 1, "{status}");
+        assert_eq!(node.count("SELECT count(*) FROM calls").await, calls);
+    }
 }

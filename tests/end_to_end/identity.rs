@@ -10,6 +10,8 @@ use crate::carrier::calls;
 use crate::carrier::carrier;
 use crate::carrier::key;
 use crate::carrier::refuse;
+use crate::carrier::shown;
+use crate::carrier::steps;
 use crate::node::Home;
 use crate::node::Node;
 use crate::node::wait_for;
@@ -192,7 +194,8 @@ fn passed_on() -> Vec<([&'static str; 2], Case)> {
     let shown = format!("<sip:{CALLING}@HOST>");
     let shown = shown.as_str();
     let [diversion, history] = HISTORY;
-    let ours = "<sip:OWN@HOST>;reason=unconditional;counter=1";
+    // Ours stands for the two that came, too.
+    let ours = "<sip:OWN@HOST>;reason=unconditional;counter=3";
     let chain = format!("<sip:OWN@HOST>;index=1, <sip:{CALLED}@HOST;cause=302>;index=1.1;mp=1");
     let open = ["", ""];
     let nobody = ["<sip:anonymous@anonymous.invalid>", ""];
@@ -290,7 +293,7 @@ async fn a_transferred_caller_brings_its_headers_along_to_numbers_and_to_address
 
     transfer(&node, &key, &id, json!({"to": CALLED})).await;
     let invite = far.expect("INVITE ").await;
-    let diverted = format!("<sip:{NUMBER}@127.0.0.9>;reason=deflection;counter=1");
+    let diverted = format!("<sip:{NUMBER}@127.0.0.9>;reason=deflection;counter=3");
     assert_eq!(invite.all("diversion"), [diverted]);
     assert_eq!(invite.all("user-to-user"), ["00aabb;encoding=hex"]);
     assert_eq!(invite.all("x-team"), ["seven; of nine"]);
@@ -465,4 +468,27 @@ async fn what_the_law_of_a_trunk_forbids_is_refused_and_the_record_says_why() {
     place(&node, &key, wish("+15550111")).await;
     let invite = far.expect("INVITE ").await;
     refuse(&far, &invite, "486 Busy Here", "").await;
+}
+
+#[tokio::test]
+async fn what_a_carrier_says_of_a_caller_is_in_the_record_and_believed_as_its_trunk_says() {
+    let headers = "X-Twilio-VerStat: TN-Validation-Passed-A\r\nIdentity: eyJhbGciOiJFUzI1NiJ9..abc\r\n\
+                   P-Asserted-Identity: <sip:+15550199@carrier.example>\r\n";
+    let identity = json!({"verify": "observe", "verstat_header": "X-Twilio-VerStat"});
+    let trusting = json!({"inbound": {"trust_asserted_identity": true}, "identity": identity});
+    for (more, caller, noted) in [(trusting, "+15550199", true), (json!({}), CALLING, false)] {
+        let (node, _far, key) = node(|_| json!({"kind": "echo"}), more).await;
+        let (mut phone, ok) = call(&node, NUMBER, headers, "").await;
+        assert_eq!(ok.status(), 200, "{ok:?}");
+        phone.hang_up().await;
+        node.record(&phone.call_id).await;
+        let sql = format!("SELECT id::text FROM calls WHERE signalling_id = '{}'", phone.call_id);
+        let id = crate::postgres::text(&node.database(), &sql).await;
+        let record = shown(&node, 1, &id, &key).await;
+        assert_eq!(record["caller"], json!(caller));
+        let steps = steps(&record);
+        assert_eq!(steps.contains("X-Twilio-VerStat: TN-Validation-Passed-A"), noted, "{steps}");
+        assert_eq!(steps.contains("Identity of 25 bytes, not verified"), noted, "{steps}");
+        assert_ne!(steps.contains("P-Asserted-Identity is not believed"), noted, "{steps}");
+    }
 }

@@ -17,14 +17,19 @@ use crate::node::PATIENCE;
 use crate::rows;
 use crate::simulated::Line;
 use crate::simulated::last;
+use rsipstack::dialog::authenticate::Credential;
 use rsipstack::dialog::dialog::DialogState;
 use rsipstack::dialog::invitation::InviteOption;
 use rsipstack::sip::Header;
+use rsipstack::sip::Response;
 use rsipstack::sip::StatusCode;
 use serde_json::json;
+use std::net::IpAddr;
 use std::net::SocketAddr;
+use tandem::simulator::carrier::Answering;
 use tandem::simulator::carrier::Carrier;
 use tandem::simulator::description::Seen;
+use tandem::simulator::model::Throttle;
 use tandem::sip::message::Message;
 use tandem::sip::message::method::Method;
 use tandem::store::api_keys::KeyRole;
@@ -154,4 +159,90 @@ async fn rsipstack_calls_a_simulated_carrier_that_judges_how_it_does() {
     let (ended, ()) = tokio::join!(timeout(PATIENCE, dialog.bye()), line.until_over());
     ended.expect("its BYE is answered").unwrap();
     assert!(last(&line.carrier, &Method::Invite, 0).is_some());
+}
+
+/// Drives a call of rsipstack until the carrier has refused it; the status, and what the carrier says of it.
+async fn refused(peer: &Peer, line: &mut Line, wish: InviteOption) -> (Response, String) {
+    let before = line.carrier.complaints().len();
+    let (_, outcome) = peer.layer.do_invite_async(wish, peer.sender.clone()).unwrap();
+    let mut outcome = Box::pin(outcome);
+    let response = tokio::select! {
+        ended = timeout(PATIENCE, &mut outcome) => ended.expect("an end").unwrap().unwrap().1,
+        () = line.until("nothing that comes", |_| false) => unreachable!("it goes on for ever"),
+    };
+    let words = line.carrier.complaints().get(before).cloned().unwrap_or_default();
+    (response.expect("a refusal"), words)
+}
+
+/// Drives a call of rsipstack until it is answered and acknowledged, and hangs up.
+async fn taken(peer: &Peer, line: &mut Line, wish: InviteOption) {
+    let before = line.carrier.complaints().len();
+    let (dialog, _answered) = peer.layer.do_invite_async(wish, peer.sender.clone()).unwrap();
+    line.until("the ACK", Carrier::is_acknowledged).await;
+    let over = line.until("its BYE", |carrier| !carrier.is_in_call());
+    let (ended, ()) = tokio::join!(timeout(PATIENCE, dialog.bye()), over);
+    ended.expect("its BYE is answered").unwrap();
+    assert_eq!(line.carrier.complaints().len(), before, "{:?}", line.carrier.complaints());
+}
+
+#[tokio::test]
+async fn rsipstack_meets_what_indian_carriers_want_of_a_call_and_a_carriers_limit() {
+    const PILOT: &str = "+918068167000";
+    const PERSON: &str = "09876543210";
+    let peer = Peer::at(&own_address().to_string()).await;
+    let here = peer.address.ip();
+    // Who prefers no identity, or that of another host, cannot be had.
+    let mut line = Line::towards("tata-ip-auth", PILOT, peer.address).await;
+    let identity = |host: IpAddr| {
+        let value = format!("<sip:8068167000@{host}>");
+        Header::Other("P-Preferred-Identity".to_owned(), value)
+    };
+    for (headers, words) in [
+        (Vec::new(), "there is no P-Preferred-Identity"),
+        (vec![identity([192, 0, 2, 9].into())], "is 192.0.2.9, and should be"),
+    ] {
+        let wish = InviteOption { headers: Some(headers), ..wish(&peer, &line, PERSON) };
+        let (refusal, said) = refused(&peer, &mut line, wish).await;
+        assert_eq!(refusal.status_code, StatusCode::TemporarilyUnavailable);
+        assert!(said.contains(words), "{said}");
+    }
+    let right = InviteOption { headers: Some(vec![identity(here)]), ..wish(&peer, &line, PERSON) };
+    taken(&peer, &mut line, right).await;
+
+    // Without user=phone a call ends in 487, after the password was right.
+    let mut line = Line::towards("airtel-ims", PILOT, peer.address).await;
+    let ims = |user_phone: &str| InviteOption {
+        caller: uri(&format!("sip:{PILOT}@ka.ims.airtel.in{user_phone}")),
+        callee: uri(&format!("sip:+919876543210@ka.ims.airtel.in{user_phone}")),
+        destination: Some(line.edge.into()),
+        credential: Some(Credential {
+            username: "pilot".to_owned(),
+            password: "s3cret".to_owned(),
+            realm: None,
+            auth_username: None,
+        }),
+        headers: Some(vec![Header::Other(
+            "P-Preferred-Identity".to_owned(),
+            format!("<sip:{PILOT}@ka.ims.airtel.in{user_phone}>"),
+        )]),
+        ..wish(&peer, &line, PERSON)
+    };
+    let (plain, right) = (ims(""), ims(";user=phone"));
+    let (refusal, said) = refused(&peer, &mut line, plain).await;
+    assert_eq!(refusal.status_code, StatusCode::RequestTerminated);
+    assert!(said.contains("there is no user=phone in the Request-URI"), "{said}");
+    taken(&peer, &mut line, right).await;
+
+    // More calls than a trunk may begin are refused for a while.
+    let mut line = Line::towards("generic", NUMBER, peer.address).await;
+    let Throttle { status, phrase, retry_after_s } = line.carrier.model().throttle;
+    line.carrier.will(Answering::Refused(status, phrase, retry_after_s));
+    let right = wish(&peer, &line, CALLED);
+    let (refusal, _) = refused(&peer, &mut line, right).await;
+    assert_eq!(refusal.status_code, StatusCode::ServiceUnavailable);
+    let text = refusal.to_string();
+    assert!(text.contains("Retry-After: 20\r\n"), "{text}");
+    line.carrier.will(Answering::Answered);
+    let right = wish(&peer, &line, CALLED);
+    taken(&peer, &mut line, right).await;
 }

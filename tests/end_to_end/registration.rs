@@ -224,3 +224,33 @@ async fn a_trunk_that_is_disabled_takes_its_binding_away() {
     let trunk = node.trunk(rows::tenant_id(1)).await;
     assert!(trunk["registration"].is_null(), "{trunk}");
 }
+
+#[tokio::test]
+async fn a_trunk_behind_a_proxy_that_puts_itself_into_the_path_is_called_by_it() {
+    let kamailio = Kamailio::start(include_str!("path.cfg")).await;
+    let edge = SocketAddr::new(kamailio.address.ip(), 5_070);
+    let proxy = format!("sip:{edge};transport=udp;lr");
+    // The registrar takes nobody that does not know of paths.
+    let node = node(edge, "udp", json!({ "proxy": proxy, "send_path": false })).await;
+    wait_for("420", async || {
+        let trunk = node.trunk(rows::tenant_id(1)).await;
+        (trunk["registration"]["status"] == 420).then_some(())
+    })
+    .await;
+    let change = "UPDATE trunks SET overrides = \
+                  jsonb_set(overrides, '{registration,send_path}', 'true')";
+    node.put(&[change.to_owned()]).await;
+    stands(&node, "registered").await;
+    let bound = kamailio.noted("BOUND").pop().unwrap();
+    let path = format!("<sip:{edge};lr");
+    assert!(bound.contains(&path), "{bound}");
+
+    let mut talk = Talk::answered(talk::plan(kamailio.address, NUMBER)).await;
+    talk.hear(5).await;
+    talk.hang_up().await;
+    let passed = kamailio.noted("PASSED");
+    assert_eq!(passed.len(), 1, "{passed:?}");
+    assert!(passed[0].starts_with("INVITE sip:pilot@"), "{passed:?}");
+    let answered = "SELECT count(*) FROM calls WHERE answered_at IS NOT NULL AND cause = 'normal'";
+    wait_for("the record", async || (node.count(answered).await == 1).then_some(())).await;
+}

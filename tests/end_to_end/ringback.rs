@@ -14,7 +14,7 @@ use crate::transfers::transfer;
 use serde_json::json;
 use tandem::audio::g711;
 use tandem::audio::tone::share_at;
-use tandem::types::codec::Codec;
+use tandem::types::codec::Law;
 use tokio::time::timeout;
 
 /// Peak above which 20 ms are a tone; comfort noise is far below it.
@@ -39,7 +39,7 @@ impl Tone {
             let packet = &buffer[..length];
             let sequence = u16::from_be_bytes([packet[2], packet[3]]);
             let mut linear = [0; 160];
-            g711::decode(Codec::Pcmu, audio(packet), &mut linear);
+            g711::decode(Law::Mu, audio(packet), &mut linear);
             let sounds = linear.iter().any(|sample| sample.unsigned_abs() > LOUD);
             let steps = last.map_or(1, |last| u32::from(sequence.wrapping_sub(last)));
             last = Some(sequence);

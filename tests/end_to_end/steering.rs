@@ -349,7 +349,7 @@ async fn the_same_request_places_one_call_at_once_later_and_after_a_restart() {
     let id = answers[0].json()["id"].as_str().unwrap().to_owned();
     for answer in &answers {
         assert_eq!(answer.status, 201, "{}", answer.body);
-        assert_eq!(answer.json(), json!({"id": id, "state": "calling"}));
+        assert_eq!(answer.json(), json!({"id": id, "state": "initiated"}));
     }
     let replayed = answers.iter().filter(|a| a.header("idempotency-replayed").is_some()).count();
     assert_eq!(replayed, 7);

@@ -6,18 +6,24 @@ use crate::call_out;
 use crate::carrier;
 use crate::carrier::CALLED;
 use crate::carrier::NUMBER;
+use crate::carrier::answer;
 use crate::carrier::hear_bye;
+use crate::carrier::hears;
 use crate::carrier::key;
 use crate::carrier::pick_up;
+use crate::carrier::refuse;
 use crate::carrier::shown;
 use crate::node::Home;
 use crate::node::Node;
 use crate::node::PATIENCE;
+use crate::node::wait_for;
 use crate::phone::Heard;
 use crate::phone::Phone;
 use crate::rows;
 use crate::rtp::audio;
+use crate::sipp_carrier::Gateway;
 use crate::talk::Peer;
+use crate::transfers::transfer;
 use crate::twilio_client::Client;
 use crate::web::Asked;
 use crate::web::Page;
@@ -265,6 +271,113 @@ async fn somebody_is_dialled_and_the_document_goes_on_when_they_are_gone() {
     let call = call_of(&node, &phone).await;
     let record = shown(&node, 1, &call, &key).await;
     assert_eq!((&record["cause"], &record["ended_by"]), (&json!("normal"), &json!("agent")));
+}
+
+#[tokio::test]
+async fn a_caller_who_was_passed_on_is_brought_back_to_a_document() {
+    let mut web = Web::start().await;
+    let (node, mut far, token) = node(json!({"kind": "echo"})).await;
+    let mut bot = Client::new(&node, 1, &token);
+    web.put("/back", Page::twiml("<Play>/sound.ulaw</Play><Hangup/>"));
+    web.put("/sound.ulaw", Page::of("audio/basic", SOUND));
+    let mut phone = caller(&node).await;
+    let answered = phone.call("").await;
+    let call = call_of(&node, &phone).await;
+    let sid = call.parse::<tandem::types::id::CallId>().unwrap().call_sid();
+    transfer(&node, &token, &call, json!({"to": CALLED, "mode": "bridge"})).await;
+    let invite = answer(&mut far).await;
+    hears((&phone, answered.audio_port()), &far, 17).await;
+    hears((&far, invite.audio_port()), &phone, 21).await;
+    let led = bot.lead(&sid, json!({"url": web.url("/back")})).await;
+    assert_eq!(led["sid"], sid, "{led}");
+    assert_eq!(web.asked("/back").await.value("CallStatus"), "in-progress");
+    hear_bye(&far).await;
+    hear_sound(&phone).await;
+    hear_bye(&phone).await;
+    let record = shown(&node, 1, &call, &token).await;
+    assert_eq!((&record["cause"], &record["ended_by"]), (&json!("normal"), &json!("agent")));
+}
+
+/// Waits until a message of the call begins so and has this.
+async fn traced(node: &Node, (call, key): (&str, &str), start: &str, part: &str) {
+    let path = carrier::calls(1, &format!("/{call}/trace"));
+    wait_for("the message", async || {
+        let trace = node.read(&path, key).await;
+        let mut texts = trace["messages"].as_array()?.iter().filter_map(|it| it["text"].as_str());
+        texts.any(|text| text.starts_with(start) && text.contains(part)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn several_are_rung_at_once_and_the_first_that_answers_has_the_caller() {
+    let mut web = Web::start().await;
+    let (node, mut far, key) = node(json!({"kind": "twiml", "url": web.url("/voice")})).await;
+    let desk = Gateway::new("party-let-go", 1).await;
+    let dial = format!(
+        "<Dial action='/dialled'><Number>{CALLED}</Number><Sip>sip:desk@{}</Sip></Dial>",
+        desk.address
+    );
+    web.put("/voice", Page::twiml(&dial));
+    let mut phone = caller(&node).await;
+    let answered = phone.call("").await;
+    let invite = far.expect("INVITE ").await;
+    let call = call_of(&node, &phone).await;
+    // Both ring before one of them answers.
+    traced(&node, (&call, &key), "SIP/2.0 180", "<sip:desk@").await;
+    pick_up(&mut far, &invite).await;
+    hears((&phone, answered.audio_port()), &far, 17).await;
+    hears((&far, invite.audio_port()), &phone, 21).await;
+    // SIPp was told that somebody else answered.
+    desk.finishes().await;
+    web.put("/dialled", Page::twiml("<Hangup/>"));
+    far.hang_up().await;
+    assert_eq!(web.asked("/dialled").await.value("DialCallStatus"), "completed");
+    hear_bye(&phone).await;
+    let record = shown(&node, 1, &call, &key).await;
+    let events = record["events"].as_array().unwrap().iter();
+    let answers = events.filter(|event| event["name"] == "leg_answered").count();
+    assert_eq!(answers, 1, "{record}");
+}
+
+#[tokio::test]
+async fn a_late_answer_is_hung_up_and_the_call_goes_on_when_nobody_answers() {
+    let mut web = Web::start().await;
+    let (node, mut far, key) = node(json!({"kind": "twiml", "url": web.url("/voice")})).await;
+    let mut desk = Phone::new("127.0.0.9".parse().unwrap(), node.sip(), "desk").await;
+    let dial = format!(
+        "<Dial action='/dialled'><Number>{CALLED}</Number><Sip>sip:desk@{}</Sip></Dial>",
+        desk.local()
+    );
+    web.put("/voice", Page::twiml(&dial));
+    let mut phone = caller(&node).await;
+    let answered = phone.call("").await;
+    let (first, second) = (far.expect("INVITE ").await, desk.expect("INVITE ").await);
+    far.respond(&first, "180 Ringing", "", "").await;
+    // The second has it, by other terms than those of the trunk; the first answers when it is too late.
+    pick_up(&mut desk, &second).await;
+    let cancel = far.expect("CANCEL ").await;
+    assert!(cancel.header("reason").starts_with("SIP;cause=200"), "{cancel:?}");
+    far.answer(&cancel, "200 OK").await;
+    far.take(&first);
+    far.respond(&first, "200 OK", "", &far.sdp()).await;
+    far.expect("ACK ").await;
+    hear_bye(&far).await;
+    hears((&phone, answered.audio_port()), &desk, 17).await;
+    hears((&desk, second.audio_port()), &phone, 21).await;
+
+    web.put("/dialled", Page::twiml(&dial));
+    desk.hang_up().await;
+    assert_eq!(web.asked("/dialled").await.value("DialCallStatus"), "completed");
+    let (first, second) = (far.expect("INVITE ").await, desk.expect("INVITE ").await);
+    refuse(&desk, &second, "480 Temporarily Unavailable", "").await;
+    web.put("/dialled", Page::twiml("<Hangup/>"));
+    refuse(&far, &first, "486 Busy Here", "").await;
+    let told = web.asked("/dialled").await;
+    assert_eq!(told.value("DialCallStatus"), "no-answer", "{told:?}");
+    hear_bye(&phone).await;
+    let call = call_of(&node, &phone).await;
+    assert_eq!(shown(&node, 1, &call, &key).await["cause"], "normal");
 }
 
 #[tokio::test]

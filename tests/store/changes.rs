@@ -174,8 +174,8 @@ async fn the_ways_out_of_numbers_and_tenants_are_followed() {
             && outbound.destinations.as_ref().is_some_and(|list| list.len() == 2)
             && (outbound.calls_max, outbound.daily_minutes) == (3, 60)
             && outbound.daily_spend.0 == 5_000_000
-            && profile.is_some_and(|profile| {
-                (profile.outbound_trunk, profile.inbound_trunk)
+            && profile.is_some_and(|followed| {
+                (followed.profile.outbound_trunk, followed.profile.inbound_trunk)
                     == (trunk_id(first), trunk_id(second))
             })
     })

@@ -85,6 +85,25 @@ pub async fn request_as(
         let (name, value) = line.split_once(':').unwrap();
         (name.to_lowercase(), value.trim().to_owned())
     });
+    let headers: Vec<_> = headers.collect();
+    let is_chunked =
+        headers.iter().any(|(name, how)| name == "transfer-encoding" && how == "chunked");
+    let bytes = if is_chunked { whole(&bytes) } else { bytes };
     let body = String::from_utf8_lossy(&bytes).into_owned();
-    Answer { status, headers: headers.collect(), body, bytes }
+    Answer { status, headers, body, bytes }
+}
+
+/// What came in chunks (RFC 9112 §7.1); a body that ends without the last one was cut.
+fn whole(mut chunks: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let end = chunks.windows(2).position(|part| part == b"\r\n").unwrap();
+        let length = std::str::from_utf8(chunks.get(..end).unwrap()).unwrap();
+        let length = usize::from_str_radix(length, 16).unwrap();
+        if length == 0 {
+            return body;
+        }
+        body.extend_from_slice(chunks.get(end + 2..end + 2 + length).unwrap());
+        chunks = chunks.get(end + 2 + length + 2..).unwrap();
+    }
 }

@@ -113,6 +113,8 @@ impl Scratch {
             find "$0" -name postmaster.pid | while read -r file; do
                 pid="$(head -n 1 "$file")"
                 kill -QUIT "$pid"
+                # A test may have frozen it.
+                kill -CONT "$pid"
                 while kill -0 "$pid"; do sleep 0.05; done
             done
             find "$0" -name postgres.socket | while read -r file; do rm -rf "$(cat "$file")"; done

@@ -80,6 +80,24 @@ impl Switch {
         demo::seed(&database, scratch.path()).await.unwrap();
         let network = lease_network();
         add_trunks(&database, network, &scratch.path().join(demo::PASSWORD_FILE)).await;
+        Self::start_in((scratch, network), (login, database), options).await
+    }
+
+    /// Starts another one on the database of `first`, with a data directory and addresses of its own. Callers of the
+    /// first are callers of this one, too.
+    pub async fn start_beside(first: &Self, login: PgConnectOptions) -> Self {
+        let (scratch, database) = (Scratch::new(), Database::new(login.clone()));
+        let mut own =
+            Self::start_in((scratch, lease_network()), (login, database), first.options).await;
+        own.network = first.network;
+        own
+    }
+
+    async fn start_in(
+        (scratch, network): (Scratch, [u8; 3]),
+        (login, database): (PgConnectOptions, Database),
+        options: Options,
+    ) -> Self {
         let bind = SocketAddr::from((Ipv4Addr::new(network[0], network[1], network[2], 1), 0));
         let key = scratch.path().join("seal.key");
         std::fs::write(&key, SEAL_KEY).unwrap();
@@ -259,6 +277,11 @@ impl Switch {
     /// The number of its process.
     pub fn process(&self) -> u32 {
         self.child.id().unwrap()
+    }
+
+    /// Where it keeps what outlives it.
+    pub fn data_dir(&self) -> PathBuf {
+        self.scratch.path().join("data")
     }
 
     /// Asks it to stop, as an operator does.

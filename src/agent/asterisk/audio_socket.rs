@@ -10,9 +10,9 @@ use crate::agent::dialect::Message;
 use crate::agent::dialect::News;
 use crate::agent::dialect::When;
 use crate::agent::dialect::Wish;
+use crate::agent::dialect::played;
 use crate::agent::session::AgentCall;
 use crate::agent::story::Past;
-use crate::audio::link::FRAME_BYTES;
 use crate::audio::transcode::FromAgent;
 use crate::audio::transcode::ToAgent;
 use crate::types::agent::AgentAudio;
@@ -39,6 +39,8 @@ pub struct AudioSocket {
     /// The type of our audio packets.
     kind: u8,
     from: FromAgent,
+    /// The caller makes use of 16 kHz.
+    wide: bool,
     /// The rate of the agent's audio so far.
     rate: u32,
     reading: Reading,
@@ -71,6 +73,7 @@ impl AudioSocket {
             to: ToAgent::new(AgentAudio::L16 { rate: agent.rate }),
             kind,
             from: FromAgent::new(AgentAudio::L16 { rate: agent.rate }),
+            wide: false,
             rate: agent.rate,
             reading: START,
             buffer: BytesMut::new(),
@@ -87,11 +90,13 @@ impl AudioSocket {
         Act::Send(Message::Binary(self.buffer.split().freeze()))
     }
 
-    fn audio(&mut self, frame: &[u8; FRAME_BYTES]) -> Act {
+    fn audio(&mut self, push: impl FnOnce(&mut ToAgent, &mut BytesMut), wide: bool) -> Act {
+        self.wide = wide;
+        self.from.to_wide(wide);
         self.buffer.reserve(HEADER_BYTES + self.to.frame_bytes());
         self.buffer.put_u8(self.kind);
         self.buffer.put_u16(u16::try_from(self.to.frame_bytes()).unwrap_or(0));
-        self.to.push(frame, &mut self.buffer);
+        push(&mut self.to, &mut self.buffer);
         Act::Send(Message::Binary(self.buffer.split().freeze()))
     }
 
@@ -115,6 +120,7 @@ impl AudioSocket {
         if rate != self.rate {
             self.rate = rate;
             self.from = FromAgent::new(AgentAudio::L16 { rate });
+            self.from.to_wide(self.wide);
         }
     }
 
@@ -122,7 +128,7 @@ impl AudioSocket {
         if matches!(kind, AUDIO_8 | AUDIO_16 | AUDIO_24) {
             self.from.push(bytes, &mut self.buffer);
             if !self.buffer.is_empty() {
-                acts.push(Act::Play(self.buffer.split().freeze()));
+                acts.push(played(&self.from, self.buffer.split().freeze()));
             }
         }
     }
@@ -174,7 +180,10 @@ impl Dialect for AudioSocket {
 
     fn tell(&mut self, news: News<'_>, acts: &mut Vec<Act>) {
         match news {
-            News::Audio(frame) => acts.push(self.audio(frame)),
+            News::Audio(frame) => acts.push(self.audio(|to, out| to.push(frame, out), false)),
+            News::WideAudio(wide) => {
+                acts.push(self.audio(|to, out| to.push_wide(wide, out), true));
+            }
             News::Digit(digit) => {
                 let digit = u8::try_from(digit).unwrap_or(b'?');
                 acts.push(self.packet(DTMF, &[digit]));

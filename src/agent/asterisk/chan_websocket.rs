@@ -12,9 +12,11 @@ use crate::agent::dialect::Message;
 use crate::agent::dialect::News;
 use crate::agent::dialect::When;
 use crate::agent::dialect::Wish;
+use crate::agent::dialect::played;
 use crate::agent::session::AgentCall;
 use crate::agent::story::Past;
 use crate::agent::twilio::dialect::parameters;
+use crate::audio::frame::WidePcm;
 use crate::audio::link::FRAME_BYTES;
 use crate::audio::transcode::FromAgent;
 use crate::audio::transcode::ToAgent;
@@ -218,7 +220,7 @@ impl Dialect for ChanWebsocket {
         if self.speaks {
             self.from.push(bytes, &mut self.buffer);
             if !self.buffer.is_empty() {
-                acts.push(Act::Play(self.buffer.split().freeze()));
+                acts.push(played(&self.from, self.buffer.split().freeze()));
             }
         }
         Ok(())
@@ -227,6 +229,7 @@ impl Dialect for ChanWebsocket {
     fn tell(&mut self, news: News<'_>, acts: &mut Vec<Act>) {
         match news {
             News::Audio(frame) if self.hears => acts.push(self.media(frame)),
+            News::WideAudio(wide) if self.hears => acts.push(self.media_wide(wide)),
             News::Digit(digit) => {
                 let names =
                     [("digit", json!(digit.to_string())), ("channel_id", json!(self.channel))];
@@ -237,6 +240,7 @@ impl Dialect for ChanWebsocket {
             // The connection is closed, which says it.
             News::Ended
             | News::Audio(_)
+            | News::WideAudio(_)
             | News::SkippedFrames(_)
             | News::Cleared(_)
             | News::Relinked
@@ -253,8 +257,16 @@ impl Dialect for ChanWebsocket {
 
 impl ChanWebsocket {
     fn media(&mut self, frame: &[u8; FRAME_BYTES]) -> Act {
+        self.from.to_wide(false);
         self.buffer.reserve(self.to.frame_bytes());
         self.to.push(frame, &mut self.buffer);
+        Act::Send(Message::Binary(self.buffer.split().freeze()))
+    }
+
+    fn media_wide(&mut self, wide: &WidePcm) -> Act {
+        self.from.to_wide(true);
+        self.buffer.reserve(self.to.frame_bytes());
+        self.to.push_wide(wide, &mut self.buffer);
         Act::Send(Message::Binary(self.buffer.split().freeze()))
     }
 }

@@ -9,7 +9,7 @@ use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::g711;
 use crate::audio::link::FRAME_BYTES;
 use crate::audio::vad::Vad;
-use crate::types::codec::Codec;
+use crate::types::codec::Law;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::LazyLock;
@@ -133,7 +133,7 @@ impl BuiltIn for Parrot {
 
     fn hear(&mut self, frame: &[u8; FRAME_BYTES], out: &mut Vec<Output>) {
         let mut samples = [0; FRAME_SAMPLES];
-        g711::decode(Codec::Pcmu, frame, &mut samples);
+        g711::decode(Law::Mu, frame, &mut samples);
         let voice = self.vad.push(&samples);
         let turn = std::mem::replace(&mut self.turn, Turn::Listening { speech: 0 });
         self.turn = match turn {

@@ -5,7 +5,7 @@ use crate::agent::builtin::synthesis;
 use crate::agent::session::Output;
 use crate::audio::g711;
 use crate::audio::tone;
-use crate::types::codec::Codec;
+use crate::types::codec::Law;
 use bytes::Bytes;
 
 /// Samples of one piece: 100 ms.
@@ -40,7 +40,7 @@ impl Tone {
             let mut samples = [0; PIECE_SAMPLES];
             self.tone.fill(&mut samples);
             let mut piece = vec![0; PIECE_SAMPLES];
-            g711::encode(Codec::Pcmu, &samples, &mut piece);
+            g711::encode(Law::Mu, &samples, &mut piece);
             self.piece = piece.into();
         }
         self.pieces += 1;

@@ -8,6 +8,7 @@ use crate::agent::dialect::Message;
 use crate::agent::dialect::News;
 use crate::agent::dialect::When;
 use crate::agent::dialect::Wish;
+use crate::agent::dialect::played;
 use crate::agent::realtime::decode;
 use crate::agent::realtime::decode::ServerEvent;
 use crate::agent::realtime::encode;
@@ -18,7 +19,6 @@ use crate::agent::realtime::items::Items;
 use crate::agent::session::Said;
 use crate::agent::story::Past;
 use crate::agent::twilio::decode::decode_payload;
-use crate::audio::link::FRAME_BYTES;
 use crate::audio::transcode::FromAgent;
 use crate::audio::transcode::ToAgent;
 use crate::types::agent::RealtimeAgent;
@@ -141,9 +141,10 @@ impl Realtime {
         let bytes = decode_payload(delta, &mut self.payload)?;
         self.from.push(&bytes, &mut self.audio);
         let audio = self.audio.split().freeze();
-        self.items.queue(item, content_index, audio.len() as u64);
+        let units = self.from.units(audio.len());
+        self.items.queue(item, content_index, units as u64);
         if !audio.is_empty() {
-            acts.push(Act::Play(audio));
+            acts.push(played(&self.from, audio));
         }
         Ok(())
     }
@@ -280,9 +281,15 @@ impl Realtime {
         }
     }
 
-    fn append(&mut self, frame: &[u8; FRAME_BYTES], acts: &mut Vec<Act>) {
+    fn append(
+        &mut self,
+        push: impl FnOnce(&mut ToAgent, &mut BytesMut),
+        wide: bool,
+        acts: &mut Vec<Act>,
+    ) {
+        self.from.to_wide(wide);
         self.audio.clear();
-        self.to.push(frame, &mut self.audio);
+        push(&mut self.to, &mut self.audio);
         encode::append(&self.audio, &mut self.message);
         self.audio.clear();
         acts.push(send(self.message.split().freeze()));
@@ -323,6 +330,8 @@ impl Dialect for Realtime {
                 self.answering = false;
                 self.ask(acts);
             }
+            // Before that its audio is in a format nobody agreed on.
+            ServerEvent::Audio { .. } if self.state != State::Running => acts.push(Act::Unknown),
             ServerEvent::Audio { item, content_index, delta } => {
                 self.play((&item, content_index), &delta, acts)?;
             }
@@ -347,7 +356,8 @@ impl Dialect for Realtime {
 
     fn tell(&mut self, news: News<'_>, acts: &mut Vec<Act>) {
         match news {
-            News::Audio(frame) => self.append(frame, acts),
+            News::Audio(frame) => self.append(|to, audio| to.push(frame, audio), false, acts),
+            News::WideAudio(wide) => self.append(|to, audio| to.push_wide(wide, audio), true, acts),
             News::Digit(digit) => {
                 self.say(&format!("The caller pressed {digit} on the telephone keypad."), acts);
             }

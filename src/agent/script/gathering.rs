@@ -80,7 +80,13 @@ impl Gathering {
     /// The next prompt, or the wait for keys.
     fn prompt(&mut self, now: Moment, desk: &mut Desk, out: &mut Vec<Output>) {
         self.phase = match self.prompts.pop_front() {
-            Some(Prompt::Play(playing)) => Phase::Saying(Saying::begin(desk, &playing, out)),
+            Some(Prompt::Play(playing)) => {
+                let saying = Saying::begin(now, desk, &playing, out);
+                if let Some(Prompt::Play(next)) = self.prompts.front() {
+                    desk.look_ahead(Some(next), out);
+                }
+                Phase::Saying(saying)
+            }
             Some(Prompt::Pause(length)) => Phase::Pausing(now + length),
             None => Phase::Waiting(now + self.gather.timeout),
         };

@@ -1,11 +1,11 @@
 //! `Interpreter`: follows a script step by step, as a pure state machine.
 
 use crate::agent::script::answers::Answers;
-use crate::agent::script::answers::DialStatus;
 use crate::agent::script::answers::ScriptError;
 use crate::agent::script::answers::StreamAnswer;
 use crate::agent::script::desk::Desk;
 use crate::agent::script::desk::Flow;
+use crate::agent::script::dialling::Dialling;
 use crate::agent::script::gathering::Gathering;
 use crate::agent::script::listening::Listening;
 use crate::agent::script::recording::Recording;
@@ -51,7 +51,7 @@ enum State {
     Pausing(Moment, Duration),
     Gathering(Box<Gathering>),
     Streaming(Box<Streaming>),
-    Dialling(Dialling),
+    Dialling(Box<Dialling>),
     Recording(Box<Recording>),
     Listening(Box<Listening>),
     /// What runs ends, and this takes its place.
@@ -64,14 +64,6 @@ struct Streaming {
     name: String,
     status: Option<Next>,
     is_ready: bool,
-}
-
-#[derive(Debug)]
-struct Dialling {
-    next: Option<Next>,
-    limit: Option<Duration>,
-    /// When they have talked for as long as they may.
-    until: Option<Moment>,
 }
 
 impl Interpreter {
@@ -87,6 +79,7 @@ impl Interpreter {
             Input::Answered => self.desk.is_answered = true,
             Input::CallEnded => return self.end(now, out),
             Input::Replaced(by) => return self.replace(now, by, out),
+            Input::Sound(job, ref result) if self.desk.keep_ahead(job, result) => return,
             _ => (),
         }
         let flow = match &mut self.state {
@@ -113,7 +106,7 @@ impl Interpreter {
             }
             State::Gathering(gathering) => gathering.handle(now, &mut self.desk, &input, out),
             State::Streaming(_) => return self.streaming(now, &input, out),
-            State::Dialling(_) => return self.dialling(now, &input, out),
+            State::Dialling(dialling) => dialling.handle(now, &mut self.desk, &input, out),
             State::Recording(recording) => recording.handle(now, &mut self.desk, &input, out),
             State::Listening(listening) => listening.handle(now, &mut self.desk, &input),
             State::Leaving(_) => return self.leaving(now, &input, out),
@@ -128,7 +121,7 @@ impl Interpreter {
             State::Saying(saying) => saying.deadline(),
             State::Pausing(until, _) => Some(*until),
             State::Gathering(gathering) => gathering.deadline(),
-            State::Dialling(dialling) => dialling.until,
+            State::Dialling(dialling) => dialling.deadline(),
             State::Recording(recording) => recording.deadline(),
             State::Listening(listening) => Some(listening.deadline()),
             State::Idle
@@ -191,6 +184,7 @@ impl Interpreter {
         for remark in script.remarks {
             self.desk.note(NoteKind::Remark, remark, out);
         }
+        self.desk.forget_ahead();
         self.desk.steps = script.steps.into();
         self.desk.address = script.address;
         self.advance(now, out);
@@ -256,9 +250,15 @@ impl Interpreter {
             if needs_answer(&step) && !self.desk.is_answered {
                 self.desk.steps.push_front(step);
                 self.state = State::Unanswered;
+                self.desk.look_to_next_step(out);
                 return self.desk.tell_ready(out);
             }
+            let leads_on = matches!(step, Step::Play(_) | Step::Pause(_) | Step::SendKeys(_));
             if self.run(now, step, out) {
+                // What comes next for sure is had meanwhile, so that there is no gap before it.
+                if leads_on {
+                    self.desk.look_to_next_step(out);
+                }
                 return;
             }
         }
@@ -270,7 +270,7 @@ impl Interpreter {
     fn run(&mut self, now: Moment, step: Step, out: &mut Vec<Output>) -> bool {
         match step {
             Step::Play(playing) => {
-                self.state = State::Saying(Saying::begin(&mut self.desk, &playing, out));
+                self.state = State::Saying(Saying::begin(now, &mut self.desk, &playing, out));
             }
             Step::SendKeys(keys) => return self.send_keys(now, &keys, out),
             Step::Pause(length) => self.state = State::Pausing(now + length, length),
@@ -286,9 +286,7 @@ impl Interpreter {
                 out.push(Output::OpenStream(stream));
             }
             Step::Dial(dial) => {
-                let next = dial.next.clone();
-                self.state = State::Dialling(Dialling { next, limit: dial.limit, until: None });
-                out.push(Output::Dial(dial));
+                self.state = State::Dialling(Box::new(Dialling::begin(now, dial, out)));
             }
             Step::Record(record) => {
                 let recording = Recording::begin(now, &mut self.desk, *record, out);
@@ -359,32 +357,12 @@ impl Interpreter {
         }
     }
 
-    fn dialling(&mut self, now: Moment, input: &Input<'_>, out: &mut Vec<Output>) {
-        let State::Dialling(dialling) = &mut self.state else { return };
-        if let Input::DialAnswered = input {
-            dialling.until = dialling.limit.map(|limit| now + limit);
-        } else if let Input::DialEnded(answer) = input {
-            if answer.status == DialStatus::Completed {
-                self.desk.something_happened();
-            }
-            let answers = Answers { dial: Some(*answer), ..Answers::default() };
-            let flow = match dialling.next.take() {
-                Some(next) => Flow::Ask(next, answers),
-                None => Flow::Advance,
-            };
-            self.follow(now, flow, out);
-        } else if dialling.until.is_some_and(|until| now >= until) {
-            dialling.until = None;
-            out.push(Output::EndDial);
-        }
-    }
-
     /// Another script takes over: what runs is ended first, so that nobody speaks into it.
     fn replace(&mut self, now: Moment, by: Replacement, out: &mut Vec<Output>) {
         match &self.state {
             State::Over => return,
             State::Streaming(_) => out.push(Output::CloseStream),
-            State::Dialling(_) => out.push(Output::EndDial),
+            State::Dialling(dialling) => dialling.leave(out),
             State::Leaving(_) => (),
             State::Recording(recording) => {
                 if recording.is_running() {
@@ -405,6 +383,8 @@ impl Interpreter {
         // What is still under way for the one before comes to nothing.
         self.desk.new_job();
         match &self.state {
+            // Whom the caller was with is gone already, and only a recording was waited for.
+            State::Dialling(dialling) if dialling.is_over() => self.begin(now, by, out),
             State::Streaming(_) | State::Dialling(_) | State::Leaving(_) => {
                 self.state = State::Leaving(by);
             }
@@ -433,13 +413,13 @@ impl Interpreter {
         match &mut self.state {
             State::Recording(recording) => recording.call_ended(now, &self.desk, out),
             State::Streaming(streaming) => out.extend(streaming.tell(Some(StreamAnswer::Stopped))),
+            State::Dialling(dialling) => dialling.call_ended(now, &self.desk, out),
             State::Idle
             | State::Unanswered
             | State::Asking(..)
             | State::Saying(_)
             | State::Pausing(..)
             | State::Gathering(_)
-            | State::Dialling(_)
             | State::Listening(_)
             | State::Leaving(_)
             | State::Over => (),

@@ -10,7 +10,7 @@ use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::g711;
 use crate::audio::link::FRAME_BYTES;
 use crate::audio::vad::Vad;
-use crate::types::codec::Codec;
+use crate::types::codec::Law;
 use crate::types::moment::Moment;
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl Ear {
 
     pub(super) fn hear(&mut self, frame: &[u8; FRAME_BYTES]) {
         let mut samples = [0; FRAME_SAMPLES];
-        g711::decode(Codec::Pcmu, frame, &mut samples);
+        g711::decode(Law::Mu, frame, &mut samples);
         if self.vad.push(&samples) {
             self.voiced += 1;
             self.silence = Duration::ZERO;

@@ -108,14 +108,21 @@ fn act(tree: &MenuTree, action: &MenuAction) -> Vec<Step> {
 /// What an action is wherever it stands.
 fn reach(action: &MenuAction) -> Vec<Step> {
     let dial = |to| {
-        let dial = Dial { to, caller_id: None, timeout: RING_MAX, limit: None, next: None };
+        let dial = Dial {
+            to: vec![to],
+            caller_id: None,
+            timeout: RING_MAX,
+            limit: None,
+            next: None,
+            record: None,
+        };
         vec![Step::Dial(Box::new(dial)), Step::HangUp]
     };
     match action {
         MenuAction::Say(utterance) => vec![play(utterance)],
         MenuAction::Agent(profile) => vec![Step::Attach(*profile)],
         MenuAction::Number(number) => dial(DialTo::Number(*number)),
-        MenuAction::Peer(peer) => dial(DialTo::Peer(peer.clone())),
+        MenuAction::Peer(peer) => dial(DialTo::Peer(peer.clone(), None)),
         MenuAction::Menu(_) | MenuAction::Voicemail | MenuAction::HangUp => vec![Step::HangUp],
     }
 }

@@ -6,6 +6,7 @@
 pub mod address;
 pub mod answers;
 mod desk;
+mod dialling;
 mod gathering;
 pub mod interpreter;
 mod listening;

@@ -46,7 +46,7 @@ impl Recording {
     ) -> Self {
         let beep = Playing::once(Sound::Beep);
         let phase = if record.beep {
-            Phase::Beep(Saying::begin(desk, &beep, out))
+            Phase::Beep(Saying::begin(now, desk, &beep, out))
         } else {
             run(now, &record, out)
         };

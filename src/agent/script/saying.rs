@@ -1,6 +1,7 @@
 //! A sound that is had and then heard, so many times.
 
 use crate::agent::script::desk::Desk;
+use crate::agent::script::desk::Loaded;
 use crate::agent::script::step::Playing;
 use crate::agent::script::vocabulary::Input;
 use crate::agent::script::vocabulary::NoteKind;
@@ -39,9 +40,17 @@ pub(super) enum Said {
 }
 
 impl Saying {
-    pub(super) fn begin(desk: &mut Desk, playing: &Playing, out: &mut Vec<Output>) -> Self {
-        let job = desk.load(playing, out);
-        Self { rounds_left: playing.rounds.max(1), phase: Phase::Loading(job) }
+    pub(super) fn begin(
+        now: Moment,
+        desk: &mut Desk,
+        playing: &Playing,
+        out: &mut Vec<Output>,
+    ) -> Self {
+        let rounds_left = playing.rounds.max(1);
+        match desk.load(playing, out) {
+            Loaded::Coming(job) => Self { rounds_left, phase: Phase::Loading(job) },
+            Loaded::Here(audio) => Self { rounds_left, phase: play(now, desk, audio, out) },
+        }
     }
 
     /// When it is taken for heard although nothing said so: a caller on hold hears nothing of it.
@@ -88,7 +97,7 @@ impl Saying {
     ) -> Said {
         let why = match result {
             Ok(audio) if !audio.is_empty() => {
-                self.play(now, desk, audio.clone(), out);
+                self.phase = play(now, desk, audio.clone(), out);
                 return Said::Busy;
             }
             Ok(_) => "it is empty",
@@ -110,16 +119,17 @@ impl Saying {
         if self.rounds_left == 0 {
             return Said::Done;
         }
-        self.play(now, desk, audio, out);
+        self.phase = play(now, desk, audio, out);
         Said::Busy
     }
+}
 
-    fn play(&mut self, now: Moment, desk: &mut Desk, audio: Bytes, out: &mut Vec<Output>) {
-        let mark = desk.new_mark();
-        out.push(Output::Play(audio.clone()));
-        out.push(Output::Mark(mark));
-        out.push(Output::Finish);
-        let length = Duration::from_millis(audio.len() as u64 / BYTES_PER_MS);
-        self.phase = Phase::Playing { mark, audio, until: now + length + LATE_MAX };
-    }
+/// Puts it on its way to the caller.
+fn play(now: Moment, desk: &mut Desk, audio: Bytes, out: &mut Vec<Output>) -> Phase {
+    let mark = desk.new_mark();
+    out.push(Output::Play(audio.clone()));
+    out.push(Output::Mark(mark));
+    out.push(Output::Finish);
+    let length = Duration::from_millis(audio.len() as u64 / BYTES_PER_MS);
+    Phase::Playing { mark, audio, until: now + length + LATE_MAX }
 }

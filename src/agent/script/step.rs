@@ -2,6 +2,7 @@
 
 use crate::types::id::AiProfileId;
 use crate::types::number::E164;
+use crate::types::peer::Credentials;
 use crate::types::peer::PeerUri;
 use std::time::Duration;
 
@@ -151,8 +152,8 @@ pub struct Stream {
 /// Somebody the caller is connected with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dial {
-    /// Whom.
-    pub to: DialTo,
+    /// Whom: all of them are rung at once, and who answers first is it.
+    pub to: Vec<DialTo>,
     /// Which number they are shown; `None`: as the trunk says.
     pub caller_id: Option<E164>,
     /// How long they are rung.
@@ -161,6 +162,8 @@ pub struct Dial {
     pub limit: Option<Duration>,
     /// Who is told how it went; `None`: the next step follows.
     pub next: Option<Next>,
+    /// What is recorded of it; `None`: nothing beyond what is recorded anyway.
+    pub record: Option<DialRecord>,
 }
 
 /// Whom.
@@ -168,8 +171,17 @@ pub struct Dial {
 pub enum DialTo {
     /// A telephone number.
     Number(E164),
-    /// A SIP address.
-    Peer(PeerUri),
+    /// A SIP address, and who we are where it asks.
+    Peer(PeerUri, Option<Credentials>),
+}
+
+/// What is recorded of a conversation with somebody who is dialled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DialRecord {
+    /// From the first ring on; else from the answer.
+    pub from_ringing: bool,
+    /// Who is told once it can be fetched.
+    pub status: Option<Next>,
 }
 
 /// What the caller says is recorded.

@@ -144,6 +144,7 @@ impl AgentStream {
         let Some(broken) = &mut self.broken else { return };
         match input {
             Input::Audio(frame) => broken.kept.push(Waiting::Audio(*frame)),
+            Input::WideAudio(wide) => broken.kept.push(Waiting::WideAudio(Box::new(*wide))),
             Input::Digit(digit) => broken.kept.push(Waiting::Digit(digit)),
             // What it asked for before comes first.
             Input::Drained if !self.wishes.is_empty() => return self.grant_next(now, out),

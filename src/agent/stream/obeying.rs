@@ -45,6 +45,11 @@ impl AgentStream {
                 self.heard_words();
                 out.push(Output::Play(audio));
             }
+            Act::PlayWide(audio) => {
+                self.counters.audio_bytes += audio.len() as u64;
+                self.heard_words();
+                out.push(Output::PlayWide(audio));
+            }
             Act::Mark(name) => {
                 self.counters.marks += 1;
                 self.queue_mark(name, out);
@@ -120,6 +125,22 @@ impl AgentStream {
         }
     }
 
+    /// Tells the agent something, or keeps it for when it reads again.
+    pub(super) fn inform(&mut self, now: Moment, news: News<'_>, out: &mut Vec<Output>) -> State {
+        if self.outbox.is_blocked()
+            && let Some(waiting) = Waiting::of(news)
+        {
+            self.outbox.push(waiting);
+            return self.state;
+        }
+        if matches!(news, News::Audio(_) | News::WideAudio(_)) {
+            self.counters.frames_sent += 1;
+        }
+        let mut acts = std::mem::take(&mut self.acts);
+        self.dialect.tell(news, &mut acts);
+        self.carry_out(now, acts, out)
+    }
+
     pub(super) fn send(&mut self, waiting: Waiting, out: &mut Vec<Output>) {
         if self.outbox.is_blocked() {
             self.outbox.push(waiting);
@@ -140,6 +161,10 @@ impl AgentStream {
             Waiting::Audio(frame) => {
                 self.counters.frames_sent += 1;
                 self.write_news(News::Audio(&frame), out);
+            }
+            Waiting::WideAudio(wide) => {
+                self.counters.frames_sent += 1;
+                self.write_news(News::WideAudio(&wide), out);
             }
             Waiting::SkippedFrames(frames) => self.write_news(News::SkippedFrames(frames), out),
             Waiting::Digit(digit) => self.write_news(News::Digit(digit), out),
@@ -165,6 +190,7 @@ impl AgentStream {
                 Act::Ready
                 | Act::Fail
                 | Act::Play(_)
+                | Act::PlayWide(_)
                 | Act::Mark(_)
                 | Act::Hold(_)
                 | Act::Ask(..)

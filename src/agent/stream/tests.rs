@@ -1,6 +1,7 @@
 //! Streams in virtual time.
 
 mod endurance;
+mod faults;
 
 use super::*;
 use crate::agent::dialect::Garbled;
@@ -20,6 +21,7 @@ use crate::types::id::TenantId;
 use crate::types::limit::AGENT_GARBAGE_MAX;
 use crate::types::limit::AGENT_MARK_BYTES_MAX;
 use crate::types::limit::AGENT_MARKS_MAX;
+use crate::types::limit::AGENT_OUTBOX_EVENTS_MAX;
 use crate::types::limit::AGENT_OUTBOX_FRAMES_MAX;
 use crate::types::limit::AGENT_WISHES_MAX;
 use crate::types::secret::Secret;

@@ -13,7 +13,9 @@ use crate::agent::twilio::decode::AgentMessage;
 use crate::agent::twilio::decode::ProtocolError;
 use crate::agent::twilio::encode::Encoder;
 use crate::agent::twilio::encode::StreamNames;
+use crate::audio::sound::Sound;
 use crate::types::agent::TwilioAgent;
+use crate::types::codec::Law;
 use bytes::BytesMut;
 
 /// One media stream.
@@ -75,6 +77,8 @@ impl Dialect for Twilio {
     fn tell(&mut self, news: News<'_>, acts: &mut Vec<Act>) {
         let text = match news {
             News::Audio(frame) => self.encoder.media(frame),
+            // Its links are never made for it.
+            News::WideAudio(wide) => self.encoder.media(&Sound::Wide(*wide).as_law(Law::Mu)),
             News::SkippedFrames(frames) => return self.encoder.skip_frames(frames),
             News::Digit(digit) => self.encoder.dtmf(digit),
             News::Mark(name) => self.encoder.mark(name),

@@ -96,7 +96,7 @@ impl Witness {
             assert!(!self.over || output == Output::Close, "{output:?} after the end");
             match output {
                 Output::Send(text) => self.check_message(&text),
-                Output::Play(audio) => {
+                Output::Play(audio) | Output::PlayWide(audio) => {
                     assert!(!audio.is_empty() && audio.len() <= audio_max, "audio from nowhere");
                 }
                 Output::Lost(_) | Output::Failed(_) | Output::HangupRequested => self.over = true,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::agent::script::step::Dial;
+use crate::agent::script::step::DialRecord;
 use crate::agent::script::step::DialTo;
 use crate::agent::script::step::Gather;
 use crate::agent::script::step::Method;
@@ -12,7 +13,10 @@ use crate::agent::script::step::Record;
 use crate::agent::script::step::RejectReason;
 use crate::agent::script::step::Sound;
 use crate::agent::script::step::Stream;
+use crate::types::limit::DIAL_PARTIES_MAX;
 use crate::types::limit::TWIML_BYTES_MAX;
+use crate::types::peer::Credentials;
+use crate::types::secret::Secret;
 use proptest::prelude::any;
 use proptest::proptest;
 use std::time::Duration;
@@ -131,7 +135,8 @@ fn a_stream_is_opened_with_its_parameters() {
 fn somebody_is_dialled_by_number_or_address() {
     let dial = |to, next| {
         let timeout = Duration::from_secs(30);
-        Step::Dial(Box::new(Dial { to, caller_id: None, timeout, limit: None, next }))
+        let to = vec![to];
+        Step::Dial(Box::new(Dial { to, caller_id: None, timeout, limit: None, next, record: None }))
     };
     let number = DialTo::Number("+15550142".parse().unwrap());
     assert_eq!(steps("<Dial>+1 (555) 01-42</Dial>"), [dial(number.clone(), None)]);
@@ -139,19 +144,56 @@ fn somebody_is_dialled_by_number_or_address() {
         steps("<Dial action='/done'><Number>15550142</Number></Dial>"),
         [dial(number, Some(url("/done", Method::Post)))]
     );
-    let peer = DialTo::Peer("sip:a@b.example;transport=tls".parse().unwrap());
+    let peer = DialTo::Peer("sip:a@b.example;transport=tls".parse().unwrap(), None);
     assert_eq!(
         steps(
             "<Dial timeout='9' timeLimit='60' callerId='+15550100'><Sip>sip:a@b.example;transport=tls</Sip></Dial>"
         ),
         [Step::Dial(Box::new(Dial {
-            to: peer,
+            to: vec![peer],
             caller_id: Some("+15550100".parse().unwrap()),
             timeout: Duration::from_secs(9),
             limit: Some(Duration::from_secs(60)),
             next: None,
+            record: None,
         }))]
     );
+}
+
+#[test]
+fn several_are_dialled_at_once_and_recorded_where_that_is_asked_for() {
+    let dialled = |inner: &str| match steps(inner).as_slice() {
+        [Step::Dial(dial)] => dial.as_ref().clone(),
+        steps => panic!("{steps:?}"),
+    };
+    let dial = dialled(
+        "<Dial record='record-from-ringing-dual' recordingStatusCallback='/whole'>\
+         <Number>+15550142</Number><Sip username='u' password='p'>sip:a@b.example</Sip>\
+         <Number>+15550143</Number></Dial>",
+    );
+    let number = |text: &str| DialTo::Number(text.parse().unwrap());
+    let own = Credentials { username: "u".to_owned(), password: Secret::new("p".to_owned()) };
+    let peer = DialTo::Peer("sip:a@b.example".parse().unwrap(), Some(own));
+    assert_eq!(dial.to, [number("+15550142"), peer, number("+15550143")]);
+    let status = Some(url("/whole", Method::Post));
+    assert_eq!(dial.record, Some(DialRecord { from_ringing: true, status }));
+    for (value, expected) in [
+        ("true", Some(false)),
+        ("record-from-answer", Some(false)),
+        ("record-from-ringing", Some(true)),
+        ("do-not-record", None),
+        ("false", None),
+    ] {
+        let dial = dialled(&format!("<Dial record='{value}'>+15550142</Dial>"));
+        assert_eq!(dial.record.map(|record| record.from_ringing), expected, "{value}");
+    }
+    let many = "<Number>+15550142</Number>".repeat(12);
+    let document = format!("<Response><Dial>{many}</Dial></Response>");
+    let read = parse(document.as_bytes()).unwrap().steps;
+    let [Step::Dial(dial)] = &read[..] else { panic!("{read:?}") };
+    assert_eq!(dial.to.len(), DIAL_PARTIES_MAX);
+    let told = remarks(&format!("<Dial>{many}</Dial>"));
+    assert!(told.iter().any(|remark| remark.contains("the first 10 parties alone")), "{told:?}");
 }
 
 #[test]
@@ -196,12 +238,12 @@ fn what_is_not_known_is_told_of_with_its_place_and_read_over() {
         ("<Gather input='speech'/>", "keys alone are gathered"),
         ("<Gather><Dial>1</Dial></Gather>", "1:19: <Dial> is not supported here"),
         ("<Dial callerId='me'>+15550142</Dial>", "callerId is no number"),
+        ("<Dial record='maybe'>+15550142</Dial>", "record says nothing that is known"),
+        ("<Dial><Sip codecs='u'>sip:a@b</Sip></Dial>", "codecs is not supported"),
         (
-            "<Dial><Number>+15550142</Number><Number>+15550143</Number></Dial>",
-            "the first party alone",
+            "<Dial><Number url='/whisper'>+15550142</Number></Dial>",
+            "<Number>: url is not supported",
         ),
-        ("<Dial record='true'>+15550142</Dial>", "record is not supported"),
-        ("<Dial><Sip username='u'>sip:a@b</Sip></Dial>", "username is not supported"),
         ("<Record transcribe='true'/>", "not transcribed"),
         ("<Reject reason='tired'/>", "neither rejected nor busy"),
         ("<Redirect method='PUT'>/x</Redirect>", "neither GET nor POST"),

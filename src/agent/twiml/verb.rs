@@ -1,6 +1,7 @@
 //! The verbs of a document, each read into steps.
 
 use crate::agent::script::step::Dial;
+use crate::agent::script::step::DialRecord;
 use crate::agent::script::step::DialTo;
 use crate::agent::script::step::Gather;
 use crate::agent::script::step::Method;
@@ -16,11 +17,14 @@ use crate::agent::twiml::Remark;
 use crate::agent::twiml::TwimlError;
 use crate::agent::twiml::attributes::Attributes;
 use crate::agent::twiml::tree::Element;
+use crate::types::limit::DIAL_PARTIES_MAX;
 use crate::types::limit::KEYS_SENT_MAX;
 use crate::types::limit::SAY_TEXT_MAX;
 use crate::types::limit::STREAM_PARAMETERS_MAX;
 use crate::types::limit::TWIML_VERBS_MAX;
 use crate::types::number::E164;
+use crate::types::peer::Credentials;
+use crate::types::secret::Secret;
 use std::time::Duration;
 
 /// Rounds of a sound that is to be heard for ever: nobody listens for longer.
@@ -271,38 +275,75 @@ fn dial(verb: &Element, remarks: &mut Vec<Remark>) -> Done<Dial> {
             number
         }
     };
+    let record = dial_record(&mut given, remarks);
     // We bridge once the other side answers, and let the caller hear ringing until then, as this asks.
     given.ignore(&["answerOnBridge"]);
+    let mut to = parties(verb, remarks)?;
+    if to.is_empty() {
+        to.extend(number(verb.text.trim()).map(DialTo::Number));
+    }
+    if to.is_empty() {
+        return Err(wrong(verb, "<Dial> holds nobody that can be called"));
+    }
+    if to.len() > DIAL_PARTIES_MAX {
+        given.remark(format!("the first {DIAL_PARTIES_MAX} parties alone are called"), remarks);
+        to.truncate(DIAL_PARTIES_MAX);
+    }
     given.finish(remarks);
+    Ok(Dial { to, caller_id, timeout: timeout.unwrap_or(DIAL_TIMEOUT), limit, next, record })
+}
+
+/// Whom a <Dial> calls.
+fn parties(verb: &Element, remarks: &mut Vec<Remark>) -> Done<Vec<DialTo>> {
     let mut to = Vec::new();
     for child in &verb.children {
         let text = child.text.trim();
+        let mut given = Attributes::of(child);
         match child.name.as_str() {
             "Number" => {
-                Attributes::of(child).finish(remarks);
-                let number =
-                    number(text).ok_or_else(|| wrong(child, "<Number> holds no number"))?;
-                to.push(DialTo::Number(number));
+                let number = number(text);
+                to.push(DialTo::Number(
+                    number.ok_or_else(|| wrong(child, "<Number> holds no number"))?,
+                ));
             }
             "Sip" => {
-                Attributes::of(child).finish(remarks);
+                let username = given.text("username").filter(|name| !name.is_empty());
+                let password = given.text("password").unwrap_or_default().to_owned();
+                let credentials = username.map(|username| Credentials {
+                    username: username.to_owned(),
+                    password: Secret::new(password),
+                });
                 let scheme = ["sip:", "sips:"].iter().any(|scheme| text.starts_with(scheme));
                 let peer = text.parse().ok().filter(|_| scheme);
                 let peer =
                     peer.ok_or_else(|| wrong(child, "<Sip> holds no sip: or sips: address"))?;
-                to.push(DialTo::Peer(peer));
+                to.push(DialTo::Peer(peer, credentials));
             }
-            _ => unknown(child, remarks),
+            _ => {
+                unknown(child, remarks);
+                continue;
+            }
         }
+        given.finish(remarks);
     }
-    if to.len() > 1 {
-        let what = "the first party alone is called".to_owned();
-        remarks.push(Remark { at: verb.at, what: format!("<Dial>: {what}") });
-    }
-    let plain = || number(verb.text.trim()).map(DialTo::Number);
-    let to = to.into_iter().next().or_else(plain);
-    let to = to.ok_or_else(|| wrong(verb, "<Dial> holds nobody that can be called"))?;
-    Ok(Dial { to, caller_id, timeout: timeout.unwrap_or(DIAL_TIMEOUT), limit, next })
+    Ok(to)
+}
+
+/// What is recorded of a conversation. Each side is a channel of its own anyway.
+fn dial_record(given: &mut Attributes<'_>, remarks: &mut Vec<Remark>) -> Option<DialRecord> {
+    let status = given.next("recordingStatusCallback", "recordingStatusCallbackMethod", remarks);
+    // What was said is kept as it was said, and the callback is made once, when it is complete.
+    given.ignore(&["trim", "recordingTrack", "recordingStatusCallbackEvent"]);
+    let from_ringing = match given.text("record")?.trim() {
+        "false" | "do-not-record" => return None,
+        "true" | "record-from-answer" | "record-from-answer-dual" => false,
+        "record-from-ringing" | "record-from-ringing-dual" => true,
+        _ => {
+            given.remark("record says nothing that is known".to_owned(), remarks);
+            return None;
+        }
+    };
+    Some(DialRecord { from_ringing, status })
 }
 
 /// A number as people write it: with its + or without, and with marks between its digits.

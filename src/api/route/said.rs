@@ -57,7 +57,7 @@ pub(super) const RECORDING: [Route; 8] = [
         Access::Tenant(OPERATOR),
         Shape::Other { takes: None, status: 200, gives: ("audio/wav", "Bytes") },
         "Gives a recording as a WAV, decrypted, or the part that `Range` asks for: on the left what the \
-         caller said, on the right what was sent to it.",
+         caller said, on the right what was sent to it. `format` or `Accept` may ask for Opus or MP3.",
         || get(recordings::audio),
     ),
     route(

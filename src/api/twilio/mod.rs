@@ -12,10 +12,12 @@ use crate::api::auth::Caller;
 use crate::api::calls;
 use crate::api::control;
 use crate::api::error::ErrorKind;
+use crate::api::steered;
 use crate::api::twilio::form::Wanted;
 use crate::api::twilio::view::TwilioCall;
 use crate::call::steer::Senseless;
 use crate::cdr::CallState;
+use crate::engine::errand::Snapshot;
 use crate::engine::originate::CallControl;
 use crate::engine::originate::Origination;
 use crate::engine::registry::Unheard;
@@ -39,6 +41,7 @@ use axum::http::StatusCode;
 use axum::http::header;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
 
 /// What all paths of this form begin with: the version of the API that bots ask for.
 pub(super) const ROOT: &str = "/2010-04-01/";
@@ -90,6 +93,7 @@ pub(super) async fn create(
     });
     let placed = control.place(wish);
     let call = placed.map_err(|cause| ErrorKind::CallRefused(cause).of(id))?;
+    steered::note_placed(&context, &caller, (tenant, call), (to.as_str(), Some(from))).await;
     let view = TwilioCall::begun((tenant, call), to.as_str(), from.as_str());
     Ok((StatusCode::CREATED, Json(view)))
 }
@@ -123,7 +127,8 @@ pub(super) async fn update(
             end((tenant, &control), call, only_unanswered).await
         }
     };
-    done.map_err(|kind| kind.of(id))?;
+    let (asked, snapshot) = done.map_err(|kind| kind.of(id))?;
+    steered::note(&context, &caller, (tenant, call), (asked, json!({})), &snapshot).await;
     // The database may be away; the call is ended all the same.
     let view = match calls::detail(&context, &caller, (tenant, call)).await {
         Ok(detail) => TwilioCall::of((tenant, call), &detail),
@@ -142,9 +147,9 @@ async fn lead(
     (tenant, control): (TenantId, &CallControl),
     call: CallId,
     agent: TwimlAgent,
-) -> Result<(), ErrorKind> {
+) -> Result<(&'static str, Snapshot), ErrorKind> {
     let led = control.follow_script(tenant, call, agent).await;
-    led.map(|_| ()).map_err(|why| match why {
+    led.map(|snapshot| ("follow_script", snapshot)).map_err(|why| match why {
         Unheard::NoSuchCall | Unheard::Senseless(Senseless::Over) => NO_CALL,
         Unheard::Senseless(why) => ErrorKind::Senseless(why),
         Unheard::NoRefer => NO_CALL,
@@ -158,7 +163,7 @@ async fn end(
     (tenant, control): (TenantId, &CallControl),
     call: CallId,
     only_unanswered: bool,
-) -> Result<(), ErrorKind> {
+) -> Result<(&'static str, Snapshot), ErrorKind> {
     let refused = |why| match why {
         // What is over is not found: bots take that for the end they wanted.
         Unheard::NoSuchCall | Unheard::Senseless(_) | Unheard::NoRefer => NO_CALL,
@@ -171,7 +176,8 @@ async fn end(
             return Err(ErrorKind::CallAnswered);
         }
     }
-    control.hang_up(tenant, call).map_err(refused)
+    let ended = control.hang_up(tenant, call).await;
+    ended.map(|snapshot| ("hangup", snapshot)).map_err(refused)
 }
 
 /// The codes of Twilio for what stops a call from being placed.

@@ -24,10 +24,11 @@ impl Line {
     pub(super) fn dial(&mut self, out: &mut Vec<Output>) -> LineNews {
         let Stage::Preparing(request) = &self.stage else { return LineNews::Ready };
         let (target, ring_max) = (request.target.clone(), request.ring_max);
+        let beside = request.beside.clone();
         match self.first_offer() {
             Ok(offer) => {
                 self.stage = Stage::Dialling(Early::default());
-                self.say(LegOutput::Dial { target, offer, ring_max }, out);
+                self.say(LegOutput::Dial { target, beside, offer, ring_max }, out);
                 out.push(Output::Record(CallEvent::Dialled(self.side)));
                 LineNews::Ready
             }
@@ -54,10 +55,7 @@ impl Line {
                 Some(LineNews::Progressed { status: status_told, audible })
             }
             LegInput::Answered(body) => Some(self.take_answer(body, out)),
-            LegInput::OfferWanted { terms, place } => {
-                self.change_terms(&terms, place, out);
-                None
-            }
+            LegInput::OfferWanted { terms, place } => self.go_another_way(terms, place, out),
             LegInput::DialFailed { cause, status } => Some(self.fail(cause, status, out)),
             LegInput::Ended { cause, .. } => Some(self.fail(cause, None, out)),
             LegInput::Offered(_)
@@ -131,8 +129,36 @@ impl Line {
         }
     }
 
-    /// The next attempt goes by another trunk: nothing is agreed with anybody.
-    fn change_terms(&mut self, terms: &LegTerms, place: Option<Place>, out: &mut Vec<Output>) {
+    /// The next attempt goes another way, by another trunk where there are terms: nothing is agreed with
+    /// anybody.
+    fn go_another_way(
+        &mut self,
+        terms: Option<Box<LegTerms>>,
+        place: Option<Place>,
+        out: &mut Vec<Output>,
+    ) -> Option<LineNews> {
+        match terms {
+            Some(terms) => self.change_terms(&terms),
+            None => self.leg.forget(),
+        }
+        self.place = place.or(self.place);
+        if let Some(place) = self.place {
+            self.leg.place(place);
+        }
+        self.stage = Stage::Dialling(Early::default());
+        match self.first_offer() {
+            Ok(offer) => {
+                self.say(LegOutput::Offer(offer), out);
+                None
+            }
+            Err(cause) => {
+                self.say(LegOutput::HangUp(cause), out);
+                Some(self.fail(cause, None, out))
+            }
+        }
+    }
+
+    fn change_terms(&mut self, terms: &LegTerms) {
         self.leg = Leg::of(terms);
         self.dtmf_info = terms.dtmf_info;
         self.delayed_offer = terms.delayed_offer;
@@ -141,14 +167,6 @@ impl Line {
         self.hold = terms.hold;
         self.progress = terms.progress;
         self.keys = terms.keys;
-        self.place = place.or(self.place);
-        if let Some(place) = self.place {
-            self.leg.place(place);
-        }
-        self.stage = Stage::Dialling(Early::default());
-        if let Ok(offer) = self.first_offer() {
-            self.say(LegOutput::Offer(offer), out);
-        }
     }
 
     pub(super) fn fail(

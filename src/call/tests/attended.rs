@@ -34,7 +34,7 @@ fn consulting(trunk: u128) -> Bench {
     bench.talk();
     bench.give(Input::TransferRequested(TransferRequest::Attended(Box::new(request()))));
     bench.run_media(FAR);
-    let terms = Box::new(by_trunk(trunk));
+    let terms = Some(Box::new(by_trunk(trunk)));
     bench.leg(FAR, LegInput::OfferWanted { terms, place: None });
     let out = bench.leg(FAR, LegInput::Answered(sdp()));
     assert_eq!(path(&out), Some(AudioPath::Agent(FAR)));

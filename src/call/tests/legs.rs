@@ -205,7 +205,7 @@ fn the_next_attempt_gets_an_offer_by_its_own_terms() {
     bench.leg(NEAR, LegInput::Progressed { status: 183, body: sdp() });
     let wanted = LegTerms { codecs_offered: vec![Codec::Pcma], ..terms() };
     let moved = Place { rtp_port: 30_000, ..place() };
-    let input = LegInput::OfferWanted { terms: Box::new(wanted), place: Some(moved) };
+    let input = LegInput::OfferWanted { terms: Some(Box::new(wanted)), place: Some(moved) };
     let out = bench.leg(NEAR, input);
     let [Output::Leg(NEAR, LegOutput::Offer(Some(offer)))] = out.as_slice() else {
         panic!("{out:?}")

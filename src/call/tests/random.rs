@@ -235,7 +235,8 @@ pub(super) fn request() -> DialRequest {
     };
     let joined_by = Some(TrunkId::from_uuid(uuid::Uuid::from_u128(1)));
     let terms = LegTerms { transfers: true, joined_by, ..terms() };
-    DialRequest { target, terms, ring_max: Duration::from_secs(20) }
+    let ring_max = Duration::from_secs(20);
+    DialRequest { target, beside: Vec::new(), terms, ring_max }
 }
 
 fn leg_input() -> impl Strategy<Value = LegInput> {
@@ -243,7 +244,7 @@ fn leg_input() -> impl Strategy<Value = LegInput> {
         3 => sdp().prop_map(LegInput::Offered),
         3 => sdp().prop_map(LegInput::Acknowledged),
         1 => Just(LegInput::Cancelled),
-        1 => Just(LegInput::OfferWanted { terms: Box::new(terms()), place: None }),
+        1 => Just(LegInput::OfferWanted { terms: Some(Box::new(terms())), place: None }),
         3 => ((180_u16..184), sdp()).prop_map(|(status, body)| LegInput::Progressed { status, body }),
         8 => sdp().prop_map(LegInput::Answered),
         1 => cause().prop_map(|cause| LegInput::DialFailed { cause, status: Some(486) }),

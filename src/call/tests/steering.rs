@@ -2,6 +2,7 @@
 
 use super::legs::path;
 use super::legs::sdp;
+use super::random::request;
 use super::*;
 use crate::call::event::RecordingStep;
 use crate::call::input::AudioPath;
@@ -14,6 +15,7 @@ use crate::call::steer::Order;
 use crate::call::steer::Phase;
 use crate::call::steer::Play;
 use crate::call::steer::Senseless;
+use crate::call::transfer::TransferRequest;
 use crate::types::id::AiProfileId;
 use crate::types::id::RecordingId;
 use uuid::Uuid;
@@ -52,10 +54,15 @@ pub(super) fn profile() -> AiProfileId {
 }
 
 pub(super) fn attach() -> Order {
+    attaching(false)
+}
+
+fn attaching(takes_back: bool) -> Order {
     Order::Attach(Box::new(Attach {
         profile: profile(),
         agent: plain().agent,
         fallbacks: VecDeque::new(),
+        takes_back,
     }))
 }
 
@@ -64,6 +71,7 @@ pub(super) fn all() -> Vec<Order> {
     vec![
         Order::Hold,
         Order::Resume,
+        attaching(true),
         play(1),
         Order::StopPlaying,
         keys(NEAR, "12#"),
@@ -225,6 +233,36 @@ fn another_agent_comes_while_the_caller_hears_comfort_audio() {
     assert_eq!(bench.call.standing().phase, Phase::WithAgent);
     let mut bench = Bench::bridged();
     assert_eq!(bench.order(attach()), Err(Senseless::NotWithAgent));
+}
+
+#[test]
+fn a_script_takes_the_caller_back_from_whoever_has_it_or_is_rung_for_it() {
+    let taken_back = |bench: &mut Bench| {
+        let out = bench.order(attaching(true)).expect("it makes sense");
+        assert!(out.contains(&Output::Leg(FAR, LegOutput::HangUp(HangupCause::Normal))), "{out:?}");
+        assert!(out.contains(&Output::Media(FAR, MediaOutput::Close)), "{out:?}");
+        assert!(out.contains(&Output::Agent(AgentOutput::Attach)), "{out:?}");
+        assert_eq!(path(&out), Some(AudioPath::Waiting(Comfort::Connecting)));
+        bench.give(Input::Media(FAR, MediaInput::Closed(None)));
+        let out = bench.give(Input::Agent(AgentInput::Ready));
+        assert_eq!(path(&out), Some(AudioPath::Agent(NEAR)));
+        // The end of the other leg is not that of the call.
+        let (cause, by) = (HangupCause::Normal, Party::Far);
+        bench.leg(FAR, LegInput::Ended { cause, by });
+        assert_eq!(bench.call.standing().phase, Phase::WithAgent);
+    };
+    taken_back(&mut Bench::bridged());
+    let mut bench = Bench::talking();
+    let bridge = TransferRequest::Bridge(Box::new(request()));
+    bench.give(Input::TransferRequested(bridge));
+    bench.run_media(FAR);
+    assert_eq!(bench.call.standing().phase, Phase::Transferring);
+    taken_back(&mut bench);
+    // A carrier that was asked to take the caller over is not interrupted.
+    let mut bench = Bench::talking();
+    let target = Box::new(request().target);
+    bench.give(Input::TransferRequested(TransferRequest::Refer { target, otherwise: None }));
+    assert_eq!(bench.order(attaching(true)), Err(Senseless::NotWithAgent));
 }
 
 #[test]

@@ -134,6 +134,7 @@ struct Times {
 struct State {
     id: String,
     state: String,
+    phase: String,
 }
 
 /// Does what is asked of calls.
@@ -206,8 +207,14 @@ async fn hang_up(api: &ApiArgs, call: CallId) -> Result<(), Failure> {
         return Ok(());
     }
     let state: State = answer.read()?;
-    output::line(&format!("call {} is {}", state.id, state.state));
+    output::line(&state.text());
     Ok(())
+}
+
+impl State {
+    fn text(&self) -> String {
+        format!("call {} is {}, {}", self.id, self.state, self.phase)
+    }
 }
 
 /// A duration as people read it.

@@ -68,7 +68,7 @@ pub(super) async fn run(api: &ApiArgs, args: &TransferArgs) -> Result<(), Failur
         return Ok(());
     }
     let state: State = answer.read()?;
-    output::line(&format!("call {} is {}", state.id, state.state));
+    output::line(&state.text());
     Ok(())
 }
 

@@ -1,13 +1,13 @@
 //! The call's hold on its agent's task, and what it tells it.
 
 use crate::audio::link::AgentEnd;
+use crate::engine::mailbox;
 use crate::types::cause::HangupCause;
-use tokio::sync::mpsc;
 
 /// The call's hold on its agent's task. Dropping it ends the agent like [`Self::end`].
 #[derive(Debug)]
 pub struct AgentHandle {
-    commands: mpsc::Sender<Command>,
+    commands: mailbox::Sender<Command>,
 }
 
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) enum Command {
 }
 
 impl AgentHandle {
-    pub(super) const fn new(commands: mpsc::Sender<Command>) -> Self {
+    pub(super) const fn new(commands: mailbox::Sender<Command>) -> Self {
         Self { commands }
     }
 

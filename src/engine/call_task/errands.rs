@@ -1,7 +1,7 @@
 //! What applications ask of a call, carried out by its task.
 
-use crate::audio::link::link;
 use crate::call::event::CallEvent;
+use crate::call::input::Input;
 use crate::call::side::LegSide;
 use crate::call::steer::Attach;
 use crate::call::steer::Order;
@@ -11,11 +11,14 @@ use crate::engine::call_task::Task;
 use crate::engine::errand::Ask;
 use crate::engine::errand::Errand;
 use crate::engine::errand::Snapshot;
+use crate::engine::errand::Stood;
 use crate::engine::partner;
 use crate::routing::table::AiProfile;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::agent::TwimlAgent;
+use crate::types::cause::HangupCause;
+use crate::types::cause::Party;
 use crate::types::header::CallVariables;
 use std::sync::Arc;
 
@@ -23,13 +26,19 @@ impl Task {
     /// Does what is asked and answers how the call stands then.
     pub(super) async fn run_errand(&mut self, errand: Errand) {
         let is_look = matches!(errand.ask, Ask::Look);
+        let before = Box::new(self.stands());
         let done = match errand.ask {
             Ask::Look => Ok(()),
             Ask::Order(order) => self.order(order).await,
+            Ask::HangUp => {
+                let (cause, by) = (HangupCause::Normal, Party::Operator);
+                self.take_in(Input::HangupRequested { cause, by }).await;
+                Ok(())
+            }
             Ask::Transfer(input) => {
                 let done = self.call.check_transfer(&input);
                 if done.is_ok() {
-                    self.own.push_back(*input);
+                    self.take_in(*input).await;
                 }
                 done
             }
@@ -38,7 +47,7 @@ impl Task {
                 self.clip = Some(clip);
                 self.order(Order::Play(play)).await
             }
-            Ask::Attach(profile) => self.attach_profile(profile).await,
+            Ask::Attach(profile) => self.attach_profile(profile, false).await,
             Ask::Script(agent) => self.follow_script(*agent).await,
             Ask::Note(event) => {
                 self.note(*event);
@@ -50,19 +59,35 @@ impl Task {
             }
         };
         // Who asked may be gone.
-        drop(errand.reply.send(done.map(|()| self.snapshot(is_look))));
+        drop(errand.reply.send(done.map(|()| self.snapshot(before, is_look))));
     }
 
-    /// The agent of another profile takes over.
+    /// Does what follows from an input at once, so that who asked for it is told what came of it.
+    async fn take_in(&mut self, input: Input) {
+        let mut out = Vec::new();
+        self.call.handle(crate::clock::now(), input, &mut out);
+        for output in out {
+            self.perform(output).await;
+        }
+    }
+
+    fn stands(&self) -> Stood {
+        let record = self.log.record();
+        let profile = record.route.ai_profile;
+        Stood { state: record.state(), standing: self.call.standing(), profile }
+    }
+
+    /// The agent of another profile takes over; from another leg, too, where it takes the caller back.
     pub(super) async fn attach_profile(
         &mut self,
         profile: Arc<AiProfile>,
+        takes_back: bool,
     ) -> Result<(), Senseless> {
         let next = partner::fallbacks(&self.switch.table.load(), &profile);
         let fallbacks = partner::next_agents(&next);
         let before = std::mem::replace(&mut self.route.profile, profile);
         let (profile, agent) = (self.route.profile.id, self.route.profile.agent.clone());
-        let order = Order::Attach(Box::new(Attach { profile, agent, fallbacks }));
+        let order = Order::Attach(Box::new(Attach { profile, agent, fallbacks, takes_back }));
         let done = self.order(order).await;
         match done {
             Ok(()) => self.next_profiles = next,
@@ -71,7 +96,8 @@ impl Task {
         done
     }
 
-    /// A script leads the call from now on: in place of the one that does, or of its agent.
+    /// A script leads the call from now on: in place of the one that does, of its agent, or of whoever the
+    /// caller was passed on to, as bots written for Twilio expect it.
     async fn follow_script(&mut self, mut agent: TwimlAgent) -> Result<(), Senseless> {
         if !self.call.is_answered() {
             return Err(Senseless::NotAnswered);
@@ -91,7 +117,7 @@ impl Task {
         let kind = AgentKind::Twiml(Box::new(agent));
         let agent = AgentSettings { kind, ..self.route.profile.agent.clone() };
         let profile = AiProfile { agent, ..AiProfile::clone(&self.route.profile) };
-        self.attach_profile(Arc::new(profile)).await
+        self.attach_profile(Arc::new(profile), true).await
     }
 
     pub(super) async fn order(&mut self, order: Order) -> Result<(), Senseless> {
@@ -114,7 +140,7 @@ impl Task {
     }
 
     /// `whole`: with what happened up to now.
-    fn snapshot(&mut self, whole: bool) -> Snapshot {
+    fn snapshot(&mut self, before: Box<Stood>, whole: bool) -> Snapshot {
         let mut media = Vec::new();
         for side in LegSide::ALL {
             // Asking for the slot of a leg that never was would make it one.
@@ -126,6 +152,8 @@ impl Task {
         }
         let record = self.log.record();
         Snapshot {
+            before,
+            record: whole.then(|| Box::new(record.clone())),
             state: record.state(),
             stages: record.stages,
             standing: self.call.standing(),
@@ -139,7 +167,7 @@ impl Task {
     /// The new agent gets a link of its own: what the one before had queued is not played.
     pub(super) fn attach_voice(&mut self) {
         let Some(media) = self.media.id() else { return };
-        let (media_end, agent_end) = link();
+        let (media_end, agent_end) = self.voice_link();
         self.switch.media.attach(media, media_end);
         self.start_voice(agent_end, false);
     }

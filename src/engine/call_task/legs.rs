@@ -1,5 +1,6 @@
 //! The signalling of a call's legs: the one that called us, and those we dial.
 
+use crate::agent::breaker;
 use crate::call::dial::DialTarget;
 use crate::call::dial::Joined;
 use crate::call::event::CallEvent;
@@ -8,6 +9,7 @@ use crate::call::input::LegInput;
 use crate::call::input::LegOutput;
 use crate::call::side::LegSide;
 use crate::clock;
+use crate::engine::agent_health::Watch;
 use crate::engine::call_task::Task;
 use crate::engine::call_task::Woken;
 use crate::engine::call_task::media::Slot;
@@ -17,12 +19,17 @@ use crate::engine::dial::DialHandle;
 use crate::engine::dial::DialNews;
 use crate::engine::dial::DialRoute;
 use crate::engine::dial::DialSeed;
+use crate::engine::dial::LegWay;
+use crate::engine::dial::OfferedFor;
 use crate::engine::dial::PeerRoute;
-use crate::engine::leg_terms;
+use crate::engine::dial::Watched;
+use crate::engine::mailbox;
 use crate::engine::passing;
 use crate::engine::replacement::Replacement;
 use crate::engine::sip_shard::CallLeg;
 use crate::engine::sip_shard::ShardHandle;
+use crate::engine::way;
+use crate::routing::decision::Decision;
 use crate::routing::outbound::DiversionReason;
 use crate::routing::outbound::Forwarding;
 use crate::routing::outbound::OutboundPlan;
@@ -33,11 +40,12 @@ use crate::sip::endpoint::event::Command;
 use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Refusal;
 use crate::sip::locate::NextHop;
+use crate::types::agent::AgentKind;
 use crate::types::cause::HangupCause;
+use crate::types::transport::Transport;
 use bytes::Bytes;
 use std::net::IpAddr;
 use std::sync::Arc;
-use tokio::sync::mpsc;
 
 /// News of dialled legs that wait for their call; their tasks wait when it is full.
 const NEWS_MAX: usize = 32;
@@ -50,7 +58,7 @@ pub(in crate::engine) enum Near {
     /// It called us: a dialog of this shard.
     Invited(ShardHandle, DialogId),
     /// We called it; this keeps the call's queue open.
-    Dialled(#[expect(dead_code, reason = "held for being held")] mpsc::Sender<Input>),
+    Dialled(#[expect(dead_code, reason = "held for being held")] mailbox::Sender<Input>),
 }
 
 /// Legs that were dialled.
@@ -63,13 +71,13 @@ pub(super) struct Others {
     slots: [Slot; 2],
     /// How the near leg is dialled, until it is.
     plan: Option<Box<OutboundPlan>>,
-    news: mpsc::Receiver<(LegSide, DialNews)>,
-    news_in: mpsc::Sender<(LegSide, DialNews)>,
+    news: mailbox::Receiver<(LegSide, DialNews)>,
+    news_in: mailbox::Sender<(LegSide, DialNews)>,
 }
 
 impl Others {
     pub(super) fn new(plan: Option<Box<OutboundPlan>>) -> Self {
-        let (news_in, news) = mpsc::channel(NEWS_MAX);
+        let (news_in, news) = mailbox::bounded(NEWS_MAX);
         let carried = [None, None, None];
         let slots = Default::default();
         Self { dials: [None, None, None], carried, slots, plan, news, news_in }
@@ -121,8 +129,9 @@ impl Task {
     }
 
     pub(super) async fn signal(&mut self, side: LegSide, output: LegOutput) {
-        if let LegOutput::Dial { target, offer, .. } = output {
-            return self.dial(side, target, offer);
+        if let LegOutput::Dial { target, beside, offer, .. } = output {
+            let targets = std::iter::once(target).chain(beside).collect();
+            return self.dial(side, targets, offer);
         }
         let output = match output {
             // Its carrier may hang the caller up before it takes the other leg.
@@ -139,7 +148,9 @@ impl Task {
             LegOutput::AnswerReplacement { body, turn } => {
                 return self.replace_near(body, turn).await;
             }
-            LegOutput::RefuseReplacement(cause) => return self.refuse_replacement(cause).await,
+            LegOutput::RefuseReplacement(cause) => {
+                return self.refuse_replacement(cause).await;
+            }
             // The caller may leave its agent with somebody else: its shard holds the queue no longer.
             LegOutput::AcceptRefer if side == LegSide::Near => {
                 self.kept = self.switch.registry.inputs_of(self.id());
@@ -201,21 +212,91 @@ impl Task {
         }
     }
 
-    fn dial(&mut self, side: LegSide, target: DialTarget, offer: Option<Bytes>) {
-        let route = match self.route_to(side, target) {
-            Ok(route) => route,
-            Err(cause) => return self.leg(side, LegInput::DialFailed { cause, status: None }),
+    fn dial(&mut self, side: LegSide, targets: Vec<DialTarget>, offer: Option<Bytes>) {
+        let mut routes = Vec::new();
+        let mut failure = HangupCause::SwitchFault;
+        let watched = self.watched(&targets);
+        for target in targets {
+            match self.route_to(side, target) {
+                Ok(route) => routes.push(route),
+                Err(cause) => failure = cause,
+            }
+        }
+        if routes.len() > 1
+            && let Err(cause) = self.agree_on_ports(side, &mut routes)
+        {
+            failure = cause;
+            routes.clear();
+        }
+        let Some(first) = routes.first() else {
+            let (cause, status) = (failure, None);
+            return self.leg(side, LegInput::DialFailed { cause, status });
         };
+        let offered_for = self.offered_for(side, first);
         let call = self.id();
-        let offered_for = match side {
-            LegSide::Near => Some(self.route.trunk.id),
-            LegSide::Far | LegSide::Third => None,
-        };
         let others = self.others.get_or_insert_with(|| Box::new(Others::new(None)));
         let news = others.news_in.clone();
         *of_side(&mut others.carried, side) = None;
-        let seed = DialSeed { call, side, route, offered_for, offer, news };
+        let seed = DialSeed { call, side, routes, offered_for, offer, watched, news };
         *others.dial(side) = Some(dial::start(&self.switch, seed));
+    }
+
+    /// A leg that goes to the agent of the call counts at the circuit of that.
+    fn watched(&self, targets: &[DialTarget]) -> Watched {
+        let kind = &self.route.profile.agent.kind;
+        let ([DialTarget::Uri { uri, .. }], AgentKind::Sip(agent)) = (targets, kind) else {
+            return Watched::default();
+        };
+        let endpoint = breaker::endpoint_of(kind).filter(|_| agent.uri == *uri);
+        let health = self.switch.registry.agent_health();
+        let watch = |endpoint| Watched::by(Watch::new(health, self.route.tenant.id, endpoint));
+        endpoint.map(watch).unwrap_or_default()
+    }
+
+    /// Those rung at once for one leg are told the same ports: whose trunks keep to others than the first that
+    /// keeps to any is not rung.
+    fn agree_on_ports(
+        &mut self,
+        side: LegSide,
+        routes: &mut Vec<DialRoute>,
+    ) -> Result<(), HangupCause> {
+        let keeps = |trunk: &Arc<Trunk>| trunk.media.ports.clone();
+        let kept = routes.iter().flat_map(DialRoute::trunks).find(|trunk| keeps(trunk).is_some());
+        let Some(trunk) = kept.map(Arc::clone) else { return Ok(()) };
+        let own = keeps(&trunk);
+        routes.retain(|route| {
+            let fits = route.trunks().all(|trunk| keeps(trunk).is_none_or(|it| own == Some(it)));
+            if !fits {
+                let mut decision = Decision::new();
+                decision.note("not_rung", "its trunk keeps to other RTP ports".to_owned());
+                self.note(CallEvent::Attempted(decision));
+            }
+            fits
+        });
+        let way = LegWay {
+            terms: None,
+            listener: self.switch.listener_for(Some(&trunk), Transport::Udp, None),
+            is_ipv6: self.listener.rtp_address.is_ipv6(),
+            is_forked: true,
+            trunk: Some(trunk),
+        };
+        self.go_by(side, way).map(|_| ())
+    }
+
+    /// What the first offer of a leg was made for, before anybody knew its way.
+    fn offered_for(&self, side: LegSide, route: &DialRoute) -> OfferedFor {
+        let own = &self.listener;
+        let listener = self.switch.listeners.iter().position(|other| other.name == own.name);
+        let listener = listener.and_then(|index| u16::try_from(index).ok());
+        let terms = match (side, route) {
+            (LegSide::Near, DialRoute::Planned(plan)) => {
+                let hop = plan.tries.first().and_then(|first| first.gateway.next_hop().transport);
+                Some((self.route.trunk.id, hop.unwrap_or(Transport::Udp)))
+            }
+            (LegSide::Near | LegSide::Far | LegSide::Third, _) => None,
+        };
+        let place = listener.map(|listener| (listener, own.rtp_address.is_ipv6()));
+        OfferedFor { terms, place }
     }
 
     fn route_to(&mut self, side: LegSide, target: DialTarget) -> Result<DialRoute, HangupCause> {
@@ -242,7 +323,7 @@ impl Task {
                 }
             }
             DialTarget::Uri { uri, credentials, headers, pass } => {
-                let from_host = self.listener.rtp_address;
+                let from_host = self.host_for(uri.as_str());
                 let own_host = match from_host {
                     IpAddr::V4(host) => host.to_string(),
                     IpAddr::V6(host) => format!("[{host}]"),
@@ -260,7 +341,8 @@ impl Task {
                     variables: &self.route.variables,
                 };
                 let passing = self.route.passing.as_deref();
-                let headers = passing::to_peer(&callers, (&headers, &pass), passing);
+                let headers =
+                    passing::to_peer(&callers, (&headers, &pass), (passing, &self.route.trail));
                 let hops = self.route.hops_left;
                 let route = PeerRoute { uri, credentials, headers, from_user, from_host, hops };
                 Ok(DialRoute::Peer(Box::new(route)))
@@ -268,10 +350,18 @@ impl Task {
         }
     }
 
+    /// The address under which a peer at this address is called.
+    fn host_for(&self, uri: &str) -> IpAddr {
+        let (transport, at) = (way::transport_of(uri), way::address_of(uri));
+        let listener = self.switch.listener(self.switch.listener_for(None, transport, at));
+        listener.map_or(self.listener.rtp_address, |listener| listener.rtp_address)
+    }
+
     /// What a leg that this call goes on to by a trunk has of the near leg.
     fn pass_on(&self, request: &mut OutboundRequest, reason: DiversionReason) {
         request.call_id = self.id().to_string();
         request.hops_left = Some(self.route.hops_left);
+        request.trail = self.route.trail.to_value();
         request.variables = self.route.variables.clone();
         if matches!(self.near, Near::Dialled(_)) {
             return;
@@ -285,6 +375,7 @@ impl Task {
             reason,
             diversion: passing.and_then(|passing| passing.diversion.clone()),
             history: passing.and_then(|passing| passing.history.clone()),
+            diverted: passing.map_or(0, |passing| passing.diverted),
         });
     }
 
@@ -333,19 +424,22 @@ impl Task {
                 self.note(CallEvent::Attempted(decision));
                 None
             }
-            DialNews::OfferWanted { trunk, transport } => {
-                let terms = Box::new(leg_terms::outbound(&trunk, transport));
-                if side == LegSide::Near {
-                    self.switch.registry.moved_to(self.id(), &trunk);
-                }
-                match self.go_by(side, trunk) {
-                    Ok(place) => Some(Input::Leg(side, LegInput::OfferWanted { terms, place })),
-                    Err(cause) => {
-                        // Its task hangs up what it began.
-                        *self.others().dial(side) = None;
-                        Some(Input::Leg(side, LegInput::DialFailed { cause, status: None }))
-                    }
-                }
+            DialNews::OfferWanted(way) => Some(self.offer_wanted(side, way)),
+        }
+    }
+
+    /// The next attempt goes by a way that the offer was not made for.
+    fn offer_wanted(&mut self, side: LegSide, mut way: LegWay) -> Input {
+        let terms = way.terms.take();
+        if let Some(trunk) = way.trunk.as_ref().filter(|_| side == LegSide::Near) {
+            self.switch.registry.moved_to(self.id(), trunk);
+        }
+        match self.go_by(side, way) {
+            Ok(place) => Input::Leg(side, LegInput::OfferWanted { terms, place }),
+            Err(cause) => {
+                // Its task hangs up what it began.
+                *self.others().dial(side) = None;
+                Input::Leg(side, LegInput::DialFailed { cause, status: None })
             }
         }
     }

@@ -2,7 +2,9 @@
 
 use crate::audio::bridge::Waiting;
 use crate::audio::link::AgentEnd;
+use crate::audio::link::MediaEnd;
 use crate::audio::link::link;
+use crate::audio::link::wide_link;
 use crate::audio::ringback::RingbackForm;
 use crate::call::event::CallEvent;
 use crate::call::input::AudioPath;
@@ -14,20 +16,24 @@ use crate::call::leg::Place;
 use crate::call::side::LegSide;
 use crate::clock;
 use crate::engine::call_task::Task;
+use crate::engine::dial::LegWay;
 use crate::engine::media_events::MediaEvents;
+use crate::engine::media_home::MediaHome;
 use crate::engine::media_thread::MediaEvent;
 use crate::engine::media_thread::MediaId;
 use crate::engine::media_thread::MediaRules;
 use crate::engine::media_thread::MediaSetup;
+use crate::engine::media_thread::RtpLocal;
 use crate::engine::media_thread::RtpPorts;
 use crate::media::setup::JITTER_DEPTH_MS;
+use crate::media::setup::VoipMetricsRule;
 use crate::routing::signalling::DtmfSend;
 use crate::routing::trunk::RtcpMode;
+use crate::routing::trunk::RtcpXr;
 use crate::routing::trunk::Trunk;
 use crate::routing::trunk::TrunkMedia;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// The media of one leg.
@@ -36,9 +42,13 @@ pub(super) struct Slot {
     ports: Option<RtpPorts>,
     pub(super) open: Option<(MediaId, MediaEvents)>,
     /// The agent's end of the link, until an agent is started.
-    pub(super) agent_end: Option<AgentEnd>,
+    pub(super) agent_end: Option<Box<AgentEnd>>,
     /// The trunk it goes by, as far as it is known.
     pub(super) trunk: Option<Arc<Trunk>>,
+    /// What its sockets are bound to.
+    bound_to: Option<RtpLocal>,
+    /// Somebody of several who are rung at once was told where it is.
+    is_pinned: bool,
     /// Where our media was said to be.
     pub(super) place: Option<Place>,
 }
@@ -81,6 +91,10 @@ impl Task {
                 self.note(CallEvent::Talk(talk));
                 None
             }
+            Some(MediaEvent::Trouble(trouble)) => {
+                self.note(CallEvent::AudioTrouble(side, trouble));
+                None
+            }
             Some(MediaEvent::TimedOut) => Some(Input::Media(side, MediaInput::TimedOut)),
             Some(MediaEvent::Failed) => Some(fault),
             None => {
@@ -91,6 +105,11 @@ impl Task {
                 Some(fault)
             }
         }
+    }
+
+    /// Whether the keys of the near leg's peer are kept from agents, recordings and records.
+    pub(super) fn keys_are_private(&self) -> bool {
+        self.media.trunk.as_ref().is_some_and(|trunk| trunk.media.dtmf_private)
     }
 
     /// The slot of a leg; `None` of one that was never dialled.
@@ -115,7 +134,7 @@ impl Task {
                     self.switch.media.start_playout(media);
                 }
             }
-            MediaOutput::Close => self.close_media(side).await,
+            MediaOutput::Close => Box::pin(self.close_media(side)).await,
             MediaOutput::Play(number) => {
                 let clip = self.clip.take_if(|clip| clip.number() == number);
                 if let Some((media, clip)) = self.media_id(side).zip(clip) {
@@ -149,23 +168,25 @@ impl Task {
         if side == LegSide::Near {
             self.media.trunk = Some(Arc::clone(&self.route.trunk));
         }
-        let within = match side {
-            LegSide::Near => self.route.trunk.media.ports.as_ref(),
-            // It is known when the first gateway is chosen.
-            LegSide::Far | LegSide::Third => None,
-        };
-        let reserved = self.switch.media.reserve(self.listener.bind, within);
-        let listener = self.listener.rtp_address;
+        // That of another leg is known when its first address is chosen; it moves there.
+        let trunk = Some(&self.route.trunk).filter(|_| side == LegSide::Near);
+        let within = trunk.and_then(|trunk| trunk.media.ports.as_ref());
+        let own = &self.listener;
+        let is_ipv6 = own.rtp_address.is_ipv6();
+        let home = MediaHome::of(&self.switch.listeners, own, trunk.map(Arc::as_ref), is_ipv6);
+        let reserved = self.switch.media.reserve(home.local.clone(), within);
         let Some(slot) = self.slot(side) else { return };
+        if side != LegSide::Near {
+            // Of the leg that had this place before.
+            slot.trunk = None;
+        }
         let input = match reserved {
             Ok(ports) => {
-                let place = Place {
-                    address: rtp_address(slot.trunk.as_deref(), listener),
-                    rtp_port: ports.rtp_port,
-                    rtcp_port: ports.rtcp_port,
-                };
+                let place = place(&home, &ports);
                 slot.ports = Some(ports);
                 slot.place = Some(place);
+                slot.bound_to = Some(home.local);
+                slot.is_pinned = false;
                 MediaInput::Reserved(place)
             }
             Err(_) => MediaInput::Refused(HangupCause::NoPorts),
@@ -173,10 +194,18 @@ impl Task {
         self.own.push_back(Input::Media(side, input));
     }
 
+    /// A link for whoever answers the call: at 16 kHz too, where both the agent and the trunk may have them.
+    pub(super) fn voice_link(&self) -> (MediaEnd, AgentEnd) {
+        let media = &self.route.trunk.media;
+        let mut codecs = media.codecs.iter().chain(&media.codecs_offered);
+        let is_wide = codecs.any(|codec| codec.is_wide());
+        if is_wide && self.route.profile.agent.kind.hears_wide() { wide_link() } else { link() }
+    }
+
     fn open_media(&mut self, side: LegSide) {
+        let (media_end, agent_end) = self.voice_link();
         let Some(slot) = self.slot(side) else { return };
         let Some(ports) = slot.ports.take() else { return };
-        let (media_end, agent_end) = link();
         let rules = slot
             .trunk
             .as_ref()
@@ -194,7 +223,7 @@ impl Task {
         let input = match opened {
             Ok(media) => {
                 slot.open = Some(media);
-                slot.agent_end = Some(agent_end);
+                slot.agent_end = Some(Box::new(agent_end));
                 MediaInput::Opened
             }
             Err(_) => MediaInput::Refused(HangupCause::Overload),
@@ -202,39 +231,49 @@ impl Task {
         self.own.push_back(Input::Media(side, input));
     }
 
-    /// Lets the media of a leg go by the rules of the trunk it goes by from now on, before its peer is
-    /// told where it is; gives that place.
+    /// Lets the media of a leg go the way that its signalling goes from now on, by the rules of that trunk,
+    /// before its peer is told where they are; gives that place.
     ///
     /// # Errors
-    /// `NoPorts` where the trunk keeps to ports of which none is free.
+    /// `NoPorts` where none is free of those that the way keeps to.
     pub(super) fn go_by(
         &mut self,
         side: LegSide,
-        trunk: Arc<Trunk>,
+        way: LegWay,
     ) -> Result<Option<Place>, HangupCause> {
-        let (bind, listener) = (self.listener.bind, self.listener.rtp_address);
+        let LegWay { trunk, listener, is_ipv6, is_forked, .. } = way;
         let media = self.switch.media.clone();
+        let listener = self.switch.listener(listener).unwrap_or(&self.listener);
+        let described = trunk.as_deref();
+        let home = MediaHome::of(&self.switch.listeners, listener, described, is_ipv6);
         let Some(slot) = self.slot(side) else { return Ok(None) };
         let Some((id, _)) = &slot.open else { return Ok(None) };
-        media.rule(*id, media_rules(&trunk.media));
-        let address = rtp_address(Some(trunk.as_ref()), listener);
-        let mut place = slot.place.map(|place| Place { address, ..place });
-        let within = trunk.media.ports.as_ref();
-        let is_outside = |place: Place| {
-            within.is_some_and(|own| {
-                !own.contains(&place.rtp_port) || !own.contains(&place.rtcp_port)
-            })
+        let none = TrunkMedia::default();
+        let terms = trunk.as_ref().map_or(&none, |trunk| &trunk.media);
+        media.rule(*id, media_rules(terms));
+        let within = terms.ports.as_ref();
+        let is_inside = |place: &Place| {
+            within.is_none_or(|own| own.contains(&place.rtp_port) && own.contains(&place.rtcp_port))
         };
-        if place.is_some_and(is_outside) {
-            let ports = media.reserve(bind, within).map_err(|_| HangupCause::NoPorts)?;
-            let (rtp_port, rtcp_port) = (ports.rtp_port, ports.rtcp_port);
-            place = Some(Place { address, rtp_port, rtcp_port });
-            ports.classify(trunk.media.dscp);
-            media.move_to(*id, ports);
-        }
-        slot.place = place;
-        slot.trunk = Some(trunk);
-        Ok(place)
+        let stays = slot.bound_to.as_ref() == Some(&home.local);
+        let is_pinned = std::mem::replace(&mut slot.is_pinned, is_forked) && is_forked;
+        let kept = slot.place.filter(|place| is_pinned || (stays && is_inside(place)));
+        let place = match kept {
+            Some(place) if stays => Place { address: home.advertised, ..place },
+            Some(place) => place,
+            None => {
+                let ports = media.reserve(home.local.clone(), within);
+                let ports = ports.map_err(|_| HangupCause::NoPorts)?;
+                let place = place(&home, &ports);
+                ports.classify(terms.dscp);
+                media.move_to(*id, ports);
+                slot.bound_to = Some(home.local);
+                place
+            }
+        };
+        slot.place = Some(place);
+        slot.trunk = trunk;
+        Ok(Some(place))
     }
 
     async fn close_media(&mut self, side: LegSide) {
@@ -308,12 +347,12 @@ impl Task {
 
     /// Whoever speaks does so to this session from now on; what it had queued for another is dropped.
     fn give_voice_to(&mut self, media: MediaId) {
+        let (media_end, agent_end) = self.voice_link();
         let Some(voice) = &mut self.voice else { return };
         if voice.heard_by == Some(media) {
             return;
         }
         let before = voice.heard_by.replace(media);
-        let (media_end, agent_end) = link();
         // The agent lets go of its link before anybody closes the other end: that would end it.
         voice.speaker.relink(agent_end);
         self.switch.media.attach(media, media_end);
@@ -340,16 +379,22 @@ pub(crate) fn media_rules(media: &TrunkMedia) -> MediaRules {
         inactivity: media.inactivity,
         allowed: media.remote_cidrs.clone(),
         rtcp: media.rtcp != RtcpMode::Off,
+        voip_metrics: match media.rtcp_xr {
+            RtcpXr::Off => VoipMetricsRule::Never,
+            RtcpXr::Asked => VoipMetricsRule::Asked,
+            RtcpXr::On => VoipMetricsRule::Always,
+        },
         dscp: media.dscp,
         symmetric: media.symmetric,
         keys_signalled: media.dtmf_send == DtmfSend::Info,
         tones_heard: media.dtmf_tones,
+        keys_private: media.dtmf_private,
         key_ms,
         key_gap_ms,
     }
 }
 
-/// The address that the peer of a leg is told to send media to.
-pub(super) fn rtp_address(trunk: Option<&Trunk>, listener: IpAddr) -> IpAddr {
-    trunk.and_then(|trunk| trunk.media.advertise_rtp).unwrap_or(listener)
+fn place(home: &MediaHome, ports: &RtpPorts) -> Place {
+    let RtpPorts { rtp_port, rtcp_port, .. } = *ports;
+    Place { address: home.advertised, rtp_port, rtcp_port }
 }

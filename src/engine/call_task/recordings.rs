@@ -9,6 +9,7 @@ use crate::call::steer::Order;
 use crate::clock;
 use crate::engine::call_task::Task;
 use crate::recording::recorder::Outcome;
+use crate::types::codec::Codec;
 use crate::types::id::RecordingId;
 use crate::types::recording::RecordingFault;
 use crate::types::recording::RecordingOf;
@@ -68,8 +69,10 @@ impl Task {
         let of = RecordingOf { id, call: self.id(), tenant: self.route.tenant.id };
         let media = self.media_id(LegSide::Near).ok_or(RecordingFault::NoMedia);
         let recorder = self.switch.recorder.as_ref().ok_or(RecordingFault::Fault);
+        let is_wide = self.log.record().codec.is_some_and(Codec::is_wide);
+        let rate = if is_wide { TapeRate::Wide } else { TapeRate::Narrow };
         let begun = media.and_then(|media| {
-            let (tape, outcome) = recorder?.begin(of, TapeRate::Narrow)?;
+            let (tape, outcome) = recorder?.begin(of, rate)?;
             self.switch.media.record(media, tape);
             Ok(outcome)
         });
@@ -84,7 +87,7 @@ impl Task {
         if self.route.record && self.call.is_answered() {
             self.route.record = false;
             let order = Order::Record(RecordOrder::Start(clock::new_recording_id()));
-            if let Err(why) = self.order(order).await {
+            if let Err(why) = Box::pin(self.order(order)).await {
                 tracing::warn!(%why, "a call that was to be recorded is not");
             }
         }

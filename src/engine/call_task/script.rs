@@ -12,6 +12,7 @@ use crate::agent::script::vocabulary::Replacement;
 use crate::agent::script::vocabulary::Script;
 use crate::agent::twiml;
 use crate::audio::link::AgentEnd;
+use crate::call::dial::DialRequest;
 use crate::call::dial::DialTarget;
 use crate::call::event::CallDirection;
 use crate::call::event::CallEvent;
@@ -27,6 +28,7 @@ use crate::engine::agent_task::AgentEvent;
 use crate::engine::call_task::Task;
 use crate::engine::call_task::status::StatusCallback;
 use crate::engine::call_task::voice::Speaker;
+use crate::engine::mailbox;
 use crate::engine::partner;
 use crate::engine::script_task;
 use crate::engine::script_task::DialNews;
@@ -47,11 +49,11 @@ use crate::types::header::FieldValue;
 use crate::types::id::AiProfileId;
 use crate::types::id::RecordingId;
 use crate::types::moment::Moment;
+use crate::types::number::E164;
 use crate::types::script::ProfileScript;
 use crate::types::secret::Secret;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 
 /// How long web servers may take that no profile names.
 const WEB_TIMEOUT: Duration = Duration::from_secs(10);
@@ -98,7 +100,7 @@ impl Task {
         plan: ScriptPlan,
         call: AgentCall,
         end: AgentEnd,
-        events: mpsc::Sender<ScriptEvent>,
+        events: mailbox::Sender<ScriptEvent>,
     ) -> ScriptHandle {
         let facts = self.facts();
         let after_answer = facts.is_outbound;
@@ -130,6 +132,7 @@ impl Task {
             health: self.switch.registry.agent_health(),
             call,
             facts,
+            is_answered: self.call.is_answered(),
             recordings,
             end,
         };
@@ -221,13 +224,10 @@ impl Task {
     }
 
     fn dial_for_script(&mut self, dial: Dial) -> Option<Input> {
-        let mut request = match dial.to {
-            DialTo::Number(to) => partner::transferred_to(to, dial.timeout),
-            DialTo::Peer(uri) => partner::to_peer(uri, dial.timeout),
-        };
-        if let DialTarget::Number { from, .. } = &mut request.target {
-            *from = dial.caller_id;
-        }
+        let from = dial.caller_id;
+        let mut requests = dial.to.into_iter().map(|to| request_to(to, from, dial.timeout));
+        let mut request = requests.next()?;
+        request.beside = requests.map(|request| request.target).collect();
         let input = Input::TransferRequested(TransferRequest::Dial(Box::new(request)));
         self.script_state.dial_answered = None;
         match self.call.check_transfer(&input) {
@@ -330,7 +330,7 @@ impl Task {
         let own = table.ai_profile(profile).filter(|own| own.tenant == self.route.tenant.id);
         let done = match own {
             Some(profile) => {
-                self.attach_profile(Arc::clone(profile)).await.map_err(|why| why.text())
+                self.attach_profile(Arc::clone(profile), false).await.map_err(|why| why.text())
             }
             None => Err("the tenant has no such profile"),
         };
@@ -344,6 +344,24 @@ impl Task {
     pub(super) fn replace_script(&self, source: &TwimlSource) -> bool {
         self.script().is_some_and(|script| script.replace(first(source)))
     }
+}
+
+/// A leg to one of those whom a script dials.
+fn request_to(to: DialTo, caller_id: Option<E164>, ring_max: Duration) -> DialRequest {
+    let mut request = match to {
+        DialTo::Number(to) => partner::transferred_to(to, ring_max),
+        DialTo::Peer(uri, own) => {
+            let mut request = partner::to_peer(uri, ring_max);
+            if let DialTarget::Uri { credentials, .. } = &mut request.target {
+                *credentials = own;
+            }
+            request
+        }
+    };
+    if let DialTarget::Number { from, .. } = &mut request.target {
+        *from = caller_id;
+    }
+    request
 }
 
 /// The script that a source names. A document that came with the call was read before.

@@ -93,6 +93,7 @@ fn route() -> CallRoute {
             id: tenant,
             name: "acme".to_owned(),
             status: TenantStatus::Active,
+            plan: None,
             calls_max: 0,
             cps_max: 0,
             default_profile: None,
@@ -121,6 +122,7 @@ fn route() -> CallRoute {
         variables: CallVariables::default(),
         withheld: false,
         passing: None,
+        trail: Default::default(),
         hops_left: 70,
         peer_host: String::new(),
         record: false,
@@ -165,7 +167,7 @@ fn begin(switch: &Arc<Switch>, answered: Option<Moment>) -> Overheard {
         route,
         campaign: None,
     };
-    start(switch, seed, mpsc::channel(4));
+    start(switch, seed, mailbox::bounded(4));
     overheard
 }
 
@@ -214,4 +216,14 @@ fn a_call_whose_task_panics_before_the_answer_is_a_fault_and_no_ended_call() {
     assert_eq!((record.cause, record.duration), (Some(HangupCause::SwitchFault), Duration::ZERO));
     assert!(counted.contains("call_faults_total 1"), "{counted}");
     assert!(!counted.contains("calls_ended_total{"), "{counted}");
+}
+
+#[test]
+fn the_task_of_a_call_takes_little_room() {
+    fn room<A, F>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+    let task = size_of::<Task>();
+    let running = room(|(task, written): (&'static mut Task, Written)| task.run(written));
+    assert!(task <= 3_200 && running <= 1_000, "{task} and {running} bytes");
 }

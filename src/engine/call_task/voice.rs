@@ -22,6 +22,7 @@ use crate::engine::agent_task::AgentSetup;
 use crate::engine::agent_task::Said;
 use crate::engine::call_task::Task;
 use crate::engine::call_task::script::ScriptPlan;
+use crate::engine::mailbox;
 use crate::engine::media_thread::MediaId;
 use crate::engine::originate;
 use crate::engine::originate::TransferTarget;
@@ -36,7 +37,6 @@ use crate::types::limit::SAID_TURNS_MAX;
 use crate::types::trace_context::SpanPart;
 use crate::types::trace_context::TraceContext;
 use std::sync::Arc;
-use tokio::sync::mpsc;
 
 /// Events of an agent that wait for its call.
 const AGENT_EVENTS_MAX: usize = 16;
@@ -59,8 +59,8 @@ pub(super) enum Speaker {
 }
 
 enum Events {
-    Agent(mpsc::Receiver<AgentEvent>),
-    Script(mpsc::Receiver<ScriptEvent>),
+    Agent(mailbox::Receiver<AgentEvent>),
+    Script(mailbox::Receiver<ScriptEvent>),
 }
 
 /// What was heard of who speaks; `None`: its task ended without a word.
@@ -126,7 +126,7 @@ impl Task {
     pub(super) async fn voice_event(&mut self, event: VoiceEvent) -> Option<Input> {
         match event {
             VoiceEvent::Agent(event) => self.agent_event(event).await,
-            VoiceEvent::Script(Some(event)) => self.script_event(event).await,
+            VoiceEvent::Script(Some(event)) => Box::pin(self.script_event(event)).await,
             VoiceEvent::Script(None) => {
                 self.voice = None;
                 Some(Input::Agent(AgentInput::Lost(HangupCause::AgentLost)))
@@ -157,7 +157,7 @@ impl Task {
             (AgentEvent::HangupRequested, false) => Some(Input::Agent(AgentInput::HungUp)),
             (AgentEvent::TransferRequested(to), false) => self.transfer_for_agent(&to),
             (AgentEvent::DigitsRequested(digits), false) => {
-                self.send_keys_for_agent(&digits).await;
+                Box::pin(self.send_keys_for_agent(&digits)).await;
                 None
             }
             (AgentEvent::Said(said), false) => {
@@ -240,7 +240,7 @@ impl Task {
         match output {
             AgentOutput::Start => {
                 if let Some(end) = self.media.agent_end.take() {
-                    self.start_voice(end, false);
+                    self.start_voice(*end, false);
                 }
             }
             AgentOutput::TakeProfile(id) => {
@@ -282,7 +282,7 @@ impl Task {
             self.switch.media.listen(media, self.listener_of_voice(is_fallback));
         }
         let (speaker, events) = if is_fallback {
-            let (events_in, events) = mpsc::channel(AGENT_EVENTS_MAX);
+            let (events_in, events) = mailbox::bounded(AGENT_EVENTS_MAX);
             let handle = agent_task::start_announcement(Announcement::Fallback, end, events_in);
             (Speaker::Agent(handle), Events::Agent(events))
         } else {
@@ -292,7 +292,10 @@ impl Task {
         self.voice = Some(Voice { speaker, events, is_fallback, heard_by });
     }
 
-    fn start_speaker(&self, end: AgentEnd) -> (Speaker, Events) {
+    fn start_speaker(&self, mut end: AgentEnd) -> (Speaker, Events) {
+        if self.keys_are_private() {
+            end.keep_keys_private();
+        }
         let sampling = self.switch.sampling;
         let call = AgentCall {
             call_id: self.id(),
@@ -305,11 +308,11 @@ impl Task {
         };
         let settings = self.route.profile.agent.clone();
         if let Some(plan) = ScriptPlan::of(&settings.kind) {
-            let (events_in, events) = mpsc::channel(AGENT_EVENTS_MAX);
+            let (events_in, events) = mailbox::bounded(AGENT_EVENTS_MAX);
             let handle = self.start_script(plan, call, end, events_in);
             return (Speaker::Script(handle), Events::Script(events));
         }
-        let (events_in, events) = mpsc::channel(AGENT_EVENTS_MAX);
+        let (events_in, events) = mailbox::bounded(AGENT_EVENTS_MAX);
         let (roots, give_back) = (self.switch.roots.clone(), None);
         let awaited = self.switch.registry.awaited_agents();
         let health = self.switch.registry.agent_health();

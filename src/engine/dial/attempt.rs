@@ -9,13 +9,19 @@ use crate::engine::dial::CarriedDialog;
 use crate::engine::dial::DialNews;
 use crate::engine::dial::DialRoute;
 use crate::engine::dial::EVENTS_MAX;
+use crate::engine::dial::LegWay;
 use crate::engine::dial::Line;
+use crate::engine::dial::OfferedFor;
+use crate::engine::dial::Watched;
 use crate::engine::dial::attempt::resting::gateway_address;
 use crate::engine::dial::carry;
 use crate::engine::dial::carry::Carried;
 use crate::engine::dial::route::Chooser;
 use crate::engine::dial::route::Target;
 use crate::engine::dial::route::Todo;
+use crate::engine::dial::route::refusal;
+use crate::engine::leg_terms;
+use crate::engine::mailbox;
 use crate::engine::registry::PermitGuard;
 use crate::engine::registry::RegisteredWay;
 use crate::engine::registry::SourceGuard;
@@ -32,37 +38,43 @@ use crate::routing::trunk::TrunkPath;
 use crate::sip::endpoint::event::Command;
 use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Event;
+use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::outbound::OutboundInvite;
 use crate::sip::endpoint::told::DialogName;
 use crate::sip::endpoint::told::Furthest;
-use crate::sip::endpoint::told::RefusalNote;
 use crate::sip::locate;
 use crate::sip::locate::LocateError;
 use crate::types::cause::HangupCause;
-use crate::types::id::TrunkId;
 use crate::types::moment::Moment;
+use crate::types::srtp::SrtpPolicy;
 use crate::types::transport::LocalEnd;
 use crate::types::transport::Oversize;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 
 /// Runs a leg from its first try to its end.
 pub(super) async fn run(
     mut line: Line,
     route: DialRoute,
-    (offered_for, offer): (Option<TrunkId>, Option<Bytes>),
+    (offered_for, offer): (Option<OfferedFor>, Option<Bytes>),
+    mut watched: Watched,
 ) {
+    if !watched.admits() {
+        let cause = HangupCause::AgentCircuitOpen;
+        return line.tell(LegInput::DialFailed { cause, status: None }).await;
+    }
     let mut dialling = Dialling {
         chooser: Chooser::new(route),
         trying: None,
         is_first: true,
+        is_forked: offered_for.is_none(),
         offered_for,
         offer,
         answer: None,
+        hung_up_for: HangupCause::CallerCancelled,
+        watched,
     };
     if let Some(carried) = dialling.run(&mut line).await {
         carry::run(line, carried).await;
@@ -73,11 +85,16 @@ struct Dialling {
     chooser: Chooser,
     trying: Option<Trying>,
     is_first: bool,
-    /// The trunk by whose terms the offer was made.
-    offered_for: Option<TrunkId>,
+    /// What the offer was made for; `None`: there is none yet.
+    offered_for: Option<OfferedFor>,
+    /// It is rung beside others, and the terms of its offers are asked for.
+    is_forked: bool,
     offer: Option<Bytes>,
     /// The session description of the answer and what names its dialog, until the call is told.
     answer: Option<(Option<Bytes>, DialogName)>,
+    /// Why a try is given up, where its party is told.
+    hung_up_for: HangupCause,
+    watched: Watched,
 }
 
 /// One try.
@@ -104,14 +121,14 @@ type Search = Pin<Box<dyn Future<Output = Result<Vec<locate::Target>, LocateErro
 enum Stage {
     /// It may go on.
     Admitted,
-    /// The call makes an offer by the terms of its trunk.
-    Offering,
     /// DNS is asked.
     Locating(Search),
+    /// The call makes an offer for the way to this address.
+    Offering(locate::Target),
     /// Waits for the turn of its INVITE to this address.
     Pacing(Moment, locate::Target),
     /// An INVITE is out.
-    Calling { shard: ShardHandle, dialog: Option<DialogId>, events: mpsc::Receiver<Event> },
+    Calling { shard: ShardHandle, dialog: Option<DialogId>, events: mailbox::Receiver<Event> },
 }
 
 /// What a try came to.
@@ -130,7 +147,7 @@ impl Trying {
                 tokio::time::sleep_until(clock::instant(*at).into()).await;
                 Step::Turn
             }
-            Stage::Offering => std::future::pending().await,
+            Stage::Offering(_) => std::future::pending().await,
             Stage::Locating(search) => Step::Located(search.await),
             Stage::Calling { events, .. } => Step::Event(events.recv().await),
         }
@@ -167,6 +184,7 @@ impl Dialling {
                     said @ (Todo::Board(_) | Todo::OfPeer { .. }) => resting::say(line, said),
                     Todo::Connected => return self.connected(line).await,
                     Todo::GiveUp { cause, status } => {
+                        self.watched.not_had(cause, status);
                         self.report_steps(line).await;
                         line.tell(LegInput::DialFailed { cause, status }).await;
                         return None;
@@ -191,10 +209,17 @@ impl Dialling {
         tokio::select! {
             biased;
             command = line.commands.recv() => match command {
-                None | Some(LegOutput::HangUp(_)) => Some(Input::Cancelled),
+                Some(LegOutput::HangUp(cause)) => {
+                    self.watched.let_go(cause);
+                    if cause == HangupCause::AnsweredElsewhere {
+                        self.hung_up_for = cause;
+                    }
+                    Some(Input::Cancelled)
+                }
+                None => Some(Input::Cancelled),
                 Some(LegOutput::Offer(offer)) => {
                     self.offer = offer;
-                    self.offered()
+                    self.offered(line).await
                 }
                 Some(_) => None,
             },
@@ -242,7 +267,7 @@ impl Dialling {
     async fn abandon(&mut self, id: TryId) {
         let Some(trying) = self.trying.take_if(|trying| trying.id == id) else { return };
         if let Stage::Calling { shard, dialog: Some(dialog), .. } = trying.stage {
-            let cause = HangupCause::CallerCancelled;
+            let cause = self.hung_up_for;
             shard.command(Command::Hangup { dialog, cause }).await;
         }
     }
@@ -254,24 +279,38 @@ impl Dialling {
             let address = address.clone();
             return self.send(line, address).await;
         }
-        let trunk = trying.target.trunk();
-        let other_terms = trunk.filter(|trunk| self.offered_for != Some(trunk.id));
-        let Some(trunk) = other_terms else { return self.locate(line) };
-        self.offered_for = Some(trunk.id);
-        let trunk = Arc::clone(trunk);
-        let transport = trying.target.transport();
-        trying.stage = Stage::Offering;
-        line.report(DialNews::OfferWanted { trunk, transport }).await;
-        None
+        self.locate(line)
     }
 
     /// The call made the offer that was waited for.
-    fn offered(&mut self) -> Option<Input> {
+    async fn offered(&mut self, line: &Line) -> Option<Input> {
         let trying = self.trying.as_mut()?;
-        if matches!(trying.stage, Stage::Offering) {
-            trying.stage = Stage::Admitted;
+        let Stage::Offering(address) = &trying.stage else { return None };
+        let address = address.clone();
+        self.send(line, address).await
+    }
+
+    /// Has the call make another offer, where the way to `address` is another than that of the last one.
+    async fn wants_offer(&mut self, line: &Line, flow: Flow, address: &locate::Target) -> bool {
+        let Some(trying) = self.trying.as_mut() else { return false };
+        let trunk = trying.target.trunk().cloned();
+        let (listener, is_ipv6) = (flow.listener, flow.remote.is_ipv6());
+        let terms = trunk.as_ref().map(|trunk| (trunk.id, flow.transport));
+        let wanted = Some(OfferedFor { terms, place: Some((listener, is_ipv6)) });
+        if self.offered_for == wanted {
+            return false;
         }
-        None
+        self.offered_for = wanted;
+        let terms = match &trunk {
+            Some(trunk) => Some(leg_terms::outbound(trunk, flow.transport)),
+            None => self.is_forked.then(|| leg_terms::of_peer(flow.transport, SrtpPolicy::Off)),
+        };
+        let terms = terms.map(Box::new);
+        let is_forked = self.is_forked;
+        trying.stage = Stage::Offering(address.clone());
+        let way = LegWay { trunk, terms, listener, is_ipv6, is_forked };
+        line.report(DialNews::OfferWanted(way)).await;
+        true
     }
 
     fn locate(&mut self, line: &Line) -> Option<Input> {
@@ -350,17 +389,22 @@ impl Dialling {
         let trying = self.trying.as_mut()?;
         trying.instead = None;
         let id = trying.id;
-        if trying.registered.is_none() {
+        let destination = destination(line, &trying.target, &address);
+        let registered = trying.registered.as_ref();
+        let found = registered.map_or_else(
+            || line.switch.flows.connect(&destination),
+            |registered| Ok(registered.flow),
+        );
+        if let Ok(flow) = &found
+            && self.wants_offer(line, *flow, &address).await
+        {
+            return None;
+        }
+        if self.trying.as_ref()?.registered.is_none() {
             let news = AddressNews::Taken(gateway_address(&address));
             self.note(line, Input::AtAddress { id, news });
         }
-        let trying = self.trying.as_mut()?;
-        let destination = destination(line, &trying.target, &address);
-        let registered = trying.registered.as_ref();
-        let flow = match registered.map_or_else(
-            || line.switch.flows.connect(&destination),
-            |registered| Ok(registered.flow),
-        ) {
+        let flow = match found {
             Ok(flow) => flow,
             Err(error) => {
                 tracing::info!(%error, "no way to a gateway");
@@ -369,6 +413,8 @@ impl Dialling {
                 return Box::pin(self.next_address(line)).await;
             }
         };
+        let trying = self.trying.as_mut()?;
+        let registered = trying.registered.as_ref();
         trying.sources = vec![line.switch.registry.expect_from(address.address.ip())];
         let mut invite = trying.target.invite(flow);
         if flow.transport.is_reliable() {
@@ -389,7 +435,7 @@ impl Dialling {
 
     async fn place(&mut self, line: &Line, mut invite: Box<OutboundInvite>) -> Option<Input> {
         let trying = self.trying.as_mut()?;
-        let (events_in, events) = mpsc::channel(EVENTS_MAX);
+        let (events_in, events) = mailbox::bounded(EVENTS_MAX);
         let Some(shard) = line.switch.shard_for(&mut invite) else {
             return Some(Input::Unreachable { id: trying.id });
         };
@@ -521,35 +567,22 @@ impl Dialling {
         line.report(DialNews::Carried(Box::new(known))).await;
         line.tell(LegInput::Answered(body)).await;
         let _held = (trying.permit, trying.sources, trying.way_back);
-        Some(Carried { shard, dialog, events, target: trying.target, _held })
+        self.watched.answered();
+        let watched = std::mem::take(&mut self.watched);
+        Some(Carried { shard, dialog, events, target: trying.target, watched, _held })
     }
 }
 
 /// How long one of several addresses may say nothing where the profile says nothing of it.
 const NEXT_ADDRESS: Duration = Duration::from_secs(4);
 
-/// What a refusal of a carrier's means to the attempt.
-pub(crate) fn refusal(status: u16, phrase: String, note: &RefusalNote) -> CarrierRefusal {
-    let text = |part: Option<&[u8]>| String::from_utf8_lossy(part.unwrap_or_default()).into_owned();
-    CarrierRefusal {
-        status,
-        phrase,
-        q850: note.q850,
-        retry_after: note.retry_after_s.map(|s| Duration::from_secs(u64::from(s))),
-        contacts: note
-            .redirects
-            .iter()
-            .map(|redirect| (text(redirect.uri.user()), text(redirect.uri.host())))
-            .collect(),
-    }
-}
-
 fn local_end(target: &Target) -> LocalEnd {
     target.trunk().map_or_else(LocalEnd::default, |trunk| trunk.path.local.clone())
 }
 
 fn destination(line: &Line, target: &Target, address: &locate::Target) -> Destination {
-    let listener = line.switch.listener_for(target.trunk(), address.transport);
+    let at = Some(address.address.ip());
+    let listener = line.switch.listener_for(target.trunk(), address.transport, at);
     let none = TrunkPath::default();
     let path = target.trunk().map_or(&none, |trunk| &trunk.path);
     way::destination(path, address, listener)

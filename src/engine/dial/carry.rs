@@ -7,7 +7,9 @@ use crate::call::input::LegOutput;
 use crate::call::side::LegSide;
 use crate::clock;
 use crate::engine::dial::Line;
+use crate::engine::dial::Watched;
 use crate::engine::dial::route::Target;
+use crate::engine::mailbox;
 use crate::engine::partner;
 use crate::engine::registry::CallMeter;
 use crate::engine::registry::PermitGuard;
@@ -28,17 +30,18 @@ use crate::sip::message::field::FieldValue;
 use crate::sip::message::uri::Uri;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
+use crate::types::moment::Moment;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 
 /// An answered leg.
 pub(super) struct Carried {
     pub(super) shard: ShardHandle,
     pub(super) dialog: DialogId,
-    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) events: mailbox::Receiver<Event>,
     pub(super) target: Box<Target>,
+    pub(super) watched: Watched,
     /// Until the leg is over.
     pub(super) _held: (Option<PermitGuard>, Vec<SourceGuard>, Option<WayBack>),
 }
@@ -49,9 +52,11 @@ pub(super) async fn run(mut line: Line, mut carried: Carried) {
         Target::Gateway(attempt) => Some(line.switch.registry.meter(clock::now(), attempt)),
         Target::Peer(_) => None,
     };
+    // The call's own bound is that of the trunk it began with.
+    let over_at = carried.target.trunk().map(|trunk| clock::now() + trunk.max_duration);
     let mut hung_up_for = None;
     loop {
-        let left = meter.as_ref().and_then(|meter| meter.time_left(clock::now()));
+        let left = time_left(over_at, meter.as_ref());
         tokio::select! {
             biased;
             command = line.commands.recv(), if hung_up_for.is_none() => {
@@ -59,6 +64,7 @@ pub(super) async fn run(mut line: Line, mut carried: Carried) {
                 let output = command.unwrap_or(hangup);
                 if let LegOutput::HangUp(cause) = output {
                     hung_up_for = Some((cause, Party::Switch));
+                    carried.watched.let_go(cause);
                 }
                 carried.obey(output).await;
             }
@@ -75,6 +81,9 @@ pub(super) async fn run(mut line: Line, mut carried: Carried) {
                     }
                 }
                 let is_last = matches!(event, Event::Ended { .. });
+                if let (Event::Ended { how, .. }, None) = (&event, hung_up_for) {
+                    carried.watched.ended(end(how).0);
+                }
                 if let Some(input) = input_of(event, hung_up_for) {
                     line.tell(named_by_side(input, line.side)).await;
                 }
@@ -83,13 +92,29 @@ pub(super) async fn run(mut line: Line, mut carried: Carried) {
                 }
             }
             () = pause(left), if hung_up_for.is_none() => {
-                if meter.as_ref().is_some_and(CallMeter::is_spent) {
-                    hung_up_for = Some((HangupCause::BudgetSpent, Party::Switch));
-                    carried.obey(LegOutput::HangUp(HangupCause::BudgetSpent)).await;
+                if let Some(cause) = why_over(over_at, meter.as_ref()) {
+                    hung_up_for = Some((cause, Party::Switch));
+                    carried.obey(LegOutput::HangUp(cause)).await;
                 }
             }
         }
     }
+}
+
+/// How long the leg may go on: what its trunk leaves, and its budgets.
+fn time_left(over_at: Option<Moment>, meter: Option<&CallMeter>) -> Option<Duration> {
+    let now = clock::now();
+    let of_trunk = over_at.map(|at| at.since(now));
+    let of_budgets = meter.and_then(|meter| meter.time_left(now));
+    of_trunk.into_iter().chain(of_budgets).min()
+}
+
+/// Why the leg may not go on.
+fn why_over(over_at: Option<Moment>, meter: Option<&CallMeter>) -> Option<HangupCause> {
+    if meter.is_some_and(CallMeter::is_spent) {
+        return Some(HangupCause::BudgetSpent);
+    }
+    over_at.filter(|at| *at <= clock::now()).map(|_| HangupCause::MaxDuration)
 }
 
 /// An end names the peer as the caller; the peer of a leg other than the near one is the far party.

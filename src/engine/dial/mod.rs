@@ -2,21 +2,26 @@
 
 mod attempt;
 mod carry;
+mod fork;
 mod peer;
 mod route;
+mod watched;
 
-pub(crate) use attempt::refusal;
 pub(crate) use carry::command_of;
 pub(crate) use carry::input_of;
 pub(crate) use carry::target_of;
 pub(super) use route::DialRoute;
 pub(super) use route::PeerRoute;
 pub(crate) use route::by_gateway;
+pub(crate) use route::refusal;
 pub(super) use route::transport_of;
+pub(super) use watched::Watched;
 
+use crate::call::dial::LegTerms;
 use crate::call::input::LegInput;
 use crate::call::input::LegOutput;
 use crate::call::side::LegSide;
+use crate::engine::mailbox;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::switch::Switch;
 use crate::routing::decision::Decision;
@@ -29,7 +34,6 @@ use crate::types::transport::Transport;
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::sync::mpsc;
 use tracing::Instrument;
 
 /// What a call wants of a leg, waiting for it.
@@ -43,14 +47,16 @@ pub(super) struct DialSeed {
     pub(super) call: CallId,
     /// Its place in the call.
     pub(super) side: LegSide,
-    /// Whom, and by what way.
-    pub(super) route: DialRoute,
-    /// The trunk whose terms the first offer was made by.
-    pub(super) offered_for: Option<TrunkId>,
+    /// Whom, and by what way: several are rung at once.
+    pub(super) routes: Vec<DialRoute>,
+    /// What the first offer was made for.
+    pub(super) offered_for: OfferedFor,
     /// The first offer; `None`: the peer makes it.
     pub(super) offer: Option<Bytes>,
+    /// Its part in the circuit of the agent it goes to.
+    pub(super) watched: Watched,
     /// Where the call hears of it.
-    pub(super) news: mpsc::Sender<(LegSide, DialNews)>,
+    pub(super) news: mailbox::Sender<(LegSide, DialNews)>,
 }
 
 /// What a call hears of a leg it dialled.
@@ -69,13 +75,32 @@ pub(super) enum DialNews {
     },
     /// The dialling is over, with these steps.
     Attempted(Decision),
-    /// The next attempt goes by a trunk of other terms; it waits for an offer made by them.
-    OfferWanted {
-        /// The trunk.
-        trunk: Arc<Trunk>,
-        /// How its signalling travels.
-        transport: Transport,
-    },
+    /// The next attempt goes by another way than the offer was made for; it waits for one of its own.
+    OfferWanted(LegWay),
+}
+
+/// What of the way of a leg decides about its offer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct OfferedFor {
+    /// The trunk, and how its signalling travels; `None`: a peer, whose terms are the same by any way.
+    pub(super) terms: Option<(TrunkId, Transport)>,
+    /// The listener it names, and whether its peer is reached over IPv6: so where its media are.
+    pub(super) place: Option<(u16, bool)>,
+}
+
+/// The way a leg goes by.
+#[derive(Debug)]
+pub(super) struct LegWay {
+    /// The trunk; `None`: none describes its peer.
+    pub(super) trunk: Option<Arc<Trunk>>,
+    /// What the leg may agree to; `None`: what it was dialled with.
+    pub(super) terms: Option<Box<LegTerms>>,
+    /// The index of the listener that its requests name.
+    pub(super) listener: u16,
+    /// Its peer is reached over IPv6.
+    pub(super) is_ipv6: bool,
+    /// Others are rung beside it, who are told the same ports.
+    pub(super) is_forked: bool,
 }
 
 /// The dialog of an answered leg.
@@ -92,7 +117,7 @@ pub(super) struct CarriedDialog {
 /// The call's hold on a leg it dialled. Dropping it hangs the leg up.
 #[derive(Debug)]
 pub(super) struct DialHandle {
-    commands: mpsc::Sender<LegOutput>,
+    commands: mailbox::Sender<LegOutput>,
 }
 
 impl DialHandle {
@@ -104,8 +129,8 @@ impl DialHandle {
 }
 
 /// Starts the task of a leg.
-pub(super) fn start(switch: &Arc<Switch>, seed: DialSeed) -> DialHandle {
-    let (commands_in, commands) = mpsc::channel(COMMANDS_MAX);
+pub(super) fn start(switch: &Arc<Switch>, mut seed: DialSeed) -> DialHandle {
+    let (commands_in, commands) = mailbox::bounded(COMMANDS_MAX);
     let line = Line {
         switch: Arc::clone(switch),
         call: seed.call,
@@ -113,8 +138,13 @@ pub(super) fn start(switch: &Arc<Switch>, seed: DialSeed) -> DialHandle {
         commands,
         news: seed.news,
     };
-    let life = attempt::run(line, seed.route, (seed.offered_for, seed.offer));
-    tokio::spawn(Box::pin(life).in_current_span());
+    if seed.routes.len() > 1 {
+        tokio::spawn(Box::pin(fork::run(line, seed.routes)).in_current_span());
+    } else if let Some(route) = seed.routes.pop() {
+        let offered = (Some(seed.offered_for), seed.offer);
+        let life = attempt::run(line, route, offered, seed.watched);
+        tokio::spawn(Box::pin(life).in_current_span());
+    }
     DialHandle { commands: commands_in }
 }
 
@@ -123,8 +153,8 @@ struct Line {
     switch: Arc<Switch>,
     call: CallId,
     side: LegSide,
-    commands: mpsc::Receiver<LegOutput>,
-    news: mpsc::Sender<(LegSide, DialNews)>,
+    commands: mailbox::Receiver<LegOutput>,
+    news: mailbox::Sender<(LegSide, DialNews)>,
 }
 
 impl Line {

@@ -22,6 +22,7 @@ use crate::routing::trunk::Trunk;
 use crate::sip::digest::client::Account;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::outbound::OutboundInvite;
+use crate::sip::endpoint::told::RefusalNote;
 use crate::sip::locate::LocateError;
 use crate::sip::locate::NextHop;
 use crate::sip::locate::Rules;
@@ -46,6 +47,17 @@ pub(crate) enum DialRoute {
     Planned(Box<OutboundPlan>),
     /// One peer.
     Peer(Box<PeerRoute>),
+}
+
+impl DialRoute {
+    /// The trunks that it may go by.
+    pub(crate) fn trunks(&self) -> impl Iterator<Item = &Arc<Trunk>> {
+        let tries = match self {
+            Self::Planned(plan) => plan.tries.as_slice(),
+            Self::Peer(_) => &[],
+        };
+        tries.iter().map(|attempt| &attempt.trunk)
+    }
 }
 
 /// One peer, by its own address.
@@ -168,16 +180,6 @@ impl Target {
         self.trunk().into_iter().flat_map(|trunk| trunk.secret_headers()).map(Box::from).collect()
     }
 
-    /// The transport its requests take, as far as the profile or the address says.
-    pub(super) fn transport(&self) -> Transport {
-        match self {
-            Self::Gateway(attempt) => {
-                attempt.gateway.next_hop().transport.unwrap_or(Transport::Udp)
-            }
-            Self::Peer(route) => transport_of(&route.uri),
-        }
-    }
-
     /// The host its peer is addressed by.
     pub(super) fn peer_host(&self) -> String {
         match self {
@@ -227,6 +229,22 @@ impl Target {
         };
         invite.silence_max = self.silence();
         invite
+    }
+}
+
+/// What a refusal of a carrier's means to the attempt.
+pub(crate) fn refusal(status: u16, phrase: String, note: &RefusalNote) -> CarrierRefusal {
+    let text = |part: Option<&[u8]>| String::from_utf8_lossy(part.unwrap_or_default()).into_owned();
+    CarrierRefusal {
+        status,
+        phrase,
+        q850: note.q850,
+        retry_after: note.retry_after_s.map(|s| Duration::from_secs(u64::from(s))),
+        contacts: note
+            .redirects
+            .iter()
+            .map(|redirect| (text(redirect.uri.user()), text(redirect.uri.host())))
+            .collect(),
     }
 }
 
@@ -281,4 +299,24 @@ fn to_peer(route: &PeerRoute, flow: Flow) -> OutboundInvite {
     invite.policy.datagrams.oversize = Oversize::Tcp;
     invite.policy.takes_refer = true;
     invite
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::outbound::tests::Lab;
+    use crate::routing::outbound::tests::request;
+    use crate::routing::outbound::tests::trunk;
+
+    #[test]
+    fn a_gateway_may_say_nothing_for_as_long_as_its_trunk_waits() {
+        let silence = |millis| {
+            let no_reply = Duration::from_millis(millis);
+            let own = trunk(1, |outbound| outbound.patience.no_reply = no_reply);
+            let attempt = Lab::new(vec![own]).first(request("+15551234567"));
+            Target::Gateway(Box::new(attempt)).silence()
+        };
+        assert_eq!(silence(1_500), Some(Duration::from_millis(1_500)));
+        assert_eq!(silence(0), None, "for ever");
+    }
 }

@@ -4,6 +4,7 @@
 use crate::call::input::Input;
 use crate::call::input::LegInput;
 use crate::call::side::LegSide;
+use crate::engine::mailbox;
 use crate::engine::registry::Registry;
 use crate::engine::replacement::Replacement;
 use crate::engine::replacement::Replacer;
@@ -11,7 +12,6 @@ use crate::sip::endpoint::told::DialogName;
 use crate::types::cause::HangupCause;
 use crate::types::id::CallId;
 use bytes::Bytes;
-use tokio::sync::mpsc;
 
 impl Registry {
     /// Notes the dialog of the caller of a running call, in place of the one before.
@@ -68,7 +68,7 @@ impl Registry {
     }
 
     /// What keeps the queue of a running call open.
-    pub(in crate::engine) fn inputs_of(&self, id: CallId) -> Option<mpsc::Sender<Input>> {
+    pub(in crate::engine) fn inputs_of(&self, id: CallId) -> Option<mailbox::Sender<Input>> {
         self.lock().calls.get(&id)?.inputs.upgrade()
     }
 
@@ -76,7 +76,7 @@ impl Registry {
     pub(in crate::engine) fn take_replacement(
         &self,
         id: CallId,
-    ) -> Option<(Box<Replacement>, mpsc::Sender<Input>)> {
+    ) -> Option<(Box<Replacement>, mailbox::Sender<Input>)> {
         let mut inner = self.lock();
         let entry = inner.calls.get_mut(&id)?;
         let inputs = entry.inputs.upgrade()?;

@@ -287,3 +287,54 @@ impl Drop for CallMeter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::admission::NodeLimits;
+    use crate::routing::outbound::tests::Lab;
+    use crate::routing::outbound::tests::request;
+    use crate::routing::outbound::tests::trunk;
+    use std::io::Write;
+    use std::sync::Mutex;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("not poisoned").extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged while a trunk that bears so many short calls in a hundred has nothing else.
+    fn logged(short_calls_pct: u8) -> String {
+        let own = trunk(1, |outbound| outbound.budget.short_calls_pct = short_calls_pct);
+        let attempt = Lab::new(vec![own]).first(request("+15551234567"));
+        let registry = Registry::new(NodeLimits::default());
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            for _ in 0..100 {
+                drop(registry.meter(clock::now(), &attempt));
+            }
+        });
+        let bytes = lines.0.lock().expect("not poisoned").clone();
+        String::from_utf8(bytes).expect("text")
+    }
+
+    #[test]
+    fn many_short_calls_by_a_trunk_are_told_once_where_it_wants_to_know() {
+        let told = logged(40);
+        assert_eq!(told.matches("calls out by this trunk are short").count(), 1, "{told}");
+        assert!(told.contains("trunk-1") && told.contains("percent=100"), "{told}");
+        assert_eq!(logged(0), "");
+    }
+}

@@ -6,11 +6,11 @@ use crate::agent::script::vocabulary::Note;
 use crate::agent::script::vocabulary::Replacement;
 use crate::audio::link::AgentEnd;
 use crate::engine::agent_task::AgentEvent;
+use crate::engine::mailbox;
 use crate::types::cause::HangupCause;
 use crate::types::id::AiProfileId;
 use crate::types::id::RecordingId;
 use std::time::Duration;
-use tokio::sync::mpsc;
 
 /// What a call learns from its script.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ pub(super) enum Command {
 
 /// The call's hold on its script. Dropping it ends the script.
 #[derive(Debug)]
-pub(in crate::engine) struct ScriptHandle(pub(super) mpsc::Sender<Command>);
+pub(in crate::engine) struct ScriptHandle(pub(super) mailbox::Sender<Command>);
 
 impl ScriptHandle {
     pub(in crate::engine) fn call_answered(&self) {

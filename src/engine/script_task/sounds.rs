@@ -8,7 +8,7 @@ use crate::engine::assets::Assets;
 use crate::engine::script_task::web::Web;
 use crate::engine::speech::Speech;
 use crate::engine::wav;
-use crate::types::codec::Codec;
+use crate::types::codec::Law;
 use crate::types::id::TenantId;
 use crate::types::limit::SOUND_BYTES_MAX;
 use bytes::Bytes;
@@ -58,7 +58,7 @@ fn decode(kind: &str, body: &[u8]) -> Result<Bytes, String> {
     if body.starts_with(b"RIFF") {
         let linear = wav::decode(body).map_err(|error| error.to_string())?;
         let mut audio = vec![0; linear.len()];
-        g711::encode(Codec::Pcmu, &linear, &mut audio);
+        g711::encode(Law::Mu, &linear, &mut audio);
         return Ok(audio.into());
     }
     let kind = kind.split(';').next().unwrap_or_default().trim();

@@ -1,6 +1,7 @@
 //! The sending ends of a shard's queues, and what goes through them.
 
 use crate::clock;
+use crate::engine::mailbox;
 use crate::engine::sip_shard::CallLeg;
 use crate::engine::sip_shard::searches::Found;
 use crate::engine::trace::ShardTrace;
@@ -45,7 +46,7 @@ pub(super) enum Order {
     /// Within a dialog.
     Command(Command),
     /// Place a call of ours, a leg of `call`; what happens to it goes to `events`.
-    Place { leg: PlacedLeg, invite: Box<OutboundInvite>, events: mpsc::Sender<Event> },
+    Place { leg: PlacedLeg, invite: Box<OutboundInvite>, events: mailbox::Sender<Event> },
     /// Answer a dialog that a call takes in place of another of its legs: it is that leg from now on. Told
     /// what names it; `None`: its peer has given it up.
     TakeOver {
@@ -215,7 +216,7 @@ impl ShardHandle {
         &self,
         leg: PlacedLeg,
         invite: Box<OutboundInvite>,
-        events: mpsc::Sender<Event>,
+        events: mailbox::Sender<Event>,
     ) {
         drop(self.commands.send(Order::Place { leg, invite, events }).await);
     }

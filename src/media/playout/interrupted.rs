@@ -1,7 +1,7 @@
 //! An agent that is interrupted by its caller: what it had to say waits, or is dropped.
 
-use crate::audio::frame::Encoded;
 use crate::audio::frame::SAMPLES_PER_MS;
+use crate::audio::sound::Sound;
 use crate::media::playout::Interruption;
 use crate::media::playout::Playout;
 use crate::media::playout::State;
@@ -69,7 +69,7 @@ impl Playout {
     }
 
     /// Whether this tick belongs to an interruption; what was being played falls away in `frame` then.
-    pub(super) fn is_interrupted(&mut self, frame: &mut Encoded) -> bool {
+    pub(super) fn is_interrupted(&mut self, frame: &mut Sound) -> bool {
         match self.interruption {
             Interruption::None => false,
             Interruption::Paused { falls } => {
@@ -111,6 +111,7 @@ mod tests {
     use crate::audio::link::AgentEnd;
     use crate::audio::link::LinkEvent;
     use crate::audio::link::link;
+    use crate::types::codec::Law;
 
     const LOUD: u8 = 0x10;
 
@@ -136,7 +137,7 @@ mod tests {
 
         /// The agent's samples in the next frame: noise and what falls away are other bytes.
         fn tick(&mut self) -> usize {
-            self.playout.tick(false).iter().filter(|byte| **byte == LOUD).count()
+            self.playout.tick(false).as_law(Law::Mu).iter().filter(|byte| **byte == LOUD).count()
         }
 
         fn ticks(&mut self, count: usize) -> usize {
@@ -154,7 +155,7 @@ mod tests {
         assert!(line.agent.push_mark(7));
         line.events();
         assert_eq!(line.playout.flush(), 100);
-        let frame = line.playout.tick(false);
+        let frame = line.playout.tick(false).as_law(Law::Mu);
         assert!(frame[60..].iter().all(|byte| (0x7c..0x80).contains(&(byte & 0x7f))), "{frame:?}");
         assert!(!line.playout.is_speaking());
         let mut told = line.events();
@@ -219,7 +220,7 @@ mod tests {
         line.playout.pause();
         line.ticks(10);
         assert_eq!(line.playout.flush(), 100);
-        let frame = line.playout.tick(false);
+        let frame = line.playout.tick(false).as_law(Law::Mu);
         assert!(
             frame.iter().all(|byte| (0x7c..0x80).contains(&(byte & 0x7f))),
             "it fell away before"

@@ -8,6 +8,7 @@ use super::tests::at;
 use super::*;
 use crate::audio::bridge::BridgeEnd;
 use crate::audio::bridge::Waiting;
+use crate::audio::g711;
 use crate::audio::link::LinkEvent;
 use crate::audio::ringback::RingbackForm;
 use crate::audio::tone::share_at;
@@ -93,7 +94,7 @@ fn legs_of_different_codecs_understand_each_other() {
     let mut legs = Legs::bridged(Codec::Pcma, Codec::Pcmu);
     let mut frame = [0x33; 160];
     legs.say(&mut Talker::new(PEER, 7), 8, &[frame; 20]);
-    g711::to_ulaw(Codec::Pcma, &mut frame);
+    g711::to_ulaw(Law::A, &mut frame);
     let heard = payloads(&legs.two).iter().filter(|payload| payload[..] == frame).count();
     assert_eq!(heard, 20);
 }
@@ -250,7 +251,7 @@ fn a_peer_without_events_hears_the_tone_of_the_key() {
     let rtp = legs.two.rtp();
     let with_tone = rtp.iter().filter(|packet| {
         let mut linear = [0; 160];
-        g711::decode(Codec::Pcmu, packet.payload, &mut linear);
+        g711::decode(Law::Mu, packet.payload, &mut linear);
         share_at(&linear, 852) > 0.3 && share_at(&linear, 1_477) > 0.3
     });
     assert_eq!(with_tone.count(), 9);
@@ -363,7 +364,7 @@ fn who_waits_hears_ringing() {
         .iter()
         .map(|packet| {
             let mut linear = [0; 160];
-            g711::decode(Codec::Pcma, packet.payload, &mut linear);
+            g711::decode(Law::A, packet.payload, &mut linear);
             share_at(&linear, 440) + share_at(&linear, 480) > 0.5
         })
         .collect();

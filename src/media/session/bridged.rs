@@ -12,11 +12,12 @@ use crate::audio::keys::COLUMN_HZ;
 use crate::audio::keys::KEYS;
 use crate::audio::keys::ROW_HZ;
 use crate::audio::ringback::Ringback;
+use crate::audio::sound::Sound;
 use crate::audio::tone::Tone;
 use crate::media::session::MediaSession;
 use crate::rtp::dtmf::KeyState;
 use crate::rtp::dtmf::Relay;
-use crate::types::codec::Codec;
+use crate::types::codec::Law;
 
 /// Peak of each of the two tones of a key: -9 dBm0.
 const KEY_AMPLITUDE: i16 = 8_100;
@@ -50,13 +51,13 @@ impl Bridged {
     }
 
     /// The next 20 ms for the peer, over `noise`.
-    fn frame(&mut self, noise: Encoded) -> (Codec, Encoded) {
+    fn frame(&mut self, noise: Sound) -> Sound {
         let relay = &mut self.relay;
         let heard = self.end.hear(|key| relay.press(state_of(key)));
         if let Some(heard) = heard {
             return heard;
         }
-        (Codec::Pcmu, self.ringback().unwrap_or(noise))
+        self.ringback().map_or(noise, |frame| Sound::Law(Law::Mu, frame))
     }
 
     fn ringback(&mut self) -> Option<Encoded> {
@@ -89,27 +90,33 @@ impl MediaSession {
     }
 
     /// The next 20 ms for the peer, from whom it talks with.
-    pub(super) fn speech(&mut self) -> (Codec, Encoded) {
+    pub(super) fn speech(&mut self) -> Sound {
         match &mut self.bridged {
             None => {
                 let held = !self.started || self.steered.is_playing();
-                (Codec::Pcmu, self.playout.tick(held))
+                self.playout.tick(held)
             }
             Some(bridged) if bridged.agent_waits() => bridged.frame(self.playout.tick(true)),
-            Some(bridged) => bridged.frame(self.playout.mute()),
+            Some(bridged) => bridged.frame(Sound::Law(Law::Mu, self.playout.mute())),
         }
     }
 
     /// Passes on what was heard of the peer: audio as it came, nothing while it is silent, and no audio
     /// beside a key, whose tone may leak into it.
-    pub(super) fn pass_on(&mut self, heard: Option<(Codec, Encoded)>) {
+    pub(super) fn pass_on(&mut self, heard: Option<Sound>, ulaw: &Encoded) {
         let Some(bridged) = &mut self.bridged else { return };
+        bridged.end.hears_wide(self.wide.is_some());
         let item = match self.digits_in.down() {
             Some((digit, samples)) => {
                 let press = self.counters.digits;
                 Some(BridgeItem::Key(BridgeKey { press, digit, samples, released: false }))
             }
-            None => heard.map(|(codec, frame)| BridgeItem::Audio(codec, frame)),
+            None => heard.map(|sound| match sound {
+                Sound::Wide(_) if !bridged.end.is_heard_wide() => {
+                    BridgeItem::Audio(Sound::Law(Law::Mu, *ulaw))
+                }
+                sound => BridgeItem::Audio(sound),
+            }),
         };
         if let Some(item) = item
             && !bridged.end.say(item)
@@ -149,6 +156,6 @@ fn sum(tones: &mut [Tone; 2]) -> Encoded {
 
 fn encoded(linear: &Pcm) -> Encoded {
     let mut frame = [0; FRAME_SAMPLES];
-    g711::encode(Codec::Pcmu, linear, &mut frame);
+    g711::encode(Law::Mu, linear, &mut frame);
     frame
 }

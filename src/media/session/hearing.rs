@@ -1,11 +1,15 @@
 //! What is heard of the peer: 20 ms in each tick, with what was lost concealed.
 
+use crate::audio::conceal::Concealer;
 use crate::audio::frame::Encoded;
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::Pcm;
 use crate::audio::frame::SILENCE;
+use crate::audio::frame::WIDE_SAMPLES;
+use crate::audio::frame::WidePcm;
 use crate::audio::g711;
 use crate::audio::keys::KeyEar;
+use crate::audio::sound::Sound;
 use crate::media::output::TickOutput;
 use crate::media::session::Ear;
 use crate::media::session::MediaSession;
@@ -14,15 +18,21 @@ use crate::rtp::jitter::Origin;
 use crate::rtp::jitter::Part;
 use crate::rtp::jitter::Parts;
 use crate::types::codec::Codec;
+use crate::types::codec::Law;
 use crate::types::moment::Moment;
 
 /// 20 ms of the peer.
 struct Heard {
     /// As µ-law, for the agent.
     frame: Encoded,
-    /// As it came, for a bridge; `None`: there was nothing.
-    original: Option<(Codec, Encoded)>,
+    /// As it came, or was made, for a bridge; `None`: there was nothing.
+    original: Option<Sound>,
+    /// At 8 kHz.
     linear: Pcm,
+}
+
+impl Heard {
+    const NOTHING: Self = Self { frame: SILENCE, original: None, linear: [0; FRAME_SAMPLES] };
 }
 
 /// What the jitter buffer gave.
@@ -51,109 +61,177 @@ impl MediaSession {
     pub(super) fn hear(&mut self, now: Moment, out: &mut TickOutput) -> Encoded {
         let mut ear = Ear::of(&mut self.playout, &mut self.bridged, &mut self.counters, out);
         self.digits_in.expire(now, |event| ear.pressed(event));
-        let receiving = self.plan.as_ref().filter(|plan| plan.direction.receives());
-        let codec = receiving.map(|plan| plan.codec);
-        let Heard { mut frame, original, linear } = match codec {
-            Some(codec) => self.next_heard(now, codec),
-            None => Heard { frame: SILENCE, original: None, linear: [0; FRAME_SAMPLES] },
-        };
+        let receives = self.plan.as_ref().is_some_and(|plan| plan.direction.receives());
+        let Heard { mut frame, original, linear } =
+            if receives { self.next_heard(now) } else { Heard::NOTHING };
         self.hear_keys(&linear, out);
-        self.tape_heard(original);
-        self.pass_on(original.filter(|_| !self.steered.inward));
+        self.tape_heard(original.as_ref(), &frame);
+        self.pass_on(original.filter(|_| !self.steered.inward), &frame);
         let key = self.digits_in.is_down() || self.key_ear.is_down();
+        let mut wide = match original {
+            Some(Sound::Wide(wide)) => Some(wide),
+            Some(Sound::Law(..)) | None => None,
+        };
         if self.steered.inward || key || self.bridged.is_some() {
             // The tone of a key may leak into the audio beside its event.
-            frame = SILENCE;
+            (frame, wide) = (SILENCE, None);
         }
-        self.give(&frame);
+        self.give(&frame, wide.as_ref());
         frame
     }
 
     /// Hears keys in the audio of a peer that sends no telephone events.
     fn hear_keys(&mut self, linear: &Pcm, out: &mut TickOutput) {
         let events = self.plan.as_ref().is_some_and(|plan| plan.dtmf_receive.is_some());
-        if !self.rules.tones_heard || events {
+        let told = self.rules.tones_heard && !events;
+        if !told && !self.rules.keys_private {
             if self.key_ear.is_down() {
                 self.key_ear = KeyEar::default();
             }
             return;
         }
         let mut ear = Ear::of(&mut self.playout, &mut self.bridged, &mut self.counters, out);
-        self.key_ear.push(linear, |key| ear.heard(key));
+        self.key_ear.push(linear, |key| {
+            if told {
+                ear.heard(key);
+            }
+        });
     }
 
     /// Takes 20 ms from the jitter buffer, whose delay may change where nobody hears it: in silence.
-    fn next_heard(&mut self, now: Moment, codec: Codec) -> Heard {
-        let mut linear: Pcm = [0; FRAME_SAMPLES];
+    fn next_heard(&mut self, now: Moment) -> Heard {
+        let mut linear: WidePcm = [0; WIDE_SAMPLES];
         if self.concealer.was_quiet() && self.jitter.wants_more(now) {
             self.jitter.stretch();
-            self.concealer.conceal(&mut linear);
-            return made(&linear);
+            let place = placed(&self.concealer, &mut linear);
+            self.concealer.conceal(place);
+            return self.made(&linear);
         }
         let mut given = Given::of(self.jitter.pop(now));
         if self.jitter.was_cut() {
             self.concealer.cut();
         }
-        if let Given::Audio(frame) = &given {
-            g711::decode(codec, frame, &mut linear);
-        }
-        if self.jitter.wants_less() && self.is_quiet(&given, &linear) {
+        self.decode(&given, &mut linear);
+        if self.jitter.wants_less() && self.is_quiet(&given, &mut linear) {
             self.concealer.cut();
             given = Given::of(self.jitter.instead());
-            if let Given::Audio(frame) = &given {
-                g711::decode(codec, frame, &mut linear);
-            }
+            self.decode(&given, &mut linear);
         }
-        self.heard_of(&given, codec, &mut linear)
+        self.heard_of(&given, &mut linear)
     }
 
-    fn is_quiet(&self, given: &Given, linear: &Pcm) -> bool {
+    fn is_quiet(&self, given: &Given, linear: &mut WidePcm) -> bool {
         match given {
-            Given::Audio(_) => self.concealer.is_quiet(linear),
+            Given::Audio(_) => self.concealer.is_quiet(placed(&self.concealer, linear)),
             Given::Quiet => true,
             Given::Mixed(..) | Given::Missing | Given::Empty => false,
         }
     }
 
+    /// Decodes a whole frame.
+    fn decode(&mut self, given: &Given, linear: &mut WidePcm) {
+        if let Given::Audio(frame) = given {
+            let codec = self.jitter.codec_given();
+            self.tune(codec);
+            self.decode_as(codec, frame, linear);
+        }
+    }
+
+    fn decode_as(&mut self, codec: Codec, bytes: &[u8], linear: &mut [i16]) {
+        match (codec.law(), &mut self.wide) {
+            (Some(law), _) => g711::decode(law, bytes, linear),
+            (None, Some(wide)) => wide.decode(bytes, linear),
+            // Audio is only taken that can be decoded.
+            (None, None) => (),
+        }
+    }
+
+    /// Conceals at the rate of what is heard.
+    fn tune(&mut self, codec: Codec) {
+        if codec.is_wide() != self.concealer.is_wide() {
+            self.concealer = Concealer::new(if codec.is_wide() { 2 } else { 1 });
+        }
+    }
+
     /// Makes what is heard of what was given. `linear` holds the samples of whole audio.
-    fn heard_of(&mut self, given: &Given, codec: Codec, linear: &mut Pcm) -> Heard {
+    fn heard_of(&mut self, given: &Given, linear: &mut WidePcm) -> Heard {
         match given {
             Given::Audio(frame) => {
-                if !self.concealer.heard(linear) {
+                let place = placed(&self.concealer, linear);
+                let changed = self.concealer.heard(place);
+                if let (Some(law), false) = (self.jitter.codec_given().law(), changed) {
                     let mut ulaw = *frame;
-                    g711::to_ulaw(codec, &mut ulaw);
-                    return Heard { frame: ulaw, original: Some((codec, *frame)), linear: *linear };
+                    g711::to_ulaw(law, &mut ulaw);
+                    let original = Some(Sound::Law(law, *frame));
+                    return Heard { frame: ulaw, original, linear: narrow_half(linear) };
                 }
             }
             Given::Mixed(bytes, parts) => {
                 self.counters.concealed += u64::from(parts.all().iter().any(is_missing));
-                self.play_parts(bytes, parts, codec, linear);
+                self.play_parts(bytes, parts, linear);
             }
             Given::Missing => {
                 self.counters.concealed += 1;
-                self.concealer.conceal(linear);
+                let place = placed(&self.concealer, linear);
+                self.concealer.conceal(place);
             }
-            Given::Quiet => self.concealer.pause(linear),
+            Given::Quiet => {
+                let place = placed(&self.concealer, linear);
+                self.concealer.pause(place);
+            }
             Given::Empty => self.concealer.forget(),
         }
-        made(linear)
+        self.made(linear)
     }
 
-    fn play_parts(&mut self, bytes: &Encoded, parts: &Parts, codec: Codec, linear: &mut Pcm) {
-        g711::decode(codec, bytes, linear);
-        let mut rest = linear.as_mut_slice();
+    fn play_parts(&mut self, bytes: &Encoded, parts: &Parts, linear: &mut WidePcm) {
+        let codec = self.jitter.codec_given();
+        self.tune(codec);
+        let (mut bytes, mut rest) = (bytes.as_slice(), linear.as_mut_slice());
         for part in parts.all() {
-            let Some((samples, after)) = rest.split_at_mut_checked(part.samples) else { return };
+            let count = part.samples * self.concealer.factor();
+            let Some((samples, after)) = rest.split_at_mut_checked(count) else { return };
+            let Some((now, later)) = bytes.split_at_checked(part.samples) else { return };
             match part.origin {
                 Origin::Audio => {
+                    self.decode_as(codec, now, samples);
                     self.concealer.heard(samples);
                 }
                 Origin::Missing => self.concealer.conceal(samples),
                 Origin::Quiet => self.concealer.pause(samples),
             }
-            rest = after;
+            (bytes, rest) = (later, after);
         }
     }
+
+    /// What did not come like that. Where it is silent, a bridge hears noise instead.
+    fn made(&mut self, linear: &WidePcm) -> Heard {
+        let mut frame = SILENCE;
+        let Some(wide) = self.wide.as_mut().filter(|_| self.concealer.is_wide()) else {
+            let linear = narrow_half(linear);
+            g711::encode(Law::Mu, &linear, &mut frame);
+            let original = (frame != SILENCE).then_some(Sound::Law(Law::Mu, frame));
+            return Heard { frame, original, linear };
+        };
+        let narrow = wide.narrow(linear);
+        g711::encode(Law::Mu, &narrow, &mut frame);
+        let original = linear.iter().any(|sample| *sample != 0).then_some(Sound::Wide(*linear));
+        Heard { frame, original, linear: narrow }
+    }
+}
+
+/// The samples of a frame at the rate that is heard.
+fn placed<'a>(concealer: &Concealer, linear: &'a mut WidePcm) -> &'a mut [i16] {
+    linear.get_mut(..FRAME_SAMPLES * concealer.factor()).unwrap_or_default()
+}
+
+/// The samples of a frame at 8 kHz, which are the first half.
+fn narrow_half(linear: &WidePcm) -> Pcm {
+    let mut narrow = [0; FRAME_SAMPLES];
+    for (to, sample) in narrow.iter_mut().zip(linear) {
+        *to = *sample;
+    }
+    narrow
 }
 
 fn is_missing(part: &Part) -> bool {
@@ -166,12 +244,4 @@ fn copied(bytes: &[u8]) -> Encoded {
         *to = *byte;
     }
     frame
-}
-
-/// What did not come like that. Where it is silent, a bridge hears noise instead.
-fn made(linear: &Pcm) -> Heard {
-    let mut frame = SILENCE;
-    g711::encode(Codec::Pcmu, linear, &mut frame);
-    let original = (frame != SILENCE).then_some((Codec::Pcmu, frame));
-    Heard { frame, original, linear: *linear }
 }

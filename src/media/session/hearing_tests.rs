@@ -6,13 +6,20 @@ use super::tests::Talker;
 use super::tests::plan;
 use super::*;
 use crate::audio::frame::Pcm;
+use crate::audio::g711;
 use crate::audio::link::LinkEvent;
 use crate::audio::tone::Tone;
 use crate::audio::tone::share_at;
+use crate::audio::voice::Voice;
+use crate::media::listener::Listener;
+use crate::types::barge_in::BargeIn;
+use crate::types::barge_in::BargeInMode;
+use crate::types::talk::Talk;
+use std::time::Duration;
 
 fn encoded(linear: &Pcm) -> Encoded {
     let mut frame = SILENCE;
-    g711::encode(Codec::Pcmu, linear, &mut frame);
+    g711::encode(Law::Mu, linear, &mut frame);
     frame
 }
 
@@ -24,7 +31,7 @@ fn heard(scene: &Scene) -> Vec<Pcm> {
     });
     let decode = |frame: &_| {
         let mut linear = [0; FRAME_SAMPLES];
-        g711::decode(Codec::Pcmu, frame, &mut linear);
+        g711::decode(Law::Mu, frame, &mut linear);
         linear
     };
     frames.map(|frame| decode(&frame[..])).collect()
@@ -93,9 +100,16 @@ fn in_silence_the_delay_becomes_what_the_network_needs_and_no_word_is_cut() {
 
 #[test]
 fn keys_in_the_audio_are_heard_and_muted_where_no_events_were_agreed_on() {
-    for (tones_heard, events) in [(true, false), (true, true), (false, false)] {
+    for (tones_heard, events, keys_private) in [
+        (true, false, false),
+        (true, true, false),
+        (false, false, false),
+        (true, false, true),
+        (true, true, true),
+        (false, false, true),
+    ] {
         let dtmf_receive = plan().dtmf_receive.filter(|_| events);
-        let rules = MediaRules { tones_heard, ..MediaRules::default() };
+        let rules = MediaRules { tones_heard, keys_private, ..MediaRules::default() };
         let setup = MediaSetup { playout_held: false, rules, ..MediaSetup::new(None, 1) };
         let mut scene = Scene::with(setup);
         scene.session.update(scene.now, &MediaPlan { dtmf_receive, ..plan() });
@@ -117,7 +131,8 @@ fn keys_in_the_audio_are_heard_and_muted_where_no_events_were_agreed_on() {
         let hears = tones_heard && !events;
         assert_eq!(told, usize::from(hears), "{tones_heard} {events}");
         assert_eq!(scene.session.statistics().digits, u32::from(hears));
-        if hears { assert!(loud <= 2, "{loud}") } else { assert!(loud >= 10, "{loud}") }
+        let hidden = hears || keys_private;
+        if hidden { assert!(loud <= 2, "{loud}") } else { assert!(loud >= 10, "{loud}") }
     }
 }
 
@@ -137,7 +152,7 @@ fn another_codec_is_taken_up_without_a_gap() {
             scene.session.update(scene.now, &a_law);
         }
         let mut payload = [0; FRAME_SAMPLES];
-        g711::encode(codec, &tone.frame(), &mut payload);
+        g711::encode(codec.law().unwrap(), &tone.frame(), &mut payload);
         let bytes = talker.packet(kind, &payload);
         talker.timestamp = talker.timestamp.wrapping_add(160);
         scene.receive(&talker, &bytes);
@@ -147,4 +162,35 @@ fn another_codec_is_taken_up_without_a_gap() {
     for (tick, frame) in heard(&scene).iter().enumerate().skip(5) {
         assert!(share_at(frame, 400) > 0.98 && rms(frame) > 5_000.0, "{tick}: {}", rms(frame));
     }
+}
+
+#[test]
+fn an_answer_is_timed_by_the_packet_that_it_begins_in() {
+    const SAYS: u8 = 0x10;
+    let mut scene = Scene::new(plan());
+    let (least, confirm) = (Duration::from_millis(80), Duration::from_millis(300));
+    let policy = BargeIn { mode: BargeInMode::Notify, least, confirm };
+    scene.session.listen_with(Some(Box::new(Listener::new(policy))));
+    let (mut talker, mut voice) = (Talker::new(PEER, 7), Voice::new());
+    for tick in 1..=160 {
+        let speaks = (25..75).contains(&tick);
+        let linear = if speaks { voice.frame() } else { [0; FRAME_SAMPLES] };
+        let bytes = talker.audio(&encoded(&linear));
+        scene.receive(&talker, &bytes);
+        if tick == 120 {
+            assert_eq!(scene.agent.push_audio(&[SAYS; 3_200]), 3_200);
+        }
+        scene.tick();
+    }
+    let packets = scene.rtp();
+    assert_eq!(packets.len(), 160, "one a tick");
+    let first = packets.iter().position(|packet| packet.payload.contains(&SAYS)).unwrap();
+    let turns = scene.events.iter().filter_map(|event| match event {
+        MediaEvent::Talk(Talk::Turn(turn)) => Some(*turn),
+        _ => None,
+    });
+    let turns: Vec<_> = turns.collect();
+    let [turn] = turns[..] else { panic!("{turns:?}") };
+    assert_eq!(turn.spoken_ms as usize, (first + 1) * 20, "{turn:?}");
+    assert!(turn.stopped_ms < turn.first_byte_ms, "{turn:?}");
 }

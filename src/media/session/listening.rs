@@ -10,7 +10,7 @@ use crate::media::listener::Listener;
 use crate::media::listener::Verdict;
 use crate::media::output::TickOutput;
 use crate::media::session::MediaSession;
-use crate::types::codec::Codec;
+use crate::types::codec::Law;
 use crate::types::limit::TALK_EVENTS_MAX;
 use crate::types::talk::BargeInOutcome;
 use crate::types::talk::Talk;
@@ -47,7 +47,7 @@ impl MediaSession {
             return;
         };
         let mut linear = [0; FRAME_SAMPLES];
-        g711::decode(Codec::Pcmu, heard, &mut linear);
+        g711::decode(Law::Mu, heard, &mut linear);
         machine.push(&linear, |event| self.tell_talk(Talk::Answerer(event), out));
         self.ears.machine = Some(machine);
     }
@@ -74,7 +74,7 @@ impl MediaSession {
             speaks: self.playout.is_speaking() && self.started && !self.steered.is_playing(),
         };
         let (mut of_peer, mut of_agent) = ([0; FRAME_SAMPLES], [0; FRAME_SAMPLES]);
-        g711::decode(Codec::Pcmu, heard, &mut of_peer);
+        g711::decode(Law::Mu, heard, &mut of_peer);
         g711::decode(self.said.0, &self.said.1, &mut of_agent);
         let (verdict, turn) = listener.hear(now_ms, (&of_peer, &of_agent), agent);
         if let Some(mut turn) = turn {

@@ -3,7 +3,7 @@
 use crate::audio::frame::Encoded;
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::g711;
-use crate::types::codec::Codec;
+use crate::types::codec::Law;
 use crate::types::limit::RTP_PAYLOAD_BYTES_MAX;
 
 /// Audio in the codec of the plan that waits until a packet is full.
@@ -18,8 +18,8 @@ impl Outgoing {
         Self { bytes: [0; RTP_PAYLOAD_BYTES_MAX + FRAME_SAMPLES], length: 0 }
     }
 
-    /// Turns what waits from one codec into another.
-    pub(super) fn convert(&mut self, from: Codec, to: Codec) {
+    /// Turns what waits from one law into another.
+    pub(super) fn convert(&mut self, from: Law, to: Law) {
         g711::convert(from, to, &mut self.bytes);
     }
 

@@ -5,6 +5,7 @@ use crate::media::output::TickOutput;
 use crate::media::session::MediaSession;
 use crate::media::session::Received;
 use crate::media::session::written;
+use crate::media::setup::VoipMetricsRule;
 use crate::rtp::rtcp::COMPOUND_BYTES_MAX;
 use crate::rtp::rtcp::Compound;
 use crate::rtp::rtcp::Report;
@@ -31,18 +32,29 @@ impl MediaSession {
             return;
         }
         self.counters.reports_in = self.counters.reports_in.saturating_add(1);
+        let (mut reports, mut ours) = (false, None);
         for packet in compound {
-            match packet {
+            let blocks = match packet {
                 RtcpPacket::SenderReport { ssrc, info, blocks } => {
                     self.receiver.sender_report(now, ssrc, info.ntp);
-                    blocks.for_each(|block| self.sender.reported(now, &block));
+                    blocks
                 }
-                RtcpPacket::ReceiverReport { blocks, .. } => {
-                    blocks.for_each(|block| self.sender.reported(now, &block));
+                RtcpPacket::ReceiverReport { blocks, .. } => blocks,
+                RtcpPacket::Extended(blocks) => {
+                    self.judge.extended(self.sender.ssrc(), blocks);
+                    continue;
                 }
                 // The end of a call is the business of signalling.
-                RtcpPacket::Goodbye { .. } | RtcpPacket::Other(_) => (),
+                RtcpPacket::Goodbye { .. } | RtcpPacket::Other(_) => continue,
+            };
+            reports = true;
+            for block in blocks {
+                self.sender.reported(now, &block);
+                ours = ours.or(Some(block).filter(|block| block.ssrc == self.sender.ssrc()));
             }
+        }
+        if reports {
+            self.judge.reported(self.sender.packets(), ours);
         }
     }
 
@@ -58,6 +70,7 @@ impl MediaSession {
             sender: self.sender.report(now),
             block: self.receiver.report(now),
             cname: &self.cname,
+            metrics: if self.tells_metrics() { self.metrics() } else { None },
         };
         let mut bytes = [0; COMPOUND_BYTES_MAX];
         let length = write(&report, &mut bytes);
@@ -66,6 +79,15 @@ impl MediaSession {
             && !written.is_empty()
         {
             out.transmit(port, to, &bytes);
+        }
+    }
+
+    /// Whether the peer is told how well we hear it (RFC 3611).
+    fn tells_metrics(&self) -> bool {
+        match self.rules.voip_metrics {
+            VoipMetricsRule::Never => false,
+            VoipMetricsRule::Asked => self.plan.as_ref().is_some_and(|plan| plan.metrics_asked),
+            VoipMetricsRule::Always => true,
         }
     }
 

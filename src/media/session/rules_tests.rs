@@ -92,7 +92,8 @@ fn without_rtcp_what_comes_is_counted_and_not_read() {
         scene.ticks(10);
         let ssrc = scene.session.sender.ssrc();
         let block = ReportBlock { ssrc, cumulative_lost: 7, ..Default::default() };
-        let report = Report { ssrc: 1, sender: None, block: Some(block), cname: b"x" };
+        let report =
+            Report { ssrc: 1, sender: None, block: Some(block), cname: b"x", metrics: None };
         let mut bytes = [0; COMPOUND_BYTES_MAX];
         let length = report.write(&mut bytes).expect("room");
         scene.receive_at(Port::Rtcp, at(PEER_RTCP), &bytes[..length]);

@@ -2,10 +2,11 @@
 
 use crate::audio::frame::Encoded;
 use crate::audio::frame::SILENCE;
+use crate::audio::sound::Sound;
 use crate::media::event::MediaEvent;
 use crate::media::output::TickOutput;
 use crate::media::session::MediaSession;
-use crate::types::codec::Codec;
+use crate::types::codec::Law;
 
 /// Audio that is played to a peer.
 #[derive(Debug)]
@@ -68,15 +69,11 @@ impl Steered {
     }
 
     /// What the peer hears, where whom it talks with says `said`.
-    pub(super) fn heard(
-        &mut self,
-        said: (Codec, Encoded),
-        out: &mut TickOutput,
-    ) -> (Codec, Encoded) {
-        let said = if self.outward { (Codec::Pcmu, SILENCE) } else { said };
+    pub(super) fn heard(&mut self, said: Sound, out: &mut TickOutput) -> Sound {
+        let said = if self.outward { Sound::SILENCE } else { said };
         let Some(clip) = self.clip.as_mut().filter(|_| self.playing) else { return said };
         if let Some(frame) = clip.frame() {
-            return (Codec::Pcmu, frame);
+            return Sound::Law(Law::Mu, frame);
         }
         self.playing = false;
         out.event(MediaEvent::Played { clip: clip.number });
@@ -116,7 +113,7 @@ mod tests {
     use crate::audio::frame::FRAME_SAMPLES;
 
     fn play(steered: &mut Steered, out: &mut TickOutput) -> u8 {
-        steered.heard((Codec::Pcma, [7; FRAME_SAMPLES]), out).1[0]
+        steered.heard(Sound::Law(Law::Mu, [7; FRAME_SAMPLES]), out).as_law(Law::Mu)[0]
     }
 
     #[test]

@@ -3,11 +3,15 @@
 use crate::audio::frame::Encoded;
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::SILENCE;
+use crate::audio::frame::WIDE_SAMPLES;
+use crate::audio::sound::Sound;
 use crate::audio::tape::TapeForm;
 use crate::audio::tape::TapeIn;
+use crate::audio::tape::TapeRate;
 use crate::audio::tape::TapeSide;
 use crate::media::session::MediaSession;
 use crate::types::codec::Codec;
+use crate::types::codec::Law;
 
 impl MediaSession {
     /// Puts what is heard and sent on `tape` from the next tick on. Returns the one before, to be freed
@@ -29,22 +33,37 @@ impl MediaSession {
     }
 
     /// What the peer said in this tick. Beside a key it is silent: the key's tone may leak into it.
-    pub(super) fn tape_heard(&mut self, heard: Option<(Codec, Encoded)>) {
-        if let Some(tape) = &mut self.tape
-            && let Some((codec, frame)) = heard
-            && !self.digits_in.is_down()
-            && !self.key_ear.is_down()
-            && frame != SILENCE
-        {
-            tape.sound(TapeSide::Heard, 0, TapeForm::Law(codec), &frame);
+    pub(super) fn tape_heard(&mut self, heard: Option<&Sound>, ulaw: &Encoded) {
+        let Some(tape) = &mut self.tape else { return };
+        if self.digits_in.is_down() || self.key_ear.is_down() || *ulaw == SILENCE {
+            return;
+        }
+        match heard {
+            Some(Sound::Law(law, frame)) => {
+                tape.sound(TapeSide::Heard, 0, TapeForm::Law(*law), frame);
+            }
+            Some(Sound::Wide(wide)) if tape.rate() == TapeRate::Wide => {
+                let mut bytes = [[0; 2]; WIDE_SAMPLES];
+                for (pair, sample) in bytes.iter_mut().zip(wide) {
+                    *pair = sample.to_le_bytes();
+                }
+                tape.sound(TapeSide::Heard, 0, TapeForm::Linear, bytes.as_flattened());
+            }
+            Some(Sound::Wide(_)) => tape.sound(TapeSide::Heard, 0, TapeForm::Law(Law::Mu), ulaw),
+            None => (),
         }
     }
 
-    /// What left in a packet. `rest` samples were not sent before it, the last of them this tick's.
+    /// What left in a packet. `rest` units of the clock were not sent before it, the last of them this tick's.
     pub(super) fn tape_sent(tape: &mut Option<Box<TapeIn>>, sent: (Codec, &[u8]), rest: usize) {
         if let Some(tape) = tape {
-            let after = FRAME_SAMPLES as i64 - rest as i64;
-            tape.sound(TapeSide::Sent, after, TapeForm::Law(sent.0), sent.1);
+            let after = (FRAME_SAMPLES as i64 - rest as i64) * tape.rate().factor() as i64;
+            let form = match sent.0 {
+                Codec::Pcmu => TapeForm::Law(Law::Mu),
+                Codec::Pcma => TapeForm::Law(Law::A),
+                Codec::G722 => TapeForm::G722,
+            };
+            tape.sound(TapeSide::Sent, after, form, sent.1);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::media::session::tests::Talker;
 use crate::media::session::tests::plan;
 use crate::rtp::packet::RtpPacket;
 use crate::types::codec::Codec;
+use crate::types::codec::Law;
 use crate::types::codec::Ptime;
 
 /// A session that is recorded, and what it recorded.
@@ -74,14 +75,14 @@ impl Taped {
         let mut wire = vec![0; samples];
         for sent in &self.scene.sent {
             let Ok(packet) = RtpPacket::parse(&sent.bytes) else { continue };
-            let codec = match packet.payload_type.get() {
-                0 => Codec::Pcmu,
-                8 => Codec::Pcma,
+            let law = match packet.payload_type.get() {
+                0 => Law::Mu,
+                8 => Law::A,
                 _ => continue,
             };
             let at = packet.timestamp.wrapping_sub(self.first) as usize;
             let mut decoded = vec![0; packet.payload.len()];
-            g711::decode(codec, packet.payload, &mut decoded);
+            g711::decode(law, packet.payload, &mut decoded);
             for (to, sample) in wire.iter_mut().skip(at).zip(decoded) {
                 *to = sample;
             }
@@ -138,7 +139,11 @@ fn the_left_channel_is_what_was_received_and_a_gap_moves_nothing() {
                 let payload = sound(tick * 160, 160);
                 let bytes = talker.packet(payload_type, &payload);
                 taped.scene.receive(&talker, &bytes);
-                g711::decode(codec, &payload, &mut expected[tick * 160..(tick + 1) * 160]);
+                g711::decode(
+                    codec.law().unwrap(),
+                    &payload,
+                    &mut expected[tick * 160..(tick + 1) * 160],
+                );
             }
             talker.timestamp = talker.timestamp.wrapping_add(160);
             taped.tick();

@@ -1,16 +1,20 @@
 //! Media sessions in virtual time: two seconds or an hour of a call in a few milliseconds.
 
 use super::*;
+use crate::audio::g711;
 use crate::audio::link::AgentEnd;
 use crate::audio::link::LinkEvent;
 use crate::audio::link::link;
 use crate::audio::tone::Tone;
 use crate::audio::tone::share_at;
+use crate::rtp::packet::HEADER_BYTES;
 use crate::rtp::rtcp::COMPOUND_BYTES_MAX;
 use crate::rtp::rtcp::Compound;
 use crate::rtp::rtcp::Report;
 use crate::rtp::rtcp::RtcpPacket;
 use crate::sdp::Direction;
+use crate::types::codec::PayloadType;
+use crate::types::codec::Ptime;
 use std::time::Duration;
 
 pub(super) const PEER: &str = "192.0.2.1:4000";
@@ -225,11 +229,11 @@ fn a_law_reaches_the_agent_as_mu_law_and_goes_back_as_a_law() {
     let mut ours = Tone::new(1_300, 8_000);
     for _ in 0..50 {
         let mut payload = [0; 160];
-        g711::encode(Codec::Pcma, &tone.frame(), &mut payload);
+        g711::encode(Law::A, &tone.frame(), &mut payload);
         let bytes = talker.packet(8, &payload);
         talker.timestamp = talker.timestamp.wrapping_add(160);
         scene.receive(&talker, &bytes);
-        g711::encode(Codec::Pcmu, &ours.frame(), &mut payload);
+        g711::encode(Law::Mu, &ours.frame(), &mut payload);
         scene.agent.push_audio(&payload);
         scene.tick();
     }
@@ -239,12 +243,12 @@ fn a_law_reaches_the_agent_as_mu_law_and_goes_back_as_a_law() {
     else {
         panic!("no audio");
     };
-    g711::decode(Codec::Pcmu, frame, &mut linear);
+    g711::decode(Law::Mu, frame, &mut linear);
     assert!(share_at(&linear, 800) > 0.99);
     let rtp = scene.rtp();
     let last = rtp.last().expect("sent");
     assert_eq!(last.payload_type.get(), 8);
-    g711::decode(Codec::Pcma, last.payload, &mut linear);
+    g711::decode(Law::A, last.payload, &mut linear);
     assert!(share_at(&linear, 1_300) > 0.99);
 }
 
@@ -582,7 +586,7 @@ fn reports_of_strangers_are_not_believed() {
         cumulative_lost: 999,
         ..Default::default()
     };
-    let report = Report { ssrc: 1, sender: None, block: Some(block), cname: b"x" };
+    let report = Report { ssrc: 1, sender: None, block: Some(block), cname: b"x", metrics: None };
     let length = report.write(&mut bytes).expect("room");
     scene.receive_at(Port::Rtcp, at(STRANGER), &bytes[..length]);
     assert_eq!(scene.session.statistics().lost_out, None);

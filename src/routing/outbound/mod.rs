@@ -69,6 +69,8 @@ pub struct OutboundRequest {
     pub call_id: String,
     /// Max-Forwards that is left of the call this one is joined to; `None`: the trunk's.
     pub hops_left: Option<u8>,
+    /// The numbers of ours that the call came through, as the header says it.
+    pub trail: Option<FieldValue>,
 }
 
 impl OutboundRequest {
@@ -89,6 +91,7 @@ impl OutboundRequest {
             variables: CallVariables::default(),
             call_id: String::new(),
             hops_left: None,
+            trail: None,
         }
     }
 }
@@ -106,6 +109,8 @@ pub struct Forwarding {
     pub diversion: Option<FieldValue>,
     /// The History-Info entries that came with it.
     pub history: Option<FieldValue>,
+    /// How many diversions it had behind it.
+    pub diverted: u32,
 }
 
 /// Why a call is forwarded (RFC 5806).

@@ -3,6 +3,7 @@
 use crate::routing::caller_id::Asking;
 use crate::routing::caller_id::Privacy;
 use crate::routing::campaign::Campaign;
+use crate::routing::contents::Number;
 use crate::routing::contents::Tenant;
 use crate::routing::contents::TenantStatus;
 use crate::routing::decision::Decision;
@@ -13,6 +14,7 @@ use crate::routing::gateway::Standing;
 use crate::routing::gateway_board::GatewayKey;
 use crate::routing::health::Availability;
 use crate::routing::invite_form::Sender;
+use crate::routing::numbers::dial_text;
 use crate::routing::outbound::OutboundRequest;
 use crate::routing::outbound::Surroundings;
 use crate::routing::outbound::Try;
@@ -24,6 +26,7 @@ use crate::routing::trunk::Trunk;
 use crate::routing::usage::Account;
 use crate::routing::usage::Usage;
 use crate::types::cause::HangupCause;
+use crate::types::country::Country;
 use crate::types::id::TrunkId;
 use crate::types::limit::OUTBOUND_TRIES_MAX;
 use crate::types::moment::Moment;
@@ -105,7 +108,12 @@ impl fmt::Display for Origin {
 impl Planning<'_, '_> {
     pub(super) fn run(&mut self) -> Result<(Arc<Tenant>, E164, Vec<Try>), HangupCause> {
         let tenant = self.tenant()?;
-        let dialled = self.dialled()?;
+        // By whose number it is called says in which country's form it may be written.
+        let is_international = self.request.to.as_str().parse::<E164>().is_ok();
+        if !is_international {
+            self.join_campaign(&tenant)?;
+        }
+        let dialled = self.dialled(&tenant)?;
         if let Some(prefixes) = &tenant.outbound.destinations {
             let covered = prefixes.iter().any(|prefix| prefix.covers(dialled));
             self.decision.note(
@@ -116,7 +124,9 @@ impl Planning<'_, '_> {
                 return Err(HangupCause::DestinationDenied);
             }
         }
-        self.join_campaign(&tenant)?;
+        if is_international {
+            self.join_campaign(&tenant)?;
+        }
         let mut tries = Vec::new();
         for (id, origin) in self.trunk_order(&tenant) {
             self.consider(&tenant, dialled, (id, origin), &mut tries);
@@ -199,19 +209,34 @@ impl Planning<'_, '_> {
         verdict
     }
 
-    fn dialled(&mut self) -> Result<E164, HangupCause> {
+    fn dialled(&mut self, tenant: &Tenant) -> Result<E164, HangupCause> {
         let text = self.request.to.as_str();
-        match text.parse::<E164>() {
-            Ok(number) => {
-                self.dialled = Some(number);
-                self.decision.note("dialled", number.as_str());
-                Ok(number)
+        let (number, words) = match (text.parse::<E164>(), self.read_nationally(tenant)) {
+            (Ok(number), _) => (number, number.to_string()),
+            (Err(_), Some((country, number))) => {
+                (number, format!("`{text}` is {number}, by the numbering of {country}"))
             }
-            Err(why) => {
+            (Err(why), None) => {
                 self.decision.note("dialled", format!("`{text}`: {why}"));
-                Err(HangupCause::NotANumber)
+                return Err(HangupCause::NotANumber);
             }
-        }
+        };
+        self.dialled = Some(number);
+        self.decision.note("dialled", words);
+        Ok(number)
+    }
+
+    /// What the number called means in the national form of the country of the caller's routing profile.
+    fn read_nationally(&self, tenant: &Tenant) -> Option<(Country, E164)> {
+        let country = self.table.routing_profile(self.own_row(tenant)?)?.profile.country?;
+        let text = dial_text(self.request.to.as_str().as_bytes())?;
+        Some((country, country.read(&text)?))
+    }
+
+    /// The number of the tenant that calls.
+    fn own_row(&self, tenant: &Tenant) -> Option<&Arc<Number>> {
+        let own = self.request.from.or(self.request.forwarding.as_ref().map(|f| f.dialled))?;
+        self.table.number(own).filter(|row| row.tenant == tenant.id)
     }
 
     /// The trunks to ask, each once.
@@ -228,16 +253,15 @@ impl Planning<'_, '_> {
             add(Some(asked), Origin::Asked);
             return order;
         }
-        let own = self.request.from.or(self.request.forwarding.as_ref().map(|f| f.dialled));
-        let row = own.and_then(|own| self.table.number(own)).filter(|row| row.tenant == tenant.id);
-        if let Some(row) = row {
-            add(row.outbound_trunk.or(row.trunk), Origin::Number);
-            add(
-                self.table.routing_profile(row).and_then(|p| p.outbound_trunk),
-                Origin::RoutingProfile,
-            );
-        }
+        let row = self.own_row(tenant);
+        let followed = row.and_then(|row| self.table.routing_profile(row));
+        add(row.and_then(|row| row.outbound_trunk.or(row.trunk)), Origin::Number);
+        add(followed.and_then(|followed| followed.profile.outbound_trunk), Origin::RoutingProfile);
         add(tenant.outbound.trunk, Origin::Tenant);
+        let followed = followed.map(|followed| followed.to_string());
+        if let Some(followed) = followed {
+            self.decision.note("routing profile", followed);
+        }
         if order.is_empty() {
             self.decision
                 .note("trunk", "neither the number, its routing profile nor the tenant names one");

@@ -7,6 +7,7 @@ use crate::routing::caller_id::Choice;
 use crate::routing::caller_id::DiversionPolicy;
 use crate::routing::caller_id::OnDisallowed;
 use crate::routing::caller_id::Privacy;
+use crate::routing::contents::Bar;
 use crate::routing::contents::Change;
 use crate::routing::contents::Contents;
 use crate::routing::contents::RoutingProfile;
@@ -23,6 +24,7 @@ use crate::routing::outbound_trunk::CallClass;
 use crate::routing::outbound_trunk::CallingHours;
 use crate::routing::outbound_trunk::ClientAccount;
 use crate::routing::outbound_trunk::HeaderText;
+use crate::routing::outbound_trunk::Pattern;
 use crate::routing::template::Scope;
 use crate::routing::template::Template;
 use crate::routing::trunk::Jurisdiction;
@@ -30,6 +32,7 @@ use crate::types::header::NameGlob;
 use crate::types::id::NumberId;
 use crate::types::id::RoutingProfileId;
 use crate::types::secret::Secret;
+use crate::types::tenant_plan::TenantPlan;
 use jiff::civil::Time;
 use proptest::prelude::any;
 use proptest::prop_assert;
@@ -77,6 +80,7 @@ pub(crate) fn tenant(n: u128, trunk: Option<u128>) -> Tenant {
         id: tenant_id(n),
         name: format!("tenant-{n}"),
         status: TenantStatus::Active,
+        plan: None,
         calls_max: 0,
         cps_max: 0,
         default_profile: None,
@@ -97,6 +101,7 @@ pub(crate) fn number(n: u128, tenant: u128, e164: &str) -> Number {
         ai_profile: None,
         campaign: None,
         active: true,
+        barred: None,
         record: None,
     }
 }
@@ -165,7 +170,7 @@ impl Lab {
         }
     }
 
-    fn first(&mut self, request: OutboundRequest) -> Try {
+    pub(crate) fn first(&mut self, request: OutboundRequest) -> Try {
         match self.plan(request) {
             Ok(plan) => plan.tries.into_iter().next().unwrap(),
             Err(refusal) => panic!("{}", refusal.decision),
@@ -199,6 +204,9 @@ fn the_numbers_trunk_comes_first_then_its_routing_profile_then_the_tenants() {
         id: profile,
         tenant: None,
         name: "growth-us".into(),
+        plan: None,
+        country: None,
+        fits_by_itself: true,
         outbound_trunk: Some(trunk_id(2)),
         inbound_trunk: None,
     }));
@@ -221,6 +229,92 @@ fn the_numbers_trunk_comes_first_then_its_routing_profile_then_the_tenants() {
     let mut asked = request("+15551234567");
     asked.trunk = Some(trunk_id(2));
     assert_eq!(names(&lab.plan(asked).unwrap()), ["trunk-2/a", "trunk-2/b"]);
+}
+
+fn way(n: u128, plan: Option<TenantPlan>, country: Option<&str>) -> Change {
+    Change::RoutingProfile(RoutingProfile {
+        id: RoutingProfileId::from_uuid(Uuid::from_u128(n)),
+        tenant: None,
+        name: format!("way-{n}"),
+        plan,
+        country: country.map(|country| country.parse().unwrap()),
+        fits_by_itself: true,
+        outbound_trunk: Some(trunk_id(n)),
+        inbound_trunk: None,
+    })
+}
+
+#[test]
+fn a_number_without_a_profile_calls_out_by_that_of_its_plan_and_country() {
+    let mut lab = Lab::new((1..=4).map(|n| trunk(n, |_| {})).collect());
+    let first = |lab: &mut Lab| lab.first(request("+15551234567")).trunk.name.clone();
+    lab.apply(way(2, Some(TenantPlan::Growth), Some("US")));
+    lab.apply(way(3, None, Some("GB")));
+    assert_eq!(first(&mut lab), "trunk-1");
+    let mut growth = tenant(1, Some(1));
+    growth.plan = Some(TenantPlan::Growth);
+    lab.apply(Change::Tenant(growth));
+    let plan = lab.plan(request("+15551234567")).unwrap();
+    assert_eq!(names(&plan), ["trunk-2/a", "trunk-2/b", "trunk-1/a", "trunk-1/b"]);
+    let text = plan.decision.to_string();
+    assert!(text.contains("way-2, for numbers of US with the plan growth"), "{text}");
+    lab.apply(way(4, None, Some("US")));
+    assert_eq!(first(&mut lab), "trunk-2");
+    lab.apply(Change::Tenant(tenant(1, Some(1))));
+    assert_eq!(first(&mut lab), "trunk-4");
+    lab.apply(Change::Number(number(1, 1, "+442079460042")));
+    let mut call = request("+15551234567");
+    call.from = Some("+442079460042".parse().unwrap());
+    assert_eq!(lab.first(call).trunk.name.as_str(), "trunk-3");
+}
+
+#[test]
+fn a_number_is_dialled_in_the_national_form_of_who_calls() {
+    let mut lab = Lab::new(vec![trunk(1, |outbound| {
+        outbound.destinations.allow = prefixes(&["+44", "+1"]);
+    })]);
+    lab.apply(Change::Number(number(1, 1, "+442079460042")));
+    let from = |to: &str| {
+        let mut call = request(to);
+        call.from = Some("+442079460042".parse().unwrap());
+        call
+    };
+    assert_eq!(lab.cause(from("020 7946 0999")), HangupCause::NotANumber);
+    lab.apply(way(1, None, Some("GB")));
+    for (to, dialled) in [
+        ("020 7946 0999", "+442079460999"),
+        ("0044 20 7946 0999", "+442079460999"),
+        ("(001) 202-555-0100", "+12025550100"),
+        ("+442079460999", "+442079460999"),
+    ] {
+        let plan = lab.plan(from(to)).unwrap();
+        assert_eq!(plan.dialled.as_str(), dialled, "{to}");
+        let is_read = plan.decision.to_string().contains("by the numbering of GB");
+        assert_eq!(is_read, !to.starts_with('+'), "{to}: {}", plan.decision);
+    }
+    for nothing in ["112", "1001", "ann", "+44 20", "00"] {
+        assert_eq!(lab.cause(from(nothing)), HangupCause::NotANumber, "{nothing}");
+    }
+    // What is read so is judged as it is: nothing is called that may not be.
+    assert_eq!(lab.cause(from("0033142685300")), HangupCause::DestinationDenied);
+    // Whose call names no number of its own has no country.
+    let mut call = request("020 7946 0999");
+    call.from = None;
+    assert_eq!(lab.cause(call), HangupCause::NotANumber);
+}
+
+#[test]
+fn a_number_that_may_not_be_used_is_not_shown() {
+    for bar in [Bar::CompliancePending, Bar::ComplianceRejected, Bar::Reserved, Bar::Released] {
+        let mut lab = Lab::new(vec![trunk(1, |_| {})]);
+        let mut row = number(1, 1, "+15550100");
+        row.barred = Some(bar);
+        lab.apply(Change::Number(row));
+        let refusal = lab.plan(request("+15551234567")).unwrap_err();
+        assert_eq!(refusal.cause, HangupCause::CallerIdDenied);
+        let text = refusal.decision.to_string();
+        assert!(text.contains(&bar.to_string()), "{text}");
+    }
 }
 
 #[test]
@@ -349,6 +443,7 @@ fn each_carrier_reads_the_caller_where_it_wants_it() {
             outbound.caller_id.asserted = asserted;
             outbound.caller_id.display_name = Template::fixed("Acme \"Inc\"");
             outbound.form.from_host = Template::fixed("own.example");
+            outbound.form.to_host = Template::fixed("number.example");
             outbound.form.user_phone = true;
         })]);
         let attempt = lab.first(request("+15551234567"));
@@ -356,7 +451,7 @@ fn each_carrier_reads_the_caller_where_it_wants_it() {
         assert_eq!(header(&attempt, "Privacy"), None);
         assert_eq!(attempt.invite.from, "sip:+15550100@own.example;user=phone");
         assert_eq!(attempt.invite.from_display.as_deref(), Some("Acme \"Inc\""));
-        assert_eq!(attempt.invite.to, "sip:+15551234567@a.example;user=phone");
+        assert_eq!(attempt.invite.to, "sip:+15551234567@number.example;user=phone");
         assert_eq!(attempt.invite.uri, "sip:+15551234567@a.example;user=phone");
     }
 }
@@ -539,6 +634,19 @@ fn calling_hours_are_those_of_the_trunks_time_zone() {
 }
 
 #[test]
+fn a_number_that_is_not_of_the_form_a_trunk_dials_is_denied_there() {
+    let fits = |pattern: Option<&str>| {
+        let must_match = pattern.map(|pattern| Pattern::parse(pattern).unwrap());
+        let own = trunk(1, |outbound| outbound.must_match.clone_from(&must_match));
+        Lab::new(vec![own]).plan(request("+919876543210")).map_err(|refusal| refusal.cause)
+    };
+    assert!(fits(Some(r"^\+91\d{10}$")).is_ok());
+    for pattern in [Some(r"^\+1\d{10}$"), None] {
+        assert_eq!(fits(pattern).unwrap_err(), HangupCause::DestinationDenied, "{pattern:?}");
+    }
+}
+
+#[test]
 fn a_class_of_calls_needs_a_caller_of_its_series() {
     let mut lab = Lab::new(vec![trunk(1, |outbound| {
         outbound.compliance.class = CallClass::Service;
@@ -567,6 +675,7 @@ fn forwarded(from: &Trunk) -> OutboundRequest {
         reason: DiversionReason::NoAnswer,
         diversion: Some("<sip:+15550177@carrier.example>".parse().unwrap()),
         history: Some("<sip:+15550177@carrier.example>;index=1".parse().unwrap()),
+        diverted: 1,
     });
     call
 }
@@ -604,7 +713,7 @@ fn a_forwarded_call_shows_its_caller_where_the_trunk_passes_it_and_says_by_whom(
         (
             DiversionPolicy::Generate,
             "Diversion",
-            Some("<sip:+15550100@a.example>;reason=no-answer;counter=1"),
+            Some("<sip:+15550100@a.example>;reason=no-answer;counter=2"),
         ),
         (
             DiversionPolicy::HistoryInfo,
@@ -651,6 +760,18 @@ fn gateways_that_are_down_or_rest_are_left_out() {
     assert_eq!(lab.cause(request("+15551234567")), HangupCause::NoGateway);
     lab.now = Moment::from_millis(30_000);
     assert_eq!(names(&lab.plan(request("+15551234567")).unwrap()), ["trunk-1/a"]);
+}
+
+#[test]
+fn no_more_gateways_are_tried_than_the_trunk_says() {
+    for (most, tried) in [
+        (1, &["trunk-1/a"][..]),
+        (2, &["trunk-1/a", "trunk-1/b"]),
+        (9, &["trunk-1/a", "trunk-1/b"]),
+    ] {
+        let mut lab = Lab::new(vec![trunk(1, |outbound| outbound.failover.attempts_max = most)]);
+        assert_eq!(names(&lab.plan(request("+15551234567")).unwrap()), tried);
+    }
 }
 
 #[test]

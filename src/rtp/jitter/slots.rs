@@ -2,6 +2,7 @@
 #![warn(clippy::indexing_slicing)]
 
 use crate::rtp::jitter::Content;
+use crate::types::codec::Codec;
 use crate::types::limit::JITTER_PIECES;
 use crate::types::limit::RTP_PAYLOAD_BYTES_MAX;
 
@@ -9,6 +10,7 @@ use crate::types::limit::RTP_PAYLOAD_BYTES_MAX;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
     pub(super) used: bool,
+    pub(super) codec: Codec,
     pub(super) content: Content,
     pub(super) sequence: u64,
     pub(super) timestamp: u32,
@@ -20,6 +22,7 @@ pub(super) struct Slot {
 impl Slot {
     pub(super) const FREE: Self = Self {
         used: false,
+        codec: Codec::Pcmu,
         content: Content::Other,
         sequence: 0,
         timestamp: 0,
@@ -70,11 +73,6 @@ impl Pieces {
             *place = free as u8;
         }
         places
-    }
-
-    /// Lets `change` change all that is kept, byte by byte.
-    pub(super) fn recode(&mut self, mut change: impl FnMut(&mut [u8])) {
-        self.bytes.iter_mut().for_each(|piece| change(piece));
     }
 
     pub(super) fn free(&mut self, places: &[u8]) {

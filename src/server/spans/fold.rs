@@ -79,6 +79,7 @@ impl CallSpans {
             CallEvent::LegFailed { side, cause, .. } => self.leg_failed(*side, *cause, at),
             CallEvent::Ringing
             | CallEvent::Talk(_)
+            | CallEvent::AudioTrouble(..)
             | CallEvent::Progressed { .. }
             | CallEvent::FirstMedia
             | CallEvent::Held

@@ -117,7 +117,7 @@ impl Endpoint {
                     self.call_failed(cx, dialog, status, None);
                 }
             }
-            Purpose::Asking => self.asking_refused(cx, (dialog, id), status),
+            Purpose::Asking => self.asking_refused(cx, (dialog, id), (status, None)),
             Purpose::Bye => {
                 if upward != Upward::Unreachable || !self.bye_by_way_back(cx, dialog) {
                     self.left(cx, dialog, DialogEnd::PeerTimeout);
@@ -364,7 +364,9 @@ impl Endpoint {
             Class::Success => self.asking_accepted(cx, (dialog, id), response),
             Class::Failure => {
                 if !self.ask_again(cx, (dialog, id), response) {
-                    self.asking_refused(cx, (dialog, id), response.status);
+                    let after = response.headers.retry_after().ok().flatten();
+                    let after = after.map(|after| Duration::from_secs(after.delay_s.into()));
+                    self.asking_refused(cx, (dialog, id), (response.status, after));
                 }
             }
         }
@@ -458,7 +460,10 @@ impl Endpoint {
             Why::Call | Why::CallByUpdate => {
                 cx.event(Event::ReinviteRefused { dialog, status: 408 });
             }
-            Why::RefreshByInvite | Why::RefreshByUpdate => {}
+            // The peer is there: it said something.
+            Why::RefreshByInvite | Why::RefreshByUpdate => {
+                self.refresh_refused(cx, dialog, (408, None));
+            }
         }
     }
 
@@ -518,7 +523,12 @@ impl Endpoint {
         true
     }
 
-    fn asking_refused(&mut self, cx: &mut Context<'_>, (dialog, id): (DialogId, u64), status: u16) {
+    fn asking_refused(
+        &mut self,
+        cx: &mut Context<'_>,
+        (dialog, id): (DialogId, u64),
+        (status, retry_after): (u16, Option<Duration>),
+    ) {
         let Some(usage) = self.usages.get_mut(dialog.0) else { return };
         let Some(asking) = usage.asking.take_if(|asking| asking.transaction == Some(id)) else {
             return;
@@ -534,8 +544,9 @@ impl Endpoint {
         }
         match asking.why {
             Why::Call | Why::CallByUpdate => cx.event(Event::ReinviteRefused { dialog, status }),
-            // RFC 4028 §7.3: the session goes on until it expires.
-            Why::RefreshByInvite | Why::RefreshByUpdate => {}
+            Why::RefreshByInvite | Why::RefreshByUpdate => {
+                self.refresh_refused(cx, dialog, (status, retry_after));
+            }
         }
     }
 }

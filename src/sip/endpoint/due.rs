@@ -77,7 +77,7 @@ impl Endpoint {
         let Some(session) = self.usages.get(dialog.0).and_then(|usage| usage.session) else {
             return;
         };
-        if session.is_ours && !session.is_refreshed {
+        if session.is_ours && !session.is_refreshed && cx.now < session.ends {
             self.refresh(cx, dialog);
         } else {
             let end = (HangupCause::SessionExpired, DialogEnd::SessionExpired);

@@ -337,7 +337,11 @@ pub(super) fn finish(writer: RequestWriter, body: Option<&Bytes>) -> Bytes {
 
 /// The value of a `Reason` header (RFC 3326).
 pub(super) fn reason_of(cause: HangupCause) -> String {
-    Reason::q850_value(cause.q850(), cause.code())
+    match cause {
+        // As telephones know it, which then tell of no missed call (RFC 3326 §3.1).
+        HangupCause::AnsweredElsewhere => Reason::sip_value(200, cause.text()),
+        _ => Reason::q850_value(cause.q850(), cause.code()),
+    }
 }
 
 /// The way of a request whose next hop is `uri`, in a dialog that came by `flow`.

@@ -97,7 +97,10 @@ impl Endpoint {
             usage.peer_allows_update = allow.has_method(&Method::Update);
         }
         // Before the answer there is no session to end.
-        let session = session.filter(|_| matches!(usage.state, State::Confirmed(_)));
+        let mut session = session.filter(|_| matches!(usage.state, State::Confirmed(_)));
+        if let Some(session) = &mut session {
+            session.begin(cx.now);
+        }
         usage.session = session;
         match session {
             Some(session) => self.arm(cx, dialog, UsageTimer::Session, session.wait()),
@@ -113,7 +116,7 @@ impl Endpoint {
         }
         let Some(session) = usage.session.as_mut() else { return };
         session.is_refreshed = true;
-        let rest = session.rest();
+        let rest = session.ends.since(cx.now);
         let by_update = match usage.policy.session.method {
             RefreshMethod::Auto => usage.peer_allows_update,
             RefreshMethod::Update => true,
@@ -128,6 +131,21 @@ impl Endpoint {
         usage.asking = Some(Asking::new(why, body));
         self.arm(cx, dialog, UsageTimer::Session, rest);
         self.ask(cx, dialog);
+    }
+
+    /// A refresh was refused: it is tried again later, or the session goes on until it expires.
+    pub(super) fn refresh_refused(
+        &mut self,
+        cx: &mut Context<'_>,
+        dialog: DialogId,
+        refusal: (u16, Option<Duration>),
+    ) {
+        let Some(usage) = self.usages.get_mut(dialog.0) else { return };
+        let Some(session) = usage.session.as_mut() else { return };
+        if let Some(wait) = session.again_after(cx.now, refusal) {
+            session.is_refreshed = false;
+            self.arm(cx, dialog, UsageTimer::Session, wait);
+        }
     }
 
     /// Sends what `asking` holds, as a new request.

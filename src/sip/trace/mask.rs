@@ -99,6 +99,9 @@ fn mask_digest(value: &mut [u8], has_scheme: bool) {
 /// RFC 4568 §9.1: the key is what follows `inline:`. RFC 8866 §5.12: `k=` is a key as well. As widely as
 /// the parser of session descriptions reads: in any case, with blanks and NULs around the names.
 fn mask_body(line: &mut [u8]) {
+    if let Some(at) = key_pressed(line) {
+        return stars(line.get_mut(at..).unwrap_or(&mut []));
+    }
     let Some((kind, value)) = attribute(line) else { return };
     let name = value.split(|&byte| byte == b':').next().unwrap_or_default();
     let name = without_blanks(name);
@@ -117,6 +120,15 @@ fn mask_body(line: &mut [u8]) {
         None => value_at,
     };
     stars(line.get_mut(from..).unwrap_or(&mut []));
+}
+
+/// Where a line of `application/dtmf-relay` names the key that is pressed: of many it may be a card's number.
+fn key_pressed(line: &[u8]) -> Option<usize> {
+    let text = after_blanks(line);
+    let (name, rest) = text.split_at_checked(b"signal".len())?;
+    let is_key = name.eq_ignore_ascii_case(b"signal");
+    let value = after_blanks(rest).strip_prefix(b"=").filter(|_| is_key)?;
+    Some(line.len() - value.len())
 }
 
 /// The letter of a line of a session description, and what follows its equals sign to the line's end.
@@ -174,6 +186,15 @@ mod tests {
             "X\r\nproxy-authorization : Basic dXNlcg==\r\n\r\n",
             "X\r\nproxy-authorization : ***** ********\r\n\r\n",
         );
+    }
+
+    #[test]
+    fn keys_that_are_pressed_are_hidden() {
+        check(
+            "INFO sip:h SIP/2.0\r\nSubject: Signal=5\r\n\r\nSignal=5\r\nDuration=160\r\n",
+            "INFO sip:h SIP/2.0\r\nSubject: Signal=5\r\n\r\nSignal=*\r\nDuration=160\r\n",
+        );
+        check("X\r\n\r\n signal = #\n", "X\r\n\r\n signal = *\n");
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::agent::script::answers::DialAnswer;
+use crate::agent::script::answers::DialStatus;
 use crate::agent::script::step::Dial;
+use crate::agent::script::step::DialRecord;
 use crate::agent::script::step::DialTo;
 use crate::agent::script::step::Gather;
 use crate::agent::script::step::Listen;
@@ -368,11 +370,12 @@ fn scripts_that_lead_nowhere_are_given_up() {
 
 fn dial() -> Dial {
     Dial {
-        to: DialTo::Number("+15550142".parse().unwrap()),
+        to: vec![DialTo::Number("+15550142".parse().unwrap())],
         caller_id: None,
         timeout: Duration::from_secs(30),
         limit: Some(Duration::from_secs(60)),
         next: Some(url("/dialled")),
+        record: None,
     }
 }
 
@@ -387,6 +390,67 @@ fn whoever_was_dialled_may_talk_for_as_long_as_is_said() {
     let answer = DialAnswer { status: DialStatus::Completed, duration: Duration::from_secs(60) };
     lab.put(Input::DialEnded(answer));
     assert_eq!(lab.asked().1.dial, Some(answer));
+}
+
+fn taped(from_ringing: bool) -> Step {
+    let record = Some(DialRecord { from_ringing, status: Some(url("/taped")) });
+    Step::Dial(Box::new(Dial { record, ..dial() }))
+}
+
+#[test]
+fn a_conversation_is_recorded_from_its_answer_and_told_of_once_it_is_whole() {
+    let mut lab = Lab::following(&[taped(false)]);
+    assert!(matches!(&lab.take()[..], [Output::Dial(_)]), "a ringing telephone is not recorded");
+    lab.put(Input::DialAnswered);
+    assert_eq!(lab.take(), [Output::BeginRecording]);
+    let id = RecordingId::from_uuid(Uuid::from_u128(7));
+    lab.put(Input::RecordingBegun(id));
+    let answer = DialAnswer { status: DialStatus::Completed, duration: Duration::from_secs(9) };
+    lab.put(Input::DialEnded(answer));
+    assert_eq!(lab.take(), [Output::EndRecording], "its script is not asked before it is whole");
+    let made = (id, Duration::from_secs(9));
+    lab.put(Input::Recorded(Some(made)));
+    let out = lab.take();
+    let [Output::Tell { answers: told, .. }, Output::Ask { answers, .. }] = &out[..] else {
+        panic!("{out:?}")
+    };
+    assert_eq!((told.recording, told.dial), (Some(made), None));
+    assert_eq!((answers.recording, answers.dial), (Some(made), Some(answer)));
+}
+
+#[test]
+fn a_recording_of_a_conversation_holds_nothing_up() {
+    let answer = DialAnswer { status: DialStatus::NoAnswer, duration: Duration::ZERO };
+    // From the first ring, of somebody who never answers; its end is not told in time.
+    let mut lab = Lab::following(&[taped(true)]);
+    assert!(matches!(&lab.take()[..], [Output::Dial(_), Output::BeginRecording]));
+    lab.put(Input::RecordingBegun(RecordingId::from_uuid(Uuid::from_u128(7))));
+    lab.put(Input::DialEnded(answer));
+    assert_eq!(lab.take(), [Output::EndRecording]);
+    lab.wait();
+    let (_, answers) = lab.asked();
+    assert_eq!((answers.recording, answers.dial), (None, Some(answer)));
+    // One that cannot be made is not tried again, and waited for by nobody.
+    let mut lab = Lab::following(&[taped(true)]);
+    lab.put(Input::Recorded(None));
+    lab.put(Input::DialAnswered);
+    lab.take();
+    lab.put(Input::DialEnded(answer));
+    assert_eq!(lab.asked().1.dial, Some(answer));
+    // Another script ends it with the conversation; the call's end with itself.
+    let mut lab = Lab::following(&[taped(false)]);
+    lab.put(Input::DialAnswered);
+    lab.put(Input::RecordingBegun(RecordingId::from_uuid(Uuid::from_u128(7))));
+    lab.take();
+    lab.put(Input::Replaced(Replacement::Script(Box::new(script(&[Step::HangUp])))));
+    let out = lab.take();
+    assert_eq!(out[..2], [Output::EndRecording, Output::EndDial]);
+    let mut lab = Lab::following(&[taped(false)]);
+    lab.put(Input::DialAnswered);
+    lab.put(Input::RecordingBegun(RecordingId::from_uuid(Uuid::from_u128(7))));
+    lab.take();
+    lab.put(Input::CallEnded);
+    assert!(matches!(&lab.take()[..], [Output::Tell { .. }]));
 }
 
 #[test]
@@ -423,6 +487,94 @@ fn another_script_takes_over_at_once_whatever_runs() {
     assert_eq!(lab.take(), []);
     lab.put(Input::Script(new, Ok(script(&[Step::HangUp]))));
     assert_eq!(lab.take().last(), Some(&Output::HangUp));
+}
+
+fn fetched(name: &str) -> Playing {
+    Playing::once(Sound::Url(format!("https://bot.example/{name}")))
+}
+
+impl Lab {
+    /// The sounds it asks for, with their numbers, and whether anything is played.
+    fn loads(&mut self) -> (Vec<(u32, String)>, bool) {
+        let out = self.take();
+        let is_played = out.iter().any(|output| matches!(output, Output::Play(_)));
+        let load = |output: Output| match output {
+            Output::Load { job, sound: Sound::Url(url) } => {
+                Some((job, url.rsplit('/').next().unwrap().to_owned()))
+            }
+            _ => None,
+        };
+        (out.into_iter().filter_map(load).collect(), is_played)
+    }
+
+    fn come(&mut self, job: u32) {
+        self.put(Input::Sound(job, Ok(Bytes::from_static(b"abc"))));
+    }
+}
+
+#[test]
+fn the_next_sound_is_had_while_the_one_before_it_is_heard() {
+    let steps = ["a", "b", "c"].map(|name| Step::Play(fetched(name)));
+    let mut lab = Lab::new(None);
+    let (job, _) = lab.asked();
+    lab.put(Input::Script(job, Ok(script(&steps))));
+    // The first one while the call is answered.
+    let (first, _) = lab.loads();
+    assert_eq!(first.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>(), ["a"]);
+    lab.come(first[0].0);
+    lab.put(Input::Answered);
+    let (second, is_played) = lab.loads();
+    assert_eq!(second.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>(), ["b"]);
+    assert!(is_played, "it was there already");
+    // It comes while the first is heard, and is asked for no more.
+    lab.come(second[0].0);
+    assert_eq!(lab.loads(), (vec![], false));
+    lab.put(Input::MarkPlayed(1));
+    let (third, is_played) = lab.loads();
+    assert!(is_played && third.len() == 1 && third[0].1 == "c", "{third:?}");
+    // One that is late is waited for where it is.
+    lab.put(Input::MarkPlayed(2));
+    assert_eq!(lab.loads(), (vec![], false));
+    lab.come(third[0].0);
+    assert_eq!(lab.loads(), (vec![], true));
+}
+
+#[test]
+fn a_sound_that_cannot_be_had_ahead_is_asked_for_once_more() {
+    let mut lab = Lab::following(&["a", "b"].map(|name| Step::Play(fetched(name))));
+    let (asked, _) = lab.loads();
+    let [(first, _), (second, _)] = &asked[..] else { panic!("{asked:?}") };
+    lab.put(Input::Sound(*second, Err("away".to_owned())));
+    lab.come(*first);
+    lab.put(Input::MarkPlayed(1));
+    let (again, _) = lab.loads();
+    assert!(again.len() == 1 && again[0].1 == "b", "{again:?}");
+    lab.put(Input::Sound(again[0].0, Err("away".to_owned())));
+    assert_eq!(lab.take().last(), Some(&Output::HangUp), "twice in vain is enough");
+}
+
+#[test]
+fn prompts_are_had_ahead_and_what_another_script_needs_is_not_taken_for_them() {
+    let prompts = ["a", "b"].map(|name| Prompt::Play(fetched(name))).to_vec();
+    let gather = Gather {
+        prompts,
+        digits_max: None,
+        finish_key: None,
+        timeout: Duration::from_secs(5),
+        next: url("/keys"),
+        even_empty: false,
+    };
+    let mut lab = Lab::following(&[Step::Gather(Box::new(gather))]);
+    let (asked, _) = lab.loads();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    let by = script(&[Step::Play(fetched("b"))]);
+    lab.put(Input::Replaced(Replacement::Script(Box::new(by))));
+    let (fresh, _) = lab.loads();
+    assert_eq!(fresh.len(), 1, "{fresh:?}");
+    lab.come(asked[1].0);
+    assert_eq!(lab.loads(), (vec![], false));
+    lab.come(fresh[0].0);
+    assert_eq!(lab.loads(), (vec![], true));
 }
 
 fn record(beep: bool) -> Step {

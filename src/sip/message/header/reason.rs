@@ -55,6 +55,12 @@ impl<'a> Reason<'a> {
     pub fn q850_value(cause: u8, text: &str) -> String {
         format!("Q.850;cause={cause};text=\"{text}\"")
     }
+
+    /// The value `SIP;cause=N;text="..."`. `text` is ours: without quotes and line ends.
+    #[must_use]
+    pub fn sip_value(status: u16, text: &str) -> String {
+        format!("SIP;cause={status};text=\"{text}\"")
+    }
 }
 
 #[cfg(test)]
@@ -67,6 +73,10 @@ mod tests {
         let reason = Reason::parse(value.as_bytes()).unwrap();
         assert_eq!(reason.q850(), Some(16));
         assert_eq!(reason.text().as_deref(), Some(&b"Normal"[..]));
+        assert_eq!(
+            Reason::sip_value(200, "Call completed elsewhere"),
+            "SIP;cause=200;text=\"Call completed elsewhere\""
+        );
         let sip = Reason::parse(b"SIP ;cause=200 ;text=\"Call completed elsewhere\"").unwrap();
         assert_eq!((sip.cause(), sip.q850()), (Some(200), None));
         assert_eq!(Reason::parse(b"Q.850;cause=999").map(|r| r.q850()), Ok(None));

@@ -1,0 +1,294 @@
+//! A bounded queue of a call's own: several tasks write, one reads.
+//!
+//! A call has half a dozen of these and most of them hold nothing for most of its life. A channel of the
+//! runtime takes room for 32 messages when it is made; this one takes room when there is something to
+//! keep, which is some 4 KB less for each open call.
+
+use futures_util::task::AtomicWaker;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::Weak;
+use std::task::Context;
+use std::task::Poll;
+use tokio::sync::Notify;
+
+/// A queue of at most `most` messages.
+#[must_use]
+pub fn bounded<T>(most: usize) -> (Sender<T>, Receiver<T>) {
+    let state = State { letters: VecDeque::new(), senders: 1, abandoned: false };
+    let shared =
+        Shared { most, state: Mutex::new(state), reader: AtomicWaker::new(), room: Notify::new() };
+    let shared = Arc::new(shared);
+    (Sender(Arc::clone(&shared)), Receiver(shared))
+}
+
+/// Why a message was not taken; it comes back.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Untaken<T> {
+    /// There is no room for it now.
+    Full(T),
+    /// Nobody reads any more.
+    Closed(T),
+}
+
+impl<T> Untaken<T> {
+    /// The message.
+    pub fn into_inner(self) -> T {
+        match self {
+            Self::Full(letter) | Self::Closed(letter) => letter,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Shared<T> {
+    most: usize,
+    state: Mutex<State<T>>,
+    reader: AtomicWaker,
+    /// Told when the reader takes a message or goes.
+    room: Notify,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    letters: VecDeque<T>,
+    senders: usize,
+    /// The reader is gone.
+    abandoned: bool,
+}
+
+impl<T> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where messages are put in. The queue ends when its last sender is dropped and it was read to its end.
+#[derive(Debug)]
+pub struct Sender<T>(Arc<Shared<T>>);
+
+impl<T> Sender<T> {
+    /// Appends `letter` without waiting.
+    ///
+    /// # Errors
+    /// The queue is full, or nobody reads it any more.
+    pub fn try_send(&self, letter: T) -> Result<(), Untaken<T>> {
+        let mut state = self.0.lock();
+        if state.abandoned {
+            return Err(Untaken::Closed(letter));
+        }
+        if state.letters.len() >= self.0.most {
+            return Err(Untaken::Full(letter));
+        }
+        state.letters.push_back(letter);
+        drop(state);
+        self.0.reader.wake();
+        Ok(())
+    }
+
+    /// Appends `letter` once there is room.
+    ///
+    /// # Errors
+    /// The letter, if nobody reads the queue any more.
+    pub async fn send(&self, letter: T) -> Result<(), T> {
+        let mut letter = match self.try_send(letter) {
+            Ok(()) => return Ok(()),
+            Err(Untaken::Closed(letter)) => return Err(letter),
+            Err(Untaken::Full(letter)) => letter,
+        };
+        loop {
+            let mut room = std::pin::pin!(self.0.room.notified());
+            // Before it is tried again, so that room made in between is not missed.
+            room.as_mut().enable();
+            letter = match self.try_send(letter) {
+                Ok(()) => return Ok(()),
+                Err(Untaken::Closed(letter)) => return Err(letter),
+                Err(Untaken::Full(letter)) => letter,
+            };
+            room.await;
+        }
+    }
+
+    /// A way to write that does not keep the queue open.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakSender<T> {
+        WeakSender(Arc::downgrade(&self.0))
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        self.0.lock().senders += 1;
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.senders = state.senders.saturating_sub(1);
+        let last = state.senders == 0;
+        drop(state);
+        if last {
+            self.0.reader.wake();
+        }
+    }
+}
+
+/// Knows a queue without keeping it open.
+#[derive(Debug)]
+pub struct WeakSender<T>(Weak<Shared<T>>);
+
+impl<T> WeakSender<T> {
+    /// A sender, unless the queue has ended.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Sender<T>> {
+        let shared = self.0.upgrade()?;
+        let mut state = shared.lock();
+        if state.senders == 0 {
+            return None;
+        }
+        state.senders += 1;
+        drop(state);
+        Some(Sender(shared))
+    }
+}
+
+impl<T> Clone for WeakSender<T> {
+    fn clone(&self) -> Self {
+        Self(Weak::clone(&self.0))
+    }
+}
+
+/// Where messages come out, in the order in which they were put in.
+#[derive(Debug)]
+pub struct Receiver<T>(Arc<Shared<T>>);
+
+impl<T> Receiver<T> {
+    /// The next message; `None` when there will be none. Giving the wait up loses nothing.
+    pub async fn recv(&mut self) -> Option<T> {
+        std::future::poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    /// The next message, or the promise to wake `context` for it.
+    pub fn poll_recv(&mut self, context: &Context<'_>) -> Poll<Option<T>> {
+        // First, so that what is written after the look below wakes.
+        self.0.reader.register(context.waker());
+        let mut state = self.0.lock();
+        let Some(letter) = state.letters.pop_front() else {
+            return if state.senders == 0 { Poll::Ready(None) } else { Poll::Pending };
+        };
+        drop(state);
+        self.0.room.notify_one();
+        Poll::Ready(Some(letter))
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.abandoned = true;
+        let letters = std::mem::take(&mut state.letters);
+        drop(state);
+        // Outside the lock: what is in a message may hold senders of its own.
+        drop(letters);
+        self.0.room.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn messages_come_in_their_order_and_then_the_end() {
+        let (sender, mut receiver) = bounded(3);
+        let second = sender.clone();
+        sender.try_send(1).expect("room");
+        second.try_send(2).expect("room");
+        drop(sender);
+        second.send(3).await.expect("room");
+        drop(second);
+        for want in [Some(1), Some(2), Some(3), None] {
+            assert_eq!(receiver.recv().await, want);
+        }
+    }
+
+    #[test]
+    fn a_full_queue_gives_the_message_back() {
+        let (sender, _receiver) = bounded(1);
+        sender.try_send(1).expect("room");
+        assert_eq!(sender.try_send(2), Err(Untaken::Full(2)));
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_nobody_reads_gives_the_message_back() {
+        let (sender, receiver) = bounded(1);
+        sender.try_send(1).expect("room");
+        drop(receiver);
+        assert_eq!(sender.try_send(2), Err(Untaken::Closed(2)));
+        assert_eq!(sender.send(3).await, Err(3));
+    }
+
+    #[tokio::test]
+    async fn a_writer_waits_for_room() {
+        let (sender, mut receiver) = bounded(1);
+        sender.try_send(1).expect("room");
+        let writer = tokio::spawn(async move { sender.send(2).await });
+        tokio::task::yield_now().await;
+        assert!(!writer.is_finished(), "there was no room");
+        assert_eq!(receiver.recv().await, Some(1));
+        assert_eq!(receiver.recv().await, Some(2));
+        assert_eq!(writer.await.expect("it ends"), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn writers_that_wait_learn_that_the_reader_is_gone() {
+        let (sender, receiver) = bounded(1);
+        sender.try_send(1).expect("room");
+        let other = sender.clone();
+        let writers =
+            [sender, other].map(|sender| tokio::spawn(async move { sender.send(2).await }));
+        tokio::task::yield_now().await;
+        drop(receiver);
+        for writer in writers {
+            assert_eq!(writer.await.expect("it ends"), Err(2));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_sleeps_is_woken_by_a_message_and_by_the_end() {
+        let (sender, mut receiver) = bounded(1);
+        let reader = tokio::spawn(async move { (receiver.recv().await, receiver.recv().await) });
+        tokio::task::yield_now().await;
+        sender.try_send(1).expect("room");
+        tokio::task::yield_now().await;
+        drop(sender);
+        assert_eq!(reader.await.expect("it ends"), (Some(1), None));
+    }
+
+    #[tokio::test]
+    async fn a_weak_sender_keeps_nothing_open() {
+        let (sender, mut receiver) = bounded::<i32>(1);
+        let weak = sender.downgrade();
+        weak.upgrade().expect("open").try_send(1).expect("room");
+        drop(sender);
+        assert!(weak.upgrade().is_none());
+        assert_eq!(receiver.recv().await, Some(1));
+        assert_eq!(receiver.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_holds_a_sender_of_its_own_queue_ends_with_it() {
+        struct Letter(#[expect(dead_code, reason = "held for being held")] Sender<Self>);
+        let (sender, receiver) = bounded(1);
+        let weak = sender.downgrade();
+        assert!(sender.try_send(Letter(sender.clone())).is_ok());
+        drop(sender);
+        drop(receiver);
+        assert!(weak.upgrade().is_none());
+    }
+}

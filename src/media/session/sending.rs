@@ -1,0 +1,131 @@
+//! What goes out to the peer: 20 ms in each tick, in its codec, or a key.
+
+use crate::audio::frame::Encoded;
+use crate::audio::frame::FRAME_SAMPLES;
+use crate::audio::frame::SILENCE;
+use crate::audio::g711;
+use crate::audio::sound::Sound;
+use crate::media::output::Port;
+use crate::media::output::TickOutput;
+use crate::media::session::CLOCK_RATE;
+use crate::media::session::MediaSession;
+use crate::media::session::bridged::Bridged;
+use crate::media::session::written;
+use crate::rtp::dtmf::EventPacket;
+use crate::rtp::packet::HEADER_BYTES;
+use crate::rtp::srtp::Layer;
+use crate::rtp::srtp::Protection;
+use crate::types::codec::Codec;
+use crate::types::codec::Law;
+use crate::types::codec::PayloadType;
+use crate::types::codec::Ptime;
+use crate::types::limit::RTP_PAYLOAD_BYTES_MAX;
+use std::net::SocketAddr;
+
+/// How media goes out.
+#[derive(Clone, Copy)]
+struct WayOut {
+    to: SocketAddr,
+    codec: Codec,
+    payload_type: PayloadType,
+    dtmf: Option<PayloadType>,
+    ptime: Ptime,
+}
+
+impl MediaSession {
+    /// Sends 20 ms, or lets the time go by.
+    pub(super) fn send(&mut self, mut said: Sound, out: &mut TickOutput) {
+        let Some(way) = self.way_out() else {
+            self.forget_outgoing();
+            self.sender.skip(FRAME_SAMPLES as u32);
+            return;
+        };
+        let mut bytes = [0; HEADER_BYTES + RTP_PAYLOAD_BYTES_MAX];
+        if let Some(event_type) = way.dtmf
+            && let Some(event) = self.next_event()
+        {
+            let samples = (FRAME_SAMPLES + self.outgoing.length) as u32;
+            self.outgoing.length = 0;
+            let length = self.sender.event(event_type, &event, samples, &mut bytes);
+            transmit_rtp(&mut self.protection, way.to, written(&bytes, length), out);
+            return;
+        }
+        let sounds = way.dtmf.is_none() && !self.rules.keys_signalled;
+        if let Some(tone) = self.bridged.as_mut().filter(|_| sounds).and_then(Bridged::tone) {
+            said = Sound::Law(Law::Mu, tone);
+        }
+        let frame = self.encode(way.codec, &said);
+        self.outgoing.append(&frame);
+        let samples = way.ptime.samples(CLOCK_RATE) as usize;
+        while let Some(payload) = self.outgoing.first(samples) {
+            let length = self.sender.audio(way.payload_type, payload, samples as u32, &mut bytes);
+            if transmit_rtp(&mut self.protection, way.to, written(&bytes, length), out) {
+                Self::tape_sent(&mut self.tape, (way.codec, payload), self.outgoing.length);
+            }
+            self.outgoing.remove(samples);
+        }
+    }
+
+    /// 20 ms as they go out.
+    fn encode(&mut self, codec: Codec, said: &Sound) -> Encoded {
+        match (codec.law(), &mut self.wide, said) {
+            // What an agent had queued when the peer changed to a codec of 8 kHz.
+            (Some(law), Some(wide), Sound::Wide(samples)) => {
+                let mut encoded = SILENCE;
+                g711::encode(law, &wide.narrow_said(samples), &mut encoded);
+                self.said = (law, encoded);
+                encoded
+            }
+            (Some(law), ..) => said.as_law(law),
+            (None, Some(wide), _) => {
+                let (encoded, narrow) = wide.encode(said);
+                if let Sound::Wide(_) = said {
+                    g711::encode(self.said.0, &narrow, &mut self.said.1);
+                }
+                encoded
+            }
+            // Who has such a plan is equipped for it.
+            (None, None, _) => SILENCE,
+        }
+    }
+
+    /// What waits for its packet to be full is not sent.
+    pub(super) fn forget_outgoing(&mut self) {
+        if self.outgoing.length > 0 {
+            self.sender.skip(std::mem::take(&mut self.outgoing.length) as u32);
+        }
+    }
+
+    /// The next packet of a key: one of ours, or one passed on.
+    fn next_event(&mut self) -> Option<EventPacket> {
+        let timestamp = self.sender.timestamp();
+        let relay = self.bridged.as_mut().map(Bridged::relay);
+        match relay.filter(|_| !self.digits_out.is_busy()) {
+            Some(relay) if relay.is_busy() => relay.tick(timestamp),
+            Some(_) | None => self.digits_out.tick(timestamp),
+        }
+    }
+
+    /// How media goes out, if any may.
+    fn way_out(&self) -> Option<WayOut> {
+        let plan = self.plan.as_ref().filter(|plan| self.started && plan.direction.sends())?;
+        Some(WayOut {
+            to: self.source.destination()?,
+            codec: plan.codec,
+            payload_type: plan.send_payload_type,
+            dtmf: plan.dtmf_send.filter(|_| !self.rules.keys_signalled),
+            ptime: plan.ptime,
+        })
+    }
+}
+
+/// Sends a packet, encrypted where that was agreed. One that cannot be is not sent.
+fn transmit_rtp(
+    protection: &mut Protection,
+    to: SocketAddr,
+    bytes: &[u8],
+    out: &mut TickOutput,
+) -> bool {
+    let protected = protection.send(Layer::Rtp, bytes);
+    protected.is_ok_and(|bytes| out.transmit(Port::Rtp, to, &bytes))
+}

@@ -1,0 +1,133 @@
+//! The side of a jitter buffer where frames are taken out.
+#![warn(clippy::indexing_slicing)]
+
+use crate::rtp::jitter::Content;
+use crate::rtp::jitter::FRAME_BYTES;
+use crate::rtp::jitter::JitterBuffer;
+use crate::rtp::jitter::Origin;
+use crate::rtp::jitter::Parts;
+use crate::rtp::jitter::shifted;
+use crate::rtp::jitter::signed;
+use crate::types::codec::Codec;
+
+/// A packet further in the future than this follows no silence but a jump of the sender's clock.
+const GAP_SAMPLES_MAX: i32 = 8_000;
+
+impl JitterBuffer {
+    /// Moves the clock on by one frame and gathers its samples.
+    pub(super) fn take_frame(&mut self) {
+        self.parts = Parts::NONE;
+        let mut at = 0;
+        while at < FRAME_BYTES {
+            let wanted = FRAME_BYTES - at;
+            let Some(index) = self.head() else {
+                self.statistics.underruns += u64::from(!self.paused);
+                let origin = if self.paused { Origin::Quiet } else { Origin::Missing };
+                self.wait(origin, at, wanted);
+                break;
+            };
+            let (waiting, hole) = self.gap_before(index);
+            if waiting > 0 {
+                let count = wanted.min(waiting);
+                let missing = hole && !self.paused;
+                let origin = if missing { Origin::Missing } else { Origin::Quiet };
+                self.wait(origin, at, count);
+                at += count;
+                continue;
+            }
+            if self.changes_codec(index) {
+                // What is of another codec waits for a frame of its own; the delay is taken back later.
+                self.wait(Origin::Missing, at, wanted);
+                break;
+            }
+            let count = self.play(index, at);
+            self.parts.add(Origin::Audio, count);
+            at += count;
+        }
+    }
+
+    /// Whether the packet in the slot is of another codec than what the frame holds already.
+    fn changes_codec(&mut self, index: usize) -> bool {
+        let Some(slot) = self.slots.get(index) else { return false };
+        if slot.content == Content::Other || slot.codec == self.given {
+            return false;
+        }
+        if self.parts.of(Origin::Audio) > 0 {
+            return true;
+        }
+        self.given = slot.codec;
+        false
+    }
+
+    /// Lets time go by in which there is nothing to play.
+    fn wait(&mut self, origin: Origin, at: usize, count: usize) {
+        let silence = silence_of(self.given);
+        for sample in self.frame.iter_mut().skip(at).take(count) {
+            *sample = silence;
+        }
+        self.parts.add(origin, count);
+        self.clock = self.clock.wrapping_add(count as u32);
+    }
+
+    /// Samples until the packet in the slot is to be played, and whether packets before it are missing.
+    pub(super) fn gap_before(&self, index: usize) -> (usize, bool) {
+        let Some(slot) = self.slots.get(index) else { return (0, false) };
+        let hole = slot.sequence != self.due;
+        let read = if hole { 0 } else { self.read };
+        let gap = signed(slot.timestamp.wrapping_add(read as u32), self.clock);
+        if gap > GAP_SAMPLES_MAX {
+            return (0, hole);
+        }
+        (usize::try_from(gap).unwrap_or(0), hole)
+    }
+
+    /// Copies what fits of the packet in the slot to the frame at `at`; returns how many samples.
+    fn play(&mut self, index: usize, at: usize) -> usize {
+        let Some(slot) = self.slots.get(index) else { return 0 };
+        let skipped = slot.sequence - self.due;
+        if skipped > 0 {
+            self.statistics.lost += skipped;
+            self.meter.missing(skipped);
+            self.played = shifted(self.played, skipped);
+            self.due = slot.sequence;
+            self.read = 0;
+        }
+        self.unplayed = false;
+        let length = usize::from(slot.length);
+        if slot.content == Content::Other {
+            self.paused = true;
+            self.meter.played();
+            self.finish(index);
+            return 0;
+        }
+        if self.read == 0 {
+            self.size.begins_at(at);
+        }
+        // What lies in another piece comes with the next turn.
+        let source = self.pieces.part(slot, self.read);
+        let target = self.frame.get_mut(at..).unwrap_or_default();
+        let count = source.len().min(target.len());
+        for (sample, byte) in target.iter_mut().zip(source) {
+            *sample = *byte;
+        }
+        self.paused = false;
+        self.read += count;
+        self.clock = slot.timestamp.wrapping_add(self.read as u32);
+        self.buffered = self.buffered.saturating_sub(count as u32);
+        if self.read >= length {
+            self.meter.played();
+            self.finish(index);
+        }
+        count
+    }
+}
+
+/// What stands where nothing was received: of G.711 a zero sample.
+pub(super) const fn silence_of(codec: Codec) -> u8 {
+    match codec {
+        Codec::Pcmu => 0xff,
+        Codec::Pcma => 0xd5,
+        // Each byte changes what its decoder remembers: only that is decoded which was received.
+        Codec::G722 => 0,
+    }
+}

@@ -1,0 +1,160 @@
+//! What a node has on its disk of a person whose data are erased in the database: records that it refused, records on
+//! their way there, and those that its journal has not let go of yet.
+
+use crate::store::database::Database;
+use crate::store::database::within;
+use crate::store::journal::Journal;
+use crate::store::journal::Progress;
+use crate::store::journal::REJECTED;
+use crate::store::privacy;
+use crate::store::wire::Entry;
+use crate::types::id::TenantId;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How often is looked whether what was on its way is in the database.
+const PERIOD: Duration = Duration::from_millis(500);
+/// How often it is tried to erase it there.
+const RETRY: Duration = Duration::from_secs(10);
+/// Longest time for that.
+const ERASE_MAX: Duration = Duration::from_secs(300);
+
+/// A number whose personal data a tenant had erased, by its digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErasedNumber {
+    pub(crate) tenant: TenantId,
+    pub(crate) digits: String,
+}
+
+/// Erases what this node has of each number, until nobody tells any more.
+pub async fn erase(
+    journal: Arc<Journal>,
+    database: Database,
+    mut told: mpsc::Receiver<ErasedNumber>,
+) {
+    while let Some(number) = told.recv().await {
+        let (dir, of) = (journal.dir().join(REJECTED), number.clone());
+        let removed = tokio::task::spawn_blocking(move || remove_rejected(&dir, &of)).await;
+        match removed {
+            Ok(Ok(0)) => {}
+            Ok(Ok(count)) => {
+                tracing::info!(count, "refused records of an erased number are deleted")
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "refused records of an erased number are left")
+            }
+            Err(_) => tracing::error!("deleting refused records panicked"),
+        }
+        // What is in the file goes with it once all of it is in the database.
+        let (waits, from) = (journal.health().waiting_bytes() > 0, journal.renew());
+        if waits {
+            // One after the other would hold up those that come next.
+            tokio::spawn(erase_late(Arc::clone(&journal), database.clone(), (number, from)));
+        }
+    }
+}
+
+/// Erases a number again, once what was on its way is in the database.
+async fn erase_late(
+    journal: Arc<Journal>,
+    database: Database,
+    (number, from): (ErasedNumber, u64),
+) {
+    let mut progress = journal.progress();
+    let is_renewed = |progress: &Progress| progress.segment > from || progress.closed;
+    if progress.wait_for(is_renewed).await.is_err() {
+        return;
+    }
+    while journal.has_segment_up_to(from) {
+        tokio::time::sleep(PERIOD).await;
+    }
+    loop {
+        let again = privacy::erase_again(&database, number.tenant, &number.digits);
+        match within(ERASE_MAX, again).await {
+            Ok(true) => return,
+            // A call with it runs, or ended a moment ago: its record is still written.
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(%error, "late records of an erased number are left for now")
+            }
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Deletes the refused records of `number`'s tenant in which it stands; how many.
+fn remove_rejected(dir: &Path, number: &ErasedNumber) -> io::Result<usize> {
+    let files = match std::fs::read_dir(dir) {
+        Ok(files) => files,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let mut removed = 0;
+    for file in files {
+        let path = file?.path();
+        if path.extension().is_none_or(|end| end != "json") {
+            continue;
+        }
+        let text = std::fs::read(&path)?;
+        let is_its = serde_json::from_slice::<Entry>(&text).is_ok_and(|entry| {
+            let tenant = entry.record.get("tenant_id").and_then(|tenant| tenant.as_str());
+            tenant == Some(&*number.tenant.to_string())
+        });
+        if is_its && names(&text, number.digits.as_bytes()) {
+            std::fs::remove_file(&path)?;
+            // Why it was refused is worth nothing without it.
+            drop(std::fs::remove_file(path.with_extension("why")));
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Whether `digits` stand in `text` and no further digit follows: else it is another number.
+fn names(text: &[u8], digits: &[u8]) -> bool {
+    text.windows(digits.len()).enumerate().any(|(at, part)| {
+        part == digits && !text.get(at + digits.len()).is_some_and(u8::is_ascii_digit)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use serde_json::json;
+
+    #[test]
+    fn only_refused_records_of_the_tenant_that_name_the_number_go() {
+        let dir = std::env::temp_dir().join(format!("tandem-left-{:016x}", clock::random_u64()));
+        let tenant = TenantId::from_uuid(clock::new_uuid());
+        let of = || ErasedNumber { tenant, digits: "15550177".to_owned() };
+        assert_eq!(remove_rejected(&dir, &of()).unwrap(), 0);
+        std::fs::create_dir(&dir).unwrap();
+        let put = |name: &str, tenant: TenantId, caller: &str| {
+            let entry = json!({
+                "id": clock::new_uuid(), "rev": 1, "closed": true, "events": [],
+                "record": {"tenant_id": tenant.to_string(), "caller": caller},
+            });
+            std::fs::write(dir.join(format!("{name}.json")), entry.to_string()).unwrap();
+            std::fs::write(dir.join(format!("{name}.why")), "whimsical").unwrap();
+        };
+        put("its", tenant, "+15550177");
+        put("dialled", tenant, "0015550177");
+        put("longer", tenant, "+155501771");
+        put("others", TenantId::from_uuid(clock::new_uuid()), "+15550177");
+        std::fs::write(dir.join("segment-1-0.rotten"), "15550177").unwrap();
+        assert_eq!(remove_rejected(&dir, &of()).unwrap(), 2);
+        let mut left: Vec<_> = std::fs::read_dir(&dir)
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        let expected =
+            ["longer.json", "longer.why", "others.json", "others.why", "segment-1-0.rotten"];
+        assert_eq!(left, expected);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -1,0 +1,210 @@
+//! Where the media of a leg are: at the listener and the address that its own signalling goes by, whoever
+//! calls.
+
+use crate::carrier;
+use crate::carrier::CALLED;
+use crate::carrier::NUMBER;
+use crate::carrier::answer;
+use crate::carrier::hear_bye;
+use crate::carrier::hears;
+use crate::carrier::pick_up;
+use crate::carrier::refuse;
+use crate::node::Home;
+use crate::node::Node;
+use crate::phone::Heard;
+use crate::phone::PATIENCE;
+use crate::phone::Phone;
+use crate::rows;
+use crate::rtp::Stream;
+use crate::rtp::audio;
+use serde_json::json;
+use std::net::IpAddr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
+use tokio::time::timeout;
+
+const CALLER: &str = "127.0.0.2";
+/// A number whose calls an agent behind a SIP address takes.
+const AGENTS: &str = "+15550112";
+
+/// A node that is called at 127.0.0.1 and has another listener, `second`.
+async fn node(second: &str) -> Node {
+    let more = format!("[[listener]]\nname = \"second\"\nbind = \"{second}\"\n");
+    let node = Home::with("127.0.0.1:0", 100, &more).start().await;
+    node.put(&[rows::trunk(4, &format!("{CALLER}/32"))]).await;
+    node
+}
+
+/// A carrier at `local` that the node calls from its other listener.
+async fn carrier_of(node: &Node, local: IpAddr) -> Phone {
+    Phone::new(local, node.listener("second", "udp"), CALLED).await
+}
+
+async fn caller(node: &Node, number: &str) -> Phone {
+    let phone = Phone::new(CALLER.parse().unwrap(), node.sip(), number).await;
+    let mut phone = phone;
+    let offer = phone.sdp();
+    let invite = phone.request("INVITE", "", &offer);
+    phone.send(invite).await;
+    phone
+}
+
+/// The answer to a caller, which both have the address of their own listener in.
+async fn connected(phone: &mut Phone) -> Heard {
+    let ok = phone.outcome("INVITE").await;
+    assert_eq!(ok.status(), 200, "{ok:?}");
+    assert!(ok.body.contains("c=IN IP4 127.0.0.1\r\n"), "{ok:?}");
+    phone.confirm(&ok);
+    phone.acknowledge().await;
+    ok
+}
+
+/// One says `level` to `switch` until the other hears it, from there where the other was told.
+async fn hears_from(from: (&Phone, SocketAddr), to: (&Phone, SocketAddr), level: u8) {
+    let mut stream = Stream::new(u32::from(level) + 7, level);
+    let said = stream.send(&from.0.media, from.1, (500, 1));
+    let heard = async {
+        let mut buffer = [0; 2_048];
+        loop {
+            let (length, source) = to.0.media.recv_from(&mut buffer).await.unwrap();
+            let payload = audio(&buffer[..length]);
+            // What a call before left in the socket is another's.
+            if !payload.is_empty() && payload.iter().all(|byte| *byte == level) {
+                assert_eq!(source, to.1, "media come from where they are sent to");
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = said => panic!("level {level} is not heard"),
+        heard = timeout(PATIENCE, heard) => heard.unwrap(),
+    }
+}
+
+/// Both hear each other, each by the media address that it was told; no other call says `level` or the next
+/// one.
+async fn both_hear(
+    (phone, ok): (&Phone, &Heard),
+    (far, invite): (&Phone, &Heard),
+    (at, level): (IpAddr, u8),
+) {
+    let near = SocketAddr::new(phone.switch.ip(), ok.audio_port());
+    let there = SocketAddr::new(at, invite.audio_port());
+    hears_from((phone, near), (far, there), level).await;
+    hears_from((far, there), (phone, near), level + 1).await;
+}
+
+#[tokio::test]
+async fn a_caller_over_ipv4_and_whom_it_is_passed_on_to_over_ipv6_hear_each_other() {
+    let node = node("[::1]:0").await;
+    let here = IpAddr::from(Ipv6Addr::LOCALHOST);
+    let mut far = carrier_of(&node, here).await;
+    let agent = json!({"kind": "sip", "uri": format!("sip:bot@{}", far.local())});
+    node.put(&[
+        carrier::trunk(5, "::1/128", &[far.local()], json!({})),
+        carrier::tenant(1, 5),
+        rows::profile(2, 1, json!({"kind": "forward", "to": CALLED})),
+        rows::number(3, 1, 2, NUMBER),
+        rows::profile(12, 1, agent),
+        rows::number(13, 1, 12, AGENTS),
+    ])
+    .await;
+    let via = format!("SIP/2.0/UDP [::1]:{};", far.switch.port());
+    let calls = [
+        (NUMBER, format!("sip:{CALLED}@[::1]:"), 0x21),
+        (AGENTS, "sip:bot@[::1]:".to_owned(), 0x31),
+    ];
+    for (number, asked, level) in calls {
+        let mut phone = caller(&node, number).await;
+        let invite = answer(&mut far).await;
+        assert!(invite.start.starts_with(&format!("INVITE {asked}")), "{invite:?}");
+        assert!(invite.header("via").starts_with(&via), "{invite:?}");
+        assert!(invite.header("from").contains("@[::1]"), "{invite:?}");
+        assert!(invite.body.contains("c=IN IP6 ::1\r\n"), "{invite:?}");
+        assert!(!invite.body.contains("IN IP4"), "{invite:?}");
+        let ok = connected(&mut phone).await;
+        both_hear((&phone, &ok), (&far, &invite), (here, level)).await;
+        // Held and resumed it is where it was.
+        let held = format!("{}a=sendonly\r\n", phone.sdp());
+        assert_eq!(phone.ask("INVITE", "", &held).await.status(), 200);
+        phone.acknowledge().await;
+        let offer = phone.sdp();
+        assert_eq!(phone.ask("INVITE", "", &offer).await.status(), 200);
+        phone.acknowledge().await;
+        hears((&far, invite.audio_port()), &phone, level + 5).await;
+        phone.hang_up().await;
+        hear_bye(&far).await;
+    }
+}
+
+#[tokio::test]
+async fn a_leg_out_has_the_media_of_the_listener_and_the_addresses_of_its_trunk() {
+    let node = node("127.0.0.66:0").await;
+    let mut far = carrier_of(&node, "127.0.0.9".parse().unwrap()).await;
+    node.put(&[
+        carrier::trunk(
+            5,
+            "127.0.0.9/32",
+            &[far.local()],
+            json!({"network": {"listener": "second"}}),
+        ),
+        carrier::tenant(1, 5),
+        rows::profile(2, 1, json!({"kind": "forward", "to": CALLED})),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    let via = format!("SIP/2.0/UDP {};", far.switch);
+    let moved = json!({"network": {"listener": "second", "advertise_rtp": "127.0.0.77",
+                                   "source_address": "127.0.0.77"}});
+    let moved = format!(
+        "UPDATE trunks SET overrides = overrides || '{moved}' WHERE id = '{}'",
+        rows::uuid(5)
+    );
+    for (at, level, change) in [("127.0.0.66", 0x21, Some(moved)), ("127.0.0.77", 0x31, None)] {
+        let mut phone = caller(&node, NUMBER).await;
+        let invite = answer(&mut far).await;
+        assert!(invite.header("via").starts_with(&via), "{invite:?}");
+        assert!(invite.body.contains(&format!("c=IN IP4 {at}\r\n")), "{at}: {invite:?}");
+        let ok = connected(&mut phone).await;
+        both_hear((&phone, &ok), (&far, &invite), (at.parse().unwrap(), level)).await;
+        phone.hang_up().await;
+        hear_bye(&far).await;
+        if let Some(change) = change {
+            node.put(&[change]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_leg_that_goes_on_by_another_trunk_takes_its_media_there() {
+    let node = node("[::1]:0").await;
+    let here = IpAddr::from(Ipv6Addr::LOCALHOST);
+    let first = carrier::carrier(&node, "127.0.0.9").await;
+    let mut second = carrier_of(&node, here).await;
+    let numbers = format!(
+        "UPDATE phone_numbers SET outbound_trunk_id = '{}' WHERE id = '{}'",
+        rows::uuid(5),
+        rows::uuid(3)
+    );
+    node.put(&[
+        carrier::trunk(5, "127.0.0.9/32", &[first.local()], json!({})),
+        carrier::trunk(6, "::1/128", &[second.local()], json!({})),
+        carrier::tenant(1, 6),
+        rows::profile(2, 1, json!({"kind": "forward", "to": CALLED})),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    node.put(&[numbers]).await;
+    let mut phone = caller(&node, NUMBER).await;
+    let invite = first.expect("INVITE ").await;
+    assert!(invite.body.contains("c=IN IP4 127.0.0.1\r\n"), "{invite:?}");
+    refuse(&first, &invite, "503 Service Unavailable", "").await;
+    let invite = second.expect("INVITE ").await;
+    assert!(invite.body.contains("c=IN IP6 ::1\r\n"), "{invite:?}");
+    assert!(!invite.body.contains("IN IP4"), "{invite:?}");
+    pick_up(&mut second, &invite).await;
+    let ok = connected(&mut phone).await;
+    both_hear((&phone, &ok), (&second, &invite), (here, 0x21)).await;
+    phone.hang_up().await;
+    hear_bye(&second).await;
+}
