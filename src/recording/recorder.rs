@@ -144,12 +144,12 @@ impl Recorder {
             // The call may be gone.
             drop(outcome_in.send(outcome));
         });
-        let begun = Report { birth: birth.clone(), end: None };
+        let (told, born) = (reports.clone(), Report { birth: birth.clone(), end: None });
+        let begun = Box::new(move || tell(&told, born));
         let thread = of.id.uuid().as_u128() as usize % jobs.len().max(1);
-        let job = Job { birth, tape: out, done };
+        let job = Job { birth, tape: out, begun, done };
         let writer = jobs.get(thread).ok_or(RecordingFault::TooMany)?;
         writer.try_send(job).map_err(|_| RecordingFault::TooMany)?;
-        tell(reports, begun);
         Ok((Box::new(into), outcome))
     }
 

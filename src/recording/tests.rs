@@ -282,6 +282,24 @@ async fn a_file_whose_process_was_killed_is_mended_at_the_next_start() {
 }
 
 #[tokio::test]
+async fn what_was_told_of_can_be_closed_after_a_kill_at_that_moment() {
+    for _ in 0..50 {
+        let folder = Folder::new();
+        let (recorder, mut news) = folder.start(&keys(&[7]));
+        let of = of();
+        let (_tape, _outcome) = begin(&recorder, of);
+        let born = tokio::time::timeout(PATIENCE, news.recv()).await.expect("in time");
+        assert!(born.is_some_and(|report| report.birth.of() == of && report.end.is_none()));
+        // What a kill would leave just now.
+        let (next, _news) = folder.start(&keys(&[7]));
+        let mut reports = Vec::new();
+        next.recover(|report| reports.push(report));
+        let ends = reports.into_iter().map(|report| report.end.expect("an end").status);
+        assert_eq!(ends.collect::<Vec<_>>(), [EndStatus::Interrupted]);
+    }
+}
+
+#[tokio::test]
 async fn a_recording_that_cannot_be_written_fails_and_says_why() {
     let folder = Folder::new();
     let (recorder, mut news) = folder.start(&RecordingKeys::default());

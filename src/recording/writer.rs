@@ -35,6 +35,8 @@ const PERIOD: Duration = Duration::from_millis(100);
 pub(super) struct Job {
     pub(super) birth: Birth,
     pub(super) tape: TapeOut,
+    /// Told once its note and its file are there: what the database hears of, a kill leaves to be closed.
+    pub(super) begun: Box<dyn FnOnce() + Send>,
     /// Told of the end, once.
     pub(super) done: Box<dyn FnOnce(End) + Send>,
 }
@@ -81,17 +83,20 @@ struct Running {
 
 impl Running {
     fn new(job: Job, folder: &Folder, keys: &RecordingKeys) -> Self {
-        let Job { birth, tape, done } = job;
+        let Job { birth, tape, begun, done } = job;
         let mut fault = None;
         let mut opened = |error: &io::Error| fault = Some(sink::fault_of(error));
         let note = folder.note(&birth).inspect_err(&mut opened).ok();
-        let made = folder.create(&birth, keys).inspect_err(&mut opened);
+        let sink = folder.create(&birth, keys).inspect_err(&mut opened).ok();
+        if note.is_some() && sink.is_some() {
+            begun();
+        }
         let mixdown = Mixdown::new(tape.rate());
         Self {
             birth,
             tape,
             mixdown,
-            sink: made.ok(),
+            sink,
             note,
             fault,
             markers: Vec::new(),

@@ -255,7 +255,8 @@ impl Switch {
     async fn within<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
         match tokio::time::timeout(PATIENCE, work).await {
             Ok(done) => done,
-            Err(_) => panic!("never reached: {what}\n{}", self.log()),
+            // The reason last: of a long output its end is what is read.
+            Err(_) => panic!("{}\nnever reached: {what}", self.log()),
         }
     }
 
