@@ -29,7 +29,8 @@ use tokio::time::timeout;
 /// baresip's number, and somebody it talks with.
 const NUMBER: &str = "+15550100";
 const PERSON: &str = "+15550123";
-const PASSWORD: &str = "s3cret";
+/// The password of its account.
+pub(crate) const PASSWORD: &str = "s3cret";
 /// How long a socket is listened to before time is looked at.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -122,6 +123,11 @@ impl Line {
         let carrier = Carrier::new(model_of([model]), subscription);
         assert_eq!(carrier.model().name, model);
         Self { carrier, socket, edge, peer }
+    }
+
+    /// Where its customer is reached.
+    pub(crate) const fn customer(&self) -> SocketAddr {
+        self.peer
     }
 
     /// Its customer is reached at another address now.
