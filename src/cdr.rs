@@ -202,7 +202,7 @@ impl CallRecord {
             CallEvent::VariablesSet(variables) => self.variables.clone_from(variables),
             CallEvent::Digit(_) => self.digits = self.digits.saturating_add(1),
             CallEvent::FallbackStarted => first(&mut self.stages.fallback, at),
-            CallEvent::Sent { side: LegSide::Near, to, transport } => {
+            CallEvent::Sent { side: LegSide::Near, to, transport, .. } => {
                 (self.source, self.transport) = (Some(*to), Some(*transport));
             }
             CallEvent::Attempted(attempts) => self.attempted(attempts),

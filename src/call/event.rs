@@ -4,6 +4,7 @@ use crate::call::side::LegSide;
 use crate::call::steer::MutedSide;
 use crate::call::transfer::TransferMode;
 use crate::routing::decision::Decision;
+use crate::routing::destination::Prefix;
 use crate::types::answer_hook::AskOutcome;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
@@ -234,6 +235,8 @@ pub enum CallEvent {
         to: SocketAddr,
         /// How.
         transport: Transport,
+        /// What it is charged to should it be answered; `None`: a peer, by no trunk.
+        charged: Option<Charged>,
     },
     /// Who dials a leg decided about its attempts; each is a step, added to the call's decision.
     Attempted(Decision),
@@ -303,6 +306,15 @@ pub enum CallEvent {
         /// How long it lasted from the answer; zero if never answered.
         duration: Duration,
     },
+}
+
+/// What an answered leg out is charged to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charged {
+    /// The trunk it goes by.
+    pub trunk: TrunkId,
+    /// The prefix of the trunk's rate for its number; `None`: it has none.
+    pub rate: Option<Prefix>,
 }
 
 /// What an agent may ask for beside the end of its call.

@@ -5,7 +5,6 @@ use crate::call::input::LegInput;
 use crate::call::input::LegOutput;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
-use crate::types::id::TrunkId;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -15,14 +14,15 @@ const RINGING: u16 = 180;
 /// One of the parties, by its place among them.
 pub type Branch = usize;
 
-/// Whose terms an offer is made by; `None`: those of peers that no trunk describes.
-pub type TermsOf = Option<TrunkId>;
+/// A way that parties are called by, of those met so far: one offer is made for each, by the terms of its trunk
+/// and with its own place of media.
+pub type WayId = usize;
 
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A party is to be offered what these terms allow.
-    OfferWanted(Branch, TermsOf, Box<LegTerms>),
+    /// A party is to be offered what these terms allow, and is called by this way.
+    OfferWanted(Branch, WayId, Box<LegTerms>),
     /// Something happened to a party's signalling.
     Heard(Branch, LegInput),
     /// Nothing more will be heard of a party.
@@ -36,8 +36,9 @@ pub enum Input {
 pub enum Output {
     /// Tell the call that this happened to the leg.
     ToCall(LegInput),
-    /// Tell the call to make an offer by these terms; answered by [`LegOutput::Offer`].
-    WantOffer(TermsOf, Box<LegTerms>),
+    /// Tell the call to make an offer for this way by these terms; answered by [`LegOutput::Offer`] or
+    /// [`LegOutput::NotOffered`]. Once somebody has the leg, it is that one's, whose offer was made before.
+    WantOffer(WayId, Box<LegTerms>),
     /// Tell a party.
     ToParty(Branch, LegOutput),
 }
@@ -51,8 +52,6 @@ pub struct Forking {
     offers: Vec<Offer>,
     /// Those that the call is still to make, by their places; the first of them is under way.
     wanted: VecDeque<usize>,
-    /// By which the call would judge an answer now.
-    in_force: Option<usize>,
     /// How far the call was told that the leg got.
     told: u16,
     /// What is said of the leg should nobody take it.
@@ -80,10 +79,17 @@ struct Rung {
 
 #[derive(Debug)]
 struct Offer {
-    of: TermsOf,
+    way: WayId,
     terms: Box<LegTerms>,
-    /// Once it is made; within, `None` where the peer makes it.
-    made: Option<Option<Bytes>>,
+    /// Once it is made, or cannot be.
+    made: Option<Made>,
+}
+
+/// An offer, `None` where the peer makes it; or why there is none.
+type Made = Result<Option<Bytes>, HangupCause>;
+
+fn told(made: Made) -> LegOutput {
+    made.map_or_else(LegOutput::NotOffered, LegOutput::Offer)
 }
 
 impl Forking {
@@ -96,7 +102,6 @@ impl Forking {
             state: State::Ringing,
             offers: Vec::new(),
             wanted: VecDeque::new(),
-            in_force: None,
             told: 0,
             failure: None,
         }
@@ -123,7 +128,7 @@ impl Forking {
 
     fn ringing(&mut self, input: Input, out: &mut Vec<Output>) {
         match input {
-            Input::OfferWanted(branch, of, terms) => self.offer_wanted(branch, of, terms, out),
+            Input::OfferWanted(branch, way, terms) => self.offer_wanted(branch, way, terms, out),
             Input::Heard(branch, LegInput::Progressed { status, body }) => {
                 self.progressed(branch, status, body, out);
             }
@@ -135,7 +140,8 @@ impl Forking {
                 self.failed(branch, (cause, None), out);
             }
             Input::Gone(branch) => self.failed(branch, (HangupCause::SwitchFault, None), out),
-            Input::Told(LegOutput::Offer(offer)) => self.offered(offer, out),
+            Input::Told(LegOutput::Offer(offer)) => self.offered(Ok(offer), out),
+            Input::Told(LegOutput::NotOffered(cause)) => self.offered(Err(cause), out),
             Input::Told(LegOutput::HangUp(cause)) => {
                 self.let_go(None, cause, out);
                 self.state = State::Over;
@@ -159,7 +165,7 @@ impl Forking {
                 out.push(Output::ToCall(LegInput::Ended { cause, by }));
             }
             // The offer that came with the terms of whoever answered was made to it before.
-            Input::Told(LegOutput::Offer(_)) => (),
+            Input::Told(LegOutput::Offer(_) | LegOutput::NotOffered(_)) => (),
             Input::Told(output) => out.push(Output::ToParty(branch, output)),
             Input::OfferWanted(..) | Input::Heard(..) | Input::Gone(_) => (),
         }
@@ -168,11 +174,11 @@ impl Forking {
     fn offer_wanted(
         &mut self,
         branch: Branch,
-        of: TermsOf,
+        way: WayId,
         terms: Box<LegTerms>,
         out: &mut Vec<Output>,
     ) {
-        let known = self.offers.iter().position(|offer| offer.of == of);
+        let known = self.offers.iter().position(|offer| offer.way == way);
         let Some(rung) = self.parties.get_mut(branch).filter(|rung| rung.is_open) else { return };
         if terms.lacks_keys() {
             out.push(Output::ToParty(branch, LegOutput::HangUp(HangupCause::SrtpMismatch)));
@@ -183,31 +189,30 @@ impl Forking {
         // Who is called anew, by another gateway, described nothing yet.
         rung.early = None;
         if known.is_none() {
-            self.offers.push(Offer { of, terms, made: None });
+            self.offers.push(Offer { way, terms, made: None });
             self.wanted.push_back(place);
             if self.wanted.len() == 1 {
                 self.want(place, out);
             }
-        } else if let Some(Offer { made: Some(offer), .. }) = self.offers.get(place) {
+        } else if let Some(Offer { made: Some(made), .. }) = self.offers.get(place) {
             rung.waits = false;
-            out.push(Output::ToParty(branch, LegOutput::Offer(offer.clone())));
+            out.push(Output::ToParty(branch, told(made.clone())));
         }
     }
 
     /// The call makes one offer at a time, and judges answers by the terms of the last one.
-    fn want(&mut self, place: usize, out: &mut Vec<Output>) {
+    fn want(&self, place: usize, out: &mut Vec<Output>) {
         let Some(offer) = self.offers.get(place) else { return };
-        self.in_force = Some(place);
-        out.push(Output::WantOffer(offer.of, offer.terms.clone()));
+        out.push(Output::WantOffer(offer.way, offer.terms.clone()));
     }
 
-    fn offered(&mut self, made: Option<Bytes>, out: &mut Vec<Output>) {
+    fn offered(&mut self, made: Made, out: &mut Vec<Output>) {
         let Some(place) = self.wanted.pop_front() else { return };
         for (branch, rung) in self.parties.iter_mut().enumerate() {
             let is_wanted = rung.is_open && rung.waits && rung.offer == Some(place);
             if is_wanted {
                 rung.waits = false;
-                out.push(Output::ToParty(branch, LegOutput::Offer(made.clone())));
+                out.push(Output::ToParty(branch, told(made.clone())));
             }
         }
         if let Some(offer) = self.offers.get_mut(place) {
@@ -243,11 +248,12 @@ impl Forking {
         let Some(rung) = self.parties.get_mut(branch).filter(|rung| rung.is_open) else { return };
         // Some peers describe themselves in the progress only.
         let body = body.or_else(|| rung.early.take());
-        let own = rung.offer.filter(|own| self.in_force != Some(*own));
+        // Of several the call holds the last for its own; and its media are where the first was told.
+        let own = rung.offer.filter(|_| self.offers.len() > 1);
         self.state = State::Taken(branch);
         self.let_go(Some(branch), HangupCause::AnsweredElsewhere, out);
-        if let Some(Offer { of, terms, .. }) = own.and_then(|own| self.offers.get(own)) {
-            out.push(Output::WantOffer(*of, terms.clone()));
+        if let Some(own) = own {
+            self.want(own, out);
         }
         out.push(Output::ToCall(LegInput::Answered(body)));
     }

@@ -62,6 +62,15 @@ pub enum Input {
     DeadlineReached,
 }
 
+/// A leg that takes another one's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Successor {
+    /// What it offers; `None`: we make the offer.
+    pub offer: Option<Bytes>,
+    /// Where our media are from then on; `None`: where they were.
+    pub place: Option<Place>,
+}
+
 /// Something that happened to a leg's signalling.
 ///
 /// A leg that was dialled ends with exactly one of `DialFailed` and `Ended`. After
@@ -120,9 +129,9 @@ pub enum LegInput {
     /// The peer wants the other side of the call connected with somebody else: of the near leg's peer
     /// that is the agent, of another's the near leg.
     Referred(Box<DialRequest>),
-    /// Another leg of the same peer takes this one over; without a body we make the offer. To be
-    /// answered by `AnswerReplacement` or `RefuseReplacement`.
-    Replaced(Option<Bytes>),
+    /// Another leg of the same peer takes this one over. To be answered by `AnswerReplacement` or
+    /// `RefuseReplacement`.
+    Replaced(Box<Successor>),
     /// Who was to take the leg over gave up while our answer was under way to it: all is as before.
     ReplacementLost,
     /// The peer's side ended; nothing is left to be said to it.
@@ -228,6 +237,8 @@ pub enum LegOutput {
     },
     /// The offer of the next attempt; `None`: the peer makes it.
     Offer(Option<Bytes>),
+    /// There is nothing to offer by the way that was asked for, told by who keeps the media.
+    NotOffered(HangupCause),
     /// Acknowledge the answer, with ours where the offer was the peer's.
     Acknowledge(Option<Bytes>),
     /// Answer the peer's new offer.

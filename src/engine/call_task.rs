@@ -321,6 +321,9 @@ impl Task {
             answer = asking::answered(&mut self.asking) => Woken::Answered(answer),
         };
         match woken {
+            Woken::Input(Some(Input::Leg(LegSide::Near, LegInput::Replaced(by)))) => {
+                Box::pin(self.placed(by)).await
+            }
             Woken::Input(Some(input)) => Some(input),
             // The shard and the registry gave the call up.
             Woken::Input(None) => {

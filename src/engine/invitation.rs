@@ -152,7 +152,8 @@ fn replace(
     begun.decision.note("replaces", "it wants the place of a leg of a running call");
     begun.note_route(route_of(&route));
     let replacer = Replacer { replaces, tenant: route.tenant.id, trunk: route.trunk.id };
-    let replacement = Replacement { shard: shard.handle.clone(), dialog, begun };
+    let replacement =
+        Replacement { shard: shard.handle.clone(), dialog, flow: invitation.flow, begun };
     let offer = invitation.body.as_ref().map(|body| body.bytes.clone());
     match shard.switch.registry.replace(replacer, replacement, offer) {
         Ok(call) => {

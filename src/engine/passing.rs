@@ -1,5 +1,6 @@
 //! What of a call that came in goes on with it: collected from its INVITE, and written for peers by address.
 
+use crate::routing::passing::History;
 use crate::routing::passing::Passing;
 use crate::routing::template::Template;
 use crate::routing::template::Values;
@@ -21,7 +22,7 @@ pub(super) fn of_invite(headers: &Headers, trunk: &Trunk) -> Option<Box<Passing>
     let came = CameBy::of(headers);
     let diverted = came.diverted().iter().fold(0_u32, |sum, by| sum.saturating_add(by.times));
     let diversion = (addresses(headers, HeaderName::Diversion), diverted);
-    let mut passing = Passing::new(diversion, addresses(headers, HeaderName::HistoryInfo));
+    let mut passing = Passing::new(diversion, history_of(headers));
     for (_, name, value) in headers.table().iter() {
         passing.take(trunk, name, value);
     }
@@ -56,6 +57,12 @@ impl CameBy {
     }
 }
 
+fn history_of(headers: &Headers) -> Option<History> {
+    let entries = addresses(headers, HeaderName::HistoryInfo)?;
+    let last = headers.addresses(HeaderName::HistoryInfo).flatten().last()?;
+    Some(History::new(entries, last.uri().user().unwrap_or_default(), last.param("index")))
+}
+
 /// The entries of a header that are addresses, in order, as one value; `None` where there is none, and where
 /// they are too long together: what is left of a chain would tell another story.
 fn addresses(headers: &Headers, name: HeaderName) -> Option<FieldValue> {
@@ -87,10 +94,11 @@ pub(super) fn to_peer(
     let mut headers: Vec<(FieldName, FieldValue)> =
         trail.into_iter().chain(own.iter().filter_map(filled)).collect();
     let Some(passing) = passing else { return headers };
-    let history = [("Diversion", &passing.diversion), ("History-Info", &passing.history)];
+    let entries = passing.history.as_ref().map(|history| &history.entries);
+    let history = [("Diversion", passing.diversion.as_ref()), ("History-Info", entries)];
     let history = history
         .into_iter()
-        .filter_map(|(name, value)| Some((FieldName::own(name), value.clone()?)));
+        .filter_map(|(name, value)| Some((FieldName::own(name), value?.clone())));
     for (name, value) in history.chain(passing.passed(pass).cloned()) {
         let same = |own: &FieldName| own.as_str().eq_ignore_ascii_case(name.as_str());
         if headers.len() < EXTRA_HEADERS_MAX && !headers.iter().any(|(own, _)| same(own)) {

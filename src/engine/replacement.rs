@@ -6,6 +6,7 @@ use crate::engine::switch::Switch;
 use crate::sip::endpoint::event::Command;
 use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Refusal;
+use crate::sip::endpoint::flow::Flow;
 use crate::sip::message::header::replaces::Replaces;
 use crate::types::cause::HangupCause;
 use crate::types::id::TenantId;
@@ -16,6 +17,8 @@ use crate::types::id::TrunkId;
 pub(super) struct Replacement {
     pub(super) shard: ShardHandle,
     pub(super) dialog: DialogId,
+    /// How its INVITE came.
+    pub(super) flow: Flow,
     /// The record of the INVITE, written only when it is refused: else it belongs to the call's.
     pub(super) begun: Begun,
 }
@@ -34,7 +37,7 @@ pub(super) struct Replacer<'a> {
 impl Replacement {
     /// Refuses the new leg; the one before stays as it was.
     pub(super) async fn refuse(self, switch: &Switch, cause: HangupCause) {
-        let Self { shard, dialog, begun } = self;
+        let Self { shard, dialog, begun, .. } = self;
         let status = cause.sip_status();
         begun.close(switch, (cause, status));
         let refusal =

@@ -13,6 +13,7 @@ use crate::routing::template::Values;
 use crate::routing::template::escaped_user;
 use crate::routing::template::is_host;
 use crate::routing::trail::TRAIL_HEADER;
+use crate::routing::trail::is_number;
 use crate::routing::trunk::Trunk;
 use crate::types::header::FieldName;
 use crate::types::header::FieldValue;
@@ -183,21 +184,22 @@ impl Sender {
     fn diversion(&self, values: &Values<'_>, headers: &mut Headers) {
         let policy = self.outbound.caller_id.diversion;
         if let (DiversionPolicy::Pass, Some(came)) = (policy, &self.request.forwarding) {
-            for (name, value) in [("Diversion", &came.diversion), ("History-Info", &came.history)] {
+            let entries = came.history.as_ref().map(|history| &history.entries);
+            for (name, value) in [("Diversion", came.diversion.as_ref()), ("History-Info", entries)]
+            {
                 if let Some(value) = value {
                     headers.own(name, value.as_str());
                 }
             }
         }
-        let by =
-            match (self.redirected_from, &self.request.forwarding) {
-                (Some(number), _) => on_wire(&self.outbound.called, number)
-                    .map(|w| (w, DiversionReason::Unconditional)),
-                (None, Some(forwarding)) => on_wire(&self.outbound.calling, forwarding.dialled)
-                    .map(|w| (w, forwarding.reason)),
-                (None, None) => None,
-            };
-        let Some((wire, reason)) = by else { return };
+        let by = match (self.redirected_from, &self.request.forwarding) {
+            (Some(number), _) => on_wire(&self.outbound.called, number)
+                .map(|w| (w, DiversionReason::Unconditional, number)),
+            (None, Some(forwarding)) => on_wire(&self.outbound.calling, forwarding.dialled)
+                .map(|w| (w, forwarding.reason, forwarding.dialled)),
+            (None, None) => None,
+        };
+        let Some((wire, reason, number)) = by else { return };
         let (own, host, called) = (escaped_user(&wire.text), values.from_host, values.called);
         match policy {
             DiversionPolicy::Generate => {
@@ -209,8 +211,16 @@ impl Sender {
                 headers.own("Diversion", &value);
             }
             DiversionPolicy::HistoryInfo => {
-                let next = format!("<sip:{called}@{host};cause={}>;index=1.1;mp=1", reason.cause());
-                headers.own("History-Info", &format!("<sip:{own}@{host}>;index=1, {next}"));
+                let own = format!("<sip:{own}@{host}>");
+                let next = format!("<sip:{called}@{host};cause={}>", reason.cause());
+                let came = self.request.forwarding.as_ref().and_then(|came| came.history.as_ref());
+                let names_it = |user: &[u8]| is_number(&self.trunk, user, number);
+                // RFC 7044 §9.2: what came before stays, else nobody finds a circle in it.
+                if let Some(whole) = came.and_then(|came| came.extended(&own, &next, names_it)) {
+                    headers.own("History-Info", &whole);
+                }
+                // Also where that became too long for a header.
+                headers.own("History-Info", &format!("{own};index=1, {next};index=1.1;mp=1"));
             }
             DiversionPolicy::Pass | DiversionPolicy::Strip => {}
         }

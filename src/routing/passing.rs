@@ -18,20 +18,56 @@ pub struct Passing {
     /// Its Diversion entries (RFC 5806).
     pub diversion: Option<FieldValue>,
     /// Its History-Info entries (RFC 7044).
-    pub history: Option<FieldValue>,
+    pub history: Option<History>,
     /// How many diversions the entries stand for.
     pub diverted: u32,
     /// Other headers, each name once.
     headers: Vec<(FieldName, FieldValue)>,
 }
 
+/// The History-Info entries that came with a call (RFC 7044).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// All of them, in order, as they came.
+    pub entries: FieldValue,
+    /// The user part of the last, which is where the call was sent, if all before us wrote that down.
+    pub last_user: Box<[u8]>,
+    /// Its `index`; `None` where it has none that can be read.
+    pub last_index: Option<Box<str>>,
+}
+
+impl History {
+    /// The entries, the last of which has this user part and this `index` parameter.
+    #[must_use]
+    pub fn new(entries: FieldValue, last_user: &[u8], last_index: Option<&[u8]>) -> Self {
+        let index = last_index.and_then(|index| std::str::from_utf8(index).ok()).map(str::trim);
+        let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        let index = index.filter(|index| index.split('.').all(is_number));
+        Self { entries, last_user: last_user.into(), last_index: index.map(Box::from) }
+    }
+
+    /// The text of them all and of what we add: that the call was at `own`, unless the last entry says so, and
+    /// goes on to `next`, a URI with its parameters. `is_own` tells whether a user part names the number of ours.
+    /// `None` where there is nothing to number ours after (RFC 7044 §10.3).
+    #[must_use]
+    pub fn extended(
+        &self,
+        own: &str,
+        next: &str,
+        is_own: impl Fn(&[u8]) -> bool,
+    ) -> Option<String> {
+        let (entries, last) = (self.entries.as_str(), self.last_index.as_deref()?);
+        if is_own(&self.last_user) {
+            return Some(format!("{entries}, {next};index={last}.1;mp={last}"));
+        }
+        Some(format!("{entries}, {own};index={last}.1, {next};index={last}.1.1;mp={last}.1"))
+    }
+}
+
 impl Passing {
     /// What has been so far, and no other header.
     #[must_use]
-    pub fn new(
-        (diversion, diverted): (Option<FieldValue>, u32),
-        history: Option<FieldValue>,
-    ) -> Self {
+    pub fn new((diversion, diverted): (Option<FieldValue>, u32), history: Option<History>) -> Self {
         Self { diversion, history, diverted, headers: Vec::new() }
     }
 

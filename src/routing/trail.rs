@@ -109,7 +109,7 @@ fn times_through(history: &[&[u8]], is_dialled: impl Fn(&[u8]) -> bool) -> u32 {
 }
 
 /// Carriers write a number that diverts as they write called or calling ones.
-fn is_number(trunk: &Trunk, user: &[u8], number: E164) -> bool {
+pub(crate) fn is_number(trunk: &Trunk, user: &[u8], number: E164) -> bool {
     let Some(text) = dial_text(user) else { return false };
     let means = |rewritten| matches!(rewritten, Rewritten::Number(meant) if meant == number);
     means(trunk.called.rewrite(&text).0) || means(trunk.calling.rewrite(&text).0)

@@ -2,6 +2,7 @@
 //! dialers that run wild.
 
 use crate::routing::destination::Micros;
+use crate::routing::destination::Prefix;
 use crate::routing::destination::Rate;
 use crate::types::cause::HangupCause;
 use crate::types::id::TenantId;
@@ -70,12 +71,23 @@ pub struct PastCall {
     pub tenant: TenantId,
     /// The trunk it was planned by.
     pub trunk: Option<TrunkId>,
-    /// The number called.
-    pub dialled: Option<E164>,
+    /// By what it was paid.
+    pub priced: Priced,
     /// When it ended.
     pub ended: Timestamp,
     /// From its answer to its end.
     pub lasted: Duration,
+}
+
+/// Which rate of its trunk a past call was paid by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Priced {
+    /// That of the number called.
+    Number(E164),
+    /// That of this prefix.
+    Prefix(Prefix),
+    /// None.
+    Free,
 }
 
 /// Something an operator should look at.

@@ -52,22 +52,37 @@ pub(super) async fn restore(
 }
 
 async fn restore_all(switch: &Switch, database: &Database, (first, end): (Uuid, Uuid)) {
-    let mut next = Some(end);
     let mut count = 0;
-    while let Some(end) = next.filter(|_| count < PAST_CALLS_MAX) {
-        match past_calls::ended_all_tenants(database, (first, end), PAGE).await {
-            Ok((calls, rest)) => {
-                switch.registry.restore_usage(&switch.table.load(), &calls);
-                count += calls.len();
-                next = rest;
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the calls of the day cannot be read");
-                tokio::time::sleep(RETRY).await;
+    for kind in [Kind::CallOut, Kind::LegOut] {
+        let mut next = Some(end);
+        while let Some(end) = next.filter(|_| count < PAST_CALLS_MAX) {
+            let page = match kind {
+                Kind::CallOut => past_calls::ended_all_tenants(database, (first, end), PAGE).await,
+                Kind::LegOut => past_calls::legs_all_tenants(database, (first, end), PAGE).await,
+            };
+            match page {
+                Ok((calls, rest)) => {
+                    switch.registry.restore_usage(&switch.table.load(), &calls);
+                    count += calls.len();
+                    next = rest;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the calls of the day cannot be read");
+                    tokio::time::sleep(RETRY).await;
+                }
             }
         }
     }
     if count > 0 {
         tracing::info!(calls = count, "the daily budgets of calls out go on from before the start");
     }
+}
+
+/// What was paid for.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A call that was placed.
+    CallOut,
+    /// A leg that a call in went on to.
+    LegOut,
 }

@@ -73,6 +73,7 @@ pub fn all() -> Vec<String> {
         calls::UPSERT.as_str(),
         calls::INSERT_EVENTS,
         past_calls::ENDED,
+        past_calls::LEGS,
         trunks::NEWEST_CALLS,
         refused_sources::LIST,
         change::LOCK,

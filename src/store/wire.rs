@@ -1,6 +1,7 @@
 //! The journal's own form of a call record: JSON whose keys are the columns of `calls`.
 
 use crate::call::event::CallEvent;
+use crate::call::event::Charged;
 use crate::call::event::MediaFigures;
 use crate::call::event::RecordingStep;
 use crate::call::side::LegSide;
@@ -19,12 +20,14 @@ use crate::types::id::RecordingId;
 use crate::types::moment::Moment;
 use crate::types::quality::Unheard;
 use crate::types::talk::Talk;
+use crate::types::transport::Transport;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use uuid::Uuid;
 
 /// One entry of the journal. What PostgreSQL reads of it stands in `upload.rs`.
@@ -253,6 +256,20 @@ fn write_event(timed: &TimedEvent, text: &mut JsonText) {
     text.close('}');
 }
 
+fn sent_detail(
+    (side, to, transport): (LegSide, SocketAddr, Transport),
+    charged: Option<&Charged>,
+) -> Value {
+    let mut detail = json!({
+        "leg": side.as_str(), "to": to.to_string(), "transport": transport.as_str(),
+    });
+    if let Some(charged) = charged {
+        detail["trunk"] = json!(charged.trunk.to_string());
+        detail["rate"] = json!(charged.rate.as_ref().map(|prefix| prefix.as_str()));
+    }
+    detail
+}
+
 /// What an event says beside its name, as stored events and those told live have it.
 #[must_use]
 pub fn detail_of(event: &CallEvent) -> Option<Value> {
@@ -266,8 +283,8 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         CallEvent::Dialled(side) | CallEvent::Bridged(side) | CallEvent::Replaced(side) => {
             json!({"leg": side.as_str()})
         }
-        CallEvent::Sent { side, to, transport } => {
-            json!({"leg": side.as_str(), "to": to.to_string(), "transport": transport.as_str()})
+        CallEvent::Sent { side, to, transport, charged } => {
+            sent_detail((*side, *to, *transport), charged.as_ref())
         }
         CallEvent::TransferRefused(side) => json!({"leg": side.as_str()}),
         CallEvent::ReofferRefused { side, cause } => {

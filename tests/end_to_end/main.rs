@@ -73,10 +73,12 @@ mod ringback;
 mod rows;
 #[path = "../support/rtp.rs"]
 mod rtp;
+mod rung_at_once;
 mod schema_client;
 mod secure_legs;
 mod secure_registration;
 mod simulated;
+mod simulated_customers;
 #[path = "../support/sipp.rs"]
 mod sipp;
 mod sipp_carrier;

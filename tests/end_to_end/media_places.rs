@@ -208,3 +208,45 @@ async fn a_leg_that_goes_on_by_another_trunk_takes_its_media_there() {
     phone.hang_up().await;
     hear_bye(&second).await;
 }
+
+#[tokio::test]
+async fn a_telephone_that_takes_a_leg_over_at_another_listener_is_heard_there() {
+    let node = node("[::1]:0").await;
+    let here = IpAddr::from(Ipv6Addr::LOCALHOST);
+    let both = json!({"inbound": {"source_cidrs": [format!("{CALLER}/32"), "::1/128"]}});
+    node.put(&[
+        format!(
+            "UPDATE trunks SET overrides = overrides || '{both}' WHERE id = '{}'",
+            rows::uuid(4)
+        ),
+        rows::tenant(1, 0),
+        rows::profile(2, 1, json!({"kind": "echo"})),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    let mut phone = caller(&node, NUMBER).await;
+    let first = connected(&mut phone).await;
+    let port = first.audio_port();
+    let replaces = |phone: &Phone| {
+        let [call_id, to_tag, from_tag] = phone.dialog();
+        format!("Require: replaces\r\nReplaces: {call_id};to-tag={to_tag};from-tag={from_tag}\r\n")
+    };
+    let mut desk = Phone::new(here, node.listener("second", "udp"), NUMBER).await;
+    // What cannot be used leaves the leg where it is.
+    let mut useless = Phone::new(here, node.listener("second", "udp"), NUMBER).await;
+    let offer = useless.sdp().replace("RTP/AVP 0 8 101", "RTP/AVP 18");
+    assert_eq!(useless.ask("INVITE", &replaces(&phone), &offer).await.status(), 488);
+    hears((&phone, port), &phone, 0x21).await;
+    let ok = desk.call(&replaces(&phone)).await;
+    assert!(ok.body.contains("c=IN IP6 ::1\r\n"), "{ok:?}");
+    assert_ne!(ok.audio_port(), port, "each listener has its own sockets");
+    hear_bye(&phone).await;
+    hears((&desk, ok.audio_port()), &desk, 0x31).await;
+    // And back.
+    let mut third = Phone::new(CALLER.parse().unwrap(), node.sip(), NUMBER).await;
+    let ok = third.call(&replaces(&desk)).await;
+    assert!(ok.body.contains("c=IN IP4 127.0.0.1\r\n"), "{ok:?}");
+    hear_bye(&desk).await;
+    hears((&third, ok.audio_port()), &third, 0x41).await;
+    third.hang_up().await;
+}

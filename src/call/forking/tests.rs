@@ -3,14 +3,9 @@
 use super::*;
 use crate::call::tests::terms;
 use crate::types::srtp::SrtpPolicy;
-use uuid::Uuid;
 
 const NORMAL: LegOutput = LegOutput::HangUp(HangupCause::Normal);
 const ELSEWHERE: LegOutput = LegOutput::HangUp(HangupCause::AnsweredElsewhere);
-
-fn trunk(id: u128) -> TermsOf {
-    Some(TrunkId::from_uuid(Uuid::from_u128(id)))
-}
 
 fn body(text: &'static str) -> Option<Bytes> {
     Some(Bytes::from_static(text.as_bytes()))
@@ -31,11 +26,11 @@ const fn rings(status: u16, body: Option<Bytes>) -> LegInput {
 struct Lab(Forking);
 
 impl Lab {
-    /// As many parties as there are terms, each of which was offered something by its own.
-    fn ringing(terms_of: &[TermsOf]) -> Self {
-        let mut lab = Self(Forking::new(terms_of.len()));
-        for (branch, of) in terms_of.iter().enumerate() {
-            let out = lab.put(Input::OfferWanted(branch, *of, Box::new(terms())));
+    /// As many parties as there are ways, each of which was offered something by its own.
+    fn ringing(ways: &[WayId]) -> Self {
+        let mut lab = Self(Forking::new(ways.len()));
+        for (branch, way) in ways.iter().enumerate() {
+            let out = lab.put(Input::OfferWanted(branch, *way, Box::new(terms())));
             if out.iter().any(|output| matches!(output, Output::WantOffer(..))) {
                 lab.put(Input::Told(LegOutput::Offer(body("offer"))));
             }
@@ -56,7 +51,7 @@ impl Lab {
 
 #[test]
 fn the_first_that_answers_has_the_leg_and_the_others_are_told_so() {
-    let mut lab = Lab::ringing(&[None, None, None]);
+    let mut lab = Lab::ringing(&[0, 0, 0]);
     assert_eq!(lab.hear(2, failed(HangupCause::Busy, 486)), []);
     let out = lab.hear(1, answered("a"));
     assert_eq!(out, [Output::ToParty(0, ELSEWHERE), Output::ToCall(answered("a"))]);
@@ -79,7 +74,7 @@ fn the_first_that_answers_has_the_leg_and_the_others_are_told_so() {
 
 #[test]
 fn who_talks_and_vanishes_without_a_word_ends_the_leg() {
-    let mut lab = Lab::ringing(&[None, None]);
+    let mut lab = Lab::ringing(&[0, 0]);
     lab.hear(0, answered("a"));
     let (cause, by) = (HangupCause::SwitchFault, Party::Switch);
     let ended = LegInput::Ended { cause, by };
@@ -95,7 +90,7 @@ fn the_leg_fails_once_all_did_for_the_reason_nearest_to_a_conversation() {
         ([(Cause::Busy, 486), (Cause::Rejected, 603)], (Cause::Busy, 486)),
         ([(Cause::NoGateway, 503), (Cause::UnknownNumber, 404)], (Cause::NoGateway, 503)),
     ] {
-        let mut lab = Lab::ringing(&[None, None]);
+        let mut lab = Lab::ringing(&[0, 0]);
         let [(first, one), (second, two)] = causes;
         assert_eq!(lab.hear(1, failed(first, one)), []);
         assert_eq!(lab.hear(1, failed(first, one)), [], "it failed once");
@@ -103,7 +98,7 @@ fn the_leg_fails_once_all_did_for_the_reason_nearest_to_a_conversation() {
         assert_eq!(out, [Output::ToCall(failed(expected.0, expected.1))]);
         assert_eq!(lab.put(Input::Gone(0)), []);
     }
-    let mut lab = Lab::ringing(&[None, None]);
+    let mut lab = Lab::ringing(&[0, 0]);
     lab.put(Input::Gone(0));
     let out = lab.put(Input::Gone(1));
     let fault = LegInput::DialFailed { cause: Cause::SwitchFault, status: None };
@@ -112,7 +107,7 @@ fn the_leg_fails_once_all_did_for_the_reason_nearest_to_a_conversation() {
 
 #[test]
 fn a_leg_that_nobody_wants_any_more_is_let_go_of_by_all() {
-    let mut lab = Lab::ringing(&[None, None, None]);
+    let mut lab = Lab::ringing(&[0, 0, 0]);
     lab.hear(0, failed(HangupCause::Busy, 486));
     let out = lab.put(Input::Told(LegOutput::HangUp(HangupCause::NoAnswer)));
     let gone = LegOutput::HangUp(HangupCause::NoAnswer);
@@ -123,7 +118,7 @@ fn a_leg_that_nobody_wants_any_more_is_let_go_of_by_all() {
 
 #[test]
 fn somebody_rings_whoever_it_is_and_nobody_is_heard_before_an_answer() {
-    let mut lab = Lab::ringing(&[None, None]);
+    let mut lab = Lab::ringing(&[0, 0]);
     assert_eq!(lab.hear(0, rings(183, None)), [Output::ToCall(rings(183, None))]);
     assert_eq!(lab.hear(1, rings(183, None)), [], "once is enough");
     assert_eq!(lab.hear(1, rings(183, body("early"))), [Output::ToCall(rings(180, None))]);
@@ -139,27 +134,27 @@ fn each_is_offered_what_its_terms_allow_and_judged_by_them() {
     let mut lab = Lab(Forking::new(3));
     let own = Box::new(LegTerms { session_id: 1, ..terms() });
     let other = Box::new(LegTerms { session_id: 2, ..terms() });
-    let out = lab.put(Input::OfferWanted(0, trunk(1), own.clone()));
-    assert_eq!(out, [Output::WantOffer(trunk(1), own.clone())]);
+    let out = lab.put(Input::OfferWanted(0, 1, own.clone()));
+    assert_eq!(out, [Output::WantOffer(1, own.clone())]);
     // While the call makes one it is asked for no other.
-    assert_eq!(lab.put(Input::OfferWanted(1, trunk(2), other.clone())), []);
-    assert_eq!(lab.put(Input::OfferWanted(2, trunk(1), own.clone())), []);
+    assert_eq!(lab.put(Input::OfferWanted(1, 2, other.clone())), []);
+    assert_eq!(lab.put(Input::OfferWanted(2, 1, own.clone())), []);
     let first = LegOutput::Offer(body("first"));
     let out = lab.put(Input::Told(first.clone()));
     let told = [0, 2].map(|branch| Output::ToParty(branch, first.clone()));
     assert_eq!(out[..2], told, "both go by the same trunk");
-    assert_eq!(out[2..], [Output::WantOffer(trunk(2), other)]);
+    assert_eq!(out[2..], [Output::WantOffer(2, other)]);
     let second = LegOutput::Offer(body("second"));
     assert_eq!(lab.put(Input::Told(second.clone())), [Output::ToParty(1, second)]);
     // One that goes on by a trunk that is known needs nothing of the call.
-    let again = lab.put(Input::OfferWanted(2, trunk(2), Box::new(terms())));
+    let again = lab.put(Input::OfferWanted(2, 2, Box::new(terms())));
     assert_eq!(again, [Output::ToParty(2, LegOutput::Offer(body("second")))]);
     // The call had turned to the second trunk's terms; the answer is to the first's.
     let out = lab.hear(0, answered("a"));
     let expected = [
         Output::ToParty(1, ELSEWHERE),
         Output::ToParty(2, ELSEWHERE),
-        Output::WantOffer(trunk(1), own),
+        Output::WantOffer(1, own),
         Output::ToCall(answered("a")),
     ];
     assert_eq!(out, expected);
@@ -168,19 +163,46 @@ fn each_is_offered_what_its_terms_allow_and_judged_by_them() {
 
 #[test]
 fn the_caller_hears_ringing_on_while_another_is_called_by_another_trunk() {
-    let mut lab = Lab::ringing(&[trunk(1), trunk(1)]);
+    let mut lab = Lab::ringing(&[1, 1]);
     assert_eq!(lab.hear(0, rings(180, None)), [Output::ToCall(rings(180, None))]);
-    lab.put(Input::OfferWanted(1, trunk(2), Box::new(terms())));
+    lab.put(Input::OfferWanted(1, 2, Box::new(terms())));
     let offer = LegOutput::Offer(body("second"));
     let out = lab.put(Input::Told(offer.clone()));
     assert_eq!(out, [Output::ToParty(1, offer), Output::ToCall(rings(180, None))]);
 }
 
 #[test]
-fn an_answer_by_the_terms_in_force_needs_no_others() {
-    let mut lab = Lab::ringing(&[trunk(1), trunk(2)]);
-    let out = lab.hear(1, answered("a"));
-    assert!(!out.iter().any(|output| matches!(output, Output::WantOffer(..))), "{out:?}");
+fn the_call_hears_by_which_of_several_ways_the_answer_came() {
+    for (ways, expected) in [([1, 2], Some(2)), ([1, 1], None)] {
+        let mut lab = Lab::ringing(&ways);
+        let out = lab.hear(1, answered("a"));
+        let way = out.iter().find_map(|output| match output {
+            Output::WantOffer(way, _) => Some(*way),
+            Output::ToCall(_) | Output::ToParty(..) => None,
+        });
+        assert_eq!(way, expected, "{ways:?}: {out:?}");
+        assert_eq!(out.last(), Some(&Output::ToCall(answered("a"))), "{ways:?}");
+    }
+}
+
+#[test]
+fn whose_way_has_no_place_for_media_is_told_so_and_the_others_ring_on() {
+    let mut lab = Lab(Forking::new(4));
+    lab.put(Input::OfferWanted(0, 1, Box::new(terms())));
+    lab.put(Input::OfferWanted(1, 2, Box::new(terms())));
+    lab.put(Input::OfferWanted(2, 2, Box::new(terms())));
+    lab.put(Input::Told(LegOutput::Offer(body("first"))));
+    let refused = LegOutput::NotOffered(HangupCause::NoPorts);
+    let out = lab.put(Input::Told(refused.clone()));
+    assert_eq!(out, [1, 2].map(|branch| Output::ToParty(branch, refused.clone())));
+    // Who asks for that way later hears the same at once.
+    let out = lab.put(Input::OfferWanted(3, 2, Box::new(terms())));
+    assert_eq!(out, [Output::ToParty(3, refused)]);
+    for branch in [1, 2, 3] {
+        assert_eq!(lab.hear(branch, failed(HangupCause::NoPorts, 503)), []);
+    }
+    let out = lab.hear(0, answered("a"));
+    assert_eq!(out.last(), Some(&Output::ToCall(answered("a"))));
 }
 
 #[test]
@@ -190,9 +212,9 @@ fn who_may_be_offered_nothing_is_not_rung() {
     keyless.srtp_offered.policy = SrtpPolicy::Required;
     keyless.srtp_offered.exposed = true;
     assert!(keyless.lacks_keys());
-    let out = lab.put(Input::OfferWanted(0, trunk(1), Box::new(keyless)));
+    let out = lab.put(Input::OfferWanted(0, 1, Box::new(keyless)));
     let gone = LegOutput::HangUp(HangupCause::SrtpMismatch);
     assert_eq!(out, [Output::ToParty(0, gone)]);
-    let out = lab.put(Input::OfferWanted(1, None, Box::new(terms())));
-    assert!(matches!(&out[..], [Output::WantOffer(None, _)]), "{out:?}");
+    let out = lab.put(Input::OfferWanted(1, 0, Box::new(terms())));
+    assert!(matches!(&out[..], [Output::WantOffer(0, _)]), "{out:?}");
 }

@@ -68,7 +68,7 @@ impl Line {
             | LegInput::ReferProgressed { .. }
             | LegInput::ReferFailed { .. }
             | LegInput::Referred(_)
-            | LegInput::Replaced(_)
+            | LegInput::Replaced(..)
             | LegInput::ReplacementLost => None,
         }
     }

@@ -392,7 +392,7 @@ impl Line {
                 None
             }
             // RFC 3891 §3: only who began an early dialog may be told to give it up.
-            LegInput::Replaced(_) => {
+            LegInput::Replaced(..) => {
                 self.say(LegOutput::RefuseReplacement(HangupCause::UnknownDialog), out);
                 None
             }
@@ -417,7 +417,7 @@ impl Line {
     fn while_silent(&self, input: &LegInput, out: &mut Vec<Output>) -> Option<LineNews> {
         if matches!(input, LegInput::Answered(_)) {
             self.say(LegOutput::HangUp(HangupCause::Normal), out);
-        } else if matches!(input, LegInput::Replaced(_)) {
+        } else if matches!(input, LegInput::Replaced(..)) {
             self.say(LegOutput::RefuseReplacement(HangupCause::UnknownDialog), out);
         }
         None

@@ -6,6 +6,7 @@ use crate::call::input::LegInput;
 use crate::call::input::LegOutput;
 use crate::call::input::MediaOutput;
 use crate::call::input::Output;
+use crate::call::input::Successor;
 use crate::call::line::Before;
 use crate::call::line::Line;
 use crate::call::line::Session;
@@ -55,8 +56,8 @@ impl Line {
                 self.decline(out);
                 None
             }
-            LegInput::Replaced(offer) => {
-                self.replaced(session, offer.as_ref(), out);
+            LegInput::Replaced(by) => {
+                self.replaced(session, &by, out);
                 None
             }
             LegInput::ReplacementLost => {
@@ -144,8 +145,13 @@ impl Line {
 
     /// Another leg of the same peer comes in place of this one: what it is refused leaves this one as
     /// it was.
-    fn replaced(&mut self, session: Session, offer: Option<&Bytes>, out: &mut Vec<Output>) {
+    fn replaced(&mut self, session: Session, by: &Successor, out: &mut Vec<Output>) {
+        let Successor { offer, place } = by;
+        let (offer, place) = (offer.as_ref(), *place);
         let leg = self.leg.clone();
+        if let Some(place) = place {
+            self.leg.place(place);
+        }
         let body = match offer {
             Some(offer) => self.leg.answer(offer),
             None => self.leg.offer(),
@@ -162,7 +168,10 @@ impl Line {
                     self.run_plan(out);
                 }
             }
-            Err(cause) => self.say(LegOutput::RefuseReplacement(cause), out),
+            Err(cause) => {
+                self.leg = leg;
+                self.say(LegOutput::RefuseReplacement(cause), out);
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use super::*;
 use crate::call::dial::DialRequest;
 use crate::call::input::AudioPath;
 use crate::call::input::Comfort;
+use crate::call::input::Successor;
 use crate::types::codec::Codec;
 
 const NEAR: LegSide = LegSide::Near;
@@ -439,17 +440,21 @@ fn dead_media_of_either_leg_ends_both() {
     }
 }
 
+fn successor(offer: Bytes) -> LegInput {
+    LegInput::Replaced(Box::new(Successor { offer: Some(offer), place: None }))
+}
+
 #[test]
 fn another_leg_of_the_same_peer_may_take_over() {
     let mut bench = Bench::bridged();
     let moved = OFFER.replace("4000", "6000");
-    let out = bench.leg(NEAR, LegInput::Replaced(Some(moved.into())));
+    let out = bench.leg(NEAR, successor(moved.into()));
     assert!(out.iter().any(|output| {
         matches!(output, Output::Leg(NEAR, LegOutput::AnswerReplacement { .. }))
     }));
     assert_eq!(peer(&out, NEAR).as_deref(), Some("192.0.2.1:6000"));
     // One that cannot be agreed with leaves the leg as it is.
-    let out = bench.leg(NEAR, LegInput::Replaced(Some(Bytes::from_static(b"garbage"))));
+    let out = bench.leg(NEAR, successor(Bytes::from_static(b"garbage")));
     let refusal = LegOutput::RefuseReplacement(HangupCause::BadSdp);
     assert_eq!(out, [Output::Leg(NEAR, refusal)]);
 }

@@ -5,6 +5,7 @@ use crate::call::asking::Answerer;
 use crate::call::asking::Asked as WhoSpeaks;
 use crate::call::dial::DialRequest;
 use crate::call::dial::DialTarget;
+use crate::call::input::Successor;
 use crate::call::setup::NextAgent;
 use crate::call::steer::Order;
 use crate::call::transfer::TransferRequest;
@@ -256,7 +257,7 @@ fn leg_input() -> impl Strategy<Value = LegInput> {
             .prop_map(|status| LegInput::ReferProgressed { status }),
         1 => Just(LegInput::ReferFailed { status: 603 }),
         2 => Just(LegInput::Referred(Box::new(request()))),
-        1 => sdp().prop_map(LegInput::Replaced),
+        1 => sdp().prop_map(|offer| LegInput::Replaced(Box::new(Successor { offer, place: None }))),
         1 => Just(LegInput::ReplacementLost),
         2 => (cause(), party()).prop_map(|(cause, by)| LegInput::Ended { cause, by }),
     ]

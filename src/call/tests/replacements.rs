@@ -4,6 +4,7 @@ use super::legs::hangs_up;
 use super::legs::peer;
 use super::*;
 use crate::call::input::AudioPath;
+use crate::call::input::Successor;
 use crate::types::random::Random;
 
 const NEAR: LegSide = LegSide::Near;
@@ -14,6 +15,10 @@ fn at_port(port: u16) -> Option<Bytes> {
 
 fn of(turn: u8, input: LegInput) -> Input {
     Input::LegOf { side: NEAR, turn, input }
+}
+
+fn by(offer: Option<Bytes>, place: Option<Place>) -> LegInput {
+    LegInput::Replaced(Box::new(Successor { offer, place }))
 }
 
 fn bye() -> LegInput {
@@ -37,7 +42,7 @@ fn answered(out: &[Output]) -> Option<u8> {
 #[test]
 fn a_replacement_that_is_cancelled_while_it_is_answered_leaves_the_leg_as_it_was() {
     let mut bench = talking();
-    let out = bench.give(Input::Leg(NEAR, LegInput::Replaced(at_port(6_000))));
+    let out = bench.give(Input::Leg(NEAR, by(at_port(6_000), None)));
     assert_eq!(answered(&out), Some(1));
     assert_eq!(peer(&out, NEAR).as_deref(), Some("192.0.2.1:6000"));
     let out = bench.give(Input::Leg(NEAR, LegInput::ReplacementLost));
@@ -52,9 +57,36 @@ fn a_replacement_that_is_cancelled_while_it_is_answered_leaves_the_leg_as_it_was
 }
 
 #[test]
+fn a_replacement_that_comes_another_way_is_told_where_its_media_are() {
+    let told = |out: &[Output]| {
+        let body = out.iter().find_map(|output| match output {
+            Output::Leg(
+                NEAR,
+                LegOutput::AnswerReplacement { body, .. } | LegOutput::AnswerReoffer(body),
+            ) => Some(body.clone()),
+            _ => None,
+        });
+        String::from_utf8(body.unwrap().to_vec()).unwrap()
+    };
+    let place =
+        Place { address: "198.51.100.7".parse().unwrap(), rtp_port: 7_000, rtcp_port: 7_001 };
+    let mut bench = talking();
+    let useless = Some(Bytes::from_static(b"garbage"));
+    bench.give(Input::Leg(NEAR, by(useless, Some(place))));
+    let again = bench.give(of(0, LegInput::Reoffered(at_port(4_000))));
+    assert!(!told(&again).contains("198.51.100.7"), "a refused one changes nothing");
+    let out = bench.give(Input::Leg(NEAR, by(at_port(6_000), Some(place))));
+    assert!(told(&out).contains("c=IN IP4 198.51.100.7\r\n"), "{out:?}");
+    assert!(told(&out).contains("m=audio 7000 "), "{out:?}");
+    bench.give(Input::Leg(NEAR, LegInput::ReplacementLost));
+    let again = bench.give(of(0, LegInput::Reoffered(at_port(4_000))));
+    assert!(!told(&again).contains("198.51.100.7"), "nor does one that is lost");
+}
+
+#[test]
 fn what_still_comes_of_the_dialog_before_changes_nothing() {
     let mut bench = talking();
-    bench.give(Input::Leg(NEAR, LegInput::Replaced(at_port(6_000))));
+    bench.give(Input::Leg(NEAR, by(at_port(6_000), None)));
     for late in [bye(), LegInput::Digit('5'), LegInput::Reoffered(at_port(4_002))] {
         assert_eq!(bench.give(of(0, late.clone())), [], "{late:?}");
     }
@@ -87,7 +119,7 @@ fn cancel_answer_and_hang_up_of_replacements_race_a_thousand_times_without_endin
             // What the dialog before says may still wait behind the new one.
             let late = (dice(3) == 0).then(|| of(legs.present, bye()));
             let new_port = 6_000 + 2 * step;
-            let out = bench.give(Input::Leg(NEAR, LegInput::Replaced(at_port(new_port))));
+            let out = bench.give(Input::Leg(NEAR, by(at_port(new_port), None)));
             let turn = answered(&out).expect("an answered leg can be taken over");
             assert_ne!(turn, legs.present, "{seed}");
             if dice(2) == 0 {

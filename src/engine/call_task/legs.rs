@@ -7,6 +7,7 @@ use crate::call::event::CallEvent;
 use crate::call::input::Input;
 use crate::call::input::LegInput;
 use crate::call::input::LegOutput;
+use crate::call::input::Successor;
 use crate::call::side::LegSide;
 use crate::clock;
 use crate::engine::agent_health::Watch;
@@ -22,6 +23,7 @@ use crate::engine::dial::DialSeed;
 use crate::engine::dial::LegWay;
 use crate::engine::dial::OfferedFor;
 use crate::engine::dial::PeerRoute;
+use crate::engine::dial::Rung;
 use crate::engine::dial::Watched;
 use crate::engine::mailbox;
 use crate::engine::passing;
@@ -29,7 +31,6 @@ use crate::engine::replacement::Replacement;
 use crate::engine::sip_shard::CallLeg;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::way;
-use crate::routing::decision::Decision;
 use crate::routing::outbound::DiversionReason;
 use crate::routing::outbound::Forwarding;
 use crate::routing::outbound::OutboundPlan;
@@ -186,18 +187,35 @@ impl Task {
         Some(DialTarget::Uri { uri, credentials: None, headers, pass })
     }
 
+    /// Gives a leg that is to take the near one's place by another listener a place for its media.
+    pub(super) async fn placed(&mut self, mut by: Box<Successor>) -> Option<Input> {
+        let flow = self.switch.registry.replacement_flow(self.id());
+        match flow.map_or(Ok(None), |flow| self.hold_place(flow.listener, flow.remote.is_ipv6())) {
+            Ok(place) => {
+                by.place = place;
+                Some(Input::Leg(LegSide::Near, LegInput::Replaced(by)))
+            }
+            Err(cause) => {
+                self.refuse_replacement(cause).await;
+                None
+            }
+        }
+    }
+
     /// Answers the leg that takes the near one's place, and hangs that up.
     async fn replace_near(&mut self, body: Bytes, turn: u8) {
         let registry = &self.switch.registry;
         let Some((replacement, inputs)) = registry.take_replacement(self.id()) else { return };
-        let Replacement { shard, dialog, .. } = *replacement;
+        let Replacement { shard, dialog, flow, .. } = *replacement;
         let trunk = Arc::clone(&self.route.trunk);
         let leg = CallLeg { call: inputs, side: LegSide::Near, turn, trunk };
         let Some(name) = shard.take_over(dialog, leg, body).await else {
             // Its peer gave up at this very moment: the leg before is still there.
+            self.let_place_go();
             return self.leg(LegSide::Near, LegInput::ReplacementLost);
         };
         registry.name_dialog(self.id(), name);
+        self.take_place(flow.listener, flow.remote.is_ipv6());
         self.note(CallEvent::Replaced(LegSide::Near));
         let before = std::mem::replace(&mut self.near, Near::Invited(shard, dialog));
         if let Near::Invited(shard, dialog) = before {
@@ -206,6 +224,7 @@ impl Task {
     }
 
     async fn refuse_replacement(&mut self, cause: HangupCause) {
+        self.let_place_go();
         let taken = self.switch.registry.take_replacement(self.id());
         if let Some((replacement, _)) = taken {
             replacement.refuse(&self.switch, cause).await;
@@ -221,12 +240,6 @@ impl Task {
                 Ok(route) => routes.push(route),
                 Err(cause) => failure = cause,
             }
-        }
-        if routes.len() > 1
-            && let Err(cause) = self.agree_on_ports(side, &mut routes)
-        {
-            failure = cause;
-            routes.clear();
         }
         let Some(first) = routes.first() else {
             let (cause, status) = (failure, None);
@@ -251,36 +264,6 @@ impl Task {
         let health = self.switch.registry.agent_health();
         let watch = |endpoint| Watched::by(Watch::new(health, self.route.tenant.id, endpoint));
         endpoint.map(watch).unwrap_or_default()
-    }
-
-    /// Those rung at once for one leg are told the same ports: whose trunks keep to others than the first that
-    /// keeps to any is not rung.
-    fn agree_on_ports(
-        &mut self,
-        side: LegSide,
-        routes: &mut Vec<DialRoute>,
-    ) -> Result<(), HangupCause> {
-        let keeps = |trunk: &Arc<Trunk>| trunk.media.ports.clone();
-        let kept = routes.iter().flat_map(DialRoute::trunks).find(|trunk| keeps(trunk).is_some());
-        let Some(trunk) = kept.map(Arc::clone) else { return Ok(()) };
-        let own = keeps(&trunk);
-        routes.retain(|route| {
-            let fits = route.trunks().all(|trunk| keeps(trunk).is_none_or(|it| own == Some(it)));
-            if !fits {
-                let mut decision = Decision::new();
-                decision.note("not_rung", "its trunk keeps to other RTP ports".to_owned());
-                self.note(CallEvent::Attempted(decision));
-            }
-            fits
-        });
-        let way = LegWay {
-            terms: None,
-            listener: self.switch.listener_for(Some(&trunk), Transport::Udp, None),
-            is_ipv6: self.listener.rtp_address.is_ipv6(),
-            is_forked: true,
-            trunk: Some(trunk),
-        };
-        self.go_by(side, way).map(|_| ())
     }
 
     /// What the first offer of a leg was made for, before anybody knew its way.
@@ -416,32 +399,39 @@ impl Task {
                 None
             }
             DialNews::Leg(input) => Some(Input::Leg(side, input)),
-            DialNews::Sent { to, transport } => {
-                self.note(CallEvent::Sent { side, to, transport });
+            DialNews::Sent { to, transport, charged } => {
+                self.note(CallEvent::Sent { side, to, transport, charged });
                 None
             }
             DialNews::Attempted(decision) => {
                 self.note(CallEvent::Attempted(decision));
                 None
             }
-            DialNews::OfferWanted(way) => Some(self.offer_wanted(side, way)),
+            DialNews::OfferWanted(way) => self.offer_wanted(side, way),
         }
     }
 
     /// The next attempt goes by a way that the offer was not made for.
-    fn offer_wanted(&mut self, side: LegSide, mut way: LegWay) -> Input {
-        let terms = way.terms.take();
+    fn offer_wanted(&mut self, side: LegSide, mut way: LegWay) -> Option<Input> {
+        let (terms, rung) = (way.terms.take(), way.rung);
         if let Some(trunk) = way.trunk.as_ref().filter(|_| side == LegSide::Near) {
             self.switch.registry.moved_to(self.id(), trunk);
         }
         match self.go_by(side, way) {
-            Ok(place) => Input::Leg(side, LegInput::OfferWanted { terms, place }),
+            Ok(place) => Some(Input::Leg(side, LegInput::OfferWanted { terms, place })),
+            // Of several the one that asked hears so, unless it listens no more.
+            Err(cause) if rung == Rung::BesideOthers && self.not_offered(side, cause) => None,
             Err(cause) => {
                 // Its task hangs up what it began.
                 *self.others().dial(side) = None;
-                Input::Leg(side, LegInput::DialFailed { cause, status: None })
+                Some(Input::Leg(side, LegInput::DialFailed { cause, status: None }))
             }
         }
+    }
+
+    fn not_offered(&mut self, side: LegSide, cause: HangupCause) -> bool {
+        let dial = self.others().dial(side).as_ref();
+        dial.is_some_and(|dial| dial.tell_now(LegOutput::NotOffered(cause)))
     }
 }
 
@@ -475,6 +465,7 @@ pub(crate) fn invited_command(dialog: DialogId, output: LegOutput, host: &str) -
         | LegOutput::HangUp(_)
         | LegOutput::Dial { .. }
         | LegOutput::Offer(_)
+        | LegOutput::NotOffered(_)
         | LegOutput::AnswerReplacement { .. }
         | LegOutput::RefuseReplacement(_) => dial::command_of(dialog, output, host),
     }

@@ -17,8 +17,11 @@ use crate::call::side::LegSide;
 use crate::clock;
 use crate::engine::call_task::Task;
 use crate::engine::dial::LegWay;
+use crate::engine::dial::OfferedFor;
+use crate::engine::dial::Rung;
 use crate::engine::media_events::MediaEvents;
 use crate::engine::media_home::MediaHome;
+use crate::engine::media_thread::MediaEngine;
 use crate::engine::media_thread::MediaEvent;
 use crate::engine::media_thread::MediaId;
 use crate::engine::media_thread::MediaRules;
@@ -34,7 +37,12 @@ use crate::routing::trunk::Trunk;
 use crate::routing::trunk::TrunkMedia;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+
+/// Ports held for parties that are rung at once by other ways than the first: with that one as many as a call
+/// may ring. Over it, a party is not rung.
+const HELD_MAX: usize = 9;
 
 /// The media of one leg.
 #[derive(Default)]
@@ -49,6 +57,8 @@ pub(super) struct Slot {
     bound_to: Option<RtpLocal>,
     /// Somebody of several who are rung at once was told where it is.
     is_pinned: bool,
+    /// Where others of those were told that it is: it moves there should one of them answer.
+    held: Vec<(RtpLocal, RtpPorts)>,
     /// Where our media was said to be.
     pub(super) place: Option<Place>,
 }
@@ -65,6 +75,48 @@ impl Slot {
     pub(super) fn id(&self) -> Option<MediaId> {
         self.open.as_ref().map(|(id, _)| *id)
     }
+
+    /// The place where it is, where that is fit for a way.
+    fn here(&self, home: &MediaHome, within: Within<'_>) -> Option<Place> {
+        let is_there = self.bound_to.as_ref() == Some(&home.local);
+        let place =
+            self.place.filter(|own| is_there && contains(within, own.rtp_port, own.rtcp_port));
+        place.map(|place| Place { address: home.advertised, ..place })
+    }
+
+    /// The ports that are held for a way.
+    fn held_for(&self, home: &MediaHome, within: Within<'_>) -> Option<usize> {
+        self.held.iter().position(|(local, own)| {
+            *local == home.local && contains(within, own.rtp_port, own.rtcp_port)
+        })
+    }
+
+    /// Holds ports for one of several ways; gives the place that its party is told.
+    fn hold(
+        &mut self,
+        media: &MediaEngine,
+        home: MediaHome,
+        within: Within<'_>,
+    ) -> Result<Place, HangupCause> {
+        if let Some((_, ports)) = self.held_for(&home, within).and_then(|at| self.held.get(at)) {
+            return Ok(place(&home, ports));
+        }
+        if self.held.len() >= HELD_MAX {
+            return Err(HangupCause::NoPorts);
+        }
+        let ports = media.reserve(home.local.clone(), within);
+        let ports = ports.map_err(|_| HangupCause::NoPorts)?;
+        let place = place(&home, &ports);
+        self.held.push((home.local, ports));
+        Ok(place)
+    }
+}
+
+/// The ports that the trunk of a leg keeps to; `None`: to none.
+type Within<'a> = Option<&'a RangeInclusive<u16>>;
+
+fn contains(within: Within<'_>, rtp_port: u16, rtcp_port: u16) -> bool {
+    within.is_none_or(|own| own.contains(&rtp_port) && own.contains(&rtcp_port))
 }
 
 impl Task {
@@ -187,6 +239,7 @@ impl Task {
                 slot.place = Some(place);
                 slot.bound_to = Some(home.local);
                 slot.is_pinned = false;
+                slot.held.clear();
                 MediaInput::Reserved(place)
             }
             Err(_) => MediaInput::Refused(HangupCause::NoPorts),
@@ -232,7 +285,8 @@ impl Task {
     }
 
     /// Lets the media of a leg go the way that its signalling goes from now on, by the rules of that trunk,
-    /// before its peer is told where they are; gives that place.
+    /// before its peer is told where they are; gives that place. While several are rung at once, they stay where
+    /// the first was told, and ports are held for each other place; they move to that of whoever answers.
     ///
     /// # Errors
     /// `NoPorts` where none is free of those that the way keeps to.
@@ -241,44 +295,94 @@ impl Task {
         side: LegSide,
         way: LegWay,
     ) -> Result<Option<Place>, HangupCause> {
-        let LegWay { trunk, listener, is_ipv6, is_forked, .. } = way;
+        let LegWay { trunk, listener, is_ipv6, rung, .. } = way;
         let media = self.switch.media.clone();
         let listener = self.switch.listener(listener).unwrap_or(&self.listener);
         let described = trunk.as_deref();
         let home = MediaHome::of(&self.switch.listeners, listener, described, is_ipv6);
         let Some(slot) = self.slot(side) else { return Ok(None) };
-        let Some((id, _)) = &slot.open else { return Ok(None) };
+        let Some((id, _)) = slot.open else { return Ok(None) };
         let none = TrunkMedia::default();
         let terms = trunk.as_ref().map_or(&none, |trunk| &trunk.media);
-        media.rule(*id, media_rules(terms));
         let within = terms.ports.as_ref();
-        let is_inside = |place: &Place| {
-            within.is_none_or(|own| own.contains(&place.rtp_port) && own.contains(&place.rtcp_port))
-        };
-        let stays = slot.bound_to.as_ref() == Some(&home.local);
-        let is_pinned = std::mem::replace(&mut slot.is_pinned, is_forked) && is_forked;
-        let kept = slot.place.filter(|place| is_pinned || (stays && is_inside(place)));
-        let place = match kept {
-            Some(place) if stays => Place { address: home.advertised, ..place },
+        let here = slot.here(&home, within);
+        if here.is_none() && slot.is_pinned && rung == Rung::BesideOthers {
+            return slot.hold(&media, home, within).map(Some);
+        }
+        media.rule(id, media_rules(terms));
+        let place = match here {
             Some(place) => place,
             None => {
-                let ports = media.reserve(home.local.clone(), within);
-                let ports = ports.map_err(|_| HangupCause::NoPorts)?;
+                let ports = match slot.held_for(&home, within) {
+                    Some(at) => slot.held.swap_remove(at).1,
+                    None => {
+                        let ports = media.reserve(home.local.clone(), within);
+                        ports.map_err(|_| HangupCause::NoPorts)?
+                    }
+                };
                 let place = place(&home, &ports);
                 ports.classify(terms.dscp);
-                media.move_to(*id, ports);
+                media.move_to(id, ports);
                 slot.bound_to = Some(home.local);
                 place
             }
         };
+        slot.is_pinned = rung == Rung::BesideOthers;
+        if !slot.is_pinned {
+            slot.held.clear();
+        }
         slot.place = Some(place);
         slot.trunk = trunk;
         Ok(Some(place))
     }
 
+    /// Holds a place for the media of the near leg should they go by this listener; `None`: it is where they are.
+    ///
+    /// # Errors
+    /// `NoPorts`.
+    pub(super) fn hold_place(
+        &mut self,
+        listener: u16,
+        is_ipv6: bool,
+    ) -> Result<Option<Place>, HangupCause> {
+        let Some(way) = self.other_way(listener, is_ipv6, Rung::BesideOthers) else {
+            return Ok(None);
+        };
+        self.media.is_pinned = true;
+        self.go_by(LegSide::Near, way)
+    }
+
+    /// The media of the near leg go by this listener from now on.
+    pub(super) fn take_place(&mut self, listener: u16, is_ipv6: bool) {
+        let Some(way) = self.other_way(listener, is_ipv6, Rung::First) else { return };
+        if let Some(listener) = self.switch.listener(listener) {
+            self.listener = listener.clone();
+        }
+        // What was held is taken: nothing is reserved that may not be there.
+        if let Err(cause) = self.go_by(LegSide::Near, way) {
+            tracing::warn!(%cause, "media stay where they were");
+        }
+    }
+
+    /// Nobody takes the place that was held for the near leg.
+    pub(super) fn let_place_go(&mut self) {
+        self.media.is_pinned = false;
+        self.media.held.clear();
+    }
+
+    /// The way of the near leg by this listener, where that is not the call's own.
+    fn other_way(&self, listener: u16, is_ipv6: bool, rung: Rung) -> Option<LegWay> {
+        let own = self.switch.listener(listener)?;
+        let trunk = self.media.trunk.clone();
+        let offered_for = OfferedFor::default();
+        let way = LegWay { trunk, terms: None, offered_for, listener, is_ipv6, rung };
+        (own.name != self.listener.name).then_some(way)
+    }
+
     async fn close_media(&mut self, side: LegSide) {
         let Some(slot) = self.slot(side) else { return };
         slot.ports = None;
+        slot.held.clear();
         slot.agent_end = None;
         let figures = match slot.open.take() {
             Some((media, events)) => {

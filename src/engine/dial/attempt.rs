@@ -12,6 +12,7 @@ use crate::engine::dial::EVENTS_MAX;
 use crate::engine::dial::LegWay;
 use crate::engine::dial::Line;
 use crate::engine::dial::OfferedFor;
+use crate::engine::dial::Rung;
 use crate::engine::dial::Watched;
 use crate::engine::dial::attempt::resting::gateway_address;
 use crate::engine::dial::carry;
@@ -221,6 +222,7 @@ impl Dialling {
                     self.offer = offer;
                     self.offered(line).await
                 }
+                Some(LegOutput::NotOffered(cause)) => self.not_offered(cause),
                 Some(_) => None,
             },
             () = sleep_until(deadline) => Some(Input::DeadlineReached),
@@ -290,25 +292,31 @@ impl Dialling {
         self.send(line, address).await
     }
 
+    /// The call has no place for the media of this way: there may be one for the next.
+    fn not_offered(&mut self, cause: HangupCause) -> Option<Input> {
+        self.offered_for = None;
+        let trying = self.trying.as_ref().filter(|own| matches!(own.stage, Stage::Offering(_)))?;
+        Some(Input::NotAdmitted { id: trying.id, cause })
+    }
+
     /// Has the call make another offer, where the way to `address` is another than that of the last one.
     async fn wants_offer(&mut self, line: &Line, flow: Flow, address: &locate::Target) -> bool {
         let Some(trying) = self.trying.as_mut() else { return false };
         let trunk = trying.target.trunk().cloned();
         let (listener, is_ipv6) = (flow.listener, flow.remote.is_ipv6());
         let terms = trunk.as_ref().map(|trunk| (trunk.id, flow.transport));
-        let wanted = Some(OfferedFor { terms, place: Some((listener, is_ipv6)) });
-        if self.offered_for == wanted {
+        let offered_for = OfferedFor { terms, place: Some((listener, is_ipv6)) };
+        if self.offered_for.replace(offered_for) == Some(offered_for) {
             return false;
         }
-        self.offered_for = wanted;
         let terms = match &trunk {
             Some(trunk) => Some(leg_terms::outbound(trunk, flow.transport)),
             None => self.is_forked.then(|| leg_terms::of_peer(flow.transport, SrtpPolicy::Off)),
         };
         let terms = terms.map(Box::new);
-        let is_forked = self.is_forked;
+        let rung = if self.is_forked { Rung::BesideOthers } else { Rung::Alone };
         trying.stage = Stage::Offering(address.clone());
-        let way = LegWay { trunk, terms, listener, is_ipv6, is_forked };
+        let way = LegWay { trunk, terms, offered_for, listener, is_ipv6, rung };
         line.report(DialNews::OfferWanted(way)).await;
         true
     }
@@ -446,7 +454,8 @@ impl Dialling {
             trunk: trying.target.trunk().cloned(),
         };
         shard.place(leg, invite, events_in).await;
-        line.report(DialNews::Sent { to, transport }).await;
+        let charged = trying.target.charged();
+        line.report(DialNews::Sent { to, transport, charged }).await;
         trying.stage = Stage::Calling { shard, dialog: None, events };
         // Silence is watched at each address, by the endpoint; the chooser is told at the last.
         trying.addresses.is_empty().then_some(Input::Sent { id: trying.id })

@@ -175,6 +175,7 @@ pub(crate) fn command_of(dialog: DialogId, output: LegOutput, host: &str) -> Opt
         | LegOutput::Refuse { .. }
         | LegOutput::Dial { .. }
         | LegOutput::Offer(_)
+        | LegOutput::NotOffered(_)
         // Made into an address by the call's task.
         | LegOutput::ReferToLeg(_)
         | LegOutput::AnswerReplacement { .. }

@@ -5,7 +5,7 @@ use crate::call::forking::Branch;
 use crate::call::forking::Forking;
 use crate::call::forking::Input;
 use crate::call::forking::Output;
-use crate::call::forking::TermsOf;
+use crate::call::forking::WayId;
 use crate::call::input::LegInput;
 use crate::call::input::LegOutput;
 use crate::call::side::LegSide;
@@ -15,6 +15,7 @@ use crate::engine::dial::DialNews;
 use crate::engine::dial::DialRoute;
 use crate::engine::dial::LegWay;
 use crate::engine::dial::Line;
+use crate::engine::dial::Rung;
 use crate::engine::dial::Watched;
 use crate::engine::dial::attempt;
 use crate::engine::mailbox;
@@ -38,8 +39,8 @@ struct Fork {
     line: Line,
     forking: Forking,
     parties: Vec<Party>,
-    /// The first way by each of the terms that parties are called on.
-    ways: Vec<(TermsOf, LegWay)>,
+    /// The ways that parties are called by, by their [`WayId`].
+    ways: Vec<LegWay>,
     /// The call has not let go of the leg.
     is_wanted: bool,
 }
@@ -116,12 +117,13 @@ impl Fork {
         match news {
             DialNews::Leg(input) => self.forking.handle(Input::Heard(branch, input), out),
             DialNews::OfferWanted(mut way) => {
-                let of = way.trunk.as_ref().map(|trunk| trunk.id);
                 let Some(terms) = way.terms.take() else { return };
-                if !self.ways.iter().any(|(known, _)| *known == of) {
-                    self.ways.push((of, way));
+                let known = self.ways.iter().position(|own| own.offered_for == way.offered_for);
+                let id = known.unwrap_or(self.ways.len());
+                if known.is_none() {
+                    self.ways.push(way);
                 }
-                self.forking.handle(Input::OfferWanted(branch, of, terms), out);
+                self.forking.handle(Input::OfferWanted(branch, id, terms), out);
             }
             DialNews::Carried(dialog) => {
                 if let Some(party) = self.parties.get_mut(branch) {
@@ -143,7 +145,7 @@ impl Fork {
                 }
                 self.line.tell(input).await;
             }
-            Output::WantOffer(of, terms) => self.want_offer(of, terms).await,
+            Output::WantOffer(way, terms) => self.want_offer(way, terms).await,
             Output::ToParty(branch, output) => {
                 if let Some(party) = self.parties.get(branch) {
                     // One that is gone has said so, or is about to.
@@ -161,9 +163,11 @@ impl Fork {
         }
     }
 
-    async fn want_offer(&self, of: TermsOf, terms: Box<LegTerms>) {
-        let Some((_, way)) = self.ways.iter().find(|(own, _)| *own == of) else { return };
-        let way = LegWay { terms: Some(terms), trunk: way.trunk.clone(), ..*way };
+    async fn want_offer(&self, id: WayId, terms: Box<LegTerms>) {
+        let Some(way) = self.ways.get(id) else { return };
+        let is_taken = self.forking.taken_by().is_some();
+        let rung = if is_taken { Rung::First } else { Rung::BesideOthers };
+        let way = LegWay { terms: Some(terms), trunk: way.trunk.clone(), rung, ..*way };
         self.line.report(DialNews::OfferWanted(way)).await;
     }
 }

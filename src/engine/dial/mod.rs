@@ -18,6 +18,7 @@ pub(super) use route::transport_of;
 pub(super) use watched::Watched;
 
 use crate::call::dial::LegTerms;
+use crate::call::event::Charged;
 use crate::call::input::LegInput;
 use crate::call::input::LegOutput;
 use crate::call::side::LegSide;
@@ -72,6 +73,8 @@ pub(super) enum DialNews {
         to: SocketAddr,
         /// How.
         transport: Transport,
+        /// What it is charged to should it be answered.
+        charged: Option<Charged>,
     },
     /// The dialling is over, with these steps.
     Attempted(Decision),
@@ -95,12 +98,25 @@ pub(super) struct LegWay {
     pub(super) trunk: Option<Arc<Trunk>>,
     /// What the leg may agree to; `None`: what it was dialled with.
     pub(super) terms: Option<Box<LegTerms>>,
+    /// What its offer is made for.
+    pub(super) offered_for: OfferedFor,
     /// The index of the listener that its requests name.
     pub(super) listener: u16,
     /// Its peer is reached over IPv6.
     pub(super) is_ipv6: bool,
-    /// Others are rung beside it, who are told the same ports.
-    pub(super) is_forked: bool,
+    /// Whether others are rung beside it.
+    pub(super) rung: Rung,
+}
+
+/// What else rings for a leg that is to be offered something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rung {
+    /// Nobody: of the place that the media had before nobody makes use any more.
+    Alone,
+    /// Others, who were told other places, or the same one.
+    BesideOthers,
+    /// This one answered of several.
+    First,
 }
 
 /// The dialog of an answered leg.
@@ -121,6 +137,11 @@ pub(super) struct DialHandle {
 }
 
 impl DialHandle {
+    /// Tells it at once, which only fails where it has not listened for long; true when it was told.
+    pub(super) fn tell_now(&self, output: LegOutput) -> bool {
+        self.commands.try_send(output).is_ok()
+    }
+
     /// Tells the leg's task what to do.
     pub(super) async fn tell(&self, output: LegOutput) {
         // A leg that is gone has said so, or is about to.

@@ -2,6 +2,7 @@
 
 use crate::call::dial::Credentials;
 use crate::call::dial::PeerUri;
+use crate::call::event::Charged;
 use crate::engine::dial::peer::PeerAttempt;
 use crate::engine::dialog_policy::dialog_policy;
 use crate::engine::inbound_digest::algorithm;
@@ -11,6 +12,7 @@ use crate::engine::way;
 use crate::routing::decision::Decision;
 use crate::routing::gateway_addresses::GatewayAddress;
 use crate::routing::health;
+use crate::routing::outbound;
 use crate::routing::outbound::OutboundPlan;
 use crate::routing::outbound::Try;
 use crate::routing::outbound_attempt::CarrierRefusal;
@@ -47,17 +49,6 @@ pub(crate) enum DialRoute {
     Planned(Box<OutboundPlan>),
     /// One peer.
     Peer(Box<PeerRoute>),
-}
-
-impl DialRoute {
-    /// The trunks that it may go by.
-    pub(crate) fn trunks(&self) -> impl Iterator<Item = &Arc<Trunk>> {
-        let tries = match self {
-            Self::Planned(plan) => plan.tries.as_slice(),
-            Self::Peer(_) => &[],
-        };
-        tries.iter().map(|attempt| &attempt.trunk)
-    }
 }
 
 /// One peer, by its own address.
@@ -171,6 +162,18 @@ impl Target {
     pub(super) fn trunk(&self) -> Option<&Arc<Trunk>> {
         match self {
             Self::Gateway(attempt) => Some(&attempt.trunk),
+            Self::Peer(_) => None,
+        }
+    }
+
+    /// What it is charged to should it be answered.
+    pub(super) fn charged(&self) -> Option<Charged> {
+        match self {
+            Self::Gateway(attempt) => {
+                let rate = outbound::rate(&attempt.trunk, attempt.dialled);
+                let rate = rate.map(|rate| rate.prefix.clone());
+                Some(Charged { trunk: attempt.trunk.id, rate })
+            }
             Self::Peer(_) => None,
         }
     }

@@ -3,11 +3,13 @@
 
 use crate::call::input::Input;
 use crate::call::input::LegInput;
+use crate::call::input::Successor;
 use crate::call::side::LegSide;
 use crate::engine::mailbox;
 use crate::engine::registry::Registry;
 use crate::engine::replacement::Replacement;
 use crate::engine::replacement::Replacer;
+use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::told::DialogName;
 use crate::types::cause::HangupCause;
 use crate::types::id::CallId;
@@ -55,7 +57,8 @@ impl Registry {
             Some(_) if replaces.is_early_only => HangupCause::Busy,
             Some((_, entry)) if entry.replacement.is_some() => HangupCause::Overload,
             Some((id, entry)) => {
-                let input = Input::Leg(LegSide::Near, LegInput::Replaced(offer));
+                let by = Box::new(Successor { offer, place: None });
+                let input = Input::Leg(LegSide::Near, LegInput::Replaced(by));
                 let told = entry.inputs.upgrade().map(|inputs| inputs.try_send(input));
                 if matches!(told, Some(Ok(()))) {
                     entry.replacement = Some(Box::new(replacement));
@@ -70,6 +73,11 @@ impl Registry {
     /// What keeps the queue of a running call open.
     pub(in crate::engine) fn inputs_of(&self, id: CallId) -> Option<mailbox::Sender<Input>> {
         self.lock().calls.get(&id)?.inputs.upgrade()
+    }
+
+    /// The flow by which the new leg came that a call was handed.
+    pub(in crate::engine) fn replacement_flow(&self, id: CallId) -> Option<Flow> {
+        Some(self.lock().calls.get(&id)?.replacement.as_ref()?.flow)
     }
 
     /// The new leg that a call was handed, with what keeps the call's queue open.

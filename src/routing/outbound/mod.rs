@@ -17,12 +17,14 @@ use crate::routing::invite_form::InviteForm;
 use crate::routing::invite_form::Sender;
 use crate::routing::outbound::planning::Planning;
 use crate::routing::outbound_trunk::OutboundTrunk;
+use crate::routing::passing::History;
 use crate::routing::table::RoutingTable;
 use crate::routing::trunk::Trunk;
 use crate::routing::usage::Account;
 use crate::routing::usage::Charge;
 use crate::routing::usage::DailyLimit;
 use crate::routing::usage::PastCall;
+use crate::routing::usage::Priced;
 use crate::routing::usage::Usage;
 use crate::types::cause::HangupCause;
 use crate::types::header::CallVariables;
@@ -108,7 +110,7 @@ pub struct Forwarding {
     /// The Diversion entries that came with it.
     pub diversion: Option<FieldValue>,
     /// The History-Info entries that came with it.
-    pub history: Option<FieldValue>,
+    pub history: Option<History>,
     /// How many diversions it had behind it.
     pub diverted: u32,
 }
@@ -309,7 +311,14 @@ pub fn judge_redirected(
 pub fn restore(usage: &mut Usage, table: &RoutingTable, past: &PastCall) {
     let Some(tenant) = table.tenant(past.tenant) else { return };
     let trunk = past.trunk.and_then(|trunk| table.trunk(trunk));
-    let rate = trunk.and_then(|trunk| rate(trunk, past.dialled?));
+    let rate = trunk.and_then(|trunk| match &past.priced {
+        Priced::Number(dialled) => rate(trunk, *dialled),
+        Priced::Prefix(prefix) => {
+            let rates = &trunk.outbound.as_ref()?.budget.rates;
+            rates.iter().find(|rate| rate.prefix == *prefix)
+        }
+        Priced::Free => None,
+    });
     let cost = rate.map_or(Micros::default(), |rate| rate.cost(past.lasted));
     let charges = match trunk {
         Some(trunk) => charges(tenant, trunk, past.ended),

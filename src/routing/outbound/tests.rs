@@ -31,6 +31,7 @@ use crate::routing::trunk::Jurisdiction;
 use crate::types::header::NameGlob;
 use crate::types::id::NumberId;
 use crate::types::id::RoutingProfileId;
+use crate::types::limit::FIELD_VALUE_BYTES_MAX;
 use crate::types::secret::Secret;
 use crate::types::tenant_plan::TenantPlan;
 use jiff::civil::Time;
@@ -665,6 +666,10 @@ fn indian(n: u128, area: &str) -> Trunk {
     trunk
 }
 
+fn history(entries: &str, user: &str, index: &str) -> History {
+    History::new(entries.parse().unwrap(), user.as_bytes(), Some(index.as_bytes()))
+}
+
 fn forwarded(from: &Trunk) -> OutboundRequest {
     let mut call = request("+919876543210");
     call.from = None;
@@ -674,7 +679,7 @@ fn forwarded(from: &Trunk) -> OutboundRequest {
         dialled: "+15550100".parse().unwrap(),
         reason: DiversionReason::NoAnswer,
         diversion: Some("<sip:+15550177@carrier.example>".parse().unwrap()),
-        history: Some("<sip:+15550177@carrier.example>;index=1".parse().unwrap()),
+        history: Some(history("<sip:+15550177@carrier.example>;index=1", "+15550177", "1")),
         diverted: 1,
     });
     call
@@ -719,8 +724,8 @@ fn a_forwarded_call_shows_its_caller_where_the_trunk_passes_it_and_says_by_whom(
             DiversionPolicy::HistoryInfo,
             "History-Info",
             Some(
-                "<sip:+15550100@a.example>;index=1, \
-                 <sip:+919876543210@a.example;cause=408>;index=1.1;mp=1",
+                "<sip:+15550177@carrier.example>;index=1, <sip:+15550100@a.example>;index=1.1, \
+                 <sip:+919876543210@a.example;cause=408>;index=1.1.1;mp=1.1",
             ),
         ),
         (DiversionPolicy::Strip, "Diversion", None),
@@ -745,6 +750,35 @@ fn a_forwarded_call_shows_its_caller_where_the_trunk_passes_it_and_says_by_whom(
         outbound.caller_id.allowed = vec![Allowed::Number("+15550150".parse().unwrap())];
     });
     assert_eq!(Lab::new(vec![other.clone()]).cause(forwarded(&other)), HangupCause::CallerIdDenied);
+}
+
+#[test]
+fn a_history_that_came_goes_on_with_our_entries_behind_it() {
+    let out = trunk(1, |outbound| {
+        outbound.caller_id.choice = Choice::Pass;
+        outbound.caller_id.diversion = DiversionPolicy::HistoryInfo;
+    });
+    let goes_on = |came: Option<History>| {
+        let mut call = forwarded(&out);
+        call.forwarding.as_mut().unwrap().history = came;
+        let attempt = Lab::new(vec![out.clone()]).first(call);
+        header(&attempt, "History-Info").unwrap().to_owned()
+    };
+    let (own, next) = ("<sip:+15550100@a.example>", "<sip:+919876543210@a.example;cause=408>");
+    let alone = format!("{own};index=1, {next};index=1.1;mp=1");
+    assert_eq!(goes_on(None), alone);
+    // Who sent it here wrote that down: our own entry is there already.
+    let came = "<sip:+15550177@b.example>;index=1, <sip:+15550100@b.example>;index=1.2;mp=1";
+    let said = goes_on(Some(history(came, "+15550100", "1.2")));
+    assert_eq!(said, format!("{came}, {next};index=1.2.1;mp=1.2"));
+    let said = goes_on(Some(history(came, "+15550178", "1.2")));
+    assert_eq!(said, format!("{came}, {own};index=1.2.1, {next};index=1.2.1.1;mp=1.2.1"));
+    // An index that is none, and more than fits into a header.
+    for index in ["", "1.", "x", "1;evil=1"] {
+        assert_eq!(goes_on(Some(history(came, "+15550178", index))), alone, "{index:?}");
+    }
+    let long = format!("<sip:+15550177@{}>;index=1", "b".repeat(FIELD_VALUE_BYTES_MAX - 30));
+    assert_eq!(goes_on(Some(history(&long, "+15550177", "1"))), alone);
 }
 
 #[test]

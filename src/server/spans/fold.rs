@@ -65,7 +65,7 @@ impl CallSpans {
                 self.connecting = Some(at);
                 self.event(timed.event.name(), at);
             }
-            CallEvent::Sent { side, to, transport } => {
+            CallEvent::Sent { side, to, transport, .. } => {
                 self.dial_over(*side, at, None);
                 let attributes = vec![
                     ("tandem.leg", side.as_str().to_owned()),
@@ -375,6 +375,7 @@ mod tests {
             side: LegSide::Near,
             to: ([192, 0, 2, 1], port).into(),
             transport: Transport::Udp,
+            charged: None,
         };
         let failed =
             CallEvent::LegFailed { side: LegSide::Far, cause: HangupCause::NoTrunk, status: None };

@@ -1,0 +1,136 @@
+//! Parties rung at once that are reached by different ways: each is told a place of its own for its media, and
+//! whoever answers is heard there.
+
+use crate::carrier;
+use crate::carrier::CALLED;
+use crate::carrier::NUMBER;
+use crate::carrier::hear_bye;
+use crate::carrier::hears;
+use crate::carrier::key;
+use crate::carrier::pick_up;
+use crate::carrier::shown;
+use crate::carrier::steps;
+use crate::node::Home;
+use crate::node::Node;
+use crate::node::wait_for;
+use crate::phone::Heard;
+use crate::phone::Phone;
+use crate::rows;
+use crate::web::Page;
+use crate::web::Web;
+use serde_json::json;
+use std::net::IpAddr;
+use std::net::Ipv6Addr;
+use std::ops::RangeInclusive;
+use tandem::store::api_keys::KeyRole;
+
+/// A node at 127.0.0.1 and ::1, whose number is led by `web` to a telephone behind a trunk that keeps to so many pairs of
+/// RTP ports and, at once, to a desk at ::1.
+async fn node(web: &mut Web, pairs: u16) -> (Node, Phone, Phone, RangeInclusive<u16>) {
+    let more = "[[listener]]\nname = \"second\"\nbind = \"[::1]:0\"\n\
+                [webhooks]\nallow_http = true\nallow_networks = ['127.0.0.0/8']\n";
+    let home = Home::with("127.0.0.1:0", 100, more);
+    let last = *home.rtp_ports().start() + 99;
+    let own = last + 1 - 2 * pairs..=last;
+    let node = home.start().await;
+    let far = carrier::carrier(&node, "127.0.0.9").await;
+    let six = IpAddr::from(Ipv6Addr::LOCALHOST);
+    let desk = Phone::new(six, node.listener("second", "udp"), "desk").await;
+    let range = json!({"network": {"rtp_port_range": [own.start(), own.end()]}});
+    node.put(&[
+        carrier::trunk(4, "127.0.0.9/32", &[far.local()], range),
+        rows::trunk(5, "127.0.0.2/32"),
+        carrier::tenant(1, 4),
+        rows::profile(2, 1, json!({"kind": "twiml", "url": web.url("/voice")})),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    let dial = format!(
+        "<Dial action='/dialled'><Number>{CALLED}</Number><Sip>sip:desk@{}</Sip></Dial>",
+        desk.local()
+    );
+    web.put("/voice", Page::twiml(&dial));
+    web.put("/dialled", Page::twiml("<Hangup/>"));
+    (node, far, desk, own)
+}
+
+/// A caller who is answered and hears ringing.
+async fn caller(node: &Node) -> (Phone, u16) {
+    let mut phone = Phone::new("127.0.0.2".parse().unwrap(), node.sip(), NUMBER).await;
+    let answered = phone.call("").await;
+    assert_eq!(answered.status(), 200);
+    let port = answered.audio_port();
+    (phone, port)
+}
+
+/// What both were asked, each with its own place of media.
+async fn rung(far: &Phone, desk: &Phone, own: &RangeInclusive<u16>) -> (Heard, Heard) {
+    let (first, second) = (far.expect("INVITE ").await, desk.expect("INVITE ").await);
+    far.respond(&first, "180 Ringing", "", "").await;
+    desk.respond(&second, "180 Ringing", "", "").await;
+    assert!(first.body.contains("c=IN IP4 127.0.0.1\r\n"), "{first:?}");
+    assert!(own.contains(&first.audio_port()), "{first:?}");
+    assert!(second.body.contains("c=IN IP6 ::1\r\n"), "{second:?}");
+    assert!(!second.body.contains("IN IP4"), "{second:?}");
+    assert!(!own.contains(&second.audio_port()), "{second:?}");
+    (first, second)
+}
+
+#[tokio::test]
+async fn parties_rung_at_once_by_different_ways_are_each_heard_where_they_were_told() {
+    let mut web = Web::start().await;
+    let (node, mut far, mut desk, own) = node(&mut web, 2).await;
+    for (desk_answers, level) in [(true, 0x21), (false, 0x31)] {
+        let (phone, port) = caller(&node).await;
+        let (first, second) = rung(&far, &desk, &own).await;
+        let (taken, other, invite, left) = if desk_answers {
+            (&mut desk, &mut far, second, first)
+        } else {
+            (&mut far, &mut desk, first, second)
+        };
+        pick_up(taken, &invite).await;
+        let cancel = other.expect("CANCEL ").await;
+        other.answer(&cancel, "200 OK").await;
+        other.respond(&left, "487 Request Terminated", "", "").await;
+        other.expect("ACK ").await;
+        hears((&phone, port), taken, level).await;
+        hears((&*taken, invite.audio_port()), &phone, level + 1).await;
+        taken.hang_up().await;
+        hear_bye(&phone).await;
+    }
+}
+
+#[tokio::test]
+async fn a_party_for_whose_media_there_is_no_place_is_not_rung_and_the_others_are() {
+    let mut web = Web::start().await;
+    let (node, mut far, mut desk, own) = node(&mut web, 1).await;
+    // The only pair of the trunk is taken by a call that goes on.
+    let (first_caller, first_port) = caller(&node).await;
+    let (first, second) = rung(&far, &desk, &own).await;
+    pick_up(&mut far, &first).await;
+    let cancel = desk.expect("CANCEL ").await;
+    desk.answer(&cancel, "200 OK").await;
+    desk.respond(&second, "487 Request Terminated", "", "").await;
+    desk.expect("ACK ").await;
+    let (phone, port) = caller(&node).await;
+    let invite = desk.expect("INVITE ").await;
+    pick_up(&mut desk, &invite).await;
+    hears((&phone, port), &desk, 0x41).await;
+    hears((&desk, invite.audio_port()), &phone, 0x42).await;
+    desk.hang_up().await;
+    hear_bye(&phone).await;
+    wait_for("the record is stored", async || {
+        let sql = format!("SELECT count(*) FROM calls WHERE signalling_id = '{}'", phone.call_id);
+        (node.count(&sql).await > 0).then_some(())
+    })
+    .await;
+    let sql = format!("SELECT id::text FROM calls WHERE signalling_id = '{}'", phone.call_id);
+    let call = crate::postgres::text(&node.database(), &sql).await;
+    let key = key(&node, 1, KeyRole::Operator).await;
+    let said = steps(&shown(&node, 1, &call, &key).await);
+    assert!(said.contains("not sent: no_ports"), "{said}");
+    // The call before goes on where it was.
+    hears((&first_caller, first_port), &far, 0x51).await;
+    far.hang_up().await;
+    hear_bye(&first_caller).await;
+}
