@@ -29,6 +29,7 @@ use tandem::audio::g722;
 use tandem::audio::link::AgentEnd;
 use tandem::audio::link::link;
 use tandem::audio::mix::Mix;
+use tandem::audio::packed::PackedVoice;
 use tandem::engine::media_events::MediaEvents;
 use tandem::engine::media_thread::MediaConfig;
 use tandem::engine::media_thread::MediaEngine;
@@ -46,8 +47,10 @@ use tandem::sdp::MediaCrypto;
 use tandem::sdp::MediaPlan;
 use tandem::types::codec::Codec;
 use tandem::types::codec::Law;
+use tandem::types::codec::OpusTerms;
 use tandem::types::codec::PayloadType;
 use tandem::types::codec::Ptime;
+use tandem::types::limit::RTP_PACKED_BYTES_MAX;
 use tandem::types::moment::Moment;
 use tandem::types::srtp::SRTP_KEY_BYTES_MAX;
 use tandem::types::srtp::SrtpKey;
@@ -62,11 +65,13 @@ const PEERS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 92, 2, 1));
 fn plan(codec: Codec, remote: SocketAddr) -> MediaPlan {
     MediaPlan {
         codec,
-        send_payload_type: codec.static_payload_type(),
-        receive_payload_type: codec.static_payload_type(),
+        send_payload_type: codec.payload_type(),
+        receive_payload_type: codec.payload_type(),
         receive_also: None,
         dtmf_send: PayloadType::new(101),
         dtmf_receive: PayloadType::new(101),
+        dtmf_clock: 8_000,
+        opus: OpusTerms::default(),
         ptime: Ptime::MS_20,
         remote: Some(remote),
         remote_rtcp: None,
@@ -78,15 +83,31 @@ fn plan(codec: Codec, remote: SocketAddr) -> MediaPlan {
 }
 
 fn audio(codec: Codec, number: u32, out: &mut [u8; 172]) {
+    let length = speech(codec, &[0x33; 160], number, out);
+    assert_eq!(length, out.len());
+}
+
+fn speech(codec: Codec, payload: &[u8], number: u32, out: &mut [u8]) -> usize {
     let packet = RtpPacket {
         marker: false,
-        payload_type: codec.static_payload_type(),
+        payload_type: codec.payload_type(),
         sequence: number as u16,
-        timestamp: number.wrapping_mul(160),
+        timestamp: number.wrapping_mul(160 * codec.clock_factor()),
         ssrc: 9,
-        payload: &[0x33; 160],
+        payload,
     };
-    packet.write(out).unwrap();
+    packet.write(out).unwrap()
+}
+
+/// What a peer says of a codec that is decoded packet by packet: a packet of 20 ms.
+fn packed(codec: Codec) -> Vec<u8> {
+    let mut voice = PackedVoice::new(codec);
+    let samples: Vec<i16> = (0..320).map(|n: i16| (n % 114 - 57) * 100).collect();
+    let samples = if codec.is_wide() { &samples[..] } else { &samples[..160] };
+    let mut payload = [0; RTP_PACKED_BYTES_MAX];
+    voice.say(samples);
+    let length = voice.packet(codec, samples.len(), &mut payload).unwrap();
+    payload[..length].to_vec()
 }
 
 fn setup(codec: Codec, remote: SocketAddr) -> MediaSetup {
@@ -107,13 +128,15 @@ fn core(criterion: &mut Criterion) {
         let mut session = MediaSession::new(now, setup(codec, remote), end);
         let mut out = TickOutput::new();
         let mut number = 0;
-        let mut bytes = [0; 172];
+        let mut bytes = [0; 12 + RTP_PACKED_BYTES_MAX];
+        let payload = if codec.is_packed() { packed(codec) } else { vec![0x33; 160] };
         criterion.bench_function(&format!("media_tick/core/{codec}"), |b| {
             b.iter(|| {
                 number += 1;
                 now += Duration::from_millis(20);
-                audio(codec, number, &mut bytes);
-                let datagram = Received { port: Port::Rtp, source: remote, bytes: &bytes };
+                let length = speech(codec, &payload, number, &mut bytes);
+                let bytes = &bytes[..length];
+                let datagram = Received { port: Port::Rtp, source: remote, bytes };
                 session.receive(now, black_box(&datagram), &mut out);
                 session.tick(now, &mut out);
                 black_box(out.transmits().count());

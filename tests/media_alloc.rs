@@ -14,6 +14,7 @@ use tandem::audio::g711;
 use tandem::audio::link::AgentEnd;
 use tandem::audio::link::link;
 use tandem::audio::link::wide_link;
+use tandem::audio::packed::PackedVoice;
 use tandem::audio::tape::TapeOut;
 use tandem::audio::tape::TapeRate;
 use tandem::audio::tape::tape;
@@ -32,8 +33,10 @@ use tandem::types::barge_in::BargeIn;
 use tandem::types::barge_in::BargeInMode;
 use tandem::types::codec::Codec;
 use tandem::types::codec::Law;
+use tandem::types::codec::OpusTerms;
 use tandem::types::codec::PayloadType;
 use tandem::types::codec::Ptime;
+use tandem::types::limit::RTP_PACKED_BYTES_MAX;
 use tandem::types::moment::Moment;
 
 thread_local! {
@@ -75,12 +78,14 @@ fn peer() -> SocketAddr {
 fn plan(codec: Codec, ptime_ms: u8) -> MediaPlan {
     MediaPlan {
         codec,
-        send_payload_type: codec.static_payload_type(),
-        receive_payload_type: codec.static_payload_type(),
+        send_payload_type: codec.payload_type(),
+        receive_payload_type: codec.payload_type(),
         receive_also: None,
         dtmf_send: PayloadType::new(101),
         dtmf_receive: PayloadType::new(101),
-        ptime: Ptime::from_ms(ptime_ms).unwrap(),
+        dtmf_clock: codec.clock_rate(),
+        opus: OpusTerms::default(),
+        ptime: codec.fitting(Ptime::from_ms(ptime_ms).unwrap()),
         remote: Some(peer()),
         remote_rtcp: Some("192.0.2.1:4001".parse().unwrap()),
         rtcp_mux: false,
@@ -171,7 +176,7 @@ fn feed(agent: &mut AgentEnd, tick: u32) {
 }
 
 /// A voice for three seconds of every eight, and nothing between.
-fn caller(codec: Codec, tick: u32) -> [u8; 160] {
+fn caller(codec: Codec, tick: u32) -> Vec<u8> {
     let mut frame = [0_i16; 160];
     if tick % 400 < 150 {
         for (n, sample) in frame.iter_mut().enumerate() {
@@ -180,25 +185,34 @@ fn caller(codec: Codec, tick: u32) -> [u8; 160] {
             *sample = (harmonics.sum::<f32>() * 6_000.0) as i16;
         }
     }
-    let mut payload = [0; 160];
+    if codec.is_packed() {
+        let mut voice = PackedVoice::new(codec);
+        let twice: Vec<i16> = frame.iter().flat_map(|sample| [*sample; 2]).collect();
+        let samples = if codec.is_wide() { &twice[..] } else { &frame };
+        let mut payload = [0; RTP_PACKED_BYTES_MAX];
+        voice.say(samples);
+        let length = voice.packet(codec, samples.len(), &mut payload).unwrap();
+        return payload[..length].to_vec();
+    }
+    let mut payload = vec![0; 160];
     g711::encode(codec.law().unwrap_or(Law::Mu), &frame, &mut payload);
     payload
 }
 
 /// What arrives: audio with losses and disorder, keys, reports, garbage.
 fn datagrams(codec: Codec, tick: u32) -> Vec<(Port, Vec<u8>)> {
-    let payload_type = codec.static_payload_type();
+    let payload_type = codec.payload_type();
     let payload = caller(codec, tick);
     let audio = |number: u32| {
         let packet = RtpPacket {
             marker: false,
             payload_type,
             sequence: number as u16,
-            timestamp: number.wrapping_mul(160),
+            timestamp: number.wrapping_mul(160 * codec.clock_factor()),
             ssrc: 9,
             payload: &payload,
         };
-        let mut bytes = vec![0; 172];
+        let mut bytes = vec![0; 12 + payload.len()];
         packet.write(&mut bytes).unwrap();
         bytes
     };
@@ -230,8 +244,8 @@ fn thousands_of_ticks_with_traffic_allocate_nothing() {
 }
 
 /// Two bridged legs of different codecs, with losses, keys, holds, and bridges that come and go.
-fn run_bridge() -> u64 {
-    let plans = [plan(Codec::Pcma, 20), plan(Codec::Pcmu, 20)];
+fn run_bridge(codecs: [Codec; 2]) -> u64 {
+    let plans = codecs.map(|codec| plan(codec, 20));
     let held = plans.clone().map(|plan| MediaPlan { direction: Direction::Inactive, ..plan });
     let mut now = Moment::from_millis(1);
     let mut agents = Vec::new();
@@ -278,7 +292,9 @@ fn run_bridge() -> u64 {
 
 #[test]
 fn a_bridge_allocates_nothing() {
-    assert_eq!(run_bridge(), 0);
+    for codecs in [[Codec::Pcma, Codec::Pcmu], [Codec::Opus, Codec::Pcmu]] {
+        assert_eq!(run_bridge(codecs), 0, "{codecs:?}");
+    }
 }
 
 #[test]

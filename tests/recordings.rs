@@ -87,7 +87,7 @@ async fn talk(media: &UdpSocket, to: SocketAddr, payload: fn(usize) -> Vec<u8>) 
         let payload = payload(number);
         let packet = RtpPacket {
             marker: false,
-            payload_type: Codec::Pcmu.static_payload_type(),
+            payload_type: Codec::Pcmu.payload_type(),
             sequence: number as u16,
             timestamp: (number * FRAME) as u32,
             ssrc: 0x5ec0,

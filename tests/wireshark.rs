@@ -26,6 +26,7 @@ use tandem::rtp::receiver::Receiver;
 use tandem::sdp::Direction;
 use tandem::sdp::MediaPlan;
 use tandem::types::codec::Codec;
+use tandem::types::codec::OpusTerms;
 use tandem::types::codec::PayloadType;
 use tandem::types::codec::Ptime;
 use tandem::types::moment::Moment;
@@ -46,11 +47,13 @@ fn at(text: &str, port: Port) -> SocketAddr {
 fn plan(remote: &str) -> MediaPlan {
     MediaPlan {
         codec: Codec::Pcmu,
-        send_payload_type: Codec::Pcmu.static_payload_type(),
-        receive_payload_type: Codec::Pcmu.static_payload_type(),
+        send_payload_type: Codec::Pcmu.payload_type(),
+        receive_payload_type: Codec::Pcmu.payload_type(),
         receive_also: None,
         dtmf_send: PayloadType::new(101),
         dtmf_receive: PayloadType::new(101),
+        dtmf_clock: 8_000,
+        opus: OpusTerms::default(),
         ptime: Ptime::MS_20,
         remote: Some(at(remote, Port::Rtp)),
         remote_rtcp: Some(at(remote, Port::Rtcp)),

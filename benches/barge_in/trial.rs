@@ -19,6 +19,7 @@ use tandem::types::barge_in::BargeIn;
 use tandem::types::barge_in::BargeInMode;
 use tandem::types::codec::Codec;
 use tandem::types::codec::Law;
+use tandem::types::codec::OpusTerms;
 use tandem::types::codec::Ptime;
 use tandem::types::moment::Moment;
 use tandem::types::talk::BargeInOutcome;
@@ -128,11 +129,13 @@ fn last_loud(payload: &[u8]) -> Option<usize> {
 fn plan(remote: SocketAddr) -> MediaPlan {
     MediaPlan {
         codec: Codec::Pcmu,
-        send_payload_type: Codec::Pcmu.static_payload_type(),
-        receive_payload_type: Codec::Pcmu.static_payload_type(),
+        send_payload_type: Codec::Pcmu.payload_type(),
+        receive_payload_type: Codec::Pcmu.payload_type(),
         receive_also: None,
         dtmf_send: None,
         dtmf_receive: None,
+        dtmf_clock: 8_000,
+        opus: OpusTerms::default(),
         ptime: Ptime::MS_20,
         remote: Some(remote),
         remote_rtcp: None,
@@ -148,7 +151,7 @@ fn packet(number: usize, frame: &[i16]) -> [u8; 172] {
     g711::encode(Law::Mu, frame, &mut payload);
     let packet = RtpPacket {
         marker: number == 0,
-        payload_type: Codec::Pcmu.static_payload_type(),
+        payload_type: Codec::Pcmu.payload_type(),
         sequence: number as u16,
         timestamp: (number * FRAME_SAMPLES) as u32,
         ssrc: 9,

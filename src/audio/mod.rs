@@ -11,6 +11,8 @@ pub mod link;
 pub mod mix;
 pub mod mixdown;
 pub mod noise;
+pub mod opus;
+pub mod packed;
 pub mod resample;
 pub mod ringback;
 pub mod sound;

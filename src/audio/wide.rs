@@ -55,15 +55,21 @@ impl WideVoice {
 
     /// Encodes what is said, and gives it at 8 kHz too.
     pub fn encode(&mut self, said: &Sound) -> (Encoded, Pcm) {
+        let (wide, narrow) = self.widen(said);
         let mut encoded = [0; FRAME_SAMPLES];
+        self.encoder.encode(&wide, &mut encoded);
+        (encoded, narrow)
+    }
+
+    /// What is said, at 16 kHz and at 8: of every frame, one after the other.
+    pub fn widen(&mut self, said: &Sound) -> (WidePcm, Pcm) {
         match said {
             Sound::Law(law, frame) => {
                 let mut narrow: Pcm = [0; FRAME_SAMPLES];
                 g711::decode(*law, frame, &mut narrow);
-                let wide: WidePcm = resampled(&mut self.said_to_wide, &narrow, &mut self.scratch);
-                self.encoder.encode(&wide, &mut encoded);
+                let wide = resampled(&mut self.said_to_wide, &narrow, &mut self.scratch);
                 self.said_narrow = true;
-                (encoded, narrow)
+                (wide, narrow)
             }
             Sound::Wide(wide) => {
                 if std::mem::take(&mut self.said_narrow) {
@@ -71,8 +77,7 @@ impl WideVoice {
                     self.said_to_wide.reset();
                     self.said_to_narrow.reset();
                 }
-                self.encoder.encode(wide, &mut encoded);
-                (encoded, self.narrow_said(wide))
+                (*wide, self.narrow_said(wide))
             }
         }
     }

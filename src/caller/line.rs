@@ -7,12 +7,14 @@ use crate::audio::frame::Pcm;
 use crate::audio::frame::SILENCE;
 use crate::audio::frame::WIDE_SAMPLES;
 use crate::audio::g711;
+use crate::audio::packed::PackedVoice;
 use crate::audio::sound::Sound;
 use crate::audio::wide::WideVoice;
 use crate::caller::call::Output;
 use crate::caller::ear::Ear;
 use crate::caller::ear::Heard;
 use crate::caller::voice::Voice;
+use crate::media::unpacking::unpack;
 use crate::rtp::classify::Datagram;
 use crate::rtp::classify::classify;
 use crate::rtp::dtmf;
@@ -21,6 +23,7 @@ use crate::rtp::jitter::Content;
 use crate::rtp::jitter::Frame;
 use crate::rtp::jitter::JitterBuffer;
 use crate::rtp::jitter::JitterConfig;
+use crate::rtp::jitter::JitterRoom;
 use crate::rtp::jitter::JitterStatistics;
 use crate::rtp::packet::RtpPacket;
 use crate::rtp::receiver::Receiver;
@@ -37,6 +40,7 @@ use crate::rtp::srtp::Protection;
 use crate::sdp::MediaPlan;
 use crate::types::codec::Codec;
 use crate::types::codec::Law;
+use crate::types::limit::RTP_PACKED_BYTES_MAX;
 use crate::types::limit::RTP_PACKET_BYTES_MAX;
 use crate::types::moment::Moment;
 use crate::types::random::Random;
@@ -89,6 +93,8 @@ pub(super) struct Line {
     jitter: JitterBuffer,
     concealer: Concealer,
     wide: WideVoice,
+    /// What a codec needs that is decoded packet by packet, with its concealment.
+    packed: Option<(Box<PackedVoice>, Concealer)>,
     keys_out: dtmf::Sender,
     keys_in: dtmf::Receiver,
     keys_heard: String,
@@ -123,6 +129,7 @@ impl Line {
             jitter: JitterBuffer::new(JitterConfig { depth_ms: JITTER_MS, codec: Codec::Pcmu }),
             concealer: Concealer::default(),
             wide: WideVoice::default(),
+            packed: None,
             keys_out,
             keys_in: dtmf::Receiver::new(CLOCK_HZ),
             keys_heard: String::new(),
@@ -146,12 +153,27 @@ impl Line {
         }
         if self.plan.as_ref().is_none_or(|old| old.codec != plan.codec) {
             self.unsent.clear();
+            self.equip(&plan);
         }
         let keys = plan.crypto.as_deref().map(|keys| (&keys.send, &keys.receive));
         if self.protection.update(now, keys) {
             self.sender.change_ssrc();
         }
         self.plan = Some(plan);
+    }
+
+    /// Provides for the codec and the clocks of a plan.
+    fn equip(&mut self, plan: &MediaPlan) {
+        self.sender.set_clock(plan.codec.clock_factor());
+        self.keys_out.set_clock(plan.dtmf_clock);
+        self.keys_in.set_clock(plan.dtmf_clock);
+        if plan.codec.is_packed() {
+            let mut packed = Box::new(PackedVoice::new(plan.codec));
+            packed.set_terms(plan.opus);
+            let factor = if plan.codec.is_wide() { 2 } else { 1 };
+            self.packed = Some((packed, Concealer::new(factor)));
+            self.jitter.equip(JitterRoom::default());
+        }
     }
 
     /// The plan in force.
@@ -237,6 +259,7 @@ impl Line {
             return;
         };
         self.jitter.expect(codec);
+        self.receiver.set_clock(codec.clock_rate());
         self.first_packet.get_or_insert(now);
         self.receiver.receive(now, &packet, Content::Audio);
         self.jitter.push(now, &packet, Content::Audio);
@@ -281,13 +304,18 @@ impl Line {
     fn hear(&mut self, now: Moment, out: &mut Vec<Output>) {
         let mut linear: Pcm = [0; FRAME_SAMPLES];
         let mut audio: Option<Encoded> = None;
-        match self.jitter.pop(now) {
+        let frame = self.jitter.pop(now);
+        let speaks = matches!(frame, Frame::Audio(_) | Frame::Mixed(..) | Frame::Missing);
+        match frame {
             Frame::Audio(payload) | Frame::Mixed(payload, _) => audio = payload.try_into().ok(),
             Frame::Missing => self.concealer.conceal(&mut linear),
             Frame::Quiet => self.concealer.pause(&mut linear),
             Frame::Empty => self.concealer.forget(),
         }
-        if let Some(audio) = audio {
+        if self.jitter.desk().is_some() && speaks {
+            linear = self.unpacked();
+            self.ear.hear(&linear);
+        } else if let Some(audio) = audio {
             linear = self.decode(&audio);
             self.concealer.heard(&mut linear);
             self.ear.hear(&linear);
@@ -295,6 +323,20 @@ impl Line {
         out.push(Output::Heard(Box::new(linear)));
         let keys = &mut self.keys_heard;
         self.keys_in.expire(now, |event| note_key(keys, event));
+    }
+
+    /// 20 ms of a codec that is decoded packet by packet.
+    fn unpacked(&mut self) -> Pcm {
+        let (mut wide, mut linear) = ([0; WIDE_SAMPLES], [0; FRAME_SAMPLES]);
+        let Some((packed, concealer)) = &mut self.packed else { return linear };
+        unpack(&self.jitter, packed, concealer, &mut wide, false);
+        if concealer.is_wide() {
+            return self.wide.narrow(&wide);
+        }
+        for (to, sample) in linear.iter_mut().zip(wide) {
+            *to = sample;
+        }
+        linear
     }
 
     fn decode(&mut self, audio: &Encoded) -> Pcm {
@@ -321,12 +363,20 @@ impl Line {
             && let Some(event) = self.keys_out.tick(self.sender.timestamp())
         {
             self.unsent.clear();
+            if let Some((packed, _)) = &mut self.packed {
+                packed.forget_waiting();
+            }
             let length = self.sender.event(payload_type, &event, FRAME_UNITS, &mut packet);
             send(&mut self.protection, written(&packet, length), to, out);
             return;
         }
         let mut frame: Encoded = SILENCE;
         g711::encode(plan.codec.law().unwrap_or(Law::Mu), &self.voice.frame(), &mut frame);
+        if plan.codec.is_packed() {
+            let plan = plan.clone();
+            self.say_packed(&plan, to, &frame, out);
+            return;
+        }
         if plan.codec.is_wide() {
             (frame, _) = self.wide.encode(&Sound::Law(Law::Mu, frame));
         }
@@ -336,6 +386,28 @@ impl Line {
             let length = self.sender.audio(plan.send_payload_type, payload, samples, &mut packet);
             send(&mut self.protection, written(&packet, length), to, out);
             self.unsent = rest.to_vec();
+        }
+    }
+
+    /// Says 20 ms of µ-law in a codec that is encoded packet by packet.
+    fn say_packed(
+        &mut self,
+        plan: &MediaPlan,
+        to: SocketAddr,
+        frame: &Encoded,
+        out: &mut Vec<Output>,
+    ) {
+        let Some((packed, _)) = &mut self.packed else { return };
+        let (wide, narrow) = self.wide.widen(&Sound::Law(Law::Mu, *frame));
+        packed.say(if plan.codec.is_wide() { &wide } else { &narrow });
+        let units = plan.ptime.samples(CLOCK_HZ);
+        let samples = units as usize * if plan.codec.is_wide() { 2 } else { 1 };
+        let mut payload = [0; RTP_PACKED_BYTES_MAX];
+        let mut packet = [0; RTP_PACKET_BYTES_MAX];
+        while let Some(length) = packed.packet(plan.codec, samples, &mut payload) {
+            let payload = payload.get(..length).unwrap_or_default();
+            let length = self.sender.audio(plan.send_payload_type, payload, units, &mut packet);
+            send(&mut self.protection, written(&packet, length), to, out);
         }
     }
 

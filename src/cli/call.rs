@@ -108,7 +108,7 @@ pub(crate) struct CallArgs {
     /// The local port of SIP over UDP; 0: any free one
     #[arg(long, value_name = "PORT", default_value = "0")]
     local_port: u16,
-    /// Offer this codec only: pcmu, pcma or g722; may be given again, the preferred one first
+    /// Offer this codec only: pcmu, pcma, g722, opus, l16_16k or l16_8k; may be given again, the preferred one first
     #[arg(long = "codec", value_name = "NAME", value_parser = codec)]
     codecs: Vec<Codec>,
     /// Encrypt: required offers RTP/SAVP and takes nothing else, optional offers RTP/AVP with keys
@@ -331,7 +331,8 @@ fn suite(text: &str) -> Result<SrtpSuite, String> {
 }
 
 fn codec(text: &str) -> Result<Codec, String> {
-    Codec::from_name(text).ok_or_else(|| "write pcmu, pcma or g722".to_owned())
+    Codec::from_name(text)
+        .ok_or_else(|| "write pcmu, pcma, g722, opus, l16_16k or l16_8k".to_owned())
 }
 
 #[cfg(test)]
@@ -393,7 +394,7 @@ mod tests {
             &["--password", "demo"],
             &["--transport", "sctp"],
             &["--ca-file", "/nowhere/at/all"],
-            &["--codec", "opus"],
+            &["--codec", "g729"],
             &["--srtp=maybe"],
             &["--srtp-suite", "ROT13"],
             &["--from", "a b"],

@@ -25,6 +25,7 @@ use crate::engine::media_worker::Hosted;
 use crate::engine::media_worker::TapeCommand;
 use crate::engine::media_worker::Worker;
 use crate::media::answering_machine::AnsweringMachineDetector;
+use crate::media::equipment::Equipment;
 use crate::media::listener::Listener;
 use crate::media::session::Clip;
 use crate::media::session::MediaSession;
@@ -175,9 +176,9 @@ impl MediaEngine {
 
     /// Puts a new plan in force: an answer, a hold, a resume.
     pub fn update(&self, id: MediaId, plan: MediaPlan) {
-        // What a codec at 16 kHz needs is made here: the thread allocates nothing.
-        let wide = plan.codec.is_wide().then(Box::default);
-        self.command(id, Command::Update(id, Box::new(plan), wide));
+        // What the codec needs is made here: the thread allocates nothing.
+        let with = Equipment::of(plan.codec);
+        self.command(id, Command::Update(id, Box::new(plan), with));
     }
 
     /// Replaces the link to the agent; the old one reports `Closed` to its agent.

@@ -10,13 +10,13 @@ pub(crate) use crate::engine::media_worker::tapes::TapeCommand;
 use crate::audio::bridge::BridgeEnd;
 use crate::audio::link::MediaEnd;
 use crate::audio::tape::TapeIn;
-use crate::audio::wide::WideVoice;
 use crate::clock;
 use crate::engine::media_events::MediaEventsIn;
 use crate::engine::media_thread::MediaId;
 use crate::engine::media_worker::gauges::Gauges;
 use crate::engine::os;
 use crate::media::answering_machine::AnsweringMachineDetector;
+use crate::media::equipment::Equipment;
 use crate::media::event::MediaEvent;
 use crate::media::listener::Listener;
 use crate::media::output::Port;
@@ -72,7 +72,7 @@ const ARRIVAL_AGE_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum Command {
     Open(Box<Hosted>),
-    Update(MediaId, Box<MediaPlan>, Option<Box<WideVoice>>),
+    Update(MediaId, Box<MediaPlan>, Equipment),
     Attach(MediaId, Box<MediaEnd>),
     StartPlayout(MediaId),
     Bridge(MediaId, Box<BridgeEnd>),
@@ -97,7 +97,7 @@ pub(crate) enum Command {
 pub(crate) enum Garbage {
     Session(Box<Hosted>),
     Plan(Box<MediaPlan>),
-    Wide(Box<WideVoice>),
+    Equipment(Equipment),
     Rules(Box<MediaRules>),
     Ports(Box<RtpPorts>),
     Link(Box<MediaEnd>),
@@ -364,7 +364,7 @@ impl MediaThread {
             let now = self.desk.now;
             match command {
                 Command::Open(hosted) => self.open(hosted),
-                Command::Update(id, plan, wide) => self.update(id, plan, wide),
+                Command::Update(id, plan, with) => self.update(id, plan, with),
                 Command::Attach(id, mut end) => {
                     self.with(id, |hosted, _| hosted.session.attach(&mut end));
                     self.discard(Garbage::Link(end));

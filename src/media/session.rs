@@ -9,9 +9,11 @@ use crate::audio::frame::WIDE_SAMPLES;
 use crate::audio::frame::WidePcm;
 use crate::audio::keys::KeyEar;
 use crate::audio::link::MediaEnd;
+use crate::audio::packed::PackedVoice;
 use crate::audio::sound::Sound;
 use crate::audio::tape::TapeIn;
 use crate::audio::wide::WideVoice;
+use crate::media::equipment::Equipment;
 use crate::media::event::MediaEvent;
 use crate::media::output::Port;
 use crate::media::output::TickOutput;
@@ -121,6 +123,8 @@ pub struct MediaSession {
     said: (Law, Encoded),
     /// What a codec at 16 kHz needs. Kept when the peer changes to one of 8 kHz: it is freed elsewhere.
     wide: Option<Box<WideVoice>>,
+    /// The same of a codec that is decoded packet by packet.
+    packed: Option<Box<PackedVoice>>,
     /// Ticks since the session was opened, those left out too.
     ticks: u64,
     counters: MediaStatistics,
@@ -161,6 +165,7 @@ impl MediaSession {
             judge: Judge::default(),
             said: (Law::Mu, SILENCE),
             wide: None,
+            packed: None,
             ticks: 0,
             counters: MediaStatistics::default(),
         };
@@ -179,18 +184,30 @@ impl MediaSession {
         self.digits_out.set_timing(self.rules.key_ms, self.rules.key_gap_ms);
     }
 
-    /// Gives a session what a codec at 16 kHz needs, before a plan of such is put in force. Returns what it does not
-    /// need, to be freed elsewhere.
-    pub fn equip(&mut self, wide: Box<WideVoice>) -> Option<Box<WideVoice>> {
-        if self.wide.is_some() {
-            return Some(wide);
+    /// Gives a session what a codec needs, before a plan of it is put in force. What is left is what it does not need,
+    /// to be freed elsewhere.
+    pub fn equip(&mut self, with: &mut Equipment) {
+        if self.wide.is_none() {
+            self.wide = with.wide.take();
         }
-        self.wide = Some(wide);
-        None
+        match (&mut self.packed, &mut with.packed) {
+            (Some(ours), Some(other)) => ours.complete(other),
+            (None, other) => self.packed = other.take(),
+            (Some(_), None) => (),
+        }
+        if let Some(room) = with.room.take() {
+            with.room = self.jitter.equip(room);
+        }
     }
 
-    /// Puts a plan in force: the first one, a hold, a resume, another address. One of a codec at 16 kHz allocates
-    /// where the session is not [equipped](Self::equip) for it.
+    /// Whether audio of `codec` can be decoded.
+    fn is_equipped_for(&self, codec: Codec) -> bool {
+        let packed = || self.packed.as_ref().is_some_and(|packed| packed.speaks(codec));
+        (!codec.is_wide() || self.wide.is_some()) && (!codec.is_packed() || packed())
+    }
+
+    /// Puts a plan in force: the first one, a hold, a resume, another address. One of a codec that is not G.711
+    /// allocates where the session is not [equipped](Self::equip) for it.
     pub fn update(&mut self, now: Moment, plan: &MediaPlan) {
         self.source.signal(now, plan.remote);
         let heard = self.plan.as_ref().is_some_and(|before| before.direction.receives());
@@ -200,8 +217,8 @@ impl MediaSession {
             self.jitter.reset();
             self.concealer.forget();
         }
-        if plan.codec.is_wide() {
-            self.wide.get_or_insert_default();
+        if !self.is_equipped_for(plan.codec) {
+            self.equip(&mut Equipment::of(plan.codec));
         }
         match (before.law(), plan.codec.law()) {
             _ if before == plan.codec => (),
@@ -211,6 +228,16 @@ impl MediaSession {
         }
         // What waits in the jitter buffer goes on as what it is, so that nothing is heard of the change.
         self.jitter.expect(plan.codec);
+        if before.clock_rate() != plan.codec.clock_rate() {
+            self.jitter.expect_another();
+            self.receiver.expect_another();
+        }
+        self.sender.set_clock(plan.codec.clock_factor());
+        self.digits_in.set_clock(plan.dtmf_clock);
+        self.digits_out.set_clock(plan.dtmf_clock);
+        if let Some(packed) = &mut self.packed {
+            packed.set_terms(plan.opus);
+        }
         let keys = plan.crypto.as_deref().map(|keys| (&keys.send, &keys.receive));
         if self.protection.update(now, keys) {
             self.sender.change_ssrc();
@@ -284,9 +311,8 @@ impl MediaSession {
         self.counters.ticks_skipped += ticks;
         self.ticks += ticks;
         self.playout.left_out();
-        let samples = ticks.wrapping_mul(FRAME_SAMPLES as u64) + self.outgoing.length as u64;
-        self.sender.skip(samples as u32);
-        self.outgoing.length = 0;
+        self.forget_outgoing();
+        self.sender.skip(ticks.wrapping_mul(FRAME_SAMPLES as u64) as u32);
         for _ in 0..ticks.min(SKIPPED_FRAMES_MAX) {
             self.jitter.pass();
             self.give(&SILENCE, None);
@@ -325,7 +351,8 @@ impl MediaSession {
             discarded_in: jitter.discarded,
             lost_out: reported.then_some(lost_out),
             jitter_in_ms: received.jitter_us as f32 / 1_000.0,
-            jitter_out_ms: reported.then_some(feedback.jitter as f32 / SAMPLES_PER_MS as f32),
+            jitter_out_ms: reported
+                .then_some(feedback.jitter as f32 * 1_000.0 / self.codec().clock_rate() as f32),
             round_trip_ms: feedback.round_trip.map(|time| time.as_secs_f32() * 1_000.0),
             mos_in: judged.inward.mos_lq,
             mos_out: reported.then(|| listening_quality(self.impairment(), loss_out)),
@@ -396,11 +423,12 @@ impl MediaSession {
 
     /// Audio waits as what it came as, so that a bridge can pass it on like that.
     fn take_audio(&mut self, now: Moment, packet: &RtpPacket<'_>, codec: Codec) {
-        if codec.is_wide() && self.wide.is_none() {
+        if !self.is_equipped_for(codec) {
             self.counters.unexpected += 1;
             return;
         }
         self.jitter.expect(codec);
+        self.receiver.set_clock(codec.clock_rate());
         self.count(now, packet, Content::Audio);
     }
 
@@ -526,6 +554,8 @@ mod bridge_tests;
 mod hearing_tests;
 #[cfg(test)]
 mod judging_tests;
+#[cfg(test)]
+mod packed_tests;
 #[cfg(test)]
 mod rules_tests;
 #[cfg(test)]

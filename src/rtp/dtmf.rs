@@ -30,7 +30,7 @@ pub enum DtmfEvent {
         digit: char,
         /// How long it was down, in ms.
         duration_ms: u32,
-        /// The same in units of the clock, exactly.
+        /// The same in units of 8 kHz, exactly.
         units: u32,
     },
 }
@@ -67,6 +67,11 @@ impl Receiver {
     #[must_use]
     pub const fn new(clock_rate: u32) -> Self {
         Self { clock_rate, current: None, over: None }
+    }
+
+    /// What comes from now on has a clock of `clock_rate` Hz.
+    pub const fn set_clock(&mut self, clock_rate: u32) {
+        self.clock_rate = clock_rate;
     }
 
     /// Takes a packet of the telephone-event payload type, and tells `emit` what follows from it. One
@@ -123,11 +128,15 @@ impl Receiver {
         self.current.is_some()
     }
 
-    /// The key that is down, and for how long so far, in units of the clock.
+    /// The key that is down, and for how long so far, in units of 8 kHz.
     #[must_use]
     pub fn down(&self) -> Option<(char, u32)> {
         let current = self.current?;
-        Some((digit_of(current.key.event)?, current.units()))
+        Some((digit_of(current.key.event)?, self.at_8_khz(current.units())))
+    }
+
+    fn at_8_khz(&self, units: u32) -> u32 {
+        units / (self.clock_rate / 8_000).max(1)
     }
 
     /// Whether the packet repeats an event that is over, or was overtaken by a newer one.
@@ -147,7 +156,7 @@ impl Receiver {
         let millis = u64::from(units) * 1000 / u64::from(self.clock_rate.max(1));
         let duration_ms = u32::try_from(millis).unwrap_or(u32::MAX);
         if let Some(digit) = digit_of(current.key.event) {
-            emit(DtmfEvent::Ended { digit, duration_ms, units });
+            emit(DtmfEvent::Ended { digit, duration_ms, units: self.at_8_khz(units) });
         }
     }
 }
@@ -185,7 +194,8 @@ pub(super) fn event_of(digit: char) -> Option<u8> {
 
 /// Digits that may wait to be sent. More are refused.
 pub const DIGITS_MAX: usize = 64;
-/// Shortest and longest key press, in ms. The longest fits one segment.
+/// Shortest and longest key press, in ms. The longest fits one segment at 8 kHz; with a faster clock a long press is
+/// said to last as long as a segment can.
 const DURATION_MS: std::ops::RangeInclusive<u32> = 40..=5_000;
 /// Ticks of 20 ms, as the media session counts them.
 const TICK_MS: u32 = 20;
@@ -253,6 +263,11 @@ impl Sender {
         let duration_ms = duration_ms.clamp(*DURATION_MS.start(), *DURATION_MS.end());
         self.duration_ticks = duration_ms.div_ceil(TICK_MS);
         self.gap_ticks = gap_ms.div_ceil(TICK_MS);
+    }
+
+    /// Events have a clock of `clock_rate` Hz from the next one on.
+    pub const fn set_clock(&mut self, clock_rate: u32) {
+        self.clock_rate = clock_rate;
     }
 
     /// Queues a digit. `false` if it is no key, or [`DIGITS_MAX`] wait already.

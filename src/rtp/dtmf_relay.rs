@@ -37,6 +37,8 @@ pub struct Relay {
     next: Option<KeyState>,
     /// The last press that is over: late news of it begin nothing.
     over: Option<u32>,
+    /// Units of the clock that goes out in one of 8 kHz; 0: one.
+    factor: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +56,11 @@ struct Sending {
 }
 
 impl Relay {
+    /// What goes out has a clock of so many times 8 kHz.
+    pub const fn set_clock(&mut self, factor: u32) {
+        self.factor = factor;
+    }
+
     /// Takes news of a key. What is no key changes nothing.
     pub fn press(&mut self, key: KeyState) {
         if event_of(key.digit).is_none() || self.over == Some(key.press) {
@@ -94,7 +101,8 @@ impl Relay {
             self.over = self.current.map(|sending| sending.key.press).or(self.over);
             self.current = self.next.take().and_then(|key| Sending::new(key, timestamp));
         }
-        Some(self.current.as_mut()?.packet())
+        let factor = self.factor.max(1);
+        Some(self.current.as_mut()?.packet(factor))
     }
 }
 
@@ -112,13 +120,13 @@ impl Sending {
         }
     }
 
-    fn packet(&mut self) -> EventPacket {
+    fn packet(&mut self, factor: u32) -> EventPacket {
         self.silent_ticks += 1;
         self.key.released |= self.silent_ticks > NEWS_TICKS_MAX;
-        let units = self.key.units - self.before;
+        let units = self.key.units.saturating_mul(factor).saturating_sub(self.before);
         let full = units > SEGMENT_UNITS;
         let ended = self.key.released && !full;
-        let shown = if ended { units } else { units.clamp(TICK_UNITS, SEGMENT_UNITS) };
+        let shown = if ended { units } else { units.clamp(TICK_UNITS * factor, SEGMENT_UNITS) };
         let [_, _, high, low] = shown.to_be_bytes();
         let packet = EventPacket {
             timestamp: self.timestamp,

@@ -117,7 +117,7 @@ impl Session {
                 let is_event = packet.payload_type.get() == 101;
                 let content = if is_event { Content::Other } else { Content::Audio };
                 self.receiver.receive(self.now, &packet, content);
-                let is_wide = packet.payload_type == Codec::G722.static_payload_type();
+                let is_wide = packet.payload_type == Codec::G722.payload_type();
                 self.jitter.expect(if is_wide { Codec::G722 } else { Codec::Pcmu });
                 self.jitter.push(self.now, &packet, content);
                 if is_event {

@@ -10,25 +10,33 @@ use std::time::Duration;
 use crate::rtp::burst::BurstMeter;
 use crate::rtp::burst::Spread;
 use crate::rtp::delay::DELAY_MS_MAX;
+use crate::rtp::jitter::packed::units_of;
 use crate::rtp::jitter::size::Change;
 use crate::rtp::jitter::size::Size;
 use crate::rtp::jitter::slots::Pieces;
 use crate::rtp::jitter::slots::Slot;
 use crate::rtp::jitter::taking::silence_of;
+use crate::rtp::jitter::timeline::Timeline;
 use crate::rtp::packet::RtpPacket;
 use crate::rtp::sequence::Arrival;
 use crate::rtp::sequence::StreamGate;
 use crate::types::codec::Codec;
 use crate::types::limit::JITTER_SLOTS;
+use crate::types::limit::RTP_PACKED_BYTES_MAX;
 use crate::types::limit::RTP_PAYLOAD_BYTES_MAX;
 use crate::types::moment::Moment;
 
+mod packed;
 mod parts;
 mod size;
 mod slots;
 mod statistics;
 mod taking;
+mod timeline;
 
+pub use crate::rtp::jitter::packed::Desk;
+pub use crate::rtp::jitter::packed::JitterRoom;
+pub use crate::rtp::jitter::packed::Step;
 pub use crate::rtp::jitter::parts::Origin;
 pub use crate::rtp::jitter::parts::Part;
 pub use crate::rtp::jitter::parts::Parts;
@@ -89,6 +97,11 @@ pub struct JitterBuffer {
     gate: StreamGate,
     slots: [Slot; JITTER_SLOTS],
     pieces: Pieces,
+    /// Where packets lie that are to be decoded one by one.
+    desk: Option<Box<Desk>>,
+    timeline: Timeline,
+    /// What is added to the sequence numbers of a stream that goes on with the one before.
+    shift: i32,
     size: Size,
     /// The codec of packets that come.
     codec: Codec,
@@ -98,18 +111,20 @@ pub struct JitterBuffer {
     clock: u32,
     /// The sequence number that is due, or is being played.
     due: u64,
-    /// Bytes of the packet `due` that were given out.
+    /// Units of the packet `due` that were given out.
     read: usize,
     /// Bit n: the packet `due - 1 - n` was played.
     played: u64,
     /// A stream has begun.
     begun: bool,
+    /// The next stream goes on with this one.
+    joins: bool,
     /// Nothing of the stream was played, so that its start may still move to an earlier packet.
     unplayed: bool,
     /// The last thing played was no audio: a gap after it is a pause, not a loss.
     paused: bool,
     last_arrival: Moment,
-    /// Bytes of audio in the slots.
+    /// Units of audio in the slots.
     buffered: u32,
     idle_ticks: u32,
     /// The present frame does not follow on the one before: audio was left out between them.
@@ -128,6 +143,9 @@ impl JitterBuffer {
             gate: StreamGate::new(),
             slots: [Slot::FREE; JITTER_SLOTS],
             pieces: Pieces::FREE,
+            desk: None,
+            timeline: Timeline::START,
+            shift: 0,
             size: Size::new(config.depth_ms),
             codec: config.codec,
             given: config.codec,
@@ -136,6 +154,7 @@ impl JitterBuffer {
             read: 0,
             played: 0,
             begun: false,
+            joins: false,
             unplayed: true,
             paused: true,
             last_arrival: Moment::START,
@@ -149,10 +168,16 @@ impl JitterBuffer {
         }
     }
 
-    /// Packets pushed from now on are of `codec`, another with a byte for each unit of the clock. What waits stays
-    /// what it is, so that nothing is heard of the change.
+    /// Packets pushed from now on are of `codec`. What waits stays what it is, so that nothing is heard of the change.
     pub const fn expect(&mut self, codec: Codec) {
         self.codec = codec;
+    }
+
+    /// The peer may go on in a stream with another SSRC: signalling said that its clock changes (RFC 7160 §4.1). What
+    /// waits of this one is played first.
+    pub const fn expect_another(&mut self) {
+        self.gate.expect_another();
+        self.joins = true;
     }
 
     /// The codec of the audio in the frame just given.
@@ -195,25 +220,39 @@ impl JitterBuffer {
     pub fn reset(&mut self) {
         self.clear();
         self.gate = StreamGate::new();
-        self.begun = false;
+        (self.begun, self.joins) = (false, false);
     }
 
     /// Takes a packet that arrived at `arrival`. The payload is copied.
     pub fn push(&mut self, arrival: Moment, packet: &RtpPacket<'_>, content: Content) {
         self.statistics.received += 1;
-        if packet.payload.len() > RTP_PAYLOAD_BYTES_MAX {
+        let Some(units) = self.units(packet, content) else {
             self.statistics.discarded += 1;
             return;
-        }
+        };
         match self.gate.accept(packet.ssrc, packet.sequence) {
             Arrival::Suspect => self.statistics.discarded += 1,
+            Arrival::Begins(sequence) if self.goes_on(arrival) => {
+                let joined = self.behind_all();
+                self.shift = joined.wrapping_sub(sequence) as i32;
+                let factor = self.codec.clock_factor();
+                let timestamp = self.timeline.join(factor, joined, packet.timestamp, units);
+                self.size.begin();
+                self.place(joined, &RtpPacket { timestamp, ..*packet }, content);
+                self.last_arrival = arrival;
+            }
             Arrival::Begins(sequence) => {
+                self.shift = 0;
+                self.timeline.begin(self.codec.clock_factor(), sequence, packet.timestamp);
+                let packet = &self.placed(sequence, packet, units);
                 self.begin(sequence, packet.timestamp);
                 self.size.observe(arrival, packet.timestamp);
                 self.store(sequence, packet, content);
                 self.last_arrival = arrival;
             }
             Arrival::Follows(sequence) => {
+                let sequence = sequence.wrapping_add_signed(self.shift.into());
+                let packet = &self.placed(sequence, packet, units);
                 if arrival.since(self.last_arrival) >= PAUSE {
                     self.prime_again(packet.timestamp);
                 } else if content == Content::Audio {
@@ -225,9 +264,44 @@ impl JitterBuffer {
         }
     }
 
+    /// Whether a stream that begins goes on with the one before.
+    fn goes_on(&mut self, arrival: Moment) -> bool {
+        let expected = std::mem::take(&mut self.joins);
+        expected && self.begun && arrival.since(self.last_arrival) < PAUSE
+    }
+
+    /// The number behind that of the last packet that waits.
+    fn behind_all(&self) -> u64 {
+        let waiting = self.slots.iter().filter(|slot| slot.used).map(|slot| slot.sequence + 1);
+        waiting.max().unwrap_or(self.due)
+    }
+
+    /// How long the audio of a packet is, in units of 8 kHz; `None`: it is not to be kept.
+    fn units(&self, packet: &RtpPacket<'_>, content: Content) -> Option<u32> {
+        let is_packed = self.codec.is_packed();
+        let longest = if is_packed { RTP_PACKED_BYTES_MAX } else { RTP_PAYLOAD_BYTES_MAX };
+        if packet.payload.len() > longest {
+            return None;
+        }
+        match content {
+            Content::Other => Some(0),
+            Content::Audio if packet.payload.is_empty() => Some(0),
+            Content::Audio if is_packed && self.desk.is_none() => None,
+            Content::Audio => units_of(self.codec, packet.payload),
+        }
+    }
+
+    /// The packet with its time stamp in units of 8 kHz. What is no audio goes by the clock of what is.
+    fn placed<'a>(&mut self, sequence: u64, packet: &RtpPacket<'a>, units: u32) -> RtpPacket<'a> {
+        let factor = if units == 0 { self.timeline.factor() } else { self.codec.clock_factor() };
+        let timestamp = self.timeline.place(factor, sequence, packet.timestamp, units);
+        RtpPacket { timestamp, ..*packet }
+    }
+
     /// Gives the next 20 ms. To be called once a tick, after the packets of the tick were pushed.
     pub fn pop(&mut self, now: Moment) -> Frame<'_> {
         self.cut = false;
+        self.clear_desk();
         if self.begun {
             match self.size.review(now, self.playing(), self.buffered) {
                 Change::None => (),
@@ -243,7 +317,8 @@ impl JitterBuffer {
 
     /// The same for a tick that nobody hears, and that comes late.
     pub fn pass(&mut self) {
-        let _unheard = self.next_frame();
+        self.next_frame();
+        self.forget_desk();
     }
 
     /// More waits than needed: if the frame just given is silent, [`Self::instead`] may be called.
@@ -260,6 +335,7 @@ impl JitterBuffer {
         self.statistics.dropped_samples += u64::from(FRAME_SAMPLES);
         self.size.shortened();
         self.cut = true;
+        self.clear_desk();
         self.next_frame()
     }
 
@@ -294,6 +370,7 @@ impl JitterBuffer {
         self.statistics.missing_samples += u64::from(FRAME_SAMPLES);
         self.statistics.stretched_samples += u64::from(FRAME_SAMPLES);
         self.size.lengthened();
+        self.note_wait(Origin::Missing, FRAME_BYTES, None);
         Frame::Missing
     }
 
@@ -362,7 +439,9 @@ impl JitterBuffer {
     /// Puts a packet of the stream where it belongs, or counts why not.
     fn place(&mut self, sequence: u64, packet: &RtpPacket<'_>, content: Content) {
         if sequence < self.due {
-            let highest = self.gate.highest().unwrap_or(sequence);
+            let highest =
+                self.gate.highest().map(|highest| highest.wrapping_add_signed(self.shift.into()));
+            let highest = highest.unwrap_or(sequence).max(sequence);
             let fits = highest - sequence < JITTER_SLOTS as u64;
             if self.unplayed && fits && signed(packet.timestamp, self.clock) >= 0 {
                 self.due = sequence;
@@ -405,9 +484,11 @@ impl JitterBuffer {
             return;
         }
         let content = if packet.payload.is_empty() { Content::Other } else { content };
-        let length = match content {
-            Content::Audio => packet.payload.len(),
-            Content::Other => 0,
+        let (length, units) = match content {
+            Content::Audio => {
+                (packet.payload.len(), units_of(self.codec, packet.payload).unwrap_or(0))
+            }
+            Content::Other => (0, 0),
         };
         if !self.pieces.has_room_for(length) {
             self.statistics.discarded += 1;
@@ -419,8 +500,9 @@ impl JitterBuffer {
         slot.sequence = sequence;
         slot.timestamp = packet.timestamp;
         slot.length = length as u16;
-        slot.pieces = self.pieces.keep(packet.payload.get(..length).unwrap_or_default());
-        self.buffered += length as u32;
+        slot.units = units as u16;
+        slot.piece = self.pieces.keep(packet.payload.get(..length).unwrap_or_default());
+        self.buffered += units;
     }
 
     /// Throws away the oldest packet to make room for `wanted`.
@@ -446,10 +528,10 @@ impl JitterBuffer {
     /// Frees the slot of the packet `due` and goes on to the next.
     fn finish(&mut self, index: usize) {
         if let Some(slot) = self.slots.get_mut(index) {
-            let rest = usize::from(slot.length).saturating_sub(self.read);
+            let rest = usize::from(slot.units).saturating_sub(self.read);
             self.buffered = self.buffered.saturating_sub(rest as u32);
             slot.used = false;
-            self.pieces.free(slot.pieces.get(..slot.pieces_used()).unwrap_or_default());
+            self.pieces.free(slot);
         }
         self.due += 1;
         self.read = 0;
@@ -461,7 +543,7 @@ impl JitterBuffer {
             self.statistics.discarded += u64::from(slot.used);
             slot.used = false;
         }
-        self.pieces.taken = 0;
+        self.pieces.free_all();
         self.read = 0;
         self.played = 0;
         self.buffered = 0;
@@ -486,7 +568,9 @@ impl JitterBuffer {
     }
 
     fn leave_out(&mut self) {
+        let mark = self.desk_mark();
         self.take_frame();
+        self.drop_from(mark);
         self.statistics.dropped_samples += self.parts.of(Origin::Audio);
         self.cut = true;
     }

@@ -17,6 +17,12 @@ impl Impairment {
     /// G.722 at 64 kb/s, concealed. G.107.1 rates it on a scale that is 1.29 times as long, 129 less 13 (G.113
     /// appendix IV), which is said here on that of G.107. For its robustness there is no published figure.
     pub const G722: Self = Self { equipment: 3.3, loss_robustness: 10.0 };
+    /// Opus at 16 kHz and 24 kb/s, with its own concealment and in-band correction. The ITU has published no figure.
+    /// AMR-WB at 23.85 kb/s, of the same band and rate, is given 8 on the long scale of G.107.1 (G.113 appendix IV),
+    /// which is nothing on that of G.107. The robustness lies between those of G.722 and of G.711: an estimate.
+    pub const OPUS: Self = Self { equipment: 0.0, loss_robustness: 15.0 };
+    /// Linear audio of 16 bits, with our concealment: nothing is lost but packets, as of G.711.
+    pub const LINEAR: Self = Self { equipment: 0.0, loss_robustness: 25.1 };
     /// G.729A with voice activity detection.
     pub const G729A: Self = Self { equipment: 11.0, loss_robustness: 19.0 };
 }

@@ -75,6 +75,23 @@ impl Receiver {
         }
     }
 
+    /// Another SSRC is expected: signalling said that the stream changes.
+    pub const fn expect_another(&mut self) {
+        self.gate.expect_another();
+    }
+
+    /// What comes from now on has a clock of `clock_rate` Hz.
+    pub fn set_clock(&mut self, clock_rate: u32) {
+        if clock_rate != self.clock_rate {
+            let scaled = u64::from(self.jitter) * u64::from(clock_rate);
+            let jitter = scaled / u64::from(self.clock_rate.max(1));
+            self.jitter = u32::try_from(jitter).unwrap_or(u32::MAX);
+            self.clock_rate = clock_rate;
+            // Stamps of the two clocks have nothing to do with each other.
+            (self.transit, self.last_audio) = (None, None);
+        }
+    }
+
     /// The SSRC of the stream.
     #[must_use]
     pub fn ssrc(&self) -> Option<u32> {

@@ -40,6 +40,8 @@ pub struct Sender {
     sequence: u16,
     timestamp: u32,
     marker: bool,
+    /// Units of its clock in one of 8 kHz, in which all that asks for time counts.
+    factor: u32,
     packets: u64,
     octets: u64,
     /// Packets that were sent at the last report and at the one before.
@@ -58,10 +60,22 @@ impl Sender {
             timestamp: random.next_u32(),
             random,
             marker: true,
+            factor: 1,
             packets: 0,
             octets: 0,
             reported: [0; 2],
             feedback: Feedback::default(),
+        }
+    }
+
+    /// What is sent from now on has a clock of so many times 8 kHz. Another one than before is another stream
+    /// (RFC 7160 §4.1), with an SSRC of its own.
+    pub fn set_clock(&mut self, factor: u32) {
+        if factor != self.factor {
+            self.factor = factor;
+            if self.packets > 0 {
+                self.change_ssrc();
+            }
         }
     }
 
@@ -95,7 +109,7 @@ impl Sender {
         self.feedback
     }
 
-    /// Writes a packet of `samples` samples to `out` and returns its length; `None`, with nothing changed,
+    /// Writes a packet of `samples` samples at 8 kHz to `out` and returns its length; `None`, with nothing changed,
     /// if it does not fit. The marker is set on the first packet after a gap (RFC 3551 §4.1).
     pub fn audio(
         &mut self,
@@ -117,7 +131,7 @@ impl Sender {
             out,
         )?;
         self.marker = false;
-        self.timestamp = self.timestamp.wrapping_add(samples);
+        self.pass(samples);
         Some(length)
     }
 
@@ -141,13 +155,13 @@ impl Sender {
             },
             out,
         )?;
-        self.timestamp = self.timestamp.wrapping_add(samples);
+        self.pass(samples);
         Some(length)
     }
 
     /// Lets time go on by `samples` without a packet: hold, or ticks that were missed.
     pub fn skip(&mut self, samples: u32) {
-        self.timestamp = self.timestamp.wrapping_add(samples);
+        self.pass(samples);
         self.marker = true;
     }
 
@@ -187,6 +201,10 @@ impl Sender {
         if let Some(round_trip) = round_trip(now, block) {
             self.feedback.round_trip = Some(round_trip);
         }
+    }
+
+    const fn pass(&mut self, samples: u32) {
+        self.timestamp = self.timestamp.wrapping_add(samples.wrapping_mul(self.factor));
     }
 
     fn write(&mut self, packet: &RtpPacket<'_>, out: &mut [u8]) -> Option<usize> {
@@ -310,6 +328,24 @@ mod tests {
         block.ssrc ^= 1;
         sender.reported(sent, &block);
         assert_eq!(sender.feedback().reports, 4);
+    }
+
+    #[test]
+    fn another_clock_is_another_stream_whose_time_runs_faster() {
+        let mut sender = Sender::new(9);
+        let (old, mut out) = (sender.ssrc(), [0; 200]);
+        sender.set_clock(6);
+        assert_eq!(sender.ssrc(), old, "nothing was sent yet");
+        let start = sender.timestamp();
+        sender.audio(PCMU.unwrap(), &[0; 60], 160, &mut out).unwrap();
+        sender.skip(160);
+        assert_eq!(sender.timestamp().wrapping_sub(start), 2 * 960);
+        sender.set_clock(6);
+        assert_eq!(sender.ssrc(), old, "the same one");
+        sender.set_clock(1);
+        assert_ne!(sender.ssrc(), old);
+        let length = sender.audio(PCMU.unwrap(), &[0; 160], 160, &mut out).unwrap();
+        assert!(RtpPacket::parse(&out[..length]).unwrap().marker);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub enum Arrival {
 pub struct StreamGate {
     current: Option<Stream>,
     candidate: Option<(u32, u16)>,
+    /// Another SSRC is expected, and believed at its first packet.
+    expects: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +42,12 @@ impl StreamGate {
     /// A gate that has seen nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self { current: None, candidate: None }
+        Self { current: None, candidate: None, expects: false }
+    }
+
+    /// Another SSRC is expected: signalling said that the stream changes. It is believed at its first packet.
+    pub const fn expect_another(&mut self) {
+        self.expects = true;
     }
 
     /// The SSRC that is followed.
@@ -70,7 +77,7 @@ impl StreamGate {
                 return Arrival::Follows(stream.highest.wrapping_sub(u64::from(behind)));
             }
         }
-        if self.candidate == Some((ssrc, sequence)) {
+        if self.candidate == Some((ssrc, sequence)) || (self.expects && stream.ssrc != ssrc) {
             return self.begin(ssrc, sequence);
         }
         self.candidate = Some((ssrc, sequence.wrapping_add(1)));
@@ -80,7 +87,7 @@ impl StreamGate {
     fn begin(&mut self, ssrc: u32, sequence: u16) -> Arrival {
         let highest = EXTENDED_BASE + u64::from(sequence);
         self.current = Some(Stream { ssrc, highest });
-        self.candidate = None;
+        (self.candidate, self.expects) = (None, false);
         Arrival::Begins(highest)
     }
 }
@@ -101,6 +108,16 @@ mod tests {
             assert_eq!(verdict, *expected, "{packet:?} of {packets:?}");
         }
         assert_eq!(packets.len(), expected.len());
+    }
+
+    #[test]
+    fn an_expected_ssrc_is_believed_at_once_and_the_next_is_not() {
+        let mut gate = StreamGate::new();
+        gate.accept(1, 10);
+        gate.expect_another();
+        assert!(matches!(gate.accept(1, 11), Arrival::Follows(_)), "not yet");
+        assert!(matches!(gate.accept(2, 500), Arrival::Begins(_)));
+        assert_eq!(gate.accept(3, 7), Arrival::Suspect);
     }
 
     #[test]

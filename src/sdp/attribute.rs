@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use crate::types::codec::Codec;
+use crate::types::codec::OpusTerms;
 use crate::types::codec::PayloadType;
 
 /// A `c=` line.
@@ -68,17 +69,37 @@ impl<'a> RtpMap<'a> {
     /// The codec it names, if it is one of ours.
     #[must_use]
     pub fn codec(&self) -> Option<Codec> {
-        let codec = Codec::from_name(std::str::from_utf8(self.name).ok()?)?;
-        let fits = self.clock_rate == u64::from(codec.clock_rate()) && self.channels == 1;
-        fits.then_some(codec)
+        let name = std::str::from_utf8(self.name).ok()?;
+        Codec::from_encoding(name, self.clock_rate, self.channels)
     }
 
-    /// Whether it names telephone events with the clock of `codec` (RFC 4733 §2.1).
+    /// Whether it names telephone events with a clock of so many Hz (RFC 4733 §2.1).
     #[must_use]
-    pub fn is_telephone_event(&self, codec: Codec) -> bool {
+    pub fn is_telephone_event(&self, clock_rate: u32) -> bool {
         self.name.eq_ignore_ascii_case(b"telephone-event")
-            && self.clock_rate == u64::from(codec.clock_rate())
+            && self.clock_rate == u64::from(clock_rate)
     }
+}
+
+/// What an `a=fmtp` line of Opus says (RFC 7587 §6.1). What is not readable is not said.
+pub(super) fn opus_terms(value: &[u8]) -> OpusTerms {
+    let mut terms = OpusTerms::default();
+    for part in value.split(|byte| *byte == b';') {
+        let mut words = part.splitn(2, |byte| *byte == b'=').map(trimmed);
+        let (name, value) = (words.next().unwrap_or_default(), words.next().and_then(number));
+        let Some(value) = value else { continue };
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        if is("useinbandfec") {
+            terms.fec = value == 1;
+        } else if is("cbr") {
+            terms.constant = value == 1;
+        } else if is("maxaveragebitrate") {
+            terms.bitrate_max = u32::try_from(value).unwrap_or(u32::MAX);
+        } else if is("maxplaybackrate") {
+            terms.narrow = value <= 8_000;
+        }
+    }
+    terms
 }
 
 /// The payload type a format stands for, if it is a number and one of RTP's.
@@ -151,11 +172,31 @@ mod tests {
     }
 
     #[test]
+    fn what_opus_is_to_be_is_read_leniently() {
+        let terms =
+            opus_terms(b" maxplaybackrate=16000 ;useinbandfec=1;MaxAverageBitrate=20000;cbr=1");
+        let all = OpusTerms { fec: true, bitrate_max: 20_000, constant: true, narrow: false };
+        assert_eq!(terms, all);
+        assert!(opus_terms(b"maxplaybackrate=8000").narrow);
+        for nothing in
+            [&b""[..], b"useinbandfec", b"useinbandfec=yes;=1;;", b"maxaveragebitrate=-1"]
+        {
+            assert_eq!(opus_terms(nothing), OpusTerms::default());
+        }
+        assert_eq!(opus_terms(b"maxaveragebitrate=99999999999").bitrate_max, u32::MAX);
+    }
+
+    #[test]
     fn rtpmaps_are_read_leniently() {
         let codec = |value: &[u8]| RtpMap::read(value).and_then(|map| map.codec());
         assert_eq!(codec(b"0 PCMU/8000"), Some(Codec::Pcmu));
         assert_eq!(codec(b"97   pcma/8000/1"), Some(Codec::Pcma));
         assert_eq!(codec(b"0 PCMU"), Some(Codec::Pcmu));
+        assert_eq!(codec(b"107 OPUS/48000/2"), Some(Codec::Opus));
+        assert_eq!(codec(b"107 opus/48000"), None);
+        assert_eq!(codec(b"96 L16/16000"), Some(Codec::L16Wide));
+        assert_eq!(codec(b"96 L16/8000/1"), Some(Codec::L16));
+        assert_eq!(codec(b"96 L16/44100"), None);
         assert_eq!(codec(b"0 PCMU/16000"), None);
         assert_eq!(codec(b"0 PCMU/8000/2"), None);
         assert_eq!(codec(b"0 PCMU/99999999999999999999999"), None);

@@ -207,6 +207,16 @@ impl<'a> Media<'a> {
             .find(|map| map.payload_type == payload_type)
     }
 
+    /// What follows the payload type in its `a=fmtp` line; empty without one.
+    #[must_use]
+    pub fn format_parameters(self, payload_type: PayloadType) -> &'a [u8] {
+        let of_type = |value: &'a [u8]| {
+            let (format, rest) = token(value);
+            (number(format) == Some(payload_type.get().into())).then_some(rest)
+        };
+        self.section.attributes("fmtp").find_map(of_type).unwrap_or_default()
+    }
+
     /// The number in `a=name:`, of this level, else of the session.
     #[must_use]
     pub fn number(self, name: &str) -> Option<u64> {

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use crate::sdp::attribute::Connection;
 use crate::sdp::attribute::number;
+use crate::sdp::attribute::opus_terms;
 use crate::sdp::attribute::payload_type;
 use crate::sdp::attribute::tokens;
 use crate::sdp::crypto::CryptoLine;
@@ -27,6 +28,7 @@ use crate::sdp::write::SECURE;
 use crate::sdp::write::StreamText;
 use crate::sdp::write::answer_text;
 use crate::types::codec::Codec;
+use crate::types::codec::OpusTerms;
 use crate::types::codec::PayloadType;
 use crate::types::codec::Ptime;
 use crate::types::limit::SDP_CRYPTO_LINES_MAX;
@@ -58,6 +60,8 @@ pub fn answer(
     let mut codecs: SmallVec<[Named; 2]> = SmallVec::new();
     codecs.push((plan.receive_payload_type, plan.codec));
     codecs.extend(plan.receive_also);
+    let events: SmallVec<[_; 1]> =
+        plan.dtmf_receive.into_iter().map(|kind| (kind, plan.dtmf_clock)).collect();
     // The tag is the offer's, the key our own (RFC 4568 §5.1.2).
     let key = choice.crypto.as_ref().map(|(tag, keys)| Written { tag: *tag, key: &keys.send });
     let key: SmallVec<[Written<'_>; 1]> = key.into_iter().collect();
@@ -67,7 +71,7 @@ pub fn answer(
         local,
         &StreamText {
             codecs: &codecs,
-            dtmf: plan.dtmf_receive,
+            events: &events,
             dtmf_flash: caps.dtmf_flash,
             ptime: plan.ptime,
             ptime_max: caps.ptime_max.max(plan.ptime),
@@ -95,9 +99,11 @@ pub fn accept(
     let mut plan = choice.plan(&caps, Direction::SendReceive);
     // What reaches us bears the payload types of our own offer, whatever the answer calls them.
     let also = caps.codecs.iter().copied().find(|codec| may_switch(*codec, plan.codec));
-    plan.receive_payload_type = plan.codec.static_payload_type();
-    plan.receive_also = also.map(|codec| (codec.static_payload_type(), codec));
-    plan.dtmf_receive = plan.dtmf_send.and(caps.dtmf);
+    plan.receive_payload_type = caps.payload_type(plan.codec);
+    plan.receive_also = also.map(|codec| (caps.payload_type(codec), codec));
+    let events = caps.events();
+    let ours = events.iter().find(|(_, clock)| *clock == plan.dtmf_clock);
+    plan.dtmf_receive = plan.dtmf_send.and(ours).map(|(kind, _)| *kind);
     Ok(plan)
 }
 
@@ -239,14 +245,15 @@ fn may_switch(codec: Codec, chosen: Codec) -> bool {
 fn codec_of(media: Media<'_>, format: PayloadType) -> Option<Codec> {
     match media.rtpmap(format) {
         Some(map) => map.codec(),
-        None => Codec::ALL.into_iter().find(|codec| codec.static_payload_type() == format),
+        None => Codec::of_static(format),
     }
 }
 
 impl Choice<'_> {
     fn plan(&self, caps: &Capabilities, ours: Direction) -> MediaPlan {
         let (format, codec) = self.chosen;
-        let dtmf = caps.dtmf.and_then(|_| self.telephone_event(codec));
+        let events = caps.dtmf.and_then(|_| self.telephone_event(codec));
+        let dtmf = events.map(|(kind, _)| kind);
         let rtcp_mux = caps.rtcp_mux && self.media.section.attribute("rtcp-mux").is_some();
         let remote = self.remote();
         MediaPlan {
@@ -256,7 +263,14 @@ impl Choice<'_> {
             receive_also: self.also.filter(|_| !caps.single_codec),
             dtmf_send: dtmf,
             dtmf_receive: dtmf,
-            ptime: self.ptime(caps),
+            dtmf_clock: events.map_or(codec.clock_rate(), |(_, clock)| clock),
+            opus: match codec {
+                Codec::Opus => opus_terms(self.media.format_parameters(format)),
+                Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::L16Wide | Codec::L16 => {
+                    OpusTerms::default()
+                }
+            },
+            ptime: codec.fitting(self.ptime(caps)),
             remote,
             remote_rtcp: if rtcp_mux { remote } else { self.remote_rtcp(remote) },
             rtcp_mux,
@@ -266,10 +280,14 @@ impl Choice<'_> {
         }
     }
 
-    /// The first telephone-event format with the codec's clock (RFC 4733 §2.1).
-    fn telephone_event(&self, codec: Codec) -> Option<PayloadType> {
-        self.media.format_list().filter_map(payload_type).find(|format| {
-            self.media.rtpmap(*format).is_some_and(|map| map.is_telephone_event(codec))
+    /// The first telephone-event format with the codec's clock (RFC 4733 §2.1), else with that of 8 kHz, as some write
+    /// it beside any codec; and its clock.
+    fn telephone_event(&self, codec: Codec) -> Option<(PayloadType, u32)> {
+        [codec.clock_rate(), 8_000].into_iter().find_map(|clock| {
+            let format = self.media.format_list().filter_map(payload_type).find(|format| {
+                self.media.rtpmap(*format).is_some_and(|map| map.is_telephone_event(clock))
+            })?;
+            Some((format, clock))
         })
     }
 

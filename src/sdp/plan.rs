@@ -4,8 +4,12 @@ use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+use smallvec::smallvec;
+
 use crate::types::cause::HangupCause;
 use crate::types::codec::Codec;
+use crate::types::codec::OpusTerms;
 use crate::types::codec::PayloadType;
 use crate::types::codec::Ptime;
 use crate::types::srtp::SrtpKey;
@@ -180,6 +184,10 @@ pub struct MediaPlan {
     pub dtmf_send: Option<PayloadType>,
     /// The payload type under which telephone events reach us.
     pub dtmf_receive: Option<PayloadType>,
+    /// The clock of telephone events, in Hz: that of the codec, or 8000 where the peer knows no other.
+    pub dtmf_clock: u32,
+    /// What the peer says of the Opus it wants.
+    pub opus: OpusTerms,
     /// How much audio each packet we send carries.
     pub ptime: Ptime,
     /// Where RTP goes; `None` where the description has no usable address (a hold, a host name).
@@ -194,6 +202,41 @@ pub struct MediaPlan {
     pub direction: Direction,
     /// The keys of SRTP; `None`: plain RTP.
     pub crypto: Option<Arc<MediaCrypto>>,
+}
+
+impl Capabilities {
+    /// The payload type of a codec in our offers.
+    #[must_use]
+    pub fn payload_type(&self, codec: Codec) -> PayloadType {
+        let usual = codec.payload_type();
+        if self.dtmf != Some(usual) {
+            return usual;
+        }
+        // The trunk has telephone events under it. Below are those nobody of ours has.
+        PayloadType::new(usual.get().saturating_sub(15)).unwrap_or(usual)
+    }
+
+    /// Telephone events as our offers have them, each with its clock in Hz: one for each clock of our codecs (RFC 4733
+    /// §2.1), that of 8 kHz first, which all know.
+    #[must_use]
+    pub fn events(&self) -> SmallVec<[(PayloadType, u32); 2]> {
+        let Some(first) = self.dtmf else { return SmallVec::new() };
+        let mut events: SmallVec<[(PayloadType, u32); 2]> = smallvec![(first, 8_000)];
+        for codec in &self.codecs {
+            let clock = codec.clock_rate();
+            if events.iter().any(|(_, known)| *known == clock) {
+                continue;
+            }
+            let is_free = |kind: &PayloadType| {
+                events.iter().all(|(taken, _)| taken != kind)
+                    && self.codecs.iter().all(|codec| self.payload_type(*codec) != *kind)
+            };
+            if let Some(kind) = (96..=127).rev().filter_map(PayloadType::new).find(is_free) {
+                events.push((kind, clock));
+            }
+        }
+        events
+    }
 }
 
 impl MediaPlan {
@@ -218,11 +261,13 @@ impl MediaPlan {
     pub(crate) fn for_test(remote: SocketAddr) -> Self {
         Self {
             codec: Codec::Pcmu,
-            send_payload_type: Codec::Pcmu.static_payload_type(),
-            receive_payload_type: Codec::Pcmu.static_payload_type(),
+            send_payload_type: Codec::Pcmu.payload_type(),
+            receive_payload_type: Codec::Pcmu.payload_type(),
             receive_also: None,
             dtmf_send: PayloadType::new(101),
             dtmf_receive: PayloadType::new(101),
+            dtmf_clock: 8_000,
+            opus: OpusTerms::default(),
             ptime: Ptime::MS_20,
             remote: Some(remote),
             remote_rtcp: Some(SocketAddr::new(remote.ip(), remote.port().wrapping_add(1))),
@@ -302,7 +347,7 @@ mod tests {
     fn only_what_was_agreed_on_is_received() {
         let remote = SocketAddr::from(([192, 0, 2, 1], 4000));
         let mut plan = MediaPlan::for_test(remote);
-        let [pcmu, pcma] = [Codec::Pcmu, Codec::Pcma].map(Codec::static_payload_type);
+        let [pcmu, pcma] = [Codec::Pcmu, Codec::Pcma].map(Codec::payload_type);
         assert_eq!(plan.receive_codec(pcmu), Some(Codec::Pcmu));
         assert_eq!(plan.receive_codec(pcma), None);
         plan.receive_also = Some((pcma, Codec::Pcma));

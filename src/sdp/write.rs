@@ -47,12 +47,12 @@ pub fn offer(caps: &Capabilities, local: &LocalMedia) -> Vec<u8> {
     let mut out = Text::default();
     out.session(local, "0 0");
     let codecs: Vec<(PayloadType, Codec)> =
-        caps.codecs.iter().map(|codec| (codec.static_payload_type(), *codec)).collect();
+        caps.codecs.iter().map(|codec| (caps.payload_type(*codec), *codec)).collect();
     out.stream(
         local,
         &StreamText {
             codecs: &codecs,
-            dtmf: caps.dtmf,
+            events: &caps.events(),
             dtmf_flash: caps.dtmf_flash,
             ptime: caps.ptime,
             ptime_max: caps.ptime_max,
@@ -125,7 +125,8 @@ pub(super) fn answer_text(
 /// What our description of an audio stream says.
 pub(super) struct StreamText<'a> {
     pub(super) codecs: &'a [(PayloadType, Codec)],
-    pub(super) dtmf: Option<PayloadType>,
+    /// Telephone events, each with its clock in Hz.
+    pub(super) events: &'a [(PayloadType, u32)],
     pub(super) dtmf_flash: bool,
     pub(super) ptime: Ptime,
     pub(super) ptime_max: Ptime,
@@ -174,19 +175,18 @@ impl Text {
     fn stream(&mut self, local: &LocalMedia, stream: &StreamText<'_>) {
         self.add(format_args!("m=audio {} {}", local.rtp_port, stream.protocol));
         let formats = stream.codecs.iter().map(|(payload_type, _)| *payload_type);
-        for payload_type in formats.chain(stream.dtmf) {
+        let events = stream.events.iter().map(|(payload_type, _)| *payload_type);
+        for payload_type in formats.chain(events) {
             self.add(format_args!(" {payload_type}"));
         }
         self.end();
-        let mut clock_rate = 8000;
         for (payload_type, codec) in stream.codecs {
-            clock_rate = codec.clock_rate();
-            self.line(format_args!("a=rtpmap:{payload_type} {codec}/{clock_rate}"));
+            self.codec(*payload_type, *codec);
         }
-        if let Some(dtmf) = stream.dtmf {
-            self.line(format_args!("a=rtpmap:{dtmf} telephone-event/{clock_rate}"));
+        for (payload_type, clock_rate) in stream.events {
+            self.line(format_args!("a=rtpmap:{payload_type} telephone-event/{clock_rate}"));
             let last = if stream.dtmf_flash { 16 } else { 15 };
-            self.line(format_args!("a=fmtp:{dtmf} 0-{last}"));
+            self.line(format_args!("a=fmtp:{payload_type} 0-{last}"));
         }
         for key in stream.crypto {
             self.line(format_args!("a=crypto:{key}"));
@@ -202,6 +202,22 @@ impl Text {
         }
         if local.rtcp_port != local.rtp_port.wrapping_add(1) {
             self.line(format_args!("a=rtcp:{}", local.rtcp_port));
+        }
+    }
+
+    fn codec(&mut self, payload_type: PayloadType, codec: Codec) {
+        let (name, clock_rate) = (codec.encoding_name(), codec.clock_rate());
+        self.add(format_args!("a=rtpmap:{payload_type} {name}/{clock_rate}"));
+        if codec.channels() != 1 {
+            self.add(format_args!("/{}", codec.channels()));
+        }
+        self.end();
+        if codec == Codec::Opus {
+            // What we hear and say: 16 kHz of one channel, and correction is made use of (RFC 7587 §6.1).
+            self.line(format_args!(
+                "a=fmtp:{payload_type} maxplaybackrate=16000;sprop-maxcapturerate=16000;\
+                 stereo=0;useinbandfec=1"
+            ));
         }
     }
 

@@ -112,6 +112,9 @@ pub const SDP_CRYPTO_LINES_MAX: usize = 16;
 pub const RTP_PACKET_BYTES_MAX: usize = 1_500;
 /// Largest audio payload kept, in bytes: 60 ms of G.711. A longer one is dropped and counted.
 pub const RTP_PAYLOAD_BYTES_MAX: usize = 480;
+/// Largest payload kept of a codec whose packets are decoded one by one, in bytes: the longest of Opus (RFC 6716 §3.4),
+/// and 40 ms of linear audio at 16 kHz. A longer one is dropped and counted.
+pub const RTP_PACKED_BYTES_MAX: usize = 1_280;
 /// Datagrams read from one socket in one tick. The rest waits for the next tick.
 pub const RTP_READS_PER_TICK_MAX: usize = 16;
 /// SRTP streams (SSRCs) that may authenticate under one key. Over it: packets of further ones are refused.

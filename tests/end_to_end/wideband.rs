@@ -13,7 +13,6 @@ use serde_json::json;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
-use tandem::audio::tone::Tone;
 use tandem::audio::tone::share_at;
 use tandem::caller::Speech;
 use tandem::types::codec::Codec;
@@ -43,24 +42,36 @@ async fn node(accept: Value, agent: Value) -> Node {
     node
 }
 
-/// Ten seconds of a tone at 16 kHz, whose samples are those of half its pitch at 8 kHz.
-fn write_tone(path: &Path, hz: u16) {
-    let (channels, bits_per_sample, sample_format) = (1, 16, hound::SampleFormat::Int);
-    let spec = hound::WavSpec { channels, sample_rate: 16_000, bits_per_sample, sample_format };
+/// A codec of baresip: its module, what an account calls it, the rate and the channels it has there.
+type Form = (&'static str, &'static str, u32, u16);
+
+const G722: Form = ("g722", "G722/16000/1", 16_000, 1);
+const OPUS: Form = ("opus", "opus/48000/2", 48_000, 2);
+const L16_16K: Form = ("l16", "L16/16000/1", 16_000, 1);
+const L16_8K: Form = ("l16", "L16/8000/1", 8_000, 1);
+
+/// Ten seconds of a tone.
+fn write_tone(path: &Path, hz: u16, (_, _, sample_rate, channels): Form) {
+    let (bits_per_sample, sample_format) = (16, hound::SampleFormat::Int);
+    let spec = hound::WavSpec { channels, sample_rate, bits_per_sample, sample_format };
     let mut wav = hound::WavWriter::create(path, spec).unwrap();
-    let mut tone = Tone::new(hz / 2, 8_000);
-    for _ in 0..160_000 {
-        wav.write_sample(tone.sample()).unwrap();
+    let turn = std::f32::consts::TAU * f32::from(hz) / sample_rate as f32;
+    for n in 0..10 * sample_rate {
+        let sample = ((n as f32 * turn).sin() * 8_000.0) as i16;
+        for _ in 0..channels {
+            wav.write_sample(sample).unwrap();
+        }
     }
     wav.finalize().unwrap();
 }
 
 /// Lets baresip say a tone for a few seconds with the codec of this module alone; returns what it heard, at 16 kHz.
-async fn baresip(node: &Node, codec: &str, hz: u16) -> Vec<i16> {
+async fn baresip(node: &Node, codec: Form, hz: u16) -> Vec<i16> {
     let folder = node.home.folder();
     let address = node.listener("public", "udp");
-    write_tone(&folder.join("said.wav"), hz);
-    let modules = ["account", "menu", codec, "aufile", "sndfile", "uuid"];
+    write_tone(&folder.join("said.wav"), hz, codec);
+    let (module, name, rate, channels) = codec;
+    let modules = ["account", "menu", module, "aufile", "sndfile", "uuid"];
     let modules: String = modules.iter().map(|name| format!("module {name}.so\n")).collect();
     node.home.write(
         "baresip/config",
@@ -71,7 +82,8 @@ async fn baresip(node: &Node, codec: &str, hz: u16) -> Vec<i16> {
             folder.display(),
         ),
     );
-    node.home.write("baresip/accounts", "<sip:caller@127.0.0.1>;regint=0\n");
+    let account = format!("<sip:caller@127.0.0.1>;regint=0;audio_codecs={name}\n");
+    node.home.write("baresip/accounts", &account);
     node.home.write("baresip/contacts", "");
     let mut command = Command::new("baresip");
     command.args(["-4", "-f"]).arg(folder.join("baresip"));
@@ -81,8 +93,12 @@ async fn baresip(node: &Node, codec: &str, hz: u16) -> Vec<i16> {
     timeout(PATIENCE, child.wait()).await.expect("baresip ends").unwrap();
     let heard = decoded(folder).pop().expect("it was answered");
     let mut wav = hound::WavReader::open(heard).unwrap();
-    assert_eq!(wav.spec().sample_rate, 16_000);
-    wav.samples().map(|sample| sample.unwrap()).collect()
+    assert_eq!((wav.spec().sample_rate, wav.spec().channels), (rate, channels));
+    // Of 48 kHz with two channels, so many are one at 16 kHz.
+    let step = (rate / 16_000).max(1) as usize * usize::from(channels);
+    let samples = wav.samples().map(|sample| sample.unwrap()).step_by(step);
+    let twice = if rate < 16_000 { 2 } else { 1 };
+    samples.flat_map(|sample| std::iter::repeat_n(sample, twice)).collect()
 }
 
 /// A second and more of it was this tone. How much more a busy machine decides.
@@ -104,16 +120,29 @@ async fn recorded(node: &Node, codec: &str) {
 async fn baresip_hears_what_it_said_in_g722() {
     // The agent says what it heard: that went both ways.
     let node = node(json!(["G722", "PCMU"]), json!({"kind": "echo"})).await;
-    let heard = baresip(&node, "g722", SAID_HZ).await;
+    let heard = baresip(&node, G722, SAID_HZ).await;
     assert_heard(&heard, SAID_HZ);
     recorded(&node, "G722").await;
 }
 
 #[tokio::test]
-async fn the_test_caller_speaks_g722_where_the_trunk_takes_it_and_else_what_it_takes() {
+async fn baresip_hears_what_it_said_in_opus_and_in_linear_audio() {
+    for (codec, name) in [(OPUS, "OPUS"), (L16_16K, "L16_16K"), (L16_8K, "L16_8K")] {
+        let node = node(json!([name, "PCMU"]), json!({"kind": "echo"})).await;
+        let heard = baresip(&node, codec, SAID_HZ).await;
+        assert_heard(&heard, SAID_HZ);
+        recorded(&node, name).await;
+    }
+}
+
+#[tokio::test]
+async fn the_test_caller_speaks_what_the_trunk_takes() {
     for (accept, codecs, agreed) in [
         (json!(["PCMU", "G722"]), vec![Codec::G722, Codec::Pcmu], Codec::G722),
         (json!(["PCMU"]), vec![Codec::G722, Codec::Pcmu], Codec::Pcmu),
+        (json!(["PCMU", "OPUS"]), vec![Codec::Opus, Codec::Pcmu], Codec::Opus),
+        (json!(["L16_16K"]), vec![Codec::Opus, Codec::L16Wide], Codec::L16Wide),
+        (json!(["L16_8K"]), vec![Codec::L16], Codec::L16),
     ] {
         let node = node(accept, json!({"kind": "tone", "hz": 600})).await;
         let mut plan = talk::plan(node.listener("public", "udp"), NUMBER);
@@ -154,8 +183,10 @@ async fn an_agent_at_16_khz_hears_and_says_what_no_telephone_carries() {
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(echo(listener));
     let agent = json!({"kind": "audiosocket", "address": address, "audio": "l16_16k"});
-    let node = node(json!(["G722"]), agent).await;
-    let heard = baresip(&node, "g722", HIGH_HZ).await;
-    assert_heard(&heard, HIGH_HZ);
-    recorded(&node, "G722").await;
+    for (codec, name) in [(G722, "G722"), (OPUS, "OPUS")] {
+        let node = node(json!([name]), agent.clone()).await;
+        let heard = baresip(&node, codec, HIGH_HZ).await;
+        assert_heard(&heard, HIGH_HZ);
+        recorded(&node, name).await;
+    }
 }

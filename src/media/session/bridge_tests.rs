@@ -19,8 +19,8 @@ use crate::sdp::Direction;
 fn plan(codec: Codec) -> MediaPlan {
     MediaPlan {
         codec,
-        send_payload_type: codec.static_payload_type(),
-        receive_payload_type: codec.static_payload_type(),
+        send_payload_type: codec.payload_type(),
+        receive_payload_type: codec.payload_type(),
         ..MediaPlan::for_test(at(PEER))
     }
 }

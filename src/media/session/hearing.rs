@@ -13,6 +13,7 @@ use crate::audio::sound::Sound;
 use crate::media::output::TickOutput;
 use crate::media::session::Ear;
 use crate::media::session::MediaSession;
+use crate::media::unpacking::unpack;
 use crate::rtp::jitter::Frame;
 use crate::rtp::jitter::Origin;
 use crate::rtp::jitter::Part;
@@ -133,7 +134,11 @@ impl MediaSession {
         if let Given::Audio(frame) = given {
             let codec = self.jitter.codec_given();
             self.tune(codec);
-            self.decode_as(codec, frame, linear);
+            if codec.is_packed() {
+                self.unpack(linear, true);
+            } else {
+                self.decode_as(codec, frame, linear);
+            }
         }
     }
 
@@ -172,8 +177,7 @@ impl MediaSession {
             }
             Given::Missing => {
                 self.counters.concealed += 1;
-                let place = placed(&self.concealer, linear);
-                self.concealer.conceal(place);
+                self.play_missing(linear);
             }
             Given::Quiet => {
                 let place = placed(&self.concealer, linear);
@@ -184,9 +188,30 @@ impl MediaSession {
         self.made(linear)
     }
 
+    /// What the jitter buffer gave of a codec that is decoded packet by packet.
+    fn unpack(&mut self, linear: &mut WidePcm, whole: bool) {
+        if let Some(packed) = &mut self.packed {
+            unpack(&self.jitter, packed, &mut self.concealer, linear, whole);
+        }
+    }
+
+    fn play_missing(&mut self, linear: &mut WidePcm) {
+        let codec = self.jitter.codec_given();
+        if codec.is_packed() {
+            self.tune(codec);
+            self.unpack(linear, false);
+        } else {
+            let place = placed(&self.concealer, linear);
+            self.concealer.conceal(place);
+        }
+    }
+
     fn play_parts(&mut self, bytes: &Encoded, parts: &Parts, linear: &mut WidePcm) {
         let codec = self.jitter.codec_given();
         self.tune(codec);
+        if codec.is_packed() {
+            return self.unpack(linear, false);
+        }
         let (mut bytes, mut rest) = (bytes.as_slice(), linear.as_mut_slice());
         for part in parts.all() {
             let count = part.samples * self.concealer.factor();

@@ -140,8 +140,8 @@ fn keys_in_the_audio_are_heard_and_muted_where_no_events_were_agreed_on() {
 fn another_codec_is_taken_up_without_a_gap() {
     let a_law = MediaPlan {
         codec: Codec::Pcma,
-        send_payload_type: Codec::Pcma.static_payload_type(),
-        receive_payload_type: Codec::Pcma.static_payload_type(),
+        send_payload_type: Codec::Pcma.payload_type(),
+        receive_payload_type: Codec::Pcma.payload_type(),
         ..plan()
     };
     let mut scene = Scene::new(plan());

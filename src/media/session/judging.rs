@@ -12,6 +12,7 @@ use crate::rtp::quality::Impairment;
 use crate::rtp::rtcp::Extensions;
 use crate::rtp::rtcp::ReportBlock;
 use crate::rtp::voip_block::VoipMetrics;
+use crate::types::codec::Codec;
 use crate::types::limit::TROUBLES_TOLD_MAX;
 use crate::types::quality::AudioTrouble;
 use crate::types::quality::Quality;
@@ -226,7 +227,12 @@ impl MediaSession {
 
     /// What its codec does to the audio of both ways.
     pub(super) fn impairment(&self) -> Impairment {
-        if self.codec().is_wide() { Impairment::G722 } else { Impairment::G711_CONCEALED }
+        match self.codec() {
+            Codec::Pcmu | Codec::Pcma => Impairment::G711_CONCEALED,
+            Codec::G722 => Impairment::G722,
+            Codec::Opus => Impairment::OPUS,
+            Codec::L16Wide | Codec::L16 => Impairment::LINEAR,
+        }
     }
 
     fn inward(&self) -> WayQuality {

@@ -53,6 +53,9 @@ impl MediaSession {
                 ours = ours.or(Some(block).filter(|block| block.ssrc == self.sender.ssrc()));
             }
         }
+        if let (Some(block), Some(packed)) = (&ours, &mut self.packed) {
+            packed.loss_is(block.fraction_lost);
+        }
         if reports {
             self.judge.reported(self.sender.packets(), ours);
         }

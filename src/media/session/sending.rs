@@ -19,6 +19,7 @@ use crate::types::codec::Codec;
 use crate::types::codec::Law;
 use crate::types::codec::PayloadType;
 use crate::types::codec::Ptime;
+use crate::types::limit::RTP_PACKED_BYTES_MAX;
 use crate::types::limit::RTP_PAYLOAD_BYTES_MAX;
 use std::net::SocketAddr;
 
@@ -44,8 +45,7 @@ impl MediaSession {
         if let Some(event_type) = way.dtmf
             && let Some(event) = self.next_event()
         {
-            let samples = (FRAME_SAMPLES + self.outgoing.length) as u32;
-            self.outgoing.length = 0;
+            let samples = (FRAME_SAMPLES + self.take_waiting()) as u32;
             let length = self.sender.event(event_type, &event, samples, &mut bytes);
             transmit_rtp(&mut self.protection, way.to, written(&bytes, length), out);
             return;
@@ -53,6 +53,10 @@ impl MediaSession {
         let sounds = way.dtmf.is_none() && !self.rules.keys_signalled;
         if let Some(tone) = self.bridged.as_mut().filter(|_| sounds).and_then(Bridged::tone) {
             said = Sound::Law(Law::Mu, tone);
+        }
+        if way.codec.is_packed() {
+            self.send_packed(way, &said, out);
+            return;
         }
         let frame = self.encode(way.codec, &said);
         self.outgoing.append(&frame);
@@ -63,6 +67,53 @@ impl MediaSession {
                 Self::tape_sent(&mut self.tape, (way.codec, payload), self.outgoing.length);
             }
             self.outgoing.remove(samples);
+        }
+    }
+
+    /// The same in a codec that is encoded packet by packet.
+    fn send_packed(&mut self, way: WayOut, said: &Sound, out: &mut TickOutput) {
+        self.say_packed(way.codec, said);
+        let factor = if way.codec.is_wide() { 2 } else { 1 };
+        let samples = way.ptime.samples(CLOCK_RATE);
+        let mut payload = [0; RTP_PACKED_BYTES_MAX];
+        let mut bytes = [0; HEADER_BYTES + RTP_PACKED_BYTES_MAX];
+        while let Some(packed) = &mut self.packed
+            && let Some(length) = packed.packet(way.codec, samples as usize * factor, &mut payload)
+        {
+            let payload = payload.get(..length).filter(|payload| !payload.is_empty());
+            let Some(payload) = payload else {
+                self.sender.skip(samples);
+                continue;
+            };
+            let length = self.sender.audio(way.payload_type, payload, samples, &mut bytes);
+            transmit_rtp(&mut self.protection, way.to, written(&bytes, length), out);
+        }
+        Self::tape_said(&mut self.tape, said, &self.said);
+    }
+
+    fn say_packed(&mut self, codec: Codec, said: &Sound) {
+        let Some(packed) = &mut self.packed else { return };
+        match (&mut self.wide, codec.is_wide(), said) {
+            (Some(wide), true, _) => {
+                let (samples, narrow) = wide.widen(said);
+                packed.say(&samples);
+                if let Sound::Wide(_) = said {
+                    g711::encode(self.said.0, &narrow, &mut self.said.1);
+                }
+            }
+            // What an agent had queued when the peer changed to a codec of 8 kHz.
+            (Some(wide), false, Sound::Wide(samples)) => {
+                let narrow = wide.narrow_said(samples);
+                packed.say(&narrow);
+                g711::encode(self.said.0, &narrow, &mut self.said.1);
+            }
+            (_, false, _) => {
+                let mut narrow = [0; FRAME_SAMPLES];
+                g711::decode(Law::Mu, &said.as_law(Law::Mu), &mut narrow);
+                packed.say(&narrow);
+            }
+            // Who has such a plan is equipped for it.
+            (None, true, _) => (),
         }
     }
 
@@ -91,17 +142,34 @@ impl MediaSession {
 
     /// What waits for its packet to be full is not sent.
     pub(super) fn forget_outgoing(&mut self) {
-        if self.outgoing.length > 0 {
-            self.sender.skip(std::mem::take(&mut self.outgoing.length) as u32);
+        let waiting = self.take_waiting();
+        if waiting > 0 {
+            self.sender.skip(waiting as u32);
         }
+    }
+
+    /// How much waited for its packet to be full, in units of 8 kHz. It waits no longer.
+    fn take_waiting(&mut self) -> usize {
+        let mut waited = std::mem::take(&mut self.outgoing.length);
+        if let Some(packed) = &mut self.packed {
+            let factor =
+                if self.plan.as_ref().is_some_and(|plan| plan.codec.is_wide()) { 2 } else { 1 };
+            waited += packed.waits() / factor;
+            packed.forget_waiting();
+        }
+        waited
     }
 
     /// The next packet of a key: one of ours, or one passed on.
     fn next_event(&mut self) -> Option<EventPacket> {
         let timestamp = self.sender.timestamp();
+        let factor = self.plan.as_ref().map_or(1, |plan| plan.dtmf_clock / CLOCK_RATE);
         let relay = self.bridged.as_mut().map(Bridged::relay);
         match relay.filter(|_| !self.digits_out.is_busy()) {
-            Some(relay) if relay.is_busy() => relay.tick(timestamp),
+            Some(relay) if relay.is_busy() => {
+                relay.set_clock(factor);
+                relay.tick(timestamp)
+            }
             Some(_) | None => self.digits_out.tick(timestamp),
         }
     }

@@ -4,6 +4,7 @@ use crate::audio::frame::Encoded;
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::SILENCE;
 use crate::audio::frame::WIDE_SAMPLES;
+use crate::audio::frame::WidePcm;
 use crate::audio::sound::Sound;
 use crate::audio::tape::TapeForm;
 use crate::audio::tape::TapeIn;
@@ -43,11 +44,7 @@ impl MediaSession {
                 tape.sound(TapeSide::Heard, 0, TapeForm::Law(*law), frame);
             }
             Some(Sound::Wide(wide)) if tape.rate() == TapeRate::Wide => {
-                let mut bytes = [[0; 2]; WIDE_SAMPLES];
-                for (pair, sample) in bytes.iter_mut().zip(wide) {
-                    *pair = sample.to_le_bytes();
-                }
-                tape.sound(TapeSide::Heard, 0, TapeForm::Linear, bytes.as_flattened());
+                tape_wide(tape, TapeSide::Heard, wide);
             }
             Some(Sound::Wide(_)) => tape.sound(TapeSide::Heard, 0, TapeForm::Law(Law::Mu), ulaw),
             None => (),
@@ -62,8 +59,23 @@ impl MediaSession {
                 Codec::Pcmu => TapeForm::Law(Law::Mu),
                 Codec::Pcma => TapeForm::Law(Law::A),
                 Codec::G722 => TapeForm::G722,
+                // What of these is sent, is put there by `tape_said`.
+                Codec::Opus | Codec::L16Wide | Codec::L16 => return,
             };
             tape.sound(TapeSide::Sent, after, form, sent.1);
+        }
+    }
+
+    /// What was said in this tick, where it is encoded packet by packet: before that, as a decoder would need what came
+    /// before.
+    pub(super) fn tape_said(tape: &mut Option<Box<TapeIn>>, said: &Sound, narrow: &(Law, Encoded)) {
+        let Some(tape) = tape else { return };
+        match said {
+            Sound::Wide(wide) if tape.rate() == TapeRate::Wide => {
+                tape_wide(tape, TapeSide::Sent, wide);
+            }
+            Sound::Wide(_) => tape.sound(TapeSide::Sent, 0, TapeForm::Law(narrow.0), &narrow.1),
+            Sound::Law(law, frame) => tape.sound(TapeSide::Sent, 0, TapeForm::Law(*law), frame),
         }
     }
 
@@ -78,4 +90,12 @@ impl MediaSession {
             tape.skip(ticks);
         }
     }
+}
+
+fn tape_wide(tape: &mut TapeIn, side: TapeSide, wide: &WidePcm) {
+    let mut bytes = [[0; 2]; WIDE_SAMPLES];
+    for (pair, sample) in bytes.iter_mut().zip(wide) {
+        *pair = sample.to_le_bytes();
+    }
+    tape.sound(side, 0, TapeForm::Linear, bytes.as_flattened());
 }

@@ -31,8 +31,8 @@ impl Taped {
         let ptime = Ptime::from_ms(ptime_ms).expect("a packet time");
         let mut plan = plan();
         plan.codec = codec;
-        plan.send_payload_type = codec.static_payload_type();
-        plan.receive_payload_type = codec.static_payload_type();
+        plan.send_payload_type = codec.payload_type();
+        plan.receive_payload_type = codec.payload_type();
         plan.ptime = ptime;
         let mut scene = Scene::new(plan);
         let (into, out) = tape(TapeRate::Narrow);
@@ -129,7 +129,7 @@ fn the_right_channel_is_what_left_sample_for_sample() {
 #[test]
 fn the_left_channel_is_what_was_received_and_a_gap_moves_nothing() {
     for codec in [Codec::Pcmu, Codec::Pcma] {
-        let payload_type = codec.static_payload_type().get();
+        let payload_type = codec.payload_type().get();
         let mut taped = Taped::new(codec, 20);
         let mut talker = Talker::new(crate::media::session::tests::PEER, 9);
         let mut expected = vec![0; 400 * FRAME_SAMPLES];

@@ -219,8 +219,8 @@ fn every_packet_time_carries_the_same_audio() {
 fn a_law_reaches_the_agent_as_mu_law_and_goes_back_as_a_law() {
     let a_law = MediaPlan {
         codec: Codec::Pcma,
-        send_payload_type: Codec::Pcma.static_payload_type(),
-        receive_payload_type: Codec::Pcma.static_payload_type(),
+        send_payload_type: Codec::Pcma.payload_type(),
+        receive_payload_type: Codec::Pcma.payload_type(),
         ..plan()
     };
     let mut scene = Scene::new(a_law);

@@ -25,8 +25,8 @@ const G722: u8 = 9;
 fn plan(codec: Codec) -> MediaPlan {
     MediaPlan {
         codec,
-        send_payload_type: codec.static_payload_type(),
-        receive_payload_type: codec.static_payload_type(),
+        send_payload_type: codec.payload_type(),
+        receive_payload_type: codec.payload_type(),
         ..MediaPlan::for_test(at(PEER))
     }
 }
@@ -237,7 +237,7 @@ fn another_rate_is_taken_up_without_a_gap() {
 
 #[test]
 fn g711_under_its_own_payload_type_is_heard_in_between() {
-    let pcmu = Codec::Pcmu.static_payload_type();
+    let pcmu = Codec::Pcmu.payload_type();
     let also = MediaPlan { receive_also: Some((pcmu, Codec::Pcmu)), ..plan(Codec::G722) };
     let mut scene = Scene::new(also);
     let mut singer = Singer::new(1_000);
@@ -257,7 +257,7 @@ fn g711_under_its_own_payload_type_is_heard_in_between() {
 
 #[test]
 fn a_session_that_was_never_equipped_takes_no_g722() {
-    let g722 = Codec::G722.static_payload_type();
+    let g722 = Codec::G722.payload_type();
     let also = MediaPlan { receive_also: Some((g722, Codec::G722)), ..plan(Codec::Pcmu) };
     let mut scene = Scene::new(also);
     Singer::new(1_000).sing(&mut scene, 20);

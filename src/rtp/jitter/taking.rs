@@ -6,6 +6,7 @@ use crate::rtp::jitter::FRAME_BYTES;
 use crate::rtp::jitter::JitterBuffer;
 use crate::rtp::jitter::Origin;
 use crate::rtp::jitter::Parts;
+use crate::rtp::jitter::packed::begins_pause;
 use crate::rtp::jitter::shifted;
 use crate::rtp::jitter::signed;
 use crate::types::codec::Codec;
@@ -23,7 +24,7 @@ impl JitterBuffer {
             let Some(index) = self.head() else {
                 self.statistics.underruns += u64::from(!self.paused);
                 let origin = if self.paused { Origin::Quiet } else { Origin::Missing };
-                self.wait(origin, at, wanted);
+                self.wait(origin, at, wanted, None);
                 break;
             };
             let (waiting, hole) = self.gap_before(index);
@@ -31,13 +32,13 @@ impl JitterBuffer {
                 let count = wanted.min(waiting);
                 let missing = hole && !self.paused;
                 let origin = if missing { Origin::Missing } else { Origin::Quiet };
-                self.wait(origin, at, count);
+                self.wait(origin, at, count, Some(index));
                 at += count;
                 continue;
             }
             if self.changes_codec(index) {
                 // What is of another codec waits for a frame of its own; the delay is taken back later.
-                self.wait(Origin::Missing, at, wanted);
+                self.wait(Origin::Missing, at, wanted, None);
                 break;
             }
             let count = self.play(index, at);
@@ -56,11 +57,15 @@ impl JitterBuffer {
             return true;
         }
         self.given = slot.codec;
+        if self.given.is_packed() {
+            self.open_desk();
+        }
         false
     }
 
-    /// Lets time go by in which there is nothing to play.
-    fn wait(&mut self, origin: Origin, at: usize, count: usize) {
+    /// Lets time go by in which there is nothing to play. `head` is the packet behind it.
+    fn wait(&mut self, origin: Origin, at: usize, count: usize, head: Option<usize>) {
+        self.note_wait(origin, count, head);
         let silence = silence_of(self.given);
         for sample in self.frame.iter_mut().skip(at).take(count) {
             *sample = silence;
@@ -93,7 +98,8 @@ impl JitterBuffer {
             self.read = 0;
         }
         self.unplayed = false;
-        let length = usize::from(slot.length);
+        let (units, pauses) =
+            (usize::from(slot.units), begins_pause(slot.codec, usize::from(slot.length)));
         if slot.content == Content::Other {
             self.paused = true;
             self.meter.played();
@@ -103,20 +109,33 @@ impl JitterBuffer {
         if self.read == 0 {
             self.size.begins_at(at);
         }
-        // What lies in another piece comes with the next turn.
+        let timestamp = slot.timestamp;
+        let count = if slot.codec.is_packed() {
+            let count = units.saturating_sub(self.read).min(FRAME_BYTES - at);
+            self.note_play(index, count);
+            count
+        } else {
+            self.copy(index, at)
+        };
+        self.paused = pauses;
+        self.read += count;
+        self.clock = timestamp.wrapping_add(self.read as u32);
+        self.buffered = self.buffered.saturating_sub(count as u32);
+        if self.read >= units {
+            self.meter.played();
+            self.finish(index);
+        }
+        count
+    }
+
+    /// Copies what lies in one piece of the packet to the frame; what lies in another comes with the next turn.
+    fn copy(&mut self, index: usize, at: usize) -> usize {
+        let Some(slot) = self.slots.get(index) else { return 0 };
         let source = self.pieces.part(slot, self.read);
         let target = self.frame.get_mut(at..).unwrap_or_default();
         let count = source.len().min(target.len());
         for (sample, byte) in target.iter_mut().zip(source) {
             *sample = *byte;
-        }
-        self.paused = false;
-        self.read += count;
-        self.clock = slot.timestamp.wrapping_add(self.read as u32);
-        self.buffered = self.buffered.saturating_sub(count as u32);
-        if self.read >= length {
-            self.meter.played();
-            self.finish(index);
         }
         count
     }
@@ -127,7 +146,7 @@ pub(super) const fn silence_of(codec: Codec) -> u8 {
     match codec {
         Codec::Pcmu => 0xff,
         Codec::Pcma => 0xd5,
-        // Each byte changes what its decoder remembers: only that is decoded which was received.
-        Codec::G722 => 0,
+        // Only that is decoded which was received: it changes what the decoder remembers.
+        Codec::G722 | Codec::Opus | Codec::L16Wide | Codec::L16 => 0,
     }
 }

@@ -1,0 +1,32 @@
+//! What a session needs for some codecs and not for others, made before it is needed.
+
+use crate::audio::packed::PackedVoice;
+use crate::audio::wide::WideVoice;
+use crate::rtp::jitter::JitterRoom;
+use crate::types::codec::Codec;
+
+/// What a session needs for a codec that is none of G.711.
+#[derive(Debug, Default)]
+pub struct Equipment {
+    pub(super) wide: Option<Box<WideVoice>>,
+    pub(super) packed: Option<Box<PackedVoice>>,
+    pub(super) room: Option<JitterRoom>,
+}
+
+impl Equipment {
+    /// What this codec needs.
+    #[must_use]
+    pub fn of(codec: Codec) -> Self {
+        Self {
+            wide: codec.is_wide().then(Box::default),
+            packed: codec.is_packed().then(|| Box::new(PackedVoice::new(codec))),
+            room: codec.is_packed().then(JitterRoom::default),
+        }
+    }
+
+    /// Whether nothing is left of it.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.wide.is_none() && self.packed.is_none() && self.room.is_none()
+    }
+}

@@ -1,0 +1,311 @@
+//! Packets that are decoded one by one: what a decoder has to do for each frame.
+#![warn(clippy::indexing_slicing)]
+
+use crate::rtp::jitter::Content;
+use crate::rtp::jitter::JitterBuffer;
+use crate::rtp::jitter::Origin;
+use crate::rtp::jitter::Part;
+use crate::rtp::jitter::slots::MorePieces;
+use crate::rtp::jitter::slots::Pieces;
+use crate::rtp::jitter::slots::Slot;
+use crate::types::codec::Codec;
+use std::ops::Range;
+
+/// Payload bytes on the desk: of all packets that begin in one tick, also in one in which many are left out.
+const DESK_BYTES: usize = 4_096;
+/// Steps of one tick.
+const STEPS_MAX: usize = 64;
+/// The longest audio of a packet, in units of 8 kHz: 120 ms (RFC 6716 §3.1).
+const PACKET_UNITS_MAX: u32 = 960;
+/// The longest packet of Opus that only says that it pauses (RFC 6716 §2.1.9).
+const PAUSE_BYTES: usize = 2;
+
+/// Something a decoder has to do. Lengths are in units of 8 kHz.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The packet in these bytes begins.
+    Packet {
+        /// Where it lies, for [`Desk::bytes`].
+        bytes: Range<u16>,
+        /// How long its audio is.
+        units: u16,
+    },
+    /// So much of the packet that began last is heard.
+    Play(u16),
+    /// So much of it is left out.
+    Drop(u16),
+    /// So much is missing.
+    Missing {
+        /// How long it is.
+        units: u16,
+        /// The packet behind the hole, how long it is until that begins, and how long its own audio is: it may tell
+        /// something of what is missing.
+        next: Option<(Range<u16>, u16, u16)>,
+    },
+    /// The peer pauses so long.
+    Quiet(u16),
+    /// Packets were left out altogether.
+    Forget,
+}
+
+/// What a decoder has to do for the frame just given, in order.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    bytes: [u8; DESK_BYTES],
+    filled: usize,
+    steps: [Step; STEPS_MAX],
+    count: usize,
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        Self {
+            bytes: [0; DESK_BYTES],
+            filled: 0,
+            steps: [const { Step::Forget }; STEPS_MAX],
+            count: 0,
+        }
+    }
+}
+
+impl Desk {
+    /// The steps.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        self.steps.get(..self.count).unwrap_or_default()
+    }
+
+    /// The payload that a step speaks of.
+    #[must_use]
+    pub fn bytes(&self, place: &Range<u16>) -> &[u8] {
+        self.bytes.get(usize::from(place.start)..usize::from(place.end)).unwrap_or_default()
+    }
+
+    fn clear(&mut self) {
+        (self.filled, self.count) = (0, 0);
+    }
+
+    fn push(&mut self, step: Step) {
+        if self.count == STEPS_MAX {
+            self.clear();
+            self.push(Step::Forget);
+        }
+        if let Some(place) = self.steps.get_mut(self.count) {
+            *place = step;
+            self.count += 1;
+        }
+    }
+
+    /// Copies a payload; `None`: there is no room, and what was begun before is forgotten.
+    fn copy(&mut self, pieces: &Pieces, slot: &Slot) -> Option<Range<u16>> {
+        let length = usize::from(slot.length);
+        if self.filled + length > DESK_BYTES {
+            self.clear();
+            self.push(Step::Forget);
+        }
+        let start = self.filled;
+        let target = self.bytes.get_mut(start..start + length)?;
+        pieces.copy(slot, target);
+        self.filled += length;
+        Some(start as u16..self.filled as u16)
+    }
+
+    fn packet(&mut self, pieces: &Pieces, slot: &Slot) {
+        if let Some(bytes) = self.copy(pieces, slot) {
+            self.push(Step::Packet { bytes, units: slot.units });
+        }
+    }
+
+    /// What was to be heard from the step at `from` on is not.
+    fn drop_from(&mut self, from: usize) {
+        let mut kept = from.min(self.count);
+        for at in kept..self.count {
+            let step = match self.steps.get(at) {
+                Some(Step::Play(units)) => Step::Drop(*units),
+                Some(Step::Missing { .. } | Step::Quiet(_)) | None => continue,
+                Some(step @ (Step::Packet { .. } | Step::Drop(_) | Step::Forget)) => step.clone(),
+            };
+            if let Some(place) = self.steps.get_mut(kept) {
+                *place = step;
+                kept += 1;
+            }
+        }
+        self.count = kept;
+    }
+}
+
+/// What a jitter buffer needs for packets that are decoded one by one: room for long ones, and the desk.
+#[derive(Clone, Debug, Default)]
+pub struct JitterRoom {
+    pub(super) more: Box<MorePieces>,
+    pub(super) desk: Box<Desk>,
+}
+
+impl JitterBuffer {
+    /// Gives the buffer what it needs for [packed](Codec::is_packed) codecs. Returns what it does not need.
+    pub fn equip(&mut self, room: JitterRoom) -> Option<JitterRoom> {
+        if self.desk.is_some() {
+            return Some(room);
+        }
+        self.desk = Some(room.desk);
+        self.pieces.extend(room.more);
+        None
+    }
+
+    /// What the decoder has to do for the frame just given, where its codec is packed.
+    #[must_use]
+    pub fn desk(&self) -> Option<&Desk> {
+        self.desk.as_deref().filter(|_| self.given.is_packed())
+    }
+
+    pub(super) fn clear_desk(&mut self) {
+        if let Some(desk) = &mut self.desk {
+            desk.clear();
+        }
+    }
+
+    /// What was to be done for a frame is not: nobody hears it.
+    pub(super) fn forget_desk(&mut self) {
+        if let Some(desk) = &mut self.desk {
+            desk.clear();
+            desk.push(Step::Forget);
+        }
+    }
+
+    /// Where the next step will stand.
+    pub(super) fn desk_mark(&self) -> usize {
+        self.desk.as_ref().map_or(0, |desk| desk.count)
+    }
+
+    pub(super) fn drop_from(&mut self, mark: usize) {
+        if let Some(desk) = &mut self.desk {
+            desk.drop_from(mark);
+        }
+    }
+
+    /// The frame is to be of a packed codec from here on; before that there was no audio in it.
+    pub(super) fn open_desk(&mut self) {
+        let Some(desk) = &mut self.desk else { return };
+        desk.clear();
+        desk.push(Step::Forget);
+        for Part { origin, samples } in self.parts.all() {
+            let units = *samples as u16;
+            desk.push(match origin {
+                Origin::Audio | Origin::Missing => Step::Missing { units, next: None },
+                Origin::Quiet => Step::Quiet(units),
+            });
+        }
+    }
+
+    /// `count` units go by without audio; `head` is the packet after them, if it is here.
+    pub(super) fn note_wait(&mut self, origin: Origin, count: usize, head: Option<usize>) {
+        if !self.given.is_packed() {
+            return;
+        }
+        let Some(desk) = &mut self.desk else { return };
+        let units = count as u16;
+        if origin != Origin::Missing {
+            desk.push(Step::Quiet(units));
+            return;
+        }
+        let slot = head.and_then(|index| self.slots.get(index));
+        let of_codec =
+            slot.filter(|slot| slot.codec == self.given && slot.content == Content::Audio);
+        let next = of_codec.and_then(|slot| {
+            let gap = u16::try_from(slot.timestamp.wrapping_sub(self.clock)).ok()?;
+            Some((desk.copy(&self.pieces, slot)?, gap, slot.units))
+        });
+        desk.push(Step::Missing { units, next });
+    }
+
+    /// `count` units of the packet in the slot are heard, from its beginning where nothing of it was read yet.
+    pub(super) fn note_play(&mut self, index: usize, count: usize) {
+        let (Some(desk), Some(slot)) = (&mut self.desk, self.slots.get(index)) else { return };
+        if self.read == 0 {
+            desk.packet(&self.pieces, slot);
+        }
+        desk.push(Step::Play(count as u16));
+    }
+}
+
+/// How long the audio of a payload is, in units of 8 kHz; `None`: it is none of this codec.
+pub(super) fn units_of(codec: Codec, payload: &[u8]) -> Option<u32> {
+    let length = u32::try_from(payload.len()).ok()?;
+    let units = match codec {
+        Codec::Pcmu | Codec::Pcma | Codec::G722 => return Some(length),
+        Codec::L16 => length / 2,
+        Codec::L16Wide => length / 4,
+        Codec::Opus => opus_units(payload)?,
+    };
+    (1..=PACKET_UNITS_MAX).contains(&units).then_some(units)
+}
+
+/// RFC 6716 §3.1 and §3.2: the first byte says how long a frame is, the low bits of it and the second how many there
+/// are.
+fn opus_units(payload: &[u8]) -> Option<u32> {
+    let toc = *payload.first()?;
+    let frame = match (toc >> 3, toc >> 3 & 3) {
+        (0..12, 0) => 80,
+        (0..12, 1) => 160,
+        (0..12, 2) => 320,
+        (0..12, _) => 480,
+        (12..16, size) => 80 << (size & 1),
+        (_, size) => 20 << size,
+    };
+    let frames = match toc & 3 {
+        0 => 1,
+        1 | 2 => 2,
+        _ => u32::from(payload.get(1)? & 0x3f),
+    };
+    Some(frame * frames)
+}
+
+/// Whether nothing needs to come after this payload: the peer said that it pauses.
+pub(super) fn begins_pause(codec: Codec, length: usize) -> bool {
+    codec == Codec::Opus && length <= PAUSE_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_byte_of_opus_says_how_long_it_is() {
+        for (payload, units) in [
+            // SILK of 20 ms alone, two of 60 ms, hybrid of 10 ms, CELT of 2.5 ms, three of 20 ms.
+            (&[1 << 3, 0][..], Some(160)),
+            (&[11 << 3 | 1, 0], Some(960)),
+            (&[12 << 3, 0], Some(80)),
+            (&[16 << 3, 0], Some(20)),
+            (&[31 << 3 | 3, 3], Some(480)),
+            // Longer than there may be, none at all, and cut off.
+            (&[11 << 3 | 3, 3], None),
+            (&[31 << 3 | 3, 0], None),
+            (&[31 << 3 | 3], None),
+            (&[], None),
+        ] {
+            assert_eq!(units_of(Codec::Opus, payload), units, "{payload:?}");
+        }
+        assert_eq!(units_of(Codec::L16, &[0; 320]), Some(160));
+        assert_eq!(units_of(Codec::L16Wide, &[0; 640]), Some(160));
+        assert_eq!(units_of(Codec::L16Wide, &[0; 3]), None);
+    }
+
+    #[test]
+    fn what_is_left_out_is_decoded_and_not_heard() {
+        let mut desk = Desk::default();
+        desk.push(Step::Play(80));
+        let mark = desk.count;
+        for step in [
+            Step::Packet { bytes: 0..0, units: 160 },
+            Step::Missing { units: 20, next: None },
+            Step::Play(160),
+            Step::Quiet(3),
+        ] {
+            desk.push(step);
+        }
+        desk.drop_from(mark);
+        let packet = Step::Packet { bytes: 0..0, units: 160 };
+        assert_eq!(desk.steps(), [Step::Play(80), packet, Step::Drop(160)]);
+    }
+}
