@@ -87,6 +87,7 @@ fn rtp_and_rtcp_never_panic() {
 #[test]
 fn audio_of_codecs_with_a_memory_never_panics() {
     check("g722", tandem::audio::g722::exercise);
+    check("packed", tandem::audio::packed::exercise);
 }
 
 #[test]

@@ -10,6 +10,8 @@ use crate::rtp::jitter::FRAME_BYTES;
 use crate::rtp::jitter::Frame;
 use crate::rtp::jitter::JitterBuffer;
 use crate::rtp::jitter::JitterConfig;
+use crate::rtp::jitter::JitterRoom;
+use crate::rtp::jitter::Step;
 use crate::rtp::packet::RtpPacket;
 use crate::rtp::receiver::Receiver;
 use crate::rtp::rtcp::Compound;
@@ -41,6 +43,13 @@ pub fn exercise(mut data: &[u8]) {
     session.check();
 }
 
+/// A jitter buffer for every codec.
+fn roomy() -> JitterBuffer {
+    let mut jitter = JitterBuffer::new(JitterConfig { depth_ms: 40, codec: Codec::Pcmu });
+    jitter.equip(JitterRoom::default());
+    jitter
+}
+
 fn protection(suite: SrtpSuite) -> Protection {
     let mut key = SrtpKey::generate(suite, &[7; SRTP_KEY_BYTES_MAX]);
     key.mki = (suite == SrtpSuite::AesCm128HmacSha1_32).then_some(Mki { value: 1, length: 2 });
@@ -66,7 +75,7 @@ impl Session {
             now: Moment::START,
             next_tick: Moment::START,
             ticks: 0,
-            jitter: JitterBuffer::new(JitterConfig { depth_ms: 40, codec: Codec::Pcmu }),
+            jitter: roomy(),
             receiver: Receiver::new(8000),
             digits: dtmf::Receiver::new(8000),
             sender: Sender::new(1),
@@ -90,7 +99,8 @@ impl Session {
             self.jitter.stretch();
             return;
         }
-        match self.jitter.pop(self.next_tick) {
+        let given = self.jitter.pop(self.next_tick);
+        match given {
             Frame::Audio(audio) => assert_eq!(audio.len(), FRAME_BYTES),
             Frame::Mixed(audio, parts) => {
                 assert_eq!(audio.len(), FRAME_BYTES);
@@ -99,9 +109,29 @@ impl Session {
             }
             Frame::Missing | Frame::Quiet | Frame::Empty => (),
         }
+        self.unpack();
         if self.ticks.is_multiple_of(2) && self.jitter.wants_less() {
             let _instead = self.jitter.instead();
         }
+    }
+
+    /// What is to be decoded packet by packet is no more than a frame, and all of it is there.
+    fn unpack(&self) {
+        let Some(desk) = self.jitter.desk() else { return };
+        let mut heard = 0;
+        for step in desk.steps() {
+            match step {
+                Step::Packet { bytes, .. } => assert!(!desk.bytes(bytes).is_empty()),
+                Step::Play(units) | Step::Quiet(units) => heard += usize::from(*units),
+                Step::Missing { units, next } => {
+                    heard += usize::from(*units);
+                    let next = next.as_ref().map(|(bytes, ..)| desk.bytes(bytes));
+                    assert!(next.is_none_or(|bytes| !bytes.is_empty()));
+                }
+                Step::Drop(_) | Step::Forget => (),
+            }
+        }
+        assert!(heard <= FRAME_BYTES, "{:?}", desk.steps());
     }
 
     fn take(&mut self, datagram: &[u8]) {
@@ -117,8 +147,12 @@ impl Session {
                 let is_event = packet.payload_type.get() == 101;
                 let content = if is_event { Content::Other } else { Content::Audio };
                 self.receiver.receive(self.now, &packet, content);
-                let is_wide = packet.payload_type == Codec::G722.payload_type();
-                self.jitter.expect(if is_wide { Codec::G722 } else { Codec::Pcmu });
+                let of_type = |codec: &Codec| codec.payload_type() == packet.payload_type;
+                let codec = Codec::ALL.into_iter().find(of_type).unwrap_or(Codec::Pcmu);
+                if packet.marker {
+                    self.jitter.expect_another();
+                }
+                self.jitter.expect(codec);
                 self.jitter.push(self.now, &packet, content);
                 if is_event {
                     self.digits.receive(self.now, &packet, |_| ());
@@ -170,8 +204,10 @@ mod tests {
             let mut data = Vec::new();
             let (mut sequence, mut timestamp) = (random.next_u32() as u16, random.next_u32());
             for _ in 0..60 {
-                let mut datagram =
-                    vec![0x80, [0, 9, 101, 200, 201, 203, 207][random.below(7) as usize]];
+                let mut datagram = vec![
+                    0x80,
+                    [0, 9, 101, 111, 113, 239, 200, 201, 203, 207][random.below(10) as usize],
+                ];
                 sequence = sequence.wrapping_add(random.below(4) as u16);
                 timestamp = timestamp.wrapping_add(random.below(320) as u32);
                 datagram.extend(sequence.to_be_bytes());

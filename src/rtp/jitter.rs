@@ -568,9 +568,9 @@ impl JitterBuffer {
     }
 
     fn leave_out(&mut self) {
-        let mark = self.desk_mark();
+        self.set_drops(true);
         self.take_frame();
-        self.drop_from(mark);
+        self.set_drops(false);
         self.statistics.dropped_samples += self.parts.of(Origin::Audio);
         self.cut = true;
     }

@@ -41,7 +41,7 @@ pub fn exercise(data: &[u8]) {
 fn capabilities(policy: SrtpPolicy) -> Capabilities {
     let keys = SrtpSuite::ALL.map(|suite| SrtpKey::generate(suite, &[7; SRTP_KEY_BYTES_MAX]));
     Capabilities {
-        codecs: vec![Codec::Pcmu, Codec::Pcma],
+        codecs: vec![Codec::Pcmu, Codec::Pcma, Codec::Opus, Codec::L16],
         order: AnswerOrder::Remote,
         dtmf: PayloadType::new(101),
         dtmf_flash: false,

@@ -1,6 +1,8 @@
 //! Session descriptions: a byte-tolerant grammar, and offer/answer into a `MediaPlan`.
 
 mod attribute;
+#[cfg(test)]
+mod codec_tests;
 mod crypto;
 mod exercise;
 mod model;

@@ -55,6 +55,8 @@ pub struct Desk {
     filled: usize,
     steps: [Step; STEPS_MAX],
     count: usize,
+    /// What is taken out now is decoded, since what comes after it builds on it, and not heard.
+    drops: bool,
 }
 
 impl Default for Desk {
@@ -64,6 +66,7 @@ impl Default for Desk {
             filled: 0,
             steps: [const { Step::Forget }; STEPS_MAX],
             count: 0,
+            drops: false,
         }
     }
 }
@@ -86,6 +89,16 @@ impl Desk {
     }
 
     fn push(&mut self, step: Step) {
+        let step = match step {
+            Step::Play(units) if self.drops => Step::Drop(units),
+            Step::Missing { .. } | Step::Quiet(_) if self.drops => return,
+            step @ (Step::Packet { .. }
+            | Step::Play(_)
+            | Step::Drop(_)
+            | Step::Missing { .. }
+            | Step::Quiet(_)
+            | Step::Forget) => step,
+        };
         if self.count == STEPS_MAX {
             self.clear();
             self.push(Step::Forget);
@@ -114,23 +127,6 @@ impl Desk {
         if let Some(bytes) = self.copy(pieces, slot) {
             self.push(Step::Packet { bytes, units: slot.units });
         }
-    }
-
-    /// What was to be heard from the step at `from` on is not.
-    fn drop_from(&mut self, from: usize) {
-        let mut kept = from.min(self.count);
-        for at in kept..self.count {
-            let step = match self.steps.get(at) {
-                Some(Step::Play(units)) => Step::Drop(*units),
-                Some(Step::Missing { .. } | Step::Quiet(_)) | None => continue,
-                Some(step @ (Step::Packet { .. } | Step::Drop(_) | Step::Forget)) => step.clone(),
-            };
-            if let Some(place) = self.steps.get_mut(kept) {
-                *place = step;
-                kept += 1;
-            }
-        }
-        self.count = kept;
     }
 }
 
@@ -172,22 +168,20 @@ impl JitterBuffer {
         }
     }
 
-    /// Where the next step will stand.
-    pub(super) fn desk_mark(&self) -> usize {
-        self.desk.as_ref().map_or(0, |desk| desk.count)
-    }
-
-    pub(super) fn drop_from(&mut self, mark: usize) {
+    /// What is taken out from now on is not heard, or is again.
+    pub(super) fn set_drops(&mut self, drops: bool) {
         if let Some(desk) = &mut self.desk {
-            desk.drop_from(mark);
+            desk.drops = drops;
         }
     }
 
-    /// The frame is to be of a packed codec from here on; before that there was no audio in it.
-    pub(super) fn open_desk(&mut self) {
+    /// The frame, of `before` so far, is to be of a packed codec from here on. There was no audio in it.
+    pub(super) fn open_desk(&mut self, before: Codec) {
         let Some(desk) = &mut self.desk else { return };
-        desk.clear();
         desk.push(Step::Forget);
+        if before.is_packed() {
+            return;
+        }
         for Part { origin, samples } in self.parts.all() {
             let units = *samples as u16;
             desk.push(match origin {
@@ -295,7 +289,7 @@ mod tests {
     fn what_is_left_out_is_decoded_and_not_heard() {
         let mut desk = Desk::default();
         desk.push(Step::Play(80));
-        let mark = desk.count;
+        desk.drops = true;
         for step in [
             Step::Packet { bytes: 0..0, units: 160 },
             Step::Missing { units: 20, next: None },
@@ -304,8 +298,9 @@ mod tests {
         ] {
             desk.push(step);
         }
-        desk.drop_from(mark);
+        desk.drops = false;
+        desk.push(Step::Quiet(5));
         let packet = Step::Packet { bytes: 0..0, units: 160 };
-        assert_eq!(desk.steps(), [Step::Play(80), packet, Step::Drop(160)]);
+        assert_eq!(desk.steps(), [Step::Play(80), packet, Step::Drop(160), Step::Quiet(5)]);
     }
 }

@@ -56,9 +56,9 @@ impl JitterBuffer {
         if self.parts.of(Origin::Audio) > 0 {
             return true;
         }
-        self.given = slot.codec;
+        let before = std::mem::replace(&mut self.given, slot.codec);
         if self.given.is_packed() {
-            self.open_desk();
+            self.open_desk(before);
         }
         false
     }
