@@ -2,6 +2,10 @@
 
 use crate::types::limit::DECISION_STEPS_MAX;
 use std::fmt;
+use std::sync::Arc;
+
+/// Steps of the decision about a plain call.
+const STEPS_USUAL: usize = 12;
 
 /// One step: what was looked at, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,37 +17,39 @@ pub struct Step {
     pub detail: String,
 }
 
-/// The steps of one decision, in order.
+/// The steps of one decision, in order. A copy shares them until one of the two gets another step: the
+/// record of a call, its events and its reports all have them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
-    steps: Vec<Step>,
+    steps: Option<Arc<Vec<Step>>>,
 }
 
 impl Decision {
     /// An empty decision.
     #[must_use]
     pub const fn new() -> Self {
-        Self { steps: Vec::new() }
+        Self { steps: None }
     }
 
     /// Adds a step; beyond the bound it is dropped.
     pub fn note(&mut self, what: &'static str, detail: impl Into<String>) {
-        if self.steps.len() < DECISION_STEPS_MAX {
-            self.steps.push(Step { what, detail: detail.into() });
+        let steps = self.steps.get_or_insert_with(|| Arc::new(Vec::with_capacity(STEPS_USUAL)));
+        if steps.len() < DECISION_STEPS_MAX {
+            Arc::make_mut(steps).push(Step { what, detail: detail.into() });
         }
     }
 
     /// The steps so far.
     #[must_use]
     pub fn steps(&self) -> &[Step] {
-        &self.steps
+        self.steps.as_deref().map_or(&[], Vec::as_slice)
     }
 }
 
 impl fmt::Display for Decision {
     /// One line a step, as `tandem explain` prints it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for step in &self.steps {
+        for step in self.steps() {
             writeln!(f, "{:<10} {}", step.what, step.detail)?;
         }
         Ok(())
@@ -63,5 +69,14 @@ mod tests {
         assert_eq!(decision.steps().len(), DECISION_STEPS_MAX);
         assert_eq!(decision.steps().first().map(|s| s.detail.as_str()), Some("0"));
         assert!(decision.to_string().starts_with("step       0\n"));
+    }
+
+    #[test]
+    fn a_copy_does_not_get_the_steps_that_follow() {
+        let mut decision = Decision::new();
+        decision.note("step", "one");
+        let copy = decision.clone();
+        decision.note("step", "two");
+        assert_eq!((copy.steps().len(), decision.steps().len()), (1, 2));
     }
 }
