@@ -23,10 +23,33 @@ pub(super) fn of_invite(headers: &Headers, trunk: &Trunk) -> Option<Box<Passing>
     let diverted = came.diverted().iter().fold(0_u32, |sum, by| sum.saturating_add(by.times));
     let diversion = (addresses(headers, HeaderName::Diversion), diverted);
     let mut passing = Passing::new(diversion, history_of(headers));
-    for (_, name, value) in headers.table().iter() {
-        passing.take(trunk, name, value);
+    for (known, name, value) in headers.table().iter() {
+        if !is_of_dialog(known) {
+            passing.take(trunk, name, value);
+        }
     }
     Some(Box::new(passing)).filter(|passing| !passing.is_empty())
+}
+
+/// Headers of nearly every INVITE that the switch writes itself, and so never passes on: they are told by
+/// their number here, without a look at their text.
+const fn is_of_dialog(name: HeaderName) -> bool {
+    matches!(
+        name,
+        HeaderName::Via
+            | HeaderName::From
+            | HeaderName::To
+            | HeaderName::CallId
+            | HeaderName::CSeq
+            | HeaderName::Contact
+            | HeaderName::MaxForwards
+            | HeaderName::RecordRoute
+            | HeaderName::Allow
+            | HeaderName::Supported
+            | HeaderName::UserAgent
+            | HeaderName::ContentType
+            | HeaderName::ContentLength
+    )
 }
 
 /// Where the call of an INVITE has been, as its headers say.
@@ -106,4 +129,37 @@ pub(super) fn to_peer(
         }
     }
     headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_by_its_number_could_not_be_passed_anyway() {
+        let of_dialog: Vec<&str> = [
+            HeaderName::Via,
+            HeaderName::From,
+            HeaderName::To,
+            HeaderName::CallId,
+            HeaderName::CSeq,
+            HeaderName::Contact,
+            HeaderName::MaxForwards,
+            HeaderName::RecordRoute,
+            HeaderName::Allow,
+            HeaderName::Supported,
+            HeaderName::UserAgent,
+            HeaderName::ContentType,
+            HeaderName::ContentLength,
+        ]
+        .into_iter()
+        .filter(|name| is_of_dialog(*name))
+        .map(HeaderName::as_str)
+        .collect();
+        assert_eq!(of_dialog.len(), 13);
+        for name in of_dialog {
+            assert!(name.parse::<FieldName>().is_err(), "{name} is one that may be passed on");
+        }
+        assert!(!is_of_dialog(HeaderName::Other));
+    }
 }
