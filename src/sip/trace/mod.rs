@@ -72,6 +72,8 @@ pub struct TraceBook {
     order: VecDeque<(u64, Bytes)>,
     bytes: usize,
     next: u64,
+    /// The oldest dialog outlives this moment at least, so nothing is looked up before.
+    oldest_due: Moment,
     /// What is kept lies here, block after block. Each on its own in the heap, messages would hold the
     /// pages of all that was freed around them.
     block: BytesMut,
@@ -128,6 +130,7 @@ impl TraceBook {
             order: VecDeque::new(),
             bytes: 0,
             next: 0,
+            oldest_due: Moment::START,
             block: BytesMut::new(),
         }
     }
@@ -147,25 +150,25 @@ impl TraceBook {
             return;
         }
         let (size, now) = (message.bytes.len() + OVERHEAD, message.at);
-        if !self.dialogs.contains_key(call_id) {
-            let call_id = self.keep(call_id);
-            self.begin(call_id, now);
-        }
         message.bytes = self.keep(&message.bytes);
-        let Some(dialog) = self.dialogs.get_mut(call_id) else { return };
-        dialog.last = now;
-        let freed = dialog.push(message);
-        dialog.bytes = (dialog.bytes + size).saturating_sub(freed);
-        self.bytes = (self.bytes + size).saturating_sub(freed);
+        if let Some(dialog) = self.dialogs.get_mut(call_id) {
+            let freed = dialog.take(now, message, size);
+            self.bytes = (self.bytes + size).saturating_sub(freed);
+        } else {
+            let call_id = self.keep(call_id);
+            self.begin(call_id, message, size);
+        }
         self.shrink(now);
     }
 
-    fn begin(&mut self, call_id: Bytes, now: Moment) {
-        let number = self.next;
+    fn begin(&mut self, call_id: Bytes, message: TracedMessage, size: usize) {
+        let (number, now) = (self.next, message.at);
         self.next += 1;
+        if self.order.is_empty() {
+            self.oldest_due = now + self.life;
+        }
         self.order.push_back((number, call_id.clone()));
-        self.bytes += call_id.len();
-        let dialog = Dialog {
+        let mut dialog = Dialog {
             number,
             ends: [None, None],
             first: SmallVec::new(),
@@ -174,6 +177,9 @@ impl TraceBook {
             bytes: call_id.len(),
             last: now,
         };
+        self.bytes += call_id.len() + size;
+        // The first message of a dialog pushes out none.
+        dialog.take(now, message, size);
         self.dialogs.insert(call_id, dialog);
     }
 
@@ -247,10 +253,14 @@ impl TraceBook {
 
     /// Forgets what has outlived its time, and the oldest while there is too much.
     fn shrink(&mut self, now: Moment) {
+        if self.bytes <= self.bytes_max && now <= self.oldest_due {
+            return;
+        }
         while let Some((number, call_id)) = self.order.front() {
             let dialog = self.dialogs.get(call_id).filter(|dialog| dialog.number == *number);
             let is_dead = dialog.is_none_or(|dialog| now.since(dialog.last) > self.life);
             if !is_dead && self.bytes <= self.bytes_max {
+                self.oldest_due = dialog.map_or(now, |dialog| dialog.last + self.life);
                 return;
             }
             let Some((_, call_id)) = self.order.pop_front() else { return };
@@ -283,6 +293,14 @@ impl Dialog {
             let own = of_both.as_ref();
             own.is_none_or(|(end, beginner)| end::of(message, beginner) == Some(*end))
         })
+    }
+
+    /// Takes a message that came `now` and costs `size` bytes; gives what the one cost that had to go for it.
+    fn take(&mut self, now: Moment, message: TracedMessage, size: usize) -> usize {
+        self.last = now;
+        let freed = self.push(message);
+        self.bytes = (self.bytes + size).saturating_sub(freed);
+        freed
     }
 
     /// Keeps a message; gives the size of the one that had to go for it.
