@@ -22,6 +22,7 @@ use crate::types::header::CallVariables;
 use crate::types::number::DialString;
 use crate::types::number::E164;
 use smallvec::SmallVec;
+use std::fmt;
 use std::sync::Arc;
 
 /// The status for a caller without a number where the trunk wants one (RFC 5079).
@@ -180,20 +181,37 @@ struct Found<'t> {
 struct Dialling<'t, 'r, 'a> {
     table: &'t RoutingTable,
     attempt: &'r Attempt<'a>,
-    known: SmallVec<[(u64, DidSource, Rewritten); 4]>,
+    known: SmallVec<[Reading; 4]>,
+}
+
+/// What a list of rules, by its fingerprint, makes of one text.
+struct Reading {
+    print: u64,
+    source: DidSource,
+    /// As it came, without separators; `None` where nothing came.
+    text: Option<String>,
+    rewritten: Rewritten,
+    rule: Option<usize>,
 }
 
 impl<'t> Dialling<'t, '_, '_> {
-    fn rewritten(&mut self, rules: &NumberRules, source: DidSource) -> Rewritten {
+    /// The place of what `rules` make of a text, which is read once.
+    fn read(&mut self, rules: &NumberRules, source: DidSource) -> usize {
         let print = rules.fingerprint();
-        let known = self.known.iter().find(|(known, from, _)| (*known, *from) == (print, source));
-        if let Some((_, _, rewritten)) = known {
-            return rewritten.clone();
+        let is_it = |known: &Reading| (known.print, known.source) == (print, source);
+        if let Some(place) = self.known.iter().position(is_it) {
+            return place;
         }
         let text = dial_text(raw_text(self.attempt, source));
-        let rewritten = text.map_or(Rewritten::Unusable, |text| rules.rewrite(&text).0);
-        self.known.push((print, source, rewritten.clone()));
-        rewritten
+        let (rewritten, rule) =
+            text.as_deref().map_or((Rewritten::Unusable, None), |text| rules.rewrite(text));
+        self.known.push(Reading { print, source, text, rewritten, rule });
+        self.known.len() - 1
+    }
+
+    fn rewritten(&mut self, rules: &NumberRules, source: DidSource) -> Rewritten {
+        let place = self.read(rules, source);
+        self.known.get(place).map_or(Rewritten::Unusable, |known| known.rewritten.clone())
     }
 
     fn outcome(&mut self, trunk: &Trunk) -> Outcome<'t> {
@@ -241,23 +259,24 @@ impl<'t> Dialling<'t, '_, '_> {
     }
 
     /// Writes down what the trunk's rules made of each text, up to the one that was used.
-    fn narrate(&self, trunk: &Trunk, decision: &mut Decision) {
+    fn narrate(&mut self, trunk: &Trunk, decision: &mut Decision) {
         for source in &trunk.did_sources {
-            let Some(text) = dial_text(raw_text(self.attempt, *source)) else {
+            let place = self.read(&trunk.called, *source);
+            let Some(Reading { text: Some(text), rewritten, rule, .. }) = self.known.get(place)
+            else {
                 decision.note("dialled", format!("{source}: nothing"));
                 continue;
             };
-            let (rewritten, rule) = trunk.called.rewrite(&text);
-            let by = rule.map_or("as it is".to_owned(), |rule| format!("by rule {rule}"));
+            let by = By(*rule);
             match rewritten {
                 Rewritten::Number(number) => {
                     decision.note("dialled", format!("{source}: `{text}` is {number}, {by}"));
-                    let row = self.table.number(number);
+                    let row = self.table.number(*number);
                     if row.is_some_and(|row| self.table.belongs(row, trunk)) {
                         return;
                     }
                     let source = format!("{source}: ");
-                    if row.is_none() && self.narrate_national(trunk, &source, &text, decision) {
+                    if row.is_none() && self.narrate_national(trunk, &source, text, decision) {
                         return;
                     }
                 }
@@ -265,7 +284,7 @@ impl<'t> Dialling<'t, '_, '_> {
                     decision.note("dialled", format!("{source}: `{text}` is no number, {by}"));
                 }
                 Rewritten::Unusable => {
-                    if self.narrate_national(trunk, &format!("{source}: "), &text, decision) {
+                    if self.narrate_national(trunk, &format!("{source}: "), text, decision) {
                         return;
                     }
                     decision.note("dialled", format!("{source}: `{text}` is no number, {by}"));
@@ -292,6 +311,18 @@ impl<'t> Dialling<'t, '_, '_> {
             }
         }
         false
+    }
+}
+
+/// By which rule a text was rewritten, as a decision says it.
+struct By(Option<usize>);
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(rule) => write!(f, "by rule {rule}"),
+            None => f.write_str("as it is"),
+        }
     }
 }
 
@@ -484,7 +515,7 @@ fn caller(
         return withheld;
     };
     let (rewritten, rule) = trunk.calling.rewrite(&text);
-    let by = rule.map_or("as it is".to_owned(), |rule| format!("by rule {rule}"));
+    let by = By(rule);
     let is_one_of = |names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(&text));
     match rewritten {
         Rewritten::Anonymous => {
