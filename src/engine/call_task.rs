@@ -65,7 +65,9 @@ use crate::types::moment::Moment;
 use crate::types::number::E164;
 use futures_util::FutureExt;
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,11 +119,29 @@ pub(super) struct CallRoute {
     /// Max-Forwards that is left for a leg this call goes on to.
     pub(super) hops_left: u8,
     /// By which host the near leg's peer names numbers.
-    pub(super) peer_host: String,
+    pub(super) peer_host: PeerHost,
     /// It is recorded from its answer on.
     pub(super) record: bool,
     /// Who answers it is to be told from a machine.
     pub(super) screened: bool,
+}
+
+/// By which host a peer names numbers. Hardly a call asks, so it is written only then.
+#[derive(Clone, Debug)]
+pub(super) enum PeerHost {
+    /// As its gateway is configured.
+    Named(String),
+    /// By the address it calls from.
+    At(SocketAddr),
+}
+
+impl fmt::Display for PeerHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(host) => f.write_str(host),
+            Self::At(address) => write!(f, "{address}"),
+        }
+    }
 }
 
 /// Starts the task of a call. Its record is reported as opened before anything is said to the near leg.

@@ -17,6 +17,7 @@ use crate::engine::call_task::CallRoute;
 use crate::engine::call_task::CallSeed;
 use crate::engine::call_task::Near;
 use crate::engine::call_task::NearSeed;
+use crate::engine::call_task::PeerHost;
 use crate::engine::dialog_policy::dialog_policy;
 use crate::engine::inbound_digest;
 use crate::engine::inbound_digest::UNAUTHORIZED;
@@ -251,9 +252,9 @@ fn call_route(invitation: &Invitation, route: InboundRoute) -> CallRoute {
 }
 
 /// By which host the peer of a trunk names numbers: its gateway's, else the address it calls from.
-fn peer_host(trunk: &Trunk, remote: SocketAddr) -> String {
+fn peer_host(trunk: &Trunk, remote: SocketAddr) -> PeerHost {
     let gateway = trunk.outbound.as_ref().and_then(|outbound| outbound.gateways.first());
-    gateway.map_or_else(|| remote.to_string(), |gateway| gateway.uri.host.clone())
+    gateway.map_or(PeerHost::At(remote), |gateway| PeerHost::Named(gateway.uri.host.clone()))
 }
 
 /// A call whose record has begun.

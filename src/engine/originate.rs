@@ -19,6 +19,7 @@ use crate::engine::call_task;
 use crate::engine::call_task::CallRoute;
 use crate::engine::call_task::CallSeed;
 use crate::engine::call_task::NearSeed;
+use crate::engine::call_task::PeerHost;
 use crate::engine::errand::Ask;
 use crate::engine::errand::Snapshot;
 use crate::engine::leg_terms;
@@ -291,7 +292,7 @@ impl CallControl {
             passing: None,
             trail: Trail::default(),
             hops_left: plan.tries.first().map_or(0, |first| first.invite.max_forwards),
-            peer_host: peer_host.unwrap_or_default(),
+            peer_host: PeerHost::Named(peer_host.unwrap_or_default()),
         };
         let near = NearSeed::Dialled(plan);
         let seed = CallSeed { near, listener, log, setup, route, campaign };

@@ -23,7 +23,7 @@ impl SessionDescription {
     /// The description with each line as it came, ended by CRLF.
     #[must_use]
     pub fn write(&self) -> Vec<u8> {
-        let mut out = Text::default();
+        let mut out = Text::new();
         for line in self.all().lines() {
             out.bytes(&[line.kind, b'=']);
             out.bytes(line.value);
@@ -44,7 +44,7 @@ pub(super) const SECURE: &str = "RTP/SAVP";
 /// second stream for a second call.
 #[must_use]
 pub fn offer(caps: &Capabilities, local: &LocalMedia) -> Vec<u8> {
-    let mut out = Text::default();
+    let mut out = Text::new();
     out.session(local, "0 0");
     let codecs: Vec<(PayloadType, Codec)> =
         caps.codecs.iter().map(|codec| (caps.payload_type(*codec), *codec)).collect();
@@ -78,7 +78,7 @@ fn offered_keys(terms: &SrtpTerms) -> Vec<Written<'_>> {
 /// out of the call (RFC 3264 §8.2).
 #[must_use]
 pub fn answer_without_media(offer: &SessionDescription, local: &LocalMedia) -> Vec<u8> {
-    let mut out = Text::default();
+    let mut out = Text::new();
     out.session(local, &timing(offer.session()));
     for media in offer.media() {
         out.refusal(media);
@@ -110,7 +110,7 @@ pub(super) fn answer_text(
     local: &LocalMedia,
     stream: &StreamText<'_>,
 ) -> Vec<u8> {
-    let mut out = Text::default();
+    let mut out = Text::new();
     out.session(local, &timing(offer.session()));
     for (index, media) in offer.media().enumerate() {
         if index == accepted {
@@ -153,17 +153,24 @@ fn is_time(word: &[u8]) -> bool {
     word.len() <= 20 && word.iter().all(u8::is_ascii_digit)
 }
 
+/// Room for a plain description.
+const TEXT_BYTES: usize = 256;
+
 /// A description being written.
-#[derive(Default)]
 struct Text(Vec<u8>);
 
 impl Text {
+    fn new() -> Self {
+        Self(Vec::with_capacity(TEXT_BYTES))
+    }
+
     fn session(&mut self, local: &LocalMedia, timing: &str) {
-        let address = local.address;
-        let family = match address {
+        let family = match local.address {
             IpAddr::V4(_) => "IP4",
             IpAddr::V6(_) => "IP6",
         };
+        // Written once: an address costs more than all the rest.
+        let address = local.address.to_string();
         self.line("v=0");
         let (id, version) = (local.session_id, local.version);
         self.line(format_args!("o=- {id} {version} IN {family} {address}"));

@@ -45,6 +45,7 @@ use crate::types::agent::AgentKind;
 use crate::types::cause::HangupCause;
 use crate::types::transport::Transport;
 use bytes::Bytes;
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -443,7 +444,11 @@ fn from_user(caller: &str) -> String {
 }
 
 /// What the dialog of a caller must do.
-pub(crate) fn invited_command(dialog: DialogId, output: LegOutput, host: &str) -> Option<Command> {
+pub(crate) fn invited_command(
+    dialog: DialogId,
+    output: LegOutput,
+    host: &dyn Display,
+) -> Option<Command> {
     match output {
         LegOutput::Progress { status, body } => Some(Command::Progress { dialog, status, body }),
         LegOutput::Answer(body) => Some(Command::Accept { dialog, body }),

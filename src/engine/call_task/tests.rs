@@ -124,7 +124,7 @@ fn route() -> CallRoute {
         passing: None,
         trail: Default::default(),
         hops_left: 70,
-        peer_host: String::new(),
+        peer_host: PeerHost::Named(String::new()),
         record: false,
         screened: false,
     }

@@ -32,6 +32,7 @@ use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::moment::Moment;
 use bytes::Bytes;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,7 +145,11 @@ impl Carried {
 }
 
 /// What a dialog must do for its call. `host` is the peer's, for addresses of telephone numbers.
-pub(crate) fn command_of(dialog: DialogId, output: LegOutput, host: &str) -> Option<Command> {
+pub(crate) fn command_of(
+    dialog: DialogId,
+    output: LegOutput,
+    host: &dyn Display,
+) -> Option<Command> {
     Some(match output {
         LegOutput::Acknowledge(body) => Command::Acknowledge { dialog, body },
         LegOutput::AnswerReoffer(body) => Command::AnswerReinvite { dialog, body },
@@ -184,7 +189,7 @@ pub(crate) fn command_of(dialog: DialogId, output: LegOutput, host: &str) -> Opt
 }
 
 /// Whom a REFER names: a peer by its address, a number at the peer that is to call it.
-fn refer_to(target: &DialTarget, host: &str) -> String {
+fn refer_to(target: &DialTarget, host: &dyn Display) -> String {
     match target {
         DialTarget::Number { to, .. } => format!("sip:{}@{host}", to.as_str()),
         DialTarget::Uri { uri, .. } => uri.as_str().to_owned(),

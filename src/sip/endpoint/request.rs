@@ -36,6 +36,7 @@ use crate::types::cause::HangupCause;
 use crate::types::transport::Advertised;
 use crate::types::transport::Transport;
 use bytes::Bytes;
+use std::io::Write as _;
 use std::net::SocketAddr;
 
 /// The type of session descriptions.
@@ -43,6 +44,13 @@ pub(super) const SDP: &str = "application/sdp";
 
 /// The methods every dialog takes.
 const METHODS: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, NOTIFY";
+const METHODS_AND_UPDATE: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, NOTIFY, UPDATE";
+const METHODS_AND_REFER: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, NOTIFY, REFER";
+const METHODS_AND_BOTH: &str =
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, NOTIFY, UPDATE, REFER";
+
+/// Bytes of a Contact beside its user and host.
+const CONTACT_BYTES: usize = 32;
 
 /// Who writes a message: what stands in Via, Contact, `Server` and `User-Agent`.
 #[derive(Clone, Copy)]
@@ -72,15 +80,13 @@ impl<'a> Sender<'a> {
     }
 
     /// What is accepted, and so what `Allow` says.
-    pub(super) fn allow(&self) -> String {
-        let mut methods = METHODS.to_owned();
-        if self.policy.takes_update {
-            methods.push_str(", UPDATE");
+    pub(super) const fn allow(&self) -> &'static str {
+        match (self.policy.takes_update, self.policy.takes_refer) {
+            (false, false) => METHODS,
+            (true, false) => METHODS_AND_UPDATE,
+            (false, true) => METHODS_AND_REFER,
+            (true, true) => METHODS_AND_BOTH,
         }
-        if self.policy.takes_refer {
-            methods.push_str(", REFER");
-        }
-        methods
     }
 
     /// The extensions supported; empty when there are none.
@@ -90,7 +96,8 @@ impl<'a> Sender<'a> {
             (self.policy.reliable != Reliable::Off, policy::RELIABLE),
             (self.takes_replaces, policy::REPLACES),
         ];
-        let mut text = String::new();
+        // Room for all of them.
+        let mut text = String::with_capacity(32);
         for (_, tag) in tags.iter().filter(|(is_supported, _)| *is_supported) {
             text.push_str(if text.is_empty() { "" } else { ", " });
             text.push_str(tag);
@@ -109,13 +116,15 @@ impl<'a> Sender<'a> {
 
     /// The value of our Contact, with this user part.
     pub(super) fn contact(&self, user: &[u8]) -> Bytes {
-        let mut value = b"<sip:".to_vec();
+        let mut value = Vec::with_capacity(CONTACT_BYTES + user.len() + self.host.len());
+        value.extend_from_slice(b"<sip:");
         if !user.is_empty() {
             value.extend_from_slice(user);
             value.push(b'@');
         }
         value.extend_from_slice(self.host.as_bytes());
-        value.extend_from_slice(format!(":{}", self.port).as_bytes());
+        // Writing to a vector cannot fail.
+        write!(value, ":{}", self.port).unwrap_or_default();
         match self.transport {
             Transport::Udp => {}
             Transport::Tcp | Transport::Tls => {
@@ -482,6 +491,22 @@ mod tests {
         }
         let stream = flow(7, Transport::Tcp, "198.51.100.7:40001");
         assert_eq!(hop(stream, "sip:sbc.example.com"), None, "the connection is there");
+    }
+
+    #[test]
+    fn what_is_accepted_is_announced_by_the_policy() {
+        for (takes_update, takes_refer, more) in [
+            (false, false, ""),
+            (true, false, ", UPDATE"),
+            (false, true, ", REFER"),
+            (true, true, ", UPDATE, REFER"),
+        ] {
+            let policy = DialogPolicy { takes_update, takes_refer, ..DialogPolicy::default() };
+            let (host, product, transport) = ("192.0.2.1", "x", Transport::Udp);
+            let takes_replaces = false;
+            let sender = Sender { host, port: 5060, transport, product, policy, takes_replaces };
+            assert_eq!(sender.allow(), format!("{METHODS}{more}"));
+        }
     }
 
     #[test]

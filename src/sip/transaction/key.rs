@@ -83,8 +83,9 @@ macro_rules! random_text {
             /// The text of the parameter.
             #[must_use]
             pub fn to_text(self) -> Vec<u8> {
-                let mut text = $prefix.to_vec();
-                text.extend(format!("{:016x}", self.0).bytes());
+                let mut text = Vec::with_capacity($prefix.len() + HEX_DIGITS);
+                text.extend_from_slice($prefix);
+                write_hex(self.0, &mut text);
                 text
             }
         }
@@ -99,6 +100,15 @@ random_text! {
 random_text! {
     /// A tag of ours: 64 random bits.
     Tag, &b""[..]
+}
+
+/// Hex digits of a number of 64 bits.
+const HEX_DIGITS: usize = 16;
+
+/// Writes 16 lower-case hex digits. By hand: each answer has a tag.
+fn write_hex(number: u64, out: &mut Vec<u8>) {
+    let digits = (0..HEX_DIGITS).rev().map(|place| (number >> (4 * place)) as u8 & 0xf);
+    out.extend(digits.map(|digit| if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }));
 }
 
 /// Reads exactly 16 lower-case hex digits.
