@@ -720,3 +720,73 @@ async fn what_is_erased_on_one_node_is_gone_from_memory_and_disk_of_every_node()
     assert_eq!(first.count(&left).await, 0);
     assert_eq!(first.count("SELECT count(*) FROM calls WHERE caller = 'erased'").await, 3);
 }
+
+/// Lets the node that logs in as `second` in, or not.
+async fn let_in(switch: &Switch, is_let_in: bool) {
+    let role = if is_let_in { "LOGIN" } else { "NOLOGIN" };
+    let sql = format!(
+        "ALTER ROLE second {role}; \
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'second' AND '{role}' = 'NOLOGIN'"
+    );
+    postgres::execute(&switch.database, &sql).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_was_cut_off_erases_what_it_kept_when_it_is_back_and_after_a_death_too() {
+    let (victim, first) = Victim::start().await;
+    // Records come as if their calls had ended some time ago: those of this minute are not erased yet.
+    let setting = format!(
+        "CREATE ROLE second LOGIN SUPERUSER; \
+         ALTER TABLE calls ADD CONSTRAINT whimsical CHECK (dialled IS DISTINCT FROM '{TONE}'); \
+         CREATE FUNCTION long_ago() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             NEW.ended_at := NEW.ended_at - interval '5 minutes'; RETURN NEW; END $$; \
+         CREATE TRIGGER long_ago BEFORE INSERT OR UPDATE ON calls FOR EACH ROW EXECUTE FUNCTION long_ago()"
+    );
+    postgres::execute(&first.database, &setting).await.unwrap();
+    let login = victim.cluster.options("tandem").username("second");
+    let mut second = Switch::start_beside(&first, login).await;
+    let (client, beside) = (Client::of(&first).await, Client::of(&second).await);
+    second.wait_for_readiness("database", true).await;
+    first.wait_for_count("SELECT count(*) FROM nodes", 2).await;
+    let of_second = |switch: &Switch| files_with(&switch.data_dir().join("journal"), PERSON);
+    let call = |switch: &Switch, number: &'static str, last: u8| {
+        Sipp::new("bye-at-once", switch.caller(last), switch.udp, number)
+    };
+    // One that is stored, with its signalling in the node's memory, and one that the database refuses for ever.
+    call(&second, ECHO, 3).succeeds().await;
+    first.wait_for_count(CLOSED_ONCE, 1).await;
+    first.wait_for_count("SELECT count(DISTINCT call_id) FROM sip_messages", 1).await;
+    call(&second, TONE, 4).succeeds().await;
+    second.wait_for_metric("records_rejected_total", |rejected| rejected >= 1.0).await;
+    let stored = first.text("SELECT string_agg(id::text, ',') FROM calls").await;
+    for round in 1..=2 {
+        let_in(&first, false).await;
+        second.wait_for_readiness("database", false).await;
+        call(&second, ECHO, 4 + round).succeeds().await;
+        second.wait_for_metric("journal_waiting_bytes", |bytes| bytes > 0.0).await;
+        let wish = format!("{{\"number\": \"+{PERSON}\"}}");
+        let erased = client.ask(("POST", &demo_path("privacy/erase")), &wish).await;
+        assert_eq!(erased.status, 200, "{}", erased.body);
+        // The first is done; the list has the second's alone.
+        first.wait_for_count("SELECT count(*) FROM erasures", 1).await;
+        assert!(!of_second(&second).is_empty(), "round {round}");
+        if round == 2 {
+            second.kill().await;
+        }
+        let_in(&first, true).await;
+        if round == 2 {
+            second.restart().await;
+        }
+        second.wait_for_readiness("database", true).await;
+        let came = i64::from(round) + 1;
+        let late = "SELECT count(*) FROM calls WHERE caller = 'erased'";
+        first.wait_for_count(late, came).await;
+        first.wait_for_count("SELECT count(*) FROM erasures", 0).await;
+        assert_eq!(of_second(&second), Vec::<String>::new(), "round {round}\n{}", second.log());
+        if round == 1 {
+            forgets_signalling(&beside, &stored).await;
+        }
+        let left = "SELECT count(*) FROM sip_messages WHERE tenant_id IS NOT NULL";
+        assert_eq!(first.count(left).await, 0, "round {round}");
+    }
+}

@@ -6,14 +6,32 @@ use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::wish::Sent;
 use crate::store::privacy;
+use crate::store::privacy::ExportRow;
 use crate::store::resource::Fault;
 use crate::types::number::E164;
 use axum::Extension;
 use axum::Json;
+use axum::body::Body;
+use axum::body::Bytes;
 use axum::extract::State;
+use axum::http::HeaderValue;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use futures_util::stream;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
+use std::io;
+use tokio::sync::mpsc;
+
+/// Rows that wait for a client to take them, and bytes that are sent at once.
+const ROWS_WAITING: usize = 64;
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// Tables that are told of without a row as well.
+const ALWAYS: [&str; 6] =
+    ["calls", "call_events", "sip_messages", "recordings", "transcripts", "audit_log"];
 
 /// Whose data is meant.
 #[derive(Debug, Deserialize)]
@@ -30,23 +48,82 @@ pub(super) struct ErasedView {
     rows: i64,
 }
 
-/// What there is.
-#[derive(Serialize)]
-pub(super) struct ExportView {
-    /// Rows by table.
-    found: Value,
-}
-
 pub(super) async fn export(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
     sent: Sent,
-) -> Result<Json<ExportView>, ApiError> {
+) -> Result<Response, ApiError> {
+    let id = &caller.request_id;
     let number = number(&caller, sent)?;
-    let whose = (&caller.holder, caller.tenant()?);
-    let found = privacy::export(&context.database, whose, number).await;
-    let found = found.map_err(|fault| error::fault(fault, &caller.request_id))?;
-    Ok(Json(ExportView { found }))
+    let whose = (caller.holder.clone(), caller.tenant()?);
+    let (rows_in, mut rows) = mpsc::channel(ROWS_WAITING);
+    tokio::spawn(privacy::export(context.database.clone(), whose, number, rows_in));
+    // With the first row it is known that there is an answer.
+    let first = rows.recv().await.transpose().map_err(|failed| error::database(&failed, id))?;
+    let text = ExportText::default();
+    let pieces = stream::unfold(Some((text, first, rows)), async |going| {
+        let (mut text, first, mut rows) = going?;
+        let mut piece = String::new();
+        let mut next = match first {
+            Some(row) => Some(Ok(row)),
+            None => rows.recv().await,
+        };
+        while let Some(row) = next {
+            match row {
+                Ok(row) => text.row(&row, &mut piece),
+                // What is not whole shows it: the answer breaks off.
+                Err(failed) => {
+                    tracing::warn!(error = %failed, "an export breaks off");
+                    return Some((Err(io::Error::other("the database failed")), None));
+                }
+            }
+            if piece.len() >= PIECE_BYTES {
+                return Some((Ok(Bytes::from(piece)), Some((text, None, rows))));
+            }
+            next = rows.recv().await;
+        }
+        text.end(&mut piece);
+        Some((Ok(Bytes::from(piece)), None))
+    });
+    let kind = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("private, no-store")),
+    ];
+    Ok((kind, Body::from_stream(pieces)).into_response())
+}
+
+/// The export as it is written: `{"found": {TABLE: [ROW, ...], ...}}`, row by row.
+#[derive(Default)]
+struct ExportText {
+    /// The tables with rows, the present one last.
+    tables: Vec<String>,
+}
+
+impl ExportText {
+    fn row(&mut self, row: &ExportRow, to: &mut String) {
+        if self.tables.last() == Some(&row.of_table) {
+            to.push(',');
+        } else {
+            self.table(&row.of_table, to);
+        }
+        to.push_str(&row.shown.to_string());
+    }
+
+    fn table(&mut self, name: &str, to: &mut String) {
+        to.push_str(if self.tables.is_empty() { "{\"found\":{" } else { "]," });
+        to.push_str(&Value::from(name).to_string());
+        to.push_str(":[");
+        self.tables.push(name.to_owned());
+    }
+
+    fn end(mut self, to: &mut String) {
+        for name in ALWAYS {
+            if !self.tables.iter().any(|table| table == name) {
+                self.table(name, to);
+            }
+        }
+        to.push_str("]}}");
+    }
 }
 
 pub(super) async fn erase(
@@ -69,4 +146,29 @@ fn number(caller: &Caller, sent: Sent) -> Result<E164, ApiError> {
     let why = "it is a number in the international form";
     let number = sent.wish::<NumberWish>(id)?.number.parse();
     number.map_err(|_| error::fault(Fault::invalid("number", why), id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_export_is_written_as_one_object_of_all_its_tables() {
+        let written = |rows: &[(&str, Value)]| -> Value {
+            let (mut text, mut to) = (ExportText::default(), String::new());
+            for (table, shown) in rows {
+                let row = ExportRow { of_table: (*table).to_owned(), shown: shown.clone() };
+                text.row(&row, &mut to);
+            }
+            text.end(&mut to);
+            serde_json::from_str(&to).unwrap()
+        };
+        let none = written(&[]);
+        assert_eq!(none["found"].as_object().map(serde_json::Map::len), Some(ALWAYS.len()));
+        let rows = [("calls", json!({"a": 1})), ("calls", json!({"a": 2})), ("x", json!({}))];
+        let found = &written(&rows)["found"];
+        assert_eq!(found["calls"], json!([{"a": 1}, {"a": 2}]));
+        assert_eq!((&found["x"], &found["transcripts"]), (&json!([{}]), &json!([])));
+    }
 }

@@ -498,7 +498,7 @@ const REST: [Route; 7] = [
         ("POST", "/api/v1/tenants/{tenant_id}/privacy/export"),
         Access::Tenant(ADMIN),
         asks(Some("NumberWish"), 200, "PersonalData"),
-        "Gives everything that happened to the tenant in which a number stands, at most 10000 rows of each table.",
+        "Gives everything that happened to the tenant in which a number stands, row by row, however much it is.",
         || post(privacy::export),
     ),
     route(

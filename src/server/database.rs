@@ -24,6 +24,7 @@ use crate::store::key_ring::KeyRing;
 use crate::store::leftovers;
 use crate::store::migrate;
 use crate::store::migrate::SchemaError;
+use crate::store::node_identity;
 use crate::store::private_cluster::ClusterError;
 use crate::store::private_cluster::Durability;
 use crate::store::private_cluster::PrivateCluster;
@@ -183,14 +184,23 @@ pub(super) async fn start(
     let sink = move |changes: Vec<Change>| own.apply(changes);
     let mut follower = changes::follow(database.clone(), composers, Some(table_file), known, sink);
     let (follow, keys, erased) = (follower.status(), follower.keys(), follower.erased());
-    let numbers = follower.erased_numbers();
     let dir = data_dir.join(JOURNAL_DIR);
     let opened = tokio::task::spawn_blocking(move || Journal::open(&dir)).await;
     let journal = match opened {
         Ok(journal) => Arc::new(journal?),
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     };
-    tokio::spawn(leftovers::erase(Arc::clone(&journal), database.clone(), numbers));
+    let of_node = data_dir.clone();
+    let identity = tokio::task::spawn_blocking(move || node_identity::of(&of_node)).await;
+    let identity = match identity {
+        Ok(identity) => identity.map_err(|source| StartError::System {
+            what: "write the node's identity into its data directory",
+            source,
+        })?,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    };
+    let erasures = follower.erasures(identity);
+    tokio::spawn(leftovers::erase(Arc::clone(&journal), database.clone(), erasures));
     let (upload_stop, upload_stopping) = watch::channel(false);
     let uploader = Uploader::new(&journal, database.clone());
     let caught_up = uploader.caught_up();

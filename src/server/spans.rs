@@ -98,7 +98,7 @@ pub(super) fn start(
         resource: vec![
             ("service.name", settings.service_name.clone()),
             ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("service.instance.id", clock::new_node_id().to_string()),
+            ("service.instance.id", clock::new_uuid().to_string()),
         ],
         client,
         waiting,

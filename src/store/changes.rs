@@ -7,8 +7,9 @@ use crate::store::campaigns;
 use crate::store::campaigns::CampaignRow;
 use crate::store::database::Database;
 use crate::store::database::within;
+use crate::store::erasures;
+use crate::store::erasures::Erasure;
 use crate::store::key_ring::KeyRing;
-use crate::store::leftovers::ErasedNumber;
 use crate::store::numbers;
 use crate::store::numbers::NumberRow;
 use crate::store::routing_profiles;
@@ -25,6 +26,7 @@ use crate::store::trunks::TrunkRow;
 use crate::types::id::AiProfileId;
 use crate::types::id::CallId;
 use crate::types::id::CampaignId;
+use crate::types::id::NodeId;
 use crate::types::id::NumberId;
 use crate::types::id::RoutingProfileId;
 use crate::types::id::TenantId;
@@ -49,8 +51,6 @@ use uuid::Uuid;
 pub(crate) const CHANNEL: &str = "tandem_routing";
 /// The channel on which nodes hear of calls whose data are erased: their identities, with commas between.
 pub(crate) const ERASED: &str = "tandem_erased";
-/// The channel on which they hear of numbers that are erased: a JSON object of `tenant` and `digits`.
-const ERASED_NUMBER: &str = "tandem_erased_number";
 /// Such news that wait: it is taken at once.
 const ERASED_WAITING: usize = 64;
 /// Changes are read this often without a notification too: a connection can die silently.
@@ -89,8 +89,16 @@ pub struct Follower<S> {
     file_trunks: Vec<TrunkId>,
     /// Who wants to know of calls whose data are erased.
     erased: Option<mpsc::Sender<Vec<CallId>>>,
-    /// Who wants to know of the numbers.
-    erased_numbers: Option<mpsc::Sender<ErasedNumber>>,
+    /// Who erases what this node keeps, and which erasures that was told of.
+    erasing: Option<Erasing>,
+}
+
+#[derive(Debug)]
+struct Erasing {
+    node: NodeId,
+    is_new: bool,
+    told: mpsc::Sender<Erasure>,
+    under_way: HashSet<Uuid>,
 }
 
 struct Tickers {
@@ -158,7 +166,7 @@ pub fn follow<S: FnMut(Vec<Change>)>(
         trunk_rows,
         file_trunks,
         erased: None,
-        erased_numbers: None,
+        erasing: None,
     }
 }
 
@@ -178,12 +186,13 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
         told
     }
 
-    /// The numbers that are erased, in the same way: what is on this node's disk of them has to go.
+    /// What `node` has to erase of what it keeps itself, also what it was told to while it was cut off; each once in
+    /// the life of this process. `is_new`: there was no such node before this start.
     #[must_use]
-    pub fn erased_numbers(&mut self) -> mpsc::Receiver<ErasedNumber> {
-        let (erased, told) = mpsc::channel(ERASED_WAITING);
-        self.erased_numbers = Some(erased);
-        told
+    pub fn erasures(&mut self, (node, is_new): (NodeId, bool)) -> mpsc::Receiver<Erasure> {
+        let (told, erasures) = mpsc::channel(ERASED_WAITING);
+        self.erasing = Some(Erasing { node, is_new, told, under_way: HashSet::new() });
+        erasures
     }
 
     /// The keys of the API as they were read last; lives on while it runs.
@@ -237,37 +246,66 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
         let mut listener = within(ANSWER_MAX, PgListener::connect_with(node)).await?;
         // Reconnecting is done here, so that what was missed is read after listening began again.
         listener.eager_reconnect(false);
-        within(ANSWER_MAX, listener.listen_all([CHANNEL, ERASED, ERASED_NUMBER])).await?;
+        within(ANSWER_MAX, listener.listen_all([CHANNEL, ERASED, erasures::CHANNEL])).await?;
+        // Before all else: what is erased from now on is noted for this node.
+        self.register().await?;
         self.catch_up().await?;
+        self.tell_erasures().await?;
         loop {
             tokio::select! {
                 notification = listener.try_recv() => match notification? {
                     Some(told) if told.channel() == ERASED => self.tell_erased(told.payload()).await,
-                    Some(told) if told.channel() == ERASED_NUMBER => {
-                        self.tell_erased_number(told.payload()).await;
+                    Some(told) if told.channel() == erasures::CHANNEL => {
+                        self.tell_erasures().await?;
                     }
                     Some(_) => self.catch_up().await?,
                     None => return Err(sqlx::Error::PoolClosed),
                 },
-                _ = tickers.poll.tick() => self.catch_up().await?,
+                _ = tickers.poll.tick() => {
+                    self.catch_up().await?;
+                    self.tell_erasures().await?;
+                }
                 _ = tickers.file.tick() => self.write_file().await,
                 _ = tickers.prune.tick() => {
                     let prune = sqlx::query(PRUNE).execute(self.database.node());
                     within(READ_MAX, prune).await?;
+                    self.register().await?;
+                    within(READ_MAX, erasures::forget_lost_nodes(&self.database)).await?;
                 }
             }
             *pause = RETRY_FIRST;
         }
     }
 
-    async fn tell_erased_number(&self, told: &str) {
-        let told: serde_json::Value = serde_json::from_str(told).unwrap_or_default();
-        let text = |name: &str| told.get(name).and_then(|value| value.as_str());
-        let tenant = text("tenant").and_then(|tenant| tenant.parse().ok());
-        let digits = text("digits").map(str::to_owned).filter(|digits| !digits.is_empty());
-        if let (Some(erased), Some((tenant, digits))) = (&self.erased_numbers, tenant.zip(digits)) {
-            drop(erased.send(ErasedNumber { tenant, digits }).await);
+    /// Tells the database that this node is there.
+    async fn register(&mut self) -> sqlx::Result<()> {
+        let Some(erasing) = &mut self.erasing else { return Ok(()) };
+        let was_known = within(ANSWER_MAX, erasures::register(&self.database, erasing.node)).await?;
+        if !was_known && !std::mem::replace(&mut erasing.is_new, false) {
+            tracing::warn!(
+                "this node was away for 30 days, or its database is another: numbers that were erased meanwhile may \
+                 come back with its records, and are to be erased again"
+            );
         }
+        Ok(())
+    }
+
+    /// Tells what this node has to erase and was not told yet.
+    async fn tell_erasures(&mut self) -> sqlx::Result<()> {
+        let Some(erasing) = &mut self.erasing else { return Ok(()) };
+        let left = within(ANSWER_MAX, erasures::of(&self.database, erasing.node)).await?;
+        erasing.under_way.retain(|id| left.iter().any(|erasure| erasure.id == *id));
+        for erasure in left {
+            if !erasing.under_way.insert(erasure.id) {
+                continue;
+            }
+            // At the end of the node nobody listens any more.
+            if let Some(erased) = self.erased.as_ref().filter(|_| !erasure.calls.is_empty()) {
+                drop(erased.send(erasure.calls.clone()).await);
+            }
+            drop(erasing.told.send(erasure).await);
+        }
+        Ok(())
     }
 
     async fn tell_erased(&self, calls: &str) {

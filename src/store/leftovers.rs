@@ -3,12 +3,13 @@
 
 use crate::store::database::Database;
 use crate::store::database::within;
+use crate::store::erasures;
+use crate::store::erasures::Erasure;
 use crate::store::journal::Journal;
 use crate::store::journal::Progress;
 use crate::store::journal::REJECTED;
 use crate::store::privacy;
 use crate::store::wire::Entry;
-use crate::types::id::TenantId;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,47 +23,26 @@ const RETRY: Duration = Duration::from_secs(10);
 /// Longest time for that.
 const ERASE_MAX: Duration = Duration::from_secs(300);
 
-/// A number whose personal data a tenant had erased, by its digits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ErasedNumber {
-    pub(crate) tenant: TenantId,
-    pub(crate) digits: String,
-}
-
-/// Erases what this node has of each number, until nobody tells any more.
+/// Erases what this node has of each number, until nobody tells any more. What is not done when the node ends is told
+/// again after its next start.
 pub async fn erase(
     journal: Arc<Journal>,
     database: Database,
-    mut told: mpsc::Receiver<ErasedNumber>,
+    mut told: mpsc::Receiver<Erasure>,
 ) {
-    while let Some(number) = told.recv().await {
-        let (dir, of) = (journal.dir().join(REJECTED), number.clone());
-        let removed = tokio::task::spawn_blocking(move || remove_rejected(&dir, &of)).await;
-        match removed {
-            Ok(Ok(0)) => {}
-            Ok(Ok(count)) => {
-                tracing::info!(count, "refused records of an erased number are deleted")
-            }
-            Ok(Err(error)) => {
-                tracing::error!(%error, "refused records of an erased number are left")
-            }
-            Err(_) => tracing::error!("deleting refused records panicked"),
-        }
-        // What is in the file goes with it once all of it is in the database.
-        let (waits, from) = (journal.health().waiting_bytes() > 0, journal.renew());
-        if waits {
-            // One after the other would hold up those that come next.
-            tokio::spawn(erase_late(Arc::clone(&journal), database.clone(), (number, from)));
-        }
+    while let Some(erasure) = told.recv().await {
+        // One after the other would hold up those that come next. The database tells so many at once.
+        tokio::spawn(erase_one(Arc::clone(&journal), database.clone(), erasure));
     }
 }
 
-/// Erases a number again, once what was on its way is in the database.
-async fn erase_late(
-    journal: Arc<Journal>,
-    database: Database,
-    (number, from): (ErasedNumber, u64),
-) {
+async fn erase_one(journal: Arc<Journal>, database: Database, erasure: Erasure) {
+    while !erase_rejected(&journal, &erasure).await {
+        tokio::time::sleep(RETRY).await;
+    }
+    // What is in the file goes with it once all of it is in the database. Some may have come there after the number
+    // was erased, so it is erased once more even where nothing waits.
+    let from = journal.renew();
     let mut progress = journal.progress();
     let is_renewed = |progress: &Progress| progress.segment > from || progress.closed;
     if progress.wait_for(is_renewed).await.is_err() {
@@ -71,22 +51,49 @@ async fn erase_late(
     while journal.has_segment_up_to(from) {
         tokio::time::sleep(PERIOD).await;
     }
-    loop {
-        let again = privacy::erase_again(&database, number.tenant, &number.digits);
-        match within(ERASE_MAX, again).await {
-            Ok(true) => return,
-            // A call with it runs, or ended a moment ago: its record is still written.
-            Ok(false) => {}
-            Err(error) => {
-                tracing::warn!(%error, "late records of an erased number are left for now")
-            }
-        }
+    while !erase_late(&database, &erasure).await {
         tokio::time::sleep(RETRY).await;
     }
 }
 
-/// Deletes the refused records of `number`'s tenant in which it stands; how many.
-fn remove_rejected(dir: &Path, number: &ErasedNumber) -> io::Result<usize> {
+/// True once no refused record of the number is left.
+async fn erase_rejected(journal: &Journal, erasure: &Erasure) -> bool {
+    let (dir, of) = (journal.dir().join(REJECTED), erasure.clone());
+    let removed = tokio::task::spawn_blocking(move || remove_rejected(&dir, &of)).await;
+    match removed {
+        Ok(Ok(0)) => true,
+        Ok(Ok(count)) => {
+            tracing::info!(count, "refused records of an erased number are deleted");
+            true
+        }
+        Ok(Err(error)) => {
+            tracing::error!(%error, "refused records of an erased number are left for now");
+            false
+        }
+        Err(_) => {
+            tracing::error!("deleting refused records panicked");
+            false
+        }
+    }
+}
+
+/// Erases a number again, now that what was on its way is in the database; true once the node is done with it.
+async fn erase_late(database: &Database, erasure: &Erasure) -> bool {
+    let work = async {
+        // While a call with it runs, or ended a moment ago, its record is still written.
+        if !privacy::erase_again(database, erasure).await? {
+            return Ok(false);
+        }
+        erasures::done(database, erasure).await.map(|()| true)
+    };
+    within(ERASE_MAX, work).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "late records of an erased number are left for now");
+        false
+    })
+}
+
+/// Deletes the refused records of the erasure's tenant in which its number stands; how many.
+fn remove_rejected(dir: &Path, number: &Erasure) -> io::Result<usize> {
     let files = match std::fs::read_dir(dir) {
         Ok(files) => files,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
@@ -124,14 +131,16 @@ fn names(text: &[u8], digits: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::clock;
+    use crate::types::id::TenantId;
     use serde_json::json;
 
     #[test]
     fn only_refused_records_of_the_tenant_that_name_the_number_go() {
         let dir = std::env::temp_dir().join(format!("tandem-left-{:016x}", clock::random_u64()));
         let tenant = TenantId::from_uuid(clock::new_uuid());
-        let of = || ErasedNumber { tenant, digits: "15550177".to_owned() };
-        assert_eq!(remove_rejected(&dir, &of()).unwrap(), 0);
+        let (id, node, digits) = (clock::new_uuid(), clock::new_node_id(), "15550177".to_owned());
+        let erasure = Erasure { id, node, tenant, digits, calls: Vec::new() };
+        assert_eq!(remove_rejected(&dir, &erasure).unwrap(), 0);
         std::fs::create_dir(&dir).unwrap();
         let put = |name: &str, tenant: TenantId, caller: &str| {
             let entry = json!({
@@ -146,7 +155,7 @@ mod tests {
         put("longer", tenant, "+155501771");
         put("others", TenantId::from_uuid(clock::new_uuid()), "+15550177");
         std::fs::write(dir.join("segment-1-0.rotten"), "15550177").unwrap();
-        assert_eq!(remove_rejected(&dir, &of()).unwrap(), 2);
+        assert_eq!(remove_rejected(&dir, &erasure).unwrap(), 2);
         let mut left: Vec<_> = std::fs::read_dir(&dir)
             .unwrap()
             .map(|file| file.unwrap().file_name().into_string().unwrap())

@@ -5,15 +5,18 @@ use crate::store::api_keys::KeyHolder;
 use crate::store::audit_log;
 use crate::store::audit_log::Entry;
 use crate::store::database::Database;
+use crate::store::erasures;
+use crate::store::erasures::Erasure;
 use crate::store::resource::Fault;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
-use crate::types::limit::EXPORT_ROWS_MAX;
 use crate::types::number::E164;
+use futures_util::TryStreamExt;
 use serde_json::Value;
 use serde_json::json;
 use sqlx::Postgres;
 use sqlx::Transaction;
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// Rows deleted at once: short transactions, between which others write.
@@ -26,6 +29,15 @@ pub struct Forgotten {
     pub what: String,
     /// How many rows.
     pub deleted: i64,
+}
+
+/// A row of the export.
+#[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
+pub struct ExportRow {
+    /// Its table.
+    pub of_table: String,
+    /// Its values, by column.
+    pub shown: Value,
 }
 
 /// Deletes a batch of what is over its tenants' time, and records of nobody that are older than so many days.
@@ -42,26 +54,47 @@ pub async fn forget_all_tenants(
     sqlx::query_as(FORGET).bind(BATCH).bind(days).fetch_all(database.node()).await
 }
 
-/// Everything that happened to `tenant` in which `number` stands, by table.
-///
-/// # Errors
-///
-/// When the database fails.
+/// A row of the export, and the table it is of.
+#[derive(Debug, sqlx::FromRow)]
+pub struct ExportRow {
+    /// The table.
+    pub of_table: String,
+    /// The row, by column.
+    pub shown: Value,
+}
+
+/// Tells `rows` everything that happened to `tenant` in which `number` stands, row by row, those of a table behind each
+/// other, and at last why that was all, if the database failed. That it was asked for is in the audit log before the
+/// first. Ends early when nobody takes them any more.
 pub async fn export(
-    database: &Database,
-    (holder, tenant): (&KeyHolder, TenantId),
+    database: Database,
+    (holder, tenant): (KeyHolder, TenantId),
     number: E164,
-) -> Result<Value, Fault> {
-    let mut transaction = database.begin_long().await?;
-    let found: Value = sqlx::query_scalar(EXPORT)
-        .bind(tenant.uuid())
-        .bind(digits_of(&number))
-        .bind(EXPORT_ROWS_MAX)
-        .fetch_one(&mut *transaction)
-        .await?;
-    note(&mut transaction, (holder, tenant), "export", json!({})).await?;
+    rows: mpsc::Sender<sqlx::Result<ExportRow>>,
+) {
+    if let Err(error) = try_export(&database, (&holder, tenant), number, &rows).await {
+        drop(rows.send(Err(error)).await);
+    }
+}
+
+async fn try_export(
+    database: &Database,
+    whose: (&KeyHolder, TenantId),
+    number: E164,
+    rows: &mpsc::Sender<sqlx::Result<ExportRow>>,
+) -> sqlx::Result<()> {
+    let mut transaction = database.begin_all_tenants().await?;
+    note(&mut transaction, whose, "export", json!({})).await?;
     transaction.commit().await?;
-    Ok(found)
+    let mut transaction = database.begin_long().await?;
+    let query = sqlx::query_as(EXPORT).bind(whose.1.uuid()).bind(digits_of(&number));
+    let mut found = query.fetch(&mut *transaction);
+    while let Some(row) = found.try_next().await? {
+        if rows.send(Ok(row)).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 /// Takes `number` out of everything that happened to `tenant`; how many rows were changed or deleted, and the calls
@@ -104,8 +137,8 @@ pub async fn erase(
         .fetch_all(&mut *transaction)
         .await?;
     let rows = erase_rows(&mut transaction, tenant, digits).await?;
-    let told = json!({ "tenant": tenant.to_string(), "digits": digits }).to_string();
-    sqlx::query(TELL_NODES).bind(told).execute(&mut *transaction).await?;
+    let erasure = (clock::new_uuid(), tenant, digits);
+    erasures::note(&mut transaction, erasure, &calls).await?;
     note(&mut transaction, (holder, tenant), "erase", json!({ "rows": rows })).await?;
     transaction.commit().await?;
     Ok((rows, calls.into_iter().map(CallId::from_uuid).collect()))
@@ -117,11 +150,8 @@ pub async fn erase(
 /// # Errors
 ///
 /// When the database fails.
-pub(crate) async fn erase_again(
-    database: &Database,
-    tenant: TenantId,
-    digits: &str,
-) -> sqlx::Result<bool> {
+pub(crate) async fn erase_again(database: &Database, erasure: &Erasure) -> sqlx::Result<bool> {
+    let (tenant, digits) = (erasure.tenant, erasure.digits.as_str());
     let mut transaction = database.begin_long().await?;
     let runs: bool = sqlx::query_scalar(RUNS)
         .bind(tenant.uuid())
@@ -131,7 +161,15 @@ pub(crate) async fn erase_again(
     if runs {
         return Ok(false);
     }
+    let calls: Vec<Uuid> = sqlx::query_scalar(CALLS)
+        .bind(tenant.uuid())
+        .bind(digits)
+        .fetch_all(&mut *transaction)
+        .await?;
     let rows = erase_rows(&mut transaction, tenant, digits).await?;
+    if !calls.is_empty() {
+        erasures::note_late(&mut transaction, erasure.id, &calls).await?;
+    }
     if rows > 0 {
         let entry = Entry {
             tenant: Some(tenant),
@@ -182,17 +220,13 @@ async fn note(
 pub(crate) const FORGET: &str = "SELECT what, deleted FROM tandem_forget($1, $2) \
      UNION ALL SELECT what, deleted FROM tandem_forget_said($1)";
 
-pub(crate) const EXPORT: &str =
-    "SELECT tandem_export_number($1, $2, $3) || tandem_export_said($1, $2, $3)";
+pub(crate) const EXPORT: &str = "SELECT of_table, shown FROM tandem_export_rows($1, $2)";
 
 pub(crate) const CALLS: &str = "SELECT tandem_calls_of_number($1, $2)";
 
 pub(crate) const ERASE_SAID: &str = "SELECT tandem_erase_said($1, $2)";
 
 pub(crate) const ERASE: &str = "SELECT tandem_erase_number($1, $2)";
-
-/// Every node that is connected erases what it has on its disk. The number is in no table and no file.
-pub(crate) const TELL_NODES: &str = "SELECT pg_notify('tandem_erased_number', $1)";
 
 pub(crate) const RUNS: &str = "SELECT EXISTS (SELECT FROM calls \
      WHERE (ended_at IS NULL OR ended_at > now() - interval '1 minute') \

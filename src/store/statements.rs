@@ -11,6 +11,7 @@ use crate::store::campaigns;
 use crate::store::changes;
 use crate::store::database;
 use crate::store::demo;
+use crate::store::erasures;
 use crate::store::idempotency;
 use crate::store::live_events;
 use crate::store::migrate;
@@ -121,7 +122,7 @@ const OF_CALLS: [&str; 11] = [
 ];
 
 /// Who may ask, what they did, and what is kept of people.
-const fn access_and_privacy() -> [&'static str; 13] {
+const fn access_and_privacy() -> [&'static str; 20] {
     [
         api_keys::INSERT,
         api_keys::VERIFY,
@@ -136,6 +137,13 @@ const fn access_and_privacy() -> [&'static str; 13] {
         privacy::ERASE,
         privacy::RUNS,
         privacy::NAMED,
+        erasures::REGISTER,
+        erasures::FORGET_NODES,
+        erasures::NOTE,
+        erasures::NOTE_LATE,
+        erasures::OF_NODE,
+        erasures::DONE,
+        erasures::TELL_NODES,
     ]
 }
 

@@ -72,7 +72,8 @@ pub async fn recorded_all_tenants(
     Ok(found.into_iter().map(|(id, has_tenant)| (CallId::from_uuid(id), has_tenant)).collect())
 }
 
-/// Stores the signalling of calls whose records are there; what is stored already stays.
+/// Stores the signalling of calls whose records are there; what is stored already stays. Nothing is stored of a call
+/// whose data were erased: its row is held, so that it is not erased meanwhile.
 ///
 /// # Errors
 ///
@@ -81,6 +82,7 @@ pub async fn put_all_tenants(
     database: &Database,
     traces: &[(CallId, StoredTrace)],
 ) -> sqlx::Result<()> {
+    let calls: Vec<Uuid> = traces.iter().map(|(call, _)| call.uuid()).collect();
     let mut forms = Vec::new();
     for (call, trace) in traces {
         forms.extend(trace.messages.iter().enumerate().map(|(seq, message)| Form {
@@ -96,7 +98,7 @@ pub async fn put_all_tenants(
         }));
     }
     let text = serde_json::to_string(&forms).map_err(|error| sqlx::Error::Encode(error.into()))?;
-    sqlx::query(INSERT).bind(text).execute(database.node()).await?;
+    sqlx::query(INSERT).bind(text).bind(calls).execute(database.node()).await?;
     Ok(())
 }
 
@@ -143,7 +145,9 @@ pub(crate) const INSERT: &str = "INSERT INTO sip_messages \
             decode(v.message, 'base64'), v.left_out \
      FROM jsonb_to_recordset(CAST($1 AS jsonb)) AS v(call_id uuid, seq integer, at timestamptz, \
               way text, transport text, local text, remote text, message text, left_out integer) \
-     JOIN calls c ON c.id = v.call_id AND c.tenant_id IS NOT NULL \
+     JOIN (SELECT id, tenant_id FROM calls WHERE id = ANY($2) AND tenant_id IS NOT NULL \
+               AND decision <> '[{"what": "privacy", "detail": "erased"}]' ORDER BY id FOR SHARE) c \
+         ON c.id = v.call_id \
      ON CONFLICT (call_id, seq) DO NOTHING";
 
 pub(crate) const SELECT: &str = "SELECT at, way, transport, local, remote, message, left_out FROM sip_messages \

@@ -84,7 +84,8 @@ pub fn span(turns: &[Turn]) -> (u32, u32) {
 }
 
 /// Stores turns of a call of `tenant` that runs; how many were new or took the place of one that was not final. One
-/// that is final stays as it is, so whoever sends turns twice changes nothing. That they came is told as an event of
+/// that is final stays as it is, so whoever sends turns twice changes nothing; of a call whose data were erased none is
+/// stored. That they came is told as an event of
 /// the call, by the call or after it.
 ///
 /// # Errors
@@ -269,7 +270,7 @@ pub async fn delete(
 pub(crate) const PUT: &str = "INSERT INTO transcripts \
          (tenant_id, call_id, seq, speaker, text, at, at_ms, is_final) \
      SELECT $1, $2, t.seq, t.speaker, t.text, t.at, t.at_ms, t.is_final \
-     FROM jsonb_populate_recordset(NULL::transcripts, $3) t \
+     FROM jsonb_populate_recordset(NULL::transcripts, $3) t WHERE NOT tandem_is_erased($2) \
      ON CONFLICT (tenant_id, call_id, seq) DO UPDATE SET speaker = excluded.speaker, \
          text = excluded.text, at = excluded.at, at_ms = excluded.at_ms, is_final = excluded.is_final \
      WHERE NOT transcripts.is_final";

@@ -56,7 +56,7 @@ ids! {
     CallId;
     /// One row of `phone_numbers`: a number or a range of numbers.
     NumberId;
-    /// This process, for as long as it runs.
+    /// A node, for as long as it has its data directory.
     NodeId;
     /// A recording of a call.
     RecordingId;

@@ -312,9 +312,6 @@ pub const IMPORT_ROWS_MAX: usize = 2_000;
 /// API keys whose pace is known at once. Over it: the requests of others are refused with 429.
 pub const API_KEYS_PACED_MAX: usize = 10_000;
 
-/// Rows of each table in the export of a number's personal data. Over it: the rest is left out.
-pub const EXPORT_ROWS_MAX: i32 = 10_000;
-
 /// API keys in memory, for when the database is away. Over it: the oldest open nothing meanwhile.
 pub const API_KEYS_HELD_MAX: usize = 20_000;
 

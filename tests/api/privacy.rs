@@ -7,6 +7,9 @@ use crate::postgres;
 use serde_json::Value;
 use serde_json::json;
 use tandem::store::privacy;
+use tandem::store::traces;
+use tandem::store::traces::StoredMessage;
+use tandem::store::traces::StoredTrace;
 
 const A: usize = 0;
 const B: usize = 1;
@@ -38,6 +41,14 @@ async fn places(bench: &Bench, digits: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// A call of an hour ago with somebody else.
+async fn call_of(bench: &Bench, caller: &str) -> String {
+    let id = bench.call(bench.tenants[0], caller).await;
+    let sql = format!("UPDATE calls SET ended_at = now() - interval '1 hour' WHERE id = '{id}'");
+    postgres::execute(&bench.database, &sql).await.unwrap();
+    id
 }
 
 /// A call of an hour ago with the person, in every place that a call has.
@@ -92,6 +103,115 @@ async fn a_person_is_exported_and_then_found_in_no_column_of_any_table() {
     );
     let log = bench.read(&bench.path(0, "audit-log"), A).await;
     assert!(log.to_string().contains("personal data"), "{log}");
+}
+
+#[tokio::test]
+async fn what_applications_said_of_a_person_is_exported_and_goes_out_of_the_log_as_well() {
+    let bench = Bench::new().await;
+    let (id, other) = (call(&bench, 0).await, call_of(&bench, "+15550188").await);
+    for of in [&id, &other] {
+        let said = json!({
+            "summary": "Ann wants her money back", "outcome": "angry", "disposition": "callback",
+            "variables": {"name": "Ann"},
+        });
+        for said in [said, json!({"summary": "Ann was calmed", "disposition": null})] {
+            let path = bench.path(0, &format!("calls/{of}"));
+            let answer = bench.send(("PATCH", &path), A, &said).await;
+            assert_eq!(answer.status, 200, "{}", answer.body);
+        }
+    }
+    let wish = json!({"number": PERSON});
+    let answer = bench.send(("POST", &bench.path(0, "privacy/export")), A, &wish).await;
+    let log = answer.json()["found"]["audit_log"].clone();
+    assert_eq!(log.as_array().map(Vec::len), Some(3), "{log}");
+    assert!(log.to_string().contains("Ann wants her money back"), "{log}");
+    assert!(!log.to_string().contains(&other), "{log}");
+    let erased = bench.send(("POST", &bench.path(0, "privacy/erase")), A, &wish).await;
+    assert_eq!(erased.status, 200, "{}", erased.body);
+    let record = bench.read(&bench.path(0, &format!("calls/{id}")), A).await;
+    for word in ["summary", "outcome", "disposition"] {
+        assert!(record[word].is_null(), "{word}: {record}");
+    }
+    let entries = async |of: &str| {
+        let path = format!("audit-log?subject_id={of}&action=update");
+        let log = bench.read(&bench.path(0, &path), A).await;
+        let entries = log["entries"].as_array().unwrap().clone();
+        entries.into_iter().filter(|entry| entry["detail"]["after"].is_object()).collect::<Vec<_>>()
+    };
+    // The entries stay, and tell what was changed: the newest first.
+    let log = entries(&id).await;
+    assert_eq!(log.len(), 2, "{log:?}");
+    assert!(!format!("{log:?}").contains("Ann") && !format!("{log:?}").contains("angry"));
+    let all = |word: &str| json!({"summary": word, "outcome": word, "disposition": word, "variables": word});
+    assert_eq!(log[0]["detail"]["before"], all("erased"));
+    let mut after = all("erased");
+    after["disposition"] = Value::Null;
+    assert_eq!(log[0]["detail"]["after"], after);
+    let mut before = all("erased");
+    for word in ["summary", "outcome", "disposition"] {
+        before[word] = Value::Null;
+    }
+    before["variables"] = json!({});
+    assert_eq!(log[1]["detail"]["before"], before);
+    assert_eq!(log[1]["detail"]["after"], all("erased"));
+    assert!(format!("{:?}", entries(&other).await).contains("Ann wants her money back"));
+    // Nothing of the call is written down that comes later: turns that waited, signalling that was not stored.
+    let turn = json!({"turns": [{"seq": 0, "speaker": "caller", "text": "I am Ann"}]});
+    for (of, stored) in [(&id, 0), (&other, 1)] {
+        let path = bench.path(0, &format!("calls/{of}/transcript"));
+        let answer = bench.send(("POST", &path), A, &turn).await;
+        assert_eq!(answer.json()["stored"], stored, "{}", answer.body);
+    }
+    postgres::execute(&bench.database, "DELETE FROM sip_messages").await.unwrap();
+    let message = StoredMessage {
+        at: jiff::Timestamp::UNIX_EPOCH,
+        way: "in".to_owned(),
+        transport: "udp".to_owned(),
+        local: "x".to_owned(),
+        remote: "y".to_owned(),
+        bytes: b"From: Ann".to_vec(),
+    };
+    let trace = StoredTrace { messages: vec![message], left_out: 0 };
+    let late = [&id, &other].map(|of| (of.parse().unwrap(), trace.clone()));
+    traces::put_all_tenants(&bench.database, &late).await.unwrap();
+    let stored = postgres::text(&bench.database, "SELECT string_agg(call_id::text, ' ') FROM sip_messages");
+    assert_eq!(stored.await, other);
+}
+
+#[tokio::test]
+async fn requests_that_name_themselves_by_numbers_do_not_hinder_an_erasure() {
+    let bench = Bench::new().await;
+    let sql = format!(
+        "INSERT INTO idempotency_keys (tenant_id, key, asked, call_id, busy_until) \
+         SELECT '{}', key, sha256(''), gen_random_uuid(), now() FROM unnest(ARRAY['lead-15550177', 'lead-15550178']) key",
+        bench.tenants[0]
+    );
+    postgres::execute(&bench.database, &sql).await.unwrap();
+    for number in ["+15550177", "+15550178"] {
+        let wish = json!({"number": number});
+        let erased = bench.send(("POST", &bench.path(0, "privacy/erase")), A, &wish).await;
+        assert_eq!((erased.status, &erased.json()["rows"]), (200, &json!(1)), "{}", erased.body);
+    }
+}
+
+#[tokio::test]
+async fn an_export_leaves_nothing_out_however_much_there_is() {
+    let bench = Bench::new().await;
+    let id = call(&bench, 0).await;
+    let sql = format!(
+        "INSERT INTO call_events (call_id, seq, tenant_id, at, name, detail) \
+         SELECT '{id}', 2 + n, '{}', now(), 'digit', jsonb_build_object('n', n) \
+         FROM generate_series(1, 12000) n",
+        bench.tenants[0]
+    );
+    postgres::execute(&bench.database, &sql).await.unwrap();
+    let wish = json!({"number": PERSON});
+    let answer = bench.send(("POST", &bench.path(0, "privacy/export")), A, &wish).await;
+    let found = answer.json()["found"].clone();
+    assert_eq!(found["call_events"].as_array().map(Vec::len), Some(12_002));
+    assert_eq!((&found["recordings"], &found["calls"][0]["id"]), (&json!([]), &json!(id)));
+    let log = bench.read(&bench.path(0, "audit-log?action=export"), A).await;
+    assert_eq!(log["entries"].as_array().map(Vec::len), Some(1), "{log}");
 }
 
 #[tokio::test]
