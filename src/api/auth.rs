@@ -154,7 +154,9 @@ impl Gate {
     }
 
     /// Lets in who has a token for the call of the path, while that runs.
-    fn judge_token(
+    ///
+    /// It opens no more than the key with which it was asked for still does.
+    async fn judge_token(
         &self,
         params: &RawPathParams,
         text: &str,
@@ -185,6 +187,11 @@ impl Gate {
         if !self.context.rate.admits(holder.id) {
             return Err(ErrorKind::TooMany.of(id));
         }
+        let key = self.context.keys.holder(&self.context.database, holder.id).await;
+        let key = key.map_err(|error| error::database(&error, id))?;
+        if !key.is_some_and(|key| key.scope.opens(token.tenant) && key.role >= holder.role) {
+            return Err(ErrorKind::NoKey.of(id));
+        }
         let item = Some(token.call.to_string());
         Ok(Caller { holder, tenant: Some(token.tenant), item, request_id })
     }
@@ -199,7 +206,7 @@ impl Gate {
         let key = key_of(headers).or_else(|| token_of(query).filter(|_| self.in_address));
         let key = key.ok_or_else(|| ErrorKind::NoKey.of(id))?;
         if key.starts_with(token::PREFIX) {
-            return self.judge_token(params, key, request_id);
+            return self.judge_token(params, key, request_id).await;
         }
         let holder = self
             .context

@@ -79,6 +79,8 @@ pub(super) enum ErrorKind {
     KeyReused,
     /// The request that came with this key of idempotency is not done yet.
     KeyBusy,
+    /// Whoever began the request that came with this key of idempotency has not said what became of its call.
+    KeyUnsettled,
     /// The call takes nothing more at this moment.
     CallBusy,
     /// This process carries no calls.
@@ -124,9 +126,11 @@ impl ErrorKind {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::NoMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Conflict | Self::Senseless(_) | Self::KeyBusy | Self::NoRefer => {
-                StatusCode::CONFLICT
-            }
+            Self::Conflict
+            | Self::Senseless(_)
+            | Self::KeyBusy
+            | Self::KeyUnsettled
+            | Self::NoRefer => StatusCode::CONFLICT,
             Self::Stale => StatusCode::PRECONDITION_FAILED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotJson(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -182,6 +186,11 @@ impl ErrorKind {
                 "idempotency_key_busy",
                 "the request that came with this Idempotency-Key is not done yet; try again shortly",
             ),
+            Self::KeyUnsettled => (
+                "idempotency_key_unsettled",
+                "the node that began the request with this Idempotency-Key has not stored yet whether it placed the \
+                 call; try again later",
+            ),
             Self::NoRefer => (
                 "refer_not_allowed",
                 "the call's trunk does not transfer by its carrier (calls.refer_out)",
@@ -228,6 +237,7 @@ impl IntoResponse for ApiError {
             ErrorKind::DatabaseAway | ErrorKind::TooManyListeners | ErrorKind::TooManyEncoded => {
                 Some((header::RETRY_AFTER, from_static("5")))
             }
+            ErrorKind::KeyUnsettled => Some((header::RETRY_AFTER, from_static("30"))),
             ErrorKind::CallBusy | ErrorKind::TooMany | ErrorKind::KeyBusy => {
                 Some((header::RETRY_AFTER, from_static("1")))
             }

@@ -21,6 +21,7 @@ mod live_view;
 mod numbers;
 pub mod openapi;
 mod originate;
+mod placing;
 mod privacy;
 mod rate;
 mod recordings;
@@ -46,6 +47,7 @@ mod worded;
 
 pub use crate::api::health::Readiness;
 pub use crate::api::live::EventHub;
+pub use crate::api::placing::Placing;
 pub use crate::api::rate::KeyRate;
 pub use crate::api::token::TokenKeys;
 
@@ -114,6 +116,8 @@ pub struct Context {
     pub agents: Arc<Reach>,
     /// What notes who steered calls.
     pub audit: AuditQueue,
+    /// Which calls were placed by requests that name themselves.
+    pub placing: Arc<Placing>,
 }
 
 /// The identity of a request.

@@ -7,6 +7,7 @@ use crate::api::control;
 use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
+use crate::api::placing::Past;
 use crate::api::secrets;
 use crate::api::steered;
 use crate::api::wish;
@@ -143,14 +144,20 @@ async fn place_once(
     let failed = |failed: sqlx::Error| error::database(&failed, id);
     let new = clock::new_call_id();
     for _ in 0..KEY_TRIES {
-        let begun = within(BEGIN_MAX, request.begin(database, new)).await;
+        let begun = within(BEGIN_MAX, request.begin(database, context.placing.node(), new)).await;
         let (status, answer) = match begun.map_err(failed)? {
             Known::Other => return Err(ErrorKind::KeyReused.of(id)),
             Known::Answered(status, answer) => (status, answer),
             Known::Placed(call) => (StatusCode::CREATED.as_u16(), placed(call)),
+            Known::Elsewhere => return Err(ErrorKind::KeyUnsettled.of(id)),
             Known::Ours(call) => {
                 // Whoever began it may have come this far, and its record is still on its way.
-                if control.look(wish.tenant, call).await.is_err() {
+                let past = if call == new { Past::NotPlaced } else { context.placing.past(call) };
+                if past == Past::Unknown {
+                    return Err(ErrorKind::KeyUnsettled.of(id));
+                }
+                if past == Past::NotPlaced {
+                    context.placing.note(call);
                     wish.id = Some(call);
                     let (tenant, to, from) = (wish.tenant, wish.to.clone(), wish.from);
                     if let Err(cause) = control.place(wish) {

@@ -91,7 +91,7 @@ pub(super) async fn add(
         let stored = after_end(&context, &caller, key, &turns).await?;
         return Ok(Json(json!({ "stored": stored })));
     };
-    let stored = transcripts::put(&context.database, key, &turns).await;
+    let stored = transcripts::put((&context.database, Some(&caller.holder)), key, &turns).await;
     let stored = stored.map_err(|failed| error::database(&failed, id))?;
     if stored > 0 {
         let span = transcripts::span(&turns);
@@ -112,7 +112,7 @@ async fn after_end(
 ) -> Result<u64, ApiError> {
     let id = &caller.request_id;
     for _ in 0..RECORD_TRIES {
-        let put = transcripts::put_after_end(&context.database, key, turns).await;
+        let put = transcripts::put_after_end((&context.database, &caller.holder), key, turns).await;
         match put.map_err(|failed| error::database(&failed, id))? {
             AfterEnd::Stored(stored, told) => {
                 if let Some(told) = told {

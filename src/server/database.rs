@@ -38,6 +38,7 @@ use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
 use crate::telemetry::metric::Gauge;
 use crate::types::id::CallId;
+use crate::types::id::NodeId;
 use crate::types::secret::Secret;
 use arc_swap::ArcSwap;
 use std::path::Path;
@@ -62,6 +63,8 @@ const UPLOAD_MAX: Duration = Duration::from_secs(5);
 const LAST_MAX: Duration = Duration::from_secs(3);
 /// Longest wait, at the end, for connections to the database to close.
 const CLOSE_MAX: Duration = Duration::from_secs(3);
+/// Entries of the audit log that wait for the database, in the data directory.
+const AUDIT_FILE: &str = "audit-waiting.jsonl";
 /// The journal's directory, in the data directory.
 const JOURNAL_DIR: &str = "journal";
 
@@ -117,6 +120,7 @@ pub(super) struct Persistence {
     said_writer: SaidWriter,
     audit: AuditQueue,
     audit_writer: JoinHandle<()>,
+    node: NodeId,
     /// Told of calls whose data are erased; gone once somebody took it.
     erased: Option<mpsc::Receiver<Vec<CallId>>>,
 }
@@ -205,7 +209,8 @@ pub(super) async fn start(
     let uploader = Uploader::new(&journal, database.clone());
     let caught_up = uploader.caught_up();
     let (said, said_writer) = said::start(database.clone());
-    let (audit, audit_writer) = AuditQueue::start(database.clone(), stopping.clone());
+    let (audit, audit_writer) =
+        AuditQueue::start(database.clone(), Some(data_dir.join(AUDIT_FILE)), stopping.clone());
     Ok(Persistence {
         database,
         writer,
@@ -222,6 +227,7 @@ pub(super) async fn start(
         said_writer,
         audit,
         audit_writer,
+        node: identity.0,
         erased: Some(erased),
     })
 }
@@ -304,6 +310,11 @@ impl Persistence {
     /// Turns true once all records of before this start are in the database.
     pub(super) fn caught_up(&self) -> watch::Receiver<bool> {
         self.caught_up.clone()
+    }
+
+    /// Which node this is.
+    pub(super) const fn node(&self) -> NodeId {
+        self.node
     }
 
     /// What makes rows usable, as the newest configuration has it.

@@ -4,6 +4,7 @@ use crate::api;
 use crate::api::Context;
 use crate::api::EventHub;
 use crate::api::KeyRate;
+use crate::api::Placing;
 use crate::api::Readiness;
 use crate::api::TokenKeys;
 use crate::config::node::NodeConfig;
@@ -82,6 +83,7 @@ pub(super) fn serve(
         reach: Arc::new(node.webhooks.reach.clone()),
         agents: Arc::new(node.agents.clone()),
         audit: persistence.audit(),
+        placing: Arc::new(Placing::new(persistence.node(), persistence.caught_up())),
         trunks: TrunkStates::new(Arc::clone(&switch.table), Arc::clone(&switch.registry)),
     };
     let mut ticking = stop.clone();

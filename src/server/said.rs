@@ -94,7 +94,11 @@ async fn store(database: &Database, said: &SaidTurn, ends: &mut watch::Receiver<
     let turn = turn_of(said);
     loop {
         let until = ends.borrow().map_or(patience, |end| end.min(patience));
-        let put = transcripts::put(database, (said.tenant, said.call), std::slice::from_ref(&turn));
+        let put = transcripts::put(
+            (database, None),
+            (said.tenant, said.call),
+            std::slice::from_ref(&turn),
+        );
         let error = tokio::select! {
             put = put => match put {
                 Ok(_) => return,

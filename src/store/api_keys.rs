@@ -228,6 +228,16 @@ pub async fn verify_all_tenants(database: &Database, key: &str) -> sqlx::Result<
     Ok(found.and_then(|(id, tenant, role)| holder(id, tenant, &role)))
 }
 
+/// Who holds the key of this identity, if it opens anything.
+pub(crate) async fn holder_all_tenants(
+    database: &Database,
+    key: ApiKeyId,
+) -> sqlx::Result<Option<KeyHolder>> {
+    let found: Option<(Uuid, Option<Uuid>, String)> =
+        sqlx::query_as(HOLDER).bind(key.uuid()).fetch_optional(database.node()).await?;
+    Ok(found.and_then(|(id, tenant, role)| holder(id, tenant, &role)))
+}
+
 /// Who holds the key of a row.
 pub(crate) fn holder(id: Uuid, tenant: Option<Uuid>, role: &str) -> Option<KeyHolder> {
     let of = |tenant| KeyScope::Tenant(TenantId::from_uuid(tenant));
@@ -289,6 +299,13 @@ pub(crate) const INSERT: &str = "INSERT INTO api_keys (id, tenant_id, role, labe
 pub(crate) const VERIFY: &str = "SELECT k.id, k.tenant_id, k.role FROM api_keys k \
      LEFT JOIN tenants t ON t.id = k.tenant_id \
      WHERE k.hash = $1 AND k.revoked_at IS NULL \
+       AND (k.expires_at IS NULL OR k.expires_at > now()) \
+       AND (k.tenant_id IS NULL OR t.status <> 'deleted')";
+
+/// The same by its identity.
+pub(crate) const HOLDER: &str = "SELECT k.id, k.tenant_id, k.role FROM api_keys k \
+     LEFT JOIN tenants t ON t.id = k.tenant_id \
+     WHERE k.id = $1 AND k.revoked_at IS NULL \
        AND (k.expires_at IS NULL OR k.expires_at > now()) \
        AND (k.tenant_id IS NULL OR t.status <> 'deleted')";
 

@@ -1,5 +1,5 @@
 //! `AuditQueue`: what was done with running calls, on its way into the audit log. Calls are steered while the database
-//! is away; what was done meanwhile waits.
+//! is away; what was done meanwhile waits in memory and in a file, which the next start reads after a death.
 
 use crate::clock;
 use crate::store::database;
@@ -12,8 +12,18 @@ use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use crate::types::limit::AUDIT_WAITING_MAX;
 use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
 use serde_json::Value;
+use std::fs;
+use std::fs::OpenOptions;
+use std::io;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -45,12 +55,30 @@ pub struct Steered {
     pub detail: Value,
 }
 
-/// An entry on its way. Its identity is its own, so that one that is sent twice is there once.
-#[derive(Clone, Debug)]
+/// An entry on its way, as the file has it. Its identity is its own, so that one that is sent twice is there once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Entry {
     id: Uuid,
     at: Timestamp,
-    steered: Steered,
+    tenant: Uuid,
+    key: Uuid,
+    action: String,
+    call: Uuid,
+    detail: Value,
+}
+
+impl Entry {
+    fn of(steered: Steered) -> Self {
+        Self {
+            id: clock::new_uuid(),
+            at: clock::wall_now(),
+            tenant: steered.tenant.uuid(),
+            key: steered.key.uuid(),
+            action: steered.action.to_owned(),
+            call: steered.call.uuid(),
+            detail: steered.detail,
+        }
+    }
 }
 
 /// Takes entries into the audit log, in order, one at a time. Clones are handles to the same one.
@@ -59,25 +87,41 @@ pub struct AuditQueue {
     database: Database,
     entries: mpsc::Sender<Box<Entry>>,
     waiting: Arc<AtomicUsize>,
+    file: Option<Arc<WaitingFile>>,
 }
 
 impl AuditQueue {
-    /// Starts it; it goes on until `stop` turns true, and then for three seconds with what waits. Needs a tokio
-    /// runtime.
+    /// Starts it; it goes on until `stop` turns true, and then for three seconds with what waits. With a `file`, what
+    /// waits is kept there as well, and what an earlier process left in it goes first. Needs a tokio runtime. Blocks for
+    /// as long as the file is read.
     #[must_use]
-    pub fn start(database: Database, stop: watch::Receiver<bool>) -> (Self, JoinHandle<()>) {
+    pub fn start(
+        database: Database,
+        file: Option<PathBuf>,
+        stop: watch::Receiver<bool>,
+    ) -> (Self, JoinHandle<()>) {
         let (entries, queue) = mpsc::channel(AUDIT_WAITING_MAX);
-        let waiting = Arc::<AtomicUsize>::default();
-        let own = Self { database, entries, waiting };
-        let writing =
-            tokio::spawn(write_all(own.database.clone(), (queue, stop), Arc::clone(&own.waiting)));
+        let file = file.map(|path| Arc::new(WaitingFile::at(path)));
+        let left = file.as_ref().map(|file| file.read()).unwrap_or_default();
+        let waiting = Arc::new(AtomicUsize::new(left.len()));
+        for entry in left {
+            // There is room for as many as are read.
+            drop(entries.try_send(Box::new(entry)));
+        }
+        let own = Self { database, entries, waiting, file };
+        let writing = tokio::spawn(write_all(own.clone_for_writer(), queue, stop));
         (own, writing)
     }
 
+    fn clone_for_writer(&self) -> Writing {
+        let (database, file) = (self.database.clone(), self.file.clone());
+        Writing { database, waiting: Arc::clone(&self.waiting), file }
+    }
+
     /// Notes what was done. When this resolves it is stored, or the database did not take it within a second and it
-    /// waits in memory.
+    /// waits: in memory and, where the disk takes it, in the file.
     pub async fn note(&self, steered: Steered) {
-        let entry = Entry { id: clock::new_uuid(), at: clock::wall_now(), steered };
+        let entry = Entry::of(steered);
         if self.waiting.load(Ordering::Acquire) == 0 {
             match database::within(NOTE_MAX, write(&self.database, &entry)).await {
                 Ok(()) => return,
@@ -85,10 +129,94 @@ impl AuditQueue {
                 Err(error) => tracing::debug!(%error, "an entry of the audit log waits"),
             }
         }
-        self.waiting.fetch_add(1, Ordering::AcqRel);
+        if self.waiting.fetch_add(1, Ordering::AcqRel) >= AUDIT_WAITING_MAX {
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
+            return lose(&sqlx::Error::PoolTimedOut);
+        }
+        if let Some(file) = self.file.clone() {
+            let kept = entry.clone();
+            let kept = tokio::task::spawn_blocking(move || file.add(&kept)).await;
+            if let Ok(Err(error)) = kept {
+                tracing::warn!(%error, "an entry of the audit log waits in memory alone");
+            }
+        }
         if self.entries.try_send(Box::new(entry)).is_err() {
             self.waiting.fetch_sub(1, Ordering::AcqRel);
             lose(&sqlx::Error::PoolTimedOut);
+        }
+    }
+}
+
+/// What the task that writes works with.
+struct Writing {
+    database: Database,
+    waiting: Arc<AtomicUsize>,
+    file: Option<Arc<WaitingFile>>,
+}
+
+impl Writing {
+    /// An entry is done with. The file goes with the last that waits.
+    async fn settle(&self) {
+        let Some(file) = self.file.clone().filter(|_| self.waiting.load(Ordering::Acquire) == 1)
+        else {
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
+            return;
+        };
+        let waiting = Arc::clone(&self.waiting);
+        let gone = tokio::task::spawn_blocking(move || file.clear_last(&waiting)).await;
+        if let Ok(Err(error)) = gone {
+            tracing::warn!(%error, "the file of entries that waited stays: they are sent again, and stored once");
+        }
+    }
+}
+
+/// The file of entries that wait, a line each.
+#[derive(Debug)]
+struct WaitingFile {
+    path: PathBuf,
+    turn: Mutex<()>,
+}
+
+impl WaitingFile {
+    const fn at(path: PathBuf) -> Self {
+        Self { path, turn: Mutex::new(()) }
+    }
+
+    /// What an earlier process left. Lines that cannot be read, such as half of one, are left out.
+    fn read(&self) -> Vec<Entry> {
+        let text = match fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+            Err(error) => {
+                tracing::error!(%error, "entries of the audit log that waited cannot be read");
+                return Vec::new();
+            }
+        };
+        let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        lines.take(AUDIT_WAITING_MAX).collect()
+    }
+
+    /// Adds an entry, safe on the disk. Blocks.
+    fn add(&self, entry: &Entry) -> io::Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut line = serde_json::to_string(entry).map_err(io::Error::other)?;
+        line.push('\n');
+        let mut options = OpenOptions::new();
+        let mut file = options.append(true).create(true).mode(0o600).open(&self.path)?;
+        file.write_all(line.as_bytes())?;
+        file.sync_data()
+    }
+
+    /// Counts one that waited as done, and clears the file if it was the last. Blocks.
+    fn clear_last(&self, waiting: &AtomicUsize) -> io::Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever counted itself meanwhile may be in the file already.
+        if waiting.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return Ok(());
+        }
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 }
@@ -99,14 +227,15 @@ fn lose(error: &sqlx::Error) {
 }
 
 async fn write_all(
-    database: Database,
-    (mut queue, mut stop): (mpsc::Receiver<Box<Entry>>, watch::Receiver<bool>),
-    waiting: Arc<AtomicUsize>,
+    writing: Writing,
+    mut queue: mpsc::Receiver<Box<Entry>>,
+    mut stop: watch::Receiver<bool>,
 ) {
+    let waiting = &writing.waiting;
     let work = async {
         while let Some(entry) = queue.recv().await {
-            store(&database, &entry).await;
-            waiting.fetch_sub(1, Ordering::AcqRel);
+            store(&writing.database, &entry).await;
+            writing.settle().await;
         }
     };
     let ending = async {
@@ -117,9 +246,13 @@ async fn write_all(
             }
         };
         if tokio::time::timeout(LAST_MAX, empty).await.is_err() {
-            let lost = waiting.load(Ordering::Acquire);
-            metric::counter(Counter::AuditEntriesLost).increment(lost as u64);
-            tracing::error!(lost, "entries of the audit log are lost: the database is away");
+            let left = waiting.load(Ordering::Acquire);
+            if writing.file.is_some() {
+                tracing::warn!(left, "entries of the audit log wait for the next start");
+            } else {
+                metric::counter(Counter::AuditEntriesLost).increment(left as u64);
+                tracing::error!(left, "entries of the audit log are lost: the database is away");
+            }
         }
     };
     tokio::select! {
@@ -140,15 +273,14 @@ async fn store(database: &Database, entry: &Entry) {
 }
 
 async fn write(database: &Database, entry: &Entry) -> sqlx::Result<()> {
-    let Entry { id, at, steered } = entry;
     sqlx::query(INSERT)
-        .bind(id)
-        .bind(steered.tenant.uuid())
-        .bind(Time(*at))
-        .bind(steered.key.uuid())
-        .bind(steered.action)
-        .bind(steered.call.uuid())
-        .bind(&steered.detail)
+        .bind(entry.id)
+        .bind(entry.tenant)
+        .bind(Time(entry.at))
+        .bind(entry.key)
+        .bind(&entry.action)
+        .bind(entry.call)
+        .bind(&entry.detail)
         .execute(database.node())
         .await?;
     Ok(())
@@ -177,7 +309,7 @@ mod tests {
                 let (entries, _queue) = mpsc::channel(1);
                 // Something waits already: nobody waits for the database.
                 let waiting = Arc::new(AtomicUsize::new(1));
-                let queue = AuditQueue { database: nowhere, entries, waiting };
+                let queue = AuditQueue { database: nowhere, entries, waiting, file: None };
                 for _ in 0..3 {
                     queue
                         .note(Steered {
@@ -193,5 +325,35 @@ mod tests {
         });
         let text = handle.render();
         assert!(text.contains("audit_entries_lost_total 2"), "{text}");
+    }
+
+    #[test]
+    fn what_waits_is_in_the_file_until_the_last_is_done_with() {
+        let name = format!("tandem-audit-{:016x}", clock::random_u64());
+        let file = WaitingFile::at(std::env::temp_dir().join(name));
+        assert!(file.read().is_empty());
+        let entry = |action| {
+            Entry::of(Steered {
+                tenant: TenantId::from_uuid(clock::new_uuid()),
+                key: ApiKeyId::from_uuid(clock::new_uuid()),
+                action,
+                call: clock::new_call_id(),
+                detail: json!({"asked": {}}),
+            })
+        };
+        let entries = ["hold", "resume"].map(entry);
+        for entry in &entries {
+            file.add(entry).unwrap();
+        }
+        // A death in the midst of a line costs that line.
+        let mut whole = fs::read_to_string(&file.path).unwrap();
+        whole.push_str("{\"id\":");
+        fs::write(&file.path, whole).unwrap();
+        assert_eq!(file.read(), entries);
+        let waiting = AtomicUsize::new(2);
+        file.clear_last(&waiting).unwrap();
+        assert_eq!(file.read().len(), 2, "one waits still");
+        file.clear_last(&waiting).unwrap();
+        assert!(file.read().is_empty() && !file.path.exists());
     }
 }

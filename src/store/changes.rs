@@ -280,7 +280,8 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
     /// Tells the database that this node is there.
     async fn register(&mut self) -> sqlx::Result<()> {
         let Some(erasing) = &mut self.erasing else { return Ok(()) };
-        let was_known = within(ANSWER_MAX, erasures::register(&self.database, erasing.node)).await?;
+        let was_known =
+            within(ANSWER_MAX, erasures::register(&self.database, erasing.node)).await?;
         if !was_known && !std::mem::replace(&mut erasing.is_new, false) {
             tracing::warn!(
                 "this node was away for 30 days, or its database is another: numbers that were erased meanwhile may \

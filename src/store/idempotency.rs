@@ -2,6 +2,7 @@
 
 use crate::store::database::Database;
 use crate::types::id::CallId;
+use crate::types::id::NodeId;
 use crate::types::id::TenantId;
 use aws_lc_rs::digest;
 use serde_json::Value;
@@ -29,6 +30,8 @@ pub enum Known {
     Placed(CallId),
     /// It was answered so.
     Answered(u16, Value),
+    /// Another node began it and has not said whether it placed this call; its record will tell.
+    Elsewhere,
     /// Another request came by that name.
     Other,
 }
@@ -40,6 +43,7 @@ struct Row {
     status: Option<i16>,
     answer: Option<Value>,
     is_placed: bool,
+    is_elsewhere: bool,
 }
 
 impl Request {
@@ -50,12 +54,18 @@ impl Request {
         Self { tenant, key: key.to_owned(), asked }
     }
 
-    /// Begins it, to place the call `new`, unless somebody did. Names are forgotten after a day.
+    /// Begins it at `node`, to place the call `new`, unless somebody did. What was begun at that node and left behind goes
+    /// on with the call it was begun with: whether that was placed only the node knows. Names are forgotten after a day.
     ///
     /// # Errors
     ///
     /// When the database fails; then nothing is begun.
-    pub async fn begin(&self, database: &Database, new: CallId) -> sqlx::Result<Known> {
+    pub async fn begin(
+        &self,
+        database: &Database,
+        node: NodeId,
+        new: CallId,
+    ) -> sqlx::Result<Known> {
         let mut transaction = database.begin(self.tenant).await?;
         let tenant = self.tenant.uuid();
         sqlx::query(PRUNE).bind(tenant).execute(&mut *transaction).await?;
@@ -64,6 +74,7 @@ impl Request {
             .bind(&self.key)
             .bind(&self.asked)
             .bind(new.uuid())
+            .bind(node.uuid())
             .fetch_optional(&mut *transaction)
             .await?;
         let known = match ours {
@@ -73,6 +84,7 @@ impl Request {
                     .bind(tenant)
                     .bind(&self.key)
                     .bind(&self.asked)
+                    .bind(node.uuid())
                     .fetch_optional(&mut *transaction)
                     .await?;
                 row.map(Row::known)
@@ -128,6 +140,7 @@ impl Row {
             (false, _) => Known::Other,
             (true, Some((status, answer))) => Known::Answered(status, answer),
             (true, None) if self.is_placed => Known::Placed(CallId::from_uuid(self.call_id)),
+            (true, None) if self.is_elsewhere => Known::Elsewhere,
             (true, None) => Known::Busy,
         }
     }
@@ -136,17 +149,20 @@ impl Row {
 pub(crate) const PRUNE: &str =
     "DELETE FROM idempotency_keys WHERE tenant_id = $1 AND created_at < now() - interval '1 day'";
 
-/// One that was begun and left behind without a call goes on, with the same call: whatever became of the
-/// first try, there is one record of it.
-pub(crate) const BEGIN: &str = "INSERT INTO idempotency_keys AS k (tenant_id, key, asked, call_id, busy_until) \
-     VALUES ($1, $2, $3, $4, now() + interval '30 seconds') \
+/// One that was begun by this node and left behind without a call goes on, with the same call: whatever became of
+/// the first try, there is one record of it.
+pub(crate) const BEGIN: &str = "INSERT INTO idempotency_keys AS k \
+         (tenant_id, key, asked, call_id, node_id, busy_until) \
+     VALUES ($1, $2, $3, $4, $5, now() + interval '30 seconds') \
      ON CONFLICT (tenant_id, key) DO UPDATE SET busy_until = excluded.busy_until \
      WHERE k.status IS NULL AND k.busy_until < now() AND k.asked = excluded.asked \
+           AND k.node_id = excluded.node_id \
            AND NOT EXISTS (SELECT FROM calls c WHERE c.id = k.call_id) \
      RETURNING call_id";
 
 pub(crate) const SELECT: &str = "SELECT k.asked = $3 AS is_same, k.call_id, k.status, k.answer, \
-            EXISTS (SELECT FROM calls c WHERE c.id = k.call_id) AS is_placed \
+            EXISTS (SELECT FROM calls c WHERE c.id = k.call_id) AS is_placed, \
+            k.busy_until < now() AND k.node_id IS DISTINCT FROM $4 AS is_elsewhere \
      FROM idempotency_keys k WHERE k.tenant_id = $1 AND k.key = $2";
 
 pub(crate) const ANSWER: &str =

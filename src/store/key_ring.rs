@@ -7,6 +7,7 @@ use crate::store::changes::FollowStatus;
 use crate::store::database;
 use crate::store::database::Database;
 use crate::store::time::Time;
+use crate::types::id::ApiKeyId;
 use crate::types::limit::API_KEYS_HELD_MAX;
 use jiff::Timestamp;
 use std::collections::HashMap;
@@ -33,6 +34,13 @@ pub struct KeyRing {
 struct Held {
     holder: KeyHolder,
     expires: Option<Timestamp>,
+}
+
+impl Held {
+    fn valid(&self) -> Option<KeyHolder> {
+        let is_over = self.expires.is_some_and(|expires| expires <= clock::wall_now());
+        (!is_over).then(|| self.holder.clone())
+    }
 }
 
 #[derive(Debug, sqlx::FromRow)]
@@ -69,11 +77,37 @@ impl KeyRing {
         }
     }
 
+    /// Who holds the key of this identity, if it opens anything still: what is signed in its name falls with it. Asked
+    /// in the same way.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails and the key is not in memory.
+    pub async fn holder(
+        &self,
+        database: &Database,
+        key: ApiKeyId,
+    ) -> sqlx::Result<Option<KeyHolder>> {
+        if !self.status.is_in_step()
+            && let Some(holder) = self.held_by_id(key)
+        {
+            return Ok(Some(holder));
+        }
+        match database::within(VERIFY_MAX, api_keys::holder_all_tenants(database, key)).await {
+            Ok(holder) => Ok(holder),
+            Err(error) => self.held_by_id(key).map(Some).ok_or(error),
+        }
+    }
+
     fn held(&self, key: &str) -> Option<KeyHolder> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let held = keys.get(&api_keys::hash(key))?;
-        let is_over = held.expires.is_some_and(|expires| expires <= clock::wall_now());
-        (!is_over).then(|| held.holder.clone())
+        keys.get(&api_keys::hash(key)).and_then(Held::valid)
+    }
+
+    /// Looked for one by one: so is asked only while the database is away.
+    fn held_by_id(&self, key: ApiKeyId) -> Option<KeyHolder> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.values().find(|held| held.holder.id == key).and_then(Held::valid)
     }
 
     /// Reads all keys anew.

@@ -25,11 +25,7 @@ const ERASE_MAX: Duration = Duration::from_secs(300);
 
 /// Erases what this node has of each number, until nobody tells any more. What is not done when the node ends is told
 /// again after its next start.
-pub async fn erase(
-    journal: Arc<Journal>,
-    database: Database,
-    mut told: mpsc::Receiver<Erasure>,
-) {
+pub async fn erase(journal: Arc<Journal>, database: Database, mut told: mpsc::Receiver<Erasure>) {
     while let Some(erasure) = told.recv().await {
         // One after the other would hold up those that come next. The database tells so many at once.
         tokio::spawn(erase_one(Arc::clone(&journal), database.clone(), erasure));

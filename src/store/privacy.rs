@@ -54,15 +54,6 @@ pub async fn forget_all_tenants(
     sqlx::query_as(FORGET).bind(BATCH).bind(days).fetch_all(database.node()).await
 }
 
-/// A row of the export, and the table it is of.
-#[derive(Debug, sqlx::FromRow)]
-pub struct ExportRow {
-    /// The table.
-    pub of_table: String,
-    /// The row, by column.
-    pub shown: Value,
-}
-
 /// Tells `rows` everything that happened to `tenant` in which `number` stands, row by row, those of a table behind each
 /// other, and at last why that was all, if the database failed. That it was asked for is in the audit log before the
 /// first. Ends early when nobody takes them any more.

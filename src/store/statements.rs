@@ -126,6 +126,7 @@ const fn access_and_privacy() -> [&'static str; 20] {
     [
         api_keys::INSERT,
         api_keys::VERIFY,
+        api_keys::HOLDER,
         api_keys::VALID,
         api_keys::REVOKE,
         api_keys::HOLD,
@@ -143,7 +144,6 @@ const fn access_and_privacy() -> [&'static str; 20] {
         erasures::NOTE_LATE,
         erasures::OF_NODE,
         erasures::DONE,
-        erasures::TELL_NODES,
     ]
 }
 
@@ -185,7 +185,7 @@ const OF_WHAT_IS_SAID: [&str; 12] = [
     transcripts::TAG,
     transcripts::DELETE,
     privacy::ERASE_SAID,
-    privacy::TELL_NODES,
+    erasures::TELL_NODES,
 ];
 
 /// What is sent for a resource, with every field and filter it has.

@@ -146,7 +146,7 @@ pub(crate) const INSERT: &str = "INSERT INTO sip_messages \
      FROM jsonb_to_recordset(CAST($1 AS jsonb)) AS v(call_id uuid, seq integer, at timestamptz, \
               way text, transport text, local text, remote text, message text, left_out integer) \
      JOIN (SELECT id, tenant_id FROM calls WHERE id = ANY($2) AND tenant_id IS NOT NULL \
-               AND decision <> '[{"what": "privacy", "detail": "erased"}]' ORDER BY id FOR SHARE) c \
+               AND decision <> '[{\"what\": \"privacy\", \"detail\": \"erased\"}]' ORDER BY id FOR SHARE) c \
          ON c.id = v.call_id \
      ON CONFLICT (call_id, seq) DO NOTHING";
 

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
 use sqlx::FromRow;
+use sqlx::PgConnection;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -86,16 +87,17 @@ pub fn span(turns: &[Turn]) -> (u32, u32) {
 /// Stores turns of a call of `tenant` that runs; how many were new or took the place of one that was not final. One
 /// that is final stays as it is, so whoever sends turns twice changes nothing; of a call whose data were erased none is
 /// stored. That they came is told as an event of
-/// the call, by the call or after it.
+/// the call, by the call or after it. With somebody `by` whose key it was it stands in the audit log.
 ///
 /// # Errors
 /// When the database fails; then none is stored.
 pub async fn put(
-    database: &Database,
+    (database, by): (&Database, Option<&KeyHolder>),
     (tenant, call): (TenantId, CallId),
     turns: &[Turn],
 ) -> sqlx::Result<u64> {
-    let news = detail(span(turns));
+    let numbers = span(turns);
+    let news = detail(numbers);
     let turns = serde_json::to_value(turns).map_err(|error| sqlx::Error::Encode(error.into()))?;
     let mut transaction = database.begin(tenant).await?;
     let done = sqlx::query(PUT)
@@ -112,6 +114,7 @@ pub async fn put(
             .bind(news)
             .execute(&mut *transaction)
             .await?;
+        note_added(&mut transaction, by, (tenant, call), (numbers, done.rows_affected())).await?;
     }
     transaction.commit().await?;
     Ok(done.rows_affected())
@@ -122,6 +125,25 @@ const ADDED: &str = "transcript_added";
 
 fn detail((first, last): (u32, u32)) -> Value {
     json!({"first": first, "last": last})
+}
+
+/// Notes in the audit log which turns somebody added; not what was said, and nothing of what the switch itself heard.
+async fn note_added(
+    connection: &mut PgConnection,
+    by: Option<&KeyHolder>,
+    (tenant, call): (TenantId, CallId),
+    ((first, last), stored): ((u32, u32), u64),
+) -> sqlx::Result<()> {
+    let Some(holder) = by else { return Ok(()) };
+    let entry = Entry {
+        tenant: Some(tenant),
+        key: Some(holder.id),
+        action: "add",
+        subject: "transcript",
+        subject_id: Some(call.uuid()),
+        detail: json!({ "turns": stored, "first": first, "last": last }),
+    };
+    audit_log::note(connection, &entry).await
 }
 
 /// What became of what was said of a call that is over.
@@ -138,11 +160,12 @@ pub enum AfterEnd {
 /// # Errors
 /// When the database fails; then nothing is changed.
 pub async fn put_after_end(
-    database: &Database,
+    (database, by): (&Database, &KeyHolder),
     key: (TenantId, CallId),
     turns: &[Turn],
 ) -> sqlx::Result<AfterEnd> {
-    let event = (ADDED, detail(span(turns)));
+    let numbers = span(turns);
+    let event = (ADDED, detail(numbers));
     // The role of the API adds no events; each statement names the tenant.
     let mut transaction = database.begin_all_tenants().await?;
     let turns = serde_json::to_value(turns).map_err(|error| sqlx::Error::Encode(error.into()))?;
@@ -154,6 +177,7 @@ pub async fn put_after_end(
     match live_events::add_after_end(&mut transaction, key, event).await? {
         Added::NotOver => Ok(AfterEnd::NotOver),
         Added::Told(told) => {
+            note_added(&mut transaction, Some(by), key, (numbers, stored)).await?;
             transaction.commit().await?;
             Ok(AfterEnd::Stored(stored, told))
         }

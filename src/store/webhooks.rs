@@ -449,6 +449,7 @@ pub async fn rotate(
         let Some(secret) = secret else { continue };
         sealed.insert(name.to_owned(), Value::String(seal(sealer, endpoint, (name, secret))?));
     }
+    let after: Vec<String> = sealed.keys().cloned().collect();
     sqlx::query(SEAL)
         .bind(endpoint)
         .bind(tenant.uuid())
@@ -461,7 +462,10 @@ pub async fn rotate(
         action: "rotate-secret",
         subject: WEBHOOKS.name,
         subject_id: Some(endpoint),
-        detail: json!({}),
+        detail: json!({
+            "before": { "secrets": found.as_object().map(|own| own.keys().collect::<Vec<_>>()) },
+            "after": { "secrets": after },
+        }),
     };
     audit_log::note(&mut transaction, &entry).await?;
     transaction.commit().await?;

@@ -291,6 +291,10 @@ pub const API_ANSWER_S_MAX: u64 = 10;
 /// The same for requests that do much: imports, replays, the export and erasure of a number's data. Over it: 503.
 pub const API_LONG_ANSWER_S_MAX: u64 = 300;
 
+/// Calls placed by requests with an `Idempotency-Key` that a process remembers. Over it: the oldest, whose records are in
+/// the database by then.
+pub const PLACED_CALLS_MAX: usize = 100_000;
+
 /// Entries of the audit log that wait in memory while the database is away. Over it: lost, counted.
 pub const AUDIT_WAITING_MAX: usize = 10_000;
 

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use tandem::api::Context;
 use tandem::api::EventHub;
 use tandem::api::KeyRate;
+use tandem::api::Placing;
 use tandem::api::Readiness;
 use tandem::api::TokenKeys;
 use tandem::clock;
@@ -107,7 +108,8 @@ impl Bench {
             tokens: TokenKeys::default(),
             reach: Arc::new(Reach { http: true, networks: vec!["127.0.0.0/8".parse().unwrap()] }),
             agents: Arc::new(Reach::default()),
-            audit: AuditQueue::start(database.clone(), stopping.clone()).0,
+            audit: AuditQueue::start(database.clone(), None, stopping.clone()).0,
+            placing: Arc::new(Placing::new(clock::new_node_id(), watch::channel(true).1)),
         };
         tokio::spawn(tandem::api::serve(listener, None, context, stopping));
         let keys = keys.try_into().unwrap();

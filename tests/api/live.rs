@@ -222,6 +222,24 @@ async fn hears_all(socket: &mut WebSocketStream<MaybeTlsStream<TcpStream>>) {
     assert_eq!(kinds.last(), Some(&"call.ended"), "{kinds:?}");
 }
 
+/// A token falls with its key, and so does what was renewed with it; that of another stays.
+async fn falls_with_its_key(switch: &Switch, (call, tokens): (&str, &str), other: &str) {
+    let scope = KeyScope::Tenant(demo::TENANT);
+    let key = api_keys::create(&switch.database, scope, KeyRole::Operator, "", None).await.unwrap();
+    let wish = json!({"may": ["watch", "steer"]});
+    let first = token_of(switch, key.key.expose(), tokens, wish.clone()).await;
+    let again = token_of(switch, &first, tokens, wish).await;
+    for token in [&first, &again] {
+        assert_eq!(send(switch, token, ("GET", call), Value::Null).await.status, 200);
+    }
+    assert!(api_keys::revoke(&switch.database, scope, key.id).await.unwrap());
+    for (token, status) in [(first.as_str(), 401), (&again, 401), (other, 200)] {
+        assert_eq!(send(switch, token, ("GET", call), Value::Null).await.status, status);
+        let renewal = send(switch, token, ("POST", tokens), json!({})).await;
+        assert_eq!(renewal.status == 201, status == 200, "{}", renewal.body);
+    }
+}
+
 #[tokio::test]
 async fn a_token_opens_its_running_call_and_nothing_else() {
     let switch = Switch::start_with(Options::default()).await;
@@ -250,6 +268,7 @@ async fn a_token_opens_its_running_call_and_nothing_else() {
 
     let call = path(&format!("calls/{own}"));
     assert_eq!(send(&switch, &renewed, ("GET", &call), Value::Null).await.status, 200);
+    falls_with_its_key(&switch, (&call, &tokens), &renewed).await;
     let hang_up = format!("{call}/hangup");
     for (method, path, token) in [
         ("GET", path(&format!("calls/{other}")), &steers),

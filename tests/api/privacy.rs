@@ -174,7 +174,8 @@ async fn what_applications_said_of_a_person_is_exported_and_goes_out_of_the_log_
     let trace = StoredTrace { messages: vec![message], left_out: 0 };
     let late = [&id, &other].map(|of| (of.parse().unwrap(), trace.clone()));
     traces::put_all_tenants(&bench.database, &late).await.unwrap();
-    let stored = postgres::text(&bench.database, "SELECT string_agg(call_id::text, ' ') FROM sip_messages");
+    let stored =
+        postgres::text(&bench.database, "SELECT string_agg(call_id::text, ' ') FROM sip_messages");
     assert_eq!(stored.await, other);
 }
 
@@ -275,4 +276,43 @@ async fn what_is_over_its_time_is_deleted_and_the_rest_stays() {
     assert_eq!(postgres::count(&bench.database, "SELECT count(*) FROM calls").await, 3);
     let again = privacy::forget_all_tenants(&bench.database, 30).await.unwrap();
     assert!(again.iter().all(|kind| kind.deleted == 0), "{again:?}");
+}
+
+#[tokio::test]
+async fn signalling_goes_after_a_time_of_its_own_and_its_calls_stay() {
+    let bench = Bench::new().await;
+    let mut calls = Vec::new();
+    for (tenant, age) in [(0, "8 days"), (0, "6 days"), (1, "100 days")] {
+        let id = bench.call(bench.tenants[tenant], PERSON).await;
+        let sql = format!(
+            "INSERT INTO sip_messages (call_id, seq, tenant_id, at, way, transport, local, remote, message) \
+             SELECT id, n, tenant_id, now() - interval '{age}', 'in', 'udp', 'x', 'y', 'INVITE' \
+             FROM calls, generate_series(0, 1) n WHERE id = '{id}'"
+        );
+        postgres::execute(&bench.database, &sql).await.unwrap();
+        calls.push(id);
+    }
+    let keep = async |days: u32| {
+        let path = format!("/api/v1/tenants/{}", bench.tenants[0]);
+        let kept = bench.send(("PATCH", &path), PLATFORM, &json!({"keep_traces_days": days})).await;
+        assert_eq!(kept.status, 200, "{}", kept.body);
+        let done = privacy::forget_all_tenants(&bench.database, 30).await.unwrap();
+        done.iter().find(|kind| kind.what == "traces").map(|kind| kind.deleted)
+    };
+    assert_eq!(keep(0).await, Some(0), "0 is for ever");
+    assert_eq!(keep(7).await, Some(2));
+    let left = "SELECT string_agg(DISTINCT call_id::text, ' ') FROM sip_messages WHERE call_id IN \
+                (SELECT id FROM calls)";
+    let left = postgres::text(&bench.database, left).await;
+    assert!(
+        !left.contains(&calls[0]) && left.contains(&calls[1]) && left.contains(&calls[2]),
+        "{left}"
+    );
+    assert_eq!(postgres::count(&bench.database, "SELECT count(*) FROM calls").await, 3);
+    // The API shows what is left of it.
+    for (call, status) in [(&calls[0], 404), (&calls[1], 200)] {
+        let path = bench.path(0, &format!("calls/{call}/trace"));
+        let trace = bench.get(&path, Some(&bench.keys[A])).await;
+        assert_eq!(trace.status, status, "{}", trace.body);
+    }
 }

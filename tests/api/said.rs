@@ -101,6 +101,13 @@ async fn turns_are_stored_once_and_one_that_is_not_final_gives_way() {
     let said = json!({"seq": 1, "speaker": "agent", "text": "Good day."});
     assert_eq!(add(json!([said])).await, 1);
     assert_eq!(add(json!([said])).await, 0);
+    // Each that was stored stands in the audit log, without what was said.
+    let log = bench.read(&bench.path(0, "audit-log?subject=transcript&action=add"), A).await;
+    let details: Vec<_> =
+        log["entries"].as_array().unwrap().iter().map(|entry| &entry["detail"]).collect();
+    let detail = |turns: u64, first: u64| json!({"turns": turns, "first": first, "last": 1});
+    assert_eq!(details, [&detail(1, 1), &detail(1, 0), &detail(2, 0)], "{log}");
+    assert!(log["entries"][0]["api_key_id"].is_string() && log["entries"][0]["subject_id"] == call);
     let shown = bench.read(&path, A).await;
     let texts: Vec<_> = shown["turns"].as_array().unwrap().iter().map(|t| &t["text"]).collect();
     assert_eq!(texts, ["Hello?", "Good day."], "{shown}");

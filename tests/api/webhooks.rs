@@ -419,7 +419,7 @@ async fn the_end_of_a_recording_and_turns_that_no_call_told_of_are_told_once_beh
             is_final,
         };
         let key = (bench.tenants[A], told.parse().unwrap());
-        assert_eq!(transcripts::put(&bench.database, key, &[turn]).await.unwrap(), 1);
+        assert_eq!(transcripts::put((&bench.database, None), key, &[turn]).await.unwrap(), 1);
     }
     let tell = async || live_events::tell_news_all_tenants(&bench.database, 9).await.unwrap();
     let mut kinds: Vec<_> = tell().await.into_iter().map(|(_, event)| event.kind).collect();

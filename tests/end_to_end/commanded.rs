@@ -101,7 +101,7 @@ async fn each_command_is_answered_with_how_the_call_stands_and_noted_with_who_ga
 #[tokio::test]
 async fn a_running_call_of_another_tenant_is_not_there_below_ones_own_path() {
     let (node, mut far, operator) = call_out::node(json!({"kind": "echo"}), json!({})).await;
-    node.put(&[rows::tenant(8, 0)]).await;
+    node.put(&[rows::tenant(8, 0), rows::profile(80, 8, json!({"kind": "echo"}))]).await;
     let other = key(&node, 8, KeyRole::Admin).await;
     let call = place(&node, &operator, json!({"to": CALLED, "from": NUMBER})).await;
     answer(&mut far).await;
@@ -121,6 +121,11 @@ async fn a_running_call_of_another_tenant_is_not_there_below_ones_own_path() {
         ("POST", "/unmute", json!({"party": "caller"})),
         ("POST", "/record/start", json!({})),
         ("POST", "/record/stop", json!({})),
+        ("POST", "/record/pause", json!({})),
+        ("POST", "/record/resume", json!({})),
+        ("POST", "/attach", json!({"ai_profile_id": rows::uuid(80).to_string()})),
+        ("GET", "/events", Value::Null),
+        ("GET", "/trace/pcap", Value::Null),
         ("POST", "/tokens", json!({"may": ["watch"], "ttl_s": 60})),
         ("POST", "/transcript", json!({"turns": [{"seq": 0, "speaker": "agent", "text": "x"}]})),
         ("GET", "/transcript", Value::Null),

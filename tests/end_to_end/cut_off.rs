@@ -86,8 +86,21 @@ async fn without_its_database_the_api_steers_calls_and_writes_nothing() {
     cluster.stop().unwrap();
     // Both calls are told of as soon as the database is back.
     node.launch().await;
+    let (first, second) = (call.clone(), another.clone());
     for call in [call, another] {
         let record = carrier::shown(&node, 1, &call, &key).await;
         assert_eq!(record["tenant_id"], rows::uuid(1).to_string(), "{record}");
     }
+    // And so is what was done meanwhile, though the process that did it is gone.
+    for (action, of) in [("hangup", &first), ("create", &second)] {
+        let done = format!(
+            "SELECT count(*) FROM audit_log WHERE action = '{action}' AND subject_id = '{of}' \
+             AND api_key_id IS NOT NULL"
+        );
+        wait_for("the command stands in the audit log", async || {
+            (node.count(&done).await == 1).then_some(())
+        })
+        .await;
+    }
+    assert!(!node.home.data_dir().join("audit-waiting.jsonl").exists(), "all is stored");
 }

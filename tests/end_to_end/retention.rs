@@ -8,6 +8,12 @@ use crate::rows;
 #[tokio::test]
 async fn calls_that_are_over_their_tenants_time_are_deleted_by_the_node() {
     let mut node = Home::new().start().await;
+    // It has looked once, and found nothing.
+    wait_for("the node has looked", async || {
+        let metrics = node.get("/metrics").await;
+        metrics.body.contains("retention_deleted_total{what=\"transcripts\"} 0").then_some(())
+    })
+    .await;
     let tenant = rows::uuid(1);
     let sql = format!(
         "{}; UPDATE tenants SET keep_calls_days = 7; \

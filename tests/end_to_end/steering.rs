@@ -381,8 +381,8 @@ async fn a_request_that_a_crash_left_behind_goes_on_with_its_call() {
     let (tenant, call) = (rows::uuid(1), rows::uuid(70));
     let body = wish.to_string();
     let row = format!(
-        "INSERT INTO idempotency_keys (tenant_id, key, asked, call_id, busy_until) VALUES \
-         ('{tenant}', 'crashed', sha256('{body}'), '{call}', now() - interval '1 second')"
+        "INSERT INTO idempotency_keys (tenant_id, key, asked, call_id, busy_until, node_id) VALUES \
+         ('{tenant}', 'crashed', sha256('{body}'), '{call}', now() - interval '1 second', (SELECT id FROM nodes))"
     );
     postgres::execute(&node.database(), &row).await.unwrap();
     let answer = place_as(&node, &key, "crashed", &wish).await;
@@ -390,6 +390,46 @@ async fn a_request_that_a_crash_left_behind_goes_on_with_its_call() {
     crate::carrier::answer(&mut far).await;
     far.hang_up().await;
     shown(&node, 1, &call.to_string(), &key).await;
+}
+
+#[tokio::test]
+async fn a_request_places_one_call_while_nothing_of_it_reaches_the_database_and_at_whatever_node() {
+    let (node, mut far, key) = call_out::node(json!({"kind": "echo"}), json!({})).await;
+    let wish = json!({"from": NUMBER, "to": CALLED});
+    // Neither the answer nor the record is stored.
+    let deaf = "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                    RAISE EXCEPTION 'no space' USING ERRCODE = 'disk_full'; END $$; \
+                CREATE TRIGGER full_disk BEFORE UPDATE OF status ON idempotency_keys \
+                    FOR EACH ROW EXECUTE FUNCTION full_disk(); \
+                CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON calls \
+                    FOR EACH ROW EXECUTE FUNCTION full_disk()";
+    postgres::execute(&node.database(), deaf).await.unwrap();
+    let first = place_as(&node, &key, "lead-8", &wish).await;
+    assert_eq!(first.status, 201, "{}", first.body);
+    answer(&mut far).await;
+    far.hang_up().await;
+    wait_for("the call is over", async || (node.metric("calls_active").await == 0).then_some(()))
+        .await;
+    let later = "UPDATE idempotency_keys SET busy_until = now() - interval '1 hour'";
+    postgres::execute(&node.database(), later).await.unwrap();
+    let again = place_as(&node, &key, "lead-8", &wish).await;
+    assert_eq!((again.status, &again.json()["id"]), (201, &first.json()["id"]), "{}", again.body);
+    assert_eq!(node.metric("calls_active").await, 0, "nobody is called twice");
+    // Another node may have placed it: this one does not.
+    let elsewhere = "UPDATE idempotency_keys SET busy_until = now() - interval '1 hour', \
+                     node_id = gen_random_uuid()";
+    postgres::execute(&node.database(), elsewhere).await.unwrap();
+    let refused = place_as(&node, &key, "lead-8", &wish).await;
+    let code = refused.json()["code"].as_str().unwrap().to_owned();
+    assert_eq!((refused.status, code), is(409, "idempotency_key_unsettled"));
+    // Until the call's record tells.
+    let heard = "DROP TRIGGER full_disk ON calls";
+    postgres::execute(&node.database(), heard).await.unwrap();
+    shown(&node, 1, first.json()["id"].as_str().unwrap(), &key).await;
+    let told = place_as(&node, &key, "lead-8", &wish).await;
+    assert_eq!((told.status, &told.json()["id"]), (201, &first.json()["id"]), "{}", told.body);
+    let outbound = "SELECT count(*) FROM calls WHERE direction = 'outbound'";
+    assert_eq!(node.count(outbound).await, 1);
 }
 
 #[tokio::test]

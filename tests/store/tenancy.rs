@@ -5,8 +5,10 @@ use crate::rows;
 use sqlx::AssertSqlSafe;
 use sqlx::Connection;
 use sqlx::PgConnection;
+use tandem::clock;
 use tandem::store::database::Database;
 use tandem::types::id::TenantId;
+use uuid::Uuid;
 
 /// A connection as the API's: role `tandem_api`, speaking for `tenant`.
 async fn as_api(database: &Database, tenant: Option<TenantId>) -> PgConnection {
@@ -97,6 +99,178 @@ async fn a_tenant_cannot_write_into_another() {
     let insert = rows::insert_number(b, "+15550300", "+15550300");
     assert_eq!(denied(&mut connection, &insert).await, "42501");
     assert_eq!(affected(&mut connection, "UPDATE phone_numbers SET label = 'mine'").await, 1);
+}
+
+/// The statement that makes a row of `table`.
+fn of(table: &'static str, columns: &str, values: &str) -> (&'static str, String) {
+    (table, format!("INSERT INTO {table} ({columns}) VALUES ({values})"))
+}
+
+/// A row of every table of what tenants set up. Each time it is another.
+fn rows_of_settings(t: TenantId) -> Vec<(&'static str, String)> {
+    let id = clock::new_uuid();
+    let number = format!("+1555{:07}", clock::random_u64() % 10_000_000);
+    let named = "id, tenant_id, name";
+    vec![
+        of(
+            "ai_profiles",
+            &format!("{named}, system_prompt, agent"),
+            &format!("'{id}', '{t}', '{id}', 'x', '{{}}'"),
+        ),
+        of("trunks", &format!("{named}, profile"), &format!("'{id}', '{t}', 't-{id}', 'generic'")),
+        of(
+            "phone_numbers",
+            "id, tenant_id, first_number, last_number",
+            &format!("'{id}', '{t}', '{number}', '{number}'"),
+        ),
+        of("routing_profiles", named, &format!("'{id}', '{t}', 'x'")),
+        of("campaigns", named, &format!("'{id}', '{t}', '{id}'")),
+        of(
+            "api_keys",
+            "id, tenant_id, role, hash",
+            &format!("'{id}', '{t}', 'viewer', sha256('{id}')"),
+        ),
+        of("webhook_endpoints", "id, tenant_id, url", &format!("'{id}', '{t}', 'https://x.test'")),
+    ]
+}
+
+/// The same of what happens.
+fn rows_of_calls(
+    t: TenantId,
+    (call, endpoint, node): (Uuid, Uuid, Uuid),
+) -> Vec<(&'static str, String)> {
+    let id = clock::new_uuid();
+    vec![
+        of(
+            "audit_log",
+            "id, tenant_id, actor, action, subject",
+            &format!("'{id}', '{t}', 'x', 'x', 'x'"),
+        ),
+        of(
+            "call_events",
+            "call_id, seq, tenant_id, at, name",
+            &format!("'{call}', 7, '{t}', now(), 'x'"),
+        ),
+        of(
+            "sip_messages",
+            "call_id, seq, tenant_id, at, way, transport, local, remote, message",
+            &format!("'{call}', 7, '{t}', now(), 'in', 'udp', 'x', 'x', 'x'"),
+        ),
+        of(
+            "recordings",
+            "id, tenant_id, call_id, folder, sample_rate, is_encrypted, started_at",
+            &format!("'{id}', '{t}', '{call}', '{id}', 8000, false, now()"),
+        ),
+        of(
+            "transcripts",
+            "tenant_id, call_id, seq, speaker, text, at",
+            &format!("'{t}', '{call}', 7, 'agent', 'x', now()"),
+        ),
+        of(
+            "call_news",
+            "tenant_id, call_id, name, detail",
+            &format!("'{t}', '{call}', 'x', '{{}}'"),
+        ),
+        of(
+            "idempotency_keys",
+            "tenant_id, key, asked, call_id, busy_until",
+            &format!("'{t}', '{id}', sha256(''), '{call}', now()"),
+        ),
+        of(
+            "webhook_outbox",
+            "endpoint_id, event_id, tenant_id, call_id, seq, type, at",
+            &format!("'{endpoint}', '{id}', '{t}', '{call}', 7, 'x', now()"),
+        ),
+        of(
+            "webhook_queues",
+            "endpoint_id, call_id, tenant_id",
+            &format!("'{endpoint}', '{call}', '{t}'"),
+        ),
+        of("erasures", "id, node_id, tenant_id, digits", &format!("'{id}', '{node}', '{t}', '1'")),
+    ]
+}
+
+fn rows_of(tenant: TenantId, of: (Uuid, Uuid, Uuid)) -> Vec<(&'static str, String)> {
+    [rows_of_settings(tenant), rows_of_calls(tenant, of)].concat()
+}
+
+/// Gives both tenants a row of everything; the statements that would make another one of the second's.
+async fn fill(database: &Database, tenants: [TenantId; 2]) -> Vec<(&'static str, String)> {
+    let node = clock::new_uuid();
+    postgres::execute(database, &format!("INSERT INTO nodes (id, name) VALUES ('{node}', '')"))
+        .await
+        .unwrap();
+    let mut others = Vec::new();
+    for tenant in tenants {
+        let call = format!("SELECT id::text FROM calls WHERE tenant_id = '{tenant}'");
+        let call = postgres::text(database, &call).await.parse().unwrap();
+        let endpoint = clock::new_uuid();
+        let sql = format!(
+            "INSERT INTO webhook_endpoints (id, tenant_id, url) VALUES ('{endpoint}', '{tenant}', 'https://y.example')"
+        );
+        postgres::execute(database, &sql).await.unwrap();
+        for (table, sql) in rows_of(tenant, (call, endpoint, node)) {
+            let sql = format!("{sql} ON CONFLICT DO NOTHING");
+            postgres::execute(database, &sql).await.unwrap_or_else(|why| panic!("{table}: {why}"));
+        }
+        others = rows_of(tenant, (call, endpoint, node));
+    }
+    others
+}
+
+#[tokio::test]
+async fn in_every_table_with_tenants_each_has_rights_to_its_own_rows_alone() {
+    let database = postgres::database().await;
+    let [a, b] = two_tenants(&database).await;
+    let inserts = fill(&database, [a, b]).await;
+    let tables = "SELECT string_agg(c.relname, ' ' ORDER BY c.relname) FROM pg_class c \
+         JOIN pg_attribute t ON t.attrelid = c.oid AND t.attname = 'tenant_id' WHERE c.relkind = 'r'";
+    let tables = postgres::text(&database, tables).await;
+    let mut connection = as_api(&database, Some(a)).await;
+    let mut tried = [0; 4];
+    for table in tables.split(' ') {
+        let has = async |right: &str| {
+            let sql = format!(
+                "SELECT count(*) WHERE has_any_column_privilege('tandem_api', '{table}', '{right}')"
+            );
+            let sql = if right == "DELETE" { sql.replace("any_column", "table") } else { sql };
+            postgres::count(&database, &sql).await == 1
+        };
+        let rows = async |of: &str| {
+            postgres::count(
+                &database,
+                &format!("SELECT count(*) FROM {table} WHERE tenant_id {of}"),
+            )
+            .await
+        };
+        let own = rows(&format!("= '{a}'")).await;
+        // A table that is made later is given a row of each above.
+        assert!(own > 0 && rows(&format!("= '{b}'")).await > 0, "{table} has no rows to try");
+        if has("SELECT").await {
+            tried[0] += 1;
+            assert_eq!(seen(&mut connection, table).await, own, "{table}");
+        }
+        if has("UPDATE").await {
+            tried[1] += 1;
+            let column = "SELECT column_name::text FROM information_schema.column_privileges \
+                 WHERE grantee = 'tandem_api' AND privilege_type = 'UPDATE' AND table_name = ";
+            let column = postgres::text(&database, &format!("{column}'{table}' LIMIT 1")).await;
+            let update = format!("UPDATE {table} SET {column} = {column} WHERE tenant_id = '{b}'");
+            assert_eq!(affected(&mut connection, &update).await, 0, "{table}");
+        }
+        if has("DELETE").await {
+            tried[2] += 1;
+            let delete = format!("DELETE FROM {table} WHERE tenant_id = '{b}'");
+            assert_eq!(affected(&mut connection, &delete).await, 0, "{table}");
+        }
+        if has("INSERT").await {
+            tried[3] += 1;
+            let (_, insert) = inserts.iter().find(|(of, _)| *of == table).unwrap();
+            assert_eq!(denied(&mut connection, insert).await, "42501", "{table}");
+        }
+    }
+    // What the API may do at all: see nearly all, and write what tenants write.
+    assert_eq!(tried, [15, 11, 8, 10], "the rights of tandem_api changed");
 }
 
 #[tokio::test]
