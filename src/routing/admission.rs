@@ -435,6 +435,24 @@ mod tests {
     }
 
     #[test]
+    fn calls_in_have_a_limit_of_their_own_whatever_goes_out_beside_them() {
+        let (tenant, mut trunk, gateway) = (tenant(1, 0, 0), trunk(1, 0, 0), gateway("a", 0, 0));
+        trunk.calls_in_max = 1;
+        let ask = OutboundAsk { tenant: &tenant, trunk: &trunk, gateway: &gateway, first: true };
+        let mut admission = Admission::default();
+        let now = Moment::START;
+        let out = |admission: &mut Admission| {
+            admission.admit_out(now, &ask, OutboundLimits::default(), FREE).unwrap()
+        };
+        let _first_out = out(&mut admission);
+        let first = admission.admit(now, &tenant, &trunk, FREE).unwrap();
+        let _second_out = out(&mut admission);
+        assert_eq!(admission.admit(now, &tenant, &trunk, FREE), Err(HangupCause::TrunkLimit));
+        admission.release(first);
+        assert!(admission.admit(now, &tenant, &trunk, FREE).is_ok());
+    }
+
+    #[test]
     fn calls_out_wait_for_their_turn_as_long_as_the_trunk_lets_them() {
         let (tenant, trunk, gateway) = (tenant(1, 0, 0), trunk(1, 0, 0), gateway("a", 0, 0));
         let ask = OutboundAsk { tenant: &tenant, trunk: &trunk, gateway: &gateway, first: true };
