@@ -395,4 +395,52 @@ mod tests {
         crowded.receive(flow, Bytes::from_static(b"BYE sip:h SIP/2.0\r\nCall-ID: x\r\n\r\n"));
         assert_eq!(shard.queued(), queued + 2, "a call cannot go on");
     }
+
+    #[test]
+    fn at_three_times_what_a_shard_takes_calls_go_on_and_the_first_new_one_afterwards_is_taken() {
+        /// What the shard takes in a round, and what belongs to calls of it.
+        const TAKEN: usize = 500;
+        const WITHIN: usize = 100;
+        let switch = switch(&Arc::default());
+        let (shard, mut take) = ShardHandle::by_hand();
+        let gate = gate(Stranger::Silence);
+        let dispatcher = Dispatcher::new(&switch, vec![gate], Shards::new(vec![shard.clone()]));
+        let flow = flow("192.0.2.1:5060", Transport::Udp);
+        let invite = Bytes::from_static(
+            b"INVITE sip:+15550100@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\n\
+              From: <sip:+15557701@h>;tag=1\r\nTo: <sip:b@h>\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\n\r\n",
+        );
+        let bye = Bytes::from_static(b"BYE sip:h SIP/2.0\r\nCall-ID: x\r\n\r\n");
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let shed = || {
+            let counted = recorder.handle().render();
+            assert!(!counted.contains("sip_messages_dropped_total"), "{counted}");
+            let start = "sip_requests_shed_total{why=\"shard_queue\"} ";
+            let line = counted.lines().find_map(|line| line.strip_prefix(start));
+            line.map_or(0, |count| count.parse::<usize>().expect("a count"))
+        };
+        let (mut offered, mut served) = (0, 0);
+        metrics::with_local_recorder(&recorder, || {
+            for _ in 0..40 {
+                for _ in 0..3 * TAKEN - WITHIN {
+                    dispatcher.receive(flow, invite.clone());
+                }
+                for _ in 0..WITHIN {
+                    dispatcher.receive(flow, bye.clone());
+                }
+                offered += 3 * TAKEN;
+                served += take(TAKEN);
+                // New calls stop at the mark: what is over it belongs to calls, and is soon gone.
+                assert!(shard.queued() <= SIP_SHARD_QUEUE_HIGH + 1 + WITHIN, "{}", shard.queued());
+            }
+        });
+        assert_eq!(served, 40 * TAKEN, "the shard is never idle");
+        assert_eq!(shed(), offered - served - shard.queued(), "what was not taken got its 503");
+        assert!(shed() > offered / 3, "{} of {offered}", shed());
+        // The flood is over. A round later, if not at once, a new call finds its place.
+        let before = shed();
+        served = take(TAKEN);
+        metrics::with_local_recorder(&recorder, || dispatcher.receive(flow, invite.clone()));
+        assert_eq!((served, shed()), (TAKEN, before), "it was turned away");
+    }
 }

@@ -165,6 +165,24 @@ impl ShardHandle {
         (handle, (kept, kept_too, gauges_in))
     }
 
+    /// A shard whose queue is emptied by hand, with what does that.
+    #[cfg(test)]
+    pub(in crate::engine) fn by_hand() -> (Self, impl FnMut(usize) -> usize) {
+        let (arrivals, mut queue) = mpsc::channel(SIP_SHARD_QUEUE_MAX);
+        let (commands, kept) = mpsc::channel(1);
+        let (gauges_in, gauges) = watch::channel(Gauges::default());
+        let none = crate::engine::trace::TraceLimits {
+            shard_bytes_max: 0,
+            life: std::time::Duration::ZERO,
+        };
+        let handle = Self { arrivals, commands, gauges, trace: ShardTrace::new(none) };
+        let take = move |most: usize| {
+            let _open = (&kept, &gauges_in);
+            (0..most).take_while(|_| queue.try_recv().is_ok()).count()
+        };
+        (handle, take)
+    }
+
     /// A shard of which only the commands are looked at, with what keeps its queues open.
     #[cfg(test)]
     pub(in crate::engine) fn overheard() -> (Self, Overheard) {
