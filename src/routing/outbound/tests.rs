@@ -15,6 +15,7 @@ use crate::routing::contents::TenantOutbound;
 use crate::routing::contents::TenantStatus;
 use crate::routing::destination::Micros;
 use crate::routing::destination::Prefix;
+use crate::routing::destination::Rate;
 use crate::routing::gateway;
 use crate::routing::gateway_board::GatewayKey;
 use crate::routing::health;
@@ -779,6 +780,37 @@ fn a_history_that_came_goes_on_with_our_entries_behind_it() {
     }
     let long = format!("<sip:+15550177@{}>;index=1", "b".repeat(FIELD_VALUE_BYTES_MAX - 30));
     assert_eq!(goes_on(Some(history(&long, "+15550177", "1"))), alone);
+}
+
+#[test]
+fn what_a_leg_of_before_cost_is_told_by_the_prefix_it_was_charged_by() {
+    let rate = |prefix: &str, per_minute| Rate {
+        prefix: prefix.parse().unwrap(),
+        per_minute: Micros(per_minute),
+        increment: Duration::from_secs(60),
+    };
+    let mut lab = Lab::new(vec![trunk(1, |outbound| {
+        outbound.budget.rates = vec![rate("+1", 100), rate("+1555", 900)];
+        outbound.budget.daily_spend = Micros(1_000);
+        outbound.budget.currency = "USD".into();
+    })]);
+    let past = |priced| PastCall {
+        tenant: tenant_id(1),
+        trunk: Some(trunk_id(1)),
+        priced,
+        ended: "2026-11-21T09:00:00Z".parse().unwrap(),
+        lasted: Duration::from_secs(60),
+    };
+    let refused = |lab: &mut Lab, priced| {
+        restore(&mut lab.usage, &lab.table, &past(priced));
+        lab.plan(request("+15551234567")).err().map(|refusal| refusal.cause)
+    };
+    // A rate that is gone costs nothing any more, nor does a number without one.
+    assert_eq!(refused(&mut lab, Priced::Prefix("+44".parse().unwrap())), None);
+    assert_eq!(refused(&mut lab, Priced::Free), None);
+    assert_eq!(refused(&mut lab, Priced::Prefix("+1555".parse().unwrap())), None);
+    let last = refused(&mut lab, Priced::Number("+14155550123".parse().unwrap()));
+    assert_eq!(last, Some(HangupCause::BudgetSpent), "900 and 100 are all there was");
 }
 
 #[test]
