@@ -4,18 +4,26 @@ use crate::node::Home;
 use crate::node::Node;
 use crate::node::PATIENCE;
 use crate::node::wait_for;
+use crate::phone::Phone;
 use crate::rows;
 use crate::srtp::decoded;
 use crate::talk;
 use crate::talk::Talk;
 use serde_json::Value;
 use serde_json::json;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
+use tandem::audio::g711;
+use tandem::audio::g722;
+use tandem::audio::opus;
+use tandem::audio::packed::PackedVoice;
 use tandem::audio::tone::share_at;
 use tandem::caller::Speech;
+use tandem::rtp::packet::RtpPacket;
 use tandem::types::codec::Codec;
+use tandem::types::limit::RTP_PACKED_BYTES_MAX;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -189,4 +197,135 @@ async fn an_agent_at_16_khz_hears_and_says_what_no_telephone_carries() {
         assert_heard(&heard, HIGH_HZ);
         recorded(&node, name).await;
     }
+}
+
+/// What a telephone offers of one codec.
+fn offer(phone: &Phone, codec: Codec) -> String {
+    let media = phone.media.local_addr().unwrap();
+    let (kind, name, rate) = (codec.payload_type(), codec.encoding_name(), codec.clock_rate());
+    format!(
+        "v=0\r\no=- 1 {3} IN IP4 {0}\r\ns=-\r\nc=IN IP4 {0}\r\nt=0 0\r\nm=audio {1} RTP/AVP {kind}\r\n\
+         a=rtpmap:{kind} {name}/{rate}/{2}\r\n",
+        media.ip(),
+        media.port(),
+        codec.channels(),
+        phone.cseq + 1,
+    )
+}
+
+/// A packet that came: its header, and what its payload means at 16 kHz.
+#[derive(Clone, Copy)]
+struct Came {
+    codec: Codec,
+    marker: bool,
+    sequence: u16,
+    timestamp: u32,
+    ssrc: u32,
+    samples: [i16; 320],
+}
+
+/// Decodes each packet, as codecs with a memory need it.
+struct Listening {
+    codec: Codec,
+    g722: g722::Decoder,
+    opus: opus::Decoder,
+}
+
+impl Listening {
+    fn of(codec: Codec) -> Self {
+        Self { codec, g722: g722::Decoder::default(), opus: opus::Decoder::new().unwrap() }
+    }
+
+    fn hear(&mut self, bytes: &[u8]) -> Came {
+        let packet = RtpPacket::parse(bytes).unwrap();
+        let RtpPacket { marker, sequence, timestamp, ssrc, payload, payload_type } = packet;
+        let of_type = |codec: &Codec| codec.payload_type() == payload_type;
+        let codec = Codec::ALL.into_iter().find(of_type).expect("a codec of the offer");
+        let mut samples = [0; 320];
+        match codec {
+            // Of the codec before, sent before the answer to the re-INVITE.
+            _ if codec != self.codec => (),
+            Codec::G722 => self.g722.decode(payload, &mut samples),
+            Codec::Opus => assert!(self.opus.decode(payload, &mut samples), "a packet of 20 ms"),
+            _ => {
+                for (pair, byte) in samples.as_chunks_mut::<2>().0.iter_mut().zip(payload) {
+                    *pair = [g711::ulaw_decode(*byte); 2];
+                }
+            }
+        }
+        Came { codec, marker, sequence, timestamp, ssrc, samples }
+    }
+}
+
+/// Says one packet for each that comes, until so many of its codec have come; all that came.
+async fn converse(phone: &Phone, to: SocketAddr, (codec, ssrc): (Codec, u32)) -> Vec<Came> {
+    let (mut listening, mut voice) = (Listening::of(codec), PackedVoice::new(codec));
+    let (mut came, mut bytes, mut said) = (Vec::new(), [0; 1_500], [0; RTP_PACKED_BYTES_MAX]);
+    for number in 0..1_000_u32 {
+        let heard = timeout(PATIENCE, phone.media.recv(&mut bytes)).await.expect("media").unwrap();
+        came.push(listening.hear(&bytes[..heard]));
+        if came.iter().filter(|came: &&Came| came.codec == codec).count() == 60 {
+            return came;
+        }
+        voice.say(&[1_000; 320]);
+        let length = voice.packet(codec, 320, &mut said).filter(|length| *length > 0);
+        let packet = RtpPacket {
+            marker: false,
+            payload_type: codec.payload_type(),
+            sequence: number as u16,
+            timestamp: number * 160 * codec.clock_factor(),
+            ssrc,
+            payload: length.map_or(&[0x33; 160][..], |length| &said[..length]),
+        };
+        let length = packet.write(&mut bytes).unwrap();
+        phone.media.send_to(&bytes[..length], to).await.unwrap();
+    }
+    panic!("nothing of {codec} came");
+}
+
+/// What follows on a packet is the next one; a clock of another rate has a stream of its own (RFC 7160).
+fn assert_follows(before: &Came, next: &Came) {
+    if before.codec.clock_rate() != next.codec.clock_rate() {
+        assert_ne!(before.ssrc, next.ssrc, "{} to {}", before.codec, next.codec);
+        assert!(next.marker);
+        return;
+    }
+    assert_eq!(before.ssrc, next.ssrc, "{} to {}", before.codec, next.codec);
+    assert_eq!(next.sequence.wrapping_sub(before.sequence), 1);
+    let units = 160 * next.codec.clock_factor();
+    let passed = next.timestamp.wrapping_sub(before.timestamp);
+    // A switch whose machine stood still says so: it leaves ticks out.
+    assert_eq!((passed % units, passed > units), (0, next.marker), "{passed}");
+}
+
+#[tokio::test]
+async fn a_reinvite_changes_the_codec_while_each_packet_follows_on_the_last() {
+    let accept = json!(["PCMU", "G722", "OPUS"]);
+    let node = node(accept, json!({"kind": "tone", "hz": 600})).await;
+    let mut phone =
+        Phone::new("127.0.0.1".parse().unwrap(), node.listener("public", "udp"), NUMBER).await;
+    let mut all: Vec<Came> = Vec::new();
+    for (turn, codec) in
+        [Codec::Pcmu, Codec::G722, Codec::Opus, Codec::Pcmu].into_iter().enumerate()
+    {
+        let offer = offer(&phone, codec);
+        let answer = phone.ask("INVITE", "", &offer).await;
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        if turn == 0 {
+            phone.confirm(&answer);
+        }
+        phone.acknowledge().await;
+        let to = SocketAddr::new("127.0.0.1".parse().unwrap(), answer.audio_port());
+        let came = converse(&phone, to, (codec, turn as u32 + 7)).await;
+        let of_codec = came.iter().filter(|came| came.codec == codec);
+        let samples: Vec<i16> = of_codec.skip(20).flat_map(|came| came.samples).collect();
+        let share = share_at(&samples, 300);
+        assert!(share > 0.9, "{codec} says the tone: {share}");
+        all.extend(came);
+    }
+    phone.hang_up().await;
+    for pair in all.windows(2) {
+        assert_follows(&pair[0], &pair[1]);
+    }
+    recorded(&node, "PCMU").await;
 }
