@@ -30,6 +30,11 @@ use tandem::audio::link::AgentEnd;
 use tandem::audio::link::link;
 use tandem::audio::mix::Mix;
 use tandem::audio::packed::PackedVoice;
+use tandem::audio::mixer::Form;
+use tandem::audio::mixer::Gain;
+use tandem::audio::mixer::GainMatrix;
+use tandem::audio::mixer::Mixer;
+use tandem::audio::sound::Sound;
 use tandem::engine::media_events::MediaEvents;
 use tandem::engine::media_thread::MediaConfig;
 use tandem::engine::media_thread::MediaEngine;
@@ -219,6 +224,30 @@ fn audio_steps(criterion: &mut Criterion) {
                 mix.add(black_box(&linear));
             }
             mix.finish()
+        });
+    });
+    conference(criterion);
+}
+
+/// A tick of a mixer in which three voices are heard by four: the two of a call and a guest that speaks hear the sum
+/// of the others, another that only listens hears all.
+fn conference(criterion: &mut Criterion) {
+    let mut gains = GainMatrix::default();
+    for (listener, speaker) in (0..4).flat_map(|listener| (0..3).map(move |one| (listener, one))) {
+        gains.set(listener, speaker, Gain::FULL);
+    }
+    let voice = |level: u8| Some(Sound::Law(Law::Mu, std::array::from_fn(|n| level | n as u8 & 7)));
+    criterion.bench_function("media_tick/mixer_three_of_four", |b| {
+        let mut mixer = Mixer::default();
+        mixer.set(gains);
+        b.iter(|| {
+            for (party, level) in [0x20, 0xa8, 0x40].into_iter().enumerate() {
+                mixer.say(party, black_box(voice(level)));
+            }
+            for listener in 0..4 {
+                black_box(mixer.hear(listener, Form::Law(Law::Mu)));
+            }
+            mixer.pass();
         });
     });
 }

@@ -10,6 +10,7 @@ pub mod keys;
 pub mod link;
 pub mod mix;
 pub mod mixdown;
+pub mod mixer;
 pub mod noise;
 pub mod opus;
 pub mod packed;
