@@ -22,6 +22,7 @@ use tandem::media::event::MediaEvent;
 use tandem::media::listener::Listener;
 use tandem::media::output::Port;
 use tandem::media::output::TickOutput;
+use tandem::media::session::GuestGains;
 use tandem::media::session::MediaSession;
 use tandem::media::session::Received;
 use tandem::media::setup::MediaRules;
@@ -295,6 +296,63 @@ fn a_bridge_allocates_nothing() {
     for codecs in [[Codec::Pcma, Codec::Pcmu], [Codec::Opus, Codec::Pcmu]] {
         assert_eq!(run_bridge(codecs), 0, "{codecs:?}");
     }
+}
+
+/// A call of an agent with guests that come, speak, whisper and go, one of them by a codec of 16 kHz.
+fn run_company() -> u64 {
+    let plans = [Codec::Pcmu, Codec::Pcma, Codec::G722].map(|codec| plan(codec, 20));
+    let mut now = Moment::from_millis(1);
+    let mut agents = Vec::new();
+    let mut sessions = plans.clone().map(|plan| {
+        let (end, agent) = link();
+        agents.push(agent);
+        MediaSession::new(now, MediaSetup::new(Some(plan), 7), end)
+    });
+    assert!(sessions[0].host(Box::default()).is_none());
+    let mut out = TickOutput::new();
+    let (mut total, mut left) = (0, Vec::with_capacity(8));
+    for tick in 0..3_000_u32 {
+        now += Duration::from_millis(20);
+        agents.iter_mut().for_each(|agent| feed(agent, tick));
+        let mut ends = [1, 2].map(|_| {
+            tick.is_multiple_of(500)
+                .then(BridgeEnd::pair)
+                .map(|(one, two)| (Box::new(one), Box::new(two)))
+        });
+        let datagrams = plans.clone().map(|plan| datagrams(plan.codec, tick));
+        total += counted(|| {
+            for (place, ends) in ends.iter_mut().enumerate() {
+                let Some((own, theirs)) = ends.take() else { continue };
+                left.extend(sessions[0].admit(place, GuestGains::LISTENS, own));
+                left.extend(sessions[place + 1].bridge(theirs));
+            }
+            match tick % 500 {
+                100 => sessions[0].regard(0, GuestGains::SPEAKS),
+                200 => sessions[0].regard(1, GuestGains::WHISPERS),
+                400 => left.extend(sessions[0].dismiss(0)),
+                450 => left.extend(sessions[0].dismiss(1)),
+                _ => (),
+            }
+            for (session, datagrams) in sessions.iter_mut().zip(&datagrams) {
+                for (port, bytes) in datagrams {
+                    let datagram = Received { port: *port, source: peer(), bytes };
+                    session.receive(now, &datagram, &mut out);
+                }
+                session.tick(now, &mut out);
+                out.clear();
+            }
+        });
+        left.clear();
+    }
+    for session in &sessions {
+        assert!(session.statistics().packets_out > 2_500, "{:?}", session.statistics());
+    }
+    total
+}
+
+#[test]
+fn a_company_of_guests_allocates_nothing() {
+    assert_eq!(run_company(), 0);
 }
 
 #[test]

@@ -53,6 +53,7 @@ use std::net::SocketAddr;
 
 mod bridged;
 mod ear;
+mod guests;
 mod hearing;
 mod judging;
 mod listening;
@@ -62,6 +63,9 @@ mod sending;
 mod steered;
 mod taped;
 
+pub use crate::media::session::guests::GUESTS_MAX;
+pub use crate::media::session::guests::GuestGains;
+pub use crate::media::session::guests::Guests;
 pub use crate::media::session::steered::Clip;
 
 use crate::media::session::steered::Steered;
@@ -104,6 +108,8 @@ pub struct MediaSession {
     playout: Playout,
     /// Whom the peer talks with instead of the agent.
     bridged: Option<Bridged>,
+    /// Who takes part beside the two. Kept when the last of them left: it is freed elsewhere.
+    guests: Option<Box<Guests>>,
     steered: Steered,
     sender: Sender,
     digits_out: dtmf::Sender,
@@ -151,6 +157,7 @@ impl MediaSession {
             key_ear: KeyEar::default(),
             playout: Playout::new(end, random.next_u64()),
             bridged: None,
+            guests: None,
             steered: Steered::default(),
             sender: Sender::new(random.next_u64()),
             digits_out: dtmf::Sender::new(CLOCK_RATE, setup.rules.key_ms, setup.rules.key_gap_ms),
@@ -292,6 +299,7 @@ impl MediaSession {
         self.listen(&heard, out);
         let said = self.speech();
         let said = self.steered.heard(said, out);
+        let said = self.with_guests_outward(said);
         self.said = match &said {
             Sound::Law(law, frame) => (*law, *frame),
             Sound::Wide(_) => (Law::Mu, SILENCE),
@@ -550,6 +558,8 @@ fn random_name(random: &mut Random) -> [u8; 16] {
 
 #[cfg(test)]
 mod bridge_tests;
+#[cfg(test)]
+mod guests_tests;
 #[cfg(test)]
 mod hearing_tests;
 #[cfg(test)]

@@ -45,6 +45,11 @@ impl Bridged {
         matches!(self.end.waiting(), Waiting::Connecting(_) | Waiting::Quiet)
     }
 
+    /// Whether who is at the other side makes use of 16 kHz.
+    pub(super) fn is_heard_wide(&self) -> bool {
+        self.end.is_heard_wide()
+    }
+
     /// Keys to send as events.
     pub(super) const fn relay(&mut self) -> &mut Relay {
         &mut self.relay

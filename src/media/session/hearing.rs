@@ -67,8 +67,12 @@ impl MediaSession {
             if receives { self.next_heard(now) } else { Heard::NOTHING };
         self.hear_keys(&linear, out);
         self.tape_heard(original.as_ref(), &frame);
-        self.pass_on(original.filter(|_| !self.steered.inward), &frame);
+        let original = original.filter(|_| !self.steered.inward);
         let key = self.digits_in.is_down() || self.key_ear.is_down();
+        if self.has_guests() {
+            return self.hear_with_guests(original.filter(|_| !key), frame);
+        }
+        self.pass_on(original, &frame);
         let mut wide = match original {
             Some(Sound::Wide(wide)) => Some(wide),
             Some(Sound::Law(..)) | None => None,
@@ -79,6 +83,22 @@ impl MediaSession {
         }
         self.give(&frame, wide.as_ref());
         frame
+    }
+
+    /// Gives whom the peer talks with the peer and the guests that speak to it; returns the peer alone.
+    fn hear_with_guests(&mut self, heard: Option<Sound>, ulaw: Encoded) -> Encoded {
+        let mixed = self.with_guests_inward(heard);
+        if self.bridged.is_some() {
+            self.pass_on(mixed, &ulaw);
+            self.give(&SILENCE, None);
+            return SILENCE;
+        }
+        match mixed {
+            Some(Sound::Wide(wide)) => self.give(&ulaw, Some(&wide)),
+            Some(sound @ Sound::Law(..)) => self.give(&sound.as_law(Law::Mu), None),
+            None => self.give(&SILENCE, None),
+        }
+        if heard.is_some() { ulaw } else { SILENCE }
     }
 
     /// Hears keys in the audio of a peer that sends no telephone events.
