@@ -230,10 +230,18 @@ impl CallRecord {
             | CallEvent::Talk(_)
             | CallEvent::AudioTrouble(..)
             | CallEvent::KeysSent { .. }
-            | CallEvent::Sent { side: LegSide::Far | LegSide::Third, .. }
-            | CallEvent::Progressed { side: LegSide::Far | LegSide::Third, .. }
+            | CallEvent::Sent {
+                side: LegSide::Far | LegSide::Third | LegSide::Supervisor, ..
+            }
+            | CallEvent::Progressed {
+                side: LegSide::Far | LegSide::Third | LegSide::Supervisor,
+                ..
+            }
             | CallEvent::LegAnswered { .. }
-            | CallEvent::LegFailed { side: LegSide::Far | LegSide::Third, .. }
+            | CallEvent::LegFailed {
+                side: LegSide::Far | LegSide::Third | LegSide::Supervisor,
+                ..
+            }
             | CallEvent::LegEnded { .. }
             | CallEvent::Bridged(_)
             | CallEvent::TransferBegun(_)
@@ -242,6 +250,9 @@ impl CallRecord {
             | CallEvent::TransferRefused(_)
             | CallEvent::ReofferRefused { .. }
             | CallEvent::Replaced(_)
+            | CallEvent::SupervisionBegun(_)
+            | CallEvent::SupervisionChanged(_)
+            | CallEvent::SupervisionEnded
             | CallEvent::LegMedia(..) => {}
             CallEvent::Media(figures) => self.media = Some(**figures),
             CallEvent::Ended { cause, by, duration } => self.end(at, (*cause, *by), *duration),

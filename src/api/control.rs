@@ -107,25 +107,31 @@ pub(super) fn unheard(why: Unheard, id: &RequestId) -> ApiError {
     }
 }
 
+/// Whom a request names, by a number or by an address.
+pub(super) fn target(
+    to: Option<String>,
+    uri: Option<String>,
+) -> Result<Option<TransferTarget>, Fault> {
+    Ok(match (to, uri) {
+        (Some(to), None) => {
+            let why = "it is a number in the international form";
+            let to = to.parse().map_err(|_| Fault::invalid("to", why))?;
+            Some(TransferTarget::Number(to))
+        }
+        (None, Some(uri)) => {
+            let is_sip = uri.starts_with("sip:") || uri.starts_with("sips:");
+            let uri = uri.parse().ok().filter(|_| is_sip);
+            let why = "it is a sip: or sips: address";
+            Some(TransferTarget::Peer(uri.ok_or_else(|| Fault::invalid("uri", why))?))
+        }
+        (None, None) => None,
+        (Some(_), Some(_)) => return Err(Fault::invalid("uri", "either `to` or `uri` is given")),
+    })
+}
+
 impl TransferWish {
     fn read(self) -> Result<TransferOrder, Fault> {
-        let target = match (self.to, self.uri) {
-            (Some(to), None) => {
-                let why = "it is a number in the international form";
-                let to = to.parse().map_err(|_| Fault::invalid("to", why))?;
-                Some(TransferTarget::Number(to))
-            }
-            (None, Some(uri)) => {
-                let is_sip = uri.starts_with("sip:") || uri.starts_with("sips:");
-                let uri = uri.parse().ok().filter(|_| is_sip);
-                let why = "it is a sip: or sips: address";
-                Some(TransferTarget::Peer(uri.ok_or_else(|| Fault::invalid("uri", why))?))
-            }
-            (None, None) => None,
-            (Some(_), Some(_)) => {
-                return Err(Fault::invalid("uri", "either `to` or `uri` is given"));
-            }
-        };
+        let target = target(self.to, self.uri)?;
         match (self.mode, target) {
             (Mode::Bridge, Some(target)) => Ok(TransferOrder::Bridge(target)),
             (Mode::Attended, Some(target)) => Ok(TransferOrder::Attended(target)),

@@ -28,9 +28,17 @@ pub(super) struct StandingView {
     playing: Option<String>,
     recording: &'static str,
     recording_id: Option<String>,
+    supervisor: Option<SupervisorView>,
     agent: &'static str,
     ai_profile_id: Option<String>,
     variables: Value,
+}
+
+/// The supervisor of a running call.
+#[derive(Debug, Serialize)]
+struct SupervisorView {
+    mode: &'static str,
+    state: &'static str,
 }
 
 /// The same with the figures of its media up to now.
@@ -84,6 +92,10 @@ impl StandingView {
             playing: standing.playing.clone(),
             recording: standing.recording.as_str(),
             recording_id: standing.recording.id().map(|id| id.to_string()),
+            supervisor: standing.supervisor.map(|own| SupervisorView {
+                mode: own.mode.as_str(),
+                state: if own.is_present { "present" } else { "calling" },
+            }),
             agent: standing.agent,
             ai_profile_id: snapshot.profile.map(|id| id.to_string()),
             variables: variables(&snapshot.variables),

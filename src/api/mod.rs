@@ -34,6 +34,7 @@ mod slow;
 mod stall;
 mod steer;
 mod steered;
+mod supervise;
 mod tenants;
 mod token;
 mod trace;

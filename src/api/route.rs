@@ -24,6 +24,7 @@ use crate::api::resource;
 use crate::api::resource::Noun;
 use crate::api::routing_profiles::RoutingProfiles;
 use crate::api::steer;
+use crate::api::supervise;
 use crate::api::tenants;
 use crate::api::tenants::Tenants;
 use crate::api::token;
@@ -465,7 +466,7 @@ macro_rules! command {
     };
 }
 
-const STEERING: [Route; 8] = [
+const STEERING: [Route; 11] = [
     command!("hold", None, "Puts the caller on hold.", steer::hold),
     command!("resume", None, "Takes the caller back from hold.", steer::resume),
     command!(
@@ -491,6 +492,20 @@ const STEERING: [Route; 8] = [
          it is there.",
         steer::attach
     ),
+    command!(
+        "supervise",
+        Some("SuperviseWish"),
+        "Calls a supervisor, who from its answer on hears both sides and is heard by nobody (listen), by whom the \
+         caller talks with (whisper), or by both (barge). How its leg fares is told by the call's events.",
+        supervise::begin
+    ),
+    command!(
+        "supervise/mode",
+        Some("SupervisionWish"),
+        "Changes who hears the supervisor.",
+        supervise::change
+    ),
+    command!("supervise/stop", None, "Hangs the supervisor up; the call goes on.", supervise::end),
 ];
 
 const REST: [Route; 7] = [

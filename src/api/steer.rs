@@ -228,7 +228,8 @@ fn open(context: &Context, caller: &Caller) -> Result<(TenantId, CallControl, Ca
     Ok((tenant, control, CallId::from_uuid(caller.item()?)))
 }
 
-async fn order(context: &Context, caller: &Caller, order: Order) -> Done {
+/// Does with a call what needs nothing else.
+pub(super) async fn order(context: &Context, caller: &Caller, order: Order) -> Done {
     let (tenant, control, call) = open(context, caller)?;
     let asked = steered::named(&order);
     match control.order(tenant, call, order).await {

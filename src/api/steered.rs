@@ -5,6 +5,7 @@ use crate::api::Context;
 use crate::api::auth::Caller;
 use crate::call::record::RecordOrder;
 use crate::call::steer::Order;
+use crate::call::supervision::SupervisionMode;
 use crate::engine::errand::Snapshot;
 use crate::engine::errand::Stood;
 use crate::engine::originate::TransferOrder;
@@ -68,19 +69,29 @@ pub(super) fn named(order: &Order) -> Asked {
         Order::Record(RecordOrder::Stop) => ("stop_recording", json!({})),
         Order::Record(RecordOrder::Pause) => ("pause_recording", json!({})),
         Order::Record(RecordOrder::Resume) => ("resume_recording", json!({})),
+        Order::Supervise(wish) => ("supervise", json!({ "mode": wish.mode.as_str() })),
+        Order::ChangeSupervision(mode) => ("change_supervision", json!({ "mode": mode.as_str() })),
+        Order::EndSupervision => ("end_supervision", json!({})),
     }
+}
+
+/// The same of a supervisor that is called.
+pub(super) fn named_supervision(target: &TransferTarget, mode: SupervisionMode) -> Asked {
+    ("supervise", called(mode.as_str(), target))
+}
+
+fn called(mode: &str, target: &TransferTarget) -> Value {
+    let to = match target {
+        TransferTarget::Number(to) => shown(to),
+        // Who is called at an address may be a person.
+        TransferTarget::Peer(_) => "a SIP address".to_owned(),
+    };
+    json!({ "mode": mode, "to": to })
 }
 
 /// The same of a transfer.
 pub(super) fn named_transfer(order: &TransferOrder) -> Asked {
-    let asked = |mode: &str, target: &TransferTarget| {
-        let to = match target {
-            TransferTarget::Number(to) => shown(to),
-            // Who is called at an address may be a person.
-            TransferTarget::Peer(_) => "a SIP address".to_owned(),
-        };
-        json!({ "mode": mode, "to": to })
-    };
+    let asked = called;
     let asked = match order {
         TransferOrder::Bridge(target) => asked("bridge", target),
         TransferOrder::Attended(target) => asked("attended", target),
@@ -101,6 +112,7 @@ fn stood(stood: &Stood) -> Value {
         "agent_muted": standing.agent_muted,
         "playing": standing.playing,
         "recording": standing.recording.as_str(),
+        "supervisor": standing.supervisor.map(|own| own.mode.as_str()),
         "agent": standing.agent,
         "ai_profile_id": stood.profile.map(|id| id.to_string()),
     })

@@ -19,6 +19,7 @@ mod refer;
 pub mod setup;
 pub mod side;
 pub mod steer;
+pub mod supervision;
 mod talk;
 mod timer;
 pub mod transfer;
@@ -48,6 +49,8 @@ use crate::call::setup::CallSetup;
 use crate::call::setup::Opening;
 use crate::call::side::LegSide;
 use crate::call::steer::Steered;
+use crate::call::supervision::Supervision;
+use crate::call::timer::Timer;
 use crate::call::timer::Timers;
 use crate::types::cause::HangupCause;
 use crate::types::fault_policy::ComfortAudio;
@@ -66,6 +69,7 @@ pub struct Call {
     near: Line,
     far: Option<Box<Line>>,
     third: Option<Box<Line>>,
+    supervision: Option<Box<Supervision>>,
     /// The line on which the partner was dialled last.
     partner_side: LegSide,
     timers: Timers,
@@ -136,6 +140,7 @@ impl Call {
             near,
             far: None,
             third: None,
+            supervision: None,
             partner_side: LegSide::Far,
             timers: Timers::default(),
             agent: AgentState::Absent,
@@ -173,10 +178,14 @@ impl Call {
             Input::ResumeRequested(side) => self.hold(side, false, out),
             Input::DeadlineReached => {
                 while let Some(timer) = self.timers.take_due(now) {
-                    self.react(now, News::Due(timer), out);
+                    match timer {
+                        Timer::SupervisorEnd => self.drop_supervisor(HangupCause::NoAnswer, out),
+                        timer => self.react(now, News::Due(timer), out),
+                    }
                 }
             }
         }
+        self.supervise_no_longer(out);
         self.connect(out);
     }
 
@@ -257,6 +266,13 @@ impl Call {
                 self.let_go(side, out);
                 news.map(|news| News::Far(side, news))
             }
+            LegSide::Supervisor => {
+                if let Some(news) = news {
+                    self.supervisor_news(now, news, out);
+                }
+                self.let_go(side, out);
+                None
+            }
         };
         if let Some(news) = news {
             self.react(now, news, out);
@@ -273,6 +289,7 @@ impl Call {
                     LegSide::Near => (),
                     LegSide::Far => self.far = None,
                     LegSide::Third => self.third = None,
+                    LegSide::Supervisor => self.supervision = None,
                 }
             }
         }
@@ -348,6 +365,7 @@ impl Call {
             LegSide::Near => Some(&self.near),
             LegSide::Far => self.far.as_deref(),
             LegSide::Third => self.third.as_deref(),
+            LegSide::Supervisor => self.supervision.as_deref().map(|own| &own.line),
         }
     }
 
@@ -356,6 +374,7 @@ impl Call {
             LegSide::Near => Some(&mut self.near),
             LegSide::Far => self.far.as_deref_mut(),
             LegSide::Third => self.third.as_deref_mut(),
+            LegSide::Supervisor => self.supervision.as_deref_mut().map(|own| &mut own.line),
         }
     }
 
@@ -472,7 +491,7 @@ impl Call {
             AudioPath::Bridge(far) if side == LegSide::Near => Some(far),
             AudioPath::Bridge(far) if side == far => Some(LegSide::Near),
             AudioPath::Others => match side {
-                LegSide::Near => None,
+                LegSide::Near | LegSide::Supervisor => None,
                 LegSide::Far => Some(LegSide::Third),
                 LegSide::Third => Some(LegSide::Far),
             },

@@ -1,7 +1,7 @@
 //! Which leg of a call is meant.
 
 /// The place of a leg within its call. A call has its near leg, and up to two others for a time: while
-/// a transfer's target is dialled, the leg it shall replace is kept.
+/// a transfer's target is dialled, the leg it shall replace is kept. A supervisor is beside these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LegSide {
     /// The leg the call was made for: the caller of an inbound call, the called party of an outbound one.
@@ -11,11 +11,13 @@ pub enum LegSide {
     Far,
     /// The target of a transfer while [`LegSide::Far`] is taken; it stays here once it replaced that.
     Third,
+    /// A supervisor, beside whoever talks.
+    Supervisor,
 }
 
 impl LegSide {
     /// Every side.
-    pub const ALL: [Self; 3] = [Self::Near, Self::Far, Self::Third];
+    pub const ALL: [Self; 4] = [Self::Near, Self::Far, Self::Third, Self::Supervisor];
 
     /// Its place in [`Self::ALL`], for tables of legs.
     #[must_use]
@@ -24,6 +26,7 @@ impl LegSide {
             Self::Near => 0,
             Self::Far => 1,
             Self::Third => 2,
+            Self::Supervisor => 3,
         }
     }
 
@@ -34,6 +37,7 @@ impl LegSide {
             Self::Near => "near",
             Self::Far => "far",
             Self::Third => "third",
+            Self::Supervisor => "supervisor",
         }
     }
 }

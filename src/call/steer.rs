@@ -13,6 +13,9 @@ use crate::call::record::Recording;
 use crate::call::setup::NextAgent;
 use crate::call::setup::Partner;
 use crate::call::side::LegSide;
+use crate::call::supervision::Supervise;
+use crate::call::supervision::SupervisionMode;
+use crate::call::supervision::SupervisorStanding;
 use crate::call::timer::Timer;
 use crate::types::agent::AgentSettings;
 use crate::types::cause::HangupCause;
@@ -46,6 +49,12 @@ pub enum Order {
     Attach(Box<Attach>),
     /// What becomes of its recording.
     Record(RecordOrder),
+    /// A supervisor is dialled.
+    Supervise(Box<Supervise>),
+    /// It takes part otherwise.
+    ChangeSupervision(SupervisionMode),
+    /// It is hung up.
+    EndSupervision,
 }
 
 /// What is played to the near leg.
@@ -144,6 +153,12 @@ pub enum Senseless {
     /// Its recording is not paused.
     #[error("the call's recording is not paused")]
     RecordNotPaused,
+    /// It has a supervisor, or one is called.
+    #[error("the call has a supervisor already")]
+    Supervised,
+    /// It has none.
+    #[error("the call has no supervisor")]
+    NotSupervised,
 }
 
 impl Senseless {
@@ -168,6 +183,8 @@ impl Senseless {
             Self::NotRecorded => "not_recording",
             Self::RecordPaused => "recording_paused",
             Self::RecordNotPaused => "recording_not_paused",
+            Self::Supervised => "already_supervised",
+            Self::NotSupervised => "not_supervised",
         }
     }
 
@@ -194,6 +211,8 @@ impl Senseless {
             Self::NotRecorded => "the call is not recorded",
             Self::RecordPaused => "the call's recording is paused already",
             Self::RecordNotPaused => "the call's recording is not paused",
+            Self::Supervised => "the call has a supervisor, or one is called",
+            Self::NotSupervised => "the call has no supervisor, and none is called",
         }
     }
 }
@@ -229,6 +248,8 @@ pub struct Standing {
     pub playing: Option<String>,
     /// How its recording is.
     pub recording: Recording,
+    /// Its supervisor, or the one that is called.
+    pub supervisor: Option<SupervisorStanding>,
     /// How its agent is: `none`, `connecting`, `ready`, `announcement` or `gone`.
     pub agent: &'static str,
 }
@@ -290,6 +311,9 @@ impl Call {
             Order::Unmute(side) => self.mute(side, false, out)?,
             Order::Attach(attach) => self.attach(now, *attach, out)?,
             Order::Record(order) => self.order_record(order, out)?,
+            Order::Supervise(wish) => self.supervise(now, *wish, out)?,
+            Order::ChangeSupervision(mode) => self.change_supervision(mode, out)?,
+            Order::EndSupervision => self.end_supervision(out)?,
         }
         self.connect(out);
         Ok(())
@@ -306,6 +330,7 @@ impl Call {
             agent_muted: self.steered.agent_muted,
             playing: self.steered.play.as_ref().map(|play| play.name.clone()),
             recording: self.recording(),
+            supervisor: self.supervisor_standing(),
             agent: match self.agent {
                 AgentState::Absent => "none",
                 AgentState::Connecting => "connecting",
@@ -389,7 +414,9 @@ impl Call {
         let side = match (side, self.state) {
             (LegSide::Near, _) => LegSide::Near,
             (LegSide::Far | LegSide::Third, State::Bridged(far, _)) => far,
-            (LegSide::Far | LegSide::Third, _) => return Err(Senseless::LegGone),
+            (LegSide::Far | LegSide::Third | LegSide::Supervisor, _) => {
+                return Err(Senseless::LegGone);
+            }
         };
         let line = self.line(side).filter(|line| line.is_answered()).ok_or(Senseless::LegGone)?;
         if !line.takes_keys() {

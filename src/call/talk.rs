@@ -115,7 +115,8 @@ impl Call {
             | Timer::AskEnd
             | Timer::FallbackEnd
             | Timer::TargetEnd
-            | Timer::ReferEnd => (),
+            | Timer::ReferEnd
+            | Timer::SupervisorEnd => (),
         }
     }
 }

@@ -10,6 +10,7 @@ mod legs;
 mod random;
 mod replacements;
 mod steering;
+mod supervision;
 mod transfers;
 
 use super::*;

@@ -19,6 +19,8 @@ pub(super) enum Timer {
     TargetEnd,
     /// The carrier said nothing of its transfer for too long.
     ReferEnd,
+    /// The supervisor did not answer in time.
+    SupervisorEnd,
     /// The profile hangs up by itself.
     HangUp,
     /// The longest duration is reached.
@@ -28,7 +30,7 @@ pub(super) enum Timer {
 }
 
 impl Timer {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::CloseEnd,
         Self::RingEnd,
         Self::AnswerMin,
@@ -36,6 +38,7 @@ impl Timer {
         Self::FallbackEnd,
         Self::TargetEnd,
         Self::ReferEnd,
+        Self::SupervisorEnd,
         Self::HangUp,
         Self::DurationEnd,
         Self::Reoffer,

@@ -367,6 +367,7 @@ impl<'s> Bench<'s> {
                     CallOutput::Leg(..)
                     | CallOutput::Agent(_)
                     | CallOutput::Connect(_)
+                    | CallOutput::Supervise(_)
                     | CallOutput::AskWhoAnswers
                     | CallOutput::Finish => (),
                 }

@@ -73,7 +73,9 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
         | CallEvent::Dialled(_)
         | CallEvent::Sent { .. }
         | CallEvent::Attempted(_)
-        | CallEvent::Progressed { side: LegSide::Far | LegSide::Third, .. }
+        | CallEvent::Progressed {
+            side: LegSide::Far | LegSide::Third | LegSide::Supervisor, ..
+        }
         | CallEvent::LegAnswered { .. }
         | CallEvent::LegFailed { .. }
         | CallEvent::LegEnded { .. }
@@ -82,6 +84,9 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
         | CallEvent::TransferFailed(_)
         | CallEvent::TransferCompleted
         | CallEvent::TransferRefused(_)
+        | CallEvent::SupervisionBegun(_)
+        | CallEvent::SupervisionChanged(_)
+        | CallEvent::SupervisionEnded
         | CallEvent::Replaced(_) => (),
     }
 }

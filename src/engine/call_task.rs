@@ -7,6 +7,7 @@ mod media;
 mod recordings;
 mod script;
 mod status;
+mod supervision;
 #[cfg(test)]
 mod tests;
 mod voice;
@@ -218,6 +219,8 @@ struct Task {
     others: Option<Box<Others>>,
     /// Keeps the queue open where the call may outlive its caller's leg.
     kept: Option<mailbox::Sender<Input>>,
+    /// A supervisor takes part.
+    is_supervised: bool,
     /// Turns that its agents told so far.
     said: u32,
     /// When what happened since the last report is reported.
@@ -272,6 +275,7 @@ impl Task {
             next_profiles: Vec::new(),
             others,
             kept: None,
+            is_supervised: false,
             said: 0,
             report_at: None,
             story: Story::default(),
@@ -372,6 +376,7 @@ impl Task {
             Output::Media(side, output) => self.run_media(side, output).await,
             Output::Agent(output) => self.run_agent(output),
             Output::Connect(path) => self.connect(path),
+            Output::Supervise(mode) => self.supervise(mode),
             Output::AskWhoAnswers => self.ask_who_answers(),
             Output::Record(event) => self.note(event),
             Output::Finish => (),

@@ -20,6 +20,7 @@ use crate::clock;
 use crate::engine::media_events::MediaEvents;
 use crate::engine::media_events::media_events;
 use crate::engine::media_worker;
+use crate::engine::media_worker::Admission;
 use crate::engine::media_worker::Command;
 use crate::engine::media_worker::Hosted;
 use crate::engine::media_worker::TapeCommand;
@@ -28,6 +29,7 @@ use crate::media::answering_machine::AnsweringMachineDetector;
 use crate::media::equipment::Equipment;
 use crate::media::listener::Listener;
 use crate::media::session::Clip;
+use crate::media::session::GuestGains;
 use crate::media::session::MediaSession;
 use crate::net::port_pool::PortPool;
 use crate::sdp::MediaPlan;
@@ -215,6 +217,26 @@ impl MediaEngine {
     /// noise until it is told something else.
     pub fn unbridge(&self, id: MediaId) {
         self.command(id, Command::Unbridge(id));
+    }
+
+    /// Lets the peer of `guest` take part in what `host` is about, as its guest number `place`: the peer there and
+    /// whom that talks with go on as they are.
+    pub fn admit(&self, host: MediaId, (place, guest): (usize, MediaId), gains: GuestGains) {
+        let (own, theirs) = BridgeEnd::pair();
+        let (end, guests) = (Some(Box::new(own)), Some(Box::default()));
+        let admission = Admission { place, gains, end, guests };
+        self.command(host, Command::Admit(host, Box::new(admission)));
+        self.command(guest, Command::Bridge(guest, Box::new(theirs)));
+    }
+
+    /// Lets other gains hold for guest number `place` of a session.
+    pub fn regard(&self, host: MediaId, place: usize, gains: GuestGains) {
+        self.command(host, Command::Regard(host, place, gains));
+    }
+
+    /// Lets guest number `place` of a session go: it hears noise until it is told something else.
+    pub fn dismiss(&self, host: MediaId, place: usize) {
+        self.command(host, Command::Dismiss(host, place));
     }
 
     /// Replaces the link to the agent and gives the old one, whose agent notices nothing: so it can be

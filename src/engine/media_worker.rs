@@ -1,10 +1,12 @@
 //! One media thread: its places, its commands, its loop.
 
 mod gauges;
+mod guests;
 mod listeners;
 mod plans;
 mod tapes;
 
+pub(crate) use crate::engine::media_worker::guests::Admission;
 pub(crate) use crate::engine::media_worker::tapes::TapeCommand;
 
 use crate::audio::bridge::BridgeEnd;
@@ -26,6 +28,7 @@ use crate::media::pace::Pace;
 use crate::media::pace::Step;
 use crate::media::pace::Waits;
 use crate::media::session::Clip;
+use crate::media::session::GuestGains;
 use crate::media::session::MediaSession;
 use crate::media::session::Received;
 use crate::media::setup::MediaRules;
@@ -77,6 +80,9 @@ pub(crate) enum Command {
     StartPlayout(MediaId),
     Bridge(MediaId, Box<BridgeEnd>),
     Unbridge(MediaId),
+    Admit(MediaId, Box<Admission>),
+    Regard(MediaId, usize, GuestGains),
+    Dismiss(MediaId, usize),
     Exchange(MediaId, Box<MediaEnd>, oneshot::Sender<Box<MediaEnd>>),
     SendDigit(MediaId, char),
     Play(MediaId, Box<Clip>),
@@ -102,6 +108,7 @@ pub(crate) enum Garbage {
     Ports(Box<RtpPorts>),
     Link(Box<MediaEnd>),
     Bridge(Box<BridgeEnd>),
+    Admission(Box<Admission>),
     Clip(Box<Clip>),
     Listener(Box<Listener>),
     AnsweringMachine(Box<AnsweringMachineDetector>),
@@ -378,6 +385,9 @@ impl MediaThread {
                     self.with(id, |hosted, _| before = hosted.session.unbridge());
                     before.into_iter().for_each(|end| self.discard(Garbage::Bridge(end)));
                 }
+                Command::Admit(id, admission) => self.admit(id, admission),
+                Command::Regard(id, place, gains) => self.regard(id, place, gains),
+                Command::Dismiss(id, place) => self.dismiss(id, place),
                 Command::Exchange(id, end, reply) => self.exchange(id, end, reply),
                 Command::SendDigit(id, digit) => {
                     self.with(id, |hosted, _| {

@@ -4,6 +4,8 @@ use crate::call::event::CallEvent;
 use crate::call::setup::Partner;
 use crate::call::steer::Order;
 use crate::call::steer::Senseless;
+use crate::call::supervision::Supervise;
+use crate::call::supervision::SupervisionMode;
 use crate::cdr::TimedEvent;
 use crate::clock;
 use crate::engine::assets::AssetError;
@@ -13,7 +15,9 @@ use crate::engine::errand::Errand;
 use crate::engine::errand::LiveCall;
 use crate::engine::errand::Snapshot;
 use crate::engine::live::LiveEvent;
+use crate::engine::originate;
 use crate::engine::originate::CallControl;
+use crate::engine::originate::TransferTarget;
 use crate::engine::partner;
 use crate::engine::registry::Unheard;
 use crate::media::session::Clip;
@@ -140,6 +144,22 @@ impl CallControl {
         let number = clock::random_u64() as u32;
         let clip = Box::new(Clip::new(number, audio, rounds));
         Ok(self.ask(tenant, call, Ask::Play(name, clip)).await?)
+    }
+
+    /// Lets a supervisor take part in a call of `tenant`, once it answers. How its leg fares is told by the call's
+    /// events.
+    ///
+    /// # Errors
+    /// [`Unheard`]: it does not run here, or it makes no sense at this moment.
+    pub async fn supervise(
+        &self,
+        tenant: TenantId,
+        call: CallId,
+        (target, mode): (TransferTarget, SupervisionMode),
+    ) -> Result<Snapshot, Unheard> {
+        let request = *originate::dial_request(target);
+        let order = Order::Supervise(Box::new(Supervise { request, mode }));
+        self.order(tenant, call, order).await
     }
 
     /// Puts the agent of another profile in place of the one a call of `tenant` is with.

@@ -304,6 +304,9 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         }
         CallEvent::TransferBegun(mode) => json!({"mode": mode.as_str()}),
         CallEvent::TransferFailed(cause) => json!({"cause": cause.code()}),
+        CallEvent::SupervisionBegun(mode) | CallEvent::SupervisionChanged(mode) => {
+            json!({"mode": mode.as_str()})
+        }
         CallEvent::LegMedia(side, figures) => leg_media_detail(*side, figures),
         CallEvent::Digit(digit) => json!({"digit": digit}),
         CallEvent::Muted(side) | CallEvent::Unmuted(side) => json!({"party": side.as_str()}),
@@ -342,6 +345,7 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         | CallEvent::FallbackStarted
         | CallEvent::Attempted(_)
         | CallEvent::TransferCompleted
+        | CallEvent::SupervisionEnded
         | CallEvent::Media(_) => return None,
     })
 }

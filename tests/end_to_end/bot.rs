@@ -169,6 +169,11 @@ impl Stream {
         self.heard.len() / FRAME_SAMPLES
     }
 
+    /// All it heard of the caller, and of whoever speaks beside that.
+    pub(crate) fn heard(&self) -> &[i16] {
+        &self.heard
+    }
+
     /// The frequency of the last half second, in Hz, by its zero crossings.
     pub(crate) fn heard_hz(&self) -> f32 {
         let window = SAMPLES_PER_MS * 500;

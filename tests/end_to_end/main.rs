@@ -92,6 +92,7 @@ mod srtp;
 mod steering;
 mod story;
 mod strangers;
+mod supervised;
 mod talk;
 mod tls;
 mod transfers;

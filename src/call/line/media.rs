@@ -94,7 +94,9 @@ impl Line {
                 if let Some(figures) = figures {
                     out.push(Output::Record(match self.side {
                         LegSide::Near => CallEvent::Media(figures),
-                        LegSide::Far | LegSide::Third => CallEvent::LegMedia(self.side, figures),
+                        LegSide::Far | LegSide::Third | LegSide::Supervisor => {
+                            CallEvent::LegMedia(self.side, figures)
+                        }
                     }));
                 }
                 Some(LineNews::Closed)

@@ -243,7 +243,7 @@ impl Line {
         match (self.side, codec) {
             (LegSide::Near, Some(codec)) => out.push(Output::Record(CallEvent::Answered(codec))),
             (LegSide::Near, None) => (),
-            (side @ (LegSide::Far | LegSide::Third), codec) => {
+            (side @ (LegSide::Far | LegSide::Third | LegSide::Supervisor), codec) => {
                 out.push(Output::Record(CallEvent::LegAnswered { side, codec }));
             }
         }
@@ -253,7 +253,7 @@ impl Line {
         match self.side {
             // Its end is the call's.
             LegSide::Near => (),
-            side @ (LegSide::Far | LegSide::Third) => {
+            side @ (LegSide::Far | LegSide::Third | LegSide::Supervisor) => {
                 out.push(Output::Record(CallEvent::LegEnded { side, cause, by }));
             }
         }

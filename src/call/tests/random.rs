@@ -57,8 +57,9 @@ enum Asked {
 #[derive(Default)]
 struct World {
     inbound: bool,
-    legs: [Seen; 3],
-    media: [Asked; 3],
+    legs: [Seen; 4],
+    media: [Asked; 4],
+    supervised: bool,
     agent: bool,
     announcing: bool,
     ended: u32,
@@ -112,13 +113,20 @@ impl World {
             }
             Output::Agent(_) => assert!(self.agent),
             Output::Connect(_) => (),
+            Output::Supervise(mode) => {
+                let [near, .., supervisor] = self.media;
+                let runs = near == Asked::Opened && supervisor == Asked::Opened;
+                assert!(runs || mode.is_none(), "somebody without media takes part");
+                assert!(self.supervised || mode.is_some(), "who leaves was there");
+                self.supervised = mode.is_some();
+            }
             Output::AskWhoAnswers => assert!(!self.agent && !self.announcing),
             Output::Record(event) => {
                 self.ended += u32::from(matches!(event, CallEvent::Ended { .. }));
             }
             Output::Finish => {
                 self.finished = true;
-                assert!(!self.agent && !self.announcing);
+                assert!(!self.agent && !self.announcing && !self.supervised);
                 let over = |leg: &Seen| matches!(leg, Seen::Unused | Seen::Gone);
                 assert!(self.legs.iter().all(over), "{:?}", self.legs);
                 assert_eq!(self.ended, 1);

@@ -3,6 +3,7 @@
 use super::legs::path;
 use super::legs::sdp;
 use super::random::request;
+use super::supervision::supervise;
 use super::*;
 use crate::call::event::RecordingStep;
 use crate::call::input::AudioPath;
@@ -15,6 +16,7 @@ use crate::call::steer::Order;
 use crate::call::steer::Phase;
 use crate::call::steer::Play;
 use crate::call::steer::Senseless;
+use crate::call::supervision::SupervisionMode;
 use crate::call::transfer::TransferRequest;
 use crate::types::id::AiProfileId;
 use crate::types::id::RecordingId;
@@ -81,6 +83,9 @@ pub(super) fn all() -> Vec<Order> {
         Order::Unmute(MutedSide::Caller),
         Order::Unmute(MutedSide::Agent),
         attach(),
+        supervise(SupervisionMode::Listen),
+        Order::ChangeSupervision(SupervisionMode::Barge),
+        Order::EndSupervision,
     ]
 }
 

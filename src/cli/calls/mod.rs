@@ -2,6 +2,7 @@
 
 mod show;
 mod steer;
+mod supervise;
 mod trace;
 mod transfer;
 
@@ -13,6 +14,7 @@ use crate::cli::calls::steer::DtmfArgs;
 use crate::cli::calls::steer::MuteArgs;
 use crate::cli::calls::steer::PlayArgs;
 use crate::cli::calls::steer::RecordArgs;
+use crate::cli::calls::supervise::SuperviseArgs;
 use crate::cli::calls::trace::TraceArgs;
 use crate::cli::calls::transfer::TransferArgs;
 use crate::cli::columns::Columns;
@@ -63,6 +65,8 @@ enum Command {
     Unmute(MuteArgs),
     /// Put the agent of another AI profile in place of the present one
     Attach(AttachArgs),
+    /// Let somebody hear a call in progress, whisper to its agent, or speak with both
+    Supervise(SuperviseArgs),
     /// Begin, end, pause or resume the recording of a call in progress
     Record(RecordArgs),
     /// File a call, also one that is over
@@ -155,6 +159,7 @@ pub(crate) async fn run(args: CallsArgs) -> Result<(), Failure> {
         Command::Record(record) => steer::record(&args.api, record).await,
         Command::Unmute(mute) => steer::mute(&args.api, mute, "unmute").await,
         Command::Attach(attach) => steer::attach(&args.api, attach).await,
+        Command::Supervise(supervise) => supervise::run(&args.api, supervise).await,
         Command::Disposition(notes) => steer::file(&args.api, notes).await,
         Command::Transfer(transfer) => transfer::run(&args.api, transfer).await,
         Command::Trace(trace) => trace::run(&args.api, trace).await,

@@ -112,7 +112,14 @@ struct Standing {
     playing: Option<String>,
     recording: String,
     recording_id: Option<String>,
+    supervisor: Option<Supervisor>,
     agent: String,
+}
+
+#[derive(Deserialize)]
+struct Supervisor {
+    mode: String,
+    state: String,
 }
 
 pub(super) async fn hold(api: &ApiArgs, call: CallId) -> Result<(), Failure> {
@@ -175,7 +182,12 @@ pub(super) async fn file(api: &ApiArgs, args: &DispositionArgs) -> Result<(), Fa
     Ok(())
 }
 
-async fn command(api: &ApiArgs, call: CallId, name: &str, body: Value) -> Result<(), Failure> {
+pub(super) async fn command(
+    api: &ApiArgs,
+    call: CallId,
+    name: &str,
+    body: Value,
+) -> Result<(), Failure> {
     let client = api.client()?;
     let path = client.of_tenant(&format!("calls/{call}/{name}"))?;
     let answer = client.make(&path, &body).await?;
@@ -205,6 +217,9 @@ impl Standing {
         }
         if let Some(id) = &self.recording_id {
             text = format!("{text}, recording {} ({id})", self.recording);
+        }
+        if let Some(Supervisor { mode, state }) = &self.supervisor {
+            text = format!("{text}, supervisor {state} ({mode})");
         }
         format!("{text}, agent {}", self.agent)
     }

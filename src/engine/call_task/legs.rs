@@ -66,11 +66,11 @@ pub(in crate::engine) enum Near {
 /// Legs that were dialled.
 pub(super) struct Others {
     /// By [`LegSide::index`].
-    dials: [Option<DialHandle>; 3],
+    dials: [Option<DialHandle>; 4],
     /// The dialogs of those that are answered, by the same.
-    carried: [Option<Box<CarriedDialog>>; 3],
-    /// Of the far leg and the third.
-    slots: [Slot; 2],
+    carried: [Option<Box<CarriedDialog>>; 4],
+    /// Of the far leg, the third and the supervisor's.
+    slots: [Slot; 3],
     /// How the near leg is dialled, until it is.
     plan: Option<Box<OutboundPlan>>,
     news: mailbox::Receiver<(LegSide, DialNews)>,
@@ -80,16 +80,17 @@ pub(super) struct Others {
 impl Others {
     pub(super) fn new(plan: Option<Box<OutboundPlan>>) -> Self {
         let (news_in, news) = mailbox::bounded(NEWS_MAX);
-        let carried = [None, None, None];
+        let carried = [None, None, None, None];
         let slots = Default::default();
-        Self { dials: [None, None, None], carried, slots, plan, news, news_in }
+        Self { dials: [None, None, None, None], carried, slots, plan, news, news_in }
     }
 
     pub(super) const fn slot(&mut self, side: LegSide) -> &mut Slot {
-        let [far, third] = &mut self.slots;
+        let [far, third, supervisor] = &mut self.slots;
         match side {
             LegSide::Near | LegSide::Far => far,
             LegSide::Third => third,
+            LegSide::Supervisor => supervisor,
         }
     }
 
@@ -98,23 +99,25 @@ impl Others {
     }
 }
 
-const fn of_side<T>([near, far, third]: &mut [T; 3], side: LegSide) -> &mut T {
+const fn of_side<T>([near, far, third, supervisor]: &mut [T; 4], side: LegSide) -> &mut T {
     match side {
         LegSide::Near => near,
         LegSide::Far => far,
         LegSide::Third => third,
+        LegSide::Supervisor => supervisor,
     }
 }
 
 /// What happens next to the legs that were dialled; nothing ever without any.
 pub(super) async fn heard(others: Option<&mut Others>) -> Woken {
     let Some(others) = others else { return std::future::pending().await };
-    let [far, third] = &mut others.slots;
+    let [far, third, supervisor] = &mut others.slots;
     tokio::select! {
         biased;
         Some((side, news)) = others.news.recv() => Woken::News(side, news),
         event = far.heard() => Woken::Media(LegSide::Far, event),
         event = third.heard() => Woken::Media(LegSide::Third, event),
+        event = supervisor.heard() => Woken::Media(LegSide::Supervisor, event),
     }
 }
 
@@ -277,7 +280,7 @@ impl Task {
                 let hop = plan.tries.first().and_then(|first| first.gateway.next_hop().transport);
                 Some((self.route.trunk.id, hop.unwrap_or(Transport::Udp)))
             }
-            (LegSide::Near | LegSide::Far | LegSide::Third, _) => None,
+            (LegSide::Near | LegSide::Far | LegSide::Third | LegSide::Supervisor, _) => None,
         };
         let place = listener.map(|listener| (listener, own.rtp_address.is_ipv6()));
         OfferedFor { terms, place }
@@ -294,7 +297,14 @@ impl Task {
                 let mut request = OutboundRequest::new(self.route.tenant.id, to);
                 request.from = from;
                 request.trunk = trunk;
-                self.pass_on(&mut request, reason);
+                if side == LegSide::Supervisor {
+                    // It is no party of the call: whose call it is, and what came with it, is not passed on.
+                    request.call_id = self.id().to_string();
+                    request.hops_left = Some(self.route.hops_left);
+                    request.trail = self.route.trail.to_value();
+                } else {
+                    self.pass_on(&mut request, reason);
+                }
                 request.joined_to = self.trunk_of(joined);
                 let table = self.switch.table.load();
                 match self.switch.registry.plan_out(clock::now(), &table, request) {
@@ -372,7 +382,7 @@ impl Task {
                 let moved = of_media.filter(|_| matches!(self.near, Near::Dialled(_)));
                 Some(Arc::clone(moved.unwrap_or(&self.route.trunk)))
             }
-            Joined::Leg(side @ (LegSide::Far | LegSide::Third)) => {
+            Joined::Leg(side @ (LegSide::Far | LegSide::Third | LegSide::Supervisor)) => {
                 self.others.as_mut()?.slot(side).trunk.clone()
             }
         }

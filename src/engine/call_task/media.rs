@@ -168,7 +168,7 @@ impl Task {
     fn slot(&mut self, side: LegSide) -> Option<&mut Slot> {
         match side {
             LegSide::Near => Some(&mut self.media),
-            LegSide::Far | LegSide::Third => Some(self.others().slot(side)),
+            LegSide::Far | LegSide::Third | LegSide::Supervisor => Some(self.others().slot(side)),
         }
     }
 

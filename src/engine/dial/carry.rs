@@ -121,9 +121,10 @@ fn why_over(over_at: Option<Moment>, meter: Option<&CallMeter>) -> Option<Hangup
 /// An end names the peer as the caller; the peer of a leg other than the near one is the far party.
 fn named_by_side(input: LegInput, side: LegSide) -> LegInput {
     match (input, side) {
-        (LegInput::Ended { cause, by: Party::Caller }, LegSide::Far | LegSide::Third) => {
-            LegInput::Ended { cause, by: Party::Far }
-        }
+        (
+            LegInput::Ended { cause, by: Party::Caller },
+            LegSide::Far | LegSide::Third | LegSide::Supervisor,
+        ) => LegInput::Ended { cause, by: Party::Far },
         (input, _) => input,
     }
 }

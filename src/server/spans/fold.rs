@@ -92,6 +92,9 @@ impl CallSpans {
             | CallEvent::TransferFailed(_)
             | CallEvent::TransferCompleted
             | CallEvent::Replaced(_)
+            | CallEvent::SupervisionBegun(_)
+            | CallEvent::SupervisionChanged(_)
+            | CallEvent::SupervisionEnded
             | CallEvent::Recording(..)
             | CallEvent::AgentAsked { .. }
             | CallEvent::AgentInterrupted(_)
