@@ -472,8 +472,8 @@ const STEERING: [Route; 11] = [
     command!(
         "play",
         Some("PlayWish"),
-        "Lets the caller hear a sound of the node instead of whom it talks with. What its agent says \
-         meanwhile waits.",
+        "Lets the caller hear a sound of the node, or a tone, instead of whom it talks with, or beside. What its \
+         agent says meanwhile waits, or not.",
         steer::play
     ),
     command!("play/stop", None, "Ends what is played.", steer::stop_playing),

@@ -17,6 +17,7 @@ use crate::call::steer::MutedSide;
 use crate::call::steer::Order;
 use crate::call::steer::Senseless;
 use crate::clock;
+use crate::engine::assets::Playing;
 use crate::engine::errand::Snapshot;
 use crate::engine::originate::CallControl;
 use crate::engine::registry::Unheard;
@@ -32,18 +33,27 @@ use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use serde_json::json;
+use std::ops::RangeInclusive;
 
 /// Times a sound may be played in a row.
 const ROUNDS_MAX: u32 = 1_000;
+/// How much quieter or louder.
+const GAIN_DB: RangeInclusive<i8> = -40..=12;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PlayWish {
-    /// The name of a file of the node.
+    /// The name of a file of the node, or of a tone.
     asset: String,
     /// How often.
     #[serde(default = "once")]
     repeat: u32,
+    /// How loud, in dB.
+    #[serde(default)]
+    gain_db: i8,
+    /// Together with whom the caller talks with.
+    #[serde(default)]
+    beside: bool,
 }
 
 const fn once() -> u32 {
@@ -179,13 +189,17 @@ pub(super) async fn play(
     sent: Sent,
 ) -> Done {
     let wish = sent.wish::<PlayWish>(&caller.request_id)?;
-    let asset = wish.asset.parse().map_err(|why| invalid("asset", &format!("{why}"), &caller))?;
+    let sound = wish.asset.parse().map_err(|why| invalid("asset", &format!("{why}"), &caller))?;
     if !(1..=ROUNDS_MAX).contains(&wish.repeat) {
         return Err(invalid("repeat", "it is 1 to 1000", &caller));
     }
+    if !GAIN_DB.contains(&wish.gain_db) {
+        return Err(invalid("gain_db", "it is -40 to 12", &caller));
+    }
     let (tenant, control, call) = open(&context, &caller)?;
     let asked = ("play", json!({ "asset": wish.asset, "repeat": wish.repeat }));
-    match control.play((tenant, call), asset, wish.repeat).await {
+    let PlayWish { repeat: rounds, gain_db, beside, .. } = wish;
+    match control.play((tenant, call), Playing { sound, rounds, gain_db, beside }).await {
         Ok(snapshot) => Ok(done(&context, &caller, (tenant, call), asked, &snapshot).await),
         Err(NotPlayed::Call(why)) => Err(refused(&context, &caller, why).await),
         Err(NotPlayed::Asset(why)) => Err(invalid("asset", &why.to_string(), &caller)),

@@ -332,6 +332,14 @@ fn fall(last: i16, out: &mut [i16], samples: usize) {
     }
 }
 
+/// `voice` with a gain, over `under` as it is.
+#[must_use]
+pub fn laid_over<const N: usize>(under: [i16; N], voice: [i16; N], gain: Gain) -> [i16; N] {
+    let mut sums = under.map(i32::from);
+    add(&mut sums, voice, (gain.factor(), gain.factor()));
+    sums.map(limited)
+}
+
 /// Adds a voice whose gain goes from `before` to `after`.
 fn add<const N: usize>(sums: &mut [i32; N], voice: [i16; N], (before, after): (i32, i32)) {
     if before == after && after == UNITY {

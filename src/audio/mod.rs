@@ -1,6 +1,7 @@
 //! Audio: G.711, mixing, tones, voice activity, and the link between media and agent.
 
 pub mod bridge;
+pub mod call_tone;
 pub mod conceal;
 pub mod floor;
 pub mod frame;

@@ -77,6 +77,16 @@ impl RingbackForm {
         }
     }
 
+    /// What sounds at once: frequency in Hz and peak.
+    pub(super) const fn parts(&self) -> &'static [(u16, i16)] {
+        self.parts
+    }
+
+    /// Sound and pause in turn, in ms.
+    pub(super) const fn cadence_ms(&self) -> &'static [u32] {
+        self.cadence_ms
+    }
+
     /// True while it sounds, `tick` ticks of 20 ms after its beginning.
     fn sounds(&self, tick: u32) -> bool {
         let ticks = |ms: &u32| ms / TICK_MS;

@@ -1,10 +1,13 @@
 //! The sounds that calls may be played by name: files of the node, of each tenant its own and some for all.
 
+use crate::audio::call_tone::CallTone;
+use crate::audio::call_tone::NotACallTone;
 use crate::audio::g711;
 use crate::engine::wav;
 use crate::types::codec::Law;
 use crate::types::id::TenantId;
 use crate::types::limit::ASSET_BYTES_MAX;
+use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
@@ -43,6 +46,59 @@ impl FromStr for AssetName {
             && known;
         if good { Ok(Self(text.to_owned())) } else { Err(NotAnAssetName) }
     }
+}
+
+/// What a call may be let hear by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SoundName {
+    /// A file of the node.
+    Asset(AssetName),
+    /// A tone of exchanges.
+    Tone(CallTone),
+}
+
+/// The text names nothing that can be played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotASoundName {
+    /// No file.
+    #[error(transparent)]
+    Asset(#[from] NotAnAssetName),
+    /// No tone.
+    #[error(transparent)]
+    Tone(#[from] NotACallTone),
+}
+
+impl FromStr for SoundName {
+    type Err = NotASoundName;
+
+    fn from_str(text: &str) -> Result<Self, NotASoundName> {
+        if text.starts_with("tone:") {
+            return Ok(Self::Tone(text.parse()?));
+        }
+        Ok(Self::Asset(text.parse()?))
+    }
+}
+
+impl fmt::Display for SoundName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asset(name) => f.write_str(name.as_str()),
+            Self::Tone(tone) => tone.fmt(f),
+        }
+    }
+}
+
+/// What a call shall be let hear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Playing {
+    /// What.
+    pub sound: SoundName,
+    /// So many times; of a tone, so many periods.
+    pub rounds: u32,
+    /// How loud, in dB against as it is.
+    pub gain_db: i8,
+    /// Together with whom the caller talks with, not instead.
+    pub beside: bool,
 }
 
 /// Why a sound is not played.

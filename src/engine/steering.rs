@@ -1,5 +1,6 @@
 //! What applications ask of running calls, answered with how the call stands then.
 
+use crate::audio::mixer::Gain;
 use crate::call::event::CallEvent;
 use crate::call::setup::Partner;
 use crate::call::steer::Order;
@@ -9,7 +10,8 @@ use crate::call::supervision::SupervisionMode;
 use crate::cdr::TimedEvent;
 use crate::clock;
 use crate::engine::assets::AssetError;
-use crate::engine::assets::AssetName;
+use crate::engine::assets::Playing;
+use crate::engine::assets::SoundName;
 use crate::engine::errand::Ask;
 use crate::engine::errand::Errand;
 use crate::engine::errand::LiveCall;
@@ -124,25 +126,34 @@ impl CallControl {
         self.ask(tenant, call, Ask::Order(order)).await
     }
 
-    /// Lets the near leg's peer of a call of `tenant` hear a sound of the node so many times.
+    /// Lets the near leg's peer of a call of `tenant` hear a sound of the node, or a tone.
     ///
     /// # Errors
     /// [`NotPlayed`].
     pub async fn play(
         &self,
         (tenant, call): (TenantId, CallId),
-        asset: AssetName,
-        rounds: u32,
+        playing: Playing,
     ) -> Result<Snapshot, NotPlayed> {
         // What cannot be played to is not worth reading a file for.
         self.ask(tenant, call, Ask::Look).await?;
-        let assets = self.switch.assets.clone();
-        let name = asset.as_str().to_owned();
-        let read = tokio::task::spawn_blocking(move || assets.load(tenant, &asset)).await;
-        let audio = read.unwrap_or(Err(AssetError::Unusable))?;
+        let Playing { sound, rounds, gain_db, beside } = playing;
+        let name = sound.to_string();
+        let audio = match sound {
+            SoundName::Asset(asset) => {
+                let assets = self.switch.assets.clone();
+                let read = tokio::task::spawn_blocking(move || assets.load(tenant, &asset)).await;
+                read.unwrap_or(Err(AssetError::Unusable))?
+            }
+            SoundName::Tone(tone) => {
+                let trunk = self.switch.registry.trunk_of(tenant, call);
+                tone.period(trunk.as_ref().map_or("", |trunk| &trunk.country))
+            }
+        };
         // It only has to differ from those before it in the same call.
         let number = clock::random_u64() as u32;
-        let clip = Box::new(Clip::new(number, audio, rounds));
+        let clip = Clip::new(number, audio, rounds).at_gain(Gain::of_db(gain_db), beside);
+        let clip = Box::new(clip);
         Ok(self.ask(tenant, call, Ask::Play(name, clip)).await?)
     }
 

@@ -17,12 +17,18 @@ pub(super) struct PlayArgs {
     /// The call, by id
     #[arg(value_name = "CALL")]
     call: CallId,
-    /// The name of a .wav or .ulaw file in the node's folder of sounds
+    /// The name of a .wav or .ulaw file in the node's folder of sounds, or a tone such as tone:busy
     #[arg(value_name = "SOUND", required_unless_present = "stop", conflicts_with = "stop")]
     asset: Option<String>,
     /// So often
     #[arg(long, value_name = "N", default_value = "1")]
     repeat: u32,
+    /// So much louder or quieter, -40 to 12 dB
+    #[arg(long, value_name = "DB", default_value = "0", allow_negative_numbers = true)]
+    gain_db: i8,
+    /// Together with whom the caller talks with, not instead
+    #[arg(long)]
+    beside: bool,
     /// End what is played
     #[arg(long)]
     stop: bool,
@@ -134,7 +140,9 @@ pub(super) async fn play(api: &ApiArgs, args: &PlayArgs) -> Result<(), Failure> 
     if args.stop {
         return command(api, args.call, "play/stop", json!({})).await;
     }
-    command(api, args.call, "play", json!({"asset": args.asset, "repeat": args.repeat})).await
+    let PlayArgs { call, asset, repeat, gain_db, beside, .. } = args;
+    let wish = json!({"asset": asset, "repeat": repeat, "gain_db": gain_db, "beside": beside});
+    command(api, *call, "play", wish).await
 }
 
 pub(super) async fn send_keys(api: &ApiArgs, args: &DtmfArgs) -> Result<(), Failure> {

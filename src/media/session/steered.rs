@@ -1,7 +1,14 @@
 //! What an application lets a peer hear in place of whom it talks with, and who is not heard.
 
 use crate::audio::frame::Encoded;
+use crate::audio::frame::FRAME_SAMPLES;
+use crate::audio::frame::Pcm;
 use crate::audio::frame::SILENCE;
+use crate::audio::frame::WIDE_SAMPLES;
+use crate::audio::g711;
+use crate::audio::mixer;
+use crate::audio::mixer::Gain;
+use crate::audio::resample::Resampler;
 use crate::audio::sound::Sound;
 use crate::media::event::MediaEvent;
 use crate::media::output::TickOutput;
@@ -17,19 +24,66 @@ pub struct Clip {
     /// Times it is played from now on, this one included.
     rounds: u32,
     at: usize,
+    gain: Gain,
+    /// What it needs to be heard beside whom the peer talks with; `None`: it is heard instead.
+    beside: Option<Beside>,
+}
+
+/// What a clip is brought to 16 kHz with.
+#[derive(Debug)]
+struct Beside {
+    up: Resampler,
+    scratch: Vec<i16>,
 }
 
 impl Clip {
     /// `audio`, µ-law at 8 kHz, to be played so many times.
     #[must_use]
     pub const fn new(number: u32, audio: Box<[u8]>, rounds: u32) -> Self {
-        Self { number, audio, rounds, at: 0 }
+        Self { number, audio, rounds, at: 0, gain: Gain::FULL, beside: None }
+    }
+
+    /// The same with a gain, and, where `beside` says so, heard together with whom the peer talks with.
+    #[must_use]
+    pub fn at_gain(self, gain: Gain, beside: bool) -> Self {
+        let beside = beside
+            .then(|| Beside { up: Resampler::up(2), scratch: Vec::with_capacity(WIDE_SAMPLES) });
+        Self { gain, beside, ..self }
     }
 
     /// What tells it from others.
     #[must_use]
     pub const fn number(&self) -> u32 {
         self.number
+    }
+
+    /// What the peer hears of `frame`, where whom it talks with says `said`.
+    fn heard(&mut self, frame: Encoded, said: Sound) -> Sound {
+        if self.gain == Gain::FULL && self.beside.is_none() {
+            return Sound::Law(Law::Mu, frame);
+        }
+        let mut own: Pcm = [0; FRAME_SAMPLES];
+        g711::decode(Law::Mu, &frame, &mut own);
+        let (law, mut under): (Law, Pcm) = (Law::Mu, [0; FRAME_SAMPLES]);
+        let law = match (&mut self.beside, said) {
+            (None, _) => law,
+            (Some(Beside { up, scratch }), Sound::Wide(wide)) => {
+                scratch.clear();
+                up.push(&own, scratch);
+                let mut own = [0; WIDE_SAMPLES];
+                for (to, sample) in own.iter_mut().zip(&*scratch) {
+                    *to = *sample;
+                }
+                return Sound::Wide(mixer::laid_over(wide, own, self.gain));
+            }
+            (Some(_), Sound::Law(law, said)) => {
+                g711::decode(law, &said, &mut under);
+                law
+            }
+        };
+        let mut heard = SILENCE;
+        g711::encode(law, &mixer::laid_over(under, own, self.gain), &mut heard);
+        Sound::Law(law, heard)
     }
 
     /// The next 20 ms; `None` at its end.
@@ -64,8 +118,9 @@ pub(super) struct Steered {
 }
 
 impl Steered {
-    pub(super) const fn is_playing(&self) -> bool {
-        self.playing
+    /// True while a clip is heard instead of whom the peer talks with.
+    pub(super) fn is_playing(&self) -> bool {
+        self.playing && self.clip.as_ref().is_some_and(|clip| clip.beside.is_none())
     }
 
     /// What the peer hears, where whom it talks with says `said`.
@@ -73,7 +128,7 @@ impl Steered {
         let said = if self.outward { Sound::SILENCE } else { said };
         let Some(clip) = self.clip.as_mut().filter(|_| self.playing) else { return said };
         if let Some(frame) = clip.frame() {
-            return Sound::Law(Law::Mu, frame);
+            return clip.heard(frame, said);
         }
         self.playing = false;
         out.event(MediaEvent::Played { clip: clip.number });
@@ -126,6 +181,32 @@ mod tests {
         let heard: Vec<_> = (0..6).map(|_| play(&mut steered, &mut out)).collect();
         assert_eq!(heard, [1, 2, 1, 2, 7, 7]);
         assert_eq!(out.events(), [MediaEvent::Played { clip: 5 }]);
+    }
+
+    #[test]
+    fn a_clip_beside_an_agent_is_heard_with_it_as_loud_as_was_asked() {
+        let level = |level: i16| Sound::Law(Law::Mu, [g711::ulaw_encode(level); FRAME_SAMPLES]);
+        let heard = |clip: Clip, said: Sound| {
+            let mut steered =
+                Steered { clip: Some(Box::new(clip)), playing: true, ..Steered::default() };
+            let replaces = steered.is_playing();
+            let heard = steered.heard(said, &mut TickOutput::new());
+            let Sound::Law(Law::Mu, frame) = heard else { panic!("{heard:?}") };
+            (replaces, g711::ulaw_decode(frame[50]))
+        };
+        let clip = || Clip::new(1, vec![g711::ulaw_encode(8_000); 800].into(), 1);
+        let (replaces, alone) = heard(clip().at_gain(Gain::of_db(-6), false), level(1_000));
+        assert!(replaces && (alone - 4_010).abs() < 150, "{alone}");
+        let (replaces, both) = heard(clip().at_gain(Gain::of_db(-6), true), level(1_000));
+        assert!(!replaces && (both - 5_010).abs() < 200, "{both}");
+        let mut clip = clip().at_gain(Gain::FULL, true);
+        let mut last = Sound::SILENCE;
+        for _ in 0..3 {
+            let frame = clip.frame().expect("it goes on");
+            last = clip.heard(frame, Sound::Wide([1_000; WIDE_SAMPLES]));
+        }
+        let Sound::Wide(wide) = last else { panic!("{last:?}") };
+        assert!((i32::from(wide[300]) - 9_000).abs() < 200, "{}", wide[300]);
     }
 
     #[test]
