@@ -89,6 +89,7 @@ fn table() -> RoutingTable {
                 hangup_after: None,
                 reinvite_after: None,
                 faults: FaultPolicy::USUAL,
+                hold_music: None,
             },
             fallback: Vec::new(),
             record: None,

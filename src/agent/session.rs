@@ -384,6 +384,7 @@ mod tests {
             hangup_after: None,
             reinvite_after: None,
             faults: FaultPolicy::USUAL,
+            hold_music: None,
         };
         let call = AgentCall {
             call_id: CallId::from_uuid(Uuid::from_u128(1)),

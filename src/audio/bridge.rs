@@ -4,6 +4,8 @@
 //! threads. Both tick every 20 ms by the same clock: a frame put in is taken out in the other's next tick,
 //! and one may wait longer when a thread came late. Neither end allocates or frees.
 
+use crate::audio::frame::Encoded;
+use crate::audio::frame::SILENCE;
 use crate::audio::ringback::RingbackForm;
 use crate::audio::sound::Sound;
 use crate::types::limit::BRIDGE_FRAMES_MAX;
@@ -55,12 +57,33 @@ pub enum Waiting {
     Quiet,
 }
 
+/// Music that goes on for ever, for those who wait.
+#[derive(Debug)]
+struct Music {
+    /// µ-law at 8 kHz, of which many may have the same.
+    audio: Arc<[u8]>,
+    at: usize,
+}
+
+impl Music {
+    fn frame(&mut self) -> Encoded {
+        let mut frame = SILENCE;
+        for place in &mut frame {
+            let Some(byte) = self.audio.get(self.at).or_else(|| self.audio.first()) else { break };
+            *place = *byte;
+            self.at = if self.at < self.audio.len() { self.at + 1 } else { 1 };
+        }
+        frame
+    }
+}
+
 /// One session's end of a bridge.
 #[derive(Debug)]
 pub struct BridgeEnd {
     out: Option<Producer<BridgeItem>>,
     into: Option<Consumer<BridgeItem>>,
     waiting: Waiting,
+    music: Option<Music>,
     /// Whether who hears what goes out, and this end itself, make use of 16 kHz.
     out_is_wide: Arc<AtomicBool>,
     into_is_wide: Arc<AtomicBool>,
@@ -91,7 +114,18 @@ impl BridgeEnd {
     #[must_use]
     pub fn nowhere(waiting: Waiting) -> Self {
         let (out_is_wide, into_is_wide) = (Arc::default(), Arc::default());
-        Self { out: None, into: None, waiting, out_is_wide, into_is_wide }
+        Self { out: None, into: None, waiting, music: None, out_is_wide, into_is_wide }
+    }
+
+    /// The same, and it plays this again and again instead: µ-law at 8 kHz.
+    #[must_use]
+    pub fn to_music(audio: Arc<[u8]>) -> Self {
+        Self { music: Some(Music { audio, at: 0 }), ..Self::nowhere(Waiting::Noise) }
+    }
+
+    /// The next 20 ms of its music.
+    pub fn music(&mut self) -> Option<Encoded> {
+        self.music.as_mut().map(Music::frame)
     }
 
     /// What is played while there is nothing to hear.
@@ -166,6 +200,17 @@ mod tests {
             assert_eq!((heard(&mut two), heard(&mut one)), (Some(level), Some(100 + level)));
             assert_eq!((heard(&mut two), heard(&mut one)), (None, None));
         }
+    }
+
+    #[test]
+    fn music_goes_on_for_ever_without_a_gap() {
+        let audio: Arc<[u8]> = (0..250).map(|n| n as u8).collect();
+        let mut end = BridgeEnd::to_music(audio);
+        let heard: Vec<u8> = (0..10).filter_map(|_| end.music()).flatten().collect();
+        let expected: Vec<u8> = (0..250).map(|n| n as u8).cycle().take(1_600).collect();
+        assert_eq!(heard, expected);
+        assert_eq!(BridgeEnd::nowhere(Waiting::Noise).music(), None);
+        assert_eq!(BridgeEnd::to_music(Arc::new([])).music(), Some(SILENCE));
     }
 
     #[test]

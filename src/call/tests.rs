@@ -122,6 +122,7 @@ fn plain() -> CallSetup {
             hangup_after: None,
             reinvite_after: None,
             faults: FaultPolicy::USUAL,
+            hold_music: None,
         },
         fallbacks: VecDeque::new(),
         asks: None,

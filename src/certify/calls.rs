@@ -290,6 +290,7 @@ fn setup(trunk: &Trunk, opening: Opening) -> CallSetup {
             hangup_after: None,
             reinvite_after: None,
             faults: FaultPolicy::USUAL,
+            hold_music: None,
         },
         fallbacks: VecDeque::new(),
         asks: None,

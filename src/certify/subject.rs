@@ -202,6 +202,7 @@ impl Subject {
             hangup_after: None,
             reinvite_after: None,
             faults: FaultPolicy::USUAL,
+            hold_music: None,
         };
         let (name, fallback) = ("certify".to_owned(), Vec::new());
         let profile =

@@ -4,49 +4,23 @@ use crate::audio::call_tone::CallTone;
 use crate::audio::call_tone::NotACallTone;
 use crate::audio::g711;
 use crate::engine::wav;
+pub use crate::types::asset::AssetName;
+pub use crate::types::asset::NotAnAssetName;
 use crate::types::codec::Law;
 use crate::types::id::TenantId;
 use crate::types::limit::ASSET_BYTES_MAX;
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
-
-/// Longest name.
-const NAME_BYTES_MAX: usize = 64;
-
-/// The name of a sound: a file of no other folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AssetName(String);
-
-/// The text cannot name a sound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it is the name of a file, of A-Z, a-z, 0-9, `-`, `_` and `.`, that ends in .wav or .ulaw")]
-pub struct NotAnAssetName;
-
-impl AssetName {
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for AssetName {
-    type Err = NotAnAssetName;
-
-    fn from_str(text: &str) -> Result<Self, NotAnAssetName> {
-        let inner = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-        let known = [".wav", ".ulaw"].iter().any(|end| text.ends_with(end));
-        let good = text.len() <= NAME_BYTES_MAX
-            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && text.bytes().all(inner)
-            && known;
-        if good { Ok(Self(text.to_owned())) } else { Err(NotAnAssetName) }
-    }
-}
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::Weak;
+use std::time::SystemTime;
 
 /// What a call may be let hear by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,15 +89,29 @@ pub enum AssetError {
     Unusable,
 }
 
+/// Sounds that calls have in common, kept in mind at most. Over it: all are forgotten, and read again.
+const SHARED_MAX: usize = 256;
+
 /// The folder of sounds. Clones are of the same one.
 #[derive(Clone, Debug)]
-pub struct Assets(Arc<Path>);
+pub struct Assets {
+    folder: Arc<Path>,
+    shared: Arc<Mutex<HashMap<PathBuf, Shared>>>,
+}
+
+/// A sound that some call plays, and of which file it is.
+#[derive(Debug)]
+struct Shared {
+    length: u64,
+    changed: Option<SystemTime>,
+    audio: Weak<[u8]>,
+}
 
 impl Assets {
     /// The sounds in `folder`: those for all, and in a folder named by its identity each tenant's own.
     #[must_use]
     pub fn in_folder(folder: &Path) -> Self {
-        Self(folder.into())
+        Self { folder: folder.into(), shared: Arc::default() }
     }
 
     /// A sound as µ-law at 8 kHz; the tenant's own comes before one for all. Reads files: it blocks.
@@ -131,11 +119,47 @@ impl Assets {
     /// # Errors
     /// See [`AssetError`].
     pub fn load(&self, tenant: TenantId, name: &AssetName) -> Result<Box<[u8]>, AssetError> {
-        let own = self.0.join(tenant.to_string()).join(name.as_str());
-        let path = [own, self.0.join(name.as_str())].into_iter().find(|path| path.is_file());
-        let audio = read(path.ok_or(AssetError::Missing)?)?;
-        if audio.is_empty() { Err(AssetError::Unusable) } else { Ok(audio.into()) }
+        Ok(usable(self.find(tenant, name)?)?.into())
     }
+
+    /// The same for what many calls play at once: as long as one does, others have it from there.
+    ///
+    /// # Errors
+    /// See [`AssetError`].
+    pub fn load_shared(&self, tenant: TenantId, name: &AssetName) -> Result<Arc<[u8]>, AssetError> {
+        let path = self.find(tenant, name)?;
+        let file = fs::metadata(&path).map_err(|_| AssetError::Missing)?;
+        let (length, changed) = (file.len(), file.modified().ok());
+        let known = |shared: &Shared| {
+            let is_same = shared.length == length && shared.changed == changed;
+            shared.audio.upgrade().filter(|_| is_same)
+        };
+        if let Some(audio) = self.lock().get(&path).and_then(known) {
+            return Ok(audio);
+        }
+        let audio: Arc<[u8]> = usable(path.clone())?.into();
+        let mut shared = self.lock();
+        if shared.len() >= SHARED_MAX {
+            shared.clear();
+        }
+        shared.insert(path, Shared { length, changed, audio: Arc::downgrade(&audio) });
+        Ok(audio)
+    }
+
+    fn find(&self, tenant: TenantId, name: &AssetName) -> Result<PathBuf, AssetError> {
+        let own = self.folder.join(tenant.to_string()).join(name.as_str());
+        let mut paths = [own, self.folder.join(name.as_str())].into_iter();
+        paths.find(|path| path.is_file()).ok_or(AssetError::Missing)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Shared>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn usable(path: PathBuf) -> Result<Vec<u8>, AssetError> {
+    let audio = read(path)?;
+    if audio.is_empty() { Err(AssetError::Unusable) } else { Ok(audio) }
 }
 
 fn read(path: PathBuf) -> Result<Vec<u8>, AssetError> {
@@ -162,17 +186,6 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn a_name_leads_to_no_other_folder() {
-        for good in ["hold.wav", "a-b_c.1.ulaw", "9.wav"] {
-            assert!(good.parse::<AssetName>().is_ok(), "{good}");
-        }
-        let long = format!("{}.wav", "x".repeat(80));
-        for bad in ["", ".wav", "../x.wav", "a/b.wav", "a\\b.wav", "x.mp3", "x", "-.wav", &long] {
-            assert!(bad.parse::<AssetName>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn a_tenants_own_sound_comes_before_one_for_all_and_is_nobody_elses() {
         let folder = std::env::temp_dir().join(format!("tandem-assets-{}", std::process::id()));
         let [one, other] = [1, 2].map(|n| TenantId::from_uuid(Uuid::from_u128(n)));
@@ -190,6 +203,12 @@ mod tests {
         assert_eq!(load(other, "own.ulaw"), Err(AssetError::Missing));
         assert_eq!(load(one, "bad.wav"), Err(AssetError::Unusable));
         assert_eq!(load(one, "empty.ulaw"), Err(AssetError::Unusable));
+        let shared = |name: &str| assets.load_shared(other, &name.parse().unwrap());
+        let (first, second) = (shared("a.ulaw").unwrap(), shared("a.ulaw").unwrap());
+        assert!(Arc::ptr_eq(&first, &second) && first[..] == [1], "read once");
+        fs::write(folder.join("a.ulaw"), [7, 7]).unwrap();
+        assert_eq!(shared("a.ulaw").unwrap()[..], [7, 7], "a file that changed is read anew");
+        assert_eq!(shared("own.ulaw"), Err(AssetError::Missing));
         fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -4,6 +4,7 @@ mod asking;
 mod errands;
 mod legs;
 mod media;
+mod on_hold;
 mod recordings;
 mod script;
 mod status;
@@ -375,7 +376,10 @@ impl Task {
             Output::Leg(side, output) => Box::pin(self.signal(side, output)).await,
             Output::Media(side, output) => self.run_media(side, output).await,
             Output::Agent(output) => self.run_agent(output),
-            Output::Connect(path) => self.connect(path),
+            Output::Connect(path) => {
+                self.connect(path);
+                Box::pin(self.play_on_hold(path)).await;
+            }
             Output::Supervise(mode) => self.supervise(mode),
             Output::AskWhoAnswers => self.ask_who_answers(),
             Output::Record(event) => self.note(event),

@@ -213,6 +213,11 @@ impl MediaEngine {
         self.command(id, Command::Bridge(id, Box::new(BridgeEnd::nowhere(waiting))));
     }
 
+    /// The same, and it hears this again and again: µ-law at 8 kHz.
+    pub fn isolate_with_music(&self, id: MediaId, music: Arc<[u8]>) {
+        self.command(id, Command::Bridge(id, Box::new(BridgeEnd::to_music(music))));
+    }
+
     /// Lets the peer talk with its session's agent again. The other session of its bridge hears comfort
     /// noise until it is told something else.
     pub fn unbridge(&self, id: MediaId) {

@@ -445,6 +445,7 @@ impl Task {
             hangup_after: None,
             reinvite_after: None,
             faults: FaultPolicy::NONE,
+            hold_music: None,
         };
         let (events_in, events) = mailbox::bounded(AGENT_EVENTS_MAX);
         let (back_in, back) = oneshot::channel();

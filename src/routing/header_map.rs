@@ -273,6 +273,7 @@ mod tests {
             hangup_after: None,
             reinvite_after: None,
             faults: FaultPolicy::USUAL,
+            hold_music: None,
         };
         let table = RoutingTable::new(Contents {
             tenants: vec![owner],

@@ -645,6 +645,7 @@ mod tests {
                 hangup_after: None,
                 reinvite_after: None,
                 faults: FaultPolicy::USUAL,
+                hold_music: None,
             },
             fallback: Vec::new(),
             record: None,

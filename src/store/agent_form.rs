@@ -23,6 +23,8 @@ use crate::types::agent::TwilioAgent;
 use crate::types::agent::TwimlAgent;
 use crate::types::agent::TwimlSource;
 use crate::types::agent::WebAddress;
+use crate::types::asset::AssetName;
+use crate::types::asset::NotAnAssetName;
 use crate::types::barge_in::BargeIn;
 use crate::types::barge_in::BargeInMode;
 use crate::types::header::FieldName;
@@ -108,6 +110,7 @@ struct AgentForm {
     reconnect_pause_ms: Option<u64>,
     comfort: Option<Comfort>,
     silence_limit_ms: Option<u64>,
+    hold_music: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Deserialize)]
@@ -214,10 +217,16 @@ pub(crate) fn parse_agent(
         hangup_after: wait("hangup_after_ms", form.hangup_after_ms)?,
         reinvite_after: wait("reinvite_after_ms", form.reinvite_after_ms)?,
         faults: form.faults()?,
+        hold_music: form.hold_music()?,
     })
 }
 
 impl AgentForm {
+    fn hold_music(&self) -> Result<Option<AssetName>, String> {
+        let name = self.hold_music.as_deref().map(str::parse).transpose();
+        name.map_err(|why: NotAnAssetName| format!("`hold_music`: {why}"))
+    }
+
     fn barge_in(&self) -> Result<BargeIn, String> {
         let mode = match self.barge_in {
             Interruption::Off => BargeInMode::Off,
@@ -572,6 +581,7 @@ mod tests {
             hangup_after: None,
             reinvite_after: None,
             faults: FaultPolicy::USUAL,
+            hold_music: None,
         };
         assert_eq!(parse(json!({"kind": "echo"})), Ok(plain(AgentKind::Echo)));
         assert_eq!(parse(json!({"kind": "tone"})), Ok(plain(AgentKind::Tone { hz: 440 })));
@@ -596,6 +606,17 @@ mod tests {
         assert_eq!(settings.answer, AnswerPolicy::After(Duration::from_secs(6)));
         assert_eq!(settings.hangup_after, Some(Duration::from_secs(3)));
         assert_eq!(settings.reinvite_after, Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn any_agent_may_have_music_on_hold() {
+        let music = |name: &str| {
+            let agent = json!({"kind": "echo", "hold_music": name});
+            parse(agent).map(|settings| settings.hold_music.map(|name| name.as_str().to_owned()))
+        };
+        assert_eq!(music("moments.wav"), Ok(Some("moments.wav".to_owned())));
+        let why = music("../moments.wav").unwrap_err();
+        assert!(why.contains("`hold_music`"), "{why}");
     }
 
     #[test]

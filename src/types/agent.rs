@@ -1,5 +1,6 @@
 //! How an agent is reached and how a call with it begins and ends: the agent part of an AI profile.
 
+use crate::types::asset::AssetName;
 use crate::types::barge_in::BargeIn;
 use crate::types::fault_policy::FaultPolicy;
 use crate::types::header::FieldName;
@@ -28,6 +29,8 @@ pub struct AgentSettings {
     pub reinvite_after: Option<Duration>,
     /// What is done for a caller whose agent fails.
     pub faults: FaultPolicy,
+    /// What the caller hears while it is on hold with us; `None`: comfort noise.
+    pub hold_music: Option<AssetName>,
 }
 
 /// What answers a call.

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod answer_hook;
 pub mod answering_machine;
+pub mod asset;
 pub mod barge_in;
 pub mod cause;
 pub mod codec;

@@ -75,7 +75,15 @@ pub fn profile(kind: AgentKind) -> AgentSettings {
     let answer = AnswerPolicy::WhenReady;
     let barge_in = BargeIn::OFF;
     let faults = FaultPolicy::NONE;
-    AgentSettings { kind, answer, barge_in, hangup_after: None, reinvite_after: None, faults }
+    AgentSettings {
+        kind,
+        answer,
+        barge_in,
+        hangup_after: None,
+        reinvite_after: None,
+        faults,
+        hold_music: None,
+    }
 }
 
 /// Where scripted agents listen.

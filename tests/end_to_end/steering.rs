@@ -124,6 +124,33 @@ async fn a_caller_is_put_on_hold_and_taken_back_by_new_offers() {
 }
 
 #[tokio::test]
+async fn who_is_on_hold_hears_the_music_of_its_profile_as_long_as_it_waits() {
+    let agent = json!({"kind": "echo", "hold_music": "moments.ulaw"});
+    let (node, mut far, key) = call_out::node(agent, json!({})).await;
+    let folder = node.home.data_dir().join("assets");
+    std::fs::create_dir_all(&folder).unwrap();
+    // A second of it, and heard for longer.
+    std::fs::write(folder.join("moments.ulaw"), vec![SOUND; 8_000]).unwrap();
+    let call = place(&node, &key, json!({"to": CALLED, "from": NUMBER})).await;
+    let invite = answer(&mut far).await;
+    hears((&far, invite.audio_port()), &far, 0x51).await;
+    done(&node, &key, (&call, "hold"), json!({})).await;
+    agree(&far, "a=sendonly", "a=recvonly").await;
+    hears_only(&far, SOUND, 120).await;
+    done(&node, &key, (&call, "resume"), json!({})).await;
+    agree(&far, "a=sendrecv", "a=sendrecv").await;
+    hears((&far, invite.audio_port()), &far, 0x52).await;
+    // Without the file it hears noise, and nothing else is different.
+    std::fs::remove_file(folder.join("moments.ulaw")).unwrap();
+    done(&node, &key, (&call, "hold"), json!({})).await;
+    agree(&far, "a=sendonly", "a=recvonly").await;
+    done(&node, &key, (&call, "resume"), json!({})).await;
+    agree(&far, "a=sendrecv", "a=sendrecv").await;
+    hears((&far, invite.audio_port()), &far, 0x53).await;
+    far.hang_up().await;
+}
+
+#[tokio::test]
 async fn a_muted_side_is_silence_for_the_other_until_it_is_heard_again() {
     let (node, mut far, key) = call_out::node(json!({"kind": "echo"}), json!({})).await;
     let call = place(&node, &key, json!({"to": CALLED, "from": NUMBER})).await;

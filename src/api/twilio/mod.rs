@@ -90,6 +90,7 @@ pub(super) async fn create(
         hangup_after: None,
         reinvite_after: None,
         faults: FaultPolicy::NONE,
+        hold_music: None,
     });
     let placed = control.place(wish);
     let call = placed.map_err(|cause| ErrorKind::CallRefused(cause).of(id))?;

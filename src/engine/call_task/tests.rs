@@ -111,6 +111,7 @@ fn route() -> CallRoute {
                 hangup_after: None,
                 reinvite_after: None,
                 faults: FaultPolicy::USUAL,
+                hold_music: None,
             },
             fallback: Vec::new(),
             record: None,

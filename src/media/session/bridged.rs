@@ -62,7 +62,8 @@ impl Bridged {
         if let Some(heard) = heard {
             return heard;
         }
-        self.ringback().map_or(noise, |frame| Sound::Law(Law::Mu, frame))
+        let waits = self.end.music().or_else(|| self.ringback());
+        waits.map_or(noise, |frame| Sound::Law(Law::Mu, frame))
     }
 
     fn ringback(&mut self) -> Option<Encoded> {
