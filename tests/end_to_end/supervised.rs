@@ -93,132 +93,180 @@ fn voices(heard: &[i16]) -> [bool; 3] {
     })
 }
 
-async fn command(node: &Node, key: &str, (call, name): (&str, &str), wish: Value) -> (u16, Value) {
-    let answer = node.post(&calls(1, &format!("/{call}/{name}")), key, &wish).await;
-    (answer.status, answer.json())
-}
-
-async fn live(node: &Node, call: &str, key: &str) -> Value {
-    node.read(&calls(1, &format!("/{call}")), key).await["live"].clone()
-}
-
 /// All three talk for a second and a half.
 async fn talk(caller: &mut Voice, boss: &mut Voice, bot: &mut Stream) -> [[bool; 3]; 3] {
     tokio::join!(caller.talk(75), boss.talk(75), bot.hear(70));
     [voices(&caller.heard), voices(bot.heard()), voices(&boss.heard)]
 }
 
-#[tokio::test]
-async fn a_supervisor_hears_both_and_is_heard_by_whom_its_mode_says() {
-    let bot = Bot::bind().await;
-    let node = Home::new().start().await;
-    let mut boss = carrier::carrier(&node, "127.0.0.9").await;
-    let agent = json!({"kind": "twilio", "url": bot.url()});
-    node.put(&[
-        carrier::trunk(4, &format!("{CALLER}/32"), &[boss.local()], json!({})),
-        carrier::tenant(1, 4),
-        rows::profile(2, 1, agent),
-        rows::number(3, 1, 2, NUMBER),
-    ])
-    .await;
-    let operator = key(&node, 1, KeyRole::Operator).await;
-    let viewer = key(&node, 1, KeyRole::Viewer).await;
-    let mut phone = Phone::new(CALLER.parse().unwrap(), node.sip(), NUMBER).await;
-    let offer = phone.sdp();
-    let invite = phone.request("INVITE", "", &offer);
-    phone.send(invite).await;
-    let mut stream = bot.accept().await;
-    let ok = phone.outcome("INVITE").await;
-    assert_eq!(ok.status(), 200, "{ok:?}");
-    phone.confirm(&ok);
-    phone.acknowledge().await;
-    let mut caller = Voice::new(phone, ok.audio_port(), CALLER_HZ);
-    let running = node.read(&calls(1, "?live=true"), &operator).await;
-    let call = running["calls"][0]["id"].as_str().unwrap().to_owned();
+/// A call of a caller with a bot, and somebody who may be its supervisor.
+struct Call {
+    node: Node,
+    operator: String,
+    id: String,
+    caller: Voice,
+    boss: Phone,
+    bot: Stream,
+}
 
-    let wish = json!({"uri": format!("sip:boss@{}", boss.local())});
-    let (status, _) = command(&node, &viewer, (&call, "supervise"), wish.clone()).await;
-    assert_eq!(status, 403);
-    for (name, wish, code) in [
-        ("supervise/mode", json!({"mode": "barge"}), "not_supervised"),
-        ("supervise/stop", json!({}), "not_supervised"),
-    ] {
-        let (status, body) = command(&node, &operator, (&call, name), wish).await;
+impl Call {
+    async fn begin() -> Self {
+        let bot = Bot::bind().await;
+        let node = Home::new().start().await;
+        let boss = carrier::carrier(&node, "127.0.0.9").await;
+        let agent = json!({"kind": "twilio", "url": bot.url()});
+        node.put(&[
+            carrier::trunk(4, &format!("{CALLER}/32"), &[boss.local()], json!({})),
+            carrier::tenant(1, 4),
+            rows::profile(2, 1, agent),
+            rows::number(3, 1, 2, NUMBER),
+        ])
+        .await;
+        let operator = key(&node, 1, KeyRole::Operator).await;
+        let mut phone = Phone::new(CALLER.parse().unwrap(), node.sip(), NUMBER).await;
+        let offer = phone.sdp();
+        let invite = phone.request("INVITE", "", &offer);
+        phone.send(invite).await;
+        let bot = bot.accept().await;
+        let ok = phone.outcome("INVITE").await;
+        assert_eq!(ok.status(), 200, "{ok:?}");
+        phone.confirm(&ok);
+        phone.acknowledge().await;
+        let caller = Voice::new(phone, ok.audio_port(), CALLER_HZ);
+        let running = node.read(&calls(1, "?live=true"), &operator).await;
+        let id = running["calls"][0]["id"].as_str().unwrap().to_owned();
+        Self { node, operator, id, caller, boss, bot }
+    }
+
+    async fn ask(&self, name: &str, wish: Value) -> (u16, Value) {
+        self.ask_as(&self.operator, name, wish).await
+    }
+
+    async fn ask_as(&self, key: &str, name: &str, wish: Value) -> (u16, Value) {
+        let path = calls(1, &format!("/{}/{name}", self.id));
+        let answer = self.node.post(&path, key, &wish).await;
+        (answer.status, answer.json())
+    }
+
+    async fn refused(&self, name: &str, wish: Value, code: &str) {
+        let (status, body) = self.ask(name, wish).await;
         assert_eq!((status, body["code"].as_str()), (409, Some(code)), "{body}");
     }
-    for wish in [json!({}), json!({"to": "+15550142", "uri": "sip:x@y"}), json!({"uri": "http:x"})]
-    {
-        let (status, body) = command(&node, &operator, (&call, "supervise"), wish).await;
-        assert_eq!(status, 400, "{body}");
+
+    async fn live(&self) -> Value {
+        self.node.read(&calls(1, &format!("/{}", self.id)), &self.operator).await["live"].clone()
     }
-    // Who does not want to harms nobody.
-    let (status, calling) = command(&node, &operator, (&call, "supervise"), wish.clone()).await;
-    let expected = json!({"mode": "listen", "state": "calling"});
-    assert_eq!((status, &calling["supervisor"]), (200, &expected), "{calling}");
-    let invite = boss.expect("INVITE ").await;
-    refuse(&boss, &invite, "486 Busy Here", "").await;
-    wait_for("the supervisor is gone", async || {
-        live(&node, &call, &operator).await["supervisor"].is_null().then_some(())
-    })
-    .await;
 
-    let (status, _) = command(&node, &operator, (&call, "supervise"), wish.clone()).await;
-    assert_eq!(status, 200);
-    let invite = answer(&mut boss).await;
-    assert!(invite.start.starts_with("INVITE sip:boss@"), "{}", invite.start);
-    let mut boss = Voice::new(boss, invite.audio_port(), BOSS_HZ);
-    wait_for("the supervisor is there", async || {
-        (live(&node, &call, &operator).await["supervisor"]["state"] == "present").then_some(())
-    })
-    .await;
-    let (status, body) = command(&node, &operator, (&call, "supervise"), wish).await;
-    assert_eq!((status, body["code"].as_str()), (409, Some("already_supervised")), "{body}");
+    /// The wish for the supervisor.
+    fn wish(&self) -> Value {
+        json!({"uri": format!("sip:boss@{}", self.boss.local())})
+    }
 
-    stream.say(40_000).await;
+    /// The supervisor is called and answers.
+    async fn supervise(&mut self) -> u16 {
+        let (status, body) = self.ask("supervise", self.wish()).await;
+        assert_eq!(status, 200, "{body}");
+        let invite = answer(&mut self.boss).await;
+        assert!(invite.start.starts_with("INVITE sip:boss@"), "{}", invite.start);
+        wait_for("the supervisor is there", async || {
+            (self.live().await["supervisor"]["state"] == "present").then_some(())
+        })
+        .await;
+        invite.audio_port()
+    }
+}
+
+#[tokio::test]
+async fn a_supervisor_hears_both_and_is_heard_by_whom_its_mode_says() {
+    let mut call = Call::begin().await;
+    let port = call.supervise().await;
+    call.refused("supervise", call.wish(), "already_supervised").await;
+    call.bot.say(40_000).await;
+    let Call { node, operator, id, mut caller, boss, mut bot } = call;
+    let mut boss = Voice::new(boss, port, BOSS_HZ);
+    let path = |name: &str| calls(1, &format!("/{id}/{name}"));
     for (mode, caller_hears, bot_hears) in [
         ("listen", [false, true, false], [true, false, false]),
         ("whisper", [false, true, false], [true, false, true]),
         ("barge", [false, true, true], [true, false, true]),
         ("listen", [false, true, false], [true, false, false]),
     ] {
-        let wish = json!({"mode": mode});
-        let (status, standing) = command(&node, &operator, (&call, "supervise/mode"), wish).await;
-        assert_eq!((status, &standing["supervisor"]["mode"]), (200, &json!(mode)));
-        let heard = talk(&mut caller, &mut boss, &mut stream).await;
+        let changed = node.post(&path("supervise/mode"), &operator, &json!({"mode": mode})).await;
+        assert_eq!(changed.json()["supervisor"]["mode"], mode, "{}", changed.body);
+        let heard = talk(&mut caller, &mut boss, &mut bot).await;
         assert_eq!(heard, [caller_hears, bot_hears, [true, true, false]], "{mode}");
     }
-    let legs = live(&node, &call, &operator).await["legs"].clone();
-    assert!(legs.as_array().unwrap().iter().any(|leg| leg["leg"] == "supervisor"), "{legs}");
+    let live = node.read(&calls(1, &format!("/{id}")), &operator).await["live"].clone();
+    let mut legs = live["legs"].as_array().unwrap().iter();
+    assert!(legs.any(|leg| leg["leg"] == "supervisor"), "{live}");
 
-    let (status, standing) = command(&node, &operator, (&call, "supervise/stop"), json!({})).await;
-    assert_eq!((status, &standing["supervisor"]), (200, &Value::Null), "{standing}");
+    let stopped = node.post(&path("supervise/stop"), &operator, &json!({})).await;
+    assert_eq!((stopped.status, &stopped.json()["supervisor"]), (200, &Value::Null));
     hear_bye(&boss.phone).await;
-    tokio::join!(caller.talk(60), stream.hear(50));
-    let heard = [voices(&caller.heard), voices(stream.heard())];
+    tokio::join!(caller.talk(60), bot.hear(50));
+    let heard = [voices(&caller.heard), voices(bot.heard())];
     assert_eq!(heard, [[false, true, false], [true, false, false]], "the call goes on");
-
     caller.phone.hang_up().await;
-    let record = shown(&node, 1, &call, &operator).await;
+    recorded(&node, &id, &operator).await;
+}
+
+/// What happened is in the record, and who wanted it in the audit log.
+async fn recorded(node: &Node, id: &str, operator: &str) {
+    let record = shown(node, 1, id, operator).await;
     assert_eq!((&record["cause"], &record["ended_by"]), (&json!("normal"), &json!("caller")));
-    let told: Vec<_> = record["events"].as_array().unwrap().iter().collect();
+    let told = record["events"].as_array().unwrap();
     let modes = |name: &str| {
         let own = told.iter().filter(|event| event["name"] == name);
         own.map(|event| event["detail"]["mode"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(modes("supervision_begun"), [json!("listen")], "{told:?}");
-    assert_eq!(
-        modes("supervision_changed"),
-        [json!("listen"), json!("whisper"), json!("barge"), json!("listen")]
-    );
+    let changes = ["listen", "whisper", "barge", "listen"].map(|mode| json!(mode));
+    assert_eq!(modes("supervision_changed"), changes);
     assert_eq!(modes("supervision_ended").len(), 1);
-    let audit = format!("/api/v1/tenants/{}/audit-log?subject_id={call}", rows::uuid(1));
-    let admin = key(&node, 1, KeyRole::Admin).await;
+    let audit = format!("/api/v1/tenants/{}/audit-log?subject_id={id}", rows::uuid(1));
+    let admin = key(node, 1, KeyRole::Admin).await;
     wait_for("what was done is noted", async || {
         let log = node.read(&audit, &admin).await;
-        let actions: Vec<_> =
-            log["entries"].as_array()?.iter().map(|entry| entry["action"].clone()).collect();
+        let entries = log["entries"].as_array()?;
+        let actions: Vec<_> = entries.iter().map(|entry| entry["action"].clone()).collect();
         let all = ["supervise", "change_supervision", "end_supervision"];
         all.iter().all(|action| actions.contains(&json!(action))).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_supervisor_that_is_busy_or_makes_no_sense_leaves_the_call_as_it_was() {
+    let mut call = Call::begin().await;
+    let viewer = key(&call.node, 1, KeyRole::Viewer).await;
+    assert_eq!(call.ask_as(&viewer, "supervise", call.wish()).await.0, 403);
+    call.refused("supervise/mode", json!({"mode": "barge"}), "not_supervised").await;
+    call.refused("supervise/stop", json!({}), "not_supervised").await;
+    for wish in [json!({}), json!({"to": "+15550142", "uri": "sip:x@y"}), json!({"uri": "http:x"})]
+    {
+        let (status, body) = call.ask("supervise", wish).await;
+        assert_eq!(status, 400, "{body}");
+    }
+    let (status, calling) = call.ask("supervise", call.wish()).await;
+    let expected = json!({"mode": "listen", "state": "calling"});
+    assert_eq!((status, &calling["supervisor"]), (200, &expected), "{calling}");
+    let invite = call.boss.expect("INVITE ").await;
+    refuse(&call.boss, &invite, "486 Busy Here", "").await;
+    wait_for("the supervisor is gone", async || {
+        call.live().await["supervisor"].is_null().then_some(())
+    })
+    .await;
+    // The next one is there when the caller hangs up, and goes with it.
+    call.supervise().await;
+    call.bot.hear(20).await;
+    call.caller.phone.hang_up().await;
+    hear_bye(&call.boss).await;
+    let record = shown(&call.node, 1, &call.id, &call.operator).await;
+    let told: Vec<_> = record["events"].as_array().unwrap().iter().collect();
+    let of_supervisor = |event: &&&Value| event["detail"]["leg"] == "supervisor";
+    let names: Vec<_> = told.iter().filter(of_supervisor).map(|event| &event["name"]).collect();
+    for name in ["leg_failed", "leg_answered", "leg_ended", "leg_media"] {
+        assert!(names.contains(&&json!(name)), "{name}: {told:?}");
+    }
+    assert_eq!(record["cause"], "normal");
 }

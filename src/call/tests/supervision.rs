@@ -163,3 +163,17 @@ fn its_keys_reach_nobody_and_its_wish_for_somebody_else_is_refused() {
         "{out:?}"
     );
 }
+
+#[test]
+fn a_caller_that_puts_somebody_else_in_its_place_leaves_its_supervisor_behind() {
+    let mut bench = Bench::new(|setup| {
+        setup.opening = Opening::Inbound(LegTerms { transfers: true, ..terms() });
+    });
+    bench.talk();
+    let mut bench = bench.supervised(LISTEN);
+    let out = bench.leg(NEAR, LegInput::Referred(Box::new(request())));
+    assert_eq!(hangs_up(&out, SUPERVISOR), None);
+    let out = bench.leg(NEAR, ended_by(HangupCause::Normal));
+    assert!(hangs_up(&out, SUPERVISOR).is_some() && !bench.call.is_over(), "{out:?}");
+    assert!(out.contains(&Output::Supervise(None)));
+}
