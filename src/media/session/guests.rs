@@ -200,5 +200,5 @@ impl MediaSession {
 }
 
 fn peer_form(codec: Codec) -> Form {
-    codec.law().map_or(Form::Wide, Form::Law)
+    if codec.is_wide() { Form::Wide } else { Form::Law(codec.law().unwrap_or(Law::Mu)) }
 }
