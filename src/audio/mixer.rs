@@ -361,7 +361,7 @@ fn limited(sum: i32) -> i16 {
     if size <= KNEE {
         return sum as i16;
     }
-    let (room, over) = ((i16::MAX as i32 - KNEE) as i64, (size - KNEE) as i64);
+    let (room, over) = (i64::from(i32::from(i16::MAX) - KNEE), i64::from(size - KNEE));
     let bent = KNEE + (room * over / (room + over)) as i32;
     if sum < 0 { -bent as i16 } else { bent as i16 }
 }
