@@ -422,15 +422,6 @@ impl MediaThread {
         }
     }
 
-    fn bridge(&mut self, id: MediaId, end: Box<BridgeEnd>) {
-        // The end that is not taken by the session, for it is gone, is freed like one that was replaced.
-        let mut left = Some(end);
-        self.with(id, |hosted, _| {
-            left = left.take().and_then(|end| hosted.session.bridge(end));
-        });
-        left.into_iter().for_each(|end| self.discard(Garbage::Bridge(end)));
-    }
-
     fn play(&mut self, id: MediaId, clip: Box<Clip>) {
         let mut left = Some(clip);
         self.with(id, |hosted, _| {

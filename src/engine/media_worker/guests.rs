@@ -1,4 +1,4 @@
-//! Third parties that take part in a session beside the two it is of.
+//! Who takes part in a session: whom its peer talks with instead of an agent, and third parties beside the two.
 
 use crate::audio::bridge::BridgeEnd;
 use crate::engine::media_thread::MediaId;
@@ -17,6 +17,15 @@ pub(crate) struct Admission {
 }
 
 impl MediaThread {
+    pub(super) fn bridge(&mut self, id: MediaId, end: Box<BridgeEnd>) {
+        // The end that is not taken by the session, for it is gone, is freed like one that was replaced.
+        let mut left = Some(end);
+        self.with(id, |hosted, _| {
+            left = left.take().and_then(|end| hosted.session.bridge(end));
+        });
+        left.into_iter().for_each(|end| self.discard(Garbage::Bridge(end)));
+    }
+
     pub(super) fn admit(&mut self, id: MediaId, mut admission: Box<Admission>) {
         self.with(id, |hosted, _| {
             let Admission { place, gains, end, guests } = &mut *admission;
