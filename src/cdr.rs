@@ -230,18 +230,10 @@ impl CallRecord {
             | CallEvent::Talk(_)
             | CallEvent::AudioTrouble(..)
             | CallEvent::KeysSent { .. }
-            | CallEvent::Sent {
-                side: LegSide::Far | LegSide::Third | LegSide::Supervisor, ..
-            }
-            | CallEvent::Progressed {
-                side: LegSide::Far | LegSide::Third | LegSide::Supervisor,
-                ..
-            }
+            | CallEvent::Sent { .. }
+            | CallEvent::Progressed { .. }
             | CallEvent::LegAnswered { .. }
-            | CallEvent::LegFailed {
-                side: LegSide::Far | LegSide::Third | LegSide::Supervisor,
-                ..
-            }
+            | CallEvent::LegFailed { .. }
             | CallEvent::LegEnded { .. }
             | CallEvent::Bridged(_)
             | CallEvent::TransferBegun(_)
@@ -250,9 +242,7 @@ impl CallRecord {
             | CallEvent::TransferRefused(_)
             | CallEvent::ReofferRefused { .. }
             | CallEvent::Replaced(_)
-            | CallEvent::SupervisionBegun(_)
-            | CallEvent::SupervisionChanged(_)
-            | CallEvent::SupervisionEnded
+            | CallEvent::Supervision(_)
             | CallEvent::LegMedia(..) => {}
             CallEvent::Media(figures) => self.media = Some(**figures),
             CallEvent::Ended { cause, by, duration } => self.end(at, (*cause, *by), *duration),

@@ -2,7 +2,7 @@
 
 use crate::call::side::LegSide;
 use crate::call::steer::MutedSide;
-use crate::call::supervision::SupervisionMode;
+use crate::call::supervision::SupervisionStep;
 use crate::call::transfer::TransferMode;
 use crate::routing::decision::Decision;
 use crate::routing::destination::Prefix;
@@ -294,12 +294,8 @@ pub enum CallEvent {
     },
     /// Another leg of the same peer took this one over.
     Replaced(LegSide),
-    /// The supervisor answered, and takes part so.
-    SupervisionBegun(SupervisionMode),
-    /// It takes part so from now on.
-    SupervisionChanged(SupervisionMode),
-    /// It left.
-    SupervisionEnded,
+    /// Something changed about its supervisor.
+    Supervision(SupervisionStep),
     /// The media of a leg other than the near one ended with these figures.
     LegMedia(LegSide, Box<MediaFigures>),
     /// The media ended with these figures.
@@ -433,9 +429,7 @@ impl CallEvent {
             Self::TransferRefused(_) => "transfer_refused",
             Self::ReofferRefused { .. } => "reoffer_refused",
             Self::Replaced(_) => "replaced",
-            Self::SupervisionBegun(_) => "supervision_begun",
-            Self::SupervisionChanged(_) => "supervision_changed",
-            Self::SupervisionEnded => "supervision_ended",
+            Self::Supervision(step) => step.event_name(),
             Self::LegMedia(..) => "leg_media",
             Self::Media(_) => "media",
             Self::Ended { .. } => "ended",
@@ -501,9 +495,7 @@ impl CallEvent {
             | Self::TransferFailed(_)
             | Self::TransferCompleted
             | Self::TransferRefused(_)
-            | Self::SupervisionBegun(_)
-            | Self::SupervisionChanged(_)
-            | Self::SupervisionEnded
+            | Self::Supervision(_)
             | Self::Ended { .. } => false,
         }
     }

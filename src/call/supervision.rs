@@ -38,6 +38,27 @@ impl SupervisionMode {
     }
 }
 
+/// What changed about a supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SupervisionStep {
+    /// It answered, and takes part so.
+    Begun(SupervisionMode),
+    /// It takes part so from now on.
+    Changed(SupervisionMode),
+    /// It left.
+    Ended,
+}
+
+impl SupervisionStep {
+    pub(super) const fn event_name(self) -> &'static str {
+        match self {
+            Self::Begun(_) => "supervision_begun",
+            Self::Changed(_) => "supervision_changed",
+            Self::Ended => "supervision_ended",
+        }
+    }
+}
+
 /// A supervisor that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Supervise {
@@ -101,7 +122,7 @@ impl Call {
         own.mode = mode;
         if own.is_present {
             out.push(Output::Supervise(Some(mode)));
-            out.push(Output::Record(CallEvent::SupervisionChanged(mode)));
+            out.push(Output::Record(CallEvent::Supervision(SupervisionStep::Changed(mode))));
         }
         Ok(())
     }
@@ -158,7 +179,7 @@ impl Call {
         own.is_present = true;
         own.line.start_playout(out);
         out.push(Output::Supervise(Some(own.mode)));
-        out.push(Output::Record(CallEvent::SupervisionBegun(own.mode)));
+        out.push(Output::Record(CallEvent::Supervision(SupervisionStep::Begun(own.mode))));
     }
 
     fn supervisor_left(&mut self, out: &mut Vec<Output>) {
@@ -166,7 +187,7 @@ impl Call {
         let own = self.supervision.as_mut();
         if own.is_some_and(|own| std::mem::take(&mut own.is_present)) {
             out.push(Output::Supervise(None));
-            out.push(Output::Record(CallEvent::SupervisionEnded));
+            out.push(Output::Record(CallEvent::Supervision(SupervisionStep::Ended)));
         }
     }
 

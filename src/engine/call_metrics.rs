@@ -84,9 +84,7 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
         | CallEvent::TransferFailed(_)
         | CallEvent::TransferCompleted
         | CallEvent::TransferRefused(_)
-        | CallEvent::SupervisionBegun(_)
-        | CallEvent::SupervisionChanged(_)
-        | CallEvent::SupervisionEnded
+        | CallEvent::Supervision(_)
         | CallEvent::Replaced(_) => (),
     }
 }

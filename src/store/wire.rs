@@ -5,6 +5,7 @@ use crate::call::event::Charged;
 use crate::call::event::MediaFigures;
 use crate::call::event::RecordingStep;
 use crate::call::side::LegSide;
+use crate::call::supervision::SupervisionStep;
 use crate::cdr::CallRecord;
 use crate::cdr::CallReport;
 use crate::cdr::TimedEvent;
@@ -18,6 +19,7 @@ use crate::types::cause::Party;
 use crate::types::header::CallVariables;
 use crate::types::id::RecordingId;
 use crate::types::moment::Moment;
+use crate::types::quality::TroubleTold;
 use crate::types::quality::Unheard;
 use crate::types::talk::Talk;
 use crate::types::transport::Transport;
@@ -270,6 +272,24 @@ fn sent_detail(
     detail
 }
 
+fn supervision_detail(step: SupervisionStep) -> Value {
+    match step {
+        SupervisionStep::Begun(mode) | SupervisionStep::Changed(mode) => {
+            json!({"mode": mode.as_str()})
+        }
+        SupervisionStep::Ended => json!({}),
+    }
+}
+
+fn trouble_detail(side: LegSide, told: TroubleTold) -> Value {
+    json!({
+        "leg": side.as_str(),
+        "what": told.what.as_str(),
+        "for_ms": told.for_ms,
+        "over": told.is_over,
+    })
+}
+
 /// What an event says beside its name, as stored events and those told live have it.
 #[must_use]
 pub fn detail_of(event: &CallEvent) -> Option<Value> {
@@ -304,9 +324,7 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         }
         CallEvent::TransferBegun(mode) => json!({"mode": mode.as_str()}),
         CallEvent::TransferFailed(cause) => json!({"cause": cause.code()}),
-        CallEvent::SupervisionBegun(mode) | CallEvent::SupervisionChanged(mode) => {
-            json!({"mode": mode.as_str()})
-        }
+        CallEvent::Supervision(step) => supervision_detail(*step),
         CallEvent::LegMedia(side, figures) => leg_media_detail(*side, figures),
         CallEvent::Digit(digit) => json!({"digit": digit}),
         CallEvent::Muted(side) | CallEvent::Unmuted(side) => json!({"party": side.as_str()}),
@@ -323,12 +341,7 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         CallEvent::Recording(id, step) => recording_detail(*id, step),
         CallEvent::TranscriptAdded { first, last } => json!({"first": first, "last": last}),
         CallEvent::Talk(talk) => talk_detail(*talk),
-        CallEvent::AudioTrouble(side, told) => json!({
-            "leg": side.as_str(),
-            "what": told.what.as_str(),
-            "for_ms": told.for_ms,
-            "over": told.is_over,
-        }),
+        CallEvent::AudioTrouble(side, told) => trouble_detail(*side, *told),
         // What these carry is in the record.
         CallEvent::Arrived(_)
         | CallEvent::Decided { .. }
@@ -345,7 +358,6 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         | CallEvent::FallbackStarted
         | CallEvent::Attempted(_)
         | CallEvent::TransferCompleted
-        | CallEvent::SupervisionEnded
         | CallEvent::Media(_) => return None,
     })
 }

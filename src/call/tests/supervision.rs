@@ -11,6 +11,7 @@ use crate::call::steer::Order;
 use crate::call::steer::Senseless;
 use crate::call::supervision::Supervise;
 use crate::call::supervision::SupervisionMode;
+use crate::call::supervision::SupervisionStep;
 use crate::call::supervision::SupervisorStanding;
 
 const NEAR: LegSide = LegSide::Near;
@@ -42,7 +43,7 @@ impl Bench {
         let mut bench = self.calling(mode);
         let out = bench.leg(SUPERVISOR, LegInput::Answered(sdp()));
         assert!(out.contains(&Output::Supervise(Some(mode))), "{out:?}");
-        assert!(records(&out, &CallEvent::SupervisionBegun(mode)));
+        assert!(records(&out, &CallEvent::Supervision(SupervisionStep::Begun(mode))));
         assert_eq!(path(&out), None, "who hears whom in the call stays as it is");
         bench
     }
@@ -72,7 +73,7 @@ fn a_supervisor_takes_part_once_it_answers_and_leaves_without_a_trace() {
         let phase = bench.call.standing().phase;
         let out = bench.leg(SUPERVISOR, ended_by(HangupCause::Normal));
         assert!(out.contains(&Output::Supervise(None)) && ended(&out).is_none(), "{out:?}");
-        assert!(records(&out, &CallEvent::SupervisionEnded));
+        assert!(records(&out, &CallEvent::Supervision(SupervisionStep::Ended)));
         assert!(out.contains(&Output::Media(SUPERVISOR, MediaOutput::Close)));
         assert_eq!((path(&out), bench.call.standing().phase), (None, phase));
         bench.give(Input::Media(SUPERVISOR, MediaInput::Closed(None)));
@@ -90,7 +91,7 @@ fn its_mode_changes_while_it_rings_and_while_it_is_there() {
     assert!(out.contains(&Output::Supervise(Some(BARGE))), "{out:?}");
     let whisper = SupervisionMode::Whisper;
     let out = bench.ordered(Order::ChangeSupervision(whisper)).expect("it makes sense");
-    let told = Output::Record(CallEvent::SupervisionChanged(whisper));
+    let told = Output::Record(CallEvent::Supervision(SupervisionStep::Changed(whisper)));
     assert_eq!(out, [Output::Supervise(Some(whisper)), told]);
     let out = bench.ordered(Order::EndSupervision).expect("it makes sense");
     assert_eq!(hangs_up(&out, SUPERVISOR), Some(HangupCause::Normal));

@@ -92,9 +92,7 @@ impl CallSpans {
             | CallEvent::TransferFailed(_)
             | CallEvent::TransferCompleted
             | CallEvent::Replaced(_)
-            | CallEvent::SupervisionBegun(_)
-            | CallEvent::SupervisionChanged(_)
-            | CallEvent::SupervisionEnded
+            | CallEvent::Supervision(_)
             | CallEvent::Recording(..)
             | CallEvent::AgentAsked { .. }
             | CallEvent::AgentInterrupted(_)
