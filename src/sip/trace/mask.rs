@@ -3,6 +3,8 @@
 use crate::sip::message::name::HeaderName;
 use bytes::Bytes;
 use bytes::BytesMut;
+use memchr::memchr;
+use memchr::memchr2;
 
 /// Fields of a digest that are no secrets: they say who asked for what.
 const DIGEST_OPEN: [&[u8]; 6] = [b"username", b"realm", b"uri", b"algorithm", b"qop", b"nc"];
@@ -37,7 +39,7 @@ pub(super) fn masked(message: &[u8], is_secret: &dyn Fn(&[u8]) -> bool) -> Bytes
 
 /// How long the first line is, its end included: CRLF, LF or CR.
 fn line_length(text: &[u8]) -> usize {
-    match text.iter().position(|byte| matches!(byte, b'\r' | b'\n')) {
+    match memchr2(b'\r', b'\n', text) {
         Some(at) if text.get(at..at + 2) == Some(b"\r\n") => at + 2,
         Some(at) => at + 1,
         None => text.len(),
@@ -52,7 +54,7 @@ enum Hide {
 }
 
 fn hide_of(line: &[u8], is_secret: &dyn Fn(&[u8]) -> bool) -> Hide {
-    let Some(colon) = line.iter().position(|&byte| byte == b':') else { return Hide::Nothing };
+    let Some(colon) = memchr(b':', line) else { return Hide::Nothing };
     let name = line.get(..colon).unwrap_or(&[]).trim_ascii();
     if is_secret(name) {
         return Hide::Value;
@@ -64,7 +66,10 @@ fn hide_of(line: &[u8], is_secret: &dyn Fn(&[u8]) -> bool) -> Hide {
 }
 
 fn mask_header(line: &mut [u8], hide: Hide, is_folded: bool) {
-    let colon = line.iter().position(|&byte| byte == b':').filter(|_| !is_folded);
+    if hide == Hide::Nothing {
+        return;
+    }
+    let colon = memchr(b':', line).filter(|_| !is_folded);
     let Some(value) = line.get_mut(colon.map_or(0, |colon| colon + 1)..) else { return };
     match hide {
         Hide::Nothing => (),
