@@ -329,7 +329,7 @@ pub async fn start_on(config: Config, prepared: Prepared) -> Result<Server, Star
     let deliverer = tell_webhooks(&switch, &persistence, &node, stopping.clone());
     let events = follow_calls(&switch, &mut persistence, &shards, &stopping);
     let of = (&switch, &node, events);
-    let http = http::serve((socket, metrics), of, &persistence, &shards, stopping);
+    let http = http::serve((socket, metrics), of, &mut persistence, &shards, stopping);
     Ok(Server {
         addresses,
         switch,

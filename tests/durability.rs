@@ -790,3 +790,50 @@ async fn a_node_that_was_cut_off_erases_what_it_kept_when_it_is_back_and_after_a
         assert_eq!(first.count(left).await, 0, "round {round}");
     }
 }
+
+/// A call that no node has.
+const NOWHERE: &str = "01900000-0000-7000-8000-000000000001";
+
+#[tokio::test]
+async fn what_is_asked_of_a_call_is_done_once_by_the_node_where_it_runs() {
+    let first = Switch::start().await;
+    let login = first.database.owner_options().clone();
+    let second = Switch::start_beside(&first, login).await;
+    let client = Client::of(&first).await;
+    first.wait_for_count("SELECT count(*) FROM nodes", 2).await;
+    let held = calls(&second, 1, 1, 120_000).start();
+    first.wait_for_count(ANSWERED, 1).await;
+    let call = first.text("SELECT id::text FROM calls").await;
+    let ask = async |call: &str, name: &str, wish: &str| {
+        client.ask(("POST", &demo_path(&format!("calls/{call}/{name}"))), wish).await
+    };
+    let done = ask(&call, "hold", "").await;
+    assert_eq!((done.status, &done.json()["on_hold"]), (200, &Value::from(true)), "{}", done.body);
+    // Refusals come back as they are there.
+    let again = ask(&call, "hold", "").await;
+    assert_eq!(again.status, 409, "{}", again.body);
+    let wrong = ask(&call, "dtmf", "{\"digits\": \"x\"}").await;
+    let problem = wrong.json();
+    assert_eq!((wrong.status, &problem["field"]), (400, &Value::from("digits")), "{problem}");
+    assert_eq!(problem["request_id"].as_str(), wrong.header("x-request-id"));
+    // One that runs nowhere, whatever the database says, is not there.
+    let nobodys = format!(
+        "INSERT INTO calls (id, rev, tenant_id, direction, signalling_id, caller, dialled_text, decision, arrived_at) \
+         VALUES ('{}', 1, '{}', 'inbound', 'x', 'x', 'x', '[]', now())",
+        NOWHERE,
+        demo::TENANT
+    );
+    postgres::execute(&first.database, &nobodys).await.unwrap();
+    assert_eq!(ask(NOWHERE, "hold", "").await.status, 404);
+    let over = ask(&call, "hangup", "").await;
+    assert_eq!(over.status, 202, "{}", over.body);
+    drop(held);
+    let ended = format!("SELECT count(*) FROM calls WHERE id = '{call}' AND ended_by = 'operator'");
+    first.wait_for_count(&ended, 1).await;
+    let noted = format!(
+        "SELECT count(*) FROM audit_log WHERE subject_id = '{call}' AND action IN ('hold', 'hangup') \
+         AND api_key_id IS NOT NULL"
+    );
+    first.wait_for_count(&noted, 2).await;
+    assert_eq!(first.count("SELECT count(*) FROM call_commands").await, 0);
+}

@@ -27,7 +27,8 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 use uuid::Uuid;
 
-/// Who asks for what. Only the gate makes one, so a handler that has one is asked by somebody who may.
+/// Who asks for what. Only the gate makes one, or `elsewhere` of what the gate of another node let pass: a handler that
+/// has one is asked by somebody who may.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     /// Whose key it is.
@@ -260,7 +261,7 @@ fn key_of(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Where calls are, one by one.
-const CALL_PATH: &str = "/api/v1/tenants/{tenant_id}/calls/{id}";
+pub(super) const CALL_PATH: &str = "/api/v1/tenants/{tenant_id}/calls/{id}";
 
 /// The call token of an address. A key is not taken from there: addresses are written down by whoever they
 /// pass, and keys live long.

@@ -17,6 +17,7 @@ use crate::engine::registry::Unheard;
 use crate::store::resource::Fault;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
+use crate::types::number::E164;
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
@@ -28,7 +29,7 @@ use serde_json::json;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TransferWish {
-    /// A number in the international form.
+    /// A number in the international form, or in the national one of the number that the call is with.
     to: Option<String>,
     /// A SIP address instead.
     uri: Option<String>,
@@ -74,7 +75,9 @@ pub(super) async fn transfer(
     let id = &caller.request_id;
     let (tenant, control) = open(&context, &caller)?;
     let call = CallId::from_uuid(caller.item()?);
-    let order = sent.wish::<TransferWish>(id)?.read().map_err(|fault| error::fault(fault, id))?;
+    let wish = sent.wish::<TransferWish>(id)?;
+    let to = number_of(&control, (tenant, call), wish.to.as_deref()).await;
+    let order = wish.read(to).map_err(|fault| error::fault(fault, id))?;
     let asked = steered::named_transfer(&order);
     match control.transfer(tenant, call, order).await {
         Ok(snapshot) => {
@@ -107,16 +110,24 @@ pub(super) fn unheard(why: Unheard, id: &RequestId) -> ApiError {
     }
 }
 
-/// Whom a request names, by a number or by an address.
+/// What the text of a request is read as: a number of the country of its call.
+pub(super) async fn number_of(
+    control: &CallControl,
+    (tenant, call): (TenantId, CallId),
+    text: Option<&str>,
+) -> Option<E164> {
+    control.read_number(tenant, call, text?).await
+}
+
+/// Whom a request names, by a number or by an address; `number` is what `to` was read as.
 pub(super) fn target(
-    to: Option<String>,
+    (to, number): (Option<String>, Option<E164>),
     uri: Option<String>,
 ) -> Result<Option<TransferTarget>, Fault> {
     Ok(match (to, uri) {
-        (Some(to), None) => {
-            let why = "it is a number in the international form";
-            let to = to.parse().map_err(|_| Fault::invalid("to", why))?;
-            Some(TransferTarget::Number(to))
+        (Some(_), None) => {
+            let why = "it is a number in the international form, or the national one of the call's country";
+            Some(TransferTarget::Number(number.ok_or_else(|| Fault::invalid("to", why))?))
         }
         (None, Some(uri)) => {
             let is_sip = uri.starts_with("sip:") || uri.starts_with("sips:");
@@ -130,8 +141,9 @@ pub(super) fn target(
 }
 
 impl TransferWish {
-    fn read(self) -> Result<TransferOrder, Fault> {
-        let target = target(self.to, self.uri)?;
+    /// `number` is what `to` was read as.
+    fn read(self, number: Option<E164>) -> Result<TransferOrder, Fault> {
+        let target = target((self.to, number), self.uri)?;
         match (self.mode, target) {
             (Mode::Bridge, Some(target)) => Ok(TransferOrder::Bridge(target)),
             (Mode::Attended, Some(target)) => Ok(TransferOrder::Attended(target)),

@@ -12,6 +12,7 @@ mod connections;
 mod control;
 mod cors;
 mod csv;
+mod elsewhere;
 mod error;
 mod explain;
 mod health;
@@ -46,6 +47,7 @@ mod webhooks;
 mod wish;
 mod worded;
 
+pub use crate::api::elsewhere::carry_out;
 pub use crate::api::health::Readiness;
 pub use crate::api::live::EventHub;
 pub use crate::api::placing::Placing;
@@ -54,6 +56,7 @@ pub use crate::api::token::TokenKeys;
 
 use crate::api::auth::Gate;
 use crate::api::connections::HttpLimits;
+use crate::api::route::Route;
 use crate::clock;
 use crate::engine::originate::CallControl;
 use crate::engine::trace::Traces;
@@ -75,6 +78,7 @@ use axum::http::HeaderValue;
 use axum::middleware;
 use axum::middleware::Next;
 use axum::response::Response;
+use axum::routing::MethodRouter;
 use axum::routing::get;
 use rustls::ServerConfig;
 use std::sync::Arc;
@@ -138,7 +142,7 @@ pub fn router(context: Context) -> Router {
     for route in route::all() {
         let gate = Gate::of(&context, route);
         let guarded =
-            (route.handler)().route_layer(middleware::from_fn_with_state(gate, auth::pass));
+            handled(&context, route).route_layer(middleware::from_fn_with_state(gate, auth::pass));
         router = router.route(route.served_at(), guarded);
     }
     router
@@ -149,6 +153,16 @@ pub fn router(context: Context) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(&context.origins), cors::allow))
         .layer(middleware::from_fn(observe))
         .with_state(context)
+}
+
+/// What stands behind the gate of a route. Commands to calls go to the node where the call runs.
+fn handled(context: &Context, route: &Route) -> MethodRouter<Context> {
+    let handler = (route.handler)();
+    if elsewhere::is_command(route) {
+        let passed = middleware::from_fn_with_state(context.clone(), elsewhere::pass);
+        return handler.route_layer(passed);
+    }
+    handler
 }
 
 /// What is shown over TLS to a connection that begins; asked for each, so that a certificate can be renewed.

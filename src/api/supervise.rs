@@ -22,7 +22,7 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SuperviseWish {
-    /// A number in the international form.
+    /// A number in the international form, or in the national one of the number that the call is with.
     to: Option<String>,
     /// A SIP address instead.
     uri: Option<String>,
@@ -65,13 +65,14 @@ pub(super) async fn begin(
 ) -> Done {
     let id = &caller.request_id;
     let wish = sent.wish::<SuperviseWish>(id)?;
-    let target = control::target(wish.to, wish.uri).and_then(|target| {
+    let (tenant, control) = control::open(&context, &caller)?;
+    let call = CallId::from_uuid(caller.item()?);
+    let number = control::number_of(&control, (tenant, call), wish.to.as_deref()).await;
+    let target = control::target((wish.to, number), wish.uri).and_then(|target| {
         target.ok_or_else(|| Fault::invalid("to", "who is called is given by `to` or `uri`"))
     });
     let target = target.map_err(|fault| error::fault(fault, id))?;
     let mode = wish.mode.mode();
-    let (tenant, control) = control::open(&context, &caller)?;
-    let call = CallId::from_uuid(caller.item()?);
     let asked = steered::named_supervision(&target, mode);
     match control.supervise(tenant, call, (target, mode)).await {
         Ok(snapshot) => Ok(steer::done(&context, &caller, (tenant, call), asked, &snapshot).await),

@@ -31,6 +31,7 @@ use crate::engine::registry::Unheard;
 use crate::engine::switch::Switch;
 use crate::routing::contents::is_recorded;
 use crate::routing::decision::Decision;
+use crate::routing::numbers::dial_text;
 use crate::routing::outbound::DiversionReason;
 use crate::routing::outbound::OutboundPlan;
 use crate::routing::outbound::OutboundRequest;
@@ -352,6 +353,23 @@ impl CallControl {
             TransferOrder::Withdraw => Input::TransferWithdrawn,
         };
         self.ask(tenant, call, Ask::Transfer(Box::new(input))).await
+    }
+
+    /// The number that `text` is for a running call of `tenant`: in the international form, or in the national form of the
+    /// country of the routing profile that the tenant's number in the call follows.
+    pub async fn read_number(&self, tenant: TenantId, call: CallId, text: &str) -> Option<E164> {
+        if let Ok(number) = text.parse() {
+            return Some(number);
+        }
+        let text = dial_text(text.as_bytes())?;
+        let record = self.look(tenant, call).await.ok()?.snapshot.record?;
+        let own = match record.direction {
+            CallDirection::Inbound => record.route.dialled,
+            CallDirection::Outbound => record.caller.parse().ok(),
+        };
+        let table = self.switch.table.load();
+        let row = table.number(own?).filter(|row| row.tenant == tenant)?;
+        table.routing_profile(row)?.profile.country?.read(&text)
     }
 
     /// What a carrier calls for us is judged like what we call by it.

@@ -39,6 +39,7 @@ use crate::telemetry::metric::Counter;
 use crate::telemetry::metric::Gauge;
 use crate::types::id::CallId;
 use crate::types::id::NodeId;
+use crate::types::id::TenantId;
 use crate::types::secret::Secret;
 use arc_swap::ArcSwap;
 use std::path::Path;
@@ -123,6 +124,8 @@ pub(super) struct Persistence {
     node: NodeId,
     /// Told of calls whose data are erased; gone once somebody took it.
     erased: Option<mpsc::Receiver<Vec<CallId>>>,
+    /// Told of calls of which something is asked; the same.
+    commanded: Option<mpsc::Receiver<(TenantId, CallId)>>,
 }
 
 /// Starts the private cluster or finds the configured database, and brings its schema up to date
@@ -203,7 +206,7 @@ pub(super) async fn start(
         })?,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     };
-    let erasures = follower.erasures(identity);
+    let (erasures, commanded) = (follower.erasures(identity), follower.commanded());
     tokio::spawn(leftovers::erase(Arc::clone(&journal), database.clone(), erasures));
     let (upload_stop, upload_stopping) = watch::channel(false);
     let uploader = Uploader::new(&journal, database.clone());
@@ -229,6 +232,7 @@ pub(super) async fn start(
         audit_writer,
         node: identity.0,
         erased: Some(erased),
+        commanded: Some(commanded),
     })
 }
 
@@ -333,6 +337,11 @@ impl Persistence {
     /// Where it is told which calls' data are erased, by whatever node. Once.
     pub(super) const fn erased(&mut self) -> Option<mpsc::Receiver<Vec<CallId>>> {
         self.erased.take()
+    }
+
+    /// Where it is told of which calls something is asked, at whatever node. Once.
+    pub(super) const fn commanded(&mut self) -> Option<mpsc::Receiver<(TenantId, CallId)>> {
+        self.commanded.take()
     }
 
     /// What notes who steered calls.

@@ -55,7 +55,7 @@ pub(super) fn record_metrics() -> Option<Metrics> {
 pub(super) fn serve(
     ((listener, tls), metrics): (HttpSocket, Option<Metrics>),
     (switch, node, events): (&Arc<Switch>, &NodeConfig, EventHub),
-    persistence: &Persistence,
+    persistence: &mut Persistence,
     shards: &[ShardHandle],
     stop: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
@@ -86,6 +86,9 @@ pub(super) fn serve(
         placing: Arc::new(Placing::new(persistence.node(), persistence.caught_up())),
         trunks: TrunkStates::new(Arc::clone(&switch.table), Arc::clone(&switch.registry)),
     };
+    if let Some(commanded) = persistence.commanded() {
+        tokio::spawn(api::carry_out(context.clone(), commanded));
+    }
     let mut ticking = stop.clone();
     tokio::spawn(async move {
         let mut period = tokio::time::interval(GAUGE_PERIOD);

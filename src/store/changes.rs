@@ -3,11 +3,13 @@
 use crate::routing::table::Change;
 use crate::store::ai_profiles;
 use crate::store::ai_profiles::AiProfileRow;
+use crate::store::call_commands;
 use crate::store::campaigns;
 use crate::store::campaigns::CampaignRow;
 use crate::store::database::Database;
 use crate::store::database::within;
 use crate::store::erasures;
+use crate::store::erasures::Erasing;
 use crate::store::erasures::Erasure;
 use crate::store::key_ring::KeyRing;
 use crate::store::numbers;
@@ -51,6 +53,10 @@ use uuid::Uuid;
 pub(crate) const CHANNEL: &str = "tandem_routing";
 /// The channel on which nodes hear of calls whose data are erased: their identities, with commas between.
 pub(crate) const ERASED: &str = "tandem_erased";
+/// All that is listened to.
+const CHANNELS: [&str; 4] = [CHANNEL, ERASED, erasures::CHANNEL, call_commands::CHANNEL];
+/// Commands of other nodes that wait to be looked at.
+const COMMANDED_WAITING: usize = 256;
 /// Such news that wait: it is taken at once.
 const ERASED_WAITING: usize = 64;
 /// Changes are read this often without a notification too: a connection can die silently.
@@ -89,16 +95,10 @@ pub struct Follower<S> {
     file_trunks: Vec<TrunkId>,
     /// Who wants to know of calls whose data are erased.
     erased: Option<mpsc::Sender<Vec<CallId>>>,
+    /// Who does what other nodes are asked of calls.
+    commanded: Option<mpsc::Sender<(TenantId, CallId)>>,
     /// Who erases what this node keeps, and which erasures that was told of.
     erasing: Option<Erasing>,
-}
-
-#[derive(Debug)]
-struct Erasing {
-    node: NodeId,
-    is_new: bool,
-    told: mpsc::Sender<Erasure>,
-    under_way: HashSet<Uuid>,
 }
 
 struct Tickers {
@@ -166,6 +166,7 @@ pub fn follow<S: FnMut(Vec<Change>)>(
         trunk_rows,
         file_trunks,
         erased: None,
+        commanded: None,
         erasing: None,
     }
 }
@@ -186,12 +187,20 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
         told
     }
 
+    /// The calls of which something is asked at whatever node, as long as it is connected.
+    #[must_use]
+    pub fn commanded(&mut self) -> mpsc::Receiver<(TenantId, CallId)> {
+        let (commanded, told) = mpsc::channel(COMMANDED_WAITING);
+        self.commanded = Some(commanded);
+        told
+    }
+
     /// What `node` has to erase of what it keeps itself, also what it was told to while it was cut off; each once in
     /// the life of this process. `is_new`: there was no such node before this start.
     #[must_use]
     pub fn erasures(&mut self, (node, is_new): (NodeId, bool)) -> mpsc::Receiver<Erasure> {
         let (told, erasures) = mpsc::channel(ERASED_WAITING);
-        self.erasing = Some(Erasing { node, is_new, told, under_way: HashSet::new() });
+        self.erasing = Some(Erasing::new((node, is_new), told));
         erasures
     }
 
@@ -246,7 +255,7 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
         let mut listener = within(ANSWER_MAX, PgListener::connect_with(node)).await?;
         // Reconnecting is done here, so that what was missed is read after listening began again.
         listener.eager_reconnect(false);
-        within(ANSWER_MAX, listener.listen_all([CHANNEL, ERASED, erasures::CHANNEL])).await?;
+        within(ANSWER_MAX, listener.listen_all(CHANNELS)).await?;
         // Before all else: what is erased from now on is noted for this node.
         self.register().await?;
         self.catch_up().await?;
@@ -255,6 +264,9 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
             tokio::select! {
                 notification = listener.try_recv() => match notification? {
                     Some(told) if told.channel() == ERASED => self.tell_erased(told.payload()).await,
+                    Some(told) if told.channel() == call_commands::CHANNEL => {
+                        self.tell_commanded(told.payload());
+                    }
                     Some(told) if told.channel() == erasures::CHANNEL => {
                         self.tell_erasures().await?;
                     }
@@ -277,36 +289,29 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
         }
     }
 
-    /// Tells the database that this node is there.
     async fn register(&mut self) -> sqlx::Result<()> {
         let Some(erasing) = &mut self.erasing else { return Ok(()) };
-        let was_known =
-            within(ANSWER_MAX, erasures::register(&self.database, erasing.node)).await?;
-        if !was_known && !std::mem::replace(&mut erasing.is_new, false) {
-            tracing::warn!(
-                "this node was away for 30 days, or its database is another: numbers that were erased meanwhile may \
-                 come back with its records, and are to be erased again"
-            );
+        within(ANSWER_MAX, erasing.register(&self.database)).await
+    }
+
+    async fn tell_erasures(&mut self) -> sqlx::Result<()> {
+        let Some(erasing) = &mut self.erasing else { return Ok(()) };
+        for calls in within(ANSWER_MAX, erasing.tell(&self.database)).await? {
+            if let Some(erased) = &self.erased {
+                drop(erased.send(calls).await);
+            }
         }
         Ok(())
     }
 
-    /// Tells what this node has to erase and was not told yet.
-    async fn tell_erasures(&mut self) -> sqlx::Result<()> {
-        let Some(erasing) = &mut self.erasing else { return Ok(()) };
-        let left = within(ANSWER_MAX, erasures::of(&self.database, erasing.node)).await?;
-        erasing.under_way.retain(|id| left.iter().any(|erasure| erasure.id == *id));
-        for erasure in left {
-            if !erasing.under_way.insert(erasure.id) {
-                continue;
-            }
-            // At the end of the node nobody listens any more.
-            if let Some(erased) = self.erased.as_ref().filter(|_| !erasure.calls.is_empty()) {
-                drop(erased.send(erasure.calls.clone()).await);
-            }
-            drop(erasing.told.send(erasure).await);
+    /// One that finds no room is not done, and whoever asked is told so.
+    fn tell_commanded(&self, told: &str) {
+        let key = told
+            .split_once(' ')
+            .and_then(|(tenant, call)| Some((tenant.parse().ok()?, call.parse().ok()?)));
+        if let (Some(commanded), Some(key)) = (&self.commanded, key) {
+            drop(commanded.try_send(key));
         }
-        Ok(())
     }
 
     async fn tell_erased(&self, calls: &str) {

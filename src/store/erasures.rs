@@ -6,6 +6,8 @@ use crate::types::id::CallId;
 use crate::types::id::NodeId;
 use crate::types::id::TenantId;
 use sqlx::PgConnection;
+use std::collections::HashSet;
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// Erasures that a node is at, at once; the others wait in the database.
@@ -24,6 +26,56 @@ pub struct Erasure {
     pub digits: String,
     /// The calls in which it had a part.
     pub calls: Vec<CallId>,
+}
+
+/// What a node has to erase, and which of it was told already to whoever does it.
+#[derive(Debug)]
+pub(crate) struct Erasing {
+    node: NodeId,
+    is_new: bool,
+    told: mpsc::Sender<Erasure>,
+    under_way: HashSet<Uuid>,
+}
+
+impl Erasing {
+    /// For a node; `is_new`: there was none before this start.
+    pub(crate) fn new((node, is_new): (NodeId, bool), told: mpsc::Sender<Erasure>) -> Self {
+        Self { node, is_new, told, under_way: HashSet::new() }
+    }
+
+    /// Tells the database that this node is there.
+    pub(crate) async fn register(&mut self, database: &Database) -> sqlx::Result<()> {
+        let was_known = register(database, self.node).await?;
+        if !was_known && !std::mem::replace(&mut self.is_new, false) {
+            tracing::warn!(
+                "this node was away for 30 days, or its database is another: numbers that were erased meanwhile may \
+                 come back with its records, and are to be erased again"
+            );
+        }
+        Ok(())
+    }
+
+    /// Tells what is to be erased and was not told yet; the calls of each, which memory has to forget.
+    pub(crate) async fn tell(&mut self, database: &Database) -> sqlx::Result<Vec<Vec<CallId>>> {
+        let left = of(database, self.node).await?;
+        self.under_way.retain(|id| left.iter().any(|erasure| erasure.id == *id));
+        let mut forgotten = Vec::new();
+        for erasure in left {
+            if self.under_way.contains(&erasure.id) {
+                continue;
+            }
+            let (id, calls) = (erasure.id, erasure.calls.clone());
+            // One that finds no room is told at the next look.
+            if self.told.try_send(erasure).is_err() {
+                break;
+            }
+            self.under_way.insert(id);
+            if !calls.is_empty() {
+                forgotten.push(calls);
+            }
+        }
+        Ok(forgotten)
+    }
 }
 
 /// Makes a node known, or tells that it is still there; false when nobody knew it: it may have missed erasures.

@@ -11,6 +11,7 @@ pub(crate) mod answer_hooks;
 pub mod api_keys;
 pub mod audit_log;
 pub mod audit_queue;
+pub mod call_commands;
 pub mod call_notes;
 pub mod calls;
 pub mod campaigns;

@@ -4,6 +4,7 @@ use crate::store::ai_profiles;
 use crate::store::api_keys;
 use crate::store::audit_log;
 use crate::store::audit_queue;
+use crate::store::call_commands;
 use crate::store::call_notes;
 use crate::store::calls;
 use crate::store::calls::CallFilter;
@@ -107,7 +108,7 @@ pub fn all() -> Vec<String> {
 }
 
 /// What is said of calls, asked once, and kept of their signalling.
-const OF_CALLS: [&str; 11] = [
+const OF_CALLS: [&str; 19] = [
     traces::RECORDED,
     traces::INSERT,
     traces::SELECT,
@@ -119,6 +120,14 @@ const OF_CALLS: [&str; 11] = [
     idempotency::SELECT,
     idempotency::ANSWER,
     idempotency::FORGET,
+    call_commands::ELSEWHERE,
+    call_commands::ASK,
+    call_commands::TELL,
+    call_commands::PROGRESS,
+    call_commands::TAKE_BACK,
+    call_commands::FORGET,
+    call_commands::TAKE,
+    call_commands::ANSWER,
 ];
 
 /// Who may ask, what they did, and what is kept of people.

@@ -35,7 +35,7 @@ use tokio::sync::watch;
 /// Most bytes read from a segment at once; larger than any frame.
 const READ_BYTES: u64 = 17 * 1024 * 1024;
 /// Entries of one transaction.
-const BATCH: usize = 256;
+const BATCH: usize = 1024;
 /// Pause between two rounds: one costs four round trips to the database, whatever it carries.
 const ROUND_PAUSE: Duration = Duration::from_millis(200);
 /// Longest time for a batch. It may have entered the database all the same: sent again it changes nothing.
@@ -225,17 +225,17 @@ impl Uploader {
     }
 
     async fn carry_batch(&self, batch: &[&[u8]]) -> Result<(), String> {
-        match self.insert(batch).await {
-            Ok(()) => return Ok(()),
-            Err(Failure::Later(why)) => return Err(why),
-            // One of them is bad; the others must not suffer.
-            Err(Failure::Record(_)) => {}
-        }
-        for payload in batch {
-            match self.insert(&[payload]).await {
-                Ok(()) => {}
-                Err(Failure::Later(why)) => return Err(why),
-                Err(Failure::Record(why)) => self.reject(payload, &why)?,
+        let mut parts = vec![batch];
+        while let Some(part) = parts.pop() {
+            match (self.insert(part).await, part) {
+                (Ok(()), _) => {}
+                (Err(Failure::Later(why)), _) => return Err(why),
+                (Err(Failure::Record(why)), [payload]) => self.reject(payload, &why)?,
+                // One of them is bad; the others must not suffer. Halves find it in few turns, and in order.
+                (Err(Failure::Record(_)), _) => {
+                    let (first, rest) = part.split_at(part.len() / 2);
+                    parts.extend([rest, first]);
+                }
             }
         }
         Ok(())

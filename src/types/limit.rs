@@ -291,6 +291,9 @@ pub const API_ANSWER_S_MAX: u64 = 10;
 /// The same for requests that do much: imports, replays, the export and erasure of a number's data. Over it: 503.
 pub const API_LONG_ANSWER_S_MAX: u64 = 300;
 
+/// Commands of other nodes to calls of this one, under way at once. Over it: they are told that no node has the call.
+pub const CALL_COMMANDS_MAX: usize = 32;
+
 /// Calls placed by requests with an `Idempotency-Key` that a process remembers. Over it: the oldest, whose records are in
 /// the database by then.
 pub const PLACED_CALLS_MAX: usize = 100_000;

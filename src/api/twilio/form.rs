@@ -136,8 +136,13 @@ impl Wanted {
             return Err(bad(BAD_PARAMETER, "a new call has no Status to set"));
         }
         let to = self.to.as_deref().ok_or_else(|| bad(NO_TO, "no 'To' number is given"))?;
-        let to = to.parse::<E164>().ok().and_then(|to| to.as_str().parse().ok());
-        let to = to.ok_or_else(|| bad(BAD_TO, "'To' is no number with + in front"))?;
+        // As a number is written at home, which is judged with whose number it is called by.
+        let is_written = |text: &&str| {
+            text.chars().any(|c| c.is_ascii_digit())
+                && text.chars().all(|c| c.is_ascii_digit() || "+ -.()".contains(c))
+        };
+        let to = Some(to).filter(is_written).and_then(|to| to.parse().ok());
+        let to = to.ok_or_else(|| bad(BAD_TO, "'To' is no number"))?;
         let from = self.from.as_deref();
         let from = from.ok_or_else(|| bad(NO_FROM, "no 'From' number is given"))?;
         let from = from.parse();
@@ -275,6 +280,8 @@ mod tests {
             [PLAIN[0], PLAIN[1], ("TimeLimit", "60"), ("Record", "false"), ("Method", "GET")];
         let (_, _, limit) = read(&more).unwrap().new_call().unwrap();
         assert_eq!(limit, Some(Duration::from_secs(60)));
+        let (to, ..) = read(&[("To", "(555) 200-0142"), PLAIN[1]]).unwrap().new_call().unwrap();
+        assert_eq!(to.as_str(), "(555) 200-0142", "at home");
         for (form, expected) in [
             (&PLAIN[1..], 21201),
             (&PLAIN[..1], 21213),

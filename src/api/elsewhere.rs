@@ -1,0 +1,261 @@
+//! Commands to calls that run at another node: asked of it through the database, and answered as if the call ran here.
+
+use crate::api::Context;
+use crate::api::RequestId;
+use crate::api::auth::CALL_PATH;
+use crate::api::auth::Caller;
+use crate::api::error::ApiError;
+use crate::api::error::ErrorKind;
+use crate::api::route;
+use crate::api::route::Route;
+use crate::clock;
+use crate::store::call_commands;
+use crate::store::call_commands::CallCommand;
+use crate::store::call_commands::CommandAnswer;
+use crate::store::call_commands::Progress;
+use crate::store::database::within;
+use crate::types::id::CallId;
+use crate::types::id::TenantId;
+use crate::types::limit::CALL_COMMANDS_MAX;
+use crate::types::limit::HTTP_BODY_BYTES_MAX;
+use axum::Router;
+use axum::body;
+use axum::body::Body;
+use axum::body::Bytes;
+use axum::extract::Extension;
+use axum::extract::Request;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header;
+use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
+
+/// How long the database may take for one word.
+const WORD_MAX: Duration = Duration::from_secs(2);
+/// How long another node may take to say that it has the call, and to answer.
+const TAKEN_MAX: Duration = Duration::from_secs(1);
+const ANSWERED_MAX: Duration = Duration::from_secs(8);
+/// How often is looked.
+const PERIOD: Duration = Duration::from_millis(20);
+
+/// What a running call is told to do. Tokens open calls of their own node, and turns are stored by whoever gets them.
+const COMMANDS: [&str; 17] = [
+    "/hangup",
+    "/hold",
+    "/resume",
+    "/transfer",
+    "/play",
+    "/play/stop",
+    "/dtmf",
+    "/mute",
+    "/unmute",
+    "/attach",
+    "/record/start",
+    "/record/stop",
+    "/record/pause",
+    "/record/resume",
+    "/supervise",
+    "/supervise/mode",
+    "/supervise/stop",
+];
+
+/// Whether a route tells a running call what to do: then it is done where the call runs.
+pub(super) fn is_command(route: &Route) -> bool {
+    let below = route.path.strip_prefix(CALL_PATH);
+    route.method == "POST" && below.is_some_and(|below| COMMANDS.contains(&below))
+}
+
+/// The routes of commands without their gates: for what a node was asked whose gate let it pass.
+fn commands() -> Router<Context> {
+    route::all()
+        .filter(|route| is_command(route))
+        .fold(Router::new(), |router, route| router.route(route.served_at(), (route.handler)()))
+}
+
+/// Stands before the handlers of commands: what is asked of a call that does not run here goes to the node where it
+/// does. Where none has it the handler says what is true of the call.
+pub(super) async fn pass(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match try_elsewhere(&context, &caller, request).await {
+        Ok(Passed::Answered(answer)) => answer,
+        Ok(Passed::Here(request)) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+enum Passed {
+    Here(Request),
+    Answered(Response),
+}
+
+async fn try_elsewhere(
+    context: &Context,
+    caller: &Caller,
+    request: Request,
+) -> Result<Passed, ApiError> {
+    let (Some(calls), Ok(tenant), Ok(item)) = (&context.calls, caller.tenant(), caller.item())
+    else {
+        return Ok(Passed::Here(request));
+    };
+    let key = (tenant, CallId::from_uuid(item));
+    let (database, node) = (&context.database, context.placing.node());
+    if calls.is_running(key.0, key.1) {
+        return Ok(Passed::Here(request));
+    }
+    // The handler says so where the database is away.
+    let may = within(WORD_MAX, call_commands::may_run_elsewhere(database, node, key)).await;
+    if !may.unwrap_or_default() {
+        return Ok(Passed::Here(request));
+    }
+    let (parts, body) = request.into_parts();
+    let Ok(bytes) = body::to_bytes(body, HTTP_BODY_BYTES_MAX).await else {
+        return Err(ErrorKind::TooLarge.of(&caller.request_id));
+    };
+    let command = command(caller, key, (&parts, &bytes));
+    match ask(context, &command).await {
+        Ok(Some(answer)) => Ok(Passed::Answered(shown(answer))),
+        Ok(None) => Ok(Passed::Here(Request::from_parts(parts, Body::from(bytes)))),
+        Err(error) => {
+            tracing::warn!(%error, "a command to a call at another node is not answered");
+            Err(ErrorKind::CallBusy.of(&caller.request_id))
+        }
+    }
+}
+
+fn command(
+    caller: &Caller,
+    (tenant, call): (TenantId, CallId),
+    (parts, body): (&Parts, &Bytes),
+) -> CallCommand {
+    let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    CallCommand {
+        tenant,
+        call,
+        path: parts.uri.path().to_owned(),
+        kind: kind.map(str::to_owned),
+        body: body.to_vec(),
+        holder: caller.holder.clone(),
+        request_id: caller.request_id.0.clone(),
+    }
+}
+
+/// The answer of the node that has the call; `None`: none has it.
+async fn ask(context: &Context, command: &CallCommand) -> sqlx::Result<Option<CommandAnswer>> {
+    let database = &context.database;
+    let asked = clock::now();
+    let id = within(WORD_MAX, call_commands::ask(database, command)).await?;
+    loop {
+        let waited = clock::now().since(asked);
+        match within(WORD_MAX, call_commands::progress(database, id)).await? {
+            Progress::Answered(answer) => {
+                drop(within(WORD_MAX, call_commands::forget(database, id)).await);
+                return Ok(Some(answer));
+            }
+            Progress::Waiting if waited >= TAKEN_MAX => {
+                // Who takes it at this moment does it, and is waited for.
+                if within(WORD_MAX, call_commands::take_back(database, id)).await? {
+                    return Ok(None);
+                }
+            }
+            Progress::Taken if waited >= ANSWERED_MAX => {
+                drop(within(WORD_MAX, call_commands::forget(database, id)).await);
+                return Err(sqlx::Error::PoolTimedOut);
+            }
+            Progress::Waiting | Progress::Taken => {}
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
+fn shown(answer: CommandAnswer) -> Response {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, [(header::CONTENT_TYPE, "application/json")], answer.body).into_response()
+}
+
+/// Does what other nodes were asked of calls that run here, as long as it is told of them.
+pub async fn carry_out(context: Context, mut told: mpsc::Receiver<(TenantId, CallId)>) {
+    let router = commands().with_state(context.clone());
+    let turns = Arc::new(Semaphore::new(CALL_COMMANDS_MAX));
+    while let Some(key) = told.recv().await {
+        let runs = context.calls.as_ref().is_some_and(|calls| calls.is_running(key.0, key.1));
+        // Whoever asked is told that nobody has it where too many are under way.
+        let Some(turn) = Arc::clone(&turns).try_acquire_owned().ok().filter(|_| runs) else {
+            continue;
+        };
+        let (context, router) = (context.clone(), router.clone());
+        tokio::spawn(async move {
+            carry_out_of(&context, &router, key).await;
+            drop(turn);
+        });
+    }
+}
+
+async fn carry_out_of(context: &Context, router: &Router, key: (TenantId, CallId)) {
+    let (database, node) = (&context.database, context.placing.node());
+    let taken = match within(WORD_MAX, call_commands::take(database, node, key)).await {
+        Ok(taken) => taken,
+        Err(error) => {
+            tracing::debug!(%error, "what another node was asked is not taken");
+            return;
+        }
+    };
+    for (id, command) in taken {
+        let answer = answer(router.clone(), command).await;
+        let told = within(WORD_MAX, call_commands::answer(database, id, &answer)).await;
+        if let Err(error) = told {
+            tracing::warn!(%error, "what was done for another node is not told to it");
+        }
+    }
+}
+
+/// What the handler of a command answers. Who asked was judged by the gate of the node that was asked.
+async fn answer(router: Router, command: CallCommand) -> CommandAnswer {
+    let request_id = RequestId(command.request_id);
+    let caller = Caller {
+        holder: command.holder,
+        tenant: Some(command.tenant),
+        item: Some(command.call.to_string()),
+        request_id: request_id.clone(),
+    };
+    let mut request = Request::post(command.path).extension(caller).extension(request_id);
+    if let Some(kind) = command.kind {
+        request = request.header(header::CONTENT_TYPE, kind);
+    }
+    let failed = CommandAnswer { status: 500, body: b"{}".to_vec() };
+    let Ok(request) = request.body(Body::from(command.body)) else { return failed };
+    let response = match TowerToHyperService::new(router).call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    let status = response.status().as_u16();
+    match body::to_bytes(response.into_body(), HTTP_BODY_BYTES_MAX).await {
+        Ok(body) => CommandAnswer { status, body: body.to_vec() },
+        Err(_) => failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_a_route_and_nothing_else_is_sent_elsewhere() {
+        let sent: Vec<_> =
+            route::all().filter(|route| is_command(route)).map(|route| route.path).collect();
+        assert_eq!(sent.len(), COMMANDS.len(), "{sent:?}");
+        // Building the router shows that no path stands twice.
+        drop(commands());
+    }
+}
