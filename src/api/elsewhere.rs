@@ -173,6 +173,7 @@ async fn ask(context: &Context, command: &CallCommand) -> sqlx::Result<Option<Co
                 drop(within(WORD_MAX, call_commands::forget(database, id)).await);
                 return Err(sqlx::Error::PoolTimedOut);
             }
+            Progress::Lost => return Err(sqlx::Error::RowNotFound),
             Progress::Waiting | Progress::Taken => {}
         }
         tokio::time::sleep(PERIOD).await;

@@ -53,6 +53,8 @@ pub enum Progress {
     Taken,
     /// It was answered so.
     Answered(CommandAnswer),
+    /// The database lost it, as a crash of it does: whether it is done is not known.
+    Lost,
 }
 
 /// Whether a call of `tenant` runs as far as the database knows, and other nodes than `node` were there lately: then
@@ -115,7 +117,8 @@ pub async fn progress(database: &Database, id: Uuid) -> sqlx::Result<Progress> {
             Progress::Answered(CommandAnswer { status, body })
         }
         Some((true, ..)) => Progress::Taken,
-        Some((false, ..)) | None => Progress::Waiting,
+        Some((false, ..)) => Progress::Waiting,
+        None => Progress::Lost,
     })
 }
 

@@ -310,7 +310,8 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
             .split_once(' ')
             .and_then(|(tenant, call)| Some((tenant.parse().ok()?, call.parse().ok()?)));
         if let (Some(commanded), Some(key)) = (&self.commanded, key) {
-            drop(commanded.try_send(key));
+            let is_told = commanded.try_send(key).is_ok();
+            tracing::debug!(is_told, "something is asked of a call");
         }
     }
 
