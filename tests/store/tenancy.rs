@@ -186,6 +186,11 @@ fn rows_of_calls(
             "endpoint_id, call_id, tenant_id",
             &format!("'{endpoint}', '{call}', '{t}'"),
         ),
+        of(
+            "call_commands",
+            "id, tenant_id, call_id, path, body, key_id, is_platform, role, request_id",
+            &format!("'{id}', '{t}', '{call}', '/x', '', '{id}', false, 'operator', 'x'"),
+        ),
         of("erasures", "id, node_id, tenant_id, digits", &format!("'{id}', '{node}', '{t}', '1'")),
     ]
 }
