@@ -816,7 +816,7 @@ async fn what_is_asked_of_a_call_is_done_once_by_the_node_where_it_runs() {
     let problem = wrong.json();
     assert_eq!((wrong.status, &problem["field"]), (400, &Value::from("digits")), "{problem}");
     assert_eq!(problem["request_id"].as_str(), wrong.header("x-request-id"));
-    // One that runs nowhere, whatever the database says, is not there.
+    // One that runs nowhere, though the database has no end of it, is not said to be over.
     let nobodys = format!(
         "INSERT INTO calls (id, rev, tenant_id, direction, signalling_id, caller, dialled_text, decision, arrived_at) \
          VALUES ('{}', 1, '{}', 'inbound', 'x', 'x', 'x', '[]', now())",
@@ -824,7 +824,14 @@ async fn what_is_asked_of_a_call_is_done_once_by_the_node_where_it_runs() {
         demo::TENANT
     );
     postgres::execute(&first.database, &nobodys).await.unwrap();
-    assert_eq!(ask(NOWHERE, "hold", "").await.status, 404);
+    let away = ask(NOWHERE, "hold", "").await;
+    assert_eq!(
+        (away.status, &away.json()["code"]),
+        (503, &Value::from("call_away")),
+        "{}",
+        away.body
+    );
+    assert_eq!(away.header("retry-after"), Some("1"));
     let over = ask(&call, "hangup", "").await;
     assert_eq!(over.status, 202, "{}", over.body);
     drop(held);

@@ -25,6 +25,7 @@ use axum::body::Bytes;
 use axum::extract::Extension;
 use axum::extract::Request;
 use axum::extract::State;
+use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::http::request::Parts;
@@ -43,8 +44,9 @@ const WORD_MAX: Duration = Duration::from_secs(2);
 /// How long another node may take to say that it has the call, and to answer.
 const TAKEN_MAX: Duration = Duration::from_secs(1);
 const ANSWERED_MAX: Duration = Duration::from_secs(8);
-/// How often is looked.
-const PERIOD: Duration = Duration::from_millis(20);
+/// How soon is looked first, and how often later.
+const FIRST: Duration = Duration::from_millis(20);
+const PERIOD: Duration = Duration::from_millis(160);
 
 /// What a running call is told to do. Tokens open calls of their own node, and turns are stored by whoever gets them.
 const COMMANDS: [&str; 17] = [
@@ -81,7 +83,7 @@ fn commands() -> Router<Context> {
 }
 
 /// Stands before the handlers of commands: what is asked of a call that does not run here goes to the node where it
-/// does. Where none has it the handler says what is true of the call.
+/// does. One that is over, or never was, is left to the handler.
 pub(super) async fn pass(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
@@ -126,10 +128,11 @@ async fn try_elsewhere(
     let command = command(caller, key, (&parts, &bytes));
     match ask(context, &command).await {
         Ok(Some(answer)) => Ok(Passed::Answered(shown(answer))),
-        Ok(None) => Ok(Passed::Here(Request::from_parts(parts, Body::from(bytes)))),
+        // A node that is busy with much else may have it: no application is to take this for its end.
+        Ok(None) => Err(ErrorKind::CallAway.of(&caller.request_id)),
         Err(error) => {
             tracing::warn!(%error, "a command to a call at another node is not answered");
-            Err(ErrorKind::CallBusy.of(&caller.request_id))
+            Err(ErrorKind::CommandUnsure.of(&caller.request_id))
         }
     }
 }
@@ -156,6 +159,7 @@ async fn ask(context: &Context, command: &CallCommand) -> sqlx::Result<Option<Co
     let database = &context.database;
     let asked = clock::now();
     let id = within(WORD_MAX, call_commands::ask(database, command)).await?;
+    let mut pause = FIRST;
     loop {
         let waited = clock::now().since(asked);
         match within(WORD_MAX, call_commands::progress(database, id)).await? {
@@ -176,13 +180,19 @@ async fn ask(context: &Context, command: &CallCommand) -> sqlx::Result<Option<Co
             Progress::Lost => return Err(sqlx::Error::RowNotFound),
             Progress::Waiting | Progress::Taken => {}
         }
-        tokio::time::sleep(PERIOD).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PERIOD);
     }
 }
 
 fn shown(answer: CommandAnswer) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    (status, [(header::CONTENT_TYPE, "application/json")], answer.body).into_response()
+    let mut shown =
+        (status, [(header::CONTENT_TYPE, "application/json")], answer.body).into_response();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        shown.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    shown
 }
 
 /// Does what other nodes were asked of calls that run here, as long as it is told of them.

@@ -83,6 +83,10 @@ pub(super) enum ErrorKind {
     KeyUnsettled,
     /// The call takes nothing more at this moment.
     CallBusy,
+    /// The call runs elsewhere, as far as the database knows, and no node says that it has it.
+    CallAway,
+    /// The node that has the call does not say what became of a command.
+    CommandUnsure,
     /// This process carries no calls.
     NoCalls,
     /// The database does not answer.
@@ -138,7 +142,11 @@ impl ErrorKind {
             Self::TooMany | Self::TooManyListeners | Self::TooManyEncoded => {
                 StatusCode::TOO_MANY_REQUESTS
             }
-            Self::CallBusy | Self::NoCalls | Self::DatabaseAway => StatusCode::SERVICE_UNAVAILABLE,
+            Self::CallBusy
+            | Self::CallAway
+            | Self::CommandUnsure
+            | Self::NoCalls
+            | Self::DatabaseAway => StatusCode::SERVICE_UNAVAILABLE,
             Self::CallRefused(cause) => refusal_status(cause),
         }
     }
@@ -198,6 +206,14 @@ impl ErrorKind {
             Self::CallBusy => {
                 ("call_busy", "the call takes nothing more at this moment; try again shortly")
             }
+            Self::CallAway => (
+                "call_away",
+                "no node says that it has this call, which is not known to be over; try again shortly",
+            ),
+            Self::CommandUnsure => (
+                "command_unsure",
+                "whether this was done is not known: see how the call stands before it is sent again",
+            ),
             Self::NoCalls => ("no_calls", "this process carries no calls"),
             Self::NotFound(what) => ("not_found", what),
             Self::NoMethod => ("method_not_allowed", "this path does not take that method"),
@@ -238,7 +254,7 @@ impl IntoResponse for ApiError {
                 Some((header::RETRY_AFTER, from_static("5")))
             }
             ErrorKind::KeyUnsettled => Some((header::RETRY_AFTER, from_static("30"))),
-            ErrorKind::CallBusy | ErrorKind::TooMany | ErrorKind::KeyBusy => {
+            ErrorKind::CallBusy | ErrorKind::CallAway | ErrorKind::TooMany | ErrorKind::KeyBusy => {
                 Some((header::RETRY_AFTER, from_static("1")))
             }
             ErrorKind::CallRefused(cause) => {
@@ -260,6 +276,7 @@ impl IntoResponse for ApiError {
             | ErrorKind::NoRefer
             | ErrorKind::Senseless(_)
             | ErrorKind::KeyReused
+            | ErrorKind::CommandUnsure
             | ErrorKind::NoCalls
             | ErrorKind::NotFound(_)
             | ErrorKind::NoMethod => None,

@@ -161,6 +161,8 @@ async fn place_once(
                     wish.id = Some(call);
                     let (tenant, to, from) = (wish.tenant, wish.to.clone(), wish.from);
                     if let Err(cause) = control.place(wish) {
+                        // Before anything is waited for: whoever asked may be gone by then.
+                        context.placing.forget(call);
                         // One that cannot be forgotten now is not placed either.
                         let forgotten = within(KEPT_MAX, request.forget(database)).await;
                         drop(forgotten.inspect_err(|error| {

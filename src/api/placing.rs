@@ -27,7 +27,7 @@ struct Placed {
 /// What a node knows of a call that it began to place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Past {
-    /// This process placed it, or tried to.
+    /// This process placed it.
     Placed,
     /// It was not placed: its record would be in the database.
     NotPlaced,
@@ -61,6 +61,14 @@ impl Placing {
         }
     }
 
+    /// It was refused: nothing was placed.
+    pub(super) fn forget(&self, call: CallId) {
+        let mut placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
+        if placed.known.remove(&call) {
+            placed.in_order.retain(|known| *known != call);
+        }
+    }
+
     /// What became of a call that this node began to place, and of which the database has no record.
     pub(super) fn past(&self, call: CallId) -> Past {
         let placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,7 +92,11 @@ mod tests {
         let (ours, other) = (clock::new_call_id(), clock::new_call_id());
         placing.note(ours);
         assert_eq!((placing.past(ours), placing.past(other)), (Past::Placed, Past::Unknown));
+        let refused = clock::new_call_id();
+        placing.note(refused);
+        placing.forget(refused);
         caught_up.send_replace(true);
+        assert_eq!(placing.past(refused), Past::NotPlaced, "it may be placed again");
         assert_eq!((placing.past(ours), placing.past(other)), (Past::Placed, Past::NotPlaced));
         for _ in 0..PLACED_CALLS_MAX {
             placing.note(clock::new_call_id());

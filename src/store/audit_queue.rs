@@ -192,8 +192,11 @@ impl WaitingFile {
                 return Vec::new();
             }
         };
-        let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
-        lines.take(AUDIT_WAITING_MAX).collect()
+        // Of more than may wait the first are stored already.
+        let lines = text.lines().rev().filter_map(|line| serde_json::from_str(line).ok());
+        let mut waiting: Vec<Entry> = lines.take(AUDIT_WAITING_MAX).collect();
+        waiting.reverse();
+        waiting
     }
 
     /// Adds an entry, safe on the disk. Blocks.

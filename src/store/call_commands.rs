@@ -103,6 +103,15 @@ pub async fn ask(database: &Database, command: &CallCommand) -> sqlx::Result<Uui
     Ok(id)
 }
 
+/// Takes away what nobody took away for a minute, such as that of a client that went: there are keys and numbers in it.
+///
+/// # Errors
+///
+/// When the database fails.
+pub(crate) async fn forget_old(database: &Database) -> sqlx::Result<()> {
+    sqlx::query(FORGET_OLD).execute(database.node()).await.map(|_| ())
+}
+
 /// How far a command got.
 ///
 /// # Errors
@@ -136,7 +145,7 @@ pub async fn take_back(database: &Database, id: Uuid) -> sqlx::Result<bool> {
 ///
 /// # Errors
 ///
-/// When the database fails; it goes with the next that is asked after a minute.
+/// When the database fails; it goes after a minute.
 pub async fn forget(database: &Database, id: Uuid) -> sqlx::Result<()> {
     sqlx::query(FORGET).bind(id).execute(database.node()).await.map(|_| ())
 }
@@ -204,12 +213,12 @@ pub(crate) const ELSEWHERE: &str = "SELECT EXISTS (SELECT FROM calls \
          WHERE tenant_id = $1 AND id = $2 AND ended_at IS NULL) \
      AND EXISTS (SELECT FROM nodes WHERE id <> $3 AND seen_at > now() - interval '2 hours')";
 
-/// What nobody took away goes with the next.
-pub(crate) const ASK: &str = "WITH old AS (DELETE FROM call_commands \
-         WHERE asked_at < now() - interval '1 minute') \
-     INSERT INTO call_commands \
+pub(crate) const ASK: &str = "INSERT INTO call_commands \
          (id, tenant_id, call_id, path, kind, body, key_id, is_platform, role, request_id) \
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+
+pub(crate) const FORGET_OLD: &str =
+    "DELETE FROM call_commands WHERE asked_at < now() - interval '1 minute'";
 
 pub(crate) const TELL: &str = "SELECT pg_notify('tandem_call_commands', $1)";
 

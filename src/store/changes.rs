@@ -276,6 +276,7 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
                 _ = tickers.poll.tick() => {
                     self.catch_up().await?;
                     self.tell_erasures().await?;
+                    within(READ_MAX, call_commands::forget_old(&self.database)).await?;
                 }
                 _ = tickers.file.tick() => self.write_file().await,
                 _ = tickers.prune.tick() => {

@@ -108,7 +108,7 @@ pub fn all() -> Vec<String> {
 }
 
 /// What is said of calls, asked once, and kept of their signalling.
-const OF_CALLS: [&str; 19] = [
+const OF_CALLS: [&str; 20] = [
     traces::RECORDED,
     traces::INSERT,
     traces::SELECT,
@@ -126,6 +126,7 @@ const OF_CALLS: [&str; 19] = [
     call_commands::PROGRESS,
     call_commands::TAKE_BACK,
     call_commands::FORGET,
+    call_commands::FORGET_OLD,
     call_commands::TAKE,
     call_commands::ANSWER,
 ];

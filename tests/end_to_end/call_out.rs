@@ -80,7 +80,10 @@ async fn a_call_that_an_application_places_is_answered_heard_and_hung_up() {
     // Where the INVITE went, where a call in has where it came from.
     assert_eq!((&record["source"], &record["transport"]), (&json!(far.local()), &json!("udp")));
     let sent = events_named(&record, "sent");
-    assert_eq!(sent, [&json!({"leg": "near", "to": far.local(), "transport": "udp"})]);
+    let by = rows::uuid(4).to_string();
+    let expected =
+        json!({"leg": "near", "to": far.local(), "transport": "udp", "trunk": by, "rate": null});
+    assert_eq!(sent, [&expected]);
     let steps = steps(&record);
     assert!(steps.contains("g1 of trunk-4, at 0.") && steps.contains("answered"), "{steps}");
     assert_eq!(steps.matches("verdict:").count(), 1, "{steps}");

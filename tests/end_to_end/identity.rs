@@ -196,7 +196,10 @@ fn passed_on() -> Vec<([&'static str; 2], Case)> {
     let [diversion, history] = HISTORY;
     // Ours stands for the two that came, too.
     let ours = "<sip:OWN@HOST>;reason=unconditional;counter=3";
-    let chain = format!("<sip:OWN@HOST>;index=1, <sip:{CALLED}@HOST;cause=302>;index=1.1;mp=1");
+    // RFC 7044: what came stays, and ours is numbered after it.
+    let ends =
+        format!("<sip:OWN@HOST>;index=1.1.1, <sip:{CALLED}@HOST;cause=302>;index=1.1.1.1;mp=1.1.1");
+    let chain = format!("{history}, {ends}");
     let open = ["", ""];
     let nobody = ["<sip:anonymous@anonymous.invalid>", ""];
     let hidden = ["", "Privacy: id\r\n"];

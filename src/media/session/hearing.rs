@@ -70,7 +70,9 @@ impl MediaSession {
         let original = original.filter(|_| !self.steered.inward);
         let key = self.digits_in.is_down() || self.key_ear.is_down();
         if self.has_guests() {
-            return self.hear_with_guests(original.filter(|_| !key), frame);
+            // Who is bridged hears the tone of a key with guests as without: it is told of none.
+            let heard = original.filter(|_| !key || self.bridged.is_some());
+            return self.hear_with_guests(heard, frame);
         }
         self.pass_on(original, &frame);
         let mut wide = match original {
