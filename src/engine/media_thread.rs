@@ -155,7 +155,7 @@ impl MediaEngine {
     /// When the threads take no further session.
     pub fn open(
         &self,
-        ports: RtpPorts,
+        mut ports: RtpPorts,
         setup: MediaSetup,
         end: MediaEnd,
     ) -> Result<(MediaId, MediaEvents), MediaRefused> {
@@ -169,6 +169,7 @@ impl MediaEngine {
         let id = place.id();
         let (events_in, events) = media_events();
         let session = MediaSession::new(clock::now(), setup, end);
+        drop(ports.part_rtcp(!session.muxes_rtcp()));
         let hosted = Box::new(Hosted::new(place, session, ports, events_in));
         if worker.commands.push(Command::Open(hosted)).is_err() {
             return Err(MediaRefused::Stalled);
@@ -368,6 +369,7 @@ mod tests {
     use crate::audio::link::LinkEvent;
     use crate::audio::link::link;
     use crate::audio::ringback::RingbackForm;
+    use crate::net::rtp_socket::RtpSocket;
     use std::net::IpAddr;
     use std::net::SocketAddr;
 
@@ -450,6 +452,37 @@ mod tests {
         while next(&mut before).await != LinkEvent::Closed {}
         assert!(matches!(next(&mut after).await, LinkEvent::Audio(_)));
         assert!(matches!(engine.reserve(ADDRESS, None), Err(NoPorts::Exhausted)));
+    }
+
+    #[tokio::test]
+    async fn rtcp_that_shares_the_port_of_rtp_has_no_socket() {
+        let engine = engine(21_400..=21_403);
+        let (mut apart, nowhere) =
+            (MediaPlan::for_test(SocketAddr::new(ADDRESS, 9)), SocketAddr::new(ADDRESS, 9));
+        apart.rtcp_mux = false;
+        let shared = MediaPlan { rtcp_mux: true, ..apart.clone() };
+        let ports = engine.reserve(ADDRESS, None).expect("free");
+        let at = SocketAddr::new(ADDRESS, ports.rtcp_port);
+        let is_bound = || RtpSocket::bind(at).is_err();
+        assert!(is_bound(), "what will be agreed on is not known yet");
+        let plan = Some(shared.clone());
+        let (id, _events) =
+            engine.open(ports, MediaSetup { plan, ..setup(nowhere) }, link().0).expect("room");
+        assert!(!is_bound(), "agreed before it was opened");
+        for (plan, expected) in [(&apart, true), (&shared, false), (&apart, true)] {
+            engine.update(id, plan.clone());
+            let _done = engine.statistics(id).await;
+            engine.collect_garbage();
+            assert_eq!(is_bound(), expected);
+        }
+        // Other ports come with both of their sockets.
+        engine.update(id, shared);
+        let other = engine.reserve(ADDRESS, None).expect("free");
+        let at = SocketAddr::new(ADDRESS, other.rtcp_port);
+        engine.move_to(id, other);
+        let _done = engine.statistics(id).await;
+        engine.collect_garbage();
+        assert!(RtpSocket::bind(at).is_ok());
     }
 
     /// Opens a session that talks to `remote`.

@@ -34,6 +34,7 @@ use crate::media::session::Received;
 use crate::media::setup::MediaRules;
 use crate::media::statistics::MediaStatistics;
 use crate::net::port_pool::RtpPorts;
+use crate::net::rtp_socket::RtpSocket;
 use crate::sdp::MediaPlan;
 use crate::types::limit::MEDIA_COMMANDS_MAX;
 use crate::types::limit::MEDIA_SESSIONS_MAX;
@@ -106,6 +107,7 @@ pub(crate) enum Garbage {
     Equipment(Equipment),
     Rules(Box<MediaRules>),
     Ports(Box<RtpPorts>),
+    Socket(RtpSocket),
     Link(Box<MediaEnd>),
     Bridge(Box<BridgeEnd>),
     Admission(Box<Admission>),
@@ -242,7 +244,8 @@ impl Hosted {
 
     fn receive(&mut self, port: Port, desk: &mut Desk) {
         for _ in 0..RTP_READS_PER_TICK_MAX {
-            let Some(arrival) = self.socket(port).receive(&mut desk.datagram) else { return };
+            let arrival = self.socket(port).and_then(|socket| socket.receive(&mut desk.datagram));
+            let Some(arrival) = arrival else { return };
             let Some(bytes) = desk.datagram.get(..arrival.length) else { return };
             let datagram = Received { port, source: arrival.source, bytes };
             let at = desk.moment_of(arrival.stamp);
@@ -253,9 +256,9 @@ impl Hosted {
         }
     }
 
-    const fn socket(&self, port: Port) -> &crate::net::rtp_socket::RtpSocket {
+    const fn socket(&self, port: Port) -> Option<&RtpSocket> {
         match port {
-            Port::Rtp => self.ports.rtp(),
+            Port::Rtp => Some(self.ports.rtp()),
             Port::Rtcp => self.ports.rtcp(),
         }
     }
@@ -263,7 +266,7 @@ impl Hosted {
     fn perform(&mut self, out: &mut TickOutput) {
         for (port, to, bytes) in out.transmits() {
             // A datagram the system does not take is lost like any other on its way.
-            self.socket(port).send(bytes, to);
+            self.socket(port).map(|socket| socket.send(bytes, to));
         }
         for event in out.events() {
             self.events.push(*event);
@@ -416,6 +419,7 @@ impl MediaThread {
                 Command::Move(id, mut ports) => {
                     self.with(id, |hosted, _| std::mem::swap(&mut hosted.ports, &mut ports));
                     self.discard(Garbage::Ports(ports));
+                    self.settle_rtcp(id);
                 }
                 Command::Close(id, reply) => self.close(id, reply),
             }

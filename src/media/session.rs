@@ -271,9 +271,15 @@ impl MediaSession {
         }
     }
 
+    /// Whether RTCP shares the port of RTP (RFC 5761).
+    #[must_use]
+    pub fn muxes_rtcp(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.rtcp_mux)
+    }
+
     /// Takes a datagram that arrived at `now`. Anything may be in it.
     pub fn receive(&mut self, now: Moment, datagram: &Received<'_>, out: &mut TickOutput) {
-        let mux = self.plan.as_ref().is_some_and(|plan| plan.rtcp_mux);
+        let mux = self.muxes_rtcp();
         match (classify(datagram.bytes), datagram.port) {
             (Datagram::Rtp, Port::Rtp) => self.receive_rtp(now, datagram, out),
             (Datagram::Rtcp, Port::Rtcp) => self.receive_rtcp(now, datagram),

@@ -158,21 +158,45 @@ pub struct RtpPorts {
     pub address: IpAddr,
     // Closed before the lease gives the pair back: fields drop in this order.
     rtp: RtpSocket,
-    rtcp: RtpSocket,
-    _lease: Lease,
+    rtcp: Option<RtpSocket>,
+    /// The traffic class of what both send.
+    dscp: u8,
+    lease: Lease,
 }
 
 impl RtpPorts {
     fn new(rtp: RtpSocket, rtcp: RtpSocket, mut lease: Lease) -> Self {
         lease.used = true;
         let (address, even) = (lease.local.address, lease.even);
-        Self { rtp_port: even, rtcp_port: even + 1, address, rtp, rtcp, _lease: lease }
+        let (rtp_port, rtcp_port, rtcp) = (even, even + 1, Some(rtcp));
+        Self { rtp_port, rtcp_port, address, rtp, rtcp, dscp: 0, lease }
     }
 
     /// Has the system mark what both send with the traffic class `dscp` (RFC 2474); 0 leaves it be.
-    pub fn classify(&self, dscp: u8) {
-        self.rtp.classify(self.address, dscp);
-        self.rtcp.classify(self.address, dscp);
+    pub fn classify(&mut self, dscp: u8) {
+        self.dscp = dscp;
+        for socket in [Some(&self.rtp), self.rtcp.as_ref()].into_iter().flatten() {
+            socket.classify(self.address, dscp);
+        }
+    }
+
+    /// Leaves RTCP its own port, or takes its socket away where it shares RTP's (RFC 5761): a descriptor
+    /// less for each such call. The pair stays ours as a whole. The socket comes back, for who may close it.
+    ///
+    /// One that was taken is bound anew. Where the system gives none, no report is sent or read: a call
+    /// does without.
+    #[must_use = "closing a socket takes its time"]
+    pub fn part_rtcp(&mut self, apart: bool) -> Option<RtpSocket> {
+        if !apart {
+            return self.rtcp.take();
+        }
+        if self.rtcp.is_none() {
+            let interface = self.lease.local.interface.as_ref();
+            let address = SocketAddr::new(self.address, self.rtcp_port);
+            self.rtcp = RtpSocket::bind_by(address, interface).ok();
+            self.rtcp.iter().for_each(|socket| socket.classify(self.address, self.dscp));
+        }
+        None
     }
 
     /// The socket of RTP.
@@ -181,10 +205,10 @@ impl RtpPorts {
         &self.rtp
     }
 
-    /// The socket of RTCP.
+    /// The socket of RTCP, while it has one of its own.
     #[must_use]
-    pub const fn rtcp(&self) -> &RtpSocket {
-        &self.rtcp
+    pub const fn rtcp(&self) -> Option<&RtpSocket> {
+        self.rtcp.as_ref()
     }
 }
 
@@ -289,7 +313,7 @@ mod tests {
         let by = |name: &str| RtpLocal { address: ADDRESS, interface: name.parse().ok() };
         let held = pool.reserve(by("lo"), None).expect("every machine has one");
         assert_eq!(held.rtp().interface().as_deref(), Some(&b"lo"[..]));
-        assert_eq!(held.rtcp().interface().as_deref(), Some(&b"lo"[..]));
+        assert_eq!(held.rtcp().and_then(RtpSocket::interface).as_deref(), Some(&b"lo"[..]));
         // The same ports are another's for the rest of the machine.
         assert!(matches!(pool.reserve(ADDRESS, None), Err(NoPorts::Exhausted)));
         assert!(matches!(pool.reserve(by("none-such"), None), Err(NoPorts::Refused(_))));

@@ -258,7 +258,7 @@ impl Task {
     fn open_media(&mut self, side: LegSide) {
         let (media_end, agent_end) = self.voice_link();
         let Some(slot) = self.slot(side) else { return };
-        let Some(ports) = slot.ports.take() else { return };
+        let Some(mut ports) = slot.ports.take() else { return };
         let rules = slot
             .trunk
             .as_ref()
@@ -313,7 +313,7 @@ impl Task {
         let place = match here {
             Some(place) => place,
             None => {
-                let ports = match slot.held_for(&home, within) {
+                let mut ports = match slot.held_for(&home, within) {
                     Some(at) => slot.held.swap_remove(at).1,
                     None => {
                         let ports = media.reserve(home.local.clone(), within);

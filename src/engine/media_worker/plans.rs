@@ -13,9 +13,19 @@ impl MediaThread {
             hosted.session.equip(&mut with);
             hosted.session.update(now, &plan);
         });
+        self.settle_rtcp(id);
         self.discard(Garbage::Plan(plan));
         if !with.is_empty() {
             self.discard(Garbage::Equipment(with));
         }
+    }
+
+    /// Has RTCP a socket of its own if it needs one by what was agreed on.
+    pub(super) fn settle_rtcp(&mut self, id: MediaId) {
+        let mut unused = None;
+        self.with(id, |hosted, _| {
+            unused = hosted.ports.part_rtcp(!hosted.session.muxes_rtcp());
+        });
+        unused.into_iter().for_each(|socket| self.discard(Garbage::Socket(socket)));
     }
 }
