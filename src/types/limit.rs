@@ -341,8 +341,9 @@ pub const EXTRA_HEADERS_MAX: usize = 32;
 pub const TRAIL_MARKS_MAX: usize = 8;
 /// Diversions that a call may have behind it, of whatever numbers; telephone networks end at five. Over it: 482.
 pub const DIVERSIONS_MAX: u32 = 10;
-/// How often the number that a call is for may have diverted it before: some carriers name the number called
-/// once in every call. From it on: 482.
+/// How often the number that a call is for may have diverted it before, or the call gone on from it: some carriers
+/// name the number called once in every call, and somebody may transfer a caller back to where the call came from.
+/// From it on: 482.
 pub const NUMBER_RETURNS_MAX: u32 = 2;
 /// Entries of Diversion, and of History-Info, of one request that are looked at; later ones do not count.
 pub const DIVERSIONS_READ_MAX: usize = 32;

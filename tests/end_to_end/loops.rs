@@ -64,7 +64,7 @@ async fn is_a_circle(node: &Node, phone: &Phone, words: &str) {
 }
 
 #[tokio::test]
-async fn a_call_that_comes_back_with_our_header_is_refused_at_once_and_so_is_who_called() {
+async fn a_call_may_be_passed_back_once_and_in_a_circle_is_refused_as_is_who_called() {
     let (node, far) = node(json!({})).await;
     let phone = dial(&node, CALLER, NUMBER, "").await;
     let first = far.expect("INVITE ").await;
@@ -75,10 +75,14 @@ async fn a_call_that_comes_back_with_our_header_is_refused_at_once_and_so_is_who
     let second = far.expect("INVITE ").await;
     let longer = copied(&second, "x-tandem-trail");
     assert!(longer.len() > trail.len(), "{longer}");
-    // From there it is passed back to the first.
+    // From there somebody passes the caller back to the first: that is no circle yet.
     let back = dial(&node, CARRIER, NUMBER, &longer).await;
-    is_a_circle(&node, &back, "is back").await;
+    let third = far.expect("INVITE ").await;
+    let again = dial(&node, CARRIER, NUMBER, &copied(&third, "x-tandem-trail")).await;
+    is_a_circle(&node, &again, "2 times before, and is back").await;
     // Each of the calls before it ends with what the next one was told.
+    refuse(&far, &third, "482 Loop Detected", "").await;
+    is_refused(&back).await;
     refuse(&far, &second, "482 Loop Detected", "").await;
     is_refused(&other).await;
     refuse(&far, &first, "482 Loop Detected", "").await;
