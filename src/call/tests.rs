@@ -7,6 +7,7 @@ mod fallback;
 mod handovers;
 mod holds;
 mod legs;
+mod races;
 mod random;
 mod replacements;
 mod steering;

@@ -32,7 +32,7 @@ enum Step {
 
 /// How a leg stands, seen from outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-enum Seen {
+pub(super) enum Seen {
     #[default]
     Unused,
     Offered,
@@ -43,7 +43,7 @@ enum Seen {
 
 /// How media stand, seen from outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-enum Asked {
+pub(super) enum Asked {
     #[default]
     Nothing,
     Reserve,
@@ -55,10 +55,10 @@ enum Asked {
 
 /// A world around a call that objects to whatever makes no sense.
 #[derive(Default)]
-struct World {
+pub(super) struct World {
     inbound: bool,
-    legs: [Seen; 4],
-    media: [Asked; 4],
+    pub(super) legs: [Seen; 4],
+    pub(super) media: [Asked; 4],
     supervised: bool,
     agent: bool,
     announcing: bool,
@@ -66,8 +66,15 @@ struct World {
     finished: bool,
 }
 
+impl Asked {
+    /// Media are yet to say what came of it.
+    pub(super) const fn is_under_way(self) -> bool {
+        matches!(self, Self::Reserve | Self::Open | Self::Close)
+    }
+}
+
 impl World {
-    fn around(setup: &CallSetup) -> Self {
+    pub(super) fn around(setup: &CallSetup) -> Self {
         Self { inbound: matches!(setup.opening, Opening::Inbound(_)), ..Self::default() }
     }
 
@@ -139,7 +146,7 @@ impl World {
         let crossed = matches!(given, Some(Input::Leg(_, LegInput::Answered(_))));
         *leg = match (output, *leg) {
             (LegOutput::Dial { .. }, Seen::Unused | Seen::Gone) => Seen::Dialled,
-            (LegOutput::Offer(_), Seen::Dialled) => Seen::Dialled,
+            (LegOutput::Offer(_) | LegOutput::NotOffered(_), Seen::Dialled) => Seen::Dialled,
             (LegOutput::Acknowledge(_), Seen::Dialled)
             | (LegOutput::Answer(_), Seen::Offered)
             | (
@@ -197,7 +204,7 @@ impl World {
     }
 
     /// What media say to what was asked of them.
-    fn media_say(&mut self, obey: bool) -> Option<Input> {
+    pub(super) fn media_say(&mut self, obey: bool) -> Option<Input> {
         let side = LegSide::ALL.into_iter().rev().find(|side| {
             matches!(self.media[side.index()], Asked::Reserve | Asked::Open | Asked::Close)
         })?;
@@ -433,7 +440,7 @@ fn setup() -> impl Strategy<Value = CallSetup> {
 }
 
 /// Gives one input and looks at what comes of it.
-fn give(call: &mut Call, world: &mut World, now: Moment, input: Input) {
+pub(super) fn give(call: &mut Call, world: &mut World, now: Moment, input: Input) -> Vec<Output> {
     let mut out = Vec::new();
     world.see_input(&input);
     call.handle(now, input.clone(), &mut out);
@@ -441,6 +448,7 @@ fn give(call: &mut Call, world: &mut World, now: Moment, input: Input) {
         world.see(Some(&input), output);
     }
     assert_eq!(call.is_over(), world.finished);
+    out
 }
 
 /// Gives an order, which is done as a whole or not at all.
@@ -561,7 +569,7 @@ proptest! {
                 Step::Obey => world.media_say(true),
                 Step::Fail | Step::Wait | Step::Order(_) => None,
             };
-            input.into_iter().for_each(|input| give(&mut call, &mut world, now, input));
+            input.into_iter().for_each(|input| drop(give(&mut call, &mut world, now, input)));
         }
         for (index, asked) in orders.into_iter().enumerate() {
             if index == place {
