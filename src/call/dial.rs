@@ -110,6 +110,13 @@ pub struct LegTerms {
 }
 
 impl LegTerms {
+    /// Whether what is described by them holds keys, which nobody may have but the one peer it is sent to: who
+    /// knows the keys of another can hear and forge its media (RFC 4568 §7).
+    #[must_use]
+    pub fn brings_keys(&self) -> bool {
+        self.srtp_offered.writes_keys()
+    }
+
     /// Whether nothing can be offered by them: SRTP is required, and its keys may not be written.
     #[must_use]
     pub fn lacks_keys(&self) -> bool {

@@ -256,6 +256,8 @@ pub enum CallEvent {
         side: LegSide,
         /// In which codec; `None` until a delayed offer is answered.
         codec: Option<Codec>,
+        /// What it is charged to, of several that were rung too; `None`: a peer, by no trunk.
+        charged: Option<Charged>,
     },
     /// A dialled leg failed before it answered.
     LegFailed {

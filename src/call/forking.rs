@@ -15,7 +15,7 @@ const RINGING: u16 = 180;
 pub type Branch = usize;
 
 /// A way that parties are called by, of those met so far: one offer is made for each, by the terms of its trunk
-/// and with its own place of media.
+/// and with its own place of media; with SRTP one for each party, since keys are of one alone.
 pub type WayId = usize;
 
 /// What happened.
@@ -178,11 +178,14 @@ impl Forking {
         terms: Box<LegTerms>,
         out: &mut Vec<Output>,
     ) {
+        // One with keys is of one party alone.
         let known = self.offers.iter().position(|offer| offer.way == way);
+        let known = known.filter(|_| !terms.brings_keys());
         let Some(rung) = self.parties.get_mut(branch).filter(|rung| rung.is_open) else { return };
         if terms.lacks_keys() {
-            out.push(Output::ToParty(branch, LegOutput::HangUp(HangupCause::SrtpMismatch)));
-            return self.failed(branch, (HangupCause::SrtpMismatch, None), out);
+            // By another trunk it may be.
+            let none = LegOutput::NotOffered(HangupCause::SrtpMismatch);
+            return out.push(Output::ToParty(branch, none));
         }
         let place = known.unwrap_or(self.offers.len());
         (rung.offer, rung.waits) = (Some(place), true);

@@ -382,7 +382,10 @@ impl Task {
             }
             Output::Supervise(mode) => self.supervise(mode),
             Output::AskWhoAnswers => self.ask_who_answers(),
-            Output::Record(event) => self.note(event),
+            Output::Record(event) => {
+                let event = self.with_charge(event);
+                self.note(event);
+            }
             Output::Finish => (),
         }
     }

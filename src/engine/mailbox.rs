@@ -185,6 +185,15 @@ impl<T> Receiver<T> {
         self.0.room.notify_one();
         Poll::Ready(Some(letter))
     }
+
+    /// Ends the queue, and gives what nobody read: what was written until now is in it, and whoever writes later
+    /// gets the message back.
+    #[must_use]
+    pub fn close(self) -> VecDeque<T> {
+        let mut state = self.0.lock();
+        state.abandoned = true;
+        std::mem::take(&mut state.letters)
+    }
 }
 
 impl<T> Drop for Receiver<T> {
@@ -231,6 +240,15 @@ mod tests {
         drop(receiver);
         assert_eq!(sender.try_send(2), Err(Untaken::Closed(2)));
         assert_eq!(sender.send(3).await, Err(3));
+    }
+
+    #[test]
+    fn a_queue_that_is_closed_gives_what_nobody_read_and_takes_no_more() {
+        let (sender, receiver) = bounded(3);
+        sender.try_send(1).expect("room");
+        sender.try_send(2).expect("room");
+        assert_eq!(receiver.close(), [1, 2]);
+        assert_eq!(sender.try_send(3), Err(Untaken::Closed(3)));
     }
 
     #[tokio::test]

@@ -179,8 +179,41 @@ impl fmt::Debug for Switch {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::engine) mod tests {
     use super::*;
+    use crate::engine::media_thread::MediaConfig;
+    use crate::net::dns::DnsLimits;
+    use crate::net::flow::FlowLimits;
+    use crate::routing::admission::NodeLimits;
+    use crate::routing::contents::Contents;
+    use crate::types::reach::Reach;
+    use std::ops::RangeInclusive;
+    use std::path::Path;
+    use std::time::Duration;
+
+    /// A switch that listens nowhere, and whose calls are told to `ledger`.
+    pub(in crate::engine) fn idle(ledger: Arc<dyn Ledger>, ports: RangeInclusive<u16>) -> Switch {
+        let media = MediaConfig { threads: 1, realtime: false, ports };
+        Switch {
+            public_url: String::new(),
+            recorder: None,
+            speech: Speech::find("", Path::new("speech")),
+            http: HttpClient::new(Reach::default(), TrustRoots::native()),
+            table: Arc::new(ArcSwap::from_pointee(RoutingTable::new(Contents::default()))),
+            registry: Registry::new(NodeLimits::default()),
+            media: MediaEngine::start(media).expect("a thread"),
+            ledger,
+            assets: Assets::in_folder(Path::new("assets")),
+            live: LiveFeed::default(),
+            flows: Flows::new(FlowLimits::default()),
+            dns: Dns::of_system(DnsLimits::default()),
+            roots: TrustRoots::native(),
+            listeners: Vec::new(),
+            trace: TraceLimits { shard_bytes_max: 0, life: Duration::ZERO },
+            sampling: None,
+            shards: OnceLock::new(),
+        }
+    }
 
     fn listener(name: &str, bind: &str, transports: &[Transport]) -> SwitchListener {
         let bind: IpAddr = bind.parse().unwrap();

@@ -150,6 +150,14 @@ impl Ledger {
         (talked, spent)
     }
 
+    fn run_no_more(&mut self, meter: &Meter) {
+        let per_minute = meter.rate.as_ref().map_or(Micros::default(), |rate| rate.per_minute);
+        let same = |call: &Running| call.since == meter.since && call.per_minute == per_minute;
+        if let Some(at) = self.running.iter().position(same) {
+            self.running.swap_remove(at);
+        }
+    }
+
     /// How long all running calls, and one that joins them at a price, may go on; zero: the day's
     /// limit is reached. `None`: there is no limit.
     fn left(&self, now: Moment, charge: &Charge, joining: Option<Micros>) -> Option<Duration> {
@@ -277,10 +285,7 @@ impl Usage {
             if let Some(charge) = charges.iter().find(|charge| charge.account == *account) {
                 ledger.turn_to(charge.day);
             }
-            let same = |call: &Running| call.since == meter.since;
-            if let Some(at) = ledger.running.iter().position(same) {
-                ledger.running.swap_remove(at);
-            }
+            ledger.run_no_more(&meter);
             ledger.talked = ledger.talked.saturating_add(lasted);
             ledger.spent = ledger.spent.plus(cost);
             if let Account::Trunk(trunk) = account {
@@ -288,6 +293,15 @@ impl Usage {
             }
         }
         alarm
+    }
+
+    /// A party answered that was not wanted any more, since another had: nobody talked, and nothing is paid.
+    #[expect(clippy::needless_pass_by_value, reason = "the meter ends here")]
+    pub fn withdrawn(&mut self, meter: Meter) {
+        for account in &meter.accounts {
+            let Some(ledger) = self.accounts.get_mut(account) else { continue };
+            ledger.run_no_more(&meter);
+        }
     }
 
     fn note_length(&mut self, trunk: TrunkId, lasted: Duration, most: u8) -> Option<Alarm> {
@@ -389,6 +403,27 @@ mod tests {
         assert_eq!(usage.ended(at(71), meter, &due, 0), None);
         let spent = usage.check(at(71), &due[0], Some(&rate(1_000_000)));
         assert_eq!(spent, Err(HangupCause::BudgetSpent));
+    }
+
+    #[test]
+    fn whoever_answered_when_another_had_is_paid_nothing_and_is_no_short_call() {
+        let mut usage = Usage::default();
+        let due = [charge(21, 10, 3_000_000)];
+        for _ in 0..100 {
+            let lost = usage.answered(at(0), &due, Some(rate(2_000_000)));
+            let taken = usage.answered(at(0), &due, Some(rate(1_000_000)));
+            usage.withdrawn(lost);
+            // Of two that began at once it is the other one that runs on.
+            assert_eq!(usage.used(at(60), due[0].account, day(21)).1, Micros(1_000_000));
+            usage.withdrawn(taken);
+        }
+        assert_eq!(usage.used(at(60), due[0].account, day(21)), Default::default());
+        assert_eq!(usage.time_left(at(60), &due), Some(BRAKE_STEP));
+        // A trunk that bears none of them has none.
+        for _ in 0..SHORT_CALLS_FROM {
+            let long = usage.answered(at(0), &due, None);
+            assert_eq!(usage.ended(at(60), long, &due, 1), None);
+        }
     }
 
     #[test]

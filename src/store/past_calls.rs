@@ -15,21 +15,25 @@ use uuid::Builder;
 use uuid::Uuid;
 
 /// Answered calls out between two identities, the newest first. Identities are in order of time, so
-/// this reads no more of the table than those days have.
-pub(crate) const ENDED: &str = "SELECT id, tenant_id, trunk_ref, dialled, ended_at, duration_ms FROM calls \
-     WHERE id >= $1 AND id < $2 AND direction = 'outbound' AND tenant_id IS NOT NULL \
-     AND ended_at IS NOT NULL AND duration_ms > 0 ORDER BY id DESC LIMIT $3";
+/// this reads no more of the table than those days have. It is charged to the trunk of the INVITE last sent: that
+/// it was planned by may have refused it.
+pub(crate) const ENDED: &str = "SELECT c.id, c.tenant_id, coalesce((SELECT (o.detail->>'trunk')::uuid \
+     FROM call_events o WHERE o.call_id = c.id AND o.name = 'sent' AND o.detail->>'leg' = 'near' \
+     ORDER BY o.seq DESC LIMIT 1), c.trunk_ref) AS trunk_ref, c.dialled, c.ended_at, c.duration_ms FROM calls c \
+     WHERE c.id >= $1 AND c.id < $2 AND c.direction = 'outbound' AND c.tenant_id IS NOT NULL \
+     AND c.ended_at IS NOT NULL AND c.duration_ms > 0 ORDER BY c.id DESC LIMIT $3";
 
 /// Answered legs between two identities that calls in went on to by trunks and that are over, the newest call first: from
-/// the answer to the end of the leg, or of the call. The INVITE last sent for it says what it is charged to.
+/// the answer to the end of the leg, or of the call. The answer says what it is charged to, since several may have been
+/// rung; where it does not, written by a node of before, the INVITE last sent for it.
 pub(crate) const LEGS: &str = "SELECT a.call_id AS id, c.tenant_id, \
      (s.detail->>'trunk')::uuid AS trunk_ref, s.detail->>'rate' AS rate, \
      coalesce(e.at, c.ended_at) AS ended_at, \
      (extract(epoch FROM coalesce(e.at, c.ended_at) - a.at) * 1000)::bigint AS duration_ms \
      FROM call_events a JOIN calls c ON c.id = a.call_id \
-     JOIN LATERAL (SELECT o.detail FROM call_events o WHERE o.call_id = a.call_id AND o.seq < a.seq \
-     AND o.name = 'sent' AND o.detail->>'leg' = a.detail->>'leg' ORDER BY o.seq DESC LIMIT 1) s \
-     ON s.detail->>'trunk' IS NOT NULL \
+     JOIN LATERAL (SELECT CASE WHEN a.detail ? 'trunk' THEN a.detail ELSE (SELECT o.detail FROM call_events o \
+     WHERE o.call_id = a.call_id AND o.seq < a.seq AND o.name = 'sent' AND o.detail->>'leg' = a.detail->>'leg' \
+     ORDER BY o.seq DESC LIMIT 1) END AS detail) s ON s.detail->>'trunk' IS NOT NULL \
      LEFT JOIN LATERAL (SELECT o.at FROM call_events o WHERE o.call_id = a.call_id AND o.seq > a.seq \
      AND o.name = 'leg_ended' AND o.detail->>'leg' = a.detail->>'leg' ORDER BY o.seq LIMIT 1) e ON true \
      WHERE a.name = 'leg_answered' AND a.call_id >= $1 AND a.call_id < $2 \

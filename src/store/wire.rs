@@ -286,11 +286,15 @@ fn sent_detail(
     let mut detail = json!({
         "leg": side.as_str(), "to": to.to_string(), "transport": transport.as_str(),
     });
+    note_charged(&mut detail, charged);
+    detail
+}
+
+fn note_charged(detail: &mut Value, charged: Option<&Charged>) {
     if let Some(charged) = charged {
         detail["trunk"] = json!(charged.trunk.to_string());
         detail["rate"] = json!(charged.rate.as_ref().map(|prefix| prefix.as_str()));
     }
-    detail
 }
 
 fn supervision_detail(step: SupervisionStep) -> Value {
@@ -334,8 +338,11 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         CallEvent::Progressed { side, status, audible } => {
             json!({"leg": side.as_str(), "status": status, "audible": audible})
         }
-        CallEvent::LegAnswered { side, codec } => {
-            json!({"leg": side.as_str(), "codec": codec.map(|codec| codec.name())})
+        CallEvent::LegAnswered { side, codec, charged } => {
+            let codec = codec.map(|codec| codec.name());
+            let mut detail = json!({"leg": side.as_str(), "codec": codec, "trunk": null});
+            note_charged(&mut detail, charged.as_ref());
+            detail
         }
         CallEvent::LegFailed { side, cause, status } => {
             json!({"leg": side.as_str(), "cause": cause.code(), "status": status})

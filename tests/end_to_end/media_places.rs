@@ -1,14 +1,18 @@
 //! Where the media of a leg are: at the listener and the address that its own signalling goes by, whoever
 //! calls.
 
+use crate::call_out::place;
 use crate::carrier;
 use crate::carrier::CALLED;
 use crate::carrier::NUMBER;
 use crate::carrier::answer;
 use crate::carrier::hear_bye;
 use crate::carrier::hears;
+use crate::carrier::key;
 use crate::carrier::pick_up;
 use crate::carrier::refuse;
+use crate::carrier::shown;
+use crate::carrier::steps;
 use crate::node::Home;
 use crate::node::Node;
 use crate::phone::Heard;
@@ -17,10 +21,12 @@ use crate::phone::Phone;
 use crate::rows;
 use crate::rtp::Stream;
 use crate::rtp::audio;
+use serde_json::Value;
 use serde_json::json;
 use std::net::IpAddr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
+use tandem::store::api_keys::KeyRole;
 use tokio::time::timeout;
 
 const CALLER: &str = "127.0.0.2";
@@ -207,6 +213,115 @@ async fn a_leg_that_goes_on_by_another_trunk_takes_its_media_there() {
     both_hear((&phone, &ok), (&second, &invite), (here, 0x21)).await;
     phone.hang_up().await;
     hear_bye(&second).await;
+}
+
+/// A node whose calls go by trunk 5 first, which says more of itself, and by trunk 6 next; and the carriers of both.
+async fn two_trunks(home: Home, more: Value) -> (Node, Phone, Phone) {
+    let node = home.start().await;
+    let first = carrier::carrier(&node, "127.0.0.9").await;
+    let second = carrier::carrier(&node, "127.0.0.10").await;
+    let number = format!(
+        "UPDATE phone_numbers SET outbound_trunk_id = '{}' WHERE id = '{}'",
+        rows::uuid(5),
+        rows::uuid(3)
+    );
+    node.put(&[
+        rows::trunk(4, &format!("{CALLER}/32")),
+        carrier::trunk(5, "127.0.0.9/32", &[first.local()], more),
+        carrier::trunk(6, "127.0.0.10/32", &[second.local()], json!({})),
+        carrier::tenant(1, 6),
+        rows::profile(2, 1, json!({"kind": "forward", "to": CALLED})),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    node.put(&[number]).await;
+    (node, first, second)
+}
+
+/// The steps of the decision about the call of a telephone.
+async fn decided(node: &Node, phone: &Phone) -> String {
+    node.record(&phone.call_id).await;
+    let sql = format!("SELECT decision::text FROM calls WHERE signalling_id = '{}'", phone.call_id);
+    crate::postgres::text(&node.database(), &sql).await
+}
+
+#[tokio::test]
+async fn a_leg_for_whose_media_a_trunk_has_no_port_goes_on_by_the_next_trunk() {
+    let home = Home::new();
+    let last = *home.rtp_ports().end();
+    let one_pair = json!({"network": {"rtp_port_range": [last - 1, last]}});
+    let (node, mut first, mut second) = two_trunks(home, one_pair).await;
+    // A call that goes on has the only pair.
+    let mut holder = caller(&node, NUMBER).await;
+    let invite = first.expect("INVITE ").await;
+    assert_eq!(invite.audio_port(), last - 1);
+    pick_up(&mut first, &invite).await;
+    let held = connected(&mut holder).await;
+
+    let mut phone = caller(&node, NUMBER).await;
+    let invite = second.expect("INVITE ").await;
+    pick_up(&mut second, &invite).await;
+    let ok = connected(&mut phone).await;
+    hears((&phone, ok.audio_port()), &second, 0x31).await;
+    hears((&second, invite.audio_port()), &phone, 0x32).await;
+    phone.hang_up().await;
+    hear_bye(&second).await;
+    let said = decided(&node, &phone).await;
+    assert!(said.contains("g1 of trunk") && said.contains("not sent: no_ports"), "{said}");
+    // The call before goes on where it was.
+    hears((&holder, held.audio_port()), &first, 0x33).await;
+    holder.hang_up().await;
+    hear_bye(&first).await;
+}
+
+#[tokio::test]
+async fn a_leg_whose_trunk_may_not_write_its_keys_goes_on_by_the_next_trunk() {
+    // Its calls in come by TLS; over UDP, by which its gateway is reached, others would read them.
+    let tls = json!({"inbound": {"transports": ["tls"]}, "srtp": {"policy": "required"}});
+    let (node, _first, mut second) = two_trunks(Home::new(), tls).await;
+    let mut phone = caller(&node, NUMBER).await;
+    let invite = second.expect("INVITE ").await;
+    assert!(!invite.body.contains("a=crypto"), "{invite:?}");
+    pick_up(&mut second, &invite).await;
+    let ok = connected(&mut phone).await;
+    hears((&phone, ok.audio_port()), &second, 0x34).await;
+    phone.hang_up().await;
+    hear_bye(&second).await;
+    let said = decided(&node, &phone).await;
+    assert!(said.contains("not sent: srtp_mismatch"), "{said}");
+    // So does a call that we place.
+    let key = key(&node, 1, KeyRole::Operator).await;
+    let call = place(&node, &key, json!({"to": CALLED, "from": NUMBER})).await;
+    let invite = second.expect("INVITE ").await;
+    refuse(&second, &invite, "486 Busy Here", "").await;
+    let record = shown(&node, 1, &call, &key).await;
+    assert_eq!(record["cause"], "busy", "{record}");
+    assert!(steps(&record).contains("not sent: srtp_mismatch"), "{record}");
+}
+
+#[tokio::test]
+async fn the_next_gateway_is_offered_other_keys() {
+    let open = json!({"policy": "required", "needs_tls_signalling": false});
+    let node = Home::new().start().await;
+    let first = carrier::carrier(&node, "127.0.0.9").await;
+    let second = carrier::carrier(&node, "127.0.0.10").await;
+    let gateways = [first.local(), second.local()];
+    node.put(&[
+        rows::trunk(4, &format!("{CALLER}/32")),
+        carrier::trunk(5, "127.0.0.9/32", &gateways, json!({"srtp": open})),
+        carrier::tenant(1, 5),
+        rows::profile(2, 1, json!({"kind": "forward", "to": CALLED})),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    let _phone = caller(&node, NUMBER).await;
+    let mut keys = Vec::new();
+    for gateway in [first, second] {
+        let invite = gateway.expect("INVITE ").await;
+        keys.extend(invite.body.lines().find(|line| line.contains("inline:")).map(str::to_owned));
+        refuse(&gateway, &invite, "503 Service Unavailable", "").await;
+    }
+    assert!(keys.len() == 2 && keys[0] != keys[1], "{keys:?}");
 }
 
 #[tokio::test]

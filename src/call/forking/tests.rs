@@ -206,15 +206,48 @@ fn whose_way_has_no_place_for_media_is_told_so_and_the_others_ring_on() {
 }
 
 #[test]
-fn who_may_be_offered_nothing_is_not_rung() {
+fn parties_of_one_way_have_each_an_offer_with_keys_of_their_own() {
+    let mut lab = Lab(Forking::new(2));
+    let keyed = |session_id| {
+        let mut own = LegTerms { session_id, ..terms() };
+        own.srtp_offered.policy = SrtpPolicy::Optional;
+        assert!(own.brings_keys());
+        Box::new(own)
+    };
+    let (first, second) = (LegOutput::Offer(body("a")), LegOutput::Offer(body("b")));
+    let out = lab.put(Input::OfferWanted(0, 1, keyed(1)));
+    assert_eq!(out, [Output::WantOffer(1, keyed(1))]);
+    assert_eq!(lab.put(Input::OfferWanted(1, 1, keyed(2))), []);
+    let out = lab.put(Input::Told(first.clone()));
+    assert_eq!(out, [Output::ToParty(0, first), Output::WantOffer(1, keyed(2))]);
+    assert_eq!(lab.put(Input::Told(second.clone())), [Output::ToParty(1, second)]);
+    // At the next gateway of that way the first has others again.
+    let out = lab.put(Input::OfferWanted(0, 1, keyed(3)));
+    assert_eq!(out, [Output::WantOffer(1, keyed(3))]);
+    lab.put(Input::Told(LegOutput::Offer(body("c"))));
+    // Its media run by the keys that whoever answers was told.
+    let out = lab.hear(1, answered("x"));
+    let expected = [
+        Output::ToParty(0, ELSEWHERE),
+        Output::WantOffer(1, keyed(2)),
+        Output::ToCall(answered("x")),
+    ];
+    assert_eq!(out, expected);
+}
+
+#[test]
+fn who_may_be_offered_nothing_by_its_trunk_is_told_so_and_tries_the_next() {
     let mut lab = Lab(Forking::new(2));
     let mut keyless = terms();
     keyless.srtp_offered.policy = SrtpPolicy::Required;
     keyless.srtp_offered.exposed = true;
     assert!(keyless.lacks_keys());
     let out = lab.put(Input::OfferWanted(0, 1, Box::new(keyless)));
-    let gone = LegOutput::HangUp(HangupCause::SrtpMismatch);
-    assert_eq!(out, [Output::ToParty(0, gone)]);
+    let refused = LegOutput::NotOffered(HangupCause::SrtpMismatch);
+    assert_eq!(out, [Output::ToParty(0, refused)]);
+    let out = lab.put(Input::OfferWanted(0, 2, Box::new(terms())));
+    assert!(matches!(&out[..], [Output::WantOffer(2, _)]), "{out:?}");
+    lab.put(Input::Told(LegOutput::Offer(body("first"))));
     let out = lab.put(Input::OfferWanted(1, 0, Box::new(terms())));
     assert!(matches!(&out[..], [Output::WantOffer(0, _)]), "{out:?}");
 }

@@ -25,7 +25,12 @@ impl Line {
         let Stage::Preparing(request) = &self.stage else { return LineNews::Ready };
         let (target, ring_max) = (request.target.clone(), request.ring_max);
         let beside = request.beside.clone();
-        match self.first_offer() {
+        // By the terms of its first trunk there may be none to make; who dials asks by those of each.
+        let offer = match self.first_offer() {
+            Err(HangupCause::SrtpMismatch) => Ok(None),
+            made => made,
+        };
+        match offer {
             Ok(offer) => {
                 self.stage = Stage::Dialling(Early::default());
                 self.say(LegOutput::Dial { target, beside, offer, ring_max }, out);
@@ -151,9 +156,10 @@ impl Line {
                 self.say(LegOutput::Offer(offer), out);
                 None
             }
+            // By another trunk there may be one.
             Err(cause) => {
-                self.say(LegOutput::HangUp(cause), out);
-                Some(self.fail(cause, None, out))
+                self.say(LegOutput::NotOffered(cause), out);
+                None
             }
         }
     }

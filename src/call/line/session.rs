@@ -244,7 +244,8 @@ impl Line {
             (LegSide::Near, Some(codec)) => out.push(Output::Record(CallEvent::Answered(codec))),
             (LegSide::Near, None) => (),
             (side @ (LegSide::Far | LegSide::Third | LegSide::Supervisor), codec) => {
-                out.push(Output::Record(CallEvent::LegAnswered { side, codec }));
+                // Who knows of trunks adds what it is charged to.
+                out.push(Output::Record(CallEvent::LegAnswered { side, codec, charged: None }));
             }
         }
     }

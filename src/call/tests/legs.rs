@@ -7,6 +7,7 @@ use crate::call::input::AudioPath;
 use crate::call::input::Comfort;
 use crate::call::input::Successor;
 use crate::types::codec::Codec;
+use crate::types::srtp::SrtpPolicy;
 
 const NEAR: LegSide = LegSide::Near;
 const FAR: LegSide = LegSide::Far;
@@ -215,6 +216,41 @@ fn the_next_attempt_gets_an_offer_by_its_own_terms() {
     // What an attempt before agreed to is no answer to this one.
     let out = bench.leg(NEAR, LegInput::Answered(None));
     assert_eq!(hangs_up(&out, NEAR), Some(HangupCause::NoSdpAnswer));
+}
+
+/// Terms by which SRTP is required and no keys may be written.
+fn keyless() -> LegTerms {
+    let mut keyless = terms();
+    keyless.srtp_offered.policy = SrtpPolicy::Required;
+    keyless.srtp_offered.exposed = true;
+    assert!(keyless.lacks_keys());
+    keyless
+}
+
+#[test]
+fn a_trunk_that_nothing_can_be_offered_to_is_no_end_while_another_may_be_left() {
+    let mut bench = Bench::new(|setup| {
+        let mut request = request();
+        request.terms = keyless();
+        setup.opening = Opening::Outbound(Box::new(request));
+    });
+    bench.give(Input::Begun);
+    assert_eq!(dial(&bench.run_media(NEAR), NEAR), Some(None), "by the first there is none");
+    let wanted =
+        |terms| LegInput::OfferWanted { terms: Some(Box::new(terms)), place: Some(place()) };
+    let out = bench.leg(NEAR, wanted(keyless()));
+    let refused = LegOutput::NotOffered(HangupCause::SrtpMismatch);
+    assert_eq!(out, [Output::Leg(NEAR, refused)]);
+    let out = bench.leg(NEAR, wanted(terms()));
+    assert!(matches!(&out[..], [Output::Leg(NEAR, LegOutput::Offer(Some(_)))]), "{out:?}");
+    let out = bench.leg(NEAR, LegInput::Answered(sdp()));
+    assert_eq!(planned(&out), Some(Direction::SendReceive));
+    // Where none is left the leg fails for that.
+    let mut bench = Bench::dialled();
+    bench.leg(NEAR, wanted(keyless()));
+    let (cause, status) = (HangupCause::SrtpMismatch, None);
+    bench.leg(NEAR, LegInput::DialFailed { cause, status });
+    assert_eq!(bench.close_all().0, cause);
 }
 
 #[test]

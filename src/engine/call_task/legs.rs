@@ -249,7 +249,11 @@ impl Task {
             let (cause, status) = (failure, None);
             return self.leg(side, LegInput::DialFailed { cause, status });
         };
-        let offered_for = self.offered_for(side, first);
+        // Where nothing is offered yet, the way of the first try says what may be.
+        let offered_for = match offer {
+            Some(_) => self.offered_for(side, first),
+            None => OfferedFor::default(),
+        };
         let call = self.id();
         let others = self.others.get_or_insert_with(|| Box::new(Others::new(None)));
         let news = others.news_in.clone();
@@ -422,16 +426,28 @@ impl Task {
         }
     }
 
+    /// Whose answer a leg took is known here: of several that were rung, each was sent an INVITE.
+    pub(super) fn with_charge(&mut self, event: CallEvent) -> CallEvent {
+        let CallEvent::LegAnswered { side, codec, .. } = event else { return event };
+        let carried = of_side(&mut self.others().carried, side).as_ref();
+        let charged = carried.and_then(|carried| carried.charged.clone());
+        CallEvent::LegAnswered { side, codec, charged }
+    }
+
     /// The next attempt goes by a way that the offer was not made for.
     fn offer_wanted(&mut self, side: LegSide, mut way: LegWay) -> Option<Input> {
         let (terms, rung) = (way.terms.take(), way.rung);
-        if let Some(trunk) = way.trunk.as_ref().filter(|_| side == LegSide::Near) {
-            self.switch.registry.moved_to(self.id(), trunk);
-        }
+        let moved_to = way.trunk.clone().filter(|_| side == LegSide::Near);
         match self.go_by(side, way) {
-            Ok(place) => Some(Input::Leg(side, LegInput::OfferWanted { terms, place })),
-            // Of several the one that asked hears so, unless it listens no more.
-            Err(cause) if rung == Rung::BesideOthers && self.not_offered(side, cause) => None,
+            Ok(place) => {
+                if let Some(trunk) = moved_to {
+                    self.switch.registry.moved_to(self.id(), &trunk);
+                }
+                Some(Input::Leg(side, LegInput::OfferWanted { terms, place }))
+            }
+            // There may be a place for the media of the next try, or of another party. One that answered already
+            // goes nowhere else, and one that listens no more is over.
+            Err(cause) if rung != Rung::First && self.not_offered(side, cause) => None,
             Err(cause) => {
                 // Its task hangs up what it began.
                 *self.others().dial(side) = None;

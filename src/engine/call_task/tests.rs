@@ -6,25 +6,11 @@ use crate::call::setup::Partner;
 use crate::cdr::CallRecord;
 use crate::cdr::CallReport;
 use crate::engine::leg_terms;
-use crate::engine::live::LiveFeed;
-use crate::engine::media_thread::MediaConfig;
-use crate::engine::media_thread::MediaEngine;
-use crate::engine::registry::Registry;
 use crate::engine::sip_shard::Overheard;
 use crate::engine::sip_shard::ShardHandle;
-use crate::engine::speech::Speech;
+use crate::engine::switch;
 use crate::engine::switch::Ledger;
-use crate::engine::trace::TraceLimits;
-use crate::net::dns::Dns;
-use crate::net::dns::DnsLimits;
-use crate::net::flow::FlowLimits;
-use crate::net::flow::Flows;
-use crate::net::http_client::HttpClient;
-use crate::net::websocket::TrustRoots;
-use crate::routing::admission::NodeLimits;
-use crate::routing::contents::Contents;
 use crate::routing::signalling::InboundProgress;
-use crate::routing::table::RoutingTable;
 use crate::routing::table::TenantStatus;
 use crate::routing::trunk::ResponseMap;
 use crate::sip::endpoint::event::Command;
@@ -38,14 +24,11 @@ use crate::types::fault_policy::FaultPolicy;
 use crate::types::id::AiProfileId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
-use crate::types::reach::Reach;
 use crate::types::transport::Transport;
-use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::sync::Mutex;
-use std::sync::OnceLock;
 use uuid::Uuid;
 
 /// A ledger that never writes the birth of a call, but panics.
@@ -63,26 +46,7 @@ impl Ledger for Panicking {
 }
 
 fn switch(ledger: &Arc<Panicking>) -> Arc<Switch> {
-    let media = MediaConfig { threads: 1, realtime: false, ports: 21_310..=21_313 };
-    Arc::new(Switch {
-        public_url: String::new(),
-        recorder: None,
-        speech: Speech::find("", std::path::Path::new("speech")),
-        http: HttpClient::new(Reach::default(), TrustRoots::native()),
-        table: Arc::new(ArcSwap::from_pointee(RoutingTable::new(Contents::default()))),
-        registry: Registry::new(NodeLimits::default()),
-        media: MediaEngine::start(media).expect("a thread"),
-        ledger: Arc::clone(ledger) as Arc<dyn Ledger>,
-        assets: crate::engine::assets::Assets::in_folder(std::path::Path::new("assets")),
-        live: LiveFeed::default(),
-        flows: Flows::new(FlowLimits::default()),
-        dns: Dns::of_system(DnsLimits::default()),
-        roots: TrustRoots::native(),
-        listeners: Vec::new(),
-        trace: TraceLimits { shard_bytes_max: 0, life: Duration::ZERO },
-        sampling: None,
-        shards: OnceLock::new(),
-    })
+    Arc::new(switch::tests::idle(Arc::clone(ledger) as Arc<dyn Ledger>, 21_310..=21_313))
 }
 
 fn route() -> CallRoute {

@@ -1,7 +1,9 @@
 //! Trying, one address after the other, until somebody answers.
 
 mod resting;
+mod trying;
 
+use crate::call::dial::LegTerms;
 use crate::call::input::LegInput;
 use crate::call::input::LegOutput;
 use crate::clock;
@@ -15,6 +17,10 @@ use crate::engine::dial::OfferedFor;
 use crate::engine::dial::Rung;
 use crate::engine::dial::Watched;
 use crate::engine::dial::attempt::resting::gateway_address;
+use crate::engine::dial::attempt::trying::Stage;
+use crate::engine::dial::attempt::trying::Step;
+use crate::engine::dial::attempt::trying::Trying;
+use crate::engine::dial::attempt::trying::step_of;
 use crate::engine::dial::carry;
 use crate::engine::dial::carry::Carried;
 use crate::engine::dial::route::Chooser;
@@ -23,21 +29,15 @@ use crate::engine::dial::route::Todo;
 use crate::engine::dial::route::refusal;
 use crate::engine::leg_terms;
 use crate::engine::mailbox;
-use crate::engine::registry::PermitGuard;
-use crate::engine::registry::RegisteredWay;
-use crate::engine::registry::SourceGuard;
 use crate::engine::sip_shard::PlacedLeg;
-use crate::engine::sip_shard::ShardHandle;
 use crate::engine::way;
 use crate::net::connect::Destination;
-use crate::net::way_back::WayBack;
 use crate::routing::outbound_attempt::AddressNews;
 use crate::routing::outbound_attempt::CarrierRefusal;
 use crate::routing::outbound_attempt::Input;
 use crate::routing::outbound_attempt::TryId;
 use crate::routing::trunk::TrunkPath;
 use crate::sip::endpoint::event::Command;
-use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Event;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::outbound::OutboundInvite;
@@ -52,7 +52,6 @@ use crate::types::transport::LocalEnd;
 use crate::types::transport::Oversize;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::time::Duration;
 
 /// Runs a leg from its first try to its end.
@@ -73,11 +72,12 @@ pub(super) async fn run(
         is_forked: offered_for.is_none(),
         offered_for,
         offer,
+        is_offer_told: false,
         answer: None,
         hung_up_for: HangupCause::CallerCancelled,
         watched,
     };
-    if let Some(carried) = dialling.run(&mut line).await {
+    if let Some(carried) = dialling.run(&mut line, Some(Input::Started)).await {
         carry::run(line, carried).await;
     }
 }
@@ -91,75 +91,13 @@ struct Dialling {
     /// It is rung beside others, and the terms of its offers are asked for.
     is_forked: bool,
     offer: Option<Bytes>,
+    /// An INVITE left with it.
+    is_offer_told: bool,
     /// The session description of the answer and what names its dialog, until the call is told.
     answer: Option<(Option<Bytes>, DialogName)>,
     /// Why a try is given up, where its party is told.
     hung_up_for: HangupCause,
     watched: Watched,
-}
-
-/// One try.
-struct Trying {
-    id: TryId,
-    target: Box<Target>,
-    permit: Option<PermitGuard>,
-    /// Its address may answer, and may ask once it did.
-    sources: Vec<SourceGuard>,
-    /// How it is reached once its connection is gone.
-    way_back: Option<WayBack>,
-    stage: Stage,
-    /// The flow of its trunk's registration, where it goes by that.
-    registered: Option<RegisteredWay>,
-    /// Addresses left.
-    addresses: VecDeque<locate::Target>,
-    /// The INVITE by datagram, should the connection for its length not open.
-    instead: Option<Box<OutboundInvite>>,
-}
-
-/// A search in DNS.
-type Search = Pin<Box<dyn Future<Output = Result<Vec<locate::Target>, LocateError>> + Send>>;
-
-enum Stage {
-    /// It may go on.
-    Admitted,
-    /// DNS is asked.
-    Locating(Search),
-    /// The call makes an offer for the way to this address.
-    Offering(locate::Target),
-    /// Waits for the turn of its INVITE to this address.
-    Pacing(Moment, locate::Target),
-    /// An INVITE is out.
-    Calling { shard: ShardHandle, dialog: Option<DialogId>, events: mailbox::Receiver<Event> },
-}
-
-/// What a try came to.
-enum Step {
-    Turn,
-    Located(Result<Vec<locate::Target>, LocateError>),
-    Event(Option<Event>),
-}
-
-impl Trying {
-    /// The next thing that happens to the try. May be dropped and called again at any time.
-    async fn step(&mut self) -> Step {
-        match &mut self.stage {
-            Stage::Admitted => Step::Turn,
-            Stage::Pacing(at, _) => {
-                tokio::time::sleep_until(clock::instant(*at).into()).await;
-                Step::Turn
-            }
-            Stage::Offering(_) => std::future::pending().await,
-            Stage::Locating(search) => Step::Located(search.await),
-            Stage::Calling { events, .. } => Step::Event(events.recv().await),
-        }
-    }
-}
-
-async fn step_of(trying: Option<&mut Trying>) -> Step {
-    match trying {
-        Some(trying) => trying.step().await,
-        None => std::future::pending().await,
-    }
 }
 
 async fn sleep_until(moment: Option<Moment>) {
@@ -171,8 +109,7 @@ async fn sleep_until(moment: Option<Moment>) {
 
 impl Dialling {
     /// Tries until somebody answers; `None` when nobody does, of which the call was told.
-    async fn run(&mut self, line: &mut Line) -> Option<Carried> {
-        let mut input = Some(Input::Started);
+    async fn run(&mut self, line: &mut Line, mut input: Option<Input>) -> Option<Carried> {
         let mut todo = Vec::new();
         loop {
             if let Some(input) = input.take() {
@@ -219,7 +156,7 @@ impl Dialling {
                 }
                 None => Some(Input::Cancelled),
                 Some(LegOutput::Offer(offer)) => {
-                    self.offer = offer;
+                    (self.offer, self.is_offer_told) = (offer, false);
                     self.offered(line).await
                 }
                 Some(LegOutput::NotOffered(cause)) => self.not_offered(cause),
@@ -237,6 +174,8 @@ impl Dialling {
     /// Asks for a permit for a try.
     fn begin(&mut self, line: &Line, id: TryId, target: Box<Target>) -> Option<Input> {
         let now = clock::now();
+        // What the try before held is free: the limit of its trunk has room for this one.
+        self.trying = None;
         let admitted = match target.as_ref() {
             Target::Gateway(attempt) => {
                 line.switch.registry.admit_out(now, attempt, self.is_first).map(Some)
@@ -268,7 +207,7 @@ impl Dialling {
     /// Hangs up what a try began; whatever still comes of it is the shard's to end.
     async fn abandon(&mut self, id: TryId) {
         let Some(trying) = self.trying.take_if(|trying| trying.id == id) else { return };
-        if let Stage::Calling { shard, dialog: Some(dialog), .. } = trying.stage {
+        if let Some((shard, dialog)) = trying.stage.placed() {
             let cause = self.hung_up_for;
             shard.command(Command::Hangup { dialog, cause }).await;
         }
@@ -306,13 +245,15 @@ impl Dialling {
         let (listener, is_ipv6) = (flow.listener, flow.remote.is_ipv6());
         let terms = trunk.as_ref().map(|trunk| (trunk.id, flow.transport));
         let offered_for = OfferedFor { terms, place: Some((listener, is_ipv6)) };
-        if self.offered_for.replace(offered_for) == Some(offered_for) {
-            return false;
-        }
         let terms = match &trunk {
             Some(trunk) => Some(leg_terms::outbound(trunk, flow.transport)),
             None => self.is_forked.then(|| leg_terms::of_peer(flow.transport, SrtpPolicy::Off)),
         };
+        // Keys are for one peer alone (RFC 4568 §7): the next is offered others.
+        let are_keys_told = self.is_offer_told && terms.as_ref().is_some_and(LegTerms::brings_keys);
+        if self.offered_for.replace(offered_for) == Some(offered_for) && !are_keys_told {
+            return false;
+        }
         let terms = terms.map(Box::new);
         let rung = if self.is_forked { Rung::BesideOthers } else { Rung::Alone };
         trying.stage = Stage::Offering(address.clone());
@@ -454,6 +395,7 @@ impl Dialling {
             trunk: trying.target.trunk().cloned(),
         };
         shard.place(leg, invite, events_in).await;
+        self.is_offer_told = true;
         let charged = trying.target.charged();
         line.report(DialNews::Sent { to, transport, charged }).await;
         trying.stage = Stage::Calling { shard, dialog: None, events };
@@ -572,7 +514,8 @@ impl Dialling {
         };
         self.report_steps(line).await;
         let (body, name) = self.answer.take()?;
-        let known = CarriedDialog { shard: shard.clone(), dialog, name };
+        let charged = trying.target.charged();
+        let known = CarriedDialog { shard: shard.clone(), dialog, name, charged };
         line.report(DialNews::Carried(Box::new(known))).await;
         line.tell(LegInput::Answered(body)).await;
         let _held = (trying.permit, trying.sources, trying.way_back);
@@ -596,3 +539,6 @@ fn destination(line: &Line, target: &Target, address: &locate::Target) -> Destin
     let path = target.trunk().map_or(&none, |trunk| &trunk.path);
     way::destination(path, address, listener)
 }
+
+#[cfg(test)]
+mod tests;

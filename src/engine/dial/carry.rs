@@ -6,6 +6,7 @@ use crate::call::input::LegInput;
 use crate::call::input::LegOutput;
 use crate::call::side::LegSide;
 use crate::clock;
+use crate::engine::dial::DialNews;
 use crate::engine::dial::Line;
 use crate::engine::dial::Watched;
 use crate::engine::dial::route::Target;
@@ -18,6 +19,7 @@ use crate::engine::sip_shard::ShardHandle;
 use crate::engine::sip_shard::end;
 use crate::engine::sip_shard::referring;
 use crate::net::way_back::WayBack;
+use crate::routing::decision::Decision;
 use crate::routing::numbers::dial_text;
 use crate::routing::trunk::Trunk;
 use crate::sip::endpoint::event::Body;
@@ -49,7 +51,7 @@ pub(super) struct Carried {
 
 /// Carries the leg until its dialog is over.
 pub(super) async fn run(mut line: Line, mut carried: Carried) {
-    let meter = match carried.target.as_ref() {
+    let mut meter = match carried.target.as_ref() {
         Target::Gateway(attempt) => Some(line.switch.registry.meter(clock::now(), attempt)),
         Target::Peer(_) => None,
     };
@@ -66,6 +68,9 @@ pub(super) async fn run(mut line: Line, mut carried: Carried) {
                 if let LegOutput::HangUp(cause) = output {
                     hung_up_for = Some((cause, Party::Switch));
                     carried.watched.let_go(cause);
+                    if cause == HangupCause::AnsweredElsewhere {
+                        lose(&line, &carried.target, meter.take()).await;
+                    }
                 }
                 carried.obey(output).await;
             }
@@ -100,6 +105,21 @@ pub(super) async fn run(mut line: Line, mut carried: Carried) {
             }
         }
     }
+}
+
+/// It answered when another party had: it is charged to nobody, and the record says so.
+async fn lose(line: &Line, target: &Target, meter: Option<CallMeter>) {
+    if let Some(meter) = meter {
+        meter.withdraw();
+    }
+    let mut decision = Decision::new();
+    let (what, whose) = match target {
+        Target::Gateway(own) => ("try", format!("{} of {}", own.gateway.name, own.trunk.name)),
+        Target::Peer(_) => ("peer", target.peer_host()),
+    };
+    decision
+        .note(what, format!("{whose} answered when another party had: hung up, and not charged"));
+    line.report(DialNews::Attempted(decision)).await;
 }
 
 /// How long the leg may go on: what its trunk leaves, and its budgets.
@@ -255,8 +275,13 @@ pub(crate) fn input_of(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::dial::DialRoute;
+    use crate::engine::dial::tests::Around;
+    use crate::engine::dial::tests::planned;
     use crate::routing::numbers::NumberRules;
     use crate::routing::numbers::RuleText;
+    use crate::routing::usage::Account;
+    use crate::sip::endpoint::event::DialogEnd;
     use crate::sip::message::header::name_addr::NameAddr;
     use crate::sip::message::header::replaces::Replaces;
     use crate::types::id::TrunkId;
@@ -269,6 +294,46 @@ mod tests {
             DialTarget::Number { to, .. } => Some(to.as_str().to_owned()),
             DialTarget::Uri { .. } => panic!("a REFER names numbers"),
         }
+    }
+
+    /// How long a trunk's day was used by a leg that is told to end for this cause, and what the record has of it.
+    async fn used_by(cause: HangupCause) -> (Duration, String) {
+        let DialRoute::Planned(plan) = planned(|_| ()) else { panic!("no plan") };
+        let attempt = plan.tries.into_iter().next().unwrap();
+        let trunk = Account::Trunk(attempt.trunk.id);
+        let around = Around::new();
+        let registry = Arc::clone(&around.line.switch.registry);
+        let (shard, mut overheard) = ShardHandle::overheard();
+        let (events_in, events) = mailbox::bounded(4);
+        let dialog = DialogId(7);
+        let target = Box::new(Target::Gateway(Box::new(attempt)));
+        let watched = Watched::default();
+        let _held = (None, Vec::new(), None);
+        let carried = Carried { shard, dialog, events, target, watched, _held };
+        let Around { line, commands, mut news } = around;
+        let carrying = tokio::spawn(run(line, carried));
+        tokio::task::yield_now().await;
+        commands.send(LegOutput::HangUp(cause)).await.unwrap();
+        let told = overheard.next().await;
+        assert!(matches!(told, Some(Command::Hangup { .. })), "{told:?}");
+        events_in.try_send(Event::Ended { dialog, how: DialogEnd::ByeAnswered }).unwrap();
+        carrying.await.unwrap();
+        let mut said = String::new();
+        while let Some((_, news)) = news.recv().await {
+            if let DialNews::Attempted(decision) = news {
+                said.push_str(&decision.to_string());
+            }
+        }
+        (registry.used(clock::now(), trunk), said)
+    }
+
+    #[tokio::test]
+    async fn a_party_that_answers_when_another_had_is_charged_nothing_and_the_record_tells() {
+        let (used, said) = used_by(HangupCause::AnsweredElsewhere).await;
+        assert_eq!(used, Duration::ZERO);
+        assert!(said.contains("a of trunk-1 answered when another party had"), "{said}");
+        let (used, said) = used_by(HangupCause::Normal).await;
+        assert!(used > Duration::ZERO && said.is_empty(), "{used:?} {said}");
     }
 
     #[test]

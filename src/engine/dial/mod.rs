@@ -128,6 +128,8 @@ pub(super) struct CarriedDialog {
     pub(super) dialog: DialogId,
     /// What names it in the network.
     pub(super) name: DialogName,
+    /// What it is charged to; `None`: a peer, by no trunk.
+    pub(super) charged: Option<Charged>,
 }
 
 /// The call's hold on a leg it dialled. Dropping it hangs the leg up.
@@ -186,5 +188,69 @@ impl Line {
     async fn report(&self, news: DialNews) {
         // A call that is over has let go of the leg too, which ends this task.
         drop(self.news.send((self.side, news)).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! What is around a leg that is dialled, played by hand.
+
+    use super::*;
+    use crate::cdr::CallReport;
+    use crate::engine::switch;
+    use crate::engine::switch::Ledger;
+    use crate::engine::switch::Written;
+    use crate::routing::outbound::tests::Lab;
+    use crate::routing::outbound::tests::request;
+    use crate::routing::outbound::tests::trunk;
+    use crate::routing::outbound_trunk::OutboundTrunk;
+    use uuid::Uuid;
+
+    struct Nobody;
+
+    impl Ledger for Nobody {
+        fn report(&self, _: CallReport) -> Written {
+            Box::pin(async {})
+        }
+
+        fn report_later(&self, _: CallReport) {}
+    }
+
+    /// A leg's ends towards its call.
+    pub(super) struct Around {
+        pub(super) line: Line,
+        pub(super) commands: mailbox::Sender<LegOutput>,
+        pub(super) news: mailbox::Receiver<(LegSide, DialNews)>,
+    }
+
+    impl Around {
+        pub(super) fn new() -> Self {
+            let (commands, obeyed) = mailbox::bounded(COMMANDS_MAX);
+            let (said, news) = mailbox::bounded(16);
+            let switch = switch::tests::idle(Arc::new(Nobody), 21_314..=21_317);
+            let call = CallId::from_uuid(Uuid::from_u128(1));
+            let side = LegSide::Far;
+            let line = Line { switch: Arc::new(switch), call, side, commands: obeyed, news: said };
+            Self { line, commands, news }
+        }
+
+        /// What the call heard of the leg.
+        pub(super) async fn leg_news(self) -> Vec<LegInput> {
+            let Self { line, mut news, .. } = self;
+            drop(line);
+            let mut heard = Vec::new();
+            while let Some((_, news)) = news.recv().await {
+                if let DialNews::Leg(input) = news {
+                    heard.push(input);
+                }
+            }
+            heard
+        }
+    }
+
+    /// A call by the two gateways of a trunk, one after the other.
+    pub(super) fn planned(change: fn(&mut OutboundTrunk)) -> DialRoute {
+        let plan = Lab::new(vec![trunk(1, change)]).plan(request("+15551234567"));
+        DialRoute::Planned(Box::new(plan.unwrap_or_else(|refusal| panic!("{}", refusal.decision))))
     }
 }

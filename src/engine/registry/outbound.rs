@@ -17,6 +17,8 @@ use crate::routing::outbound::Surroundings;
 use crate::routing::outbound::Try;
 use crate::routing::outbound_attempt::Output;
 use crate::routing::table::RoutingTable;
+#[cfg(test)]
+use crate::routing::usage::Account;
 use crate::routing::usage::Alarm;
 use crate::routing::usage::Charge;
 use crate::routing::usage::Meter;
@@ -230,6 +232,12 @@ impl Registry {
         self.note_gateway(now, Output::Health { key, address, input });
     }
 
+    /// How long the answered calls of an account were on the last day that had any.
+    #[cfg(test)]
+    pub(in crate::engine) fn used(&self, now: Moment, account: Account) -> Duration {
+        self.lock().usage.used(now, account, jiff::civil::Date::MIN).0
+    }
+
     /// Begins to charge an answered call out.
     #[must_use]
     pub fn meter(self: &Arc<Self>, now: Moment, attempt: &Try) -> CallMeter {
@@ -264,6 +272,13 @@ impl CallMeter {
     #[must_use]
     pub fn time_left(&self, now: Moment) -> Option<Duration> {
         self.registry.lock().usage.time_left(now, &self.charges)
+    }
+
+    /// Charges nothing: another party had the leg when this one answered.
+    pub fn withdraw(mut self) {
+        if let Some(meter) = self.meter.take() {
+            self.registry.lock().usage.withdrawn(meter);
+        }
     }
 
     /// True when a budget is spent: the call has to end.
