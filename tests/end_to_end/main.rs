@@ -79,6 +79,7 @@ mod secure_legs;
 mod secure_registration;
 mod simulated;
 mod simulated_customers;
+mod sip_agents;
 #[path = "../support/sipp.rs"]
 mod sipp;
 mod sipp_carrier;
