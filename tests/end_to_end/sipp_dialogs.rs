@@ -53,3 +53,19 @@ async fn calls_out_bear_what_carriers_do_within_them() {
     let running = "SELECT count(*) FROM calls WHERE ended_at IS NULL";
     wait_for("nothing is left", async || (node.count(running).await == 0).then_some(())).await;
 }
+
+/// Two sides of which each waits for the other's first packet hear nothing for ever: SIPp sends back what it gets and
+/// nothing of its own, and the agent has nothing to say by itself either.
+#[tokio::test]
+async fn a_carrier_that_sends_nothing_until_it_hears_us_is_heard() {
+    let gateway = Gateway::with("carrier-answers", 1, &[], &["-rtp_echo", "-d", "1500"]).await;
+    let (node, key) = node(vec![trunk(4, in_order(&[by_udp(gateway.address)]), json!({}))]).await;
+    let call = dial(&node, &key, 4).await;
+    let (record, steps) = outcome(&node, &key, &call).await;
+    gateway.finishes().await;
+    assert_eq!(record["cause"], "normal", "{steps}");
+    let heard = format!(
+        "SELECT count(*) FROM calls WHERE id = '{call}' AND packets_out > 20 AND packets_in > 20"
+    );
+    assert_eq!(node.count(&heard).await, 1, "{record}");
+}
