@@ -2,35 +2,32 @@
 
 mod gauges;
 mod guests;
+mod hosted;
 mod listeners;
 mod plans;
 mod tapes;
 
 pub(crate) use crate::engine::media_worker::guests::Admission;
+pub(crate) use crate::engine::media_worker::hosted::Hosted;
 pub(crate) use crate::engine::media_worker::tapes::TapeCommand;
 
 use crate::audio::bridge::BridgeEnd;
 use crate::audio::link::MediaEnd;
 use crate::audio::tape::TapeIn;
 use crate::clock;
-use crate::engine::media_events::MediaEventsIn;
 use crate::engine::media_thread::MediaId;
 use crate::engine::media_worker::gauges::Gauges;
+use crate::engine::media_worker::hosted::Desk;
 use crate::engine::os;
 use crate::media::answering_machine::AnsweringMachineDetector;
 use crate::media::equipment::Equipment;
 use crate::media::event::MediaEvent;
 use crate::media::listener::Listener;
-use crate::media::output::Port;
-use crate::media::output::TickOutput;
 use crate::media::pace::PHASES;
 use crate::media::pace::Pace;
 use crate::media::pace::Step;
-use crate::media::pace::Waits;
 use crate::media::session::Clip;
 use crate::media::session::GuestGains;
-use crate::media::session::MediaSession;
-use crate::media::session::Received;
 use crate::media::setup::MediaRules;
 use crate::media::statistics::MediaStatistics;
 use crate::net::port_pool::RtpPorts;
@@ -38,9 +35,6 @@ use crate::net::rtp_socket::RtpSocket;
 use crate::sdp::MediaPlan;
 use crate::types::limit::MEDIA_COMMANDS_MAX;
 use crate::types::limit::MEDIA_SESSIONS_MAX;
-use crate::types::limit::RTP_PACKET_BYTES_MAX;
-use crate::types::limit::RTP_READS_PER_TICK_MAX;
-use crate::types::moment::Moment;
 use crossbeam_queue::ArrayQueue;
 use std::io;
 use std::panic::AssertUnwindSafe;
@@ -66,11 +60,8 @@ const GARBAGE_MAX: usize = 1_024;
 /// Ticks a session outlives the reader of its events: its call is about to close it, or died.
 const LEFT_TICKS_MAX: u32 = 250;
 
-/// Reports come every few seconds and bear the kernel's time stamp: they can wait 100 ms.
-const TICKS_PER_RTCP_READ: u32 = 5;
-
-/// Longest time a datagram is believed to have waited for us.
-const ARRIVAL_AGE_MAX: Duration = Duration::from_secs(1);
+/// Time for hearing what came in ticks that were left out: who is late because there is too much to do must not get more.
+const LATE_HEARING_MAX: Duration = Duration::from_millis(10);
 
 /// What a handle asks of a media thread.
 #[derive(Debug)]
@@ -197,116 +188,6 @@ impl Drop for Place {
         let mut free = self.places.free.lock().unwrap_or_else(PoisonError::into_inner);
         free.indices.push(self.id.index);
         self.places.taken.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A session with all that belongs to it on a thread.
-#[derive(Debug)]
-pub(crate) struct Hosted {
-    session: MediaSession,
-    ports: RtpPorts,
-    events: MediaEventsIn,
-    place: Place,
-    phase: usize,
-    waits: Waits,
-    failed: bool,
-    ticks: u32,
-    /// Ticks for which nobody has read its events.
-    left_ticks: u32,
-}
-
-impl Hosted {
-    pub(crate) const fn new(
-        place: Place,
-        session: MediaSession,
-        ports: RtpPorts,
-        events: MediaEventsIn,
-    ) -> Self {
-        let waits = Waits::new();
-        let (phase, failed, ticks, left_ticks) = (0, false, 0, 0);
-        Self { session, ports, events, place, phase, waits, failed, ticks, left_ticks }
-    }
-
-    pub(crate) fn statistics(&self) -> MediaStatistics {
-        self.session.statistics()
-    }
-
-    /// Reads what arrived, then runs one tick.
-    fn tick(&mut self, desk: &mut Desk) {
-        self.receive(Port::Rtp, desk);
-        if self.ticks.is_multiple_of(TICKS_PER_RTCP_READ) {
-            self.receive(Port::Rtcp, desk);
-        }
-        self.ticks = self.ticks.wrapping_add(1);
-        self.session.tick(desk.now, &mut desk.out);
-        self.perform(&mut desk.out);
-    }
-
-    fn receive(&mut self, port: Port, desk: &mut Desk) {
-        for _ in 0..RTP_READS_PER_TICK_MAX {
-            let arrival = self.socket(port).and_then(|socket| socket.receive(&mut desk.datagram));
-            let Some(arrival) = arrival else { return };
-            let Some(bytes) = desk.datagram.get(..arrival.length) else { return };
-            let datagram = Received { port, source: arrival.source, bytes };
-            let at = desk.moment_of(arrival.stamp);
-            if port == Port::Rtp {
-                self.waits.note(at, desk.due);
-            }
-            self.session.receive(at, &datagram, &mut desk.out);
-        }
-    }
-
-    const fn socket(&self, port: Port) -> Option<&RtpSocket> {
-        match port {
-            Port::Rtp => Some(self.ports.rtp()),
-            Port::Rtcp => self.ports.rtcp(),
-        }
-    }
-
-    fn perform(&mut self, out: &mut TickOutput) {
-        for (port, to, bytes) in out.transmits() {
-            // A datagram the system does not take is lost like any other on its way.
-            self.socket(port).map(|socket| socket.send(bytes, to));
-        }
-        for event in out.events() {
-            self.events.push(*event);
-        }
-        out.clear();
-    }
-}
-
-/// What a thread works with, used again for every session.
-struct Desk {
-    now: Moment,
-    /// When the phase was to begin.
-    due: Moment,
-    /// The same on the wall clock, since 1970: stamps of the kernel are read by the difference.
-    wall: Duration,
-    datagram: [u8; RTP_PACKET_BYTES_MAX],
-    out: TickOutput,
-}
-
-impl Desk {
-    fn new() -> Self {
-        Self {
-            now: clock::now(),
-            due: Moment::START,
-            wall: Duration::ZERO,
-            datagram: [0; RTP_PACKET_BYTES_MAX],
-            out: TickOutput::new(),
-        }
-    }
-
-    fn read_clocks(&mut self) {
-        self.now = clock::now();
-        let wall = clock::wall_now().as_nanosecond();
-        self.wall = Duration::from_nanos(u64::try_from(wall).unwrap_or(0));
-    }
-
-    /// When a datagram arrived, as far as its stamp is credible: a step of the wall clock is not.
-    fn moment_of(&self, stamp: Option<Duration>) -> Moment {
-        let age = stamp.and_then(|stamp| self.wall.checked_sub(stamp));
-        self.now - age.filter(|age| *age <= ARRIVAL_AGE_MAX).unwrap_or(Duration::ZERO)
     }
 }
 
@@ -567,10 +448,14 @@ impl MediaThread {
         }
     }
 
+    /// Leaves out ticks of all sessions. As long as there is time, they hear what came meanwhile.
     fn skip(&mut self, ticks: u64) {
         self.worker.gauges.skipped(ticks);
-        for hosted in self.slots.iter_mut().flatten() {
-            hosted.session.skip(ticks);
+        let until = self.desk.now + LATE_HEARING_MAX;
+        for index in 0..self.slots.len() {
+            let Some(Some(hosted)) = self.slots.get(index) else { continue };
+            let (id, hears) = (hosted.place.id, clock::now() < until);
+            self.with(id, |hosted, desk| hosted.skip(ticks, hears, desk));
         }
     }
 
@@ -599,10 +484,16 @@ impl MediaThread {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audio::link::LinkEvent;
     use crate::audio::link::link;
     use crate::engine::media_events::media_events;
+    use crate::media::pace::TICK;
+    use crate::media::pace::Waits;
+    use crate::media::session::MediaSession;
     use crate::media::setup::MediaSetup;
     use crate::net::port_pool::PortPool;
+    use crate::rtp::packet::HEADER_BYTES;
+    use crate::types::moment::Moment;
     use std::net::IpAddr;
     use std::net::Ipv4Addr;
 
@@ -689,6 +580,45 @@ mod tests {
         assert_eq!((phases, ticks), (vec![2, 0, 3], vec![1, 1, 1]), "each had one tick");
         let counts: Vec<_> = (0..PHASES).map(|phase| thread.run_phase(phase)).collect();
         assert_eq!(counts, [1, 0, 1, 1]);
+    }
+
+    #[test]
+    fn what_arrived_while_the_thread_was_stopped_is_heard_by_the_agent() {
+        // As many as wait at once without a jitter buffer that leaves some out.
+        const PACKETS: u8 = 5;
+        let peer = std::net::UdpSocket::bind((ADDRESS, 0)).expect("a socket");
+        let worker = Arc::new(Worker::new(0));
+        let mut thread = MediaThread::new(Arc::clone(&worker));
+        let pool = PortPool::new(22_030..=22_031, 1);
+        let ports = pool.reserve(ADDRESS, None).expect("free");
+        let (end, mut agent) = link();
+        let (events_in, _events) = media_events();
+        let place = worker.take_place().expect("free");
+        let plan = MediaPlan::for_test(peer.local_addr().expect("bound"));
+        let session = MediaSession::new(clock::now(), MediaSetup::new(Some(plan), 1), end);
+        let to = (ADDRESS, ports.rtp_port);
+        thread.open(Box::new(Hosted::new(place, session, ports, events_in)));
+        for number in 0..PACKETS {
+            let mut packet = vec![0x80, 0, 0, number];
+            packet.extend((u32::from(number) * 160).to_be_bytes());
+            packet.extend([0, 0, 0, 7]);
+            assert_eq!(packet.len(), HEADER_BYTES);
+            packet.extend([number; 160]);
+            peer.send_to(&packet, to).expect("sent");
+        }
+        // The thread runs again when all of that is over.
+        let ticks = u64::from(PACKETS) + 4;
+        thread.desk.read_clocks();
+        let stopped = TICK * u32::try_from(ticks).expect("few");
+        thread.desk.now += stopped;
+        thread.desk.wall += stopped;
+        thread.skip(ticks);
+        let heard: Vec<_> = std::iter::from_fn(|| agent.next()).collect();
+        assert_eq!(heard.len() as u64, ticks, "its clock went on");
+        for number in 0..PACKETS {
+            let frame = LinkEvent::Audio([number; 160]);
+            assert!(heard.contains(&frame), "packet {number} was not heard");
+        }
     }
 
     #[test]

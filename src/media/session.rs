@@ -2,7 +2,6 @@
 
 use crate::audio::conceal::Concealer;
 use crate::audio::frame::Encoded;
-use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::SAMPLES_PER_MS;
 use crate::audio::frame::SILENCE;
 use crate::audio::frame::WIDE_SAMPLES;
@@ -56,6 +55,7 @@ mod ear;
 mod guests;
 mod hearing;
 mod judging;
+mod late;
 mod listening;
 mod outgoing;
 mod reports;
@@ -66,6 +66,7 @@ mod taped;
 pub use crate::media::session::guests::GUESTS_MAX;
 pub use crate::media::session::guests::GuestGains;
 pub use crate::media::session::guests::Guests;
+pub use crate::media::session::late::LATE_TICKS_HEARD_MAX;
 pub use crate::media::session::steered::Clip;
 
 use crate::media::session::steered::Steered;
@@ -320,22 +321,6 @@ impl MediaSession {
         self.playout.end().wake();
     }
 
-    /// Leaves out `ticks`: the media thread came too late for them. The agent still gets its frames.
-    pub fn skip(&mut self, ticks: u64) {
-        self.counters.ticks_skipped += ticks;
-        self.ticks += ticks;
-        self.playout.left_out();
-        self.forget_outgoing();
-        self.sender.skip(ticks.wrapping_mul(FRAME_SAMPLES as u64) as u32);
-        for _ in 0..ticks.min(SKIPPED_FRAMES_MAX) {
-            self.jitter.pass();
-            self.give(&SILENCE, None);
-        }
-        self.concealer.cut();
-        self.tape_skipped(ticks);
-        self.playout.end().wake();
-    }
-
     /// Says goodbye: to the peer by RTCP, to the agent by `Closed`.
     pub fn close(&mut self, now: Moment, out: &mut TickOutput) {
         self.playout.end().hang_up();
@@ -521,9 +506,6 @@ impl MediaSession {
     }
 }
 
-/// Frames of silence an agent gets at most for ticks that were left out; its ring holds no more.
-const SKIPPED_FRAMES_MAX: u64 = 32;
-
 /// What a packet is by its payload type.
 #[derive(Clone, Copy)]
 enum Kind {
@@ -570,6 +552,8 @@ mod guests_tests;
 mod hearing_tests;
 #[cfg(test)]
 mod judging_tests;
+#[cfg(test)]
+mod late_tests;
 #[cfg(test)]
 mod packed_tests;
 #[cfg(test)]

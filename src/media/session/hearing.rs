@@ -60,31 +60,50 @@ impl Given {
 impl MediaSession {
     /// Gives the agent the next 20 ms of the peer, and returns them.
     pub(super) fn hear(&mut self, now: Moment, out: &mut TickOutput) -> Encoded {
-        let mut ear = Ear::of(&mut self.playout, &mut self.bridged, &mut self.counters, out);
-        self.digits_in.expire(now, |event| ear.pressed(event));
-        let receives = self.plan.as_ref().is_some_and(|plan| plan.direction.receives());
-        let Heard { mut frame, original, linear } =
-            if receives { self.next_heard(now) } else { Heard::NOTHING };
-        self.hear_keys(&linear, out);
-        self.tape_heard(original.as_ref(), &frame);
-        let original = original.filter(|_| !self.steered.inward);
-        let key = self.digits_in.is_down() || self.key_ear.is_down();
+        let (frame, original) = self.heard_at(now, 0, out);
         if self.has_guests() {
             // Who is bridged hears the tone of a key with guests as without: it is told of none.
-            let heard = original.filter(|_| !key || self.bridged.is_some());
+            let heard = original.filter(|_| !self.key_is_down() || self.bridged.is_some());
             return self.hear_with_guests(heard, frame);
         }
         self.pass_on(original, &frame);
-        let mut wide = match original {
-            Some(Sound::Wide(wide)) => Some(wide),
-            Some(Sound::Law(..)) | None => None,
-        };
-        if self.steered.inward || key || self.bridged.is_some() {
+        self.give_heard(frame, original)
+    }
+
+    /// Takes the next 20 ms of the peer, whose tick was `ticks` after the present one: as µ-law, and as they came
+    /// unless the peer is muted or nothing was there.
+    pub(super) fn heard_at(
+        &mut self,
+        now: Moment,
+        ticks: u64,
+        out: &mut TickOutput,
+    ) -> (Encoded, Option<Sound>) {
+        let mut ear = Ear::of(&mut self.playout, &mut self.bridged, &mut self.counters, out);
+        self.digits_in.expire(now, |event| ear.pressed(event));
+        let receives = self.plan.as_ref().is_some_and(|plan| plan.direction.receives());
+        let Heard { frame, original, linear } =
+            if receives { self.next_heard(now) } else { Heard::NOTHING };
+        self.hear_keys(&linear, out);
+        self.tape_heard(original.as_ref(), &frame, ticks);
+        (frame, original.filter(|_| !self.steered.inward))
+    }
+
+    /// Gives the agent what was heard, as far as it is for it, and returns that.
+    pub(super) fn give_heard(&mut self, frame: Encoded, original: Option<Sound>) -> Encoded {
+        if self.steered.inward || self.key_is_down() || self.bridged.is_some() {
             // The tone of a key may leak into the audio beside its event.
-            (frame, wide) = (SILENCE, None);
+            self.give(&SILENCE, None);
+            return SILENCE;
         }
-        self.give(&frame, wide.as_ref());
+        match original {
+            Some(Sound::Wide(wide)) => self.give(&frame, Some(&wide)),
+            Some(Sound::Law(..)) | None => self.give(&frame, None),
+        }
         frame
+    }
+
+    fn key_is_down(&self) -> bool {
+        self.digits_in.is_down() || self.key_ear.is_down()
     }
 
     /// Gives whom the peer talks with the peer and the guests that speak to it; returns the peer alone.

@@ -5,6 +5,7 @@ use super::tests::Scene;
 use super::tests::Talker;
 use super::tests::plan;
 use super::*;
+use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::Pcm;
 use crate::audio::g711;
 use crate::audio::link::LinkEvent;
@@ -193,4 +194,26 @@ fn an_answer_is_timed_by_the_packet_that_it_begins_in() {
     let [turn] = turns[..] else { panic!("{turns:?}") };
     assert_eq!(turn.spoken_ms as usize, (first + 1) * 20, "{turn:?}");
     assert!(turn.stopped_ms < turn.first_byte_ms, "{turn:?}");
+}
+
+#[test]
+fn what_a_line_is_full_of_from_its_first_packet_on_interrupts_nobody() {
+    let mut scene = Scene::new(plan());
+    let (least, confirm) = (Duration::from_millis(80), Duration::from_millis(300));
+    let policy = BargeIn { mode: BargeInMode::Flush, least, confirm };
+    scene.session.listen_with(Some(Box::new(Listener::new(policy))));
+    let (mut talker, mut voice) = (Talker::new(PEER, 7), Voice::new());
+    // Not so loud that the line's noise could be its echo.
+    assert_eq!(scene.agent.push_audio(&[0x50; 40_000]), 40_000);
+    for tick in 0..200 {
+        // Before, there is nothing, which is no silence: any noise would stand out from that.
+        if tick >= 100 {
+            let bytes = talker.audio(&encoded(&voice.frame()));
+            scene.receive(&talker, &bytes);
+        }
+        scene.tick();
+    }
+    let interruptions =
+        scene.count(|event| matches!(event, MediaEvent::Talk(Talk::BargeIn { .. })));
+    assert_eq!(interruptions, 0);
 }

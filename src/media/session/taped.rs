@@ -33,20 +33,24 @@ impl MediaSession {
         }
     }
 
-    /// What the peer said in this tick. Beside a key it is silent: the key's tone may leak into it.
-    pub(super) fn tape_heard(&mut self, heard: Option<&Sound>, ulaw: &Encoded) {
+    /// What the peer said in this tick, or so many `ticks` after it. Beside a key it is silent: the key's tone may leak
+    /// into it.
+    pub(super) fn tape_heard(&mut self, heard: Option<&Sound>, ulaw: &Encoded, ticks: u64) {
         let Some(tape) = &mut self.tape else { return };
         if self.digits_in.is_down() || self.key_ear.is_down() || *ulaw == SILENCE {
             return;
         }
+        let after = ticks.saturating_mul(tape.rate().tick_samples()) as i64;
         match heard {
             Some(Sound::Law(law, frame)) => {
-                tape.sound(TapeSide::Heard, 0, TapeForm::Law(*law), frame);
+                tape.sound(TapeSide::Heard, after, TapeForm::Law(*law), frame);
             }
             Some(Sound::Wide(wide)) if tape.rate() == TapeRate::Wide => {
-                tape_wide(tape, TapeSide::Heard, wide);
+                tape_wide(tape, (TapeSide::Heard, after), wide);
             }
-            Some(Sound::Wide(_)) => tape.sound(TapeSide::Heard, 0, TapeForm::Law(Law::Mu), ulaw),
+            Some(Sound::Wide(_)) => {
+                tape.sound(TapeSide::Heard, after, TapeForm::Law(Law::Mu), ulaw);
+            }
             None => (),
         }
     }
@@ -72,7 +76,7 @@ impl MediaSession {
         let Some(tape) = tape else { return };
         match said {
             Sound::Wide(wide) if tape.rate() == TapeRate::Wide => {
-                tape_wide(tape, TapeSide::Sent, wide);
+                tape_wide(tape, (TapeSide::Sent, 0), wide);
             }
             Sound::Wide(_) => tape.sound(TapeSide::Sent, 0, TapeForm::Law(narrow.0), &narrow.1),
             Sound::Law(law, frame) => tape.sound(TapeSide::Sent, 0, TapeForm::Law(*law), frame),
@@ -92,10 +96,10 @@ impl MediaSession {
     }
 }
 
-fn tape_wide(tape: &mut TapeIn, side: TapeSide, wide: &WidePcm) {
+fn tape_wide(tape: &mut TapeIn, (side, after): (TapeSide, i64), wide: &WidePcm) {
     let mut bytes = [[0; 2]; WIDE_SAMPLES];
     for (pair, sample) in bytes.iter_mut().zip(wide) {
         *pair = sample.to_le_bytes();
     }
-    tape.sound(side, 0, TapeForm::Linear, bytes.as_flattened());
+    tape.sound(side, after, TapeForm::Linear, bytes.as_flattened());
 }

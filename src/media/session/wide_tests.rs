@@ -7,6 +7,7 @@ use super::tests::Talker;
 use super::tests::at;
 use super::*;
 use crate::audio::bridge::BridgeEnd;
+use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::WIDE_SAMPLES;
 use crate::audio::g711;
 use crate::audio::g722;

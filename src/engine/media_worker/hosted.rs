@@ -1,0 +1,169 @@
+//! A session with its sockets on a media thread: what arrives, its ticks, and the ticks that came too late.
+
+use crate::clock;
+use crate::engine::media_events::MediaEventsIn;
+use crate::engine::media_worker::Place;
+use crate::media::output::Port;
+use crate::media::output::TickOutput;
+use crate::media::pace::TICK;
+use crate::media::pace::Waits;
+use crate::media::session::LATE_TICKS_HEARD_MAX;
+use crate::media::session::MediaSession;
+use crate::media::session::Received;
+use crate::media::statistics::MediaStatistics;
+use crate::net::port_pool::RtpPorts;
+use crate::net::rtp_socket::RtpSocket;
+use crate::types::limit::RTP_PACKET_BYTES_MAX;
+use crate::types::limit::RTP_READS_PER_TICK_MAX;
+use crate::types::moment::Moment;
+use std::time::Duration;
+
+/// Reports come every few seconds and bear the kernel's time stamp: they can wait 100 ms.
+const TICKS_PER_RTCP_READ: u32 = 5;
+
+/// Longest time a datagram is believed to have waited for us.
+const ARRIVAL_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// A session with all that belongs to it on a thread.
+#[derive(Debug)]
+pub(crate) struct Hosted {
+    pub(super) session: MediaSession,
+    pub(super) ports: RtpPorts,
+    pub(super) events: MediaEventsIn,
+    pub(super) place: Place,
+    pub(super) phase: usize,
+    pub(super) waits: Waits,
+    pub(super) failed: bool,
+    pub(super) ticks: u32,
+    /// Ticks for which nobody has read its events.
+    pub(super) left_ticks: u32,
+}
+
+impl Hosted {
+    pub(crate) const fn new(
+        place: Place,
+        session: MediaSession,
+        ports: RtpPorts,
+        events: MediaEventsIn,
+    ) -> Self {
+        let waits = Waits::new();
+        let (phase, failed, ticks, left_ticks) = (0, false, 0, 0);
+        Self { session, ports, events, place, phase, waits, failed, ticks, left_ticks }
+    }
+
+    pub(crate) fn statistics(&self) -> MediaStatistics {
+        self.session.statistics()
+    }
+
+    /// Reads what arrived, then runs one tick.
+    pub(super) fn tick(&mut self, desk: &mut Desk) {
+        self.receive(Port::Rtp, desk);
+        if self.ticks.is_multiple_of(TICKS_PER_RTCP_READ) {
+            self.receive(Port::Rtcp, desk);
+        }
+        self.ticks = self.ticks.wrapping_add(1);
+        self.session.tick(desk.now, &mut desk.out);
+        self.perform(&mut desk.out);
+    }
+
+    /// Leaves out `ticks` that are over: nothing is sent for them. What had arrived by each is heard in its turn,
+    /// `hears`, or left out as well.
+    pub(super) fn skip(&mut self, ticks: u64, hears: bool, desk: &mut Desk) {
+        let mut newest = Moment::START;
+        for before in (1..=ticks.min(LATE_TICKS_HEARD_MAX)).rev() {
+            if !hears {
+                self.session.miss();
+                continue;
+            }
+            let due = desk.now - TICK * u32::try_from(before).unwrap_or(0);
+            self.receive_until(due, &mut newest, desk);
+            self.session.hear_late(due, ticks - before, &mut desk.out);
+            self.perform(&mut desk.out);
+        }
+        self.session.skip(ticks);
+    }
+
+    fn receive(&mut self, port: Port, desk: &mut Desk) {
+        for _ in 0..RTP_READS_PER_TICK_MAX {
+            let Some(at) = self.receive_one(port, desk) else { return };
+            if port == Port::Rtp {
+                self.waits.note(at, desk.due);
+            }
+        }
+    }
+
+    /// Reads what arrived up to `until`, and one packet more: only then is it known. `newest` is when the last one
+    /// came.
+    fn receive_until(&mut self, until: Moment, newest: &mut Moment, desk: &mut Desk) {
+        for _ in 0..RTP_READS_PER_TICK_MAX {
+            if *newest > until {
+                return;
+            }
+            let Some(at) = self.receive_one(Port::Rtp, desk) else { return };
+            *newest = at;
+        }
+    }
+
+    /// Takes the next datagram; when it arrived. `None`: there is none.
+    fn receive_one(&mut self, port: Port, desk: &mut Desk) -> Option<Moment> {
+        let arrival = self.socket(port)?.receive(&mut desk.datagram)?;
+        let bytes = desk.datagram.get(..arrival.length)?;
+        let at = desk.moment_of(arrival.stamp);
+        let datagram = Received { port, source: arrival.source, bytes };
+        self.session.receive(at, &datagram, &mut desk.out);
+        Some(at)
+    }
+
+    const fn socket(&self, port: Port) -> Option<&RtpSocket> {
+        match port {
+            Port::Rtp => Some(self.ports.rtp()),
+            Port::Rtcp => self.ports.rtcp(),
+        }
+    }
+
+    pub(super) fn perform(&mut self, out: &mut TickOutput) {
+        for (port, to, bytes) in out.transmits() {
+            // A datagram the system does not take is lost like any other on its way.
+            self.socket(port).map(|socket| socket.send(bytes, to));
+        }
+        for event in out.events() {
+            self.events.push(*event);
+        }
+        out.clear();
+    }
+}
+
+/// What a thread works with, used again for every session.
+pub(super) struct Desk {
+    pub(super) now: Moment,
+    /// When the phase was to begin.
+    pub(super) due: Moment,
+    /// The same on the wall clock, since 1970: stamps of the kernel are read by the difference.
+    pub(super) wall: Duration,
+    datagram: [u8; RTP_PACKET_BYTES_MAX],
+    pub(super) out: TickOutput,
+}
+
+impl Desk {
+    pub(super) fn new() -> Self {
+        Self {
+            now: clock::now(),
+            due: Moment::START,
+            wall: Duration::ZERO,
+            datagram: [0; RTP_PACKET_BYTES_MAX],
+            out: TickOutput::new(),
+        }
+    }
+
+    pub(super) fn read_clocks(&mut self) {
+        self.now = clock::now();
+        let wall = clock::wall_now().as_nanosecond();
+        self.wall = Duration::from_nanos(u64::try_from(wall).unwrap_or(0));
+    }
+
+    /// When a datagram arrived, as far as its stamp is credible: a step of the wall clock is not.
+    fn moment_of(&self, stamp: Option<Duration>) -> Moment {
+        let age = stamp.and_then(|stamp| self.wall.checked_sub(stamp));
+        self.now - age.filter(|age| *age <= ARRIVAL_AGE_MAX).unwrap_or(Duration::ZERO)
+    }
+}

@@ -1,0 +1,107 @@
+//! Media threads that come too late for some ticks.
+
+use super::late::LATE_TICKS_HEARD_MAX;
+use super::tests::Scene;
+use super::tests::Talker;
+use super::tests::plan;
+use crate::audio::link::LinkEvent;
+use crate::audio::tape::TapeItem;
+use crate::audio::tape::TapeRate;
+use crate::audio::tape::tape;
+use std::time::Duration;
+
+/// What the peer says in its packet of this number: no two within a minute are the same.
+fn words(packet: usize) -> [u8; 160] {
+    std::array::from_fn(|n| (1 + (packet * 31 + n * 7 + packet / 100) % 100) as u8)
+}
+
+/// A peer talks for so many ticks, while the thread stops in some of them for others.
+fn talk(scene: &mut Scene, ticks: usize, stops: &[(usize, usize)]) {
+    let mut talker = Talker::new(super::tests::PEER, 7);
+    let mut packet = 0;
+    let mut say = |scene: &mut Scene| {
+        let bytes = talker.audio(&words(packet));
+        packet += 1;
+        scene.receive(&talker, &bytes);
+    };
+    let mut at = 0;
+    while at < ticks {
+        if let Some((_, ticks)) = stops.iter().find(|(stop, _)| *stop == at) {
+            for left in 0..*ticks {
+                say(scene);
+                scene.now += Duration::from_millis(20);
+                scene.session.hear_late(scene.now, left as u64, &mut scene.out);
+                // The agent's task goes on, as all others do.
+                scene.perform();
+            }
+            scene.session.skip(*ticks as u64);
+            at += ticks;
+        }
+        say(scene);
+        scene.tick();
+        at += 1;
+    }
+}
+
+fn heard(scene: &Scene) -> Vec<[u8; 160]> {
+    let frame = |event: &LinkEvent| match event {
+        LinkEvent::Audio(frame) => Some(*frame),
+        _ => None,
+    };
+    scene.heard.iter().filter_map(frame).collect()
+}
+
+#[test]
+fn an_agent_hears_every_word_though_ticks_are_left_out() {
+    let mut scene = Scene::new(plan());
+    talk(&mut scene, 150, &[(20, 4), (50, 12), (90, LATE_TICKS_HEARD_MAX as usize)]);
+    let heard = heard(&scene);
+    assert_eq!(heard.len(), 150, "its clock is that of the call");
+    let first = heard.iter().position(|frame| *frame == words(0)).expect("the first word");
+    assert!(first <= 3, "{first}");
+    for (packet, frame) in heard[first..].iter().enumerate() {
+        assert_eq!(*frame, words(packet), "packet {packet}");
+    }
+    let statistics = scene.session.statistics();
+    assert_eq!((statistics.late_in, statistics.concealed, statistics.frames_dropped), (0, 0, 0));
+    assert_eq!(statistics.ticks_skipped, 48);
+    assert_eq!(statistics.packets_out, 150 - 48, "the peer gets no burst");
+}
+
+#[test]
+fn a_recording_has_what_was_said_in_ticks_left_out_where_it_belongs() {
+    let mut scene = Scene::new(plan());
+    let (into, mut out) = tape(TapeRate::Narrow);
+    scene.session.record(Box::new(into));
+    talk(&mut scene, 100, &[(50, 12)]);
+    let mut places = Vec::new();
+    let mut gaps = Vec::new();
+    while let Some(item) = out.next_item() {
+        match item {
+            TapeItem::Sound(sound) if sound.side == crate::audio::tape::TapeSide::Heard => {
+                places.push(sound.at);
+            }
+            TapeItem::Gap { from, until } => gaps.push((from, until)),
+            _ => (),
+        }
+    }
+    assert_eq!(gaps, [(50 * 160, 62 * 160)], "nothing was sent");
+    for pair in places.windows(2) {
+        assert_eq!(pair[1] - pair[0], 160, "{places:?}");
+    }
+    assert!(places.len() >= 96, "{}", places.len());
+}
+
+#[test]
+fn whom_the_peer_is_bridged_with_gets_no_burst() {
+    let mut scene = Scene::new(plan());
+    let (own, mut other) = crate::audio::bridge::BridgeEnd::pair();
+    scene.session.bridge(Box::new(own));
+    talk(&mut scene, 100, &[(50, 12)]);
+    let mut passed = 0;
+    while other.hear(|_| ()).is_some() {
+        passed += 1;
+    }
+    assert!(passed <= 8, "{passed}");
+    assert_eq!(heard(&scene).len(), 100, "the agent's clock goes on beside a bridge");
+}
