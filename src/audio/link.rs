@@ -7,8 +7,9 @@
 //! segments go back to the agent's end, which reuses or drops them.
 
 use crate::audio::frame::WidePcm;
+use crate::audio::link::frames::FramesIn;
+use crate::audio::link::frames::FramesOut;
 use crate::types::limit::AGENT_CHUNK_BYTES_MAX;
-use crate::types::limit::AGENT_FRAMES_MAX;
 use crate::types::limit::AGENT_ITEMS_MAX;
 use crate::types::limit::AGENT_MARKS_MAX;
 use crate::types::limit::AGENT_PLAYOUT_MS_MAX;
@@ -22,6 +23,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
+
+mod frames;
 
 /// Bytes of one frame of caller audio: 20 ms of µ-law at 8 kHz.
 pub const FRAME_BYTES: usize = 160;
@@ -50,29 +53,27 @@ const SPARE_BYTES_MAX: usize = 2_000;
 /// task.
 #[must_use]
 pub fn link() -> (MediaEnd, AgentEnd) {
-    linked(None)
+    linked(false)
 }
 
 /// A new link to an agent that hears 16 kHz where the caller's codec has them.
 #[must_use]
 pub fn wide_link() -> (MediaEnd, AgentEnd) {
-    linked(Some(RingBuffer::new(AGENT_FRAMES_MAX)))
+    linked(true)
 }
 
-fn linked(wide: Option<(Producer<WidePcm>, Consumer<WidePcm>)>) -> (MediaEnd, AgentEnd) {
-    let (wide_in, wide_out) = wide.unzip();
+fn linked(is_wide: bool) -> (MediaEnd, AgentEnd) {
     let (items_in, items_out) = RingBuffer::new(AGENT_ITEMS_MAX);
     // Every segment in flight fits, so giving one back never fails: the ring's own, the one being
     // played and the one being gathered.
     let (emptied_in, emptied_out) = RingBuffer::new(AGENT_ITEMS_MAX + 2);
-    let (frames_in, frames_out) = RingBuffer::new(AGENT_FRAMES_MAX);
+    let (frames_in, frames_out) = frames::ring(is_wide);
     let (notices_in, notices_out) = RingBuffer::new(NOTICES_MAX);
     let shared = Arc::new(Shared::default());
     let media = MediaEnd {
         segments: items_out,
         emptied: emptied_in,
         frames: frames_in,
-        wide_frames: wide_in,
         notices: notices_in,
         finishes_taken: 0,
         shared: Arc::clone(&shared),
@@ -81,7 +82,6 @@ fn linked(wide: Option<(Producer<WidePcm>, Consumer<WidePcm>)>) -> (MediaEnd, Ag
         segments: items_in,
         emptied: emptied_out,
         frames: frames_out,
-        wide_frames: wide_out,
         notices: notices_out,
         shared,
         gathering: None,
@@ -216,8 +216,7 @@ struct Shared {
 pub struct AgentEnd {
     segments: Producer<Box<Segment>>,
     emptied: Consumer<Box<Segment>>,
-    frames: Consumer<[u8; FRAME_BYTES]>,
-    wide_frames: Option<Consumer<WidePcm>>,
+    frames: FramesOut,
     notices: Consumer<Notice>,
     shared: Arc<Shared>,
     /// Not yet in the ring, because much is queued already or the ring is full.
@@ -323,11 +322,8 @@ impl AgentEnd {
         if let Ok(notice) = self.notices.pop() {
             return Some(self.event(notice));
         }
-        if let Ok(frame) = self.frames.pop() {
-            return Some(LinkEvent::Audio(frame));
-        }
-        if let Some(Ok(frame)) = self.wide_frames.as_mut().map(Consumer::pop) {
-            return Some(LinkEvent::WideAudio(Box::new(frame)));
+        if let Some(frame) = self.frames.next() {
+            return Some(frame);
         }
         self.take_back(None);
         if closed && !self.closed_seen {
@@ -463,8 +459,7 @@ impl Drop for AgentEnd {
 pub struct MediaEnd {
     segments: Consumer<Box<Segment>>,
     emptied: Producer<Box<Segment>>,
-    frames: Producer<[u8; FRAME_BYTES]>,
-    wide_frames: Option<Producer<WidePcm>>,
+    frames: FramesIn,
     notices: Producer<Notice>,
     /// Utterance ends ever taken from the ring.
     finishes_taken: u64,
@@ -473,20 +468,20 @@ pub struct MediaEnd {
 
 impl MediaEnd {
     /// Gives the agent 20 ms of caller audio, µ-law. False when the agent does not keep up and the
-    /// frame was dropped.
+    /// frame was dropped: it gets silence in its place.
     pub fn push_frame(&mut self, ulaw: &[u8; FRAME_BYTES]) -> bool {
-        self.frames.push(*ulaw).is_ok()
+        self.frames.push(ulaw)
     }
 
     /// Whether the agent hears 16 kHz.
     #[must_use]
     pub const fn takes_wide(&self) -> bool {
-        self.wide_frames.is_some()
+        self.frames.takes_wide()
     }
 
     /// The same at 16 kHz, of an agent that [takes it](Self::takes_wide).
     pub fn push_wide_frame(&mut self, wide: &WidePcm) -> bool {
-        self.wide_frames.as_mut().is_some_and(|frames| frames.push(*wide).is_ok())
+        self.frames.push_wide(wide)
     }
 
     /// Reports a key; false when it was dropped.
@@ -676,15 +671,6 @@ mod tests {
         assert_eq!(agent.next(), Some(LinkEvent::Audio([1; FRAME_BYTES])));
         assert_eq!(agent.next(), Some(LinkEvent::Closed));
         assert_eq!(agent.next(), None);
-    }
-
-    #[test]
-    fn an_agent_that_does_not_read_costs_frames_not_memory() {
-        let (mut media, mut agent) = link();
-        let taken = (0..1_000).filter(|_| media.push_frame(&[1; FRAME_BYTES])).count();
-        assert_eq!(taken, AGENT_FRAMES_MAX);
-        assert!(agent.next().is_some());
-        assert!(media.push_frame(&[2; FRAME_BYTES]));
     }
 
     #[test]
