@@ -30,6 +30,9 @@ use crate::web::Page;
 use crate::web::Web;
 use serde_json::Value;
 use serde_json::json;
+use std::path::Path;
+use std::path::PathBuf;
+use tandem::audio::g711;
 use tandem::store::api_keys::KeyRole;
 
 const TOKEN: &str = "12345";
@@ -271,6 +274,52 @@ async fn somebody_is_dialled_and_the_document_goes_on_when_they_are_gone() {
     let call = call_of(&node, &phone).await;
     let record = shown(&node, 1, &call, &key).await;
     assert_eq!((&record["cause"], &record["ended_by"]), (&json!("normal"), &json!("agent")));
+}
+
+/// The files of this ending in a folder and all below it.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let entries =
+        std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let found =
+        entries.flat_map(|path| if path.is_dir() { files(&path, ending) } else { vec![path] });
+    found.filter(|path| path.to_string_lossy().ends_with(ending)).collect()
+}
+
+#[tokio::test]
+async fn a_dialled_conversation_is_recorded_and_whoever_asked_for_it_is_told_where_it_is() {
+    let mut web = Web::start().await;
+    let (node, mut far, key) = node(json!({"kind": "twiml", "url": web.url("/voice")})).await;
+    web.put("/voice", Page::twiml(&format!(
+        "<Dial action='/dialled' record='record-from-answer-dual' recordingStatusCallback='/taped'>\
+         {CALLED}</Dial>"
+    )));
+    let mut phone = caller(&node).await;
+    let answered = phone.call("").await;
+    let invite = answer(&mut far).await;
+    hears((&phone, answered.audio_port()), &far, 17).await;
+    hears((&far, invite.audio_port()), &phone, 21).await;
+    web.put("/dialled", Page::twiml("<Hangup/>"));
+    far.hang_up().await;
+    let taped = web.asked("/taped").await;
+    assert_eq!(taped.value("RecordingStatus"), "completed", "{taped:?}");
+    let told = web.asked("/dialled").await;
+    assert_eq!(told.value("DialCallStatus"), "completed", "{told:?}");
+    let id = told.value("RecordingUrl").rsplit('/').next().unwrap();
+    assert_eq!(taped.value("RecordingUrl").rsplit('/').next(), Some(id), "{taped:?}");
+    assert!(told.value("RecordingDuration").parse::<u32>().unwrap() >= 1, "{told:?}");
+    hear_bye(&phone).await;
+    let call = call_of(&node, &phone).await;
+    shown(&node, 1, &call, &key).await;
+    let stored = format!("SELECT count(*) FROM recordings WHERE id = '{id}' AND status = 'ready'");
+    wait_for("it is stored", async || (node.count(&stored).await == 1).then_some(())).await;
+    // Each side has a channel of its own: what the one said is not in that of the other.
+    let [file] = &files(&node.home.data_dir(), ".wav")[..] else { panic!("one recording") };
+    let samples = hound::WavReader::open(file).unwrap().into_samples::<i16>();
+    let samples: Vec<i16> = samples.map(Result::unwrap).collect();
+    let has = |channel: usize, level: u8| {
+        samples.chunks_exact(2).any(|pair| pair[channel] == g711::ulaw_decode(level))
+    };
+    assert_eq!([has(0, 17), has(0, 21), has(1, 17), has(1, 21)], [true, false, false, true]);
 }
 
 #[tokio::test]

@@ -147,6 +147,8 @@ impl Answers {
         if let Some((id, length)) = &self.recording {
             put("RecordingSid", recording_sid(*id));
             put("RecordingUrl", format!("{recordings}{id}"));
+            // Nobody is told of one that is not whole.
+            put("RecordingStatus", "completed".to_owned());
             // Begun seconds count.
             put("RecordingDuration", length.as_millis().div_ceil(1_000).to_string());
         }
@@ -234,6 +236,7 @@ mod tests {
             ("FinishedOnKey", "#"),
             ("RecordingSid", "RE00000000000000000000000000000003"),
             ("RecordingDuration", "2"),
+            ("RecordingStatus", "completed"),
             ("DialCallStatus", "completed"),
             ("DialCallDuration", "9"),
         ] {
