@@ -42,6 +42,11 @@ impl Bot {
         format!("ws://{}/media", self.listener.local_addr().unwrap())
     }
 
+    /// For one that is not to speak the dialect.
+    pub(crate) fn into_listener(self) -> TcpListener {
+        self.listener
+    }
+
     /// Takes so many connections and drops them before a word is said.
     pub(crate) async fn turn_away(&self, count: usize) {
         for _ in 0..count {
@@ -218,6 +223,11 @@ impl Stream {
 
     pub(crate) async fn send(&mut self, text: String) {
         self.socket.send(Message::text(text)).await.unwrap();
+    }
+
+    /// Sends bytes where text is expected.
+    pub(crate) async fn send_binary(&mut self, bytes: Vec<u8>) {
+        self.socket.send(Message::Binary(bytes.into())).await.unwrap();
     }
 
     /// Sends what the other side may refuse to take.

@@ -10,7 +10,9 @@
 
 mod answer_webhooks;
 mod answerers;
+mod bad_agents;
 mod barge_in;
+mod between;
 mod bot;
 mod bot_calls;
 mod bot_faults;
@@ -46,6 +48,7 @@ mod judged;
 mod kamailio;
 mod kept_secrets;
 mod limits;
+mod line;
 mod loops;
 mod media_keys;
 mod media_places;

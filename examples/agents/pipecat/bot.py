@@ -55,6 +55,8 @@ from speech import EAR_RATE, RATE, Ear, Mouth  # noqa: E402
 
 # 40 ms, as much as Pipecat sends at once.
 CHUNK = RATE // 25
+# A call's audio never pauses: where some comes late, a machine is busy, and what follows still belongs to it.
+WITHOUT_GAPS = {"resampler_clear_after_secs": None}
 
 
 def tell(what, text):
@@ -157,9 +159,10 @@ class Serializer(TwilioFrameSerializer):
 def serializer(call):
     api, account = os.environ.get("TANDEM"), os.environ.get("TWILIO_ACCOUNT_SID")
     if not (api and account):
-        return Serializer(call["stream_id"], params=Serializer.InputParams(auto_hang_up=False))
+        return Serializer(call["stream_id"], params=Serializer.InputParams(auto_hang_up=False, **WITHOUT_GAPS))
     return Serializer(
         call["stream_id"],
+        params=Serializer.InputParams(**WITHOUT_GAPS),
         call_sid=call["call_id"],
         account_sid=account,
         auth_token=os.environ["TWILIO_AUTH_TOKEN"],
@@ -179,7 +182,8 @@ async def converse(socket, ear, mouth):
     )
     pipeline = Pipeline([
         transport.input(),
-        VADProcessor(vad_analyzer=voice),
+        # Nor did anybody stop speaking then.
+        VADProcessor(vad_analyzer=voice, audio_idle_timeout=0),
         UserTurnProcessor(user_turn_strategies=turns),
         SphinxSTT(ear),
         Desk(),
