@@ -783,6 +783,19 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_a_clear_waits_no_longer_because_of_a_gap_before() {
+        let mut line = Line::new();
+        line.push_ms(60);
+        assert_eq!((0..5).map(|_| line.tick()).sum::<usize>(), 480);
+        line.push_ms(20);
+        assert_eq!(line.tick(), 0, "after a gap more is waited for");
+        line.agent.clear();
+        line.tick();
+        line.push_ms(60);
+        assert_eq!(line.tick(), 160);
+    }
+
+    #[test]
     fn marks_and_audio_after_a_clear_belong_to_a_new_utterance() {
         let mut line = Line::new();
         line.push_ms(200);

@@ -271,3 +271,22 @@ fn config() -> WebSocketConfig {
         .max_message_size(Some(AGENT_MESSAGE_BYTES_MAX))
         .max_frame_size(Some(AGENT_MESSAGE_BYTES_MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_connection_without_pings_that_hears_nothing_is_given_up_by_the_system() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let stream = connect_tcp(&address, &TrustRoots::native()).await.expect("it listens");
+        let socket = socket2::SockRef::from(&stream);
+        assert!(socket.keepalive().expect("known"), "an agent that is gone while nothing is said");
+        assert_eq!(socket.tcp_keepalive_time().expect("known"), SILENCE_MAX);
+        let unanswered = socket.tcp_user_timeout().expect("known");
+        assert_eq!(unanswered, Some(SILENCE_MAX), "and while something is");
+        assert!(stream.nodelay().expect("known"), "what is said leaves at once");
+    }
+}

@@ -2,7 +2,9 @@
 
 use crate::agent_support::Call;
 use crate::agent_support::Server;
+use crate::agent_support::in_time;
 use crate::agent_support::profile;
+use crate::python;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tandem::agent::builtin::announce::Announcement;
@@ -128,6 +130,28 @@ async fn the_dialect_goes_message_by_message() {
         })
     );
     assert_eq!(agent.close_code().await, Some(1000));
+}
+
+#[tokio::test]
+async fn the_twilio_package_takes_the_signature_of_a_stream_for_one() {
+    let server = Server::bind().await;
+    let url = server.url("/ws?tenant=7");
+    let mut call = Call::start(&url);
+    let agent = server.accept().await;
+    assert_eq!(call.event().await, AgentEvent::Ready);
+    let signature = agent.header("x-twilio-signature").expect("a signature");
+    let other = url.replace("tenant=7", "tenant=8");
+    for (token, url, is_valid) in
+        [("token", &url, true), ("token", &other, false), ("another", &url, false)]
+    {
+        let mut oracle = python::program("python");
+        oracle.arg(python::script("twilio_signature.py")).args([token, url, signature]);
+        let said = in_time("the package", oracle.output()).await.unwrap();
+        let answer = String::from_utf8_lossy(&said.stdout);
+        let expected = if is_valid { "True" } else { "False" };
+        assert_eq!(answer.trim(), expected, "{url}: {}", String::from_utf8_lossy(&said.stderr));
+    }
+    call.end().await;
 }
 
 #[tokio::test]

@@ -458,11 +458,11 @@ impl FakeMedia {
         self.end.queued_units()
     }
 
-    /// The caller talks for so many frames, as fast as the agent's task listens.
+    /// The caller talks for so many frames, as fast as the agent's task listens. What finds no room is silence to it.
     pub async fn talk(&mut self, frames: u64) {
         in_time("ear", async {
             for _ in 0..frames {
-                while !self.end.push_frame(&[0x55; FRAME_BYTES]) {
+                if !self.end.push_frame(&[0x55; FRAME_BYTES]) {
                     self.end.wake();
                     yield_now().await;
                 }

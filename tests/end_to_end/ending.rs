@@ -17,6 +17,8 @@ use tandem::caller::EndedBy;
 use tandem::clock;
 
 const NUMBER: &str = "+15550160";
+/// Calls that a node has when it is to end.
+const RUNNING: usize = 10;
 /// A node that ends at once does not wait for its calls, only for their records.
 const AT_ONCE: Duration = Duration::from_secs(15);
 
@@ -37,11 +39,14 @@ async fn drains(node: &Node) {
 }
 
 #[tokio::test]
-async fn a_node_that_drains_takes_no_call_and_lets_the_running_one_finish() {
+async fn a_node_that_drains_takes_no_call_and_lets_the_running_ones_finish() {
     let mut node = node().await;
     let sip = node.sip();
     assert_eq!(node.get("/readyz").await.status, 200);
-    let mut talk = Talk::answered(talk::plan(sip, NUMBER)).await;
+    let mut talks = Vec::new();
+    for _ in 0..RUNNING {
+        talks.push(Talk::answered(talk::plan(sip, NUMBER)).await);
+    }
     node.signal("TERM");
     drains(&node).await;
     assert_eq!(node.get("/readyz").await.json()["draining"], true);
@@ -49,17 +54,23 @@ async fn a_node_that_drains_takes_no_call_and_lets_the_running_one_finish() {
     let peer = Peer::at("127.0.0.1", sip).await;
     assert_eq!(peer.invite(NUMBER).await.refusal(), (503, "draining", true));
     assert_eq!(peer.options().await.status(), 503);
-    // 2 s of the call go on.
-    talk.hear(100).await;
-    let summary = talk.hang_up().await;
-    assert_eq!((summary.problem, summary.ended_by), (None, Some(EndedBy::Us)));
+    // 2 s of the calls go on.
+    let mut call_ids = Vec::new();
+    for mut talk in talks {
+        talk.hear(100).await;
+        let summary = talk.hang_up().await;
+        assert_eq!((summary.problem, summary.ended_by), (None, Some(EndedBy::Us)));
+        call_ids.push(summary.call_id);
+    }
     assert_eq!(node.ended().await.code(), Some(0));
 
     let ports_are_free = UdpSocket::bind(sip).is_ok() && TcpListener::bind(sip).is_ok();
     assert!(ports_are_free, "{sip} is still taken");
     let cluster = node.home.cluster();
-    let record = node::record(&cluster.database(), &summary.call_id).await;
-    assert_eq!((record.cause.as_str(), record.ended_by.as_str()), ("normal", "caller"));
+    for call_id in &call_ids {
+        let record = node::record(&cluster.database(), call_id).await;
+        assert_eq!((record.cause.as_str(), record.ended_by.as_str()), ("normal", "caller"));
+    }
     cluster.stop().unwrap();
 }
 

@@ -317,7 +317,10 @@ async fn a_dialled_conversation_is_recorded_and_whoever_asked_for_it_is_told_whe
     let samples = hound::WavReader::open(file).unwrap().into_samples::<i16>();
     let samples: Vec<i16> = samples.map(Result::unwrap).collect();
     let has = |channel: usize, level: u8| {
-        samples.chunks_exact(2).any(|pair| pair[channel] == g711::ulaw_decode(level))
+        let channel: Vec<i16> = samples.chunks_exact(2).map(|pair| pair[channel]).collect();
+        // What falls away passes by many a level.
+        let mut runs = channel.chunk_by(|one, other| one == other);
+        runs.any(|run| run.len() >= 160 && run[0] == g711::ulaw_decode(level))
     };
     assert_eq!([has(0, 17), has(0, 21), has(1, 17), has(1, 21)], [true, false, false, true]);
 }

@@ -80,5 +80,28 @@ def rejecting():
     return response
 
 
-for make in (talking, gathering, streaming, dialling, dialling_one, recording, rejecting):
+def rejecting_plainly():
+    response = VoiceResponse()
+    response.reject()
+    return response
+
+
+def queueing():
+    response = VoiceResponse()
+    response.say("Please hold.")
+    response.enqueue("support")
+    return response
+
+
+for make in (
+    talking,
+    gathering,
+    streaming,
+    dialling,
+    dialling_one,
+    recording,
+    rejecting,
+    rejecting_plainly,
+    queueing,
+):
     print(json.dumps(str(make())))

@@ -248,6 +248,18 @@ mod tests {
     }
 
     #[test]
+    fn another_connection_begins_with_a_packet_of_its_own() {
+        let mut socket = socket(8_000);
+        let mut acts = Vec::new();
+        // Broken off within a packet.
+        socket.binary(&packet(AUDIO_8, &[1; 320])[..100], &mut acts).unwrap();
+        socket.open(None, &mut acts);
+        acts.clear();
+        socket.binary(&packet(HANGUP, &[]), &mut acts).unwrap();
+        assert_eq!(acts, [Act::Ask(Wish::HangUp, When::Played)]);
+    }
+
+    #[test]
     fn the_call_is_named_first_and_its_audio_follows() {
         let mut socket = socket(8_000);
         let mut acts = Vec::new();

@@ -338,6 +338,22 @@ mod tests {
     }
 
     #[test]
+    fn another_connection_is_told_to_stop_anew_and_a_flush_ends_the_wait_for_an_empty_queue() {
+        let names = |acts: &[Act]| -> Vec<Value> {
+            text(acts).into_iter().map(|event| event["event"].clone()).collect()
+        };
+        let mut channel = channel(AgentAudio::Ulaw, ControlForm::Json);
+        let much = XOFF_FRAMES * FRAME_MS;
+        assert_eq!(names(&tell(&mut channel, News::Level(much))), ["MEDIA_XOFF"]);
+        let mut acts = Vec::new();
+        channel.open(None, &mut acts);
+        assert_eq!(names(&tell(&mut channel, News::Level(much))), ["MEDIA_XOFF"]);
+        command(&mut channel, r#"{"command":"REPORT_QUEUE_DRAINED"}"#);
+        command(&mut channel, r#"{"command":"FLUSH_MEDIA"}"#);
+        assert_eq!(names(&tell(&mut channel, News::Level(0))), ["MEDIA_XON"]);
+    }
+
+    #[test]
     fn marks_and_buffers_are_told_when_played_and_never_after_a_flush() {
         let mut channel = channel(AgentAudio::Ulaw, ControlForm::Json);
         let mark = command(&mut channel, r#"{"command":"MARK_MEDIA","correlation_id":"x"}"#);

@@ -154,6 +154,20 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_cut_of_a_queue_that_is_no_more() {
+        let mut items = Items::default();
+        items.queue("a", 0, 1_600);
+        items.clear();
+        items.queue("b", 0, 1_600);
+        items.forget();
+        assert!(!items.is_speaking());
+        assert_eq!(items.cleared(0), []);
+        items.queue("c", 0, 1_600);
+        items.clear();
+        assert_eq!(items.cleared(800), [cut("c", 100)], "what follows counts from its own begin");
+    }
+
+    #[test]
     fn a_thousand_items_are_bounded() {
         let mut items = Items::default();
         for n in 0..1_000 {

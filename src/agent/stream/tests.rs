@@ -477,6 +477,17 @@ fn a_transfer_wanted_before_the_agent_left_is_made() {
 }
 
 #[test]
+fn a_transfer_wanted_by_an_agent_that_left_is_made_though_its_words_go_nowhere() {
+    let mut lab = Lab::of_words_open();
+    lab.text("to sales");
+    lab.put(Input::PeerClosed(PeerClose::Frame(None)));
+    lab.take();
+    lab.put(Input::Relinked);
+    let transfer = Output::TransferRequested("sales".to_owned());
+    assert_eq!(lab.take(), [transfer, Output::HangupRequested]);
+}
+
+#[test]
 fn an_agent_that_stopped_reading_before_it_was_there_is_not_written_to() {
     let mut lab = Lab::of_words();
     lab.put(Input::SendBlocked);

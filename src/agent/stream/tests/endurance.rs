@@ -95,6 +95,23 @@ fn an_agent_that_is_back_learns_what_was_said_and_what_the_caller_did_meanwhile(
 }
 
 #[test]
+fn what_waited_for_a_connection_that_broke_is_kept_where_it_is_of_the_caller() {
+    let mut lab = Lab::enduring();
+    lab.mark("lost");
+    lab.put(Input::SendBlocked);
+    lab.put(Input::MarkPlayed(1));
+    lab.put(Input::Digit('7'));
+    lab.stream.held = true;
+    lab.take();
+    let expected = [Output::Hold(false), BROKEN, Output::Finish, Output::Reconnect];
+    assert_eq!(lab.break_off(), expected, "what it said before is played, whatever it held back");
+    lab.put(Input::Connected);
+    let sent = lab.sent();
+    let events: Vec<_> = sent.iter().map(|message| message["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["connected", "start", "dtmf"], "the mark was another connection's");
+}
+
+#[test]
 fn what_the_caller_says_meanwhile_is_bounded() {
     let mut lab = Lab::enduring();
     lab.break_off();
