@@ -1,5 +1,6 @@
 //! `Database`: the pools, one for each role.
 
+use crate::store::silent_peer;
 use crate::types::id::TenantId;
 use sqlx::Connection;
 use sqlx::PgPool;
@@ -158,17 +159,30 @@ const TAKE_NODE_ROLE: &str = "SET LOCAL ROLE tandem_node";
 
 pub(crate) const SET_TENANT: &str = "SELECT set_config('tandem.tenant_id', $1, true)";
 
+/// Sees to it that a new connection is cut when its host vanishes. One that is not is as good as others else.
+async fn bound_silence(port: Option<u16>) -> sqlx::Result<()> {
+    let Some(port) = port else { return Ok(()) };
+    let bounded = tokio::task::spawn_blocking(move || silent_peer::bound(port)).await;
+    if let Ok(Err(error)) = bounded {
+        tracing::debug!(%error, "connections to the database have no bound on silence");
+    }
+    Ok(())
+}
+
 fn pool(
     options: &PgConnectOptions,
     role: &'static str,
     connections_max: u32,
     limits: [(&'static str, &'static str); 3],
 ) -> PgPool {
+    // Over a unix socket there is no host that could vanish.
+    let port = options.get_socket().is_none().then(|| options.get_port());
     let login = options.clone().application_name(role).options([("role", role)]).options(limits);
     PgPoolOptions::new()
         .max_connections(connections_max)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(Duration::from_secs(600))
+        .after_connect(move |_, _| Box::pin(bound_silence(port)))
         .after_release(|connection, _| {
             Box::pin(async move { within(RELEASE_TIMEOUT, connection.ping()).await.map(|()| true) })
         })

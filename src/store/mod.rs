@@ -53,5 +53,6 @@ pub mod webhooks;
 mod inbox;
 mod json_text;
 mod segment;
+mod silent_peer;
 mod syncer;
 mod wire;

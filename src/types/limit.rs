@@ -291,6 +291,19 @@ pub const API_ANSWER_S_MAX: u64 = 10;
 /// The same for requests that do much: imports, replays, the export and erasure of a number's data. Over it: 503.
 pub const API_LONG_ANSWER_S_MAX: u64 = 300;
 
+/// Longest time in which the host of a database, reached by TCP, may give no sign of life while something is expected of
+/// it, in seconds. Over it: the connection is cut, and made anew by whoever needs one.
+pub const DATABASE_SILENCE_S_MAX: u64 = 15;
+
+/// Exports of numbers' data under way at once: each keeps a connection to the database. Over it: 503.
+pub const EXPORTS_MAX: usize = 2;
+
+/// Longest time in which the client of an export takes no row, in seconds. Over it: the export breaks off, counted.
+pub const EXPORT_STALL_S_MAX: u64 = 10;
+
+/// Commands to calls of other nodes that this one waits for at once. Over it: 503.
+pub const COMMANDS_ASKED_MAX: usize = 32;
+
 /// Commands of other nodes to calls of this one, under way at once. Over it: they are told that no node has the call.
 pub const CALL_COMMANDS_MAX: usize = 32;
 
@@ -298,7 +311,8 @@ pub const CALL_COMMANDS_MAX: usize = 32;
 /// the database by then.
 pub const PLACED_CALLS_MAX: usize = 100_000;
 
-/// Entries of the audit log that wait in memory while the database is away. Over it: lost, counted.
+/// Entries of the audit log that wait in memory while the database is away. Over it: commands to calls, but to hang up,
+/// get 503; what was under way is lost, counted.
 pub const AUDIT_WAITING_MAX: usize = 10_000;
 
 /// Bytes of the head of an HTTP request, after which nothing more is read. Over it: 431.
