@@ -76,7 +76,7 @@ pub(super) async fn transfer(
     let (tenant, control) = open(&context, &caller)?;
     let call = CallId::from_uuid(caller.item()?);
     let wish = sent.wish::<TransferWish>(id)?;
-    let to = number_of(&control, (tenant, call), wish.to.as_deref()).await;
+    let to = number_of(&context, &caller, wish.to.as_deref()).await?;
     let order = wish.read(to).map_err(|fault| error::fault(fault, id))?;
     let asked = steered::named_transfer(&order);
     match control.transfer(tenant, call, order).await {
@@ -110,13 +110,24 @@ pub(super) fn unheard(why: Unheard, id: &RequestId) -> ApiError {
     }
 }
 
-/// What the text of a request is read as: a number of the country of its call.
+/// What the text of a request is read as: a number of the country of its call; `None`: none is given, or it is none.
+///
+/// # Errors
+///
+/// Where the text is no international number, and the call, whose country could tell, does not run.
 pub(super) async fn number_of(
-    control: &CallControl,
-    (tenant, call): (TenantId, CallId),
+    context: &Context,
+    caller: &Caller,
     text: Option<&str>,
-) -> Option<E164> {
-    control.read_number(tenant, call, text?).await
+) -> Result<Option<E164>, ApiError> {
+    let Some(text) = text else { return Ok(None) };
+    let (tenant, control) = open(context, caller)?;
+    let call = CallId::from_uuid(caller.item()?);
+    let number = control.read_number(tenant, call, text).await;
+    if number.is_none() && !control.is_running(tenant, call) {
+        return Err(steer::refused(context, caller, Unheard::NoSuchCall).await);
+    }
+    Ok(number)
 }
 
 /// Whom a request names, by a number or by an address; `number` is what `to` was read as.

@@ -67,7 +67,7 @@ pub(super) async fn begin(
     let wish = sent.wish::<SuperviseWish>(id)?;
     let (tenant, control) = control::open(&context, &caller)?;
     let call = CallId::from_uuid(caller.item()?);
-    let number = control::number_of(&control, (tenant, call), wish.to.as_deref()).await;
+    let number = control::number_of(&context, &caller, wish.to.as_deref()).await?;
     let target = control::target((wish.to, number), wish.uri).and_then(|target| {
         target.ok_or_else(|| Fault::invalid("to", "who is called is given by `to` or `uri`"))
     });

@@ -22,6 +22,7 @@ use tandem::store::api_keys;
 use tandem::store::api_keys::KeyRole;
 use tandem::store::api_keys::KeyScope;
 
+const NOBODYS_CALL: &str = "01900000-0000-7000-8000-000000000001";
 const STATES: [&str; 5] = ["initiated", "ringing", "answered", "ended", "failed"];
 
 async fn command(node: &Node, key: &str, (call, name): (&str, &str), wish: Value) -> (u16, Value) {
@@ -78,6 +79,16 @@ async fn each_command_is_answered_with_how_the_call_stands_and_noted_with_who_ga
     assert_eq!((&record["status"], &record["ended_by"]), (&json!("ended"), &json!("operator")));
     let (status, body) = command(&node, &operator, (&call, "hangup"), json!({})).await;
     assert_eq!((status, body["code"].as_str()), (409, Some("call_over")), "{body}");
+    // Also where nobody can say any more what the text of a number means; and no other call is there at all.
+    for (name, to) in
+        [("transfer", "(555) 200-0143"), ("supervise", "(555) 200-0143"), ("transfer", "+15550143")]
+    {
+        let (status, body) = command(&node, &operator, (&call, name), json!({"to": to})).await;
+        assert_eq!((status, body["code"].as_str()), (409, Some("call_over")), "{name}: {body}");
+        let nobodys = (NOBODYS_CALL, name);
+        let (status, body) = command(&node, &operator, nobodys, json!({"to": to})).await;
+        assert_eq!((status, body["code"].as_str()), (404, Some("not_found")), "{name}: {body}");
+    }
     // What was refused is no change.
     let noted = entries(&node, &admin, &call, 4).await;
     let actions: Vec<_> = noted.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
