@@ -2,6 +2,7 @@
 
 use crate::api::Context;
 use crate::api::RequestId;
+use crate::api::elsewhere;
 use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
@@ -181,7 +182,8 @@ impl Gate {
         if needed == CallRight::Steer && token.right != CallRight::Steer {
             return Err(ErrorKind::ReadOnly("a token that may steer is needed").of(id));
         }
-        if !calls.is_running(token.tenant, token.call) {
+        let key = (token.tenant, token.call);
+        if !calls.is_running(key.0, key.1) && !elsewhere::may_run(&self.context, id, key).await? {
             return Err(ErrorKind::NoKey.of(id));
         }
         let holder = token.holder();

@@ -4,20 +4,24 @@ use crate::api::Context;
 use crate::api::RequestId;
 use crate::api::auth::CALL_PATH;
 use crate::api::auth::Caller;
+use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
 use crate::api::route;
 use crate::api::route::Route;
+use crate::api::twilio;
 use crate::clock;
 use crate::store::call_commands;
 use crate::store::call_commands::CallCommand;
 use crate::store::call_commands::CommandAnswer;
 use crate::store::call_commands::Progress;
+use crate::store::call_commands::TakenCommand;
 use crate::store::database::within;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use crate::types::limit::CALL_COMMANDS_MAX;
 use crate::types::limit::HTTP_BODY_BYTES_MAX;
+use crate::types::secret::Secret;
 use axum::Router;
 use axum::body;
 use axum::body::Body;
@@ -27,6 +31,7 @@ use axum::extract::Request;
 use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::StatusCode;
+use axum::http::Uri;
 use axum::http::header;
 use axum::http::request::Parts;
 use axum::middleware::Next;
@@ -72,7 +77,8 @@ const COMMANDS: [&str; 17] = [
 /// Whether a route tells a running call what to do: then it is done where the call runs.
 pub(super) fn is_command(route: &Route) -> bool {
     let below = route.path.strip_prefix(CALL_PATH);
-    route.method == "POST" && below.is_some_and(|below| COMMANDS.contains(&below))
+    let is_one = |below| COMMANDS.contains(&below);
+    route.method == "POST" && (below.is_some_and(is_one) || route.path == twilio::CALL_PATH)
 }
 
 /// The routes of commands without their gates: for what a node was asked whose gate let it pass.
@@ -90,11 +96,39 @@ pub(super) async fn pass(
     request: Request,
     next: Next,
 ) -> Response {
+    let uri = request.uri().clone();
+    if let Err(error) = check_audit(&context, &caller, &uri) {
+        return error::in_form_of(&uri, error);
+    }
     match try_elsewhere(&context, &caller, request).await {
         Ok(Passed::Answered(answer)) => answer,
         Ok(Passed::Here(request)) => next.run(request).await,
-        Err(error) => error.into_response(),
+        Err(error) => error::in_form_of(&uri, error),
     }
+}
+
+/// What cannot be noted is not done; but who can end a call can always.
+fn check_audit(context: &Context, caller: &Caller, uri: &Uri) -> Result<(), ApiError> {
+    if context.audit.has_room() || uri.path().ends_with("/hangup") || twilio::is_of(uri) {
+        return Ok(());
+    }
+    let full = "as much waits for the audit log as may: the database has been away for long; calls can be hung up";
+    Err(ErrorKind::NodeBusy(full).of(&caller.request_id))
+}
+
+/// Whether a call that does not run here may run at another node, as far as the database knows.
+///
+/// # Errors
+///
+/// When the database does not say.
+pub(super) async fn may_run(
+    context: &Context,
+    id: &RequestId,
+    key: (TenantId, CallId),
+) -> Result<bool, ApiError> {
+    let (database, node) = (&context.database, context.placing.node());
+    let may = within(WORD_MAX, call_commands::may_run_elsewhere(database, node, key)).await;
+    may.map_err(|error| error::database(&error, id))
 }
 
 enum Passed {
@@ -112,21 +146,23 @@ async fn try_elsewhere(
         return Ok(Passed::Here(request));
     };
     let key = (tenant, CallId::from_uuid(item));
-    let (database, node) = (&context.database, context.placing.node());
     if calls.is_running(key.0, key.1) {
         return Ok(Passed::Here(request));
     }
     // The handler says so where the database is away.
-    let may = within(WORD_MAX, call_commands::may_run_elsewhere(database, node, key)).await;
-    if !may.unwrap_or_default() {
+    if !may_run(context, &caller.request_id, key).await.unwrap_or_default() {
         return Ok(Passed::Here(request));
     }
+    let busy = "as many commands wait for other nodes as may at once; try again shortly";
+    let turn = context.turns.ask().ok_or(ErrorKind::NodeBusy(busy).of(&caller.request_id))?;
     let (parts, body) = request.into_parts();
     let Ok(bytes) = body::to_bytes(body, HTTP_BODY_BYTES_MAX).await else {
         return Err(ErrorKind::TooLarge.of(&caller.request_id));
     };
     let command = command(caller, key, (&parts, &bytes));
-    match ask(context, &command).await {
+    let asked = ask(context, &command).await;
+    drop(turn);
+    match asked {
         Ok(Some(answer)) => Ok(Passed::Answered(shown(answer))),
         // A node that is busy with much else may have it: no application is to take this for its end.
         Ok(None) => Err(ErrorKind::CallAway.of(&caller.request_id)),
@@ -142,13 +178,17 @@ fn command(
     (tenant, call): (TenantId, CallId),
     (parts, body): (&Parts, &Bytes),
 ) -> CallCommand {
-    let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let said = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let kind = said(header::CONTENT_TYPE);
+    // What a web server that the request names is to know us by.
+    let credentials = said(header::AUTHORIZATION).filter(|_| twilio::is_of(&parts.uri));
     CallCommand {
         tenant,
         call,
         path: parts.uri.path().to_owned(),
         kind: kind.map(str::to_owned),
         body: body.to_vec(),
+        credentials: credentials.map(|text| Secret::new(text.to_owned())),
         holder: caller.holder.clone(),
         request_id: caller.request_id.0.clone(),
     }
@@ -156,13 +196,13 @@ fn command(
 
 /// The answer of the node that has the call; `None`: none has it.
 async fn ask(context: &Context, command: &CallCommand) -> sqlx::Result<Option<CommandAnswer>> {
-    let database = &context.database;
+    let (database, sealer) = (&context.database, context.composer.borrow().sealer.clone());
     let asked = clock::now();
-    let id = within(WORD_MAX, call_commands::ask(database, command)).await?;
+    let id = within(WORD_MAX, call_commands::ask(database, &sealer, command)).await?;
     let mut pause = FIRST;
     loop {
         let waited = clock::now().since(asked);
-        match within(WORD_MAX, call_commands::progress(database, id)).await? {
+        match within(WORD_MAX, call_commands::progress(database, &sealer, id)).await? {
             Progress::Answered(answer) => {
                 drop(within(WORD_MAX, call_commands::forget(database, id)).await);
                 return Ok(Some(answer));
@@ -215,20 +255,36 @@ pub async fn carry_out(context: Context, mut told: mpsc::Receiver<(TenantId, Cal
 
 async fn carry_out_of(context: &Context, router: &Router, key: (TenantId, CallId)) {
     let (database, node) = (&context.database, context.placing.node());
-    let taken = match within(WORD_MAX, call_commands::take(database, node, key)).await {
+    let sealer = context.composer.borrow().sealer.clone();
+    let taken = match within(WORD_MAX, call_commands::take(database, &sealer, node, key)).await {
         Ok(taken) => taken,
         Err(error) => {
             tracing::debug!(%error, "what another node was asked is not taken");
             return;
         }
     };
-    for (id, command) in taken {
-        let answer = answer(router.clone(), command).await;
-        let told = within(WORD_MAX, call_commands::answer(database, id, &answer)).await;
+    for TakenCommand { id, is_sealed, request_id, command } in taken {
+        // Who could not open it could not seal an answer that is opened.
+        let is_sealed = is_sealed && command.is_some();
+        let answer = match command {
+            Some(command) => answer(router.clone(), command).await,
+            None => unopened(request_id).await,
+        };
+        let answering = call_commands::answer(database, &sealer, (id, is_sealed), &answer);
+        let told = within(WORD_MAX, answering).await;
         if let Err(error) = told {
             tracing::warn!(%error, "what was done for another node is not told to it");
         }
     }
+}
+
+/// The command was sealed by a key that this node has not: it is not done.
+async fn unopened(request_id: String) -> CommandAnswer {
+    tracing::error!(
+        request_id,
+        "another node sealed a command with a key that this one has not (secrets.key_ref)"
+    );
+    carried(ErrorKind::CallAway.of(&RequestId(request_id)).into_response()).await
 }
 
 /// What the handler of a command answers. Who asked was judged by the gate of the node that was asked.
@@ -244,17 +300,27 @@ async fn answer(router: Router, command: CallCommand) -> CommandAnswer {
     if let Some(kind) = command.kind {
         request = request.header(header::CONTENT_TYPE, kind);
     }
-    let failed = CommandAnswer { status: 500, body: b"{}".to_vec() };
-    let Ok(request) = request.body(Body::from(command.body)) else { return failed };
-    let response = match TowerToHyperService::new(router).call(request).await {
-        Ok(response) => response,
+    if let Some(credentials) = command.credentials {
+        request = request.header(header::AUTHORIZATION, credentials.expose());
+    }
+    let Ok(request) = request.body(Body::from(command.body)) else { return failed() };
+    match TowerToHyperService::new(router).call(request).await {
+        Ok(response) => carried(response).await,
         Err(never) => match never {},
-    };
+    }
+}
+
+/// An answer as it goes to the node that asked.
+async fn carried(response: Response) -> CommandAnswer {
     let status = response.status().as_u16();
     match body::to_bytes(response.into_body(), HTTP_BODY_BYTES_MAX).await {
         Ok(body) => CommandAnswer { status, body: body.to_vec() },
-        Err(_) => failed,
+        Err(_) => failed(),
     }
+}
+
+fn failed() -> CommandAnswer {
+    CommandAnswer { status: 500, body: b"{}".to_vec() }
 }
 
 #[cfg(test)]
@@ -265,7 +331,8 @@ mod tests {
     fn every_command_is_a_route_and_nothing_else_is_sent_elsewhere() {
         let sent: Vec<_> =
             route::all().filter(|route| is_command(route)).map(|route| route.path).collect();
-        assert_eq!(sent.len(), COMMANDS.len(), "{sent:?}");
+        assert_eq!(sent.len(), COMMANDS.len() + 1, "{sent:?}");
+        assert!(sent.contains(&twilio::CALL_PATH), "{sent:?}");
         // Building the router shows that no path stands twice.
         drop(commands());
     }

@@ -87,6 +87,8 @@ pub(super) enum ErrorKind {
     CallAway,
     /// The node that has the call does not say what became of a command.
     CommandUnsure,
+    /// As many are at the same at this node as may be at once; the text says at what.
+    NodeBusy(&'static str),
     /// This process carries no calls.
     NoCalls,
     /// The database does not answer.
@@ -145,6 +147,7 @@ impl ErrorKind {
             Self::CallBusy
             | Self::CallAway
             | Self::CommandUnsure
+            | Self::NodeBusy(_)
             | Self::NoCalls
             | Self::DatabaseAway => StatusCode::SERVICE_UNAVAILABLE,
             Self::CallRefused(cause) => refusal_status(cause),
@@ -214,6 +217,7 @@ impl ErrorKind {
                 "command_unsure",
                 "whether this was done is not known: see how the call stands before it is sent again",
             ),
+            Self::NodeBusy(what) => ("node_busy", what),
             Self::NoCalls => ("no_calls", "this process carries no calls"),
             Self::NotFound(what) => ("not_found", what),
             Self::NoMethod => ("method_not_allowed", "this path does not take that method"),
@@ -250,9 +254,10 @@ impl IntoResponse for ApiError {
             // What is left of the body would be taken for the next request.
             ErrorKind::TooSlow => Some((header::CONNECTION, from_static("close"))),
             ErrorKind::NoKey => Some((header::WWW_AUTHENTICATE, from_static("Bearer"))),
-            ErrorKind::DatabaseAway | ErrorKind::TooManyListeners | ErrorKind::TooManyEncoded => {
-                Some((header::RETRY_AFTER, from_static("5")))
-            }
+            ErrorKind::DatabaseAway
+            | ErrorKind::NodeBusy(_)
+            | ErrorKind::TooManyListeners
+            | ErrorKind::TooManyEncoded => Some((header::RETRY_AFTER, from_static("5"))),
             ErrorKind::KeyUnsettled => Some((header::RETRY_AFTER, from_static("30"))),
             ErrorKind::CallBusy | ErrorKind::CallAway | ErrorKind::TooMany | ErrorKind::KeyBusy => {
                 Some((header::RETRY_AFTER, from_static("1")))
@@ -342,7 +347,7 @@ pub(super) async fn no_such_method(Extension(id): Extension<RequestId>, uri: Uri
 
 /// An error as clients of that path read errors.
 pub(super) fn in_form_of(uri: &Uri, error: ApiError) -> Response {
-    match uri.path().starts_with(twilio::ROOT) {
+    match twilio::is_of(uri) {
         true => TwilioError::from(error).into_response(),
         false => error.into_response(),
     }

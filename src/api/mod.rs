@@ -41,6 +41,7 @@ mod token;
 mod trace;
 mod transcripts;
 mod trunks;
+mod turns;
 mod twilio;
 mod views;
 mod webhooks;
@@ -53,6 +54,7 @@ pub use crate::api::live::EventHub;
 pub use crate::api::placing::Placing;
 pub use crate::api::rate::KeyRate;
 pub use crate::api::token::TokenKeys;
+pub use crate::api::turns::Turns;
 
 use crate::api::auth::Gate;
 use crate::api::connections::HttpLimits;
@@ -123,6 +125,8 @@ pub struct Context {
     pub audit: AuditQueue,
     /// Which calls were placed by requests that name themselves.
     pub placing: Arc<Placing>,
+    /// What few may do at once.
+    pub turns: Arc<Turns>,
 }
 
 /// The identity of a request.

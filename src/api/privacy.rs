@@ -4,9 +4,11 @@ use crate::api::Context;
 use crate::api::auth::Caller;
 use crate::api::error;
 use crate::api::error::ApiError;
+use crate::api::error::ErrorKind;
 use crate::api::wish::Sent;
 use crate::store::privacy;
 use crate::store::privacy::ExportRow;
+use crate::store::privacy::Exported;
 use crate::store::resource::Fault;
 use crate::types::number::E164;
 use axum::Extension;
@@ -56,40 +58,51 @@ pub(super) async fn export(
     let id = &caller.request_id;
     let number = number(&caller, sent)?;
     let whose = (caller.holder.clone(), caller.tenant()?);
+    let busy = "as many numbers are exported as may be at once; try again later";
+    let turn = context.turns.export().ok_or_else(|| ErrorKind::NodeBusy(busy).of(id))?;
     let (rows_in, mut rows) = mpsc::channel(ROWS_WAITING);
-    tokio::spawn(privacy::export(context.database.clone(), whose, number, rows_in));
+    let exporting = privacy::export(context.database.clone(), whose, number, rows_in);
+    tokio::spawn(async move {
+        exporting.await;
+        // With the connection to the database, whenever the client reads the rest.
+        drop(turn);
+    });
     // With the first row it is known that there is an answer.
     let first = rows.recv().await.transpose().map_err(|failed| error::database(&failed, id))?;
-    let text = ExportText::default();
-    let pieces = stream::unfold(Some((text, first, rows)), async |going| {
-        let (mut text, first, mut rows) = going?;
+    let pieces = stream::unfold(Some((ExportText::default(), first, rows)), async |going| {
+        let (mut text, mut next, mut rows) = going?;
         let mut piece = String::new();
-        let mut next = match first {
-            Some(row) => Some(Ok(row)),
-            None => rows.recv().await,
-        };
-        while let Some(row) = next {
-            match row {
-                Ok(row) => text.row(&row, &mut piece),
-                // What is not whole shows it: the answer breaks off.
-                Err(failed) => {
-                    tracing::warn!(error = %failed, "an export breaks off");
-                    return Some((Err(io::Error::other("the database failed")), None));
+        loop {
+            let told = match next.take() {
+                Some(first) => Some(Ok(first)),
+                None => rows.recv().await,
+            };
+            match told {
+                Some(Ok(Exported::Row(row))) => text.row(&row, &mut piece),
+                Some(Ok(Exported::End)) => {
+                    text.end(&mut piece);
+                    return Some((Ok(Bytes::from(piece)), None));
                 }
+                // What is not whole shows it: the answer breaks off.
+                failed @ (Some(Err(_)) | None) => return Some((Err(broken_off(failed)), None)),
             }
             if piece.len() >= PIECE_BYTES {
                 return Some((Ok(Bytes::from(piece)), Some((text, None, rows))));
             }
-            next = rows.recv().await;
         }
-        text.end(&mut piece);
-        Some((Ok(Bytes::from(piece)), None))
     });
     let kind = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (header::CACHE_CONTROL, HeaderValue::from_static("private, no-store")),
     ];
     Ok((kind, Body::from_stream(pieces)).into_response())
+}
+
+/// Why an answer ends before its end: the database failed, or the client took nothing for too long.
+fn broken_off(failed: Option<sqlx::Result<Exported>>) -> io::Error {
+    let why = failed.and_then(Result::err).map_or("nobody takes it".to_owned(), |e| e.to_string());
+    tracing::warn!(why, "an export breaks off");
+    io::Error::other("the export is not whole")
 }
 
 /// The export as it is written: `{"found": {TABLE: [ROW, ...], ...}}`, row by row.

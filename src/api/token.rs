@@ -3,6 +3,7 @@
 
 use crate::api::Context;
 use crate::api::auth::Caller;
+use crate::api::elsewhere;
 use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
@@ -81,6 +82,11 @@ impl Default for TokenKeys {
 }
 
 impl TokenKeys {
+    /// Whether other nodes know a token of this one.
+    fn are_shared(sealer: &Sealer) -> bool {
+        sealer.signing_keys().next().is_some()
+    }
+
     fn sign(&self, sealer: &Sealer, token: &CallToken) -> String {
         let payload = token.payload();
         let tag = hmac::sign(sealer.signing_keys().next().unwrap_or(&self.0), &payload);
@@ -196,13 +202,20 @@ pub(super) async fn create(
     }
     let (tenant, call) = (caller.tenant()?, CallId::from_uuid(caller.item()?));
     let calls = context.calls.as_ref().ok_or_else(|| ErrorKind::NoCalls.of(id))?;
+    let sealer = context.composer.borrow().sealer.clone();
     if !calls.is_running(tenant, call) {
-        let missing = "this tenant has no such call in progress here";
-        return Err(ErrorKind::NotFound(missing).of(id));
+        if !elsewhere::may_run(&context, id, (tenant, call)).await? {
+            let missing = "this tenant has no such call in progress";
+            return Err(ErrorKind::NotFound(missing).of(id));
+        }
+        // Made here it would open the call at no node.
+        if !TokenKeys::are_shared(&sealer) {
+            return Err(ErrorKind::CallAway.of(id));
+        }
     }
     let ends = clock::wall_now() + SignedDuration::from_secs(ttl_s);
     let token = CallToken { call, tenant, key: caller.holder.id, ends: ends.as_second(), right };
-    let text = context.tokens.sign(&context.composer.borrow().sealer, &token);
+    let text = context.tokens.sign(&sealer, &token);
     let may = match right {
         CallRight::Watch => json!(["watch"]),
         CallRight::Steer => json!(["watch", "steer"]),

@@ -84,6 +84,7 @@ pub(super) fn serve(
         agents: Arc::new(node.agents.clone()),
         audit: persistence.audit(),
         placing: Arc::new(Placing::new(persistence.node(), persistence.caught_up())),
+        turns: Arc::default(),
         trunks: TrunkStates::new(Arc::clone(&switch.table), Arc::clone(&switch.registry)),
     };
     if let Some(commanded) = persistence.commanded() {

@@ -101,7 +101,7 @@ impl AuditQueue {
         stop: watch::Receiver<bool>,
     ) -> (Self, JoinHandle<()>) {
         let (entries, queue) = mpsc::channel(AUDIT_WAITING_MAX);
-        let file = file.map(|path| Arc::new(WaitingFile::at(path)));
+        let file = file.map(|path| Arc::new(WaitingFile::at(path, LINES_MAX)));
         let left = file.as_ref().map(|file| file.read()).unwrap_or_default();
         let waiting = Arc::new(AtomicUsize::new(left.len()));
         for entry in left {
@@ -116,6 +116,12 @@ impl AuditQueue {
     fn clone_for_writer(&self) -> Writing {
         let (database, file) = (self.database.clone(), self.file.clone());
         Writing { database, waiting: Arc::clone(&self.waiting), file }
+    }
+
+    /// Whether what is done next can be noted.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) < AUDIT_WAITING_MAX
     }
 
     /// Notes what was done. When this resolves it is stored, or the database did not take it within a second and it
@@ -170,16 +176,22 @@ impl Writing {
     }
 }
 
+/// Lines of the file over which those go that need not wait any longer. Of so many that came the first half is stored,
+/// since no more than [`AUDIT_WAITING_MAX`] wait.
+const LINES_MAX: usize = 2 * AUDIT_WAITING_MAX;
+
 /// The file of entries that wait, a line each.
 #[derive(Debug)]
 struct WaitingFile {
     path: PathBuf,
-    turn: Mutex<()>,
+    /// How many lines it has.
+    lines: Mutex<usize>,
+    lines_max: usize,
 }
 
 impl WaitingFile {
-    const fn at(path: PathBuf) -> Self {
-        Self { path, turn: Mutex::new(()) }
+    const fn at(path: PathBuf, lines_max: usize) -> Self {
+        Self { path, lines: Mutex::new(0), lines_max }
     }
 
     /// What an earlier process left. Lines that cannot be read, such as half of one, are left out.
@@ -192,8 +204,9 @@ impl WaitingFile {
                 return Vec::new();
             }
         };
+        *self.lines.lock().unwrap_or_else(PoisonError::into_inner) = lines_of(&text).count();
         // Of more than may wait the first are stored already.
-        let lines = text.lines().rev().filter_map(|line| serde_json::from_str(line).ok());
+        let lines = lines_of(&text).rev().filter_map(|line| serde_json::from_str(line).ok());
         let mut waiting: Vec<Entry> = lines.take(AUDIT_WAITING_MAX).collect();
         waiting.reverse();
         waiting
@@ -201,27 +214,50 @@ impl WaitingFile {
 
     /// Adds an entry, safe on the disk. Blocks.
     fn add(&self, entry: &Entry) -> io::Result<()> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut line = serde_json::to_string(entry).map_err(io::Error::other)?;
-        line.push('\n');
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if *lines >= self.lines_max {
+            *lines = self.keep_last(self.lines_max / 2)?;
+        }
+        // What was cut off before it, by a death or a full disk, does not take this one along.
+        let line = format!("\n{}", serde_json::to_string(entry).map_err(io::Error::other)?);
         let mut options = OpenOptions::new();
         let mut file = options.append(true).create(true).mode(0o600).open(&self.path)?;
         file.write_all(line.as_bytes())?;
+        *lines += 1;
         file.sync_data()
+    }
+
+    /// Takes the first lines out, while the last so many stay; how many there are then. A death in between costs none.
+    fn keep_last(&self, many: usize) -> io::Result<usize> {
+        let text = fs::read_to_string(&self.path)?;
+        let before = lines_of(&text).count().saturating_sub(many);
+        let kept: Vec<&str> = lines_of(&text).skip(before).collect();
+        let beside = self.path.with_extension("new");
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(kept.join("\n").as_bytes())?;
+        file.sync_data()?;
+        fs::rename(&beside, &self.path)?;
+        Ok(kept.len())
     }
 
     /// Counts one that waited as done, and clears the file if it was the last. Blocks.
     fn clear_last(&self, waiting: &AtomicUsize) -> io::Result<()> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever counted itself meanwhile may be in the file already.
         if waiting.fetch_sub(1, Ordering::AcqRel) > 1 {
             return Ok(());
         }
         match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => *lines = 0,
         }
+        Ok(())
     }
+}
+
+fn lines_of(text: &str) -> impl DoubleEndedIterator<Item = &str> {
+    text.lines().filter(|line| !line.is_empty())
 }
 
 fn lose(error: &sqlx::Error) {
@@ -333,7 +369,7 @@ mod tests {
     #[test]
     fn what_waits_is_in_the_file_until_the_last_is_done_with() {
         let name = format!("tandem-audit-{:016x}", clock::random_u64());
-        let file = WaitingFile::at(std::env::temp_dir().join(name));
+        let file = WaitingFile::at(std::env::temp_dir().join(name), 4);
         assert!(file.read().is_empty());
         let entry = |action| {
             Entry::of(Steered {
@@ -350,13 +386,62 @@ mod tests {
         }
         // A death in the midst of a line costs that line.
         let mut whole = fs::read_to_string(&file.path).unwrap();
-        whole.push_str("{\"id\":");
+        whole.push_str("\n{\"id\":");
         fs::write(&file.path, whole).unwrap();
         assert_eq!(file.read(), entries);
+        // And not the one that comes behind it.
+        let later = entry("mute");
+        file.add(&later).unwrap();
+        assert_eq!(file.read(), [&entries[..], &[later]].concat());
         let waiting = AtomicUsize::new(2);
         file.clear_last(&waiting).unwrap();
-        assert_eq!(file.read().len(), 2, "one waits still");
+        assert_eq!(file.read().len(), 3, "one waits still");
         file.clear_last(&waiting).unwrap();
         assert!(file.read().is_empty() && !file.path.exists());
+    }
+
+    #[test]
+    fn the_file_keeps_the_last_of_what_came_and_grows_no_further() {
+        let name = format!("tandem-audit-{:016x}", clock::random_u64());
+        let file = WaitingFile::at(std::env::temp_dir().join(name), 4);
+        let entries: Vec<_> = (0..11)
+            .map(|_| {
+                Entry::of(Steered {
+                    tenant: TenantId::from_uuid(clock::new_uuid()),
+                    key: ApiKeyId::from_uuid(clock::new_uuid()),
+                    action: "hold",
+                    call: clock::new_call_id(),
+                    detail: json!({}),
+                })
+            })
+            .collect();
+        let mut most = 0;
+        for (place, entry) in entries.iter().enumerate() {
+            file.add(entry).unwrap();
+            let kept = file.read();
+            // The two before it, which may wait still, are there with it.
+            let last = entries.get(place.saturating_sub(2)..=place).unwrap();
+            assert!(kept.ends_with(last), "{place}: {}", kept.len());
+            most = most.max(kept.len());
+        }
+        assert_eq!(most, 4);
+        // A start goes on with the count of what an earlier one left.
+        let later = WaitingFile::at(file.path.clone(), 4);
+        later.read();
+        assert_eq!(*later.lines.lock().unwrap(), file.read().len());
+        later.clear_last(&AtomicUsize::new(1)).unwrap();
+        assert_eq!(*later.lines.lock().unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn there_is_room_until_as_many_wait_as_may() {
+        let nowhere = Database::at("postgres://nobody@127.0.0.1:1/nothing").unwrap();
+        let waiting = Arc::new(AtomicUsize::new(AUDIT_WAITING_MAX - 1));
+        let (entries, _queue) = mpsc::channel(1);
+        let queue =
+            AuditQueue { database: nowhere, entries, waiting: Arc::clone(&waiting), file: None };
+        assert!(queue.has_room());
+        waiting.fetch_add(1, Ordering::AcqRel);
+        assert!(!queue.has_room());
     }
 }

@@ -5,12 +5,14 @@ use crate::store::api_keys;
 use crate::store::api_keys::KeyHolder;
 use crate::store::api_keys::KeyScope;
 use crate::store::database::Database;
+use crate::store::seal::Sealer;
 use crate::types::id::CallId;
 use crate::types::id::NodeId;
 use crate::types::id::TenantId;
+use crate::types::secret::Secret;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use sqlx::FromRow;
-use sqlx::Row;
-use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 /// The channel on which nodes hear that something is asked of a call: tenant and call.
@@ -29,10 +31,25 @@ pub struct CallCommand {
     pub kind: Option<String>,
     /// Its body.
     pub body: Vec<u8>,
+    /// The `Authorization` it came with, where more is done with that than to open it.
+    pub credentials: Option<Secret<String>>,
     /// Whose key opened it.
     pub holder: KeyHolder,
     /// The request's identity, the same in the logs of both nodes.
     pub request_id: String,
+}
+
+/// A command that this node has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenCommand {
+    /// Which.
+    pub id: Uuid,
+    /// Whether it came sealed: then its answer goes so.
+    pub is_sealed: bool,
+    /// The request's identity.
+    pub request_id: String,
+    /// What is asked; `None`: this node has no key that opens it.
+    pub command: Option<CallCommand>,
 }
 
 /// What was answered.
@@ -53,7 +70,7 @@ pub enum Progress {
     Taken,
     /// It was answered so.
     Answered(CommandAnswer),
-    /// The database lost it, as a crash of it does: whether it is done is not known.
+    /// The database lost it, as a crash of it does, or its answer cannot be opened: whether it is done is not known.
     Lost,
 }
 
@@ -76,13 +93,20 @@ pub async fn may_run_elsewhere(
         .await
 }
 
-/// Asks the other nodes.
+/// Asks the other nodes, with a seal where `sealer` has a key. Without one the credentials stay here.
 ///
 /// # Errors
 ///
 /// When the database fails.
-pub async fn ask(database: &Database, command: &CallCommand) -> sqlx::Result<Uuid> {
+pub async fn ask(
+    database: &Database,
+    sealer: &Sealer,
+    command: &CallCommand,
+) -> sqlx::Result<Uuid> {
     let id = clock::new_uuid();
+    let sealed = seal(sealer, (id, BODY), &command.body);
+    let credentials = command.credentials.as_ref();
+    let credentials = credentials.and_then(|text| sealer.seal(id, CREDENTIALS, text).ok());
     let mut transaction = database.node().begin().await?;
     sqlx::query(ASK)
         .bind(id)
@@ -90,11 +114,13 @@ pub async fn ask(database: &Database, command: &CallCommand) -> sqlx::Result<Uui
         .bind(command.call.uuid())
         .bind(&command.path)
         .bind(&command.kind)
-        .bind(&command.body)
+        .bind(sealed.as_ref().unwrap_or(&command.body))
         .bind(command.holder.id.uuid())
         .bind(command.holder.scope == KeyScope::AllTenants)
         .bind(command.holder.role.as_str())
         .bind(&command.request_id)
+        .bind(sealed.is_some())
+        .bind(credentials)
         .execute(&mut *transaction)
         .await?;
     let told = format!("{} {}", command.tenant, command.call);
@@ -117,13 +143,14 @@ pub(crate) async fn forget_old(database: &Database) -> sqlx::Result<()> {
 /// # Errors
 ///
 /// When the database fails.
-pub async fn progress(database: &Database, id: Uuid) -> sqlx::Result<Progress> {
-    let found: Option<(bool, Option<i16>, Option<Vec<u8>>)> =
+pub async fn progress(database: &Database, sealer: &Sealer, id: Uuid) -> sqlx::Result<Progress> {
+    let found: Option<(bool, Option<i16>, Option<Vec<u8>>, bool)> =
         sqlx::query_as(PROGRESS).bind(id).fetch_optional(database.node()).await?;
     Ok(match found {
-        Some((_, Some(status), Some(body))) => {
+        Some((_, Some(status), Some(body), is_sealed)) => {
             let status = u16::try_from(status).unwrap_or(500);
-            Progress::Answered(CommandAnswer { status, body })
+            let body = if is_sealed { open(sealer, (id, ANSWERED), &body) } else { Some(body) };
+            body.map_or(Progress::Lost, |body| Progress::Answered(CommandAnswer { status, body }))
         }
         Some((true, ..)) => Progress::Taken,
         Some((false, ..)) => Progress::Waiting,
@@ -157,16 +184,17 @@ pub async fn forget(database: &Database, id: Uuid) -> sqlx::Result<()> {
 /// When the database fails.
 pub async fn take(
     database: &Database,
+    sealer: &Sealer,
     node: NodeId,
     (tenant, call): (TenantId, CallId),
-) -> sqlx::Result<Vec<(Uuid, CallCommand)>> {
-    let taken: Vec<Taken> = sqlx::query_as(TAKE)
+) -> sqlx::Result<Vec<TakenCommand>> {
+    let rows: Vec<Row> = sqlx::query_as(TAKE)
         .bind(tenant.uuid())
         .bind(call.uuid())
         .bind(node.uuid())
         .fetch_all(database.node())
         .await?;
-    Ok(taken.into_iter().filter_map(|taken| Some((taken.0, taken.1?))).collect())
+    Ok(rows.into_iter().map(|row| row.opened(sealer)).collect())
 }
 
 /// Answers a command.
@@ -174,37 +202,83 @@ pub async fn take(
 /// # Errors
 ///
 /// When the database fails.
-pub async fn answer(database: &Database, id: Uuid, answer: &CommandAnswer) -> sqlx::Result<()> {
+pub async fn answer(
+    database: &Database,
+    sealer: &Sealer,
+    (id, is_sealed): (Uuid, bool),
+    answer: &CommandAnswer,
+) -> sqlx::Result<()> {
+    let sealed = seal(sealer, (id, ANSWERED), &answer.body).filter(|_| is_sealed);
     sqlx::query(ANSWER)
         .bind(id)
         .bind(i16::try_from(answer.status).unwrap_or(500))
-        .bind(&answer.body)
+        .bind(sealed.as_ref().unwrap_or(&answer.body))
+        .bind(sealed.is_some())
         .execute(database.node())
         .await
         .map(|_| ())
 }
 
-struct Taken(Uuid, Option<CallCommand>);
+/// What the sealed parts of a command are sealed as.
+const BODY: &str = "body";
+const ANSWERED: &str = "answer";
+const CREDENTIALS: &str = "credentials";
 
-impl FromRow<'_, PgRow> for Taken {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let (tenant, is_platform): (Uuid, bool) =
-            (row.try_get("tenant_id")?, row.try_get("is_platform")?);
-        let role: String = row.try_get("role")?;
-        let holder =
-            api_keys::holder(row.try_get("key_id")?, (!is_platform).then_some(tenant), &role);
-        let id = row.try_get("id")?;
-        let Some(holder) = holder else { return Ok(Self(id, None)) };
-        let command = CallCommand {
-            tenant: TenantId::from_uuid(tenant),
-            call: CallId::from_uuid(row.try_get("call_id")?),
-            path: row.try_get("path")?,
-            kind: row.try_get("kind")?,
-            body: row.try_get("body")?,
-            holder,
-            request_id: row.try_get("request_id")?,
+/// Sealed bytes; `None` where there is no key.
+fn seal(sealer: &Sealer, (id, name): (Uuid, &str), bytes: &[u8]) -> Option<Vec<u8>> {
+    let text = Secret::new(STANDARD.encode(bytes));
+    sealer.seal(id, name, &text).ok().map(String::into_bytes)
+}
+
+fn open(sealer: &Sealer, (id, name): (Uuid, &str), sealed: &[u8]) -> Option<Vec<u8>> {
+    let text = sealer.open(id, name, std::str::from_utf8(sealed).ok()?)?;
+    STANDARD.decode(text.expose()).ok()
+}
+
+/// A command as the database has it.
+#[derive(FromRow)]
+struct Row {
+    id: Uuid,
+    tenant_id: Uuid,
+    call_id: Uuid,
+    path: String,
+    kind: Option<String>,
+    body: Vec<u8>,
+    key_id: Uuid,
+    is_platform: bool,
+    role: String,
+    request_id: String,
+    is_sealed: bool,
+    sealed_credentials: Option<String>,
+}
+
+impl Row {
+    fn opened(self, sealer: &Sealer) -> TakenCommand {
+        let (id, is_sealed, request_id) = (self.id, self.is_sealed, self.request_id.clone());
+        TakenCommand { id, is_sealed, request_id, command: self.command(sealer) }
+    }
+
+    fn command(self, sealer: &Sealer) -> Option<CallCommand> {
+        let scope = (!self.is_platform).then_some(self.tenant_id);
+        let holder = api_keys::holder(self.key_id, scope, &self.role)?;
+        let body = match self.is_sealed {
+            true => open(sealer, (self.id, BODY), &self.body)?,
+            false => self.body,
         };
-        Ok(Self(id, Some(command)))
+        let credentials = match self.sealed_credentials {
+            Some(sealed) => Some(sealer.open(self.id, CREDENTIALS, &sealed)?),
+            None => None,
+        };
+        Some(CallCommand {
+            tenant: TenantId::from_uuid(self.tenant_id),
+            call: CallId::from_uuid(self.call_id),
+            path: self.path,
+            kind: self.kind,
+            body,
+            credentials,
+            holder,
+            request_id: self.request_id,
+        })
     }
 }
 
@@ -214,8 +288,8 @@ pub(crate) const ELSEWHERE: &str = "SELECT EXISTS (SELECT FROM calls \
      AND EXISTS (SELECT FROM nodes WHERE id <> $3 AND seen_at > now() - interval '2 hours')";
 
 pub(crate) const ASK: &str = "INSERT INTO call_commands \
-         (id, tenant_id, call_id, path, kind, body, key_id, is_platform, role, request_id) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+         (id, tenant_id, call_id, path, kind, body, key_id, is_platform, role, request_id, is_sealed, sealed_credentials) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
 pub(crate) const FORGET_OLD: &str =
     "DELETE FROM call_commands WHERE asked_at < now() - interval '1 minute'";
@@ -223,7 +297,7 @@ pub(crate) const FORGET_OLD: &str =
 pub(crate) const TELL: &str = "SELECT pg_notify('tandem_call_commands', $1)";
 
 pub(crate) const PROGRESS: &str =
-    "SELECT taken_by IS NOT NULL, status, answer FROM call_commands WHERE id = $1";
+    "SELECT taken_by IS NOT NULL, status, answer, is_sealed FROM call_commands WHERE id = $1";
 
 pub(crate) const TAKE_BACK: &str = "DELETE FROM call_commands WHERE id = $1 AND taken_by IS NULL";
 
@@ -233,6 +307,9 @@ pub(crate) const FORGET: &str = "DELETE FROM call_commands WHERE id = $1";
 pub(crate) const TAKE: &str = "UPDATE call_commands SET taken_by = $3 \
      WHERE tenant_id = $1 AND call_id = $2 AND taken_by IS NULL \
        AND asked_at > now() - interval '10 seconds' \
-     RETURNING id, tenant_id, call_id, path, kind, body, key_id, is_platform, role, request_id";
+     RETURNING id, tenant_id, call_id, path, kind, body, key_id, is_platform, role, request_id, is_sealed, \
+         sealed_credentials";
 
-pub(crate) const ANSWER: &str = "UPDATE call_commands SET status = $2, answer = $3 WHERE id = $1";
+/// From then on the seal is that of the answer.
+pub(crate) const ANSWER: &str =
+    "UPDATE call_commands SET status = $2, answer = $3, is_sealed = $4 WHERE id = $1";

@@ -8,19 +8,27 @@ use crate::store::database::Database;
 use crate::store::erasures;
 use crate::store::erasures::Erasure;
 use crate::store::resource::Fault;
+use crate::telemetry::metric;
+use crate::telemetry::metric::Counter;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
+use crate::types::limit::EXPORT_STALL_S_MAX;
 use crate::types::number::E164;
 use futures_util::TryStreamExt;
 use serde_json::Value;
 use serde_json::json;
 use sqlx::Postgres;
 use sqlx::Transaction;
+use std::io;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// Rows deleted at once: short transactions, between which others write.
 const BATCH: i32 = 1_000;
+
+/// How long an export waits for somebody to take a row: it keeps a connection meanwhile.
+const STALL_MAX: Duration = Duration::from_secs(EXPORT_STALL_S_MAX);
 
 /// What was deleted of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
@@ -40,6 +48,15 @@ pub struct ExportRow {
     pub shown: Value,
 }
 
+/// What an export tells.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Exported {
+    /// A row.
+    Row(ExportRow),
+    /// That this was all. What ends without it is not whole.
+    End,
+}
+
 /// Deletes a batch of what is over its tenants' time, and records of nobody that are older than so many days.
 /// Nothing where another node is at it.
 ///
@@ -55,16 +72,28 @@ pub async fn forget_all_tenants(
 }
 
 /// Tells `rows` everything that happened to `tenant` in which `number` stands, row by row, those of a table behind each
-/// other, and at last why that was all, if the database failed. That it was asked for is in the audit log before the
-/// first. Ends early when nobody takes them any more.
+/// other, and at last that this was all, or why not. That it was asked for is in the audit log before the
+/// first. Ends early when nobody takes them any more, or not for [`EXPORT_STALL_S_MAX`].
 pub async fn export(
     database: Database,
     (holder, tenant): (KeyHolder, TenantId),
     number: E164,
-    rows: mpsc::Sender<sqlx::Result<ExportRow>>,
+    rows: mpsc::Sender<sqlx::Result<Exported>>,
 ) {
     if let Err(error) = try_export(&database, (&holder, tenant), number, &rows).await {
-        drop(rows.send(Err(error)).await);
+        // Who finds no place for it misses the end, and sees by that that this was not all.
+        drop(rows.try_send(Err(error)));
+    }
+}
+
+/// Tells one thing; false when nobody wants it any more.
+async fn tell(rows: &mpsc::Sender<sqlx::Result<Exported>>, told: Exported) -> sqlx::Result<bool> {
+    match tokio::time::timeout(STALL_MAX, rows.send(Ok(told))).await {
+        Ok(told) => Ok(told.is_ok()),
+        Err(_) => {
+            metric::counter(Counter::ApiResponsesStalled).increment(1);
+            Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()))
+        }
     }
 }
 
@@ -72,7 +101,7 @@ async fn try_export(
     database: &Database,
     whose: (&KeyHolder, TenantId),
     number: E164,
-    rows: &mpsc::Sender<sqlx::Result<ExportRow>>,
+    rows: &mpsc::Sender<sqlx::Result<Exported>>,
 ) -> sqlx::Result<()> {
     let mut transaction = database.begin_all_tenants().await?;
     note(&mut transaction, whose, "export", json!({})).await?;
@@ -81,11 +110,11 @@ async fn try_export(
     let query = sqlx::query_as(EXPORT).bind(whose.1.uuid()).bind(digits_of(&number));
     let mut found = query.fetch(&mut *transaction);
     while let Some(row) = found.try_next().await? {
-        if rows.send(Ok(row)).await.is_err() {
+        if !tell(rows, Exported::Row(row)).await? {
             return Ok(());
         }
     }
-    Ok(())
+    tell(rows, Exported::End).await.map(|_| ())
 }
 
 /// Takes `number` out of everything that happened to `tenant`; how many rows were changed or deleted, and the calls

@@ -110,6 +110,7 @@ impl Bench {
             agents: Arc::new(Reach::default()),
             audit: AuditQueue::start(database.clone(), None, stopping.clone()).0,
             placing: Arc::new(Placing::new(clock::new_node_id(), watch::channel(true).1)),
+            turns: Arc::default(),
         };
         tokio::spawn(tandem::api::serve(listener, None, context, stopping));
         let keys = keys.try_into().unwrap();

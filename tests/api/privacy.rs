@@ -6,10 +6,15 @@ use crate::bench::check_field;
 use crate::postgres;
 use serde_json::Value;
 use serde_json::json;
+use std::time::Duration;
 use tandem::store::privacy;
 use tandem::store::traces;
 use tandem::store::traces::StoredMessage;
 use tandem::store::traces::StoredTrace;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
+use tokio::net::TcpStream;
 
 const A: usize = 0;
 const B: usize = 1;
@@ -213,6 +218,70 @@ async fn an_export_leaves_nothing_out_however_much_there_is() {
     assert_eq!((&found["recordings"], &found["calls"][0]["id"]), (&json!([]), &json!(id)));
     let log = bench.read(&bench.path(0, "audit-log?action=export"), A).await;
     assert_eq!(log["entries"].as_array().map(Vec::len), Some(1), "{log}");
+}
+
+/// A client whose export has begun, and who reads nothing of it.
+async fn deaf(bench: &Bench, path: &str, wish: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut stream = socket.connect(bench.address).await.unwrap();
+    let ask = format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{wish}",
+        bench.keys[A],
+        wish.len()
+    );
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    assert!(stream.peek(&mut [0]).await.unwrap() > 0);
+    stream
+}
+
+#[tokio::test]
+async fn exports_that_nobody_reads_hold_up_no_other_request_and_break_off() {
+    let bench = Bench::new().await;
+    let id = call(&bench, 0).await;
+    // More than the buffers between here and there hold.
+    let sql = format!(
+        "INSERT INTO call_events (call_id, seq, tenant_id, at, name, detail) \
+         SELECT '{id}', 2 + n, '{}', now(), 'digit', jsonb_build_object('said', repeat('x', 4000)) \
+         FROM generate_series(1, 6000) n",
+        bench.tenants[0]
+    );
+    postgres::execute(&bench.database, &sql).await.unwrap();
+    let (path, wish) = (bench.path(0, "privacy/export"), json!({"number": PERSON}));
+    let mut deaf = [
+        deaf(&bench, &path, &wish.to_string()).await,
+        deaf(&bench, &path, &wish.to_string()).await,
+    ];
+    let ask = async || bench.send(("POST", &path), A, &wish).await;
+    let refused = ask().await;
+    check_error(&refused, 503, "node_busy");
+    assert_eq!(refused.header("retry-after"), Some("5"));
+    for _ in 0..20 {
+        assert_eq!(bench.get(&bench.path(0, "calls"), Some(&bench.keys[A])).await.status, 200);
+    }
+    // Nobody reads for longer than is waited for, and there is room again.
+    let whole = wait_for(async || Some(ask().await).filter(|answer| answer.status == 200)).await;
+    assert_eq!(whole.json()["found"]["call_events"].as_array().map(Vec::len), Some(6_002));
+    for stream in &mut deaf {
+        let mut answer = Vec::new();
+        drop(stream.read_to_end(&mut answer).await);
+        assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", answer.len());
+        assert!(!answer.ends_with(b"0\r\n\r\n"), "what is not whole looks so: {}", answer.len());
+    }
+}
+
+/// Waits for an answer of a kind.
+async fn wait_for<T>(mut found: impl AsyncFnMut() -> Option<T>) -> T {
+    let waiting = async {
+        loop {
+            if let Some(found) = found().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), waiting).await.unwrap()
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod call_commands;
 mod changes;
 mod cluster;
 mod journal;

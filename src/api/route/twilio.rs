@@ -27,14 +27,14 @@ pub(super) const TWILIO: [Route; 3] = [
         || post(twilio::create),
     ),
     route(
-        ("GET", "/2010-04-01/Accounts/{account_sid}/Calls/{call_sid}.json"),
+        ("GET", twilio::CALL_PATH),
         Access::Tenant(VIEWER),
         asks(None, 200, "TwilioCall"),
         "Shows a call, as clients of Twilio read it.",
         || get(twilio::show),
     ),
     route(
-        ("POST", "/2010-04-01/Accounts/{account_sid}/Calls/{call_sid}.json"),
+        ("POST", twilio::CALL_PATH),
         Access::Tenant(OPERATOR),
         Shape::Other {
             takes: Some((FORM, "TwilioCallChange")),

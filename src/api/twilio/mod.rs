@@ -38,6 +38,7 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::HeaderMap;
 use axum::http::StatusCode;
+use axum::http::Uri;
 use axum::http::header;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -45,6 +46,8 @@ use serde_json::json;
 
 /// What all paths of this form begin with: the version of the API that bots ask for.
 pub(super) const ROOT: &str = "/2010-04-01/";
+/// Where calls are, one by one.
+pub(super) const CALL_PATH: &str = "/2010-04-01/Accounts/{account_sid}/Calls/{call_sid}.json";
 /// What follows an identity in a path.
 const SUFFIX: &str = ".json";
 /// The call that is asked for is over, or never was.
@@ -52,6 +55,11 @@ const NO_CALL: ErrorKind = ErrorKind::NotFound("the account has no such call in 
 
 type Body = Result<Bytes, BytesRejection>;
 type Done<T> = Result<T, TwilioError>;
+
+/// Whether a path has this form.
+pub(super) fn is_of(uri: &Uri) -> bool {
+    uri.path().starts_with(ROOT)
+}
 
 /// The user and the password of `Authorization: Basic` (RFC 7617).
 pub(super) fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
@@ -120,6 +128,11 @@ pub(super) async fn update(
     let wanted = Wanted::read(&headers, body).map_err(|fault| fault.of(id))?;
     wanted.check_running().map_err(|fault| fault.of(id))?;
     let script = wanted.script(&token_of(&headers)).map_err(|fault| fault.of(id))?;
+    if script.is_some() && credentials(&headers).is_none() {
+        let why = "the call runs at another node, to which no token goes that could sign requests: the nodes need \
+                   secrets.key_ref";
+        return Err(ErrorKind::Conflict.about(None, why.to_owned(), id).into());
+    }
     let done = match script {
         // Who is to end is not led anywhere before.
         Some(agent) if !wanted.ends() => lead((tenant, &control), call, agent).await,
