@@ -428,7 +428,7 @@ const HALF_WRITTEN: &str = "SELECT count(*) FROM phone_numbers n FULL JOIN audit
 async fn a_frozen_postgresql_stops_no_call_and_no_request_waits_for_it() {
     let (victim, switch) = Victim::start().await;
     let client = Client::of(&switch).await;
-    let before = calls(&switch, 30, 60, 60_000).start();
+    let before = calls(&switch, 30, 60, 50_000).start();
     switch.wait_for_count(ANSWERED, 30).await;
     let running = client.ask(("GET", &demo_path("calls?live=true")), "").await.json();
     let running: Vec<String> = running["calls"]
