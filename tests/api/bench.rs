@@ -29,11 +29,14 @@ use tandem::store::api_keys;
 use tandem::store::api_keys::KeyRole;
 use tandem::store::api_keys::KeyScope;
 use tandem::store::audit_queue::AuditQueue;
+use tandem::store::audit_queue::Steered;
 use tandem::store::database::Database;
 use tandem::store::key_ring::KeyRing;
 use tandem::store::seal::Sealer;
 use tandem::store::snapshot::Composer;
+use tandem::types::id::ApiKeyId;
 use tandem::types::id::TenantId;
+use tandem::types::limit::AUDIT_WAITING_MAX;
 use tandem::types::reach::Reach;
 use tandem::types::secret::Secret;
 use tokio::net::TcpListener;
@@ -49,6 +52,7 @@ pub(crate) struct Bench {
     pub(crate) keys: [String; 3],
     /// What makes rows usable.
     pub(crate) composing: watch::Sender<Composer>,
+    audit: AuditQueue,
     _stop: watch::Sender<bool>,
 }
 
@@ -60,6 +64,27 @@ impl Bench {
     /// The same with so many requests a second for each key.
     pub(crate) async fn with_rate(rate: u32) -> Self {
         let database = postgres::database().await;
+        Self::on(database.clone(), rate, database).await
+    }
+
+    /// The same whose audit log is in a database that is away, and has no room any more.
+    pub(crate) async fn with_full_audit_log() -> Self {
+        let nowhere = Database::at("postgres://nobody@127.0.0.1:1/nothing").unwrap();
+        let bench = Self::on(postgres::database().await, 0, nowhere).await;
+        for _ in 0..AUDIT_WAITING_MAX {
+            let entry = Steered {
+                tenant: bench.tenants[0],
+                key: ApiKeyId::from_uuid(clock::new_uuid()),
+                action: "hold",
+                call: clock::new_call_id(),
+                detail: Value::Null,
+            };
+            bench.audit.note(entry).await;
+        }
+        bench
+    }
+
+    async fn on(database: Database, rate: u32, of_audit: Database) -> Self {
         let tenants = [tenant(&database, "a").await, tenant(&database, "b").await];
         let mut keys = Vec::new();
         for scope in
@@ -93,6 +118,7 @@ impl Bench {
             file_trunks: Vec::new(),
         };
         let (composing, composer) = watch::channel(composer);
+        let audit = AuditQueue::start(of_audit, None, stopping.clone()).0;
         let context = Context {
             database: database.clone(),
             keys: Arc::new(KeyRing::default()),
@@ -108,13 +134,13 @@ impl Bench {
             tokens: TokenKeys::default(),
             reach: Arc::new(Reach { http: true, networks: vec!["127.0.0.0/8".parse().unwrap()] }),
             agents: Arc::new(Reach::default()),
-            audit: AuditQueue::start(database.clone(), None, stopping.clone()).0,
+            audit: audit.clone(),
             placing: Arc::new(Placing::new(clock::new_node_id(), watch::channel(true).1)),
             turns: Arc::default(),
         };
         tokio::spawn(tandem::api::serve(listener, None, context, stopping));
         let keys = keys.try_into().unwrap();
-        Self { address, database, draining, tenants, keys, composing, _stop: stop }
+        Self { address, database, draining, tenants, keys, composing, audit, _stop: stop }
     }
 
     pub(crate) async fn call(&self, tenant: TenantId, caller: &str) -> String {

@@ -5,6 +5,7 @@ use crate::bench::check_error;
 use crate::bench::ids;
 use crate::http;
 use serde_json::Value;
+use serde_json::json;
 use std::sync::atomic::Ordering;
 
 #[tokio::test]
@@ -102,4 +103,21 @@ async fn a_draining_node_lives_and_is_not_ready() {
     let answer = bench.get("/readyz", None).await;
     assert_eq!((answer.status, &answer.json()["draining"]), (503, &Value::Bool(true)));
     assert_eq!(bench.get("/healthz", None).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_cannot_be_noted_is_not_done_but_calls_can_be_hung_up() {
+    let bench = Bench::with_full_audit_log().await;
+    let call = bench.call(bench.tenants[0], "+15550177").await;
+    for (name, code) in
+        [("hold", "node_busy"), ("record/start", "node_busy"), ("hangup", "no_calls")]
+    {
+        let path = bench.path(0, &format!("calls/{call}/{name}"));
+        let answer = bench.send(("POST", &path), 0, &json!({})).await;
+        check_error(&answer, 503, code);
+        assert_eq!(answer.header("retry-after").is_some(), code == "node_busy", "{name}");
+    }
+    let free = Bench::new().await;
+    let path = free.path(0, &format!("calls/{call}/hold"));
+    check_error(&free.send(("POST", &path), 0, &json!({})).await, 503, "no_calls");
 }
