@@ -3,8 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed check may panic")]
 
+#[path = "durability/far_host.rs"]
+mod far_host;
 #[path = "support/http.rs"]
 mod http;
+#[path = "durability/nodes.rs"]
+mod nodes;
+#[path = "durability/placed.rs"]
+mod placed;
 #[path = "support/postgres.rs"]
 mod postgres;
 #[path = "support/python.rs"]
@@ -23,36 +29,18 @@ use crate::sipp::Report;
 use crate::sipp::Sipp;
 use crate::switch::Options;
 use crate::switch::Switch;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use serde_json::json;
-use sqlx::postgres::PgConnectOptions;
-use sqlx::postgres::PgSslMode;
 use std::collections::HashSet;
 use std::path::Path;
-use std::path::PathBuf;
-use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::Duration;
-use tandem::agent::twiml;
 use tandem::clock;
 use tandem::store::api_keys;
 use tandem::store::api_keys::KeyRole;
 use tandem::store::api_keys::KeyScope;
-use tandem::store::database::Database;
 use tandem::store::demo;
 use tandem::store::migrate;
 use tandem::store::private_cluster::Durability;
 use tandem::store::private_cluster::PrivateCluster;
-use tandem::types::id::CallId;
-use tandem::types::limit::COMMANDS_ASKED_MAX;
-use tokio::io::AsyncBufReadExt;
-use tokio::io::BufReader;
-use tokio::net::UdpSocket;
-use tokio::process::Child;
-use tokio::task::JoinHandle;
 
 const ECHO: &str = "+15550101";
 const TONE: &str = "+15550102";
@@ -151,92 +139,6 @@ impl Victim {
         database.close().await;
         Self { cluster, _scratch: scratch }
     }
-}
-
-/// A host of its own, in a network namespace, by which a PostgreSQL is reached over TCP.
-struct FarHost {
-    name: String,
-    socket: PathBuf,
-    relay: Child,
-}
-
-impl FarHost {
-    /// Of the networks for trials (RFC 2544).
-    const HERE: &str = "198.18.77.1";
-    const THERE: &str = "198.18.77.2";
-    const PORT: u16 = 15_432;
-
-    async fn of(victim: &Victim) -> Self {
-        let options = victim.cluster.options("tandem");
-        let file = format!(".s.PGSQL.{}", options.get_port());
-        let socket = options.get_socket().unwrap().join(file);
-        let name = format!("tandem-{}", std::process::id());
-        let relay = boot(&name, &socket).await;
-        Self { name, socket, relay }
-    }
-
-    fn login(&self) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass()
-            .host(Self::THERE)
-            .port(Self::PORT)
-            .username("tandem")
-            .database("tandem")
-            .ssl_mode(PgSslMode::Disable)
-    }
-
-    /// From one moment to the next no packet comes from there, and nobody is there who could say goodbye.
-    async fn vanish(&mut self) {
-        ip(&[
-            "netns", "exec", &self.name, "tc", "qdisc", "add", "dev", "far", "root", "pfifo",
-            "limit", "0",
-        ]);
-        self.relay.kill().await.unwrap();
-        ip(&["link", "delete", &near()]);
-        ip(&["netns", "delete", &self.name]);
-    }
-
-    /// It is there again, and knows of no connection.
-    async fn come_back(&mut self) {
-        self.relay = boot(&self.name, &self.socket).await;
-    }
-}
-
-impl Drop for FarHost {
-    fn drop(&mut self) {
-        drop(self.relay.start_kill());
-        drop(std::process::Command::new("ip").args(["netns", "delete", &self.name]).status());
-    }
-}
-
-fn ip(words: &[&str]) {
-    let done = std::process::Command::new("ip").args(words).status().unwrap();
-    assert!(done.success(), "ip {words:?}: needs iproute2 and the right to make networks");
-}
-
-/// Our end of the line to the host.
-fn near() -> String {
-    format!("tdm{}", std::process::id())
-}
-
-async fn boot(name: &str, socket: &Path) -> Child {
-    let near = near();
-    let (here, there) = (format!("{}/30", FarHost::HERE), format!("{}/30", FarHost::THERE));
-    ip(&["netns", "add", name]);
-    ip(&["link", "add", &near, "type", "veth", "peer", "name", "far", "netns", name]);
-    ip(&["address", "add", &here, "dev", &near]);
-    ip(&["link", "set", &near, "up"]);
-    for words in
-        [["address", "add", &there, "dev", "far"].as_slice(), &["link", "set", "far", "up"]]
-    {
-        ip(&[&["-netns", name], words].concat());
-    }
-    let mut command = tokio::process::Command::new("ip");
-    command.args(["netns", "exec", name, "python3"]).arg(python::script("relay.py"));
-    command.args([FarHost::THERE, &FarHost::PORT.to_string()]).arg(socket);
-    let mut relay = command.kill_on_drop(true).stdout(Stdio::piped()).spawn().unwrap();
-    let mut said = BufReader::new(relay.stdout.take().unwrap()).lines();
-    assert_eq!(said.next_line().await.unwrap().as_deref(), Some("ready"));
-    relay
 }
 
 /// `calls` at `switch`, each of `hold_ms`.
@@ -481,51 +383,6 @@ async fn a_frozen_postgresql_stops_no_call_and_no_request_waits_for_it() {
 }
 
 #[tokio::test]
-async fn a_database_whose_host_vanishes_stops_nothing_and_all_goes_on_once_it_is_back() {
-    let victim = Victim::alone().await;
-    let mut far = FarHost::of(&victim).await;
-    let mut switch = Switch::start_on(far.login(), Options::default()).await;
-    switch.database = Database::new(victim.cluster.options("tandem"));
-    let client = Client::of(&switch).await;
-    let receiver = Receiver::start(200).await;
-    add_endpoint(&switch, &receiver).await;
-    let before = calls(&switch, 10, 60, 40_000).start();
-    switch.wait_for_count(ANSWERED, 10).await;
-    let listed = client.ask(("GET", &demo_path("calls?live=true")), "").await.json();
-    let mute = demo_path(&format!("calls/{}/mute", listed["calls"][0]["id"].as_str().unwrap()));
-    // Some wait for an answer at that moment: what they asked is acknowledged, and never answered.
-    let mut locker = postgres::owner(&switch.database).await;
-    let lock = "BEGIN; LOCK TABLE calls, call_events, webhook_queues, webhook_outbox IN ACCESS EXCLUSIVE MODE";
-    sqlx::raw_sql(lock).execute(&mut locker).await.unwrap();
-    let waits = "SELECT count(DISTINCT application_name) FROM pg_stat_activity \
-        WHERE wait_event_type = 'Lock' AND application_name = 'tandem_node'";
-    switch.wait_for_count(waits, 1).await;
-    far.vanish().await;
-    sqlx::raw_sql("ROLLBACK").execute(&mut locker).await.unwrap();
-    client.is_put_off(("POST", &demo_path("numbers")), NUMBER_BODY).await;
-    switch.wait_for_readiness("database", false).await;
-    let muted = client.ask(("POST", &mute), r#"{"party": "caller"}"#).await;
-    assert_eq!(muted.status, 200, "{}", muted.body);
-    client.is_put_off(("GET", &demo_path("calls")), "").await;
-    calls(&switch, 20, 20, 500).succeeds().await;
-    assert_eq!(switch.readiness().await["ready"], true);
-    far.come_back().await;
-    switch.wait_for_readiness("database", true).await;
-    let report = before.report().await;
-    assert_eq!((report.successful, report.failed), (10, 0), "{}", report.text);
-    switch.wait_for_count(NORMAL, 30).await;
-    switch.wait_for_count(CLOSED_ONCE, 30).await;
-    assert_eq!((switch.count(ALL).await, switch.count(HALF_WRITTEN).await), (30, 0));
-    switch.wait_for_count("SELECT count(*) FROM audit_log WHERE action = 'mute'", 1).await;
-    let ended = |told: &[receiver::Told]| {
-        told.iter().filter(|told| told.body["type"] == "call.ended").count() == 30
-    };
-    receiver.wait("the end of every call", ended).await;
-    let made = client.ask(("POST", &demo_path("numbers")), NUMBER_BODY).await;
-    assert_eq!(made.status, 201, "{}", made.body);
-}
-
-#[tokio::test]
 async fn tables_that_somebody_else_locks_cost_no_record_and_no_request_waits_for_them() {
     let (_victim, switch) = Victim::start().await;
     let client = Client::of(&switch).await;
@@ -607,114 +464,6 @@ async fn a_database_that_takes_no_writes_costs_no_record() {
     switch.wait_for_count(NORMAL, 50).await;
     switch.wait_for_count(CLOSED_ONCE, 50).await;
     assert_eq!(switch.count(ALL).await, 50);
-}
-
-/// A carrier where everybody is busy, and the calls it heard of.
-struct Carrier {
-    calls: Arc<Mutex<HashSet<String>>>,
-    task: JoinHandle<()>,
-}
-
-impl Carrier {
-    async fn of(switch: &Switch) -> Self {
-        let socket = UdpSocket::bind((switch.caller(9), 0)).await.unwrap();
-        let trunk = json!({
-            "inbound": {"source_cidrs": ["192.0.2.9/32"]},
-            "outbound": {
-                "enabled": true,
-                "gateway": [{"name": "g", "uri": format!("sip:{}", socket.local_addr().unwrap()), "dns": "fixed"}],
-            },
-            "security": {"allow_destinations": ["+1555"], "max_calls_per_destination_per_min": 0},
-            "caller_id": {"default": ECHO},
-        });
-        let id = clock::new_uuid();
-        let sql = format!(
-            "INSERT INTO trunks (id, name, profile, overrides) VALUES ('{id}', 'carrier', 'generic', '{trunk}'); \
-             UPDATE tenants SET outbound_trunk_id = '{id}' WHERE id = '{}'",
-            demo::TENANT
-        );
-        switch.change(&sql).await;
-        let calls = Arc::<Mutex<HashSet<String>>>::default();
-        let task = tokio::spawn(be_busy(socket, Arc::clone(&calls)));
-        Self { calls, task }
-    }
-
-    fn calls(&self) -> usize {
-        self.calls.lock().unwrap().len()
-    }
-}
-
-impl Drop for Carrier {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn be_busy(socket: UdpSocket, calls: Arc<Mutex<HashSet<String>>>) {
-    let mut buffer = [0; 4_096];
-    loop {
-        let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
-        let text = String::from_utf8_lossy(buffer.get(..length).unwrap()).into_owned();
-        if !text.starts_with("INVITE ") {
-            continue;
-        }
-        let header = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap();
-        calls.lock().unwrap().insert(header("Call-ID: ").to_owned());
-        let kept = ["Via: ", "From: ", "Call-ID: ", "CSeq: "].map(header).join("\r\n");
-        let answer = format!(
-            "SIP/2.0 486 Busy Here\r\n{kept}\r\n{};tag=busy\r\nContent-Length: 0\r\n\r\n",
-            header("To: ")
-        );
-        socket.send_to(answer.as_bytes(), from).await.unwrap();
-    }
-}
-
-#[tokio::test]
-async fn a_request_that_names_itself_places_one_call_beside_a_frozen_and_a_dead_database() {
-    let (victim, switch) = Victim::start().await;
-    let (client, carrier) = (Client::of(&switch).await, Carrier::of(&switch).await);
-    let (path, wish) = (demo_path("calls"), json!({"to": "+15550142", "from": ECHO}).to_string());
-    let place = async |name: &str| client.ask_as(("POST", &path), name, &wish).await;
-    let put_off = async |name: &str| {
-        let answer = place(name).await;
-        let code = answer.json()["code"].clone();
-        assert_eq!((answer.status, code.as_str()), (503, Some("database_unavailable")));
-        assert!(answer.header("retry-after").is_some(), "{:?}", answer.headers);
-    };
-    // Whether it was asked for before, nobody can say: nothing is placed.
-    let frozen = victim.freeze();
-    put_off("lead-1").await;
-    put_off("lead-1").await;
-    drop(frozen);
-    switch.wait_for_readiness("database", true).await;
-    assert_eq!(carrier.calls(), 0);
-    let first = place("lead-1").await;
-    assert_eq!((first.status, first.header("idempotency-replayed")), (201, None), "{}", first.body);
-    for crash in [false, true] {
-        let frozen = (!crash).then(|| victim.freeze());
-        if crash {
-            victim.cluster.crash().unwrap();
-        }
-        put_off("lead-1").await;
-        put_off("lead-2").await;
-        drop(frozen);
-        if crash {
-            victim.cluster.restart().unwrap();
-        }
-        switch.wait_for_readiness("database", true).await;
-        let again = place("lead-1").await;
-        let told = (again.status, again.json()["id"].clone());
-        assert_eq!(told, (201, first.json()["id"].clone()), "{}", again.body);
-        assert_eq!(again.header("idempotency-replayed"), Some("true"));
-    }
-    let second = place("lead-2").await;
-    assert_eq!(second.status, 201, "{}", second.body);
-    assert_ne!(second.json()["id"], first.json()["id"]);
-    let outbound = "SELECT count(*) FROM calls WHERE direction = 'outbound'";
-    switch.wait_for_count(outbound, 2).await;
-    let over = "SELECT count(*) FROM calls WHERE direction = 'outbound' AND cause = 'busy'";
-    switch.wait_for_count(over, 2).await;
-    assert_eq!((carrier.calls(), switch.count(outbound).await), (2, 2));
 }
 
 #[tokio::test]
@@ -1082,159 +831,4 @@ async fn a_node_that_was_cut_off_erases_what_it_kept_when_it_is_back_and_after_a
         let left = "SELECT count(*) FROM sip_messages WHERE tenant_id IS NOT NULL";
         assert_eq!(first.count(left).await, 0, "round {round}");
     }
-}
-
-/// A call that no node has.
-const NOWHERE: &str = "01900000-0000-7000-8000-000000000001";
-
-#[tokio::test]
-async fn what_is_asked_of_a_call_is_done_once_by_the_node_where_it_runs() {
-    let first = Switch::start().await;
-    let login = first.database.owner_options().clone();
-    let second = Switch::start_beside(&first, login).await;
-    let client = Client::of(&first).await;
-    first.wait_for_count("SELECT count(*) FROM nodes", 2).await;
-    let held = calls(&second, 1, 1, 120_000).start();
-    first.wait_for_count(ANSWERED, 1).await;
-    let call = first.text("SELECT id::text FROM calls").await;
-    let ask = async |call: &str, name: &str, wish: &str| {
-        client.ask(("POST", &demo_path(&format!("calls/{call}/{name}"))), wish).await
-    };
-    let done = ask(&call, "hold", "").await;
-    assert_eq!((done.status, &done.json()["on_hold"]), (200, &Value::from(true)), "{}", done.body);
-    // Refusals come back as they are there.
-    let again = ask(&call, "hold", "").await;
-    assert_eq!(again.status, 409, "{}", again.body);
-    let wrong = ask(&call, "dtmf", "{\"digits\": \"x\"}").await;
-    let problem = wrong.json();
-    assert_eq!((wrong.status, &problem["field"]), (400, &Value::from("digits")), "{problem}");
-    assert_eq!(problem["request_id"].as_str(), wrong.header("x-request-id"));
-    // One that runs nowhere, though the database has no end of it, is not said to be over.
-    let nobodys = format!(
-        "INSERT INTO calls (id, rev, tenant_id, direction, signalling_id, caller, dialled_text, decision, arrived_at) \
-         VALUES ('{}', 1, '{}', 'inbound', 'x', 'x', 'x', '[]', now())",
-        NOWHERE,
-        demo::TENANT
-    );
-    postgres::execute(&first.database, &nobodys).await.unwrap();
-    let away = ask(NOWHERE, "hold", "").await;
-    assert_eq!(
-        (away.status, &away.json()["code"]),
-        (503, &Value::from("call_away")),
-        "{}",
-        away.body
-    );
-    assert_eq!(away.header("retry-after"), Some("1"));
-    let over = ask(&call, "hangup", "").await;
-    assert_eq!(over.status, 202, "{}", over.body);
-    drop(held);
-    let ended = format!("SELECT count(*) FROM calls WHERE id = '{call}' AND ended_by = 'operator'");
-    first.wait_for_count(&ended, 1).await;
-    let noted = format!(
-        "SELECT count(*) FROM audit_log WHERE subject_id = '{call}' AND action IN ('hold', 'hangup') \
-         AND api_key_id IS NOT NULL"
-    );
-    first.wait_for_count(&noted, 2).await;
-    assert_eq!(first.count("SELECT count(*) FROM call_commands").await, 0);
-}
-
-/// Keeps every command that passes through the table, as it stood there.
-const KEEP_COMMANDS: &str = "CREATE TABLE kept (what text); \
-    CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN \
-        INSERT INTO kept VALUES (NEW::text || encode(NEW.body, 'escape') || coalesce(encode(NEW.answer, 'escape'), '')); \
-        RETURN NEW; END $$; \
-    CREATE TRIGGER keep BEFORE INSERT OR UPDATE ON call_commands FOR EACH ROW EXECUTE FUNCTION keep()";
-
-#[tokio::test]
-async fn bots_and_browsers_steer_a_call_from_a_node_where_it_does_not_run() {
-    let first = Switch::start().await;
-    let second = Switch::start_beside(&first, first.database.owner_options().clone()).await;
-    first.wait_for_count("SELECT count(*) FROM nodes", 2).await;
-    postgres::execute(&first.database, KEEP_COMMANDS).await.unwrap();
-    let client = Client::of(&first).await;
-    let _held = calls(&second, 1, 1, 120_000).start();
-    first.wait_for_count(ANSWERED, 1).await;
-    let call: CallId = first.text("SELECT id::text FROM calls").await.parse().unwrap();
-    // A browser: its token is made here, and opens the call as if it ran here.
-    let of_call = |below: &str| demo_path(&format!("calls/{call}{below}"));
-    let made = client.ask(("POST", &of_call("/tokens")), r#"{"may": ["watch", "steer"]}"#).await;
-    assert_eq!(made.status, 201, "{}", made.body);
-    let browser = Client { http: first.http, key: made.json()["token"].as_str().unwrap().into() };
-    assert_eq!(browser.ask(("GET", &of_call("")), "").await.status, 200);
-    let muted = browser.ask(("POST", &of_call("/mute")), r#"{"party": "caller"}"#).await;
-    assert_eq!((muted.status, &muted.json()["caller_muted"]), (200, &Value::Bool(true)));
-    let keys = browser.ask(("POST", &of_call("/dtmf")), r#"{"digits": "4711"}"#).await;
-    assert_eq!(keys.status, 200, "{}", keys.body);
-    // A bot written for Twilio: the server that it names is asked by the other node, signed with the bot's token.
-    let web = Receiver::start(200).await;
-    web.answer_with(200, "<Response><Pause length=\"90\"/></Response>");
-    let tenant = demo::TENANT;
-    let scope = KeyScope::Tenant(tenant);
-    let key = api_keys::create(&first.database, scope, KeyRole::Operator, "", None).await.unwrap();
-    let bot = async |form: &str| {
-        let pair = format!("{}:{}", tenant.account_sid(), key.key.expose());
-        let headers = [
-            ("authorization", format!("Basic {}", STANDARD.encode(pair))),
-            ("content-type", "application/x-www-form-urlencoded".to_owned()),
-        ];
-        let account = tenant.account_sid();
-        let path = format!("/2010-04-01/Accounts/{account}/Calls/{}.json", call.call_sid());
-        http::request_as(first.http, ("POST", &path), &headers, form).await
-    };
-    let led = bot(&format!("Url={}", web.url())).await;
-    assert_eq!((led.status, &led.json()["status"]), (200, &json!("in-progress")), "{}", led.body);
-    web.wait("the script is asked for", |told| !told.is_empty()).await;
-    let asked = web.told().remove(0);
-    let form: Vec<(String, String)> =
-        form_urlencoded::parse(asked.text.as_bytes()).into_owned().collect();
-    let signed = twiml::signature(&key.key, &web.url(), &form);
-    assert_eq!(asked.headers.get("x-twilio-signature"), signed.as_ref(), "{asked:?}");
-    let wrong = bot("Status=bliss").await;
-    assert_eq!((wrong.status, &wrong.json()["code"]), (400, &json!(20001)), "{}", wrong.body);
-    let ended = bot("Status=completed").await;
-    assert_eq!(ended.status, 200, "{}", ended.body);
-    let over = format!("SELECT count(*) FROM calls WHERE id = '{call}' AND ended_by = 'operator'");
-    first.wait_for_count(&over, 1).await;
-    // It is over for both of them, wherever they ask.
-    assert_eq!(bot("Status=completed").await.status, 404);
-    for switch in [&first, &second] {
-        let browser = Client { http: switch.http, key: browser.key.clone() };
-        assert_eq!(browser.ask(("GET", &of_call("")), "").await.status, 401);
-    }
-    // Nobody who reads the table reads what passed through it.
-    assert!(first.count("SELECT count(*) FROM kept").await >= 10);
-    for word in ["4711", "Pause", &web.address.to_string(), key.key.expose(), "caller_muted"] {
-        let kept = format!("SELECT count(*) FROM kept WHERE strpos(what, '{word}') > 0");
-        assert_eq!(first.count(&kept).await, 0, "{word}");
-    }
-}
-
-#[tokio::test]
-async fn a_node_waits_for_others_with_so_many_commands_and_puts_off_the_rest() {
-    let switch = Switch::start().await;
-    let client = Client::of(&switch).await;
-    let nobodys = format!(
-        "INSERT INTO nodes (id, name, version) VALUES (gen_random_uuid(), 'beside', ''); \
-         INSERT INTO calls (id, rev, tenant_id, direction, signalling_id, caller, dialled_text, decision, arrived_at) \
-         VALUES ('{}', 1, '{}', 'inbound', 'x', 'x', 'x', '[]', now())",
-        NOWHERE,
-        demo::TENANT
-    );
-    postgres::execute(&switch.database, &nobodys).await.unwrap();
-    let path = demo_path(&format!("calls/{NOWHERE}/hold"));
-    let asked = (0..3 * COMMANDS_ASKED_MAX).map(|_| client.ask(("POST", &path), ""));
-    let answers = futures_util::future::join_all(asked).await;
-    let mut busy = 0;
-    for answer in answers {
-        let body = answer.json();
-        assert_eq!((answer.status, answer.header("retry-after").is_some()), (503, true), "{body}");
-        match body["code"].as_str().unwrap() {
-            "node_busy" => busy += 1,
-            code => assert_eq!(code, "call_away", "{body}"),
-        }
-    }
-    assert!((1..=2 * COMMANDS_ASKED_MAX).contains(&busy), "{busy}");
-    // Everybody gets a turn again.
-    let later = client.ask(("POST", &path), "").await;
-    assert_eq!(later.json()["code"], "call_away", "{}", later.body);
 }

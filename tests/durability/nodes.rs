@@ -1,0 +1,176 @@
+//! Several nodes at one database: what is asked of a call is done where the call runs.
+
+use crate::ANSWERED;
+use crate::Client;
+use crate::calls;
+use crate::demo_path;
+use crate::http;
+use crate::postgres;
+use crate::receiver::Receiver;
+use crate::switch::Switch;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use serde_json::json;
+use tandem::agent::twiml;
+use tandem::store::api_keys;
+use tandem::store::api_keys::KeyRole;
+use tandem::store::api_keys::KeyScope;
+use tandem::store::demo;
+use tandem::types::id::CallId;
+use tandem::types::limit::COMMANDS_ASKED_MAX;
+
+/// A call that no node has.
+const NOWHERE: &str = "01900000-0000-7000-8000-000000000001";
+
+#[tokio::test]
+async fn what_is_asked_of_a_call_is_done_once_by_the_node_where_it_runs() {
+    let first = Switch::start().await;
+    let login = first.database.owner_options().clone();
+    let second = Switch::start_beside(&first, login).await;
+    let client = Client::of(&first).await;
+    first.wait_for_count("SELECT count(*) FROM nodes", 2).await;
+    let held = calls(&second, 1, 1, 120_000).start();
+    first.wait_for_count(ANSWERED, 1).await;
+    let call = first.text("SELECT id::text FROM calls").await;
+    let ask = async |call: &str, name: &str, wish: &str| {
+        client.ask(("POST", &demo_path(&format!("calls/{call}/{name}"))), wish).await
+    };
+    let done = ask(&call, "hold", "").await;
+    assert_eq!((done.status, &done.json()["on_hold"]), (200, &Value::from(true)), "{}", done.body);
+    // Refusals come back as they are there.
+    let again = ask(&call, "hold", "").await;
+    assert_eq!(again.status, 409, "{}", again.body);
+    let wrong = ask(&call, "dtmf", "{\"digits\": \"x\"}").await;
+    let problem = wrong.json();
+    assert_eq!((wrong.status, &problem["field"]), (400, &Value::from("digits")), "{problem}");
+    assert_eq!(problem["request_id"].as_str(), wrong.header("x-request-id"));
+    // One that runs nowhere, though the database has no end of it, is not said to be over.
+    let nobodys = format!(
+        "INSERT INTO calls (id, rev, tenant_id, direction, signalling_id, caller, dialled_text, decision, arrived_at) \
+         VALUES ('{}', 1, '{}', 'inbound', 'x', 'x', 'x', '[]', now())",
+        NOWHERE,
+        demo::TENANT
+    );
+    postgres::execute(&first.database, &nobodys).await.unwrap();
+    let away = ask(NOWHERE, "hold", "").await;
+    assert_eq!(
+        (away.status, &away.json()["code"]),
+        (503, &Value::from("call_away")),
+        "{}",
+        away.body
+    );
+    assert_eq!(away.header("retry-after"), Some("1"));
+    let over = ask(&call, "hangup", "").await;
+    assert_eq!(over.status, 202, "{}", over.body);
+    drop(held);
+    let ended = format!("SELECT count(*) FROM calls WHERE id = '{call}' AND ended_by = 'operator'");
+    first.wait_for_count(&ended, 1).await;
+    let noted = format!(
+        "SELECT count(*) FROM audit_log WHERE subject_id = '{call}' AND action IN ('hold', 'hangup') \
+         AND api_key_id IS NOT NULL"
+    );
+    first.wait_for_count(&noted, 2).await;
+    assert_eq!(first.count("SELECT count(*) FROM call_commands").await, 0);
+}
+
+/// Keeps every command that passes through the table, as it stood there.
+const KEEP_COMMANDS: &str = "CREATE TABLE kept (what text); \
+    CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN \
+        INSERT INTO kept VALUES (NEW::text || encode(NEW.body, 'escape') || coalesce(encode(NEW.answer, 'escape'), '')); \
+        RETURN NEW; END $$; \
+    CREATE TRIGGER keep BEFORE INSERT OR UPDATE ON call_commands FOR EACH ROW EXECUTE FUNCTION keep()";
+
+#[tokio::test]
+async fn bots_and_browsers_steer_a_call_from_a_node_where_it_does_not_run() {
+    let first = Switch::start().await;
+    let second = Switch::start_beside(&first, first.database.owner_options().clone()).await;
+    first.wait_for_count("SELECT count(*) FROM nodes", 2).await;
+    postgres::execute(&first.database, KEEP_COMMANDS).await.unwrap();
+    let client = Client::of(&first).await;
+    let _held = calls(&second, 1, 1, 120_000).start();
+    first.wait_for_count(ANSWERED, 1).await;
+    let call: CallId = first.text("SELECT id::text FROM calls").await.parse().unwrap();
+    // A browser: its token is made here, and opens the call as if it ran here.
+    let of_call = |below: &str| demo_path(&format!("calls/{call}{below}"));
+    let made = client.ask(("POST", &of_call("/tokens")), r#"{"may": ["watch", "steer"]}"#).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    let browser = Client { http: first.http, key: made.json()["token"].as_str().unwrap().into() };
+    assert_eq!(browser.ask(("GET", &of_call("")), "").await.status, 200);
+    let muted = browser.ask(("POST", &of_call("/mute")), r#"{"party": "caller"}"#).await;
+    assert_eq!((muted.status, &muted.json()["caller_muted"]), (200, &Value::Bool(true)));
+    let keys = browser.ask(("POST", &of_call("/dtmf")), r#"{"digits": "4711"}"#).await;
+    assert_eq!(keys.status, 200, "{}", keys.body);
+    // A bot written for Twilio: the server that it names is asked by the other node, signed with the bot's token.
+    let web = Receiver::start(200).await;
+    web.answer_with(200, "<Response><Pause length=\"90\"/></Response>");
+    let tenant = demo::TENANT;
+    let scope = KeyScope::Tenant(tenant);
+    let key = api_keys::create(&first.database, scope, KeyRole::Operator, "", None).await.unwrap();
+    let bot = async |form: &str| {
+        let pair = format!("{}:{}", tenant.account_sid(), key.key.expose());
+        let headers = [
+            ("authorization", format!("Basic {}", STANDARD.encode(pair))),
+            ("content-type", "application/x-www-form-urlencoded".to_owned()),
+        ];
+        let account = tenant.account_sid();
+        let path = format!("/2010-04-01/Accounts/{account}/Calls/{}.json", call.call_sid());
+        http::request_as(first.http, ("POST", &path), &headers, form).await
+    };
+    let led = bot(&format!("Url={}", web.url())).await;
+    assert_eq!((led.status, &led.json()["status"]), (200, &json!("in-progress")), "{}", led.body);
+    web.wait("the script is asked for", |told| !told.is_empty()).await;
+    let asked = web.told().remove(0);
+    let form: Vec<(String, String)> =
+        form_urlencoded::parse(asked.text.as_bytes()).into_owned().collect();
+    let signed = twiml::signature(&key.key, &web.url(), &form);
+    assert_eq!(asked.headers.get("x-twilio-signature"), signed.as_ref(), "{asked:?}");
+    let wrong = bot("Status=bliss").await;
+    assert_eq!((wrong.status, &wrong.json()["code"]), (400, &json!(20001)), "{}", wrong.body);
+    let ended = bot("Status=completed").await;
+    assert_eq!(ended.status, 200, "{}", ended.body);
+    let over = format!("SELECT count(*) FROM calls WHERE id = '{call}' AND ended_by = 'operator'");
+    first.wait_for_count(&over, 1).await;
+    // It is over for both of them, wherever they ask.
+    assert_eq!(bot("Status=completed").await.status, 404);
+    for switch in [&first, &second] {
+        let browser = Client { http: switch.http, key: browser.key.clone() };
+        assert_eq!(browser.ask(("GET", &of_call("")), "").await.status, 401);
+    }
+    // Nobody who reads the table reads what passed through it.
+    assert!(first.count("SELECT count(*) FROM kept").await >= 10);
+    for word in ["4711", "Pause", &web.address.to_string(), key.key.expose(), "caller_muted"] {
+        let kept = format!("SELECT count(*) FROM kept WHERE strpos(what, '{word}') > 0");
+        assert_eq!(first.count(&kept).await, 0, "{word}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_waits_for_others_with_so_many_commands_and_puts_off_the_rest() {
+    let switch = Switch::start().await;
+    let client = Client::of(&switch).await;
+    let nobodys = format!(
+        "INSERT INTO nodes (id, name, version) VALUES (gen_random_uuid(), 'beside', ''); \
+         INSERT INTO calls (id, rev, tenant_id, direction, signalling_id, caller, dialled_text, decision, arrived_at) \
+         VALUES ('{}', 1, '{}', 'inbound', 'x', 'x', 'x', '[]', now())",
+        NOWHERE,
+        demo::TENANT
+    );
+    postgres::execute(&switch.database, &nobodys).await.unwrap();
+    let path = demo_path(&format!("calls/{NOWHERE}/hold"));
+    let asked = (0..3 * COMMANDS_ASKED_MAX).map(|_| client.ask(("POST", &path), ""));
+    let answers = futures_util::future::join_all(asked).await;
+    let mut busy = 0;
+    for answer in answers {
+        let body = answer.json();
+        assert_eq!((answer.status, answer.header("retry-after").is_some()), (503, true), "{body}");
+        match body["code"].as_str().unwrap() {
+            "node_busy" => busy += 1,
+            code => assert_eq!(code, "call_away", "{body}"),
+        }
+    }
+    assert!((1..=2 * COMMANDS_ASKED_MAX).contains(&busy), "{busy}");
+    // Everybody gets a turn again.
+    let later = client.ask(("POST", &path), "").await;
+    assert_eq!(later.json()["code"], "call_away", "{}", later.body);
+}
