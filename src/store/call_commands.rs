@@ -144,18 +144,27 @@ pub(crate) async fn forget_old(database: &Database) -> sqlx::Result<()> {
 ///
 /// When the database fails.
 pub async fn progress(database: &Database, sealer: &Sealer, id: Uuid) -> sqlx::Result<Progress> {
-    let found: Option<(bool, Option<i16>, Option<Vec<u8>>, bool)> =
+    let found: Option<Standing> =
         sqlx::query_as(PROGRESS).bind(id).fetch_optional(database.node()).await?;
     Ok(match found {
-        Some((_, Some(status), Some(body), is_sealed)) => {
+        Some(Standing { status: Some(status), answer: Some(body), is_sealed, .. }) => {
             let status = u16::try_from(status).unwrap_or(500);
             let body = if is_sealed { open(sealer, (id, ANSWERED), &body) } else { Some(body) };
             body.map_or(Progress::Lost, |body| Progress::Answered(CommandAnswer { status, body }))
         }
-        Some((true, ..)) => Progress::Taken,
-        Some((false, ..)) => Progress::Waiting,
+        Some(Standing { is_taken: true, .. }) => Progress::Taken,
+        Some(_) => Progress::Waiting,
         None => Progress::Lost,
     })
+}
+
+/// How far a command got, as the database has it.
+#[derive(FromRow)]
+struct Standing {
+    is_taken: bool,
+    status: Option<i16>,
+    answer: Option<Vec<u8>>,
+    is_sealed: bool,
 }
 
 /// Takes a command back that nobody took; false when somebody did: then it is or was done.
@@ -296,8 +305,7 @@ pub(crate) const FORGET_OLD: &str =
 
 pub(crate) const TELL: &str = "SELECT pg_notify('tandem_call_commands', $1)";
 
-pub(crate) const PROGRESS: &str =
-    "SELECT taken_by IS NOT NULL, status, answer, is_sealed FROM call_commands WHERE id = $1";
+pub(crate) const PROGRESS: &str = "SELECT taken_by IS NOT NULL AS is_taken, status, answer, is_sealed FROM call_commands WHERE id = $1";
 
 pub(crate) const TAKE_BACK: &str = "DELETE FROM call_commands WHERE id = $1 AND taken_by IS NULL";
 
