@@ -643,7 +643,14 @@ async fn a_lossy_network_costs_no_call_and_doubles_none() {
         .args(&["-default_behaviors", "all,-abortunexp"]);
     let report = calls.succeeds().await;
     assert_eq!(report.successful, 60, "{}", report.text);
+    // For SIPp a call that is refused is done, too.
+    assert!(!report.logged.contains("refused"), "503: {}", report.logged);
     switch.wait_for_calls(0).await;
+    switch.wait_for_count("SELECT count(*) FROM calls WHERE ended_at IS NOT NULL", 60).await;
+    // Which call SIPp takes for done and the switch does not.
+    let odd = "SELECT coalesce(string_agg(cause || ' of ' || signalling_id, ', '), '') FROM calls \
+               WHERE cause <> 'normal'";
+    assert_eq!(switch.text(odd).await, "");
     switch.wait_for_count(NORMAL, 60).await;
     assert_eq!(switch.count(ALL).await, 60);
 }
