@@ -77,6 +77,7 @@ fn plan(codec: Codec, remote: SocketAddr) -> MediaPlan {
         dtmf_receive: PayloadType::new(101),
         dtmf_clock: 8_000,
         opus: OpusTerms::default(),
+        annex_b: false,
         ptime: Ptime::MS_20,
         remote: Some(remote),
         remote_rtcp: None,

@@ -221,6 +221,7 @@ impl Side {
             rtcp_mux: false,
             asks_metrics: false,
             single_codec: true,
+            annex_b: false,
             srtp: SrtpTerms::default(),
         };
         let port = self.media.local_addr().unwrap().port();

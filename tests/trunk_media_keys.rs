@@ -52,8 +52,8 @@ fn what_no_call_could_have_is_not_in_the_schema() {
         assert!(problems.contains(&format!("there is no key `{table}.{key}`")), "{problems}");
     }
     for (table, key, value, told) in [
-        ("codecs", "offer", json!(["G729"]), "\"L16_16K\" or \"L16_8K\", not \"G729\""),
-        ("codecs", "accept", json!(["opus"]), "\"L16_16K\" or \"L16_8K\", not \"opus\""),
+        ("codecs", "offer", json!(["G728"]), "\"L16_8K\" or \"G729\", not \"G728\""),
+        ("codecs", "accept", json!(["opus"]), "\"L16_8K\" or \"G729\", not \"opus\""),
         ("dtmf", "send", json!("inband"), "\"rfc4733\" or \"info\", not \"inband\""),
         ("dtmf", "receive", json!(["mf"]), "or \"inband\", not \"mf\""),
         ("network", "symmetric_rtp", json!("latch_follow"), "\"off\" or \"latch_once\""),

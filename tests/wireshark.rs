@@ -54,6 +54,7 @@ fn plan(remote: &str) -> MediaPlan {
         dtmf_receive: PayloadType::new(101),
         dtmf_clock: 8_000,
         opus: OpusTerms::default(),
+        annex_b: false,
         ptime: Ptime::MS_20,
         remote: Some(at(remote, Port::Rtp)),
         remote_rtcp: Some(at(remote, Port::Rtcp)),

@@ -136,6 +136,7 @@ fn plan(remote: SocketAddr) -> MediaPlan {
         dtmf_receive: None,
         dtmf_clock: 8_000,
         opus: OpusTerms::default(),
+        annex_b: false,
         ptime: Ptime::MS_20,
         remote: Some(remote),
         remote_rtcp: None,

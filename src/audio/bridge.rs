@@ -6,6 +6,7 @@
 
 use crate::audio::frame::Encoded;
 use crate::audio::frame::SILENCE;
+use crate::audio::passed::Passed;
 use crate::audio::ringback::RingbackForm;
 use crate::audio::sound::Sound;
 use crate::types::limit::BRIDGE_FRAMES_MAX;
@@ -26,6 +27,8 @@ use std::sync::atomic::Ordering;
 pub enum BridgeItem {
     /// Audio as it came, so that legs of the same codec pass it on untouched.
     Audio(Sound),
+    /// Audio of a codec that only passes, for a leg of the same.
+    Passed(Passed),
     /// A key is down, or was released.
     Key(BridgeKey),
 }
@@ -84,6 +87,8 @@ pub struct BridgeEnd {
     into: Option<Consumer<BridgeItem>>,
     waiting: Waiting,
     music: Option<Music>,
+    /// What passed in the tick that was heard last.
+    passed: Option<Passed>,
     /// Whether who hears what goes out, and this end itself, make use of 16 kHz.
     out_is_wide: Arc<AtomicBool>,
     into_is_wide: Arc<AtomicBool>,
@@ -114,7 +119,8 @@ impl BridgeEnd {
     #[must_use]
     pub fn nowhere(waiting: Waiting) -> Self {
         let (out_is_wide, into_is_wide) = (Arc::default(), Arc::default());
-        Self { out: None, into: None, waiting, music: None, out_is_wide, into_is_wide }
+        let (out, into, music, passed) = (None, None, None, None);
+        Self { out, into, waiting, music, passed, out_is_wide, into_is_wide }
     }
 
     /// The same, and it plays this again and again instead: µ-law at 8 kHz.
@@ -154,12 +160,17 @@ impl BridgeEnd {
     /// The next 20 ms of the other side; `None` when there is nothing. News of keys go to `pressed`; an
     /// item that only tells of a release takes no time, and what waits too long is dropped.
     pub fn hear(&mut self, mut pressed: impl FnMut(BridgeKey)) -> Option<Sound> {
+        self.passed = None;
         let into = self.into.as_mut()?;
         loop {
             let late = into.slots() > BRIDGE_WAITING_MAX;
             match into.pop().ok()? {
                 BridgeItem::Audio(sound) if !late => return Some(sound),
-                BridgeItem::Audio(_) => (),
+                BridgeItem::Passed(passed) if !late => {
+                    self.passed = Some(passed);
+                    return None;
+                }
+                BridgeItem::Audio(_) | BridgeItem::Passed(_) => (),
                 BridgeItem::Key(key) => {
                     pressed(key);
                     if !key.released && !late {
@@ -168,6 +179,13 @@ impl BridgeEnd {
                 }
             }
         }
+    }
+}
+
+impl BridgeEnd {
+    /// What of the 20 ms heard last is of a codec that only passes.
+    pub const fn take_passed(&mut self) -> Option<Passed> {
+        self.passed.take()
     }
 }
 

@@ -15,6 +15,7 @@ pub mod mixer;
 pub mod noise;
 pub mod opus;
 pub mod packed;
+pub mod passed;
 pub mod resample;
 pub mod ringback;
 pub mod sound;

@@ -77,7 +77,7 @@ impl PackedVoice {
         match codec {
             Codec::Opus => self.opus.is_some(),
             Codec::L16 | Codec::L16Wide => true,
-            Codec::Pcmu | Codec::Pcma | Codec::G722 => false,
+            Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::G729 => false,
         }
     }
 
@@ -117,7 +117,9 @@ impl PackedVoice {
                     *sample = i16::from_be_bytes(*pair);
                 }
             }
-            (Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::G722, _) => place.fill(0),
+            (Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::G729, _) => {
+                place.fill(0);
+            }
         }
         self.end = samples;
         self.concealed = 0;
@@ -219,7 +221,7 @@ impl PackedVoice {
                 }
                 (2 * full.len()).min(out.len())
             }
-            (Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::G722, _) => 0,
+            (Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::G729, _) => 0,
         };
         self.waiting.copy_within(samples..self.waits, 0);
         self.waits -= samples;

@@ -60,6 +60,11 @@ impl Joining {
         self.mode.is_some() && self.answered
     }
 
+    /// True where nobody waits for it but the near leg's peer.
+    pub(super) const fn is_for_partner(&self) -> bool {
+        self.mode.is_none()
+    }
+
     /// For the partner of the call.
     pub(super) const fn partner(target: LegSide) -> Self {
         Self { target, back: None, mode: None, answered: false }

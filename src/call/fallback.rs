@@ -84,6 +84,7 @@ impl Call {
             Partner::AgentLeg(request) | Partner::Forward(request) => {
                 let Some(side) = self.dial(now, request, out) else { return false };
                 self.partner_side = side;
+                self.pass_to(side);
                 if is_answered {
                     self.state = State::Joining(Joining::partner(side));
                 }

@@ -8,8 +8,10 @@ use crate::sdp::LocalMedia;
 use crate::sdp::MediaPlan;
 use crate::sdp::NegotiationError;
 use crate::types::cause::HangupCause;
+use crate::types::codec::Codec;
 use crate::types::srtp::SrtpPolicy;
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// The far end of a call as seen by offer and answer (RFC 3264).
@@ -21,6 +23,43 @@ pub struct Leg {
     session_id: u64,
     written: Option<Vec<u8>>,
     plan: Option<MediaPlan>,
+    passing: Passing,
+    /// What held of that when we offered last.
+    passing_offered: Passing,
+}
+
+/// Whether a leg may agree on a codec that only passes from leg to leg (`Codec::is_passed`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Passing {
+    /// It may not: who talks with its peer has to hear it, or has another codec.
+    #[default]
+    Never,
+    /// It may: whom its peer is to talk with can have it too.
+    May {
+        /// With frames of noise (Annex B).
+        annex_b: bool,
+    },
+    /// It shall have no other, as long as its peer offers it: the other leg has it.
+    Only {
+        /// With frames of noise.
+        annex_b: bool,
+    },
+}
+
+impl Passing {
+    /// What our descriptions may hold.
+    fn of(self, caps: &Capabilities) -> Cow<'_, Capabilities> {
+        if !caps.codecs.iter().any(|codec| codec.is_passed()) {
+            return Cow::Borrowed(caps);
+        }
+        let (annex_b, is_there): (_, fn(&Codec) -> bool) = match self {
+            Self::Never => (false, |codec| !codec.is_passed()),
+            Self::May { annex_b } => (annex_b, |_| true),
+            Self::Only { annex_b } => (annex_b, |codec| codec.is_passed()),
+        };
+        let codecs = caps.codecs.iter().copied().filter(is_there).collect();
+        Cow::Owned(Capabilities { codecs, annex_b, ..caps.clone() })
+    }
 }
 
 /// Where our side of the media is.
@@ -39,7 +78,16 @@ impl Leg {
     /// identifies our session descriptions (RFC 8866 §5.2).
     #[must_use]
     pub const fn new(capabilities: Capabilities, offered: Capabilities, session_id: u64) -> Self {
-        Self { capabilities, offered, local: None, session_id, written: None, plan: None }
+        Self {
+            capabilities,
+            offered,
+            local: None,
+            session_id,
+            written: None,
+            plan: None,
+            passing: Passing::Never,
+            passing_offered: Passing::Never,
+        }
     }
 
     /// A leg with nothing agreed, on these terms.
@@ -57,6 +105,40 @@ impl Leg {
     pub fn forget(&mut self) {
         self.plan = None;
         self.written = None;
+    }
+
+    /// Whether it may agree on a codec that only passes.
+    #[must_use]
+    pub const fn passing(&self) -> Passing {
+        self.passing
+    }
+
+    /// From now on it may agree on a codec that only passes, or not. Said with the next description.
+    pub const fn pass(&mut self, passing: Passing) {
+        self.passing = passing;
+    }
+
+    /// Whether a codec that only passes is agreed on: with frames of noise or without.
+    #[must_use]
+    pub fn passes(&self) -> Option<bool> {
+        let plan = self.plan.as_ref().filter(|plan| plan.codec.is_passed())?;
+        Some(plan.annex_b)
+    }
+
+    /// What another leg may agree on that is to talk with the peer of this one, which made `offer`.
+    #[must_use]
+    pub fn passing_of(&self, offer: &[u8]) -> Passing {
+        let Ok(offer) = sdp::parse(offer) else { return Passing::Never };
+        let plan = |passing: Passing| sdp::plan(&offer, &passing.of(&self.capabilities));
+        let passed = plan(Passing::Only { annex_b: true }).ok();
+        let Some(passed) = passed.filter(|plan| plan.codec.is_passed()) else {
+            return Passing::Never;
+        };
+        let annex_b = passed.annex_b;
+        match plan(Passing::Never) {
+            Ok(_) => Passing::May { annex_b },
+            Err(_) => Passing::Only { annex_b },
+        }
     }
 
     /// The most we want from now on: [`Direction::SendReceive`] but while we hold the peer. Said with
@@ -85,7 +167,7 @@ impl Leg {
     /// `BadSdp`, `NoCommonCodec` or `SrtpMismatch`.
     pub fn check(&self, offer: &[u8]) -> Result<(), HangupCause> {
         let offer = sdp::parse(offer).map_err(|_| HangupCause::BadSdp)?;
-        sdp::plan(&offer, &self.capabilities).map_err(|error| error.cause())?;
+        sdp::plan(&offer, &self.passing.of(&self.capabilities)).map_err(|error| error.cause())?;
         Ok(())
     }
 
@@ -108,11 +190,20 @@ impl Leg {
     pub fn answer(&mut self, offer: &[u8]) -> Result<Bytes, HangupCause> {
         let offer = sdp::parse(offer).map_err(|_| HangupCause::BadSdp)?;
         let local = self.local.ok_or(HangupCause::SwitchFault)?;
-        match sdp::answer(&offer, &self.capabilities, &local) {
+        let mut caps = self.passing.of(&self.capabilities);
+        let mut answered = sdp::answer(&offer, &caps, &local);
+        if let (Passing::Only { .. }, Err(NegotiationError::NoCommonCodec)) =
+            (self.passing, &answered)
+        {
+            caps = Passing::Never.of(&self.capabilities);
+            answered = sdp::answer(&offer, &caps, &local);
+        }
+        let caps = caps.into_owned();
+        match answered {
             Ok((body, plan)) => {
                 self.plan = Some(plan);
                 let newer = self.revised(&body, local);
-                let again = newer.map(|newer| sdp::answer(&offer, &self.capabilities, &newer));
+                let again = newer.map(|newer| sdp::answer(&offer, &caps, &newer));
                 Ok(self.keep(again.and_then(Result::ok).map_or(body, |(body, _)| body)))
             }
             // RFC 3264 §8.2: the stream leaves the call, the call goes on without it.
@@ -132,16 +223,25 @@ impl Leg {
     /// Our offer: every codec we may use, whatever was agreed (RFC 3264 §8).
     ///
     /// # Errors
-    /// `SwitchFault` before [`Self::place`]; `SrtpMismatch` where SRTP is required and keys may not be sent.
+    /// `SwitchFault` before [`Self::place`]; `NoCommonCodec` where only a codec that passes would do, and it has none; `SrtpMismatch` where SRTP is required and keys may not be sent.
     pub fn offer(&mut self) -> Result<Bytes, HangupCause> {
         let local = self.local.ok_or(HangupCause::SwitchFault)?;
         let srtp = &self.offered.srtp;
         if srtp.policy == SrtpPolicy::Required && !srtp.writes_keys() {
             return Err(HangupCause::SrtpMismatch);
         }
-        let body = sdp::offer(&self.offered, &local);
+        let offered = self.passing.of(&self.offered);
+        if (offered.codecs.is_empty() && !self.offered.codecs.is_empty())
+            || matches!(self.passing, Passing::Only { .. })
+                && !offered.codecs.iter().any(|codec| codec.is_passed())
+        {
+            return Err(HangupCause::NoCommonCodec);
+        }
+        let offered = offered.into_owned();
+        self.passing_offered = self.passing;
+        let body = sdp::offer(&offered, &local);
         let newer = self.revised(&body, local);
-        let again = newer.map(|newer| sdp::offer(&self.offered, &newer));
+        let again = newer.map(|newer| sdp::offer(&offered, &newer));
         Ok(self.keep(again.unwrap_or(body)))
     }
 
@@ -151,7 +251,8 @@ impl Leg {
     /// `BadSdp`, `NoCommonCodec` or `SrtpMismatch`; what was agreed before stays in force.
     pub fn accept(&mut self, answer: &[u8]) -> Result<(), HangupCause> {
         let answer = sdp::parse(answer).map_err(|_| HangupCause::BadSdp)?;
-        let mut plan = sdp::accept(&answer, &self.offered).map_err(|error| error.cause())?;
+        let offered = self.passing_offered.of(&self.offered);
+        let mut plan = sdp::accept(&answer, &offered).map_err(|error| error.cause())?;
         // A peer that overlooks our hold is held all the same.
         let wanted = self.local.map_or(Direction::SendReceive, |local| local.direction);
         plan.direction = plan.direction.and(wanted);

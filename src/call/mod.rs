@@ -14,6 +14,7 @@ pub mod leg;
 mod line;
 mod news;
 mod opening;
+mod passing;
 pub mod record;
 mod refer;
 pub mod setup;
@@ -134,7 +135,7 @@ impl Call {
             Opening::Inbound(terms) => Line::inbound(LegSide::Near, terms),
             Opening::Outbound(request) => Line::outbound(LegSide::Near, request.clone()),
         };
-        Self {
+        let mut call = Self {
             setup,
             state: State::Idle,
             near,
@@ -148,7 +149,9 @@ impl Call {
             path: AudioPath::Agent(LegSide::Near),
             otherwise: None,
             steered: Steered::default(),
-        }
+        };
+        call.expect_passing();
+        call
     }
 
     /// Applies `input` and appends what must be done to `out`. Total: an input that makes no sense
@@ -185,6 +188,8 @@ impl Call {
                 }
             }
         }
+        self.match_codecs(out);
+        self.end_if_apart(now, out);
         self.supervise_no_longer(out);
         self.connect(out);
     }

@@ -68,6 +68,7 @@ impl Call {
             {
                 if status != EARLY_DIALOG_ENDED {
                     let described = audible || self.makes_early_media();
+                    self.match_codecs(out);
                     self.near.progress(status, described, out);
                 }
             }
@@ -146,6 +147,7 @@ impl Call {
             Partner::AgentLeg(request) | Partner::Forward(request) => {
                 if let Some(side) = self.dial(now, request, out) {
                     self.partner_side = side;
+                    self.pass_to(side);
                 }
                 false
             }
@@ -203,6 +205,7 @@ impl Call {
     }
 
     fn answer(&mut self, now: Moment, out: &mut Vec<Output>) {
+        self.match_codecs(out);
         match self.near.answer(out) {
             Ok(()) => self.answered(now, out),
             Err(cause) => self.end(now, cause, Party::Switch, out),
@@ -220,6 +223,7 @@ impl Call {
     }
 
     fn answer_to_announce(&mut self, now: Moment, cause: HangupCause, out: &mut Vec<Output>) {
+        self.match_codecs(out);
         match self.near.answer(out) {
             Ok(()) => {
                 self.answered(now, out);

@@ -231,6 +231,13 @@ pub(super) struct Steered {
     pub(super) recording: Recording,
 }
 
+impl Steered {
+    /// Whether something is played to the near leg.
+    pub(super) const fn plays(&self) -> bool {
+        self.play.is_some()
+    }
+}
+
 /// How a call stands, for those who steer it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
@@ -315,6 +322,7 @@ impl Call {
             Order::ChangeSupervision(mode) => self.change_supervision(mode, out)?,
             Order::EndSupervision => self.end_supervision(out)?,
         }
+        self.match_codecs(out);
         self.connect(out);
         Ok(())
     }

@@ -7,6 +7,7 @@ mod fallback;
 mod handovers;
 mod holds;
 mod legs;
+mod passing;
 mod races;
 mod random;
 mod replacements;
@@ -149,6 +150,7 @@ pub(super) fn terms() -> LegTerms {
             rtcp_mux: false,
             asks_metrics: false,
             single_codec: true,
+            annex_b: false,
             srtp: SrtpTerms::default(),
         },
         codecs_offered: vec![Codec::Pcmu, Codec::Pcma],

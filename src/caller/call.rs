@@ -158,6 +158,7 @@ impl Caller {
             rtcp_mux: false,
             asks_metrics: false,
             single_codec: false,
+            annex_b: false,
             srtp: setup.srtp,
         };
         let description = sdp::offer(&offered, &setup.media);

@@ -114,6 +114,7 @@ fn capabilities() -> Capabilities {
         rtcp_mux: false,
         asks_metrics: false,
         single_codec: false,
+        annex_b: false,
         srtp: SrtpTerms::default(),
     }
 }

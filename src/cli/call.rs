@@ -332,6 +332,7 @@ fn suite(text: &str) -> Result<SrtpSuite, String> {
 
 fn codec(text: &str) -> Result<Codec, String> {
     Codec::from_name(text)
+        .filter(|codec| !codec.is_passed())
         .ok_or_else(|| "write pcmu, pcma, g722, opus, l16_16k or l16_8k".to_owned())
 }
 

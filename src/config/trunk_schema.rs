@@ -12,7 +12,7 @@ const SECONDS: Kind = Kind::Integer(0, 604_800);
 const MILLISECONDS: Kind = Kind::Integer(0, 600_000);
 const STATUS: Kind = Kind::Integer(400, 699);
 const TRANSPORTS: Kind = Kind::Choices(&["udp", "tcp", "tls"]);
-const CODECS: Kind = Kind::Choices(&["PCMU", "PCMA", "G722", "OPUS", "L16_16K", "L16_8K"]);
+const CODECS: Kind = Kind::Choices(&["PCMU", "PCMA", "G722", "OPUS", "L16_16K", "L16_8K", "G729"]);
 const ALGORITHMS: Kind = Kind::Choices(&["MD5", "SHA-256", "SHA-512-256"]);
 const SUITES: Kind =
     Kind::Choices(&["AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32", "AEAD_AES_128_GCM"]);

@@ -73,6 +73,7 @@ fn capabilities(media: &TrunkMedia, srtp: SrtpTerms) -> Capabilities {
         rtcp_mux: media.rtcp == RtcpMode::Mux,
         asks_metrics: media.rtcp != RtcpMode::Off && media.rtcp_xr == RtcpXr::On,
         single_codec: media.single_codec,
+        annex_b: false,
         srtp,
     }
 }

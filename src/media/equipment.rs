@@ -2,6 +2,7 @@
 
 use crate::audio::packed::PackedVoice;
 use crate::audio::wide::WideVoice;
+use crate::media::passage::Passage;
 use crate::rtp::jitter::JitterRoom;
 use crate::types::codec::Codec;
 
@@ -11,22 +12,28 @@ pub struct Equipment {
     pub(super) wide: Option<Box<WideVoice>>,
     pub(super) packed: Option<Box<PackedVoice>>,
     pub(super) room: Option<JitterRoom>,
+    pub(super) passage: Option<Box<Passage>>,
 }
 
 impl Equipment {
     /// What this codec needs.
     #[must_use]
     pub fn of(codec: Codec) -> Self {
+        let is_decoded = codec.is_packed() && !codec.is_passed();
         Self {
             wide: codec.is_wide().then(Box::default),
-            packed: codec.is_packed().then(|| Box::new(PackedVoice::new(codec))),
+            packed: is_decoded.then(|| Box::new(PackedVoice::new(codec))),
             room: codec.is_packed().then(JitterRoom::default),
+            passage: codec.is_passed().then(Box::default),
         }
     }
 
     /// Whether nothing is left of it.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.wide.is_none() && self.packed.is_none() && self.room.is_none()
+        self.wide.is_none()
+            && self.packed.is_none()
+            && self.room.is_none()
+            && self.passage.is_none()
     }
 }

@@ -6,6 +6,7 @@ pub mod event;
 pub mod listener;
 pub mod output;
 pub mod pace;
+pub mod passage;
 pub mod playout;
 pub mod session;
 pub mod setup;

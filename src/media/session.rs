@@ -16,6 +16,7 @@ use crate::media::equipment::Equipment;
 use crate::media::event::MediaEvent;
 use crate::media::output::Port;
 use crate::media::output::TickOutput;
+use crate::media::passage::Passage;
 use crate::media::playout::Playout;
 use crate::media::session::bridged::Bridged;
 use crate::media::session::ear::Ear;
@@ -32,6 +33,7 @@ use crate::rtp::dtmf;
 use crate::rtp::jitter::Content;
 use crate::rtp::jitter::JitterBuffer;
 use crate::rtp::jitter::JitterConfig;
+use crate::rtp::jitter::begins_pause;
 use crate::rtp::packet::RtpPacket;
 use crate::rtp::quality;
 use crate::rtp::quality::Conditions;
@@ -132,6 +134,8 @@ pub struct MediaSession {
     wide: Option<Box<WideVoice>>,
     /// The same of a codec that is decoded packet by packet.
     packed: Option<Box<PackedVoice>>,
+    /// The same of a codec that passes through.
+    passage: Option<Box<Passage>>,
     /// Ticks since the session was opened, those left out too.
     ticks: u64,
     counters: MediaStatistics,
@@ -174,6 +178,7 @@ impl MediaSession {
             said: (Law::Mu, SILENCE),
             wide: None,
             packed: None,
+            passage: None,
             ticks: 0,
             counters: MediaStatistics::default(),
         };
@@ -203,6 +208,9 @@ impl MediaSession {
             (None, other) => self.packed = other.take(),
             (Some(_), None) => (),
         }
+        if self.passage.is_none() {
+            self.passage = with.passage.take();
+        }
         if let Some(room) = with.room.take() {
             with.room = self.jitter.equip(room);
         }
@@ -210,6 +218,9 @@ impl MediaSession {
 
     /// Whether audio of `codec` can be decoded.
     fn is_equipped_for(&self, codec: Codec) -> bool {
+        if codec.is_passed() {
+            return self.passage.is_some() && self.jitter.is_equipped();
+        }
         let packed = || self.packed.as_ref().is_some_and(|packed| packed.speaks(codec));
         (!codec.is_wide() || self.wide.is_some()) && (!codec.is_packed() || packed())
     }
@@ -426,6 +437,9 @@ impl MediaSession {
             self.counters.unexpected += 1;
             return;
         }
+        if begins_pause(codec, packet.payload.len()) {
+            self.judge.pausing = true;
+        }
         self.jitter.expect(codec);
         self.receiver.set_clock(codec.clock_rate());
         self.count(now, packet, Content::Audio);
@@ -556,6 +570,8 @@ mod judging_tests;
 mod late_tests;
 #[cfg(test)]
 mod packed_tests;
+#[cfg(test)]
+mod passed_tests;
 #[cfg(test)]
 mod rules_tests;
 #[cfg(test)]

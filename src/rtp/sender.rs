@@ -165,6 +165,16 @@ impl Sender {
         self.marker = true;
     }
 
+    /// Lets time go on by `samples` whose audio was lost on its way to us. [`Self::leave_hole`] tells the peer.
+    pub const fn miss(&mut self, samples: u32) {
+        self.pass(samples);
+    }
+
+    /// Leaves a sequence number out: the peer conceals what it takes for lost.
+    pub const fn leave_hole(&mut self) {
+        self.sequence = self.sequence.wrapping_add(1);
+    }
+
     /// Takes another SSRC, because the peer uses ours. A BYE for the old one is up to the caller.
     pub fn change_ssrc(&mut self) {
         let old = self.ssrc;

@@ -102,6 +102,15 @@ pub(super) fn opus_terms(value: &[u8]) -> OpusTerms {
     terms
 }
 
+/// Whether an `a=fmtp` line of G.729 allows frames of comfort noise: it does, unless it says no (RFC 4856 §2.1.9).
+pub(super) fn annex_b(value: &[u8]) -> bool {
+    value.split(|byte| *byte == b';').all(|part| {
+        let mut words = part.splitn(2, |byte| *byte == b'=').map(trimmed);
+        let is_annex_b = words.next().is_some_and(|name| name.eq_ignore_ascii_case(b"annexb"));
+        !(is_annex_b && words.next().is_some_and(|value| value.eq_ignore_ascii_case(b"no")))
+    })
+}
+
 /// The payload type a format stands for, if it is a number and one of RTP's.
 pub(super) fn payload_type(format: &[u8]) -> Option<PayloadType> {
     number(format).and_then(|value| u8::try_from(value).ok()).and_then(PayloadType::new)

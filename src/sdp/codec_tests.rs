@@ -26,6 +26,7 @@ fn caps(codecs: &[Codec]) -> Capabilities {
         rtcp_mux: false,
         asks_metrics: false,
         single_codec: true,
+        annex_b: false,
         srtp: SrtpTerms::default(),
     }
 }
@@ -134,10 +135,11 @@ fn our_offer_has_keys_for_each_clock_and_no_number_twice() {
     let text = media_of(offer(&caps, &local()));
     assert_eq!(
         text,
-        "m=audio 16400 RTP/AVP 0 8 9 111 113 114 101 127 126\na=rtpmap:0 PCMU/8000\n\
+        "m=audio 16400 RTP/AVP 0 8 9 111 113 114 18 101 127 126\na=rtpmap:0 PCMU/8000\n\
          a=rtpmap:8 PCMA/8000\na=rtpmap:9 G722/8000\na=rtpmap:111 opus/48000/2\n\
          a=fmtp:111 maxplaybackrate=16000;sprop-maxcapturerate=16000;stereo=0;useinbandfec=1\n\
-         a=rtpmap:113 L16/16000\na=rtpmap:114 L16/8000\na=rtpmap:101 telephone-event/8000\n\
+         a=rtpmap:113 L16/16000\na=rtpmap:114 L16/8000\na=rtpmap:18 G729/8000\n\
+         a=fmtp:18 annexb=no\na=rtpmap:101 telephone-event/8000\n\
          a=fmtp:101 0-15\na=rtpmap:127 telephone-event/48000\na=fmtp:127 0-15\n\
          a=rtpmap:126 telephone-event/16000\na=fmtp:126 0-15\na=ptime:20\na=maxptime:60\n\
          a=sendrecv\n"
@@ -148,10 +150,10 @@ fn our_offer_has_keys_for_each_clock_and_no_number_twice() {
         let text = media_of(offer(&caps, &local()));
         let line = text.lines().next().unwrap();
         let mut numbers: Vec<_> = line.split(' ').skip(3).collect();
-        assert_eq!(numbers.len(), 9);
+        assert_eq!(numbers.len(), 10);
         numbers.sort_unstable();
         numbers.dedup();
-        assert_eq!(numbers.len(), 9, "{line}");
+        assert_eq!(numbers.len(), 10, "{line}");
     }
 }
 
@@ -164,4 +166,38 @@ fn an_answer_may_call_our_codecs_and_keys_by_other_numbers() {
     assert_eq!((Some(plan.send_payload_type), plan.dtmf_send), (kind(96), kind(97)));
     assert_eq!((Some(plan.receive_payload_type), plan.dtmf_receive), (kind(111), kind(127)));
     assert_eq!(plan.receive_also.map(|(_, codec)| codec), Some(Codec::Pcmu));
+}
+
+#[test]
+fn frames_of_noise_are_among_those_of_g729_where_both_sides_allow_them() {
+    let with = |annex_b| Capabilities { annex_b, ..caps(&[Codec::G729, Codec::Pcmu]) };
+    for (line, ours, agreed) in [
+        ("a=fmtp:18 annexb=no\r\n", true, false),
+        ("a=fmtp:18 AnnexB = No\r\n", true, false),
+        ("a=fmtp:18 annexb=yes\r\n", true, true),
+        // What is left out means yes (RFC 4856 §2.1.9).
+        ("", true, true),
+        ("a=fmtp:18 x=1;annexb=no\r\n", true, false),
+        ("", false, false),
+    ] {
+        let media =
+            format!("m=audio 4000 RTP/AVP 18 101 0\r\n{line}a=rtpmap:101 telephone-event/8000\r\n");
+        let (text, plan) = answered(&media, &with(ours));
+        assert_eq!((plan.codec, plan.annex_b), (Codec::G729, agreed), "{line}");
+        let said = if agreed { "yes" } else { "no" };
+        let start = format!(
+            "m=audio 16400 RTP/AVP 18 101\na=rtpmap:18 G729/8000\na=fmtp:18 annexb={said}\n"
+        );
+        assert!(text.starts_with(&start), "{text}");
+    }
+    // Nobody goes from it to another codec without signalling: the other leg would have to follow.
+    let several = Capabilities { single_codec: false, ..with(true) };
+    let (text, plan) = answered("m=audio 4000 RTP/AVP 18 0\r\n", &several);
+    assert_eq!(plan.receive_also, None);
+    assert!(text.starts_with("m=audio 16400 RTP/AVP 18\n"), "{text}");
+    let answer = "m=audio 4000 RTP/AVP 18 0\r\na=fmtp:18 annexb=yes\r\n";
+    for ours in [true, false] {
+        let plan = accept(&parse(body(answer).as_bytes()).unwrap(), &with(ours)).unwrap();
+        assert_eq!((plan.codec, plan.annex_b, plan.receive_also), (Codec::G729, ours, None));
+    }
 }

@@ -50,6 +50,7 @@ fn capabilities(policy: SrtpPolicy) -> Capabilities {
         rtcp_mux: true,
         asks_metrics: true,
         single_codec: false,
+        annex_b: false,
         srtp: SrtpTerms { policy, keys: keys.to_vec(), exposed: false },
     }
 }

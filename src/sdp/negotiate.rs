@@ -7,6 +7,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::sdp::attribute::Connection;
+use crate::sdp::attribute::annex_b;
 use crate::sdp::attribute::number;
 use crate::sdp::attribute::opus_terms;
 use crate::sdp::attribute::payload_type;
@@ -78,6 +79,7 @@ pub fn answer(
             direction: plan.direction,
             rtcp_mux: plan.rtcp_mux,
             asks_metrics: caps.asks_metrics,
+            annex_b: plan.annex_b,
             protocol: if choice.secure { SECURE } else { PLAIN },
             crypto: &key,
         },
@@ -236,9 +238,10 @@ fn common_codecs(media: Media<'_>, caps: &Capabilities) -> Option<(Named, Option
     Some((chosen, common.find(|(_, codec)| may_switch(*codec, chosen.1))))
 }
 
-/// Whether a peer may go from the chosen codec to this one at any packet: G.711 needs no memory of what came before.
+/// Whether a peer may go from the chosen codec to this one at any packet: G.711 needs no memory of what came before. From
+/// a codec that only passes it may not, since the other leg would have to change too.
 fn may_switch(codec: Codec, chosen: Codec) -> bool {
-    codec != chosen && codec.law().is_some()
+    codec != chosen && codec.law().is_some() && !chosen.is_passed()
 }
 
 /// The codec of a format: what its rtpmap says, or the static assignment where there is none.
@@ -266,10 +269,16 @@ impl Choice<'_> {
             dtmf_clock: events.map_or(codec.clock_rate(), |(_, clock)| clock),
             opus: match codec {
                 Codec::Opus => opus_terms(self.media.format_parameters(format)),
-                Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::L16Wide | Codec::L16 => {
-                    OpusTerms::default()
-                }
+                Codec::Pcmu
+                | Codec::Pcma
+                | Codec::G722
+                | Codec::L16Wide
+                | Codec::L16
+                | Codec::G729 => OpusTerms::default(),
             },
+            annex_b: codec == Codec::G729
+                && caps.annex_b
+                && annex_b(self.media.format_parameters(format)),
             ptime: codec.fitting(self.ptime(caps)),
             remote,
             remote_rtcp: if rtcp_mux { remote } else { self.remote_rtcp(remote) },
@@ -362,6 +371,7 @@ mod tests {
             rtcp_mux: false,
             asks_metrics: false,
             single_codec: false,
+            annex_b: false,
             srtp: SrtpTerms::default(),
         }
     }

@@ -113,6 +113,8 @@ pub struct Capabilities {
     pub asks_metrics: bool,
     /// Whether an answer names only the codec that was chosen.
     pub single_codec: bool,
+    /// Frames of comfort noise may be among those of G.729 (Annex B; RFC 4856 §2.1.9).
+    pub annex_b: bool,
     /// What is allowed of SRTP.
     pub srtp: SrtpTerms,
 }
@@ -188,6 +190,8 @@ pub struct MediaPlan {
     pub dtmf_clock: u32,
     /// What the peer says of the Opus it wants.
     pub opus: OpusTerms,
+    /// The peer takes frames of comfort noise among those of G.729.
+    pub annex_b: bool,
     /// How much audio each packet we send carries.
     pub ptime: Ptime,
     /// Where RTP goes; `None` where the description has no usable address (a hold, a host name).
@@ -268,6 +272,7 @@ impl MediaPlan {
             dtmf_receive: PayloadType::new(101),
             dtmf_clock: 8_000,
             opus: OpusTerms::default(),
+            annex_b: false,
             ptime: Ptime::MS_20,
             remote: Some(remote),
             remote_rtcp: Some(SocketAddr::new(remote.ip(), remote.port().wrapping_add(1))),

@@ -44,6 +44,7 @@ fn caps(policy: SrtpPolicy, suites: &[SrtpSuite]) -> Capabilities {
         rtcp_mux: false,
         asks_metrics: false,
         single_codec: true,
+        annex_b: false,
         srtp: SrtpTerms { policy, keys: suites.iter().map(key).collect(), exposed: false },
     }
 }

@@ -59,6 +59,7 @@ pub fn offer(caps: &Capabilities, local: &LocalMedia) -> Vec<u8> {
             direction: local.direction,
             rtcp_mux: caps.rtcp_mux,
             asks_metrics: caps.asks_metrics,
+            annex_b: caps.annex_b,
             protocol: if caps.srtp.policy == SrtpPolicy::Required { SECURE } else { PLAIN },
             crypto: &offered_keys(&caps.srtp),
         },
@@ -133,6 +134,7 @@ pub(super) struct StreamText<'a> {
     pub(super) direction: Direction,
     pub(super) rtcp_mux: bool,
     pub(super) asks_metrics: bool,
+    pub(super) annex_b: bool,
     pub(super) protocol: &'a str,
     pub(super) crypto: &'a [Written<'a>],
 }
@@ -188,7 +190,7 @@ impl Text {
         }
         self.end();
         for (payload_type, codec) in stream.codecs {
-            self.codec(*payload_type, *codec);
+            self.codec(*payload_type, *codec, stream.annex_b);
         }
         for (payload_type, clock_rate) in stream.events {
             self.line(format_args!("a=rtpmap:{payload_type} telephone-event/{clock_rate}"));
@@ -212,7 +214,7 @@ impl Text {
         }
     }
 
-    fn codec(&mut self, payload_type: PayloadType, codec: Codec) {
+    fn codec(&mut self, payload_type: PayloadType, codec: Codec, annex_b: bool) {
         let (name, clock_rate) = (codec.encoding_name(), codec.clock_rate());
         self.add(format_args!("a=rtpmap:{payload_type} {name}/{clock_rate}"));
         if codec.channels() != 1 {
@@ -225,6 +227,11 @@ impl Text {
                 "a=fmtp:{payload_type} maxplaybackrate=16000;sprop-maxcapturerate=16000;\
                  stereo=0;useinbandfec=1"
             ));
+        }
+        if codec == Codec::G729 {
+            // Always said, since what is left out means yes to some and no to others (RFC 7261 §3).
+            let annex_b = if annex_b { "yes" } else { "no" };
+            self.line(format_args!("a=fmtp:{payload_type} annexb={annex_b}"));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A speech codec Tandem can decode and encode.
+/// A speech codec of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// G.711 µ-law, static payload type 0 (RFC 3551 §4.5.14).
@@ -17,6 +17,9 @@ pub enum Codec {
     L16Wide,
     /// The same at 8 kHz.
     L16,
+    /// G.729 with its annexes A and B, static payload type 18 (RFC 3551 §4.5.6). It passes between two legs as it
+    /// came: nothing here decodes or encodes it.
+    G729,
 }
 
 /// The two laws of G.711.
@@ -30,8 +33,8 @@ pub enum Law {
 
 impl Codec {
     /// All there are.
-    pub const ALL: [Self; 6] =
-        [Self::Pcmu, Self::Pcma, Self::G722, Self::Opus, Self::L16Wide, Self::L16];
+    pub const ALL: [Self; 7] =
+        [Self::Pcmu, Self::Pcma, Self::G722, Self::Opus, Self::L16Wide, Self::L16, Self::G729];
 
     /// The law of G.711; `None`: it is another codec.
     #[must_use]
@@ -39,7 +42,7 @@ impl Codec {
         match self {
             Self::Pcmu => Some(Law::Mu),
             Self::Pcma => Some(Law::A),
-            Self::G722 | Self::Opus | Self::L16Wide | Self::L16 => None,
+            Self::G722 | Self::Opus | Self::L16Wide | Self::L16 | Self::G729 => None,
         }
     }
 
@@ -47,7 +50,7 @@ impl Codec {
     #[must_use]
     pub const fn is_wide(self) -> bool {
         match self {
-            Self::Pcmu | Self::Pcma | Self::L16 => false,
+            Self::Pcmu | Self::Pcma | Self::L16 | Self::G729 => false,
             Self::G722 | Self::Opus | Self::L16Wide => true,
         }
     }
@@ -58,7 +61,16 @@ impl Codec {
     pub const fn is_packed(self) -> bool {
         match self {
             Self::Pcmu | Self::Pcma | Self::G722 => false,
-            Self::Opus | Self::L16Wide | Self::L16 => true,
+            Self::Opus | Self::L16Wide | Self::L16 | Self::G729 => true,
+        }
+    }
+
+    /// Whether it is neither decoded nor encoded here, and can only go on to another leg of the same codec.
+    #[must_use]
+    pub const fn is_passed(self) -> bool {
+        match self {
+            Self::Pcmu | Self::Pcma | Self::G722 | Self::Opus | Self::L16Wide | Self::L16 => false,
+            Self::G729 => true,
         }
     }
 
@@ -72,6 +84,7 @@ impl Codec {
             Self::Opus => "OPUS",
             Self::L16Wide => "L16_16K",
             Self::L16 => "L16_8K",
+            Self::G729 => "G729",
         }
     }
 
@@ -79,7 +92,7 @@ impl Codec {
     #[must_use]
     pub const fn encoding_name(self) -> &'static str {
         match self {
-            Self::Pcmu | Self::Pcma | Self::G722 => self.name(),
+            Self::Pcmu | Self::Pcma | Self::G722 | Self::G729 => self.name(),
             Self::Opus => "opus",
             Self::L16Wide | Self::L16 => "L16",
         }
@@ -89,7 +102,7 @@ impl Codec {
     #[must_use]
     pub const fn clock_rate(self) -> u32 {
         match self {
-            Self::Pcmu | Self::Pcma | Self::G722 | Self::L16 => 8_000,
+            Self::Pcmu | Self::Pcma | Self::G722 | Self::L16 | Self::G729 => 8_000,
             Self::L16Wide => 16_000,
             Self::Opus => 48_000,
         }
@@ -105,7 +118,7 @@ impl Codec {
     #[must_use]
     pub const fn channels(self) -> u64 {
         match self {
-            Self::Pcmu | Self::Pcma | Self::G722 | Self::L16Wide | Self::L16 => 1,
+            Self::Pcmu | Self::Pcma | Self::G722 | Self::L16Wide | Self::L16 | Self::G729 => 1,
             Self::Opus => 2,
         }
     }
@@ -120,7 +133,12 @@ impl Codec {
             Self::Opus => PayloadType(111),
             Self::L16Wide => PayloadType(113),
             Self::L16 => PayloadType(114),
+            Self::G729 => PayloadType(18),
         }
+    }
+
+    const fn is_static(self) -> bool {
+        self.payload_type().0 < 96
     }
 
     /// The codec of a payload type that means the same everywhere (RFC 3551 table 4).
@@ -128,7 +146,7 @@ impl Codec {
     pub fn of_static(payload_type: PayloadType) -> Option<Self> {
         Self::ALL
             .into_iter()
-            .find(|codec| !codec.is_packed() && codec.payload_type() == payload_type)
+            .find(|codec| codec.is_static() && codec.payload_type() == payload_type)
     }
 
     /// The longest packet that we send of it: one datagram holds it, and Opus has no frame of 30 ms (RFC 6716 §3.1).
@@ -253,7 +271,7 @@ mod tests {
             let is_static = Codec::of_static(codec.payload_type()) == Some(codec);
             assert_eq!(is_static, codec.payload_type().get() < 96);
         }
-        assert_eq!(Codec::from_name("G729"), None);
+        assert_eq!(Codec::from_name("G728"), None);
         assert_eq!(PayloadType::new(128), None);
         assert_eq!(Ptime::from_ms(30).map(|p| p.samples(8000)), Some(240));
         assert_eq!(Ptime::from_ms(25), None);

@@ -58,6 +58,7 @@ mod names;
 mod network;
 mod next_hops;
 mod node;
+mod passed_codec;
 mod peer;
 #[path = "../support/phone.rs"]
 mod phone;

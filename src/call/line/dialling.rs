@@ -165,7 +165,9 @@ impl Line {
     }
 
     fn change_terms(&mut self, terms: &LegTerms) {
+        let passing = self.leg.passing();
         self.leg = Leg::of(terms);
+        self.leg.pass(passing);
         self.dtmf_info = terms.dtmf_info;
         self.delayed_offer = terms.delayed_offer;
         self.transfers = terms.transfers;

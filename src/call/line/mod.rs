@@ -13,6 +13,7 @@ use crate::call::input::LegOutput;
 use crate::call::input::MediaOutput;
 use crate::call::input::Output;
 use crate::call::leg::Leg;
+use crate::call::leg::Passing;
 use crate::call::leg::Place;
 use crate::call::news::LineNews;
 use crate::call::side::LegSide;
@@ -57,6 +58,8 @@ pub(super) struct Line {
     before: Option<Box<Before>>,
     /// With what the party dialled refused.
     refused_with: Option<u16>,
+    /// Its peer keeps to a codec that it shall not have any more.
+    sticks: bool,
 }
 
 /// A line before another dialog took it over.
@@ -150,12 +153,52 @@ impl Line {
             turn_last: 0,
             before: None,
             refused_with: None,
+            sticks: false,
         }
     }
 
     /// The final status of the party dialled, where it gave one and did not take the call.
     pub(super) const fn refused_with(&self) -> Option<u16> {
         self.refused_with
+    }
+
+    /// What its answers and offers may hold from now on, as long as nothing is agreed.
+    pub(super) const fn expect_passing(&mut self, passing: Passing) {
+        self.leg.pass(passing);
+    }
+
+    /// What a leg may have that is to talk with the caller of this one.
+    pub(super) fn passing_offered(&self) -> Passing {
+        match &self.stage {
+            Stage::Offered { offer: Some(offer), .. } => self.leg.passing_of(offer),
+            Stage::Offered { offer: None, .. }
+            | Stage::Idle
+            | Stage::Preparing(_)
+            | Stage::Dialling(_)
+            | Stage::Answered(_)
+            | Stage::Gone => Passing::Never,
+        }
+    }
+
+    /// Whether a codec is agreed on that only passes: with frames of noise or without.
+    pub(super) fn passes(&self) -> Option<bool> {
+        self.leg.passes().filter(|_| !self.is_gone())
+    }
+
+    /// Whether its peer keeps to such a codec, though it was offered others.
+    pub(super) const fn sticks(&self) -> bool {
+        self.sticks
+    }
+
+    /// Such a codec may be agreed on, or not any more: then its peer is offered others.
+    pub(super) fn allow_passing(&mut self, passing: Passing, out: &mut Vec<Output>) {
+        if self.leg.passing() == passing {
+            return;
+        }
+        self.leg.pass(passing);
+        if passing == Passing::Never && self.leg.passes().is_some() {
+            self.reoffer(out);
+        }
     }
 
     /// Which of its dialogs it is, where others took it over.

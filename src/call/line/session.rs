@@ -7,6 +7,7 @@ use crate::call::input::LegOutput;
 use crate::call::input::MediaOutput;
 use crate::call::input::Output;
 use crate::call::input::Successor;
+use crate::call::leg::Passing;
 use crate::call::line::Before;
 use crate::call::line::Line;
 use crate::call::line::Session;
@@ -140,6 +141,8 @@ impl Line {
         self.stage = Stage::Answered(session);
         if session.reoffer_wanted {
             self.reoffer(out);
+        } else {
+            self.sticks = self.leg.passing() == Passing::Never && self.leg.passes().is_some();
         }
     }
 

@@ -11,6 +11,7 @@ use crate::audio::g711;
 use crate::audio::keys::COLUMN_HZ;
 use crate::audio::keys::KEYS;
 use crate::audio::keys::ROW_HZ;
+use crate::audio::passed::Passed;
 use crate::audio::ringback::Ringback;
 use crate::audio::sound::Sound;
 use crate::audio::tone::Tone;
@@ -70,6 +71,11 @@ impl Bridged {
         self.ringing.as_mut()?.frame().map(|linear| encoded(&linear))
     }
 
+    /// What of the 20 ms just taken is of a codec that only passes.
+    pub(super) const fn take_passed(&mut self) -> Option<Passed> {
+        self.end.take_passed()
+    }
+
     /// The tone of a key that is down, for a peer that takes no events.
     pub(super) fn tone(&mut self) -> Option<Encoded> {
         let Some(digit) = self.relay.tone() else {
@@ -112,12 +118,15 @@ impl MediaSession {
     pub(super) fn pass_on(&mut self, heard: Option<Sound>, ulaw: &Encoded) {
         let Some(bridged) = &mut self.bridged else { return };
         bridged.end.hears_wide(self.wide.is_some());
-        let item = match self.digits_in.down() {
-            Some((digit, samples)) => {
+        let passed = self.passage.as_mut().and_then(|passage| passage.take_heard());
+        let passed = passed.filter(|_| !self.steered.inward);
+        let item = match (self.digits_in.down(), passed) {
+            (Some((digit, samples)), _) => {
                 let press = self.counters.digits;
                 Some(BridgeItem::Key(BridgeKey { press, digit, samples, released: false }))
             }
-            None => heard.map(|sound| match sound {
+            (None, Some(passed)) => Some(BridgeItem::Passed(passed)),
+            (None, None) => heard.map(|sound| match sound {
                 Sound::Wide(_) if !bridged.end.is_heard_wide() => {
                     BridgeItem::Audio(Sound::Law(Law::Mu, *ulaw))
                 }

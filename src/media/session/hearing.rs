@@ -9,6 +9,7 @@ use crate::audio::frame::WIDE_SAMPLES;
 use crate::audio::frame::WidePcm;
 use crate::audio::g711;
 use crate::audio::keys::KeyEar;
+use crate::audio::passed::Passed;
 use crate::audio::sound::Sound;
 use crate::media::output::TickOutput;
 use crate::media::session::Ear;
@@ -143,13 +144,25 @@ impl MediaSession {
     /// Takes 20 ms from the jitter buffer, whose delay may change where nobody hears it: in silence.
     fn next_heard(&mut self, now: Moment) -> Heard {
         let mut linear: WidePcm = [0; WIDE_SAMPLES];
+        if self.jitter.codec_given().is_passed() && self.passage.is_some() {
+            return self.next_passed(now);
+        }
         if self.concealer.was_quiet() && self.jitter.wants_more(now) {
             self.jitter.stretch();
             let place = placed(&self.concealer, &mut linear);
             self.concealer.conceal(place);
             return self.made(&linear);
         }
-        let mut given = Given::of(self.jitter.pop(now));
+        let given = Given::of(self.jitter.pop(now));
+        self.next_given(given)
+    }
+
+    /// What is heard of a frame that was just given.
+    fn next_given(&mut self, mut given: Given) -> Heard {
+        if self.jitter.codec_given().is_passed() {
+            return self.pass_frames();
+        }
+        let mut linear: WidePcm = [0; WIDE_SAMPLES];
         if self.jitter.was_cut() {
             self.concealer.cut();
         }
@@ -160,6 +173,43 @@ impl MediaSession {
             self.decode(&given, &mut linear);
         }
         self.heard_of(&given, &mut linear)
+    }
+
+    /// The same while what is heard is of a codec that only passes: nobody here knows where it is silent, but for
+    /// pauses.
+    fn next_passed(&mut self, now: Moment) -> Heard {
+        let pauses = self.passage.as_ref().is_some_and(|passage| passage.was_pause());
+        if pauses && self.jitter.wants_more(now) {
+            self.jitter.stretch();
+            return self.passes(Passed::NOTHING);
+        }
+        let given = Given::of(self.jitter.pop(now));
+        self.next_given(given)
+    }
+
+    fn pass_frames(&mut self) -> Heard {
+        let mut passed = self.read_passed();
+        if passed.is_pause() && self.jitter.wants_less() {
+            self.jitter.instead();
+            passed = self.read_passed();
+        }
+        self.passes(passed)
+    }
+
+    fn read_passed(&mut self) -> Passed {
+        let (Some(passage), Some(desk)) = (&mut self.passage, self.jitter.desk()) else {
+            return Passed::NOTHING;
+        };
+        passage.read(desk)
+    }
+
+    /// This goes on to the other leg as it is, and is heard by nobody else.
+    fn passes(&mut self, passed: Passed) -> Heard {
+        self.concealer.forget();
+        if let Some(passage) = &mut self.passage {
+            passage.hear(passed);
+        }
+        Heard::NOTHING
     }
 
     fn is_quiet(&self, given: &Given, linear: &mut WidePcm) -> bool {

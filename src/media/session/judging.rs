@@ -195,6 +195,10 @@ impl MediaSession {
     }
 
     fn measure_speech(&mut self) {
+        if self.codec().is_passed() {
+            // Nobody hears here how loud it is.
+            return;
+        }
         let speech = &mut self.judge.speech;
         let played = self.jitter.statistics().played_samples;
         if played <= std::mem::replace(&mut speech.played, played) {
@@ -232,6 +236,7 @@ impl MediaSession {
             Codec::G722 => Impairment::G722,
             Codec::Opus => Impairment::OPUS,
             Codec::L16Wide | Codec::L16 => Impairment::LINEAR,
+            Codec::G729 => Impairment::G729A,
         }
     }
 

@@ -24,6 +24,7 @@ fn plan(codec: Codec) -> MediaPlan {
         receive_payload_type: codec.payload_type(),
         dtmf_clock: codec.clock_rate(),
         opus: OpusTerms { fec: true, ..OpusTerms::default() },
+        annex_b: false,
         ..MediaPlan::for_test(at(PEER))
     }
 }
@@ -67,6 +68,7 @@ impl Other {
                 bytes.truncate(length);
                 bytes
             }
+            Codec::G729 => Vec::new(),
         }
     }
 
@@ -92,6 +94,7 @@ impl Other {
                 assert!(self.decoder.decode(payload, &mut samples), "of {ms} ms");
                 samples
             }
+            Codec::G729 => Vec::new(),
         }
     }
 

@@ -7,6 +7,7 @@ use crate::audio::g711;
 use crate::audio::sound::Sound;
 use crate::media::output::Port;
 use crate::media::output::TickOutput;
+use crate::media::passage::Sending;
 use crate::media::session::CLOCK_RATE;
 use crate::media::session::MediaSession;
 use crate::media::session::bridged::Bridged;
@@ -31,6 +32,8 @@ struct WayOut {
     payload_type: PayloadType,
     dtmf: Option<PayloadType>,
     ptime: Ptime,
+    /// Frames of noise may be among those of a codec that passes.
+    annex_b: bool,
 }
 
 impl MediaSession {
@@ -53,6 +56,9 @@ impl MediaSession {
         let sounds = way.dtmf.is_none() && !self.rules.keys_signalled;
         if let Some(tone) = self.bridged.as_mut().filter(|_| sounds).and_then(Bridged::tone) {
             said = Sound::Law(Law::Mu, tone);
+        }
+        if way.codec.is_passed() {
+            return self.send_passed(way, out);
         }
         if way.codec.is_packed() {
             self.send_packed(way, &said, out);
@@ -89,6 +95,25 @@ impl MediaSession {
             transmit_rtp(&mut self.protection, way.to, written(&bytes, length), out);
         }
         Self::tape_said(&mut self.tape, said, &self.said);
+    }
+
+    /// The same in a codec that is not encoded here: what the other leg heard, or a pause.
+    fn send_passed(&mut self, way: WayOut, out: &mut TickOutput) {
+        let passed = self.bridged.as_mut().and_then(Bridged::take_passed);
+        let passed = passed.filter(|_| !self.steered.outward).unwrap_or_default();
+        let (sender, protection) = (&mut self.sender, &mut self.protection);
+        let Some(passage) = &mut self.passage else { return };
+        let longest = way.ptime.samples(CLOCK_RATE) as usize;
+        let mut bytes = [0; HEADER_BYTES + RTP_PAYLOAD_BYTES_MAX];
+        passage.send(&passed, (longest, way.annex_b), |what| match what {
+            Sending::Packet(payload, units) => {
+                let length = sender.audio(way.payload_type, payload, units as u32, &mut bytes);
+                transmit_rtp(protection, way.to, written(&bytes, length), out);
+            }
+            Sending::Hole => sender.leave_hole(),
+            Sending::Missing(units) => sender.miss(units as u32),
+            Sending::Pause(units) => sender.skip(units as u32),
+        });
     }
 
     fn say_packed(&mut self, codec: Codec, said: &Sound) {
@@ -157,6 +182,10 @@ impl MediaSession {
             waited += packed.waits() / factor;
             packed.forget_waiting();
         }
+        if let Some(passage) = &mut self.passage {
+            waited += passage.waits();
+            passage.forget_waiting();
+        }
         waited
     }
 
@@ -183,6 +212,7 @@ impl MediaSession {
             payload_type: plan.send_payload_type,
             dtmf: plan.dtmf_send.filter(|_| !self.rules.keys_signalled),
             ptime: plan.ptime,
+            annex_b: plan.annex_b,
         })
     }
 }

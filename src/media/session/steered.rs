@@ -114,7 +114,7 @@ pub(super) struct Steered {
     /// The peer is not heard.
     pub(super) inward: bool,
     /// It hears nobody.
-    outward: bool,
+    pub(super) outward: bool,
 }
 
 impl Steered {

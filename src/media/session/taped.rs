@@ -63,8 +63,8 @@ impl MediaSession {
                 Codec::Pcmu => TapeForm::Law(Law::Mu),
                 Codec::Pcma => TapeForm::Law(Law::A),
                 Codec::G722 => TapeForm::G722,
-                // What of these is sent, is put there by `tape_said`.
-                Codec::Opus | Codec::L16Wide | Codec::L16 => return,
+                // What of these is sent, is put there by `tape_said`; what passes is not heard here.
+                Codec::Opus | Codec::L16Wide | Codec::L16 | Codec::G729 => return,
             };
             tape.sound(TapeSide::Sent, after, form, sent.1);
         }

@@ -17,7 +17,8 @@ const DESK_BYTES: usize = 4_096;
 const STEPS_MAX: usize = 64;
 /// The longest audio of a packet, in units of 8 kHz: 120 ms (RFC 6716 §3.1).
 const PACKET_UNITS_MAX: u32 = 960;
-/// The longest packet of Opus that only says that it pauses (RFC 6716 §2.1.9).
+/// The longest packet of Opus that only says that it pauses (RFC 6716 §2.1.9); what G.729 says of its noise before a pause
+/// (RFC 3551 §4.5.6).
 const PAUSE_BYTES: usize = 2;
 
 /// Something a decoder has to do. Lengths are in units of 8 kHz.
@@ -154,6 +155,12 @@ impl JitterBuffer {
         self.desk.as_deref().filter(|_| self.given.is_packed())
     }
 
+    /// Whether it has room for [packed](Codec::is_packed) codecs.
+    #[must_use]
+    pub const fn is_equipped(&self) -> bool {
+        self.desk.is_some()
+    }
+
     pub(super) fn clear_desk(&mut self) {
         if let Some(desk) = &mut self.desk {
             desk.clear();
@@ -230,6 +237,7 @@ pub(super) fn units_of(codec: Codec, payload: &[u8]) -> Option<u32> {
         Codec::L16 => length / 2,
         Codec::L16Wide => length / 4,
         Codec::Opus => opus_units(payload)?,
+        Codec::G729 => g729_units(length)?,
     };
     (1..=PACKET_UNITS_MAX).contains(&units).then_some(units)
 }
@@ -254,9 +262,23 @@ fn opus_units(payload: &[u8]) -> Option<u32> {
     Some(frame * frames)
 }
 
+/// RFC 3551 §4.5.6: frames of speech of ten bytes, and behind them at most one of noise of two; each is 10 ms.
+fn g729_units(length: u32) -> Option<u32> {
+    match (length / 10, length % 10) {
+        (speech, 0) => Some(80 * speech),
+        (speech, 2) => Some(80 * (speech + 1)),
+        (_, _) => None,
+    }
+}
+
 /// Whether nothing needs to come after this payload: the peer said that it pauses.
-pub(super) fn begins_pause(codec: Codec, length: usize) -> bool {
-    codec == Codec::Opus && length <= PAUSE_BYTES
+#[must_use]
+pub fn begins_pause(codec: Codec, length: usize) -> bool {
+    match codec {
+        Codec::Opus => length <= PAUSE_BYTES,
+        Codec::G729 => length % 10 == PAUSE_BYTES,
+        Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::L16Wide | Codec::L16 => false,
+    }
 }
 
 #[cfg(test)]
@@ -279,6 +301,22 @@ mod tests {
             (&[], None),
         ] {
             assert_eq!(units_of(Codec::Opus, payload), units, "{payload:?}");
+        }
+        for (length, units) in [
+            (10, Some(80)),
+            (20, Some(160)),
+            (22, Some(240)),
+            (2, Some(80)),
+            (120, Some(960)),
+            (122, None),
+            (130, None),
+            (0, None),
+            (5, None),
+            (12, Some(160)),
+            (21, None),
+        ] {
+            assert_eq!(units_of(Codec::G729, &vec![0; length]), units, "{length} bytes");
+            assert_eq!(begins_pause(Codec::G729, length), length % 10 == 2);
         }
         assert_eq!(units_of(Codec::L16, &[0; 320]), Some(160));
         assert_eq!(units_of(Codec::L16Wide, &[0; 640]), Some(160));

@@ -147,6 +147,6 @@ pub(super) const fn silence_of(codec: Codec) -> u8 {
         Codec::Pcmu => 0xff,
         Codec::Pcma => 0xd5,
         // Only that is decoded which was received: it changes what the decoder remembers.
-        Codec::G722 | Codec::Opus | Codec::L16Wide | Codec::L16 => 0,
+        Codec::G722 | Codec::Opus | Codec::L16Wide | Codec::L16 | Codec::G729 => 0,
     }
 }
