@@ -3,6 +3,7 @@
 
 use crate::audio::g711;
 use crate::audio::g722;
+use crate::audio::opus;
 use crate::audio::resample::Resampler;
 use crate::audio::tape::TAPE_BYTES;
 use crate::audio::tape::TapeForm;
@@ -37,6 +38,10 @@ struct Turner {
     to_narrow: Resampler,
     to_wide: Resampler,
     samples: Vec<i16>,
+    opus: Option<opus::Decoder>,
+    /// Parts of a packet of Opus, and where it is.
+    parts: Vec<u8>,
+    parts_at: u64,
 }
 
 impl Turner {
@@ -46,12 +51,48 @@ impl Turner {
             to_narrow: Resampler::down(2),
             to_wide: Resampler::up(2),
             samples: Vec::with_capacity(SAMPLES),
+            opus: None,
+            parts: Vec::new(),
+            parts_at: 0,
         }
+    }
+
+    /// Turns samples of one rate into those of another.
+    fn turn_to(&mut self, rate: TapeRate, own: TapeRate, samples: &[i16]) {
+        match (own, rate) {
+            (TapeRate::Narrow, TapeRate::Narrow) | (TapeRate::Wide, TapeRate::Wide) => {
+                self.samples.extend_from_slice(samples);
+            }
+            (TapeRate::Wide, TapeRate::Narrow) => self.to_narrow.push(samples, &mut self.samples),
+            (TapeRate::Narrow, TapeRate::Wide) => self.to_wide.push(samples, &mut self.samples),
+        }
+    }
+
+    /// Keeps a part of a packet.
+    fn keep(&mut self, sound: &TapeSound) {
+        // What is left of one whose other parts found no room is none.
+        if self.parts_at != sound.at || self.parts.len() >= SAMPLES {
+            self.parts.clear();
+        }
+        self.parts_at = sound.at;
+        self.parts.extend_from_slice(sound.bytes());
+    }
+
+    /// The samples of a packet whose parts are all there, at 16 kHz; none if it cannot be decoded.
+    fn decode_opus(&mut self, wide: &mut [i16; SAMPLES]) -> usize {
+        if self.opus.is_none() {
+            self.opus = opus::Decoder::new();
+        }
+        let packet = std::mem::take(&mut self.parts);
+        let count = self.opus.as_mut().and_then(|opus| opus.decode_whole(&packet, wide));
+        self.parts = packet;
+        self.parts.clear();
+        count.unwrap_or(0)
     }
 }
 
-/// Most samples of a sound.
-const SAMPLES: usize = 2 * TAPE_BYTES;
+/// Most samples of a sound: 120 ms of Opus at 16 kHz.
+const SAMPLES: usize = 1_920;
 
 impl std::fmt::Debug for Mixdown {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -97,12 +138,35 @@ impl Mixdown {
     /// Makes samples of a sound; how many they are.
     fn read(&mut self, sound: &TapeSound, channel: usize, out: &mut [i16; SAMPLES]) -> usize {
         let (bytes, form) = (sound.bytes(), sound.form());
-        let count = form.samples(bytes.len(), self.rate);
+        let mut count = form.samples(bytes.len(), self.rate);
         match (form, self.rate) {
             (TapeForm::Linear, _) => {
                 for (sample, pair) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
                     *sample = i16::from_le_bytes(*pair);
                 }
+            }
+            (TapeForm::L16(own), rate) => {
+                let mut samples = [0; TAPE_BYTES / 2];
+                for (sample, pair) in samples.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                    *sample = i16::from_be_bytes(*pair);
+                }
+                let samples = samples.get(..bytes.len() / 2).unwrap_or_default();
+                self.turn(channel, |turner| turner.turn_to(rate, own, samples), out);
+            }
+            (TapeForm::OpusPart, _) => self.turn(channel, |turner| turner.keep(sound), out),
+            (TapeForm::Opus, rate) => {
+                self.turn(
+                    channel,
+                    |turner| {
+                        turner.keep(sound);
+                        let mut wide = [0; SAMPLES];
+                        let made = turner.decode_opus(&mut wide);
+                        let wide = wide.get(..made).unwrap_or_default();
+                        turner.turn_to(rate, TapeRate::Wide, wide);
+                        count = turner.samples.len();
+                    },
+                    out,
+                );
             }
             (TapeForm::Law(law), TapeRate::Narrow) => g711::decode(law, bytes, out),
             (TapeForm::Law(law), TapeRate::Wide) => {
@@ -117,10 +181,7 @@ impl Mixdown {
                     let mut wide = [0; SAMPLES];
                     turner.g722.decode(bytes, &mut wide);
                     let wide = wide.get(..2 * bytes.len()).unwrap_or_default();
-                    match rate {
-                        TapeRate::Wide => turner.samples.extend_from_slice(wide),
-                        TapeRate::Narrow => turner.to_narrow.push(wide, &mut turner.samples),
-                    }
+                    turner.turn_to(rate, TapeRate::Wide, wide);
                 },
                 out,
             ),

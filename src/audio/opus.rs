@@ -35,6 +35,14 @@ impl Decoder {
             && self.inner.decode(packet, out, false).is_ok_and(|made| made == out.len())
     }
 
+    /// Decodes a packet of whatever length to the beginning of `out`; how many samples it has, or `None` if it is none.
+    pub fn decode_whole(&mut self, packet: &[u8], out: &mut [i16]) -> Option<usize> {
+        if packet.is_empty() {
+            return None;
+        }
+        self.inner.decode(packet, out, false).ok()
+    }
+
     /// Makes what is missing just before `next` of what that packet says of it. False where the length is none that
     /// can be made.
     pub fn recover(&mut self, next: &[u8], out: &mut [i16]) -> bool {

@@ -70,6 +70,12 @@ pub enum TapeForm {
     G722,
     /// 16-bit samples at the tape's rate, the lesser byte first.
     Linear,
+    /// 16-bit samples at this rate, the greater byte first, as packets of L16 have them.
+    L16(TapeRate),
+    /// A part of a packet of Opus; the rest follows.
+    OpusPart,
+    /// The last part of one, or all of it.
+    Opus,
 }
 
 impl TapeForm {
@@ -79,6 +85,9 @@ impl TapeForm {
         match self {
             Self::Law(_) | Self::G722 => bytes * rate.factor(),
             Self::Linear => bytes / 2,
+            Self::L16(own) => bytes / 2 * rate.factor() / own.factor(),
+            // That stands in the packet, and is told beside it.
+            Self::OpusPart | Self::Opus => 0,
         }
     }
 
@@ -87,6 +96,8 @@ impl TapeForm {
         match self {
             Self::Law(_) | Self::G722 => samples.div_ceil(rate.factor()),
             Self::Linear => samples.saturating_mul(2),
+            Self::L16(own) => samples.saturating_mul(own.factor()).div_ceil(rate.factor()) * 2,
+            Self::OpusPart | Self::Opus => 0,
         }
     }
 }
@@ -104,6 +115,15 @@ pub struct TapeSound {
 }
 
 impl TapeSound {
+    fn of(side: TapeSide, at: u64, form: TapeForm, piece: &[u8]) -> Self {
+        let mut sound = Self { side, at, form, length: 0, bytes: [0; TAPE_BYTES] };
+        for (to, byte) in sound.bytes.iter_mut().zip(piece) {
+            *to = *byte;
+            sound.length += 1;
+        }
+        sound
+    }
+
     /// How it is written down.
     #[must_use]
     pub const fn form(&self) -> TapeForm {
@@ -195,14 +215,22 @@ impl TapeIn {
         let bytes = bytes.get(form.bytes(early, self.rate)..).unwrap_or_default();
         let mut at = self.at.saturating_add_signed(after);
         for piece in bytes.chunks(TAPE_BYTES) {
-            let mut sound =
-                TapeSound { side, at, form, length: piece.len() as u8, bytes: [0; TAPE_BYTES] };
-            for (to, byte) in sound.bytes.iter_mut().zip(piece) {
-                *to = *byte;
-            }
+            let sound = TapeSound::of(side, at, form, piece);
             let samples = form.samples(piece.len(), self.rate) as u64;
             self.push(TapeItem::Sound(sound), (at, at + samples));
             at += samples;
+        }
+    }
+
+    /// Puts a packet of Opus on the tape, of so many samples of it. One that begins before the tape does is left out: what
+    /// follows is decoded without it.
+    pub fn opus(&mut self, side: TapeSide, after: i64, samples: u64, bytes: &[u8]) {
+        let Some(at) = self.at.checked_add_signed(after).filter(|_| !self.paused) else { return };
+        let mut pieces = bytes.chunks(TAPE_BYTES).peekable();
+        while let Some(piece) = pieces.next() {
+            let form = if pieces.peek().is_some() { TapeForm::OpusPart } else { TapeForm::Opus };
+            let sound = TapeItem::Sound(TapeSound::of(side, at, form, piece));
+            self.push(sound, (at, at + samples));
         }
     }
 

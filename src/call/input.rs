@@ -115,6 +115,8 @@ pub enum LegInput {
     ReofferAnswered(Option<Bytes>),
     /// The peer refused our new offer; what was agreed stays in force.
     ReofferRefused,
+    /// Our new offer crossed something of the peer's, which it is yet to acknowledge.
+    ReofferCrossed,
     /// The peer told by signalling that a key was pressed.
     Digit(char),
     /// The peer tells how far it got with connecting the call with somebody else.

@@ -1,5 +1,6 @@
 //! A line that is dialled: from its first offer to its answer or failure.
 
+use crate::call::dial::DialTarget;
 use crate::call::dial::LegTerms;
 use crate::call::event::CallEvent;
 use crate::call::input::LegInput;
@@ -25,6 +26,11 @@ impl Line {
         let Stage::Preparing(request) = &self.stage else { return LineNews::Ready };
         let (target, ring_max) = (request.target.clone(), request.ring_max);
         let beside = request.beside.clone();
+        let is_by_trunk = matches!(target, DialTarget::Number { .. });
+        let offer = match self.first_offer() {
+            // The trunk that is chosen may have a codec that these terms have not; it asks for an offer of its own.
+            Err(HangupCause::NoCommonCodec) if is_by_trunk => Ok(None),
+            offer => offer,
         // By the terms of its first trunk there may be none to make; who dials asks by those of each.
         let offer = match self.first_offer() {
             Err(HangupCause::SrtpMismatch) => Ok(None),
@@ -69,6 +75,7 @@ impl Line {
             | LegInput::Reoffered(_)
             | LegInput::ReofferAnswered(_)
             | LegInput::ReofferRefused
+            | LegInput::ReofferCrossed
             | LegInput::Digit(_)
             | LegInput::ReferProgressed { .. }
             | LegInput::ReferFailed { .. }

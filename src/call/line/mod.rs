@@ -448,6 +448,7 @@ impl Line {
             | LegInput::Reoffered(_)
             | LegInput::ReofferAnswered(_)
             | LegInput::ReofferRefused
+            | LegInput::ReofferCrossed
             | LegInput::Digit(_)
             | LegInput::ReplacementLost
             | LegInput::ReferProgressed { .. }

@@ -47,6 +47,19 @@ impl Line {
                 }
                 None
             }
+            LegInput::ReofferCrossed => {
+                if session.reoffering {
+                    // Who may not stay with what was agreed is offered it again once the peer is done.
+                    if self.leg.passing() == Passing::Never && self.leg.passes().is_some() {
+                        let (reoffering, reoffer_wanted) = (false, true);
+                        let session = Session { reoffering, reoffer_wanted, ..session };
+                        self.stage = Stage::Answered(session);
+                    } else {
+                        self.reoffer_settled(session, out);
+                    }
+                }
+                None
+            }
             LegInput::Digit(digit) => self.key_signalled(digit, out),
             LegInput::ReferProgressed { status } => Some(LineNews::ReferProgressed(status)),
             LegInput::ReferFailed { status } => Some(LineNews::ReferFailed(status)),

@@ -145,8 +145,11 @@ fn a_caller_with_nothing_else_is_refused_where_the_other_side_has_it_not() {
     let mut bench = forwarding(&CODECS[..2]);
     bench.leg(NEAR, LegInput::Offered(Some(sdp("18"))));
     bench.run_media(NEAR);
-    let out = bench.run_media(FAR);
-    assert_eq!((dial(&out, FAR), told(&out, NEAR).as_deref()), (None, Some("refuse 488")));
+    assert_eq!(dial(&bench.run_media(FAR), FAR), Some(None), "the trunk is yet to be chosen");
+    let terms = Some(Box::new(passing_terms(&CODECS[..2])));
+    let out = bench.leg(FAR, LegInput::OfferWanted { terms, place: None });
+    assert_eq!(told(&out, NEAR).as_deref(), Some("refuse 488"));
+    assert_eq!(hangs_up(&out, FAR), Some(HangupCause::NoCommonCodec));
     // Nothing else is offered for such a caller; and a peer that answers with something else is hung up.
     let mut bench = forwarding(&CODECS);
     assert_eq!(bench.offered(sdp("18")).as_deref(), Some("18 101 annexb=yes"));
@@ -168,6 +171,15 @@ fn a_hold_keeps_it_and_a_new_codec_of_one_leg_is_offered_to_the_other() {
     let out = bench.leg(NEAR, LegInput::ReofferAnswered(Some(sdp("0"))));
     assert_eq!((plans(&out), told(&out, FAR)), (vec![(NEAR, Codec::Pcmu)], None));
     assert!(ended(&out).is_none());
+    // An offer that crosses the end of the peer's own is made again once that is acknowledged.
+    let mut bench = Bench::passing();
+    bench.leg(NEAR, LegInput::Reoffered(Some(sdp("18 0"))));
+    let out = bench.leg(FAR, LegInput::Reoffered(Some(sdp("0"))));
+    assert_eq!(told(&out, NEAR).as_deref(), Some("offer 0 8 101"));
+    let out = bench.leg(NEAR, LegInput::ReofferCrossed);
+    assert!(ended(&out).is_none() && told(&out, NEAR).is_none(), "{out:?}");
+    let out = bench.leg(NEAR, LegInput::Acknowledged(None));
+    assert_eq!(told(&out, NEAR).as_deref(), Some("offer 0 8 101"));
     // The other way round, and a peer that has nothing else is left alone with it: that is told, and ends the call.
     let mut bench = Bench::passing();
     let out = bench.leg(NEAR, LegInput::Reoffered(Some(sdp("8"))));

@@ -267,6 +267,7 @@ fn leg_input() -> impl Strategy<Value = LegInput> {
         2 => sdp().prop_map(LegInput::Reoffered),
         2 => sdp().prop_map(LegInput::ReofferAnswered),
         1 => Just(LegInput::ReofferRefused),
+        1 => Just(LegInput::ReofferCrossed),
         1 => Just(LegInput::Digit('5')),
         3 => prop::sample::select(vec![100_u16, 180, 200, 202, 486, 999])
             .prop_map(|status| LegInput::ReferProgressed { status }),

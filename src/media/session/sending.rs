@@ -70,7 +70,8 @@ impl MediaSession {
         while let Some(payload) = self.outgoing.first(samples) {
             let length = self.sender.audio(way.payload_type, payload, samples as u32, &mut bytes);
             if transmit_rtp(&mut self.protection, way.to, written(&bytes, length), out) {
-                Self::tape_sent(&mut self.tape, (way.codec, payload), self.outgoing.length);
+                let rest = self.outgoing.length;
+                Self::tape_sent(&mut self.tape, (way.codec, payload), (rest, samples));
             }
             self.outgoing.remove(samples);
         }
@@ -91,10 +92,13 @@ impl MediaSession {
                 self.sender.skip(samples);
                 continue;
             };
+            let rest = packed.waits() / factor + samples as usize;
             let length = self.sender.audio(way.payload_type, payload, samples, &mut bytes);
-            transmit_rtp(&mut self.protection, way.to, written(&bytes, length), out);
+            if transmit_rtp(&mut self.protection, way.to, written(&bytes, length), out) {
+                let sent = (way.codec, payload);
+                Self::tape_sent(&mut self.tape, sent, (rest, samples as usize));
+            }
         }
-        Self::tape_said(&mut self.tape, said, &self.said);
     }
 
     /// The same in a codec that is not encoded here: what the other leg heard, or a pause.

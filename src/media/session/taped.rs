@@ -55,31 +55,28 @@ impl MediaSession {
         }
     }
 
-    /// What left in a packet. `rest` units of the clock were not sent before it, the last of them this tick's.
-    pub(super) fn tape_sent(tape: &mut Option<Box<TapeIn>>, sent: (Codec, &[u8]), rest: usize) {
+    /// What left in a packet, as it left. `rest` units of the clock were not sent before it, the last of them this tick's.
+    pub(super) fn tape_sent(
+        tape: &mut Option<Box<TapeIn>>,
+        sent: (Codec, &[u8]),
+        (rest, units): (usize, usize),
+    ) {
         if let Some(tape) = tape {
             let after = (FRAME_SAMPLES as i64 - rest as i64) * tape.rate().factor() as i64;
             let form = match sent.0 {
                 Codec::Pcmu => TapeForm::Law(Law::Mu),
                 Codec::Pcma => TapeForm::Law(Law::A),
                 Codec::G722 => TapeForm::G722,
-                // What of these is sent, is put there by `tape_said`; what passes is not heard here.
-                Codec::Opus | Codec::L16Wide | Codec::L16 | Codec::G729 => return,
+                Codec::L16Wide => TapeForm::L16(TapeRate::Wide),
+                Codec::L16 => TapeForm::L16(TapeRate::Narrow),
+                Codec::Opus => {
+                    let samples = units as u64 * tape.rate().factor() as u64;
+                    return tape.opus(TapeSide::Sent, after, samples, sent.1);
+                }
+                // What passes is not heard here.
+                Codec::G729 => return,
             };
             tape.sound(TapeSide::Sent, after, form, sent.1);
-        }
-    }
-
-    /// What was said in this tick, where it is encoded packet by packet: before that, as a decoder would need what came
-    /// before.
-    pub(super) fn tape_said(tape: &mut Option<Box<TapeIn>>, said: &Sound, narrow: &(Law, Encoded)) {
-        let Some(tape) = tape else { return };
-        match said {
-            Sound::Wide(wide) if tape.rate() == TapeRate::Wide => {
-                tape_wide(tape, (TapeSide::Sent, 0), wide);
-            }
-            Sound::Wide(_) => tape.sound(TapeSide::Sent, 0, TapeForm::Law(narrow.0), &narrow.1),
-            Sound::Law(law, frame) => tape.sound(TapeSide::Sent, 0, TapeForm::Law(*law), frame),
         }
     }
 

@@ -2,7 +2,9 @@
 
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::g711;
+use crate::audio::g722;
 use crate::audio::mixdown::Mixdown;
+use crate::audio::opus;
 use crate::audio::tape::TapeItem;
 use crate::audio::tape::TapeOut;
 use crate::audio::tape::TapeRate;
@@ -28,6 +30,10 @@ struct Taped {
 
 impl Taped {
     fn new(codec: Codec, ptime_ms: u8) -> Self {
+        Self::at(TapeRate::Narrow, codec, ptime_ms)
+    }
+
+    fn at(rate: TapeRate, codec: Codec, ptime_ms: u8) -> Self {
         let ptime = Ptime::from_ms(ptime_ms).expect("a packet time");
         let mut plan = plan();
         plan.codec = codec;
@@ -35,10 +41,10 @@ impl Taped {
         plan.receive_payload_type = codec.payload_type();
         plan.ptime = ptime;
         let mut scene = Scene::new(plan);
-        let (into, out) = tape(TapeRate::Narrow);
+        let (into, out) = tape(rate);
         assert!(scene.session.record(Box::new(into)).is_none());
         let first = scene.session.sender.timestamp();
-        let mixdown = Mixdown::new(TapeRate::Narrow);
+        let mixdown = Mixdown::new(rate);
         Self { scene, out, mixdown, bytes: Vec::new(), marks: Vec::new(), first }
     }
 
@@ -88,6 +94,68 @@ impl Taped {
             }
         }
         wire
+    }
+}
+
+/// What the far side makes of packets of a codec that is no law, at the codec's own rate.
+fn decoded_wire(taped: &Taped, codec: Codec, samples: usize) -> Vec<i16> {
+    let factor = if codec.is_wide() { 2 } else { 1 };
+    let mut opus = opus::Decoder::new().expect("memory");
+    let mut g722 = g722::Decoder::default();
+    let mut wire = vec![0; samples];
+    for sent in &taped.scene.sent {
+        let Ok(packet) = RtpPacket::parse(&sent.bytes) else { continue };
+        if packet.payload_type != codec.payload_type() {
+            continue;
+        }
+        let mut decoded = vec![0; 1_920];
+        let made = match codec {
+            Codec::Opus => opus.decode_whole(packet.payload, &mut decoded).expect("a packet"),
+            Codec::G722 => {
+                g722.decode(packet.payload, &mut decoded);
+                2 * packet.payload.len()
+            }
+            _ => {
+                for (sample, pair) in decoded.iter_mut().zip(packet.payload.as_chunks::<2>().0) {
+                    *sample = i16::from_be_bytes(*pair);
+                }
+                packet.payload.len() / 2
+            }
+        };
+        let units = packet.timestamp.wrapping_sub(taped.first) / codec.clock_factor();
+        for (to, sample) in wire.iter_mut().skip(units as usize * factor).zip(&decoded[..made]) {
+            *to = *sample;
+        }
+    }
+    wire
+}
+
+#[test]
+fn in_every_codec_decoding_what_left_gives_the_right_channel_sample_for_sample() {
+    for codec in [Codec::G722, Codec::L16Wide, Codec::L16, Codec::Opus] {
+        for ptime_ms in [10, 20, 40, 60] {
+            let rate = if codec.is_wide() { TapeRate::Wide } else { TapeRate::Narrow };
+            let mut taped =
+                Taped::at(rate, codec, codec.fitting(Ptime::from_ms(ptime_ms).unwrap()).ms());
+            for tick in 0..200 {
+                if tick % 60 < 50 {
+                    taped.scene.agent.push_audio(&sound(tick * 160, 160));
+                }
+                match tick {
+                    100 => assert!(taped.scene.session.send_digit('7')),
+                    150 => taped.scene.session.skip(5),
+                    _ => (),
+                }
+                taped.tick();
+            }
+            let (_, right) = taped.finish();
+            assert_eq!(right.len(), 205 * rate.tick_samples() as usize);
+            let wire = decoded_wire(&taped, codec, right.len());
+            let loud = wire.iter().filter(|sample| sample.unsigned_abs() > 500).count();
+            assert!(loud > 10_000, "{loud} samples left");
+            let differs = right.iter().zip(&wire).position(|(one, other)| one != other);
+            assert_eq!(differs, None, "{codec} at {ptime_ms} ms");
+        }
     }
 }
 
