@@ -203,7 +203,7 @@ impl Passage {
     }
 
     /// Units that wait for their packet to be full.
-    pub(super) const fn waits(&self) -> usize {
+    pub(super) const fn units_waiting(&self) -> usize {
         self.units
     }
 
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(sent(&mut passage, 80, true, &[SPEECH; 2]), "10/80 10/80");
         assert_eq!(sent(&mut passage, 240, true, &[SPEECH; 6]), "30/240 30/240");
         assert_eq!(sent(&mut passage, 480, true, &[SPEECH; 4]), "");
-        assert_eq!(passage.waits(), 320);
+        assert_eq!(passage.units_waiting(), 320);
         passage.forget_waiting();
         assert_eq!(sent(&mut passage, 480, true, &[SPEECH; 6]), "60/480");
     }

@@ -187,7 +187,7 @@ impl MediaSession {
             packed.forget_waiting();
         }
         if let Some(passage) = &mut self.passage {
-            waited += passage.waits();
+            waited += passage.units_waiting();
             passage.forget_waiting();
         }
         waited
