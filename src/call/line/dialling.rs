@@ -27,13 +27,10 @@ impl Line {
         let (target, ring_max) = (request.target.clone(), request.ring_max);
         let beside = request.beside.clone();
         let is_by_trunk = matches!(target, DialTarget::Number { .. });
-        let offer = match self.first_offer() {
-            // The trunk that is chosen may have a codec that these terms have not; it asks for an offer of its own.
-            Err(HangupCause::NoCommonCodec) if is_by_trunk => Ok(None),
-            offer => offer,
         // By the terms of its first trunk there may be none to make; who dials asks by those of each.
         let offer = match self.first_offer() {
             Err(HangupCause::SrtpMismatch) => Ok(None),
+            Err(HangupCause::NoCommonCodec) if is_by_trunk => Ok(None),
             made => made,
         };
         match offer {

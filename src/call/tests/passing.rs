@@ -148,8 +148,9 @@ fn a_caller_with_nothing_else_is_refused_where_the_other_side_has_it_not() {
     assert_eq!(dial(&bench.run_media(FAR), FAR), Some(None), "the trunk is yet to be chosen");
     let terms = Some(Box::new(passing_terms(&CODECS[..2])));
     let out = bench.leg(FAR, LegInput::OfferWanted { terms, place: None });
-    assert_eq!(told(&out, NEAR).as_deref(), Some("refuse 488"));
-    assert_eq!(hangs_up(&out, FAR), Some(HangupCause::NoCommonCodec));
+    assert_eq!(out, [Output::Leg(FAR, LegOutput::NotOffered(HangupCause::NoCommonCodec))]);
+    let none = LegInput::DialFailed { cause: HangupCause::NoCommonCodec, status: None };
+    assert_eq!(told(&bench.leg(FAR, none), NEAR).as_deref(), Some("refuse 488"));
     // Nothing else is offered for such a caller; and a peer that answers with something else is hung up.
     let mut bench = forwarding(&CODECS);
     assert_eq!(bench.offered(sdp("18")).as_deref(), Some("18 101 annexb=yes"));
