@@ -33,7 +33,6 @@ use crate::rtp::dtmf;
 use crate::rtp::jitter::Content;
 use crate::rtp::jitter::JitterBuffer;
 use crate::rtp::jitter::JitterConfig;
-use crate::rtp::jitter::begins_pause;
 use crate::rtp::packet::RtpPacket;
 use crate::rtp::quality;
 use crate::rtp::quality::Conditions;
@@ -437,7 +436,7 @@ impl MediaSession {
             self.counters.unexpected += 1;
             return;
         }
-        if begins_pause(codec, packet.payload.len()) {
+        if JitterBuffer::is_followed_by_pause(codec, packet.payload.len()) {
             self.judge.pausing = true;
         }
         self.jitter.expect(codec);

@@ -37,7 +37,6 @@ mod timeline;
 pub use crate::rtp::jitter::packed::Desk;
 pub use crate::rtp::jitter::packed::JitterRoom;
 pub use crate::rtp::jitter::packed::Step;
-pub use crate::rtp::jitter::packed::begins_pause;
 pub use crate::rtp::jitter::parts::Origin;
 pub use crate::rtp::jitter::parts::Part;
 pub use crate::rtp::jitter::parts::Parts;

@@ -155,6 +155,12 @@ impl JitterBuffer {
         self.desk.as_deref().filter(|_| self.given.is_packed())
     }
 
+    /// Whether nothing needs to come after a payload of so many bytes: the peer said that it pauses.
+    #[must_use]
+    pub fn is_followed_by_pause(codec: Codec, length: usize) -> bool {
+        begins_pause(codec, length)
+    }
+
     /// Whether it has room for [packed](Codec::is_packed) codecs.
     #[must_use]
     pub const fn is_equipped(&self) -> bool {
@@ -272,8 +278,7 @@ fn g729_units(length: u32) -> Option<u32> {
 }
 
 /// Whether nothing needs to come after this payload: the peer said that it pauses.
-#[must_use]
-pub fn begins_pause(codec: Codec, length: usize) -> bool {
+pub(super) fn begins_pause(codec: Codec, length: usize) -> bool {
     match codec {
         Codec::Opus => length <= PAUSE_BYTES,
         Codec::G729 => length % 10 == PAUSE_BYTES,
