@@ -56,12 +56,18 @@ pub struct Guests {
     ends: [Option<(Box<BridgeEnd>, GuestGains)>; GUESTS_MAX],
     /// The last of them left in the tick before, and falls away in this one.
     fades: bool,
+    /// The peer presses a key that is nobody's to hear but whom it is with.
+    keeps_key: bool,
 }
 
 impl Default for Guests {
     fn default() -> Self {
-        let mut guests =
-            Self { mixer: Mixer::default(), ends: std::array::from_fn(|_| None), fades: false };
+        let mut guests = Self {
+            mixer: Mixer::default(),
+            ends: std::array::from_fn(|_| None),
+            fades: false,
+            keeps_key: false,
+        };
         guests.arrange();
         // Peer and partner heard each other before.
         guests.mixer.pass();
@@ -81,13 +87,22 @@ impl Guests {
         for (party, (_, own)) in self.present() {
             gains.set(PEER, party, own.to_peer);
             gains.set(OTHER, party, own.to_other);
-            gains.set(party, PEER, own.of_peer);
+            let of_peer = if self.keeps_key { Gain::MUTED } else { own.of_peer };
+            gains.set(party, PEER, of_peer);
             gains.set(party, OTHER, own.of_other);
             for (listener, _) in self.present() {
                 gains.set(listener, party, own.to_peer);
             }
         }
         self.mixer.set(gains);
+    }
+
+    /// Keeps the peer from the guests while it presses a key, or not any more.
+    pub(super) fn keep_key(&mut self, keeps: bool) {
+        if self.keeps_key != keeps {
+            self.keeps_key = keeps;
+            self.arrange();
+        }
     }
 
     fn present(&self) -> impl Iterator<Item = (usize, &(Box<BridgeEnd>, GuestGains))> {

@@ -186,40 +186,48 @@ fn a_guest_hears_two_legs_that_are_bridged_and_whispers_to_the_second() {
 
 #[test]
 fn the_tone_of_a_key_reaches_whom_a_leg_is_bridged_with_though_somebody_listens() {
-    let sent = [false, true].map(|is_listened_to| {
-        let mut company = Company::new();
-        let rules = MediaRules { tones_heard: true, keys_private: true, ..MediaRules::default() };
-        let setup = MediaSetup { playout_held: false, rules, ..MediaSetup::new(None, 1) };
-        company.host = Scene::with(setup);
-        company.host.session.update(company.host.now, &MediaPlan { dtmf_receive: None, ..plan() });
-        let mut far = Scene::new(plan());
-        let (one, two) = BridgeEnd::pair();
-        assert!(company.host.session.bridge(Box::new(one)).is_none());
-        assert!(far.session.bridge(Box::new(two)).is_none());
-        if is_listened_to {
-            company.admit(GuestGains::LISTENS);
-        }
-        let (mut row, mut column) = (Tone::new(770, 5_000), Tone::new(1_336, 5_000));
-        for tick in 0..60 {
-            let mut linear = [0; 160];
-            if (20..30).contains(&tick) {
-                let tones = row.frame().into_iter().zip(column.frame());
-                linear.iter_mut().zip(tones).for_each(|(to, (one, two))| *to = one + two);
+    let sent =
+        [(false, true), (true, true), (true, false)].map(|(is_listened_to, keys_private)| {
+            let mut company = Company::new();
+            let rules = MediaRules { tones_heard: true, keys_private, ..MediaRules::default() };
+            let setup = MediaSetup { playout_held: false, rules, ..MediaSetup::new(None, 1) };
+            company.host = Scene::with(setup);
+            company
+                .host
+                .session
+                .update(company.host.now, &MediaPlan { dtmf_receive: None, ..plan() });
+            let mut far = Scene::new(plan());
+            let (one, two) = BridgeEnd::pair();
+            assert!(company.host.session.bridge(Box::new(one)).is_none());
+            assert!(far.session.bridge(Box::new(two)).is_none());
+            if is_listened_to {
+                company.admit(GuestGains::LISTENS);
             }
-            let mut bytes = [0; 160];
-            g711::encode(Law::Mu, &linear, &mut bytes);
-            let packet = company.caller.0.audio(&bytes);
-            company.host.receive(&company.caller.0, &packet);
-            company.host.tick();
-            company.guest.tick();
-            far.tick();
-        }
-        assert_eq!(company.host.count(|event| matches!(event, MediaEvent::Digit { .. })), 1);
-        packets(&far)
-    });
+            let (mut row, mut column) = (Tone::new(770, 5_000), Tone::new(1_336, 5_000));
+            for tick in 0..60 {
+                let mut linear = [0; 160];
+                if (20..30).contains(&tick) {
+                    let tones = row.frame().into_iter().zip(column.frame());
+                    linear.iter_mut().zip(tones).for_each(|(to, (one, two))| *to = one + two);
+                }
+                let mut bytes = [0; 160];
+                g711::encode(Law::Mu, &linear, &mut bytes);
+                let packet = company.caller.0.audio(&bytes);
+                company.host.receive(&company.caller.0, &packet);
+                company.host.tick();
+                company.guest.tick();
+                far.tick();
+            }
+            assert_eq!(company.host.count(|event| matches!(event, MediaEvent::Digit { .. })), 1);
+            [packets(&far), packets(&company.guest)]
+        });
     let is_loud = |bytes: &&Vec<u8>| share_at(&decoded(bytes), 770) > 0.3;
-    assert!(sent[0].iter().filter(is_loud).count() >= 9, "the tone passes");
-    assert_eq!(sent[0], sent[1]);
+    let [alone, private, open] = &sent;
+    assert!(alone[0].iter().filter(is_loud).count() >= 9, "the tone passes");
+    assert_eq!((&alone[0], &alone[0]), (&private[0], &open[0]));
+    // Who listens hears it for as long as it takes to be told from a voice, where keys are kept from others.
+    let heard = [private, open].map(|[_, guest]| guest.iter().filter(is_loud).count());
+    assert!(heard[0] <= 4 && heard[1] >= 9, "{heard:?}");
 }
 
 #[test]

@@ -65,6 +65,10 @@ impl MediaSession {
         if self.has_guests() {
             // Who is bridged hears the tone of a key with guests as without: it is told of none.
             let heard = original.filter(|_| !self.key_is_down() || self.bridged.is_some());
+            let keeps = self.key_is_down() && self.rules.keys_private;
+            if let Some(guests) = &mut self.guests {
+                guests.keep_key(keeps);
+            }
             return self.hear_with_guests(heard, frame);
         }
         self.pass_on(original, &frame);
