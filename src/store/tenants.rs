@@ -146,7 +146,8 @@ pub const TENANTS: Resource = Resource {
         Field::new(
             "keep_calls_days",
             DAYS,
-            "Days its call records are kept, with their events and signalling; 0: for ever.",
+            "Days its call records are kept, with their events, signalling, recordings and transcripts; 0: for \
+             ever.",
         ),
         Field::new(
             "keep_traces_days",
@@ -162,12 +163,14 @@ pub const TENANTS: Resource = Resource {
         Field::new(
             "keep_recordings_days",
             DAYS,
-            "Days recordings of its calls are kept; 0: until somebody deletes them.",
+            "Days recordings of its calls are kept; 0: as long as the record of the call, else until somebody deletes \
+             them.",
         ),
         Field::new(
             "keep_transcripts_days",
             DAYS,
-            "Days transcripts of its calls are kept; 0: until somebody deletes them.",
+            "Days transcripts of its calls are kept; 0: as long as the record of the call, else until somebody \
+             deletes them.",
         ),
         Field::new("keep_audit_days", DAYS, "Days its audit log is kept; 0: for ever."),
         Field::new("created_at", Kind::Time, "When it was made.").given(Given::Never),
