@@ -16,6 +16,8 @@ use crate::store::calls;
 use crate::store::calls::CallFilter;
 use crate::store::calls::PAGE_MAX;
 use crate::store::database::within;
+use crate::store::resource::Fault;
+use crate::store::resource::field::check_time;
 use crate::store::running_call;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
@@ -76,7 +78,11 @@ pub(super) async fn list(
     let Query(query) = query.map_err(|_| bad(LIST_PARAMETERS))?;
     let after = query.cursor.as_deref().map(str::parse::<CallId>).transpose();
     let after = after.map_err(|_| bad("`cursor` is the `next` of an earlier page"))?;
-    let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
+    let limit = query.limit.unwrap_or(PAGE);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        return Err(bad("`limit` is a number from 1 to 200"));
+    }
+    query.check().map_err(|fault| error::fault(fault, id))?;
     if query.live {
         if query.is_narrowed() {
             return Err(bad("with `live` the only other parameters are limit and cursor"));
@@ -105,6 +111,23 @@ const LIST_PARAMETERS: &str = "the parameters are limit (1 to 200), cursor, call
                                disposition, from and until (RFC 3339 times), and live (true or false)";
 
 impl ListQuery {
+    /// Refuses what no record has, and the database does not take.
+    fn check(&self) -> Result<(), Fault> {
+        let texts = [
+            ("caller", &self.caller),
+            ("dialled", &self.dialled),
+            ("cause", &self.cause),
+            ("disposition", &self.disposition),
+        ];
+        for (name, text) in texts {
+            if text.as_ref().is_some_and(|text| text.contains('\0')) {
+                return Err(Fault::invalid(name, "it has a NUL"));
+            }
+        }
+        check_time("from", self.from)?;
+        check_time("until", self.until)
+    }
+
     const fn is_narrowed(&self) -> bool {
         self.caller.is_some()
             || self.dialled.is_some()

@@ -4,6 +4,7 @@ use crate::api::RequestId;
 use crate::api::twilio;
 use crate::api::twilio::TwilioError;
 use crate::call::steer::Senseless;
+use crate::store::resource;
 use crate::store::resource::Fault;
 use crate::types::cause::HangupCause;
 use axum::Extension;
@@ -317,9 +318,15 @@ fn refusal_status(cause: HangupCause) -> StatusCode {
     }
 }
 
-/// The database failed: the operator reads why, the client that it may come back.
+/// The database failed: the operator reads why, the client that it may come back. A value that the database cannot take
+/// is the request's fault, and would be no better later.
 pub(super) fn database(error: &sqlx::Error, request_id: &RequestId) -> ApiError {
     tracing::warn!(request_id = %request_id.0, %error, "a request failed in the database");
+    let code = error.as_database_error().and_then(|refusal| refusal.code());
+    if code.is_some_and(|code| resource::is_of_data(&code)) {
+        let said = resource::UNSTORABLE.to_owned();
+        return ErrorKind::Invalid.about(None, said, request_id);
+    }
     ErrorKind::DatabaseAway.of(request_id)
 }
 
@@ -350,5 +357,72 @@ pub(super) fn in_form_of(uri: &Uri, error: ApiError) -> Response {
     match twilio::is_of(uri) {
         true => TwilioError::from(error).into_response(),
         false => error.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::error::DatabaseError;
+    use std::borrow::Cow;
+    use std::error::Error;
+    use std::fmt;
+
+    /// What PostgreSQL refuses with this SQLSTATE.
+    #[derive(Debug)]
+    struct Refusal(&'static str);
+
+    impl fmt::Display for Refusal {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl Error for Refusal {}
+
+    impl DatabaseError for Refusal {
+        fn message(&self) -> &str {
+            self.0
+        }
+
+        fn code(&self) -> Option<Cow<'_, str>> {
+            Some(self.0.into())
+        }
+
+        fn as_error(&self) -> &(dyn Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn Error + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> sqlx::error::ErrorKind {
+            sqlx::error::ErrorKind::Other
+        }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_stored_is_the_requests_fault_and_all_else_the_databases() {
+        let refused = |code| sqlx::Error::Database(Box::new(Refusal(code)));
+        let id = RequestId("r".to_owned());
+        for (code, kind) in [
+            // A NUL in a text, a time out of range, a text that is no number.
+            ("22021", ErrorKind::Invalid),
+            ("22008", ErrorKind::Invalid),
+            ("22P02", ErrorKind::Invalid),
+            // Connections used up, a statement stopped, a full disk.
+            ("53300", ErrorKind::DatabaseAway),
+            ("57014", ErrorKind::DatabaseAway),
+            ("53100", ErrorKind::DatabaseAway),
+        ] {
+            assert_eq!(database(&refused(code), &id).kind(), kind, "{code}");
+            assert_eq!(fault(Fault::from(refused(code)), &id).kind(), kind, "{code}");
+        }
+        assert_eq!(database(&sqlx::Error::PoolTimedOut, &id).kind(), ErrorKind::DatabaseAway);
     }
 }

@@ -13,6 +13,7 @@ use crate::api::wish::Sent;
 use crate::clock;
 use crate::store;
 use crate::store::resource::Fault;
+use crate::store::resource::field::check_time;
 use crate::store::transcripts;
 use crate::store::transcripts::AfterEnd;
 use crate::store::transcripts::Deleted;
@@ -169,6 +170,7 @@ fn read(added: Added) -> Result<Vec<Turn>, Fault> {
         if turn.at_ms.is_some_and(|ms| i64::try_from(ms).is_err()) {
             return invalid("at_ms", "it is a number of milliseconds".to_owned());
         }
+        check_time(&format!("turns.{at}.at"), turn.at)?;
         turns.push(Turn {
             seq: turn.seq,
             speaker: turn.speaker.as_str().to_owned(),
@@ -319,6 +321,10 @@ mod tests {
             (
                 json!({"seq": 0, "speaker": "agent", "text": "x", "at_ms": u64::MAX}),
                 "turns.0.at_ms",
+            ),
+            (
+                json!({"seq": 0, "speaker": "agent", "text": "x", "at": "-009998-01-01T00:00:00Z"}),
+                "turns.0.at",
             ),
         ] {
             assert_eq!(field(turn), expected);

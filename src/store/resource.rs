@@ -144,9 +144,18 @@ impl From<sqlx::Error> for Fault {
             ),
             ("23514", name) => Self::invalid(foreign_field(name), refused_as(name)),
             ("23503", name) => Self::invalid(foreign_field(name), "there is no such thing"),
+            (code, _) if is_of_data(code) => Self::invalid("", UNSTORABLE),
             _ => Self::Database(error),
         }
     }
+}
+
+/// What is said of a value that PostgreSQL cannot take: a NUL in a text, a time out of its range.
+pub(crate) const UNSTORABLE: &str = "a value cannot be stored";
+
+/// Whether it is about a value that came with a request (class 22 of SQLSTATE, data exception).
+pub(crate) fn is_of_data(code: &str) -> bool {
+    code.starts_with("22")
 }
 
 /// The field that a constraint is about.

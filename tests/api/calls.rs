@@ -2,6 +2,7 @@
 
 use crate::bench::Bench;
 use crate::bench::check_error;
+use crate::bench::check_field;
 use crate::bench::ids;
 use crate::http;
 use serde_json::Value;
@@ -72,13 +73,56 @@ async fn without_the_right_key_nothing_is_told() {
 async fn requests_that_make_no_sense_are_answered_as_such() {
     let bench = Bench::new().await;
     let path = format!("/api/v1/tenants/{}/calls", bench.tenants[0]);
-    for query in ["?limit=x", "?cursor=x", "?from=yesterday", "?unknown=1"] {
+    for query in [
+        "?limit=x",
+        "?limit=0",
+        "?limit=201",
+        "?limit=9999",
+        "?live=true&limit=0",
+        "?cursor=x",
+        "?from=yesterday",
+        "?unknown=1",
+    ] {
         let answer = bench.get(&format!("{path}{query}"), Some(&bench.keys[0])).await;
         check_error(&answer, 400, "bad_parameter");
     }
     check_error(&bench.get("/api/v1/nothing", None).await, 404, "not_found");
     let answer = http::request(bench.address, "DELETE", &path, &[]).await;
     check_error(&answer, 405, "method_not_allowed");
+}
+
+#[tokio::test]
+async fn what_the_database_cannot_take_is_the_requests_fault_and_named() {
+    let bench = Bench::new().await;
+    let path = bench.path(0, "calls");
+    let long_ago = "-009998-01-01T00:00:00Z";
+    for (query, field) in [
+        ("caller=%00".to_owned(), "caller"),
+        ("dialled=%2B1555%00".to_owned(), "dialled"),
+        ("cause=a%00b".to_owned(), "cause"),
+        ("disposition=%00".to_owned(), "disposition"),
+        (format!("from={long_ago}"), "from"),
+        (format!("until={long_ago}"), "until"),
+    ] {
+        let answer = bench.get(&format!("{path}?{query}"), Some(&bench.keys[0])).await;
+        check_field(&answer, 400, "invalid_value", field);
+    }
+    // The first year of our era is a time like any other.
+    let page = bench.calls(bench.tenants[0], "?from=0001-01-01T00:00:00Z", &bench.keys[0]).await;
+    assert!(ids(&page).is_empty());
+    let hook = json!({"url": "https://hooks.example/"});
+    let hook = bench.make(&bench.path(0, "webhooks"), 0, hook).await;
+    let replay = bench.path(0, &format!("webhooks/{}/replay", hook["id"].as_str().unwrap()));
+    let call = bench.call(bench.tenants[0], "+15557701").await;
+    let turns = bench.path(0, &format!("calls/{call}/transcript"));
+    let turn = json!({"seq": 0, "speaker": "caller", "text": "x", "at": long_ago});
+    for (path, body, field) in [
+        (&replay, json!({"from": long_ago}), "from"),
+        (&replay, json!({"until": long_ago}), "until"),
+        (&turns, json!({"turns": [turn]}), "turns.0.at"),
+    ] {
+        check_field(&bench.send(("POST", path), 0, &body).await, 400, "invalid_value", field);
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use crate::store::resource::Members;
 use crate::store::resource::Resource;
 use crate::types::number::E164;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -170,7 +171,9 @@ impl Kind {
             }),
             Self::Object => value.is_object() && !has_nul(value),
             Self::Objects => value.is_array() && !has_nul(value),
-            Self::Time => text.is_some_and(|text| text.parse::<Timestamp>().is_ok()),
+            Self::Time => text.is_some_and(|text| {
+                text.parse::<Timestamp>().is_ok_and(|time| !is_before_our_era(time))
+            }),
         };
         if good { Ok(()) } else { Err(format!("it is {}", self.expected())) }
     }
@@ -204,6 +207,25 @@ impl Kind {
             (_, value) => value,
         }
     }
+}
+
+/// The first year that a time of a request may be of; no time that is read is of one after 9999.
+const YEAR_MIN: i16 = 1;
+
+/// Judges a time that a request names.
+///
+/// # Errors
+///
+/// Where it is before our era: PostgreSQL knows only some of those years, and writes them in another form.
+pub(crate) fn check_time(field: &str, time: Option<Timestamp>) -> Result<(), Fault> {
+    if time.is_some_and(is_before_our_era) {
+        return Err(Fault::invalid(field, "it is a time in the years 0001 to 9999"));
+    }
+    Ok(())
+}
+
+fn is_before_our_era(time: Timestamp) -> bool {
+    TimeZone::UTC.to_datetime(time).year() < YEAR_MIN
 }
 
 /// PostgreSQL stores no NUL in a text.
