@@ -26,6 +26,7 @@ use axum::http::header;
 use axum::middleware::Next;
 use axum::response::IntoResponse;
 use axum::response::Response;
+use jiff::Timestamp;
 use uuid::Uuid;
 
 /// Who asks for what. Only the gate makes one, or `elsewhere` of what the gate of another node let pass: a handler that
@@ -270,6 +271,19 @@ pub(super) const CALL_PATH: &str = "/api/v1/tenants/{tenant_id}/calls/{id}";
 fn token_of(query: &str) -> Option<&str> {
     let token = query.split('&').find_map(|part| part.strip_prefix("token="))?;
     token.starts_with(token::PREFIX).then_some(token)
+}
+
+/// When the token ends with which a request came that was let in; `None`: it came with a key.
+pub(super) fn end_of_token(
+    context: &Context,
+    headers: &HeaderMap,
+    in_address: Option<&str>,
+) -> Option<Timestamp> {
+    let text = key_of(headers).or(in_address).filter(|text| text.starts_with(token::PREFIX))?;
+    let now = clock::wall_now();
+    let sealer = context.composer.borrow().sealer.clone();
+    // One that ended since then ends now.
+    Some(context.tokens.verify(&sealer, text, now).map_or(now, |token| token.end()))
 }
 
 #[cfg(test)]

@@ -127,6 +127,11 @@ impl CallToken {
         })
     }
 
+    /// When it is over.
+    pub(super) fn end(&self) -> Timestamp {
+        Timestamp::from_second(self.ends).unwrap_or(Timestamp::MAX)
+    }
+
     /// Who holds it, as handlers know holders: it counts into the pace of the key it came from.
     pub(super) const fn holder(&self) -> KeyHolder {
         let role = match self.right {

@@ -222,6 +222,54 @@ async fn hears_all(socket: &mut WebSocketStream<MaybeTlsStream<TcpStream>>) {
     assert_eq!(kinds.last(), Some(&"call.ended"), "{kinds:?}");
 }
 
+#[tokio::test]
+async fn who_follows_events_hears_no_more_once_the_key_or_the_token_has_ended() {
+    let switch = Switch::start_with(Options::default()).await;
+    let scope = KeyScope::Tenant(demo::TENANT);
+    let make = async || {
+        api_keys::create(&switch.database, scope, KeyRole::Operator, "", None).await.unwrap()
+    };
+    let (revoked, other) = (make().await, make().await);
+    let bearer = |key: &str| format!("Bearer {key}");
+    let (auth, other) = (bearer(revoked.key.expose()), bearer(other.key.expose()));
+    let held = Sipp::new("surviving-calls", switch.caller(2), switch.udp, TONE);
+    let _held = held.calls(1, 100, 120_000).start();
+    switch.wait_for_count("SELECT count(*) FROM calls WHERE answered_at IS NOT NULL", 1).await;
+    let call = switch.text("SELECT id::text FROM calls").await;
+    let tokens = path(&format!("calls/{call}/tokens"));
+    let (events, of_call) = (path("events"), path(&format!("calls/{call}/events")));
+    let operator = key(&switch, KeyRole::Operator).await;
+    let short = token_of(&switch, &operator, &tokens, json!({"ttl_s": 3})).await;
+    let of_key = token_of(&switch, revoked.key.expose(), &tokens, json!({"ttl_s": 3_600})).await;
+    let headers = |auth: &str| [("authorization", auth.to_owned())];
+    let open = async |path: &str, auth: &str| {
+        let headers = headers(auth);
+        let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+        Follower::open(switch.http, path, &headers).await
+    };
+    let mut stays = open(&events, &other).await;
+    let mut ending = vec![
+        open(&events, &auth).await,
+        open(&of_call, &auth).await,
+        open(&format!("{of_call}?token={short}"), "").await,
+        open(&of_call, &bearer(&of_key)).await,
+    ];
+    let mut request = format!("ws://{}{events}", switch.http).into_client_request().unwrap();
+    request.headers_mut().insert("authorization", auth.parse().unwrap());
+    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+    assert!(api_keys::revoke(&switch.database, scope, revoked.id).await.unwrap());
+    for follower in &mut ending {
+        follower.drain().await;
+        let (_, last) = follower.events().pop().unwrap();
+        assert_eq!(last, json!({"type": "dropped", "reason": "key_ended"}), "{}", follower.text);
+    }
+    assert_eq!(heard(&mut socket).await.pop(), Some(("dropped".to_owned(), None)));
+    // Who holds another key goes on.
+    self::call(&switch).await;
+    stays.ended(1).await;
+    assert!(!stays.text.contains("dropped"), "{}", stays.text);
+}
+
 /// A token falls with its key, and so does what was renewed with it; that of another stays.
 async fn falls_with_its_key(switch: &Switch, (call, tokens): (&str, &str), other: &str) {
     let scope = KeyScope::Tenant(demo::TENANT);

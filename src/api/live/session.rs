@@ -11,20 +11,25 @@ use crate::api::live::ended;
 use crate::api::live::told_of;
 use crate::clock;
 use crate::engine::registry::Unheard;
+use crate::store::api_keys::KeyHolder;
 use crate::store::database::Database;
+use crate::store::key_ring::KeyRing;
 use crate::store::live_events;
 use crate::store::live_events::ToldEvent;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use crate::types::limit::EVENTS_CAUGHT_UP_MAX;
+use crate::types::moment::Moment;
+use jiff::Timestamp;
 use serde_json::json;
 use std::collections::HashSet;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-/// How often a listener hears that the connection lives.
+/// How often a listener hears that the connection lives, and is asked whether it still may listen.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Why something is missing.
@@ -56,11 +61,49 @@ pub(super) enum Follow {
     Call(CallId, Option<i64>),
 }
 
+/// What lets a listener listen.
+pub(super) struct Right {
+    /// The keys as they stand.
+    pub(super) keys: Arc<KeyRing>,
+    /// Who holds the key, or the token that was made with it.
+    pub(super) holder: KeyHolder,
+    /// When the token ends.
+    pub(super) ends: Option<Timestamp>,
+}
+
+impl Right {
+    /// Whether it still opens what is the tenant's. While nobody knows, it does.
+    async fn opens(&self, database: &Database, tenant: TenantId) -> bool {
+        if self.ends.is_some_and(|ends| ends <= clock::wall_now()) {
+            return false;
+        }
+        match self.keys.holder(database, self.holder.id).await {
+            Ok(key) => {
+                key.is_some_and(|key| key.scope.opens(tenant) && key.role >= self.holder.role)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "whether a listener may go on is not known");
+                true
+            }
+        }
+    }
+
+    /// When it is asked for next.
+    fn due(&self) -> Moment {
+        let left = self.ends.map(|ends| ends.duration_since(clock::wall_now()));
+        let left = left.map(|left| Duration::try_from(left).unwrap_or_default());
+        clock::now() + left.map_or(HEARTBEAT, |left| left.min(HEARTBEAT))
+    }
+}
+
 /// A listener.
 pub(super) struct Session {
     hub: EventHub,
     database: Database,
     tenant: TenantId,
+    right: Right,
+    /// When is asked whether the listener still may: whatever happens meanwhile.
+    right_due: Moment,
     follow: Follow,
     seat: Seat,
     newest: watch::Receiver<u64>,
@@ -80,7 +123,7 @@ impl Session {
     pub(super) async fn begin(
         hub: &EventHub,
         database: &Database,
-        tenant: TenantId,
+        (tenant, right): (TenantId, Right),
         follow: Follow,
     ) -> Result<Self, NoSeat> {
         let (seat, place) = hub.join(tenant).await?;
@@ -90,6 +133,8 @@ impl Session {
             hub: hub.clone(),
             database: database.clone(),
             tenant,
+            right_due: right.due(),
+            right,
             follow,
             seat,
             place,
@@ -230,6 +275,12 @@ impl Session {
     /// What is told next; `None`: nothing more.
     pub(super) async fn next(&mut self) -> Option<Frame> {
         loop {
+            if self.is_over && self.waiting.is_empty() {
+                return None;
+            }
+            if clock::now() >= self.right_due {
+                self.ask_right().await;
+            }
             if let Some(frame) = self.waiting.pop_front() {
                 return Some(frame);
             }
@@ -247,6 +298,16 @@ impl Session {
                 Found::Nothing => self.wait().await,
             }
         }
+    }
+
+    /// Ends it for a listener whose key was revoked or is over, or whose token is. Who waits for this may stop in the
+    /// midst of it; then it is asked again.
+    async fn ask_right(&mut self) {
+        if !self.right.opens(&self.database, self.tenant).await {
+            self.waiting.clear();
+            self.drop_for("key_ended");
+        }
+        self.right_due = self.right.due();
     }
 
     async fn take(&mut self, item: Item) {
@@ -282,6 +343,7 @@ impl Session {
             biased;
             () = ended(&mut self.stop) => self.drop_for("the node ends"),
             changed = self.newest.changed() => self.is_over |= changed.is_err(),
+            () = tokio::time::sleep_until(clock::instant(self.right_due).into()) => {}
             () = tokio::time::sleep(HEARTBEAT) => {
                 if let Follow::Call(call, _) = self.follow {
                     self.look_whether_over(call, self.place).await;

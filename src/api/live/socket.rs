@@ -1,6 +1,7 @@
 //! The two ways to follow events: server-sent events and WebSocket, at the same paths.
 
 use crate::api::Context;
+use crate::api::auth;
 use crate::api::auth::Caller;
 use crate::api::error;
 use crate::api::error::ApiError;
@@ -8,6 +9,7 @@ use crate::api::error::ErrorKind;
 use crate::api::live::NoSeat;
 use crate::api::live::session::Follow;
 use crate::api::live::session::Frame;
+use crate::api::live::session::Right;
 use crate::api::live::session::Session;
 use crate::store::live_events;
 use crate::types::id::CallId;
@@ -28,7 +30,9 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use futures_util::stream;
+use jiff::Timestamp;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -54,7 +58,7 @@ pub(in crate::api) async fn of_tenant(
     let after = after.map(|text| Uuid::parse_str(&text)).transpose();
     let bad = |_| ErrorKind::BadParameter("`after` is the `id` of an event").of(id);
     let follow = Follow::Tenant(after.map_err(bad)?);
-    begin(&context, &caller, follow, (&headers, upgrade)).await
+    begin(&context, &caller, (follow, None), (&headers, upgrade)).await
 }
 
 pub(in crate::api) async fn of_call(
@@ -65,6 +69,7 @@ pub(in crate::api) async fn of_call(
     upgrade: Upgrade,
 ) -> Result<Response, ApiError> {
     let id = &caller.request_id;
+    let token = token_in(&query);
     let after = after(&headers, query).map_err(|what| ErrorKind::BadParameter(what).of(id))?;
     let after = after.map(|text| text.parse::<i64>().map_err(|_| text)).transpose();
     let after =
@@ -79,7 +84,8 @@ pub(in crate::api) async fn of_call(
             return Err(ErrorKind::NotFound("this tenant has no such call").of(id));
         }
     }
-    begin(&context, &caller, Follow::Call(call, after), (&headers, upgrade)).await
+    let ends = auth::end_of_token(&context, &headers, token.as_deref());
+    begin(&context, &caller, (Follow::Call(call, after), ends), (&headers, upgrade)).await
 }
 
 /// From where the listener goes on. A browser that reconnects by itself says so in a header (`EventSource`),
@@ -99,10 +105,16 @@ fn after(headers: &HeaderMap, query: Asked) -> Result<Option<String>, &'static s
     Ok(last.map(str::to_owned).or(after))
 }
 
+/// The token of the address, if there is one.
+fn token_in(query: &Asked) -> Option<String> {
+    let Query(query) = query.as_ref().ok()?;
+    query.iter().find(|(name, _)| name == "token").map(|(_, token)| token.clone())
+}
+
 async fn begin(
     context: &Context,
     caller: &Caller,
-    follow: Follow,
+    (follow, ends): (Follow, Option<Timestamp>),
     (headers, upgrade): (&HeaderMap, Upgrade),
 ) -> Result<Response, ApiError> {
     let id = &caller.request_id;
@@ -114,7 +126,9 @@ async fn begin(
         tracing::debug!(%rejection, "no WebSocket");
         return Err(ErrorKind::BadParameter("this is no WebSocket handshake").of(id));
     }
-    let session = Session::begin(&context.events, &context.database, caller.tenant()?, follow);
+    let right = Right { keys: Arc::clone(&context.keys), holder: caller.holder.clone(), ends };
+    let of = (caller.tenant()?, right);
+    let session = Session::begin(&context.events, &context.database, of, follow);
     let session = session.await.map_err(|why| match why {
         NoSeat::Full => ErrorKind::TooManyListeners.of(id),
         NoSeat::Ending => ErrorKind::NoCalls.of(id),
