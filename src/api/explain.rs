@@ -49,6 +49,8 @@ struct Wish {
     /// Of a call out: the trunk by id or name, and whether the caller is withheld.
     trunk: Option<String>,
     anonymous: Option<bool>,
+    /// Of a call out: the campaign it would be for.
+    campaign_id: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -113,7 +115,14 @@ pub(super) async fn explain_call(
 impl Wish {
     fn check(&self) -> Result<(), Fault> {
         let headers = self.headers.iter().flatten().flat_map(|(name, value)| [name, value]);
-        let texts = [&self.from, &self.source, &self.transport, &self.listener, &self.trunk];
+        let texts = [
+            &self.from,
+            &self.source,
+            &self.transport,
+            &self.listener,
+            &self.trunk,
+            &self.campaign_id,
+        ];
         let mut all = texts.into_iter().flatten().chain([&self.to]).chain(headers);
         if all.any(|text| text.len() > TEXT_MAX) {
             return Err(Fault::invalid("", format!("a text has at most {TEXT_MAX} characters")));
@@ -129,6 +138,7 @@ impl Wish {
             ("headers", self.headers.is_some(), is_in),
             ("trunk", self.trunk.is_some(), !is_in),
             ("anonymous", self.anonymous.is_some(), !is_in),
+            ("campaign_id", self.campaign_id.is_some(), !is_in),
         ] {
             if given && !fits {
                 let way = if is_in { "outbound" } else { "inbound" };
@@ -170,6 +180,11 @@ impl Wish {
         let to = self.to.parse().map_err(|_| Fault::invalid("to", number("to")))?;
         let mut request = OutboundRequest::new(tenant, to);
         (request.from, request.anonymous) = (from, self.anonymous.unwrap_or_default());
+        let campaign = self.campaign_id.as_deref().map(str::parse).transpose();
+        request.campaign =
+            campaign.map_err(|_| Fault::invalid("campaign_id", "it is the id of a campaign"))?;
+        // As `POST .../calls` would: by its numbers and in its window.
+        request.is_placed = true;
         if let Some(text) = &self.trunk {
             let id = text.parse::<TrunkId>().ok();
             let mut own = table

@@ -15,7 +15,9 @@ pub(super) const EXPLANATIONS: [Route; 3] = [
         ("POST", "/api/v1/tenants/{tenant_id}/explain"),
         Access::Tenant(VIEWER),
         asks(Some("ExplainWish"), 200, "Explanation"),
-        "Tells step by step what would happen to a call in or out, without a call.",
+        "Tells step by step what would happen to a call in or out, without a call. It goes by the configuration: a campaign \
+         that is paused or closed refuses, while gateways are taken to be up, and budgets and limits of calls at once to \
+         have room.",
         || post(explain::explain_call),
     ),
     route(
