@@ -1,6 +1,7 @@
 //! Calls that an application places, each once however often it is asked for.
 
 use crate::api::Context;
+use crate::api::RequestId;
 use crate::api::auth::Caller;
 use crate::api::call_notes;
 use crate::api::control;
@@ -101,13 +102,12 @@ pub(super) async fn place(
     let request =
         request.map(|key| Request::new(tenant, key, &Value::Object(given.clone()).to_string()));
     let wish: CallWish = wish::read(given).map_err(refused)?;
-    let agent = wish.agent(&context, &caller).map_err(refused)?;
-    wish.check().map_err(refused)?;
-    let mut wish = wish.read(tenant, &control).map_err(refused)?;
-    wish.agent = agent;
+    wish.check(&caller).map_err(refused)?;
+    let wish = wish.read(tenant).map_err(refused)?;
     match request {
         Some(request) => place_once(&context, &caller, request, (control, wish)).await,
         None => {
+            let wish = wish.resolve(&context, &control).map_err(refused)?;
             let numbers = (wish.to.clone(), wish.from);
             let call = control.place(wish).map_err(|cause| ErrorKind::CallRefused(cause).of(id))?;
             let of = (numbers.0.as_str(), numbers.1);
@@ -137,7 +137,7 @@ async fn place_once(
     context: &Context,
     caller: &Caller,
     request: Request,
-    (control, mut wish): (CallControl, Origination),
+    (control, wish): (CallControl, ReadWish),
 ) -> Result<Response, ApiError> {
     let id = &caller.request_id;
     let database = &context.database;
@@ -158,9 +158,10 @@ async fn place_once(
                 }
                 if past == Past::NotPlaced {
                     context.placing.note(call);
-                    wish.id = Some(call);
-                    let (tenant, to, from) = (wish.tenant, wish.to.clone(), wish.from);
-                    if let Err(cause) = control.place(wish) {
+                    let asked = &wish.origination;
+                    let (tenant, to, from) = (asked.tenant, asked.to.clone(), asked.from);
+                    let placed = wish.place_as(call, (context, &control), id);
+                    if let Err(refused) = placed {
                         // Before anything is waited for: whoever asked may be gone by then.
                         context.placing.forget(call);
                         // One that cannot be forgotten now is not placed either.
@@ -168,7 +169,7 @@ async fn place_once(
                         drop(forgotten.inspect_err(|error| {
                             tracing::warn!(%error, "a refused request is not forgotten");
                         }));
-                        return Err(ErrorKind::CallRefused(cause).of(id));
+                        return Err(refused);
                     }
                     steered::note_placed(context, caller, (tenant, call), (to.as_str(), from))
                         .await;
@@ -192,20 +193,53 @@ async fn place_once(
     Err(ErrorKind::KeyBusy.of(id))
 }
 
-impl CallWish {
-    /// The settings that are to hold instead of the profile's.
-    fn agent(&self, context: &Context, caller: &Caller) -> Result<Option<AgentSettings>, Fault> {
-        let Some(agent) = &self.agent else { return Ok(None) };
-        if !caller.is_platform() {
-            secrets::check_references("agent", agent)?;
-        }
-        let composer = context.composer.borrow().clone();
-        let settings = ai_profiles::read_agent(&composer, agent)?;
-        ai_profiles::judge_place(&settings.kind, &context.agents)?;
-        Ok(Some(settings))
+/// A call that is asked for, read as far as it says the same at any time. What the rest means is looked up when it is
+/// placed: a request that comes again is not judged by what was configured since.
+struct ReadWish {
+    origination: Origination,
+    /// The trunk, by its id or name.
+    trunk: Option<String>,
+    /// How the agent is reached.
+    agent: Option<Value>,
+}
+
+impl ReadWish {
+    /// The call, by what is configured now.
+    fn resolve(self, context: &Context, control: &CallControl) -> Result<Origination, Fault> {
+        let mut call = self.origination;
+        call.agent = self.agent.map(|agent| settings(context, &agent)).transpose()?;
+        let missing = || Fault::invalid("trunk", "the tenant has no such trunk");
+        let trunk = |text: String| control.trunk(call.tenant, &text).ok_or_else(missing);
+        call.trunk = self.trunk.map(trunk).transpose()?;
+        Ok(call)
     }
 
-    fn check(&self) -> Result<(), Fault> {
+    /// Places it under this identity.
+    fn place_as(
+        self,
+        call: CallId,
+        (context, control): (&Context, &CallControl),
+        id: &RequestId,
+    ) -> Result<(), ApiError> {
+        let mut wish = self.resolve(context, control).map_err(|fault| error::fault(fault, id))?;
+        wish.id = Some(call);
+        control.place(wish).map(drop).map_err(|cause| ErrorKind::CallRefused(cause).of(id))
+    }
+}
+
+/// The settings that are to hold instead of the profile's.
+fn settings(context: &Context, agent: &Value) -> Result<AgentSettings, Fault> {
+    let composer = context.composer.borrow().clone();
+    let settings = ai_profiles::read_agent(&composer, agent)?;
+    ai_profiles::judge_place(&settings.kind, &context.agents)?;
+    Ok(settings)
+}
+
+impl CallWish {
+    fn check(&self, caller: &Caller) -> Result<(), Fault> {
+        if let Some(agent) = self.agent.as_ref().filter(|_| !caller.is_platform()) {
+            secrets::check_references("agent", agent)?;
+        }
         if self.max_duration_s.is_some_and(|s| !(1..=DURATION_S_MAX).contains(&s)) {
             let why = format!("it is 1 to {DURATION_S_MAX}");
             return Err(Fault::invalid("max_duration_s", why));
@@ -213,7 +247,7 @@ impl CallWish {
         self.variables.as_ref().map_or(Ok(()), |all| call_notes::variables(all).map(|_| ()))
     }
 
-    fn read(self, tenant: TenantId, control: &CallControl) -> Result<Origination, Fault> {
+    fn read(self, tenant: TenantId) -> Result<ReadWish, Fault> {
         let bad = |field: &str, why: &str| Fault::invalid(field, why);
         let number = "it is a number in the international form";
         let to = self.to.parse().map_err(|_| bad("to", number))?;
@@ -223,10 +257,6 @@ impl CallWish {
         let profile = profile.map_err(|_| bad("ai_profile_id", "it is the id of an AI profile"))?;
         let campaign = self.campaign_id.as_deref().map(str::parse).transpose();
         let campaign = campaign.map_err(|_| bad("campaign_id", "it is the id of a campaign"))?;
-        let trunk = |text: &str| {
-            control.trunk(tenant, text).ok_or_else(|| bad("trunk", "the tenant has no such trunk"))
-        };
-        let trunk = self.trunk.as_deref().map(trunk).transpose()?;
         let headers = self.headers.unwrap_or_default();
         if headers.len() > HEADERS_MAX {
             return Err(Fault::invalid("headers", format!("it has at most {HEADERS_MAX} entries")));
@@ -240,7 +270,6 @@ impl CallWish {
         wish.from = from;
         wish.anonymous = self.anonymous.unwrap_or_default();
         wish.campaign = campaign;
-        wish.trunk = trunk;
         wish.ai_profile = profile;
         wish.headers = headers;
         // They were checked.
@@ -248,7 +277,7 @@ impl CallWish {
         wish.record = self.record;
         wish.machine_detection = self.machine_detection.unwrap_or_default();
         wish.duration_max = self.max_duration_s.map(Duration::from_secs);
-        Ok(wish)
+        Ok(ReadWish { origination: wish, trunk: self.trunk, agent: self.agent })
     }
 }
 

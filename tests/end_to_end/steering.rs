@@ -396,6 +396,43 @@ async fn the_same_request_places_one_call_at_once_later_and_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_request_that_comes_again_is_answered_with_its_call_whatever_was_configured_since() {
+    let (node, mut far, key) = call_out::node(json!({"kind": "echo"}), json!({})).await;
+    let wish = json!({"to": CALLED, "from": NUMBER, "trunk": "trunk-4"});
+    let first = place_as(&node, &key, "lead-9", &wish).await;
+    assert_eq!(first.status, 201, "{}", first.body);
+    answer(&mut far).await;
+    far.hang_up().await;
+    let rename = "UPDATE trunks SET name = 'another'";
+    postgres::execute(&node.database(), rename).await.unwrap();
+    let explain = format!("/api/v1/tenants/{}/explain", rows::uuid(1));
+    let question =
+        json!({"direction": "outbound", "to": CALLED, "from": NUMBER, "trunk": "trunk-4"});
+    wait_for("the trunk has its new name", async || {
+        (node.post(&explain, &key, &question).await.status == 400).then_some(())
+    })
+    .await;
+    let again = place_as(&node, &key, "lead-9", &wish).await;
+    assert_eq!((again.status, &again.json()["id"]), (201, &first.json()["id"]), "{}", again.body);
+    // A new one is judged by what is configured, and may be sent again.
+    for _ in 0..2 {
+        let refused = place_as(&node, &key, "lead-10", &wish).await;
+        let field = refused.json()["field"].clone();
+        assert_eq!((refused.status, field), (400, json!("trunk")), "{}", refused.body);
+    }
+    let names = "UPDATE trunks SET name = 'trunk-4'";
+    postgres::execute(&node.database(), names).await.unwrap();
+    wait_for("the trunk has its old name", async || {
+        (node.post(&explain, &key, &question).await.status == 200).then_some(())
+    })
+    .await;
+    let placed = place_as(&node, &key, "lead-10", &wish).await;
+    assert_eq!(placed.status, 201, "{}", placed.body);
+    answer(&mut far).await;
+    far.hang_up().await;
+}
+
+#[tokio::test]
 async fn a_request_that_a_crash_left_behind_goes_on_with_its_call() {
     let (node, mut far, key) = call_out::node(json!({"kind": "echo"}), json!({})).await;
     let wish = json!({"from": NUMBER, "to": CALLED});
