@@ -72,6 +72,7 @@ async fn put(
         match put.map_err(|failed| error::database(&failed, id))? {
             Noted::Done => return Ok(()),
             Noted::Stale => return Err(ErrorKind::Stale.of(id)),
+            Noted::Full => return Err(error::fault(too_many_variables(), id)),
             Noted::NoCall => {}
         }
         // A call that has just begun is on its way to the database.
@@ -117,11 +118,14 @@ fn text(name: &str, value: Value, most: usize) -> Result<Option<String>, Fault> 
     Ok(Some(text))
 }
 
+fn too_many_variables() -> Fault {
+    Fault::invalid("variables", format!("a call has at most {CALL_VARIABLES_MAX}"))
+}
+
 /// Refuses what is no variable; null takes one away.
 fn check_variables(all: &Members) -> Result<(), Fault> {
     if all.len() > CALL_VARIABLES_MAX {
-        let why = format!("a call has at most {CALL_VARIABLES_MAX}");
-        return Err(Fault::invalid("variables", why));
+        return Err(too_many_variables());
     }
     for (name, value) in all {
         let field = || format!("variables.{name}");

@@ -7,6 +7,7 @@ use crate::store::audit_log::Entry;
 use crate::store::database::Database;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
+use crate::types::limit::CALL_VARIABLES_MAX;
 use aws_lc_rs::digest;
 use serde_json::Map;
 use serde_json::Value;
@@ -43,6 +44,8 @@ pub enum Noted {
     NoCall,
     /// Somebody else said something meanwhile.
     Stale,
+    /// It would have more variables than a call may have.
+    Full,
 }
 
 /// The tag of what is said of a call: another one whenever that changed, and not when the call goes on.
@@ -88,6 +91,11 @@ pub async fn put(
         } else {
             variables.insert(name, value);
         }
+    }
+    // A row that has too many from before may lose some, and not win any.
+    let most = before.variables.as_object().map_or(0, Map::len).max(CALL_VARIABLES_MAX);
+    if variables.len() > most {
+        return Ok(Noted::Full);
     }
     let after = Stored {
         disposition: notes.disposition.unwrap_or_else(|| before.disposition.clone()),

@@ -4,10 +4,12 @@ use crate::bench::Bench;
 use crate::bench::check_error;
 use crate::bench::check_field;
 use crate::postgres;
+use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 use tandem::clock;
 use tandem::store::privacy;
+use tandem::types::limit::CALL_VARIABLES_MAX;
 
 const A: usize = 0;
 const B: usize = 1;
@@ -234,4 +236,84 @@ async fn what_two_say_of_a_call_or_delete_at_once_does_not_undo_each_other() {
     assert_eq!(gone.status, 204, "{}", gone.body);
     let gone = bench.send_if(("DELETE", &path), A, &Value::Null, Some(&tag)).await;
     check_error(&gone, 404, "not_found");
+}
+
+#[tokio::test]
+async fn what_was_heard_and_said_goes_with_the_record_of_its_call_at_the_latest() {
+    let bench = Bench::new().await;
+    let (a, b) = (bench.tenants[0], bench.tenants[1]);
+    // A call of so many days ago: its record, a recording and a turn, of which none has a time of its own.
+    let call = async |tenant: usize, days: u32, has_record: bool| {
+        let floor = format!("tandem_id_floor(now() - interval '{days} days')");
+        let id = postgres::text(&bench.database, &format!("SELECT {floor}::text")).await;
+        if has_record {
+            let sql = format!(
+                "INSERT INTO calls (id, rev, tenant_id, direction, signalling_id, caller, dialled_text, decision, \
+                                    arrived_at, ended_at, cause) \
+                 VALUES ('{id}', 1, '{}', 'inbound', 'x', '{PERSON}', 'x', '[]', now(), now(), 'normal')",
+                bench.tenants[tenant]
+            );
+            postgres::execute(&bench.database, &sql).await.unwrap();
+        }
+        recording(&bench, tenant, (&id, 0), "ready").await;
+        let sql = format!(
+            "INSERT INTO transcripts (tenant_id, call_id, seq, speaker, text, at) \
+             VALUES ('{}', '{id}', 0, 'caller', 'I am Ann', now())",
+            bench.tenants[tenant]
+        );
+        postgres::execute(&bench.database, &sql).await.unwrap();
+        id
+    };
+    let old = call(0, 31, true).await;
+    let young = call(0, 29, true).await;
+    // Of this one the record went long ago.
+    let orphan = call(0, 60, false).await;
+    // One that still runs is not over its time, however long it lasts.
+    let running = call(0, 40, true).await;
+    let sql = format!("UPDATE calls SET ended_at = NULL, cause = NULL WHERE id = '{running}'");
+    postgres::execute(&bench.database, &sql).await.unwrap();
+    let of_other = call(1, 400, true).await;
+    let keep = json!({"keep_calls_days": 30});
+    let kept = bench.send(("PATCH", &format!("/api/v1/tenants/{a}")), 2, &keep).await;
+    assert_eq!(kept.status, 200, "{}", kept.body);
+    // The record goes last, so that nothing is left of which nobody knows whose it is.
+    let first = privacy::forget_all_tenants(&bench.database, 30).await.unwrap();
+    let deleted = |what: &str| first.iter().find(|kind| kind.what == what).unwrap().deleted;
+    let all = (deleted("recordings"), deleted("transcripts"), deleted("calls"));
+    assert_eq!(all, (2, 2, 0), "{first:?}");
+    privacy::forget_all_tenants(&bench.database, 30).await.unwrap();
+    let mut left = [young, running, of_other];
+    left.sort();
+    for table in ["calls", "recordings", "transcripts"] {
+        let column = if table == "calls" { "id" } else { "call_id" };
+        let sql = format!("SELECT string_agg({column}::text, ' ' ORDER BY {column}) FROM {table}");
+        assert_eq!(postgres::text(&bench.database, &sql).await, left.join(" "), "{table}");
+    }
+    // Their files go too, and nothing of the person is found by an erasure that comes later.
+    let removals = format!("SELECT count(*) FROM recording_removals WHERE owner = '{a}'");
+    assert_eq!(postgres::count(&bench.database, &removals).await, 2, "{old} {orphan} {b}");
+}
+
+#[tokio::test]
+async fn a_call_has_no_more_variables_than_it_may_however_many_times_some_are_added() {
+    let bench = Bench::new().await;
+    let call = bench.call(bench.tenants[0], PERSON).await;
+    let path = bench.path(0, &format!("calls/{call}"));
+    let put = async |variables: Value| {
+        bench.send(("PATCH", &path), A, &json!({ "variables": variables })).await
+    };
+    let many: Map<String, Value> =
+        (0..CALL_VARIABLES_MAX).map(|n| (format!("v{n}"), json!("x"))).collect();
+    assert_eq!(put(Value::Object(many)).await.status, 200);
+    check_field(&put(json!({"more": "x"})).await, 400, "invalid_value", "variables");
+    let kept = bench.read(&path, A).await["variables"].as_object().unwrap().clone();
+    assert!(kept.len() == CALL_VARIABLES_MAX && !kept.contains_key("more"), "{kept:?}");
+    // One that is there may be another, and one that takes the place of another may be new.
+    assert_eq!(put(json!({"v0": "y"})).await.status, 200);
+    assert_eq!(put(json!({"v1": null, "more": "x"})).await.status, 200);
+    let kept = bench.read(&path, A).await["variables"].as_object().unwrap().clone();
+    assert_eq!(
+        (kept.len(), &kept["v0"], &kept["more"]),
+        (CALL_VARIABLES_MAX, &json!("y"), &json!("x"))
+    );
 }
