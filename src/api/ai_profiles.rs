@@ -39,6 +39,7 @@ fn check_answer_webhook(
 
 impl Noun for AiProfiles {
     const RESOURCE: &'static Resource = &AI_PROFILES;
+    const IS_LIVE: bool = true;
 
     async fn complete(
         context: &Context,

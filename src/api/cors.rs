@@ -16,9 +16,10 @@ use std::sync::Arc;
 /// How long a browser may keep what it was told, in seconds.
 const KEPT_S: &str = "600";
 const METHODS: &str = "GET, POST, PATCH, DELETE";
-const TAKEN: &str =
-    "authorization, content-type, idempotency-key, if-match, if-none-match, x-api-key";
-const SHOWN: &str = "etag, idempotency-replayed, retry-after, x-request-id";
+const TAKEN: &str = "authorization, content-type, idempotency-key, if-match, if-none-match, last-event-id, range, \
+                     x-api-key";
+const SHOWN: &str =
+    "accept-ranges, content-range, etag, idempotency-replayed, retry-after, x-request-id";
 
 /// The origins whose pages may ask. Keys are sent by the page itself, so nothing here allows cookies.
 pub(super) async fn allow(

@@ -22,11 +22,10 @@ use crate::store::resource::Row;
 use crate::store::resource::read;
 use crate::types::id::ApiKeyId;
 use axum::Extension;
-use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::http::header;
-use axum::response::IntoResponse;
 use axum::response::Response;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -89,13 +88,7 @@ async fn show_once(
     let rows = Keys::complete(context, caller, vec![row.map_err(refused)?]).await;
     let row = rows.map_err(refused)?.into_iter().next();
     let row = row.ok_or_else(|| refused(Fault::Missing(API_KEYS.name)))?;
-    let mut view = resource::view(&API_KEYS, row);
-    if let Some(members) = view.as_object_mut() {
-        // Here and nowhere else.
-        members.insert("key".to_owned(), Value::from(made.key.expose().clone()));
-    }
-    let unstored = [(header::CACHE_CONTROL, "no-store")];
-    Ok((StatusCode::CREATED, unstored, Json(view)).into_response())
+    Ok(resource::answer_once(&API_KEYS, row, ("key", &made.key)))
 }
 
 #[derive(Deserialize)]
@@ -109,6 +102,7 @@ struct RotationWish {
 pub(super) async fn rotate(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     sent: Sent,
 ) -> Result<Response, ApiError> {
     let id = &caller.request_id;
@@ -121,9 +115,9 @@ pub(super) async fn rotate(
     let key = ApiKeyId::from_uuid(caller.item()?);
     let keep = Duration::from_secs(wish.keep_s);
     let by = Some(caller.holder.id);
-    let made = api_keys::rotate_by(&context.database, (scope(&caller), key), keep, by).await;
-    let made = made.map_err(|error| error::database(&error, id))?;
-    let made = made.ok_or_else(|| refused(Fault::Missing(API_KEYS.name)))?;
+    let expected = resource::tags(&headers, &header::IF_MATCH);
+    let (of, how) = ((scope(&caller), key), (keep, expected.as_deref()));
+    let made = api_keys::rotate_by(&context.database, of, how, by).await.map_err(refused)?;
     show_once(&context, &caller, &made).await
 }
 
@@ -144,13 +138,14 @@ fn wish<'a>(caller: &Caller, given: &'a Members) -> Result<KeyWish<'a>, Fault> {
 pub(super) async fn revoke(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
     let id = &caller.request_id;
     let key = ApiKeyId::from_uuid(caller.item()?);
     let by = Some(caller.holder.id);
-    let revoked = api_keys::revoke_by(&context.database, scope(&caller), key, by).await;
-    match revoked.map_err(|error| error::database(&error, id))? {
-        true => Ok(StatusCode::NO_CONTENT),
-        false => Err(error::fault(Fault::Missing(API_KEYS.name), id)),
-    }
+    let expected = resource::tags(&headers, &header::IF_MATCH);
+    let of = (scope(&caller), key);
+    let revoked = api_keys::revoke_by(&context.database, of, expected.as_deref(), by).await;
+    revoked.map_err(|fault| error::fault(fault, id))?;
+    Ok(StatusCode::NO_CONTENT)
 }

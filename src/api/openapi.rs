@@ -271,7 +271,7 @@ fn parameters(route: &Route) -> Value {
             "name": "Idempotency-Key", "in": "header", "schema": schema, "description": about,
         }));
     }
-    if has_tag(route) && tag(route.path) != "api-keys" {
+    if has_tag(route) {
         let about = "Tags of which it must still have one, else 412.";
         let schema = json!({"type": "string"});
         all.push(
@@ -297,11 +297,13 @@ fn of_calls() -> [(&'static str, Value, &'static str); 7] {
     ]
 }
 
-/// True where a tag may be asked for: resources, what is said of calls, transcripts.
+/// True where a tag may be asked for: resources, their secrets, what is said of calls, transcripts.
 fn has_tag(route: &Route) -> bool {
     matches!(route.shape, Shape::Change(_) | Shape::Delete(_))
         || matches!(route.shape, Shape::Other { takes: Some((_, "CallNotes")), .. })
         || (route.method == "DELETE" && route.path.ends_with("/transcript"))
+        || route.path.ends_with("/rotate")
+        || route.path.ends_with("/rotate-secret")
 }
 
 /// True for the route that places calls.
@@ -325,7 +327,7 @@ fn responses(route: &Route) -> Value {
         Shape::Create(resource) => {
             let made = if shown_once(resource).is_some() { "Made" } else { "" };
             let content = json_of(&format!("{}{made}", camel(resource)));
-            (201, json!({"description": "It was made.", "content": content}))
+            (201, json!({"description": "It was made.", "headers": etag, "content": content}))
         }
         Shape::Delete(_) | Shape::Gone => (204, json!({"description": "It is gone."})),
         Shape::Other { status, gives: (kind, name), .. } => {

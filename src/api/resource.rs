@@ -16,6 +16,7 @@ use crate::store::resource::change;
 use crate::store::resource::change::Draft;
 use crate::store::resource::read;
 use crate::store::resource::read::Filter;
+use crate::types::secret::Secret;
 use axum::Extension;
 use axum::Json;
 use axum::body::Bytes;
@@ -45,6 +46,9 @@ const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 pub(super) trait Noun: Send + Sync + 'static {
     /// What it is made of.
     const RESOURCE: &'static Resource;
+    /// Whether it is shown with how it stands at this moment, which is no change of its row: who has the row has not
+    /// seen that.
+    const IS_LIVE: bool = false;
 
     /// Whose rows the caller means.
     fn place(caller: &Caller) -> Place {
@@ -102,7 +106,7 @@ pub(super) async fn show<N: Noun>(
     show_item::<N>(&context, &caller, item, &headers).await
 }
 
-/// The answer with one row, or 304 where the client has it.
+/// The answer with one row, or 304 where the client has all of it.
 pub(super) async fn show_item<N: Noun>(
     context: &Context,
     caller: &Caller,
@@ -113,7 +117,8 @@ pub(super) async fn show_item<N: Noun>(
     let refused = |fault| error::fault(fault, id);
     let what = (N::RESOURCE, N::seen(caller));
     let row = read::get(&context.database, &caller.holder, what, item).await.map_err(refused)?;
-    if tags(headers, &header::IF_NONE_MATCH).is_some_and(|tags| tags.contains(&row.tag)) {
+    let known = tags(headers, &header::IF_NONE_MATCH).filter(|_| !N::IS_LIVE);
+    if known.is_some_and(|tags| tags.contains(&row.tag)) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag(&row))]).into_response());
     }
     let rows = N::complete(context, caller, vec![row]).await.map_err(refused)?;
@@ -303,6 +308,23 @@ pub(super) fn view(resource: &Resource, row: Row) -> Value {
 pub(super) fn answer(resource: &Resource, status: StatusCode, row: Row) -> Response {
     let tag = etag(&row);
     (status, [(header::ETAG, tag)], Json(view(resource, row))).into_response()
+}
+
+/// The answer with a row that was made and its secret, which nobody is shown again under any name.
+pub(super) fn answer_once(
+    resource: &Resource,
+    row: Row,
+    (name, secret): (&str, &Secret<String>),
+) -> Response {
+    let tag = etag(&row);
+    let mut view = view(resource, row);
+    if let Some(members) = view.as_object_mut() {
+        // Here and nowhere else.
+        members.insert(name.to_owned(), Value::from(secret.expose().clone()));
+    }
+    let unstored = HeaderValue::from_static("no-store");
+    let headers = [(header::ETAG, tag), (header::CACHE_CONTROL, unstored)];
+    (StatusCode::CREATED, headers, Json(view)).into_response()
 }
 
 /// An answer with an `ETag`, where there is one.

@@ -34,6 +34,7 @@ pub(super) struct Trunks;
 
 impl Noun for Trunks {
     const RESOURCE: &'static Resource = &TRUNKS;
+    const IS_LIVE: bool = true;
 
     /// The platform is shown the shared trunks beside a tenant's; a tenant is not shown the carriers of the
     /// platform.

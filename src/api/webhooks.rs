@@ -14,6 +14,7 @@ use crate::store::resource::Members;
 use crate::store::resource::Resource;
 use crate::store::resource::change;
 use crate::store::resource::change::Draft;
+use crate::store::resource::field::check_time;
 use crate::store::resource::read::PAGE_MAX;
 use crate::store::webhooks;
 use crate::store::webhooks::SIGNING;
@@ -28,6 +29,7 @@ use axum::Json;
 use axum::extract::Query;
 use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
+use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -93,24 +95,20 @@ pub(super) async fn create(
     let from = (&context.database, &caller.holder);
     let what = (&WEBHOOKS, Webhooks::place(&caller));
     let row = change::create(from, what, (clock::new_uuid(), given), amend).await;
-    let mut view = resource::view(&WEBHOOKS, row.map_err(refused)?);
-    if let Some(members) = view.as_object_mut() {
-        // Here and nowhere else.
-        members.insert("secret".to_owned(), Value::from(secret.expose().clone()));
-    }
-    let unstored = [(header::CACHE_CONTROL, "no-store")];
-    Ok((StatusCode::CREATED, unstored, Json(view)).into_response())
+    Ok(resource::answer_once(&WEBHOOKS, row.map_err(refused)?, ("secret", &secret)))
 }
 
 pub(super) async fn rotate(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let of = (caller.tenant()?, caller.item()?);
+    let expected = resource::tags(&headers, &header::IF_MATCH);
     let secret = mint();
     let sealer = context.composer.borrow().sealer.clone();
     let from = (&context.database, &caller.holder);
-    let rotated = webhooks::rotate(from, of, (&sealer, &secret)).await;
+    let rotated = webhooks::rotate(from, of, expected.as_deref(), (&sealer, &secret)).await;
     rotated.map_err(|fault| error::fault(fault, &caller.request_id))?;
     let unstored = [(header::CACHE_CONTROL, "no-store")];
     Ok((unstored, Json(json!({"secret": secret.expose()}))).into_response())
@@ -227,6 +225,8 @@ pub(super) async fn replay(
     if wish.state.as_deref().is_some_and(|state| !["delivered", "dead"].contains(&state)) {
         return Err(refused(Fault::invalid("state", "it is delivered or dead")));
     }
+    check_time("from", wish.from).map_err(refused)?;
+    check_time("until", wish.until).map_err(refused)?;
     let wish =
         Replay { events: wish.events, state: wish.state, from: wish.from, until: wish.until };
     let from = (&context.database, &caller.holder);

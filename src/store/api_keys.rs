@@ -4,6 +4,7 @@ use crate::clock;
 use crate::store::audit_log;
 use crate::store::audit_log::Entry;
 use crate::store::database::Database;
+use crate::store::resource::Fault;
 use crate::store::resource::Resource;
 use crate::store::resource::field::Field;
 use crate::store::resource::field::Given;
@@ -16,6 +17,7 @@ use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
 use sqlx::Postgres;
@@ -153,7 +155,7 @@ pub async fn create_by(
 ) -> sqlx::Result<NewKey> {
     let mut transaction = database.node().begin().await?;
     let made = insert(&mut transaction, wish).await?;
-    let detail = json!({"role": wish.role.as_str(), "label": wish.label});
+    let detail = json!({ "after": Shown::of(wish) });
     let id = made.id.uuid();
     note(&mut transaction, (wish.scope.tenant(), by), "create", id, detail).await?;
     transaction.commit().await?;
@@ -181,35 +183,105 @@ async fn insert(
     Ok(NewKey { id: ApiKeyId::from_uuid(id), key: Secret::new(key) })
 }
 
-/// Gives whoever holds a key of `scope` another one with the same rights, and ends the old one after `keep`;
-/// `None` when there is none of the identity that is still valid.
+/// A key as the audit log shows it.
+#[derive(Clone, Debug, Serialize)]
+struct Shown {
+    role: &'static str,
+    label: String,
+    expires_at: Option<Timestamp>,
+    revoked_at: Option<Timestamp>,
+}
+
+impl Shown {
+    fn of(wish: &KeyWish<'_>) -> Self {
+        Self {
+            role: KeyHolder::role_name(wish.scope, wish.role),
+            label: wish.label.to_owned(),
+            expires_at: wish.expires,
+            revoked_at: None,
+        }
+    }
+}
+
+/// A key that is about to end.
+#[derive(sqlx::FromRow)]
+struct EndingRow {
+    role: String,
+    label: String,
+    expires_at: Option<Time>,
+    tag: String,
+}
+
+/// The ends of a key.
+#[derive(sqlx::FromRow)]
+struct EndsRow {
+    expires_at: Option<Time>,
+    revoked_at: Option<Time>,
+}
+
+/// Finds a key of `scope` itself that still opens something, where it has one of the tags of `expected`, and keeps it
+/// from changing meanwhile.
+async fn hold(
+    transaction: &mut Transaction<'_, Postgres>,
+    query: &'static str,
+    (scope, id): (KeyScope, ApiKeyId),
+    expected: Option<&[String]>,
+) -> Result<(KeyRole, EndingRow), Fault> {
+    let held: Option<EndingRow> = sqlx::query_as(query)
+        .bind(id.uuid())
+        .bind(scope.tenant().map(TenantId::uuid))
+        .fetch_optional(&mut **transaction)
+        .await?;
+    let held = held.ok_or(Fault::Missing(API_KEYS.name))?;
+    if expected.is_some_and(|expected| !expected.contains(&held.tag)) {
+        return Err(Fault::Stale);
+    }
+    let role = held.role.parse().map_err(|_| Fault::Missing(API_KEYS.name))?;
+    Ok((role, held))
+}
+
+/// Ends a key after so many seconds; how it stands then.
+async fn end(
+    transaction: &mut Transaction<'_, Postgres>,
+    (id, keep_s): (ApiKeyId, i64),
+    before: &Shown,
+) -> sqlx::Result<Shown> {
+    let ends: EndsRow =
+        sqlx::query_as(END).bind(id.uuid()).bind(keep_s).fetch_one(&mut **transaction).await?;
+    Ok(Shown {
+        expires_at: ends.expires_at.map(|time| time.0),
+        revoked_at: ends.revoked_at.map(|time| time.0),
+        ..before.clone()
+    })
+}
+
+/// Gives whoever holds a key of `scope` itself another one with the same rights, and ends the old one after `keep`.
+/// `expected` has the tags of which it must still have one.
 ///
 /// # Errors
 ///
-/// When the database fails.
+/// When there is none of the identity that is still valid, another tag, or the database's failure; then nothing is
+/// changed.
 pub async fn rotate_by(
     database: &Database,
     (scope, id): (KeyScope, ApiKeyId),
-    keep: Duration,
+    (keep, expected): (Duration, Option<&[String]>),
     by: Option<ApiKeyId>,
-) -> sqlx::Result<Option<NewKey>> {
+) -> Result<NewKey, Fault> {
     let mut transaction = database.node().begin().await?;
-    let held: Option<(Option<Uuid>, String, String, Option<Time>)> = sqlx::query_as(HOLD)
-        .bind(id.uuid())
-        .bind(scope.tenant().map(TenantId::uuid))
-        .fetch_optional(&mut *transaction)
-        .await?;
-    let Some((tenant, role, label, expires)) = held else { return Ok(None) };
-    let Some(old) = holder(id.uuid(), tenant, &role) else { return Ok(None) };
-    let expires = expires.map(|time| time.0);
-    let wish = KeyWish { scope: old.scope, role: old.role, label: &label, expires };
+    let (role, held) = hold(&mut transaction, HOLD_VALID, (scope, id), expected).await?;
+    let expires = held.expires_at.map(|time| time.0);
+    let wish = KeyWish { scope, role, label: &held.label, expires };
     let made = insert(&mut transaction, &wish).await?;
     let keep_s = i64::try_from(keep.as_secs()).unwrap_or(i64::MAX);
-    sqlx::query(END).bind(id.uuid()).bind(keep_s).execute(&mut *transaction).await?;
-    let detail = json!({"new_id": made.id.to_string(), "keep_s": keep_s});
-    note(&mut transaction, (old.scope.tenant(), by), "rotate", id.uuid(), detail).await?;
+    let before = Shown::of(&wish);
+    let after = end(&mut transaction, (id, keep_s), &before).await?;
+    let detail = json!({
+        "before": before, "after": after, "new_id": made.id.to_string(), "new": before, "keep_s": keep_s,
+    });
+    note(&mut transaction, (scope.tenant(), by), "rotate", id.uuid(), detail).await?;
     transaction.commit().await?;
-    Ok(Some(made))
+    Ok(made)
 }
 
 /// Who holds `key`; `None` when it is unknown, revoked or expired, or its tenant is not served.
@@ -248,37 +320,40 @@ pub(crate) fn holder(id: Uuid, tenant: Option<Uuid>, role: &str) -> Option<KeyHo
     })
 }
 
-/// Revokes a key of `scope` from now on; false when it has none of the identity that is still valid.
+/// Revokes a key of `scope` itself from now on; false when it has none of the identity that was not revoked.
 ///
 /// # Errors
 ///
 /// When the database fails.
 pub async fn revoke(database: &Database, scope: KeyScope, id: ApiKeyId) -> sqlx::Result<bool> {
-    revoke_by(database, scope, id, None).await
+    match revoke_by(database, (scope, id), None, None).await {
+        Ok(()) => Ok(true),
+        Err(Fault::Database(error)) => Err(error),
+        Err(_) => Ok(false),
+    }
 }
 
-/// The same, on behalf of the holder of another key.
+/// The same, on behalf of the holder of another key. `expected` has the tags of which it must still have one.
 ///
 /// # Errors
 ///
-/// When the database fails.
+/// When there is none of the identity that was not revoked, another tag, or the database's failure; then nothing is
+/// changed.
 pub async fn revoke_by(
     database: &Database,
-    scope: KeyScope,
-    id: ApiKeyId,
+    (scope, id): (KeyScope, ApiKeyId),
+    expected: Option<&[String]>,
     by: Option<ApiKeyId>,
-) -> sqlx::Result<bool> {
+) -> Result<(), Fault> {
     let mut transaction = database.node().begin().await?;
-    let revoked: Option<Option<Uuid>> = sqlx::query_scalar(REVOKE)
-        .bind(id.uuid())
-        .bind(scope.tenant().map(TenantId::uuid))
-        .fetch_optional(&mut *transaction)
-        .await?;
-    let Some(tenant) = revoked else { return Ok(false) };
-    let tenant = tenant.map(TenantId::from_uuid);
-    note(&mut transaction, (tenant, by), "revoke", id.uuid(), json!({})).await?;
+    let (role, held) = hold(&mut transaction, HOLD, (scope, id), expected).await?;
+    let expires = held.expires_at.map(|time| time.0);
+    let before = Shown::of(&KeyWish { scope, role, label: &held.label, expires });
+    let after = end(&mut transaction, (id, 0), &before).await?;
+    let detail = json!({ "before": before, "after": after });
+    note(&mut transaction, (scope.tenant(), by), "revoke", id.uuid(), detail).await?;
     transaction.commit().await?;
-    Ok(true)
+    Ok(())
 }
 
 async fn note(
@@ -317,19 +392,21 @@ pub(crate) const VALID: &str = "SELECT k.id, k.tenant_id, k.role, k.hash, k.expi
        AND (k.tenant_id IS NULL OR t.status <> 'deleted') \
      ORDER BY k.id DESC LIMIT $1";
 
-pub(crate) const REVOKE: &str = "UPDATE api_keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL \
-       AND ($2::uuid IS NULL OR tenant_id = $2) RETURNING tenant_id";
+/// A key that was not revoked, kept from changing meanwhile: of a tenant, or of the platform itself.
+pub(crate) const HOLD: &str = "SELECT role, label, expires_at, xmin::text AS tag FROM api_keys \
+     WHERE id = $1 AND revoked_at IS NULL AND tenant_id IS NOT DISTINCT FROM $2 FOR UPDATE";
 
-/// A key that opens something, kept from changing meanwhile.
-pub(crate) const HOLD: &str = "SELECT tenant_id, role, label, expires_at FROM api_keys \
+/// The same of one that opens something.
+pub(crate) const HOLD_VALID: &str = "SELECT role, label, expires_at, xmin::text AS tag FROM api_keys \
      WHERE id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()) \
        AND tenant_id IS NOT DISTINCT FROM $2 FOR UPDATE";
 
 /// Ends a key so many seconds from now, or when it ends anyway.
 pub(crate) const END: &str = "UPDATE api_keys \
      SET revoked_at = CASE WHEN $2::bigint = 0 THEN now() END, \
-         expires_at = least(expires_at, now() + make_interval(secs => $2::bigint)) \
-     WHERE id = $1";
+         expires_at = CASE WHEN $2::bigint = 0 THEN expires_at \
+             ELSE least(expires_at, now() + make_interval(secs => $2::bigint)) END \
+     WHERE id = $1 RETURNING expires_at, revoked_at";
 
 /// The roles of keys of the API: of the platform, and of one tenant. Keys of either may only read.
 const ROLES: [&str; 5] =

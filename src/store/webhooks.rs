@@ -437,15 +437,19 @@ pub(crate) const FORGET: &str = "DELETE FROM webhook_outbox WHERE (endpoint_id, 
 pub async fn rotate(
     (database, holder): (&Database, &KeyHolder),
     (tenant, endpoint): (TenantId, Uuid),
+    expected: Option<&[String]>,
     (sealer, secret): (&Sealer, &Secret<String>),
 ) -> Result<(), Fault> {
     let mut transaction = resource::begin(database, holder, &WEBHOOKS).await?;
-    let found: Option<Value> = sqlx::query_scalar(SEALED)
+    let found: Option<(Value, String)> = sqlx::query_as(SEALED)
         .bind(endpoint)
         .bind(tenant.uuid())
         .fetch_optional(&mut *transaction)
         .await?;
-    let found = found.ok_or(Fault::Missing(WEBHOOKS.name))?;
+    let (found, tag) = found.ok_or(Fault::Missing(WEBHOOKS.name))?;
+    if expected.is_some_and(|expected| !expected.contains(&tag)) {
+        return Err(Fault::Stale);
+    }
     let old = sealer.open_all(endpoint, &found).remove(SIGNING);
     let mut sealed = Members::new();
     for (name, secret) in [(SIGNING, Some(secret)), (PREVIOUS, old.as_ref())] {
@@ -476,7 +480,7 @@ pub async fn rotate(
 }
 
 pub(crate) const SEALED: &str =
-    "SELECT sealed FROM webhook_endpoints WHERE id = $1 AND tenant_id = $2 FOR UPDATE";
+    "SELECT sealed, xmin::text FROM webhook_endpoints WHERE id = $1 AND tenant_id = $2 FOR UPDATE";
 pub(crate) const SEAL: &str =
     "UPDATE webhook_endpoints SET sealed = $3, updated_at = now() WHERE id = $1 AND tenant_id = $2";
 

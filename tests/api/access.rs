@@ -117,6 +117,53 @@ async fn a_key_is_rotated_and_its_forerunner_ends_at_once_or_later() {
     // The platform's own path knows the platform's own keys.
     let platform = format!("/api/v1/api-keys/{}/rotate", third["id"].as_str().unwrap());
     check_error(&bench.send(("POST", &platform), PLATFORM, &json!({})).await, 404, "not_found");
+    let platform = platform.replace("/rotate", "");
+    check_error(&bench.send(("DELETE", &platform), PLATFORM, &Value::Null).await, 404, "not_found");
+    assert!(opens(&third["key"]).await);
+}
+
+#[tokio::test]
+async fn two_who_end_a_key_at_once_do_not_undo_each_other_and_the_log_tells_how_it_stood() {
+    let bench = Bench::new().await;
+    let path = bench.path(0, "api-keys");
+    let ends = "2999-01-01T00:00:00Z";
+    let body = json!({"role": "tenant-operator", "label": "bot", "expires_at": ends});
+    let answer = bench.send(("POST", &path), A, &body).await;
+    let made = answer.json();
+    let (first, id) = (made["etag"].as_str(), made["id"].as_str().unwrap());
+    assert_eq!((answer.status, answer.header("etag")), (201, first));
+    let item = format!("{path}/{id}");
+    let rotate = format!("{item}/rotate");
+    let keep = json!({"keep_s": 3600});
+    let rotated = bench.send_if(("POST", &rotate), A, &keep, first).await;
+    assert_eq!(rotated.status, 201, "{}", rotated.body);
+    for (method, path, body) in [("POST", &rotate, keep), ("DELETE", &item, Value::Null)] {
+        let stale = bench.send_if((method, path), A, &body, first).await;
+        check_error(&stale, 412, "changed_meanwhile");
+    }
+    let kept = bench.read(&item, A).await;
+    assert!(kept["revoked_at"].is_null(), "{kept}");
+    let gone = bench.send_if(("DELETE", &item), A, &Value::Null, kept["etag"].as_str()).await;
+    assert_eq!(gone.status, 204, "{}", gone.body);
+    let gone = bench.read(&item, A).await;
+    let log = bench.read(&bench.path(0, &format!("audit-log?subject_id={id}")), A).await;
+    let detail = |action: &str| {
+        let entries = log["entries"].as_array().unwrap();
+        entries.iter().find(|entry| entry["action"] == action).unwrap()["detail"].clone()
+    };
+    let key = |expires: &Value, revoked: &Value| json!({"role": "tenant-operator", "label": "bot", "expires_at": expires, "revoked_at": revoked});
+    let new = key(&json!(ends), &Value::Null);
+    assert_eq!(detail("create"), json!({ "after": new }));
+    let after = key(&kept["expires_at"], &Value::Null);
+    assert_ne!(new, after);
+    let new_id = rotated.json()["id"].clone();
+    assert_eq!(
+        detail("rotate"),
+        json!({"before": new, "after": after, "new": new, "new_id": new_id, "keep_s": 3600})
+    );
+    let revoked = key(&kept["expires_at"], &gone["revoked_at"]);
+    assert_eq!(detail("revoke"), json!({"before": after, "after": revoked}));
+    assert!(gone["revoked_at"].is_string() && !log.to_string().contains("tdm_"), "{log}");
 }
 
 #[tokio::test]
@@ -282,12 +329,19 @@ async fn pages_of_listed_origins_may_ask_and_others_are_not_told_so() {
     let preflight = ask("OPTIONS", "https://app.example").await;
     assert_eq!(preflight.status, 204, "{}", preflight.body);
     let allowed = preflight.header("access-control-allow-headers").unwrap();
-    assert!(allowed.contains("authorization") && allowed.contains("if-match"), "{allowed}");
+    // What a page gives to go on with events, and to have part of a recording, is among it.
+    for header in ["authorization", "if-match", "last-event-id", "range"] {
+        assert!(allowed.split(", ").any(|own| own == header), "{header}: {allowed}");
+    }
     assert!(preflight.header("access-control-allow-methods").unwrap().contains("PATCH"));
     let asked = ask("GET", "https://app.example").await;
     assert_eq!(asked.status, 200, "{}", asked.body);
     assert_eq!(asked.header("access-control-allow-origin"), Some("https://app.example"));
     assert_eq!(asked.header("vary"), Some("origin"));
+    let shown = asked.header("access-control-expose-headers").unwrap();
+    for header in ["etag", "retry-after", "content-range", "accept-ranges"] {
+        assert!(shown.split(", ").any(|own| own == header), "{header}: {shown}");
+    }
     for (method, origin) in
         [("OPTIONS", "https://evil.example"), ("GET", "https://app.example.evil")]
     {

@@ -181,9 +181,14 @@ async fn an_endpoint_has_a_secret_that_is_shown_once_and_a_url_outside() {
     ] {
         check_field(&bench.send(("POST", &path), A, &body).await, 400, "invalid_value", field);
     }
-    let rotated = bench.send(("POST", &format!("{item}/rotate-secret")), A, &Value::Null).await;
+    let rotate = format!("{item}/rotate-secret");
+    let before = bench.read(&item, A).await;
+    let tag = before["etag"].as_str();
+    let rotated = bench.send_if(("POST", &rotate), A, &Value::Null, tag).await;
     assert_eq!(rotated.status, 200, "{}", rotated.body);
     assert_ne!(rotated.json()["secret"], secret);
+    let stale = bench.send_if(("POST", &rotate), A, &Value::Null, tag).await;
+    check_error(&stale, 412, "changed_meanwhile");
     let operator = bench.key(KeyScope::Tenant(bench.tenants[A]), KeyRole::Operator).await;
     let bearer = [("authorization", format!("Bearer {operator}"))];
     let body = json!({"url": "https://x.example/"}).to_string();
