@@ -8,6 +8,9 @@ use crate::audio::frame::WidePcm;
 use crate::audio::g711;
 use crate::types::codec::Law;
 
+/// Samples up to this are not heard: noise of -50 dBm0 has few above.
+pub const FAINT: u16 = 160;
+
 /// 20 ms of one voice. What came as G.711 stays as it came, so that it costs nothing and loses nothing on its way
 /// to a leg of the same law.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

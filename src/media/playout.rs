@@ -56,7 +56,7 @@ pub struct Playout {
     queue_samples: u64,
     /// Answers that found the link's queue full: a clear's epoch, and ms and samples played before it.
     owed_cleared: Option<(u64, (u64, u64))>,
-    owed_drained: bool,
+    owed_drained: u32,
     noise: Noise,
     played_samples: u64,
     underruns: u32,
@@ -104,6 +104,16 @@ enum State {
     Dry { gap_ms: u32, waited_ms: u32 },
 }
 
+/// What was queued and is not played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Dropped {
+    samples: u64,
+    /// Some of it was more than silence.
+    is_audible: bool,
+    /// An utterance ended in it.
+    finished: bool,
+}
+
 /// How a step into the queue ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Taken {
@@ -130,7 +140,7 @@ impl Playout {
             last: 0,
             queue_samples: 0,
             owed_cleared: None,
-            owed_drained: false,
+            owed_drained: 0,
             noise: Noise::new(seed),
             played_samples: 0,
             underruns: 0,
@@ -164,7 +174,7 @@ impl Playout {
         self.state = State::Idle;
         self.queue_samples = 0;
         self.owed_cleared = None;
-        self.owed_drained = false;
+        self.owed_drained = 0;
         self.preroll_ms = PREROLL_MS;
         self.interruption = Interruption::None;
     }
@@ -212,8 +222,7 @@ impl Playout {
             self.epoch = epoch;
             self.owed_cleared = Some((epoch, (0, std::mem::take(&mut self.queue_samples))));
         }
-        let (unheard, _) = self.drop_queued();
-        self.queue_samples += unheard;
+        self.queue_samples += self.drop_queued().samples;
         self.pay_debts();
         self.state = State::Idle;
         self.utterance_samples = 0;
@@ -222,9 +231,9 @@ impl Playout {
         self.noise.frame()
     }
 
-    /// Drops what is queued and tells its marks. How many samples that were, and whether an utterance ended.
-    fn drop_queued(&mut self) -> (u64, bool) {
-        let (mut unheard, mut finished) = (0, false);
+    /// Drops what is queued and tells its marks.
+    fn drop_queued(&mut self) -> Dropped {
+        let (mut samples, mut is_audible, mut finished) = (0, false, false);
         loop {
             let (mut segment, read) = match self.current.take() {
                 Some(current) => current,
@@ -235,7 +244,8 @@ impl Playout {
             };
             let length = segment.units();
             let dropped = length.saturating_sub(read);
-            unheard += dropped as u64;
+            samples += dropped as u64;
+            is_audible |= interrupted::is_audible(&segment, read);
             self.end.consumed(dropped);
             if !report_marks(&mut self.end, &mut segment, (length, length), self.utterance_samples)
             {
@@ -243,10 +253,10 @@ impl Playout {
                 break;
             }
             finished |= segment.finish;
-            self.owed_drained |= segment.finish;
+            self.owed_drained += u32::from(segment.finish);
             self.end.give_back(segment);
         }
-        (unheard, finished)
+        Dropped { samples, is_audible, finished }
     }
 
     /// Decides whether audio is played in this tick.
@@ -351,9 +361,8 @@ impl Playout {
                 return Taken::Full;
             }
             self.finished |= segment.finish;
-            if segment.finish {
-                self.owed_drained = !self.end.push_drained();
-            }
+            self.owed_drained += u32::from(segment.finish);
+            self.pay_drained();
             self.give_back_current();
             if *at == FRAME_SAMPLES && self.end.peek().is_none_or(|next| !next.bytes.is_empty()) {
                 let over = self.finished && self.end.peek().is_none();
@@ -462,8 +471,13 @@ impl Playout {
         {
             self.owed_cleared = None;
         }
-        if self.owed_drained && self.end.push_drained() {
-            self.owed_drained = false;
+        self.pay_drained();
+    }
+
+    /// Each finished utterance is told.
+    fn pay_drained(&mut self) {
+        while self.owed_drained > 0 && self.end.push_drained() {
+            self.owed_drained -= 1;
         }
     }
 

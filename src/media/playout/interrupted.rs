@@ -1,6 +1,9 @@
 //! An agent that is interrupted by its caller: what it had to say waits, or is dropped.
 
 use crate::audio::frame::SAMPLES_PER_MS;
+use crate::audio::g711;
+use crate::audio::link::Segment;
+use crate::audio::sound::FAINT;
 use crate::audio::sound::Sound;
 use crate::media::playout::Interruption;
 use crate::media::playout::Playout;
@@ -37,7 +40,7 @@ impl Playout {
     }
 
     /// Drops the utterance: what is queued, and what still comes of it, until the agent clears, finishes, or
-    /// sends nothing for as long as ends an utterance. Tells the agent how much of it was heard.
+    /// sends nothing, or nothing but silence, for as long as ends an utterance. Tells the agent how much of it was heard.
     pub fn flush(&mut self) -> u64 {
         let heard_ms = self.heard_ms();
         let falls = match self.interruption {
@@ -90,9 +93,10 @@ impl Playout {
     }
 
     fn drop_late(&mut self, quiet_ms: u32) {
-        let (unheard, finished) = self.drop_queued();
-        let quiet_ms = if unheard > 0 { 0 } else { quiet_ms + TICK_MS };
-        self.interruption = if finished || quiet_ms >= UNDERRUN_MS_MAX {
+        let dropped = self.drop_queued();
+        // Some agents say their silence.
+        let quiet_ms = if dropped.is_audible { 0 } else { quiet_ms + TICK_MS };
+        self.interruption = if dropped.finished || quiet_ms >= UNDERRUN_MS_MAX {
             self.utterance_samples = 0;
             Interruption::None
         } else {
@@ -102,6 +106,20 @@ impl Playout {
         self.finished = false;
         self.pay_debts();
     }
+}
+
+/// Whether what a segment has from unit `read` on can be heard.
+pub(super) fn is_audible(segment: &Segment, read: usize) -> bool {
+    let rest = segment.bytes.get(read * segment.unit_bytes()..).unwrap_or_default();
+    if segment.wide {
+        rest.as_chunks::<2>().0.iter().any(|pair| is_loud(i16::from_le_bytes(*pair)))
+    } else {
+        rest.iter().any(|byte| is_loud(g711::ulaw_decode(*byte)))
+    }
+}
+
+const fn is_loud(sample: i16) -> bool {
+    sample.unsigned_abs() > FAINT
 }
 
 #[cfg(test)]
@@ -181,6 +199,52 @@ mod tests {
         assert_eq!(line.ticks(20), 0);
         line.say(100);
         assert_eq!(line.ticks(10), 800, "the next utterance is heard whole");
+    }
+
+    #[test]
+    fn an_agent_that_says_its_silence_is_heard_again_after_as_much_of_it_as_ends_an_utterance() {
+        for silence in [0xff, 0x7f, 0xfe] {
+            let mut line = Line::speaking(1_000);
+            line.playout.flush();
+            for _ in 0..=UNDERRUN_MS_MAX / TICK_MS {
+                assert_eq!(line.agent.push_audio(&[silence; FRAME_SAMPLES]), FRAME_SAMPLES);
+                line.tick();
+            }
+            line.say(100);
+            assert_eq!(line.ticks(10), 800, "{silence:#x}");
+        }
+        let mut wide = Line::speaking(1_000);
+        wide.playout.flush();
+        let frame = |sample: i16| sample.to_le_bytes().repeat(2 * FRAME_SAMPLES);
+        for sample in [0; 5].into_iter().chain([1_000]).chain([0; 20]) {
+            assert_eq!(wide.agent.push_wide(&frame(sample)), 4 * FRAME_SAMPLES);
+            assert!(matches!(wide.playout.interruption, Interruption::Flushed { .. }));
+            wide.tick();
+        }
+        assert_eq!(
+            wide.playout.interruption,
+            Interruption::None,
+            "it was quiet since it was heard"
+        );
+    }
+
+    #[test]
+    fn each_finish_that_is_dropped_is_told() {
+        for mutes in [false, true] {
+            let mut line = Line::speaking(1_000);
+            for _ in 0..2 {
+                line.say(20);
+                line.agent.finish();
+            }
+            if mutes {
+                line.playout.mute();
+            } else {
+                line.playout.flush();
+                line.tick();
+            }
+            let drained = line.events().iter().filter(|it| **it == LinkEvent::Drained).count();
+            assert_eq!(drained, 2, "{mutes}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::SAMPLES_PER_MS;
 use crate::audio::g711;
+use crate::audio::sound::FAINT;
 use crate::media::event::MediaEvent;
 use crate::media::output::TickOutput;
 use crate::media::session::MediaSession;
@@ -31,8 +32,6 @@ const PACKETS_BETWEEN_MIN: u64 = 100;
 const DEAF_REPORTS: u8 = 3;
 /// Mean square of a sine at 0 dBm0: 3.17 dB below the loudest that G.711 can say.
 const POWER_0_DBM0: f64 = 32_124.0 * 32_124.0 / 2.0 / 2.075;
-/// Samples up to this are not heard: noise of -50 dBm0 has few above.
-const FAINT: u16 = 160;
 /// µs of a packet where nothing is known of it.
 const PACKET_US: u32 = 20_000;
 
