@@ -1,4 +1,4 @@
-//! The media tick neither allocates nor frees: proved by an allocator that counts.
+//! The media tick neither allocates nor frees, nor does an agent's stream for a frame: proved by an allocator that counts.
 #![expect(unsafe_code, reason = "an allocator cannot be counted otherwise")]
 #![expect(clippy::unwrap_used, reason = "a failed check may panic")]
 
@@ -9,6 +9,11 @@ use std::cell::Cell;
 use std::f32::consts::TAU;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tandem::agent::session::AgentCall;
+use tandem::agent::session::Input;
+use tandem::agent::session::Output;
+use tandem::agent::stream::AgentStream;
+use tandem::agent::twilio::dialect::Twilio;
 use tandem::audio::bridge::BridgeEnd;
 use tandem::audio::g711;
 use tandem::audio::link::AgentEnd;
@@ -30,6 +35,8 @@ use tandem::media::setup::MediaSetup;
 use tandem::rtp::packet::RtpPacket;
 use tandem::sdp::Direction;
 use tandem::sdp::MediaPlan;
+use tandem::types::agent::Access;
+use tandem::types::agent::TwilioAgent;
 use tandem::types::barge_in::BargeIn;
 use tandem::types::barge_in::BargeInMode;
 use tandem::types::codec::Codec;
@@ -37,8 +44,13 @@ use tandem::types::codec::Law;
 use tandem::types::codec::OpusTerms;
 use tandem::types::codec::PayloadType;
 use tandem::types::codec::Ptime;
+use tandem::types::header::CallVariables;
+use tandem::types::id::CallId;
+use tandem::types::id::TenantId;
 use tandem::types::limit::RTP_PACKED_BYTES_MAX;
 use tandem::types::moment::Moment;
+use tandem::types::secret::Secret;
+use uuid::Uuid;
 
 thread_local! {
     static CALLS: Cell<u64> = const { Cell::new(0) };
@@ -362,6 +374,70 @@ fn run_company() -> u64 {
 #[test]
 fn a_company_of_guests_allocates_nothing() {
     assert_eq!(run_company(), 0);
+}
+
+/// A stream of Media Streams whose agent is there.
+fn stream(out: &mut Vec<Output>) -> AgentStream {
+    let connect_timeout = Duration::from_secs(5);
+    let agent = TwilioAgent {
+        url: "ws://bot.example/".to_owned(),
+        auth_token: Secret::default(),
+        parameters: Vec::new(),
+        access: Access::default(),
+        connect_timeout,
+    };
+    let call = AgentCall {
+        call_id: CallId::from_uuid(Uuid::from_u128(1)),
+        tenant: TenantId::from_uuid(Uuid::from_u128(2)),
+        caller: "+15550111".to_owned(),
+        dialled: "+15550100".parse().unwrap(),
+        variables: CallVariables::default(),
+        trace: None,
+        before: None,
+    };
+    let mut stream = AgentStream::new((Box::new(Twilio::new(&agent, &call)), connect_timeout));
+    for input in [Input::Started, Input::Connected, Input::CallAnswered] {
+        stream.handle(Moment::START, input, out);
+    }
+    assert!(out.contains(&Output::Ready), "{out:?}");
+    out.clear();
+    stream
+}
+
+#[test]
+fn a_frame_of_either_side_of_an_agents_stream_allocates_nothing() {
+    let mut out = Vec::new();
+    let mut stream = stream(&mut out);
+    let payload = "f39/".repeat(54);
+    let media = format!(r#"{{"event":"media","media":{{"payload":"{payload}"}}}}"#);
+    let mut now = Moment::from_millis(1);
+    let (mut frames, mut marks, mut told) = (0, 0, 0);
+    for tick in 0..3_000_u64 {
+        now += Duration::from_millis(20);
+        let of_frames = counted(|| {
+            stream.handle(now, Input::Audio(&[0x2a; 160]), &mut out);
+            stream.handle(now, Input::Text(media.as_bytes()), &mut out);
+            let [Output::Send(sent), Output::Play(played)] = &out[..] else { panic!("{out:?}") };
+            assert!(sent.len() > 216 && played.len() == 162);
+            out.clear();
+        });
+        // Its name is kept until it is played.
+        let mark = br#"{"event":"mark","mark":{"name":"word"}}"#;
+        stream.handle(now, Input::Text(mark), &mut out);
+        out.clear();
+        let of_mark = counted(|| {
+            stream.handle(now, Input::MarkPlayed(tick + 1), &mut out);
+            told += out.len();
+            out.clear();
+        });
+        // The first have to find their room.
+        if tick >= 100 {
+            (frames, marks) = (frames + of_frames, marks + of_mark);
+        }
+    }
+    assert_eq!(told, 3_000, "each mark is told");
+    assert_eq!(frames, 0);
+    assert_eq!(marks, 2_900, "the name of a mark is freed, and nothing else");
 }
 
 #[test]

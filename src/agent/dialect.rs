@@ -105,6 +105,8 @@ pub enum Act {
     Clear(Marks),
     /// Play nothing until the same with `false`.
     Hold(bool),
+    /// It does not want the end of the call any more that waits for what is queued.
+    Stay,
     /// The agent wants something of the call.
     Ask(Wish, When),
     /// Something was said.

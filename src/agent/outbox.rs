@@ -66,9 +66,11 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// What waits of the caller itself, for another connection: the rest meant the one before.
+    /// What waits of the caller itself, for another connection: the rest meant the one before. What was dropped
+    /// is not counted on.
     pub(crate) fn of_caller(mut self) -> Self {
         self.blocked = false;
+        (self.frames_dropped, self.events_dropped) = (0, 0);
         self.events.retain(|(_, event)| matches!(event, Waiting::Digit(_)));
         self
     }

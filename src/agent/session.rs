@@ -10,6 +10,7 @@ use crate::agent::builtin::echo::Echo;
 use crate::agent::builtin::parrot::Parrot;
 use crate::agent::builtin::tone::Tone;
 use crate::agent::dialect;
+use crate::agent::outbox::Outbox;
 use crate::agent::story::Story;
 use crate::agent::stream::AgentStream;
 use crate::audio::frame::WidePcm;
@@ -202,6 +203,14 @@ pub struct AgentCounters {
     pub garbage: Garbage,
     /// Messages received with an event that means nothing to us.
     pub unknown: u64,
+}
+
+impl AgentCounters {
+    /// Counts what `outbox` dropped, too.
+    pub(super) const fn add_dropped(&mut self, outbox: &Outbox) {
+        self.frames_dropped += outbox.frames_dropped();
+        self.events_dropped += outbox.events_dropped();
+    }
 }
 
 /// Malformed messages of an agent, by what is wrong with them.

@@ -52,6 +52,9 @@ pub struct AgentStream {
     wishes: VecDeque<Wish>,
     /// When they are granted although nothing tells that it was.
     wishes_due: Option<Moment>,
+    /// So many [`Input::Drained`] to come belong to no wish: they end what was said before a connection broke,
+    /// or stood for the end of a call that is not wanted any more.
+    stale_drains: usize,
     outbox: Outbox,
     liveness: Liveness,
     answered: bool,
@@ -115,6 +118,7 @@ impl AgentStream {
             next_mark: 0,
             wishes: VecDeque::new(),
             wishes_due: None,
+            stale_drains: 0,
             outbox: Outbox::default(),
             liveness: Liveness::default(),
             answered: false,
@@ -149,6 +153,10 @@ impl AgentStream {
             }
             self.expect_words(now);
         }
+        if matches!(input, Input::Drained) && self.stale_drains > 0 {
+            self.stale_drains -= 1;
+            return;
+        }
         self.while_broken(now, input, out);
         self.state = match self.state {
             State::Idle => self.idle(now, input, out),
@@ -181,11 +189,12 @@ impl AgentStream {
     /// What went over the link so far.
     #[must_use]
     pub fn counters(&self) -> AgentCounters {
-        AgentCounters {
-            frames_dropped: self.outbox.frames_dropped(),
-            events_dropped: self.outbox.events_dropped(),
-            ..self.counters
+        let mut counters = self.counters;
+        counters.add_dropped(&self.outbox);
+        if let Some(broken) = &self.broken {
+            counters.add_dropped(broken.kept());
         }
+        counters
     }
 
     /// Whether [`Input::Level`] is wanted.
@@ -236,7 +245,7 @@ impl AgentStream {
         match input {
             Input::Connected => {
                 // What waited for the connection before says nothing to this one.
-                self.outbox = Outbox::default();
+                self.counters.add_dropped(&std::mem::take(&mut self.outbox));
                 let next_ping = self.dialect.pings().then(|| now + PING_INTERVAL);
                 let deaf = self.liveness.deaf;
                 self.liveness = Liveness { next_ping, pong_due: None, deaf };
@@ -538,8 +547,7 @@ impl AgentStream {
             && self.dialect.leaves_by_closing();
         // Who asked for the end before is not missed, however it goes.
         if is_polite || self.wishes.contains(&Wish::HangUp) {
-            out.push(Output::Finish);
-            return State::Draining { until: self.answered.then_some(now + DRAIN_MAX) };
+            return self.drain(now, out);
         }
         match close {
             PeerClose::Frame(_) | PeerClose::Dropped => self.lose(now, HangupCause::AgentLost, out),

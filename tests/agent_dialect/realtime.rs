@@ -86,7 +86,13 @@ async fn delta(server: &mut ScriptedAgent, item: &str, audio: &[u8]) {
     send(server, event).await;
 }
 
+/// A model that calls a function and ends its answer.
 async fn function(server: &mut ScriptedAgent, call: &str, name: &str, arguments: &Value) {
+    function_told(server, call, name, arguments).await;
+    send(server, json!({"type": "response.done", "response": {"status": "completed"}})).await;
+}
+
+async fn function_told(server: &mut ScriptedAgent, call: &str, name: &str, arguments: &Value) {
     let item = json!({
         "type": "function_call", "id": "f", "call_id": call, "name": name,
         "arguments": arguments.to_string(),
@@ -98,7 +104,6 @@ async fn function(server: &mut ScriptedAgent, call: &str, name: &str, arguments:
         "arguments": arguments.to_string(),
     });
     send(server, done).await;
-    send(server, json!({"type": "response.done", "response": {"status": "completed"}})).await;
 }
 
 #[tokio::test]
@@ -170,6 +175,7 @@ async fn functions_are_asked_for_and_their_outcome_is_told() {
     assert_eq!(call.event_while_playing().await, AgentEvent::DigitsRequested("12#".to_owned()));
     call.handle.answer(Ok(()));
     assert_eq!(server.json().await["item"]["output"], json!({"status": "done"}).to_string());
+    assert_eq!(server.json().await["type"], "response.create", "the model has the word");
 
     call.handle.transfer_failed(HangupCause::Busy);
     let told = server.json().await["item"]["content"][0]["text"].clone();
@@ -179,6 +185,7 @@ async fn functions_are_asked_for_and_their_outcome_is_told() {
 #[tokio::test]
 async fn what_the_profile_does_not_allow_is_refused_to_the_model() {
     let (_call, mut server) = session().await;
+    send(&mut server, json!({"type": "response.created", "response": {}})).await;
     for (name, arguments) in [
         ("transfer_call", json!({"to": "+15550199"})),
         ("transfer_call", json!({"to": "sip:evil@example.com"})),
@@ -186,12 +193,15 @@ async fn what_the_profile_does_not_allow_is_refused_to_the_model() {
         ("send_dtmf", json!({"digits": 5})),
         ("format_disk", json!({})),
     ] {
-        function(&mut server, &format!("c-{name}-{arguments}"), name, &arguments).await;
+        let call = format!("c-{name}-{arguments}");
+        function_told(&mut server, &call, name, &arguments).await;
+        // The answer that the call is part of is still being made: another would be refused.
         let output = server.json().await;
         let text = output["item"]["output"].as_str().unwrap();
         assert!(text.contains("error"), "{name} {arguments}: {output}");
-        assert_eq!(server.json().await["type"], "response.create");
     }
+    send(&mut server, json!({"type": "response.done", "response": {"status": "completed"}})).await;
+    assert_eq!(server.json().await["type"], "response.create");
 }
 
 #[tokio::test]

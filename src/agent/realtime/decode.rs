@@ -13,8 +13,8 @@ pub enum ServerEvent<'a> {
     SessionUpdated,
     /// An answer begins.
     ResponseCreated,
-    /// It is over, whole or not.
-    ResponseDone,
+    /// It is over.
+    ResponseDone(Outcome),
     /// Audio, still in base64.
     Audio {
         /// Of which item.
@@ -45,6 +45,17 @@ pub enum ServerEvent<'a> {
     Other,
 }
 
+/// How an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Whole, or as much of it as there was to be.
+    Made,
+    /// The caller spoke over it, or we ended it.
+    Cancelled,
+    /// The server could not make it: a quota, a rate, a fault of its own.
+    Failed,
+}
+
 #[derive(Deserialize)]
 struct Wire<'a> {
     #[serde(rename = "type", borrow)]
@@ -59,6 +70,24 @@ struct Wire<'a> {
     arguments: Option<String>,
     transcript: Option<String>,
     item: Option<Item>,
+    #[serde(borrow)]
+    response: Option<Response<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Response<'a> {
+    #[serde(borrow)]
+    status: Option<Cow<'a, str>>,
+}
+
+impl Response<'_> {
+    fn outcome(&self) -> Outcome {
+        match self.status.as_deref() {
+            Some("failed") => Outcome::Failed,
+            Some("cancelled") => Outcome::Cancelled,
+            _ => Outcome::Made,
+        }
+    }
 }
 
 /// A string that is not copied unless it has escapes.
@@ -85,7 +114,10 @@ pub fn decode(text: &[u8]) -> Result<ServerEvent<'_>, Garbled> {
         "session.created" => ServerEvent::SessionCreated,
         "session.updated" => ServerEvent::SessionUpdated,
         "response.created" => ServerEvent::ResponseCreated,
-        "response.done" => ServerEvent::ResponseDone,
+        "response.done" => {
+            let outcome = wire.response.as_ref().map(Response::outcome);
+            ServerEvent::ResponseDone(outcome.unwrap_or(Outcome::Made))
+        }
         "response.output_audio.delta" | "response.audio.delta" => ServerEvent::Audio {
             item: wire.item_id.unwrap_or_default(),
             content_index: wire.content_index.unwrap_or(0),
@@ -183,6 +215,24 @@ mod tests {
             r#"{"type":"response.output_item.added","item":{"type":"message","id":"m"}}"#,
             ServerEvent::Other,
         );
+    }
+
+    #[test]
+    fn an_answer_ends_as_its_status_says() {
+        let done = |response: &str| format!(r#"{{"type":"response.done"{response}}}"#);
+        for (response, outcome) in [
+            (r#","response":{"status":"completed","output":[{"a":1}]}"#, Outcome::Made),
+            (r#","response":{"status":"incomplete"}"#, Outcome::Made),
+            (r#","response":{"status":null}"#, Outcome::Made),
+            ("", Outcome::Made),
+            (r#","response":{"status":"cancelled"}"#, Outcome::Cancelled),
+            (
+                r#","response":{"status":"failed","status_details":{"type":"failed","error":{"code":"insufficient_quota"}}}"#,
+                Outcome::Failed,
+            ),
+        ] {
+            check(&done(response), ServerEvent::ResponseDone(outcome));
+        }
     }
 
     #[test]

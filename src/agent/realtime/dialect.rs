@@ -10,6 +10,7 @@ use crate::agent::dialect::When;
 use crate::agent::dialect::Wish;
 use crate::agent::dialect::played;
 use crate::agent::realtime::decode;
+use crate::agent::realtime::decode::Outcome;
 use crate::agent::realtime::decode::ServerEvent;
 use crate::agent::realtime::encode;
 use crate::agent::realtime::encode::END_CALL;
@@ -33,6 +34,12 @@ use std::collections::VecDeque;
 const RECALL: &str =
     "The line was interrupted for a moment, and your last words may not have been heard.";
 
+/// What a model is told that wanted the end of the call.
+const SPOKEN_OVER: &str = "the caller spoke";
+
+/// Answers in a row that a server may fail to make: the first is asked for once more.
+const FAILURES_MAX: u8 = 2;
+
 /// Function calls that are known again when told a second time.
 const CALLS_KNOWN_MAX: usize = 32;
 
@@ -47,6 +54,10 @@ pub struct Realtime {
     answering: bool,
     /// It was asked to be no more.
     cancelled: bool,
+    /// It was told something that wants an answer while another was made: one is asked for once that is over.
+    owes_answer: bool,
+    /// Answers in a row that failed.
+    failures: u8,
     /// What the session begins with.
     opening: Opening,
     items: Items,
@@ -87,7 +98,17 @@ struct Calls {
     /// What is asked for once the answer they are part of is whole.
     waiting: VecDeque<(String, Wish)>,
     /// Those that wait for what became of their wish, in order.
-    asked: VecDeque<String>,
+    asked: VecDeque<Asked>,
+    /// Those that wait for the end of the call.
+    ending: VecDeque<String>,
+}
+
+/// A call whose wish is on its way.
+#[derive(Debug)]
+struct Asked {
+    call: String,
+    /// Once it is done the model has the word.
+    goes_on: bool,
 }
 
 impl Realtime {
@@ -100,6 +121,8 @@ impl Realtime {
             state: State::New,
             answering: false,
             cancelled: false,
+            owes_answer: false,
+            failures: 0,
             opening: Opening::Greeting,
             items: Items::default(),
             calls: Calls::default(),
@@ -151,6 +174,7 @@ impl Realtime {
 
     /// The caller speaks: what is said to it is over.
     fn interrupted(&mut self, acts: &mut Vec<Act>) {
+        self.stay(acts);
         if self.items.is_speaking() {
             self.items.clear();
             self.from.reset();
@@ -166,6 +190,7 @@ impl Realtime {
     /// The switch heard the caller speak over the agent, and dropped what was queued. The server may not have
     /// heard anything yet.
     fn cut(&mut self, acts: &mut Vec<Act>) {
+        self.stay(acts);
         if self.items.is_speaking() {
             self.items.clear();
             self.from.reset();
@@ -173,6 +198,54 @@ impl Realtime {
             acts.push(Act::Clear(Marks::Forgotten));
         }
         self.cancel(acts);
+    }
+
+    /// Whoever speaks over a goodbye has not heard it: the call goes on, and the model knows.
+    fn stay(&mut self, acts: &mut Vec<Act>) {
+        let Calls { waiting, ending, .. } = &mut self.calls;
+        waiting.retain(|(call, wish)| {
+            let is_end = *wish == Wish::HangUp;
+            if is_end {
+                ending.push_back(call.clone());
+            }
+            !is_end
+        });
+        if !ending.is_empty() {
+            acts.push(Act::Stay);
+        }
+        for call in ending.drain(..) {
+            acts.push(send(encode::function_output(&call, &json!({"error": SPOKEN_OVER}))));
+        }
+    }
+
+    /// An answer is over.
+    fn done(&mut self, outcome: Outcome, acts: &mut Vec<Act>) {
+        self.answering = false;
+        self.ask(acts);
+        match outcome {
+            Outcome::Made => self.failures = 0,
+            // The server answers by itself once the caller has spoken.
+            Outcome::Cancelled => (self.failures, self.owes_answer) = (0, false),
+            Outcome::Failed => {
+                self.failures += 1;
+                if self.failures >= FAILURES_MAX {
+                    return acts.push(Act::Fail);
+                }
+                self.owes_answer = true;
+            }
+        }
+        if std::mem::take(&mut self.owes_answer) {
+            acts.push(send(encode::response_create()));
+        }
+    }
+
+    /// Lets the model answer: at once, or after the answer that is being made, for there cannot be two.
+    fn answer(&mut self, acts: &mut Vec<Act>) {
+        if self.answering {
+            self.owes_answer = true;
+        } else {
+            acts.push(send(encode::response_create()));
+        }
     }
 
     /// Ends the answer that is being made, if one is, once.
@@ -258,8 +331,11 @@ impl Realtime {
     /// The answer is whole: what its function calls ask for happens once it was heard.
     fn ask(&mut self, acts: &mut Vec<Act>) {
         while let Some((call, wish)) = self.calls.waiting.pop_front() {
-            if wish != Wish::HangUp {
-                self.calls.asked.push_back(call);
+            match &wish {
+                Wish::HangUp => self.calls.ending.push_back(call),
+                // Who is connected with somebody else is not spoken to.
+                Wish::Transfer(_) => self.calls.asked.push_back(Asked { call, goes_on: false }),
+                Wish::Digits(_) => self.calls.asked.push_back(Asked { call, goes_on: true }),
             }
             acts.push(Act::Ask(wish, When::Played));
         }
@@ -267,15 +343,18 @@ impl Realtime {
 
     fn refuse(&mut self, call: &str, why: &str, acts: &mut Vec<Act>) {
         acts.push(send(encode::function_output(call, &json!({"error": why}))));
-        acts.push(send(encode::response_create()));
+        self.answer(acts);
     }
 
     fn answered(&mut self, answer: Result<(), &str>, acts: &mut Vec<Act>) {
-        let Some(call) = self.calls.asked.pop_front() else { return };
+        let Some(Asked { call, goes_on }) = self.calls.asked.pop_front() else { return };
         match answer {
             Ok(()) => {
                 let done = json!({"status": "done"});
                 acts.push(send(encode::function_output(&call, &done)));
+                if goes_on {
+                    self.answer(acts);
+                }
             }
             Err(why) => self.refuse(&call, why, acts),
         }
@@ -297,10 +376,7 @@ impl Realtime {
 
     fn say(&mut self, words: &str, acts: &mut Vec<Act>) {
         acts.push(send(encode::user_text(words)));
-        // While one is made, another cannot be asked for.
-        if !self.answering {
-            acts.push(send(encode::response_create()));
-        }
+        self.answer(acts);
     }
 }
 
@@ -309,11 +385,13 @@ impl Dialect for Realtime {
         self.state = State::New;
         self.answering = false;
         self.cancelled = false;
+        self.owes_answer = false;
+        self.failures = 0;
         self.opening = match past {
             Some(past) if !past.story.is_empty() => Opening::Past(self.recall(past)),
             Some(_) | None => Opening::Greeting,
         };
-        self.items = Items::default();
+        self.items.disown();
         self.calls = Calls::default();
         self.from.reset();
     }
@@ -326,10 +404,8 @@ impl Dialect for Realtime {
             }
             ServerEvent::SessionUpdated => self.updated(acts),
             ServerEvent::ResponseCreated => (self.answering, self.cancelled) = (true, false),
-            ServerEvent::ResponseDone => {
-                self.answering = false;
-                self.ask(acts);
-            }
+            ServerEvent::ResponseDone(_) if self.state != State::Running => acts.push(Act::Unknown),
+            ServerEvent::ResponseDone(outcome) => self.done(outcome, acts),
             // Before that its audio is in a format nobody agreed on.
             ServerEvent::Audio { .. } if self.state != State::Running => acts.push(Act::Unknown),
             ServerEvent::Audio { item, content_index, delta } => {
@@ -452,6 +528,7 @@ mod tests {
             "{\"type\":\"session.updated\"}",
             "{\"type\":\"response.created\"}",
             "{\"type\":\"response.done\"}",
+            "{\"type\":\"response.done\",\"response\":{\"status\":\"cancelled\"}}",
             "{\"type\":\"error\"}",
             "{\"type\":\"input_audio_buffer.speech_started\"}",
             "{\"type\":\"response.audio.delta\",\"item_id\":\"a\",\"delta\":\"AAAAAAAAAAAA\"}",
@@ -477,10 +554,15 @@ mod tests {
 
     fn running(is_cut: bool) -> Realtime {
         let mut realtime = Realtime::new(&agent(), is_cut);
-        for event in ["session.created", "session.updated", "response.created"] {
-            given(&mut realtime, &format!("{{\"type\":\"{event}\"}}"));
-        }
+        begun(&mut realtime);
         realtime
+    }
+
+    /// The session is there, and its first answer is being made.
+    fn begun(realtime: &mut Realtime) {
+        for event in ["session.created", "session.updated", "response.created"] {
+            given(realtime, &format!("{{\"type\":\"{event}\"}}"));
+        }
     }
 
     fn given(realtime: &mut Realtime, event: &str) -> Vec<Act> {
@@ -518,6 +600,106 @@ mod tests {
         let mut notified = running(false);
         says(&mut notified, "a", 500);
         assert_eq!(told(&mut notified, News::BargeIn(120)), [], "the switch plays on");
+    }
+
+    const CREATED: &str = r#"{"type":"response.created"}"#;
+    const DONE: &str = r#"{"type":"response.done","response":{"status":"completed"}}"#;
+    const FAILED: &str = r#"{"type":"response.done","response":{"status":"failed"}}"#;
+    const CANCELLED: &str = r#"{"type":"response.done","response":{"status":"cancelled"}}"#;
+    const SPEECH: &str = r#"{"type":"input_audio_buffer.speech_started"}"#;
+
+    fn calls(realtime: &mut Realtime, id: &str, name: &str, arguments: &Value) -> Vec<Act> {
+        let item = json!({"type": "function_call", "call_id": id, "name": name,
+            "arguments": arguments.to_string()});
+        given(realtime, &json!({"type": "response.output_item.done", "item": item}).to_string())
+    }
+
+    fn output(call: &str, output: &Value) -> Act {
+        send(encode::function_output(call, output))
+    }
+
+    #[test]
+    fn what_is_told_while_an_answer_is_made_is_answered_once_after_it() {
+        let mut realtime = running(true);
+        let why = json!({"error": "there is no such function"});
+        assert_eq!(calls(&mut realtime, "a", "dance", &json!({})), [output("a", &why)]);
+        assert_eq!(calls(&mut realtime, "b", "sing", &json!({})), [output("b", &why)]);
+        let told_key = told(&mut realtime, News::Digit('5'));
+        assert_eq!(told_key.len(), 1, "one answer is being made: {told_key:?}");
+        assert_eq!(given(&mut realtime, DONE), [send(encode::response_create())], "one for all");
+        given(&mut realtime, CREATED);
+        assert_eq!(given(&mut realtime, DONE), [], "nothing is owed any more");
+        assert_eq!(
+            told(&mut realtime, News::Digit('5')).last(),
+            Some(&send(encode::response_create()))
+        );
+        // Whoever speaks over an answer is answered by the server itself.
+        given(&mut realtime, CREATED);
+        calls(&mut realtime, "c", "dance", &json!({}));
+        assert_eq!(given(&mut realtime, CANCELLED), []);
+        given(&mut realtime, CREATED);
+        assert_eq!(given(&mut realtime, DONE), []);
+    }
+
+    #[test]
+    fn keys_that_were_sent_give_the_model_the_word() {
+        let mut realtime = running(true);
+        calls(&mut realtime, "a", SEND_DTMF, &json!({"digits": "1"}));
+        let wish = Act::Ask(Wish::Digits("1".to_owned()), When::Played);
+        assert_eq!(given(&mut realtime, DONE), [wish]);
+        let done = [output("a", &json!({"status": "done"})), send(encode::response_create())];
+        assert_eq!(told(&mut realtime, News::Answer(Ok(()))), done);
+    }
+
+    #[test]
+    fn an_answer_that_fails_is_asked_for_once_more_and_the_second_in_a_row_is_the_end() {
+        let mut realtime = running(true);
+        for _ in 0..3 {
+            assert_eq!(given(&mut realtime, FAILED), [send(encode::response_create())]);
+            given(&mut realtime, CREATED);
+            assert_eq!(given(&mut realtime, DONE), [], "one that is made forgives");
+        }
+        assert_eq!(given(&mut realtime, FAILED), [send(encode::response_create())]);
+        given(&mut realtime, CREATED);
+        assert_eq!(given(&mut realtime, FAILED), [Act::Fail]);
+        realtime.open(None, &mut Vec::new());
+        assert_eq!(given(&mut realtime, FAILED), [Act::Unknown], "there is no session yet");
+        begun(&mut realtime);
+        assert_eq!(given(&mut realtime, FAILED).len(), 1, "another session begins anew");
+    }
+
+    #[test]
+    fn a_caller_who_speaks_over_the_goodbye_keeps_the_call() {
+        // Before the answer is whole, and after it.
+        for is_whole in [false, true] {
+            let mut realtime = running(true);
+            says(&mut realtime, "bye", 500);
+            calls(&mut realtime, "a", END_CALL, &json!({}));
+            calls(&mut realtime, "b", SEND_DTMF, &json!({"digits": "1"}));
+            if is_whole {
+                assert_eq!(given(&mut realtime, DONE).len(), 2);
+            }
+            let acts = given(&mut realtime, SPEECH);
+            let stays = [Act::Stay, output("a", &json!({"error": SPOKEN_OVER}))];
+            assert_eq!(acts[..2], stays, "{is_whole}");
+            assert_eq!(acts[2], Act::Clear(Marks::Forgotten));
+            let keys = Act::Ask(Wish::Digits("1".to_owned()), When::Played);
+            let rest = if is_whole { vec![] } else { vec![keys] };
+            assert_eq!(given(&mut realtime, CANCELLED), rest, "{is_whole}");
+            assert!(!told(&mut realtime, News::BargeIn(9)).contains(&Act::Stay), "once");
+        }
+    }
+
+    #[test]
+    fn a_new_session_truncates_its_own_items_in_the_queue_of_the_one_before() {
+        let mut realtime = running(true);
+        says(&mut realtime, "old", 10_000);
+        realtime.open(None, &mut Vec::new());
+        begun(&mut realtime);
+        says(&mut realtime, "new", 5_000);
+        told(&mut realtime, News::BargeIn(1_000));
+        let cut = send(encode::truncate("new", 0, 1_000));
+        assert_eq!(told(&mut realtime, News::Cleared(11_000 * 8)), [cut]);
     }
 
     #[test]

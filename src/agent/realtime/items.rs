@@ -19,11 +19,18 @@ pub(super) struct Cut {
 
 #[derive(Clone, Debug)]
 struct Item {
-    id: String,
+    /// `None`: of a session that is no more, where there is nothing to be cut.
+    id: Option<String>,
     content_index: u32,
     /// Samples queued before it, since the last clear.
     start: u64,
     samples: u64,
+}
+
+impl Item {
+    fn is(&self, id: &str, content_index: u32) -> bool {
+        self.id.as_deref() == Some(id) && self.content_index == content_index
+    }
 }
 
 /// The items in the playout queue.
@@ -53,14 +60,15 @@ impl Items {
         let start = self.samples;
         self.samples += samples;
         match self.queued.back_mut() {
-            Some(last) if last.id == id && last.content_index == content_index => {
+            Some(last) if last.is(id, content_index) => {
                 last.samples += samples;
             }
             _ => {
                 if self.queued.len() >= ITEMS_MAX {
                     self.queued.pop_front();
                 }
-                self.queued.push_back(Item { id: id.to_owned(), content_index, start, samples });
+                let id = Some(id.to_owned());
+                self.queued.push_back(Item { id, content_index, start, samples });
             }
         }
     }
@@ -69,14 +77,22 @@ impl Items {
     pub(super) fn clear(&mut self) {
         let dropped = std::mem::take(&mut self.queued);
         // What is not the last item was sent whole; only that one may go on.
-        if let Some(last) = dropped.back() {
+        if let Some(last) = dropped.back().and_then(|last| last.id.clone()) {
             if self.cut.len() >= CUT_MAX {
                 self.cut.pop_front();
             }
-            self.cut.push_back(last.id.clone());
+            self.cut.push_back(last);
         }
         self.samples = 0;
         self.cleared.push_back(dropped);
+    }
+
+    /// The session is another one, the queue is the same: what is in it still counts, but is nobody's any more.
+    pub(super) fn disown(&mut self) {
+        for item in self.queued.iter_mut().chain(self.cleared.iter_mut().flatten()) {
+            item.id = None;
+        }
+        self.cut.clear();
     }
 
     /// Whatever was queued, or cleared, was in a queue that is no more: nothing will be told of it.
@@ -93,9 +109,11 @@ impl Items {
         for dropped in self.cleared.drain(..) {
             for item in dropped {
                 let heard = played.saturating_sub(item.start).min(item.samples);
-                if heard < item.samples {
+                if heard < item.samples
+                    && let Some(id) = item.id
+                {
                     cuts.push(Cut {
-                        item: item.id,
+                        item: id,
                         content_index: item.content_index,
                         audio_end_ms: heard / SAMPLES_PER_MS,
                     });
@@ -165,6 +183,25 @@ mod tests {
         items.queue("c", 0, 1_600);
         items.clear();
         assert_eq!(items.cleared(800), [cut("c", 100)], "what follows counts from its own begin");
+    }
+
+    #[test]
+    fn another_session_goes_on_counting_in_the_same_queue_and_cuts_only_what_is_its_own() {
+        let mut items = Items::default();
+        items.queue("old", 0, 80_000);
+        items.disown();
+        items.queue("old", 0, 40_000);
+        assert!(items.is_speaking());
+        items.clear();
+        assert_eq!(items.cleared(88_000), [cut("old", 1_000)]);
+        // A clear of the session before is answered once this one has cleared too.
+        items.queue("a", 0, 800);
+        items.clear();
+        items.disown();
+        assert!(!items.is_cut("a"));
+        items.queue("b", 0, 800);
+        items.clear();
+        assert_eq!(items.cleared(400), [cut("b", 0)]);
     }
 
     #[test]

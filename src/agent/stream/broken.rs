@@ -42,6 +42,10 @@ impl Broken {
         self.dials
     }
 
+    pub(super) const fn kept(&self) -> &Outbox {
+        &self.kept
+    }
+
     /// When it is time for comfort audio: not while something of the agent is still played.
     pub(super) fn comfort_due(&self) -> Option<Moment> {
         self.comfort_due.filter(|_| self.drained)
@@ -53,8 +57,7 @@ impl AgentStream {
     pub(super) fn lose(&mut self, now: Moment, cause: HangupCause, out: &mut Vec<Output>) -> State {
         if self.wishes.contains(&Wish::HangUp) {
             out.push(Output::Close);
-            out.push(Output::Finish);
-            return State::Draining { until: self.answered.then_some(now + DRAIN_MAX) };
+            return self.drain(now, out);
         }
         if self.faults.reconnects == 0 || self.breaks >= AGENT_RESUMES_MAX {
             return lost(cause, out);
@@ -63,15 +66,29 @@ impl AgentStream {
         (self.spoke, self.words_due) = (false, None);
         // What is played of them still would be told to another connection.
         self.marks.clear();
-        if std::mem::take(&mut self.held) {
-            out.push(Output::Hold(false));
-        }
-        let kept = std::mem::take(&mut self.outbox).of_caller();
+        self.release(out);
+        let before = std::mem::take(&mut self.outbox);
+        self.counters.add_dropped(&before);
+        let kept = before.of_caller();
         let comfort_due = Some(now + COMFORT_AFTER);
         self.broken = Some(Box::new(Broken { cause, dials: 0, kept, comfort_due, drained: false }));
         out.push(Output::Interrupted(cause));
         out.push(Output::Finish);
         self.connect(now, out)
+    }
+
+    /// Whoever left has no word any more, but its last ones are heard.
+    pub(super) fn drain(&mut self, now: Moment, out: &mut Vec<Output>) -> State {
+        self.release(out);
+        out.push(Output::Finish);
+        State::Draining { until: self.answered.then_some(now + DRAIN_MAX) }
+    }
+
+    /// Nobody is there any more to let audio go on that was to wait.
+    fn release(&mut self, out: &mut Vec<Output>) {
+        if std::mem::take(&mut self.held) {
+            out.push(Output::Hold(false));
+        }
     }
 
     pub(super) fn connect_again(&mut self, now: Moment, out: &mut Vec<Output>) -> State {
@@ -84,7 +101,7 @@ impl AgentStream {
 
     /// No more dials: the agent never came, or is lost for what broke its connection.
     pub(super) fn give_up(&mut self, cause: HangupCause, out: &mut Vec<Output>) -> State {
-        out.push(match self.broken.take() {
+        out.push(match self.mended() {
             Some(broken) => Output::Lost(broken.cause),
             None => Output::Failed(cause),
         });
@@ -94,11 +111,22 @@ impl AgentStream {
     /// The agent says that it is there.
     pub(super) fn come(&mut self, now: Moment, out: &mut Vec<Output>) {
         self.expect_words(now);
-        let Some(mut broken) = self.broken.take() else { return out.push(Output::Ready) };
+        let Some(mut broken) = self.mended() else { return out.push(Output::Ready) };
+        // What is still played of the words from before ends no words of this connection.
+        self.stale_drains += usize::from(!broken.drained);
         out.push(Output::Resumed);
         while let Some(waiting) = broken.kept.pop() {
             self.send(waiting, out);
         }
+    }
+
+    /// The connection is broken no more, or for good.
+    fn mended(&mut self) -> Option<Box<Broken>> {
+        let broken = self.broken.take();
+        if let Some(broken) = &broken {
+            self.counters.add_dropped(&broken.kept);
+        }
+        broken
     }
 
     /// Begins the conversation over a connection that is open.
@@ -136,6 +164,10 @@ impl AgentStream {
         while !self.wishes.is_empty() {
             self.grant_next(now, out);
         }
+        self.stale_drains = 0;
+        if self.held {
+            out.push(Output::Hold(true));
+        }
         self.inform(now, News::Relinked, out)
     }
 
@@ -151,12 +183,16 @@ impl AgentStream {
             Input::Drained => broken.drained = true,
             Input::Relinked => {
                 broken.drained = true;
+                self.stale_drains = 0;
                 while !self.wishes.is_empty() {
                     self.grant_next(now, out);
                 }
+                self.note(News::Relinked);
             }
+            // The answer to a clear of the connection before: it is counted, and told to nobody.
+            Input::Cleared(played) => return self.note(News::Cleared(played)),
             Input::CallEnded => {
-                self.broken = None;
+                self.mended();
                 return;
             }
             Input::DeadlineReached => {}
@@ -174,7 +210,6 @@ impl AgentStream {
             | Input::PlayoutFull
             | Input::PlayoutRoom
             | Input::MarkPlayed(_)
-            | Input::Cleared(_)
             | Input::BargeIn(_)
             | Input::Level(_)
             | Input::Answered(_)
@@ -182,6 +217,12 @@ impl AgentStream {
             | Input::CallAnswered => return,
         }
         self.comfort(now, out);
+    }
+
+    /// Lets the dialect know what became of the queue, which outlives its connection; nobody reads what it says.
+    fn note(&mut self, news: News<'_>) {
+        self.dialect.tell(news, &mut self.acts);
+        self.acts.clear();
     }
 
     fn comfort(&mut self, now: Moment, out: &mut Vec<Output>) {

@@ -59,6 +59,7 @@ impl AgentStream {
                 self.held = held;
                 out.push(Output::Hold(held));
             }
+            Act::Stay => self.stay(),
             Act::Ask(wish, When::Now) => grant(wish, out),
             Act::Ask(wish, When::Played) => self.wish(now, wish, out),
             Act::Note(said) => {
@@ -74,6 +75,7 @@ impl AgentStream {
 
     pub(super) fn clear(&mut self, now: Moment, marks: Marks, out: &mut Vec<Output>) {
         self.counters.clears += 1;
+        self.stale_drains = 0;
         out.push(Output::Clear);
         // What the media still tell of these marks is then about marks unknown to us.
         while let Some((_, name)) = self.marks.pop_front() {
@@ -84,6 +86,16 @@ impl AgentStream {
         // What they waited for will not be played.
         while !self.wishes.is_empty() {
             self.grant_next(now, out);
+        }
+    }
+
+    /// The end of the call is not wanted any more. What marks its place in the queue may still be there.
+    fn stay(&mut self) {
+        let before = self.wishes.len();
+        self.wishes.retain(|wish| *wish != Wish::HangUp);
+        self.stale_drains += before - self.wishes.len();
+        if self.wishes.is_empty() {
+            self.wishes_due = None;
         }
     }
 
@@ -177,16 +189,18 @@ impl AgentStream {
 
     /// Writes what does nothing but be written.
     pub(super) fn write_news(&mut self, news: News<'_>, out: &mut Vec<Output>) {
-        let mut acts = Vec::new();
+        let mut acts = std::mem::take(&mut self.acts);
         self.dialect.tell(news, &mut acts);
-        for act in acts {
+        for act in acts.drain(..) {
             match act {
                 Act::Send(message) => self.write(Waiting::Message(message), out),
                 // The answer to an interruption that was told late.
                 Act::Clear(_) => {
                     self.marks.clear();
+                    self.stale_drains = 0;
                     out.push(Output::Clear);
                 }
+                Act::Stay => self.stay(),
                 Act::Ready
                 | Act::Fail
                 | Act::Play(_)
@@ -199,6 +213,7 @@ impl AgentStream {
                 | Act::Garbled(_) => (),
             }
         }
+        self.acts = acts;
     }
 
     pub(super) fn bear_garbage(&mut self, garbled: Garbled, out: &mut Vec<Output>) -> State {

@@ -354,6 +354,9 @@ impl Dialect for Words {
             b"to sales" => Act::Ask(Wish::Transfer("sales".to_owned()), When::Played),
             b"keys" => Act::Ask(Wish::Digits("12#".to_owned()), When::Played),
             b"stop" => Act::Clear(Marks::Forgotten),
+            b"not yet" => Act::Stay,
+            b"hold" => Act::Hold(true),
+            b"go on" => Act::Hold(false),
             b"mark" => Act::Mark("m".to_owned()),
             _ => return Err(Garbled::NotAMessage),
         });
@@ -438,6 +441,25 @@ fn a_clear_leaves_nothing_to_wait_for() {
     assert_eq!(lab.take(), [Output::Clear, Output::TransferRequested("sales".to_owned())]);
     lab.put(Input::MarkPlayed(1));
     assert_eq!(lab.take(), [], "a forgotten mark is not told");
+}
+
+#[test]
+fn an_agent_that_stays_after_all_is_not_hung_up() {
+    let mut lab = Lab::of_words_open();
+    lab.text("bye");
+    lab.text("not yet");
+    lab.text("stop");
+    assert_eq!(lab.take(), [Output::Finish, Output::Clear]);
+    // And without a clear: what stands for the end of the call in the queue ends nothing else.
+    lab.text("bye");
+    lab.text("not yet");
+    lab.text("to sales");
+    lab.take();
+    lab.put(Input::Drained);
+    assert_eq!(lab.take(), []);
+    lab.put(Input::Drained);
+    assert_eq!(lab.take(), [Output::TransferRequested("sales".to_owned())]);
+    assert!(lab.stream.wishes_due.is_none());
 }
 
 #[test]

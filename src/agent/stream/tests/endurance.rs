@@ -223,3 +223,168 @@ fn a_wish_from_before_the_break_is_granted_once_its_words_were_played() {
     lab.put(Input::Drained);
     assert_eq!(lab.take(), [Output::TransferRequested("sales".to_owned())]);
 }
+
+#[test]
+fn what_ends_the_words_from_before_a_break_grants_no_wish_of_the_new_connection() {
+    let broken = |limit: Option<&str>| {
+        let mut lab = Lab::of_words_open();
+        lab.stream = lab.stream.enduring(FaultPolicy::USUAL, None);
+        limit.into_iter().for_each(|wish| lab.text(wish));
+        lab.break_off();
+        lab
+    };
+    let back = |lab: &mut Lab| {
+        lab.put(Input::Connected);
+        lab.text("here");
+        lab.take();
+    };
+    // It is back before its words were played, and says goodbye.
+    let mut lab = broken(None);
+    back(&mut lab);
+    lab.text("bye");
+    lab.take();
+    lab.put(Input::Drained);
+    assert_eq!(lab.take(), [], "that was the end of the words before");
+    lab.put(Input::Drained);
+    assert_eq!(lab.take(), [Output::HangupRequested]);
+
+    // It leaves politely instead.
+    let mut left = broken(None);
+    back(&mut left);
+    left.put(Input::PeerClosed(PeerClose::Frame(None)));
+    left.take();
+    left.put(Input::Drained);
+    assert_eq!(left.take(), []);
+    left.put(Input::Drained);
+    assert_eq!(left.take(), [Output::HangupRequested]);
+
+    // Its words had been played before it was back.
+    let mut late = broken(None);
+    late.put(Input::Drained);
+    back(&mut late);
+    late.text("bye");
+    late.put(Input::Drained);
+    assert!(late.take().contains(&Output::HangupRequested));
+
+    // Its words will never be played: it clears them, or the link is another.
+    for relinks in [false, true] {
+        let mut dropped = broken(None);
+        back(&mut dropped);
+        if relinks {
+            dropped.put(Input::Relinked)
+        } else {
+            dropped.text("stop")
+        }
+        dropped.text("bye");
+        dropped.put(Input::Drained);
+        assert!(dropped.take().contains(&Output::HangupRequested), "{relinks}");
+    }
+
+    // A wish from before the break, and one from after it, have an end of words each.
+    let mut both = broken(Some("to sales"));
+    back(&mut both);
+    both.text("bye");
+    both.take();
+    for granted in [vec![], vec![Output::TransferRequested("sales".to_owned())]] {
+        both.put(Input::Drained);
+        assert_eq!(both.take(), granted);
+    }
+    both.put(Input::Drained);
+    assert_eq!(both.take(), [Output::HangupRequested]);
+}
+
+#[test]
+fn what_was_dropped_is_counted_over_all_connections() {
+    let mut lab = Lab::enduring();
+    let flood = |lab: &mut Lab| {
+        for _ in 0..AGENT_OUTBOX_FRAMES_MAX + 7 {
+            lab.put(Input::Audio(&[2; FRAME_BYTES]));
+        }
+        for _ in 0..AGENT_OUTBOX_EVENTS_MAX + 3 {
+            lab.put(Input::Digit('1'));
+        }
+    };
+    let dropped = |lab: &Lab| {
+        let counters = lab.stream.counters();
+        (counters.frames_dropped, counters.events_dropped)
+    };
+    lab.put(Input::SendBlocked);
+    flood(&mut lab);
+    assert_eq!(dropped(&lab), (7, 3));
+    // What waits for the agent is full of the same already.
+    lab.break_off();
+    assert_eq!(dropped(&lab), (7, 3), "each is counted once");
+    flood(&mut lab);
+    let both = (14 + AGENT_OUTBOX_FRAMES_MAX as u64, 6 + AGENT_OUTBOX_EVENTS_MAX as u64);
+    assert_eq!(dropped(&lab), both);
+    lab.put(Input::Connected);
+    assert_eq!(dropped(&lab), both);
+    lab.put(Input::CallEnded);
+    assert_eq!(dropped(&lab), both);
+}
+
+#[test]
+fn audio_that_is_held_is_let_go_when_the_agent_leaves_and_held_on_another_link() {
+    let mut lab = Lab::of_words_open();
+    lab.text("hold");
+    lab.take();
+    lab.put(Input::Relinked);
+    assert_eq!(lab.take().first(), Some(&Output::Hold(true)));
+    lab.put(Input::PeerClosed(PeerClose::Frame(Some(CLOSE_NORMAL))));
+    assert_eq!(lab.take(), [Output::Hold(false), Output::Finish]);
+
+    let mut rude = Lab::of_words_open();
+    rude.text("hold");
+    rude.text("bye");
+    rude.take();
+    rude.put(Input::PeerClosed(PeerClose::Dropped));
+    assert_eq!(rude.take(), [Output::Hold(false), Output::Finish]);
+
+    let mut free = Lab::of_words_open();
+    free.text("hold");
+    free.text("go on");
+    free.take();
+    free.put(Input::PeerClosed(PeerClose::Frame(None)));
+    assert_eq!(free.take(), [Output::Finish]);
+}
+
+#[test]
+fn a_clear_that_is_answered_while_the_connection_is_broken_is_known_to_the_next() {
+    #[derive(Debug)]
+    struct Counts(std::sync::Arc<std::sync::atomic::AtomicU64>);
+    impl Dialect for Counts {
+        fn open(&mut self, _: Option<Past<'_>>, acts: &mut Vec<Act>) {
+            acts.push(Act::Ready);
+        }
+
+        fn text(&mut self, _: &[u8], _: &mut Vec<Act>) -> Result<(), Garbled> {
+            Ok(())
+        }
+
+        fn binary(&mut self, _: &[u8], _: &mut Vec<Act>) -> Result<(), Garbled> {
+            Ok(())
+        }
+
+        fn tell(&mut self, news: News<'_>, acts: &mut Vec<Act>) {
+            let told = match news {
+                News::Cleared(samples) => samples,
+                News::Relinked => 1,
+                _ => 0,
+            };
+            self.0.fetch_add(told, std::sync::atomic::Ordering::Relaxed);
+            acts.push(Act::Send(Message::Text("nobody reads this".into())));
+        }
+    }
+    let told = std::sync::Arc::default();
+    let dialect: Box<dyn Dialect> = Box::new(Counts(std::sync::Arc::clone(&told)));
+    let stream = AgentStream::new((dialect, Duration::from_secs(3)));
+    let stream = stream.enduring(FaultPolicy::USUAL, None);
+    let mut lab = Lab { stream, now: Moment::from_millis(1_000), out: Vec::new() };
+    lab.put(Input::Started);
+    lab.put(Input::Connected);
+    lab.break_off();
+    lab.put(Input::Cleared(500));
+    lab.put(Input::Relinked);
+    assert_eq!(lab.take(), []);
+    assert_eq!(told.load(std::sync::atomic::Ordering::Relaxed), 501);
+}
