@@ -87,6 +87,8 @@ pub(super) struct ScriptSetup {
     pub(super) is_answered: bool,
     /// Where recordings of the call are found, up to their names.
     pub(super) recordings: String,
+    /// What is done for the caller when the agent of a stream fails.
+    pub(super) faults: FaultPolicy,
     /// The link to the call's media.
     pub(super) end: AgentEnd,
 }
@@ -113,6 +115,8 @@ struct Streaming {
     back: oneshot::Receiver<AgentEnd>,
     /// How it ended, once it has.
     failed: Option<HangupCause>,
+    /// Its connection broke and is not back.
+    is_missed: bool,
 }
 
 struct Task {
@@ -126,6 +130,7 @@ struct Task {
     facts: CallFacts,
     is_answered: bool,
     recordings: String,
+    faults: FaultPolicy,
     /// `None` while the agent of a stream has it.
     end: Option<Box<AgentEnd>>,
     stream: Option<Box<Streaming>>,
@@ -182,6 +187,7 @@ impl Task {
             facts: setup.facts,
             is_answered: setup.is_answered,
             recordings: setup.recordings,
+            faults: setup.faults,
             end: Some(Box::new(setup.end)),
             stream: None,
             commands,
@@ -240,7 +246,7 @@ impl Task {
             Woken::Deadline => self.interpreter.handle(now, Input::DeadlineReached, out),
             Woken::Link(event) => self.linked(now, event, out),
             Woken::Agent(event) => self.agent_said(event).await,
-            Woken::Back(end) => self.come_back(end),
+            Woken::Back(end) => self.come_back(end).await,
             Woken::Broken => self.finish(ScriptEvent::Lost(HangupCause::SwitchFault)).await,
             Woken::Done(Done::Script(job, script)) => {
                 self.interpreter.handle(now, Input::Script(job, script), out);
@@ -444,7 +450,7 @@ impl Task {
             barge_in: BargeIn::OFF,
             hangup_after: None,
             reinvite_after: None,
-            faults: FaultPolicy::NONE,
+            faults: self.faults,
             hold_music: None,
         };
         let (events_in, events) = mailbox::bounded(AGENT_EVENTS_MAX);
@@ -460,8 +466,9 @@ impl Task {
         if self.interpreter.is_answered() {
             handle.call_answered();
         }
+        let handle = Some(handle);
         self.stream =
-            Some(Box::new(Streaming { handle: Some(handle), events, back, failed: None }));
+            Some(Box::new(Streaming { handle, events, back, failed: None, is_missed: false }));
     }
 
     /// Ends the agent of the stream; its link comes back.
@@ -480,15 +487,16 @@ impl Task {
                 self.close_stream(Some(cause));
             }
             Some(AgentEvent::HangupRequested) => self.close_stream(None),
+            Some(AgentEvent::Notes(_) | AgentEvent::Awaited(_)) => (),
+            Some(event @ (AgentEvent::Interrupted(_) | AgentEvent::Resumed)) => {
+                if let Some(stream) = &mut self.stream {
+                    stream.is_missed = event != AgentEvent::Resumed;
+                }
+                self.tell(ScriptEvent::Agent(event)).await;
+            }
             Some(
-                AgentEvent::Notes(_)
-                | AgentEvent::Awaited(_)
-                | AgentEvent::Interrupted(_)
-                | AgentEvent::Missed
-                | AgentEvent::Resumed,
-            ) => (),
-            Some(
-                event @ (AgentEvent::TransferRequested(_)
+                event @ (AgentEvent::Missed
+                | AgentEvent::TransferRequested(_)
                 | AgentEvent::DigitsRequested(_)
                 | AgentEvent::Said(_)),
             ) => self.tell(ScriptEvent::Agent(event)).await,
@@ -496,16 +504,19 @@ impl Task {
         }
     }
 
-    fn come_back(&mut self, end: Option<AgentEnd>) {
-        let failed = self.stream.take().and_then(|stream| stream.failed);
-        let Some(mut end) = end else {
+    async fn come_back(&mut self, end: Option<AgentEnd>) {
+        let stream = self.stream.take();
+        if stream.as_ref().is_some_and(|stream| stream.is_missed) {
+            // The document has the word again.
+            self.tell(ScriptEvent::Agent(AgentEvent::Resumed)).await;
+        }
+        self.end = kept(self.end.take(), end);
+        if self.end.is_none() {
             // Nothing can be said without the link; this is a fault of ours.
             self.over = true;
             return;
-        };
-        end.clear();
-        self.end = Some(Box::new(end));
-        self.own.push_back(Input::StreamEnded(failed));
+        }
+        self.own.push_back(Input::StreamEnded(stream.and_then(|stream| stream.failed)));
     }
 
     /// Gives the link what it takes.
@@ -530,6 +541,16 @@ impl Task {
             self.pending.pop_front();
         }
     }
+}
+
+/// The link to go on with: that which came meanwhile, for the one that comes back leads nowhere any more, or else
+/// that one, emptied of what the agent of the stream had queued.
+fn kept(own: Option<Box<AgentEnd>>, back: Option<AgentEnd>) -> Option<Box<AgentEnd>> {
+    own.or_else(|| {
+        let mut back = back?;
+        back.clear();
+        Some(Box::new(back))
+    })
 }
 
 /// Waits for the next event of the link; for ever while an agent has it.
@@ -557,5 +578,26 @@ async fn sleep_until(moment: Option<Moment>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(clock::instant(moment).into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::link::link;
+
+    #[test]
+    fn a_link_that_came_while_the_agent_of_a_stream_left_is_not_given_up_for_the_one_before() {
+        let (media, old) = link();
+        let (mut now, new) = link();
+        drop(media);
+        let mut end = kept(Some(Box::new(new)), Some(old)).expect("a link");
+        assert!(now.push_digit('5'));
+        assert_eq!(end.next(), Some(LinkEvent::Digit('5')), "it is heard over the new one");
+        let (media, back) = link();
+        let epoch = media.epoch();
+        assert!(kept(None, Some(back)).is_some());
+        assert!(media.epoch() > epoch, "what was queued is dropped");
+        assert!(kept(None, None).is_none());
     }
 }

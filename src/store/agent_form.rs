@@ -150,6 +150,15 @@ enum Encryption {
     Required,
 }
 
+/// Whose failures are borne: bots over a connection of ours, and those of a document's streams.
+const LOOKED_AFTER: &[FormKind] = &[
+    FormKind::Twilio,
+    FormKind::ChanWebsocket,
+    FormKind::AudioSocket,
+    FormKind::Realtime,
+    FormKind::Twiml,
+];
+
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Answer {
@@ -293,9 +302,9 @@ impl AgentForm {
             ("transfer_to", self.transfer_to.is_some(), realtime),
             ("parameters", self.parameters.is_some(), told),
             ("connect_timeout_ms", self.connect_timeout_ms.is_some(), dialled),
-            ("reconnects", self.reconnects.is_some(), dialled),
-            ("reconnect_pause_ms", self.reconnect_pause_ms.is_some(), dialled),
-            ("silence_limit_ms", self.silence_limit_ms.is_some(), dialled),
+            ("reconnects", self.reconnects.is_some(), LOOKED_AFTER),
+            ("reconnect_pause_ms", self.reconnect_pause_ms.is_some(), LOOKED_AFTER),
+            ("silence_limit_ms", self.silence_limit_ms.is_some(), LOOKED_AFTER),
             ("hz", self.hz.is_some(), &[FormKind::Tone]),
             ("uri", self.uri.is_some(), sip),
             ("username", self.username.is_some(), sip),
@@ -647,6 +656,16 @@ mod tests {
             let why = faults(wrong).unwrap_err();
             assert!(why.contains(key), "{why}");
         }
+        // A document goes on after its stream, unless its profile wants the stream back.
+        let twiml = |more: serde_json::Value| {
+            let mut agent = json!({"kind": "twiml", "url": "https://bot.example/"});
+            agent.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            parse(agent).map(|settings| settings.faults)
+        };
+        assert_eq!(twiml(json!({})), Ok(FaultPolicy::NONE));
+        let looked_after = twiml(json!({"reconnects": 1, "silence_limit_ms": 8000}));
+        let silence = Some(Duration::from_secs(8));
+        assert_eq!(looked_after, Ok(FaultPolicy { reconnects: 1, silence, ..FaultPolicy::NONE }));
         let why = parse(json!({"kind": "echo", "reconnects": 1})).unwrap_err();
         assert!(why.contains("does not belong"), "{why}");
     }

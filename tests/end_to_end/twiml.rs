@@ -205,6 +205,27 @@ async fn a_document_opens_a_stream_and_goes_on_when_that_is_over() {
 }
 
 #[tokio::test]
+async fn a_bot_of_a_document_that_says_nothing_does_not_hold_its_caller() {
+    let bot = Bot::bind().await;
+    let mut web = Web::start().await;
+    let agent = json!({"kind": "twiml", "url": web.url("/voice"), "silence_limit_ms": 500});
+    let (node, _far, _) = node(agent).await;
+    web.put(
+        "/voice",
+        Page::twiml(&format!(
+            "<Connect><Stream url='{}'/></Connect><Redirect>/after</Redirect>",
+            bot.url()
+        )),
+    );
+    web.put("/after", Page::twiml("<Hangup/>"));
+    let mut phone = caller(&node).await;
+    let (answered, _silent) = tokio::join!(phone.call(""), bot.accept());
+    assert_eq!(answered.status(), 200);
+    assert_eq!(web.asked("/after").await.value("CallStatus"), "in-progress");
+    hear_bye(&phone).await;
+}
+
+#[tokio::test]
 async fn whatever_is_wrong_with_a_document_the_fallback_is_asked_and_told() {
     let mut web = Web::start().await;
     let agent = json!({

@@ -134,6 +134,7 @@ impl Task {
             facts,
             is_answered: self.call.is_answered(),
             recordings,
+            faults: self.route.profile.agent.faults,
             end,
         };
         script_task::start(setup, events)
@@ -218,6 +219,11 @@ impl Task {
                 self.send_keys_for_agent(&keys).await;
                 None
             }
+            ScriptEvent::Agent(AgentEvent::Interrupted(cause)) => {
+                Some(Input::Agent(AgentInput::Interrupted(cause)))
+            }
+            ScriptEvent::Agent(AgentEvent::Missed) => Some(Input::Agent(AgentInput::Missed)),
+            ScriptEvent::Agent(AgentEvent::Resumed) => Some(Input::Agent(AgentInput::Resumed)),
             // The rest was of the connection, and is done with.
             ScriptEvent::Agent(_) => None,
         }

@@ -2,6 +2,7 @@
 
 use crate::store::agent_form::AgentForm;
 use crate::store::agent_form::Comfort;
+use crate::store::agent_form::FormKind;
 use crate::store::agent_form::Resolve;
 use crate::store::agent_form::secret;
 use crate::types::agent::AgentAudio;
@@ -20,7 +21,8 @@ const TARGETS_MAX: usize = 64;
 impl AgentForm {
     /// What is done for a caller whose agent fails.
     pub(super) fn faults(&self) -> Result<FaultPolicy, String> {
-        let usual = FaultPolicy::USUAL;
+        let is_document = self.kind == FormKind::Twiml;
+        let usual = if is_document { FaultPolicy::NONE } else { FaultPolicy::USUAL };
         let reconnects = self.reconnects.unwrap_or(usual.reconnects);
         if reconnects > RECONNECTS_MAX {
             return Err(format!("`reconnects` is 0 to {RECONNECTS_MAX}"));
