@@ -92,6 +92,7 @@ impl Dialling {
             AgentKind::Realtime(agent) => {
                 let mut headers = realtime_headers(agent);
                 headers.extend(resumed_header(call));
+                headers.extend(trace_header(call));
                 return Self::WebSocket {
                     url: agent.url.clone(),
                     headers,
@@ -111,7 +112,7 @@ impl Dialling {
         let mut headers = Vec::new();
         headers.extend(resumed_header(call));
         headers.extend(signature.map(|value| (twilio::SIGNATURE_HEADER, value)));
-        headers.extend(call.trace.map(|trace| (TRACE_HEADER, trace.to_string())));
+        headers.extend(trace_header(call));
         let bearer = access.bearer.expose();
         if !bearer.is_empty() {
             headers.push((AUTHORIZATION, format!("Bearer {bearer}")));
@@ -162,6 +163,11 @@ impl Dialling {
 /// Says that an agent takes over in a call that another led.
 fn resumed_header(call: &AgentCall) -> Option<(&'static str, String)> {
     call.before.as_ref().map(|_| (RESUMED_HEADER, Continuation::TookOver.as_str().to_owned()))
+}
+
+/// Says in which trace the call is.
+fn trace_header(call: &AgentCall) -> Option<(&'static str, String)> {
+    call.trace.map(|trace| (TRACE_HEADER, trace.to_string()))
 }
 
 /// A server's key, and its generation where it is not the present one.
@@ -397,5 +403,76 @@ fn ended(error: &tungstenite::Error) -> PeerClose {
         | tungstenite::Error::Utf8(_)
         | tungstenite::Error::AttackAttempt => PeerClose::Violated,
         _ => PeerClose::Dropped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::agent::AgentAudio;
+    use crate::types::agent::AnswerPolicy;
+    use crate::types::agent::TwilioAgent;
+    use crate::types::barge_in::BargeIn;
+    use crate::types::fault_policy::FaultPolicy;
+    use crate::types::header::CallVariables;
+    use crate::types::id::CallId;
+    use crate::types::id::TenantId;
+    use crate::types::secret::Secret;
+    use crate::types::trace_context::TraceContext;
+    use uuid::Uuid;
+
+    #[test]
+    fn every_agent_behind_a_web_socket_is_told_in_which_trace_its_call_is() {
+        let trace = TraceContext { trace: 10, span: 11, is_sampled: true };
+        let call = AgentCall {
+            call_id: CallId::from_uuid(Uuid::from_u128(1)),
+            tenant: TenantId::from_uuid(Uuid::from_u128(2)),
+            caller: String::new(),
+            dialled: "+15550100".parse().unwrap(),
+            variables: CallVariables::default(),
+            trace: Some(trace),
+            before: None,
+        };
+        let (url, connect_timeout) = ("wss://bot.example/".to_owned(), Duration::from_secs(5));
+        let twilio = AgentKind::Twilio(TwilioAgent {
+            url: url.clone(),
+            auth_token: Secret::default(),
+            parameters: Vec::new(),
+            access: Access::default(),
+            connect_timeout,
+        });
+        let realtime = AgentKind::Realtime(Box::new(RealtimeAgent {
+            url,
+            access: Access::default(),
+            api_key: Secret::default(),
+            is_bearer: true,
+            is_beta: false,
+            audio: AgentAudio::Ulaw,
+            instructions: String::new(),
+            voice: None,
+            greets: false,
+            transcription_model: None,
+            turn_detection: None,
+            tools: Vec::new(),
+            transfer_to: Vec::new(),
+            connect_timeout,
+        }));
+        for kind in [twilio, realtime] {
+            let settings = AgentSettings {
+                kind: kind.clone(),
+                answer: AnswerPolicy::Immediate,
+                barge_in: BargeIn::OFF,
+                hangup_after: None,
+                reinvite_after: None,
+                faults: FaultPolicy::USUAL,
+                hold_music: None,
+            };
+            let places = (TrustRoots::native(), AwaitedAgents::default());
+            let Dialling::WebSocket { headers, .. } = Dialling::new(&settings, &call, places)
+            else {
+                panic!("{kind:?} is not dialled")
+            };
+            assert!(headers.contains(&(TRACE_HEADER, trace.to_string())), "{kind:?}: {headers:?}");
+        }
     }
 }
