@@ -14,12 +14,14 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use socket2::TcpKeepalive;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::net::lookup_host;
+use tokio::time::timeout;
 use tokio_tungstenite::Connector;
 use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::WebSocketStream;
@@ -47,6 +49,10 @@ const UNSENT_BYTES_MAX: u32 = 8_192;
 
 /// How long a peer may acknowledge nothing on a connection that has no pings.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
+
+/// How long one of a host's addresses may be silent before the next is tried. The last may be so for as long as the
+/// connection may take.
+const ADDRESS_MAX: Duration = Duration::from_secs(1);
 
 /// Why a WebSocket could not be opened. No text holds the URL, which may carry secrets.
 #[derive(Debug, thiserror::Error)]
@@ -128,21 +134,15 @@ impl TrustRoots {
     /// Connects to the first address that may be reached and answers. The address that was judged is the one
     /// that is connected to: a name that resolves otherwise a moment later gains nothing.
     async fn connect(&self, to: (&str, u16), is_secure: bool) -> Result<TcpStream, ConnectError> {
-        let mut last = None;
-        for address in lookup_host(to).await.map_err(ConnectError::Tcp)? {
-            let permits = |reach: &Arc<Reach>| reach.permits_agent(address.ip(), is_secure);
-            if !self.reach.as_ref().is_none_or(permits) {
-                continue;
-            }
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    prepare(&stream).map_err(ConnectError::Tcp)?;
-                    return Ok(stream);
-                }
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.map_or(ConnectError::Forbidden, ConnectError::Tcp))
+        let addresses = lookup_host(to).await.map_err(ConnectError::Tcp)?;
+        let permits = |address: &SocketAddr| {
+            let reach = self.reach.as_ref();
+            reach.is_none_or(|reach| reach.permits_agent(address.ip(), is_secure))
+        };
+        let permitted: Vec<_> = addresses.filter(permits).collect();
+        let stream = first_that_answers(&permitted, ADDRESS_MAX, TcpStream::connect).await?;
+        prepare(&stream).map_err(ConnectError::Tcp)?;
+        Ok(stream)
     }
 
     pub(super) fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
@@ -179,6 +179,24 @@ impl TrustRoots {
             .map_err(TlsError::Certificate)?;
         Ok(builder.with_root_certificates(roots))
     }
+}
+
+/// Connects to the first of `addresses` that answers, each but the last within `limit`.
+async fn first_that_answers<T, F>(
+    addresses: &[SocketAddr],
+    limit: Duration,
+    connect: impl Fn(SocketAddr) -> F,
+) -> Result<T, ConnectError>
+where
+    F: Future<Output = io::Result<T>>,
+{
+    let (last, others) = addresses.split_last().ok_or(ConnectError::Forbidden)?;
+    for address in others {
+        if let Ok(Ok(connected)) = timeout(limit, connect(*address)).await {
+            return Ok(connected);
+        }
+    }
+    connect(*last).await.map_err(ConnectError::Tcp)
 }
 
 /// Opens a WebSocket to `url`, exactly as given, with `headers` added to the request; who is trusted there, and
@@ -288,5 +306,27 @@ mod tests {
         let unanswered = socket.tcp_user_timeout().expect("known");
         assert_eq!(unanswered, Some(SILENCE_MAX), "and while something is");
         assert!(stream.nodelay().expect("known"), "what is said leaves at once");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_answers_nothing_does_not_keep_the_next_from_being_tried() {
+        let addresses: Vec<SocketAddr> =
+            ["[2001:db8::1]:80", "192.0.2.1:80"].map(|text| text.parse().unwrap()).to_vec();
+        let connect = |lives: fn(SocketAddr) -> bool| {
+            first_that_answers(&addresses, Duration::from_millis(1), move |address| async move {
+                if lives(address) { Ok(address) } else { std::future::pending().await }
+            })
+        };
+        assert_eq!(connect(|address| address.is_ipv4()).await.unwrap(), addresses[1]);
+        assert_eq!(connect(|address| address.is_ipv6()).await.unwrap(), addresses[0]);
+        // The last has the time of the whole connection, which the caller sets.
+        let patience = Duration::from_millis(50);
+        assert!(timeout(patience, connect(|_| false)).await.is_err());
+        let nobody = first_that_answers(&[], ADDRESS_MAX, |address| async move { Ok(address) });
+        assert!(matches!(nobody.await, Err(ConnectError::Forbidden)));
+        let refused = first_that_answers(&addresses, ADDRESS_MAX, |_| async {
+            Err::<(), _>(io::ErrorKind::ConnectionRefused.into())
+        });
+        assert!(matches!(refused.await, Err(ConnectError::Tcp(_))));
     }
 }
