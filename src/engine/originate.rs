@@ -91,6 +91,8 @@ pub struct Origination {
     pub variables: Option<CallVariables>,
     /// It is ended so long after its answer, or earlier where its trunk says so.
     pub duration_max: Option<Duration>,
+    /// It is given up so long after it was begun where nobody answers, or earlier where its trunk says so.
+    pub ring_max: Option<Duration>,
     /// Whether it is recorded; `None`: as number, profile and tenant say.
     pub record: Option<bool>,
     /// Whether a person or a machine answered is to be found out.
@@ -115,6 +117,7 @@ impl Origination {
             agent: None,
             variables: None,
             duration_max: None,
+            ring_max: None,
             record: None,
             machine_detection: false,
             id: None,
@@ -273,12 +276,10 @@ impl CallControl {
         // A node has at least one listener, and the index is of one.
         let Some(listener) = self.switch.listeners.get(index).cloned() else { return };
         let peer_host = plan.tries.first().map(|first| first.gateway.uri.host.clone());
-        let mut setup = call_setup(&plan, &trunk, &profile);
+        let mut setup = call_setup(&plan, &trunk, &profile, wish.ring_max);
         // Who says how the agent is reached has said who speaks.
         setup.asks = setup.asks.filter(|_| wish.agent.is_none());
-        if let Some(wished) = wish.duration_max {
-            setup.duration_max = setup.duration_max.min(wished);
-        }
+        setup.duration_max = shorter(setup.duration_max, wish.duration_max);
         let settings = is_recorded(&plan.tenant, plan.number.as_deref(), &profile);
         let route = CallRoute {
             record: wish.record.unwrap_or(settings),
@@ -422,11 +423,21 @@ fn profile(
     }
 }
 
-fn call_setup(plan: &OutboundPlan, trunk: &Trunk, profile: &AiProfile) -> CallSetup {
+/// What a trunk allows, or less where less is wished for.
+fn shorter(allowed: Duration, wished: Option<Duration>) -> Duration {
+    wished.map_or(allowed, |wished| wished.min(allowed))
+}
+
+fn call_setup(
+    plan: &OutboundPlan,
+    trunk: &Trunk,
+    profile: &AiProfile,
+    wished: Option<Duration>,
+) -> CallSetup {
     let first = plan.tries.first();
     let transport = first.and_then(|first| first.gateway.next_hop().transport);
     let setup_max = first.map_or(Duration::ZERO, |first| first.outbound().patience.setup);
-    let ring_max = setup_max + trunk.ring_timeout;
+    let ring_max = shorter(setup_max + trunk.ring_timeout, wished);
     let request = DialRequest {
         // Nobody dialled anything before.
         target: DialTarget::Number {

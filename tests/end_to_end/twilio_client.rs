@@ -144,6 +144,27 @@ async fn a_bot_written_for_twilio_places_reads_and_ends_calls() {
 }
 
 #[tokio::test]
+async fn a_call_of_a_bot_is_given_up_after_its_timeout() {
+    let (node, mut far, token) = call_out::node(json!({"kind": "echo"}), json!({})).await;
+    let mut bot = Client::new(&node, 1, &token);
+    let placed = bot
+        .create(json!({
+            "to": CALLED, "from_": NUMBER, "timeout": 1,
+            "status_callback_event": ["initiated", "completed"],
+        }))
+        .await;
+    let sid = placed["sid"].as_str().unwrap_or_else(|| panic!("{placed}")).to_owned();
+    let invite = far.expect("INVITE ").await;
+    far.respond(&invite, "180 Ringing", "", "").await;
+    let cancel = far.expect("CANCEL ").await;
+    far.answer(&cancel, "200 OK").await;
+    far.take(&invite);
+    far.respond(&invite, "487 Request Terminated", "", "").await;
+    far.expect("ACK ").await;
+    bot.wait_for(&sid, "no-answer").await;
+}
+
+#[tokio::test]
 async fn a_bot_is_refused_what_is_not_its_own_and_what_is_not_done() {
     let (node, mut far, token) = call_out::node(json!({"kind": "echo"}), json!({})).await;
     node.put(&[carrier::tenant(5, 4)]).await;

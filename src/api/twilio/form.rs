@@ -32,8 +32,13 @@ const BAD_URL: u32 = 21205;
 const WEB_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest `TimeLimit`, in seconds: a day.
 const TIME_LIMIT_S_MAX: u64 = 86_400;
+/// Longest `Timeout`, in seconds.
+const TIMEOUT_S_MAX: u64 = 600;
 /// Longest name of a parameter that is repeated in an answer.
 const NAME_MAX: usize = 64;
+
+/// Read over, whatever it says: a status callback is told everything.
+const READ_OVER: &str = "StatusCallbackEvent";
 
 /// What Twilio knows and this version does not do: with the values that ask for nothing they are taken.
 const NOT_YET: [(&str, &[&str]); 7] = [
@@ -55,6 +60,7 @@ pub(super) struct Wanted {
     to: Option<String>,
     from: Option<String>,
     time_limit: Option<String>,
+    timeout: Option<String>,
     status: Option<String>,
     url: Option<String>,
     method: Option<String>,
@@ -62,6 +68,19 @@ pub(super) struct Wanted {
     fallback_url: Option<String>,
     fallback_method: Option<String>,
     status_callback: Option<String>,
+}
+
+/// What a new call is made of.
+#[derive(Debug)]
+pub(super) struct NewCall {
+    /// Whom it calls.
+    pub(super) to: DialString,
+    /// What it shows.
+    pub(super) from: E164,
+    /// How long it may last.
+    pub(super) duration_max: Option<Duration>,
+    /// How long it may ring.
+    pub(super) ring_max: Option<Duration>,
 }
 
 /// Why a request cannot be done.
@@ -115,6 +134,7 @@ impl Wanted {
             "To" => &mut self.to,
             "From" => &mut self.from,
             "TimeLimit" => &mut self.time_limit,
+            "Timeout" => &mut self.timeout,
             "Status" => &mut self.status,
             "Url" => &mut self.url,
             "Method" => &mut self.method,
@@ -122,6 +142,7 @@ impl Wanted {
             "FallbackUrl" => &mut self.fallback_url,
             "FallbackMethod" => &mut self.fallback_method,
             "StatusCallback" => &mut self.status_callback,
+            READ_OVER => return Ok(()),
             _ => return ask_for_nothing(name, &value),
         };
         if own.replace(value).is_some() {
@@ -130,8 +151,8 @@ impl Wanted {
         Ok(())
     }
 
-    /// What a new call is made of: whom it calls, what it shows, and how long it may last.
-    pub(super) fn new_call(&self) -> Result<(DialString, E164, Option<Duration>), Unusable> {
+    /// What a new call is made of.
+    pub(super) fn new_call(&self) -> Result<NewCall, Unusable> {
         if self.status.is_some() {
             return Err(bad(BAD_PARAMETER, "a new call has no Status to set"));
         }
@@ -147,12 +168,9 @@ impl Wanted {
         let from = from.ok_or_else(|| bad(NO_FROM, "no 'From' number is given"))?;
         let from = from.parse();
         let from = from.map_err(|_| bad(BAD_FROM, "'From' is no number with + in front"))?;
-        let limit = self.time_limit.as_deref().map(|text| {
-            let limit = text.parse().ok().filter(|limit| (1..=TIME_LIMIT_S_MAX).contains(limit));
-            let why = format!("TimeLimit is a number of seconds from 1 to {TIME_LIMIT_S_MAX}");
-            limit.map(Duration::from_secs).ok_or_else(|| bad(BAD_PARAMETER, why))
-        });
-        Ok((to, from, limit.transpose()?))
+        let duration_max = seconds("TimeLimit", self.time_limit.as_deref(), TIME_LIMIT_S_MAX)?;
+        let ring_max = seconds("Timeout", self.timeout.as_deref(), TIMEOUT_S_MAX)?;
+        Ok(NewCall { to, from, duration_max, ring_max })
     }
 
     /// What leads the call from its answer, or from now, on; `None`: nothing is said of that. Requests to web
@@ -205,6 +223,7 @@ impl Wanted {
             ("To", &self.to),
             ("From", &self.from),
             ("TimeLimit", &self.time_limit),
+            ("Timeout", &self.timeout),
             ("StatusCallback", &self.status_callback),
         ];
         match fixed.iter().find(|(_, given)| given.is_some()) {
@@ -236,6 +255,15 @@ impl Wanted {
 
 fn address(name: &str, url: &str, by_get: bool) -> Result<WebAddress, Unusable> {
     agent_form::web_address(url, by_get).map_err(|why| bad(BAD_URL, format!("{name} {why}")))
+}
+
+fn seconds(name: &str, text: Option<&str>, most: u64) -> Result<Option<Duration>, Unusable> {
+    let read = |text: &str| {
+        let seconds = text.parse().ok().filter(|seconds| (1..=most).contains(seconds));
+        let why = format!("{name} is a number of seconds from 1 to {most}");
+        seconds.map(Duration::from_secs).ok_or_else(|| bad(BAD_PARAMETER, why))
+    };
+    text.map(read).transpose()
 }
 
 /// Takes a parameter that asks for nothing, and refuses one that asks for what is not done.
@@ -274,20 +302,31 @@ mod tests {
 
     #[test]
     fn a_call_is_asked_for_with_two_numbers_and_what_asks_for_nothing() {
-        let (to, from, limit) = read(&PLAIN).unwrap().new_call().unwrap();
-        assert_eq!((to.as_str(), from.as_str(), limit), ("+15550142", "+15550110", None));
-        let more =
-            [PLAIN[0], PLAIN[1], ("TimeLimit", "60"), ("Record", "false"), ("Method", "GET")];
-        let (_, _, limit) = read(&more).unwrap().new_call().unwrap();
-        assert_eq!(limit, Some(Duration::from_secs(60)));
-        let (to, ..) = read(&[("To", "(555) 200-0142"), PLAIN[1]]).unwrap().new_call().unwrap();
-        assert_eq!(to.as_str(), "(555) 200-0142", "at home");
+        let plain = read(&PLAIN).unwrap().new_call().unwrap();
+        assert_eq!((plain.to.as_str(), plain.from.as_str()), ("+15550142", "+15550110"));
+        assert_eq!((plain.duration_max, plain.ring_max), (None, None));
+        let more = [
+            PLAIN[0],
+            PLAIN[1],
+            ("TimeLimit", "60"),
+            ("Timeout", "25"),
+            ("Record", "false"),
+            ("Method", "GET"),
+            ("StatusCallbackEvent", "initiated"),
+            ("StatusCallbackEvent", "completed"),
+        ];
+        let call = read(&more).unwrap().new_call().unwrap();
+        assert_eq!(call.duration_max, Some(Duration::from_secs(60)));
+        assert_eq!(call.ring_max, Some(Duration::from_secs(25)));
+        let call = read(&[("To", "(555) 200-0142"), PLAIN[1]]).unwrap().new_call().unwrap();
+        assert_eq!(call.to.as_str(), "(555) 200-0142", "at home");
         for (form, expected) in [
             (&PLAIN[1..], 21201),
             (&PLAIN[..1], 21213),
             (&[("To", "nobody"), PLAIN[1]][..], 21211),
             (&[PLAIN[0], ("From", "15550110")], 21212),
             (&[PLAIN[0], PLAIN[1], ("TimeLimit", "0")], 20001),
+            (&[PLAIN[0], PLAIN[1], ("Timeout", "601")], 20001),
             (&[PLAIN[0], PLAIN[1], ("Status", "completed")], 20001),
         ] {
             assert_eq!(code(read(form).and_then(|wanted| wanted.new_call())), expected, "{form:?}");
@@ -301,7 +340,6 @@ mod tests {
             ("StatusCallbackMethod", "GET"),
             ("Record", "true"),
             ("MachineDetection", "Enable"),
-            ("Timeout", "5"),
             ("Colour", "blue"),
             ("To", "+15550143"),
         ] {

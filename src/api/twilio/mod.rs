@@ -13,6 +13,7 @@ use crate::api::calls;
 use crate::api::control;
 use crate::api::error::ErrorKind;
 use crate::api::steered;
+use crate::api::twilio::form::NewCall;
 use crate::api::twilio::form::Wanted;
 use crate::api::twilio::view::TwilioCall;
 use crate::call::steer::Senseless;
@@ -87,10 +88,11 @@ pub(super) async fn create(
     let id = &caller.request_id;
     let (tenant, control) = control::open(&context, &caller)?;
     let wanted = Wanted::read(&headers, body).map_err(|fault| fault.of(id))?;
-    let (to, from, duration_max) = wanted.new_call().map_err(|fault| fault.of(id))?;
+    let NewCall { to, from, duration_max, ring_max } =
+        wanted.new_call().map_err(|fault| fault.of(id))?;
     let script = wanted.script(&token_of(&headers)).map_err(|fault| fault.of(id))?;
     let mut wish = Origination::new(tenant, to.clone());
-    (wish.from, wish.duration_max) = (Some(from), duration_max);
+    (wish.from, wish.duration_max, wish.ring_max) = (Some(from), duration_max, ring_max);
     wish.agent = script.map(|agent| AgentSettings {
         kind: AgentKind::Twiml(Box::new(agent)),
         answer: AnswerPolicy::WhenReady,
