@@ -192,6 +192,11 @@ impl Registration {
         match input {
             Input::DeadlineReached if now >= at => self.ask(out),
             Input::Stopped => self.remove(now, out),
+            // What still stood cannot be reached any more, however long the registrar wanted us to wait.
+            Input::FlowLost if self.until.take().is_some() => {
+                self.state = State::Waiting { at: at.min(now + REFRESH_MIN) };
+                out.push(Output::Changed(Standing::Registering));
+            }
             Input::DeadlineReached
             | Input::Started
             | Input::Answered(_)

@@ -233,6 +233,22 @@ fn a_lost_flow_registers_anew_at_once_and_then_waits() {
 }
 
 #[test]
+fn a_flow_that_is_lost_while_a_refresh_waits_takes_the_binding_with_it() {
+    let mut run = Run::started();
+    run.answer(200, "");
+    run.wait();
+    run.input(&Input::DeadlineReached);
+    assert_eq!(run.answer(503, "Retry-After: 600\r\n"), [], "it still stands");
+    run.now += Duration::from_secs(10);
+    assert!(run.registration.is_bound(run.now));
+    assert_eq!(run.input(&Input::FlowLost), [Output::Changed(Standing::Registering)]);
+    assert!(!run.registration.is_bound(run.now));
+    assert_eq!(run.input(&Input::FlowLost), [], "there was but one");
+    assert_eq!(run.wait(), 5);
+    assert_eq!(run.input(&Input::DeadlineReached), [Output::Register { expires_s: 3600 }]);
+}
+
+#[test]
 fn a_registrar_that_binds_and_closes_is_not_hammered() {
     let mut run = Run::started();
     run.answer(200, "");
