@@ -14,6 +14,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use socket2::TcpKeepalive;
 use std::io;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -129,6 +130,13 @@ impl TrustRoots {
     #[must_use]
     pub fn reaching(self, reach: Reach) -> Self {
         Self { reach: Some(Arc::new(reach)), ..self }
+    }
+
+    /// Whether a SIP address that a tenant names may be called at `address`: on the internet, or in a network
+    /// that is listed.
+    #[must_use]
+    pub fn permits_call(&self, address: IpAddr) -> bool {
+        self.reach.as_ref().is_none_or(|reach| reach.permits(address))
     }
 
     /// Connects to the first address that may be reached and answers. The address that was judged is the one

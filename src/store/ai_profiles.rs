@@ -182,11 +182,14 @@ pub fn judge_place(kind: &AgentKind, reach: &Reach) -> Result<(), Fault> {
         AgentKind::ChanWebsocket(agent) => ("url", agent.url.as_ref()),
         AgentKind::Realtime(agent) => ("url", Some(&agent.url)),
         AgentKind::AudioSocket(agent) => ("address", Some(&agent.address)),
+        AgentKind::Sip(agent) => {
+            let judged = reach.judge_call(agent.uri.as_str());
+            return judged.map_err(|why| unusable(format!("`uri`: {why}")));
+        }
         AgentKind::Echo
         | AgentKind::Tone { .. }
         | AgentKind::Announce
         | AgentKind::Parrot
-        | AgentKind::Sip(_)
         | AgentKind::Forward(_)
         | AgentKind::Twiml(_)
         | AgentKind::Script(_) => return Ok(()),

@@ -96,16 +96,23 @@ impl Reach {
         let (scheme, rest) = place.split_once("://").unwrap_or(("", place));
         let is_secure = scheme.eq_ignore_ascii_case("wss");
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let (_, named) = authority.rsplit_once('@').unwrap_or(("", authority));
-        let host = match named.strip_prefix('[') {
-            Some(rest) => rest.split(']').next().unwrap_or_default(),
-            None => named.split(':').next().unwrap_or_default(),
-        };
-        match host.parse::<IpAddr>() {
-            Ok(address) if !self.permits_agent(address, is_secure) => Err(
-                "the address is in a network that agents are not reached in (agents.allow_networks)",
-            ),
-            Ok(_) | Err(_) => Ok(()),
+        match address_of(authority) {
+            Some(address) if !self.permits_agent(address, is_secure) => Err(NOT_REACHED),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Judges whom a SIP address names, as far as its text tells. A name is judged by its addresses, with
+    /// [`Self::permits`], whenever it is called.
+    ///
+    /// # Errors
+    /// Why nobody there may be called.
+    pub fn judge_call(&self, uri: &str) -> Result<(), &'static str> {
+        let (_scheme, rest) = uri.split_once(':').unwrap_or(("", uri));
+        let (_user, place) = rest.rsplit_once('@').unwrap_or(("", rest));
+        match address_of(place.split([';', '?']).next().unwrap_or_default()) {
+            Some(address) if !self.permits(address) => Err(NOT_REACHED),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -115,6 +122,19 @@ impl Reach {
         let address = address.to_canonical();
         is_public(address) || self.networks.iter().any(|network| network.contains(&address))
     }
+}
+
+const NOT_REACHED: &str =
+    "the address is in a network that agents are not reached in (agents.allow_networks)";
+
+/// The address that stands for the host; `None` for a name.
+fn address_of(authority: &str) -> Option<IpAddr> {
+    let (_user, named) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let host = match named.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => named.split(':').next().unwrap_or_default(),
+    };
+    host.parse().ok()
 }
 
 /// Host, without brackets, and port.
@@ -271,6 +291,28 @@ mod tests {
             "192.168.1.1:9092",
         ] {
             assert!(reach.judge_agent(place).is_err(), "{place}");
+        }
+    }
+
+    #[test]
+    fn whom_a_sip_address_names_is_judged_as_far_as_its_text_tells() {
+        let reach = Reach { http: false, networks: vec!["10.1.0.0/16".parse().unwrap()] };
+        for uri in [
+            "sip:bot@10.1.2.3:5080;transport=tcp",
+            "sip:8.8.8.8",
+            "sips:bot@[2606:4700::1111]",
+            "sip:10.2.0.1@bot.example",
+            "tel:+15550100",
+        ] {
+            assert_eq!(reach.judge_call(uri), Ok(()), "{uri}");
+        }
+        for uri in [
+            "sip:bot@127.0.0.1:5080;transport=tcp",
+            "SIP:10.2.0.1",
+            "sips:a;b=c@[::1]:5061?X=y",
+            "sip:bot@[::ffff:10.2.0.1]",
+        ] {
+            assert!(reach.judge_call(uri).is_err(), "{uri}");
         }
     }
 

@@ -14,6 +14,7 @@ use crate::node::Node;
 use crate::node::wait_for;
 use crate::phone::Heard;
 use crate::phone::Phone;
+use crate::phone::SILENCE;
 use crate::rows;
 use serde_json::Value;
 use serde_json::json;
@@ -24,7 +25,11 @@ const CALLER: &str = "127.0.0.2";
 
 /// A node whose number has this agent, made for the address of whom it is to call.
 async fn node(agent: impl FnOnce(SocketAddr) -> Value) -> (Node, Phone) {
-    let node = Home::new().start().await;
+    node_in(Home::new(), agent).await
+}
+
+async fn node_in(home: Home, agent: impl FnOnce(SocketAddr) -> Value) -> (Node, Phone) {
+    let node = home.start().await;
     let far = carrier(&node, "127.0.0.9").await;
     let more = json!({"calls": {"ring_timeout_s": 20},
                       "inbound": {"response_map": {"busy": 600}}});
@@ -179,6 +184,17 @@ async fn a_caller_whose_sip_agent_cannot_be_had_hears_the_announcement() {
         refuse(&far, &invite, status, elsewhere).await;
         hears_the_announcement(&node, &mut phone).await;
     }
+}
+
+#[tokio::test]
+async fn a_sip_agent_in_a_network_that_is_not_allowed_is_not_called() {
+    let mut home = Home::new();
+    home.set("TANDEM_AGENTS_ALLOW_NETWORKS", "192.0.2.0/24");
+    let (node, far) = node_in(home, sip_agent).await;
+    let mut phone = caller(&node).await;
+    dial(&mut phone).await;
+    assert_eq!(hears_the_announcement(&node, &mut phone).await, "agent_forbidden");
+    assert!(far.hear_within(SILENCE).await.is_none(), "it was called");
 }
 
 /// Hears the announcement to its end; gives why the agent could not be had.

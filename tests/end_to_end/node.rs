@@ -98,7 +98,7 @@ impl Home {
         format!(
             "{database}\ndata_dir = \"{}\"\nhttp = {{ bind = \"127.0.0.1:0\" }}\n\
              media = {{ ports = [{first}, {last}], threads = 1, realtime = false }}\n\
-             agents = {{ allow_networks = [\"127.0.0.0/8\"] }}\n\
+             agents = {{ allow_networks = [\"127.0.0.0/8\", \"::1\"] }}\n\
              sip = {{ shards = 2 }}\nlog = {{ level = \"info\", format = \"json\" }}\n{more}",
             self.data_dir().display()
         )

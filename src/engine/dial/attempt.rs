@@ -291,7 +291,15 @@ impl Dialling {
     ) -> Option<Input> {
         let trying = self.trying.as_mut()?;
         match found {
-            Ok(addresses) => {
+            Ok(mut addresses) => {
+                // Only tenants' addresses have no trunk: an operator answers for where those lead.
+                if matches!(*trying.target, Target::Peer(_)) {
+                    addresses.retain(|found| line.switch.roots.permits_call(found.address.ip()));
+                    if addresses.is_empty() {
+                        let (id, cause) = (trying.id, HangupCause::AgentForbidden);
+                        return Some(Input::NotAdmitted { id, cause });
+                    }
+                }
                 trying.addresses = addresses.into();
                 match self.leave_out(line) {
                     Some(none_left) => Some(none_left),
