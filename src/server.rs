@@ -463,8 +463,8 @@ impl Server {
         self.persistence.recompose(config);
         self.listening.certificates().reload(config);
         tracing::info!(
-            "configuration reloaded: trunk profiles and certificates are in force; a change of \
-             listeners, ports, limits or the database needs a restart"
+            "configuration reloaded: trunk profiles, certificates and sealing keys are in force; any other \
+             change needs a restart"
         );
     }
 

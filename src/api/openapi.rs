@@ -203,7 +203,7 @@ fn in_path(route: &Route) -> Vec<Value> {
 
 /// Whether it gives the audio of a recording.
 fn is_audio(route: &Route) -> bool {
-    matches!(route.shape, Shape::Other { gives: (_, "Bytes"), .. })
+    matches!(route.shape, Shape::Other { gives: ("audio/wav", "Bytes"), .. })
 }
 
 /// Beside these the form in which a recording is given.
@@ -370,7 +370,11 @@ fn refusals(route: &Route) -> Members {
         refuse(409, "It is still recorded, or its file cannot be read.");
     }
     if is_placing(route) {
-        refuse(422, "Another request came with this `Idempotency-Key` before.");
+        refuse(
+            422,
+            "Another request came with this `Idempotency-Key` before, or the campaign is not there or \
+             has not that number.",
+        );
     }
     if route.method != "GET" {
         refuse(409, "It goes against what is there.");

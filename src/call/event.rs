@@ -456,12 +456,13 @@ impl CallEvent {
             }
             | Self::ReofferRefused { .. }
             | Self::Replaced(_)
-            | Self::Talk(_)
-            | Self::AudioTrouble(..)
+            | Self::Talk(Talk::Turn(_) | Talk::BargeIn { .. } | Talk::Underrun { .. })
             | Self::LegMedia(..)
             | Self::Media(_) => true,
             // The first of these is what makes the call ring.
             Self::Progressed { side: LegSide::Near, .. }
+            | Self::Talk(Talk::Answerer(_))
+            | Self::AudioTrouble(..)
             | Self::Arrived(_)
             | Self::Ringing
             | Self::AgentReady
@@ -500,5 +501,18 @@ impl CallEvent {
             | Self::Supervision(_)
             | Self::Ended { .. } => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::answering_machine::AnswererEvent;
+
+    #[test]
+    fn what_a_call_out_hears_is_told_at_once_and_the_turns_of_a_talk_are_not() {
+        let is_inside = |talk| CallEvent::Talk(talk).is_inside();
+        assert!(!is_inside(Talk::Answerer(AnswererEvent::GreetingOver { at_ms: 9, beeped: true })));
+        assert!(is_inside(Talk::Underrun { at_ms: 40, ms: 20, node_late: false }));
     }
 }

@@ -76,15 +76,15 @@ enum Command {
     Explain(ExplainArgs),
     /// Call a SIP URI, speak, listen, hang up, and print how it went.
     Call(Box<CallArgs>),
-    /// List, show, trace and hang up the calls of a tenant, by the API of a switch.
+    /// List, show, trace and steer the calls of a tenant, by the API of a switch.
     Calls(CallsArgs),
     /// Show how the trunks of a tenant stand, by the API of a switch.
     Trunks(TrunksArgs),
-    /// List, show, add and remove the numbers of a tenant, by the API of a switch.
+    /// List, show, add, import and remove the numbers of a tenant, by the API of a switch.
     Numbers(NumbersArgs),
     /// List, show and make tenants, by the API of a switch.
     Tenants(TenantsArgs),
-    /// List, make and revoke API keys, by the API of a switch; make the first one in its database.
+    /// List, make, rotate and revoke API keys, by the API of a switch; make the first one in its database.
     Keys(KeysArgs),
     /// Seal secrets in the database again after a change of keys.
     Secrets(SecretsArgs),

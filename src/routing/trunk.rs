@@ -318,7 +318,7 @@ pub enum RtcpMode {
     On,
     /// On the RTP port when the peer agrees (RFC 5761), else on its own.
     Mux,
-    /// Never sent; what comes is read.
+    /// Never sent; what comes is counted and not read.
     Off,
 }
 

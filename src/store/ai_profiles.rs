@@ -140,9 +140,9 @@ pub const AI_PROFILES: Resource = Resource {
         Field::new(
             "answer_webhook",
             Kind::Object,
-            "Who is asked, before a call in is answered, which profile does: `url` (https://, on the \
-             internet), `secret_ref` (`sealed:NAME`, which signs the question) and `timeout_ms` (100 to \
-             10000; 2000 if not given). Null: nobody, this profile does.",
+            "Who is asked which profile speaks, before a call in is answered and once a call out was: \
+             `url` (https://, on the internet), `secret_ref` (`sealed:NAME`, which signs the question) \
+             and `timeout_ms` (100 to 10000; 2000 if not given). Null: nobody, this profile does.",
         )
         .nullable(),
         Field::new("created_at", Kind::Time, "When it was made.").given(Given::Never),

@@ -448,8 +448,9 @@ pub const API_KEYS: Resource = Resource {
         Field::new(
             "role",
             Kind::Choice(&ROLES),
-            "read-only: reads; -operator: also acts on calls, and changes AI profiles and numbers; -admin: \
-             everything.",
+            "read-only: reads, but no keys, audit log or recorded sound; -operator: also places and steers \
+             calls, hears recordings, makes AI profiles and campaigns, changes numbers, replays webhooks; \
+             -admin: everything of the tenant, or of the platform.",
         )
         .given(Given::RequiredOnce),
         Field::new("label", Kind::Text(0, 200), "For people.").given(Given::OptionalOnce).filter(),

@@ -132,11 +132,11 @@ pub const TENANTS: Resource = Resource {
         )
         .nullable(),
         Field::new("calls_out_max", COUNT, "Calls out at once; 0: no limit of its own."),
-        Field::new("daily_minutes", COUNT, "Minutes of calls out in 24 hours; 0: no limit."),
+        Field::new("daily_minutes", COUNT, "Minutes of calls out in a day (UTC); 0: no limit."),
         Field::new(
             "daily_spend_micros",
             Kind::Integer(0, i64::MAX),
-            "Spend on calls out in 24 hours, in millionths of the currency; 0: no limit.",
+            "Spend on calls out in a day (UTC), in millionths of the currency; 0: no limit.",
         ),
         Field::new(
             "daily_spend_currency",

@@ -130,6 +130,9 @@ event_types!(
     "recording_failed",
     "transcript_added",
     "audio_trouble",
+    "answerer",
+    "beep",
+    "greeting_over",
     // Told to those who name them; see `tandem_webhook_is_inside`.
     "decided",
     "refused",
@@ -525,7 +528,11 @@ mod tests {
 
     /// Every word by which the source names something that happened to a call.
     fn names() -> Vec<&'static str> {
-        let sources = [include_str!("../call/event.rs"), include_str!("../types/talk.rs")];
+        let sources = [
+            include_str!("../call/event.rs"),
+            include_str!("../types/talk.rs"),
+            include_str!("../types/answering_machine.rs"),
+        ];
         let named = sources.iter().flat_map(|source| {
             let bodies = source.split("fn event_name(").chain(source.split("fn name("));
             let bodies = bodies.filter(|body| body.starts_with("&self)"));
@@ -538,6 +545,7 @@ mod tests {
     fn whatever_is_told_live_can_be_told_by_webhooks() {
         let names = names();
         assert!(names.len() > 45 && names.contains(&"recording_ready"), "{names:?}");
+        assert!(names.contains(&"greeting_over") && !names.contains(&"human"), "{names:?}");
         for name in &names {
             for (rings, answered) in [(true, true), (false, false)] {
                 let kind = live_events::kind_of(name, rings, answered);

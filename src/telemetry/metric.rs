@@ -120,7 +120,7 @@ metrics_table! {
         RoutingNumbers, "routing_numbers", "", "Numbers in the routing table.";
         EventSockets, "event_sockets", "", "Listeners that follow events of calls.";
         WebhookBacklog, "webhook_calls_waiting", "", "Calls with events that wait for a webhook endpoint, a call once for each.";
-        AgentsConnected, "agents_connected", "", "Agents with an open WebSocket.";
+        AgentsConnected, "agents_connected", "", "Agents that are connected, by WebSocket or AudioSocket.";
         AgentCircuits, "agent_circuits", "state", "Endpoints of agents whose circuit is not closed: open, half_open.";
         JournalWaiting, "journal_waiting_bytes", "", "Bytes of the journal that are not in PostgreSQL yet.";
         JournalQueue, "journal_queue_reports", "", "Reports of calls that wait in memory for the journal's file.";
@@ -137,7 +137,7 @@ metrics_table! {
         Routing, "routing_seconds", "", "Time to decide about an INVITE.";
         CallRinging, "call_ringing_seconds", "direction", "From the INVITE, of a call out from the wish to call, to the first 18x.";
         CallSetup, "call_setup_seconds", "direction", "From the INVITE, of a call out from the wish to call, to the 200.";
-        AgentConnect, "agent_connect_seconds", "outcome", "Time until an agent behind a WebSocket was connected, or given up: connected, failed.";
+        AgentConnect, "agent_connect_seconds", "outcome", "Time until an agent was connected, by WebSocket or AudioSocket, or given up: connected, failed.";
         AgentFirstByte, "agent_first_byte_seconds", "", "From the end of what a caller said to the first audio of the agent's answer.";
         TurnGap, "turn_gap_seconds", "", "From the end of what a caller said to the first audio of the answer on the wire.";
         RecordStored, "record_stored_seconds", "", "From the journal's disk to PostgreSQL, once for each write to the disk.";

@@ -41,7 +41,8 @@ pub(super) const TWILIO: [Route; 3] = [
             status: 200,
             gives: (JSON, "TwilioCall"),
         },
-        "Ends a call, as clients of Twilio ask for it. One that is over is not found.",
+        "Ends a call, or lets a document lead it from now on, as clients of Twilio ask for it. One that is \
+         over is not found.",
         || post(twilio::update),
     ),
 ];
