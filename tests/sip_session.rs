@@ -119,7 +119,7 @@ fn without_update_the_refresh_is_a_reinvite_with_the_last_description() {
     let lines = format!("{CALLED}Session-Expires: 600;refresher=uac\r\n");
     solo.receive(&answer(&refresh, 200, None, &lines, SDP));
     assert_eq!(solo.take_one().kind(), "ACK");
-    assert_eq!(kinds(&solo.take_events()), ["reinvite answered"]);
+    assert_eq!(kinds(&solo.take_events()), ["refreshed"]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ use support::solo::kinds;
 use tandem::sip::endpoint::event::Command;
 use tandem::sip::endpoint::event::Counter;
 use tandem::sip::endpoint::event::DialogId;
+use tandem::sip::endpoint::event::Event;
 use tandem::sip::endpoint::event::Input;
 use tandem::sip::endpoint::flow::Flow;
 use tandem::sip::endpoint::flow::FlowId;
@@ -385,6 +386,85 @@ fn early_media_is_told_with_its_body() {
     solo.receive(&answer(&invite, 183, Some("callee"), CALLED, SDP));
     solo.receive(&answer(&invite, 180, Some("callee"), CALLED, ""));
     assert_eq!(kinds(&solo.take_events()), ["progressed 100", "progressed 183", "progressed 180"]);
+}
+
+#[test]
+fn an_answer_without_a_description_has_that_of_its_own_party() {
+    let at = |port: u16| SDP.replace("4000", &port.to_string());
+    let answered = |solo: &mut Solo| match solo.take_events().pop() {
+        Some(Event::Answered { fork, body, .. }) => (fork.0, body.map(|body| body.bytes)),
+        other => panic!("not answered: {other:?}"),
+    };
+    let mut solo = Solo::new();
+    solo.invite(outbound(solo.flow));
+    let invite = solo.take_one();
+    solo.receive(&answer(&invite, 183, Some("one"), CALLED, &at(4_000)));
+    solo.receive(&answer(&invite, 183, Some("two"), CALLED, &at(4_002)));
+    solo.receive(&answer(&invite, 180, Some("one"), CALLED, ""));
+    solo.receive(&answer(&invite, 200, Some("one"), CALLED, ""));
+    assert_eq!(answered(&mut solo), (0, Some(at(4_000).into())));
+    // A party that said nothing of itself has no description, whoever rang beside it.
+    let mut solo = Solo::new();
+    solo.invite(outbound(solo.flow));
+    let invite = solo.take_one();
+    solo.receive(&answer(&invite, 183, Some("one"), CALLED, &at(4_000)));
+    solo.receive(&answer(&invite, 200, Some("two"), CALLED, ""));
+    assert_eq!(answered(&mut solo), (1, None));
+    // What it says with its answer is newer.
+    let mut solo = Solo::new();
+    solo.invite(outbound(solo.flow));
+    let invite = solo.take_one();
+    solo.receive(&answer(&invite, 183, Some("one"), CALLED, &at(4_000)));
+    solo.receive(&answer(&invite, 200, Some("one"), CALLED, &at(4_004)));
+    assert_eq!(answered(&mut solo), (0, Some(at(4_004).into())));
+}
+
+#[test]
+fn each_repetition_of_a_request_has_credentials_of_its_own() {
+    let lines = format!("{CALLED}Allow: INVITE, UPDATE\r\nSession-Expires: 180;refresher=uac\r\n");
+    let call = |solo: &mut Solo| {
+        let dialog = solo.invite(outbound_with_credentials(solo.flow));
+        let first = solo.take_one();
+        solo.receive(&answer(&first, 407, Some("x"), CHALLENGE, ""));
+        let second = solo.take_last();
+        solo.receive(&answer(&second, 200, Some("callee"), &lines, SDP));
+        solo.command(Command::Acknowledge { dialog, body: None });
+        solo.take_sent();
+        dialog
+    };
+    let credentials = |sent: &Sent| sent.header("Proxy-Authorization").remove(0);
+    let is_use = |sent: &Sent, nc: &str| {
+        let text = credentials(sent);
+        assert!(text.contains(nc), "{nc}: {text}");
+    };
+    // Refused as too brief.
+    let mut solo = Solo::new();
+    let dialog = call(&mut solo);
+    solo.command(Command::Update { dialog, body: SDP.into() });
+    let update = solo.take_one();
+    is_use(&update, "nc=00000002");
+    solo.receive(&answer(&update, 422, None, "Min-SE: 300\r\n", ""));
+    is_use(&solo.take_one(), "nc=00000003");
+    // UPDATE is not taken: what goes instead has the digest of its own method.
+    for status in [405, 501] {
+        let mut solo = Solo::new();
+        let dialog = call(&mut solo);
+        solo.command(Command::Update { dialog, body: SDP.into() });
+        let update = solo.take_one();
+        solo.receive(&answer(&update, status, None, "", ""));
+        let invite = solo.take_one();
+        assert_eq!(invite.kind(), "INVITE");
+        is_use(&invite, "nc=00000003");
+    }
+    // A refresh that crosses one of the peer's.
+    let mut solo = Solo::new();
+    call(&mut solo);
+    solo.advance(Duration::from_secs(90));
+    let update = solo.take_one();
+    is_use(&update, "nc=00000002");
+    solo.receive(&answer(&update, 491, None, "", ""));
+    solo.advance(Duration::from_secs(4));
+    is_use(&solo.take_sent()[0], "nc=00000003");
 }
 
 const CHALLENGE: &str = "Proxy-Authenticate: Digest realm=\"r\", nonce=\"n1\", qop=\"auth\"\r\n\

@@ -10,6 +10,7 @@ use support::script::Script;
 use support::script::established;
 use support::script::hangup;
 use support::script::to_tag;
+use support::solo::Sent;
 use support::solo::Solo;
 use support::solo::kinds;
 use tandem::sip::endpoint::event::Command;
@@ -671,6 +672,27 @@ fn a_reinvite_before_the_ack_counts_as_the_ack() {
     assert_eq!(kinds(&solo.take_events()), ["acknowledged", "reinvited"]);
     solo.receive(&invite.next("ACK", 1, &ok).text());
     assert_eq!(solo.take_events().len(), 0);
+}
+
+#[test]
+fn a_reinvite_before_the_ack_lets_a_hang_up_go_that_waited_for_it() {
+    let mut solo = Solo::new();
+    let invite = Script::invite("a");
+    solo.receive(&invite.text());
+    let dialog = solo.take_invited();
+    solo.command(Command::Accept { dialog, body: SDP.into() });
+    let ok = solo.take_last();
+    hangup(&mut solo, dialog);
+    let again = invite.next("INVITE", 2, &ok).body("application/sdp", SDP);
+    solo.receive(&again.text());
+    let sent = solo.take_sent();
+    assert_eq!(sent.iter().map(Sent::kind).collect::<Vec<_>>(), ["100", "481", "BYE"]);
+    solo.receive(&again.ack_of_refusal(&sent[1]).text());
+    solo.receive(&invite.next("ACK", 1, &ok).text());
+    solo.receive(&support::script::answer(&sent[2], 200, None, "", ""));
+    assert_eq!(kinds(&solo.take_events()), ["ended ByeAnswered"]);
+    solo.advance(Duration::from_secs(65));
+    solo.assert_empty();
 }
 
 #[test]

@@ -287,7 +287,8 @@ pub enum CallEvent {
     TransferCompleted,
     /// The peer of a leg wanted the call connected with somebody else, and was refused.
     TransferRefused(LegSide),
-    /// A new offer of a leg within the call was refused; the call goes on as it was.
+    /// A new offer of a leg's peer within the call was refused, or one of ours by that, for good; the call
+    /// goes on as it was.
     ReofferRefused {
         /// The leg.
         side: LegSide,

@@ -73,8 +73,6 @@ struct Rung {
     /// By which offer it is called, and whether it waits for that.
     offer: Option<usize>,
     waits: bool,
-    /// What it described of itself before an answer.
-    early: Option<Bytes>,
 }
 
 #[derive(Debug)]
@@ -96,7 +94,7 @@ impl Forking {
     /// One for so many parties, each of which is about to be called.
     #[must_use]
     pub fn new(parties: usize) -> Self {
-        let rung = || Rung { is_open: true, offer: None, waits: false, early: None };
+        let rung = || Rung { is_open: true, offer: None, waits: false };
         Self {
             parties: std::iter::repeat_with(rung).take(parties).collect(),
             state: State::Ringing,
@@ -189,8 +187,6 @@ impl Forking {
         }
         let place = known.unwrap_or(self.offers.len());
         (rung.offer, rung.waits) = (Some(place), true);
-        // Who is called anew, by another gateway, described nothing yet.
-        rung.early = None;
         if known.is_none() {
             self.offers.push(Offer { way, terms, made: None });
             self.wanted.push_back(place);
@@ -238,9 +234,10 @@ impl Forking {
         body: Option<Bytes>,
         out: &mut Vec<Output>,
     ) {
-        let Some(rung) = self.parties.get_mut(branch).filter(|rung| rung.is_open) else { return };
+        if !self.parties.get(branch).is_some_and(|rung| rung.is_open) {
+            return;
+        }
         let status = if body.is_some() { RINGING } else { status };
-        rung.early = body.or_else(|| rung.early.take());
         if status != self.told && self.told != RINGING {
             self.told = status;
             out.push(Output::ToCall(LegInput::Progressed { status, body: None }));
@@ -249,8 +246,6 @@ impl Forking {
 
     fn answered(&mut self, branch: Branch, body: Option<Bytes>, out: &mut Vec<Output>) {
         let Some(rung) = self.parties.get_mut(branch).filter(|rung| rung.is_open) else { return };
-        // Some peers describe themselves in the progress only.
-        let body = body.or_else(|| rung.early.take());
         // Of several the call holds the last for its own; and its media are where the first was told.
         let own = rung.offer.filter(|_| self.offers.len() > 1);
         self.state = State::Taken(branch);

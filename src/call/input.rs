@@ -100,7 +100,8 @@ pub enum LegInput {
         /// Early session description.
         body: Option<Bytes>,
     },
-    /// The party we dialled answered; to be acknowledged.
+    /// The party we dialled answered; to be acknowledged. Where it described itself before, that comes with
+    /// its answer.
     Answered(Option<Bytes>),
     /// The party we dialled cannot be had, after all attempts; nothing is left to be said to it.
     DialFailed {
@@ -113,10 +114,13 @@ pub enum LegInput {
     Reoffered(Option<Bytes>),
     /// The peer accepted our new offer.
     ReofferAnswered(Option<Bytes>),
-    /// The peer refused our new offer; what was agreed stays in force.
-    ReofferRefused,
-    /// Our new offer crossed something of the peer's, which it is yet to acknowledge.
-    ReofferCrossed,
+    /// Our new offer was refused; what was agreed stays in force.
+    ReofferRefused {
+        /// 300 to 699; 408 for a time-out. 491 too where it could not be made, since another one is under way.
+        status: u16,
+    },
+    /// The peer answered a repetition of our last description, which the signalling made by itself.
+    Refreshed(Bytes),
     /// The peer told by signalling that a key was pressed.
     Digit(char),
     /// The peer tells how far it got with connecting the call with somebody else.

@@ -26,6 +26,10 @@ pub struct Leg {
     passing: Passing,
     /// What held of that when we offered last.
     passing_offered: Passing,
+    /// The direction in our last offer.
+    offering: Direction,
+    /// The direction that the peer agreed to, or was told in an answer.
+    told: Direction,
 }
 
 /// Whether a leg may agree on a codec that only passes from leg to leg (`Codec::is_passed`).
@@ -87,6 +91,8 @@ impl Leg {
             plan: None,
             passing: Passing::Never,
             passing_offered: Passing::Never,
+            offering: Direction::SendReceive,
+            told: Direction::SendReceive,
         }
     }
 
@@ -149,6 +155,12 @@ impl Leg {
         }
     }
 
+    /// True where we want another direction than the peer knows of.
+    #[must_use]
+    pub fn owes_direction(&self) -> bool {
+        self.local.is_some_and(|local| local.direction != self.told)
+    }
+
     /// What is agreed, if anything is.
     #[must_use]
     pub const fn plan(&self) -> Option<&MediaPlan> {
@@ -202,6 +214,7 @@ impl Leg {
         match answered {
             Ok((body, plan)) => {
                 self.plan = Some(plan);
+                self.told = local.direction;
                 let newer = self.revised(&body, local);
                 let again = newer.map(|newer| sdp::answer(&offer, &caps, &newer));
                 Ok(self.keep(again.and_then(Result::ok).map_or(body, |(body, _)| body)))
@@ -238,7 +251,7 @@ impl Leg {
             return Err(HangupCause::NoCommonCodec);
         }
         let offered = offered.into_owned();
-        self.passing_offered = self.passing;
+        (self.passing_offered, self.offering) = (self.passing, local.direction);
         let body = sdp::offer(&offered, &local);
         let newer = self.revised(&body, local);
         let again = newer.map(|newer| sdp::offer(&offered, &newer));
@@ -250,6 +263,16 @@ impl Leg {
     /// # Errors
     /// `BadSdp`, `NoCommonCodec` or `SrtpMismatch`; what was agreed before stays in force.
     pub fn accept(&mut self, answer: &[u8]) -> Result<(), HangupCause> {
+        self.accept_again(answer)?;
+        self.told = self.offering;
+        Ok(())
+    }
+
+    /// Takes the answer to a repetition of what the peer was told before.
+    ///
+    /// # Errors
+    /// As [`Self::accept`].
+    pub fn accept_again(&mut self, answer: &[u8]) -> Result<(), HangupCause> {
         let answer = sdp::parse(answer).map_err(|_| HangupCause::BadSdp)?;
         let offered = self.passing_offered.of(&self.offered);
         let mut plan = sdp::accept(&answer, &offered).map_err(|error| error.cause())?;

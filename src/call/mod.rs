@@ -186,6 +186,11 @@ impl Call {
                         timer => self.react(now, News::Due(timer), out),
                     }
                 }
+                for side in LegSide::ALL {
+                    if let Some(line) = self.line_mut(side) {
+                        line.reoffer_due(now, out);
+                    }
+                }
             }
         }
         self.match_codecs(out);
@@ -197,7 +202,8 @@ impl Call {
     /// The next moment at which the call wants [`Input::DeadlineReached`].
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
-        self.timers.next()
+        let of_lines = LegSide::ALL.into_iter().filter_map(|side| self.line(side)?.reoffers_at());
+        self.timers.next().into_iter().chain(of_lines).min()
     }
 
     /// True once nothing follows any more.
@@ -239,7 +245,7 @@ impl Call {
             }
             return;
         };
-        let news = line.signalled(input, out);
+        let news = line.signalled(now, input, out);
         self.line_news(now, side, news, out);
     }
 

@@ -409,6 +409,7 @@ impl Caller {
             // Of calls to us, which were refused, and of re-INVITEs of ours, which there are none of.
             Event::Cancelled { .. }
             | Event::ReinviteAnswered { .. }
+            | Event::Refreshed { .. }
             | Event::ReinviteRefused { .. } => (),
             // Of what the caller never asks for.
             Event::Placed { .. }

@@ -367,8 +367,11 @@ impl Shard {
             Event::ReinviteAnswered { dialog, body } => {
                 self.tell(dialog, LegInput::ReofferAnswered(description(body)));
             }
+            Event::Refreshed { dialog, body } => {
+                self.tell(dialog, LegInput::Refreshed(body.bytes));
+            }
             Event::ReinviteRefused { dialog, status } => {
-                self.tell(dialog, reoffer_refused(status));
+                self.tell(dialog, LegInput::ReofferRefused { status });
             }
             Event::Referring { dialog, progress } => {
                 self.tell(dialog, referring(&progress));
@@ -460,14 +463,6 @@ impl Shard {
 /// The first beat not before `at`.
 const fn on_the_beat(at: Moment) -> Moment {
     Moment::from_nanos(at.as_nanos().div_ceil(BEAT_NANOS).saturating_mul(BEAT_NANOS))
-}
-
-/// A new offer of ours that was refused with this status.
-pub(super) const fn reoffer_refused(status: u16) -> LegInput {
-    match status {
-        491 => LegInput::ReofferCrossed,
-        _ => LegInput::ReofferRefused,
-    }
 }
 
 /// How far a carrier got with a transfer that it was asked for.

@@ -5,6 +5,7 @@ use crate::sip::dialog::Dialog;
 use crate::sip::digest::client::Client as DigestClient;
 use crate::sip::digest::client::Credentials;
 use crate::sip::endpoint::config::Timers;
+use crate::sip::endpoint::event::Body;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::outbound::OutboundInvite;
 use crate::sip::endpoint::policy::DialogPolicy;
@@ -174,6 +175,8 @@ pub(crate) struct Early {
     pub(crate) rseq: Option<u32>,
     /// Our offer is answered reliably, so UPDATE may offer anew.
     pub(crate) is_settled: bool,
+    /// The last session description of its provisional responses: its 2xx may repeat none.
+    pub(crate) body: Option<Body>,
 }
 
 impl Calling {
@@ -430,6 +433,13 @@ impl Usage {
             State::Incoming(incoming) => Some(&mut incoming.dialog),
             State::Confirmed(dialog) | State::Leaving(dialog) => Some(dialog),
         }
+    }
+
+    /// Why the call is to end as soon as the peer acknowledged our answer, where it is.
+    pub(crate) fn hang_up_held(&self) -> Option<HangupCause> {
+        let is_confirmed = matches!(self.state, State::Confirmed(_));
+        let waits = self.ack_wait.as_ref().is_some_and(|wait| wait.is_first);
+        self.ending.filter(|_| is_confirmed && waits)
     }
 
     /// Whether a re-INVITE of the peer's can be taken now.

@@ -310,6 +310,7 @@ impl Lab {
             Event::Ended { how, .. } => story.ends.push(end(&how).to_owned()),
             Event::Progressed { .. }
             | Event::ReinviteAnswered { .. }
+            | Event::Refreshed { .. }
             | Event::ReinviteRefused { .. }
             | Event::Digit { .. }
             | Event::EarlyAnswered { .. }
@@ -399,6 +400,7 @@ fn dialog_of(event: &Event) -> DialogId {
         | Event::Answered { dialog, .. }
         | Event::Refused { dialog, .. }
         | Event::ReinviteAnswered { dialog, .. }
+        | Event::Refreshed { dialog, .. }
         | Event::ReinviteRefused { dialog, .. }
         | Event::Placed { dialog, .. }
         | Event::TooLarge { dialog, .. }

@@ -229,6 +229,7 @@ pub(crate) fn kinds(events: &[Event]) -> Vec<String> {
         Event::Answered { .. } => "answered".to_owned(),
         Event::Refused { status, .. } => format!("refused {status}"),
         Event::ReinviteAnswered { .. } => "reinvite answered".to_owned(),
+        Event::Refreshed { .. } => "refreshed".to_owned(),
         Event::ReinviteRefused { status, .. } => format!("reinvite refused {status}"),
         Event::Ended { how, .. } => format!("ended {how:?}"),
         Event::Placed { token, .. } => format!("placed {}", token.0),

@@ -71,8 +71,8 @@ impl Line {
             | LegInput::Cancelled
             | LegInput::Reoffered(_)
             | LegInput::ReofferAnswered(_)
-            | LegInput::ReofferRefused
-            | LegInput::ReofferCrossed
+            | LegInput::ReofferRefused { .. }
+            | LegInput::Refreshed(_)
             | LegInput::Digit(_)
             | LegInput::ReferProgressed { .. }
             | LegInput::ReferFailed { .. }
@@ -83,8 +83,7 @@ impl Line {
     }
 
     /// The latest description of a progress counts; one that cannot be used, or none, changes nothing.
-    /// Media that the trunk does not let through is agreed on all the same: the answer may not repeat
-    /// its description. Gives the status to pass on, and what can be heard from now on.
+    /// Gives the status to pass on, and what can be heard from now on.
     fn take_early(
         &mut self,
         early: Early,
@@ -118,8 +117,7 @@ impl Line {
         let agreed = match (body, self.delayed_offer) {
             (Some(offer), true) => self.leg.answer(&offer).map(Some),
             (Some(answer), false) => self.leg.accept(&answer).map(|()| None),
-            // Some peers describe themselves in the progress only.
-            (None, false) if self.leg.plan().is_some() => Ok(None),
+            // What was heard meanwhile may be of a party that did not answer.
             (None, _) => Err(HangupCause::NoSdpAnswer),
         };
         match agreed {
@@ -131,6 +129,7 @@ impl Line {
                 LineNews::Answered
             }
             Err(cause) => {
+                self.leg.forget();
                 self.say(LegOutput::Acknowledge(None), out);
                 self.say(LegOutput::HangUp(cause), out);
                 self.fail(cause, None, out)

@@ -22,6 +22,7 @@ use crate::sdp::Direction;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::id::TrunkId;
+use crate::types::moment::Moment;
 use bytes::Bytes;
 
 /// Session Progress: what comes with early media.
@@ -107,6 +108,10 @@ struct Session {
     reoffering: bool,
     /// Another one shall follow.
     reoffer_wanted: bool,
+    /// How many in a row were refused.
+    refusals: u8,
+    /// When the one refused last is made anew.
+    again_at: Option<Moment>,
 }
 
 /// Where the media of a line stands.
@@ -385,6 +390,9 @@ impl Line {
             self.holding = holding;
             let direction = if holding { self.hold } else { Direction::SendReceive };
             self.leg.direct(direction);
+            if let Stage::Answered(session) = &mut self.stage {
+                session.refusals = 0;
+            }
             self.reoffer(out);
         }
     }
@@ -392,6 +400,7 @@ impl Line {
     /// Offers anew, as soon as no other offer is under way.
     pub(super) fn reoffer(&mut self, out: &mut Vec<Output>) {
         let Stage::Answered(session) = &mut self.stage else { return };
+        session.again_at = None;
         if session.reoffering || session.offer_pending || !session.acknowledged {
             session.reoffer_wanted = true;
         } else if let Ok(offer) = self.leg.offer() {
@@ -401,14 +410,38 @@ impl Line {
         }
     }
 
+    /// When an offer that was refused is made anew.
+    pub(super) const fn reoffers_at(&self) -> Option<Moment> {
+        match &self.stage {
+            Stage::Answered(session) => session.again_at,
+            Stage::Idle
+            | Stage::Offered { .. }
+            | Stage::Preparing(_)
+            | Stage::Dialling(_)
+            | Stage::Gone => None,
+        }
+    }
+
+    /// Makes an offer anew that was refused, once it is time.
+    pub(super) fn reoffer_due(&mut self, now: Moment, out: &mut Vec<Output>) {
+        if self.reoffers_at().is_some_and(|at| at <= now) {
+            self.reoffer(out);
+        }
+    }
+
     /// Takes what happened to the signalling.
-    pub(super) fn signalled(&mut self, input: LegInput, out: &mut Vec<Output>) -> Option<LineNews> {
+    pub(super) fn signalled(
+        &mut self,
+        now: Moment,
+        input: LegInput,
+        out: &mut Vec<Output>,
+    ) -> Option<LineNews> {
         match self.stage {
             Stage::Idle => self.while_idle(input),
             Stage::Offered { .. } => self.while_offered(input, out),
             Stage::Preparing(_) | Stage::Gone => self.while_silent(&input, out),
             Stage::Dialling(early) => self.while_dialling(early, input, out),
-            Stage::Answered(session) => self.while_answered(session, input, out),
+            Stage::Answered(session) => self.while_answered((now, session), input, out),
         }
     }
 
@@ -447,8 +480,8 @@ impl Line {
             | LegInput::DialFailed { .. }
             | LegInput::Reoffered(_)
             | LegInput::ReofferAnswered(_)
-            | LegInput::ReofferRefused
-            | LegInput::ReofferCrossed
+            | LegInput::ReofferRefused { .. }
+            | LegInput::Refreshed(_)
             | LegInput::Digit(_)
             | LegInput::ReplacementLost
             | LegInput::ReferProgressed { .. }

@@ -16,12 +16,19 @@ use crate::call::news::LineNews;
 use crate::call::side::LegSide;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
+use crate::types::moment::Moment;
 use bytes::Bytes;
+use std::time::Duration;
+
+/// How often an offer that was refused is made anew before that is the last word.
+const REOFFERS_MAX: u8 = 5;
+/// How long the first of these waits; each further one waits twice as long.
+const REOFFER_WAIT: Duration = Duration::from_secs(2);
 
 impl Line {
     pub(super) fn while_answered(
         &mut self,
-        session: Session,
+        (now, session): (Moment, Session),
         input: LegInput,
         out: &mut Vec<Output>,
     ) -> Option<LineNews> {
@@ -33,31 +40,21 @@ impl Line {
             }
             LegInput::ReofferAnswered(answer) => {
                 if session.reoffering {
-                    let taken = answer.map(|answer| self.leg.accept(&answer));
-                    if let Some(Ok(())) = taken {
-                        self.run_plan(out);
-                    }
-                    self.reoffer_settled(session, out);
+                    self.reoffer_answered((now, session), answer.as_ref(), out);
                 }
                 None
             }
-            LegInput::ReofferRefused => {
+            LegInput::ReofferRefused { status } => {
                 if session.reoffering {
-                    self.reoffer_settled(session, out);
+                    // Another offer is under way, or the peer has a trouble that may pass.
+                    let may_pass = matches!(status, 491 | 500 | 503);
+                    let why = (HangupCause::of_refusal(status, None), may_pass);
+                    self.reoffer_refused((now, session), why, out);
                 }
                 None
             }
-            LegInput::ReofferCrossed => {
-                if session.reoffering {
-                    // Who may not stay with what was agreed is offered it again once the peer is done.
-                    if self.leg.passing() == Passing::Never && self.leg.passes().is_some() {
-                        let (reoffering, reoffer_wanted) = (false, true);
-                        let session = Session { reoffering, reoffer_wanted, ..session };
-                        self.stage = Stage::Answered(session);
-                    } else {
-                        self.reoffer_settled(session, out);
-                    }
-                }
+            LegInput::Refreshed(answer) => {
+                self.refreshed(session, &answer, out);
                 None
             }
             LegInput::Digit(digit) => self.key_signalled(digit, out),
@@ -149,13 +146,59 @@ impl Line {
         }
     }
 
-    fn reoffer_settled(&mut self, mut session: Session, out: &mut Vec<Output>) {
+    fn reoffer_answered(
+        &mut self,
+        (now, mut session): (Moment, Session),
+        answer: Option<&Bytes>,
+        out: &mut Vec<Output>,
+    ) {
+        let taken = match answer {
+            Some(answer) => self.leg.accept(answer),
+            None => Err(HangupCause::NoSdpAnswer),
+        };
+        if let Err(cause) = taken {
+            return self.reoffer_refused((now, session), (cause, false), out);
+        }
         session.reoffering = false;
+        session.refusals = 0;
         self.stage = Stage::Answered(session);
+        self.run_plan(out);
         if session.reoffer_wanted {
             self.reoffer(out);
         } else {
             self.sticks = self.leg.passing() == Passing::Never && self.leg.passes().is_some();
+        }
+    }
+
+    /// What the peer has to know is told again later, or it would stay on hold for ever; of what it will not
+    /// know at all the record says so.
+    fn reoffer_refused(
+        &mut self,
+        (now, mut session): (Moment, Session),
+        (cause, may_pass): (HangupCause, bool),
+        out: &mut Vec<Output>,
+    ) {
+        let is_wanted = session.reoffer_wanted || may_pass || self.leg.owes_direction();
+        session.reoffering = false;
+        session.reoffer_wanted = is_wanted && session.refusals < REOFFERS_MAX;
+        if session.reoffer_wanted {
+            session.again_at = Some(now + REOFFER_WAIT * (1 << session.refusals));
+            session.refusals += 1;
+        } else {
+            session.refusals = 0;
+            self.sticks = self.leg.passing() == Passing::Never && self.leg.passes().is_some();
+            out.push(Output::Record(CallEvent::ReofferRefused { side: self.side, cause }));
+        }
+        self.stage = Stage::Answered(session);
+    }
+
+    /// The peer answers what it was told before: mostly as before, but it may have moved.
+    fn refreshed(&mut self, session: Session, answer: &[u8], out: &mut Vec<Output>) {
+        let before = self.leg.plan().cloned();
+        // What waits for its acknowledgement is newer.
+        let is_taken = !session.offer_pending && self.leg.accept_again(answer).is_ok();
+        if is_taken && before.as_ref() != self.leg.plan() {
+            self.run_plan(out);
         }
     }
 

@@ -66,7 +66,7 @@ fn a_trunk_says_whether_its_early_media_is_heard_our_tone_or_neither() {
 }
 
 #[test]
-fn an_answer_counts_whose_description_came_with_early_media_that_was_not_heard() {
+fn an_answer_counts_whose_early_media_was_not_heard() {
     for early_media in [EarlyMedia::Ringback, EarlyMedia::Ignore] {
         let mut bench = Bench::new(|setup| {
             let mut request = request();
@@ -78,7 +78,7 @@ fn an_answer_counts_whose_description_came_with_early_media_that_was_not_heard()
         bench.run_media(FAR);
         let out = bench.leg(FAR, LegInput::Progressed { status: 183, body: sdp() });
         assert_eq!(peer(&out, FAR), None, "nothing is taken of it yet");
-        let out = bench.leg(FAR, LegInput::Answered(None));
+        let out = bench.leg(FAR, LegInput::Answered(sdp()));
         assert_eq!(peer(&out, FAR).as_deref(), Some("192.0.2.1:4000"));
         assert_eq!(path(&out), Some(AudioPath::Bridge(FAR)));
     }

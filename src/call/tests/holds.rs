@@ -52,3 +52,108 @@ fn a_hold_is_silent_where_the_terms_say_so() {
     let out = bench.leg(NEAR, LegInput::ReofferAnswered(sdp()));
     assert_eq!(planned(&out), Some(Direction::SendReceive));
 }
+
+/// Whether the leg is offered something anew, and in which direction.
+fn reoffered(out: &[Output], side: LegSide) -> Option<String> {
+    let offer = out.iter().find_map(|output| match output {
+        Output::Leg(of, LegOutput::Reoffer(offer)) if *of == side => Some(offer.clone()),
+        _ => None,
+    })?;
+    let text = String::from_utf8_lossy(&offer).into_owned();
+    text.lines().find_map(|line| line.strip_prefix("a=send").map(|rest| format!("send{rest}")))
+}
+
+/// A call whose far leg agreed to be on hold, and was then to be taken back.
+fn resuming() -> Bench {
+    let mut bench = Bench::bridged();
+    bench.give(Input::HoldRequested(FAR));
+    let held = format!("{OFFER}a=recvonly\r\n");
+    let out = bench.leg(FAR, LegInput::ReofferAnswered(Some(held.into())));
+    assert_eq!(planned_of(&out, FAR), Some(Direction::SendOnly));
+    let out = bench.give(Input::ResumeRequested(FAR));
+    assert_eq!(reoffered(&out, FAR).as_deref(), Some("sendrecv"));
+    bench
+}
+
+fn is_refusal(output: &Output) -> bool {
+    matches!(output, Output::Record(CallEvent::ReofferRefused { side: FAR, .. }))
+}
+
+#[test]
+fn a_resume_that_was_refused_is_asked_for_again_until_the_peer_hears_us_and_we_hear_it() {
+    for status in [408, 488, 491, 500, 503] {
+        let mut bench = resuming();
+        let out = bench.leg(FAR, LegInput::ReofferRefused { status });
+        assert!(!out.iter().any(is_refusal) && reoffered(&out, FAR).is_none(), "{out:?}");
+        let before = bench.now;
+        let out = bench.wait();
+        assert_eq!(bench.now.since(before), Duration::from_secs(2), "{status}");
+        assert_eq!(reoffered(&out, FAR).as_deref(), Some("sendrecv"));
+        let out = bench.leg(FAR, LegInput::ReofferAnswered(sdp()));
+        assert_eq!(planned_of(&out, FAR), Some(Direction::SendReceive));
+    }
+}
+
+#[test]
+fn a_resume_that_is_always_refused_is_given_up_and_the_record_says_so() {
+    let mut bench = resuming();
+    let mut waits = Vec::new();
+    loop {
+        let out = bench.leg(FAR, LegInput::ReofferRefused { status: 491 });
+        if out.iter().any(is_refusal) {
+            break;
+        }
+        let before = bench.now;
+        let out = bench.wait();
+        assert!(reoffered(&out, FAR).is_some());
+        waits.push(bench.now.since(before).as_secs());
+    }
+    assert_eq!(waits, [2, 4, 8, 16, 32]);
+    // Holding and resuming begin anew.
+    bench.give(Input::HoldRequested(FAR));
+    bench.leg(FAR, LegInput::ReofferRefused { status: 491 });
+    let out = bench.wait();
+    assert!(reoffered(&out, FAR).is_some(), "{out:?}");
+}
+
+#[test]
+fn an_offer_of_the_peers_tells_it_of_a_resume_that_was_refused() {
+    let mut bench = resuming();
+    bench.leg(FAR, LegInput::ReofferRefused { status: 491 });
+    let out = bench.leg(FAR, LegInput::Reoffered(sdp()));
+    assert_eq!(planned_of(&out, FAR), Some(Direction::SendReceive));
+    // It may be said once more, but what is refused then is no loss.
+    bench.wait();
+    let out = bench.leg(FAR, LegInput::ReofferRefused { status: 488 });
+    assert!(out.iter().any(is_refusal), "{out:?}");
+}
+
+#[test]
+fn an_offer_that_changes_nothing_is_not_pressed_on_who_will_not_have_it() {
+    let mut bench = Bench::new(|setup| setup.agent.reinvite_after = Some(Duration::from_secs(5)));
+    bench.talk();
+    let out = bench.wait();
+    assert!(reoffered(&out, NEAR).is_some(), "{out:?}");
+    let refused = |out: &[Output]| {
+        let cause = HangupCause::NoCommonCodec;
+        out.contains(&Output::Record(CallEvent::ReofferRefused { side: NEAR, cause }))
+    };
+    let out = bench.leg(NEAR, LegInput::ReofferRefused { status: 488 });
+    assert!(refused(&out), "{out:?}");
+}
+
+#[test]
+fn the_answer_to_a_refresh_moves_the_media_and_one_that_says_nothing_new_does_nothing() {
+    let mut bench = Bench::bridged();
+    let refreshed = |text: String| LegInput::Refreshed(text.into());
+    assert!(bench.leg(FAR, refreshed(OFFER.to_owned())).is_empty());
+    let out = bench.leg(FAR, refreshed(OFFER.replace("4000", "4010")));
+    assert_eq!(super::legs::peer(&out, FAR).as_deref(), Some("192.0.2.1:4010"));
+    assert!(bench.leg(FAR, refreshed("garbage".to_owned())).is_empty());
+    // While a hold of ours is on its way it stays in force, and that has its own answer.
+    bench.give(Input::HoldRequested(FAR));
+    bench.leg(FAR, refreshed(OFFER.to_owned()));
+    let out = bench.leg(FAR, LegInput::ReofferRefused { status: 491 });
+    assert!(!out.iter().any(is_refusal), "{out:?}");
+    assert_eq!(reoffered(&bench.wait(), FAR).as_deref(), Some("sendonly"));
+}

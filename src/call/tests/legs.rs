@@ -159,14 +159,22 @@ fn early_media_of_a_call_out_is_nobodys_and_the_answer_may_differ_from_it() {
 }
 
 #[test]
-fn a_bare_ringing_keeps_early_media_and_an_answer_without_description_keeps_what_it_had() {
+fn a_bare_ringing_keeps_early_media() {
     let mut bench = Bench::dialled();
     bench.leg(NEAR, LegInput::Progressed { status: 183, body: sdp() });
     let out = bench.leg(NEAR, LegInput::Progressed { status: 180, body: None });
     assert!(records(&out, &CallEvent::Progressed { side: NEAR, status: 180, audible: true }));
-    let out = bench.leg(NEAR, LegInput::Answered(None));
+    let out = bench.leg(NEAR, LegInput::Answered(sdp()));
     assert_eq!(peer(&out, NEAR).as_deref(), Some("192.0.2.1:4000"));
     assert!(records(&out, &CallEvent::Answered(Codec::Pcmu)));
+}
+
+#[test]
+fn who_answers_without_a_description_is_not_sent_the_media_of_whoever_rang_beside() {
+    let mut bench = Bench::dialled();
+    bench.leg(NEAR, LegInput::Progressed { status: 183, body: sdp() });
+    let out = bench.leg(NEAR, LegInput::Answered(None));
+    assert_eq!((peer(&out, NEAR), hangs_up(&out, NEAR)), (None, Some(HangupCause::NoSdpAnswer)));
 }
 
 #[test]

@@ -18,7 +18,6 @@ use crate::engine::registry::SourceGuard;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::sip_shard::end;
 use crate::engine::sip_shard::referring;
-use crate::engine::sip_shard::reoffer_refused;
 use crate::net::way_back::WayBack;
 use crate::routing::decision::Decision;
 use crate::routing::numbers::dial_text;
@@ -252,7 +251,8 @@ pub(crate) fn input_of(
         Event::Reinvited { body, .. } => LegInput::Reoffered(description(body)),
         Event::Digit { digit, .. } => LegInput::Digit(digit),
         Event::ReinviteAnswered { body, .. } => LegInput::ReofferAnswered(description(body)),
-        Event::ReinviteRefused { status, .. } => reoffer_refused(status),
+        Event::Refreshed { body, .. } => LegInput::Refreshed(body.bytes),
+        Event::ReinviteRefused { status, .. } => LegInput::ReofferRefused { status },
         Event::Referring { progress, .. } => referring(&progress),
         Event::Ended { how, .. } => {
             let (cause, by) = hung_up_for.unwrap_or_else(|| end(&how));

@@ -198,8 +198,11 @@ impl Endpoint {
             .advertising(calling.invite.advertised.clone());
         let of_tag = |early: &Early| early.dialog.remote_tag() == held.remote_tag();
         let place = calling.early.iter().position(of_tag);
-        if let Some(early) = place.and_then(|place| calling.early.get(place)) {
+        let mut body = description(&response.headers, &response.body);
+        if let Some(early) = place.and_then(|place| calling.early.get_mut(place)) {
             held.continue_from(&early.dialog);
+            let said_early = early.body.take().filter(|_| calling.invite.body.is_some());
+            body = body.or(said_early);
         }
         let fork = Fork(u8::try_from(place.unwrap_or(calling.early.len())).unwrap_or(u8::MAX));
         usage.unacknowledged = Some(Unacknowledged {
@@ -226,7 +229,6 @@ impl Endpoint {
             return self.leave(cx, dialog, cause);
         }
         self.agreed_by_peer(cx, dialog, &response.headers);
-        let body = description(&response.headers, &response.body);
         cx.event(Event::Answered { dialog, fork, body, name, addresses });
     }
 
@@ -409,13 +411,13 @@ impl Endpoint {
         self.agreed_by_peer(cx, dialog, headers);
         self.acknowledge(cx, dialog, None);
         let body = description(headers, &response.body);
-        match asking.why {
-            Why::Call | Why::CallByUpdate => cx.event(Event::ReinviteAnswered { dialog, body }),
-            // A refresh changes nothing, unless the peer's answer does.
-            Why::RefreshByInvite if body.is_some() => {
+        match (asking.why, body) {
+            (Why::Call | Why::CallByUpdate, body) => {
                 cx.event(Event::ReinviteAnswered { dialog, body });
             }
-            Why::RefreshByInvite | Why::RefreshByUpdate => {}
+            // A refresh changes nothing, unless the peer's answer does.
+            (Why::RefreshByInvite, Some(body)) => cx.event(Event::Refreshed { dialog, body }),
+            (Why::RefreshByInvite, None) | (Why::RefreshByUpdate, _) => {}
         }
     }
 
@@ -467,7 +469,8 @@ impl Endpoint {
         }
     }
 
-    /// Repeats a request of ours where the refusal asks for it.
+    /// Repeats a request of ours where the refusal asks for it. Credentials are of one request (RFC 7616
+    /// §3.4): each repetition gets its own.
     fn ask_again(
         &mut self,
         cx: &mut Context<'_>,
@@ -494,6 +497,7 @@ impl Endpoint {
             }
             422 if asking.collisions < COLLISIONS_MAX => {
                 asking.collisions += 1;
+                asking.credentials.clear();
                 let Ok(Some(least)) = response.headers.min_se() else { return false };
                 let Some(session) = usage.session.as_mut() else { return false };
                 *session =
@@ -504,14 +508,17 @@ impl Endpoint {
             405 | 501 if asking.why == Why::RefreshByUpdate && can_invite => {
                 asking.why = Why::RefreshByInvite;
                 asking.body = usage.description.clone();
+                asking.credentials.clear();
                 usage.peer_allows_update = false;
             }
             405 | 501 if asking.why == Why::CallByUpdate => {
                 asking.why = Why::Call;
+                asking.credentials.clear();
                 usage.peer_allows_update = false;
             }
             491 if asking.collisions < COLLISIONS_MAX => {
                 asking.collisions += 1;
+                asking.credentials.clear();
                 asking.transaction = None;
                 let wait = collision_wait(owns_call_id, random);
                 self.arm(cx, dialog, UsageTimer::Collision, wait);

@@ -69,7 +69,17 @@ impl Endpoint {
         if let Some(rseq) = rseq {
             self.send_prack(cx, (dialog, fork, rseq), None);
         }
+        self.keep_described(dialog, fork, body.as_ref());
         cx.event(Event::Progressed { dialog, fork, status: response.status, body });
+    }
+
+    /// Keeps how a party described itself, for an answer of its own that does not.
+    fn keep_described(&mut self, dialog: DialogId, fork: Fork, body: Option<&Body>) {
+        let (Some(usage), Some(body)) = (self.usages.get_mut(dialog.0), body) else { return };
+        let State::Calling(calling) = &mut usage.state else { return };
+        if let Some(early) = calling.early.get_mut(usize::from(fork.0)) {
+            early.body = Some(body.clone());
+        }
     }
 
     /// Finds the early dialog of a provisional response, or begins it, and checks its order.
@@ -93,7 +103,8 @@ impl Endpoint {
                 let of = (&calling.from, usage.tag, &calling.uri);
                 let held = Dialog::of_response(response, of.0, of.1, of.2)
                     .advertising(calling.invite.advertised.clone());
-                calling.early.push(Early { dialog: held, rseq: None, is_settled: false });
+                let (rseq, is_settled, body) = (None, false, None);
+                calling.early.push(Early { dialog: held, rseq, is_settled, body });
                 calling.early.len() - 1
             }
         };

@@ -239,7 +239,8 @@ pub enum Event {
         dialog: DialogId,
         /// Which party, where several were called; the others are over.
         fork: Fork,
-        /// Its session description.
+        /// Its session description: where the answer to our offer has none, the last of its provisional
+        /// responses (RFC 6337 §2.1), never that of another party.
         body: Option<Body>,
         /// What names the dialog in the network.
         name: DialogName,
@@ -271,8 +272,16 @@ pub enum Event {
     ReinviteRefused {
         /// Which dialog.
         dialog: DialogId,
-        /// The final status; 408 for a time-out.
+        /// The final status; 408 for a time-out. 491 too where it could not be sent, since another is under way.
         status: u16,
+    },
+    /// The peer answered the re-INVITE that refreshes the session, which has our last description; it is
+    /// already acknowledged.
+    Refreshed {
+        /// Which dialog.
+        dialog: DialogId,
+        /// The peer's session description.
+        body: Body,
     },
     /// The answer to the offer of a reliable provisional response came with its PRACK.
     EarlyAnswered {
@@ -347,6 +356,7 @@ impl Event {
             | Self::Refused { dialog, .. }
             | Self::ReinviteAnswered { dialog, .. }
             | Self::ReinviteRefused { dialog, .. }
+            | Self::Refreshed { dialog, .. }
             | Self::EarlyAnswered { dialog, .. }
             | Self::InfoAnswered { dialog, .. }
             | Self::Referring { dialog, .. }

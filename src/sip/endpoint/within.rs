@@ -163,6 +163,11 @@ impl Endpoint {
 
     fn reinvite(&mut self, cx: &mut Context<'_>, within: Within, request: Request) {
         let Some(usage) = self.usages.get(within.dialog.0) else { return };
+        if let Some(cause) = usage.hang_up_held() {
+            // The peer has our 2xx, so nothing is left to wait for.
+            self.settle(cx, within, &request, (481, Extra::None));
+            return self.leave(cx, within.dialog, cause);
+        }
         if let Err(collision) = usage.judge_reinvite() {
             let refusal = self.collision(collision);
             return self.settle(cx, within, &request, refusal);
