@@ -153,7 +153,7 @@ impl Call {
         match news {
             LineNews::Answered => self.supervisor_came(out),
             LineNews::Failed(cause) | LineNews::Broken(cause) => self.drop_supervisor(cause, out),
-            LineNews::Ended { .. } => self.supervisor_left(out),
+            LineNews::Ended { .. } | LineNews::Cancelled => self.supervisor_left(out),
             LineNews::Referred(_) => self.decline(LegSide::Supervisor, out),
             LineNews::Closed => {
                 if let State::Ending(_) = self.state {
@@ -167,7 +167,6 @@ impl Call {
             | LineNews::Progressed { .. }
             | LineNews::Acknowledged
             | LineNews::Heard
-            | LineNews::Cancelled
             | LineNews::ReferProgressed(_)
             | LineNews::ReferFailed(_) => (),
         }
