@@ -5,6 +5,7 @@ use crate::bench::check_error;
 use crate::bench::check_field;
 use crate::bench::ids;
 use crate::http;
+use crate::postgres;
 use serde_json::Value;
 use serde_json::json;
 use std::sync::atomic::Ordering;
@@ -164,4 +165,54 @@ async fn what_cannot_be_noted_is_not_done_but_calls_can_be_hung_up() {
     let free = Bench::new().await;
     let path = free.path(0, &format!("calls/{call}/hold"));
     check_error(&free.send(("POST", &path), 0, &json!({})).await, 503, "no_calls");
+}
+
+#[tokio::test]
+async fn each_filter_of_the_list_narrows_it_by_itself_and_with_the_others() {
+    let bench = Bench::new().await;
+    let [tenant, _] = bench.tenants;
+    let mut made = Vec::new();
+    for (place, caller) in ["+15557701", "+15557702", "+15557703"].into_iter().enumerate() {
+        let id = bench.call(tenant, caller).await;
+        // Each differs from the others in everything that a list goes by; its identity tells its time, too.
+        let sql = format!(
+            "UPDATE calls SET id = tandem_id_floor(at), arrived_at = at, ended_at = at, dialled = '+1555010{place}', \
+                    cause = 'cause_{place}', disposition = 'filed_{place}' \
+             FROM (SELECT timestamptz '2026-01-01 00:00Z' + interval '{place} days' AS at) t WHERE id = '{id}'"
+        );
+        postgres::execute(&bench.database, &format!("DELETE FROM call_events; {sql}"))
+            .await
+            .unwrap();
+        let named = format!("SELECT id::text FROM calls WHERE cause = 'cause_{place}'");
+        made.push(postgres::text(&bench.database, &named).await);
+    }
+    let list = async |query: &str| {
+        let page = bench.calls(tenant, query, &bench.keys[0]).await;
+        ids(&page).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let newest_first = [made[2].clone(), made[1].clone(), made[0].clone()];
+    assert_eq!(list("").await, newest_first);
+    for one in [
+        "caller=%2B15557702",
+        "dialled=%2B15550101",
+        "cause=cause_1",
+        "disposition=filed_1",
+        "from=2026-01-02T00:00:00Z&until=2026-01-02T00:00:01Z",
+    ] {
+        assert_eq!(list(&format!("?{one}")).await, [made[1].clone()], "{one}");
+        // Two that fit no call together.
+        assert_eq!(list(&format!("?{one}&limit=1")).await, [made[1].clone()], "{one}");
+        for other in ["cause=cause_0", "caller=%2B15557703"] {
+            if one.split('=').next() != other.split('=').next() {
+                assert_eq!(
+                    list(&format!("?{one}&{other}")).await,
+                    Vec::<String>::new(),
+                    "{one}&{other}"
+                );
+            }
+        }
+    }
+    assert_eq!(list("?from=2026-01-02T00:00:00Z").await, newest_first[..2]);
+    assert_eq!(list("?until=2026-01-02T00:00:00Z").await, newest_first[2..]);
+    assert_eq!(list(&format!("?cursor={}", made[2])).await, newest_first[1..]);
 }
