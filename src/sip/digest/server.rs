@@ -85,6 +85,12 @@ pub fn claimed(value: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((fields.get("username")?, fields.get("realm")?))
 }
 
+/// Whether credentials say that they are for this realm; nothing else is checked yet.
+#[must_use]
+pub fn is_for(value: &[u8], realm: &str) -> bool {
+    claimed(value).is_some_and(|(_, claimed)| claimed == escape(realm))
+}
+
 impl Server {
     /// A server whose nonces are sealed with `secret`.
     #[must_use]
