@@ -6,6 +6,13 @@
 //! on their way under the key before, identifiers of keys in packets, and the lifetime of a key.
 #![warn(clippy::indexing_slicing)]
 
+mod contexts;
+
+use crate::rtp::srtp::contexts::advance;
+use crate::rtp::srtp::contexts::new_context;
+use crate::rtp::srtp::contexts::new_probe;
+use crate::rtp::srtp::contexts::resume;
+use crate::types::limit::SRTP_RETIRED_MAX;
 use crate::types::limit::SRTP_STRANGERS_MAX;
 use crate::types::limit::SRTP_STREAMS_MAX;
 use crate::types::moment::Moment;
@@ -16,10 +23,6 @@ use crate::types::srtp::SrtpSuite;
 use bytes::BytesMut;
 use rtc_shared::error::Error as CrateError;
 use rtc_srtp::context::Context;
-use rtc_srtp::crypto::providers::AwsLcRsCrypto;
-use rtc_srtp::option::srtcp_replay_protection;
-use rtc_srtp::option::srtp_replay_protection;
-use rtc_srtp::protection_profile::ProtectionProfile;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::fmt;
@@ -319,6 +322,12 @@ struct Stream {
 }
 
 impl Stream {
+    /// Whether a packet comes after all that were heard.
+    const fn precedes(&self, sequence: u16) -> bool {
+        let ahead = sequence.wrapping_sub(self.index as u16);
+        ahead != 0 && ahead < 1 << 15
+    }
+
     /// Notes a packet that authenticated.
     fn heard(&mut self, sequence: u16) {
         let ahead = sequence.wrapping_sub(self.index as u16);
@@ -334,7 +343,12 @@ struct KeyContext {
     /// Knows the streams below and no others: the crate makes state for each SSRC it is asked about,
     /// and keeps it for ever.
     context: Context,
+    /// The one heard last stands last.
     streams: SmallVec<[Stream; 2]>,
+    /// The streams that gave way to newer ones.
+    retired: Vec<Stream>,
+    /// Knows the reports, where the context above was made anew.
+    of_reports: Option<Box<Context>>,
     reporters: SmallVec<[u32; 2]>,
     /// Tries packets of streams not yet known.
     strangers: Option<(Box<Context>, usize)>,
@@ -349,6 +363,8 @@ impl KeyContext {
             key: key.clone(),
             context: new_context(key)?,
             streams: SmallVec::new(),
+            retired: Vec::new(),
+            of_reports: None,
             reporters: SmallVec::new(),
             strangers: None,
             kept,
@@ -365,19 +381,69 @@ impl KeyContext {
         if packet.len() < RTP_HEADER_BYTES + suite.rtp_overhead() {
             return Err(SrtpError::Malformed);
         }
-        if let Some(stream) = self.streams.iter_mut().find(|stream| stream.ssrc == head.ssrc) {
+        let of_it = |stream: &Stream| stream.ssrc == head.ssrc;
+        let place = self.streams.iter().position(of_it);
+        if let Some(newer) = place.and_then(|at| self.streams.get_mut(at..))
+            && let Some(stream) = newer.first_mut()
+        {
             let plain = self.context.decrypt_rtp(&packet).map_err(why)?;
             stream.heard(head.sequence);
+            newer.rotate_left(1);
             self.packets += 1;
             return Ok(plain);
         }
-        if self.streams.len() >= SRTP_STREAMS_MAX {
-            return Err(SrtpError::Refused);
+        if let Some(stream) = self.retired.iter().copied().find(of_it) {
+            return self.rtp_of_retired(stream, head, &packet);
         }
         self.try_stranger(|context| context.decrypt_rtp(&packet))?;
+        self.make_room()?;
         self.streams.push(Stream { ssrc: head.ssrc, index: u64::from(head.sequence) });
         self.packets += 1;
         self.context.decrypt_rtp(&packet).map_err(why)
+    }
+
+    /// Has the half of the streams that was heard least lately give way where there are as many as may be:
+    /// a peer that begins anew with each announcement is heard all the same. The crate forgets no stream,
+    /// so the others get a context anew.
+    fn make_room(&mut self) -> Result<(), SrtpError> {
+        if self.streams.len() < SRTP_STREAMS_MAX {
+            return Ok(());
+        }
+        let leaving = SRTP_STREAMS_MAX / 2;
+        if self.retired.len() + leaving > SRTP_RETIRED_MAX {
+            return Err(SrtpError::Refused);
+        }
+        let mut context = new_context(&self.key)?;
+        for stream in self.streams.iter().skip(leaving) {
+            resume(&self.key, &mut context, *stream)?;
+        }
+        let before = std::mem::replace(&mut self.context, context);
+        self.of_reports.get_or_insert_with(|| Box::new(before));
+        self.retired.extend(self.streams.drain(..leaving));
+        Ok(())
+    }
+
+    /// A stream that gave way is there again. What came of it before is not taken once more.
+    fn rtp_of_retired(
+        &mut self,
+        stream: Stream,
+        head: RtpHead,
+        packet: &[u8],
+    ) -> Result<BytesMut, SrtpError> {
+        if !stream.precedes(head.sequence) {
+            return Err(SrtpError::Replayed);
+        }
+        let mut next = stream;
+        next.heard(head.sequence);
+        let mut probe = new_probe(&self.key)?;
+        advance(&self.key, &mut probe, next)?;
+        probe.decrypt_rtp(packet).map_err(why)?;
+        self.make_room()?;
+        resume(&self.key, &mut self.context, Stream { index: next.index - 1, ..next })?;
+        self.retired.retain(|retired| retired.ssrc != next.ssrc);
+        self.streams.push(next);
+        self.packets += 1;
+        self.context.decrypt_rtp(packet).map_err(why)
     }
 
     /// Peers differ in what a new key does to the rollover counter of a stream that goes on: most begin
@@ -387,7 +453,7 @@ impl KeyContext {
         head: RtpHead,
         packet: &[u8],
     ) -> Result<BytesMut, SrtpError> {
-        let known = self.streams.iter().any(|stream| stream.ssrc == head.ssrc);
+        let known = self.streams.iter().chain(&self.retired).any(|it| it.ssrc == head.ssrc);
         let kept = self.kept.iter().find(|stream| stream.ssrc == head.ssrc).copied();
         let Some(mut stream) = kept.filter(|_| !known) else { return Err(SrtpError::Refused) };
         stream.heard(head.sequence);
@@ -420,14 +486,16 @@ impl KeyContext {
             return Err(SrtpError::Refused);
         }
         if self.reporters.contains(&ssrc) {
-            return self.context.decrypt_rtcp(&packet).map_err(why);
+            let context = self.of_reports.as_deref_mut().unwrap_or(&mut self.context);
+            return context.decrypt_rtcp(&packet).map_err(why);
         }
         if self.reporters.len() >= SRTP_STREAMS_MAX {
             return Err(SrtpError::Refused);
         }
         self.try_stranger(|context| context.decrypt_rtcp(&packet))?;
         self.reporters.push(ssrc);
-        self.context.decrypt_rtcp(&packet).map_err(why)
+        let context = self.of_reports.as_deref_mut().unwrap_or(&mut self.context);
+        context.decrypt_rtcp(&packet).map_err(why)
     }
 
     /// Tries a packet of an unknown stream where it leaves no trace but a bounded one.
@@ -478,52 +546,6 @@ impl SrtpSuite {
             Self::AeadAes128Gcm => 0,
         }
     }
-}
-
-/// A context that remembers which packets it has seen.
-fn new_context(key: &SrtpKey) -> Result<Context, SrtpError> {
-    context(key, Some(REPLAY_WINDOW))
-}
-
-/// A context to try packets in. It remembers none: the crate opens the window of a stream before it has
-/// authenticated anything, so that a forged packet could shut out those that follow.
-fn new_probe(key: &SrtpKey) -> Result<Context, SrtpError> {
-    context(key, None)
-}
-
-fn context(key: &SrtpKey, window: Option<usize>) -> Result<Context, SrtpError> {
-    let profile = match key.suite() {
-        SrtpSuite::AesCm128HmacSha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
-        SrtpSuite::AesCm128HmacSha1_32 => ProtectionProfile::Aes128CmHmacSha1_32,
-        SrtpSuite::AeadAes128Gcm => ProtectionProfile::AeadAes128Gcm,
-    };
-    Context::new(
-        key.expose_key(),
-        key.expose_salt(),
-        profile,
-        window.map(srtp_replay_protection),
-        window.map(srtcp_replay_protection),
-        &AwsLcRsCrypto,
-    )
-    .map_err(|_| SrtpError::Unusable)
-}
-
-/// Brings the rollover counter of a stream to where it was under another key, just before `stream`'s
-/// index. The crate cannot be told a counter; it is shown packets made for it, three for each rollover,
-/// which nobody else ever sees.
-fn advance(key: &SrtpKey, context: &mut Context, stream: Stream) -> Result<(), SrtpError> {
-    /// Less than half a rollover.
-    const STEP: usize = 30_000;
-    let mut maker = new_probe(key)?;
-    let last = stream.index.saturating_sub(1);
-    for index in (0..last).step_by(STEP).chain([last]) {
-        let [s0, s1] = (index as u16).to_be_bytes();
-        let [c0, c1, c2, c3] = stream.ssrc.to_be_bytes();
-        let packet = [0x80, 0, s0, s1, 0, 0, 0, 0, c0, c1, c2, c3];
-        let protected = maker.encrypt_rtp(&packet).map_err(why)?;
-        context.decrypt_rtp(&protected).map_err(why)?;
-    }
-    Ok(())
 }
 
 /// Puts the identifier of the key before the last `suffix` bytes.

@@ -117,8 +117,12 @@ pub const RTP_PAYLOAD_BYTES_MAX: usize = 480;
 pub const RTP_PACKED_BYTES_MAX: usize = 1_280;
 /// Datagrams read from one socket in one tick. The rest waits for the next tick.
 pub const RTP_READS_PER_TICK_MAX: usize = 16;
-/// SRTP streams (SSRCs) that may authenticate under one key. Over it: packets of further ones are refused.
+/// SRTP streams (SSRCs) of one key whose state is kept. Over it: the half heard least lately gives way; reports of
+/// further ones are refused.
 pub const SRTP_STREAMS_MAX: usize = 16;
+/// SRTP streams of one key that gave way, and whose packets of before must not be taken again. Over it: packets of
+/// further streams are refused.
+pub const SRTP_RETIRED_MAX: usize = 64;
 /// Packets of unknown SRTP streams tried in one context before it is thrown away with what it keeps of them.
 pub const SRTP_STRANGERS_MAX: usize = 16;
 /// Slots of a jitter buffer. A packet beyond them restarts it.
