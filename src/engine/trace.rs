@@ -1,5 +1,6 @@
 //! Where the signalling of calls is looked up: each shard keeps that of its own dialogs.
 
+use crate::clock;
 use crate::engine::sip_shard::ShardHandle;
 use crate::routing::table::RoutingTable;
 use crate::sip::endpoint::flow::Flow;
@@ -101,15 +102,16 @@ impl Traces {
         }
     }
 
-    /// The signalling of a call as far as this node still has it, in the order of time, secrets
-    /// masked.
+    /// The signalling of a call as far as this node still has it and its life is not over, in the order of
+    /// time, secrets masked.
     #[must_use]
     pub fn of_call(&self, call: CallId) -> Trace {
+        let now = clock::now();
         let table = self.table.load();
         let secrets = table.secret_headers();
         let mut whole = Trace::default();
         for shard in &self.shards {
-            let part = shard.lock().of_call(call, secrets);
+            let part = shard.lock().of_call(now, call, secrets);
             whole.left_out += part.left_out;
             whole.messages.extend(part.messages);
         }

@@ -61,15 +61,15 @@ pub struct TracedMessage {
 /// The messages of the calls of one shard, by the Call-ID of their dialogs.
 ///
 /// Bounded three times: messages of a dialog (its first and its newest stay), bytes in all (the
-/// oldest dialogs go), and time (a dialog goes some time after its last message).
+/// dialogs go that nothing was heard of for long), and time (a dialog goes some time after its last message).
 #[derive(Debug)]
 pub struct TraceBook {
     bytes_max: usize,
     life: Duration,
     dialogs: HashMap<Bytes, Dialog>,
     calls: HashMap<CallId, SmallVec<[Bytes; 1]>>,
-    /// Call-IDs in the order in which they were first heard of, each with its dialog's number.
-    order: VecDeque<(u64, Bytes)>,
+    /// The dialogs in the order in which they are looked at.
+    order: VecDeque<Place>,
     bytes: usize,
     next: u64,
     /// The oldest dialog outlives this moment at least, so nothing is looked up before.
@@ -77,6 +77,16 @@ pub struct TraceBook {
     /// What is kept lies here, block after block. Each on its own in the heap, messages would hold the
     /// pages of all that was freed around them.
     block: BytesMut,
+}
+
+/// Where a dialog stands among the others.
+#[derive(Debug)]
+struct Place {
+    /// It lives until here at least.
+    due: Moment,
+    /// What tells it from others of the same Call-ID.
+    number: u64,
+    call_id: Bytes,
 }
 
 #[derive(Debug)]
@@ -164,10 +174,11 @@ impl TraceBook {
     fn begin(&mut self, call_id: Bytes, message: TracedMessage, size: usize) {
         let (number, now) = (self.next, message.at);
         self.next += 1;
+        let due = now + self.life;
         if self.order.is_empty() {
-            self.oldest_due = now + self.life;
+            self.oldest_due = due;
         }
-        self.order.push_back((number, call_id.clone()));
+        self.order.push_back(Place { due, number, call_id: call_id.clone() });
         let mut dialog = Dialog {
             number,
             ends: [None, None],
@@ -216,12 +227,16 @@ impl TraceBook {
     }
 
     /// The signalling of a call as far as it is still here, secrets masked. `secret_headers` are the
-    /// names of headers whose values are secrets beside those that always are.
+    /// names of headers whose values are secrets beside those that always are. What has outlived its time
+    /// `now` is not told, whether or not a message came since that had it forgotten.
     #[must_use]
-    pub fn of_call(&self, call: CallId, secret_headers: &[Box<str>]) -> Trace {
+    pub fn of_call(&self, now: Moment, call: CallId, secret_headers: &[Box<str>]) -> Trace {
         let mut trace = Trace::default();
         for dialog in self.calls.get(&call).into_iter().flatten() {
-            let Some(dialog) = self.dialogs.get(dialog) else { continue };
+            let known = self.dialogs.get(dialog);
+            let Some(dialog) = known.filter(|dialog| now <= dialog.last + self.life) else {
+                continue;
+            };
             trace.left_out += dialog.left_out;
             let is_secret = |name: &[u8]| {
                 let of_ends = dialog.ends.iter().flatten().flat_map(|end| end.secrets.iter());
@@ -256,15 +271,24 @@ impl TraceBook {
         if self.bytes <= self.bytes_max && now <= self.oldest_due {
             return;
         }
-        while let Some((number, call_id)) = self.order.front() {
-            let dialog = self.dialogs.get(call_id).filter(|dialog| dialog.number == *number);
-            let is_dead = dialog.is_none_or(|dialog| now.since(dialog.last) > self.life);
-            if !is_dead && self.bytes <= self.bytes_max {
-                self.oldest_due = dialog.map_or(now, |dialog| dialog.last + self.life);
+        while let Some(place) = self.order.front() {
+            let is_too_much = self.bytes > self.bytes_max;
+            if !is_too_much && now <= place.due {
+                self.oldest_due = place.due;
                 return;
             }
-            let Some((_, call_id)) = self.order.pop_front() else { return };
-            self.forget(&call_id);
+            let Some(mut place) = self.order.pop_front() else { return };
+            let number = place.number;
+            let dialog = self.dialogs.get(&place.call_id).filter(|it| it.number == number);
+            // The Call-ID is another dialog's by now, or nobody's.
+            let Some(due) = dialog.map(|dialog| dialog.last + self.life) else { continue };
+            if now > due || (is_too_much && due <= place.due) {
+                self.forget(&place.call_id);
+            } else {
+                // It goes on; whoever came after it may not.
+                place.due = due;
+                self.order.push_back(place);
+            }
         }
     }
 
@@ -323,6 +347,8 @@ mod tests {
     use super::*;
     use uuid::Uuid;
 
+    const AT_ONCE: Moment = Moment::START;
+
     fn call(number: u128) -> CallId {
         CallId::from_uuid(Uuid::from_u128(number))
     }
@@ -359,12 +385,12 @@ mod tests {
         }
         let whole = book.bytes();
         book.forget_call(call(1));
-        assert_eq!(book.of_call(call(1), &[]), Trace::default());
-        assert_eq!(seconds(&book.of_call(call(2), &[])), [1]);
+        assert_eq!(book.of_call(AT_ONCE, call(1), &[]), Trace::default());
+        assert_eq!(seconds(&book.of_call(AT_ONCE, call(2), &[])), [1]);
         assert_eq!(book.bytes(), whole / 3);
         // What still comes of it begins anew, and is nobody's.
         book.note(b"near", message(2, b"BYE"));
-        assert_eq!(book.of_call(call(1), &[]), Trace::default());
+        assert_eq!(book.of_call(AT_ONCE, call(1), &[]), Trace::default());
     }
 
     #[test]
@@ -376,10 +402,10 @@ mod tests {
         book.note(b"stranger", message(2, b"OPTIONS"));
         book.link((call(1), End::Called), b"near", &none());
         book.link((call(1), End::Called), b"far", &none());
-        assert_eq!(seconds(&book.of_call(call(1), &[])), [1, 2, 3]);
+        assert_eq!(seconds(&book.of_call(AT_ONCE, call(1), &[])), [1, 2, 3]);
         book.link((call(2), End::Called), b"near", &none());
-        assert_eq!(seconds(&book.of_call(call(2), &[])), [1, 3], "the last word counts");
-        assert_eq!(seconds(&book.of_call(call(1), &[])), [2], "a dialog is one call's");
+        assert_eq!(seconds(&book.of_call(AT_ONCE, call(2), &[])), [1, 3], "the last word counts");
+        assert_eq!(seconds(&book.of_call(AT_ONCE, call(1), &[])), [2], "a dialog is one call's");
     }
 
     #[test]
@@ -389,12 +415,12 @@ mod tests {
         let secrets: Arc<[Box<str>]> = ["x-token".into()].into();
         book.link((call(1), End::Called), b"a", &secrets);
         book.link((call(2), End::Called), b"a", &none());
-        let trace = book.of_call(call(2), &["X-RULE".into()]);
+        let trace = book.of_call(AT_ONCE, call(2), &["X-RULE".into()]);
         let shown = trace.messages.first().map(|message| message.bytes.clone());
         let expected = b"INVITE x\r\nX-Token: ******\r\nX-Rule: ***\r\n\r\n";
         assert_eq!(shown, Some(Bytes::from_static(expected)));
         book.note(b"a", message(2, b"BYE\r\nX-Token: again\r\n\r\n"));
-        let trace = book.of_call(call(2), &[]);
+        let trace = book.of_call(AT_ONCE, call(2), &[]);
         let last = trace.messages.last().map(|message| message.bytes.clone());
         assert_eq!(last, Some(Bytes::from_static(b"BYE\r\nX-Token: *****\r\n\r\n")));
     }
@@ -429,10 +455,10 @@ mod tests {
         note(11, Way::In, "rubbish\r\n\r\n".to_owned());
         let secret: Arc<[Box<str>]> = ["Max-Forwards".into()].into();
         book.link((call(1), End::Caller), b"x", &secret);
-        assert_eq!(book.of_call(call(1), &[]).messages.len(), 11, "it is the only one");
+        assert_eq!(book.of_call(AT_ONCE, call(1), &[]).messages.len(), 11, "it is the only one");
         book.link((call(2), End::Called), b"x", &none());
-        assert_eq!(seconds(&book.of_call(call(1), &[])), [1, 4, 5, 8, 9]);
-        let called = book.of_call(call(2), &[]);
+        assert_eq!(seconds(&book.of_call(AT_ONCE, call(1), &[])), [1, 4, 5, 8, 9]);
+        let called = book.of_call(AT_ONCE, call(2), &[]);
         assert_eq!(seconds(&called), [2, 3, 6, 7, 10]);
         let text = String::from_utf8_lossy(&called.messages.first().unwrap().bytes).into_owned();
         assert!(
@@ -441,9 +467,9 @@ mod tests {
         );
         // It came again with credentials: that is another call, and the caller's is what it was.
         book.link((call(3), End::Called), b"x", &none());
-        assert_eq!(book.of_call(call(2), &[]), Trace::default());
-        assert_eq!(seconds(&book.of_call(call(3), &[])), [2, 3, 6, 7, 10]);
-        assert_eq!(seconds(&book.of_call(call(1), &[])), [1, 4, 5, 8, 9]);
+        assert_eq!(book.of_call(AT_ONCE, call(2), &[]), Trace::default());
+        assert_eq!(seconds(&book.of_call(AT_ONCE, call(3), &[])), [2, 3, 6, 7, 10]);
+        assert_eq!(seconds(&book.of_call(AT_ONCE, call(1), &[])), [1, 4, 5, 8, 9]);
     }
 
     #[test]
@@ -454,7 +480,7 @@ mod tests {
             book.note(b"a", message(at, b"x"));
         }
         book.link((call(1), End::Called), b"a", &none());
-        let trace = book.of_call(call(1), &[]);
+        let trace = book.of_call(AT_ONCE, call(1), &[]);
         assert_eq!(trace.left_out, 10);
         let at = seconds(&trace);
         assert_eq!(at.len(), TRACE_MESSAGES_PER_DIALOG_MAX);
@@ -471,12 +497,48 @@ mod tests {
             book.link((call(u128::from(number)), End::Called), id.as_bytes(), &none());
             assert!(book.bytes() <= 10 * (OVERHEAD + 10));
         }
-        assert_eq!(seconds(&book.of_call(call(99), &[])), [99]);
-        assert_eq!(book.of_call(call(80), &[]), Trace::default());
+        assert_eq!(seconds(&book.of_call(AT_ONCE, call(99), &[])), [99]);
+        assert_eq!(book.of_call(AT_ONCE, call(80), &[]), Trace::default());
         book.note(b"late", message(10_000, b"x"));
-        assert_eq!(book.of_call(call(99), &[]), Trace::default());
+        assert_eq!(book.of_call(AT_ONCE, call(99), &[]), Trace::default());
         assert_eq!((book.dialogs.len(), book.calls.len(), book.order.len()), (1, 0, 1));
         assert_eq!(book.bytes(), OVERHEAD + 1 + 4, "nothing of the forgotten is still counted");
+    }
+
+    #[test]
+    fn what_goes_on_for_ever_keeps_nothing_of_what_came_after_it() {
+        let mut book = TraceBook::new(1_000_000, Duration::from_secs(900));
+        book.note(b"registration", message(0, b"REGISTER"));
+        for number in 1..=9_u64 {
+            let id = number.to_string();
+            book.note(id.as_bytes(), message(10 * number, b"INVITE"));
+            book.link((call(u128::from(number)), End::Called), id.as_bytes(), &none());
+        }
+        for at in (480..=7_200).step_by(480) {
+            book.note(b"registration", message(at, b"REGISTER"));
+            let gone = (1..=9).filter(|number| at > 10 * number + 900).count();
+            assert_eq!(book.dialogs.len(), 10 - gone, "{at}");
+        }
+        assert_eq!((book.dialogs.len(), book.calls.len(), book.order.len()), (1, 0, 1));
+        // Of too much the one goes first that nothing was heard of for longest.
+        let mut book = TraceBook::new(4 * (OVERHEAD + 20), Duration::from_secs(900));
+        for at in [0, 30] {
+            book.note(b"registration", message(at, b"REGISTER"));
+            book.note(&[b'1' + u8::try_from(at).unwrap()], message(at + 1, b"INVITE"));
+        }
+        book.note(b"more", message(40, b"INVITE"));
+        assert!(book.dialogs.contains_key(&b"registration"[..]), "{book:?}");
+        assert!(!book.dialogs.contains_key(&b"1"[..]), "{book:?}");
+    }
+
+    #[test]
+    fn what_has_outlived_its_time_is_not_told_though_nothing_came_since() {
+        let mut book = book();
+        book.note(b"a", message(10, b"INVITE"));
+        book.link((call(1), End::Called), b"a", &none());
+        let at = |seconds: u64| Moment::from_millis(seconds * 1_000);
+        assert_eq!(seconds(&book.of_call(at(610), call(1), &[])), [10]);
+        assert_eq!(book.of_call(at(611), call(1), &[]), Trace::default());
     }
 
     #[test]
@@ -484,7 +546,7 @@ mod tests {
         let mut book = TraceBook::new(0, Duration::from_secs(600));
         book.note(b"a", message(1, b"x"));
         book.link((call(1), End::Called), b"a", &none());
-        assert_eq!(book.of_call(call(1), &[]), Trace::default());
+        assert_eq!(book.of_call(AT_ONCE, call(1), &[]), Trace::default());
         assert_eq!(book.bytes(), 0);
     }
 }
