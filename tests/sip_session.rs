@@ -288,3 +288,26 @@ fn a_session_timer_never_runs_before_the_answer() {
     solo.advance(Duration::from_secs(600));
     assert_eq!((solo.take_events().len(), solo.endpoint.gauges().dialogs), (0, 1));
 }
+
+#[test]
+fn a_refresh_that_crossed_an_offer_of_the_peers_has_what_was_said_to_that() {
+    let mut solo = Solo::new();
+    let lines = ["Supported: timer", "Session-Expires: 600;refresher=uas", "Allow: INVITE, ACK"];
+    let (dialog, ok, invite) = timed(&mut solo, &lines);
+    solo.advance(Duration::from_secs(300));
+    let refresh = solo.take_one();
+    solo.receive(&answer(&refresh, 491, None, "", ""));
+    solo.take_sent();
+    // What the peer asks meanwhile is taken, and ours waits until it is answered.
+    let theirs = invite.next("UPDATE", 2, &ok).body("application/sdp", SDP);
+    solo.receive(&theirs.text());
+    assert_eq!(kinds(&solo.take_events()), ["reinvited"]);
+    solo.advance(Duration::from_secs(7));
+    assert_eq!(solo.take_kinds().len(), 0);
+    let newer = SDP.replace("o=- 1 1", "o=- 1 2");
+    solo.command(Command::AnswerReinvite { dialog, body: newer.clone().into() });
+    assert_eq!(solo.take_one().kind(), "200");
+    solo.advance(Duration::from_secs(2));
+    let again = solo.take_sent().remove(0);
+    assert_eq!((again.kind(), again.request().body), ("INVITE".to_owned(), newer.into()));
+}

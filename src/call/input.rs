@@ -118,6 +118,8 @@ pub enum LegInput {
     ReofferRefused {
         /// 300 to 699; 408 for a time-out. 491 too where it could not be made, since another one is under way.
         status: u16,
+        /// It waited long enough since: what is still wanted can be offered at once.
+        has_waited: bool,
     },
     /// The peer answered a repetition of our last description, which the signalling made by itself.
     Refreshed(Bytes),

@@ -370,8 +370,8 @@ impl Shard {
             Event::Refreshed { dialog, body } => {
                 self.tell(dialog, LegInput::Refreshed(body.bytes));
             }
-            Event::ReinviteRefused { dialog, status } => {
-                self.tell(dialog, LegInput::ReofferRefused { status });
+            Event::ReinviteRefused { dialog, status, has_waited } => {
+                self.tell(dialog, LegInput::ReofferRefused { status, has_waited });
             }
             Event::Referring { dialog, progress } => {
                 self.tell(dialog, referring(&progress));

@@ -479,13 +479,18 @@ impl Usage {
                 _ => Err(Collision::Ours),
             },
             State::Leaving(_) => Err(Collision::Gone),
-            State::Confirmed(_) if self.asking.is_some() => Err(Collision::Ours),
+            State::Confirmed(_) if self.is_asking() => Err(Collision::Ours),
             // RFC 3311 §5.2: our offer in the 2xx has no answer yet.
             State::Confirmed(_) if self.ack_wait.as_ref().is_some_and(|wait| wait.has_offer) => {
                 Err(Collision::Ours)
             }
             State::Confirmed(_) => Ok(()),
         }
+    }
+
+    /// True while a re-INVITE or UPDATE of ours is unanswered; one that waits after 491 is over for the peer.
+    fn is_asking(&self) -> bool {
+        self.asking.as_ref().is_some_and(|asking| asking.transaction.is_some())
     }
 
     /// True while a re-INVITE of ours is unanswered.

@@ -230,7 +230,10 @@ pub(crate) fn kinds(events: &[Event]) -> Vec<String> {
         Event::Refused { status, .. } => format!("refused {status}"),
         Event::ReinviteAnswered { .. } => "reinvite answered".to_owned(),
         Event::Refreshed { .. } => "refreshed".to_owned(),
-        Event::ReinviteRefused { status, .. } => format!("reinvite refused {status}"),
+        Event::ReinviteRefused { status, has_waited: false, .. } => {
+            format!("reinvite refused {status}")
+        }
+        Event::ReinviteRefused { status, .. } => format!("reinvite refused {status} has_waited"),
         Event::Ended { how, .. } => format!("ended {how:?}"),
         Event::Placed { token, .. } => format!("placed {}", token.0),
         Event::TooLarge { .. } => "too large".to_owned(),

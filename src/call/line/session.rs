@@ -44,12 +44,15 @@ impl Line {
                 }
                 None
             }
-            LegInput::ReofferRefused { status } => {
+            LegInput::ReofferRefused { status, has_waited } => {
                 if session.reoffering {
                     // Another offer is under way, or the peer has a trouble that may pass.
                     let may_pass = matches!(status, 491 | 500 | 503);
                     let why = (HangupCause::of_refusal(status, None), may_pass);
                     self.reoffer_refused((now, session), why, out);
+                    if has_waited && self.reoffers_at().is_some() {
+                        self.reoffer(out);
+                    }
                 }
                 None
             }

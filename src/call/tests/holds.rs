@@ -83,7 +83,7 @@ fn is_refusal(output: &Output) -> bool {
 fn a_resume_that_was_refused_is_asked_for_again_until_the_peer_hears_us_and_we_hear_it() {
     for status in [408, 488, 491, 500, 503] {
         let mut bench = resuming();
-        let out = bench.leg(FAR, LegInput::ReofferRefused { status });
+        let out = bench.leg(FAR, LegInput::ReofferRefused { status, has_waited: false });
         assert!(!out.iter().any(is_refusal) && reoffered(&out, FAR).is_none(), "{out:?}");
         let before = bench.now;
         let out = bench.wait();
@@ -99,7 +99,7 @@ fn a_resume_that_is_always_refused_is_given_up_and_the_record_says_so() {
     let mut bench = resuming();
     let mut waits = Vec::new();
     loop {
-        let out = bench.leg(FAR, LegInput::ReofferRefused { status: 491 });
+        let out = bench.leg(FAR, LegInput::ReofferRefused { status: 491, has_waited: false });
         if out.iter().any(is_refusal) {
             break;
         }
@@ -111,7 +111,7 @@ fn a_resume_that_is_always_refused_is_given_up_and_the_record_says_so() {
     assert_eq!(waits, [2, 4, 8, 16, 32]);
     // Holding and resuming begin anew.
     bench.give(Input::HoldRequested(FAR));
-    bench.leg(FAR, LegInput::ReofferRefused { status: 491 });
+    bench.leg(FAR, LegInput::ReofferRefused { status: 491, has_waited: false });
     let out = bench.wait();
     assert!(reoffered(&out, FAR).is_some(), "{out:?}");
 }
@@ -119,12 +119,12 @@ fn a_resume_that_is_always_refused_is_given_up_and_the_record_says_so() {
 #[test]
 fn an_offer_of_the_peers_tells_it_of_a_resume_that_was_refused() {
     let mut bench = resuming();
-    bench.leg(FAR, LegInput::ReofferRefused { status: 491 });
+    bench.leg(FAR, LegInput::ReofferRefused { status: 491, has_waited: false });
     let out = bench.leg(FAR, LegInput::Reoffered(sdp()));
     assert_eq!(planned_of(&out, FAR), Some(Direction::SendReceive));
     // It may be said once more, but what is refused then is no loss.
     bench.wait();
-    let out = bench.leg(FAR, LegInput::ReofferRefused { status: 488 });
+    let out = bench.leg(FAR, LegInput::ReofferRefused { status: 488, has_waited: false });
     assert!(out.iter().any(is_refusal), "{out:?}");
 }
 
@@ -138,7 +138,7 @@ fn an_offer_that_changes_nothing_is_not_pressed_on_who_will_not_have_it() {
         let cause = HangupCause::NoCommonCodec;
         out.contains(&Output::Record(CallEvent::ReofferRefused { side: NEAR, cause }))
     };
-    let out = bench.leg(NEAR, LegInput::ReofferRefused { status: 488 });
+    let out = bench.leg(NEAR, LegInput::ReofferRefused { status: 488, has_waited: false });
     assert!(refused(&out), "{out:?}");
 }
 
@@ -153,7 +153,19 @@ fn the_answer_to_a_refresh_moves_the_media_and_one_that_says_nothing_new_does_no
     // While a hold of ours is on its way it stays in force, and that has its own answer.
     bench.give(Input::HoldRequested(FAR));
     bench.leg(FAR, refreshed(OFFER.to_owned()));
-    let out = bench.leg(FAR, LegInput::ReofferRefused { status: 491 });
+    let out = bench.leg(FAR, LegInput::ReofferRefused { status: 491, has_waited: false });
     assert!(!out.iter().any(is_refusal), "{out:?}");
     assert_eq!(reoffered(&bench.wait(), FAR).as_deref(), Some("sendonly"));
+}
+
+#[test]
+fn an_offer_that_crossed_one_of_the_peers_is_made_anew_at_once_when_that_wait_is_over() {
+    let mut bench = resuming();
+    let crossed = LegInput::ReofferRefused { status: 491, has_waited: true };
+    for _ in 0..5 {
+        let out = bench.leg(FAR, crossed.clone());
+        assert_eq!(reoffered(&out, FAR).as_deref(), Some("sendrecv"));
+    }
+    let out = bench.leg(FAR, crossed);
+    assert!(out.iter().any(is_refusal) && reoffered(&out, FAR).is_none(), "{out:?}");
 }

@@ -177,7 +177,7 @@ fn a_hold_keeps_it_and_a_new_codec_of_one_leg_is_offered_to_the_other() {
     bench.leg(NEAR, LegInput::Reoffered(Some(sdp("18 0"))));
     let out = bench.leg(FAR, LegInput::Reoffered(Some(sdp("0"))));
     assert_eq!(told(&out, NEAR).as_deref(), Some("offer 0 8 101"));
-    let out = bench.leg(NEAR, LegInput::ReofferRefused { status: 491 });
+    let out = bench.leg(NEAR, LegInput::ReofferRefused { status: 491, has_waited: false });
     assert!(ended(&out).is_none() && told(&out, NEAR).is_none(), "{out:?}");
     let out = bench.leg(NEAR, LegInput::Acknowledged(None));
     assert_eq!(told(&out, NEAR).as_deref(), Some("offer 0 8 101"));
@@ -186,7 +186,7 @@ fn a_hold_keeps_it_and_a_new_codec_of_one_leg_is_offered_to_the_other() {
     let out = bench.leg(NEAR, LegInput::Reoffered(Some(sdp("8"))));
     assert_eq!(told(&out, NEAR).as_deref(), Some("answer 8 101"));
     assert_eq!(told(&out, FAR).as_deref(), Some("offer 0 8 101"));
-    let out = bench.leg(FAR, LegInput::ReofferRefused { status: 488 });
+    let out = bench.leg(FAR, LegInput::ReofferRefused { status: 488, has_waited: false });
     assert_eq!(hangs_up(&out, FAR), Some(HangupCause::NoCommonCodec));
     assert_eq!(hangs_up(&out, NEAR), Some(HangupCause::NoCommonCodec));
 }
@@ -211,7 +211,7 @@ fn who_wants_to_hear_the_call_brings_both_legs_to_a_codec_that_all_have() {
     let mut bench = Bench::passing();
     bench.call.order(bench.now, supervise(SupervisionMode::Listen), &mut bench.out).expect("sense");
     bench.out.clear();
-    let out = bench.leg(NEAR, LegInput::ReofferRefused { status: 488 });
+    let out = bench.leg(NEAR, LegInput::ReofferRefused { status: 488, has_waited: false });
     assert!(told(&out, FAR).is_none() && hangs_up(&out, NEAR).is_none(), "{out:?}");
 }
 

@@ -266,8 +266,8 @@ fn leg_input() -> impl Strategy<Value = LegInput> {
         1 => cause().prop_map(|cause| LegInput::DialFailed { cause, status: Some(486) }),
         2 => sdp().prop_map(LegInput::Reoffered),
         2 => sdp().prop_map(LegInput::ReofferAnswered),
-        2 => prop::sample::select(vec![408_u16, 488, 491, 503])
-            .prop_map(|status| LegInput::ReofferRefused { status }),
+        2 => (prop::sample::select(vec![408_u16, 488, 491, 503]), any::<bool>())
+            .prop_map(|(status, has_waited)| LegInput::ReofferRefused { status, has_waited }),
         1 => Just(LegInput::Refreshed(Bytes::from_static(OFFER.as_bytes()))),
         1 => Just(LegInput::Digit('5')),
         3 => prop::sample::select(vec![100_u16, 180, 200, 202, 486, 999])

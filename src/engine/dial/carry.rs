@@ -252,7 +252,9 @@ pub(crate) fn input_of(
         Event::Digit { digit, .. } => LegInput::Digit(digit),
         Event::ReinviteAnswered { body, .. } => LegInput::ReofferAnswered(description(body)),
         Event::Refreshed { body, .. } => LegInput::Refreshed(body.bytes),
-        Event::ReinviteRefused { status, .. } => LegInput::ReofferRefused { status },
+        Event::ReinviteRefused { status, has_waited, .. } => {
+            LegInput::ReofferRefused { status, has_waited }
+        }
         Event::Referring { progress, .. } => referring(&progress),
         Event::Ended { how, .. } => {
             let (cause, by) = hung_up_for.unwrap_or_else(|| end(&how));

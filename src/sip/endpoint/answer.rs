@@ -444,7 +444,7 @@ impl Endpoint {
         let Some(usage) = self.usages.get_mut(dialog.0) else { return };
         match usage.asking.take().map(|asking| asking.why) {
             Some(Why::Call | Why::CallByUpdate) => {
-                cx.event(Event::ReinviteRefused { dialog, status: 513 });
+                cx.event(refused(dialog, 513));
             }
             Some(Why::RefreshByInvite | Why::RefreshByUpdate) | None => {}
         }
@@ -460,7 +460,7 @@ impl Endpoint {
         }
         match asking.why {
             Why::Call | Why::CallByUpdate => {
-                cx.event(Event::ReinviteRefused { dialog, status: 408 });
+                cx.event(refused(dialog, 408));
             }
             // The peer is there: it said something.
             Why::RefreshByInvite | Why::RefreshByUpdate => {
@@ -520,6 +520,8 @@ impl Endpoint {
                 asking.collisions += 1;
                 asking.credentials.clear();
                 asking.transaction = None;
+                // What is said after the wait may be something else.
+                asking.body = Bytes::new();
                 let wait = collision_wait(owns_call_id, random);
                 self.arm(cx, dialog, UsageTimer::Collision, wait);
                 return true;
@@ -550,12 +552,17 @@ impl Endpoint {
             return self.leave_at_once(cx, dialog, end);
         }
         match asking.why {
-            Why::Call | Why::CallByUpdate => cx.event(Event::ReinviteRefused { dialog, status }),
+            Why::Call | Why::CallByUpdate => cx.event(refused(dialog, status)),
             Why::RefreshByInvite | Why::RefreshByUpdate => {
                 self.refresh_refused(cx, dialog, (status, retry_after));
             }
         }
     }
+}
+
+/// A re-INVITE or UPDATE of the call's came to nothing.
+const fn refused(dialog: DialogId, status: u16) -> Event {
+    Event::ReinviteRefused { dialog, status, has_waited: false }
 }
 
 pub(super) const fn is_challenge(status: u16) -> bool {

@@ -229,7 +229,7 @@ impl Endpoint {
             || usage.ack_wait.is_some()
             || usage.unacknowledged.is_some();
         if is_busy || body.is_empty() {
-            cx.event(Event::ReinviteRefused { dialog, status: 491 });
+            cx.event(Event::ReinviteRefused { dialog, status: 491, has_waited: false });
             return Some(());
         }
         let why = if usage.peer_allows_update { why } else { Why::Call };

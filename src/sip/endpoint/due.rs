@@ -52,7 +52,7 @@ impl Endpoint {
             UsageTimer::Session => self.session_due(cx, dialog),
             UsageTimer::Ringing => self.ringing_due(cx, dialog),
             UsageTimer::Patience => self.patience_due(cx, dialog),
-            UsageTimer::Collision => self.ask(cx, dialog),
+            UsageTimer::Collision => self.collision_due(cx, dialog),
             UsageTimer::Silence => self.silence_due(cx, dialog),
             UsageTimer::Reliable => self.reliable_due(cx, dialog),
             UsageTimer::Prack => self.prack_due(cx, dialog),

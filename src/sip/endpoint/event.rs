@@ -274,6 +274,8 @@ pub enum Event {
         dialog: DialogId,
         /// The final status; 408 for a time-out. 491 too where it could not be sent, since another is under way.
         status: u16,
+        /// The wait is over that 491 asks for (RFC 3261 §14.1): what is still wanted can be offered at once.
+        has_waited: bool,
     },
     /// The peer answered the re-INVITE that refreshes the session, which has our last description; it is
     /// already acknowledged.

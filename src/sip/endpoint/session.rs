@@ -3,6 +3,7 @@
 use super::Context;
 use super::Endpoint;
 use super::event::DialogId;
+use super::event::Event;
 use super::flow::Flow;
 use super::policy::RefreshMethod;
 use super::policy::SessionTimerMode;
@@ -145,6 +146,29 @@ impl Endpoint {
         if let Some(wait) = session.again_after(cx.now, refusal) {
             session.is_refreshed = false;
             self.arm(cx, dialog, UsageTimer::Session, wait);
+        }
+    }
+
+    /// The wait after 491 is over. What the session is by now decides what is said: an offer of before might
+    /// take back what the peer was told meanwhile (RFC 3264 §8), so a call makes its own anew.
+    pub(super) fn collision_due(&mut self, cx: &mut Context<'_>, dialog: DialogId) {
+        let Some(usage) = self.usages.get_mut(dialog.0) else { return };
+        let is_offer_open =
+            usage.asked.is_some() || usage.ack_wait.as_ref().is_some_and(|wait| wait.has_offer);
+        let Some(asking) = usage.asking.as_mut() else { return };
+        match asking.why {
+            Why::Call | Why::CallByUpdate => {
+                usage.asking = None;
+                cx.event(Event::ReinviteRefused { dialog, status: 491, has_waited: true });
+            }
+            Why::RefreshByInvite | Why::RefreshByUpdate if is_offer_open => {
+                self.arm(cx, dialog, UsageTimer::Collision, BUSY_WAIT);
+            }
+            Why::RefreshByInvite => {
+                asking.body = usage.description.clone();
+                self.ask(cx, dialog);
+            }
+            Why::RefreshByUpdate => self.ask(cx, dialog),
         }
     }
 
