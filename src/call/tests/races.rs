@@ -175,9 +175,9 @@ impl Race {
             AudioPath::Agent(NEAR) => agent,
             AudioPath::Bridge(side) => leg(side) == Seen::Up,
             AudioPath::Early(side) => leg(side) == Seen::Dialled,
-            AudioPath::Agent(_) | AudioPath::Waiting(_) | AudioPath::Others | AudioPath::Apart => {
-                false
-            }
+            // The agent speaks with whom it called, and says then what becomes of the caller.
+            AudioPath::Agent(side) => agent && leg(side) == Seen::Up,
+            AudioPath::Waiting(_) | AudioPath::Others | AudioPath::Apart => false,
         }
     }
 
