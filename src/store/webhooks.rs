@@ -33,7 +33,7 @@ pub const SIGNING: &str = "signing";
 /// The name of the one before it.
 pub const PREVIOUS: &str = "previous";
 /// Most types of events that one endpoint names.
-const TYPES_MAX: usize = 64;
+const TYPES_MAX: usize = 128;
 
 /// Webhook endpoints, as the API manages them.
 pub const WEBHOOKS: Resource = Resource {
