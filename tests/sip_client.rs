@@ -841,18 +841,24 @@ fn glare_is_tried_again_after_the_wait_of_rfc_3261() {
     let mut solo = Solo::new();
     let (dialog, _, _) = connected(&mut solo, CALLED);
     for method in ["INVITE", "UPDATE"] {
-        if method == "UPDATE" {
-            solo.command(Command::Update { dialog, body: SDP.into() });
-        } else {
-            solo.command(Command::Reinvite { dialog, body: SDP.into() });
-        }
+        let offer = |body: &str| match method {
+            "UPDATE" => Command::Update { dialog, body: body.to_owned().into() },
+            _ => Command::Reinvite { dialog, body: body.to_owned().into() },
+        };
+        solo.command(offer(SDP));
         let first = solo.take_one();
         solo.receive(&answer(&first, 491, None, "Allow: INVITE, UPDATE\r\n", ""));
         solo.take_sent();
         solo.advance_ms(2_099);
-        assert_eq!(solo.take_kinds().len(), 0);
+        assert_eq!((solo.take_kinds().len(), solo.take_events().len()), (0, 0));
         solo.advance_ms(1_902);
+        // What is offered then is for the call to say.
+        assert_eq!(kinds(&solo.take_events()), ["reinvite refused 491 has_waited"]);
+        assert_eq!(solo.take_kinds().len(), 0);
+        let newer = SDP.replace("o=- 1 1", "o=- 1 2");
+        solo.command(offer(&newer));
         let again = solo.take_sent().remove(0);
+        assert_eq!(again.request().body, newer);
         assert_eq!(again.kind(), first.kind());
         assert_ne!(again.header("CSeq"), first.header("CSeq"));
         solo.receive(&answer(
