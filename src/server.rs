@@ -27,6 +27,7 @@ use crate::engine::keepalive;
 use crate::engine::live::LiveFeed;
 use crate::engine::media_thread::MediaConfig;
 use crate::engine::media_thread::MediaEngine;
+use crate::engine::media_watch;
 use crate::engine::originate::CallControl;
 use crate::engine::os;
 use crate::engine::registrar;
@@ -396,6 +397,7 @@ fn tidy_up(
     stopping: &watch::Receiver<bool>,
 ) {
     tokio::spawn(memory::watch(Arc::clone(switch), shards.to_vec(), stopping.clone()));
+    tokio::spawn(media_watch::run(switch.media.clone(), stopping.clone()));
     tokio::spawn(retention::run(database.clone(), stopping.clone()));
 }
 

@@ -36,7 +36,6 @@ use crate::sdp::MediaPlan;
 use std::io;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How the media engine is set up.
@@ -161,7 +160,12 @@ impl MediaEngine {
     ) -> Result<(MediaId, MediaEvents), MediaRefused> {
         self.collect_garbage();
         let by_sessions = |worker: &&Arc<Worker>| worker.sessions();
-        let worker = self.0.workers.iter().min_by_key(by_sessions).ok_or(MediaRefused::Full)?;
+        let now = clock::now();
+        let runs = |worker: &&Arc<Worker>| !worker.gauges.is_stalled(now);
+        let running = self.0.workers.iter().filter(runs).min_by_key(by_sessions);
+        // Where all stand still it is the machine, and may be over in a moment.
+        let any = || self.0.workers.iter().min_by_key(by_sessions);
+        let worker = running.or_else(any).ok_or(MediaRefused::Full)?;
         if worker.gauges.is_overloaded() {
             return Err(MediaRefused::Overloaded);
         }
@@ -347,9 +351,14 @@ impl MediaEngine {
     fn command(&self, id: MediaId, command: Command) {
         let Some(worker) = self.0.workers.get(usize::from(id.thread)) else { return };
         if worker.commands.push(command).is_err() {
-            worker.gauges.commands_dropped.fetch_add(1, Ordering::Relaxed);
+            worker.gauges.dropped();
         }
         self.collect_garbage();
+    }
+
+    /// The threads, as their handles see them.
+    pub(super) fn workers(&self) -> &[Arc<Worker>] {
+        &self.0.workers
     }
 
     /// Frees what the threads are done with.

@@ -4,11 +4,15 @@ mod gauges;
 mod guests;
 mod hosted;
 mod listeners;
+mod moving;
+mod places;
 mod plans;
 mod tapes;
 
 pub(crate) use crate::engine::media_worker::guests::Admission;
 pub(crate) use crate::engine::media_worker::hosted::Hosted;
+pub(crate) use crate::engine::media_worker::moving::Leaving;
+pub(crate) use crate::engine::media_worker::places::Place;
 pub(crate) use crate::engine::media_worker::tapes::TapeCommand;
 
 use crate::audio::bridge::BridgeEnd;
@@ -18,6 +22,8 @@ use crate::clock;
 use crate::engine::media_thread::MediaId;
 use crate::engine::media_worker::gauges::Gauges;
 use crate::engine::media_worker::hosted::Desk;
+use crate::engine::media_worker::moving::Moved;
+use crate::engine::media_worker::places::Places;
 use crate::engine::os;
 use crate::media::answering_machine::AnsweringMachineDetector;
 use crate::media::equipment::Equipment;
@@ -40,10 +46,7 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -67,6 +70,7 @@ const LATE_HEARING_MAX: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) enum Command {
     Open(Box<Hosted>),
+    Leave(Box<Leaving>),
     Update(MediaId, Box<MediaPlan>, Equipment),
     Attach(MediaId, Box<MediaEnd>),
     StartPlayout(MediaId),
@@ -94,6 +98,9 @@ pub(crate) enum Command {
 #[expect(dead_code, reason = "the contents are there to be dropped")]
 pub(crate) enum Garbage {
     Session(Box<Hosted>),
+    Leaving(Box<Leaving>),
+    Place(Place),
+    Command(Command),
     Plan(Box<MediaPlan>),
     Equipment(Equipment),
     Rules(Box<MediaRules>),
@@ -122,29 +129,14 @@ pub(crate) struct Worker {
     stopped: AtomicBool,
 }
 
-/// The places of a thread. The thread itself never locks it.
-#[derive(Debug)]
-struct Places {
-    free: Mutex<FreePlaces>,
-    taken: AtomicUsize,
-}
-
-#[derive(Debug)]
-struct FreePlaces {
-    indices: Vec<u16>,
-    generation: u32,
-}
-
 impl Worker {
     pub(crate) fn new(number: u16) -> Self {
-        let indices = (0..MEDIA_SESSIONS_MAX as u16).rev().collect();
-        let free = Mutex::new(FreePlaces { indices, generation: 0 });
         Self {
             number,
             commands: ArrayQueue::new(MEDIA_COMMANDS_MAX),
             garbage: ArrayQueue::new(GARBAGE_MAX),
-            gauges: Gauges::default(),
-            places: Arc::new(Places { free, taken: AtomicUsize::new(0) }),
+            gauges: Gauges::new(clock::now()),
+            places: Arc::default(),
             stopped: AtomicBool::new(false),
         }
     }
@@ -156,38 +148,19 @@ impl Worker {
 
     /// A free place; `None` when all are taken.
     pub(crate) fn take_place(&self) -> Option<Place> {
-        let mut free = self.places.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = free.indices.pop()?;
-        free.generation = free.generation.wrapping_add(1);
-        let id = MediaId { thread: self.number, index, generation: free.generation };
-        self.places.taken.fetch_add(1, Ordering::Relaxed);
-        Some(Place { id, places: Arc::clone(&self.places) })
+        self.places.take(self.number)
     }
 
-    /// Sessions of this thread, those just being closed included.
+    /// Sessions of this thread, those just being closed included, and those that moved on.
     pub(crate) fn sessions(&self) -> usize {
-        self.places.taken.load(Ordering::Relaxed)
+        self.places.taken()
     }
-}
 
-/// The right to a place of a thread; given back when dropped, which is never on the thread.
-#[derive(Debug)]
-pub(crate) struct Place {
-    id: MediaId,
-    places: Arc<Places>,
-}
-
-impl Place {
-    pub(crate) const fn id(&self) -> MediaId {
-        self.id
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut free = self.places.free.lock().unwrap_or_else(PoisonError::into_inner);
-        free.indices.push(self.id.index);
-        self.places.taken.fetch_sub(1, Ordering::Relaxed);
+    /// Lets sessions move to another thread. Nothing happens where this one does not read its commands.
+    pub(crate) fn ask_to_leave(&self, leaving: Leaving) {
+        if self.commands.push(Command::Leave(Box::new(leaving))).is_err() {
+            self.gauges.dropped();
+        }
     }
 }
 
@@ -209,6 +182,8 @@ pub(crate) fn spawn(worker: Arc<Worker>, realtime: bool) -> io::Result<()> {
 struct MediaThread {
     worker: Arc<Worker>,
     slots: Vec<Option<Box<Hosted>>>,
+    /// Where sessions are that were here.
+    moved: Vec<Option<Moved>>,
     /// The places of each phase, in no order.
     phases: [Vec<u16>; PHASES],
     /// Closed sessions on their way back to their calls. They go once a tick, together: each on its
@@ -220,21 +195,23 @@ struct MediaThread {
 impl MediaThread {
     fn new(worker: Arc<Worker>) -> Self {
         let slots = (0..MEDIA_SESSIONS_MAX).map(|_| None).collect();
+        let moved = (0..MEDIA_SESSIONS_MAX).map(|_| None).collect();
         let phases = std::array::from_fn(|_| Vec::with_capacity(MEDIA_SESSIONS_MAX));
         let closed = Vec::with_capacity(COMMANDS_PER_PHASE_MAX);
-        Self { worker, slots, phases, closed, desk: Desk::new() }
+        Self { worker, slots, moved, phases, closed, desk: Desk::new() }
     }
 
     fn run(mut self) {
         let mut pace = Pace::new(clock::now());
         while !self.worker.stopped.load(Ordering::Acquire) {
             self.desk.read_clocks();
+            self.worker.gauges.beat(self.desk.now);
             pace.pass_idle(self.desk.now, |phase| self.sessions_in(phase) > 0);
             match pace.step(self.desk.now) {
                 Step::Wait(until) => std::thread::sleep(until.since(clock::now())),
                 Step::Run { phase, late } => {
                     let before = os::thread_time();
-                    self.desk.due = self.desk.now - late;
+                    (self.desk.due, self.desk.phase) = (self.desk.now - late, phase);
                     self.command();
                     let sessions = self.run_phase(phase);
                     if phase == 0 {
@@ -252,9 +229,11 @@ impl MediaThread {
     fn command(&mut self) {
         for _ in 0..COMMANDS_PER_PHASE_MAX {
             let Some(command) = self.worker.commands.pop() else { return };
+            let Some(command) = self.pass_on(command) else { continue };
             let now = self.desk.now;
             match command {
                 Command::Open(hosted) => self.open(hosted),
+                Command::Leave(leaving) => self.let_leave(leaving),
                 Command::Update(id, plan, with) => self.update(id, plan, with),
                 Command::Attach(id, mut end) => {
                     self.with(id, |hosted, _| hosted.session.attach(&mut end));
@@ -351,8 +330,12 @@ impl MediaThread {
     fn open(&mut self, mut hosted: Box<Hosted>) {
         let unfilled = (0..PHASES).find(|phase| self.sessions_in(*phase) < PHASE_FILL);
         let least = || (0..PHASES).min_by_key(|phase| self.sessions_in(*phase));
-        hosted.phase = unfilled.or_else(least).unwrap_or(0);
-        let index = hosted.place.id.index;
+        hosted.phase = match hosted.came_after() {
+            Some(last) => self.phase_after(last),
+            None => unfilled.or_else(least).unwrap_or(0),
+        };
+        let index = hosted.place.id().index;
+        self.forget_moved(index);
         if let Some(phase) = self.phases.get_mut(hosted.phase) {
             phase.push(index);
         }
@@ -392,7 +375,7 @@ impl MediaThread {
 
     fn remove(&mut self, id: MediaId) -> Option<Box<Hosted>> {
         let slot = self.slots.get_mut(usize::from(id.index))?;
-        let hosted = slot.take_if(|hosted| hosted.place.id == id)?;
+        let hosted = slot.take_if(|hosted| hosted.place.id() == id)?;
         let phase = self.phases.get_mut(hosted.phase)?;
         if let Some(at) = phase.iter().position(|index| *index == id.index) {
             phase.swap_remove(at);
@@ -410,7 +393,7 @@ impl MediaThread {
             };
             let slot = self.slots.get_mut(usize::from(index)).and_then(Option::as_deref_mut);
             let Some(hosted) = slot else { continue };
-            let id = hosted.place.id;
+            let id = hosted.place.id();
             hosted.left_ticks += u32::from(hosted.events.is_abandoned());
             if hosted.left_ticks > LEFT_TICKS_MAX {
                 // Its call is gone without a word.
@@ -454,7 +437,7 @@ impl MediaThread {
         let until = self.desk.now + LATE_HEARING_MAX;
         for index in 0..self.slots.len() {
             let Some(Some(hosted)) = self.slots.get(index) else { continue };
-            let (id, hears) = (hosted.place.id, clock::now() < until);
+            let (id, hears) = (hosted.place.id(), clock::now() < until);
             self.with(id, |hosted, desk| hosted.skip(ticks, hears, desk));
         }
     }
@@ -462,7 +445,7 @@ impl MediaThread {
     /// Does something to a session. A fault in it ends this session only.
     fn with(&mut self, id: MediaId, what: impl FnOnce(&mut Hosted, &mut Desk)) {
         let Some(Some(hosted)) = self.slots.get_mut(usize::from(id.index)) else { return };
-        if hosted.place.id != id || hosted.failed {
+        if hosted.place.id() != id || hosted.failed {
             return;
         }
         let desk = &mut self.desk;
@@ -622,9 +605,35 @@ mod tests {
     }
 
     #[test]
+    fn a_datagram_that_waited_is_judged_by_its_arrival_and_not_by_its_reading() {
+        let (mut thread, _calls) = thread_with(1, 22_032..=22_033);
+        let peer = std::net::UdpSocket::bind((ADDRESS, 0)).expect("a socket");
+        let at = peer.local_addr().expect("bound");
+        let hosted = thread.slots[0].as_mut().expect("a session");
+        let opened = clock::now();
+        hosted.session.update(opened, &MediaPlan::for_test(at));
+        let to = hosted.ports.rtp().local_address().expect("bound");
+        let mut packet = vec![0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7];
+        packet.extend([0x33; 160]);
+        peer.send_to(&packet, to).expect("sent");
+        let arrived = clock::now();
+        // The thread comes to it 400 ms later.
+        let late = Duration::from_millis(400);
+        thread.desk.read_clocks();
+        thread.desk.now += late;
+        thread.desk.wall += late;
+        thread.run_phase(0);
+        let hosted = thread.slots[0].as_ref().expect("a session");
+        let first = hosted.statistics().first_packet_ms.expect("it was read");
+        // The kernel's stamp may come from a coarser clock.
+        let most = arrived.since(opened) + Duration::from_millis(40);
+        assert!(u128::from(first) <= most.as_millis(), "{first} ms, not {most:?}");
+    }
+
+    #[test]
     fn nobody_moves_to_a_crowded_phase() {
         let (mut thread, _calls) = thread_with(1, 22_020..=22_021);
-        let id = thread.slots[0].as_ref().expect("a session").place.id;
+        let id = thread.slots[0].as_ref().expect("a session").place.id();
         thread.phases[3] = vec![9; 2 * PHASE_FILL];
         thread.hurry(id, 1);
         assert_eq!(thread.phases[0], [0], "it stays where it is");

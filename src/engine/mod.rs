@@ -23,6 +23,7 @@ pub mod media_events;
 mod media_figures;
 mod media_home;
 pub mod media_thread;
+pub mod media_watch;
 mod media_worker;
 pub mod originate;
 pub mod os;

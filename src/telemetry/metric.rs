@@ -117,6 +117,8 @@ metrics_table! {
         Gateways, "gateways", "state", "Gateways of trunks that call out: ready, trial, cooling, throttled, down, disabled.";
         TrunksRegistering, "trunk_registrations", "state", "Trunks that register with their carrier: registering, registered, failed.";
         MediaSessions, "media_sessions", "", "Media sessions in progress.";
+        MediaThreadsStalled, "media_threads_stalled", "", "Media threads that have done nothing for 200 ms: their calls are silent.";
+        MediaRefuses, "media_refuses", "", "1 while new calls get 503 because media threads come late or have too much to do.";
         RoutingNumbers, "routing_numbers", "", "Numbers in the routing table.";
         EventSockets, "event_sockets", "", "Listeners that follow events of calls.";
         WebhookBacklog, "webhook_calls_waiting", "", "Calls with events that wait for a webhook endpoint, a call once for each.";

@@ -1,7 +1,9 @@
 //! What a media thread says of itself: its work, its lateness, and whether it can take more.
 
 use crate::engine::media_thread::MediaLoad;
+use crate::engine::media_watch::STALLED_AFTER;
 use crate::media::pace::PHASE;
+use crate::types::moment::Moment;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,7 +17,9 @@ const LATENESS_MAX: Duration = Duration::from_millis(60);
 /// Figures of one thread, written by it and read by the handles.
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
-    pub(crate) commands_dropped: AtomicU64,
+    commands_dropped: AtomicU64,
+    /// When the thread last looked what is due, in ns since the node's start.
+    beat_nanos: AtomicU64,
     phase_work_nanos: AtomicU64,
     lateness_nanos: AtomicU64,
     late_phases: AtomicU64,
@@ -25,6 +29,34 @@ pub(crate) struct Gauges {
 }
 
 impl Gauges {
+    /// Those of a thread that is about to begin.
+    pub(super) fn new(now: Moment) -> Self {
+        let gauges = Self::default();
+        gauges.beat(now);
+        gauges
+    }
+
+    /// The thread is there.
+    pub(super) fn beat(&self, now: Moment) {
+        self.beat_nanos.store(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Whether it has not been there for long.
+    pub(crate) fn is_stalled(&self, now: Moment) -> bool {
+        let beat = Moment::from_nanos(self.beat_nanos.load(Ordering::Relaxed));
+        now.since(beat) > STALLED_AFTER
+    }
+
+    /// A command found its queue full.
+    pub(crate) fn dropped(&self) {
+        self.commands_dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Processor time of a phase, averaged.
+    pub(crate) fn phase_work(&self) -> Duration {
+        Duration::from_nanos(self.phase_work_nanos.load(Ordering::Relaxed))
+    }
+
     pub(crate) fn is_overloaded(&self) -> bool {
         let work = Duration::from_nanos(self.phase_work_nanos.load(Ordering::Relaxed));
         let lateness = Duration::from_nanos(self.lateness_nanos.load(Ordering::Relaxed));
@@ -61,4 +93,35 @@ impl Gauges {
 fn average(gauge: &AtomicU64, value: u64) {
     let before = gauge.load(Ordering::Relaxed);
     gauge.store(before - before / 64 + value / 64, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_comes_late_refuses_until_it_keeps_up_again() {
+        let gauges = Gauges::new(Moment::START);
+        for _ in 0..300 {
+            gauges.phase_ran(Duration::from_micros(500), Duration::from_millis(90), 1);
+        }
+        assert!(gauges.is_overloaded());
+        for _ in 0..300 {
+            gauges.phase_ran(Duration::from_micros(500), Duration::from_micros(100), 1);
+        }
+        assert!(!gauges.is_overloaded());
+        for _ in 0..300 {
+            gauges.phase_ran(Duration::from_micros(4_500), Duration::ZERO, 1);
+        }
+        assert!(gauges.is_overloaded(), "it has too much to do, though it is not late yet");
+    }
+
+    #[test]
+    fn a_thread_without_a_beat_for_200_ms_stands_still() {
+        let gauges = Gauges::new(Moment::from_millis(1_000));
+        assert!(!gauges.is_stalled(Moment::from_millis(1_200)));
+        assert!(gauges.is_stalled(Moment::from_millis(1_201)));
+        gauges.beat(Moment::from_millis(1_201));
+        assert!(!gauges.is_stalled(Moment::from_millis(1_300)));
+    }
 }

@@ -31,6 +31,10 @@ pub(crate) struct Hosted {
     pub(super) ports: RtpPorts,
     pub(super) events: MediaEventsIn,
     pub(super) place: Place,
+    /// Its place at the thread where it was before.
+    pub(super) before: Option<Place>,
+    /// When its last tick was due.
+    pub(super) last_due: Moment,
     pub(super) phase: usize,
     pub(super) waits: Waits,
     pub(super) failed: bool,
@@ -48,7 +52,20 @@ impl Hosted {
     ) -> Self {
         let waits = Waits::new();
         let (phase, failed, ticks, left_ticks) = (0, false, 0, 0);
-        Self { session, ports, events, place, phase, waits, failed, ticks, left_ticks }
+        let (before, last_due) = (None, Moment::START);
+        Self {
+            session,
+            ports,
+            events,
+            place,
+            before,
+            last_due,
+            phase,
+            waits,
+            failed,
+            ticks,
+            left_ticks,
+        }
     }
 
     pub(crate) fn statistics(&self) -> MediaStatistics {
@@ -62,6 +79,7 @@ impl Hosted {
             self.receive(Port::Rtcp, desk);
         }
         self.ticks = self.ticks.wrapping_add(1);
+        self.last_due = desk.due;
         self.session.tick(desk.now, &mut desk.out);
         self.perform(&mut desk.out);
     }
@@ -138,6 +156,8 @@ pub(super) struct Desk {
     pub(super) now: Moment,
     /// When the phase was to begin.
     pub(super) due: Moment,
+    /// Which it is.
+    pub(super) phase: usize,
     /// The same on the wall clock, since 1970: stamps of the kernel are read by the difference.
     pub(super) wall: Duration,
     datagram: [u8; RTP_PACKET_BYTES_MAX],
@@ -149,6 +169,7 @@ impl Desk {
         Self {
             now: clock::now(),
             due: Moment::START,
+            phase: 0,
             wall: Duration::ZERO,
             datagram: [0; RTP_PACKET_BYTES_MAX],
             out: TickOutput::new(),
@@ -165,5 +186,27 @@ impl Desk {
     fn moment_of(&self, stamp: Option<Duration>) -> Moment {
         let age = stamp.and_then(|stamp| self.wall.checked_sub(stamp));
         self.now - age.filter(|age| *age <= ARRIVAL_AGE_MAX).unwrap_or(Duration::ZERO)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_of_a_clock_that_was_set_is_not_believed() {
+        let mut desk = Desk::new();
+        desk.now = Moment::from_millis(10_000);
+        desk.wall = Duration::from_secs(1_000_000);
+        let ago = |ms: i64| {
+            let wall = desk.wall.as_millis() as i64 - ms;
+            desk.moment_of(Some(Duration::from_millis(wall as u64)))
+        };
+        assert_eq!(ago(18), Moment::from_millis(9_982));
+        assert_eq!(ago(1_000), Moment::from_millis(9_000));
+        for unlikely in [1_001, 3_600_000, -5] {
+            assert_eq!(ago(unlikely), desk.now, "{unlikely}");
+        }
+        assert_eq!(desk.moment_of(None), desk.now);
     }
 }

@@ -1,0 +1,128 @@
+//! Looks after the media threads: who stands still, who comes late, and who has far more to do than another.
+
+use crate::clock;
+use crate::engine::media_thread::MediaEngine;
+use crate::engine::media_worker::Leaving;
+use crate::engine::media_worker::Worker;
+use crate::telemetry::metric;
+use crate::telemetry::metric::Gauge;
+use crate::types::moment::Moment;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+/// Time between two looks.
+const PERIOD: Duration = Duration::from_millis(100);
+/// Looks between two that may let sessions move.
+const LOOKS_PER_BALANCE: u32 = 10;
+/// A thread whose last beat is longer ago stands still.
+pub(super) const STALLED_AFTER: Duration = Duration::from_millis(200);
+/// Work of a phase from which sessions are better off elsewhere.
+const WORK_MIN: Duration = Duration::from_millis(1);
+/// Sessions that move at once.
+const MOVE_MAX: usize = 4;
+
+/// How the threads are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MediaHealth {
+    /// Threads that stand still.
+    pub stalled: usize,
+    /// New calls get 503, since threads come late or have too much to do.
+    pub refuses: bool,
+}
+
+impl MediaEngine {
+    /// How the threads are.
+    #[must_use]
+    pub fn health(&self, now: Moment) -> MediaHealth {
+        let workers = self.workers();
+        MediaHealth {
+            stalled: workers.iter().filter(|worker| worker.gauges.is_stalled(now)).count(),
+            refuses: workers.iter().any(|worker| worker.gauges.is_overloaded()),
+        }
+    }
+
+    /// Lets up to `count` sessions move from one thread to another. Their calls notice nothing.
+    pub fn relieve(&self, from: usize, to: usize, count: usize) {
+        let workers = self.workers();
+        let (Some(from), Some(to)) = (workers.get(from), workers.get(to)) else { return };
+        let places: Vec<_> = std::iter::from_fn(|| to.take_place()).take(count).collect();
+        if !Arc::ptr_eq(from, to) && !places.is_empty() {
+            from.ask_to_leave(Leaving { to: Arc::clone(to), places });
+        }
+    }
+
+    /// Lets sessions move from the busiest thread to the idlest, where that is worth it.
+    fn balance(&self, now: Moment) {
+        let runs = |worker: &&(usize, &Arc<Worker>)| !worker.1.gauges.is_stalled(now);
+        let work = |worker: &(usize, &Arc<Worker>)| worker.1.gauges.phase_work();
+        let workers: Vec<_> = self.workers().iter().enumerate().collect();
+        let running = || workers.iter().filter(runs);
+        let (Some(busiest), Some(idlest)) = (
+            running().max_by_key(|worker| work(worker)),
+            running().min_by_key(|worker| work(worker)),
+        ) else {
+            return;
+        };
+        if is_worth_it(work(busiest), work(idlest)) {
+            self.relieve(busiest.0, idlest.0, MOVE_MAX);
+        }
+    }
+}
+
+/// Half as much again, and enough for it to be felt.
+fn is_worth_it(busiest: Duration, idlest: Duration) -> bool {
+    busiest >= WORK_MIN && busiest > idlest * 3 / 2
+}
+
+/// Looks until `stop` turns true or is dropped.
+pub async fn run(media: MediaEngine, mut stop: watch::Receiver<bool>) {
+    let mut period = tokio::time::interval(PERIOD);
+    period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut before, mut looks) = (MediaHealth::default(), 0_u32);
+    loop {
+        tokio::select! {
+            _ = period.tick() => (),
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        let now = clock::now();
+        let health = media.health(now);
+        tell(before, health);
+        before = health;
+        looks = looks.wrapping_add(1);
+        if looks.is_multiple_of(LOOKS_PER_BALANCE) {
+            media.balance(now);
+        }
+    }
+}
+
+/// Tells what changed.
+fn tell(before: MediaHealth, now: MediaHealth) {
+    metric::set(Gauge::MediaThreadsStalled, now.stalled as f64);
+    metric::set(Gauge::MediaRefuses, f64::from(u8::from(now.refuses)));
+    if now.stalled > before.stalled {
+        tracing::error!(stalled = now.stalled, "media threads stand still: their calls are silent");
+    } else if now.stalled < before.stalled {
+        tracing::warn!(stalled = now.stalled, "a media thread goes on");
+    }
+    match (before.refuses, now.refuses) {
+        (false, true) => tracing::warn!("media threads come late: new calls get 503"),
+        (true, false) => tracing::info!("media threads keep up: new calls are taken"),
+        (false, false) | (true, true) => (),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_move_only_where_one_thread_has_far_more_to_do() {
+        let micros = Duration::from_micros;
+        assert!(is_worth_it(micros(1_600), micros(1_000)));
+        assert!(is_worth_it(micros(1_000), micros(0)));
+        assert!(!is_worth_it(micros(1_500), micros(1_000)));
+        assert!(!is_worth_it(micros(900), micros(0)), "nobody feels it");
+    }
+}

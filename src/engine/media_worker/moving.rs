@@ -1,0 +1,315 @@
+//! Sessions that move to another media thread, with sockets, rings and all.
+//!
+//! Who holds a session's identity notices nothing: its first thread keeps the place and passes on, in order, what is still
+//! asked there. So nobody has to be told, and no lock says where a session is. A session moves once.
+
+use crate::engine::media_thread::MediaId;
+use crate::engine::media_worker::Command;
+use crate::engine::media_worker::Garbage;
+use crate::engine::media_worker::Hosted;
+use crate::engine::media_worker::MediaThread;
+use crate::engine::media_worker::Place;
+use crate::engine::media_worker::Worker;
+use crate::media::pace::PHASE;
+use crate::media::pace::PHASES;
+use crate::media::pace::TICK;
+use crate::types::moment::Moment;
+use std::sync::Arc;
+
+/// Sessions that are to leave a thread, as many as there are places for them at another.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    pub(crate) to: Arc<Worker>,
+    pub(crate) places: Vec<Place>,
+}
+
+/// Where a session is that was here.
+#[derive(Debug)]
+pub(super) struct Moved {
+    id: MediaId,
+    to: Arc<Worker>,
+    there: MediaId,
+}
+
+impl MediaThread {
+    /// Lets sessions of the fullest phases go to another thread. What finds nobody that may, goes back.
+    pub(super) fn let_leave(&mut self, mut leaving: Box<Leaving>) {
+        while !leaving.places.is_empty()
+            && let Some(id) = self.next_to_leave()
+            && let Some(place) = leaving.places.pop()
+        {
+            self.leave(id, place, &leaving.to);
+        }
+        self.discard(Garbage::Leaving(leaving));
+    }
+
+    fn next_to_leave(&self) -> Option<MediaId> {
+        let may = |index: &u16| {
+            let hosted = self.slots.get(usize::from(*index))?.as_deref()?;
+            (hosted.before.is_none() && !hosted.failed).then(|| hosted.place.id())
+        };
+        let fullest = self.phases.iter().max_by_key(|phase| phase.len())?;
+        let others = self.phases.iter().flatten();
+        fullest.iter().chain(others).find_map(may)
+    }
+
+    fn leave(&mut self, id: MediaId, place: Place, to: &Arc<Worker>) {
+        let Some(mut hosted) = self.remove(id) else { return };
+        let there = place.id();
+        hosted.before = Some(std::mem::replace(&mut hosted.place, place));
+        match to.commands.push(Command::Open(hosted)) {
+            Ok(()) => {
+                if let Some(slot) = self.moved.get_mut(usize::from(id.index)) {
+                    *slot = Some(Moved { id, to: Arc::clone(to), there });
+                }
+            }
+            // It stays: the other thread does not read its commands.
+            Err(Command::Open(mut hosted)) => {
+                if let Some(place) = hosted.before.take() {
+                    let unused = std::mem::replace(&mut hosted.place, place);
+                    self.discard(Garbage::Place(unused));
+                }
+                self.open(hosted);
+            }
+            Err(other) => self.discard(Garbage::Command(other)),
+        }
+    }
+
+    /// Passes on what is about a session that moved; gives back what is not.
+    pub(super) fn pass_on(&mut self, mut command: Command) -> Option<Command> {
+        let Some(id) = command.about() else { return Some(command) };
+        let place = self.moved.get_mut(usize::from(id.index));
+        let Some(moved) = place.and_then(|place| place.as_mut()).filter(|moved| moved.id == *id)
+        else {
+            return Some(command);
+        };
+        *id = moved.there;
+        if let Err(command) = moved.to.commands.push(command) {
+            // It is as if this thread's own queue had been full.
+            self.worker.gauges.dropped();
+            self.discard(Garbage::Command(command));
+        }
+        None
+    }
+
+    /// A session that is new here has nothing to do with one that was.
+    pub(super) fn forget_moved(&mut self, index: u16) {
+        if let Some(place) = self.moved.get_mut(usize::from(index)) {
+            *place = None;
+        }
+    }
+
+    /// The phase in which the next tick of a session comes nearest to 20 ms after its last, at another thread.
+    pub(super) fn phase_after(&self, last: Moment) -> usize {
+        let here = self.desk.phase;
+        let begins = |later: usize| self.desk.due + PHASE * later as u32;
+        let apart = |later: &usize| {
+            let (begins, wanted) = (begins(*later), last + TICK);
+            begins.since(wanted).max(wanted.since(begins))
+        };
+        let later = (0..PHASES).min_by_key(apart).unwrap_or(0);
+        (here + later) % PHASES
+    }
+}
+
+impl Command {
+    /// Which session it is about; `None`: one that it brings, or several.
+    const fn about(&mut self) -> Option<&mut MediaId> {
+        match self {
+            Self::Open(_) | Self::Leave(_) => None,
+            Self::Update(id, ..)
+            | Self::Attach(id, _)
+            | Self::StartPlayout(id)
+            | Self::Bridge(id, _)
+            | Self::Unbridge(id)
+            | Self::Admit(id, _)
+            | Self::Regard(id, ..)
+            | Self::Dismiss(id, _)
+            | Self::Exchange(id, ..)
+            | Self::SendDigit(id, _)
+            | Self::Play(id, _)
+            | Self::StopPlaying(id)
+            | Self::Mute(id, _)
+            | Self::Listen(id, _)
+            | Self::Screen(id, _)
+            | Self::Tape(id, _)
+            | Self::Report(id, _)
+            | Self::Rule(id, _)
+            | Self::Move(id, _)
+            | Self::Close(id, _) => Some(id),
+        }
+    }
+}
+
+impl Hosted {
+    /// Whether it came from another thread, and goes on from its last tick there.
+    pub(super) const fn came_after(&self) -> Option<Moment> {
+        if self.before.is_some() { Some(self.last_due) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::link::AgentEnd;
+    use crate::audio::link::link;
+    use crate::clock;
+    use crate::engine::media_events::MediaEvents;
+    use crate::engine::media_events::media_events;
+    use crate::media::session::MediaSession;
+    use crate::media::setup::MediaSetup;
+    use crate::net::port_pool::PortPool;
+    use crate::rtp::packet::RtpPacket;
+    use crate::sdp::MediaPlan;
+    use std::net::IpAddr;
+    use std::net::Ipv4Addr;
+    use std::net::SocketAddr;
+    use std::net::UdpSocket;
+    use std::time::Duration;
+    use tokio::sync::oneshot;
+
+    /// An address that no other test uses, so that ports never collide.
+    const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 91, 9, 2));
+
+    /// Two threads that are turned by hand, and a session of the first.
+    struct Pair {
+        threads: [MediaThread; 2],
+        now: Moment,
+        id: MediaId,
+        peer: UdpSocket,
+        _call: (AgentEnd, MediaEvents),
+    }
+
+    impl Pair {
+        fn new(ports: std::ops::RangeInclusive<u16>) -> Self {
+            let mut threads = [0, 1].map(|number| MediaThread::new(Arc::new(Worker::new(number))));
+            let peer = UdpSocket::bind((ADDRESS, 0)).expect("a socket");
+            peer.set_nonblocking(true).expect("a socket");
+            let at: SocketAddr = peer.local_addr().expect("bound");
+            let (end, agent) = link();
+            let (events_in, events) = media_events();
+            let place = threads[0].worker.take_place().expect("free");
+            let id = place.id();
+            let setup = MediaSetup {
+                playout_held: false,
+                ..MediaSetup::new(Some(MediaPlan::for_test(at)), 7)
+            };
+            let now = clock::now();
+            let session = MediaSession::new(now, setup, end);
+            let reserved = PortPool::new(ports, 1).reserve(ADDRESS, None).expect("free");
+            threads[0].open(Box::new(Hosted::new(place, session, reserved, events_in)));
+            Self { threads, now, id, peer, _call: (agent, events) }
+        }
+
+        /// 20 ms of both, phase by phase.
+        fn tick(&mut self) {
+            for phase in 0..PHASES {
+                for thread in &mut self.threads {
+                    (thread.desk.now, thread.desk.due) = (self.now, self.now);
+                    thread.desk.phase = phase;
+                    thread.command();
+                    thread.run_phase(phase);
+                }
+                self.now += PHASE;
+            }
+        }
+
+        fn ask(&self, command: Command) {
+            assert!(self.threads[0].worker.commands.push(command).is_ok());
+        }
+
+        fn move_over(&self) {
+            let to = Arc::clone(&self.threads[1].worker);
+            let places = vec![to.take_place().expect("free")];
+            self.threads[0].worker.ask_to_leave(Leaving { to, places });
+        }
+
+        fn taken(&self) -> [usize; 2] {
+            [0, 1].map(|at| self.threads[at].phases.iter().map(Vec::len).sum())
+        }
+
+        /// Number and time stamp of each packet that the peer got.
+        fn packets(&self) -> Vec<(u16, u32, u32)> {
+            let mut bytes = [0; 2_048];
+            let next = || {
+                let (length, _) = self.peer.recv_from(&mut bytes).ok()?;
+                let packet = RtpPacket::parse(&bytes[..length]).expect("a packet");
+                Some((packet.sequence, packet.timestamp, packet.ssrc))
+            };
+            std::iter::from_fn(next).collect()
+        }
+    }
+
+    #[test]
+    fn a_session_goes_on_at_another_thread_packet_by_packet() {
+        let mut pair = Pair::new(22_040..=22_041);
+        (0..10).for_each(|_| pair.tick());
+        assert_eq!(pair.taken(), [1, 0]);
+        pair.move_over();
+        (0..10).for_each(|_| pair.tick());
+        assert_eq!(pair.taken(), [0, 1], "it is there");
+        let packets = pair.packets();
+        assert!((19..=21).contains(&packets.len()), "{}", packets.len());
+        for two in packets.windows(2) {
+            assert_eq!(two[1].0.wrapping_sub(two[0].0), 1, "none is missing or doubled");
+            assert_eq!((two[1].1.wrapping_sub(two[0].1), two[1].2), (160, two[0].2));
+        }
+        // It moves once.
+        let to = Arc::clone(&pair.threads[0].worker);
+        let places = vec![to.take_place().expect("free")];
+        pair.threads[1].worker.ask_to_leave(Leaving { to, places });
+        pair.tick();
+        assert_eq!(pair.taken(), [0, 1]);
+    }
+
+    #[test]
+    fn who_asks_at_its_first_thread_is_answered_by_the_one_where_it_is() {
+        let mut pair = Pair::new(22_042..=22_043);
+        pair.tick();
+        pair.move_over();
+        // Asked before it is gone, while it is under way, and when it is there.
+        let (reply, mut figures) = oneshot::channel();
+        pair.ask(Command::Report(pair.id, reply));
+        (0..5).for_each(|_| pair.tick());
+        let figures = figures.try_recv().expect("answered");
+        assert!(figures.packets_out > 0);
+        let (reply, mut closed) = oneshot::channel();
+        pair.ask(Command::Close(pair.id, reply));
+        pair.tick();
+        pair.threads.iter_mut().for_each(MediaThread::give_back);
+        let hosted = closed.try_recv().expect("closed");
+        assert!(hosted.statistics().packets_out >= 5);
+        assert_eq!(pair.taken(), [0, 0]);
+        drop(hosted);
+        for thread in &pair.threads {
+            while thread.worker.garbage.pop().is_some() {}
+            assert_eq!(thread.worker.sessions(), 0, "both places are free");
+        }
+    }
+
+    #[test]
+    fn a_thread_that_reads_no_commands_gets_nobody() {
+        let mut pair = Pair::new(22_044..=22_045);
+        pair.tick();
+        let other = Arc::clone(&pair.threads[1].worker);
+        while other.commands.push(Command::StartPlayout(pair.id)).is_ok() {}
+        pair.move_over();
+        let [one, _] = &mut pair.threads;
+        one.desk.now += Duration::from_millis(5);
+        one.command();
+        assert_eq!(pair.taken(), [1, 0], "it stays where it is heard");
+        while pair.threads[0].worker.garbage.pop().is_some() {}
+        assert_eq!(other.sessions(), 0);
+    }
+
+    #[test]
+    fn the_next_tick_comes_as_near_to_its_time_as_phases_allow() {
+        let pair = Pair::new(22_046..=22_047);
+        let [_, mut thread] = pair.threads;
+        thread.desk.phase = 2;
+        thread.desk.due = Moment::from_millis(1_000);
+        let at = |ms: u64| thread.phase_after(Moment::from_millis(ms));
+        // Due at once, or over; in 5, 10 and 15 ms, and no later.
+        assert_eq!([at(980), at(900), at(985), at(987), at(990), at(996)], [2, 2, 3, 3, 0, 1]);
+    }
+}
