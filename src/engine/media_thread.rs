@@ -33,6 +33,7 @@ use crate::media::session::GuestGains;
 use crate::media::session::MediaSession;
 use crate::net::port_pool::PortPool;
 use crate::sdp::MediaPlan;
+use crate::types::moment::Moment;
 use std::io;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -159,16 +160,7 @@ impl MediaEngine {
         end: MediaEnd,
     ) -> Result<(MediaId, MediaEvents), MediaRefused> {
         self.collect_garbage();
-        let by_sessions = |worker: &&Arc<Worker>| worker.sessions();
-        let now = clock::now();
-        let runs = |worker: &&Arc<Worker>| !worker.gauges.is_stalled(now);
-        let running = self.0.workers.iter().filter(runs).min_by_key(by_sessions);
-        // Where all stand still it is the machine, and may be over in a moment.
-        let any = || self.0.workers.iter().min_by_key(by_sessions);
-        let worker = running.or_else(any).ok_or(MediaRefused::Full)?;
-        if worker.gauges.is_overloaded() {
-            return Err(MediaRefused::Overloaded);
-        }
+        let worker = self.least_loaded(clock::now())?;
         let place = worker.take_place().ok_or(MediaRefused::Full)?;
         let id = place.id();
         let (events_in, events) = media_events();
@@ -179,6 +171,23 @@ impl MediaEngine {
             return Err(MediaRefused::Stalled);
         }
         Ok((id, events))
+    }
+
+    /// The thread for a new session: of those that keep up, the one with the fewest.
+    fn least_loaded(&self, now: Moment) -> Result<&Arc<Worker>, MediaRefused> {
+        let keeps_up = |worker: &&Arc<Worker>| !worker.gauges.is_overloaded();
+        let mut able = self.0.workers.iter().filter(keeps_up).peekable();
+        if able.peek().is_none() {
+            return Err(MediaRefused::Overloaded);
+        }
+        // Where all stand still it is the machine, and may be over in a moment.
+        let by = |worker: &&Arc<Worker>| (worker.gauges.is_stalled(now), worker.sessions());
+        able.min_by_key(by).ok_or(MediaRefused::Full)
+    }
+
+    /// Whether new sessions are refused, since no thread keeps up.
+    pub(super) fn refuses(&self) -> bool {
+        self.0.workers.iter().all(|worker| worker.gauges.is_overloaded())
     }
 
     /// Puts a new plan in force: an answer, a hold, a resume.
@@ -343,6 +352,7 @@ impl MediaEngine {
             load.sessions += worker.sessions();
             worker.gauges.add_to(&mut load);
         }
+        load.overloaded = self.refuses();
         load
     }
 
@@ -409,6 +419,63 @@ mod tests {
 
     async fn next_event(events: &mut MediaEvents) -> Option<MediaEvent> {
         tokio::time::timeout(PATIENCE, events.recv()).await.expect("an event in time")
+    }
+
+    /// An engine whose threads do nothing but what their gauges say.
+    fn engine_of_gauges(threads: u16) -> MediaEngine {
+        let workers = (0..threads).map(|number| Arc::new(Worker::new(number))).collect();
+        let ports = PortPool::new(21_500..=21_501, 1);
+        MediaEngine(Arc::new(Inner { workers, ports }))
+    }
+
+    #[test]
+    fn new_sessions_go_to_threads_that_run_and_keep_up_as_long_as_there_is_one() {
+        let engine = engine_of_gauges(3);
+        let [one, two, three] = engine.workers() else { panic!("three") };
+        let now = clock::now() + Duration::from_secs(1);
+        let chosen = || engine.least_loaded(now).map(|worker| worker.number());
+        // None has a beat of this second: the machine stood still.
+        assert_eq!(chosen(), Ok(0));
+        assert_eq!(engine.health(now).stalled, 3);
+        two.gauges.beat(now);
+        three.gauges.beat(now);
+        let places: Vec<_> = (0..5).map(|_| two.take_place().expect("free")).collect();
+        assert_eq!(chosen(), Ok(2), "the first stands still, the second has more to do");
+        let overload = |worker: &Worker| {
+            (0..300).for_each(|_| {
+                worker.gauges.phase_ran(Duration::from_micros(4_500), Duration::ZERO, 1);
+            });
+        };
+        overload(three);
+        assert_eq!(chosen(), Ok(1), "one too busy refuses nobody while another has room");
+        assert_eq!((engine.load().overloaded, engine.health(now).refuses), (false, false));
+        overload(two);
+        overload(one);
+        assert_eq!(chosen(), Err(MediaRefused::Overloaded));
+        assert_eq!((engine.load().overloaded, engine.health(now).refuses), (true, true));
+        drop(places);
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_moved_is_the_same_for_who_has_its_identity() {
+        let config = MediaConfig { threads: 2, realtime: false, ports: 21_600..=21_603 };
+        let engine = MediaEngine::start(config).expect("threads");
+        let ports = engine.reserve(ADDRESS, None).expect("free");
+        let (id, mut events, mut agent) = open(&engine, ports, SocketAddr::new(ADDRESS, 9));
+        engine.start_playout(id);
+        let (from, to) = (usize::from(id.thread), 1 - usize::from(id.thread));
+        engine.relieve(from, to, 1);
+        // Its place at the first thread stays its own, and it has one at the other.
+        while engine.workers()[to].sessions() == 0 {
+            assert!(engine.statistics(id).await.is_some(), "always answered");
+        }
+        assert_eq!(agent.push_audio(&[LOUD; 1_600]), 1_600);
+        assert!(agent.push_mark(3));
+        while next(&mut agent).await != (LinkEvent::Mark { id: 3, played_ms: 200 }) {}
+        assert!(engine.close(id).await.packets_out > 0);
+        assert_eq!(next_event(&mut events).await, None);
+        engine.collect_garbage();
+        assert_eq!(engine.load().sessions, 0);
     }
 
     #[tokio::test]

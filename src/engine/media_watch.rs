@@ -28,7 +28,7 @@ const MOVE_MAX: usize = 4;
 pub struct MediaHealth {
     /// Threads that stand still.
     pub stalled: usize,
-    /// New calls get 503, since threads come late or have too much to do.
+    /// New calls get 503, since all threads come late or have too much to do.
     pub refuses: bool,
 }
 
@@ -39,7 +39,7 @@ impl MediaEngine {
         let workers = self.workers();
         MediaHealth {
             stalled: workers.iter().filter(|worker| worker.gauges.is_stalled(now)).count(),
-            refuses: workers.iter().any(|worker| worker.gauges.is_overloaded()),
+            refuses: self.refuses(),
         }
     }
 

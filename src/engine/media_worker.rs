@@ -141,6 +141,12 @@ impl Worker {
         }
     }
 
+    /// Which of the engine's it is.
+    #[cfg(test)]
+    pub(crate) const fn number(&self) -> u16 {
+        self.number
+    }
+
     /// Asks the thread to end.
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
@@ -330,11 +336,13 @@ impl MediaThread {
     fn open(&mut self, mut hosted: Box<Hosted>) {
         let unfilled = (0..PHASES).find(|phase| self.sessions_in(*phase) < PHASE_FILL);
         let least = || (0..PHASES).min_by_key(|phase| self.sessions_in(*phase));
-        hosted.phase = match hosted.came_after() {
-            Some(last) => self.phase_after(last),
-            None => unfilled.or_else(least).unwrap_or(0),
+        let (phase, missed) = match hosted.came_after() {
+            Some(last) => self.place_in_time(last),
+            None => (unfilled.or_else(least).unwrap_or(0), 0),
         };
-        let index = hosted.place.id().index;
+        hosted.phase = phase;
+        let id = hosted.place.id();
+        let index = id.index;
         self.forget_moved(index);
         if let Some(phase) = self.phases.get_mut(hosted.phase) {
             phase.push(index);
@@ -343,6 +351,7 @@ impl MediaThread {
         if let Some(left_over) = slot.and_then(|slot| slot.replace(hosted)) {
             self.discard(Garbage::Session(left_over));
         }
+        self.catch_up(id, missed);
     }
 
     fn close(&mut self, id: MediaId, reply: oneshot::Sender<Box<Hosted>>) {

@@ -37,7 +37,7 @@ impl Gauges {
     }
 
     /// The thread is there.
-    pub(super) fn beat(&self, now: Moment) {
+    pub(crate) fn beat(&self, now: Moment) {
         self.beat_nanos.store(now.as_nanos(), Ordering::Relaxed);
     }
 
@@ -70,10 +70,9 @@ impl Gauges {
         load.skipped_ticks += self.skipped_ticks.load(Ordering::Relaxed);
         load.ticks += self.ticks.load(Ordering::Relaxed);
         load.work += nanos(&self.work_nanos);
-        load.overloaded |= self.is_overloaded();
     }
 
-    pub(super) fn phase_ran(&self, work: Duration, late: Duration, sessions: usize) {
+    pub(crate) fn phase_ran(&self, work: Duration, late: Duration, sessions: usize) {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         average(&self.phase_work_nanos, nanos(work));
         average(&self.lateness_nanos, nanos(late));

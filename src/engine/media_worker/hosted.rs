@@ -33,8 +33,8 @@ pub(crate) struct Hosted {
     pub(super) place: Place,
     /// Its place at the thread where it was before.
     pub(super) before: Option<Place>,
-    /// When its last tick was due.
-    pub(super) last_due: Moment,
+    /// When its last tick was due, run or left out.
+    pub(super) last_due: Option<Moment>,
     pub(super) phase: usize,
     pub(super) waits: Waits,
     pub(super) failed: bool,
@@ -52,7 +52,7 @@ impl Hosted {
     ) -> Self {
         let waits = Waits::new();
         let (phase, failed, ticks, left_ticks) = (0, false, 0, 0);
-        let (before, last_due) = (None, Moment::START);
+        let (before, last_due) = (None, None);
         Self {
             session,
             ports,
@@ -79,7 +79,7 @@ impl Hosted {
             self.receive(Port::Rtcp, desk);
         }
         self.ticks = self.ticks.wrapping_add(1);
-        self.last_due = desk.due;
+        self.last_due = Some(desk.due);
         self.session.tick(desk.now, &mut desk.out);
         self.perform(&mut desk.out);
     }
@@ -99,6 +99,8 @@ impl Hosted {
             self.perform(&mut desk.out);
         }
         self.session.skip(ticks);
+        let left_out = TICK * u32::try_from(ticks).unwrap_or(u32::MAX);
+        self.last_due = self.last_due.map(|last| last + left_out);
     }
 
     fn receive(&mut self, port: Port, desk: &mut Desk) {

@@ -13,6 +13,7 @@ use crate::engine::media_worker::Worker;
 use crate::media::pace::PHASE;
 use crate::media::pace::PHASES;
 use crate::media::pace::TICK;
+use crate::media::pace::TICKS_MADE_UP_MAX;
 use crate::types::moment::Moment;
 use std::sync::Arc;
 
@@ -99,16 +100,27 @@ impl MediaThread {
         }
     }
 
-    /// The phase in which the next tick of a session comes nearest to 20 ms after its last, at another thread.
-    pub(super) fn phase_after(&self, last: Moment) -> usize {
-        let here = self.desk.phase;
-        let begins = |later: usize| self.desk.due + PHASE * later as u32;
+    /// The phase that keeps nearest to the beat of a session whose last tick was due at `last`, at another thread; and
+    /// ticks that passed on its way.
+    pub(super) fn place_in_time(&self, last: Moment) -> (usize, u64) {
+        let gap = |later: usize| (self.desk.due + PHASE * later as u32).since(last);
+        let ticks = |later: usize| ((gap(later) + TICK / 2).as_nanos() / TICK.as_nanos()).max(1);
         let apart = |later: &usize| {
-            let (begins, wanted) = (begins(*later), last + TICK);
-            begins.since(wanted).max(wanted.since(begins))
+            gap(*later).as_nanos().abs_diff(ticks(*later).saturating_mul(TICK.as_nanos()))
         };
         let later = (0..PHASES).min_by_key(apart).unwrap_or(0);
-        (here + later) % PHASES
+        let missed = u64::try_from(ticks(later) - 1).unwrap_or(u64::MAX);
+        ((self.desk.phase + later) % PHASES, missed)
+    }
+
+    /// Makes up for ticks that passed while a session was on its way, or leaves them out, as the beat does.
+    pub(super) fn catch_up(&mut self, id: MediaId, ticks: u64) {
+        if ticks > TICKS_MADE_UP_MAX {
+            return self.with(id, |hosted, desk| hosted.skip(ticks, true, desk));
+        }
+        for _ in 0..ticks {
+            self.with(id, |hosted, desk| hosted.tick(desk));
+        }
     }
 }
 
@@ -144,7 +156,7 @@ impl Command {
 impl Hosted {
     /// Whether it came from another thread, and goes on from its last tick there.
     pub(super) const fn came_after(&self) -> Option<Moment> {
-        if self.before.is_some() { Some(self.last_due) } else { None }
+        if self.before.is_some() { self.last_due } else { None }
     }
 }
 
@@ -177,7 +189,7 @@ mod tests {
         now: Moment,
         id: MediaId,
         peer: UdpSocket,
-        _call: (AgentEnd, MediaEvents),
+        call: (AgentEnd, MediaEvents),
     }
 
     impl Pair {
@@ -198,7 +210,7 @@ mod tests {
             let session = MediaSession::new(now, setup, end);
             let reserved = PortPool::new(ports, 1).reserve(ADDRESS, None).expect("free");
             threads[0].open(Box::new(Hosted::new(place, session, reserved, events_in)));
-            Self { threads, now, id, peer, _call: (agent, events) }
+            Self { threads, now, id, peer, call: (agent, events) }
         }
 
         /// 20 ms of both, phase by phase.
@@ -303,13 +315,36 @@ mod tests {
     }
 
     #[test]
-    fn the_next_tick_comes_as_near_to_its_time_as_phases_allow() {
+    fn the_beat_is_kept_as_near_as_phases_allow_and_ticks_on_the_way_are_counted() {
         let pair = Pair::new(22_046..=22_047);
         let [_, mut thread] = pair.threads;
         thread.desk.phase = 2;
         thread.desk.due = Moment::from_millis(1_000);
-        let at = |ms: u64| thread.phase_after(Moment::from_millis(ms));
-        // Due at once, or over; in 5, 10 and 15 ms, and no later.
-        assert_eq!([at(980), at(900), at(985), at(987), at(990), at(996)], [2, 2, 3, 3, 0, 1]);
+        let at = |ms: u64| thread.place_in_time(Moment::from_millis(ms));
+        // Due at once; in 5, 10 and 15 ms; and no later.
+        assert_eq!([at(980), at(985), at(990), at(995)], [(2, 0), (3, 0), (0, 0), (1, 0)]);
+        assert_eq!([at(987), at(999)], [(3, 0), (1, 0)], "nearest to it");
+        // Over since long: at the next time of its own beat.
+        assert_eq!([at(960), at(955), at(900)], [(2, 1), (1, 2), (2, 4)]);
+    }
+
+    #[test]
+    fn ticks_that_pass_while_a_session_moves_are_made_up_for() {
+        let mut pair = Pair::new(22_048..=22_049);
+        (0..5).for_each(|_| pair.tick());
+        pair.move_over();
+        let [first, second] = &mut pair.threads;
+        (first.desk.now, first.desk.due, first.desk.phase) = (pair.now, pair.now, 0);
+        first.command();
+        first.run_phase(0);
+        // The other thread comes to it when three ticks are over.
+        pair.now += TICK * 3;
+        (second.desk.now, second.desk.due, second.desk.phase) = (pair.now, pair.now, 0);
+        second.command();
+        second.run_phase(0);
+        let packets = pair.packets();
+        assert_eq!(packets.len(), 5 + 4, "one for each 20 ms");
+        let heard = std::iter::from_fn(|| pair.call.0.next()).count();
+        assert_eq!(heard, 5 + 4, "the agent's clock went on");
     }
 }
