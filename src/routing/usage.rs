@@ -19,7 +19,7 @@ use std::time::Duration;
 /// The window of the rate per destination.
 const MINUTE: Duration = Duration::from_secs(60);
 /// How long a call may run before its budget is looked at again: others spend of it too.
-const BRAKE_STEP: Duration = Duration::from_secs(60);
+pub const BRAKE_STEP: Duration = Duration::from_secs(60);
 /// A call this short is one a carrier complains about.
 const SHORT_CALL: Duration = Duration::from_secs(12);
 /// How many calls the share of short ones is taken of, and from how many on.

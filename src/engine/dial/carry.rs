@@ -59,7 +59,7 @@ pub(super) async fn run(mut line: Line, mut carried: Carried) {
     let over_at = carried.target.trunk().map(|trunk| clock::now() + trunk.max_duration);
     let mut hung_up_for = None;
     loop {
-        let left = time_left(over_at, meter.as_ref());
+        let left = time_left(over_at, of_budgets(&line, meter.as_ref()));
         tokio::select! {
             biased;
             command = line.commands.recv(), if hung_up_for.is_none() => {
@@ -98,7 +98,7 @@ pub(super) async fn run(mut line: Line, mut carried: Carried) {
                 }
             }
             () = pause(left), if hung_up_for.is_none() => {
-                if let Some(cause) = why_over(over_at, meter.as_ref()) {
+                if let Some(cause) = why_over(over_at, of_budgets(&line, meter.as_ref())) {
                     hung_up_for = Some((cause, Party::Switch));
                     carried.obey(LegOutput::HangUp(cause)).await;
                 }
@@ -122,17 +122,20 @@ async fn lose(line: &Line, target: &Target, meter: Option<CallMeter>) {
     line.report(DialNews::Attempted(decision)).await;
 }
 
+/// How long the budgets leave the leg.
+fn of_budgets(line: &Line, meter: Option<&CallMeter>) -> Option<Duration> {
+    meter.map(|meter| meter.time_left(&line.switch.table.load(), clock::now()))
+}
+
 /// How long the leg may go on: what its trunk leaves, and its budgets.
-fn time_left(over_at: Option<Moment>, meter: Option<&CallMeter>) -> Option<Duration> {
-    let now = clock::now();
-    let of_trunk = over_at.map(|at| at.since(now));
-    let of_budgets = meter.and_then(|meter| meter.time_left(now));
+fn time_left(over_at: Option<Moment>, of_budgets: Option<Duration>) -> Option<Duration> {
+    let of_trunk = over_at.map(|at| at.since(clock::now()));
     of_trunk.into_iter().chain(of_budgets).min()
 }
 
 /// Why the leg may not go on.
-fn why_over(over_at: Option<Moment>, meter: Option<&CallMeter>) -> Option<HangupCause> {
-    if meter.is_some_and(CallMeter::is_spent) {
+fn why_over(over_at: Option<Moment>, of_budgets: Option<Duration>) -> Option<HangupCause> {
+    if of_budgets.is_some_and(|left| left.is_zero()) {
         return Some(HangupCause::BudgetSpent);
     }
     over_at.filter(|at| *at <= clock::now()).map(|_| HangupCause::MaxDuration)

@@ -20,11 +20,13 @@ use crate::routing::table::RoutingTable;
 #[cfg(test)]
 use crate::routing::usage::Account;
 use crate::routing::usage::Alarm;
+use crate::routing::usage::BRAKE_STEP;
 use crate::routing::usage::Charge;
 use crate::routing::usage::Meter;
 use crate::routing::usage::PastCall;
 use crate::types::cause::HangupCause;
 use crate::types::moment::Moment;
+use jiff::Timestamp;
 use smallvec::SmallVec;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -47,7 +49,7 @@ impl Registry {
             board: &mut inner.board,
             admission: &inner.admission,
             usage: &mut inner.usage,
-            wall: clock::wall(now),
+            wall: clock::wall_now(),
             random: &mut inner.random,
         };
         outbound::plan(now, table, &mut around, request)
@@ -96,7 +98,7 @@ impl Registry {
         let limits = attempt.outbound().limits;
         let ask = ask(attempt, first);
         let mut inner = self.lock();
-        outbound::judge_redirected(now, (&mut inner.usage, clock::wall(now)), attempt)?;
+        outbound::judge_redirected(now, (&mut inner.usage, clock::wall_now()), attempt)?;
         let permit = inner.admission.admit_out(now, &ask, limits, self.limits)?;
         drop(inner);
         Ok(self.guard(permit))
@@ -241,13 +243,12 @@ impl Registry {
     /// Begins to charge an answered call out.
     #[must_use]
     pub fn meter(self: &Arc<Self>, now: Moment, attempt: &Try) -> CallMeter {
-        let charges = outbound::charges(attempt.tenant(), &attempt.trunk, clock::wall(now));
+        let charges = outbound::charges(attempt.tenant(), &attempt.trunk, clock::wall_now());
         let rate = outbound::rate(&attempt.trunk, attempt.dialled).cloned();
         let meter = self.lock().usage.answered(now, &charges, rate);
         CallMeter {
             registry: Arc::clone(self),
             attempt: Box::new(attempt.clone()),
-            charges,
             meter: Some(meter),
         }
     }
@@ -263,15 +264,29 @@ fn ask(attempt: &Try, first: bool) -> OutboundAsk<'_> {
 pub struct CallMeter {
     registry: Arc<Registry>,
     attempt: Box<Try>,
-    charges: SmallVec<[Charge; 2]>,
     meter: Option<Meter>,
 }
 
 impl CallMeter {
-    /// How long the call may go on before this is asked again; `None`: nothing limits it.
+    /// How long the call may go on before this is asked again; zero: a budget is spent, and the call has to
+    /// end. The day is the one that it is now, and the limits are those of `table`: a call may run past
+    /// midnight, and longer than limits stand.
     #[must_use]
-    pub fn time_left(&self, now: Moment) -> Option<Duration> {
-        self.registry.lock().usage.time_left(now, &self.charges)
+    pub fn time_left(&self, table: &RoutingTable, now: Moment) -> Duration {
+        self.time_left_at(table, now, clock::wall_now())
+    }
+
+    fn time_left_at(&self, table: &RoutingTable, now: Moment, wall: Timestamp) -> Duration {
+        let charges = self.charges(table, wall);
+        // Where nothing limits it now, something may when it is asked again.
+        self.registry.lock().usage.time_left(now, &charges).unwrap_or(BRAKE_STEP)
+    }
+
+    /// The accounts as they are at `wall`; as they were where the tenant or the trunk is gone.
+    fn charges(&self, table: &RoutingTable, wall: Timestamp) -> SmallVec<[Charge; 2]> {
+        let (tenant, trunk) = (self.attempt.tenant(), &self.attempt.trunk);
+        let tenant = table.tenant(tenant.id).map_or(tenant, Arc::as_ref);
+        outbound::charges(tenant, table.trunk(trunk.id).unwrap_or(trunk), wall)
     }
 
     /// Charges nothing: another party had the leg when this one answered.
@@ -279,12 +294,6 @@ impl CallMeter {
         if let Some(meter) = self.meter.take() {
             self.registry.lock().usage.withdrawn(meter);
         }
-    }
-
-    /// True when a budget is spent: the call has to end.
-    #[must_use]
-    pub fn is_spent(&self) -> bool {
-        self.time_left(clock::now()).is_some_and(|left| left.is_zero())
     }
 }
 
@@ -294,7 +303,7 @@ impl Drop for CallMeter {
         let now = clock::now();
         // The call may have run past midnight: its end is of today.
         let trunk = &self.attempt.trunk;
-        let charges = outbound::charges(self.attempt.tenant(), trunk, clock::wall(now));
+        let charges = outbound::charges(self.attempt.tenant(), trunk, clock::wall_now());
         let percent = self.attempt.outbound().budget.short_calls_pct;
         let alarm = self.registry.lock().usage.ended(now, meter, &charges, percent);
         if let Some(Alarm::ShortCalls { percent }) = alarm {
@@ -309,7 +318,10 @@ mod tests {
     use crate::routing::admission::NodeLimits;
     use crate::routing::outbound::tests::Lab;
     use crate::routing::outbound::tests::request;
+    use crate::routing::outbound::tests::tenant_id;
     use crate::routing::outbound::tests::trunk;
+    use crate::routing::outbound::tests::trunk_id;
+    use crate::routing::usage::Priced;
     use std::io::Write;
     use std::sync::Mutex;
 
@@ -351,5 +363,73 @@ mod tests {
         assert_eq!(told.matches("calls out by this trunk are short").count(), 1, "{told}");
         assert!(told.contains("trunk-1") && told.contains("percent=100"), "{told}");
         assert_eq!(logged(0), "");
+    }
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    /// What talks by a trunk that may so many minutes a day.
+    fn lab(daily_minutes: u32) -> Lab {
+        Lab::new(vec![trunk(1, |outbound| outbound.budget.daily_minutes = daily_minutes)])
+    }
+
+    /// A call by the trunk that was over at that time and took so many minutes.
+    fn past(ended: Timestamp, minutes: u64) -> PastCall {
+        let (tenant, trunk) = (tenant_id(1), Some(trunk_id(1)));
+        let lasted = Duration::from_secs(minutes * 60);
+        PastCall { tenant, trunk, priced: Priced::Free, ended, lasted }
+    }
+
+    #[test]
+    fn a_call_over_midnight_goes_on_by_the_new_days_budget() {
+        let mut lab = lab(100);
+        let attempt = lab.first(request("+15551234567"));
+        let registry = Registry::new(NodeLimits::default());
+        let today = clock::wall_now();
+        registry.restore_usage(&lab.table, &[past(today, 98)]);
+        let now = clock::now();
+        let running = registry.meter(now, &attempt);
+        let later = now + Duration::from_secs(180);
+        assert_eq!(running.time_left_at(&lab.table, later, today), Duration::ZERO);
+        // Nothing else has turned the ledger's day.
+        let tomorrow = today + DAY;
+        assert_eq!(running.time_left_at(&lab.table, later, tomorrow), BRAKE_STEP);
+        // It counts whole on the day it ends: 97 minutes are left after three.
+        let left =
+            running.time_left_at(&lab.table, later + Duration::from_secs(96 * 60 + 50), tomorrow);
+        assert_eq!(left, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn limits_that_are_set_reach_calls_that_run() {
+        let attempt = lab(0).first(request("+15551234567"));
+        let registry = Registry::new(NodeLimits::default());
+        let running = registry.meter(clock::now(), &attempt);
+        let later = clock::now() + Duration::from_secs(300);
+        let left = |lab: &Lab| running.time_left_at(&lab.table, later, clock::wall_now());
+        assert_eq!(left(&lab(0)), BRAKE_STEP, "asked again all the same");
+        assert_eq!(left(&lab(5)), Duration::ZERO);
+        assert_eq!(left(&lab(50)), BRAKE_STEP);
+        // By a trunk that is gone it goes on as it began.
+        assert_eq!(left(&Lab::new(Vec::new())), BRAKE_STEP);
+    }
+
+    #[test]
+    fn the_day_is_the_calendars_however_far_the_clock_was_off_at_the_start() {
+        let mut lab = lab(100);
+        let attempt = lab.first(request("+15551234567"));
+        // A clock that was set back by a day, or a start before it was set: the time since the start is no date.
+        let now = clock::now() + DAY;
+        let registry = Registry::new(NodeLimits::default());
+        registry.restore_usage(&lab.table, &[past(clock::wall_now(), 100)]);
+        let plan = registry.plan_out(now, &lab.table, request("+15551234567"));
+        assert_eq!(plan.map_err(|refusal| refusal.cause).err(), Some(HangupCause::BudgetSpent));
+        drop(registry.meter(now, &attempt));
+        let plan = registry.plan_out(now, &lab.table, request("+15551234567"));
+        assert_eq!(plan.map_err(|refusal| refusal.cause).err(), Some(HangupCause::BudgetSpent));
+        let mut redirected = attempt;
+        let sender = Arc::get_mut(&mut redirected.sender).expect("nobody else has it");
+        sender.redirected_from = Some(redirected.dialled);
+        let admitted = registry.admit_out(now, &redirected, true);
+        assert_eq!(admitted.err(), Some(HangupCause::BudgetSpent));
     }
 }
