@@ -386,6 +386,7 @@ fn a_trunk_that_registers_must_be_whole() {
     for (line, expected) in [
         ("gin = true", "x.toml:11:1: there is no key `registration.gin`"),
         ("contact_user = \"a b\"", "is no user of a SIP URI"),
+        ("forbidden_retry_s = 0", "`registration.forbidden_retry_s`"),
     ] {
         let found = problems(&format!("{whole}{line}\n"));
         assert!(found.contains(expected), "{found}");

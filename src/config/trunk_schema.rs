@@ -165,7 +165,7 @@ const REGISTRATION_KEYS: &[Key] = &[
     key("expires_s", Kind::Integer(30, 604_800)),
     key("refresh_ratio", Kind::Fraction(0.1, 0.99)),
     key("retry_s", Kind::Integers(1, 86_400)),
-    key("forbidden_retry_s", SECONDS),
+    key("forbidden_retry_s", Kind::Integer(30, 604_800)),
     key("needed_for_outbound", Kind::Flag),
     key("use_service_route", Kind::Flag),
     key("send_path", Kind::Flag),

@@ -324,7 +324,7 @@ impl Registering {
             registrar: registration.registrar_host().to_owned(),
             standing: self.standing.clone(),
             status: self.status,
-            next: self.core.deadline(),
+            next: self.core.next_request(),
             way: self.flow.map(|flow| RegisteredWay { flow, routes }),
         };
         self.switch.registry.note_registration(self.trunk, state, &self.lost);

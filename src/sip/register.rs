@@ -19,7 +19,7 @@ pub struct RegistrationPolicy {
     /// How long to wait after each failure in a row; the last holds from then on. Empty: 60 s.
     pub retry: Vec<Duration>,
     /// How long to wait after the registrar said that it will not have us (403, 404, refused
-    /// credentials): asking more often gets an address banned.
+    /// credentials): asking more often gets an address banned. Never less than 5 s.
     pub forbidden_retry: Duration,
     /// The first request is sent within this time, so that a node with many trunks does not send all
     /// of them at once.
@@ -116,7 +116,7 @@ pub struct Registration {
 /// The longest life asked for, whatever a registrar demands: a week.
 const EXPIRES_MAX_S: u32 = 604_800;
 /// A registrar's Retry-After counts from some seconds, or one that says 0 would have us ask without
-/// end, up to an hour.
+/// end, up to an hour. After a refusal we wait no less.
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(5);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 /// The wait without a list of waits.
@@ -160,6 +160,17 @@ impl Registration {
     /// The next moment at which this wants [`Input::DeadlineReached`].
     #[must_use]
     pub const fn deadline(&self) -> Option<Moment> {
+        match self.state {
+            State::Idle | State::Removing => None,
+            // A registrar that is silent does not keep the binding alive.
+            State::Asking { .. } => self.until,
+            State::Waiting { at } | State::Bound { refresh_at: at, .. } => Some(at),
+        }
+    }
+
+    /// When the next request is due; `None` while one is under way.
+    #[must_use]
+    pub const fn next_request(&self) -> Option<Moment> {
         match self.state {
             State::Idle | State::Asking { .. } | State::Removing => None,
             State::Waiting { at } | State::Bound { refresh_at: at, .. } => Some(at),
@@ -228,7 +239,7 @@ impl Registration {
                     Judgement::Forbidden => {
                         self.until = None;
                         self.failures += 1;
-                        let wait = self.policy.forbidden_retry;
+                        let wait = self.policy.forbidden_retry.max(RETRY_AFTER_MIN);
                         self.fail(now, Some(response.status), wait, out);
                     }
                 }
@@ -243,6 +254,11 @@ impl Registration {
                 self.fail(now, None, wait, out);
             }
             Input::Stopped => self.remove(now, out),
+            // The binding ended before the refresh was answered.
+            Input::DeadlineReached if self.until.is_some() && !self.is_bound(now) => {
+                self.until = None;
+                out.push(Output::Changed(Standing::Registering));
+            }
             Input::Started | Input::DeadlineReached => (),
         }
     }

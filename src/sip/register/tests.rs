@@ -40,8 +40,12 @@ struct Run {
 
 impl Run {
     fn started() -> Self {
+        Self::started_with(policy())
+    }
+
+    fn started_with(policy: RegistrationPolicy) -> Self {
         let mut run =
-            Self { registration: Registration::new(policy(), 1), now: Moment::from_millis(1) };
+            Self { registration: Registration::new(policy, 1), now: Moment::from_millis(1) };
         run.input(&Input::Started);
         assert_eq!(run.input(&Input::DeadlineReached), [Output::Register { expires_s: 3600 }]);
         run
@@ -196,6 +200,17 @@ fn who_will_not_have_us_is_asked_rarely() {
 }
 
 #[test]
+fn who_will_not_have_us_is_not_hammered_whatever_the_policy_says() {
+    let policy = RegistrationPolicy { forbidden_retry: Duration::ZERO, ..policy() };
+    let mut run = Run::started_with(policy);
+    for _ in 0..20 {
+        run.answer(403, "");
+        assert!(run.wait() >= 5);
+        assert_eq!(run.input(&Input::DeadlineReached), [Output::Register { expires_s: 3600 }]);
+    }
+}
+
+#[test]
 fn retry_after_is_obeyed_from_some_seconds_to_an_hour() {
     for (told, least, most) in [(0, 5, 6), (7, 7, 9), (86_400, 3_600, 4_320)] {
         let mut run = Run::started();
@@ -216,6 +231,29 @@ fn a_binding_is_used_until_its_end_when_the_refresh_fails() {
     run.input(&Input::DeadlineReached);
     let out = run.input(&Input::Unanswered);
     assert!(matches!(out[..], [Output::Changed(Standing::Failed { status: None, .. })]));
+}
+
+#[test]
+fn a_binding_that_ends_while_its_refresh_is_unanswered_is_shown_as_ended() {
+    let mut run = Run::started();
+    run.answer(200, "Expires: 60\r\n");
+    assert_eq!(run.wait(), 48);
+    run.input(&Input::DeadlineReached);
+    assert_eq!(run.registration.next_request(), None);
+    assert_eq!(run.input(&Input::DeadlineReached), [], "it stands yet");
+    assert_eq!(run.wait(), 12, "the registrar says nothing");
+    assert_eq!(run.input(&Input::DeadlineReached), [Output::Changed(Standing::Registering)]);
+    assert_eq!(run.registration.deadline(), None, "told once");
+    assert_eq!(run.input(&Input::DeadlineReached), []);
+    // Whatever then comes of the request counts as ever.
+    let out = run.answer(200, "Expires: 60\r\n");
+    assert_eq!(until(&out), Some(run.now + Duration::from_secs(60)));
+    run.wait();
+    run.input(&Input::DeadlineReached);
+    run.wait();
+    run.input(&Input::DeadlineReached);
+    let out = run.input(&Input::Unanswered);
+    assert!(matches!(out[..], [Output::Changed(Standing::Failed { status: None, .. })]), "{out:?}");
 }
 
 #[test]
@@ -292,9 +330,11 @@ fn many_trunks_start_spread_over_the_time_given() {
 proptest! {
     #[test]
     fn whatever_happens_it_asks_one_thing_at_a_time_and_not_too_often(
-        inputs in proptest::collection::vec((0_u8..8, 0_u32..100_000), 1..60)
+        inputs in proptest::collection::vec((0_u8..8, 0_u32..100_000), 1..60),
+        forbidden_retry_s in 0_u64..1_000,
     ) {
-        let mut run = Run::started();
+        let forbidden_retry = Duration::from_secs(forbidden_retry_s);
+        let mut run = Run::started_with(RegistrationPolicy { forbidden_retry, ..policy() });
         let mut outstanding = true;
         let mut requests = 0_u32;
         for (what, number) in inputs {
