@@ -20,6 +20,8 @@ pub struct Readiness {
     pub database: bool,
     /// The disk takes call records.
     pub journal: bool,
+    /// Every SIP shard runs: nobody serves the calls of one that ended.
+    pub signalling: bool,
     /// Calls in progress.
     pub calls: usize,
 }
@@ -28,7 +30,7 @@ impl Readiness {
     /// True when new calls should come here. A database that is away does not stop calls.
     #[must_use]
     pub const fn is_ready(&self) -> bool {
-        !self.draining && self.routing
+        !self.draining && self.routing && self.signalling
     }
 }
 
@@ -64,11 +66,18 @@ mod tests {
 
     #[test]
     fn a_lost_database_leaves_the_node_ready_and_a_drain_does_not() {
-        let well =
-            Readiness { draining: false, routing: true, database: true, journal: true, calls: 0 };
+        let well = Readiness {
+            draining: false,
+            routing: true,
+            database: true,
+            journal: true,
+            signalling: true,
+            calls: 0,
+        };
         assert!(well.is_ready());
         assert!(Readiness { database: false, ..well }.is_ready());
         assert!(!Readiness { draining: true, ..well }.is_ready());
         assert!(!Readiness { routing: false, ..well }.is_ready());
+        assert!(!Readiness { signalling: false, ..well }.is_ready());
     }
 }

@@ -33,6 +33,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -94,6 +96,14 @@ impl Dispatcher {
         gate.is_some_and(|gate| knows_source(&self.table.load(), &gate.name, source, transport))
     }
 
+    /// True where datagrams of ours may be under way to: a source that some listener knows, or one of calls.
+    fn expects(&self, remote: IpAddr) -> bool {
+        let table = self.table.load();
+        let mut gates = self.gates.iter();
+        gates.any(|gate| knows_source(&table, &gate.name, remote, Transport::Udp))
+            || self.registry.has_calls_from(clock::now(), remote)
+    }
+
     /// A source no trunk lists.
     fn turn_away(&self, flow: Flow, message: &Bytes) {
         metric::counter(Counter::SipRequestsUnknownSource).increment(1);
@@ -153,10 +163,17 @@ impl Dispatcher {
             metric::labelled(Counter::SipMessagesUnsent, "flow").increment(1);
         }
     }
-}
 
-impl Ingress for Dispatcher {
-    fn receive(&self, flow: Flow, message: Bytes) {
+    /// Does what a reader asks for. A fault in it costs what the reader has in hand, never the reader, and so
+    /// everything that its socket receives from then on.
+    fn guarded(what: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(what)).is_err() {
+            metric::count(Counter::SipMessagesDropped, "fault");
+            tracing::error!("a fault at the gate cost a SIP message");
+        }
+    }
+
+    fn hand_on(&self, flow: Flow, message: Bytes) {
         let is_expected = self.knows(flow.listener, flow.remote.ip(), flow.transport)
             || self.registry.has_calls_from(clock::now(), flow.remote.ip())
             // What comes by a connection that we opened was asked for.
@@ -174,6 +191,27 @@ impl Ingress for Dispatcher {
         if shard.receive(flow, message.clone()).is_err() {
             metric::labelled(Counter::SipMessagesDropped, "shard_queue").increment(1);
         }
+    }
+
+    fn tell_unreached(&self, remote: SocketAddr, quote: &[u8]) {
+        // Where no answer would be heard from, nothing of ours is under way to.
+        if !self.expects(remote.ip()) {
+            return metric::count(Counter::SipMessagesDropped, "unreached_stranger");
+        }
+        // Only who saw the request knows its branch: nobody else can end a call by saying this.
+        let Some(key) = ClientKey::of_beginning(quote) else { return };
+        // What came back may be too short to name the call, and so the shard.
+        for shard in self.shards.all() {
+            if shard.unreached(remote, key).is_err() {
+                metric::count(Counter::SipMessagesDropped, "unreached");
+            }
+        }
+    }
+}
+
+impl Ingress for Dispatcher {
+    fn receive(&self, flow: Flow, message: Bytes) {
+        Self::guarded(|| self.hand_on(flow, message));
     }
 
     fn unframed(&self, flow: Flow, error: &FramingError) {
@@ -215,12 +253,7 @@ impl Ingress for Dispatcher {
     }
 
     fn unreached(&self, remote: SocketAddr, quote: &[u8]) {
-        // Only who saw the request knows its branch: nobody else can end a call by saying this.
-        let Some(key) = ClientKey::of_beginning(quote) else { return };
-        // What came back may be too short to name the call, and so the shard.
-        for shard in self.shards.all() {
-            shard.unreached(remote, key);
-        }
+        Self::guarded(|| self.tell_unreached(remote, quote));
     }
 
     fn admits(&self, listener: u16, source: IpAddr, transport: Transport) -> bool {
@@ -341,6 +374,79 @@ mod tests {
         let (answer, length) = asked(refusing, Transport::Tcp, 0);
         assert!(answer.is_some_and(|answer| answer > length), "{answer:?} for {length}");
         assert_eq!(asked(silent, Transport::Udp, 500).0, None);
+    }
+
+    /// An INVITE, and what the network gives back of one of ours.
+    const INVITE: &[u8] = b"INVITE sip:+15550100@h SIP/2.0\r\n\
+        Via: SIP/2.0/UDP h;branch=z9hG4bK0123456789abcdef\r\nFrom: <sip:+15557701@h>;tag=1\r\n\
+        To: <sip:b@h>\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\n\r\n";
+
+    #[test]
+    fn what_did_not_arrive_counts_only_from_peers_and_never_fills_a_queue() {
+        let switch = switch(&Arc::default());
+        let (shard, mut take) = ShardHandle::by_hand();
+        let gates = vec![gate(Stranger::Silence)];
+        let dispatcher = Dispatcher::new(&switch, gates, Shards::new(vec![shard.clone()]));
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let dropped = |why: &str| {
+            let counted = recorder.handle().render();
+            let start = format!("sip_messages_dropped_total{{why=\"{why}\"}} ");
+            let line = counted.lines().find_map(|line| line.strip_prefix(start.as_str()));
+            line.map_or(0, |count| count.parse::<usize>().expect("a count"))
+        };
+        metrics::with_local_recorder(&recorder, || {
+            let stranger = "198.51.100.7:5060".parse().expect("an address");
+            dispatcher.unreached(stranger, INVITE);
+            assert_eq!((shard.queued(), dropped("unreached_stranger")), (0, 1));
+            // Who was called is none while that lasts.
+            let called = switch.registry.expect_from(stranger.ip());
+            dispatcher.unreached(stranger, INVITE);
+            assert_eq!(take(2), 1);
+            drop(called);
+            // A trunk's address is easily guessed: however much comes in its name, calls are taken.
+            let carrier = "192.0.2.1:5060".parse().expect("an address");
+            for _ in 0..2 * SIP_SHARD_QUEUE_HIGH {
+                dispatcher.unreached(carrier, INVITE);
+            }
+            assert!(!shard.is_crowded() && shard.queued() > 1, "{}", shard.queued());
+            assert_eq!(dropped("unreached"), 2 * SIP_SHARD_QUEUE_HIGH - shard.queued());
+            let queued = shard.queued();
+            let flow = flow("192.0.2.1:5060", Transport::Udp);
+            dispatcher.receive(flow, Bytes::from_static(INVITE));
+            assert_eq!(shard.queued(), queued + 1);
+        });
+    }
+
+    /// A ledger with a fault.
+    struct Broken;
+
+    impl Ledger for Broken {
+        fn report(&self, _: CallReport) -> Written {
+            panic!("as this test wants it")
+        }
+
+        fn report_later(&self, _: CallReport) {
+            panic!("as this test wants it")
+        }
+    }
+
+    #[test]
+    fn a_fault_at_the_gate_costs_one_message() {
+        let mut switch = switch(&Arc::default());
+        switch.ledger = Arc::new(Broken);
+        let (shard, _take) = ShardHandle::by_hand();
+        let gates = vec![gate(Stranger::Silence)];
+        let dispatcher = Dispatcher::new(&switch, gates, Shards::new(vec![shard.clone()]));
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            let stranger = flow("198.51.100.7:5060", Transport::Udp);
+            dispatcher.receive(stranger, Bytes::from_static(INVITE));
+            let known = flow("192.0.2.1:5060", Transport::Udp);
+            dispatcher.receive(known, Bytes::from_static(INVITE));
+        });
+        assert_eq!(shard.queued(), 1);
+        let counted = recorder.handle().render();
+        assert!(counted.contains("sip_messages_dropped_total{why=\"fault\"} 1"), "{counted}");
     }
 
     #[test]

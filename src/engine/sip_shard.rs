@@ -2,6 +2,7 @@
 //! dialogs of those calls; never awaits a socket or a call.
 
 mod counted;
+mod faults;
 pub mod handle;
 mod searches;
 
@@ -15,6 +16,7 @@ use crate::engine::invitation;
 use crate::engine::invitation::Challenged;
 use crate::engine::mailbox;
 use crate::engine::registry::SourceGuard;
+use crate::engine::sip_shard::faults::About;
 use crate::engine::sip_shard::handle::Arrival;
 use crate::engine::sip_shard::handle::COMMANDS_MAX;
 use crate::engine::sip_shard::handle::Order;
@@ -77,33 +79,8 @@ pub fn start(
 ) -> ShardHandle {
     let (arrivals_in, arrivals) = mpsc::channel(SIP_SHARD_QUEUE_MAX);
     let (commands_in, commands) = mpsc::channel(COMMANDS_MAX);
-    let (gauges_in, gauges) = watch::channel(Gauges::default());
-    let trace = ShardTrace::new(switch.trace);
-    let handle =
-        ShardHandle { arrivals: arrivals_in, commands: commands_in, gauges, trace: trace.clone() };
-    let mut secret = [0; 32];
-    clock::fill_random(&mut secret);
-    let shard = Shard {
-        endpoint: Endpoint::new(config),
-        switch,
-        handle: handle.clone(),
-        digest: digest::server::Server::new(secret),
-        calls: HashMap::new(),
-        dialled: HashMap::new(),
-        placing: None,
-        requests: HashMap::new(),
-        ways_back: HashMap::new(),
-        trunks: HashMap::new(),
-        expected: HashMap::new(),
-        next_token: 0,
-        received_at: Moment::START,
-        challenges: Challenges::new(),
-        declined: DeclinedSample::default(),
-        out: Vec::new(),
-        pending: VecDeque::new(),
-        gauges: gauges_in,
-        trace,
-    };
+    let shard = Shard::new(switch, config, (arrivals_in, commands_in));
+    let handle = shard.handle.clone();
     tokio::spawn(shard.run(arrivals, commands, draining));
     handle
 }
@@ -154,11 +131,46 @@ pub(super) struct Shard {
     out: Vec<Output>,
     /// Commands that follow from events, run after the outputs that caused them.
     pub(super) pending: VecDeque<Command>,
+    /// The dialog of the event that is being told.
+    telling: Option<DialogId>,
     gauges: watch::Sender<Gauges>,
     pub(super) trace: ShardTrace,
 }
 
 impl Shard {
+    fn new(
+        switch: Arc<Switch>,
+        config: EndpointConfig,
+        (arrivals, commands): (mpsc::Sender<Arrival>, mpsc::Sender<Order>),
+    ) -> Self {
+        let (gauges_in, gauges) = watch::channel(Gauges::default());
+        let trace = ShardTrace::new(switch.trace);
+        let mut secret = [0; 32];
+        clock::fill_random(&mut secret);
+        Self {
+            endpoint: Endpoint::new(config),
+            switch,
+            handle: ShardHandle { arrivals, commands, gauges, trace: trace.clone() },
+            digest: digest::server::Server::new(secret),
+            calls: HashMap::new(),
+            dialled: HashMap::new(),
+            placing: None,
+            requests: HashMap::new(),
+            ways_back: HashMap::new(),
+            trunks: HashMap::new(),
+            expected: HashMap::new(),
+            next_token: 0,
+            received_at: Moment::START,
+            challenges: Challenges::new(),
+            declined: DeclinedSample::default(),
+            out: Vec::new(),
+            pending: VecDeque::new(),
+            telling: None,
+            gauges: gauges_in,
+            trace,
+        }
+    }
+
     async fn run(
         mut self,
         mut arrivals: mpsc::Receiver<Arrival>,
@@ -179,19 +191,10 @@ impl Shard {
             tokio::select! {
                 biased;
                 Some(order) = commands.recv() => self.obey(order),
-                () = &mut sleep, if deadline.is_some() => {
-                    self.turn(Input::DeadlineReached);
-                    while let Some(challenged) = self.challenges.pop_due(clock::now()) {
-                        challenged.give_up(&self.switch);
-                    }
-                }
+                () = &mut sleep, if deadline.is_some() => self.fire(),
                 Ok(()) = draining.changed() => {
                     let draining = *draining.borrow_and_update();
-                    self.endpoint.set_draining(draining);
-                    // Whoever comes back is refused now, with a record of that.
-                    while let Some(challenged) = self.challenges.pop() {
-                        challenged.give_up(&self.switch);
-                    }
+                    self.guarded(&About::Nobody, |shard| shard.drain(draining));
                 }
                 Some(arrival) = arrivals.recv() => {
                     self.take(arrival);
@@ -206,7 +209,29 @@ impl Shard {
         }
     }
 
+    /// Sees to what is due.
+    fn fire(&mut self) {
+        self.guarded(&About::Timers, |shard| {
+            shard.turn(Input::DeadlineReached);
+            while let Some(challenged) = shard.challenges.pop_due(clock::now()) {
+                challenged.give_up(&shard.switch);
+            }
+        });
+    }
+
+    fn drain(&mut self, draining: bool) {
+        self.endpoint.set_draining(draining);
+        // Whoever comes back is refused now, with a record of that.
+        while let Some(challenged) = self.challenges.pop() {
+            challenged.give_up(&self.switch);
+        }
+    }
+
     fn obey(&mut self, order: Order) {
+        self.guarded(&About::order(&order), |shard| shard.follow(order));
+    }
+
+    fn follow(&mut self, order: Order) {
         match order {
             Order::Command(command) => self.turn(Input::Command(command)),
             Order::Place { leg, invite, events } => {
@@ -262,12 +287,19 @@ impl Shard {
     fn take(&mut self, arrival: Arrival) {
         match arrival {
             Arrival::Message { at, flow, message } => {
-                self.received_at = at;
-                self.trace.note(clock::now(), Way::In, &flow, &message);
-                self.turn(Input::Received { flow, message });
+                self.guarded(&About::Message(message.clone()), |shard| {
+                    shard.received_at = at;
+                    shard.trace.note(clock::now(), Way::In, &flow, &message);
+                    shard.turn(Input::Received { flow, message });
+                });
             }
-            Arrival::FlowClosed(flow) => self.turn(Input::FlowClosed(flow)),
-            Arrival::Unreached { remote, key } => self.turn(Input::Unreached { remote, key }),
+            Arrival::FlowClosed(flow) => {
+                self.guarded(&About::Nobody, |shard| shard.turn(Input::FlowClosed(flow)));
+            }
+            Arrival::Unreached { remote, key } => {
+                let input = Input::Unreached { remote, key };
+                self.guarded(&About::Nobody, |shard| shard.turn(input));
+            }
         }
     }
 
@@ -293,9 +325,13 @@ impl Shard {
                     Output::Transmit { flow, bytes } => told.extend(self.transmit(&flow, bytes)),
                     Output::Locate(search) => self.seek(search),
                     Output::Counted(counter) => counted::count(counter),
-                    Output::Event(event) => self.event(event),
+                    Output::Event(event) => {
+                        self.telling = event.dialog();
+                        self.event(event);
+                    }
                 }
             }
+            self.telling = None;
             self.out = out;
             // Of a refusal there is no event.
             if let Some(gone) = refused.filter(|dialog| self.name_of(*dialog).is_none()) {

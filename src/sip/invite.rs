@@ -408,6 +408,15 @@ impl Usage {
         }
     }
 
+    /// Call-ID.
+    pub(crate) const fn call_id(&self) -> &Bytes {
+        match &self.state {
+            State::Incoming(incoming) => incoming.dialog.call_id(),
+            State::Calling(calling) => &calling.call_id,
+            State::Confirmed(dialog) | State::Leaving(dialog) => dialog.call_id(),
+        }
+    }
+
     /// The dialog, once there is one.
     pub(crate) const fn dialog(&self) -> Option<&Dialog> {
         match &self.state {

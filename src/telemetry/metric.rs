@@ -47,6 +47,7 @@ metrics_table! {
         SipDatagramsReceived, "sip_datagrams_received_total", "", "Datagrams read from SIP sockets.";
         SipKeepalives, "sip_keepalives_total", "outcome", "Keep-alive datagrams sent to carriers.";
         SipMessagesDropped, "sip_messages_dropped_total", "why", "SIP messages dropped before or in the parser.";
+        SipShardFaults, "sip_shard_faults_total", "", "Faults of our own in SIP signalling; each ended the call it was about.";
         SipMessagesMalformed, "sip_messages_malformed_total", "what", "SIP messages that could not be read.";
         SipEndpointEvents, "sip_endpoint_events_total", "what", "What the SIP endpoint counted: retransmissions, stray and merged requests.";
         SipRequestsUnknownSource, "sip_requests_unknown_source_total", "", "Messages from sources no trunk trusts.";

@@ -103,6 +103,7 @@ impl Bench {
             routing: true,
             database: true,
             journal: true,
+            signalling: true,
             calls: 0,
         });
         let table = Arc::new(ArcSwap::from_pointee(RoutingTable::new(Contents::default())));

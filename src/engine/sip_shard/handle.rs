@@ -129,10 +129,22 @@ impl ShardHandle {
         drop(self.arrivals.try_send(Arrival::FlowClosed(flow)));
     }
 
-    /// Tells the shard that a request, if it is one of its own, did not arrive.
-    pub fn unreached(&self, remote: SocketAddr, key: ClientKey) {
-        // A full queue loses this; the request then ends by its own timer.
-        drop(self.arrivals.try_send(Arrival::Unreached { remote, key }));
+    /// Tells the shard that a request, if it is one of its own, did not arrive. Anybody may say so, without an
+    /// address of its own: that alone never fills the queue up to the mark from which calls are turned away.
+    ///
+    /// # Errors
+    /// [`ShardFull`]: it is not told; the request then ends by its own timer.
+    pub fn unreached(&self, remote: SocketAddr, key: ClientKey) -> Result<(), ShardFull> {
+        if self.queued() > SIP_SHARD_QUEUE_HIGH / 2 {
+            return Err(ShardFull);
+        }
+        self.arrivals.try_send(Arrival::Unreached { remote, key }).map_err(|_| ShardFull)
+    }
+
+    /// False once the shard's task is over: nobody serves its share of the calls any more.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.arrivals.is_closed()
     }
 
     /// True above the mark from which new calls are answered 503 without state.

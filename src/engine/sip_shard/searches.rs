@@ -24,6 +24,13 @@ pub(in crate::engine) struct Found {
     expected: Option<SourceGuard>,
 }
 
+impl Found {
+    /// Whose next hop it is.
+    pub(super) fn dialog(&self) -> Option<DialogId> {
+        self.search.dialog
+    }
+}
+
 impl Shard {
     /// Looks for a next hop; the endpoint goes on without it where that takes long.
     pub(super) fn seek(&self, search: Box<Search>) {

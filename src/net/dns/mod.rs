@@ -219,13 +219,13 @@ impl Dns {
         }
         let (done, pending) = watch::channel(None);
         state.under_way.insert(question.clone(), pending.clone());
-        let (dns, question) = (self.clone(), question.clone());
+        let asking = UnderWay { dns: self.clone(), question: question.clone() };
         // A task of its own: whoever asked may give up, the answer is kept all the same.
         tokio::spawn(async move {
-            let answer = dns.look_up(&question).await;
-            let mut state = dns.state();
-            state.cache.put(clock::now(), question.clone(), answer.clone());
-            state.under_way.remove(&question);
+            let UnderWay { dns, question } = &asking;
+            let answer = dns.look_up(question).await;
+            dns.state().cache.put(clock::now(), question.clone(), answer.clone());
+            drop(asking);
             done.send_replace(Some(answer.0));
         });
         Some(pending)
@@ -241,6 +241,8 @@ impl Dns {
             Question::A(name) => (name, RecordType::A),
             Question::Aaaa(name) => (name, RecordType::AAAA),
         };
+        #[cfg(test)]
+        assert!(!name.starts_with("faulty."), "as a test wants it");
         // With the last dot no search list of this machine is applied.
         let asked = timeout(self.0.limits.question, resolver.lookup(format!("{name}."), kind));
         match asked.await {
@@ -260,6 +262,18 @@ impl Dns {
     // No code that can panic runs under the lock, so a poisoned one is still sound.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A question that is under way until this is dropped, by a fault too: else it could never be asked again.
+struct UnderWay {
+    dns: Dns,
+    question: Question,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.dns.state().under_way.remove(&self.question);
     }
 }
 

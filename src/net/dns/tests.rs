@@ -202,6 +202,20 @@ async fn unknown_names_and_failures_are_told_apart_and_kept() {
 }
 
 #[tokio::test]
+async fn a_fault_while_a_name_is_looked_up_leaves_nothing_under_way() {
+    let server = Server::start().await;
+    let limits = DnsLimits { question: PATIENCE, questions_max: 1, ..limits() };
+    let dns = server.dns(limits);
+    let started = clock::now();
+    for _ in 0..2 {
+        assert_eq!(dns.ask(&a("faulty.example")).await, Answer::Failed);
+    }
+    assert!(clock::now().since(started) < PATIENCE, "whoever asks is told at once");
+    assert!(dns.state().under_way.is_empty());
+    assert_eq!(dns.ask(&a("cut.example")).await, at(7));
+}
+
+#[tokio::test]
 async fn a_cut_answer_is_fetched_by_tcp() {
     let server = Server::start().await;
     let dns = server.dns(limits());

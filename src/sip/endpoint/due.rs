@@ -20,6 +20,9 @@ use crate::types::cause::HangupCause;
 impl Endpoint {
     pub(super) fn deadline_reached(&mut self, cx: &mut Context<'_>) {
         while let Some(due) = self.timers.pop(cx.now) {
+            self.firing = self.owner_of(due);
+            #[cfg(test)]
+            self.trip();
             match due {
                 Due::Transaction(id, timer) => {
                     let client = self.client(id);
@@ -30,6 +33,15 @@ impl Endpoint {
                 Due::Search(number) => self.located(cx, number, None),
                 Due::Outside(place) => self.outside_over(cx, place, RequestOutcome::TimedOut),
             }
+        }
+        self.firing = None;
+    }
+
+    fn owner_of(&self, due: Due) -> Option<DialogId> {
+        match due {
+            Due::Transaction(id, _) => self.transactions.get(id)?.owner,
+            Due::Usage(dialog, _) => Some(dialog),
+            Due::Search(_) | Due::Outside(_) => None,
         }
     }
 

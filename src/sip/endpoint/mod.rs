@@ -87,6 +87,11 @@ pub struct Endpoint {
     searches: HashMap<u64, Seeking>,
     next_search: u64,
     is_draining: bool,
+    /// The dialog whose timer is being seen to.
+    firing: Option<DialogId>,
+    /// A test wants a fault in the next turn.
+    #[cfg(test)]
+    pub(crate) trips: bool,
 }
 
 /// What is due.
@@ -139,6 +144,9 @@ impl Endpoint {
             searches: HashMap::new(),
             next_search: 0,
             is_draining: false,
+            firing: None,
+            #[cfg(test)]
+            trips: false,
         }
     }
 
@@ -154,6 +162,13 @@ impl Endpoint {
             Input::Command(command) => self.command(cx, command),
             Input::DeadlineReached => self.deadline_reached(cx),
         }
+        #[cfg(test)]
+        self.trip();
+    }
+
+    #[cfg(test)]
+    fn trip(&mut self) {
+        assert!(!std::mem::take(&mut self.trips), "as a test wants it");
     }
 
     /// The next moment at which this wants `Input::DeadlineReached`.
@@ -172,6 +187,19 @@ impl Endpoint {
     #[must_use]
     pub fn peer_of(&self, dialog: DialogId) -> Option<&Uri> {
         self.usages.get(dialog.0)?.dialog().map(Dialog::target)
+    }
+
+    /// The dialogs with this Call-ID. Looks at every dialog: for the aftermath of a fault.
+    #[must_use]
+    pub fn dialogs_of(&self, call_id: &[u8]) -> Vec<DialogId> {
+        let all = self.usages.all();
+        all.filter(|(_, usage)| usage.call_id() == call_id).map(|(id, _)| DialogId(id)).collect()
+    }
+
+    /// The dialog whose timer was being seen to when a fault cut that off.
+    #[must_use]
+    pub const fn firing(&self) -> Option<DialogId> {
+        self.firing
     }
 
     /// What is held right now.

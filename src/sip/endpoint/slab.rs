@@ -35,6 +35,14 @@ impl<T> Slab<T> {
         name(index, 0)
     }
 
+    /// All values, with their names.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u64, &T)> {
+        let places = (0_u32..).zip(&self.places);
+        places.filter_map(|(index, place)| {
+            Some((name(index, place.generation), place.value.as_ref()?))
+        })
+    }
+
     pub(crate) fn get(&self, name: u64) -> Option<&T> {
         let (index, generation) = parts(name);
         let place = self.places.get(index as usize)?;
@@ -83,5 +91,7 @@ mod tests {
         assert_eq!(slab.get(first), None);
         assert_eq!(slab.remove(first), None);
         assert_eq!((slab.get(second), slab.get(third), slab.len()), (Some(&'b'), Some(&'c'), 2));
+        assert_eq!(slab.remove(second), Some('b'));
+        assert_eq!(slab.all().collect::<Vec<_>>(), [(third, &'c')]);
     }
 }
