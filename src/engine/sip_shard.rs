@@ -289,7 +289,7 @@ impl Shard {
             Arrival::Message { at, flow, message } => {
                 self.guarded(&About::Message(message.clone()), |shard| {
                     shard.received_at = at;
-                    shard.trace.note(clock::now(), Way::In, &flow, &message);
+                    shard.note(Way::In, &flow, &message);
                     shard.turn(Input::Received { flow, message });
                 });
             }
@@ -343,11 +343,18 @@ impl Shard {
         }
     }
 
+    /// Keeps a message for whoever must explain its call, with the addresses it had on the wire.
+    fn note(&self, way: Way, flow: &Flow, bytes: &Bytes) {
+        let flow = Flow { local: self.switch.flows.local_of(flow), ..*flow };
+        self.trace.note(clock::now(), way, &flow, bytes);
+    }
+
     /// What cannot be sent now is lost; retransmission heals it where it matters.
     /// Gives what the endpoint must know of a connection: which it is that was taken, or that it is gone.
     fn transmit(&self, flow: &Flow, bytes: Bytes) -> Option<Input> {
-        self.trace.note(clock::now(), Way::Out, flow, &bytes);
-        let sent = self.switch.flows.send(flow, bytes);
+        let sent = self.switch.flows.send(flow, bytes.clone());
+        let by = Flow { id: sent.unwrap_or(flow.id), ..*flow };
+        self.note(Way::Out, &by, &bytes);
         if sent.is_err() {
             metric::labelled(metric::Counter::SipMessagesUnsent, "flow").increment(1);
         }

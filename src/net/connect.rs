@@ -21,6 +21,7 @@ use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
 use crate::types::limit::SIP_SOURCE_SOCKETS_MAX;
 use crate::types::tls::TlsSettings;
+use crate::types::transport::InterfaceName;
 use crate::types::transport::LocalEnd;
 use crate::types::transport::Transport;
 use socket2::SockRef;
@@ -184,6 +185,12 @@ impl Ways {
         self.listeners.push(ListenerSocket { listener, id, local });
     }
 
+    /// The interface by which what a socket of ours sends leaves, where it is bound to one.
+    pub(crate) fn interface_of(&self, id: FlowId) -> Option<InterfaceName> {
+        let own = self.sockets.iter().find(|(_, socket)| socket.id == id);
+        own.and_then(|((_, local), _)| local.interface.clone())
+    }
+
     pub(crate) fn forget_socket(&mut self, id: FlowId) {
         self.listeners.retain(|socket| socket.id != id);
     }
@@ -285,7 +292,8 @@ impl Flows {
         if let Some(flow) = state.reusable(&to, &key) {
             return Ok(flow);
         }
-        let end = self.add_own(&mut state, flow, Arc::clone(&to))?;
+        let local = local_end(&socket, &to);
+        let end = self.add_own(&mut state, (flow, local), Arc::clone(&to))?;
         state.ways.streams.entry(key).or_default().push(end.flow.id);
         drop(state);
         let flow = end.flow;
@@ -330,6 +338,16 @@ impl Flows {
         state.ways.sockets.insert((to.listener, to.local.clone()), socket);
         Ok(flow)
     }
+}
+
+/// From where a connection goes that is about to be opened.
+fn local_end(socket: &TcpSocket, to: &Destination) -> SocketAddr {
+    let bound = socket.local_addr().unwrap_or_else(|_| to.bind_address());
+    if !bound.ip().is_unspecified() {
+        return bound;
+    }
+    let address = source::departure(to.remote, to.local.interface.as_ref());
+    SocketAddr::new(address.unwrap_or(bound.ip()), bound.port())
 }
 
 /// Opens a connection of ours and serves it.

@@ -4,6 +4,7 @@ use crate::net::connect::ConnectError;
 use crate::net::connect::Destination;
 use crate::net::connect::Ways;
 use crate::net::datagram::DatagramSocket;
+use crate::net::departure::Departures;
 use crate::net::end::FlowEnd;
 use crate::net::end::FlowEnds;
 use crate::net::tls::client::TlsClients;
@@ -16,6 +17,7 @@ use crate::types::limit::SIP_FLOWS_MAX;
 use crate::types::limit::SIP_FLOWS_OURS_MAX;
 use crate::types::limit::SIP_FLOWS_PER_ADDRESS_MAX;
 use crate::types::limit::SIP_HANDSHAKES_MAX;
+use crate::types::limit::SIP_HANDSHAKES_PER_ADDRESS_MAX;
 use crate::types::tls::CertificateNames;
 use crate::types::transport::Transport;
 use bytes::Bytes;
@@ -86,6 +88,8 @@ pub struct FlowLimits {
     pub ours_max: usize,
     /// TLS handshakes of peers under way at once. Over it: the new connection is closed.
     pub handshakes_max: usize,
+    /// TLS handshakes of one peer address under way at once. Over it: the new connection is closed.
+    pub handshakes_per_address_max: usize,
     /// Messages waiting to be written to one connection. Over it: that connection is closed.
     pub queue_max: usize,
     /// Longest wait for a connection of ours to open, TLS not counted. Over it: closed.
@@ -110,6 +114,7 @@ impl Default for FlowLimits {
             flows_per_address_max: SIP_FLOWS_PER_ADDRESS_MAX,
             ours_max: SIP_FLOWS_OURS_MAX,
             handshakes_max: SIP_HANDSHAKES_MAX,
+            handshakes_per_address_max: SIP_HANDSHAKES_PER_ADDRESS_MAX,
             queue_max: SIP_FLOW_QUEUE_MAX,
             // Carriers want the next address tried after 4 s without an answer.
             connect_timeout: Duration::from_secs(4),
@@ -147,6 +152,7 @@ struct Shared {
     ingress: OnceLock<Weak<dyn Ingress>>,
     tls: TlsClients,
     ways_back: WaysBack,
+    departures: Departures,
 }
 
 impl std::fmt::Debug for Shared {
@@ -159,7 +165,7 @@ impl std::fmt::Debug for Shared {
 pub(crate) struct State {
     pub(crate) sockets: HashMap<FlowId, Arc<DatagramSocket>>,
     pub(crate) streams: HashMap<FlowId, Stream>,
-    per_address: HashMap<IpAddr, usize>,
+    per_address: HashMap<IpAddr, OfAddress>,
     ours: usize,
     handshakes: usize,
     /// The traffic class of what each listener sends, where one is set.
@@ -169,10 +175,19 @@ pub(crate) struct State {
     ends: FlowEnds,
 }
 
+/// What the connections of one peer address take.
+#[derive(Clone, Copy, Debug, Default)]
+struct OfAddress {
+    open: usize,
+    handshakes: usize,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) flow: Flow,
+    /// Our address as the peer sees it; that of the flow is where it was bound to.
+    local: SocketAddr,
     queue: mpsc::Sender<Bytes>,
     closing: Arc<Notify>,
     pub(crate) side: Side,
@@ -215,6 +230,7 @@ impl Flows {
             ingress: OnceLock::new(),
             tls: TlsClients::default(),
             ways_back: WaysBack::default(),
+            departures: Departures::default(),
         }))
     }
 
@@ -337,6 +353,15 @@ impl Flows {
         &self.0.ways_back
     }
 
+    pub(crate) fn departures(&self) -> &Departures {
+        &self.0.departures
+    }
+
+    /// Our address on a connection, as its peer sees it.
+    pub(crate) fn local_of_stream(&self, id: FlowId) -> Option<SocketAddr> {
+        self.read().streams.get(&id).map(|stream| stream.local)
+    }
+
     pub(crate) fn tls(&self) -> &TlsClients {
         &self.0.tls
     }
@@ -371,24 +396,29 @@ impl Flows {
     pub(crate) fn add_stream(&self, flow: Flow) -> Option<StreamEnd> {
         let limits = &self.0.limits;
         let mut state = self.write();
-        let of_address = state.per_address.get(&flow.remote.ip()).copied().unwrap_or(0);
+        let of_address = state.per_address.get(&flow.remote.ip()).copied().unwrap_or_default();
         let handshaking = flow.transport == Transport::Tls;
+        // Whoever only connects must not hold off the handshakes of everybody else.
+        let no_handshake = state.handshakes >= limits.handshakes_max
+            || of_address.handshakes >= limits.handshakes_per_address_max;
         if state.streams.len() >= limits.flows_max
-            || of_address >= limits.flows_per_address_max
-            || (handshaking && state.handshakes >= limits.handshakes_max)
+            || of_address.open >= limits.flows_per_address_max
+            || (handshaking && no_handshake)
         {
             return None;
         }
-        state.per_address.insert(flow.remote.ip(), of_address + 1);
+        let handshakes = of_address.handshakes + usize::from(handshaking);
+        let of_address = OfAddress { open: of_address.open + 1, handshakes };
+        state.per_address.insert(flow.remote.ip(), of_address);
         state.handshakes += usize::from(handshaking);
-        Some(self.enter(&mut state, flow, Side::Peer, handshaking))
+        Some(self.enter(&mut state, (flow, flow.local), Side::Peer, handshaking))
     }
 
-    /// Enters a connection of our own.
+    /// Enters a connection of our own, which its peer sees come from `local`.
     pub(crate) fn add_own(
         &self,
         state: &mut State,
-        flow: Flow,
+        (flow, local): (Flow, SocketAddr),
         to: Arc<Destination>,
     ) -> Result<StreamEnd, ConnectError> {
         let limits = &self.0.limits;
@@ -396,15 +426,22 @@ impl Flows {
             return Err(ConnectError::TooMany);
         }
         state.ours += 1;
-        Ok(self.enter(state, flow, Side::Ours(to), false))
+        Ok(self.enter(state, (flow, local), Side::Ours(to), false))
     }
 
-    fn enter(&self, state: &mut State, flow: Flow, side: Side, handshaking: bool) -> StreamEnd {
+    fn enter(
+        &self,
+        state: &mut State,
+        (flow, local): (Flow, SocketAddr),
+        side: Side,
+        handshaking: bool,
+    ) -> StreamEnd {
         let flow = Flow { id: self.mint(), ..flow };
         let (sender, queue) = mpsc::channel(self.0.limits.queue_max);
         let closing = Arc::new(Notify::new());
         let stream = Stream {
             flow,
+            local,
             queue: sender,
             closing: closing.clone(),
             side,
@@ -420,8 +457,12 @@ impl Flows {
         let mut state = self.write();
         let Some(stream) = state.streams.get_mut(&id) else { return };
         stream.names = names.map(Arc::new);
+        let address = stream.flow.remote.ip();
         if std::mem::take(&mut stream.handshaking) {
             state.handshakes -= 1;
+            if let Some(of_address) = state.per_address.get_mut(&address) {
+                of_address.handshakes -= 1;
+            }
         }
     }
 
@@ -436,9 +477,10 @@ impl Flows {
             Side::Ours(_) => state.ours -= 1,
             Side::Peer => {
                 let address = stream.flow.remote.ip();
-                if let Some(count) = state.per_address.get_mut(&address) {
-                    *count -= 1;
-                    if *count == 0 {
+                if let Some(of_address) = state.per_address.get_mut(&address) {
+                    of_address.open -= 1;
+                    of_address.handshakes -= usize::from(stream.handshaking);
+                    if of_address.open == 0 {
                         state.per_address.remove(&address);
                     }
                 }
@@ -535,6 +577,26 @@ pub(crate) mod tests {
         assert_eq!(flows.why_closed(flow.id), Some(FlowEnd::Idle));
         let stray = Flow { transport: Transport::Udp, ..flow };
         assert_eq!(flows.send(&stray, Bytes::from_static(b"d")), Err(SendError::Gone));
+    }
+
+    #[test]
+    fn one_address_holds_off_no_handshakes_of_others() {
+        let limits = FlowLimits { handshakes_per_address_max: 2, ..FlowLimits::default() };
+        let flows = Flows::new(limits);
+        let first = flows.add_stream(peer(1, 1, Transport::Tls)).unwrap();
+        let second = flows.add_stream(peer(1, 2, Transport::Tls)).unwrap();
+        assert!(flows.add_stream(peer(1, 3, Transport::Tls)).is_none());
+        assert!(flows.add_stream(peer(1, 3, Transport::Tcp)).is_some(), "no handshake");
+        assert!(flows.add_stream(peer(2, 1, Transport::Tls)).is_some(), "another address");
+        flows.secured(first.flow.id, None);
+        flows.secured(first.flow.id, None);
+        let third = flows.add_stream(peer(1, 4, Transport::Tls)).unwrap();
+        assert!(flows.add_stream(peer(1, 5, Transport::Tls)).is_none());
+        flows.remove_stream(first.flow.id, FlowEnd::PeerClosed);
+        assert!(flows.add_stream(peer(1, 5, Transport::Tls)).is_none(), "its handshake was done");
+        flows.remove_stream(second.flow.id, FlowEnd::PeerClosed);
+        assert!(flows.add_stream(peer(1, 5, Transport::Tls)).is_some());
+        flows.remove_stream(third.flow.id, FlowEnd::PeerClosed);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod bind;
 pub mod connect;
 mod datagram;
+mod departure;
 pub mod dns;
 pub mod end;
 pub mod flow;

@@ -7,6 +7,7 @@ use socket2::Protocol;
 use socket2::Socket;
 use socket2::Type;
 use std::io;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::net::UdpSocket;
 use tokio::net::TcpSocket;
@@ -20,9 +21,8 @@ pub(crate) fn stream_socket(
         let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         bind_interface(&socket, interface)?;
-        if !at.ip().is_unspecified() {
-            socket.bind(&at.into())?;
-        }
+        // Its port is known from now on, also where the system chooses the address.
+        socket.bind(&at.into())?;
         Ok(TcpSocket::from_std_stream(socket.into()))
     };
     open().map_err(|error| SourceError::of(at.ip(), interface, error))
@@ -52,6 +52,16 @@ pub(crate) fn datagram_socket(
         other => other,
     }
     .map_err(|error| SourceError::of(at.ip(), interface, error))
+}
+
+/// The address from which the system sends to `remote` by `interface`; `None` where there is no way to it.
+/// Nothing is sent for that.
+pub(crate) fn departure(remote: SocketAddr, interface: Option<&InterfaceName>) -> Option<IpAddr> {
+    let socket = Socket::new(Domain::for_address(remote), Type::DGRAM, Some(Protocol::UDP)).ok()?;
+    bind_interface(&socket, interface).ok()?;
+    socket.connect(&remote.into()).ok()?;
+    let local = socket.local_addr().ok()?.as_socket()?.ip();
+    (!local.is_unspecified()).then_some(local)
 }
 
 /// Has packets leave and arrive by `interface` alone.

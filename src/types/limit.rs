@@ -67,6 +67,10 @@ pub const TURNED_AWAY_TEXT_MAX: usize = 128;
 pub const SIP_FLOWS_OURS_MAX: usize = 2_048;
 /// TLS handshakes of peers under way at once. Over it: the new connection is closed.
 pub const SIP_HANDSHAKES_MAX: usize = 512;
+/// TLS handshakes of one peer address under way at once. Over it: the new connection is closed.
+pub const SIP_HANDSHAKES_PER_ADDRESS_MAX: usize = SIP_HANDSHAKES_MAX / 8;
+/// Peers for which the address is remembered that our datagrams leave from. Over it: all are looked up anew.
+pub const SIP_DEPARTURES_MAX: usize = 1_024;
 /// Closed connections whose reason is remembered. Over it: the oldest is forgotten.
 pub const SIP_FLOW_ENDS_MAX: usize = 1_024;
 /// Own UDP sockets for the source addresses and interfaces of trunks. Over it: the target counts as
