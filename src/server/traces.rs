@@ -3,6 +3,7 @@
 
 use crate::clock;
 use crate::engine::trace::Trace;
+use crate::engine::trace::TracedMessage;
 use crate::engine::trace::Traces;
 use crate::store::database::Database;
 use crate::store::traces;
@@ -198,24 +199,71 @@ fn lost(calls: usize) {
     }
 }
 
-/// The trace as it is stored: its first messages, as far as they fit.
+/// The trace as it is stored: whole where it fits, else its first messages and its newest, each in half of the
+/// room. How a call began and how it ended is what one looks for.
 fn stored(trace: &Trace) -> StoredTrace {
-    let mut bytes = 0;
-    let mut messages = Vec::new();
-    for message in &trace.messages {
-        bytes += message.bytes.len();
-        if bytes > TRACE_STORED_BYTES_MAX {
-            break;
-        }
-        messages.push(StoredMessage {
-            at: clock::wall(message.at),
-            way: message.way.as_str().to_owned(),
-            transport: message.transport.as_str().to_owned(),
-            local: message.local.to_string(),
-            remote: message.remote.to_string(),
-            bytes: message.bytes.to_vec(),
-        });
+    let all = trace.messages.as_slice();
+    let (first, rest) = all.split_at(fitting(all.iter(), TRACE_STORED_BYTES_MAX / 2));
+    let used: usize = first.iter().map(|message| message.bytes.len()).sum();
+    let room = TRACE_STORED_BYTES_MAX.saturating_sub(used);
+    let (between, newest) = rest.split_at(rest.len() - fitting(rest.iter().rev(), room));
+    let kept = first.iter().chain(newest).map(|message| StoredMessage {
+        at: clock::wall(message.at),
+        way: message.way.as_str().to_owned(),
+        transport: message.transport.as_str().to_owned(),
+        local: message.local.to_string(),
+        remote: message.remote.to_string(),
+        bytes: message.bytes.to_vec(),
+    });
+    let cut = u32::try_from(between.len()).unwrap_or(u32::MAX);
+    StoredTrace { messages: kept.collect(), left_out: trace.left_out.saturating_add(cut) }
+}
+
+/// How many messages there is room for, one after the other.
+fn fitting<'a>(messages: impl Iterator<Item = &'a TracedMessage>, room: usize) -> usize {
+    let sizes = messages.scan(0_usize, |bytes, message| {
+        *bytes += message.bytes.len();
+        Some(*bytes)
+    });
+    sizes.take_while(|bytes| *bytes <= room).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::trace::Way;
+    use crate::types::transport::Transport;
+    use bytes::Bytes;
+    use std::net::SocketAddr;
+
+    /// The last letters of the messages that are stored of so many, each of so many bytes, and how many are not.
+    fn stored_of(count: u8, bytes: usize) -> (Vec<u8>, u32) {
+        let here = SocketAddr::from(([192, 0, 2, 1], 5060));
+        let message = |number: u8| TracedMessage {
+            at: Moment::from_millis(u64::from(number)),
+            way: Way::In,
+            transport: Transport::Udp,
+            local: here,
+            remote: here,
+            bytes: Bytes::from(vec![number; bytes]),
+        };
+        let trace = Trace { messages: (0..count).map(message).collect(), left_out: 3 };
+        let stored = stored(&trace);
+        let bytes: usize = stored.messages.iter().map(|message| message.bytes.len()).sum();
+        assert!(bytes <= TRACE_STORED_BYTES_MAX, "{bytes}");
+        let last = stored.messages.iter().filter_map(|message| message.bytes.last().copied());
+        (last.collect(), stored.left_out)
     }
-    let cut = u32::try_from(trace.messages.len() - messages.len()).unwrap_or(u32::MAX);
-    StoredTrace { messages, left_out: trace.left_out.saturating_add(cut) }
+
+    #[test]
+    fn of_a_long_call_its_beginning_and_its_end_are_stored() {
+        let eighth = TRACE_STORED_BYTES_MAX / 8;
+        assert_eq!(stored_of(8, eighth), ((0..8).collect(), 3));
+        assert_eq!(stored_of(20, eighth), (vec![0, 1, 2, 3, 16, 17, 18, 19], 3 + 12));
+        // What the first half has no use for is the second one's.
+        let third = TRACE_STORED_BYTES_MAX / 3;
+        assert_eq!(stored_of(9, third), (vec![0, 7, 8], 3 + 6));
+        assert_eq!(stored_of(2, TRACE_STORED_BYTES_MAX + 1), (vec![], 3 + 2));
+        assert_eq!(stored_of(0, 1), (vec![], 3));
+    }
 }

@@ -100,7 +100,7 @@ pub const TRACE_MESSAGES_PER_DIALOG_MAX: usize = 64;
 pub const TRACE_DIALOGS_PER_CALL_MAX: usize = 32;
 /// Calls that ended and whose signalling waits for the database. Over it: one leaves none there, counted.
 pub const TRACE_CALLS_WAITING_MAX: usize = 1_024;
-/// Bytes of messages of one call that are stored. Over it: the further ones are left out.
+/// Bytes of messages of one call that are stored. Over it: those in the middle are left out.
 pub const TRACE_STORED_BYTES_MAX: usize = 256 * 1024;
 
 /// Lines of an SDP body that are read. Over it: the rest is ignored.

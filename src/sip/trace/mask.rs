@@ -18,6 +18,7 @@ pub(super) fn masked(message: &[u8], is_secret: &dyn Fn(&[u8]) -> bool) -> Bytes
     let mut text = BytesMut::from(message);
     let mut hides = Hide::Nothing;
     let mut after_bare_cr = false;
+    let mut content = Content::default();
     let mut at = 0;
     while at < text.len() {
         let rest = text.get_mut(at..).unwrap_or(&mut []);
@@ -33,8 +34,54 @@ pub(super) fn masked(message: &[u8], is_secret: &dyn Fn(&[u8]) -> bool) -> Bytes
         }
         mask_header(line, hides, is_folded);
         mask_body(line);
+        if content.is_key(line, is_folded) {
+            stars(line);
+        }
     }
     text.freeze()
+}
+
+/// What is known of the content that lines are of.
+#[derive(Debug, Default)]
+struct Content {
+    /// The header at hand is Content-Type.
+    names_type: bool,
+    /// The type is that of keys which are pressed.
+    is_keys: bool,
+    /// The head is over.
+    is_begun: bool,
+}
+
+impl Content {
+    /// True for a line of `application/dtmf` or its like: the key that is pressed, and nothing that names it. A
+    /// head that is over begins anew with the next part.
+    fn is_key(&mut self, line: &[u8], is_folded: bool) -> bool {
+        if self.is_begun && !line.starts_with(b"--") {
+            return true;
+        }
+        if self.is_begun || matches!(line, b"\r\n" | b"\n" | b"\r") {
+            let is_begun = self.is_keys && !self.is_begun;
+            *self = Self { is_begun, ..Self::default() };
+            return false;
+        }
+        let colon = memchr(b':', line).filter(|_| !is_folded);
+        let (name, value) = line.split_at(colon.map_or(0, |colon| colon + 1));
+        if !is_folded {
+            let name = name.strip_suffix(b":").unwrap_or(&[]).trim_ascii();
+            self.names_type = HeaderName::from_bytes(name) == HeaderName::ContentType;
+        }
+        if self.names_type {
+            self.is_keys = is_type_of_keys(value);
+        }
+        false
+    }
+}
+
+/// The subtype is `dtmf`, whatever stands around it. `dtmf-relay` names what is a key.
+fn is_type_of_keys(value: &[u8]) -> bool {
+    let kind = value.split(|&byte| byte == b';').next().unwrap_or_default();
+    let subtype = without_blanks(kind.rsplit(|&byte| byte == b'/').next().unwrap_or_default());
+    subtype.eq_ignore_ascii_case(b"dtmf")
 }
 
 /// How long the first line is, its end included: CRLF, LF or CR.
@@ -200,6 +247,34 @@ mod tests {
             "INFO sip:h SIP/2.0\r\nSubject: Signal=5\r\n\r\nSignal=*\r\nDuration=160\r\n",
         );
         check("X\r\n\r\n signal = #\n", "X\r\n\r\n signal = *\n");
+    }
+
+    #[test]
+    fn keys_that_nothing_names_are_hidden_by_the_type_of_their_content() {
+        for kind in [
+            "Content-Type: application/dtmf",
+            "content-type : Application/DTMF;charset=utf-8",
+            "c: application/dtmf ",
+            "Content-Type: application / dtmf",
+            "Content-Type:\r\n application/dtmf",
+            "Content-Type: audio/\r\n dtmf",
+        ] {
+            for end in ["\r\n", "\n", "\r"] {
+                let head = format!("INFO sip:h SIP/2.0{end}{kind}{end}Content-Length: 1{end}{end}");
+                check(&format!("{head}5"), &format!("{head}*"));
+                check(&format!("{head}5{end}#"), &format!("{head}*{end}*"));
+            }
+        }
+        check(
+            "X\r\nContent-Type: multipart/mixed;boundary=p\r\n\r\n--p\r\nContent-Type: application/dtmf\r\n\r\n\
+             5\r\n--p\r\nContent-Type: text/plain\r\n\r\n5\r\n--p--\r\n",
+            "X\r\nContent-Type: multipart/mixed;boundary=p\r\n\r\n--p\r\nContent-Type: application/dtmf\r\n\r\n\
+             *\r\n--p\r\nContent-Type: text/plain\r\n\r\n5\r\n--p--\r\n",
+        );
+        for other in ["Content-Type: text/plain", "X-Type: application/dtmf", "Subject: dtmf"] {
+            let message = format!("X\r\n{other}\r\n\r\n5\r\n");
+            check(&message, &message);
+        }
     }
 
     #[test]
