@@ -76,6 +76,9 @@ pub enum LocateError {
     /// DNS did not answer, or answered with an error.
     #[error("DNS does not answer")]
     DnsFailed,
+    /// DNS was not asked: too many questions are under way already.
+    #[error("too many names are looked up")]
+    TooMany,
 }
 
 /// What is asked of DNS.

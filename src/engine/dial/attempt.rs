@@ -273,8 +273,13 @@ impl Dialling {
         match trying.target.search() {
             Ok((hop, rules)) => {
                 let dns = line.switch.dns.clone();
-                trying.stage =
-                    Stage::Locating(Box::pin(async move { dns.locate(hop, rules).await }));
+                let is_tenants = matches!(*trying.target, Target::Peer(_));
+                trying.stage = Stage::Locating(Box::pin(async move {
+                    match is_tenants {
+                        true => dns.locate_of_tenant(hop, rules).await,
+                        false => dns.locate(hop, rules).await,
+                    }
+                }));
                 None
             }
             Err(error) => {
@@ -305,6 +310,11 @@ impl Dialling {
                     Some(none_left) => Some(none_left),
                     None => self.next_address(line).await,
                 }
+            }
+            // No fault of the gateway, which is as well as before.
+            Err(LocateError::TooMany) => {
+                let (id, cause) = (trying.id, HangupCause::Overload);
+                Some(Input::NotAdmitted { id, cause })
             }
             Err(error) => {
                 tracing::info!(%error, "a gateway cannot be located");

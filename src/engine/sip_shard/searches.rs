@@ -67,7 +67,10 @@ async fn find(switch: &Switch, search: &Search, trunk: Option<&Trunk>) -> Option
     };
     let (v4, v6) = (from.remote.is_ipv4(), from.remote.is_ipv6());
     let rules = Rules { transports, services: true, v4, v6 };
-    let found = switch.dns.locate(hop.clone(), rules).await;
+    let found = match trunk {
+        Some(_) => switch.dns.locate(hop.clone(), rules).await,
+        None => switch.dns.locate_of_tenant(hop.clone(), rules).await,
+    };
     let unknown = |error| tracing::debug!(%error, host = hop.host, "a next hop is not found");
     let target = best(search, found.map_err(unknown).ok()?)?;
     if target.transport == from.transport && target.address == from.remote {

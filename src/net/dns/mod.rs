@@ -21,6 +21,7 @@ use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
 use crate::types::limit::DNS_ENTRIES_MAX;
 use crate::types::limit::DNS_QUESTIONS_MAX;
+use crate::types::limit::DNS_TENANTS_QUESTIONS_MAX;
 use crate::types::limit::LOCATE_RECORDS_MAX;
 use crate::types::moment::Moment;
 use crate::types::random::Random;
@@ -61,6 +62,9 @@ pub struct DnsLimits {
     pub entries_max: usize,
     /// Questions under way at once. Over it: a new one fails at once.
     pub questions_max: usize,
+    /// Questions among them that came first for addresses which tenants name. Over it: a new one of theirs
+    /// fails at once.
+    pub tenants_questions_max: usize,
     /// How long answers are kept.
     pub keeping: Keeping,
 }
@@ -73,6 +77,7 @@ impl Default for DnsLimits {
             search: Duration::from_secs(6),
             entries_max: DNS_ENTRIES_MAX,
             questions_max: DNS_QUESTIONS_MAX,
+            tenants_questions_max: DNS_TENANTS_QUESTIONS_MAX,
             keeping: Keeping::default(),
         }
     }
@@ -92,7 +97,22 @@ struct State {
     cache: Cache,
     /// Questions under way: whoever asks the same waits for the same answer.
     under_way: HashMap<Question, watch::Receiver<Option<Answer>>>,
+    /// How many of them came first for addresses which tenants name.
+    of_tenants: usize,
 }
+
+/// Who says where the search leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Named {
+    /// The operator: trunks.
+    ByOperator,
+    /// A tenant: agents, transfers; whoever answers their calls.
+    ByTenant,
+}
+
+/// Too many questions are under way.
+#[derive(Debug)]
+struct TooMany;
 
 impl std::fmt::Debug for Dns {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -137,25 +157,53 @@ impl Dns {
 
     fn new(resolver: Option<TokioResolver>, limits: DnsLimits) -> Self {
         let cache = Cache::new(limits.keeping, limits.entries_max);
-        let state = Mutex::new(State { cache, under_way: HashMap::new() });
+        let state = Mutex::new(State { cache, under_way: HashMap::new(), of_tenants: 0 });
         Self(Arc::new(Shared { resolver, limits, state }))
     }
 
-    /// The addresses to try for `hop`, in order (RFC 3263).
+    /// The addresses to try for `hop`, which the operator names, in order (RFC 3263).
     ///
     /// # Errors
-    /// Why there is none; [`LocateError::DnsFailed`] too when it takes too long.
+    /// Why there is none; [`LocateError::DnsFailed`] too when it takes too long, and [`LocateError::TooMany`]
+    /// when DNS was not asked.
     pub async fn locate(&self, hop: NextHop, rules: Rules) -> Result<Vec<Target>, LocateError> {
+        self.search(hop, rules, Named::ByOperator).await
+    }
+
+    /// The same where a tenant or a peer names it: however many names they have, and however slow those are,
+    /// most questions are left to the operator's.
+    ///
+    /// # Errors
+    /// As of [`Self::locate`].
+    pub async fn locate_of_tenant(
+        &self,
+        hop: NextHop,
+        rules: Rules,
+    ) -> Result<Vec<Target>, LocateError> {
+        self.search(hop, rules, Named::ByTenant).await
+    }
+
+    async fn search(
+        &self,
+        hop: NextHop,
+        rules: Rules,
+        named: Named,
+    ) -> Result<Vec<Target>, LocateError> {
         let search = async {
             let mut search = Locator::new(hop, rules, Random::from_seed(clock::random_u64()))?;
+            let mut unasked = false;
             loop {
                 let questions = search.questions();
                 if questions.is_empty() {
-                    return search.finish();
+                    let found = search.finish();
+                    // What nobody asked says nothing of the name.
+                    return found
+                        .map_err(|error| if unasked { LocateError::TooMany } else { error });
                 }
-                let answers = join_all(questions.iter().map(|question| self.ask(question))).await;
-                for (question, answer) in questions.iter().zip(answers) {
-                    search.answer(question, answer);
+                let asked = questions.iter().map(|question| self.answer_to(question, named));
+                for (question, answer) in questions.iter().zip(join_all(asked).await) {
+                    unasked |= answer.is_err();
+                    search.answer(question, answer.unwrap_or(Answer::Failed));
                 }
             }
         };
@@ -164,21 +212,25 @@ impl Dns {
 
     /// The answer to one question: what is known, else what DNS says; what was known, when DNS fails.
     pub async fn ask(&self, question: &Question) -> Answer {
+        self.answer_to(question, Named::ByOperator).await.unwrap_or(Answer::Failed)
+    }
+
+    async fn answer_to(&self, question: &Question, named: Named) -> Result<Answer, TooMany> {
         let (old, pending) = {
             let mut state = self.state();
             let old = match state.cache.get(clock::now(), question) {
                 Known::Fresh(answer) => {
                     metric::count(Counter::DnsAnswers, "known");
-                    return answer;
+                    return Ok(answer);
                 }
                 Known::Stale(answer) => Some(answer),
                 Known::Unknown => None,
             };
-            (old, self.pending(&mut state, question))
+            (old, self.pending(&mut state, question, named))
         };
         let Some(mut pending) = pending else {
             metric::count(Counter::DnsAnswers, "too_many");
-            return old.unwrap_or(Answer::Failed);
+            return old.ok_or(TooMany);
         };
         let limits = &self.0.limits;
         let wait = if old.is_some() { limits.patience } else { limits.question };
@@ -187,7 +239,7 @@ impl Dns {
             Ok(Ok(answer)) => answer.clone().unwrap_or(Answer::Failed),
             Ok(Err(_)) | Err(_) => Answer::Failed,
         };
-        match (new, old) {
+        Ok(match (new, old) {
             (Answer::Failed, Some(old)) => {
                 metric::count(Counter::DnsAnswers, "stale");
                 old
@@ -196,7 +248,7 @@ impl Dns {
                 metric::count(Counter::DnsAnswers, word(&new));
                 new
             }
-        }
+        })
     }
 
     /// How long the answer holds that is known; `None` where none is.
@@ -210,19 +262,25 @@ impl Dns {
         &self,
         state: &mut State,
         question: &Question,
+        named: Named,
     ) -> Option<watch::Receiver<Option<Answer>>> {
         if let Some(pending) = state.under_way.get(question) {
             return Some(pending.clone());
         }
-        if state.under_way.len() >= self.0.limits.questions_max {
+        let limits = &self.0.limits;
+        let is_tenants = named == Named::ByTenant;
+        if state.under_way.len() >= limits.questions_max
+            || (is_tenants && state.of_tenants >= limits.tenants_questions_max)
+        {
             return None;
         }
+        state.of_tenants += usize::from(is_tenants);
         let (done, pending) = watch::channel(None);
         state.under_way.insert(question.clone(), pending.clone());
-        let asking = UnderWay { dns: self.clone(), question: question.clone() };
+        let asking = UnderWay { dns: self.clone(), question: question.clone(), is_tenants };
         // A task of its own: whoever asked may give up, the answer is kept all the same.
         tokio::spawn(async move {
-            let UnderWay { dns, question } = &asking;
+            let UnderWay { dns, question, .. } = &asking;
             let answer = dns.look_up(question).await;
             dns.state().cache.put(clock::now(), question.clone(), answer.clone());
             drop(asking);
@@ -269,11 +327,14 @@ impl Dns {
 struct UnderWay {
     dns: Dns,
     question: Question,
+    is_tenants: bool,
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.dns.state().under_way.remove(&self.question);
+        let mut state = self.dns.state();
+        state.under_way.remove(&self.question);
+        state.of_tenants -= usize::from(self.is_tenants);
     }
 }
 

@@ -254,6 +254,34 @@ async fn a_slow_name_delays_nobody_else_and_is_asked_for_once() {
 }
 
 #[tokio::test]
+async fn slow_names_of_tenants_leave_the_trunks_their_questions() {
+    let server = Server::start().await;
+    let limits = DnsLimits { question: PATIENCE, search: PATIENCE, ..limits() };
+    let dns = server.dns(DnsLimits { questions_max: 2, tenants_questions_max: 1, ..limits });
+    let rules = Rules { transports: vec![Transport::Udp], services: false, v4: true, v6: false };
+    let hop = |name: &str| NextHop::parse(&format!("sip:{name}")).unwrap();
+    let slow = tokio::spawn({
+        let (dns, hop, rules) = (dns.clone(), hop("slow.example"), rules.clone());
+        async move { dns.locate_of_tenant(hop, rules).await }
+    });
+    while dns.state().of_tenants == 0 {
+        tokio::task::yield_now().await;
+    }
+    let another = dns.locate_of_tenant(hop("cut.example"), rules.clone()).await;
+    assert_eq!(another, Err(LocateError::TooMany));
+    assert!(dns.locate(hop("cut.example"), rules.clone()).await.is_ok(), "the trunks' share");
+    // What is known needs no question.
+    assert!(dns.locate_of_tenant(hop("cut.example"), rules.clone()).await.is_ok());
+    while !slow.is_finished() {
+        server.go.notify_one();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(dns.state().of_tenants, 0);
+    let another = dns.locate_of_tenant(hop("many.example"), rules).await;
+    assert!(another.is_ok(), "{another:?}");
+}
+
+#[tokio::test]
 async fn questions_under_way_are_bounded() {
     let server = Server::start().await;
     let dns = server.dns(DnsLimits { questions_max: 1, ..limits() });

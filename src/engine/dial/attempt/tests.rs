@@ -130,6 +130,23 @@ async fn who_has_no_offer_for_one_way_tries_the_next() {
     }
 }
 
+/// A name that nobody looked up says nothing of its gateway.
+#[tokio::test]
+async fn a_gateway_rests_for_no_question_that_was_never_asked() {
+    for (error, rests) in [(LocateError::TooMany, false), (LocateError::DnsFailed, true)] {
+        let mut around = Around::new();
+        let mut dialling = dialling(&around, planned(|_| ()), Stage::Admitted);
+        let found = dialling.located(&around.line, Err(error)).await.unwrap();
+        let mut todo = Vec::new();
+        dialling.chooser.handle(clock::now(), found, &mut todo);
+        assert!(todo.iter().any(|todo| matches!(todo, Todo::Try(..))), "{error}: {todo:?}");
+        let is_noted = todo.iter().any(|todo| matches!(todo, Todo::Board(_)));
+        assert_eq!(is_noted, rests, "{error}: {todo:?}");
+        around.commands.try_send(LegOutput::HangUp(HangupCause::Normal)).unwrap();
+        drop(dialling.next(&mut around.line).await);
+    }
+}
+
 /// A trunk with one channel whose first gateway refuses has that channel for its second.
 #[tokio::test]
 async fn the_next_try_finds_the_channel_that_the_one_before_had() {
