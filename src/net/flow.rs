@@ -98,7 +98,8 @@ pub struct FlowLimits {
     pub handshake_timeout: Duration,
     /// Longest wait for the rest of a message, and for the first one. Over it: closed.
     pub message_timeout: Duration,
-    /// Longest silence of a connection that has spoken. Over it: closed, unless it is needed.
+    /// Longest silence of a connection that has spoken; answers to pings of ours are silence. Over it: closed,
+    /// unless it is needed.
     pub idle_timeout: Duration,
     /// Longest wait for a peer to take one write. Over it: closed.
     pub write_timeout: Duration,

@@ -145,8 +145,8 @@ impl Pulse {
 }
 
 /// When the next bytes are due.
-fn read_deadline(message: Option<Moment>, limits: &FlowLimits) -> Moment {
-    let idle = clock::now() + limits.idle_timeout;
+fn read_deadline(message: Option<Moment>, silent_since: Moment, limits: &FlowLimits) -> Moment {
+    let idle = silent_since + limits.idle_timeout;
     message.unwrap_or(idle).min(idle)
 }
 
@@ -159,11 +159,15 @@ async fn read(mut half: impl AsyncRead + Unpin, flow: Flow, plug: &Plug, pulse: 
     // A message, begun or awaited for the first time, has a fixed deadline: bytes that trickle in
     // do not move it.
     let mut message_deadline = (!spoken).then(|| clock::now() + limits.message_timeout);
+    let mut silent_since = clock::now();
     loop {
-        let deadline = clock::instant(read_deadline(message_deadline, limits)).into();
-        let bytes = match timeout_at(deadline, half.read(&mut buffer)).await {
+        let due = read_deadline(message_deadline, silent_since, limits);
+        let bytes = match timeout_at(clock::instant(due).into(), half.read(&mut buffer)).await {
             Err(_) if message_deadline.is_some() => return FlowEnd::MessageTimeout,
-            Err(_) if plug.ingress.needs(&flow) => continue,
+            Err(_) if plug.ingress.needs(&flow) => {
+                silent_since = clock::now();
+                continue;
+            }
             Err(_) => return FlowEnd::Idle,
             Ok(Err(error)) if tls::refuses_certificate(&error) => {
                 return FlowEnd::Failed(ConnectFailure::CertificateRefused);
@@ -172,9 +176,11 @@ async fn read(mut half: impl AsyncRead + Unpin, flow: Flow, plug: &Plug, pulse: 
             Ok(Ok(0)) => return FlowEnd::PeerClosed,
             Ok(Ok(len)) => buffer.get(..len).unwrap_or(&[]),
         };
+        // That the peer lives is no use of the connection: one that is of a trunk no more would never end.
         if pulse.read(bytes, !framer.is_within_message()) {
             continue;
         }
+        silent_since = clock::now();
         framer.push(bytes);
         match take(&mut framer, flow, plug) {
             Ok(0) => {}

@@ -252,6 +252,28 @@ async fn a_silent_connection_is_kept_while_it_is_needed() {
 }
 
 #[tokio::test]
+async fn a_connection_that_only_answers_pings_is_closed_as_a_silent_one() {
+    let (idle_timeout, pong_timeout) = (Duration::from_millis(2_500), Duration::from_secs(1));
+    let limits = FlowLimits { idle_timeout, pong_timeout, ..FlowLimits::default() };
+    let mut bench = Bench::new(limits);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let remote = listener.local_addr().unwrap();
+    let keepalive = Some(Duration::from_millis(20));
+    let to = Destination { keepalive, ..Destination::plain(Transport::Tcp, remote, 0) };
+    bench.flows.connect(&to).unwrap();
+    let (mut peer, _) = listener.accept().await.unwrap();
+    let answered = tokio::spawn(async move {
+        let (mut ping, mut answered) = ([0; 4], 0);
+        while peer.read_exact(&mut ping).await.is_ok() && peer.write_all(b"\r\n").await.is_ok() {
+            answered += 1;
+        }
+        answered
+    });
+    assert_eq!(timeout(PATIENCE, bench.closed()).await, Ok(FlowEnd::Idle));
+    assert!(answered.await.unwrap() > 0, "it was alive");
+}
+
+#[tokio::test]
 async fn a_target_that_refuses_closes_the_flow_and_says_so() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let _counting = metrics::set_default_local_recorder(&recorder);
