@@ -456,7 +456,7 @@ impl OutboundAttempt {
         self.fail(now, run, (failure, Next::gateway_if(run.moves_on_after(status))), out);
     }
 
-    /// Follows a redirection as far as the trunk allows it, else ends.
+    /// Follows a redirection as far as the trunk allows it, else ends. It binds no gateway but its own.
     fn redirected(
         &mut self,
         now: Moment,
@@ -1023,6 +1023,22 @@ mod tests {
                 assert!(said.starts_with(&format!("give up {cause}")), "{said}");
             }
         }
+    }
+
+    #[test]
+    fn a_redirection_binds_no_gateway_but_its_own() {
+        let same = Redirect { policy: RedirectPolicy::SameGateway, max: 1 };
+        let mut lab = Lab::new(vec![trunk(1, |outbound| outbound.redirect = same)]);
+        let mut call = Call::of(lab.plan(request("+15551234567")).unwrap());
+        let dialled = |call: &Call| call.attempt.current().unwrap().1.dialled.to_string();
+        call.sent(ONE);
+        call.refuse_with(ONE, moved_to(("+15557654321", "a.example")));
+        assert_eq!(call.take().last().map(String::as_str), Some("try 2 trunk-1/a"));
+        assert_eq!(dialled(&call), "+15557654321");
+        call.sent(TWO);
+        call.tell(Input::Unreachable { id: TWO });
+        assert_eq!(call.take().last().map(String::as_str), Some("try 3 trunk-1/b"));
+        assert_eq!(dialled(&call), "+15551234567");
     }
 
     #[test]
