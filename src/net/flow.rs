@@ -3,6 +3,7 @@
 use crate::net::connect::ConnectError;
 use crate::net::connect::Destination;
 use crate::net::connect::Ways;
+use crate::net::crowd::Crowd;
 use crate::net::datagram::DatagramSocket;
 use crate::net::departure::Departures;
 use crate::net::end::FlowEnd;
@@ -166,21 +167,13 @@ impl std::fmt::Debug for Shared {
 pub(crate) struct State {
     pub(crate) sockets: HashMap<FlowId, Arc<DatagramSocket>>,
     pub(crate) streams: HashMap<FlowId, Stream>,
-    per_address: HashMap<IpAddr, OfAddress>,
+    crowd: Crowd,
     ours: usize,
-    handshakes: usize,
     /// The traffic class of what each listener sends, where one is set.
     classes: HashMap<u16, u8>,
     /// The ways of requests of our own.
     pub(crate) ways: Ways,
     ends: FlowEnds,
-}
-
-/// What the connections of one peer address take.
-#[derive(Clone, Copy, Debug, Default)]
-struct OfAddress {
-    open: usize,
-    handshakes: usize,
 }
 
 /// One connection.
@@ -397,21 +390,14 @@ impl Flows {
     pub(crate) fn add_stream(&self, flow: Flow) -> Option<StreamEnd> {
         let limits = &self.0.limits;
         let mut state = self.write();
-        let of_address = state.per_address.get(&flow.remote.ip()).copied().unwrap_or_default();
+        let address = flow.remote.ip();
         let handshaking = flow.transport == Transport::Tls;
-        // Whoever only connects must not hold off the handshakes of everybody else.
-        let no_handshake = state.handshakes >= limits.handshakes_max
-            || of_address.handshakes >= limits.handshakes_per_address_max;
         if state.streams.len() >= limits.flows_max
-            || of_address.open >= limits.flows_per_address_max
-            || (handshaking && no_handshake)
+            || !state.crowd.has_room(limits, address, handshaking)
         {
             return None;
         }
-        let handshakes = of_address.handshakes + usize::from(handshaking);
-        let of_address = OfAddress { open: of_address.open + 1, handshakes };
-        state.per_address.insert(flow.remote.ip(), of_address);
-        state.handshakes += usize::from(handshaking);
+        state.crowd.enter(address, handshaking);
         Some(self.enter(&mut state, (flow, flow.local), Side::Peer, handshaking))
     }
 
@@ -460,10 +446,7 @@ impl Flows {
         stream.names = names.map(Arc::new);
         let address = stream.flow.remote.ip();
         if std::mem::take(&mut stream.handshaking) {
-            state.handshakes -= 1;
-            if let Some(of_address) = state.per_address.get_mut(&address) {
-                of_address.handshakes -= 1;
-            }
+            state.crowd.shaken(address);
         }
     }
 
@@ -473,19 +456,9 @@ impl Flows {
         let Some(stream) = state.streams.remove(&id) else { return };
         state.ends.remember(id, why);
         state.ways.forget_stream(id, &stream);
-        state.handshakes -= usize::from(stream.handshaking);
         match stream.side {
             Side::Ours(_) => state.ours -= 1,
-            Side::Peer => {
-                let address = stream.flow.remote.ip();
-                if let Some(of_address) = state.per_address.get_mut(&address) {
-                    of_address.open -= 1;
-                    of_address.handshakes -= usize::from(stream.handshaking);
-                    if of_address.open == 0 {
-                        state.per_address.remove(&address);
-                    }
-                }
-            }
+            Side::Peer => state.crowd.leave(stream.flow.remote.ip(), stream.handshaking),
         }
     }
 
@@ -578,26 +551,6 @@ pub(crate) mod tests {
         assert_eq!(flows.why_closed(flow.id), Some(FlowEnd::Idle));
         let stray = Flow { transport: Transport::Udp, ..flow };
         assert_eq!(flows.send(&stray, Bytes::from_static(b"d")), Err(SendError::Gone));
-    }
-
-    #[test]
-    fn one_address_holds_off_no_handshakes_of_others() {
-        let limits = FlowLimits { handshakes_per_address_max: 2, ..FlowLimits::default() };
-        let flows = Flows::new(limits);
-        let first = flows.add_stream(peer(1, 1, Transport::Tls)).unwrap();
-        let second = flows.add_stream(peer(1, 2, Transport::Tls)).unwrap();
-        assert!(flows.add_stream(peer(1, 3, Transport::Tls)).is_none());
-        assert!(flows.add_stream(peer(1, 3, Transport::Tcp)).is_some(), "no handshake");
-        assert!(flows.add_stream(peer(2, 1, Transport::Tls)).is_some(), "another address");
-        flows.secured(first.flow.id, None);
-        flows.secured(first.flow.id, None);
-        let third = flows.add_stream(peer(1, 4, Transport::Tls)).unwrap();
-        assert!(flows.add_stream(peer(1, 5, Transport::Tls)).is_none());
-        flows.remove_stream(first.flow.id, FlowEnd::PeerClosed);
-        assert!(flows.add_stream(peer(1, 5, Transport::Tls)).is_none(), "its handshake was done");
-        flows.remove_stream(second.flow.id, FlowEnd::PeerClosed);
-        assert!(flows.add_stream(peer(1, 5, Transport::Tls)).is_some());
-        flows.remove_stream(third.flow.id, FlowEnd::PeerClosed);
     }
 
     #[test]

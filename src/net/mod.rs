@@ -2,6 +2,7 @@
 
 pub mod bind;
 pub mod connect;
+mod crowd;
 mod datagram;
 mod departure;
 pub mod dns;
