@@ -251,7 +251,7 @@ mod tests {
 
     fn message(method: &str, call_id: &str) -> Arrival {
         let text = format!(
-            "{method} sip:a@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:b@h>;tag=1\r\n\
+            "{method} sip:a@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK{call_id}\r\nFrom: <sip:b@h>;tag=1\r\n\
              To: <sip:a@h>\r\nCall-ID: {call_id}\r\nCSeq: 1 {method}\r\nContact: <sip:b@h>\r\n\
              Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
         );
