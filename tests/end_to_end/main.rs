@@ -100,6 +100,7 @@ mod strangers;
 mod supervised;
 mod talk;
 mod tls;
+mod traced_addresses;
 mod transfers;
 mod trunk_changes;
 mod twilio_client;
