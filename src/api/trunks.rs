@@ -48,12 +48,13 @@ impl Noun for Trunks {
 
     /// The trunk is made on trial, as it would be made for calls.
     fn amend(context: &Context, caller: &Caller, draft: &mut Draft<'_>) -> Result<(), Fault> {
-        let is_own = draft.given.contains_key("overrides") && !caller.is_platform();
-        if let Some(overrides) = draft.given.get("overrides").filter(|_| is_own) {
-            let same = draft.before.and_then(|row| row.members.get("overrides")) == Some(overrides);
-            if !same {
-                secrets::check_references("overrides", overrides)?;
-            }
+        // What the platform named in it stays with the profile it was named for.
+        let is_changed = |name: &str| {
+            let before = draft.before.and_then(|row| row.members.get(name));
+            draft.given.get(name).is_some_and(|given| Some(given) != before)
+        };
+        if !caller.is_platform() && (is_changed("overrides") || is_changed("profile")) {
+            secrets::check_references("overrides", &draft.after("overrides"))?;
         }
         let composer = context.composer.borrow().clone();
         let sealed = secrets::sealed(draft);

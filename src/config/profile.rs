@@ -10,6 +10,7 @@ use crate::config::schema::nearest;
 use crate::config::secret::RowSecrets;
 use crate::config::secret::Secrets;
 use crate::config::tree;
+use crate::config::tree::Entry;
 use crate::config::tree::Node;
 use crate::config::tree::Place;
 use crate::config::tree::Table;
@@ -238,8 +239,17 @@ impl Profiles {
         let mut problems = Vec::new();
         let source = sources.add_opaque(format!("trunk {}", row.name));
         let at = Place::whole(source);
-        let Some(mut tree) = self.merged(row.profile, &sources, &mut problems) else {
-            let message = self.no_profile(row.profile);
+        let profile = self.merged(row.profile, &sources, &mut problems);
+        let owner = profile.as_ref().and_then(|tree| View(tree).given("tenant"));
+        let owner: Option<TenantId> = owner.and_then(|owner| owner.parse().ok());
+        // One of another tenant is like one that is not there.
+        let is_anothers = row.tenant.is_some() && owner.is_some() && owner != row.tenant;
+        let Some(mut tree) = profile.filter(|_| !is_anothers) else {
+            let message = match row.tenant {
+                // Its own tenant is shown what every installation has, not the carriers of the operator.
+                Some(_) => no_profile(row.profile, BUILT_IN.iter().map(|(id, _)| *id)),
+                None => no_profile(row.profile, self.ids()),
+            };
             problems.push(Problem::error(&sources, at, message));
             return Err(Problems::new(problems));
         };
@@ -269,6 +279,19 @@ impl Profiles {
             region: self.0.around.region.clone(),
             ports: self.0.around.ports.clone(),
         };
+        if row.tenant.is_some() && owner != row.tenant {
+            let mut paths = Vec::new();
+            find_secrets_of_the_node(("", &tree), source, &mut paths);
+            if !paths.is_empty() {
+                let message = format!(
+                    "the profile names secrets of the node ({}): the trunk of a tenant has its own in \
+                     its overrides, as \"sealed:NAME\"",
+                    paths.join(", ")
+                );
+                // Whether the node has them is nothing to tell, so they are not looked up.
+                return Err(Problems::new(vec![Problem::error(&sources, at, message)]));
+            }
+        }
         let trunk = self.finish(tree, identity, &sources, (&around, &mut problems));
         problems.retain(|problem| problem.severity == Severity::Error);
         let problems = Problems::new(problems);
@@ -326,7 +349,7 @@ impl Profiles {
         let (mut problems, mut not_built) = (Vec::new(), Vec::new());
         let merged = self.merged(id, sources, &mut problems).zip(self.0.files.get(id));
         let Some((mut tree, file)) = merged else {
-            let problem = Problem::of_file("trial", self.no_profile(id));
+            let problem = Problem::of_file("trial", no_profile(id, self.ids()));
             return Err(Problems::new(vec![problem]));
         };
         if id.starts_with('_') || View(&file.table).flag("abstract") {
@@ -404,12 +427,6 @@ impl Profiles {
         Some(tree)
     }
 
-    fn no_profile(&self, id: &str) -> String {
-        let hint = nearest(id, self.ids());
-        let hint = hint.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-        format!("there is no profile `{id}`{hint}")
-    }
-
     fn line_up<'s>(
         &'s self,
         id: &str,
@@ -425,7 +442,7 @@ impl Profiles {
                 let message = format!("`extends` goes in a circle: {circle} -> {parent}");
                 problems.push(Problem::error(sources, *at, message));
             } else if !self.0.files.contains_key(parent) {
-                let message = self.no_profile(parent);
+                let message = no_profile(parent, self.ids());
                 problems.push(Problem::error(sources, *at, message));
             } else if !order.contains(&parent.as_str()) {
                 self.line_up(parent, (order, open), sources, problems);
@@ -452,8 +469,39 @@ impl File {
     }
 }
 
+fn no_profile<'i>(id: &str, others: impl Iterator<Item = &'i str>) -> String {
+    let hint = nearest(id, others);
+    let hint = hint.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+    format!("there is no profile `{id}`{hint}")
+}
+
 fn find_in(table: &Table, path: &str, source: usize) -> Place {
     tree::find(table, path).map_or(Place::whole(source), |node| node.at)
+}
+
+/// The paths of secrets that a trunk does not have in itself, the text `own`, but from its profile: it would tell
+/// them to whatever peer its owner names.
+fn find_secrets_of_the_node((path, table): (&str, &Table), own: usize, paths: &mut Vec<String>) {
+    for (key, Entry { node, .. }) in table {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match &node.value {
+            Value::Text(text) => {
+                let is_the_nodes = !text.is_empty() && !text.starts_with("sealed:");
+                if key.ends_with("_ref") && is_the_nodes && node.at.source != own {
+                    paths.push(format!("`{path}`"));
+                }
+            }
+            Value::Table(table) => find_secrets_of_the_node((&path, table), own, paths),
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    if let Value::Table(table) = &item.value {
+                        find_secrets_of_the_node((&format!("{path}[{index}]"), table), own, paths);
+                    }
+                }
+            }
+            Value::Integer(_) | Value::Float(_) | Value::Flag(_) | Value::Other(_) => {}
+        }
+    }
 }
 
 /// The identity of a trunk that is a file: the same on every node and at every start.

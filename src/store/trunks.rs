@@ -92,7 +92,11 @@ pub fn check(
     // A problem names the path of its value first.
     let path = why.split('`').nth(1);
     let field = match path {
-        Some(_) if why.starts_with("there is no profile") => "profile".to_owned(),
+        Some(_)
+            if why.starts_with("there is no profile") || why.starts_with("the profile names") =>
+        {
+            "profile".to_owned()
+        }
         Some(path) => format!("overrides.{path}"),
         None => "overrides".to_owned(),
     };
@@ -143,7 +147,8 @@ pub const TRUNKS: Resource = Resource {
                 "^_?[a-z0-9-]{1,64}$",
                 "the id of a trunk profile",
             )),
-            "The trunk profile it extends.",
+            "The trunk profile it extends. The secrets of the node that it names are not a tenant's: its trunk has \
+             its own in `overrides`.",
         )
         .given(Given::Required)
         .filter(),

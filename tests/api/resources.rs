@@ -212,6 +212,44 @@ async fn a_trunk_is_judged_in_the_schema_of_profiles() {
 }
 
 #[tokio::test]
+async fn a_tenants_trunk_takes_no_secret_of_the_node_from_its_profile() {
+    let bench = Bench::new().await;
+    let path = bench.path(0, "trunks");
+    let gateway = json!([{"name": "own", "uri": "sip:gateway.example"}]);
+    let telnyx = |digest: Value| {
+        let mut outbound = json!({"gateway": gateway});
+        outbound["digest"] = digest;
+        json!({"name": "t", "profile": "telnyx", "enabled": true,
+            "overrides": {"vars": {"username": "u"}, "outbound": outbound},
+            "secrets": {"password": "hunter2"}})
+    };
+    // Whether the node has them or not: it is not looked up.
+    for body in [json!({"name": "t", "profile": "telnyx"}), telnyx(json!({"username": "u"}))] {
+        for key in [A, PLATFORM] {
+            let answer = bench.send(("POST", &path), key, &body).await;
+            check_field(&answer, 400, "invalid_value", "profile");
+            assert!(answer.body.contains("`outbound.digest.password_ref`"), "{}", answer.body);
+            assert!(!answer.body.contains("TELNYX"), "{}", answer.body);
+        }
+    }
+    let made = bench.make(&path, A, telnyx(json!({"password_ref": "sealed:password"}))).await;
+    let item = format!("{path}/{}", made["id"].as_str().unwrap());
+    let answer = bench.send(("PATCH", &item), A, &json!({"profile": "twilio"})).await;
+    check_field(&answer, 400, "invalid_value", "profile");
+    // What the platform names in the trunk itself is meant for it, and for no other profile.
+    let mut named = telnyx(json!({"password_ref": "env:CARRIER"}));
+    named["name"] = json!("named");
+    let answer = bench.send(("POST", &path), A, &named).await;
+    check_field(&answer, 400, "invalid_value", "overrides.outbound.digest.password_ref");
+    let named = bench.make(&path, PLATFORM, named).await;
+    let item = format!("{path}/{}", named["id"].as_str().unwrap());
+    let answer = bench.send(("PATCH", &item), A, &json!({"profile": "generic"})).await;
+    check_field(&answer, 400, "invalid_value", "overrides.outbound.digest.password_ref");
+    let answer = bench.send(("PATCH", &item), A, &json!({"enabled": false})).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+#[tokio::test]
 async fn a_trunk_says_when_its_last_call_came() {
     let bench = Bench::new().await;
     let path = bench.path(0, "trunks");
