@@ -30,6 +30,8 @@ use tokio::sync::mpsc;
 /// Rows that wait for a client to take them, and bytes that are sent at once.
 const ROWS_WAITING: usize = 64;
 const PIECE_BYTES: usize = 16 * 1024;
+/// Digits of a number, with its country code: fewer stand in too much that is no number.
+const DIGITS_MIN: usize = 7;
 
 /// Tables that are told of without a row as well.
 const ALWAYS: [&str; 6] =
@@ -39,7 +41,7 @@ const ALWAYS: [&str; 6] =
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NumberWish {
-    /// In the international form.
+    /// In the international form, of 7 digits at least.
     number: String,
 }
 
@@ -156,9 +158,10 @@ pub(super) async fn erase(
 
 fn number(caller: &Caller, sent: Sent) -> Result<E164, ApiError> {
     let id = &caller.request_id;
-    let why = "it is a number in the international form";
     let number = sent.wish::<NumberWish>(id)?.number.parse();
-    number.map_err(|_| error::fault(Fault::invalid("number", why), id))
+    let number = number.ok().filter(|number: &E164| number.digits() >= DIGITS_MIN);
+    let why = "it is a number in the international form, of 7 digits at least";
+    number.ok_or_else(|| error::fault(Fault::invalid("number", why), id))
 }
 
 #[cfg(test)]

@@ -116,10 +116,14 @@ fn remove_rejected(dir: &Path, number: &Erasure) -> io::Result<usize> {
     Ok(removed)
 }
 
-/// Whether `digits` stand in `text` and no further digit follows: else it is another number.
+/// Whether `digits` stand in `text` as a whole number, behind what is dialled before it at most; else it is another
+/// number (as `tandem_number_pattern` of the database).
 fn names(text: &[u8], digits: &[u8]) -> bool {
     text.windows(digits.len()).enumerate().any(|(at, part)| {
-        part == digits && !text.get(at + digits.len()).is_some_and(u8::is_ascii_digit)
+        let (before, rest) = text.split_at_checked(at).unwrap_or_default();
+        let end = before.iter().rposition(|byte| !byte.is_ascii_digit()).map_or(0, |last| last + 1);
+        let is_first = matches!(before.get(end..), Some(b"" | b"0" | b"00" | b"011"));
+        part == digits && is_first && !rest.get(digits.len()).is_some_and(u8::is_ascii_digit)
     })
 }
 
@@ -149,6 +153,7 @@ mod tests {
         put("its", tenant, "+15550177");
         put("dialled", tenant, "0015550177");
         put("longer", tenant, "+155501771");
+        put("ending", tenant, "+4915550177");
         put("others", TenantId::from_uuid(clock::new_uuid()), "+15550177");
         std::fs::write(dir.join("segment-1-0.rotten"), "15550177").unwrap();
         assert_eq!(remove_rejected(&dir, &erasure).unwrap(), 2);
@@ -157,8 +162,15 @@ mod tests {
             .map(|file| file.unwrap().file_name().into_string().unwrap())
             .collect();
         left.sort();
-        let expected =
-            ["longer.json", "longer.why", "others.json", "others.why", "segment-1-0.rotten"];
+        let expected = [
+            "ending.json",
+            "ending.why",
+            "longer.json",
+            "longer.why",
+            "others.json",
+            "others.why",
+            "segment-1-0.rotten",
+        ];
         assert_eq!(left, expected);
         std::fs::remove_dir_all(&dir).unwrap();
     }

@@ -257,8 +257,8 @@ pub(crate) const NAMED: &str = "SELECT 'numbers' FROM phone_numbers WHERE tenant
        AND tandem_number_rank('+' || $2) \
            BETWEEN tandem_number_rank(first_number) AND tandem_number_rank(last_number) \
      UNION SELECT 'trunks' FROM trunks t WHERE tenant_id = $1 \
-       AND t.overrides::text ~ ($2 || '(?![0-9])') \
+       AND t.overrides::text ~ tandem_number_pattern($2) \
      UNION SELECT 'ai_profiles' FROM ai_profiles p WHERE tenant_id = $1 \
-       AND to_jsonb(p)::text ~ ($2 || '(?![0-9])') \
+       AND to_jsonb(p)::text ~ tandem_number_pattern($2) \
      UNION SELECT 'webhook_endpoints' FROM webhook_endpoints w WHERE tenant_id = $1 \
-       AND to_jsonb(w)::text ~ ($2 || '(?![0-9])')";
+       AND to_jsonb(w)::text ~ tandem_number_pattern($2)";

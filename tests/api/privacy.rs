@@ -111,6 +111,62 @@ async fn a_person_is_exported_and_then_found_in_no_column_of_any_table() {
 }
 
 #[tokio::test]
+async fn a_number_within_a_longer_one_is_somebody_elses() {
+    let bench = Bench::new().await;
+    call(&bench, 0).await;
+    let mut others = Vec::new();
+    for number in ["+155501771", "+4915550177"] {
+        let id = call_of(&bench, number).await;
+        let digits = &number[1..];
+        let sql = format!(
+            "UPDATE call_events SET detail = '{{\"caller\": \"00{digits}\"}}' WHERE call_id = '{id}'; \
+             INSERT INTO sip_messages (call_id, seq, tenant_id, at, way, transport, local, remote, message) \
+             SELECT id, 0, tenant_id, now(), 'in', 'udp', 'x', 'y', 'From: <sip:{number}@x>' FROM calls WHERE id = '{id}'"
+        );
+        postgres::execute(&bench.database, &sql).await.unwrap();
+        let path = bench.path(0, &format!("calls/{id}"));
+        let turn =
+            json!({"turns": [{"seq": 0, "speaker": "caller", "text": format!("call {number}")}]});
+        let answer = bench.send(("POST", &format!("{path}/transcript")), A, &turn).await;
+        assert_eq!(answer.json()["stored"], 1, "{}", answer.body);
+        let answer = bench.send(("PATCH", &path), A, &json!({"summary": "Bob"})).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        others.push((id, number));
+    }
+    // One of them talks at this moment, which is no reason not to erase the person.
+    bench.call(bench.tenants[0], "+155501772").await;
+    let told = async || {
+        let calls: Vec<_> = others.iter().map(|(id, _)| format!("'{id}'")).collect();
+        let sql = format!(
+            "SELECT string_agg(it::text, ' ' ORDER BY it::text) FROM ( \
+             SELECT to_jsonb(c) FROM calls c WHERE id IN ({0}) \
+             UNION ALL SELECT to_jsonb(e) FROM call_events e WHERE call_id IN ({0}) \
+             UNION ALL SELECT to_jsonb(m) FROM sip_messages m WHERE call_id IN ({0}) \
+             UNION ALL SELECT to_jsonb(t) FROM transcripts t WHERE call_id IN ({0})) AS all_of_them (it)",
+            calls.join(",")
+        );
+        postgres::text(&bench.database, &sql).await
+    };
+    let before = told().await;
+    assert_eq!(before.matches("\\x").count(), 2, "{before}");
+    assert_eq!(before.matches("\"text\": \"call ").count(), 2, "{before}");
+    let wish = json!({"number": PERSON});
+    let exported = bench.send(("POST", &bench.path(0, "privacy/export")), A, &wish).await;
+    assert_eq!(exported.status, 200, "{}", exported.body);
+    assert!(exported.body.contains(PERSON), "{}", exported.body);
+    for (id, number) in &others {
+        assert!(
+            !exported.body.contains(number) && !exported.body.contains(id),
+            "{}",
+            exported.body
+        );
+    }
+    let erased = bench.send(("POST", &bench.path(0, "privacy/erase")), A, &wish).await;
+    assert_eq!(erased.status, 200, "{}", erased.body);
+    assert_eq!(told().await, before);
+}
+
+#[tokio::test]
 async fn what_applications_said_of_a_person_is_exported_and_goes_out_of_the_log_as_well() {
     let bench = Bench::new().await;
     let (id, other) = (call(&bench, 0).await, call_of(&bench, "+15550188").await);
@@ -303,7 +359,8 @@ async fn nothing_is_erased_of_others_nor_while_it_is_still_written() {
     let own = erase(0, A, &json!({"number": "+15550190"})).await;
     check_field(&own, 409, "conflict", "number");
     assert!(own.body.contains("numbers"), "{}", own.body);
-    for bad in [json!({}), json!({"number": "5550177"}), json!({"number": PERSON, "x": 1})] {
+    let short = json!({"number": "+550177"});
+    for bad in [json!({}), json!({"number": "5550177"}), short, json!({"number": PERSON, "x": 1})] {
         check_error(&erase(0, A, &bad).await, 400, "invalid_value");
     }
 }
