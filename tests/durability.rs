@@ -7,6 +7,8 @@
 mod far_host;
 #[path = "support/http.rs"]
 mod http;
+#[path = "durability/lost.rs"]
+mod lost;
 #[path = "durability/nodes.rs"]
 mod nodes;
 #[path = "durability/placed.rs"]

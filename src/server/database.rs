@@ -209,7 +209,7 @@ pub(super) async fn start(
     let (erasures, commanded) = (follower.erasures(identity), follower.commanded());
     tokio::spawn(leftovers::erase(Arc::clone(&journal), database.clone(), erasures));
     let (upload_stop, upload_stopping) = watch::channel(false);
-    let uploader = Uploader::new(&journal, database.clone());
+    let uploader = Uploader::new(&journal, database.clone(), identity.0);
     let caught_up = uploader.caught_up();
     let (said, said_writer) = said::start(database.clone());
     let (audit, audit_writer) =

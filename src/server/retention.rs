@@ -1,6 +1,7 @@
-//! Deletes what is over its time, in small batches, on one node at a time.
+//! Deletes what is over its time, in small batches, on one node at a time; and closes what nobody else will.
 
 use crate::store::database::Database;
+use crate::store::lost_calls;
 use crate::store::privacy;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
@@ -23,13 +24,32 @@ const KINDS: [&str; 6] = ["calls", "refused", "traces", "audit", "recordings", "
 pub(super) async fn run(database: Database, mut stop: watch::Receiver<bool>) {
     let work = async {
         loop {
-            let pause = if forget(&database).await { PERIOD } else { RETRY };
+            // What is closed may be over its time already.
+            let is_done = close_lost(&database).await && forget(&database).await;
+            let pause = if is_done { PERIOD } else { RETRY };
             tokio::time::sleep(pause).await;
         }
     };
     tokio::select! {
         () = work => {}
         _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
+/// Closes the calls of nodes that do not come back; false where the database failed.
+async fn close_lost(database: &Database) -> bool {
+    loop {
+        match lost_calls::close_all_tenants(database).await {
+            Ok(0) => return true,
+            Ok(calls) => {
+                tracing::warn!(calls, "ended the records of calls whose node is lost for a day");
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the calls of lost nodes cannot be closed");
+                return false;
+            }
+        }
+        tokio::time::sleep(BREATH).await;
     }
 }
 

@@ -291,10 +291,13 @@ impl Row {
     }
 }
 
-/// Nodes say every hour that they are there.
-pub(crate) const ELSEWHERE: &str = "SELECT EXISTS (SELECT FROM calls \
-         WHERE tenant_id = $1 AND id = $2 AND ended_at IS NULL) \
-     AND EXISTS (SELECT FROM nodes WHERE id <> $3 AND seen_at > now() - interval '2 hours')";
+/// Nodes say every hour that they are there. The call of one that is not seen is called over only when it is closed, see
+/// `lost_calls`.
+pub(crate) const ELSEWHERE: &str = "SELECT EXISTS (SELECT FROM calls c \
+     JOIN nodes n ON n.id = coalesce(c.node_id, n.id) \
+     WHERE c.tenant_id = $1 AND c.id = $2 AND c.ended_at IS NULL \
+       AND n.id <> $3 AND n.seen_at > now() - \
+           CASE WHEN c.node_id IS NULL THEN interval '2 hours' ELSE interval '1 day' END)";
 
 pub(crate) const ASK: &str = "INSERT INTO call_commands \
          (id, tenant_id, call_id, path, kind, body, key_id, is_platform, role, request_id, is_sealed, sealed_credentials) \

@@ -386,7 +386,7 @@ pub(crate) static SELECT_ONE: LazyLock<String> =
 pub(crate) const SELECT_EVENTS: &str =
     "SELECT seq, at, name, detail FROM call_events WHERE call_id = $1 ORDER BY seq";
 
-/// Takes an array of journal entries. The newest entry of a call in the batch counts, and only if it
+/// Takes an array of journal entries, and the node they are from. The newest entry of a call in the batch counts, and only if it
 /// is newer than the row. References become NULL where the row they name is not there: a number
 /// deleted during the call must not cost its record.
 pub(crate) static UPSERT: LazyLock<String> = LazyLock::new(|| {
@@ -404,9 +404,9 @@ pub(crate) static UPSERT: LazyLock<String> = LazyLock::new(|| {
     let values = COLUMNS.map(|(name, _)| value(name)).join(", ");
     let set = COLUMNS.map(|(name, _)| format!("{name} = excluded.{name}")).join(", ");
     format!(
-        "INSERT INTO calls ({names}, trunk_id, variables) \
+        "INSERT INTO calls ({names}, trunk_id, variables, node_id) \
          SELECT {values}, (SELECT t.id FROM trunks t WHERE t.id = r.trunk_ref), \
-                coalesce(r.variables, '{{}}') \
+                coalesce(r.variables, '{{}}'), CAST($2 AS uuid) \
          FROM (SELECT DISTINCT ON (r.id) r.* \
                FROM jsonb_array_elements(CAST($1 AS jsonb)) AS entry, \
                     jsonb_to_record(entry -> 'record') AS r({typed}, variables jsonb) \

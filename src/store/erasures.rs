@@ -150,8 +150,9 @@ pub(crate) const REGISTER: &str = "INSERT INTO nodes AS n (id, name, version) VA
      ON CONFLICT (id) DO UPDATE SET version = excluded.version, seen_at = now() \
      RETURNING n.xmax <> 0";
 
-pub(crate) const FORGET_NODES: &str =
-    "DELETE FROM nodes WHERE seen_at < now() - interval '30 days'";
+/// Only once the calls are closed that they left open.
+pub(crate) const FORGET_NODES: &str = "DELETE FROM nodes WHERE seen_at < now() - interval '30 days' \
+     AND calls_closed_at > seen_at";
 
 pub(crate) const NOTE: &str = "INSERT INTO erasures (id, node_id, tenant_id, digits, calls) \
      SELECT $1, n.id, $2, $3, $4 FROM nodes n WHERE n.seen_at > now() - interval '30 days'";

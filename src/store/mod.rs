@@ -25,6 +25,7 @@ pub mod key_ring;
 pub mod leftovers;
 pub mod live_events;
 pub mod migrate;
+pub mod lost_calls;
 pub mod node_identity;
 pub mod numbers;
 pub mod past_calls;

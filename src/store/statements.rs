@@ -15,6 +15,7 @@ use crate::store::demo;
 use crate::store::erasures;
 use crate::store::idempotency;
 use crate::store::live_events;
+use crate::store::lost_calls;
 use crate::store::migrate;
 use crate::store::numbers;
 use crate::store::past_calls;
@@ -74,6 +75,9 @@ pub fn all() -> Vec<String> {
         calls::ARRIVAL,
         calls::UPSERT.as_str(),
         calls::INSERT_EVENTS,
+        lost_calls::LOST,
+        lost_calls::CLOSE,
+        lost_calls::CLOSED,
         past_calls::ENDED,
         past_calls::LEGS,
         trunks::NEWEST_CALLS,

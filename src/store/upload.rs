@@ -16,6 +16,7 @@ use crate::store::wire;
 use crate::store::wire::Entry;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Histogram;
+use crate::types::id::NodeId;
 use sqlx::AssertSqlSafe;
 use std::collections::HashSet;
 use std::fs::DirBuilder;
@@ -49,6 +50,7 @@ pub struct Uploader {
     dir: PathBuf,
     progress: watch::Receiver<Progress>,
     database: Database,
+    node: NodeId,
     health: Arc<JournalHealth>,
     /// What of which segment is already in the database.
     done: Option<Place>,
@@ -71,13 +73,14 @@ enum Failure {
 }
 
 impl Uploader {
-    /// Will carry what `journal` holds into `database`.
+    /// Will carry what `journal`, that of `node`, holds into `database`.
     #[must_use]
-    pub fn new(journal: &Journal, database: Database) -> Self {
+    pub fn new(journal: &Journal, database: Database, node: NodeId) -> Self {
         Self {
             dir: journal.dir().to_owned(),
             progress: journal.progress(),
             database,
+            node,
             health: journal.health(),
             done: None,
             caught_up: watch::Sender::new(false),
@@ -254,6 +257,7 @@ impl Uploader {
         let mut transaction = self.database.node().begin().await?;
         sqlx::query(AssertSqlSafe(calls::UPSERT.as_str()))
             .bind(records)
+            .bind(self.node.uuid())
             .execute(&mut *transaction)
             .await?;
         sqlx::query(calls::INSERT_EVENTS).bind(events).execute(&mut *transaction).await?;

@@ -34,7 +34,7 @@ use tokio::sync::watch;
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A call that has arrived and was routed to `tenant`.
-fn opened(tenant: Option<TenantId>) -> CallLog {
+pub(crate) fn opened(tenant: Option<TenantId>) -> CallLog {
     let now = clock::now();
     let mut log = CallLog::open(now, clock::new_call_id());
     let arrival = Arrival {
@@ -60,11 +60,11 @@ fn opened(tenant: Option<TenantId>) -> CallLog {
     log
 }
 
-fn answer(log: &mut CallLog) {
+pub(crate) fn answer(log: &mut CallLog) {
     log.note(clock::now(), CallEvent::Answered(Codec::Pcmu));
 }
 
-fn finish(log: &mut CallLog) {
+pub(crate) fn finish(log: &mut CallLog) {
     let figures = MediaFigures { packets_in: 50, jitter_in_ms: 0.5, ..MediaFigures::default() };
     log.note(clock::now(), CallEvent::Media(Box::new(figures)));
     let duration = Duration::from_millis(1234);
@@ -72,7 +72,7 @@ fn finish(log: &mut CallLog) {
     log.note(clock::now(), ended);
 }
 
-async fn write(journal: &Journal, log: &mut CallLog) -> CallId {
+pub(crate) async fn write(journal: &Journal, log: &mut CallLog) -> CallId {
     assert!(journal.write(log.report()).within(LIMIT).await, "not written");
     log.record().id
 }
@@ -94,7 +94,7 @@ async fn write_calls(journal: &Journal, tenant: TenantId, count: usize) -> Vec<C
 async fn upload_and_close(journal: &Journal, database: &Database) {
     assert!(journal.close(LIMIT).await);
     let (_stop, stopped) = watch::channel(false);
-    let upload = Uploader::new(journal, database.clone()).run(stopped);
+    let upload = Uploader::new(journal, database.clone(), clock::new_node_id()).run(stopped);
     tokio::time::timeout(LIMIT, upload).await.unwrap();
 }
 
@@ -332,7 +332,8 @@ async fn records_wait_while_postgresql_is_down_or_read_only() {
     let tenant = rows::tenant(&database, "a").await;
     let journal = Journal::open(&scratch.path().join("journal")).unwrap();
     let (stop, stopped) = watch::channel(false);
-    let uploader = tokio::spawn(Uploader::new(&journal, database.clone()).run(stopped));
+    let uploader =
+        tokio::spawn(Uploader::new(&journal, database.clone(), clock::new_node_id()).run(stopped));
     write_calls(&journal, tenant, 3).await;
     until(|| journal.health().uploaded() == 6).await;
 
@@ -362,7 +363,7 @@ async fn records_wait_while_postgresql_is_down_or_read_only() {
     cluster.stop().unwrap();
 }
 
-async fn until(holds: impl Fn() -> bool) {
+pub(crate) async fn until(holds: impl Fn() -> bool) {
     let deadline = clock::now() + LIMIT;
     while !holds() {
         assert!(clock::now() < deadline, "never came to hold");
@@ -399,7 +400,8 @@ async fn segments_are_renewed_deleted_and_open_calls_carried_along() {
     write(&journal, &mut wide).await;
     until(|| segments(&dir).len() == 2).await;
     let (stop, stopped) = watch::channel(false);
-    let uploader = tokio::spawn(Uploader::new(&journal, database.clone()).run(stopped));
+    let uploader =
+        tokio::spawn(Uploader::new(&journal, database.clone(), clock::new_node_id()).run(stopped));
     until(|| segments(&dir).len() == 1).await;
     stop.send_replace(true);
     uploader.await.unwrap();

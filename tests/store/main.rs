@@ -12,6 +12,7 @@ mod call_commands;
 mod changes;
 mod cluster;
 mod journal;
+mod lost_calls;
 mod pages;
 #[path = "../support/postgres.rs"]
 mod postgres;
