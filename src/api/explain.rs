@@ -17,7 +17,6 @@ use crate::routing::table::RoutingTable;
 use crate::store::resource::Fault;
 use crate::types::cause::HangupCause;
 use crate::types::id::TenantId;
-use crate::types::id::TrunkId;
 use crate::types::name::ListenerName;
 use crate::types::number::E164;
 use crate::types::random::Random;
@@ -186,13 +185,8 @@ impl Wish {
         // As `POST .../calls` would: by its numbers and in its window.
         request.is_placed = true;
         if let Some(text) = &self.trunk {
-            let id = text.parse::<TrunkId>().ok();
-            let mut own = table
-                .trunks()
-                .filter(|trunk| trunk.tenant.is_none_or(|owner| owner == tenant))
-                .filter(|trunk| Some(trunk.id) == id || trunk.name == *text);
             let missing = || Fault::invalid("trunk", "the tenant has no such trunk");
-            request.trunk = Some(own.next().ok_or_else(missing)?.id);
+            request.trunk = Some(table.trunk_named(tenant, text).ok_or_else(missing)?.id);
         }
         Ok(request)
     }

@@ -132,8 +132,8 @@ fn outbound_request(table: &RoutingTable, args: &ExplainArgs) -> Result<Outbound
     let mut request = OutboundRequest::new(tenant, to);
     (request.from, request.anonymous) = (from, args.anonymous);
     if let Some(name) = &args.trunk {
-        let trunk = table.trunks().find(|trunk| trunk.name == *name);
-        let none = || Failure::configuration(format!("there is no trunk `{name}`"));
+        let trunk = table.trunk_named(tenant, name);
+        let none = || Failure::configuration(format!("the tenant has no trunk `{name}`"));
         request.trunk = Some(trunk.ok_or_else(none)?.id);
     }
     Ok(request)

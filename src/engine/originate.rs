@@ -179,12 +179,7 @@ impl CallControl {
     /// The trunk `text` names, by id or name, as far as the tenant may use it.
     #[must_use]
     pub fn trunk(&self, tenant: TenantId, text: &str) -> Option<TrunkId> {
-        let table = self.switch.table.load();
-        let id = text.parse::<TrunkId>().ok();
-        let own = |trunk: &&Arc<Trunk>| trunk.tenant.is_none_or(|owner| owner == tenant);
-        let named = |trunk: &&Arc<Trunk>| Some(trunk.id) == id || trunk.name.as_str() == text;
-        let mut found = table.trunks().filter(own).filter(named);
-        found.next().map(|trunk| trunk.id)
+        self.switch.table.load().trunk_named(tenant, text).map(|trunk| trunk.id)
     }
 
     /// Places a call; whether it is answered is told by its record. Needs a tokio runtime.

@@ -168,6 +168,17 @@ impl RoutingTable {
         self.trunks.get(id)
     }
 
+    /// The trunk that `text` names for a tenant, by its identity or name: one of its own, else a shared one. Names are
+    /// each tenant's own affair, so that of another says nothing.
+    #[must_use]
+    pub fn trunk_named(&self, tenant: TenantId, text: &str) -> Option<&Arc<Trunk>> {
+        let id = text.parse().ok();
+        let is_named = |trunk: &&Arc<Trunk>| Some(trunk.id) == id || trunk.name == text;
+        let may = |trunk: &&Arc<Trunk>| trunk.tenant.is_none_or(|owner| owner == tenant);
+        let named = self.trunks().filter(may).filter(is_named);
+        named.min_by_key(|trunk| (Some(trunk.id) != id, trunk.tenant.is_none(), trunk.id))
+    }
+
     /// The addresses that a name of a trunk's `source_names` stands for; `None` while that is not known.
     #[must_use]
     pub fn addresses_of(&self, name: &str) -> Option<&[IpAddr]> {
@@ -351,6 +362,30 @@ mod tests {
 
     fn table(numbers: Vec<Number>) -> RoutingTable {
         RoutingTable::new(Contents { numbers, ..Contents::default() })
+    }
+
+    #[test]
+    fn a_name_means_a_trunk_of_the_tenant_before_a_shared_one_and_none_of_another() {
+        let [tenant, other] = [1, 2].map(|id| TenantId::from_uuid(Uuid::from_u128(id)));
+        let trunk = |id: u128, name: &str, tenant| Trunk {
+            tenant,
+            ..Trunk::new(TrunkId::from_uuid(Uuid::from_u128(id)), name, Vec::new())
+        };
+        let trunks = vec![
+            trunk(1, "main", None),
+            trunk(2, "main", Some(tenant)),
+            trunk(3, "own", Some(other)),
+            trunk(4, "shared", None),
+        ];
+        let table = RoutingTable::new(Contents { trunks, ..Contents::default() });
+        let named = |tenant, text: &str| {
+            table.trunk_named(tenant, text).map(|trunk| trunk.id.uuid().as_u128())
+        };
+        assert_eq!((named(tenant, "main"), named(other, "main")), (Some(2), Some(1)));
+        assert_eq!((named(tenant, "own"), named(other, "own")), (None, Some(3)));
+        assert_eq!((named(tenant, "shared"), named(tenant, "none")), (Some(4), None));
+        let by_id = |tenant, id| named(tenant, &Uuid::from_u128(id).to_string());
+        assert_eq!((by_id(tenant, 1), by_id(tenant, 3)), (Some(1), None));
     }
 
     #[test]

@@ -272,6 +272,7 @@ pub async fn rotate_by(
     let (role, held) = hold(&mut transaction, HOLD_VALID, (scope, id), expected).await?;
     let expires = held.expires_at.map(|time| time.0);
     let wish = KeyWish { scope, role, label: &held.label, expires };
+    sqlx::query(ROTATES).execute(&mut *transaction).await?;
     let made = insert(&mut transaction, &wish).await?;
     let keep_s = i64::try_from(keep.as_secs()).unwrap_or(i64::MAX);
     let before = Shown::of(&wish);
@@ -384,13 +385,18 @@ pub(crate) const HOLDER: &str = "SELECT k.id, k.tenant_id, k.role FROM api_keys 
        AND (k.expires_at IS NULL OR k.expires_at > now()) \
        AND (k.tenant_id IS NULL OR t.status <> 'deleted')";
 
-/// The keys that open something, the newest first.
+/// The keys that open something: those of the platform first, then of each tenant the newest, so that none pushes out
+/// those of others.
 pub(crate) const VALID: &str = "SELECT k.id, k.tenant_id, k.role, k.hash, k.expires_at FROM api_keys k \
      LEFT JOIN tenants t ON t.id = k.tenant_id \
      WHERE k.revoked_at IS NULL \
        AND (k.expires_at IS NULL OR k.expires_at > now()) \
        AND (k.tenant_id IS NULL OR t.status <> 'deleted') \
-     ORDER BY k.id DESC LIMIT $1";
+     ORDER BY (k.tenant_id IS NOT NULL), \
+         row_number() OVER (PARTITION BY k.tenant_id ORDER BY k.id DESC), k.id DESC LIMIT $1";
+
+/// For this transaction: a tenant may have a key more than it may make, since the old one ends.
+pub(crate) const ROTATES: &str = "SELECT set_config('tandem.rotates', 'on', true)";
 
 /// A key that was not revoked, kept from changing meanwhile: of a tenant, or of the platform itself.
 pub(crate) const HOLD: &str = "SELECT role, label, expires_at, xmin::text AS tag FROM api_keys \

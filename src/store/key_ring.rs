@@ -20,7 +20,7 @@ use uuid::Uuid;
 /// How long the database may take to say whose a key is; then it is asked of what is in memory.
 const VERIFY_MAX: Duration = Duration::from_secs(2);
 
-/// Every key that opens something, by its hash; of too many the newest.
+/// Every key that opens something, by its hash; of too many those of the platform, and the newest of each tenant.
 ///
 /// Only the task that follows the database writes it, in the order of the database's changes: a key that
 /// was revoked does not come back.

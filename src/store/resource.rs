@@ -142,7 +142,10 @@ impl From<sqlx::Error> for Fault {
                 "last_number",
                 "a range goes from its first number up to its last, and both have as many digits",
             ),
-            ("23514", name) => Self::invalid(foreign_field(name), refused_as(name)),
+            ("23514", name) => match over_most(name) {
+                Some(why) => conflict(None, why),
+                None => Self::invalid(foreign_field(name), refused_as(name)),
+            },
             ("23503", name) => Self::invalid(foreign_field(name), "there is no such thing"),
             (code, _) if is_of_data(code) => Self::invalid("", UNSTORABLE),
             _ => Self::Database(error),
@@ -161,7 +164,8 @@ pub(crate) fn is_of_data(code: &str) -> bool {
 /// The field that a constraint is about.
 fn foreign_field(constraint: &str) -> &'static str {
     // Longest first: one name may hold another.
-    const FIELDS: [(&str, &str); 14] = [
+    const FIELDS: [(&str, &str); 15] = [
+        ("number_range", "last_number"),
         ("ai_profiles_fallback", "fallback_profiles"),
         ("webhook_endpoints_events", "events"),
         ("outbound_trunk", "outbound_trunk_id"),
@@ -181,6 +185,21 @@ fn foreign_field(constraint: &str) -> &'static str {
     found.map_or("", |(_, field)| field)
 }
 
+/// That a tenant has as many of a thing as it may.
+fn over_most(constraint: &str) -> Option<&'static str> {
+    Some(match constraint {
+        "api_keys_max" => "a tenant has at most 100 API keys that open something: revoke one",
+        "trunks_max" => "a tenant has at most 200 trunks",
+        "ai_profiles_max" => "a tenant has at most 1000 AI profiles",
+        "numbers_max" => {
+            "with a tenant's key a tenant comes to 10000 numbers and ranges, and 100000 numbers in all; more are the \
+             platform's to give"
+        }
+        "campaigns_max" => "a tenant has at most 1000 campaigns",
+        _ => return None,
+    })
+}
+
 /// A thing of another tenant is answered like one that is not there.
 fn refused_as(constraint: &str) -> &'static str {
     match constraint {
@@ -190,6 +209,9 @@ fn refused_as(constraint: &str) -> &'static str {
         "number_own_trunk" => {
             "with a tenant's key a number is on a trunk of the tenant's own; others are the platform's to \
              give"
+        }
+        "number_range_max" => {
+            "with a tenant's key a range has at most 10000 numbers; wider ones are the platform's to give"
         }
         "number_own_outbound_trunk" | "number_own_routing_profile" => {
             "there is no such thing of the tenant's own"

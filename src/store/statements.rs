@@ -136,10 +136,11 @@ const OF_CALLS: [&str; 20] = [
 ];
 
 /// Who may ask, what they did, and what is kept of people.
-const fn access_and_privacy() -> [&'static str; 20] {
+const fn access_and_privacy() -> [&'static str; 21] {
     [
         api_keys::INSERT,
         api_keys::VERIFY,
+        api_keys::ROTATES,
         api_keys::HOLDER,
         api_keys::VALID,
         api_keys::HOLD,

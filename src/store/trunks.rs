@@ -136,7 +136,7 @@ pub const TRUNKS: Resource = Resource {
         Field::new(
             "name",
             Kind::Pattern(Form::new(is_name, "^[a-z0-9-]{1,64}$", "1 to 64 of a-z, 0-9 and -")),
-            "Its name; no two trunks share one.",
+            "Its name; no two trunks of a tenant share one, nor two of those that all share. A tenant means its own by it.",
         )
         .given(Given::Required)
         .filter(),

@@ -343,7 +343,8 @@ pub const IMPORT_ROWS_MAX: usize = 2_000;
 /// API keys whose pace is known at once. Over it: the requests of others are refused with 429.
 pub const API_KEYS_PACED_MAX: usize = 10_000;
 
-/// API keys in memory, for when the database is away. Over it: the oldest open nothing meanwhile.
+/// API keys in memory, for when the database is away. Over it: the oldest of each
+/// tenant open nothing meanwhile.
 pub const API_KEYS_HELD_MAX: usize = 20_000;
 
 /// Numbers of the routing table. Over it: a change is refused with an alarm.

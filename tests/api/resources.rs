@@ -209,6 +209,12 @@ async fn a_trunk_is_judged_in_the_schema_of_profiles() {
     assert_eq!((&made["calls"], &made["last_invite_at"]), (&json!(0), &Value::Null));
     let answer = bench.send(("POST", &path), A, &trunk(json!({}))).await;
     check_field(&answer, 409, "conflict", "name");
+    // What others call theirs is not told, and hinders nobody.
+    let same = trunk(json!({"inbound": {"source_cidrs": ["192.0.2.1"]}}));
+    bench.make(&bench.path(1, "trunks"), B, same.clone()).await;
+    bench.make("/api/v1/trunks", PLATFORM, same.clone()).await;
+    let answer = bench.send(("POST", "/api/v1/trunks"), PLATFORM, &same).await;
+    check_field(&answer, 409, "conflict", "name");
 }
 
 #[tokio::test]

@@ -13,8 +13,10 @@ use tandem::store::calls::CallFilter;
 use tandem::store::database::Database;
 use tandem::store::demo;
 use tandem::store::snapshot;
+use tandem::store::statements;
 use tandem::types::agent::AgentKind;
 use tandem::types::agent::AnswerPolicy;
+use tandem::types::id::ApiKeyId;
 use tandem::types::id::CallId;
 use tandem::types::id::TenantId;
 
@@ -69,6 +71,34 @@ async fn keys_of_the_operator_open_all_tenants_and_those_of_deleted_tenants_noth
     let mut wrong = keys[0].key.expose().clone();
     wrong.replace_range(4..8, if wrong[4..8] == *"AAAA" { "BBBB" } else { "AAAA" });
     assert_eq!(api_keys::verify_all_tenants(&database, &wrong).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn of_too_many_keys_the_platforms_stay_in_memory_and_the_newest_of_each_tenant() {
+    let database = postgres::database().await;
+    let platforms = api_keys::create(&database, KeyScope::AllTenants, KeyRole::Admin, "", None);
+    let mut expected = vec![platforms.await.unwrap().id];
+    let mut newest = Vec::new();
+    for name in ["a", "b"] {
+        let scope = KeyScope::Tenant(rows::tenant(&database, name).await);
+        for _ in 0..4 {
+            let made = api_keys::create(&database, scope, KeyRole::Admin, "", None).await.unwrap();
+            newest.push(made.id);
+        }
+    }
+    expected.extend([newest[7], newest[3], newest[6], newest[2]]);
+    let valid = statements::all().into_iter().find(|sql| {
+        sql.contains("FROM api_keys k") && sql.contains("k.hash") && sql.contains("LIMIT $1")
+    });
+    let mut owner = postgres::owner(&database).await;
+    let held: Vec<(uuid::Uuid,)> =
+        sqlx::query_as(sqlx::AssertSqlSafe(format!("SELECT id FROM ({}) AS held", valid.unwrap())))
+            .bind(5_i64)
+            .fetch_all(&mut owner)
+            .await
+            .unwrap();
+    let held: Vec<_> = held.into_iter().map(|(id,)| ApiKeyId::from_uuid(id)).collect();
+    assert_eq!(held, expected);
 }
 
 #[tokio::test]
