@@ -71,6 +71,7 @@ class Switch:
             f'database = "private"\ndata_dir = "{self.folder}/data"\n'
             'http = { bind = "127.0.0.1:0" }\n'
             "media = { ports = [41000, 41099], threads = 1, realtime = false }\n"
+            'agents = { allow_networks = ["127.0.0.0/8"] }\n'
             '[[listener]]\nname = "public"\nbind = "127.0.0.1:0"\n'
         )
         log = open(self.folder / "tandem.log", "wb")

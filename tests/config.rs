@@ -625,6 +625,42 @@ fn a_trunk_of_a_tenant_takes_no_secret_of_the_node_from_a_profile_that_is_not_it
 }
 
 #[test]
+fn who_names_the_peers_of_a_trunk_answers_for_where_they_are() {
+    let files = Memory(
+        [(
+            PathBuf::from("sip-profiles/sbc.toml"),
+            "schema_version = 1\nid = \"sbc\"\nextends = [\"generic\"]\n[vars]\nsbc = \"10.0.0.5\"\nother = \"\"\n\
+             [outbound]\nenabled = true\n[[outbound.gateway]]\nname = \"g\"\nuri = \"sip:{vars.sbc}\"\n"
+                .to_owned(),
+        )]
+        .into(),
+    );
+    let profiles = Profiles::of_folder(&files, Path::new("sip-profiles"), secrets()).unwrap();
+    let gateway = json!({"outbound": {"gateway": [{"name": "g", "uri": "sip:10.0.0.5"}]}});
+    for (is_owned, overrides, expected) in [
+        (true, json!({}), false),
+        (true, json!({"limits": {"channels": 2}}), false),
+        (true, json!({"vars": {"sbc": "10.0.0.6"}}), true),
+        (true, gateway.clone(), true),
+        (true, json!({"registration": {"registrar": "sip:10.0.0.5"}}), true),
+        (true, json!({"registration": {"proxy": "sip:10.0.0.5"}}), true),
+        (false, gateway, false),
+    ] {
+        let row = TrunkRow {
+            id: TrunkId::from_uuid(uuid::Uuid::from_u128(1)),
+            name: "row",
+            tenant: is_owned.then(|| TenantId::from_uuid(uuid::Uuid::from_u128(2))),
+            enabled: false,
+            profile: "sbc",
+            overrides: &overrides,
+            sealed: std::collections::BTreeMap::new(),
+        };
+        let trunk = profiles.compose(&row).unwrap();
+        assert_eq!(trunk.path.is_tenants, expected, "{overrides}");
+    }
+}
+
+#[test]
 fn indian_numbers_read_as_the_plan_says() {
     let plan = std::fs::read_to_string("sip-profiles/in-plan.toml").unwrap();
     let plan: toml::Table = toml::from_str(&plan).unwrap();

@@ -58,7 +58,7 @@ impl Noun for Trunks {
         }
         let composer = context.composer.borrow().clone();
         let sealed = secrets::sealed(draft);
-        trunks::check(&composer, caller.tenant, draft, &sealed)
+        trunks::check((&composer, &context.agents), caller.tenant, draft, &sealed)
     }
 
     async fn complete(

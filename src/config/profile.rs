@@ -292,7 +292,9 @@ impl Profiles {
                 return Err(Problems::new(vec![Problem::error(&sources, at, message)]));
             }
         }
-        let trunk = self.finish(tree, identity, &sources, (&around, &mut problems));
+        let is_tenants = row.tenant.is_some() && names_peers(&tree, source);
+        let mut trunk = self.finish(tree, identity, &sources, (&around, &mut problems));
+        trunk.path.is_tenants = is_tenants;
         problems.retain(|problem| problem.severity == Severity::Error);
         let problems = Problems::new(problems);
         if problems.is_fatal() { Err(problems) } else { Ok(trunk) }
@@ -477,6 +479,18 @@ fn no_profile<'i>(id: &str, others: impl Iterator<Item = &'i str>) -> String {
 
 fn find_in(table: &Table, path: &str, source: usize) -> Place {
     tree::find(table, path).map_or(Place::whole(source), |node| node.at)
+}
+
+/// Whether the text `own` has a part in where requests of the trunk go, be it by variables.
+fn names_peers(tree: &Table, own: usize) -> bool {
+    let peers = ["outbound.gateway", "registration.registrar", "registration.proxy"];
+    let variables = match tree.get("vars").map(|entry| &entry.node.value) {
+        Some(Value::Table(variables)) => {
+            variables.values().any(|entry| entry.node.at.source == own)
+        }
+        _ => false,
+    };
+    variables || peers.iter().any(|path| find_in(tree, path, usize::MAX).source == own)
 }
 
 /// The paths of secrets that a trunk does not have in itself, the text `own`, but from its profile: it would tell

@@ -71,6 +71,7 @@ impl Build<'_> {
                 },
                 may_stream: view.texts("inbound.transports").any(|transport| transport == "tcp"),
             },
+            is_tenants: false,
         }
     }
 

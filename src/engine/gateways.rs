@@ -175,7 +175,8 @@ async fn ask(switch: &Arc<Switch>, key: &GatewayKey) -> Option<Said> {
         return Some(said(&response));
     }
     let (hop, rules) = way::gateway_search(gateway).ok()?;
-    let targets = in_order(switch, key, switch.dns.locate(hop, rules).await.ok()?);
+    let found = switch.dns.locate(hop, rules).await.ok()?;
+    let targets = in_order(switch, key, way::permitted(&switch.roots, &trunk.path, found));
     // All of them together have the time that the profile gives.
     let patience = probing.timeout / u32::try_from(targets.len().max(1)).unwrap_or(1);
     let mut round = Round { cooldown: outbound.health.cooldown, ..Round::default() };

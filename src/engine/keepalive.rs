@@ -136,7 +136,8 @@ async fn flows(switch: &Switch, trunk: &Arc<Trunk>) -> Vec<Flow> {
     for gateway in trunk.outbound.iter().flat_map(|outbound| &outbound.gateways) {
         let Ok((hop, rules)) = way::gateway_search(gateway) else { continue };
         // A search that fails opens no way; the calls that need it say so.
-        let targets = switch.dns.locate(hop, rules).await.unwrap_or_default();
+        let found = switch.dns.locate(hop, rules).await.unwrap_or_default();
+        let targets = way::permitted(&switch.roots, &trunk.path, found);
         let datagrams = targets.iter().filter(|target| target.transport == Transport::Udp);
         for target in datagrams.take(KEEPALIVE_ADDRESSES_MAX) {
             let at = Some(target.address.ip());

@@ -2,6 +2,7 @@
 
 use crate::net::connect::Destination;
 use crate::net::connect::TlsTo;
+use crate::net::websocket::TrustRoots;
 use crate::routing::gateway::Gateway;
 use crate::routing::gateway::Lookup;
 use crate::routing::trunk::Trunk;
@@ -67,6 +68,21 @@ pub fn transport_of(uri: &str) -> Transport {
 #[must_use]
 pub fn address_of(uri: &str) -> Option<IpAddr> {
     NextHop::parse(uri).ok()?.host.parse().ok()
+}
+
+/// Of the places that were found for requests of a trunk those that they may go to: where a tenant named its peers, only
+/// those where agents may be.
+#[must_use]
+pub fn permitted(roots: &TrustRoots, path: &TrunkPath, mut found: Vec<Target>) -> Vec<Target> {
+    if path.is_tenants {
+        found.retain(|target| roots.permits_call(target.address.ip()));
+        if found.is_empty() {
+            tracing::info!(
+                "a peer of a tenant's trunk is nowhere it may be (agents.allow_networks)"
+            );
+        }
+    }
+    found
 }
 
 /// Where requests of a trunk go for `target`; `listener` is the index of the one that Via and Contact

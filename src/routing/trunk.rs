@@ -129,6 +129,8 @@ pub struct TrunkPath {
     pub datagram_keepalive: Option<Duration>,
     /// Which requests are too long for UDP, and what becomes of them.
     pub datagrams: DatagramRule,
+    /// A tenant named where they go: they are sent where agents may be, and nowhere else.
+    pub is_tenants: bool,
 }
 
 /// Where a trunk's telephone numbers are, and what the law there says of joining calls.

@@ -18,6 +18,7 @@ use crate::store::snapshot::RowFault;
 use crate::store::time::Time;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
+use crate::types::reach::Reach;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
@@ -64,13 +65,14 @@ impl TrunkRow {
     }
 }
 
-/// Judges the trunk that a draft would make, with what is sealed in its row, as it will be made for calls.
+/// Judges the trunk that a draft would make, with what is sealed in its row, as it will be made for calls, and where a
+/// tenant's requests would go, as far as the text tells.
 ///
 /// # Errors
 ///
 /// The first value that cannot be used, by its path; the others are named in the text.
 pub fn check(
-    composer: &Composer,
+    (composer, reach): (&Composer, &Reach),
     tenant: Option<TenantId>,
     draft: &Draft<'_>,
     sealed: &serde_json::Value,
@@ -86,7 +88,14 @@ pub fn check(
         enabled: draft.after("enabled").as_bool().unwrap_or(true),
         sealed: sealed.clone(),
     };
-    let Err(problems) = row.compose(composer) else { return Ok(()) };
+    let problems = match row.compose(composer) {
+        // One that stands already is judged whenever something is sent: it can be disabled at least.
+        Ok(trunk) => {
+            let is_given = ["profile", "overrides"].iter().any(|it| draft.given.contains_key(*it));
+            return if is_given { judge_peers(&trunk, reach) } else { Ok(()) };
+        }
+        Err(problems) => problems,
+    };
     let messages: Vec<_> = problems.list().iter().map(|one| one.message.as_str()).collect();
     let why = messages.join("; ");
     // A problem names the path of its value first.
@@ -101,6 +110,28 @@ pub fn check(
         None => "overrides".to_owned(),
     };
     Err(Fault::Invalid { field, why })
+}
+
+/// Judges the addresses that a tenant names as its trunk's peers. A name is judged whenever something is sent there.
+fn judge_peers(trunk: &Trunk, reach: &Reach) -> Result<(), Fault> {
+    if !trunk.path.is_tenants {
+        return Ok(());
+    }
+    let refused = |field: String| move |why: &str| Fault::Invalid { field, why: why.to_owned() };
+    for (index, gateway) in trunk.outbound.iter().flat_map(|own| own.gateways.iter().enumerate()) {
+        let (name, uri) = match &gateway.proxy {
+            Some(proxy) => ("proxy", proxy),
+            None => ("uri", &gateway.uri),
+        };
+        let field = format!("overrides.outbound.gateway[{index}].{name}");
+        reach.judge_call(&uri.to_string()).map_err(refused(field))?;
+    }
+    if let Some(registration) = &trunk.registration {
+        let name = if registration.proxy.is_some() { "proxy" } else { "registrar" };
+        let field = format!("overrides.registration.{name}");
+        reach.judge_call(registration.next_hop()).map_err(refused(field))?;
+    }
+    Ok(())
 }
 
 /// When the newest call of each of these trunks came, as far as the holder may see their calls.

@@ -256,6 +256,50 @@ async fn a_tenants_trunk_takes_no_secret_of_the_node_from_its_profile() {
 }
 
 #[tokio::test]
+async fn peers_of_a_tenants_trunk_are_where_agents_may_be() {
+    let bench = Bench::new().await;
+    let path = bench.path(0, "trunks");
+    let trunk = |gateway: Value, registration: Value| {
+        let outbound =
+            json!({"enabled": true, "gateway": [{"name": "ok", "uri": "sip:8.8.8.8"}, gateway]});
+        json!({"name": "t", "profile": "generic", "enabled": false,
+            "overrides": {"outbound": outbound, "registration": registration}})
+    };
+    let gateway = |uri: &str| json!({"name": "g", "uri": uri});
+    let no = json!({});
+    let registers = |registrar: &str| json!({"enabled": true, "registrar": registrar, "aor": "sip:u@x.example"});
+    let good = gateway("sip:gateway.example");
+    let behind = json!({"name": "g", "uri": "sip:carrier.example", "proxy": "sip:10.0.0.5;lr"});
+    let mut by_proxy = registers("sip:registrar.example");
+    by_proxy["proxy"] = json!("sip:127.0.0.1:5432;transport=tcp");
+    for (body, field) in [
+        (trunk(gateway("sip:10.0.0.5:5432;transport=tcp"), no.clone()), "outbound.gateway[1].uri"),
+        (trunk(gateway("sip:[::1]"), no.clone()), "outbound.gateway[1].uri"),
+        (trunk(behind, no.clone()), "outbound.gateway[1].proxy"),
+        (trunk(good.clone(), registers("sip:169.254.169.254")), "registration.registrar"),
+        (trunk(good.clone(), by_proxy), "registration.proxy"),
+    ] {
+        for key in [A, PLATFORM] {
+            let answer = bench.send(("POST", &path), key, &body).await;
+            check_field(&answer, 400, "invalid_value", &format!("overrides.{field}"));
+        }
+    }
+    let made = bench.make(&path, A, trunk(good, registers("sip:registrar.example"))).await;
+    let item = format!("{path}/{}", made["id"].as_str().unwrap());
+    // One that was made before is judged when something is sent, and can be disabled.
+    let moved = "UPDATE trunks SET overrides = jsonb_set(overrides, '{outbound,gateway,1,uri}', '\"sip:10.0.0.5\"')";
+    postgres::execute(&bench.database, moved).await.unwrap();
+    let answer = bench.send(("PATCH", &item), A, &json!({"enabled": false})).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let variables = json!({"vars": {"sbc": "10.0.0.5"}, "outbound": {"gateway": [{"name": "v", "uri": "sip:{vars.sbc}"}]}});
+    let answer = bench.send(("PATCH", &item), A, &json!({"overrides": variables})).await;
+    check_field(&answer, 400, "invalid_value", "overrides.outbound.gateway[0].uri");
+    let shared = json!({"name": "shared", "profile": "generic", "enabled": false,
+        "overrides": {"outbound": {"enabled": true, "gateway": [{"name": "g", "uri": "sip:10.0.0.5"}]}}});
+    bench.make("/api/v1/trunks", PLATFORM, shared).await;
+}
+
+#[tokio::test]
 async fn a_trunk_says_when_its_last_call_came() {
     let bench = Bench::new().await;
     let path = bench.path(0, "trunks");

@@ -297,8 +297,9 @@ impl Dialling {
         let trying = self.trying.as_mut()?;
         match found {
             Ok(mut addresses) => {
-                // Only tenants' addresses have no trunk: an operator answers for where those lead.
-                if matches!(*trying.target, Target::Peer(_)) {
+                // What an operator names leads where the operator wants.
+                let is_tenants = trying.target.trunk().is_none_or(|trunk| trunk.path.is_tenants);
+                if is_tenants {
                     addresses.retain(|found| line.switch.roots.permits_call(found.address.ip()));
                     if addresses.is_empty() {
                         let (id, cause) = (trying.id, HangupCause::AgentForbidden);

@@ -136,6 +136,7 @@ impl Asker {
             tracing::info!(%error, "a registrar cannot be located");
             Vec::new()
         });
+        targets = way::permitted(&self.switch.roots, &self.terms.path, targets);
         targets.sort_by_key(|target| Some(target.address) != self.known);
         targets.truncate(ADDRESSES_MAX);
         targets

@@ -72,12 +72,20 @@ async fn find(switch: &Switch, search: &Search, trunk: Option<&Trunk>) -> Option
         None => switch.dns.locate_of_tenant(hop.clone(), rules).await,
     };
     let unknown = |error| tracing::debug!(%error, host = hop.host, "a next hop is not found");
-    let target = best(search, found.map_err(unknown).ok()?)?;
+    let none = TrunkPath::default();
+    let path = trunk.map_or(&none, |trunk| &trunk.path);
+    let mut found = found.map_err(unknown).ok()?;
+    if path.is_tenants {
+        // Where the peer was heard it may be told, too.
+        found.retain(|target| {
+            let at = target.address.ip();
+            at == from.remote.ip() || switch.roots.permits_call(at)
+        });
+    }
+    let target = best(search, found)?;
     if target.transport == from.transport && target.address == from.remote {
         return Some(from);
     }
-    let none = TrunkPath::default();
-    let path = trunk.map_or(&none, |trunk| &trunk.path);
     let mut to = way::destination(path, &target, from.listener);
     let own = from.local.ip();
     if to.local.is_any() && !own.is_unspecified() {
