@@ -57,6 +57,9 @@ impl Noun for AiProfiles {
 
     /// The agent's settings are judged by the code that reads them for calls.
     fn amend(context: &Context, caller: &Caller, draft: &mut Draft<'_>) -> Result<(), Fault> {
+        for name in ["agent", "answer_webhook"] {
+            secrets::check_places(caller, draft, name)?;
+        }
         let is_given = draft.given.contains_key("agent");
         if let Some(agent) = draft.given.get("agent").filter(|_| !caller.is_platform()) {
             let same = draft.before.and_then(|row| row.members.get("agent")) == Some(agent);

@@ -1,11 +1,14 @@
 //! Secrets of rows: they are given, sealed, and never shown again; and what a tenant may not refer to.
 
 use crate::api::Context;
+use crate::api::auth::Caller;
+use crate::store::api_keys::KeyRole;
 use crate::store::resource::Fault;
 use crate::store::resource::Members;
 use crate::store::resource::change::Draft;
 use crate::types::secret::Secret;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Secrets of one row.
 const SECRETS_MAX: usize = 32;
@@ -75,6 +78,72 @@ pub(super) fn seal(
 pub(super) fn sealed(draft: &Draft<'_>) -> Value {
     let before = || draft.before.map(|row| Value::Object(row.sealed.clone()));
     draft.given.get("sealed").cloned().or_else(before).unwrap_or_default()
+}
+
+/// Refuses to have a secret of the row told at another place than it was told at, to whoever is no admin: an operator
+/// would read by that what only an admin gave. A secret that comes with the change is the operator's own.
+///
+/// # Errors
+///
+/// That it has to be given anew.
+pub(super) fn check_places(
+    caller: &Caller,
+    draft: &Draft<'_>,
+    name: &'static str,
+) -> Result<(), Fault> {
+    let Some(before) = draft.before.filter(|_| caller.holder.role < KeyRole::Admin) else {
+        return Ok(());
+    };
+    let none = Value::Null;
+    let (mut told, mut tells) = (Told::default(), Told::default());
+    told.read("", before.members.get(name).unwrap_or(&none));
+    tells.read("", &draft.after(name));
+    let sealed = draft.given.get("sealed").and_then(Value::as_object);
+    let is_old = |secret: &&String| {
+        sealed.is_none_or(|sealed| sealed.get(*secret) == before.sealed.get(*secret))
+    };
+    let mut old = tells.secrets.iter().filter(is_old).peekable();
+    let is_moved = !tells.places.is_subset(&told.places);
+    if old.peek().is_some() && (is_moved || old.any(|secret| !told.secrets.contains(secret))) {
+        let why = format!(
+            "`{name}` would tell a secret where an admin did not have it told: give the secret anew, or use the key of \
+             an admin"
+        );
+        return Err(Fault::invalid("secrets", why));
+    }
+    Ok(())
+}
+
+/// Which secrets of its row a value tells, and where.
+#[derive(Default)]
+struct Told {
+    secrets: BTreeSet<String>,
+    places: BTreeSet<String>,
+}
+
+impl Told {
+    fn read(&mut self, key: &str, value: &Value) {
+        match value {
+            Value::Object(members) => members.iter().for_each(|(key, value)| self.read(key, value)),
+            Value::Array(list) => list.iter().for_each(|value| self.read(key, value)),
+            Value::String(text) => {
+                if let Some(secret) = text.strip_prefix("sealed:").filter(|_| key.ends_with("_ref"))
+                {
+                    self.secrets.insert(secret.to_owned());
+                } else if key.ends_with("url") || key == "address" || key == "uri" {
+                    self.places.insert(place_of(text).to_owned());
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+}
+
+/// Whom an address names: of a URL the part before its path.
+fn place_of(text: &str) -> &str {
+    let Some((scheme, rest)) = text.split_once("://") else { return text };
+    let host = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    text.get(..scheme.len() + "://".len() + host).unwrap_or(text)
 }
 
 /// Refuses references to what is not the tenant's: variables and files of the node would be sent to

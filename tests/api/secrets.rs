@@ -5,6 +5,8 @@ use crate::bench::check_field;
 use crate::postgres;
 use serde_json::Value;
 use serde_json::json;
+use tandem::store::api_keys::KeyRole;
+use tandem::store::api_keys::KeyScope;
 use tandem::store::seal::Sealer;
 use tandem::store::snapshot;
 
@@ -84,4 +86,62 @@ async fn without_a_key_to_seal_with_a_secret_is_not_taken() {
     let answer = bench.send(("POST", &bench.path(0, "trunks")), A, &trunk()).await;
     check_field(&answer, 409, "conflict", "secrets");
     assert_eq!(postgres::count(&bench.database, "SELECT count(*) FROM trunks").await, 0);
+}
+
+#[tokio::test]
+async fn an_operator_has_a_secret_told_nowhere_but_where_an_admin_did() {
+    let bench = Bench::new().await;
+    let path = bench.path(0, "ai-profiles");
+    let hook = |url: &str| json!({"url": url, "secret_ref": "sealed:hook"});
+    let agent = json!({
+        "kind": "chan_websocket", "url": "wss://bot.example/a?b=c", "bearer_token_ref": "sealed:token"
+    });
+    let profile = json!({
+        "name": "p", "system_prompt": "x", "agent": agent, "answer_webhook": hook("https://crm.example/who"),
+        "secrets": {"token": "hunter2", "hook": "hunter3", "spare": "hunter4"}
+    });
+    let made = bench.make(&path, A, profile).await;
+    let item = format!("{path}/{}", made["id"].as_str().unwrap());
+    let operator = bench.key(KeyScope::Tenant(bench.tenants[0]), KeyRole::Operator).await;
+    let change = async |change: Value| {
+        let headers =
+            [("x-api-key", operator.clone()), ("content-type", "application/json".to_owned())];
+        crate::http::request_as(bench.address, ("PATCH", &item), &headers, &change.to_string())
+            .await
+    };
+    // The place stays: another path, another manner.
+    for good in [
+        json!({"agent": {"url": "wss://bot.example/other"}}),
+        json!({"agent": {"connect_timeout_ms": 4000}}),
+        json!({"answer_webhook": {"url": "https://crm.example/else"}}),
+        json!({"name": "q"}),
+    ] {
+        let answer = change(good.clone()).await;
+        assert_eq!(answer.status, 200, "{good}: {}", answer.body);
+    }
+    for bad in [
+        json!({"agent": {"url": "wss://mine.example/a"}}),
+        json!({"agent": {"url": "wss://bot.example:444/a"}}),
+        json!({"agent": {"url": "wss://mine@bot.example/a"}}),
+        json!({"agent": {"bearer_token_ref": "sealed:spare"}}),
+        json!({"agent": {"kind": "sip", "uri": "sips:a@mine.example", "username": "u", "url": null,
+                         "bearer_token_ref": null, "password_ref": "sealed:token"}}),
+        json!({"agent": {"url": "wss://mine.example/a"}, "secrets": {"spare": "x"}}),
+        json!({"answer_webhook": {"url": "https://mine.example/who"}}),
+    ] {
+        check_field(&change(bad.clone()).await, 400, "invalid_value", "secrets");
+    }
+    // Nor in two steps.
+    let without =
+        change(json!({"agent": {"url": "wss://mine.example/a", "bearer_token_ref": null}})).await;
+    assert_eq!(without.status, 200, "{}", without.body);
+    let again = change(json!({"agent": {"bearer_token_ref": "sealed:token"}})).await;
+    check_field(&again, 400, "invalid_value", "secrets");
+    let own = json!({"agent": {"bearer_token_ref": "sealed:token"}, "secrets": {"token": "own"}});
+    let own = change(own).await;
+    assert_eq!(own.status, 200, "{}", own.body);
+    let moved = json!({"agent": {"url": "wss://other.example/a"}});
+    check_field(&change(moved.clone()).await, 400, "invalid_value", "secrets");
+    let by_admin = bench.send(("PATCH", &item), A, &moved).await;
+    assert_eq!(by_admin.status, 200, "{}", by_admin.body);
 }
