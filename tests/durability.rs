@@ -43,6 +43,7 @@ use tandem::store::demo;
 use tandem::store::migrate;
 use tandem::store::private_cluster::Durability;
 use tandem::store::private_cluster::PrivateCluster;
+use tandem::types::id::ApiKeyId;
 
 const ECHO: &str = "+15550101";
 const TONE: &str = "+15550102";
@@ -151,6 +152,16 @@ fn calls(switch: &Switch, calls: u32, rate: u32, hold_ms: u32) -> Sipp {
 /// The Call-IDs that a scenario logged behind `word`.
 fn logged<'a>(report: &'a Report, word: &str) -> Vec<&'a str> {
     report.logged.lines().filter_map(|line| line.strip_prefix(word)?.strip_prefix(' ')).collect()
+}
+
+/// Waits until something holds of files that the switch writes.
+async fn until(holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap();
 }
 
 /// Calls of SIPp that have at least one record.
@@ -473,11 +484,28 @@ async fn a_cold_start_without_postgresql_routes_by_the_file_and_loses_no_record(
     let (victim, mut switch) = Victim::start().await;
     calls(&switch, 5, 50, 0).succeeds().await;
     switch.wait_for_count(NORMAL, 5).await;
+    let all = KeyScope::AllTenants;
+    let key =
+        async || api_keys::create(&switch.database, all, KeyRole::Viewer, "", None).await.unwrap();
+    let (kept, revoked) = (key().await, key().await);
+    let file = switch.data_dir().join("api-keys.jsonl");
+    let has = |id: ApiKeyId| {
+        std::fs::read_to_string(&file).is_ok_and(|keys| keys.contains(&id.to_string()))
+    };
+    until(|| has(kept.id) && has(revoked.id)).await;
+    assert!(api_keys::revoke(&switch.database, all, revoked.id).await.unwrap());
+    until(|| !has(revoked.id)).await;
     switch.terminate();
     assert!(switch.ended().await.success());
     victim.cluster.crash().unwrap();
     switch.restart().await;
     assert_eq!(switch.readiness().await["database"], false);
+    // Whose key it saw last is known.
+    for (key, status) in [(&kept, 200), (&revoked, 503)] {
+        let bearer = [("authorization", format!("Bearer {}", key.key.expose()))];
+        let answer = http::request(switch.http, "GET", "/api/v1/trunk-states", &bearer).await;
+        assert_eq!(answer.status, status, "{}", answer.body);
+    }
     assert_eq!(switch.total("database_up").await, 0.0);
     // Thirty calls through their whole life, and ten that a death cuts short, all unseen by SQL.
     calls(&switch, 30, 60, 300).succeeds().await;

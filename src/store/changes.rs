@@ -11,6 +11,7 @@ use crate::store::database::within;
 use crate::store::erasures;
 use crate::store::erasures::Erasing;
 use crate::store::erasures::Erasure;
+use crate::store::key_file;
 use crate::store::key_ring::KeyRing;
 use crate::store::numbers;
 use crate::store::numbers::NumberRow;
@@ -152,7 +153,8 @@ pub fn follow<S: FnMut(Vec<Change>)>(
     // A table that came from the file need not be written back before something changed.
     let file_is_old = seq.is_some();
     let status = Arc::<FollowStatus>::default();
-    let keys = Arc::new(KeyRing::new(Arc::clone(&status)));
+    let key_file = table_file.as_ref().map(|file| file.with_file_name(key_file::NAME));
+    let keys = Arc::new(KeyRing::new(Arc::clone(&status), key_file));
     Follower {
         database,
         composer,

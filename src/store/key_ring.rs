@@ -6,16 +6,17 @@ use crate::store::api_keys::KeyHolder;
 use crate::store::changes::FollowStatus;
 use crate::store::database;
 use crate::store::database::Database;
-use crate::store::time::Time;
+use crate::store::key_file;
+use crate::store::key_file::KeyRow;
 use crate::types::id::ApiKeyId;
 use crate::types::limit::API_KEYS_HELD_MAX;
 use jiff::Timestamp;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 use std::time::Duration;
-use uuid::Uuid;
 
 /// How long the database may take to say whose a key is; then it is asked of what is in memory.
 const VERIFY_MAX: Duration = Duration::from_secs(2);
@@ -28,6 +29,8 @@ const VERIFY_MAX: Duration = Duration::from_secs(2);
 pub struct KeyRing {
     keys: RwLock<HashMap<Vec<u8>, Held>>,
     status: Arc<FollowStatus>,
+    /// Where they are kept for a start without the database.
+    file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug)]
@@ -43,20 +46,25 @@ impl Held {
     }
 }
 
-#[derive(Debug, sqlx::FromRow)]
-struct HeldRow {
-    id: Uuid,
-    tenant_id: Option<Uuid>,
-    role: String,
-    hash: Vec<u8>,
-    expires_at: Option<Time>,
+fn held_of(rows: Vec<KeyRow>) -> HashMap<Vec<u8>, Held> {
+    let held = rows.into_iter().filter_map(|row| {
+        let holder = api_keys::holder(row.id, row.tenant_id, &row.role)?;
+        Some((row.hash, Held { holder, expires: row.expires_at.map(|time| time.0) }))
+    });
+    held.collect()
 }
 
 impl KeyRing {
-    /// A ring without keys, of a node whose step with the database `status` tells.
+    /// A ring with the keys of `file`, which is kept up to date, of a node whose step with the database `status` tells.
+    /// Blocks.
     #[must_use]
-    pub fn new(status: Arc<FollowStatus>) -> Self {
-        Self { keys: RwLock::default(), status }
+    pub fn new(status: Arc<FollowStatus>, file: Option<PathBuf>) -> Self {
+        let rows = file.as_deref().map_or(Ok(Vec::new()), key_file::read);
+        let rows = rows.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the file of the API's keys cannot be read: until the database answers none opens");
+            Vec::new()
+        });
+        Self { keys: RwLock::new(held_of(rows)), status, file }
     }
 
     /// Who holds `key`. The database is asked while it answers, for it knows of a revocation first; a node
@@ -112,16 +120,22 @@ impl KeyRing {
 
     /// Reads all keys anew.
     pub(crate) async fn read(&self, database: &Database) -> sqlx::Result<()> {
-        let rows: Vec<HeldRow> = sqlx::query_as(api_keys::VALID)
+        let rows: Vec<KeyRow> = sqlx::query_as(api_keys::VALID)
             .bind(i64::try_from(API_KEYS_HELD_MAX).unwrap_or(i64::MAX))
             .fetch_all(database.node())
             .await?;
-        let held = rows.into_iter().filter_map(|row| {
-            let holder = api_keys::holder(row.id, row.tenant_id, &row.role)?;
-            Some((row.hash, Held { holder, expires: row.expires_at.map(|time| time.0) }))
-        });
-        let held = held.collect();
+        let held = held_of(rows.clone());
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = held;
+        self.keep(rows).await;
         Ok(())
+    }
+
+    /// At once, for a key that was revoked is to open nothing after a start, either.
+    async fn keep(&self, rows: Vec<KeyRow>) {
+        let Some(file) = self.file.clone() else { return };
+        let kept = tokio::task::spawn_blocking(move || key_file::write(&file, &rows)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::error!(%error, "the file of the API's keys cannot be written");
+        }
     }
 }

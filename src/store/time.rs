@@ -1,6 +1,8 @@
 //! `Time`: `timestamptz` as a `jiff::Timestamp`, which sqlx does not know.
 
 use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
 use sqlx::Decode;
 use sqlx::Encode;
 use sqlx::Postgres;
@@ -15,7 +17,7 @@ use sqlx::postgres::PgValueRef;
 const EPOCH_US: i64 = 946_684_800_000_000;
 
 /// A wall-clock time on its way to or from a `timestamptz`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Time(pub(crate) Timestamp);
 
 impl Type<Postgres> for Time {
