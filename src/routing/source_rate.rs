@@ -1,4 +1,4 @@
-//! How much a stranger may ask of us: token buckets for its address and for its network.
+//! How much a source that has proved nothing may ask of us: token buckets for its address and for its network.
 
 use crate::types::limit::SOURCE_BUCKETS_MAX;
 use crate::types::moment::Moment;
@@ -7,6 +7,7 @@ use std::hash::RandomState;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
+use std::time::Duration;
 
 /// How fast something may happen, and how much of it at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,12 @@ pub const ADDRESS_RATE: Rate = Rate { per_s: 5, burst: 10 };
 /// What all addresses of an IPv4 /24 or an IPv6 /48 may do together.
 pub const NETWORK_RATE: Rate = Rate { per_s: 25, burst: 50 };
 
+/// Challenges an address may be sent while nobody there answers them; further ones only where they are no
+/// longer than what came in its name.
+pub const CHALLENGED_ADDRESS_RATE: Rate = Rate { per_s: 10, burst: 100 };
+/// The same for all addresses of its network.
+pub const CHALLENGED_NETWORK_RATE: Rate = Rate { per_s: 50, burst: 500 };
+
 /// Buckets of the sources heard of lately. An IPv6 address counts as its /64: a host has all of it.
 ///
 /// Bounded: with more sources than buckets those are forgotten that asked for nothing while half as many
@@ -35,16 +42,29 @@ pub struct SourceRates {
 
 impl Default for SourceRates {
     fn default() -> Self {
-        Self { addresses: Buckets::new(ADDRESS_RATE), networks: Buckets::new(NETWORK_RATE) }
+        Self::new(ADDRESS_RATE, NETWORK_RATE)
     }
 }
 
 impl SourceRates {
+    /// Buckets filled at these rates.
+    #[must_use]
+    pub fn new(address: Rate, network: Rate) -> Self {
+        Self { addresses: Buckets::new(address), networks: Buckets::new(network) }
+    }
+
     /// Takes a token for `source`; false when it, or its network, has none left.
     pub fn take(&mut self, now: Moment, source: IpAddr) -> bool {
         let source = source.to_canonical();
         // An address without tokens takes none of its network's: its neighbours keep theirs.
         self.addresses.take(now, host(source)) && self.networks.take(now, network(source))
+    }
+
+    /// Gives a token of `source` back: what it was spent for turned out well.
+    pub fn give_back(&mut self, source: IpAddr) {
+        let source = source.to_canonical();
+        self.addresses.give_back(host(source));
+        self.networks.give_back(network(source));
     }
 }
 
@@ -89,7 +109,7 @@ const GENERATION_MAX: usize = SOURCE_BUCKETS_MAX / 2;
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
-    /// In thousandths, as of `at`.
+    /// In thousandths, as of `at`, which lags by less than a millisecond.
     tokens: u64,
     at: Moment,
 }
@@ -110,27 +130,37 @@ impl Buckets {
             self.young.insert(source, known);
         }
         let Some(bucket) = self.young.get_mut(&source) else { return false };
-        bucket.tokens = bucket.filled(now, rate);
-        bucket.at = now;
+        bucket.fill(now, rate);
         let Some(left) = bucket.tokens.checked_sub(TOKEN) else { return false };
         bucket.tokens = left;
         true
     }
+
+    /// Whose bucket was forgotten has a full one.
+    fn give_back(&mut self, source: IpAddr) {
+        let bucket = self.young.get_mut(&source).or_else(|| self.old.get_mut(&source));
+        if let Some(bucket) = bucket {
+            let most = u64::from(self.rate.burst) * TOKEN;
+            bucket.tokens = bucket.tokens.saturating_add(TOKEN).min(most);
+        }
+    }
 }
 
 impl Bucket {
-    /// The tokens at `now`, in thousandths.
-    fn filled(self, now: Moment, rate: Rate) -> u64 {
+    /// Credits what came in until `now`, by whole milliseconds: what is left of one counts the next time, or who
+    /// asks more often than once in one would never be credited anything.
+    fn fill(&mut self, now: Moment, rate: Rate) {
         let millis = u64::try_from(now.since(self.at).as_millis()).unwrap_or(u64::MAX);
-        let more = millis.saturating_mul(u64::from(rate.per_s));
-        self.tokens.saturating_add(more).min(u64::from(rate.burst) * TOKEN)
+        let (most, more) =
+            (u64::from(rate.burst) * TOKEN, millis.saturating_mul(u64::from(rate.per_s)));
+        self.tokens = self.tokens.saturating_add(more).min(most);
+        self.at = if self.tokens == most { now } else { self.at + Duration::from_millis(millis) };
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn v4(last: u8) -> IpAddr {
         IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))
@@ -139,6 +169,37 @@ mod tests {
     /// How many of `tries` at one moment are let through.
     fn let_through(rates: &mut SourceRates, now: Moment, source: IpAddr, tries: u32) -> u32 {
         (0..tries).map(|_| u32::from(rates.take(now, source))).sum()
+    }
+
+    #[test]
+    fn what_was_given_back_is_there_again_and_no_more() {
+        let mut rates = SourceRates::new(ADDRESS_RATE, NETWORK_RATE);
+        // Each is given back: no end to them, for the network neither.
+        for _ in 0..1_000 {
+            assert!(rates.take(Moment::START, v4(1)));
+            rates.give_back(v4(1));
+        }
+        assert_eq!(let_through(&mut rates, Moment::START, v4(1), 100), 10);
+        rates.give_back(v4(1));
+        rates.give_back(v4(2));
+        assert_eq!(let_through(&mut rates, Moment::START, v4(1), 100), 1);
+        for _ in 0..100 {
+            rates.give_back(v4(1));
+        }
+        assert_eq!(let_through(&mut rates, Moment::START, v4(1), 100), 10, "a bucket has its size");
+    }
+
+    #[test]
+    fn who_is_asked_for_thousands_of_times_a_second_has_its_rate_all_the_same() {
+        for gap_micros in [1, 300, 999, 1_000, 1_900] {
+            let (mut rates, mut now) = (SourceRates::default(), Moment::START);
+            let (mut let_in, end) = (0, Moment::START + Duration::from_secs(3));
+            while now < end {
+                let_in += let_through(&mut rates, now, v4(1), 1);
+                now += Duration::from_micros(gap_micros);
+            }
+            assert!((10 + 14..=10 + 15).contains(&let_in), "{let_in} at gaps of {gap_micros} us");
+        }
     }
 
     #[test]
