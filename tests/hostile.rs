@@ -18,6 +18,7 @@ mod switch;
 use crate::phone::Heard;
 use crate::phone::PATIENCE;
 use crate::phone::Phone;
+use crate::phone::SILENCE;
 use crate::rtp::FRAME;
 use crate::rtp::Stream;
 use crate::rtp::audio;
@@ -31,6 +32,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tandem::routing::source_rate::CHALLENGED_ADDRESS_RATE;
 use tandem::types::limit::SIP_FLOWS_PER_ADDRESS_MAX;
 use tandem::types::random::Random;
 use tokio::io::AsyncReadExt;
@@ -348,6 +350,81 @@ async fn a_flood_of_strangers_and_garbage_costs_no_memory_and_no_call() {
     // Of the stranger's 5000 attempts a few are recorded, so that an operator sees them.
     let strangers = "SELECT count(*) FROM calls WHERE cause = 'unknown_source'";
     assert!(switch.count(strangers).await < 200, "the stranger fills our database");
+}
+
+/// Forged INVITEs of the flood.
+const FORGED: usize = 1_000;
+
+#[tokio::test]
+async fn a_flood_in_the_name_of_a_peer_that_must_authenticate_is_not_amplified() {
+    let switch = Switch::start().await;
+    // The peer itself, at the address that is forged: it calls all the while.
+    let calls = Sipp::new("digest", switch.caller(70), switch.udp, ECHO)
+        .args(&["-au", "demo", "-ap", "demo"])
+        .calls(20, 20, 0)
+        .start();
+    let mut forger = Phone::new(switch.caller(70), switch.udp, ECHO).await;
+    let start = tandem::clock::now();
+    let (mut answered, mut longer) = (HashMap::<String, u32>::new(), 0_u32);
+    let mut hear = |heard: Heard, length: usize| {
+        assert_eq!(heard.status(), 401, "{heard:?}");
+        *answered.entry(heard.header("call-id").to_owned()).or_default() += 1;
+        let lines = heard.headers.iter().map(|(name, value)| name.len() + value.len() + 4);
+        let answer = heard.start.len() + 4 + lines.sum::<usize>();
+        longer += u32::from(answer > length);
+    };
+    let mut length = 0;
+    for round in 0..FORGED {
+        // Shorter than any challenge: nothing is offered.
+        forger.call_id = format!("forged-{round:04}");
+        let invite = forger.request("INVITE", "", "");
+        length = invite.len();
+        forger.send(invite).await;
+        while let Some(heard) = forger.hear_within(Duration::ZERO).await {
+            hear(heard, length);
+        }
+    }
+    let counted = async |what: &str| {
+        switch.metric(&format!("sip_endpoint_events_total{{what=\"{what}\"}}")).await
+    };
+    let report = calls.report().await;
+    assert_eq!((report.successful, report.failed), (20, 0), "{}", report.text);
+    let settled = async {
+        while counted("refused_once").await + counted("refusal_withheld").await < 1_020.0 {}
+    };
+    timeout(PATIENCE, settled).await.expect("each INVITE is settled");
+    while let Some(heard) = forger.hear_within(SILENCE).await {
+        hear(heard, length);
+    }
+    assert!(answered.values().all(|times| *times == 1), "no answer is repeated: {answered:?}");
+    assert!(longer > 0 && !answered.is_empty(), "{longer} of {}", answered.len());
+    // A bucket for each of two shards at most, and what flowed into it meanwhile.
+    let seconds = u32::try_from(tandem::clock::now().since(start).as_secs()).unwrap() + 1;
+    let shards = u32::try_from(std::thread::available_parallelism().unwrap().get()).unwrap();
+    let rate = CHALLENGED_ADDRESS_RATE;
+    let most = shards * (rate.burst + rate.per_s * seconds);
+    assert!(longer <= most, "{longer} answers are longer than what came, {most} may be");
+    assert!(counted("refusal_withheld").await > 0.0 || most >= 1_000, "{longer} of {most}");
+    // Nothing is kept but the dialogs of the peer's calls, whose transactions end by themselves.
+    assert_eq!(counted("stray_ack").await, 0.0);
+    let transactions = switch.total("sip_transactions").await;
+    assert!(transactions <= 4.0 * 20.0, "{transactions} transactions");
+    // Who never came back is told of by some records, and those say of how many more.
+    let unanswered = "SELECT count(*) FROM calls WHERE cause = 'credentials_required'";
+    let told = "SELECT count(*) FROM calls WHERE decision @? '$[*] ? (@.what == \"left_out\")'";
+    let recorded = async {
+        while switch.count(told).await == 0 {
+            // The last of them sums up what came before, and time brings it.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            forger.call_id = format!("forged-{:04}", forger.cseq + 1_000);
+            let invite = forger.request("INVITE", "", "");
+            forger.send(invite).await;
+        }
+    };
+    timeout(PATIENCE * 9, recorded).await.expect("some records");
+    let records = switch.count(unanswered).await;
+    assert!(records < 500, "{records} records of {FORGED}");
+    switch.wait_for_count(NORMAL, 20).await;
 }
 
 /// Warms up what is made once.

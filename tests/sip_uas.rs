@@ -786,3 +786,70 @@ fn a_full_shard_gets_503_and_keeps_its_dialogs() {
     solo.receive(&invite.next("BYE", 2, &ok).text());
     assert_eq!(solo.take_one().kind(), "200");
 }
+
+#[test]
+fn a_source_that_proved_nothing_is_refused_once_and_nothing_is_kept() {
+    let mut solo = Solo::new();
+    let invite = Script::invite("a");
+    let mut refused = Vec::new();
+    for _ in 0..2 {
+        solo.receive_unproven(&invite.text());
+        assert_eq!(solo.take_sent().len(), 0, "not even 100");
+        let dialog = solo.take_invited();
+        let mut refusal = refusal(401, HangupCause::CredentialsRequired);
+        refusal.headers = vec![("WWW-Authenticate".into(), b"Digest realm=\"r\"".to_vec())];
+        solo.command(Command::RefuseOnce { dialog, refusal, bytes_max: None });
+        let answer = solo.take_one();
+        assert_eq!((answer.kind().as_str(), answer.header("WWW-Authenticate").len()), ("401", 1));
+        refused.push(answer);
+        solo.assert_empty();
+    }
+    // Whoever repeats the INVITE hears the same tag (RFC 3261 §8.2.7).
+    assert_eq!(to_tag(&refused[0]), to_tag(&refused[1]));
+    assert_ne!(to_tag(&refused[0]), "");
+    solo.advance(Duration::from_secs(33));
+    assert_eq!(solo.take_sent().len(), 0, "no timer G");
+    solo.receive_unproven(&invite.ack_of_refusal(&refused[0]).text());
+    assert_eq!(solo.count(Counter::StrayAck), 0, "its ACK is known by its tag");
+    let other = Script::invite("b").next("ACK", 1, &refused[0]);
+    solo.receive_unproven(&other.text());
+    assert_eq!((solo.count(Counter::StrayAck), solo.take_sent().len()), (1, 0));
+    assert_eq!(solo.count(Counter::RefusedOnce), 2);
+}
+
+#[test]
+fn an_answer_that_would_be_too_long_for_an_unproven_source_is_withheld() {
+    let mut solo = Solo::new();
+    let mut sent = |bytes_max| {
+        solo.receive_unproven(&Script::invite("a").text());
+        let (dialog, refusal) = (solo.take_invited(), refusal(403, HangupCause::BadCredentials));
+        solo.command(Command::RefuseOnce { dialog, refusal, bytes_max });
+        let lengths: Vec<usize> = solo.take_sent().iter().map(|sent| sent.bytes.len()).collect();
+        solo.assert_empty();
+        (lengths, solo.count(Counter::RefusalWithheld))
+    };
+    let (lengths, _) = sent(None);
+    let [length] = lengths[..] else { panic!("{lengths:?}") };
+    assert_eq!(sent(Some(length)), (vec![length], 0));
+    assert_eq!(sent(Some(length - 1)), (Vec::new(), 1));
+}
+
+#[test]
+fn an_unproven_source_gets_its_100_once_its_call_is_taken_on() {
+    let mut solo = Solo::new();
+    let invite = Script::invite("a");
+    solo.receive_unproven(&invite.text());
+    assert_eq!(solo.take_sent().len(), 0);
+    let dialog = solo.take_invited();
+    let policy = support::config(7, "192.0.2.1").policy;
+    solo.command(Command::Adopt { dialog, policy });
+    assert_eq!(solo.take_kinds(), ["100"]);
+    solo.receive_unproven(&invite.text());
+    assert_eq!((solo.take_kinds(), solo.take_events().len()), (vec!["100".to_owned()], 0));
+    // Of a proven one it was said already.
+    solo.receive(&Script::invite("b").text());
+    let dialog = solo.take_invited();
+    assert_eq!(solo.take_kinds(), ["100"]);
+    solo.command(Command::Adopt { dialog, policy });
+    assert_eq!(solo.take_sent().len(), 0);
+}

@@ -1,4 +1,7 @@
 //! Challenged INVITEs: a challenge and the INVITE that answers it are one attempt with one record.
+//!
+//! Challenges are stateless, so a late copy of the first INVITE is challenged again, whatever became of the call:
+//! a Call-ID that was settled keeps its place for so long, and a copy begins no attempt of its own.
 
 use crate::types::limit::SIP_CHALLENGES_MAX;
 use crate::types::moment::Moment;
@@ -22,7 +25,8 @@ pub(super) struct Challenges<T> {
 #[derive(Debug)]
 struct Waiting<T> {
     place: (Moment, u64),
-    attempt: T,
+    /// `None`: its caller came back.
+    attempt: Option<T>,
 }
 
 impl<T> Challenges<T> {
@@ -31,15 +35,28 @@ impl<T> Challenges<T> {
     }
 
     /// Keeps an attempt until its caller comes back. In a full table the oldest is given up for it
-    /// and returned.
+    /// and returned. One whose caller came back before is not kept.
     pub(super) fn keep(&mut self, now: Moment, call_id: &[u8], attempt: T) -> Option<T> {
+        if self.waiting.get(call_id).is_some_and(|waiting| waiting.attempt.is_none()) {
+            return None;
+        }
+        self.put(now, call_id, Some(attempt))
+    }
+
+    /// The attempt of `call_id` was taken up again and has its own end now: no copy of its first INVITE
+    /// begins another.
+    pub(super) fn settle(&mut self, now: Moment, call_id: &[u8]) -> Option<T> {
+        self.put(now, call_id, None)
+    }
+
+    fn put(&mut self, now: Moment, call_id: &[u8], attempt: Option<T>) -> Option<T> {
         let full = self.waiting.len() >= SIP_CHALLENGES_MAX;
         let oldest = if full { self.pop_before(None) } else { None };
         self.count += 1;
         let place = (now + ANSWER_MAX, self.count);
         self.due.insert(place, call_id.into());
         let before = self.waiting.insert(call_id.into(), Waiting { place, attempt });
-        let before = before.map(|before| {
+        let before = before.and_then(|before| {
             self.due.remove(&before.place);
             before.attempt
         });
@@ -48,9 +65,11 @@ impl<T> Challenges<T> {
 
     /// The attempt that `call_id` takes up again.
     pub(super) fn take(&mut self, call_id: &[u8]) -> Option<T> {
-        let waiting = self.waiting.remove(call_id)?;
-        self.due.remove(&waiting.place);
-        Some(waiting.attempt)
+        let attempt = self.waiting.get_mut(call_id)?.attempt.take()?;
+        if let Some(waiting) = self.waiting.remove(call_id) {
+            self.due.remove(&waiting.place);
+        }
+        Some(attempt)
     }
 
     /// When the next attempt is given up.
@@ -69,12 +88,17 @@ impl<T> Challenges<T> {
     }
 
     fn pop_before(&mut self, now: Option<Moment>) -> Option<T> {
-        let first = self.due.first_entry()?;
-        if now.is_some_and(|now| first.key().0 > now) {
-            return None;
+        loop {
+            let first = self.due.first_entry()?;
+            if now.is_some_and(|now| first.key().0 > now) {
+                return None;
+            }
+            let call_id = first.remove();
+            let waiting = self.waiting.remove(&call_id);
+            if let Some(attempt) = waiting.and_then(|waiting| waiting.attempt) {
+                return Some(attempt);
+            }
         }
-        let call_id = first.remove();
-        self.waiting.remove(&call_id).map(|waiting| waiting.attempt)
     }
 }
 
@@ -108,6 +132,23 @@ mod tests {
         assert_eq!(challenges.pop(), Some(1));
         assert_eq!(challenges.waiting.len(), challenges.due.len());
         assert_eq!(challenges.waiting.len(), SIP_CHALLENGES_MAX - 1);
+    }
+
+    #[test]
+    fn a_copy_of_an_invite_whose_caller_came_back_begins_no_attempt() {
+        let mut challenges = Challenges::new();
+        challenges.keep(Moment::START, b"a", 1);
+        challenges.keep(Moment::START, b"b", 2);
+        assert_eq!(challenges.take(b"a"), Some(1));
+        assert_eq!(challenges.settle(LATER, b"a"), None);
+        assert_eq!((challenges.take(b"a"), challenges.keep(LATER, b"a", 3)), (None, None));
+        assert_eq!(challenges.take(b"a"), None);
+        // The settled one stands in nobody's way, and is forgotten in its turn.
+        assert_eq!(challenges.pop_due(LATER + ANSWER_MAX), Some(2));
+        assert_eq!((challenges.pop_due(LATER + ANSWER_MAX), challenges.deadline()), (None, None));
+        assert_eq!(challenges.waiting.len(), 0);
+        challenges.keep(LATER, b"a", 4);
+        assert_eq!(challenges.pop(), Some(4));
     }
 
     #[test]

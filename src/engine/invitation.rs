@@ -89,19 +89,39 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
     let mut begun = Begun { now, log: CallLog::open(now, clock::new_call_id()), decision };
     let secrets = Arc::clone(shard.switch.table.load().secret_headers());
     let called = (begun.log.record().id, End::Called);
-    shard.trace.link(called, invitation.request.headers.call_id(), &secrets);
+    match (&verdict, &challenged) {
+        // Still the attempt that it was.
+        (Verdict::Challenge(_), Some(_)) => {}
+        (Verdict::Challenge(_) | Verdict::Unknown | Verdict::Refuse(_) | Verdict::Route(_), _) => {
+            shard.trace.link(called, invitation.request.headers.call_id(), &secrets);
+        }
+    }
+    if challenged.is_some() {
+        challenge_answered(shard, &invitation, &verdict);
+    }
     match verdict {
         Verdict::Challenge(trunk) => {
             challenge(shard, &invitation, &trunk, stale.get());
             let first = || Challenged::new(begun, &invitation, &trunk);
             await_credentials(shard, &invitation, challenged.unwrap_or_else(first));
         }
+        Verdict::Refuse(rejection) if rejection.cause == HangupCause::BadCredentials => {
+            if leaves_record(shard, &mut begun, &invitation) {
+                record(shard, begun, &invitation, &rejection);
+            }
+            let refusal = refusal(rejection.cause, rejection.status);
+            refuse_unproven(shard, &invitation, refusal);
+        }
         // The source address is a trunk's, but the request lacks what would make it that trunk's.
         Verdict::Unknown => {
-            begun.note_arrival(&invitation, &claimed_caller(&invitation.request));
-            begun.note_route(Route::default());
             let cause = HangupCause::UnknownSource;
-            close(shard, begun, invitation.dialog, (cause, cause.sip_status()));
+            let status = cause.sip_status();
+            if leaves_record(shard, &mut begun, &invitation) {
+                begun.note_arrival(&invitation, &claimed_caller(&invitation.request));
+                begun.note_route(Route::default());
+                begun.close(&shard.switch, (cause, status));
+            }
+            refuse_unproven(shard, &invitation, refusal(cause, status));
         }
         Verdict::Refuse(rejection) => reject(shard, begun, &invitation, &rejection),
         Verdict::Route(route) => {
@@ -275,6 +295,14 @@ impl Begun {
         self.note(CallEvent::Decided { route, decision });
     }
 
+    /// Tells of attempts before this one that left no record.
+    fn note_left_out(&mut self, left_out: u64) {
+        if left_out > 0 {
+            let said = format!("{left_out} more since the last such record");
+            self.decision.note("left_out", said);
+        }
+    }
+
     fn note(&mut self, event: CallEvent) {
         call_metrics::count(self.now, self.log.record(), &event);
         self.log.note(self.now, event);
@@ -328,24 +356,46 @@ impl Challenged {
         Self { begun, arrival, trunk: trunk.id }
     }
 
-    /// Leaves the record of an attempt whose caller did not come back.
-    pub(super) fn give_up(mut self, switch: &Switch) {
+    /// Leaves the record of an attempt whose caller did not come back, if it is not one of a flood.
+    pub(super) fn give_up(mut self, shard: &mut Shard) {
+        let Some(left_out) = shard.unanswered.take(clock::now()) else { return };
         self.begun.decision.note("challenge", "nobody came back with credentials");
+        self.begun.note_left_out(left_out);
         self.begun.note(CallEvent::Arrived(self.arrival));
         self.begun.note_route(Route { trunk: Some(self.trunk), ..Route::default() });
-        self.begun.close(switch, (HangupCause::CredentialsRequired, UNAUTHORIZED));
+        self.begun.close(&shard.switch, (HangupCause::CredentialsRequired, UNAUTHORIZED));
     }
 }
 
 /// Keeps a challenged attempt for the INVITE that is to follow. Repeated challenges lengthen nothing.
 fn await_credentials(shard: &mut Shard, invitation: &Invitation, challenged: Challenged) {
     if shard.switch.registry.is_draining() {
-        return challenged.give_up(&shard.switch);
+        return challenged.give_up(shard);
     }
     let call_id = invitation.request.headers.call_id();
     let since = challenged.begun.now;
     if let Some(oldest) = shard.challenges.keep(since, call_id, challenged) {
-        oldest.give_up(&shard.switch);
+        oldest.give_up(shard);
+    }
+}
+
+/// A caller came back. Who was asked with a nonce for its address and has the answer hears us there: the challenge
+/// was no burden to anybody.
+fn challenge_answered(shard: &mut Shard, invitation: &Invitation, verdict: &Verdict) {
+    let has_proven = match verdict {
+        Verdict::Challenge(_) => return,
+        Verdict::Unknown => false,
+        Verdict::Refuse(rejection) => {
+            rejection.trunk.digest.is_some() && rejection.cause != HangupCause::BadCredentials
+        }
+        Verdict::Route(route) => route.trunk.digest.is_some(),
+    };
+    if has_proven && !invitation.flow.transport.is_reliable() {
+        shard.challenged.give_back(invitation.flow.remote.ip());
+    }
+    let call_id = invitation.request.headers.call_id();
+    if let Some(oldest) = shard.challenges.settle(clock::now(), call_id) {
+        oldest.give_up(shard);
     }
 }
 
@@ -403,7 +453,27 @@ fn challenge(shard: &mut Shard, invitation: &Invitation, trunk: &Trunk, stale: b
     };
     let from = (clock::now(), invitation.flow.remote.ip());
     let refusal = inbound_digest::challenge(&mut shard.digest, from, (account, stale));
-    shard.pending.push_back(Command::Refuse { dialog: invitation.dialog, refusal });
+    refuse_unproven(shard, invitation, refusal);
+}
+
+/// Refuses, once, who may have forged the address that the refusal goes to: repeating it would burden
+/// somebody else, and so would much more than came (RFC 3261 §26.3.2.4).
+fn refuse_unproven(shard: &mut Shard, invitation: &Invitation, refusal: Refusal) {
+    let Flow { remote, transport, .. } = invitation.flow;
+    let is_free = transport.is_reliable() || shard.challenged.take(clock::now(), remote.ip());
+    let came = invitation.request.headers.table().raw().len();
+    let bytes_max = (!is_free).then_some(came);
+    let dialog = invitation.dialog;
+    shard.pending.push_back(Command::RefuseOnce { dialog, refusal, bytes_max });
+}
+
+/// Whether an INVITE that proved nothing leaves a record. Its copies find no transaction, so they leave none here;
+/// and a flood leaves some.
+fn leaves_record(shard: &mut Shard, begun: &mut Begun, invitation: &Invitation) -> bool {
+    let message = invitation.request.headers.table().raw();
+    let Some(left_out) = shard.wrong.take(clock::now(), message) else { return false };
+    begun.note_left_out(left_out);
+    true
 }
 
 /// Refuses and leaves the record of it.
@@ -432,9 +502,11 @@ fn close(shard: &mut Shard, begun: Begun, dialog: DialogId, (cause, status): (Ha
 }
 
 fn refuse(shard: &mut Shard, dialog: DialogId, cause: HangupCause, status: u16) {
-    let refusal =
-        Refusal { status, cause, retry_after_s: cause.retry_after_s(), headers: Vec::new() };
-    shard.pending.push_back(Command::Refuse { dialog, refusal });
+    shard.pending.push_back(Command::Refuse { dialog, refusal: refusal(cause, status) });
+}
+
+const fn refusal(cause: HangupCause, status: u16) -> Refusal {
+    Refusal { status, cause, retry_after_s: cause.retry_after_s(), headers: Vec::new() }
 }
 
 fn route_of(route: &InboundRoute) -> Route {

@@ -29,9 +29,14 @@ use crate::engine::trace::End;
 use crate::engine::trace::ShardTrace;
 use crate::engine::turned_away;
 use crate::engine::turned_away::DeclinedSample;
+use crate::engine::turned_away::ShedSample;
 use crate::net::connect::Destination;
 use crate::net::flow::SendError;
 use crate::net::way_back::WayBack;
+use crate::routing::identify;
+use crate::routing::source_rate::CHALLENGED_ADDRESS_RATE;
+use crate::routing::source_rate::CHALLENGED_NETWORK_RATE;
+use crate::routing::source_rate::SourceRates;
 use crate::routing::trunk::Trunk;
 use crate::sip::digest;
 use crate::sip::endpoint::Endpoint;
@@ -127,6 +132,12 @@ pub(super) struct Shard {
     received_at: Moment,
     /// Calls whose INVITE was challenged.
     pub(super) challenges: Challenges<Challenged>,
+    /// Whom challenges were sent that nobody answered yet.
+    pub(super) challenged: SourceRates,
+    /// Which challenges nobody answered leave a record.
+    pub(super) unanswered: ShedSample,
+    /// Which INVITEs do that prove too little, or the wrong thing.
+    pub(super) wrong: DeclinedSample,
     declined: DeclinedSample,
     out: Vec<Output>,
     /// Commands that follow from events, run after the outputs that caused them.
@@ -162,6 +173,9 @@ impl Shard {
             next_token: 0,
             received_at: Moment::START,
             challenges: Challenges::new(),
+            challenged: SourceRates::new(CHALLENGED_ADDRESS_RATE, CHALLENGED_NETWORK_RATE),
+            unanswered: ShedSample::default(),
+            wrong: DeclinedSample::default(),
             declined: DeclinedSample::default(),
             out: Vec::new(),
             pending: VecDeque::new(),
@@ -214,7 +228,7 @@ impl Shard {
         self.guarded(&About::Timers, |shard| {
             shard.turn(Input::DeadlineReached);
             while let Some(challenged) = shard.challenges.pop_due(clock::now()) {
-                challenged.give_up(&shard.switch);
+                challenged.give_up(shard);
             }
         });
     }
@@ -223,7 +237,7 @@ impl Shard {
         self.endpoint.set_draining(draining);
         // Whoever comes back is refused now, with a record of that.
         while let Some(challenged) = self.challenges.pop() {
-            challenged.give_up(&self.switch);
+            challenged.give_up(self);
         }
     }
 
@@ -290,7 +304,11 @@ impl Shard {
                 self.guarded(&About::Message(message.clone()), |shard| {
                     shard.received_at = at;
                     shard.note(Way::In, &flow, &message);
-                    shard.turn(Input::Received { flow, message });
+                    shard.turn(if shard.is_unproven(&flow) {
+                        Input::ReceivedUnproven { flow, message }
+                    } else {
+                        Input::Received { flow, message }
+                    });
                 });
             }
             Arrival::FlowClosed(flow) => {
@@ -303,15 +321,27 @@ impl Shard {
         }
     }
 
+    /// Whether what comes by `flow` may be of whoever forged an address of a peer that must authenticate.
+    fn is_unproven(&self, flow: &Flow) -> bool {
+        let listener = self.switch.listeners.get(usize::from(flow.listener));
+        listener.is_some_and(|listener| {
+            let (table, source) = (self.switch.table.load(), flow.remote.ip());
+            identify::wants_proof(&table, &listener.name, source, flow.transport)
+        })
+    }
+
     /// Applies one input, and the commands that follow from it.
     fn turn(&mut self, input: Input) {
         let mut next = Some(input);
         let mut told = VecDeque::new();
         while let Some(input) = next {
             let refused = match &input {
-                Input::Command(Command::Refuse { dialog, .. }) => Some(*dialog),
+                Input::Command(
+                    Command::Refuse { dialog, .. } | Command::RefuseOnce { dialog, .. },
+                ) => Some(*dialog),
                 Input::Command(_)
                 | Input::Received { .. }
+                | Input::ReceivedUnproven { .. }
                 | Input::FlowClosed(_)
                 | Input::Led { .. }
                 | Input::Unreached { .. }

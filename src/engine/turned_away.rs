@@ -105,7 +105,7 @@ pub(super) struct DeclinedSample {
 
 impl DeclinedSample {
     /// Whether this INVITE leaves a record, and then how many others before it did not.
-    fn take(&mut self, now: Moment, message: &[u8]) -> Option<u64> {
+    pub(super) fn take(&mut self, now: Moment, message: &[u8]) -> Option<u64> {
         while self.recent.front().is_some_and(|(at, _)| now.since(*at) >= REPEATED_MAX) {
             self.recent.pop_front();
         }

@@ -162,6 +162,21 @@ pub fn knows_source(
     table.any_trunk_from(source, |trunk| trunk.listens(listener, transport))
 }
 
+/// True when somebody at `source` must prove more than that address, so that an INVITE from there proves nothing
+/// yet: who sent it may have forged it.
+#[must_use]
+pub fn wants_proof(
+    table: &RoutingTable,
+    listener: &ListenerName,
+    source: IpAddr,
+    transport: Transport,
+) -> bool {
+    table.any_trunk_from(source, |trunk| {
+        let wants_more = trunk.digest.is_some() || !trunk.required_headers.is_empty();
+        wants_more && trunk.listens(listener, transport)
+    })
+}
+
 #[derive(Clone, Copy)]
 enum Judgement<'t> {
     Open,

@@ -141,6 +141,11 @@ impl Solo {
         self.input(Input::Received { flow, message: bytes(text) });
     }
 
+    /// The same from a source that has yet to prove that it hears us.
+    pub(crate) fn receive_unproven(&mut self, text: &str) {
+        self.input(Input::ReceivedUnproven { flow: self.flow, message: bytes(text) });
+    }
+
     pub(crate) fn command(&mut self, command: Command) {
         self.input(Input::Command(command));
     }

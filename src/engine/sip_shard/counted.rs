@@ -23,6 +23,8 @@ pub(super) fn count(counter: Counter) {
         Counter::RequestUnreached => "request_unreached",
         Counter::RequestTooLong => "request_too_long",
         Counter::ResponseOnClosedFlow => "response_on_closed_flow",
+        Counter::RefusedOnce => "refused_once",
+        Counter::RefusalWithheld => "refusal_withheld",
         Counter::Unwritable => "unwritable",
         Counter::SenselessCommand => "senseless_command",
         Counter::TooManyForks => "too_many_forks",

@@ -201,13 +201,23 @@ impl Endpoint {
         if let Some(transaction) = self.transactions.get_mut(transaction) {
             transaction.owner = Some(id);
         }
-        // RFC 3261 §17.2.1: within 200 ms; carriers move to the next target without it.
-        let trying = self.config.sender(flow).plain((&request, flow), 100, None, Extra::None);
-        self.respond(cx, transaction, 100, trying);
+        if cx.is_proven {
+            self.say_trying(cx, id);
+        }
         let replaces = request.headers.replaces().ok().flatten();
         let replaces = replaces.filter(|_| self.config.takes_replaces);
         let invitation = Invitation { dialog: id, flow, request, body, replaces };
         cx.event(Event::Invited(Box::new(invitation)));
+    }
+
+    /// Answers a new INVITE with 100, which must not be later than 200 ms (RFC 3261 §17.2.1); carriers move
+    /// to the next target without it.
+    pub(super) fn say_trying(&mut self, cx: &mut Context<'_>, dialog: DialogId) {
+        let Some(usage) = self.usages.get(dialog.0) else { return };
+        let State::Incoming(incoming) = &usage.state else { return };
+        let (transaction, of) = (incoming.transaction, (incoming.request.as_ref(), usage.flow));
+        let trying = self.config.sender(usage.flow).plain(of, 100, None, Extra::None);
+        self.respond(cx, transaction, 100, trying);
     }
 
     pub(super) fn refuse_fault(&self, cx: &mut Context<'_>, of: (&Request, Flow), fault: &Fault) {

@@ -41,7 +41,7 @@ impl Endpoint {
         invite: OutboundInvite,
         out: &mut Vec<Output>,
     ) -> DialogId {
-        let cx = &mut Context { now, out };
+        let cx = &mut Context { now, out, is_proven: true };
         let (dialog, refusal) = self.open_call(invite);
         self.begin_call(cx, dialog, refusal);
         dialog

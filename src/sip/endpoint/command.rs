@@ -38,6 +38,9 @@ impl Endpoint {
             Command::Progress { dialog, status, body } => self.progress(cx, dialog, status, body),
             Command::Accept { dialog, body } => self.accept(cx, dialog, body),
             Command::Refuse { dialog, refusal } => self.refuse(cx, dialog, &refusal),
+            Command::RefuseOnce { dialog, refusal, bytes_max } => {
+                self.refuse_once(cx, dialog, &refusal, bytes_max)
+            }
             Command::AnswerReinvite { dialog, body } => self.answer_reinvite(cx, dialog, body),
             Command::RefuseReinvite { dialog, status, cause } => {
                 self.refuse_reinvite(cx, dialog, status, cause)
@@ -48,7 +51,7 @@ impl Endpoint {
             Command::Update { dialog, body } => {
                 self.begin_asking(cx, dialog, (Why::CallByUpdate, body))
             }
-            Command::Adopt { dialog, policy } => self.adopt(dialog, policy),
+            Command::Adopt { dialog, policy } => self.adopt(cx, dialog, policy),
             Command::ReachBy { dialog, way } => self.reach_by(dialog, way),
             Command::Advertise { dialog, advertised } => self.advertise(dialog, advertised),
             Command::Info { dialog, content_type, body } => {
@@ -195,10 +198,19 @@ impl Endpoint {
     }
 
     /// Puts a policy in force for a call of the peer's that is not answered yet.
-    fn adopt(&mut self, dialog: DialogId, policy: DialogPolicy) -> Option<()> {
+    /// Who waited for its 100 gets it now.
+    fn adopt(
+        &mut self,
+        cx: &mut Context<'_>,
+        dialog: DialogId,
+        policy: DialogPolicy,
+    ) -> Option<()> {
         let usage = self.usages.get_mut(dialog.0)?;
-        let State::Incoming(_) = &usage.state else { return None };
+        let State::Incoming(incoming) = &usage.state else { return None };
         usage.policy = policy;
+        if self.transactions.get(incoming.transaction)?.last.is_empty() {
+            self.say_trying(cx, dialog);
+        }
         Some(())
     }
 

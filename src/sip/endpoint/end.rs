@@ -94,7 +94,8 @@ impl Endpoint {
         let State::Incoming(incoming) = &usage.state else { return };
         let transaction = incoming.transaction;
         let sender = self.config.sender(usage.flow);
-        let bytes = sender.refusal((&incoming.request, usage.flow), usage.tag, refusal);
+        let tag = usage.tag.to_text();
+        let bytes = sender.refusal((&incoming.request, usage.flow), &tag, refusal);
         self.respond(cx, transaction, refusal.status, bytes);
     }
 

@@ -48,6 +48,14 @@ pub enum Input {
         /// The whole message.
         message: Bytes,
     },
+    /// One message came whose source has yet to prove that it hears us, since somebody there must
+    /// authenticate: a new INVITE gets no 100 before `Command::Adopt` (RFC 3261 §8.2.7).
+    ReceivedUnproven {
+        /// The way it came.
+        flow: Flow,
+        /// The whole message.
+        message: Bytes,
+    },
     /// A stream connection is gone.
     FlowClosed(FlowId),
     /// What was just sent by a flow that names no connection went by one.
@@ -130,6 +138,10 @@ pub enum Counter {
     RequestTooLong,
     /// A response could not be sent because its stream is gone.
     ResponseOnClosedFlow,
+    /// A new INVITE refused once, without state.
+    RefusedOnce,
+    /// The same, but nothing was sent: the answer is longer than it may be.
+    RefusalWithheld,
     /// A response could not be written.
     Unwritable,
     /// A command for a dialog that is gone or in no state for it.
@@ -171,10 +183,10 @@ pub struct Invitation {
 /// What happened to a dialog.
 ///
 /// The last event of a dialog is `Cancelled`, `Refused`, `TooLarge` or `Ended`, exactly one of them;
-/// after `Command::Refuse` of a new INVITE there is none.
+/// after `Command::Refuse` or `RefuseOnce` of a new INVITE there is none.
 #[derive(Debug)]
 pub enum Event {
-    /// Somebody calls; 100 is already sent.
+    /// Somebody calls; 100 is already sent, unless its source is unproven.
     Invited(Box<Invitation>),
     /// The caller gave up; everything is answered and the dialog is gone.
     Cancelled {
@@ -513,6 +525,16 @@ pub enum Command {
         dialog: DialogId,
         /// Why and how.
         refusal: Refusal,
+    },
+    /// Refuse the INVITE once and keep nothing of it: the answer is not repeated but when the INVITE
+    /// is, and its ACK is absorbed (RFC 3261 §8.2.7, §26.3.2.4). The dialog is gone afterwards.
+    RefuseOnce {
+        /// Which dialog.
+        dialog: DialogId,
+        /// Why and how.
+        refusal: Refusal,
+        /// Nothing is sent if that were more bytes.
+        bytes_max: Option<usize>,
     },
     /// Answer a re-INVITE or UPDATE with 200.
     AnswerReinvite {

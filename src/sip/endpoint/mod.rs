@@ -107,6 +107,8 @@ enum Due {
 struct Context<'a> {
     now: Moment,
     out: &'a mut Vec<Output>,
+    /// False while a message is read whose source may be forged.
+    is_proven: bool,
 }
 
 impl Context<'_> {
@@ -152,9 +154,12 @@ impl Endpoint {
 
     /// Applies `input` and appends what must be done to `out`, in order.
     pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Output>) {
-        let cx = &mut Context { now, out };
+        let is_proven = !matches!(input, Input::ReceivedUnproven { .. });
+        let cx = &mut Context { now, out, is_proven };
         match input {
-            Input::Received { flow, message } => self.receive(cx, flow, message),
+            Input::Received { flow, message } | Input::ReceivedUnproven { flow, message } => {
+                self.receive(cx, flow, message);
+            }
             Input::FlowClosed(id) => self.flow_closed(cx, id),
             Input::Led { by, to } => self.led(cx, by, to),
             Input::Unreached { remote, key } => self.unreached(cx, remote, key),

@@ -80,6 +80,7 @@ impl Endpoint {
         }
         match self.dialog_of(&request.headers) {
             Some(dialog) => self.acknowledged(cx, flow, dialog, request),
+            None if self.is_of_stateless(request) => {}
             None => cx.count(Counter::StrayAck),
         }
     }

@@ -9,6 +9,7 @@ use super::flow::Flow;
 use super::policy;
 use super::request;
 use super::request::Sender;
+use crate::sip::invite::State;
 use crate::sip::message::Request;
 use crate::sip::message::header::session_expires::Refresher;
 use crate::sip::message::name::HeaderName;
@@ -153,11 +154,10 @@ impl Sender<'_> {
     pub(super) fn refusal(
         &self,
         (request, flow): (&Request, Flow),
-        tag: Tag,
+        tag: &[u8],
         refusal: &Refusal,
     ) -> Bytes {
-        let tag = tag.to_text();
-        let mut writer = ResponseWriter::to(request, flow.remote, refusal.status, Some(&tag));
+        let mut writer = ResponseWriter::to(request, flow.remote, refusal.status, Some(tag));
         writer.header(HeaderName::Server, self.product);
         // A challenge refuses nothing yet: a reason would blame credentials nobody gave.
         if !matches!(refusal.status, 401 | 407) {
@@ -187,6 +187,39 @@ impl Endpoint {
         let tag = self.stateless_tag(request);
         let bytes = self.config.sender(flow).plain(of, status, Some(&tag), extra);
         cx.transmit(flow, bytes);
+    }
+
+    /// Refuses a new INVITE once, by the tag its repetition would be answered with too, and forgets it.
+    pub(super) fn refuse_once(
+        &mut self,
+        cx: &mut Context<'_>,
+        dialog: DialogId,
+        refusal: &Refusal,
+        bytes_max: Option<usize>,
+    ) -> Option<()> {
+        let usage = self.usages.get(dialog.0)?;
+        let State::Incoming(incoming) = &usage.state else { return None };
+        if !(300..=699).contains(&refusal.status) {
+            return None;
+        }
+        let (transaction, flow) = (incoming.transaction, usage.flow);
+        let tag = self.stateless_tag(&incoming.request);
+        let of = (incoming.request.as_ref(), flow);
+        let bytes = self.config.sender(flow).refusal(of, &tag, refusal);
+        if bytes_max.is_some_and(|most| bytes.len() > most) {
+            cx.count(Counter::RefusalWithheld);
+        } else {
+            cx.count(Counter::RefusedOnce);
+            cx.transmit(flow, bytes);
+        }
+        self.drop_transaction(transaction);
+        self.forget(cx, dialog);
+        Some(())
+    }
+
+    /// Whether an ACK is of an answer that was given without keeping anything.
+    pub(super) fn is_of_stateless(&self, ack: &Request) -> bool {
+        ack.headers.to().tag() == Some(self.stateless_tag(ack).as_slice())
     }
 
     /// Answers a request within its server transaction.
