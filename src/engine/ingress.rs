@@ -175,9 +175,11 @@ impl Dispatcher {
 
     fn hand_on(&self, flow: Flow, message: Bytes) {
         let is_expected = self.knows(flow.listener, flow.remote.ip(), flow.transport)
-            || self.registry.has_calls_from(clock::now(), flow.remote.ip())
             // What comes by a connection that we opened was asked for.
-            || (flow.transport.is_reliable() && self.flows.is_ours(flow.id));
+            || (flow.transport.is_reliable() && self.flows.is_ours(flow.id))
+            // Whom we have a call with may speak of that, and begins no other.
+            || (self.registry.has_calls_from(clock::now(), flow.remote.ip())
+                && !reply::may_begin_dialog(&message));
         if !is_expected {
             return self.turn_away(flow, &message);
         }
@@ -447,6 +449,38 @@ mod tests {
         assert_eq!(shard.queued(), 1);
         let counted = recorder.handle().render();
         assert!(counted.contains("sip_messages_dropped_total{why=\"fault\"} 1"), "{counted}");
+    }
+
+    #[test]
+    fn who_has_a_call_may_speak_of_that_and_begins_no_other() {
+        let ledger = Arc::new(Ledgered::default());
+        let switch = switch(&ledger);
+        let (shard, _kept) = ShardHandle::clogged(0);
+        let gates = vec![gate(Stranger::Silence)];
+        let dispatcher = Dispatcher::new(&switch, gates, Shards::new(vec![shard.clone()]));
+        let flow = flow("198.51.100.9:5060", Transport::Udp);
+        let message = |method: &str, to: &str| {
+            Bytes::from(format!(
+                "{method} sip:+15550100@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\n\
+                 From: <sip:+15557701@h>;tag=1\r\nTo: <sip:b@h>{to}\r\nCall-ID: x\r\nCSeq: 1 {method}\r\n\r\n"
+            ))
+        };
+        let queued = |method, to| {
+            let before = shard.queued();
+            dispatcher.receive(flow, message(method, to));
+            shard.queued() - before
+        };
+        let within = || ["INVITE", "ACK", "BYE", "UPDATE"].map(|method| queued(method, ";tag=2"));
+        assert_eq!(within(), [0; 4], "a stranger");
+        let call = switch.registry.expect_from(flow.remote.ip());
+        assert_eq!(within(), [1; 4]);
+        for _ in 0..500 {
+            assert_eq!(queued("INVITE", ""), 0, "it is no trunk's");
+        }
+        assert_eq!(ledger.0.lock().expect("not poisoned").len(), 1, "one record a minute");
+        // The end of its call changes nothing of that: what still comes of the call is heard.
+        drop(call);
+        assert_eq!((queued("INVITE", ""), within()), (0, [1; 4]));
     }
 
     #[test]

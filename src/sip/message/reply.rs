@@ -113,6 +113,13 @@ pub fn overload_reply(datagram: &[u8], source: SocketAddr, retry_after_s: u32) -
     Some(writer.finish())
 }
 
+/// Whether this may be an INVITE that begins a dialog: one of a dialog can be read and says so.
+#[must_use]
+pub fn may_begin_dialog(datagram: &[u8]) -> bool {
+    let is_within = |request: Request| request.headers.to().tag().is_some();
+    peek::first_line(datagram) == FirstLine::Invite && !request_of(datagram).is_some_and(is_within)
+}
+
 /// 403 to any request but ACK, for a listener that refuses strangers aloud.
 #[must_use]
 pub fn stranger_reply(datagram: &[u8], source: SocketAddr) -> Option<Bytes> {
@@ -170,6 +177,21 @@ mod tests {
         assert_eq!(reply(text("BYE", "<sip:c@d>;tag=2")), None);
         assert_eq!(reply(text("OPTIONS", "<sip:c@d>")), None);
         assert_eq!(reply("INVITE sip:c@d SIP/2.0\r\n\r\n".to_owned()), None);
+    }
+
+    #[test]
+    fn an_invite_that_names_no_dialog_may_begin_one() {
+        let begins = |text: &str| may_begin_dialog(text.as_bytes());
+        assert!(begins(&text("INVITE", "<sip:c@d>")) && begins("INVITE sip:c@d SIP/2.0\r\n\r\n"));
+        for other in [
+            text("INVITE", "<sip:c@d>;tag=2"),
+            text("BYE", "<sip:c@d>"),
+            text("ACK", "<sip:c@d>;tag=2"),
+            "SIP/2.0 200 OK\r\n\r\n".to_owned(),
+            String::new(),
+        ] {
+            assert!(!begins(&other), "{other}");
+        }
     }
 
     #[test]
