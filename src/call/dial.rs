@@ -56,6 +56,10 @@ pub enum DialTarget {
         headers: Vec<(FieldName, Template)>,
         /// Which header fields that come with the call go on to it.
         pass: Vec<NameGlob>,
+        /// Whether its media are encrypted: each of its addresses is offered keys of its own.
+        srtp: SrtpPolicy,
+        /// It may ask us to connect the call with somebody else.
+        transfers: bool,
     },
 }
 

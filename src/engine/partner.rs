@@ -76,21 +76,26 @@ fn to_agent(agent: &SipAgent) -> DialRequest {
     let mut request = to_peer(agent.uri.clone(), agent.ring_max);
     request.terms = leg_terms::of_peer(dial::transport_of(&agent.uri), agent.srtp);
     // Whoever answers for us may pass the caller on.
-    request.terms.transfers = true;
+    let transfers = true;
+    request.terms.transfers = transfers;
     request.target = DialTarget::Uri {
         uri: agent.uri.clone(),
         credentials: agent.credentials.clone(),
         headers: agent.headers.iter().map(header).collect(),
         pass: agent.pass.clone(),
+        srtp: agent.srtp,
+        transfers,
     };
     request
 }
 
 /// A leg to a peer by its address.
 pub(super) fn to_peer(uri: PeerUri, ring_max: Duration) -> DialRequest {
-    let terms = leg_terms::of_peer(dial::transport_of(&uri), SrtpPolicy::Off);
+    let srtp = SrtpPolicy::Off;
+    let terms = leg_terms::of_peer(dial::transport_of(&uri), srtp);
     let pass = NameGlob::usual();
-    let target = DialTarget::Uri { uri, credentials: None, headers: Vec::new(), pass };
+    let (credentials, headers, transfers) = (None, Vec::new(), false);
+    let target = DialTarget::Uri { uri, credentials, headers, pass, srtp, transfers };
     DialRequest { target, beside: Vec::new(), terms, ring_max }
 }
 

@@ -7,6 +7,7 @@ mod registrations;
 
 pub use crate::engine::registry::campaigns::CampaignGuard;
 pub use crate::engine::registry::outbound::CallMeter;
+pub use crate::engine::registry::outbound::TrialGuard;
 pub use crate::engine::registry::registrations::RegisteredWay;
 pub use crate::engine::registry::registrations::RegistrationState;
 

@@ -45,6 +45,10 @@ pub struct GatewayBoard {
     random: Random,
 }
 
+/// Another call tries the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrialTaken;
+
 #[derive(Debug)]
 struct Watched {
     gateway: Arc<Gateway>,
@@ -157,6 +161,59 @@ impl GatewayBoard {
             }
             None => {}
         }
+    }
+
+    /// Takes the place of the one call that tries a gateway after its rest, as soon as that call is about to go
+    /// there: it may wait for DNS, for its offer and for its turn, and others are planned meanwhile. Gives until
+    /// when it has the place; `None`: the gateway needs no trial.
+    ///
+    /// # Errors
+    /// Another call has it.
+    pub fn take_trial(
+        &mut self,
+        now: Moment,
+        key: &GatewayKey,
+        out: &mut Vec<Action>,
+    ) -> Result<Option<Moment>, TrialTaken> {
+        let Some(health) = self.gateways.get(key).map(|watched| &watched.health) else {
+            return Ok(None);
+        };
+        if health.trial_until(now).is_some() {
+            return Err(TrialTaken);
+        }
+        if health.availability(now) != Availability::Trial {
+            return Ok(None);
+        }
+        self.handle(now, key, Input::CallSent, out);
+        Ok(self.gateways.get(key).and_then(|watched| watched.health.trial_until(now)))
+    }
+
+    /// Gives that place back; nothing changes where the call's fate has decided of it.
+    pub fn leave_trial(
+        &mut self,
+        now: Moment,
+        (key, until): (&GatewayKey, Moment),
+        out: &mut Vec<Action>,
+    ) {
+        let watched = self.gateways.get(key);
+        if watched.is_some_and(|watched| watched.health.trial_until(now) == Some(until)) {
+            self.handle(now, key, Input::CallLeft, out);
+        }
+    }
+
+    /// Has a call go to one address of a gateway, if that takes it; how it stood before.
+    pub fn take_address(
+        &mut self,
+        now: Moment,
+        (key, address): (&GatewayKey, GatewayAddress),
+        out: &mut Vec<Action>,
+    ) -> Availability {
+        let Some(watched) = self.gateways.get(key) else { return Availability::Ready };
+        let state = watched.addresses.availability(now, address);
+        if state.takes_calls() {
+            self.handle_at(now, (key, address), Input::CallSent, out);
+        }
+        state
     }
 
     /// Takes note that a gateway has these addresses, and says how each of them stands, in the same order.
@@ -373,6 +430,56 @@ mod tests {
         board.handle_at(until, (&key("a"), two), Input::CallServed, &mut out);
         let found = board.find_addresses(until, &key("a"), vec![one, two]);
         assert_eq!(found, [(one, rest), (two, Availability::Ready)]);
+    }
+
+    #[test]
+    fn of_calls_planned_at_once_after_a_rest_one_tries_the_gateway() {
+        let mut board = GatewayBoard::new(Random::from_seed(1));
+        let (mut now, mut out) = (Moment::from_millis(1_000), Vec::new());
+        board.follow(now, &table(|_| {}), &mut out);
+        assert_eq!(board.take_trial(now, &key("a"), &mut out), Ok(None), "it is well");
+        let failed = Input::CallFailed { retry_after: None };
+        board.handle(now, &key("a"), failed, &mut out);
+        now += Duration::from_secs(30);
+        assert_eq!(board.availability(now, &key("a")), Availability::Trial);
+        let first = board.take_trial(now, &key("a"), &mut out).unwrap().expect("a place");
+        // DNS takes its time, and the others were planned before.
+        now += Duration::from_secs(3);
+        assert_eq!(board.take_trial(now, &key("a"), &mut out), Err(TrialTaken));
+        board.handle(now, &key("a"), Input::CallSent, &mut out);
+        assert!(!board.availability(now, &key("a")).takes_calls());
+        // It was not sent: the next may try, and what the first still says of its place is too late.
+        board.leave_trial(now, (&key("a"), first), &mut out);
+        assert_eq!(board.availability(now, &key("a")), Availability::Trial);
+        let second = board.take_trial(now, &key("a"), &mut out).unwrap().expect("a place");
+        board.leave_trial(now, (&key("a"), first), &mut out);
+        assert_eq!(board.take_trial(now, &key("a"), &mut out), Err(TrialTaken));
+        board.handle(now, &key("a"), failed, &mut out);
+        board.leave_trial(now, (&key("a"), second), &mut out);
+        let until = now + Duration::from_secs(30);
+        assert_eq!(board.availability(now, &key("a")), Availability::Cooling(until));
+        // One that is never heard of again has the place for so long.
+        now = until;
+        assert!(board.take_trial(now, &key("a"), &mut out).unwrap().is_some());
+        now += Duration::from_secs(64);
+        assert!(board.take_trial(now, &key("a"), &mut out).unwrap().is_some());
+        assert_eq!(board.take_trial(now, &key("z"), &mut out), Ok(None));
+    }
+
+    #[test]
+    fn an_address_after_its_rest_takes_one_call_though_several_were_planned() {
+        let mut board = GatewayBoard::new(Random::from_seed(1));
+        let (now, mut out) = (Moment::from_millis(1_000), Vec::new());
+        board.follow(now, &table(|_| {}), &mut out);
+        let (one, two) = (address(1), address(2));
+        board.find_addresses(now, &key("a"), vec![one, two]);
+        let failed = Input::CallFailed { retry_after: None };
+        board.handle_at(now, (&key("a"), one), failed, &mut out);
+        let later = now + Duration::from_secs(30);
+        let mut take = |address| board.take_address(later, (&key("a"), address), &mut out);
+        assert_eq!(take(one), Availability::Trial);
+        assert!(!take(one).takes_calls());
+        assert_eq!((take(two), take(two)), (Availability::Ready, Availability::Ready));
     }
 
     #[test]

@@ -224,6 +224,11 @@ impl GatewayHealth {
         self.rest.availability(now)
     }
 
+    /// Until when a trial call has the place that there is for one; `None`: none is under way.
+    pub(super) fn trial_until(&self, now: Moment) -> Option<Moment> {
+        self.rest.trial_until(now)
+    }
+
     /// The next moment at which this wants `Input::DeadlineReached`.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {

@@ -41,6 +41,14 @@ impl Rest {
         *self = Self::Trial(Some(now + TRIAL_MAX));
     }
 
+    /// Until when a trial call has the place that there is for one.
+    pub(super) fn trial_until(self, now: Moment) -> Option<Moment> {
+        match self {
+            Self::Trial(until) => until.filter(|until| now < *until),
+            Self::None | Self::Cooling(_) | Self::Throttled(_) => None,
+        }
+    }
+
     /// A call sent on trial was given up before anything was heard: the next may try.
     pub(super) fn call_left(&mut self) {
         if matches!(self, Self::Trial(Some(_))) {

@@ -43,6 +43,7 @@ use crate::sip::endpoint::event::Refusal;
 use crate::sip::locate::NextHop;
 use crate::types::agent::AgentKind;
 use crate::types::cause::HangupCause;
+use crate::types::srtp::SrtpPolicy;
 use crate::types::transport::Transport;
 use bytes::Bytes;
 use std::fmt::Display;
@@ -188,7 +189,8 @@ impl Task {
         let uri = format!("{peer}{}", carried.name.to_replaces().to_uri_header());
         let uri = uri.parse().ok().filter(|_| !peer.contains('?'))?;
         let (headers, pass) = (Vec::new(), Vec::new());
-        Some(DialTarget::Uri { uri, credentials: None, headers, pass })
+        let (credentials, srtp, transfers) = (None, SrtpPolicy::Off, false);
+        Some(DialTarget::Uri { uri, credentials, headers, pass, srtp, transfers })
     }
 
     /// Gives a leg that is to take the near one's place by another listener a place for its media.
@@ -320,7 +322,7 @@ impl Task {
                     }
                 }
             }
-            DialTarget::Uri { uri, credentials, headers, pass } => {
+            DialTarget::Uri { uri, credentials, headers, pass, srtp, transfers } => {
                 let from_host = self.host_for(uri.as_str());
                 let own_host = match from_host {
                     IpAddr::V4(host) => host.to_string(),
@@ -342,8 +344,16 @@ impl Task {
                 let headers =
                     passing::to_peer(&callers, (&headers, &pass), (passing, &self.route.trail));
                 let hops = self.route.hops_left;
-                let route = PeerRoute { uri, credentials, headers, from_user, from_host, hops };
-                Ok(DialRoute::Peer(Box::new(route)))
+                Ok(DialRoute::Peer(Box::new(PeerRoute {
+                    uri,
+                    credentials,
+                    headers,
+                    from_user,
+                    from_host,
+                    hops,
+                    srtp,
+                    transfers,
+                })))
             }
         }
     }

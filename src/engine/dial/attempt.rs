@@ -47,7 +47,6 @@ use crate::sip::locate;
 use crate::sip::locate::LocateError;
 use crate::types::cause::HangupCause;
 use crate::types::moment::Moment;
-use crate::types::srtp::SrtpPolicy;
 use crate::types::transport::LocalEnd;
 use crate::types::transport::Oversize;
 use bytes::Bytes;
@@ -176,14 +175,19 @@ impl Dialling {
         let now = clock::now();
         // What the try before held is free: the limit of its trunk has room for this one.
         self.trying = None;
+        let registry = &line.switch.registry;
         let admitted = match target.as_ref() {
             Target::Gateway(attempt) => {
-                line.switch.registry.admit_out(now, attempt, self.is_first).map(Some)
+                // Before DNS is asked: of many calls that wait for that one shall try the gateway.
+                registry.take_trial(now, attempt.key()).and_then(|trial| {
+                    let permit = registry.admit_out(now, attempt, self.is_first)?;
+                    Ok((Some(permit), trial))
+                })
             }
-            Target::Peer(_) => Ok(None),
+            Target::Peer(_) => Ok((None, None)),
         };
         match admitted {
-            Ok(permit) => {
+            Ok((permit, trial)) => {
                 self.is_first = false;
                 let stage = Stage::Admitted;
                 let addresses = VecDeque::new();
@@ -191,6 +195,7 @@ impl Dialling {
                     id,
                     target,
                     permit,
+                    trial,
                     sources: Vec::new(),
                     way_back: None,
                     stage,
@@ -245,9 +250,15 @@ impl Dialling {
         let (listener, is_ipv6) = (flow.listener, flow.remote.is_ipv6());
         let terms = trunk.as_ref().map(|trunk| (trunk.id, flow.transport));
         let offered_for = OfferedFor { terms, place: Some((listener, is_ipv6)) };
-        let terms = match &trunk {
-            Some(trunk) => Some(leg_terms::outbound(trunk, flow.transport)),
-            None => self.is_forked.then(|| leg_terms::of_peer(flow.transport, SrtpPolicy::Off)),
+        let terms = match (&trunk, trying.target.as_ref()) {
+            (Some(trunk), _) => Some(leg_terms::outbound(trunk, flow.transport)),
+            (None, Target::Peer(route)) => {
+                (self.is_forked || self.is_offer_told).then(|| LegTerms {
+                    transfers: route.transfers,
+                    ..leg_terms::of_peer(flow.transport, route.srtp)
+                })
+            }
+            (None, Target::Gateway(_)) => None,
         };
         // Keys are for one peer alone (RFC 4568 §7): the next is offered others.
         let are_keys_told = self.is_offer_told && terms.as_ref().is_some_and(LegTerms::brings_keys);
@@ -369,8 +380,15 @@ impl Dialling {
             return None;
         }
         if self.trying.as_ref()?.registered.is_none() {
-            let news = AddressNews::Taken(gateway_address(&address));
-            self.note(line, Input::AtAddress { id, news });
+            let found = gateway_address(&address);
+            if let Some(state) = self.is_left_out(line, found) {
+                self.note(line, Input::AtAddress { id, news: AddressNews::LeftOut(found, state) });
+                if self.trying.as_ref()?.addresses.is_empty() {
+                    return Some(Input::NotAdmitted { id, cause: HangupCause::NoGateway });
+                }
+                return Box::pin(self.next_address(line)).await;
+            }
+            self.note(line, Input::AtAddress { id, news: AddressNews::Taken(found) });
         }
         let flow = match found {
             Ok(flow) => flow,

@@ -137,6 +137,7 @@ const fn said_by(refusal: &CarrierRefusal) -> health::Input {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::srtp::SrtpPolicy;
     use crate::types::transport::Transport;
     use std::net::SocketAddr;
     use std::time::Duration;
@@ -149,6 +150,8 @@ mod tests {
             from_user: "caller".to_owned(),
             from_host: "192.0.2.1".parse().unwrap(),
             hops: 70,
+            srtp: SrtpPolicy::Off,
+            transfers: false,
         })
     }
 

@@ -33,6 +33,7 @@ use crate::types::cause::HangupCause;
 use crate::types::header::FieldName;
 use crate::types::header::FieldValue;
 use crate::types::moment::Moment;
+use crate::types::srtp::SrtpPolicy;
 use crate::types::transport::Oversize;
 use crate::types::transport::Transport;
 use std::net::IpAddr;
@@ -66,6 +67,10 @@ pub(crate) struct PeerRoute {
     pub(crate) from_host: IpAddr,
     /// Max-Forwards.
     pub(crate) hops: u8,
+    /// Whether its media are encrypted.
+    pub(crate) srtp: SrtpPolicy,
+    /// It may ask us to connect the call with somebody else.
+    pub(crate) transfers: bool,
 }
 
 /// The transport a peer's address asks for; UDP where it leaves that to DNS.

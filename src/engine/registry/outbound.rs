@@ -6,6 +6,7 @@ use crate::engine::registry::Registry;
 use crate::routing::admission::OutboundAsk;
 use crate::routing::gateway_addresses::GatewayAddress;
 use crate::routing::gateway_board::Action;
+use crate::routing::gateway_board::GatewayBoard;
 use crate::routing::gateway_board::GatewayKey;
 use crate::routing::health;
 use crate::routing::health::Availability;
@@ -104,6 +105,36 @@ impl Registry {
         Ok(self.guard(permit))
     }
 
+    /// Takes the place of the one call that tries a gateway after its rest; `None` where it needs no trial.
+    ///
+    /// # Errors
+    /// `NoGateway` while another call tries it.
+    pub fn take_trial(
+        self: &Arc<Self>,
+        now: Moment,
+        key: GatewayKey,
+    ) -> Result<Option<TrialGuard>, HangupCause> {
+        let taken = self.on_board(|board, actions| board.take_trial(now, &key, actions));
+        let until = taken.map_err(|_| HangupCause::NoGateway)?;
+        Ok(until.map(|until| TrialGuard { registry: Arc::clone(self), key, until }))
+    }
+
+    /// Has a call go to one address of a gateway, if that takes it; how it stood before.
+    pub fn take_address(&self, now: Moment, of: (&GatewayKey, GatewayAddress)) -> Availability {
+        self.on_board(|board, actions| board.take_address(now, of, actions))
+    }
+
+    /// Asks the board something that may change how gateways stand.
+    fn on_board<T>(&self, ask: impl FnOnce(&mut GatewayBoard, &mut Vec<Action>) -> T) -> T {
+        let mut actions = Vec::new();
+        let mut inner = self.lock();
+        let said = ask(&mut inner.board, &mut actions);
+        inner.board_actions.extend(actions);
+        drop(inner);
+        self.board_changed.notify_one();
+        said
+    }
+
     /// Takes the turn of an INVITE to one address of a carrier.
     ///
     /// # Errors
@@ -199,12 +230,7 @@ impl Registry {
 
     /// Tells the board how a probe ended.
     pub fn note_probe(&self, now: Moment, key: &GatewayKey, input: health::Input) {
-        let mut inner = self.lock();
-        let mut actions = Vec::new();
-        inner.board.handle(now, key, input, &mut actions);
-        inner.board_actions.extend(actions);
-        drop(inner);
-        self.board_changed.notify_one();
+        self.on_board(|board, actions| board.handle(now, key, input, actions));
     }
 
     /// All gateways with how they stand.
@@ -257,6 +283,22 @@ impl Registry {
 fn ask(attempt: &Try, first: bool) -> OutboundAsk<'_> {
     let (trunk, gateway) = (attempt.trunk.as_ref(), attempt.gateway.as_ref());
     OutboundAsk { tenant: attempt.tenant(), trunk, gateway, first }
+}
+
+/// The place of the call that tries a gateway after its rest. Dropped, it is free again, unless what became of
+/// the call has decided of it.
+#[derive(Debug)]
+pub struct TrialGuard {
+    registry: Arc<Registry>,
+    key: GatewayKey,
+    until: Moment,
+}
+
+impl Drop for TrialGuard {
+    fn drop(&mut self) {
+        let (now, place) = (clock::now(), (&self.key, self.until));
+        self.registry.on_board(|board, actions| board.leave_trial(now, place, actions));
+    }
 }
 
 /// An answered call out, charged until this is dropped.

@@ -50,6 +50,19 @@ impl Dialling {
         is_none_left.then_some(Input::NotAdmitted { id, cause })
     }
 
+    /// How an address of a gateway stands that takes no call any more: it did when it was looked up, but another
+    /// call tries it since.
+    pub(super) fn is_left_out(&self, line: &Line, address: GatewayAddress) -> Option<Availability> {
+        match self.trying.as_ref()?.target.as_ref() {
+            Target::Gateway(attempt) => {
+                let of = (&attempt.key(), address);
+                let state = line.switch.registry.take_address(clock::now(), of);
+                (!state.takes_calls()).then_some(state)
+            }
+            Target::Peer(_) => None,
+        }
+    }
+
     /// Tells the chooser something of which no more follows than a word for who remembers it.
     pub(super) fn note(&mut self, line: &Line, input: Input) {
         let mut todo = Vec::new();

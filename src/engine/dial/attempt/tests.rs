@@ -5,11 +5,19 @@ use crate::engine::dial::PeerRoute;
 use crate::engine::dial::tests::Around;
 use crate::engine::dial::tests::planned;
 use crate::engine::sip_shard::ShardHandle;
+use crate::routing::contents::Contents;
+use crate::routing::health;
+use crate::routing::table::RoutingTable;
+use crate::routing::trunk::Trunk;
 use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Token;
+use crate::sip::endpoint::flow::FlowId;
 use crate::sip::endpoint::told::Fork;
+use crate::types::srtp::SrtpPolicy;
 use crate::types::transport::Transport;
 use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// The dialog of the INVITE that is out.
 const DIALOG: DialogId = DialogId(7);
@@ -22,12 +30,14 @@ fn peer() -> DialRoute {
         from_user: "caller".to_owned(),
         from_host: Ipv4Addr::LOCALHOST.into(),
         hops: 70,
+        srtp: SrtpPolicy::Optional,
+        transfers: true,
     }))
 }
 
-/// A dialling whose first try is at this stage.
-fn dialling(around: &Around, route: DialRoute, stage: Stage) -> Dialling {
-    let mut dialling = Dialling {
+/// A dialling that has not begun.
+fn dialling_idle(route: DialRoute) -> Dialling {
+    Dialling {
         chooser: Chooser::new(route),
         trying: None,
         is_first: true,
@@ -38,7 +48,12 @@ fn dialling(around: &Around, route: DialRoute, stage: Stage) -> Dialling {
         answer: None,
         hung_up_for: HangupCause::CallerCancelled,
         watched: Watched::default(),
-    };
+    }
+}
+
+/// A dialling whose first try is at this stage.
+fn dialling(around: &Around, route: DialRoute, stage: Stage) -> Dialling {
+    let mut dialling = dialling_idle(route);
     let mut todo = Vec::new();
     dialling.chooser.handle(clock::now(), Input::Started, &mut todo);
     let Some(Todo::Try(id, target)) = todo.pop() else { panic!("{todo:?}") };
@@ -173,4 +188,66 @@ async fn the_next_try_finds_the_channel_that_the_one_before_had() {
 
 fn one_channel() -> DialRoute {
     planned(|outbound| outbound.limits.calls_max = 1)
+}
+
+/// The first try of a planned call.
+fn first_try() -> Box<Target> {
+    let mut todo = Vec::new();
+    Chooser::new(planned(|_| ())).handle(clock::now(), Input::Started, &mut todo);
+    let Some(Todo::Try(_, target)) = todo.pop() else { panic!("{todo:?}") };
+    target
+}
+
+/// Calls planned at once after a rest wait for DNS, each on its own: one of them tries the gateway, and when that
+/// is given up before it was sent, the next does.
+#[tokio::test]
+async fn one_of_the_calls_that_wait_for_dns_tries_a_gateway_after_its_rest() {
+    let around = Around::new();
+    let registry = &around.line.switch.registry;
+    let target = first_try();
+    let Target::Gateway(attempt) = target.as_ref() else { panic!("{target:?}") };
+    let (key, trunk) = (attempt.key(), Arc::clone(&attempt.trunk));
+    let contents = Contents { trunks: vec![Trunk::clone(&trunk)], ..Contents::default() };
+    let _none = registry.turn_board(clock::now(), Some(&RoutingTable::new(contents)));
+    // The rest of this failure is over at once.
+    let over = health::Input::CallFailed { retry_after: Some(Duration::ZERO) };
+    registry.note_probe(clock::now(), &key, over);
+    let first = dialling(&around, planned(|_| ()), Stage::Admitted);
+    let mut second = dialling_idle(planned(|_| ()));
+    let refused = second.begin(&around.line, TryId(1), first_try());
+    let expected = Input::NotAdmitted { id: TryId(1), cause: HangupCause::NoGateway };
+    assert_eq!(refused, Some(expected));
+    drop(first);
+    assert_eq!(second.begin(&around.line, TryId(1), first_try()), None);
+    let mut third = dialling_idle(planned(|_| ()));
+    assert!(third.begin(&around.line, TryId(1), first_try()).is_some());
+}
+
+/// Keys are for one peer alone: the next address of an agent is offered others, by the terms that the agent has.
+#[tokio::test]
+async fn the_next_address_of_an_agent_is_offered_keys_of_its_own() {
+    for (transport, has_keys) in [(Transport::Tls, true), (Transport::Udp, false)] {
+        let mut around = Around::new();
+        let mut dialling = dialling(&around, peer(), Stage::Admitted);
+        let at = |last| SocketAddr::from((Ipv4Addr::new(192, 0, 2, last), 5_061));
+        let flow =
+            |last| Flow { id: FlowId(1), listener: 0, transport, local: at(1), remote: at(last) };
+        let found = |last| {
+            let server_name = String::new();
+            locate::Target { transport, address: at(last), server_name }
+        };
+        let place = Some((0, false));
+        dialling.offered_for = Some(OfferedFor { terms: None, place });
+        assert!(!dialling.wants_offer(&around.line, flow(2), &found(2)).await, "it has an offer");
+        dialling.is_offer_told = true;
+        let again = dialling.wants_offer(&around.line, flow(3), &found(3)).await;
+        assert_eq!(again, has_keys, "{transport}");
+        if has_keys {
+            let Some((_, DialNews::OfferWanted(way))) = around.news.recv().await else {
+                panic!("no offer is asked for")
+            };
+            let terms = way.terms.expect("terms");
+            assert!(terms.brings_keys() && terms.transfers);
+        }
+    }
 }

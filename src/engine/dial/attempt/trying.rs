@@ -6,6 +6,7 @@ use crate::engine::mailbox;
 use crate::engine::registry::PermitGuard;
 use crate::engine::registry::RegisteredWay;
 use crate::engine::registry::SourceGuard;
+use crate::engine::registry::TrialGuard;
 use crate::engine::sip_shard::ShardHandle;
 use crate::net::way_back::WayBack;
 use crate::routing::outbound_attempt::TryId;
@@ -23,6 +24,9 @@ pub(super) struct Trying {
     pub(super) id: TryId,
     pub(super) target: Box<Target>,
     pub(super) permit: Option<PermitGuard>,
+    /// It tries its gateway after a rest.
+    #[expect(dead_code, reason = "held for being held")]
+    pub(super) trial: Option<TrialGuard>,
     /// Its address may answer, and may ask once it did.
     pub(super) sources: Vec<SourceGuard>,
     /// How it is reached once its connection is gone.
