@@ -196,7 +196,7 @@ impl Ways {
     }
 
     pub(crate) fn forget_stream(&mut self, id: FlowId, stream: &Stream) {
-        let Side::Ours(to) = &stream.side else { return };
+        let Side::Ours(to, _) = &stream.side else { return };
         let key = to.key();
         if let Some(ids) = self.streams.get_mut(&key) {
             ids.retain(|own| *own != id);
@@ -244,14 +244,15 @@ impl Ways {
 }
 
 impl State {
-    /// A connection that `to` may go by.
+    /// A connection that `to` may go by; it is pinged as often as that wants from now on.
     fn reusable(&self, to: &Destination, key: &Key) -> Option<Flow> {
         let ids = self.ways.streams.get(key).into_iter().flatten();
         let own = ids.filter_map(|id| self.streams.get(id)).find(|stream| match &stream.side {
-            Side::Ours(other) => TlsTo::same(other.tls.as_ref(), to.tls.as_ref()),
+            Side::Ours(other, _) => TlsTo::same(other.tls.as_ref(), to.tls.as_ref()),
             Side::Peer => false,
-        });
-        own.map(|stream| stream.flow)
+        })?;
+        own.side.hasten(to.keepalive);
+        Some(own.flow)
     }
 }
 
@@ -357,12 +358,12 @@ async fn open(socket: TcpSocket, to: Arc<Destination>, end: StreamEnd, plug: Plu
             Ok(Opened::Plain(stream)) => {
                 metric::count(Counter::SipFlowsOpened, "tcp");
                 let (read_half, write_half) = stream.into_split();
-                return stream::serve((read_half, write_half), end, to.keepalive, plug).await;
+                return stream::serve((read_half, write_half), end, plug).await;
             }
             Ok(Opened::Secure(stream)) => {
                 metric::count(Counter::SipFlowsOpened, "tls");
                 let halves = tokio::io::split(*stream);
-                return stream::serve(halves, end, to.keepalive, plug).await;
+                return stream::serve(halves, end, plug).await;
             }
             Err(failure) => FlowEnd::Failed(failure),
         },

@@ -37,6 +37,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
+use tokio::sync::watch;
 
 /// Takes what the sockets receive. Called from the readers: it must not block.
 pub trait Ingress: Send + Sync + 'static {
@@ -194,7 +195,26 @@ pub(crate) struct Stream {
 #[derive(Clone, Debug)]
 pub(crate) enum Side {
     Peer,
-    Ours(Arc<Destination>),
+    /// With what its pings follow: the most eager of those that use it.
+    Ours(Arc<Destination>, watch::Sender<Option<Duration>>),
+}
+
+impl Side {
+    /// Somebody uses the connection who wants pings as often as this.
+    pub(crate) fn hasten(&self, keepalive: Option<Duration>) {
+        match (self, keepalive) {
+            (Self::Ours(_, pace), Some(wanted)) if !wanted.is_zero() => {
+                pace.send_if_modified(|every| {
+                    let is_sooner = every.is_none_or(|every| wanted < every);
+                    if is_sooner {
+                        *every = keepalive;
+                    }
+                    is_sooner
+                });
+            }
+            (Self::Peer | Self::Ours(..), _) => {}
+        }
+    }
 }
 
 /// What the task of a connection holds: its queue and the signal to close.
@@ -203,6 +223,8 @@ pub(crate) struct StreamEnd {
     pub(crate) flow: Flow,
     pub(crate) queue: mpsc::Receiver<Bytes>,
     pub(crate) closing: Arc<Notify>,
+    /// How often it is pinged; `None` for that of a peer.
+    pub(crate) keepalive: Option<watch::Receiver<Option<Duration>>>,
 }
 
 impl State {
@@ -316,7 +338,7 @@ impl Flows {
     #[must_use]
     pub fn is_ours(&self, id: FlowId) -> bool {
         let state = self.read();
-        state.streams.get(&id).is_some_and(|stream| matches!(stream.side, Side::Ours(_)))
+        state.streams.get(&id).is_some_and(|stream| matches!(stream.side, Side::Ours(..)))
     }
 
     /// Closes a connection; its queue is not written out.
@@ -413,7 +435,13 @@ impl Flows {
             return Err(ConnectError::TooMany);
         }
         state.ours += 1;
-        Ok(self.enter(state, (flow, local), Side::Ours(to), false))
+        let (pace, keepalive) = watch::channel(None);
+        let side = Side::Ours(Arc::clone(&to), pace);
+        side.hasten(to.keepalive);
+        Ok(StreamEnd {
+            keepalive: Some(keepalive),
+            ..self.enter(state, (flow, local), side, false)
+        })
     }
 
     fn enter(
@@ -436,7 +464,7 @@ impl Flows {
             names: None,
         };
         state.streams.insert(flow.id, stream);
-        StreamEnd { flow, queue, closing }
+        StreamEnd { flow, queue, closing, keepalive: None }
     }
 
     /// The TLS handshake of a connection is done.
@@ -457,7 +485,7 @@ impl Flows {
         state.ends.remember(id, why);
         state.ways.forget_stream(id, &stream);
         match stream.side {
-            Side::Ours(_) => state.ours -= 1,
+            Side::Ours(..) => state.ours -= 1,
             Side::Peer => state.crowd.leave(stream.flow.remote.ip(), stream.handshaking),
         }
     }

@@ -31,6 +31,7 @@ use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio::time::timeout_at;
 
@@ -75,13 +76,9 @@ struct Pulse {
     pongs: AtomicBool,
 }
 
-/// Serves an open connection to its end. `keepalive` is the interval of pings of ours.
-pub(crate) async fn serve<R, W>(
-    (read_half, write_half): (R, W),
-    end: StreamEnd,
-    keepalive: Option<Duration>,
-    plug: Plug,
-) where
+/// Serves an open connection to its end.
+pub(crate) async fn serve<R, W>((read_half, write_half): (R, W), end: StreamEnd, plug: Plug)
+where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send,
 {
@@ -92,7 +89,7 @@ pub(crate) async fn serve<R, W>(
     let why = tokio::select! {
         why = read(read_half, flow, &plug, &pulse) => why,
         why = &mut writer => why,
-        why = beat(flow, keepalive, &plug, &pulse) => why,
+        why = beat(flow, end.keepalive, &plug, &pulse) => why,
         () = closing.notified() => FlowEnd::Told,
     };
     // Forgetting the flow ends the writer's queue; what is queued by then may still go out.
@@ -106,17 +103,31 @@ pub(crate) async fn serve<R, W>(
     tracing::debug!(remote = %flow.remote, why = why.as_str(), "a SIP connection ended");
 }
 
-/// Pings the peer, and ends when one that has answered before does not answer any more.
-async fn beat(flow: Flow, every: Option<Duration>, plug: &Plug, pulse: &Pulse) -> FlowEnd {
-    let Some(every) = every.filter(|every| !every.is_zero()) else {
-        return std::future::pending().await;
-    };
+/// Pings the peer as often as `pace` says, and ends when one that has answered before does not answer any more.
+async fn beat(
+    flow: Flow,
+    pace: Option<watch::Receiver<Option<Duration>>>,
+    plug: &Plug,
+    pulse: &Pulse,
+) -> FlowEnd {
+    let Some(mut pace) = pace else { return std::future::pending().await };
     let patience = plug.flows.limits().pong_timeout;
     loop {
         // RFC 5626 §4.4: between 80 and 100 % of the interval, so that a thousand connections do
         // not beat as one.
         let share = 80 + u32::try_from(clock::random_u64() % 21).unwrap_or(0);
-        tokio::time::sleep(every * share / 100).await;
+        let every = *pace.borrow_and_update();
+        let wait = async {
+            match every {
+                Some(every) => tokio::time::sleep(every * share / 100).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = wait => {}
+            // Somebody wants it more often; when nobody is left to say so, it ends from elsewhere.
+            Ok(()) = pace.changed() => continue,
+        }
         let before = pulse.reads.load(Ordering::Relaxed);
         pulse.awaits_pong.store(true, Ordering::Relaxed);
         if plug.flows.send(&flow, Bytes::from_static(PING)).is_err() {

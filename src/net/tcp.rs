@@ -192,7 +192,7 @@ pub async fn adopt_tls(
     let flow = end.flow;
     flows.secured(flow.id, names);
     let plug = Plug { listener, flows: flows.clone(), ingress: ingress.clone() };
-    tokio::spawn(stream::serve(tokio::io::split(stream), end, None, plug));
+    tokio::spawn(stream::serve(tokio::io::split(stream), end, plug));
     Ok(flow)
 }
 
@@ -212,7 +212,7 @@ fn welcome(
     match speaks {
         Speaks::Tcp => {
             let halves = stream.into_split();
-            tokio::spawn(stream::serve(halves, end, None, plug.clone()));
+            tokio::spawn(stream::serve(halves, end, plug.clone()));
         }
         Speaks::Tls(server) => {
             tokio::spawn(secure(stream, server.clone(), end, plug.clone()));
@@ -231,7 +231,7 @@ async fn secure(stream: TcpStream, server: TlsServer, end: StreamEnd, plug: Plug
     match secured {
         Ok((stream, names)) => {
             plug.flows.secured(end.flow.id, names);
-            stream::serve(tokio::io::split(stream), end, None, plug).await;
+            stream::serve(tokio::io::split(stream), end, plug).await;
         }
         Err(why) => {
             plug.flows.remove_stream(end.flow.id, why);

@@ -164,6 +164,31 @@ async fn a_peer_that_answered_a_ping_once_must_go_on_answering() {
 }
 
 #[tokio::test]
+async fn a_connection_is_pinged_as_often_as_the_most_eager_of_its_users_wants() {
+    let bench = Bench::new(FlowLimits::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plain = Destination::plain(Transport::Tcp, listener.local_addr().unwrap(), 0);
+    let every = |keepalive| Destination { keepalive: Some(keepalive), ..plain.clone() };
+    let flow = bench.flows.connect(&plain).unwrap();
+    let (mut peer, _) = listener.accept().await.unwrap();
+    let (eager, lazy) = (Duration::from_millis(20), Duration::from_secs(3_600));
+    // None was wanted; then hardly any; then many, by who found the connection open.
+    let mut ping = [0; 4];
+    for keepalive in [lazy, eager, lazy, Duration::ZERO] {
+        assert_eq!(bench.flows.connect(&every(keepalive)).unwrap().id, flow.id);
+        if keepalive == eager {
+            timeout(PATIENCE, peer.read_exact(&mut ping)).await.unwrap().unwrap();
+        }
+    }
+    for _ in 0..3 {
+        timeout(PATIENCE, peer.read_exact(&mut ping)).await.unwrap().unwrap();
+        assert_eq!(&ping, b"\r\n\r\n");
+        peer.write_all(b"\r\n").await.unwrap();
+    }
+    assert_eq!(bench.flows.streams_open(), 1);
+}
+
+#[tokio::test]
 async fn a_lost_connection_of_a_dialog_is_opened_again() {
     let mut bench = Bench::new(FlowLimits::default());
     let bound = tcp::bind(local("127.0.0.1:0")).unwrap();
