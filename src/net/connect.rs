@@ -51,8 +51,11 @@ pub struct Destination {
     pub local: LocalEnd,
     /// Whom we expect there; needed for TLS, ignored elsewhere.
     pub tls: Option<TlsTo>,
-    /// Interval of keep-alive pings on a connection that we open (RFC 5626 §4.4.1); `None`: none.
+    /// Interval of keep-alive pings on a connection that we open (RFC 5626 §4.4.1); `None`: none. Of several that
+    /// use one connection the shortest counts.
     pub keepalive: Option<Duration>,
+    /// How long a connection that is opened for this may take, if less than the node's bound.
+    pub connect_within: Option<Duration>,
 }
 
 /// Whom we expect at the other end of TLS.
@@ -110,6 +113,7 @@ impl Destination {
             local: LocalEnd { address: None, interface: None },
             tls: None,
             keepalive: None,
+            connect_within: None,
         }
     }
 
@@ -391,7 +395,9 @@ async fn begin(
     id: FlowId,
     flows: &Flows,
 ) -> Result<Opened, ConnectFailure> {
-    let deadline = clock::instant(clock::now() + flows.limits().connect_timeout).into();
+    let most = flows.limits().connect_timeout;
+    let within = to.connect_within.map_or(most, |within| within.min(most));
+    let deadline = clock::instant(clock::now() + within).into();
     let connected = timeout_at(deadline, socket.connect(to.remote)).await;
     let stream = connected.map_err(|_| ConnectFailure::TimedOut)?.map_err(|error| sort(&error))?;
     stream::prepare(&stream).map_err(|_| ConnectFailure::Local)?;

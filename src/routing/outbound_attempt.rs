@@ -306,14 +306,7 @@ impl OutboundAttempt {
     fn trying(&mut self, now: Moment, mut run: Running, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Sent { id } if id == run.id => {
-                let no_reply = run.attempt.outbound().patience.no_reply;
-                if run.stage == Stage::Waiting {
-                    run.stage = Stage::Silent;
-                    run.patience = (!no_reply.is_zero()).then_some(now + no_reply);
-                    if run.address.is_none() {
-                        out.push(run.health(health::Input::CallSent));
-                    }
-                }
+                run.sent(now, out);
                 self.state = State::Trying(run);
             }
             Input::AtAddress { id, news } if id == run.id => self.at_address(now, run, news, out),
@@ -851,6 +844,21 @@ mod tests {
         call.sent(TWO);
         assert_eq!(call.wait(), 4_000);
         assert_eq!(call.take(), ["abandon 2", "give up carrier_timeout 0 102"]);
+    }
+
+    #[test]
+    fn an_invite_that_is_sent_again_another_way_may_be_unanswered_for_as_long_again() {
+        let mut call = Call::by_one(|_| {});
+        call.sent(ONE);
+        call.now += Duration::from_secs(2);
+        call.sent(ONE);
+        assert_eq!(call.wait(), 4_000);
+        assert_eq!(call.take().last().map(String::as_str), Some("try 2 trunk-1/b"));
+        // Once something was heard it is not silent any more.
+        call.sent(TWO);
+        call.progress(TWO, 100, false);
+        call.sent(TWO);
+        assert!(call.wait() > 4_000);
     }
 
     #[test]

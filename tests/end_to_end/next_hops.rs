@@ -23,6 +23,9 @@ use crate::phone::Phone;
 use crate::rows;
 use serde_json::Value;
 use serde_json::json;
+use socket2::Domain;
+use socket2::Socket;
+use socket2::Type;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use tandem::store::api_keys::KeyRole;
@@ -134,6 +137,69 @@ async fn a_long_invite_to_who_takes_no_tcp_comes_as_a_datagram_after_all() {
     hear_bye(&far).await;
     let steps = steps(&shown(&node, 1, &call, &key).await);
     assert!(steps.contains("answered"), "{steps}");
+}
+
+/// A TCP port that says nothing to who knocks, as behind a firewall: its queue of connections is full, and the
+/// kernel drops what would begin another.
+fn deaf(at: SocketAddr) -> Vec<Socket> {
+    let socket = || Socket::new(Domain::for_address(at), Type::STREAM, None).unwrap();
+    let listener = socket();
+    listener.bind(&at.into()).unwrap();
+    listener.listen(0).unwrap();
+    let waiting = (0..4).map(|_| {
+        let waiting = socket();
+        waiting.set_nonblocking(true).unwrap();
+        // Those that found room are open, the others knock on.
+        drop(waiting.connect(&at.into()));
+        waiting
+    });
+    waiting.collect::<Vec<_>>().into_iter().chain([listener]).collect()
+}
+
+#[tokio::test]
+async fn a_long_invite_to_who_never_opens_tcp_comes_as_a_datagram_before_that_counts_as_silent() {
+    let (node, mut far, key) = call_out::node(json!({"kind": "echo"}), long("tcp", &["udp"])).await;
+    let _deaf = deaf(far.local());
+    let call = place(&node, &key, json!({"to": CALLED, "from": NUMBER})).await;
+    let invite = far.expect("INVITE ").await;
+    assert!(invite.header("via").starts_with("SIP/2.0/UDP "), "{invite:?}");
+    pick_up(&mut far, &invite).await;
+    order(&node, &key, &call, "hangup").await;
+    hear_bye(&far).await;
+    let failed = "sip_connects_failed_total{why=\"connect_timeout\"}";
+    assert_eq!(node.metric(failed).await, 1, "it was not refused, nor opened");
+    let steps = steps(&shown(&node, 1, &call, &key).await);
+    assert!(steps.contains("answered") && !steps.contains("no reply"), "{steps}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_never_opens_its_connection_is_left_for_the_next_in_its_time() {
+    let closed = std::net::TcpListener::bind((FAR, 0)).unwrap().local_addr().unwrap();
+    let _deaf = deaf(closed);
+    let node = Home::new().start().await;
+    let mut far = carrier::carrier(&node, FAR).await;
+    let gateways = json!([
+        {"name": "deaf", "uri": format!("sip:{closed};transport=tcp"), "dns": "fixed", "priority": 1},
+        {"name": "well", "uri": format!("sip:{}", far.local()), "dns": "fixed", "priority": 2},
+    ]);
+    node.put(&[
+        carrier::trunk(4, "127.0.0.9/32", &[], json!({"outbound": {"gateway": gateways}})),
+        carrier::tenant(1, 4),
+        rows::profile(2, 1, json!({"kind": "echo"})),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    let key = key(&node, 1, KeyRole::Operator).await;
+    let call = place(&node, &key, json!({"to": CALLED, "from": NUMBER})).await;
+    let invite = far.expect("INVITE ").await;
+    pick_up(&mut far, &invite).await;
+    order(&node, &key, &call, "hangup").await;
+    hear_bye(&far).await;
+    let failed = "sip_connects_failed_total{why=\"connect_timeout\"}";
+    wait_for("the connection is given up", async || (node.metric(failed).await == 1).then_some(()))
+        .await;
+    let steps = steps(&shown(&node, 1, &call, &key).await);
+    assert!(steps.contains("1: deaf") && steps.contains("2: well"), "{steps}");
 }
 
 #[tokio::test]

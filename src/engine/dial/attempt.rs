@@ -527,7 +527,10 @@ impl Dialling {
             local: local_end(&trying.target),
             ..Destination::plain(invite.flow.transport, invite.flow.remote, invite.flow.listener)
         };
-        let by_tcp = datagrams.by_tcp();
+        // It must fail before the peer counts as silent, or the datagram that is sent instead never leaves.
+        let patience = trying.target.silence().unwrap_or(NEXT_ADDRESS) / 2;
+        let connect_within = Some(patience.min(INSTEAD_WITHIN));
+        let by_tcp = Destination { connect_within, ..datagrams.by_tcp() };
         match line.switch.flows.connect(&by_tcp) {
             Ok(flow) => {
                 let mut instead = invite.clone();
@@ -564,6 +567,8 @@ impl Dialling {
 
 /// How long one of several addresses may say nothing where the profile says nothing of it.
 const NEXT_ADDRESS: Duration = Duration::from_secs(4);
+/// How long the connection for a long INVITE may take before that goes by datagram after all.
+const INSTEAD_WITHIN: Duration = Duration::from_secs(2);
 
 fn local_end(target: &Target) -> LocalEnd {
     target.trunk().map_or_else(LocalEnd::default, |trunk| trunk.path.local.clone())

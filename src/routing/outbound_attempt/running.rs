@@ -51,6 +51,19 @@ impl Running {
         }
     }
 
+    /// Its INVITE left; one that is sent again, another way, may be unanswered for as long again.
+    pub(super) fn sent(&mut self, now: Moment, out: &mut Vec<Output>) {
+        if !matches!(self.stage, Stage::Waiting | Stage::Silent) {
+            return;
+        }
+        let no_reply = self.attempt.outbound().patience.no_reply;
+        self.patience = (!no_reply.is_zero()).then_some(now + no_reply);
+        let is_first = std::mem::replace(&mut self.stage, Stage::Silent) == Stage::Waiting;
+        if is_first && self.address.is_none() {
+            out.push(self.health(health::Input::CallSent));
+        }
+    }
+
     pub(super) fn progressed(
         &mut self,
         now: Moment,
