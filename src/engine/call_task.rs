@@ -48,6 +48,7 @@ use crate::engine::registry::PermitGuard;
 use crate::engine::switch::Switch;
 use crate::engine::switch::SwitchListener;
 use crate::engine::switch::Written;
+use crate::engine::trace;
 use crate::media::session::Clip;
 use crate::recording::recorder::Outcome;
 use crate::routing::outbound::OutboundPlan;
@@ -168,6 +169,7 @@ pub(super) fn start(
     };
     let whose = (id, seed.route.tenant.id, &seed.route.trunk);
     switch.registry.enter(clock::now(), whose, source, &inputs);
+    trace::begin_call(switch.shards.get(), id);
     let (errands_in, errands) = mailbox::bounded(CALL_ERRANDS_MAX);
     switch.registry.take_errands(id, errands_in);
     let span = tracing::info_span!("call", %id, trunk = %seed.route.trunk.name);
@@ -182,6 +184,7 @@ pub(super) fn start(
         let switch = Arc::clone(&task.switch);
         // Its permit goes back before it is said to be gone.
         drop(task);
+        trace::end_call(switch.shards.get(), id);
         if let Some(replacement) = switch.registry.leave(clock::now(), id) {
             replacement.refuse(&switch, HangupCause::UnknownDialog).await;
         }

@@ -1,6 +1,7 @@
 //! Where the signalling of calls is looked up: each shard keeps that of its own dialogs.
 
 use crate::clock;
+use crate::engine::shards::Shards;
 use crate::engine::sip_shard::ShardHandle;
 use crate::routing::table::RoutingTable;
 use crate::sip::endpoint::flow::Flow;
@@ -29,7 +30,7 @@ use std::time::Duration;
 pub struct TraceLimits {
     /// Bytes of one shard; 0 keeps nothing.
     pub shard_bytes_max: usize,
-    /// How long a dialog is kept after its last message.
+    /// How long a dialog is kept after its last message, and after the end of its call.
     pub life: Duration,
 }
 
@@ -55,9 +56,31 @@ impl ShardTrace {
         self.lock().note(call_id, message);
     }
 
+    fn begin_call(&self, call: CallId) {
+        self.lock().begin_call(call);
+    }
+
+    fn end_call(&self, now: Moment, call: CallId) {
+        self.lock().end_call(now, call);
+    }
+
     /// `secrets` names headers of the leg whose values are secrets.
     pub(super) fn link(&self, leg: (CallId, End), call_id: &[u8], secrets: &Arc<[Box<str>]>) {
         self.lock().link(leg, call_id, secrets);
+    }
+}
+
+/// A call begins: its legs may be in any shard, and what is kept of them stays until its end.
+pub(super) fn begin_call(shards: Option<&Shards>, call: CallId) {
+    for shard in shards.into_iter().flat_map(Shards::all) {
+        shard.trace().begin_call(call);
+    }
+}
+
+/// A call is over.
+pub(super) fn end_call(shards: Option<&Shards>, call: CallId) {
+    for shard in shards.into_iter().flat_map(Shards::all) {
+        shard.trace().end_call(clock::now(), call);
     }
 }
 

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use bytes::BytesMut;
 use smallvec::SmallVec;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -61,13 +62,16 @@ pub struct TracedMessage {
 /// The messages of the calls of one shard, by the Call-ID of their dialogs.
 ///
 /// Bounded three times: messages of a dialog (its first and its newest stay), bytes in all (the
-/// dialogs go that nothing was heard of for long), and time (a dialog goes some time after its last message).
+/// dialogs go that nothing was heard of for long), and time (a dialog goes some time after its last message, that
+/// of a call some time after the end of that).
 #[derive(Debug)]
 pub struct TraceBook {
     bytes_max: usize,
     life: Duration,
     dialogs: HashMap<Bytes, Dialog>,
     calls: HashMap<CallId, SmallVec<[Bytes; 1]>>,
+    /// The calls that run: they keep their dialogs, however long nothing was heard.
+    running: HashSet<CallId>,
     /// The dialogs in the order in which they are looked at.
     order: VecDeque<Place>,
     bytes: usize,
@@ -129,7 +133,7 @@ const BLOCK_BYTES: usize = 16 * 1024;
 const OVERHEAD: usize = size_of::<TracedMessage>();
 
 impl TraceBook {
-    /// A book for `bytes_max` bytes; a dialog is forgotten `life` after its last message.
+    /// A book for `bytes_max` bytes; a dialog is forgotten `life` after its last message and the end of its call.
     #[must_use]
     pub fn new(bytes_max: usize, life: Duration) -> Self {
         Self {
@@ -137,6 +141,7 @@ impl TraceBook {
             life,
             dialogs: HashMap::new(),
             calls: HashMap::new(),
+            running: HashSet::new(),
             order: VecDeque::new(),
             bytes: 0,
             next: 0,
@@ -218,6 +223,28 @@ impl TraceBook {
         }
     }
 
+    /// A call begins: until it ends it keeps its dialogs.
+    pub fn begin_call(&mut self, call: CallId) {
+        if self.bytes_max > 0 {
+            self.running.insert(call);
+        }
+    }
+
+    /// A call is over: the time of its dialogs begins now.
+    pub fn end_call(&mut self, now: Moment, call: CallId) {
+        self.running.remove(&call);
+        for dialog in self.calls.get(&call).into_iter().flatten() {
+            if let Some(dialog) = self.dialogs.get_mut(dialog) {
+                dialog.last = dialog.last.max(now);
+            }
+        }
+    }
+
+    /// Whether a dialog is a leg of a call that runs.
+    fn is_running(&self, dialog: &Dialog) -> bool {
+        dialog.ends.iter().flatten().any(|end| self.running.contains(&end.call))
+    }
+
     fn unlink(&mut self, call: CallId, call_id: &[u8]) {
         let Some(legs) = self.calls.get_mut(&call) else { return };
         legs.retain(|leg| leg != call_id);
@@ -234,9 +261,9 @@ impl TraceBook {
         let mut trace = Trace::default();
         for dialog in self.calls.get(&call).into_iter().flatten() {
             let known = self.dialogs.get(dialog);
-            let Some(dialog) = known.filter(|dialog| now <= dialog.last + self.life) else {
-                continue;
-            };
+            let is_known =
+                |dialog: &&Dialog| now <= dialog.last + self.life || self.running.contains(&call);
+            let Some(dialog) = known.filter(is_known) else { continue };
             trace.left_out += dialog.left_out;
             let is_secret = |name: &[u8]| {
                 let of_ends = dialog.ends.iter().flatten().flat_map(|end| end.secrets.iter());
@@ -281,12 +308,14 @@ impl TraceBook {
             let number = place.number;
             let dialog = self.dialogs.get(&place.call_id).filter(|it| it.number == number);
             // The Call-ID is another dialog's by now, or nobody's.
-            let Some(due) = dialog.map(|dialog| dialog.last + self.life) else { continue };
-            if now > due || (is_too_much && due <= place.due) {
+            let Some(dialog) = dialog else { continue };
+            let due = dialog.last + self.life;
+            let is_old = now > due;
+            if (is_old && !self.is_running(dialog)) || (is_too_much && due <= place.due) {
                 self.forget(&place.call_id);
             } else {
-                // It goes on; whoever came after it may not.
-                place.due = due;
+                // It goes on; whoever came after it may not. A silent call is looked at again a life later.
+                place.due = if is_old { now + self.life } else { due };
                 self.order.push_back(place);
             }
         }
@@ -539,6 +568,51 @@ mod tests {
         let at = |seconds: u64| Moment::from_millis(seconds * 1_000);
         assert_eq!(seconds(&book.of_call(at(610), call(1), &[])), [10]);
         assert_eq!(book.of_call(at(611), call(1), &[]), Trace::default());
+    }
+
+    #[test]
+    fn a_call_that_runs_keeps_its_messages_and_their_time_begins_at_its_end() {
+        let mut book = book();
+        let at = |seconds: u64| Moment::from_millis(seconds * 1_000);
+        book.note(b"near", message(1, b"INVITE"));
+        book.begin_call(call(1));
+        book.link((call(1), End::Called), b"near", &none());
+        book.note(b"far", message(5, b"INVITE"));
+        book.link((call(1), End::Caller), b"far", &none());
+        book.note(b"other", message(6, b"INVITE"));
+        book.link((call(2), End::Called), b"other", &none());
+        // Two hours without a word of it, but of others.
+        for minute in 1..=120 {
+            book.note(b"registration", message(minute * 60, b"REGISTER"));
+            assert_eq!(seconds(&book.of_call(at(minute * 60), call(1), &[])), [1, 5], "{minute}");
+        }
+        assert_eq!(book.of_call(at(7_200), call(2), &[]), Trace::default(), "it does not run");
+        assert_eq!((book.dialogs.len(), book.order.len()), (3, 3));
+        book.end_call(at(7_200), call(1));
+        book.note(b"registration", message(7_800, b"REGISTER"));
+        assert_eq!(seconds(&book.of_call(at(7_800), call(1), &[])), [1, 5]);
+        assert_eq!(book.of_call(at(7_801), call(1), &[]), Trace::default());
+        book.note(b"registration", message(8_500, b"REGISTER"));
+        assert_eq!((book.dialogs.len(), book.calls.len(), book.running.len()), (1, 0, 0));
+    }
+
+    #[test]
+    fn calls_that_run_are_bounded_too_and_the_one_goes_that_was_silent_for_longest() {
+        let mut book = TraceBook::new(10 * (OVERHEAD + 10), Duration::from_secs(600));
+        for number in 0..100_u64 {
+            let id = number.to_string();
+            book.begin_call(call(u128::from(number)));
+            book.note(id.as_bytes(), message(100 * number, b"abcdefg"));
+            book.link((call(u128::from(number)), End::Called), id.as_bytes(), &none());
+            assert!(book.bytes() <= 10 * (OVERHEAD + 10));
+        }
+        let now = Moment::from_millis(10_000_000);
+        assert_eq!(seconds(&book.of_call(now, call(99), &[])), [9_900]);
+        assert_eq!(book.of_call(now, call(80), &[]), Trace::default());
+        // What no call of ours is remembered of begins none.
+        let mut none = TraceBook::new(0, Duration::from_secs(600));
+        none.begin_call(call(1));
+        assert!(none.running.is_empty());
     }
 
     #[test]
