@@ -22,6 +22,9 @@ use std::time::Duration;
 
 /// How often an offer that was refused is made anew before that is the last word.
 const REOFFERS_MAX: u8 = 5;
+/// The same while nothing of the leg can be heard or said, since it keeps a codec that only passes from leg to leg
+/// and the other one has left it: six seconds of silence, not a minute, before the call ends for that.
+const REOFFERS_UNHEARD_MAX: u8 = 2;
 /// How long the first of these waits; each further one waits twice as long.
 const REOFFER_WAIT: Duration = Duration::from_secs(2);
 
@@ -183,13 +186,15 @@ impl Line {
     ) {
         let is_wanted = session.reoffer_wanted || may_pass || self.leg.owes_direction();
         session.reoffering = false;
-        session.reoffer_wanted = is_wanted && session.refusals < REOFFERS_MAX;
+        let must_leave = self.leg.passing() == Passing::Never && self.leg.passes().is_some();
+        let most = if must_leave { REOFFERS_UNHEARD_MAX } else { REOFFERS_MAX };
+        session.reoffer_wanted = is_wanted && session.refusals < most;
         if session.reoffer_wanted {
             session.again_at = Some(now + REOFFER_WAIT * (1 << session.refusals));
             session.refusals += 1;
         } else {
             session.refusals = 0;
-            self.sticks = self.leg.passing() == Passing::Never && self.leg.passes().is_some();
+            self.sticks = must_leave;
             out.push(Output::Record(CallEvent::ReofferRefused { side: self.side, cause }));
         }
         self.stage = Stage::Answered(session);

@@ -237,3 +237,22 @@ fn what_the_switch_says_itself_is_never_in_it() {
     });
     assert_eq!(offer.as_deref(), Some("0 8 18 101 annexb=yes"));
 }
+
+#[test]
+fn a_peer_that_may_yet_leave_it_is_asked_for_six_seconds_and_not_for_a_minute() {
+    let mut bench = Bench::passing();
+    let out = bench.leg(NEAR, LegInput::Reoffered(Some(sdp("8"))));
+    assert_eq!(told(&out, FAR).as_deref(), Some("offer 0 8 101"));
+    // Meanwhile neither hears the other.
+    for wait_s in [2, 4] {
+        let out = bench.leg(FAR, LegInput::ReofferRefused { status: 503, has_waited: false });
+        assert!(hangs_up(&out, FAR).is_none() && told(&out, FAR).is_none(), "{out:?}");
+        let before = bench.now;
+        let out = bench.wait();
+        assert_eq!(bench.now.since(before), Duration::from_secs(wait_s));
+        assert_eq!(told(&out, FAR).as_deref(), Some("offer 0 8 101"), "after {wait_s} s");
+    }
+    let out = bench.leg(FAR, LegInput::ReofferRefused { status: 503, has_waited: false });
+    assert_eq!(hangs_up(&out, FAR), Some(HangupCause::NoCommonCodec));
+    assert_eq!(hangs_up(&out, NEAR), Some(HangupCause::NoCommonCodec));
+}
