@@ -16,10 +16,13 @@ use crate::phone::Heard;
 use crate::phone::Phone;
 use crate::phone::SILENCE;
 use crate::rows;
+use crate::rtp::Stream;
+use crate::rtp::audio;
 use serde_json::Value;
 use serde_json::json;
 use std::net::SocketAddr;
 use tandem::clock;
+use tokio::time::timeout;
 
 const CALLER: &str = "127.0.0.2";
 
@@ -387,6 +390,69 @@ async fn a_caller_who_gives_up_cancels_the_forwarded_call_and_a_fork_too_many_is
     hears((&phone, ok.audio_port()), &far, 0x45).await;
     phone.hang_up().await;
     assert!(!hear_bye(&far).await.header("to").contains(&tag));
+}
+
+/// What comes as media, so many packets or until nothing does: the levels of frames of one sound.
+async fn levels(phone: &Phone, packets: usize) -> Vec<u8> {
+    let (mut buffer, mut levels) = ([0; 2_048], Vec::new());
+    for _ in 0..packets {
+        let heard = timeout(SILENCE, phone.media.recv_from(&mut buffer)).await;
+        let Ok(heard) = heard else { break };
+        let payload = audio(&buffer[..heard.unwrap().0]);
+        let level = payload.first().copied().unwrap_or_default();
+        if payload.iter().all(|byte| *byte == level) {
+            levels.push(level);
+        }
+    }
+    levels
+}
+
+#[tokio::test]
+async fn of_two_parties_that_a_proxy_rings_and_both_speak_the_one_that_answers_is_heard() {
+    const LOSER: u8 = 0x11;
+    const WINNER: u8 = 0x22;
+    // Both answer from one host, as behind one proxy: nothing but their ports and tags tells their media apart.
+    let patient = |_| json!({"kind": "forward", "to": CALLED, "ring_timeout_ms": 20_000});
+    let (node, first) = node(patient).await;
+    let second = Phone::new(first.local().ip(), node.sip(), CALLED).await;
+    let mut phone = caller(&node).await;
+    dial(&mut phone).await;
+    let invite = first.expect("INVITE ").await;
+    first.respond(&invite, "183 Session Progress", "", &first.sdp()).await;
+    phone.expect("SIP/2.0 183").await;
+    second.respond(&invite, "183 Session Progress", "", &second.sdp()).await;
+    let port = SocketAddr::new(node.sip().ip(), invite.audio_port());
+    let (mut of_loser, mut of_winner) = (Stream::new(1, LOSER), Stream::new(2, WINNER));
+    // The first speaks early, and goes on to the end.
+    let early =
+        (of_loser.send(&first.media, port, (10, 1)), of_winner.send(&second.media, port, (10, 1)));
+    tokio::join!(early.0, early.1);
+    second.respond(&invite, "200 OK", "", &second.sdp()).await;
+    let ok = phone.outcome("INVITE").await;
+    assert_eq!(ok.status(), 200, "{ok:?}");
+    phone.confirm(&ok);
+    phone.acknowledge().await;
+    second.expect("ACK ").await;
+    // It had picked up as well: it is acknowledged, and hung up.
+    first.respond(&invite, "200 OK", "", &first.sdp()).await;
+    let ack = first.expect("ACK ").await;
+    let bye = hear_bye(&first).await;
+    assert_eq!(bye.header("to"), ack.header("to"));
+    // What was said before the answer may be in the jitter buffer still: half a second of it is passed over.
+    phone.drain_media_now().await;
+    let (after, (), ()) = tokio::join!(
+        levels(&phone, 150),
+        of_loser.send(&first.media, port, (150, 1)),
+        of_winner.send(&second.media, port, (150, 1)),
+    );
+    let after = after.get(25..).unwrap_or_default();
+    assert!(after.contains(&WINNER), "{after:02x?}");
+    assert!(!after.contains(&LOSER), "{after:02x?}: one is heard that was hung up");
+    // And the caller is heard by the one alone.
+    hears((&phone, ok.audio_port()), &second, 0x45).await;
+    assert!(!levels(&first, 50).await.contains(&0x45), "the other hears the caller");
+    phone.hang_up().await;
+    hear_bye(&second).await;
 }
 
 #[tokio::test]

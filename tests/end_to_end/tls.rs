@@ -6,6 +6,7 @@ use crate::node::PATIENCE;
 use crate::node::wait_for;
 use crate::rows;
 use serde_json::json;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
@@ -120,6 +121,32 @@ async fn a_certificate_is_renewed_without_cutting_a_connection() {
     let works = async || Client::connect(address, folder, &[]).options(2).await;
     let status = wait_for("the new certificate is shown", works).await;
     assert_eq!(status, "SIP/2.0 200 OK");
+    assert_eq!(old.options(3).await.as_deref(), Some("SIP/2.0 200 OK"), "the old one goes on");
+}
+
+#[tokio::test]
+async fn a_signal_brings_another_certificate_into_force_without_cutting_a_connection() {
+    let node = secure_node().await;
+    let (address, folder) = (node.listener("public", "tls"), node.home.folder());
+    let mut old = Client::connect(address, folder, &[]);
+    assert_eq!(old.options(1).await.as_deref(), Some("SIP/2.0 200 OK"));
+    // Files of other names: whoever watches those in force sees no change.
+    let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
+    node.home.write("other.key", &made.signing_key.serialize_pem());
+    node.home.write("other.pem", &made.cert.pem());
+    let text = fs::read_to_string(folder.join("tandem.toml")).unwrap();
+    let other = text.replace("sip.pem", "other.pem").replace("sip.key", "other.key");
+    assert_ne!(other, text);
+    node.home.write("tandem.toml", &other);
+    node.signal("HUP");
+    let believing = |authority| {
+        let mut client = Client::connect(address, folder, &["-CAfile", authority]);
+        async move { client.options(2).await }
+    };
+    let works = async || believing("other.pem").await;
+    let status = wait_for("the other certificate is shown", works).await;
+    assert_eq!(status, "SIP/2.0 200 OK");
+    assert_eq!(believing("sip.pem").await, None, "the first one is shown no more");
     assert_eq!(old.options(3).await.as_deref(), Some("SIP/2.0 200 OK"), "the old one goes on");
 }
 
