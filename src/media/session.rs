@@ -2,6 +2,7 @@
 
 use crate::audio::conceal::Concealer;
 use crate::audio::frame::Encoded;
+use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::SAMPLES_PER_MS;
 use crate::audio::frame::SILENCE;
 use crate::audio::frame::WIDE_SAMPLES;
@@ -18,6 +19,7 @@ use crate::media::output::Port;
 use crate::media::output::TickOutput;
 use crate::media::passage::Passage;
 use crate::media::playout::Playout;
+use crate::media::session::arriving::Kind;
 use crate::media::session::bridged::Bridged;
 use crate::media::session::ear::Ear;
 use crate::media::session::judging::Judge;
@@ -51,6 +53,7 @@ use crate::types::random::Random;
 use std::borrow::Cow;
 use std::net::SocketAddr;
 
+mod arriving;
 mod bridged;
 mod ear;
 mod guests;
@@ -73,9 +76,6 @@ pub use crate::media::session::steered::Clip;
 use crate::media::session::steered::Steered;
 
 const CLOCK_RATE: u32 = 8_000;
-
-/// Static payload type of comfort noise (RFC 3389).
-const COMFORT_NOISE: u8 = 13;
 
 /// Times our SSRC gives way to the peer's. Beyond, the peer sends our own packets back.
 const COLLISIONS_MAX: u8 = 3;
@@ -358,6 +358,7 @@ impl MediaSession {
             late_in: jitter.late,
             duplicate_in: jitter.duplicate,
             discarded_in: jitter.discarded,
+            concealed: jitter.missing_samples.div_ceil(FRAME_SAMPLES as u64),
             lost_out: reported.then_some(lost_out),
             jitter_in_ms: received.jitter_us as f32 / 1_000.0,
             jitter_out_ms: reported
@@ -408,7 +409,7 @@ impl MediaSession {
         self.heard(now, out);
         self.avoid_collision(packet.ssrc);
         match kind {
-            _ if !receives => (),
+            _ if !receives => self.count_unheard(now, &packet, kind),
             Kind::Audio(codec) => {
                 self.judge.pausing = false;
                 self.take_audio(now, &packet, codec);
@@ -424,29 +425,10 @@ impl MediaSession {
                 if let Some(level) = packet.payload.first() {
                     self.concealer.noise_is(*level);
                 }
-                self.count(now, &packet, Content::Other);
+                self.count(now, &packet, Content::Noise);
             }
-            Kind::Unexpected => self.counters.unexpected += 1,
+            Kind::Unexpected => self.count_unexpected(now, &packet),
         }
-    }
-
-    /// Audio waits as what it came as, so that a bridge can pass it on like that.
-    fn take_audio(&mut self, now: Moment, packet: &RtpPacket<'_>, codec: Codec) {
-        if !self.is_equipped_for(codec) {
-            self.counters.unexpected += 1;
-            return;
-        }
-        if JitterBuffer::is_followed_by_pause(codec, packet.payload.len()) {
-            self.judge.pausing = true;
-        }
-        self.jitter.expect(codec);
-        self.receiver.set_clock(codec.clock_rate());
-        self.count(now, packet, Content::Audio);
-    }
-
-    fn count(&mut self, now: Moment, packet: &RtpPacket<'_>, content: Content) {
-        self.receiver.receive(now, packet, content);
-        self.jitter.push(now, packet, content);
     }
 
     /// A packet in the clear; `None`: it is not to be believed.
@@ -515,29 +497,6 @@ impl MediaSession {
             out.event(MediaEvent::TimedOut);
             // Said again should the event be lost.
             self.quiet_since = Some(now);
-        }
-    }
-}
-
-/// What a packet is by its payload type.
-#[derive(Clone, Copy)]
-enum Kind {
-    Audio(Codec),
-    Event,
-    Pause,
-    Unexpected,
-}
-
-impl Kind {
-    fn of(plan: &MediaPlan, packet: &RtpPacket<'_>) -> Self {
-        if let Some(codec) = plan.receive_codec(packet.payload_type) {
-            Self::Audio(codec)
-        } else if plan.dtmf_receive == Some(packet.payload_type) {
-            Self::Event
-        } else if packet.payload_type.get() == COMFORT_NOISE {
-            Self::Pause
-        } else {
-            Self::Unexpected
         }
     }
 }

@@ -16,13 +16,13 @@ pub struct MediaStatistics {
     pub octets_out: u64,
     /// Packets lost on the way in.
     pub lost_in: u64,
-    /// Packets that came too late to be played.
+    /// Packets that came too late to be heard in their time: what was made up for them was heard instead.
     pub late_in: u64,
     /// Packets that came twice.
     pub duplicate_in: u64,
-    /// Packets the jitter buffer threw away.
+    /// Packets the jitter buffer threw away, or cut out of what sounds to take back delay.
     pub discarded_in: u64,
-    /// 20 ms frames that were expected and had to be concealed.
+    /// 20 ms frames that were expected and had to be concealed: `concealed_ms` of the quality in frames.
     pub concealed: u64,
     /// Packets the peer reports as lost.
     pub lost_out: Option<u64>,

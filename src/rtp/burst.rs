@@ -40,6 +40,10 @@ struct Bursts {
 /// How missing packets are spread.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Spread {
+    /// Packets that took their turn.
+    pub packets: u32,
+    /// Share of them that are missing, 0 to 1.
+    pub density: f32,
     /// Share of the packets of bursts that are missing, 0 to 1.
     pub burst_density: f32,
     /// Share of the others that are missing, 0 to 1.
@@ -68,7 +72,7 @@ impl Default for BurstMeter {
 }
 
 impl BurstMeter {
-    /// A packet was played.
+    /// A packet was played in its time.
     pub const fn played(&mut self) {
         self.passed = self.passed.saturating_add(1);
         self.played_since = self.played_since.saturating_add(1);
@@ -108,6 +112,8 @@ impl BurstMeter {
                 .saturating_add(u32::from(last < self.passed)),
         };
         Spread {
+            packets: self.passed,
+            density: share(self.missing, self.passed),
             burst_density: share(bursts.missing, bursts.packets),
             gap_density: share(self.missing.saturating_sub(bursts.missing), gap_packets),
             burst_packets: share(bursts.packets, bursts.count),

@@ -104,7 +104,7 @@ impl Session {
             Frame::Audio(audio) => assert_eq!(audio.len(), FRAME_BYTES),
             Frame::Mixed(audio, parts) => {
                 assert_eq!(audio.len(), FRAME_BYTES);
-                let samples: usize = parts.all().iter().map(|part| part.samples).sum();
+                let samples: usize = parts.all().iter().map(|part| usize::from(part.samples)).sum();
                 assert_eq!(samples, FRAME_BYTES, "parts are whole");
             }
             Frame::Missing | Frame::Quiet | Frame::Empty => (),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::rtp::burst::BurstMeter;
 use crate::rtp::burst::Spread;
 use crate::rtp::delay::DELAY_MS_MAX;
+use crate::rtp::jitter::lateness::Lateness;
 use crate::rtp::jitter::packed::units_of;
 use crate::rtp::jitter::size::Change;
 use crate::rtp::jitter::size::Size;
@@ -26,6 +27,7 @@ use crate::types::limit::RTP_PACKED_BYTES_MAX;
 use crate::types::limit::RTP_PAYLOAD_BYTES_MAX;
 use crate::types::moment::Moment;
 
+mod lateness;
 mod packed;
 mod parts;
 mod size;
@@ -67,7 +69,9 @@ pub struct JitterConfig {
 pub enum Content {
     /// Samples, one byte each.
     Audio,
-    /// A telephone event or comfort noise: it takes a sequence number but no place in the audio.
+    /// Comfort noise: the peer pauses until it sends audio again.
+    Noise,
+    /// A telephone event, or something unknown: it takes a sequence number but no place in the audio.
     Other,
 }
 
@@ -123,6 +127,8 @@ pub struct JitterBuffer {
     unplayed: bool,
     /// The last thing played was no audio: a gap after it is a pause, not a loss.
     paused: bool,
+    /// The peer said that it pauses: the stream goes on, whatever time it takes.
+    pause_told: bool,
     last_arrival: Moment,
     /// Units of audio in the slots.
     buffered: u32,
@@ -132,6 +138,7 @@ pub struct JitterBuffer {
     frame: [u8; FRAME_BYTES],
     parts: Parts,
     statistics: JitterStatistics,
+    lateness: Lateness,
     meter: BurstMeter,
 }
 
@@ -157,6 +164,7 @@ impl JitterBuffer {
             joins: false,
             unplayed: true,
             paused: true,
+            pause_told: false,
             last_arrival: Moment::START,
             buffered: 0,
             idle_ticks: 0,
@@ -164,6 +172,7 @@ impl JitterBuffer {
             frame: [silence_of(config.codec); FRAME_BYTES],
             parts: Parts::NONE,
             statistics: JitterStatistics::default(),
+            lateness: Lateness::default(),
             meter: BurstMeter::default(),
         }
     }
@@ -184,12 +193,6 @@ impl JitterBuffer {
     #[must_use]
     pub const fn codec_given(&self) -> Codec {
         self.given
-    }
-
-    /// The counters.
-    #[must_use]
-    pub fn statistics(&self) -> JitterStatistics {
-        self.statistics
     }
 
     /// How the packets are spread that were not played.
@@ -254,8 +257,9 @@ impl JitterBuffer {
                 let sequence = sequence.wrapping_add_signed(self.shift.into());
                 let packet = &self.placed(sequence, packet, units);
                 if arrival.since(self.last_arrival) >= PAUSE {
-                    self.prime_again(packet.timestamp);
+                    self.prime_again(arrival, sequence, packet, units);
                 } else if content == Content::Audio {
+                    self.note_coming(arrival, packet, units);
                     self.size.observe(arrival, packet.timestamp);
                 }
                 self.place(sequence, packet, content);
@@ -284,7 +288,7 @@ impl JitterBuffer {
             return None;
         }
         match content {
-            Content::Other => Some(0),
+            Content::Noise | Content::Other => Some(0),
             Content::Audio if packet.payload.is_empty() => Some(0),
             Content::Audio if is_packed && self.desk.is_none() => None,
             Content::Audio => units_of(self.codec, packet.payload),
@@ -315,12 +319,6 @@ impl JitterBuffer {
         self.next_frame()
     }
 
-    /// The same for a tick that nobody hears, and that comes late.
-    pub fn pass(&mut self) {
-        self.next_frame();
-        self.forget_desk();
-    }
-
     /// More waits than needed: if the frame just given is silent, [`Self::instead`] may be called.
     #[must_use]
     pub const fn wants_less(&self) -> bool {
@@ -343,7 +341,7 @@ impl JitterBuffer {
     /// [`Self::pop`].
     #[must_use]
     pub fn wants_more(&self, now: Moment) -> bool {
-        self.begun && self.idle_ticks <= ENDED_TICKS && self.size.is_short(now, self.playing())
+        self.begun && !self.has_ended() && self.size.is_short(now, self.playing())
     }
 
     /// Lets 20 ms go by in which nothing is given out.
@@ -351,12 +349,6 @@ impl JitterBuffer {
         self.statistics.quiet_samples += u64::from(FRAME_SAMPLES);
         self.statistics.stretched_samples += u64::from(FRAME_SAMPLES);
         self.size.lengthened();
-    }
-
-    /// Whether audio was left out before the frame just given.
-    #[must_use]
-    pub const fn was_cut(&self) -> bool {
-        self.cut
     }
 
     /// Where packets are missing and more delay is needed, they are waited for.
@@ -396,13 +388,18 @@ impl JitterBuffer {
             return Frame::Mixed(&self.frame, self.parts);
         }
         self.idle_ticks = self.idle_ticks.saturating_add(1);
-        if self.idle_ticks > ENDED_TICKS {
+        if self.has_ended() {
             Frame::Empty
         } else if missing > 0 {
             Frame::Missing
         } else {
             Frame::Quiet
         }
+    }
+
+    /// Nothing came for so long that it is no pause, and the peer said nothing of one.
+    const fn has_ended(&self) -> bool {
+        self.idle_ticks > ENDED_TICKS && !self.pause_told
     }
 
     /// The time stamp that is given out next: of a packet that came after its time, its own.
@@ -424,16 +421,6 @@ impl JitterBuffer {
         self.due = sequence;
         self.size.begin();
         self.clock = timestamp.wrapping_sub(self.size.first_samples());
-    }
-
-    /// A sender whose timestamp stood still over a pause would be played without any delay, and each
-    /// later bit of jitter would be heard.
-    fn prime_again(&mut self, timestamp: u32) {
-        if self.head().is_none() && signed(timestamp, self.clock) <= 0 {
-            self.size.begin();
-            self.clock = timestamp.wrapping_sub(self.size.first_samples());
-            self.paused = true;
-        }
     }
 
     /// Puts a packet of the stream where it belongs, or counts why not.
@@ -483,12 +470,13 @@ impl JitterBuffer {
             self.statistics.duplicate += 1;
             return;
         }
-        let content = if packet.payload.is_empty() { Content::Other } else { content };
+        let is_audio = content == Content::Audio;
+        let content = if is_audio && packet.payload.is_empty() { Content::Other } else { content };
         let (length, units) = match content {
             Content::Audio => {
                 (packet.payload.len(), units_of(self.codec, packet.payload).unwrap_or(0))
             }
-            Content::Other => (0, 0),
+            Content::Noise | Content::Other => (0, 0),
         };
         if !self.pieces.has_room_for(length) {
             self.statistics.discarded += 1;
@@ -511,15 +499,18 @@ impl JitterBuffer {
             let skipped = wanted - self.due;
             self.statistics.lost += skipped;
             self.meter.missing(skipped);
+            self.lateness.is_explained();
             self.played = shifted(self.played, skipped);
             self.due = wanted;
             self.read = 0;
             return;
         };
-        let skipped = self.slots.get(index).map_or(0, |slot| slot.sequence - self.due);
+        let slot = self.slots.get(index);
+        let (skipped, units) = slot.map_or((0, 0), |slot| (slot.sequence - self.due, slot.units));
         self.statistics.lost += skipped;
         self.statistics.discarded += 1;
         self.meter.missing(skipped + 1);
+        self.lateness.discards(units.into());
         self.due += skipped;
         self.played = shifted(self.played, skipped);
         self.finish(index);
@@ -547,8 +538,9 @@ impl JitterBuffer {
         self.read = 0;
         self.played = 0;
         self.buffered = 0;
-        self.paused = true;
+        (self.paused, self.pause_told) = (true, false);
         self.idle_ticks = 0;
+        self.forget_lateness();
     }
 
     /// The first packet that is here, at or after the one that is due.
@@ -569,7 +561,9 @@ impl JitterBuffer {
 
     fn leave_out(&mut self) {
         self.set_drops(true);
+        self.lateness.leaves_out = true;
         self.take_frame();
+        self.lateness.leaves_out = false;
         self.set_drops(false);
         self.statistics.dropped_samples += self.parts.of(Origin::Audio);
         self.cut = true;
@@ -594,6 +588,8 @@ const fn signed(timestamp: u32, reference: u32) -> i32 {
     timestamp.wrapping_sub(reference).cast_signed()
 }
 
+#[cfg(test)]
+mod lateness_tests;
 #[cfg(test)]
 mod network_tests;
 #[cfg(test)]

@@ -9,9 +9,10 @@ pub struct WayQuality {
     pub mos_lq: Option<f32>,
     /// Quality of a conversation, which delay harms too; `None` while the delay is unknown.
     pub mos_cq: Option<f32>,
-    /// Packets that never came, in percent of those expected.
+    /// Packets that never came, in percent of those that were to be heard: none is while a hold goes on.
     pub loss_percent: f32,
-    /// Packets that came and were not played, for they came too late or there was no room, in percent.
+    /// Packets that came and were not heard in their time, in percent: they came too late, there was no room, or they
+    /// were cut out to take back delay.
     pub discard_percent: f32,
     /// Packets not played within bursts, in percent of those of bursts. A burst begins and ends with a packet that
     /// was not played and has no 16 in a row that were.
@@ -43,7 +44,7 @@ pub struct Quality {
     pub inward: WayQuality,
     /// From us to the peer, as the peer told it (RTCP XR); `None`: it told nothing.
     pub outward: Option<WayQuality>,
-    /// Audio that was made up for what did not come, in ms.
+    /// Audio that was made up for what did not come in time, in ms. A pause is none, said or not.
     pub concealed_ms: u64,
     /// For how long nobody was heard, in ms.
     pub unheard: Unheard,

@@ -17,7 +17,6 @@ use crate::media::session::MediaSession;
 use crate::media::unpacking::unpack;
 use crate::rtp::jitter::Frame;
 use crate::rtp::jitter::Origin;
-use crate::rtp::jitter::Part;
 use crate::rtp::jitter::Parts;
 use crate::types::codec::Codec;
 use crate::types::codec::Law;
@@ -266,14 +265,8 @@ impl MediaSession {
                     return Heard { frame: ulaw, original, linear: narrow_half(linear) };
                 }
             }
-            Given::Mixed(bytes, parts) => {
-                self.counters.concealed += u64::from(parts.all().iter().any(is_missing));
-                self.play_parts(bytes, parts, linear);
-            }
-            Given::Missing => {
-                self.counters.concealed += 1;
-                self.play_missing(linear);
-            }
+            Given::Mixed(bytes, parts) => self.play_parts(bytes, parts, linear),
+            Given::Missing => self.play_missing(linear),
             Given::Quiet => {
                 let place = placed(&self.concealer, linear);
                 self.concealer.pause(place);
@@ -309,9 +302,10 @@ impl MediaSession {
         }
         let (mut bytes, mut rest) = (bytes.as_slice(), linear.as_mut_slice());
         for part in parts.all() {
-            let count = part.samples * self.concealer.factor();
+            let length = usize::from(part.samples);
+            let count = length * self.concealer.factor();
             let Some((samples, after)) = rest.split_at_mut_checked(count) else { return };
-            let Some((now, later)) = bytes.split_at_checked(part.samples) else { return };
+            let Some((now, later)) = bytes.split_at_checked(length) else { return };
             match part.origin {
                 Origin::Audio => {
                     self.decode_as(codec, now, samples);
@@ -352,10 +346,6 @@ fn narrow_half(linear: &WidePcm) -> Pcm {
         *to = *sample;
     }
     narrow
-}
-
-fn is_missing(part: &Part) -> bool {
-    part.origin == Origin::Missing
 }
 
 fn copied(bytes: &[u8]) -> Encoded {

@@ -244,7 +244,8 @@ impl MediaSession {
         let spread = self.jitter.spread();
         let packet_us = if received.packet_us == 0 { PACKET_US } else { received.packet_us };
         let packet_ms = packet_us as f32 / 1_000.0;
-        let percent = |count| quality::loss_percent(received.expected, count, 0);
+        // Of what was to be heard: what came in a hold was not.
+        let percent = |count| quality::loss_percent(spread.packets.into(), count, 0);
         let end_delay_ms = packet_us / 1_000 + u32::from(self.jitter.target_ms());
         let round_trip = self.sender.feedback().round_trip;
         let round_trip_ms = round_trip.map(|time| time.as_secs_f32() * 1_000.0);
@@ -253,11 +254,7 @@ impl MediaSession {
             heard.then(|| {
                 quality::rating(&Conditions {
                     impairment: self.impairment(),
-                    loss_percent: quality::loss_percent(
-                        received.expected,
-                        jitter.lost,
-                        jitter.late,
-                    ),
+                    loss_percent: spread.density * 100.0,
                     burst_ratio: spread.ratio,
                     delay_ms,
                 })

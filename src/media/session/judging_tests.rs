@@ -236,3 +236,130 @@ fn silence_of_both_sides_is_dead_air_and_of_one_is_none() {
     let dead_air_ms = scene.session.statistics().quality.unheard.dead_air_ms;
     assert!((21_000..=22_000).contains(&dead_air_ms), "{dead_air_ms}");
 }
+
+/// What the report blocks tell of the peer's stream: the last share and the sum of what is lost.
+fn told_loss(scene: &Scene) -> (u8, i32) {
+    let reports = scene.sent.iter().filter(|sent| sent.port == Port::Rtcp);
+    let blocks = reports.flat_map(|sent| Compound::new(&sent.bytes)).filter_map(|packet| {
+        let (RtcpPacket::SenderReport { mut blocks, .. }
+        | RtcpPacket::ReceiverReport { mut blocks, .. }) = packet
+        else {
+            return None;
+        };
+        blocks.next()
+    });
+    blocks.last().map_or((0, 0), |block| (block.fraction_lost, block.cumulative_lost))
+}
+
+#[test]
+fn what_a_peer_goes_on_to_send_in_a_hold_is_not_lost() {
+    use crate::sdp::Direction;
+    for direction in [Direction::Inactive, Direction::SendOnly] {
+        // Less and more than a jump of sequence numbers that is believed.
+        for ticks in [50, 1_000, 4_000] {
+            let mut scene = Scene::new(plan());
+            let mut talker = Talker::new(PEER, 7);
+            scene.hear(&mut talker, 300, &SPEAKS, |_| false);
+            scene.session.update(scene.now, &MediaPlan { direction, ..plan() });
+            let heard = scene.loud_frames();
+            // Half of it music, one a key, one noise, and one that nobody understands.
+            scene.hear(&mut talker, ticks, &SPEAKS, |_| false);
+            for (kind, payload) in [(101, &[5, 0x8a, 3, 32][..]), (13, &[60]), (77, &[0; 8])] {
+                let bytes = talker.packet(kind, payload);
+                scene.receive(&talker, &bytes);
+            }
+            // Of what is lost in a hold the network is said to have lost it, and nobody missed it.
+            scene.hear(&mut talker, 40, &SPEAKS, |tick| tick % 4 == 0);
+            assert_eq!(scene.loud_frames(), heard, "nobody hears it");
+            scene.session.update(scene.now, &plan());
+            scene.hear(&mut talker, 600, &SPEAKS, |_| false);
+            let statistics = scene.session.statistics();
+            let packets = 300 + u64::from(ticks) + 3 + 30 + 600;
+            let figures = (statistics.packets_in, statistics.lost_in, statistics.late_in);
+            assert_eq!(figures, (packets, 10, 0), "{direction:?} {ticks}");
+            assert_eq!(told_loss(&scene), (0, 10), "{direction:?} {ticks}");
+            let inward = statistics.quality.inward;
+            // What waited when the hold began is thrown away.
+            assert!(inward.loss_percent < 1e-6 && inward.discard_percent < 0.3, "{inward:?}");
+            assert_eq!((statistics.concealed, statistics.quality.concealed_ms), (0, 0));
+            assert!(statistics.mos_in > Some(4.4), "{:?}", statistics.mos_in);
+            assert!(statistics.jitter_in_ms < 1.0, "{}", statistics.jitter_in_ms);
+        }
+    }
+}
+
+#[test]
+fn packets_that_keep_a_way_open_are_not_lost_and_those_of_other_streams_begin_nothing() {
+    let mut scene = Scene::new(plan());
+    let mut talker = Talker::new(PEER, 7);
+    let mut other = Talker::new(PEER, 8);
+    for _ in 0..20 {
+        scene.hear(&mut talker, 50, &SPEAKS, |_| false);
+        let bytes = talker.packet(77, &[0; 8]);
+        scene.receive(&talker, &bytes);
+        let bytes = other.packet(78, &[0; 8]);
+        scene.receive(&other, &bytes);
+    }
+    let statistics = scene.session.statistics();
+    assert_eq!((statistics.unexpected, statistics.lost_in, statistics.packets_in), (40, 0, 1_020));
+    assert_eq!((statistics.concealed, statistics.discarded_in), (0, 0));
+    assert!(statistics.quality.inward.loss_percent < 1e-6, "{statistics:?}");
+}
+
+/// A peer talks for so many rounds of 5 s. In each of them the network does `what` for 300 ms.
+fn rounds(scene: &mut Scene, what: fn(&mut Scene, &mut Talker)) {
+    let mut talker = Talker::new(PEER, 7);
+    for _ in 0..6 {
+        scene.hear(&mut talker, 235, &SPEAKS, |_| false);
+        what(scene, &mut talker);
+    }
+    scene.hear(&mut talker, 100, &SPEAKS, |_| false);
+}
+
+#[test]
+fn a_network_that_stops_and_goes_on_harms_as_much_as_one_that_loses_as_much() {
+    let lost = |scene: &mut Scene, talker: &mut Talker| scene.hear(talker, 15, &SPEAKS, |_| true);
+    let held = |scene: &mut Scene, talker: &mut Talker| {
+        let held: Vec<_> = (0..15).map(|_| talker.audio(&SPEAKS)).collect();
+        scene.ticks(15);
+        held.iter().for_each(|bytes| scene.receive(talker, bytes));
+    };
+    let [clean, lost, held] = [|_: &mut Scene, _: &mut Talker| (), lost, held].map(|what| {
+        let mut scene = scene(VoipMetricsRule::Always, false);
+        rounds(&mut scene, what);
+        (scene.session.statistics(), metrics(&scene).pop().expect("it is told"))
+    });
+    let mos = |of: &(MediaStatistics, VoipMetrics)| of.0.mos_in.expect("audio came");
+    assert!(mos(&clean) > 4.4);
+    assert!(mos(&lost) < 3.9, "{}", mos(&lost));
+    assert!((mos(&held) - mos(&lost)).abs() < 0.35, "{} {}", mos(&held), mos(&lost));
+    // What never came is loss, and what came too late is discarded: nobody is told of both.
+    assert_eq!((lost.0.lost_in, held.0.lost_in), (90, 0));
+    assert_eq!((lost.0.late_in, held.0.quality.inward.loss_percent), (0, 0.0));
+    let unheard = held.0.late_in + held.0.discarded_in;
+    assert!((76..=94).contains(&unheard), "{:?}", held.0);
+    assert!((1_500..=1_800).contains(&held.0.quality.concealed_ms), "{:?}", held.0.quality);
+    let (lost, held) = (lost.1, held.1);
+    assert!(lost.loss_rate >= 12 && lost.discard_rate == 0, "{lost:?}");
+    assert!(held.discard_rate >= 10 && held.loss_rate == 0, "{held:?}");
+    assert!((250..=400).contains(&held.burst_ms), "{held:?}");
+    assert!(held.burst_density > 200 && held.gap_density == 0, "{held:?}");
+    assert_eq!(held.mos_lq / 5, lost.mos_lq / 5, "{held:?} {lost:?}");
+}
+
+#[test]
+fn silence_that_nobody_concealed_is_not_said_to_be() {
+    let mut scene = Scene::new(plan());
+    let mut talker = Talker::new(PEER, 7);
+    scene.hear(&mut talker, 200, &SPEAKS, |_| false);
+    // The peer suppresses its silence and says nothing of it; then it hangs up without a word.
+    for _ in 0..3 {
+        scene.ticks(150);
+        talker.timestamp = talker.timestamp.wrapping_add(150 * 160);
+        scene.hear(&mut talker, 200, &SPEAKS, |_| false);
+    }
+    scene.ticks(3_000);
+    let statistics = scene.session.statistics();
+    assert_eq!((statistics.quality.concealed_ms, statistics.concealed), (0, 0));
+    assert!(statistics.mos_in > Some(4.4), "{statistics:?}");
+}

@@ -196,7 +196,7 @@ impl JitterBuffer {
             return;
         }
         for Part { origin, samples } in self.parts.all() {
-            let units = *samples as u16;
+            let units = *samples;
             desk.push(match origin {
                 Origin::Audio | Origin::Missing => Step::Missing { units, next: None },
                 Origin::Quiet => Step::Quiet(units),

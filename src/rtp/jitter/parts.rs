@@ -21,14 +21,14 @@ pub struct Part {
     /// How.
     pub origin: Origin,
     /// How many they are.
-    pub samples: usize,
+    pub samples: u16,
 }
 
 /// The parts of a frame, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parts {
     parts: [Part; PARTS_MAX],
-    count: usize,
+    count: u8,
 }
 
 impl Parts {
@@ -39,12 +39,13 @@ impl Parts {
         if samples == 0 {
             return;
         }
-        let last = self.count.checked_sub(1).and_then(|last| self.parts.get_mut(last));
+        let (count, samples) = (usize::from(self.count), samples as u16);
+        let last = count.checked_sub(1).and_then(|last| self.parts.get_mut(last));
         if let Some(last) = last
-            && (last.origin == origin || self.count == PARTS_MAX)
+            && (last.origin == origin || count == PARTS_MAX)
         {
             last.samples += samples;
-        } else if let Some(place) = self.parts.get_mut(self.count) {
+        } else if let Some(place) = self.parts.get_mut(count) {
             *place = Part { origin, samples };
             self.count += 1;
         }
@@ -53,13 +54,13 @@ impl Parts {
     /// One after the other.
     #[must_use]
     pub fn all(&self) -> &[Part] {
-        self.parts.get(..self.count).unwrap_or_default()
+        self.parts.get(..self.count.into()).unwrap_or_default()
     }
 
     /// Samples of this origin.
     pub(super) fn of(&self, origin: Origin) -> u64 {
         let such = self.all().iter().filter(|part| part.origin == origin);
-        such.map(|part| part.samples as u64).sum()
+        such.map(|part| u64::from(part.samples)).sum()
     }
 }
 

@@ -7,11 +7,12 @@ pub struct JitterStatistics {
     pub received: u64,
     /// Packets whose turn passed and which never came.
     pub lost: u64,
-    /// Packets that came after their turn had passed.
+    /// Packets that came after their time had passed, and what was made up for it: those of them too that were
+    /// played then, behind their time.
     pub late: u64,
     /// Packets that came twice.
     pub duplicate: u64,
-    /// Packets thrown away: too many, too large, not believed, or of a stream that was left.
+    /// Packets thrown away: too many, too large, not believed, of a stream that was left, or cut out of what sounds.
     pub discarded: u64,
     /// Times a stream began anew: another SSRC or a big jump.
     pub restarts: u64,
@@ -19,7 +20,7 @@ pub struct JitterStatistics {
     pub underruns: u64,
     /// Samples given out as audio.
     pub played_samples: u64,
-    /// Samples given out as missing.
+    /// Samples given out as missing, once it is known that they were no pause.
     pub missing_samples: u64,
     /// Samples given out as pause, or while there was no stream.
     pub quiet_samples: u64,

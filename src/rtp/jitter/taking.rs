@@ -2,6 +2,7 @@
 #![warn(clippy::indexing_slicing)]
 
 use crate::rtp::jitter::Content;
+use crate::rtp::jitter::ENDED_TICKS;
 use crate::rtp::jitter::FRAME_BYTES;
 use crate::rtp::jitter::JitterBuffer;
 use crate::rtp::jitter::Origin;
@@ -22,8 +23,11 @@ impl JitterBuffer {
         while at < FRAME_BYTES {
             let wanted = FRAME_BYTES - at;
             let Some(index) = self.head() else {
-                self.statistics.underruns += u64::from(!self.paused);
-                let origin = if self.paused { Origin::Quiet } else { Origin::Missing };
+                let origin = self.origin_of_nothing();
+                if origin == Origin::Missing {
+                    self.statistics.underruns += 1;
+                    self.lateness.runs_dry(wanted as u32);
+                }
                 self.wait(origin, at, wanted, None);
                 break;
             };
@@ -47,10 +51,16 @@ impl JitterBuffer {
         }
     }
 
+    /// What it is where nothing waits: a loss as far as anybody knows, unless the peer paused or the stream ended.
+    const fn origin_of_nothing(&self) -> Origin {
+        let is_over = self.paused || self.idle_ticks >= ENDED_TICKS;
+        if is_over { Origin::Quiet } else { Origin::Missing }
+    }
+
     /// Whether the packet in the slot is of another codec than what the frame holds already.
     fn changes_codec(&mut self, index: usize) -> bool {
         let Some(slot) = self.slots.get(index) else { return false };
-        if slot.content == Content::Other || slot.codec == self.given {
+        if slot.content != Content::Audio || slot.codec == self.given {
             return false;
         }
         if self.parts.of(Origin::Audio) > 0 {
@@ -100,29 +110,34 @@ impl JitterBuffer {
         self.unplayed = false;
         let (units, pauses) =
             (usize::from(slot.units), begins_pause(slot.codec, usize::from(slot.length)));
-        if slot.content == Content::Other {
+        let (content, timestamp, is_packed) =
+            (slot.content, slot.timestamp, slot.codec.is_packed());
+        if content != Content::Audio {
+            self.begins(None, skipped, 0);
+            self.pause_told |= content == Content::Noise;
             self.paused = true;
-            self.meter.played();
+            self.count_turn(0);
             self.finish(index);
             return 0;
         }
         if self.read == 0 {
+            self.begins(Some(timestamp), skipped, units);
             self.size.begins_at(at);
         }
-        let timestamp = slot.timestamp;
-        let count = if slot.codec.is_packed() {
+        let count = if is_packed {
             let count = units.saturating_sub(self.read).min(FRAME_BYTES - at);
             self.note_play(index, count);
             count
         } else {
             self.copy(index, at)
         };
-        self.paused = pauses;
+        (self.paused, self.pause_told) = (pauses, pauses);
+        self.lateness.takes_out(count as u32);
         self.read += count;
         self.clock = timestamp.wrapping_add(self.read as u32);
         self.buffered = self.buffered.saturating_sub(count as u32);
         if self.read >= units {
-            self.meter.played();
+            self.count_turn(units);
             self.finish(index);
         }
         count
