@@ -23,6 +23,7 @@ use crate::media::session::arriving::Kind;
 use crate::media::session::bridged::Bridged;
 use crate::media::session::ear::Ear;
 use crate::media::session::judging::Judge;
+use crate::media::session::key_tone::KeyTone;
 use crate::media::session::listening::Ears;
 use crate::media::session::outgoing::Outgoing;
 use crate::media::setup::MediaRules;
@@ -59,6 +60,7 @@ mod ear;
 mod guests;
 mod hearing;
 mod judging;
+mod key_tone;
 mod late;
 mod listening;
 mod outgoing;
@@ -115,6 +117,7 @@ pub struct MediaSession {
     steered: Steered,
     sender: Sender,
     digits_out: dtmf::Sender,
+    key_tone: KeyTone,
     outgoing: Outgoing,
     /// Where what is heard and sent is recorded.
     tape: Option<Box<TapeIn>>,
@@ -165,6 +168,7 @@ impl MediaSession {
             steered: Steered::default(),
             sender: Sender::new(random.next_u64()),
             digits_out: dtmf::Sender::new(CLOCK_RATE, setup.rules.key_ms, setup.rules.key_gap_ms),
+            key_tone: KeyTone::default(),
             outgoing: Outgoing::new(),
             tape: None,
             reports: ReportSchedule::new(now, random.next_u64()),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::rtp::packet::RtpPacket;
 use crate::types::moment::Moment;
 
+pub use crate::rtp::dtmf_relay::KeyQueue;
 pub use crate::rtp::dtmf_relay::KeyState;
 pub use crate::rtp::dtmf_relay::Relay;
 
@@ -302,6 +303,16 @@ impl Sender {
             Sending::Tone { event, timestamp, ticks, ends } => {
                 Some(self.tone_tick(event, timestamp, ticks, ends))
             }
+        }
+    }
+
+    /// The key whose tone is heard in this tick, for a peer that takes no events: as long as an event would be.
+    pub fn tone(&mut self) -> Option<char> {
+        self.tick(0)?;
+        match self.state {
+            // The repetitions of an end are of no use to it.
+            Sending::Tone { event, ends: 0..=1, .. } => digit_of(event),
+            Sending::Tone { .. } | Sending::Gap(_) | Sending::Idle => None,
         }
     }
 

@@ -5,12 +5,18 @@ use crate::rtp::dtmf::END_PACKETS;
 use crate::rtp::dtmf::EventPacket;
 use crate::rtp::dtmf::VOLUME;
 use crate::rtp::dtmf::event_of;
+use crate::types::limit::RELAYED_KEYS_MAX;
 
 /// Ticks without news after which a key is taken for released: its leg is gone.
 const NEWS_TICKS_MAX: u32 = 10;
 
 /// Units of a tick of 20 ms at 8 kHz: the least an event that goes on is said to last.
 const TICK_UNITS: u32 = 160;
+
+/// Ticks without a tone between two of those a peer hears in place of events (ITU-T Q.24: 40 ms).
+const TONE_GAP_TICKS: u32 = 2;
+/// The shortest of them: 40 ms.
+const TONE_TICKS_MIN: u32 = 2;
 
 /// The longest segment of an event (RFC 4733 §2.5.1.3).
 const SEGMENT_UNITS: u32 = 0xffff;
@@ -28,13 +34,73 @@ pub struct KeyState {
     pub released: bool,
 }
 
+/// Keys that wait, in the order in which they were pressed.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyQueue {
+    keys: [KeyState; RELAYED_KEYS_MAX],
+    count: usize,
+}
+
+impl Default for KeyQueue {
+    fn default() -> Self {
+        let none = KeyState { press: 0, digit: ' ', units: 0, released: false };
+        Self { keys: [none; RELAYED_KEYS_MAX], count: 0 }
+    }
+}
+
+impl KeyQueue {
+    /// Takes news of a key: of one that waits, or of another, before which all that wait were released. False when
+    /// there is no room for that.
+    pub fn take(&mut self, key: KeyState) -> bool {
+        let waiting = self.keys.get_mut(..self.count).unwrap_or_default();
+        if let Some(known) = waiting.iter_mut().find(|known| known.press == key.press) {
+            known.hear(key);
+            return true;
+        }
+        waiting.iter_mut().for_each(|before| before.released = true);
+        let Some(place) = self.keys.get_mut(self.count) else { return false };
+        *place = key;
+        self.count += 1;
+        true
+    }
+
+    /// The first of them, which waits no longer.
+    pub fn pop(&mut self) -> Option<KeyState> {
+        let first = self.first()?;
+        self.keys.rotate_left(1);
+        self.count -= 1;
+        Some(first)
+    }
+
+    /// The first of them.
+    #[must_use]
+    pub fn first(&self) -> Option<KeyState> {
+        self.keys.get(..self.count)?.first().copied()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+impl KeyState {
+    fn hear(&mut self, news: Self) {
+        if !self.released {
+            self.units = self.units.max(news.units);
+            self.released = news.released;
+        }
+    }
+}
+
 /// Sends the keys of another leg, one packet a tick, in place of audio. The event that goes out lasts as
 /// long as the one that came in, to the unit.
 #[derive(Clone, Debug, Default)]
 pub struct Relay {
     current: Option<Sending>,
-    /// The next key, pressed before the end of this one was said.
-    next: Option<KeyState>,
+    /// Keys pressed before the end of this one was said.
+    waiting: KeyQueue,
     /// The last press that is over: late news of it begin nothing.
     over: Option<u32>,
     /// Units of the clock that goes out in one of 8 kHz; 0: one.
@@ -61,48 +127,57 @@ impl Relay {
         self.factor = factor;
     }
 
-    /// Takes news of a key. What is no key changes nothing.
-    pub fn press(&mut self, key: KeyState) {
+    /// Takes news of a key; false when too many wait. What is no key changes nothing.
+    pub fn press(&mut self, key: KeyState) -> bool {
         if event_of(key.digit).is_none() || self.over == Some(key.press) {
-            return;
+            return true;
         }
         match &mut self.current {
-            Some(sending) if sending.key.press == key.press => sending.heard(key),
-            Some(sending) => {
-                // A press that follows before the end of this one came: that is its end.
-                sending.key.released = true;
-                self.next = Some(key);
+            Some(sending) if sending.key.press == key.press => {
+                sending.heard(key);
+                return true;
             }
-            None => self.next = Some(key),
+            // A press that follows before the end of this one came: that is its end.
+            Some(sending) => sending.key.released = true,
+            None => (),
         }
+        self.waiting.take(key)
     }
 
     /// Whether a key is being sent, or waits.
     #[must_use]
     pub const fn is_busy(&self) -> bool {
-        self.current.is_some() || self.next.is_some()
+        self.current.is_some() || !self.waiting.is_empty()
     }
 
-    /// The key that is down, for a peer that hears tones alone; `None` once it is released.
+    /// The key whose tone is heard in this tick, for a peer that hears tones alone. Each lasts as long as it was
+    /// pressed.
     pub fn tone(&mut self) -> Option<char> {
-        let packet = self.tick(0)?;
-        let sending = self.current.as_ref()?;
-        let released = packet.payload.get(1).is_some_and(|flags| flags & 0x80 != 0);
-        (!released).then_some(sending.key.digit)
+        if self.current.is_none_or(|sending| sending.ends >= TONE_GAP_TICKS) {
+            self.go_on(0);
+        }
+        self.current.as_mut()?.tone()
     }
 
     /// The packet that takes the place of this tick's audio, whose time stamp would be `timestamp`;
     /// `None` if audio goes out.
     pub fn tick(&mut self, timestamp: u32) -> Option<EventPacket> {
-        let said = self.current.is_some_and(|sending| sending.ends > 0);
-        let over = self.current.is_some_and(|sending| sending.ends == END_PACKETS);
-        // The repetitions of an end give way to the next key.
-        if self.current.is_none() || over || (said && self.next.is_some()) {
-            self.over = self.current.map(|sending| sending.key.press).or(self.over);
-            self.current = self.next.take().and_then(|key| Sending::new(key, timestamp));
+        let is_over = |sending: Sending| {
+            // The repetitions of an end give way to the next key, but not all that is said of one.
+            let gives_way = sending.ends > 0 && sending.packets >= END_PACKETS;
+            sending.ends >= END_PACKETS || (gives_way && !self.waiting.is_empty())
+        };
+        if self.current.is_none_or(is_over) {
+            self.go_on(timestamp);
         }
         let factor = self.factor.max(1);
         Some(self.current.as_mut()?.packet(factor))
+    }
+
+    /// Begins the next key, if there is one.
+    fn go_on(&mut self, timestamp: u32) {
+        self.over = self.current.map(|sending| sending.key.press).or(self.over);
+        self.current = self.waiting.pop().and_then(|key| Sending::new(key, timestamp));
     }
 }
 
@@ -114,15 +189,28 @@ impl Sending {
 
     fn heard(&mut self, key: KeyState) {
         self.silent_ticks = 0;
-        if !self.key.released {
-            self.key.units = self.key.units.max(key.units);
-            self.key.released = key.released;
+        self.key.hear(key);
+    }
+
+    fn pass(&mut self) {
+        self.silent_ticks += 1;
+        self.key.released |= self.silent_ticks > NEWS_TICKS_MAX;
+    }
+
+    /// The key while its tone is heard, and nothing for the gap after it.
+    fn tone(&mut self) -> Option<char> {
+        self.pass();
+        let lasts = self.key.units.div_ceil(TICK_UNITS).max(TONE_TICKS_MIN);
+        if self.key.released && self.packets >= lasts {
+            self.ends += 1;
+            return None;
         }
+        self.packets += 1;
+        Some(self.key.digit)
     }
 
     fn packet(&mut self, factor: u32) -> EventPacket {
-        self.silent_ticks += 1;
-        self.key.released |= self.silent_ticks > NEWS_TICKS_MAX;
+        self.pass();
         let units = self.key.units.saturating_mul(factor).saturating_sub(self.before);
         let full = units > SEGMENT_UNITS;
         let ended = self.key.released && !full;
@@ -269,7 +357,62 @@ mod tests {
         relay.press(key(1, '7', 320, false));
         assert_eq!(relay.tone(), Some('7'));
         relay.press(key(1, '7', 480, true));
-        assert_eq!((0..5).map(|_| relay.tone()).collect::<Vec<_>>(), [None; 5]);
+        let tones: Vec<_> = (0..7).map(|_| relay.tone()).collect();
+        assert_eq!(
+            tones,
+            [Some('7'), Some('7'), None, None, None, None, None],
+            "as long as it was"
+        );
         assert!(!relay.is_busy());
+    }
+
+    #[test]
+    fn keys_that_come_all_at_once_are_all_sent_one_after_the_other() {
+        let keys: Vec<_> = "159#0*7A842".chars().collect();
+        let news = (1..).zip(&keys).map(|(press, digit)| (0, key(press, *digit, 640, true)));
+        let news: Vec<_> = news.collect();
+        let expected =
+            keys.iter().flat_map(|digit| [DtmfEvent::Started(*digit), ended(*digit, 640)]);
+        let expected: Vec<_> = expected.collect();
+        assert_eq!(heard(&mut Relay::default(), 60, &news), expected);
+        // One packet of each key may be lost.
+        let mut relay = Relay::default();
+        news.iter().for_each(|(_, key)| assert!(relay.press(*key)));
+        let packets: Vec<_> = (0..60).map_while(|tick| relay.tick(tick * 160)).collect();
+        assert_eq!(packets.len(), keys.len() * END_PACKETS as usize);
+        // And by tones, of 80 ms with gaps between them.
+        let mut relay = Relay::default();
+        news.iter().for_each(|(_, key)| assert!(relay.press(*key)));
+        let tones: Vec<_> = (0..100).map(|_| relay.tone()).collect();
+        let sounding: Vec<_> = tones.chunk_by(|one, two| one == two).collect();
+        let lengths: Vec<_> = sounding.iter().map(|run| (run[0], run.len())).collect();
+        for (at, digit) in keys.iter().enumerate() {
+            assert_eq!(lengths[2 * at], (Some(*digit), 4), "{lengths:?}");
+            assert!(lengths[2 * at + 1].0.is_none() && lengths[2 * at + 1].1 >= 2, "{lengths:?}");
+        }
+    }
+
+    #[test]
+    fn the_release_of_a_key_that_waits_is_its_own() {
+        let news = [
+            (0, key(1, '1', 160, false)),
+            (0, key(2, '2', 160, false)),
+            (0, key(2, '2', 800, true)),
+            (1, key(3, '3', 320, true)),
+            (1, key(3, '3', 320, true)),
+        ];
+        let expected = [
+            DtmfEvent::Started('1'),
+            ended('1', 160),
+            DtmfEvent::Started('2'),
+            ended('2', 800),
+            DtmfEvent::Started('3'),
+            ended('3', 320),
+        ];
+        assert_eq!(heard(&mut Relay::default(), 40, &news), expected);
+        let mut relay = Relay::default();
+        let taken = (0..100).filter(|press| relay.press(key(*press, '4', 160, true))).count();
+        assert_eq!(taken, RELAYED_KEYS_MAX);
+        assert!(relay.press(key(3, '4', 320, true)), "news of one that waits");
     }
 }

@@ -169,6 +169,9 @@ pub const RECORDINGS_ENCODED_MAX: usize = 4;
 pub const RECORDING_MARKERS_MAX: usize = 256;
 /// News of recordings that wait for the database. Over it: it hears of them after the next start.
 pub const RECORDING_REPORTS_MAX: usize = 8_192;
+/// Keys of a leg that wait to be passed on to another, which were pressed in a stall or faster than they are sent.
+/// Over it: the newest are dropped, counted.
+pub const RELAYED_KEYS_MAX: usize = 16;
 /// Items (20 ms each) waiting in one way of a bridge between two media sessions. Over it: the newest are
 /// dropped, counted.
 pub const BRIDGE_FRAMES_MAX: usize = 8;

@@ -19,6 +19,7 @@ use crate::call::news::LineNews;
 use crate::call::side::LegSide;
 use crate::routing::signalling::Progress;
 use crate::sdp::Direction;
+use crate::sdp::MediaPlan;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::id::TrunkId;
@@ -259,10 +260,11 @@ impl Line {
         self.held
     }
 
-    /// True where the peer agreed to a way of keys.
+    /// True where there is a way of keys to the peer: events, tones where it takes none, or signalling.
     pub(super) fn takes_keys(&self) -> bool {
+        let hears = |plan: &MediaPlan| plan.dtmf_send.is_some() || !plan.codec.is_passed();
         match self.keys {
-            KeyWay::Media => self.leg.plan().is_some_and(|plan| plan.dtmf_send.is_some()),
+            KeyWay::Media => self.leg.plan().is_some_and(hears),
             KeyWay::Signalling { .. } => true,
         }
     }

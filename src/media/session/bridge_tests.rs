@@ -254,8 +254,37 @@ fn a_peer_without_events_hears_the_tone_of_the_key() {
         g711::decode(Law::Mu, packet.payload, &mut linear);
         share_at(&linear, 852) > 0.3 && share_at(&linear, 1_477) > 0.3
     });
-    assert_eq!(with_tone.count(), 9);
+    assert_eq!(with_tone.count(), 10, "as long as it was pressed");
     assert!(keys(&legs.two).is_empty());
+}
+
+#[test]
+fn keys_that_a_network_held_back_and_lets_go_at_once_all_reach_the_other_peer() {
+    // More of them than a bridge holds, and beside a thread that stands still.
+    for (digits, stands_still) in [(3, 0), (12, 0), (3, 12), (12, 12)] {
+        let mut legs = Legs::bridged(Codec::Pcmu, Codec::Pcma);
+        let mut talker = Talker::new(PEER, 7);
+        legs.one.talk(&mut talker, 10);
+        legs.two.ticks(10);
+        legs.one.talk(&mut talker, stands_still);
+        for digit in 0..digits {
+            for (units, end) in [(160, false), (480, true), (480, true), (480, true)] {
+                let bytes = talker.event(digit, units, end);
+                legs.one.receive(&talker, &bytes);
+            }
+            talker.timestamp = talker.timestamp.wrapping_add(800);
+        }
+        for _ in 0..80 {
+            legs.one.talk(&mut talker, 1);
+            legs.two.tick();
+        }
+        let pressed = |digit: u8| {
+            let digit = char::from(b"0123456789*#"[usize::from(digit)]);
+            [DtmfEvent::Started(digit), DtmfEvent::Ended { digit, duration_ms: 60, units: 480 }]
+        };
+        let expected: Vec<_> = (0..digits).flat_map(pressed).collect();
+        assert_eq!(keys(&legs.two), expected, "{digits} {stands_still}");
+    }
 }
 
 #[test]

@@ -8,20 +8,14 @@ use crate::audio::frame::Encoded;
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::Pcm;
 use crate::audio::g711;
-use crate::audio::keys::COLUMN_HZ;
-use crate::audio::keys::KEYS;
-use crate::audio::keys::ROW_HZ;
 use crate::audio::passed::Passed;
 use crate::audio::ringback::Ringback;
 use crate::audio::sound::Sound;
-use crate::audio::tone::Tone;
 use crate::media::session::MediaSession;
+use crate::rtp::dtmf::KeyQueue;
 use crate::rtp::dtmf::KeyState;
 use crate::rtp::dtmf::Relay;
 use crate::types::codec::Law;
-
-/// Peak of each of the two tones of a key: -9 dBm0.
-const KEY_AMPLITUDE: i16 = 8_100;
 
 /// What a session is bridged with.
 #[derive(Debug)]
@@ -29,7 +23,10 @@ pub(super) struct Bridged {
     end: Box<BridgeEnd>,
     /// Keys of the other side on their way to the peer.
     relay: Relay,
-    tones: Option<(char, [Tone; 2])>,
+    /// Releases of the peer's keys on their way to the other side, which found no room.
+    untold: KeyQueue,
+    /// Keys for which there was no room at all.
+    lost: u64,
     ringing: Option<Ringback>,
 }
 
@@ -39,7 +36,8 @@ impl Bridged {
             Waiting::Noise | Waiting::Quiet => None,
             Waiting::Ringback(form) | Waiting::Connecting(form) => Some(Ringback::new(form)),
         };
-        Self { end, relay: Relay::default(), tones: None, ringing }
+        let (relay, untold) = (Relay::default(), KeyQueue::default());
+        Self { end, relay, untold, lost: 0, ringing }
     }
 
     const fn agent_waits(&self) -> bool {
@@ -51,15 +49,15 @@ impl Bridged {
         self.end.is_heard_wide()
     }
 
-    /// Keys to send as events.
+    /// Keys to pass on to the peer.
     pub(super) const fn relay(&mut self) -> &mut Relay {
         &mut self.relay
     }
 
     /// The next 20 ms for the peer, over `noise`.
     fn frame(&mut self, noise: Sound) -> Sound {
-        let relay = &mut self.relay;
-        let heard = self.end.hear(|key| relay.press(state_of(key)));
+        let (relay, lost) = (&mut self.relay, &mut self.lost);
+        let heard = self.end.hear(|key| *lost += u64::from(!relay.press(state_of(key))));
         if let Some(heard) = heard {
             return heard;
         }
@@ -74,18 +72,6 @@ impl Bridged {
     /// What of the 20 ms just taken is of a codec that only passes.
     pub(super) const fn take_passed(&mut self) -> Option<Passed> {
         self.end.take_passed()
-    }
-
-    /// The tone of a key that is down, for a peer that takes no events.
-    pub(super) fn tone(&mut self) -> Option<Encoded> {
-        let Some(digit) = self.relay.tone() else {
-            self.tones = None;
-            return None;
-        };
-        if self.tones.as_ref().is_none_or(|(sounding, _)| *sounding != digit) {
-            self.tones = tones_of(digit).map(|tones| (digit, tones));
-        }
-        self.tones.as_mut().map(|(_, tones)| sum(tones))
     }
 }
 
@@ -133,18 +119,40 @@ impl MediaSession {
                 sound => BridgeItem::Audio(sound),
             }),
         };
+        bridged.tell_untold();
         if let Some(item) = item
-            && !bridged.end.say(item)
+            && !bridged.say(item)
         {
             self.counters.frames_dropped += 1;
         }
+        self.counters.frames_dropped += std::mem::take(&mut bridged.lost);
     }
 }
 
 impl Bridged {
     /// Passes on that the `press`th key was released.
     pub(super) fn released(&mut self, press: u32, digit: char, samples: u32) {
-        self.end.say(BridgeItem::Key(BridgeKey { press, digit, samples, released: true }));
+        self.tell_untold();
+        let released = KeyState { press, digit, units: samples, released: true };
+        if !(self.untold.is_empty() && self.end.say(item_of(released))) {
+            self.lost += u64::from(!self.untold.take(released));
+        }
+    }
+
+    /// Says again what found no room, in its order.
+    fn tell_untold(&mut self) {
+        while let Some(key) = self.untold.first() {
+            if !self.end.say(item_of(key)) {
+                return;
+            }
+            self.untold.pop();
+        }
+    }
+
+    /// Passes on 20 ms; false when they were dropped. No key is told before those that were released earlier.
+    fn say(&mut self, item: BridgeItem) -> bool {
+        let waits = matches!(item, BridgeItem::Key(_)) && !self.untold.is_empty();
+        !waits && self.end.say(item)
     }
 }
 
@@ -153,20 +161,9 @@ const fn state_of(key: BridgeKey) -> KeyState {
     KeyState { press, digit, units: samples, released }
 }
 
-fn tones_of(digit: char) -> Option<[Tone; 2]> {
-    let find = |keys: &[u8; 4]| keys.iter().position(|key| char::from(*key) == digit);
-    let (row, column) = KEYS.iter().zip(ROW_HZ).find_map(|(keys, hz)| Some((hz, find(keys)?)))?;
-    let column = COLUMN_HZ.get(column)?;
-    Some([row, *column].map(|hz| Tone::new(hz, KEY_AMPLITUDE)))
-}
-
-fn sum(tones: &mut [Tone; 2]) -> Encoded {
-    let [one, two] = tones;
-    let mut linear: Pcm = one.frame();
-    for (sample, other) in linear.iter_mut().zip(two.frame()) {
-        *sample = sample.saturating_add(other);
-    }
-    encoded(&linear)
+const fn item_of(key: KeyState) -> BridgeItem {
+    let KeyState { press, digit, units: samples, released } = key;
+    BridgeItem::Key(BridgeKey { press, digit, samples, released })
 }
 
 fn encoded(linear: &Pcm) -> Encoded {

@@ -53,8 +53,10 @@ impl MediaSession {
             transmit_rtp(&mut self.protection, way.to, written(&bytes, length), out);
             return;
         }
-        let sounds = way.dtmf.is_none() && !self.rules.keys_signalled;
-        if let Some(tone) = self.bridged.as_mut().filter(|_| sounds).and_then(Bridged::tone) {
+        if way.dtmf.is_none()
+            && !self.rules.keys_signalled
+            && let Some(tone) = self.next_tone()
+        {
             said = Sound::Law(Law::Mu, tone);
         }
         if way.codec.is_passed() {

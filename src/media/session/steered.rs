@@ -13,6 +13,7 @@ use crate::audio::sound::Sound;
 use crate::media::event::MediaEvent;
 use crate::media::output::TickOutput;
 use crate::media::session::MediaSession;
+use crate::sdp::MediaPlan;
 use crate::types::codec::Law;
 
 /// Audio that is played to a peer.
@@ -149,10 +150,11 @@ impl MediaSession {
         self.steered.playing = false;
     }
 
-    /// Presses a key (RFC 4733); false when the peer takes no events or too many keys wait.
+    /// Presses a key: as an event (RFC 4733), or by its tones where the peer takes none. False when it can hear
+    /// neither, since its codec only passes, or too many keys wait.
     pub fn send_digit(&mut self, digit: char) -> bool {
-        let takes = self.plan.as_ref().is_some_and(|plan| plan.dtmf_send.is_some());
-        takes && self.digits_out.push(digit)
+        let hears = |plan: &MediaPlan| plan.dtmf_send.is_some() || !plan.codec.is_passed();
+        self.plan.as_ref().is_some_and(hears) && self.digits_out.push(digit)
     }
 
     /// Lets silence be heard in place of the peer (`inward`), and by it (`outward`). Keys pass all the same.

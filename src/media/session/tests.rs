@@ -2,6 +2,9 @@
 
 use super::*;
 use crate::audio::g711;
+use crate::audio::keys::KeyEar;
+use crate::audio::keys::KeyHeard::Down;
+use crate::audio::keys::KeyHeard::Up;
 use crate::audio::link::AgentEnd;
 use crate::audio::link::LinkEvent;
 use crate::audio::link::link;
@@ -519,7 +522,58 @@ fn a_key_of_ours_takes_the_place_of_audio() {
     }
     let (first, last) = (rtp.first().expect("sent"), rtp.last().expect("sent"));
     assert_eq!(last.timestamp.wrapping_sub(first.timestamp), 24 * 160);
-    assert!(!Scene::new(MediaPlan { dtmf_send: None, ..plan() }).session.send_digit('1'));
+}
+
+#[test]
+fn a_peer_without_events_hears_the_tones_of_our_keys() {
+    for codec in [Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus] {
+        let payload_type = codec.payload_type();
+        let (send_payload_type, receive_payload_type) = (payload_type, payload_type);
+        let plan =
+            MediaPlan { codec, send_payload_type, receive_payload_type, dtmf_send: None, ..plan() };
+        let mut scene = Scene::new(plan);
+        scene.ticks(5);
+        for digit in "15#".chars() {
+            assert!(scene.session.send_digit(digit));
+        }
+        assert!(!scene.session.send_digit('x'));
+        scene.ticks(60);
+        let rtp = scene.rtp();
+        assert_eq!(rtp.len(), 65);
+        assert!(rtp.iter().all(|packet| packet.payload_type == payload_type));
+        if let Some(law) = codec.law() {
+            let mut ear = KeyEar::default();
+            let mut keys = Vec::new();
+            for packet in &rtp {
+                let mut linear = [0; 160];
+                g711::decode(law, packet.payload, &mut linear);
+                ear.push(&linear, |key| keys.push(key));
+            }
+            let [Down('1'), Up { duration_ms, .. }, Down('5'), Up { .. }, Down('#'), Up { .. }] =
+                keys[..]
+            else {
+                panic!("{codec}: {keys:?}")
+            };
+            assert!((110..=130).contains(&duration_ms), "{codec}: {duration_ms}");
+        } else {
+            let loud = rtp.iter().filter(|packet| packet.payload != rtp[0].payload).count();
+            assert!(loud >= 18, "{codec}: {loud}");
+        }
+    }
+    // Neither where keys go by signalling, nor where nothing is encoded.
+    let rules = MediaRules { keys_signalled: true, ..MediaRules::default() };
+    let deaf = MediaPlan { dtmf_send: None, ..plan() };
+    let setup = MediaSetup { rules, playout_held: false, ..MediaSetup::new(Some(deaf.clone()), 1) };
+    let mut scene = Scene::with(setup);
+    scene.session.send_digit('1');
+    scene.ticks(20);
+    let mut linear = [0; 160];
+    for packet in scene.rtp() {
+        g711::decode(Law::Mu, packet.payload, &mut linear);
+        assert!(share_at(&linear, 697) < 0.3);
+    }
+    let passed = MediaPlan { codec: Codec::G729, ..deaf };
+    assert!(!Scene::new(passed).session.send_digit('1'));
 }
 
 #[test]
