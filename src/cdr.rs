@@ -185,7 +185,7 @@ impl CallRecord {
                 first(&mut self.stages.ringing, at);
             }
             CallEvent::AgentReady => first(&mut self.stages.agent_ready, at),
-            CallEvent::AgentFailed(cause) => first(&mut self.agent_failure, *cause),
+            CallEvent::AgentFailed(cause, _) => first(&mut self.agent_failure, *cause),
             CallEvent::Answered(codec) => {
                 first(&mut self.stages.answered, at);
                 self.codec = Some(*codec);
@@ -221,7 +221,8 @@ impl CallRecord {
             | CallEvent::PlayEnded { .. }
             | CallEvent::Recording(..)
             | CallEvent::AgentAsked { .. }
-            | CallEvent::AgentInterrupted(_)
+            | CallEvent::AgentInterrupted(..)
+            | CallEvent::AgentLink(_)
             | CallEvent::AgentResumed
             | CallEvent::ScriptNoted { .. }
             | CallEvent::AgentAwaited(_)
@@ -542,7 +543,7 @@ mod tests {
         let record = fold_all(vec![
             arrival(),
             CallEvent::Answered(Codec::Pcma),
-            CallEvent::AgentFailed(HangupCause::AgentLost),
+            CallEvent::AgentFailed(HangupCause::AgentLost, None),
             CallEvent::FallbackStarted,
             ended(HangupCause::AgentLost, Party::Switch, 2),
         ]);

@@ -13,6 +13,7 @@ use crate::audio::link::FRAME_BYTES;
 use crate::audio::transcode::FromAgent;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
+use crate::types::agent_trouble::FaultWord;
 use crate::types::barge_in::BargeInMode;
 use crate::types::cause::HangupCause;
 use bytes::Bytes;
@@ -113,6 +114,8 @@ pub enum Act {
     Note(Said),
     /// A message that means nothing to us, to be counted.
     Unknown,
+    /// The agent tells of an error, which this word stands for.
+    Complain(FaultWord),
     /// Something is wrong with a part of what came; the rest holds.
     Garbled(Garbled),
 }

@@ -18,6 +18,9 @@ use crate::audio::link::FRAME_BYTES;
 use crate::audio::sound::Sound;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
+use crate::types::agent_trouble::FaultWord;
+use crate::types::agent_trouble::Garbage;
+use crate::types::agent_trouble::LinkTroubles;
 use crate::types::cause::HangupCause;
 use crate::types::codec::Law;
 use crate::types::header::CallVariables;
@@ -181,7 +184,7 @@ pub struct Said {
 }
 
 /// What went over a link with an agent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentCounters {
     /// Attempts to connect.
     pub connects: u32,
@@ -203,6 +206,10 @@ pub struct AgentCounters {
     pub garbage: Garbage,
     /// Messages received with an event that means nothing to us.
     pub unknown: u64,
+    /// Errors that the agent told of.
+    pub errors: u64,
+    /// The last of these.
+    pub last_error: Option<FaultWord>,
 }
 
 impl AgentCounters {
@@ -211,27 +218,18 @@ impl AgentCounters {
         self.frames_dropped += outbox.frames_dropped();
         self.events_dropped += outbox.events_dropped();
     }
-}
 
-/// Malformed messages of an agent, by what is wrong with them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Garbage {
-    /// Not an object with an event.
-    pub json: u32,
-    /// Audio without a payload.
-    pub payload: u32,
-    /// A payload that is not base64.
-    pub base64: u32,
-    /// Binary messages, where the dialect has none.
-    pub binary: u32,
-}
-
-impl Garbage {
-    /// All of them.
+    /// What of it was amiss.
     #[must_use]
-    pub const fn total(&self) -> u32 {
-        let text = self.json.saturating_add(self.payload).saturating_add(self.base64);
-        text.saturating_add(self.binary)
+    pub fn troubles(&self) -> LinkTroubles {
+        LinkTroubles {
+            frames_dropped: self.frames_dropped,
+            events_dropped: self.events_dropped,
+            garbage: self.garbage,
+            unknown: self.unknown,
+            errors: self.errors,
+            last_error: self.last_error.clone(),
+        }
     }
 }
 
@@ -310,6 +308,15 @@ impl AgentSession {
         match &self.mind {
             Mind::Stream(stream) => stream.wants_level(),
             Mind::BuiltIn { .. } => false,
+        }
+    }
+
+    /// More of why the agent failed than its cause, where that is known.
+    #[must_use]
+    pub fn fault(&self) -> Option<FaultWord> {
+        match &self.mind {
+            Mind::Stream(stream) => stream.fault(),
+            Mind::BuiltIn { .. } => None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! `AgentStream`: the life of one connection with an agent, from the first dial to the last message, in
 //! whatever dialect.
 
+mod blame;
 mod broken;
 mod obeying;
 
@@ -14,6 +15,7 @@ use crate::agent::session::Input;
 use crate::agent::session::Output;
 use crate::agent::session::PeerClose;
 use crate::agent::story::Story;
+use crate::agent::stream::blame::Blamed;
 use crate::agent::stream::broken::Broken;
 use crate::types::cause::HangupCause;
 use crate::types::fault_policy::FaultPolicy;
@@ -59,6 +61,7 @@ pub struct AgentStream {
     liveness: Liveness,
     answered: bool,
     counters: AgentCounters,
+    blamed: Blamed,
     faults: FaultPolicy,
     /// What was said so far.
     story: Story,
@@ -123,6 +126,7 @@ impl AgentStream {
             liveness: Liveness::default(),
             answered: false,
             counters: AgentCounters::default(),
+            blamed: Blamed::default(),
             faults: FaultPolicy::NONE,
             story: Story::default(),
             took_over: false,
@@ -184,17 +188,6 @@ impl AgentStream {
             State::Draining { until } => until,
             State::Idle | State::Over => None,
         }
-    }
-
-    /// What went over the link so far.
-    #[must_use]
-    pub fn counters(&self) -> AgentCounters {
-        let mut counters = self.counters;
-        counters.add_dropped(&self.outbox);
-        if let Some(broken) = &self.broken {
-            counters.add_dropped(broken.kept());
-        }
-        counters
     }
 
     /// Whether [`Input::Level`] is wanted.
@@ -557,6 +550,7 @@ impl AgentStream {
 
     fn check_deadlines(&mut self, now: Moment, out: &mut Vec<Output>) -> State {
         if self.liveness.pong_due.is_some_and(|due| now >= due) {
+            self.blame("no_pong");
             return self.lose(now, HangupCause::AgentLost, out);
         }
         if self.words_due.is_some_and(|due| now >= due) {

@@ -297,7 +297,7 @@ impl Call {
             self.come_back(now, joining.back, cause, out);
         } else {
             if matches!(self.setup.partner, Partner::AgentLeg(_)) {
-                out.push(Output::Record(CallEvent::AgentFailed(cause)));
+                out.push(Output::Record(CallEvent::AgentFailed(cause, None)));
             }
             self.replace_or_announce(now, cause, out);
         }
@@ -427,7 +427,7 @@ impl Call {
             self.back_to_agent(out);
         } else if is_agent && cause != HangupCause::Normal {
             let lost = HangupCause::AgentLost;
-            out.push(Output::Record(CallEvent::AgentFailed(lost)));
+            out.push(Output::Record(CallEvent::AgentFailed(lost, None)));
             self.replace_or_announce(now, lost, out);
         } else {
             self.end(now, cause, by, out);

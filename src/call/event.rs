@@ -6,6 +6,8 @@ use crate::call::supervision::SupervisionStep;
 use crate::call::transfer::TransferMode;
 use crate::routing::decision::Decision;
 use crate::routing::destination::Prefix;
+use crate::types::agent_trouble::FaultWord;
+use crate::types::agent_trouble::LinkTroubles;
 use crate::types::answer_hook::AskOutcome;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
@@ -147,10 +149,11 @@ pub enum CallEvent {
     Ringing,
     /// The agent is connected.
     AgentReady,
-    /// The agent could not be reached or was lost; what follows is the fallback.
-    AgentFailed(HangupCause),
+    /// The agent could not be reached or was lost; what follows is the fallback. With a word that says more,
+    /// where there is one.
+    AgentFailed(HangupCause, Option<FaultWord>),
     /// The agent's connection broke, and is made anew.
-    AgentInterrupted(HangupCause),
+    AgentInterrupted(HangupCause, Option<FaultWord>),
     /// It is back.
     AgentResumed,
     /// The call was answered.
@@ -194,6 +197,8 @@ pub enum CallEvent {
         /// A word that says why not.
         refused: Option<&'static str>,
     },
+    /// The link with an agent is over, and not all of it went as it should.
+    AgentLink(Box<LinkTroubles>),
     /// The script that leads the call got somewhere, or not.
     ScriptNoted {
         /// A word for it.
@@ -390,8 +395,8 @@ impl CallEvent {
             Self::Ignored(_) => "ignored",
             Self::Ringing => "ringing",
             Self::AgentReady => "agent_ready",
-            Self::AgentFailed(_) => "agent_failed",
-            Self::AgentInterrupted(_) => "agent_interrupted",
+            Self::AgentFailed(..) => "agent_failed",
+            Self::AgentInterrupted(..) => "agent_interrupted",
             Self::AgentResumed => "agent_resumed",
             Self::Answered(_) => "answered",
             Self::Acknowledged => "acknowledged",
@@ -407,6 +412,7 @@ impl CallEvent {
             Self::KeysSent { .. } => "keys_sent",
             Self::AgentAwaited(_) => "agent_awaited",
             Self::AgentAsked { .. } => "agent_asked",
+            Self::AgentLink(_) => "agent_link",
             Self::ScriptNoted { .. } => "script_noted",
             Self::AgentAttached(_) => "agent_attached",
             Self::AgentReplaced(_) => "agent_replaced",
@@ -467,8 +473,9 @@ impl CallEvent {
             | Self::Arrived(_)
             | Self::Ringing
             | Self::AgentReady
-            | Self::AgentFailed(_)
-            | Self::AgentInterrupted(_)
+            | Self::AgentFailed(..)
+            | Self::AgentInterrupted(..)
+            | Self::AgentLink(_)
             | Self::AgentResumed
             | Self::Answered(_)
             | Self::Held

@@ -45,7 +45,7 @@ impl Call {
             if self.reach_partner(now, out) {
                 return true;
             }
-            out.push(Output::Record(CallEvent::AgentFailed(HangupCause::Overload)));
+            out.push(Output::Record(CallEvent::AgentFailed(HangupCause::Overload, None)));
         }
         false
     }

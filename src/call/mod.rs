@@ -316,7 +316,7 @@ impl Call {
                 AgentNews::Ready
             }
             AgentInput::Failed(cause) | AgentInput::Lost(cause) if alive => {
-                out.push(Output::Record(CallEvent::AgentFailed(cause)));
+                out.push(Output::Record(CallEvent::AgentFailed(cause, None)));
                 self.end_agent(out);
                 AgentNews::Lost(cause)
             }
@@ -325,7 +325,7 @@ impl Call {
                 AgentNews::HungUp
             }
             AgentInput::Interrupted(cause) if alive => {
-                return out.push(Output::Record(CallEvent::AgentInterrupted(cause)));
+                return out.push(Output::Record(CallEvent::AgentInterrupted(cause, None)));
             }
             AgentInput::Missed if alive => return self.steered.missing = true,
             AgentInput::Resumed if alive => {

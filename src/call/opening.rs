@@ -237,7 +237,7 @@ impl Call {
     fn partner_failed(&mut self, now: Moment, cause: HangupCause, out: &mut Vec<Output>) {
         match self.setup.partner {
             Partner::AgentLeg(_) => {
-                out.push(Output::Record(CallEvent::AgentFailed(cause)));
+                out.push(Output::Record(CallEvent::AgentFailed(cause, None)));
                 self.next_or_announce(now, cause, out);
             }
             Partner::Agent | Partner::Forward(_) => {

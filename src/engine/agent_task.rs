@@ -3,6 +3,7 @@
 
 mod connection;
 mod handle;
+mod playing;
 
 use crate::agent::breaker;
 use crate::agent::builtin::announce::Announcement;
@@ -12,7 +13,6 @@ use crate::agent::session::Output;
 use crate::agent::session::PeerClose;
 use crate::audio::link::AgentEnd;
 use crate::audio::link::LinkEvent;
-use crate::audio::link::WIDE_UNIT_BYTES;
 use crate::clock;
 use crate::engine::agent_health::AgentHealth;
 use crate::engine::agent_health::Watch;
@@ -21,6 +21,7 @@ use crate::engine::agent_task::connection::Dial;
 use crate::engine::agent_task::connection::Dialling;
 use crate::engine::agent_task::connection::Heard;
 use crate::engine::agent_task::handle::Command;
+use crate::engine::agent_task::playing::Pending;
 use crate::engine::awaited::AwaitedAgents;
 use crate::engine::call_metrics;
 use crate::engine::mailbox;
@@ -30,10 +31,9 @@ use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
 use crate::telemetry::metric::Histogram;
 use crate::types::agent::AgentSettings;
+use crate::types::agent_trouble::FaultWord;
 use crate::types::cause::HangupCause;
-use crate::types::limit::AGENT_PLAYOUT_MS_MAX;
 use crate::types::moment::Moment;
-use bytes::Buf;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::future::Future;
@@ -58,8 +58,6 @@ pub use crate::agent::session::Said;
 
 /// Commands that may wait for an agent's task: an answer, an end, and a few keys between them.
 const COMMANDS_MAX: usize = 16;
-/// Bytes of µ-law in a millisecond.
-const BYTES_PER_MS: usize = 8;
 /// An agent that was there for so long did what it is for.
 const SERVED_AFTER: Duration = Duration::from_secs(5);
 /// What an agent's task needs.
@@ -90,11 +88,11 @@ pub enum AgentEvent {
     /// The agent is there.
     Ready,
     /// The agent never came; the task ends.
-    Failed(HangupCause),
+    Failed(HangupCause, Option<FaultWord>),
     /// The agent came and is gone; the task ends.
-    Lost(HangupCause),
+    Lost(HangupCause, Option<FaultWord>),
     /// Its connection broke and is made anew; what it had said is played.
-    Interrupted(HangupCause),
+    Interrupted(HangupCause, Option<FaultWord>),
     /// Nothing more is heard of it, until it is [`Self::Resumed`] or [`Self::Lost`].
     Missed,
     /// It is there again.
@@ -158,6 +156,7 @@ fn spawn(
         watch: agent.watch,
         next: agent.next,
         skipped: false,
+        fault: None,
         ready_at: None,
         end,
         events,
@@ -189,6 +188,8 @@ struct Task {
     next: bool,
     /// The circuit lets no call through.
     skipped: bool,
+    /// What became of its last dial or connection, where that is known.
+    fault: Option<FaultWord>,
     /// Since when the agent is there.
     ready_at: Option<Moment>,
     end: AgentEnd,
@@ -206,27 +207,6 @@ struct Task {
     level: u32,
     timer: Option<(Moment, Pin<Box<Sleep>>)>,
     over: bool,
-}
-
-enum Pending {
-    Audio(Bytes),
-    WideAudio(Bytes),
-    Mark(u64),
-    Finish,
-}
-
-impl Pending {
-    /// Audio in it, in ms.
-    fn ms(&self) -> u32 {
-        match self {
-            Self::Audio(audio) => u32::try_from(audio.len() / BYTES_PER_MS).unwrap_or(u32::MAX),
-            Self::WideAudio(audio) => {
-                let ms = audio.len() / (BYTES_PER_MS * WIDE_UNIT_BYTES);
-                u32::try_from(ms).unwrap_or(u32::MAX)
-            }
-            Self::Mark(_) | Self::Finish => 0,
-        }
-    }
 }
 
 /// What the task woke up for.
@@ -350,6 +330,7 @@ impl Task {
                     session.handle(now, Input::Connected, out);
                 }
                 Err(error) => {
+                    self.fault = error.word();
                     tracing::debug!(error = &error as &dyn std::error::Error, "agent not reached");
                     let is_forbidden = matches!(error, ConnectError::Forbidden);
                     session.handle(
@@ -360,8 +341,9 @@ impl Task {
                 }
             },
             Wake::Heard(Heard::Message(message)) => self.handle_message(now, &message, out),
-            Wake::Heard(Heard::Ended(close)) => {
+            Wake::Heard(Heard::Ended(close, word)) => {
                 self.socket = None;
+                self.fault = word.and_then(FaultWord::of);
                 session.handle(now, Input::PeerClosed(close), out);
             }
             Wake::Heard(Heard::Blocked) => session.handle(now, Input::SendBlocked, out),
@@ -404,6 +386,7 @@ impl Task {
             Message::Pong(_) => session.handle(now, Input::Pong, out),
             Message::Close(frame) => {
                 let code = frame.as_ref().map(|frame| u16::from(frame.code));
+                self.fault = code.and_then(|code| FaultWord::of(&format!("closed_{code}")));
                 session.handle(now, Input::PeerClosed(PeerClose::Frame(code)), out);
             }
             // Pings are answered by the protocol; single frames are never read.
@@ -440,9 +423,13 @@ impl Task {
                 }
                 Output::Hold(held) => self.end.hold_playout(held),
                 // An open WebSocket is closed when the task ends, which it does then.
-                Output::Close => self.dial = None,
+                Output::Close => {
+                    if self.dial.take().is_some() {
+                        self.fault = FaultWord::of("timeout");
+                    }
+                }
                 Output::Ready => {
-                    self.ready_at = Some(clock::now());
+                    (self.ready_at, self.fault) = (Some(clock::now()), None);
                     self.note_connect("connected");
                     tell(&self.events, AgentEvent::Ready).await;
                 }
@@ -450,20 +437,23 @@ impl Task {
                     self.over = true;
                     self.note_connect("failed");
                     self.note_failure(cause);
-                    tell(&self.events, AgentEvent::Failed(cause)).await;
+                    let fault = self.fault();
+                    tell(&self.events, AgentEvent::Failed(cause, fault)).await;
                 }
                 Output::Lost(cause) => {
                     self.over = true;
                     self.note_failure(cause);
-                    tell(&self.events, AgentEvent::Lost(cause)).await;
+                    let fault = self.fault();
+                    tell(&self.events, AgentEvent::Lost(cause, fault)).await;
                 }
                 Output::Interrupted(cause) => {
                     self.note_failure(cause);
-                    tell(&self.events, AgentEvent::Interrupted(cause)).await;
+                    let fault = self.fault();
+                    tell(&self.events, AgentEvent::Interrupted(cause, fault)).await;
                 }
                 Output::Missed => tell(&self.events, AgentEvent::Missed).await,
                 Output::Resumed => {
-                    self.ready_at = Some(clock::now());
+                    (self.ready_at, self.fault) = (Some(clock::now()), None);
                     tell(&self.events, AgentEvent::Resumed).await;
                 }
                 Output::HangupRequested => {
@@ -517,6 +507,11 @@ impl Task {
         }
     }
 
+    /// More of why the agent failed than its cause: its own word, or what became of its connection.
+    fn fault(&mut self) -> Option<FaultWord> {
+        self.session.fault().or_else(|| self.fault.take())
+    }
+
     /// Built-in agents are not dialled.
     fn note_connect(&mut self, outcome: &'static str) {
         if let Some(since) = self.dialled_at.take() {
@@ -535,48 +530,6 @@ impl Task {
     fn write(&mut self, message: Message) {
         if let Some(socket) = &mut self.socket {
             socket.write(message);
-        }
-    }
-
-    /// Gives the link what it takes, and tells the session when it takes no more.
-    fn feed(&mut self, out: &mut Vec<Output>) {
-        while let Some(first) = self.pending.front_mut() {
-            match first {
-                Pending::Audio(audio) => {
-                    let taken = self.end.push_audio(audio);
-                    audio.advance(taken);
-                    if !audio.is_empty() {
-                        break;
-                    }
-                }
-                Pending::WideAudio(audio) => {
-                    let taken = self.end.push_wide(audio);
-                    audio.advance(taken);
-                    if !audio.is_empty() {
-                        break;
-                    }
-                }
-                Pending::Mark(id) => {
-                    if !self.end.push_mark(*id) {
-                        break;
-                    }
-                }
-                Pending::Finish => self.end.finish(),
-            }
-            self.pending.pop_front();
-        }
-        if self.session.wants_level() {
-            let waits = self.pending.iter().map(Pending::ms).sum::<u32>() + self.end.queued_ms();
-            if waits != self.level {
-                self.level = waits;
-                self.session.handle(clock::now(), Input::Level(waits), out);
-            }
-        }
-        let full = !self.pending.is_empty() || self.end.queued_ms() >= AGENT_PLAYOUT_MS_MAX;
-        if full != self.full {
-            self.full = full;
-            let input = if full { Input::PlayoutFull } else { Input::PlayoutRoom };
-            self.session.handle(clock::now(), input, out);
         }
     }
 }

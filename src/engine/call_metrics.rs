@@ -25,8 +25,8 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
         CallEvent::Refused { cause, .. } => count_refused(*cause),
         CallEvent::AnswerAsked(said, _) => metric::count(Counter::AnswerWebhooks, said.as_str()),
         CallEvent::AgentReplaced(_) => count_agents(Counter::AgentsReplaced, None),
-        CallEvent::AgentFailed(cause) => count_agents(Counter::AgentsFailed, Some(*cause)),
-        CallEvent::AgentInterrupted(why) => count_agents(Counter::AgentsInterrupted, Some(*why)),
+        CallEvent::AgentFailed(cause, _) => count_agents(Counter::AgentsFailed, Some(*cause)),
+        CallEvent::AgentInterrupted(why, _) => count_agents(Counter::AgentsInterrupted, Some(*why)),
         CallEvent::AgentResumed => count_agents(Counter::AgentsResumed, None),
         CallEvent::Answered(_) => {
             metric::counter(Counter::CallsAnswered).increment(1);
@@ -64,6 +64,8 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
         | CallEvent::Recording(..)
         | CallEvent::TranscriptAdded { .. }
         | CallEvent::AgentAsked { .. }
+        // Its task counted it.
+        | CallEvent::AgentLink(_)
         | CallEvent::ScriptNoted { .. }
         | CallEvent::AgentAwaited(_)
         | CallEvent::AgentAttached(_)
@@ -174,13 +176,7 @@ pub(super) fn count_agent(counters: &AgentCounters) {
     if counters.frames_dropped > 0 {
         metric::counter(Counter::AgentFramesDropped).increment(counters.frames_dropped);
     }
-    let garbage = &counters.garbage;
-    for (what, count) in [
-        ("json", garbage.json),
-        ("payload", garbage.payload),
-        ("base64", garbage.base64),
-        ("binary", garbage.binary),
-    ] {
+    for (what, count) in counters.garbage.by_word() {
         if count > 0 {
             metric::labelled(Counter::AgentMessagesMalformed, what).increment(u64::from(count));
         }
@@ -190,7 +186,7 @@ pub(super) fn count_agent(counters: &AgentCounters) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::session::Garbage;
+    use crate::types::agent_trouble::Garbage;
     use crate::types::codec::Codec;
     use crate::types::id::CallId;
     use crate::types::quality::AudioTrouble;

@@ -1,6 +1,7 @@
 //! One call's task: turns `call::Call`, and carries out what it asks of signalling, media and agent.
 
 mod asking;
+mod departed;
 mod errands;
 mod legs;
 mod media;
@@ -30,6 +31,7 @@ use crate::clock;
 use crate::engine::answer_hook::Answer;
 use crate::engine::answer_hook::Asking;
 use crate::engine::call_metrics;
+use crate::engine::call_task::departed::Aside;
 pub(super) use crate::engine::call_task::legs::Near;
 use crate::engine::call_task::legs::Others;
 use crate::engine::call_task::media::Slot;
@@ -229,6 +231,7 @@ struct Task {
     said: u32,
     /// When what happened since the last report is reported.
     report_at: Option<Moment>,
+    aside: Option<Box<Aside>>,
     /// The last of it, for an agent that takes over.
     story: Story,
     /// Held until the task ends.
@@ -282,6 +285,7 @@ impl Task {
             is_supervised: false,
             said: 0,
             report_at: None,
+            aside: None,
             story: Story::default(),
             _permit: permit,
             _campaign: seed.campaign,
@@ -342,7 +346,7 @@ impl Task {
             input = self.inputs.recv() => Woken::Input(input),
             () = sleep_until(deadline) => Woken::Deadline,
             event = self.media.heard() => Woken::Media(LegSide::Near, event),
-            event = voice::said(self.voice.as_mut()) => Woken::Voice(event),
+            event = voice::said(self.voice.as_mut(), &mut self.aside) => Woken::Voice(event),
             woken = legs::heard(self.others.as_deref_mut()) => woken,
             Some(errand) = self.errands.recv() => Woken::Errand(errand),
             (id, outcome) = self.recordings.ended() => Woken::Recorded(id, outcome),
@@ -386,7 +390,11 @@ impl Task {
             Output::Supervise(mode) => self.supervise(mode),
             Output::AskWhoAnswers => self.ask_who_answers(),
             Output::Record(event) => {
+                if matches!(event, CallEvent::Ended { .. }) && self.aside.is_some() {
+                    Box::pin(self.hear_departed()).await;
+                }
                 let event = self.with_charge(event);
+                let event = self.with_fault(event);
                 self.note(event);
             }
             Output::Finish => (),

@@ -3,6 +3,7 @@
 
 mod handle;
 mod sounds;
+mod streaming;
 pub(super) mod web;
 
 pub(super) use crate::engine::script_task::handle::DialNews;
@@ -18,7 +19,6 @@ use crate::agent::script::interpreter::Interpreter;
 use crate::agent::script::local;
 use crate::agent::script::step::Next;
 use crate::agent::script::step::RejectReason;
-use crate::agent::script::step::Stream;
 use crate::agent::script::vocabulary::Beginning;
 use crate::agent::script::vocabulary::Input;
 use crate::agent::script::vocabulary::Output;
@@ -27,47 +27,30 @@ use crate::audio::link::AgentEnd;
 use crate::audio::link::LinkEvent;
 use crate::clock;
 use crate::engine::agent_health::AgentHealth;
-use crate::engine::agent_task;
 use crate::engine::agent_task::AgentCall;
 use crate::engine::agent_task::AgentEvent;
 use crate::engine::agent_task::AgentHandle;
-use crate::engine::agent_task::AgentSetup;
 use crate::engine::assets::Assets;
-use crate::engine::awaited::AwaitedAgents;
 use crate::engine::mailbox;
 use crate::engine::script_task::handle::Command;
 use crate::engine::script_task::sounds::Sounds;
+use crate::engine::script_task::streaming::Streaming;
+use crate::engine::script_task::streaming::agent_event;
 use crate::engine::script_task::web::Web;
 use crate::engine::speech::Speech;
 use crate::net::websocket::TrustRoots;
-use crate::types::agent::Access;
-use crate::types::agent::AgentKind;
-use crate::types::agent::AgentSettings;
-use crate::types::agent::AnswerPolicy;
-use crate::types::agent::TwilioAgent;
-use crate::types::barge_in::BargeIn;
 use crate::types::cause::HangupCause;
 use crate::types::fault_policy::FaultPolicy;
 use crate::types::moment::Moment;
 use crate::types::script::ProfileScript;
-use bytes::Buf;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::Poll;
-use std::time::Duration;
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tracing::Instrument;
 
 /// Commands that may wait for a script's task.
 const COMMANDS_MAX: usize = 16;
-/// Events of the agent of a stream that may wait.
-const AGENT_EVENTS_MAX: usize = 16;
-/// How long the agent of a stream may take to connect.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// How long the agent of a stream that ends may hold the link.
-const GIVE_BACK_MAX: Duration = Duration::from_secs(5);
 /// Marks of scripts begin here: those of an agent that had the link before are others.
 const MARKS: u64 = 1 << 40;
 
@@ -105,18 +88,6 @@ pub(super) fn start(setup: ScriptSetup, events: mailbox::Sender<ScriptEvent>) ->
 enum Done {
     Script(u32, Result<Script, ScriptError>),
     Sound(u32, Result<Bytes, String>),
-}
-
-/// The agent of a stream.
-struct Streaming {
-    handle: Option<AgentHandle>,
-    events: mailbox::Receiver<AgentEvent>,
-    /// Its link comes back by this.
-    back: oneshot::Receiver<AgentEnd>,
-    /// How it ended, once it has.
-    failed: Option<HangupCause>,
-    /// Its connection broke and is not back.
-    is_missed: bool,
 }
 
 struct Task {
@@ -216,10 +187,8 @@ impl Task {
             }
             self.feed();
         }
-        if let Some(stream) = self.stream.take()
-            && let Some(handle) = stream.handle
-        {
-            handle.end();
+        if let Some(stream) = self.stream.take() {
+            self.hear_out(*stream).await;
         }
     }
 
@@ -436,89 +405,6 @@ impl Task {
         tokio::spawn(async move { web.tell((address, method), &form).await }.in_current_span());
     }
 
-    fn open_stream(&mut self, stream: Stream) {
-        let Some(end) = self.end.take() else { return };
-        let settings = AgentSettings {
-            kind: AgentKind::Twilio(TwilioAgent {
-                url: stream.url,
-                auth_token: self.web.auth_token.clone(),
-                parameters: stream.parameters,
-                access: Access::default(),
-                connect_timeout: CONNECT_MAX,
-            }),
-            answer: AnswerPolicy::WhenReady,
-            barge_in: BargeIn::OFF,
-            hangup_after: None,
-            reinvite_after: None,
-            faults: self.faults,
-            hold_music: None,
-        };
-        let (events_in, events) = mailbox::bounded(AGENT_EVENTS_MAX);
-        let (back_in, back) = oneshot::channel();
-        let (call, roots) = (self.call.clone(), self.roots.clone());
-        // A stream of a document is dialled, never awaited.
-        let (awaited, give_back) = (AwaitedAgents::default(), Some(back_in));
-        // After a stream the document goes on.
-        let (health, next) = (self.health.clone(), true);
-        let setup =
-            AgentSetup { settings, call, end: *end, roots, awaited, give_back, health, next };
-        let handle = agent_task::start(setup, events_in);
-        if self.interpreter.is_answered() {
-            handle.call_answered();
-        }
-        let handle = Some(handle);
-        self.stream =
-            Some(Box::new(Streaming { handle, events, back, failed: None, is_missed: false }));
-    }
-
-    /// Ends the agent of the stream; its link comes back.
-    fn close_stream(&mut self, failed: Option<HangupCause>) {
-        let Some(stream) = &mut self.stream else { return };
-        stream.failed = failed;
-        if let Some(handle) = stream.handle.take() {
-            handle.end();
-        }
-    }
-
-    async fn agent_said(&mut self, event: Option<AgentEvent>) {
-        match event {
-            Some(AgentEvent::Ready) => self.own.push_back(Input::StreamReady),
-            Some(AgentEvent::Failed(cause) | AgentEvent::Lost(cause)) => {
-                self.close_stream(Some(cause));
-            }
-            Some(AgentEvent::HangupRequested) => self.close_stream(None),
-            Some(AgentEvent::Notes(_) | AgentEvent::Awaited(_)) => (),
-            Some(event @ (AgentEvent::Interrupted(_) | AgentEvent::Resumed)) => {
-                if let Some(stream) = &mut self.stream {
-                    stream.is_missed = event != AgentEvent::Resumed;
-                }
-                self.tell(ScriptEvent::Agent(event)).await;
-            }
-            Some(
-                event @ (AgentEvent::Missed
-                | AgentEvent::TransferRequested(_)
-                | AgentEvent::DigitsRequested(_)
-                | AgentEvent::Said(_)),
-            ) => self.tell(ScriptEvent::Agent(event)).await,
-            None => self.close_stream(Some(HangupCause::AgentLost)),
-        }
-    }
-
-    async fn come_back(&mut self, end: Option<AgentEnd>) {
-        let stream = self.stream.take();
-        if stream.as_ref().is_some_and(|stream| stream.is_missed) {
-            // The document has the word again.
-            self.tell(ScriptEvent::Agent(AgentEvent::Resumed)).await;
-        }
-        self.end = kept(self.end.take(), end);
-        if self.end.is_none() {
-            // Nothing can be said without the link; this is a fault of ours.
-            self.over = true;
-            return;
-        }
-        self.own.push_back(Input::StreamEnded(stream.and_then(|stream| stream.failed)));
-    }
-
     /// Gives the link what it takes.
     fn feed(&mut self) {
         let Some(end) = &mut self.end else { return };
@@ -543,16 +429,6 @@ impl Task {
     }
 }
 
-/// The link to go on with: that which came meanwhile, for the one that comes back leads nowhere any more, or else
-/// that one, emptied of what the agent of the stream had queued.
-fn kept(own: Option<Box<AgentEnd>>, back: Option<AgentEnd>) -> Option<Box<AgentEnd>> {
-    own.or_else(|| {
-        let mut back = back?;
-        back.clear();
-        Some(Box::new(back))
-    })
-}
-
 /// Waits for the next event of the link; for ever while an agent has it.
 async fn link_event(end: Option<&mut AgentEnd>) -> LinkEvent {
     let Some(end) = end else { return std::future::pending().await };
@@ -563,41 +439,10 @@ async fn link_event(end: Option<&mut AgentEnd>) -> LinkEvent {
     .await
 }
 
-/// Waits for the agent of a stream: what it says, and once it ended its link.
-async fn agent_event(stream: Option<&mut Streaming>) -> Woken {
-    let Some(stream) = stream else { return std::future::pending().await };
-    if stream.handle.is_some() {
-        return Woken::Agent(stream.events.recv().await);
-    }
-    let back = tokio::time::timeout(GIVE_BACK_MAX, &mut stream.back).await;
-    Woken::Back(back.ok().and_then(Result::ok))
-}
-
 /// Waits for `moment`, or for ever.
 async fn sleep_until(moment: Option<Moment>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(clock::instant(moment).into()).await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::audio::link::link;
-
-    #[test]
-    fn a_link_that_came_while_the_agent_of_a_stream_left_is_not_given_up_for_the_one_before() {
-        let (media, old) = link();
-        let (mut now, new) = link();
-        drop(media);
-        let mut end = kept(Some(Box::new(new)), Some(old)).expect("a link");
-        assert!(now.push_digit('5'));
-        assert_eq!(end.next(), Some(LinkEvent::Digit('5')), "it is heard over the new one");
-        let (media, back) = link();
-        let epoch = media.epoch();
-        assert!(kept(None, Some(back)).is_some());
-        assert!(media.epoch() > epoch, "what was queued is dropped");
-        assert!(kept(None, None).is_none());
     }
 }

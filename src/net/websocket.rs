@@ -1,6 +1,7 @@
 //! The WebSocket client with which agents are dialled: `ws://` and `wss://`, small buffers, no delay.
 
 use crate::types::agent::ClientIdentity;
+use crate::types::agent_trouble::FaultWord;
 use crate::types::limit::AGENT_MESSAGE_BYTES_MAX;
 use crate::types::reach::Reach;
 use hyper::upgrade::Upgraded;
@@ -76,6 +77,36 @@ pub enum ConnectError {
     /// No trusted certificate could be read.
     #[error("cannot prepare TLS")]
     Tls(#[source] TlsError),
+}
+
+impl ConnectError {
+    /// A word for records: the status of the answer where there was one.
+    #[must_use]
+    pub fn word(&self) -> Option<FaultWord> {
+        let word = match self {
+            Self::Request(_) | Self::Url => "bad_url",
+            Self::Forbidden => "forbidden",
+            Self::Tcp(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused => "connection_refused",
+                io::ErrorKind::TimedOut => "timeout",
+                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "no_route",
+                _ => "not_connected",
+            },
+            Self::Handshake(error) => match error.as_ref() {
+                tungstenite::Error::Http(answer) => {
+                    return FaultWord::of(&format!("http_{}", answer.status().as_u16()));
+                }
+                tungstenite::Error::Tls(_) => "tls",
+                // What rustls has against a certificate comes as an error of reading.
+                tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    "tls"
+                }
+                _ => "no_handshake",
+            },
+            Self::Tls(_) => "tls_setup",
+        };
+        FaultWord::of(word)
+    }
 }
 
 /// Why `wss://` cannot be used.
@@ -314,6 +345,23 @@ mod tests {
         let unanswered = socket.tcp_user_timeout().expect("known");
         assert_eq!(unanswered, Some(SILENCE_MAX), "and while something is");
         assert!(stream.nodelay().expect("known"), "what is said leaves at once");
+    }
+
+    #[test]
+    fn a_dial_that_failed_has_a_word() {
+        use tokio_tungstenite::tungstenite::http::Response;
+        let word = |error: ConnectError| error.word().expect("a word").as_str().to_owned();
+        let answer = Response::builder().status(403).body(None).expect("an answer");
+        let refused = tungstenite::Error::Http(Box::new(answer));
+        assert_eq!(word(ConnectError::Handshake(Box::new(refused))), "http_403");
+        let tcp = |kind: io::ErrorKind| word(ConnectError::Tcp(kind.into()));
+        assert_eq!(tcp(io::ErrorKind::ConnectionRefused), "connection_refused");
+        assert_eq!(tcp(io::ErrorKind::NetworkUnreachable), "no_route");
+        assert_eq!(tcp(io::ErrorKind::Other), "not_connected");
+        let io = |kind: io::ErrorKind| Box::new(tungstenite::Error::Io(kind.into()));
+        assert_eq!(word(ConnectError::Handshake(io(io::ErrorKind::InvalidData))), "tls");
+        assert_eq!(word(ConnectError::Handshake(io(io::ErrorKind::UnexpectedEof))), "no_handshake");
+        assert_eq!(word(ConnectError::Url), "bad_url");
     }
 
     #[tokio::test]

@@ -107,6 +107,7 @@ event_types!(
     "agent_attached",
     "agent_awaited",
     "agent_asked",
+    "agent_link",
     "script_noted",
     "agent_replaced",
     "answer_asked",

@@ -12,6 +12,8 @@ use crate::cdr::TimedEvent;
 use crate::clock;
 use crate::store::json_text::JsonText;
 use crate::store::quality::of_quality;
+use crate::types::agent_trouble::FaultWord;
+use crate::types::agent_trouble::LinkTroubles;
 use crate::types::answer_hook::AskOutcome;
 use crate::types::answering_machine::AnswererEvent;
 use crate::types::cause::HangupCause;
@@ -320,7 +322,7 @@ fn trouble_detail(side: LegSide, told: TroubleTold) -> Value {
 pub fn detail_of(event: &CallEvent) -> Option<Value> {
     Some(match event {
         CallEvent::Refused { cause, status } => json!({"cause": cause.code(), "status": status}),
-        CallEvent::Ignored(cause) | CallEvent::AgentFailed(cause) => json!({"cause": cause.code()}),
+        CallEvent::Ignored(cause) => json!({"cause": cause.code()}),
         CallEvent::Answered(codec) => json!({"codec": codec.name()}),
         CallEvent::Ended { cause, by, duration } => {
             ended_detail(*cause, *by, i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
@@ -361,7 +363,9 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         CallEvent::KeysSent { side, count } => json!({"leg": side.as_str(), "count": count}),
         CallEvent::AgentAwaited(_)
         | CallEvent::AgentAsked { .. }
-        | CallEvent::AgentInterrupted(_)
+        | CallEvent::AgentFailed(..)
+        | CallEvent::AgentInterrupted(..)
+        | CallEvent::AgentLink(_)
         | CallEvent::AgentAttached(_)
         | CallEvent::AgentReplaced(_) => agent_detail(event),
         CallEvent::ScriptNoted { what, detail } => json!({"what": what, "detail": detail}),
@@ -459,12 +463,27 @@ fn agent_detail(event: &CallEvent) -> Value {
         CallEvent::AgentAsked { wish, refused } => {
             json!({"wish": wish.as_str(), "refused": refused})
         }
-        CallEvent::AgentInterrupted(cause) => json!({"cause": cause.code()}),
+        CallEvent::AgentFailed(cause, why) | CallEvent::AgentInterrupted(cause, why) => {
+            json!({"cause": cause.code(), "why": why.as_ref().map(FaultWord::as_str)})
+        }
+        CallEvent::AgentLink(troubles) => link_detail(troubles),
         CallEvent::AgentAttached(profile) | CallEvent::AgentReplaced(profile) => {
             json!({"ai_profile_id": profile.to_string()})
         }
         _ => Value::Null,
     }
+}
+
+fn link_detail(troubles: &LinkTroubles) -> Value {
+    let malformed = troubles.garbage.by_word().map(|(what, count)| (what.to_owned(), json!(count)));
+    json!({
+        "frames_dropped": troubles.frames_dropped,
+        "events_dropped": troubles.events_dropped,
+        "malformed": Value::Object(malformed.into_iter().collect()),
+        "unknown": troubles.unknown,
+        "errors": troubles.errors,
+        "last_error": troubles.last_error.as_ref().map(FaultWord::as_str),
+    })
 }
 
 fn recording_detail(id: RecordingId, step: &RecordingStep) -> Value {

@@ -1,6 +1,7 @@
 //! The vocabulary every layer shares: time, identities, numbers, codecs, causes, limits, secrets.
 
 pub mod agent;
+pub mod agent_trouble;
 pub mod answer_hook;
 pub mod answering_machine;
 pub mod asset;

@@ -197,12 +197,12 @@ async fn a_bad_channel_harms_nobody() {
     for _ in 0..AGENT_GARBAGE_MAX {
         agent.send("{").await;
     }
-    assert_eq!(call.event().await, AgentEvent::Lost(HangupCause::AgentGarbage));
+    assert_eq!(call.event().await, AgentEvent::Lost(HangupCause::AgentGarbage, None));
 
     let (mut call, mut agent) = ulaw().await;
     let huge = Message::Binary(vec![0; AGENT_MESSAGE_BYTES_MAX + 1].into());
     let (_, event) = tokio::join!(agent.try_send_message(huge), call.event());
-    assert_eq!(event, AgentEvent::Lost(HangupCause::AgentGarbage));
+    assert_eq!(event, AgentEvent::Lost(HangupCause::AgentGarbage, None));
 }
 
 #[tokio::test]
@@ -299,7 +299,7 @@ async fn a_bad_audio_socket_harms_nobody() {
     for _ in 0..AGENT_GARBAGE_MAX {
         agent.write(0x42, &[]).await;
     }
-    assert_eq!(call.event().await, AgentEvent::Lost(HangupCause::AgentGarbage));
+    assert_eq!(call.event().await, AgentEvent::Lost(HangupCause::AgentGarbage, None));
 }
 
 #[tokio::test]
@@ -317,5 +317,6 @@ async fn an_audio_socket_that_is_reset_is_lost() {
     // Closed with bytes of ours unread and no time to linger: a reset.
     socket2::SockRef::from(&agent.0).set_linger(Some(Duration::ZERO)).unwrap();
     drop(agent);
-    assert_eq!(call.event().await, AgentEvent::Lost(HangupCause::AgentLost));
+    assert_eq!(call.event().await, AgentEvent::Lost(HangupCause::AgentLost, None));
+    assert_eq!(call.why.as_deref(), Some("reset"));
 }

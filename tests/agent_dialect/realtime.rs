@@ -28,6 +28,7 @@ use tandem::types::agent::Access;
 use tandem::types::agent::AgentAudio;
 use tandem::types::agent::AgentKind;
 use tandem::types::agent::RealtimeAgent;
+use tandem::types::agent_trouble::FaultWord;
 use tandem::types::cause::HangupCause;
 use tandem::types::limit::AGENT_GARBAGE_MAX;
 use tandem::types::secret::Secret;
@@ -237,7 +238,11 @@ async fn a_server_that_refuses_the_session_is_not_reached() {
         let error = json!({"type": "error", "error": {"code": "invalid_api_key", "message": "no"}});
         send(&mut server, error).await;
     }
-    assert_eq!(call.event().await, AgentEvent::Failed(HangupCause::AgentUnreachable));
+    assert_eq!(call.event().await, AgentEvent::Failed(HangupCause::AgentUnreachable, None));
+    assert_eq!(call.why.as_deref(), Some("invalid_api_key"));
+    let notes = call.notes().await;
+    let last = notes.last_error.map(|error| error.to_string());
+    assert_eq!((notes.errors, last.as_deref()), (2, Some("invalid_api_key")));
 }
 
 #[tokio::test]
@@ -254,22 +259,28 @@ async fn a_bad_server_harms_nobody() {
         delta(&mut server, "x", &[1]).await;
     }
     send(&mut server, json!({"type": "rate_limits.updated"})).await;
+    send(&mut server, json!({"type": "dance"})).await;
+    let error = json!({"type": "server_error", "code": null, "message": "of its own"});
+    send(&mut server, json!({"type": "error", "error": error})).await;
     delta(&mut server, "last", &[9]).await;
     in_time("the last byte", async { while call.media.play(1).await != [9] {} }).await;
     let notes = call.end().await;
     let garbage = notes.garbage;
     assert_eq!((garbage.json, garbage.payload, garbage.base64), (4, 1, 1), "{notes:?}");
+    let told = notes.last_error.as_ref().map(FaultWord::as_str);
+    assert_eq!((notes.unknown, notes.errors, told), (1, 1, Some("server_error")));
 
     let (mut call, mut server) = session().await;
     for _ in 0..AGENT_GARBAGE_MAX {
         server.send("{").await;
     }
-    assert_eq!(call.event().await, AgentEvent::Lost(HangupCause::AgentGarbage));
+    assert_eq!(call.event().await, AgentEvent::Lost(HangupCause::AgentGarbage, None));
 
     let (mut call, mut server) = session().await;
     server.close(1000).await;
-    let lost = AgentEvent::Lost(HangupCause::AgentLost);
+    let lost = AgentEvent::Lost(HangupCause::AgentLost, None);
     assert_eq!(call.event().await, lost, "a session that ends is not the end of the call");
+    assert_eq!(call.why.as_deref(), Some("closed_1000"));
 }
 
 #[tokio::test]

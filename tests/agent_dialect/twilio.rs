@@ -212,7 +212,8 @@ async fn nothing_but_garbage_ends_the_link() {
     for _ in 0..AGENT_GARBAGE_MAX {
         agent.send("garbage").await;
     }
-    assert_eq!(call.event().await, AgentEvent::Lost(HangupCause::AgentGarbage));
+    assert_eq!(call.event().await, AgentEvent::Lost(HangupCause::AgentGarbage, None));
+    assert_eq!(call.why.as_deref(), Some("json"));
     assert_eq!(call.notes().await.garbage.total(), AGENT_GARBAGE_MAX);
     assert_eq!(agent.close_code().await, Some(1000));
 }
@@ -223,7 +224,23 @@ async fn an_oversized_message_ends_the_link() {
     let huge = " ".repeat(AGENT_MESSAGE_BYTES_MAX + 1);
     let send = agent.try_send(&huge);
     let (_, event) = tokio::join!(send, call.event());
-    assert_eq!(event, AgentEvent::Lost(HangupCause::AgentGarbage));
+    assert_eq!(event, AgentEvent::Lost(HangupCause::AgentGarbage, None));
+    assert_eq!(call.why.as_deref(), Some("message_too_long"));
+}
+
+#[tokio::test]
+async fn text_that_is_no_utf8_ends_the_link_and_is_told_of() {
+    let (mut call, mut agent) = Call::connected().await;
+    // A frame of text of one byte, not masked (RFC 6455 section 5.2).
+    agent.write_raw(&[0x81, 1, 0xff]).await;
+    assert_eq!(call.event().await, AgentEvent::Lost(HangupCause::AgentGarbage, None));
+    assert_eq!(call.why.as_deref(), Some("not_utf8"));
+
+    let (mut call, mut agent) = Call::connected().await;
+    // The reserved bits mean nothing that was agreed on.
+    agent.write_raw(&[0xf1, 1, b'x']).await;
+    assert_eq!(call.event().await, AgentEvent::Lost(HangupCause::AgentGarbage, None));
+    assert_eq!(call.why.as_deref(), Some("not_websocket"));
 }
 
 #[tokio::test]
@@ -275,11 +292,13 @@ async fn a_polite_close_ends_the_call_after_the_last_words() {
 async fn any_other_end_is_a_loss() {
     let (mut call, mut agent) = Call::connected().await;
     agent.close(1011).await;
-    assert_eq!(call.event().await, AgentEvent::Lost(HangupCause::AgentLost));
+    assert_eq!(call.event().await, AgentEvent::Lost(HangupCause::AgentLost, None));
+    assert_eq!(call.why.as_deref(), Some("closed_1011"));
 
     let (mut call, agent) = Call::connected().await;
     drop(agent);
-    assert_eq!(call.event().await, AgentEvent::Lost(HangupCause::AgentLost));
+    assert_eq!(call.event().await, AgentEvent::Lost(HangupCause::AgentLost, None));
+    assert_eq!(call.why.as_deref(), Some("reset"));
     assert_eq!(call.notes().await.connects, 1);
 }
 
@@ -289,7 +308,8 @@ async fn a_refused_connection_is_tried_twice() {
     let url = server.url("/");
     drop(server);
     let mut call = Call::start(&url);
-    assert_eq!(call.event().await, AgentEvent::Failed(HangupCause::AgentUnreachable));
+    assert_eq!(call.event().await, AgentEvent::Failed(HangupCause::AgentUnreachable, None));
+    assert_eq!(call.why.as_deref(), Some("connection_refused"));
     assert_eq!(call.notes().await.connects, 2);
 }
 
@@ -298,7 +318,8 @@ async fn an_agent_that_hangs_before_the_handshake_is_given_up() {
     let server = Server::bind().await;
     let mut call = Call::start(&server.url("/"));
     // The connections are accepted by the kernel and never answered.
-    assert_eq!(call.event().await, AgentEvent::Failed(HangupCause::AgentUnreachable));
+    assert_eq!(call.event().await, AgentEvent::Failed(HangupCause::AgentUnreachable, None));
+    assert_eq!(call.why.as_deref(), Some("timeout"));
     assert_eq!(call.notes().await.connects, 2);
 }
 
@@ -319,7 +340,8 @@ async fn an_agent_that_answers_http_403_is_not_reached() {
     let mut call = Call::start(&server.url("/"));
     server.refuse_with_403().await;
     server.refuse_with_403().await;
-    assert_eq!(call.event().await, AgentEvent::Failed(HangupCause::AgentUnreachable));
+    assert_eq!(call.event().await, AgentEvent::Failed(HangupCause::AgentUnreachable, None));
+    assert_eq!(call.why.as_deref(), Some("http_403"));
 }
 
 #[tokio::test]
@@ -370,7 +392,8 @@ async fn wss_works_with_a_certificate_from_a_file_and_with_no_other() {
         server.refuse_tls().await;
     };
     let (event, ()) = tokio::join!(stranger.event(), refuse);
-    assert_eq!(event, AgentEvent::Failed(HangupCause::AgentUnreachable));
+    assert_eq!(event, AgentEvent::Failed(HangupCause::AgentUnreachable, None));
+    assert_eq!(stranger.why.as_deref(), Some("tls"));
 }
 
 #[tokio::test]
@@ -396,7 +419,7 @@ async fn an_agent_that_wants_a_certificate_is_shown_that_of_the_profile() {
         server.refuse_tls().await;
     };
     let (event, ()) = tokio::join!(stranger.event(), refuse);
-    assert_eq!(event, AgentEvent::Failed(HangupCause::AgentUnreachable));
+    assert_eq!(event, AgentEvent::Failed(HangupCause::AgentUnreachable, None));
 }
 
 #[tokio::test]

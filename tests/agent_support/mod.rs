@@ -36,6 +36,7 @@ use tandem::types::agent::AgentSettings;
 use tandem::types::agent::AnswerPolicy;
 use tandem::types::agent::ClientIdentity;
 use tandem::types::agent::TwilioAgent;
+use tandem::types::agent_trouble::FaultWord;
 use tandem::types::barge_in::BargeIn;
 use tandem::types::fault_policy::FaultPolicy;
 use tandem::types::header::CallVariables;
@@ -230,6 +231,11 @@ impl ScriptedAgent {
         drop(in_time("room to send", self.stream.send(message)).await);
     }
 
+    /// Sends bytes as they are, past the protocol.
+    pub async fn write_raw(&mut self, bytes: &[u8]) {
+        in_time("room to write", self.stream.get_mut().write_all(bytes)).await.unwrap();
+    }
+
     pub async fn message(&mut self) -> Message {
         in_time("message", self.stream.next()).await.expect("an open stream").unwrap()
     }
@@ -271,6 +277,8 @@ pub struct Call {
     pub handle: AgentHandle,
     pub events: mailbox::Receiver<AgentEvent>,
     pub media: FakeMedia,
+    /// The word that came with its last failure.
+    pub why: Option<String>,
 }
 
 impl Call {
@@ -343,7 +351,7 @@ impl Call {
         let (events_in, events) = mailbox::bounded(16);
         let handle = start(end, events_in);
         handle.call_answered();
-        Self { handle, events, media: FakeMedia::new(media_end) }
+        Self { handle, events, media: FakeMedia::new(media_end), why: None }
     }
 
     /// A call whose agent is there, past the first two messages.
@@ -357,23 +365,41 @@ impl Call {
         (call, agent)
     }
 
+    /// The next event; the word of a failure goes to `why`.
     pub async fn event(&mut self) -> AgentEvent {
-        in_time("event", self.events.recv()).await.expect("a running task")
+        let event = in_time("event", self.events.recv()).await.expect("a running task");
+        self.without_why(event)
+    }
+
+    fn without_why(&mut self, event: AgentEvent) -> AgentEvent {
+        let mut keep = |why: Option<FaultWord>| self.why = why.map(|why| why.to_string());
+        match event {
+            AgentEvent::Failed(cause, why) => {
+                keep(why);
+                AgentEvent::Failed(cause, None)
+            }
+            AgentEvent::Lost(cause, why) => {
+                keep(why);
+                AgentEvent::Lost(cause, None)
+            }
+            event => event,
+        }
     }
 
     /// The next event of a call whose media goes on.
     pub async fn event_while_playing(&mut self) -> AgentEvent {
-        let Self { events, media, .. } = self;
+        let Self { events, media, .. } = &mut *self;
         let playing = async {
             loop {
                 media.step();
                 yield_now().await;
             }
         };
-        tokio::select! {
+        let event = tokio::select! {
             event = in_time("event", events.recv()) => event.expect("a running task"),
             () = playing => unreachable!("it plays for ever"),
-        }
+        };
+        self.without_why(event)
     }
 
     /// Ends the call; what the agent's task has to say of it is returned, its last event.

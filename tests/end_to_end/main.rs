@@ -13,6 +13,7 @@ mod answerers;
 mod bad_agents;
 mod barge_in;
 mod between;
+mod blamed_agents;
 mod bot;
 mod bot_calls;
 mod bot_faults;

@@ -1,7 +1,9 @@
 //! What a Realtime server sends: read leniently, in the present names and those of the beta.
 
 use crate::agent::dialect::Garbled;
+use crate::types::agent_trouble::FaultWord;
 use serde::Deserialize;
+use serde_json::Value;
 use std::borrow::Cow;
 
 /// One event of a server.
@@ -13,8 +15,8 @@ pub enum ServerEvent<'a> {
     SessionUpdated,
     /// An answer begins.
     ResponseCreated,
-    /// It is over.
-    ResponseDone(Outcome),
+    /// It is over; why, where it failed.
+    ResponseDone(Outcome, Option<FaultWord>),
     /// Audio, still in base64.
     Audio {
         /// Of which item.
@@ -39,11 +41,25 @@ pub enum ServerEvent<'a> {
     AgentSaid(String),
     /// What the caller said.
     CallerSaid(String),
-    /// The server is not content. Mostly harmless.
-    Error,
+    /// The server is not content, which this word stands for. Mostly harmless.
+    Error(FaultWord),
     /// Something that changes nothing here.
     Other,
+    /// Something that no server says.
+    Unknown,
 }
+
+/// What the protocol's events begin with.
+const FAMILIES: &[&str] = &[
+    "session.",
+    "transcription_session.",
+    "conversation.",
+    "input_audio_buffer.",
+    "output_audio_buffer.",
+    "response.",
+    "rate_limits.",
+    "mcp_",
+];
 
 /// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,12 +88,21 @@ struct Wire<'a> {
     item: Option<Item>,
     #[serde(borrow)]
     response: Option<Response<'a>>,
+    // Rare, and of any shape.
+    error: Option<Value>,
 }
 
 #[derive(Deserialize)]
 struct Response<'a> {
     #[serde(borrow)]
     status: Option<Cow<'a, str>>,
+    status_details: Option<Value>,
+}
+
+/// What an error is called: by its code, or else by its type.
+fn word_of(error: Option<&Value>) -> Option<FaultWord> {
+    let text = |key: &str| error?.get(key)?.as_str();
+    text("code").and_then(FaultWord::of).or_else(|| text("type").and_then(FaultWord::of))
 }
 
 impl Response<'_> {
@@ -87,6 +112,10 @@ impl Response<'_> {
             Some("cancelled") => Outcome::Cancelled,
             _ => Outcome::Made,
         }
+    }
+
+    fn fault(&self) -> Option<FaultWord> {
+        word_of(self.status_details.as_ref()?.get("error"))
     }
 }
 
@@ -115,8 +144,9 @@ pub fn decode(text: &[u8]) -> Result<ServerEvent<'_>, Garbled> {
         "session.updated" => ServerEvent::SessionUpdated,
         "response.created" => ServerEvent::ResponseCreated,
         "response.done" => {
-            let outcome = wire.response.as_ref().map(Response::outcome);
-            ServerEvent::ResponseDone(outcome.unwrap_or(Outcome::Made))
+            let response = wire.response.as_ref();
+            let outcome = response.map_or(Outcome::Made, Response::outcome);
+            ServerEvent::ResponseDone(outcome, response.and_then(Response::fault))
         }
         "response.output_audio.delta" | "response.audio.delta" => ServerEvent::Audio {
             item: wire.item_id.unwrap_or_default(),
@@ -136,8 +166,11 @@ pub fn decode(text: &[u8]) -> Result<ServerEvent<'_>, Garbled> {
         "conversation.item.input_audio_transcription.completed" => {
             wire.transcript.map_or(ServerEvent::Other, ServerEvent::CallerSaid)
         }
-        "error" => ServerEvent::Error,
-        _ => ServerEvent::Other,
+        "error" => word_of(wire.error.as_ref())
+            .or_else(|| FaultWord::of("error"))
+            .map_or(ServerEvent::Other, ServerEvent::Error),
+        known if FAMILIES.iter().any(|family| known.starts_with(family)) => ServerEvent::Other,
+        _ => ServerEvent::Unknown,
     })
 }
 
@@ -220,19 +253,36 @@ mod tests {
     #[test]
     fn an_answer_ends_as_its_status_says() {
         let done = |response: &str| format!(r#"{{"type":"response.done"{response}}}"#);
-        for (response, outcome) in [
-            (r#","response":{"status":"completed","output":[{"a":1}]}"#, Outcome::Made),
-            (r#","response":{"status":"incomplete"}"#, Outcome::Made),
-            (r#","response":{"status":null}"#, Outcome::Made),
-            ("", Outcome::Made),
-            (r#","response":{"status":"cancelled"}"#, Outcome::Cancelled),
+        for (response, outcome, why) in [
+            (r#","response":{"status":"completed","output":[{"a":1}]}"#, Outcome::Made, None),
+            (r#","response":{"status":"incomplete"}"#, Outcome::Made, None),
+            (r#","response":{"status":null,"status_details":null}"#, Outcome::Made, None),
+            ("", Outcome::Made, None),
+            (r#","response":{"status":"cancelled","status_details":7}"#, Outcome::Cancelled, None),
             (
                 r#","response":{"status":"failed","status_details":{"type":"failed","error":{"code":"insufficient_quota"}}}"#,
                 Outcome::Failed,
+                Some("insufficient_quota"),
             ),
         ] {
-            check(&done(response), ServerEvent::ResponseDone(outcome));
+            let why = why.and_then(FaultWord::of);
+            check(&done(response), ServerEvent::ResponseDone(outcome, why));
         }
+    }
+
+    #[test]
+    fn an_error_is_called_by_its_code_or_its_type_and_is_never_garbage() {
+        for (error, word) in [
+            (r#"{"type":"invalid_request_error","code":"invalid_api_key"}"#, "invalid_api_key"),
+            (r#"{"type":"server_error","code":null,"message":"key sk-1"}"#, "server_error"),
+            (r#"{"type":7,"code":[]}"#, "error"),
+            ("null", "error"),
+            (r#""no""#, "error"),
+        ] {
+            let word = FaultWord::of(word).expect("a word");
+            check(&format!(r#"{{"type":"error","error":{error}}}"#), ServerEvent::Error(word));
+        }
+        check(r#"{"type":"dance"}"#, ServerEvent::Unknown);
     }
 
     #[test]

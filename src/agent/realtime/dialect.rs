@@ -23,6 +23,7 @@ use crate::agent::twilio::decode::decode_payload;
 use crate::audio::transcode::FromAgent;
 use crate::audio::transcode::ToAgent;
 use crate::types::agent::RealtimeAgent;
+use crate::types::agent_trouble::FaultWord;
 use crate::types::limit::AGENT_SAID_BYTES_MAX;
 use crate::types::limit::AGENT_WISHES_MAX;
 use bytes::BytesMut;
@@ -36,6 +37,9 @@ const RECALL: &str =
 
 /// What a model is told that wanted the end of the call.
 const SPOKEN_OVER: &str = "the caller spoke";
+
+/// What an answer's failure is called for which a server has no word.
+const UNEXPLAINED: &str = "response_failed";
 
 /// Answers in a row that a server may fail to make: the first is asked for once more.
 const FAILURES_MAX: u8 = 2;
@@ -404,8 +408,15 @@ impl Dialect for Realtime {
             }
             ServerEvent::SessionUpdated => self.updated(acts),
             ServerEvent::ResponseCreated => (self.answering, self.cancelled) = (true, false),
-            ServerEvent::ResponseDone(_) if self.state != State::Running => acts.push(Act::Unknown),
-            ServerEvent::ResponseDone(outcome) => self.done(outcome, acts),
+            ServerEvent::ResponseDone(..) if self.state != State::Running => {
+                acts.push(Act::Unknown);
+            }
+            ServerEvent::ResponseDone(outcome, why) => {
+                if outcome == Outcome::Failed {
+                    acts.extend(why.or_else(|| FaultWord::of(UNEXPLAINED)).map(Act::Complain));
+                }
+                self.done(outcome, acts);
+            }
             // Before that its audio is in a format nobody agreed on.
             ServerEvent::Audio { .. } if self.state != State::Running => acts.push(Act::Unknown),
             ServerEvent::Audio { item, content_index, delta } => {
@@ -418,10 +429,15 @@ impl Dialect for Realtime {
             ServerEvent::AgentSaid(text) => note(true, text, acts),
             ServerEvent::CallerSaid(text) => note(false, text, acts),
             // Before the session is as we want it nobody can be spoken with.
-            ServerEvent::Error if self.state != State::Running => acts.push(Act::Fail),
-            ServerEvent::Error | ServerEvent::SessionCreated | ServerEvent::Other => {
-                acts.push(Act::Unknown);
+            ServerEvent::Error(word) => {
+                acts.push(Act::Complain(word));
+                if self.state != State::Running {
+                    acts.push(Act::Fail);
+                }
             }
+            // Much is told that is of no use here.
+            ServerEvent::Other => (),
+            ServerEvent::SessionCreated | ServerEvent::Unknown => acts.push(Act::Unknown),
         }
         Ok(())
     }
@@ -653,19 +669,20 @@ mod tests {
 
     #[test]
     fn an_answer_that_fails_is_asked_for_once_more_and_the_second_in_a_row_is_the_end() {
+        let sorry = || Act::Complain(FaultWord::of(UNEXPLAINED).expect("a word"));
         let mut realtime = running(true);
         for _ in 0..3 {
-            assert_eq!(given(&mut realtime, FAILED), [send(encode::response_create())]);
+            assert_eq!(given(&mut realtime, FAILED), [sorry(), send(encode::response_create())]);
             given(&mut realtime, CREATED);
             assert_eq!(given(&mut realtime, DONE), [], "one that is made forgives");
         }
-        assert_eq!(given(&mut realtime, FAILED), [send(encode::response_create())]);
+        assert_eq!(given(&mut realtime, FAILED), [sorry(), send(encode::response_create())]);
         given(&mut realtime, CREATED);
-        assert_eq!(given(&mut realtime, FAILED), [Act::Fail]);
+        assert_eq!(given(&mut realtime, FAILED), [sorry(), Act::Fail]);
         realtime.open(None, &mut Vec::new());
         assert_eq!(given(&mut realtime, FAILED), [Act::Unknown], "there is no session yet");
         begun(&mut realtime);
-        assert_eq!(given(&mut realtime, FAILED).len(), 1, "another session begins anew");
+        assert_eq!(given(&mut realtime, FAILED).len(), 2, "another session begins anew");
     }
 
     #[test]

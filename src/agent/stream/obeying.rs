@@ -69,6 +69,7 @@ impl AgentStream {
                 out.push(Output::Said(said));
             }
             Act::Unknown => self.counters.unknown += 1,
+            Act::Complain(word) => self.complained(word),
             Act::Garbled(garbled) => self.state = self.bear_garbage(garbled, out),
         }
     }
@@ -210,6 +211,7 @@ impl AgentStream {
                 | Act::Ask(..)
                 | Act::Note(_)
                 | Act::Unknown
+                | Act::Complain(_)
                 | Act::Garbled(_) => (),
             }
         }
@@ -217,14 +219,8 @@ impl AgentStream {
     }
 
     pub(super) fn bear_garbage(&mut self, garbled: Garbled, out: &mut Vec<Output>) -> State {
-        let garbage = &mut self.counters.garbage;
-        match garbled {
-            Garbled::NotAMessage => garbage.json += 1,
-            Garbled::NoPayload => garbage.payload += 1,
-            Garbled::NotBase64 => garbage.base64 += 1,
-            Garbled::Bytes => garbage.binary += 1,
-        }
-        if garbage.total() < AGENT_GARBAGE_MAX {
+        self.count_garbage(garbled);
+        if self.counters.garbage.total() < AGENT_GARBAGE_MAX {
             return self.state;
         }
         match self.state {

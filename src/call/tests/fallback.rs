@@ -144,7 +144,7 @@ fn a_caller_whose_agent_breaks_off_hears_comfort_until_it_is_back_or_the_next_is
         bench.talk();
         let interrupted = Input::Agent(AgentInput::Interrupted(HangupCause::AgentLost));
         let out = bench.give(interrupted.clone());
-        let recorded = CallEvent::AgentInterrupted(HangupCause::AgentLost);
+        let recorded = CallEvent::AgentInterrupted(HangupCause::AgentLost, None);
         assert_eq!(out, [Output::Record(recorded)], "what it had said is still heard");
         let out = bench.give(Input::Agent(AgentInput::Missed));
         assert_eq!(out, [Output::Connect(AudioPath::Waiting(heard))]);

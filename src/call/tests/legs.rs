@@ -386,7 +386,7 @@ fn an_agent_by_telephone_that_fails_means_the_announcement() {
         let mut bench = Bench::forwarded(Partner::AgentLeg, answer);
         let cause = HangupCause::CarrierTimeout;
         let out = bench.leg(FAR, LegInput::DialFailed { cause, status: None });
-        assert!(records(&out, &CallEvent::AgentFailed(cause)), "{out:?}");
+        assert!(records(&out, &CallEvent::AgentFailed(cause, None)), "{out:?}");
         assert!(out.contains(&Output::Agent(AgentOutput::StartFallback)), "{out:?}");
         assert!(bench.call.is_answered());
         bench.give(Input::Media(FAR, MediaInput::Closed(None)));

@@ -53,6 +53,9 @@ const RESUMED_HEADER: &str = "x-tandem-resumed";
 /// Says who we are (RFC 6750 §2.1).
 const AUTHORIZATION: &str = "authorization";
 
+/// The word for a connection that ended without a goodbye.
+const RESET: &str = "reset";
+
 /// Bytes read at once from a connection without messages.
 const READ_BYTES: usize = 4_096;
 
@@ -193,8 +196,8 @@ pub(super) type Dial = Pin<Box<dyn Future<Output = Result<Connection, ConnectErr
 pub(super) enum Heard {
     /// A message came.
     Message(Message),
-    /// It ended.
-    Ended(PeerClose),
+    /// It ended, for which this word stands where there is one.
+    Ended(PeerClose, Option<&'static str>),
     /// The network takes no more.
     Blocked,
     /// It takes more again.
@@ -268,7 +271,7 @@ impl Connection {
                         return Poll::Ready(Heard::Ready);
                     }
                 }
-                Poll::Ready(Err(close)) => return Poll::Ready(Heard::Ended(close)),
+                Poll::Ready(Err((close, word))) => return Poll::Ready(Heard::Ended(close, Some(word))),
                 Poll::Pending if !self.blocked => {
                     self.blocked = true;
                     return Poll::Ready(Heard::Blocked);
@@ -301,7 +304,7 @@ impl Connection {
 }
 
 impl Wire {
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PeerClose>> {
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), (PeerClose, &'static str)>> {
         match self {
             Self::WebSocket(stream) => {
                 Pin::new(stream).poll_flush(cx).map_err(|error| ended(&error))
@@ -312,7 +315,7 @@ impl Wire {
             Self::Tcp(stream, waiting, _) => {
                 while !waiting.is_empty() {
                     match ready!(Pin::new(&mut *stream).poll_write(cx, waiting)) {
-                        Ok(0) | Err(_) => return Poll::Ready(Err(PeerClose::Dropped)),
+                        Ok(0) | Err(_) => return Poll::Ready(Err((PeerClose::Dropped, RESET))),
                         Ok(written) => waiting.advance(written),
                     }
                 }
@@ -333,9 +336,9 @@ impl Wire {
                 buffer.truncate(count);
                 Poll::Ready(match read {
                     // Whoever shuts its side down has said all it wanted to say.
-                    Ok(()) if count == 0 => Heard::Ended(PeerClose::Frame(None)),
+                    Ok(()) if count == 0 => Heard::Ended(PeerClose::Frame(None), None),
                     Ok(()) => Heard::Message(Message::Binary(buffer.split().freeze())),
-                    Err(_) => Heard::Ended(PeerClose::Dropped),
+                    Err(_) => Heard::Ended(PeerClose::Dropped, Some(RESET)),
                 })
             }
         }
@@ -374,8 +377,11 @@ fn start_send(
 fn heard(next: Option<Result<Message, tungstenite::Error>>) -> Heard {
     match next {
         Some(Ok(message)) => Heard::Message(message),
-        Some(Err(error)) => Heard::Ended(ended(&error)),
-        None => Heard::Ended(PeerClose::Dropped),
+        Some(Err(error)) => {
+            let (close, word) = ended(&error);
+            Heard::Ended(close, Some(word))
+        }
+        None => Heard::Ended(PeerClose::Dropped, Some(RESET)),
     }
 }
 
@@ -393,16 +399,17 @@ where
     Ok(())
 }
 
-fn ended(error: &tungstenite::Error) -> PeerClose {
+fn ended(error: &tungstenite::Error) -> (PeerClose, &'static str) {
     match error {
         tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-            PeerClose::Dropped
+            (PeerClose::Dropped, RESET)
         }
-        tungstenite::Error::Protocol(_)
-        | tungstenite::Error::Capacity(_)
-        | tungstenite::Error::Utf8(_)
-        | tungstenite::Error::AttackAttempt => PeerClose::Violated,
-        _ => PeerClose::Dropped,
+        tungstenite::Error::Capacity(_) => (PeerClose::Violated, "message_too_long"),
+        tungstenite::Error::Utf8(_) => (PeerClose::Violated, "not_utf8"),
+        tungstenite::Error::Protocol(_) | tungstenite::Error::AttackAttempt => {
+            (PeerClose::Violated, "not_websocket")
+        }
+        _ => (PeerClose::Dropped, RESET),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::agent::script::step::DialTo;
 use crate::agent::script::step::Method;
 use crate::agent::script::step::Next;
 use crate::agent::script::vocabulary::Beginning;
+use crate::agent::script::vocabulary::NoteKind;
 use crate::agent::script::vocabulary::Replacement;
 use crate::agent::script::vocabulary::Script;
 use crate::agent::twiml;
@@ -210,7 +211,12 @@ impl Task {
             }
             ScriptEvent::Attach(profile) => self.attach_for_script(profile).await,
             ScriptEvent::Noted(note) => {
-                let (what, detail) = (note.what.as_str(), note.detail);
+                let (what, mut detail) = (note.what.as_str(), note.detail);
+                if note.what == NoteKind::StreamFailed
+                    && let Some(why) = self.stream_fault(&detail)
+                {
+                    detail = format!("{detail} ({why})");
+                }
                 self.note(CallEvent::ScriptNoted { what, detail });
                 None
             }
@@ -219,7 +225,16 @@ impl Task {
                 self.send_keys_for_agent(&keys).await;
                 None
             }
-            ScriptEvent::Agent(AgentEvent::Interrupted(cause)) => {
+            ScriptEvent::Agent(AgentEvent::Failed(cause, why) | AgentEvent::Lost(cause, why)) => {
+                self.keep_fault(cause, why);
+                None
+            }
+            ScriptEvent::Agent(AgentEvent::Notes(counters)) => {
+                self.note_link(&counters);
+                None
+            }
+            ScriptEvent::Agent(AgentEvent::Interrupted(cause, why)) => {
+                self.keep_fault(cause, why);
                 Some(Input::Agent(AgentInput::Interrupted(cause)))
             }
             ScriptEvent::Agent(AgentEvent::Missed) => Some(Input::Agent(AgentInput::Missed)),

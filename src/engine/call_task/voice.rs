@@ -16,11 +16,14 @@ use crate::call::transfer::TransferRequest;
 use crate::clock;
 use crate::engine::agent_task;
 use crate::engine::agent_task::AgentCall;
+use crate::engine::agent_task::AgentCounters;
 use crate::engine::agent_task::AgentEvent;
 use crate::engine::agent_task::AgentHandle;
 use crate::engine::agent_task::AgentSetup;
 use crate::engine::agent_task::Said;
 use crate::engine::call_task::Task;
+use crate::engine::call_task::departed;
+use crate::engine::call_task::departed::Aside;
 use crate::engine::call_task::script::ScriptPlan;
 use crate::engine::mailbox;
 use crate::engine::media_thread::MediaId;
@@ -36,7 +39,10 @@ use crate::types::limit::KEYS_SENT_MAX;
 use crate::types::limit::SAID_TURNS_MAX;
 use crate::types::trace_context::SpanPart;
 use crate::types::trace_context::TraceContext;
+use std::future::Future;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 /// Events of an agent that wait for its call.
 const AGENT_EVENTS_MAX: usize = 16;
@@ -44,8 +50,10 @@ const AGENT_EVENTS_MAX: usize = 16;
 /// Who speaks.
 pub(super) struct Voice {
     pub(super) speaker: Speaker,
-    events: Events,
+    pub(super) events: Events,
     is_fallback: bool,
+    /// It has a link with somebody else's program.
+    pub(super) is_outside: bool,
     /// The session whose peer hears it.
     pub(super) heard_by: Option<MediaId>,
 }
@@ -58,7 +66,7 @@ pub(super) enum Speaker {
     Script(ScriptHandle),
 }
 
-enum Events {
+pub(super) enum Events {
     Agent(mailbox::Receiver<AgentEvent>),
     Script(mailbox::Receiver<ScriptEvent>),
 }
@@ -67,6 +75,8 @@ enum Events {
 pub(super) enum VoiceEvent {
     Agent(Option<AgentEvent>),
     Script(Option<ScriptEvent>),
+    /// Of an agent that the call let go of: what is known of its link.
+    Departed(Box<AgentCounters>),
 }
 
 impl Speaker {
@@ -105,7 +115,7 @@ impl Speaker {
         }
     }
 
-    fn end(self) {
+    pub(super) fn end(self) {
         match self {
             Self::Agent(handle) => handle.end(),
             Self::Script(handle) => handle.end(),
@@ -113,13 +123,22 @@ impl Speaker {
     }
 }
 
-/// The next event of who speaks, or nothing ever without one.
-pub(super) async fn said(voice: Option<&mut Voice>) -> VoiceEvent {
-    let Some(voice) = voice else { return std::future::pending().await };
-    match &mut voice.events {
-        Events::Agent(events) => VoiceEvent::Agent(events.recv().await),
-        Events::Script(events) => VoiceEvent::Script(events.recv().await),
-    }
+/// The next event of who speaks, or of whom the call let go; nothing ever without either.
+pub(super) fn said<'a>(
+    mut voice: Option<&'a mut Voice>,
+    aside: &'a mut Option<Box<Aside>>,
+) -> impl Future<Output = VoiceEvent> + 'a {
+    poll_fn(move |context| {
+        let spoken = match voice.as_mut().map(|voice| &mut voice.events) {
+            Some(Events::Agent(events)) => events.poll_recv(context).map(VoiceEvent::Agent),
+            Some(Events::Script(events)) => events.poll_recv(context).map(VoiceEvent::Script),
+            None => Poll::Pending,
+        };
+        match spoken {
+            Poll::Ready(event) => Poll::Ready(event),
+            Poll::Pending => departed::poll_told(aside, context).map(VoiceEvent::Departed),
+        }
+    })
 }
 
 impl Task {
@@ -127,6 +146,10 @@ impl Task {
         match event {
             VoiceEvent::Agent(event) => self.agent_event(event).await,
             VoiceEvent::Script(Some(event)) => Box::pin(self.script_event(event)).await,
+            VoiceEvent::Departed(counters) => {
+                self.note_link(&counters);
+                None
+            }
             VoiceEvent::Script(None) => {
                 self.voice = None;
                 Some(Input::Agent(AgentInput::Lost(HangupCause::AgentLost)))
@@ -147,9 +170,16 @@ impl Task {
         };
         match (event, is_fallback) {
             (AgentEvent::Ready, false) => Some(Input::Agent(AgentInput::Ready)),
-            (AgentEvent::Failed(cause), false) => Some(Input::Agent(AgentInput::Failed(cause))),
-            (AgentEvent::Lost(cause), false) => Some(Input::Agent(AgentInput::Lost(cause))),
-            (AgentEvent::Interrupted(cause), false) => {
+            (AgentEvent::Failed(cause, why), false) => {
+                self.keep_fault(cause, why);
+                Some(Input::Agent(AgentInput::Failed(cause)))
+            }
+            (AgentEvent::Lost(cause, why), false) => {
+                self.keep_fault(cause, why);
+                Some(Input::Agent(AgentInput::Lost(cause)))
+            }
+            (AgentEvent::Interrupted(cause, why), false) => {
+                self.keep_fault(cause, why);
                 Some(Input::Agent(AgentInput::Interrupted(cause)))
             }
             (AgentEvent::Missed, false) => Some(Input::Agent(AgentInput::Missed)),
@@ -168,11 +198,14 @@ impl Task {
                 self.note(CallEvent::AgentAwaited(connection));
                 None
             }
-            // Its task counted them; an announcement asks for nothing.
-            (AgentEvent::Notes(_), _)
-            | (
+            (AgentEvent::Notes(counters), _) => {
+                self.note_link(&counters);
+                None
+            }
+            // An announcement asks for nothing.
+            (
                 AgentEvent::Ready
-                | AgentEvent::Interrupted(_)
+                | AgentEvent::Interrupted(..)
                 | AgentEvent::Missed
                 | AgentEvent::Resumed
                 | AgentEvent::Awaited(_)
@@ -181,7 +214,7 @@ impl Task {
                 | AgentEvent::Said(_),
                 true,
             ) => None,
-            (AgentEvent::Failed(_) | AgentEvent::Lost(_) | AgentEvent::HangupRequested, true) => {
+            (AgentEvent::Failed(..) | AgentEvent::Lost(..) | AgentEvent::HangupRequested, true) => {
                 Some(Input::Agent(AgentInput::FallbackPlayed))
             }
         }
@@ -262,7 +295,7 @@ impl Task {
             }
             AgentOutput::End => {
                 if let Some(voice) = self.voice.take() {
-                    voice.speaker.end();
+                    self.let_go(voice);
                 }
             }
             AgentOutput::StartFallback => self.start_fallback(),
@@ -288,8 +321,11 @@ impl Task {
         } else {
             self.start_speaker(end)
         };
-        // Dropping its handle ends whoever spoke before.
-        self.voice = Some(Voice { speaker, events, is_fallback, heard_by });
+        let is_outside = !is_fallback && self.route.profile.agent.kind.is_outside();
+        let voice = Voice { speaker, events, is_fallback, is_outside, heard_by };
+        if let Some(before) = self.voice.replace(voice) {
+            self.let_go(before);
+        }
     }
 
     fn start_speaker(&self, mut end: AgentEnd) -> (Speaker, Events) {

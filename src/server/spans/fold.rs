@@ -57,7 +57,7 @@ impl CallSpans {
                 self.agent_came(at, None);
                 self.event("agent_ready", at);
             }
-            CallEvent::AgentFailed(cause) => self.agent_failed(*cause, at),
+            CallEvent::AgentFailed(cause, _) => self.agent_failed(*cause, at),
             // What comes before the answer of whom was asked is no time of the agent's.
             CallEvent::AgentAttached(_)
             | CallEvent::AgentReplaced(_)
@@ -95,7 +95,8 @@ impl CallSpans {
             | CallEvent::Supervision(_)
             | CallEvent::Recording(..)
             | CallEvent::AgentAsked { .. }
-            | CallEvent::AgentInterrupted(_)
+            | CallEvent::AgentInterrupted(..)
+            | CallEvent::AgentLink(_)
             | CallEvent::AgentResumed
             | CallEvent::ScriptNoted { .. }
             | CallEvent::LegEnded { .. } => self.event(timed.event.name(), at),
@@ -386,7 +387,7 @@ mod tests {
             sent(2),
             CallEvent::Answered(Codec::Pcmu),
             failed,
-            CallEvent::AgentFailed(HangupCause::AgentUnreachable),
+            CallEvent::AgentFailed(HangupCause::AgentUnreachable, None),
             ended(HangupCause::AgentUnreachable, 30),
         ]);
         let expected = [

@@ -268,7 +268,7 @@ fn what_only_others_may_say_is_counted_and_changes_nothing() {
         (Kind::ChanWebsocket, text(r#"{"command":"DANCE"}"#)),
         (Kind::AudioSocket, packet(0x01, &[0; 16])),
         (Kind::AudioSocket, packet(0xff, &[1])),
-        (Kind::Realtime, text(r#"{"type":"rate_limits.updated"}"#)),
+        (Kind::Realtime, text(r#"{"type":"dance"}"#)),
     ] {
         let mut trial = Trial::open(kind);
         for _ in 0..1_000 {
