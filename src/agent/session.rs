@@ -311,6 +311,14 @@ impl AgentSession {
         }
     }
 
+    /// Takes in what was said, by whoever wrote it down: an agent whose connection is made anew is told of it.
+    pub fn recount(&mut self, said: &Said) {
+        match &mut self.mind {
+            Mind::Stream(stream) => stream.recount(said),
+            Mind::BuiltIn { .. } => (),
+        }
+    }
+
     /// More of why the agent failed than its cause, where that is known.
     #[must_use]
     pub fn fault(&self) -> Option<FaultWord> {

@@ -1,5 +1,6 @@
 //! Transcripts: turns are added by whoever listens to a call, and read by whoever wants to know.
 
+use crate::agent::session::Said;
 use crate::api::Context;
 use crate::api::auth::Caller;
 use crate::api::call_notes::RECORD_PERIOD;
@@ -96,12 +97,24 @@ pub(super) async fn add(
     let stored = stored.map_err(|failed| error::database(&failed, id))?;
     if stored > 0 {
         let span = transcripts::span(&turns);
-        let told = control.tell_transcript(key.0, key.1, span).await;
+        let told = control.tell_transcript(key.0, key.1, span, said(&turns)).await;
         if let Err(why) = told {
             tracing::debug!(%why, "turns of a call are told of when its record is closed");
         }
     }
     Ok(Json(json!({ "stored": stored })))
+}
+
+/// What agents of the call are to know of it: who is neither of the two is nobody they know.
+fn said(turns: &[Turn]) -> Vec<Said> {
+    let by_agent = |turn: &Turn| match turn.speaker.as_str() {
+        "agent" => Some(true),
+        "caller" => Some(false),
+        _ => None,
+    };
+    let final_turns = turns.iter().filter(|turn| turn.is_final);
+    let said = |turn: &Turn| Some(Said { by_agent: by_agent(turn)?, text: turn.text.clone() });
+    final_turns.filter_map(said).collect()
 }
 
 /// Stores turns of a call that is over, and tells so. A call that ended this moment is on its way into the database.

@@ -1,6 +1,6 @@
 //! What an application asks of a call's task, and what it is answered.
 
-use crate::call::event::CallEvent;
+use crate::agent::session::Said;
 use crate::call::input::Input;
 use crate::call::steer::Order;
 use crate::call::steer::Senseless;
@@ -44,8 +44,8 @@ pub(super) enum Ask {
     Attach(Arc<AiProfile>),
     /// That a script lead it from now on.
     Script(Box<TwimlAgent>),
-    /// That this be noted.
-    Note(Box<CallEvent>),
+    /// That turns of its transcript came, those of these numbers, and what was said in them.
+    Recount((u32, u32), Vec<Said>),
     /// That these variables be set beside those it has.
     Set(CallVariables),
 }

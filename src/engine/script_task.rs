@@ -43,11 +43,13 @@ use crate::types::cause::HangupCause;
 use crate::types::fault_policy::FaultPolicy;
 use crate::types::moment::Moment;
 use crate::types::script::ProfileScript;
+use bytes::Buf;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::Poll;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 /// Commands that may wait for a script's task.
 const COMMANDS_MAX: usize = 16;
@@ -256,6 +258,12 @@ impl Task {
             Command::TransferFailed(cause) => {
                 if let Some(handle) = self.stream_handle() {
                     handle.transfer_failed(cause);
+                }
+                return;
+            }
+            Command::Recount(turns) => {
+                if let Some(handle) = self.stream_handle() {
+                    handle.recount(turns);
                 }
                 return;
             }

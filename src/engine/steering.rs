@@ -1,7 +1,7 @@
 //! What applications ask of running calls, answered with how the call stands then.
 
+use crate::agent::session::Said;
 use crate::audio::mixer::Gain;
-use crate::call::event::CallEvent;
 use crate::call::setup::Partner;
 use crate::call::steer::Order;
 use crate::call::steer::Senseless;
@@ -29,6 +29,7 @@ use crate::types::header::CallVariables;
 use crate::types::id::AiProfileId;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
+use crate::types::limit::AGENT_STORY_TURNS_MAX;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -218,7 +219,8 @@ impl CallControl {
         self.ask(tenant, call, Ask::Set(variables)).await
     }
 
-    /// Tells a running call of `tenant` that turns of its transcript came.
+    /// Tells a running call of `tenant` that turns of its transcript came, those of these numbers: its agents learn
+    /// from them what was said should their connection break, or another take over.
     ///
     /// # Errors
     /// [`Unheard`]: it does not run here.
@@ -226,10 +228,12 @@ impl CallControl {
         &self,
         tenant: TenantId,
         call: CallId,
-        (first, last): (u32, u32),
+        numbers: (u32, u32),
+        mut turns: Vec<Said>,
     ) -> Result<Snapshot, Unheard> {
-        let event = CallEvent::TranscriptAdded { first, last };
-        self.ask(tenant, call, Ask::Note(Box::new(event))).await
+        // An agent that comes later is not told of more.
+        turns.drain(..turns.len().saturating_sub(AGENT_STORY_TURNS_MAX));
+        self.ask(tenant, call, Ask::Recount(numbers, turns)).await
     }
 
     /// Who records calls.

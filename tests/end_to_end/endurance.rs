@@ -2,6 +2,7 @@
 
 use crate::bot::BOT_HZ;
 use crate::bot::Bot;
+use crate::bot::Stream;
 use crate::carrier;
 use crate::node::Home;
 use crate::node::Node;
@@ -239,6 +240,44 @@ async fn a_caller_whose_agent_breaks_off_hears_comfort_and_then_the_same_agent_a
     assert_eq!(node.count(events).await, 2);
     assert_eq!(node.metric("agents_resumed_total").await, 1);
     assert_eq!(node.metric("agents_interrupted_total{cause=\"agent_lost\"}").await, 1);
+}
+
+#[tokio::test]
+async fn what_a_bot_wrote_down_of_its_call_is_told_to_it_when_it_is_back_and_to_the_next() {
+    let (first, second) = (Bot::bind().await, Bot::bind().await);
+    let mut agent = twilio(&first.url());
+    (agent["reconnects"], agent["reconnect_pause_ms"]) = (json!(1), json!(100));
+    let node = node(agent, twilio(&second.url()), 100).await;
+    let key = carrier::key(&node, 1, KeyRole::Operator).await;
+    let mut phone = Phone::new([127, 0, 0, 9].into(), node.sip(), NUMBER).await;
+    let (_, stream) = tokio::join!(phone.call(""), first.accept());
+    let sid = stream.start["start"]["callSid"].as_str().unwrap().to_owned();
+    let path = carrier::calls(1, &format!("/{}/transcript", sid.strip_prefix("CA").unwrap()));
+    // Words that are not final may be others in the end, and others than the two are nobody the agent knows.
+    let turns = json!({"turns": [
+        {"seq": 0, "speaker": "agent", "text": "Hello."},
+        {"seq": 1, "speaker": "caller", "text": "I", "is_final": false},
+        {"seq": 2, "speaker": "other", "text": "Static."},
+    ]});
+    assert_eq!(node.post(&path, &key, &turns).await.status, 200);
+    let turns = json!({"turns": [{"seq": 1, "speaker": "caller", "text": "I am \"A\"."}]});
+    assert_eq!(node.post(&path, &key, &turns).await.status, 200);
+    let told = json!([
+        {"speaker": "agent", "text": "Hello."}, {"speaker": "caller", "text": "I am \"A\"."},
+    ]);
+    let transcript = |stream: &Stream, how: &str| {
+        let parameters = &stream.start["start"]["customParameters"];
+        assert_eq!(parameters["tandem_resumed"], how);
+        let text = parameters["tandem_transcript"].as_str().unwrap_or_default();
+        serde_json::from_str::<Value>(text).unwrap_or_default()
+    };
+    drop(stream);
+    let again = first.accept_back().await;
+    assert_eq!(transcript(&again, "reconnect"), told);
+    drop((again, first));
+    let next = second.accept().await;
+    assert_eq!(transcript(&next, "takeover"), told);
+    phone.hang_up().await;
 }
 
 /// A bot in a process of its own.

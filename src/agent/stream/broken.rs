@@ -7,6 +7,7 @@ use crate::agent::outbox::Outbox;
 use crate::agent::outbox::Waiting;
 use crate::agent::session::Input;
 use crate::agent::session::Output;
+use crate::agent::session::Said;
 use crate::agent::story::Continuation;
 use crate::agent::story::Past;
 use crate::agent::stream::AgentStream;
@@ -138,6 +139,13 @@ impl AgentStream {
         };
         let past = how.map(|how| Past { how, story: &self.story });
         self.dialect.open(past, acts);
+    }
+
+    /// Takes in what was said, for a connection that is made anew.
+    pub fn recount(&mut self, said: &Said) {
+        if self.faults.reconnects > 0 {
+            self.story.add(said.clone());
+        }
     }
 
     /// From now on the agent must be heard, where it has to be in time.

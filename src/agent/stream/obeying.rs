@@ -63,9 +63,7 @@ impl AgentStream {
             Act::Ask(wish, When::Now) => grant(wish, out),
             Act::Ask(wish, When::Played) => self.wish(now, wish, out),
             Act::Note(said) => {
-                if self.faults.reconnects > 0 {
-                    self.story.add(said.clone());
-                }
+                self.recount(&said);
                 out.push(Output::Said(said));
             }
             Act::Unknown => self.counters.unknown += 1,

@@ -1,5 +1,6 @@
 //! The call's hold on its agent's task, and what it tells it.
 
+use crate::agent::session::Said;
 use crate::audio::link::AgentEnd;
 use crate::engine::mailbox;
 use crate::types::cause::HangupCause;
@@ -18,6 +19,7 @@ pub(super) enum Command {
     /// What the agent asked for is under way, or was refused.
     Reply(Result<(), &'static str>),
     TransferFailed(HangupCause),
+    Recount(Vec<Said>),
     End,
 }
 
@@ -44,6 +46,11 @@ impl AgentHandle {
     /// Tells the agent that the transfer failed, and that the caller hears it again.
     pub fn transfer_failed(&self, cause: HangupCause) {
         self.tell(Command::TransferFailed(cause));
+    }
+
+    /// Tells the agent's task what was said in the call, for a connection that has to be made anew.
+    pub fn recount(&self, turns: Vec<Said>) {
+        self.tell(Command::Recount(turns));
     }
 
     /// Lets the agent speak and listen over another link; what it had said into the one before is

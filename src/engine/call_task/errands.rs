@@ -49,8 +49,9 @@ impl Task {
             }
             Ask::Attach(profile) => self.attach_profile(profile, false).await,
             Ask::Script(agent) => self.follow_script(*agent).await,
-            Ask::Note(event) => {
-                self.note(*event);
+            Ask::Recount((first, last), turns) => {
+                self.note(CallEvent::TranscriptAdded { first, last });
+                self.recount(turns);
                 Ok(())
             }
             Ask::Set(variables) => {

@@ -101,6 +101,13 @@ impl Speaker {
         }
     }
 
+    fn recount(&self, turns: Vec<Said>) {
+        match self {
+            Self::Agent(handle) => handle.recount(turns),
+            Self::Script(handle) => handle.recount(turns),
+        }
+    }
+
     fn transfer_failed(&self, cause: HangupCause) {
         match self {
             Self::Agent(handle) => handle.transfer_failed(cause),
@@ -229,13 +236,27 @@ impl Task {
         let answered = self.log.record().stages.answered;
         let at_ms = answered.map(|answered| at.since(answered).as_millis() as u64);
         let (tenant, call) = (self.route.tenant.id, self.id());
-        if !self.next_profiles.is_empty() {
-            self.story.add(said.clone());
-        }
+        self.keep_for_next(&said);
         let Said { by_agent, text } = said;
         let turn = SaidTurn { tenant, call, seq, by_agent, text, at, at_ms };
         self.switch.ledger.said(turn);
         self.note(CallEvent::TranscriptAdded { first: seq, last: seq });
+    }
+
+    /// What an application writes down of the call is what its agent is told that has to begin anew.
+    pub(super) fn recount(&mut self, turns: Vec<Said>) {
+        for said in &turns {
+            self.keep_for_next(said);
+        }
+        if let Some(voice) = &self.voice {
+            voice.speaker.recount(turns);
+        }
+    }
+
+    fn keep_for_next(&mut self, said: &Said) {
+        if !self.next_profiles.is_empty() {
+            self.story.add(said.clone());
+        }
     }
 
     /// What an agent wants is judged like what an application asks for.

@@ -4,6 +4,7 @@ use crate::agent::script::answers::DialAnswer;
 use crate::agent::script::step::Dial;
 use crate::agent::script::vocabulary::Note;
 use crate::agent::script::vocabulary::Replacement;
+use crate::agent::session::Said;
 use crate::audio::link::AgentEnd;
 use crate::engine::agent_task::AgentEvent;
 use crate::engine::mailbox;
@@ -73,6 +74,7 @@ pub(super) enum Command {
     Replace(Box<Replacement>),
     Reply(Result<(), &'static str>),
     TransferFailed(HangupCause),
+    Recount(Vec<Said>),
     End,
 }
 
@@ -106,6 +108,11 @@ impl ScriptHandle {
     /// Tells the agent of a stream that what it asked for is under way, or why it is refused.
     pub(in crate::engine) fn answer(&self, answer: Result<(), &'static str>) {
         self.tell(Command::Reply(answer));
+    }
+
+    /// Tells it what was said in the call, for the agent of a stream.
+    pub(in crate::engine) fn recount(&self, turns: Vec<Said>) {
+        self.tell(Command::Recount(turns));
     }
 
     /// Tells it that its transfer failed.

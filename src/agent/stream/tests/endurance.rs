@@ -66,7 +66,7 @@ fn an_agent_that_does_not_come_back_in_time_is_missed_within_200_ms_once_its_wor
 #[test]
 fn an_agent_that_is_back_learns_what_was_said_and_what_the_caller_did_meanwhile() {
     let mut lab = Lab::enduring();
-    lab.stream.story.add(Said { by_agent: true, text: "Hello.".to_owned() });
+    lab.stream.recount(&Said { by_agent: true, text: "Hello.".to_owned() });
     lab.put(Input::Audio(&[1; FRAME_BYTES]));
     lab.mark("lost");
     lab.take();
