@@ -79,8 +79,9 @@ impl Call {
     /// What the near leg does once it is answered is the same whomever it is with.
     pub(super) fn near_answered(&mut self, now: Moment, news: LineNews, out: &mut Vec<Output>) {
         match news {
-            // The first words wait until the caller can hear them.
-            LineNews::Acknowledged | LineNews::Heard => self.near.start_playout(out),
+            // The first words wait until the caller can hear them: for this, and its first packet, which the media
+            // take account of themselves.
+            LineNews::Acknowledged => self.near.start_playout(out),
             LineNews::Broken(cause) => self.end(now, cause, Party::Switch, out),
             LineNews::Ended { cause, by } => self.wind_up(now, cause, by, out),
             LineNews::Cancelled => {
@@ -97,6 +98,7 @@ impl Call {
             | LineNews::Progressed { .. }
             | LineNews::Answered
             | LineNews::Failed(_)
+            | LineNews::Heard
             | LineNews::ReferProgressed(_)
             | LineNews::ReferFailed(_)
             | LineNews::Closed => (),

@@ -320,7 +320,9 @@ impl Task {
                 self.full = false;
                 session.handle(now, Input::Relinked, out);
             }
-            Wake::Command(Command::Recount(turns)) => turns.iter().for_each(|it| session.recount(it)),
+            Wake::Command(Command::Recount(turns)) => {
+                turns.iter().for_each(|it| session.recount(it))
+            }
             Wake::Command(Command::End) => self.call_ended(now, out),
             Wake::Deadline => session.handle(now, Input::DeadlineReached, out),
             Wake::Link(event) => self.handle_link(now, event, out),

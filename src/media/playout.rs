@@ -31,6 +31,10 @@ pub const REPRIME_MS: u32 = 40;
 /// A gap longer than this was no underrun: the agent had said what it wanted to say.
 pub const UNDERRUN_MS_MAX: u32 = 400;
 
+/// The longest an agent that was interrupted and says something without a pause is not heard: it may do so for ever,
+/// with a sound behind its words.
+pub const MUTED_MS_MAX: u32 = 10_000;
+
 /// Length of the fade with which a clear ends what is being played.
 const FADE_SAMPLES: usize = 5 * SAMPLES_PER_MS;
 const WIDE_FADE_SAMPLES: usize = 2 * FADE_SAMPLES;
@@ -89,6 +93,8 @@ enum Interruption {
         falls: bool,
         /// For so long nothing came.
         quiet_ms: u32,
+        /// For so long it was dropped.
+        muted_ms: u32,
     },
 }
 

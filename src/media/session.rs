@@ -22,6 +22,7 @@ use crate::media::playout::Playout;
 use crate::media::session::arriving::Kind;
 use crate::media::session::bridged::Bridged;
 use crate::media::session::ear::Ear;
+use crate::media::session::greeting::Greeting;
 use crate::media::session::judging::Judge;
 use crate::media::session::key_tone::KeyTone;
 use crate::media::session::listening::Ears;
@@ -57,6 +58,7 @@ use std::net::SocketAddr;
 mod arriving;
 mod bridged;
 mod ear;
+mod greeting;
 mod guests;
 mod hearing;
 mod judging;
@@ -69,6 +71,7 @@ mod sending;
 mod steered;
 mod taped;
 
+pub use crate::media::session::greeting::GREETING_HELD_MAX;
 pub use crate::media::session::guests::GUESTS_MAX;
 pub use crate::media::session::guests::GuestGains;
 pub use crate::media::session::guests::Guests;
@@ -123,8 +126,9 @@ pub struct MediaSession {
     tape: Option<Box<TapeIn>>,
     reports: ReportSchedule,
     cname: [u8; 16],
-    /// Sending and playing are allowed.
+    /// Sending is allowed.
     started: bool,
+    greeting: Greeting,
     /// Since when packets should come and do not.
     quiet_since: Option<Moment>,
     collisions: u8,
@@ -174,6 +178,7 @@ impl MediaSession {
             reports: ReportSchedule::new(now, random.next_u64()),
             cname: random_name(&mut random),
             started: !setup.playout_held,
+            greeting: if setup.playout_held { Greeting::Held } else { Greeting::Free },
             quiet_since: None,
             collisions: 0,
             ears: Ears::default(),
@@ -278,14 +283,6 @@ impl MediaSession {
         self.playout.exchange(end);
     }
 
-    /// Lets the session send and the agent be heard.
-    pub fn start_playout(&mut self, now: Moment) {
-        if !self.started {
-            self.started = true;
-            self.source.learn_again(now);
-        }
-    }
-
     /// Whether RTCP shares the port of RTP (RFC 5761).
     #[must_use]
     pub fn muxes_rtcp(&self) -> bool {
@@ -318,7 +315,7 @@ impl MediaSession {
         let heard = self.hear(now, out);
         self.ticks += 1;
         self.listen(&heard, out);
-        let said = self.speech();
+        let said = self.speech(now);
         let said = self.steered.heard(said, out);
         let said = self.with_guests_outward(said);
         self.said = match &said {
@@ -462,7 +459,7 @@ impl MediaSession {
         if self.counters.first_packet_ms.is_none() {
             let elapsed_ms = now.since(self.opened).as_millis();
             self.counters.first_packet_ms = Some(u64::try_from(elapsed_ms).unwrap_or(u64::MAX));
-            self.started = true;
+            self.way_is_open(now);
             out.event(MediaEvent::FirstPacket);
         }
     }

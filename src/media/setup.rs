@@ -19,9 +19,11 @@ pub struct MediaSetup {
     pub rules: MediaRules,
     /// Delay of the jitter buffer, in ms.
     pub jitter_depth_ms: u16,
-    /// Nothing is sent or played before [`start_playout`] or the caller's first packet.
+    /// Nothing is sent before [`start_playout`] or the caller's first packet, and what the agent says waits for both,
+    /// or for one of them and [`GREETING_HELD_MAX`].
     ///
     /// [`start_playout`]: crate::media::session::MediaSession::start_playout
+    /// [`GREETING_HELD_MAX`]: crate::media::session::GREETING_HELD_MAX
     pub playout_held: bool,
 }
 

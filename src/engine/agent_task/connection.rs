@@ -271,7 +271,9 @@ impl Connection {
                         return Poll::Ready(Heard::Ready);
                     }
                 }
-                Poll::Ready(Err((close, word))) => return Poll::Ready(Heard::Ended(close, Some(word))),
+                Poll::Ready(Err((close, word))) => {
+                    return Poll::Ready(Heard::Ended(close, Some(word)));
+                }
                 Poll::Pending if !self.blocked => {
                     self.blocked = true;
                     return Poll::Ready(Heard::Blocked);

@@ -3,10 +3,10 @@
 use crate::agent::script::step::Stream;
 use crate::agent::script::vocabulary::Input;
 use crate::audio::link::AgentEnd;
+use crate::engine::agent_task;
 use crate::engine::agent_task::AgentEvent;
 use crate::engine::agent_task::AgentHandle;
 use crate::engine::agent_task::AgentSetup;
-use crate::engine::agent_task;
 use crate::engine::awaited::AwaitedAgents;
 use crate::engine::mailbox;
 use crate::engine::script_task::ScriptEvent;

@@ -6,6 +6,7 @@ use crate::audio::link::Segment;
 use crate::audio::sound::FAINT;
 use crate::audio::sound::Sound;
 use crate::media::playout::Interruption;
+use crate::media::playout::MUTED_MS_MAX;
 use crate::media::playout::Playout;
 use crate::media::playout::State;
 use crate::media::playout::TICK_MS;
@@ -40,7 +41,8 @@ impl Playout {
     }
 
     /// Drops the utterance: what is queued, and what still comes of it, until the agent clears, finishes, or
-    /// sends nothing, or nothing but silence, for as long as ends an utterance. Tells the agent how much of it was heard.
+    /// sends nothing, or nothing but silence, for as long as ends an utterance; whoever never pauses is heard again after
+    /// [`MUTED_MS_MAX`]. Tells the agent how much of it was heard.
     pub fn flush(&mut self) -> u64 {
         let heard_ms = self.heard_ms();
         let falls = match self.interruption {
@@ -48,7 +50,7 @@ impl Playout {
             Interruption::Paused { falls } => falls,
             Interruption::Flushed { .. } => return heard_ms,
         };
-        self.interruption = Interruption::Flushed { falls, quiet_ms: 0 };
+        self.interruption = Interruption::Flushed { falls, quiet_ms: 0, muted_ms: 0 };
         // A report that is lost is still in the record.
         self.end.push_barge_in(heard_ms);
         heard_ms
@@ -82,25 +84,26 @@ impl Playout {
                 self.interruption = Interruption::Paused { falls: false };
                 true
             }
-            Interruption::Flushed { falls, quiet_ms } => {
+            Interruption::Flushed { falls, quiet_ms, muted_ms } => {
                 if falls {
                     self.fade(frame);
                 }
-                self.drop_late(quiet_ms);
+                self.drop_late(quiet_ms, muted_ms + TICK_MS);
                 true
             }
         }
     }
 
-    fn drop_late(&mut self, quiet_ms: u32) {
+    fn drop_late(&mut self, quiet_ms: u32, muted_ms: u32) {
         let dropped = self.drop_queued();
         // Some agents say their silence.
         let quiet_ms = if dropped.is_audible { 0 } else { quiet_ms + TICK_MS };
-        self.interruption = if dropped.finished || quiet_ms >= UNDERRUN_MS_MAX {
+        let is_over = dropped.finished || quiet_ms >= UNDERRUN_MS_MAX || muted_ms >= MUTED_MS_MAX;
+        self.interruption = if is_over {
             self.utterance_samples = 0;
             Interruption::None
         } else {
-            Interruption::Flushed { falls: false, quiet_ms }
+            Interruption::Flushed { falls: false, quiet_ms, muted_ms }
         };
         self.state = State::Idle;
         self.finished = false;
@@ -226,6 +229,21 @@ mod tests {
             Interruption::None,
             "it was quiet since it was heard"
         );
+    }
+
+    #[test]
+    fn an_agent_that_never_pauses_is_heard_again_after_a_time() {
+        let mut line = Line::speaking(1_000);
+        line.playout.flush();
+        for _ in 0..MUTED_MS_MAX / TICK_MS {
+            line.say(20);
+            assert_eq!(line.tick(), 0);
+        }
+        line.say(1_000);
+        assert_eq!(line.ticks(50), 8_000);
+        assert!(line.playout.is_speaking());
+        assert_eq!(line.playout.flush(), 1_000, "it can be interrupted again");
+        assert_eq!(line.ticks(5), 0);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::rtp::dtmf::KeyQueue;
 use crate::rtp::dtmf::KeyState;
 use crate::rtp::dtmf::Relay;
 use crate::types::codec::Law;
+use crate::types::moment::Moment;
 
 /// What a session is bridged with.
 #[derive(Debug)]
@@ -88,12 +89,10 @@ impl MediaSession {
     }
 
     /// The next 20 ms for the peer, from whom it talks with.
-    pub(super) fn speech(&mut self) -> Sound {
+    pub(super) fn speech(&mut self, now: Moment) -> Sound {
+        let held = self.agent_waits(now);
         match &mut self.bridged {
-            None => {
-                let held = !self.started || self.steered.is_playing();
-                self.playout.tick(held)
-            }
+            None => self.playout.tick(held),
             Some(bridged) if bridged.agent_waits() => bridged.frame(self.playout.tick(true)),
             Some(bridged) => bridged.frame(Sound::Law(Law::Mu, self.playout.mute())),
         }

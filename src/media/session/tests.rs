@@ -263,19 +263,49 @@ fn nothing_is_sent_or_played_before_the_answer_is_confirmed() {
     assert!(scene.sent.is_empty());
     assert_eq!(scene.frames(), 500, "the agent's clock runs meanwhile");
     scene.session.start_playout(scene.now);
-    scene.ticks(6);
-    let loud = scene.rtp().iter().filter(|packet| packet.payload.contains(&LOUD)).count();
-    assert_eq!(loud, 5, "the greeting is whole");
+    scene.ticks(9);
+    assert_eq!(loud(&scene), 0, "the caller is not heard yet");
+    assert_eq!(scene.rtp().len(), 9, "but hears that somebody is there");
+    let mut talker = Talker::new(PEER, 7);
+    scene.talk(&mut talker, 6);
+    assert_eq!(loud(&scene), 5, "the greeting is whole");
+}
+
+fn loud(scene: &Scene) -> usize {
+    scene.rtp().iter().filter(|packet| packet.payload.contains(&LOUD)).count()
 }
 
 #[test]
-fn the_first_packet_of_the_caller_starts_the_playout_too() {
+fn the_first_packet_of_the_caller_lets_it_hear_the_line_and_the_confirmation_the_agent() {
     let mut scene = Scene::with(MediaSetup::new(Some(plan()), 1));
     scene.agent.push_audio(&[LOUD; 800]);
     scene.ticks(10);
     let mut talker = Talker::new(PEER, 7);
     scene.talk(&mut talker, 6);
-    assert_eq!(scene.rtp().len(), 6);
+    assert_eq!((scene.rtp().len(), loud(&scene)), (6, 0));
+    scene.session.start_playout(scene.now);
+    scene.ticks(6);
+    assert_eq!(loud(&scene), 5);
+}
+
+#[test]
+fn a_greeting_waits_no_longer_than_a_moment_for_a_caller_that_sends_nothing() {
+    for is_heard in [false, true] {
+        let mut scene = Scene::with(MediaSetup::new(Some(plan()), 1));
+        scene.agent.push_audio(&[LOUD; 800]);
+        let held = GREETING_HELD_MAX.as_millis() as usize / 20;
+        let mut talker = Talker::new(PEER, 7);
+        if is_heard {
+            scene.talk(&mut talker, 1);
+        } else {
+            scene.session.start_playout(scene.now);
+        }
+        // A packet is heard with the tick behind it.
+        scene.ticks(held - 1 - usize::from(is_heard));
+        assert_eq!(loud(&scene), 0, "{is_heard}");
+        scene.ticks(7);
+        assert_eq!(loud(&scene), 5, "{is_heard}");
+    }
 }
 
 #[test]
