@@ -10,6 +10,7 @@ pub mod end;
 pub mod flow;
 pub mod http_client;
 mod mark;
+pub mod metered;
 pub mod port_pool;
 pub mod rtp_socket;
 pub mod signature;

@@ -1,5 +1,6 @@
 //! The WebSocket client with which agents are dialled: `ws://` and `wss://`, small buffers, no delay.
 
+use crate::net::metered::Metered;
 use crate::types::agent::ClientIdentity;
 use crate::types::agent_trouble::FaultWord;
 use crate::types::limit::AGENT_MESSAGE_BYTES_MAX;
@@ -36,10 +37,10 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 /// An open WebSocket, a stream and sink of messages.
-pub type WebSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub type WebSocket = WebSocketStream<MaybeTlsStream<Metered<TcpStream>>>;
 
 /// The same of an agent that dialled us.
-pub type CameWebSocket = WebSocketStream<TokioIo<Upgraded>>;
+pub type CameWebSocket = WebSocketStream<Metered<TokioIo<Upgraded>>>;
 
 /// Read buffer of one connection. tungstenite fills its buffer with zeros before each read; with its
 /// default of 128 KiB a link costs three times the CPU time and ten times the memory.
@@ -267,6 +268,7 @@ pub async fn connect(
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     let port = request.uri().port_u16().unwrap_or(if secure { 443 } else { 80 });
     let socket = roots.connect((host, port), secure).await?;
+    let socket = Metered::new(socket);
     let handshake = client_async_tls_with_config(request, socket, Some(config()), Some(connector));
     match handshake.await {
         Ok((socket, _)) => Ok(socket),
@@ -276,7 +278,7 @@ pub async fn connect(
 
 /// The WebSocket of an agent that dialled us, over a connection whose handshake was answered.
 pub async fn came(connection: TokioIo<Upgraded>) -> CameWebSocket {
-    WebSocketStream::from_raw_socket(connection, Role::Server, Some(config())).await
+    WebSocketStream::from_raw_socket(Metered::new(connection), Role::Server, Some(config())).await
 }
 
 /// Opens a TCP connection to a host and port. Takes as long as the network does: the caller sets the limit.
@@ -290,6 +292,16 @@ pub async fn connect_tcp(address: &str, roots: &TrustRoots) -> Result<TcpStream,
     let socket = roots.connect((host, port), false).await?;
     notice_silence(&socket).map_err(ConnectError::Tcp)?;
     Ok(socket)
+}
+
+/// Nothing is kept any more of the messages that were read from `socket`.
+pub fn done_with_messages(socket: &mut WebSocket) {
+    match socket.get_mut() {
+        MaybeTlsStream::Plain(stream) => stream.done(),
+        MaybeTlsStream::Rustls(stream) => stream.get_mut().0.done(),
+        // There are no others here.
+        _ => (),
+    }
 }
 
 fn request(

@@ -23,6 +23,7 @@ use futures_util::SinkExt;
 use futures_util::Stream;
 use futures_util::StreamExt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
@@ -210,6 +211,8 @@ pub(super) struct Connection {
     /// Something was written since the last complete flush.
     dirty: bool,
     blocked: bool,
+    /// A message was read, all of which is played or queued by the time the next is wanted.
+    heard: bool,
     _counted: Counted,
 }
 
@@ -244,7 +247,7 @@ impl Drop for Counted {
 
 impl Connection {
     fn new(wire: Wire) -> Self {
-        Self { wire, dirty: false, blocked: false, _counted: Counted::new() }
+        Self { wire, dirty: false, blocked: false, heard: false, _counted: Counted::new() }
     }
 
     pub(super) fn write(&mut self, message: Message) {
@@ -284,8 +287,12 @@ impl Connection {
         if full {
             return Poll::Pending;
         }
+        if std::mem::take(&mut self.heard) {
+            self.wire.done();
+        }
         let heard = ready!(self.wire.poll_next(cx));
         if let Heard::Message(message) = &heard {
+            self.heard = true;
             // The protocol may have an answer of its own to flush.
             self.dirty |= message.is_ping() || message.is_close();
         }
@@ -343,6 +350,15 @@ impl Wire {
                     Err(_) => Heard::Ended(PeerClose::Dropped, Some(RESET)),
                 })
             }
+        }
+    }
+
+    /// What was read of messages is kept no more.
+    fn done(&mut self) {
+        match self {
+            Self::WebSocket(stream) => websocket::done_with_messages(stream),
+            Self::Came(stream) => stream.get_mut().done(),
+            Self::Tcp(..) => (),
         }
     }
 
@@ -405,6 +421,9 @@ fn ended(error: &tungstenite::Error) -> (PeerClose, &'static str) {
     match error {
         tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
             (PeerClose::Dropped, RESET)
+        }
+        tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+            (PeerClose::Dropped, "node_full")
         }
         tungstenite::Error::Capacity(_) => (PeerClose::Violated, "message_too_long"),
         tungstenite::Error::Utf8(_) => (PeerClose::Violated, "not_utf8"),
