@@ -192,9 +192,9 @@ impl Stream {
         let due = self.heard_frames() + frames;
         while self.heard_frames() < due {
             match self.socket.next().await {
+                // Read by nobody, so that a hundred of them are no more work than they have to be.
                 Some(Ok(Message::Text(text))) => {
-                    let message: Value = serde_json::from_str(&text).unwrap();
-                    if message["event"] == "media" {
+                    if text.starts_with("{\"event\":\"media\"") {
                         self.heard.extend([0; FRAME_SAMPLES]);
                     }
                 }
