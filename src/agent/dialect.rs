@@ -196,7 +196,10 @@ pub fn of(settings: &AgentSettings, call: &AgentCall) -> Option<(Box<dyn Dialect
         }
         AgentKind::Realtime(agent) => {
             let is_cut = matches!(settings.barge_in.mode, BargeInMode::Flush | BargeInMode::Pause);
-            Some((Box::new(Realtime::new(agent, is_cut)), agent.connect_timeout))
+            let realtime = Realtime::new(agent, is_cut);
+            let pauses = settings.barge_in.mode == BargeInMode::Pause;
+            let realtime = if pauses { realtime.pausing() } else { realtime };
+            Some((Box::new(realtime), agent.connect_timeout))
         }
         AgentKind::Echo
         | AgentKind::Tone { .. }

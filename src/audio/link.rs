@@ -275,14 +275,17 @@ impl AgentEnd {
     }
 
     /// Ends the utterance: what is queued is played even if it is shorter than the pre-roll, and
-    /// [`LinkEvent::Drained`] follows its last sample.
-    pub fn finish(&mut self) {
-        if let Some(segment) = self.open_segment(None) {
-            segment.finish = true;
-        } else if let Some(segment) = &mut self.gathering {
-            segment.finish = true;
-        }
+    /// [`LinkEvent::Drained`] follows its last sample. False when there is no room for another end of an
+    /// utterance: try again after the next event.
+    pub fn finish(&mut self) -> bool {
+        let is_new = match self.open_segment(None) {
+            Some(segment) => !std::mem::replace(&mut segment.finish, true),
+            // Full, and not handed over yet.
+            None => (self.gathering.as_deref_mut())
+                .is_some_and(|segment| !std::mem::replace(&mut segment.finish, true)),
+        };
         self.hand_over();
+        is_new
     }
 
     /// Drops everything queued. The media thread falls silent in its next tick and then answers with
@@ -621,6 +624,29 @@ mod tests {
         got.extend(drain(&mut media));
         assert_eq!(got, sent);
         assert_eq!(agent.queued_ms(), 0);
+    }
+
+    #[test]
+    fn each_end_of_an_utterance_is_one_however_full_the_ring_is() {
+        let (mut media, mut agent) = link();
+        let mut finished = 0;
+        while agent.finish() {
+            finished += 1;
+        }
+        assert_eq!(finished, AGENT_ITEMS_MAX + 1, "the ring, and what waits for it");
+        assert!(!agent.finish(), "not merged with the one before");
+        let mut got = 0;
+        for _ in 0..2 {
+            while let Some(segment) = media.pop() {
+                got += usize::from(segment.finish);
+                media.give_back(segment);
+            }
+            if agent.finish() {
+                finished += 1;
+            }
+        }
+        got += std::iter::from_fn(|| media.pop()).filter(|segment| segment.finish).count();
+        assert_eq!(got, finished);
     }
 
     #[test]

@@ -321,7 +321,9 @@ impl Task {
                 session.handle(now, Input::Relinked, out);
             }
             Wake::Command(Command::Recount(turns)) => {
-                turns.iter().for_each(|it| session.recount(it))
+                for said in &turns {
+                    session.recount(said);
+                }
             }
             Wake::Command(Command::End) => self.call_ended(now, out),
             Wake::Deadline => session.handle(now, Input::DeadlineReached, out),

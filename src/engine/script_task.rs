@@ -430,7 +430,11 @@ impl Task {
                         return;
                     }
                 }
-                Pending::Finish => end.finish(),
+                Pending::Finish => {
+                    if !end.finish() {
+                        return;
+                    }
+                }
             }
             self.pending.pop_front();
         }

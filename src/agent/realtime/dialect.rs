@@ -53,6 +53,8 @@ pub struct Realtime {
     agent: Box<RealtimeAgent>,
     /// The switch drops what is said when the caller speaks over it.
     is_cut: bool,
+    /// It lets it wait first, and tells whether that was speech.
+    pauses: bool,
     state: State,
     /// An answer is being made.
     answering: bool,
@@ -122,6 +124,7 @@ impl Realtime {
         Self {
             agent: Box::new(agent.clone()),
             is_cut,
+            pauses: false,
             state: State::New,
             answering: false,
             cancelled: false,
@@ -136,6 +139,19 @@ impl Realtime {
             audio: BytesMut::new(),
             message: BytesMut::new(),
         }
+    }
+
+    /// The same where what is said waits while the caller speaks over it, and goes on if that was nothing: the
+    /// switch judges, so the server is not to end its answer by itself.
+    #[must_use]
+    pub fn pausing(mut self) -> Self {
+        let mut turns = encode::turn_detection(&self.agent);
+        if let Some(turns) = turns.as_object_mut() {
+            turns.insert("interrupt_response".to_owned(), json!(false));
+        }
+        self.agent.turn_detection = Some(turns);
+        self.pauses = true;
+        self
     }
 
     fn updated(&mut self, acts: &mut Vec<Act>) {
@@ -422,6 +438,8 @@ impl Dialect for Realtime {
             ServerEvent::Audio { item, content_index, delta } => {
                 self.play((&item, content_index), &delta, acts)?;
             }
+            // Whether it was is found out elsewhere.
+            ServerEvent::SpeechStarted if self.pauses => (),
             ServerEvent::SpeechStarted => self.interrupted(acts),
             ServerEvent::FunctionCall { call, name, arguments } => {
                 self.called(call, (name, arguments), acts);
@@ -616,6 +634,31 @@ mod tests {
         let mut notified = running(false);
         says(&mut notified, "a", 500);
         assert_eq!(told(&mut notified, News::BargeIn(120)), [], "the switch plays on");
+    }
+
+    #[test]
+    fn a_caller_who_is_taken_for_speaking_pauses_an_answer_and_ends_it_once_the_switch_is_sure() {
+        let mut agent = agent();
+        for given in [None, Some(json!({"type": "semantic_vad"})), Some(Value::Null)] {
+            agent.turn_detection = given.clone();
+            let mut realtime = Realtime::new(&agent, true).pausing();
+            let acts = super::tests::given(&mut realtime, r#"{"type":"session.created"}"#);
+            let [Act::Send(Message::Text(update))] = &acts[..] else { panic!("{acts:?}") };
+            let update: Value = serde_json::from_slice(update).unwrap();
+            let turns = &update["session"]["audio"]["input"]["turn_detection"];
+            match given {
+                Some(Value::Null) => assert!(turns.is_null(), "{update}"),
+                Some(_) | None => assert_eq!(turns["interrupt_response"], false, "{update}"),
+            }
+        }
+        let mut realtime = Realtime::new(&agent, true).pausing();
+        begun(&mut realtime);
+        says(&mut realtime, "a", 500);
+        // What was no speech: what is queued stays, and goes on.
+        assert_eq!(given(&mut realtime, SPEECH), []);
+        assert!(realtime.items.is_speaking());
+        let acts = told(&mut realtime, News::BargeIn(120));
+        assert_eq!(acts, [Act::Clear(Marks::Forgotten), send(encode::response_cancel())]);
     }
 
     const CREATED: &str = r#"{"type":"response.created"}"#;

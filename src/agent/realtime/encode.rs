@@ -89,7 +89,7 @@ fn format(audio: AgentAudio) -> Value {
     }
 }
 
-fn turn_detection(agent: &RealtimeAgent) -> Value {
+pub(super) fn turn_detection(agent: &RealtimeAgent) -> Value {
     agent.turn_detection.clone().unwrap_or_else(|| {
         json!({
             "type": "server_vad",

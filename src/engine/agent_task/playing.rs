@@ -58,7 +58,11 @@ impl Task {
                         break;
                     }
                 }
-                Pending::Finish => self.end.finish(),
+                Pending::Finish => {
+                    if !self.end.finish() {
+                        break;
+                    }
+                }
             }
             self.pending.pop_front();
         }
