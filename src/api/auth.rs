@@ -115,6 +115,22 @@ impl Gate {
         }
     }
 
+    /// Who holds a key, within its pace. One that is known is paced before the database is asked.
+    async fn holder(&self, key: &str, id: &RequestId) -> Result<Option<KeyHolder>, ApiError> {
+        let Context { keys, rate, database, .. } = &self.context;
+        let known = keys.known(key);
+        if known.is_some_and(|known| !rate.admits(known)) {
+            return Err(ErrorKind::TooMany.of(id));
+        }
+        let holder = keys.verify(database, key).await;
+        let holder = holder.map_err(|error| error::database(&error, id))?;
+        let is_new = |holder: &KeyHolder| known != Some(holder.id);
+        if holder.as_ref().is_some_and(|holder| is_new(holder) && !rate.admits(holder.id)) {
+            return Err(ErrorKind::TooMany.of(id));
+        }
+        Ok(holder)
+    }
+
     /// Lets in who names the account of the path and gives one of its tenant's keys.
     async fn judge_pair(
         &self,
@@ -131,13 +147,9 @@ impl Gate {
         let nobody = || ErrorKind::NoPair.of(id);
         let (account, token) = twilio::credentials(headers).ok_or_else(nobody)?;
         let tenant = TenantId::from_account_sid(&account).ok_or_else(nobody)?;
-        let holder = self.context.keys.verify(&self.context.database, &token).await;
-        let holder = holder.map_err(|error| error::database(&error, id))?.ok_or_else(nobody)?;
+        let holder = self.holder(&token, id).await?.ok_or_else(nobody)?;
         if !holder.scope.opens(tenant) {
             return Err(nobody());
-        }
-        if !self.context.rate.admits(holder.id) {
-            return Err(ErrorKind::TooMany.of(id));
         }
         let mut item = None;
         for (name, value) in params {
@@ -212,16 +224,7 @@ impl Gate {
         if key.starts_with(token::PREFIX) {
             return self.judge_token(params, key, request_id).await;
         }
-        let holder = self
-            .context
-            .keys
-            .verify(&self.context.database, key)
-            .await
-            .map_err(|error| error::database(&error, id))?
-            .ok_or_else(|| ErrorKind::NoKey.of(id))?;
-        if !self.context.rate.admits(holder.id) {
-            return Err(ErrorKind::TooMany.of(id));
-        }
+        let holder = self.holder(key, id).await?.ok_or_else(|| ErrorKind::NoKey.of(id))?;
         let mut tenant = None;
         let mut item = None;
         for (name, value) in params {

@@ -3,6 +3,7 @@
 use crate::api::RequestId;
 use crate::api::twilio;
 use crate::api::twilio::TwilioError;
+use crate::api::worded;
 use crate::call::steer::Senseless;
 use crate::store::resource;
 use crate::store::resource::Fault;
@@ -15,6 +16,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// A request that is not answered with what it asked for.
 #[derive(Debug)]
@@ -153,6 +155,47 @@ impl ErrorKind {
             | Self::DatabaseAway => StatusCode::SERVICE_UNAVAILABLE,
             Self::CallRefused(cause) => refusal_status(cause),
         }
+    }
+
+    /// One of each kind, but for those whose codes are of calls.
+    const KINDS: [Self; 29] = [
+        Self::BadParameter(""),
+        Self::BadBody(""),
+        Self::Invalid,
+        Self::Conflict,
+        Self::Stale,
+        Self::TooLarge,
+        Self::TooSlow,
+        Self::NotJson(""),
+        Self::TooMany,
+        Self::TooManyListeners,
+        Self::TooManyEncoded,
+        Self::NoKey,
+        Self::NoPair,
+        Self::Forbidden,
+        Self::ReadOnly(""),
+        Self::Platforms(""),
+        Self::NotFound(""),
+        Self::NoMethod,
+        Self::NoRefer,
+        Self::CallAnswered,
+        Self::KeyReused,
+        Self::KeyBusy,
+        Self::KeyUnsettled,
+        Self::CallBusy,
+        Self::CallAway,
+        Self::CommandUnsure,
+        Self::NodeBusy(""),
+        Self::NoCalls,
+        Self::DatabaseAway,
+    ];
+
+    /// Every code that a refusal may have: why calls are refused and commands senseless are among them.
+    pub(super) fn codes() -> BTreeSet<&'static str> {
+        let own = Self::KINDS.into_iter().map(|kind| kind.words().0);
+        let of_calls = HangupCause::all().map(HangupCause::code);
+        let senseless = Senseless::ALL.into_iter().map(Senseless::code);
+        own.chain(of_calls).chain(senseless).chain(worded::codes()).collect()
     }
 
     /// Its code, and what is said of it.

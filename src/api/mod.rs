@@ -5,6 +5,7 @@ mod agent_media;
 mod ai_profiles;
 mod audit_log;
 mod auth;
+mod bodiless;
 mod call_notes;
 mod calls;
 mod campaigns;
@@ -161,10 +162,14 @@ pub fn router(context: Context) -> Router {
 
 /// What stands behind the gate of a route. Commands to calls go to the node where the call runs.
 fn handled(context: &Context, route: &Route) -> MethodRouter<Context> {
-    let handler = (route.handler)();
+    let mut handler = (route.handler)();
     if elsewhere::is_command(route) {
         let passed = middleware::from_fn_with_state(context.clone(), elsewhere::pass);
-        return handler.route_layer(passed);
+        handler = handler.route_layer(passed);
+    }
+    // Before it goes anywhere.
+    if bodiless::is_meant(route) {
+        handler = handler.route_layer(middleware::from_fn(bodiless::pass));
     }
     handler
 }

@@ -44,13 +44,17 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
 const SCHEMAS: &str = include_str!("openapi/schemas.json");
 
 /// What may go wrong with any request, beside what its method can meet.
-const REFUSALS: [(u16, &str); 6] = [
+const REFUSALS: [(u16, &str); 7] = [
     (400, "A parameter or a value cannot be used."),
     (401, "There is no API key, or it opens nothing."),
     (403, "The key does not open this."),
     (404, "There is no such thing."),
     (429, "The key asks too often; see Retry-After."),
-    (503, "The database does not answer; see Retry-After."),
+    (431, "The headers are longer than they may be."),
+    (
+        503,
+        "The database does not answer, or the node has no calls; see Retry-After, where there is one.",
+    ),
 ];
 
 /// The document as it is served.
@@ -60,6 +64,11 @@ pub fn document() -> Value {
     let of_trunks = schemas.remove("TrunkLive").unwrap_or_default();
     let of_profiles = schemas.remove("AiProfileLive").unwrap_or_default();
     schemas.insert("CallEvent".to_owned(), told::call_event());
+    if let Some(code) =
+        schemas.get_mut("Problem").and_then(|own| own.pointer_mut("/properties/code"))
+    {
+        code["enum"] = json!(ErrorKind::codes());
+    }
     let mut paths = Members::new();
     let mut seen = BTreeSet::new();
     for route in route::all() {
@@ -278,7 +287,31 @@ fn parameters(route: &Route) -> Value {
             json!({"name": "If-Match", "in": "header", "schema": schema, "description": about}),
         );
     }
+    let mut header = |name: &str, about: &str| {
+        let schema = json!({"type": "string"});
+        all.push(json!({"name": name, "in": "header", "schema": schema, "description": about}));
+    };
+    if is_kept(route) {
+        header(
+            "If-None-Match",
+            "Tags of what the client has: of one of them it is not sent again.",
+        );
+    }
+    if is_audio(route) {
+        header("Range", "The part of the WAV that is wanted, such as `bytes=0-1023`.");
+    }
+    if matches!(route.shape, Shape::Other { gives: (_, "Events"), .. }) {
+        header(
+            "Last-Event-ID",
+            "The same as `after`, as browsers give it that come back; it leads.",
+        );
+    }
     Value::Array(all)
+}
+
+/// True where who has a thing is not sent it again: it is shown with nothing but its row.
+fn is_kept(route: &Route) -> bool {
+    matches!(route.shape, Shape::Show(resource) if !["trunks", "ai_profiles"].contains(&resource.table))
 }
 
 /// What a list of calls may be narrowed by.
@@ -351,6 +384,16 @@ fn responses(route: &Route) -> Value {
         let about = "`Range` asks for what is not there.";
         all.insert("416".to_owned(), json!({ "description": about }));
     }
+    if is_kept(route) {
+        all.insert(
+            "304".to_owned(),
+            json!({"description": "It has one of the tags of `If-None-Match`."}),
+        );
+    }
+    if matches!(route.shape, Shape::Other { gives: (_, "Events"), .. }) {
+        let about = "The same over a WebSocket, where that is asked for.";
+        all.insert("101".to_owned(), json!({ "description": about }));
+    }
     all.extend(refusals(route));
     Value::Object(all)
 }
@@ -385,6 +428,7 @@ fn refusals(route: &Route) -> Members {
     if matches!(route.shape, Shape::Create(_) | Shape::Change(_))
         || matches!(route.shape, Shape::Other { takes: Some(_), .. })
     {
+        refuse(408, "The body did not come in time.");
         refuse(413, "The body is too long.");
         refuse(415, "The body is of another type.");
     }

@@ -371,16 +371,16 @@ const EVENTS: [Route; 3] = [
         ("GET", "/api/v1/tenants/{tenant_id}/events"),
         Access::Tenant(VIEWER),
         Shape::Other { takes: None, status: 200, gives: ("text/event-stream", "Events") },
-        "Follows what happens to all calls, as server-sent events, or over a WebSocket if asked for one. \
-         `after`, or Last-Event-ID, is the `id` of the last event that was heard. It ends with the key.",
+        "Follows what happens to all calls, as server-sent events, or over a WebSocket if asked for \
+         one. `after`, or Last-Event-ID, is the `id` of the last event that was heard. It ends with the key.",
         || get(live::of_tenant),
     ),
     route(
         ("GET", "/api/v1/tenants/{tenant_id}/calls/{id}/events"),
         Access::Tenant(VIEWER),
         Shape::Other { takes: None, status: 200, gives: ("text/event-stream", "Events") },
-        "Follows what happens to a call until it ends, as server-sent events, or over a WebSocket if asked \
-         for one. `after`, or Last-Event-ID, is the `seq` of the last event that was heard; -1: all. It \
+        "Follows what happens to a call until it ends, as server-sent events, or over a WebSocket if \
+         asked for one. `after`, or Last-Event-ID, is the `seq` of the last event that was heard; -1: all. It \
          ends with the key or the token.",
         || get(live::of_call),
     ),

@@ -28,6 +28,11 @@ const BARE: [(&[u8], &str, &str); 3] = [
 /// What every answer of ours has, and none of hyper's own.
 const OURS: &[u8] = b"x-request-id: ";
 
+/// The codes of such answers.
+pub(super) fn codes() -> impl Iterator<Item = &'static str> {
+    BARE.into_iter().map(|(_, code, _)| code)
+}
+
 /// Passes everything through but such answers.
 #[derive(Debug)]
 pub(super) struct Worded<S> {

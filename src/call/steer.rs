@@ -162,6 +162,29 @@ pub enum Senseless {
 }
 
 impl Senseless {
+    /// Every reason there is.
+    pub const ALL: [Self; 19] = [
+        Self::Over,
+        Self::NotAnswered,
+        Self::LegGone,
+        Self::OnHold,
+        Self::NotOnHold,
+        Self::Muted,
+        Self::NotMuted,
+        Self::NothingPlays,
+        Self::NoKeys,
+        Self::NotWithAgent,
+        Self::Transferring,
+        Self::NoConsultation,
+        Self::NoTransfer,
+        Self::Recorded,
+        Self::NotRecorded,
+        Self::RecordPaused,
+        Self::RecordNotPaused,
+        Self::Supervised,
+        Self::NotSupervised,
+    ];
+
     /// For programs.
     #[must_use]
     pub const fn code(self) -> &'static str {

@@ -10,6 +10,7 @@ use crate::store::key_file;
 use crate::store::key_file::KeyRow;
 use crate::types::id::ApiKeyId;
 use crate::types::limit::API_KEYS_HELD_MAX;
+use crate::types::limit::KEY_LOOKUPS_MAX;
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 use std::time::Duration;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 /// How long the database may take to say whose a key is; then it is asked of what is in memory.
 const VERIFY_MAX: Duration = Duration::from_secs(2);
@@ -25,12 +28,20 @@ const VERIFY_MAX: Duration = Duration::from_secs(2);
 ///
 /// Only the task that follows the database writes it, in the order of the database's changes: a key that
 /// was revoked does not come back.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct KeyRing {
     keys: RwLock<HashMap<Vec<u8>, Held>>,
     status: Arc<FollowStatus>,
     /// Where they are kept for a start without the database.
     file: Option<PathBuf>,
+    /// Who asks the database: with connections of the switch itself, of which most are left to it.
+    asking: Semaphore,
+}
+
+impl Default for KeyRing {
+    fn default() -> Self {
+        Self::new(Arc::default(), None)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -64,7 +75,8 @@ impl KeyRing {
             tracing::warn!(%error, "the file of the API's keys cannot be read: until the database answers none opens");
             Vec::new()
         });
-        Self { keys: RwLock::new(held_of(rows)), status, file }
+        let asking = Semaphore::new(KEY_LOOKUPS_MAX);
+        Self { keys: RwLock::new(held_of(rows)), status, file, asking }
     }
 
     /// Who holds `key`. The database is asked while it answers, for it knows of a revocation first; a node
@@ -79,7 +91,7 @@ impl KeyRing {
         {
             return Ok(Some(holder));
         }
-        match database::within(VERIFY_MAX, api_keys::verify_all_tenants(database, key)).await {
+        match self.asked(api_keys::verify_all_tenants(database, key)).await {
             Ok(holder) => Ok(holder),
             Err(error) => self.held(key).map(Some).ok_or(error),
         }
@@ -101,10 +113,26 @@ impl KeyRing {
         {
             return Ok(Some(holder));
         }
-        match database::within(VERIFY_MAX, api_keys::holder_all_tenants(database, key)).await {
+        match self.asked(api_keys::holder_all_tenants(database, key)).await {
             Ok(holder) => Ok(holder),
             Err(error) => self.held_by_id(key).map(Some).ok_or(error),
         }
+    }
+
+    /// The identity of a key that was seen in the database: enough to pace its requests, and not to let one in.
+    #[must_use]
+    pub fn known(&self, key: &str) -> Option<ApiKeyId> {
+        self.held(key).map(|holder| holder.id)
+    }
+
+    /// Asks the database once it is its turn, all within the time that asking may take.
+    async fn asked<T>(&self, look_up: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+        let in_turn = async {
+            // It is never closed.
+            let _turn = self.asking.acquire().await.map_err(|_| sqlx::Error::PoolClosed)?;
+            look_up.await
+        };
+        database::within(VERIFY_MAX, in_turn).await
     }
 
     fn held(&self, key: &str) -> Option<KeyHolder> {

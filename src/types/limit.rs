@@ -349,6 +349,10 @@ pub const IMPORT_ROWS_MAX: usize = 2_000;
 /// API keys whose pace is known at once. Over it: the requests of others are refused with 429.
 pub const API_KEYS_PACED_MAX: usize = 10_000;
 
+/// Keys that are looked up in the database at once, with connections of the switch itself. Over it: requests wait for
+/// their turn.
+pub const KEY_LOOKUPS_MAX: usize = 3;
+
 /// API keys in memory, for when the database is away. Over it: the oldest of each
 /// tenant open nothing meanwhile.
 pub const API_KEYS_HELD_MAX: usize = 20_000;

@@ -6,8 +6,11 @@ use crate::bench::check_field;
 use crate::http;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use serde_json::json;
+use sqlx::Connection;
+use sqlx::PgConnection;
 use tandem::api::route;
 use tandem::api::route::Access;
 use tandem::store::api_keys::KeyRole;
@@ -166,6 +169,16 @@ async fn two_who_end_a_key_at_once_do_not_undo_each_other_and_the_log_tells_how_
     assert!(gone["revoked_at"].is_string() && !log.to_string().contains("tdm_"), "{log}");
 }
 
+/// What changes a thing, as the table of routes has it: the methods, and the paths below `base`.
+fn changes_below(base: &str) -> Vec<(&'static str, &'static str)> {
+    let of_things = route::table().filter_map(|(method, path, _)| {
+        let below = path.strip_prefix(base)?;
+        let is_change = method != "GET" && below.contains("/{id}") && !below.starts_with("calls");
+        is_change.then_some((method, below))
+    });
+    of_things.collect()
+}
+
 #[tokio::test]
 async fn no_thing_of_another_tenant_is_found_under_ones_own_path() {
     let bench = Bench::new().await;
@@ -181,9 +194,41 @@ async fn no_thing_of_another_tenant_is_found_under_ones_own_path() {
         ("routing-profiles", routing),
         ("campaigns", campaign),
         ("api-keys", key),
+        ("webhooks", json!({"url": "https://hooks.example/"})),
     ] {
         let made = bench.make(&bench.path(0, noun), PLATFORM, body).await;
         items.push(format!("{noun}/{}", made["id"].as_str().unwrap()));
+    }
+    let mut stood = Vec::new();
+    for item in &items {
+        stood.push(bench.read(&bench.path(0, item), A).await);
+    }
+    let changes = changes_below("/api/v1/tenants/{tenant_id}/");
+    for item in &items {
+        let (noun, id) = item.split_once('/').unwrap();
+        let own: Vec<_> = changes.iter().filter(|(_, path)| path.starts_with(noun)).collect();
+        assert!(own.len() >= 2, "{noun}: {own:?}");
+        for (method, path) in own {
+            let body = match (*method, noun) {
+                ("PATCH", "numbers") => json!({"label": "theirs"}),
+                ("PATCH", "webhooks") => json!({"is_active": false}),
+                ("PATCH", _) => json!({"name": "theirs"}),
+                ("POST", _) => json!({}),
+                _ => Value::Null,
+            };
+            let path = bench.path(1, &path.replace("{id}", id));
+            for key in [B, PLATFORM] {
+                let answer = bench.send((method, &path), key, &body).await;
+                // What only the platform changes is refused before it is looked for.
+                let is_refused = key == B && noun == "routing-profiles";
+                let expected =
+                    if is_refused { (403, "platforms_only") } else { (404, "not_found") };
+                check_error(&answer, expected.0, expected.1);
+            }
+        }
+    }
+    for (item, stood) in items.iter().zip(stood) {
+        assert_eq!(bench.read(&bench.path(0, item), A).await, stood, "{item}");
     }
     for item in &items {
         let path = bench.path(1, item);
@@ -312,6 +357,40 @@ async fn a_key_that_asks_too_often_waits() {
     check_error(&refused, 429, "rate_limited");
     assert_eq!(refused.header("retry-after"), Some("1"));
     assert_eq!(bench.get(&bench.path(1, "numbers"), Some(&bench.keys[B])).await.status, 200);
+}
+
+#[tokio::test]
+async fn keys_that_nobody_knows_leave_the_switch_its_connections() {
+    let bench = Bench::new().await;
+    let mut owner = PgConnection::connect_with(bench.database.owner_options()).await.unwrap();
+    // Every look-up hangs.
+    sqlx::raw_sql("BEGIN; LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    let path = bench.path(0, "numbers");
+    let wrong = format!("tdm_{}", URL_SAFE_NO_PAD.encode([7; 32]));
+    let asked = [(); 24].map(|()| bench.get(&path, Some(&wrong)));
+    let asked = futures_util::future::join_all(asked);
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                   AND wait_event_type = 'Lock' AND query LIKE '%FROM api_keys%'";
+    let watch = async {
+        let mut most = 0;
+        loop {
+            // Within a transaction it is read once, and kept.
+            sqlx::query("SELECT pg_stat_clear_snapshot()").execute(&mut owner).await.unwrap();
+            let count: i64 = sqlx::query_scalar(waiting).fetch_one(&mut owner).await.unwrap();
+            most = most.max(count);
+            if most > 0 && count == 0 {
+                return most;
+            }
+        }
+    };
+    let (answers, most) = futures_util::future::join(asked, watch).await;
+    assert_eq!(most, 3);
+    for answer in answers {
+        check_error(&answer, 503, "database_unavailable");
+    }
 }
 
 #[tokio::test]

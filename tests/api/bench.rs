@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::LazyLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use tandem::api::Context;
@@ -236,6 +237,9 @@ pub(crate) fn ids(page: &Value) -> Vec<&str> {
 pub(crate) fn check_error(answer: &Answer, status: u16, code: &str) {
     let body = answer.json();
     assert_eq!((answer.status, body["code"].as_str()), (status, Some(code)), "{body}");
+    static DOCUMENT: LazyLock<Value> = LazyLock::new(tandem::api::openapi::document);
+    let codes = &DOCUMENT["components"]["schemas"]["Problem"]["properties"]["code"]["enum"];
+    assert!(codes.as_array().unwrap().contains(&body["code"]), "{code} is not in the document");
     let names = body.as_object().unwrap().keys();
     let known = ["code", "message", "field", "request_id"];
     assert!(names.clone().all(|name| known.contains(&name.as_str())), "{body}");

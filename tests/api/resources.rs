@@ -405,6 +405,29 @@ async fn who_has_a_thing_is_not_sent_it_again_unless_it_is_shown_with_how_it_sta
 }
 
 #[tokio::test]
+async fn what_takes_nothing_refuses_what_it_is_given() {
+    let bench = Bench::new().await;
+    let call = bench.call(bench.tenants[0], "+15557701").await;
+    let hook = json!({"url": "https://hooks.example/"});
+    let hook = bench.make(&bench.path(0, "webhooks"), A, hook).await;
+    let rotate = format!("webhooks/{}/rotate-secret", hook["id"].as_str().unwrap());
+    let commands = ["hangup", "hold", "resume", "play/stop", "record/start", "supervise/stop"];
+    let commands = commands.map(|command| format!("calls/{call}/{command}"));
+    for path in commands.iter().chain([&rotate]) {
+        let path = bench.path(0, path);
+        let given = bench.send(("POST", &path), A, &json!({"cause": 1})).await;
+        check_field(&given, 400, "invalid_value", "cause");
+        check_error(&bench.send(("POST", &path), A, &json!([])).await, 400, "bad_body");
+        // The process of this bench carries no calls.
+        let status = if path.ends_with("secret") { 200 } else { 503 };
+        for nothing in [json!({}), Value::Null] {
+            let answer = bench.send(("POST", &path), A, &nothing).await;
+            assert_eq!(answer.status, status, "{path}: {}", answer.body);
+        }
+    }
+}
+
+#[tokio::test]
 async fn lists_go_page_by_page_and_are_narrowed() {
     let bench = Bench::new().await;
     let path = bench.path(1, "numbers");

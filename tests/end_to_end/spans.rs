@@ -9,6 +9,8 @@ use crate::rows;
 use crate::talk;
 use crate::talk::CALLER;
 use crate::talk::Talk;
+use crate::web::Page;
+use crate::web::Web;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -127,6 +129,32 @@ async fn call(node: &Node) {
     let summary = talk.hang_up().await;
     assert_eq!(summary.problem, None);
     assert_eq!(node.record(&summary.call_id).await.cause, "normal");
+}
+
+#[tokio::test]
+async fn a_web_server_that_leads_a_call_is_told_of_its_trace() {
+    let collector = Collector::start(200).await;
+    let mut web = Web::start().await;
+    let agent = json!({
+        "kind": "twiml", "url": web.url("/voice"), "status_callback_url": web.url("/status"),
+    });
+    let node = node(collector.address, agent).await;
+    web.put("/voice", Page::twiml("<Redirect>/next</Redirect>"));
+    web.put("/next", Page::twiml("<Pause length='60'/>"));
+    let talk = Talk::dial(talk::plan(node.sip(), NUMBER));
+    let mut contexts = Vec::new();
+    for path in ["/voice", "/next", "/status"] {
+        let asked = web.asked(path).await;
+        // The trace has the identity of the call.
+        let call = asked.value("CallSid").trim_start_matches("CA").to_owned();
+        contexts.push((asked.traceparent.unwrap_or_default(), call));
+    }
+    talk.hang_up().await;
+    for (context, call) in &contexts {
+        let is_of_call = context.starts_with(&format!("00-{call}-")) && context.ends_with("-01");
+        assert!(is_of_call && call.len() == 32, "{contexts:?}");
+        assert_eq!(context, &contexts[0].0);
+    }
 }
 
 fn attribute<'a>(span: &'a Span, key: &str) -> Option<&'a str> {

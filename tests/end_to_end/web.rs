@@ -70,6 +70,7 @@ pub(crate) struct Asked {
     /// The whole address, as it was asked.
     pub(crate) url: String,
     pub(crate) signature: Option<String>,
+    pub(crate) traceparent: Option<String>,
     /// What the body says; of a request by GET, what its query says.
     pub(crate) form: Vec<(String, String)>,
 }
@@ -165,7 +166,8 @@ async fn serve(
         Some(page) => (target, page),
         None => (plain.clone(), known(&plain).unwrap_or_else(|| Page::status("200 OK"))),
     };
-    let asked = Asked { method, url, signature: header("x-twilio-signature"), form };
+    let (signature, traceparent) = (header("x-twilio-signature"), header("traceparent"));
+    let asked = Asked { method, url, signature, traceparent, form };
     told.send((path, asked)).await.unwrap();
     match page {
         Page::Bytes(bytes) => drop(stream.write_all(&bytes).await),

@@ -310,6 +310,10 @@ async fn every_table_of_tenants_has_an_index_and_forced_row_security() {
            AND (c.relname = 'tenants' OR EXISTS (SELECT FROM pg_attribute a \
                 WHERE a.attrelid = c.oid AND a.attname = 'tenant_id'))";
     assert_eq!(postgres::count(&database, unforced).await, 0);
+    // One names a tenant by another name, and is the switch's alone.
+    let removals = "SELECT count(*) FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS may \
+                    WHERE has_table_privilege('tandem_api', 'recording_removals', may)";
+    assert_eq!(postgres::count(&database, removals).await, 0);
     let tables = "SELECT count(*) FROM pg_class WHERE relforcerowsecurity";
     assert!(postgres::count(&database, tables).await >= 15);
 }

@@ -39,10 +39,15 @@ impl Task {
             let kept = Asked { answerer: Answerer::Kept, variables };
             return self.own.push_back(Input::Asked(Box::new(kept)));
         };
-        let trace = self.switch.sampling;
-        let trace = trace.map(|sampling| TraceContext::of(self.id(), SpanPart::Call, sampling));
         let client = self.switch.http.clone();
+        let trace = self.trace_context();
         self.asking = Some(answer_hook::ask(client, &hook, &self.question(), trace));
+    }
+
+    /// The call's trace, for whoever has a part in the call; `None` where traces are not kept.
+    pub(super) fn trace_context(&self) -> Option<TraceContext> {
+        let sampling = self.switch.sampling;
+        sampling.map(|sampling| TraceContext::of(self.id(), SpanPart::Call, sampling))
     }
 
     fn question(&self) -> Value {

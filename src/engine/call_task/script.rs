@@ -117,6 +117,7 @@ impl Task {
                     http: self.switch.http.clone(),
                     auth_token: Secret::default(),
                     timeout: WEB_TIMEOUT,
+                    trace: self.trace_context(),
                 };
                 (Beginning { first, fallback: None, after_answer }, Some(script), web)
             }
@@ -154,6 +155,7 @@ impl Task {
             http: self.switch.http.clone(),
             auth_token: agent.auth_token.clone(),
             timeout: agent.timeout,
+            trace: self.trace_context(),
         }
     }
 

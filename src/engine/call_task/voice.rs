@@ -37,8 +37,6 @@ use crate::types::barge_in::BargeInMode;
 use crate::types::cause::HangupCause;
 use crate::types::limit::KEYS_SENT_MAX;
 use crate::types::limit::SAID_TURNS_MAX;
-use crate::types::trace_context::SpanPart;
-use crate::types::trace_context::TraceContext;
 use std::future::Future;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -353,14 +351,13 @@ impl Task {
         if self.keys_are_private() {
             end.keep_keys_private();
         }
-        let sampling = self.switch.sampling;
         let call = AgentCall {
             call_id: self.id(),
             tenant: self.route.tenant.id,
             caller: self.route.caller.clone(),
             dialled: self.route.dialled,
             variables: self.route.variables.clone(),
-            trace: sampling.map(|sampling| TraceContext::of(self.id(), SpanPart::Call, sampling)),
+            trace: self.trace_context(),
             before: self.log.record().agent_failure.map(|_| self.story.clone()),
         };
         let settings = self.route.profile.agent.clone();

@@ -14,6 +14,7 @@ use crate::net::http_client::HttpRequest;
 use crate::types::limit::SCRIPT_REDIRECTS_MAX;
 use crate::types::limit::TWIML_BYTES_MAX;
 use crate::types::secret::Secret;
+use crate::types::trace_context::TraceContext;
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ const REDIRECTS: u32 = 11_215;
 const TOO_LONG: u32 = 11_750;
 const NO_DOCUMENT: u32 = 12_100;
 const WRONG_TYPE: u32 = 12_300;
+/// Names the trace that a request belongs to (W3C Trace Context §3.2).
+const TRACE_HEADER: &str = "traceparent";
 /// The type of a form.
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -35,6 +38,8 @@ pub(in crate::engine) struct Web {
     pub(in crate::engine) auth_token: Secret<String>,
     /// How long an answer may take.
     pub(in crate::engine) timeout: Duration,
+    /// The call's trace, where it is in one.
+    pub(in crate::engine) trace: Option<TraceContext>,
 }
 
 impl Web {
@@ -153,8 +158,9 @@ impl Web {
         };
         let signed: &[_] = if body.is_some() { form } else { &[] };
         let signature = twiml::signature(&self.auth_token, &whole, signed);
-        let headers: Vec<_> =
+        let mut headers: Vec<_> =
             signature.map(|value| (SIGNATURE_HEADER, value)).into_iter().collect();
+        headers.extend(self.trace.map(|trace| (TRACE_HEADER, trace.to_string())));
         let request = HttpRequest {
             url: &whole,
             body,
