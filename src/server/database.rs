@@ -25,6 +25,7 @@ use crate::store::leftovers;
 use crate::store::migrate;
 use crate::store::migrate::SchemaError;
 use crate::store::node_identity;
+use crate::store::node_key::NodeKey;
 use crate::store::private_cluster::ClusterError;
 use crate::store::private_cluster::Durability;
 use crate::store::private_cluster::PrivateCluster;
@@ -42,6 +43,7 @@ use crate::types::id::NodeId;
 use crate::types::id::TenantId;
 use crate::types::secret::Secret;
 use arc_swap::ArcSwap;
+use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -198,15 +200,15 @@ pub(super) async fn start(
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     };
     let of_node = data_dir.clone();
-    let identity = tokio::task::spawn_blocking(move || node_identity::of(&of_node)).await;
-    let identity = match identity {
-        Ok(identity) => identity.map_err(|source| StartError::System {
-            what: "write the node's identity into its data directory",
+    let own = move || Ok::<_, io::Error>((node_identity::of(&of_node)?, NodeKey::of(&of_node)?));
+    let (identity, key) = match tokio::task::spawn_blocking(own).await {
+        Ok(own) => own.map_err(|source| StartError::System {
+            what: "write the node's identity and key into its data directory",
             source,
         })?,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     };
-    let (erasures, commanded) = (follower.erasures(identity), follower.commanded());
+    let (erasures, commanded) = (follower.erasures(identity, key), follower.commanded());
     tokio::spawn(leftovers::erase(Arc::clone(&journal), database.clone(), erasures));
     let (upload_stop, upload_stopping) = watch::channel(false);
     let uploader = Uploader::new(&journal, database.clone(), identity.0);

@@ -13,6 +13,7 @@ use crate::store::erasures::Erasing;
 use crate::store::erasures::Erasure;
 use crate::store::key_file;
 use crate::store::key_ring::KeyRing;
+use crate::store::node_key::NodeKey;
 use crate::store::numbers;
 use crate::store::numbers::NumberRow;
 use crate::store::routing_profiles;
@@ -198,11 +199,15 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
     }
 
     /// What `node` has to erase of what it keeps itself, also what it was told to while it was cut off; each once in
-    /// the life of this process. `is_new`: there was no such node before this start.
+    /// the life of this process; `key` opens it. `is_new`: there was no such node before this start.
     #[must_use]
-    pub fn erasures(&mut self, (node, is_new): (NodeId, bool)) -> mpsc::Receiver<Erasure> {
+    pub fn erasures(
+        &mut self,
+        (node, is_new): (NodeId, bool),
+        key: NodeKey,
+    ) -> mpsc::Receiver<Erasure> {
         let (told, erasures) = mpsc::channel(ERASED_WAITING);
-        self.erasing = Some(Erasing::new((node, is_new), told));
+        self.erasing = Some(Erasing::new((node, is_new), key, told));
         erasures
     }
 

@@ -28,6 +28,7 @@ pub mod live_events;
 pub mod lost_calls;
 pub mod migrate;
 pub mod node_identity;
+pub mod node_key;
 pub mod numbers;
 pub mod past_calls;
 pub mod privacy;

@@ -136,7 +136,7 @@ const OF_CALLS: [&str; 20] = [
 ];
 
 /// Who may ask, what they did, and what is kept of people.
-const fn access_and_privacy() -> [&'static str; 21] {
+const fn access_and_privacy() -> [&'static str; 23] {
     [
         api_keys::INSERT,
         api_keys::VERIFY,
@@ -155,7 +155,9 @@ const fn access_and_privacy() -> [&'static str; 21] {
         privacy::NAMED,
         erasures::REGISTER,
         erasures::FORGET_NODES,
+        erasures::NODES,
         erasures::NOTE,
+        erasures::NOTE_SEALED,
         erasures::NOTE_LATE,
         erasures::OF_NODE,
         erasures::DONE,

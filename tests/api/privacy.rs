@@ -167,6 +167,30 @@ async fn a_number_within_a_longer_one_is_somebody_elses() {
 }
 
 #[tokio::test]
+async fn what_a_node_has_to_erase_is_sealed_for_it_unless_its_version_could_not_read_that() {
+    let bench = Bench::new().await;
+    call(&bench, 0).await;
+    // One of this version, one of an older one, and one that went back to an older one.
+    let key = "decode('de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f', 'hex')";
+    let nodes = format!(
+        "INSERT INTO nodes (id, name, public_key, seen_at, public_key_at) VALUES \
+             ('00000000-0000-0000-0000-000000000001', '', {key}, now(), now()), \
+             ('00000000-0000-0000-0000-000000000002', '', NULL, now(), NULL), \
+             ('00000000-0000-0000-0000-000000000003', '', {key}, now(), now() - interval '1 second')"
+    );
+    postgres::execute(&bench.database, &nodes).await.unwrap();
+    let wish = json!({"number": PERSON});
+    let answer = bench.send(("POST", &bench.path(0, "privacy/erase")), A, &wish).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let of = async |table: &str| {
+        let nodes = "SELECT string_agg(right(node_id::text, 1), ' ' ORDER BY node_id)";
+        postgres::text(&bench.database, &format!("{nodes} FROM {table}")).await
+    };
+    assert_eq!((of("sealed_erasures").await, of("erasures").await), ("1".into(), "2 3".into()));
+    assert_eq!(places(&bench, DIGITS).await, ["erasures.digits"]);
+}
+
+#[tokio::test]
 async fn what_applications_said_of_a_person_is_exported_and_goes_out_of_the_log_as_well() {
     let bench = Bench::new().await;
     let (id, other) = (call(&bench, 0).await, call_of(&bench, "+15550188").await);

@@ -192,6 +192,11 @@ fn rows_of_calls(
             &format!("'{id}', '{t}', '{call}', '/x', '', '{id}', false, 'operator', 'x'"),
         ),
         of("erasures", "id, node_id, tenant_id, digits", &format!("'{id}', '{node}', '{t}', '1'")),
+        of(
+            "sealed_erasures",
+            "id, node_id, tenant_id, sealed",
+            &format!("'{id}', '{node}', '{t}', ''"),
+        ),
     ]
 }
 
