@@ -424,6 +424,7 @@ fn follow_calls(
     let calls = CallControl::new(Arc::clone(switch));
     let events = EventHub::start(Some(calls), stopping.clone());
     let database = persistence.database().clone();
+    tokio::spawn(events.clone().follow_others(database.clone(), persistence.node()));
     tokio::spawn(news::run(database, events.clone(), stopping.clone()));
     if let Some(erased) = persistence.erased() {
         let traces = Traces::new(shards, Arc::clone(&switch.table));

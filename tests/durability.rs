@@ -5,6 +5,8 @@
 
 #[path = "durability/far_host.rs"]
 mod far_host;
+#[path = "support/follower.rs"]
+mod follower;
 #[path = "support/http.rs"]
 mod http;
 #[path = "durability/lost.rs"]

@@ -53,8 +53,11 @@ const ANSWERED_MAX: Duration = Duration::from_secs(8);
 const FIRST: Duration = Duration::from_millis(20);
 const PERIOD: Duration = Duration::from_millis(160);
 
-/// What a running call is told to do. Tokens open calls of their own node, and turns are stored by whoever gets them.
-const COMMANDS: [&str; 17] = [
+/// Turns that were heard or said: a running call tells of them, and any node stores those of one that is over.
+const TURNS: &str = "/transcript";
+
+/// What a running call is told to do. Tokens open calls of their own node.
+const COMMANDS: [&str; 18] = [
     "/hangup",
     "/hold",
     "/resume",
@@ -72,6 +75,7 @@ const COMMANDS: [&str; 17] = [
     "/supervise",
     "/supervise/mode",
     "/supervise/stop",
+    TURNS,
 ];
 
 /// Whether a route tells a running call what to do: then it is done where the call runs.
@@ -109,7 +113,9 @@ pub(super) async fn pass(
 
 /// What cannot be noted is not done; but who can end a call can always.
 fn check_audit(context: &Context, caller: &Caller, uri: &Uri) -> Result<(), ApiError> {
-    if context.audit.has_room() || uri.path().ends_with("/hangup") || twilio::is_of(uri) {
+    // Turns are noted with what they say, by the database or not at all.
+    let is_own = uri.path().ends_with(TURNS);
+    if context.audit.has_room() || uri.path().ends_with("/hangup") || twilio::is_of(uri) || is_own {
         return Ok(());
     }
     let full = "as much waits for the audit log as may: the database has been away for long; calls can be hung up";
@@ -160,10 +166,13 @@ async fn try_elsewhere(
         return Err(ErrorKind::TooLarge.of(&caller.request_id));
     };
     let command = command(caller, key, (&parts, &bytes));
+    let are_turns = command.path.ends_with(TURNS);
     let asked = ask(context, &command).await;
     drop(turn);
     match asked {
         Ok(Some(answer)) => Ok(Passed::Answered(shown(answer))),
+        // Its call may have ended this moment.
+        Ok(None) if are_turns => Ok(Passed::Here(Request::from_parts(parts, Body::from(bytes)))),
         // A node that is busy with much else may have it: no application is to take this for its end.
         Ok(None) => Err(ErrorKind::CallAway.of(&caller.request_id)),
         Err(error) => {

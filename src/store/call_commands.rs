@@ -93,6 +93,15 @@ pub async fn may_run_elsewhere(
         .await
 }
 
+/// Whether other nodes than `node` were there lately.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn has_others(database: &Database, node: NodeId) -> sqlx::Result<bool> {
+    sqlx::query_scalar(OTHERS).bind(node.uuid()).fetch_one(database.node()).await
+}
+
 /// Asks the other nodes, with a seal where `sealer` has a key. Without one the credentials stay here.
 ///
 /// # Errors
@@ -298,6 +307,9 @@ pub(crate) const ELSEWHERE: &str = "SELECT EXISTS (SELECT FROM calls c \
      WHERE c.tenant_id = $1 AND c.id = $2 AND c.ended_at IS NULL \
        AND n.id <> $3 AND n.seen_at > now() - \
            CASE WHEN c.node_id IS NULL THEN interval '2 hours' ELSE interval '1 day' END)";
+
+pub(crate) const OTHERS: &str =
+    "SELECT EXISTS (SELECT FROM nodes WHERE id <> $1 AND seen_at > now() - interval '2 hours')";
 
 pub(crate) const ASK: &str = "INSERT INTO call_commands \
          (id, tenant_id, call_id, path, kind, body, key_id, is_platform, role, request_id, is_sealed, sealed_credentials) \

@@ -70,6 +70,15 @@ impl ToldEvent {
     }
 }
 
+#[cfg(test)]
+impl ToldEvent {
+    /// One that was stored.
+    pub(crate) fn stored(which: Which, at: Timestamp, name: &str) -> Self {
+        let reached = Reached { rings: false, answered: true };
+        Self::new(which, at, (name, reached), (None, json!({})))
+    }
+}
+
 /// How far a call got with an event.
 #[derive(Clone, Copy, Debug)]
 pub struct Far<'a> {

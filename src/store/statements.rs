@@ -112,7 +112,7 @@ pub fn all() -> Vec<String> {
 }
 
 /// What is said of calls, asked once, and kept of their signalling.
-const OF_CALLS: [&str; 20] = [
+const OF_CALLS: [&str; 21] = [
     traces::RECORDED,
     traces::INSERT,
     traces::SELECT,
@@ -125,6 +125,7 @@ const OF_CALLS: [&str; 20] = [
     idempotency::ANSWER,
     idempotency::FORGET,
     call_commands::ELSEWHERE,
+    call_commands::OTHERS,
     call_commands::ASK,
     call_commands::TELL,
     call_commands::PROGRESS,

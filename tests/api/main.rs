@@ -6,6 +6,8 @@ mod access;
 mod bench;
 mod calls;
 mod document;
+#[path = "../support/follower.rs"]
+mod follower;
 #[path = "../support/http.rs"]
 mod http;
 mod import;

@@ -2,16 +2,20 @@
 
 use crate::ANSWERED;
 use crate::Client;
+use crate::ECHO;
 use crate::calls;
 use crate::demo_path;
+use crate::follower::Follower;
 use crate::http;
 use crate::postgres;
 use crate::receiver::Receiver;
+use crate::sipp::Sipp;
 use crate::switch::Switch;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use serde_json::json;
+use std::time::Duration;
 use tandem::agent::twiml;
 use tandem::store::api_keys;
 use tandem::store::api_keys::KeyRole;
@@ -20,6 +24,8 @@ use tandem::store::demo;
 use tandem::types::id::CallId;
 use tandem::types::limit::COMMANDS_ASKED_MAX;
 
+/// How often a node looks for what others stored.
+const LOOK: Duration = Duration::from_secs(1);
 /// A call that no node has.
 const NOWHERE: &str = "01900000-0000-7000-8000-000000000001";
 
@@ -72,6 +78,71 @@ async fn what_is_asked_of_a_call_is_done_once_by_the_node_where_it_runs() {
     );
     first.wait_for_count(&noted, 2).await;
     assert_eq!(first.count("SELECT count(*) FROM call_commands").await, 0);
+}
+
+#[tokio::test]
+async fn what_happens_to_a_call_is_told_in_order_and_once_at_every_node_and_turns_are_taken_there()
+{
+    let first = Switch::start().await;
+    let second = Switch::start_beside(&first, first.database.owner_options().clone()).await;
+    first.wait_for_count("SELECT count(*) FROM nodes", 2).await;
+    let client = Client::of(&first).await;
+    let bearer = format!("Bearer {}", client.key);
+    let auth = ("authorization", bearer.as_str());
+    let mut all = Follower::open(first.http, &demo_path("events"), &[auth]).await;
+    let _held = calls(&second, 1, 1, 120_000).start();
+    first.wait_for_count(ANSWERED, 1).await;
+    let call = first.text("SELECT id::text FROM calls").await;
+    let of_call = |below: &str| demo_path(&format!("calls/{call}{below}"));
+    let own = of_call("/events?after=-1");
+    let mut one = Follower::open(first.http, &own, &[auth]).await;
+    let mut there = Follower::open(second.http, &own, &[auth]).await;
+    let has = |kind: &str| {
+        let line = format!("event: call.{kind}\n");
+        move |text: &str| text.contains(&line) && text.ends_with("\n\n")
+    };
+    let turns = async |seq: u32| {
+        let turn = json!({"turns": [{"seq": seq, "speaker": "caller", "text": "hello"}]});
+        client.ask(("POST", &of_call("/transcript")), &turn.to_string()).await
+    };
+    // Turns go to the call, which tells of them while it runs.
+    let stored = turns(0).await;
+    assert_eq!((stored.status, stored.json()), (200, json!({"stored": 1})), "{}", stored.body);
+    let muted = client.ask(("POST", &of_call("/mute")), r#"{"party": "caller"}"#).await;
+    assert_eq!(muted.status, 200, "{}", muted.body);
+    for follower in [&mut all, &mut one, &mut there] {
+        assert!(follower.until("the turns", has("transcript_added")).await, "{}", follower.text);
+        assert!(follower.until("that it is muted", has("muted")).await, "{}", follower.text);
+    }
+    let over = client.ask(("POST", &of_call("/hangup")), "").await;
+    assert_eq!(over.status, 202, "{}", over.body);
+    all.ended(1).await;
+    one.drain().await;
+    there.drain().await;
+    // The same events wherever they are told, each once, in the order of the call.
+    assert_eq!(one.ids(), there.ids(), "{}", one.text);
+    let told = one.events();
+    let seqs: Vec<_> = told.iter().map(|(_, event)| event["seq"].as_u64().unwrap()).collect();
+    assert_eq!(seqs, (0..seqs.len() as u64).collect::<Vec<_>>(), "{}", one.text);
+    assert_eq!(told.last().unwrap().1["type"], "call.ended");
+    assert_eq!(all.ids(), one.ids(), "{}", all.text);
+    // Turns of a call that is over are any node's to store.
+    assert_eq!(turns(1).await.json(), json!({"stored": 1}));
+    // What happens here is not told twice, though it is in the records as well.
+    let own = async || {
+        Sipp::new("bye-at-once", first.caller(3), first.udp, ECHO).succeeds().await;
+    };
+    own().await;
+    all.ended(2).await;
+    first.wait_for_count("SELECT count(*) FROM calls WHERE ended_at IS NOT NULL", 2).await;
+    tokio::time::sleep(3 * LOOK).await;
+    own().await;
+    all.ended(3).await;
+    let mut ids = all.ids();
+    let count = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "{}", all.text);
 }
 
 /// Keeps every command that passes through the table, as it stood there.

@@ -1,11 +1,13 @@
 //! Live events: what happens to a tenant's calls, kept for a while for those who lost their connection.
 
+mod others;
 mod session;
 mod socket;
 
 pub(super) use crate::api::live::socket::of_call;
 pub(super) use crate::api::live::socket::of_tenant;
 
+use crate::api::live::others::Others;
 use crate::clock;
 use crate::engine::live::LiveEvent;
 use crate::engine::originate::CallControl;
@@ -62,6 +64,8 @@ struct Channel {
     newest: watch::Sender<u64>,
     /// Its listeners, and since when there are none.
     seats: Mutex<(usize, Moment)>,
+    /// What is known of its calls at other nodes.
+    others: Mutex<Others>,
 }
 
 #[derive(Default)]
@@ -166,6 +170,7 @@ impl EventHub {
     fn pass_on(&self, event: &LiveEvent) {
         let channel = lock(&self.0.channels).get(&event.tenant).cloned();
         let Some(channel) = channel else { return };
+        lock(&channel.others).hear(event.call);
         channel.push(Item::Told(Arc::new(told_of(event))));
     }
 
@@ -186,6 +191,7 @@ impl EventHub {
     pub fn tell(&self, tenant: TenantId, told: ToldEvent) {
         let channel = lock(&self.0.channels).get(&tenant).cloned();
         if let Some(channel) = channel {
+            lock(&channel.others).hear(told.call);
             channel.push(Item::Told(Arc::new(told)));
         }
     }
@@ -251,6 +257,7 @@ impl Default for Channel {
             ring: Mutex::default(),
             newest: watch::Sender::new(0),
             seats: Mutex::new((0, clock::now())),
+            others: Mutex::default(),
         }
     }
 }

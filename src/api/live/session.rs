@@ -105,6 +105,8 @@ pub(super) struct Session {
     /// When is asked whether the listener still may: whatever happens meanwhile.
     right_due: Moment,
     follow: Follow,
+    /// The call that is followed runs at another node: what happens to it comes by the records.
+    is_far: bool,
     seat: Seat,
     newest: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
@@ -119,12 +121,12 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Begins to follow.
+    /// Begins to follow; `is_far`: a call that runs at another node.
     pub(super) async fn begin(
         hub: &EventHub,
         database: &Database,
         (tenant, right): (TenantId, Right),
-        follow: Follow,
+        (follow, is_far): (Follow, bool),
     ) -> Result<Self, NoSeat> {
         let (seat, place) = hub.join(tenant).await?;
         let mut session = Self {
@@ -136,6 +138,7 @@ impl Session {
             right_due: right.due(),
             right,
             follow,
+            is_far,
             seat,
             place,
             last: None,
@@ -157,7 +160,7 @@ impl Session {
             },
             Follow::Call(call, after) => {
                 self.last = after;
-                let is_running = self.is_running(call);
+                let is_running = self.is_far || self.is_running(call);
                 if after.is_some() {
                     self.fill(call, i64::from(u32::MAX)).await;
                 }
@@ -225,7 +228,9 @@ impl Session {
         let mut tries = 0;
         loop {
             let key = (self.tenant, call);
-            let is_whole = is_busy || live_events::is_closed(&self.database, key).await?;
+            // What runs elsewhere goes on.
+            let is_open = is_busy || self.is_far;
+            let is_whole = is_open || live_events::is_closed(&self.database, key).await?;
             let found = live_events::of_call(&self.database, key, (after, before)).await?;
             tries += 1;
             if is_whole || tries >= RECORD_TRIES {
@@ -356,9 +361,19 @@ impl Session {
     /// A call whose end was told in between is not waited for; `place` is that of the next event.
     async fn look_whether_over(&mut self, call: CallId, place: u64) {
         let is_told = matches!(self.seat.channel.at(place), Found::Item(_));
-        if !is_told && !self.is_running(call) {
-            self.fill(call, i64::from(u32::MAX)).await;
-            self.is_over = true;
+        if is_told || self.is_running(call) {
+            return;
         }
+        let key = (self.tenant, call);
+        // Nobody says that one which runs elsewhere is over, but its record.
+        let is_over = !self.is_far
+            || live_events::is_closed(&self.database, key).await.unwrap_or_else(|error| {
+                tracing::debug!(%error, "whether a call at another node is over is not known");
+                false
+            });
+        if is_over || self.last.is_some() {
+            self.fill(call, i64::from(u32::MAX)).await;
+        }
+        self.is_over |= is_over;
     }
 }

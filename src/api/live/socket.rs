@@ -3,6 +3,7 @@
 use crate::api::Context;
 use crate::api::auth;
 use crate::api::auth::Caller;
+use crate::api::elsewhere;
 use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
@@ -58,7 +59,7 @@ pub(in crate::api) async fn of_tenant(
     let after = after.map(|text| Uuid::parse_str(&text)).transpose();
     let bad = |_| ErrorKind::BadParameter("`after` is the `id` of an event").of(id);
     let follow = Follow::Tenant(after.map_err(bad)?);
-    begin(&context, &caller, (follow, None), (&headers, upgrade)).await
+    begin(&context, &caller, ((follow, false), None), (&headers, upgrade)).await
 }
 
 pub(in crate::api) async fn of_call(
@@ -78,14 +79,17 @@ pub(in crate::api) async fn of_call(
     let after = after.ok_or_else(|| ErrorKind::BadParameter(what).of(id))?;
     let (tenant, call) = (caller.tenant()?, CallId::from_uuid(caller.item()?));
     let calls = context.calls.as_ref().ok_or_else(|| ErrorKind::NoCalls.of(id))?;
+    let mut is_far = false;
     if !calls.is_running(tenant, call) {
         let recorded = live_events::is_recorded(&context.database, (tenant, call)).await;
         if !recorded.map_err(|error| error::database(&error, id))? {
             return Err(ErrorKind::NotFound("this tenant has no such call").of(id));
         }
+        is_far = elsewhere::may_run(&context, id, (tenant, call)).await?;
     }
     let ends = auth::end_of_token(&context, &headers, token.as_deref());
-    begin(&context, &caller, (Follow::Call(call, after), ends), (&headers, upgrade)).await
+    let follow = (Follow::Call(call, after), is_far);
+    begin(&context, &caller, (follow, ends), (&headers, upgrade)).await
 }
 
 /// From where the listener goes on. A browser that reconnects by itself says so in a header (`EventSource`),
@@ -114,7 +118,7 @@ fn token_in(query: &Asked) -> Option<String> {
 async fn begin(
     context: &Context,
     caller: &Caller,
-    (follow, ends): (Follow, Option<Timestamp>),
+    (follow, ends): ((Follow, bool), Option<Timestamp>),
     (headers, upgrade): (&HeaderMap, Upgrade),
 ) -> Result<Response, ApiError> {
     let id = &caller.request_id;
