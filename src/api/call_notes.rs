@@ -9,6 +9,7 @@ use crate::api::error::ErrorKind;
 use crate::api::resource;
 use crate::api::views::CallDetailView;
 use crate::clock;
+use crate::engine::errand::VariableChange;
 use crate::store::call_notes;
 use crate::store::call_notes::CallNotes;
 use crate::store::call_notes::Noted;
@@ -50,11 +51,10 @@ pub(super) async fn update(
     let given = resource::members(&headers, body).map_err(|kind| kind.of(id))?;
     let notes = read(given).map_err(|fault| error::fault(fault, id))?;
     put(&context, &caller, (tenant, call), (&notes, expected.as_deref())).await?;
-    // What was removed stays known to the running call: its agents were told already.
-    let set = set_variables(&notes);
-    if let Some(control) = context.calls.as_ref().filter(|_| !set.is_empty()) {
+    let change = change_of(&notes.variables);
+    if let Some(control) = context.calls.as_ref().filter(|_| !notes.variables.is_empty()) {
         // A call that ended meanwhile has nobody to tell.
-        drop(control.set_variables(tenant, call, set).await);
+        drop(control.set_variables(tenant, call, change).await);
     }
     calls::detail(&context, &caller, (tenant, call)).await.map(CallDetailView::answer)
 }
@@ -142,19 +142,25 @@ fn check_variables(all: &Members) -> Result<(), Fault> {
     Ok(())
 }
 
-fn set_variables(notes: &CallNotes) -> CallVariables {
-    let mut set = CallVariables::default();
-    for (name, value) in &notes.variables {
-        if let (Ok(name), Some(Ok(value))) = (name.parse(), value.as_str().map(str::parse)) {
-            // No more than were checked.
-            let _room = set.set(name, value);
+/// What was checked, as the running call is told of it.
+fn change_of(all: &Members) -> VariableChange {
+    let mut change = VariableChange::default();
+    for (name, value) in all {
+        let Ok(name) = name.parse() else { continue };
+        match value.as_str().map(str::parse) {
+            Some(Ok(value)) => {
+                // No more than were checked.
+                let _room = change.set.set(name, value);
+            }
+            Some(Err(_)) => {}
+            None => change.removed.push(name),
         }
     }
-    set
+    change
 }
 
 /// The variables of a call that is asked for.
 pub(super) fn variables(all: &Members) -> Result<CallVariables, Fault> {
     check_variables(all)?;
-    Ok(set_variables(&CallNotes { variables: all.clone(), ..CallNotes::default() }))
+    Ok(change_of(all).set)
 }

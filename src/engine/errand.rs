@@ -15,6 +15,7 @@ use crate::media::session::Clip;
 use crate::routing::table::AiProfile;
 use crate::types::agent::TwimlAgent;
 use crate::types::header::CallVariables;
+use crate::types::header::VariableName;
 use crate::types::id::AiProfileId;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -46,8 +47,17 @@ pub(super) enum Ask {
     Script(Box<TwimlAgent>),
     /// That turns of its transcript came, those of these numbers, and what was said in them.
     Recount((u32, u32), Vec<Said>),
-    /// That these variables be set beside those it has.
-    Set(CallVariables),
+    /// That its variables be changed.
+    Set(Box<VariableChange>),
+}
+
+/// How the variables of a call change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VariableChange {
+    /// These are set beside those it has.
+    pub set: CallVariables,
+    /// These are taken away.
+    pub removed: Vec<VariableName>,
 }
 
 /// How a call stood.

@@ -16,6 +16,7 @@ use crate::engine::errand::Ask;
 use crate::engine::errand::Errand;
 use crate::engine::errand::LiveCall;
 use crate::engine::errand::Snapshot;
+use crate::engine::errand::VariableChange;
 use crate::engine::live::LiveEvent;
 use crate::engine::originate;
 use crate::engine::originate::CallControl;
@@ -25,7 +26,6 @@ use crate::engine::registry::Unheard;
 use crate::media::session::Clip;
 use crate::recording::recorder::Recorder;
 use crate::types::agent::TwimlAgent;
-use crate::types::header::CallVariables;
 use crate::types::id::AiProfileId;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
@@ -206,7 +206,7 @@ impl CallControl {
         self.ask(tenant, call, Ask::Script(Box::new(agent))).await
     }
 
-    /// Sets variables of a running call of `tenant` beside those it has.
+    /// Changes the variables of a running call of `tenant`. What does not fit beside those it has changes nothing.
     ///
     /// # Errors
     /// [`Unheard`]: it does not run here.
@@ -214,9 +214,9 @@ impl CallControl {
         &self,
         tenant: TenantId,
         call: CallId,
-        variables: CallVariables,
+        change: VariableChange,
     ) -> Result<Snapshot, Unheard> {
-        self.ask(tenant, call, Ask::Set(variables)).await
+        self.ask(tenant, call, Ask::Set(Box::new(change))).await
     }
 
     /// Tells a running call of `tenant` that turns of its transcript came, those of these numbers: its agents learn

@@ -39,6 +39,8 @@ pub enum AskFault {
     BadAnswer,
     /// The tenant has no such profile.
     UnknownProfile,
+    /// The call would have more variables than it may have.
+    TooManyVariables,
 }
 
 impl AskFault {
@@ -51,6 +53,7 @@ impl AskFault {
             Self::Refused => "refused",
             Self::BadAnswer => "bad_answer",
             Self::UnknownProfile => "unknown_profile",
+            Self::TooManyVariables => "too_many_variables",
         }
     }
 }

@@ -291,6 +291,22 @@ impl CallVariables {
         true
     }
 
+    /// Sets all of `others`. False, and nothing changes, when there is no room for one of them.
+    pub fn set_all(&mut self, others: &Self) -> bool {
+        let new = others.0.keys().filter(|name| !self.0.contains_key(*name)).count();
+        // What has too many from before may get other values, and no more names.
+        if new > 0 && self.0.len() + new > CALL_VARIABLES_MAX {
+            return false;
+        }
+        self.0.extend(others.0.iter().map(|(name, value)| (name.clone(), value.clone())));
+        true
+    }
+
+    /// Takes a variable away.
+    pub fn remove(&mut self, name: &VariableName) {
+        self.0.remove(name);
+    }
+
     /// The value of a variable.
     #[must_use]
     pub fn get(&self, name: &VariableName) -> Option<&FieldValue> {
@@ -329,6 +345,37 @@ mod tests {
             if let Ok(name) = text.parse::<FieldName>() {
                 prop_assert!(!name.as_str().contains([':', '\r', '\n', '\0', ' ', '\t']));
             }
+        }
+    }
+
+    #[test]
+    fn variables_are_set_together_or_none_of_them() {
+        let of = |from: usize, to: usize| {
+            let mut all = CallVariables::default();
+            for number in from..to {
+                let set = all.set(format!("n{number}").parse().unwrap(), "x".parse().unwrap());
+                assert!(set, "{number}");
+            }
+            all
+        };
+        let mut all = of(0, CALL_VARIABLES_MAX - 1);
+        let before = all.clone();
+        assert!(!all.set_all(&of(0, CALL_VARIABLES_MAX).clone_with("other")));
+        assert_eq!(all, before);
+        assert!(all.set_all(&of(CALL_VARIABLES_MAX - 2, CALL_VARIABLES_MAX)));
+        assert!(all.set_all(&of(0, 3)), "they are there");
+        assert!(!all.set_all(&CallVariables::default().clone_with("other")));
+        all.remove(&"n0".parse().unwrap());
+        assert!(all.set_all(&CallVariables::default().clone_with("other")));
+        assert_eq!(all.iter().count(), CALL_VARIABLES_MAX);
+    }
+
+    impl CallVariables {
+        /// One more.
+        fn clone_with(&self, name: &str) -> Self {
+            let mut more = self.clone();
+            more.0.insert(name.parse().unwrap(), "x".parse().unwrap());
+            more
         }
     }
 

@@ -182,6 +182,35 @@ async fn a_caller_may_hang_up_while_the_application_is_asked() {
 }
 
 #[tokio::test]
+async fn an_answer_that_brings_more_variables_than_a_call_may_have_is_none() {
+    let asked = Asked::start(10_000).await;
+    let node = &asked.node;
+    let mut far = carrier::carrier(node, "127.0.0.9").await;
+    node.put(&[carrier::trunk(14, "127.0.0.9/32", &[far.local()], json!({}))]).await;
+    let said = json!({"ai_profile_id": rows::uuid(5), "variables": {"n0": "y", "more": "x"}});
+    asked.hook.answer_with(200, &said.to_string());
+    let variables: Value = (0..64).map(|n| (format!("n{n}"), json!("x"))).collect();
+    let wish =
+        json!({"to": CALLED, "from": NUMBER, "trunk": "trunk-14", "variables": variables.clone()});
+    let call = call_out::place(node, &asked.key, wish).await;
+    carrier::answer(&mut far).await;
+    asked.hook.wait("the question", |told| !told.is_empty()).await;
+    wait_for("the answer is judged", async || {
+        let shown = node.read(&carrier::calls(1, &format!("/{call}")), &asked.key).await;
+        let events = shown["events"].as_array().unwrap().iter();
+        let judged = events.filter(|event| event["name"] == "answer_asked").next()?.clone();
+        assert_eq!(judged["detail"], json!({"outcome": "failed", "why": "too_many_variables"}));
+        assert_eq!(shown["live"]["variables"], variables);
+        Some(())
+    })
+    .await;
+    far.hang_up().await;
+    let record = carrier::shown(node, 1, &call, &asked.key).await;
+    assert_eq!(record["ai_profile_id"], rows::uuid(3).to_string());
+    assert_eq!(record["variables"], variables);
+}
+
+#[tokio::test]
 async fn a_call_out_is_asked_about_once_it_was_answered_unless_who_placed_it_said_who_speaks() {
     let asked = Asked::start(10_000).await;
     let node = &asked.node;

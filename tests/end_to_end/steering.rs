@@ -275,6 +275,25 @@ async fn keys_go_out_as_telephone_events_and_those_that_come_are_listed() {
 }
 
 #[tokio::test]
+async fn who_agreed_to_no_way_of_keys_is_sent_none() {
+    let (node, mut far, key) = call_out::node(json!({"kind": "echo"}), json!({})).await;
+    let call = place(&node, &key, json!({"to": CALLED, "from": NUMBER})).await;
+    let invite = far.expect("INVITE ").await;
+    far.take(&invite);
+    let deaf = far.sdp().replace(" 101\r\n", "\r\n");
+    let deaf = deaf.replace("a=rtpmap:101 telephone-event/8000\r\n", "");
+    far.respond(&invite, "200 OK", "", &deaf).await;
+    far.expect("ACK ").await;
+    hears((&far, invite.audio_port()), &far, 0x55).await;
+    let keys = json!({"digits": "42#"});
+    assert_eq!(refused(&node, &key, (&call, "dtmf"), keys).await, is(409, "no_keys"));
+    far.hang_up().await;
+    let record = shown(&node, 1, &call, &key).await;
+    let events = record["events"].as_array().unwrap();
+    assert!(!events.iter().any(|event| event["name"] == "keys_sent"), "{record}");
+}
+
+#[tokio::test]
 async fn another_agent_takes_over_with_the_variables_of_the_call() {
     let [first, second] = [Bot::bind().await, Bot::bind().await];
     let agent = |bot: &Bot| json!({"kind": "twilio", "url": bot.url()});
@@ -334,6 +353,7 @@ async fn what_is_said_of_a_call_stays_beside_its_record() {
         patch(json!({"disposition": "sold", "variables": {"lead_id": "L-2", "lang": null}})).await;
     assert_eq!(during.status, 200, "{}", during.body);
     assert_eq!(during.json()["live"]["variables"]["lead_id"], "L-2");
+    assert_eq!(during.json()["live"]["variables"], json!({"lead_id": "L-2"}), "none is left over");
     far.hang_up().await;
     let record = shown(&node, 1, &call, &key_of_one).await;
     assert_eq!(
@@ -358,6 +378,36 @@ async fn what_is_said_of_a_call_stays_beside_its_record() {
     assert_eq!(page["calls"], json!([]));
     let log = "SELECT count(*) FROM audit_log WHERE subject = 'call' AND action = 'update'";
     assert_eq!(node.count(log).await, 2);
+}
+
+#[tokio::test]
+async fn a_running_call_has_so_many_variables_and_a_change_that_brings_more_is_refused_whole() {
+    let (node, mut far, operator) = call_out::node(json!({"kind": "echo"}), json!({})).await;
+    let variables: Value = (0..64).map(|n| (format!("n{n}"), json!("x"))).collect();
+    let wish = json!({"to": CALLED, "from": NUMBER, "variables": variables});
+    let call = place(&node, &operator, wish).await;
+    answer(&mut far).await;
+    let path = calls(1, &format!("/{call}"));
+    let patch = async |variables: Value| {
+        let headers = [("authorization", format!("Bearer {operator}"))];
+        let body = json!({"disposition": "sold", "variables": variables}).to_string();
+        http::request_with(node.http(), ("PATCH", &path), &headers, &body).await
+    };
+    let refused = patch(json!({"n0": "y", "more": "x"})).await;
+    assert_eq!(refused.status, 400, "{}", refused.body);
+    let (code, field) = (&refused.json()["code"], &refused.json()["field"]);
+    assert_eq!((code, field), (&json!("invalid_value"), &json!("variables")));
+    let shown = node.read(&path, &operator).await;
+    assert_eq!((&shown["live"]["variables"], &shown["disposition"]), (&variables, &Value::Null));
+    // One goes, so that another has room, in the record and for whoever speaks next.
+    let changed = patch(json!({"n0": null, "more": "x"})).await;
+    assert_eq!(changed.status, 200, "{}", changed.body);
+    let mut expected = variables;
+    expected.as_object_mut().unwrap().remove("n0");
+    expected["more"] = json!("x");
+    let changed = changed.json();
+    assert_eq!((&changed["variables"], &changed["live"]["variables"]), (&expected, &expected));
+    far.hang_up().await;
 }
 
 /// Places a call by a request that names itself.

@@ -81,6 +81,10 @@ impl Task {
     }
 
     fn take_answer(&mut self, answer: Answer) -> Result<Asked, AskFault> {
+        let mut variables = self.route.variables.clone();
+        if !variables.set_all(&answer.variables) {
+            return Err(AskFault::TooManyVariables);
+        }
         let table = self.switch.table.load();
         let own = self.route.profile.id;
         let answerer = match answer.profile.filter(|id| *id != own) {
@@ -104,7 +108,7 @@ impl Task {
             }
         };
         if !answer.variables.is_empty() {
-            self.set_variables(&answer.variables);
+            self.set_variables(variables);
         }
         Ok(Asked { answerer, variables: answer.variables })
     }

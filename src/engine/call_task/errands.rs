@@ -54,8 +54,13 @@ impl Task {
                 self.recount(turns);
                 Ok(())
             }
-            Ask::Set(variables) => {
-                self.set_variables(&variables);
+            Ask::Set(change) => {
+                let mut variables = self.route.variables.clone();
+                change.removed.iter().for_each(|name| variables.remove(name));
+                // The record has no more than a call may have, and what is in it was asked of the call too.
+                if variables.set_all(&change.set) {
+                    self.set_variables(variables);
+                }
                 Ok(())
             }
         };
@@ -131,12 +136,9 @@ impl Task {
         done
     }
 
-    /// An agent that takes over later is told of them, and who is dialled from now on.
-    pub(super) fn set_variables(&mut self, variables: &CallVariables) {
-        for (name, value) in variables.iter() {
-            // Beyond the bound the record has them, and the agents that come do not.
-            let _room = self.route.variables.set(name.clone(), value.clone());
-        }
+    /// These are its variables from now on: an agent that takes over later is told of them, and who is dialled.
+    pub(super) fn set_variables(&mut self, variables: CallVariables) {
+        self.route.variables = variables;
         self.note(CallEvent::VariablesSet(Box::new(self.route.variables.clone())));
     }
 
