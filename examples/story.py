@@ -209,7 +209,7 @@ def receive(tandem, sip, api, path, events):
         fail(f"the call failed: {called.stdout}{called.stderr}")
     ended = events.wait_for("call.ended")
     record = closed(api, f"{path}/calls/{ended['call_id']}")
-    say(f"record      {record['status']}, {record['duration_ms']} ms, {record['codec']}, MOS {record['media']['mos_in']}")
+    say(f"record      {record['status']}, {record['duration_ms']} ms, {record['codec']}, MOS {record['media']['mos_in']:.2f}")
     for step in record["decision"]:
         say(f"  {step['what']:<10} {step['detail']}")
     return f"{path}/calls/{ended['call_id']}"

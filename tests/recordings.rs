@@ -275,14 +275,21 @@ async fn what_left_is_recorded_sample_for_sample_and_fetched_whole_or_in_part() 
     assert_eq!(node.order(&call, "start").await.json()["code"], "already_recording");
     talking.hears(150).await;
     assert_eq!(node.order(&call, "pause").await.json()["recording"], "paused");
+    let senseless = async |order: &str, code: &str| {
+        let answer = node.order(&call, order).await;
+        assert_eq!((answer.status, &answer.json()["code"]), (409, &Value::from(code)), "{order}");
+    };
+    senseless("pause", "recording_paused").await;
     talking.hears(50).await;
     let early = node.send("GET", &format!("recordings/{id}/audio")).await;
     assert_eq!(early.status, 409, "{}", early.body);
     assert_eq!(node.send("DELETE", &format!("recordings/{id}")).await.status, 409);
     assert_eq!(node.order(&call, "resume").await.json()["recording"], "running");
+    senseless("resume", "recording_not_paused").await;
     talking.hears(100).await;
     let stopped = node.order(&call, "stop").await.json();
     assert_eq!((&stopped["recording"], &stopped["recording_id"]), (&"off".into(), &Value::Null));
+    senseless("resume", "not_recording").await;
     let row = node.status("ready").await;
     assert_eq!((row["id"].as_str(), row["call_id"].as_str()), (Some(&*id), Some(&*call)));
     talking.phone.hang_up().await;

@@ -383,7 +383,9 @@ pub(super) fn fault(fault: Fault, id: &RequestId) -> ApiError {
         Fault::Invalid { ref field, .. } => {
             ErrorKind::Invalid.about(Some(field), fault.to_string(), id)
         }
-        Fault::Forbidden(what) => ErrorKind::Platforms(what).of(id),
+        Fault::Forbidden(ref field) => {
+            ErrorKind::Platforms("").about(Some(field), fault.to_string(), id)
+        }
     }
 }
 

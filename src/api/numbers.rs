@@ -191,7 +191,7 @@ impl ImportedView {
     fn failed(mut self, fault: &Fault) -> Self {
         let (code, field) = match fault {
             Fault::Conflict { field, .. } => ("conflict", field.map(str::to_owned)),
-            Fault::Forbidden(_) => ("platforms_only", None),
+            Fault::Forbidden(field) => ("platforms_only", Some(field.clone())),
             Fault::Invalid { field, .. } if field.is_empty() => ("invalid_value", None),
             Fault::Invalid { field, .. } => ("invalid_value", Some(field.clone())),
             Fault::Missing(_) | Fault::Stale | Fault::Database(_) => ("not_made", None),

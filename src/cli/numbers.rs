@@ -170,6 +170,7 @@ fn report(api: &ApiArgs, answer: &Answer) -> Result<(), Failure> {
     }
     match import.failed {
         0 => Ok(()),
+        1 => Err(Failure::failed("a row was refused; the others are made".to_owned())),
         failed => Err(Failure::failed(format!("{failed} rows were refused; the others are made"))),
     }
 }

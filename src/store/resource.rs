@@ -107,9 +107,9 @@ pub enum Fault {
         /// What is wrong with it.
         why: String,
     },
-    /// Who asks may not do this.
-    #[error("{0}")]
-    Forbidden(&'static str),
+    /// A field that the platform alone sets.
+    #[error("`{0}` is the platform's to set")]
+    Forbidden(String),
     /// The database failed.
     #[error("the database failed")]
     Database(#[source] sqlx::Error),

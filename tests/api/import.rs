@@ -50,6 +50,25 @@ async fn each_row_of_an_import_is_judged_for_itself() {
 }
 
 #[tokio::test]
+async fn what_the_platform_alone_says_of_a_number_no_tenant_imports() {
+    let bench = Bench::new().await;
+    let trunk = json!({"name": "own", "profile": "generic"});
+    let trunk = bench.make(&bench.path(0, "trunks"), 0, trunk).await;
+    let trunk = trunk["id"].as_str().unwrap();
+    for (column, value) in [("compliance_state", "approved"), ("assignment_status", "reserved")] {
+        let table = format!("number,trunk_id,{column}\n+15550100,{trunk},{value}\n");
+        let report = import(&bench, 0, "text/csv", &table).await.json();
+        assert_eq!((&report["created"], &report["failed"]), (&json!(0), &json!(1)), "{report}");
+        let error = &report["rows"][0]["error"];
+        assert_eq!((&error["code"], &error["field"]), (&json!("platforms_only"), &json!(column)));
+    }
+    assert_eq!(postgres::count(&bench.database, "SELECT count(*) FROM phone_numbers").await, 0);
+    let table = format!("number,trunk_id,compliance_state\n+15550100,{trunk},approved\n");
+    let report = import(&bench, PLATFORM, "text/csv", &table).await.json();
+    assert_eq!((&report["created"], &report["failed"]), (&json!(1), &json!(0)), "{report}");
+}
+
+#[tokio::test]
 async fn what_is_no_table_is_not_imported() {
     let bench = Bench::new().await;
     check_error(&import(&bench, PLATFORM, "text/csv", "").await, 400, "bad_body");

@@ -149,7 +149,7 @@ async fn a_number_belongs_to_one_tenant_alone_or_within_a_range() {
     let answer = bench.send(("PATCH", &path), A, &json!({"is_active": false, "label": "x"})).await;
     assert_eq!(answer.json()["is_active"], false, "{}", answer.body);
     let answer = bench.send(("PATCH", &path), A, &json!({"compliance_state": "approved"})).await;
-    check_error(&answer, 403, "platforms_only");
+    check_field(&answer, 403, "platforms_only", "compliance_state");
 }
 
 #[tokio::test]

@@ -140,6 +140,13 @@ async fn a_call_that_may_not_be_placed_is_refused_with_its_cause_and_a_record() 
     let path = calls(1, &format!("/{first}/hangup"));
     assert_eq!(node.post(&path, &operator, &json!({})).await.status, 202);
 
+    let suspended =
+        format!("UPDATE tenants SET status = 'suspended' WHERE id = '{}'", rows::uuid(1));
+    node.put(&[suspended]).await;
+    assert_eq!(refused(&operator, plain.clone()).await, is(403, "tenant_suspended"));
+    let active = format!("UPDATE tenants SET status = 'active' WHERE id = '{}'", rows::uuid(1));
+    node.put(&[active]).await;
+
     node.signal("TERM");
     crate::node::wait_for("draining", async || {
         let answer = node.post(&calls(1, ""), &operator, &plain).await;

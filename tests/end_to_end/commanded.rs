@@ -71,6 +71,9 @@ async fn each_command_is_answered_with_how_the_call_stands_and_noted_with_who_ga
     assert_eq!(moving["phase"], "transferring", "{moving}");
     let (status, body) = command(&node, &operator, (&call, "transfer"), wish).await;
     assert_eq!((status, body["code"].as_str()), (409, Some("transfer_under_way")), "{body}");
+    let attach = json!({"ai_profile_id": rows::uuid(2).to_string()});
+    let (status, body) = command(&node, &operator, (&call, "attach"), attach).await;
+    assert_eq!((status, body["code"].as_str()), (409, Some("not_with_agent")), "{body}");
     let (status, ending) = command(&node, &operator, (&call, "hangup"), json!({})).await;
     assert_eq!((status, ending["phase"].as_str()), (202, Some("ending")), "{ending}");
     assert!(STATES.contains(&ending["state"].as_str().unwrap()), "{ending}");

@@ -261,7 +261,7 @@ impl Resource {
                 Given::Required | Given::Optional | Given::RequiredOnce | Given::OptionalOnce => {}
             }
             if field.is_platforms && !is_platform {
-                return Err(Fault::Forbidden("one of the fields is the platform's to set"));
+                return Err(Fault::Forbidden(name.clone()));
             }
             field.check(value).map_err(|why| Fault::invalid(name.as_str(), why))?;
         }
@@ -337,7 +337,9 @@ mod tests {
     #[test]
     fn what_is_the_platforms_is_not_a_tenants_to_set() {
         let given = Members::from_iter([("plan".to_owned(), json!("a"))]);
-        assert!(matches!(THING.check(&given, false, false), Err(Fault::Forbidden(_))));
+        assert!(
+            matches!(THING.check(&given, false, false), Err(Fault::Forbidden(field)) if field == "plan")
+        );
         assert!(THING.check(&given, false, true).is_ok());
     }
 }
