@@ -13,6 +13,17 @@ pub enum Port {
     Rtcp,
 }
 
+/// What became of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It came from nobody who is believed, or is nothing that belongs here.
+    Refused,
+    /// RTP of the peer.
+    Media,
+    /// RTCP of the peer.
+    Report,
+}
+
 /// Gathers what sessions want done. The buffers keep their room, so that a tick allocates nothing.
 #[derive(Debug)]
 pub struct TickOutput {

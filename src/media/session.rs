@@ -16,6 +16,7 @@ use crate::audio::wide::WideVoice;
 use crate::media::equipment::Equipment;
 use crate::media::event::MediaEvent;
 use crate::media::output::Port;
+use crate::media::output::Taken;
 use crate::media::output::TickOutput;
 use crate::media::passage::Passage;
 use crate::media::playout::Playout;
@@ -125,6 +126,8 @@ pub struct MediaSession {
     /// Where what is heard and sent is recorded.
     tape: Option<Box<TapeIn>>,
     reports: ReportSchedule,
+    /// Where the peer's last report came from.
+    reports_from: Option<SocketAddr>,
     cname: [u8; 16],
     /// Sending is allowed.
     started: bool,
@@ -176,6 +179,7 @@ impl MediaSession {
             outgoing: Outgoing::new(),
             tape: None,
             reports: ReportSchedule::new(now, random.next_u64()),
+            reports_from: None,
             cname: random_name(&mut random),
             started: !setup.playout_held,
             greeting: if setup.playout_held { Greeting::Held } else { Greeting::Free },
@@ -236,7 +240,7 @@ impl MediaSession {
     /// Puts a plan in force: the first one, a hold, a resume, another address. One of a codec that is not G.711
     /// allocates where the session is not [equipped](Self::equip) for it.
     pub fn update(&mut self, now: Moment, plan: &MediaPlan) {
-        self.source.signal(now, plan.remote);
+        self.source.signal(now, plan.remote, plan.direction.receives());
         let heard = self.plan.as_ref().is_some_and(|before| before.direction.receives());
         let before = self.codec();
         if heard && !plan.direction.receives() {
@@ -290,7 +294,7 @@ impl MediaSession {
     }
 
     /// Takes a datagram that arrived at `now`. Anything may be in it.
-    pub fn receive(&mut self, now: Moment, datagram: &Received<'_>, out: &mut TickOutput) {
+    pub fn receive(&mut self, now: Moment, datagram: &Received<'_>, out: &mut TickOutput) -> Taken {
         let mux = self.muxes_rtcp();
         match (classify(datagram.bytes), datagram.port) {
             (Datagram::Rtp, Port::Rtp) => self.receive_rtp(now, datagram, out),
@@ -305,7 +309,10 @@ impl MediaSession {
                 | Datagram::Turn
                 | Datagram::Unknown,
                 _,
-            ) => self.counters.malformed += 1,
+            ) => {
+                self.counters.malformed += 1;
+                Taken::Refused
+            }
         }
     }
 
@@ -324,6 +331,7 @@ impl MediaSession {
         };
         self.send(said, out);
         self.tape_on();
+        self.leave_stream(out);
         if self.rules.rtcp && self.reports.is_due(now) {
             self.report(now, out, |report, bytes| report.write(bytes));
         }
@@ -383,24 +391,26 @@ impl MediaSession {
         self.plan.as_ref().map_or(Codec::Pcmu, |plan| plan.codec)
     }
 
-    fn receive_rtp(&mut self, now: Moment, datagram: &Received<'_>, out: &mut TickOutput) {
+    fn receive_rtp(&mut self, now: Moment, datagram: &Received<'_>, out: &mut TickOutput) -> Taken {
         // What no source can be believed for is not worth decrypting.
         if self.plan.is_none()
             || !self.source.may_believe(now, datagram.source, &self.rules.allowed)
         {
             self.counters.foreign += 1;
-            return;
+            return Taken::Refused;
         }
-        let Some(bytes) = self.unprotect(now, Layer::Rtp, datagram.bytes) else { return };
+        let Some(bytes) = self.unprotect(now, Layer::Rtp, datagram.bytes) else {
+            return Taken::Refused;
+        };
         let (Ok(packet), Some(plan)) = (RtpPacket::parse(&bytes), &self.plan) else {
             self.counters.malformed += 1;
-            return;
+            return Taken::Refused;
         };
         let stream = (packet.ssrc, packet.sequence);
         let before = self.source.locked();
         if !self.source.judge(now, datagram.source, stream, &self.rules.allowed) {
             self.counters.foreign += 1;
-            return;
+            return Taken::Refused;
         }
         let kind = Kind::of(plan, &packet);
         let receives = plan.direction.receives();
@@ -430,6 +440,7 @@ impl MediaSession {
             }
             Kind::Unexpected => self.count_unexpected(now, &packet),
         }
+        Taken::Media
     }
 
     /// A packet in the clear; `None`: it is not to be believed.
@@ -531,6 +542,8 @@ mod late_tests;
 mod packed_tests;
 #[cfg(test)]
 mod passed_tests;
+#[cfg(test)]
+mod reports_tests;
 #[cfg(test)]
 mod rules_tests;
 #[cfg(test)]

@@ -16,6 +16,10 @@ const PROBATION: Duration = Duration::from_millis(30);
 /// After signalling, how long a source from anywhere may be learned where no addresses are listed.
 const LEARNING: Duration = Duration::from_secs(5);
 
+/// Silence of a source that was learned after which another may take over where the peer has just signalled again. Who
+/// has not moved goes on speaking.
+const MOVED_AFTER: Duration = Duration::from_millis(500);
+
 /// Silence of the locked source after which a listed one may take over.
 const SILENCE: Duration = Duration::from_secs(3);
 
@@ -31,6 +35,8 @@ pub struct SourceLock {
     candidates: [Option<Candidate>; CANDIDATES],
     next_candidate: usize,
     learning_until: Moment,
+    /// Until then a source that was learned may turn out to have moved, once.
+    moving_until: Moment,
     changes: u32,
 }
 
@@ -54,18 +60,23 @@ impl SourceLock {
             candidates: [None; CANDIDATES],
             next_candidate: 0,
             learning_until: Moment::START,
+            moving_until: Moment::START,
             changes: 0,
         }
     }
 
     /// The peer said where its media is: an offer or an answer. The lock stays when that is where it
-    /// was before (a hold, a refresh).
-    pub fn signal(&mut self, now: Moment, address: Option<SocketAddr>) {
+    /// was before (a hold, a refresh). But behind a NAT that can be said by a peer whose packets come from elsewhere from
+    /// now on: while it `speaks`, one that falls silent where it was is followed, once.
+    pub fn signal(&mut self, now: Moment, address: Option<SocketAddr>, speaks: bool) {
         self.candidates = [None; CANDIDATES];
         self.learning_until = now + LEARNING;
+        self.moving_until = Moment::START;
         if address != self.signalled {
             self.signalled = address;
             self.locked = None;
+        } else if speaks && self.locked().is_some() {
+            self.moving_until = self.learning_until;
         }
     }
 
@@ -128,6 +139,7 @@ impl SourceLock {
     fn lock(&mut self, now: Moment, source: SocketAddr) {
         if self.locked().is_some_and(|before| before != source) {
             self.changes += 1;
+            self.moving_until = Moment::START;
         }
         if self.locked() != Some(source) {
             self.candidates = [None; CANDIDATES];
@@ -140,8 +152,20 @@ impl SourceLock {
         let listed = signalled.ip() == source || allowed.iter().any(|net| net.contains(&source));
         match self.locked {
             None => listed || (allowed.is_empty() && now < self.learning_until),
-            Some((_, heard)) => listed && now.since(heard) >= SILENCE,
+            Some((locked, heard)) => {
+                let silence = now.since(heard);
+                let may_move = locked != signalled && now < self.moving_until;
+                let moves = may_move && silence >= MOVED_AFTER;
+                (listed && (moves || silence >= SILENCE)) || (allowed.is_empty() && moves)
+            }
         }
+    }
+
+    /// The source, where it is the signalled one and speaks: nobody may take over from it now.
+    #[must_use]
+    pub fn sole(&self, now: Moment) -> Option<SocketAddr> {
+        let (locked, heard) = self.locked?;
+        (Some(locked) == self.signalled && now.since(heard) < MOVED_AFTER).then_some(locked)
     }
 
     /// Counts a packet of a source on probation; true when it has proved itself.
@@ -189,7 +213,7 @@ mod tests {
     impl Scene {
         fn new(allowed: &[&str]) -> Self {
             let mut lock = SourceLock::new();
-            lock.signal(Moment::START, Some(at("192.0.2.1:4000")));
+            lock.signal(Moment::START, Some(at("192.0.2.1:4000")), true);
             let allowed = allowed.iter().map(|net| net.parse().expect("net")).collect();
             Self { lock, allowed, now_ms: 0 }
         }
@@ -269,11 +293,69 @@ mod tests {
         let mut scene = Scene::new(&[]);
         assert_eq!(scene.send("192.0.2.1:4002", 10), 7);
         let now = Moment::from_millis(60_000);
-        scene.lock.signal(now, Some(at("192.0.2.1:4000")));
+        scene.lock.signal(now, Some(at("192.0.2.1:4000")), true);
         assert_eq!(scene.lock.destination(), Some(at("192.0.2.1:4002")));
-        scene.lock.signal(now, Some(at("192.0.2.77:6000")));
+        scene.lock.signal(now, Some(at("192.0.2.77:6000")), true);
         assert_eq!(scene.lock.destination(), Some(at("192.0.2.77:6000")));
-        scene.lock.signal(now, None);
+        scene.lock.signal(now, None, true);
         assert_eq!(scene.lock.destination(), None);
+    }
+
+    /// A peer behind a NAT was learned, and signalled the same address again a minute later.
+    fn refreshed(allowed: &[&str], speaks: bool) -> Scene {
+        let mut scene = Scene::new(allowed);
+        assert_eq!(scene.send("198.51.100.1:9", 10), 7);
+        scene.now_ms = 60_000;
+        let now = Moment::from_millis(scene.now_ms);
+        assert!(scene.lock.judge(now, at("198.51.100.1:9"), (7, 10), &scene.allowed));
+        scene.lock.signal(now, Some(at("192.0.2.1:4000")), speaks);
+        scene
+    }
+
+    #[test]
+    fn after_signalling_a_peer_behind_a_nat_that_moved_is_followed_once() {
+        let mut scene = refreshed(&[], true);
+        // Half a second of silence where it was, then four packets prove it.
+        assert_eq!(scene.send("203.0.113.5:70", 40), 40 - 24 - 3);
+        assert_eq!(scene.lock.destination(), Some(at("203.0.113.5:70")));
+        assert_eq!(scene.lock.changes(), 1);
+        scene.now_ms += 1_000;
+        assert_eq!(scene.send("203.0.113.6:70", 20), 0, "once");
+    }
+
+    #[test]
+    fn who_did_not_move_is_not_taken_over_from_by_a_refresh() {
+        let mut scene = refreshed(&[], true);
+        for number in 0..300 {
+            assert_eq!(scene.send("203.0.113.5:70", 4), 0);
+            let now = Moment::from_millis(scene.now_ms);
+            assert!(scene.lock.judge(now, at("198.51.100.1:9"), (7, 11 + number), &[]));
+        }
+        let mut late = refreshed(&[], true);
+        late.now_ms += 5_000;
+        assert_eq!(late.send("203.0.113.5:70", 50), 0, "too late");
+        let mut held = refreshed(&[], false);
+        assert_eq!(held.send("203.0.113.5:70", 200), 0, "it said that it will be silent");
+        // Whose own address is believed would have signalled another.
+        let mut plain = Scene::new(&[]);
+        assert_eq!(plain.send("192.0.2.1:4000", 1), 1);
+        let now = Moment::from_millis(plain.now_ms);
+        plain.lock.signal(now, Some(at("192.0.2.1:4000")), true);
+        assert_eq!(plain.send("203.0.113.5:70", 200), 0);
+        let listed = ["198.51.100.0/24", "203.0.113.0/24"];
+        assert_eq!(refreshed(&listed, true).send("192.0.2.200:70", 200), 0);
+        assert_eq!(refreshed(&listed, true).send("203.0.113.5:70", 40), 40 - 24 - 3);
+    }
+
+    #[test]
+    fn a_signalled_source_that_speaks_is_the_only_one() {
+        let mut scene = Scene::new(&[]);
+        assert_eq!(scene.send("192.0.2.1:4000", 1), 1);
+        let sole = |scene: &Scene, ms: u64| scene.lock.sole(Moment::from_millis(ms));
+        assert_eq!(sole(&scene, 519), Some(at("192.0.2.1:4000")));
+        assert_eq!(sole(&scene, 520), None, "it may have gone");
+        let mut learned = Scene::new(&[]);
+        assert_eq!(learned.send("198.51.100.1:9", 10), 7);
+        assert_eq!(sole(&learned, 201), None, "the signalled one may yet come");
     }
 }

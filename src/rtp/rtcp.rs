@@ -79,6 +79,17 @@ pub enum RtcpPacket<'a> {
     Other(u8),
 }
 
+impl RtcpPacket<'_> {
+    /// The stream of who reports, where it is a report.
+    #[must_use]
+    pub const fn reporter(&self) -> Option<u32> {
+        match self {
+            Self::SenderReport { ssrc, .. } | Self::ReceiverReport { ssrc, .. } => Some(*ssrc),
+            Self::Goodbye { .. } | Self::Extended(_) | Self::Other(_) => None,
+        }
+    }
+}
+
 /// The blocks of an XR packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extensions<'a>(&'a [u8]);

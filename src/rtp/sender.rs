@@ -23,7 +23,7 @@ pub struct Feedback {
     pub reports: u32,
     /// Loss between its last two reports, in 1/256.
     pub fraction_lost: u8,
-    /// Packets it misses in all.
+    /// Packets it misses in all, of streams before too.
     pub cumulative_lost: i32,
     /// Interarrival jitter, in units of the clock rate.
     pub jitter: u32,
@@ -44,9 +44,22 @@ pub struct Sender {
     factor: u32,
     packets: u64,
     octets: u64,
+    /// What streams before this one count for.
+    earlier: Earlier,
+    /// An SSRC that was given up, until its peer is told.
+    left: Option<u32>,
     /// Packets that were sent at the last report and at the one before.
     reported: [u64; 2],
     feedback: Feedback,
+}
+
+/// Streams of ours that ended because another SSRC was taken.
+#[derive(Clone, Copy, Debug, Default)]
+struct Earlier {
+    packets: u64,
+    octets: u64,
+    /// Packets of them that the peer misses.
+    lost: i32,
 }
 
 impl Sender {
@@ -63,6 +76,8 @@ impl Sender {
             factor: 1,
             packets: 0,
             octets: 0,
+            earlier: Earlier::default(),
+            left: None,
             reported: [0; 2],
             feedback: Feedback::default(),
         }
@@ -175,15 +190,27 @@ impl Sender {
         self.sequence = self.sequence.wrapping_add(1);
     }
 
-    /// Takes another SSRC, because the peer uses ours. A BYE for the old one is up to the caller.
+    /// Takes another SSRC: the peer uses ours, or another clock or key begins another stream. Reports count that from
+    /// zero (RFC 3550 §6.4.1); the figures here go on. A BYE for the old one is up to the caller, by
+    /// [`Self::take_left`].
     pub fn change_ssrc(&mut self) {
         let old = self.ssrc;
+        if self.packets > self.earlier.packets {
+            self.left = Some(old);
+        }
+        let lost = self.feedback.cumulative_lost;
+        self.earlier = Earlier { packets: self.packets, octets: self.octets, lost };
         while self.ssrc == old {
             self.ssrc = self.random.next_u32();
         }
         self.sequence = first_sequence(&mut self.random);
         self.marker = true;
         self.reported = [self.packets; 2];
+    }
+
+    /// The SSRC that was given up since the last time, if anything was sent under it.
+    pub const fn take_left(&mut self) -> Option<u32> {
+        self.left.take()
     }
 
     /// What a report at `now` says about us; `None` when nothing was sent since the last two, so that it
@@ -194,8 +221,8 @@ impl Sender {
         (self.packets != before).then_some(SenderInfo {
             ntp: NtpTime::of(now),
             rtp_timestamp: self.timestamp,
-            packets: self.packets as u32,
-            octets: self.octets as u32,
+            packets: (self.packets - self.earlier.packets) as u32,
+            octets: (self.octets - self.earlier.octets) as u32,
         })
     }
 
@@ -206,7 +233,7 @@ impl Sender {
         }
         self.feedback.reports = self.feedback.reports.saturating_add(1);
         self.feedback.fraction_lost = block.fraction_lost;
-        self.feedback.cumulative_lost = block.cumulative_lost;
+        self.feedback.cumulative_lost = self.earlier.lost.saturating_add(block.cumulative_lost);
         self.feedback.jitter = block.jitter;
         if let Some(round_trip) = round_trip(now, block) {
             self.feedback.round_trip = Some(round_trip);
@@ -364,5 +391,35 @@ mod tests {
         let old = sender.ssrc();
         sender.change_ssrc();
         assert_ne!(sender.ssrc(), old);
+        assert_eq!(sender.take_left(), None, "nobody knew of it");
+    }
+
+    #[test]
+    fn another_stream_is_counted_from_zero_in_reports_and_added_up_in_figures() {
+        let (mut sender, mut out) = (Sender::new(8), [0; 200]);
+        let mut send = |sender: &mut Sender, count: usize| {
+            (0..count).for_each(|_| {
+                sender.audio(PCMU.unwrap(), &[0; 160], 160, &mut out).unwrap();
+            });
+        };
+        let block = |sender: &Sender, cumulative_lost| ReportBlock {
+            ssrc: sender.ssrc(),
+            cumulative_lost,
+            ..Default::default()
+        };
+        send(&mut sender, 100);
+        sender.reported(Moment::START, &block(&sender, 10));
+        let old = sender.ssrc();
+        sender.change_ssrc();
+        assert_eq!(sender.take_left(), Some(old));
+        assert_eq!(sender.take_left(), None, "once");
+        assert_eq!(sender.report(Moment::START), None, "nothing was sent under it");
+        send(&mut sender, 7);
+        let info = sender.report(Moment::START).unwrap();
+        assert_eq!((info.packets, info.octets), (7, 7 * 160));
+        assert_eq!(sender.feedback().cumulative_lost, 10);
+        sender.reported(Moment::START, &block(&sender, 2));
+        assert_eq!(sender.feedback().cumulative_lost, 12);
+        assert_eq!((sender.packets(), sender.octets()), (107, 107 * 160));
     }
 }

@@ -1,6 +1,7 @@
 //! RTCP of a media session: what the peer reports, and what we do.
 
 use crate::media::output::Port;
+use crate::media::output::Taken;
 use crate::media::output::TickOutput;
 use crate::media::session::MediaSession;
 use crate::media::session::Received;
@@ -11,25 +12,34 @@ use crate::rtp::rtcp::Compound;
 use crate::rtp::rtcp::Report;
 use crate::rtp::rtcp::RtcpPacket;
 use crate::rtp::srtp::Layer;
+use crate::rtp::srtp::Protection;
 use crate::types::moment::Moment;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 
 impl MediaSession {
-    pub(super) fn receive_rtcp(&mut self, now: Moment, datagram: &Received<'_>) {
+    pub(super) fn receive_rtcp(&mut self, now: Moment, datagram: &Received<'_>) -> Taken {
         if !self.rules.rtcp {
             self.counters.unexpected += 1;
-            return;
+            return Taken::Refused;
         }
-        let known = self.source.destination().map(|address| address.ip());
-        if known != Some(datagram.source.ip()) {
+        if !self.believes_reports_of(datagram.source.ip()) {
             self.counters.foreign += 1;
-            return;
+            return Taken::Refused;
         }
-        let Some(bytes) = self.unprotect(now, Layer::Rtcp, datagram.bytes) else { return };
+        let Some(bytes) = self.unprotect(now, Layer::Rtcp, datagram.bytes) else {
+            return Taken::Refused;
+        };
         let compound = Compound::new(&bytes);
         if !compound.is_well_formed() {
             self.counters.malformed += 1;
-            return;
+            return Taken::Refused;
+        }
+        if compound
+            .filter_map(|packet| packet.reporter())
+            .any(|it| Some(it) == self.receiver.ssrc())
+        {
+            self.reports_from = Some(datagram.source);
         }
         self.counters.reports_in = self.counters.reports_in.saturating_add(1);
         let (mut reports, mut ours) = (false, None);
@@ -59,6 +69,15 @@ impl MediaSession {
         if reports {
             self.judge.reported(self.sender.packets(), ours);
         }
+        Taken::Report
+    }
+
+    /// Whether reports from `host` are the peer's. They have no numbers by which a source could prove itself, so their
+    /// source is never learned: it follows that of the media, or is where the description has RTCP (RFC 3605).
+    fn believes_reports_of(&self, host: IpAddr) -> bool {
+        let said = self.plan.as_ref().and_then(|plan| plan.remote_rtcp);
+        let known = [self.source.locked(), self.source.destination(), said];
+        known.into_iter().flatten().any(|address| address.ip() == host)
     }
 
     pub(super) fn report(
@@ -77,12 +96,17 @@ impl MediaSession {
         };
         let mut bytes = [0; COMPOUND_BYTES_MAX];
         let length = write(&report, &mut bytes);
-        let written = written(&bytes, length);
-        if let Ok(bytes) = self.protection.send(Layer::Rtcp, written)
-            && !written.is_empty()
-        {
-            out.transmit(port, to, &bytes);
-        }
+        send_rtcp(&mut self.protection, (port, to), written(&bytes, length), out);
+    }
+
+    /// Says goodbye for a stream of ours that another took the place of (RFC 3550 §8.2).
+    pub(super) fn leave_stream(&mut self, out: &mut TickOutput) {
+        let Some(ssrc) = self.sender.take_left().filter(|_| self.rules.rtcp) else { return };
+        let Some(way) = self.report_way_out() else { return };
+        let report = Report { ssrc, sender: None, block: None, cname: &self.cname, metrics: None };
+        let mut bytes = [0; COMPOUND_BYTES_MAX];
+        let length = report.write_goodbye(&mut bytes);
+        send_rtcp(&mut self.protection, way, written(&bytes, length), out);
     }
 
     /// Whether the peer is told how well we hear it (RFC 3611).
@@ -94,7 +118,7 @@ impl MediaSession {
         }
     }
 
-    /// Where RTCP goes: where it was signalled, or beside the media of a source that was learned.
+    /// Where RTCP goes: where it was signalled; for a source that was learned from where its reports come, or beside its media.
     fn report_way_out(&self) -> Option<(Port, SocketAddr)> {
         let plan = self.plan.as_ref().filter(|_| self.started)?;
         let media = self.source.destination()?;
@@ -104,7 +128,25 @@ impl MediaSession {
         if Some(media) == plan.remote {
             return plan.remote_rtcp.map(|to| (Port::Rtcp, to));
         }
+        // A NAT need not give RTCP the next port; from where reports of that host come, they go (RFC 4961).
+        if let Some(from) = self.reports_from.filter(|from| from.ip() == media.ip()) {
+            return Some((Port::Rtcp, from));
+        }
         let beside = media.port().checked_add(1)?;
         Some((Port::Rtcp, SocketAddr::new(media.ip(), beside)))
+    }
+}
+
+/// Sends reports, encrypted where that was agreed. Those that cannot be are not sent.
+fn send_rtcp(
+    protection: &mut Protection,
+    (port, to): (Port, SocketAddr),
+    written: &[u8],
+    out: &mut TickOutput,
+) {
+    if let Ok(bytes) = protection.send(Layer::Rtcp, written)
+        && !written.is_empty()
+    {
+        out.transmit(port, to, &bytes);
     }
 }

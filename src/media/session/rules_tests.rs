@@ -114,3 +114,20 @@ fn other_rules_are_in_force_from_the_next_tick_on() {
     scene.ticks(3);
     assert!(scene.sent.iter().all(|sent| sent.to == at(PEER)));
 }
+
+#[test]
+fn a_peer_behind_a_nat_that_moved_is_heard_again_once_it_has_signalled() {
+    let mut scene = scene(MediaRules::default());
+    scene.talk(&mut Talker::new("198.51.100.7:9000", 7), 500);
+    let mut moved = Talker::new("198.51.100.99:2000", 8);
+    let heard = scene.loud_frames();
+    assert!(heard > 400);
+    scene.talk(&mut moved, 200);
+    assert!(scene.loud_frames() < heard + 10, "nothing was signalled");
+    scene.session.update(scene.now, &plan());
+    scene.sent.clear();
+    scene.talk(&mut moved, 50);
+    assert!(scene.loud_frames() > heard + 30);
+    assert_eq!(scene.sent.last().expect("sent").to, at("198.51.100.99:2000"));
+    assert_eq!(scene.session.statistics().relatched, 1);
+}

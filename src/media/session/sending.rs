@@ -22,6 +22,7 @@ use crate::types::codec::PayloadType;
 use crate::types::codec::Ptime;
 use crate::types::limit::RTP_PACKED_BYTES_MAX;
 use crate::types::limit::RTP_PAYLOAD_BYTES_MAX;
+use crate::types::moment::Moment;
 use std::net::SocketAddr;
 
 /// How media goes out.
@@ -207,6 +208,12 @@ impl MediaSession {
             }
             Some(_) | None => self.digits_out.tick(timestamp),
         }
+    }
+
+    /// Where all media of the peer comes from, as far as that is certain: nobody may take over from it now.
+    #[must_use]
+    pub fn sole_source(&self, now: Moment) -> Option<SocketAddr> {
+        self.source.sole(now)
     }
 
     /// How media goes out, if any may.
