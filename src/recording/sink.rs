@@ -95,9 +95,12 @@ impl Sink {
         self.data_bytes + self.pending.len() as u64
     }
 
-    /// Writes what waits and closes the file.
+    /// Writes what waits and closes the file. Where the last piece cannot be written, it ends with those before.
     pub(super) fn finish(mut self) -> (Written, io::Result<()>) {
-        let done = self.put(true).and_then(|()| self.mend()).and_then(|()| self.file.sync_data());
+        if let Err(error) = self.put(true) {
+            return (self.give_up(), Err(error));
+        }
+        let done = self.mend().and_then(|()| self.file.sync_data());
         (self.written(), done)
     }
 
@@ -146,5 +149,64 @@ impl Sink {
         }
         let bytes = u32::try_from(self.data_bytes).unwrap_or(wav::UNKNOWN);
         self.file.write_all_at(&wav::header(self.hz, bytes), 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::recording::audio::AudioFile;
+    use crate::types::secret::Secret;
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
+    /// The length that no file of this folder may pass.
+    fn longest(file: &File) -> u64 {
+        let (mut fits, mut too_long) = (0, i64::MAX.unsigned_abs());
+        while too_long - fits > 1 {
+            let middle = fits + (too_long - fits) / 2;
+            if file.set_len(middle).is_ok() { fits = middle } else { too_long = middle }
+        }
+        file.set_len(0).expect("it is empty again");
+        fits
+    }
+
+    #[test]
+    fn a_file_whose_last_piece_finds_no_room_ends_with_those_before_and_says_so() {
+        let key = Secret::new(STANDARD.encode([7; 32]));
+        for keys in [RecordingKeys::default(), RecordingKeys::new(&[key]).expect("a key")] {
+            let path = std::env::temp_dir().join(format!("tandem-sink-{}", clock::new_uuid()));
+            let id = clock::new_recording_id();
+            let mut sink = Sink::create(&path, (id, 8_000), &keys).expect("a file");
+            let said: Vec<u8> = (0..CHUNK_BYTES + 4_000).map(|at| (at / 4) as u8).collect();
+            sink.write(&said).expect("there is room");
+            let whole = sink.end;
+            // The rest would be where files end: a part of it is written before that is found.
+            let probe = File::create(path.with_extension("probe")).expect("a file");
+            let last = longest(&probe) - 1_000;
+            sink.end = last;
+            sink.file.set_len(last).expect("sparse");
+            let (written, done) = sink.finish();
+            let error = done.expect_err("no room");
+            assert!(matches!(fault_of(&error), RecordingFault::DiskFull | RecordingFault::Disk));
+            let file = OpenOptions::new().write(true).open(&path).expect("it is there");
+            assert_eq!(file.metadata().expect("known").len(), last, "no part of a piece is left");
+            file.set_len(whole).expect("cut");
+            // What is claimed is what can be read.
+            assert_eq!(written.data_bytes, CHUNK_BYTES as u64);
+            let hash = digest::digest(&digest::SHA256, &said[..CHUNK_BYTES]);
+            assert_eq!(written.sha256, hash.as_ref());
+            let sealed = keys.sealing().is_some().then_some(&keys);
+            let audio = AudioFile::open(&path, id, sealed);
+            let mut audio = audio.unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(audio.data_bytes(), written.data_bytes);
+            let mut read = vec![0; CHUNK_BYTES];
+            let count = audio.read_at(wav::HEADER_BYTES as u64, &mut read).expect("readable");
+            assert_eq!(read[..count], said[..count]);
+            for path in [path.clone(), path.with_extension("probe")] {
+                std::fs::remove_file(path).expect("gone");
+            }
+        }
     }
 }

@@ -212,15 +212,24 @@ impl Running {
 
     fn told(&mut self, fault: Option<RecordingFault>, written: Option<Written>) -> End {
         let written = written.unwrap_or(Written { data_bytes: 0, sha256: [0; 32] });
+        let duration_ms = self.ms(written.data_bytes / STEREO_BYTES as u64);
+        let mut markers = std::mem::take(&mut self.markers);
+        let mut lost_ms = self.ms(self.lost);
+        if fault.is_some() {
+            // Of what was not written nothing is told either.
+            markers.retain(|marker| marker.at_ms < duration_ms);
+            let gaps = markers.iter().filter_map(|marker| marker.for_ms);
+            lost_ms = gaps.fold(0, u64::saturating_add).min(lost_ms);
+        }
         End {
             status: if fault.is_some() { EndStatus::Failed } else { EndStatus::Ready },
             why: fault.map(|fault| fault.as_str().to_owned()),
             ended_at: clock::wall_now(),
-            duration_ms: self.ms(written.data_bytes / STEREO_BYTES as u64),
+            duration_ms,
             data_bytes: written.data_bytes,
             sha256: hex(&written.sha256),
-            lost_ms: self.ms(self.lost),
-            markers: std::mem::take(&mut self.markers),
+            lost_ms,
+            markers,
         }
     }
 }
