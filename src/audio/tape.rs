@@ -5,7 +5,7 @@
 //! stays where it belongs. Silence is not put on the tape: where nothing is, nothing was heard.
 
 use crate::types::codec::Law;
-use crate::types::limit::TAPE_ITEMS_MAX;
+use crate::types::limit::TAPE_TICKS_MAX;
 use rtrb::Consumer;
 use rtrb::Producer;
 use rtrb::RingBuffer;
@@ -49,6 +49,16 @@ impl TapeRate {
     #[must_use]
     pub const fn tick_samples(self) -> u64 {
         self.hz() as u64 / 50
+    }
+
+    /// Items that a tape holds. In a tick both sides are three at most at 8 kHz, where what is sent may be linear, and
+    /// eight at 16 kHz, where what is heard is too.
+    #[must_use]
+    pub const fn items_max(self) -> usize {
+        match self {
+            Self::Narrow => 3 * TAPE_TICKS_MAX,
+            Self::Wide => 8 * TAPE_TICKS_MAX,
+        }
     }
 }
 
@@ -173,6 +183,8 @@ pub struct TapeIn {
     rate: TapeRate,
     at: u64,
     paused: bool,
+    /// Where it went on after its last pause: what is before that is not recorded, however late it comes.
+    resumed_at: u64,
     /// Whether the reader knows it.
     told_paused: bool,
     missed: Option<(u64, u64)>,
@@ -189,7 +201,7 @@ pub struct TapeOut {
 /// A tape at its beginning.
 #[must_use]
 pub fn tape(rate: TapeRate) -> (TapeIn, TapeOut) {
-    let (producer, consumer) = RingBuffer::new(TAPE_ITEMS_MAX);
+    let (producer, consumer) = RingBuffer::new(rate.items_max());
     let progress = Arc::new(Progress::default());
     let into = TapeIn {
         ring: producer,
@@ -197,6 +209,7 @@ pub fn tape(rate: TapeRate) -> (TapeIn, TapeOut) {
         rate,
         at: 0,
         paused: false,
+        resumed_at: 0,
         told_paused: false,
         missed: None,
     };
@@ -205,15 +218,17 @@ pub fn tape(rate: TapeRate) -> (TapeIn, TapeOut) {
 
 impl TapeIn {
     /// Puts sound on the tape whose first sample is so many samples after this tick's, or before it. What would
-    /// be before the tape's beginning is left out.
+    /// be before the tape's beginning, or within a pause, is left out.
     pub fn sound(&mut self, side: TapeSide, after: i64, form: TapeForm, bytes: &[u8]) {
         if self.paused {
             return;
         }
-        let before = u64::try_from(-after).unwrap_or(0);
-        let early = usize::try_from(before.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let begins = self.at.cast_signed().saturating_add(after);
+        let from = self.recorded_from(form);
+        let early = from.cast_signed().saturating_sub(begins);
+        let early = usize::try_from(early).unwrap_or(0);
         let bytes = bytes.get(form.bytes(early, self.rate)..).unwrap_or_default();
-        let mut at = self.at.saturating_add_signed(after);
+        let mut at = from.max(u64::try_from(begins).unwrap_or(0));
         for piece in bytes.chunks(TAPE_BYTES) {
             let sound = TapeSound::of(side, at, form, piece);
             let samples = form.samples(piece.len(), self.rate) as u64;
@@ -222,16 +237,33 @@ impl TapeIn {
         }
     }
 
-    /// Puts a packet of Opus on the tape, of so many samples of it. One that begins before the tape does is left out: what
-    /// follows is decoded without it.
+    /// Puts a packet of Opus on the tape, of so many samples of it. One that begins before the tape does, or within a pause,
+    /// is left out: what follows is decoded without it.
     pub fn opus(&mut self, side: TapeSide, after: i64, samples: u64, bytes: &[u8]) {
-        let Some(at) = self.at.checked_add_signed(after).filter(|_| !self.paused) else { return };
+        let from = self.recorded_from(TapeForm::Opus);
+        let at = self.at.checked_add_signed(after).filter(|at| !self.paused && *at >= from);
+        let Some(at) = at else { return };
         let mut pieces = bytes.chunks(TAPE_BYTES).peekable();
         while let Some(piece) = pieces.next() {
             let form = if pieces.peek().is_some() { TapeForm::OpusPart } else { TapeForm::Opus };
             let sound = TapeItem::Sound(TapeSound::of(side, at, form, piece));
             self.push(sound, (at, at + samples));
         }
+    }
+
+    /// The first sample of sound in this form that may be recorded: filters and codecs give back what they were given a
+    /// little later, so that what they say first after a pause is of the pause.
+    const fn recorded_from(&self, form: TapeForm) -> u64 {
+        if self.resumed_at == 0 {
+            return 0;
+        }
+        let delay_ms = match form {
+            TapeForm::Law(_) | TapeForm::Linear => 0,
+            TapeForm::L16(_) | TapeForm::G722 => 2,
+            // Its predictor rings on.
+            TapeForm::OpusPart | TapeForm::Opus => 30,
+        };
+        self.resumed_at + self.rate.hz() as u64 * delay_ms / 1_000
     }
 
     /// Samples in a second.
@@ -243,11 +275,14 @@ impl TapeIn {
     /// True when the reader took all there was.
     #[must_use]
     pub fn is_read(&self) -> bool {
-        self.ring.slots() == TAPE_ITEMS_MAX
+        self.ring.slots() == self.rate.items_max()
     }
 
     /// Nothing is put on the tape from this tick on, or it is again.
     pub const fn pause(&mut self, paused: bool) {
+        if self.paused && !paused {
+            self.resumed_at = self.at;
+        }
         self.paused = paused;
     }
 
@@ -359,6 +394,7 @@ mod tests {
     use super::*;
 
     const LAW: TapeForm = TapeForm::Law(Law::Mu);
+    const ITEMS: usize = TapeRate::Narrow.items_max();
 
     fn items(out: &mut TapeOut) -> Vec<TapeItem> {
         std::iter::from_fn(|| out.next_item()).collect()
@@ -426,15 +462,56 @@ mod tests {
     }
 
     #[test]
+    fn a_tape_holds_two_and_a_half_seconds_in_whatever_form_they_are() {
+        for (rate, heard, sent) in [
+            (TapeRate::Narrow, (LAW, 160), (TapeForm::L16(TapeRate::Narrow), 320)),
+            (TapeRate::Wide, (TapeForm::Linear, 640), (TapeForm::L16(TapeRate::Wide), 640)),
+        ] {
+            let (mut into, mut out) = tape(rate);
+            for _ in 0..125 {
+                into.sound(TapeSide::Heard, 0, heard.0, &vec![1; heard.1]);
+                into.sound(TapeSide::Sent, 0, sent.0, &vec![1; sent.1]);
+                into.pass();
+            }
+            let items = items(&mut out);
+            assert!(items.iter().all(|item| matches!(item, TapeItem::Sound(_))), "no gap");
+            assert_eq!(out.reached(), 125 * rate.tick_samples());
+        }
+    }
+
+    #[test]
+    fn a_packet_that_began_in_a_pause_is_recorded_from_its_end_on() {
+        let (mut into, mut out) = tape(TapeRate::Narrow);
+        into.pause(true);
+        (0..10).for_each(|_| into.pass());
+        into.pause(false);
+        // 60 ms, of which the last 20 are of this tick.
+        into.sound(TapeSide::Sent, -320, LAW, &[[1; 160], [2; 160], [3; 160]].concat());
+        into.opus(TapeSide::Sent, -160, 320, &[4; 100]);
+        into.opus(TapeSide::Sent, 0, 160, &[5; 100]);
+        into.pass();
+        into.pass();
+        into.opus(TapeSide::Sent, 0, 160, &[6; 100]);
+        let sounds: Vec<_> = items(&mut out)
+            .into_iter()
+            .filter_map(|item| match item {
+                TapeItem::Sound(sound) => Some((sound.at, sound.bytes().to_vec())),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(sounds, [(1_600, vec![3; 160]), (1_920, vec![6; 100])]);
+    }
+
+    #[test]
     fn what_finds_no_room_is_a_gap_and_what_follows_stays_in_place() {
         let (mut into, mut out) = tape(TapeRate::Narrow);
-        let ticks = TAPE_ITEMS_MAX as u64 + 10;
+        let ticks = ITEMS as u64 + 10;
         for _ in 0..ticks {
             into.sound(TapeSide::Heard, 0, LAW, &[1; 160]);
             into.pass();
         }
-        let full = 160 * TAPE_ITEMS_MAX as u64;
-        assert_eq!(places(&mut out).len(), TAPE_ITEMS_MAX);
+        let full = 160 * ITEMS as u64;
+        assert_eq!(places(&mut out).len(), ITEMS);
         into.sound(TapeSide::Heard, 0, LAW, &[2; 160]);
         into.pass();
         let items = items(&mut out);
@@ -450,7 +527,7 @@ mod tests {
     #[test]
     fn a_gap_at_the_end_is_told_by_the_end() {
         let (mut into, mut out) = tape(TapeRate::Narrow);
-        for _ in 0..TAPE_ITEMS_MAX + 1 {
+        for _ in 0..ITEMS + 1 {
             into.sound(TapeSide::Sent, 0, LAW, &[1; 160]);
             into.pass();
         }
@@ -458,8 +535,8 @@ mod tests {
         assert_eq!(out.last_gap(), None);
         drop(into);
         assert!(out.is_over());
-        assert_eq!(items(&mut out).len(), TAPE_ITEMS_MAX);
-        let full = 160 * TAPE_ITEMS_MAX as u64;
+        assert_eq!(items(&mut out).len(), ITEMS);
+        let full = 160 * ITEMS as u64;
         assert_eq!(out.last_gap(), Some((full, full + 160)));
     }
 }

@@ -121,8 +121,12 @@ pub const RTP_PAYLOAD_BYTES_MAX: usize = 480;
 /// Largest payload kept of a codec whose packets are decoded one by one, in bytes: the longest of Opus (RFC 6716 §3.4),
 /// and 40 ms of linear audio at 16 kHz. A longer one is dropped and counted.
 pub const RTP_PACKED_BYTES_MAX: usize = 1_280;
-/// Datagrams read from one socket in one tick. The rest waits for the next tick.
+/// Datagrams of its peer read from one socket in one tick. The rest waits for the next tick.
 pub const RTP_READS_PER_TICK_MAX: usize = 16;
+/// Datagrams of others read beside them, which cost a system call and a look at their source. The rest waits.
+pub const RTP_STRANGERS_PER_TICK_MAX: usize = 256;
+/// The same of all sessions of a phase together. Over it: as many of each as of its peer.
+pub const RTP_STRANGERS_PER_PHASE_MAX: usize = 2_048;
 /// SRTP streams (SSRCs) of one key whose state is kept. Over it: the half heard least lately gives way; reports of
 /// further ones are refused.
 pub const SRTP_STREAMS_MAX: usize = 16;
@@ -146,14 +150,17 @@ pub const ASSET_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub const KEYS_SENT_MAX: usize = 32;
 /// Commands waiting for one media thread. Over it: the new call gets 503.
 pub const MEDIA_COMMANDS_MAX: usize = 4_096;
-/// Events of one media session waiting for its call task. Over it: the newest are dropped, counted.
+/// Events of one media session waiting for its call task. Over it: the newest are dropped and counted, but for those
+/// that somebody waits for, which are kept until there is room.
 pub const MEDIA_EVENTS_MAX: usize = 16;
+/// Places of those that what only tells of the call does not take.
+pub const MEDIA_EVENTS_KEPT_FREE: usize = 8;
 /// Media sessions of one media thread. Over it: the new call gets 503.
 pub const MEDIA_SESSIONS_MAX: usize = 4_096;
 
-/// Items (at most 20 ms of one channel each) waiting for whoever records a session: two and a half seconds of
-/// G.711, 45 KB. Over it: the newest are left out, and the recording has a gap that it tells of.
-pub const TAPE_ITEMS_MAX: usize = 256;
+/// Ticks of a session whose sound waits for whoever records it: two and a half seconds, in whatever form it is; 70 KB at
+/// 8 kHz, 190 KB at 16 kHz. Over it: the newest are left out, and the recording has a gap that it tells of.
+pub const TAPE_TICKS_MAX: usize = 128;
 
 /// Turns of the transcript of one call. Over it: refused.
 pub const TRANSCRIPT_TURNS_MAX: u32 = 10_000;

@@ -258,6 +258,50 @@ fn while_it_is_paused_nothing_is_recorded() {
     assert_eq!(taped.marks, marks);
 }
 
+/// The agent speaks to the end of the pause, which falls at every place of a packet, and again a little later.
+#[test]
+fn nothing_said_in_a_pause_is_recorded_whatever_the_packet_time_and_codec() {
+    for codec in [Codec::Pcmu, Codec::Pcma, Codec::L16, Codec::L16Wide, Codec::G722, Codec::Opus] {
+        for (ptime_ms, resumed) in
+            [20, 40, 60].into_iter().flat_map(|it| [(it, 100), (it, 101), (it, 102)])
+        {
+            let rate = if codec.is_wide() { TapeRate::Wide } else { TapeRate::Narrow };
+            let ptime = codec.fitting(Ptime::from_ms(ptime_ms).unwrap());
+            let mut taped = Taped::at(rate, codec, ptime.ms());
+            for tick in 0..200 {
+                taped
+                    .scene
+                    .session
+                    .mute(false, tick < 55 || (resumed..resumed + 12).contains(&tick));
+                match tick {
+                    50 => taped.scene.session.pause_recording(true),
+                    _ if tick == resumed => taped.scene.session.pause_recording(false),
+                    _ => (),
+                }
+                taped.scene.agent.push_audio(&sound(tick * 160, 160));
+                taped.tick();
+            }
+            let (_, right) = taped.finish();
+            let wire = match codec.law() {
+                Some(_) => taped.on_the_wire(right.len()),
+                None => decoded_wire(&taped, codec, right.len()),
+            };
+            let at = |tick: usize| tick * rate.tick_samples() as usize;
+            let loud = |from: usize, samples: &[i16]| {
+                samples[at(from)..].iter().position(|sample| sample.unsigned_abs() > 500)
+            };
+            assert!(loud(resumed - 10, &wire).is_some_and(|place| place < at(4)), "it was said");
+            let first = loud(50, &right).expect("it goes on afterwards") + at(50);
+            assert!(first >= at(resumed + 12), "{codec} at {ptime_ms} ms: {first}");
+            assert!(first < at(resumed + 14), "{codec} at {ptime_ms} ms: {first}");
+            if codec != Codec::Opus && codec != Codec::G722 {
+                let from = at(resumed) + at(1) / 10;
+                assert_eq!(right[from..], wire[from..], "{codec} at {ptime_ms} ms");
+            }
+        }
+    }
+}
+
 #[test]
 fn beside_a_key_the_caller_is_not_recorded() {
     let mut taped = Taped::new(Codec::Pcmu, 20);
