@@ -41,6 +41,7 @@ use crate::net::rtp_socket::RtpSocket;
 use crate::sdp::MediaPlan;
 use crate::types::limit::MEDIA_COMMANDS_MAX;
 use crate::types::limit::MEDIA_SESSIONS_MAX;
+use crate::types::limit::RTP_STRANGERS_PER_PHASE_MAX;
 use crossbeam_queue::ArrayQueue;
 use std::io;
 use std::panic::AssertUnwindSafe;
@@ -395,6 +396,7 @@ impl MediaThread {
     /// Runs one tick of every session of a phase; returns how many there are.
     fn run_phase(&mut self, phase: usize) -> usize {
         let count = self.sessions_in(phase);
+        self.desk.strangers_left = RTP_STRANGERS_PER_PHASE_MAX;
         for at in (0..count).rev() {
             let Some(index) = self.phases.get(phase).and_then(|phase| phase.get(at)).copied()
             else {
@@ -637,6 +639,123 @@ mod tests {
         // The kernel's stamp may come from a coarser clock.
         let most = arrived.since(opened) + Duration::from_millis(40);
         assert!(u128::from(first) <= most.as_millis(), "{first} ms, not {most:?}");
+    }
+
+    /// One session, whose peer is at the first socket; a stranger has the other.
+    fn scene_of_a_flood(port: u16) -> (MediaThread, impl Sized, [std::net::UdpSocket; 2]) {
+        let (mut thread, calls) = thread_with(1, port..=port + 1);
+        let sockets = [0, 1].map(|_| std::net::UdpSocket::bind((ADDRESS, 0)).expect("a socket"));
+        let plan = MediaPlan::for_test(sockets[0].local_addr().expect("bound"));
+        let hosted = thread.slots[0].as_mut().expect("a session");
+        hosted.session.update(clock::now(), &plan);
+        let to = hosted.ports.rtp().local_address().expect("bound");
+        sockets.iter().for_each(|socket| socket.connect(to).expect("a way"));
+        (thread, calls, sockets)
+    }
+
+    fn packet(number: u16) -> Vec<u8> {
+        let [high, low] = number.to_be_bytes();
+        let mut packet = vec![0x80, 0, high, low];
+        packet.extend((u32::from(number) * 160).to_be_bytes());
+        packet.extend([0, 0, 0, 7]);
+        packet.extend([0x33; 160]);
+        packet
+    }
+
+    /// A tick in which ten thousand packets a second come from a stranger, and one from the peer behind them.
+    fn flooded_tick(
+        thread: &mut MediaThread,
+        number: u16,
+        [peer, stranger]: [&std::net::UdpSocket; 2],
+    ) {
+        for of_stranger in 0..200 {
+            // Once the system keeps it out, it is told so.
+            let _refused = stranger.send(&packet(number * 200 + of_stranger));
+        }
+        peer.send(&packet(number)).expect("sent");
+        // Arrivals are those of the reading: the wall clock is not set.
+        thread.desk.now += TICK;
+        thread.desk.due = thread.desk.now;
+        thread.run_phase(0);
+    }
+
+    fn figures(thread: &MediaThread) -> (MediaStatistics, Option<std::net::SocketAddr>) {
+        let hosted = thread.slots[0].as_ref().expect("a session");
+        (hosted.statistics(), hosted.ports.kept_to())
+    }
+
+    #[test]
+    fn a_flood_of_strangers_takes_no_packet_from_the_peer_and_is_kept_out_by_the_system() {
+        let (mut thread, _calls, [peer, stranger]) = scene_of_a_flood(22_036);
+        for number in 0..60 {
+            flooded_tick(&mut thread, number, [&peer, &stranger]);
+        }
+        let (heard, kept_to) = figures(&thread);
+        assert_eq!((heard.packets_in, heard.lost_in), (60, 0));
+        assert_eq!(kept_to, peer.local_addr().ok());
+        assert!((200..=400).contains(&heard.foreign), "those of a tick: {}", heard.foreign);
+        // Silent, it may have moved: everybody can be heard again.
+        thread.desk.now += Duration::from_millis(500);
+        thread.run_phase(0);
+        assert_eq!(figures(&thread).1, None);
+        // And who signals another address is heard from there at once.
+        for number in 60..70 {
+            flooded_tick(&mut thread, number, [&peer, &stranger]);
+        }
+        assert!(figures(&thread).1.is_some());
+        let plan = MediaPlan::for_test(stranger.local_addr().expect("bound"));
+        let hosted = thread.slots[0].as_mut().expect("a session");
+        hosted.session.update(thread.desk.now, &plan);
+        thread.run_phase(0);
+        let before = figures(&thread).0.packets_in;
+        (0..5).for_each(|number| flooded_tick(&mut thread, number, [&stranger, &peer]));
+        assert_eq!(figures(&thread).0.packets_in, before + 5);
+    }
+
+    #[test]
+    fn a_flood_takes_no_packet_from_a_peer_that_was_learned_though_nobody_is_kept_out() {
+        let (mut thread, _calls, [peer, stranger]) = scene_of_a_flood(22_050);
+        // It says that it is somewhere else, as behind a NAT.
+        let plan = MediaPlan::for_test("192.0.2.1:4000".parse().expect("an address"));
+        let hosted = thread.slots[0].as_mut().expect("a session");
+        hosted.session.update(clock::now(), &plan);
+        for number in 0..4 {
+            peer.send(&packet(number)).expect("sent");
+            thread.desk.now += TICK;
+            thread.desk.due = thread.desk.now;
+            thread.run_phase(0);
+        }
+        for number in 4..60 {
+            flooded_tick(&mut thread, number, [&peer, &stranger]);
+        }
+        let (heard, kept_to) = figures(&thread);
+        assert_eq!((heard.packets_in, heard.lost_in), (57, 0), "three proved who it is");
+        assert_eq!((kept_to, heard.foreign), (None, 3 + 56 * 200));
+    }
+
+    #[test]
+    fn the_phase_of_a_session_is_judged_by_its_peer_alone() {
+        let (mut thread, _calls, [peer, stranger]) = scene_of_a_flood(22_052);
+        // All waits 12 ms.
+        let read = |thread: &mut MediaThread| {
+            thread.desk.read_clocks();
+            thread.desk.now += Duration::from_millis(12);
+            thread.desk.wall += Duration::from_millis(12);
+            thread.desk.due = thread.desk.now;
+            for phase in 0..PHASES {
+                thread.run_phase(phase);
+            }
+        };
+        for number in 0..60 {
+            stranger.send(&packet(number)).expect("sent");
+            read(&mut thread);
+        }
+        assert_eq!(thread.phases[0], [0], "strangers move nobody");
+        for number in 0..60 {
+            peer.send(&packet(number)).expect("sent");
+            read(&mut thread);
+        }
+        assert_eq!(thread.phases[0], [] as [u16; 0], "the peer does");
     }
 
     #[test]

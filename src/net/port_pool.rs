@@ -161,6 +161,8 @@ pub struct RtpPorts {
     rtcp: Option<RtpSocket>,
     /// The traffic class of what both send.
     dscp: u8,
+    /// Whose packets alone the socket of RTP gets.
+    kept_to: Option<SocketAddr>,
     lease: Lease,
 }
 
@@ -169,7 +171,7 @@ impl RtpPorts {
         lease.used = true;
         let (address, even) = (lease.local.address, lease.even);
         let (rtp_port, rtcp_port, rtcp) = (even, even + 1, Some(rtcp));
-        Self { rtp_port, rtcp_port, address, rtp, rtcp, dscp: 0, lease }
+        Self { rtp_port, rtcp_port, address, rtp, rtcp, dscp: 0, kept_to: None, lease }
     }
 
     /// Has the system mark what both send with the traffic class `dscp` (RFC 2474); 0 leaves it be.
@@ -197,6 +199,20 @@ impl RtpPorts {
             self.rtcp.iter().for_each(|socket| socket.classify(self.address, self.dscp));
         }
         None
+    }
+
+    /// Has the system drop what others than `peer` send to the socket of RTP, or nothing any more (`None`). One that is bound
+    /// to every address stays open: the system would have to choose one of them.
+    pub fn keep_to(&mut self, peer: Option<SocketAddr>) {
+        if peer != self.kept_to && !self.address.is_unspecified() && self.rtp.keep_to(peer) {
+            self.kept_to = peer;
+        }
+    }
+
+    /// Whose packets alone the socket of RTP gets.
+    #[must_use]
+    pub const fn kept_to(&self) -> Option<SocketAddr> {
+        self.kept_to
     }
 
     /// The socket of RTP.

@@ -78,7 +78,22 @@ impl RtpSocket {
 
     /// Sends one datagram; false when the system did not take it.
     pub fn send(&self, bytes: &[u8], to: SocketAddr) -> bool {
-        self.0.send_to(bytes, to).is_ok()
+        match self.0.send_to(bytes, to) {
+            Ok(_) => true,
+            // That was about one before.
+            Err(error) if is_report_of_peer(&error) => self.0.send_to(bytes, to).is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    /// Has the system keep to `peer` and drop what others send, or nobody's any more (`None`). What waits already stays.
+    /// False when it does not do that. Sending goes anywhere all the same. Only for a socket bound to an address and a port
+    /// by number: the system would take back one that it chose.
+    pub fn keep_to(&self, peer: Option<SocketAddr>) -> bool {
+        match peer {
+            Some(peer) => self.0.connect(peer).is_ok(),
+            None => disconnect(&self.0).is_ok(),
+        }
     }
 
     /// The network interface it is bound to.
@@ -125,6 +140,17 @@ fn stamp_arrivals(socket: &Socket) -> io::Result<()> {
             length,
         )
     };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Undoes `connect`. The socket stays bound where it was bound by name.
+fn disconnect(socket: &UdpSocket) -> io::Result<()> {
+    let nobody =
+        libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
+    let length = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: the pointer is to a live address of the length given, which the call only reads; the descriptor
+    // is open as long as `socket` is borrowed.
+    let result = unsafe { libc::connect(socket.as_raw_fd(), &raw const nobody, length) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -237,6 +263,34 @@ mod tests {
             let peer = crate::net::mark::tests::Listening::at(address);
             assert!(here.send(b"hello", peer.local()));
             assert_eq!(peer.class(), 46);
+        }
+    }
+
+    #[test]
+    fn a_socket_that_keeps_to_a_peer_hears_nobody_else_until_it_is_opened_up() {
+        for host in ["127.91.10.1:0", "[::1]:0"] {
+            let address: SocketAddr = host.parse().expect("address");
+            let Ok(any) = RtpSocket::bind(address) else { continue };
+            let free = any.local_address().expect("bound");
+            drop(any);
+            let here = RtpSocket::bind(free).expect("it was free just now");
+            let [peer, stranger] = [0, 1].map(|_| RtpSocket::bind(address).expect("free"));
+            let at = |socket: &RtpSocket| socket.local_address().expect("bound");
+            let mut buffer = [0; 8];
+            let to = at(&here);
+            for (kept_to, heard) in [(Some(at(&peer)), false), (None, true)] {
+                assert!(here.keep_to(kept_to));
+                assert_eq!(at(&here), to, "it stays where it is");
+                // Refused by the system or not, sending goes on.
+                assert!(stranger.send(b"one", to) && stranger.send(b"two", to));
+                assert!(peer.send(b"hello", to));
+                let sources: Vec<_> =
+                    std::iter::from_fn(|| here.receive(&mut buffer)).map(|it| it.source).collect();
+                assert!(sources.contains(&at(&peer)), "{sources:?}");
+                assert_eq!(sources.contains(&at(&stranger)), heard, "{sources:?}");
+                assert!(here.send(b"hello", at(&stranger)), "it is sent to all the same");
+                assert_eq!(receive_soon(&stranger, &mut buffer).source, to);
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use crate::clock;
 use crate::engine::media_events::MediaEventsIn;
 use crate::engine::media_worker::Place;
 use crate::media::output::Port;
+use crate::media::output::Taken;
 use crate::media::output::TickOutput;
 use crate::media::pace::TICK;
 use crate::media::pace::Waits;
@@ -15,6 +16,8 @@ use crate::net::port_pool::RtpPorts;
 use crate::net::rtp_socket::RtpSocket;
 use crate::types::limit::RTP_PACKET_BYTES_MAX;
 use crate::types::limit::RTP_READS_PER_TICK_MAX;
+use crate::types::limit::RTP_STRANGERS_PER_PHASE_MAX;
+use crate::types::limit::RTP_STRANGERS_PER_TICK_MAX;
 use crate::types::moment::Moment;
 use std::time::Duration;
 
@@ -104,34 +107,51 @@ impl Hosted {
     }
 
     fn receive(&mut self, port: Port, desk: &mut Desk) {
-        for _ in 0..RTP_READS_PER_TICK_MAX {
-            let Some(at) = self.receive_one(port, desk) else { return };
-            if port == Port::Rtp {
+        let mut reads = Reads::default();
+        while reads.may_go_on(desk)
+            && let Some((at, taken)) = self.receive_one(port, desk)
+        {
+            reads.count(taken, desk);
+            if taken == Taken::Media {
                 self.waits.note(at, desk.due);
             }
+        }
+        if port == Port::Rtp {
+            self.shield(&reads, desk.now);
+        }
+    }
+
+    /// Has the system drop what strangers send while it comes in numbers: their datagrams would leave no room for the
+    /// peer's where those wait for us. Only while it is certain whose are the peer's.
+    fn shield(&mut self, reads: &Reads, now: Moment) {
+        let sole = self.session.sole_source(now);
+        if self.ports.kept_to().is_some() && sole != self.ports.kept_to() {
+            self.ports.keep_to(None);
+        } else if reads.strangers >= RTP_READS_PER_TICK_MAX && sole.is_some() {
+            self.ports.keep_to(sole);
         }
     }
 
     /// Reads what arrived up to `until`, and one packet more: only then is it known. `newest` is when the last one
     /// came.
     fn receive_until(&mut self, until: Moment, newest: &mut Moment, desk: &mut Desk) {
-        for _ in 0..RTP_READS_PER_TICK_MAX {
-            if *newest > until {
-                return;
-            }
-            let Some(at) = self.receive_one(Port::Rtp, desk) else { return };
+        let mut reads = Reads::default();
+        while *newest <= until
+            && reads.may_go_on(desk)
+            && let Some((at, taken)) = self.receive_one(Port::Rtp, desk)
+        {
+            reads.count(taken, desk);
             *newest = at;
         }
     }
 
-    /// Takes the next datagram; when it arrived. `None`: there is none.
-    fn receive_one(&mut self, port: Port, desk: &mut Desk) -> Option<Moment> {
+    /// Takes the next datagram; when it arrived, and what became of it. `None`: there is none.
+    fn receive_one(&mut self, port: Port, desk: &mut Desk) -> Option<(Moment, Taken)> {
         let arrival = self.socket(port)?.receive(&mut desk.datagram)?;
         let bytes = desk.datagram.get(..arrival.length)?;
         let at = desk.moment_of(arrival.stamp);
         let datagram = Received { port, source: arrival.source, bytes };
-        self.session.receive(at, &datagram, &mut desk.out);
-        Some(at)
+        Some((at, self.session.receive(at, &datagram, &mut desk.out)))
     }
 
     const fn socket(&self, port: Port) -> Option<&RtpSocket> {
@@ -153,6 +173,34 @@ impl Hosted {
     }
 }
 
+/// Datagrams that were read from a socket in a tick. Those of strangers take nothing from what the peer's may be.
+#[derive(Default)]
+struct Reads {
+    peers: usize,
+    strangers: usize,
+}
+
+impl Reads {
+    const fn may_go_on(&self, desk: &Desk) -> bool {
+        let for_strangers = if desk.strangers_left == 0 {
+            RTP_READS_PER_TICK_MAX
+        } else {
+            RTP_STRANGERS_PER_TICK_MAX
+        };
+        self.peers < RTP_READS_PER_TICK_MAX && self.strangers < for_strangers
+    }
+
+    const fn count(&mut self, taken: Taken, desk: &mut Desk) {
+        match taken {
+            Taken::Media | Taken::Report => self.peers += 1,
+            Taken::Refused => {
+                self.strangers += 1;
+                desk.strangers_left = desk.strangers_left.saturating_sub(1);
+            }
+        }
+    }
+}
+
 /// What a thread works with, used again for every session.
 pub(super) struct Desk {
     pub(super) now: Moment,
@@ -163,6 +211,8 @@ pub(super) struct Desk {
     /// The same on the wall clock, since 1970: stamps of the kernel are read by the difference.
     pub(super) wall: Duration,
     datagram: [u8; RTP_PACKET_BYTES_MAX],
+    /// Datagrams of strangers that may still be read in this phase.
+    pub(super) strangers_left: usize,
     pub(super) out: TickOutput,
 }
 
@@ -174,6 +224,7 @@ impl Desk {
             phase: 0,
             wall: Duration::ZERO,
             datagram: [0; RTP_PACKET_BYTES_MAX],
+            strangers_left: RTP_STRANGERS_PER_PHASE_MAX,
             out: TickOutput::new(),
         }
     }
