@@ -1,6 +1,9 @@
 //! The bounded queue of a media session's events: one media thread writes, one task reads.
 
 use crate::media::event::MediaEvent;
+use crate::telemetry::metric;
+use crate::telemetry::metric::Counter;
+use crate::types::limit::MEDIA_EVENTS_KEPT_FREE;
 use crate::types::limit::MEDIA_EVENTS_MAX;
 use futures_util::task::AtomicWaker;
 use rtrb::Consumer;
@@ -8,6 +11,7 @@ use rtrb::Producer;
 use rtrb::RingBuffer;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
@@ -15,13 +19,30 @@ use std::task::Poll;
 pub(crate) fn media_events() -> (MediaEventsIn, MediaEvents) {
     let (into, out) = RingBuffer::new(MEDIA_EVENTS_MAX);
     let shared = Arc::new(Shared::default());
-    (MediaEventsIn { ring: into, shared: Arc::clone(&shared) }, MediaEvents { ring: out, shared })
+    let owed = Owed::default();
+    (
+        MediaEventsIn { ring: into, owed, shared: Arc::clone(&shared) },
+        MediaEvents { ring: out, shared },
+    )
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     closed: AtomicBool,
+    /// Events that found no room since the reader was told.
+    lost: AtomicU64,
     waker: AtomicWaker,
+}
+
+impl Shared {
+    /// Counts what was lost. Not on the media thread, where metrics would take a lock.
+    fn tell_lost(&self) {
+        if self.lost.load(Ordering::Relaxed) > 0 {
+            let lost = self.lost.swap(0, Ordering::Relaxed);
+            metric::counter(Counter::MediaEventsLost).increment(lost);
+            tracing::warn!(lost, "a call did not take the events of its media in time");
+        }
+    }
 }
 
 /// The events of one media session. Dropping it closes the session.
@@ -38,6 +59,7 @@ impl MediaEvents {
             self.shared.waker.register(context.waker());
             // Read before the ring, so that what was written before the end is not lost.
             let closed = self.shared.closed.load(Ordering::Acquire);
+            self.shared.tell_lost();
             match self.ring.pop() {
                 Ok(event) => Poll::Ready(Some(event)),
                 Err(_) if closed => Poll::Ready(None),
@@ -57,15 +79,72 @@ impl MediaEvents {
 #[derive(Debug)]
 pub(crate) struct MediaEventsIn {
     ring: Producer<MediaEvent>,
+    owed: Owed,
     shared: Arc<Shared>,
 }
 
+/// Events that found no room and are said as soon as there is some: who waits for one of them would wait for ever.
+#[derive(Debug, Default)]
+struct Owed {
+    first_packet: bool,
+    played: Option<u32>,
+    failed: bool,
+}
+
+impl Owed {
+    /// Keeps an event that must not be lost; false: it is none of those.
+    const fn keep(&mut self, event: MediaEvent) -> bool {
+        match event {
+            MediaEvent::FirstPacket => self.first_packet = true,
+            // A clip that was played before it is over as well.
+            MediaEvent::Played { clip } => self.played = Some(clip),
+            MediaEvent::Failed => self.failed = true,
+            // A time-out is said again by the session; the rest is of its moment.
+            MediaEvent::TimedOut
+            | MediaEvent::Digit { .. }
+            | MediaEvent::Talk(_)
+            | MediaEvent::Trouble(_) => return false,
+        }
+        true
+    }
+
+    /// The next one.
+    fn take(&mut self) -> Option<MediaEvent> {
+        if std::mem::take(&mut self.first_packet) {
+            return Some(MediaEvent::FirstPacket);
+        }
+        let played = self.played.take().map(|clip| MediaEvent::Played { clip });
+        played.or_else(|| std::mem::take(&mut self.failed).then_some(MediaEvent::Failed))
+    }
+}
+
 impl MediaEventsIn {
-    /// Appends an event; false when the queue is full and it was dropped.
+    /// Appends an event; false when the queue is full and it was lost, which is counted. What only tells of the call gives
+    /// way to what it acts on.
     pub(crate) fn push(&mut self, event: MediaEvent) -> bool {
-        let taken = self.ring.push(event).is_ok();
+        self.settle();
+        let kept = if event.is_remark() && self.ring.slots() <= MEDIA_EVENTS_KEPT_FREE {
+            false
+        } else {
+            self.ring.push(event).is_ok() || self.owed.keep(event)
+        };
+        if !kept {
+            self.shared.lost.fetch_add(1, Ordering::Relaxed);
+        }
         self.shared.waker.wake();
-        taken
+        kept
+    }
+
+    /// Says what is owed, as far as there is room now.
+    pub(crate) fn settle(&mut self) {
+        while self.ring.slots() > 0
+            && let Some(event) = self.owed.take()
+        {
+            // There is room, for nobody else writes.
+            if self.ring.push(event).is_ok() {
+                self.shared.waker.wake();
+            }
+        }
     }
 
     /// True when nobody reads any more.
@@ -84,6 +163,7 @@ impl Drop for MediaEventsIn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::talk::Talk;
 
     #[tokio::test]
     async fn what_was_written_before_the_end_is_read_before_it() {
@@ -105,14 +185,47 @@ mod tests {
         assert_eq!(reader.await.expect("no panic"), Some(MediaEvent::TimedOut));
     }
 
+    const DIGIT: MediaEvent = MediaEvent::Digit { digit: '1', duration_ms: 100 };
+
+    fn read(out: &mut MediaEvents) -> Vec<MediaEvent> {
+        std::iter::from_fn(|| out.try_recv()).collect()
+    }
+
     #[test]
-    fn a_full_queue_drops_the_newest() {
+    fn a_full_queue_loses_the_newest_and_counts_them() {
         let (mut into, mut out) = media_events();
-        assert_eq!(
-            (0..1_000).filter(|_| into.push(MediaEvent::TimedOut)).count(),
-            MEDIA_EVENTS_MAX
-        );
-        assert_eq!(out.try_recv(), Some(MediaEvent::TimedOut));
+        assert_eq!((0..1_000).filter(|_| into.push(DIGIT)).count(), MEDIA_EVENTS_MAX);
+        assert_eq!(out.shared.lost.load(Ordering::Relaxed), 1_000 - MEDIA_EVENTS_MAX as u64);
+        assert_eq!(read(&mut out), [DIGIT; MEDIA_EVENTS_MAX]);
         assert!(!into.is_abandoned());
+    }
+
+    #[tokio::test]
+    async fn a_call_is_told_of_what_it_waits_for_however_full_its_queue_was() {
+        let (mut into, mut out) = media_events();
+        while into.push(DIGIT) {}
+        let played = |clip| MediaEvent::Played { clip };
+        for event in [MediaEvent::FirstPacket, played(1), played(2), MediaEvent::Failed] {
+            assert!(into.push(event));
+        }
+        into.settle();
+        assert_eq!(read(&mut out), [DIGIT; MEDIA_EVENTS_MAX], "no room yet");
+        into.settle();
+        assert_eq!(read(&mut out), [MediaEvent::FirstPacket, played(2), MediaEvent::Failed]);
+        into.settle();
+        assert_eq!(read(&mut out), [], "each once");
+        drop(into);
+        assert_eq!(out.recv().await, None);
+        assert_eq!(out.shared.lost.load(Ordering::Relaxed), 0, "the reader counted it");
+    }
+
+    #[test]
+    fn remarks_leave_room_for_what_a_call_acts_on() {
+        let (mut into, mut out) = media_events();
+        let remark = MediaEvent::Talk(Talk::Underrun { at_ms: 1, ms: 2, node_late: false });
+        let said = (0..100).filter(|_| into.push(remark)).count();
+        assert_eq!(said, MEDIA_EVENTS_MAX - MEDIA_EVENTS_KEPT_FREE);
+        assert_eq!((0..100).filter(|_| into.push(DIGIT)).count(), MEDIA_EVENTS_KEPT_FREE);
+        assert_eq!(read(&mut out).len(), MEDIA_EVENTS_MAX);
     }
 }

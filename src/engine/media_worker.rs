@@ -405,6 +405,7 @@ impl MediaThread {
             let slot = self.slots.get_mut(usize::from(index)).and_then(Option::as_deref_mut);
             let Some(hosted) = slot else { continue };
             let id = hosted.place.id();
+            hosted.events.settle();
             hosted.left_ticks += u32::from(hosted.events.is_abandoned());
             if hosted.left_ticks > LEFT_TICKS_MAX {
                 // Its call is gone without a word.

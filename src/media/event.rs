@@ -29,3 +29,20 @@ pub enum MediaEvent {
     /// The session met a fault of ours and does nothing any more. The call ends with `SwitchFault`.
     Failed,
 }
+
+impl MediaEvent {
+    /// Whether it only tells of the call: nothing is done for it, nobody waits for it.
+    #[must_use]
+    pub const fn is_remark(&self) -> bool {
+        match self {
+            Self::Talk(Talk::Turn(_) | Talk::BargeIn { .. } | Talk::Underrun { .. }) => true,
+            Self::Talk(Talk::Answerer(_))
+            | Self::Trouble(_)
+            | Self::FirstPacket
+            | Self::Digit { .. }
+            | Self::Played { .. }
+            | Self::TimedOut
+            | Self::Failed => false,
+        }
+    }
+}

@@ -82,6 +82,7 @@ metrics_table! {
         MediaPacketsReceived, "media_packets_received_total", "", "RTP packets played.";
         MediaPacketsSent, "media_packets_sent_total", "", "RTP packets sent.";
         MediaPacketsDropped, "media_packets_dropped_total", "why", "RTP packets not played.";
+        MediaEventsLost, "media_events_lost_total", "", "Events of media that a call took too late to hear of: keys, turns, troubles.";
         MediaTicksLate, "media_ticks_late_total", "", "Media ticks that began after their phase was over.";
         RtpPortsExhausted, "rtp_ports_exhausted_total", "", "Calls refused because no RTP port was free.";
         RecordsJournalled, "records_journalled_total", "", "Call records written to the journal.";
