@@ -164,6 +164,7 @@ impl Drop for MediaEventsIn {
 mod tests {
     use super::*;
     use crate::types::talk::Talk;
+    use metrics_exporter_prometheus::PrometheusBuilder;
 
     #[tokio::test]
     async fn what_was_written_before_the_end_is_read_before_it() {
@@ -214,9 +215,12 @@ mod tests {
         assert_eq!(read(&mut out), [MediaEvent::FirstPacket, played(2), MediaEvent::Failed]);
         into.settle();
         assert_eq!(read(&mut out), [], "each once");
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let _counting = metrics::set_default_local_recorder(&recorder);
         drop(into);
         assert_eq!(out.recv().await, None);
-        assert_eq!(out.shared.lost.load(Ordering::Relaxed), 0, "the reader counted it");
+        let text = recorder.handle().render();
+        assert!(text.contains("media_events_lost_total 1\n"), "the reader counts: {text}");
     }
 
     #[test]

@@ -116,6 +116,20 @@ fn tell(before: MediaHealth, now: MediaHealth) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    #[test]
+    fn who_watches_is_told_how_many_stand_still_and_whether_calls_are_refused() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let told = |health: MediaHealth, expected: [&str; 2]| {
+            metrics::with_local_recorder(&recorder, || tell(MediaHealth::default(), health));
+            let text = recorder.handle().render();
+            assert!(expected.iter().all(|line| text.contains(line)), "{text}");
+        };
+        let bad = MediaHealth { stalled: 2, refuses: true };
+        told(bad, ["media_threads_stalled 2", "media_refuses 1"]);
+        told(MediaHealth::default(), ["media_threads_stalled 0", "media_refuses 0"]);
+    }
 
     #[test]
     fn sessions_move_only_where_one_thread_has_far_more_to_do() {

@@ -682,7 +682,7 @@ mod tests {
 
     fn figures(thread: &MediaThread) -> (MediaStatistics, Option<std::net::SocketAddr>) {
         let hosted = thread.slots[0].as_ref().expect("a session");
-        (hosted.statistics(), hosted.ports.kept_to())
+        (hosted.statistics(), hosted.kept_to.filter(|_| hosted.ports.keeps()))
     }
 
     #[test]

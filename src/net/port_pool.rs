@@ -161,8 +161,8 @@ pub struct RtpPorts {
     rtcp: Option<RtpSocket>,
     /// The traffic class of what both send.
     dscp: u8,
-    /// Whose packets alone the socket of RTP gets.
-    kept_to: Option<SocketAddr>,
+    /// The socket of RTP gets the packets of one peer alone.
+    keeps: bool,
     lease: Lease,
 }
 
@@ -171,7 +171,7 @@ impl RtpPorts {
         lease.used = true;
         let (address, even) = (lease.local.address, lease.even);
         let (rtp_port, rtcp_port, rtcp) = (even, even + 1, Some(rtcp));
-        Self { rtp_port, rtcp_port, address, rtp, rtcp, dscp: 0, kept_to: None, lease }
+        Self { rtp_port, rtcp_port, address, rtp, rtcp, dscp: 0, keeps: false, lease }
     }
 
     /// Has the system mark what both send with the traffic class `dscp` (RFC 2474); 0 leaves it be.
@@ -204,15 +204,15 @@ impl RtpPorts {
     /// Has the system drop what others than `peer` send to the socket of RTP, or nothing any more (`None`). One that is bound
     /// to every address stays open: the system would have to choose one of them.
     pub fn keep_to(&mut self, peer: Option<SocketAddr>) {
-        if peer != self.kept_to && !self.address.is_unspecified() && self.rtp.keep_to(peer) {
-            self.kept_to = peer;
+        if !self.address.is_unspecified() && self.rtp.keep_to(peer) {
+            self.keeps = peer.is_some();
         }
     }
 
-    /// Whose packets alone the socket of RTP gets.
+    /// Whether the socket of RTP gets the packets of one peer alone.
     #[must_use]
-    pub const fn kept_to(&self) -> Option<SocketAddr> {
-        self.kept_to
+    pub const fn keeps(&self) -> bool {
+        self.keeps
     }
 
     /// The socket of RTP.

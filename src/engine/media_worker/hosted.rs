@@ -19,10 +19,15 @@ use crate::types::limit::RTP_READS_PER_TICK_MAX;
 use crate::types::limit::RTP_STRANGERS_PER_PHASE_MAX;
 use crate::types::limit::RTP_STRANGERS_PER_TICK_MAX;
 use crate::types::moment::Moment;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Reports come every few seconds and bear the kernel's time stamp: they can wait 100 ms.
 const TICKS_PER_RTCP_READ: u32 = 5;
+
+/// Datagrams of strangers in a tick from which they are kept out, 6,400 a second: fewer leave room enough where the
+/// peer's wait for us, and are counted.
+const FLOOD: usize = RTP_STRANGERS_PER_TICK_MAX / 2;
 
 /// Longest time a datagram is believed to have waited for us.
 const ARRIVAL_AGE_MAX: Duration = Duration::from_secs(1);
@@ -38,6 +43,8 @@ pub(crate) struct Hosted {
     pub(super) before: Option<Place>,
     /// When its last tick was due, run or left out.
     pub(super) last_due: Option<Moment>,
+    /// Whom its socket of RTP keeps to, while it does.
+    pub(super) kept_to: Option<SocketAddr>,
     pub(super) phase: usize,
     pub(super) waits: Waits,
     pub(super) failed: bool,
@@ -55,7 +62,7 @@ impl Hosted {
     ) -> Self {
         let waits = Waits::new();
         let (phase, failed, ticks, left_ticks) = (0, false, 0, 0);
-        let (before, last_due) = (None, None);
+        let (before, last_due, kept_to) = (None, None, None);
         Self {
             session,
             ports,
@@ -63,6 +70,7 @@ impl Hosted {
             place,
             before,
             last_due,
+            kept_to,
             phase,
             waits,
             failed,
@@ -125,10 +133,13 @@ impl Hosted {
     /// peer's where those wait for us. Only while it is certain whose are the peer's.
     fn shield(&mut self, reads: &Reads, now: Moment) {
         let sole = self.session.sole_source(now);
-        if self.ports.kept_to().is_some() && sole != self.ports.kept_to() {
-            self.ports.keep_to(None);
-        } else if reads.strangers >= RTP_READS_PER_TICK_MAX && sole.is_some() {
-            self.ports.keep_to(sole);
+        match (self.ports.keeps(), sole) {
+            (true, sole) if sole != self.kept_to => self.ports.keep_to(None),
+            (false, Some(_)) if reads.strangers >= FLOOD => {
+                self.kept_to = sole;
+                self.ports.keep_to(sole);
+            }
+            (true | false, Some(_) | None) => (),
         }
     }
 
