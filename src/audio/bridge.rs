@@ -15,6 +15,7 @@ use rtrb::Consumer;
 use rtrb::Producer;
 use rtrb::RingBuffer;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
@@ -60,23 +61,27 @@ pub enum Waiting {
     Quiet,
 }
 
+/// Where music is put once it was read: µ-law at 8 kHz, of which many may have the same.
+pub type MusicPlace = Arc<OnceLock<Arc<[u8]>>>;
+
 /// Music that goes on for ever, for those who wait.
 #[derive(Debug)]
 struct Music {
-    /// µ-law at 8 kHz, of which many may have the same.
-    audio: Arc<[u8]>,
+    place: MusicPlace,
     at: usize,
 }
 
 impl Music {
-    fn frame(&mut self) -> Encoded {
+    /// The next 20 ms; `None` before there is any.
+    fn frame(&mut self) -> Option<Encoded> {
+        let audio = self.place.get()?;
         let mut frame = SILENCE;
         for place in &mut frame {
-            let Some(byte) = self.audio.get(self.at).or_else(|| self.audio.first()) else { break };
+            let Some(byte) = audio.get(self.at).or_else(|| audio.first()) else { break };
             *place = *byte;
-            self.at = if self.at < self.audio.len() { self.at + 1 } else { 1 };
+            self.at = if self.at < audio.len() { self.at + 1 } else { 1 };
         }
-        frame
+        Some(frame)
     }
 }
 
@@ -123,15 +128,15 @@ impl BridgeEnd {
         Self { out, into, waiting, music, passed, out_is_wide, into_is_wide }
     }
 
-    /// The same, and it plays this again and again instead: µ-law at 8 kHz.
+    /// The same, and it plays what is in `place` again and again instead, from the moment it is there.
     #[must_use]
-    pub fn to_music(audio: Arc<[u8]>) -> Self {
-        Self { music: Some(Music { audio, at: 0 }), ..Self::nowhere(Waiting::Noise) }
+    pub fn to_music(place: MusicPlace) -> Self {
+        Self { music: Some(Music { place, at: 0 }), ..Self::nowhere(Waiting::Noise) }
     }
 
     /// The next 20 ms of its music.
     pub fn music(&mut self) -> Option<Encoded> {
-        self.music.as_mut().map(Music::frame)
+        self.music.as_mut().and_then(Music::frame)
     }
 
     /// What is played while there is nothing to hear.
@@ -222,13 +227,18 @@ mod tests {
 
     #[test]
     fn music_goes_on_for_ever_without_a_gap() {
-        let audio: Arc<[u8]> = (0..250).map(|n| n as u8).collect();
-        let mut end = BridgeEnd::to_music(audio);
+        let place = MusicPlace::default();
+        let mut end = BridgeEnd::to_music(Arc::clone(&place));
+        assert_eq!(end.music(), None, "it is still read");
+        place.set((0..250).map(|n| n as u8).collect()).expect("once");
         let heard: Vec<u8> = (0..10).filter_map(|_| end.music()).flatten().collect();
         let expected: Vec<u8> = (0..250).map(|n| n as u8).cycle().take(1_600).collect();
         assert_eq!(heard, expected);
         assert_eq!(BridgeEnd::nowhere(Waiting::Noise).music(), None);
-        assert_eq!(BridgeEnd::to_music(Arc::new([])).music(), Some(SILENCE));
+        assert_eq!(
+            BridgeEnd::to_music(Arc::new(OnceLock::from(Arc::from([])))).music(),
+            Some(SILENCE)
+        );
     }
 
     #[test]

@@ -385,7 +385,7 @@ impl Task {
             Output::Agent(output) => self.run_agent(output),
             Output::Connect(path) => {
                 self.connect(path);
-                Box::pin(self.play_on_hold(path)).await;
+                self.play_on_hold(path);
             }
             Output::Supervise(mode) => self.supervise(mode),
             Output::AskWhoAnswers => self.ask_who_answers(),

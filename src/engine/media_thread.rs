@@ -13,6 +13,7 @@ pub use crate::net::port_pool::RtpLocal;
 pub use crate::net::port_pool::RtpPorts;
 
 use crate::audio::bridge::BridgeEnd;
+use crate::audio::bridge::MusicPlace;
 use crate::audio::bridge::Waiting;
 use crate::audio::link::MediaEnd;
 use crate::audio::tape::TapeIn;
@@ -227,8 +228,8 @@ impl MediaEngine {
         self.command(id, Command::Bridge(id, Box::new(BridgeEnd::nowhere(waiting))));
     }
 
-    /// The same, and it hears this again and again: µ-law at 8 kHz.
-    pub fn isolate_with_music(&self, id: MediaId, music: Arc<[u8]>) {
+    /// The same, and it hears what is in `music` again and again, as soon as it is there.
+    pub fn isolate_with_music(&self, id: MediaId, music: MusicPlace) {
         self.command(id, Command::Bridge(id, Box::new(BridgeEnd::to_music(music))));
     }
 
