@@ -19,7 +19,6 @@ use std::sync::PoisonError;
 use std::sync::RwLock;
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use uuid::Uuid;
 
 /// How long the database may take to say whose a key is; then it is asked of what is in memory.
 const VERIFY_MAX: Duration = Duration::from_secs(2);

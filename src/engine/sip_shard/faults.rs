@@ -65,6 +65,7 @@ const fn dialog_of(command: &Command) -> Option<DialogId> {
         | Command::Progress { dialog, .. }
         | Command::Accept { dialog, .. }
         | Command::Refuse { dialog, .. }
+        | Command::RefuseOnce { dialog, .. }
         | Command::AnswerReinvite { dialog, .. }
         | Command::RefuseReinvite { dialog, .. }
         | Command::Reinvite { dialog, .. }
