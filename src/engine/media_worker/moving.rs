@@ -165,9 +165,13 @@ mod tests {
     use super::*;
     use crate::audio::link::AgentEnd;
     use crate::audio::link::link;
+    use crate::audio::tape::TapeItem;
+    use crate::audio::tape::TapeRate;
+    use crate::audio::tape::tape;
     use crate::clock;
     use crate::engine::media_events::MediaEvents;
     use crate::engine::media_events::media_events;
+    use crate::engine::media_worker::TapeCommand;
     use crate::media::session::MediaSession;
     use crate::media::setup::MediaSetup;
     use crate::net::port_pool::PortPool;
@@ -272,6 +276,36 @@ mod tests {
         pair.threads[1].worker.ask_to_leave(Leaving { to, places });
         pair.tick();
         assert_eq!(pair.taken(), [0, 1]);
+    }
+
+    #[test]
+    fn what_the_peer_sends_meanwhile_is_heard_there_and_a_recording_goes_on() {
+        let mut pair = Pair::new(22_054..=22_055);
+        let (into, mut out) = tape(TapeRate::Narrow);
+        pair.ask(Command::Tape(pair.id, TapeCommand::Start(Box::new(into))));
+        let hosted = pair.threads[0].slots[0].as_ref().expect("a session");
+        let to = hosted.ports.rtp().local_address().expect("bound");
+        for number in 0..30_u16 {
+            if number == 10 {
+                pair.move_over();
+            }
+            let [high, low] = number.to_be_bytes();
+            let mut packet = vec![0x80, 0, high, low];
+            packet.extend((u32::from(number) * 160).to_be_bytes());
+            packet.extend([0, 0, 0, 7]);
+            packet.extend([0x33; 160]);
+            pair.peer.send_to(&packet, to).expect("sent");
+            pair.tick();
+        }
+        assert_eq!(pair.taken(), [0, 1]);
+        let (reply, mut figures) = oneshot::channel();
+        pair.ask(Command::Report(pair.id, reply));
+        pair.tick();
+        let figures = figures.try_recv().expect("answered");
+        assert_eq!((figures.packets_in, figures.lost_in), (30, 0));
+        let items: Vec<_> = std::iter::from_fn(|| out.next_item()).collect();
+        assert!(items.iter().all(|item| matches!(item, TapeItem::Sound(_))), "{items:?}");
+        assert_eq!(out.reached(), 31 * 160, "no tick is missing");
     }
 
     #[test]
