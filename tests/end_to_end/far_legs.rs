@@ -424,9 +424,10 @@ async fn of_two_parties_that_a_proxy_rings_and_both_speak_the_one_that_answers_i
     let port = SocketAddr::new(node.sip().ip(), invite.audio_port());
     let (mut of_loser, mut of_winner) = (Stream::new(1, LOSER), Stream::new(2, WINNER));
     // The first speaks early, and goes on to the end.
-    let early =
-        (of_loser.send(&first.media, port, (10, 1)), of_winner.send(&second.media, port, (10, 1)));
-    tokio::join!(early.0, early.1);
+    tokio::join!(
+        of_loser.send(&first.media, port, (10, 1)),
+        of_winner.send(&second.media, port, (10, 1)),
+    );
     second.respond(&invite, "200 OK", "", &second.sdp()).await;
     let ok = phone.outcome("INVITE").await;
     assert_eq!(ok.status(), 200, "{ok:?}");
