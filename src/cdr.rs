@@ -186,11 +186,7 @@ impl CallRecord {
             }
             CallEvent::AgentReady => first(&mut self.stages.agent_ready, at),
             CallEvent::AgentFailed(cause, _) => first(&mut self.agent_failure, *cause),
-            CallEvent::Answered(codec) => {
-                first(&mut self.stages.answered, at);
-                self.codec = Some(*codec);
-                self.status.get_or_insert(200);
-            }
+            CallEvent::Answered(codec) => self.answer(at, *codec),
             CallEvent::Acknowledged => first(&mut self.stages.acknowledged, at),
             CallEvent::FirstMedia => first(&mut self.stages.first_media, at),
             CallEvent::Held => self.holds = self.holds.saturating_add(1),
@@ -248,6 +244,12 @@ impl CallRecord {
             CallEvent::Media(figures) => self.media = Some(**figures),
             CallEvent::Ended { cause, by, duration } => self.end(at, (*cause, *by), *duration),
         }
+    }
+
+    fn answer(&mut self, at: Moment, codec: Codec) {
+        first(&mut self.stages.answered, at);
+        self.codec = Some(codec);
+        self.status.get_or_insert(200);
     }
 
     fn attempted(&mut self, attempts: &Decision) {

@@ -112,17 +112,7 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
             let refusal = refusal(rejection.cause, rejection.status);
             refuse_unproven(shard, &invitation, refusal);
         }
-        // The source address is a trunk's, but the request lacks what would make it that trunk's.
-        Verdict::Unknown => {
-            let cause = HangupCause::UnknownSource;
-            let status = cause.sip_status();
-            if leaves_record(shard, &mut begun, &invitation) {
-                begun.note_arrival(&invitation, &claimed_caller(&invitation.request));
-                begun.note_route(Route::default());
-                begun.close(&shard.switch, (cause, status));
-            }
-            refuse_unproven(shard, &invitation, refusal(cause, status));
-        }
+        Verdict::Unknown => refuse_unknown(shard, begun, &invitation),
         Verdict::Refuse(rejection) => reject(shard, begun, &invitation, &rejection),
         Verdict::Route(route) => {
             let policy = dialog_policy(&route.trunk, route.trunk.takes_refer);
@@ -145,6 +135,18 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
             }
         }
     }
+}
+
+/// The source address is a trunk's, but the request lacks what would make it that trunk's.
+fn refuse_unknown(shard: &mut Shard, mut begun: Begun, invitation: &Invitation) {
+    let cause = HangupCause::UnknownSource;
+    let status = cause.sip_status();
+    if leaves_record(shard, &mut begun, invitation) {
+        begun.note_arrival(invitation, &claimed_caller(&invitation.request));
+        begun.note_route(Route::default());
+        begun.close(&shard.switch, (cause, status));
+    }
+    refuse_unproven(shard, invitation, refusal(cause, status));
 }
 
 /// Puts the trunk's terms in force for a dialog.

@@ -327,13 +327,13 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         CallEvent::Ended { cause, by, duration } => {
             ended_detail(*cause, *by, i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
         }
-        CallEvent::Dialled(side) | CallEvent::Bridged(side) | CallEvent::Replaced(side) => {
-            json!({"leg": side.as_str()})
-        }
+        CallEvent::Dialled(side)
+        | CallEvent::Bridged(side)
+        | CallEvent::Replaced(side)
+        | CallEvent::TransferRefused(side) => json!({"leg": side.as_str()}),
         CallEvent::Sent { side, to, transport, charged } => {
             sent_detail((*side, *to, *transport), charged.as_ref())
         }
-        CallEvent::TransferRefused(side) => json!({"leg": side.as_str()}),
         CallEvent::ReofferRefused { side, cause } => {
             json!({"leg": side.as_str(), "cause": cause.code()})
         }

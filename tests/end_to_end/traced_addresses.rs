@@ -39,7 +39,7 @@ async fn a_call_out_by_a_listener_on_every_address_is_traced_with_the_one_its_ca
     let told = "advertise_sip = \"127.0.0.1:5060\"\nadvertise_rtp = \"127.0.0.1\"\n";
     let node = Home::with("0.0.0.0:0", 100, told).start().await;
     let here = SocketAddr::from(([127, 0, 0, 1], node.sip().port()));
-    let mut first = Phone::new(FAR.parse().unwrap(), here, CALLED).await;
+    let first = Phone::new(FAR.parse().unwrap(), here, CALLED).await;
     let second = TcpListener::bind((FAR, 0)).await.unwrap();
     let by_tcp = format!("sip:{};transport=tcp", second.local_addr().unwrap());
     let gateways = json!({"outbound": {"gateway": [

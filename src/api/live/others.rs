@@ -143,12 +143,12 @@ mod tests {
         // They are found again for a while, with what came late.
         let late = event(other, 1, now);
         let told = others.take([first.clone(), vec![late.clone()]].concat(), true);
-        assert_eq!(told, [late.clone()]);
+        assert_eq!(told, std::slice::from_ref(&late));
         assert!(others.next < now, "{}", others.next);
         // Of a full page the next begins where it ended.
         let later = now + Duration::from_secs(60);
         let last = event(other, 2, later);
-        assert_eq!(others.take(vec![last.clone()], false), [last.clone()]);
+        assert_eq!(others.take(vec![last.clone()], false), std::slice::from_ref(&last));
         assert_eq!(Some(others.next), live_events::time_of(last.id));
         assert_eq!(others.take(vec![last], true), []);
     }
