@@ -18,6 +18,7 @@ use crate::types::answer_hook::AskOutcome;
 use crate::types::answering_machine::AnswererEvent;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
+use crate::types::codec::Codec;
 use crate::types::header::CallVariables;
 use crate::types::id::RecordingId;
 use crate::types::moment::Moment;
@@ -317,6 +318,13 @@ fn trouble_detail(side: LegSide, told: TroubleTold) -> Value {
     })
 }
 
+fn leg_answered_detail(side: LegSide, codec: Option<Codec>, charged: Option<&Charged>) -> Value {
+    let codec = codec.map(|codec| codec.name());
+    let mut detail = json!({"leg": side.as_str(), "codec": codec, "trunk": null});
+    note_charged(&mut detail, charged);
+    detail
+}
+
 /// What an event says beside its name, as stored events and those told live have it.
 #[must_use]
 pub fn detail_of(event: &CallEvent) -> Option<Value> {
@@ -341,10 +349,7 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
             json!({"leg": side.as_str(), "status": status, "audible": audible})
         }
         CallEvent::LegAnswered { side, codec, charged } => {
-            let codec = codec.map(|codec| codec.name());
-            let mut detail = json!({"leg": side.as_str(), "codec": codec, "trunk": null});
-            note_charged(&mut detail, charged.as_ref());
-            detail
+            leg_answered_detail(*side, *codec, charged.as_ref())
         }
         CallEvent::LegFailed { side, cause, status } => {
             json!({"leg": side.as_str(), "cause": cause.code(), "status": status})
@@ -523,7 +528,6 @@ fn clean(text: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
     use crate::cdr::CallLog;
-    use crate::types::codec::Codec;
     use crate::types::id::CallId;
     use std::time::Duration;
 
