@@ -242,6 +242,13 @@ impl Gate {
             Some(_) => return Err(ErrorKind::Forbidden.of(id)),
         };
         check_role(&holder, self.access.least()).map_err(|kind| kind.of(id))?;
+        if let Some(tenant) = tenant.filter(|_| holder.scope == KeyScope::AllTenants) {
+            // Whoever opens one tenant has it.
+            let Context { keys, database, .. } = &self.context;
+            if !keys.has_tenant(database, tenant).await {
+                return Err(ErrorKind::NotFound("there is no such tenant").of(id));
+            }
+        }
         Ok(Caller { holder, tenant, item, request_id })
     }
 }

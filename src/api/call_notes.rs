@@ -3,11 +3,11 @@
 use crate::api::Context;
 use crate::api::auth::Caller;
 use crate::api::calls;
+use crate::api::elsewhere;
 use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
 use crate::api::resource;
-use crate::api::views::CallDetailView;
 use crate::clock;
 use crate::engine::errand::VariableChange;
 use crate::store::call_notes;
@@ -22,6 +22,7 @@ use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use crate::types::limit::CALL_VARIABLES_MAX;
 use axum::Extension;
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
@@ -29,6 +30,7 @@ use axum::http::HeaderMap;
 use axum::http::header;
 use axum::response::Response;
 use serde_json::Value;
+use serde_json::json;
 use std::time::Duration;
 
 /// Longest disposition and outcome, and longest summary, in characters.
@@ -51,12 +53,29 @@ pub(super) async fn update(
     let given = resource::members(&headers, body).map_err(|kind| kind.of(id))?;
     let notes = read(given).map_err(|fault| error::fault(fault, id))?;
     put(&context, &caller, (tenant, call), (&notes, expected.as_deref())).await?;
-    let change = change_of(&notes.variables);
-    if let Some(control) = context.calls.as_ref().filter(|_| !notes.variables.is_empty()) {
-        // A call that ended meanwhile has nobody to tell.
-        drop(control.set_variables(tenant, call, change).await);
+    if !notes.variables.is_empty() {
+        tell(&context, (tenant, call), &notes.variables).await;
+        elsewhere::change_variables(&context, &caller, (tenant, call), &notes.variables).await?;
     }
-    calls::detail(&context, &caller, (tenant, call)).await.map(CallDetailView::answer)
+    calls::shown(&context, &caller, (tenant, call)).await
+}
+
+/// Tells a call that runs here how its variables changed. One that ended meanwhile has nobody to tell.
+async fn tell(context: &Context, (tenant, call): (TenantId, CallId), all: &Members) {
+    if let Some(control) = &context.calls {
+        drop(control.set_variables(tenant, call, change_of(all)).await);
+    }
+}
+
+/// The same, as another node says that changed the record.
+pub(super) async fn hear(
+    State(context): State<Context>,
+    Extension(caller): Extension<Caller>,
+    Json(changed): Json<Members>,
+) -> Result<Json<Value>, ApiError> {
+    check_variables(&changed).map_err(|fault| error::fault(fault, &caller.request_id))?;
+    tell(&context, (caller.tenant()?, CallId::from_uuid(caller.item()?)), &changed).await;
+    Ok(Json(json!({})))
 }
 
 async fn put(

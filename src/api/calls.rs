@@ -4,6 +4,7 @@ use crate::api::Context;
 use crate::api::auth::Caller;
 use crate::api::call_notes::RECORD_PERIOD;
 use crate::api::call_notes::RECORD_TRIES;
+use crate::api::elsewhere;
 use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
@@ -159,8 +160,19 @@ pub(super) async fn show(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, ApiError> {
-    let key = (caller.tenant()?, CallId::from_uuid(caller.item()?));
-    detail(&context, &caller, key).await.map(CallDetailView::answer)
+    shown(&context, &caller, (caller.tenant()?, CallId::from_uuid(caller.item()?))).await
+}
+
+/// The same, as the node shows it where it runs.
+pub(super) async fn shown(
+    context: &Context,
+    caller: &Caller,
+    key: (TenantId, CallId),
+) -> Result<Response, ApiError> {
+    if let Some(shown) = elsewhere::shown(context, caller, key).await {
+        return Ok(shown);
+    }
+    detail(context, caller, key).await.map(CallDetailView::answer)
 }
 
 /// How long the record of a call that runs here is waited for; what is in memory is shown then.

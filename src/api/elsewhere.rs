@@ -4,9 +4,12 @@ use crate::api::Context;
 use crate::api::RequestId;
 use crate::api::auth::CALL_PATH;
 use crate::api::auth::Caller;
+use crate::api::call_notes;
+use crate::api::calls;
 use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
+use crate::api::resource;
 use crate::api::route;
 use crate::api::route::Route;
 use crate::api::twilio;
@@ -16,12 +19,16 @@ use crate::store::call_commands::CallCommand;
 use crate::store::call_commands::CommandAnswer;
 use crate::store::call_commands::Progress;
 use crate::store::call_commands::TakenCommand;
+use crate::store::database::Database;
 use crate::store::database::within;
+use crate::store::resource::Members;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use crate::types::limit::CALL_COMMANDS_MAX;
 use crate::types::limit::HTTP_BODY_BYTES_MAX;
+use crate::types::moment::Moment;
 use crate::types::secret::Secret;
+use axum::Json;
 use axum::Router;
 use axum::body;
 use axum::body::Body;
@@ -37,21 +44,29 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::IntoResponse;
 use axum::response::Response;
+use axum::routing::post;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 /// How long the database may take for one word.
 const WORD_MAX: Duration = Duration::from_secs(2);
-/// How long another node may take to say that it has the call, and to answer.
+/// How long another node may take to say that it has the call.
 const TAKEN_MAX: Duration = Duration::from_secs(1);
-const ANSWERED_MAX: Duration = Duration::from_secs(8);
+/// From when on, since this was asked, no answer is waited for: with what the gate and the last word may take it is less
+/// than a request has ([`API_ANSWER_S_MAX`](crate::types::limit::API_ANSWER_S_MAX)), so that it is said that nobody
+/// knows what became of it.
+const ANSWERED_MAX: Duration = Duration::from_millis(5_500);
 /// How soon is looked first, and how often later.
 const FIRST: Duration = Duration::from_millis(20);
 const PERIOD: Duration = Duration::from_millis(160);
+/// Longest answer: a call with all that happened to it.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Turns that were heard or said: a running call tells of them, and any node stores those of one that is over.
 const TURNS: &str = "/transcript";
@@ -90,7 +105,81 @@ fn commands() -> Router<Context> {
     route::all()
         .filter(|route| is_command(route))
         .fold(Router::new(), |router, route| router.route(route.served_at(), (route.handler)()))
+        .route(&format!("{CALL_PATH}{SHOWN}"), post(calls::show))
+        .route(&format!("{CALL_PATH}{VARIABLES}"), post(call_notes::hear))
 }
+
+/// What nodes ask each other and nobody else them: how a call stands, and that its variables changed.
+const SHOWN: &str = "/shown";
+const VARIABLES: &str = "/variables";
+
+/// A call that runs at another node, as that shows it; `None`: none says that it has it.
+pub(super) async fn shown(
+    context: &Context,
+    caller: &Caller,
+    key: (TenantId, CallId),
+) -> Option<Response> {
+    let answer = ask_beside(context, caller, key, (SHOWN, Vec::new())).await.ok()??;
+    if answer.status != StatusCode::OK.as_u16() {
+        return None;
+    }
+    let members: Members = serde_json::from_slice(&answer.body).ok()?;
+    let tag = members.get("etag").and_then(Value::as_str).map(str::to_owned);
+    Some(resource::tagged(StatusCode::OK, tag.as_deref(), Json(members)))
+}
+
+/// Tells a call that runs at another node how its variables changed.
+///
+/// # Errors
+///
+/// When it is not told, as far as is known.
+pub(super) async fn change_variables(
+    context: &Context,
+    caller: &Caller,
+    key: (TenantId, CallId),
+    change: &Members,
+) -> Result<(), ApiError> {
+    let body = serde_json::to_vec(change).unwrap_or_default();
+    match ask_beside(context, caller, key, (VARIABLES, body)).await {
+        Ok(Some(_)) => Ok(()),
+        // One that is over meanwhile has nobody to tell.
+        Ok(None) if !may_run(context, &caller.request_id, key).await? => Ok(()),
+        Ok(None) => Err(ErrorKind::CallAway.of(&caller.request_id)),
+        Err(kind) => Err(kind.of(&caller.request_id)),
+    }
+}
+
+/// Asks the node that has a call, where it may be another one; `None`: none has it.
+async fn ask_beside(
+    context: &Context,
+    caller: &Caller,
+    key: (TenantId, CallId),
+    (below, body): (&str, Vec<u8>),
+) -> Result<Option<CommandAnswer>, ErrorKind> {
+    let begun = clock::now();
+    let is_here = context.calls.as_ref().is_none_or(|calls| calls.is_running(key.0, key.1));
+    if is_here || !may_run(context, &caller.request_id, key).await.unwrap_or_default() {
+        return Ok(None);
+    }
+    let _turn = context.turns.ask().ok_or(BUSY)?;
+    let command = CallCommand {
+        tenant: key.0,
+        call: key.1,
+        path: format!("/api/v1/tenants/{}/calls/{}{below}", key.0, key.1),
+        kind: Some("application/json".to_owned()),
+        body,
+        credentials: None,
+        holder: caller.holder.clone(),
+        request_id: caller.request_id.0.clone(),
+    };
+    ask(context, &command, begun).await.map_err(|error| {
+        tracing::warn!(%error, "another node does not say what it was asked of a call");
+        ErrorKind::CommandUnsure
+    })
+}
+
+const BUSY: ErrorKind =
+    ErrorKind::NodeBusy("as many commands wait for other nodes as may at once; try again shortly");
 
 /// Stands before the handlers of commands: what is asked of a call that does not run here goes to the node where it
 /// does. One that is over, or never was, is left to the handler.
@@ -151,7 +240,7 @@ async fn try_elsewhere(
     else {
         return Ok(Passed::Here(request));
     };
-    let key = (tenant, CallId::from_uuid(item));
+    let (begun, key) = (clock::now(), (tenant, CallId::from_uuid(item)));
     if calls.is_running(key.0, key.1) {
         return Ok(Passed::Here(request));
     }
@@ -159,18 +248,17 @@ async fn try_elsewhere(
     if !may_run(context, &caller.request_id, key).await.unwrap_or_default() {
         return Ok(Passed::Here(request));
     }
-    let busy = "as many commands wait for other nodes as may at once; try again shortly";
-    let turn = context.turns.ask().ok_or(ErrorKind::NodeBusy(busy).of(&caller.request_id))?;
+    let turn = context.turns.ask().ok_or(BUSY.of(&caller.request_id))?;
     let (parts, body) = request.into_parts();
     let Ok(bytes) = body::to_bytes(body, HTTP_BODY_BYTES_MAX).await else {
         return Err(ErrorKind::TooLarge.of(&caller.request_id));
     };
     let command = command(caller, key, (&parts, &bytes));
     let are_turns = command.path.ends_with(TURNS);
-    let asked = ask(context, &command).await;
+    let asked = ask(context, &command, begun).await;
     drop(turn);
     match asked {
-        Ok(Some(answer)) => Ok(Passed::Answered(shown(answer))),
+        Ok(Some(answer)) => Ok(Passed::Answered(passed_on(answer))),
         // Its call may have ended this moment.
         Ok(None) if are_turns => Ok(Passed::Here(Request::from_parts(parts, Body::from(bytes)))),
         // A node that is busy with much else may have it: no application is to take this for its end.
@@ -203,8 +291,12 @@ fn command(
     }
 }
 
-/// The answer of the node that has the call; `None`: none has it.
-async fn ask(context: &Context, command: &CallCommand) -> sqlx::Result<Option<CommandAnswer>> {
+/// The answer of the node that has the call; `None`: none has it. `begun`: when this was asked.
+async fn ask(
+    context: &Context,
+    command: &CallCommand,
+    begun: Moment,
+) -> sqlx::Result<Option<CommandAnswer>> {
     let (database, sealer) = (&context.database, context.composer.borrow().sealer.clone());
     let asked = clock::now();
     let id = within(WORD_MAX, call_commands::ask(database, &sealer, command)).await?;
@@ -213,7 +305,7 @@ async fn ask(context: &Context, command: &CallCommand) -> sqlx::Result<Option<Co
         let waited = clock::now().since(asked);
         match within(WORD_MAX, call_commands::progress(database, &sealer, id)).await? {
             Progress::Answered(answer) => {
-                drop(within(WORD_MAX, call_commands::forget(database, id)).await);
+                forget(database, id);
                 return Ok(Some(answer));
             }
             Progress::Waiting if waited >= TAKEN_MAX => {
@@ -222,8 +314,8 @@ async fn ask(context: &Context, command: &CallCommand) -> sqlx::Result<Option<Co
                     return Ok(None);
                 }
             }
-            Progress::Taken if waited >= ANSWERED_MAX => {
-                drop(within(WORD_MAX, call_commands::forget(database, id)).await);
+            Progress::Taken if clock::now().since(begun) >= ANSWERED_MAX => {
+                forget(database, id);
                 return Err(sqlx::Error::PoolTimedOut);
             }
             Progress::Lost => return Err(sqlx::Error::RowNotFound),
@@ -234,14 +326,20 @@ async fn ask(context: &Context, command: &CallCommand) -> sqlx::Result<Option<Co
     }
 }
 
-fn shown(answer: CommandAnswer) -> Response {
+/// Takes a command away that nobody waits for any more.
+fn forget(database: &Database, id: Uuid) {
+    let database = database.clone();
+    tokio::spawn(async move { within(WORD_MAX, call_commands::forget(&database, id)).await });
+}
+
+fn passed_on(answer: CommandAnswer) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut shown =
+    let mut response =
         (status, [(header::CONTENT_TYPE, "application/json")], answer.body).into_response();
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        shown.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    if let Some(seconds) = answer.retry_after_s {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    shown
+    response
 }
 
 /// Does what other nodes were asked of calls that run here, as long as it is told of them.
@@ -293,7 +391,8 @@ async fn unopened(request_id: String) -> CommandAnswer {
         request_id,
         "another node sealed a command with a key that this one has not (secrets.key_ref)"
     );
-    carried(ErrorKind::CallAway.of(&RequestId(request_id)).into_response()).await
+    let id = RequestId(request_id);
+    carried(ErrorKind::CallAway.of(&id).into_response(), &id).await
 }
 
 /// What the handler of a command answers. Who asked was judged by the gate of the node that was asked.
@@ -305,6 +404,7 @@ async fn answer(router: Router, command: CallCommand) -> CommandAnswer {
         item: Some(command.call.to_string()),
         request_id: request_id.clone(),
     };
+    let id = request_id.clone();
     let mut request = Request::post(command.path).extension(caller).extension(request_id);
     if let Some(kind) = command.kind {
         request = request.header(header::CONTENT_TYPE, kind);
@@ -312,24 +412,30 @@ async fn answer(router: Router, command: CallCommand) -> CommandAnswer {
     if let Some(credentials) = command.credentials {
         request = request.header(header::AUTHORIZATION, credentials.expose());
     }
-    let Ok(request) = request.body(Body::from(command.body)) else { return failed() };
+    let Ok(request) = request.body(Body::from(command.body)) else { return failed(&id).await };
     match TowerToHyperService::new(router).call(request).await {
-        Ok(response) => carried(response).await,
+        Ok(response) => carried(response, &id).await,
         Err(never) => match never {},
     }
 }
 
 /// An answer as it goes to the node that asked.
-async fn carried(response: Response) -> CommandAnswer {
+async fn carried(response: Response, id: &RequestId) -> CommandAnswer {
     let status = response.status().as_u16();
-    match body::to_bytes(response.into_body(), HTTP_BODY_BYTES_MAX).await {
-        Ok(body) => CommandAnswer { status, body: body.to_vec() },
-        Err(_) => failed(),
+    let retry_after = response.headers().get(header::RETRY_AFTER);
+    let retry_after_s = retry_after.and_then(|text| text.to_str().ok()?.parse().ok());
+    match body::to_bytes(response.into_body(), ANSWER_BYTES_MAX).await {
+        Ok(body) => CommandAnswer { status, retry_after_s, body: body.to_vec() },
+        Err(_) => failed(id).await,
     }
 }
 
-fn failed() -> CommandAnswer {
-    CommandAnswer { status: 500, body: b"{}".to_vec() }
+/// Of what was done nobody is told how it went.
+async fn failed(id: &RequestId) -> CommandAnswer {
+    let problem = ErrorKind::CommandUnsure.of(id).into_response();
+    let status = problem.status().as_u16();
+    let body = body::to_bytes(problem.into_body(), ANSWER_BYTES_MAX).await.unwrap_or_default();
+    CommandAnswer { status, retry_after_s: None, body: body.to_vec() }
 }
 
 #[cfg(test)]

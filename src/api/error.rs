@@ -56,6 +56,12 @@ pub(super) enum ErrorKind {
     TooManyListeners,
     /// Too many recordings are encoded already.
     TooManyEncoded,
+    /// A part is asked for that is not there.
+    NoSuchPart,
+    /// The recording's file is on another node.
+    RecordingAway,
+    /// The recording's file cannot be read or encoded by this node.
+    RecordingUnreadable,
     /// No key, or one that opens nothing.
     NoKey,
     /// No pair of account and token, or one that opens nothing.
@@ -88,7 +94,7 @@ pub(super) enum ErrorKind {
     CallBusy,
     /// The call runs elsewhere, as far as the database knows, and no node says that it has it.
     CallAway,
-    /// The node that has the call does not say what became of a command.
+    /// The node that has the call does not say what became of a command, or whether it did it.
     CommandUnsure,
     /// As many are at the same at this node as may be at once; the text says at what.
     NodeBusy(&'static str),
@@ -143,6 +149,7 @@ impl ErrorKind {
             Self::Stale => StatusCode::PRECONDITION_FAILED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotJson(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NoSuchPart => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooMany | Self::TooManyListeners | Self::TooManyEncoded => {
                 StatusCode::TOO_MANY_REQUESTS
@@ -150,6 +157,8 @@ impl ErrorKind {
             Self::CallBusy
             | Self::CallAway
             | Self::CommandUnsure
+            | Self::RecordingAway
+            | Self::RecordingUnreadable
             | Self::NodeBusy(_)
             | Self::NoCalls
             | Self::DatabaseAway => StatusCode::SERVICE_UNAVAILABLE,
@@ -158,7 +167,7 @@ impl ErrorKind {
     }
 
     /// One of each kind, but for those whose codes are of calls.
-    const KINDS: [Self; 29] = [
+    const KINDS: [Self; 32] = [
         Self::BadParameter(""),
         Self::BadBody(""),
         Self::Invalid,
@@ -170,6 +179,9 @@ impl ErrorKind {
         Self::TooMany,
         Self::TooManyListeners,
         Self::TooManyEncoded,
+        Self::NoSuchPart,
+        Self::RecordingAway,
+        Self::RecordingUnreadable,
         Self::NoKey,
         Self::NoPair,
         Self::Forbidden,
@@ -220,6 +232,12 @@ impl ErrorKind {
                 "too_many_encoded",
                 "as many recordings are encoded as may be at once; try again later, or fetch the WAV",
             ),
+            Self::NoSuchPart => ("no_such_part", "`Range` asks for what is not there"),
+            Self::RecordingAway => (
+                "recording_away",
+                "the recording is on another node: ask that, or give nodes one folder of recordings",
+            ),
+            Self::RecordingUnreadable => ("recording_unreadable", "the recording cannot be read"),
             Self::NoKey => (
                 "unauthorized",
                 "an API key is needed: Authorization: Bearer KEY, or X-Api-Key: KEY",
@@ -326,6 +344,9 @@ impl IntoResponse for ApiError {
             | ErrorKind::Senseless(_)
             | ErrorKind::KeyReused
             | ErrorKind::CommandUnsure
+            | ErrorKind::NoSuchPart
+            | ErrorKind::RecordingAway
+            | ErrorKind::RecordingUnreadable
             | ErrorKind::NoCalls
             | ErrorKind::NotFound(_)
             | ErrorKind::NoMethod => None,

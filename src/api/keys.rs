@@ -19,7 +19,6 @@ use crate::store::resource::Fault;
 use crate::store::resource::Members;
 use crate::store::resource::Resource;
 use crate::store::resource::Row;
-use crate::store::resource::read;
 use crate::types::id::ApiKeyId;
 use axum::Extension;
 use axum::extract::State;
@@ -72,20 +71,17 @@ pub(super) async fn create(
     API_KEYS.check(&given, true, caller.is_platform()).map_err(refused)?;
     let wish = wish(&caller, &given).map_err(refused)?;
     let made = api_keys::create_by(&context.database, &wish, Some(caller.holder.id)).await;
-    let made = made.map_err(|error| refused(Fault::from(error)))?;
-    show_once(&context, &caller, &made).await
+    show_once(&context, &caller, made.map_err(refused)?).await
 }
 
 /// Answers with a new key, which nobody is shown again.
 async fn show_once(
     context: &Context,
     caller: &Caller,
-    made: &NewKey,
+    (made, row): (NewKey, Row),
 ) -> Result<Response, ApiError> {
     let refused = |fault| error::fault(fault, &caller.request_id);
-    let what = (&API_KEYS, Keys::place(caller));
-    let row = read::get(&context.database, &caller.holder, what, made.id.uuid()).await;
-    let rows = Keys::complete(context, caller, vec![row.map_err(refused)?]).await;
+    let rows = Keys::complete(context, caller, vec![row]).await;
     let row = rows.map_err(refused)?.into_iter().next();
     let row = row.ok_or_else(|| refused(Fault::Missing(API_KEYS.name)))?;
     Ok(resource::answer_once(&API_KEYS, row, ("key", &made.key)))
@@ -118,7 +114,7 @@ pub(super) async fn rotate(
     let expected = resource::tags(&headers, &header::IF_MATCH);
     let (of, how) = ((scope(&caller), key), (keep, expected.as_deref()));
     let made = api_keys::rotate_by(&context.database, of, how, by).await.map_err(refused)?;
-    show_once(&context, &caller, &made).await
+    show_once(&context, &caller, made).await
 }
 
 fn wish<'a>(caller: &Caller, given: &'a Members) -> Result<KeyWish<'a>, Fault> {

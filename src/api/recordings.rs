@@ -1,6 +1,7 @@
 //! Recordings: lists and single ones, their audio, their deletion.
 
 use crate::api::Context;
+use crate::api::RequestId;
 use crate::api::auth::Caller;
 use crate::api::error;
 use crate::api::error::ApiError;
@@ -103,7 +104,7 @@ pub(super) async fn audio(
         return Err(still_open(&caller));
     }
     let recorder = recorder(&context).filter(|recorder| recorder.folder_id() == folder);
-    let recorder = recorder.ok_or_else(|| missing("the recording is on another node"))?;
+    let recorder = recorder.ok_or_else(|| ErrorKind::RecordingAway.of(id))?;
     let file = open(recorder.clone(), (tenant, recording)).await;
     let file = file.map_err(|why| unreadable(&why, &caller))?;
     if let Some(form) = form {
@@ -115,7 +116,7 @@ pub(super) async fn audio(
     }
     let etag = format!("\"{recording}\"");
     let wanted = wanted(&headers, &etag, file.length());
-    Ok(answer(file, wanted, &etag))
+    Ok(answer(file, wanted, &etag, id))
 }
 
 /// How a recording is to be given.
@@ -154,8 +155,8 @@ fn unencodable(why: &Unencodable, caller: &Caller) -> ApiError {
         Unencodable::TooMany => ErrorKind::TooManyEncoded.of(&caller.request_id),
         Unencodable::Unreadable(why) => unreadable(why, caller),
         Unencodable::Encoder(_) => {
-            let why = why.to_string();
-            error::fault(Fault::Conflict { field: None, why }, &caller.request_id)
+            tracing::warn!(request_id = %caller.request_id.0, %why, "a recording cannot be encoded");
+            ErrorKind::RecordingUnreadable.about(None, why.to_string(), &caller.request_id)
         }
     }
 }
@@ -203,16 +204,13 @@ async fn open(
 }
 
 fn unreadable(why: &Unreadable, caller: &Caller) -> ApiError {
-    let conflict = |why: &Unreadable| {
-        error::fault(Fault::Conflict { field: None, why: why.to_string() }, &caller.request_id)
-    };
     match why {
         Unreadable::Missing => {
             ErrorKind::NotFound("the recording has no file").of(&caller.request_id)
         }
         Unreadable::Key | Unreadable::Changed | Unreadable::Disk(_) => {
             tracing::warn!(request_id = %caller.request_id.0, %why, "a recording cannot be read");
-            conflict(why)
+            ErrorKind::RecordingUnreadable.about(None, why.to_string(), &caller.request_id)
         }
     }
 }
@@ -256,14 +254,14 @@ fn wanted(headers: &HeaderMap, etag: &str, length: u64) -> Wanted {
     }
 }
 
-fn answer(file: AudioFile, wanted: Wanted, etag: &str) -> Response {
+fn answer(file: AudioFile, wanted: Wanted, etag: &str, id: &RequestId) -> Response {
     let length = file.length();
     let (status, from, until) = match wanted {
         Wanted::All => (StatusCode::OK, 0, length),
         Wanted::Part(from, last) => (StatusCode::PARTIAL_CONTENT, from, last.saturating_add(1)),
         Wanted::Nothing => {
             let range = format!("bytes */{length}");
-            return (StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, range)])
+            return ([(header::CONTENT_RANGE, range)], ErrorKind::NoSuchPart.of(id))
                 .into_response();
         }
     };

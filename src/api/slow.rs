@@ -15,7 +15,6 @@ use axum::body::HttpBody;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::middleware::Next;
-use axum::response::IntoResponse;
 use axum::response::Response;
 use hyper::body::Frame;
 use hyper::body::SizeHint;
@@ -140,7 +139,7 @@ pub(super) async fn in_time(
         return response;
     }
     metric::counter(Counter::ApiRequestsSlow).increment(1);
-    ErrorKind::TooSlow.of(&id).into_response()
+    error::in_form_of(&uri, ErrorKind::TooSlow.of(&id))
 }
 
 #[cfg(test)]

@@ -105,6 +105,9 @@ pub enum Senseless {
     /// It is over.
     #[error("the call is over")]
     Over,
+    /// It was answered, and is to end only before.
+    #[error("the call was answered")]
+    Answered,
     /// It was not answered yet.
     #[error("the call is not answered yet")]
     NotAnswered,
@@ -163,8 +166,9 @@ pub enum Senseless {
 
 impl Senseless {
     /// Every reason there is.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Over,
+        Self::Answered,
         Self::NotAnswered,
         Self::LegGone,
         Self::OnHold,
@@ -190,6 +194,7 @@ impl Senseless {
     pub const fn code(self) -> &'static str {
         match self {
             Self::Over => "call_over",
+            Self::Answered => "call_answered",
             Self::NotAnswered => "not_answered",
             Self::LegGone => "leg_gone",
             Self::OnHold => "already_on_hold",
@@ -216,6 +221,7 @@ impl Senseless {
     pub const fn text(self) -> &'static str {
         match self {
             Self::Over => "the call is over",
+            Self::Answered => "the call was answered",
             Self::NotAnswered => "the call is not answered yet",
             Self::LegGone => "the leg this is about is not in the call, or not any more",
             Self::OnHold => "the call is on hold already",

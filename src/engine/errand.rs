@@ -37,6 +37,8 @@ pub(super) enum Ask {
     Order(Order),
     /// That it end.
     HangUp,
+    /// That it end unless somebody answered.
+    Cancel,
     /// That it be transferred, or what becomes of its transfer.
     Transfer(Box<Input>),
     /// That the near leg's peer hear this.

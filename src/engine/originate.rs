@@ -322,6 +322,14 @@ impl CallControl {
         self.ask(tenant, call, Ask::HangUp).await
     }
 
+    /// Hangs a call of `tenant` up that nobody has answered yet; how it stands then.
+    ///
+    /// # Errors
+    /// [`Unheard`]: it was answered, does not run here, or does not take anything more at this moment.
+    pub async fn cancel(&self, tenant: TenantId, call: CallId) -> Result<Snapshot, Unheard> {
+        self.ask(tenant, call, Ask::Cancel).await
+    }
+
     /// Transfers a call of `tenant`; how it stands then. How the transfer goes is told by its record.
     ///
     /// # Errors

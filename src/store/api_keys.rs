@@ -5,10 +5,13 @@ use crate::store::audit_log;
 use crate::store::audit_log::Entry;
 use crate::store::database::Database;
 use crate::store::resource::Fault;
+use crate::store::resource::Place;
 use crate::store::resource::Resource;
+use crate::store::resource::Row;
 use crate::store::resource::field::Field;
 use crate::store::resource::field::Given;
 use crate::store::resource::field::Kind;
+use crate::store::resource::read;
 use crate::store::time::Time;
 use crate::types::id::ApiKeyId;
 use crate::types::id::TenantId;
@@ -127,7 +130,10 @@ pub async fn create(
     expires: Option<Timestamp>,
 ) -> sqlx::Result<NewKey> {
     let wish = KeyWish { scope, role, label, expires };
-    create_by(database, &wish, None).await
+    let mut transaction = database.node().begin().await?;
+    let made = make(&mut transaction, &wish, None).await?;
+    transaction.commit().await?;
+    Ok(made)
 }
 
 /// A key that is asked for.
@@ -143,22 +149,44 @@ pub struct KeyWish<'a> {
     pub expires: Option<Timestamp>,
 }
 
-/// The same, on behalf of the holder of another key.
+/// The same, on behalf of the holder of another key, and its row. What cannot be shown is not made: nobody sees a key
+/// later.
 ///
 /// # Errors
 ///
-/// When the database fails or the tenant is not there.
+/// When the database fails or the tenant is not there; then there is no key.
 pub async fn create_by(
     database: &Database,
     wish: &KeyWish<'_>,
     by: Option<ApiKeyId>,
+) -> Result<(NewKey, Row), Fault> {
+    let mut transaction = database.begin_all_tenants().await?;
+    let made = make(&mut transaction, wish, by).await?;
+    let row = row_of(&mut transaction, wish.scope, made.id).await?;
+    transaction.commit().await?;
+    Ok((made, row))
+}
+
+/// The row of a key of `scope` itself.
+async fn row_of(
+    transaction: &mut Transaction<'_, Postgres>,
+    scope: KeyScope,
+    id: ApiKeyId,
+) -> Result<Row, Fault> {
+    let place = scope.tenant().map_or(Place::Shared, Place::Of);
+    read::row(transaction, (&API_KEYS, place), id.uuid(), false).await
+}
+
+/// Makes a key, and notes that.
+async fn make(
+    transaction: &mut Transaction<'_, Postgres>,
+    wish: &KeyWish<'_>,
+    by: Option<ApiKeyId>,
 ) -> sqlx::Result<NewKey> {
-    let mut transaction = database.node().begin().await?;
-    let made = insert(&mut transaction, wish).await?;
+    let made = insert(transaction, wish).await?;
     let detail = json!({ "after": Shown::of(wish) });
     let id = made.id.uuid();
-    note(&mut transaction, (wish.scope.tenant(), by), "create", id, detail).await?;
-    transaction.commit().await?;
+    note(transaction, (wish.scope.tenant(), by), "create", id, detail).await?;
     Ok(made)
 }
 
@@ -255,7 +283,8 @@ async fn end(
     })
 }
 
-/// Gives whoever holds a key of `scope` itself another one with the same rights, and ends the old one after `keep`.
+/// Gives whoever holds a key of `scope` itself another one with the same rights, and ends the old one after `keep`; the
+/// new one, and its row.
 /// `expected` has the tags of which it must still have one.
 ///
 /// # Errors
@@ -267,8 +296,8 @@ pub async fn rotate_by(
     (scope, id): (KeyScope, ApiKeyId),
     (keep, expected): (Duration, Option<&[String]>),
     by: Option<ApiKeyId>,
-) -> Result<NewKey, Fault> {
-    let mut transaction = database.node().begin().await?;
+) -> Result<(NewKey, Row), Fault> {
+    let mut transaction = database.begin_all_tenants().await?;
     let (role, held) = hold(&mut transaction, HOLD_VALID, (scope, id), expected).await?;
     let expires = held.expires_at.map(|time| time.0);
     let wish = KeyWish { scope, role, label: &held.label, expires };
@@ -281,8 +310,9 @@ pub async fn rotate_by(
         "before": before, "after": after, "new_id": made.id.to_string(), "new": before, "keep_s": keep_s,
     });
     note(&mut transaction, (scope.tenant(), by), "rotate", id.uuid(), detail).await?;
+    let row = row_of(&mut transaction, scope, made.id).await?;
     transaction.commit().await?;
-    Ok(made)
+    Ok((made, row))
 }
 
 /// Who holds `key`; `None` when it is unknown, revoked or expired, or its tenant is not served.
@@ -346,7 +376,7 @@ pub async fn revoke_by(
     expected: Option<&[String]>,
     by: Option<ApiKeyId>,
 ) -> Result<(), Fault> {
-    let mut transaction = database.node().begin().await?;
+    let mut transaction = database.begin_all_tenants().await?;
     let (role, held) = hold(&mut transaction, HOLD, (scope, id), expected).await?;
     let expires = held.expires_at.map(|time| time.0);
     let before = Shown::of(&KeyWish { scope, role, label: &held.label, expires });

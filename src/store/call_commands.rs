@@ -57,6 +57,8 @@ pub struct TakenCommand {
 pub struct CommandAnswer {
     /// The status.
     pub status: u16,
+    /// In how many seconds it may be tried again (`Retry-After`).
+    pub retry_after_s: Option<u16>,
     /// The body: JSON.
     pub body: Vec<u8>,
 }
@@ -156,10 +158,18 @@ pub async fn progress(database: &Database, sealer: &Sealer, id: Uuid) -> sqlx::R
     let found: Option<Standing> =
         sqlx::query_as(PROGRESS).bind(id).fetch_optional(database.node()).await?;
     Ok(match found {
-        Some(Standing { status: Some(status), answer: Some(body), is_sealed, .. }) => {
+        Some(Standing {
+            status: Some(status),
+            answer: Some(body),
+            is_sealed,
+            retry_after_s,
+            ..
+        }) => {
             let status = u16::try_from(status).unwrap_or(500);
+            let retry_after_s = retry_after_s.and_then(|seconds| u16::try_from(seconds).ok());
             let body = if is_sealed { open(sealer, (id, ANSWERED), &body) } else { Some(body) };
-            body.map_or(Progress::Lost, |body| Progress::Answered(CommandAnswer { status, body }))
+            let told = |body| Progress::Answered(CommandAnswer { status, retry_after_s, body });
+            body.map_or(Progress::Lost, told)
         }
         Some(Standing { is_taken: true, .. }) => Progress::Taken,
         Some(_) => Progress::Waiting,
@@ -174,6 +184,7 @@ struct Standing {
     status: Option<i16>,
     answer: Option<Vec<u8>>,
     is_sealed: bool,
+    retry_after_s: Option<i32>,
 }
 
 /// Takes a command back that nobody took; false when somebody did: then it is or was done.
@@ -232,6 +243,7 @@ pub async fn answer(
         .bind(i16::try_from(answer.status).unwrap_or(500))
         .bind(sealed.as_ref().unwrap_or(&answer.body))
         .bind(sealed.is_some())
+        .bind(answer.retry_after_s.map(i32::from))
         .execute(database.node())
         .await
         .map(|_| ())
@@ -320,7 +332,8 @@ pub(crate) const FORGET_OLD: &str =
 
 pub(crate) const TELL: &str = "SELECT pg_notify('tandem_call_commands', $1)";
 
-pub(crate) const PROGRESS: &str = "SELECT taken_by IS NOT NULL AS is_taken, status, answer, is_sealed FROM call_commands WHERE id = $1";
+pub(crate) const PROGRESS: &str = "SELECT taken_by IS NOT NULL AS is_taken, status, answer, is_sealed, retry_after_s \
+     FROM call_commands WHERE id = $1";
 
 pub(crate) const TAKE_BACK: &str = "DELETE FROM call_commands WHERE id = $1 AND taken_by IS NULL";
 
@@ -334,5 +347,4 @@ pub(crate) const TAKE: &str = "UPDATE call_commands SET taken_by = $3 \
          sealed_credentials";
 
 /// From then on the seal is that of the answer.
-pub(crate) const ANSWER: &str =
-    "UPDATE call_commands SET status = $2, answer = $3, is_sealed = $4 WHERE id = $1";
+pub(crate) const ANSWER: &str = "UPDATE call_commands SET status = $2, answer = $3, is_sealed = $4, retry_after_s = $5 WHERE id = $1";

@@ -8,11 +8,15 @@ use crate::store::database;
 use crate::store::database::Database;
 use crate::store::key_file;
 use crate::store::key_file::KeyRow;
+use crate::store::tenants;
 use crate::types::id::ApiKeyId;
+use crate::types::id::TenantId;
 use crate::types::limit::API_KEYS_HELD_MAX;
 use crate::types::limit::KEY_LOOKUPS_MAX;
+use crate::types::limit::TENANTS_SEEN_MAX;
 use jiff::Timestamp;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::PoisonError;
@@ -35,6 +39,8 @@ pub struct KeyRing {
     file: Option<PathBuf>,
     /// Who asks the database: with connections of the switch itself, of which most are left to it.
     asking: Semaphore,
+    /// Tenants that were found: their rows stay, also those of deleted ones.
+    tenants: RwLock<HashSet<TenantId>>,
 }
 
 impl Default for KeyRing {
@@ -74,8 +80,8 @@ impl KeyRing {
             tracing::warn!(%error, "the file of the API's keys cannot be read: until the database answers none opens");
             Vec::new()
         });
-        let asking = Semaphore::new(KEY_LOOKUPS_MAX);
-        Self { keys: RwLock::new(held_of(rows)), status, file, asking }
+        let (keys, asking) = (RwLock::new(held_of(rows)), Semaphore::new(KEY_LOOKUPS_MAX));
+        Self { keys, status, file, asking, tenants: RwLock::default() }
     }
 
     /// Who holds `key`. The database is asked while it answers, for it knows of a revocation first; a node
@@ -122,6 +128,27 @@ impl KeyRing {
     #[must_use]
     pub fn known(&self, key: &str) -> Option<ApiKeyId> {
         self.held(key).map(|holder| holder.id)
+    }
+
+    /// Whether there is such a tenant, for who opens all; what the database does not say is left to who asks it next.
+    pub async fn has_tenant(&self, database: &Database, tenant: TenantId) -> bool {
+        let is_seen =
+            || self.tenants.read().unwrap_or_else(PoisonError::into_inner).contains(&tenant);
+        if is_seen() {
+            return true;
+        }
+        match database::within(VERIFY_MAX, tenants::is_there(database, tenant)).await {
+            Ok(false) => false,
+            Err(_) => true,
+            Ok(true) => {
+                let mut seen = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+                if seen.len() >= TENANTS_SEEN_MAX {
+                    seen.clear();
+                }
+                seen.insert(tenant);
+                true
+            }
+        }
     }
 
     /// Asks the database once it is its turn, all within the time that asking may take.

@@ -54,6 +54,7 @@ pub fn all() -> Vec<String> {
         audit_queue::INSERT,
         migrate::TABLE_EXISTS,
         migrate::APPLIED,
+        tenants::THERE,
         tenants::ALL,
         tenants::SOME,
         ai_profiles::ALL,

@@ -5,6 +5,7 @@ use crate::routing::destination::Prefix;
 use crate::routing::table::Tenant;
 use crate::routing::table::TenantOutbound;
 use crate::routing::table::TenantStatus;
+use crate::store::database::Database;
 use crate::store::resource::Resource;
 use crate::store::resource::field::Field;
 use crate::store::resource::field::Form;
@@ -18,6 +19,20 @@ use crate::types::recording::RecordPolicy;
 use serde::Deserialize;
 use serde::Serialize;
 use uuid::Uuid;
+
+/// Whether there is such a tenant, whatever its status.
+///
+/// # Errors
+///
+/// When the database fails.
+pub(crate) async fn is_there(database: &Database, tenant: TenantId) -> sqlx::Result<bool> {
+    let mut transaction = database.begin_all_tenants().await?;
+    let found = sqlx::query(THERE).bind(tenant.uuid()).fetch_optional(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(found.is_some())
+}
+
+pub(crate) const THERE: &str = "SELECT 1 FROM tenants WHERE id = $1";
 
 /// A row of `tenants`, with its default profile beside it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, sqlx::FromRow)]

@@ -360,6 +360,9 @@ pub const API_KEYS_PACED_MAX: usize = 10_000;
 /// their turn.
 pub const KEY_LOOKUPS_MAX: usize = 3;
 
+/// Tenants that are known to be there. Over it: they are looked for anew.
+pub const TENANTS_SEEN_MAX: usize = 10_000;
+
 /// API keys in memory, for when the database is away. Over it: the oldest of each
 /// tenant open nothing meanwhile.
 pub const API_KEYS_HELD_MAX: usize = 20_000;

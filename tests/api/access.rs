@@ -4,6 +4,7 @@ use crate::bench::Bench;
 use crate::bench::check_error;
 use crate::bench::check_field;
 use crate::http;
+use crate::postgres;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -123,6 +124,34 @@ async fn a_key_is_rotated_and_its_forerunner_ends_at_once_or_later() {
     let platform = platform.replace("/rotate", "");
     check_error(&bench.send(("DELETE", &platform), PLATFORM, &Value::Null).await, 404, "not_found");
     assert!(opens(&third["key"]).await);
+}
+
+#[tokio::test]
+async fn a_key_whose_successor_cannot_be_shown_opens_what_it_did() {
+    let bench = Bench::new().await;
+    let path = bench.path(0, "api-keys");
+    let made = bench.make(&path, A, json!({"role": "tenant-admin"})).await;
+    let keys = "SELECT count(*) FROM api_keys";
+    let before = postgres::count(&bench.database, keys).await;
+    // Slow lists have all connections of the API.
+    let mut owner = PgConnection::connect_with(bench.database.owner_options()).await.unwrap();
+    sqlx::raw_sql("BEGIN; LOCK TABLE phone_numbers IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    let numbers = bench.path(0, "numbers");
+    let slow = [(); 16].map(|()| bench.get(&numbers, Some(&bench.keys[A])));
+    let rotate = format!("{path}/{}/rotate", made["id"].as_str().unwrap());
+    let rotating = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        bench.send(("POST", &rotate), A, &json!({})).await
+    };
+    let (_, rotated) =
+        futures_util::future::join(futures_util::future::join_all(slow), rotating).await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut owner).await.unwrap();
+    check_error(&rotated, 503, "database_unavailable");
+    assert_eq!(bench.get(&path, made["key"].as_str()).await.status, 200);
+    assert_eq!(postgres::count(&bench.database, keys).await, before);
 }
 
 #[tokio::test]
@@ -336,7 +365,15 @@ async fn things_of_a_tenant_that_is_not_there_are_not_made() {
     let bench = Bench::new().await;
     let path = format!("/api/v1/tenants/{}/numbers", tandem::clock::new_uuid());
     let answer = bench.send(("POST", &path), PLATFORM, &json!({"first_number": "+15550100"})).await;
-    check_field(&answer, 400, "invalid_value", "tenant_id");
+    check_error(&answer, 404, "not_found");
+    // Nor is there a list of them, whatever is asked for.
+    for (_, path, _) in route::table().filter(|(method, ..)| *method == "GET") {
+        let nobodys = tandem::clock::new_uuid().to_string();
+        if path.contains("{tenant_id}") {
+            let path = path.replace("{tenant_id}", &nobodys).replace("{id}", &nobodys);
+            check_error(&bench.get(&path, Some(&bench.keys[PLATFORM])).await, 404, "not_found");
+        }
+    }
 }
 
 #[tokio::test]

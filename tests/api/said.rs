@@ -68,7 +68,7 @@ async fn recordings_are_listed_by_call_and_shown_to_their_tenant_alone() {
     }
     // Its file is in a folder that is not of this process.
     let audio = bench.get(&bench.path(0, &format!("{item}/audio")), Some(&bench.keys[A])).await;
-    check_error(&audio, 404, "not_found");
+    check_error(&audio, 503, "recording_away");
     check_error(
         &bench.send(("DELETE", &bench.path(1, &item)), B, &Value::Null).await,
         404,

@@ -145,6 +145,62 @@ async fn what_happens_to_a_call_is_told_in_order_and_once_at_every_node_and_turn
     assert_eq!(ids.len(), count, "{}", all.text);
 }
 
+#[tokio::test]
+async fn a_call_is_shown_as_it_stands_and_told_of_its_variables_from_any_node() {
+    let first = Switch::start().await;
+    let second = Switch::start_beside(&first, first.database.owner_options().clone()).await;
+    first.wait_for_count("SELECT count(*) FROM nodes", 2).await;
+    let client = Client::of(&first).await;
+    let there = Client { http: second.http, key: client.key.clone() };
+    let _held = calls(&second, 1, 1, 120_000).start();
+    first.wait_for_count(ANSWERED, 1).await;
+    let call = first.text("SELECT id::text FROM calls").await;
+    let path = demo_path(&format!("calls/{call}"));
+    let shown = client.ask(("GET", &path), "").await;
+    let live = &shown.json()["live"];
+    assert_eq!((shown.status, &live["state"]), (200, &json!("answered")), "{}", shown.body);
+    assert_eq!(live["legs"][0]["leg"], "near", "{live}");
+    let tag = shown.header("etag").unwrap().to_owned();
+    let change = r#"{"variables": {"lead": "2"}}"#;
+    let if_match = [("if-match", tag)];
+    let changed = client.ask_with(("PATCH", &path), &if_match, change).await;
+    assert_eq!(changed.status, 200, "{}", changed.body);
+    assert_eq!(changed.json()["live"]["variables"], json!({"lead": "2"}), "{}", changed.body);
+    let told = there.ask(("GET", &path), "").await.json();
+    assert_eq!(told["live"]["variables"], json!({"lead": "2"}), "{told}");
+    assert_eq!(told["variables"], json!({"lead": "2"}), "{told}");
+    let stale = client.ask_with(("PATCH", &path), &if_match, change).await;
+    assert_eq!(stale.status, 412, "{}", stale.body);
+    let gone = client.ask(("PATCH", &path), r#"{"variables": {"lead": null}}"#).await;
+    assert_eq!(gone.json()["live"]["variables"], json!({}), "{}", gone.body);
+}
+
+#[tokio::test]
+async fn what_may_have_been_done_elsewhere_is_not_said_to_be_put_off() {
+    let first = Switch::start().await;
+    let second = Switch::start_beside(&first, first.database.owner_options().clone()).await;
+    first.wait_for_count("SELECT count(*) FROM nodes", 2).await;
+    let client = Client::of(&first).await;
+    let _held = calls(&second, 1, 1, 120_000).start();
+    first.wait_for_count(ANSWERED, 1).await;
+    let call = first.text("SELECT id::text FROM calls").await;
+    // Answers do not come through.
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+            PERFORM pg_sleep(30); RETURN NEW; END $$; \
+        CREATE TRIGGER slow BEFORE UPDATE ON call_commands FOR EACH ROW \
+            WHEN (NEW.status IS NOT NULL) EXECUTE FUNCTION slow()";
+    postgres::execute(&first.database, slow).await.unwrap();
+    let keys = demo_path(&format!("calls/{call}/dtmf"));
+    let sent = client.ask(("POST", &keys), r#"{"digits": "4"}"#).await;
+    let code = sent.json()["code"].clone();
+    assert_eq!((sent.status, code), (503, json!("command_unsure")), "{}", sent.body);
+    assert_eq!(sent.header("retry-after"), None);
+    let there = Client { http: second.http, key: client.key.clone() };
+    let shown = there.ask(("GET", &demo_path(&format!("calls/{call}"))), "").await.json();
+    let events = shown["events"].as_array().unwrap().iter();
+    assert_eq!(events.filter(|event| event["name"] == "keys_sent").count(), 1, "{shown}");
+}
+
 /// Keeps every command that passes through the table, as it stood there.
 const KEEP_COMMANDS: &str = "CREATE TABLE kept (what text); \
     CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN \

@@ -44,7 +44,8 @@ async fn a_command_and_its_answer_are_opened_by_the_key_of_the_nodes_alone() {
     let database = postgres::database().await;
     let tenant = rows::tenant(&database, "a").await;
     let (own, strange, none) = (sealer(1), sealer(2), Sealer::default());
-    let answered = CommandAnswer { status: 200, body: b"{\"n\": 1}".to_vec() };
+    let body = b"{\"n\": 1}".to_vec();
+    let answered = CommandAnswer { status: 503, retry_after_s: Some(30), body };
     for (asks, takes, opened) in [
         (&own, &own, Some(true)),
         (&own, &strange, None),

@@ -17,7 +17,6 @@ use crate::api::twilio::form::NewCall;
 use crate::api::twilio::form::Wanted;
 use crate::api::twilio::view::TwilioCall;
 use crate::call::steer::Senseless;
-use crate::cdr::CallState;
 use crate::engine::errand::Snapshot;
 use crate::engine::originate::CallControl;
 use crate::engine::originate::Origination;
@@ -181,18 +180,16 @@ async fn end(
     only_unanswered: bool,
 ) -> Result<(&'static str, Snapshot), ErrorKind> {
     let refused = |why| match why {
+        Unheard::Senseless(Senseless::Answered) => ErrorKind::CallAnswered,
         // What is over is not found: bots take that for the end they wanted.
         Unheard::NoSuchCall | Unheard::Senseless(_) | Unheard::NoRefer => NO_CALL,
         Unheard::Refused(cause) => ErrorKind::CallRefused(cause),
         Unheard::Busy => ErrorKind::CallBusy,
     };
-    if only_unanswered {
-        let live = control.look(tenant, call).await.map_err(refused)?;
-        if live.snapshot.state == CallState::Answered {
-            return Err(ErrorKind::CallAnswered);
-        }
-    }
-    let ended = control.hang_up(tenant, call).await;
+    let ended = match only_unanswered {
+        true => control.cancel(tenant, call).await,
+        false => control.hang_up(tenant, call).await,
+    };
     ended.map(|snapshot| ("hangup", snapshot)).map_err(refused)
 }
 

@@ -7,6 +7,7 @@ use crate::call::steer::Attach;
 use crate::call::steer::Order;
 use crate::call::steer::Play;
 use crate::call::steer::Senseless;
+use crate::cdr::CallState;
 use crate::engine::call_task::Task;
 use crate::engine::errand::Ask;
 use crate::engine::errand::Errand;
@@ -30,7 +31,10 @@ impl Task {
         let done = match errand.ask {
             Ask::Look => Ok(()),
             Ask::Order(order) => self.order(order).await,
-            Ask::HangUp => {
+            Ask::Cancel if self.log.record().state() == CallState::Answered => {
+                Err(Senseless::Answered)
+            }
+            Ask::HangUp | Ask::Cancel => {
                 let (cause, by) = (HangupCause::Normal, Party::Operator);
                 self.take_in(Input::HangupRequested { cause, by }).await;
                 Ok(())

@@ -112,7 +112,7 @@ pub async fn get(
 }
 
 /// One row within a transaction; `is_locked`: nobody else changes it until the end.
-pub(super) async fn row(
+pub(in crate::store) async fn row(
     connection: &mut PgConnection,
     (resource, place): (&Resource, Place),
     id: Uuid,
