@@ -1,8 +1,10 @@
 //! The OpenAPI document, made of the table of routes and the descriptions of resources, and a page to read it.
 
+mod answers;
 mod told;
 
 use crate::api::RequestId;
+use crate::api::auth::CALL_PATH;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
 use crate::api::route;
@@ -43,20 +45,6 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
 /// answers against it.
 const SCHEMAS: &str = include_str!("openapi/schemas.json");
 
-/// What may go wrong with any request, beside what its method can meet.
-const REFUSALS: [(u16, &str); 7] = [
-    (400, "A parameter or a value cannot be used."),
-    (401, "There is no API key, or it opens nothing."),
-    (403, "The key does not open this."),
-    (404, "There is no such thing."),
-    (429, "The key asks too often; see Retry-After."),
-    (431, "The headers are longer than they may be."),
-    (
-        503,
-        "The database does not answer, or the node has no calls; see Retry-After, where there is one.",
-    ),
-];
-
 /// The document as it is served.
 #[must_use]
 pub fn document() -> Value {
@@ -64,6 +52,7 @@ pub fn document() -> Value {
     let of_trunks = schemas.remove("TrunkLive").unwrap_or_default();
     let of_profiles = schemas.remove("AiProfileLive").unwrap_or_default();
     schemas.insert("CallEvent".to_owned(), told::call_event());
+    schemas.insert("LiveEvent".to_owned(), told::live_event());
     if let Some(code) =
         schemas.get_mut("Problem").and_then(|own| own.pointer_mut("/properties/code"))
     {
@@ -90,14 +79,19 @@ pub fn document() -> Value {
         "info": {
             "title": "Tandem",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Tenants, numbers, trunks, AI profiles and calls of a Tandem switch.",
+            "description": "Tenants, numbers, trunks, AI profiles and calls of a Tandem switch. Answers name all \
+                            members there are; later versions may have more, so clients leave out what they do not know.",
         },
         "security": [{"bearer": []}, {"header": []}],
         "paths": paths,
         "webhooks": told::webhooks(),
         "components": {
             "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
+                "bearer": {
+                    "type": "http", "scheme": "bearer",
+                    "description": "An API key (tdm_...), or a call token (tct_...) for what it opens.",
+                },
+                "call_token": {"type": "apiKey", "in": "query", "name": "token"},
                 "header": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
                 "account": {"type": "http", "scheme": "basic"},
             },
@@ -144,7 +138,7 @@ fn operation(route: &Route) -> Value {
         "operationId": operation_id(route),
         "tags": [tag(route.path)],
         "parameters": parameters(route),
-        "responses": responses(route),
+        "responses": answers::responses(route),
     });
     let body = match route.shape {
         Shape::Create(resource) => Some(("application/json", format!("{}New", camel(resource)))),
@@ -158,11 +152,21 @@ fn operation(route: &Route) -> Value {
     };
     if let Some(members) = operation.as_object_mut() {
         if let Some((kind, name)) = body {
-            let content = json!({kind: {"schema": reference(&name)}});
+            let mut content = json!({kind: {"schema": reference(&name)}});
+            if route.method == "PATCH" {
+                content["application/merge-patch+json"] = json!({"schema": reference(&name)});
+            }
             members.insert("requestBody".to_owned(), json!({"required": true, "content": content}));
         }
-        if route.is_twilios() {
-            members.insert("security".to_owned(), json!([{"account": []}]));
+        let ways = json!([{"bearer": []}, {"header": []}, {"call_token": []}]);
+        match route {
+            route if route.is_twilios() => {
+                members.insert("security".to_owned(), json!([{"account": []}]));
+            }
+            route if follows(route) && is_of_call(route) => {
+                members.insert("security".to_owned(), ways);
+            }
+            _ => {}
         }
     }
     operation
@@ -238,10 +242,12 @@ fn parameters(route: &Route) -> Value {
         query("call_id", id, "Of this call.");
         query("state", schema_of(Kind::Choice(&DELIVERY_STATES)), "In this state.");
     }
-    if matches!(route.shape, Shape::Other { gives: (_, "Events"), .. }) {
+    if follows(route) {
         let text = json!({"type": "string"});
         query("after", text.clone(), "The last event that was heard; those after it follow.");
-        query("token", text, "A call token, where no header can be given.");
+        if is_of_call(route) {
+            query("token", text, "A call token, where no header can be given.");
+        }
     }
     let is_calls = matches!(route.shape, Shape::Other { gives: (_, "CallPage"), .. });
     let is_refused = matches!(route.shape, Shape::Other { gives: (_, "RefusedSourcePage"), .. });
@@ -300,13 +306,23 @@ fn parameters(route: &Route) -> Value {
     if is_audio(route) {
         header("Range", "The part of the WAV that is wanted, such as `bytes=0-1023`.");
     }
-    if matches!(route.shape, Shape::Other { gives: (_, "Events"), .. }) {
+    if follows(route) {
         header(
             "Last-Event-ID",
             "The same as `after`, as browsers give it that come back; it leads.",
         );
     }
     Value::Array(all)
+}
+
+/// True where events are followed.
+fn follows(route: &Route) -> bool {
+    matches!(route.shape, Shape::Other { gives: ("text/event-stream", _), .. })
+}
+
+/// True below one call.
+fn is_of_call(route: &Route) -> bool {
+    route.path.starts_with(CALL_PATH)
 }
 
 /// True where who has a thing is not sent it again: it is shown with nothing but its row.
@@ -342,97 +358,6 @@ fn has_tag(route: &Route) -> bool {
 /// True for the route that places calls.
 const fn is_placing(route: &Route) -> bool {
     matches!(route.shape, Shape::Other { takes: Some((_, name)), .. } if matches!(name.as_bytes(), b"CallWish"))
-}
-
-fn responses(route: &Route) -> Value {
-    let mut all = Members::new();
-    let json_of = |name: &str| json!({"application/json": {"schema": reference(name)}});
-    let etag = json!({"ETag": {"schema": {"type": "string"}}});
-    let (status, answer) = match route.shape {
-        Shape::List(resource) => {
-            let content = json_of(&format!("{}Page", camel(resource)));
-            (200, json!({"description": "A page.", "content": content}))
-        }
-        Shape::Show(resource) | Shape::Change(resource) => {
-            let content = json_of(&camel(resource));
-            (200, json!({"description": "It.", "headers": etag, "content": content}))
-        }
-        Shape::Create(resource) => {
-            let made = if shown_once(resource).is_some() { "Made" } else { "" };
-            let content = json_of(&format!("{}{made}", camel(resource)));
-            (201, json!({"description": "It was made.", "headers": etag, "content": content}))
-        }
-        Shape::Delete(_) | Shape::Gone => (204, json!({"description": "It is gone."})),
-        Shape::Other { status, gives: (kind, name), .. } => {
-            let content = json!({kind: {"schema": reference(name)}});
-            let mut done = json!({"description": "Done.", "content": content});
-            if matches!(name, "CallDetail" | "Transcript") {
-                done["headers"] = etag;
-            }
-            (status, done)
-        }
-    };
-    all.insert(status.to_string(), answer);
-    if is_audio(route) {
-        if let Some(content) = all.get_mut("200").and_then(|done| done.get_mut("content")) {
-            content["audio/ogg"] = json!({"schema": reference("Bytes")});
-            content["audio/mpeg"] = json!({"schema": reference("Bytes")});
-        }
-        let about = "The part of the WAV that `Range` asks for.";
-        let content = json!({"audio/wav": {"schema": reference("Bytes")}});
-        all.insert("206".to_owned(), json!({"description": about, "content": content}));
-        let about = "`Range` asks for what is not there.";
-        all.insert("416".to_owned(), json!({ "description": about }));
-    }
-    if is_kept(route) {
-        all.insert(
-            "304".to_owned(),
-            json!({"description": "It has one of the tags of `If-None-Match`."}),
-        );
-    }
-    if matches!(route.shape, Shape::Other { gives: (_, "Events"), .. }) {
-        let about = "The same over a WebSocket, where that is asked for.";
-        all.insert("101".to_owned(), json!({ "description": about }));
-    }
-    all.extend(refusals(route));
-    Value::Object(all)
-}
-
-/// What a route may refuse with, all in the form of its API.
-fn refusals(route: &Route) -> Members {
-    let mut all = Members::new();
-    let problem = if route.is_twilios() { "TwilioProblem" } else { "Problem" };
-    let content = json!({"application/json": {"schema": reference(problem)}});
-    let mut refuse = |status: u16, about: &str| {
-        all.insert(status.to_string(), json!({"description": about, "content": content}));
-    };
-    for (status, about) in REFUSALS {
-        refuse(status, about);
-    }
-    if is_audio(route) {
-        refuse(409, "It is still recorded, or its file cannot be read.");
-    }
-    if is_placing(route) {
-        refuse(
-            422,
-            "Another request came with this `Idempotency-Key` before, or the campaign is not there or \
-             has not that number.",
-        );
-    }
-    if route.method != "GET" {
-        refuse(409, "It goes against what is there.");
-    }
-    if has_tag(route) {
-        refuse(412, "It was changed since it was read.");
-    }
-    if matches!(route.shape, Shape::Create(_) | Shape::Change(_))
-        || matches!(route.shape, Shape::Other { takes: Some(_), .. })
-    {
-        refuse(408, "The body did not come in time.");
-        refuse(413, "The body is too long.");
-        refuse(415, "The body is of another type.");
-    }
-    all
 }
 
 /// The schemas of a resource: as it is shown, made, changed and listed.

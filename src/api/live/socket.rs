@@ -55,7 +55,8 @@ pub(in crate::api) async fn of_tenant(
     upgrade: Upgrade,
 ) -> Result<Response, ApiError> {
     let id = &caller.request_id;
-    let after = after(&headers, query).map_err(|what| ErrorKind::BadParameter(what).of(id))?;
+    let after = after(&headers, query, &["after"]);
+    let after = after.map_err(|what| ErrorKind::BadParameter(what).of(id))?;
     let after = after.map(|text| Uuid::parse_str(&text)).transpose();
     let bad = |_| ErrorKind::BadParameter("`after` is the `id` of an event").of(id);
     let follow = Follow::Tenant(after.map_err(bad)?);
@@ -71,7 +72,8 @@ pub(in crate::api) async fn of_call(
 ) -> Result<Response, ApiError> {
     let id = &caller.request_id;
     let token = token_in(&query);
-    let after = after(&headers, query).map_err(|what| ErrorKind::BadParameter(what).of(id))?;
+    let after = after(&headers, query, &["after", "token"]);
+    let after = after.map_err(|what| ErrorKind::BadParameter(what).of(id))?;
     let after = after.map(|text| text.parse::<i64>().map_err(|_| text)).transpose();
     let after =
         after.ok().filter(|after| after.is_none_or(|after| (-1..=0xffff_ffff).contains(&after)));
@@ -93,16 +95,21 @@ pub(in crate::api) async fn of_call(
 }
 
 /// From where the listener goes on. A browser that reconnects by itself says so in a header (`EventSource`),
-/// which is newer than the address it was given.
-fn after(headers: &HeaderMap, query: Asked) -> Result<Option<String>, &'static str> {
+/// which is newer than the address it was given. `known`: the parameters there are.
+fn after(
+    headers: &HeaderMap,
+    query: Asked,
+    known: &[&str],
+) -> Result<Option<String>, &'static str> {
     let Query(query) = query.map_err(|_| "the parameters are no text in UTF-8")?;
     let mut after = None;
     for (name, text) in query {
-        match name.as_str() {
-            "after" => after = Some(text),
-            // The gate has read it.
-            "token" => {}
-            _ => return Err("there is no such parameter: after, token"),
+        if !known.contains(&name.as_str()) {
+            return Err("there is no such parameter: after; and token, of a call");
+        }
+        // The gate has read the token.
+        if name == "after" {
+            after = Some(text);
         }
     }
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
@@ -231,10 +238,10 @@ mod tests {
     fn a_header_of_a_browser_that_comes_back_is_newer_than_its_address() {
         let asked = || Ok(Query(vec![("after".to_owned(), "1".to_owned())]));
         let none = HeaderMap::new();
-        assert_eq!(after(&none, asked()), Ok(Some("1".to_owned())));
+        assert_eq!(after(&none, asked(), &["after"]), Ok(Some("1".to_owned())));
+        assert!(after(&none, asked(), &["token"]).is_err());
         let mut headers = HeaderMap::new();
         headers.insert("last-event-id", header::HeaderValue::from_static("5"));
-        assert_eq!(after(&headers, asked()), Ok(Some("5".to_owned())));
-        assert!(after(&none, Ok(Query(vec![("x".to_owned(), String::new())]))).is_err());
+        assert_eq!(after(&headers, asked(), &["after"]), Ok(Some("5".to_owned())));
     }
 }

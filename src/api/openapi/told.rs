@@ -66,3 +66,46 @@ pub(super) fn call_event() -> Value {
         },
     })
 }
+
+/// What who follows events hears: of a call, or that something is missing or over.
+pub(super) fn live_event() -> Value {
+    let id = json!({"type": "string", "format": "uuid"});
+    let time = json!({"type": "string", "format": "date-time"});
+    let types: Vec<_> = EVENT_TYPES.iter().filter(|name| **name != "*").collect();
+    let told = json!({
+        "type": "object",
+        "required": ["id", "type", "at", "tenant_id", "call_id", "seq", "state", "data"],
+        "additionalProperties": false,
+        "properties": {
+            "id": id, "type": {"type": "string", "description": "What happened, as webhooks name it.", "examples": types},
+            "at": time, "tenant_id": id, "call_id": id,
+            "seq": {"type": "integer", "minimum": 0, "description": "Its place in the call."},
+            "state": {
+                "type": ["string", "null"],
+                "enum": ["initiated", "ringing", "answered", "ended", "failed", null],
+                "description": "How far the call got with it; null: it is told as it was stored.",
+            },
+            "data": {"type": "object", "description": "What belongs to its type."},
+        },
+    });
+    let gap = json!({
+        "type": "object",
+        "required": ["type", "after", "reason"],
+        "additionalProperties": false,
+        "properties": {
+            "type": {"type": "string", "enum": ["gap"]},
+            "after": {"type": ["integer", "null"], "description": "The place in the call behind which some are missing."},
+            "reason": {"type": "string"},
+        },
+    });
+    let dropped = json!({
+        "type": "object",
+        "required": ["type", "reason"],
+        "additionalProperties": false,
+        "properties": {
+            "type": {"type": "string", "enum": ["dropped"]},
+            "reason": {"type": "string", "description": "Why the connection ends, such as `too_slow` or `key_ended`."},
+        },
+    });
+    json!({"description": "The data of an event that is followed.", "oneOf": [told, gap, dropped]})
+}
