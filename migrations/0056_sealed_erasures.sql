@@ -11,7 +11,7 @@ CREATE TABLE sealed_erasures (
     id        uuid NOT NULL,
     node_id   uuid NOT NULL REFERENCES nodes ON DELETE CASCADE,
     tenant_id uuid NOT NULL REFERENCES tenants ON DELETE CASCADE,
-    sealed    bytea NOT NULL CHECK (octet_length(sealed) <= 200),
+    digits    bytea NOT NULL CHECK (octet_length(digits) <= 200),
     -- The calls in which the number had a part.
     calls     uuid[] NOT NULL DEFAULT '{}',
     at        timestamptz NOT NULL DEFAULT now(),

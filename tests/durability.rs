@@ -846,15 +846,15 @@ async fn a_node_that_was_cut_off_erases_what_it_kept_when_it_is_back_and_after_a
         assert_eq!(first.count("SELECT count(*) FROM erasures").await, 0);
         let sealed = format!(
             "SELECT count(*) FROM sealed_erasures e WHERE strpos(e::text, '{PERSON}') > 0 \
-             OR strpos(encode(sealed, 'escape'), '{PERSON}') > 0"
+             OR strpos(encode(digits, 'escape'), '{PERSON}') > 0"
         );
         assert_eq!(first.count(&sealed).await, 0);
         assert!(!of_second(&second).is_empty(), "round {round}");
         if round == 2 {
             second.kill().await;
             // One that it cannot open is given up, and holds up no other.
-            let lost = "INSERT INTO sealed_erasures (id, node_id, tenant_id, sealed) \
-                SELECT gen_random_uuid(), node_id, tenant_id, sealed FROM sealed_erasures";
+            let lost = "INSERT INTO sealed_erasures (id, node_id, tenant_id, digits) \
+                SELECT gen_random_uuid(), node_id, tenant_id, digits FROM sealed_erasures";
             postgres::execute(&first.database, lost).await.unwrap();
         }
         let_in(&first, true).await;

@@ -221,7 +221,7 @@ pub(crate) const NODES: &str = "SELECT id, CASE WHEN public_key_at = seen_at THE
 pub(crate) const NOTE: &str = "INSERT INTO erasures (digits, id, node_id, tenant_id, calls) \
      SELECT $1, $2, n.id, $4, $5 FROM nodes n WHERE n.id = $3";
 
-pub(crate) const NOTE_SEALED: &str = "INSERT INTO sealed_erasures (sealed, id, node_id, tenant_id, calls) \
+pub(crate) const NOTE_SEALED: &str = "INSERT INTO sealed_erasures (digits, id, node_id, tenant_id, calls) \
      SELECT $1, $2, n.id, $4, $5 FROM nodes n WHERE n.id = $3";
 
 pub(crate) const NOTE_LATE: &str = "WITH sealed AS \
@@ -230,7 +230,7 @@ pub(crate) const NOTE_LATE: &str = "WITH sealed AS \
 
 pub(crate) const OF_NODE: &str = "SELECT id, tenant_id, digits, NULL::bytea AS sealed, calls, at \
          FROM erasures WHERE node_id = $1 \
-     UNION ALL SELECT id, tenant_id, NULL, sealed, calls, at FROM sealed_erasures WHERE node_id = $1 \
+     UNION ALL SELECT id, tenant_id, NULL, digits, calls, at FROM sealed_erasures WHERE node_id = $1 \
      ORDER BY at, id LIMIT $2";
 
 pub(crate) const DONE: &str = "WITH sealed AS (DELETE FROM sealed_erasures WHERE node_id = $1 AND id = $2) \

@@ -108,7 +108,8 @@ async fn converse(
 async fn node(collector: SocketAddr, agent: Value) -> Node {
     let otlp = format!(
         "[otlp]\nendpoint = \"http://{collector}\"\nauthorization_ref = \"file:token\"\n\
-         service_name = \"switch-7\"\n"
+         service_name = \"switch-7\"\n\
+         [webhooks]\nallow_http = true\nallow_networks = ['127.0.0.0/8']\n"
     );
     let home = Home::with("127.0.0.1:0", 100, &otlp);
     home.write("token", "Bearer of-the-collector");

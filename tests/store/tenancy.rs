@@ -194,7 +194,7 @@ fn rows_of_calls(
         of("erasures", "id, node_id, tenant_id, digits", &format!("'{id}', '{node}', '{t}', '1'")),
         of(
             "sealed_erasures",
-            "id, node_id, tenant_id, sealed",
+            "id, node_id, tenant_id, digits",
             &format!("'{id}', '{node}', '{t}', ''"),
         ),
     ]
