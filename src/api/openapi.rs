@@ -279,6 +279,12 @@ fn parameters(route: &Route) -> Value {
             );
         }
     }
+    all.extend(request_headers(route));
+    Value::Array(all)
+}
+
+fn request_headers(route: &Route) -> Vec<Value> {
+    let mut all = Vec::new();
     if is_placing(route) {
         let schema = json!({"type": "string", "minLength": 1, "maxLength": 255});
         let about = "Names the request, so that it is carried out once however often it is sent.";
@@ -312,7 +318,7 @@ fn parameters(route: &Route) -> Value {
             "The same as `after`, as browsers give it that come back; it leads.",
         );
     }
-    Value::Array(all)
+    all
 }
 
 /// True where events are followed.
