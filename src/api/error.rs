@@ -29,6 +29,11 @@ pub(super) struct ApiError {
     request_id: String,
 }
 
+/// The lease of a request is over, and its node may still have placed the call.
+const UNSETTLED: &str = "the node that began the request with this Idempotency-Key has not stored yet whether it \
+     placed the call; try again later";
+const NO_REFER: &str = "the call's trunk does not transfer by its carrier (calls.refer_out)";
+
 /// Every way a request can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ErrorKind {
@@ -259,15 +264,8 @@ impl ErrorKind {
                 "idempotency_key_busy",
                 "the request that came with this Idempotency-Key is not done yet; try again shortly",
             ),
-            Self::KeyUnsettled => (
-                "idempotency_key_unsettled",
-                "the node that began the request with this Idempotency-Key has not stored yet whether it placed the \
-                 call; try again later",
-            ),
-            Self::NoRefer => (
-                "refer_not_allowed",
-                "the call's trunk does not transfer by its carrier (calls.refer_out)",
-            ),
+            Self::KeyUnsettled => ("idempotency_key_unsettled", UNSETTLED),
+            Self::NoRefer => ("refer_not_allowed", NO_REFER),
             Self::CallBusy => {
                 ("call_busy", "the call takes nothing more at this moment; try again shortly")
             }
