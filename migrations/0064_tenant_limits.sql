@@ -48,7 +48,7 @@ DECLARE
     range_most   CONSTANT bigint := 10000;
     entries_most CONSTANT bigint := 10000;
     numbers_most CONSTANT bigint := 100000;
-    width   bigint := tandem_number_rank(NEW.last_number) - tandem_number_rank(NEW.first_number) + 1;
+    width   bigint;
     entries bigint;
     numbers numeric;
 BEGIN
@@ -56,6 +56,7 @@ BEGIN
     IF tandem_tenant() IS DISTINCT FROM NEW.tenant_id THEN
         RETURN NEW;
     END IF;
+    width := tandem_number_rank(NEW.last_number) - tandem_number_rank(NEW.first_number) + 1;
     IF width > range_most THEN
         RAISE EXCEPTION 'the range has more than % numbers', range_most
             USING ERRCODE = 'check_violation', CONSTRAINT = 'number_range_max';

@@ -77,7 +77,7 @@ pub fn permitted(roots: &TrustRoots, path: &TrunkPath, mut found: Vec<Target>) -
     if path.is_tenants {
         found.retain(|target| roots.permits_call(target.address.ip()));
         if found.is_empty() {
-            tracing::info!(
+            tracing::debug!(
                 "a peer of a tenant's trunk is nowhere it may be (agents.allow_networks)"
             );
         }

@@ -113,8 +113,12 @@ async fn nothing_is_sent_to_peers_of_a_tenants_trunk_where_agents_may_not_be() {
         rows::trunk_with(5, watched),
         carrier::tenant(1, 2),
         rows::profile(3, 1, json!({"kind": "echo"})),
-        rows::number(4, 1, 3, NUMBER),
-        format!("UPDATE trunks SET tenant_id = '{}'", rows::uuid(1)),
+        // One change of each thing is told of.
+        format!(
+            "{}; UPDATE trunks SET tenant_id = '{}'",
+            rows::number(4, 1, 3, NUMBER),
+            rows::uuid(1)
+        ),
     ])
     .await;
     let key = carrier::key(&node, 1, KeyRole::Operator).await;
