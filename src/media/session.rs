@@ -27,6 +27,7 @@ use crate::media::session::greeting::Greeting;
 use crate::media::session::judging::Judge;
 use crate::media::session::key_tone::KeyTone;
 use crate::media::session::listening::Ears;
+use crate::media::session::look_back::LookBack;
 use crate::media::session::outgoing::Outgoing;
 use crate::media::setup::MediaRules;
 use crate::media::setup::MediaSetup;
@@ -66,6 +67,7 @@ mod judging;
 mod key_tone;
 mod late;
 mod listening;
+mod look_back;
 mod outgoing;
 mod reports;
 mod sending;
@@ -113,6 +115,12 @@ pub struct MediaSession {
     digits_in: dtmf::Receiver,
     concealer: Concealer,
     key_ear: KeyEar,
+    /// Ticks for which what was heard beside the last event is still to be played.
+    key_tail: u32,
+    /// Where keys are private, or were: it is kept then.
+    look_back: Option<Box<LookBack>>,
+    /// What was heard in this tick is beside a key.
+    hides_key: bool,
     playout: Playout,
     /// Whom the peer talks with instead of the agent.
     bridged: Option<Bridged>,
@@ -169,6 +177,9 @@ impl MediaSession {
             digits_in: dtmf::Receiver::new(CLOCK_RATE),
             concealer: Concealer::default(),
             key_ear: KeyEar::default(),
+            key_tail: 0,
+            look_back: None,
+            hides_key: false,
             playout: Playout::new(end, random.next_u64()),
             bridged: None,
             guests: None,
@@ -202,9 +213,12 @@ impl MediaSession {
         session
     }
 
-    /// Puts rules in force, and gives back those before in their place.
+    /// Puts rules in force, and gives back those before in their place. The first by which keys are private allocate.
     pub fn rule(&mut self, rules: &mut MediaRules) {
         std::mem::swap(&mut self.rules, rules);
+        if self.rules.keys_private {
+            **self.look_back.get_or_insert_default() = LookBack::default();
+        }
         self.source.set_symmetric(self.rules.symmetric);
         self.digits_out.set_timing(self.rules.key_ms, self.rules.key_gap_ms);
     }
@@ -427,9 +441,7 @@ impl MediaSession {
             }
             Kind::Event => {
                 self.count(now, &packet, Content::Other);
-                let mut ear =
-                    Ear::of(&mut self.playout, &mut self.bridged, &mut self.counters, out);
-                self.digits_in.receive(now, &packet, |event| ear.pressed(event));
+                self.take_event(now, &packet, out);
             }
             Kind::Pause => {
                 self.judge.pausing = true;

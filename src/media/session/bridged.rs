@@ -111,6 +111,8 @@ impl MediaSession {
                 Some(BridgeItem::Key(BridgeKey { press, digit, samples, released: false }))
             }
             (None, Some(passed)) => Some(BridgeItem::Passed(passed)),
+            // What was heard beside its event is played later.
+            (None, None) if self.key_tail > 0 => None,
             (None, None) => heard.map(|sound| match sound {
                 Sound::Wide(_) if !bridged.end.is_heard_wide() => {
                     BridgeItem::Audio(Sound::Law(Law::Mu, *ulaw))

@@ -14,10 +14,12 @@ use crate::audio::sound::Sound;
 use crate::media::output::TickOutput;
 use crate::media::session::Ear;
 use crate::media::session::MediaSession;
+use crate::media::session::look_back::Kept;
 use crate::media::unpacking::unpack;
 use crate::rtp::jitter::Frame;
 use crate::rtp::jitter::Origin;
 use crate::rtp::jitter::Parts;
+use crate::rtp::packet::RtpPacket;
 use crate::types::codec::Codec;
 use crate::types::codec::Law;
 use crate::types::moment::Moment;
@@ -63,8 +65,9 @@ impl MediaSession {
         let (frame, original) = self.heard_at(now, 0, out);
         if self.has_guests() {
             // Who is bridged hears the tone of a key with guests as without: it is told of none.
-            let heard = original.filter(|_| !self.key_is_down() || self.bridged.is_some());
-            let keeps = self.key_is_down() && self.rules.keys_private;
+            let heard = original.filter(|_| !self.hides_key || self.bridged.is_some());
+            let looks_back = self.look_back.as_ref().is_some_and(|it| it.hides());
+            let keeps = self.rules.keys_private && (self.hides_key || looks_back);
             if let Some(guests) = &mut self.guests {
                 guests.keep_key(keeps);
             }
@@ -88,13 +91,20 @@ impl MediaSession {
         let Heard { frame, original, linear } =
             if receives { self.next_heard(now) } else { Heard::NOTHING };
         self.hear_keys(&linear, out);
-        self.tape_heard(original.as_ref(), &frame, ticks);
-        (frame, original.filter(|_| !self.steered.inward))
+        let newest = Kept { frame, original, hidden: self.key_is_down(), untaped: false };
+        self.key_tail = self.key_tail.saturating_sub(1);
+        let private = self.look_back.as_mut().filter(|_| self.rules.keys_private);
+        let kept = private.map_or(newest, |look_back| look_back.pass(newest));
+        self.hides_key = kept.hidden;
+        self.tape_heard(&kept, ticks);
+        // Whom the peer is bridged with hears its keys, and nothing has to wait for that.
+        let told = if self.bridged.is_some() { newest } else { kept };
+        (told.frame, told.original.filter(|_| !self.steered.inward))
     }
 
     /// Gives the agent what was heard, as far as it is for it, and returns that.
     pub(super) fn give_heard(&mut self, frame: Encoded, original: Option<Sound>) -> Encoded {
-        if self.steered.inward || self.key_is_down() || self.bridged.is_some() {
+        if self.steered.inward || self.hides_key || self.bridged.is_some() {
             // The tone of a key may leak into the audio beside its event.
             self.give(&SILENCE, None);
             return SILENCE;
@@ -107,7 +117,21 @@ impl MediaSession {
     }
 
     fn key_is_down(&self) -> bool {
-        self.digits_in.is_down() || self.key_ear.is_down()
+        self.digits_in.is_down() || self.key_tail > 0 || self.key_ear.is_down()
+    }
+
+    /// Takes a packet of a telephone event. What came beside it is played later, with what waits in the jitter buffer
+    /// now: of carriers that send both, the tone.
+    pub(super) fn take_event(&mut self, now: Moment, packet: &RtpPacket<'_>, out: &mut TickOutput) {
+        let mut ear = Ear::of(&mut self.playout, &mut self.bridged, &mut self.counters, out);
+        let mut is_news = false;
+        self.digits_in.receive(now, packet, |event| {
+            is_news = true;
+            ear.pressed(event);
+        });
+        if is_news || self.digits_in.is_down() {
+            self.key_tail = self.jitter.level_ms().div_ceil(20) + 1;
+        }
     }
 
     /// Gives whom the peer talks with the peer and the guests that speak to it; returns the peer alone.

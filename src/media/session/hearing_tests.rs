@@ -141,7 +141,14 @@ fn keys_in_the_audio_are_heard_and_muted_where_no_events_were_agreed_on() {
         assert_eq!(told, usize::from(hears), "{tones_heard} {events}");
         assert_eq!(scene.session.statistics().digits, u32::from(hears));
         let hidden = hears || keys_private;
-        if hidden { assert!(loud <= 2, "{loud}") } else { assert!(loud >= 10, "{loud}") }
+        if hidden {
+            assert!(loud <= 2, "{loud}")
+        } else {
+            assert!(loud >= 10, "{loud}")
+        }
+        if keys_private {
+            assert!(heard(&scene).iter().all(|frame| rms(&frame[..]) < 1.0), "nothing of it");
+        }
     }
 }
 
@@ -224,4 +231,102 @@ fn what_a_line_is_full_of_from_its_first_packet_on_interrupts_nobody() {
     let interruptions =
         scene.count(|event| matches!(event, MediaEvent::Talk(Talk::BargeIn { .. })));
     assert_eq!(interruptions, 0);
+}
+
+/// Samples of a tone pair from the `from`th to the `to`th, over so many frames.
+fn key_between(from: usize, to: usize, frames: usize) -> Vec<Pcm> {
+    let (mut row, mut column) = (Tone::new(770, 5_000), Tone::new(1_336, 5_000));
+    let mut samples = vec![0; frames * FRAME_SAMPLES];
+    samples[from..to].fill_with(|| row.sample() + column.sample());
+    samples.as_chunks::<FRAME_SAMPLES>().0.to_vec()
+}
+
+#[test]
+fn where_keys_are_private_no_sample_of_a_tone_is_heard_or_recorded_wherever_it_begins() {
+    use crate::audio::tape::TapeItem;
+    use crate::audio::tape::TapeRate;
+    use crate::audio::tape::TapeSide;
+    use crate::audio::tape::tape;
+    for begins in (0..320).step_by(23) {
+        let rules = MediaRules { tones_heard: true, keys_private: true, ..MediaRules::default() };
+        let setup = MediaSetup { playout_held: false, rules, ..MediaSetup::new(None, 1) };
+        let mut scene = Scene::with(setup);
+        scene.session.update(scene.now, &MediaPlan { dtmf_receive: None, ..plan() });
+        let (into, mut taped) = tape(TapeRate::Narrow);
+        scene.session.record(Box::new(into));
+        let mut talker = Talker::new(PEER, 7);
+        let from = 30 * FRAME_SAMPLES + begins;
+        for (at, frame) in key_between(from, from + 640 + begins, 60).iter().enumerate() {
+            // A word before and one after it are heard.
+            let word = at == 10 || at == 50;
+            let bytes = talker.audio(&if word { [0x20; 160] } else { encoded(frame) });
+            scene.receive(&talker, &bytes);
+            scene.tick();
+        }
+        scene.ticks(10);
+        assert_eq!(scene.count(|event| matches!(event, MediaEvent::Digit { .. })), 1, "{begins}");
+        let loud = |frame: &&Pcm| rms(&frame[..]) >= 1.0;
+        let heard = heard(&scene);
+        let agent = heard.iter().filter(loud).count();
+        // Of the last word a little goes on, since nothing comes after the end.
+        assert!((2..=12).contains(&agent), "{begins}: {agent}");
+        let tone = |frame: &&Pcm| share_at(&frame[..], 770) + share_at(&frame[..], 1_336) > 0.5;
+        assert_eq!(heard.iter().filter(loud).filter(tone).count(), 0, "{begins}");
+        let mut places = Vec::new();
+        while let Some(item) = taped.next_item() {
+            if let TapeItem::Sound(sound) = item
+                && sound.side == TapeSide::Heard
+            {
+                places.push(sound.at / 160);
+            }
+        }
+        // Where it was heard, not where it was known to be none: two ticks after it came.
+        // In the silence between them the delay became shorter by a frame.
+        assert_eq!(places, [12, 51], "{begins}");
+    }
+}
+
+#[test]
+fn a_tone_that_comes_beside_its_event_is_heard_by_nobody_to_its_end() {
+    use crate::audio::bridge::BridgeEnd;
+    for (keys_private, bridged) in [(false, false), (true, false), (false, true), (true, true)] {
+        let rules = MediaRules { keys_private, ..MediaRules::default() };
+        let setup = MediaSetup {
+            playout_held: false,
+            rules,
+            jitter_depth_ms: 100,
+            ..MediaSetup::new(Some(plan()), 1)
+        };
+        let mut scene = Scene::with(setup);
+        let (own, mut other) = BridgeEnd::pair();
+        if bridged {
+            scene.session.bridge(Box::new(own));
+        }
+        let mut talker = Talker::new(PEER, 7);
+        let mut passed = 0;
+        // The carrier sends audio all the time, and the event as soon as it knows the key: after 40 ms.
+        let frames = key_between(30 * FRAME_SAMPLES, 40 * FRAME_SAMPLES, 70);
+        for (at, frame) in frames.iter().enumerate() {
+            let bytes = talker.audio(&encoded(frame));
+            scene.receive(&talker, &bytes);
+            if (32..42).contains(&at) {
+                let units = ((at - 29) * 160) as u16;
+                let stamp = talker.timestamp;
+                talker.timestamp = stamp.wrapping_sub(units.into());
+                let bytes = talker.event(5, units.min(1_600), at >= 39);
+                talker.timestamp = stamp;
+                scene.receive(&talker, &bytes);
+            }
+            scene.tick();
+            while let Some(sound) = other.hear(|_| ()) {
+                let mut linear = [0; FRAME_SAMPLES];
+                g711::decode(Law::Mu, &sound.as_law(Law::Mu), &mut linear);
+                passed += usize::from(rms(&linear) > 1_000.0);
+            }
+        }
+        let digits = scene.count(|event| matches!(event, MediaEvent::Digit { digit: '5', .. }));
+        assert_eq!(digits, 1);
+        let loud = heard(&scene).iter().filter(|frame| rms(&frame[..]) > 100.0).count();
+        assert_eq!((loud, passed), (0, 0), "private {keys_private}, bridged {bridged}");
+    }
 }

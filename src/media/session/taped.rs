@@ -1,6 +1,5 @@
 //! What a session gives to whoever records it.
 
-use crate::audio::frame::Encoded;
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::SILENCE;
 use crate::audio::frame::WIDE_SAMPLES;
@@ -11,6 +10,8 @@ use crate::audio::tape::TapeIn;
 use crate::audio::tape::TapeRate;
 use crate::audio::tape::TapeSide;
 use crate::media::session::MediaSession;
+use crate::media::session::look_back::Kept;
+use crate::media::session::look_back::LOOK_BACK_TICKS;
 use crate::types::codec::Codec;
 use crate::types::codec::Law;
 
@@ -31,17 +32,23 @@ impl MediaSession {
         if let Some(tape) = &mut self.tape {
             tape.pause(paused);
         }
+        if let Some(look_back) = &mut self.look_back {
+            look_back.untape();
+        }
     }
 
-    /// What the peer said in this tick, or so many `ticks` after it. Beside a key it is silent: the key's tone may leak
-    /// into it.
-    pub(super) fn tape_heard(&mut self, heard: Option<&Sound>, ulaw: &Encoded, ticks: u64) {
+    /// What the peer said in this tick, or so many `ticks` after it. What was kept back stands where it was heard.
+    /// Beside a key it is silent: the key's tone may leak into it.
+    pub(super) fn tape_heard(&mut self, kept: &Kept, ticks: u64) {
         let Some(tape) = &mut self.tape else { return };
-        if self.digits_in.is_down() || self.key_ear.is_down() || *ulaw == SILENCE {
+        let ulaw = &kept.frame;
+        if kept.hidden || kept.untaped || *ulaw == SILENCE {
             return;
         }
-        let after = ticks.saturating_mul(tape.rate().tick_samples()) as i64;
-        match heard {
+        let back = if self.rules.keys_private { LOOK_BACK_TICKS as u64 } else { 0 };
+        let ticks = ticks.cast_signed().saturating_sub_unsigned(back);
+        let after = ticks.saturating_mul(tape.rate().tick_samples().cast_signed());
+        match kept.original.as_ref() {
             Some(Sound::Law(law, frame)) => {
                 tape.sound(TapeSide::Heard, after, TapeForm::Law(*law), frame);
             }
