@@ -197,8 +197,8 @@ async fn an_answer_that_brings_more_variables_than_a_call_may_have_is_none() {
     asked.hook.wait("the question", |told| !told.is_empty()).await;
     wait_for("the answer is judged", async || {
         let shown = node.read(&carrier::calls(1, &format!("/{call}")), &asked.key).await;
-        let events = shown["events"].as_array().unwrap().iter();
-        let judged = events.filter(|event| event["name"] == "answer_asked").next()?.clone();
+        let mut events = shown["events"].as_array().unwrap().iter();
+        let judged = events.find(|event| event["name"] == "answer_asked")?.clone();
         assert_eq!(judged["detail"], json!({"outcome": "failed", "why": "too_many_variables"}));
         assert_eq!(shown["live"]["variables"], variables);
         Some(())
