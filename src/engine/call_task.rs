@@ -391,7 +391,8 @@ impl Task {
             Output::AskWhoAnswers => self.ask_who_answers(),
             Output::Record(event) => {
                 if matches!(event, CallEvent::Ended { .. }) && self.aside.is_some() {
-                    Box::pin(self.hear_departed()).await;
+                    // Of its own, as above.
+                    return Box::pin(self.record_end(event)).await;
                 }
                 let event = self.with_charge(event);
                 let event = self.with_fault(event);

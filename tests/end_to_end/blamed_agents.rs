@@ -37,7 +37,7 @@ async fn node(agent: Value) -> Node {
     let node = Home::with("127.0.0.1:0", 100, config).start().await;
     node.put(&[
         rows::tenant(1, 0),
-        rows::trunk(2, "127.0.0.0/8"),
+        rows::trunk(2, "127.0.0.0/16"),
         rows::profile(3, 1, agent),
         rows::number(4, 1, 3, NUMBER),
     ])

@@ -256,7 +256,7 @@ async fn what_a_bot_wrote_down_of_its_call_is_told_to_it_when_it_is_back_and_to_
     // Words that are not final may be others in the end, and others than the two are nobody the agent knows.
     let turns = json!({"turns": [
         {"seq": 0, "speaker": "agent", "text": "Hello."},
-        {"seq": 1, "speaker": "caller", "text": "I", "is_final": false},
+        {"seq": 1, "speaker": "caller", "text": "I", "final": false},
         {"seq": 2, "speaker": "other", "text": "Static."},
     ]});
     assert_eq!(node.post(&path, &key, &turns).await.status, 200);

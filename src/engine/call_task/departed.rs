@@ -87,8 +87,13 @@ impl Task {
         }
     }
 
-    /// Waits a moment for what is still to be told, before the record is closed.
-    pub(super) async fn hear_departed(&mut self) {
+    /// Closes the record, once what is still to be told of links was told.
+    pub(super) async fn record_end(&mut self, end: CallEvent) {
+        self.hear_departed().await;
+        self.note(end);
+    }
+
+    async fn hear_departed(&mut self) {
         let mut aside = self.aside.take();
         let is_left = |aside: &Option<Box<Aside>>| {
             aside.as_ref().is_some_and(|aside| !aside.departed.is_empty())
