@@ -199,6 +199,12 @@ impl Recorded {
         self.send("POST", &format!("calls/{call}/record/{order}")).await
     }
 
+    /// Such an order makes no sense at this moment, for this reason.
+    async fn refuses(&self, call: &str, order: &str, code: &str) {
+        let answer = self.order(call, order).await;
+        assert_eq!((answer.status, &answer.json()["code"]), (409, &Value::from(code)), "{order}");
+    }
+
     async fn status(&self, status: &str) -> Value {
         let count = format!("SELECT count(*) FROM recordings WHERE status = '{status}'");
         self.switch.wait_for_count(&count, 1).await;
@@ -277,21 +283,17 @@ async fn what_left_is_recorded_sample_for_sample_and_fetched_whole_or_in_part() 
     assert_eq!(node.order(&call, "start").await.json()["code"], "already_recording");
     talking.hears(150).await;
     assert_eq!(node.order(&call, "pause").await.json()["recording"], "paused");
-    let senseless = async |order: &str, code: &str| {
-        let answer = node.order(&call, order).await;
-        assert_eq!((answer.status, &answer.json()["code"]), (409, &Value::from(code)), "{order}");
-    };
-    senseless("pause", "recording_paused").await;
+    node.refuses(&call, "pause", "recording_paused").await;
     talking.hears(50).await;
     let early = node.send("GET", &format!("recordings/{id}/audio")).await;
     assert_eq!(early.status, 409, "{}", early.body);
     assert_eq!(node.send("DELETE", &format!("recordings/{id}")).await.status, 409);
     assert_eq!(node.order(&call, "resume").await.json()["recording"], "running");
-    senseless("resume", "recording_not_paused").await;
+    node.refuses(&call, "resume", "recording_not_paused").await;
     talking.hears(100).await;
     let stopped = node.order(&call, "stop").await.json();
     assert_eq!((&stopped["recording"], &stopped["recording_id"]), (&"off".into(), &Value::Null));
-    senseless("resume", "not_recording").await;
+    node.refuses(&call, "resume", "not_recording").await;
     let row = node.status("ready").await;
     assert_eq!((row["id"].as_str(), row["call_id"].as_str()), (Some(&*id), Some(&*call)));
     talking.phone.hang_up().await;
