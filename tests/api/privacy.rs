@@ -117,7 +117,7 @@ async fn a_number_within_a_longer_one_is_somebody_elses() {
     let mut others = Vec::new();
     for number in ["+155501771", "+4915550177"] {
         let id = call_of(&bench, number).await;
-        let digits = &number[1..];
+        let digits = number.trim_start_matches('+');
         let sql = format!(
             "UPDATE call_events SET detail = '{{\"caller\": \"00{digits}\"}}' WHERE call_id = '{id}'; \
              INSERT INTO sip_messages (call_id, seq, tenant_id, at, way, transport, local, remote, message) \
