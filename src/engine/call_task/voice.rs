@@ -149,7 +149,14 @@ pub(super) fn said<'a>(
 impl Task {
     pub(super) async fn voice_event(&mut self, event: VoiceEvent) -> Option<Input> {
         match event {
-            VoiceEvent::Agent(event) => self.agent_event(event).await,
+            // Of its own: who waits for the next event need not hold the room for this one.
+            VoiceEvent::Agent(Some(AgentEvent::DigitsRequested(digits))) => {
+                if !self.is_announcing() {
+                    Box::pin(self.send_keys_for_agent(&digits)).await;
+                }
+                None
+            }
+            VoiceEvent::Agent(event) => self.agent_event(event),
             VoiceEvent::Script(Some(event)) => Box::pin(self.script_event(event)).await,
             VoiceEvent::Departed(counters) => {
                 self.note_link(&counters);
@@ -162,8 +169,13 @@ impl Task {
         }
     }
 
-    async fn agent_event(&mut self, event: Option<AgentEvent>) -> Option<Input> {
-        let is_fallback = self.voice.as_ref().is_some_and(|voice| voice.is_fallback);
+    /// An announcement asks for nothing.
+    fn is_announcing(&self) -> bool {
+        self.voice.as_ref().is_some_and(|voice| voice.is_fallback)
+    }
+
+    fn agent_event(&mut self, event: Option<AgentEvent>) -> Option<Input> {
+        let is_fallback = self.is_announcing();
         let Some(event) = event else {
             // Its task ended without a word.
             self.voice = None;
@@ -191,10 +203,6 @@ impl Task {
             (AgentEvent::Resumed, false) => Some(Input::Agent(AgentInput::Resumed)),
             (AgentEvent::HangupRequested, false) => Some(Input::Agent(AgentInput::HungUp)),
             (AgentEvent::TransferRequested(to), false) => self.transfer_for_agent(&to),
-            (AgentEvent::DigitsRequested(digits), false) => {
-                Box::pin(self.send_keys_for_agent(&digits)).await;
-                None
-            }
             (AgentEvent::Said(said), false) => {
                 self.keep_said(said);
                 None
@@ -207,7 +215,8 @@ impl Task {
                 self.note_link(&counters);
                 None
             }
-            // An announcement asks for nothing.
+            // Sent by who told of it.
+            (AgentEvent::DigitsRequested(_), _) => None,
             (
                 AgentEvent::Ready
                 | AgentEvent::Interrupted(..)
@@ -215,7 +224,6 @@ impl Task {
                 | AgentEvent::Resumed
                 | AgentEvent::Awaited(_)
                 | AgentEvent::TransferRequested(_)
-                | AgentEvent::DigitsRequested(_)
                 | AgentEvent::Said(_),
                 true,
             ) => None,

@@ -31,20 +31,24 @@ impl Kept {
 pub(super) struct LookBack {
     /// The oldest is first.
     frames: [Kept; LOOK_BACK_TICKS],
+    /// The frame before was beside a key: too little of the tone may go on in the next one to be known for it.
+    was_hidden: bool,
 }
 
 impl Default for LookBack {
     fn default() -> Self {
-        Self { frames: [Kept::NOTHING; LOOK_BACK_TICKS] }
+        Self { frames: [Kept::NOTHING; LOOK_BACK_TICKS], was_hidden: false }
     }
 }
 
 impl LookBack {
-    /// Takes the newest frame and gives the oldest. Where the newest is beside a key, all that is kept is.
-    pub(super) fn pass(&mut self, newest: Kept) -> Kept {
+    /// Takes the newest frame and gives the oldest. Where the newest is beside a key, all that is kept is, and the
+    /// frame that follows it.
+    pub(super) fn pass(&mut self, mut newest: Kept) -> Kept {
         if newest.hidden {
             self.frames.iter_mut().for_each(|kept| kept.hidden = true);
         }
+        newest.hidden |= std::mem::replace(&mut self.was_hidden, newest.hidden);
         let [oldest, rest @ ..] = self.frames;
         let [one, two] = rest;
         self.frames = [one, two, newest];
@@ -67,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_known_for_a_key_hides_what_was_heard_before_it_and_not_after() {
+    fn what_is_known_for_a_key_hides_what_was_heard_before_it_and_one_frame_after() {
         let mut look_back = LookBack::default();
         let mut hidden = Vec::new();
         for tick in 0..12_u8 {
@@ -78,7 +82,7 @@ mod tests {
                 hidden.push(oldest.hidden);
             }
         }
-        let expected = [false, false, true, true, true, true, true, false, false];
-        assert_eq!(hidden, expected, "from 60 ms before the fifth to the sixth");
+        let expected = [false, false, true, true, true, true, true, true, false];
+        assert_eq!(hidden, expected, "from 60 ms before the fifth to the one behind the sixth");
     }
 }
