@@ -390,7 +390,7 @@ async fn a_flood_in_the_name_of_a_peer_that_must_authenticate_is_not_amplified()
         }
     }
     let counted = async |what: &str| {
-        switch.metric(&format!("sip_endpoint_events_total{{what=\"{what}\"}}")).await
+        switch.total(&format!("sip_endpoint_events_total{{what=\"{what}\"}}")).await
     };
     let report = calls.report().await;
     assert_eq!((report.successful, report.failed), (20, 0), "{}", report.text);

@@ -125,7 +125,7 @@ async fn with_a_certificate_the_api_speaks_https_and_shows_a_renewed_one() {
     let admin = Admin::of(home.start().await).await;
     let url = format!("https://{}", admin.node.http());
     let ask = async |authority: &str| {
-        let args = ["trunks", "list", "--api", &url, "--ca-file", authority];
+        let args = ["tenants", "list", "--api", &url, "--ca-file", authority];
         admin.node.ask(&admin.key, &args).await
     };
     let said = ask("first.pem").await;
