@@ -37,10 +37,15 @@ impl<T> Challenges<T> {
     /// Keeps an attempt until its caller comes back. In a full table the oldest is given up for it
     /// and returned. One whose caller came back before is not kept.
     pub(super) fn keep(&mut self, now: Moment, call_id: &[u8], attempt: T) -> Option<T> {
-        if self.waiting.get(call_id).is_some_and(|waiting| waiting.attempt.is_none()) {
+        if self.is_settled(call_id) {
             return None;
         }
         self.put(now, call_id, Some(attempt))
+    }
+
+    /// Whether the caller of `call_id` came back, so that what comes without credentials is a late copy.
+    pub(super) fn is_settled(&self, call_id: &[u8]) -> bool {
+        self.waiting.get(call_id).is_some_and(|waiting| waiting.attempt.is_none())
     }
 
     /// The attempt of `call_id` was taken up again and has its own end now: no copy of its first INVITE

@@ -87,21 +87,17 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
     let verdict = decide(shard, &invitation, &listener, &stale, &mut decision);
     metric::observe(Histogram::Routing, clock::now().since(now));
     let mut begun = Begun { now, log: CallLog::open(now, clock::new_call_id()), decision };
-    let secrets = Arc::clone(shard.switch.table.load().secret_headers());
-    let called = (begun.log.record().id, End::Called);
-    match (&verdict, &challenged) {
-        // Still the attempt that it was.
-        (Verdict::Challenge(_), Some(_)) => {}
-        (Verdict::Challenge(_) | Verdict::Unknown | Verdict::Refuse(_) | Verdict::Route(_), _) => {
-            shard.trace.link(called, invitation.request.headers.call_id(), &secrets);
-        }
-    }
     if challenged.is_some() {
         challenge_answered(shard, &invitation, &verdict);
     }
     match verdict {
         Verdict::Challenge(trunk) => {
             challenge(shard, &invitation, &trunk, stale.get());
+            // One that was challenged before is still the attempt that it was, and a late copy begins none.
+            let call_id = invitation.request.headers.call_id();
+            if challenged.is_none() && !shard.challenges.is_settled(call_id) {
+                begun.link(shard, &invitation);
+            }
             let first = || Challenged::new(begun, &invitation, &trunk);
             await_credentials(shard, &invitation, challenged.unwrap_or_else(first));
         }
@@ -113,8 +109,12 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
             refuse_unproven(shard, &invitation, refusal);
         }
         Verdict::Unknown => refuse_unknown(shard, begun, &invitation),
-        Verdict::Refuse(rejection) => reject(shard, begun, &invitation, &rejection),
+        Verdict::Refuse(rejection) => {
+            begun.link(shard, &invitation);
+            reject(shard, begun, &invitation, &rejection);
+        }
         Verdict::Route(route) => {
+            begun.link(shard, &invitation);
             let policy = dialog_policy(&route.trunk, route.trunk.takes_refer);
             if let Some(refusal) = policy.refusal(&invitation.request.headers) {
                 return refuse_terms(shard, begun, &invitation, (*route, refusal));
@@ -288,6 +288,13 @@ pub(super) struct Begun {
 }
 
 impl Begun {
+    /// Has the signalling told with this record. Of an INVITE that leaves none it stays with whom it belongs to.
+    fn link(&self, shard: &Shard, invitation: &Invitation) {
+        let secrets = Arc::clone(shard.switch.table.load().secret_headers());
+        let called = (self.log.record().id, End::Called);
+        shard.trace.link(called, invitation.request.headers.call_id(), &secrets);
+    }
+
     fn note_arrival(&mut self, invitation: &Invitation, caller: &str) {
         self.note(CallEvent::Arrived(arrival(&invitation.request, invitation.flow, caller)));
     }
@@ -475,6 +482,7 @@ fn leaves_record(shard: &mut Shard, begun: &mut Begun, invitation: &Invitation) 
     let message = invitation.request.headers.table().raw();
     let Some(left_out) = shard.wrong.take(clock::now(), message) else { return false };
     begun.note_left_out(left_out);
+    begun.link(shard, invitation);
     true
 }
 

@@ -564,3 +564,6 @@ pub(super) fn end(how: &DialogEnd) -> (HangupCause, Party) {
         DialogEnd::ByeAnswered => (HangupCause::Normal, Party::Switch),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,7 +134,7 @@ impl Shard {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::cdr::CallReport;
     use crate::clock;
@@ -142,6 +142,7 @@ mod tests {
     use crate::engine::sip_shard::PlacedLeg;
     use crate::engine::sip_shard::handle::Arrival;
     use crate::engine::switch::Ledger;
+    use crate::engine::switch::Switch;
     use crate::engine::switch::SwitchListener;
     use crate::engine::switch::Written;
     use crate::engine::switch::tests::idle;
@@ -190,6 +191,11 @@ mod tests {
 
     /// A shard that is turned by hand, with what keeps its queues open.
     fn shard(ledger: Arc<dyn Ledger>) -> (Shard, impl Sized) {
+        shard_of(idle(ledger, 21_326..=21_329))
+    }
+
+    /// That of a switch, which is given one listener.
+    pub(in crate::engine::sip_shard) fn shard_of(mut switch: Switch) -> (Shard, impl Sized) {
         let config = EndpointConfig {
             seed: 1,
             product: "Tandem".to_owned(),
@@ -198,7 +204,6 @@ mod tests {
             policy: DialogPolicy::default(),
             takes_replaces: true,
         };
-        let mut switch = idle(ledger, 21_326..=21_329);
         switch.listeners = vec![SwitchListener {
             name: "public".parse().unwrap(),
             sip_host: "192.0.2.250".to_owned(),
@@ -212,7 +217,7 @@ mod tests {
         (shard, (arrivals, commands))
     }
 
-    fn flow() -> Flow {
+    pub(in crate::engine::sip_shard) fn flow() -> Flow {
         let (local, remote) = ("192.0.2.250:5060", "192.0.2.1:5060");
         let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
         Flow { id: FlowId(1), listener: 0, transport: Transport::Udp, local, remote }

@@ -1,0 +1,79 @@
+use super::*;
+use crate::cdr::CallReport;
+use crate::engine::sip_shard::faults::tests::flow;
+use crate::engine::sip_shard::faults::tests::shard_of;
+use crate::engine::switch::Ledger;
+use crate::engine::switch::Written;
+use crate::engine::switch::tests::idle;
+use crate::engine::trace::TraceLimits;
+use crate::engine::trace::Traces;
+use crate::routing::contents::Contents;
+use crate::routing::table::RoutingTable;
+use crate::routing::trunk::DigestAccount;
+use crate::routing::trunk::DigestAlgorithm;
+use crate::types::id::CallId;
+use crate::types::id::TrunkId;
+use crate::types::secret::Secret;
+use arc_swap::ArcSwap;
+use std::sync::Mutex;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Which calls left a record, in order.
+#[derive(Default)]
+struct Recorded(Mutex<Vec<CallId>>);
+
+impl Ledger for Recorded {
+    fn report(&self, report: CallReport) -> Written {
+        self.report_later(report);
+        Box::pin(std::future::ready(()))
+    }
+
+    fn report_later(&self, report: CallReport) {
+        self.0.lock().unwrap().push(report.record.id);
+    }
+}
+
+/// An INVITE of one call with these lines of its own.
+fn invite(cseq: u32, lines: &str) -> Arrival {
+    let text = format!(
+        "INVITE sip:+15550100@192.0.2.250 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK{cseq}\r\n\
+         From: <sip:b@192.0.2.1>;tag=1\r\nTo: <sip:+15550100@192.0.2.250>\r\nCall-ID: one\r\n\
+         CSeq: {cseq} INVITE\r\nContact: <sip:b@192.0.2.1>\r\nMax-Forwards: 70\r\n{lines}\
+         Content-Length: 0\r\n\r\n"
+    );
+    Arrival::Message { at: Moment::START, flow: flow(), message: Bytes::from(text) }
+}
+
+#[tokio::test]
+async fn a_late_copy_of_an_invite_takes_the_signalling_from_no_record() {
+    let id = TrunkId::from_uuid(Uuid::from_u128(1));
+    let mut trunk = Trunk::new(id, "acme", vec!["192.0.2.0/24".parse().unwrap()]);
+    trunk.digest = Some(DigestAccount {
+        username: "u".into(),
+        password: Secret::new("p".into()),
+        realm: "r".into(),
+        algorithms: vec![DigestAlgorithm::Sha256],
+    });
+    let contents = Contents { trunks: vec![trunk], ..Contents::default() };
+    let recorded = Arc::new(Recorded::default());
+    let mut switch = idle(recorded.clone(), 21_330..=21_333);
+    switch.table = Arc::new(ArcSwap::from_pointee(RoutingTable::new(contents)));
+    switch.trace = TraceLimits { shard_bytes_max: 1 << 20, life: Duration::from_secs(60) };
+    let (mut shard, _open) = shard_of(switch);
+    let traces = Traces::new(std::slice::from_ref(&shard.handle), Arc::clone(&shard.switch.table));
+    let wrong = "Authorization: Bearer x\r\n";
+    shard.take(invite(1, ""));
+    assert!(recorded.0.lock().unwrap().is_empty(), "it has not come back yet");
+    shard.take(invite(2, wrong));
+    // That of the first came late, and the 403 was lost.
+    for (cseq, lines) in [(1, ""), (2, wrong)] {
+        shard.take(invite(cseq, lines));
+        let calls = recorded.0.lock().unwrap().clone();
+        let [call] = calls.as_slice() else { panic!("{calls:?}") };
+        let trace = traces.of_call(*call);
+        let first = trace.messages.first().map(|message| &message.bytes);
+        let first = first.expect("its signalling is gone");
+        assert!(first.starts_with(b"INVITE") && !first.windows(4).any(|at| at == b"Auth"));
+    }
+}
