@@ -34,8 +34,8 @@ impl<T> Challenges<T> {
         Self { waiting: HashMap::new(), due: BTreeMap::new(), count: 0 }
     }
 
-    /// Keeps an attempt until its caller comes back. In a full table the oldest is given up for it
-    /// and returned. One whose caller came back before is not kept.
+    /// Keeps an attempt until its caller comes back. In a full table the oldest place is freed for it, and
+    /// the attempt given up and returned that waited there. One whose caller came back before is not kept.
     pub(super) fn keep(&mut self, now: Moment, call_id: &[u8], attempt: T) -> Option<T> {
         if self.is_settled(call_id) {
             return None;
@@ -55,8 +55,9 @@ impl<T> Challenges<T> {
     }
 
     fn put(&mut self, now: Moment, call_id: &[u8], attempt: Option<T>) -> Option<T> {
-        let full = self.waiting.len() >= SIP_CHALLENGES_MAX;
-        let oldest = if full { self.pop_before(None) } else { None };
+        let needs_place =
+            self.waiting.len() >= SIP_CHALLENGES_MAX && !self.waiting.contains_key(call_id);
+        let oldest = if needs_place { self.pop_place() } else { None };
         self.count += 1;
         let place = (now + ANSWER_MAX, self.count);
         self.due.insert(place, call_id.into());
@@ -66,6 +67,12 @@ impl<T> Challenges<T> {
             before.attempt
         });
         before.or(oldest)
+    }
+
+    /// Frees the oldest place, mostly that of one that was settled: then nobody is given up.
+    fn pop_place(&mut self) -> Option<T> {
+        let (_, call_id) = self.due.pop_first()?;
+        self.waiting.remove(&call_id)?.attempt
     }
 
     /// The attempt that `call_id` takes up again.
@@ -137,6 +144,29 @@ mod tests {
         assert_eq!(challenges.pop(), Some(1));
         assert_eq!(challenges.waiting.len(), challenges.due.len());
         assert_eq!(challenges.waiting.len(), SIP_CHALLENGES_MAX - 1);
+    }
+
+    #[test]
+    fn a_full_table_frees_one_place_whoever_waits_there() {
+        let mut challenges = Challenges::<usize>::new();
+        assert_eq!(challenges.settle(Moment::START, b"settled"), None);
+        for number in 1..SIP_CHALLENGES_MAX {
+            assert_eq!(challenges.keep(Moment::START, &number.to_be_bytes(), number), None);
+        }
+        // Who has a place needs no other.
+        assert_eq!(challenges.settle(LATER, b"settled"), None);
+        assert!(challenges.is_settled(b"settled"));
+        assert_eq!(challenges.waiting.len(), SIP_CHALLENGES_MAX);
+        assert_eq!(challenges.keep(LATER, b"one more", 0), Some(1));
+        let mut challenges = Challenges::<usize>::new();
+        assert_eq!(challenges.settle(Moment::START, b"settled"), None);
+        for number in 1..SIP_CHALLENGES_MAX {
+            assert_eq!(challenges.keep(Moment::START, &number.to_be_bytes(), number), None);
+        }
+        assert_eq!(challenges.keep(LATER, b"one more", 0), None);
+        assert!(!challenges.is_settled(b"settled"));
+        let waiting = std::iter::from_fn(|| challenges.pop()).count();
+        assert_eq!(waiting, SIP_CHALLENGES_MAX);
     }
 
     #[test]
