@@ -46,7 +46,8 @@ impl Drop for WayBack {
 }
 
 impl Flows {
-    /// Keeps in mind how `to` is reached. Nothing is opened before something is sent.
+    /// Keeps in mind how `to` is reached. Nothing is opened before something is sent. Then it may take as long as any
+    /// connection: what hurries the first one, that another way is left, holds no longer.
     #[must_use]
     pub fn keep_way(&self, to: Destination) -> WayBack {
         let flow = Flow {
@@ -56,6 +57,7 @@ impl Flows {
             local: to.bind_address(),
             remote: to.remote,
         };
+        let to = Destination { connect_within: None, ..to };
         self.ways_back().lock().insert(flow.id, Arc::new(to));
         WayBack { flows: self.clone(), flow }
     }
@@ -73,5 +75,25 @@ impl Flows {
             (_, Transport::Tls | Transport::Udp) => return Err(SendError::Gone),
         };
         self.connect(&to).map(|flow| flow.id).map_err(|_| SendError::Gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::flow::FlowLimits;
+    use std::time::Duration;
+
+    #[test]
+    fn a_connection_is_opened_again_without_the_hurry_of_the_first() {
+        let flows = Flows::new(FlowLimits::default());
+        let remote = "192.0.2.1:5060".parse().unwrap();
+        let hurried = Destination {
+            connect_within: Some(Duration::from_millis(250)),
+            ..Destination::plain(Transport::Tcp, remote, 0)
+        };
+        let way = flows.keep_way(hurried);
+        let kept = flows.ways_back().lock().get(&way.flow().id).cloned().expect("it is kept");
+        assert_eq!((kept.connect_within, kept.remote), (None, remote));
     }
 }
