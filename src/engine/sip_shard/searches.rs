@@ -4,6 +4,7 @@ use crate::engine::registry::SourceGuard;
 use crate::engine::sip_shard::Shard;
 use crate::engine::switch::Switch;
 use crate::engine::way;
+use crate::net::websocket::TrustRoots;
 use crate::routing::trunk::Trunk;
 use crate::routing::trunk::TrunkPath;
 use crate::sip::endpoint::event::DialogId;
@@ -13,6 +14,7 @@ use crate::sip::endpoint::told::Search;
 use crate::sip::locate::Rules;
 use crate::sip::locate::Target;
 use crate::types::transport::Transport;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What a search came to.
@@ -74,14 +76,7 @@ async fn find(switch: &Switch, search: &Search, trunk: Option<&Trunk>) -> Option
     let unknown = |error| tracing::debug!(%error, host = hop.host, "a next hop is not found");
     let none = TrunkPath::default();
     let path = trunk.map_or(&none, |trunk| &trunk.path);
-    let mut found = found.map_err(unknown).ok()?;
-    if path.is_tenants {
-        // Where the peer was heard it may be told, too.
-        found.retain(|target| {
-            let at = target.address.ip();
-            at == from.remote.ip() || switch.roots.permits_call(at)
-        });
-    }
+    let found = permitted(&switch.roots, trunk, from.remote.ip(), found.map_err(unknown).ok()?);
     let target = best(search, found)?;
     if target.transport == from.transport && target.address == from.remote {
         return Some(from);
@@ -93,6 +88,23 @@ async fn find(switch: &Switch, search: &Search, trunk: Option<&Trunk>) -> Option
     }
     let no_way = |error| tracing::debug!(%error, "no way to a next hop");
     switch.flows.connect(&to).map_err(no_way).ok()
+}
+
+/// Of the places of a next hop those that requests may go to. What a tenant or its agents name, and who has no trunk
+/// is an agent, leads only where agents may be, and to where the peer was heard.
+fn permitted(
+    roots: &TrustRoots,
+    trunk: Option<&Trunk>,
+    heard: IpAddr,
+    mut found: Vec<Target>,
+) -> Vec<Target> {
+    if trunk.is_none_or(|trunk| trunk.path.is_tenants) {
+        found.retain(|target| {
+            let at = target.address.ip();
+            at == heard || roots.permits_call(at)
+        });
+    }
+    found
 }
 
 /// Of several places the one where the peer was heard, which knows the dialog; else the first.
@@ -107,6 +119,33 @@ mod tests {
     use super::*;
     use crate::sip::endpoint::flow::FlowId;
     use crate::sip::locate::NextHop;
+    use crate::types::id::TrunkId;
+    use crate::types::reach::Reach;
+    use std::net::SocketAddr;
+    use uuid::Uuid;
+
+    #[test]
+    fn only_an_operators_trunk_leads_where_agents_may_not_be() {
+        let roots = TrustRoots::native().reaching(Reach::default());
+        let operators = Trunk::new(TrunkId::from_uuid(Uuid::from_u128(1)), "acme", Vec::new());
+        let mut tenants = operators.clone();
+        tenants.path.is_tenants = true;
+        let (inner, heard, public) = ("10.0.0.5", "10.0.0.7", "1.1.1.1");
+        let led = |trunk: Option<&Trunk>| -> Vec<String> {
+            let target = |place: &str| Target {
+                transport: Transport::Tcp,
+                address: SocketAddr::new(place.parse().unwrap(), 6_379),
+                server_name: String::new(),
+            };
+            let found = Vec::from([inner, heard, public].map(target));
+            let found = permitted(&roots, trunk, heard.parse().unwrap(), found);
+            found.iter().map(|target| target.address.ip().to_string()).collect()
+        };
+        assert_eq!(led(Some(&operators)), [inner, heard, public]);
+        assert_eq!(led(Some(&tenants)), [heard, public]);
+        // An agent has none.
+        assert_eq!(led(None), [heard, public]);
+    }
 
     #[test]
     fn of_the_places_of_a_name_the_one_that_knows_the_dialog_is_taken() {
