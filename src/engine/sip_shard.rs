@@ -17,6 +17,7 @@ use crate::engine::invitation::Challenged;
 use crate::engine::mailbox;
 use crate::engine::registry::SourceGuard;
 use crate::engine::sip_shard::faults::About;
+use crate::engine::sip_shard::faults::dialog_of;
 use crate::engine::sip_shard::handle::Arrival;
 use crate::engine::sip_shard::handle::COMMANDS_MAX;
 use crate::engine::sip_shard::handle::Order;
@@ -139,10 +140,14 @@ pub(super) struct Shard {
     /// Which INVITEs do that prove too little, or the wrong thing.
     pub(super) wrong: DeclinedSample,
     declined: DeclinedSample,
+    /// What the endpoint says in its turn, and what of that is still to be carried out.
     out: Vec<Output>,
+    said: VecDeque<Output>,
+    /// What the endpoint must be told of messages that were sent.
+    told: VecDeque<Input>,
     /// Commands that follow from events, run after the outputs that caused them.
     pub(super) pending: VecDeque<Command>,
-    /// The dialog of the event that is being told.
+    /// The dialog of the command that is being followed, or of the event that is being told.
     telling: Option<DialogId>,
     gauges: watch::Sender<Gauges>,
     pub(super) trace: ShardTrace,
@@ -178,6 +183,8 @@ impl Shard {
             wrong: DeclinedSample::default(),
             declined: DeclinedSample::default(),
             out: Vec::new(),
+            said: VecDeque::new(),
+            told: VecDeque::new(),
             pending: VecDeque::new(),
             telling: None,
             gauges: gauges_in,
@@ -333,43 +340,56 @@ impl Shard {
     /// Applies one input, and the commands that follow from it.
     fn turn(&mut self, input: Input) {
         let mut next = Some(input);
-        let mut told = VecDeque::new();
         while let Some(input) = next {
-            let refused = match &input {
+            let (of, refused) = match &input {
                 Input::Command(
                     Command::Refuse { dialog, .. } | Command::RefuseOnce { dialog, .. },
-                ) => Some(*dialog),
-                Input::Command(_)
-                | Input::Received { .. }
+                ) => (Some(*dialog), Some(*dialog)),
+                Input::Command(command) => (dialog_of(command), None),
+                Input::Received { .. }
                 | Input::ReceivedUnproven { .. }
                 | Input::FlowClosed(_)
                 | Input::Led { .. }
                 | Input::Unreached { .. }
                 | Input::Located { .. }
-                | Input::DeadlineReached => None,
+                | Input::DeadlineReached => (None, None),
             };
+            self.telling = of;
             self.endpoint.handle(clock::now(), input, &mut self.out);
-            let mut out = std::mem::take(&mut self.out);
-            for output in out.drain(..) {
-                match output {
-                    Output::Transmit { flow, bytes } => told.extend(self.transmit(&flow, bytes)),
-                    Output::Locate(search) => self.seek(search),
-                    Output::Counted(counter) => counted::count(counter),
-                    Output::Event(event) => {
-                        self.telling = event.dialog();
-                        self.event(event);
-                    }
-                }
-            }
             self.telling = None;
-            self.out = out;
+            self.said.extend(self.out.drain(..));
+            while let Some(output) = self.said.pop_front() {
+                self.carry_out(output);
+            }
             // Of a refusal there is no event.
             if let Some(gone) = refused.filter(|dialog| self.name_of(*dialog).is_none()) {
                 self.calls.remove(&gone);
                 self.forget_ways(gone);
             }
-            let command = || self.pending.pop_front().map(Input::Command);
-            next = told.pop_front().or_else(command);
+            next = self.next_input();
+        }
+    }
+
+    /// What follows from the inputs before.
+    fn next_input(&mut self) -> Option<Input> {
+        let command = || self.pending.pop_front().map(Input::Command);
+        self.told.pop_front().or_else(command)
+    }
+
+    /// Does one thing that the endpoint wants done.
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Transmit { flow, bytes } => {
+                let told = self.transmit(&flow, bytes);
+                self.told.extend(told);
+            }
+            Output::Locate(search) => self.seek(search),
+            Output::Counted(counter) => counted::count(counter),
+            Output::Event(event) => {
+                self.telling = event.dialog();
+                self.event(event);
+                self.telling = None;
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use crate::engine::sip_shard::handle::Order;
 use crate::sip::endpoint::event::Command;
 use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Input;
+use crate::sip::endpoint::event::Output;
 use crate::sip::endpoint::event::Token;
 use crate::sip::message::field::FieldValue;
 use crate::sip::message::peek;
@@ -51,7 +52,8 @@ impl About {
     }
 }
 
-const fn dialog_of(command: &Command) -> Option<DialogId> {
+/// Whose command it is.
+pub(super) const fn dialog_of(command: &Command) -> Option<DialogId> {
     match command {
         Command::Invite { .. } | Command::Request(_) | Command::Probe(_) => None,
         Command::Adopt { dialog, .. }
@@ -81,20 +83,49 @@ impl Shard {
         if catch_unwind(AssertUnwindSafe(|| what(self))).is_ok() {
             return;
         }
-        self.clear_away();
-        let dialogs = self.dialogs_of(about);
+        self.placing = None;
+        let mut dialogs = self.dialogs_of(about);
         metric::counter(Counter::SipShardFaults).increment(1);
         tracing::error!(calls = dialogs.len(), "a fault of a SIP shard ended what it was about");
-        for dialog in dialogs {
-            self.give_up(dialog);
+        self.carry_on(&mut dialogs);
+        let mut given_up = 0;
+        while let Some(dialog) = dialogs.get(given_up).copied() {
+            self.give_up(dialog, &mut dialogs);
+            given_up += 1;
         }
     }
 
-    /// Lets go of what was half done.
-    fn clear_away(&mut self) {
-        self.out.clear();
-        self.pending.clear();
-        self.placing = None;
+    /// Carries out what a fault cut off: most of it may be other calls'. Of what is of `dialogs` only that which ends
+    /// them; a call with which another fault comes is one of them from then on.
+    fn carry_on(&mut self, dialogs: &mut Vec<DialogId>) {
+        loop {
+            self.said.extend(self.out.drain(..));
+            while let Some(output) = self.said.pop_front() {
+                if !is_left_out(&output, dialogs) {
+                    self.once_more(dialogs, |shard| shard.carry_out(output));
+                }
+            }
+            let is_others = |command: &Command| {
+                dialog_of(command).is_none_or(|dialog| !dialogs.contains(&dialog))
+            };
+            self.pending.retain(is_others);
+            let Some(input) = self.next_input() else { return };
+            self.once_more(dialogs, |shard| shard.turn(input));
+        }
+    }
+
+    /// Does something after a fault; false where that is another. Whom it is about then is one of `dialogs`.
+    fn once_more(&mut self, dialogs: &mut Vec<DialogId>, what: impl FnOnce(&mut Self)) -> bool {
+        if catch_unwind(AssertUnwindSafe(|| what(self))).is_ok() {
+            return true;
+        }
+        metric::counter(Counter::SipShardFaults).increment(1);
+        if let Some(told) = self.telling.take()
+            && !dialogs.contains(&told)
+        {
+            dialogs.push(told);
+        }
+        false
     }
 
     fn dialogs_of(&mut self, about: &About) -> Vec<DialogId> {
@@ -119,17 +150,27 @@ impl Shard {
     }
 
     /// Ends a call of which a fault may have left anything: its task first, which needs no more of us, then its
-    /// peer, as far as that still goes.
-    fn give_up(&mut self, dialog: DialogId) {
+    /// peer, as far as that still goes. Whom a fault in that is about is one of `dialogs`.
+    fn give_up(&mut self, dialog: DialogId, dialogs: &mut Vec<DialogId>) {
         let (cause, by) = (HangupCause::SwitchFault, Party::Switch);
         self.last(dialog, LegInput::Ended { cause, by });
         self.dialled.remove(&dialog);
-        self.pending.clear();
+        self.pending.retain(|command| dialog_of(command) != Some(dialog));
         let hangup = Input::Command(Command::Hangup { dialog, cause });
-        if catch_unwind(AssertUnwindSafe(|| self.turn(hangup))).is_err() {
-            self.clear_away();
+        if !self.once_more(dialogs, |shard| shard.turn(hangup)) {
             self.forget_ways(dialog);
+            self.carry_on(dialogs);
         }
+    }
+}
+
+/// Whether an output is of one of `dialogs` and does not end it.
+fn is_left_out(output: &Output, dialogs: &[DialogId]) -> bool {
+    match output {
+        Output::Event(event) => {
+            !event.is_last() && event.dialog().is_some_and(|dialog| dialogs.contains(&dialog))
+        }
+        Output::Transmit { .. } | Output::Locate(_) | Output::Counted(_) => false,
     }
 }
 
@@ -149,6 +190,7 @@ pub(super) mod tests {
     use crate::sip::endpoint::config::EndpointConfig;
     use crate::sip::endpoint::config::ListenerAddress;
     use crate::sip::endpoint::config::Timers;
+    use crate::sip::endpoint::event::DialogEnd;
     use crate::sip::endpoint::event::Event;
     use crate::sip::endpoint::flow::Flow;
     use crate::sip::endpoint::flow::FlowId;
@@ -281,6 +323,7 @@ pub(super) mod tests {
         assert!(other.goes_on().await, "another call ended");
         assert_eq!(shard.endpoint.dialogs_of(b"other").len(), 1);
         assert!(shard.out.is_empty() && shard.pending.is_empty() && shard.placing.is_none());
+        assert!(shard.said.is_empty() && shard.told.is_empty());
         assert!(Placed::by(&mut shard, "later").goes_on().await, "no call can be placed any more");
     }
 
@@ -304,6 +347,30 @@ pub(super) mod tests {
             shard.fire();
         })
         .await;
+    }
+
+    /// As timers of several calls that are due in one beat leave it.
+    #[tokio::test]
+    async fn what_was_said_to_other_calls_before_a_fault_reaches_them() {
+        let (mut shard, _open) = shard(Arc::new(Nobody));
+        let [mut own, mut first, mut second] =
+            ["own", "first", "second"].map(|call_id| Placed::by(&mut shard, call_id));
+        let dialog = own.dialog().await;
+        for (call, is_said) in [(&mut first, true), (&mut second, false)] {
+            let how = DialogEnd::PeerTimeout;
+            let ended = Output::Event(Event::Ended { dialog: call.dialog().await, how });
+            if is_said {
+                shard.said.push_back(ended);
+            } else {
+                shard.out.push(ended);
+            }
+        }
+        shard.endpoint.trips = true;
+        shard.obey(Order::LetGo { dialog, cause: HangupCause::Normal });
+        assert!(!shard.endpoint.trips, "the fault came");
+        for call in [&mut own, &mut first, &mut second] {
+            assert!(!call.goes_on().await, "an end was lost");
+        }
     }
 
     #[tokio::test]
