@@ -90,6 +90,7 @@ async fn what_happens_to_a_call_is_told_in_order_and_once_at_every_node_and_turn
     let bearer = format!("Bearer {}", client.key);
     let auth = ("authorization", bearer.as_str());
     let mut all = Follower::open(first.http, &demo_path("events"), &[auth]).await;
+    let mut all_there = Follower::open(second.http, &demo_path("events"), &[auth]).await;
     let _held = calls(&second, 1, 1, 120_000).start();
     first.wait_for_count(ANSWERED, 1).await;
     let call = first.text("SELECT id::text FROM calls").await;
@@ -126,8 +127,15 @@ async fn what_happens_to_a_call_is_told_in_order_and_once_at_every_node_and_turn
     assert_eq!(seqs, (0..seqs.len() as u64).collect::<Vec<_>>(), "{}", one.text);
     assert_eq!(told.last().unwrap().1["type"], "call.ended");
     assert_eq!(all.ids(), one.ids(), "{}", all.text);
-    // Turns of a call that is over are any node's to store.
+    // Turns of a call that is over are any node's to store, and told at every one.
     assert_eq!(turns(1).await.json(), json!({"stored": 1}));
+    for follower in [&mut all, &mut all_there] {
+        let twice = |text: &str| {
+            text.matches("event: call.transcript_added\n").count() == 2 && text.ends_with("\n\n")
+        };
+        assert!(follower.until("turns after the end", twice).await, "{}", follower.text);
+        assert_eq!(follower.text.matches("event: call.ended\n").count(), 1, "{}", follower.text);
+    }
     // What happens here is not told twice, though it is in the records as well.
     let own = async || {
         Sipp::new("bye-at-once", first.caller(3), first.udp, ECHO).succeeds().await;

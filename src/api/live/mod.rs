@@ -170,8 +170,7 @@ impl EventHub {
     fn pass_on(&self, event: &LiveEvent) {
         let channel = lock(&self.0.channels).get(&event.tenant).cloned();
         let Some(channel) = channel else { return };
-        lock(&channel.others).hear(event.call);
-        channel.push(Item::Told(Arc::new(told_of(event))));
+        channel.tell(told_of(event));
     }
 
     /// What happened to these calls is not told any more: the record of it is erased.
@@ -191,8 +190,7 @@ impl EventHub {
     pub fn tell(&self, tenant: TenantId, told: ToldEvent) {
         let channel = lock(&self.0.channels).get(&tenant).cloned();
         if let Some(channel) = channel {
-            lock(&channel.others).hear(told.call);
-            channel.push(Item::Told(Arc::new(told)));
+            channel.tell(told);
         }
     }
 
@@ -263,6 +261,14 @@ impl Default for Channel {
 }
 
 impl Channel {
+    /// Tells an event, if it was not found in the records before.
+    fn tell(&self, told: ToldEvent) {
+        let is_new = lock(&self.others).hear(&told);
+        if is_new {
+            self.push(Item::Told(Arc::new(told)));
+        }
+    }
+
     fn push(&self, item: Item) {
         let mut ring = lock(&self.ring);
         if ring.items.len() >= EVENTS_KEPT_MAX {
