@@ -23,9 +23,12 @@ const KINDS: [&str; 6] = ["calls", "refused", "traces", "audit", "recordings", "
 /// Deletes until `stop` turns true.
 pub(super) async fn run(database: Database, mut stop: watch::Receiver<bool>) {
     let work = async {
+        let mut sight = Sight::default();
         loop {
-            // What is closed may be over its time already.
-            let is_done = close_lost(&database).await && forget(&database).await;
+            // Neither waits for the other: what is over its time goes, whatever becomes of calls that nobody ends.
+            let forgot = forget(&database).await;
+            let closed = !sight.is_clear_after(forgot) || close_lost(&database).await;
+            let is_done = forgot && closed;
             let pause = if is_done { PERIOD } else { RETRY };
             tokio::time::sleep(pause).await;
         }
@@ -33,6 +36,20 @@ pub(super) async fn run(database: Database, mut stop: watch::Receiver<bool>) {
     tokio::select! {
         () = work => {}
         _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
+/// Whether nodes that were not seen for long can be taken for lost. After a start, or when the database was away, it may
+/// only be that none could say that it is there: they have the time between two looks for it, and to store their records.
+#[derive(Debug, Default)]
+struct Sight {
+    was_well: bool,
+}
+
+impl Sight {
+    /// The database answered at this look, or did not; whether it does since the look before.
+    fn is_clear_after(&mut self, is_well: bool) -> bool {
+        std::mem::replace(&mut self.was_well, is_well) && is_well
     }
 }
 
@@ -45,7 +62,7 @@ async fn close_lost(database: &Database) -> bool {
                 tracing::warn!(calls, "ended the records of calls whose node is lost for a day");
             }
             Err(error) => {
-                tracing::debug!(%error, "the calls of lost nodes cannot be closed");
+                tracing::warn!(%error, "the calls of lost nodes cannot be closed");
                 return false;
             }
         }
@@ -73,5 +90,18 @@ async fn forget(database: &Database) -> bool {
             return true;
         }
         tokio::time::sleep(BREATH).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_have_time_to_say_that_they_are_there_before_they_are_called_lost() {
+        let mut sight = Sight::default();
+        let looks =
+            [true, true, true, false, true, true].map(|is_well| sight.is_clear_after(is_well));
+        assert_eq!(looks, [false, true, true, false, false, true]);
     }
 }

@@ -37,7 +37,7 @@ pub async fn close_all_tenants(database: &Database) -> sqlx::Result<u64> {
     Ok(closed)
 }
 
-/// Whether a node is lost whose calls were not closed since: so they are looked for once, for that reads every record.
+/// Whether a node is lost whose calls were not closed since: so they are looked for once, for that reads every open record.
 /// And once more when those are closed that name no node.
 pub(crate) const LOST: &str = "SELECT EXISTS (SELECT FROM nodes \
      WHERE seen_at < now() - interval '1 day' \

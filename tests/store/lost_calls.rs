@@ -8,6 +8,7 @@ use crate::journal::write;
 use crate::postgres;
 use crate::postgres::Scratch;
 use crate::rows;
+use sqlx::AssertSqlSafe;
 use std::path::Path;
 use tandem::cdr::CallLog;
 use tandem::clock;
@@ -15,6 +16,7 @@ use tandem::store::calls;
 use tandem::store::database::Database;
 use tandem::store::journal::Journal;
 use tandem::store::lost_calls;
+use tandem::store::statements;
 use tandem::store::upload::Uploader;
 use tandem::types::id::CallId;
 use tandem::types::id::NodeId;
@@ -139,4 +141,18 @@ async fn calls_of_a_node_that_was_not_seen_for_a_day_are_closed_until_it_says_ot
     assert_eq!(told(&database, tenant, goes_on).await.0, None);
     lost.end().await;
     seen.end().await;
+}
+
+#[tokio::test]
+async fn calls_that_are_over_are_not_read_to_find_those_of_lost_nodes() {
+    let database = postgres::database().await;
+    let mut connection = postgres::owner(&database).await;
+    let sql = statements::all().into_iter().find(|sql| sql.starts_with("WITH lost AS")).unwrap();
+    // On a few rows only what cannot be helped is slow.
+    let prepare = format!("SET enable_seqscan = off; PREPARE closing AS {sql}");
+    sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut connection).await.unwrap();
+    let explain = "EXPLAIN EXECUTE closing(500, 'interrupted', 31, 480, 'switch')";
+    let lines: Vec<String> = sqlx::query_scalar(explain).fetch_all(&mut connection).await.unwrap();
+    let plan = lines.join("\n");
+    assert!(plan.contains("calls_open"), "{plan}");
 }
