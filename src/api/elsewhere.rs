@@ -119,7 +119,19 @@ pub(super) async fn shown(
     caller: &Caller,
     key: (TenantId, CallId),
 ) -> Option<Response> {
-    let answer = ask_beside(context, caller, key, (SHOWN, Vec::new())).await.ok()??;
+    let begun = clock::now();
+    if is_here(context, key) || context.turns.is_silent(key.1, begun) {
+        return None;
+    }
+    if !may_run(context, &caller.request_id, key).await.unwrap_or_default() {
+        return None;
+    }
+    let _turn = context.turns.look()?;
+    let asked = ask_beside(context, caller, key, (SHOWN, Vec::new()), begun).await;
+    let Some(answer) = asked.ok()? else {
+        context.turns.note_silent(key.1, clock::now());
+        return None;
+    };
     if answer.status != StatusCode::OK.as_u16() {
         return None;
     }
@@ -128,7 +140,7 @@ pub(super) async fn shown(
     Some(resource::tagged(StatusCode::OK, tag.as_deref(), Json(members)))
 }
 
-/// Tells a call that runs at another node how its variables changed.
+/// Tells a call that runs at another node how its variables changed, which the record has by then.
 ///
 /// # Errors
 ///
@@ -139,29 +151,40 @@ pub(super) async fn change_variables(
     key: (TenantId, CallId),
     change: &Members,
 ) -> Result<(), ApiError> {
+    let (begun, id) = (clock::now(), &caller.request_id);
+    if is_here(context, key) || matches!(may_run(context, id, key).await, Ok(false)) {
+        return Ok(());
+    }
     let body = serde_json::to_vec(change).unwrap_or_default();
-    match ask_beside(context, caller, key, (VARIABLES, body)).await {
+    let asked = match context.turns.ask() {
+        Some(_turn) => ask_beside(context, caller, key, (VARIABLES, body), begun).await,
+        None => Ok(None),
+    };
+    match asked {
         Ok(Some(_)) => Ok(()),
         // One that is over meanwhile has nobody to tell.
-        Ok(None) if !may_run(context, &caller.request_id, key).await? => Ok(()),
-        Ok(None) => Err(ErrorKind::CallAway.of(&caller.request_id)),
-        Err(kind) => Err(kind.of(&caller.request_id)),
+        Ok(None) if matches!(may_run(context, id, key).await, Ok(false)) => Ok(()),
+        // Not to be sent again as if nothing was done.
+        Ok(None) | Err(_) => Err(ErrorKind::CommandUnsure.about(None, UNTOLD.to_owned(), id)),
     }
 }
 
-/// Asks the node that has a call, where it may be another one; `None`: none has it.
+const UNTOLD: &str =
+    "it is stored with the call's record; whether the running call was told is not known";
+
+/// Whether a call runs here, or none does.
+fn is_here(context: &Context, (tenant, call): (TenantId, CallId)) -> bool {
+    context.calls.as_ref().is_none_or(|calls| calls.is_running(tenant, call))
+}
+
+/// Asks the node that has a call, which may be another one; `None`: none has it. `begun`: when this was asked.
 async fn ask_beside(
     context: &Context,
     caller: &Caller,
     key: (TenantId, CallId),
     (below, body): (&str, Vec<u8>),
-) -> Result<Option<CommandAnswer>, ErrorKind> {
-    let begun = clock::now();
-    let is_here = context.calls.as_ref().is_none_or(|calls| calls.is_running(key.0, key.1));
-    if is_here || !may_run(context, &caller.request_id, key).await.unwrap_or_default() {
-        return Ok(None);
-    }
-    let _turn = context.turns.ask().ok_or(BUSY)?;
+    begun: Moment,
+) -> sqlx::Result<Option<CommandAnswer>> {
     let command = CallCommand {
         tenant: key.0,
         call: key.1,
@@ -172,9 +195,9 @@ async fn ask_beside(
         holder: caller.holder.clone(),
         request_id: caller.request_id.0.clone(),
     };
-    ask(context, &command, begun).await.map_err(|error| {
+    let asked = ask(context, &command, begun).await;
+    asked.inspect_err(|error| {
         tracing::warn!(%error, "another node does not say what it was asked of a call");
-        ErrorKind::CommandUnsure
     })
 }
 

@@ -327,6 +327,12 @@ pub const EXPORT_STALL_S_MAX: u64 = 10;
 /// Commands to calls of other nodes that this one waits for at once. Over it: 503.
 pub const COMMANDS_ASKED_MAX: usize = 32;
 
+/// Calls of other nodes that are looked at there at once. Over it: the record alone is shown.
+pub const SHOWN_ASKED_MAX: usize = 8;
+
+/// Calls of which it is remembered that no node said that it has them. Over it: all are asked of again.
+pub const SILENT_CALLS_MAX: usize = 1_024;
+
 /// Commands of other nodes to calls of this one, under way at once. Over it: they are told that no node has the call.
 pub const CALL_COMMANDS_MAX: usize = 32;
 

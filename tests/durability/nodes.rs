@@ -309,3 +309,36 @@ async fn a_node_waits_for_others_with_so_many_commands_and_puts_off_the_rest() {
     let later = client.ask(("POST", &path), "").await;
     assert_eq!(later.json()["code"], "call_away", "{}", later.body);
 }
+
+#[tokio::test]
+async fn who_looks_at_calls_of_a_node_that_died_puts_off_no_command() {
+    let switch = Switch::start().await;
+    let client = Client::of(&switch).await;
+    let nobodys = format!(
+        "INSERT INTO nodes (id, name, version) VALUES (gen_random_uuid(), 'beside', ''); \
+         INSERT INTO calls (id, rev, tenant_id, direction, signalling_id, caller, dialled_text, decision, arrived_at) \
+         VALUES ('{}', 1, '{}', 'inbound', 'x', 'x', 'x', '[]', now())",
+        NOWHERE,
+        demo::TENANT
+    );
+    postgres::execute(&switch.database, &nobodys).await.unwrap();
+    let path = demo_path(&format!("calls/{NOWHERE}"));
+    let hold = format!("{path}/hold");
+    let looks = (0..2 * COMMANDS_ASKED_MAX).map(|_| client.ask(("GET", &path), ""));
+    let looks = futures_util::future::join_all(looks);
+    let commands = (0..8).map(|_| client.ask(("POST", &hold), ""));
+    let (shown, done) = tokio::join!(looks, futures_util::future::join_all(commands));
+    for away in done {
+        assert_eq!(away.json()["code"], "call_away", "{}", away.body);
+    }
+    for shown in shown {
+        assert_eq!((shown.status, shown.json()["live"].is_null()), (200, true), "{}", shown.body);
+    }
+    // What is stored is not said to be put off.
+    let untold = client.ask(("PATCH", &path), r#"{"variables": {"lead": "2"}}"#).await;
+    let code = untold.json()["code"].clone();
+    assert_eq!((untold.status, code), (503, json!("command_unsure")), "{}", untold.body);
+    assert_eq!(untold.header("retry-after"), None);
+    let shown = client.ask(("GET", &path), "").await.json();
+    assert_eq!(shown["variables"], json!({"lead": "2"}), "{shown}");
+}
