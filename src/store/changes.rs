@@ -374,6 +374,7 @@ impl<S: FnMut(Vec<Change>)> Follower<S> {
             within(READ_MAX, self.keys.read(&self.database)).await?;
             self.keys_are_read = true;
         }
+        self.keys.write_file().await;
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use crate::store::changes::FollowStatus;
 use crate::store::database;
 use crate::store::database::Database;
 use crate::store::key_file;
+use crate::store::key_file::KeyFile;
 use crate::store::key_file::KeyRow;
 use crate::store::tenants;
 use crate::types::id::ApiKeyId;
@@ -27,6 +28,9 @@ use tokio::sync::Semaphore;
 /// How long the database may take to say whose a key is; then it is asked of what is in memory.
 const VERIFY_MAX: Duration = Duration::from_secs(2);
 
+/// How long the disk is waited for.
+const WRITE_MAX: Duration = Duration::from_secs(2);
+
 /// Every key that opens something, by its hash; of too many those of the platform, and the newest of each tenant.
 ///
 /// Only the task that follows the database writes it, in the order of the database's changes: a key that
@@ -36,7 +40,7 @@ pub struct KeyRing {
     keys: RwLock<HashMap<Vec<u8>, Held>>,
     status: Arc<FollowStatus>,
     /// Where they are kept for a start without the database.
-    file: Option<PathBuf>,
+    file: Option<Arc<KeyFile>>,
     /// Who asks the database: with connections of the switch itself, of which most are left to it.
     asking: Semaphore,
     /// Tenants that were found: their rows stay, also those of deleted ones.
@@ -80,6 +84,7 @@ impl KeyRing {
             tracing::warn!(%error, "the file of the API's keys cannot be read: until the database answers none opens");
             Vec::new()
         });
+        let file = file.map(|path| Arc::new(KeyFile::new(path)));
         let (keys, asking) = (RwLock::new(held_of(rows)), Semaphore::new(KEY_LOOKUPS_MAX));
         Self { keys, status, file, asking, tenants: RwLock::default() }
     }
@@ -172,7 +177,7 @@ impl KeyRing {
         keys.values().find(|held| held.holder.id == key).and_then(Held::valid)
     }
 
-    /// Reads all keys anew.
+    /// Reads all keys anew; they are to be written then.
     pub(crate) async fn read(&self, database: &Database) -> sqlx::Result<()> {
         let rows: Vec<KeyRow> = sqlx::query_as(api_keys::VALID)
             .bind(i64::try_from(API_KEYS_HELD_MAX).unwrap_or(i64::MAX))
@@ -180,16 +185,19 @@ impl KeyRing {
             .await?;
         let held = held_of(rows.clone());
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = held;
-        self.keep(rows).await;
+        if let Some(file) = &self.file {
+            file.put(rows);
+        }
         Ok(())
     }
 
-    /// At once, for a key that was revoked is to open nothing after a start, either.
-    async fn keep(&self, rows: Vec<KeyRow>) {
-        let Some(file) = self.file.clone() else { return };
-        let kept = tokio::task::spawn_blocking(move || key_file::write(&file, &rows)).await;
-        if let Ok(Err(error)) = kept {
-            tracing::error!(%error, "the file of the API's keys cannot be written");
+    /// Writes the file if it is not as the keys are: at once and until it is, for a key that was revoked is to open
+    /// nothing after a start, either. A disk that hangs is not waited for: the database is in order.
+    pub(crate) async fn write_file(&self) {
+        let Some(file) = self.file.clone().filter(|file| file.waits()) else { return };
+        let writing = tokio::task::spawn_blocking(move || file.write());
+        if tokio::time::timeout(WRITE_MAX, writing).await.is_err() {
+            tracing::error!("the disk takes long to write the file of the API's keys");
         }
     }
 }
