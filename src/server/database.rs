@@ -203,7 +203,7 @@ pub(super) async fn start(
     let own = move || Ok::<_, io::Error>((node_identity::of(&of_node)?, NodeKey::of(&of_node)?));
     let (identity, key) = match tokio::task::spawn_blocking(own).await {
         Ok(own) => own.map_err(|source| StartError::System {
-            what: "write the node's identity and key into its data directory",
+            what: "read or write the node's identity and key in its data directory",
             source,
         })?,
         Err(error) => std::panic::resume_unwind(error.into_panic()),

@@ -10,6 +10,7 @@ use rustls::crypto::hpke::HpkePrivateKey;
 use rustls::crypto::hpke::HpkePublicKey;
 use std::fmt;
 use std::fs;
+use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
 use std::io::Write;
@@ -38,11 +39,15 @@ impl NodeKey {
     ///
     /// # Errors
     ///
-    /// When the system refuses to write the file.
+    /// When the system refuses to read or to write the file: one that cannot be read now opens what waits for this node,
+    /// and a new one would not.
     pub fn of(data_dir: &Path) -> io::Result<Self> {
         let file = data_dir.join(NAME);
-        let known = fs::read_to_string(&file).ok().map(Zeroizing::new);
-        if let Some(key) = known.and_then(|text| Self::read(&text)) {
+        let known = match fs::read(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            known => Some(Zeroizing::new(known?)),
+        };
+        if let Some(key) = known.and_then(|text| Self::read(str::from_utf8(&text).ok()?)) {
             return Ok(key);
         }
         let (public, private) =
@@ -55,6 +60,8 @@ impl NodeKey {
         out.write_all(text.as_bytes())?;
         out.sync_all()?;
         fs::rename(draft, file)?;
+        // The rename itself is in the directory.
+        File::open(data_dir)?.sync_all()?;
         Ok(Self { private, public: public.0 })
     }
 
@@ -125,6 +132,14 @@ mod tests {
         let other = NodeKey::of(&dir).unwrap();
         assert!(other.open(row, &sealed).is_none(), "for another node");
         assert_eq!(seal(b"no key", row, "15550177"), None);
+        fs::write(dir.join(NAME), [0xff]).unwrap();
+        assert!(NodeKey::of(&dir).is_ok(), "what is no text is no key");
+        // One that cannot be read may be one: it stays.
+        fs::remove_file(dir.join(NAME)).unwrap();
+        fs::create_dir(dir.join(NAME)).unwrap();
+        let error = NodeKey::of(&dir).err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
+        assert!(!dir.join(DRAFT).exists());
         fs::remove_dir_all(&dir).unwrap();
     }
 }
