@@ -12,6 +12,10 @@ BEGIN
     END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended(NEW.tenant_id::text || TG_TABLE_NAME, 64));
     IF TG_TABLE_NAME = 'api_keys' THEN
+        -- One that ends another at once takes its room.
+        IF current_setting('tandem.rotates', true) = 'swap' THEN
+            RETURN NEW;
+        END IF;
         -- One that takes the place of another is made beside it.
         IF current_setting('tandem.rotates', true) = 'on' THEN
             most := most * 2;

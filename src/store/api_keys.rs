@@ -301,9 +301,10 @@ pub async fn rotate_by(
     let (role, held) = hold(&mut transaction, HOLD_VALID, (scope, id), expected).await?;
     let expires = held.expires_at.map(|time| time.0);
     let wish = KeyWish { scope, role, label: &held.label, expires };
-    sqlx::query(ROTATES).execute(&mut *transaction).await?;
-    let made = insert(&mut transaction, &wish).await?;
     let keep_s = i64::try_from(keep.as_secs()).unwrap_or(i64::MAX);
+    let how = if keep_s == 0 { "swap" } else { "on" };
+    sqlx::query(ROTATES).bind(how).execute(&mut *transaction).await?;
+    let made = insert(&mut transaction, &wish).await?;
     let before = Shown::of(&wish);
     let after = end(&mut transaction, (id, keep_s), &before).await?;
     let detail = json!({
@@ -425,8 +426,9 @@ pub(crate) const VALID: &str = "SELECT k.id, k.tenant_id, k.role, k.hash, k.expi
      ORDER BY (k.tenant_id IS NOT NULL), \
          row_number() OVER (PARTITION BY k.tenant_id ORDER BY k.id DESC), k.id DESC LIMIT $1";
 
-/// For this transaction: a tenant may have a key more than it may make, since the old one ends.
-pub(crate) const ROTATES: &str = "SELECT set_config('tandem.rotates', 'on', true)";
+/// For this transaction: a tenant may have a key more than it may make, since the old one ends; where that is at once
+/// (`swap`) it has no more than before, however many those are.
+pub(crate) const ROTATES: &str = "SELECT set_config('tandem.rotates', $1, true)";
 
 /// A key that was not revoked, kept from changing meanwhile: of a tenant, or of the platform itself.
 pub(crate) const HOLD: &str = "SELECT role, label, expires_at, xmin::text AS tag FROM api_keys \

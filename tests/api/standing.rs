@@ -163,6 +163,33 @@ async fn the_admins_of_a_tenant_make_so_much_of_each_thing_and_others_as_much() 
 }
 
 #[tokio::test]
+async fn a_tenant_with_very_many_keys_from_before_gives_each_a_successor_at_once() {
+    let bench = Bench::new().await;
+    let insert = format!(
+        "INSERT INTO api_keys (id, tenant_id, role, hash) \
+         SELECT gen_random_uuid(), '{}', 'viewer', sha256(n::text::bytea) FROM generate_series(1, 250) n",
+        bench.tenants[0]
+    );
+    let (off, on) = ("DISABLE TRIGGER check_max", "ENABLE TRIGGER check_max");
+    for sql in [format!("ALTER TABLE api_keys {off}"), insert, format!("ALTER TABLE api_keys {on}")]
+    {
+        postgres::execute(&bench.database, &sql).await.unwrap();
+    }
+    let keys = bench.path(0, "api-keys");
+    let own = bench.read(&format!("{keys}?limit=10"), A).await;
+    let old = own["api_keys"].as_array().unwrap().iter();
+    let old: Vec<_> = old.filter(|key| key["role"] == "read-only").take(2).collect();
+    let rotate = async |of: &Value, keep_s: u32| {
+        let path = format!("{keys}/{}/rotate", of["id"].as_str().unwrap());
+        bench.send(("POST", &path), A, &json!({"keep_s": keep_s})).await
+    };
+    let rotated = rotate(old[0], 0).await;
+    assert_eq!(rotated.status, 201, "{}", rotated.body);
+    // Beside the old one it would be one more.
+    check_error(&rotate(old[1], 60).await, 409, "conflict");
+}
+
+#[tokio::test]
 async fn a_tenants_key_claims_no_more_numbers_than_a_tenant_may_need() {
     let bench = Bench::new().await;
     let numbers = bench.path(0, "numbers");
