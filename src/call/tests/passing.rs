@@ -7,6 +7,7 @@ use super::supervision::supervise;
 use super::*;
 use crate::call::record::RecordOrder;
 use crate::call::steer::Order;
+use crate::call::steer::Senseless;
 use crate::call::supervision::SupervisionMode;
 use crate::types::id::RecordingId;
 
@@ -255,4 +256,21 @@ fn a_peer_that_may_yet_leave_it_is_asked_for_six_seconds_and_not_for_a_minute() 
     let out = bench.leg(FAR, LegInput::ReofferRefused { status: 503, has_waited: false });
     assert_eq!(hangs_up(&out, FAR), Some(HangupCause::NoCommonCodec));
     assert_eq!(hangs_up(&out, NEAR), Some(HangupCause::NoCommonCodec));
+}
+
+#[test]
+fn who_takes_no_events_gets_no_keys_where_no_tone_can_be_made() {
+    let keys = |side| Order::SendKeys { side, keys: "1".to_owned() };
+    let mut bench = forwarding(&CODECS);
+    bench.offered(sdp("18 0"));
+    let deaf = String::from_utf8_lossy(&sdp("18")).replace(" 101\r\n", "\r\n");
+    let deaf = deaf.replace("a=rtpmap:101 telephone-event/8000\r\n", "");
+    let out = bench.leg(FAR, LegInput::Answered(Some(deaf.into())));
+    assert_eq!(plans(&out), [(FAR, Codec::G729), (NEAR, Codec::G729)]);
+    bench.leg(NEAR, LegInput::Acknowledged(None));
+    let far = bench.call.order(bench.now, keys(FAR), &mut bench.out);
+    assert!(bench.out.is_empty(), "{:?}", bench.out);
+    assert_eq!(far, Err(Senseless::NoKeys));
+    let near = bench.call.order(bench.now, keys(NEAR), &mut bench.out);
+    assert_eq!(near, Ok(()), "it takes events");
 }
