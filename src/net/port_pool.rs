@@ -202,9 +202,11 @@ impl RtpPorts {
     }
 
     /// Has the system drop what others than `peer` send to the socket of RTP, or nothing any more (`None`). One that is bound
-    /// to every address stays open: the system would have to choose one of them.
+    /// to every address stays open: the system would have to choose one of them. So does one that is bound to an
+    /// interface, which the system forgets with the peer.
     pub fn keep_to(&mut self, peer: Option<SocketAddr>) {
-        if !self.address.is_unspecified() && self.rtp.keep_to(peer) {
+        let may = !self.address.is_unspecified() && self.lease.local.interface.is_none();
+        if may && self.rtp.keep_to(peer) {
             self.keeps = peer.is_some();
         }
     }
@@ -334,6 +336,23 @@ mod tests {
         assert!(matches!(pool.reserve(ADDRESS, None), Err(NoPorts::Exhausted)));
         assert!(matches!(pool.reserve(by("none-such"), None), Err(NoPorts::Refused(_))));
         assert_eq!(pool.take(&by("none-such"), None), Some(20_500));
+    }
+
+    #[test]
+    fn who_is_bound_to_an_interface_stays_so_and_keeps_to_no_peer() {
+        let pool = PortPool::new(20_600..=20_603, 1);
+        let peer = Some(SocketAddr::new(ADDRESS, 9));
+        for (interface, keeps) in [(None, true), (Some("lo"), false)] {
+            let interface = interface.and_then(|name| name.parse().ok());
+            let local = RtpLocal { address: ADDRESS, interface };
+            let mut ports = pool.reserve(local, None).expect("free");
+            let before = ports.rtp().interface();
+            ports.keep_to(peer);
+            assert_eq!(ports.keeps(), keeps);
+            ports.keep_to(None);
+            assert!(!ports.keeps());
+            assert_eq!(ports.rtp().interface(), before);
+        }
     }
 
     #[test]

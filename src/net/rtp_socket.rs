@@ -88,7 +88,7 @@ impl RtpSocket {
 
     /// Has the system keep to `peer` and drop what others send, or nobody's any more (`None`). What waits already stays.
     /// False when it does not do that. Sending goes anywhere all the same. Only for a socket bound to an address and a port
-    /// by number: the system would take back one that it chose.
+    /// by number, and to no interface: the system would take back one that it chose, and the interface in any case.
     pub fn keep_to(&self, peer: Option<SocketAddr>) -> bool {
         match peer {
             Some(peer) => self.0.connect(peer).is_ok(),
