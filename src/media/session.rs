@@ -254,7 +254,9 @@ impl MediaSession {
     /// Puts a plan in force: the first one, a hold, a resume, another address. One of a codec that is not G.711
     /// allocates where the session is not [equipped](Self::equip) for it.
     pub fn update(&mut self, now: Moment, plan: &MediaPlan) {
-        self.source.signal(now, plan.remote, plan.direction.receives());
+        // Who is silent in a pause that it announced has not moved.
+        let speaks = plan.direction.receives() && !self.judge.pausing;
+        self.source.signal(now, plan.remote, speaks);
         let heard = self.plan.as_ref().is_some_and(|before| before.direction.receives());
         let before = self.codec();
         if heard && !plan.direction.receives() {

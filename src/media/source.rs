@@ -16,8 +16,8 @@ const PROBATION: Duration = Duration::from_millis(30);
 /// After signalling, how long a source from anywhere may be learned where no addresses are listed.
 const LEARNING: Duration = Duration::from_secs(5);
 
-/// Silence of a source that was learned after which another may take over where the peer has just signalled again. Who
-/// has not moved goes on speaking.
+/// Silence of a source that was learned, since the peer signalled again, after which another may take over. Who has not
+/// moved goes on speaking, or begins to after a hold.
 const MOVED_AFTER: Duration = Duration::from_millis(500);
 
 /// Silence of the locked source after which a listed one may take over.
@@ -35,7 +35,8 @@ pub struct SourceLock {
     candidates: [Option<Candidate>; CANDIDATES],
     next_candidate: usize,
     learning_until: Moment,
-    /// Until then a source that was learned may turn out to have moved, once.
+    /// Between the two a source that was learned may turn out to have moved, once.
+    moving_from: Moment,
     moving_until: Moment,
     changes: u32,
 }
@@ -60,6 +61,7 @@ impl SourceLock {
             candidates: [None; CANDIDATES],
             next_candidate: 0,
             learning_until: Moment::START,
+            moving_from: Moment::START,
             moving_until: Moment::START,
             changes: 0,
         }
@@ -76,7 +78,7 @@ impl SourceLock {
             self.signalled = address;
             self.locked = None;
         } else if speaks && self.locked().is_some() {
-            self.moving_until = self.learning_until;
+            (self.moving_from, self.moving_until) = (now, self.learning_until);
         }
     }
 
@@ -155,7 +157,8 @@ impl SourceLock {
             Some((locked, heard)) => {
                 let silence = now.since(heard);
                 let may_move = locked != signalled && now < self.moving_until;
-                let moves = may_move && silence >= MOVED_AFTER;
+                // Silence in a hold before says nothing.
+                let moves = may_move && now.since(heard.max(self.moving_from)) >= MOVED_AFTER;
                 (listed && (moves || silence >= SILENCE)) || (allowed.is_empty() && moves)
             }
         }
@@ -345,6 +348,19 @@ mod tests {
         let listed = ["198.51.100.0/24", "203.0.113.0/24"];
         assert_eq!(refreshed(&listed, true).send("192.0.2.200:70", 200), 0);
         assert_eq!(refreshed(&listed, true).send("203.0.113.5:70", 40), 40 - 24 - 3);
+    }
+
+    #[test]
+    fn silence_before_the_signalling_lets_nobody_take_over() {
+        let mut scene = refreshed(&[], true);
+        // A hold of a minute, in which nothing came, ends.
+        scene.now_ms += 60_000;
+        let now = Moment::from_millis(scene.now_ms);
+        scene.lock.signal(now, Some(at("192.0.2.1:4000")), true);
+        assert_eq!(scene.send("203.0.113.5:70", 24), 0);
+        let now = Moment::from_millis(scene.now_ms);
+        assert!(scene.lock.judge(now, at("198.51.100.1:9"), (7, 11), &[]));
+        assert_eq!(scene.send("203.0.113.5:70", 24), 0, "the peer is there");
     }
 
     #[test]

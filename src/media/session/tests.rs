@@ -427,6 +427,33 @@ fn loss_and_disorder_keep_the_clock_and_are_counted() {
 }
 
 #[test]
+fn who_pauses_as_it_said_has_not_moved() {
+    let learned = "198.51.100.7:9";
+    for (pauses, stays) in [(true, true), (false, false)] {
+        let mut scene = Scene::new(plan());
+        let mut peer = Talker::new(learned, 7);
+        for _ in 0..10 {
+            let packet = peer.audio(&[LOUD; 160]);
+            scene.receive(&peer, &packet);
+            scene.tick();
+        }
+        if pauses {
+            let noise = peer.packet(13, &[60]);
+            scene.receive(&peer, &noise);
+        }
+        scene.session.update(scene.now, &plan());
+        let mut stranger = Talker::new(STRANGER, 8);
+        for _ in 0..50 {
+            let packet = stranger.audio(&[LOUD; 160]);
+            scene.receive(&stranger, &packet);
+            scene.tick();
+        }
+        let source = scene.session.source.locked();
+        assert_eq!(source, Some(at(if stays { learned } else { STRANGER })));
+    }
+}
+
+#[test]
 fn a_second_source_at_ten_times_the_rate_changes_nothing_and_gets_nothing() {
     let mut scene = Scene::new(plan());
     let mut talker = Talker::new(PEER, 7);
