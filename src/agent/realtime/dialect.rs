@@ -60,6 +60,8 @@ pub struct Realtime {
     answering: bool,
     /// It was asked to be no more.
     cancelled: bool,
+    /// Audio of it came.
+    sounds: bool,
     /// It was told something that wants an answer while another was made: one is asked for once that is over.
     owes_answer: bool,
     /// Answers in a row that failed.
@@ -128,6 +130,7 @@ impl Realtime {
             state: State::New,
             answering: false,
             cancelled: false,
+            sounds: false,
             owes_answer: false,
             failures: 0,
             opening: Opening::Greeting,
@@ -177,8 +180,8 @@ impl Realtime {
         delta: &str,
         acts: &mut Vec<Act>,
     ) -> Result<(), Garbled> {
-        // What was still under way when the caller interrupted.
-        if self.items.is_cut(item) {
+        // What was still under way when the caller interrupted, or went on before it began.
+        if self.items.is_cut(item) || (self.cancelled && !self.sounds) {
             return Ok(());
         }
         let bytes = decode_payload(delta, &mut self.payload)?;
@@ -186,6 +189,7 @@ impl Realtime {
         let audio = self.audio.split().freeze();
         let units = self.from.units(audio.len());
         self.items.queue(item, content_index, units as u64);
+        self.sounds = true;
         if !audio.is_empty() {
             acts.push(played(&self.from, audio));
         }
@@ -203,6 +207,15 @@ impl Realtime {
         // Other servers stop by themselves.
         let stops = |turn: &Value| turn.get("interrupt_response") != Some(&Value::Bool(false));
         if !self.agent.turn_detection.as_ref().is_none_or(stops) {
+            self.cancel(acts);
+        }
+    }
+
+    /// The caller goes on before anything of the answer is heard: it is one to half a sentence, and the switch has
+    /// nothing to judge.
+    fn forestalled(&mut self, acts: &mut Vec<Act>) {
+        if self.answering && !self.sounds {
+            self.stay(acts);
             self.cancel(acts);
         }
     }
@@ -405,6 +418,7 @@ impl Dialect for Realtime {
         self.state = State::New;
         self.answering = false;
         self.cancelled = false;
+        self.sounds = false;
         self.owes_answer = false;
         self.failures = 0;
         self.opening = match past {
@@ -423,7 +437,9 @@ impl Dialect for Realtime {
                 acts.push(send(encode::session_update(&self.agent)));
             }
             ServerEvent::SessionUpdated => self.updated(acts),
-            ServerEvent::ResponseCreated => (self.answering, self.cancelled) = (true, false),
+            ServerEvent::ResponseCreated => {
+                (self.answering, self.cancelled, self.sounds) = (true, false, false);
+            }
             ServerEvent::ResponseDone(..) if self.state != State::Running => {
                 acts.push(Act::Unknown);
             }
@@ -438,8 +454,8 @@ impl Dialect for Realtime {
             ServerEvent::Audio { item, content_index, delta } => {
                 self.play((&item, content_index), &delta, acts)?;
             }
-            // Whether it was is found out elsewhere.
-            ServerEvent::SpeechStarted if self.pauses => (),
+            // Whether it speaks over what is heard is found out elsewhere.
+            ServerEvent::SpeechStarted if self.pauses => self.forestalled(acts),
             ServerEvent::SpeechStarted => self.interrupted(acts),
             ServerEvent::FunctionCall { call, name, arguments } => {
                 self.called(call, (name, arguments), acts);
@@ -659,6 +675,28 @@ mod tests {
         assert!(realtime.items.is_speaking());
         let acts = told(&mut realtime, News::BargeIn(120));
         assert_eq!(acts, [Act::Clear(Marks::Forgotten), send(encode::response_cancel())]);
+    }
+
+    #[test]
+    fn an_answer_of_which_nothing_is_heard_yet_ends_where_the_caller_goes_on() {
+        let mut realtime = Realtime::new(&agent(), true).pausing();
+        begun(&mut realtime);
+        assert_eq!(given(&mut realtime, SPEECH), [send(encode::response_cancel())]);
+        says(&mut realtime, "a", 100);
+        assert!(!realtime.items.is_speaking(), "what comes late of it is dropped");
+        given(&mut realtime, CANCELLED);
+        given(&mut realtime, CREATED);
+        says(&mut realtime, "b", 500);
+        assert!(realtime.items.is_speaking());
+        assert_eq!(given(&mut realtime, SPEECH), [], "the switch judges");
+        given(&mut realtime, DONE);
+        // Another, while the one before may still be heard: that goes on.
+        given(&mut realtime, CREATED);
+        calls(&mut realtime, "c", END_CALL, &json!({}));
+        let stays = [Act::Stay, output("c", &json!({"error": SPOKEN_OVER}))];
+        let acts = given(&mut realtime, SPEECH);
+        assert_eq!((&acts[..2], &acts[2..]), (&stays[..], &[send(encode::response_cancel())][..]));
+        assert!(realtime.items.is_speaking());
     }
 
     const CREATED: &str = r#"{"type":"response.created"}"#;
