@@ -467,9 +467,13 @@ mod tests {
         let (from, to) = (usize::from(id.thread), 1 - usize::from(id.thread));
         engine.relieve(from, to, 1);
         // Its place at the first thread stays its own, and it has one at the other.
-        while engine.workers()[to].sessions() == 0 {
+        for _ in 0..400 {
             assert!(engine.statistics(id).await.is_some(), "always answered");
+            if engine.load().sessions == 1 {
+                break;
+            }
         }
+        assert_eq!((engine.load().sessions, engine.workers()[to].sessions()), (1, 1));
         assert_eq!(agent.push_audio(&[LOUD; 1_600]), 1_600);
         assert!(agent.push_mark(3));
         while next(&mut agent).await != (LinkEvent::Mark { id: 3, played_ms: 200 }) {}

@@ -158,7 +158,7 @@ impl Worker {
         self.places.take(self.number)
     }
 
-    /// Sessions of this thread, those just being closed included, and those that moved on.
+    /// Sessions of this thread, those just being closed included.
     pub(crate) fn sessions(&self) -> usize {
         self.places.taken()
     }

@@ -57,7 +57,10 @@ impl MediaThread {
     fn leave(&mut self, id: MediaId, place: Place, to: &Arc<Worker>) {
         let Some(mut hosted) = self.remove(id) else { return };
         let there = place.id();
-        hosted.before = Some(std::mem::replace(&mut hosted.place, place));
+        let mut before = std::mem::replace(&mut hosted.place, place);
+        // The other thread may close it at once.
+        before.passes_on();
+        hosted.before = Some(before);
         match to.commands.push(Command::Open(hosted)) {
             Ok(()) => {
                 if let Some(slot) = self.moved.get_mut(usize::from(id.index)) {
@@ -66,7 +69,8 @@ impl MediaThread {
             }
             // It stays: the other thread does not read its commands.
             Err(Command::Open(mut hosted)) => {
-                if let Some(place) = hosted.before.take() {
+                if let Some(mut place) = hosted.before.take() {
+                    place.stays();
                     let unused = std::mem::replace(&mut hosted.place, place);
                     self.discard(Garbage::Place(unused));
                 }
@@ -264,6 +268,7 @@ mod tests {
         pair.move_over();
         (0..10).for_each(|_| pair.tick());
         assert_eq!(pair.taken(), [0, 1], "it is there");
+        assert_eq!([0, 1].map(|at| pair.threads[at].worker.sessions()), [0, 1], "and nowhere else");
         let packets = pair.packets();
         assert!((19..=21).contains(&packets.len()), "{}", packets.len());
         for two in packets.windows(2) {
@@ -345,7 +350,7 @@ mod tests {
         one.command();
         assert_eq!(pair.taken(), [1, 0], "it stays where it is heard");
         while pair.threads[0].worker.garbage.pop().is_some() {}
-        assert_eq!(other.sessions(), 0);
+        assert_eq!((pair.threads[0].worker.sessions(), other.sessions()), (1, 0));
     }
 
     #[test]

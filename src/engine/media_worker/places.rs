@@ -37,10 +37,10 @@ impl Places {
         free.generation = free.generation.wrapping_add(1);
         let id = MediaId { thread, index, generation: free.generation };
         self.taken.fetch_add(1, Ordering::Relaxed);
-        Some(Place { id, places: Arc::clone(self) })
+        Some(Place { id, places: Arc::clone(self), counted: true })
     }
 
-    /// How many are taken.
+    /// How many are taken, by sessions that are here.
     pub(super) fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }
@@ -51,11 +51,27 @@ impl Places {
 pub(crate) struct Place {
     id: MediaId,
     places: Arc<Places>,
+    /// It is that of a session that is here.
+    counted: bool,
 }
 
 impl Place {
     pub(crate) const fn id(&self) -> MediaId {
         self.id
+    }
+
+    /// Its session is counted at another thread from now on; what is asked for it here is passed on.
+    pub(super) fn passes_on(&mut self) {
+        if std::mem::take(&mut self.counted) {
+            self.places.taken.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Its session stays here after all.
+    pub(super) fn stays(&mut self) {
+        if !std::mem::replace(&mut self.counted, true) {
+            self.places.taken.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -63,6 +79,8 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut free = self.places.free.lock().unwrap_or_else(PoisonError::into_inner);
         free.indices.push(self.id.index);
-        self.places.taken.fetch_sub(1, Ordering::Relaxed);
+        if self.counted {
+            self.places.taken.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
