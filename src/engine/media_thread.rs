@@ -457,6 +457,26 @@ mod tests {
         drop(places);
     }
 
+    #[test]
+    fn sessions_move_to_the_idlest_thread_that_comes_in_time() {
+        let engine = engine_of_gauges(3);
+        let [one, two, three] = engine.workers() else { panic!("three") };
+        let now = clock::now();
+        let run = |worker: &Worker, work_us: u64, late_ms: u64| {
+            let (work, late) = (Duration::from_micros(work_us), Duration::from_millis(late_ms));
+            (0..300).for_each(|_| worker.gauges.phase_ran(work, late, 1));
+        };
+        run(one, 2_500, 0);
+        run(two, 500, 0);
+        run(three, 50, 8);
+        assert_eq!(engine.uneven(now), Some((0, 1)), "the third is late with little to do");
+        run(three, 50, 0);
+        assert_eq!(engine.uneven(now), Some((0, 2)));
+        run(two, 2_400, 0);
+        run(three, 2_400, 0);
+        assert_eq!(engine.uneven(now), None);
+    }
+
     #[tokio::test]
     async fn a_session_that_is_moved_is_the_same_for_who_has_its_identity() {
         let config = MediaConfig { threads: 2, realtime: false, ports: 21_600..=21_603 };

@@ -53,21 +53,16 @@ impl MediaEngine {
         }
     }
 
-    /// Lets sessions move from the busiest thread to the idlest, where that is worth it.
-    fn balance(&self, now: Moment) {
+    /// The busiest thread, and the idlest that comes in time, where it is worth it to let sessions move.
+    pub(super) fn uneven(&self, now: Moment) -> Option<(usize, usize)> {
         let runs = |worker: &&(usize, &Arc<Worker>)| !worker.1.gauges.is_stalled(now);
         let work = |worker: &(usize, &Arc<Worker>)| worker.1.gauges.phase_work();
         let workers: Vec<_> = self.workers().iter().enumerate().collect();
         let running = || workers.iter().filter(runs);
-        let (Some(busiest), Some(idlest)) = (
-            running().max_by_key(|worker| work(worker)),
-            running().min_by_key(|worker| work(worker)),
-        ) else {
-            return;
-        };
-        if is_worth_it(work(busiest), work(idlest)) {
-            self.relieve(busiest.0, idlest.0, MOVE_MAX);
-        }
+        let busiest = running().max_by_key(|worker| work(worker))?;
+        let in_time = running().filter(|worker| !worker.1.gauges.is_late());
+        let idlest = in_time.min_by_key(|worker| work(worker))?;
+        is_worth_it(work(busiest), work(idlest)).then_some((busiest.0, idlest.0))
     }
 }
 
@@ -91,8 +86,10 @@ pub async fn run(media: MediaEngine, mut stop: watch::Receiver<bool>) {
         tell(before, health);
         before = health;
         looks = looks.wrapping_add(1);
-        if looks.is_multiple_of(LOOKS_PER_BALANCE) {
-            media.balance(now);
+        if looks.is_multiple_of(LOOKS_PER_BALANCE)
+            && let Some((from, to)) = media.uneven(now)
+        {
+            media.relieve(from, to, MOVE_MAX);
         }
     }
 }

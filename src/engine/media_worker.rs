@@ -338,7 +338,10 @@ impl MediaThread {
         let unfilled = (0..PHASES).find(|phase| self.sessions_in(*phase) < PHASE_FILL);
         let least = || (0..PHASES).min_by_key(|phase| self.sessions_in(*phase));
         let (phase, missed) = match hosted.came_after() {
-            Some(last) => self.place_in_time(last),
+            Some(last) => {
+                hosted.rests = self.ticks_ahead(last);
+                self.place_in_time(last)
+            }
             None => (unfilled.or_else(least).unwrap_or(0), 0),
         };
         hosted.phase = phase;
@@ -417,7 +420,7 @@ impl MediaThread {
             }
             let mut earlier = 0;
             self.with(id, |hosted, desk| {
-                hosted.tick(desk);
+                hosted.tick_in_turn(desk);
                 earlier = hosted.waits.judge();
             });
             self.hurry(id, earlier);
@@ -450,7 +453,12 @@ impl MediaThread {
         for index in 0..self.slots.len() {
             let Some(Some(hosted)) = self.slots.get(index) else { continue };
             let (id, hears) = (hosted.place.id(), clock::now() < until);
-            self.with(id, |hosted, desk| hosted.skip(ticks, hears, desk));
+            self.with(id, |hosted, desk| {
+                let own = hosted.own_of(ticks);
+                if own > 0 {
+                    hosted.skip(own, hears, desk);
+                }
+            });
         }
     }
 

@@ -14,6 +14,9 @@ const PHASE_WORK_MAX: Duration = Duration::from_millis(4);
 /// Averaged lateness of a phase above which new sessions are refused.
 const LATENESS_MAX: Duration = Duration::from_millis(60);
 
+/// Averaged lateness of a phase above which no session moves here: it would come from its time to a later one.
+const LATENESS_TO_MOVE_MAX: Duration = PHASE;
+
 /// Figures of one thread, written by it and read by the handles.
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
@@ -55,6 +58,12 @@ impl Gauges {
     /// Processor time of a phase, averaged.
     pub(crate) fn phase_work(&self) -> Duration {
         Duration::from_nanos(self.phase_work_nanos.load(Ordering::Relaxed))
+    }
+
+    /// Whether it comes late to what it has, however little that is.
+    pub(crate) fn is_late(&self) -> bool {
+        let lateness = Duration::from_nanos(self.lateness_nanos.load(Ordering::Relaxed));
+        lateness > LATENESS_TO_MOVE_MAX
     }
 
     pub(crate) fn is_overloaded(&self) -> bool {
@@ -113,6 +122,18 @@ mod tests {
             gauges.phase_ran(Duration::from_micros(4_500), Duration::ZERO, 1);
         }
         assert!(gauges.is_overloaded(), "it has too much to do, though it is not late yet");
+    }
+
+    #[test]
+    fn a_thread_that_comes_late_with_little_to_do_is_no_place_to_move_to() {
+        let gauges = Gauges::new(Moment::START);
+        assert!(!gauges.is_late());
+        for (late_ms, is_late) in [(8, true), (1, false)] {
+            for _ in 0..300 {
+                gauges.phase_ran(Duration::from_micros(50), Duration::from_millis(late_ms), 1);
+            }
+            assert_eq!((gauges.is_late(), gauges.is_overloaded()), (is_late, false));
+        }
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(crate) struct Hosted {
     pub(super) before: Option<Place>,
     /// When its last tick was due, run or left out.
     pub(super) last_due: Option<Moment>,
+    /// Ticks of its thread that are not its own: it had those at the thread before, which was ahead.
+    pub(super) rests: u32,
     /// Whom its socket of RTP keeps to, while it does.
     pub(super) kept_to: Option<SocketAddr>,
     pub(super) phase: usize,
@@ -62,7 +64,7 @@ impl Hosted {
     ) -> Self {
         let waits = Waits::new();
         let (phase, failed, ticks, left_ticks) = (0, false, 0, 0);
-        let (before, last_due, kept_to) = (None, None, None);
+        let (before, last_due, kept_to, rests) = (None, None, None, 0);
         Self {
             session,
             ports,
@@ -70,6 +72,7 @@ impl Hosted {
             place,
             before,
             last_due,
+            rests,
             kept_to,
             phase,
             waits,
@@ -93,6 +96,21 @@ impl Hosted {
         self.last_due = Some(desk.due);
         self.session.tick(desk.now, &mut desk.out);
         self.perform(&mut desk.out);
+    }
+
+    /// Reads what arrived, then runs one tick, unless it had that one elsewhere.
+    pub(super) fn tick_in_turn(&mut self, desk: &mut Desk) {
+        match self.rests.checked_sub(1) {
+            Some(rests) => self.rests = rests,
+            None => self.tick(desk),
+        }
+    }
+
+    /// The same for `ticks` that are over: what is left of them is its own.
+    pub(super) fn own_of(&mut self, ticks: u64) -> u64 {
+        let elsewhere = u64::from(self.rests).min(ticks);
+        self.rests = self.rests.saturating_sub(u32::try_from(elsewhere).unwrap_or(u32::MAX));
+        ticks - elsewhere
     }
 
     /// Leaves out `ticks` that are over: nothing is sent for them. What had arrived by each is heard in its turn,

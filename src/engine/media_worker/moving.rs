@@ -104,10 +104,18 @@ impl MediaThread {
         }
     }
 
+    /// By how many ticks, begun ones too, a session whose last one was due at `last` is ahead of this thread, which
+    /// comes late.
+    pub(super) fn ticks_ahead(&self, last: Moment) -> u32 {
+        let ahead = last.since(self.desk.due).as_nanos().div_ceil(TICK.as_nanos());
+        u32::try_from(ahead).unwrap_or(0)
+    }
+
     /// The phase that keeps nearest to the beat of a session whose last tick was due at `last`, at another thread; and
     /// ticks that passed on its way.
     pub(super) fn place_in_time(&self, last: Moment) -> (usize, u64) {
-        let gap = |later: usize| (self.desk.due + PHASE * later as u32).since(last);
+        let due = self.desk.due + TICK * self.ticks_ahead(last);
+        let gap = |later: usize| (due + PHASE * later as u32).since(last);
         let ticks = |later: usize| ((gap(later) + TICK / 2).as_nanos() / TICK.as_nanos()).max(1);
         let apart = |later: &usize| {
             gap(*later).as_nanos().abs_diff(ticks(*later).saturating_mul(TICK.as_nanos()))
@@ -365,6 +373,28 @@ mod tests {
         assert_eq!([at(987), at(999)], [(3, 0), (1, 0)], "nearest to it");
         // Over since long: at the next time of its own beat.
         assert_eq!([at(960), at(955), at(900)], [(2, 1), (1, 2), (2, 4)]);
+    }
+
+    #[test]
+    fn who_comes_to_a_thread_that_is_late_is_not_ahead_of_its_time() {
+        let mut pair = Pair::new(22_056..=22_057);
+        (0..5).for_each(|_| pair.tick());
+        pair.move_over();
+        let [first, second] = &mut pair.threads;
+        (first.desk.now, first.desk.due, first.desk.phase) = (pair.now, pair.now, 0);
+        first.command();
+        // Phases of 50 ms that are over, and the one that is due, back to back.
+        let mut due = pair.now - PHASE * 10;
+        for phase in (0..PHASES).cycle().take(11) {
+            (second.desk.now, second.desk.due, second.desk.phase) = (pair.now, due, phase);
+            second.command();
+            second.run_phase(phase);
+            due += PHASE;
+        }
+        assert_eq!(pair.packets().len(), 5 + 1, "one for each 20 ms");
+        assert_eq!(pair.taken(), [0, 1]);
+        let hosted = pair.threads[1].slots.iter().flatten().next().expect("a session");
+        assert_eq!((hosted.rests, hosted.last_due), (0, Some(pair.now)));
     }
 
     #[test]
