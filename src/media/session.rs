@@ -121,6 +121,8 @@ pub struct MediaSession {
     look_back: Option<Box<LookBack>>,
     /// What was heard in this tick is beside a key.
     hides_key: bool,
+    /// It came beside the event of one.
+    beside_event: bool,
     playout: Playout,
     /// Whom the peer talks with instead of the agent.
     bridged: Option<Bridged>,
@@ -180,6 +182,7 @@ impl MediaSession {
             key_tail: 0,
             look_back: None,
             hides_key: false,
+            beside_event: false,
             playout: Playout::new(end, random.next_u64()),
             bridged: None,
             guests: None,

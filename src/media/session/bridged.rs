@@ -112,7 +112,7 @@ impl MediaSession {
             }
             (None, Some(passed)) => Some(BridgeItem::Passed(passed)),
             // What was heard beside its event is played later.
-            (None, None) if self.key_tail > 0 => None,
+            (None, None) if self.beside_event => None,
             (None, None) => heard.map(|sound| match sound {
                 Sound::Wide(_) if !bridged.end.is_heard_wide() => {
                     BridgeItem::Audio(Sound::Law(Law::Mu, *ulaw))

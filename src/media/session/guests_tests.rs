@@ -224,10 +224,11 @@ fn the_tone_of_a_key_reaches_whom_a_leg_is_bridged_with_though_somebody_listens(
     let is_loud = |bytes: &&Vec<u8>| share_at(&decoded(bytes), 770) > 0.3;
     let [alone, private, open] = &sent;
     assert!(alone[0].iter().filter(is_loud).count() >= 9, "the tone passes");
-    assert_eq!((&alone[0], &alone[0]), (&private[0], &open[0]));
-    // Who listens hears it for as long as it takes to be told from a voice, where keys are kept from others.
+    assert_eq!(alone[0], open[0]);
+    // Who listens hears nothing of it where keys are kept from others: all wait until it is told from a voice.
+    assert!(private[0].iter().filter(is_loud).count() >= 9, "it passes, a little later");
     let heard = [private, open].map(|[_, guest]| guest.iter().filter(is_loud).count());
-    assert!(heard[0] <= 4 && heard[1] >= 9, "{heard:?}");
+    assert!(heard[0] == 0 && heard[1] >= 9, "{heard:?}");
 }
 
 #[test]

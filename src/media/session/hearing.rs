@@ -91,14 +91,18 @@ impl MediaSession {
         let Heard { frame, original, linear } =
             if receives { self.next_heard(now) } else { Heard::NOTHING };
         self.hear_keys(&linear, out);
-        let newest = Kept { frame, original, hidden: self.key_is_down(), untaped: false };
+        let hidden = self.key_is_down();
         self.key_tail = self.key_tail.saturating_sub(1);
+        let beside_event = self.digits_in.down().is_some() || self.key_tail > 0;
+        let newest = Kept { frame, original, hidden, untaped: false, beside_event };
         let private = self.look_back.as_mut().filter(|_| self.rules.keys_private);
         let kept = private.map_or(newest, |look_back| look_back.pass(newest));
         self.hides_key = kept.hidden;
         self.tape_heard(&kept, ticks);
-        // Whom the peer is bridged with hears its keys, and nothing has to wait for that.
-        let told = if self.bridged.is_some() { newest } else { kept };
+        // Whom the peer is bridged with hears its keys, and nothing has to wait for that unless guests listen too.
+        let at_once = self.bridged.is_some() && !self.has_guests();
+        let told = if at_once { newest } else { kept };
+        self.beside_event = told.beside_event;
         (told.frame, told.original.filter(|_| !self.steered.inward))
     }
 

@@ -289,7 +289,13 @@ fn where_keys_are_private_no_sample_of_a_tone_is_heard_or_recorded_wherever_it_b
 #[test]
 fn a_tone_that_comes_beside_its_event_is_heard_by_nobody_to_its_end() {
     use crate::audio::bridge::BridgeEnd;
-    for (keys_private, bridged) in [(false, false), (true, false), (false, true), (true, true)] {
+    for (keys_private, bridged, supervised) in [
+        (false, false, false),
+        (true, false, false),
+        (false, true, false),
+        (true, true, false),
+        (true, true, true),
+    ] {
         let rules = MediaRules { keys_private, ..MediaRules::default() };
         let setup = MediaSetup {
             playout_held: false,
@@ -301,6 +307,11 @@ fn a_tone_that_comes_beside_its_event_is_heard_by_nobody_to_its_end() {
         let (own, mut other) = BridgeEnd::pair();
         if bridged {
             scene.session.bridge(Box::new(own));
+        }
+        let (for_guest, _guest) = BridgeEnd::pair();
+        if supervised {
+            scene.session.host(Box::default());
+            scene.session.admit(0, GuestGains::LISTENS, Box::new(for_guest));
         }
         let mut talker = Talker::new(PEER, 7);
         let mut passed = 0;

@@ -20,10 +20,13 @@ pub(super) struct Kept {
     pub(super) hidden: bool,
     /// It was heard while nothing was to be recorded.
     pub(super) untaped: bool,
+    /// It came beside the event of a key, which is told instead of it.
+    pub(super) beside_event: bool,
 }
 
 impl Kept {
-    const NOTHING: Self = Self { frame: SILENCE, original: None, hidden: false, untaped: false };
+    const NOTHING: Self =
+        Self { frame: SILENCE, original: None, hidden: false, untaped: false, beside_event: false };
 }
 
 /// Keeps the last frames of the peer.
