@@ -119,7 +119,7 @@ impl Hosted {
         let mut newest = Moment::START;
         for before in (1..=ticks.min(LATE_TICKS_HEARD_MAX)).rev() {
             if !hears {
-                self.session.miss();
+                self.session.miss(ticks - before);
                 continue;
             }
             let due = desk.now - TICK * u32::try_from(before).unwrap_or(0);

@@ -120,7 +120,7 @@ impl MediaSession {
         frame
     }
 
-    fn key_is_down(&self) -> bool {
+    pub(super) fn key_is_down(&self) -> bool {
         self.digits_in.is_down() || self.key_tail > 0 || self.key_ear.is_down()
     }
 

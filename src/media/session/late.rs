@@ -5,6 +5,7 @@ use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::SILENCE;
 use crate::media::output::TickOutput;
 use crate::media::session::MediaSession;
+use crate::media::session::look_back::Kept;
 use crate::types::moment::Moment;
 
 /// Ticks left out at once of which the peer is heard, or which are made up for by silence: the last ones.
@@ -20,10 +21,16 @@ impl MediaSession {
         self.give_heard(frame, original);
     }
 
-    /// Leaves out what the peer said in a tick that is left out.
-    pub fn miss(&mut self) {
+    /// Leaves out what the peer said in a tick that is left out, `ticks` after the first of those.
+    pub fn miss(&mut self, ticks: u64) {
         self.jitter.pass();
         self.concealer.cut();
+        // What was kept back before is recorded in its time.
+        let nothing = Kept { hidden: self.key_is_down(), ..Kept::NOTHING };
+        let private = self.look_back.as_mut().filter(|_| self.rules.keys_private);
+        if let Some(kept) = private.map(|look_back| look_back.pass(nothing)) {
+            self.tape_heard(&kept, ticks);
+        }
         self.give(&SILENCE, None);
     }
 

@@ -7,7 +7,10 @@ use super::tests::plan;
 use crate::audio::link::LinkEvent;
 use crate::audio::tape::TapeItem;
 use crate::audio::tape::TapeRate;
+use crate::audio::tape::TapeSide;
 use crate::audio::tape::tape;
+use crate::media::setup::MediaRules;
+use crate::media::setup::MediaSetup;
 use std::time::Duration;
 
 /// What the peer says in its packet of this number: no two within a minute are the same.
@@ -78,7 +81,7 @@ fn a_recording_has_what_was_said_in_ticks_left_out_where_it_belongs() {
     let mut gaps = Vec::new();
     while let Some(item) = out.next_item() {
         match item {
-            TapeItem::Sound(sound) if sound.side == crate::audio::tape::TapeSide::Heard => {
+            TapeItem::Sound(sound) if sound.side == TapeSide::Heard => {
                 places.push(sound.at);
             }
             TapeItem::Gap { from, until } => gaps.push((from, until)),
@@ -90,6 +93,39 @@ fn a_recording_has_what_was_said_in_ticks_left_out_where_it_belongs() {
         assert_eq!(pair[1] - pair[0], 160, "{places:?}");
     }
     assert!(places.len() >= 96, "{}", places.len());
+}
+
+#[test]
+fn what_is_kept_back_is_recorded_where_it_was_heard_though_ticks_are_missed() {
+    let [open, private] = [false, true].map(|keys_private| {
+        let rules = MediaRules { keys_private, ..MediaRules::default() };
+        let setup = MediaSetup { playout_held: false, rules, ..MediaSetup::new(Some(plan()), 1) };
+        let mut scene = Scene::with(setup);
+        let (into, mut out) = tape(TapeRate::Narrow);
+        scene.session.record(Box::new(into));
+        let mut talker = Talker::new(super::tests::PEER, 7);
+        for _ in 0..50 {
+            let bytes = talker.audio(&[0x20; 160]);
+            scene.receive(&talker, &bytes);
+            scene.tick();
+        }
+        for ticks in 0..12 {
+            scene.now += Duration::from_millis(20);
+            scene.session.miss(ticks);
+        }
+        scene.session.skip(12);
+        let mut places = Vec::new();
+        while let Some(item) = out.next_item() {
+            if let TapeItem::Sound(sound) = item
+                && sound.side == TapeSide::Heard
+            {
+                places.push(sound.at);
+            }
+        }
+        places
+    });
+    assert!(open.len() >= 45, "{open:?}");
+    assert_eq!(open, private);
 }
 
 #[test]

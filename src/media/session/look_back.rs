@@ -25,7 +25,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    const NOTHING: Self =
+    pub(super) const NOTHING: Self =
         Self { frame: SILENCE, original: None, hidden: false, untaped: false, beside_event: false };
 }
 

@@ -743,7 +743,7 @@ fn ticks_left_out_move_the_time_stamp_and_set_the_marker() {
     let mut scene = Scene::new(plan());
     scene.ticks(5);
     let last = scene.rtp().last().map(|packet| (packet.sequence, packet.timestamp));
-    (0..10).for_each(|_| scene.session.miss());
+    (0..10).for_each(|ticks| scene.session.miss(ticks));
     scene.session.skip(10);
     scene.perform();
     scene.sent.clear();
