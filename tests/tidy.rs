@@ -183,6 +183,7 @@ impl Source {
 fn tests_begin(text: &str) -> usize {
     let lines = text.lines().zip(text.lines().skip(1));
     let here = |(line, next): (&str, &str)| {
+        let next = next.strip_prefix("pub(super) ").unwrap_or(next);
         line.starts_with("#[cfg(test)]") && next.starts_with("mod ") && next.ends_with('{')
     };
     lines.map(here).position(|begins| begins).map_or(usize::MAX, |at| at + 1)

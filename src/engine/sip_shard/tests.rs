@@ -1,3 +1,5 @@
+//! What a shard makes of messages that come twice, late, or from who may have forged an address.
+
 use super::*;
 use crate::cdr::CallReport;
 use crate::engine::sip_shard::faults::tests::flow;
