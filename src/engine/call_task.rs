@@ -28,6 +28,7 @@ use crate::call::side::LegSide;
 use crate::cdr::CallLog;
 use crate::cdr::TimedEvent;
 use crate::clock;
+use crate::engine::agent_task::AgentEvent;
 use crate::engine::answer_hook::Answer;
 use crate::engine::answer_hook::Asking;
 use crate::engine::call_metrics;
@@ -69,6 +70,7 @@ use crate::types::limit::CALL_ERRANDS_MAX;
 use crate::types::moment::Moment;
 use crate::types::number::E164;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
@@ -314,7 +316,9 @@ impl Task {
             self.keep_no_longer(&input);
             self.call.handle(clock::now(), input, &mut out);
             for output in out.drain(..) {
-                self.perform(output).await;
+                if let Some(lasting) = self.perform(output) {
+                    lasting.await;
+                }
             }
             self.record_from_answer().await;
         }
@@ -363,7 +367,19 @@ impl Task {
             }
             Woken::Deadline => self.due(),
             Woken::Media(side, event) => self.media_event(side, event),
-            Woken::Voice(event) => self.voice_event(event).await,
+            // Of its own, as what else is rare: who waits need not hold the room for it.
+            Woken::Voice(VoiceEvent::Agent(Some(AgentEvent::DigitsRequested(digits)))) => {
+                if !self.is_announcing() {
+                    Box::pin(self.send_keys_for_agent(&digits)).await;
+                }
+                None
+            }
+            Woken::Voice(VoiceEvent::Agent(event)) => self.agent_event(event),
+            Woken::Voice(VoiceEvent::Script(event)) => Box::pin(self.script_news(event)).await,
+            Woken::Voice(VoiceEvent::Departed(counters)) => {
+                self.note_link(&counters);
+                None
+            }
             Woken::News(side, news) => self.dial_news(side, news),
             Woken::Answered(answer) => Some(self.who_answers(answer)),
             Woken::Recorded(id, outcome) => {
@@ -377,11 +393,12 @@ impl Task {
         }
     }
 
-    async fn perform(&mut self, output: Output) {
+    /// Carries out what the call asks. What lasts is given back, of its own: a call that talks, and signals nothing,
+    /// need not hold the room for it.
+    fn perform(&mut self, output: Output) -> Option<BoxFuture<'_, ()>> {
         match output {
-            // Of its own: a call that talks, and signals nothing, need not hold the room for it.
-            Output::Leg(side, output) => Box::pin(self.signal(side, output)).await,
-            Output::Media(side, output) => self.run_media(side, output).await,
+            Output::Leg(side, output) => return Some(Box::pin(self.signal(side, output))),
+            Output::Media(side, output) => return self.run_media(side, output),
             Output::Agent(output) => self.run_agent(output),
             Output::Connect(path) => {
                 self.connect(path);
@@ -391,8 +408,7 @@ impl Task {
             Output::AskWhoAnswers => self.ask_who_answers(),
             Output::Record(event) => {
                 if matches!(event, CallEvent::Ended { .. }) && self.aside.is_some() {
-                    // Of its own, as above.
-                    return Box::pin(self.record_end(event)).await;
+                    return Some(Box::pin(self.record_end(event)));
                 }
                 let event = self.with_charge(event);
                 let event = self.with_fault(event);
@@ -400,6 +416,7 @@ impl Task {
             }
             Output::Finish => (),
         }
+        None
     }
 
     /// An answered call is reported, so that the record of an interrupted one has its answer; what applications

@@ -77,7 +77,9 @@ impl Task {
         let mut out = Vec::new();
         self.call.handle(crate::clock::now(), input, &mut out);
         for output in out {
-            self.perform(output).await;
+            if let Some(lasting) = self.perform(output) {
+                lasting.await;
+            }
         }
     }
 
@@ -134,7 +136,9 @@ impl Task {
         let mut out = Vec::new();
         let done = self.call.order(crate::clock::now(), order, &mut out);
         for output in out {
-            self.perform(output).await;
+            if let Some(lasting) = self.perform(output) {
+                lasting.await;
+            }
         }
         self.clip = None;
         done

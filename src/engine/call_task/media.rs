@@ -37,6 +37,7 @@ use crate::routing::trunk::Trunk;
 use crate::routing::trunk::TrunkMedia;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
+use futures_util::future::BoxFuture;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -172,7 +173,12 @@ impl Task {
         }
     }
 
-    pub(super) async fn run_media(&mut self, side: LegSide, output: MediaOutput) {
+    /// Has the media of a leg do something. What lasts is given back.
+    pub(super) fn run_media(
+        &mut self,
+        side: LegSide,
+        output: MediaOutput,
+    ) -> Option<BoxFuture<'_, ()>> {
         match output {
             MediaOutput::Reserve => self.reserve_media(side),
             MediaOutput::Open => self.open_media(side),
@@ -186,7 +192,7 @@ impl Task {
                     self.switch.media.start_playout(media);
                 }
             }
-            MediaOutput::Close => Box::pin(self.close_media(side)).await,
+            MediaOutput::Close => return Some(Box::pin(self.close_media(side))),
             MediaOutput::Play(number) => {
                 let clip = self.clip.take_if(|clip| clip.number() == number);
                 if let Some((media, clip)) = self.media_id(side).zip(clip) {
@@ -210,6 +216,7 @@ impl Task {
                 }
             }
         }
+        None
     }
 
     pub(super) fn media_id(&mut self, side: LegSide) -> Option<MediaId> {

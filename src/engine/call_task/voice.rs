@@ -147,22 +147,11 @@ pub(super) fn said<'a>(
 }
 
 impl Task {
-    pub(super) async fn voice_event(&mut self, event: VoiceEvent) -> Option<Input> {
+    /// What a script asks; `None`: its task ended without a word.
+    pub(super) async fn script_news(&mut self, event: Option<ScriptEvent>) -> Option<Input> {
         match event {
-            // Of its own: who waits for the next event need not hold the room for this one.
-            VoiceEvent::Agent(Some(AgentEvent::DigitsRequested(digits))) => {
-                if !self.is_announcing() {
-                    Box::pin(self.send_keys_for_agent(&digits)).await;
-                }
-                None
-            }
-            VoiceEvent::Agent(event) => self.agent_event(event),
-            VoiceEvent::Script(Some(event)) => Box::pin(self.script_event(event)).await,
-            VoiceEvent::Departed(counters) => {
-                self.note_link(&counters);
-                None
-            }
-            VoiceEvent::Script(None) => {
+            Some(event) => self.script_event(event).await,
+            None => {
                 self.voice = None;
                 Some(Input::Agent(AgentInput::Lost(HangupCause::AgentLost)))
             }
@@ -170,11 +159,11 @@ impl Task {
     }
 
     /// An announcement asks for nothing.
-    fn is_announcing(&self) -> bool {
+    pub(super) fn is_announcing(&self) -> bool {
         self.voice.as_ref().is_some_and(|voice| voice.is_fallback)
     }
 
-    fn agent_event(&mut self, event: Option<AgentEvent>) -> Option<Input> {
+    pub(super) fn agent_event(&mut self, event: Option<AgentEvent>) -> Option<Input> {
         let is_fallback = self.is_announcing();
         let Some(event) = event else {
             // Its task ended without a word.

@@ -126,7 +126,9 @@ fn a_peer_behind_a_nat_that_moved_is_heard_again_once_it_has_signalled() {
     assert!(scene.loud_frames() < heard + 10, "nothing was signalled");
     scene.session.update(scene.now, &plan());
     scene.sent.clear();
-    scene.talk(&mut moved, 50);
+    scene.talk(&mut moved, 20);
+    assert!(scene.loud_frames() < heard + 10, "who has not moved has half a second to speak");
+    scene.talk(&mut moved, 60);
     assert!(scene.loud_frames() > heard + 30);
     assert_eq!(scene.sent.last().expect("sent").to, at("198.51.100.99:2000"));
     assert_eq!(scene.session.statistics().relatched, 1);
