@@ -1,6 +1,6 @@
 //! Agents that speak in bursts of any size: what the caller hears of them, sample by sample.
 //!
-//! `TANDEM_BURSTY_CALLS` says how many calls there are at once, where that is not to be 100.
+//! `TANDEM_BURSTY_CALLS` says how many calls there are at once, where that is not to be 12.
 
 use crate::bot::Bot;
 use crate::bot::Stream;
@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 const NUMBER: &str = "+15550124";
 /// Calls at once, unless the variable says another number.
-const CALLS: usize = 100;
+const CALLS: usize = 12;
 /// What an agent says, in bytes of µ-law: 5 s.
 const SAID: usize = 40_000;
 /// It ends in silence: what is cut off loud falls away.
