@@ -127,6 +127,9 @@ async fn a_key_is_rotated_and_its_forerunner_ends_at_once_or_later() {
     assert!(opens(&third["key"]).await);
 }
 
+/// Connections of the API to its database.
+const API_CONNECTIONS: i64 = 8;
+
 #[tokio::test]
 async fn a_key_whose_successor_cannot_be_shown_opens_what_it_did() {
     let bench = Bench::new().await;
@@ -143,8 +146,12 @@ async fn a_key_whose_successor_cannot_be_shown_opens_what_it_did() {
     let numbers = bench.path(0, "numbers");
     let slow = [(); 16].map(|()| bench.get(&numbers, Some(&bench.keys[A])));
     let rotate = format!("{path}/{}/rotate", made["id"].as_str().unwrap());
+    let waiting = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+        WHERE NOT l.granted AND d.datname = current_database()";
     let rotating = async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        while postgres::count(&bench.database, waiting).await < API_CONNECTIONS {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         bench.send(("POST", &rotate), A, &json!({})).await
     };
     let (_, rotated) =
