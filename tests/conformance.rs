@@ -400,7 +400,7 @@ async fn media_follows_a_reinvite_to_another_address() {
     let mut phone = phone(&switch, TONE).await;
     phone.call("").await;
     phone.hear_media(5).await;
-    phone.media = UdpSocket::bind((switch.caller(3), 0)).await.unwrap();
+    phone.move_media(switch.caller(3)).await;
     let offer = phone.sdp();
     assert_eq!(phone.ask("INVITE", "", &offer).await.status(), 200);
     phone.acknowledge().await;

@@ -71,6 +71,18 @@ impl Heard {
     }
 }
 
+/// Two ports in a row, for RTP and RTCP.
+async fn media_ports(local: IpAddr) -> (UdpSocket, UdpSocket) {
+    for _ in 0..100 {
+        let media = UdpSocket::bind((local, 0)).await.unwrap();
+        let Some(next) = media.local_addr().unwrap().port().checked_add(1) else { continue };
+        if let Ok(reports) = UdpSocket::bind((local, next)).await {
+            return (media, reports);
+        }
+    }
+    panic!("no two free ports in a row at {local}");
+}
+
 /// One telephone with one dialog.
 #[derive(Debug)]
 pub struct Phone {
@@ -78,6 +90,9 @@ pub struct Phone {
     pub switch: SocketAddr,
     /// Where it takes RTP.
     pub media: UdpSocket,
+    /// The port after that one, to which the reports go (RFC 3550 section 11): were it free, they would reach whatever
+    /// other telephone comes to sit there.
+    reports: UdpSocket,
     pub call_id: String,
     tag: String,
     user: String,
@@ -91,10 +106,12 @@ impl Phone {
     /// A telephone at `local` that is about to call `user` at `switch`.
     pub async fn new(local: IpAddr, switch: SocketAddr, user: &str) -> Self {
         let random = clock::random_u64();
+        let (media, reports) = media_ports(local).await;
         Self {
             socket: UdpSocket::bind((local, 0)).await.unwrap(),
             switch,
-            media: UdpSocket::bind((local, 0)).await.unwrap(),
+            media,
+            reports,
             call_id: format!("{random:016x}@{local}"),
             tag: format!("t{random:x}"),
             user: user.to_owned(),
@@ -102,6 +119,11 @@ impl Phone {
             target: format!("sip:{user}@{switch}"),
             cseq: 0,
         }
+    }
+
+    /// Takes its media elsewhere, on ports of this address.
+    pub async fn move_media(&mut self, local: IpAddr) {
+        (self.media, self.reports) = media_ports(local).await;
     }
 
     /// The address it signals from.
@@ -157,8 +179,14 @@ impl Phone {
     /// The next message within `limit`.
     pub async fn hear_within(&self, limit: Duration) -> Option<Heard> {
         let mut buffer = vec![0; 65_535];
-        let (length, _) = timeout(limit, self.socket.recv_from(&mut buffer)).await.ok()?.unwrap();
-        Some(Heard::read(&String::from_utf8_lossy(&buffer[..length])))
+        let mut message = async || loop {
+            let (length, _) = self.socket.recv_from(&mut buffer).await.unwrap();
+            // Media of a call of somebody else, whose telephone sat here before: its first byte says so (RFC 7983).
+            if !(128..=191).contains(buffer.first().unwrap_or(&0)) || length == 0 {
+                return Heard::read(&String::from_utf8_lossy(&buffer[..length]));
+            }
+        };
+        timeout(limit, message()).await.ok()
     }
 
     /// The next message.
