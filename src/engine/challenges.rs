@@ -91,18 +91,9 @@ impl<T> Challenges<T> {
 
     /// The next attempt whose caller did not come back in time.
     pub(super) fn pop_due(&mut self, now: Moment) -> Option<T> {
-        self.pop_before(Some(now))
-    }
-
-    /// The oldest attempt, however long it has waited.
-    pub(super) fn pop(&mut self) -> Option<T> {
-        self.pop_before(None)
-    }
-
-    fn pop_before(&mut self, now: Option<Moment>) -> Option<T> {
         loop {
             let first = self.due.first_entry()?;
-            if now.is_some_and(|now| first.key().0 > now) {
+            if first.key().0 > now {
                 return None;
             }
             let call_id = first.remove();
@@ -111,6 +102,14 @@ impl<T> Challenges<T> {
                 return Some(attempt);
             }
         }
+    }
+
+    /// All attempts, the oldest first, however long they have waited. Their places stay, as those of settled ones do:
+    /// no late copy of an INVITE begins another attempt.
+    pub(super) fn give_up_all(&mut self) -> Vec<T> {
+        let waiting = &mut self.waiting;
+        let attempts = self.due.values().map(|call_id| waiting.get_mut(call_id)?.attempt.take());
+        attempts.flatten().collect()
     }
 }
 
@@ -131,7 +130,7 @@ mod tests {
         assert_eq!(challenges.deadline(), Some(LATER + ANSWER_MAX));
         assert_eq!(challenges.pop_due(Moment::START + ANSWER_MAX), None);
         assert_eq!(challenges.pop_due(LATER + ANSWER_MAX), Some(2));
-        assert_eq!((challenges.deadline(), challenges.pop()), (None, None));
+        assert_eq!((challenges.deadline(), challenges.give_up_all()), (None, vec![]));
     }
 
     #[test]
@@ -141,7 +140,7 @@ mod tests {
             assert_eq!(challenges.keep(Moment::START, &number.to_be_bytes(), number), None);
         }
         assert_eq!(challenges.keep(LATER, b"one more", 0), Some(0));
-        assert_eq!(challenges.pop(), Some(1));
+        assert_eq!(challenges.pop_due(Moment::START + ANSWER_MAX), Some(1));
         assert_eq!(challenges.waiting.len(), challenges.due.len());
         assert_eq!(challenges.waiting.len(), SIP_CHALLENGES_MAX - 1);
     }
@@ -165,8 +164,7 @@ mod tests {
         }
         assert_eq!(challenges.keep(LATER, b"one more", 0), None);
         assert!(!challenges.is_settled(b"settled"));
-        let waiting = std::iter::from_fn(|| challenges.pop()).count();
-        assert_eq!(waiting, SIP_CHALLENGES_MAX);
+        assert_eq!(challenges.give_up_all().len(), SIP_CHALLENGES_MAX);
     }
 
     #[test]
@@ -183,7 +181,26 @@ mod tests {
         assert_eq!((challenges.pop_due(LATER + ANSWER_MAX), challenges.deadline()), (None, None));
         assert_eq!(challenges.waiting.len(), 0);
         challenges.keep(LATER, b"a", 4);
-        assert_eq!(challenges.pop(), Some(4));
+        assert_eq!(challenges.give_up_all(), [4]);
+    }
+
+    #[test]
+    fn who_is_given_up_before_its_time_keeps_its_place_and_so_does_who_came_back() {
+        let mut challenges = Challenges::new();
+        challenges.keep(Moment::START, b"a", 1);
+        challenges.keep(Moment::START, b"b", 2);
+        challenges.settle(LATER, b"c");
+        assert_eq!(challenges.give_up_all(), [1, 2]);
+        for call_id in [b"a", b"b", b"c"] {
+            assert!(challenges.is_settled(call_id));
+            assert_eq!(
+                (challenges.take(call_id), challenges.keep(LATER, call_id, 3)),
+                (None, None)
+            );
+        }
+        assert_eq!((challenges.give_up_all(), challenges.waiting.len()), (vec![], 3));
+        assert_eq!(challenges.pop_due(LATER + ANSWER_MAX), None);
+        assert_eq!((challenges.waiting.len(), challenges.deadline()), (0, None));
     }
 
     #[test]
@@ -191,6 +208,6 @@ mod tests {
         let mut challenges = Challenges::new();
         challenges.keep(Moment::START, b"a", 1);
         assert_eq!(challenges.keep(LATER, b"a", 2), Some(1));
-        assert_eq!((challenges.pop(), challenges.pop()), (Some(2), None));
+        assert_eq!(challenges.give_up_all(), [2]);
     }
 }

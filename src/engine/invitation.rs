@@ -378,12 +378,18 @@ impl Challenged {
 
 /// Keeps a challenged attempt for the INVITE that is to follow. Repeated challenges lengthen nothing.
 fn await_credentials(shard: &mut Shard, invitation: &Invitation, challenged: Challenged) {
-    if shard.switch.registry.is_draining() {
-        return challenged.give_up(shard);
-    }
     let call_id = invitation.request.headers.call_id();
-    let since = challenged.begun.now;
-    if let Some(oldest) = shard.challenges.keep(since, call_id, challenged) {
+    let (since, is_settled) = (challenged.begun.now, shard.challenges.is_settled(call_id));
+    let oldest = match (shard.switch.registry.is_draining(), is_settled) {
+        (false, _) => shard.challenges.keep(since, call_id, challenged),
+        (true, true) => None,
+        // Nobody is waited for any more; a copy of this INVITE is not another attempt all the same.
+        (true, false) => {
+            challenged.give_up(shard);
+            shard.challenges.settle(clock::now(), call_id)
+        }
+    };
+    if let Some(oldest) = oldest {
         oldest.give_up(shard);
     }
 }
@@ -400,7 +406,7 @@ fn challenge_answered(shard: &mut Shard, invitation: &Invitation, verdict: &Verd
         Verdict::Route(route) => route.trunk.digest.is_some(),
     };
     if has_proven && !invitation.flow.transport.is_reliable() {
-        shard.challenged.give_back(invitation.flow.remote.ip());
+        shard.switch.registry.challenge_answered(invitation.flow.remote.ip());
     }
     let call_id = invitation.request.headers.call_id();
     if let Some(oldest) = shard.challenges.settle(clock::now(), call_id) {
@@ -469,7 +475,8 @@ fn challenge(shard: &mut Shard, invitation: &Invitation, trunk: &Trunk, stale: b
 /// somebody else, and so would much more than came (RFC 3261 §26.3.2.4).
 fn refuse_unproven(shard: &mut Shard, invitation: &Invitation, refusal: Refusal) {
     let Flow { remote, transport, .. } = invitation.flow;
-    let is_free = transport.is_reliable() || shard.challenged.take(clock::now(), remote.ip());
+    let registry = &shard.switch.registry;
+    let is_free = transport.is_reliable() || registry.may_challenge(clock::now(), remote.ip());
     let came = invitation.request.headers.table().raw().len();
     let bytes_max = (!is_free).then_some(came);
     let dialog = invitation.dialog;

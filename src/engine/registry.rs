@@ -26,6 +26,9 @@ use crate::routing::admission::Permit;
 use crate::routing::gateway_board::Action;
 use crate::routing::gateway_board::GatewayBoard;
 use crate::routing::peer_board::PeerBoard;
+use crate::routing::source_rate::CHALLENGED_ADDRESS_RATE;
+use crate::routing::source_rate::CHALLENGED_NETWORK_RATE;
+use crate::routing::source_rate::SourceRates;
 use crate::routing::table::Tenant;
 use crate::routing::table::Trunk;
 use crate::routing::trail::TrailKey;
@@ -77,6 +80,8 @@ struct Inner {
     board_actions: Vec<Action>,
     /// How peers stand that are called by SIP addresses of their own.
     peers: PeerBoard,
+    /// Whom challenges were sent that nobody answered yet.
+    challenged: SourceRates,
     /// Calls of campaigns.
     campaigns: HashMap<CampaignId, u32>,
     /// What calls out have used.
@@ -136,6 +141,7 @@ impl Registry {
                 board: GatewayBoard::new(Random::from_seed(clock::random_u64())),
                 board_actions: Vec::new(),
                 peers: PeerBoard::default(),
+                challenged: SourceRates::new(CHALLENGED_ADDRESS_RATE, CHALLENGED_NETWORK_RATE),
                 campaigns: HashMap::new(),
                 usage: Usage::default(),
                 random: Random::from_seed(clock::random_u64()),
@@ -246,6 +252,18 @@ impl Registry {
     pub fn has_calls_from(&self, now: Moment, source: IpAddr) -> bool {
         let calls = self.lock().sources.get(&source).copied();
         calls.is_some_and(|calls| calls.running > 0 || now.since(calls.left) < LINGER)
+    }
+
+    /// Whether `source`, which has proved nothing, may be sent more than came in its name. The node has one measure,
+    /// whatever shards its Call-IDs belong to.
+    #[must_use]
+    pub(super) fn may_challenge(&self, now: Moment, source: IpAddr) -> bool {
+        self.lock().challenged.take(now, source)
+    }
+
+    /// Who was challenged there has the answer, so that it was no burden.
+    pub(super) fn challenge_answered(&self, source: IpAddr) {
+        self.lock().challenged.give_back(source);
     }
 
     /// How many calls run.

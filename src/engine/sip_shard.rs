@@ -35,9 +35,6 @@ use crate::net::connect::Destination;
 use crate::net::flow::SendError;
 use crate::net::way_back::WayBack;
 use crate::routing::identify;
-use crate::routing::source_rate::CHALLENGED_ADDRESS_RATE;
-use crate::routing::source_rate::CHALLENGED_NETWORK_RATE;
-use crate::routing::source_rate::SourceRates;
 use crate::routing::trunk::Trunk;
 use crate::sip::digest;
 use crate::sip::endpoint::Endpoint;
@@ -133,8 +130,6 @@ pub(super) struct Shard {
     received_at: Moment,
     /// Calls whose INVITE was challenged.
     pub(super) challenges: Challenges<Challenged>,
-    /// Whom challenges were sent that nobody answered yet.
-    pub(super) challenged: SourceRates,
     /// Which challenges nobody answered leave a record.
     pub(super) unanswered: ShedSample,
     /// Which INVITEs do that prove too little, or the wrong thing.
@@ -178,7 +173,6 @@ impl Shard {
             next_token: 0,
             received_at: Moment::START,
             challenges: Challenges::new(),
-            challenged: SourceRates::new(CHALLENGED_ADDRESS_RATE, CHALLENGED_NETWORK_RATE),
             unanswered: ShedSample::default(),
             wrong: DeclinedSample::default(),
             declined: DeclinedSample::default(),
@@ -242,8 +236,8 @@ impl Shard {
 
     fn drain(&mut self, draining: bool) {
         self.endpoint.set_draining(draining);
-        // Whoever comes back is refused now, with a record of that.
-        while let Some(challenged) = self.challenges.pop() {
+        // Whoever comes back is refused now, with a record of that. Copies of what was challenged leave none.
+        for challenged in self.challenges.give_up_all() {
             challenged.give_up(self);
         }
     }

@@ -238,6 +238,18 @@ pub(super) mod tests {
 
     /// That of a switch, which is given one listener.
     pub(in crate::engine::sip_shard) fn shard_of(mut switch: Switch) -> (Shard, impl Sized) {
+        switch.listeners = vec![SwitchListener {
+            name: "public".parse().unwrap(),
+            sip_host: "192.0.2.250".to_owned(),
+            bind: "192.0.2.250".parse().unwrap(),
+            rtp_address: "192.0.2.250".parse().unwrap(),
+            transports: vec![Transport::Udp],
+        }];
+        shard_beside(Arc::new(switch))
+    }
+
+    /// One more of a switch that has its listener.
+    pub(in crate::engine::sip_shard) fn shard_beside(switch: Arc<Switch>) -> (Shard, impl Sized) {
         let config = EndpointConfig {
             seed: 1,
             product: "Tandem".to_owned(),
@@ -246,16 +258,9 @@ pub(super) mod tests {
             policy: DialogPolicy::default(),
             takes_replaces: true,
         };
-        switch.listeners = vec![SwitchListener {
-            name: "public".parse().unwrap(),
-            sip_host: "192.0.2.250".to_owned(),
-            bind: "192.0.2.250".parse().unwrap(),
-            rtp_address: "192.0.2.250".parse().unwrap(),
-            transports: vec![Transport::Udp],
-        }];
         let (arrivals_in, arrivals) = mpsc::channel(1);
         let (commands_in, commands) = mpsc::channel(1);
-        let shard = Shard::new(Arc::new(switch), config, (arrivals_in, commands_in));
+        let shard = Shard::new(switch, config, (arrivals_in, commands_in));
         (shard, (arrivals, commands))
     }
 

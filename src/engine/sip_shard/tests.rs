@@ -3,6 +3,7 @@
 use super::*;
 use crate::cdr::CallReport;
 use crate::engine::sip_shard::faults::tests::flow;
+use crate::engine::sip_shard::faults::tests::shard_beside;
 use crate::engine::sip_shard::faults::tests::shard_of;
 use crate::engine::switch::Ledger;
 use crate::engine::switch::Written;
@@ -17,6 +18,7 @@ use crate::types::id::CallId;
 use crate::types::id::TrunkId;
 use crate::types::secret::Secret;
 use arc_swap::ArcSwap;
+use std::ops::RangeInclusive;
 use std::sync::Mutex;
 use std::time::Duration;
 use uuid::Uuid;
@@ -47,8 +49,8 @@ fn invite(cseq: u32, lines: &str) -> Arrival {
     Arrival::Message { at: Moment::START, flow: flow(), message: Bytes::from(text) }
 }
 
-#[tokio::test]
-async fn a_late_copy_of_an_invite_takes_the_signalling_from_no_record() {
+/// A switch with a trunk that challenges.
+fn challenging(recorded: Arc<Recorded>, ports: RangeInclusive<u16>) -> Switch {
     let id = TrunkId::from_uuid(Uuid::from_u128(1));
     let mut trunk = Trunk::new(id, "acme", vec!["192.0.2.0/24".parse().unwrap()]);
     trunk.digest = Some(DigestAccount {
@@ -58,18 +60,26 @@ async fn a_late_copy_of_an_invite_takes_the_signalling_from_no_record() {
         algorithms: vec![DigestAlgorithm::Sha256],
     });
     let contents = Contents { trunks: vec![trunk], ..Contents::default() };
-    let recorded = Arc::new(Recorded::default());
-    let mut switch = idle(recorded.clone(), 21_330..=21_333);
+    let mut switch = idle(recorded, ports);
     switch.table = Arc::new(ArcSwap::from_pointee(RoutingTable::new(contents)));
+    switch
+}
+
+/// Credentials that prove nothing.
+const WRONG: &str = "Authorization: Bearer x\r\n";
+
+#[tokio::test]
+async fn a_late_copy_of_an_invite_takes_the_signalling_from_no_record() {
+    let recorded = Arc::new(Recorded::default());
+    let mut switch = challenging(Arc::clone(&recorded), 21_330..=21_333);
     switch.trace = TraceLimits { shard_bytes_max: 1 << 20, life: Duration::from_secs(60) };
     let (mut shard, _open) = shard_of(switch);
     let traces = Traces::new(std::slice::from_ref(&shard.handle), Arc::clone(&shard.switch.table));
-    let wrong = "Authorization: Bearer x\r\n";
     shard.take(invite(1, ""));
     assert!(recorded.0.lock().unwrap().is_empty(), "it has not come back yet");
-    shard.take(invite(2, wrong));
+    shard.take(invite(2, WRONG));
     // That of the first came late, and the 403 was lost.
-    for (cseq, lines) in [(1, ""), (2, wrong)] {
+    for (cseq, lines) in [(1, ""), (2, WRONG)] {
         shard.take(invite(cseq, lines));
         let calls = recorded.0.lock().unwrap().clone();
         let [call] = calls.as_slice() else { panic!("{calls:?}") };
@@ -78,4 +88,53 @@ async fn a_late_copy_of_an_invite_takes_the_signalling_from_no_record() {
         let first = first.expect("its signalling is gone");
         assert!(first.starts_with(b"INVITE") && !first.windows(4).any(|at| at == b"Auth"));
     }
+}
+
+#[tokio::test]
+async fn a_late_copy_of_an_invite_begins_no_attempt_while_the_node_drains() {
+    for has_come_back in [false, true] {
+        let recorded = Arc::new(Recorded::default());
+        let (mut shard, _open) = shard_of(challenging(Arc::clone(&recorded), 21_334..=21_337));
+        let records = || recorded.0.lock().unwrap().len();
+        shard.take(invite(1, ""));
+        if has_come_back {
+            shard.take(invite(2, WRONG));
+        }
+        assert_eq!(records(), usize::from(has_come_back));
+        shard.switch.registry.drain();
+        shard.drain(true);
+        assert_eq!(records(), 1, "it is waited for no more");
+        for _ in 0..3 {
+            shard.take(invite(1, ""));
+        }
+        assert_eq!(records(), 1, "{has_come_back}");
+    }
+    // One that comes only then is an attempt, and its copies are none.
+    let recorded = Arc::new(Recorded::default());
+    let (mut shard, _open) = shard_of(challenging(Arc::clone(&recorded), 21_334..=21_337));
+    shard.switch.registry.drain();
+    shard.drain(true);
+    for _ in 0..3 {
+        shard.take(invite(1, ""));
+    }
+    assert_eq!(recorded.0.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_shards_challenge_comes_out_of_one_bucket() {
+    let (mut first, _open) = shard_of(challenging(Arc::default(), 21_338..=21_341));
+    let (mut second, _too) = shard_beside(Arc::clone(&first.switch));
+    for shard in [&mut first, &mut second] {
+        for _ in 0..45 {
+            shard.take(invite(1, ""));
+        }
+    }
+    let (registry, source) = (&first.switch.registry, flow().remote.ip());
+    // At the start of time, so that nothing comes in meanwhile.
+    let left = (0..1_000).filter(|_| registry.may_challenge(Moment::START, source)).count();
+    // A burst of 100, but for the 90, and for what came in while they did.
+    assert!(left < 100, "{left}");
+    assert!(!registry.may_challenge(Moment::START, source));
+    registry.challenge_answered(source);
+    assert!(registry.may_challenge(Moment::START, source), "it has the answer");
 }
