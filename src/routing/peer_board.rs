@@ -37,6 +37,21 @@ impl PeerBoard {
         standing
     }
 
+    /// Has a call go to one address of a peer, if that takes it; how it stood before. Of several calls that found it ready
+    /// for a trial while they asked DNS, one has it.
+    pub fn take_address(
+        &mut self,
+        now: Moment,
+        (peer, address): (&str, GatewayAddress),
+    ) -> Availability {
+        let Some(known) = self.0.get_mut(peer) else { return Availability::Ready };
+        let state = known.availability(now, address);
+        if state.takes_calls() {
+            known.note(now, address, (Input::CallSent, COOLDOWN));
+        }
+        state
+    }
+
     /// Notes what became of a call at an address of a peer.
     pub fn note(&mut self, now: Moment, (peer, address): (&str, GatewayAddress), input: Input) {
         if !self.0.contains_key(peer) {
@@ -113,6 +128,26 @@ mod tests {
         board.note(second(8), (PEER, address(1)), Input::CallServed);
         assert_eq!(states(&mut board, 8, PEER), ready);
         assert!(board.0.is_empty());
+    }
+
+    #[test]
+    fn of_calls_that_found_an_agent_ready_for_a_trial_one_goes_there() {
+        let mut board = PeerBoard::default();
+        board.note(second(1), (PEER, address(1)), FAILED);
+        // Two ask DNS at once, and both hear that it is time for a trial.
+        for _ in 0..2 {
+            assert_eq!(states(&mut board, 6, PEER)[0], Availability::Trial);
+        }
+        let mut take = |at| board.take_address(second(at), (PEER, address(1)));
+        assert_eq!(take(7), Availability::Trial);
+        assert!(!take(7).takes_calls(), "the other has it");
+        board.note(second(8), (PEER, address(1)), Input::CallLeft);
+        assert_eq!(board.take_address(second(8), (PEER, address(1))), Availability::Trial);
+        board.note(second(8), (PEER, address(1)), Input::CallServed);
+        for _ in 0..2 {
+            let state = board.take_address(second(9), (PEER, address(1)));
+            assert_eq!(state, Availability::Ready, "nobody waits for anybody");
+        }
     }
 
     #[test]

@@ -32,6 +32,7 @@ use crate::engine::mailbox;
 use crate::engine::sip_shard::PlacedLeg;
 use crate::engine::way;
 use crate::net::connect::Destination;
+use crate::routing::health::Availability;
 use crate::routing::outbound_attempt::AddressNews;
 use crate::routing::outbound_attempt::CarrierRefusal;
 use crate::routing::outbound_attempt::Input;
@@ -383,8 +384,11 @@ impl Dialling {
             let found = gateway_address(&address);
             if let Some(state) = self.is_left_out(line, found) {
                 self.note(line, Input::AtAddress { id, news: AddressNews::LeftOut(found, state) });
-                if self.trying.as_ref()?.addresses.is_empty() {
-                    return Some(Input::NotAdmitted { id, cause: HangupCause::NoGateway });
+                let trying = self.trying.as_ref()?;
+                if trying.addresses.is_empty() {
+                    let is_throttled = matches!(state, Availability::Throttled(_));
+                    let cause = resting::none_left(&trying.target, is_throttled);
+                    return Some(Input::NotAdmitted { id, cause });
                 }
                 return Box::pin(self.next_address(line)).await;
             }

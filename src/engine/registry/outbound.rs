@@ -195,6 +195,11 @@ impl Registry {
         self.lock().peers.find(now, peer, found)
     }
 
+    /// Has a call go to one address of a peer, if that takes it; how it stood before.
+    pub fn take_peer(&self, now: Moment, of: (&str, GatewayAddress)) -> Availability {
+        self.lock().peers.take_address(now, of)
+    }
+
     /// Notes what became of a call at one address of a peer.
     pub fn note_peer(&self, now: Moment, of: (&str, GatewayAddress), input: health::Input) {
         self.lock().peers.note(now, of, input);

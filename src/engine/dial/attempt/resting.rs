@@ -37,12 +37,7 @@ impl Dialling {
         let is_none_left = trying.addresses.is_empty();
         let is_throttled =
             resting.iter().any(|(_, state)| matches!(state, Availability::Throttled(_)));
-        let cause = match trying.target.as_ref() {
-            Target::Gateway(_) => HangupCause::NoGateway,
-            Target::Peer(_) if is_throttled => HangupCause::CarrierThrottled,
-            // As if it were called in vain once more.
-            Target::Peer(_) => HangupCause::CarrierTimeout,
-        };
+        let cause = none_left(&trying.target, is_throttled);
         for (address, state) in resting {
             let news = AddressNews::LeftOut(address, state);
             self.note(line, Input::AtAddress { id, news });
@@ -50,17 +45,15 @@ impl Dialling {
         is_none_left.then_some(Input::NotAdmitted { id, cause })
     }
 
-    /// How an address of a gateway stands that takes no call any more: it did when it was looked up, but another
-    /// call tries it since.
+    /// How an address of a gateway or a peer stands that takes no call any more: it did when it was looked up, but
+    /// another call tries it since.
     pub(super) fn is_left_out(&self, line: &Line, address: GatewayAddress) -> Option<Availability> {
-        match self.trying.as_ref()?.target.as_ref() {
-            Target::Gateway(attempt) => {
-                let of = (&attempt.key(), address);
-                let state = line.switch.registry.take_address(clock::now(), of);
-                (!state.takes_calls()).then_some(state)
-            }
-            Target::Peer(_) => None,
-        }
+        let (now, registry) = (clock::now(), &line.switch.registry);
+        let state = match self.trying.as_ref()?.target.as_ref() {
+            Target::Gateway(attempt) => registry.take_address(now, (&attempt.key(), address)),
+            Target::Peer(route) => registry.take_peer(now, (route.uri.as_str(), address)),
+        };
+        (!state.takes_calls()).then_some(state)
     }
 
     /// Tells the chooser something of which no more follows than a word for who remembers it.
@@ -70,6 +63,16 @@ impl Dialling {
         for next in todo {
             say(line, next);
         }
+    }
+}
+
+/// Why a call goes nowhere where all addresses rest, one of them perhaps because fewer calls are wanted there.
+pub(super) const fn none_left(target: &Target, is_throttled: bool) -> HangupCause {
+    match target {
+        Target::Gateway(_) => HangupCause::NoGateway,
+        Target::Peer(_) if is_throttled => HangupCause::CarrierThrottled,
+        // As if it were called in vain once more.
+        Target::Peer(_) => HangupCause::CarrierTimeout,
     }
 }
 

@@ -6,6 +6,7 @@ use crate::engine::dial::tests::Around;
 use crate::engine::dial::tests::planned;
 use crate::engine::sip_shard::ShardHandle;
 use crate::routing::contents::Contents;
+use crate::routing::gateway_addresses::GatewayAddress;
 use crate::routing::health;
 use crate::routing::table::RoutingTable;
 use crate::routing::trunk::Trunk;
@@ -221,6 +222,28 @@ async fn one_of_the_calls_that_wait_for_dns_tries_a_gateway_after_its_rest() {
     assert_eq!(second.begin(&around.line, TryId(1), first_try()), None);
     let mut third = dialling_idle(planned(|_| ()));
     assert!(third.begin(&around.line, TryId(1), first_try()).is_some());
+}
+
+/// The same of an agent that is called by a SIP address: all of them find it ready while they ask DNS.
+#[tokio::test]
+async fn one_of_the_calls_that_wait_for_dns_tries_an_agent_after_its_rest() {
+    let around = Around::new();
+    let registry = &around.line.switch.registry;
+    let DialRoute::Peer(route) = peer() else { panic!("a peer") };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 5_060));
+    let address = GatewayAddress { address, transport: Transport::Udp };
+    let of = (route.uri.as_str(), address);
+    // The rest of this failure is over at once.
+    let over = health::Input::CallFailed { retry_after: Some(Duration::ZERO) };
+    registry.note_peer(clock::now(), of, over);
+    let [first, second] = [0, 1].map(|_| dialling(&around, peer(), Stage::Admitted));
+    assert_eq!(first.is_left_out(&around.line, address), None);
+    let state = second.is_left_out(&around.line, address);
+    assert!(matches!(state, Some(Availability::Cooling(_))), "{state:?}");
+    let target = &second.trying.as_ref().expect("a try").target;
+    assert_eq!(resting::none_left(target, false), HangupCause::CarrierTimeout);
+    registry.note_peer(clock::now(), of, health::Input::CallLeft);
+    assert_eq!(second.is_left_out(&around.line, address), None);
 }
 
 /// Keys are for one peer alone: the next address of an agent is offered others, by the terms that the agent has.
