@@ -358,18 +358,19 @@ fn local_end(socket: &TcpSocket, to: &Destination) -> SocketAddr {
 /// Opens a connection of ours and serves it.
 async fn open(socket: TcpSocket, to: Arc<Destination>, end: StreamEnd, plug: Plug) {
     let failure = tokio::select! {
-        opened = begin(socket, &to, end.flow.id, &plug.flows) => match opened {
-            Ok(Opened::Plain(stream)) => {
+        opened = stream::guarded(begin(socket, &to, end.flow.id, &plug.flows)) => match opened {
+            Ok(Ok(Opened::Plain(stream))) => {
                 metric::count(Counter::SipFlowsOpened, "tcp");
                 let (read_half, write_half) = stream.into_split();
                 return stream::serve((read_half, write_half), end, plug).await;
             }
-            Ok(Opened::Secure(stream)) => {
+            Ok(Ok(Opened::Secure(stream))) => {
                 metric::count(Counter::SipFlowsOpened, "tls");
                 let halves = tokio::io::split(*stream);
                 return stream::serve(halves, end, plug).await;
             }
-            Err(failure) => FlowEnd::Failed(failure),
+            Ok(Err(failure)) => FlowEnd::Failed(failure),
+            Err(fault) => fault,
         },
         () = end.closing.notified() => FlowEnd::Told,
     };

@@ -25,6 +25,8 @@ pub enum FlowEnd {
     Broken,
     /// We closed it.
     Told,
+    /// A fault of our own.
+    Fault,
     /// It never began.
     Failed(ConnectFailure),
 }
@@ -125,6 +127,7 @@ impl FlowEnd {
             Self::NoPong => "no_pong",
             Self::Broken => "broken",
             Self::Told => "closed_by_us",
+            Self::Fault => "fault",
             Self::Failed(failure) => failure.as_str(),
         }
     }

@@ -17,9 +17,11 @@ use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
 use crate::types::moment::Moment;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use socket2::SockRef;
 use socket2::TcpKeepalive;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
@@ -86,12 +88,15 @@ where
     let limits = *plug.flows.limits();
     let pulse = Pulse::default();
     let mut writer = std::pin::pin!(write(write_half, end.queue, limits.write_timeout));
-    let why = tokio::select! {
-        why = read(read_half, flow, &plug, &pulse) => why,
-        why = &mut writer => why,
-        why = beat(flow, end.keepalive, &plug, &pulse) => why,
-        () = closing.notified() => FlowEnd::Told,
-    };
+    let why = guarded(async {
+        tokio::select! {
+            why = read(read_half, flow, &plug, &pulse) => why,
+            why = &mut writer => why,
+            why = beat(flow, end.keepalive, &plug, &pulse) => why,
+            () = closing.notified() => FlowEnd::Told,
+        }
+    });
+    let why = why.await.unwrap_or_else(|fault| fault);
     // Forgetting the flow ends the writer's queue; what is queued by then may still go out.
     plug.flows.remove_stream(flow.id, why);
     if matches!(why, FlowEnd::PeerClosed | FlowEnd::Garbage) {
@@ -101,6 +106,16 @@ where
     plug.ingress.flow_closed(flow.id);
     metric::count(Counter::SipFlowsClosed, why.as_str());
     tracing::debug!(remote = %flow.remote, why = why.as_str(), "a SIP connection ended");
+}
+
+/// Does what a connection is for. A fault of our own in it ends that connection alone, and ends it wholly: else its place
+/// would be taken for good, and nobody learn that what waits for it waits in vain.
+pub(crate) async fn guarded<T>(doing: impl Future<Output = T>) -> Result<T, FlowEnd> {
+    let done = AssertUnwindSafe(doing).catch_unwind().await;
+    done.map_err(|_| {
+        tracing::error!("a fault of our own ended a SIP connection");
+        FlowEnd::Fault
+    })
 }
 
 /// Pings the peer as often as `pace` says, and ends when one that has answered before does not answer any more.

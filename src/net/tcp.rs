@@ -224,10 +224,13 @@ fn welcome(
 /// The handshake of a peer, in a task of its own, then its messages.
 async fn secure(stream: TcpStream, server: TlsServer, end: StreamEnd, plug: Plug) {
     let wait = plug.flows.limits().handshake_timeout;
-    let secured = tokio::select! {
-        secured = server.handshake(stream, wait) => secured.map_err(FlowEnd::Failed),
-        () = end.closing.notified() => Err(FlowEnd::Told),
-    };
+    let secured = stream::guarded(async {
+        tokio::select! {
+            secured = server.handshake(stream, wait) => secured.map_err(FlowEnd::Failed),
+            () = end.closing.notified() => Err(FlowEnd::Told),
+        }
+    });
+    let secured = secured.await.flatten();
     match secured {
         Ok((stream, names)) => {
             plug.flows.secured(end.flow.id, names);
@@ -387,6 +390,36 @@ mod tests {
         peer.read_to_end(&mut rest).await.unwrap();
         assert!(rest.is_empty(), "{rest:?}");
         bench.closed().await;
+    }
+
+    /// A switch with a fault, which hears of ends all the same.
+    struct Faulty(mpsc::Sender<FlowId>);
+
+    impl Ingress for Faulty {
+        fn receive(&self, _: Flow, _: Bytes) {
+            panic!("as a test wants it")
+        }
+
+        fn flow_closed(&self, id: FlowId) {
+            self.0.try_send(id).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fault_ends_its_connection_wholly_and_gives_its_place_to_the_next() {
+        let flows = Flows::new(FlowLimits { flows_per_address_max: 1, ..FlowLimits::default() });
+        let (closed, mut ends) = mpsc::channel(2);
+        let ingress: Arc<dyn Ingress> = Arc::new(Faulty(closed));
+        let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let listener = bound.start(3, &flows, &ingress).unwrap();
+        for _ in 0..2 {
+            let mut peer = TcpStream::connect(listener.local()).await.unwrap();
+            peer.write_all(OPTIONS).await.unwrap();
+            let id = timeout(Duration::from_secs(10), ends.recv()).await.unwrap().unwrap();
+            assert_eq!(flows.why_closed(id), Some(FlowEnd::Fault));
+            assert_eq!(flows.streams_open(), 0);
+            assert_eq!(peer.read(&mut [0; 8]).await.unwrap_or(0), 0, "its peer is not told");
+        }
     }
 
     #[tokio::test]
