@@ -127,7 +127,7 @@ pub struct Trace {
 const HALF: usize = TRACE_MESSAGES_PER_DIALOG_MAX / 2;
 /// Messages of a call that rings, is answered and ends.
 const FIRST_MESSAGES: usize = 7;
-/// Bytes of a block. One message of a long call keeps all of it.
+/// Bytes of a block. One message keeps all of it, so what outlives its neighbours is moved out.
 const BLOCK_BYTES: usize = 16 * 1024;
 /// What a message costs beside its bytes.
 const OVERHEAD: usize = size_of::<TracedMessage>();
@@ -314,11 +314,26 @@ impl TraceBook {
             if (is_old && !self.is_running(dialog)) || (is_too_much && due <= place.due) {
                 self.forget(&place.call_id);
             } else {
+                if now > place.due {
+                    self.move_out(&mut place);
+                }
                 // It goes on; whoever came after it may not. A silent call is looked at again a life later.
                 place.due = if is_old { now + self.life } else { due };
                 self.order.push_back(place);
             }
         }
+    }
+
+    /// Gives a dialog that outlived others room of its own, so that it keeps no blocks in which they had theirs.
+    fn move_out(&mut self, place: &mut Place) {
+        let Some((shared, mut dialog)) = self.dialogs.remove_entry(&place.call_id) else { return };
+        let own = dialog.move_out(&shared);
+        for end in dialog.ends.iter().flatten() {
+            let legs = self.calls.get_mut(&end.call).into_iter().flatten();
+            legs.filter(|leg| **leg == shared).for_each(|leg| leg.clone_from(&own));
+        }
+        place.call_id = own.clone();
+        self.dialogs.insert(own, dialog);
     }
 
     fn forget(&mut self, call_id: &Bytes) {
@@ -354,6 +369,21 @@ impl Dialog {
         let freed = self.push(message);
         self.bytes = (self.bytes + size).saturating_sub(freed);
         freed
+    }
+
+    /// Copies all that is kept to one place; gives the copy of the Call-ID.
+    fn move_out(&mut self, call_id: &[u8]) -> Bytes {
+        let messages = || self.first.iter().chain(&self.newest);
+        let size = messages().map(|message| message.bytes.len()).sum::<usize>() + call_id.len();
+        let mut room = BytesMut::with_capacity(size);
+        let mut copy = |bytes: &[u8]| {
+            room.extend_from_slice(bytes);
+            room.split().freeze()
+        };
+        for message in self.first.iter_mut().chain(&mut self.newest) {
+            message.bytes = copy(&message.bytes);
+        }
+        copy(call_id)
     }
 
     /// Keeps a message; gives the size of the one that had to go for it.
@@ -558,6 +588,44 @@ mod tests {
         book.note(b"more", message(40, b"INVITE"));
         assert!(book.dialogs.contains_key(&b"registration"[..]), "{book:?}");
         assert!(!book.dialogs.contains_key(&b"1"[..]), "{book:?}");
+    }
+
+    #[test]
+    fn what_outlives_its_neighbours_keeps_none_of_their_room() {
+        let mut book = TraceBook::new(1_000_000, Duration::from_secs(900));
+        let places = |book: &TraceBook| {
+            let (key, dialog) = book.dialogs.get_key_value(&b"long"[..]).expect("it goes on");
+            let legs = book.calls.get(&call(1)).into_iter().flatten();
+            let own = dialog.first.iter().chain(&dialog.newest).map(|message| &message.bytes);
+            let order = book.order.iter().map(|place| &place.call_id).filter(|id| *id == key);
+            let all = [key].into_iter().chain(legs).chain(order).chain(own);
+            all.map(|bytes| bytes.as_ptr().addr()).collect::<Vec<_>>()
+        };
+        book.begin_call(call(1));
+        for at in 1..=HALF as u64 + 2 {
+            book.note(b"long", message(at, b"MESSAGE"));
+            book.link((call(1), End::Called), b"long", &none());
+            // What lies beside it is of others, and soon forgotten.
+            book.note(&at.to_be_bytes(), message(at, b"INVITE"));
+        }
+        let now = Moment::from_millis(2_000_000);
+        let (before, bytes, told) = (places(&book), book.bytes(), book.of_call(now, call(1), &[]));
+        assert_eq!(told.messages.len(), HALF + 2);
+        book.note(b"registration", message(899, b"REGISTER"));
+        assert_eq!(places(&book), before, "nothing is moved that nothing outlived");
+        book.note(b"registration", message(2_000, b"REGISTER"));
+        let after = places(&book);
+        assert_eq!(after.len(), before.len());
+        assert!(after.iter().all(|place| !before.contains(place)), "{after:?}");
+        let (low, high) = (after.iter().min().unwrap(), after.iter().max().unwrap());
+        assert!(high - low < 1_024, "{} bytes apart", high - low);
+        assert_eq!(book.dialogs.len(), 2);
+        assert!(book.bytes() < bytes);
+        assert_eq!(book.of_call(now, call(1), &[]), told);
+        // It goes once its time is over, and leaves nothing.
+        book.end_call(now, call(1));
+        book.note(b"registration", message(9_000, b"REGISTER"));
+        assert_eq!((book.dialogs.len(), book.calls.len(), book.order.len()), (1, 0, 1));
     }
 
     #[test]
