@@ -582,9 +582,10 @@ impl MediaEnd {
         self.shared.waker.wake();
     }
 
-    /// Wakes the agent's task.
-    pub fn wake(&self) {
-        self.shared.waker.wake();
+    /// Takes what wakes the agent's task, so that many can be woken together; `None`: it is awake.
+    #[must_use]
+    pub fn take_waker(&self) -> Option<Waker> {
+        self.shared.waker.take()
     }
 }
 

@@ -7,6 +7,7 @@ mod listeners;
 mod moving;
 mod places;
 mod plans;
+mod sleepers;
 mod tapes;
 
 pub(crate) use crate::engine::media_worker::guests::Admission;
@@ -396,7 +397,7 @@ impl MediaThread {
         Some(hosted)
     }
 
-    /// Runs one tick of every session of a phase; returns how many there are.
+    /// Runs one tick of every session of a phase, then wakes their agents; returns how many there are.
     fn run_phase(&mut self, phase: usize) -> usize {
         let count = self.sessions_in(phase);
         self.desk.strangers_left = RTP_STRANGERS_PER_PHASE_MAX;
@@ -425,6 +426,7 @@ impl MediaThread {
             });
             self.hurry(id, earlier);
         }
+        self.desk.sleepers.wake();
         count
     }
 
@@ -460,6 +462,7 @@ impl MediaThread {
                 }
             });
         }
+        self.desk.sleepers.wake();
     }
 
     /// Does something to a session. A fault in it ends this session only.
@@ -487,8 +490,10 @@ impl MediaThread {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audio::link::AgentEnd;
     use crate::audio::link::LinkEvent;
     use crate::audio::link::link;
+    use crate::engine::media_events::MediaEvents;
     use crate::engine::media_events::media_events;
     use crate::media::pace::TICK;
     use crate::media::pace::Waits;
@@ -499,6 +504,9 @@ mod tests {
     use crate::types::moment::Moment;
     use std::net::IpAddr;
     use std::net::Ipv4Addr;
+    use std::sync::Mutex;
+    use std::task::Wake;
+    use std::task::Waker;
 
     /// An address that no other test uses, so that ports never collide.
     const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 91, 9, 1));
@@ -545,7 +553,7 @@ mod tests {
     fn thread_with(
         sessions: u64,
         ports: std::ops::RangeInclusive<u16>,
-    ) -> (MediaThread, Vec<impl Sized>) {
+    ) -> (MediaThread, Vec<(AgentEnd, MediaEvents)>) {
         let worker = Arc::new(Worker::new(0));
         let pool = PortPool::new(ports, 1);
         let mut thread = MediaThread::new(Arc::clone(&worker));
@@ -560,6 +568,35 @@ mod tests {
         });
         let calls = calls.collect();
         (thread, calls)
+    }
+
+    /// Agents, and how many of them had something to hear at each wake-up.
+    struct Agents {
+        ends: Mutex<Vec<AgentEnd>>,
+        heard: Mutex<Vec<usize>>,
+    }
+
+    impl Wake for Agents {
+        fn wake(self: Arc<Self>) {
+            let mut ends = self.ends.lock().expect("nobody panicked");
+            let heard = ends.iter_mut().filter_map(AgentEnd::next).count();
+            self.heard.lock().expect("nobody panicked").push(heard);
+        }
+    }
+
+    #[test]
+    fn the_agents_of_a_phase_are_woken_once_each_and_together_when_all_can_hear() {
+        let (mut thread, calls) = thread_with(3, 22_060..=22_065);
+        let (ends, _events): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
+        let agents = Arc::new(Agents { ends: Mutex::new(ends), heard: Mutex::default() });
+        let waker = Waker::from(Arc::clone(&agents));
+        for end in agents.ends.lock().expect("nobody panicked").iter() {
+            end.register(&waker);
+        }
+        assert_eq!(thread.run_phase(0), 3);
+        assert_eq!(*agents.heard.lock().expect("nobody panicked"), [3, 0, 0]);
+        thread.run_phase(0);
+        assert_eq!(agents.heard.lock().expect("nobody panicked").len(), 3, "nobody waits");
     }
 
     #[test]

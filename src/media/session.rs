@@ -56,6 +56,7 @@ use crate::types::moment::Moment;
 use crate::types::random::Random;
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::task::Waker;
 
 mod arriving;
 mod bridged;
@@ -336,7 +337,8 @@ impl MediaSession {
     }
 
     /// Runs 20 ms: plays to the agent, sends, reports. Hearing comes first: an agent that is interrupted is
-    /// silent in the same tick.
+    /// silent in the same tick. The agent's task is not woken for what it can hear now:
+    /// [`Self::take_agents_waker`] does that.
     pub fn tick(&mut self, now: Moment, out: &mut TickOutput) {
         let heard = self.hear(now, out);
         self.ticks += 1;
@@ -356,7 +358,11 @@ impl MediaSession {
         }
         self.watch(now, out);
         self.judge(out);
-        self.playout.end().wake();
+    }
+
+    /// Takes what wakes the agent's task, which waits for what a tick brought; `None`: it is awake.
+    pub fn take_agents_waker(&mut self) -> Option<Waker> {
+        self.playout.end().take_waker()
     }
 
     /// Says goodbye: to the peer by RTCP, to the agent by `Closed`.

@@ -3,6 +3,7 @@
 use crate::clock;
 use crate::engine::media_events::MediaEventsIn;
 use crate::engine::media_worker::Place;
+use crate::engine::media_worker::sleepers::Sleepers;
 use crate::media::output::Port;
 use crate::media::output::Taken;
 use crate::media::output::TickOutput;
@@ -96,6 +97,7 @@ impl Hosted {
         self.last_due = Some(desk.due);
         self.session.tick(desk.now, &mut desk.out);
         self.perform(&mut desk.out);
+        desk.sleepers.add(self.session.take_agents_waker());
     }
 
     /// Reads what arrived, then runs one tick, unless it had that one elsewhere.
@@ -128,6 +130,7 @@ impl Hosted {
             self.perform(&mut desk.out);
         }
         self.session.skip(ticks);
+        desk.sleepers.add(self.session.take_agents_waker());
         let left_out = TICK * u32::try_from(ticks).unwrap_or(u32::MAX);
         self.last_due = self.last_due.map(|last| last + left_out);
     }
@@ -243,6 +246,8 @@ pub(super) struct Desk {
     /// Datagrams of strangers that may still be read in this phase.
     pub(super) strangers_left: usize,
     pub(super) out: TickOutput,
+    /// The agents of the sessions that had their tick, or left it out.
+    pub(super) sleepers: Sleepers,
 }
 
 impl Desk {
@@ -255,6 +260,7 @@ impl Desk {
             datagram: [0; RTP_PACKET_BYTES_MAX],
             strangers_left: RTP_STRANGERS_PER_PHASE_MAX,
             out: TickOutput::new(),
+            sleepers: Sleepers::new(),
         }
     }
 

@@ -35,7 +35,7 @@ impl MediaSession {
     }
 
     /// Leaves out `ticks`: nothing is sent for them. The agent got its frames by [`Self::hear_late`] or
-    /// [`Self::miss`].
+    /// [`Self::miss`], and is woken by [`Self::take_agents_waker`].
     pub fn skip(&mut self, ticks: u64) {
         self.counters.ticks_skipped += ticks;
         self.ticks += ticks;
@@ -43,6 +43,5 @@ impl MediaSession {
         self.forget_outgoing();
         self.sender.skip(ticks.wrapping_mul(FRAME_SAMPLES as u64) as u32);
         self.tape_skipped(ticks);
-        self.playout.end().wake();
     }
 }
