@@ -25,6 +25,9 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 mod frames;
+mod segment;
+
+pub use crate::audio::link::segment::Segment;
 
 /// Bytes of one frame of caller audio: 20 ms of µ-law at 8 kHz.
 pub const FRAME_BYTES: usize = 160;
@@ -53,22 +56,40 @@ const SPARE_BYTES_MAX: usize = 2_000;
 /// task.
 #[must_use]
 pub fn link() -> (MediaEnd, AgentEnd) {
-    linked(false)
+    linked(false, &Room::USUAL)
+}
+
+/// The same to an agent that says at once what it has to say, and waits with the rest until that was played: what it
+/// gives beyond the room waits with its task.
+#[must_use]
+pub fn short_link() -> (MediaEnd, AgentEnd) {
+    linked(false, &Room::SHORT)
 }
 
 /// A new link to an agent that hears 16 kHz where the caller's codec has them.
 #[must_use]
 pub fn wide_link() -> (MediaEnd, AgentEnd) {
-    linked(true)
+    linked(true, &Room::USUAL)
 }
 
-fn linked(is_wide: bool) -> (MediaEnd, AgentEnd) {
-    let (items_in, items_out) = RingBuffer::new(AGENT_ITEMS_MAX);
+/// What has room on a link.
+struct Room {
+    segments: usize,
+    notices: usize,
+}
+
+impl Room {
+    const USUAL: Self = Self { segments: AGENT_ITEMS_MAX, notices: NOTICES_MAX };
+    const SHORT: Self = Self { segments: AGENT_ITEMS_MAX / 8, notices: NOTICES_MAX / 2 };
+}
+
+fn linked(is_wide: bool, room: &Room) -> (MediaEnd, AgentEnd) {
+    let (items_in, items_out) = RingBuffer::new(room.segments);
     // Every segment in flight fits, so giving one back never fails: the ring's own, the one being
     // played and the one being gathered.
-    let (emptied_in, emptied_out) = RingBuffer::new(AGENT_ITEMS_MAX + 2);
+    let (emptied_in, emptied_out) = RingBuffer::new(room.segments + 2);
     let (frames_in, frames_out) = frames::ring(is_wide);
-    let (notices_in, notices_out) = RingBuffer::new(NOTICES_MAX);
+    let (notices_in, notices_out) = RingBuffer::new(room.notices);
     let shared = Arc::new(Shared::default());
     let media = MediaEnd {
         segments: items_out,
@@ -134,49 +155,6 @@ pub enum LinkEvent {
     Drained,
     /// The media session is gone. Reported once, last.
     Closed,
-}
-
-/// A piece of the agent's audio with the marks in it.
-#[derive(Debug, Default)]
-pub struct Segment {
-    /// The clears the agent had asked for when it sent this; older than the present ones: dropped.
-    pub epoch: u64,
-    /// Its bytes are samples at 16 kHz.
-    pub wide: bool,
-    /// µ-law, or pairs of samples of 16 bits.
-    pub bytes: Vec<u8>,
-    /// Marks by the count of this segment's units before them, in order.
-    pub marks: Vec<(usize, u64)>,
-    /// How many of `marks` were reported as played.
-    pub marks_played: usize,
-    /// Ends an utterance.
-    pub finish: bool,
-    /// Played of the utterance when this was dropped by a clear, in ms.
-    pub played_ms: u64,
-}
-
-impl Segment {
-    /// Bytes of a unit.
-    #[must_use]
-    pub const fn unit_bytes(&self) -> usize {
-        if self.wide { WIDE_UNIT_BYTES } else { 1 }
-    }
-
-    /// Units of audio in it.
-    #[must_use]
-    pub const fn units(&self) -> usize {
-        self.bytes.len() / self.unit_bytes()
-    }
-
-    fn reset(&mut self, epoch: u64, wide: bool) {
-        self.epoch = epoch;
-        self.wide = wide;
-        self.bytes.clear();
-        self.marks.clear();
-        self.marks_played = 0;
-        self.finish = false;
-        self.played_ms = 0;
-    }
 }
 
 /// Small events waiting for the agent's task. When full, the session keeps a mark and tries again
@@ -422,7 +400,7 @@ impl AgentEnd {
     fn hand_over_if_due(&mut self) {
         let Some(segment) = &self.gathering else { return };
         let full = segment.bytes.len() >= AGENT_CHUNK_BYTES_MAX || segment.finish;
-        let segments = AGENT_ITEMS_MAX - self.segments.slots();
+        let segments = self.segments.buffer().capacity() - self.segments.slots();
         let worth_it = segments < GATHER_ABOVE_SEGMENTS || segment.units() >= FRAME_BYTES;
         let short = worth_it && self.ring_units() < GATHER_ABOVE_UNITS;
         if full || short {
@@ -662,6 +640,28 @@ mod tests {
         assert_eq!(agent.queued_ms(), AGENT_PLAYOUT_MS_MAX);
         assert!(drain(&mut media).len() > 400_000);
         assert_eq!(agent.push_audio(&[0x55; 160]), 160);
+    }
+
+    #[test]
+    fn what_a_short_link_has_no_room_for_is_taken_once_something_was_played() {
+        let (mut media, mut agent) = short_link();
+        let sent: Vec<u8> = (0..200_000u32).map(|n| (n % 251) as u8).collect();
+        let first = agent.push_audio(&sent);
+        assert!((100_000..200_000).contains(&first), "some seconds: {first}");
+        assert_eq!(agent.push_audio(&sent[first..]), 0);
+        let mut got = drain(&mut media);
+        assert_eq!(agent.push_audio(&sent[first..]), sent.len() - first);
+        assert!(agent.push_mark(1) && agent.finish());
+        let mut marks = 0;
+        while let Some(segment) = media.pop() {
+            got.extend_from_slice(&segment.bytes);
+            marks += segment.marks.len();
+            media.consumed(segment.bytes.len());
+            media.give_back(segment);
+        }
+        assert_eq!((got == sent, marks, agent.queued_ms()), (true, 1, 0));
+        while agent.finish() {}
+        assert_eq!(std::iter::from_fn(|| media.pop()).count(), AGENT_ITEMS_MAX / 8);
     }
 
     #[test]

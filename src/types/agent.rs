@@ -118,6 +118,22 @@ impl AgentKind {
         }
     }
 
+    /// Whether it is one of the switch's that says at once what it has to say, and no more before that was played.
+    #[must_use]
+    pub const fn queues_little(&self) -> bool {
+        match self {
+            Self::Echo | Self::Tone { .. } | Self::Announce | Self::Parrot => true,
+            Self::Twilio(_)
+            | Self::ChanWebsocket(_)
+            | Self::AudioSocket(_)
+            | Self::Realtime(_)
+            | Self::Twiml(_)
+            | Self::Sip(_)
+            | Self::Forward(_)
+            | Self::Script(_) => false,
+        }
+    }
+
     /// Whether it is a program of somebody else's that speaks and listens.
     #[must_use]
     pub const fn is_outside(&self) -> bool {

@@ -4,6 +4,7 @@ use crate::audio::bridge::Waiting;
 use crate::audio::link::AgentEnd;
 use crate::audio::link::MediaEnd;
 use crate::audio::link::link;
+use crate::audio::link::short_link;
 use crate::audio::link::wide_link;
 use crate::audio::ringback::RingbackForm;
 use crate::call::event::CallEvent;
@@ -256,6 +257,9 @@ impl Task {
 
     /// A link for whoever answers the call: at 16 kHz too, where both the agent and the trunk may have them.
     pub(super) fn voice_link(&self) -> (MediaEnd, AgentEnd) {
+        if self.route.profile.agent.kind.queues_little() {
+            return short_link();
+        }
         let media = &self.route.trunk.media;
         let mut codecs = media.codecs.iter().chain(&media.codecs_offered);
         let is_wide = codecs.any(|codec| codec.is_wide());

@@ -1,0 +1,46 @@
+//! A piece of an agent's audio on its way to the media thread, and back to be used again.
+
+use crate::audio::link::WIDE_UNIT_BYTES;
+
+/// A piece of the agent's audio with the marks in it.
+#[derive(Debug, Default)]
+pub struct Segment {
+    /// The clears the agent had asked for when it sent this; older than the present ones: dropped.
+    pub epoch: u64,
+    /// Its bytes are samples at 16 kHz.
+    pub wide: bool,
+    /// µ-law, or pairs of samples of 16 bits.
+    pub bytes: Vec<u8>,
+    /// Marks by the count of this segment's units before them, in order.
+    pub marks: Vec<(usize, u64)>,
+    /// How many of `marks` were reported as played.
+    pub marks_played: usize,
+    /// Ends an utterance.
+    pub finish: bool,
+    /// Played of the utterance when this was dropped by a clear, in ms.
+    pub played_ms: u64,
+}
+
+impl Segment {
+    /// Bytes of a unit.
+    #[must_use]
+    pub const fn unit_bytes(&self) -> usize {
+        if self.wide { WIDE_UNIT_BYTES } else { 1 }
+    }
+
+    /// Units of audio in it.
+    #[must_use]
+    pub const fn units(&self) -> usize {
+        self.bytes.len() / self.unit_bytes()
+    }
+
+    pub(super) fn reset(&mut self, epoch: u64, wide: bool) {
+        self.epoch = epoch;
+        self.wide = wide;
+        self.bytes.clear();
+        self.marks.clear();
+        self.marks_played = 0;
+        self.finish = false;
+        self.played_ms = 0;
+    }
+}
