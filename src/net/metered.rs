@@ -74,6 +74,11 @@ impl<S> Metered<S> {
         Self { stream, budget, read: 0, held: 0 }
     }
 
+    /// What it reads from.
+    pub const fn stream(&self) -> &S {
+        &self.stream
+    }
+
     /// Nothing is kept any more of the messages read so far.
     pub fn done(&mut self) {
         self.read = 0;

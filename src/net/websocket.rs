@@ -21,6 +21,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::OnceLock;
+use std::task::Context;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::net::lookup_host;
@@ -292,6 +294,13 @@ pub async fn connect_tcp(address: &str, roots: &TrustRoots) -> Result<TcpStream,
     let socket = roots.connect((host, port), false).await?;
     notice_silence(&socket).map_err(ConnectError::Tcp)?;
     Ok(socket)
+}
+
+/// Whether there may be something to read from `socket`, all of which was read before: cheaper than to try it, for which a
+/// buffer is filled with zeros first.
+pub fn poll_readable(socket: &WebSocket, cx: &mut Context<'_>) -> Poll<()> {
+    // What is wrong with a connection is found out by reading from it.
+    socket.get_ref().get_ref().stream().poll_read_ready(cx).map(|_| ())
 }
 
 /// Nothing is kept any more of the messages that were read from `socket`.

@@ -213,6 +213,8 @@ pub(super) struct Connection {
     blocked: bool,
     /// A message was read, all of which is played or queued by the time the next is wanted.
     heard: bool,
+    /// All that had come was read, but for the beginning of a message.
+    drained: bool,
     _counted: Counted,
 }
 
@@ -247,7 +249,8 @@ impl Drop for Counted {
 
 impl Connection {
     fn new(wire: Wire) -> Self {
-        Self { wire, dirty: false, blocked: false, heard: false, _counted: Counted::new() }
+        let (dirty, blocked, heard, drained) = (false, false, false, false);
+        Self { wire, dirty, blocked, heard, drained, _counted: Counted::new() }
     }
 
     pub(super) fn write(&mut self, message: Message) {
@@ -290,7 +293,13 @@ impl Connection {
         if std::mem::take(&mut self.heard) {
             self.wire.done();
         }
-        let heard = ready!(self.wire.poll_next(cx));
+        // Woken for a frame of the caller's, it mostly has nothing to read.
+        if self.drained {
+            ready!(self.wire.poll_readable(cx));
+        }
+        let next = self.wire.poll_next(cx);
+        self.drained = next.is_pending();
+        let heard = ready!(next);
         if let Heard::Message(message) = &heard {
             self.heard = true;
             // The protocol may have an answer of its own to flush.
@@ -330,6 +339,14 @@ impl Wire {
                 }
                 Poll::Ready(Ok(()))
             }
+        }
+    }
+
+    /// Whether there may be something to read, where that can be told without reading.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::WebSocket(stream) => websocket::poll_readable(stream, cx),
+            Self::Came(_) | Self::Tcp(..) => Poll::Ready(()),
         }
     }
 
@@ -447,7 +464,51 @@ mod tests {
     use crate::types::id::TenantId;
     use crate::types::secret::Secret;
     use crate::types::trace_context::TraceContext;
+    use std::future::poll_fn;
+    use tokio::net::TcpListener;
+    use tokio_tungstenite::accept_async;
     use uuid::Uuid;
+
+    async fn hear(connection: &mut Connection) -> String {
+        let next = poll_fn(|cx| connection.poll(false, cx));
+        match timeout(Duration::from_secs(20), next).await.expect("it was sent") {
+            Heard::Message(message) => message.into_text().unwrap().to_string(),
+            Heard::Ended(..) => "its end".to_owned(),
+            Heard::Blocked | Heard::Ready => panic!("nothing was written"),
+        }
+    }
+
+    async fn has_nothing_to_say(connection: &mut Connection) -> bool {
+        poll_fn(|cx| Poll::Ready(connection.poll(false, cx).is_pending())).await
+    }
+
+    #[tokio::test]
+    async fn messages_that_come_together_or_in_parts_are_heard_each_as_soon_as_it_is_whole() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/", listener.local_addr().unwrap());
+        let roots = TrustRoots::native();
+        let accept = async {
+            let (socket, _) = listener.accept().await.unwrap();
+            accept_async(socket).await.unwrap()
+        };
+        let dial = websocket::connect(&url, &[], (&roots, None));
+        let (stream, agent) = tokio::join!(dial, accept);
+        let mut connection = Connection::new(Wire::WebSocket(stream.unwrap()));
+        let mut agent = agent.into_inner();
+        assert!(has_nothing_to_say(&mut connection).await);
+        // Texts of one letter, not masked (RFC 6455 §5.2), and the beginning of a third.
+        agent.write_all(&[0x81, 1, b'a', 0x81, 1, b'b', 0x81]).await.unwrap();
+        assert_eq!(hear(&mut connection).await, "a");
+        assert_eq!(hear(&mut connection).await, "b");
+        for _ in 0..3 {
+            assert!(has_nothing_to_say(&mut connection).await);
+        }
+        agent.write_all(&[1, b'c']).await.unwrap();
+        assert_eq!(hear(&mut connection).await, "c");
+        assert!(has_nothing_to_say(&mut connection).await);
+        drop(agent);
+        assert_eq!(hear(&mut connection).await, "its end");
+    }
 
     #[test]
     fn every_agent_behind_a_web_socket_is_told_in_which_trace_its_call_is() {
