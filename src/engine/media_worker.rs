@@ -4,6 +4,7 @@ mod gauges;
 mod guests;
 mod hosted;
 mod listeners;
+mod lone_packets;
 mod moving;
 mod places;
 mod plans;
@@ -802,6 +803,35 @@ mod tests {
             read(&mut thread);
         }
         assert_eq!(thread.phases[0], [] as [u16; 0], "the peer does");
+    }
+
+    #[test]
+    fn behind_the_packet_that_was_due_nobody_looks_and_what_is_there_is_heard_in_the_next_tick() {
+        let (mut thread, _calls, [peer, _]) = scene_of_a_flood(22_058);
+        let mut number = 0;
+        let mut tick = |thread: &mut MediaThread, packets: u16| {
+            for _ in 0..packets {
+                peer.send(&packet(number)).expect("sent");
+                number += 1;
+            }
+            thread.desk.read_clocks();
+            thread.desk.due = thread.desk.now;
+            for phase in 0..PHASES {
+                thread.run_phase(phase);
+            }
+            figures(thread).0.packets_in
+        };
+        // A machine that stops for a moment lets packets wait: then all is read.
+        let left_one = (0..1_000).any(|_| {
+            for _ in 0..2 {
+                tick(&mut thread, 1);
+            }
+            let before = tick(&mut thread, 1);
+            let at_once = tick(&mut thread, 2) - before;
+            assert_eq!(tick(&mut thread, 0) - before, 2, "nothing is lost");
+            at_once == 1
+        });
+        assert!(left_one, "the socket was asked again each time");
     }
 
     #[test]

@@ -98,6 +98,18 @@ impl Receiver {
         self.gate.ssrc()
     }
 
+    /// The extended sequence number of the newest packet of the stream.
+    #[must_use]
+    pub fn newest(&self) -> Option<u64> {
+        self.gate.highest()
+    }
+
+    /// Audio in a packet, in µs; 0: not known yet.
+    #[must_use]
+    pub const fn packet_us(&self) -> u32 {
+        self.totals.packet_us
+    }
+
     /// Counts a packet that arrived at `arrival`, and says whether it belongs to the stream. Only audio
     /// counts for the jitter: the packets of an event share one time stamp.
     pub fn receive(

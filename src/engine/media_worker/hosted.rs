@@ -3,6 +3,7 @@
 use crate::clock;
 use crate::engine::media_events::MediaEventsIn;
 use crate::engine::media_worker::Place;
+use crate::engine::media_worker::lone_packets::LonePackets;
 use crate::engine::media_worker::sleepers::Sleepers;
 use crate::media::output::Port;
 use crate::media::output::Taken;
@@ -50,6 +51,7 @@ pub(crate) struct Hosted {
     pub(super) kept_to: Option<SocketAddr>,
     pub(super) phase: usize,
     pub(super) waits: Waits,
+    lone: LonePackets,
     pub(super) failed: bool,
     pub(super) ticks: u32,
     /// Ticks for which nobody has read its events.
@@ -77,6 +79,7 @@ impl Hosted {
             kept_to,
             phase,
             waits,
+            lone: LonePackets::NONE,
             failed,
             ticks,
             left_ticks,
@@ -138,14 +141,18 @@ impl Hosted {
     fn receive(&mut self, port: Port, desk: &mut Desk) {
         let mut reads = Reads::default();
         while reads.may_go_on(desk)
-            && let Some((at, taken)) = self.receive_one(port, desk)
+            && let Some(read) = self.receive_one(port, desk)
         {
-            reads.count(taken, desk);
-            if taken == Taken::Media {
-                self.waits.note(at, desk.due);
+            reads.count(read.taken, desk);
+            if read.taken == Taken::Media {
+                self.waits.note(read.at, desk.due);
+                if self.lone.is_last(read.waited, self.session.newest_of_ticks()) {
+                    break;
+                }
             }
         }
         if port == Port::Rtp {
+            self.lone.note(reads.peers + reads.strangers, self.session.newest_of_ticks());
             self.shield(&reads, desk.now);
         }
     }
@@ -170,20 +177,22 @@ impl Hosted {
         let mut reads = Reads::default();
         while *newest <= until
             && reads.may_go_on(desk)
-            && let Some((at, taken)) = self.receive_one(Port::Rtp, desk)
+            && let Some(read) = self.receive_one(Port::Rtp, desk)
         {
-            reads.count(taken, desk);
-            *newest = at;
+            reads.count(read.taken, desk);
+            *newest = read.at;
         }
     }
 
-    /// Takes the next datagram; when it arrived, and what became of it. `None`: there is none.
-    fn receive_one(&mut self, port: Port, desk: &mut Desk) -> Option<(Moment, Taken)> {
+    /// Takes the next datagram. `None`: there is none.
+    fn receive_one(&mut self, port: Port, desk: &mut Desk) -> Option<Read> {
         let arrival = self.socket(port)?.receive(&mut desk.datagram)?;
         let bytes = desk.datagram.get(..arrival.length)?;
-        let at = desk.moment_of(arrival.stamp);
+        let waited = desk.age_of(arrival.stamp);
+        let at = desk.now - waited.unwrap_or(Duration::ZERO);
         let datagram = Received { port, source: arrival.source, bytes };
-        Some((at, self.session.receive(at, &datagram, &mut desk.out)))
+        let taken = self.session.receive(at, &datagram, &mut desk.out);
+        Some(Read { at, waited, taken })
     }
 
     const fn socket(&self, port: Port) -> Option<&RtpSocket> {
@@ -203,6 +212,15 @@ impl Hosted {
         }
         out.clear();
     }
+}
+
+/// A datagram that was read.
+struct Read {
+    /// When it arrived.
+    at: Moment,
+    /// How long ago that was, where the kernel's stamp tells.
+    waited: Option<Duration>,
+    taken: Taken,
 }
 
 /// Datagrams that were read from a socket in a tick. Those of strangers take nothing from what the peer's may be.
@@ -270,10 +288,10 @@ impl Desk {
         self.wall = Duration::from_nanos(u64::try_from(wall).unwrap_or(0));
     }
 
-    /// When a datagram arrived, as far as its stamp is credible: a step of the wall clock is not.
-    fn moment_of(&self, stamp: Option<Duration>) -> Moment {
+    /// How long a datagram waited, as far as its stamp is credible: a step of the wall clock is not.
+    fn age_of(&self, stamp: Option<Duration>) -> Option<Duration> {
         let age = stamp.and_then(|stamp| self.wall.checked_sub(stamp));
-        self.now - age.filter(|age| *age <= ARRIVAL_AGE_MAX).unwrap_or(Duration::ZERO)
+        age.filter(|age| *age <= ARRIVAL_AGE_MAX)
     }
 }
 
@@ -288,13 +306,13 @@ mod tests {
         desk.wall = Duration::from_secs(1_000_000);
         let ago = |ms: i64| {
             let wall = desk.wall.as_millis() as i64 - ms;
-            desk.moment_of(Some(Duration::from_millis(wall as u64)))
+            desk.age_of(Some(Duration::from_millis(wall as u64)))
         };
-        assert_eq!(ago(18), Moment::from_millis(9_982));
-        assert_eq!(ago(1_000), Moment::from_millis(9_000));
+        assert_eq!(ago(18), Some(Duration::from_millis(18)));
+        assert_eq!(ago(1_000), Some(Duration::from_secs(1)));
         for unlikely in [1_001, 3_600_000, -5] {
-            assert_eq!(ago(unlikely), desk.now, "{unlikely}");
+            assert_eq!(ago(unlikely), None, "{unlikely}");
         }
-        assert_eq!(desk.moment_of(None), desk.now);
+        assert_eq!(desk.age_of(None), None);
     }
 }

@@ -1,5 +1,6 @@
 //! What arrives of the peer: what each packet is, and in which figures it counts.
 
+use crate::media::pace::TICK;
 use crate::media::session::MediaSession;
 use crate::rtp::jitter::Content;
 use crate::rtp::jitter::JitterBuffer;
@@ -70,6 +71,14 @@ impl MediaSession {
         if self.receiver.ssrc() == Some(packet.ssrc) {
             self.count(now, packet, Content::Other);
         }
+    }
+
+    /// The extended number of the peer's newest packet, where one holds a tick of audio at least: of those, no tick
+    /// needs two. `None`: that is not so, or not known yet.
+    #[must_use]
+    pub fn newest_of_ticks(&self) -> Option<u64> {
+        let holds_a_tick = u128::from(self.receiver.packet_us()) >= TICK.as_micros();
+        self.receiver.newest().filter(|_| holds_a_tick)
     }
 
     pub(super) fn count(&mut self, now: Moment, packet: &RtpPacket<'_>, content: Content) {
