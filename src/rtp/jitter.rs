@@ -121,8 +121,6 @@ pub struct JitterBuffer {
     played: u64,
     /// A stream has begun.
     begun: bool,
-    /// The next stream goes on with this one.
-    joins: bool,
     /// Nothing of the stream was played, so that its start may still move to an earlier packet.
     unplayed: bool,
     /// The last thing played was no audio: a gap after it is a pause, not a loss.
@@ -161,7 +159,6 @@ impl JitterBuffer {
             read: 0,
             played: 0,
             begun: false,
-            joins: false,
             unplayed: true,
             paused: true,
             pause_told: false,
@@ -186,7 +183,6 @@ impl JitterBuffer {
     /// waits of this one is played first.
     pub const fn expect_another(&mut self) {
         self.gate.expect_another();
-        self.joins = true;
     }
 
     /// The codec of the audio in the frame just given.
@@ -223,7 +219,7 @@ impl JitterBuffer {
     pub fn reset(&mut self) {
         self.clear();
         self.gate = StreamGate::new();
-        (self.begun, self.joins) = (false, false);
+        self.begun = false;
     }
 
     /// Takes a packet that arrived at `arrival`. The payload is copied.
@@ -233,9 +229,10 @@ impl JitterBuffer {
             self.statistics.discarded += 1;
             return;
         };
+        let expected = self.gate.expects_another();
         match self.gate.accept(packet.ssrc, packet.sequence) {
             Arrival::Suspect => self.statistics.discarded += 1,
-            Arrival::Begins(sequence) if self.goes_on(arrival) => {
+            Arrival::Begins(sequence) if expected && self.goes_on(arrival) => {
                 let joined = self.behind_all();
                 self.shift = joined.wrapping_sub(sequence) as i32;
                 let factor = self.codec.clock_factor();
@@ -268,10 +265,9 @@ impl JitterBuffer {
         }
     }
 
-    /// Whether a stream that begins goes on with the one before.
-    fn goes_on(&mut self, arrival: Moment) -> bool {
-        let expected = std::mem::take(&mut self.joins);
-        expected && self.begun && arrival.since(self.last_arrival) < PAUSE
+    /// Whether a stream that was expected goes on with the one before.
+    fn goes_on(&self, arrival: Moment) -> bool {
+        self.begun && arrival.since(self.last_arrival) < PAUSE
     }
 
     /// The number behind that of the last packet that waits.

@@ -4,6 +4,8 @@
 const DROPOUT_MAX: u16 = 3000;
 /// A packet at most this far behind is reordered; further behind, the sender restarted.
 const MISORDER_MAX: u16 = 100;
+/// A stream that goes on for so many packets, 10 s of 20 ms each, after another was to come is not going to be left.
+const EXPECTED_WITHIN: u16 = 500;
 /// Where the extended count begins, so that a packet from before the first has a number too.
 const EXTENDED_BASE: u64 = 0x1_0000;
 
@@ -28,8 +30,8 @@ pub enum Arrival {
 pub struct StreamGate {
     current: Option<Stream>,
     candidate: Option<(u32, u16)>,
-    /// Another SSRC is expected, and believed at its first packet.
-    expects: bool,
+    /// Packets of this stream until another SSRC is not expected any more; until then it is believed at its first packet.
+    expects: u16,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,12 +44,19 @@ impl StreamGate {
     /// A gate that has seen nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self { current: None, candidate: None, expects: false }
+        Self { current: None, candidate: None, expects: 0 }
     }
 
-    /// Another SSRC is expected: signalling said that the stream changes. It is believed at its first packet.
+    /// Another SSRC is expected: signalling said that the stream changes. It is believed at its first packet, unless this
+    /// stream goes on for long: its sender may keep the SSRC, and then a stray packet of another is none of it.
     pub const fn expect_another(&mut self) {
-        self.expects = true;
+        self.expects = EXPECTED_WITHIN;
+    }
+
+    /// Whether another SSRC is expected.
+    #[must_use]
+    pub const fn expects_another(&self) -> bool {
+        self.expects > 0
     }
 
     /// The SSRC that is followed.
@@ -70,14 +79,14 @@ impl StreamGate {
             let behind = ahead.wrapping_neg();
             if ahead < DROPOUT_MAX {
                 stream.highest = stream.highest.wrapping_add(u64::from(ahead));
-                self.candidate = None;
+                (self.candidate, self.expects) = (None, self.expects.saturating_sub(1));
                 return Arrival::Follows(stream.highest);
             }
             if behind <= MISORDER_MAX {
                 return Arrival::Follows(stream.highest.wrapping_sub(u64::from(behind)));
             }
         }
-        if self.candidate == Some((ssrc, sequence)) || (self.expects && stream.ssrc != ssrc) {
+        if self.candidate == Some((ssrc, sequence)) || (self.expects > 0 && stream.ssrc != ssrc) {
             return self.begin(ssrc, sequence);
         }
         self.candidate = Some((ssrc, sequence.wrapping_add(1)));
@@ -87,7 +96,7 @@ impl StreamGate {
     fn begin(&mut self, ssrc: u32, sequence: u16) -> Arrival {
         let highest = EXTENDED_BASE + u64::from(sequence);
         self.current = Some(Stream { ssrc, highest });
-        (self.candidate, self.expects) = (None, false);
+        (self.candidate, self.expects) = (None, 0);
         Arrival::Begins(highest)
     }
 }
@@ -118,6 +127,21 @@ mod tests {
         assert!(matches!(gate.accept(1, 11), Arrival::Follows(_)), "not yet");
         assert!(matches!(gate.accept(2, 500), Arrival::Begins(_)));
         assert_eq!(gate.accept(3, 7), Arrival::Suspect);
+    }
+
+    #[test]
+    fn who_keeps_its_ssrc_for_long_is_not_expected_to_leave_it() {
+        for (packets, is_believed) in [(EXPECTED_WITHIN - 1, true), (EXPECTED_WITHIN, false)] {
+            let mut gate = StreamGate::new();
+            gate.accept(1, 0);
+            gate.expect_another();
+            for sequence in 1..=packets {
+                assert!(matches!(gate.accept(1, sequence), Arrival::Follows(_)));
+            }
+            assert_eq!(gate.expects_another(), is_believed);
+            let stray = gate.accept(2, 500);
+            assert_eq!(matches!(stray, Arrival::Begins(_)), is_believed, "{packets}: {stray:?}");
+        }
     }
 
     #[test]

@@ -351,6 +351,26 @@ fn another_stream_is_followed_from_its_second_packet() {
 }
 
 #[test]
+fn a_peer_that_kept_its_ssrc_though_another_was_expected_is_not_left_for_a_stray_packet() {
+    let mut buffer = buffer(0);
+    let mut peer = Peer::new();
+    let mut other = Peer { ssrc: 2, sequence: 7, timestamp: 99, samples: FRAME_BYTES };
+    for tick in 0..600 {
+        if tick == 1 {
+            buffer.expect_another();
+        }
+        let now = Moment::START + TICK * tick;
+        push(&mut buffer, now, &peer.audio());
+        assert_eq!(pop(&mut buffer, now, 1), "A", "tick {tick}");
+    }
+    let now = Moment::START + TICK * 600;
+    push(&mut buffer, now, &other.audio());
+    push(&mut buffer, now, &peer.audio());
+    assert_eq!(pop(&mut buffer, now, 1), "A");
+    assert_eq!((buffer.statistics().discarded, buffer.statistics().restarts), (1, 0));
+}
+
+#[test]
 fn a_jump_of_number_or_clock_restarts_the_stream() {
     let mut buffer = buffer(20);
     let mut peer = Peer::new();
