@@ -210,6 +210,68 @@ async fn a_supervisor_hears_both_and_is_heard_by_whom_its_mode_says() {
     recorded(&node, &id, &operator).await;
 }
 
+/// Whom the caller talks with may be a human on another leg: what is whispered reaches that one alone.
+#[tokio::test]
+async fn a_supervisor_whispers_to_a_human_agent_and_the_caller_hears_nothing_of_it() {
+    let node = Home::new().start().await;
+    let mut boss = carrier::carrier(&node, "127.0.0.9").await;
+    let mut desk = carrier::carrier(&node, "127.0.0.8").await;
+    let agent = json!({"kind": "sip", "uri": format!("sip:desk@{}", desk.local())});
+    let gateways = [boss.local(), desk.local()];
+    node.put(&[
+        carrier::trunk(4, &format!("{CALLER}/32"), &gateways, json!({})),
+        carrier::tenant(1, 4),
+        rows::profile(2, 1, agent),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    let operator = key(&node, 1, KeyRole::Operator).await;
+    let mut phone = Phone::new(CALLER.parse().unwrap(), node.sip(), NUMBER).await;
+    let offer = phone.sdp();
+    let invite = phone.request("INVITE", "", &offer);
+    phone.send(invite).await;
+    let to_desk = answer(&mut desk).await;
+    assert!(to_desk.start.starts_with("INVITE sip:desk@"), "{}", to_desk.start);
+    let ok = phone.outcome("INVITE").await;
+    assert_eq!(ok.status(), 200, "{ok:?}");
+    phone.confirm(&ok);
+    phone.acknowledge().await;
+    let running = node.read(&calls(1, "?live=true"), &operator).await;
+    let id = running["calls"][0]["id"].as_str().unwrap().to_owned();
+    let path = |name: &str| calls(1, &format!("/{id}{name}"));
+
+    let wish = json!({"uri": format!("sip:boss@{}", boss.local()), "mode": "whisper"});
+    let asked = node.post(&path("/supervise"), &operator, &wish).await;
+    assert_eq!(asked.status, 200, "{}", asked.body);
+    let to_boss = answer(&mut boss).await;
+    wait_for("the supervisor is there", async || {
+        let call = node.read(&path(""), &operator).await;
+        (call["live"]["supervisor"]["state"] == "present").then_some(())
+    })
+    .await;
+    let mut caller = Voice::new(phone, ok.audio_port(), CALLER_HZ);
+    // The desk has the voice that a bot has elsewhere.
+    let mut desk = Voice::new(desk, to_desk.audio_port(), BOT_HZ);
+    let mut boss = Voice::new(boss, to_boss.audio_port(), BOSS_HZ);
+    for (mode, caller_hears, desk_hears) in [
+        ("whisper", [false, true, false], [true, false, true]),
+        ("listen", [false, true, false], [true, false, false]),
+        ("barge", [false, true, true], [true, false, true]),
+        ("whisper", [false, true, false], [true, false, true]),
+    ] {
+        let changed = node.post(&path("/supervise/mode"), &operator, &json!({"mode": mode})).await;
+        assert_eq!(changed.json()["supervisor"]["mode"], mode, "{}", changed.body);
+        tokio::join!(caller.talk(75), desk.talk(75), boss.talk(75));
+        let heard = [&caller, &desk, &boss].map(|voice| voices(&voice.heard));
+        assert_eq!(heard, [caller_hears, desk_hears, [true, true, false]], "{mode}");
+    }
+    caller.phone.hang_up().await;
+    hear_bye(&desk.phone).await;
+    hear_bye(&boss.phone).await;
+    let record = shown(&node, 1, &id, &operator).await;
+    assert_eq!((&record["cause"], &record["ended_by"]), (&json!("normal"), &json!("caller")));
+}
+
 /// What happened is in the record, and who wanted it in the audit log.
 async fn recorded(node: &Node, id: &str, operator: &str) {
     let record = shown(node, 1, id, operator).await;
