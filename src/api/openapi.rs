@@ -1,5 +1,6 @@
 //! The OpenAPI document, made of the table of routes and the descriptions of resources, and a page to read it.
 
+mod agents;
 mod answers;
 mod told;
 
@@ -51,6 +52,7 @@ pub fn document() -> Value {
     let mut schemas = fixed_schemas();
     let of_trunks = schemas.remove("TrunkLive").unwrap_or_default();
     let of_profiles = schemas.remove("AiProfileLive").unwrap_or_default();
+    schemas.extend(agents::schemas());
     schemas.insert("CallEvent".to_owned(), told::call_event());
     schemas.insert("LiveEvent".to_owned(), told::live_event());
     if let Some(code) =
@@ -378,6 +380,7 @@ fn resource_schemas(resource: &Resource, live: Option<&Value>) -> Vec<(String, V
     }
     shown.insert("etag".to_owned(), json!({"type": "string", "description": "For If-Match."}));
     shown.extend(live.and_then(Value::as_object).cloned().unwrap_or_default());
+    let shown = agents::with_kinds(resource, shown);
     let page = json!({
         "type": "object",
         "required": [resource.plural, "next"],
@@ -399,13 +402,15 @@ fn resource_schemas(resource: &Resource, live: Option<&Value>) -> Vec<(String, V
         let is_required =
             |field: &&&Field| matches!(field.given, Given::Required | Given::RequiredOnce);
         let required: Vec<_> = new.iter().filter(is_required).map(|field| field.name).collect();
-        let body = object(taken(resource, &new), Some(required));
+        let members = agents::with_kinds(resource, taken(resource, &new));
+        let body = object(members, Some(required));
         schemas.push((format!("{name}New"), body));
     }
     // Keys and the log do not change.
     let change = given(resource, false);
     if !change.is_empty() {
-        schemas.push((format!("{name}Change"), object(taken(resource, &change), Some(Vec::new()))));
+        let members = agents::with_part(resource, taken(resource, &change));
+        schemas.push((format!("{name}Change"), object(members, Some(Vec::new()))));
     }
     schemas
 }

@@ -1,6 +1,7 @@
 //! The `agent` column of AI profiles: one flat object for every kind of agent, so that a fault names the key.
 
 mod bots;
+pub(crate) mod keys;
 
 use crate::config::tls;
 use crate::routing::template::Scope;
@@ -113,7 +114,7 @@ struct AgentForm {
     hold_music: Option<String>,
 }
 
-#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum FormKind {
     Twilio,
@@ -149,15 +150,6 @@ enum Encryption {
     Optional,
     Required,
 }
-
-/// Whose failures are borne: bots over a connection of ours, and those of a document's streams.
-const LOOKED_AFTER: &[FormKind] = &[
-    FormKind::Twilio,
-    FormKind::ChanWebsocket,
-    FormKind::AudioSocket,
-    FormKind::Realtime,
-    FormKind::Twiml,
-];
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -196,7 +188,9 @@ pub(crate) fn parse_agent(
     resolve: &Resolve<'_>,
 ) -> Result<AgentSettings, String> {
     let form = AgentForm::deserialize(value).map_err(|error| error.to_string())?;
-    form.check_keys()?;
+    if let Some(key) = keys::stray(form.kind, value) {
+        return Err(format!("`{key}` does not belong to this kind"));
+    }
     let kind = match form.kind {
         FormKind::Twilio => AgentKind::Twilio(form.twilio(resolve)?),
         FormKind::ChanWebsocket => AgentKind::ChanWebsocket(form.chan_websocket(resolve)?),
@@ -264,73 +258,6 @@ impl AgentForm {
             least: within("barge_in_least_ms", least, BargeIn::OFF.least, (40, 2_000))?,
             confirm: within("barge_in_confirm_ms", confirm, BargeIn::OFF.confirm, (100, 5_000))?,
         })
-    }
-
-    /// A key that the kind does not read is a mistake, not a decoration.
-    fn check_keys(&self) -> Result<(), String> {
-        let sip = &[FormKind::Sip][..];
-        let (channel, realtime) = (&[FormKind::ChanWebsocket][..], &[FormKind::Realtime][..]);
-        let twiml = &[FormKind::Twiml][..];
-        let signed = &[FormKind::Twilio, FormKind::Twiml][..];
-        let web = &[FormKind::Twilio, FormKind::ChanWebsocket, FormKind::Realtime][..];
-        let located =
-            &[FormKind::Twilio, FormKind::ChanWebsocket, FormKind::Realtime, FormKind::Twiml][..];
-        let told = &[FormKind::Twilio, FormKind::ChanWebsocket][..];
-        let spoken = &[FormKind::ChanWebsocket, FormKind::AudioSocket, FormKind::Realtime][..];
-        let dialled =
-            &[FormKind::Twilio, FormKind::ChanWebsocket, FormKind::AudioSocket, FormKind::Realtime]
-                [..];
-        let keys = [
-            ("url", self.url.is_some(), located),
-            ("auth_token_ref", self.auth_token_ref.is_some(), signed),
-            ("bearer_token_ref", self.bearer_token_ref.is_some(), told),
-            ("client_certificate_ref", self.client_certificate_ref.is_some(), web),
-            ("client_key_ref", self.client_key_ref.is_some(), web),
-            ("incoming", self.incoming.is_some(), channel),
-            ("address", self.address.is_some(), &[FormKind::AudioSocket]),
-            ("audio", self.audio.is_some(), spoken),
-            ("control", self.control.is_some(), channel),
-            ("api_key_ref", self.api_key_ref.is_some(), realtime),
-            ("api_key_header", self.api_key_header.is_some(), realtime),
-            ("generation", self.generation.is_some(), realtime),
-            ("instructions", self.instructions.is_some(), realtime),
-            ("voice", self.voice.is_some(), realtime),
-            ("greeting", self.greeting.is_some(), realtime),
-            ("transcription_model", self.transcription_model.is_some(), realtime),
-            ("turn_detection", self.turn_detection.is_some(), realtime),
-            ("tools", self.tools.is_some(), realtime),
-            ("transfer_to", self.transfer_to.is_some(), realtime),
-            ("parameters", self.parameters.is_some(), told),
-            ("connect_timeout_ms", self.connect_timeout_ms.is_some(), dialled),
-            ("reconnects", self.reconnects.is_some(), LOOKED_AFTER),
-            ("reconnect_pause_ms", self.reconnect_pause_ms.is_some(), LOOKED_AFTER),
-            ("silence_limit_ms", self.silence_limit_ms.is_some(), LOOKED_AFTER),
-            ("hz", self.hz.is_some(), &[FormKind::Tone]),
-            ("uri", self.uri.is_some(), sip),
-            ("username", self.username.is_some(), sip),
-            ("password_ref", self.password_ref.is_some(), sip),
-            ("headers", self.headers.is_some(), sip),
-            ("pass_headers", self.pass_headers.is_some(), sip),
-            ("srtp", self.srtp.is_some(), sip),
-            ("to", self.to.is_some(), &[FormKind::Forward]),
-            ("method", self.method.is_some(), twiml),
-            ("fallback_url", self.fallback_url.is_some(), twiml),
-            ("status_callback_url", self.status_callback_url.is_some(), twiml),
-            ("timeout_ms", self.timeout_ms.is_some(), twiml),
-            ("menu", self.menu.is_some(), &[FormKind::DtmfIvr]),
-            ("mailbox", self.mailbox.is_some(), &[FormKind::DtmfIvr, FormKind::Voicemail]),
-            ("script", self.script.is_some(), &[FormKind::Receptionist]),
-            (
-                "ring_timeout_ms",
-                self.ring_timeout_ms.is_some(),
-                &[FormKind::Sip, FormKind::Forward],
-            ),
-        ];
-        let stray = keys.into_iter().find(|(_, given, of)| *given && !of.contains(&self.kind));
-        match stray {
-            Some((key, ..)) => Err(format!("`{key}` does not belong to this kind")),
-            None => Ok(()),
-        }
     }
 
     fn twilio(&self, resolve: &Resolve<'_>) -> Result<TwilioAgent, String> {

@@ -1,6 +1,8 @@
 //! The OpenAPI document: it is the one that is checked in, and answers are what it says.
 
 use crate::bench::Bench;
+use crate::schema::check;
+use crate::schema::fault;
 use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -25,60 +27,6 @@ fn the_document_that_is_checked_in_is_the_one_that_is_served() {
         "openapi.json is not what is served: write it anew with TANDEM_WRITE_OPENAPI=1 \
          cargo test --features outer-tests --test api document"
     );
-}
-
-/// Holds a value against a schema as far as this document uses them.
-fn check(document: &Value, schema: &Value, value: &Value, path: &str) {
-    if let Some(to) = schema["$ref"].as_str() {
-        let name = to.rsplit('/').next().unwrap();
-        return check(document, &document["components"]["schemas"][name], value, path);
-    }
-    if let Some(any) = schema["anyOf"].as_array() {
-        let is_null = |schema: &&Value| schema["type"] == "null";
-        let fitting = any.iter().find(|schema| is_null(schema) == value.is_null());
-        return check(document, fitting.unwrap(), value, path);
-    }
-    if let Some(all) = schema["allOf"].as_array() {
-        return all.iter().for_each(|schema| check(document, schema, value, path));
-    }
-    let kind = match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(number) if number.is_f64() => "number",
-        Value::Number(_) => "integer",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    };
-    let is = |own: &Value| own == kind || (own == "number" && kind == "integer");
-    let fits = match &schema["type"] {
-        Value::Array(kinds) => kinds.iter().any(is),
-        own => is(own),
-    };
-    assert!(fits, "{path}: {value} is no {}", schema["type"]);
-    if let Some(words) = schema["enum"].as_array() {
-        assert!(words.contains(value), "{path}: {value} is none of {words:?}");
-    }
-    match value {
-        Value::Array(list) => {
-            list.iter().for_each(|value| check(document, &schema["items"], value, path));
-        }
-        Value::Object(members) => {
-            for name in schema["required"].as_array().into_iter().flatten() {
-                assert!(members.contains_key(name.as_str().unwrap()), "{path}: no {name}");
-            }
-            for (name, value) in members {
-                let path = format!("{path}.{name}");
-                match (&schema["properties"][name], &schema["additionalProperties"]) {
-                    (Value::Null, Value::Bool(false)) => panic!("{path} is not in the schema"),
-                    (Value::Null, Value::Null) => {}
-                    (Value::Null, schema) => check(document, schema, value, &path),
-                    (schema, _) => check(document, schema, value, &path),
-                }
-            }
-        }
-        _ => {}
-    }
 }
 
 #[tokio::test]
@@ -129,6 +77,48 @@ async fn answers_are_what_the_document_says() {
     let refused = bench.get("/api/v1/nothing", None).await.json();
     check(&document, &schemas["Problem"], &refused, "problem");
     assert_eq!(kinds.len(), 6);
+}
+
+#[tokio::test]
+async fn an_agent_that_fits_no_kind_of_the_document_is_refused_and_one_that_fits_is_taken() {
+    let bench = Bench::new().await;
+    let document = bench.read("/api/v1/openapi.json", PLATFORM).await;
+    let schema = &document["components"]["schemas"]["Agent"];
+    assert_eq!(schema["oneOf"].as_array().unwrap().len(), 14, "{schema}");
+    let menu = json!({"prompt": {"say": "Press 1."}, "keys": {"1": {"menu": {
+        "prompt": {"asset": "more.wav"}, "keys": {"0": "voicemail"}, "retries": null}}}});
+    let agents = [
+        (json!({"kind": "echo"}), true),
+        (json!({"kind": "echo", "answer": {"after_ms": 10}, "hold_music": null}), true),
+        (json!({"kind": "chan_websocket", "incoming": true}), true),
+        (json!({"kind": "dtmf_ivr", "menu": menu, "mailbox": {"max_length_s": 9}}), true),
+        (json!({"kind": "forward", "to": "+15550142", "ring_timeout_ms": 300_000}), true),
+        (json!({"kind": "robot"}), false),
+        (json!({}), false),
+        (json!({"kind": "echo", "hz": 440}), false),
+        (json!({"kind": "echo", "answer": null}), false),
+        (json!({"kind": "chan_websocket"}), false),
+        (json!({"kind": "chan_websocket", "incoming": false}), false),
+        (json!({"kind": "realtime", "url": "wss://x.example/", "audio": "l16_16k"}), false),
+        (json!({"kind": "receptionist", "script": {"keys": {"0": "voicemail"}}}), false),
+        (json!({"kind": "forward"}), false),
+    ];
+    for (at, (agent, is_good)) in agents.iter().enumerate() {
+        let wrong = fault(&document, schema, agent, "agent");
+        assert_eq!(wrong.is_none(), *is_good, "{agent}: {wrong:?}");
+        let body = json!({"name": format!("p{at}"), "system_prompt": "x", "agent": agent});
+        let path = bench.path(0, "ai-profiles");
+        let answer = bench.send(("POST", &path), PLATFORM, &body).await;
+        assert_eq!(answer.status, if *is_good { 201 } else { 400 }, "{agent}: {}", answer.body);
+        if *is_good {
+            check(
+                &document,
+                &document["components"]["schemas"]["AiProfile"],
+                &answer.json(),
+                "profile",
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -19,6 +19,8 @@ mod privacy;
 mod receiver;
 mod resources;
 mod said;
+#[path = "../support/schema.rs"]
+mod schema;
 mod secrets;
 #[path = "../support/sipp.rs"]
 mod sipp;
