@@ -3,7 +3,6 @@
 use crate::api::RequestId;
 use crate::api::twilio;
 use crate::api::twilio::TwilioError;
-use crate::api::worded;
 use crate::call::steer::Senseless;
 use crate::store::resource;
 use crate::store::resource::Fault;
@@ -16,7 +15,6 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
-use std::collections::BTreeSet;
 
 /// A request that is not answered with what it asked for.
 #[derive(Debug)]
@@ -134,7 +132,8 @@ impl ErrorKind {
         ApiError { field, said: Some(said), ..self.of(request_id) }
     }
 
-    fn status(self) -> StatusCode {
+    /// What HTTP calls it.
+    pub(super) fn status(self) -> StatusCode {
         match self {
             Self::BadParameter(_)
             | Self::BadBody(_)
@@ -172,7 +171,7 @@ impl ErrorKind {
     }
 
     /// One of each kind, but for those whose codes are of calls.
-    const KINDS: [Self; 32] = [
+    pub(super) const KINDS: [Self; 32] = [
         Self::BadParameter(""),
         Self::BadBody(""),
         Self::Invalid,
@@ -207,12 +206,9 @@ impl ErrorKind {
         Self::DatabaseAway,
     ];
 
-    /// Every code that a refusal may have: why calls are refused and commands senseless are among them.
-    pub(super) fn codes() -> BTreeSet<&'static str> {
-        let own = Self::KINDS.into_iter().map(|kind| kind.words().0);
-        let of_calls = HangupCause::all().map(HangupCause::code);
-        let senseless = Senseless::ALL.into_iter().map(Senseless::code);
-        own.chain(of_calls).chain(senseless).chain(worded::codes()).collect()
+    /// Its code, for programs.
+    pub(super) fn code(self) -> &'static str {
+        self.words().0
     }
 
     /// Its code, and what is said of it.

@@ -2,6 +2,7 @@
 
 mod agents;
 mod answers;
+mod codes;
 mod told;
 
 use crate::api::RequestId;
@@ -58,7 +59,7 @@ pub fn document() -> Value {
     if let Some(code) =
         schemas.get_mut("Problem").and_then(|own| own.pointer_mut("/properties/code"))
     {
-        code["enum"] = json!(ErrorKind::codes());
+        code["enum"] = json!(codes::all());
     }
     let mut paths = Members::new();
     let mut seen = BTreeSet::new();

@@ -33,6 +33,13 @@ pub(super) fn codes() -> impl Iterator<Item = &'static str> {
     BARE.into_iter().map(|(_, code, _)| code)
 }
 
+/// The code of such an answer with this status.
+pub(super) fn code_of(status: u16) -> Option<&'static str> {
+    let status = format!("HTTP/1.1 {status} ");
+    let found = BARE.into_iter().find(|(start, ..)| *start == status.as_bytes());
+    found.map(|(_, code, _)| code)
+}
+
 /// Passes everything through but such answers.
 #[derive(Debug)]
 pub(super) struct Worded<S> {

@@ -1,6 +1,7 @@
 //! What routes answer, in the document: what they give, and how they refuse.
 
 use crate::api::openapi::camel;
+use crate::api::openapi::codes;
 use crate::api::openapi::follows;
 use crate::api::openapi::has_tag;
 use crate::api::openapi::is_audio;
@@ -15,11 +16,12 @@ use serde_json::Value;
 use serde_json::json;
 
 /// What may go wrong with any request, beside what its method can meet.
-const REFUSALS: [(u16, &str); 7] = [
+const REFUSALS: [(u16, &str); 8] = [
     (400, "A parameter or a value cannot be used."),
     (401, "There is no API key, or it opens nothing."),
     (403, "The key does not open this."),
     (404, "There is no such thing."),
+    (414, "The address is longer than it may be."),
     (429, "The key asks too often; see Retry-After."),
     (431, "The headers are longer than they may be."),
     (
@@ -99,9 +101,8 @@ pub(super) fn responses(route: &Route) -> Value {
 /// What a route may refuse with, all in the form of its API.
 fn refusals(route: &Route) -> Members {
     let mut all = Members::new();
-    let problem = if route.is_twilios() { "TwilioProblem" } else { "Problem" };
-    let content = json!({"application/json": {"schema": reference(problem)}});
     let mut refuse = |status: u16, about: &str| {
+        let content = json!({"application/json": {"schema": problem(route, status)}});
         let mut refusal = json!({"description": about, "content": content});
         if matches!(status, 429 | 503) {
             refusal["headers"] = headers(&["Retry-After"]);
@@ -144,6 +145,16 @@ fn refusals(route: &Route) -> Members {
         refuse(413, "The body is too long.");
     }
     all
+}
+
+/// How a refusal looks: a problem of one of the codes that the route can meet, or what Twilio's clients read. What is
+/// refused before its path is read is in our form there too.
+fn problem(route: &Route, status: u16) -> Value {
+    if route.is_twilios() && !matches!(status, 414 | 431) {
+        return reference("TwilioProblem");
+    }
+    let of_route = json!({"properties": {"code": {"enum": codes::of(route, status)}}});
+    json!({"allOf": [reference("Problem"), of_route]})
 }
 
 /// Headers of an answer, and what they say.
