@@ -2,6 +2,8 @@
 
 use crate::cli::api::Answer;
 use crate::cli::api::ApiArgs;
+use crate::cli::api::Client;
+use crate::cli::api::query;
 use crate::cli::columns::Columns;
 use crate::cli::failure::Failure;
 use crate::cli::listing;
@@ -20,6 +22,7 @@ use std::io;
 use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
+use std::str::FromStr;
 use uuid::Uuid;
 
 const NUMBERS: Kind = Kind {
@@ -56,9 +59,9 @@ enum Command {
     },
     /// One number or range
     Show {
-        /// The number, by id
-        #[arg(value_name = "ID")]
-        id: Uuid,
+        /// The number, in the international form or by id; of a range any number it holds
+        #[arg(value_name = "NUMBER")]
+        number: Which,
     },
     /// Add a number, or a range of them
     Add(AddArgs),
@@ -71,10 +74,40 @@ enum Command {
     },
     /// Take a number or range away; its calls are refused then
     Remove {
-        /// The number, by id
-        #[arg(value_name = "ID")]
-        id: Uuid,
+        /// The number, in the international form or by id; a range by its id alone
+        #[arg(value_name = "NUMBER")]
+        number: Which,
     },
+}
+
+/// A number or range, as people name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Which {
+    Id(Uuid),
+    Number(E164),
+}
+
+impl FromStr for Which {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = || text.parse().map(Self::Number);
+        let read = text.parse().map(Self::Id).or_else(|_| number());
+        read.map_err(|_| "it is neither a number in the international form nor an id")
+    }
+}
+
+/// A row of a list, as far as it is asked for.
+#[derive(Deserialize)]
+struct Held {
+    id: Uuid,
+    first_number: String,
+    last_number: String,
+}
+
+#[derive(Deserialize)]
+struct HeldPage {
+    numbers: Vec<Held>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -110,18 +143,58 @@ pub(crate) async fn run(args: NumbersArgs) -> Result<(), Failure> {
             let more = [("number", number.map(|number| number.to_string()))];
             listing::list(api, &path, &NUMBERS, &page, &more).await
         }
-        Command::Show { id } => listing::show(api, &client.get(&format!("{path}/{id}")).await?),
+        Command::Show { number } => {
+            let id = match number {
+                Which::Id(id) => id,
+                Which::Number(number) => held(&client, &path, &number).await?.id,
+            };
+            listing::show(api, &client.get(&format!("{path}/{id}")).await?)
+        }
         Command::Add(add) => listing::show(api, &client.make(&path, &add.body()).await?),
         Command::Import { file } => {
             let table = read(&file)?;
             report(api, &client.send_table(&format!("{path}/import"), table).await?)
         }
-        Command::Remove { id } => {
+        Command::Remove { number } => {
+            let (id, name) = match number {
+                Which::Id(id) => (id, id.to_string()),
+                Which::Number(number) => {
+                    (alone(&client, &path, &number).await?, number.to_string())
+                }
+            };
             let answer = client.delete(&format!("{path}/{id}")).await?;
-            listing::done(api, &answer, &format!("number {id} is gone"));
+            listing::done(api, &answer, &format!("number {name} is gone"));
             Ok(())
         }
     }
+}
+
+/// The number or range of the tenant that holds a number.
+///
+/// # Errors
+///
+/// When the API is not reached or refuses, or there is none.
+async fn held(client: &Client, path: &str, number: &E164) -> Result<Held, Failure> {
+    let parameters = query(&[("number", Some(number.to_string()))]);
+    let page: HeldPage = client.get(&format!("{path}{parameters}")).await?.read()?;
+    let missing = || Failure::failed(format!("the tenant has no number {number}"));
+    page.numbers.into_iter().next().ok_or_else(missing)
+}
+
+/// The id of a number that is no part of a range: nobody takes a hundred numbers away by naming one.
+///
+/// # Errors
+///
+/// As [`held`], and when a range holds it.
+async fn alone(client: &Client, path: &str, number: &E164) -> Result<Uuid, Failure> {
+    let Held { id, first_number, last_number } = held(client, path, number).await?;
+    if first_number == last_number {
+        return Ok(id);
+    }
+    let why = format!(
+        "{number} is in the range from {first_number} to {last_number}, which goes as a whole: numbers remove {id}"
+    );
+    Err(Failure::failed(why))
 }
 
 /// What became of an import.
@@ -207,5 +280,21 @@ impl AddArgs {
         Value::Object(
             given.map(|(name, value)| (name, Value::String(value))).collect::<Map<_, _>>(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_named_by_its_digits_or_its_id() {
+        let id = "01980000-0000-7000-8000-000000000000";
+        assert_eq!(id.parse::<Which>(), Ok(Which::Id(id.parse().unwrap())));
+        let number = Which::Number("+15550100".parse().unwrap());
+        assert_eq!("+15550100".parse::<Which>(), Ok(number));
+        for wrong in ["", "desk", "15550100", "+1555x"] {
+            assert!(wrong.parse::<Which>().is_err(), "{wrong}");
+        }
     }
 }

@@ -266,10 +266,24 @@ async fn a_platform_is_set_up_by_commands_from_the_first_key_on() {
     assert!(found.contains(&id) && found.contains("+442079460099"), "{found}");
     let show = done(node.ask(&own, &[&["numbers", "show", &id][..], &of].concat()).await);
     assert!(show.contains("desk"), "{show}");
+    // Any number of a range shows it, but takes away none of its neighbours.
+    let by_number =
+        done(node.ask(&own, &[&["numbers", "show", "+442079460042"][..], &of].concat()).await);
+    assert_eq!(by_number, show);
+    let one = ["numbers", "remove", "+442079460042"];
+    let said = node.ask(&own, &[&one[..], &of].concat()).await;
+    assert!(said.code == Some(1) && said.err.contains(&format!("numbers remove {id}")), "{said:?}");
     let gone = node.ask(&own, &[&["numbers", "remove", &id][..], &of].concat()).await;
     assert_eq!(done(gone), format!("number {id} is gone\n"));
     let found = done(node.ask(&own, &[&find[..], &of].concat()).await);
     assert!(!found.contains(&id), "{found}");
+    let said = node.ask(&own, &[&one[..], &of].concat()).await;
+    let missing = "the tenant has no number +442079460042";
+    assert!(said.code == Some(1) && said.err.contains(missing), "{said:?}");
+    let single = ["numbers", "add", "+442079460200"];
+    done(node.ask(&first, &[&single[..], &of].concat()).await);
+    let gone = node.ask(&own, &[&["numbers", "remove", "+442079460200"][..], &of].concat()).await;
+    assert_eq!(done(gone), "number +442079460200 is gone\n");
 
     node.home.write(
         "numbers.csv",

@@ -32,7 +32,7 @@ use serde::Deserialize;
 Examples:
   tandem calls list --limit 20
   tandem calls list --caller +15550142 --from 2026-01-31T00:00:00Z
-  tandem calls record pause 01980000-0000-7000-8000-000000000000
+  tandem calls record 01980000-0000-7000-8000-000000000000 pause
   tandem calls mute 01980000-0000-7000-8000-000000000000 caller
   tandem calls trace 01980000-0000-7000-8000-000000000000
   tandem calls trace 01980000-0000-7000-8000-000000000000 --pcap call.pcap")]

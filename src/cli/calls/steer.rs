@@ -75,12 +75,12 @@ pub(super) struct AttachArgs {
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct RecordArgs {
-    /// What becomes of its recording; `pause` records silence
-    #[arg(value_name = "ORDER")]
-    order: RecordOrder,
     /// The call, by id
     #[arg(value_name = "CALL")]
     call: CallId,
+    /// What becomes of its recording; `pause` records silence
+    #[arg(value_name = "ORDER")]
+    order: RecordOrder,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
