@@ -114,16 +114,21 @@ pub(super) async fn import(
     let mut views = Vec::with_capacity(table.rows.len());
     let mut sound = Vec::new();
     for (line, cells) in table.rows {
-        let given = row(&table.heading, cells)
-            .and_then(|given| NUMBERS.check(&given, true, is_platform).map(|()| given));
-        match given {
-            Ok(given) => {
-                views.push(ImportedView::new(line, &given));
-                sound.push((views.len() - 1, given));
-            }
+        let given = match row(&table.heading, cells) {
+            Ok(given) => given,
             Err(fault) => {
                 views.push(ImportedView::new(line, &Members::new()).failed(&fault));
+                continue;
             }
+        };
+        let view = ImportedView::new(line, &given);
+        match NUMBERS.check(&given, true, is_platform) {
+            Ok(()) => {
+                sound.push((views.len(), given));
+                views.push(view);
+            }
+            // With the number as it came, so that people find the row.
+            Err(fault) => views.push(view.failed(&fault)),
         }
     }
     let (places, many): (Vec<_>, Vec<_>) =

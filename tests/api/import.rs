@@ -42,6 +42,8 @@ async fn each_row_of_an_import_is_judged_for_itself() {
         told,
         [(2, None), (3, invalid), (4, conflict), (5, None), (6, conflict), (7, invalid)]
     );
+    let number = &report["rows"][1]["first_number"];
+    assert_eq!(number, "nonsense", "a refused row is named by what stood in it");
     let list = bench.read(&bench.path(0, "numbers"), PLATFORM).await;
     let labels: Vec<_> = list["numbers"].as_array().unwrap().iter().map(|n| &n["label"]).collect();
     assert_eq!(labels, ["range", "Front, desk"]);
