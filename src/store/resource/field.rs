@@ -148,6 +148,9 @@ impl Field {
     }
 }
 
+/// Longer texts are not told back to who gave them.
+const SHOWN_MAX: usize = 64;
+
 impl Kind {
     fn check(self, value: &Value) -> Result<(), String> {
         let text = value.as_str();
@@ -175,7 +178,19 @@ impl Kind {
                 text.parse::<Timestamp>().is_ok_and(|time| !is_before_our_era(time))
             }),
         };
-        if good { Ok(()) } else { Err(format!("it is {}", self.expected())) }
+        if good {
+            return Ok(());
+        }
+        let wrong = self.wrong_one(value);
+        let wrong = wrong.map_or(String::new(), |one| format!(", which `{one}` is not"));
+        Err(format!("it is {}{wrong}", self.expected()))
+    }
+
+    /// The first short text of a list that is not what each of them has to be.
+    fn wrong_one(self, value: &Value) -> Option<&str> {
+        let Self::Patterns(_, form) = self else { return None };
+        let mut texts = value.as_array()?.iter().filter_map(Value::as_str);
+        texts.find(|text| text.len() <= SHOWN_MAX && !(form.is_good)(text))
     }
 
     /// What a value of it is, for people.
@@ -293,12 +308,21 @@ mod tests {
             Field::new("limit", Kind::Integer(0, 9), ""),
             Field::new("more", Kind::Object, ""),
             Field::new("at", Kind::Time, "").given(Given::Never),
+            Field::new(
+                "keys",
+                Kind::Patterns(2, Form::new(is_key, "", "a key of a telephone")),
+                "",
+            ),
         ],
         exclusive: None,
         has_secrets: false,
         is_switchs: false,
         deactivates: None,
     };
+
+    fn is_key(text: &str) -> bool {
+        text.len() == 1 && text != "x"
+    }
 
     fn judged(given: Value, is_new: bool) -> Result<(), String> {
         let Value::Object(given) = given else { panic!("no object") };
@@ -332,6 +356,16 @@ mod tests {
             let error = judged(given.clone(), is_new).unwrap_err();
             assert!(error.starts_with(field), "{given}: {error}");
         }
+    }
+
+    #[test]
+    fn of_a_list_the_one_that_is_wrong_is_named() {
+        let said = |keys: Value| judged(json!({"keys": keys}), false);
+        let expected = "`keys`: it is a list of at most 2, each a key of a telephone";
+        assert_eq!(said(json!(["1", "x"])), Err(format!("{expected}, which `x` is not")));
+        assert_eq!(said(json!(["1", "2", "3"])), Err(expected.to_owned()), "each is right");
+        assert_eq!(said(json!(["1", 2])), Err(expected.to_owned()));
+        assert_eq!(said(json!(["y".repeat(65)])), Err(expected.to_owned()), "too long to be told");
     }
 
     #[test]
