@@ -29,6 +29,9 @@ use axum::response::Response;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+/// What a key that opens every tenant is told where the path names none.
+const NO_TENANT: &str = "there is no such tenant";
+
 /// Who asks for what. Only the gate makes one, or `elsewhere` of what the gate of another node let pass: a handler that
 /// has one is asked by somebody who may.
 #[derive(Clone, Debug)]
@@ -239,6 +242,10 @@ impl Gate {
         let tenant = match tenant.map(str::parse::<TenantId>) {
             None => None,
             Some(Ok(tenant)) if holder.scope.opens(tenant) => Some(tenant),
+            // A variable of a script that was empty, for instance: a key that opens all is not to blame.
+            Some(Err(_)) if holder.scope == KeyScope::AllTenants => {
+                return Err(ErrorKind::NotFound(NO_TENANT).of(id));
+            }
             Some(_) => return Err(ErrorKind::Forbidden.of(id)),
         };
         check_role(&holder, self.access.least()).map_err(|kind| kind.of(id))?;
@@ -246,7 +253,7 @@ impl Gate {
             // Whoever opens one tenant has it.
             let Context { keys, database, .. } = &self.context;
             if !keys.has_tenant(database, tenant).await {
-                return Err(ErrorKind::NotFound("there is no such tenant").of(id));
+                return Err(ErrorKind::NotFound(NO_TENANT).of(id));
             }
         }
         Ok(Caller { holder, tenant, item, request_id })
