@@ -325,6 +325,8 @@ fn a_profile_is_certified_against_its_carrier() {
     folder.write("sip-profiles/telnyx.toml", &copy.unwrap());
     let said = tandem(&folder.0, &[], &["certify", "telnyx"]);
     assert!(said.0 == Some(0) && said.1.contains(" 0 failed"), "{said:?}");
+    let said = tandem(&folder.0, &[], &["certify", "tata"]);
+    assert!(said.2.contains("one of") && said.2.contains("tata-registered"), "{said:?}");
     for args in [["certify", "nobody", "--only", "busy"], ["certify", "twilio", "--only", "tea"]] {
         let said = tandem(&folder.0, &[], &args);
         assert_eq!(said.0, Some(2), "{said:?}");

@@ -97,7 +97,12 @@ fn trial(args: &CertifyArgs) -> Result<Trial, Failure> {
     let profiles = Profiles::of_folder(&files, &dir, Arc::new(StandIns));
     let profiles = profiles.map_err(|problems| configuration::refuse(&problems))?;
     if !profiles.ids().any(|id| id == args.profile) {
-        return Err(Failure::configuration(format!("there is no profile `{}`", args.profile)));
+        let others = profiles.ids().filter(|id| *id != FILLED_ID && !id.starts_with('_'));
+        let others = others.collect::<Vec<_>>().join(", ");
+        return Err(Failure::configuration(format!(
+            "there is no profile `{}`: give the path of a file, or one of {others}",
+            args.profile
+        )));
     }
     of(&profiles, FILLED_ID)
 }

@@ -22,6 +22,10 @@ const FILE: &str = "tandem.toml";
 /// The variable that names the file.
 const VARIABLE: &str = "TANDEM_CONFIG";
 
+/// What commands say that need the database, where the configuration has none.
+pub(crate) const NO_DATABASE: &str = "no database is configured: name the configuration by --config or \
+     TANDEM_CONFIG, or set TANDEM_DATABASE, and with \"private\" TANDEM_DATA_DIR";
+
 /// Which configuration.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ConfigArgs {

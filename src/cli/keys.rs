@@ -26,6 +26,7 @@ use uuid::Uuid;
 
 /// How long the database may take to make a key.
 const DATABASE_LIMIT: Duration = Duration::from_secs(10);
+const WHOSE: &str = "whose? give --tenant ID, or set TANDEM_TENANT, or give --platform";
 const NO_ACCOUNT: &str = "an account is a tenant's: give --tenant ID, and no --platform";
 const KEYS: Kind = Kind {
     plural: "api_keys",
@@ -141,6 +142,7 @@ pub(crate) async fn run(args: KeysArgs) -> Result<(), Failure> {
     let (api, client) = (&args.api, args.api.client()?);
     let path = match args.platform {
         true => "/api/v1/api-keys".to_owned(),
+        false if args.api.tenant.is_none() => return Err(Failure::configuration(WHOSE)),
         false => client.of_tenant("api-keys")?,
     };
     match &args.command {
@@ -197,7 +199,7 @@ async fn create_in_database(args: &KeysArgs, create: &CreateArgs) -> Result<(), 
         (true, _) => KeyScope::AllTenants,
         (false, Some(tenant)) => KeyScope::Tenant(tenant),
         (false, None) => {
-            return Err(Failure::configuration("whose? give --tenant ID, or --platform"));
+            return Err(Failure::configuration(WHOSE));
         }
     };
     let role = scope.role_of(&create.role).ok_or_else(|| {
@@ -233,6 +235,6 @@ fn database(config: Option<PathBuf>) -> Result<Database, Failure> {
                 Failure::failed("the private database does not run; it does while the switch runs")
             })
         }
-        None => Err(Failure::configuration("the configuration names no `database`")),
+        None => Err(Failure::configuration(configuration::NO_DATABASE)),
     }
 }

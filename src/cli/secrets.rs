@@ -98,6 +98,6 @@ fn database(config: &Config) -> Result<Database, Failure> {
                 Failure::failed("the private database does not run; it does while the switch runs")
             })
         }
-        None => Err(Failure::configuration("the configuration names no `database`")),
+        None => Err(Failure::configuration(configuration::NO_DATABASE)),
     }
 }

@@ -58,13 +58,20 @@ pub(crate) async fn load(config: &Config) -> Result<Loaded, Failure> {
     from_file(config, &composer)
 }
 
+/// Where the table came from when there were only profiles, with the reason.
+fn profiles_alone(config: &Config) -> &'static str {
+    match config.node().database {
+        None => "the profiles alone; no database is configured",
+        Some(_) => "the profiles alone; no database answers and there is no copy of it",
+    }
+}
+
 fn from_file(config: &Config, composer: &Composer) -> Result<Loaded, Failure> {
     let path = config.node().data_dir.join(table_file::NAME);
     match table_file::read(&path, composer) {
         Ok(snapshot) => Ok(loaded(snapshot, path.display().to_string())),
         Err(TableFileError::Missing(_)) => {
-            let origin = "the profiles alone; no database answers and there is no copy of it";
-            Ok(loaded(Snapshot::of_files(composer), origin.to_owned()))
+            Ok(loaded(Snapshot::of_files(composer), profiles_alone(config).to_owned()))
         }
         Err(error) => Err(Failure::failed("the routing table cannot be read").because(error)),
     }
