@@ -14,6 +14,7 @@ use rustls::server::WebPkiClientVerifier;
 use serde_json::Value;
 use std::future::Future;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 use tandem::agent::builtin::announce::Announcement;
 use tandem::audio::link::AgentEnd;
@@ -436,15 +437,19 @@ impl FakeMedia {
         Self { end, epoch: 0, played: Vec::new(), since_clear: 0, marks: 0 }
     }
 
+    fn wake(&self) {
+        self.end.take_waker().into_iter().for_each(Waker::wake);
+    }
+
     /// 20 ms of the caller, all of this value.
     pub fn say(&mut self, value: u8) {
         assert!(self.end.push_frame(&[value; FRAME_BYTES]), "the agent's task does not keep up");
-        self.end.wake();
+        self.wake();
     }
 
     pub fn press(&mut self, digit: char) {
         assert!(self.end.push_digit(digit));
-        self.end.wake();
+        self.wake();
     }
 
     /// Plays until `bytes` were played, and returns them.
@@ -476,7 +481,7 @@ impl FakeMedia {
             while self.end.queued_units() < full_bytes {
                 // As in a real call, the caller's audio keeps the task awake.
                 self.end.push_frame(&[0xff; FRAME_BYTES]);
-                self.end.wake();
+                self.wake();
                 yield_now().await;
             }
         })
@@ -489,11 +494,11 @@ impl FakeMedia {
         in_time("ear", async {
             for _ in 0..frames {
                 if !self.end.push_frame(&[0x55; FRAME_BYTES]) {
-                    self.end.wake();
+                    self.wake();
                     yield_now().await;
                 }
             }
-            self.end.wake();
+            self.wake();
         })
         .await;
     }
@@ -502,7 +507,7 @@ impl FakeMedia {
     pub async fn wait_for_clear(&mut self) {
         in_time("clear", async {
             while self.end.epoch() == self.epoch {
-                self.end.wake();
+                self.wake();
                 yield_now().await;
             }
         })
@@ -534,6 +539,6 @@ impl FakeMedia {
             let samples = std::mem::take(&mut self.since_clear);
             assert!(self.end.push_cleared(epoch, (0, samples)));
         }
-        self.end.wake();
+        self.wake();
     }
 }

@@ -1,5 +1,7 @@
 //! Values held against schemas of the API's document, as far as it uses them.
 
+#![allow(unreachable_pub, reason = "shared by several test programs")]
+
 use serde_json::Value;
 
 /// What in `value` is not as `schema` has it, by its path; `None`: nothing.
