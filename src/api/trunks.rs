@@ -215,8 +215,6 @@ impl AddressView {
 fn until(state: Availability) -> Option<Timestamp> {
     match state {
         Availability::Cooling(until) | Availability::Throttled(until) => Some(clock::wall(until)),
-        Availability::Ready | Availability::Trial | Availability::Down | Availability::Disabled => {
-            None
-        }
+        Availability::Ready | Availability::Trial | Availability::Down => None,
     }
 }

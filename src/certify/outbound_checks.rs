@@ -287,7 +287,7 @@ pub(super) fn throttling(bench: &mut Bench<'_>) -> Checked {
         Availability::Cooling(_) | Availability::Down => {
             return Err("the gateway counts as dead, though it only wants fewer calls".to_owned());
         }
-        Availability::Ready | Availability::Trial | Availability::Disabled => {
+        Availability::Ready | Availability::Trial => {
             return Err("the gateway is not let rest".to_owned());
         }
     }
@@ -299,10 +299,7 @@ pub(super) fn throttling(bench: &mut Bench<'_>) -> Checked {
         Availability::Throttled(_) | Availability::Down => {
             Err("the gateway still rests a minute and a half later".to_owned())
         }
-        Availability::Cooling(_)
-        | Availability::Ready
-        | Availability::Trial
-        | Availability::Disabled => Ok(()),
+        Availability::Cooling(_) | Availability::Ready | Availability::Trial => Ok(()),
     }
 }
 

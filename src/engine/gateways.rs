@@ -131,10 +131,7 @@ impl Watching {
             Availability::Throttled(_) => {
                 tracing::warn!(trunk, gateway, "a gateway wants fewer calls: it rests");
             }
-            Availability::Ready
-            | Availability::Trial
-            | Availability::Cooling(_)
-            | Availability::Disabled => {
+            Availability::Ready | Availability::Trial | Availability::Cooling(_) => {
                 tracing::info!(trunk, gateway, state = state.as_str(), "a gateway changed");
             }
         }
@@ -241,10 +238,7 @@ fn in_order(switch: &Switch, key: &GatewayKey, mut targets: Vec<Target>) -> Vec<
         match own.map_or(Availability::Ready, |(_, state)| *state) {
             Availability::Trial => 0,
             Availability::Ready => 1,
-            Availability::Cooling(_)
-            | Availability::Throttled(_)
-            | Availability::Down
-            | Availability::Disabled => RESTS,
+            Availability::Cooling(_) | Availability::Throttled(_) | Availability::Down => RESTS,
         }
     };
     targets.sort_by_key(rank);

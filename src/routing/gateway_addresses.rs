@@ -83,8 +83,6 @@ impl GatewayAddresses {
             Input::Started
             | Input::ProbeAnswered { .. }
             | Input::ProbeFailed
-            | Input::Disabled
-            | Input::Enabled
             | Input::DeadlineReached => {}
         }
         self.rests.retain(|_, rest| *rest != Rest::None);
@@ -110,10 +108,7 @@ impl GatewayAddresses {
         };
         let ends = known.iter().map(|address| match self.availability(now, *address) {
             Availability::Cooling(until) | Availability::Throttled(until) => Some(until),
-            Availability::Ready
-            | Availability::Trial
-            | Availability::Down
-            | Availability::Disabled => None,
+            Availability::Ready | Availability::Trial | Availability::Down => None,
         });
         ends.collect::<Option<Vec<_>>>()?.into_iter().min()
     }

@@ -148,8 +148,6 @@ impl GatewayBoard {
             | Input::CallSent
             | Input::CallServed
             | Input::CallLeft
-            | Input::Disabled
-            | Input::Enabled
             | Input::DeadlineReached => Some(input),
         };
         match told {
@@ -345,7 +343,7 @@ mod tests {
         let (now, mut out) = (Moment::START, Vec::new());
         board.follow(now, &table(|_| {}), &mut out);
         for name in ["a", "b"] {
-            board.handle(now, &key(name), Input::Disabled, &mut out);
+            board.handle(now, &key(name), Input::CallFailed { retry_after: None }, &mut out);
         }
         let moved = table(|outbound| {
             if let Some(gateway) = outbound.gateways.first_mut() {
@@ -354,7 +352,7 @@ mod tests {
         });
         board.follow(now, &moved, &mut out);
         assert_eq!(board.availability(now, &key("a")), Availability::Ready);
-        assert_eq!(board.availability(now, &key("b")), Availability::Disabled);
+        assert!(board.availability(now, &key("b")).rests());
         board.follow(now, &RoutingTable::default(), &mut out);
         assert_eq!(board.all(now).count(), 0);
         assert_eq!(board.availability(now, &key("b")), Availability::Ready);

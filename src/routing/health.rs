@@ -1,5 +1,5 @@
-//! `GatewayHealth`: whether a gateway may be given calls, from OPTIONS probes, the fate of calls, what
-//! the carrier says and what an operator switched off.
+//! `GatewayHealth`: whether a gateway may be given calls, from OPTIONS probes, the fate of calls and
+//! what the carrier says.
 
 use crate::routing::rest::Rest;
 use crate::types::moment::Moment;
@@ -84,10 +84,6 @@ pub enum Input {
         /// For how long; `None`: the trunk's cool-down.
         retry_after: Option<Duration>,
     },
-    /// An operator switches it off.
-    Disabled,
-    /// An operator switches it on.
-    Enabled,
     /// Its deadline is reached.
     DeadlineReached,
 }
@@ -114,8 +110,6 @@ pub enum Availability {
     Throttled(Moment),
     /// Probes say that it is down.
     Down,
-    /// An operator switched it off.
-    Disabled,
 }
 
 impl Availability {
@@ -132,8 +126,7 @@ impl Availability {
     }
 
     /// Every spelling.
-    pub const SPELLINGS: [&'static str; 6] =
-        ["ready", "trial", "cooling", "throttled", "down", "disabled"];
+    pub const SPELLINGS: [&'static str; 5] = ["ready", "trial", "cooling", "throttled", "down"];
 
     /// The spelling of decisions, metrics and APIs.
     #[must_use]
@@ -144,7 +137,6 @@ impl Availability {
             Self::Cooling(_) => "cooling",
             Self::Throttled(_) => "throttled",
             Self::Down => "down",
-            Self::Disabled => "disabled",
         }
     }
 }
@@ -170,7 +162,6 @@ pub struct GatewayHealth {
     policy: HealthPolicy,
     link: Link,
     rest: Rest,
-    disabled: bool,
     /// When the next probe is due.
     probe_at: Option<Moment>,
     /// Until when the probe under way may be answered.
@@ -186,7 +177,6 @@ impl GatewayHealth {
             policy,
             link: Link::Up(0),
             rest: Rest::None,
-            disabled: false,
             probe_at: None,
             answer_by: None,
             random,
@@ -215,9 +205,6 @@ impl GatewayHealth {
     /// Whether it may be given calls.
     #[must_use]
     pub fn availability(&self, now: Moment) -> Availability {
-        if self.disabled {
-            return Availability::Disabled;
-        }
         if matches!(self.link, Link::Down(_)) {
             return Availability::Down;
         }
@@ -259,8 +246,6 @@ impl GatewayHealth {
             Input::Throttled { retry_after } => {
                 self.rest.throttle(now, self.pause(retry_after));
             }
-            Input::Disabled => self.disabled = true,
-            Input::Enabled => self.disabled = false,
             Input::DeadlineReached => self.deadline_reached(now, out),
         }
         let after = self.availability(now);
@@ -499,17 +484,6 @@ mod tests {
         watch.tell(throttled(1_000_000));
         let until = watch.now + Duration::from_secs(3_600);
         assert_eq!(watch.health.availability(watch.now), Availability::Throttled(until));
-    }
-
-    #[test]
-    fn an_operator_has_the_last_word() {
-        let mut watch = Watch::new(None);
-        watch.tell(Input::Disabled);
-        watch.tell(Input::CallServed);
-        assert_eq!(watch.health.availability(watch.now), Availability::Disabled);
-        assert_eq!(watch.out, [Output::Changed(Availability::Disabled)]);
-        watch.tell(Input::Enabled);
-        assert_eq!(watch.health.availability(watch.now), Availability::Ready);
     }
 
     #[test]

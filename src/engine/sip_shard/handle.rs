@@ -297,6 +297,25 @@ mod tests {
         (handle, heard, (kept, gauges_in))
     }
 
+    /// Its calls ended with it. A restart would begin with an empty state beside peers that go on with the old one; so the
+    /// node is not ready from then on, and the rest of its calls go on until it is restarted.
+    #[test]
+    fn a_shard_whose_task_is_over_is_known_and_takes_nothing() {
+        let (handle, heard, _kept) = listening();
+        let flow = Flow {
+            id: FlowId(1),
+            listener: 0,
+            transport: Transport::Udp,
+            local: "192.0.2.250:5060".parse().unwrap(),
+            remote: "192.0.2.1:5060".parse().unwrap(),
+        };
+        let message = || Bytes::from_static(b"OPTIONS sip:a@h SIP/2.0\r\nCall-ID: x\r\n\r\n");
+        assert!(handle.is_running() && handle.receive(flow, message()).is_ok());
+        drop(heard);
+        assert!(!handle.is_running());
+        assert!(handle.receive(flow, message()).is_err(), "a new INVITE gets its 503 for that");
+    }
+
     /// A CANCEL that overtakes its INVITE is answered 481, and the callee rings on.
     #[test]
     fn messages_of_one_call_keep_their_order() {

@@ -445,8 +445,7 @@ impl Planning<'_, '_> {
                 }),
                 state @ (Availability::Cooling(_)
                 | Availability::Throttled(_)
-                | Availability::Down
-                | Availability::Disabled) => {
+                | Availability::Down) => {
                     self.decision.note("gateway", format!("{} is {state}", gateway.name));
                 }
             }

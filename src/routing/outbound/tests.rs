@@ -822,7 +822,8 @@ fn gateways_that_are_down_or_rest_are_left_out() {
     let plan = lab.plan(request("+15551234567")).unwrap();
     assert_eq!(names(&plan), ["trunk-1/b"]);
     assert!(plan.decision.to_string().contains("a is cooling"));
-    lab.board.handle(lab.now, &key("b"), health::Input::Disabled, &mut Vec::new());
+    let throttled = health::Input::Throttled { retry_after: Some(Duration::from_secs(60)) };
+    lab.board.handle(lab.now, &key("b"), throttled, &mut Vec::new());
     assert_eq!(lab.cause(request("+15551234567")), HangupCause::NoGateway);
     lab.now = Moment::from_millis(30_000);
     assert_eq!(names(&lab.plan(request("+15551234567")).unwrap()), ["trunk-1/a"]);
