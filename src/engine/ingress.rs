@@ -537,6 +537,29 @@ mod tests {
     }
 
     #[test]
+    fn a_new_call_for_a_shard_that_is_gone_is_told_to_go_elsewhere_and_is_not_left_in_silence() {
+        let ledger = Arc::new(Ledgered::default());
+        let switch = switch(&ledger);
+        let (shard, take) = ShardHandle::by_hand();
+        let shards = Shards::new(vec![shard.clone()]);
+        let dispatcher = Dispatcher::new(&switch, vec![gate(Stranger::Silence)], shards);
+        drop(take);
+        assert!(!shard.is_running());
+        let invite = Bytes::from_static(
+            b"INVITE sip:+15550100@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\n\
+              From: <sip:+15557701@h>;tag=1\r\nTo: <sip:b@h>\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\n\r\n",
+        );
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            dispatcher.receive(flow("192.0.2.1:5060", Transport::Udp), invite);
+        });
+        let counted = recorder.handle().render();
+        assert!(counted.contains("sip_requests_shed_total{why=\"shard_queue\"} 1"), "{counted}");
+        let records = ledger.0.lock().expect("not poisoned");
+        assert_eq!(records.first().and_then(|record| record.status), Some(503));
+    }
+
+    #[test]
     fn at_three_times_what_a_shard_takes_calls_go_on_and_the_first_new_one_afterwards_is_taken() {
         /// What the shard takes in a round, and what belongs to calls of it.
         const TAKEN: usize = 500;

@@ -147,10 +147,10 @@ impl ShardHandle {
         !self.arrivals.is_closed()
     }
 
-    /// True above the mark from which new calls are answered 503 without state.
+    /// True where new calls are answered 503 without state: above the mark of its queue, and once the shard is gone.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
-        self.queued() > SIP_SHARD_QUEUE_HIGH
+        !self.is_running() || self.queued() > SIP_SHARD_QUEUE_HIGH
     }
 
     /// Messages that wait for the shard.
@@ -310,10 +310,11 @@ mod tests {
             remote: "192.0.2.1:5060".parse().unwrap(),
         };
         let message = || Bytes::from_static(b"OPTIONS sip:a@h SIP/2.0\r\nCall-ID: x\r\n\r\n");
-        assert!(handle.is_running() && handle.receive(flow, message()).is_ok());
+        assert!(handle.is_running() && !handle.is_crowded());
+        assert!(handle.receive(flow, message()).is_ok());
         drop(heard);
-        assert!(!handle.is_running());
-        assert!(handle.receive(flow, message()).is_err(), "a new INVITE gets its 503 for that");
+        assert!(!handle.is_running() && handle.is_crowded());
+        assert!(handle.receive(flow, message()).is_err());
     }
 
     /// A CANCEL that overtakes its INVITE is answered 481, and the callee rings on.
