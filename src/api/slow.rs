@@ -195,6 +195,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_body_that_never_comes_is_a_408_in_the_form_of_its_api() {
+        let patience = Patience { body: Duration::from_millis(50), ..PATIENCE };
+        let told = |path: &'static str| async move {
+            let router = Router::new()
+                .route(path, post(|body: Bytes| async move { body }))
+                .layer(middleware::from_fn_with_state(patience, in_time));
+            let never = futures_util::stream::pending::<Result<Bytes, io::Error>>();
+            let request = Request::post(path).body(Body::from_stream(never)).unwrap();
+            let response = TowerToHyperService::new(router).call(request).await.unwrap();
+            assert_eq!(response.status().as_u16(), 408);
+            // What is left of the body would be taken for the next request.
+            assert_eq!(response.headers().get("connection").unwrap(), "close");
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            serde_json::from_slice::<serde_json::Value>(&body).unwrap()
+        };
+        let ours = told("/api/v1/tenants").await;
+        assert_eq!(ours["code"], "too_slow", "{ours}");
+        let twilios = told("/2010-04-01/Accounts/AC1/Calls.json").await;
+        assert_eq!(
+            (&twilios["code"], &twilios["status"]),
+            (&serde_json::json!(20_408), &serde_json::json!(408))
+        );
+        assert_eq!(twilios["message"], ours["message"], "{twilios}");
+        assert!(twilios.get("request_id").is_none(), "{twilios}");
+    }
+
+    #[tokio::test]
     async fn a_request_that_does_much_has_longer() {
         let much = answered("/numbers/import", Body::from("x"));
         assert!(tokio::time::timeout(PATIENCE.answer * 4, much).await.is_err());

@@ -411,6 +411,32 @@ async fn a_key_that_asks_too_often_waits() {
 }
 
 #[tokio::test]
+async fn a_pair_of_account_and_token_that_asks_too_often_waits_and_is_told_so_in_twilios_form() {
+    let bench = Bench::with_rate(1).await;
+    let ask = async |at: usize| {
+        let account = bench.tenants[at].account_sid();
+        let pair = STANDARD.encode(format!("{account}:{}", bench.keys[at]));
+        let path = format!("/2010-04-01/Accounts/{account}/Calls/CA{}.json", "0".repeat(32));
+        let headers = [("authorization", format!("Basic {pair}"))];
+        http::request(bench.address, "GET", &path, &headers).await
+    };
+    let mut refused = None;
+    // As above.
+    for _ in 0..1_000 {
+        let answers = futures_util::future::join_all([(); 8].map(|()| ask(A))).await;
+        refused = answers.into_iter().find(|answer| answer.status == 429);
+        if refused.is_some() {
+            break;
+        }
+    }
+    let refused = refused.unwrap();
+    let body = refused.json();
+    assert_eq!((&body["code"], &body["status"]), (&json!(20_429), &json!(429)), "{body}");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(ask(B).await.status, 404, "each has its own pace");
+}
+
+#[tokio::test]
 async fn keys_that_nobody_knows_leave_the_switch_its_connections() {
     let bench = Bench::new().await;
     let mut owner = PgConnection::connect_with(bench.database.owner_options()).await.unwrap();

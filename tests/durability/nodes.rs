@@ -216,6 +216,32 @@ const KEEP_COMMANDS: &str = "CREATE TABLE kept (what text); \
         RETURN NEW; END $$; \
     CREATE TRIGGER keep BEFORE INSERT OR UPDATE ON call_commands FOR EACH ROW EXECUTE FUNCTION keep()";
 
+/// Nothing more is stored of what is said: the disk is full.
+const NO_ROOM: &str = "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+        RAISE EXCEPTION 'no room' USING ERRCODE = '53100'; END $$; \
+    CREATE TRIGGER no_room BEFORE INSERT ON transcripts FOR EACH ROW EXECUTE FUNCTION no_room()";
+
+#[tokio::test]
+async fn a_refusal_that_comes_from_another_node_says_when_to_try_again() {
+    let first = Switch::start().await;
+    let second = Switch::start_beside(&first, first.database.owner_options().clone()).await;
+    first.wait_for_count("SELECT count(*) FROM nodes", 2).await;
+    let client = Client::of(&first).await;
+    let _held = calls(&second, 1, 1, 120_000).start();
+    first.wait_for_count(ANSWERED, 1).await;
+    let call = first.text("SELECT id::text FROM calls").await;
+    postgres::execute(&first.database, KEEP_COMMANDS).await.unwrap();
+    postgres::execute(&first.database, NO_ROOM).await.unwrap();
+    let turns = r#"{"turns": [{"seq": 0, "speaker": "caller", "text": "hello"}]}"#;
+    let refused =
+        client.ask(("POST", &demo_path(&format!("calls/{call}/transcript"))), turns).await;
+    let code = refused.json()["code"].clone();
+    assert_eq!((refused.status, code), (503, json!("database_unavailable")), "{}", refused.body);
+    assert_eq!(refused.header("retry-after"), Some("5"));
+    // It was refused there, and its answer came through the table: asked, taken and answered.
+    assert!(first.count("SELECT count(*) FROM kept").await >= 3);
+}
+
 #[tokio::test]
 async fn bots_and_browsers_steer_a_call_from_a_node_where_it_does_not_run() {
     let first = Switch::start().await;

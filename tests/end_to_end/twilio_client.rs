@@ -26,6 +26,9 @@ use tokio::process::ChildStdin;
 use tokio::process::ChildStdout;
 use tokio::time::timeout;
 
+/// How often an answer and a wish to cancel cross.
+const CROSSINGS: usize = 10;
+
 /// A bot that was written for Twilio.
 pub(crate) struct Client {
     _child: Child,
@@ -141,6 +144,34 @@ async fn a_bot_written_for_twilio_places_reads_and_ends_calls() {
     far.respond(&invite, "487 Request Terminated", "", "").await;
     far.expect("ACK ").await;
     bot.wait_for(&sid, "canceled").await;
+}
+
+#[tokio::test]
+async fn a_bot_cancels_no_call_that_is_answered_at_the_same_moment() {
+    let (node, mut far, token) = call_out::node(json!({"kind": "echo"}), json!({})).await;
+    let mut bot = Client::new(&node, 1, &token);
+    for _ in 0..CROSSINGS {
+        let placed = bot.create(json!({"to": CALLED, "from_": NUMBER})).await;
+        let sid = placed["sid"].as_str().unwrap_or_else(|| panic!("{placed}")).to_owned();
+        let invite = far.expect("INVITE ").await;
+        far.respond(&invite, "180 Ringing", "", "").await;
+        bot.wait_for(&sid, "ringing").await;
+        far.take(&invite);
+        let sdp = far.sdp();
+        let answered = far.respond(&invite, "200 OK", "", &sdp);
+        let (said, ()) = tokio::join!(bot.update(&sid, "canceled"), answered);
+        // Whichever came first, the bot is told what became of it, and that is so.
+        if said["refused"].is_null() {
+            hear_bye(&far).await;
+            bot.wait_for(&sid, "canceled").await;
+            continue;
+        }
+        check_refused(&said, 400, 21220);
+        assert_eq!(bot.fetch(&sid).await["status"], "in-progress", "it goes on");
+        bot.update(&sid, "completed").await;
+        hear_bye(&far).await;
+        bot.wait_for(&sid, "completed").await;
+    }
 }
 
 #[tokio::test]
