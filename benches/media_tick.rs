@@ -3,7 +3,9 @@
 //! `core` is the session alone, without sockets: a packet parsed, judged, buffered, played to the
 //! agent; a frame of the agent played, encoded and written. `engine` is the whole media thread over
 //! real sockets: its processor time for each tick of a session that receives and sends a packet.
-//! `bare_udp` is what the system takes of that: the same datagrams over as many sockets, nothing else.
+//! `bare_udp` is what the system takes of that at best: the same datagrams over as many sockets, nothing else, without a pause.
+//! `bare_udp_in_phases` is what it takes where it is asked as the engine asks it: a quarter of the sockets every 5 ms, while
+//! another thread plays the peers. `many` is the engine with as many calls as one processor is to carry, and says what was lost.
 
 #![expect(clippy::unwrap_used, reason = "a bench may panic")]
 #![expect(clippy::print_stdout, reason = "a bench reports")]
@@ -38,8 +40,12 @@ use tandem::audio::sound::Sound;
 use tandem::engine::media_events::MediaEvents;
 use tandem::engine::media_thread::MediaConfig;
 use tandem::engine::media_thread::MediaEngine;
+use tandem::engine::media_thread::MediaId;
 use tandem::engine::media_thread::MediaSetup;
+use tandem::engine::media_thread::MediaStatistics;
 use tandem::engine::media_thread::RtpPorts;
+use tandem::engine::os;
+use tandem::media::listener::Listener;
 use tandem::media::output::Port;
 use tandem::media::output::TickOutput;
 use tandem::media::session::MediaSession;
@@ -50,6 +56,7 @@ use tandem::rtp::srtp::SrtpSender;
 use tandem::sdp::Direction;
 use tandem::sdp::MediaCrypto;
 use tandem::sdp::MediaPlan;
+use tandem::types::barge_in::BargeIn;
 use tandem::types::codec::Codec;
 use tandem::types::codec::Law;
 use tandem::types::codec::OpusTerms;
@@ -60,9 +67,13 @@ use tandem::types::moment::Moment;
 use tandem::types::srtp::SRTP_KEY_BYTES_MAX;
 use tandem::types::srtp::SrtpKey;
 use tandem::types::srtp::SrtpSuite;
+use tokio::task::JoinSet;
 
 /// Calls of the engine's bench.
 const CALLS: usize = 200;
+
+/// Calls that one media thread is to carry on a processor of its own.
+const MANY_CALLS: usize = 2_000;
 
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 92, 1, 1));
 const PEERS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 92, 2, 1));
@@ -143,6 +154,50 @@ fn core(criterion: &mut Criterion) {
                 let length = speech(codec, &payload, number, &mut bytes);
                 let bytes = &bytes[..length];
                 let datagram = Received { port: Port::Rtp, source: remote, bytes };
+                session.receive(now, black_box(&datagram), &mut out);
+                session.tick(now, &mut out);
+                black_box(out.transmits().count());
+                out.clear();
+                converse(&mut agent);
+            });
+        });
+    }
+}
+
+/// A second of something like a voice: 125 pulses, each of which rings for a while.
+fn voice() -> Vec<[u8; 160]> {
+    let sample = |at: usize| {
+        let since_pulse = (at % 64) as f32;
+        (16_000.0 * (-since_pulse / 12.0).exp() * (0.55 * since_pulse).sin()) as i16
+    };
+    let frame = |number: usize| {
+        let linear: [i16; 160] = std::array::from_fn(|at| sample(number * 160 + at));
+        let mut encoded = [0; 160];
+        g711::encode(Law::Mu, &linear, &mut encoded);
+        encoded
+    };
+    (0..50).map(frame).collect()
+}
+
+/// The session alone where it listens for who interrupts its agent: while nobody speaks the gate spares the model, while
+/// somebody does the model hears everything.
+fn listening(criterion: &mut Criterion) {
+    for (name, said) in [("model_idle", vec![[0xff; 160]]), ("model_listens", voice())] {
+        let remote = SocketAddr::new(PEERS, 4_000);
+        let (end, mut agent) = link();
+        let mut now = Moment::from_millis(1);
+        let mut session = MediaSession::new(now, setup(Codec::Pcmu, remote), end);
+        assert!(session.listen_with(Some(Box::new(Listener::new(BargeIn::OFF)))).is_none());
+        let mut out = TickOutput::new();
+        let (mut number, mut bytes) = (0_u32, [0; 172]);
+        criterion.bench_function(&format!("media_tick/{name}"), |b| {
+            b.iter(|| {
+                number += 1;
+                now += Duration::from_millis(20);
+                let payload = &said[number as usize % said.len()];
+                let length = speech(Codec::Pcmu, payload, number, &mut bytes);
+                let datagram =
+                    Received { port: Port::Rtp, source: remote, bytes: &bytes[..length] };
                 session.receive(now, black_box(&datagram), &mut out);
                 session.tick(now, &mut out);
                 black_box(out.transmits().count());
@@ -255,6 +310,7 @@ fn conference(criterion: &mut Criterion) {
 
 /// A call of the engine's bench: its session, its agent, its peer.
 struct Call {
+    id: MediaId,
     _events: MediaEvents,
     agent: AgentEnd,
     peer: UdpSocket,
@@ -267,13 +323,13 @@ fn open(engine: &MediaEngine) -> Call {
     peer.set_nonblocking(true).unwrap();
     let to = SocketAddr::new(ADDRESS, ports.rtp_port);
     let (end, agent) = link();
-    let (_, events) =
+    let (id, events) =
         engine.open(ports, setup(Codec::Pcmu, peer.local_addr().unwrap()), end).unwrap();
-    Call { _events: events, agent, peer, to }
+    Call { id, _events: events, agent, peer, to }
 }
 
-/// Peers and agents of all calls: one packet each way every 20 ms, spread over the period.
-fn drive(mut calls: Vec<Call>, stop: &AtomicBool) {
+/// Peers and agents of all calls: one packet each way every 20 ms, spread over the period. Gives the calls back.
+fn drive(mut calls: Vec<Call>, stop: &AtomicBool) -> Vec<Call> {
     let start = Instant::now();
     let mut bytes = [0; 172];
     for number in 0_u32.. {
@@ -289,18 +345,20 @@ fn drive(mut calls: Vec<Call>, stop: &AtomicBool) {
             }
         }
         if stop.load(Ordering::Relaxed) {
-            return;
+            break;
         }
     }
+    calls
+}
+
+fn bind(address: IpAddr) -> (SocketAddr, UdpSocket) {
+    let socket = UdpSocket::bind((address, 0)).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    (socket.local_addr().unwrap(), socket)
 }
 
 /// The time of the system calls alone: read one, find no other, send one, on each of many sockets.
 fn bare_udp(criterion: &mut Criterion) {
-    let bind = |address: IpAddr| {
-        let socket = UdpSocket::bind((address, 0)).unwrap();
-        socket.set_nonblocking(true).unwrap();
-        (socket.local_addr().unwrap(), socket)
-    };
     let ours: Vec<_> = (0..CALLS).map(|_| bind(ADDRESS)).collect();
     let peers: Vec<_> = (0..CALLS).map(|_| bind(PEERS)).collect();
     let mut bytes = [0x55; 1_500];
@@ -325,20 +383,94 @@ fn bare_udp(criterion: &mut Criterion) {
     });
 }
 
+/// Sends a packet to each of `to` every 20 ms, spread over the period, and reads what comes back.
+fn play_peers(peers: &[(SocketAddr, UdpSocket)], to: &[SocketAddr], stop: &AtomicBool) {
+    let start = Instant::now();
+    let mut bytes = [0x55; 1_500];
+    for round in 0_u32.. {
+        let groups = 20;
+        for group in 0..groups {
+            let due = start + Duration::from_millis(20) * round + Duration::from_millis(group);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let own = peers.iter().zip(to).skip(group as usize).step_by(groups as usize);
+            for ((_, peer), to) in own {
+                peer.send_to(&[0x55; 172], to).unwrap();
+                while peer.recv(&mut bytes).is_ok() {}
+            }
+        }
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+    }
+}
+
+/// The same system calls in the engine's time: a quarter of the sockets, 5 ms of sleep, the next quarter.
+fn bare_udp_in_phases(criterion: &mut Criterion) {
+    let ours: Vec<_> = (0..CALLS).map(|_| bind(ADDRESS)).collect();
+    let peers: Vec<_> = (0..CALLS).map(|_| bind(PEERS)).collect();
+    let of = |sockets: &[(SocketAddr, UdpSocket)]| -> Vec<SocketAddr> {
+        sockets.iter().map(|(address, _)| *address).collect()
+    };
+    let (to_us, to_peers) = (of(&ours), of(&peers));
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let driver = std::thread::spawn(move || play_peers(&peers, &to_us, &stopped));
+    let mut group = criterion.benchmark_group("media_tick");
+    group.sample_size(10).measurement_time(Duration::from_secs(10));
+    group.bench_function("bare_udp_in_phases", |b| {
+        b.iter_custom(|iterations| {
+            let wanted = iterations.max(50 * CALLS as u64);
+            let (mut done, mut spent) = (0, Duration::ZERO);
+            let mut bytes = [0x55; 1_500];
+            let start = Instant::now();
+            for phase in 0_u32.. {
+                let due = start + Duration::from_millis(5) * phase;
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                let began = Instant::now();
+                let own = ours.iter().zip(&to_peers).skip(phase as usize % 4).step_by(4);
+                for ((_, socket), to) in own {
+                    while socket.recv_from(&mut bytes).is_ok() {}
+                    socket.send_to(&bytes[..172], to).unwrap();
+                    done += 1;
+                }
+                spent += began.elapsed();
+                if done >= wanted {
+                    break;
+                }
+            }
+            spent.mul_f64(iterations as f64 / done as f64)
+        });
+    });
+    group.finish();
+    stop.store(true, Ordering::Relaxed);
+    driver.join().unwrap();
+}
+
 fn engine(criterion: &mut Criterion) {
+    carry(criterion, "engine_processor_time", CALLS);
+}
+
+fn many(criterion: &mut Criterion) {
+    // Three sockets a call are more than a shell allows.
+    os::raise_descriptor_limit().unwrap();
+    carry(criterion, "many_calls_processor_time", MANY_CALLS);
+}
+
+/// The processor time of the media thread for a tick of a call, of so many calls, and what they lost.
+fn carry(criterion: &mut Criterion, name: &str, count: usize) {
     let config = MediaConfig { threads: 1, realtime: true, ports: 20_000..=29_999 };
     let engine = MediaEngine::start(config).unwrap();
-    let calls = (0..CALLS).map(|_| open(&engine)).collect();
+    let calls = (0..count).map(|_| open(&engine)).collect();
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
     let driver = std::thread::spawn(move || drive(calls, &stopped));
     let mut group = criterion.benchmark_group("media_tick");
     group.sample_size(10).measurement_time(Duration::from_secs(10));
-    group.bench_function("engine_processor_time", |b| {
+    group.bench_function(name, |b| {
         b.iter_custom(|iterations| {
             let before = engine.load();
             // At least a second, so that every phase has its share.
-            let wanted = before.ticks + iterations.max(50 * CALLS as u64);
+            let wanted = before.ticks + iterations.max(50 * count as u64);
             let mut after = engine.load();
             while after.ticks < wanted {
                 std::thread::sleep(Duration::from_millis(20));
@@ -350,10 +482,39 @@ fn engine(criterion: &mut Criterion) {
     });
     group.finish();
     let load = engine.load();
-    println!("late phases {}, ticks left out {}", load.late_phases, load.skipped_ticks);
     stop.store(true, Ordering::Relaxed);
-    driver.join().unwrap();
+    let calls = driver.join().unwrap();
+    let (late_phases, left_out) = (load.late_phases, load.skipped_ticks);
+    println!("{count} calls: late phases {late_phases}, ticks left out {left_out}");
+    tell_losses(&engine, &calls);
 }
 
-criterion_group!(benches, core, srtp, audio_steps, bare_udp, engine);
+/// Closes the calls, and says what of their packets did not come or came too late.
+fn tell_losses(engine: &MediaEngine, calls: &[Call]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let all = runtime.block_on(async {
+        let mut closing = JoinSet::new();
+        for call in calls {
+            let (engine, id) = (engine.clone(), call.id);
+            closing.spawn(async move { engine.close(id).await });
+        }
+        closing.join_all().await
+    });
+    let sum = |of: fn(&MediaStatistics) -> u64| -> u64 { all.iter().map(of).sum() };
+    let (came, lost) = (sum(|one| one.packets_in), sum(|one| one.lost_in));
+    let late = sum(|one| one.late_in);
+    println!("{} calls: {came} packets came, {lost} were lost, {late} came late", calls.len());
+}
+
+criterion_group!(
+    benches,
+    core,
+    listening,
+    srtp,
+    audio_steps,
+    bare_udp,
+    bare_udp_in_phases,
+    engine,
+    many
+);
 criterion_main!(benches);
