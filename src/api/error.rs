@@ -30,6 +30,8 @@ pub(super) struct ApiError {
 /// The lease of a request is over, and its node may still have placed the call.
 const UNSETTLED: &str = "the node that began the request with this Idempotency-Key has not stored yet whether it \
      placed the call; try again later";
+const NO_TRUNK: &str =
+    "no trunk calls out for this: POST .../explain below the tenant says which step failed";
 const NO_REFER: &str = "the call's trunk does not transfer by its carrier (calls.refer_out)";
 
 /// Every way a request can fail.
@@ -251,6 +253,7 @@ impl ErrorKind {
             Self::Forbidden => ("forbidden", "this key does not open that tenant"),
             Self::ReadOnly(what) => ("role_too_low", what),
             Self::Platforms(what) => ("platforms_only", what),
+            Self::CallRefused(HangupCause::NoTrunk) => (HangupCause::NoTrunk.code(), NO_TRUNK),
             Self::CallRefused(cause) => (cause.code(), cause.text()),
             Self::Senseless(why) => (why.code(), why.text()),
             Self::KeyReused => {
