@@ -11,6 +11,7 @@ use crate::cli::report;
 use crate::cli::run;
 use crate::cli::run::Asked;
 use crate::cli::run::Signals;
+use crate::cli::seal_key;
 use crate::cli::self_signed::SelfSigned;
 use crate::clock;
 use crate::config;
@@ -108,7 +109,8 @@ pub(crate) struct DemoArgs {
 pub(crate) async fn run(args: DemoArgs) -> Result<(), Failure> {
     let made = |at: SocketAddr| SelfSigned::make(&args.data_dir, at.ip());
     let certificate = args.tls.map(made).transpose()?;
-    let config = configured(&args, certificate.as_ref())?;
+    let seal_key = seal_key::of(&args.data_dir)?;
+    let config = configured(&args, &seal_key, certificate.as_ref())?;
     run::install_logging(&config)?;
     let outlives_terminal = hang_up_is_ignored(&fs::read_to_string(SIGNALS).unwrap_or_default());
     let mut signals = Signals::new()?;
@@ -155,22 +157,29 @@ fn hang_up_is_ignored(status: &str) -> bool {
 }
 
 /// The configuration of the demonstration; only logging can be changed by variables.
-fn configured(args: &DemoArgs, certificate: Option<&SelfSigned>) -> Result<Config, Failure> {
+fn configured(
+    args: &DemoArgs,
+    seal_key: &Path,
+    certificate: Option<&SelfSigned>,
+) -> Result<Config, Failure> {
     let path = |path: &Path| toml::Value::from(path.to_string_lossy().into_owned());
     let mut text = format!(
         "database = \"private\"\ndata_dir = {}\n\
          [[listener]]\nname = \"demo\"\nbind = \"{}\"\ntransports = [\"udp\", \"tcp\"]\n\
          [log]\nlevel = \"warn\"\n[media]\nports = [{}, {}]\nthreads = 1\n\
          [http]\nbind = \"{}\"\n\
-         [agents]\nallow_networks = [\"127.0.0.0/8\", \"::1\"]\n",
+         [agents]\nallow_networks = [\"127.0.0.0/8\", \"::1\"]\n\
+         [webhooks]\nallow_http = true\nallow_networks = [\"127.0.0.0/8\", \"::1\"]\n\
+         [secrets]\nkey_ref = {}\n",
         path(&args.data_dir),
         args.sip,
         args.rtp_ports.start(),
         args.rtp_ports.end(),
         args.http,
+        file_reference(seal_key),
     );
     if let Some((bind, made)) = args.tls.zip(certificate) {
-        let key = toml::Value::from(format!("file:{}", made.key.display()));
+        let key = file_reference(&made.key);
         text.push_str(&format!(
             "[[listener]]\nname = \"demo-tls\"\nbind = \"{bind}\"\ntransports = [\"tls\"]\n\
              tls_cert_file = {}\ntls_key_ref = {key}\n",
@@ -187,6 +196,11 @@ fn configured(args: &DemoArgs, certificate: Option<&SelfSigned>) -> Result<Confi
         secrets: configuration::secrets(),
     };
     config::load(&inputs).map_err(|problems| configuration::refuse(&problems))
+}
+
+/// How the configuration names a secret in a file.
+fn file_reference(path: &Path) -> toml::Value {
+    toml::Value::from(format!("file:{}", path.display()))
 }
 
 /// Calls the echo through the real socket and reads the record of that call back.
@@ -369,6 +383,25 @@ mod tests {
         // A relative path is no path there.
         assert_eq!(with(&[("XDG_DATA_HOME", "data"), home]), with(&[home]));
         assert_eq!(with(&[]), env::temp_dir().join("tandem-demo"));
+    }
+
+    #[test]
+    fn webhooks_of_this_machine_can_be_tried() {
+        let folder = env::temp_dir().join(format!("tandem-hooks-{:016x}", clock::random_u64()));
+        let args = DemoArgs {
+            sip: SocketAddr::from(([127, 0, 0, 1], 5060)),
+            tls: None,
+            http: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            rtp_ports: 20_000..=20_099,
+            data_dir: folder.clone(),
+            once: true,
+        };
+        let seal_key = seal_key::of(&folder).unwrap();
+        let config = configured(&args, &seal_key, None).unwrap();
+        let node = config.node();
+        assert_eq!(node.seal_keys.len(), 1, "their secrets are sealed");
+        assert!(node.webhooks.reach.http && !node.webhooks.reach.networks.is_empty());
+        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

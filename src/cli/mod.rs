@@ -19,6 +19,7 @@ mod output;
 mod print_config;
 mod report;
 mod run;
+mod seal_key;
 mod secrets;
 mod self_signed;
 mod table;

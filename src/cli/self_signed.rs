@@ -38,10 +38,7 @@ impl SelfSigned {
         let made = rcgen::generate_simple_self_signed(names);
         let made = made.map_err(|error| failed().because(error))?;
         let (certificate, key) = (folder.join(CERTIFICATE), folder.join(KEY));
-        // As the database makes it, which shares it.
-        let parent = folder.parent().map_or(Ok(()), fs::create_dir_all);
-        parent
-            .and_then(|()| DirBuilder::new().recursive(true).mode(0o700).create(folder))
+        make_folder(folder)
             .and_then(|()| write(&certificate, &made.cert.pem(), 0o644))
             .and_then(|()| write(&key, &made.signing_key.serialize_pem(), 0o600))
             .map_err(|error| failed().because(error))?;
@@ -49,7 +46,14 @@ impl SelfSigned {
     }
 }
 
-fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+/// Makes the folder of the demonstration as the database makes it, which shares it.
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+    folder.parent().map_or(Ok(()), fs::create_dir_all)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Writes a file of the demonstration, in the place of the one before.
+pub(crate) fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(mode);
     options.open(path)?.write_all(text.as_bytes())
