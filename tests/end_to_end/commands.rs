@@ -45,6 +45,9 @@ async fn an_operator_follows_a_call_by_commands_and_hangs_it_up() {
     })
     .await;
 
+    let live = done(node.ask(&key, &["calls", "list", "--live"]).await);
+    assert!(live.contains(&call), "{live}");
+
     // A shared trunk is seen by a key of the operator alone.
     assert_eq!(done(node.ask(&key, &["trunks", "list"]).await).lines().count(), 1);
     let all = node.operator_key().await;
@@ -61,6 +64,11 @@ async fn an_operator_follows_a_call_by_commands_and_hangs_it_up() {
     assert!(is_its && said.ends_with(", ending\n"), "{said}");
     hear_bye(&far).await;
     shown(&node, 1, &call, &key).await;
+    wait_for("the call runs no more", async || {
+        let live = done(node.ask(&key, &["calls", "list", "--live"]).await);
+        (!live.contains(&call)).then_some(())
+    })
+    .await;
     let record = done(node.ask(&key, &["calls", "show", &call]).await);
     for fact in
         ["\ncause        normal\n", "\nended by     operator\n", "g1 of trunk-4", "answered"]

@@ -32,6 +32,7 @@ use serde::Deserialize;
 Examples:
   tandem calls list --limit 20
   tandem calls list --caller +15550142 --from 2026-01-31T00:00:00Z
+  tandem calls list --live
   tandem calls record 01980000-0000-7000-8000-000000000000 pause
   tandem calls mute 01980000-0000-7000-8000-000000000000 caller
   tandem calls trace 01980000-0000-7000-8000-000000000000
@@ -108,6 +109,9 @@ struct ListArgs {
     /// Only those that began before this time
     #[arg(long, value_name = "TIME")]
     until: Option<Timestamp>,
+    /// Those that run on the node that is asked, as it knows them without the database
+    #[arg(long, conflicts_with_all = ["caller", "dialled", "cause", "from", "until"])]
+    live: bool,
 }
 
 #[derive(Deserialize)]
@@ -175,6 +179,7 @@ async fn list_calls(api: &ApiArgs, list: &ListArgs) -> Result<(), Failure> {
         ("cause", list.cause.clone()),
         ("from", list.from.map(|time| time.to_string())),
         ("until", list.until.map(|time| time.to_string())),
+        ("live", list.live.then(|| "true".to_owned())),
     ]);
     let client = api.client()?;
     let answer = client.get(&client.of_tenant(&format!("calls{parameters}"))?).await?;
