@@ -6,12 +6,18 @@ use std::net::IpAddr;
 /// Has the system write `dscp` (RFC 2474) into what `socket`, bound to `local`, sends; 0 leaves it be. A
 /// network that marks nothing still carries calls, so a refusal is told in the log alone.
 pub(crate) fn mark(socket: SockRef<'_>, local: IpAddr, dscp: u8) {
+    if dscp > 0 {
+        mark_anew(socket, local, dscp);
+    }
+}
+
+/// The same for a socket that may have had another class before, which 0 takes from it.
+pub(crate) fn mark_anew(socket: SockRef<'_>, local: IpAddr, dscp: u8) {
     // The two low bits of the octet are of congestion notification.
     let octet = u32::from(dscp) << 2;
-    let marked = match (dscp, local) {
-        (0, _) => return,
-        (_, IpAddr::V4(_)) => socket.set_tos_v4(octet),
-        (_, IpAddr::V6(_)) => socket.set_tclass_v6(octet),
+    let marked = match local {
+        IpAddr::V4(_) => socket.set_tos_v4(octet),
+        IpAddr::V6(_) => socket.set_tclass_v6(octet),
     };
     if let Err(error) = marked {
         tracing::warn!(%error, dscp, "the system does not mark packets");

@@ -174,9 +174,12 @@ impl RtpPorts {
         Self { rtp_port, rtcp_port, address, rtp, rtcp, dscp: 0, keeps: false, lease }
     }
 
-    /// Has the system mark what both send with the traffic class `dscp` (RFC 2474); 0 leaves it be.
+    /// Has the system mark what both send with the traffic class `dscp` (RFC 2474) from now on; 0: as it does by
+    /// itself.
     pub fn classify(&mut self, dscp: u8) {
-        self.dscp = dscp;
+        if std::mem::replace(&mut self.dscp, dscp) == dscp {
+            return;
+        }
         for socket in [Some(&self.rtp), self.rtcp.as_ref()].into_iter().flatten() {
             socket.classify(self.address, dscp);
         }
@@ -266,6 +269,7 @@ impl Drop for Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::mark::tests::Listening;
 
     /// An address that no other test uses, so that ports never collide.
     const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 91, 7, 1));
@@ -352,6 +356,28 @@ mod tests {
             ports.keep_to(None);
             assert!(!ports.keeps());
             assert_eq!(ports.rtp().interface(), before);
+        }
+    }
+
+    #[test]
+    fn what_both_ports_send_has_the_class_that_was_said_last() {
+        let pool = PortPool::new(20_700..=20_701, 1);
+        let mut ports = pool.reserve(ADDRESS, None).expect("free");
+        let peer = Listening::at(SocketAddr::new(ADDRESS, 0));
+        let class_of = |socket: Option<&RtpSocket>| {
+            assert!(socket.is_some_and(|socket| socket.send(b"hello", peer.local())));
+            peer.class()
+        };
+        ports.classify(46);
+        assert_eq!([class_of(Some(ports.rtp())), class_of(ports.rtcp())], [46, 46]);
+        // RTCP shares the port of RTP for a while, then has its own again.
+        drop(ports.part_rtcp(false));
+        assert!(ports.part_rtcp(true).is_none());
+        assert_eq!(class_of(ports.rtcp()), 46);
+        // The leg goes on by a trunk that wants another class, or none.
+        for class in [34, 0] {
+            ports.classify(class);
+            assert_eq!([class_of(Some(ports.rtp())), class_of(ports.rtcp())], [class; 2]);
         }
     }
 

@@ -5,7 +5,7 @@
 //! interface offers with its control messages.
 #![expect(unsafe_code, reason = "recvmsg with time stamps; each block says why it is sound")]
 
-use crate::net::mark::mark;
+use crate::net::mark::mark_anew;
 use crate::net::source::bind_interface;
 use crate::types::transport::InterfaceName;
 use socket2::Domain;
@@ -58,10 +58,10 @@ impl RtpSocket {
         Ok(Self(socket.into()))
     }
 
-    /// Has the system mark what is sent with the traffic class `dscp` (RFC 2474); 0 leaves it be.
-    /// `local` is where the socket is bound.
+    /// Has the system mark what is sent with the traffic class `dscp` (RFC 2474) from now on; 0: as it does by
+    /// itself. `local` is where the socket is bound.
     pub fn classify(&self, local: IpAddr, dscp: u8) {
-        mark(SockRef::from(&self.0), local, dscp);
+        mark_anew(SockRef::from(&self.0), local, dscp);
     }
 
     /// Reads one datagram; `None` when none is waiting. A longer one than `buffer` is cut.

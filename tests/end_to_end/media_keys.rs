@@ -16,10 +16,18 @@ use crate::phone::SILENCE;
 use crate::rows;
 use crate::rtp::Stream;
 use crate::rtp::audio;
+use nix::sys::socket::ControlMessageOwned;
+use nix::sys::socket::MsgFlags;
+use nix::sys::socket::SockaddrStorage;
+use nix::sys::socket::recvmsg;
 use serde_json::Value;
 use serde_json::json;
+use socket2::SockRef;
+use std::io::IoSliceMut;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
@@ -130,6 +138,35 @@ async fn calls_of_a_trunk_keep_to_its_ports_on_both_legs() {
         phone.hang_up().await;
         hear_bye(&far).await;
     }
+}
+
+/// The traffic class with which the next packet comes to a telephone.
+async fn class(phone: &Phone) -> u8 {
+    SockRef::from(&phone.media).set_recv_tos_v4(true).unwrap();
+    let read = phone.media.async_io(Interest::READABLE, || {
+        let (mut buffer, mut control) = ([0; 2_048], nix::cmsg_space!(u8));
+        let mut parts = [IoSliceMut::new(&mut buffer)];
+        let (fd, none) = (phone.media.as_raw_fd(), MsgFlags::empty());
+        let message = recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut control), none)?;
+        let octet = message.cmsgs()?.find_map(|control| match control {
+            ControlMessageOwned::Ipv4Tos(octet) => Some(octet),
+            _ => None,
+        });
+        Ok(octet.unwrap() >> 2)
+    });
+    timeout(PATIENCE, read).await.expect("a packet comes").unwrap()
+}
+
+#[tokio::test]
+async fn media_has_the_traffic_class_of_its_trunk_on_both_legs() {
+    let network = json!({"network": {"dscp": {"rtp": 34}}});
+    let (node, mut far) = node(json!({"kind": "forward", "to": CALLED}), |_| network).await;
+    let mut phone = caller(&node).await;
+    let (_invite, ok) = forwarded(&mut phone, &mut far).await;
+    hears((&phone, ok.audio_port()), &far, 0x27).await;
+    assert_eq!([class(&phone).await, class(&far).await], [34, 34]);
+    phone.hang_up().await;
+    hear_bye(&far).await;
 }
 
 #[tokio::test]
