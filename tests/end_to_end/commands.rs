@@ -2,6 +2,7 @@
 
 use crate::call_out::node;
 use crate::call_out::place;
+use crate::carrier;
 use crate::carrier::CALLED;
 use crate::carrier::NUMBER;
 use crate::carrier::answer;
@@ -9,6 +10,7 @@ use crate::carrier::hear_bye;
 use crate::carrier::key;
 use crate::carrier::shown;
 use crate::node::Home;
+use crate::node::Node;
 use crate::node::Said;
 use crate::node::wait_for;
 use crate::postgres;
@@ -225,6 +227,47 @@ async fn a_trunk_may_keep_the_signalling_of_its_calls_out_of_the_database() {
     assert_eq!(node.count("SELECT count(*) FROM sip_messages").await, 0);
     let said = node.ask(&key, &["calls", "trace", &call]).await;
     assert!(said.code == Some(1) && said.err.contains("in memory alone"), "{said:?}");
+}
+
+/// Waits until the signalling of a call is told no more.
+async fn trace_is_over(node: &Node, key: &str, call: &str) {
+    wait_for("its time is over", async || {
+        let said = node.ask(key, &["calls", "trace", call]).await;
+        (said.code == Some(1)).then(|| assert!(said.err.contains("not kept any more"), "{said:?}"))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_signalling_of_a_call_is_told_while_it_runs_and_until_its_time_is_over() {
+    let node = Home::with("127.0.0.1:0", 100, "[trace]\nlife_s = 1\n").start().await;
+    let mut far = carrier::carrier(&node, "127.0.0.9").await;
+    let more = json!({"calls": {"trace": "memory"}});
+    node.put(&[
+        carrier::trunk(4, "127.0.0.9/32", &[far.local()], more),
+        carrier::tenant(1, 4),
+        rows::profile(2, 1, json!({"kind": "echo"})),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    let key = key(&node, 1, KeyRole::Operator).await;
+    let mut placed = Vec::new();
+    for _ in 0..2 {
+        placed.push(place(&node, &key, json!({"to": CALLED, "from": NUMBER})).await);
+        answer(&mut far).await;
+    }
+    let [long, short] = placed.as_slice() else { panic!("{placed:?}") };
+    done(node.ask(&key, &["calls", "hangup", short]).await);
+    hear_bye(&far).await;
+    shown(&node, 1, short, &key).await;
+    trace_is_over(&node, &key, short).await;
+    // By then the other was silent for as long, and it runs.
+    let ladder = done(node.ask(&key, &["calls", "trace", long]).await);
+    assert!(ladder.contains("INVITE") && !ladder.contains("BYE"), "{ladder}");
+    done(node.ask(&key, &["calls", "hangup", long]).await);
+    hear_bye(&far).await;
+    shown(&node, 1, long, &key).await;
+    trace_is_over(&node, &key, long).await;
 }
 
 #[tokio::test]

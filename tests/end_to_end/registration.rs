@@ -69,6 +69,19 @@ async fn stands(node: &Node, state: &str) -> Value {
     .await
 }
 
+/// How the only trunk stands, as `tandem trunks` prints it: in the list, and by itself.
+async fn commanded(node: &Node) -> (String, String) {
+    let key = node.operator_key().await;
+    let mut printed = Vec::new();
+    for args in [&["trunks", "list"][..], &["trunks", "show", "trunk-4"]] {
+        let said = node.ask(&key, args).await;
+        assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
+        printed.push(said.out);
+    }
+    let facts = printed.pop().unwrap();
+    (printed.pop().unwrap(), facts)
+}
+
 #[tokio::test]
 async fn kamailio_takes_a_trunks_registration_sends_its_calls_and_is_told_of_the_end() {
     let kamailio = registrar().await;
@@ -78,6 +91,17 @@ async fn kamailio_takes_a_trunks_registration_sends_its_calls_and_is_told_of_the
     assert_eq!(trunk["registration"]["registrar"], "carrier.example", "{trunk}");
     let until: Timestamp = trunk["registration"]["until"].as_str().unwrap().parse().unwrap();
     assert!(until > clock::wall_now(), "{trunk}");
+    let (list, facts) = commanded(&node).await;
+    assert!(list.contains("  registered  "), "{list}");
+    for (fact, said) in [
+        ("registration", "registered"),
+        ("registrar", "carrier.example"),
+        ("last status", "200"),
+        ("bound until", "Z"),
+    ] {
+        let line = facts.lines().find(|line| line.starts_with(fact)).expect(fact);
+        assert!(line.ends_with(said), "{line}");
+    }
     let metric = "trunk_registrations{state=\"registered\"}";
     wait_for("the figure", async || (node.metric(metric).await == 1).then_some(())).await;
 
@@ -208,6 +232,10 @@ async fn a_trunk_obeys_a_registrar_that_wants_more_time_and_leaves_it_alone_when
     let report = registrar.report().await;
     assert_eq!((report.successful, report.failed), (1, 0), "{}", report.text);
     assert_eq!(trunk["registration"]["status"], 403, "{trunk}");
+    let (list, facts) = commanded(&node).await;
+    assert!(list.contains("  failed"), "{list}");
+    assert!(facts.contains("last status") && facts.contains("  403\n"), "{facts}");
+    assert!(facts.contains("asks again") && !facts.contains("bound until"), "{facts}");
     let next: Timestamp = trunk["registration"]["next_at"].as_str().unwrap().parse().unwrap();
     let wait = next.duration_since(clock::wall_now()).as_secs();
     assert!((800..=1_200).contains(&wait), "{wait} s: a registrar that refused is asked too soon");
