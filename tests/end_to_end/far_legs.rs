@@ -1,5 +1,6 @@
 //! Calls that go on to another leg: an agent behind a SIP address, a forwarded number.
 
+use crate::bot::Bot;
 use crate::carrier;
 use crate::carrier::CALLED;
 use crate::carrier::NUMBER;
@@ -454,6 +455,42 @@ async fn of_two_parties_that_a_proxy_rings_and_both_speak_the_one_that_answers_i
     assert!(!levels(&first, 50).await.contains(&0x45), "the other hears the caller");
     phone.hang_up().await;
     hear_bye(&second).await;
+}
+
+#[tokio::test]
+async fn a_caller_whose_bot_is_lost_is_put_through_to_the_number_behind_it() {
+    let bot = Bot::bind().await;
+    let url = bot.url();
+    let (node, mut far) =
+        node(move |_| json!({"kind": "twilio", "url": url, "reconnects": 0})).await;
+    let (own, next) = (rows::uuid(2), rows::uuid(5));
+    node.put(&[
+        rows::profile(5, 1, forward(far.local())),
+        format!(
+            "UPDATE ai_profiles SET fallback_profiles = ARRAY['{next}'::uuid] WHERE id = '{own}'"
+        ),
+    ])
+    .await;
+    let mut phone = caller(&node).await;
+    dial(&mut phone).await;
+    let mut stream = bot.accept().await;
+    let ok = phone.outcome("INVITE").await;
+    assert_eq!(ok.status(), 200, "{ok:?}");
+    phone.confirm(&ok);
+    phone.acknowledge().await;
+    stream.hear(10).await;
+    stream.close(1011).await;
+
+    let invite = answer(&mut far).await;
+    assert!(invite.start.starts_with(&format!("INVITE sip:{CALLED}@")), "{}", invite.start);
+    hears((&phone, ok.audio_port()), &far, 0x49).await;
+    hears((&far, invite.audio_port()), &phone, 0x4b).await;
+    phone.hang_up().await;
+    hear_bye(&far).await;
+    let record = node.record(&phone.call_id).await;
+    assert_eq!((record.cause.as_str(), record.ended_by.as_str()), ("normal", "caller"));
+    assert_eq!(record.agent_failure.as_deref(), Some("agent_lost"));
+    assert!(record.is_answered && !record.has_fallback, "{record:?}");
 }
 
 #[tokio::test]
