@@ -92,6 +92,16 @@ fn every_check_finds_a_fault_somewhere() {
     }
 }
 
+#[test]
+fn a_copy_of_an_indian_profile_is_called_with_indian_numbers() {
+    let text = include_str!("../sip-profiles/smartflo.toml");
+    let text = text.replace("id = \"smartflo\"", "id = \"own\"");
+    let text = text.replace("enabled = false", "enabled = true");
+    let sheet = certify(&trial_of(text), None, None).unwrap();
+    assert_eq!(sheet.carrier, "in-plan");
+    assert_eq!(sheet.failures().count(), 0, "{sheet}");
+}
+
 /// What a trunk of an admin's own may demand of a carrier that keeps to the standards.
 const DEMANDS: [(&str, &str); 6] = [
     (

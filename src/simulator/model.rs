@@ -251,9 +251,22 @@ const TATA_IP: CarrierModel = CarrierModel {
     ..GENERIC
 };
 
+/// A carrier of India of which no more is known: that of profiles which have only its number rules.
+const INDIAN_LINE: CarrierModel = CarrierModel {
+    name: "in-plan",
+    title: "an Indian carrier that keeps to the standards and knows us by our address",
+    called: WireNumber::IndianDialled,
+    caller: WireNumber::IndianNational,
+    called_in: WireNumber::IndianNational,
+    caller_in: WireNumber::IndianDialled,
+    numbers: INDIAN,
+    ..GENERIC
+};
+
 /// Every carrier there is a model of.
 pub const MODELS: &[CarrierModel] = &[
     GENERIC,
+    INDIAN_LINE,
     CarrierModel {
         name: "twilio",
         title: "Twilio Elastic SIP Trunking with Secure Trunking",
@@ -355,5 +368,7 @@ mod tests {
     fn the_nearest_ancestor_with_a_model_decides() {
         assert_eq!(model_of(["mine", "tata-registered", "tata-ip-auth"]).name, "tata-registered");
         assert_eq!(model_of(["mine", "_base"]).name, "generic");
+        assert_eq!(model_of(["mine", "in-plan", "_base"]).name, "in-plan");
+        assert_eq!(model_of(["mine", "smartflo", "in-plan", "_base"]).name, "smartflo");
     }
 }
