@@ -1,7 +1,12 @@
 //! Carriers that prove by their certificates who they are: from the handshake to the call, or to the reason
-//! why there is none.
+//! why there is none; and trunks that prove it to their carrier.
 
+use crate::call_out::place;
+use crate::carrier;
+use crate::carrier::CALLED;
 use crate::carrier::NUMBER;
+use crate::carrier::calls;
+use crate::carrier::key;
 use crate::node::Home;
 use crate::node::Node;
 use crate::node::PATIENCE;
@@ -18,17 +23,23 @@ use rcgen::KeyPair;
 use serde_json::json;
 use std::sync::Arc;
 use tandem::clock;
+use tandem::store::api_keys::KeyRole;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::RootCertStore;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::server;
 
 const NAME: &str = "sip.example.com";
 const CARRIER: &str = "sbc.carrier.example";
@@ -55,6 +66,50 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.0).unwrap();
         (vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
     }
+
+    /// Gives a trunk a certificate, with its key, where its files are.
+    fn issue(&self, home: &Home) -> CertificateDer<'static> {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new([NAME.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        home.write("own.pem", &certificate.pem());
+        home.write("own.key", &key.serialize_pem());
+        certificate.der().clone()
+    }
+
+    /// A carrier that takes connections of those alone whom this authority knows; shows a certificate of its own,
+    /// which is in `peer.pem`.
+    fn carrier(&self, home: &Home, address: &str) -> TlsAcceptor {
+        let made = rcgen::generate_simple_self_signed([address.to_owned()]).unwrap();
+        home.write("peer.pem", &made.cert.pem());
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let roots = Arc::new(roots);
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
+        let settings = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(
+                vec![made.cert.der().clone()],
+                PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        TlsAcceptor::from(Arc::new(settings))
+    }
+}
+
+/// The next connection of the switch, and the certificate that it shows.
+async fn accepted(
+    listener: &TcpListener,
+    acceptor: &TlsAcceptor,
+) -> (Peer<server::TlsStream<TcpStream>>, CertificateDer<'static>) {
+    let (stream, _) = timeout(PATIENCE, listener.accept()).await.expect("a connection").unwrap();
+    let stream = timeout(PATIENCE, acceptor.accept(stream)).await.expect("a handshake").unwrap();
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let shown = shown.expect("a certificate").clone();
+    (Peer::new(stream), shown)
 }
 
 /// A node that asks peers over TLS for certificates of `authority`, and the certificate it shows itself.
@@ -202,4 +257,66 @@ async fn an_authority_that_is_believed_no_more_ends_no_connection_and_gets_no_ne
     // The connection from before goes on, with its call.
     ask(&mut kept, "OPTIONS", 2, "").await;
     assert!(kept.try_expect("SIP/2.0 200").await, "the old connection was cut");
+}
+
+#[tokio::test]
+async fn a_trunk_shows_its_renewed_certificate_from_the_next_connection_on_and_no_call_is_cut() {
+    let authority = Authority::new("operators");
+    let listener = TcpListener::bind("127.0.0.8:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let home = Home::new();
+    let acceptor = authority.carrier(&home, "127.0.0.8");
+    let first = authority.issue(&home);
+    let node = home.start().await;
+    let gateway = json!({"name": "sbc", "dns": "fixed",
+                         "uri": format!("sip:{address};transport=tls")});
+    let overrides = json!({
+        "inbound": {"enabled": false},
+        "outbound": {"gateway": [gateway]},
+        "tls": {"verify": "pin", "ca_file": "peer.pem",
+                "cert_file": "own.pem", "key_ref": "file:own.key"},
+    });
+    node.put(&[
+        carrier::trunk(4, "127.0.0.8/32", &[], overrides),
+        carrier::tenant(1, 4),
+        rows::profile(2, 1, json!({"kind": "echo"})),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    let key = key(&node, 1, KeyRole::Operator).await;
+    let wish = json!({"to": CALLED, "from": NUMBER});
+    let call = place(&node, &key, wish.clone()).await;
+    let (mut old, shown) = accepted(&listener, &acceptor).await;
+    assert_eq!(shown, first);
+    let invite = old.expect("INVITE ").await;
+    let here = format!("Contact: <sip:gw@{address};transport=tls>\r\n");
+    old.answer(&invite, "200 OK", &here, SDP).await;
+    old.expect("ACK ").await;
+
+    let second = authority.issue(&node.home);
+    node.signal("HUP");
+    // Until it is in force a call takes the connection that there is.
+    let (mut new, shown) = wait_for("the renewed certificate", async || {
+        place(&node, &key, wish.clone()).await;
+        tokio::select! {
+            new = accepted(&listener, &acceptor) => Some(new),
+            invite = old.expect("INVITE ") => {
+                old.answer(&invite, "486 Busy Here", "", "").await;
+                old.expect("ACK ").await;
+                None
+            }
+        }
+    })
+    .await;
+    assert_eq!(shown, second);
+    let invite = new.expect("INVITE ").await;
+    new.answer(&invite, "486 Busy Here", "", "").await;
+    new.expect("ACK ").await;
+
+    let path = calls(1, &format!("/{call}/hangup"));
+    assert_eq!(node.post(&path, &key, &json!({})).await.status, 202);
+    let bye = old.expect("BYE ").await;
+    old.answer(&bye, "200 OK", "", "").await;
+    let record = carrier::shown(&node, 1, &call, &key).await;
+    assert_eq!(record["cause"], "normal", "{record}");
 }
