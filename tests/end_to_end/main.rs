@@ -59,6 +59,7 @@ mod names;
 mod network;
 mod next_hops;
 mod node;
+mod paced;
 mod passed_codec;
 mod peer;
 #[path = "../support/phone.rs"]
