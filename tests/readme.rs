@@ -16,6 +16,7 @@ use tandem::config::problem::Problems;
 use tandem::config::secret::Secrets;
 use tandem::telemetry::metric::Counter;
 use tandem::telemetry::metric::Gauge;
+use tandem::telemetry::metric::Histogram;
 use tandem::types::secret::Secret;
 
 /// A node for blocks that are profiles.
@@ -112,9 +113,14 @@ fn the_full_block_has_every_key_there_is_with_its_default() {
 #[test]
 fn every_metric_that_the_readme_speaks_of_is_there() {
     let counters = Counter::ALL.iter().map(|metric| metric.name());
-    let known: Vec<_> = counters.chain(Gauge::ALL.iter().map(|metric| metric.name())).collect();
-    let spoken = readme::quoted(|text| text.ends_with("_total") || text.starts_with("database_"));
-    assert!(spoken.len() >= 5, "{spoken:?}");
+    let histograms = Histogram::ALL.iter().map(|metric| metric.name());
+    let gauges = Gauge::ALL.iter().map(|metric| metric.name());
+    let known: Vec<_> = counters.chain(gauges).chain(histograms).collect();
+    let is_metric = |text: &str| {
+        text.ends_with("_total") || text.ends_with("_seconds") || text.starts_with("database_")
+    };
+    let spoken = readme::quoted(is_metric);
+    assert!(spoken.len() >= 10, "{spoken:?}");
     for name in spoken {
         assert!(known.contains(&name), "{name}");
     }

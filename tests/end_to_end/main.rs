@@ -51,6 +51,7 @@ mod kept_secrets;
 mod limits;
 mod line;
 mod loops;
+mod measured;
 mod media_keys;
 mod media_places;
 mod misbehaving;
