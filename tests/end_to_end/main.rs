@@ -37,6 +37,9 @@ mod endurance;
 mod explained;
 mod failover;
 mod far_legs;
+mod followed;
+#[path = "../support/follower.rs"]
+mod follower;
 mod gateway_keys;
 mod gateways;
 mod handovers;
@@ -81,6 +84,8 @@ mod rows;
 #[path = "../support/rtp.rs"]
 mod rtp;
 mod rung_at_once;
+#[path = "../support/schema.rs"]
+mod schema;
 mod schema_client;
 mod secure_legs;
 mod secure_registration;
