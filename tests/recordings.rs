@@ -398,6 +398,15 @@ async fn a_recording_is_fetched_as_opus_or_mp3_in_which_ffmpeg_hears_the_same() 
     }
     let flac = node.send("GET", &format!("recordings/{id}/audio?format=flac")).await;
     assert_eq!((flac.status, flac.json()["code"].as_str()), (400, Some("bad_parameter")));
+    // A file that somebody changed is told of, and not heard as something else.
+    let tenant = node.folder.path().join(format!("recordings/{}", demo::TENANT));
+    for file in std::fs::read_dir(tenant).unwrap() {
+        std::fs::write(file.unwrap().path(), [0; 8_192]).unwrap();
+    }
+    let changed = node.send("GET", &format!("recordings/{id}/audio")).await;
+    let code = changed.json()["code"].as_str().map(str::to_owned);
+    assert_eq!((changed.status, code.as_deref()), (503, Some("recording_unreadable")));
+    assert_eq!(changed.header("retry-after"), None, "it is as it is");
 }
 
 #[tokio::test]

@@ -19,13 +19,46 @@ use crate::switch::Options;
 use crate::switch::Switch;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::postgres::PgSslMode;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 use tandem::store::database::Database;
 use tokio::io::AsyncBufReadExt;
 use tokio::io::BufReader;
 use tokio::process::Child;
+
+/// The timer of a connection that is asked whether it is alive, in `/proc/net/tcp`.
+const KEEPALIVE: &str = "02";
+/// When it is due at the latest, in hundredths of a second; without a setting that is two hours.
+const ASKED_WITHIN: u64 = 600;
+
+/// The timers of the connections to the far host: their kind, and when they are due.
+fn timers() -> Vec<(String, u64)> {
+    let there: Ipv4Addr = FarHost::THERE.parse().unwrap();
+    let peer = format!("{:08X}:{:04X}", u32::from_ne_bytes(there.octets()), FarHost::PORT);
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let timer = |line: &str| {
+        let mut words = line.split_whitespace().skip(2);
+        words.next().filter(|remote| *remote == peer)?;
+        let (kind, due) = words.nth(2)?.split_once(':')?;
+        Some((kind.to_owned(), u64::from_str_radix(due, 16).ok()?))
+    };
+    table.lines().filter_map(timer).collect()
+}
+
+/// Waits until the kernel asks an idle connection to that host whether it is still there, each few seconds: whoever
+/// waits for an answer without a time of its own is freed by that alone.
+async fn is_asked_for_life() {
+    let asked = async {
+        while !timers().iter().any(|(kind, due)| kind == KEEPALIVE && *due <= ASKED_WITHIN) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let asked = tokio::time::timeout(Duration::from_secs(60), asked).await;
+    assert!(asked.is_ok(), "nobody would notice that it is gone: {:?}", timers());
+}
 
 /// A host of its own, in a network namespace, by which a PostgreSQL is reached over TCP.
 struct FarHost {
@@ -120,6 +153,7 @@ async fn a_database_whose_host_vanishes_stops_nothing_and_all_goes_on_once_it_is
     let mut switch = Switch::start_on(far.login(), Options::default()).await;
     switch.database = Database::new(victim.cluster.options("tandem"));
     let client = Client::of(&switch).await;
+    is_asked_for_life().await;
     let receiver = Receiver::start(200).await;
     add_endpoint(&switch, &receiver).await;
     let before = calls(&switch, 10, 60, 40_000).start();
