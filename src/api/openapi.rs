@@ -3,6 +3,7 @@
 mod agents;
 mod answers;
 mod codes;
+mod shared;
 mod told;
 
 use crate::api::RequestId;
@@ -77,6 +78,7 @@ pub fn document() -> Value {
             operations.insert(route.method.to_lowercase(), operation(route));
         }
     }
+    let refusals = shared::refusals(&mut paths);
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -98,6 +100,7 @@ pub fn document() -> Value {
                 "header": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
                 "account": {"type": "http", "scheme": "basic"},
             },
+            "responses": refusals,
             "schemas": schemas,
         },
     })
