@@ -355,6 +355,26 @@ async fn a_gap_is_silent_and_marked_and_what_follows_is_in_its_place() {
 }
 
 #[tokio::test]
+async fn what_found_no_room_is_told_whole_wherever_the_recording_ends() {
+    let folder = Folder::new();
+    let (recorder, mut news) = folder.start(&RecordingKeys::default());
+    let of = of();
+    let (mut tape, _ended) = begin(&recorder, of);
+    // Far more than a tape holds, faster than anybody reads it.
+    for _ in 0..4_000 {
+        tape.sound(TapeSide::Heard, 0, TapeForm::Law(Law::Mu), &[0x10; 160]);
+        tape.pass();
+    }
+    drop(tape);
+    let end = end_of(&mut news, of).await.end.expect("an end");
+    assert_eq!(end.duration_ms, 80_000);
+    let whole = wav(recorder.open(of.tenant, of.id).expect("it opens"), 44, 65_536);
+    let is_heard = |quad: &&[u8; 4]| quad[..2] != [0, 0];
+    let heard = whole.as_chunks::<4>().0.iter().filter(is_heard).count() as u64;
+    assert_eq!(heard / 8 + end.lost_ms, 80_000, "{:?}", end.markers);
+}
+
+#[tokio::test]
 async fn there_are_so_many_recordings_at_once_and_no_more() {
     let folder = Folder::new();
     let (recorder, _news) = folder.start(&RecordingKeys::default());
