@@ -340,6 +340,18 @@ mod tests {
     }
 
     #[test]
+    fn the_repeated_end_of_a_long_key_gives_way_to_the_next() {
+        let mut relay = Relay::default();
+        relay.press(key(1, '1', 160, false));
+        (0..5).for_each(|tick| assert!(relay.tick(tick * 160).is_some()));
+        relay.press(key(1, '1', 960, true));
+        relay.press(key(2, '2', 160, false));
+        let events: Vec<_> = (5..8).filter_map(|tick| relay.tick(tick * 160)).collect();
+        let told: Vec<_> = events.iter().map(|packet| (packet.payload[0], packet.marker)).collect();
+        assert_eq!(told, [(1, false), (2, true), (2, false)], "its end is said once");
+    }
+
+    #[test]
     fn a_key_whose_leg_is_gone_is_released() {
         let events = heard(&mut Relay::default(), 40, &[(0, key(1, '9', 320, false))]);
         assert_eq!(events, [DtmfEvent::Started('9'), ended('9', 320)]);
@@ -410,6 +422,13 @@ mod tests {
             ended('3', 320),
         ];
         assert_eq!(heard(&mut Relay::default(), 40, &news), expected);
+        // One that waits and whose release was lost went up when the next was pressed: it holds nobody up.
+        let mut relay = Relay::default();
+        for news in [key(1, '1', 160, true), key(2, '2', 480, false), key(3, '3', 320, true)] {
+            assert!(relay.press(news));
+        }
+        let packets = (0..60).map_while(|tick| relay.tick(tick * 160)).count();
+        assert_eq!(packets, 3 * END_PACKETS as usize);
         let mut relay = Relay::default();
         let taken = (0..100).filter(|press| relay.press(key(*press, '4', 160, true))).count();
         assert_eq!(taken, RELAYED_KEYS_MAX);
