@@ -759,6 +759,27 @@ mod tests {
     }
 
     #[test]
+    fn marks_within_a_piece_of_what_an_agent_sent_in_advance_are_exact() {
+        let mut line = Line::new();
+        // So much waits that what follows is gathered into long pieces.
+        line.push_ms(3_000);
+        let mut expected = Vec::new();
+        for id in 1..=60 {
+            line.push_ms(7);
+            assert!(line.agent.push_mark(id));
+            expected.push(LinkEvent::Mark { id, played_ms: 3_000 + 7 * id });
+        }
+        assert!(line.agent.finish());
+        let mut events = Vec::new();
+        for _ in 0..(3_000 + 7 * 60) / 20 {
+            line.tick();
+            events.extend(line.events());
+        }
+        assert_eq!(events.pop_if(|last| *last == LinkEvent::Drained), Some(LinkEvent::Drained));
+        assert_eq!(events, expected);
+    }
+
+    #[test]
     fn a_mark_with_nothing_before_it_comes_at_once_even_while_held() {
         let mut line = Line::new();
         assert!(line.agent.push_mark(9));

@@ -1,6 +1,7 @@
 //! Media threads that come too late for some ticks.
 
 use super::late::LATE_TICKS_HEARD_MAX;
+use super::tests::LOUD;
 use super::tests::Scene;
 use super::tests::Talker;
 use super::tests::plan;
@@ -9,8 +10,10 @@ use crate::audio::tape::TapeItem;
 use crate::audio::tape::TapeRate;
 use crate::audio::tape::TapeSide;
 use crate::audio::tape::tape;
+use crate::media::event::MediaEvent;
 use crate::media::setup::MediaRules;
 use crate::media::setup::MediaSetup;
+use crate::types::talk::Talk;
 use std::time::Duration;
 
 /// What the peer says in its packet of this number: no two within a minute are the same.
@@ -69,6 +72,26 @@ fn an_agent_hears_every_word_though_ticks_are_left_out() {
     assert_eq!((statistics.late_in, statistics.concealed, statistics.frames_dropped), (0, 0, 0));
     assert_eq!(statistics.ticks_skipped, 48);
     assert_eq!(statistics.packets_out, 150 - 48, "the peer gets no burst");
+}
+
+#[test]
+fn a_gap_in_what_an_agent_says_is_the_nodes_where_ticks_were_left_out_in_it() {
+    let mut scene = Scene::new(plan());
+    for is_late in [false, true, false] {
+        assert_eq!(scene.agent.push_audio(&[LOUD; 960]), 960);
+        // It is played, and more would have to be there.
+        scene.ticks(12);
+        if is_late {
+            scene.session.skip(2);
+        }
+        assert_eq!(scene.agent.push_audio(&[LOUD; 960]), 960);
+        scene.ticks(40);
+    }
+    let told = scene.events.iter().filter_map(|event| match event {
+        MediaEvent::Talk(Talk::Underrun { node_late, .. }) => Some(*node_late),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), [false, true, false]);
 }
 
 #[test]
