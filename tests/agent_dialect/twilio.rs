@@ -20,6 +20,9 @@ use tandem::types::limit::AGENT_OUTBOX_FRAMES_MAX;
 use tandem::types::limit::AGENT_PLAYOUT_MS_MAX;
 use tandem::types::secret::Secret;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode;
 
 fn media(audio: &[u8]) -> String {
     let payload = STANDARD.encode(audio);
@@ -224,6 +227,27 @@ async fn an_oversized_message_ends_the_link() {
     let huge = " ".repeat(AGENT_MESSAGE_BYTES_MAX + 1);
     let send = agent.try_send(&huge);
     let (_, event) = tokio::join!(send, call.event());
+    assert_eq!(event, AgentEvent::Lost(HangupCause::AgentGarbage, None));
+    assert_eq!(call.why.as_deref(), Some("message_too_long"));
+
+    // Of a frame that says how long it will be nothing more is waited for.
+    let (mut call, mut agent) = Call::connected().await;
+    let length = (AGENT_MESSAGE_BYTES_MAX as u64 + 1).to_be_bytes();
+    agent.write_raw(&[&[0x81, 127], &length[..]].concat()).await;
+    assert_eq!(call.event().await, AgentEvent::Lost(HangupCause::AgentGarbage, None));
+    assert_eq!(call.why.as_deref(), Some("message_too_long"));
+
+    // In pieces it is as long, though none of them is.
+    let (mut call, mut agent) = Call::connected().await;
+    let pieces = async {
+        for number in 0..=16 {
+            let kind = if number == 0 { Data::Text } else { Data::Continue };
+            let bytes = vec![b' '; AGENT_MESSAGE_BYTES_MAX / 16];
+            let piece = Frame::message(bytes, OpCode::Data(kind), false);
+            agent.try_send_message(Message::Frame(piece)).await;
+        }
+    };
+    let ((), event) = tokio::join!(pieces, call.event());
     assert_eq!(event, AgentEvent::Lost(HangupCause::AgentGarbage, None));
     assert_eq!(call.why.as_deref(), Some("message_too_long"));
 }
