@@ -211,3 +211,23 @@ async fn how_a_connection_broke_is_in_the_record() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn how_the_connection_of_a_documents_stream_broke_is_in_the_record() {
+    let bot = Bot::bind().await;
+    let web = Web::start().await;
+    let stream = format!("<Connect><Stream url='{}'/></Connect>", bot.url());
+    web.put("/voice", Page::twiml(&stream));
+    let agent = json!({"kind": "twiml", "url": web.url("/voice"), "reconnects": 0});
+    let node = node(agent).await;
+    let mut phone = Phone::new("127.0.0.9".parse().unwrap(), node.sip(), NUMBER).await;
+    let (answered, mut stream) = tokio::join!(phone.call(""), bot.accept());
+    assert_eq!(answered.status(), 200);
+    stream.hear(5).await;
+    stream.close(1011).await;
+    hear_bye(&phone).await;
+    node.record(&phone.call_id).await;
+    let why =
+        "e.detail = '{\"what\": \"stream_failed\", \"detail\": \"agent_lost (closed_1011)\"}'";
+    assert_eq!(events(&node, &phone.call_id, "script_noted", why).await, 1);
+}
