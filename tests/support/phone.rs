@@ -7,13 +7,14 @@
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::Duration;
 use tandem::clock;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 /// Longest wait for an answer.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// How long silence is listened to before it counts as one.
 pub const SILENCE: Duration = Duration::from_millis(400);
 
@@ -100,6 +101,8 @@ pub struct Phone {
     to_tag: String,
     target: String,
     pub cseq: u32,
+    /// The Via of the INVITE that had its final response: what comes with it again was repeated meanwhile.
+    settled: Mutex<String>,
 }
 
 impl Phone {
@@ -118,6 +121,7 @@ impl Phone {
             to_tag: String::new(),
             target: format!("sip:{user}@{switch}"),
             cseq: 0,
+            settled: Mutex::default(),
         }
     }
 
@@ -304,6 +308,9 @@ impl Phone {
 
     /// Answers an INVITE of the switch as the party called.
     pub async fn respond(&self, invite: &Heard, status: &str, headers: &str, sdp: &str) {
+        if !status.starts_with('1') {
+            invite.header("via").clone_into(&mut self.settled.lock().unwrap());
+        }
         let own = format!("Contact: <sip:phone@{}>\r\n", self.local());
         let contact = if headers.contains("Contact:") { "" } else { &own };
         let kind = if sdp.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
@@ -315,11 +322,14 @@ impl Phone {
         self.send(response + sdp).await;
     }
 
-    /// The next message that begins so; whatever else comes is passed over.
+    /// The next message that begins so; whatever else comes is passed over, and so is the INVITE that was answered last,
+    /// where a busy machine let it be repeated.
     pub async fn expect(&self, start: &str) -> Heard {
         loop {
             let heard = self.hear().await;
-            if heard.start.starts_with(start) {
+            let is_settled = heard.start.starts_with("INVITE ")
+                && heard.header("via") == *self.settled.lock().unwrap();
+            if heard.start.starts_with(start) && !is_settled {
                 return heard;
             }
         }
@@ -363,7 +373,7 @@ impl Phone {
     /// Takes what is on its way, until no more comes.
     pub async fn drain_media(&self) {
         let mut buffer = [0; 2_048];
-        while timeout(Duration::from_millis(40), self.media.recv_from(&mut buffer)).await.is_ok() {}
+        while timeout(SILENCE, self.media.recv_from(&mut buffer)).await.is_ok() {}
     }
 
     /// True while the switch answers somebody with an OPTIONS of a call of its own.

@@ -133,7 +133,7 @@ async fn what_shards_challenge_comes_out_of_one_bucket() {
     // At the start of time, so that nothing comes in meanwhile.
     let left = (0..1_000).filter(|_| registry.may_challenge(Moment::START, source)).count();
     // A burst of 100, but for the 90, and for what came in while they did.
-    assert!(left < 100, "{left}");
+    assert!(left < 60, "{left}");
     assert!(!registry.may_challenge(Moment::START, source));
     registry.challenge_answered(source);
     assert!(registry.may_challenge(Moment::START, source), "it has the answer");
