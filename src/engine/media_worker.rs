@@ -830,7 +830,7 @@ mod tests {
         };
         // A machine that stops for a moment lets packets wait: then all is read.
         let left_one = (0..1_000).any(|_| {
-            for _ in 0..2 {
+            for _ in 0..14 {
                 tick(&mut thread, 1);
             }
             let before = tick(&mut thread, 1);

@@ -98,10 +98,11 @@ impl Receiver {
         self.gate.ssrc()
     }
 
-    /// The extended sequence number of the newest packet of the stream.
+    /// The extended sequence number of the newest packet of the stream, where that is audio.
     #[must_use]
-    pub fn newest(&self) -> Option<u64> {
-        self.gate.highest()
+    pub fn newest_audio(&self) -> Option<u64> {
+        let newest = self.gate.highest()?;
+        self.last_audio.filter(|(number, _)| *number == newest).map(|(number, _)| number)
     }
 
     /// Audio in a packet, in µs; 0: not known yet.

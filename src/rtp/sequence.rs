@@ -4,7 +4,7 @@
 const DROPOUT_MAX: u16 = 3000;
 /// A packet at most this far behind is reordered; further behind, the sender restarted.
 const MISORDER_MAX: u16 = 100;
-/// A stream that goes on for so many packets, 10 s of 20 ms each, after another was to come is not going to be left.
+/// A stream that goes on for so many packets (10 s, at 20 ms each) after another was to come is not going to be left.
 const EXPECTED_WITHIN: u16 = 500;
 /// Where the extended count begins, so that a packet from before the first has a number too.
 const EXTENDED_BASE: u64 = 0x1_0000;

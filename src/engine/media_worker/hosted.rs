@@ -133,6 +133,7 @@ impl Hosted {
             self.perform(&mut desk.out);
         }
         self.session.skip(ticks);
+        self.lone = LonePackets::NONE;
         desk.sleepers.add(self.session.take_agents_waker());
         let left_out = TICK * u32::try_from(ticks).unwrap_or(u32::MAX);
         self.last_due = self.last_due.map(|last| last + left_out);

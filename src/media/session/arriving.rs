@@ -73,12 +73,13 @@ impl MediaSession {
         }
     }
 
-    /// The extended number of the peer's newest packet, where one holds a tick of audio at least: of those, no tick
-    /// needs two. `None`: that is not so, or not known yet.
+    /// The extended number of the peer's newest packet, where that is audio, of which one holds a tick at least: of those,
+    /// no tick needs two. `None`: that is not so (with a key's event, what is said beside may come right behind it), or not
+    /// known yet.
     #[must_use]
     pub fn newest_of_ticks(&self) -> Option<u64> {
         let holds_a_tick = u128::from(self.receiver.packet_us()) >= TICK.as_micros();
-        self.receiver.newest().filter(|_| holds_a_tick)
+        self.receiver.newest_audio().filter(|_| holds_a_tick)
     }
 
     pub(super) fn count(&mut self, now: Moment, packet: &RtpPacket<'_>, content: Content) {
