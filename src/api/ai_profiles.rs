@@ -12,6 +12,7 @@ use crate::store::resource::Resource;
 use crate::store::resource::Row;
 use crate::store::resource::change::Draft;
 use crate::types::id::AiProfileId;
+use serde_json::Value;
 use serde_json::json;
 
 pub(super) struct AiProfiles;
@@ -74,6 +75,10 @@ impl Noun for AiProfiles {
         let sealed = secrets::sealed(draft);
         let agent = draft.after("agent");
         ai_profiles::check_agent(&composer, draft.id, (&agent, &sealed), &context.agents)?;
+        // What is null is not given: shown again, it would be a key that its kind does not have. A change merges, and has none.
+        if let (None, Some(Value::Object(agent))) = (draft.before, draft.given.get_mut("agent")) {
+            agent.retain(|_, value| !value.is_null());
+        }
         check_answer_webhook(context, caller, draft)
     }
 }

@@ -56,5 +56,8 @@ pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
 pub(crate) fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(mode);
-    options.open(path)?.write_all(text.as_bytes())
+    let mut file = options.open(path)?;
+    file.write_all(text.as_bytes())?;
+    // Else a power cut may leave an empty file where it is put into place, and nothing would start with that.
+    file.sync_all()
 }

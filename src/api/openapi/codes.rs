@@ -38,7 +38,8 @@ fn is_met(kind: ErrorKind, route: &Route) -> bool {
         | ErrorKind::RecordingAway
         | ErrorKind::RecordingUnreadable => is_audio(route),
         ErrorKind::KeyReused | ErrorKind::KeyBusy | ErrorKind::KeyUnsettled => is_placing(route),
-        ErrorKind::CallRefused(_) => is_placing(route) || (is_below_call && !is_read),
+        // Of a call that runs, only a transfer is refused as a call is.
+        ErrorKind::CallRefused(_) => is_placing(route) || route.path.ends_with("/transfer"),
         ErrorKind::Senseless(_) | ErrorKind::NoRefer | ErrorKind::CallBusy => {
             is_below_call && !is_read
         }
@@ -123,6 +124,7 @@ mod tests {
             (place, "429", "tenant_limit", true),
             (hold, "409", "already_on_hold", true),
             (hold, "409", "idempotency_key_busy", false),
+            (hold, "429", "tenant_limit", false),
             (hold, "503", "command_unsure", true),
             (audio, "503", "recording_unreadable", true),
             (audio, "416", "no_such_part", true),
