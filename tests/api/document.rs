@@ -120,7 +120,8 @@ async fn an_agent_that_fits_no_kind_of_the_document_is_refused_and_one_that_fits
         }
     }
     // A client made of all kinds at once says null where a kind has no such key; shown, the agent is of its kind alone.
-    let body = json!({"name": "flat", "system_prompt": "x", "agent": {"kind": "echo", "url": null}});
+    let body =
+        json!({"name": "flat", "system_prompt": "x", "agent": {"kind": "echo", "url": null}});
     let made = bench.make(&bench.path(0, "ai-profiles"), PLATFORM, body).await;
     check(&document, &document["components"]["schemas"]["AiProfile"], &made, "flat");
     assert_eq!(made["agent"], json!({"kind": "echo"}));
