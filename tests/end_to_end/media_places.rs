@@ -354,7 +354,6 @@ async fn a_telephone_that_takes_a_leg_over_at_another_listener_is_heard_there() 
     hears((&phone, port), &phone, 0x21).await;
     let ok = desk.call(&replaces(&phone)).await;
     assert!(ok.body.contains("c=IN IP6 ::1\r\n"), "{ok:?}");
-    assert_ne!(ok.audio_port(), port, "each listener has its own sockets");
     hear_bye(&phone).await;
     hears((&desk, ok.audio_port()), &desk, 0x31).await;
     // And back.
