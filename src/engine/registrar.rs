@@ -171,7 +171,7 @@ struct Registering {
 }
 
 impl Registering {
-    /// `None` before shards run.
+    /// `None` before shards run, and when none does.
     fn new(
         switch: &Arc<Switch>,
         trunk: &Trunk,

@@ -32,6 +32,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::OnceLock;
 
+/// Call-IDs that are made until one belongs to a shard that runs: with half of the shards gone it takes two on average.
+const CALL_IDS_MAX: usize = 256;
+
 /// Where call records go.
 pub trait Ledger: Send + Sync {
     /// Takes a call's report: the record as it stands and the events since the last report. Does not
@@ -124,18 +127,22 @@ pub struct Switch {
 }
 
 impl Switch {
-    /// The shard for a call of ours, whose Call-ID is made for it; `None` before shards run.
+    /// The shard for a call of ours, whose Call-ID is made for it; `None` before shards run, and when none does.
     pub(super) fn shard_for(&self, invite: &mut OutboundInvite) -> Option<ShardHandle> {
         let (call_id, shard) = self.new_call_id()?;
         invite.call_id = Some(call_id);
         Some(shard)
     }
 
-    /// A new Call-ID, and the shard it belongs to; `None` before shards run.
+    /// A new Call-ID, and the shard it belongs to, which is one that runs: of what one that is gone is told nothing
+    /// comes, and the peer would count as silent. `None` before shards run, and when none does.
     pub(super) fn new_call_id(&self) -> Option<(FieldValue, ShardHandle)> {
-        let call_id = FieldValue::new(&clock::new_uuid().to_string()).ok()?;
-        let shard = self.shards.get()?.of_call_id(call_id.as_ref())?.clone();
-        Some((call_id, shard))
+        let shards = self.shards.get()?;
+        (0..CALL_IDS_MAX).find_map(|_| {
+            let call_id = FieldValue::new(&clock::new_uuid().to_string()).ok()?;
+            let shard = shards.of_call_id(call_id.as_ref())?;
+            shard.is_running().then(|| (call_id, shard.clone()))
+        })
     }
 
     /// The listener that our requests by a trunk over `transport` name, to a peer at `to` where that is
@@ -213,6 +220,35 @@ pub(in crate::engine) mod tests {
             sampling: None,
             shards: OnceLock::new(),
         }
+    }
+
+    /// A ledger that keeps nothing.
+    pub(in crate::engine) struct Nobody;
+
+    impl Ledger for Nobody {
+        fn report(&self, _: CallReport) -> Written {
+            Box::pin(std::future::ready(()))
+        }
+
+        fn report_later(&self, _: CallReport) {}
+    }
+
+    #[test]
+    fn what_we_begin_ourselves_goes_by_a_shard_that_runs() {
+        let switch = idle(Arc::new(Nobody), 21_330..=21_333);
+        assert!(switch.new_call_id().is_none(), "there is no shard yet");
+        let (first, in_first) = ShardHandle::by_hand();
+        let (second, in_second) = ShardHandle::by_hand();
+        switch.shards.set(Shards::new(vec![first, second])).unwrap();
+        drop(in_first);
+        for _ in 0..100 {
+            let (call_id, shard) = switch.new_call_id().expect("the second runs");
+            assert!(shard.is_running());
+            let own = switch.shards.get().and_then(|all| all.of_call_id(call_id.as_ref()));
+            assert!(own.is_some_and(ShardHandle::is_running), "what is answered finds it");
+        }
+        drop(in_second);
+        assert!(switch.new_call_id().is_none(), "none runs");
     }
 
     fn listener(name: &str, bind: &str, transports: &[Transport]) -> SwitchListener {

@@ -38,7 +38,7 @@ const CSEQ_SKIP: u32 = 16;
 pub(super) struct Asker {
     switch: Arc<Switch>,
     terms: Terms,
-    /// RFC 3261 §10.2: all requests of a registration have the same.
+    /// RFC 3261 §10.2: all requests of a registration have the same, as long as its shard runs.
     call_id: FieldValue,
     shard: ShardHandle,
     memory: Memory,
@@ -66,7 +66,7 @@ pub(super) struct Asked {
 }
 
 impl Asker {
-    /// `None` before shards run.
+    /// `None` before shards run, and when none does.
     pub(super) fn new(switch: &Arc<Switch>, terms: Terms) -> Option<Self> {
         let (call_id, shard) = switch.new_call_id()?;
         let memory = Memory { cseq: 1, digest: digest(&terms) };
@@ -92,7 +92,19 @@ impl Asker {
 
     /// Sends a REGISTER for `expires_s` seconds; 0 takes the binding away.
     pub(super) fn ask(&mut self, expires_s: u32) -> impl Future<Output = Asked> + Send + use<> {
+        self.leave_ended_shard();
         self.clone().run(expires_s)
+    }
+
+    /// Goes on by another shard where its own is gone, which would send nothing. The registrar takes another Call-ID as
+    /// from a client that began anew, and the binding, which is that of the same Contact, is taken over (RFC 3261 §10.3).
+    fn leave_ended_shard(&mut self) {
+        if self.shard.is_running() {
+            return;
+        }
+        if let Some((call_id, shard)) = self.switch.new_call_id() {
+            (self.call_id, self.shard) = (call_id, shard);
+        }
     }
 
     async fn run(mut self, expires_s: u32) -> Asked {
@@ -219,4 +231,51 @@ pub(crate) fn digest_client(
         ..Account::new(&account.username, account.password.clone())
     };
     Some(Box::new(DigestClient::new(vec![account], seed)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::shards::Shards;
+    use crate::engine::switch::tests::Nobody;
+    use crate::engine::switch::tests::idle;
+    use crate::routing::trunk::TrunkPath;
+
+    fn terms() -> Terms {
+        let registration = TrunkRegistration {
+            registrar: "sip:registrar.example".to_owned(),
+            proxy: None,
+            proxy_is_route: false,
+            aor: "sip:acme@registrar.example".to_owned(),
+            contact_user: "acme".to_owned(),
+            account: None,
+            expires: Duration::from_secs(600),
+            refresh_percent: 50,
+            retry: vec![Duration::from_secs(30)],
+            forbidden_retry: Duration::from_secs(600),
+            use_service_route: false,
+            send_path: false,
+        };
+        Terms { registration: Arc::new(registration), path: TrunkPath::default(), listener: 0 }
+    }
+
+    #[test]
+    fn a_registration_goes_on_by_another_shard_when_its_own_is_gone() {
+        let switch = Arc::new(idle(Arc::new(Nobody), 21_334..=21_337));
+        let (runs, _take) = ShardHandle::by_hand();
+        switch.shards.set(Shards::new(vec![runs])).unwrap();
+        let mut asker = Asker::new(&switch, terms()).expect("a shard");
+        let first = asker.call_id.clone();
+        drop(asker.ask(600));
+        assert_eq!(asker.call_id, first, "a refresh is the same registration's");
+        let (gone, take) = ShardHandle::by_hand();
+        drop(take);
+        asker.shard = gone;
+        drop(asker.ask(600));
+        assert!(asker.shard.is_running());
+        assert_ne!(asker.call_id, first, "what is answered comes to the other shard");
+        let second = asker.call_id.clone();
+        drop(asker.ask(0));
+        assert_eq!(asker.call_id, second);
+    }
 }
