@@ -314,10 +314,8 @@ impl TraceBook {
             if (is_old && !self.is_running(dialog)) || (is_too_much && due <= place.due) {
                 self.forget(&place.call_id);
             } else {
-                if now > place.due {
-                    self.move_out(&mut place);
-                }
                 // It goes on; whoever came after it may not. A silent call is looked at again a life later.
+                self.move_out(&mut place);
                 place.due = if is_old { now + self.life } else { due };
                 self.order.push_back(place);
             }
@@ -626,6 +624,27 @@ mod tests {
         book.end_call(now, call(1));
         book.note(b"registration", message(9_000, b"REGISTER"));
         assert_eq!((book.dialogs.len(), book.calls.len(), book.order.len()), (1, 0, 1));
+    }
+
+    #[test]
+    fn what_outlives_its_neighbours_keeps_none_of_their_room_in_a_full_book_either() {
+        let mut book = TraceBook::new(8 * (OVERHEAD + 16), Duration::from_secs(900));
+        for at in 1..=5_u64 {
+            book.note(b"long", message(at, b"MESSAGE"));
+            for beside in 0..3 {
+                book.note(&(10 * at + beside).to_be_bytes(), message(at, b"INVITE"));
+            }
+        }
+        // No time is over: it is looked at when there is too much, and others go.
+        assert_eq!(book.dialogs.len(), 4);
+        let (key, dialog) = book.dialogs.get_key_value(&b"long"[..]).expect("it goes on");
+        assert_eq!(dialog.first.len(), 5);
+        let own = dialog.first.iter().map(|message| &message.bytes).chain([key]);
+        let places: Vec<_> = own.map(|bytes| (bytes.as_ptr().addr(), bytes.len())).collect();
+        for pair in places.windows(2) {
+            let [(place, len), (next, _)] = pair else { panic!("{pair:?}") };
+            assert_eq!(place + len, *next, "what was of others lies between: {places:?}");
+        }
     }
 
     #[test]
