@@ -144,16 +144,19 @@ impl Dispatcher {
         (flow.transport.is_reliable() || answer.len() <= message.len()).then_some(answer)
     }
 
-    /// Turns a new INVITE away; false for one within a call, which goes on.
-    fn shed(&self, flow: Flow, message: &Bytes) -> bool {
+    /// Turns a new INVITE away whose shard has no room or, not `running`, is gone; false for one within a call, which
+    /// goes on.
+    fn shed(&self, flow: Flow, message: &Bytes, running: bool) -> bool {
         let retry = HangupCause::Overload.retry_after_s().unwrap_or(1);
         let Some(answer) = reply::overload_reply(message, flow.remote, retry) else { return false };
-        metric::labelled(Counter::SipRequestsShed, "shard_queue").increment(1);
+        let why = if running { "shard_queue" } else { "shard_gone" };
+        metric::labelled(Counter::SipRequestsShed, why).increment(1);
         self.send(&flow, answer);
         let Some(gate) = self.gates.get(usize::from(flow.listener)) else { return true };
         let taken = self.shed.lock().unwrap_or_else(PoisonError::into_inner).take(clock::now());
         if let Some(left_out) = taken {
-            turned_away::record_shed(self.ledger.as_ref(), &gate.name, (flow, message), left_out);
+            let (ledger, of) = (self.ledger.as_ref(), (flow, message));
+            turned_away::record_shed(ledger, &gate.name, of, left_out, running);
         }
         true
     }
@@ -187,7 +190,7 @@ impl Dispatcher {
         let call_id = peek::call_id_of(&message).unwrap_or_default();
         let Some(shard) = self.shards.of_call_id(call_id) else { return };
         let is_invite = peek::first_line(&message) == FirstLine::Invite;
-        if is_invite && shard.is_crowded() && self.shed(flow, &message) {
+        if is_invite && shard.is_crowded() && self.shed(flow, &message, shard.is_running()) {
             return;
         }
         if shard.receive(flow, message.clone()).is_err() {
@@ -520,7 +523,9 @@ mod tests {
         let record = records.first().expect("a record");
         assert_eq!((record.cause, record.status), (Some(HangupCause::Overload), Some(503)));
         assert_eq!((record.dialled_text.as_str(), record.source), ("+15550100", Some(source)));
-        assert!(record.is_closed() && record.decision.to_string().contains("listener public"));
+        let decision = record.decision.to_string();
+        assert!(record.is_closed() && decision.contains("listener public"));
+        assert!(decision.contains("the queue of its SIP shard is full"), "{decision}");
         drop(records);
 
         // Beyond the mark, but with room left: what belongs to calls goes on, new calls do not.
@@ -554,9 +559,13 @@ mod tests {
             dispatcher.receive(flow("192.0.2.1:5060", Transport::Udp), invite);
         });
         let counted = recorder.handle().render();
-        assert!(counted.contains("sip_requests_shed_total{why=\"shard_queue\"} 1"), "{counted}");
+        assert!(counted.contains("sip_requests_shed_total{why=\"shard_gone\"} 1"), "{counted}");
         let records = ledger.0.lock().expect("not poisoned");
-        assert_eq!(records.first().and_then(|record| record.status), Some(503));
+        let record = records.first().expect("a record");
+        assert_eq!(record.status, Some(503));
+        let decision = record.decision.to_string();
+        let fault = "its SIP shard ended by a fault of ours; the node must be restarted";
+        assert!(decision.contains(fault) && !decision.contains("full"), "{decision}");
     }
 
     #[test]

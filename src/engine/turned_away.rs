@@ -1,5 +1,5 @@
-//! Records of INVITEs that become no call: those of strangers, those full queues shed, and those the
-//! SIP endpoint declines by itself.
+//! Records of INVITEs that become no call: those of strangers, those shed for full queues and shards that
+//! are gone, and those the SIP endpoint declines by itself.
 //!
 //! Such messages come in floods, so which of them leaves a record is decided first, and only then is
 //! the message read. What was left out is told by the next record.
@@ -69,7 +69,7 @@ impl Budget {
     }
 }
 
-/// Which INVITEs that full queues turned away leave a record.
+/// Which INVITEs that were turned away for their shards leave a record.
 #[derive(Debug)]
 pub(super) struct ShedSample {
     budget: Budget,
@@ -200,15 +200,22 @@ impl StrangerSample {
     }
 }
 
-/// Records an INVITE that a full queue turned away with 503.
+/// Records an INVITE that was turned away with 503 for its shard: the queue of that is full or, where it is not
+/// `running`, nobody serves it any more.
 pub(super) fn record_shed(
     ledger: &dyn Ledger,
     listener: &ListenerName,
     (flow, message): (Flow, &Bytes),
     left_out: u64,
+    running: bool,
 ) {
     let mut decision = begin(listener, flow);
-    decision.note("queue", "the queue of its SIP shard is full: turned away unread");
+    if running {
+        decision.note("queue", "the queue of its SIP shard is full: turned away unread");
+    } else {
+        let fault = "its SIP shard ended by a fault of ours; the node must be restarted";
+        decision.note("shard", fault);
+    }
     if left_out > 0 {
         decision.note("left_out", format!("{left_out} more since the last such record"));
     }
