@@ -1,6 +1,7 @@
 //! `OutboundAttempt`: one call out on its way from gateway to gateway, until somebody answers or all
 //! hope is gone.
 
+mod failure;
 mod running;
 
 use crate::routing::contents::Tenant;
@@ -14,6 +15,8 @@ use crate::routing::numbers::Rewritten;
 use crate::routing::numbers::dial_text;
 use crate::routing::outbound::OutboundPlan;
 use crate::routing::outbound::Try;
+use crate::routing::outbound_attempt::failure::Failure;
+use crate::routing::outbound_attempt::failure::Next;
 use crate::routing::outbound_attempt::running::Running;
 use crate::routing::outbound_attempt::running::Stage;
 use crate::routing::outbound_trunk::RedirectPolicy;
@@ -189,37 +192,6 @@ pub struct OutboundAttempt {
     decision: Decision,
 }
 
-/// Why a try failed, for the step and for the end.
-struct Failure {
-    cause: HangupCause,
-    status: Option<u16>,
-    q850: Option<u8>,
-    words: String,
-}
-
-impl Failure {
-    fn new(cause: HangupCause, words: impl Into<String>) -> Self {
-        Self { cause, status: None, q850: None, words: words.into() }
-    }
-}
-
-/// What comes after a failure.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// The next gateway.
-    Gateway,
-    /// The next gateway of another trunk.
-    Trunk,
-    /// Nothing.
-    Nothing,
-}
-
-impl Next {
-    const fn gateway_if(may: bool) -> Self {
-        if may { Self::Gateway } else { Self::Nothing }
-    }
-}
-
 impl OutboundAttempt {
     /// A call that follows a plan.
     #[must_use]
@@ -315,7 +287,13 @@ impl OutboundAttempt {
                 self.state = State::Trying(run);
             }
             Input::NotAdmitted { id, cause } if id == run.id => {
-                let failure = Failure::new(cause, format!("not sent: {cause}"));
+                let words = format!("not sent: {cause}");
+                let failure = match &run.refused {
+                    // Another of its addresses was to be asked, and cannot be: what the first said stands. The
+                    // board has heard of that.
+                    Some(refusal) => Failure::of(refusal, words),
+                    None => Failure::new(cause, words),
+                };
                 // Of a number that a redirection named: another gateway would be asked for the first one.
                 let is_final =
                     matches!(cause, HangupCause::BudgetSpent | HangupCause::DestinationLimit);
@@ -377,7 +355,10 @@ impl OutboundAttempt {
                 (health::Input::CallFailed { retry_after: None }, "no reply".to_owned())
             }
             AddressNews::Refused(refusal) => {
-                (run.said_by(&refusal), format!("{} {}", refusal.status, refusal.phrase))
+                let words = format!("{} {}", refusal.status, refusal.phrase);
+                let said = run.said_by(&refusal);
+                run.refused = Some(refusal);
+                (said, words)
             }
         };
         out.push(run.health(input));
@@ -428,12 +409,7 @@ impl OutboundAttempt {
     ) {
         let policy = &run.attempt.outbound().failover;
         let status = refusal.status;
-        let failure = Failure {
-            cause: HangupCause::of_refusal(status, refusal.q850),
-            status: Some(status),
-            q850: refusal.q850,
-            words: format!("{status} {}", refusal.phrase),
-        };
+        let failure = Failure::of(refusal, format!("{status} {}", refusal.phrase));
         if (300..400).contains(&status) {
             out.push(run.health(health::Input::CallServed));
             return self.redirected(now, run, refusal, (failure, out));
@@ -565,6 +541,7 @@ impl OutboundAttempt {
             began: now,
             patience: None,
             address: None,
+            refused: None,
         });
     }
 
@@ -778,6 +755,35 @@ mod tests {
         ] {
             assert!(text.contains(step), "{step} in {text}");
         }
+    }
+
+    #[test]
+    fn what_an_address_refused_with_stands_where_no_other_address_may_be_asked() {
+        let address = |last| {
+            let address = std::net::SocketAddr::from(([192, 0, 2, last], 5_060));
+            GatewayAddress { address, transport: crate::types::transport::Transport::Udp }
+        };
+        let mut call = Call::by_one(|_| {});
+        call.tell(Input::NotAdmitted { id: ONE, cause: HangupCause::NoGateway });
+        call.take();
+        let at = |news| Input::AtAddress { id: TWO, news };
+        call.tell(at(AddressNews::Taken(address(1))));
+        let refusal = CarrierRefusal { status: 503, q850: Some(34), ..CarrierRefusal::default() };
+        call.tell(at(AddressNews::Refused(refusal)));
+        call.tell(at(AddressNews::LeftOut(address(2), Availability::Cooling(call.now))));
+        call.tell(Input::NotAdmitted { id: TWO, cause: HangupCause::NoGateway });
+        let failed = health::Input::CallFailed { retry_after: None };
+        assert_eq!(call.health(), [health::Input::CallSent, failed], "it is told once");
+        assert_eq!(call.take(), ["give up carrier_refused 503 34"]);
+        let text = call.attempt.decision().to_string();
+        assert!(text.contains("not sent: no_gateway"), "{text}");
+        // Where nobody refused, the limit is all that there is.
+        let mut call = Call::by_one(|_| {});
+        for id in [ONE, TWO] {
+            call.take();
+            call.tell(Input::NotAdmitted { id, cause: HangupCause::NoGateway });
+        }
+        assert!(call.take().iter().any(|said| said.starts_with("give up no_gateway 0 ")));
     }
 
     #[test]

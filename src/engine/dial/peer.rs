@@ -25,13 +25,15 @@ pub(super) struct PeerAttempt {
     is_heard: bool,
     /// The address that has the INVITE.
     address: Option<GatewayAddress>,
+    /// With what the last of its addresses refused after which another was to be asked.
+    refused: Option<CarrierRefusal>,
     decision: Decision,
 }
 
 impl PeerAttempt {
     pub(super) fn new(route: Arc<PeerRoute>) -> Self {
         let decision = Decision::new();
-        Self { route, is_open: true, is_heard: false, address: None, decision }
+        Self { route, is_open: true, is_heard: false, address: None, refused: None, decision }
     }
 
     /// What is worth knowing of it afterwards.
@@ -55,11 +57,14 @@ impl PeerAttempt {
             }
             Input::AtAddress { news, .. } => self.at_address(news, todo),
             Input::Progressed { .. } => self.served(todo),
-            Input::NotAdmitted { cause, .. } => self.give_up(cause, None, todo),
+            Input::NotAdmitted { cause, .. } => match self.refused.take() {
+                // Another of its addresses was to be asked, and cannot be: what the first said stands.
+                Some(refusal) => self.give_up_for(&refusal, todo),
+                None => self.give_up(cause, None, todo),
+            },
             Input::Refused { refusal, .. } => {
                 todo.extend(self.said(said_by(&refusal)));
-                let CarrierRefusal { status, q850, .. } = refusal;
-                self.give_up(HangupCause::of_refusal(status, q850), Some(status), todo);
+                self.give_up_for(&refusal, todo);
             }
             Input::TimedOut { .. } | Input::Unreachable { .. } => {
                 todo.extend(self.said(health::Input::CallFailed { retry_after: None }));
@@ -96,7 +101,9 @@ impl PeerAttempt {
             }
             AddressNews::Refused(refusal) => {
                 self.note_next(&refusal.status.to_string());
-                said_by(&refusal)
+                let said = said_by(&refusal);
+                self.refused = Some(refusal);
+                said
             }
         };
         todo.extend(self.said(input));
@@ -117,6 +124,11 @@ impl PeerAttempt {
     fn said(&self, input: health::Input) -> Option<Todo> {
         let address = self.address?;
         Some(Todo::OfPeer { route: Arc::clone(&self.route), address, input })
+    }
+
+    fn give_up_for(&mut self, refusal: &CarrierRefusal, todo: &mut Vec<Todo>) {
+        let CarrierRefusal { status, q850, .. } = *refusal;
+        self.give_up(HangupCause::of_refusal(status, q850), Some(status), todo);
     }
 
     fn give_up(&mut self, cause: HangupCause, status: Option<u16>, todo: &mut Vec<Todo>) {
@@ -215,6 +227,16 @@ mod tests {
             after(vec![at(AddressNews::Refused(busy)), other, Input::Answered { id: ONLY }]);
         let throttled = "192.0.2.1 Throttled { retry_after: Some(20s) }";
         assert_eq!(said, [throttled, "192.0.2.2 CallSent", "192.0.2.2 CallServed", "connected"]);
+    }
+
+    #[test]
+    fn what_an_address_of_an_agent_refused_with_stands_where_no_other_may_be_asked() {
+        let not_admitted = Input::NotAdmitted { id: ONLY, cause: HangupCause::CarrierTimeout };
+        let (said, _) =
+            after(vec![at(AddressNews::Refused(refused(503, None))), not_admitted.clone()]);
+        assert_eq!(said, ["192.0.2.1 CallServed", "give up carrier_refused Some(503)"]);
+        let (said, _) = after(vec![not_admitted]);
+        assert_eq!(said, ["give up carrier_timeout None"]);
     }
 
     #[test]

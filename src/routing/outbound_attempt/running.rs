@@ -34,6 +34,8 @@ pub(super) struct Running {
     pub(super) patience: Option<Moment>,
     /// The address that has the INVITE.
     pub(super) address: Option<GatewayAddress>,
+    /// With what the last of its addresses refused after which another was to be asked.
+    pub(super) refused: Option<CarrierRefusal>,
 }
 
 impl Running {

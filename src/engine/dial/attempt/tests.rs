@@ -246,6 +246,38 @@ async fn one_of_the_calls_that_wait_for_dns_tries_an_agent_after_its_rest() {
     assert_eq!(second.is_left_out(&around.line, address), None);
 }
 
+/// Its other address is another call's to try: the call ends with what the agent said, and not as if it were silent.
+#[tokio::test]
+async fn an_agent_that_refused_is_told_of_though_its_other_address_is_another_calls_to_try() {
+    let around = Around::new();
+    let registry = &around.line.switch.registry;
+    let DialRoute::Peer(route) = peer() else { panic!("a peer") };
+    let found = |last| locate::Target {
+        transport: Transport::Udp,
+        address: SocketAddr::from((Ipv4Addr::new(192, 0, 2, last), 5_060)),
+        server_name: String::new(),
+    };
+    let of = (route.uri.as_str(), gateway_address(&found(2)));
+    // The rest of this failure is over at once, and another call is there.
+    let over = health::Input::CallFailed { retry_after: Some(Duration::ZERO) };
+    registry.note_peer(clock::now(), of, over);
+    assert_eq!(registry.take_peer(clock::now(), of), Availability::Trial);
+    let mut dialling = dialling(&around, peer(), Stage::Admitted);
+    let trying = dialling.trying.as_mut().expect("a try");
+    trying.addresses = VecDeque::from([found(2)]);
+    let id = trying.id;
+    let news = AddressNews::Taken(gateway_address(&found(1)));
+    dialling.note(&around.line, Input::AtAddress { id, news });
+    let refusal = CarrierRefusal { status: 503, ..CarrierRefusal::default() };
+    let left = dialling.refused(&around.line, id, refusal).await.expect("no other address");
+    let mut todo = Vec::new();
+    dialling.chooser.handle(clock::now(), left, &mut todo);
+    let is_told = |todo: &Todo| matches!(todo, Todo::GiveUp { status: Some(503), .. });
+    assert!(todo.iter().any(is_told), "{todo:?}");
+    let said = dialling.chooser.decision().expect("steps").to_string();
+    assert!(said.contains("192.0.2.2:5060 over udp is cooling"), "{said}");
+}
+
 /// Keys are for one peer alone: the next address of an agent is offered others, by the terms that the agent has.
 #[tokio::test]
 async fn the_next_address_of_an_agent_is_offered_keys_of_its_own() {
