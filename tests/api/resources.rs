@@ -87,6 +87,42 @@ async fn many_that_want_the_default_at_once_leave_one() {
 }
 
 #[tokio::test]
+async fn who_takes_over_from_an_agent_is_named_in_an_order_that_is_kept() {
+    let bench = Bench::new().await;
+    let path = bench.path(0, "ai-profiles");
+    let named = |name: &str| with(agent(), json!({"name": name}));
+    let first = bench.make(&path, A, named("1")).await;
+    assert_eq!(first["fallback_profiles"], json!([]));
+    let second = bench.make(&path, A, named("2")).await["id"].clone();
+    let third = bench.make(&path, A, named("3")).await["id"].clone();
+    let foreign = bench.make(&bench.path(1, "ai-profiles"), B, agent()).await["id"].clone();
+    let item = format!("{path}/{}", first["id"].as_str().unwrap());
+    // Neither the order of their names and ids nor that of their making.
+    let order = json!([third, second]);
+    for change in [json!({"fallback_profiles": order}), json!({"role": "sales"})] {
+        let answer = bench.send(("PATCH", &item), A, &change).await;
+        assert_eq!(answer.status, 200, "{change}: {}", answer.body);
+        assert_eq!(answer.json()["fallback_profiles"], order, "{change}");
+        assert_eq!(bench.read(&item, A).await["fallback_profiles"], order, "{change}");
+    }
+    let five = [(); 5].map(|()| tandem::clock::new_uuid().to_string());
+    for wrong in [
+        json!([first["id"]]),
+        json!([foreign]),
+        json!([second, second]),
+        json!(five),
+        json!(["third"]),
+    ] {
+        let change = json!({"fallback_profiles": wrong});
+        let answer = bench.send(("PATCH", &item), A, &change).await;
+        check_field(&answer, 400, "invalid_value", "fallback_profiles");
+    }
+    assert_eq!(bench.read(&item, A).await["fallback_profiles"], order, "nothing was changed");
+    let answer = bench.send(("PATCH", &item), A, &json!({"fallback_profiles": []})).await;
+    assert_eq!(answer.json()["fallback_profiles"], json!([]), "{}", answer.body);
+}
+
+#[tokio::test]
 async fn an_agent_is_judged_as_it_will_be_read_for_calls() {
     let bench = Bench::new().await;
     let path = bench.path(0, "ai-profiles");
