@@ -12,6 +12,7 @@ mod follower;
 mod http;
 mod import;
 mod live;
+mod narrowed;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod privacy;
