@@ -234,6 +234,8 @@ pub(super) async fn create(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::auth::CALL_PATH;
+    use crate::api::route;
     use crate::types::secret::Secret;
     use base64::engine::general_purpose::STANDARD;
 
@@ -289,13 +291,35 @@ mod tests {
     }
 
     #[test]
-    fn a_token_opens_what_is_its_calls_alone() {
-        assert_eq!(right_at("GET", "/events"), Some(CallRight::Watch));
-        assert_eq!(right_at("POST", "/hangup"), Some(CallRight::Steer));
-        for (method, rest) in
-            [("PATCH", ""), ("GET", "/trace"), ("GET", "/trace/pcap"), ("POST", "")]
-        {
-            assert_eq!(right_at(method, rest), None, "{method} {rest}");
-        }
+    fn of_all_routes_a_token_opens_those_that_show_its_call_or_act_on_it_and_no_other() {
+        let opened = |right: CallRight| {
+            let of_calls = route::all().filter_map(|route| {
+                let rest = route.path.strip_prefix(CALL_PATH)?;
+                (right_at(route.method, rest) == Some(right)).then(|| (route.method, rest))
+            });
+            let mut opened: Vec<_> = of_calls.collect();
+            opened.sort_unstable();
+            opened
+        };
+        let watched =
+            [("GET", ""), ("GET", "/events"), ("GET", "/transcript"), ("POST", "/tokens")];
+        assert_eq!(opened(CallRight::Watch), watched);
+        let steered = [
+            "/dtmf",
+            "/hangup",
+            "/hold",
+            "/mute",
+            "/play",
+            "/play/stop",
+            "/record/pause",
+            "/record/resume",
+            "/record/start",
+            "/record/stop",
+            "/resume",
+            "/transcript",
+            "/transfer",
+            "/unmute",
+        ];
+        assert_eq!(opened(CallRight::Steer), steered.map(|rest| ("POST", rest)));
     }
 }

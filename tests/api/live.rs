@@ -11,10 +11,12 @@ use futures_util::StreamExt;
 use serde_json::Value;
 use serde_json::json;
 use std::time::Duration;
+use tandem::api::route;
 use tandem::store::api_keys;
 use tandem::store::api_keys::KeyRole;
 use tandem::store::api_keys::KeyScope;
 use tandem::store::demo;
+use tandem::types::id::CallId;
 use tokio::net::TcpStream;
 use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::WebSocketStream;
@@ -222,6 +224,49 @@ async fn falls_with_its_key(switch: &Switch, (call, tokens): (&str, &str), other
     }
 }
 
+/// What a token that may steer opens of its own call: the rest of the path behind the call.
+const OPENED: [(&str, &str); 18] = [
+    ("GET", ""),
+    ("GET", "/events"),
+    ("GET", "/transcript"),
+    ("POST", "/tokens"),
+    ("POST", "/dtmf"),
+    ("POST", "/hangup"),
+    ("POST", "/hold"),
+    ("POST", "/mute"),
+    ("POST", "/play"),
+    ("POST", "/play/stop"),
+    ("POST", "/record/pause"),
+    ("POST", "/record/resume"),
+    ("POST", "/record/start"),
+    ("POST", "/record/stop"),
+    ("POST", "/resume"),
+    ("POST", "/transcript"),
+    ("POST", "/transfer"),
+    ("POST", "/unmute"),
+];
+
+/// Whatever route there is, a token that may steer opens nothing of another call, and of its own what is listed.
+async fn opens_no_other_route(switch: &Switch, token: &str, (own, other): (&str, &str)) {
+    let mut closed = 0;
+    for (method, path, _) in route::table() {
+        let is_twilios = path.starts_with("/2010-04-01/");
+        let of_call = path.strip_prefix("/api/v1/tenants/{tenant_id}/calls/{id}");
+        let is_opened = of_call.is_some_and(|rest| OPENED.contains(&(method, rest)));
+        closed += usize::from(!is_opened);
+        let path = path.replace("{tenant_id}", &demo::TENANT.to_string());
+        let path = path.replace("{account_sid}", &demo::TENANT.account_sid());
+        for call in [own, other].into_iter().filter(|call| !is_opened || *call == other) {
+            let sid = call.parse::<CallId>().unwrap().call_sid();
+            let path = path.replace("{id}", call).replace("{call_sid}", &sid);
+            let answer = send(switch, token, (method, &path), Value::Null).await;
+            let status = if is_twilios { 401 } else { 403 };
+            assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
+        }
+    }
+    assert_eq!(route::table().count() - closed, OPENED.len());
+}
+
 #[tokio::test]
 async fn a_token_opens_its_running_call_and_nothing_else() {
     let switch = Switch::start_with(Options::default()).await;
@@ -251,6 +296,7 @@ async fn a_token_opens_its_running_call_and_nothing_else() {
     let call = path(&format!("calls/{own}"));
     assert_eq!(send(&switch, &renewed, ("GET", &call), Value::Null).await.status, 200);
     falls_with_its_key(&switch, (&call, &tokens), &renewed).await;
+    opens_no_other_route(&switch, &steers, (own, other)).await;
     let hang_up = format!("{call}/hangup");
     for (method, path, token) in [
         ("GET", path(&format!("calls/{other}")), &steers),
