@@ -325,3 +325,46 @@ fn told_of(event: &LiveEvent) -> ToldEvent {
 async fn ended(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant(number: usize) -> TenantId {
+        TenantId::from_uuid(Uuid::from_u128(number as u128))
+    }
+
+    #[test]
+    fn so_many_events_of_a_tenant_are_kept_and_the_oldest_is_gone() {
+        let channel = Channel::default();
+        for place in 0..=EVENTS_KEPT_MAX {
+            channel.push(if place == 1 { Item::Erased } else { Item::Missed });
+        }
+        let end = channel.end();
+        assert_eq!(end, EVENTS_KEPT_MAX as u64 + 1);
+        assert!(matches!(channel.at(0), Found::Gone));
+        assert!(matches!(channel.at(1), Found::Item(Item::Erased)));
+        assert!(matches!(channel.at(end - 1), Found::Item(Item::Missed)));
+        assert!(matches!(channel.at(end), Found::Nothing));
+    }
+
+    #[tokio::test]
+    async fn a_tenant_has_so_many_listeners_and_so_has_the_node() {
+        let (_stop, stopping) = watch::channel(false);
+        let hub = EventHub::start(None, stopping);
+        hub.0.listening.send_replace(true);
+        let refused = async |number: usize| hub.join(tenant(number)).await.err();
+        let mut seats = Vec::new();
+        for number in 0..EVENT_SOCKETS_MAX / EVENT_SOCKETS_PER_TENANT_MAX {
+            for _ in 0..EVENT_SOCKETS_PER_TENANT_MAX {
+                seats.push(hub.join(tenant(number)).await.unwrap());
+            }
+            assert_eq!(refused(number).await, Some(NoSeat::Full), "{number}");
+        }
+        let another = EVENT_SOCKETS_MAX;
+        assert_eq!(refused(another).await, Some(NoSeat::Full));
+        // Whoever leaves makes room.
+        seats.pop();
+        assert_eq!(refused(another).await, None);
+    }
+}

@@ -377,3 +377,52 @@ impl Session {
         self.is_over |= is_over;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::api_keys::KeyRole;
+    use crate::store::api_keys::KeyScope;
+    use crate::types::id::ApiKeyId;
+    use crate::types::limit::EVENTS_KEPT_MAX;
+
+    fn kind(frame: Option<Frame>) -> String {
+        match frame {
+            Some(Frame::Event { kind, .. }) => kind,
+            Some(Frame::Heartbeat) => "heartbeat".to_owned(),
+            None => "end".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_takes_its_time_until_events_are_gone_is_told_so_and_dropped() {
+        let (_stop, stopping) = watch::channel(false);
+        let hub = EventHub::start(None, stopping);
+        hub.0.listening.send_replace(true);
+        let tenant = TenantId::from_uuid(Uuid::from_u128(1));
+        let id = ApiKeyId::from_uuid(Uuid::from_u128(2));
+        let holder = KeyHolder { id, scope: KeyScope::Tenant(tenant), role: KeyRole::Viewer };
+        let right = Right { keys: Arc::default(), holder, ends: None };
+        let nowhere = Database::at("postgres://nobody@127.0.0.1:1/nothing").unwrap();
+        let follow = (Follow::Tenant(None), false);
+        let session = Session::begin(&hub, &nowhere, (tenant, right), follow).await;
+        let mut session = session.unwrap();
+        assert_eq!(kind(session.next().await), "heartbeat");
+        let channel = Arc::clone(&session.seat.channel);
+        // As many as are kept may wait for it.
+        for _ in 0..EVENTS_KEPT_MAX {
+            channel.push(Item::Missed);
+        }
+        assert_eq!(kind(session.next().await), "gap");
+        channel.push(Item::Missed);
+        assert_eq!(kind(session.next().await), "gap");
+        // The next one it would be told, and the one behind.
+        for _ in 0..2 {
+            channel.push(Item::Missed);
+        }
+        let text = json!({"type": "dropped", "reason": "too_slow"}).to_string();
+        let dropped = Frame::Event { id: None, kind: "dropped".to_owned(), text };
+        assert_eq!(session.next().await, Some(dropped));
+        assert_eq!(session.next().await, None);
+    }
+}
