@@ -207,7 +207,7 @@ async fn two_who_end_a_key_at_once_do_not_undo_each_other_and_the_log_tells_how_
 }
 
 /// What changes a thing, as the table of routes has it: the methods, and the paths below `base`.
-fn changes_below(base: &str) -> Vec<(&'static str, &'static str)> {
+pub(crate) fn changes_below(base: &str) -> Vec<(&'static str, &'static str)> {
     let of_things = route::table().filter_map(|(method, path, _)| {
         let below = path.strip_prefix(base)?;
         let is_change = method != "GET" && below.contains("/{id}") && !below.starts_with("calls");

@@ -5,6 +5,7 @@
 mod access;
 mod bench;
 mod calls;
+mod changed;
 mod document;
 #[path = "../support/follower.rs"]
 mod follower;
