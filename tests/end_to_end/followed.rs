@@ -45,6 +45,8 @@ async fn every_event_that_a_call_tells_is_as_the_document_has_it() {
     answer(&mut far).await;
     assert!(follower.until("the agent", |text| text.contains("event: call.agent_ready\n")).await);
     let path = |below: &str| calls(1, &format!("/{call}{below}"));
+    let document = openapi::document();
+    let schemas = &document["components"]["schemas"];
     let turns = json!({"turns": [{"seq": 0, "speaker": "caller", "text": "hello"}]});
     for (below, body, status) in [
         ("/mute", json!({"party": "caller"}), 200),
@@ -60,6 +62,9 @@ async fn every_event_that_a_call_tells_is_as_the_document_has_it() {
     ] {
         let answer = node.post(&path(below), &key, &body).await;
         assert_eq!(answer.status, status, "{below}: {}", answer.body);
+        if below != "/transcript" {
+            schema::check(&document, &schemas["CallStanding"], &answer.json(), below);
+        }
     }
     let change = json!({"variables": {"lead": "2"}}).to_string();
     let headers = [("authorization", bearer.clone())];
@@ -69,12 +74,17 @@ async fn every_event_that_a_call_tells_is_as_the_document_has_it() {
         let line = format!("event: {kind}\n");
         assert!(follower.until(kind, |text| text.contains(&line)).await, "{}", follower.text);
     }
-    assert_eq!(node.post(&path("/hangup"), &key, &Value::Null).await.status, 202);
+    // While it runs, its figures are in it.
+    let running = node.read(&path(""), &key).await;
+    schema::check(&document, &schemas["CallDetail"], &running, "call");
+    assert_eq!(running["live"]["legs"][0]["leg"], "near", "{running}");
+    let over = node.post(&path("/hangup"), &key, &Value::Null).await;
+    assert_eq!(over.status, 202, "{}", over.body);
+    schema::check(&document, &schemas["CallStanding"], &over.json(), "/hangup");
     hear_bye(&far).await;
     follower.ended(1).await;
 
-    let document = openapi::document();
-    let form = &document["components"]["schemas"]["LiveEvent"];
+    let form = &schemas["LiveEvent"];
     let mut kinds = BTreeSet::new();
     for (_, event) in follower.events() {
         schema::check(&document, form, &event, "event");

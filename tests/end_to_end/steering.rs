@@ -269,8 +269,20 @@ async fn keys_go_out_as_telephone_events_and_those_that_come_are_listed() {
     .await;
     let live = &shown_live["live"];
     assert_eq!((&live["phase"], &live["agent"]), (&json!("with_agent"), &json!("ready")), "{live}");
-    assert!(live["legs"][0]["packets_in"].as_u64().unwrap() > 0, "{live}");
-    assert!(live["legs"][0]["mos_in"].as_f64().unwrap() > 3.0, "{live}");
+    let leg = &live["legs"][0];
+    assert!(leg["packets_in"].as_u64().unwrap() > 0, "{live}");
+    assert!(leg["mos_in"].as_f64().unwrap() > 3.0, "{live}");
+    assert!(leg["quality"]["in"]["mos_lq"].as_f64().unwrap() > 3.0, "{live}");
+    // The echo was heard.
+    assert!(leg["played_ms"].as_u64().unwrap() >= 20, "{live}");
+    while_saying(&far, port, 0x56, async {
+        wait_for("audio waits in the jitter buffer", async || {
+            let shown = node.read(&path, &key).await;
+            (shown["live"]["legs"][0]["jitter_buffer_ms"].as_u64()? > 0).then_some(())
+        })
+        .await;
+    })
+    .await;
     far.hang_up().await;
     let record = shown(&node, 1, &call, &key).await;
     assert_eq!((&record["dtmf"][0]["digit"], &record["live"]), (&json!("7"), &Value::Null));
@@ -333,6 +345,14 @@ async fn another_agent_takes_over_with_the_variables_of_the_call() {
         (shown["live"]["agent"] == "ready").then_some(())
     })
     .await;
+    // Longer than anybody looks for it, and cut off once it was seen.
+    two.say(20_000).await;
+    wait_for("what it says waits to be played", async || {
+        let shown = node.read(&calls(1, &format!("/{call}")), &key).await;
+        (shown["live"]["legs"][0]["playout_queue_ms"].as_u64()? > 0).then_some(())
+    })
+    .await;
+    two.clear().await;
     two.say(400).await;
     two.mark("said").await;
     two.until_marks(1).await;
