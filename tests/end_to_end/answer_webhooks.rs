@@ -3,6 +3,7 @@
 use crate::call_out;
 use crate::carrier;
 use crate::carrier::CALLED;
+use crate::follower::Follower;
 use crate::http;
 use crate::node::Home;
 use crate::node::Node;
@@ -249,4 +250,40 @@ async fn a_call_out_is_asked_about_once_it_was_answered_unless_who_placed_it_sai
             Some(_) => assert!(outcomes.is_empty(), "{record}"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_call_out_that_is_refused_is_told_as_failed_live_and_by_webhook() {
+    let asked = Asked::start(10_000).await;
+    let node = &asked.node;
+    let far = carrier::carrier(node, "127.0.0.9").await;
+    node.put(&[carrier::trunk(14, "127.0.0.9/32", &[far.local()], json!({}))]).await;
+    let hook = Receiver::start(200).await;
+    let types = ["call.failed", "call.ended", "call.record_written"];
+    asked.send(("POST", "webhooks"), &json!({"url": hook.url(), "events": types}), 201).await;
+    let path = format!("/api/v1/tenants/{}/events", rows::uuid(1));
+    let bearer = format!("Bearer {}", asked.key);
+    let headers = [("authorization", bearer.as_str())];
+    let mut follower = Follower::open(node.http(), &path, &headers).await;
+
+    let wish = json!({"to": CALLED, "from": NUMBER, "trunk": "trunk-14"});
+    let call = call_out::place(node, &asked.key, wish).await;
+    let invite = far.expect("INVITE ").await;
+    carrier::refuse(&far, &invite, "486 Busy Here", "").await;
+
+    let is_told = |text: &str| text.contains("event: call.failed\n") && text.ends_with("\n\n");
+    assert!(follower.until("the failure", is_told).await, "{}", follower.text);
+    let events = follower.events();
+    let (_, failed) = events.iter().find(|(_, event)| event["type"] == "call.failed").unwrap();
+    let (state, of) = (&failed["state"], &failed["call_id"]);
+    assert_eq!((state, of), (&json!("failed"), &json!(call)), "{failed}");
+    assert!(events.iter().all(|(_, event)| event["type"] != "call.ended"), "{}", follower.text);
+    // In the order in which they are told of a call: of an end it would be before the record.
+    hook.wait("the failure and the record", |told| told.len() >= 2).await;
+    let told = hook.told();
+    let kinds: Vec<_> = told.iter().map(|told| &told.body["type"]).collect();
+    assert_eq!(kinds, ["call.failed", "call.record_written"]);
+    assert_eq!((&told[0].body["call_id"], &told[0].body["id"]), (&json!(call), &failed["id"]));
+    let record = carrier::shown(node, 1, &call, &asked.key).await;
+    assert_eq!((&record["status"], &record["cause"]), (&json!("failed"), &json!("busy")));
 }

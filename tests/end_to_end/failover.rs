@@ -84,6 +84,7 @@ async fn another_gateway_is_tried_after_failures_of_the_gateway_and_no_other() {
         let record = shown(&node, 1, &call, &key).await;
         let told = status.get(..3).unwrap().parse::<u16>().unwrap();
         assert_eq!(record["sip_status"], told, "{cause}: {}", steps(&record));
+        assert_eq!(record["status"], "failed", "{cause}");
         assert!(second.hear_within(SILENCE).await.is_none(), "{status}");
     }
 
