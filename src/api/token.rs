@@ -295,7 +295,7 @@ mod tests {
         let opened = |right: CallRight| {
             let of_calls = route::all().filter_map(|route| {
                 let rest = route.path.strip_prefix(CALL_PATH)?;
-                (right_at(route.method, rest) == Some(right)).then(|| (route.method, rest))
+                (right_at(route.method, rest) == Some(right)).then_some((route.method, rest))
             });
             let mut opened: Vec<_> = of_calls.collect();
             opened.sort_unstable();
