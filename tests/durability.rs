@@ -41,6 +41,7 @@ use tandem::clock;
 use tandem::store::api_keys;
 use tandem::store::api_keys::KeyRole;
 use tandem::store::api_keys::KeyScope;
+use tandem::store::api_keys::NewKey;
 use tandem::store::demo;
 use tandem::store::migrate;
 use tandem::store::private_cluster::Durability;
@@ -481,14 +482,36 @@ async fn a_database_that_takes_no_writes_costs_no_record() {
     assert_eq!(switch.count(ALL).await, 50);
 }
 
+/// Hangs up the first call of a switch that has never seen its database, by a key it knows of its file. Answers the SQL
+/// that counts the entries about it, once there is an audit log again.
+async fn hang_one_up(switch: &Switch, key: &NewKey) -> String {
+    let held = calls(switch, 1, 10, 60_000).start();
+    switch.wait_for_answers(1).await;
+    let bearer = [("authorization", format!("Bearer {}", key.key.expose()))];
+    let live = demo_path("calls?live=true");
+    let running = http::request(switch.http, "GET", &live, &bearer).await.json();
+    let call = running["calls"][0]["id"].as_str().unwrap_or_else(|| panic!("{running}"));
+    let hang_up = demo_path(&format!("calls/{call}/hangup"));
+    let done = http::request(switch.http, "POST", &hang_up, &bearer).await;
+    assert_eq!(done.status, 202, "{}", done.body);
+    switch.wait_for_calls(0).await;
+    drop(held);
+    format!(
+        "SELECT count(*) FROM audit_log WHERE action = 'hangup' AND subject_id = '{call}' \
+         AND api_key_id = '{}'",
+        key.id
+    )
+}
+
 #[tokio::test]
 async fn a_cold_start_without_postgresql_routes_by_the_file_and_loses_no_record() {
     let (victim, mut switch) = Victim::start().await;
     calls(&switch, 5, 50, 0).succeeds().await;
     switch.wait_for_count(NORMAL, 5).await;
     let all = KeyScope::AllTenants;
-    let key =
-        async || api_keys::create(&switch.database, all, KeyRole::Viewer, "", None).await.unwrap();
+    let key = async || {
+        api_keys::create(&switch.database, all, KeyRole::Operator, "", None).await.unwrap()
+    };
     let (kept, revoked) = (key().await, key().await);
     let file = switch.data_dir().join("api-keys.jsonl");
     let has = |id: ApiKeyId| {
@@ -509,11 +532,12 @@ async fn a_cold_start_without_postgresql_routes_by_the_file_and_loses_no_record(
         assert_eq!(answer.status, status, "{}", answer.body);
     }
     assert_eq!(switch.total("database_up").await, 0.0);
+    let noted = hang_one_up(&switch, &kept).await;
     // Thirty calls through their whole life, and ten that a death cuts short, all unseen by SQL.
     calls(&switch, 30, 60, 300).succeeds().await;
     let cut = calls(&switch, 10, 100, 60_000).start();
     // A call that only began, and was told nothing, may die without a record.
-    switch.wait_for_answers(30 + 10).await;
+    switch.wait_for_answers(1 + 30 + 10).await;
     switch.kill().await;
     drop(cut);
     switch.restart().await;
@@ -521,8 +545,10 @@ async fn a_cold_start_without_postgresql_routes_by_the_file_and_loses_no_record(
     victim.cluster.restart().unwrap();
     switch.wait_for_count(NORMAL, 40).await;
     switch.wait_for_count(INTERRUPTED, 10).await;
-    switch.wait_for_count(CLOSED_ONCE, 50).await;
-    assert_eq!(switch.count(ALL).await, 50);
+    switch.wait_for_count("SELECT count(*) FROM calls WHERE ended_by = 'operator'", 1).await;
+    switch.wait_for_count(CLOSED_ONCE, 51).await;
+    assert_eq!(switch.count(ALL).await, 51);
+    switch.wait_for_count(&noted, 1).await;
     switch.wait_for_metric("database_up", |up| up == 1.0).await;
 }
 
