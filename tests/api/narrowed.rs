@@ -84,7 +84,7 @@ async fn each_field_that_narrows_a_list_tells_things_apart() {
         json!({
             "first_number": first, "provider": word, "label": word, "assignment_status": status,
             "compliance_state": state, "trunk_id": trunks[at], "routing_profile_id": routing[at],
-            "ai_profile_id": profiles[at], "campaign_id": campaigns[at],
+            "ai_profile_id": profiles[at], "campaign_id": campaigns[at], "outbound_trunk_id": trunks[at],
         })
     };
     let both = [
