@@ -317,6 +317,20 @@ fn rounds(scene: &mut Scene, what: fn(&mut Scene, &mut Talker)) {
 }
 
 #[test]
+fn what_came_in_a_hold_takes_nothing_from_the_share_that_was_lost() {
+    let mut scene = Scene::new(plan());
+    let mut talker = Talker::new(PEER, 7);
+    scene.hear(&mut talker, 300, &SPEAKS, |tick| tick % 10 == 5);
+    let before = scene.session.statistics().quality.inward.loss_percent;
+    assert!((9.0..11.0).contains(&before), "{before}");
+    let held = MediaPlan { direction: crate::sdp::Direction::SendOnly, ..plan() };
+    scene.session.update(scene.now, &held);
+    scene.hear(&mut talker, 3_000, &SPEAKS, |_| false);
+    let after = scene.session.statistics().quality.inward.loss_percent;
+    assert!((after - before).abs() < 0.1, "{before} {after}");
+}
+
+#[test]
 fn a_network_that_stops_and_goes_on_harms_as_much_as_one_that_loses_as_much() {
     let lost = |scene: &mut Scene, talker: &mut Talker| scene.hear(talker, 15, &SPEAKS, |_| true);
     let held = |scene: &mut Scene, talker: &mut Talker| {

@@ -291,6 +291,8 @@ fn change(codecs: &[Codec], keeps_ssrc: bool) {
     let statistics = scene.session.statistics();
     assert_eq!((statistics.unexpected, statistics.discarded_in), (0, 0), "{codecs:?}");
     assert_eq!((statistics.concealed, statistics.late_in), (0, 0), "{codecs:?}");
+    let counted = (statistics.packets_in, statistics.lost_in);
+    assert_eq!(counted, (50 * codecs.len() as u64, 0), "{codecs:?} {keeps_ssrc}");
     // Every 20 ms of it, joints too, is loud.
     for (at, frame) in heard(&scene)[1_600..].chunks(160).enumerate() {
         assert!(rms(frame) > 2_000.0, "{codecs:?} {keeps_ssrc}: frame {at}: {}", rms(frame));
