@@ -201,3 +201,34 @@ impl KeyRing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::time::Time;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_key_in_memory_opens_nothing_any_more_once_its_time_is_over() {
+        let ring = KeyRing::default();
+        let now = clock::wall_now();
+        let hour = Duration::from_secs(3_600);
+        let keys = [("ever", None), ("still", Some(now + hour)), ("over", Some(now - hour))];
+        let ids = keys.map(|_| ApiKeyId::from_uuid(clock::new_uuid()));
+        let rows = keys.iter().zip(ids).map(|((key, expires), id)| KeyRow {
+            id: id.uuid(),
+            tenant_id: Some(Uuid::nil()),
+            role: "admin".to_owned(),
+            hash: api_keys::hash(key),
+            expires_at: expires.map(Time),
+        });
+        *ring.keys.write().unwrap() = held_of(rows.collect());
+        for ((key, _), id) in keys.iter().zip(ids) {
+            let expected = (*key != "over").then_some(id);
+            assert_eq!(ring.held(key).map(|holder| holder.id), expected, "{key}");
+            assert_eq!(ring.held_by_id(id).map(|holder| holder.id), expected, "{key}");
+            assert_eq!(ring.known(key), expected, "{key}");
+        }
+        assert_eq!(ring.known("nobody's"), None);
+    }
+}

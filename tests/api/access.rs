@@ -392,7 +392,11 @@ async fn things_of_a_tenant_that_is_not_there_are_not_made() {
 
 #[tokio::test]
 async fn a_key_that_asks_too_often_waits() {
-    let bench = Bench::with_rate(1).await;
+    too_often(Bench::with_rate(1).await).await;
+    too_often(Bench::with_rate_of_known_keys(1).await).await;
+}
+
+async fn too_often(bench: Bench) {
     let path = bench.path(0, "numbers");
     let mut refused = None;
     // A second gives one more: on a machine this slow the end comes later, but it comes.

@@ -4,7 +4,9 @@ use crate::http;
 use crate::http::Answer;
 use crate::postgres;
 use arc_swap::ArcSwap;
+use aws_lc_rs::digest;
 use serde_json::Value;
+use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::LazyLock;
@@ -29,6 +31,7 @@ use tandem::routing::table::RoutingTable;
 use tandem::store::api_keys;
 use tandem::store::api_keys::KeyRole;
 use tandem::store::api_keys::KeyScope;
+use tandem::store::api_keys::NewKey;
 use tandem::store::audit_queue::AuditQueue;
 use tandem::store::audit_queue::Steered;
 use tandem::store::database::Database;
@@ -57,6 +60,27 @@ pub(crate) struct Bench {
     _stop: watch::Sender<bool>,
 }
 
+/// The line of an admin's key.
+fn row_of(made: &NewKey, scope: KeyScope) -> String {
+    let tenant = match scope {
+        KeyScope::Tenant(tenant) => Some(tenant.uuid()),
+        KeyScope::AllTenants => None,
+    };
+    let hash = digest::digest(&digest::SHA256, made.key.expose().as_bytes());
+    let (id, hash) = (made.id.uuid(), hash.as_ref());
+    let row =
+        json!({"id": id, "tenant_id": tenant, "role": "admin", "hash": hash, "expires_at": null});
+    format!("{row}\n")
+}
+
+/// A ring that holds the keys of these lines, as a node finds them that starts without its database.
+fn ring_of(rows: &str) -> KeyRing {
+    let scratch = postgres::Scratch::new();
+    let file = scratch.path().join("api-keys.jsonl");
+    std::fs::write(&file, rows).unwrap();
+    KeyRing::new(Arc::default(), Some(file))
+}
+
 impl Bench {
     pub(crate) async fn new() -> Self {
         Self::with_rate(0).await
@@ -65,13 +89,19 @@ impl Bench {
     /// The same with so many requests a second for each key.
     pub(crate) async fn with_rate(rate: u32) -> Self {
         let database = postgres::database().await;
-        Self::on(database.clone(), rate, database).await
+        Self::on(database.clone(), (rate, false), database).await
+    }
+
+    /// The same of a node that has seen its keys in the database.
+    pub(crate) async fn with_rate_of_known_keys(rate: u32) -> Self {
+        let database = postgres::database().await;
+        Self::on(database.clone(), (rate, true), database).await
     }
 
     /// The same whose audit log is in a database that is away, and has no room any more.
     pub(crate) async fn with_full_audit_log() -> Self {
         let nowhere = Database::at("postgres://nobody@127.0.0.1:1/nothing").unwrap();
-        let bench = Self::on(postgres::database().await, 0, nowhere).await;
+        let bench = Self::on(postgres::database().await, (0, false), nowhere).await;
         for _ in 0..AUDIT_WAITING_MAX {
             let entry = Steered {
                 tenant: bench.tenants[0],
@@ -85,15 +115,21 @@ impl Bench {
         bench
     }
 
-    async fn on(database: Database, rate: u32, of_audit: Database) -> Self {
+    async fn on(
+        database: Database,
+        (rate, keys_are_known): (u32, bool),
+        of_audit: Database,
+    ) -> Self {
         let tenants = [tenant(&database, "a").await, tenant(&database, "b").await];
-        let mut keys = Vec::new();
+        let (mut keys, mut rows) = (Vec::new(), String::new());
         for scope in
             [KeyScope::Tenant(tenants[0]), KeyScope::Tenant(tenants[1]), KeyScope::AllTenants]
         {
             let made = api_keys::create(&database, scope, KeyRole::Admin, "", None).await.unwrap();
+            rows.push_str(&row_of(&made, scope));
             keys.push(made.key.expose().clone());
         }
+        let ring = if keys_are_known { ring_of(&rows) } else { KeyRing::default() };
         let draining = Arc::new(AtomicBool::new(false));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -123,7 +159,7 @@ impl Bench {
         let audit = AuditQueue::start(of_audit, None, stopping.clone()).0;
         let context = Context {
             database: database.clone(),
-            keys: Arc::new(KeyRing::default()),
+            keys: Arc::new(ring),
             metrics: None,
             readiness,
             traces,
