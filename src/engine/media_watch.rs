@@ -113,7 +113,13 @@ fn tell(before: MediaHealth, now: MediaHealth) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audio::link::link;
+    use crate::engine::media_thread::MediaConfig;
+    use crate::engine::media_thread::MediaSetup;
+    use crate::sdp::MediaPlan;
     use metrics_exporter_prometheus::PrometheusBuilder;
+    use std::net::IpAddr;
+    use std::net::SocketAddr;
 
     #[test]
     fn who_watches_is_told_how_many_stand_still_and_whether_calls_are_refused() {
@@ -126,6 +132,33 @@ mod tests {
         let bad = MediaHealth { stalled: 2, refuses: true };
         told(bad, ["media_threads_stalled 2", "media_refuses 1"]);
         told(MediaHealth::default(), ["media_threads_stalled 0", "media_refuses 0"]);
+    }
+
+    #[tokio::test]
+    async fn a_session_leaves_a_thread_that_has_far_more_to_do_by_itself() {
+        let config = MediaConfig { threads: 2, realtime: false, ports: 21_700..=21_703 };
+        let media = MediaEngine::start(config).unwrap();
+        let ports = media.reserve(IpAddr::from([127, 91, 8, 2]), None).unwrap();
+        let nowhere = SocketAddr::from(([127, 91, 8, 2], 9));
+        let setup = MediaSetup::new(Some(MediaPlan::for_test(nowhere)), 1);
+        let (end, _agent) = link();
+        let (id, _events) = media.open(ports, setup, end).unwrap();
+        let (from, to) = (usize::from(id.thread), 1 - usize::from(id.thread));
+        let (_stop, stopping) = watch::channel(false);
+        let moved = async {
+            while media.workers()[to].sessions() == 0 {
+                // As if each of its phases took so long.
+                let work = Duration::from_micros(3_500);
+                (0..64).for_each(|_| {
+                    media.workers()[from].gauges.phase_ran(work, Duration::ZERO, 0);
+                });
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            () = run(media.clone(), stopping) => unreachable!("it was not stopped"),
+            moved = tokio::time::timeout(Duration::from_secs(60), moved) => moved.unwrap(),
+        }
     }
 
     #[test]

@@ -341,6 +341,9 @@ pub(super) mod tests {
     async fn a_fault_in_an_order_ends_the_call_it_is_for() {
         let cause = HangupCause::Normal;
         check(|shard, dialog| shard.obey(Order::LetGo { dialog, cause })).await;
+        // One that would not end it by itself.
+        let within = |dialog| Order::Command(Command::AcceptRefer { dialog });
+        check(|shard, dialog| shard.obey(within(dialog))).await;
     }
 
     #[tokio::test]
