@@ -600,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reference_leads_to_a_schema_and_every_operation_has_a_name_of_its_own() {
+    fn every_reference_leads_somewhere_and_every_operation_has_a_name_of_its_own() {
         fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
             match value {
                 Value::Object(members) => {
@@ -619,8 +619,8 @@ mod tests {
         let mut found = BTreeSet::new();
         references(&document, &mut found);
         for to in found {
-            let name = to.strip_prefix("#/components/schemas/").unwrap();
-            assert!(schemas.contains_key(name), "{to}");
+            let there = to.strip_prefix('#').and_then(|pointer| document.pointer(pointer));
+            assert!(there.is_some_and(Value::is_object), "{to}");
         }
         let paths = document["paths"].as_object().unwrap();
         let operations = paths.values().flat_map(|path| path.as_object().unwrap().values());

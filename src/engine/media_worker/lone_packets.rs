@@ -94,11 +94,13 @@ mod tests {
         assert!(!behind_a_hole.is_last(JUST_NOW, Some(11)));
         let mut later = after(&[(1, Some(8)), (1, Some(10)), (1, Some(11))]);
         assert!(!later.is_last(JUST_NOW, Some(12)));
-        for newest in 12..12 + u64::from(WHOLE_TICKS) {
+        // The tick that found the eleventh was the first of them.
+        let whole = 11 + u64::from(WHOLE_TICKS);
+        for newest in 12..whole {
             assert!(!later.is_last(JUST_NOW, Some(newest)), "{newest}");
             later.note(1, Some(newest));
         }
-        assert!(later.is_last(JUST_NOW, Some(12 + u64::from(WHOLE_TICKS))));
+        assert!(later.is_last(JUST_NOW, Some(whole)));
         // Two at once, and none in the next tick: a peer whose clock is another, with nothing missing.
         let drifting = after(&[(1, Some(7)), (2, Some(9)), (0, Some(9)), (1, Some(10))]);
         assert!(drifting.is_last(JUST_NOW, Some(11)));
