@@ -6,7 +6,6 @@ mod hosted;
 mod listeners;
 mod lone_packets;
 mod moving;
-mod phase_work;
 mod places;
 mod plans;
 mod sleepers;
@@ -26,7 +25,6 @@ use crate::engine::media_thread::MediaId;
 use crate::engine::media_worker::gauges::Gauges;
 use crate::engine::media_worker::hosted::Desk;
 use crate::engine::media_worker::moving::Moved;
-use crate::engine::media_worker::phase_work::PhaseWork;
 use crate::engine::media_worker::places::Places;
 use crate::engine::os;
 use crate::media::answering_machine::AnsweringMachineDetector;
@@ -197,7 +195,6 @@ struct MediaThread {
     moved: Vec<Option<Moved>>,
     /// The places of each phase, in no order.
     phases: [Vec<u16>; PHASES],
-    phase_work: PhaseWork,
     /// Closed sessions on their way back to their calls. They go once a tick, together: each on its
     /// own would wake the runtime for itself.
     closed: Vec<(oneshot::Sender<Box<Hosted>>, Box<Hosted>)>,
@@ -210,8 +207,7 @@ impl MediaThread {
         let moved = (0..MEDIA_SESSIONS_MAX).map(|_| None).collect();
         let phases = std::array::from_fn(|_| Vec::with_capacity(MEDIA_SESSIONS_MAX));
         let closed = Vec::with_capacity(COMMANDS_PER_PHASE_MAX);
-        let phase_work = PhaseWork::default();
-        Self { worker, slots, moved, phases, phase_work, closed, desk: Desk::new() }
+        Self { worker, slots, moved, phases, closed, desk: Desk::new() }
     }
 
     fn run(mut self) {
@@ -231,7 +227,6 @@ impl MediaThread {
                         self.give_back();
                     }
                     let work = os::thread_time().saturating_sub(before);
-                    self.phase_work.ran(phase, work);
                     self.worker.gauges.phase_ran(work, late, sessions);
                 }
                 Step::Skip { ticks } => self.skip(ticks),
@@ -343,16 +338,14 @@ impl MediaThread {
 
     fn open(&mut self, mut hosted: Box<Hosted>) {
         let unfilled = (0..PHASES).find(|phase| self.sessions_in(*phase) < PHASE_FILL);
-        let least = || self.phase_work.least(|phase| self.sessions_in(phase));
+        let least = || (0..PHASES).min_by_key(|phase| self.sessions_in(*phase));
         let (phase, missed) = match hosted.came_after() {
             Some(last) => {
                 hosted.rests = self.ticks_ahead(last);
                 self.place_in_time(last)
             }
-            None => (unfilled.unwrap_or_else(least), 0),
+            None => (unfilled.or_else(least).unwrap_or(0), 0),
         };
-        let others = self.phases.iter().map(Vec::len).sum();
-        self.phase_work.begins(phase, others);
         hosted.phase = phase;
         let id = hosted.place.id();
         let index = id.index;
