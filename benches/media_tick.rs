@@ -24,6 +24,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
+use tandem::agent::builtin::prompts;
 use tandem::audio::frame::SILENCE;
 use tandem::audio::frame::WIDE_SAMPLES;
 use tandem::audio::g711;
@@ -164,23 +165,15 @@ fn core(criterion: &mut Criterion) {
     }
 }
 
-/// A second of something like a voice: 125 pulses, each of which rings for a while.
+/// All that the prompts say, pauses and consonants included.
 fn voice() -> Vec<[u8; 160]> {
-    let sample = |at: usize| {
-        let since_pulse = (at % 64) as f32;
-        (16_000.0 * (-since_pulse / 12.0).exp() * (0.55 * since_pulse).sin()) as i16
-    };
-    let frame = |number: usize| {
-        let linear: [i16; 160] = std::array::from_fn(|at| sample(number * 160 + at));
-        let mut encoded = [0; 160];
-        g711::encode(Law::Mu, &linear, &mut encoded);
-        encoded
-    };
-    (0..50).map(frame).collect()
+    let all = prompts::NAMES.iter().filter_map(|name| prompts::prompt(name));
+    let frames = |said: &[u8]| -> Vec<[u8; 160]> { said.as_chunks().0.to_vec() };
+    all.flat_map(|said| frames(&said)).collect()
 }
 
 /// The session alone where it listens for who interrupts its agent: while nobody speaks the gate spares the model, while
-/// somebody does the model hears everything.
+/// somebody does the model hears what is no vowel.
 fn listening(criterion: &mut Criterion) {
     for (name, said) in [("model_idle", vec![[0xff; 160]]), ("model_listens", voice())] {
         let remote = SocketAddr::new(PEERS, 4_000);
