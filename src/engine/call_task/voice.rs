@@ -2,7 +2,7 @@
 
 use crate::agent::builtin::announce::Announcement;
 use crate::audio::link::AgentEnd;
-use crate::audio::link::link;
+use crate::audio::link::short_link;
 use crate::call::event::AgentWish;
 use crate::call::event::CallEvent;
 use crate::call::input::AgentInput;
@@ -381,10 +381,11 @@ impl Task {
         (is_wanted && !is_fallback).then(|| Box::new(Listener::new(agent.barge_in)))
     }
 
-    /// The announcement gets a link of its own: what the agent still had queued is not played.
+    /// The announcement gets a link of its own: what the agent still had queued is not played. It has little to say, and
+    /// at once.
     fn start_fallback(&mut self) {
         let Some((media, _)) = &self.media.open else { return };
-        let (media_end, agent_end) = link();
+        let (media_end, agent_end) = short_link();
         self.switch.media.attach(*media, media_end);
         self.start_voice(agent_end, true);
     }
