@@ -218,21 +218,24 @@ impl MediaThread {
             pace.pass_idle(self.desk.now, |phase| self.sessions_in(phase) > 0);
             match pace.step(self.desk.now) {
                 Step::Wait(until) => std::thread::sleep(until.since(clock::now())),
-                Step::Run { phase, late } => {
-                    let before = os::thread_time();
-                    (self.desk.due, self.desk.phase) = (self.desk.now - late, phase);
-                    self.command();
-                    let sessions = self.run_phase(phase);
-                    if phase == 0 {
-                        self.give_back();
-                    }
-                    let work = os::thread_time().saturating_sub(before);
-                    self.worker.gauges.phase_ran(work, late, sessions);
-                }
+                Step::Run { phase, late } => self.turn(phase, late),
                 Step::Skip { ticks } => self.skip(ticks),
             }
         }
         self.give_back();
+    }
+
+    /// Does what is asked, then runs a phase that comes so late.
+    fn turn(&mut self, phase: usize, late: Duration) {
+        let before = os::thread_time();
+        (self.desk.due, self.desk.phase) = (self.desk.now - late, phase);
+        self.command();
+        let sessions = self.run_phase(phase);
+        if phase == 0 {
+            self.give_back();
+        }
+        let work = os::thread_time().saturating_sub(before);
+        self.worker.gauges.phase_ran(work, late, sessions);
     }
 
     fn command(&mut self) {
@@ -496,6 +499,7 @@ mod tests {
     use crate::audio::link::link;
     use crate::engine::media_events::MediaEvents;
     use crate::engine::media_events::media_events;
+    use crate::media::pace::PHASE;
     use crate::media::pace::TICK;
     use crate::media::pace::Waits;
     use crate::media::session::MediaSession;
@@ -503,11 +507,13 @@ mod tests {
     use crate::net::port_pool::PortPool;
     use crate::rtp::packet::HEADER_BYTES;
     use crate::types::moment::Moment;
+    use std::collections::VecDeque;
     use std::net::IpAddr;
     use std::net::Ipv4Addr;
     use std::sync::Mutex;
     use std::task::Wake;
     use std::task::Waker;
+    use tokio::sync::oneshot::error::TryRecvError;
 
     /// An address that no other test uses, so that ports never collide.
     const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 91, 9, 1));
@@ -569,6 +575,108 @@ mod tests {
         });
         let calls = calls.collect();
         (thread, calls)
+    }
+
+    /// A session as a call opens it at `now`, and what the call has of it.
+    fn session(
+        worker: &Worker,
+        now: Moment,
+        seed: u64,
+    ) -> (Box<Hosted>, (MediaId, AgentEnd, MediaEvents)) {
+        let (end, agent) = link();
+        let (events_in, events) = media_events();
+        let place = worker.take_place().expect("free");
+        let id = place.id();
+        let plan = Some(MediaPlan::for_test((ADDRESS, 9_u16).into()));
+        let setup = MediaSetup { playout_held: false, ..MediaSetup::new(plan, seed) };
+        let session = MediaSession::new(now, setup, end);
+        // A pool each: in virtual time no port rests.
+        let ports = PortPool::new(22_100..=22_227, seed).reserve(ADDRESS, None).expect("free");
+        (Box::new(Hosted::new(place, session, ports, events_in)), (id, agent, events))
+    }
+
+    /// Opens and closes calls in virtual time, one every 5 ms, each of which lasts for so many phases. Returns the packets
+    /// that were sent in all.
+    fn short_calls(calls: usize, lasting: usize) -> u64 {
+        let worker = Arc::new(Worker::new(0));
+        let mut thread = MediaThread::new(Arc::clone(&worker));
+        let (mut open, mut closing) = (VecDeque::new(), Vec::new());
+        let (mut closed, mut sent) = (0, 0);
+        let ask = |command| assert!(worker.commands.push(command).is_ok(), "there is room");
+        // Some turns more, for those that are on their way back.
+        for number in 0..calls + lasting + PHASES {
+            if number < calls {
+                let (hosted, call) = session(&worker, thread.desk.now, number as u64);
+                ask(Command::Open(hosted));
+                open.push_back(call);
+            }
+            if number >= lasting
+                && let Some((id, _agent, _events)) = open.pop_front()
+            {
+                let (reply, back) = oneshot::channel();
+                ask(Command::Close(id, reply));
+                closing.push(back);
+            }
+            thread.turn(number % PHASES, Duration::ZERO);
+            thread.desk.now += PHASE;
+            closing.retain_mut(|back| match back.try_recv() {
+                Ok(hosted) => {
+                    closed += 1;
+                    sent += hosted.statistics().packets_out;
+                    false
+                }
+                Err(TryRecvError::Empty) => true,
+                Err(TryRecvError::Closed) => panic!("call {number} was not there"),
+            });
+        }
+        assert_eq!((closed, closing.len()), (calls, 0));
+        while worker.garbage.pop().is_some() {}
+        assert_eq!(worker.sessions(), 0, "every place is free");
+        assert!(thread.phases.iter().all(Vec::is_empty));
+        assert!(thread.slots.iter().all(Option::is_none));
+        // And the thread is as good as new.
+        let (hosted, (_, mut agent, _events)) = session(&worker, thread.desk.now, 0);
+        ask(Command::Open(hosted));
+        for phase in 0..PHASES {
+            thread.turn(phase, Duration::ZERO);
+        }
+        assert!(agent.next().is_some(), "the call behind them is heard");
+        sent
+    }
+
+    #[test]
+    fn thousands_of_short_calls_leave_a_thread_as_it_was() {
+        short_calls(2_000, 0);
+        short_calls(2_000, 1);
+        let sent = short_calls(2_000, 3 * PHASES);
+        assert!(sent >= 2_000 * 2, "each had ticks: {sent}");
+    }
+
+    #[test]
+    fn thousands_of_short_calls_beside_a_long_one_leave_that_alone() {
+        let worker = Arc::new(Worker::new(0));
+        let mut thread = MediaThread::new(Arc::clone(&worker));
+        let ask = |command| assert!(worker.commands.push(command).is_ok(), "there is room");
+        let (hosted, (long, mut agent, _events)) = session(&worker, thread.desk.now, 0);
+        ask(Command::Open(hosted));
+        let (mut heard, ticks) = (0, 2_000);
+        for tick in 0..ticks {
+            let (hosted, (id, _agent, _events)) = session(&worker, thread.desk.now, tick);
+            ask(Command::Open(hosted));
+            thread.turn(0, Duration::ZERO);
+            ask(Command::Close(id, oneshot::channel().0));
+            for phase in 1..PHASES {
+                thread.turn(phase, Duration::ZERO);
+            }
+            thread.desk.now += TICK;
+            while worker.garbage.pop().is_some() {}
+            heard += std::iter::from_fn(|| agent.next()).count() as u64;
+        }
+        assert_eq!(heard, ticks, "a frame each 20 ms");
+        thread.give_back();
+        while worker.garbage.pop().is_some() {}
+        assert_eq!(worker.sessions(), 1);
+        assert!(thread.remove(long).is_some_and(|hosted| !hosted.failed));
     }
 
     /// Agents, and how many of them had something to hear at each wake-up.
