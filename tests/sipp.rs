@@ -304,6 +304,47 @@ async fn a_small_load_leaves_a_record_for_every_call() {
     switch.wait_for_metric("routing_numbers", |numbers| numbers == 11.0).await;
 }
 
+/// UDP sockets of the switch's own address, but for that of SIP: those of its media.
+fn media_sockets(switch: &Switch) -> usize {
+    let IpAddr::V4(address) = switch.udp.ip() else { panic!("{}", switch.udp) };
+    let own = format!("{:08X}:", u32::from_ne_bytes(address.octets()));
+    let signalling = format!("{own}{:04X}", switch.udp.port());
+    let table = std::fs::read_to_string("/proc/net/udp").unwrap_or_default();
+    let locals = table.lines().filter_map(|line| line.split_whitespace().nth(1));
+    locals.filter(|local| local.starts_with(&own) && *local != signalling).count()
+}
+
+#[tokio::test]
+async fn many_calls_of_no_length_leave_nothing_behind_and_others_alone() {
+    const SHORT_CALLS: u32 = 1_500;
+    let switch = Switch::start().await;
+    let beside = Sipp::new("load-calls", switch.caller(2), switch.udp, ECHO).calls(1, 1, 20_000);
+    let beside = beside.start();
+    switch.wait_for_answers(1).await;
+    assert!(media_sockets(&switch) > 0, "of the call beside");
+    // No more at once than a slow machine can bear: it then takes its time.
+    let short = Sipp::new("bye-at-once", switch.caller(3), switch.udp, ECHO)
+        .calls(SHORT_CALLS, 50, 0)
+        .args(&["-l", "30"]);
+    let report = short.succeeds().await;
+    assert_eq!(report.successful, u64::from(SHORT_CALLS), "{}", report.text);
+    let report = beside.report().await;
+    assert_eq!((report.successful, report.failed), (1, 0), "{}", report.text);
+    let calls = i64::from(SHORT_CALLS) + 1;
+    switch.wait_for_count(&ended("normal"), calls).await;
+    assert_eq!(switch.count(ALL).await, calls);
+    switch.wait_for_calls(0).await;
+    for name in ["calls_open", "media_sessions", "sip_dialogs", "media_threads_stalled"] {
+        switch.wait_for_metric(name, |value| value == 0.0).await;
+    }
+    assert_eq!(media_sockets(&switch), 0, "a port is left open");
+    assert_eq!(switch.total("call_faults_total").await, 0.0, "{}", switch.log());
+    // The next one has audio like the one beside.
+    Sipp::new("basic", switch.caller(4), switch.udp, ECHO).succeeds().await;
+    let both_ways = format!("{} AND packets_in > 80 AND packets_out > 80", ended("normal"));
+    switch.wait_for_count(&both_ways, 2).await;
+}
+
 #[tokio::test]
 async fn calls_go_on_and_keep_their_records_while_the_switch_is_killed() {
     let mut switch = Switch::start().await;
