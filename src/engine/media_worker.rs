@@ -6,6 +6,7 @@ mod hosted;
 mod listeners;
 mod lone_packets;
 mod moving;
+mod phase_work;
 mod places;
 mod plans;
 mod sleepers;
@@ -25,6 +26,8 @@ use crate::engine::media_thread::MediaId;
 use crate::engine::media_worker::gauges::Gauges;
 use crate::engine::media_worker::hosted::Desk;
 use crate::engine::media_worker::moving::Moved;
+use crate::engine::media_worker::phase_work::PHASE_FILL;
+use crate::engine::media_worker::phase_work::PhaseWork;
 use crate::engine::media_worker::places::Places;
 use crate::engine::os;
 use crate::media::answering_machine::AnsweringMachineDetector;
@@ -56,9 +59,6 @@ use tokio::sync::oneshot;
 
 /// Commands carried out before a phase; the rest waits for the next one, 20 ms at most.
 const COMMANDS_PER_PHASE_MAX: usize = 1_024;
-
-/// Sessions a phase gets before the next one is begun: a phase costs a wake-up, whatever it does.
-const PHASE_FILL: usize = 64;
 
 /// Things waiting to be freed by a handle. Over it the thread frees them itself.
 const GARBAGE_MAX: usize = 1_024;
@@ -195,6 +195,7 @@ struct MediaThread {
     moved: Vec<Option<Moved>>,
     /// The places of each phase, in no order.
     phases: [Vec<u16>; PHASES],
+    phase_work: PhaseWork,
     /// Closed sessions on their way back to their calls. They go once a tick, together: each on its
     /// own would wake the runtime for itself.
     closed: Vec<(oneshot::Sender<Box<Hosted>>, Box<Hosted>)>,
@@ -207,7 +208,8 @@ impl MediaThread {
         let moved = (0..MEDIA_SESSIONS_MAX).map(|_| None).collect();
         let phases = std::array::from_fn(|_| Vec::with_capacity(MEDIA_SESSIONS_MAX));
         let closed = Vec::with_capacity(COMMANDS_PER_PHASE_MAX);
-        Self { worker, slots, moved, phases, closed, desk: Desk::new() }
+        let (phase_work, desk) = (PhaseWork::default(), Desk::new());
+        Self { worker, slots, moved, phases, phase_work, closed, desk }
     }
 
     fn run(mut self) {
@@ -230,7 +232,9 @@ impl MediaThread {
         let before = os::thread_time();
         (self.desk.due, self.desk.phase) = (self.desk.now - late, phase);
         self.command();
+        let asked = os::thread_time();
         let sessions = self.run_phase(phase);
+        self.phase_work.ran(phase, os::thread_time().saturating_sub(asked), sessions);
         if phase == 0 {
             self.give_back();
         }
@@ -340,14 +344,12 @@ impl MediaThread {
     }
 
     fn open(&mut self, mut hosted: Box<Hosted>) {
-        let unfilled = (0..PHASES).find(|phase| self.sessions_in(*phase) < PHASE_FILL);
-        let least = || (0..PHASES).min_by_key(|phase| self.sessions_in(*phase));
         let (phase, missed) = match hosted.came_after() {
             Some(last) => {
                 hosted.rests = self.ticks_ahead(last);
                 self.place_in_time(last)
             }
-            None => (unfilled.or_else(least).unwrap_or(0), 0),
+            None => (self.phase_work.place(|phase| self.sessions_in(phase)), 0),
         };
         hosted.phase = phase;
         let id = hosted.place.id();
