@@ -36,6 +36,7 @@ mod ending;
 mod endurance;
 mod explained;
 mod failover;
+mod far_holds;
 mod far_legs;
 mod followed;
 #[path = "../support/follower.rs"]
