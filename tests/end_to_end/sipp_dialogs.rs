@@ -69,3 +69,31 @@ async fn a_carrier_that_sends_nothing_until_it_hears_us_is_heard() {
     );
     assert_eq!(node.count(&heard).await, 1, "{record}");
 }
+
+/// Of an interval of 90 s, the shortest there is, half passes until we refresh, and two thirds until we miss the refresh
+/// of others. `tests/sip_session.rs` has all of this by a virtual clock; here a stack of others sees it.
+#[tokio::test]
+async fn sipp_has_its_session_refreshed_by_us_and_is_hung_up_where_it_does_not_refresh_its_own() {
+    let patient = ["-recv_timeout", "90000"];
+    let refreshed = Gateway::with("carrier-is-refreshed", 1, &[], &patient).await;
+    let forgetful = Gateway::with("carrier-never-refreshes", 1, &[], &patient).await;
+    // Neither says a word.
+    let timed = |refresher: &str| {
+        json!({"session_timer": {"mode": "offer", "expires_s": 90, "refresher": refresher},
+               "network": {"rtp_inactivity_s": 0}})
+    };
+    let (node, key) = node(vec![
+        trunk(4, in_order(&[by_udp(refreshed.address)]), timed("local")),
+        trunk(5, in_order(&[by_udp(forgetful.address)]), timed("remote")),
+    ])
+    .await;
+    let calls = [dial(&node, &key, 4).await, dial(&node, &key, 5).await];
+    refreshed.finishes().await;
+    forgetful.finishes().await;
+    let ends = [("normal", "caller"), ("session_expired", "switch")];
+    for (call, end) in calls.iter().zip(ends) {
+        let (record, steps) = outcome(&node, &key, call).await;
+        let told = (record["cause"].as_str().unwrap(), record["ended_by"].as_str().unwrap());
+        assert_eq!(told, end, "{steps}");
+    }
+}
