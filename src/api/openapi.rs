@@ -55,8 +55,7 @@ pub fn document() -> Value {
     let of_trunks = schemas.remove("TrunkLive").unwrap_or_default();
     let of_profiles = schemas.remove("AiProfileLive").unwrap_or_default();
     schemas.extend(agents::schemas());
-    schemas.insert("CallEvent".to_owned(), told::call_event());
-    schemas.insert("LiveEvent".to_owned(), told::live_event());
+    schemas.extend(told::schemas());
     if let Some(code) =
         schemas.get_mut("Problem").and_then(|own| own.pointer_mut("/properties/code"))
     {

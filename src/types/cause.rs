@@ -37,6 +37,9 @@ pub enum Party {
 }
 
 impl Party {
+    /// Every party.
+    pub const ALL: [Self; 5] = [Self::Caller, Self::Far, Self::Agent, Self::Switch, Self::Operator];
+
     /// The spelling of records.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

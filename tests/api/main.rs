@@ -29,4 +29,5 @@ mod sipp;
 mod standing;
 #[path = "../support/switch.rs"]
 mod switch;
+mod told;
 mod webhooks;

@@ -13,10 +13,12 @@ use crate::receiver::Receiver;
 use crate::receiver::SILENT;
 use crate::receiver::Told;
 use crate::rows;
+use crate::schema;
 use crate::talk;
 use crate::talk::Talk;
 use serde_json::Value;
 use serde_json::json;
+use tandem::api::openapi;
 use tandem::net::signature;
 use tandem::store::api_keys;
 use tandem::store::api_keys::KeyRole;
@@ -127,6 +129,9 @@ async fn an_application_says_which_profile_answers_and_is_told_of_the_trace() {
     check_signed(&told[0]);
     let question = &told[0].body;
     assert_eq!((&question["type"], &question["call_id"]), (&json!("call.answering"), &json!(id)));
+    let document = openapi::document();
+    let form = &document["components"]["schemas"]["AnsweringQuestion"];
+    schema::check(&document, form, question, "question");
     assert_eq!(question["call"]["dialled"], NUMBER);
     assert_eq!(question["call"]["ai_profile_id"], rows::uuid(3).to_string());
     let trace = told[0].headers["traceparent"].clone();
@@ -284,6 +289,11 @@ async fn a_call_out_that_is_refused_is_told_as_failed_live_and_by_webhook() {
     let kinds: Vec<_> = told.iter().map(|told| &told.body["type"]).collect();
     assert_eq!(kinds, ["call.failed", "call.record_written"]);
     assert_eq!((&told[0].body["call_id"], &told[0].body["id"]), (&json!(call), &failed["id"]));
+    let document = openapi::document();
+    let form = &document["components"]["schemas"]["CallEvent"];
+    for told in &told {
+        schema::check(&document, form, &told.body, "told");
+    }
     let record = carrier::shown(node, 1, &call, &asked.key).await;
     assert_eq!((&record["status"], &record["cause"]), (&json!("failed"), &json!("busy")));
 }

@@ -1,4 +1,5 @@
-//! The `agent` of AI profiles, in the document: a schema for each kind, of the keys that its reader takes.
+//! The `agent` and the `answer_webhook` of AI profiles, in the document: a schema for each kind of agent, of the keys
+//! that its reader takes.
 
 use crate::api::openapi::reference;
 use crate::store::agent_form::keys;
@@ -89,34 +90,49 @@ fn or_null(schema: &Value) -> Value {
     own
 }
 
-/// The members of an AI profile, whose `agent` is one of the kinds; those of other resources as they are.
+/// The members of an AI profile, whose `agent` is one of the kinds and whose `answer_webhook` has a form of its own;
+/// those of other resources as they are.
 pub(super) fn with_kinds(resource: &Resource, mut members: Members) -> Members {
-    if resource.table == "ai_profiles"
-        && let Some(agent) = members.get_mut("agent")
-    {
+    if resource.table != "ai_profiles" {
+        return members;
+    }
+    if let Some(agent) = members.get_mut("agent") {
         let about = agent["description"].take();
         *agent = reference("Agent");
         agent["description"] = about;
     }
+    has_form(&mut members, "answer_webhook", "AnswerWebhook");
     members
 }
 
-/// The same of what changes it: a part of an agent.
+/// The same of what changes it: a part of an agent, and of an answer webhook.
 pub(super) fn with_part(resource: &Resource, mut members: Members) -> Members {
-    if resource.table == "ai_profiles"
-        && let Some(agent) = members.get_mut("agent")
-    {
+    if resource.table != "ai_profiles" {
+        return members;
+    }
+    if let Some(agent) = members.get_mut("agent") {
         let about = agent["description"].as_str().unwrap_or_default();
         let laid = "Laid over what is there (RFC 7396): null takes a key away, and what comes of it is an `Agent`.";
         agent["description"] = Value::from(format!("{about} {laid}"));
     }
+    has_form(&mut members, "answer_webhook", "AnswerWebhookPart");
     members
+}
+
+/// The member is of that schema, or null.
+fn has_form(members: &mut Members, member: &str, schema: &str) {
+    if let Some(own) = members.get_mut(member) {
+        let about = own["description"].take();
+        *own = json!({"description": about, "anyOf": [reference(schema), {"type": "null"}]});
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::openapi::SCHEMAS;
     use crate::store::agent_form::parse_agent;
+    use crate::store::answer_hooks;
     use crate::types::secret::Secret;
     use std::collections::BTreeSet;
 
@@ -243,5 +259,43 @@ mod tests {
         // Realtime takes fewer forms of audio than there are.
         assert!(read(&agent_with(&all, "realtime", "audio", json!("l16_16k"))).is_err());
         assert!(read(&agent_with(&all, "audiosocket", "audio", json!("ulaw"))).is_err());
+    }
+
+    #[test]
+    fn the_schema_of_an_answer_webhook_is_what_its_reader_takes() {
+        let all: Members = serde_json::from_str(SCHEMAS).unwrap();
+        let reads = |hook: &Value| {
+            answer_hooks::parse(hook, &|_| Ok(Secret::new("secret".to_owned()))).is_ok()
+        };
+        let whole =
+            json!({"url": "https://crm.example/", "secret_ref": "sealed:hook", "timeout_ms": 500});
+        assert!(reads(&whole));
+        let own = &all["AnswerWebhook"];
+        let keys = own["properties"].as_object().unwrap();
+        assert!(keys.keys().eq(whole.as_object().unwrap().keys()), "{keys:?}");
+        assert!(all["AnswerWebhookPart"]["properties"].as_object().unwrap().keys().eq(keys.keys()));
+        assert_eq!(own["additionalProperties"], false);
+        for (key, schema) in keys {
+            let with = |value: Value| {
+                let mut hook = whole.clone();
+                hook[key] = value;
+                reads(&hook)
+            };
+            let may_be_null = schema["type"].as_array().is_some_and(|kinds| kinds.len() == 2);
+            assert_eq!(with(Value::Null), may_be_null, "{key}");
+            let mut without = whole.clone();
+            without.as_object_mut().unwrap().remove(key);
+            let is_needed = own["required"].as_array().unwrap().contains(&json!(key));
+            assert_eq!(reads(&without), !is_needed, "{key}");
+            if let (Some(least), Some(most)) =
+                (schema["minimum"].as_i64(), schema["maximum"].as_i64())
+            {
+                assert!(with(json!(least)) && with(json!(most)), "{key}");
+                assert!(!with(json!(least - 1)) && !with(json!(most + 1)), "{key}");
+            }
+        }
+        let mut more = whole;
+        more["colour"] = json!(1);
+        assert!(!reads(&more));
     }
 }
