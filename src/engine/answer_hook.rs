@@ -91,6 +91,13 @@ fn read(body: &[u8]) -> Result<Answer, AskFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::websocket::TrustRoots;
+    use crate::types::reach::Reach;
+    use crate::types::secret::Secret;
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
 
     #[test]
     fn an_answer_says_who_answers_or_nothing_and_nothing_else() {
@@ -113,5 +120,42 @@ mod tests {
         ] {
             assert_eq!(read(bad.as_bytes()), Err(AskFault::BadAnswer), "{bad}");
         }
+    }
+
+    /// A web server that begins every answer and ends none.
+    async fn endless() -> String {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(async move {
+                    let head = b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n";
+                    stream.write_all(head).await.unwrap();
+                    while stream.write_all(b" ").await.is_ok() {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                });
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn a_webhook_has_the_time_of_its_own_profile_for_the_whole_of_its_answer() {
+        let url = endless().await;
+        let reach = Reach { http: true, networks: vec!["127.0.0.0/8".parse().unwrap()] };
+        let client = HttpClient::new(reach, TrustRoots::native());
+        let asked = |timeout: Duration| {
+            let hook = AnswerHook { url: url.clone(), secret: Secret::default(), timeout };
+            ask(client.clone(), &hook, &serde_json::json!({}), None)
+        };
+        let (short, long) = (asked(Duration::from_millis(200)), asked(Duration::from_secs(600)));
+        let first = tokio::select! {
+            biased;
+            answer = short => answer,
+            answer = long => panic!("it had more time: {answer:?}"),
+        };
+        assert_eq!(first, Err(AskFault::Late));
     }
 }

@@ -334,6 +334,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_that_goes_on_in_crumbs_is_late_as_a_whole() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let crumbs = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let head = b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n";
+            stream.write_all(head).await.unwrap();
+            // Each comes long before the limit.
+            while stream.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        let limit = Duration::from_millis(200);
+        let late = tokio::time::timeout(PATIENCE, post(&url, limit)).await.unwrap();
+        assert!(matches!(late, Err(HttpFault::Late(of)) if of == limit), "{late:?}");
+        // The connection went with whoever waited.
+        tokio::time::timeout(PATIENCE, crumbs).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
     async fn a_name_that_leads_home_is_not_followed() {
         let reach = Reach { http: true, networks: Vec::new() };
         let client = HttpClient::new(reach, TrustRoots::native());

@@ -11,6 +11,7 @@ mod access;
 mod call_commands;
 mod changes;
 mod cluster;
+mod exports;
 mod journal;
 mod lost_calls;
 mod pages;
