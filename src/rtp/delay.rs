@@ -27,6 +27,10 @@ const SPAN: Duration = Duration::from_millis(500);
 const SPANS: usize = 8;
 /// Packets in a row that were all stopped, after which it is the route that takes longer now.
 const STOPPED_MAX: u32 = 10;
+/// Packets behind a silence that are borne in mind until it is known what that was.
+const KEPT: usize = 10;
+/// Stalls that are longer than any delay count only where they come again within this time.
+const AGAIN: Duration = Duration::from_secs(5);
 /// Microseconds of a unit of the time stamp, at 8 kHz.
 const UNIT_US: i64 = 125;
 /// Where no quickest packet is known.
@@ -45,6 +49,33 @@ pub struct DelayEstimate {
     packets: u32,
     stopped: u32,
     needed_ms: Option<u16>,
+    before: Option<Before>,
+    /// When a stall was told that was longer than any delay.
+    stalled: Option<Moment>,
+}
+
+/// The way as it was known before a silence, and how much longer packets behind that took by it.
+#[derive(Clone, Debug)]
+struct Before {
+    /// When a packet with this time stamp arrives that is as quick as the quickest, in µs.
+    expected: i64,
+    timestamp: u32,
+    /// The first packet behind the silence took longer than any delay.
+    beyond: bool,
+    kept: u8,
+    bins: [u8; KEPT],
+}
+
+impl Before {
+    fn keep(&mut self, arrival: Moment, timestamp: u32) -> Option<usize> {
+        let expected = self.expected + units_since(self.timestamp, timestamp) * UNIT_US;
+        let bin = bin_of(micros(arrival) - expected)?;
+        if let Some(place) = self.bins.get_mut(usize::from(self.kept)) {
+            *place = bin as u8;
+            self.kept += 1;
+        }
+        Some(bin)
+    }
 }
 
 impl Default for DelayEstimate {
@@ -57,6 +88,8 @@ impl Default for DelayEstimate {
             packets: 0,
             stopped: 0,
             needed_ms: None,
+            before: None,
+            stalled: None,
         }
     }
 }
@@ -67,10 +100,50 @@ impl DelayEstimate {
         self.last = None;
         self.quickest = [UNKNOWN; SPANS];
         self.stopped = 0;
+        self.before = None;
+    }
+
+    /// The packet with `timestamp` came at `arrival` behind a silence, and follows on what was before. If the clock of
+    /// the peer stood still, a way begins of which nothing is known; if the network did, [`Self::resume`] is to say so.
+    pub fn doubt(&mut self, arrival: Moment, timestamp: u32) {
+        let base = self.base();
+        let last = self.last.filter(|_| base != UNKNOWN);
+        self.begin();
+        self.before = last.map(|(last, counted)| {
+            let expected = base + counted * UNIT_US;
+            let mut before =
+                Before { expected, timestamp: last, beyond: false, kept: 0, bins: [0; KEPT] };
+            before.beyond = before.keep(arrival, timestamp).is_none();
+            before
+        });
+    }
+
+    /// It was the network that stopped: the way is the one before, and what was held back took so much longer. Not
+    /// for a stall that was longer than any delay and alone. Returns whether it is so.
+    pub fn resume(&mut self, now: Moment) -> bool {
+        let Some(before) = self.before.take() else { return false };
+        if before.beyond {
+            let stalled = self.stalled.replace(now);
+            if stalled.is_none_or(|stalled| now.since(stalled) >= AGAIN) {
+                return false;
+            }
+        }
+        let newest = self.last.map_or(before.timestamp, |(timestamp, _)| timestamp);
+        self.last = Some((newest, units_since(before.timestamp, newest)));
+        self.quickest = [UNKNOWN; SPANS];
+        self.quickest[0] = before.expected;
+        self.stopped = 0;
+        for bin in before.bins.iter().take(before.kept.into()) {
+            self.weigh((*bin).into());
+        }
+        true
     }
 
     /// Takes the packet with `timestamp` that arrived at `arrival`.
     pub fn observe(&mut self, arrival: Moment, timestamp: u32) {
+        if let Some(before) = &mut self.before {
+            before.keep(arrival, timestamp);
+        }
         let counted = self.count_on(timestamp);
         if self.last.is_none_or(|(_, before)| counted > before) {
             self.last = Some((timestamp, counted));
@@ -79,7 +152,7 @@ impl DelayEstimate {
         self.roll(arrival);
         let base = self.base();
         let longer = if base == UNKNOWN { 0 } else { took.saturating_sub(base).max(0) };
-        let Some(bin) = usize::try_from(longer / BIN_US).ok().filter(|bin| *bin < BINS) else {
+        let Some(bin) = bin_of(longer) else {
             self.stopped += 1;
             if self.stopped >= STOPPED_MAX {
                 self.quickest = [UNKNOWN; SPANS];
@@ -114,9 +187,7 @@ impl DelayEstimate {
     }
 
     fn count_on(&self, timestamp: u32) -> i64 {
-        self.last.map_or(0, |(last, counted)| {
-            counted + i64::from(timestamp.wrapping_sub(last).cast_signed())
-        })
+        self.last.map_or(0, |(last, counted)| counted + units_since(last, timestamp))
     }
 
     /// Begins new spans as time goes on. When the quickest packet is forgotten, what all others took longer
@@ -164,6 +235,16 @@ impl DelayEstimate {
     }
 }
 
+/// Where a packet is counted that took so much longer than the quickest; `None`: it was stopped.
+fn bin_of(longer_us: i64) -> Option<usize> {
+    usize::try_from(longer_us.max(0) / BIN_US).ok().filter(|bin| *bin < BINS)
+}
+
+/// How far `timestamp` is behind `last`, over the wrap.
+fn units_since(last: u32, timestamp: u32) -> i64 {
+    timestamp.wrapping_sub(last).cast_signed().into()
+}
+
 fn micros(moment: Moment) -> i64 {
     i64::try_from(moment.as_nanos() / 1_000).unwrap_or(i64::MAX / 2)
 }
@@ -192,6 +273,65 @@ mod tests {
                 self.packets += 1;
             }
         }
+    }
+
+    impl Way {
+        /// Packets that come at once behind a silence, which is told to be the network's once five of them came.
+        /// Returns whether the way before is gone on with.
+        fn silence(&mut self, packets: u64, is_networks: bool) -> bool {
+            let mut resumes = false;
+            let at = Moment::from_millis(10_000 + (self.packets + packets) * 20);
+            for number in 0..packets {
+                let timestamp = (u32::MAX - 5_000).wrapping_add(self.packets as u32 * 160);
+                self.packets += 1;
+                if number == 0 {
+                    self.estimate.doubt(at, timestamp);
+                    continue;
+                }
+                if number == 5 && is_networks {
+                    resumes = self.estimate.resume(at);
+                }
+                self.estimate.observe(at, timestamp);
+            }
+            resumes
+        }
+    }
+
+    #[test]
+    fn a_silence_is_jitter_where_it_is_said_to_be_the_networks() {
+        for is_networks in [false, true] {
+            let mut way = Way::new();
+            way.pass(500, || 0);
+            for _ in 0..20 {
+                assert_eq!(way.silence(9, is_networks), is_networks);
+                way.pass(41, || 0);
+            }
+            let needed = way.estimate.needed_ms().expect("many packets");
+            let expected = if is_networks { 155..=185 } else { 5..=5 };
+            assert!(expected.contains(&needed), "{is_networks}: {needed}");
+            // The way is the one it was: the quickest packet took no time.
+            let clock = (u32::MAX - 5_000).wrapping_add(way.packets as u32 * 160);
+            let now = Moment::from_millis(10_000 + way.packets * 20 + 35);
+            assert_eq!(way.estimate.wait_us(now, clock), Some(35_000), "{is_networks}");
+        }
+    }
+
+    #[test]
+    fn a_stall_longer_than_any_delay_is_jitter_only_where_such_come_again() {
+        let mut way = Way::new();
+        way.pass(500, || 0);
+        assert!(!way.silence(15, true), "alone");
+        way.pass(300, || 0);
+        assert_eq!(way.estimate.needed_ms(), Some(5));
+        assert!(!way.silence(15, true), "six seconds later");
+        way.pass(100, || 0);
+        assert!(way.silence(15, true), "two seconds later");
+        way.pass(10, || 0);
+        let needed = way.estimate.needed_ms().expect("many packets");
+        assert!((25..=200).contains(&needed), "{needed}");
+        // Whoever begins anew knows nothing of it.
+        way.estimate.begin();
+        assert!(!way.estimate.resume(Moment::from_millis(900_000)));
     }
 
     #[test]

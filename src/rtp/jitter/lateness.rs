@@ -29,6 +29,17 @@ pub(super) enum Turn {
     Cut,
 }
 
+/// What the coming of a packet tells of a silence before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// Nothing, or nothing new.
+    Nothing,
+    /// So much of it was a pause, and no more is to be known.
+    Pause(u32),
+    /// The network stopped.
+    Stall,
+}
+
 /// Tells what was heard in its time. All lengths are in units of 8 kHz.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lateness {
@@ -58,6 +69,8 @@ struct Doubt {
     held_back: u32,
     /// Packets of it that were discarded.
     discarded: u32,
+    /// It is known that the network stopped.
+    is_stall: bool,
 }
 
 impl Doubt {
@@ -128,33 +141,35 @@ impl Lateness {
     /// what was in doubt before was a pause.
     fn doubts(&mut self, (arrival, timestamp): (Moment, u32), behind: u32, lost: u32) -> u32 {
         let dry = std::mem::take(&mut self.dry).saturating_sub(lost);
-        let (behind, held_back, discarded) = (behind.saturating_sub(lost), 0, 0);
-        let doubt = Doubt { arrival, timestamp, behind, dry, held_back, discarded };
+        let behind = behind.saturating_sub(lost);
+        let doubt =
+            Doubt { arrival, timestamp, behind, dry, held_back: 0, discarded: 0, is_stall: false };
         self.doubt.replace(doubt).map_or(0, |before| before.pause())
     }
 
-    /// A packet came behind a silence. Returns how much of the silence is now known to have been a pause.
-    fn comes(&mut self, arrival: Moment, timestamp: u32, units: u32) -> u32 {
-        let Some(doubt) = &mut self.doubt else { return 0 };
+    /// A packet came behind a silence.
+    fn comes(&mut self, arrival: Moment, timestamp: u32, units: u32) -> Told {
+        let Some(doubt) = &mut self.doubt else { return Told::Nothing };
         let since = arrival.since(doubt.arrival);
         if since >= DOUBT {
             let pause = doubt.pause();
             self.doubt = None;
-            return pause;
+            return Told::Pause(pause);
         }
         let passed = since.as_micros() as u32 / 1_000 * SAMPLES_PER_MS;
         let said = u32::try_from(signed(timestamp, doubt.timestamp)).unwrap_or(0);
         let faster = said.saturating_sub(passed);
         if faster < HELD_BACK_UNITS || faster.saturating_mul(2) < doubt.behind {
-            return 0;
+            return Told::Nothing;
         }
+        let told_before = std::mem::replace(&mut doubt.is_stall, true);
         let held_back = (faster + units).min(doubt.behind).max(doubt.held_back);
         self.owed += held_back - doubt.held_back;
         doubt.held_back = held_back;
         let told = doubt.discarded.min(self.owed);
         self.owed -= told;
         doubt.discarded -= told;
-        0
+        if told_before { Told::Nothing } else { Told::Stall }
     }
 }
 
@@ -170,7 +185,11 @@ impl JitterBuffer {
     ) {
         let behind = signed(self.clock, packet.timestamp);
         if self.head().is_none() && behind >= 0 {
-            self.size.begin();
+            if self.paused {
+                self.size.begin();
+            } else {
+                self.size.doubt(arrival, packet.timestamp);
+            }
             self.clock = packet.timestamp.wrapping_sub(self.size.first_samples());
             if !self.paused {
                 let lost = lost_units(number.saturating_sub(self.due), units);
@@ -184,8 +203,18 @@ impl JitterBuffer {
 
     /// Notes that a packet came, for what its coming tells of those before it.
     pub(super) fn note_coming(&mut self, arrival: Moment, packet: &RtpPacket<'_>, units: u32) {
-        let pause = self.lateness.comes(arrival, packet.timestamp, units);
-        self.was_pause(pause);
+        match self.lateness.comes(arrival, packet.timestamp, units) {
+            Told::Nothing => (),
+            Told::Pause(pause) => self.was_pause(pause),
+            Told::Stall => self.catch_up(arrival),
+        }
+    }
+
+    /// Packets were held back by the network: they wait no longer than others do.
+    fn catch_up(&mut self, arrival: Moment) {
+        let longer = self.size.resume(arrival, self.clock);
+        let waiting = self.head().map_or(0, |index| self.gap_before(index).0);
+        self.clock = self.clock.wrapping_add(longer.min(waiting as u32));
     }
 
     /// A packet of `units` begins, `timestamp` if it is audio, behind so many that are lost.

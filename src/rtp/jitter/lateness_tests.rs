@@ -152,6 +152,22 @@ fn a_pause_that_nobody_announced_is_neither_late_nor_concealed() {
 }
 
 #[test]
+fn a_clock_that_stands_still_each_second_is_no_network_that_stops() {
+    for ticks in [10, 12, 20] {
+        let mut line = Line::new();
+        line.talk(200);
+        for _ in 0..20 {
+            line.pause(ticks, true);
+            line.talk(50 - ticks);
+        }
+        let statistics = line.buffer.statistics();
+        assert_eq!(line.buffer.target_ms(), 20, "{ticks}: {statistics:?}");
+        assert!(line.buffer.level_ms() <= 40, "{ticks}: {}", line.buffer.level_ms());
+        assert_eq!((statistics.missing_samples, statistics.late), (0, 0), "{ticks}");
+    }
+}
+
+#[test]
 fn a_network_that_loses_all_for_a_while_is_told_by_loss_alone() {
     for ticks in [1, 5, 40, 250] {
         let mut line = Line::new();

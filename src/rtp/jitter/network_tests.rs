@@ -66,6 +66,18 @@ impl Line {
         }
     }
 
+    /// A network that stops for `stall_ms` at the beginning of each of `every_s` seconds, and lets all go at once then.
+    fn stalls(&mut self, seconds: u64, every_s: u64, stall_ms: u64) {
+        for _ in 0..seconds * 50 {
+            let (mut said_us, step_us) = (self.next_us, u64::from(self.ptime_ms) * 1_000);
+            self.tick(&mut |_| {
+                let since_us = said_us % (every_s * 1_000_000);
+                said_us += step_us;
+                Some(5_000 + (stall_ms * 1_000).saturating_sub(since_us))
+            });
+        }
+    }
+
     /// 20 ms. `late_us` says how long the next packet takes; `None`: it never comes.
     fn tick(&mut self, late_us: &mut impl FnMut(&mut Random) -> Option<u64>) {
         self.now_us += 20_000;
@@ -189,6 +201,56 @@ fn after_a_blackout_of_5_s_the_delay_is_back_at_its_least_within_3_s() {
         line.run(10, |_| Some(5_000));
         assert_eq!(line.heard.missing, missing, "{steady} {held}");
         assert!(line.heard.delay_ms <= least_ms + 1.0);
+    }
+}
+
+#[test]
+fn stalls_that_come_each_second_grow_the_delay_as_far_as_it_may() {
+    for (ptime_ms, steady) in [(10, false), (20, false), (20, true), (30, true), (60, false)] {
+        for stall_ms in [120, 160, 180, 190, 200, 220] {
+            let mut line = Line { steady, ptime_ms, ..Line::new() };
+            line.run(5, |_| Some(5_000));
+            line.stalls(10, 1, stall_ms);
+            let (missing, before) = (line.heard.missing, line.buffer.statistics());
+            line.stalls(10, 1, stall_ms);
+            let (missing, after) = (line.heard.missing - missing, line.buffer.statistics());
+            let case = format!("{ptime_ms} {steady} {stall_ms}: {after:?}");
+            // Of 200 ms a second, at most a frame: more only of what is longer than any delay.
+            let most = if stall_ms < 200 { 10 } else { 20 };
+            assert!(missing <= most, "{missing} of {case}");
+            let unheard = after.late + after.discarded - before.late - before.discarded;
+            let unheard_ms = unheard * u64::from(ptime_ms);
+            assert!(unheard_ms <= u64::from(most) * 20 + 60, "{unheard_ms} of {case}");
+            let target_ms = u64::from(line.buffer.target_ms());
+            assert!((90..=200).contains(&target_ms), "{target_ms} {case}");
+            assert!(line.heard.delay_ms <= 250.0, "{} {case}", line.heard.delay_ms);
+            // Where they end, it shrinks slowly: by packets, of which there are fewer if they are long.
+            line.run(u64::from(ptime_ms.max(20)) / 2, |_| Some(5_000));
+            assert!(line.heard.delay_ms <= 62.0, "{} {case}", line.heard.delay_ms);
+            assert_eq!(line.buffer.statistics().lost, 0, "{case}");
+        }
+    }
+}
+
+#[test]
+fn after_a_single_stall_the_delay_is_back_at_its_least_within_3_s() {
+    for (ptime_ms, steady) in [(10, false), (20, false), (20, true), (60, false), (60, true)] {
+        for stall_ms in [60, 100, 160, 180, 190, 220, 300, 1_000] {
+            let mut line = Line { steady, ptime_ms, ..Line::new() };
+            // The first stall would begin at the tenth second.
+            line.run(8, |_| Some(5_000));
+            let least_ms = line.heard.delay_ms;
+            line.stalls(3, 10, stall_ms);
+            line.run(2, |_| Some(5_000));
+            let after_ms = line.heard.delay_ms;
+            assert!(
+                after_ms <= least_ms + 1.0,
+                "{ptime_ms} {steady} {stall_ms}: {least_ms} {after_ms}"
+            );
+            let missing = line.heard.missing;
+            line.run(10, |_| Some(5_000));
+            assert_eq!(line.heard.missing, missing, "{ptime_ms} {steady} {stall_ms}");
+        }
     }
 }
 

@@ -80,6 +80,23 @@ impl Size {
         self.begins = [0; 2];
     }
 
+    /// The packet with `timestamp` came behind a silence of which nobody knows what it was.
+    pub(super) fn doubt(&mut self, arrival: Moment, timestamp: u32) {
+        self.estimate.doubt(arrival, timestamp);
+        self.forget();
+        self.begins = [0; 2];
+    }
+
+    /// The network stopped. Returns by how many whole frames what is played at `clock` would wait longer than needed, in
+    /// units of 8 kHz.
+    pub(super) fn resume(&mut self, now: Moment, clock: u32) -> u32 {
+        if !self.estimate.resume(now) {
+            return 0;
+        }
+        let wait = self.wait_us(now, clock).unwrap_or(0);
+        u32::try_from((wait - self.target_us()) / FRAME_US * FRAME_US / SAMPLE_US).unwrap_or(0)
+    }
+
     pub(super) fn observe(&mut self, arrival: Moment, timestamp: u32) {
         self.estimate.observe(arrival, timestamp);
     }
