@@ -22,6 +22,8 @@ pub struct Readiness {
     pub journal: bool,
     /// Every SIP shard runs: nobody serves the calls of one that ended.
     pub signalling: bool,
+    /// A media thread runs: one that met faults again and again stays down.
+    pub media: bool,
     /// Calls in progress.
     pub calls: usize,
 }
@@ -30,7 +32,7 @@ impl Readiness {
     /// True when new calls should come here. A database that is away does not stop calls.
     #[must_use]
     pub const fn is_ready(&self) -> bool {
-        !self.draining && self.routing && self.signalling
+        !self.draining && self.routing && self.signalling && self.media
     }
 }
 
@@ -72,6 +74,7 @@ mod tests {
             database: true,
             journal: true,
             signalling: true,
+            media: true,
             calls: 0,
         };
         assert!(well.is_ready());
@@ -79,5 +82,6 @@ mod tests {
         assert!(!Readiness { draining: true, ..well }.is_ready());
         assert!(!Readiness { routing: false, ..well }.is_ready());
         assert!(!Readiness { signalling: false, ..well }.is_ready());
+        assert!(!Readiness { media: false, ..well }.is_ready());
     }
 }

@@ -77,6 +77,9 @@ pub enum MediaRefused {
     /// A thread does not read its commands.
     #[error("a media thread does not answer")]
     Stalled,
+    /// Each thread met faults of ours again and again, and stays down until the node is started anew.
+    #[error("no media thread runs")]
+    Down,
 }
 
 /// How busy the engine is.
@@ -176,8 +179,10 @@ impl MediaEngine {
 
     /// The thread for a new session: of those that keep up, the one with the fewest.
     fn least_loaded(&self, now: Moment) -> Result<&Arc<Worker>, MediaRefused> {
-        let keeps_up = |worker: &&Arc<Worker>| !worker.gauges.is_overloaded();
-        let mut able = self.0.workers.iter().filter(keeps_up).peekable();
+        if !self.runs() {
+            return Err(MediaRefused::Down);
+        }
+        let mut able = self.0.workers.iter().filter(|worker| takes_sessions(worker)).peekable();
         if able.peek().is_none() {
             return Err(MediaRefused::Overloaded);
         }
@@ -186,9 +191,15 @@ impl MediaEngine {
         able.min_by_key(by).ok_or(MediaRefused::Full)
     }
 
-    /// Whether new sessions are refused, since no thread keeps up.
+    /// Whether new sessions are refused, since no thread runs and keeps up.
     pub(super) fn refuses(&self) -> bool {
-        self.0.workers.iter().all(|worker| worker.gauges.is_overloaded())
+        !self.0.workers.iter().any(|worker| takes_sessions(worker))
+    }
+
+    /// Whether a thread runs: one that met faults again and again does so no more before the node is started anew.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.0.workers.iter().any(|worker| !worker.gauges.is_down())
     }
 
     /// Puts a new plan in force: an answer, a hold, a resume.
@@ -380,6 +391,11 @@ impl MediaEngine {
             }
         }
     }
+}
+
+/// Whether a thread runs and keeps up.
+fn takes_sessions(worker: &Worker) -> bool {
+    !worker.gauges.is_down() && !worker.gauges.is_overloaded()
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
-//! Looks after the media threads: who stands still, who comes late, and who has far more to do than another.
+//! Looks after the media threads: who stands still, who met a fault, who comes late, and who has far more to do than
+//! another.
 
 use crate::clock;
 use crate::engine::media_thread::MediaEngine;
 use crate::engine::media_worker::Leaving;
 use crate::engine::media_worker::Worker;
 use crate::telemetry::metric;
+use crate::telemetry::metric::Counter;
 use crate::telemetry::metric::Gauge;
 use crate::types::moment::Moment;
 use std::sync::Arc;
@@ -28,7 +30,11 @@ const MOVE_MAX: usize = 4;
 pub struct MediaHealth {
     /// Threads that stand still.
     pub stalled: usize,
-    /// New calls get 503, since all threads come late or have too much to do.
+    /// Threads that met faults of ours again and again, and take no sessions any more.
+    pub down: usize,
+    /// Faults of threads, outside any session, since the start. Each ended the calls of its thread.
+    pub faults: u64,
+    /// New calls get 503, since all threads come late, have too much to do or are down.
     pub refuses: bool,
 }
 
@@ -39,6 +45,8 @@ impl MediaEngine {
         let workers = self.workers();
         MediaHealth {
             stalled: workers.iter().filter(|worker| worker.gauges.is_stalled(now)).count(),
+            down: workers.iter().filter(|worker| worker.gauges.is_down()).count(),
+            faults: workers.iter().map(|worker| worker.gauges.faults()).sum(),
             refuses: self.refuses(),
         }
     }
@@ -48,14 +56,16 @@ impl MediaEngine {
         let workers = self.workers();
         let (Some(from), Some(to)) = (workers.get(from), workers.get(to)) else { return };
         let places: Vec<_> = std::iter::from_fn(|| to.take_place()).take(count).collect();
-        if !Arc::ptr_eq(from, to) && !places.is_empty() {
+        if !Arc::ptr_eq(from, to) && !places.is_empty() && !to.gauges.is_down() {
             from.ask_to_leave(Leaving { to: Arc::clone(to), places });
         }
     }
 
     /// The busiest thread, and the idlest that comes in time, where it is worth it to let sessions move.
     pub(super) fn uneven(&self, now: Moment) -> Option<(usize, usize)> {
-        let runs = |worker: &&(usize, &Arc<Worker>)| !worker.1.gauges.is_stalled(now);
+        let runs = |worker: &&(usize, &Arc<Worker>)| {
+            !worker.1.gauges.is_stalled(now) && !worker.1.gauges.is_down()
+        };
         let work = |worker: &(usize, &Arc<Worker>)| worker.1.gauges.phase_work();
         let workers: Vec<_> = self.workers().iter().enumerate().collect();
         let running = || workers.iter().filter(runs);
@@ -103,8 +113,20 @@ fn tell(before: MediaHealth, now: MediaHealth) {
     } else if now.stalled < before.stalled {
         tracing::warn!(stalled = now.stalled, "a media thread goes on");
     }
+    metric::set(Gauge::MediaThreadsDown, now.down as f64);
+    let faults = now.faults.saturating_sub(before.faults);
+    if faults > 0 {
+        metric::counter(Counter::MediaThreadFaults).increment(faults);
+        tracing::error!(faults, "a fault of a media thread ended the calls that it had");
+    }
+    if now.down > before.down {
+        tracing::error!(
+            down = now.down,
+            "media threads met faults again and again, and take no calls before a restart"
+        );
+    }
     match (before.refuses, now.refuses) {
-        (false, true) => tracing::warn!("media threads come late: new calls get 503"),
+        (false, true) => tracing::warn!("no media thread runs in time: new calls get 503"),
         (true, false) => tracing::info!("media threads keep up: new calls are taken"),
         (false, false) | (true, true) => (),
     }
@@ -129,9 +151,24 @@ mod tests {
             let text = recorder.handle().render();
             assert!(expected.iter().all(|line| text.contains(line)), "{text}");
         };
-        let bad = MediaHealth { stalled: 2, refuses: true };
+        let bad = MediaHealth { stalled: 2, refuses: true, ..MediaHealth::default() };
         told(bad, ["media_threads_stalled 2", "media_refuses 1"]);
         told(MediaHealth::default(), ["media_threads_stalled 0", "media_refuses 0"]);
+    }
+
+    #[test]
+    fn each_fault_of_a_thread_is_counted_once_and_those_that_are_down_are_told() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let health = |faults, down| MediaHealth { faults, down, ..MediaHealth::default() };
+        metrics::with_local_recorder(&recorder, || {
+            tell(health(0, 0), health(3, 0));
+            tell(health(3, 0), health(3, 0));
+            tell(health(3, 0), health(4, 1));
+        });
+        let text = recorder.handle().render();
+        for line in ["media_thread_faults_total 4", "media_threads_down 1"] {
+            assert!(text.contains(line), "no {line} in {text}");
+        }
     }
 
     #[tokio::test]

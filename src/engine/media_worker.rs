@@ -1,5 +1,6 @@
 //! One media thread: its places, its commands, its loop.
 
+mod faults;
 mod gauges;
 mod guests;
 mod hosted;
@@ -155,6 +156,10 @@ impl Worker {
         self.stopped.store(true, Ordering::Release);
     }
 
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
     /// A free place; `None` when all are taken.
     pub(crate) fn take_place(&self) -> Option<Place> {
         self.places.take(self.number)
@@ -183,7 +188,7 @@ pub(crate) fn spawn(worker: Arc<Worker>, realtime: bool) -> io::Result<()> {
         if let Err(error) = os::set_exact_timers() {
             tracing::debug!(%error, "media thread runs with coarse timers");
         }
-        MediaThread::new(worker).run();
+        faults::live(&worker);
     })?;
     Ok(())
 }
@@ -212,9 +217,9 @@ impl MediaThread {
         Self { worker, slots, moved, phases, phase_work, closed, desk }
     }
 
-    fn run(mut self) {
+    fn run(&mut self) {
         let mut pace = Pace::new(clock::now());
-        while !self.worker.stopped.load(Ordering::Acquire) {
+        while !self.worker.is_stopped() {
             self.desk.read_clocks();
             self.worker.gauges.beat(self.desk.now);
             pace.pass_idle(self.desk.now, |phase| self.sessions_in(phase) > 0);

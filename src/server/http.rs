@@ -111,6 +111,7 @@ impl Gauged {
             database: self.follow.is_in_step(),
             journal: !self.health.disk_refuses(),
             signalling: self.shards.iter().all(ShardHandle::is_running),
+            media: self.switch.media.runs(),
             calls: self.switch.registry.live(),
         }
     }

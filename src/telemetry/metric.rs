@@ -83,6 +83,7 @@ metrics_table! {
         MediaPacketsSent, "media_packets_sent_total", "", "RTP packets sent.";
         MediaPacketsDropped, "media_packets_dropped_total", "why", "RTP packets not played.";
         MediaEventsLost, "media_events_lost_total", "", "Events of media that a call took too late to hear of: keys, turns, troubles.";
+        MediaThreadFaults, "media_thread_faults_total", "", "Faults of our own in media threads, outside any session; each ended the calls of its thread.";
         MediaTicksLate, "media_ticks_late_total", "", "Media ticks that began after their phase was over.";
         RtpPortsExhausted, "rtp_ports_exhausted_total", "", "Calls refused because no RTP port was free.";
         RecordsJournalled, "records_journalled_total", "", "Call records written to the journal.";
@@ -120,7 +121,8 @@ metrics_table! {
         TrunksRegistering, "trunk_registrations", "state", "Trunks that register with their carrier: registering, registered, failed.";
         MediaSessions, "media_sessions", "", "Media sessions in progress.";
         MediaThreadsStalled, "media_threads_stalled", "", "Media threads that have done nothing for 200 ms: their calls are silent.";
-        MediaRefuses, "media_refuses", "", "1 while new calls get 503 because media threads come late or have too much to do.";
+        MediaThreadsDown, "media_threads_down", "", "Media threads that met faults again and again, and take no calls before a restart.";
+        MediaRefuses, "media_refuses", "", "1 while new calls get 503 because media threads come late, have too much to do or are down.";
         RoutingNumbers, "routing_numbers", "", "Numbers in the routing table.";
         EventSockets, "event_sockets", "", "Listeners that follow events of calls.";
         WebhookBacklog, "webhook_calls_waiting", "", "Calls with events that wait for a webhook endpoint, a call once for each.";

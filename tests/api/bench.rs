@@ -141,6 +141,7 @@ impl Bench {
             database: true,
             journal: true,
             signalling: true,
+            media: true,
             calls: 0,
         });
         let table = Arc::new(ArcSwap::from_pointee(RoutingTable::new(Contents::default())));

@@ -18,8 +18,13 @@ use tandem::telemetry::metric::Histogram;
 type Known = (&'static str, &'static str, &'static str);
 
 /// Gauges that the README would have watched.
-const WATCHED: [&str; 4] =
-    ["media_threads_stalled", "media_refuses", "database_up", "journal_waiting_bytes"];
+const WATCHED: [&str; 5] = [
+    "media_threads_stalled",
+    "media_threads_down",
+    "media_refuses",
+    "database_up",
+    "journal_waiting_bytes",
+];
 
 fn known() -> BTreeMap<&'static str, Known> {
     let counters =

@@ -4,6 +4,7 @@ use crate::engine::media_thread::MediaLoad;
 use crate::engine::media_watch::STALLED_AFTER;
 use crate::media::pace::PHASE;
 use crate::types::moment::Moment;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub(crate) struct Gauges {
     skipped_ticks: AtomicU64,
     ticks: AtomicU64,
     work_nanos: AtomicU64,
+    faults: AtomicU64,
+    down: AtomicBool,
 }
 
 impl Gauges {
@@ -48,6 +51,26 @@ impl Gauges {
     pub(crate) fn is_stalled(&self, now: Moment) -> bool {
         let beat = Moment::from_nanos(self.beat_nanos.load(Ordering::Relaxed));
         now.since(beat) > STALLED_AFTER
+    }
+
+    /// The thread met a fault outside any session.
+    pub(super) fn met_fault(&self) {
+        self.faults.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Such faults since the start.
+    pub(crate) fn faults(&self) -> u64 {
+        self.faults.load(Ordering::Relaxed)
+    }
+
+    /// The thread runs no session any more.
+    pub(super) fn goes_down(&self) {
+        self.down.store(true, Ordering::Release);
+    }
+
+    /// Whether it runs none any more, for it met faults again and again.
+    pub(crate) fn is_down(&self) -> bool {
+        self.down.load(Ordering::Acquire)
     }
 
     /// A command found its queue full.

@@ -347,6 +347,29 @@ mod tests {
     }
 
     #[test]
+    fn who_moved_is_asked_for_at_a_thread_that_met_a_fault_and_at_one_that_is_down() {
+        let mut pair = Pair::new(22_064..=22_065);
+        pair.tick();
+        pair.move_over();
+        (0..5).for_each(|_| pair.tick());
+        let worker = Arc::clone(&pair.threads[0].worker);
+        let before = std::mem::replace(&mut pair.threads[0], MediaThread::new(worker));
+        pair.threads[0].take_over(before);
+        let (reply, mut figures) = oneshot::channel();
+        pair.ask(Command::Report(pair.id, reply));
+        pair.tick();
+        assert!(figures.try_recv().expect("answered").packets_out > 0);
+        let (reply, mut closed) = oneshot::channel();
+        pair.ask(Command::Close(pair.id, reply));
+        pair.threads[0].turn_away();
+        pair.tick();
+        pair.threads[1].give_back();
+        assert!(closed.try_recv().is_ok(), "closed where it is");
+        assert_eq!(pair.taken(), [0, 0]);
+        assert_eq!(pair.call.1.try_recv(), None, "nothing failed");
+    }
+
+    #[test]
     fn a_thread_that_reads_no_commands_gets_nobody() {
         let mut pair = Pair::new(22_044..=22_045);
         pair.tick();
