@@ -1,4 +1,4 @@
-//! A call whose task panics.
+//! A call whose task panics, or whose media do.
 
 use super::*;
 use crate::call::setup::Opening;
@@ -95,8 +95,8 @@ fn route() -> CallRoute {
     }
 }
 
-/// A call that arrived at the beginning of time and is about to panic.
-fn begin(switch: &Arc<Switch>, answered: Option<Moment>) -> Overheard {
+/// What a call begins with that arrived at the beginning of time.
+fn seed(switch: &Switch, answered: Option<Moment>) -> (CallSeed, Overheard) {
     let route = route();
     let (shard, overheard) = ShardHandle::overheard();
     let permit = switch.registry.admit(clock::now(), &route.tenant, &route.trunk);
@@ -132,6 +132,12 @@ fn begin(switch: &Arc<Switch>, answered: Option<Moment>) -> Overheard {
         route,
         campaign: None,
     };
+    (seed, overheard)
+}
+
+/// A call that is about to panic.
+fn begin(switch: &Arc<Switch>, answered: Option<Moment>) -> Overheard {
+    let (seed, overheard) = seed(switch, answered);
     start(switch, seed, mailbox::bounded(4));
     overheard
 }
@@ -181,6 +187,23 @@ fn a_call_whose_task_panics_before_the_answer_is_a_fault_and_no_ended_call() {
     assert_eq!((record.cause, record.duration), (Some(HangupCause::SwitchFault), Duration::ZERO));
     assert!(counted.contains("call_faults_total 1"), "{counted}");
     assert!(!counted.contains("calls_ended_total{"), "{counted}");
+}
+
+/// As those of a media thread that met a fault are, or of one that is down.
+#[tokio::test]
+async fn a_call_whose_session_failed_or_is_gone_ends_as_by_a_fault_of_the_switch() {
+    let switch = switch(&Arc::default());
+    for side in [LegSide::Near, LegSide::Far] {
+        for event in [Some(MediaEvent::Failed), None] {
+            let (seed, _overheard) = seed(&switch, None);
+            let (inputs_in, inputs) = mailbox::bounded(1);
+            let (_errands_in, errands) = mailbox::bounded(1);
+            let mut task = Task::new(Arc::clone(&switch), seed, (inputs_in, inputs, errands));
+            let input = task.media_event(side, event);
+            let (cause, by) = (HangupCause::SwitchFault, Party::Switch);
+            assert_eq!(input, Some(Input::HangupRequested { cause, by }), "{side:?} {event:?}");
+        }
+    }
 }
 
 #[test]
