@@ -8,8 +8,11 @@ use std::net::SocketAddr;
 
 /// Most peers that get a column of their own; further ones share the last.
 const COLUMNS_MAX: usize = 4;
-/// The width of an arrow between two columns.
-const WIDTH: usize = 34;
+/// The width of an arrow between two columns: at least, and at most where a label or an address is longer.
+const WIDTH_MIN: usize = 34;
+const WIDTH_MAX: usize = 70;
+/// What an arrow has beside its label: a bar, its head, two blanks, and two dashes at either end.
+const ARROW: usize = 8;
 
 /// Draws the ladder: ourselves at the left, each peer in its column, times in seconds from the first
 /// message. Ends with a line that says how many messages are missing, if any are.
@@ -21,19 +24,29 @@ pub fn draw(trace: &Trace) -> String {
             peers.push(message.remote);
         }
     }
+    let column_of = |message: &TracedMessage| {
+        let own = peers.iter().position(|peer| *peer == message.remote);
+        own.unwrap_or(peers.len().saturating_sub(1)) + 1
+    };
+    // As wide as the longest label needs it, which has all columns up to its own.
+    let labels = trace.messages.iter().map(|message| {
+        let label = label(&message.bytes).chars().count();
+        (label + ARROW).div_ceil(column_of(message))
+    });
+    let addresses = peers.iter().map(|peer| peer.to_string().len() + 2);
+    let width = labels.chain(addresses).max().unwrap_or(0).clamp(WIDTH_MIN, WIDTH_MAX);
     let mut text = String::new();
-    text.push_str(&format!("{:>9}  {:<WIDTH$}", "", "tandem"));
+    text.push_str(&format!("{:>9}  {:<width$}", "", "tandem"));
     for peer in &peers {
-        text.push_str(&format!("{:<WIDTH$}", peer.to_string()));
+        text.push_str(&format!("{:<width$}", peer.to_string()));
     }
     text.truncate(text.trim_end().len());
     text.push('\n');
     let start = trace.messages.first().map(|message| message.at);
     for message in &trace.messages {
-        let at = message.at.since(start.unwrap_or(message.at));
-        let column = peers.iter().position(|peer| *peer == message.remote);
-        let column = column.unwrap_or(peers.len().saturating_sub(1));
-        text.push_str(&format!("{:>9.3}  {}\n", at.as_secs_f64(), arrow(message, column + 1)));
+        let at = message.at.since(start.unwrap_or(message.at)).as_secs_f64();
+        let arrow = arrow(message, column_of(message) * width);
+        text.push_str(&format!("{at:>9.3}  {arrow}\n"));
     }
     if trace.left_out > 0 {
         text.push_str(&format!(
@@ -44,14 +57,11 @@ pub fn draw(trace: &Trace) -> String {
     text
 }
 
-/// An arrow over `columns` columns, labelled with what the message is.
-fn arrow(message: &TracedMessage, columns: usize) -> String {
-    let width = columns * WIDTH - 2;
-    let label = label(&message.bytes);
-    let label: String = label.chars().take(width.saturating_sub(6)).collect();
-    let dashes = width - label.chars().count() - 2;
-    let (left, right) = (2, dashes - 2);
-    let line = format!("{} {label} {}", "-".repeat(left), "-".repeat(right));
+/// An arrow of this width, labelled with what the message is.
+fn arrow(message: &TracedMessage, width: usize) -> String {
+    let label: String = label(&message.bytes).chars().take(width.saturating_sub(ARROW)).collect();
+    let right = width.saturating_sub(label.chars().count() + ARROW - 2);
+    let line = format!("-- {label} {}", "-".repeat(right));
     match message.way {
         Way::Out => format!("|{line}>|"),
         Way::In => format!("|<{line}|"),
@@ -116,6 +126,33 @@ mod tests {
                 "           (2 messages in between were not kept)",
             ]
         );
+    }
+
+    #[test]
+    fn long_labels_and_addresses_widen_the_columns_up_to_a_bound() {
+        let refusal = "SIP/2.0 407 Proxy Authentication Required\r\nCSeq: 1 INVITE\r\n\r\n";
+        let far = "INVITE sip:c@d SIP/2.0\r\nCSeq: 7 INVITE\r\n\r\n";
+        let messages = vec![message(0, Way::Out, 2, refusal), message(1, Way::In, 3, far)];
+        let text = draw(&Trace { messages, left_out: 0 });
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            lines[1].ends_with("|-- 407 Proxy Authentication Required (1 INVITE) -->|"),
+            "{text}"
+        );
+        // Each arrow ends below the first letter of its peer's address.
+        let columns = ["127.0.0.2", "127.0.0.3"].map(|peer| lines[0].find(peer).unwrap());
+        assert_eq!([lines[1].len() - 1, lines[2].len() - 1], columns, "{text}");
+
+        let mut six = message(0, Way::In, 2, far);
+        six.remote = "[2001:db8:1111:2222:3333:4444:5555:6666]:65060".parse().unwrap();
+        let text = draw(&Trace { messages: vec![six, message(1, Way::In, 3, far)], left_out: 0 });
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].contains(":6666]:65060  127.0.0.3:5060"), "{text}");
+
+        let endless = format!("SIP/2.0 500 {}\r\nCSeq: 1 INVITE\r\n\r\n", "no ".repeat(500));
+        let text = draw(&Trace { messages: vec![message(0, Way::In, 2, &endless)], left_out: 0 });
+        let last = text.lines().last().unwrap();
+        assert_eq!(last.len(), 12 + WIDTH_MAX, "{text}");
     }
 
     #[test]
