@@ -6,6 +6,7 @@ use crate::cli::output;
 use crate::cli::table;
 use crate::clock;
 use crate::config::Config;
+use crate::routing::decision::Decision;
 use crate::routing::explain::Question;
 use crate::routing::explain::explain;
 use crate::routing::explain::explain_outbound;
@@ -81,8 +82,7 @@ pub(crate) async fn run(args: ExplainArgs) -> Result<(), Failure> {
         headers: args.headers,
     };
     let (verdict, decision) = explain(&loaded.table, &question);
-    output::line(&format!("{:<10} {}", "table", loaded.origin));
-    output::line(decision.to_string().trim_end());
+    print(&loaded.origin, &decision);
     match verdict {
         Verdict::Route(_) => Ok(()),
         // `explain` takes credentials as given, so nothing is challenged.
@@ -99,20 +99,26 @@ pub(crate) async fn run(args: ExplainArgs) -> Result<(), Failure> {
     }
 }
 
+/// Prints where the table is from, and every step.
+fn print(origin: &str, decision: &Decision) {
+    let width = decision.name_width();
+    output::line(&format!("{:<width$} {origin}", "table"));
+    output::line(decision.to_string().trim_end());
+}
+
 /// Prints every step of a call out, and the INVITE to each gateway.
 async fn call_out(config: &Config, args: ExplainArgs) -> Result<(), Failure> {
     let loaded = table::load(config).await?;
     let request = outbound_request(&loaded.table, &args)?;
     let mut random = Random::from_seed(clock::random_u64());
     let planned = explain_outbound(&loaded.table, clock::wall_now(), request, &mut random);
-    output::line(&format!("{:<10} {}", "table", loaded.origin));
     match planned {
         Ok(plan) => {
-            output::line(plan.decision.to_string().trim_end());
+            print(&loaded.origin, &plan.decision);
             Ok(())
         }
         Err(refusal) => {
-            output::line(refusal.decision.to_string().trim_end());
+            print(&loaded.origin, &refusal.decision);
             let cause = refusal.cause.code();
             Err(Failure::failed(format!("the call would not be placed: {cause}")))
         }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 /// Steps of the decision about a plain call.
 const STEPS_USUAL: usize = 12;
+/// Letters of the longest of the usual names of steps.
+const NAME_WIDTH_MIN: usize = 10;
 
 /// One step: what was looked at, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,13 +46,20 @@ impl Decision {
     pub fn steps(&self) -> &[Step] {
         self.steps.as_deref().map_or(&[], Vec::as_slice)
     }
+
+    /// Letters that the names of its steps take in a print, so that what came of them stands in one column.
+    #[must_use]
+    pub fn name_width(&self) -> usize {
+        self.steps().iter().map(|step| step.what.len()).fold(NAME_WIDTH_MIN, usize::max)
+    }
 }
 
 impl fmt::Display for Decision {
     /// One line a step, as `tandem explain` prints it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.name_width();
         for step in self.steps() {
-            writeln!(f, "{:<10} {}", step.what, step.detail)?;
+            writeln!(f, "{:<width$} {}", step.what, step.detail)?;
         }
         Ok(())
     }
@@ -69,6 +78,15 @@ mod tests {
         assert_eq!(decision.steps().len(), DECISION_STEPS_MAX);
         assert_eq!(decision.steps().first().map(|s| s.detail.as_str()), Some("0"));
         assert!(decision.to_string().starts_with("step       0\n"));
+    }
+
+    #[test]
+    fn what_came_of_the_steps_stands_in_one_column() {
+        let mut decision = Decision::new();
+        decision.note("source", "public");
+        assert_eq!(decision.to_string(), "source     public\n");
+        decision.note("routing profile", "own");
+        assert_eq!(decision.to_string(), "source          public\nrouting profile own\n");
     }
 
     #[test]
