@@ -327,6 +327,13 @@ fn a_profile_is_certified_against_its_carrier() {
     assert!(said.0 == Some(0) && said.1.contains(" 0 failed"), "{said:?}");
     let said = tandem(&folder.0, &[], &["certify", "tata"]);
     assert!(said.2.contains("one of") && said.2.contains("tata-registered"), "{said:?}");
+    assert!(!said.2.contains("in-plan"), "nothing that can be tried: {said:?}");
+    for template in ["in-plan", "_base"] {
+        let said = tandem(&folder.0, &[], &["certify", template]);
+        let words = format!("`{template}` is a template: try a profile that extends it");
+        assert!(said.0 == Some(2) && said.2.contains(&words), "{said:?}");
+        assert!(!said.2.contains("certified.toml"), "a file that nobody wrote: {said:?}");
+    }
     for args in [["certify", "nobody", "--only", "busy"], ["certify", "twilio", "--only", "tea"]] {
         let said = tandem(&folder.0, &[], &args);
         assert_eq!(said.0, Some(2), "{said:?}");

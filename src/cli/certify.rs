@@ -97,14 +97,16 @@ fn trial(args: &CertifyArgs) -> Result<Trial, Failure> {
     let profiles = Profiles::of_folder(&files, &dir, Arc::new(StandIns));
     let profiles = profiles.map_err(|problems| configuration::refuse(&problems))?;
     if !profiles.ids().any(|id| id == args.profile) {
-        let others = profiles.ids().filter(|id| *id != FILLED_ID && !id.starts_with('_'));
+        let others = profiles.ids().filter(|id| *id != FILLED_ID && !profiles.is_template(id));
         let others = others.collect::<Vec<_>>().join(", ");
         return Err(Failure::configuration(format!(
             "there is no profile `{}`: give the path of a file, or one of {others}",
             args.profile
         )));
     }
-    of(&profiles, FILLED_ID)
+    // Of a template it is said that it is one, and not what the profile made of it here lacks.
+    let is_template = profiles.is_template(&args.profile);
+    of(&profiles, if is_template { args.profile.as_str() } else { FILLED_ID })
 }
 
 fn read(folder: &Path) -> Result<Profiles, Failure> {

@@ -223,6 +223,13 @@ impl Profiles {
         self.0.files.keys().map(String::as_str)
     }
 
+    /// Whether a profile is there to be extended, and for nothing else.
+    #[must_use]
+    pub fn is_template(&self, id: &str) -> bool {
+        let file = self.0.files.get(id);
+        id.starts_with('_') || file.is_some_and(|file| View(&file.table).flag("abstract"))
+    }
+
     /// Whether a profile of this id is there that is not built in, nor a copy of one that is.
     #[must_use]
     pub fn is_own(&self, id: &str) -> bool {
@@ -306,7 +313,7 @@ impl Profiles {
         // Those that are built in are disabled and right: tests keep them so.
         for (id, file) in self.0.files.iter().filter(|(_, file)| !file.built_in) {
             let Some(tree) = self.merged(id, &self.0.sources, problems) else { continue };
-            if id.starts_with('_') || View(&file.table).flag("abstract") {
+            if self.is_template(id) {
                 continue;
             }
             let view = View(&tree);
@@ -354,7 +361,7 @@ impl Profiles {
             let problem = Problem::of_file("trial", no_profile(id, self.ids()));
             return Err(Problems::new(vec![problem]));
         };
-        if id.starts_with('_') || View(&file.table).flag("abstract") {
+        if self.is_template(id) {
             let message = format!("`{id}` is a template: try a profile that extends it");
             return Err(Problems::new(vec![Problem::of_file("trial", message)]));
         }
