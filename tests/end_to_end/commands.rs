@@ -8,6 +8,7 @@ use crate::carrier::NUMBER;
 use crate::carrier::answer;
 use crate::carrier::hear_bye;
 use crate::carrier::key;
+use crate::carrier::refuse;
 use crate::carrier::shown;
 use crate::node::Home;
 use crate::node::Node;
@@ -15,6 +16,7 @@ use crate::node::Said;
 use crate::node::wait_for;
 use crate::postgres;
 use crate::rows;
+use crate::transfers::talking;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
@@ -282,6 +284,40 @@ async fn the_last_calls_of_a_node_leave_their_signalling_when_it_stops() {
     node.launch().await;
     let ladder = done(node.ask(&key, &["calls", "trace", &call]).await);
     assert!(ladder.contains("|-- BYE (2 BYE) "), "{ladder}");
+}
+
+/// Whom a command has called may not want the call: that comes to light behind the command's back.
+#[tokio::test]
+async fn what_a_command_only_asks_for_is_said_to_be_asked_for_and_where_it_is_told_how_that_went() {
+    let (node, _far, key) = node(json!({"kind": "echo"}), json!({})).await;
+    let (mut phone, _, call) = talking(&node).await;
+    let desk = carrier::carrier(&node, "127.0.0.12").await;
+    let uri = format!("sip:desk@{}", desk.local());
+    let failures = [
+        ("transfer", "the transfer", "transfer_failed"),
+        ("supervise", "the supervisor", "\"leg\":\"supervisor\",\"status\":486"),
+    ];
+    for (command, what, failed) in failures {
+        // A transfer that failed is cleared away first.
+        let said = wait_for(command, async || {
+            let said = node.ask(&key, &["calls", command, &call, "--uri", &uri]).await;
+            (said.code == Some(0)).then_some(said)
+        })
+        .await;
+        assert!(said.out.starts_with(&format!("call {call} is answered, ")), "{said:?}");
+        let told = format!(
+            "{what} is asked for: how it goes is among the events of `tandem calls show {call}`\n"
+        );
+        assert_eq!(said.err, told);
+        let invite = desk.expect("INVITE ").await;
+        refuse(&desk, &invite, "486 Busy Here", "").await;
+        wait_for(failed, async || {
+            let record = done(node.ask(&key, &["calls", "show", &call]).await);
+            record.contains(failed).then_some(())
+        })
+        .await;
+    }
+    phone.hang_up().await;
 }
 
 #[tokio::test]

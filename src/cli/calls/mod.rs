@@ -227,6 +227,15 @@ impl State {
     }
 }
 
+/// Says of what was asked for, and may yet fail, where it is told how it goes.
+fn note_asked(api: &ApiArgs, what: &str, call: CallId) {
+    if !api.json {
+        output::note(&format!(
+            "{what} is asked for: how it goes is among the events of `tandem calls show {call}`"
+        ));
+    }
+}
+
 /// A duration as people read it.
 fn seconds(milliseconds: i64) -> String {
     format!("{}.{}", milliseconds / 1_000, milliseconds % 1_000 / 100)

@@ -1,6 +1,7 @@
 //! `tandem calls supervise`: somebody hears a call that is in progress.
 
 use crate::cli::api::ApiArgs;
+use crate::cli::calls::note_asked;
 use crate::cli::calls::steer;
 use crate::cli::failure::Failure;
 use crate::types::id::CallId;
@@ -53,5 +54,9 @@ pub(super) async fn run(api: &ApiArgs, args: &SuperviseArgs) -> Result<(), Failu
         (None, Some(uri)) => ("supervise", json!({"uri": uri, "mode": mode})),
         (None, None) => ("supervise/mode", json!({"mode": mode})),
     };
-    steer::command(api, args.call, name, body).await
+    steer::command(api, args.call, name, body).await?;
+    if args.to.is_some() || args.uri.is_some() {
+        note_asked(api, "the supervisor", args.call);
+    }
+    Ok(())
 }

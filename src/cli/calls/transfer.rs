@@ -2,6 +2,7 @@
 
 use crate::cli::api::ApiArgs;
 use crate::cli::calls::State;
+use crate::cli::calls::note_asked;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::types::id::CallId;
@@ -58,7 +59,7 @@ impl TransferArgs {
     }
 }
 
-/// Asks for it. How it goes is told by the call's record.
+/// Asks for it. How it goes is told by the call's record, and that is said.
 pub(super) async fn run(api: &ApiArgs, args: &TransferArgs) -> Result<(), Failure> {
     let client = api.client()?;
     let path = client.of_tenant(&format!("calls/{}/transfer", args.call))?;
@@ -69,6 +70,10 @@ pub(super) async fn run(api: &ApiArgs, args: &TransferArgs) -> Result<(), Failur
     }
     let state: State = answer.read()?;
     output::line(&state.text());
+    match args.mode {
+        Mode::Bridge | Mode::Attended | Mode::Refer => note_asked(api, "the transfer", args.call),
+        Mode::Confirm | Mode::Withdraw => {}
+    }
     Ok(())
 }
 
