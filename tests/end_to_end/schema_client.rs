@@ -1,11 +1,16 @@
 //! Schemathesis as a client: requests made of the document that the switch serves, good ones and bad ones, are
 //! answered as the document says.
 
+use crate::carrier;
 use crate::http;
 use crate::node::Home;
 use crate::node::Node;
 use crate::node::PATIENCE;
+use crate::node::wait_for;
 use crate::python;
+use crate::rows;
+use crate::talk;
+use crate::talk::Talk;
 use serde_json::Value;
 use serde_json::json;
 use std::process::Stdio;
@@ -15,9 +20,12 @@ use tandem::store::api_keys::KeyScope;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+const NUMBER: &str = "+15550136";
 const SEAL_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 /// Requests of each kind that are made for an operation. The more, the longer; the seed is fixed.
 const EXAMPLES: &str = "4";
+/// The same where there are few operations.
+const EXAMPLES_OF_FEW: &str = "12";
 /// What is held against each answer. Not among them: that all that fits the document is accepted, for it
 /// cannot say which profile, number or trunk there is, nor what goes with what.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
@@ -27,13 +35,17 @@ const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_co
 const ENDS: [&str; 4] =
     ["delete_tenants_one", "patch_tenants_one", "delete_api_keys_one", "post_api_keys_one_rotate"];
 
+/// What ends a call, or may; and how it looks to Twilio's clients, who do the same.
+const ENDS_A_CALL: [&str; 3] =
+    ["post_tenants_calls_one_hangup", "get_twilio_calls_one", "post_twilio_calls_one"];
+
 /// A client that reads this file of the folder.
 fn client(node: &Node, file: &str, key: &str) -> Command {
     let mut command = python::program("schemathesis");
     command.current_dir(node.home.folder()).args(["--config-file", file, "run"]);
     command.arg(format!("http://{}/api/v1/openapi.json", node.http()));
     command.args(["-H", &format!("X-Api-Key: {key}"), "--seed", "20261121", "--no-color"]);
-    command.args(["--phases", "examples,fuzzing", "--max-examples", EXAMPLES, "--checks", CHECKS]);
+    command.args(["--phases", "examples,fuzzing", "--checks", CHECKS]);
     command.args(["--generation-database", "none", "--no-shrink", "--warnings", "off"]);
     command
 }
@@ -67,6 +79,7 @@ async fn what_ends_is_tried_too(node: &Node, key: &str) {
         ),
     );
     let mut command = client(node, "ending.toml", key);
+    command.args(["--max-examples", EXAMPLES]);
     for tried in ENDS {
         command.args(["--include-operation-id", tried]);
     }
@@ -102,6 +115,7 @@ async fn a_client_made_of_the_document_finds_no_answer_that_is_not_in_it() {
         ),
     );
     let mut command = client(&node, "schemathesis.toml", &key);
+    command.args(["--max-examples", EXAMPLES]);
     // Events never end; and tenant and key are to stay until the end.
     command.args(["--exclude-path-regex", "/events$"]);
     for kept in ENDS {
@@ -119,4 +133,66 @@ async fn a_client_made_of_the_document_finds_no_answer_that_is_not_in_it() {
     assert_eq!(node.metric("api_requests_total{status=\"5xx\"}").await, 0, "{}", node.log());
     let answer = http::request(node.http(), "GET", "/healthz", &[]).await;
     assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_made_of_the_document_commands_a_running_call_and_finds_nothing_either() {
+    let home = Home::with("127.0.0.1:0", 100, "[secrets]\nkey_ref = \"file:seal.key\"\n");
+    home.write("seal.key", SEAL_KEY);
+    let node = home.start().await;
+    node.put(&[
+        rows::tenant(1, 0),
+        rows::trunk(2, "127.0.0.1/32"),
+        rows::profile(3, 1, json!({"kind": "echo"})),
+        rows::number(4, 1, 3, NUMBER),
+    ])
+    .await;
+    let scope = KeyScope::AllTenants;
+    let made = api_keys::create(&node.database(), scope, KeyRole::Admin, "", None).await;
+    let key = made.unwrap().key.expose().clone();
+    let mut plan = talk::plan(node.sip(), NUMBER);
+    plan.duration = PATIENCE * 20;
+    let mut talk = Talk::answered(plan).await;
+    talk.hear(10).await;
+    let tenant = rows::uuid(1).to_string();
+    let account = format!("AC{}", tenant.replace('-', ""));
+    let running = node.read(&carrier::calls(1, "?live=true"), &key).await;
+    let call = running["calls"][0]["id"].as_str().unwrap_or_else(|| panic!("{running}"));
+    let call_sid = format!("CA{}", call.replace('-', ""));
+    node.home.write(
+        "running.toml",
+        &format!(
+            "[parameters]\n\"path.tenant_id\" = \"{tenant}\"\n\"path.id\" = \"{call}\"\n\
+             \"path.account_sid\" = \"{account}\"\n\"path.call_sid\" = \"{call_sid}\"\n\
+             [[operations]]\ninclude-path-regex = \"^/2010-04-01/\"\n\
+             auth.basic = {{ username = \"{account}\", password = \"{key}\" }}\n"
+        ),
+    );
+    let of_running = || {
+        let mut command = client(&node, "running.toml", &key);
+        command.args(["--max-examples", EXAMPLES_OF_FEW]);
+        command
+    };
+    let mut steering = of_running();
+    steering.args(["--include-path-regex", r"/calls/\{id\}", "--exclude-path-regex", "/events$"]);
+    steering.args(["--exclude-operation-id", ENDS_A_CALL[0]]);
+    succeeds(steering).await;
+    // It is the same call, it goes on, and some of it was done to it.
+    let shown = node.read(&carrier::calls(1, &format!("/{call}")), &key).await;
+    assert_eq!(shown["live"]["state"], "answered", "{shown}");
+    for action in ["hold", "mute", "send_dtmf"] {
+        let noted = format!(
+            "SELECT count(*) FROM audit_log WHERE action = '{action}' AND subject_id = '{call}'"
+        );
+        wait_for(action, async || (node.count(&noted).await > 0).then_some(())).await;
+    }
+    let mut ending = of_running();
+    for ends in ENDS_A_CALL {
+        ending.args(["--include-operation-id", ends]);
+    }
+    succeeds(ending).await;
+    talk.over().await;
+    let record = carrier::shown(&node, 1, call, &key).await;
+    assert_eq!((&record["status"], &record["ended_by"]), (&json!("ended"), &json!("operator")));
+    assert_eq!(node.metric("api_requests_total{status=\"5xx\"}").await, 0, "{}", node.log());
 }
