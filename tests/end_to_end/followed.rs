@@ -8,8 +8,12 @@ use crate::carrier::calls;
 use crate::carrier::hear_bye;
 use crate::follower::Follower;
 use crate::http;
+use crate::node::Home;
+use crate::node::wait_for;
 use crate::rows;
 use crate::schema;
+use crate::talk;
+use crate::talk::Talk;
 use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -98,4 +102,29 @@ async fn every_event_that_a_call_tells_is_as_the_document_has_it() {
     let mut wrong = follower.events().remove(0).1;
     wrong["seq"] = json!("first");
     assert!(schema::fault(&document, form, &wrong, "event").is_some(), "{wrong}");
+}
+
+#[tokio::test]
+async fn how_long_a_round_trip_takes_is_shown_while_a_call_runs() {
+    let node = Home::new().start().await;
+    node.put(&[
+        rows::tenant(1, 0),
+        rows::trunk(2, "127.0.0.1/32"),
+        rows::profile(3, 1, json!({"kind": "echo"})),
+        rows::number(4, 1, 3, NUMBER),
+    ])
+    .await;
+    let key = node.operator_key().await;
+    let talk = Talk::answered(talk::plan(node.sip(), NUMBER)).await;
+    let running = node.read(&calls(1, "?live=true"), &key).await;
+    let path = calls(1, &format!("/{}", running["calls"][0]["id"].as_str().unwrap()));
+    // Each side reports when it got the other's report (RFC 3550 §6.4.1).
+    wait_for("reports of both sides", async || {
+        let shown = node.read(&path, &key).await;
+        let leg = &shown["live"]["legs"][0];
+        leg["round_trip_ms"].as_f64()?;
+        leg["quality"]["in"]["round_trip_ms"].as_f64()
+    })
+    .await;
+    talk.hang_up().await;
 }

@@ -140,10 +140,7 @@ async fn begin(
     let right = Right { keys: Arc::clone(&context.keys), holder: caller.holder.clone(), ends };
     let of = (caller.tenant()?, right);
     let session = Session::begin(&context.events, &context.database, of, follow);
-    let session = session.await.map_err(|why| match why {
-        NoSeat::Full => ErrorKind::TooManyListeners.of(id),
-        NoSeat::Ending => ErrorKind::NoCalls.of(id),
-    })?;
+    let session = session.await.map_err(|why| refusal(why).of(id))?;
     match upgrade {
         Ok(upgrade) if wants_upgrade => Ok(upgrade
             .read_buffer_size(READ_BUFFER_BYTES)
@@ -152,6 +149,14 @@ async fn begin(
             .max_frame_size(EVENT_LISTENER_BYTES_MAX)
             .on_upgrade(|socket| converse(socket, session))),
         _ => Ok(serve(session)),
+    }
+}
+
+/// How it is refused that there is no seat.
+const fn refusal(why: NoSeat) -> ErrorKind {
+    match why {
+        NoSeat::Full => ErrorKind::TooManyListeners,
+        NoSeat::Ending => ErrorKind::NoCalls,
     }
 }
 
@@ -221,6 +226,7 @@ async fn converse(mut socket: WebSocket, mut session: Session) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::RequestId;
 
     #[test]
     fn an_event_is_written_with_where_to_go_on_from() {
@@ -243,5 +249,16 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("last-event-id", header::HeaderValue::from_static("5"));
         assert_eq!(after(&headers, asked(), &["after"]), Ok(Some("5".to_owned())));
+    }
+
+    #[test]
+    fn who_finds_no_seat_is_told_why() {
+        for (why, status, code) in
+            [(NoSeat::Full, 429, "too_many_listeners"), (NoSeat::Ending, 503, "no_calls")]
+        {
+            let kind = refusal(why);
+            let answer = kind.of(&RequestId::default()).into_response();
+            assert_eq!((answer.status().as_u16(), kind.code()), (status, code));
+        }
     }
 }
