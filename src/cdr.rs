@@ -286,6 +286,10 @@ impl CallRecord {
 
     fn end(&mut self, at: Moment, (cause, by): (HangupCause, Party), duration: Duration) {
         if self.is_closed() {
+            // A refusal closed it: who wanted that is told behind it.
+            if self.cause == Some(cause) {
+                self.ended_by = Some(by);
+            }
             return;
         }
         self.stages.ended = Some(at);
@@ -298,7 +302,16 @@ impl CallRecord {
             self.status = Some(cause.sip_status());
         }
         // A call that ended before its answer leaves the status its caller saw.
-        self.status.get_or_insert(cause.sip_status());
+        self.status = self.status.or_else(|| self.unanswered(cause));
+    }
+
+    /// The status of a call that nobody answered: an INVITE that was taken back ends with 487 (RFC 3261 §9.2), and one
+    /// that never came or went has none.
+    fn unanswered(&self, cause: HangupCause) -> Option<u16> {
+        match cause.sip_status() {
+            refusal @ 300.. => Some(refusal),
+            _ => self.source.map(|_| HangupCause::CallerCancelled.sip_status()),
+        }
     }
 }
 
@@ -514,6 +527,19 @@ mod tests {
             ended(HangupCause::CallerCancelled, Party::Caller, 0),
         ]);
         assert_eq!((record.stages.answered, record.status), (None, Some(487)));
+    }
+
+    #[test]
+    fn a_call_that_nobody_answered_was_no_success_and_says_who_gave_it_up() {
+        let (cause, by) = (HangupCause::Normal, Party::Operator);
+        let taken_back = fold_all(vec![arrival(), CallEvent::Ringing, ended(cause, by, 0)]);
+        assert_eq!((taken_back.cause, taken_back.status), (Some(cause), Some(487)));
+        let mut never_sent = CallRecord::open(Moment::START, id());
+        never_sent.fold(Moment::START, &ended(cause, by, 0));
+        assert_eq!((never_sent.status, never_sent.ended_by), (None, Some(by)));
+        let declined = CallEvent::Refused { cause, status: 603 };
+        let declined = fold_all(vec![arrival(), declined, ended(cause, by, 0)]);
+        assert_eq!((declined.status, declined.ended_by), (Some(603), Some(by)));
     }
 
     #[test]

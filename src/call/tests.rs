@@ -422,6 +422,17 @@ fn the_caller_may_give_up_while_it_rings() {
 }
 
 #[test]
+fn who_hangs_up_while_it_rings_declines_the_call() {
+    let mut bench = Bench::new(|_| ());
+    bench.ring();
+    let (cause, by) = (HangupCause::Normal, Party::Operator);
+    let out = bench.give(Input::HangupRequested { cause, by });
+    let declined = LegOutput::Refuse { cause, status: 603 };
+    assert!(out.contains(&Output::Leg(LegSide::Near, declined)), "{out:?}");
+    assert_eq!(bench.close(), (cause, by, Duration::ZERO));
+}
+
+#[test]
 fn a_cancellation_that_overtakes_our_answer_ends_the_call() {
     let mut bench = Bench::new(|_| ());
     bench.ring();

@@ -239,6 +239,9 @@ impl fmt::Display for DidSource {
     }
 }
 
+/// No other node of ours is to be tried either.
+const DECLINE: u16 = 603;
+
 /// The SIP status of each outcome. It decides whether the carrier tries another node: most carriers
 /// try on after 403, 408, 480, 487, 488 and 5xx, and give up after 404, 486 and 6xx.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -308,6 +311,8 @@ impl ResponseMap {
             HangupCause::NoCommonCodec | HangupCause::BadSdp | HangupCause::SrtpMismatch => {
                 self.no_codec
             }
+            // No refusal is a success: who ends a call that rings declines it (RFC 3261 §21.6.2).
+            HangupCause::Normal | HangupCause::Transferred => DECLINE,
             other => other.sip_status(),
         }
     }
@@ -569,12 +574,13 @@ mod tests {
             (HangupCause::SrtpMismatch, 608),
             (HangupCause::Loop, 482),
             (HangupCause::SwitchFault, 500),
+            (HangupCause::Normal, 603),
         ] {
             assert_eq!(map.status(cause), status, "{cause}");
         }
         for cause in HangupCause::all() {
             let usual = ResponseMap::default().status(cause);
-            assert!((400..700).contains(&usual) || usual == cause.sip_status(), "{cause}: {usual}");
+            assert!((400..700).contains(&usual), "{cause}: {usual}");
         }
     }
 }

@@ -13,9 +13,11 @@ use crate::carrier::key;
 use crate::carrier::shown;
 use crate::carrier::steps;
 use crate::http;
+use crate::node::Home;
 use crate::node::Node;
 use crate::node::wait_for;
 use crate::rows;
+use crate::talk::Peer;
 use serde_json::Value;
 use serde_json::json;
 use tandem::store::api_keys;
@@ -110,6 +112,40 @@ async fn each_command_is_answered_with_how_the_call_stands_and_noted_with_who_ga
         ["5550142", "5550143", "5550110"].iter().all(|number| !text.contains(number)),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn a_call_that_rings_is_hung_up_by_a_refusal_that_its_caller_hears() {
+    let node = Home::new().start().await;
+    let waits = json!({"kind": "tone", "answer": {"after_ms": 60_000}});
+    node.put(&[
+        rows::tenant(1, 0),
+        rows::trunk(2, "127.0.0.1/32"),
+        rows::profile(3, 1, waits),
+        rows::number(4, 1, 3, NUMBER),
+    ])
+    .await;
+    let operator = key(&node, 1, KeyRole::Operator).await;
+    let peer = Peer::at("127.0.0.1", node.sip()).await;
+    let hang_up = async {
+        let call = wait_for("the call rings", async || {
+            let running = node.read(&calls(1, "?live=true"), &operator).await;
+            let call = running["calls"].get(0).filter(|call| call["status"] == "ringing")?;
+            Some(call["id"].as_str().unwrap().to_owned())
+        })
+        .await;
+        let (status, ending) = command(&node, &operator, (&call, "hangup"), json!({})).await;
+        assert_eq!(status, 202, "{ending}");
+        call
+    };
+    let (response, call) = tokio::join!(peer.invite(NUMBER), hang_up);
+    assert_eq!(response.refusal(), (603, "normal", false));
+    // The refusal is stored first, and behind it who wanted it.
+    let by = "SELECT count(*) FROM calls WHERE ended_by = 'operator'";
+    wait_for("who hung up", async || (node.count(by).await == 1).then_some(())).await;
+    let record = shown(&node, 1, &call, &operator).await;
+    assert_eq!((&record["status"], &record["sip_status"]), (&json!("failed"), &json!(603)));
+    assert_eq!((&record["cause"], &record["ended_by"]), (&json!("normal"), &json!("operator")));
 }
 
 #[tokio::test]
