@@ -4,6 +4,7 @@
 use crate::api::Context;
 use crate::api::auth::Caller;
 use crate::api::control;
+use crate::api::elsewhere;
 use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::error::ErrorKind;
@@ -270,11 +271,19 @@ pub(super) async fn refused(context: &Context, caller: &Caller, why: Unheard) ->
     if why == Unheard::NoSuchCall
         && let (Ok(tenant), Ok(item)) = (caller.tenant(), caller.item())
     {
-        match calls::get(&context.database, tenant, CallId::from_uuid(item)).await {
-            Ok(Some((call, _))) if call.times.ended.is_some() => {
-                return ErrorKind::Senseless(Senseless::Over).of(id);
+        let key = (tenant, CallId::from_uuid(item));
+        let over = ErrorKind::Senseless(Senseless::Over);
+        match calls::get(&context.database, key.0, key.1).await {
+            Ok(Some((call, _))) if call.times.ended.is_some() => return over.of(id),
+            // It ended this moment: its record, which does not say so yet, is on its way.
+            Ok(Some(_)) => {
+                return match elsewhere::may_run(context, id, key).await {
+                    Ok(true) => ErrorKind::CallAway.of(id),
+                    Ok(false) => over.of(id),
+                    Err(error) => error,
+                };
             }
-            Ok(_) => (),
+            Ok(None) => (),
             Err(failed) => return error::database(&failed, id),
         }
     }

@@ -76,10 +76,18 @@ async fn each_command_is_answered_with_how_the_call_stands_and_noted_with_who_ga
     let attach = json!({"ai_profile_id": rows::uuid(2).to_string()});
     let (status, body) = command(&node, &operator, (&call, "attach"), attach).await;
     assert_eq!((status, body["code"].as_str()), (409, Some("not_with_agent")), "{body}");
+    let stored = |more: &str| format!("SELECT count(*) FROM calls WHERE id = '{call}'{more}");
+    let (begun, closed) = (stored(""), stored(" AND ended_at IS NOT NULL"));
+    wait_for("a record", async || (node.count(&begun).await == 1).then_some(())).await;
     let (status, ending) = command(&node, &operator, (&call, "hangup"), json!({})).await;
     assert_eq!((status, ending["phase"].as_str()), (202, Some("ending")), "{ending}");
     assert!(STATES.contains(&ending["state"].as_str().unwrap()), "{ending}");
     hear_bye(&far).await;
+    // Its end is known before its record says so.
+    while node.count(&closed).await == 0 {
+        let (status, body) = command(&node, &operator, (&call, "hold"), json!({})).await;
+        assert_eq!((status, body["code"].as_str()), (409, Some("call_over")), "{body}");
+    }
     let record = shown(&node, 1, &call, &operator).await;
     assert_eq!((&record["status"], &record["ended_by"]), (&json!("ended"), &json!("operator")));
     let (status, body) = command(&node, &operator, (&call, "hangup"), json!({})).await;
