@@ -5,6 +5,7 @@ use crate::api::RequestId;
 use crate::api::error;
 use crate::api::error::ApiError;
 use crate::api::resource;
+use crate::store::field_path;
 use crate::store::resource::Fault;
 use crate::store::resource::Members;
 use axum::body::Bytes;
@@ -14,8 +15,6 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::HeaderMap;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_path_to_error::Path;
-use serde_path_to_error::Segment;
 use std::convert::Infallible;
 
 /// The body of a request as it came. It is read once it is known that who asks may.
@@ -52,30 +51,9 @@ impl Sent {
 /// The path of the first value that does not fit, and why.
 pub(super) fn read<T: DeserializeOwned>(given: Members) -> Result<T, Fault> {
     serde_path_to_error::deserialize(Value::Object(given)).map_err(|error| {
-        let path = path(error.path());
-        let why = error.into_inner().to_string();
-        Fault::invalid(named(path, &why), why)
+        let why = error.inner().to_string();
+        Fault::invalid(field_path::field(error.path(), &why), why)
     })
-}
-
-fn path(path: &Path) -> Vec<String> {
-    let segment = |segment: &Segment| match segment {
-        Segment::Seq { index } => Some(index.to_string()),
-        Segment::Map { key } => Some(key.clone()),
-        Segment::Enum { .. } | Segment::Unknown => None,
-    };
-    path.iter().filter_map(segment).collect()
-}
-
-/// A member that is missing, or nobody knows, is in the words alone.
-fn named(mut path: Vec<String>, why: &str) -> String {
-    let rest = why.strip_prefix("missing field `").or_else(|| why.strip_prefix("unknown field `"));
-    if let Some((name, _)) = rest.and_then(|rest| rest.split_once('`'))
-        && path.last().is_none_or(|last| last != name)
-    {
-        path.push(name.to_owned());
-    }
-    path.join(".")
 }
 
 #[cfg(test)]

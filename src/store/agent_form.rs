@@ -6,6 +6,7 @@ pub(crate) mod keys;
 use crate::config::tls;
 use crate::routing::template::Scope;
 use crate::routing::template::Template;
+use crate::store::field_path;
 use crate::store::script_form;
 use crate::store::script_form::MailboxForm;
 use crate::store::script_form::MenuForm;
@@ -83,7 +84,7 @@ struct AgentForm {
     transfer_to: Option<Vec<String>>,
     parameters: Option<BTreeMap<String, String>>,
     connect_timeout_ms: Option<u64>,
-    hz: Option<u16>,
+    hz: Option<u64>,
     uri: Option<String>,
     username: Option<String>,
     password_ref: Option<String>,
@@ -187,7 +188,7 @@ pub(crate) fn parse_agent(
     value: &serde_json::Value,
     resolve: &Resolve<'_>,
 ) -> Result<AgentSettings, String> {
-    let form = AgentForm::deserialize(value).map_err(|error| error.to_string())?;
+    let form: AgentForm = field_path::read(value)?;
     if let Some(key) = keys::stray(form.kind, value) {
         return Err(format!("`{key}` does not belong to this kind"));
     }
@@ -477,11 +478,10 @@ fn secret(
     }
 }
 
-fn tone(hz: Option<u16>) -> Result<u16, String> {
-    match hz.unwrap_or(440) {
-        hz @ 50..=3400 => Ok(hz),
-        hz => Err(format!("`hz` is {hz}; a tone has 50 to 3400 Hz")),
-    }
+fn tone(hz: Option<u64>) -> Result<u16, String> {
+    let hz = hz.unwrap_or(440);
+    let fits = u16::try_from(hz).ok().filter(|hz| (50..=3400).contains(hz));
+    fits.ok_or_else(|| format!("`hz` is {hz}; a tone has 50 to 3400 Hz"))
 }
 
 fn bounded(key: &str, ms: u64, ms_max: u64) -> Result<Duration, String> {
@@ -707,9 +707,11 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_by_its_key() {
         for (value, key) in [
-            (json!({}), "kind"),
-            (json!({"kind": "robot"}), "robot"),
-            (json!({"kind": "echo", "colour": 1}), "colour"),
+            (json!({}), "`kind`: "),
+            (json!({"kind": "robot"}), "`kind`: "),
+            (json!({"kind": "echo", "colour": 1}), "`colour`: "),
+            (json!({"kind": "echo", "reconnects": -1}), "`reconnects`: "),
+            (json!({"kind": "tone", "hz": 99_999}), "`hz` is 99999"),
             (json!({"kind": "echo", "url": "ws://x"}), "`url`"),
             (json!({"kind": "echo", "hz": 440}), "`hz`"),
             (json!({"kind": "tone", "hz": 20}), "`hz`"),

@@ -1,5 +1,6 @@
 //! The form of the column `answer_webhook` of AI profiles.
 
+use crate::store::field_path;
 use crate::types::answer_hook::AnswerHook;
 use crate::types::secret::Secret;
 use serde::Deserialize;
@@ -31,7 +32,7 @@ pub(crate) fn parse(
     if value.is_null() {
         return Ok(None);
     }
-    let form = HookForm::deserialize(value).map_err(|error| error.to_string())?;
+    let form: HookForm = field_path::read(value)?;
     let is_url = form.url.starts_with("https://") || form.url.starts_with("http://");
     if !is_url || form.url.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err("`url` is no https:// address".to_owned());
@@ -68,13 +69,13 @@ mod tests {
         let signed = json!({"url": "http://x/", "secret_ref": "sealed:hook", "timeout_ms": 100});
         assert_eq!(read(signed).unwrap().unwrap().secret.expose(), "s");
         for (bad, why) in [
-            (json!({}), "missing field `url`"),
+            (json!({}), "`url`: missing"),
             (json!({"url": "ftp://x/"}), "`url`"),
             (json!({"url": "https://x y/"}), "`url`"),
             (json!({"url": "https://x/", "secret_ref": "sealed:other"}), "`secret_ref`"),
             (json!({"url": "https://x/", "timeout_ms": 99}), "`timeout_ms`"),
             (json!({"url": "https://x/", "timeout_ms": 10_001}), "`timeout_ms`"),
-            (json!({"url": "https://x/", "colour": 1}), "unknown field `colour`"),
+            (json!({"url": "https://x/", "colour": 1}), "`colour`: unknown"),
         ] {
             let said = read(bad.clone()).unwrap_err();
             assert!(said.starts_with(why), "{bad}: {said}");

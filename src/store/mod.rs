@@ -19,6 +19,7 @@ pub mod changes;
 pub mod database;
 pub mod demo;
 pub mod erasures;
+pub mod field_path;
 pub mod idempotency;
 pub mod journal;
 mod key_file;

@@ -130,7 +130,9 @@ async fn an_agent_is_judged_as_it_will_be_read_for_calls() {
         (json!({"agent": {"kind": "twilio"}}), "agent.url"),
         (json!({"agent": {"kind": "twilio", "url": "https://x"}}), "agent.url"),
         (json!({"agent": {"kind": "tone", "hz": 9}}), "agent.hz"),
-        (json!({"agent": {"kind": "robot"}}), "agent"),
+        (json!({"agent": {"kind": "tone", "hz": 99_999}}), "agent.hz"),
+        (json!({"agent": {"kind": "robot"}}), "agent.kind"),
+        (json!({"agent": {"kind": "parrot", "colour": 1}}), "agent.colour"),
         // Where no agent may be on this node, as far as its text tells.
         (json!({"agent": {"kind": "twilio", "url": "ws://10.0.0.1:8080/x"}}), "agent.url"),
         (json!({"agent": {"kind": "realtime", "url": "wss://[::1]/?model=m"}}), "agent.url"),
