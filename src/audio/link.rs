@@ -465,6 +465,12 @@ impl MediaEnd {
         self.frames.push_wide(wide)
     }
 
+    /// Frames that the agent's task has not taken yet: so many ticks it is late.
+    #[must_use]
+    pub fn frames_waiting(&self) -> usize {
+        self.frames.waiting()
+    }
+
     /// Reports a key; false when it was dropped.
     pub fn push_digit(&mut self, digit: char) -> bool {
         self.notices.push(Notice::Digit(digit)).is_ok()

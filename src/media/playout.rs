@@ -65,7 +65,7 @@ pub struct Playout {
     played_samples: u64,
     underruns: u32,
     interruption: Interruption,
-    /// The media thread left ticks out since the queue was last known to be well.
+    /// The media thread left ticks out, or the agent's task took nothing, since the queue was last known to be well.
     node_late: bool,
     /// The last underrun, until it is taken.
     underrun: Option<Underrun>,
@@ -76,7 +76,7 @@ pub struct Playout {
 pub struct Underrun {
     /// Its length, in ms.
     pub ms: u32,
-    /// Ticks were left out meanwhile: the node came late, not the agent.
+    /// Ticks were left out meanwhile, or the agent's task did not come to read: the node came late, not the agent.
     pub node_late: bool,
 }
 
@@ -297,6 +297,7 @@ impl Playout {
     fn prime_again(&mut self, queued_ms: u32, gap_ms: u32, waited_ms: u32) -> bool {
         let finishing = self.end.finish_queued();
         if queued_ms == 0 && !finishing {
+            self.see_lateness();
             let over = gap_ms >= UNDERRUN_MS_MAX;
             let dry = State::Dry { gap_ms: gap_ms + TICK_MS, waited_ms: 0 };
             self.state = if over { State::Idle } else { dry };
@@ -326,6 +327,7 @@ impl Playout {
         match taken {
             Taken::Full => self.node_late = false,
             Taken::Dry => {
+                self.see_lateness();
                 let gap_ms = ((FRAME_SAMPLES - at) / SAMPLES_PER_MS) as u32;
                 self.state = State::Dry { gap_ms, waited_ms: 0 };
                 self.fall_away(frame, at);

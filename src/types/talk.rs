@@ -23,7 +23,7 @@ pub enum Talk {
         at_ms: u32,
         /// For so long the caller heard nothing of it, in ms.
         ms: u32,
-        /// The media thread came late, not the agent.
+        /// The media thread or the agent's task came late, not the agent.
         node_late: bool,
     },
     /// Who answered a call of ours, as far as its audio tells. Its times are ms since the answer.

@@ -54,6 +54,11 @@ impl FramesIn {
         self.wide.is_some()
     }
 
+    /// Frames that were not taken yet.
+    pub(super) fn waiting(&self) -> usize {
+        unread(&self.narrow) + self.wide.as_ref().map_or(0, unread)
+    }
+
     /// The same at 16 kHz.
     pub(super) fn push_wide(&mut self, wide: &WidePcm) -> bool {
         let number = self.number();
@@ -65,6 +70,11 @@ impl FramesIn {
         self.pushed = number.wrapping_add(1);
         number
     }
+}
+
+/// What is in a ring, seen from the end where it is put in.
+fn unread<T>(ring: &Producer<T>) -> usize {
+    ring.buffer().capacity().saturating_sub(ring.slots())
 }
 
 impl FramesOut {
@@ -105,8 +115,9 @@ mod tests {
     fn an_agent_that_does_not_read_costs_frames_not_memory_and_no_time() {
         let (mut into, mut out) = ring(false);
         let taken = (0..100).filter(|_| into.push(&[1; FRAME_BYTES])).count();
-        assert_eq!(taken, AGENT_FRAMES_MAX);
+        assert_eq!((taken, into.waiting()), (AGENT_FRAMES_MAX, AGENT_FRAMES_MAX));
         assert_eq!(out.next(), Some(LinkEvent::Audio([1; FRAME_BYTES])));
+        assert_eq!(into.waiting(), AGENT_FRAMES_MAX - 1);
         assert!(into.push(&[2; FRAME_BYTES]));
         // What found no room is silence.
         let rest = all(&mut out);

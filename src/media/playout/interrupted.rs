@@ -5,6 +5,7 @@ use crate::audio::g711;
 use crate::audio::link::Segment;
 use crate::audio::sound::FAINT;
 use crate::audio::sound::Sound;
+use crate::media::pace::TICKS_MADE_UP_MAX;
 use crate::media::playout::Interruption;
 use crate::media::playout::MUTED_MS_MAX;
 use crate::media::playout::Playout;
@@ -12,6 +13,10 @@ use crate::media::playout::State;
 use crate::media::playout::TICK_MS;
 use crate::media::playout::UNDERRUN_MS_MAX;
 use crate::media::playout::Underrun;
+
+/// Frames that an agent's task has not taken when it is late: more than a media thread makes up for in one go, which
+/// nobody could have taken in between.
+const TASK_LATE_FRAMES: usize = TICKS_MADE_UP_MAX as usize + 2;
 
 impl Playout {
     /// Whether an utterance is being played.
@@ -66,6 +71,11 @@ impl Playout {
     /// The media thread left out ticks: a gap in what is played now is its doing.
     pub const fn left_out(&mut self) {
         self.node_late = true;
+    }
+
+    /// The queue is dry: where the agent's task has not taken what it hears, it has not read what the agent says either.
+    pub(super) fn see_lateness(&mut self) {
+        self.node_late |= self.end.frames_waiting() >= TASK_LATE_FRAMES;
     }
 
     /// The last gap inside an utterance, once.
@@ -325,6 +335,29 @@ mod tests {
             assert_eq!(underrun.node_late, late);
             assert!(underrun.ms >= 20, "{underrun:?}");
             assert_eq!(line.playout.take_underrun(), None);
+        }
+    }
+
+    #[test]
+    fn a_gap_is_blamed_on_the_node_where_the_agents_task_did_not_come_to_read() {
+        for (unread, late) in [(1, false), (TASK_LATE_FRAMES - 1, false), (TASK_LATE_FRAMES, true)]
+        {
+            let mut line = Line::speaking(100);
+            for _ in 0..unread {
+                assert!(line.playout.end().push_frame(&[LOUD; FRAME_SAMPLES]));
+            }
+            line.ticks(2);
+            // It comes, reads what it hears and brings what the agent said meanwhile.
+            assert_eq!(line.events().len(), unread);
+            line.say(100);
+            line.ticks(5);
+            let underrun = line.playout.take_underrun().expect("a gap");
+            assert_eq!(underrun.node_late, late, "{unread}");
+            // Another gap is judged for itself.
+            line.ticks(2);
+            line.say(100);
+            line.ticks(5);
+            assert!(!line.playout.take_underrun().expect("another").node_late, "{unread}");
         }
     }
 }
