@@ -256,6 +256,17 @@ impl Stream {
         self.say_event("media", json!({"payload": STANDARD.encode(audio)})).await;
     }
 
+    /// Says these one after the other, each in a message of its own, and all of them at once.
+    pub(crate) async fn say_at_once(&mut self, pieces: &[&[u8]]) {
+        for audio in pieces {
+            let media = json!({"payload": STANDARD.encode(audio)});
+            let text =
+                json!({"event": "media", "streamSid": self.start["streamSid"], "media": media});
+            self.socket.feed(Message::text(text.to_string())).await.unwrap();
+        }
+        self.socket.flush().await.unwrap();
+    }
+
     pub(crate) async fn mark(&mut self, name: &str) {
         self.say_event("mark", json!({"name": name})).await;
     }
