@@ -215,8 +215,9 @@ async fn how_a_connection_broke_is_in_the_record() {
 #[tokio::test]
 async fn how_the_connection_of_a_documents_stream_broke_is_in_the_record() {
     let bot = Bot::bind().await;
-    let web = Web::start().await;
-    let stream = format!("<Connect><Stream url='{}'/></Connect>", bot.url());
+    let mut web = Web::start().await;
+    let stream =
+        format!("<Connect><Stream url='{}' statusCallback='/stream'/></Connect>", bot.url());
     web.put("/voice", Page::twiml(&stream));
     let agent = json!({"kind": "twiml", "url": web.url("/voice"), "reconnects": 0});
     let node = node(agent).await;
@@ -225,6 +226,15 @@ async fn how_the_connection_of_a_documents_stream_broke_is_in_the_record() {
     assert_eq!(answered.status(), 200);
     stream.hear(5).await;
     stream.close(1011).await;
+    // The two are told beside each other.
+    let told = loop {
+        let told = web.asked("/stream").await;
+        if told.value("StreamEvent") != "stream-started" {
+            break told;
+        }
+    };
+    assert_eq!(told.value("StreamEvent"), "stream-error", "{told:?}");
+    assert_eq!(told.value("StreamError"), "agent_lost", "{told:?}");
     hear_bye(&phone).await;
     node.record(&phone.call_id).await;
     let why =

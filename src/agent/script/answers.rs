@@ -1,5 +1,6 @@
 //! What came of a step, as the next script is told it, and the form a web server is asked with.
 
+use crate::types::cause::HangupCause;
 use crate::types::id::CallId;
 use crate::types::id::RecordingId;
 use crate::types::id::TenantId;
@@ -65,8 +66,8 @@ impl DialStatus {
 pub enum StreamAnswer {
     /// The agent closed it.
     Stopped,
-    /// It could not be opened, or was lost.
-    Failed,
+    /// It could not be opened, or was lost, for this reason.
+    Failed(HangupCause),
 }
 
 /// Why a script is of no use.
@@ -166,17 +167,20 @@ impl Answers {
 }
 
 impl Answers {
-    /// Adds what is told of an agent's stream: what it is called, when this happened, and how it stands.
+    /// Adds what is told of an agent's stream: what it is called, when this happened, how it stands, and why it failed.
     pub fn write_stream(&self, form: &mut Form, (call, name): (&CallFacts, &str), at: &str) {
         let event = match self.stream {
             None => "stream-started",
             Some(StreamAnswer::Stopped) => "stream-stopped",
-            Some(StreamAnswer::Failed) => "stream-error",
+            Some(StreamAnswer::Failed(_)) => "stream-error",
         };
         let mut put = |name: &str, value: &str| form.push((name.to_owned(), value.to_owned()));
         put("StreamSid", &call.call.stream_sid());
         put("StreamName", name);
         put("StreamEvent", event);
+        if let Some(StreamAnswer::Failed(cause)) = self.stream {
+            put("StreamError", cause.code());
+        }
         put("Timestamp", at);
     }
 }
@@ -255,5 +259,38 @@ mod tests {
         Answers { dial: Some(dial), ..Answers::default() }.write(&mut form, "");
         assert_eq!(value(&form, "DialCallStatus"), Some("busy"));
         assert_eq!(value(&form, "DialCallDuration"), None);
+    }
+
+    #[test]
+    fn a_stream_that_failed_is_told_with_its_reason_and_no_other_is() {
+        let facts = CallFacts {
+            call: CallId::from_uuid(Uuid::from_u128(1)),
+            tenant: TenantId::from_uuid(Uuid::from_u128(2)),
+            from: String::new(),
+            to: "+15550100".to_owned(),
+            is_outbound: false,
+            forwarded_from: None,
+            headers: Vec::new(),
+        };
+        let failed = StreamAnswer::Failed(HangupCause::AgentUnreachable);
+        for (stream, event, error) in [
+            (None, "stream-started", None),
+            (Some(StreamAnswer::Stopped), "stream-stopped", None),
+            (Some(failed), "stream-error", Some("agent_unreachable")),
+        ] {
+            let mut form = Form::new();
+            let answers = Answers { stream, ..Answers::default() };
+            answers.write_stream(&mut form, (&facts, "desk"), "2026-01-02T03:04:05Z");
+            let sid = facts.call.stream_sid();
+            for (name, expected) in [
+                ("StreamSid", Some(sid.as_str())),
+                ("StreamName", Some("desk")),
+                ("StreamEvent", Some(event)),
+                ("StreamError", error),
+                ("Timestamp", Some("2026-01-02T03:04:05Z")),
+            ] {
+                assert_eq!(value(&form, name), expected, "{name}");
+            }
+        }
     }
 }

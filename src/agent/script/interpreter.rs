@@ -344,8 +344,7 @@ impl Interpreter {
             self.desk.tell_ready(out);
             out.extend(tell);
         } else if let Input::StreamEnded(failed) = input {
-            let answer =
-                if failed.is_some() { StreamAnswer::Failed } else { StreamAnswer::Stopped };
+            let answer = failed.map_or(StreamAnswer::Stopped, StreamAnswer::Failed);
             out.extend(streaming.tell(Some(answer)));
             let Some(cause) = failed else { return self.advance(now, out) };
             self.desk.note(NoteKind::StreamFailed, cause.code().to_owned(), out);
