@@ -83,8 +83,8 @@ struct Call {
     /// The tick of its next burst.
     next: u32,
     heard: Vec<u8>,
-    /// Gaps that were told, in ms.
-    told: Vec<u32>,
+    /// Gaps that were told: when what was said went on, and how long each was, in ms.
+    told: Vec<(u32, u32)>,
     marks: usize,
     marks_back: usize,
 }
@@ -195,9 +195,9 @@ impl Call {
             self.heard.extend_from_slice(RtpPacket::parse(bytes).unwrap().payload);
         }
         for event in out.events() {
-            if let MediaEvent::Talk(Talk::Underrun { ms, node_late, .. }) = event {
+            if let MediaEvent::Talk(Talk::Underrun { at_ms, ms, node_late }) = event {
                 assert!(!node_late, "nobody else came late");
-                self.told.push(*ms);
+                self.told.push((*at_ms, *ms));
             }
         }
         out.clear();
@@ -215,16 +215,16 @@ impl Call {
         }
     }
 
-    /// What was heard without the frames in which the agent was not, and how long each of its gaps was, in ms.
-    fn words_and_gaps(&self) -> (Vec<u8>, Vec<u32>) {
+    /// What was heard without the frames in which the agent was not, and its gaps as they are to be told.
+    fn words_and_gaps(&self) -> (Vec<u8>, Vec<(u32, u32)>) {
         let (mut words, mut gaps, mut gap) = (Vec::new(), Vec::new(), 0);
-        for frame in self.heard.chunks(FRAME) {
+        for (at_ms, frame) in (TICK_MS..).step_by(TICK_MS as usize).zip(self.heard.chunks(FRAME)) {
             if frame.iter().skip(FALLING).all(|byte| (byte & 0x7f) >= 0x7c) {
                 gap += TICK_MS;
                 continue;
             }
             if gap > 0 && !words.is_empty() {
-                gaps.push(gap);
+                gaps.push((at_ms, gap));
             }
             gap = 0;
             words.extend_from_slice(frame);
@@ -310,7 +310,7 @@ fn what_a_hundred_agents_say_just_in_time_is_on_the_wire_to_the_sample() {
 }
 
 #[test]
-fn where_agents_come_late_every_sample_is_there_and_each_gap_is_as_long_as_it_is_told() {
+fn where_agents_come_late_every_sample_is_there_and_each_gap_is_told_as_it_was() {
     let calls = calls(true);
     for (number, call) in calls.iter().enumerate() {
         let (words, gaps) = call.words_and_gaps();

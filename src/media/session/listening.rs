@@ -57,7 +57,8 @@ impl MediaSession {
         let now_ms = self.ticks * TICK_MS;
         if let Some(underrun) = self.playout.take_underrun() {
             let talk = Talk::Underrun {
-                at_ms: short(now_ms),
+                // It went on in the tick before: what the agent says comes after what is heard.
+                at_ms: short(now_ms.saturating_sub(TICK_MS)),
                 ms: underrun.ms,
                 node_late: underrun.node_late,
             };
