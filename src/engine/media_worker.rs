@@ -448,7 +448,7 @@ impl MediaThread {
         let all: usize = self.phases.iter().map(Vec::len).sum();
         let crowd = PHASE_FILL + 2 * all / PHASES;
         let Ok([left, joined]) = self.phases.get_disjoint_mut([from, to]) else { return };
-        if joined.len() >= crowd {
+        if joined.len() >= crowd || self.phase_work.is_full(to, joined.len()) {
             return;
         }
         // The places behind it in its phase had their tick already, for a phase is run from its end.
@@ -956,6 +956,11 @@ mod tests {
         thread.phases[3] = vec![9; 2 * PHASE_FILL];
         thread.hurry(id, 1);
         assert_eq!(thread.phases[0], [0], "it stays where it is");
+        // Few of which each is much work are a crowd as well.
+        thread.phases[1] = vec![9; 10];
+        thread.phase_work.ran(1, Duration::from_millis(4), 10);
+        thread.hurry(id, 3);
+        assert_eq!(thread.phases[0], [0], "there, too");
         thread.hurry(id, 2);
         assert_eq!(thread.phases[2], [0]);
     }

@@ -10,6 +10,9 @@ pub(super) const PHASE_FILL: usize = 64;
 /// Work of a phase from which the next one is begun, however few sessions it has: a fifth of its time.
 const WORK_FILL: Duration = Duration::from_millis(1);
 
+/// Work of a phase from which no session moves there: with more it would not be over when the next one is due.
+const WORK_FULL: Duration = Duration::from_micros(3_500);
+
 /// Of so many runs of a phase the last one counts as one part.
 const RUNS: u32 = 8;
 
@@ -38,6 +41,11 @@ impl PhaseWork {
             |phase: &usize| sessions(*phase) < PHASE_FILL && work(phase) < nanos(WORK_FILL);
         let least = || (0..PHASES).min_by_key(|phase| (work(phase), sessions(*phase)));
         (0..PHASES).find(is_unfilled).or_else(least).unwrap_or(0)
+    }
+
+    /// Whether a phase with so many sessions has so much to do that no more may move there.
+    pub(super) fn is_full(&self, phase: usize, sessions: usize) -> bool {
+        self.work(phase, sessions) >= nanos(WORK_FULL)
     }
 
     /// What a phase with so many sessions takes, in ns.
@@ -121,6 +129,16 @@ mod tests {
         thread.opus[0] = 6;
         thread.run(1);
         assert_eq!(thread.place(), 0, "less");
+    }
+
+    #[test]
+    fn nobody_moves_to_a_phase_that_would_not_be_over_in_time() {
+        let mut thread = Thread::with([0; PHASES], [23, 24, 0, 0]);
+        let is_full =
+            |thread: &Thread, phase: usize| thread.work.is_full(phase, thread.sessions()[phase]);
+        assert!(!is_full(&thread, 1), "nobody knows yet");
+        thread.run(1);
+        assert_eq!([0, 1, 2].map(|phase| is_full(&thread, phase)), [false, true, false]);
     }
 
     #[test]
