@@ -3,6 +3,7 @@
 use crate::engine::media_thread::MediaLoad;
 use crate::engine::media_watch::STALLED_AFTER;
 use crate::media::pace::PHASE;
+use crate::media::pace::TICK;
 use crate::types::moment::Moment;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
@@ -14,6 +15,13 @@ const PHASE_WORK_MAX: Duration = Duration::from_millis(4);
 
 /// Averaged lateness of a phase above which new sessions are refused.
 const LATENESS_MAX: Duration = Duration::from_millis(60);
+
+/// Share of the time left out above which new sessions are refused. Who leaves out ticks is not late any more when it has
+/// done so: a machine that lets a thread run for 10 ms of each 100 would look as if it kept up.
+const LEFT_OUT_MAX: f64 = 1.0 / 3.0;
+
+/// Time over which that share goes, in seconds: a single stop of less than 0.8 s refuses nobody.
+const LEFT_OUT_OVER_S: f64 = 2.0;
 
 /// Averaged lateness of a phase above which no session moves here: it would come from its time to a later one.
 const LATENESS_TO_MOVE_MAX: Duration = PHASE;
@@ -28,6 +36,9 @@ pub(crate) struct Gauges {
     lateness_nanos: AtomicU64,
     late_phases: AtomicU64,
     skipped_ticks: AtomicU64,
+    /// Share of the time that was left out, as the bits of a number, as it was at the moment below.
+    left_out: AtomicU64,
+    left_out_nanos: AtomicU64,
     ticks: AtomicU64,
     work_nanos: AtomicU64,
     faults: AtomicU64,
@@ -86,13 +97,21 @@ impl Gauges {
     /// Whether it comes late to what it has, however little that is.
     pub(crate) fn is_late(&self) -> bool {
         let lateness = Duration::from_nanos(self.lateness_nanos.load(Ordering::Relaxed));
-        lateness > LATENESS_TO_MOVE_MAX
+        lateness > LATENESS_TO_MOVE_MAX || self.left_out() > LEFT_OUT_MAX
     }
 
     pub(crate) fn is_overloaded(&self) -> bool {
         let work = Duration::from_nanos(self.phase_work_nanos.load(Ordering::Relaxed));
         let lateness = Duration::from_nanos(self.lateness_nanos.load(Ordering::Relaxed));
-        work > PHASE_WORK_MAX || lateness > LATENESS_MAX
+        work > PHASE_WORK_MAX || lateness > LATENESS_MAX || self.left_out() > LEFT_OUT_MAX
+    }
+
+    /// Share of the time up to the last beat for which nothing was sent, the latest counting most.
+    fn left_out(&self) -> f64 {
+        let share = f64::from_bits(self.left_out.load(Ordering::Relaxed));
+        let at = self.left_out_nanos.load(Ordering::Relaxed);
+        let beat = Moment::from_nanos(self.beat_nanos.load(Ordering::Relaxed));
+        share * fading(beat.since(Moment::from_nanos(at)))
     }
 
     pub(crate) fn add_to(&self, load: &mut MediaLoad) {
@@ -115,9 +134,19 @@ impl Gauges {
         }
     }
 
+    /// Ticks up to now were left out.
     pub(super) fn skipped(&self, ticks: u64) {
         self.skipped_ticks.fetch_add(ticks, Ordering::Relaxed);
+        let over = TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX));
+        let share = self.left_out() + 1.0 - fading(over);
+        self.left_out.store(share.to_bits(), Ordering::Relaxed);
+        self.left_out_nanos.store(self.beat_nanos.load(Ordering::Relaxed), Ordering::Relaxed);
     }
+}
+
+/// What is left of a share after such a time in which nothing was left out.
+fn fading(over: Duration) -> f64 {
+    (-over.as_secs_f64() / LEFT_OUT_OVER_S).exp()
 }
 
 /// Moves an average over about the last 64 values, a third of a second of phases.
@@ -129,6 +158,107 @@ fn average(gauge: &AtomicU64, value: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::pace::Pace;
+    use crate::media::pace::Step;
+
+    /// A thread with little to do on a machine that lets it run only now and then. 1 ms passes with each turn of its loop.
+    struct Starved {
+        gauges: Gauges,
+        pace: Pace,
+        now: Moment,
+        left_out: u64,
+    }
+
+    impl Starved {
+        fn new() -> Self {
+            let now = Moment::from_millis(1_000);
+            let mut starved =
+                Self { gauges: Gauges::new(now), pace: Pace::new(now), now, left_out: 0 };
+            starved.run(1_000);
+            starved
+        }
+
+        /// It runs for so long.
+        fn run(&mut self, ms: u64) {
+            for _ in 0..ms {
+                self.gauges.beat(self.now);
+                self.catch_up();
+                self.now += Duration::from_millis(1);
+            }
+        }
+
+        /// Another has the processor for so long.
+        fn stop(&mut self, ms: u64) {
+            self.now += Duration::from_millis(ms);
+        }
+
+        fn catch_up(&mut self) {
+            loop {
+                match self.pace.step(self.now) {
+                    Step::Wait(_) => return,
+                    Step::Run { late, .. } => {
+                        self.gauges.phase_ran(Duration::from_micros(50), late, 1);
+                    }
+                    Step::Skip { ticks } => {
+                        self.left_out += ticks;
+                        self.gauges.skipped(ticks);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_thread_that_gets_too_little_of_the_processor_refuses_until_it_has_it_again() {
+        // It runs and stands still in turn, and so much of the time it then leaves out, in hundredths.
+        for (run_ms, stop_ms, left_out) in
+            [(10, 90, 70..=90), (100, 100, 45..=55), (20, 480, 90..=96), (500, 1_500, 70..=75)]
+        {
+            let mut starved = Starved::new();
+            let began = starved.now;
+            let mut refused_after = None;
+            while starved.now.since(began) < Duration::from_secs(10) {
+                starved.stop(stop_ms);
+                starved.run(run_ms);
+                if refused_after.is_none() && starved.gauges.is_overloaded() {
+                    refused_after = Some(starved.now.since(began));
+                }
+            }
+            let refused_after = refused_after.expect("it refused");
+            assert!(
+                refused_after <= Duration::from_secs(4),
+                "{run_ms} {stop_ms}: {refused_after:?}"
+            );
+            assert!(starved.gauges.is_overloaded(), "{run_ms} {stop_ms}: and goes on to do so");
+            assert!(starved.gauges.is_late(), "{run_ms} {stop_ms}: nobody moves to it");
+            let share = starved.left_out * 20 * 100 / 10_000;
+            assert!(left_out.contains(&share), "{run_ms} {stop_ms}: {share}");
+            starved.run(2_500);
+            assert!(!starved.gauges.is_overloaded(), "{run_ms} {stop_ms}: it keeps up again");
+        }
+    }
+
+    #[test]
+    fn a_thread_that_makes_up_for_what_it_misses_or_stops_once_refuses_nobody() {
+        for (run_ms, stop_ms) in [(10, 10), (40, 60), (900, 100), (5_000, 700)] {
+            let mut starved = Starved::new();
+            let began = starved.now;
+            while starved.now.since(began) < Duration::from_secs(12) {
+                starved.stop(stop_ms);
+                starved.run(1);
+                assert!(!starved.gauges.is_overloaded(), "{run_ms} {stop_ms}");
+                starved.run(run_ms - 1);
+            }
+            assert_eq!(starved.left_out > 0, stop_ms > 80, "{run_ms} {stop_ms}");
+        }
+        // A machine that stood still for long is given a moment.
+        let mut starved = Starved::new();
+        starved.stop(5_000);
+        starved.run(1);
+        assert!(starved.gauges.is_overloaded());
+        starved.run(2_500);
+        assert!(!starved.gauges.is_overloaded());
+    }
 
     #[test]
     fn a_thread_that_comes_late_refuses_until_it_keeps_up_again() {

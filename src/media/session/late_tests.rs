@@ -1,5 +1,6 @@
 //! Media threads that come too late for some ticks.
 
+use super::Received;
 use super::late::LATE_TICKS_HEARD_MAX;
 use super::tests::LOUD;
 use super::tests::Scene;
@@ -11,9 +12,17 @@ use crate::audio::tape::TapeRate;
 use crate::audio::tape::TapeSide;
 use crate::audio::tape::tape;
 use crate::media::event::MediaEvent;
+use crate::media::output::Port;
+use crate::media::pace::Pace;
+use crate::media::pace::Step;
+use crate::media::pace::TICK;
+use crate::media::pace::TICKS_MADE_UP_MAX;
 use crate::media::setup::MediaRules;
 use crate::media::setup::MediaSetup;
+use crate::types::moment::Moment;
 use crate::types::talk::Talk;
+use std::collections::HashSet;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// What the peer says in its packet of this number: no two within a minute are the same.
@@ -163,4 +172,115 @@ fn whom_the_peer_is_bridged_with_gets_no_burst() {
     }
     assert!(passed <= 8, "{passed}");
     assert_eq!(heard(&scene).len(), 100, "the agent's clock goes on beside a bridge");
+}
+
+/// A session whose thread gets the processor only now and then. Its peer and its agent are elsewhere, and are not kept
+/// from talking.
+struct Starved {
+    scene: Scene,
+    pace: Pace,
+    talker: Talker,
+    /// What the peer said and nobody has read, and when it arrived.
+    waiting: VecDeque<(Moment, Vec<u8>)>,
+    said: usize,
+    /// Packets sent before each time the thread ran, and at the end.
+    sent: Vec<usize>,
+}
+
+impl Starved {
+    fn new() -> Self {
+        let scene = Scene::new(plan());
+        let (pace, talker) = (Pace::new(scene.now), Talker::new(super::tests::PEER, 7));
+        Self { scene, pace, talker, waiting: VecDeque::new(), said: 0, sent: vec![0] }
+    }
+
+    /// The thread gets the processor `after` so long, and has it until nothing is left to do.
+    fn runs_after(&mut self, after: Duration) {
+        let (from, until) = (self.scene.now, self.scene.now + after);
+        for ms in from.as_millis() + 1..=until.as_millis() {
+            // 3 ms before each tick, and what the agent says beside.
+            if ms % 20 == 17 {
+                let bytes = self.talker.audio(&words(self.said));
+                self.waiting.push_back((Moment::from_millis(ms), bytes));
+                self.scene.agent.push_audio(&words(self.said));
+                self.said += 1;
+            }
+        }
+        self.scene.now = until;
+        loop {
+            match self.pace.step(until) {
+                Step::Wait(_) => break,
+                Step::Run { phase: 0, .. } => {
+                    self.reads_until(until);
+                    self.scene.session.tick(until, &mut self.scene.out);
+                    self.scene.perform();
+                }
+                Step::Run { .. } => (),
+                Step::Skip { ticks } => {
+                    for before in (1..=ticks).rev() {
+                        let due = until - Duration::from_millis(before * 20);
+                        self.reads_until(due);
+                        let since = ticks - before;
+                        self.scene.session.hear_late(due, since, &mut self.scene.out);
+                        self.scene.perform();
+                    }
+                    self.scene.session.skip(ticks);
+                }
+            }
+        }
+        let rtp = self.scene.sent.iter().filter(|sent| sent.port == Port::Rtp);
+        self.sent.push(rtp.count());
+    }
+
+    fn reads_until(&mut self, until: Moment) {
+        let source = self.talker.source;
+        while let Some((at, bytes)) = self.waiting.pop_front_if(|(at, _)| *at <= until) {
+            let received = Received { port: Port::Rtp, source, bytes: &bytes };
+            self.scene.session.receive(at, &received, &mut self.scene.out);
+        }
+    }
+}
+
+#[test]
+fn a_thread_kept_from_the_processor_keeps_the_pace_of_its_calls() {
+    for stops_ms in [vec![5], vec![3, 17, 9, 40], vec![65, 5, 5], vec![90, 10], vec![5, 250, 5, 60]]
+    {
+        let mut starved = Starved::new();
+        let began = starved.scene.now;
+        let stops = stops_ms.iter().cycle().map(|ms| Duration::from_millis(*ms));
+        for stop in stops {
+            starved.runs_after(stop);
+            if starved.scene.now.since(began) >= Duration::from_secs(20) {
+                break;
+            }
+        }
+        // What is left out in the end is told by the packet behind it.
+        starved.runs_after(TICK);
+        let scene = &starved.scene;
+        let ticks = scene.now.since(began).as_millis() as u64 / 20 + 1;
+        let figures = scene.session.statistics();
+        let case = format!("{stops_ms:?}: {figures:?}");
+        // Each tick is one packet more, or one that is left out: never a burst of more than is made up for.
+        assert_eq!(figures.packets_out + figures.ticks_skipped, ticks, "{case}");
+        assert_eq!(figures.ticks_skipped > 0, stops_ms.iter().any(|ms| *ms > 80), "{case}");
+        let bursts = starved.sent.windows(2).map(|sent| (sent[1] - sent[0]) as u64);
+        assert!(bursts.max() <= Some(TICKS_MADE_UP_MAX + 1), "{case}");
+        // What is left out the time stamps leave out too, and the marker says so.
+        let rtp = scene.rtp();
+        let first = rtp.first().expect("it sent").timestamp;
+        for pair in rtp.windows(2) {
+            assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1), "{case}");
+            let over = pair[1].timestamp.wrapping_sub(pair[0].timestamp);
+            assert_eq!((over % 160, pair[1].marker), (0, over > 160), "{case}");
+        }
+        let last = rtp.last().expect("it sent").timestamp;
+        assert_eq!(u64::from(last.wrapping_sub(first)) / 160, ticks - 1, "{case}");
+        // The agent's clock is that of the call, and it hears what had arrived.
+        let heard = heard(scene);
+        assert_eq!(heard.len() as u64, ticks, "{case}");
+        let all: HashSet<_> = (0..starved.said).map(words).collect();
+        let known = heard.iter().filter(|frame| all.contains(*frame));
+        assert!(known.count() * 100 >= starved.said * 90, "{case}");
+        assert_eq!(figures.lost_in, 0, "{case}");
+    }
 }
