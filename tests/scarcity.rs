@@ -1,4 +1,4 @@
-//! What the system runs out of, the built program lives through: disk and file descriptors.
+//! What the system runs out of, the built program lives through: disk, file descriptors and processor time.
 
 #![expect(clippy::unwrap_used, reason = "a failed check may panic")]
 
@@ -22,6 +22,10 @@ use crate::sipp::Sipp;
 use crate::switch::Switch;
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tandem::clock;
 use tokio::io::AsyncReadExt;
@@ -141,4 +145,113 @@ async fn connect(switch: &Switch) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::new(switch.caller(4), 0)).unwrap();
     timeout(Duration::from_secs(10), socket.connect(switch.tcp)).await.unwrap().unwrap()
+}
+
+/// The processor is taken from a switch for 300 ms, and given to it for 30, again and again until this is dropped.
+struct Starving {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Starving {
+    fn begin(switch: &Switch) -> Self {
+        let (process, over) = (switch.process().to_string(), Arc::new(AtomicBool::new(false)));
+        let ends = Arc::clone(&over);
+        let thread = std::thread::spawn(move || {
+            while !ends.load(Ordering::Relaxed) {
+                signal(&process, "STOP");
+                std::thread::sleep(Duration::from_millis(300));
+                signal(&process, "CONT");
+                std::thread::sleep(Duration::from_millis(30));
+            }
+        });
+        Self { over, thread: Some(thread) }
+    }
+}
+
+impl Drop for Starving {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        // The last it does is to let the switch go on.
+        drop(self.thread.take().map(JoinHandle::join));
+    }
+}
+
+fn signal(process: &str, signal: &str) {
+    let sent = std::process::Command::new("kill").args(["-s", signal, process]).status();
+    assert!(sent.is_ok_and(|status| status.success()));
+}
+
+/// Calls once; hangs up where that was answered. Returns the final response.
+async fn try_call(switch: &Switch) -> Heard {
+    let mut phone = Phone::new(switch.caller(3), switch.udp, ECHO).await;
+    let offer = phone.sdp();
+    let response = phone.ask("INVITE", "", &offer).await;
+    if response.status() == 200 {
+        phone.confirm(&response);
+        phone.acknowledge().await;
+        phone.hang_up().await;
+    }
+    response
+}
+
+/// What came of a call's RTP since the last time.
+async fn take_packets(phone: &Phone, packets: &mut Vec<[u8; 12]>) {
+    let mut buffer = [0; 2_048];
+    while let Ok(got) = timeout(Duration::ZERO, phone.media.recv_from(&mut buffer)).await {
+        got.unwrap();
+        packets.push(*buffer.first_chunk().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_starved_switch_keeps_its_calls_and_refuses_others_until_it_is_fed() {
+    let switch = Switch::start().await;
+    let mut talking = Phone::new(switch.caller(2), switch.udp, ECHO).await;
+    talking.call("").await;
+    talking.hear_media(10).await;
+    let starving = Starving::begin(&switch);
+    let mut packets = Vec::new();
+    let refusal = async {
+        loop {
+            let response = try_call(&switch).await;
+            take_packets(&talking, &mut packets).await;
+            if response.status() != 200 {
+                return response;
+            }
+        }
+    };
+    let refusal = timeout(phone::PATIENCE, refusal).await.expect("it took all calls");
+    assert_eq!(refusal.status(), 503, "{refusal:?}");
+    assert!(refusal.header("reason").contains("overload"), "{refusal:?}");
+    assert!(!refusal.header("retry-after").is_empty(), "{refusal:?}");
+    switch.wait_for_log("new calls get 503").await;
+    take_packets(&talking, &mut packets).await;
+    drop(starving);
+
+    // It takes calls again, and the one that was there has lost nothing but the time.
+    let taken = async {
+        while try_call(&switch).await.status() != 200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(phone::PATIENCE, taken).await.expect("it takes calls again");
+    switch.wait_for_metric("media_ticks_left_out_total", |left_out| left_out >= 15.0).await;
+    talking.hear_media(10).await;
+    talking.hang_up().await;
+    let field =
+        |packet: &[u8; 12], at: usize| u32::from_be_bytes(*packet[at..].first_chunk().unwrap());
+    let mut left_out = 0;
+    for pair in packets.windows(2) {
+        let [before, after] = [&pair[0], &pair[1]];
+        assert_eq!(field(after, 8), field(before, 8), "one stream");
+        let number = |packet: &[u8; 12]| u16::from_be_bytes([packet[2], packet[3]]);
+        assert_eq!(number(after), number(before).wrapping_add(1), "no packet twice, none between");
+        let over = field(after, 4).wrapping_sub(field(before, 4));
+        let marker = after[1] & 0x80 != 0;
+        assert_eq!((over % 160, marker), (0, over > 160), "its time is that of the call");
+        left_out += over / 160 - 1;
+    }
+    assert!(left_out >= 15, "{left_out} of {}", packets.len());
+    assert!(switch.metric("call_faults_total").await == 0.0, "{}", switch.log());
 }

@@ -157,6 +157,7 @@ impl Gauged {
             (Counter::RecordsRejected, self.health.rejected()),
             (Counter::RecordsLost, self.health.lost()),
             (Counter::MediaTicksLate, media.late_phases),
+            (Counter::MediaTicksLeftOut, media.skipped_ticks),
         ] {
             metric::counter(counter).absolute(value);
         }

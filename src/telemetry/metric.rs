@@ -85,6 +85,7 @@ metrics_table! {
         MediaEventsLost, "media_events_lost_total", "", "Events of media that a call took too late to hear of: keys, turns, troubles.";
         MediaThreadFaults, "media_thread_faults_total", "", "Faults of our own in media threads, outside any session; each ended the calls of its thread.";
         MediaTicksLate, "media_ticks_late_total", "", "Media ticks that began after their phase was over.";
+        MediaTicksLeftOut, "media_ticks_left_out_total", "", "Ticks of a media thread for which nothing was sent, as it came more than three too late.";
         RtpPortsExhausted, "rtp_ports_exhausted_total", "", "Calls refused because no RTP port was free.";
         RecordsJournalled, "records_journalled_total", "", "Call records written to the journal.";
         RecordsStored, "records_stored_total", "", "Call records that reached PostgreSQL.";
