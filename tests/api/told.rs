@@ -84,7 +84,7 @@ fn of_the_call() -> Vec<CallEvent> {
         CallEvent::Resumed,
         CallEvent::Digit('#'),
         CallEvent::VariablesSet(Box::new(variables())),
-        CallEvent::Media(Box::new(MediaFigures::default())),
+        CallEvent::Media(Box::default()),
     ];
     all.extend(Codec::ALL.map(CallEvent::Answered));
     all.extend(Party::ALL.map(|by| CallEvent::Ended { cause, by, duration }));
