@@ -1,4 +1,4 @@
-//! Whole calls over IPv6, signalling and audio, both ways and by UDP and TCP.
+//! Whole calls over IPv6, signalling and audio, both ways and by UDP, TCP and TLS.
 
 use crate::call_out::place;
 use crate::carrier;
@@ -24,10 +24,15 @@ use serde_json::json;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::process::Stdio;
+use std::sync::Arc;
 use tandem::store::api_keys::KeyRole;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 const HERE: Ipv6Addr = Ipv6Addr::LOCALHOST;
 /// A number whose calls an agent behind a SIP address takes.
@@ -144,6 +149,62 @@ async fn calls_over_ipv6_go_by_tcp_both_ways() {
     let bye = far.expect("BYE ").await;
     far.answer(&bye, "200 OK", "", "").await;
     assert_eq!(shown(&node, 1, &call, &key).await["cause"], "normal");
+}
+
+/// Whoever takes the connections of the switch with this certificate.
+fn acceptor(made: &rcgen::CertifiedKey<rcgen::KeyPair>) -> TlsAcceptor {
+    let settings = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![made.cert.der().clone()],
+            PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap(),
+        )
+        .unwrap();
+    TlsAcceptor::from(Arc::new(settings))
+}
+
+#[tokio::test]
+async fn calls_over_ipv6_go_by_tls_both_ways_to_who_proves_that_address() {
+    let made = rcgen::generate_simple_self_signed([HERE.to_string()]).unwrap();
+    let more =
+        "transports = [\"tls\"]\ntls_cert_file = \"sip.pem\"\ntls_key_ref = \"file:sip.key\"\n";
+    let home = Home::with("[::1]:0", 100, more);
+    home.write("sip.key", &made.signing_key.serialize_pem());
+    home.write("sip.pem", &made.cert.pem());
+    let node = home.start().await;
+    let listener = TcpListener::bind((HERE, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let overrides = json!({
+        "inbound": {"transports": ["tls"]},
+        "outbound": {"gateway": [gateway(address, "tls")]},
+        "tls": {"verify": "ca", "ca_file": "sip.pem"},
+    });
+    node.put(&[
+        carrier::trunk(4, "::1/128", &[], overrides),
+        carrier::tenant(1, 4),
+        rows::profile(2, 1, json!({"kind": "echo"})),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    let uri = format!("sips:{NUMBER}@{}", node.listener("public", "tls"));
+    let said = node.ask("", &["call", &uri, "--duration", "1", "--ca-file", "sip.pem"]).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let heard = "SELECT count(*) FROM calls WHERE answered_at IS NOT NULL AND transport = 'tls' \
+                 AND source LIKE '[::1]:%' AND packets_in > 10 AND packets_out > 10";
+    wait_for("the record", async || (node.count(heard).await == 1).then_some(())).await;
+
+    let key = key(&node, 1, KeyRole::Operator).await;
+    let call = place(&node, &key, json!({"to": CALLED, "from": NUMBER})).await;
+    let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    let stream = timeout(PATIENCE, acceptor(&made).accept(stream)).await.unwrap().unwrap();
+    let mut far = Peer::new(stream);
+    let invite = far.expect("INVITE ").await;
+    assert!(invite.header("via").starts_with("SIP/2.0/TLS [::1]:"), "{invite:?}");
+    far.answer(&invite, "486 Busy Here", "", "").await;
+    far.expect("ACK ").await;
+    assert_eq!(shown(&node, 1, &call, &key).await["cause"], "busy");
 }
 
 #[tokio::test]

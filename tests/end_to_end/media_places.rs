@@ -143,6 +143,33 @@ async fn a_caller_over_ipv4_and_whom_it_is_passed_on_to_over_ipv6_hear_each_othe
     }
 }
 
+/// Media sockets that are bound to every address leave it to the system which one their packets are from.
+#[tokio::test]
+async fn a_listener_on_every_address_has_media_both_ways_at_the_address_it_tells() {
+    let told = "advertise_sip = \"127.0.0.1:5060\"\nadvertise_rtp = \"127.0.0.1\"\n";
+    let node = Home::with("0.0.0.0:0", 100, told).start().await;
+    let here = SocketAddr::from(([127, 0, 0, 1], node.sip().port()));
+    let mut far = Phone::new("127.0.0.9".parse().unwrap(), here, CALLED).await;
+    node.put(&[
+        rows::trunk(4, &format!("{CALLER}/32")),
+        carrier::trunk(5, "127.0.0.9/32", &[far.local()], json!({})),
+        carrier::tenant(1, 5),
+        rows::profile(2, 1, json!({"kind": "forward", "to": CALLED})),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    let mut phone = Phone::new(CALLER.parse().unwrap(), here, NUMBER).await;
+    let offer = phone.sdp();
+    let invite = phone.request("INVITE", "", &offer);
+    phone.send(invite).await;
+    let invite = answer(&mut far).await;
+    assert!(invite.body.contains("c=IN IP4 127.0.0.1\r\n"), "{invite:?}");
+    let ok = connected(&mut phone).await;
+    both_hear((&phone, &ok), (&far, &invite), (here.ip(), 0x21)).await;
+    phone.hang_up().await;
+    hear_bye(&far).await;
+}
+
 #[tokio::test]
 async fn a_leg_out_has_the_media_of_the_listener_and_the_addresses_of_its_trunk() {
     let node = node("127.0.0.66:0").await;
