@@ -1,5 +1,7 @@
 //! Encrypted media with the test caller, and with baresip's SRTP.
 
+use crate::carrier::calls;
+use crate::carrier::key;
 use crate::node::Home;
 use crate::node::Node;
 use crate::node::PATIENCE;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use tandem::audio::tone::Tone;
 use tandem::audio::tone::share_at;
 use tandem::caller::CallProblem;
+use tandem::store::api_keys::KeyRole;
 use tandem::types::srtp::SrtpPolicy;
 use tandem::types::srtp::SrtpSuite;
 use tokio::process::Command;
@@ -117,6 +120,32 @@ async fn a_trunk_without_srtp_and_one_that_wants_tls_for_it_refuse_keys() {
     let refused = call(&optional, SrtpPolicy::Required, suite).await.unwrap_err();
     assert!(refused.starts_with("488 ") && refused.contains("srtp_mismatch"), "{refused}");
     assert_eq!(call(&optional, SrtpPolicy::Optional, suite).await, Ok("none"));
+}
+
+/// That packets roll over while a call is held is tried in virtual time (`the_roc_survives_hold`): here it might take
+/// twenty minutes.
+#[tokio::test]
+async fn new_offers_for_a_hold_and_its_end_leave_the_keys_of_a_call_as_they_were() {
+    let srtp = json!({"policy": "required", "needs_tls_signalling": false});
+    let node = node(srtp, &["udp"]).await;
+    let key = key(&node, 1, KeyRole::Operator).await;
+    let mut plan = talk::plan(node.listener("public", "udp"), NUMBER);
+    plan.srtp = SrtpPolicy::Required;
+    let mut talk = Talk::answered(plan).await;
+    talk.hear(20).await;
+    let running = node.read(&calls(1, "?live=true"), &key).await;
+    let call = running["calls"][0]["id"].as_str().unwrap();
+    for order in ["hold", "resume"] {
+        let path = calls(1, &format!("/{call}/{order}"));
+        let answer = node.post(&path, &key, &json!({})).await;
+        assert_eq!(answer.status, 200, "{order}: {}", answer.body);
+        talk.hear(50).await;
+    }
+    let summary = talk.hang_up().await;
+    assert_eq!((summary.problem.as_ref(), summary.reinvites), (None, 2), "{summary:?}");
+    assert_eq!(summary.media.refused, 0, "{summary:?}");
+    assert!(summary.heard.is_tone(AGENT_HZ), "{summary:?}");
+    recorded(&node, "AES_CM_128_HMAC_SHA1_80", 0, "").await;
 }
 
 /// Ten seconds of a tone: baresip's own generator does not speak at 8 kHz.
