@@ -5,10 +5,12 @@ use serde_json::Value;
 use serde_json::json;
 use tandem::store::ai_profiles::AI_PROFILES;
 use tandem::store::api_keys::API_KEYS;
+use tandem::store::audit_log::AUDIT_LOG;
 use tandem::store::campaigns::CAMPAIGNS;
 use tandem::store::numbers::NUMBERS;
 use tandem::store::resource::Resource;
 use tandem::store::routing_profiles::ROUTING_PROFILES;
+use tandem::store::tenants::TENANTS;
 use tandem::store::trunks::TRUNKS;
 use tandem::store::webhooks::WEBHOOKS;
 
@@ -93,4 +95,50 @@ async fn each_field_that_narrows_a_list_tells_things_apart() {
         number(1, "+15550101", "two", "reserved", "pending"),
     ];
     told_apart(&bench, ("numbers", &NUMBERS), PLATFORM, both).await;
+}
+
+/// Of two rows that differ in every field that lists of them are narrowed by, each of these fields finds the one
+/// without the other. More of their kind are there.
+async fn told_apart_among_others(
+    bench: &Bench,
+    (path, resource): (&str, &Resource),
+    [one, other]: [&Value; 2],
+) {
+    for field in resource.fields.iter().filter(|field| field.is_filter) {
+        let name = field.name;
+        for (own, not) in [(one, other), (other, one)] {
+            let text = own[name].as_str().unwrap().replace(' ', "%20");
+            let list = bench.read(&format!("{path}?{name}={text}"), PLATFORM).await;
+            let rows = list[resource.plural].as_array().unwrap();
+            let has = |row: &Value| rows.iter().any(|found| found["id"] == row["id"]);
+            assert!(has(own) && !has(not), "{path} by {name}: {list}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_field_that_narrows_tenants_and_the_audit_log_tells_them_apart() {
+    let bench = Bench::new().await;
+    let tenant = |name: &str, status: &str, plan: &str| json!({"name": name, "status": status, "plan": plan});
+    let path = "/api/v1/tenants";
+    let one = bench.make(path, PLATFORM, tenant("one", "active", "growth")).await;
+    let other = bench.make(path, PLATFORM, tenant("two", "suspended", "custom")).await;
+    told_apart_among_others(&bench, (path, &TENANTS), [&one, &other]).await;
+
+    let body = json!({"name": "one", "profile": "generic"});
+    let trunk = bench.make(&bench.path(0, "trunks"), A, body).await;
+    let path = bench.path(0, "routing-profiles");
+    let profile = bench.make(&path, PLATFORM, json!({"name": "two"})).await;
+    let item = format!("{path}/{}", profile["id"].as_str().unwrap());
+    let changed = bench.send(("PATCH", &item), PLATFORM, &json!({"name": "new"})).await;
+    assert_eq!(changed.status, 200, "{}", changed.body);
+    let path = bench.path(0, "audit-log");
+    let log = bench.read(&path, PLATFORM).await;
+    let entry = |action: &str, of: &Value| {
+        let entries = log["entries"].as_array().unwrap().iter();
+        let mut own = entries.filter(|entry| entry["subject_id"] == of["id"]);
+        own.find(|entry| entry["action"] == action).unwrap()
+    };
+    let both = [entry("create", &trunk), entry("update", &profile)];
+    told_apart_among_others(&bench, (&path, &AUDIT_LOG), both).await;
 }
