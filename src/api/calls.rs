@@ -31,6 +31,7 @@ use axum::response::Response;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
+use std::cmp::Reverse;
 use std::time::Duration;
 
 /// Calls of one page where the request does not say.
@@ -56,7 +57,7 @@ pub(super) struct ListQuery {
     from: Option<Timestamp>,
     /// Arrived before, RFC 3339.
     until: Option<Timestamp>,
-    /// Those alone that run on this node.
+    /// Those alone that run.
     #[serde(default)]
     live: bool,
 }
@@ -89,7 +90,7 @@ pub(super) async fn list(
             return Err(bad("with `live` the only other parameters are limit and cursor"));
         }
         let control = context.calls.as_ref().ok_or_else(|| ErrorKind::NoCalls.of(id))?;
-        return Ok(Json(running(control, tenant, after, limit).await));
+        return Ok(Json(running(&context, control, tenant, (after, limit)).await));
     }
     let filter = CallFilter {
         caller: query.caller,
@@ -139,21 +140,56 @@ impl ListQuery {
     }
 }
 
-/// The calls of a tenant that run here, the newest first, as they themselves know it. The database is not asked.
+/// How long the database may take to say what runs elsewhere.
+const ELSEWHERE_MAX: Duration = Duration::from_secs(1);
+
+/// The calls of a tenant that run, the newest first: those of this node as they themselves know it, those of others as
+/// they are stored. Where the database does not say, those of this node alone.
 async fn running(
+    context: &Context,
     control: &CallControl,
     tenant: TenantId,
-    after: Option<CallId>,
-    limit: u32,
+    (after, limit): (Option<CallId>, u32),
 ) -> CallPageView {
-    let (found, next) = control.running(tenant, after, limit as usize).await;
+    let whose = (&context.database, context.placing.node());
+    let asked = calls::running_elsewhere(whose, tenant, (after, limit.saturating_add(1)));
+    let (elsewhere, (here, next_here)) =
+        tokio::join!(within(ELSEWHERE_MAX, asked), control.running(tenant, after, limit as usize),);
+    let elsewhere = elsewhere.unwrap_or_else(|error| {
+        tracing::debug!(%error, "which calls run at other nodes is not known");
+        Vec::new()
+    });
+    let is_full = elsewhere.len() > limit as usize;
+    let next_elsewhere = elsewhere.last().map(|call| call.id).filter(|_| is_full);
     let view = |snapshot: &Snapshot| {
-        let mut view = CallView::of(running_call::stored(snapshot.record.as_deref()?));
+        let record = snapshot.record.as_deref()?;
+        let mut view = CallView::of(running_call::stored(record));
         view.catch_up(snapshot);
-        Some(view)
+        Some((record.id, view))
     };
-    let calls = found.iter().filter_map(view).collect();
+    let mut all: Vec<_> = here.iter().filter_map(view).collect();
+    // A record of before may not say whose it is.
+    let elsewhere = elsewhere.into_iter().filter(|call| !control.is_running(tenant, call.id));
+    all.extend(elsewhere.map(|call| (call.id, CallView::of(call))));
+    let (calls, next) = merged(all, next_here.max(next_elsewhere), limit as usize);
     CallPageView { calls, next: next.map(|next| next.to_string()) }
+}
+
+/// A page of what two sources told, the newest first, and where the next one begins. All is known down to the call
+/// `known_to`, itself with it; `None`: all there is.
+fn merged<T>(
+    mut all: Vec<(CallId, T)>,
+    known_to: Option<CallId>,
+    limit: usize,
+) -> (Vec<T>, Option<CallId>) {
+    all.retain(|(id, _)| known_to.is_none_or(|to| *id >= to));
+    all.sort_unstable_by_key(|(id, _)| Reverse(*id));
+    let mut next = known_to;
+    if all.len() > limit {
+        all.truncate(limit);
+        next = all.last().map(|(id, _)| *id);
+    }
+    (all.into_iter().map(|(_, one)| one).collect(), next)
 }
 
 pub(super) async fn show(
@@ -220,5 +256,56 @@ pub(super) async fn is_running(context: &Context, (tenant, call): (TenantId, Cal
     match &context.calls {
         Some(control) => control.look(tenant, call).await.is_ok(),
         None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn id(number: u32) -> CallId {
+        CallId::from_uuid(Uuid::from_u128(number.into()))
+    }
+
+    /// The pages of what two sources have that each tell `limit` at most, as [`running`] asks them.
+    fn pages(sources: [&[u32]; 2], limit: usize) -> Vec<Vec<u32>> {
+        let mut pages = Vec::new();
+        let mut after: Option<CallId> = None;
+        loop {
+            let mut all = Vec::new();
+            let mut known_to: Option<CallId> = None;
+            for source in sources {
+                let behind = |number: &u32| after.is_none_or(|after| id(*number) < after);
+                let rest: Vec<u32> = source.iter().copied().filter(behind).collect();
+                let told = rest.get(..limit).unwrap_or(&rest);
+                let is_more = rest.len() > limit;
+                known_to = known_to.max(told.last().map(|last| id(*last)).filter(|_| is_more));
+                all.extend(told.iter().map(|number| (id(*number), *number)));
+            }
+            let (page, next) = merged(all, known_to, limit);
+            assert!(page.len() <= limit && pages.len() < 20, "{page:?}");
+            pages.push(page);
+            after = next;
+            if next.is_none() {
+                return pages;
+            }
+        }
+    }
+
+    #[test]
+    fn pages_of_two_sources_have_each_call_once_and_in_order() {
+        let here: &[u32] = &[9, 8, 4, 1];
+        let elsewhere: &[u32] = &[7, 6, 5, 3, 2];
+        let none: &[u32] = &[];
+        for sources in [[here, elsewhere], [elsewhere, here], [here, none], [none, elsewhere]] {
+            let mut expected = sources.concat();
+            expected.sort_unstable_by_key(|number| Reverse(*number));
+            for limit in 1..12 {
+                assert_eq!(pages(sources, limit).concat(), expected, "{sources:?} by {limit}");
+            }
+        }
+        assert_eq!(pages([here, elsewhere], 3)[0], [9, 8, 7]);
+        assert_eq!(pages([none, none], 1), vec![Vec::<u32>::new()]);
     }
 }

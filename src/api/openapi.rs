@@ -345,7 +345,8 @@ fn is_kept(route: &Route) -> bool {
 fn of_calls() -> [(&'static str, Value, &'static str); 7] {
     let text = || json!({"type": "string"});
     let time = || json!({"type": "string", "format": "date-time"});
-    let live = "Those that run on this node, as it knows them; taken with limit and cursor alone.";
+    let live = "Those that run: of this node as it knows them, of others at its database as they are stored; \
+                taken with limit and cursor alone.";
     [
         ("caller", text(), "The caller, as claimed."),
         ("dialled", text(), "The dialled number, in the international form."),

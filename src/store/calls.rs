@@ -6,6 +6,7 @@ use crate::store::database::Database;
 use crate::store::time::Time;
 use crate::types::id::AiProfileId;
 use crate::types::id::CallId;
+use crate::types::id::NodeId;
 use crate::types::id::NumberId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
@@ -225,6 +226,26 @@ pub async fn list(
     Ok(CallPage { calls, next })
 }
 
+/// Calls of `tenant` that run at other nodes than `node`, as far as the database knows, newest first, behind `after`;
+/// `most` of them. Those of a node count as long as that was seen within a day, or its calls are closed before.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn running_elsewhere(
+    (database, node): (&Database, NodeId),
+    tenant: TenantId,
+    (after, most): (Option<CallId>, u32),
+) -> sqlx::Result<Vec<StoredCall>> {
+    sqlx::query_as(AssertSqlSafe(RUNNING_ELSEWHERE.as_str()))
+        .bind(tenant.uuid())
+        .bind(node.uuid())
+        .bind(after.map(CallId::uuid))
+        .bind(i64::from(most))
+        .fetch_all(database.node())
+        .await
+}
+
 /// One call of `tenant` with its events; `None` when it is not there or not the tenant's.
 ///
 /// # Errors
@@ -382,6 +403,19 @@ static COLUMN_NAMES: LazyLock<String> = LazyLock::new(|| COLUMNS.map(|(name, _)|
 
 pub(crate) static SELECT_ONE: LazyLock<String> =
     LazyLock::new(|| format!("SELECT {}{NOTES} FROM calls WHERE id = $1", COLUMN_NAMES.as_str()));
+
+/// What is said of nodes is said by `call_commands` too: who is shown here may be commanded from here.
+pub(crate) static RUNNING_ELSEWHERE: LazyLock<String> = LazyLock::new(|| {
+    let names = COLUMN_NAMES.as_str();
+    format!(
+        "SELECT {names}{NOTES} FROM calls c \
+         WHERE c.tenant_id = $1 AND c.ended_at IS NULL AND ($3::uuid IS NULL OR c.id < $3) \
+           AND EXISTS (SELECT FROM nodes n WHERE n.id = coalesce(c.node_id, n.id) AND n.id <> $2 \
+                       AND n.seen_at > now() - CASE WHEN c.node_id IS NULL \
+                           THEN interval '2 hours' ELSE interval '1 day' END) \
+         ORDER BY c.id DESC LIMIT $4"
+    )
+});
 
 pub(crate) const SELECT_EVENTS: &str =
     "SELECT seq, at, name, detail FROM call_events WHERE call_id = $1 ORDER BY seq";

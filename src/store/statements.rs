@@ -72,6 +72,7 @@ pub fn all() -> Vec<String> {
         changes::AFTER,
         changes::PRUNE,
         calls::SELECT_ONE.as_str(),
+        calls::RUNNING_ELSEWHERE.as_str(),
         calls::SELECT_EVENTS,
         calls::ARRIVAL,
         calls::UPSERT.as_str(),

@@ -1,8 +1,10 @@
 //! Several nodes at one database: what is asked of a call is done where the call runs.
 
 use crate::ANSWERED;
+use crate::BOUND;
 use crate::Client;
 use crate::ECHO;
+use crate::POLL;
 use crate::calls;
 use crate::demo_path;
 use crate::follower::Follower;
@@ -151,6 +153,70 @@ async fn what_happens_to_a_call_is_told_in_order_and_once_at_every_node_and_turn
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), count, "{}", all.text);
+}
+
+/// The identities of all running calls that the pages of a node tell, which have so many each.
+async fn listed(client: &Client, limit: usize) -> Vec<String> {
+    let (mut ids, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let path = demo_path(&format!("calls?live=true&limit={limit}{cursor}"));
+        let page = client.ask(("GET", &path), "").await;
+        assert_eq!(page.status, 200, "{}", page.body);
+        let page = page.json();
+        let calls = page["calls"].as_array().unwrap();
+        ids.extend(calls.iter().map(|call| call["id"].as_str().unwrap().to_owned()));
+        assert!(calls.len() <= limit && ids.len() < 20, "{page}");
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return ids,
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_list_of_running_calls_has_those_of_every_node_at_each_of_them() {
+    let first = Switch::start().await;
+    let second = Switch::start_beside(&first, first.database.owner_options().clone()).await;
+    first.wait_for_count("SELECT count(*) FROM nodes", 2).await;
+    let client = Client::of(&first).await;
+    let there = Client { http: second.http, key: client.key.clone() };
+    let _here = calls(&first, 2, 1, 120_000).start();
+    let _there = calls(&second, 2, 1, 120_000).start();
+    first.wait_for_count(ANSWERED, 4).await;
+    let ids = "SELECT string_agg(id::text, ' ' ORDER BY id DESC) FROM calls WHERE ended_at IS NULL";
+    let running = first.text(ids).await;
+    for (client, limit) in [(&client, 1), (&client, 3), (&there, 2), (&there, 4), (&there, 50)] {
+        assert_eq!(listed(client, limit).await.join(" "), running, "{limit}");
+    }
+    let whole = client.ask(("GET", &demo_path("calls?live=true")), "").await.json();
+    let mut calls_of_both = whole["calls"].as_array().unwrap().iter();
+    assert!(calls_of_both.all(|call| call["status"] == "answered"), "{whole}");
+    // One that is over is in no list any more.
+    let over = running.split(' ').next().unwrap();
+    let hangup = demo_path(&format!("calls/{over}/hangup"));
+    let ended = client.ask(("POST", &hangup), "").await;
+    assert_eq!(ended.status, 202, "{}", ended.body);
+    first.wait_for_count(ANSWERED, 3).await;
+    let running = first.text(ids).await;
+    for client in [&client, &there] {
+        let gone = async {
+            while listed(client, 50).await.join(" ") != running {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        assert!(tokio::time::timeout(BOUND, gone).await.is_ok(), "{over} is still listed");
+    }
+    // Nor is one of a node that has not been seen for so long that its calls are closed.
+    let gone = format!(
+        "WITH node AS (INSERT INTO nodes (id, name, version, seen_at) \
+                       VALUES (gen_random_uuid(), 'gone', '', now() - interval '25 hours') RETURNING id) \
+         INSERT INTO calls (id, rev, tenant_id, direction, signalling_id, caller, dialled_text, decision, arrived_at, \
+                            answered_at, node_id) \
+         SELECT '{NOWHERE}', 1, '{}', 'inbound', 'x', 'x', 'x', '[]', now(), now(), node.id FROM node",
+        demo::TENANT
+    );
+    postgres::execute(&first.database, &gone).await.unwrap();
+    assert_eq!(listed(&client, 50).await.join(" "), running);
 }
 
 #[tokio::test]

@@ -109,7 +109,7 @@ struct ListArgs {
     /// Only those that began before this time
     #[arg(long, value_name = "TIME")]
     until: Option<Timestamp>,
-    /// Those that run on the node that is asked, as it knows them without the database
+    /// Those that run: of the node that is asked as it knows them, of others as they are stored
     #[arg(long, conflicts_with_all = ["caller", "dialled", "cause", "from", "until"])]
     live: bool,
 }
