@@ -307,5 +307,8 @@ mod tests {
         }
         assert_eq!(pages([here, elsewhere], 3)[0], [9, 8, 7]);
         assert_eq!(pages([none, none], 1), vec![Vec::<u32>::new()]);
+        // Here 9 and 8 were found, and more are behind; 8 ended meanwhile. What is between is for the next page.
+        let all = vec![(id(3), 3), (id(9), 9)];
+        assert_eq!(merged(all, Some(id(8)), 2), (vec![9], Some(id(8))));
     }
 }
