@@ -187,7 +187,7 @@ impl Gate {
             .ok_or_else(|| ErrorKind::ReadOnly("a call token does not open this").of(id))?;
         let sealer = self.context.composer.borrow().sealer.clone();
         let token = self.context.tokens.verify(&sealer, text, clock::wall_now());
-        let token = token.ok_or_else(|| ErrorKind::NoKey.of(id))?;
+        let token = token.ok_or_else(|| unknown(ENDED_TOKEN, id))?;
         let of = |wanted: &str, own: Uuid| {
             let mut named = params.iter().filter(|(name, _)| *name == wanted);
             named.any(|(_, value)| Uuid::parse_str(value) == Ok(own))
@@ -200,7 +200,7 @@ impl Gate {
         }
         let key = (token.tenant, token.call);
         if !calls.is_running(key.0, key.1) && !elsewhere::may_run(&self.context, id, key).await? {
-            return Err(ErrorKind::NoKey.of(id));
+            return Err(unknown(ENDED_TOKEN, id));
         }
         let holder = token.holder();
         if !self.context.rate.admits(holder.id) {
@@ -209,7 +209,7 @@ impl Gate {
         let key = self.context.keys.holder(&self.context.database, holder.id).await;
         let key = key.map_err(|error| error::database(&error, id))?;
         if !key.is_some_and(|key| key.scope.opens(token.tenant) && key.role >= holder.role) {
-            return Err(ErrorKind::NoKey.of(id));
+            return Err(unknown(ENDED_TOKEN, id));
         }
         let item = Some(token.call.to_string());
         Ok(Caller { holder, tenant: Some(token.tenant), item, request_id })
@@ -227,7 +227,7 @@ impl Gate {
         if key.starts_with(token::PREFIX) {
             return self.judge_token(params, key, request_id).await;
         }
-        let holder = self.holder(key, id).await?.ok_or_else(|| ErrorKind::NoKey.of(id))?;
+        let holder = self.holder(key, id).await?.ok_or_else(|| unknown(UNKNOWN_KEY, id))?;
         let mut tenant = None;
         let mut item = None;
         for (name, value) in params {
@@ -258,6 +258,14 @@ impl Gate {
         }
         Ok(Caller { holder, tenant, item, request_id })
     }
+}
+
+const UNKNOWN_KEY: &str =
+    "this key opens nothing: it is mistyped, revoked or expired, or its tenant is deleted";
+const ENDED_TOKEN: &str = "this call token opens nothing: it is mistyped or expired, its call is over, or its key is revoked";
+
+fn unknown(said: &str, id: &RequestId) -> ApiError {
+    ErrorKind::NoKey.about(None, said.to_owned(), id)
 }
 
 fn check_role(holder: &KeyHolder, least: KeyRole) -> Result<(), ErrorKind> {

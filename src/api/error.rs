@@ -32,6 +32,8 @@ const UNSETTLED: &str = "the node that began the request with this Idempotency-K
      placed the call; try again later";
 const NO_TRUNK: &str =
     "no trunk calls out for this: POST .../explain below the tenant says which step failed";
+const NOT_A_NUMBER: &str = "it is no number: it is written in the international form, such as +15550100, or in the national one \
+     of the country of the caller's number";
 const NO_REFER: &str = "the call's trunk does not transfer by its carrier (calls.refer_out)";
 
 /// Every way a request can fail.
@@ -120,7 +122,23 @@ struct ErrorView<'a> {
 
 impl ErrorKind {
     pub(super) fn of(self, request_id: &RequestId) -> ApiError {
-        ApiError { kind: self, field: None, said: None, request_id: request_id.0.clone() }
+        let field = self.blamed().map(str::to_owned);
+        ApiError { kind: self, field, said: None, request_id: request_id.0.clone() }
+    }
+
+    /// The value to blame, where the kind alone tells: words on parameters begin with the name of one.
+    fn blamed(self) -> Option<&'static str> {
+        match self {
+            Self::BadParameter(what) => {
+                what.strip_prefix('`')?.split_once('`').map(|(name, _)| name)
+            }
+            Self::CallRefused(HangupCause::NotANumber | HangupCause::DestinationDenied) => {
+                Some("to")
+            }
+            Self::CallRefused(HangupCause::CallerIdDenied) => Some("from"),
+            Self::CallRefused(HangupCause::CampaignUnknown) => Some("campaign_id"),
+            _ => None,
+        }
     }
 
     /// The same, of a value, in words of its own.
@@ -254,6 +272,9 @@ impl ErrorKind {
             Self::ReadOnly(what) => ("role_too_low", what),
             Self::Platforms(what) => ("platforms_only", what),
             Self::CallRefused(HangupCause::NoTrunk) => (HangupCause::NoTrunk.code(), NO_TRUNK),
+            Self::CallRefused(HangupCause::NotANumber) => {
+                (HangupCause::NotANumber.code(), NOT_A_NUMBER)
+            }
             Self::CallRefused(cause) => (cause.code(), cause.text()),
             Self::Senseless(why) => (why.code(), why.text()),
             Self::KeyReused => {
@@ -466,6 +487,21 @@ mod tests {
 
         fn kind(&self) -> sqlx::error::ErrorKind {
             sqlx::error::ErrorKind::Other
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_value_to_blame_where_one_is() {
+        let id = RequestId("r".to_owned());
+        for (kind, field) in [
+            (ErrorKind::BadParameter("`limit` is a number from 1 to 200"), Some("limit")),
+            (ErrorKind::BadParameter("the path is no UTF-8"), None),
+            (ErrorKind::CallRefused(HangupCause::NotANumber), Some("to")),
+            (ErrorKind::CallRefused(HangupCause::CallerIdDenied), Some("from")),
+            (ErrorKind::CallRefused(HangupCause::NoTrunk), None),
+            (ErrorKind::NoKey, None),
+        ] {
+            assert_eq!(kind.of(&id).field.as_deref(), field, "{kind:?}");
         }
     }
 

@@ -91,6 +91,8 @@ async fn requests_that_make_no_sense_are_answered_as_such() {
         let answer = bench.get(&format!("{path}{query}"), Some(&bench.keys[0])).await;
         check_error(&answer, 400, "bad_parameter");
     }
+    let answer = bench.get(&format!("{path}?cursor=x"), Some(&bench.keys[0])).await;
+    check_field(&answer, 400, "bad_parameter", "cursor");
     check_error(&bench.get("/api/v1/nothing", None).await, 404, "not_found");
     let answer = http::request(bench.address, "DELETE", &path, &[]).await;
     check_error(&answer, 405, "method_not_allowed");
