@@ -29,17 +29,16 @@ use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
 use axum::response::Response;
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde::Serialize;
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// Calls of one page where the request does not say.
 const PAGE: u32 = 50;
 
 /// What a list may be narrowed by.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default)]
 pub(super) struct ListQuery {
     /// Calls of one page, 1 to 200.
     limit: Option<u32>,
@@ -58,7 +57,6 @@ pub(super) struct ListQuery {
     /// Arrived before, RFC 3339.
     until: Option<Timestamp>,
     /// Those alone that run.
-    #[serde(default)]
     live: bool,
 }
 
@@ -72,17 +70,18 @@ pub(super) struct CallPageView {
 pub(super) async fn list(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
-    query: Result<Query<ListQuery>, QueryRejection>,
+    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
 ) -> Result<Json<CallPageView>, ApiError> {
     let id = &caller.request_id;
     let tenant = caller.tenant()?;
     let bad = |what| ErrorKind::BadParameter(what).of(id);
-    let Query(query) = query.map_err(|_| bad(LIST_PARAMETERS))?;
+    let Query(given) = query.map_err(|_| bad("the parameters are no text in UTF-8"))?;
+    let query = ListQuery::read(given).map_err(bad)?;
     let after = query.cursor.as_deref().map(str::parse::<CallId>).transpose();
     let after = after.map_err(|_| bad("`cursor` is the `next` of an earlier page"))?;
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(bad("`limit` is a number from 1 to 200"));
+        return Err(bad(LIMIT));
     }
     query.check().map_err(|fault| error::fault(fault, id))?;
     if query.live {
@@ -109,10 +108,54 @@ pub(super) async fn list(
     }))
 }
 
+const LIMIT: &str = "`limit` is a number from 1 to 200";
+const FROM: &str =
+    "`from` is a time of RFC 3339, such as 2026-01-31T09:00:00Z (a + in it is written %2B)";
+const UNTIL: &str =
+    "`until` is a time of RFC 3339, such as 2026-01-31T09:00:00Z (a + in it is written %2B)";
+const CALLER: &str = "`caller` begins with a space: in an address a + is written %2B";
+const DIALLED: &str = "`dialled` begins with a space: in an address a + is written %2B";
 const LIST_PARAMETERS: &str = "the parameters are limit (1 to 200), cursor, caller, dialled, cause, \
                                disposition, from and until (RFC 3339 times), and live (true or false)";
 
+/// Whether it is a number whose + became a space.
+fn is_unescaped(text: &str) -> bool {
+    let mut letters = text.chars();
+    letters.next() == Some(' ') && letters.next().is_some_and(|letter| letter.is_ascii_digit())
+}
+
 impl ListQuery {
+    /// Reads what is given.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a parameter, beginning with its name.
+    fn read(given: Vec<(String, String)>) -> Result<Self, &'static str> {
+        let mut query = Self::default();
+        let mut names = HashSet::new();
+        for (name, text) in given {
+            if !names.insert(name.clone()) {
+                return Err("a parameter is given once");
+            }
+            match name.as_str() {
+                "limit" => query.limit = Some(text.parse().map_err(|_| LIMIT)?),
+                "cursor" => query.cursor = Some(text),
+                // No call would be found.
+                "caller" if is_unescaped(&text) => return Err(CALLER),
+                "dialled" if is_unescaped(&text) => return Err(DIALLED),
+                "caller" => query.caller = Some(text),
+                "dialled" => query.dialled = Some(text),
+                "cause" => query.cause = Some(text),
+                "disposition" => query.disposition = Some(text),
+                "from" => query.from = Some(text.parse().map_err(|_| FROM)?),
+                "until" => query.until = Some(text.parse().map_err(|_| UNTIL)?),
+                "live" => query.live = text.parse().map_err(|_| "`live` is true or false")?,
+                _ => return Err(LIST_PARAMETERS),
+            }
+        }
+        Ok(query)
+    }
+
     /// Refuses what no record has, and the database does not take.
     fn check(&self) -> Result<(), Fault> {
         let texts = [

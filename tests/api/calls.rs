@@ -87,12 +87,25 @@ async fn requests_that_make_no_sense_are_answered_as_such() {
         "?cursor=x",
         "?from=yesterday",
         "?unknown=1",
+        "?cause=normal&cause=busy",
     ] {
         let answer = bench.get(&format!("{path}{query}"), Some(&bench.keys[0])).await;
         check_error(&answer, 400, "bad_parameter");
     }
-    let answer = bench.get(&format!("{path}?cursor=x"), Some(&bench.keys[0])).await;
-    check_field(&answer, 400, "bad_parameter", "cursor");
+    for (query, field) in [
+        ("cursor=x", "cursor"),
+        ("limit=x", "limit"),
+        ("limit=0", "limit"),
+        ("from=yesterday", "from"),
+        ("until=2026-01-31", "until"),
+        ("live=yes", "live"),
+        // A + that is not escaped is a space.
+        ("caller=+15550177", "caller"),
+        ("dialled=+15550100", "dialled"),
+    ] {
+        let answer = bench.get(&format!("{path}?{query}"), Some(&bench.keys[0])).await;
+        check_field(&answer, 400, "bad_parameter", field);
+    }
     check_error(&bench.get("/api/v1/nothing", None).await, 404, "not_found");
     let answer = http::request(bench.address, "DELETE", &path, &[]).await;
     check_error(&answer, 405, "method_not_allowed");
