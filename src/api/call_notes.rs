@@ -50,7 +50,7 @@ pub(super) async fn update(
     let id = &caller.request_id;
     let (tenant, call) = (caller.tenant()?, CallId::from_uuid(caller.item()?));
     let expected = resource::tags(&headers, &header::IF_MATCH);
-    let given = resource::members(&headers, body).map_err(|kind| kind.of(id))?;
+    let given = resource::members(&headers, body, id)?;
     let notes = read(given).map_err(|fault| error::fault(fault, id))?;
     put(&context, &caller, (tenant, call), (&notes, expected.as_deref())).await?;
     if !notes.variables.is_empty() {

@@ -14,8 +14,8 @@ pub(super) struct Table {
 ///
 /// # Errors
 ///
-/// Why it is none.
-pub(super) fn read(text: &str, rows_max: usize) -> Result<Table, &'static str> {
+/// Why it is none, and where.
+pub(super) fn read(text: &str, rows_max: usize) -> Result<Table, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = Reader { rest: text, line: 1 };
     let mut heading = None;
@@ -29,7 +29,7 @@ pub(super) fn read(text: &str, rows_max: usize) -> Result<Table, &'static str> {
         if heading.is_none() {
             heading = Some(cells);
         } else if rows.len() >= rows_max {
-            return Err("the table has more rows than one import may have");
+            return Err(format!("line {line}: the table has more than {rows_max} rows"));
         } else {
             rows.push((line, cells));
         }
@@ -37,7 +37,7 @@ pub(super) fn read(text: &str, rows_max: usize) -> Result<Table, &'static str> {
     let heading = heading.ok_or("the table has no heading")?;
     let is_twice = |(at, name): (usize, &String)| heading.iter().take(at).any(|own| own == name);
     if heading.iter().enumerate().any(is_twice) {
-        return Err("two columns have the same heading");
+        return Err("two columns have the same heading".to_owned());
     }
     Ok(Table { heading, rows })
 }
@@ -49,7 +49,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// The cells up to the end of the line.
-    fn row(&mut self) -> Result<Vec<String>, &'static str> {
+    fn row(&mut self) -> Result<Vec<String>, String> {
         let mut cells = Vec::new();
         loop {
             cells.push(self.cell()?);
@@ -67,7 +67,7 @@ impl Reader<'_> {
     }
 
     /// One cell, up to the comma or the end of the line.
-    fn cell(&mut self) -> Result<String, &'static str> {
+    fn cell(&mut self) -> Result<String, String> {
         let start = self.rest.trim_start_matches([' ', '\t']);
         let Some(mut rest) = start.strip_prefix('"') else {
             let end = self.rest.find([',', '\n']).unwrap_or(self.rest.len());
@@ -76,8 +76,11 @@ impl Reader<'_> {
             return Ok(cell.trim().to_owned());
         };
         let mut cell = String::new();
+        let begun = self.line;
         loop {
-            let (inside, after) = rest.split_once('"').ok_or("a quoted cell has no end")?;
+            let (inside, after) = rest
+                .split_once('"')
+                .ok_or_else(|| format!("line {begun}: a quoted cell has no end"))?;
             cell.push_str(inside);
             self.line += inside.matches('\n').count();
             // Two quotes are one of the text.
@@ -95,7 +98,7 @@ impl Reader<'_> {
         if self.rest.is_empty() || self.rest.starts_with([',', '\n']) {
             Ok(cell)
         } else {
-            Err("something stands behind the end of a quoted cell")
+            Err(format!("line {}: something stands behind the end of a quoted cell", self.line))
         }
     }
 }
@@ -123,9 +126,9 @@ mod tests {
             ("", "heading"),
             ("\n\n", "heading"),
             ("a,a\n1,2", "same heading"),
-            ("a\n\"x", "no end"),
-            ("a\n\"x\"y", "behind"),
-            ("a\n1\n2\n3", "more rows"),
+            ("a\n\"x\ny", "line 2: a quoted cell has no end"),
+            ("a\n\"x\ny\"z", "line 3: something stands behind"),
+            ("a\n1\n2\n3", "line 4: the table has more than 2 rows"),
         ] {
             let why = read(text, 2).unwrap_err();
             assert!(why.contains(part), "{text:?}: {why}");

@@ -1,6 +1,7 @@
 //! Numbers and ranges, one by one and many at once.
 
 use crate::api::Context;
+use crate::api::RequestId;
 use crate::api::auth::Caller;
 use crate::api::csv;
 use crate::api::error;
@@ -109,7 +110,7 @@ pub(super) async fn import(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<ImportView>, ApiError> {
     let id = &caller.request_id;
-    let table = read_table(&headers, body).map_err(|kind| kind.of(id))?;
+    let table = read_table(&headers, body, id)?;
     let is_platform = caller.is_platform();
     let mut views = Vec::with_capacity(table.rows.len());
     let mut sound = Vec::new();
@@ -150,19 +151,22 @@ pub(super) async fn import(
 fn read_table(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<csv::Table, ErrorKind> {
+    id: &RequestId,
+) -> Result<csv::Table, ApiError> {
+    let bad = |what| ErrorKind::BadBody(what).of(id);
     let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ErrorKind::TooLarge,
-        _ => ErrorKind::BadBody("the body did not come whole"),
+        StatusCode::PAYLOAD_TOO_LARGE => ErrorKind::TooLarge.of(id),
+        _ => bad("the body did not come whole"),
     })?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     if kind.and_then(|kind| kind.split(';').next()).map(str::trim) != Some("text/csv") {
-        return Err(ErrorKind::NotJson("the body is of type text/csv"));
+        return Err(ErrorKind::NotJson("the body is of type text/csv").of(id));
     }
-    let text = std::str::from_utf8(&body).map_err(|_| ErrorKind::BadBody("it is no UTF-8"))?;
-    let table = csv::read(text, IMPORT_ROWS_MAX).map_err(ErrorKind::BadBody)?;
+    let text = std::str::from_utf8(&body).map_err(|_| bad("it is no UTF-8"))?;
+    let table = csv::read(text, IMPORT_ROWS_MAX);
+    let table = table.map_err(|why| ErrorKind::BadBody("").about(None, why, id))?;
     if table.rows.is_empty() {
-        return Err(ErrorKind::BadBody("the table has a heading and no rows"));
+        return Err(bad("the table has a heading and no rows"));
     }
     Ok(table)
 }
@@ -170,7 +174,8 @@ fn read_table(
 /// A row as it would have been given in JSON. An empty cell is one that was left out.
 fn row(heading: &[String], cells: Vec<String>) -> Result<Members, Fault> {
     if cells.len() != heading.len() {
-        return Err(Fault::invalid("", "the row has not as many cells as the heading"));
+        let (cells, names) = (cells.len(), heading.len());
+        return Err(Fault::invalid("", format!("the row has {cells} cells, the heading {names}")));
     }
     let mut given = Members::new();
     for (name, cell) in heading.iter().zip(cells).filter(|(_, cell)| !cell.is_empty()) {
@@ -201,7 +206,12 @@ impl ImportedView {
             Fault::Invalid { field, .. } => ("invalid_value", Some(field.clone())),
             Fault::Missing(_) | Fault::Stale | Fault::Database(_) => ("not_made", None),
         };
-        self.error = Some(ImportErrorView { code, message: fault.to_string(), field });
+        let message = match fault {
+            // Of the row as a whole.
+            Fault::Invalid { field, why } if field.is_empty() => why.clone(),
+            _ => fault.to_string(),
+        };
+        self.error = Some(ImportErrorView { code, message, field });
         self
     }
 

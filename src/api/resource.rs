@@ -1,6 +1,7 @@
 //! What all resources share: lists, single ones, creation, change, deletion.
 
 use crate::api::Context;
+use crate::api::RequestId;
 use crate::api::auth::Caller;
 use crate::api::error;
 use crate::api::error::ApiError;
@@ -32,6 +33,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde_json::Value;
+use serde_json::error::Category;
 use serde_json::json;
 use std::future::Future;
 use std::future::ready;
@@ -135,7 +137,7 @@ pub(super) async fn create<N: Noun>(
 ) -> Result<Response, ApiError> {
     let id = &caller.request_id;
     let refused = |fault| error::fault(fault, id);
-    let mut given = members(&headers, body).map_err(|kind| kind.of(id))?;
+    let mut given = members(&headers, body, id)?;
     let new = clock::new_uuid();
     let secrets = take_secrets::<N>(&mut given).map_err(refused)?;
     N::RESOURCE.check(&given, true, caller.is_platform()).map_err(refused)?;
@@ -171,7 +173,7 @@ pub(super) async fn update_item<N: Noun>(
 ) -> Result<Response, ApiError> {
     let id = &caller.request_id;
     let refused = |fault| error::fault(fault, id);
-    let mut given = members(headers, body).map_err(|kind| kind.of(id))?;
+    let mut given = members(headers, body, id)?;
     let secrets = take_secrets::<N>(&mut given).map_err(refused)?;
     N::RESOURCE.check(&given, false, caller.is_platform()).map_err(refused)?;
     let what = (N::RESOURCE, N::place(caller));
@@ -258,21 +260,33 @@ impl Wanted {
 pub(super) fn members(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Members, ErrorKind> {
+    id: &RequestId,
+) -> Result<Members, ApiError> {
     let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ErrorKind::TooLarge,
-        _ => ErrorKind::BadBody("the body did not come whole"),
+        StatusCode::PAYLOAD_TOO_LARGE => ErrorKind::TooLarge.of(id),
+        _ => ErrorKind::BadBody("the body did not come whole").of(id),
     })?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
     if !["application/json", "application/merge-patch+json"].contains(&kind) {
-        return Err(ErrorKind::NotJson("the body is of type application/json"));
+        return Err(ErrorKind::NotJson("the body is of type application/json").of(id));
     }
     let members = serde_json::from_slice(&body);
     let mut members: Members =
-        members.map_err(|_| ErrorKind::BadBody("the body is no JSON object"))?;
+        members.map_err(|fault| ErrorKind::BadBody("").about(None, no_object(&fault), id))?;
     write_whole_numbers(&mut members);
     Ok(members)
+}
+
+/// Why a body is no JSON object: where it goes wrong, and nothing of what is there, which may be a secret.
+fn no_object(fault: &serde_json::Error) -> String {
+    match fault.classify() {
+        Category::Data => "the body is no JSON object, but another value".to_owned(),
+        Category::Syntax | Category::Eof | Category::Io => {
+            let (line, column) = (fault.line(), fault.column());
+            format!("the body is no JSON: see line {line}, column {column}")
+        }
+    }
 }
 
 /// Writes 20.0 as 20: in JSON Schema, and in languages with one kind of numbers, they are the same. What is

@@ -35,7 +35,7 @@ impl FromRequest<Context> for Sent {
 impl Sent {
     /// Its members, where it is a JSON object.
     pub(super) fn members(self, id: &RequestId) -> Result<Members, ApiError> {
-        resource::members(&self.headers, self.body).map_err(|kind| kind.of(id))
+        resource::members(&self.headers, self.body, id)
     }
 
     /// What it asks for.

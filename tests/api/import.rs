@@ -80,6 +80,13 @@ async fn what_is_no_table_is_not_imported() {
     check_error(&import(&bench, PLATFORM, "text/csv", &many).await, 400, "bad_body");
     let long = format!("number\n{}", "x".repeat(1_100_000));
     check_error(&import(&bench, PLATFORM, "text/csv", &long).await, 413, "too_large");
+    let open = import(&bench, PLATFORM, "text/csv", "number,label\n+15550100,\"a\n").await;
+    check_error(&open, 400, "bad_body");
+    assert!(open.body.contains("line 2"), "{}", open.body);
+    let short = import(&bench, PLATFORM, "text/csv", "number,label\n+15550100").await;
+    let report = short.json();
+    let why = &report["rows"][0]["error"]["message"];
+    assert_eq!(why, "the row has 1 cells, the heading 2", "{report}");
     let unknown = import(&bench, PLATFORM, "text/csv", "number,colour\n+15550100,red").await;
     assert_eq!(unknown.json()["rows"][0]["error"]["field"], "colour", "{}", unknown.body);
     assert_eq!(postgres::count(&bench.database, "SELECT count(*) FROM phone_numbers").await, 0);

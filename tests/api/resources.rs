@@ -519,6 +519,9 @@ async fn bodies_are_json_objects_of_a_bounded_length() {
     for body in ["[1]", "{", "nonsense", "\u{0}"] {
         check_error(&send(body).await, 400, "bad_body");
     }
+    let broken = send("{\n\"name\": }").await;
+    check_error(&broken, 400, "bad_body");
+    assert!(broken.body.contains("line 2, column 9"), "{}", broken.body);
     check_error(&send("").await, 415, "unsupported_type");
     let long = json!({"name": "x".repeat(300_000)}).to_string();
     check_error(&send(&long).await, 413, "too_large");
