@@ -59,7 +59,7 @@ pub fn tag([disposition, outcome, summary]: [Option<&str>; 3], variables: &Value
 const TAG_BYTES: usize = 12;
 
 /// Says something of a call of `tenant`, running or over, where what was said of it before has one of the tags of
-/// `expected`. The change is in the audit log.
+/// `expected`. A change is in the audit log.
 ///
 /// # Errors
 ///
@@ -103,6 +103,10 @@ pub async fn put(
         summary: notes.summary.unwrap_or_else(|| before.summary.clone()),
         variables: Value::Object(variables),
     };
+    // What says the same again is no change.
+    if after.view() == before.view() {
+        return Ok(Noted::Done);
+    }
     sqlx::query(UPDATE)
         .bind(key.0)
         .bind(key.1)

@@ -208,6 +208,13 @@ async fn what_two_say_of_a_call_or_delete_at_once_does_not_undo_each_other() {
         "changed_meanwhile",
     );
     assert_eq!(bench.read(&path, A).await["disposition"], "sold");
+    // To say the same again is no change.
+    for again in [json!({"disposition": "sold"}), json!({})] {
+        let answer = bench.send(("PATCH", &path), A, &again).await;
+        assert_eq!((answer.status, answer.header("etag")), (200, Some(next.as_str())));
+    }
+    let noted = "SELECT count(*) FROM audit_log WHERE subject = 'call' AND action = 'update'";
+    assert_eq!(postgres::count(&bench.database, noted).await, 1);
     // That its record goes on is no change of what was said of it.
     let sql = format!("UPDATE calls SET rev = rev + 1, duration_ms = 7 WHERE id = '{call}'");
     postgres::execute(&bench.database, &sql).await.unwrap();
