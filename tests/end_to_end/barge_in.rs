@@ -152,6 +152,28 @@ async fn an_agent_that_listens_for_itself_is_told_nothing_and_goes_on() {
 }
 
 #[tokio::test]
+async fn an_agent_that_is_only_told_goes_on_and_loses_nothing() {
+    let (node, bot) = node("notify").await;
+    let talk = Talk::dial(plan(&node, 1_500));
+    let mut stream = bot.accept().await;
+    stream.say(5_000).await;
+    stream.mark("end").await;
+    stream.until_marks(1).await;
+    stream.hear(10).await;
+    let summary = talk.hang_up().await;
+    let sound = summary.heard.sound.as_millis();
+    assert!(sound.abs_diff(5_000) <= 150, "{sound} of 5000 ms were heard");
+    let [heard_ms] = stream.interrupted_at_ms[..] else { panic!("{:?}", stream.interrupted_at_ms) };
+    assert!((1_000..5_000).contains(&heard_ms), "{heard_ms} of 5000");
+    node.record(&summary.call_id).await;
+    let barge_ins = told(&node, "barge_in").await;
+    assert_eq!(barge_ins.len(), 1, "{barge_ins:?}");
+    assert_eq!(barge_ins[0]["outcome"], "told");
+    assert_eq!(barge_ins[0]["heard_ms"], heard_ms);
+    assert_eq!(node.metric("barge_ins_total{outcome=\"told\"}").await, 1);
+}
+
+#[tokio::test]
 async fn a_gap_in_what_an_agent_says_is_told_with_whose_fault_it_is() {
     let (node, bot) = node("off").await;
     let talk = Talk::dial(talk::plan(node.sip(), NUMBER));

@@ -39,6 +39,8 @@ const TOKEN: &str = "12345";
 const REACH: &str = "[webhooks]\nallow_http = true\nallow_networks = ['127.0.0.0/8']\n";
 /// Half a second of 400 Hz, more or less: µ-law that is no silence.
 const SOUND: [u8; 4_000] = [0x2a; 4_000];
+/// What a bot says that comes after it.
+const SAID: u8 = 0x35;
 
 /// A node whose number is led by a web server, which asks for keys and calls out by one carrier.
 async fn node(agent: Value) -> (Node, Phone, String) {
@@ -71,12 +73,17 @@ async fn press(phone: &mut Phone, keys: &str) {
 
 /// Waits until a packet is heard that is of [`SOUND`] from end to end.
 async fn hear_sound(phone: &Phone) {
+    hear_level(phone, SOUND[0]).await;
+}
+
+/// The same of this byte.
+async fn hear_level(phone: &Phone, level: u8) {
     let mut buffer = [0; 2_048];
     let heard = async {
         loop {
             let length = phone.media.recv_from(&mut buffer).await.unwrap().0;
             let sound = audio(&buffer[..length]);
-            if !sound.is_empty() && sound.iter().all(|byte| *byte == SOUND[0]) {
+            if !sound.is_empty() && sound.iter().all(|byte| *byte == level) {
                 break;
             }
         }
@@ -478,6 +485,33 @@ async fn a_menu_leads_to_a_mailbox_and_the_message_is_a_recording_of_the_call() 
     let names: Vec<_> = events.map(|event| event["name"].as_str().unwrap()).collect();
     assert!(names.contains(&"recording_started"), "{names:?}");
     assert!(names.contains(&"recording_ready"), "{names:?}");
+}
+
+#[tokio::test]
+async fn a_menu_hands_its_caller_to_the_agent_of_another_profile() {
+    let bot = Bot::bind().await;
+    let keys = json!({"1": {"agent": rows::uuid(7).to_string()}});
+    let menu = json!({"prompt": {"asset": "menu.ulaw"}, "timeout_ms": 60_000, "keys": keys});
+    let (node, _far, key) = node(json!({"kind": "dtmf_ivr", "menu": menu})).await;
+    node.put(&[rows::profile(7, 1, json!({"kind": "twilio", "url": bot.url()}))]).await;
+    let assets = node.assets();
+    std::fs::create_dir_all(&assets).unwrap();
+    std::fs::write(assets.join("menu.ulaw"), [SOUND[0]; 80_000]).unwrap();
+    let mut phone = caller(&node).await;
+    phone.call("").await;
+    hear_sound(&phone).await;
+    let ((), mut stream) = tokio::join!(press(&mut phone, "1"), bot.accept());
+    stream.say_bytes(&[SAID; 8_000]).await;
+    hear_level(&phone, SAID).await;
+    stream.close(1000).await;
+    hear_bye(&phone).await;
+    let call = call_of(&node, &phone).await;
+    let record = shown(&node, 1, &call, &key).await;
+    assert_eq!((&record["cause"], &record["ended_by"]), (&json!("normal"), &json!("agent")));
+    let attached = format!(
+        "SELECT count(*) FROM call_events WHERE call_id = '{call}' AND name = 'agent_attached'"
+    );
+    assert_eq!(node.count(&attached).await, 1);
 }
 
 #[tokio::test]
