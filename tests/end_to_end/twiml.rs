@@ -354,6 +354,34 @@ async fn a_dialled_conversation_is_recorded_and_whoever_asked_for_it_is_told_whe
 }
 
 #[tokio::test]
+async fn a_caller_leaves_a_message_and_whoever_asked_for_it_is_told_where_it_is() {
+    let mut web = Web::start().await;
+    let (node, _far, _) = node(json!({"kind": "twiml", "url": web.url("/voice")})).await;
+    web.put(
+        "/voice",
+        Page::twiml(
+            "<Record action='/recorded' maxLength='1' recordingStatusCallback='/whole'/>\
+             <Play>/never.ulaw</Play>",
+        ),
+    );
+    web.put("/recorded", Page::twiml("<Hangup/>"));
+    let mut phone = caller(&node).await;
+    phone.call("").await;
+    let told = web.asked("/recorded").await;
+    assert_eq!(told.value("CallStatus"), "in-progress", "{told:?}");
+    assert!(told.value("RecordingSid").starts_with("RE"), "{told:?}");
+    let id = told.value("RecordingUrl").rsplit('/').next().unwrap();
+    let duration: u32 = told.value("RecordingDuration").parse().unwrap();
+    assert!(duration >= 1, "{told:?}");
+    let whole = web.asked("/whole").await;
+    assert_eq!(whole.value("RecordingStatus"), "completed", "{whole:?}");
+    assert_eq!(whole.value("RecordingSid"), told.value("RecordingSid"), "{whole:?}");
+    hear_bye(&phone).await;
+    let stored = format!("SELECT count(*) FROM recordings WHERE id = '{id}' AND status = 'ready'");
+    wait_for("it is stored", async || (node.count(&stored).await == 1).then_some(())).await;
+}
+
+#[tokio::test]
 async fn a_caller_who_was_passed_on_is_brought_back_to_a_document() {
     let mut web = Web::start().await;
     let (node, mut far, token) = node(json!({"kind": "echo"})).await;
