@@ -125,7 +125,7 @@ async fn the_demo_can_be_seeded_twice_and_routes() {
         .collect();
     let kinds: Vec<&str> = agents.values().map(String::as_str).collect();
     let tone = format!("{:?}", AgentKind::Tone { hz: 440 });
-    assert!(kinds[0].starts_with("Script"), "{kinds:?}");
+    assert!(kinds[0].starts_with("Script(Receptionist("), "{kinds:?}");
     assert_eq!(kinds[1..], ["Echo", &tone, "Parrot", &tone, "Parrot", "Announce", &tone, kinds[8]]);
     assert!(kinds[8].contains("ws://127.0.0.1:8765/"), "{kinds:?}");
     let number = |text: &str| table.number(text.parse().unwrap()).unwrap();
