@@ -295,11 +295,13 @@ async fn what_agents_say_in_bursts_is_heard_to_the_sample() {
     let calls = std::env::var("TANDEM_BURSTY_CALLS");
     let calls = calls.map_or(CALLS, |text| text.parse().expect("a number of calls"));
     let bot = Bot::bind().await;
+    // A busy test may be late to take a connection.
+    let agent = json!({"kind": "twilio", "url": bot.url(), "connect_timeout_ms": 20_000});
     let node = Home::with("127.0.0.1:0", u16::try_from(2 * calls + 80).unwrap(), "").start().await;
     node.put(&[
         rows::tenant(1, 0),
         rows::trunk(2, "127.0.0.1/32"),
-        rows::profile(3, 1, json!({"kind": "twilio", "url": bot.url()})),
+        rows::profile(3, 1, agent),
         rows::number(4, 1, 3, NUMBER),
     ])
     .await;
