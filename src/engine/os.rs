@@ -88,6 +88,35 @@ mod tests {
         assert!(thread_time() > before);
     }
 
+    /// Policy and real-time priority of the calling thread, as the system tells them (proc(5), fields 41 and 40).
+    fn scheduling() -> (String, String) {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("proc is mounted");
+        let (_name, rest) = stat.rsplit_once(')').expect("a name in brackets");
+        let mut fields = rest.split_whitespace().skip(37);
+        let mut next = || fields.next().expect("a field").to_owned();
+        let priority = next();
+        (next(), priority)
+    }
+
+    #[test]
+    fn a_thread_has_real_time_priority_or_is_told_why_not_and_goes_on_as_it_was() {
+        let (before, set, after) =
+            std::thread::spawn(|| (scheduling(), set_realtime(), scheduling()))
+                .join()
+                .expect("it ends");
+        match set {
+            Ok(()) => {
+                let (fifo, priority) =
+                    (libc::SCHED_FIFO.to_string(), REALTIME_PRIORITY.to_string());
+                assert_eq!(after, (fifo, priority));
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+                assert_eq!(after, before);
+            }
+        }
+    }
+
     #[test]
     fn timers_can_be_made_exact() {
         assert!(set_exact_timers().is_ok());

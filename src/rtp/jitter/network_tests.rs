@@ -233,6 +233,45 @@ fn stalls_that_come_each_second_grow_the_delay_as_far_as_it_may() {
 }
 
 #[test]
+fn after_loss_disorder_and_bursts_of_it_the_delay_is_back_at_its_least_within_3_s() {
+    // In hundredths: packets that are lost, that are the first of eight lost in a row, and that others overtake.
+    for (lost, bursts, overtaken) in
+        [(1, 0, 0), (5, 0, 0), (20, 0, 0), (0, 2, 0), (0, 0, 3), (5, 1, 2)]
+    {
+        for steady in [false, true] {
+            let mut line = Line { steady, ..Line::new() };
+            line.run(10, |_| Some(5_000));
+            // A frame in the buffer and one that is played; what never pauses is not cut for a frame more.
+            let least_ms = if steady { 60.0 } else { 40.0 };
+            assert!(line.heard.delay_ms <= least_ms);
+            let mut left = 0;
+            line.run(10, |random| {
+                if left == 0 && random.below(100) < bursts {
+                    left = 8;
+                }
+                let in_burst = left > 0;
+                left -= u64::from(in_burst);
+                let is_lost = in_burst || random.below(100) < lost;
+                let late_us = if random.below(100) < overtaken { 45_000 } else { 5_000 };
+                (!is_lost).then_some(late_us)
+            });
+            let during = line.buffer.statistics();
+            line.run(3, |_| Some(5_000));
+            let case = format!("{lost} {bursts} {overtaken} {steady}: {during:?}");
+            assert!(
+                line.heard.delay_ms <= least_ms + 1.0,
+                "{} {least_ms} {case}",
+                line.heard.delay_ms
+            );
+            let missing = line.heard.missing;
+            line.run(10, |_| Some(5_000));
+            assert_eq!(line.heard.missing, missing, "{case}");
+            assert_eq!(during.lost > 0, lost + bursts > 0, "{case}");
+        }
+    }
+}
+
+#[test]
 fn after_a_single_stall_the_delay_is_back_at_its_least_within_3_s() {
     for (ptime_ms, steady) in [(10, false), (20, false), (20, true), (60, false), (60, true)] {
         for stall_ms in [60, 100, 160, 180, 190, 220, 300, 1_000] {
