@@ -582,6 +582,37 @@ fn a_key_of_ours_takes_the_place_of_audio() {
 }
 
 #[test]
+fn keys_have_the_payload_numbers_of_the_plan_each_way_and_no_others() {
+    for (sends, receives) in [(96, 127), (127, 96), (99, 99), (101, 110)] {
+        let kind = PayloadType::new;
+        let (dtmf_send, dtmf_receive) = (kind(sends), kind(receives));
+        let mut scene = Scene::new(MediaPlan { dtmf_send, dtmf_receive, ..plan() });
+        let mut talker = Talker::new(PEER, 7);
+        scene.talk(&mut talker, 20);
+        // The second comes by a number that is ours to send by, or nobody's.
+        let other = if sends == receives { 100 } else { sends };
+        for (number, event) in [(receives, 5), (other, 6)] {
+            for end in [false, true, true, true] {
+                let bytes = talker.packet(number, &[event, u8::from(end) << 7 | 10, 3, 32]);
+                scene.receive(&talker, &bytes);
+                scene.tick();
+            }
+            talker.timestamp = talker.timestamp.wrapping_add(4 * 160);
+            scene.talk(&mut talker, 20);
+        }
+        assert!(scene.session.send_digit('7'));
+        scene.ticks(20);
+        let heard = scene.heard.iter().filter(|event| matches!(event, LinkEvent::Digit(_)));
+        let case = format!("{sends} {receives}");
+        assert_eq!(heard.collect::<Vec<_>>(), [&LinkEvent::Digit('5')], "{case}");
+        let rtp = scene.rtp();
+        let sent = rtp.iter().filter(|packet| packet.payload.len() == 4);
+        let sent: Vec<_> = sent.map(|packet| packet.payload_type.get()).collect();
+        assert_eq!(sent, [sends; 8], "{case}");
+    }
+}
+
+#[test]
 fn a_peer_without_events_hears_the_tones_of_our_keys() {
     for codec in [Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus] {
         let payload_type = codec.payload_type();
