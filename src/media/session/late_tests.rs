@@ -247,6 +247,7 @@ fn a_thread_kept_from_the_processor_keeps_the_pace_of_its_calls() {
     {
         let mut starved = Starved::new();
         let began = starved.scene.now;
+        starved.runs_after(TICK);
         let stops = stops_ms.iter().cycle().map(|ms| Duration::from_millis(*ms));
         for stop in stops {
             starved.runs_after(stop);
