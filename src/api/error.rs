@@ -27,6 +27,7 @@ pub(super) struct ApiError {
     request_id: String,
 }
 
+const NO_KEY: &str = "an API key is needed: Authorization: Bearer KEY, or X-Api-Key: KEY";
 /// The lease of a request is over, and its node may still have placed the call.
 const UNSETTLED: &str = "the node that began the request with this Idempotency-Key has not stored yet whether it \
      placed the call; try again later";
@@ -259,10 +260,7 @@ impl ErrorKind {
                 "the recording is on another node: ask that, or give nodes one folder of recordings",
             ),
             Self::RecordingUnreadable => ("recording_unreadable", "the recording cannot be read"),
-            Self::NoKey => (
-                "unauthorized",
-                "an API key is needed: Authorization: Bearer KEY, or X-Api-Key: KEY",
-            ),
+            Self::NoKey => ("unauthorized", NO_KEY),
             Self::NoPair => (
                 "unauthorized",
                 "the account and a token of it are needed: Basic ACCOUNT_SID:AUTH_TOKEN",
