@@ -8,6 +8,8 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::time::Duration;
 
+mod found;
+
 macro_rules! metrics_table {
     ($(#[$doc:meta])* $kind:ident { $($entry:ident, $name:literal, $label:literal, $help:literal;)+ }) => {
         $(#[$doc])*
@@ -177,14 +179,16 @@ pub fn count(counter: Counter, value: &'static str) {
 
 /// The handle of a counter without a label, for hot paths.
 pub fn counter(counter: Counter) -> metrics::Counter {
-    metrics::counter!(counter.name())
+    found::counter(counter, "", || metrics::counter!(counter.name()))
 }
 
 /// The handle of a counter with a label, under `value`, for hot paths.
 pub fn labelled(counter: Counter, value: &'static str) -> metrics::Counter {
     match counter.label() {
-        "" => metrics::counter!(counter.name()),
-        label => metrics::counter!(counter.name(), label => value),
+        "" => self::counter(counter),
+        label => {
+            found::counter(counter, value, || metrics::counter!(counter.name(), label => value))
+        }
     }
 }
 
@@ -208,13 +212,14 @@ pub fn gauge(gauge: Gauge) -> metrics::Gauge {
 
 /// Enters a duration into a distribution with a label, under `value`.
 pub fn observe_labelled(histogram: Histogram, value: &'static str, duration: Duration) {
-    metrics::histogram!(histogram.name(), histogram.label() => value)
-        .record(duration.as_secs_f64());
+    let labelled = || metrics::histogram!(histogram.name(), histogram.label() => value);
+    found::histogram(histogram, value, labelled).record(duration.as_secs_f64());
 }
 
 /// Enters a duration into a distribution.
 pub fn observe(histogram: Histogram, duration: Duration) {
-    metrics::histogram!(histogram.name()).record(duration.as_secs_f64());
+    let plain = || metrics::histogram!(histogram.name());
+    found::histogram(histogram, "", plain).record(duration.as_secs_f64());
 }
 
 /// A recorder that knows the buckets of every distribution.
@@ -238,6 +243,7 @@ impl Metrics {
     /// When a recorder is installed already.
     pub fn install() -> Result<Self, BuildError> {
         let handle = builder()?.install_recorder()?;
+        found::keep();
         for counter in Counter::ALL {
             metrics::describe_counter!(counter.name(), counter.help());
             if counter.label().is_empty() {
