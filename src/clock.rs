@@ -15,12 +15,20 @@ use crate::types::srtp::SrtpSuite;
 use jiff::Timestamp;
 use std::cell::RefCell;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 use zeroize::Zeroizing;
 
 /// Random numbers drawn at once.
 const RANDOM_DRAWN: usize = 32;
+
+/// Nanoseconds of a millisecond.
+const NANOS_PER_MILLI: u64 = 1_000_000;
+
+/// Parts of a millisecond that a UUIDv7 tells apart: 12 bits.
+const PARTS_PER_MILLI: u64 = 1 << 12;
 
 struct Anchor {
     started: Instant,
@@ -108,10 +116,22 @@ pub fn new_node_id() -> NodeId {
     NodeId::from_uuid(new_uuid())
 }
 
-/// A new UUIDv7, for rows of the database.
+/// A new UUIDv7 (RFC 9562 §5.7), for rows of the database. Those of one process are in the order in which they
+/// were made, whatever its wall clock does: the bits behind the millisecond are its parts, or count on from the last
+/// (§6.2, methods 3 and 4).
 #[must_use]
 pub fn new_uuid() -> uuid::Uuid {
-    uuid::Uuid::now_v7()
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let nanos = u64::try_from(wall_now().as_nanosecond()).unwrap_or(0);
+    let (millis, rest) = (nanos / NANOS_PER_MILLI, nanos % NANOS_PER_MILLI);
+    let present = millis * PARTS_PER_MILLI + rest * PARTS_PER_MILLI / NANOS_PER_MILLI;
+    let next = |last: u64| present.max(last.saturating_add(1));
+    let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+    let minted = next(last.unwrap_or_else(|last| last));
+    let [.., high, low] = (minted % PARTS_PER_MILLI).to_be_bytes();
+    let [a, b, c, d, e, f, g, h] = random_u64().to_be_bytes();
+    let rest = [high, low, a, b, c, d, e, f, g, h];
+    uuid::Builder::from_unix_timestamp_millis(minted / PARTS_PER_MILLI, &rest).into_uuid()
 }
 
 #[cfg(test)]
@@ -126,5 +146,24 @@ mod tests {
         let hour = Moment::from_millis(3_600_000);
         assert_eq!(wall(hour).as_millisecond() - wall(Moment::START).as_millisecond(), 3_600_000);
         assert!(new_call_id() < new_call_id());
+    }
+
+    #[test]
+    fn identities_of_a_moment_are_in_order_and_tell_it() {
+        let before = wall_now().as_millisecond();
+        let minted: Vec<_> = (0..10_000).map(|_| new_uuid()).collect();
+        let after = wall_now().as_millisecond();
+        assert!(minted.is_sorted_by(|one, next| one < next), "none twice, and each after the last");
+        let low: std::collections::HashSet<_> =
+            minted.iter().map(|id| id.as_u128() as u64).collect();
+        assert_eq!(low.len(), minted.len(), "the rest is random");
+        for id in minted {
+            assert_eq!((id.get_version_num(), id.get_variant()), (7, uuid::Variant::RFC4122));
+            let (seconds, nanos) = id.get_timestamp().expect("it has one").to_unix();
+            let millis =
+                i64::try_from(seconds * 1_000).expect("of this age") + i64::from(nanos) / 1_000_000;
+            // As many as these at once run ahead of the clock.
+            assert!((before..=after + 1_000).contains(&millis), "{before} {millis} {after}");
+        }
     }
 }
