@@ -7,6 +7,7 @@ use crate::sdp::Direction;
 use crate::sdp::LocalMedia;
 use crate::sdp::MediaPlan;
 use crate::sdp::NegotiationError;
+use crate::sdp::SessionDescription;
 use crate::types::cause::HangupCause;
 use crate::types::codec::Codec;
 use crate::types::srtp::SrtpPolicy;
@@ -30,6 +31,8 @@ pub struct Leg {
     offering: Direction,
     /// The direction that the peer agreed to, or was told in an answer.
     told: Direction,
+    /// The offer that was found good, until it is answered: so it is read once.
+    checked: Option<Box<SessionDescription>>,
 }
 
 /// Whether a leg may agree on a codec that only passes from leg to leg (`Codec::is_passed`).
@@ -93,6 +96,7 @@ impl Leg {
             passing_offered: Passing::Never,
             offering: Direction::SendReceive,
             told: Direction::SendReceive,
+            checked: None,
         }
     }
 
@@ -177,9 +181,10 @@ impl Leg {
     ///
     /// # Errors
     /// `BadSdp`, `NoCommonCodec` or `SrtpMismatch`.
-    pub fn check(&self, offer: &[u8]) -> Result<(), HangupCause> {
+    pub fn check(&mut self, offer: &[u8]) -> Result<(), HangupCause> {
         let offer = sdp::parse(offer).map_err(|_| HangupCause::BadSdp)?;
         sdp::plan(&offer, &self.passing.of(&self.capabilities)).map_err(|error| error.cause())?;
+        self.checked = Some(Box::new(offer));
         Ok(())
     }
 
@@ -200,7 +205,10 @@ impl Leg {
     /// # Errors
     /// `BadSdp`, `NoCommonCodec`, `SrtpMismatch`, or `SwitchFault` before [`Self::place`].
     pub fn answer(&mut self, offer: &[u8]) -> Result<Bytes, HangupCause> {
-        let offer = sdp::parse(offer).map_err(|_| HangupCause::BadSdp)?;
+        let offer = match self.checked.take().filter(|checked| checked.is_of(offer)) {
+            Some(checked) => *checked,
+            None => sdp::parse(offer).map_err(|_| HangupCause::BadSdp)?,
+        };
         let local = self.local.ok_or(HangupCause::SwitchFault)?;
         let mut caps = self.passing.of(&self.capabilities);
         let mut answered = sdp::answer(&offer, &caps, &local);

@@ -77,6 +77,12 @@ impl Media<'_> {
 }
 
 impl SessionDescription {
+    /// Whether this was read from `body`.
+    #[must_use]
+    pub fn is_of(&self, body: &[u8]) -> bool {
+        self.text == body
+    }
+
     /// The lines before the first `m=`.
     #[must_use]
     pub fn session(&self) -> Section<'_> {
