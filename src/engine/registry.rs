@@ -40,6 +40,7 @@ use crate::types::id::CallId;
 use crate::types::id::CampaignId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
+use crate::types::id_map::IdMap;
 use crate::types::moment::Moment;
 use crate::types::random::Random;
 use std::collections::HashMap;
@@ -89,7 +90,7 @@ struct Inner {
     random: Random,
     /// How the trunks that register stand.
     registrations: Registrations,
-    calls: HashMap<CallId, Entry>,
+    calls: IdMap<CallId, Entry>,
     /// Which of them has which dialog of a caller.
     dialogs: HashMap<DialogName, CallId>,
     /// Sources of running calls, and of calls that ended a moment ago.
@@ -146,7 +147,7 @@ impl Registry {
                 usage: Usage::default(),
                 random: Random::from_seed(clock::random_u64()),
                 registrations: Registrations::default(),
-                calls: HashMap::new(),
+                calls: IdMap::default(),
                 dialogs: HashMap::new(),
                 sources: HashMap::new(),
             }),

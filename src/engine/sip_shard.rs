@@ -58,10 +58,10 @@ use crate::sip::trace::Way;
 use crate::telemetry::metric;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
+use crate::types::id_map::IdMap;
 use crate::types::limit::SIP_SHARD_QUEUE_MAX;
 use crate::types::moment::Moment;
 use bytes::Bytes;
-use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -112,19 +112,19 @@ pub(super) struct Shard {
     pub(super) handle: ShardHandle,
     pub(super) digest: digest::server::Server,
     /// The calls of confirmed and early dialogs.
-    pub(super) calls: HashMap<DialogId, CallLeg>,
+    pub(super) calls: IdMap<DialogId, CallLeg>,
     /// Who carries the dialogs we dialled.
-    dialled: HashMap<DialogId, mailbox::Sender<Event>>,
+    dialled: IdMap<DialogId, mailbox::Sender<Event>>,
     /// Whose INVITE is being placed: `Placed` or `Refused` follows within the same turn.
     placing: Option<Placing>,
     /// Who waits for the answers to requests outside dialogs.
-    requests: HashMap<Token, oneshot::Sender<RequestAnswer>>,
+    requests: IdMap<Token, oneshot::Sender<RequestAnswer>>,
     /// How callers are reached once the connection they came by is gone.
-    ways_back: HashMap<DialogId, WayBack>,
+    ways_back: IdMap<DialogId, WayBack>,
     /// By whose terms the requests of dialogs go.
-    trunks: HashMap<DialogId, Arc<Trunk>>,
+    trunks: IdMap<DialogId, Arc<Trunk>>,
     /// Places of next hops, from which answers may come.
-    expected: HashMap<DialogId, SourceGuard>,
+    expected: IdMap<DialogId, SourceGuard>,
     next_token: u64,
     /// When the message came that is being read, or was the last.
     received_at: Moment,
@@ -163,13 +163,13 @@ impl Shard {
             switch,
             handle: ShardHandle { arrivals, commands, gauges, trace: trace.clone() },
             digest: digest::server::Server::new(secret),
-            calls: HashMap::new(),
-            dialled: HashMap::new(),
+            calls: IdMap::default(),
+            dialled: IdMap::default(),
             placing: None,
-            requests: HashMap::new(),
-            ways_back: HashMap::new(),
-            trunks: HashMap::new(),
-            expected: HashMap::new(),
+            requests: IdMap::default(),
+            ways_back: IdMap::default(),
+            trunks: IdMap::default(),
+            expected: IdMap::default(),
             next_token: 0,
             received_at: Moment::START,
             challenges: Challenges::new(),

@@ -13,6 +13,7 @@ use crate::net::way_back::WaysBack;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::flow::FlowId;
 use crate::sip::framing::FramingError;
+use crate::types::id_map::IdMap;
 use crate::types::limit::SIP_FLOW_QUEUE_MAX;
 use crate::types::limit::SIP_FLOWS_MAX;
 use crate::types::limit::SIP_FLOWS_OURS_MAX;
@@ -166,8 +167,8 @@ impl std::fmt::Debug for Shared {
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    pub(crate) sockets: HashMap<FlowId, Arc<DatagramSocket>>,
-    pub(crate) streams: HashMap<FlowId, Stream>,
+    pub(crate) sockets: IdMap<FlowId, Arc<DatagramSocket>>,
+    pub(crate) streams: IdMap<FlowId, Stream>,
     crowd: Crowd,
     ours: usize,
     /// The traffic class of what each listener sends, where one is set.

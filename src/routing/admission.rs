@@ -11,6 +11,7 @@ use crate::routing::trunk::Trunk;
 use crate::types::cause::HangupCause;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
+use crate::types::id_map::IdMap;
 use crate::types::limit::PACED_ADDRESSES_MAX;
 use crate::types::moment::Moment;
 use std::collections::HashMap;
@@ -61,8 +62,8 @@ impl OutboundAsk<'_> {
 #[derive(Debug, Default)]
 pub struct Admission {
     node: Meter,
-    tenants: HashMap<TenantId, Meter>,
-    trunks: HashMap<TrunkId, Meter>,
+    tenants: IdMap<TenantId, Meter>,
+    trunks: IdMap<TrunkId, Meter>,
     gateways: HashMap<GatewayKey, Meter>,
     addresses: HashMap<IpAddr, Pace>,
 }

@@ -4,11 +4,10 @@
 use crate::types::id::AiProfileId;
 use crate::types::id::NumberId;
 use crate::types::id::TenantId;
+use crate::types::id_map::IdMap;
+use crate::types::id_map::mix;
 use crate::types::number::E164;
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 use std::hash::Hash;
-use std::hash::Hasher;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -19,14 +18,6 @@ const FANOUT: usize = 64;
 pub(crate) trait ShardKey: Copy + Eq + Hash {
     /// 64 bits that differ between keys in every part.
     fn spread(self) -> u64;
-}
-
-/// The finaliser of SplitMix64: each input bit reaches each output bit. Keys come from the
-/// administrator, not from peers, so a keyed hash is not needed.
-const fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 fn spread_uuid(uuid: Uuid) -> u64 {
@@ -68,35 +59,7 @@ impl ShardKey for AiProfileId {
     }
 }
 
-/// Mixes what a key writes; deterministic, unlike the standard hasher.
-#[derive(Default)]
-pub(crate) struct MixHasher(u64);
-
-impl Hasher for MixHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            for (slot, byte) in word.iter_mut().zip(chunk) {
-                *slot = *byte;
-            }
-            self.write_u64(u64::from_le_bytes(word));
-        }
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        self.0 = mix(self.0.rotate_left(5) ^ word);
-    }
-
-    fn write_usize(&mut self, word: usize) {
-        self.write_u64(word as u64);
-    }
-}
-
-type Shard<K, V> = HashMap<K, V, BuildHasherDefault<MixHasher>>;
+type Shard<K, V> = IdMap<K, V>;
 type Branch<K, V> = [Arc<Shard<K, V>>; FANOUT];
 type Root<K, V> = [Arc<Branch<K, V>>; FANOUT];
 

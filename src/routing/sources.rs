@@ -1,15 +1,13 @@
 //! `TrunkIndex`: trunks by the networks their calls come from.
 
 use crate::routing::contents::SourceNames;
-use crate::routing::shards::MixHasher;
 use crate::routing::trunk::Trunk;
 use crate::types::id::TrunkId;
+use crate::types::id_map::IdMap;
 use ipnet::IpNet;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -19,7 +17,7 @@ use std::sync::Arc;
 pub(crate) struct TrunkIndex {
     by_id: BTreeMap<TrunkId, Arc<Trunk>>,
     names: Arc<SourceNames>,
-    by_net: HashMap<IpNet, Vec<Arc<Trunk>>, BuildHasherDefault<MixHasher>>,
+    by_net: IdMap<IpNet, Vec<Arc<Trunk>>>,
     /// The prefix lengths in use: one look-up in `by_net` each.
     v4_prefixes: Vec<u8>,
     v6_prefixes: Vec<u8>,

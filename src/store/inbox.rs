@@ -7,9 +7,9 @@
 use crate::cdr::CallReport;
 use crate::clock;
 use crate::types::id::CallId;
+use crate::types::id_map::IdMap;
 use crate::types::limit::JOURNAL_QUEUE_MAX;
 use crate::types::moment::Moment;
-use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Condvar;
@@ -62,7 +62,7 @@ pub(crate) struct Inbox {
 struct State {
     items: VecDeque<Item>,
     /// Reports of calls that go on, and in `due` when each has waited long enough.
-    ongoing: HashMap<CallId, CallReport>,
+    ongoing: IdMap<CallId, CallReport>,
     due: VecDeque<(Moment, CallId)>,
     /// What came of the sync of which segment.
     synced: Option<(u64, io::Result<()>)>,

@@ -12,6 +12,7 @@ pub mod country;
 pub mod fault_policy;
 pub mod header;
 pub mod id;
+pub(crate) mod id_map;
 pub mod limit;
 pub mod moment;
 pub mod name;

@@ -8,6 +8,8 @@ pub mod pcap;
 pub use crate::sip::trace::end::End;
 
 use crate::types::id::CallId;
+use crate::types::id_map::IdMap;
+use crate::types::id_map::IdSet;
 use crate::types::limit::TRACE_DIALOGS_PER_CALL_MAX;
 use crate::types::limit::TRACE_MESSAGES_PER_DIALOG_MAX;
 use crate::types::moment::Moment;
@@ -16,7 +18,6 @@ use bytes::Bytes;
 use bytes::BytesMut;
 use smallvec::SmallVec;
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -69,9 +70,9 @@ pub struct TraceBook {
     bytes_max: usize,
     life: Duration,
     dialogs: HashMap<Bytes, Dialog>,
-    calls: HashMap<CallId, SmallVec<[Bytes; 1]>>,
+    calls: IdMap<CallId, SmallVec<[Bytes; 1]>>,
     /// The calls that run: they keep their dialogs, however long nothing was heard.
-    running: HashSet<CallId>,
+    running: IdSet<CallId>,
     /// The dialogs in the order in which they are looked at.
     order: VecDeque<Place>,
     bytes: usize,
@@ -140,8 +141,8 @@ impl TraceBook {
             bytes_max,
             life,
             dialogs: HashMap::new(),
-            calls: HashMap::new(),
-            running: HashSet::new(),
+            calls: IdMap::default(),
+            running: IdSet::default(),
             order: VecDeque::new(),
             bytes: 0,
             next: 0,
