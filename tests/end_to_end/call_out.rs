@@ -195,6 +195,9 @@ async fn a_call_out_that_is_not_answered_in_time_is_cancelled_and_a_late_answer_
     hear_bye(&far).await;
     let record = shown(&node, 1, &call, &key).await;
     assert_eq!(record["cause"], "no_answer", "{}", steps(&record));
+    // What was tried is told of a call that nobody answered, too.
+    assert!(steps(&record).contains("g1 of trunk-4, at 0."), "{}", steps(&record));
+    assert!(steps(&record).contains(": cancelled"), "{}", steps(&record));
     assert!(record["times"]["answered"].is_null());
 }
 

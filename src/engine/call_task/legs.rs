@@ -49,9 +49,12 @@ use bytes::Bytes;
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// News of dialled legs that wait for their call; their tasks wait when it is full.
 const NEWS_MAX: usize = 32;
+/// How long is waited for what a leg tried that is given up.
+const TRIES_MAX: Duration = Duration::from_millis(100);
 
 /// Call/Transaction Does Not Exist: the leg to be connected with is over.
 const UNKNOWN_DIALOG: u16 = 481;
@@ -178,6 +181,27 @@ impl Task {
         if is_over {
             // Its news still come; nothing is asked of it any more, and a new leg may take its place.
             *others.dial(side) = None;
+            if of_side(&mut others.carried, side).is_none() {
+                self.hear_tries(side).await;
+            }
+        }
+    }
+
+    /// Hears of a leg that is given up before its answer what was tried for it: its task says so at once, and after the
+    /// end of the call nobody would hear it.
+    async fn hear_tries(&mut self, given_up: LegSide) {
+        let latest = clock::instant(clock::now() + TRIES_MAX);
+        while let Some(others) = &mut self.others {
+            let heard = tokio::time::timeout_at(latest.into(), others.news.recv()).await;
+            let Ok(Some((side, news))) = heard else { return };
+            // The last that is heard of it.
+            let is_last = side == given_up && matches!(news, DialNews::Leg(_));
+            if let Some(input) = self.dial_news(side, news) {
+                self.own.push_back(input);
+            }
+            if is_last {
+                return;
+            }
         }
     }
 
