@@ -194,8 +194,7 @@ impl Task {
         while let Some(others) = &mut self.others {
             let heard = tokio::time::timeout_at(latest.into(), others.news.recv()).await;
             let Ok(Some((side, news))) = heard else { return };
-            // The last that is heard of it.
-            let is_last = side == given_up && matches!(news, DialNews::Leg(_));
+            let is_last = side == given_up && is_settled(&news);
             if let Some(input) = self.dial_news(side, news) {
                 self.own.push_back(input);
             }
@@ -494,6 +493,14 @@ impl Task {
         let dial = self.others().dial(side).as_ref();
         dial.is_some_and(|dial| dial.tell_now(LegOutput::NotOffered(cause)))
     }
+}
+
+/// Whether a leg that is dialled was answered, or will not be.
+const fn is_settled(news: &DialNews) -> bool {
+    matches!(
+        news,
+        DialNews::Leg(LegInput::Answered(_) | LegInput::DialFailed { .. } | LegInput::Ended { .. })
+    )
 }
 
 /// The user part under which a caller is shown to a peer of its own.
