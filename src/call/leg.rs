@@ -22,7 +22,7 @@ pub struct Leg {
     offered: Capabilities,
     local: Option<LocalMedia>,
     session_id: u64,
-    written: Option<Vec<u8>>,
+    written: Option<Box<[u8]>>,
     plan: Option<MediaPlan>,
     passing: Passing,
     /// What held of that when we offered last.
@@ -305,7 +305,7 @@ impl Leg {
 
     fn keep(&mut self, body: Vec<u8>) -> Bytes {
         let bytes = Bytes::copy_from_slice(&body);
-        self.written = Some(body);
+        self.written = Some(body.into_boxed_slice());
         bytes
     }
 }
