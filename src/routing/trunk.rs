@@ -312,7 +312,7 @@ impl ResponseMap {
                 self.no_codec
             }
             // No refusal is a success: who ends a call that rings declines it (RFC 3261 §21.6.2).
-            HangupCause::Normal | HangupCause::Transferred => DECLINE,
+            HangupCause::Normal | HangupCause::Transferred | HangupCause::MaxDuration => DECLINE,
             other => other.sip_status(),
         }
     }
