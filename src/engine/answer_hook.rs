@@ -130,6 +130,8 @@ mod tests {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 tokio::spawn(async move {
+                    // Nobody expects an answer before there is a question.
+                    stream.readable().await.unwrap();
                     let head = b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n";
                     stream.write_all(head).await.unwrap();
                     while stream.write_all(b" ").await.is_ok() {
