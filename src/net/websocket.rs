@@ -1,6 +1,7 @@
 //! The WebSocket client with which agents are dialled: `ws://` and `wss://`, small buffers, no delay.
 
 use crate::net::metered::Metered;
+use crate::net::websocket::head::ToHead;
 use crate::types::agent::ClientIdentity;
 use crate::types::agent_trouble::FaultWord;
 use crate::types::limit::AGENT_MESSAGE_BYTES_MAX;
@@ -24,6 +25,8 @@ use std::sync::OnceLock;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
@@ -31,6 +34,7 @@ use tokio_tungstenite::Connector;
 use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::client_async_tls_with_config;
+use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderName;
@@ -38,15 +42,37 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+mod head;
+
 /// An open WebSocket, a stream and sink of messages.
-pub type WebSocket = WebSocketStream<MaybeTlsStream<Metered<TcpStream>>>;
+pub type WebSocket = WebSocketStream<Metered<TcpStream>>;
+
+/// The same over TLS, which takes a kilobyte more.
+pub type SecureWebSocket = WebSocketStream<MaybeTlsStream<Metered<TcpStream>>>;
 
 /// The same of an agent that dialled us.
 pub type CameWebSocket = WebSocketStream<Metered<TokioIo<Upgraded>>>;
 
-/// Read buffer of one connection. tungstenite fills its buffer with zeros before each read; with its
-/// default of 128 KiB a link costs three times the CPU time and ten times the memory.
-const READ_BUFFER_BYTES: usize = 4_096;
+/// Read buffer of one connection, for three frames of 20 ms as JSON. It grows with a longer message. tungstenite
+/// fills it with zeros before each read; with its default of 128 KiB a link costs three times the CPU time and ten times
+/// the memory.
+const READ_BUFFER_BYTES: usize = 1_024;
+
+/// The same over TLS, where the buffer of the handshake, which has so many, lives on.
+const SECURE_READ_BUFFER_BYTES: usize = 4_096;
+
+/// A WebSocket that we opened.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart where it is made, and most are plain"
+)]
+pub enum Dialled {
+    /// `ws://`
+    Plain(WebSocket),
+    /// `wss://`
+    Secure(Box<SecureWebSocket>),
+}
 
 /// Bytes the kernel may hold back unsent, about half a second of caller audio as JSON: behind it, a
 /// peer that does not read is noticed and old audio can give way to new.
@@ -250,37 +276,54 @@ pub async fn connect(
     url: &str,
     headers: &[(&'static str, String)],
     (roots, identity): (&TrustRoots, Option<&ClientIdentity>),
-) -> Result<WebSocket, ConnectError> {
+) -> Result<Dialled, ConnectError> {
     let request = request(url, headers)?;
     let secure = match request.uri().scheme_str() {
         Some("ws") => false,
         Some("wss") => true,
         _ => return Err(ConnectError::Url),
     };
-    let connector = if secure {
-        let config = match identity {
-            Some(identity) => roots.config_as(identity),
-            None => roots.config(),
-        };
-        Connector::Rustls(config.map_err(ConnectError::Tls)?)
-    } else {
-        Connector::Plain
-    };
+    let tls = secure.then(|| match identity {
+        Some(identity) => roots.config_as(identity),
+        None => roots.config(),
+    });
+    let tls = tls.transpose().map_err(ConnectError::Tls)?;
     let host = request.uri().host().ok_or(ConnectError::Url)?;
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     let port = request.uri().port_u16().unwrap_or(if secure { 443 } else { 80 });
     let socket = roots.connect((host, port), secure).await?;
     let socket = Metered::new(socket);
-    let handshake = client_async_tls_with_config(request, socket, Some(config()), Some(connector));
-    match handshake.await {
-        Ok((socket, _)) => Ok(socket),
-        Err(error) => Err(ConnectError::Handshake(Box::new(error))),
-    }
+    let opened = match tls {
+        None => shake_hands(request, socket).await.map(Dialled::Plain),
+        Some(tls) => {
+            let (connector, config) = (Connector::Rustls(tls), config(SECURE_READ_BUFFER_BYTES));
+            client_async_tls_with_config(request, socket, Some(config), Some(connector))
+                .await
+                .map(|(socket, _)| Dialled::Secure(Box::new(socket)))
+        }
+    };
+    opened.map_err(|error| ConnectError::Handshake(Box::new(error)))
+}
+
+/// Opens a WebSocket over a connection. tungstenite would go on with the buffer of its handshake, which is four times
+/// what a WebSocket needs: so no more than the handshake is read into that, and the WebSocket gets one of its own.
+async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
+    request: tungstenite::handshake::client::Request,
+    socket: S,
+) -> Result<WebSocketStream<S>, tungstenite::Error> {
+    let config = config(READ_BUFFER_BYTES);
+    let handshake = client_async_with_config(request, ToHead::new(socket), Some(config));
+    let (socket, beyond) = handshake.await?.0.into_inner().into_parts();
+    // Given with its room, which the library remembers when it needs another.
+    let mut buffer = Vec::with_capacity(READ_BUFFER_BYTES.max(beyond.len()));
+    buffer.extend_from_slice(&beyond);
+    Ok(WebSocketStream::from_partially_read(socket, buffer, Role::Client, Some(config)).await)
 }
 
 /// The WebSocket of an agent that dialled us, over a connection whose handshake was answered.
 pub async fn came(connection: TokioIo<Upgraded>) -> CameWebSocket {
-    WebSocketStream::from_raw_socket(Metered::new(connection), Role::Server, Some(config())).await
+    let config = config(READ_BUFFER_BYTES);
+    WebSocketStream::from_raw_socket(Metered::new(connection), Role::Server, Some(config)).await
 }
 
 /// Opens a TCP connection to a host and port. Takes as long as the network does: the caller sets the limit.
@@ -296,15 +339,15 @@ pub async fn connect_tcp(address: &str, roots: &TrustRoots) -> Result<TcpStream,
     Ok(socket)
 }
 
-/// Whether there may be something to read from `socket`, all of which was read before: cheaper than to try it, for which a
-/// buffer is filled with zeros first.
-pub fn poll_readable(socket: &WebSocket, cx: &mut Context<'_>) -> Poll<()> {
+/// Whether there may be something to read from `connection`, all of which was read before: cheaper than to try it, for which
+/// a buffer is filled with zeros first.
+pub fn poll_readable(connection: &Metered<TcpStream>, cx: &mut Context<'_>) -> Poll<()> {
     // What is wrong with a connection is found out by reading from it.
-    socket.get_ref().get_ref().stream().poll_read_ready(cx).map(|_| ())
+    connection.stream().poll_read_ready(cx).map(|_| ())
 }
 
 /// Nothing is kept any more of the messages that were read from `socket`.
-pub fn done_with_messages(socket: &mut WebSocket) {
+pub fn done_with_messages(socket: &mut SecureWebSocket) {
     match socket.get_mut() {
         MaybeTlsStream::Plain(stream) => stream.done(),
         MaybeTlsStream::Rustls(stream) => stream.get_mut().0.done(),
@@ -342,9 +385,9 @@ fn notice_silence(socket: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn config() -> WebSocketConfig {
+fn config(read_buffer_bytes: usize) -> WebSocketConfig {
     WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
+        .read_buffer_size(read_buffer_bytes)
         .write_buffer_size(0)
         .max_message_size(Some(AGENT_MESSAGE_BYTES_MAX))
         .max_frame_size(Some(AGENT_MESSAGE_BYTES_MAX))

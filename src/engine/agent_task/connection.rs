@@ -8,6 +8,8 @@ use crate::engine::awaited::AwaitedAgents;
 use crate::net::websocket;
 use crate::net::websocket::CameWebSocket;
 use crate::net::websocket::ConnectError;
+use crate::net::websocket::Dialled;
+use crate::net::websocket::SecureWebSocket;
 use crate::net::websocket::TrustRoots;
 use crate::net::websocket::WebSocket;
 use crate::telemetry::metric;
@@ -138,8 +140,8 @@ impl Dialling {
                 let (identity, roots) = (access.identity.clone(), roots.clone());
                 let dial = async move {
                     let terms = (&roots, identity.as_ref());
-                    let stream = websocket::connect(&url, &headers, terms).await?;
-                    Ok(Connection::new(Wire::WebSocket(stream)))
+                    let dialled = websocket::connect(&url, &headers, terms).await?;
+                    Ok(Connection::new(Wire::from(dialled)))
                 };
                 (Box::pin(dial), None)
             }
@@ -225,6 +227,8 @@ pub(super) struct Connection {
 )]
 enum Wire {
     WebSocket(WebSocket),
+    /// The same over TLS.
+    Secure(Box<SecureWebSocket>),
     /// The same, of an agent that dialled us.
     Came(Box<CameWebSocket>),
     /// With what is to be written, and where is read.
@@ -247,6 +251,15 @@ impl Drop for Counted {
     }
 }
 
+impl From<Dialled> for Wire {
+    fn from(dialled: Dialled) -> Self {
+        match dialled {
+            Dialled::Plain(stream) => Self::WebSocket(stream),
+            Dialled::Secure(stream) => Self::Secure(stream),
+        }
+    }
+}
+
 impl Connection {
     fn new(wire: Wire) -> Self {
         let (dirty, blocked, heard, drained) = (false, false, false, false);
@@ -257,6 +270,7 @@ impl Connection {
         self.dirty = true;
         match &mut self.wire {
             Wire::WebSocket(stream) => start_send(stream, message),
+            Wire::Secure(stream) => start_send(stream.as_mut(), message),
             Wire::Came(stream) => start_send(stream.as_mut(), message),
             // Without messages there is nothing but bytes.
             Wire::Tcp(_, waiting, _) => {
@@ -327,6 +341,9 @@ impl Wire {
             Self::WebSocket(stream) => {
                 Pin::new(stream).poll_flush(cx).map_err(|error| ended(&error))
             }
+            Self::Secure(stream) => {
+                Pin::new(stream.as_mut()).poll_flush(cx).map_err(|error| ended(&error))
+            }
             Self::Came(stream) => {
                 Pin::new(stream.as_mut()).poll_flush(cx).map_err(|error| ended(&error))
             }
@@ -345,7 +362,8 @@ impl Wire {
     /// Whether there may be something to read, where that can be told without reading.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
-            Self::WebSocket(stream) => websocket::poll_readable(stream, cx),
+            Self::WebSocket(stream) => websocket::poll_readable(stream.get_ref(), cx),
+            Self::Secure(stream) => websocket::poll_readable(stream.get_ref().get_ref(), cx),
             Self::Came(_) | Self::Tcp(..) => Poll::Ready(()),
         }
     }
@@ -353,6 +371,7 @@ impl Wire {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Heard> {
         match self {
             Self::WebSocket(stream) => Pin::new(stream).poll_next(cx).map(heard),
+            Self::Secure(stream) => Pin::new(stream.as_mut()).poll_next(cx).map(heard),
             Self::Came(stream) => Pin::new(stream.as_mut()).poll_next(cx).map(heard),
             Self::Tcp(stream, _, buffer) => {
                 buffer.resize(READ_BYTES, 0);
@@ -373,7 +392,8 @@ impl Wire {
     /// What was read of messages is kept no more.
     fn done(&mut self) {
         match self {
-            Self::WebSocket(stream) => websocket::done_with_messages(stream),
+            Self::WebSocket(stream) => stream.get_mut().done(),
+            Self::Secure(stream) => websocket::done_with_messages(stream),
             Self::Came(stream) => stream.get_mut().done(),
             Self::Tcp(..) => (),
         }
@@ -382,6 +402,7 @@ impl Wire {
     async fn farewell(self) -> Result<(), tungstenite::Error> {
         match self {
             Self::WebSocket(mut stream) => say_goodbye(&mut stream).await?,
+            Self::Secure(mut stream) => say_goodbye(stream.as_mut()).await?,
             Self::Came(mut stream) => say_goodbye(stream.as_mut()).await?,
             Self::Tcp(mut stream, mut waiting, mut buffer) => {
                 stream.write_all_buf(&mut waiting).await?;
@@ -467,6 +488,7 @@ mod tests {
     use std::future::poll_fn;
     use tokio::net::TcpListener;
     use tokio_tungstenite::accept_async;
+    use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
     use uuid::Uuid;
 
     async fn hear(connection: &mut Connection) -> String {
@@ -493,7 +515,7 @@ mod tests {
         };
         let dial = websocket::connect(&url, &[], (&roots, None));
         let (stream, agent) = tokio::join!(dial, accept);
-        let mut connection = Connection::new(Wire::WebSocket(stream.unwrap()));
+        let mut connection = Connection::new(Wire::from(stream.unwrap()));
         let mut agent = agent.into_inner();
         assert!(has_nothing_to_say(&mut connection).await);
         // Texts of one letter, not masked (RFC 6455 §5.2), and the beginning of a third.
@@ -508,6 +530,43 @@ mod tests {
         assert!(has_nothing_to_say(&mut connection).await);
         drop(agent);
         assert_eq!(hear(&mut connection).await, "its end");
+    }
+
+    #[tokio::test]
+    async fn what_comes_together_with_the_answer_to_the_handshake_is_heard() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/", listener.local_addr().unwrap());
+        let roots = TrustRoots::native();
+        let accept = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                socket.read_buf(&mut request).await.unwrap();
+            }
+            let request = String::from_utf8(request).unwrap();
+            let key = (request.lines().filter_map(|line| line.split_once(": "))).find_map(
+                |(name, key)| name.eq_ignore_ascii_case("sec-websocket-key").then_some(key),
+            );
+            let accepted = derive_accept_key(key.expect("it is asked for").as_bytes());
+            let head = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Accept: {accepted}\r\n\r\n"
+            );
+            // More than the buffer of a WebSocket holds, a text of one letter, and the beginning of another.
+            let long = "x".repeat(3_000);
+            let said = [&[0x81, 126, 0x0b, 0xb8], long.as_bytes(), &[0x81, 1, b'a', 0x81]].concat();
+            socket.write_all(&[head.as_bytes(), &said].concat()).await.unwrap();
+            socket
+        };
+        let dial = websocket::connect(&url, &[], (&roots, None));
+        let (stream, mut agent) = tokio::join!(dial, accept);
+        let mut connection = Connection::new(Wire::from(stream.unwrap()));
+        assert_eq!(hear(&mut connection).await, "x".repeat(3_000));
+        assert_eq!(hear(&mut connection).await, "a");
+        assert!(has_nothing_to_say(&mut connection).await);
+        agent.write_all(&[1, b'b']).await.unwrap();
+        assert_eq!(hear(&mut connection).await, "b");
+        assert!(has_nothing_to_say(&mut connection).await);
     }
 
     #[test]
