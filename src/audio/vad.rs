@@ -57,7 +57,7 @@ pub const HANGOVER_MS: u64 = 20 * HANGOVER_FRAMES as u64;
 pub struct Vad {
     model: Box<Detector>,
     /// Audio at 16 kHz waiting for the model.
-    waiting: [i16; MODEL_SAMPLES + 2 * FRAME_SAMPLES],
+    waiting: [i16; MODEL_SAMPLES],
     waiting_samples: usize,
     /// The frame before and this one.
     heard: [i16; 2 * FRAME_SAMPLES],
@@ -88,12 +88,12 @@ impl Default for Vad {
 }
 
 impl Vad {
-    /// A detector that has heard nothing. About 8 KB.
+    /// A detector that has heard nothing. About 9 KB, nearly all of it the model's.
     #[must_use]
     pub fn new() -> Self {
         Self {
             model: Detector::default_boxed(),
-            waiting: [0; MODEL_SAMPLES + 2 * FRAME_SAMPLES],
+            waiting: [0; MODEL_SAMPLES],
             waiting_samples: 0,
             heard: [0; 2 * FRAME_SAMPLES],
             last_sample: 0,
@@ -191,16 +191,15 @@ impl Vad {
             self.last_sample = *sample;
             [between as i16, *sample]
         });
-        for (place, sample) in self.waiting.iter_mut().skip(self.waiting_samples).zip(doubled) {
-            *place = sample;
-        }
-        self.waiting_samples += 2 * FRAME_SAMPLES;
-        while self.waiting_samples >= MODEL_SAMPLES {
-            if let Some((now, _)) = self.waiting.split_first_chunk::<MODEL_SAMPLES>() {
-                self.score = self.model.predict_i16(now);
+        for sample in doubled {
+            if let Some(place) = self.waiting.get_mut(self.waiting_samples) {
+                *place = sample;
             }
-            self.waiting.copy_within(MODEL_SAMPLES.., 0);
-            self.waiting_samples -= MODEL_SAMPLES;
+            self.waiting_samples += 1;
+            if self.waiting_samples >= MODEL_SAMPLES {
+                self.score = self.model.predict_i16(&self.waiting);
+                self.waiting_samples = 0;
+            }
         }
         self.score >= VOICE_SCORE
     }
