@@ -239,6 +239,7 @@ impl CallRecord {
             | CallEvent::TransferRefused(_)
             | CallEvent::ReofferRefused { .. }
             | CallEvent::Replaced(_)
+            | CallEvent::PeerReason { .. }
             | CallEvent::Supervision(_)
             | CallEvent::LegMedia(..) => {}
             CallEvent::Media(figures) => self.media = Some(**figures),

@@ -15,12 +15,14 @@ use support::solo::Solo;
 use support::solo::kinds;
 use tandem::sip::endpoint::event::Command;
 use tandem::sip::endpoint::event::Counter;
+use tandem::sip::endpoint::event::DialogEnd;
 use tandem::sip::endpoint::event::Input;
 use tandem::sip::endpoint::event::Refusal;
 use tandem::sip::endpoint::flow::Flow;
 use tandem::sip::endpoint::flow::FlowId;
 use tandem::types::cause::HangupCause;
 use tandem::types::limit::SIP_DIALOGS_MAX;
+use tandem::types::peer_reason::PeerReason;
 use tandem::types::transport::Transport;
 
 /// A refusal as the call writes it.
@@ -852,4 +854,37 @@ fn an_unproven_source_gets_its_100_once_its_call_is_taken_on() {
     assert_eq!(solo.take_kinds(), ["100"]);
     solo.command(Command::Adopt { dialog, policy });
     assert_eq!(solo.take_sent().len(), 0);
+}
+
+#[test]
+fn of_several_reasons_of_a_bye_the_one_with_a_cause_of_q850_is_told() {
+    let told = |reason: &str| {
+        let mut solo = Solo::new();
+        let invite = Script::invite("a");
+        let (_, answer) = established(&mut solo, &invite);
+        solo.receive(&invite.next("BYE", 2, &answer).header(reason).text());
+        kinds(&solo.take_events())
+    };
+    let ended = |reason: &[u8]| {
+        let how = DialogEnd::Bye { reason: Some(reason.to_vec().into()) };
+        [format!("ended {how:?}")]
+    };
+    let two = "Reason: SIP;cause=200;text=\"a, b\", Q.850;cause=41;text=\"Temporary failure\"";
+    assert_eq!(told(two), ended(b"Q.850;cause=41;text=\"Temporary failure\""));
+    assert_eq!(told("Reason: SIP;cause=200"), ended(b"SIP;cause=200"));
+    assert_eq!(told("Reason: ;;garbage"), ended(b";;garbage"));
+}
+
+#[test]
+fn a_bye_gives_the_reason_of_another_peer_where_there_is_one() {
+    let mut solo = Solo::new();
+    let invite = Script::invite("a");
+    let (dialog, _) = established(&mut solo, &invite);
+    let reason = PeerReason::new(b"Q.850", Some(41), Some(b"Temporary \r\nfailure\""));
+    solo.command(Command::Explain { dialog, reason: Box::new(reason.unwrap()) });
+    assert_eq!(solo.take_sent().len(), 0);
+    solo.command(Command::Hangup { dialog, cause: HangupCause::Normal });
+    let bye = solo.take_one();
+    assert_eq!(bye.kind(), "BYE");
+    assert_eq!(bye.header("Reason"), ["Q.850;cause=41;text=\"Temporary failure\""]);
 }

@@ -3,6 +3,7 @@
 use crate::call::Call;
 use crate::call::State;
 use crate::call::event::CallEvent;
+use crate::call::input::LegOutput;
 use crate::call::input::Output;
 use crate::call::line::Line;
 use crate::call::news::LineNews;
@@ -12,6 +13,7 @@ use crate::call::timer::Timer;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::moment::Moment;
+use crate::types::peer_reason::PeerReason;
 use std::time::Duration;
 
 /// How long media may take to close before the call ends without their figures.
@@ -38,9 +40,36 @@ impl Call {
             let status = self.setup.response_map.status(cause);
             self.near.refuse(cause, status, out);
         } else {
+            self.explain(LegSide::Near, out);
             self.near.hang_up(cause, out);
         }
         self.wind_up(now, cause, by, out);
+    }
+
+    /// Keeps why a peer ends its side until that has ended. The cause stays as it is: the peer hung up, whatever it
+    /// says of it.
+    pub(super) fn explained(
+        &mut self,
+        side: LegSide,
+        reason: Box<PeerReason>,
+        out: &mut Vec<Output>,
+    ) {
+        if self.line(side).is_none_or(Line::is_gone) {
+            return;
+        }
+        // The other causes are of one network, or of one hop.
+        self.explained = reason.is_q850().then(|| (side, reason.clone()));
+        out.push(Output::Record(CallEvent::PeerReason { side, reason }));
+    }
+
+    /// Has a leg that ends because of another's end say why that one ended.
+    pub(super) fn explain(&self, side: LegSide, out: &mut Vec<Output>) {
+        if let Some((of, reason)) = &self.explained
+            && *of != side
+            && let Some(line) = self.line(side)
+        {
+            line.ask(LegOutput::Explain(reason.clone()), out);
+        }
     }
 
     /// Closes what is open; the call is over once the media's figures are in.

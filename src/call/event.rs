@@ -19,6 +19,7 @@ use crate::types::id::RecordingId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::number::E164;
+use crate::types::peer_reason::PeerReason;
 use crate::types::quality::Quality;
 use crate::types::quality::TroubleTold;
 use crate::types::srtp::SrtpSuite;
@@ -302,6 +303,13 @@ pub enum CallEvent {
     },
     /// Another leg of the same peer took this one over.
     Replaced(LegSide),
+    /// The peer of a leg gave a reason with its BYE or CANCEL (RFC 3326).
+    PeerReason {
+        /// The leg.
+        side: LegSide,
+        /// What it said.
+        reason: Box<PeerReason>,
+    },
     /// Something changed about its supervisor.
     Supervision(SupervisionStep),
     /// The media of a leg other than the near one ended with these figures.
@@ -438,6 +446,7 @@ impl CallEvent {
             Self::TransferRefused(_) => "transfer_refused",
             Self::ReofferRefused { .. } => "reoffer_refused",
             Self::Replaced(_) => "replaced",
+            Self::PeerReason { .. } => "peer_reason",
             Self::Supervision(step) => step.event_name(),
             Self::LegMedia(..) => "leg_media",
             Self::Media(_) => "media",
@@ -463,6 +472,7 @@ impl CallEvent {
             }
             | Self::ReofferRefused { .. }
             | Self::Replaced(_)
+            | Self::PeerReason { .. }
             | Self::Talk(Talk::Turn(_) | Talk::BargeIn { .. } | Talk::Underrun { .. })
             | Self::LegMedia(..)
             | Self::Media(_) => true,

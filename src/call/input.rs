@@ -16,6 +16,7 @@ use crate::sdp::MediaPlan;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::id::AiProfileId;
+use crate::types::peer_reason::PeerReason;
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -143,6 +144,8 @@ pub enum LegInput {
     Replaced(Box<Successor>),
     /// Who was to take the leg over gave up while our answer was under way to it: all is as before.
     ReplacementLost,
+    /// Why the peer ends its side, in its own words; `Ended` or `Cancelled` follows.
+    Explained(Box<PeerReason>),
     /// The peer's side ended; nothing is left to be said to it.
     Ended {
         /// Why.
@@ -290,6 +293,9 @@ pub enum LegOutput {
     },
     /// Refuse the leg that would take this one over.
     RefuseReplacement(HangupCause),
+    /// Give this for the reason of the `HangUp` that follows, in place of its cause: what the peer of the other leg
+    /// said.
+    Explain(Box<PeerReason>),
     /// End the leg in whatever way its state asks for. An answer that crosses this is hung up.
     HangUp(HangupCause),
 }

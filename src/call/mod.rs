@@ -56,6 +56,7 @@ use crate::call::timer::Timers;
 use crate::types::cause::HangupCause;
 use crate::types::fault_policy::ComfortAudio;
 use crate::types::moment::Moment;
+use crate::types::peer_reason::PeerReason;
 use std::time::Duration;
 
 /// One call: a near leg, and an agent or another leg it talks with.
@@ -81,6 +82,8 @@ pub struct Call {
     /// Dialled by us when the carrier does not transfer.
     otherwise: Option<Box<DialRequest>>,
     steered: Steered,
+    /// Why the peer of this leg ends its side: what the others are told who end by that.
+    explained: Option<(LegSide, Box<PeerReason>)>,
 }
 
 /// Where the call stands.
@@ -149,6 +152,7 @@ impl Call {
             path: AudioPath::Agent(LegSide::Near),
             otherwise: None,
             steered: Steered::default(),
+            explained: None,
         };
         call.expect_passing();
         call
@@ -238,6 +242,23 @@ impl Call {
     }
 
     fn signalled(&mut self, now: Moment, side: LegSide, input: LegInput, out: &mut Vec<Output>) {
+        if let LegInput::Explained(reason) = input {
+            return self.explained(side, reason, out);
+        }
+        let is_end = matches!(input, LegInput::Ended { .. } | LegInput::Cancelled);
+        self.line_signalled(now, side, input, out);
+        if is_end && self.explained.as_ref().is_some_and(|(of, _)| *of == side) {
+            self.explained = None;
+        }
+    }
+
+    fn line_signalled(
+        &mut self,
+        now: Moment,
+        side: LegSide,
+        input: LegInput,
+        out: &mut Vec<Output>,
+    ) {
         let Some(line) = self.line_mut(side) else {
             // A leg nobody knows any more was answered: nobody may be left alone on it.
             if matches!(input, LegInput::Answered(_)) {
@@ -405,6 +426,7 @@ impl Call {
 
     /// Hangs up a far line, in whatever stage it is.
     fn drop_line(&mut self, side: LegSide, cause: HangupCause, out: &mut Vec<Output>) {
+        self.explain(side, out);
         if let Some(line) = self.line_mut(side) {
             line.hang_up(cause, out);
         }

@@ -87,6 +87,7 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
         | CallEvent::TransferCompleted
         | CallEvent::TransferRefused(_)
         | CallEvent::Supervision(_)
+        | CallEvent::PeerReason { .. }
         | CallEvent::Replaced(_) => (),
     }
 }

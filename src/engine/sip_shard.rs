@@ -4,6 +4,7 @@
 mod counted;
 mod faults;
 pub mod handle;
+pub(super) mod reason;
 mod searches;
 
 use crate::call::input::Input as CallInput;
@@ -25,6 +26,8 @@ use crate::engine::sip_shard::handle::Order;
 pub(super) use crate::engine::sip_shard::handle::Overheard;
 pub(super) use crate::engine::sip_shard::handle::PlacedLeg;
 pub use crate::engine::sip_shard::handle::ShardHandle;
+use crate::engine::sip_shard::reason::explained;
+use crate::engine::sip_shard::reason::reason_of;
 use crate::engine::switch::Switch;
 use crate::engine::trace::End;
 use crate::engine::trace::ShardTrace;
@@ -443,7 +446,10 @@ impl Shard {
                 metric::observe(metric::Histogram::InviteTrying, waited);
                 invitation::receive(self, *invitation);
             }
-            Event::Cancelled { dialog, .. } => self.last(dialog, LegInput::Cancelled),
+            Event::Cancelled { dialog, reason } => {
+                let why = explained(reason.as_deref());
+                self.last(dialog, why, LegInput::Cancelled);
+            }
             Event::Acknowledged { dialog, body } => {
                 self.tell(dialog, LegInput::Acknowledged(description(body)));
             }
@@ -466,7 +472,7 @@ impl Shard {
             Event::Referred { dialog, referred } => self.referred(dialog, &referred),
             Event::Ended { dialog, how } => {
                 let (cause, by) = end(&how);
-                self.last(dialog, LegInput::Ended { cause, by });
+                self.last(dialog, reason_of(&how), LegInput::Ended { cause, by });
             }
             Event::RequestAnswered { token, answer } => {
                 if let Some(waiting) = self.requests.remove(&token) {
@@ -540,8 +546,11 @@ impl Shard {
         }
     }
 
-    /// Tells a call the last thing that happens on its dialog.
-    fn last(&mut self, dialog: DialogId, input: LegInput) {
+    /// Tells a call the last thing that happens on its dialog, and before it why, where the peer said that.
+    fn last(&mut self, dialog: DialogId, why: Option<LegInput>, input: LegInput) {
+        if let Some(why) = why {
+            self.tell(dialog, why);
+        }
         self.tell(dialog, input);
         self.calls.remove(&dialog);
     }

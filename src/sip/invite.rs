@@ -22,6 +22,7 @@ use crate::sip::session_timer::SessionAsk;
 use crate::sip::transaction::key::Tag;
 use crate::sip::transaction::timer::Length;
 use crate::types::cause::HangupCause;
+use crate::types::peer_reason::PeerReason;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -63,6 +64,8 @@ pub(crate) struct Usage {
     pub(crate) session: Option<Session>,
     /// A hang-up that has to wait.
     pub(crate) ending: Option<HangupCause>,
+    /// What our BYE gives for its reason in place of that, from another peer's.
+    pub(crate) reason: Option<Box<PeerReason>>,
     /// The call knows that it is over; what is left is to have our BYE answered.
     pub(crate) is_told: bool,
     /// The session description we sent last.
@@ -400,6 +403,7 @@ impl Usage {
             referred: None,
             session: None,
             ending: None,
+            reason: None,
             is_told: false,
             description: Bytes::new(),
             peer_allows_update: false,

@@ -146,6 +146,7 @@ event_types!(
     "progressed",
     "reoffer_refused",
     "replaced",
+    "peer_reason",
     "turn",
     "barge_in",
     "underrun",

@@ -22,6 +22,7 @@ use crate::types::codec::Codec;
 use crate::types::header::CallVariables;
 use crate::types::id::RecordingId;
 use crate::types::moment::Moment;
+use crate::types::peer_reason::PeerReason;
 use crate::types::quality::TroubleTold;
 use crate::types::quality::Unheard;
 use crate::types::talk::Talk;
@@ -309,6 +310,15 @@ fn supervision_detail(step: SupervisionStep) -> Value {
     }
 }
 
+fn peer_reason_detail(side: LegSide, reason: &PeerReason) -> Value {
+    json!({
+        "leg": side.as_str(),
+        "protocol": reason.protocol(),
+        "cause": reason.cause(),
+        "text": reason.text(),
+    })
+}
+
 fn trouble_detail(side: LegSide, told: TroubleTold) -> Value {
     json!({
         "leg": side.as_str(),
@@ -345,6 +355,7 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         CallEvent::ReofferRefused { side, cause } => {
             json!({"leg": side.as_str(), "cause": cause.code()})
         }
+        CallEvent::PeerReason { side, reason } => peer_reason_detail(*side, reason),
         CallEvent::Progressed { side, status, audible } => {
             json!({"leg": side.as_str(), "status": status, "audible": audible})
         }

@@ -18,6 +18,7 @@ pub mod moment;
 pub mod name;
 pub mod number;
 pub mod peer;
+pub mod peer_reason;
 pub mod quality;
 pub mod random;
 pub mod reach;

@@ -41,6 +41,7 @@ use tandem::types::id::RecordingId;
 use tandem::types::id::TenantId;
 use tandem::types::id::TrunkId;
 use tandem::types::moment::Moment;
+use tandem::types::peer_reason::PeerReason;
 use tandem::types::quality::AudioTrouble;
 use tandem::types::quality::Quality;
 use tandem::types::quality::TroubleTold;
@@ -175,6 +176,10 @@ fn of_legs() -> Vec<CallEvent> {
         transport,
         charged,
     };
+    let peer_reason = |cause: Option<u16>, text: Option<&[u8]>| {
+        let reason = Box::new(PeerReason::new(b"Q.850", cause, text).unwrap());
+        CallEvent::PeerReason { side, reason }
+    };
     let figures = MediaFigures {
         mos_in: Some(4.2),
         quality: Quality { outward: Some(WayQuality::default()), ..Quality::default() },
@@ -197,6 +202,8 @@ fn of_legs() -> Vec<CallEvent> {
         CallEvent::TransferRefused(side),
         CallEvent::ReofferRefused { side, cause },
         CallEvent::Replaced(side),
+        peer_reason(Some(41), None),
+        peer_reason(None, Some(b"Temporary failure")),
         CallEvent::LegMedia(side, Box::default()),
         CallEvent::LegMedia(side, Box::new(figures)),
     ];

@@ -360,7 +360,7 @@ async fn every_type_that_is_offered_is_told_of_some_event_and_the_inside_of_the_
 }
 
 /// What is told to those alone who name it.
-const INSIDE: [&str; 16] = [
+const INSIDE: [&str; 17] = [
     "call.decided",
     "call.refused",
     "call.ignored",
@@ -372,6 +372,7 @@ const INSIDE: [&str; 16] = [
     "call.progressed",
     "call.reoffer_refused",
     "call.replaced",
+    "call.peer_reason",
     "call.turn",
     "call.barge_in",
     "call.underrun",

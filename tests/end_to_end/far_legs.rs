@@ -16,6 +16,7 @@ use crate::node::wait_for;
 use crate::phone::Heard;
 use crate::phone::Phone;
 use crate::phone::SILENCE;
+use crate::postgres;
 use crate::rows;
 use crate::rtp::Stream;
 use crate::rtp::audio;
@@ -23,6 +24,7 @@ use serde_json::Value;
 use serde_json::json;
 use std::net::SocketAddr;
 use tandem::clock;
+use tandem::store::api_keys::KeyRole;
 use tokio::time::timeout;
 
 const CALLER: &str = "127.0.0.2";
@@ -569,5 +571,64 @@ async fn a_number_that_is_passed_on_to_itself_is_refused_soon_or_runs_out_of_hop
         let told = format!("SELECT count(*) FROM calls WHERE sip_status = {status}");
         assert!(node.count(&told).await >= 1, "{status}");
         assert_eq!(node.count("SELECT count(*) FROM calls").await, calls);
+    }
+}
+
+/// What whoever hangs up says, what the other side is told, and what the record has of it.
+const REASONS: [(&str, &str, Option<(&str, u16, &str)>); 4] = [
+    (
+        "Q.850;cause=41;text=\"Temporary failure\"",
+        "Q.850;cause=41;text=\"Temporary failure\"",
+        Some(("Q.850", 41, "Temporary failure")),
+    ),
+    (
+        "SIP;cause=200;text=\"a, b\", Q.850;cause=38;text=\"a\\\"\\\\b; c, d\"",
+        "Q.850;cause=38;text=\"ab; c, d\"",
+        Some(("Q.850", 38, "ab; c, d")),
+    ),
+    // Of no network: the other side is told ours.
+    (
+        "SIP;cause=503;text=\"upstream\"",
+        "Q.850;cause=16;text=\"normal\"",
+        Some(("SIP", 503, "upstream")),
+    ),
+    (";;=garbage, %%%", "Q.850;cause=16;text=\"normal\"", None),
+];
+
+#[tokio::test]
+async fn why_a_peer_hung_up_is_in_the_record_and_said_to_the_other_peer() {
+    let (node, mut far) = node(forward).await;
+    let key = carrier::key(&node, 1, KeyRole::Viewer).await;
+    for (leg, ended_by) in [("near", "caller"), ("far", "far")] {
+        for (said, passed, kept) in REASONS {
+            let mut phone = caller(&node).await;
+            connect(&mut phone, &mut far).await;
+            let (from, to) = match leg {
+                "near" => (&mut phone, &mut far),
+                _ => (&mut far, &mut phone),
+            };
+            let header = format!("Reason: {said}\r\n");
+            assert_eq!(from.ask("BYE", &header, "").await.status(), 200, "{said}");
+            let bye = hear_bye(to).await;
+            assert_eq!(bye.all("reason"), [passed], "{leg}: {said}");
+            let record = node.record(&phone.call_id).await;
+            assert_eq!((record.cause.as_str(), record.ended_by.as_str()), ("normal", ended_by));
+            let id =
+                format!("SELECT id::text FROM calls WHERE signalling_id = '{}'", phone.call_id);
+            let id = postgres::text(&node.database(), &id).await;
+            let shown = carrier::shown(&node, 1, &id, &key).await;
+            let events = shown["events"].as_array().unwrap();
+            let told: Vec<_> =
+                events.iter().filter(|event| event["name"] == "peer_reason").collect();
+            let Some((protocol, cause, text)) = kept else {
+                assert!(told.is_empty(), "{told:?}");
+                continue;
+            };
+            let detail = json!({"leg": leg, "protocol": protocol, "cause": cause, "text": text});
+            assert_eq!(told.len(), 1, "{events:?}");
+            assert_eq!(told[0]["detail"], detail, "{events:?}");
+            let place = |name: &str| events.iter().position(|event| event["name"] == name);
+            assert!(place("peer_reason") < place("ended"), "{events:?}");
+        }
     }
 }

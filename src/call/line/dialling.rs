@@ -77,6 +77,7 @@ impl Line {
             | LegInput::ReferProgressed { .. }
             | LegInput::ReferFailed { .. }
             | LegInput::Referred(_)
+            | LegInput::Explained(_)
             | LegInput::Replaced(..)
             | LegInput::ReplacementLost => None,
         }

@@ -485,6 +485,7 @@ impl Line {
             | LegInput::ReofferRefused { .. }
             | LegInput::Refreshed(_)
             | LegInput::Digit(_)
+            | LegInput::Explained(_)
             | LegInput::ReplacementLost
             | LegInput::ReferProgressed { .. }
             | LegInput::ReferFailed { .. } => None,

@@ -89,6 +89,7 @@ impl Line {
             LegInput::Ended { cause, by } => Some(self.ended(cause, by, out)),
             LegInput::DialFailed { cause, .. } => Some(self.ended(cause, Party::Switch, out)),
             LegInput::Offered(_)
+            | LegInput::Explained(_)
             | LegInput::OfferWanted { .. }
             | LegInput::Progressed { .. }
             | LegInput::Answered(_) => None,

@@ -536,3 +536,39 @@ fn a_party_called_before_its_partner_waits_for_it() {
     let out = bench.leg(FAR, LegInput::Answered(sdp()));
     assert_eq!(path(&out), Some(AudioPath::Bridge(FAR)));
 }
+
+/// What a peer says of its hanging up.
+pub(super) fn reason(cause: u16) -> Box<PeerReason> {
+    Box::new(PeerReason::new(b"Q.850", Some(cause), Some(b"Temporary failure")).unwrap())
+}
+
+#[test]
+fn why_a_peer_hung_up_is_recorded_and_said_to_the_other_leg_but_is_no_cause_of_ours() {
+    for (side, other, by) in [(NEAR, FAR, Party::Caller), (FAR, NEAR, Party::Far)] {
+        let mut bench = Bench::bridged();
+        let out = bench.leg(side, LegInput::Explained(reason(41)));
+        assert_eq!(out, [Output::Record(CallEvent::PeerReason { side, reason: reason(41) })]);
+        let out = bench.leg(side, normal(by));
+        let legs = out.iter().filter(|output| matches!(output, Output::Leg(..)));
+        let said = Output::Leg(other, LegOutput::Explain(reason(41)));
+        let gone = Output::Leg(other, LegOutput::HangUp(HangupCause::Normal));
+        assert_eq!(legs.collect::<Vec<_>>(), [&said, &gone]);
+        let (cause, ended_by, _) = bench.close_all();
+        assert_eq!((cause, ended_by), (HangupCause::Normal, by));
+    }
+}
+
+#[test]
+fn a_reason_that_is_of_no_network_is_recorded_and_not_passed_on() {
+    let sip = || Box::new(PeerReason::new(b"SIP", Some(200), Some(b"elsewhere")).unwrap());
+    let mut bench = Bench::bridged();
+    let out = bench.leg(NEAR, LegInput::Explained(sip()));
+    assert!(records(&out, &CallEvent::PeerReason { side: NEAR, reason: sip() }), "{out:?}");
+    let out = bench.leg(NEAR, normal(Party::Caller));
+    assert_eq!(hangs_up(&out, FAR), Some(HangupCause::Normal));
+    let is_said = |output: &Output| matches!(output, Output::Leg(_, LegOutput::Explain(_)));
+    assert!(!out.iter().any(is_said), "{out:?}");
+    // A leg that is over says nothing more.
+    let out = bench.leg(NEAR, LegInput::Explained(reason(41)));
+    assert_eq!(out, []);
+}

@@ -158,6 +158,7 @@ impl World {
                 | LegOutput::AcceptRefer
                 | LegOutput::RefuseRefer { .. }
                 | LegOutput::NotifyRefer { .. }
+                | LegOutput::Explain(_)
                 | LegOutput::AnswerReplacement { .. }
                 | LegOutput::RefuseReplacement(_),
                 Seen::Up,
@@ -276,6 +277,7 @@ fn leg_input() -> impl Strategy<Value = LegInput> {
         2 => Just(LegInput::Referred(Box::new(request()))),
         1 => sdp().prop_map(|offer| LegInput::Replaced(Box::new(Successor { offer, place: None }))),
         1 => Just(LegInput::ReplacementLost),
+        1 => Just(LegInput::Explained(super::legs::reason(41))),
         2 => (cause(), party()).prop_map(|(cause, by)| LegInput::Ended { cause, by }),
     ]
 }

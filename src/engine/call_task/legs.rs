@@ -534,6 +534,7 @@ pub(crate) fn invited_command(
         | LegOutput::AcceptRefer
         | LegOutput::RefuseRefer { .. }
         | LegOutput::NotifyRefer { .. }
+        | LegOutput::Explain(_)
         | LegOutput::HangUp(_)
         | LegOutput::Dial { .. }
         | LegOutput::Offer(_)

@@ -17,6 +17,7 @@ use crate::engine::registry::PermitGuard;
 use crate::engine::registry::SourceGuard;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::sip_shard::end;
+use crate::engine::sip_shard::reason::reason_of;
 use crate::engine::sip_shard::referring;
 use crate::net::way_back::WayBack;
 use crate::routing::decision::Decision;
@@ -89,6 +90,9 @@ pub(super) async fn run(mut line: Line, mut carried: Carried) {
                 let is_last = matches!(event, Event::Ended { .. });
                 if let (Event::Ended { how, .. }, None) = (&event, hung_up_for) {
                     carried.watched.ended(end(how).0);
+                    if let Some(why) = reason_of(how) {
+                        line.tell(why).await;
+                    }
                 }
                 if let Some(input) = input_of(event, hung_up_for) {
                     line.tell(named_by_side(input, line.side)).await;
@@ -197,6 +201,7 @@ pub(crate) fn command_of(
             Command::RefuseRefer { dialog, status, cause: HangupCause::Policy }
         }
         LegOutput::NotifyRefer { status } => Command::NotifyRefer { dialog, status },
+        LegOutput::Explain(reason) => Command::Explain { dialog, reason },
         LegOutput::HangUp(cause) => Command::Hangup { dialog, cause },
         // Before an answer, or for legs that called us.
         LegOutput::Progress { .. }

@@ -73,6 +73,7 @@ pub(super) const fn dialog_of(command: &Command) -> Option<DialogId> {
         | Command::Reinvite { dialog, .. }
         | Command::Update { dialog, .. }
         | Command::Acknowledge { dialog, .. }
+        | Command::Explain { dialog, .. }
         | Command::Hangup { dialog, .. } => Some(*dialog),
     }
 }
@@ -153,7 +154,7 @@ impl Shard {
     /// peer, as far as that still goes. Whom a fault in that is about is one of `dialogs`.
     fn give_up(&mut self, dialog: DialogId, dialogs: &mut Vec<DialogId>) {
         let (cause, by) = (HangupCause::SwitchFault, Party::Switch);
-        self.last(dialog, LegInput::Ended { cause, by });
+        self.last(dialog, None, LegInput::Ended { cause, by });
         self.dialled.remove(&dialog);
         self.pending.retain(|command| dialog_of(command) != Some(dialog));
         let hangup = Input::Command(Command::Hangup { dialog, cause });

@@ -118,6 +118,7 @@ impl CallSpans {
             | CallEvent::Attempted(_)
             | CallEvent::TransferRefused(_)
             | CallEvent::ReofferRefused { .. }
+            | CallEvent::PeerReason { .. }
             | CallEvent::LegMedia(..)
             | CallEvent::Media(_)
             | CallEvent::Ended { .. } => {}

@@ -47,6 +47,7 @@ impl Endpoint {
             }
             Command::Reinvite { dialog, body } => self.begin_asking(cx, dialog, (Why::Call, body)),
             Command::Acknowledge { dialog, body } => self.acknowledge(cx, dialog, body.as_ref()),
+            Command::Explain { dialog, reason } => self.explain(dialog, reason),
             Command::Hangup { dialog, cause } => self.hangup(cx, dialog, cause),
             Command::Update { dialog, body } => {
                 self.begin_asking(cx, dialog, (Why::CallByUpdate, body))

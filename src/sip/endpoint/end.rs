@@ -18,12 +18,14 @@ use crate::sip::digest::client::Credentials;
 use crate::sip::invite::Places;
 use crate::sip::invite::State;
 use crate::sip::invite::UsageTimer;
+use crate::sip::message::header::reason::Reason;
 use crate::sip::message::method::Method;
 use crate::sip::message::name::HeaderName;
 use crate::sip::transaction::key::Branch;
 use crate::sip::transaction::key::ClientKey;
 use crate::sip::transaction::key::Kind;
 use crate::types::cause::HangupCause;
+use crate::types::peer_reason::PeerReason;
 use std::time::Duration;
 
 impl Endpoint {
@@ -107,6 +109,12 @@ impl Endpoint {
         self.answer(cx, (asked.transaction, dialog), (487, Extra::None), of);
     }
 
+    /// Keeps for the BYE what another peer said.
+    pub(super) fn explain(&mut self, dialog: DialogId, reason: Box<PeerReason>) -> Option<()> {
+        self.usages.get_mut(dialog.0)?.reason = Some(reason);
+        Some(())
+    }
+
     /// Sends BYE and keeps the usage until it is answered.
     pub(super) fn leave(&mut self, cx: &mut Context<'_>, dialog: DialogId, cause: HangupCause) {
         self.drop_asked(cx, dialog);
@@ -181,8 +189,9 @@ impl Endpoint {
         let way = request::toward(flow, peer.addressed().next_hop).known_to(usage);
         let sender = self.config.sender(way.flow);
         let mut writer = sender.within(peer, &Method::Bye, cseq, branch);
+        let said = usage.and_then(|usage| usage.reason.as_deref()).map(Reason::value_of);
         writer
-            .header(HeaderName::Reason, request::reason_of(cause))
+            .header(HeaderName::Reason, said.unwrap_or_else(|| request::reason_of(cause)))
             .header(HeaderName::UserAgent, sender.product);
         request::credentials(&mut writer, credentials);
         let key = ClientKey { branch, kind: Kind::Other };

@@ -22,6 +22,7 @@ use crate::sip::message::field::HeaderField;
 use crate::sip::message::header::replaces::Replaces;
 use crate::sip::transaction::key::ClientKey;
 use crate::types::cause::HangupCause;
+use crate::types::peer_reason::PeerReason;
 use crate::types::transport::Advertised;
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -192,7 +193,7 @@ pub enum Event {
     Cancelled {
         /// Which dialog.
         dialog: DialogId,
-        /// Value of the CANCEL's `Reason` header.
+        /// Value of the CANCEL's `Reason` header, of several the one with a cause of Q.850.
         reason: Option<Bytes>,
     },
     /// The first ACK of a 2xx of ours came, of the first INVITE or of a later one.
@@ -398,7 +399,7 @@ impl Event {
 pub enum DialogEnd {
     /// The peer sent BYE; it is answered.
     Bye {
-        /// Value of its `Reason` header.
+        /// Value of its `Reason` header, of several the one with a cause of Q.850.
         reason: Option<Bytes>,
     },
     /// No ACK came for our 2xx; BYE is sent.
@@ -573,6 +574,13 @@ pub enum Command {
         dialog: DialogId,
         /// The answer to a delayed offer.
         body: Option<Bytes>,
+    },
+    /// Have the BYE of a hang-up that follows give this for its reason.
+    Explain {
+        /// Which dialog.
+        dialog: DialogId,
+        /// What another peer said.
+        reason: Box<PeerReason>,
     },
     /// End the dialog in whatever way its state asks for; `Event::Ended` follows.
     Hangup {

@@ -20,6 +20,7 @@ use crate::sip::invite::State;
 use crate::sip::message::Message;
 use crate::sip::message::Request;
 use crate::sip::message::Response;
+use crate::sip::message::header::reason::Reason;
 use crate::sip::message::headers::Headers;
 use crate::sip::message::method::Method;
 use crate::sip::message::name::HeaderName;
@@ -248,7 +249,9 @@ pub(super) fn description(headers: &Headers, body: &Bytes) -> Option<Body> {
     Some(Body { content_type: Bytes::from_static(super::request::SDP.as_bytes()), bytes })
 }
 
-/// The value of `Reason`, if there is one.
+/// The value of `Reason`, if there is one; of several that with a cause of Q.850.
 pub(super) fn reason_value(headers: &Headers) -> Option<Bytes> {
-    headers.first(HeaderName::Reason).map(Bytes::copy_from_slice)
+    let is_q850 = |entry: &&[u8]| Reason::parse(entry).is_ok_and(|reason| reason.q850().is_some());
+    let best = headers.all(HeaderName::Reason).find(is_q850);
+    best.or_else(|| headers.first(HeaderName::Reason)).map(Bytes::copy_from_slice)
 }

@@ -3,6 +3,7 @@
 use crate::sip::message::header::BadValue;
 use crate::sip::message::lexis;
 use crate::sip::message::param::Params;
+use crate::types::peer_reason::PeerReason;
 use std::borrow::Cow;
 
 /// One Reason entry.
@@ -50,6 +51,20 @@ impl<'a> Reason<'a> {
         self.params.unquoted("text")
     }
 
+    /// What of it is kept and passed on; `None` where nothing was said that could be.
+    #[must_use]
+    pub fn told(&self) -> Option<PeerReason> {
+        PeerReason::new(self.protocol, self.cause(), self.text().as_deref())
+    }
+
+    /// The value that says what a peer said.
+    #[must_use]
+    pub fn value_of(reason: &PeerReason) -> String {
+        let cause = reason.cause().map(|cause| format!(";cause={cause}")).unwrap_or_default();
+        let text = reason.text().map(|text| format!(";text=\"{text}\"")).unwrap_or_default();
+        format!("{}{cause}{text}", reason.protocol())
+    }
+
     /// The value `Q.850;cause=N;text="..."`. `text` is ours: without quotes and line ends.
     #[must_use]
     pub fn q850_value(cause: u8, text: &str) -> String {
@@ -81,5 +96,24 @@ mod tests {
         assert_eq!((sip.cause(), sip.q850()), (Some(200), None));
         assert_eq!(Reason::parse(b"Q.850;cause=999").map(|r| r.q850()), Ok(None));
         assert_eq!(Reason::parse(b";cause=1"), Err(BadValue));
+    }
+
+    #[test]
+    fn what_a_peer_said_is_written_again_and_no_garbage_with_it() {
+        for (came, goes) in [
+            (
+                r#"Q.850;cause=41;text="Temporary failure""#,
+                r#"Q.850;cause=41;text="Temporary failure""#,
+            ),
+            ("Q.850 ; cause=41", "Q.850;cause=41"),
+            (r#"Q.850;text="a\"b\\c";cause=31"#, r#"Q.850;cause=31;text="abc""#),
+            ("Q.850;cause=38;text=\"a\r\nVia: b\"", r#"Q.850;cause=38;text="aVia: b""#),
+        ] {
+            let told = Reason::parse(came.as_bytes()).unwrap().told().unwrap();
+            assert_eq!(Reason::value_of(&told), goes, "{came}");
+        }
+        for nothing in ["Q.850", "Q.850;cause=x", "Q.850;cause=70000"] {
+            assert_eq!(Reason::parse(nothing.as_bytes()).unwrap().told(), None, "{nothing}");
+        }
     }
 }
