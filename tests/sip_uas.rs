@@ -871,7 +871,7 @@ fn of_several_reasons_of_a_bye_the_one_with_a_cause_of_q850_is_told() {
     };
     let two = "Reason: SIP;cause=200;text=\"a, b\", Q.850;cause=41;text=\"Temporary failure\"";
     assert_eq!(told(two), ended(b"Q.850;cause=41;text=\"Temporary failure\""));
-    assert_eq!(told("Reason: SIP;cause=200"), ended(b"SIP;cause=200"));
+    assert_eq!(told("Reason: SIP;cause=200, X;cause=41"), ended(b"SIP;cause=200"));
     assert_eq!(told("Reason: ;;garbage"), ended(b";;garbage"));
 }
 

@@ -368,11 +368,19 @@ async fn a_caller_who_gives_up_cancels_the_forwarded_call_and_a_fork_too_many_is
     let heard = far.expect("INVITE ").await;
     far.respond(&heard, "180 Ringing", "", "").await;
     phone.expect("SIP/2.0 180").await;
-    let cancel = phone.request_as("CANCEL", &branch, "", "");
+    let why = "Reason: SIP;cause=200;text=\"Call completed elsewhere\"\r\n";
+    let cancel = phone.request_as("CANCEL", &branch, why, "");
     phone.send(cancel).await;
     cancelled(&far, &heard).await;
     assert_eq!(phone.outcome("INVITE").await.status(), 487);
     assert_eq!(node.record(&phone.call_id).await.cause, "caller_cancelled");
+    let told = format!(
+        "SELECT count(*) FROM call_events e JOIN calls c ON c.id = e.call_id \
+         WHERE c.signalling_id = '{}' AND e.name = 'peer_reason' AND e.detail->>'leg' = 'near' \
+         AND e.detail->>'cause' = '200' AND e.detail->>'text' = 'Call completed elsewhere'",
+        phone.call_id
+    );
+    assert_eq!(node.count(&told).await, 1);
 
     // Two who answer: the first has the call.
     let mut phone = caller(&node).await;

@@ -249,9 +249,9 @@ pub(super) fn description(headers: &Headers, body: &Bytes) -> Option<Body> {
     Some(Body { content_type: Bytes::from_static(super::request::SDP.as_bytes()), bytes })
 }
 
-/// The value of `Reason`, if there is one; of several that with a cause of Q.850.
+/// The value of `Reason`, if there is one; of several that with a cause of Q.850, else the first.
 pub(super) fn reason_value(headers: &Headers) -> Option<Bytes> {
     let is_q850 = |entry: &&[u8]| Reason::parse(entry).is_ok_and(|reason| reason.q850().is_some());
     let best = headers.all(HeaderName::Reason).find(is_q850);
-    best.or_else(|| headers.first(HeaderName::Reason)).map(Bytes::copy_from_slice)
+    best.or_else(|| headers.all(HeaderName::Reason).next()).map(Bytes::copy_from_slice)
 }
