@@ -62,6 +62,13 @@ const RESET: &str = "reset";
 /// Bytes read at once from a connection without messages.
 const READ_BYTES: usize = 4_096;
 
+/// A message beyond so many bytes is a long one.
+const LONG_BYTES: usize = 64 * 1_024;
+
+/// Bytes of messages behind a long one after which the WebSocket reads into another buffer, with some to spare: what fits
+/// behind it is as much as had come of it when its length was read.
+const AFTER_LONG_BYTES: usize = 8_192;
+
 /// How the agent is dialled.
 pub(super) enum Dialling {
     /// It is not.
@@ -217,6 +224,9 @@ pub(super) struct Connection {
     heard: bool,
     /// All that had come was read, but for the beginning of a message.
     drained: bool,
+    /// A long message, and how much more is to be read before it is let go. tungstenite reads on where nobody keeps what it
+    /// gave, so that the room of its longest message would be a connection's for good.
+    long: Option<(Message, usize)>,
     _counted: Counted,
 }
 
@@ -263,7 +273,7 @@ impl From<Dialled> for Wire {
 impl Connection {
     fn new(wire: Wire) -> Self {
         let (dirty, blocked, heard, drained) = (false, false, false, false);
-        Self { wire, dirty, blocked, heard, drained, _counted: Counted::new() }
+        Self { wire, dirty, blocked, heard, drained, long: None, _counted: Counted::new() }
     }
 
     pub(super) fn write(&mut self, message: Message) {
@@ -316,10 +326,24 @@ impl Connection {
         let heard = ready!(next);
         if let Heard::Message(message) = &heard {
             self.heard = true;
+            self.keep_long(message);
             // The protocol may have an answer of its own to flush.
             self.dirty |= message.is_ping() || message.is_close();
         }
         Poll::Ready(heard)
+    }
+
+    /// Keeps a long message until another buffer is read into.
+    fn keep_long(&mut self, message: &Message) {
+        let length = message.len();
+        if length > LONG_BYTES {
+            self.long = Some((message.clone(), AFTER_LONG_BYTES));
+        } else if let Some((_, left)) = &mut self.long {
+            *left = left.saturating_sub(length);
+            if *left == 0 {
+                self.long = None;
+            }
+        }
     }
 
     /// Closes politely, within a limit: what was sent is flushed, the end is said, and the agent may
@@ -567,6 +591,41 @@ mod tests {
         agent.write_all(&[1, b'b']).await.unwrap();
         assert_eq!(hear(&mut connection).await, "b");
         assert!(has_nothing_to_say(&mut connection).await);
+    }
+
+    #[tokio::test]
+    async fn the_room_of_a_long_message_is_given_back_after_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/", listener.local_addr().unwrap());
+        let roots = TrustRoots::native();
+        let accept = async {
+            let (socket, _) = listener.accept().await.unwrap();
+            accept_async(socket).await.unwrap()
+        };
+        let dial = websocket::connect(&url, &[], (&roots, None));
+        let (stream, agent) = tokio::join!(dial, accept);
+        let (mut connection, mut agent) = (Connection::new(Wire::from(stream.unwrap())), agent);
+        // Where in memory a message is that was sent.
+        let mut place_of = async |length: usize| {
+            let sent = agent.send(Message::text("x".repeat(length)));
+            let next = timeout(Duration::from_secs(20), poll_fn(|cx| connection.poll(false, cx)));
+            let (sent, heard) = tokio::join!(sent, next);
+            sent.unwrap();
+            let Heard::Message(Message::Text(text)) = heard.expect("it was sent") else {
+                panic!("no text")
+            };
+            assert_eq!(text.len(), length);
+            text.as_ptr().addr()
+        };
+        for length in [100_000, 3_000_000, 100_000] {
+            let room = place_of(length).await;
+            let room = room..room + length;
+            let mut last = 0;
+            for _ in 0..100 {
+                last = place_of(300).await;
+            }
+            assert!(!room.contains(&last), "what is short lies where {length} bytes were");
+        }
     }
 
     #[test]
