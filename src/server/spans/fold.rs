@@ -67,12 +67,7 @@ impl CallSpans {
             }
             CallEvent::Sent { side, to, transport, .. } => {
                 self.dial_over(*side, at, None);
-                let attributes = vec![
-                    ("tandem.leg", side.as_str().to_owned()),
-                    ("network.peer.address", to.to_string()),
-                    ("network.transport", transport.as_str().to_owned()),
-                ];
-                self.begin_dial(*side, at, attributes);
+                self.begin_dial(*side, at, way(*side, to.to_string(), transport.as_str()));
             }
             CallEvent::Answered(_) => self.leg_answered(LegSide::Near, at),
             CallEvent::LegAnswered { side, .. } => self.leg_answered(*side, at),
@@ -253,6 +248,15 @@ fn span(
         events: Vec::new(),
         failure: None,
     }
+}
+
+/// By which way a leg is dialled.
+fn way(side: LegSide, to: String, transport: &str) -> Vec<Attribute> {
+    vec![
+        ("tandem.leg", side.as_str().to_owned()),
+        ("network.peer.address", to),
+        ("network.transport", transport.to_owned()),
+    ]
 }
 
 /// Identities and words of closed lists, never a number somebody dialled.
