@@ -117,8 +117,8 @@ pub fn new_node_id() -> NodeId {
 }
 
 /// A new UUIDv7 (RFC 9562 §5.7), for rows of the database. Those of one process are in the order in which they
-/// were made, whatever its wall clock does: the bits behind the millisecond are its parts, or count on from the last
-/// (§6.2, methods 3 and 4).
+/// were made, whatever its wall clock does: the bits behind the millisecond are its parts (§6.2, method 3), or count on
+/// from the last where the clock did not go forward (monotonic error checking, there).
 #[must_use]
 pub fn new_uuid() -> uuid::Uuid {
     static LAST: AtomicU64 = AtomicU64::new(0);
