@@ -33,8 +33,8 @@ const UNSETTLED: &str = "the node that began the request with this Idempotency-K
      placed the call; try again later";
 const NO_TRUNK: &str =
     "no trunk calls out for this: POST .../explain below the tenant says which step failed";
-const NOT_A_NUMBER: &str = "it is no number: it is written in the international form, such as +15550100, or in the national one \
-     of the country of the caller's number";
+const NOT_A_NUMBER: &str = "it is no number, or the rules of a trunk make nothing of it: it is written in the international \
+     form, such as +15550100, or in the national one of the country of the caller's number";
 const NO_REFER: &str = "the call's trunk does not transfer by its carrier (calls.refer_out)";
 
 /// Every way a request can fail.
