@@ -33,8 +33,8 @@ const PARAMETERS: &str =
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
-    limit: Option<u32>,
-    cursor: Option<Uuid>,
+    limit: Option<String>,
+    cursor: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,13 +77,14 @@ pub(super) async fn list(
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<PageView>, ApiError> {
     let id = &caller.request_id;
-    let bad = || ErrorKind::BadParameter(PARAMETERS).of(id);
-    let Query(query) = query.map_err(|_| bad())?;
-    let limit = query.limit.unwrap_or(PAGE);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(bad());
-    }
-    let rows = refused_sources::list(&context.database, query.cursor, limit).await;
+    let bad = |what| ErrorKind::BadParameter(what).of(id);
+    let Query(query) = query.map_err(|_| bad(PARAMETERS))?;
+    let limit = query.limit.as_deref().map_or(Ok(PAGE), str::parse::<u32>);
+    let limit = limit.ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
+    let limit = limit.ok_or_else(|| bad("`limit` is a number from 1 to 200"))?;
+    let cursor = query.cursor.as_deref().map(Uuid::parse_str).transpose();
+    let cursor = cursor.map_err(|_| bad("`cursor` is the `next` of an earlier page"))?;
+    let rows = refused_sources::list(&context.database, cursor, limit).await;
     let (rows, next) = rows.map_err(|failed| error::database(&failed, id))?;
     let table = context.trunks.table();
     let refused_sources = rows.into_iter().map(|row| RefusedView::of(row, &table)).collect();

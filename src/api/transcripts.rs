@@ -200,14 +200,15 @@ fn read(added: Added) -> Result<Vec<Turn>, Fault> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PageQuery {
-    limit: Option<u32>,
+    limit: Option<String>,
     cursor: Option<String>,
 }
 
 impl PageQuery {
     fn limit(&self) -> Result<u32, &'static str> {
-        let limit = self.limit.unwrap_or(PAGE);
-        (1..=PAGE_MAX).contains(&limit).then_some(limit).ok_or("`limit` is a number from 1 to 200")
+        let limit = self.limit.as_deref().map_or(Ok(PAGE), str::parse::<u32>);
+        let limit = limit.ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
+        limit.ok_or("`limit` is a number from 1 to 200")
     }
 }
 

@@ -121,6 +121,13 @@ async fn turns_are_stored_once_and_one_that_is_not_final_gives_way() {
     assert_eq!((&page["turns"][0]["seq"], &page["next"]), (&json!(0), &json!("1")), "{page}");
     let rest = bench.read(&format!("{path}?limit=1&cursor=1"), A).await;
     assert_eq!((&rest["turns"][0]["seq"], &rest["next"]), (&json!(1), &Value::Null), "{rest}");
+    for path in [&path, &bench.path(0, "transcripts")] {
+        for bad in ["limit=x", "limit=0", "limit=201", "cursor=x"] {
+            let answer = bench.get(&format!("{path}?{bad}"), Some(&bench.keys[A])).await;
+            let field = bad.split('=').next().unwrap();
+            check_field(&answer, 400, "bad_parameter", field);
+        }
+    }
     let list = bench.read(&bench.path(0, "transcripts"), A).await;
     assert_eq!(
         (&list["transcripts"][0]["call_id"], &list["transcripts"][0]["turns"]),

@@ -105,9 +105,15 @@ async fn a_refused_source_is_listed_with_the_trunk_it_most_likely_belongs_to() {
     assert!(
         second["next"].is_null() && second["refused_sources"][0] != first["refused_sources"][0]
     );
-    for bad in ["?limit=0", "?limit=201", "?cursor=x", "?colour=blue"] {
+    for (bad, field) in [
+        ("?limit=0", Some("limit")),
+        ("?limit=201", Some("limit")),
+        ("?limit=x", Some("limit")),
+        ("?cursor=x", Some("cursor")),
+        ("?colour=blue", None),
+    ] {
         let key = [("x-api-key", operator.clone())];
         let answer = crate::http::request(node.http(), "GET", &format!("{path}{bad}"), &key).await;
-        assert_eq!(answer.status, 400, "{bad}: {}", answer.body);
+        assert_eq!((answer.status, answer.json()["field"].as_str()), (400, field), "{bad}");
     }
 }
