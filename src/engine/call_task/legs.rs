@@ -53,8 +53,11 @@ use std::time::Duration;
 
 /// News of dialled legs that wait for their call; their tasks wait when it is full.
 const NEWS_MAX: usize = 32;
-/// How long is waited for what a leg tried that is given up.
-const TRIES_MAX: Duration = Duration::from_millis(100);
+/// How long is waited at most for what a leg tried that is given up: it says so at once, and only a busy machine needs
+/// more than a moment.
+const TRIES_MAX: Duration = Duration::from_secs(1);
+/// The same where several parties were rung, of which none says that it was the last.
+const TRIES_OF_SEVERAL_MAX: Duration = Duration::from_millis(100);
 
 /// Call/Transaction Does Not Exist: the leg to be connected with is over.
 const UNKNOWN_DIALOG: u16 = 481;
@@ -177,20 +180,21 @@ impl Task {
         let is_over = matches!(output, LegOutput::HangUp(_));
         let Some(others) = &mut self.others else { return };
         let Some(dial) = others.dial(side) else { return };
+        let tries_max = if dial.is_single() { TRIES_MAX } else { TRIES_OF_SEVERAL_MAX };
         dial.tell(output).await;
         if is_over {
             // Its news still come; nothing is asked of it any more, and a new leg may take its place.
             *others.dial(side) = None;
             if of_side(&mut others.carried, side).is_none() {
-                self.hear_tries(side).await;
+                self.hear_tries(side, tries_max).await;
             }
         }
     }
 
     /// Hears of a leg that is given up before its answer what was tried for it: its task says so at once, and after the
     /// end of the call nobody would hear it.
-    async fn hear_tries(&mut self, given_up: LegSide) {
-        let latest = clock::instant(clock::now() + TRIES_MAX);
+    async fn hear_tries(&mut self, given_up: LegSide, most: Duration) {
+        let latest = clock::instant(clock::now() + most);
         while let Some(others) = &mut self.others {
             let heard = tokio::time::timeout_at(latest.into(), others.news.recv()).await;
             let Ok(Some((side, news))) = heard else { return };

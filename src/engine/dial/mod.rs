@@ -136,9 +136,15 @@ pub(super) struct CarriedDialog {
 #[derive(Debug)]
 pub(super) struct DialHandle {
     commands: mailbox::Sender<LegOutput>,
+    /// It goes to one target alone, and says at once that it was given up. Several parties say so one by one.
+    is_single: bool,
 }
 
 impl DialHandle {
+    pub(super) const fn is_single(&self) -> bool {
+        self.is_single
+    }
+
     /// Tells it at once, which only fails where it has not listened for long; true when it was told.
     pub(super) fn tell_now(&self, output: LegOutput) -> bool {
         self.commands.try_send(output).is_ok()
@@ -161,6 +167,7 @@ pub(super) fn start(switch: &Arc<Switch>, mut seed: DialSeed) -> DialHandle {
         commands,
         news: seed.news,
     };
+    let is_single = seed.routes.len() == 1;
     if seed.routes.len() > 1 {
         tokio::spawn(Box::pin(fork::run(line, seed.routes)).in_current_span());
     } else if let Some(route) = seed.routes.pop() {
@@ -168,7 +175,7 @@ pub(super) fn start(switch: &Arc<Switch>, mut seed: DialSeed) -> DialHandle {
         let life = attempt::run(line, route, offered, seed.watched);
         tokio::spawn(Box::pin(life).in_current_span());
     }
-    DialHandle { commands: commands_in }
+    DialHandle { commands: commands_in, is_single }
 }
 
 /// What dialling and carrying a leg have in common.
