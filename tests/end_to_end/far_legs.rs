@@ -582,8 +582,11 @@ async fn a_number_that_is_passed_on_to_itself_is_refused_soon_or_runs_out_of_hop
     }
 }
 
+/// Protocol, cause and text of a reason in a record.
+type Kept = Option<(&'static str, u16, &'static str)>;
+
 /// What whoever hangs up says, what the other side is told, and what the record has of it.
-const REASONS: [(&str, &str, Option<(&str, u16, &str)>); 4] = [
+const REASONS: [(&str, &str, Kept); 4] = [
     (
         "Q.850;cause=41;text=\"Temporary failure\"",
         "Q.850;cause=41;text=\"Temporary failure\"",

@@ -137,7 +137,9 @@ async fn a_client_made_of_the_document_finds_no_answer_that_is_not_in_it() {
 
 #[tokio::test]
 async fn a_client_made_of_the_document_commands_a_running_call_and_finds_nothing_either() {
-    let home = Home::with("127.0.0.1:0", 100, "[secrets]\nkey_ref = \"file:seal.key\"\n");
+    // Names in made-up addresses are looked up nowhere else: nobody answers there.
+    let config = "[secrets]\nkey_ref = \"file:seal.key\"\n[dns]\nservers = [\"127.0.0.1:9\"]\n";
+    let home = Home::with("127.0.0.1:0", 100, config);
     home.write("seal.key", SEAL_KEY);
     let node = home.start().await;
     node.put(&[
