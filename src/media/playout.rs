@@ -468,9 +468,10 @@ impl Playout {
         }
     }
 
-    /// Lets the line fall from the last sample to silence instead of jumping there.
-    fn fall_away(&self, frame: &mut Sound, at: usize) {
-        blend(frame, at, &[self.last; FADE_SAMPLES]);
+    /// Lets the line fall from the last sample to silence instead of jumping there, once: an agent that ends behind a gap
+    /// does so in silence.
+    fn fall_away(&mut self, frame: &mut Sound, at: usize) {
+        blend(frame, at, &[std::mem::take(&mut self.last); FADE_SAMPLES]);
     }
 
     fn pay_debts(&mut self) {
@@ -655,6 +656,20 @@ mod tests {
         finished.agent.finish();
         assert_eq!(finished.tick(), 80);
         assert_eq!(finished.events(), [LinkEvent::Drained]);
+    }
+
+    #[test]
+    fn an_end_behind_a_gap_is_not_heard() {
+        for gap in 1..4 {
+            let mut line = Line::new();
+            line.push_ms(80);
+            assert_eq!((0..4).map(|_| line.tick()).sum::<usize>(), 640);
+            assert!(is_loud(&line.playout.tick(false).as_law(Law::Mu)), "it falls away");
+            assert!((1..gap).all(|_| !is_loud(&line.playout.tick(false).as_law(Law::Mu))));
+            line.agent.finish();
+            assert!((0..4).all(|_| !is_loud(&line.playout.tick(false).as_law(Law::Mu))), "{gap}");
+            assert_eq!(line.events(), [LinkEvent::Drained]);
+        }
     }
 
     /// So many ms of a step at 16 kHz.

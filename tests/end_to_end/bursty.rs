@@ -242,7 +242,7 @@ fn gaps_in(packets: &[Packet], said: &[u8]) -> Result<Vec<Gap>, String> {
             let rest: Vec<u8> = rest.copied().collect();
             return is_gap(&rest)
                 .then_some(gaps)
-                .ok_or_else(|| "something was heard after it".into());
+                .ok_or_else(|| format!("after it was heard: {rest:02x?}"));
         }
         if count == FRAME {
             at += FRAME;
