@@ -58,17 +58,17 @@ impl Call {
             return;
         }
         // The other causes are of one network, or of one hop.
-        self.explained = reason.is_q850().then(|| (side, reason.clone()));
+        self.explained = reason.is_q850().then(|| Box::new((side, PeerReason::clone(&reason))));
         out.push(Output::Record(CallEvent::PeerReason { side, reason }));
     }
 
     /// Has a leg that ends because of another's end say why that one ended.
     pub(super) fn explain(&self, side: LegSide, out: &mut Vec<Output>) {
-        if let Some((of, reason)) = &self.explained
+        if let Some((of, reason)) = self.explained.as_deref()
             && *of != side
             && let Some(line) = self.line(side)
         {
-            line.ask(LegOutput::Explain(reason.clone()), out);
+            line.ask(LegOutput::Explain(Box::new(reason.clone())), out);
         }
     }
 

@@ -83,7 +83,7 @@ pub struct Call {
     otherwise: Option<Box<DialRequest>>,
     steered: Steered,
     /// Why the peer of this leg ends its side: what the others are told who end by that.
-    explained: Option<(LegSide, Box<PeerReason>)>,
+    explained: Option<Box<(LegSide, PeerReason)>>,
 }
 
 /// Where the call stands.
@@ -247,7 +247,7 @@ impl Call {
         }
         let is_end = matches!(input, LegInput::Ended { .. } | LegInput::Cancelled);
         self.line_signalled(now, side, input, out);
-        if is_end && self.explained.as_ref().is_some_and(|(of, _)| *of == side) {
+        if is_end && self.explained.as_ref().is_some_and(|told| told.0 == side) {
             self.explained = None;
         }
     }

@@ -96,6 +96,7 @@ mod tests {
     use crate::types::secret::Secret;
     use std::net::Ipv4Addr;
     use std::time::Duration;
+    use tokio::io::AsyncReadExt;
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
@@ -131,7 +132,7 @@ mod tests {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 tokio::spawn(async move {
                     // Nobody expects an answer before there is a question.
-                    stream.readable().await.unwrap();
+                    stream.read_u8().await.unwrap();
                     let head = b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n";
                     stream.write_all(head).await.unwrap();
                     while stream.write_all(b" ").await.is_ok() {

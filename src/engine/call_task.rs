@@ -178,7 +178,7 @@ pub(super) fn start(
     switch.registry.take_errands(id, errands_in);
     let span = tracing::info_span!("call", %id, trunk = %seed.route.trunk.name);
     let mut task = Task::new(Arc::clone(switch), seed, (inputs, queue, errands));
-    task.next_profiles = next_profiles;
+    task.next_profiles = next_profiles.into();
     task.status = task.status_callback();
     let guarded = async move {
         if AssertUnwindSafe(task.run(written)).catch_unwind().await.is_err() {
@@ -222,7 +222,7 @@ struct Task {
     /// The question who answers, until it is answered.
     asking: Option<Asking>,
     /// Whose agents take over in turn.
-    next_profiles: Vec<Arc<AiProfile>>,
+    next_profiles: Box<[Arc<AiProfile>]>,
     /// Legs that were dialled, and what belongs to them; most calls have none.
     others: Option<Box<Others>>,
     /// Keeps the queue open where the call may outlive its caller's leg.
@@ -281,7 +281,7 @@ impl Task {
             script_state: ScriptState::default(),
             status: None,
             asking: None,
-            next_profiles: Vec::new(),
+            next_profiles: Box::default(),
             others,
             kept: None,
             is_supervised: false,

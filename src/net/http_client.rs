@@ -340,7 +340,7 @@ mod tests {
         let crumbs = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             // Nobody expects an answer before there is a question.
-            stream.readable().await.unwrap();
+            stream.read_u8().await.unwrap();
             let head = b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n";
             stream.write_all(head).await.unwrap();
             // Each comes long before the limit.

@@ -197,7 +197,7 @@ async fn a_call_out_that_is_not_answered_in_time_is_cancelled_and_a_late_answer_
     assert_eq!(record["cause"], "no_answer", "{}", steps(&record));
     // What was tried is told of a call that nobody answered, too.
     assert!(steps(&record).contains("g1 of trunk-4, at 0."), "{}", steps(&record));
-    assert!(steps(&record).contains(": cancelled"), "{}", steps(&record));
+    assert!(steps(&record).contains(": rang too long"), "{}", steps(&record));
     assert!(record["times"]["answered"].is_null());
 }
 

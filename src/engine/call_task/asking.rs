@@ -102,8 +102,7 @@ impl Task {
                 let next = partner::fallbacks(&table, &profile);
                 let fallbacks = partner::next_agents(&next);
                 let other = partner::next_agents(&[Arc::clone(&profile)]).pop_front();
-                self.next_profiles = next;
-                self.next_profiles.push(profile);
+                self.next_profiles = next.into_iter().chain([profile]).collect();
                 Answerer::Other(Box::new(other.ok_or(AskFault::UnknownProfile)?), fallbacks)
             }
         };

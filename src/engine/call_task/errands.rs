@@ -102,7 +102,7 @@ impl Task {
         let order = Order::Attach(Box::new(Attach { profile, agent, fallbacks, takes_back }));
         let done = self.order(order).await;
         match done {
-            Ok(()) => self.next_profiles = next,
+            Ok(()) => self.next_profiles = next.into(),
             Err(_) => self.route.profile = before,
         }
         done
