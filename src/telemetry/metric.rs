@@ -172,6 +172,9 @@ const FINE: &[Histogram] = &[Histogram::InviteTrying, Histogram::Routing];
 /// How often [`Metrics::upkeep`] wants to be called.
 pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
+/// The value of what has no label.
+const UNLABELLED: &str = "";
+
 /// Adds one to a counter with a label, under `value`; without a label `value` is ignored.
 pub fn count(counter: Counter, value: &'static str) {
     labelled(counter, value).increment(1);
@@ -179,7 +182,7 @@ pub fn count(counter: Counter, value: &'static str) {
 
 /// The handle of a counter without a label, for hot paths.
 pub fn counter(counter: Counter) -> metrics::Counter {
-    found::counter(counter, "", || metrics::counter!(counter.name()))
+    found::counter(counter, UNLABELLED, || metrics::counter!(counter.name()))
 }
 
 /// The handle of a counter with a label, under `value`, for hot paths.
@@ -219,7 +222,7 @@ pub fn observe_labelled(histogram: Histogram, value: &'static str, duration: Dur
 /// Enters a duration into a distribution.
 pub fn observe(histogram: Histogram, duration: Duration) {
     let plain = || metrics::histogram!(histogram.name());
-    found::histogram(histogram, "", plain).record(duration.as_secs_f64());
+    found::histogram(histogram, UNLABELLED, plain).record(duration.as_secs_f64());
 }
 
 /// A recorder that knows the buckets of every distribution.
