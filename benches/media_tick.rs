@@ -44,6 +44,7 @@ use tandem::engine::media_thread::MediaEngine;
 use tandem::engine::media_thread::MediaId;
 use tandem::engine::media_thread::MediaSetup;
 use tandem::engine::media_thread::MediaStatistics;
+use tandem::engine::media_thread::PortChoice;
 use tandem::engine::media_thread::RtpPorts;
 use tandem::engine::os;
 use tandem::media::listener::Listener;
@@ -311,7 +312,7 @@ struct Call {
 }
 
 fn open(engine: &MediaEngine) -> Call {
-    let ports: RtpPorts = engine.reserve(ADDRESS, None).unwrap();
+    let ports: RtpPorts = engine.reserve(ADDRESS, PortChoice::ANY).unwrap();
     let peer = UdpSocket::bind((PEERS, 0)).unwrap();
     peer.set_nonblocking(true).unwrap();
     let to = SocketAddr::new(ADDRESS, ports.rtp_port);

@@ -9,6 +9,7 @@ pub use crate::media::setup::MediaRules;
 pub use crate::media::setup::MediaSetup;
 pub use crate::media::statistics::MediaStatistics;
 pub use crate::net::port_pool::NoPorts;
+pub use crate::net::port_pool::PortChoice;
 pub use crate::net::port_pool::RtpLocal;
 pub use crate::net::port_pool::RtpPorts;
 
@@ -137,18 +138,17 @@ impl MediaEngine {
         Ok(Self(Arc::new(Inner { workers, ports })))
     }
 
-    /// Binds a pair of RTP ports of `local`, out of `within` where that is given. Dropping them gives
-    /// them back.
+    /// Binds a pair of RTP ports of `local`, one of `choice`. Dropping them gives them back.
     ///
     /// # Errors
     /// When none is free or the system gives no socket.
     pub fn reserve(
         &self,
         local: impl Into<RtpLocal>,
-        within: Option<&RangeInclusive<u16>>,
+        choice: PortChoice<'_>,
     ) -> Result<RtpPorts, NoPorts> {
         self.collect_garbage();
-        self.0.ports.reserve(local, within)
+        self.0.ports.reserve(local, choice)
     }
 
     /// Opens a session on the least loaded thread. Its first tick comes within 20 ms.
@@ -497,7 +497,7 @@ mod tests {
     async fn a_session_that_is_moved_is_the_same_for_who_has_its_identity() {
         let config = MediaConfig { threads: 2, realtime: false, ports: 21_600..=21_603 };
         let engine = MediaEngine::start(config).expect("threads");
-        let ports = engine.reserve(ADDRESS, None).expect("free");
+        let ports = engine.reserve(ADDRESS, PortChoice::ANY).expect("free");
         let (id, mut events, mut agent) = open(&engine, ports, SocketAddr::new(ADDRESS, 9));
         engine.start_playout(id);
         let (from, to) = (usize::from(id.thread), 1 - usize::from(id.thread));
@@ -523,8 +523,8 @@ mod tests {
     async fn two_sessions_talk_over_real_sockets() {
         let engine = engine(21_000..=21_099);
         let (ports_one, ports_two) = (
-            engine.reserve(ADDRESS, None).expect("free"),
-            engine.reserve(ADDRESS, None).expect("free"),
+            engine.reserve(ADDRESS, PortChoice::ANY).expect("free"),
+            engine.reserve(ADDRESS, PortChoice::ANY).expect("free"),
         );
         let one_at = SocketAddr::new(ADDRESS, ports_one.rtp_port);
         let two_at = SocketAddr::new(ADDRESS, ports_two.rtp_port);
@@ -558,7 +558,7 @@ mod tests {
     #[tokio::test]
     async fn a_link_can_be_replaced_and_a_plan_changed_while_it_runs() {
         let engine = engine(21_100..=21_101);
-        let ports = engine.reserve(ADDRESS, None).expect("free");
+        let ports = engine.reserve(ADDRESS, PortChoice::ANY).expect("free");
         let nowhere = SocketAddr::new(ADDRESS, 9);
         let (end, mut before) = link();
         let (id, _events) = engine.open(ports, setup(nowhere), end).expect("room");
@@ -568,7 +568,7 @@ mod tests {
         engine.update(id, MediaPlan::for_test(nowhere));
         while next(&mut before).await != LinkEvent::Closed {}
         assert!(matches!(next(&mut after).await, LinkEvent::Audio(_)));
-        assert!(matches!(engine.reserve(ADDRESS, None), Err(NoPorts::Exhausted)));
+        assert!(matches!(engine.reserve(ADDRESS, PortChoice::ANY), Err(NoPorts::Exhausted)));
     }
 
     #[tokio::test]
@@ -578,7 +578,7 @@ mod tests {
             (MediaPlan::for_test(SocketAddr::new(ADDRESS, 9)), SocketAddr::new(ADDRESS, 9));
         apart.rtcp_mux = false;
         let shared = MediaPlan { rtcp_mux: true, ..apart.clone() };
-        let ports = engine.reserve(ADDRESS, None).expect("free");
+        let ports = engine.reserve(ADDRESS, PortChoice::ANY).expect("free");
         let at = SocketAddr::new(ADDRESS, ports.rtcp_port);
         let is_bound = || RtpSocket::bind(at).is_err();
         assert!(is_bound(), "what will be agreed on is not known yet");
@@ -594,7 +594,7 @@ mod tests {
         }
         // Other ports come with both of their sockets.
         engine.update(id, shared);
-        let other = engine.reserve(ADDRESS, None).expect("free");
+        let other = engine.reserve(ADDRESS, PortChoice::ANY).expect("free");
         let at = SocketAddr::new(ADDRESS, other.rtcp_port);
         engine.move_to(id, other);
         let _done = engine.statistics(id).await;
@@ -617,7 +617,7 @@ mod tests {
     async fn peers_of_bridged_sessions_on_two_threads_hear_each_other() {
         let config = MediaConfig { threads: 2, realtime: false, ports: 21_300..=21_399 };
         let engine = MediaEngine::start(config).expect("threads");
-        let reserve = || engine.reserve(ADDRESS, None).expect("free");
+        let reserve = || engine.reserve(ADDRESS, PortChoice::ANY).expect("free");
         let at = |ports: &RtpPorts| SocketAddr::new(ADDRESS, ports.rtp_port);
         // Two telephones, and the two legs they talk to.
         let [phone_one, leg_one, leg_two, phone_two] = std::array::from_fn(|_| reserve());
@@ -661,7 +661,7 @@ mod tests {
     #[tokio::test]
     async fn a_session_ends_when_its_call_is_gone() {
         let engine = engine(21_200..=21_203);
-        let ports = engine.reserve(ADDRESS, None).expect("free");
+        let ports = engine.reserve(ADDRESS, PortChoice::ANY).expect("free");
         let (end, mut agent) = link();
         let (_, events) =
             engine.open(ports, setup(SocketAddr::new(ADDRESS, 9)), end).expect("room");

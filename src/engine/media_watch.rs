@@ -138,6 +138,7 @@ mod tests {
     use crate::audio::link::link;
     use crate::engine::media_thread::MediaConfig;
     use crate::engine::media_thread::MediaSetup;
+    use crate::engine::media_thread::PortChoice;
     use crate::sdp::MediaPlan;
     use metrics_exporter_prometheus::PrometheusBuilder;
     use std::net::IpAddr;
@@ -175,7 +176,7 @@ mod tests {
     async fn a_session_leaves_a_thread_that_has_far_more_to_do_by_itself() {
         let config = MediaConfig { threads: 2, realtime: false, ports: 21_700..=21_703 };
         let media = MediaEngine::start(config).unwrap();
-        let ports = media.reserve(IpAddr::from([127, 91, 8, 2]), None).unwrap();
+        let ports = media.reserve(IpAddr::from([127, 91, 8, 2]), PortChoice::ANY).unwrap();
         let nowhere = SocketAddr::from(([127, 91, 8, 2], 9));
         let setup = MediaSetup::new(Some(MediaPlan::for_test(nowhere)), 1);
         let (end, _agent) = link();

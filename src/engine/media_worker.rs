@@ -511,6 +511,7 @@ mod tests {
     use crate::media::pace::Waits;
     use crate::media::session::MediaSession;
     use crate::media::setup::MediaSetup;
+    use crate::net::port_pool::PortChoice;
     use crate::net::port_pool::PortPool;
     use crate::rtp::packet::HEADER_BYTES;
     use crate::types::moment::Moment;
@@ -537,7 +538,7 @@ mod tests {
             let place = worker.take_place().expect("free");
             let id = place.id();
             let session = MediaSession::new(clock::now(), MediaSetup::new(None, seed), end);
-            let ports = pool.reserve(ADDRESS, None).expect("free");
+            let ports = pool.reserve(ADDRESS, PortChoice::ANY).expect("free");
             thread.open(Box::new(Hosted::new(place, session, ports, events_in)));
             calls.push((id, agent, events));
         }
@@ -576,7 +577,7 @@ mod tests {
             let (events_in, events) = media_events();
             let place = worker.take_place().expect("free");
             let session = MediaSession::new(clock::now(), MediaSetup::new(None, seed), end);
-            let ports = pool.reserve(ADDRESS, None).expect("free");
+            let ports = pool.reserve(ADDRESS, PortChoice::ANY).expect("free");
             thread.open(Box::new(Hosted::new(place, session, ports, events_in)));
             (agent, events)
         });
@@ -598,7 +599,8 @@ mod tests {
         let setup = MediaSetup { playout_held: false, ..MediaSetup::new(plan, seed) };
         let session = MediaSession::new(now, setup, end);
         // A pool each: in virtual time no port rests.
-        let ports = PortPool::new(22_100..=22_227, seed).reserve(ADDRESS, None).expect("free");
+        let ports =
+            PortPool::new(22_100..=22_227, seed).reserve(ADDRESS, PortChoice::ANY).expect("free");
         (Box::new(Hosted::new(place, session, ports, events_in)), (id, agent, events))
     }
 
@@ -746,7 +748,7 @@ mod tests {
         let worker = Arc::new(Worker::new(0));
         let mut thread = MediaThread::new(Arc::clone(&worker));
         let pool = PortPool::new(22_030..=22_031, 1);
-        let ports = pool.reserve(ADDRESS, None).expect("free");
+        let ports = pool.reserve(ADDRESS, PortChoice::ANY).expect("free");
         let (end, mut agent) = link();
         let (events_in, _events) = media_events();
         let place = worker.take_place().expect("free");

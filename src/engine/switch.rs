@@ -5,6 +5,10 @@ use crate::clock;
 use crate::engine::assets::Assets;
 use crate::engine::live::LiveFeed;
 use crate::engine::media_thread::MediaEngine;
+use crate::engine::media_thread::NoPorts;
+use crate::engine::media_thread::PortChoice;
+use crate::engine::media_thread::RtpLocal;
+use crate::engine::media_thread::RtpPorts;
 use crate::engine::registry::Registry;
 use crate::engine::shards::Shards;
 use crate::engine::sip_shard::ShardHandle;
@@ -28,6 +32,7 @@ use crate::types::transport::Transport;
 use arc_swap::ArcSwap;
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -143,6 +148,17 @@ impl Switch {
             let shard = shards.of_call_id(call_id.as_ref())?;
             shard.is_running().then(|| (call_id, shard.clone()))
         })
+    }
+
+    /// Binds a pair of RTP ports of `local` for a leg: within those that its trunk keeps to, or beside those of all
+    /// trunks that do.
+    pub(super) fn reserve_ports(
+        &self,
+        local: RtpLocal,
+        within: Option<&RangeInclusive<u16>>,
+    ) -> Result<RtpPorts, NoPorts> {
+        let table = self.table.load();
+        self.media.reserve(local, PortChoice::new(within, table.kept_ports()))
     }
 
     /// The listener that our requests by a trunk over `transport` name, to a peer at `to` where that is

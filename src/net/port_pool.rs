@@ -2,6 +2,7 @@
 
 use crate::clock;
 use crate::net::rtp_socket::RtpSocket;
+use crate::types::kept_ports::KeptPorts;
 use crate::types::moment::Moment;
 use crate::types::random::Random;
 use crate::types::transport::InterfaceName;
@@ -22,6 +23,9 @@ pub const QUARANTINE: Duration = Duration::from_secs(5);
 /// Pairs tried in one reservation when other programs hold ports of the range.
 const ATTEMPTS_MAX: usize = 64;
 
+/// Pairs looked at by chance before all are, for one to which no trunk keeps.
+const LOOKS_MAX: usize = 16;
+
 /// Where media sockets are bound.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RtpLocal {
@@ -34,6 +38,31 @@ pub struct RtpLocal {
 impl From<IpAddr> for RtpLocal {
     fn from(address: IpAddr) -> Self {
         Self { address, interface: None }
+    }
+}
+
+/// What no trunk keeps to.
+static UNKEPT: KeptPorts = KeptPorts::NONE;
+
+/// The pairs that a leg may have.
+#[derive(Clone, Copy, Debug)]
+pub enum PortChoice<'a> {
+    /// Those that lie in this range as a whole.
+    Within(&'a RangeInclusive<u16>),
+    /// All, but those to which a trunk keeps only where no others are free: its calls may have no others.
+    Beside(&'a KeptPorts),
+}
+
+impl PortChoice<'static> {
+    /// All alike.
+    pub const ANY: Self = Self::Beside(&UNKEPT);
+}
+
+impl<'a> PortChoice<'a> {
+    /// Those `within` a range, where that is given, and else those beside what is `kept`.
+    #[must_use]
+    pub fn new(within: Option<&'a RangeInclusive<u16>>, kept: &'a KeptPorts) -> Self {
+        within.map_or(Self::Beside(kept), Self::Within)
     }
 }
 
@@ -70,18 +99,18 @@ impl PortPool {
         Arc::new(Self { range, quarantine, state: Mutex::new(state) })
     }
 
-    /// Binds a pair of `local`, out of `within` where that is given.
+    /// Binds a pair of `local`, one of `choice`.
     ///
     /// # Errors
     /// When no pair is free, or the system gives no socket.
     pub fn reserve(
         self: &Arc<Self>,
         local: impl Into<RtpLocal>,
-        within: Option<&RangeInclusive<u16>>,
+        choice: PortChoice<'_>,
     ) -> Result<RtpPorts, NoPorts> {
         let local = local.into();
         for _ in 0..ATTEMPTS_MAX {
-            let even = self.take(&local, within).ok_or(NoPorts::Exhausted)?;
+            let even = self.take(&local, choice).ok_or(NoPorts::Exhausted)?;
             let bound = bind_pair(&local, even);
             let local = local.clone();
             let lease = Lease { pool: Arc::clone(self), local, even, used: false };
@@ -98,7 +127,7 @@ impl PortPool {
         Err(NoPorts::Exhausted)
     }
 
-    fn take(&self, local: &RtpLocal, within: Option<&RangeInclusive<u16>>) -> Option<u16> {
+    fn take(&self, local: &RtpLocal, choice: PortChoice<'_>) -> Option<u16> {
         let now = clock::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { random, addresses } = &mut *state;
@@ -110,16 +139,13 @@ impl PortPool {
         while let Some((_, even)) = pairs.resting.pop_front_if(|(until, _)| *until <= now) {
             pairs.free.push(even);
         }
-        let chosen = match within {
-            None => random.below(pairs.free.len() as u64) as usize,
-            Some(range) => {
-                let is_inside = |even: &u16| range.contains(even) && *even < *range.end();
-                let inside = pairs.free.iter().enumerate().filter(|(_, even)| is_inside(even));
-                let nth = random.below(inside.clone().count() as u64) as usize;
-                inside.map(|(index, _)| index).nth(nth)?
+        let chosen = match choice {
+            PortChoice::Within(range) => {
+                one_of(&pairs.free, random, |even| range.contains(&even) && even < *range.end())
             }
+            PortChoice::Beside(kept) => one_beside(&pairs.free, random, kept),
         };
-        (chosen < pairs.free.len()).then(|| pairs.free.swap_remove(chosen))
+        chosen.map(|chosen| pairs.free.swap_remove(chosen))
     }
 
     fn give_back(&self, local: &RtpLocal, even: u16, used: bool) {
@@ -132,6 +158,26 @@ impl PortPool {
             pairs.free.push(even);
         }
     }
+}
+
+/// Where a pair is in `free`, of those that are `fit`.
+fn one_of(free: &[u16], random: &mut Random, fit: impl Fn(u16) -> bool) -> Option<usize> {
+    let fit = free.iter().enumerate().filter(|(_, even)| fit(**even));
+    let nth = random.below(fit.clone().count() as u64) as usize;
+    fit.map(|(index, _)| index).nth(nth)
+}
+
+/// Where a pair is in `free`, of those that are not `kept` if there is one. Mostly a few looks find it in however long
+/// a list.
+fn one_beside(free: &[u16], random: &mut Random, kept: &KeptPorts) -> Option<usize> {
+    let is_kept = |even: u16| kept.contains(even) || kept.contains(even + 1);
+    for _ in 0..LOOKS_MAX {
+        let chosen = random.below(free.len() as u64) as usize;
+        if !is_kept(*free.get(chosen)?) {
+            return Some(chosen);
+        }
+    }
+    one_of(free, random, |even| !is_kept(even)).or_else(|| one_of(free, random, |_| true))
 }
 
 /// The even ports of `range` whose successor is in it too.
@@ -285,47 +331,78 @@ mod tests {
     #[test]
     fn an_exhausted_range_is_refused_and_comes_back_after_its_rest() {
         let pool = PortPool::with_quarantine(20_000..=20_019, 1, Duration::ZERO);
-        let held: Vec<_> = (0..10).map(|_| pool.reserve(ADDRESS, None).expect("free")).collect();
+        let held: Vec<_> =
+            (0..10).map(|_| pool.reserve(ADDRESS, PortChoice::ANY).expect("free")).collect();
         let mut ports: Vec<u16> = held.iter().map(|ports| ports.rtp_port).collect();
         assert!(!ports.is_sorted(), "ports are chosen at random");
         ports.sort_unstable();
         assert_eq!(ports, even_ports(&(20_000..=20_019)));
         assert!(held.iter().all(|ports| ports.rtcp_port == ports.rtp_port + 1));
-        assert!(matches!(pool.reserve(ADDRESS, None), Err(NoPorts::Exhausted)));
+        assert!(matches!(pool.reserve(ADDRESS, PortChoice::ANY), Err(NoPorts::Exhausted)));
         drop(held);
-        assert!(pool.reserve(ADDRESS, None).is_ok());
+        assert!(pool.reserve(ADDRESS, PortChoice::ANY).is_ok());
     }
 
     #[test]
     fn a_part_of_the_range_is_kept_to_and_exhausted_by_itself() {
         let pool = PortPool::new(20_400..=20_439, 1);
         let part = 20_411..=20_417;
-        let held: Vec<_> =
-            (0..3).map(|_| pool.reserve(ADDRESS, Some(&part)).expect("free")).collect();
+        let held: Vec<_> = (0..3)
+            .map(|_| pool.reserve(ADDRESS, PortChoice::Within(&part)).expect("free"))
+            .collect();
         let mut ports: Vec<u16> = held.iter().map(|ports| ports.rtp_port).collect();
         ports.sort_unstable();
         assert_eq!(ports, [20_412, 20_414, 20_416]);
-        assert!(matches!(pool.reserve(ADDRESS, Some(&part)), Err(NoPorts::Exhausted)));
-        assert!(matches!(pool.reserve(ADDRESS, Some(&(30_000..=30_009))), Err(NoPorts::Exhausted)));
-        assert!(pool.reserve(ADDRESS, None).is_ok(), "the rest is free");
+        assert!(matches!(
+            pool.reserve(ADDRESS, PortChoice::Within(&part)),
+            Err(NoPorts::Exhausted)
+        ));
+        assert!(matches!(
+            pool.reserve(ADDRESS, PortChoice::Within(&(30_000..=30_009))),
+            Err(NoPorts::Exhausted)
+        ));
+        assert!(pool.reserve(ADDRESS, PortChoice::ANY).is_ok(), "the rest is free");
+    }
+
+    #[test]
+    fn what_a_trunk_keeps_to_is_left_to_it_while_others_are_free() {
+        let part = 20_812..=20_817;
+        let kept = KeptPorts::new([part.clone(), 20_831..=20_900].into_iter());
+        for seed in 1..=50 {
+            let pool = PortPool::with_quarantine(20_800..=20_839, seed, Duration::ZERO);
+            let local = RtpLocal::from(ADDRESS);
+            let take = |choice| pool.take(&local, choice);
+            // Ten pairs, three, two halves of which one is kept, and four.
+            let mut beside: Vec<_> =
+                (0..12).filter_map(|_| take(PortChoice::Beside(&kept))).collect();
+            beside.sort_unstable();
+            assert_eq!(beside[..6], [20_800, 20_802, 20_804, 20_806, 20_808, 20_810], "{seed}");
+            assert_eq!(beside[6..], [20_818, 20_820, 20_822, 20_824, 20_826, 20_828], "{seed}");
+            assert!(take(PortChoice::Within(&part)).is_some_and(|even| part.contains(&even)));
+            // Whoever finds no others has one of these.
+            let rest: Vec<_> = (0..8).filter_map(|_| take(PortChoice::Beside(&kept))).collect();
+            assert_eq!(rest.len(), 7, "{seed}");
+            assert_eq!(take(PortChoice::Within(&part)), None, "{seed}");
+            assert_eq!(take(PortChoice::ANY), None, "{seed}");
+        }
     }
 
     #[test]
     fn a_returned_pair_rests() {
         let pool = PortPool::with_quarantine(20_100..=20_101, 1, Duration::from_secs(3_600));
-        drop(pool.reserve(ADDRESS, None).expect("free"));
-        assert!(matches!(pool.reserve(ADDRESS, None), Err(NoPorts::Exhausted)));
+        drop(pool.reserve(ADDRESS, PortChoice::ANY).expect("free"));
+        assert!(matches!(pool.reserve(ADDRESS, PortChoice::ANY), Err(NoPorts::Exhausted)));
     }
 
     #[test]
     fn a_port_of_another_program_is_passed_over() {
         let taken = RtpSocket::bind(SocketAddr::new(ADDRESS, 20_203)).expect("free");
         let pool = PortPool::new(20_200..=20_205, 1);
-        let one = pool.reserve(ADDRESS, None).expect("free");
-        let two = pool.reserve(ADDRESS, None).expect("free");
+        let one = pool.reserve(ADDRESS, PortChoice::ANY).expect("free");
+        let two = pool.reserve(ADDRESS, PortChoice::ANY).expect("free");
         assert_eq!([one.rtp_port, two.rtp_port].iter().min(), Some(&20_200));
         assert_eq!([one.rtp_port, two.rtp_port].iter().max(), Some(&20_204));
-        assert!(matches!(pool.reserve(ADDRESS, None), Err(NoPorts::Exhausted)));
+        assert!(matches!(pool.reserve(ADDRESS, PortChoice::ANY), Err(NoPorts::Exhausted)));
         assert!(taken.local_address().is_ok());
     }
 
@@ -333,13 +410,13 @@ mod tests {
     fn ports_of_an_interface_are_bound_to_it_and_those_of_none_cost_no_pair() {
         let pool = PortPool::new(20_500..=20_501, 1);
         let by = |name: &str| RtpLocal { address: ADDRESS, interface: name.parse().ok() };
-        let held = pool.reserve(by("lo"), None).expect("every machine has one");
+        let held = pool.reserve(by("lo"), PortChoice::ANY).expect("every machine has one");
         assert_eq!(held.rtp().interface().as_deref(), Some(&b"lo"[..]));
         assert_eq!(held.rtcp().and_then(RtpSocket::interface).as_deref(), Some(&b"lo"[..]));
         // The same ports are another's for the rest of the machine.
-        assert!(matches!(pool.reserve(ADDRESS, None), Err(NoPorts::Exhausted)));
-        assert!(matches!(pool.reserve(by("none-such"), None), Err(NoPorts::Refused(_))));
-        assert_eq!(pool.take(&by("none-such"), None), Some(20_500));
+        assert!(matches!(pool.reserve(ADDRESS, PortChoice::ANY), Err(NoPorts::Exhausted)));
+        assert!(matches!(pool.reserve(by("none-such"), PortChoice::ANY), Err(NoPorts::Refused(_))));
+        assert_eq!(pool.take(&by("none-such"), PortChoice::ANY), Some(20_500));
     }
 
     #[test]
@@ -349,7 +426,7 @@ mod tests {
         for (interface, keeps) in [(None, true), (Some("lo"), false)] {
             let interface = interface.and_then(|name| name.parse().ok());
             let local = RtpLocal { address: ADDRESS, interface };
-            let mut ports = pool.reserve(local, None).expect("free");
+            let mut ports = pool.reserve(local, PortChoice::ANY).expect("free");
             let before = ports.rtp().interface();
             ports.keep_to(peer);
             assert_eq!(ports.keeps(), keeps);
@@ -362,7 +439,7 @@ mod tests {
     #[test]
     fn what_both_ports_send_has_the_class_that_was_said_last() {
         let pool = PortPool::new(20_700..=20_701, 1);
-        let mut ports = pool.reserve(ADDRESS, None).expect("free");
+        let mut ports = pool.reserve(ADDRESS, PortChoice::ANY).expect("free");
         let peer = Listening::at(SocketAddr::new(ADDRESS, 0));
         let class_of = |socket: Option<&RtpSocket>| {
             assert!(socket.is_some_and(|socket| socket.send(b"hello", peer.local())));
@@ -385,7 +462,7 @@ mod tests {
     fn an_address_of_another_machine_costs_no_pair() {
         let pool = PortPool::new(20_300..=20_301, 1);
         let elsewhere = IpAddr::from([192, 0, 2, 1]);
-        assert!(matches!(pool.reserve(elsewhere, None), Err(NoPorts::Refused(_))));
-        assert_eq!(pool.take(&elsewhere.into(), None), Some(20_300));
+        assert!(matches!(pool.reserve(elsewhere, PortChoice::ANY), Err(NoPorts::Refused(_))));
+        assert_eq!(pool.take(&elsewhere.into(), PortChoice::ANY), Some(20_300));
     }
 }

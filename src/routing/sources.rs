@@ -4,6 +4,7 @@ use crate::routing::contents::SourceNames;
 use crate::routing::trunk::Trunk;
 use crate::types::id::TrunkId;
 use crate::types::id_map::IdMap;
+use crate::types::kept_ports::KeptPorts;
 use ipnet::IpNet;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub(crate) struct TrunkIndex {
     v4_prefixes: Vec<u8>,
     v6_prefixes: Vec<u8>,
     secret_headers: Arc<[Box<str>]>,
+    kept_ports: KeptPorts,
 }
 
 impl TrunkIndex {
@@ -51,12 +53,19 @@ impl TrunkIndex {
         let secrets: BTreeSet<&str> =
             index.by_id.values().flat_map(|trunk| trunk.secret_headers()).collect();
         index.secret_headers = secrets.into_iter().map(Box::from).collect();
+        let enabled = index.by_id.values().filter(|trunk| trunk.enabled);
+        index.kept_ports = KeptPorts::new(enabled.filter_map(|trunk| trunk.media.ports.clone()));
         index
     }
 
     /// Names of headers whose values are secrets of some trunk.
     pub(crate) const fn secret_headers(&self) -> &Arc<[Box<str>]> {
         &self.secret_headers
+    }
+
+    /// The RTP ports to which calls of some trunk keep.
+    pub(crate) const fn kept_ports(&self) -> &KeptPorts {
+        &self.kept_ports
     }
 
     pub(crate) fn with(&self, trunk: Arc<Trunk>) -> Self {
@@ -187,5 +196,29 @@ mod tests {
         let index = index.named(stands_for(&["198.51.100.8"]));
         assert_eq!(ids(&index, "198.51.100.7"), [0; 0]);
         assert_eq!(ids(&index, "198.51.100.8"), [1]);
+    }
+
+    #[test]
+    fn ports_are_kept_for_trunks_that_are_in_use() {
+        let with = |id: u128, ports: Option<std::ops::RangeInclusive<u16>>, enabled: bool| {
+            let mut trunk = Trunk::clone(&trunk(id, 1, &[]));
+            trunk.media.ports = ports;
+            trunk.enabled = enabled;
+            Arc::new(trunk)
+        };
+        let trunks = [
+            with(1, Some(20_000..=20_003), true),
+            with(2, None, true),
+            with(3, Some(20_010..=20_013), false),
+        ];
+        let index = TrunkIndex::new(trunks.into_iter(), Arc::default());
+        let kept = |index: &TrunkIndex| {
+            (20_000..20_020).filter(|port| index.kept_ports().contains(*port)).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&index), [20_000, 20_001, 20_002, 20_003]);
+        let index = index.with(with(3, Some(20_010..=20_011), true));
+        assert_eq!(kept(&index), [20_000, 20_001, 20_002, 20_003, 20_010, 20_011]);
+        let gone = index.without(TrunkId::from_uuid(Uuid::from_u128(1)));
+        assert_eq!(kept(&gone), [20_010, 20_011]);
     }
 }

@@ -30,6 +30,7 @@ use crate::types::id::CampaignId;
 use crate::types::id::NumberId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
+use crate::types::kept_ports::KeptPorts;
 use crate::types::limit::ROUTING_NUMBERS_MAX;
 use crate::types::number::E164;
 use std::collections::BTreeMap;
@@ -207,6 +208,12 @@ impl RoutingTable {
     #[must_use]
     pub fn secret_headers(&self) -> &Arc<[Box<str>]> {
         self.trunks.secret_headers()
+    }
+
+    /// The RTP ports to which calls of some trunk keep: others have them once no others are free.
+    #[must_use]
+    pub fn kept_ports(&self) -> &KeptPorts {
+        self.trunks.kept_ports()
     }
 
     /// The routing profile that a number follows: the one it names, where that is not another tenant's, else the

@@ -377,7 +377,7 @@ pub struct TrunkMedia {
     pub remote_cidrs: Vec<IpNet>,
     /// Media is sent to where it comes from; false: to where descriptions say.
     pub symmetric: bool,
-    /// The RTP ports of its calls; `None`: those of the node.
+    /// The RTP ports of its calls, which others have once no others are free; `None`: those of the node.
     pub ports: Option<RangeInclusive<u16>>,
     /// After this long without a packet, while not held, the call ends; `None`: never.
     pub inactivity: Option<Duration>,

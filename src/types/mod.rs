@@ -13,6 +13,7 @@ pub mod fault_policy;
 pub mod header;
 pub mod id;
 pub(crate) mod id_map;
+pub mod kept_ports;
 pub mod limit;
 pub mod moment;
 pub mod name;

@@ -302,6 +302,30 @@ async fn a_leg_for_whose_media_a_trunk_has_no_port_goes_on_by_the_next_trunk() {
 }
 
 #[tokio::test]
+async fn calls_by_other_trunks_leave_a_trunk_its_ports_while_there_are_others() {
+    let home = Home::new();
+    let (start, end) = home.rtp_ports().into_inner();
+    // Six pairs are left for others. A leg has one of them too until it is known by which trunk it goes.
+    let own = start..=end - 12;
+    let kept = json!({"network": {"rtp_port_range": [own.start(), own.end()]}});
+    let (node, mut first, _second) = two_trunks(home, kept).await;
+    let mut taken = Vec::new();
+    for _ in 0..3 {
+        let mut phone = caller(&node, NUMBER).await;
+        let invite = first.expect("INVITE ").await;
+        assert!(own.contains(&invite.audio_port()), "{invite:?}");
+        pick_up(&mut first, &invite).await;
+        let ok = connected(&mut phone).await;
+        assert!(!own.contains(&ok.audio_port()), "{ok:?}");
+        // Each is a call of its own, which goes on.
+        taken.push((phone, ok.audio_port()));
+    }
+    for ((phone, port), level) in taken.iter().zip(0x35..) {
+        hears((phone, *port), &first, level).await;
+    }
+}
+
+#[tokio::test]
 async fn a_leg_whose_trunk_may_not_write_its_keys_goes_on_by_the_next_trunk() {
     // Its calls in come by TLS; over UDP, by which its gateway is reached, others would read them.
     let tls = json!({"inbound": {"transports": ["tls"]}, "srtp": {"policy": "required"}});

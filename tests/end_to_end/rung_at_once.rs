@@ -34,22 +34,16 @@ async fn node(web: &mut Web, pairs: u16) -> (Node, Phone, Phone, RangeInclusive<
     let more = "[[listener]]\nname = \"second\"\nbind = \"[::1]:0\"\n\
                 [webhooks]\nallow_http = true\nallow_networks = ['127.0.0.0/8']\n";
     let home = Home::with("127.0.0.1:0", 100, more);
-    let first_port = *home.rtp_ports().start();
-    let last = first_port + 99;
+    let last = *home.rtp_ports().start() + 99;
     let own = last + 1 - 2 * pairs..=last;
     let node = home.start().await;
     let far = carrier::carrier(&node, "127.0.0.9").await;
     let six = IpAddr::from(Ipv6Addr::LOCALHOST);
     let desk = Phone::new(six, node.listener("second", "udp"), "desk").await;
     let range = json!({"network": {"rtp_port_range": [own.start(), own.end()]}});
-    // Callers take none of these.
-    let others = json!({
-        "inbound": {"source_cidrs": ["127.0.0.2/32"]},
-        "network": {"rtp_port_range": [first_port, own.start() - 1]},
-    });
     node.put(&[
         carrier::trunk(4, "127.0.0.9/32", &[far.local()], range),
-        rows::trunk_with(5, others),
+        rows::trunk(5, "127.0.0.2/32"),
         carrier::tenant(1, 4),
         rows::profile(2, 1, json!({"kind": "twiml", "url": web.url("/voice")})),
         rows::number(3, 1, 2, NUMBER),

@@ -22,13 +22,13 @@ use crate::engine::dial::OfferedFor;
 use crate::engine::dial::Rung;
 use crate::engine::media_events::MediaEvents;
 use crate::engine::media_home::MediaHome;
-use crate::engine::media_thread::MediaEngine;
 use crate::engine::media_thread::MediaEvent;
 use crate::engine::media_thread::MediaId;
 use crate::engine::media_thread::MediaRules;
 use crate::engine::media_thread::MediaSetup;
 use crate::engine::media_thread::RtpLocal;
 use crate::engine::media_thread::RtpPorts;
+use crate::engine::switch::Switch;
 use crate::media::setup::JITTER_DEPTH_MS;
 use crate::media::setup::VoipMetricsRule;
 use crate::routing::signalling::DtmfSend;
@@ -96,7 +96,7 @@ impl Slot {
     /// Holds ports for one of several ways; gives the place that its party is told.
     fn hold(
         &mut self,
-        media: &MediaEngine,
+        switch: &Switch,
         home: MediaHome,
         within: Within<'_>,
     ) -> Result<Place, HangupCause> {
@@ -106,7 +106,7 @@ impl Slot {
         if self.held.len() >= HELD_MAX {
             return Err(HangupCause::NoPorts);
         }
-        let ports = media.reserve(home.local.clone(), within);
+        let ports = switch.reserve_ports(home.local.clone(), within);
         let ports = ports.map_err(|_| HangupCause::NoPorts)?;
         let place = place(&home, &ports);
         self.held.push((home.local, ports));
@@ -234,7 +234,7 @@ impl Task {
         let own = &self.listener;
         let is_ipv6 = own.rtp_address.is_ipv6();
         let home = MediaHome::of(&self.switch.listeners, own, trunk.map(Arc::as_ref), is_ipv6);
-        let reserved = self.switch.media.reserve(home.local.clone(), within);
+        let reserved = self.switch.reserve_ports(home.local.clone(), within);
         let Some(slot) = self.slot(side) else { return };
         if side != LegSide::Near {
             // Of the leg that had this place before.
@@ -307,10 +307,11 @@ impl Task {
         way: LegWay,
     ) -> Result<Option<Place>, HangupCause> {
         let LegWay { trunk, listener, is_ipv6, rung, .. } = way;
-        let media = self.switch.media.clone();
-        let listener = self.switch.listener(listener).unwrap_or(&self.listener);
+        let switch = Arc::clone(&self.switch);
+        let media = &switch.media;
+        let listener = switch.listener(listener).unwrap_or(&self.listener);
         let described = trunk.as_deref();
-        let home = MediaHome::of(&self.switch.listeners, listener, described, is_ipv6);
+        let home = MediaHome::of(&switch.listeners, listener, described, is_ipv6);
         let Some(slot) = self.slot(side) else { return Ok(None) };
         let Some((id, _)) = slot.open else { return Ok(None) };
         let none = TrunkMedia::default();
@@ -318,7 +319,7 @@ impl Task {
         let within = terms.ports.as_ref();
         let here = slot.here(&home, within);
         if here.is_none() && slot.is_pinned && rung == Rung::BesideOthers {
-            return slot.hold(&media, home, within).map(Some);
+            return slot.hold(&switch, home, within).map(Some);
         }
         media.rule(id, media_rules(terms));
         let place = match here {
@@ -327,7 +328,7 @@ impl Task {
                 let mut ports = match slot.held_for(&home, within) {
                     Some(at) => slot.held.swap_remove(at).1,
                     None => {
-                        let ports = media.reserve(home.local.clone(), within);
+                        let ports = switch.reserve_ports(home.local.clone(), within);
                         ports.map_err(|_| HangupCause::NoPorts)?
                     }
                 };

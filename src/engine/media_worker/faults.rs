@@ -134,6 +134,7 @@ mod tests {
     use crate::engine::media_thread::MediaId;
     use crate::engine::media_thread::MediaRefused;
     use crate::engine::media_thread::MediaSetup;
+    use crate::engine::media_thread::PortChoice;
     use crate::media::statistics::MediaStatistics;
     use crate::net::rtp_socket::RtpSocket;
     use crate::sdp::MediaPlan;
@@ -191,7 +192,7 @@ mod tests {
 
     impl Call {
         fn open(engine: &MediaEngine) -> Result<Self, MediaRefused> {
-            let ports = engine.reserve(ADDRESS, None).expect("free");
+            let ports = engine.reserve(ADDRESS, PortChoice::ANY).expect("free");
             let at = SocketAddr::new(ADDRESS, ports.rtp_port);
             let plan = Some(MediaPlan::for_test(SocketAddr::new(ADDRESS, 9)));
             let setup = MediaSetup { playout_held: false, ..MediaSetup::new(plan, 1) };

@@ -186,6 +186,7 @@ mod tests {
     use crate::engine::media_worker::TapeCommand;
     use crate::media::session::MediaSession;
     use crate::media::setup::MediaSetup;
+    use crate::net::port_pool::PortChoice;
     use crate::net::port_pool::PortPool;
     use crate::rtp::packet::RtpPacket;
     use crate::sdp::MediaPlan;
@@ -224,7 +225,7 @@ mod tests {
             };
             let now = clock::now();
             let session = MediaSession::new(now, setup, end);
-            let reserved = PortPool::new(ports, 1).reserve(ADDRESS, None).expect("free");
+            let reserved = PortPool::new(ports, 1).reserve(ADDRESS, PortChoice::ANY).expect("free");
             threads[0].open(Box::new(Hosted::new(place, session, reserved, events_in)));
             Self { threads, now, id, peer, call: (agent, events) }
         }
