@@ -9,6 +9,10 @@ use memchr::memchr2;
 /// Fields of a digest that are no secrets: they say who asked for what.
 const DIGEST_OPEN: [&[u8]; 6] = [b"username", b"realm", b"uri", b"algorithm", b"qop", b"nc"];
 
+/// The headers that say where secrets are. They alone are looked for, which costs less than to tell all headers.
+const TELLING: [HeaderName; 3] =
+    [HeaderName::Authorization, HeaderName::ProxyAuthorization, HeaderName::ContentType];
+
 /// A copy of `message` with every secret replaced by as many `*`, so that lengths stay true: the
 /// answers to challenges, keys in session descriptions, and the values of headers that `is_secret` names.
 ///
@@ -29,12 +33,13 @@ pub(super) fn masked(message: &[u8], is_secret: &dyn Fn(&[u8]) -> bool) -> Bytes
         let is_folded = line.first().is_some_and(u8::is_ascii_whitespace)
             || (after_bare_cr && hides != Hide::Nothing);
         after_bare_cr = line.ends_with(b"\r");
+        let heading = if is_folded { None } else { Heading::of(line) };
         if !is_folded {
-            hides = hide_of(line, is_secret);
+            hides = heading.map_or(Hide::Nothing, |heading| heading.hides(line, is_secret));
         }
-        mask_header(line, hides, is_folded);
+        mask_header(line, hides, heading);
         mask_body(line);
-        if content.is_key(line, is_folded) {
+        if content.is_key(line, heading, is_folded) {
             stars(line);
         }
     }
@@ -55,7 +60,7 @@ struct Content {
 impl Content {
     /// True for a line of `application/dtmf` or its like: the key that is pressed, and nothing that names it. A
     /// head that is over begins anew with the next part.
-    fn is_key(&mut self, line: &[u8], is_folded: bool) -> bool {
+    fn is_key(&mut self, line: &[u8], heading: Option<Heading>, is_folded: bool) -> bool {
         if self.is_begun && !line.starts_with(b"--") {
             return true;
         }
@@ -64,14 +69,13 @@ impl Content {
             *self = Self { is_begun, ..Self::default() };
             return false;
         }
-        let colon = memchr(b':', line).filter(|_| !is_folded);
-        let (name, value) = line.split_at(colon.map_or(0, |colon| colon + 1));
         if !is_folded {
-            let name = name.strip_suffix(b":").unwrap_or(&[]).trim_ascii();
-            self.names_type = HeaderName::from_bytes(name) == HeaderName::ContentType;
+            let name = heading.map_or(HeaderName::Other, |heading| heading.name);
+            self.names_type = name == HeaderName::ContentType;
         }
         if self.names_type {
-            self.is_keys = is_type_of_keys(value);
+            let value = heading.map_or(0, |heading| heading.colon + 1);
+            self.is_keys = is_type_of_keys(line.get(value..).unwrap_or_default());
         }
         false
     }
@@ -100,28 +104,53 @@ enum Hide {
     Value,
 }
 
-fn hide_of(line: &[u8], is_secret: &dyn Fn(&[u8]) -> bool) -> Hide {
-    let Some(colon) = memchr(b':', line) else { return Hide::Nothing };
-    let name = line.get(..colon).unwrap_or(&[]).trim_ascii();
-    if is_secret(name) {
-        return Hide::Value;
+/// The beginning of a line that may be a header's.
+#[derive(Clone, Copy)]
+struct Heading {
+    /// Where its first colon is.
+    colon: usize,
+    /// What stands before it where that says something about secrets, else [`HeaderName::Other`].
+    name: HeaderName,
+}
+
+impl Heading {
+    fn of(line: &[u8]) -> Option<Self> {
+        let colon = memchr(b':', line)?;
+        let text = name_before(line, colon);
+        let is_spelt = |name: &HeaderName| {
+            text.eq_ignore_ascii_case(name.as_str().as_bytes())
+                || text.eq_ignore_ascii_case(name.compact().as_bytes())
+        };
+        let name = TELLING.into_iter().find(is_spelt).unwrap_or(HeaderName::Other);
+        Some(Self { colon, name })
     }
-    match HeaderName::from_bytes(name) {
-        HeaderName::Authorization | HeaderName::ProxyAuthorization => Hide::Digest,
-        _ => Hide::Nothing,
+
+    fn hides(self, line: &[u8], is_secret: &dyn Fn(&[u8]) -> bool) -> Hide {
+        if is_secret(name_before(line, self.colon)) {
+            return Hide::Value;
+        }
+        match self.name {
+            HeaderName::Authorization | HeaderName::ProxyAuthorization => Hide::Digest,
+            _ => Hide::Nothing,
+        }
     }
 }
 
-fn mask_header(line: &mut [u8], hide: Hide, is_folded: bool) {
+fn name_before(line: &[u8], colon: usize) -> &[u8] {
+    line.get(..colon).unwrap_or_default().trim_ascii()
+}
+
+/// `heading` is none for a line that goes on with the one before.
+fn mask_header(line: &mut [u8], hide: Hide, heading: Option<Heading>) {
     if hide == Hide::Nothing {
         return;
     }
-    let colon = memchr(b':', line).filter(|_| !is_folded);
-    let Some(value) = line.get_mut(colon.map_or(0, |colon| colon + 1)..) else { return };
+    let value = heading.map_or(0, |heading| heading.colon + 1);
+    let Some(value) = line.get_mut(value..) else { return };
     match hide {
         Hide::Nothing => (),
         Hide::Value => stars(value),
-        Hide::Digest => mask_digest(value, !is_folded),
+        Hide::Digest => mask_digest(value, heading.is_some()),
     }
 }
 
@@ -151,6 +180,10 @@ fn mask_digest(value: &mut [u8], has_scheme: bool) {
 /// RFC 4568 §9.1: the key is what follows `inline:`. RFC 8866 §5.12: `k=` is a key as well. As widely as
 /// the parser of session descriptions reads: in any case, with blanks and NULs around the names.
 fn mask_body(line: &mut [u8]) {
+    // Most lines are told by their first letter.
+    if !matches!(after_blanks(line).first(), Some(b'A' | b'a' | b'K' | b'k' | b'S' | b's')) {
+        return;
+    }
     if let Some(at) = key_pressed(line) {
         return stars(line.get_mut(at..).unwrap_or(&mut []));
     }
