@@ -1,5 +1,7 @@
 //! JSON text of call records, written without a tree of values or a serializer.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::fmt::Display;
@@ -84,6 +86,18 @@ impl JsonText {
         let mut buffer = Uuid::encode_buffer();
         self.bytes.push(b'"');
         self.bytes.extend_from_slice(id.hyphenated().encode_lower(&mut buffer).as_bytes());
+        self.bytes.push(b'"');
+    }
+
+    /// Bytes as base64, with padding.
+    pub(crate) fn base64(&mut self, bytes: &[u8]) {
+        let length = base64::encoded_len(bytes.len(), true).unwrap_or(0);
+        self.bytes.push(b'"');
+        let begin = self.bytes.len();
+        self.bytes.resize(begin + length, 0);
+        // There is room for exactly the result, so this cannot fail.
+        let written = STANDARD.encode_slice(bytes, self.bytes.get_mut(begin..).unwrap_or_default());
+        self.bytes.truncate(begin + written.unwrap_or(0));
         self.bytes.push(b'"');
     }
 
