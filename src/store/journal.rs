@@ -10,6 +10,7 @@ use crate::clock;
 use crate::store::inbox::Inbox;
 use crate::store::inbox::Item;
 use crate::store::inbox::Work;
+use crate::store::json_text::JsonText;
 use crate::store::segment;
 use crate::store::segment::Kind;
 use crate::store::segment::Next;
@@ -217,6 +218,7 @@ impl Journal {
             open: HashMap::new(),
             unsynced: Vec::new(),
             waiting: Vec::new(),
+            text: JsonText::default(),
             wrote_at: clock::now(),
             _lock: lock,
         };
@@ -311,6 +313,8 @@ struct Writer {
     unsynced: Vec<u8>,
     /// Who is to be told once `unsynced` is in a file; only after a failure more than a moment.
     waiting: Vec<oneshot::Sender<()>>,
+    /// Where each entry is written before it is framed.
+    text: JsonText,
     wrote_at: Moment,
     _lock: File,
 }
@@ -356,7 +360,8 @@ impl Writer {
         let start = self.begin_append(since);
         for item in items {
             let from = self.unsynced.len();
-            segment::encode(Kind::Entry, &wire::encode(&item.report), &mut self.unsynced);
+            wire::encode(&item.report, &mut self.text);
+            segment::encode(Kind::Entry, self.text.as_bytes(), &mut self.unsynced);
             self.waiting.extend(item.written);
             let id = item.report.record.id.uuid();
             if item.report.record.is_closed() {

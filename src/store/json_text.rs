@@ -6,7 +6,11 @@ use jiff::Timestamp;
 use serde_json::Value;
 use std::fmt::Display;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use uuid::Uuid;
+
+/// Room that is kept for the next text.
+const KEPT_BYTES: usize = 64 * 1024;
 
 /// JSON under construction. What is written between [`Self::open`] and [`Self::close`] is the caller's
 /// care; commas are set here.
@@ -21,6 +25,17 @@ pub(crate) struct JsonText {
 impl JsonText {
     pub(crate) fn with_capacity(bytes: usize) -> Self {
         Self { bytes: Vec::with_capacity(bytes), second: None }
+    }
+
+    /// Begins anew. The room stays, up to a bound, and so does the last second: the next text's times
+    /// are close to it too.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     pub(crate) fn into_bytes(self) -> Vec<u8> {
@@ -53,6 +68,7 @@ impl JsonText {
         self
     }
 
+    /// A text; NULs in it become U+FFFD, for PostgreSQL takes none.
     pub(crate) fn text(&mut self, text: &str) {
         self.bytes.push(b'"');
         let mut rest = text.as_bytes();
@@ -68,6 +84,7 @@ impl JsonText {
             let Some((&special, after)) = after.split_first() else { break };
             match special {
                 b'"' | b'\\' => self.bytes.extend_from_slice(&[b'\\', special]),
+                b'\0' => self.bytes.extend_from_slice("\u{fffd}".as_bytes()),
                 // Writing to a vector cannot fail.
                 _ => write!(self.bytes, "\\u{special:04x}").unwrap_or_default(),
             }
@@ -80,6 +97,19 @@ impl JsonText {
     /// A text that needs no escapes, as it shows itself.
     pub(crate) fn shown(&mut self, value: impl Display) {
         write!(self.bytes, "\"{value}\"").unwrap_or_default();
+    }
+
+    pub(crate) fn address(&mut self, address: SocketAddr) {
+        let SocketAddr::V4(address) = address else { return self.shown(address) };
+        let mut before = b'"';
+        for octet in address.ip().octets() {
+            self.bytes.push(before);
+            self.number(u64::from(octet));
+            before = b'.';
+        }
+        self.bytes.push(b':');
+        self.number(u64::from(address.port()));
+        self.bytes.push(b'"');
     }
 
     pub(crate) fn uuid(&mut self, id: Uuid) {
@@ -164,6 +194,7 @@ mod tests {
         let times =
             ["2026-11-21T23:59:59.000007Z", "1970-01-01T00:00:00Z", "1969-12-31T23:59:59.5Z"];
         let times = times.map(|time| time.parse::<Timestamp>().expect("a time"));
+        let addresses = ["[::1]:5060", "0.0.0.0:0", "192.0.2.107:65535", "10.20.3.255:5060"];
         let odd = "a\"b\\c\n\u{1}\u{1f}\t\u{7f}ü€😀/";
         let mut text = JsonText::with_capacity(0);
         text.open('{');
@@ -185,7 +216,13 @@ mod tests {
         text.key("is").bool(true);
         text.key("half").value(&json!(0.5));
         text.close('}');
-        text.key("address").shown("[::1]:5060".parse::<std::net::SocketAddr>().expect("one"));
+        text.key("addresses").open('[');
+        for address in addresses {
+            text.open('{');
+            text.key("of").address(address.parse().expect("one"));
+            text.close('}');
+        }
+        text.close(']');
         text.close('}');
         let read: Value = serde_json::from_slice(&text.into_bytes()).expect("JSON");
         assert_eq!(read["text"], odd);
@@ -198,6 +235,35 @@ mod tests {
         let id = "00000000-0000-0000-0000-000000000007";
         let numbers = json!({"zero": 0, "most": u64::MAX, "id": id, "is": true, "half": 0.5});
         assert_eq!(read["numbers"], numbers);
-        assert_eq!(read["address"], "[::1]:5060");
+        let addresses = addresses.map(|address| json!({"of": address}));
+        assert_eq!(read["addresses"], json!(addresses));
+    }
+
+    #[test]
+    fn a_nul_is_replaced() {
+        let mut text = JsonText::default();
+        text.text("a\0\"b\0");
+        assert_eq!(text.as_bytes(), "\"a\u{fffd}\\\"b\u{fffd}\"".as_bytes());
+    }
+
+    #[test]
+    fn one_text_after_another_is_as_if_it_were_the_first() {
+        let times =
+            ["2026-11-21T23:59:59.000007Z", "2026-11-21T23:59:59.5Z", "2026-11-22T00:00:00Z"];
+        let mut again = JsonText::default();
+        for (number, time) in times.into_iter().enumerate() {
+            let time: Timestamp = time.parse().expect("a time");
+            let mut first = JsonText::default();
+            for text in [&mut first, &mut again] {
+                text.clear();
+                text.open('{');
+                text.key("at").time(time);
+                text.key("long").text(&"a".repeat(number * KEPT_BYTES));
+                text.close('}');
+            }
+            assert_eq!(again.as_bytes(), first.as_bytes());
+        }
+        again.clear();
+        assert!(again.bytes.capacity() <= KEPT_BYTES + 64, "{}", again.bytes.capacity());
     }
 }
