@@ -4,6 +4,7 @@ use crate::call::dial::LegTerms;
 use crate::sdp;
 use crate::sdp::Capabilities;
 use crate::sdp::Direction;
+use crate::sdp::Judged;
 use crate::sdp::LocalMedia;
 use crate::sdp::MediaPlan;
 use crate::sdp::NegotiationError;
@@ -31,8 +32,17 @@ pub struct Leg {
     offering: Direction,
     /// The direction that the peer agreed to, or was told in an answer.
     told: Direction,
-    /// The offer that was found good, until it is answered: so it is read once.
-    checked: Option<Box<SessionDescription>>,
+    /// The offer that was found good, until it is answered: so it is read and judged once.
+    checked: Option<Box<Checked>>,
+}
+
+/// An offer that was found good.
+#[derive(Clone, Debug)]
+struct Checked {
+    offer: SessionDescription,
+    judged: Judged,
+    /// What it was judged by.
+    passing: Passing,
 }
 
 /// Whether a leg may agree on a codec that only passes from leg to leg (`Codec::is_passed`).
@@ -183,8 +193,10 @@ impl Leg {
     /// `BadSdp`, `NoCommonCodec` or `SrtpMismatch`.
     pub fn check(&mut self, offer: &[u8]) -> Result<(), HangupCause> {
         let offer = sdp::parse(offer).map_err(|_| HangupCause::BadSdp)?;
-        sdp::plan(&offer, &self.passing.of(&self.capabilities)).map_err(|error| error.cause())?;
-        self.checked = Some(Box::new(offer));
+        let passing = self.passing;
+        let judged = sdp::judge(&offer, &passing.of(&self.capabilities));
+        let judged = judged.map_err(|error| error.cause())?;
+        self.checked = Some(Box::new(Checked { offer, judged, passing }));
         Ok(())
     }
 
@@ -205,27 +217,29 @@ impl Leg {
     /// # Errors
     /// `BadSdp`, `NoCommonCodec`, `SrtpMismatch`, or `SwitchFault` before [`Self::place`].
     pub fn answer(&mut self, offer: &[u8]) -> Result<Bytes, HangupCause> {
-        let offer = match self.checked.take().filter(|checked| checked.is_of(offer)) {
-            Some(checked) => *checked,
-            None => sdp::parse(offer).map_err(|_| HangupCause::BadSdp)?,
-        };
+        let (offer, judged) = self.take_checked(offer)?;
         let local = self.local.ok_or(HangupCause::SwitchFault)?;
-        let mut caps = self.passing.of(&self.capabilities);
-        let mut answered = sdp::answer(&offer, &caps, &local);
-        if let (Passing::Only { .. }, Err(NegotiationError::NoCommonCodec)) =
-            (self.passing, &answered)
-        {
-            caps = Passing::Never.of(&self.capabilities);
-            answered = sdp::answer(&offer, &caps, &local);
+        let mut passing = self.passing;
+        let answered_by = |passing: Passing, local: &LocalMedia| {
+            sdp::answer(&offer, &passing.of(&self.capabilities), local)
+        };
+        let mut answered = match judged {
+            Some(judged) => Ok(judged.answer(&offer, &passing.of(&self.capabilities), &local)),
+            None => answered_by(passing, &local),
+        };
+        if let (Passing::Only { .. }, Err(NegotiationError::NoCommonCodec)) = (passing, &answered) {
+            passing = Passing::Never;
+            answered = answered_by(passing, &local);
         }
-        let caps = caps.into_owned();
         match answered {
             Ok((body, plan)) => {
                 self.plan = Some(plan);
                 self.told = local.direction;
                 let newer = self.revised(&body, local);
-                let again = newer.map(|newer| sdp::answer(&offer, &caps, &newer));
-                Ok(self.keep(again.and_then(Result::ok).map_or(body, |(body, _)| body)))
+                let again = newer.and_then(|newer| {
+                    sdp::answer(&offer, &passing.of(&self.capabilities), &newer).ok()
+                });
+                Ok(self.keep(again.map_or(body, |(body, _)| body)))
             }
             // RFC 3264 §8.2: the stream leaves the call, the call goes on without it.
             Err(NegotiationError::StreamRemoved) if self.plan.is_some() => {
@@ -238,6 +252,20 @@ impl Leg {
                 Ok(self.keep(again.unwrap_or(body)))
             }
             Err(error) => Err(error.cause()),
+        }
+    }
+
+    /// An offer as it was read; and judged, if that was by what holds now.
+    fn take_checked(
+        &mut self,
+        offer: &[u8],
+    ) -> Result<(SessionDescription, Option<Judged>), HangupCause> {
+        match self.checked.take().filter(|checked| checked.offer.is_of(offer)) {
+            Some(checked) => {
+                let Checked { offer, judged, passing } = *checked;
+                Ok((offer, (passing == self.passing).then_some(judged)))
+            }
+            None => Ok((sdp::parse(offer).map_err(|_| HangupCause::BadSdp)?, None)),
         }
     }
 
@@ -307,5 +335,77 @@ impl Leg {
         let bytes = Bytes::copy_from_slice(&body);
         self.written = Some(body.into_boxed_slice());
         bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sdp::AnswerOrder;
+    use crate::sdp::SrtpTerms;
+    use crate::types::codec::PayloadType;
+    use crate::types::codec::Ptime;
+
+    const OFFER: &[u8] = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n\
+        m=video 6000 RTP/AVP 96\r\nm=audio 4000 RTP/AVP 18 0 101\r\na=rtpmap:101 telephone-event/8000\r\n";
+
+    fn leg() -> Leg {
+        let capabilities = Capabilities {
+            codecs: vec![Codec::Pcmu, Codec::G729],
+            order: AnswerOrder::Remote,
+            dtmf: PayloadType::new(101),
+            dtmf_flash: false,
+            ptime: Ptime::MS_20,
+            ptime_max: Ptime::MS_20,
+            rtcp_mux: false,
+            asks_metrics: false,
+            single_codec: false,
+            annex_b: false,
+            srtp: SrtpTerms::default(),
+        };
+        let mut leg = Leg::new(capabilities.clone(), capabilities, 1);
+        let address = IpAddr::from([192, 0, 2, 2]);
+        leg.place(Place { address, rtp_port: 5_000, rtcp_port: 5_001 });
+        leg
+    }
+
+    #[test]
+    fn an_offer_that_was_checked_is_answered_as_one_that_was_not() {
+        let only = Passing::Only { annex_b: false };
+        let may = Passing::May { annex_b: true };
+        for (checked_by, answered_by) in [
+            (Passing::Never, Passing::Never),
+            (Passing::Never, only),
+            (only, Passing::Never),
+            (may, only),
+        ] {
+            for direction in [Direction::SendReceive, Direction::SendOnly, Direction::Inactive] {
+                let (mut checked, mut fresh) = (leg(), leg());
+                checked.pass(checked_by);
+                assert_eq!(checked.check(OFFER), Ok(()));
+                for leg in [&mut checked, &mut fresh] {
+                    leg.pass(answered_by);
+                    leg.direct(direction);
+                }
+                assert_eq!(
+                    checked.answer(OFFER),
+                    fresh.answer(OFFER),
+                    "{checked_by:?} {answered_by:?}"
+                );
+                assert_eq!(checked.plan(), fresh.plan());
+                let passes = fresh.plan().map(|plan| (plan.codec.is_passed(), plan.direction));
+                assert_eq!(passes, Some((answered_by == only, direction)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_checked_says_nothing_of_another_offer() {
+        let mut leg = leg();
+        assert_eq!(leg.check(OFFER), Ok(()));
+        let other = String::from_utf8_lossy(OFFER).replace(" 4000 ", " 4002 ");
+        leg.answer(other.as_bytes()).expect("an answer");
+        let remote = leg.plan().and_then(|plan| plan.remote);
+        assert_eq!(remote.map(|remote| remote.port()), Some(4_002));
     }
 }

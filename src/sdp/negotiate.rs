@@ -43,7 +43,30 @@ pub fn plan(
     offer: &SessionDescription,
     caps: &Capabilities,
 ) -> Result<MediaPlan, NegotiationError> {
-    choose(offer, caps).map(|choice| choice.plan(caps, Direction::SendReceive))
+    judge(offer, caps).map(|judged| judged.plan)
+}
+
+/// An offer that leads to media: what is taken of it, until it is answered.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// Which of its streams.
+    index: usize,
+    /// Of the profile RTP/SAVP.
+    secure: bool,
+    /// The tag of the peer's key.
+    tag: Option<u32>,
+    /// Where we want media both ways.
+    plan: MediaPlan,
+}
+
+/// Judges an offer, before any port is taken for it.
+///
+/// # Errors
+/// When the offer leads to no media; the same as [`plan`] returns for it.
+pub fn judge(offer: &SessionDescription, caps: &Capabilities) -> Result<Judged, NegotiationError> {
+    let choice = choose(offer, caps)?;
+    let tag = choice.crypto.as_ref().map(|(tag, _)| *tag);
+    Ok(Judged { index: choice.index, secure: choice.secure, tag, plan: choice.plan(caps) })
 }
 
 /// Answers an offer: the first usable audio stream is taken, all others are refused with port 0, in
@@ -56,35 +79,52 @@ pub fn answer(
     caps: &Capabilities,
     local: &LocalMedia,
 ) -> Result<(Vec<u8>, MediaPlan), NegotiationError> {
-    let choice = choose(offer, caps)?;
-    let plan = choice.plan(caps, local.direction);
-    let mut codecs: SmallVec<[Named; 2]> = SmallVec::new();
-    codecs.push((plan.receive_payload_type, plan.codec));
-    codecs.extend(plan.receive_also);
-    let events: SmallVec<[_; 1]> =
-        plan.dtmf_receive.into_iter().map(|kind| (kind, plan.dtmf_clock)).collect();
-    // The tag is the offer's, the key our own (RFC 4568 §5.1.2).
-    let key = choice.crypto.as_ref().map(|(tag, keys)| Written { tag: *tag, key: &keys.send });
-    let key: SmallVec<[Written<'_>; 1]> = key.into_iter().collect();
-    let text = answer_text(
-        offer,
-        choice.index,
-        local,
-        &StreamText {
-            codecs: &codecs,
-            events: &events,
-            dtmf_flash: caps.dtmf_flash,
-            ptime: plan.ptime,
-            ptime_max: caps.ptime_max.max(plan.ptime),
-            direction: plan.direction,
-            rtcp_mux: plan.rtcp_mux,
-            asks_metrics: caps.asks_metrics,
-            annex_b: plan.annex_b,
-            protocol: if choice.secure { SECURE } else { PLAIN },
-            crypto: &key,
-        },
-    );
-    Ok((text, plan))
+    judge(offer, caps).map(|judged| judged.answer(offer, caps, local))
+}
+
+impl Judged {
+    /// The answer to the offer that was judged, by the same capabilities; as [`answer`] gives it.
+    #[must_use]
+    pub fn answer(
+        mut self,
+        offer: &SessionDescription,
+        caps: &Capabilities,
+        local: &LocalMedia,
+    ) -> (Vec<u8>, MediaPlan) {
+        self.plan.direction = self.plan.direction.and(local.direction);
+        (self.text(offer, caps, local), self.plan)
+    }
+
+    fn text(&self, offer: &SessionDescription, caps: &Capabilities, local: &LocalMedia) -> Vec<u8> {
+        let plan = &self.plan;
+        let mut codecs: SmallVec<[Named; 2]> = SmallVec::new();
+        codecs.push((plan.receive_payload_type, plan.codec));
+        codecs.extend(plan.receive_also);
+        let events: SmallVec<[_; 1]> =
+            plan.dtmf_receive.into_iter().map(|kind| (kind, plan.dtmf_clock)).collect();
+        // The tag is the offer's, the key our own (RFC 4568 §5.1.2).
+        let keys = self.tag.zip(plan.crypto.as_ref());
+        let key = keys.map(|(tag, keys)| Written { tag, key: &keys.send });
+        let key: SmallVec<[Written<'_>; 1]> = key.into_iter().collect();
+        answer_text(
+            offer,
+            self.index,
+            local,
+            &StreamText {
+                codecs: &codecs,
+                events: &events,
+                dtmf_flash: caps.dtmf_flash,
+                ptime: plan.ptime,
+                ptime_max: caps.ptime_max.max(plan.ptime),
+                direction: plan.direction,
+                rtcp_mux: plan.rtcp_mux,
+                asks_metrics: caps.asks_metrics,
+                annex_b: plan.annex_b,
+                protocol: if self.secure { SECURE } else { PLAIN },
+                crypto: &key,
+            },
+        )
+    }
 }
 
 /// Reads the answer to an offer of ours that was made with `offered`.
@@ -98,7 +138,7 @@ pub fn accept(
     // The answerer's order is the one that counts (RFC 3264 §7).
     let caps = Capabilities { order: AnswerOrder::Remote, ..offered.clone() };
     let choice = choose(answer, &caps)?;
-    let mut plan = choice.plan(&caps, Direction::SendReceive);
+    let mut plan = choice.plan(&caps);
     // What reaches us bears the payload types of our own offer, whatever the answer calls them.
     let also = caps.codecs.iter().copied().find(|codec| may_switch(*codec, plan.codec));
     plan.receive_payload_type = caps.payload_type(plan.codec);
@@ -253,7 +293,8 @@ fn codec_of(media: Media<'_>, format: PayloadType) -> Option<Codec> {
 }
 
 impl Choice<'_> {
-    fn plan(&self, caps: &Capabilities, ours: Direction) -> MediaPlan {
+    /// What follows from it where we want media both ways.
+    fn plan(&self, caps: &Capabilities) -> MediaPlan {
         let (format, codec) = self.chosen;
         let events = caps.dtmf.and_then(|_| self.telephone_event(codec));
         let dtmf = events.map(|(kind, _)| kind);
@@ -284,7 +325,7 @@ impl Choice<'_> {
             remote_rtcp: if rtcp_mux { remote } else { self.remote_rtcp(remote) },
             rtcp_mux,
             metrics_asked: self.media.asks_metrics(),
-            direction: self.direction(ours),
+            direction: self.direction(),
             crypto: self.crypto.as_ref().map(|(_, keys)| Arc::clone(keys)),
         }
     }
@@ -339,12 +380,11 @@ impl Choice<'_> {
     }
 
     /// What the peer's direction leaves of ours.
-    fn direction(&self, ours: Direction) -> Direction {
+    fn direction(&self) -> Direction {
         let allowed = self.media.direction().reversed();
         let held = self.media.connection() == Some(Connection::Unspecified);
         // RFC 3264 §8.4: 0.0.0.0 asks us to stop sending, and says nothing about what it sends.
-        let allowed = if held { allowed.and(Direction::ReceiveOnly) } else { allowed };
-        ours.and(allowed)
+        if held { allowed.and(Direction::ReceiveOnly) } else { allowed }
     }
 }
 
