@@ -4,6 +4,7 @@
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::Pcm;
 use earshot::Detector;
+use std::mem::MaybeUninit;
 
 /// Samples the model takes at once, at 16 kHz: 16 ms.
 const MODEL_SAMPLES: usize = 256;
@@ -53,9 +54,45 @@ pub const ONSET_MS: u64 = 20 * ONSET_FRAMES as u64;
 /// How long speech is over when its end is reported, in ms.
 pub const HANGOVER_MS: u64 = 20 * HANGOVER_FRAMES as u64;
 
+/// The model on two pages of memory that are its own.
+#[repr(align(4096))]
+struct Paged(Detector);
+
+/// The model, which nobody asks before something is loud. Until then it is room that nothing has touched, and to such
+/// room the system gives no memory: a caller who listens costs none. Nothing is allocated when it is made.
+struct Model {
+    room: Option<Box<MaybeUninit<Paged>>>,
+    made: Option<Box<Paged>>,
+}
+
+impl Model {
+    fn unmade() -> Self {
+        Self { room: Some(Box::new_uninit()), made: None }
+    }
+
+    const fn is_made(&self) -> bool {
+        self.made.is_some()
+    }
+
+    /// The score of 16 ms at 16 kHz.
+    fn score(&mut self, samples: &[i16; MODEL_SAMPLES]) -> f32 {
+        if !self.is_made() {
+            self.make();
+        }
+        self.made.as_mut().map_or(0.0, |model| model.0.predict_i16(samples))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make(&mut self) {
+        let Some(room) = self.room.take() else { return };
+        self.made = Some(Box::write(room, Paged(Detector::const_default())));
+    }
+}
+
 /// Detects speech in 8 kHz audio, frame by frame.
 pub struct Vad {
-    model: Box<Detector>,
+    model: Model,
     /// Audio at 16 kHz waiting for the model.
     waiting: [i16; MODEL_SAMPLES],
     waiting_samples: usize,
@@ -88,11 +125,11 @@ impl Default for Vad {
 }
 
 impl Vad {
-    /// A detector that has heard nothing. About 9 KB, nearly all of it the model's.
+    /// A detector that has heard nothing. About 1 KB, and 8 KB of the model's once something is loud.
     #[must_use]
     pub fn new() -> Self {
         Self {
-            model: Detector::default_boxed(),
+            model: Model::unmade(),
             waiting: [0; MODEL_SAMPLES],
             waiting_samples: 0,
             heard: [0; 2 * FRAME_SAMPLES],
@@ -197,7 +234,7 @@ impl Vad {
             }
             self.waiting_samples += 1;
             if self.waiting_samples >= MODEL_SAMPLES {
-                self.score = self.model.predict_i16(&self.waiting);
+                self.score = self.model.score(&self.waiting);
                 self.waiting_samples = 0;
             }
         }
@@ -227,6 +264,23 @@ mod tests {
             let heard = (0..250).filter(|_| vad.push(&noise(&mut random, peak))).count();
             assert!(heard <= 25, "noise of {peak}: {heard} of 250");
         }
+    }
+
+    #[test]
+    fn the_model_is_made_for_what_is_loud_alone_and_fits_its_pages() {
+        assert_eq!(size_of::<Paged>(), 8_192);
+        let mut vad = Vad::new();
+        let mut random = Random::from_seed(3);
+        for _ in 0..250 {
+            vad.push(&noise(&mut random, 20));
+        }
+        assert!(!vad.model.is_made());
+        let mut voice = Voice::new();
+        for _ in 0..25 {
+            vad.push(&voice.frame());
+        }
+        assert!(vad.model.is_made());
+        assert!(vad.model.room.is_none());
     }
 
     #[test]
