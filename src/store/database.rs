@@ -184,7 +184,12 @@ fn pool(
         .idle_timeout(Duration::from_secs(600))
         .after_connect(move |_, _| Box::pin(bound_silence(port)))
         .after_release(|connection, _| {
-            Box::pin(async move { within(RELEASE_TIMEOUT, connection.ping()).await.map(|()| true) })
+            Box::pin(async move {
+                within(RELEASE_TIMEOUT, connection.ping()).await?;
+                // A connection lives for hours, and would keep the room of the largest batch it ever carried.
+                connection.shrink_buffers();
+                Ok(true)
+            })
         })
         .connect_lazy_with(login)
 }
