@@ -183,14 +183,15 @@ pub(super) fn start(
     let guarded = async move {
         if AssertUnwindSafe(task.run(written)).catch_unwind().await.is_err() {
             task.close_after_fault();
-            task.hang_up_near(HangupCause::SwitchFault).await;
+            // Of its own, as below: a call that talks need not hold the room for what hardly one comes to.
+            Box::pin(task.hang_up_near(HangupCause::SwitchFault)).await;
         }
         let switch = Arc::clone(&task.switch);
         // Its permit goes back before it is said to be gone.
         drop(task);
         trace::end_call(switch.shards.get(), id);
         if let Some(replacement) = switch.registry.leave(clock::now(), id) {
-            replacement.refuse(&switch, HangupCause::UnknownDialog).await;
+            Box::pin(replacement.refuse(&switch, HangupCause::UnknownDialog)).await;
         }
     };
     tokio::spawn(guarded.instrument(span));
