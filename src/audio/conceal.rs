@@ -33,10 +33,10 @@ const RINGING_MAX: usize = 2 * RINGING;
 /// Remembers what was heard of one stream, and goes on with it where it has holes. Linear samples.
 #[derive(Clone, Debug)]
 pub struct Concealer {
-    /// The rate in units of 8 kHz.
-    factor: usize,
-    /// The newest sample comes last.
-    history: [i16; HISTORY_MAX],
+    /// At 8 kHz.
+    past: Past<HISTORY, RINGING>,
+    /// In its place at 16 kHz: most streams have 8 kHz, and need not hold the room.
+    wide: Option<Box<WidePast>>,
     state: State,
     voice: Voice,
     floor: Floor,
@@ -52,6 +52,38 @@ enum State {
     Lost(usize),
 }
 
+/// What is remembered at one rate.
+#[derive(Clone, Debug)]
+struct Past<const SAMPLES: usize, const RINGS: usize> {
+    /// The newest sample comes last.
+    history: [i16; SAMPLES],
+    /// What is added behind the joint of a loop of one period, of two, of three.
+    ringings: [[i16; RINGS]; PERIODS_MAX],
+}
+
+impl<const SAMPLES: usize, const RINGS: usize> Past<SAMPLES, RINGS> {
+    const NOTHING: Self = Self { history: [0; SAMPLES], ringings: [[0; RINGS]; PERIODS_MAX] };
+
+    /// What is added to a loop of so many periods.
+    fn ringing(&self, periods: usize) -> &[i16] {
+        self.ringings.get(periods - 1).map_or(&[], <[i16; RINGS]>::as_slice)
+    }
+
+    fn ringing_mut(&mut self, periods: usize) -> &mut [i16] {
+        self.ringings.get_mut(periods - 1).map_or(&mut [], <[i16; RINGS]>::as_mut_slice)
+    }
+}
+
+/// What a [`Concealer`] remembers of a stream at 16 kHz.
+#[derive(Clone, Debug)]
+pub struct WidePast(Past<HISTORY_MAX, RINGING_MAX>);
+
+impl Default for WidePast {
+    fn default() -> Self {
+        Self(Past::NOTHING)
+    }
+}
+
 /// How what was heard goes on.
 #[derive(Clone, Debug)]
 struct Voice {
@@ -60,8 +92,6 @@ struct Voice {
     /// How sure it is that it goes on like that: what was not periodic is made quieter, since it would be heard
     /// as a buzz that was not there.
     level: f32,
-    /// What is added behind the joint of a loop of one period, of two, of three.
-    ringings: [[i16; RINGING_MAX]; PERIODS_MAX],
 }
 
 impl Default for Concealer {
@@ -71,30 +101,48 @@ impl Default for Concealer {
 }
 
 impl Concealer {
-    /// One for audio at `factor` times 8 kHz, 1 or 2.
+    /// One for audio at `factor` times 8 kHz, 1 or 2. That of 16 kHz allocates.
     #[must_use]
     pub fn new(factor: usize) -> Self {
-        let voice =
-            Voice { period: PERIOD_MIN, level: 1.0, ringings: [[0; RINGING_MAX]; PERIODS_MAX] };
+        Self::with((factor >= 2).then(Box::default))
+    }
+
+    /// One for audio at 16 kHz with room for it, else at 8.
+    fn with(wide: Option<Box<WidePast>>) -> Self {
         Self {
-            factor: factor.clamp(1, 2),
-            history: [0; HISTORY_MAX],
+            past: Past::NOTHING,
+            wide,
             state: State::Nothing,
-            voice,
+            voice: Voice { period: PERIOD_MIN, level: 1.0 },
             floor: Floor::default(),
         }
+    }
+
+    /// Begins anew at the other rate. The room that takes at 16 kHz comes from `room`, and goes back there.
+    pub fn change_rate(&mut self, room: &mut Option<Box<WidePast>>) {
+        let wide = match self.wide.take() {
+            Some(wide) => {
+                *room = Some(wide);
+                None
+            }
+            None => room.take().map(|mut room| {
+                *room = WidePast::default();
+                room
+            }),
+        };
+        *self = Self::with(wide);
     }
 
     /// Its rate in units of 8 kHz.
     #[must_use]
     pub const fn factor(&self) -> usize {
-        self.factor
+        if self.is_wide() { 2 } else { 1 }
     }
 
     /// Whether it is for audio at 16 kHz.
     #[must_use]
     pub const fn is_wide(&self) -> bool {
-        self.factor == 2
+        self.wide.is_some()
     }
 
     /// Samples were received. After a loss what was concealed is faded into them; true when that changed
@@ -186,22 +234,28 @@ impl Concealer {
 
     /// The history at this rate.
     fn past(&self) -> &[i16] {
-        let length = HISTORY * self.factor;
-        self.history.get(HISTORY_MAX - length..).unwrap_or_default()
+        match &self.wide {
+            Some(wide) => &wide.0.history,
+            None => &self.past.history,
+        }
     }
 
     /// The sample so far behind the history's end, 1 is its last.
     fn back(&self, by: usize) -> f32 {
-        HISTORY_MAX
-            .checked_sub(by)
-            .and_then(|at| self.history.get(at))
-            .map_or(0.0, |s| f32::from(*s))
+        let past = self.past();
+        let at = past.len().checked_sub(by);
+        at.and_then(|at| past.get(at)).map_or(0.0, |s| f32::from(*s))
     }
 
     fn remember(&mut self, samples: &[i16]) {
-        let new = samples.get(samples.len().saturating_sub(HISTORY_MAX)..).unwrap_or_default();
-        self.history.copy_within(new.len().., 0);
-        let place = self.history.iter_mut().skip(HISTORY_MAX - new.len());
+        let history: &mut [i16] = match &mut self.wide {
+            Some(wide) => &mut wide.0.history,
+            None => &mut self.past.history,
+        };
+        let length = history.len();
+        let new = samples.get(samples.len().saturating_sub(length)..).unwrap_or_default();
+        history.copy_within(new.len().., 0);
+        let place = history.iter_mut().skip(length - new.len());
         for (place, sample) in place.zip(new) {
             *place = *sample;
         }
@@ -210,7 +264,7 @@ impl Concealer {
     /// What was concealed becomes part of the history.
     fn remember_concealed(&mut self, lost: usize) {
         let mut concealed = [0; HISTORY_MAX];
-        let count = lost.min(HISTORY * self.factor);
+        let count = lost.min(HISTORY * self.factor());
         for (place, at) in concealed.iter_mut().zip(lost - count..lost) {
             *place = self.faded_at(at) as i16;
         }
@@ -220,7 +274,7 @@ impl Concealer {
     /// Fades from what was concealed into what was heard (Appendix I: a quarter of a period, and 4 ms for
     /// each 10 ms that were lost, 10 ms at most).
     fn fade(&self, lost: usize, samples: &mut [i16]) {
-        let step = STEP * self.factor;
+        let step = STEP * self.factor();
         let more = lost / step * (step * 2 / 5);
         let length = (self.voice.period / 4 + more).min(step).min(samples.len());
         for (at, sample) in samples.iter_mut().take(length).enumerate() {
@@ -236,14 +290,14 @@ impl Concealer {
     }
 
     fn gain_at(&self, at: usize) -> f32 {
-        let steps = at as f32 / (STEP * self.factor) as f32;
+        let steps = at as f32 / (STEP * self.factor()) as f32;
         let falling = (1.0 - FALL * (steps - 1.0)).clamp(0.0, 1.0);
         falling * (1.0 - (1.0 - self.voice.level) * (steps * 2.0).min(1.0))
     }
 
     /// The voice as it goes on, `at` samples behind the history.
     fn voice_at(&self, at: usize) -> f32 {
-        let step = STEP * self.factor;
+        let step = STEP * self.factor();
         let periods = (at / step + 1).min(PERIODS_MAX);
         let looped = self.loop_at(at, periods);
         let into = at % step;
@@ -259,7 +313,11 @@ impl Concealer {
     fn loop_at(&self, at: usize, periods: usize) -> f32 {
         let length = self.voice.period * periods;
         let place = at % length.max(1);
-        let ringing = self.voice.ringings.get(periods - 1).and_then(|it| it.get(place));
+        let ringing = match &self.wide {
+            Some(wide) => wide.0.ringing(periods),
+            None => self.past.ringing(periods),
+        };
+        let ringing = ringing.get(place);
         self.back(length - place) + ringing.map_or(0.0, |it| f32::from(*it))
     }
 }
@@ -273,8 +331,12 @@ impl Concealer {
         self.voice.level = alike.clamp(LEVEL_MIN, 1.0);
         for periods in 1..=PERIODS_MAX {
             let ringing = self.ringing(&predictor, period * periods);
-            if let Some(place) = self.voice.ringings.get_mut(periods - 1) {
-                *place = ringing;
+            let places = match &mut self.wide {
+                Some(wide) => wide.0.ringing_mut(periods),
+                None => self.past.ringing_mut(periods),
+            };
+            for (place, sample) in places.iter_mut().zip(&ringing) {
+                *place = *sample;
             }
         }
     }
@@ -285,7 +347,7 @@ impl Concealer {
         for (place, by) in last.iter_mut().zip(1..) {
             *place = self.back(by) - self.back(length + by);
         }
-        let count = RINGING * self.factor;
+        let count = RINGING * self.factor();
         let mut ringing = [0; RINGING_MAX];
         for (at, place) in ringing.iter_mut().take(count).enumerate() {
             let next: f32 = predictor.iter().zip(&last).map(|(tap, before)| tap * before).sum();
@@ -299,7 +361,7 @@ impl Concealer {
     /// The period at which the last 8 ms resemble what was before them most, in samples: found at 4 kHz, and
     /// then to the sample.
     fn period(&self) -> (usize, f32) {
-        let by = 2 * self.factor;
+        let by = 2 * self.factor();
         let mut coarse = [0.0; HISTORY / 2];
         let past = self.past();
         for (place, samples) in coarse.iter_mut().zip(past.chunks_exact(by)) {
@@ -312,9 +374,9 @@ impl Concealer {
             *place = f32::from(*sample);
         }
         let fine = fine.get(..past.len()).unwrap_or_default();
-        let (least, most) = (PERIOD_MIN * self.factor, PERIOD_MAX * self.factor);
+        let (least, most) = (PERIOD_MIN * self.factor(), PERIOD_MAX * self.factor());
         let from = near.saturating_sub(by - 1).max(least);
-        most_alike(fine, WINDOW * self.factor, from, (near + by - 1).min(most))
+        most_alike(fine, WINDOW * self.factor(), from, (near + by - 1).min(most))
     }
 }
 
@@ -613,5 +675,26 @@ mod tests {
         assert!(concealer.heard(&mut next));
         let joint = [&last[140..], &next[..60]].concat();
         assert!(steepest(&joint) < 4_600, "{}", steepest(&joint));
+    }
+
+    #[test]
+    fn the_room_of_16_khz_is_lent_and_nothing_of_before_is_left_in_it() {
+        assert!(size_of::<Concealer>() <= 1_280, "{}", size_of::<Concealer>());
+        let speech = wide(&speech());
+        let mut room = Some(Box::default());
+        let mut concealer = Concealer::default();
+        for part in speech.chunks_exact(2 * FRAME_SAMPLES).skip(100).step_by(7).take(40) {
+            concealer.change_rate(&mut room);
+            assert!(concealer.is_wide() && room.is_none());
+            let heard = |concealer: &mut Concealer| {
+                let (mut heard, mut lost) = (part.to_vec(), [0; 2 * FRAME_SAMPLES]);
+                concealer.heard(&mut heard);
+                concealer.conceal(&mut lost);
+                lost
+            };
+            assert_eq!(heard(&mut concealer), heard(&mut Concealer::new(2)));
+            concealer.change_rate(&mut room);
+            assert!(!concealer.is_wide() && room.is_some());
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! `WideVoice`: what a leg needs whose codec has 16 kHz: its encoder and decoder, and the ways to and from 8 kHz.
 
+use crate::audio::conceal::WidePast;
 use crate::audio::frame::Encoded;
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::Pcm;
@@ -21,6 +22,8 @@ pub struct WideVoice {
     /// The last that was said was at 8 kHz.
     said_narrow: bool,
     scratch: Vec<i16>,
+    /// Room for who conceals, while that hears 8 kHz.
+    pub past: Option<Box<WidePast>>,
 }
 
 impl Default for WideVoice {
@@ -33,6 +36,7 @@ impl Default for WideVoice {
             said_to_wide: Resampler::up(2),
             said_narrow: false,
             scratch: Vec::with_capacity(WIDE_SAMPLES),
+            past: Some(Box::default()),
         }
     }
 }

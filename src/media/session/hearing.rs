@@ -276,7 +276,10 @@ impl MediaSession {
     /// Conceals at the rate of what is heard.
     fn tune(&mut self, codec: Codec) {
         if codec.is_wide() != self.concealer.is_wide() {
-            self.concealer = Concealer::new(if codec.is_wide() { 2 } else { 1 });
+            // What is wide is only taken where that can be decoded.
+            if let Some(wide) = &mut self.wide {
+                self.concealer.change_rate(&mut wide.past);
+            }
         }
     }
 
