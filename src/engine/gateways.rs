@@ -2,6 +2,7 @@
 
 use crate::clock;
 use crate::engine::registry::Registry;
+use crate::engine::sip_shard::handle::REQUEST_TRIES_MAX;
 use crate::engine::switch::Switch;
 use crate::engine::way;
 use crate::routing::gateway::Gateway;
@@ -275,23 +276,27 @@ impl Asked<'_> {
         patience: Duration,
     ) -> Option<Arc<Response>> {
         let _expected = self.switch.registry.expect_from(flow.remote.ip());
-        let (call_id, shard) = self.switch.new_call_id()?;
-        let mut request = OutboundRequest {
-            call_id: Some(call_id),
-            contact_user: Some(String::new()),
-            advertised: self.trunk.path.advertised.clone(),
-            routes,
-            patience,
-            ..OutboundRequest::new(Token(0), flow, Method::Options, &self.uri())
-        };
-        request.from = format!("sip:{FROM_USER}@{}", self.own_host());
-        match shard.request(Box::new(request)).await?.outcome {
-            RequestOutcome::Answered(response) => Some(response),
-            RequestOutcome::TimedOut
-            | RequestOutcome::Unreachable
-            | RequestOutcome::Unwritable
-            | RequestOutcome::Full => None,
+        for _ in 0..REQUEST_TRIES_MAX {
+            let (call_id, shard) = self.switch.new_call_id()?;
+            let mut request = OutboundRequest {
+                call_id: Some(call_id),
+                contact_user: Some(String::new()),
+                advertised: self.trunk.path.advertised.clone(),
+                routes: routes.clone(),
+                patience,
+                ..OutboundRequest::new(Token(0), flow, Method::Options, &self.uri())
+            };
+            request.from = format!("sip:{FROM_USER}@{}", self.own_host());
+            let Some(answer) = shard.request(Box::new(request)).await else { continue };
+            return match answer.outcome {
+                RequestOutcome::Answered(response) => Some(response),
+                RequestOutcome::TimedOut
+                | RequestOutcome::Unreachable
+                | RequestOutcome::Unwritable
+                | RequestOutcome::Full => None,
+            };
         }
+        None
     }
 
     fn uri(&self) -> String {

@@ -11,6 +11,7 @@ mod challenges;
 pub(crate) mod dial;
 pub mod dialog_policy;
 pub mod errand;
+mod fault_count;
 pub mod gateways;
 pub(crate) mod inbound_digest;
 pub mod ingress;

@@ -4,6 +4,7 @@
 mod counted;
 mod faults;
 pub mod handle;
+pub(super) mod lives;
 pub(super) mod reason;
 mod searches;
 
@@ -26,6 +27,7 @@ use crate::engine::sip_shard::handle::Order;
 pub(super) use crate::engine::sip_shard::handle::Overheard;
 pub(super) use crate::engine::sip_shard::handle::PlacedLeg;
 pub use crate::engine::sip_shard::handle::ShardHandle;
+use crate::engine::sip_shard::lives::Queues;
 use crate::engine::sip_shard::reason::explained;
 use crate::engine::sip_shard::reason::reason_of;
 use crate::engine::switch::Switch;
@@ -87,7 +89,7 @@ pub fn start(
     let (commands_in, commands) = mpsc::channel(COMMANDS_MAX);
     let shard = Shard::new(switch, config, (arrivals_in, commands_in));
     let handle = shard.handle.clone();
-    tokio::spawn(shard.run(arrivals, commands, draining));
+    tokio::spawn(lives::live(shard, Queues { arrivals, commands, draining }));
     handle
 }
 
@@ -159,12 +161,23 @@ impl Shard {
     ) -> Self {
         let (gauges_in, gauges) = watch::channel(Gauges::default());
         let trace = ShardTrace::new(switch.trace);
+        let handle = ShardHandle { arrivals, commands, gauges, trace };
+        Self::with(switch, Endpoint::new(config), (handle, gauges_in))
+    }
+
+    /// One that has nothing yet but its endpoint, and who speaks to it.
+    fn with(
+        switch: Arc<Switch>,
+        endpoint: Endpoint,
+        (handle, gauges): (ShardHandle, watch::Sender<Gauges>),
+    ) -> Self {
         let mut secret = [0; 32];
         clock::fill_random(&mut secret);
         Self {
-            endpoint: Endpoint::new(config),
+            endpoint,
             switch,
-            handle: ShardHandle { arrivals, commands, gauges, trace: trace.clone() },
+            trace: handle.trace.clone(),
+            handle,
             digest: digest::server::Server::new(secret),
             calls: IdMap::default(),
             dialled: IdMap::default(),
@@ -184,17 +197,11 @@ impl Shard {
             told: VecDeque::new(),
             pending: VecDeque::new(),
             telling: None,
-            gauges: gauges_in,
-            trace,
+            gauges,
         }
     }
 
-    async fn run(
-        mut self,
-        mut arrivals: mpsc::Receiver<Arrival>,
-        mut commands: mpsc::Receiver<Order>,
-        mut draining: watch::Receiver<bool>,
-    ) {
+    async fn run(&mut self, Queues { arrivals, commands, draining }: &mut Queues) {
         let sleep = tokio::time::sleep_until(clock::instant(clock::now()).into());
         tokio::pin!(sleep);
         loop {

@@ -123,6 +123,7 @@ impl Gauged {
             (transactions + gauges.transactions, dialogs + gauges.dialogs)
         });
         let queued = self.shards.iter().map(ShardHandle::queued).max().unwrap_or_default();
+        let down = self.shards.iter().filter(|shard| !shard.is_running()).count();
         let media = self.switch.media.load();
         let readiness = self.readiness();
         for (gauge, value) in [
@@ -131,6 +132,7 @@ impl Gauged {
             (Gauge::SipTransactions, transactions as f64),
             (Gauge::SipDialogs, dialogs as f64),
             (Gauge::SipShardQueue, queued as f64),
+            (Gauge::SipShardsDown, down as f64),
             (Gauge::MediaSessions, media.sessions as f64),
             (Gauge::RoutingNumbers, self.switch.table.load().len() as f64),
             (Gauge::JournalWaiting, self.health.waiting_bytes() as f64),

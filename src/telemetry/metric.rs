@@ -50,6 +50,7 @@ metrics_table! {
         SipKeepalives, "sip_keepalives_total", "outcome", "Keep-alive datagrams sent to carriers.";
         SipMessagesDropped, "sip_messages_dropped_total", "why", "SIP messages dropped before or in the parser.";
         SipShardFaults, "sip_shard_faults_total", "", "Faults of our own in SIP signalling; each ended the call it was about.";
+        SipShardsEnded, "sip_shards_ended_total", "", "Faults of our own in SIP shards, outside any call; each ended the calls of its shard.";
         SipMessagesMalformed, "sip_messages_malformed_total", "what", "SIP messages that could not be read.";
         SipEndpointEvents, "sip_endpoint_events_total", "what", "What the SIP endpoint counted: retransmissions, stray and merged requests.";
         SipRequestsUnknownSource, "sip_requests_unknown_source_total", "", "Messages from sources no trunk trusts.";
@@ -120,6 +121,7 @@ metrics_table! {
         SipTransactions, "sip_transactions", "", "SIP transactions in memory.";
         SipDialogs, "sip_dialogs", "", "SIP dialogs in memory.";
         SipShardQueue, "sip_shard_queue_messages", "", "SIP messages waiting for the busiest shard.";
+        SipShardsDown, "sip_shards_down", "", "SIP shards that met faults again and again, and take no calls before a restart.";
         Gateways, "gateways", "state", "Gateways of trunks that call out: ready, trial, cooling, throttled, down, disabled.";
         TrunksRegistering, "trunk_registrations", "state", "Trunks that register with their carrier: registering, registered, failed.";
         MediaSessions, "media_sessions", "", "Media sessions in progress.";

@@ -18,7 +18,8 @@ use tandem::telemetry::metric::Histogram;
 type Known = (&'static str, &'static str, &'static str);
 
 /// Gauges that the README would have watched.
-const WATCHED: [&str; 5] = [
+const WATCHED: [&str; 6] = [
+    "sip_shards_down",
     "media_threads_stalled",
     "media_threads_down",
     "media_refuses",

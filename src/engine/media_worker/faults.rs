@@ -2,6 +2,7 @@
 //! fault in a session ends that one alone (`MediaThread::with`).
 
 use crate::clock;
+use crate::engine::fault_count::Faults;
 use crate::engine::media_worker::COMMANDS_PER_PHASE_MAX;
 use crate::engine::media_worker::Command;
 use crate::engine::media_worker::Garbage;
@@ -11,34 +12,13 @@ use crate::engine::media_worker::Worker;
 use crate::media::event::MediaEvent;
 use crate::media::pace::PHASES;
 use crate::media::pace::TICK;
-use crate::types::moment::Moment;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The fault that is one too many: who meets so many within [`FAULTS_WITHIN`] would meet the next one, too.
-const FAULTS_MAX: usize = 4;
-
-const FAULTS_WITHIN: Duration = Duration::from_secs(60);
-
 /// Pause after a fault of a thread that is down.
 const REST: Duration = Duration::from_secs(1);
-
-/// When a thread met its last faults, in order.
-#[derive(Debug, Default)]
-struct Faults([Option<Moment>; FAULTS_MAX - 1]);
-
-impl Faults {
-    /// One more; true: it is one too many.
-    fn add(&mut self, now: Moment) -> bool {
-        let [oldest, ..] = self.0;
-        self.0.rotate_left(1);
-        let [.., newest] = &mut self.0;
-        *newest = Some(now);
-        oldest.is_some_and(|oldest| now.since(oldest) <= FAULTS_WITHIN)
-    }
-}
 
 /// The lives of a media thread until it is stopped: a fault ends one, and the next one begins with nothing of it but the
 /// sessions that wait for their calls to close them.
@@ -128,6 +108,7 @@ mod tests {
     use crate::audio::link::AgentEnd;
     use crate::audio::link::LinkEvent;
     use crate::audio::link::link;
+    use crate::engine::fault_count::FAULTS_MAX;
     use crate::engine::media_events::MediaEvents;
     use crate::engine::media_thread::MediaConfig;
     use crate::engine::media_thread::MediaEngine;
@@ -153,18 +134,6 @@ mod tests {
 
     /// Far more than anything here takes, even on a machine that does much else.
     const PATIENCE: Duration = Duration::from_secs(60);
-
-    #[test]
-    fn the_fourth_fault_within_a_minute_is_one_too_many() {
-        let at = Moment::from_millis;
-        let mut faults = Faults::default();
-        let told = [0, 20_000, 40_000, 60_001, 80_000, 80_001, 140_002, 140_003].map(at);
-        assert_eq!(
-            told.map(|now| faults.add(now)),
-            [false, false, false, false, true, true, false, false],
-            "the third before it is what counts"
-        );
-    }
 
     /// The waker of an agent that no media thread can wake.
     struct Fatal;

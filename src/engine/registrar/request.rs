@@ -4,6 +4,7 @@ use crate::clock;
 use crate::engine::registrar::Terms;
 use crate::engine::registry::SourceGuard;
 use crate::engine::sip_shard::ShardHandle;
+use crate::engine::sip_shard::handle::REQUEST_TRIES_MAX;
 use crate::engine::switch::Switch;
 use crate::engine::way;
 use crate::routing::registration::TrunkRegistration;
@@ -12,6 +13,7 @@ use crate::sip::digest::client::Client as DigestClient;
 use crate::sip::endpoint::event::Token;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::outbound::OutboundRequest;
+use crate::sip::endpoint::told::RequestAnswer;
 use crate::sip::endpoint::told::RequestOutcome;
 use crate::sip::locate::Target;
 use crate::sip::message::Response;
@@ -165,8 +167,7 @@ impl Asker {
         let unreachable = |error| tracing::info!(%error, "no way to a registrar");
         let flow = connected.map_err(unreachable).ok()?;
         let expected = self.switch.registry.expect_from(target.address.ip());
-        let request = self.request(flow, expires_s, patience);
-        let answer = self.shard.request(Box::new(request)).await?;
+        let answer = self.answer(flow, expires_s, patience).await?;
         self.memory = Memory { cseq: rising(answer.cseq, 1), digest: answer.digest };
         match answer.outcome {
             RequestOutcome::Answered(response) => Some((response, flow, expected)),
@@ -175,6 +176,25 @@ impl Asker {
             | RequestOutcome::Unwritable
             | RequestOutcome::Full => None,
         }
+    }
+
+    /// Sends a request by `flow`, again where a fault of ours cut it off: CSeq goes on, for it may have arrived.
+    async fn answer(
+        &mut self,
+        flow: Flow,
+        expires_s: u32,
+        patience: Duration,
+    ) -> Option<RequestAnswer> {
+        for _ in 0..REQUEST_TRIES_MAX {
+            let request = self.request(flow, expires_s, patience);
+            let answer = self.shard.request(Box::new(request)).await;
+            if answer.is_some() {
+                return answer;
+            }
+            self.skip();
+            self.leave_ended_shard();
+        }
+        None
     }
 
     fn request(&mut self, flow: Flow, expires_s: u32, patience: Duration) -> OutboundRequest {
@@ -237,6 +257,9 @@ pub(crate) fn digest_client(
 mod tests {
     use super::*;
     use crate::engine::shards::Shards;
+    use crate::engine::sip_shard::lives::Node;
+    use crate::engine::sip_shard::lives::answer;
+    use crate::engine::sip_shard::lives::field;
     use crate::engine::switch::tests::Nobody;
     use crate::engine::switch::tests::idle;
     use crate::routing::trunk::TrunkPath;
@@ -277,5 +300,33 @@ mod tests {
         let second = asker.call_id.clone();
         drop(asker.ask(0));
         assert_eq!(asker.call_id, second);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_a_fault_of_its_shard_cut_off_goes_once_more() {
+        let node = Node::start(21_350..=21_353).await;
+        let at = node.peer.local_addr().unwrap();
+        let mut terms = terms();
+        let registrar = format!("sip:{at}");
+        terms.registration =
+            Arc::new(TrunkRegistration { registrar, ..terms.registration.as_ref().clone() });
+        let mut asker = Asker::new(&node.switch, terms).expect("a shard");
+        let asking = tokio::spawn(asker.ask(600));
+        let first = node.hears("REGISTER", "").await;
+        node.strike().await;
+        let again = loop {
+            let heard = node.hears("REGISTER", "").await;
+            // What the first shard said again before its end may still be on its way.
+            if field(&heard, "CSeq") != field(&first, "CSeq") {
+                break heard;
+            }
+        };
+        assert_eq!(field(&again, "Call-ID"), field(&first, "Call-ID"));
+        let number =
+            |request: &str| field(request, "CSeq").split(' ').next().map(str::parse::<u32>);
+        assert!(number(&again).unwrap().unwrap() > number(&first).unwrap().unwrap(), "{again}");
+        node.says(&answer(&again, "200 OK", at)).await;
+        let asked = asking.await.expect("it ends");
+        assert_eq!(asked.response.map(|response| response.status), Some(200));
     }
 }

@@ -1,4 +1,4 @@
-//! Faults of our own in a shard: one ends the calls that it is about, never the shard.
+//! Faults of our own in what a shard does: one ends the calls that it is about, never the shard.
 
 use crate::call::input::LegInput;
 use crate::engine::sip_shard::Shard;
@@ -98,7 +98,7 @@ impl Shard {
 
     /// Carries out what a fault cut off: most of it may be other calls'. Of what is of `dialogs` only that which ends
     /// them; a call with which another fault comes is one of them from then on.
-    fn carry_on(&mut self, dialogs: &mut Vec<DialogId>) {
+    pub(super) fn carry_on(&mut self, dialogs: &mut Vec<DialogId>) {
         loop {
             self.said.extend(self.out.drain(..));
             while let Some(output) = self.said.pop_front() {
@@ -152,7 +152,7 @@ impl Shard {
 
     /// Ends a call of which a fault may have left anything: its task first, which needs no more of us, then its
     /// peer, as far as that still goes. Whom a fault in that is about is one of `dialogs`.
-    fn give_up(&mut self, dialog: DialogId, dialogs: &mut Vec<DialogId>) {
+    pub(super) fn give_up(&mut self, dialog: DialogId, dialogs: &mut Vec<DialogId>) {
         let (cause, by) = (HangupCause::SwitchFault, Party::Switch);
         self.last(dialog, None, LegInput::Ended { cause, by });
         self.dialled.remove(&dialog);

@@ -32,6 +32,10 @@ use tokio::sync::watch;
 /// Commands that wait for a shard; call tasks wait when it is full.
 pub(super) const COMMANDS_MAX: usize = 1024;
 
+/// How often a request outside dialogs is placed at most: again where a fault of ours cut it off, which says nothing of
+/// whom it is for.
+pub(in crate::engine) const REQUEST_TRIES_MAX: usize = 2;
+
 /// What reaches a shard from the sockets.
 #[derive(Debug)]
 pub(super) enum Arrival {
@@ -141,13 +145,14 @@ impl ShardHandle {
         self.arrivals.try_send(Arrival::Unreached { remote, key }).map_err(|_| ShardFull)
     }
 
-    /// False once the shard's task is over: nobody serves its share of the calls any more.
+    /// False once the shard is down, after faults again and again: nobody serves its share of the calls any more. One that
+    /// begins anew after a fault runs.
     #[must_use]
     pub fn is_running(&self) -> bool {
         !self.arrivals.is_closed()
     }
 
-    /// True where new calls are answered 503 without state: above the mark of its queue, and once the shard is gone.
+    /// True where new calls are answered 503 without state: above the mark of its queue, and once the shard is down.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
         !self.is_running() || self.queued() > SIP_SHARD_QUEUE_HIGH
@@ -211,7 +216,7 @@ impl ShardHandle {
 
     /// Gives the shard a command of a call; waits while its queue is full.
     pub async fn command(&self, command: Command) {
-        // A shard that is gone takes its dialogs with it.
+        // A shard that is down took its dialogs with it; to one that began anew they are unknown.
         drop(self.commands.send(Order::Command(command)).await);
     }
 
@@ -251,7 +256,8 @@ impl ShardHandle {
         drop(self.commands.send(Order::Place { leg, invite, events }).await);
     }
 
-    /// Sends a request outside dialogs and waits for what becomes of it; `None` when the shard is gone.
+    /// Sends a request outside dialogs and waits for what becomes of it; `None` when the shard is down, or met a fault
+    /// meanwhile.
     pub(in crate::engine) async fn request(
         &self,
         request: Box<OutboundRequest>,
@@ -297,8 +303,8 @@ mod tests {
         (handle, heard, (kept, gauges_in))
     }
 
-    /// Its calls ended with it. A restart would begin with an empty state beside peers that go on with the old one; so the
-    /// node is not ready from then on, and the rest of its calls go on until it is restarted.
+    /// It met faults again and again: the node is not ready from then on, and the rest of its calls go on until it is
+    /// restarted.
     #[test]
     fn a_shard_whose_task_is_over_is_known_and_takes_nothing() {
         let (handle, heard, _kept) = listening();

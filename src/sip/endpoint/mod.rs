@@ -152,6 +152,18 @@ impl Endpoint {
         }
     }
 
+    /// One that takes the place of `before`, which a fault of ours ended: with its settings, but for the seed, and without
+    /// its transactions and dialogs. It gives no name that `before` gave: what is still said of those reaches nothing.
+    #[must_use]
+    pub fn after(before: &Self, seed: u64) -> Self {
+        Self {
+            usages: before.usages.successor(),
+            next_search: before.next_search,
+            is_draining: before.is_draining,
+            ..Self::new(EndpointConfig { seed, ..before.config.clone() })
+        }
+    }
+
     /// Applies `input` and appends what must be done to `out`, in order.
     pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Output>) {
         let is_proven = !matches!(input, Input::ReceivedUnproven { .. });
@@ -199,6 +211,12 @@ impl Endpoint {
     pub fn dialogs_of(&self, call_id: &[u8]) -> Vec<DialogId> {
         let all = self.usages.all();
         all.filter(|(_, usage)| usage.call_id() == call_id).map(|(id, _)| DialogId(id)).collect()
+    }
+
+    /// Every dialog, for the aftermath of a fault.
+    #[must_use]
+    pub fn dialogs(&self) -> Vec<DialogId> {
+        self.usages.all().map(|(id, _)| DialogId(id)).collect()
     }
 
     /// The dialog whose timer was being seen to when a fault cut that off.
@@ -253,5 +271,30 @@ impl EndpointConfig {
             policy: self.policy,
             takes_replaces: self.takes_replaces,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::endpoint::config::Timers;
+    use crate::sip::endpoint::policy::DialogPolicy;
+
+    #[test]
+    fn who_takes_the_place_of_another_gives_none_of_its_names() {
+        let mut before = Endpoint::new(EndpointConfig {
+            seed: 1,
+            product: "Tandem".to_owned(),
+            listeners: Vec::new(),
+            timers: Timers::default(),
+            policy: DialogPolicy::default(),
+            takes_replaces: true,
+        });
+        before.next_search = 7;
+        before.set_draining(true);
+        let after = Endpoint::after(&before, 2);
+        assert_eq!((after.next_search, after.is_draining), (7, true));
+        assert_ne!(after.salt, before.salt, "tags and branches of its own");
+        assert_eq!(after.gauges(), Gauges::default());
     }
 }

@@ -26,6 +26,13 @@ impl<T> Slab<T> {
         Self { places: Vec::new(), free: Vec::new(), values: 0, generation: 0 }
     }
 
+    /// An empty one that gives no name that this one gave.
+    pub(crate) fn successor(&self) -> Self {
+        let behind = self.places.iter().map(|place| place.generation.wrapping_add(1)).max();
+        let generation = behind.map_or(self.generation, |behind| behind.max(self.generation));
+        Self { generation, ..Self::new() }
+    }
+
     pub(crate) const fn len(&self) -> usize {
         self.values
     }
@@ -150,5 +157,24 @@ mod tests {
             assert!(rushed.iter().all(|name| slab.get(*name).is_none()));
         }
         assert_eq!((slab.len(), slab.get(first)), (1, Some(&0)));
+    }
+
+    #[test]
+    fn a_successor_gives_no_name_that_was_given_before() {
+        let mut slab = Slab::new();
+        let mut given = std::collections::BTreeSet::new();
+        for _ in 0..5 {
+            // Some are still there at its end, some had their place before those, and one life gives none.
+            let kept: Vec<_> = (0..3).map(|_| slab.insert('a')).collect();
+            let last = slab.insert('b');
+            assert_eq!(slab.remove(last), Some('b'));
+            let again = slab.insert('c');
+            for name in kept.iter().chain([&last, &again]) {
+                assert!(given.insert(*name), "{name} was given before");
+            }
+            slab = slab.successor().successor();
+            assert_eq!(slab.len(), 0);
+            assert!(given.iter().all(|name| slab.get(*name).is_none()));
+        }
     }
 }
