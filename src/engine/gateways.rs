@@ -329,8 +329,15 @@ impl Asked<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::sip_shard::lives::Node;
+    use crate::engine::sip_shard::lives::answer;
+    use crate::engine::sip_shard::lives::field;
+    use crate::routing::health::AliveCodes;
+    use crate::routing::outbound::tests::gateway;
+    use crate::types::id::TrunkId;
     use crate::types::transport::Transport;
     use std::net::SocketAddr;
+    use uuid::Uuid;
 
     fn address(last: u8) -> GatewayAddress {
         let address = SocketAddr::from(([192, 0, 2, last], 5_060));
@@ -343,6 +350,43 @@ mod tests {
 
     fn round() -> Round {
         Round { cooldown: Duration::from_secs(30), ..Round::default() }
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_a_fault_of_its_shard_cut_off_goes_once_more() {
+        let node = Node::start(21_354..=21_357).await;
+        let at = node.peer.local_addr().unwrap();
+        let switch = Arc::clone(&node.switch);
+        let id = TrunkId::from_uuid(Uuid::from_u128(2));
+        let asking = tokio::spawn(async move {
+            let trunk = Arc::new(Trunk::new(id, "acme", Vec::new()));
+            let probing = Probing {
+                interval: Duration::from_secs(30),
+                timeout: Duration::from_secs(30),
+                down_after: 1,
+                up_after: 1,
+                alive: AliveCodes::Any,
+                request_user: String::new(),
+            };
+            let gateway = gateway("a", 10);
+            let probe =
+                Asked { switch: &switch, trunk: &trunk, gateway: &gateway, probing: &probing };
+            let target =
+                Target { transport: Transport::Udp, address: at, server_name: String::new() };
+            probe.at(&target, probing.timeout).await
+        });
+        let first = node.hears("OPTIONS", "").await;
+        node.strike().await;
+        let again = loop {
+            let heard = node.hears("OPTIONS", "").await;
+            // What the first shard said again before its end may still be on its way.
+            if field(&heard, "Call-ID") != field(&first, "Call-ID") {
+                break heard;
+            }
+        };
+        node.says(&answer(&again, "200 OK", at)).await;
+        let heard = asking.await.expect("it ends");
+        assert_eq!(heard.map(|response| response.status), Some(200));
     }
 
     #[test]
