@@ -81,6 +81,11 @@ impl<'a> RtpMap<'a> {
     }
 }
 
+/// The format that an `a=rtpmap` line is about.
+pub(super) fn format_of(value: &[u8]) -> Option<PayloadType> {
+    payload_type(tokens(value).next()?)
+}
+
 /// What an `a=fmtp` line of Opus says (RFC 7587 §6.1). What is not readable is not said.
 pub(super) fn opus_terms(value: &[u8]) -> OpusTerms {
     let mut terms = OpusTerms::default();

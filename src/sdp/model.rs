@@ -6,9 +6,11 @@ use std::ops::Range;
 
 use crate::sdp::attribute::Connection;
 use crate::sdp::attribute::RtpMap;
+use crate::sdp::attribute::format_of;
 use crate::sdp::attribute::number;
 use crate::sdp::attribute::tokens;
 use crate::sdp::attribute::trimmed;
+use crate::sdp::attribute::trimmed_start;
 use crate::sdp::crypto::is_secret;
 use crate::sdp::plan::Direction;
 use crate::types::codec::PayloadType;
@@ -157,10 +159,16 @@ impl<'a> Section<'a> {
     /// The values of the attribute `name`, in order; empty for a bare `a=name`.
     pub fn attributes(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.lines().filter(|line| line.kind == b'a').filter_map(move |line| {
-            let mut parts = line.value.splitn(2, |byte| *byte == b':');
-            let found = trimmed(parts.next().unwrap_or_default());
-            let value = trimmed(parts.next().unwrap_or_default());
-            found.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
+            // The name is compared before its end is looked for: most lines are others.
+            let (found, rest) = trimmed_start(line.value).split_at_checked(name.len())?;
+            if !found.eq_ignore_ascii_case(name.as_bytes()) {
+                return None;
+            }
+            match trimmed_start(rest) {
+                [] => Some(&[][..]),
+                [b':', value @ ..] => Some(trimmed(value)),
+                _ => None,
+            }
         })
     }
 
@@ -207,10 +215,8 @@ impl<'a> Media<'a> {
     /// The first readable `a=rtpmap` of a payload type.
     #[must_use]
     pub fn rtpmap(self, payload_type: PayloadType) -> Option<RtpMap<'a>> {
-        self.section
-            .attributes("rtpmap")
-            .filter_map(RtpMap::read)
-            .find(|map| map.payload_type == payload_type)
+        let is_of = |value: &&[u8]| format_of(value) == Some(payload_type);
+        self.section.attributes("rtpmap").filter(is_of).find_map(RtpMap::read)
     }
 
     /// What follows the payload type in its `a=fmtp` line; empty without one.
