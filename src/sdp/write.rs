@@ -1,7 +1,7 @@
 //! From values to bytes: our offers and answers, and descriptions as they came.
 #![warn(clippy::indexing_slicing)]
 
-use std::fmt::Display;
+use std::fmt;
 use std::io::Write;
 use std::net::IpAddr;
 
@@ -173,10 +173,10 @@ impl Text {
         };
         // Written once: an address costs more than all the rest.
         let address = local.address.to_string();
-        self.line("v=0");
+        self.bytes(b"v=0\r\n");
         let (id, version) = (local.session_id, local.version);
         self.line(format_args!("o=- {id} {version} IN {family} {address}"));
-        self.line("s=-");
+        self.bytes(b"s=-\r\n");
         self.line(format_args!("c=IN {family} {address}"));
         self.line(format_args!("t={timing}"));
     }
@@ -204,10 +204,10 @@ impl Text {
         self.line(format_args!("a=maxptime:{}", stream.ptime_max.ms()));
         self.line(format_args!("a={}", stream.direction.as_str()));
         if stream.rtcp_mux {
-            self.line("a=rtcp-mux");
+            self.bytes(b"a=rtcp-mux\r\n");
         }
         if stream.asks_metrics {
-            self.line("a=rtcp-xr:voip-metrics");
+            self.bytes(b"a=rtcp-xr:voip-metrics\r\n");
         }
         if local.rtcp_port != local.rtp_port.wrapping_add(1) {
             self.line(format_args!("a=rtcp:{}", local.rtcp_port));
@@ -252,14 +252,14 @@ impl Text {
         self.0.extend(words.iter().map(|byte| if *byte == 0 { b' ' } else { *byte }));
     }
 
-    fn line(&mut self, line: impl Display) {
+    fn line(&mut self, line: fmt::Arguments<'_>) {
         self.add(line);
         self.end();
     }
 
-    fn add(&mut self, text: impl Display) {
+    fn add(&mut self, text: fmt::Arguments<'_>) {
         // Writing to a `Vec` does not fail.
-        write!(self.0, "{text}").unwrap_or_default();
+        self.0.write_fmt(text).unwrap_or_default();
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
