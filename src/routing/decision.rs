@@ -2,10 +2,13 @@
 
 use crate::types::limit::DECISION_STEPS_MAX;
 use std::fmt;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// Steps of the decision about a plain call.
 const STEPS_USUAL: usize = 12;
+/// Letters of what came of a step, as a rule.
+const WORDS_USUAL: usize = 64;
 /// Letters of the longest of the usual names of steps.
 const NAME_WIDTH_MIN: usize = 10;
 
@@ -41,6 +44,11 @@ impl Decision {
         }
     }
 
+    /// The same of words that are made of pieces: with room for them from the beginning, to write them costs half.
+    pub fn tell(&mut self, what: &'static str, words: fmt::Arguments<'_>) {
+        self.note(what, worded(words));
+    }
+
     /// The steps so far.
     #[must_use]
     pub fn steps(&self) -> &[Step] {
@@ -52,6 +60,14 @@ impl Decision {
     pub fn name_width(&self) -> usize {
         self.steps().iter().map(|step| step.what.len()).fold(NAME_WIDTH_MIN, usize::max)
     }
+}
+
+/// Words made of pieces, which need no more room than there is from the beginning as a rule.
+pub(crate) fn worded(words: fmt::Arguments<'_>) -> String {
+    let mut text = String::with_capacity(WORDS_USUAL);
+    // Writing to a string does not fail.
+    text.write_fmt(words).unwrap_or_default();
+    text
 }
 
 impl fmt::Display for Decision {
@@ -78,6 +94,17 @@ mod tests {
         assert_eq!(decision.steps().len(), DECISION_STEPS_MAX);
         assert_eq!(decision.steps().first().map(|s| s.detail.as_str()), Some("0"));
         assert!(decision.to_string().starts_with("step       0\n"));
+    }
+
+    #[test]
+    fn words_of_pieces_are_kept_however_long_they_are() {
+        let mut decision = Decision::new();
+        for length in [0, WORDS_USUAL, 10 * WORDS_USUAL] {
+            let long = "ä".repeat(length);
+            decision.tell("step", format_args!("{long}: {length}"));
+            let last = decision.steps().last().map(|step| (step.what, step.detail.clone()));
+            assert_eq!(last, Some(("step", format!("{long}: {length}"))));
+        }
     }
 
     #[test]

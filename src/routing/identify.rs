@@ -105,7 +105,7 @@ impl Candidates<'_> {
         for (trunk, judgement) in &self.judged {
             let is_anothers = owner.is_some_and(|owner| trunk.tenant.is_some_and(|t| t != owner));
             if !is_anothers {
-                decision.note("trunk", format!("{}: {judgement}", trunk.name));
+                decision.tell("trunk", format_args!("{}: {judgement}", trunk.name));
             }
         }
         match self.seen {
@@ -125,10 +125,8 @@ pub(crate) fn identify<'t>(
     attempt: &Attempt<'_>,
     decision: &mut Decision,
 ) -> Candidates<'t> {
-    decision.note(
-        "source",
-        format!("{} over {} at listener {}", attempt.source, attempt.transport, attempt.listener),
-    );
+    let Attempt { source, transport, listener, .. } = attempt;
+    decision.tell("source", format_args!("{source} over {transport} at listener {listener}"));
     let mut candidates = Candidates::default();
     for trunk in table.trunks_from(attempt.source) {
         candidates.seen += 1;

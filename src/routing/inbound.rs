@@ -5,6 +5,7 @@ use crate::routing::contents::Number;
 use crate::routing::contents::Tenant;
 use crate::routing::contents::TenantStatus;
 use crate::routing::decision::Decision;
+use crate::routing::decision::worded;
 use crate::routing::header_map;
 use crate::routing::identify::Attempt;
 use crate::routing::identify::identify;
@@ -23,6 +24,7 @@ use crate::types::number::DialString;
 use crate::types::number::E164;
 use smallvec::SmallVec;
 use std::fmt;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// The status for a caller without a number where the trunk wants one (RFC 5079).
@@ -270,7 +272,7 @@ impl<'t> Dialling<'t, '_, '_> {
             let by = By(*rule);
             match rewritten {
                 Rewritten::Number(number) => {
-                    decision.note("dialled", format!("{source}: `{text}` is {number}, {by}"));
+                    decision.tell("dialled", format_args!("{source}: `{text}` is {number}, {by}"));
                     let row = self.table.number(*number);
                     if row.is_some_and(|row| self.table.belongs(row, trunk)) {
                         return;
@@ -541,31 +543,33 @@ fn caller(
             Caller { text: text.parse().ok(), ..Caller::default() }
         }
         Rewritten::Number(number) => {
-            decision.note("caller", format!("`{text}` is {number}, {by}"));
+            decision.tell("caller", format_args!("`{text}` is {number}, {by}"));
             Caller { text: text.parse().ok(), e164: Some(number), withheld: false }
         }
     }
 }
 
 fn describe_number(number: &Number, trunk: &Trunk) -> String {
-    let span = if number.is_range() {
-        format!("{} to {}", number.first, number.last)
-    } else {
-        number.first.to_string()
-    };
-    let state = match number.barred {
-        Some(bar) => format!("not in service: {bar}"),
-        None if number.active => "in service".to_owned(),
-        None => "not in service".to_owned(),
-    };
+    let mut words = worded(format_args!("{}", number.first));
+    let mut add = |more: fmt::Arguments<'_>| words.write_fmt(more).unwrap_or_default();
+    if number.is_range() {
+        add(format_args!(" to {}", number.last));
+    }
+    match number.barred {
+        Some(bar) => add(format_args!(", not in service: {bar}")),
+        None if number.active => add(format_args!(", in service")),
+        None => add(format_args!(", not in service")),
+    }
     let bound = if number.trunk.is_some() { "is bound to" } else { "may be called on" };
-    format!("{span}, {state}, {bound} trunk {}", trunk.name)
+    add(format_args!(", {bound} trunk {}", trunk.name));
+    words
 }
 
 fn describe(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Route(route) => {
-            format!("{} to {} of {}", route.dialled, route.profile.name, route.tenant.name)
+            let InboundRoute { dialled, profile, tenant, .. } = &**route;
+            worded(format_args!("{dialled} to {} of {}", profile.name, tenant.name))
         }
         Verdict::Challenge(trunk) => format!("401: trunk {} wants credentials", trunk.name),
         Verdict::Refuse(refusal) => {
