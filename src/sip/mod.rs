@@ -11,5 +11,6 @@ pub mod multipart;
 pub mod register;
 pub mod scanner;
 mod session_timer;
+mod slab;
 pub mod trace;
 pub mod transaction;

@@ -1,5 +1,6 @@
 //! The signalling of each call, kept for a while and within bounds, for whoever must explain the call.
 
+mod dialogs;
 mod end;
 pub mod ladder;
 mod mask;
@@ -7,6 +8,7 @@ pub mod pcap;
 
 pub use crate::sip::trace::end::End;
 
+use crate::sip::trace::dialogs::Dialogs;
 use crate::types::id::CallId;
 use crate::types::id_map::IdMap;
 use crate::types::id_map::IdSet;
@@ -17,7 +19,6 @@ use crate::types::transport::Transport;
 use bytes::Bytes;
 use bytes::BytesMut;
 use smallvec::SmallVec;
-use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -69,7 +70,7 @@ pub struct TracedMessage {
 pub struct TraceBook {
     bytes_max: usize,
     life: Duration,
-    dialogs: HashMap<Bytes, Dialog>,
+    dialogs: Dialogs,
     calls: IdMap<CallId, SmallVec<[Bytes; 1]>>,
     /// The calls that run: they keep their dialogs, however long nothing was heard.
     running: IdSet<CallId>,
@@ -140,7 +141,7 @@ impl TraceBook {
         Self {
             bytes_max,
             life,
-            dialogs: HashMap::new(),
+            dialogs: Dialogs::new(),
             calls: IdMap::default(),
             running: IdSet::default(),
             order: VecDeque::new(),
@@ -336,7 +337,7 @@ impl TraceBook {
     }
 
     fn forget(&mut self, call_id: &Bytes) {
-        let Some(dialog) = self.dialogs.remove(call_id) else { return };
+        let Some((_, dialog)) = self.dialogs.remove_entry(call_id) else { return };
         self.bytes = self.bytes.saturating_sub(dialog.bytes);
         for end in dialog.ends.into_iter().flatten() {
             self.unlink(end.call, call_id);
@@ -585,15 +586,15 @@ mod tests {
             book.note(&[b'1' + u8::try_from(at).unwrap()], message(at + 1, b"INVITE"));
         }
         book.note(b"more", message(40, b"INVITE"));
-        assert!(book.dialogs.contains_key(&b"registration"[..]), "{book:?}");
-        assert!(!book.dialogs.contains_key(&b"1"[..]), "{book:?}");
+        assert!(book.dialogs.get(b"registration").is_some(), "{book:?}");
+        assert!(book.dialogs.get(b"1").is_none(), "{book:?}");
     }
 
     #[test]
     fn what_outlives_its_neighbours_keeps_none_of_their_room() {
         let mut book = TraceBook::new(1_000_000, Duration::from_secs(900));
         let places = |book: &TraceBook| {
-            let (key, dialog) = book.dialogs.get_key_value(&b"long"[..]).expect("it goes on");
+            let (key, dialog) = book.dialogs.get_key_value(b"long").expect("it goes on");
             let legs = book.calls.get(&call(1)).into_iter().flatten();
             let own = dialog.first.iter().chain(&dialog.newest).map(|message| &message.bytes);
             let order = book.order.iter().map(|place| &place.call_id).filter(|id| *id == key);
@@ -638,7 +639,7 @@ mod tests {
         }
         // No time is over: it is looked at when there is too much, and others go.
         assert_eq!(book.dialogs.len(), 4);
-        let (key, dialog) = book.dialogs.get_key_value(&b"long"[..]).expect("it goes on");
+        let (key, dialog) = book.dialogs.get_key_value(b"long").expect("it goes on");
         assert_eq!(dialog.first.len(), 5);
         let own = dialog.first.iter().map(|message| &message.bytes).chain([key]);
         let places: Vec<_> = own.map(|bytes| (bytes.as_ptr().addr(), bytes.len())).collect();

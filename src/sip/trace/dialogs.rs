@@ -1,0 +1,52 @@
+//! The dialogs of a trace book, by Call-ID.
+
+use crate::sip::slab::Slab;
+use crate::sip::trace::Dialog;
+use bytes::Bytes;
+use std::collections::HashMap;
+
+/// Dialogs by Call-ID. A dialog is large, and a table is empty to a half or more and never gets smaller: so the table
+/// has names alone, and dialogs lie side by side.
+#[derive(Debug)]
+pub(super) struct Dialogs {
+    names: HashMap<Bytes, u64>,
+    dialogs: Slab<Dialog>,
+}
+
+impl Dialogs {
+    pub(super) fn new() -> Self {
+        Self { names: HashMap::new(), dialogs: Slab::new() }
+    }
+
+    pub(super) fn get(&self, call_id: &[u8]) -> Option<&Dialog> {
+        self.dialogs.get(*self.names.get(call_id)?)
+    }
+
+    pub(super) fn get_mut(&mut self, call_id: &[u8]) -> Option<&mut Dialog> {
+        self.dialogs.get_mut(*self.names.get(call_id)?)
+    }
+
+    /// A dialog, and its Call-ID as it is kept.
+    pub(super) fn get_key_value(&self, call_id: &[u8]) -> Option<(&Bytes, &Dialog)> {
+        let (key, name) = self.names.get_key_value(call_id)?;
+        Some((key, self.dialogs.get(*name)?))
+    }
+
+    pub(super) fn insert(&mut self, call_id: Bytes, dialog: Dialog) {
+        let name = self.dialogs.insert(dialog);
+        if let Some(before) = self.names.insert(call_id, name) {
+            self.dialogs.remove(before);
+        }
+    }
+
+    pub(super) fn remove_entry(&mut self, call_id: &[u8]) -> Option<(Bytes, Dialog)> {
+        let (key, name) = self.names.remove_entry(call_id)?;
+        Some((key, self.dialogs.remove(name)?))
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        assert_eq!(self.names.len(), self.dialogs.len());
+        self.names.len()
+    }
+}
