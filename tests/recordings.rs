@@ -396,8 +396,12 @@ async fn a_recording_is_fetched_as_opus_or_mp3_in_which_ffmpeg_hears_the_same() 
             assert!(self::alike(own, heard, delay + 13) < 0.9, "{suffix}: another place is worse");
         }
     }
-    let flac = node.send("GET", &format!("recordings/{id}/audio?format=flac")).await;
-    assert_eq!((flac.status, flac.json()["code"].as_str()), (400, Some("bad_parameter")));
+    for (asked, blamed) in [("format=flac", Some("format")), ("form=ogg", None)] {
+        let refused = node.send("GET", &format!("recordings/{id}/audio?{asked}")).await;
+        let why = refused.json();
+        assert_eq!((refused.status, why["code"].as_str()), (400, Some("bad_parameter")));
+        assert_eq!(why["field"].as_str(), blamed, "{why}");
+    }
     // A file that somebody changed is told of, and not heard as something else.
     let tenant = node.folder.path().join(format!("recordings/{}", demo::TENANT));
     for file in std::fs::read_dir(tenant).unwrap() {

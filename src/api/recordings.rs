@@ -93,8 +93,9 @@ pub(super) async fn audio(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let id = &caller.request_id;
-    let form = form_of(query.ok().as_deref(), &headers)
-        .ok_or_else(|| ErrorKind::BadParameter("`format` is wav, ogg or mp3").of(id))?;
+    let bad = |what| ErrorKind::BadParameter(what).of(id);
+    let Query(query) = query.map_err(|_| bad("the parameter is format (wav, ogg or mp3)"))?;
+    let form = form_of(&query, &headers).ok_or_else(|| bad("`format` is wav, ogg or mp3"))?;
     let (tenant, recording) = (caller.tenant()?, RecordingId::from_uuid(caller.item()?));
     let found = recordings::find(&context.database, tenant, recording).await;
     let found = found.map_err(|failed| error::database(&failed, id))?;
@@ -128,8 +129,8 @@ pub(super) struct AudioQuery {
 
 /// What a client asks for, by the address or else by what it accepts; outer `None`: it cannot be understood. As it is
 /// recorded is the inner `None`, and what is given who accepts anything.
-fn form_of(query: Option<&AudioQuery>, headers: &HeaderMap) -> Option<Option<EncodedForm>> {
-    match query?.format.as_deref() {
+fn form_of(query: &AudioQuery, headers: &HeaderMap) -> Option<Option<EncodedForm>> {
+    match query.format.as_deref() {
         Some("wav") => return Some(None),
         Some("ogg") => return Some(Some(EncodedForm::Ogg)),
         Some("mp3") => return Some(Some(EncodedForm::Mp3)),
@@ -319,7 +320,7 @@ mod tests {
         let form = |format: Option<&str>, accept: &str| {
             let query = AudioQuery { format: format.map(str::to_owned) };
             let value = HeaderValue::from_str(accept).unwrap();
-            form_of(Some(&query), &HeaderMap::from_iter([(header::ACCEPT, value)]))
+            form_of(&query, &HeaderMap::from_iter([(header::ACCEPT, value)]))
         };
         assert_eq!(form(None, "*/*"), Some(None));
         assert_eq!(form(None, "text/html, audio/mpeg;q=0.9, */*"), Some(Some(EncodedForm::Mp3)));
@@ -327,7 +328,6 @@ mod tests {
         assert_eq!(form(Some("ogg"), "audio/wav"), Some(Some(EncodedForm::Ogg)));
         assert_eq!(form(Some("wav"), "audio/ogg"), Some(None));
         assert_eq!(form(Some("flac"), "*/*"), None);
-        assert_eq!(form_of(None, &HeaderMap::new()), None, "another parameter");
     }
 
     #[test]
