@@ -59,7 +59,8 @@ pub const HANGOVER_MS: u64 = 20 * HANGOVER_FRAMES as u64;
 struct Paged(Detector);
 
 /// The model, which nobody asks before something is loud. Until then it is room that nothing has touched, and to such
-/// room the system gives no memory: a caller who listens costs none. Nothing is allocated when it is made.
+/// room the system gives no memory: a caller who listens costs none. Nothing is allocated when it is made; the system
+/// gives two pages then, once.
 struct Model {
     room: Option<Box<MaybeUninit<Paged>>>,
     made: Option<Box<Paged>>,

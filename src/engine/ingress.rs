@@ -564,7 +564,7 @@ mod tests {
         let record = records.first().expect("a record");
         assert_eq!(record.status, Some(503));
         let decision = record.decision.to_string();
-        let fault = "its SIP shard ended by a fault of ours; the node must be restarted";
+        let fault = "its SIP shard is down after faults of ours again and again; the node must be restarted";
         assert!(decision.contains(fault) && !decision.contains("full"), "{decision}");
     }
 

@@ -213,7 +213,7 @@ pub(super) fn record_shed(
     if running {
         decision.note("queue", "the queue of its SIP shard is full: turned away unread");
     } else {
-        let fault = "its SIP shard ended by a fault of ours; the node must be restarted";
+        let fault = "its SIP shard is down after faults of ours again and again; the node must be restarted";
         decision.note("shard", fault);
     }
     if left_out > 0 {

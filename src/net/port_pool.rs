@@ -372,7 +372,7 @@ mod tests {
             let pool = PortPool::with_quarantine(20_800..=20_839, seed, Duration::ZERO);
             let local = RtpLocal::from(ADDRESS);
             let take = |choice| pool.take(&local, choice);
-            // Ten pairs, three, two halves of which one is kept, and four.
+            // Six pairs, three that are kept, six, one whose second port is kept, and four that are.
             let mut beside: Vec<_> =
                 (0..12).filter_map(|_| take(PortChoice::Beside(&kept))).collect();
             beside.sort_unstable();

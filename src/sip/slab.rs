@@ -8,7 +8,7 @@ const KEPT: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
     places: Vec<Place<T>>,
-    /// Places without a value. Some of them may be gone, or may have one again.
+    /// Places without a value. Some of them may be gone.
     free: Vec<u32>,
     values: usize,
     /// The first of a new place: that of no place that is gone was later.

@@ -89,7 +89,7 @@ pub struct ShardHandle {
     pub(super) trace: ShardTrace,
 }
 
-/// The shard is gone or its queue is full.
+/// The shard is down or its queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the shard's queue is full")]
 pub struct ShardFull;
@@ -269,7 +269,7 @@ impl ShardHandle {
 
     /// Tells what a search came to.
     pub(in crate::engine) async fn found(&self, found: Box<Found>) {
-        // Of no use to a shard that is gone.
+        // Of no use to a shard that is down.
         drop(self.commands.send(Order::Found(found)).await);
     }
 

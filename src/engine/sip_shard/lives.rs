@@ -61,11 +61,16 @@ fn forget(shard: Shard) {
 
 impl Shard {
     /// Ends every call that a fault may have left half done: each is told so, and its peer once, as far as that still goes
-    /// and the way to it is known; a peer that did not hear it is answered 481 to what it says next. Whoever waits for the
+    /// and the way to it is known: not to one that owes us an ACK, or has not said 100. A peer that did not hear it is answered
+    /// 481 to what it says next. Whoever waits for the
     /// answer to a request learns that there is none when the shard is dropped. Gives how many dialogs there were.
     fn end_calls(&mut self) -> usize {
         let mut dialogs = self.endpoint.dialogs();
         let count = dialogs.len();
+        // A fault may have cut off what the end of one says, of which the endpoint knows nothing any more.
+        dialogs.extend(self.calls.keys().copied());
+        dialogs.sort_unstable();
+        dialogs.dedup();
         self.placing = None;
         self.telling = None;
         self.try_once(|shard| shard.carry_on(&mut dialogs));
@@ -74,6 +79,12 @@ impl Shard {
             self.try_once(|shard| shard.give_up(dialog, &mut dialogs));
             ended += 1;
         }
+        // Their nonces end with this life: who comes back is challenged anew, who does not has a record now.
+        self.try_once(|shard| {
+            for challenged in shard.challenges.give_up_all() {
+                challenged.give_up(shard);
+            }
+        });
         self.try_once(|shard| {
             shard.gauges.send_replace(Gauges::default());
         });
@@ -406,6 +417,9 @@ pub(super) mod tests {
         let record = records.last().expect("a record");
         assert_eq!((record.status, record.cause), (Some(503), Some(HangupCause::Overload)));
         let decision = record.decision.to_string();
-        assert!(decision.contains("its SIP shard ended by a fault of ours"), "{decision}");
+        assert!(
+            decision.contains("its SIP shard is down after faults of ours again and again"),
+            "{decision}"
+        );
     }
 }
