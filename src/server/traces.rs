@@ -18,6 +18,7 @@ use crate::types::limit::TRACE_STORED_BYTES_MAX;
 use crate::types::moment::Moment;
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
@@ -207,16 +208,29 @@ fn stored(trace: &Trace) -> StoredTrace {
     let used: usize = first.iter().map(|message| message.bytes.len()).sum();
     let room = TRACE_STORED_BYTES_MAX.saturating_sub(used);
     let (between, newest) = rest.split_at(rest.len() - fitting(rest.iter().rev(), room));
+    let (mut local, mut remote) = (None, None);
     let kept = first.iter().chain(newest).map(|message| StoredMessage {
         at: clock::wall(message.at),
         way: message.way.as_str().to_owned(),
         transport: message.transport.as_str().to_owned(),
-        local: message.local.to_string(),
-        remote: message.remote.to_string(),
+        local: shown(message.local, &mut local),
+        remote: shown(message.remote, &mut remote),
         bytes: message.bytes.to_vec(),
     });
     let cut = u32::try_from(between.len()).unwrap_or(u32::MAX);
     StoredTrace { messages: kept.collect(), left_out: trace.left_out.saturating_add(cut) }
+}
+
+/// An address as text; as a rule it is that of the message before, and to copy costs less than to write.
+fn shown(address: SocketAddr, before: &mut Option<(SocketAddr, String)>) -> String {
+    if let Some((known, text)) = before
+        && *known == address
+    {
+        return text.clone();
+    }
+    let text = address.to_string();
+    *before = Some((address, text.clone()));
+    text
 }
 
 /// How many messages there is room for, one after the other.
@@ -234,7 +248,6 @@ mod tests {
     use crate::engine::trace::Way;
     use crate::types::transport::Transport;
     use bytes::Bytes;
-    use std::net::SocketAddr;
 
     /// The last letters of the messages that are stored of so many, each of so many bytes, and how many are not.
     fn stored_of(count: u8, bytes: usize) -> (Vec<u8>, u32) {
@@ -253,6 +266,15 @@ mod tests {
         assert!(bytes <= TRACE_STORED_BYTES_MAX, "{bytes}");
         let last = stored.messages.iter().filter_map(|message| message.bytes.last().copied());
         (last.collect(), stored.left_out)
+    }
+
+    #[test]
+    fn each_message_is_stored_with_its_own_addresses() {
+        let mut before = None;
+        for port in [5060, 5060, 5061, 5060] {
+            let address = SocketAddr::from(([192, 0, 2, 1], port));
+            assert_eq!(shown(address, &mut before), address.to_string());
+        }
     }
 
     #[test]
