@@ -7,8 +7,12 @@
 //! segments go back to the agent's end, which reuses or drops them.
 
 use crate::audio::frame::WidePcm;
+use crate::audio::link::emptied::EmptiedIn;
+use crate::audio::link::emptied::EmptiedOut;
 use crate::audio::link::frames::FramesIn;
 use crate::audio::link::frames::FramesOut;
+use crate::audio::link::notice::Count;
+use crate::audio::link::notice::Notice;
 use crate::types::limit::AGENT_CHUNK_BYTES_MAX;
 use crate::types::limit::AGENT_ITEMS_MAX;
 use crate::types::limit::AGENT_MARKS_MAX;
@@ -24,7 +28,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
+mod emptied;
 mod frames;
+mod notice;
 mod segment;
 
 pub use crate::audio::link::segment::Segment;
@@ -45,11 +51,7 @@ const GATHER_ABOVE_UNITS: u64 = 500 * UNITS_PER_MS;
 /// Above this many segments in the ring too, so that a bot that sends single bytes does not either.
 const GATHER_ABOVE_SEGMENTS: usize = 64;
 
-/// Emptied segments kept for reuse; the rest is dropped. One comes back about as often as one is sent,
-/// so more than one would only lie there.
-const SPARE_SEGMENTS_MAX: usize = 1;
-
-/// Larger ones, of an agent that sends faster than it is played, are not kept.
+/// Larger segments, of an agent that sends faster than it is played, are not kept for reuse.
 const SPARE_BYTES_MAX: usize = 2_000;
 
 /// A new link to an agent that hears 8 kHz. The media end goes to the media thread, the agent's end to the agent's
@@ -85,9 +87,7 @@ impl Room {
 
 fn linked(is_wide: bool, room: &Room) -> (MediaEnd, AgentEnd) {
     let (items_in, items_out) = RingBuffer::new(room.segments);
-    // Every segment in flight fits, so giving one back never fails: the ring's own, the one being
-    // played and the one being gathered.
-    let (emptied_in, emptied_out) = RingBuffer::new(room.segments + 2);
+    let (emptied_in, emptied_out) = emptied::ring();
     let (frames_in, frames_out) = frames::ring(is_wide);
     let (notices_in, notices_out) = RingBuffer::new(room.notices);
     let shared = Arc::new(Shared::default());
@@ -107,7 +107,8 @@ fn linked(is_wide: bool, room: &Room) -> (MediaEnd, AgentEnd) {
         shared,
         gathering: None,
         gathering_cleared: VecDeque::new(),
-        spare: Vec::new(),
+        dropped: Vec::new(),
+        spare: None,
         returned: VecDeque::new(),
         marks_outstanding: 0,
         closed_seen: false,
@@ -161,16 +162,6 @@ pub enum LinkEvent {
 /// in the next tick; other events are dropped.
 const NOTICES_MAX: usize = 32;
 
-#[derive(Debug, Clone, Copy)]
-enum Notice {
-    Digit(char),
-    Mark { id: u64, played_ms: u64 },
-    Cleared { epoch: u64, played_ms: u64, samples: u64 },
-    Underrun { ms: u32 },
-    BargeIn { heard_ms: u64 },
-    Drained,
-}
-
 #[derive(Debug, Default)]
 struct Shared {
     /// Counts clears. Written by the agent's end, read every tick: this is what lets a clear
@@ -193,7 +184,7 @@ struct Shared {
 #[derive(Debug)]
 pub struct AgentEnd {
     segments: Producer<Box<Segment>>,
-    emptied: Consumer<Box<Segment>>,
+    emptied: EmptiedOut,
     frames: FramesOut,
     notices: Consumer<Notice>,
     shared: Arc<Shared>,
@@ -201,8 +192,11 @@ pub struct AgentEnd {
     gathering: Option<Box<Segment>>,
     /// Marks that were in `gathering` when a clear dropped it, by the epoch they belonged to.
     gathering_cleared: VecDeque<(u64, u64)>,
-    #[expect(clippy::vec_box, reason = "segments travel through the rings by pointer")]
-    spare: Vec<Box<Segment>>,
+    /// Marks of segments that a clear dropped which was not answered yet: id and played ms.
+    dropped: Vec<(u64, u64)>,
+    /// Kept for reuse; the rest is dropped. One comes back about as often as one is sent, so more than one would only
+    /// lie there.
+    spare: Option<Box<Segment>>,
     /// Marks to report next: id and played ms.
     returned: VecDeque<(u64, u64)>,
     marks_outstanding: usize,
@@ -335,11 +329,14 @@ impl AgentEnd {
             Notice::Digit(digit) => LinkEvent::Digit(digit),
             Notice::Mark { id, played_ms } => {
                 self.marks_outstanding = self.marks_outstanding.saturating_sub(1);
-                LinkEvent::Mark { id, played_ms }
+                LinkEvent::Mark { id, played_ms: played_ms.into() }
             }
             Notice::Cleared { epoch, played_ms, samples } => {
+                // Only this end makes it greater.
+                let epoch = notice::epoch(self.shared.epoch.load(Ordering::Relaxed), epoch);
+                let played_ms = played_ms.into();
                 self.take_back(Some((epoch, played_ms)));
-                LinkEvent::Cleared { played_ms, samples }
+                LinkEvent::Cleared { played_ms, samples: samples.get() }
             }
             Notice::Underrun { ms } => LinkEvent::Underrun { ms },
             Notice::BargeIn { heard_ms } => LinkEvent::BargeIn { heard_ms },
@@ -348,20 +345,15 @@ impl AgentEnd {
     }
 
     /// Takes emptied segments back. The media end gives dropped segments back before it says
-    /// `Cleared`, so at that event all their marks are here; without one, only segments that were
-    /// played to the end are taken.
+    /// `Cleared`, so at that event all their marks are here; until then those marks wait.
     fn take_back(&mut self, cleared: Option<(u64, u64)>) {
-        while let Ok(segment) = self.emptied.peek() {
-            let unplayed = segment.marks.len() > segment.marks_played;
-            if unplayed && cleared.is_none() {
-                break;
-            }
-            let Ok(segment) = self.emptied.pop() else { break };
+        while let Some(segment) = self.emptied.pop() {
             let marks = segment.marks.iter().skip(segment.marks_played);
-            self.returned.extend(marks.map(|(_, id)| (*id, segment.played_ms)));
+            self.dropped.extend(marks.map(|(_, id)| (*id, segment.played_ms)));
             self.keep_spare(segment);
         }
         if let Some((epoch, played_ms)) = cleared {
+            self.returned.extend(std::mem::take(&mut self.dropped));
             while let Some((_, id)) = self.gathering_cleared.pop_front_if(|mark| mark.0 < epoch) {
                 self.returned.push_back((id, played_ms));
             }
@@ -369,9 +361,9 @@ impl AgentEnd {
     }
 
     fn keep_spare(&mut self, mut segment: Box<Segment>) {
-        if self.spare.len() < SPARE_SEGMENTS_MAX && segment.bytes.capacity() <= SPARE_BYTES_MAX {
+        if self.spare.is_none() && segment.bytes.capacity() <= SPARE_BYTES_MAX {
             segment.reset(0, false);
-            self.spare.push(segment);
+            self.spare = Some(segment);
         }
     }
 
@@ -390,7 +382,7 @@ impl AgentEnd {
         }
         if self.gathering.is_none() {
             self.take_back(None);
-            let mut segment = self.spare.pop().unwrap_or_default();
+            let mut segment = self.spare.take().unwrap_or_default();
             segment.reset(self.shared.epoch.load(Ordering::Relaxed), wide == Some(true));
             self.gathering = Some(segment);
         }
@@ -439,7 +431,7 @@ impl Drop for AgentEnd {
 #[derive(Debug)]
 pub struct MediaEnd {
     segments: Consumer<Box<Segment>>,
-    emptied: Producer<Box<Segment>>,
+    emptied: EmptiedIn,
     frames: FramesIn,
     notices: Producer<Notice>,
     /// Utterance ends ever taken from the ring.
@@ -478,7 +470,7 @@ impl MediaEnd {
 
     /// Reports a played mark; false when it must be tried again.
     pub fn push_mark(&mut self, id: u64, played_ms: u64) -> bool {
-        self.notices.push(Notice::Mark { id, played_ms }).is_ok()
+        self.notices.push(Notice::Mark { id, played_ms: notice::ms(played_ms) }).is_ok()
     }
 
     /// Reports a gap of `ms` inside an utterance.
@@ -500,7 +492,10 @@ impl MediaEnd {
     /// Reports a clear as done, after its segments were given back; false when it must be tried
     /// again.
     pub fn push_cleared(&mut self, epoch: u64, (played_ms, samples): (u64, u64)) -> bool {
-        self.notices.push(Notice::Cleared { epoch, played_ms, samples }).is_ok()
+        let played_ms = notice::ms(played_ms);
+        let cleared =
+            Notice::Cleared { epoch: epoch as u32, played_ms, samples: Count::new(samples) };
+        self.emptied.hand_over() && self.notices.push(cleared).is_ok()
     }
 
     /// The clears asked for so far. Segments of an older epoch are not played.
@@ -542,10 +537,7 @@ impl MediaEnd {
 
     /// Gives an emptied or dropped segment back, to be freed by the agent's task.
     pub fn give_back(&mut self, segment: Box<Segment>) {
-        if let Err(rtrb::PushError::Full(segment)) = self.emptied.push(segment) {
-            // Cannot happen by the ring's size; freeing it late is better than freeing it here.
-            std::mem::forget(segment);
-        }
+        self.emptied.push(segment);
     }
 
     /// Counts `units` as played or dropped.
@@ -692,6 +684,28 @@ mod tests {
         }
         assert_eq!(agent.next(), None);
         assert_eq!(agent.queued_ms(), 0);
+    }
+
+    #[test]
+    fn a_clear_is_answered_at_once_though_the_agent_did_not_read_of_those_before() {
+        let (mut media, mut agent) = link();
+        for id in 0..300 {
+            assert!(agent.push_mark(id));
+            if id % 60 == 59 {
+                agent.clear();
+                while let Some(mut segment) = media.pop() {
+                    segment.played_ms = id / 60;
+                    media.give_back(segment);
+                }
+                assert!(media.push_cleared(media.epoch(), (id / 60, 0)));
+            }
+        }
+        let told: Vec<LinkEvent> = std::iter::from_fn(|| agent.next()).collect();
+        let is_clear = |event: &&LinkEvent| matches!(event, LinkEvent::Cleared { .. });
+        assert_eq!(told.iter().filter(is_clear).count(), 5);
+        let marks: Vec<LinkEvent> = told.into_iter().filter(|event| !is_clear(&event)).collect();
+        let sent = |id| LinkEvent::Mark { id, played_ms: id / 60 };
+        assert_eq!(marks, (0..300).map(sent).collect::<Vec<_>>());
     }
 
     #[test]

@@ -1,0 +1,81 @@
+//! What the media end tells the agent's end beside audio, in few bytes: each call holds room for many of them.
+
+/// A small event on its way to the agent's task. What was played of an utterance is in ms, 49 days at most.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Notice {
+    Digit(char),
+    Mark {
+        id: u64,
+        played_ms: u32,
+    },
+    Cleared {
+        /// The low half of the epoch that was answered.
+        epoch: u32,
+        played_ms: u32,
+        samples: Count,
+    },
+    Underrun {
+        ms: u32,
+    },
+    BargeIn {
+        heard_ms: u64,
+    },
+    Drained,
+}
+
+/// The same in few bytes; more than fits is the most that does.
+pub(super) fn ms(played_ms: u64) -> u32 {
+    u32::try_from(played_ms).unwrap_or(u32::MAX)
+}
+
+/// A count of 48 bits: at 8,000 a second those of a thousand years.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Count([u16; 3]);
+
+impl Count {
+    /// More than fits is the most that does.
+    pub(super) const fn new(count: u64) -> Self {
+        let count = if count >> 48 == 0 { count } else { u64::MAX };
+        Self([count as u16, (count >> 16) as u16, (count >> 32) as u16])
+    }
+
+    pub(super) const fn get(self) -> u64 {
+        let Self([low, middle, high]) = self;
+        low as u64 | (middle as u64) << 16 | (high as u64) << 32
+    }
+}
+
+/// The epoch whose low half is `answered`, at `present` or less than 2^32 clears before it.
+pub(super) const fn epoch(present: u64, answered: u32) -> u64 {
+    let behind = (present as u32).wrapping_sub(answered);
+    present.wrapping_sub(behind as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_stays_small() {
+        assert_eq!(size_of::<Notice>(), 16);
+    }
+
+    #[test]
+    fn what_a_week_counts_comes_back_as_it_was() {
+        const WEEK_MS: u64 = 7 * 24 * 3_600 * 1_000;
+        assert_eq!(u64::from(ms(WEEK_MS)), WEEK_MS);
+        assert_eq!(ms(u64::MAX), u32::MAX);
+        for samples in [0, 1, 0xffff, 0x1_0000, 0xffff_ffff, 0x1_0000_0000, 8 * WEEK_MS] {
+            assert_eq!(Count::new(samples).get(), samples);
+        }
+        assert_eq!(Count::new(u64::MAX).get(), (1 << 48) - 1);
+    }
+
+    #[test]
+    fn an_epoch_is_known_by_its_low_half() {
+        let long = 0x1_0000_0002;
+        for (present, answered) in [(0, 0), (7, 7), (7, 5), (long, long), (long, 0xffff_fffe)] {
+            assert_eq!(epoch(present, answered as u32), answered);
+        }
+    }
+}
