@@ -7,6 +7,7 @@ use crate::rows;
 use crate::talk;
 use crate::talk::Talk;
 use serde_json::json;
+use std::ops::Range;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -24,6 +25,11 @@ const STEP: usize = 5 * PER_MS;
 const LIKE_MIN: f32 = 0.9;
 /// So much of the end of a prompt, which is silent, need not be heard.
 const END: usize = 250 * PER_MS;
+/// In a pause the levels are below this for so many steps, 200 ms.
+const QUIET: f32 = 60.0;
+const PAUSE: usize = 40;
+/// So many steps, 200 ms, a part of a prompt may be earlier or later behind its first.
+const SHIFT_MAX: usize = 40;
 /// From the end of a prompt, or of what it waits for before it begins, to the caller's next words.
 const THINK_MS: usize = 2_500;
 
@@ -76,16 +82,46 @@ fn likeness(one: &[f32], other: &[f32]) -> f32 {
     both / (of_one * of_other).sqrt().max(1.0)
 }
 
-/// Where a prompt is in what was heard, in ms, and how like it that is.
+/// Where the parts of a prompt begin, which are what is between its pauses.
+fn parts(said: &[f32]) -> Vec<usize> {
+    let (mut parts, mut quiet) = (vec![0], 0);
+    for (at, level) in said.iter().enumerate() {
+        if *level < QUIET {
+            quiet += 1;
+            continue;
+        }
+        if quiet >= PAUSE && quiet < at {
+            parts.push(at - quiet / 2);
+        }
+        quiet = 0;
+    }
+    parts
+}
+
+/// The place, of those of a part, that is most like it.
+fn most_like(heard: &[f32], part: &[f32], places: Range<usize>) -> (usize, f32) {
+    let like = |place: usize| Some((place, likeness(heard.get(place..place + part.len())?, part)));
+    places.filter_map(like).max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((0, -1.0))
+}
+
+/// Where a prompt is in what was heard, in ms, and how like it is the part that is least so.
 fn find(heard: &[f32], name: &str) -> (usize, f32) {
     let said: Vec<i16> =
         prompt(name).unwrap().iter().map(|byte| g711::ulaw_decode(*byte)).collect();
     let mut said = levels(&said);
     // The last moment of a call may be on its way to the ear when the call ends.
     said.truncate(said.len() - END / STEP);
-    let places = heard.windows(said.len()).map(|part| likeness(part, &said)).enumerate();
-    let (place, like) = places.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
-    (place * STEP / PER_MS, like)
+    let begins = parts(&said);
+    let ends = begins.iter().copied().skip(1).chain([said.len()]);
+    let mut parts = begins.iter().zip(ends).map(|(from, to)| (*from, &said[*from..to]));
+    let (_, first) = parts.next().unwrap();
+    let (place, mut least) = most_like(heard, first, 0..heard.len());
+    for (from, part) in parts {
+        // Who hears it may wait longer or shorter from a pause on: it has a jitter buffer.
+        let about = (place + from).saturating_sub(SHIFT_MAX)..place + from + SHIFT_MAX;
+        least = least.min(most_like(heard, part, about).1);
+    }
+    (place * STEP / PER_MS, least)
 }
 
 #[tokio::test]
