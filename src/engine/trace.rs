@@ -53,7 +53,7 @@ impl ShardTrace {
         let Flow { transport, local, remote, .. } = *flow;
         let message =
             TracedMessage { at: now, way, transport, local, remote, bytes: bytes.clone() };
-        self.lock().note(call_id, message);
+        self.lock().note(call_id, &message);
     }
 
     fn begin_call(&self, call: CallId) {

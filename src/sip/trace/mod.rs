@@ -5,6 +5,7 @@ mod end;
 pub mod ladder;
 mod mask;
 pub mod pcap;
+mod text;
 
 pub use crate::sip::trace::end::End;
 
@@ -101,11 +102,32 @@ struct Dialog {
     /// The calls of its two ends; both where a call of ours comes back to us.
     ends: [Option<Linked>; 2],
     /// Room for a plain call, so that it needs no block of the heap of its own.
-    first: SmallVec<[TracedMessage; FIRST_MESSAGES]>,
-    newest: VecDeque<TracedMessage>,
+    first: SmallVec<[Kept; FIRST_MESSAGES]>,
+    newest: VecDeque<Kept>,
+    /// The ways that its messages went. Most dialogs have one.
+    paths: SmallVec<[Path; 1]>,
     left_out: u32,
     bytes: usize,
     last: Moment,
+}
+
+/// A message of a dialog as it is kept.
+#[derive(Debug)]
+struct Kept {
+    at: Moment,
+    way: Way,
+    /// Which of the dialog's paths it went.
+    path: u8,
+    /// Its text, written beside that of the first messages.
+    bytes: Bytes,
+}
+
+/// Between whom a message went, either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Path {
+    transport: Transport,
+    local: SocketAddr,
+    remote: SocketAddr,
 }
 
 /// A call that a dialog is a leg of.
@@ -132,7 +154,10 @@ const FIRST_MESSAGES: usize = 7;
 /// Bytes of a block. One message keeps all of it, so what outlives its neighbours is moved out.
 const BLOCK_BYTES: usize = 16 * 1024;
 /// What a message costs beside its bytes.
-const OVERHEAD: usize = size_of::<TracedMessage>();
+const OVERHEAD: usize = size_of::<Kept>();
+/// One more than there are messages: one of them none of these went.
+const PATHS_MAX: usize = TRACE_MESSAGES_PER_DIALOG_MAX + 1;
+const _: () = assert!(PATHS_MAX <= u8::MAX as usize && text::SOURCES_MAX <= HALF);
 
 impl TraceBook {
     /// A book for `bytes_max` bytes; a dialog is forgotten `life` after its last message and the end of its call.
@@ -154,31 +179,32 @@ impl TraceBook {
 
     /// Copies bytes to where everything lies that is kept.
     fn keep(&mut self, bytes: &[u8]) -> Bytes {
-        if self.block.capacity() < bytes.len() {
-            self.block = BytesMut::with_capacity(BLOCK_BYTES.max(bytes.len()));
-        }
-        self.block.extend_from_slice(bytes);
-        self.block.split().freeze()
+        let block = room_in(&mut self.block, bytes.len());
+        block.extend_from_slice(bytes);
+        block.split().freeze()
     }
 
     /// Notes a message of the dialog with this Call-ID. The bytes are copied.
-    pub fn note(&mut self, call_id: &[u8], mut message: TracedMessage) {
+    pub fn note(&mut self, call_id: &[u8], message: &TracedMessage) {
         if self.bytes_max == 0 || call_id.is_empty() {
             return;
         }
-        let (size, now) = (message.bytes.len() + OVERHEAD, message.at);
-        message.bytes = self.keep(&message.bytes);
+        let text = &message.bytes;
+        let block = room_in(&mut self.block, text::room(text));
         if let Some(dialog) = self.dialogs.get_mut(call_id) {
-            let freed = dialog.take(now, message, size);
-            self.bytes = (self.bytes + size).saturating_sub(freed);
+            text::pack(text, &dialog.sources(), block);
+            let (added, freed) = dialog.take(message, block.split().freeze());
+            self.bytes = (self.bytes + added).saturating_sub(freed);
         } else {
+            text::pack(text, &[], block);
+            let bytes = block.split().freeze();
             let call_id = self.keep(call_id);
-            self.begin(call_id, message, size);
+            self.begin(call_id, message, bytes);
         }
-        self.shrink(now);
+        self.shrink(message.at);
     }
 
-    fn begin(&mut self, call_id: Bytes, message: TracedMessage, size: usize) {
+    fn begin(&mut self, call_id: Bytes, message: &TracedMessage, bytes: Bytes) {
         let (number, now) = (self.next, message.at);
         self.next += 1;
         let due = now + self.life;
@@ -191,13 +217,14 @@ impl TraceBook {
             ends: [None, None],
             first: SmallVec::new(),
             newest: VecDeque::new(),
+            paths: SmallVec::new(),
             left_out: 0,
             bytes: call_id.len(),
             last: now,
         };
-        self.bytes += call_id.len() + size;
         // The first message of a dialog pushes out none.
-        dialog.take(now, message, size);
+        dialog.take(message, bytes);
+        self.bytes += dialog.bytes;
         self.dialogs.insert(call_id, dialog);
     }
 
@@ -272,10 +299,9 @@ impl TraceBook {
                 let mut all = of_ends.chain(secret_headers);
                 all.any(|secret| name.eq_ignore_ascii_case(secret.as_bytes()))
             };
-            let kept = dialog.of(call);
-            trace.messages.extend(kept.map(|message| TracedMessage {
+            trace.messages.extend(dialog.of(call).into_iter().map(|message| TracedMessage {
                 bytes: mask::masked(&message.bytes, &is_secret),
-                ..message.clone()
+                ..message
             }));
         }
         trace.messages.sort_by_key(|message| message.at);
@@ -345,30 +371,80 @@ impl TraceBook {
     }
 }
 
+/// The block at hand, or another where it has no room for so many bytes.
+fn room_in(block: &mut BytesMut, bytes: usize) -> &mut BytesMut {
+    if block.capacity() < bytes {
+        *block = BytesMut::with_capacity(BLOCK_BYTES.max(bytes));
+    }
+    block
+}
+
 impl Dialog {
     /// The messages of a call: all, or its own where the other end is a call of ours too, of somebody else
     /// perhaps.
-    fn of(&self, call: CallId) -> impl Iterator<Item = &TracedMessage> {
-        let all = || self.first.iter().chain(&self.newest);
-        let of_both = match &self.ends {
+    fn of(&self, call: CallId) -> Vec<TracedMessage> {
+        let mut all = self.told();
+        let beginner = match &self.ends {
             [Some(caller), Some(_)] => {
                 let end = if caller.call == call { End::Caller } else { End::Called };
-                end::beginner(all()).map(|beginner| (end, beginner))
+                end::beginner(&all).map(|beginner| (end, beginner))
             }
             [Some(_), None] | [None, Some(_)] | [None, None] => None,
         };
-        all().filter(move |message| {
-            let own = of_both.as_ref();
-            own.is_none_or(|(end, beginner)| end::of(message, beginner) == Some(*end))
-        })
+        if let Some((end, beginner)) = beginner {
+            all.retain(|message| end::of(message, &beginner) == Some(end));
+        }
+        all
     }
 
-    /// Takes a message that came `now` and costs `size` bytes; gives what the one cost that had to go for it.
-    fn take(&mut self, now: Moment, message: TracedMessage, size: usize) -> usize {
-        self.last = now;
-        let freed = self.push(message);
-        self.bytes = (self.bytes + size).saturating_sub(freed);
-        freed
+    /// All messages, as they were.
+    fn told(&self) -> Vec<TracedMessage> {
+        let sources = self.sources();
+        let told = |kept: &Kept| {
+            let Path { transport, local, remote } = *self.paths.get(usize::from(kept.path))?;
+            let bytes = text::unpack(&kept.bytes, &sources);
+            Some(TracedMessage { at: kept.at, way: kept.way, transport, local, remote, bytes })
+        };
+        self.first.iter().chain(&self.newest).filter_map(told).collect()
+    }
+
+    /// The messages beside which others are written: they stay as long as the dialog.
+    fn sources(&self) -> SmallVec<[&[u8]; text::SOURCES_MAX]> {
+        self.first.iter().take(text::SOURCES_MAX).map(|kept| &*kept.bytes).collect()
+    }
+
+    /// Takes a message that is kept as these bytes; gives what it costs, and what the one cost that had to go for it.
+    fn take(&mut self, message: &TracedMessage, bytes: Bytes) -> (usize, usize) {
+        let &TracedMessage { at, way, transport, local, remote, .. } = message;
+        self.last = at;
+        let paths = self.paths.len();
+        let path = self.path(Path { transport, local, remote });
+        let more_paths = if paths == 0 { 0 } else { self.paths.len() - paths };
+        let added = bytes.len() + OVERHEAD + more_paths * size_of::<Path>();
+        let freed = self.push(Kept { at, way, path, bytes });
+        self.bytes = (self.bytes + added).saturating_sub(freed);
+        (added, freed)
+    }
+
+    /// The number of a path; of all that were, those are known that messages went which are kept.
+    fn path(&mut self, path: Path) -> u8 {
+        let known = self.paths.iter().position(|known| *known == path);
+        let number = known.unwrap_or_else(|| {
+            if self.paths.len() < PATHS_MAX {
+                self.paths.push(path);
+                return self.paths.len() - 1;
+            }
+            let is_free = |number: &usize| {
+                let mut all = self.first.iter().chain(&self.newest);
+                all.all(|kept| usize::from(kept.path) != *number)
+            };
+            let free = (0..PATHS_MAX).find(is_free).unwrap_or_default();
+            if let Some(place) = self.paths.get_mut(free) {
+                *place = path;
+            }
+            free
+        });
+        number as u8
     }
 
     /// Copies all that is kept to one place; gives the copy of the Call-ID.
@@ -387,7 +463,7 @@ impl Dialog {
     }
 
     /// Keeps a message; gives the size of the one that had to go for it.
-    fn push(&mut self, message: TracedMessage) -> usize {
+    fn push(&mut self, message: Kept) -> usize {
         if self.first.len() < HALF {
             self.first.push(message);
             return 0;
@@ -439,7 +515,7 @@ mod tests {
     fn a_call_that_is_forgotten_leaves_nothing_and_others_stay() {
         let mut book = book();
         for (leg, of) in [(b"near", 1), (b"far1", 1), (b"away", 2)] {
-            book.note(leg, message(1, b"INVITE"));
+            book.note(leg, &message(1, b"INVITE"));
             book.link((call(of), End::Called), leg, &none());
         }
         let whole = book.bytes();
@@ -448,17 +524,17 @@ mod tests {
         assert_eq!(seconds(&book.of_call(AT_ONCE, call(2), &[])), [1]);
         assert_eq!(book.bytes(), whole / 3);
         // What still comes of it begins anew, and is nobody's.
-        book.note(b"near", message(2, b"BYE"));
+        book.note(b"near", &message(2, b"BYE"));
         assert_eq!(book.of_call(AT_ONCE, call(1), &[]), Trace::default());
     }
 
     #[test]
     fn the_messages_of_both_legs_stand_in_the_order_of_time() {
         let mut book = book();
-        book.note(b"near", message(1, b"INVITE"));
-        book.note(b"far", message(2, b"INVITE"));
-        book.note(b"near", message(3, b"BYE"));
-        book.note(b"stranger", message(2, b"OPTIONS"));
+        book.note(b"near", &message(1, b"INVITE"));
+        book.note(b"far", &message(2, b"INVITE"));
+        book.note(b"near", &message(3, b"BYE"));
+        book.note(b"stranger", &message(2, b"OPTIONS"));
         book.link((call(1), End::Called), b"near", &none());
         book.link((call(1), End::Called), b"far", &none());
         assert_eq!(seconds(&book.of_call(AT_ONCE, call(1), &[])), [1, 2, 3]);
@@ -470,7 +546,7 @@ mod tests {
     #[test]
     fn secrets_stay_hidden_when_the_trunk_that_knew_them_is_gone() {
         let mut book = book();
-        book.note(b"a", message(1, b"INVITE x\r\nX-Token: s3cret\r\nX-Rule: t0p\r\n\r\n"));
+        book.note(b"a", &message(1, b"INVITE x\r\nX-Token: s3cret\r\nX-Rule: t0p\r\n\r\n"));
         let secrets: Arc<[Box<str>]> = ["x-token".into()].into();
         book.link((call(1), End::Called), b"a", &secrets);
         book.link((call(2), End::Called), b"a", &none());
@@ -478,7 +554,7 @@ mod tests {
         let shown = trace.messages.first().map(|message| message.bytes.clone());
         let expected = b"INVITE x\r\nX-Token: ******\r\nX-Rule: ***\r\n\r\n";
         assert_eq!(shown, Some(Bytes::from_static(expected)));
-        book.note(b"a", message(2, b"BYE\r\nX-Token: again\r\n\r\n"));
+        book.note(b"a", &message(2, b"BYE\r\nX-Token: again\r\n\r\n"));
         let trace = book.of_call(AT_ONCE, call(2), &[]);
         let last = trace.messages.last().map(|message| message.bytes.clone());
         assert_eq!(last, Some(Bytes::from_static(b"BYE\r\nX-Token: *****\r\n\r\n")));
@@ -499,7 +575,7 @@ mod tests {
         };
         let mut book = book();
         let mut note = |at, way, text: String| {
-            book.note(b"x", TracedMessage { way, bytes: text.into(), ..message(at, b"") });
+            book.note(b"x", &TracedMessage { way, bytes: text.into(), ..message(at, b"") });
         };
         note(1, Way::Out, request("INVITE", "a", ""));
         note(2, Way::In, request("INVITE", "a", ""));
@@ -536,7 +612,7 @@ mod tests {
         let mut book = book();
         let count = TRACE_MESSAGES_PER_DIALOG_MAX as u64 + 10;
         for at in 0..count {
-            book.note(b"a", message(at, b"x"));
+            book.note(b"a", &message(at, b"x"));
         }
         book.link((call(1), End::Called), b"a", &none());
         let trace = book.of_call(AT_ONCE, call(1), &[]);
@@ -548,33 +624,74 @@ mod tests {
     }
 
     #[test]
+    fn each_message_is_told_with_the_addresses_that_it_went_between() {
+        let mut book = book();
+        let from = |number: u16| SocketAddr::from(([127, 0, 0, 3], number));
+        let count = 3 * TRACE_MESSAGES_PER_DIALOG_MAX as u16;
+        for number in 0..count {
+            let transport = if number < 70 { Transport::Udp } else { Transport::Tcp };
+            let message = message(number.into(), b"OPTIONS");
+            book.note(b"a", &TracedMessage { transport, remote: from(number), ..message });
+        }
+        book.link((call(1), End::Called), b"a", &none());
+        let told = book.of_call(AT_ONCE, call(1), &[]).messages;
+        let newest = count - HALF as u16..count;
+        let numbers: Vec<u16> = (0..HALF as u16).chain(newest).collect();
+        let remotes: Vec<SocketAddr> = numbers.iter().map(|number| from(*number)).collect();
+        assert_eq!(told.iter().map(|message| message.remote).collect::<Vec<_>>(), remotes);
+        let tcp = told.iter().filter(|message| message.transport == Transport::Tcp);
+        assert_eq!(tcp.count(), HALF);
+        let dialog = book.dialogs.get(b"a").expect("it is kept");
+        assert_eq!(dialog.paths.len(), PATHS_MAX, "no more however many there were");
+        let counted = book.bytes() - 1 - (PATHS_MAX - 1) * size_of::<Path>();
+        assert_eq!(counted, TRACE_MESSAGES_PER_DIALOG_MAX * (OVERHEAD + 9));
+    }
+
+    #[test]
+    fn a_dialog_takes_little_room() {
+        assert!(size_of::<Dialog>() <= 576, "{}", size_of::<Dialog>());
+        let mut book = book();
+        let via = "Via: SIP/2.0/UDP 127.0.0.1:5070;branch=z9hG4bK-4711-1-0\r\n";
+        for (at, line) in [(1, "INVITE sip:a@b SIP/2.0"), (2, "SIP/2.0 200 OK")] {
+            let bytes = format!("{line}\r\n{via}\r\n").into();
+            book.note(b"a", &TracedMessage { bytes, ..message(at, b"") });
+        }
+        book.link((call(1), End::Called), b"a", &none());
+        assert!(book.bytes() < 2 * (OVERHEAD + via.len()), "{}", book.bytes());
+        let told = book.of_call(AT_ONCE, call(1), &[]).messages;
+        assert!(
+            told.iter().all(|message| message.bytes.ends_with(format!("{via}\r\n").as_bytes()))
+        );
+    }
+
+    #[test]
     fn what_is_too_much_goes_oldest_first_and_what_is_old_goes_anyway() {
         let mut book = TraceBook::new(10 * (OVERHEAD + 10), Duration::from_secs(600));
         for number in 0..100_u64 {
             let id = number.to_string();
-            book.note(id.as_bytes(), message(number, b"abcdefg"));
+            book.note(id.as_bytes(), &message(number, b"abcdefg"));
             book.link((call(u128::from(number)), End::Called), id.as_bytes(), &none());
             assert!(book.bytes() <= 10 * (OVERHEAD + 10));
         }
         assert_eq!(seconds(&book.of_call(AT_ONCE, call(99), &[])), [99]);
         assert_eq!(book.of_call(AT_ONCE, call(80), &[]), Trace::default());
-        book.note(b"late", message(10_000, b"x"));
+        book.note(b"late", &message(10_000, b"x"));
         assert_eq!(book.of_call(AT_ONCE, call(99), &[]), Trace::default());
         assert_eq!((book.dialogs.len(), book.calls.len(), book.order.len()), (1, 0, 1));
-        assert_eq!(book.bytes(), OVERHEAD + 1 + 4, "nothing of the forgotten is still counted");
+        assert_eq!(book.bytes(), OVERHEAD + 3 + 4, "nothing of the forgotten is still counted");
     }
 
     #[test]
     fn what_goes_on_for_ever_keeps_nothing_of_what_came_after_it() {
         let mut book = TraceBook::new(1_000_000, Duration::from_secs(900));
-        book.note(b"registration", message(0, b"REGISTER"));
+        book.note(b"registration", &message(0, b"REGISTER"));
         for number in 1..=9_u64 {
             let id = number.to_string();
-            book.note(id.as_bytes(), message(10 * number, b"INVITE"));
+            book.note(id.as_bytes(), &message(10 * number, b"INVITE"));
             book.link((call(u128::from(number)), End::Called), id.as_bytes(), &none());
         }
         for at in (480..=7_200).step_by(480) {
-            book.note(b"registration", message(at, b"REGISTER"));
+            book.note(b"registration", &message(at, b"REGISTER"));
             let gone = (1..=9).filter(|number| at > 10 * number + 900).count();
             assert_eq!(book.dialogs.len(), 10 - gone, "{at}");
         }
@@ -582,10 +699,10 @@ mod tests {
         // Of too much the one goes first that nothing was heard of for longest.
         let mut book = TraceBook::new(4 * (OVERHEAD + 20), Duration::from_secs(900));
         for at in [0, 30] {
-            book.note(b"registration", message(at, b"REGISTER"));
-            book.note(&[b'1' + u8::try_from(at).unwrap()], message(at + 1, b"INVITE"));
+            book.note(b"registration", &message(at, b"REGISTER"));
+            book.note(&[b'1' + u8::try_from(at).unwrap()], &message(at + 1, b"INVITE"));
         }
-        book.note(b"more", message(40, b"INVITE"));
+        book.note(b"more", &message(40, b"INVITE"));
         assert!(book.dialogs.get(b"registration").is_some(), "{book:?}");
         assert!(book.dialogs.get(b"1").is_none(), "{book:?}");
     }
@@ -603,17 +720,17 @@ mod tests {
         };
         book.begin_call(call(1));
         for at in 1..=HALF as u64 + 2 {
-            book.note(b"long", message(at, b"MESSAGE"));
+            book.note(b"long", &message(at, b"MESSAGE"));
             book.link((call(1), End::Called), b"long", &none());
             // What lies beside it is of others, and soon forgotten.
-            book.note(&at.to_be_bytes(), message(at, b"INVITE"));
+            book.note(&at.to_be_bytes(), &message(at, b"INVITE"));
         }
         let now = Moment::from_millis(2_000_000);
         let (before, bytes, told) = (places(&book), book.bytes(), book.of_call(now, call(1), &[]));
         assert_eq!(told.messages.len(), HALF + 2);
-        book.note(b"registration", message(899, b"REGISTER"));
+        book.note(b"registration", &message(899, b"REGISTER"));
         assert_eq!(places(&book), before, "nothing is moved that nothing outlived");
-        book.note(b"registration", message(2_000, b"REGISTER"));
+        book.note(b"registration", &message(2_000, b"REGISTER"));
         let after = places(&book);
         assert_eq!(after.len(), before.len());
         assert!(after.iter().all(|place| !before.contains(place)), "{after:?}");
@@ -624,7 +741,7 @@ mod tests {
         assert_eq!(book.of_call(now, call(1), &[]), told);
         // It goes once its time is over, and leaves nothing.
         book.end_call(now, call(1));
-        book.note(b"registration", message(9_000, b"REGISTER"));
+        book.note(b"registration", &message(9_000, b"REGISTER"));
         assert_eq!((book.dialogs.len(), book.calls.len(), book.order.len()), (1, 0, 1));
     }
 
@@ -632,9 +749,9 @@ mod tests {
     fn what_outlives_its_neighbours_keeps_none_of_their_room_in_a_full_book_either() {
         let mut book = TraceBook::new(8 * (OVERHEAD + 16), Duration::from_secs(900));
         for at in 1..=5_u64 {
-            book.note(b"long", message(at, b"MESSAGE"));
+            book.note(b"long", &message(at, b"MESSAGE"));
             for beside in 0..3 {
-                book.note(&(10 * at + beside).to_be_bytes(), message(at, b"INVITE"));
+                book.note(&(10 * at + beside).to_be_bytes(), &message(at, b"INVITE"));
             }
         }
         // No time is over: it is looked at when there is too much, and others go.
@@ -652,7 +769,7 @@ mod tests {
     #[test]
     fn what_has_outlived_its_time_is_not_told_though_nothing_came_since() {
         let mut book = book();
-        book.note(b"a", message(10, b"INVITE"));
+        book.note(b"a", &message(10, b"INVITE"));
         book.link((call(1), End::Called), b"a", &none());
         let at = |seconds: u64| Moment::from_millis(seconds * 1_000);
         assert_eq!(seconds(&book.of_call(at(610), call(1), &[])), [10]);
@@ -663,25 +780,25 @@ mod tests {
     fn a_call_that_runs_keeps_its_messages_and_their_time_begins_at_its_end() {
         let mut book = book();
         let at = |seconds: u64| Moment::from_millis(seconds * 1_000);
-        book.note(b"near", message(1, b"INVITE"));
+        book.note(b"near", &message(1, b"INVITE"));
         book.begin_call(call(1));
         book.link((call(1), End::Called), b"near", &none());
-        book.note(b"far", message(5, b"INVITE"));
+        book.note(b"far", &message(5, b"INVITE"));
         book.link((call(1), End::Caller), b"far", &none());
-        book.note(b"other", message(6, b"INVITE"));
+        book.note(b"other", &message(6, b"INVITE"));
         book.link((call(2), End::Called), b"other", &none());
         // Two hours without a word of it, but of others.
         for minute in 1..=120 {
-            book.note(b"registration", message(minute * 60, b"REGISTER"));
+            book.note(b"registration", &message(minute * 60, b"REGISTER"));
             assert_eq!(seconds(&book.of_call(at(minute * 60), call(1), &[])), [1, 5], "{minute}");
         }
         assert_eq!(book.of_call(at(7_200), call(2), &[]), Trace::default(), "it does not run");
         assert_eq!((book.dialogs.len(), book.order.len()), (3, 3));
         book.end_call(at(7_200), call(1));
-        book.note(b"registration", message(7_800, b"REGISTER"));
+        book.note(b"registration", &message(7_800, b"REGISTER"));
         assert_eq!(seconds(&book.of_call(at(7_800), call(1), &[])), [1, 5]);
         assert_eq!(book.of_call(at(7_801), call(1), &[]), Trace::default());
-        book.note(b"registration", message(8_500, b"REGISTER"));
+        book.note(b"registration", &message(8_500, b"REGISTER"));
         assert_eq!((book.dialogs.len(), book.calls.len(), book.running.len()), (1, 0, 0));
     }
 
@@ -691,7 +808,7 @@ mod tests {
         for number in 0..100_u64 {
             let id = number.to_string();
             book.begin_call(call(u128::from(number)));
-            book.note(id.as_bytes(), message(100 * number, b"abcdefg"));
+            book.note(id.as_bytes(), &message(100 * number, b"abcdefg"));
             book.link((call(u128::from(number)), End::Called), id.as_bytes(), &none());
             assert!(book.bytes() <= 10 * (OVERHEAD + 10));
         }
@@ -707,7 +824,7 @@ mod tests {
     #[test]
     fn a_book_without_room_keeps_nothing() {
         let mut book = TraceBook::new(0, Duration::from_secs(600));
-        book.note(b"a", message(1, b"x"));
+        book.note(b"a", &message(1, b"x"));
         book.link((call(1), End::Called), b"a", &none());
         assert_eq!(book.of_call(AT_ONCE, call(1), &[]), Trace::default());
         assert_eq!(book.bytes(), 0);

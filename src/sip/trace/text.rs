@@ -1,0 +1,335 @@
+//! The text of messages as a dialog keeps it: lines that an earlier message has are written as their place in it.
+//!
+//! Messages of a dialog say much the same: the Via, From and Call-ID of a request are in each answer to it, a Contact is in
+//! all that its user agent says.
+
+use bytes::Bytes;
+use bytes::BytesMut;
+use memchr::memchr;
+use smallvec::SmallVec;
+
+/// Messages in which lines are looked for: the first of the dialog, which stay while it does.
+pub(super) const SOURCES_MAX: usize = 7;
+/// Lines that begin there, in each of these: a peer must not have us search for long.
+const SOURCE_BYTES_MAX: usize = 2_048;
+/// So many in all, for the same reason.
+const SOURCE_LINES_MAX: usize = 96;
+/// Lines of a message that are looked for, for the same reason.
+const LINES_MAX: usize = 64;
+/// Shorter ones are written.
+const LINE_BYTES_MIN: usize = 12;
+
+/// Set in the first byte of a copied piece. Not set: two bytes of length, and the bytes of a plain one.
+const COPIED: u8 = 0x80;
+const PLAIN_BYTES_MAX: usize = 0x7fff;
+/// 12 bits are for where a copied piece begins, and 12 for its length.
+const PLACE_BITS: u32 = 12;
+const PLACE_MASK: u32 = (1 << PLACE_BITS) - 1;
+
+/// A piece of what is kept of an earlier message.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    source: usize,
+    from: usize,
+    length: usize,
+}
+
+impl Place {
+    const fn end(&self) -> usize {
+        self.from + self.length
+    }
+
+    fn write(&self, to: &mut BytesMut) {
+        let (source, from) = ((self.source as u32) << (2 * PLACE_BITS), self.from as u32);
+        let word = u32::from(COPIED) << 24 | source | from << PLACE_BITS | self.length as u32;
+        to.extend_from_slice(&word.to_be_bytes());
+    }
+
+    fn read(word: [u8; 4]) -> Self {
+        let word = u32::from_be_bytes(word);
+        Self {
+            source: (word >> (2 * PLACE_BITS) & u32::from(!COPIED)) as usize,
+            from: (word >> PLACE_BITS & PLACE_MASK) as usize,
+            length: (word & PLACE_MASK) as usize,
+        }
+    }
+
+    fn of<'s>(&self, sources: &[&'s [u8]]) -> &'s [u8] {
+        let source = sources.get(self.source).copied().unwrap_or_default();
+        source.get(self.from..self.end()).unwrap_or_default()
+    }
+}
+
+/// What is kept of a message, piece by piece.
+enum Piece<'k> {
+    Plain(&'k [u8]),
+    Copied(Place),
+}
+
+impl<'k> Piece<'k> {
+    /// The first piece, and what is behind it.
+    fn first(kept: &'k [u8]) -> Option<(Self, &'k [u8])> {
+        let ([first, second], behind) = kept.split_first_chunk()?;
+        if first & COPIED != 0 {
+            let (word, later) = kept.split_first_chunk()?;
+            return Some((Self::Copied(Place::read(*word)), later));
+        }
+        let length = usize::from(u16::from_be_bytes([*first, *second]));
+        let (plain, later) = behind.split_at_checked(length)?;
+        Some((Self::Plain(plain), later))
+    }
+}
+
+/// A line of an earlier message, written there.
+#[derive(Clone, Copy)]
+struct Line {
+    /// Its last bytes: those of lines with the same name differ there, if anywhere.
+    tail: [u8; 8],
+    source: u8,
+    from: u16,
+    length: u16,
+}
+
+type Lines = SmallVec<[Line; SOURCE_LINES_MAX]>;
+
+/// The lines that are looked for.
+fn lines_of(sources: &[&[u8]]) -> Lines {
+    let mut lines = Lines::new();
+    for (source, kept) in sources.iter().take(SOURCES_MAX).enumerate() {
+        let mut rest = *kept;
+        while let Some((piece, later)) = Piece::first(rest) {
+            if let Piece::Plain(plain) = piece {
+                let from = kept.len() - later.len() - plain.len();
+                add_lines(&mut lines, (source, from), plain);
+            }
+            rest = later;
+        }
+    }
+    lines
+}
+
+fn add_lines(lines: &mut Lines, (source, mut from): (usize, usize), plain: &[u8]) {
+    let mut rest = plain;
+    while let Some((line, later)) = next_line(rest) {
+        if from >= SOURCE_BYTES_MAX || lines.len() >= SOURCE_LINES_MAX {
+            return;
+        }
+        if let Some(tail) = tail_of(line) {
+            let (source, from, length) = (source as u8, from as u16, line.len() as u16);
+            lines.push(Line { tail, source, from, length });
+        }
+        from += line.len();
+        rest = later;
+    }
+}
+
+/// Those bytes of a line that is neither too short nor too long.
+fn tail_of(line: &[u8]) -> Option<[u8; 8]> {
+    let is_sought = (LINE_BYTES_MIN..=SOURCE_BYTES_MAX).contains(&line.len());
+    line.last_chunk().filter(|_| is_sought).copied()
+}
+
+/// Room that a message needs at most.
+pub(super) const fn room(message: &[u8]) -> usize {
+    message.len() + 2 * (2 + message.len() / PLAIN_BYTES_MAX)
+}
+
+/// Writes `message` behind `to`. `sources` is what is kept of the dialog's first messages, [`SOURCES_MAX`] at most.
+pub(super) fn pack(message: &[u8], sources: &[&[u8]], to: &mut BytesMut) {
+    let lines = lines_of(sources);
+    let (mut rest, mut plain) = (message, 0);
+    let mut copied: Option<Place> = None;
+    let mut looks = if lines.is_empty() { 0 } else { LINES_MAX };
+    while looks > 0 || copied.is_some() {
+        let Some((line, later)) = next_line(rest) else { break };
+        if let Some(place) = copied.as_mut().filter(|place| has_next(place, line, sources)) {
+            place.length += line.len();
+        } else if let Some(place) = find(line, (&lines, sources), &mut looks) {
+            end_plain(&mut plain, message, rest, to);
+            if let Some(before) = copied.replace(place) {
+                before.write(to);
+            }
+        } else {
+            if let Some(before) = copied.take() {
+                before.write(to);
+            }
+            plain += line.len();
+        }
+        rest = later;
+    }
+    if let Some(last) = copied {
+        last.write(to);
+    }
+    plain += rest.len();
+    end_plain(&mut plain, message, &[], to);
+}
+
+/// The text of what [`pack`] wrote beside the same sources.
+pub(super) fn unpack(kept: &[u8], sources: &[&[u8]]) -> Bytes {
+    let mut text = BytesMut::new();
+    let mut rest = kept;
+    while let Some((piece, later)) = Piece::first(rest) {
+        match piece {
+            Piece::Plain(plain) => text.extend_from_slice(plain),
+            Piece::Copied(place) => text.extend_from_slice(place.of(sources)),
+        }
+        rest = later;
+    }
+    text.freeze()
+}
+
+/// A line with its end, and what is behind it.
+fn next_line(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let length = memchr(b'\n', text).map_or(text.len(), |at| at + 1);
+    text.split_at_checked(length).filter(|(line, _)| !line.is_empty())
+}
+
+/// Whether `line` stands behind a piece that is copied.
+fn has_next(place: &Place, line: &[u8], sources: &[&[u8]]) -> bool {
+    let source = sources.get(place.source).copied().unwrap_or_default();
+    let behind = source.get(place.end()..).unwrap_or_default();
+    place.length + line.len() <= PLACE_MASK as usize && behind.starts_with(line)
+}
+
+fn find(line: &[u8], (lines, sources): (&Lines, &[&[u8]]), looks: &mut usize) -> Option<Place> {
+    let tail = tail_of(line).filter(|_| *looks > 0)?;
+    *looks -= 1;
+    lines.iter().find_map(|known| {
+        let (source, from) = (usize::from(known.source), usize::from(known.from));
+        let place = Place { source, from, length: line.len() };
+        let is_alike = known.tail == tail && usize::from(known.length) == line.len();
+        (is_alike && place.of(sources) == line).then_some(place)
+    })
+}
+
+/// Writes the `plain` bytes of `message` that end where `rest` begins.
+fn end_plain(plain: &mut usize, message: &[u8], rest: &[u8], to: &mut BytesMut) {
+    let end = message.len() - rest.len();
+    let begin = end - std::mem::take(plain);
+    for piece in message.get(begin..end).unwrap_or_default().chunks(PLAIN_BYTES_MAX) {
+        to.extend_from_slice(&(piece.len() as u16).to_be_bytes());
+        to.extend_from_slice(piece);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Packs messages as a dialog does, and gives what is kept of each.
+    fn packed(messages: &[Vec<u8>]) -> Vec<Bytes> {
+        let mut kept: Vec<Bytes> = Vec::new();
+        for message in messages {
+            let mut to = BytesMut::new();
+            pack(message, &sources(&kept), &mut to);
+            assert!(to.len() <= room(message), "{} of {}", to.len(), message.len());
+            kept.push(to.freeze());
+        }
+        kept
+    }
+
+    fn sources(kept: &[Bytes]) -> Vec<&[u8]> {
+        kept.iter().take(SOURCES_MAX).map(|bytes| &**bytes).collect()
+    }
+
+    fn assert_same(messages: &[Vec<u8>]) -> usize {
+        let kept = packed(messages);
+        for (message, bytes) in messages.iter().zip(&kept) {
+            assert!(unpack(bytes, &sources(&kept)) == *message, "{message:?}");
+        }
+        kept.iter().map(Bytes::len).sum()
+    }
+
+    #[test]
+    fn a_call_takes_little_more_than_what_its_messages_do_not_share() {
+        const TO: &str = "To: <sip:+15550100@127.0.0.1:5060>";
+        const CONTACT: &str =
+            "Contact: <sip:127.0.0.1:5060>\r\nAllow: INVITE, ACK, BYE, CANCEL, OPTIONS\r\n";
+        const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+            m=audio 6000 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n";
+        let from = "From: <sip:+15550199@127.0.0.1:5070>;tag=7f3a90c1";
+        let id = "Call-ID: 1-4711@127.0.0.1";
+        let head = |branch: u8, to: &str, cseq: &str| {
+            format!(
+                "Via: SIP/2.0/UDP 127.0.0.1:5070;branch=z9hG4bK-4711-1-{branch}\r\n{from}\r\n{TO}{to}\r\n{id}\r\nCSeq: {cseq}\r\n"
+            )
+        };
+        let (tag, peer) =
+            (";tag=c0ffee77", "Contact: <sip:a@127.0.0.1:5070>\r\nMax-Forwards: 70\r\n");
+        let messages = [
+            format!(
+                "INVITE sip:+15550100@127.0.0.1 SIP/2.0\r\n{}{peer}\r\n{SDP}",
+                head(0, "", "1 INVITE")
+            ),
+            format!("SIP/2.0 100 Trying\r\n{}\r\n", head(0, "", "1 INVITE")),
+            format!("SIP/2.0 180 Ringing\r\n{}{CONTACT}\r\n", head(0, tag, "1 INVITE")),
+            format!("SIP/2.0 200 OK\r\n{}{CONTACT}\r\n{SDP}", head(0, tag, "1 INVITE")),
+            format!("ACK sip:127.0.0.1:5060 SIP/2.0\r\n{}{peer}\r\n", head(5, tag, "1 ACK")),
+            format!("BYE sip:127.0.0.1:5060 SIP/2.0\r\n{}{peer}\r\n", head(7, tag, "2 BYE")),
+            format!("SIP/2.0 200 OK\r\n{}\r\n", head(7, tag, "2 BYE")),
+        ];
+        let messages = messages.map(String::into_bytes);
+        let whole: usize = messages.iter().map(Vec::len).sum();
+        let kept = assert_same(&messages);
+        assert!(kept * 2 < whole, "{kept} of {whole} bytes");
+    }
+
+    #[test]
+    fn whatever_is_packed_comes_out_as_it_was() {
+        let lines: [&[u8]; 9] = [
+            b"\n",
+            b"\r\n",
+            b"a line of some length\r\n",
+            b"another line of it\n",
+            &[0x80; 20],
+            &[0xff; 13],
+            b"no end of a line",
+            b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\n",
+            &[b'x'; 900],
+        ];
+        let mut state = 1_u64;
+        let mut next = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) as usize % below
+        };
+        for _ in 0..2_000 {
+            let messages: Vec<Vec<u8>> = (0..next(10))
+                .map(|_| (0..next(14)).flat_map(|_| lines[next(lines.len())].to_vec()).collect())
+                .collect();
+            assert_same(&messages);
+        }
+        // The longest that a socket takes, and lines at the bounds.
+        let long = vec![b'y'; 65_535];
+        let many = b"twelve bytes\n".repeat(5_000);
+        let far = [vec![b'z'; 2_040], b"over the bound of a source\r\n".to_vec()].concat();
+        assert_same(&[far.clone(), long.clone(), long, many.clone(), many, far]);
+    }
+
+    #[test]
+    fn no_peer_has_us_look_for_more_than_some_lines() {
+        let line = |number: usize| format!("line number {number:04}\n").into_bytes();
+        let plain = |message: &[u8]| {
+            let mut to = BytesMut::new();
+            pack(message, &[], &mut to);
+            to
+        };
+        // Neither in more lines, nor in longer messages, nor for more of them.
+        let source = plain(&(0..1_000).flat_map(line).collect::<Vec<_>>());
+        assert_eq!(lines_of(&[&source]).len(), SOURCE_LINES_MAX);
+        let long = plain(
+            &(0..4).flat_map(|_| [vec![b'-'; 1_023], vec![b'\n']].concat()).collect::<Vec<_>>(),
+        );
+        assert_eq!(lines_of(&[&long]).len(), 2);
+        let others = (5_000..5_000 + LINES_MAX).flat_map(line);
+        let message: Vec<u8> = others.chain(line(7)).collect();
+        let mut to = BytesMut::new();
+        pack(&message, &[&source], &mut to);
+        assert_eq!(to.len(), message.len() + 2, "the last line was not looked for");
+        assert!(unpack(&to, &[&source]) == message);
+        let message: Vec<u8> = (5_001..5_000 + LINES_MAX).flat_map(line).chain(line(7)).collect();
+        to.clear();
+        pack(&message, &[&source], &mut to);
+        assert_eq!(to.len(), message.len() + 2 - line(7).len() + 4, "it was");
+        assert!(unpack(&to, &[&source]) == message);
+    }
+}
