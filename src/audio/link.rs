@@ -13,6 +13,11 @@ use crate::audio::link::frames::FramesIn;
 use crate::audio::link::frames::FramesOut;
 use crate::audio::link::notice::Count;
 use crate::audio::link::notice::Notice;
+use crate::audio::link::queue::ALONE_MAX;
+use crate::audio::link::queue::PLACES_MAX;
+use crate::audio::link::queue::QueueIn;
+use crate::audio::link::queue::QueueOut;
+use crate::audio::link::queue::Waiting;
 use crate::types::limit::AGENT_CHUNK_BYTES_MAX;
 use crate::types::limit::AGENT_ITEMS_MAX;
 use crate::types::limit::AGENT_MARKS_MAX;
@@ -29,10 +34,13 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 mod emptied;
+mod event;
 mod frames;
 mod notice;
+mod queue;
 mod segment;
 
+pub use crate::audio::link::event::LinkEvent;
 pub use crate::audio::link::segment::Segment;
 
 /// Bytes of one frame of caller audio: 20 ms of µ-law at 8 kHz.
@@ -48,8 +56,9 @@ pub const WIDE_UNIT_BYTES: usize = 4;
 /// that sends a minute at once in 20 ms pieces does not fill the ring's items.
 const GATHER_ABOVE_UNITS: u64 = 500 * UNITS_PER_MS;
 
-/// Above this many segments in the ring too, so that a bot that sends single bytes does not either.
-const GATHER_ABOVE_SEGMENTS: usize = 64;
+/// Above this many segments too, where they are marks alone. Audio in small pieces is gathered as soon as segments go in
+/// chains, so that a bot that sends single bytes does not either.
+const GATHER_ABOVE_SEGMENTS: u64 = 64;
 
 /// Larger segments, of an agent that sends faster than it is played, are not kept for reuse.
 const SPARE_BYTES_MAX: usize = 2_000;
@@ -77,16 +86,23 @@ pub fn wide_link() -> (MediaEnd, AgentEnd) {
 /// What has room on a link.
 struct Room {
     segments: usize,
+    /// For these, alone or in chains.
+    places: usize,
     notices: usize,
 }
 
 impl Room {
-    const USUAL: Self = Self { segments: AGENT_ITEMS_MAX, notices: NOTICES_MAX };
-    const SHORT: Self = Self { segments: AGENT_ITEMS_MAX / 8, notices: NOTICES_MAX / 2 };
+    const USUAL: Self =
+        Self { segments: AGENT_ITEMS_MAX, places: PLACES_MAX, notices: NOTICES_MAX };
+    const SHORT: Self = Self {
+        segments: AGENT_ITEMS_MAX / 8,
+        places: AGENT_ITEMS_MAX / 8,
+        notices: NOTICES_MAX / 2,
+    };
 }
 
 fn linked(is_wide: bool, room: &Room) -> (MediaEnd, AgentEnd) {
-    let (items_in, items_out) = RingBuffer::new(room.segments);
+    let (items_in, items_out) = queue::ring(room.places);
     let (emptied_in, emptied_out) = emptied::ring();
     let (frames_in, frames_out) = frames::ring(is_wide);
     let (notices_in, notices_out) = RingBuffer::new(room.notices);
@@ -101,6 +117,8 @@ fn linked(is_wide: bool, room: &Room) -> (MediaEnd, AgentEnd) {
     };
     let agent = AgentEnd {
         segments: items_in,
+        segments_max: room.segments as u64,
+        segments_sent: 0,
         emptied: emptied_out,
         frames: frames_out,
         notices: notices_out,
@@ -117,47 +135,6 @@ fn linked(is_wide: bool, room: &Room) -> (MediaEnd, AgentEnd) {
     (media, agent)
 }
 
-/// What the agent's task learns from the media thread.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LinkEvent {
-    /// The next 20 ms of the caller, µ-law. One comes every 20 ms for as long as the session lives,
-    /// silence where the caller sent nothing.
-    Audio([u8; FRAME_BYTES]),
-    /// The same at 16 kHz: the caller's codec has them, and hears what the agent says at that rate.
-    WideAudio(Box<WidePcm>),
-    /// The caller pressed a key.
-    Digit(char),
-    /// Everything queued before this mark was played, or dropped by a clear.
-    Mark {
-        /// As given to [`AgentEnd::push_mark`].
-        id: u64,
-        /// Played of the present utterance, in ms. An utterance begins with the first audio after
-        /// the start, a clear, a finish, or a gap too long to be an underrun.
-        played_ms: u64,
-    },
-    /// A clear took effect: nothing queued before it will be heard. Its marks follow as `Mark`.
-    Cleared {
-        /// Played of the interrupted utterance, in ms; 0 when nothing was playing.
-        played_ms: u64,
-        /// Samples that left the queue by being played, since the clear before or the link's beginning.
-        samples: u64,
-    },
-    /// The queue ran empty inside an utterance and the caller heard a gap.
-    Underrun {
-        /// Length of the gap, in ms.
-        ms: u32,
-    },
-    /// The caller speaks over the agent, whose profile wants to be told.
-    BargeIn {
-        /// Played of the present utterance until then, in ms.
-        heard_ms: u64,
-    },
-    /// The last audio before a [`AgentEnd::finish`] was played.
-    Drained,
-    /// The media session is gone. Reported once, last.
-    Closed,
-}
-
 /// Small events waiting for the agent's task. When full, the session keeps a mark and tries again
 /// in the next tick; other events are dropped.
 const NOTICES_MAX: usize = 32;
@@ -169,6 +146,8 @@ struct Shared {
     epoch: AtomicU64,
     /// Units ever put into the ring. Written by the agent's end.
     pushed: AtomicU64,
+    /// Segments ever taken from the ring. Written by the media end.
+    taken: AtomicU64,
     /// Units ever played or dropped. Written by the media end.
     consumed: AtomicU64,
     /// Utterance ends ever put into the ring. Written by the agent's end.
@@ -183,12 +162,16 @@ struct Shared {
 /// The agent's end of a link.
 #[derive(Debug)]
 pub struct AgentEnd {
-    segments: Producer<Box<Segment>>,
+    segments: QueueIn,
+    /// So many may be on their way.
+    segments_max: u64,
+    /// Segments ever sent.
+    segments_sent: u64,
     emptied: EmptiedOut,
     frames: FramesOut,
     notices: Consumer<Notice>,
     shared: Arc<Shared>,
-    /// Not yet in the ring, because much is queued already or the ring is full.
+    /// Not yet on its way, because much is queued already or too many are.
     gathering: Option<Box<Segment>>,
     /// Marks that were in `gathering` when a clear dropped it, by the epoch they belonged to.
     gathering_cleared: VecDeque<(u64, u64)>,
@@ -263,11 +246,24 @@ impl AgentEnd {
     /// Drops everything queued. The media thread falls silent in its next tick and then answers with
     /// [`LinkEvent::Cleared`] and all outstanding marks.
     pub fn clear(&mut self) {
+        // What the media end has drops there, in its turn with what it drops beside.
+        self.hand_over_waiting();
         let before = self.shared.epoch.fetch_add(1, Ordering::AcqRel);
-        if let Some(segment) = self.gathering.take() {
-            self.gathering_cleared.extend(segment.marks.iter().map(|(_, id)| (before, *id)));
-            self.keep_spare(segment);
+        let mut waiting = self.segments.take_waiting();
+        while let Some(mut segment) = waiting {
+            waiting = segment.next.take();
+            self.segments_sent -= 1;
+            self.drop_own(before, segment);
         }
+        if let Some(segment) = self.gathering.take() {
+            self.drop_own(before, segment);
+        }
+    }
+
+    /// A clear dropped what the media end never had.
+    fn drop_own(&mut self, epoch: u64, segment: Box<Segment>) {
+        self.gathering_cleared.extend(segment.marks.iter().map(|(_, id)| (epoch, *id)));
+        self.keep_spare(segment);
     }
 
     /// Asks that nothing be played until this is called with `false`; caller audio goes on.
@@ -279,7 +275,7 @@ impl AgentEnd {
     #[must_use]
     pub fn queued_ms(&self) -> u32 {
         let gathering = self.gathering.as_ref().map_or(0, |segment| segment.units() as u64);
-        let units = self.ring_units() + gathering;
+        let units = self.sent_units() + gathering;
         u32::try_from(units.div_ceil(UNITS_PER_MS)).unwrap_or(u32::MAX)
     }
 
@@ -288,6 +284,7 @@ impl AgentEnd {
     #[expect(clippy::should_implement_trait, reason = "not an iterator: it can resume after None")]
     pub fn next(&mut self) -> Option<LinkEvent> {
         self.hand_over_if_due();
+        self.hand_over_waiting();
         if let Some((id, played_ms)) = self.returned.pop_front() {
             self.marks_outstanding = self.marks_outstanding.saturating_sub(1);
             return Some(LinkEvent::Mark { id, played_ms });
@@ -392,45 +389,66 @@ impl AgentEnd {
     fn hand_over_if_due(&mut self) {
         let Some(segment) = &self.gathering else { return };
         let full = segment.bytes.len() >= AGENT_CHUNK_BYTES_MAX || segment.finish;
-        let segments = self.segments.buffer().capacity() - self.segments.slots();
-        let worth_it = segments < GATHER_ABOVE_SEGMENTS || segment.units() >= FRAME_BYTES;
-        let short = worth_it && self.ring_units() < GATHER_ABOVE_UNITS;
+        let segments = self.segments_under_way();
+        let worth_it = match segment.units() {
+            0 => segments < GATHER_ABOVE_SEGMENTS,
+            units => segments < ALONE_MAX || units >= FRAME_BYTES,
+        };
+        let short = worth_it && self.sent_units() < GATHER_ABOVE_UNITS;
         if full || short {
             self.hand_over();
         }
     }
 
     fn hand_over(&mut self) {
-        let Some(segment) = self.gathering.take() else { return };
-        let units = segment.units() as u64;
-        let finishes = u64::from(segment.finish);
-        // Counted before it can be played, so that the difference never goes below zero.
-        self.shared.pushed.fetch_add(units, Ordering::AcqRel);
-        self.shared.finishes.fetch_add(finishes, Ordering::AcqRel);
-        if let Err(rtrb::PushError::Full(segment)) = self.segments.push(segment) {
-            self.shared.finishes.fetch_sub(finishes, Ordering::AcqRel);
-            self.shared.pushed.fetch_sub(units, Ordering::AcqRel);
-            self.gathering = Some(segment);
+        if self.segments_under_way() < self.segments_max
+            && let Some(segment) = self.gathering.take()
+        {
+            self.segments_sent += 1;
+            self.segments.push(segment);
         }
+        self.hand_over_waiting();
     }
 
-    fn ring_units(&self) -> u64 {
+    fn hand_over_waiting(&mut self) {
+        self.segments.hand_over(|waiting| self.shared.count(waiting));
+    }
+
+    /// Segments that were sent and not taken yet.
+    fn segments_under_way(&self) -> u64 {
+        self.segments_sent.saturating_sub(self.shared.taken.load(Ordering::Acquire))
+    }
+
+    /// What was sent and not played yet.
+    fn sent_units(&self) -> u64 {
         let consumed = self.shared.consumed.load(Ordering::Acquire);
-        self.shared.pushed.load(Ordering::Relaxed).saturating_sub(consumed)
+        let pushed = self.shared.pushed.load(Ordering::Relaxed);
+        pushed.saturating_sub(consumed) + self.segments.waiting_units()
+    }
+}
+
+impl Shared {
+    /// Counts what goes into the ring before it can be played, so that no difference goes below zero.
+    fn count(&self, waiting: &Waiting) {
+        self.pushed.fetch_add(waiting.units, Ordering::AcqRel);
+        self.finishes.fetch_add(waiting.finishes, Ordering::AcqRel);
     }
 }
 
 impl Drop for AgentEnd {
     /// What was gathered is still played.
     fn drop(&mut self) {
-        self.hand_over();
+        if let Some(segment) = self.gathering.take() {
+            self.segments.push(segment);
+        }
+        self.segments.hand_over_all(|waiting| self.shared.count(waiting));
     }
 }
 
 /// The media thread's end of a link. Dropping it reports [`LinkEvent::Closed`] to the agent.
 #[derive(Debug)]
 pub struct MediaEnd {
-    segments: Consumer<Box<Segment>>,
+    segments: QueueOut,
     emptied: EmptiedIn,
     frames: FramesIn,
     notices: Producer<Notice>,
@@ -519,12 +537,13 @@ impl MediaEnd {
     /// The oldest queued segment, without taking it.
     #[must_use]
     pub fn peek(&self) -> Option<&Segment> {
-        self.segments.peek().ok().map(|segment| &**segment)
+        self.segments.peek()
     }
 
     /// Takes the oldest queued segment.
     pub fn pop(&mut self) -> Option<Box<Segment>> {
-        let segment = self.segments.pop().ok()?;
+        let segment = self.segments.pop()?;
+        self.shared.taken.fetch_add(1, Ordering::AcqRel);
         self.finishes_taken += u64::from(segment.finish);
         Some(segment)
     }
@@ -706,6 +725,110 @@ mod tests {
         let marks: Vec<LinkEvent> = told.into_iter().filter(|event| !is_clear(&event)).collect();
         let sent = |id| LinkEvent::Mark { id, played_ms: id / 60 };
         assert_eq!(marks, (0..300).map(sent).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_waits_for_a_place_when_the_agent_goes_is_still_played() {
+        let (mut media, mut agent) = link();
+        let mut ids = 0..;
+        // Single marks, then segments that are full: as many as there may be, and one that is gathered.
+        while agent.segments_under_way() < GATHER_ABOVE_SEGMENTS - 3 {
+            assert!(ids.next().is_some_and(|id| agent.push_mark(id)));
+        }
+        let mut bytes = 0;
+        while agent.push_audio(&[0x55; AGENT_CHUNK_BYTES_MAX]) > 0 {
+            bytes += AGENT_CHUNK_BYTES_MAX;
+        }
+        assert!(agent.push_mark(ids.start));
+        assert!(agent.segments.waiting_units() > 0 && agent.gathering.is_some());
+        assert_eq!(agent.queued_ms(), 60_000);
+        drop(agent);
+        assert!(media.agent_gone());
+        let taken: Vec<Box<Segment>> = std::iter::from_fn(|| media.pop()).collect();
+        assert_eq!(taken.iter().map(|segment| segment.bytes.len()).sum::<usize>(), bytes);
+        let marks = taken.iter().flat_map(|segment| &segment.marks).map(|(_, id)| *id);
+        assert!(marks.eq(0..=ids.start));
+    }
+
+    #[test]
+    fn whatever_is_sent_and_taken_when_arrives_whole_and_in_order() {
+        let mut state = 7_u64;
+        let mut next = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % below
+        };
+        for _ in 0..300 {
+            let (mut media, mut agent) = if next(2) == 0 { link() } else { short_link() };
+            let (mut sent, mut marks, mut finishes) = (0_u64, 0, 0);
+            let mut got = Vec::new();
+            let mut got_marks = Vec::new();
+            let mut got_finishes = 0;
+            let mut take = |media: &mut MediaEnd| {
+                let Some(segment) = media.pop() else { return };
+                got_marks.extend(segment.marks.iter().map(|(at, id)| (got.len() + at, *id)));
+                got.extend_from_slice(&segment.bytes);
+                got_finishes += usize::from(segment.finish);
+                media.consumed(segment.units());
+                media.give_back(segment);
+            };
+            let mut sent_marks = Vec::new();
+            for _ in 0..next(400) {
+                match next(9) {
+                    0 => take(&mut media),
+                    1 if next(9) == 0 => (0..next(90)).for_each(|_| take(&mut media)),
+                    2 => finishes += usize::from(agent.finish()),
+                    3 if agent.push_mark(marks) => {
+                        sent_marks.push((sent as usize, marks));
+                        marks += 1;
+                    }
+                    1 | 3 | 4 => while agent.next().is_some() {},
+                    _ => {
+                        let most = [1, 161, 20_000][next(3) as usize];
+                        let piece = sent..sent + next(most);
+                        let bytes: Vec<u8> = piece.map(|at| (at % 251) as u8).collect();
+                        sent += agent.push_audio(&bytes) as u64;
+                    }
+                }
+                let waits = agent.segments.waiting_units();
+                let gathered = agent.gathering.as_ref().map_or(0, |segment| segment.units() as u64);
+                let queued = media.queued_units() + waits + gathered;
+                assert_eq!(u64::from(agent.queued_ms()), queued.div_ceil(UNITS_PER_MS));
+            }
+            drop(agent);
+            (0..200).for_each(|_| take(&mut media));
+            assert!(got.iter().zip(0_u64..).all(|(byte, at)| u64::from(*byte) == at % 251));
+            assert_eq!((got.len() as u64, got_finishes), (sent, finishes));
+            assert!(got_marks == sent_marks && !media.finish_queued());
+            assert_eq!(media.queued_units(), 0);
+        }
+    }
+
+    #[test]
+    fn a_clear_drops_what_waits_for_a_place_and_returns_its_marks_in_order() {
+        let (mut media, mut agent) = link();
+        let mut sent = 0;
+        while agent.push_mark(sent) {
+            sent += 1;
+            agent.finish();
+        }
+        assert_eq!(agent.segments_under_way(), AGENT_ITEMS_MAX as u64);
+        agent.clear();
+        let under_way = agent.segments_under_way();
+        let some = PLACES_MAX as u64..AGENT_ITEMS_MAX as u64 / 2;
+        assert!(some.contains(&under_way), "what had a place: {under_way}");
+        while let Some(segment) = media.pop() {
+            media.give_back(segment);
+        }
+        assert!(media.push_cleared(1, (0, 0)) && !media.finish_queued());
+        assert!(matches!(agent.next(), Some(LinkEvent::Cleared { .. })));
+        let marks: Vec<u64> = std::iter::from_fn(|| agent.next())
+            .filter_map(
+                |event| if let LinkEvent::Mark { id, .. } = event { Some(id) } else { None },
+            )
+            .collect();
+        assert!(marks.iter().copied().eq(0..sent), "{marks:?}");
+        assert_eq!((agent.segments_under_way(), agent.queued_ms()), (0, 0));
+        assert!(agent.push_mark(sent) && media.pop().is_some());
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub struct Segment {
     pub finish: bool,
     /// Played of the utterance when this was dropped by a clear, in ms.
     pub played_ms: u64,
-    /// The one behind it in a chain that is given back.
+    /// The one behind it in a chain.
     pub(super) next: Option<Box<Self>>,
 }
 
