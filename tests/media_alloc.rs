@@ -27,6 +27,7 @@ use tandem::media::event::MediaEvent;
 use tandem::media::listener::Listener;
 use tandem::media::output::Port;
 use tandem::media::output::TickOutput;
+use tandem::media::session::Bridged;
 use tandem::media::session::GuestGains;
 use tandem::media::session::MediaSession;
 use tandem::media::session::Received;
@@ -278,7 +279,7 @@ fn run_bridge(codecs: [Codec; 2]) -> u64 {
         now += Duration::from_millis(20);
         agents.iter_mut().for_each(|agent| feed(agent, tick));
         let pair = tick.is_multiple_of(500).then(BridgeEnd::pair);
-        let mut ends = pair.map(|(one, two)| [one, two].map(|end| Some(Box::new(end))));
+        let mut ends = pair.map(|(one, two)| [one, two].map(|end| Some(Bridged::new(end))));
         for (at, session) in sessions.iter_mut().enumerate() {
             let datagrams = datagrams(plans[at].codec, tick);
             let end = ends.as_mut().and_then(|ends| ends[at].take());
@@ -332,20 +333,21 @@ fn run_company() -> u64 {
     assert!(sessions[0].host(Box::default()).is_none());
     let mut out = TickOutput::new();
     let (mut total, mut left) = (0, Vec::with_capacity(8));
+    let mut left_bridges = Vec::with_capacity(8);
     for tick in 0..3_000_u32 {
         now += Duration::from_millis(20);
         agents.iter_mut().for_each(|agent| feed(agent, tick));
         let mut ends = [1, 2].map(|_| {
             tick.is_multiple_of(500)
                 .then(BridgeEnd::pair)
-                .map(|(one, two)| (Box::new(one), Box::new(two)))
+                .map(|(one, two)| (Box::new(one), Bridged::new(two)))
         });
         let datagrams = plans.clone().map(|plan| datagrams(plan.codec, tick));
         total += counted(|| {
             for (place, ends) in ends.iter_mut().enumerate() {
                 let Some((own, theirs)) = ends.take() else { continue };
                 left.extend(sessions[0].admit(place, GuestGains::LISTENS, own));
-                left.extend(sessions[place + 1].bridge(theirs));
+                left_bridges.extend(sessions[place + 1].bridge(theirs));
             }
             match tick % 500 {
                 100 => sessions[0].regard(0, GuestGains::SPEAKS),
@@ -364,6 +366,7 @@ fn run_company() -> u64 {
             }
         });
         left.clear();
+        left_bridges.clear();
     }
     for session in &sessions {
         assert!(session.statistics().packets_out > 2_500, "{:?}", session.statistics());

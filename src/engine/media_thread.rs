@@ -30,6 +30,7 @@ use crate::engine::media_worker::Worker;
 use crate::media::answering_machine::AnsweringMachineDetector;
 use crate::media::equipment::Equipment;
 use crate::media::listener::Listener;
+use crate::media::session::Bridged;
 use crate::media::session::Clip;
 use crate::media::session::GuestGains;
 use crate::media::session::MediaSession;
@@ -223,25 +224,25 @@ impl MediaEngine {
     /// any, hear silence meanwhile, and what they say is dropped. A bridge before is replaced.
     pub fn bridge(&self, one: MediaId, other: MediaId) {
         let (end_one, end_other) = BridgeEnd::pair();
-        self.command(one, Command::Bridge(one, Box::new(end_one)));
-        self.command(other, Command::Bridge(other, Box::new(end_other)));
+        self.command(one, Command::Bridge(one, Bridged::new(end_one)));
+        self.command(other, Command::Bridge(other, Bridged::new(end_other)));
     }
 
     /// Lets the peer of `listener` hear that of `speaker`, which hears comfort noise: early media.
     pub fn bridge_one_way(&self, speaker: MediaId, listener: MediaId) {
         let (end_speaker, end_listener) = BridgeEnd::one_way();
-        self.command(speaker, Command::Bridge(speaker, Box::new(end_speaker)));
-        self.command(listener, Command::Bridge(listener, Box::new(end_listener)));
+        self.command(speaker, Command::Bridge(speaker, Bridged::new(end_speaker)));
+        self.command(listener, Command::Bridge(listener, Bridged::new(end_listener)));
     }
 
     /// Lets the peer wait: it is heard by nobody, and hears `waiting`.
     pub fn isolate(&self, id: MediaId, waiting: Waiting) {
-        self.command(id, Command::Bridge(id, Box::new(BridgeEnd::nowhere(waiting))));
+        self.command(id, Command::Bridge(id, Bridged::new(BridgeEnd::nowhere(waiting))));
     }
 
     /// The same, and it hears what is in `music` again and again, as soon as it is there.
     pub fn isolate_with_music(&self, id: MediaId, music: MusicPlace) {
-        self.command(id, Command::Bridge(id, Box::new(BridgeEnd::to_music(music))));
+        self.command(id, Command::Bridge(id, Bridged::new(BridgeEnd::to_music(music))));
     }
 
     /// Lets the peer talk with its session's agent again. The other session of its bridge hears comfort
@@ -257,7 +258,7 @@ impl MediaEngine {
         let (end, guests) = (Some(Box::new(own)), Some(Box::default()));
         let admission = Admission { place, gains, end, guests };
         self.command(host, Command::Admit(host, Box::new(admission)));
-        self.command(guest, Command::Bridge(guest, Box::new(theirs)));
+        self.command(guest, Command::Bridge(guest, Bridged::new(theirs)));
     }
 
     /// Lets other gains hold for guest number `place` of a session.

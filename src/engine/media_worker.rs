@@ -38,6 +38,7 @@ use crate::media::listener::Listener;
 use crate::media::pace::PHASES;
 use crate::media::pace::Pace;
 use crate::media::pace::Step;
+use crate::media::session::Bridged;
 use crate::media::session::Clip;
 use crate::media::session::GuestGains;
 use crate::media::setup::MediaRules;
@@ -78,7 +79,7 @@ pub(crate) enum Command {
     Update(MediaId, Box<MediaPlan>, Equipment),
     Attach(MediaId, Box<MediaEnd>),
     StartPlayout(MediaId),
-    Bridge(MediaId, Box<BridgeEnd>),
+    Bridge(MediaId, Box<Bridged>),
     Unbridge(MediaId),
     Admit(MediaId, Box<Admission>),
     Regard(MediaId, usize, GuestGains),
@@ -111,7 +112,8 @@ pub(crate) enum Garbage {
     Ports(Box<RtpPorts>),
     Socket(RtpSocket),
     Link(Box<MediaEnd>),
-    Bridge(Box<BridgeEnd>),
+    Bridge(Box<Bridged>),
+    GuestsBridge(Box<BridgeEnd>),
     Admission(Box<Admission>),
     Clip(Box<Clip>),
     Listener(Box<Listener>),
@@ -263,11 +265,11 @@ impl MediaThread {
                 Command::StartPlayout(id) => {
                     self.with(id, |hosted, _| hosted.session.start_playout(now));
                 }
-                Command::Bridge(id, end) => self.bridge(id, end),
+                Command::Bridge(id, with) => self.bridge(id, with),
                 Command::Unbridge(id) => {
                     let mut before = None;
                     self.with(id, |hosted, _| before = hosted.session.unbridge());
-                    before.into_iter().for_each(|end| self.discard(Garbage::Bridge(end)));
+                    before.into_iter().for_each(|with| self.discard(Garbage::Bridge(with)));
                 }
                 Command::Admit(id, admission) => self.admit(id, admission),
                 Command::Regard(id, place, gains) => self.regard(id, place, gains),

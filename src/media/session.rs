@@ -21,7 +21,6 @@ use crate::media::output::TickOutput;
 use crate::media::passage::Passage;
 use crate::media::playout::Playout;
 use crate::media::session::arriving::Kind;
-use crate::media::session::bridged::Bridged;
 use crate::media::session::ear::Ear;
 use crate::media::session::greeting::Greeting;
 use crate::media::session::judging::Judge;
@@ -75,6 +74,7 @@ mod sending;
 mod steered;
 mod taped;
 
+pub use crate::media::session::bridged::Bridged;
 pub use crate::media::session::greeting::GREETING_HELD_MAX;
 pub use crate::media::session::guests::GUESTS_MAX;
 pub use crate::media::session::guests::GuestGains;
@@ -126,7 +126,7 @@ pub struct MediaSession {
     beside_event: bool,
     playout: Playout,
     /// Whom the peer talks with instead of the agent.
-    bridged: Option<Bridged>,
+    bridged: Option<Box<Bridged>>,
     /// Who takes part beside the two. Kept when the last of them left: it is freed elsewhere.
     guests: Option<Box<Guests>>,
     steered: Steered,

@@ -4,6 +4,7 @@ use crate::audio::bridge::BridgeEnd;
 use crate::engine::media_thread::MediaId;
 use crate::engine::media_worker::Garbage;
 use crate::engine::media_worker::MediaThread;
+use crate::media::session::Bridged;
 use crate::media::session::GuestGains;
 use crate::media::session::Guests;
 
@@ -17,13 +18,13 @@ pub(crate) struct Admission {
 }
 
 impl MediaThread {
-    pub(super) fn bridge(&mut self, id: MediaId, end: Box<BridgeEnd>) {
-        // The end that is not taken by the session, for it is gone, is freed like one that was replaced.
-        let mut left = Some(end);
+    pub(super) fn bridge(&mut self, id: MediaId, with: Box<Bridged>) {
+        // The bridge that is not taken by the session, for it is gone, is freed like one that was replaced.
+        let mut left = Some(with);
         self.with(id, |hosted, _| {
-            left = left.take().and_then(|end| hosted.session.bridge(end));
+            left = left.take().and_then(|with| hosted.session.bridge(with));
         });
-        left.into_iter().for_each(|end| self.discard(Garbage::Bridge(end)));
+        left.into_iter().for_each(|with| self.discard(Garbage::Bridge(with)));
     }
 
     pub(super) fn admit(&mut self, id: MediaId, mut admission: Box<Admission>) {
@@ -43,6 +44,6 @@ impl MediaThread {
     pub(super) fn dismiss(&mut self, id: MediaId, place: usize) {
         let mut before = None;
         self.with(id, |hosted, _| before = hosted.session.dismiss(place));
-        before.into_iter().for_each(|end| self.discard(Garbage::Bridge(end)));
+        before.into_iter().for_each(|end| self.discard(Garbage::GuestsBridge(end)));
     }
 }

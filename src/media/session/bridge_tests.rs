@@ -39,8 +39,8 @@ impl Legs {
     fn bridged(one: Codec, two: Codec) -> Self {
         let mut legs = Self::new(one, two);
         let (end_one, end_two) = BridgeEnd::pair();
-        assert!(legs.one.session.bridge(Box::new(end_one)).is_none());
-        assert!(legs.two.session.bridge(Box::new(end_two)).is_none());
+        assert!(legs.one.session.bridge(Bridged::new(end_one)).is_none());
+        assert!(legs.two.session.bridge(Bridged::new(end_two)).is_none());
         legs
     }
 
@@ -372,8 +372,8 @@ fn the_agent_is_silent_while_bridged_and_heard_again_afterwards() {
 fn early_media_is_heard_by_one_alone() {
     let mut legs = Legs::new(Codec::Pcmu, Codec::Pcmu);
     let (speaker, listener) = BridgeEnd::one_way();
-    legs.one.session.bridge(Box::new(speaker));
-    legs.two.session.bridge(Box::new(listener));
+    legs.one.session.bridge(Bridged::new(speaker));
+    legs.two.session.bridge(Bridged::new(listener));
     legs.say(&mut Talker::new(PEER, 7), 0, &[[0x33; 160]; 20]);
     legs.two.talk(&mut Talker::new(PEER, 8), 20);
     legs.one.ticks(10);
@@ -385,7 +385,7 @@ fn early_media_is_heard_by_one_alone() {
 fn who_waits_hears_ringing() {
     let mut legs = Legs::new(Codec::Pcma, Codec::Pcmu);
     let form = RingbackForm::of_country("US");
-    legs.one.session.bridge(Box::new(BridgeEnd::nowhere(Waiting::Ringback(form))));
+    legs.one.session.bridge(Bridged::new(BridgeEnd::nowhere(Waiting::Ringback(form))));
     legs.one.ticks(600);
     let sounds: Vec<bool> = legs
         .one
@@ -408,7 +408,7 @@ fn who_waits_hears_ringing() {
 fn what_an_agent_says_while_its_caller_hears_ringing_is_kept_for_the_answer() {
     let mut legs = Legs::new(Codec::Pcmu, Codec::Pcmu);
     let form = RingbackForm::of_country("US");
-    legs.one.session.bridge(Box::new(BridgeEnd::nowhere(Waiting::Connecting(form))));
+    legs.one.session.bridge(Bridged::new(BridgeEnd::nowhere(Waiting::Connecting(form))));
     assert_eq!(legs.one.agent.push_audio(&[LOUD; 1_600]), 1_600);
     legs.one.ticks(20);
     assert!(legs.one.rtp().iter().all(|packet| !packet.payload.contains(&LOUD)));

@@ -18,10 +18,10 @@ use crate::rtp::dtmf::Relay;
 use crate::types::codec::Law;
 use crate::types::moment::Moment;
 
-/// What a session is bridged with.
+/// What a session is bridged with. Few are, so it has its own place, made before the media thread gets it.
 #[derive(Debug)]
-pub(super) struct Bridged {
-    end: Box<BridgeEnd>,
+pub struct Bridged {
+    end: BridgeEnd,
     /// Keys of the other side on their way to the peer.
     relay: Relay,
     /// Releases of the peer's keys on their way to the other side, which found no room.
@@ -32,13 +32,15 @@ pub(super) struct Bridged {
 }
 
 impl Bridged {
-    fn new(end: Box<BridgeEnd>) -> Self {
+    /// What a session needs to be bridged over `end`.
+    #[must_use]
+    pub fn new(end: BridgeEnd) -> Box<Self> {
         let ringing = match end.waiting() {
             Waiting::Noise | Waiting::Quiet => None,
             Waiting::Ringback(form) | Waiting::Connecting(form) => Some(Ringback::new(form)),
         };
         let (relay, untold) = (Relay::default(), KeyQueue::default());
-        Self { end, relay, untold, lost: 0, ringing }
+        Box::new(Self { end, relay, untold, lost: 0, ringing })
     }
 
     const fn agent_waits(&self) -> bool {
@@ -77,15 +79,15 @@ impl Bridged {
 }
 
 impl MediaSession {
-    /// Lets the peer talk with another session over `end`; the agent is neither heard nor told anything
+    /// Lets the peer talk with another session; the agent is neither heard nor told anything
     /// but silence. Returns the bridge before, to be freed elsewhere.
-    pub fn bridge(&mut self, end: Box<BridgeEnd>) -> Option<Box<BridgeEnd>> {
-        self.bridged.replace(Bridged::new(end)).map(|before| before.end)
+    pub const fn bridge(&mut self, with: Box<Bridged>) -> Option<Box<Bridged>> {
+        self.bridged.replace(with)
     }
 
     /// Lets the peer talk with the agent again. Returns the bridge, to be freed elsewhere.
-    pub fn unbridge(&mut self) -> Option<Box<BridgeEnd>> {
-        self.bridged.take().map(|before| before.end)
+    pub const fn unbridge(&mut self) -> Option<Box<Bridged>> {
+        self.bridged.take()
     }
 
     /// The next 20 ms for the peer, from whom it talks with.

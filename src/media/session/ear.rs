@@ -11,7 +11,7 @@ use crate::rtp::dtmf::DtmfEvent;
 /// Who is told of the peer's keys.
 pub(super) struct Ear<'a> {
     playout: &'a mut Playout,
-    bridged: &'a mut Option<Bridged>,
+    bridged: &'a mut Option<Box<Bridged>>,
     counters: &'a mut MediaStatistics,
     out: &'a mut TickOutput,
 }
@@ -19,7 +19,7 @@ pub(super) struct Ear<'a> {
 impl<'a> Ear<'a> {
     pub(super) const fn of(
         playout: &'a mut Playout,
-        bridged: &'a mut Option<Bridged>,
+        bridged: &'a mut Option<Box<Bridged>>,
         counters: &'a mut MediaStatistics,
         out: &'a mut TickOutput,
     ) -> Self {

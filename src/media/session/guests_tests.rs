@@ -45,7 +45,7 @@ impl Company {
         let (own, theirs) = BridgeEnd::pair();
         assert!(self.host.session.host(Box::default()).is_none());
         assert!(self.host.session.admit(0, gains, Box::new(own)).is_none());
-        assert!(self.guest.session.bridge(Box::new(theirs)).is_none());
+        assert!(self.guest.session.bridge(Bridged::new(theirs)).is_none());
     }
 
     /// All of them speak at once.
@@ -163,8 +163,8 @@ fn a_guest_hears_two_legs_that_are_bridged_and_whispers_to_the_second() {
     let (mut far, mut far_voice) =
         (Scene::new(plan()), (Talker::new(PEER, 9), Tone::new(2_600, 6_000)));
     let (one, two) = BridgeEnd::pair();
-    assert!(company.host.session.bridge(Box::new(one)).is_none());
-    assert!(far.session.bridge(Box::new(two)).is_none());
+    assert!(company.host.session.bridge(Bridged::new(one)).is_none());
+    assert!(far.session.bridge(Bridged::new(two)).is_none());
     company.admit(GuestGains::WHISPERS);
     for _ in 0..60 {
         let bytes = far_voice.0.audio(&encoded(&mut far_voice.1));
@@ -198,8 +198,8 @@ fn the_tone_of_a_key_reaches_whom_a_leg_is_bridged_with_though_somebody_listens(
                 .update(company.host.now, &MediaPlan { dtmf_receive: None, ..plan() });
             let mut far = Scene::new(plan());
             let (one, two) = BridgeEnd::pair();
-            assert!(company.host.session.bridge(Box::new(one)).is_none());
-            assert!(far.session.bridge(Box::new(two)).is_none());
+            assert!(company.host.session.bridge(Bridged::new(one)).is_none());
+            assert!(far.session.bridge(Bridged::new(two)).is_none());
             if is_listened_to {
                 company.admit(GuestGains::LISTENS);
             }

@@ -306,7 +306,7 @@ fn a_tone_that_comes_beside_its_event_is_heard_by_nobody_to_its_end() {
         let mut scene = Scene::with(setup);
         let (own, mut other) = BridgeEnd::pair();
         if bridged {
-            scene.session.bridge(Box::new(own));
+            scene.session.bridge(Bridged::new(own));
         }
         let (for_guest, _guest) = BridgeEnd::pair();
         if supervised {

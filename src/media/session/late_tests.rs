@@ -1,5 +1,6 @@
 //! Media threads that come too late for some ticks.
 
+use super::Bridged;
 use super::Received;
 use super::late::LATE_TICKS_HEARD_MAX;
 use super::tests::LOUD;
@@ -164,7 +165,7 @@ fn what_is_kept_back_is_recorded_where_it_was_heard_though_ticks_are_missed() {
 fn whom_the_peer_is_bridged_with_gets_no_burst() {
     let mut scene = Scene::new(plan());
     let (own, mut other) = crate::audio::bridge::BridgeEnd::pair();
-    scene.session.bridge(Box::new(own));
+    scene.session.bridge(Bridged::new(own));
     talk(&mut scene, 100, &[(50, 12)]);
     let mut passed = 0;
     while other.hear(|_| ()).is_some() {

@@ -379,8 +379,8 @@ fn bridged_legs_of_any_two_codecs_hear_each_other() {
         for two in [Codec::Opus, Codec::L16Wide, Codec::L16, Codec::Pcma, Codec::G722] {
             let (mut first, mut second) = (Scene::new(plan(one)), Scene::new(plan(two)));
             let (end_one, end_two) = BridgeEnd::pair();
-            first.session.bridge(Box::new(end_one));
-            second.session.bridge(Box::new(end_two));
+            first.session.bridge(Bridged::new(end_one));
+            second.session.bridge(Bridged::new(end_two));
             let (mut other, mut talker) = (Other::new(one), Talker::new(PEER, 7));
             let mut sung = Tone::new(500, 8_000);
             for _ in 0..150 {
@@ -403,8 +403,8 @@ fn a_key_of_one_leg_lasts_as_long_on_another_with_a_faster_clock() {
     for (one, two) in [(Codec::Pcmu, Codec::Opus), (Codec::Opus, Codec::L16Wide)] {
         let (mut first, mut second) = (Scene::new(plan(one)), Scene::new(plan(two)));
         let (end_one, end_two) = BridgeEnd::pair();
-        first.session.bridge(Box::new(end_one));
-        second.session.bridge(Box::new(end_two));
+        first.session.bridge(Bridged::new(end_one));
+        second.session.bridge(Bridged::new(end_two));
         let mut talker = Talker::new(PEER, 7);
         for tick in 0..30_u32 {
             if tick < 8 {

@@ -39,8 +39,8 @@ impl Legs {
         let mut legs =
             Self { one: Scene::new(one), two: Scene::new(two), talker: Talker::new(PEER, 7) };
         let (end_one, end_two) = BridgeEnd::pair();
-        legs.one.session.bridge(Box::new(end_one));
-        legs.two.session.bridge(Box::new(end_two));
+        legs.one.session.bridge(Bridged::new(end_one));
+        legs.two.session.bridge(Bridged::new(end_two));
         legs
     }
 

@@ -54,7 +54,7 @@ fn a_peer_that_is_told_keys_by_signalling_gets_neither_events_nor_tones() {
             plan.dtmf_send = plan.dtmf_send.filter(|_| takes_events);
             scene.session.update(scene.now, &plan);
             let (mut speaker, listener) = BridgeEnd::one_way();
-            drop(scene.session.bridge(Box::new(listener)));
+            drop(scene.session.bridge(Bridged::new(listener)));
             for samples in (160..1_600).step_by(160) {
                 let key = BridgeKey { press: 1, digit: '5', samples, released: false };
                 speaker.say(BridgeItem::Key(key));

@@ -10,7 +10,6 @@ use crate::media::output::TickOutput;
 use crate::media::passage::Sending;
 use crate::media::session::CLOCK_RATE;
 use crate::media::session::MediaSession;
-use crate::media::session::bridged::Bridged;
 use crate::media::session::written;
 use crate::rtp::dtmf::EventPacket;
 use crate::rtp::packet::HEADER_BYTES;
@@ -106,7 +105,7 @@ impl MediaSession {
 
     /// The same in a codec that is not encoded here: what the other leg heard, or a pause.
     fn send_passed(&mut self, way: WayOut, out: &mut TickOutput) {
-        let passed = self.bridged.as_mut().and_then(Bridged::take_passed);
+        let passed = self.bridged.as_mut().and_then(|bridged| bridged.take_passed());
         let passed = passed.filter(|_| !self.steered.outward).unwrap_or_default();
         let (sender, protection) = (&mut self.sender, &mut self.protection);
         let Some(passage) = &mut self.passage else { return };
@@ -200,7 +199,7 @@ impl MediaSession {
     fn next_event(&mut self) -> Option<EventPacket> {
         let timestamp = self.sender.timestamp();
         let factor = self.plan.as_ref().map_or(1, |plan| plan.dtmf_clock / CLOCK_RATE);
-        let relay = self.bridged.as_mut().map(Bridged::relay);
+        let relay = self.bridged.as_mut().map(|bridged| bridged.relay());
         match relay.filter(|_| !self.digits_out.is_busy()) {
             Some(relay) if relay.is_busy() => {
                 relay.set_clock(factor);

@@ -270,8 +270,8 @@ fn a_session_that_was_never_equipped_takes_no_g722() {
 fn bridged(hz: u16, other: Codec) -> (Scene, Scene) {
     let (mut one, mut two) = (Scene::new(plan(Codec::G722)), Scene::new(plan(other)));
     let (end_one, end_two) = BridgeEnd::pair();
-    assert!(one.session.bridge(Box::new(end_one)).is_none());
-    assert!(two.session.bridge(Box::new(end_two)).is_none());
+    assert!(one.session.bridge(Bridged::new(end_one)).is_none());
+    assert!(two.session.bridge(Bridged::new(end_two)).is_none());
     let mut singer = Singer::new(hz);
     for _ in 0..150 {
         singer.sing(&mut one, 1);
@@ -312,8 +312,8 @@ fn a_bridged_leg_of_8_khz_hears_its_band_and_nothing_folded_into_it() {
 fn a_leg_of_16_khz_hears_one_of_8_khz() {
     let (mut one, mut two) = (Scene::new(plan(Codec::Pcma)), Scene::new(plan(Codec::G722)));
     let (end_one, end_two) = BridgeEnd::pair();
-    one.session.bridge(Box::new(end_one));
-    two.session.bridge(Box::new(end_two));
+    one.session.bridge(Bridged::new(end_one));
+    two.session.bridge(Bridged::new(end_two));
     let (mut talker, mut tone) = (Talker::new(PEER, 7), Tone::new(1_000, 8_000));
     for _ in 0..150 {
         let bytes = talker.packet(8, &tone.frame().map(g711::alaw_encode));
