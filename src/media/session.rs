@@ -21,6 +21,7 @@ use crate::media::output::TickOutput;
 use crate::media::passage::Passage;
 use crate::media::playout::Playout;
 use crate::media::session::arriving::Kind;
+use crate::media::session::counters::Counters;
 use crate::media::session::ear::Ear;
 use crate::media::session::greeting::Greeting;
 use crate::media::session::judging::Judge;
@@ -59,6 +60,7 @@ use std::task::Waker;
 
 mod arriving;
 mod bridged;
+mod counters;
 mod ear;
 mod greeting;
 mod guests;
@@ -158,7 +160,7 @@ pub struct MediaSession {
     passage: Option<Box<Passage>>,
     /// Ticks since the session was opened, those left out too.
     ticks: u64,
-    counters: MediaStatistics,
+    counters: Counters,
 }
 
 impl MediaSession {
@@ -207,7 +209,7 @@ impl MediaSession {
             packed: None,
             passage: None,
             ticks: 0,
-            counters: MediaStatistics::default(),
+            counters: Counters::default(),
         };
         let mut rules = setup.rules;
         session.rule(&mut rules);
@@ -376,6 +378,7 @@ impl MediaSession {
     /// The figures up to now.
     #[must_use]
     pub fn statistics(&self) -> MediaStatistics {
+        let counted = &self.counters;
         let received = self.receiver.statistics();
         let jitter = self.jitter.statistics();
         let feedback = self.sender.feedback();
@@ -407,7 +410,16 @@ impl MediaSession {
             playout_ms: self.playout.queued_ms(),
             srtp: self.protection.suite(),
             quality: judged,
-            ..self.counters
+            foreign: counted.foreign,
+            srtp_refused: counted.srtp_refused,
+            srtp_replayed: counted.srtp_replayed,
+            malformed: counted.malformed,
+            unexpected: counted.unexpected,
+            digits: counted.digits,
+            frames_dropped: counted.frames_dropped,
+            ticks_skipped: counted.ticks_skipped,
+            reports_in: counted.reports_in,
+            first_packet_ms: counted.first_packet_ms,
         }
     }
 

@@ -5,14 +5,14 @@ use crate::media::event::MediaEvent;
 use crate::media::output::TickOutput;
 use crate::media::playout::Playout;
 use crate::media::session::bridged::Bridged;
-use crate::media::statistics::MediaStatistics;
+use crate::media::session::counters::Counters;
 use crate::rtp::dtmf::DtmfEvent;
 
 /// Who is told of the peer's keys.
 pub(super) struct Ear<'a> {
     playout: &'a mut Playout,
     bridged: &'a mut Option<Box<Bridged>>,
-    counters: &'a mut MediaStatistics,
+    counters: &'a mut Counters,
     out: &'a mut TickOutput,
 }
 
@@ -20,7 +20,7 @@ impl<'a> Ear<'a> {
     pub(super) const fn of(
         playout: &'a mut Playout,
         bridged: &'a mut Option<Box<Bridged>>,
-        counters: &'a mut MediaStatistics,
+        counters: &'a mut Counters,
         out: &'a mut TickOutput,
     ) -> Self {
         Self { playout, bridged, counters, out }
