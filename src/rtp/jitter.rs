@@ -54,6 +54,8 @@ const FRAME_SAMPLES: u32 = 160;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Ticks without a packet after which the stream is taken to have ended.
 const ENDED_TICKS: u32 = 50;
+// Slots are found by the low bits of sequence numbers.
+const _: () = assert!(JITTER_SLOTS.is_power_of_two());
 
 /// How a jitter buffer works.
 #[derive(Clone, Copy, Debug)]
@@ -272,8 +274,8 @@ impl JitterBuffer {
 
     /// The number behind that of the last packet that waits.
     fn behind_all(&self) -> u64 {
-        let waiting = self.slots.iter().filter(|slot| slot.used).map(|slot| slot.sequence + 1);
-        waiting.max().unwrap_or(self.due)
+        let slots = self.slots.iter().enumerate().filter(|(_, slot)| slot.used);
+        slots.map(|(index, _)| self.sequence_at(index) + 1).max().unwrap_or(self.due)
     }
 
     /// How long the audio of a packet is, in units of 8 kHz; `None`: it is not to be kept.
@@ -400,9 +402,9 @@ impl JitterBuffer {
 
     /// The time stamp that is given out next: of a packet that came after its time, its own.
     fn playing(&self) -> u32 {
-        let head = self.head().and_then(|index| self.slots.get(index));
-        let Some(slot) = head else { return self.clock };
-        let read = if slot.sequence == self.due { self.read } else { 0 };
+        let Some(index) = self.head() else { return self.clock };
+        let Some(slot) = self.slots.get(index) else { return self.clock };
+        let read = if self.sequence_at(index) == self.due { self.read } else { 0 };
         let next = slot.timestamp.wrapping_add(read as u32);
         if signed(next, self.clock) < 0 { next } else { self.clock }
     }
@@ -444,8 +446,7 @@ impl JitterBuffer {
     }
 
     fn head_is_before(&self, sequence: u64) -> bool {
-        let head = self.head().and_then(|index| self.slots.get(index));
-        head.is_some_and(|slot| slot.sequence < sequence)
+        self.head().is_some_and(|index| self.sequence_at(index) < sequence)
     }
 
     fn count_late(&mut self, sequence: u64) {
@@ -481,7 +482,6 @@ impl JitterBuffer {
         slot.used = true;
         slot.codec = self.codec;
         slot.content = content;
-        slot.sequence = sequence;
         slot.timestamp = packet.timestamp;
         slot.length = length as u16;
         slot.units = units as u16;
@@ -501,8 +501,8 @@ impl JitterBuffer {
             self.read = 0;
             return;
         };
-        let slot = self.slots.get(index);
-        let (skipped, units) = slot.map_or((0, 0), |slot| (slot.sequence - self.due, slot.units));
+        let skipped = self.sequence_at(index) - self.due;
+        let units = self.slots.get(index).map_or(0, |slot| slot.units);
         self.statistics.lost += skipped;
         self.statistics.discarded += 1;
         self.meter.missing(skipped + 1);
@@ -537,6 +537,11 @@ impl JitterBuffer {
         (self.paused, self.pause_told) = (true, false);
         self.idle_ticks = 0;
         self.forget_lateness();
+    }
+
+    /// The sequence number of the packet in a slot: none waits that is not one of the next from the one that is due on.
+    const fn sequence_at(&self, index: usize) -> u64 {
+        self.due.wrapping_add((index as u64).wrapping_sub(self.due) % JITTER_SLOTS as u64)
     }
 
     /// The first packet that is here, at or after the one that is due.

@@ -5,13 +5,12 @@ use crate::rtp::jitter::Content;
 use crate::types::codec::Codec;
 use crate::types::limit::JITTER_PIECES;
 
-/// A packet that waits.
+/// A packet that waits. Its sequence number follows from where the slot is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
     pub(super) used: bool,
     pub(super) codec: Codec,
     pub(super) content: Content,
-    pub(super) sequence: u64,
     pub(super) timestamp: u32,
     /// Bytes of its payload.
     pub(super) length: u16,
@@ -26,7 +25,6 @@ impl Slot {
         used: false,
         codec: Codec::Pcmu,
         content: Content::Other,
-        sequence: 0,
         timestamp: 0,
         length: 0,
         units: 0,

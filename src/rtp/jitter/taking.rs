@@ -87,7 +87,7 @@ impl JitterBuffer {
     /// Samples until the packet in the slot is to be played, and whether packets before it are missing.
     pub(super) fn gap_before(&self, index: usize) -> (usize, bool) {
         let Some(slot) = self.slots.get(index) else { return (0, false) };
-        let hole = slot.sequence != self.due;
+        let hole = self.sequence_at(index) != self.due;
         let read = if hole { 0 } else { self.read };
         let gap = signed(slot.timestamp.wrapping_add(read as u32), self.clock);
         if gap > GAP_SAMPLES_MAX {
@@ -99,12 +99,12 @@ impl JitterBuffer {
     /// Copies what fits of the packet in the slot to the frame at `at`; returns how many samples.
     fn play(&mut self, index: usize, at: usize) -> usize {
         let Some(slot) = self.slots.get(index) else { return 0 };
-        let skipped = slot.sequence - self.due;
+        let skipped = self.sequence_at(index) - self.due;
         if skipped > 0 {
             self.statistics.lost += skipped;
             self.meter.missing(skipped);
             self.played = shifted(self.played, skipped);
-            self.due = slot.sequence;
+            self.due += skipped;
             self.read = 0;
         }
         self.unplayed = false;
