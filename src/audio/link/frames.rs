@@ -17,52 +17,93 @@ const MISSING_MAX: u32 = 100;
 /// 20 ms with their number: those that found no room are known by what is missing.
 type Numbered<T> = (u32, T);
 
+/// 20 ms at one rate or the other.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it goes through a ring, and nothing may allocate for it"
+)]
+enum Frame {
+    Narrow([u8; FRAME_BYTES]),
+    Wide(WidePcm),
+}
+
+impl Frame {
+    const fn is_wide(&self) -> bool {
+        matches!(self, Self::Wide(_))
+    }
+}
+
 /// Where frames are put in.
 #[derive(Debug)]
 pub(super) struct FramesIn {
-    narrow: Producer<Numbered<[u8; FRAME_BYTES]>>,
-    wide: Option<Producer<Numbered<WidePcm>>>,
+    ring: RingIn,
     /// Frames so far, those that found no room too.
     pushed: u32,
+}
+
+/// A ring of frames of both rates, in places of the greater, or of the lesser rate alone.
+#[derive(Debug)]
+enum RingIn {
+    Narrow(Producer<Numbered<[u8; FRAME_BYTES]>>),
+    Both(Producer<Numbered<Frame>>),
 }
 
 /// Where they come out.
 #[derive(Debug)]
 pub(super) struct FramesOut {
-    narrow: Consumer<Numbered<[u8; FRAME_BYTES]>>,
-    wide: Option<Consumer<Numbered<WidePcm>>>,
+    ring: RingOut,
     /// Frames so far, those that had found no room too.
     given: u32,
 }
 
+#[derive(Debug)]
+enum RingOut {
+    Narrow(Consumer<Numbered<[u8; FRAME_BYTES]>>),
+    Both(Consumer<Numbered<Frame>>),
+}
+
 /// A ring of both rates, or of the lesser alone.
 pub(super) fn ring(is_wide: bool) -> (FramesIn, FramesOut) {
-    let (narrow_in, narrow_out) = RingBuffer::new(AGENT_FRAMES_MAX);
-    let (wide_in, wide_out) = is_wide.then(|| RingBuffer::new(AGENT_FRAMES_MAX)).unzip();
-    let into = FramesIn { narrow: narrow_in, wide: wide_in, pushed: 0 };
-    (into, FramesOut { narrow: narrow_out, wide: wide_out, given: 0 })
+    let (into, out) = if is_wide {
+        let (into, out) = RingBuffer::new(AGENT_FRAMES_MAX);
+        (RingIn::Both(into), RingOut::Both(out))
+    } else {
+        let (into, out) = RingBuffer::new(AGENT_FRAMES_MAX);
+        (RingIn::Narrow(into), RingOut::Narrow(out))
+    };
+    (FramesIn { ring: into, pushed: 0 }, FramesOut { ring: out, given: 0 })
 }
 
 impl FramesIn {
     /// False when there is no room.
     pub(super) fn push(&mut self, ulaw: &[u8; FRAME_BYTES]) -> bool {
         let number = self.number();
-        self.narrow.push((number, *ulaw)).is_ok()
+        match &mut self.ring {
+            RingIn::Narrow(frames) => frames.push((number, *ulaw)).is_ok(),
+            RingIn::Both(frames) => frames.push((number, Frame::Narrow(*ulaw))).is_ok(),
+        }
     }
 
     pub(super) const fn takes_wide(&self) -> bool {
-        self.wide.is_some()
+        matches!(self.ring, RingIn::Both(_))
     }
 
     /// Frames that were not taken yet.
     pub(super) fn waiting(&self) -> usize {
-        unread(&self.narrow) + self.wide.as_ref().map_or(0, unread)
+        match &self.ring {
+            RingIn::Narrow(frames) => unread(frames),
+            RingIn::Both(frames) => unread(frames),
+        }
     }
 
     /// The same at 16 kHz.
     pub(super) fn push_wide(&mut self, wide: &WidePcm) -> bool {
         let number = self.number();
-        self.wide.as_mut().is_some_and(|frames| frames.push((number, *wide)).is_ok())
+        match &mut self.ring {
+            RingIn::Narrow(_) => false,
+            RingIn::Both(frames) => frames.push((number, Frame::Wide(*wide))).is_ok(),
+        }
     }
 
     const fn number(&mut self) -> u32 {
@@ -77,29 +118,43 @@ fn unread<T>(ring: &Producer<T>) -> usize {
     ring.buffer().capacity().saturating_sub(ring.slots())
 }
 
+impl RingOut {
+    /// The number of the next frame, and whether it is at 16 kHz.
+    fn peek(&self) -> Option<(u32, bool)> {
+        match self {
+            Self::Narrow(frames) => frames.peek().ok().map(|(number, _)| (*number, false)),
+            Self::Both(frames) => {
+                frames.peek().ok().map(|(number, frame)| (*number, frame.is_wide()))
+            }
+        }
+    }
+
+    fn pop(&mut self) -> Option<LinkEvent> {
+        match self {
+            Self::Narrow(frames) => frames.pop().ok().map(|(_, ulaw)| LinkEvent::Audio(ulaw)),
+            Self::Both(frames) => frames.pop().ok().map(|(_, frame)| match frame {
+                Frame::Narrow(ulaw) => LinkEvent::Audio(ulaw),
+                Frame::Wide(wide) => LinkEvent::WideAudio(Box::new(wide)),
+            }),
+        }
+    }
+}
+
 impl FramesOut {
     /// The next 20 ms; silence for each frame that had found no room, so that the agent's clock is the call's.
     pub(super) fn next(&mut self) -> Option<LinkEvent> {
-        let ahead = |number: u32| number.wrapping_sub(self.given);
-        let narrow = self.narrow.peek().ok().map(|(number, _)| ahead(*number));
-        let wide = self.wide.as_ref().and_then(|frames| frames.peek().ok());
-        let wide = wide.map(|(number, _)| ahead(*number));
-        let is_wide = narrow.is_none_or(|narrow| wide.is_some_and(|wide| wide < narrow));
-        let mut missing = if is_wide { wide? } else { narrow? };
+        let (number, is_wide) = self.ring.peek()?;
+        let missing = number.wrapping_sub(self.given);
         if missing > MISSING_MAX {
-            self.given = self.given.wrapping_add(missing);
-            missing = 0;
+            self.given = number;
         }
+        let is_next = number == self.given;
         self.given = self.given.wrapping_add(1);
-        if is_wide {
-            let frame = match self.wide.as_mut().filter(|_| missing == 0) {
-                Some(frames) => frames.pop().ok()?.1,
-                None => [0; WIDE_SAMPLES],
-            };
-            return Some(LinkEvent::WideAudio(Box::new(frame)));
+        if is_next {
+            return self.ring.pop();
         }
-        let frame = if missing == 0 { self.narrow.pop().ok()?.1 } else { SILENCE };
-        Some(LinkEvent::Audio(frame))
+        let silence = || LinkEvent::WideAudio(Box::new([0; WIDE_SAMPLES]));
+        Some(if is_wide { silence() } else { LinkEvent::Audio(SILENCE) })
     }
 }
 
@@ -147,17 +202,21 @@ mod tests {
         let (mut into, mut out) = ring(true);
         assert!(into.takes_wide());
         assert!(into.push(&[1; FRAME_BYTES]));
-        for _ in 0..AGENT_FRAMES_MAX {
+        for _ in 1..AGENT_FRAMES_MAX {
             assert!(into.push_wide(&[2; WIDE_SAMPLES]));
         }
         assert!(!into.push_wide(&[3; WIDE_SAMPLES]));
-        assert!(into.push(&[4; FRAME_BYTES]));
-        let all = all(&mut out);
-        assert_eq!(all.len(), AGENT_FRAMES_MAX + 3);
-        assert_eq!(all[0], LinkEvent::Audio([1; FRAME_BYTES]));
-        let wide = LinkEvent::WideAudio(Box::new([2; WIDE_SAMPLES]));
-        assert!(all[1..=AGENT_FRAMES_MAX].iter().all(|event| *event == wide));
-        assert_eq!(all[AGENT_FRAMES_MAX + 1], LinkEvent::Audio(SILENCE));
-        assert_eq!(all[AGENT_FRAMES_MAX + 2], LinkEvent::Audio([4; FRAME_BYTES]));
+        assert_eq!(into.waiting(), AGENT_FRAMES_MAX);
+        assert_eq!(out.next(), Some(LinkEvent::Audio([1; FRAME_BYTES])));
+        assert!(into.push(&[4; FRAME_BYTES]) && !into.push(&[5; FRAME_BYTES]));
+        let before = all(&mut out);
+        assert!(into.push_wide(&[6; WIDE_SAMPLES]));
+        let (wide, rest) = before.split_at(AGENT_FRAMES_MAX - 1);
+        let said = LinkEvent::WideAudio(Box::new([2; WIDE_SAMPLES]));
+        assert!(wide.iter().all(|event| *event == said));
+        assert_eq!(rest, [LinkEvent::Audio(SILENCE), LinkEvent::Audio([4; FRAME_BYTES])]);
+        let silence = LinkEvent::WideAudio(Box::new([0; WIDE_SAMPLES]));
+        let last = LinkEvent::WideAudio(Box::new([6; WIDE_SAMPLES]));
+        assert_eq!(all(&mut out), [silence, last]);
     }
 }
