@@ -345,8 +345,8 @@ impl AgentEnd {
     /// `Cleared`, so at that event all their marks are here; until then those marks wait.
     fn take_back(&mut self, cleared: Option<(u64, u64)>) {
         while let Some(segment) = self.emptied.pop() {
-            let marks = segment.marks.iter().skip(segment.marks_played);
-            self.dropped.extend(marks.map(|(_, id)| (*id, segment.played_ms)));
+            let marks = segment.marks.iter().skip(segment.marks_played.into());
+            self.dropped.extend(marks.map(|(_, id)| (*id, segment.played_ms.into())));
             self.keep_spare(segment);
         }
         if let Some((epoch, played_ms)) = cleared {
@@ -692,7 +692,7 @@ mod tests {
         assert_eq!(media.epoch(), 1);
         while let Some(mut segment) = media.pop() {
             media.consumed(segment.bytes.len());
-            segment.played_ms = 7;
+            segment.set_played_ms(7);
             media.give_back(segment);
         }
         assert_eq!(agent.next(), None, "marks wait for the clear to be answered");
@@ -713,7 +713,7 @@ mod tests {
             if id % 60 == 59 {
                 agent.clear();
                 while let Some(mut segment) = media.pop() {
-                    segment.played_ms = id / 60;
+                    segment.set_played_ms(id / 60);
                     media.give_back(segment);
                 }
                 assert!(media.push_cleared(media.epoch(), (id / 60, 0)));

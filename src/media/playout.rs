@@ -172,7 +172,7 @@ impl Playout {
             self.end.consumed(length.saturating_sub(read));
             report_marks(&mut self.end, &mut segment, (length, length), self.utterance_samples);
             // Without a clear the link takes back only what has no mark left.
-            segment.marks_played = segment.marks.len();
+            segment.forget_marks();
             self.end.give_back(segment);
         }
         std::mem::swap(&mut self.end, end);
@@ -403,7 +403,7 @@ impl Playout {
             }
             // Sent before a clear that was answered already; cannot happen, as the ring keeps order.
             self.end.consumed(segment.units());
-            segment.marks_played = segment.marks.len();
+            segment.forget_marks();
             self.end.give_back(segment);
         }
     }
@@ -425,13 +425,13 @@ impl Playout {
             self.fade(frame);
         }
         if let Some((segment, _)) = &mut self.current {
-            segment.played_ms = played_ms;
+            segment.set_played_ms(played_ms);
         }
         self.give_back_current();
         while self.end.peek().is_some_and(|next| next.epoch < epoch) {
             let Some(mut segment) = self.end.pop() else { break };
             self.end.consumed(segment.units());
-            segment.played_ms = played_ms;
+            segment.set_played_ms(played_ms);
             self.end.give_back(segment);
         }
         self.state = State::Idle;
@@ -506,12 +506,12 @@ fn report_marks(
     (start, read): (usize, usize),
     before: u64,
 ) -> bool {
-    while let Some((offset, id)) = segment.marks.get(segment.marks_played) {
-        if *offset > read {
+    while let Some((offset, id)) = segment.next_mark() {
+        if offset > read {
             break;
         }
         let played = before + offset.saturating_sub(start) as u64;
-        if !end.push_mark(*id, played / SAMPLES_PER_MS as u64) {
+        if !end.push_mark(id, played / SAMPLES_PER_MS as u64) {
             return false;
         }
         segment.marks_played += 1;

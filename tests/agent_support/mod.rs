@@ -527,7 +527,7 @@ impl FakeMedia {
                     assert!(self.end.push_mark(*id, 0));
                     self.marks += 1;
                 }
-                segment.marks_played = segment.marks.len();
+                segment.forget_marks();
                 if segment.finish {
                     assert!(self.end.push_drained());
                 }
