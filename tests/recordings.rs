@@ -18,6 +18,7 @@ use crate::http::Answer;
 use crate::phone::Heard;
 use crate::phone::PATIENCE;
 use crate::phone::Phone;
+use crate::phone::media::Media;
 use crate::postgres::Scratch;
 use crate::switch::Options;
 use crate::switch::Switch;
@@ -109,7 +110,7 @@ impl Talking {
         let answer: Heard = phone.call("").await;
         let to = SocketAddr::new(switch.udp.ip(), answer.audio_port());
         let bound = UdpSocket::bind((switch.caller(2), 0)).await.unwrap();
-        let media = Arc::new(std::mem::replace(&mut phone.media, bound));
+        let media = Arc::new(std::mem::replace(&mut phone.media, Media::new(bound)));
         let heard = Arc::new(Mutex::new(Vec::new()));
         let (listening, keeping) = (Arc::clone(&media), Arc::clone(&heard));
         let listens = tokio::spawn(async move {

@@ -17,7 +17,6 @@ use crate::rows;
 use crate::rtp::audio;
 use serde_json::json;
 use std::net::SocketAddr;
-use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -123,9 +122,8 @@ struct Ear {
 
 impl Ear {
     fn of(phone: &Phone) -> Self {
-        let socket: UdpSocket = socket2::SockRef::from(&phone.media).try_clone().unwrap().into();
         // Nobody else reads from it.
-        socket.set_nonblocking(false).unwrap();
+        let socket = phone.media.for_thread();
         socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let is_over = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&is_over);

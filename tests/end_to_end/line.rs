@@ -1,9 +1,9 @@
 //! A caller's telephone that speaks and listens all the time, whatever else this machine does.
 
+use crate::phone::media::ThreadMedia;
 use crate::rtp::audio;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ struct Spoken {
 pub(crate) struct Line(Arc<Spoken>);
 
 impl Line {
-    pub(crate) fn open(socket: UdpSocket, to: SocketAddr) -> Self {
+    pub(crate) fn open(socket: ThreadMedia, to: SocketAddr) -> Self {
         let spoken = Arc::new(Spoken::default());
         let shared = Arc::clone(&spoken);
         std::thread::spawn(move || {
@@ -106,15 +106,14 @@ fn come_first() {
 
 /// Sends a packet of 20 ms when it is due, counted from the first.
 struct Beat {
-    socket: UdpSocket,
+    socket: ThreadMedia,
     to: SocketAddr,
     began: Moment,
     packets: u32,
 }
 
 impl Beat {
-    fn new(socket: UdpSocket, to: SocketAddr) -> Self {
-        socket.set_nonblocking(false).unwrap();
+    fn new(socket: ThreadMedia, to: SocketAddr) -> Self {
         Self { socket, to, began: clock::now(), packets: 0 }
     }
 

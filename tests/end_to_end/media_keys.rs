@@ -13,21 +13,15 @@ use crate::phone::Heard;
 use crate::phone::PATIENCE;
 use crate::phone::Phone;
 use crate::phone::SILENCE;
+use crate::phone::media::Media;
 use crate::rows;
 use crate::rtp::Stream;
 use crate::rtp::audio;
-use nix::sys::socket::ControlMessageOwned;
-use nix::sys::socket::MsgFlags;
-use nix::sys::socket::SockaddrStorage;
-use nix::sys::socket::recvmsg;
 use serde_json::Value;
 use serde_json::json;
 use socket2::SockRef;
-use std::io::IoSliceMut;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::time::Duration;
-use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
@@ -142,19 +136,10 @@ async fn calls_of_a_trunk_keep_to_its_ports_on_both_legs() {
 
 /// The traffic class with which the next packet comes to a telephone.
 async fn class(phone: &Phone) -> u8 {
-    SockRef::from(&phone.media).set_recv_tos_v4(true).unwrap();
-    let read = phone.media.async_io(Interest::READABLE, || {
-        let (mut buffer, mut control) = ([0; 2_048], nix::cmsg_space!(u8));
-        let mut parts = [IoSliceMut::new(&mut buffer)];
-        let (fd, none) = (phone.media.as_raw_fd(), MsgFlags::empty());
-        let message = recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut control), none)?;
-        let octet = message.cmsgs()?.find_map(|control| match control {
-            ControlMessageOwned::Ipv4Tos(octet) => Some(octet),
-            _ => None,
-        });
-        Ok(octet.unwrap() >> 2)
-    });
-    timeout(PATIENCE, read).await.expect("a packet comes").unwrap()
+    SockRef::from(&*phone.media).set_recv_tos_v4(true).unwrap();
+    let mut buffer = [0; 2_048];
+    let read = timeout(PATIENCE, phone.media.receive(&mut buffer)).await;
+    read.expect("a packet comes").unwrap().service.unwrap() >> 2
 }
 
 #[tokio::test]
@@ -177,7 +162,7 @@ async fn media_goes_where_the_description_says_where_the_trunk_does_not_latch() 
         let mut phone = caller(&node).await;
         let ok = phone.call("").await;
         let switch = SocketAddr::new(phone.switch.ip(), ok.audio_port());
-        let other = UdpSocket::bind((CALLER, 0)).await.unwrap();
+        let other = Media::new(UdpSocket::bind((CALLER, 0)).await.unwrap());
         let (level, mut stream) = (0x25, Stream::new(9, 0x25));
         let said = stream.send(&other, switch, (500, 1));
         let heard = async {

@@ -17,7 +17,6 @@ use tandem::store::api_keys::KeyRole;
 use tokio::io::AsyncBufReadExt;
 use tokio::io::BufReader;
 use tokio::io::Lines;
-use tokio::net::UdpSocket;
 use tokio::process::Child;
 use tokio::process::ChildStdout;
 use tokio::process::Command;
@@ -107,9 +106,8 @@ impl Conversation {
         node.put(&[rows::profile(3, 1, agent), rows::number(4, 1, 3, NUMBER)]).await;
         let mut phone = Phone::new("127.0.0.1".parse().unwrap(), node.sip(), NUMBER).await;
         let answer = phone.call("").await;
-        let other = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let media = std::mem::replace(&mut phone.media, other).into_std().unwrap();
-        let line = Line::open(media, (node.sip().ip(), answer.audio_port()).into());
+        let to = (node.sip().ip(), answer.audio_port()).into();
+        let line = Line::open(phone.media.for_thread(), to);
         Self { node, bot, between, phone, line }
     }
 

@@ -5,6 +5,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed check may panic")]
 #![allow(clippy::string_slice, clippy::indexing_slicing, reason = "a failed check may panic")]
 
+#[path = "media.rs"]
+pub mod media;
+
+use media::Media;
+use media::agreed::Side;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -89,8 +94,8 @@ async fn media_ports(local: IpAddr) -> (UdpSocket, UdpSocket) {
 pub struct Phone {
     pub socket: UdpSocket,
     pub switch: SocketAddr,
-    /// Where it takes RTP.
-    pub media: UdpSocket,
+    /// Where it takes RTP, each packet of which is checked.
+    pub media: Media,
     /// The port after that one, to which the reports go (RFC 3550 section 11): were it free, they would reach whatever
     /// other telephone comes to sit there.
     reports: UdpSocket,
@@ -113,7 +118,7 @@ impl Phone {
         Self {
             socket: UdpSocket::bind((local, 0)).await.unwrap(),
             switch,
-            media,
+            media: Media::new(media),
             reports,
             call_id: format!("{random:016x}@{local}"),
             tag: format!("t{random:x}"),
@@ -127,7 +132,8 @@ impl Phone {
 
     /// Takes its media elsewhere, on ports of this address.
     pub async fn move_media(&mut self, local: IpAddr) {
-        (self.media, self.reports) = media_ports(local).await;
+        let (media, reports) = media_ports(local).await;
+        (self.media, self.reports) = (Media::instead_of(media, &self.media), reports);
     }
 
     /// The address it signals from.
@@ -177,7 +183,9 @@ impl Phone {
 
     /// Sends bytes as they are.
     pub async fn send(&self, bytes: impl AsRef<[u8]>) {
-        self.socket.send_to(bytes.as_ref(), self.switch).await.unwrap();
+        let bytes = bytes.as_ref();
+        self.media.signalled(Side::Telephone, &String::from_utf8_lossy(bytes));
+        self.socket.send_to(bytes, self.switch).await.unwrap();
     }
 
     /// The next message within `limit`.
@@ -187,7 +195,9 @@ impl Phone {
             let (length, _) = self.socket.recv_from(&mut buffer).await.unwrap();
             // Media of a call of somebody else, whose telephone sat here before: its first byte says so (RFC 7983).
             if !(128..=191).contains(buffer.first().unwrap_or(&0)) || length == 0 {
-                return Heard::read(&String::from_utf8_lossy(&buffer[..length]));
+                let text = String::from_utf8_lossy(&buffer[..length]);
+                self.media.signalled(Side::Switch, &text);
+                return Heard::read(&text);
             }
         };
         timeout(limit, message()).await.ok()
