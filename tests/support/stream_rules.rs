@@ -468,8 +468,9 @@ impl Stream {
                 if !packet.marker {
                     return Err("the first packet of an event bears a marker".into());
                 }
-                self.fresh |= ahead > self.slack;
-                self.slack = if self.event.is_some() { 0 } else { self.waits_at_most() };
+                // Within what may have waited, a gap cannot be told from it.
+                self.fresh |= ahead > 0;
+                self.slack = self.waits_at_most();
                 self.due = packet.timestamp.wrapping_add(tick);
                 self.blind = false;
             }
