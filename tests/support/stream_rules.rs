@@ -104,6 +104,8 @@ pub struct Streams {
     lossy: bool,
     /// The next stream may have begun elsewhere.
     joins: bool,
+    /// What the socket had dropped when the last datagram came.
+    dropped: u32,
 }
 
 impl Streams {
@@ -123,6 +125,9 @@ impl Streams {
             stream.blind = true;
             stream.dropped = u32::MAX;
         }
+        // Whatever was sent to the old one, none of it was read.
+        self.joins |= self.sources.is_empty();
+        self.dropped = 0;
     }
 
     /// Takes a SIP message of either side: descriptions and ends of calls matter, nothing else.
@@ -178,8 +183,12 @@ impl Streams {
         };
         let dialog = self.dialogs.iter_mut().rev().find(named);
         let Some(source) = self.sources.get_mut(at) else { return Ok(()) };
-        let known =
-            Known { dropped, lossy, sealed: dialog.as_ref().is_some_and(|it| it.is_sealed()) };
+        let known = Known {
+            dropped,
+            lossy,
+            lost: lossy || dropped != std::mem::replace(&mut self.dropped, dropped),
+            sealed: dialog.as_ref().is_some_and(|it| it.is_sealed()),
+        };
         let wrong = match source.take(bytes, dialog, known, joins) {
             Ok(()) => return Ok(()),
             Err(wrong) => wrong,
@@ -203,6 +212,8 @@ impl Streams {
 struct Known {
     dropped: u32,
     lossy: bool,
+    /// Something was lost right before it, of this stream or another.
+    lost: bool,
     /// Payloads are encrypted.
     sealed: bool,
 }
@@ -259,7 +270,7 @@ impl Source {
         match &mut self.stream {
             Some(stream) => stream.follow(&packet, format.as_ref(), known)?,
             None => {
-                if !packet.marker && !std::mem::take(joins) {
+                if !packet.marker && !known.lost && !std::mem::take(joins) {
                     if is_named {
                         return Err("the first packet of a stream bears a marker".into());
                     }

@@ -289,6 +289,13 @@ fn a_stream_begins_with_a_marker_unless_it_was_under_way() {
     let mut sender = Sender::new();
     sender.streams.allow_joining();
     sender.audio(false).unwrap();
+    // What began it may have found no room, or have gone to another socket.
+    let mut sender = Sender::new();
+    sender.dropped = 1;
+    sender.audio(false).unwrap();
+    let mut sender = Sender::new();
+    sender.streams.moved();
+    sender.audio(false).unwrap();
     // From a port that nobody has named it may be somebody else's, but not if it is named then.
     let mut sender = Sender::new();
     sender.from.set_port(16_402);
