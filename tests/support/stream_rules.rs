@@ -246,7 +246,7 @@ impl Source {
             Some(dialog) => dialog.format(packet.kind)?,
             None => static_format(packet.kind),
         };
-        let clock = format.as_ref().filter(|it| !it.is_event()).map(|format| format.clock);
+        let clock = format.as_ref().map(|format| format.clock);
         if let Some(before) = self.stream.as_ref().filter(|before| before.ssrc != packet.ssrc) {
             let old = before.ssrc;
             if self.left.contains(&packet.ssrc) {

@@ -1,0 +1,256 @@
+//! Half an hour of media in virtual time, and every packet held against the rules that hold for the telephones of all tests:
+//! what those rules say is what sessions do, through holds, keys, other codecs and late ticks.
+
+#![allow(dead_code, unreachable_pub, reason = "the telephones use the rest")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed check may panic")]
+#![allow(clippy::indexing_slicing, reason = "a failed check may panic")]
+
+#[path = "support/agreed.rs"]
+mod agreed;
+#[path = "support/stream_rules.rs"]
+mod stream_rules;
+
+use crate::agreed::Side;
+use crate::stream_rules::Streams;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tandem::audio::bridge::BridgeEnd;
+use tandem::audio::link::AgentEnd;
+use tandem::audio::link::link;
+use tandem::media::output::Port;
+use tandem::media::output::TickOutput;
+use tandem::media::session::MediaSession;
+use tandem::media::session::Received;
+use tandem::media::setup::MediaSetup;
+use tandem::rtp::packet::RtpPacket;
+use tandem::sdp::Direction;
+use tandem::sdp::MediaPlan;
+use tandem::types::codec::Codec;
+use tandem::types::codec::OpusTerms;
+use tandem::types::codec::PayloadType;
+use tandem::types::codec::Ptime;
+use tandem::types::moment::Moment;
+use tandem::types::random::Random;
+
+const PEER: &str = "192.0.2.1:4000";
+const SWITCH: &str = "198.51.100.7:16400";
+const TICK: Duration = Duration::from_millis(20);
+/// Ticks that run until all keys are said that were asked for at once.
+const KEY_TICKS: u32 = 80;
+const TICKS: u32 = 6_000;
+
+fn plan(codec: Codec, ptime: Ptime, direction: Direction) -> MediaPlan {
+    let remote: SocketAddr = PEER.parse().unwrap();
+    MediaPlan {
+        codec,
+        send_payload_type: codec.payload_type(),
+        receive_payload_type: codec.payload_type(),
+        receive_also: None,
+        dtmf_send: PayloadType::new(event_type(codec)),
+        dtmf_receive: PayloadType::new(event_type(codec)),
+        dtmf_clock: codec.clock_rate(),
+        opus: OpusTerms::default(),
+        annex_b: true,
+        ptime: codec.fitting(ptime),
+        remote: Some(remote),
+        remote_rtcp: Some(SocketAddr::new(remote.ip(), 4_001)),
+        rtcp_mux: false,
+        metrics_asked: false,
+        direction,
+        crypto: None,
+    }
+}
+
+/// One number means the same as long as a session lasts (RFC 3264 §8.3.2).
+fn event_type(codec: Codec) -> u8 {
+    100 + u8::try_from(codec.clock_factor()).unwrap()
+}
+
+/// One leg, and what its peer holds of it.
+struct Leg {
+    session: MediaSession,
+    agent: AgentEnd,
+    out: TickOutput,
+    streams: Streams,
+    now: Moment,
+    packets: u32,
+    /// What its peer sends.
+    sequence: u16,
+    timestamp: u32,
+}
+
+impl Leg {
+    fn new(seed: u64) -> Self {
+        let (end, agent) = link();
+        let now = Moment::from_millis(1_000);
+        let setup = MediaSetup { playout_held: false, ..MediaSetup::new(None, seed) };
+        Self {
+            session: MediaSession::new(now, setup, end),
+            agent,
+            out: TickOutput::new(),
+            streams: Streams::default(),
+            now,
+            packets: 0,
+            sequence: 0,
+            timestamp: 0,
+        }
+    }
+
+    fn agree(&mut self, plan: &MediaPlan) {
+        let (kind, codec) = (plan.send_payload_type.get(), plan.codec);
+        let (name, clock, events) = (codec.encoding_name(), codec.clock_rate(), event_type(codec));
+        for (side, port) in [(Side::Telephone, 4_000), (Side::Switch, 16_400)] {
+            let message = format!(
+                "INVITE sip:x SIP/2.0\r\nCall-ID: one\r\n\r\nv=0\r\n\
+                 m=audio {port} RTP/AVP {kind} {events}\r\na=rtpmap:{kind} {name}/{clock}\r\n\
+                 a=rtpmap:{events} telephone-event/{clock}\r\n"
+            );
+            self.streams.signalled(side, &message);
+        }
+        self.session.update(self.now, plan);
+    }
+
+    fn tick(&mut self) {
+        while self.agent.next().is_some() {}
+        self.session.tick(self.now, &mut self.out);
+        self.now += TICK;
+        for (port, _, bytes) in self.out.transmits() {
+            if port == Port::Rtp {
+                self.packets += 1;
+                let verdict = self.streams.check(SWITCH.parse().unwrap(), bytes, 0);
+                verdict.unwrap_or_else(|wrong| panic!("{wrong}"));
+            }
+        }
+        self.out.clear();
+    }
+
+    /// The media thread comes too late for so many ticks.
+    fn late(&mut self, ticks: u32) {
+        self.session.skip(u64::from(ticks));
+        self.now += TICK * ticks;
+    }
+
+    /// Its peer sends a packet.
+    fn hears(&mut self, kind: u8, marker: bool, payload: &[u8]) {
+        let packet = RtpPacket {
+            marker,
+            payload_type: PayloadType::new(kind).unwrap(),
+            sequence: self.sequence,
+            timestamp: self.timestamp,
+            ssrc: 7,
+            payload,
+        };
+        let mut bytes = [0; 400];
+        let length = packet.write(&mut bytes).unwrap();
+        self.sequence = self.sequence.wrapping_add(1);
+        let received =
+            Received { port: Port::Rtp, source: PEER.parse().unwrap(), bytes: &bytes[..length] };
+        self.session.receive(self.now, &received, &mut self.out);
+    }
+}
+
+fn one_of<T: Copy>(random: &mut Random, all: &[T]) -> T {
+    all[usize::try_from(random.below(all.len() as u64)).unwrap()]
+}
+
+#[test]
+fn holds_keys_codecs_and_late_ticks_of_a_session_keep_to_the_rules() {
+    let codecs = [
+        Codec::Pcmu,
+        Codec::Pcma,
+        Codec::G722,
+        Codec::L16,
+        Codec::L16Wide,
+        Codec::Opus,
+        Codec::Pcmu,
+    ];
+    for seed in 1..=8 {
+        let (mut leg, mut random) = (Leg::new(seed), Random::from_seed(seed));
+        let mut now = plan(Codec::Pcmu, Ptime::MS_20, Direction::SendReceive);
+        leg.agree(&now);
+        let mut keys = 0;
+        for _ in 0..TICKS {
+            if random.below(30) == 0 {
+                leg.agent.push_audio(&vec![0x25; 160 * usize::try_from(random.below(40)).unwrap()]);
+            }
+            // A key that is under way while its stream becomes another is not what this is about.
+            if keys == 0 && random.below(200) == 0 {
+                let ptime = one_of(&mut random, &[10, 20, 30, 40, 60]);
+                let codec = one_of(&mut random, &codecs);
+                now = plan(codec, Ptime::from_ms(ptime).unwrap(), now.direction);
+                leg.agree(&now);
+            }
+            if random.below(150) == 0 {
+                let ways = [Direction::SendReceive, Direction::SendReceive, Direction::Inactive];
+                now.direction = one_of(&mut random, &ways);
+                leg.agree(&now);
+            }
+            if keys == 0 && random.below(100) == 0 {
+                for _ in 0..=random.below(3) {
+                    leg.session.send_digit(one_of(&mut random, &['1', '#', 'A']));
+                }
+                keys = KEY_TICKS;
+            }
+            if random.below(300) == 0 {
+                leg.late(4 + u32::try_from(random.below(30)).unwrap());
+            }
+            if now.direction.sends() {
+                keys = keys.saturating_sub(1);
+            }
+            leg.tick();
+        }
+        assert!(leg.packets > TICKS / 4, "{}", leg.packets);
+    }
+}
+
+#[test]
+fn keys_and_frames_that_pass_from_one_leg_to_another_keep_to_the_rules() {
+    for (seed, codec) in [(1, Codec::Pcmu), (2, Codec::Pcmu), (3, Codec::G729), (4, Codec::G729)] {
+        let mut random = Random::from_seed(seed);
+        let (mut near, mut far) = (Leg::new(seed), Leg::new(seed + 100));
+        let ptime = Ptime::from_ms(one_of(&mut random, &[10, 20, 30, 40])).unwrap();
+        near.agree(&plan(codec, Ptime::MS_20, Direction::SendReceive));
+        far.agree(&plan(codec, ptime, Direction::SendReceive));
+        let (one, two) = BridgeEnd::pair();
+        assert!(near.session.bridge(Box::new(one)).is_none());
+        assert!(far.session.bridge(Box::new(two)).is_none());
+        let frame = if codec == Codec::G729 { vec![7; 20] } else { vec![0x25; 160] };
+        // Ticks of the key that is pressed, and packets of its end that are still to come.
+        let (mut key, mut ends, mut silent) = (0_u16, 0, 0);
+        for _ in 0..TICKS {
+            if random.below(200) == 0 {
+                silent = random.below(60);
+            }
+            if key == 0 && random.below(60) == 0 {
+                (key, ends) = (1 + u16::try_from(random.below(30)).unwrap(), 3);
+                let first = [5, 10, 0, 160];
+                near.hears(101, true, &first);
+            } else if key > 1 {
+                key -= 1;
+                near.hears(101, false, &[5, 10, 3, 32]);
+            } else if ends > 0 {
+                ends -= 1;
+                near.hears(101, false, &[5, 0x8a, 6, 64]);
+                if ends == 0 {
+                    (key, near.timestamp) = (0, near.timestamp.wrapping_add(160 * 40));
+                }
+            } else {
+                near.timestamp = near.timestamp.wrapping_add(160);
+                silent = silent.saturating_sub(1);
+                // One that is lost has a number, one that was never said has none.
+                match random.below(20) {
+                    0 => near.sequence = near.sequence.wrapping_add(1),
+                    _ if silent > 0 => {}
+                    _ => near.hears(codec.payload_type().get(), false, &frame),
+                }
+            }
+            near.tick();
+            far.tick();
+            if random.below(400) == 0 {
+                far.late(6);
+                near.now += TICK * 6;
+            }
+        }
+        assert!(far.packets > TICKS / 4, "{codec}: {}", far.packets);
+    }
+}
