@@ -19,6 +19,7 @@ use tandem::audio::link::AgentEnd;
 use tandem::audio::link::link;
 use tandem::media::output::Port;
 use tandem::media::output::TickOutput;
+use tandem::media::session::Bridged;
 use tandem::media::session::MediaSession;
 use tandem::media::session::Received;
 use tandem::media::setup::MediaSetup;
@@ -212,8 +213,8 @@ fn keys_and_frames_that_pass_from_one_leg_to_another_keep_to_the_rules() {
         near.agree(&plan(codec, Ptime::MS_20, Direction::SendReceive));
         far.agree(&plan(codec, ptime, Direction::SendReceive));
         let (one, two) = BridgeEnd::pair();
-        assert!(near.session.bridge(Box::new(one)).is_none());
-        assert!(far.session.bridge(Box::new(two)).is_none());
+        assert!(near.session.bridge(Bridged::new(one)).is_none());
+        assert!(far.session.bridge(Bridged::new(two)).is_none());
         let frame = if codec == Codec::G729 { vec![7; 20] } else { vec![0x25; 160] };
         // Ticks of the key that is pressed, and packets of its end that are still to come.
         let (mut key, mut ends, mut silent) = (0_u16, 0, 0);
