@@ -13,6 +13,7 @@ mod said;
 mod sip;
 mod spans;
 mod traces;
+pub mod wake_pace;
 
 use crate::api::EventHub;
 use crate::clock;

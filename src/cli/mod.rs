@@ -42,6 +42,7 @@ use crate::cli::run::RunArgs;
 use crate::cli::secrets::SecretsArgs;
 use crate::cli::tenants::TenantsArgs;
 use crate::cli::trunks::TrunksArgs;
+use crate::server::wake_pace;
 use clap::Parser;
 use clap::Subcommand;
 use std::num::NonZero;
@@ -137,6 +138,7 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
         .enable_all()
         .worker_threads(processors.div_ceil(2))
         .thread_name("tandem-io")
+        .on_thread_park(wake_pace::rest_before_sleep)
         .build()
         .map_err(|error| Failure::failed("cannot start the runtime").because(error))?;
     runtime.block_on(work)
