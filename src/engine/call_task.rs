@@ -194,7 +194,8 @@ pub(super) fn start(
             Box::pin(replacement.refuse(&switch, HangupCause::UnknownDialog)).await;
         }
     };
-    tokio::spawn(guarded.instrument(span));
+    // By pointer: it is some kilobytes long, which each step of its birth would copy, and its end once more.
+    tokio::spawn(Box::pin(guarded.instrument(span)));
 }
 
 /// Where a call hears from everybody, and of everything.
