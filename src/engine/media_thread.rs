@@ -169,7 +169,7 @@ impl MediaEngine {
         let place = worker.take_place().ok_or(MediaRefused::Full)?;
         let id = place.id();
         let (events_in, events) = media_events();
-        let session = MediaSession::new(clock::now(), setup, end);
+        let session = MediaSession::boxed(clock::now(), setup, end);
         drop(ports.part_rtcp(!session.muxes_rtcp()));
         let hosted = Box::new(Hosted::new(place, session, ports, events_in));
         if worker.commands.push(Command::Open(hosted)).is_err() {

@@ -539,7 +539,7 @@ mod tests {
             let (events_in, events) = media_events();
             let place = worker.take_place().expect("free");
             let id = place.id();
-            let session = MediaSession::new(clock::now(), MediaSetup::new(None, seed), end);
+            let session = MediaSession::boxed(clock::now(), MediaSetup::new(None, seed), end);
             let ports = pool.reserve(ADDRESS, PortChoice::ANY).expect("free");
             thread.open(Box::new(Hosted::new(place, session, ports, events_in)));
             calls.push((id, agent, events));
@@ -578,7 +578,7 @@ mod tests {
             let (end, agent) = link();
             let (events_in, events) = media_events();
             let place = worker.take_place().expect("free");
-            let session = MediaSession::new(clock::now(), MediaSetup::new(None, seed), end);
+            let session = MediaSession::boxed(clock::now(), MediaSetup::new(None, seed), end);
             let ports = pool.reserve(ADDRESS, PortChoice::ANY).expect("free");
             thread.open(Box::new(Hosted::new(place, session, ports, events_in)));
             (agent, events)
@@ -599,7 +599,7 @@ mod tests {
         let id = place.id();
         let plan = Some(MediaPlan::for_test((ADDRESS, 9_u16).into()));
         let setup = MediaSetup { playout_held: false, ..MediaSetup::new(plan, seed) };
-        let session = MediaSession::new(now, setup, end);
+        let session = MediaSession::boxed(now, setup, end);
         // A pool each: in virtual time no port rests.
         let ports =
             PortPool::new(22_100..=22_227, seed).reserve(ADDRESS, PortChoice::ANY).expect("free");
@@ -755,7 +755,7 @@ mod tests {
         let (events_in, _events) = media_events();
         let place = worker.take_place().expect("free");
         let plan = MediaPlan::for_test(peer.local_addr().expect("bound"));
-        let session = MediaSession::new(clock::now(), MediaSetup::new(Some(plan), 1), end);
+        let session = MediaSession::boxed(clock::now(), MediaSetup::new(Some(plan), 1), end);
         let to = (ADDRESS, ports.rtp_port);
         thread.open(Box::new(Hosted::new(place, session, ports, events_in)));
         for number in 0..PACKETS {

@@ -167,8 +167,14 @@ impl MediaSession {
     /// A session that begins `now`.
     #[must_use]
     pub fn new(now: Moment, setup: MediaSetup, end: MediaEnd) -> Self {
+        *Self::boxed(now, setup, end)
+    }
+
+    /// The same by pointer: it is kilobytes long, and each hand it goes through would copy them.
+    #[must_use]
+    pub fn boxed(now: Moment, setup: MediaSetup, end: MediaEnd) -> Box<Self> {
         let mut random = Random::from_seed(setup.seed);
-        let mut session = Self {
+        let mut session = Box::new(Self {
             plan: None,
             rules: MediaRules::default(),
             opened: now,
@@ -210,7 +216,7 @@ impl MediaSession {
             passage: None,
             ticks: 0,
             counters: Counters::default(),
-        };
+        });
         let mut rules = setup.rules;
         session.rule(&mut rules);
         if let Some(plan) = &setup.plan {

@@ -37,7 +37,8 @@ const ARRIVAL_AGE_MAX: Duration = Duration::from_secs(1);
 /// A session with all that belongs to it on a thread.
 #[derive(Debug)]
 pub(crate) struct Hosted {
-    pub(super) session: MediaSession,
+    /// By pointer, as it was made: it is most of what lies here.
+    pub(super) session: Box<MediaSession>,
     pub(super) ports: RtpPorts,
     pub(super) events: MediaEventsIn,
     pub(super) place: Place,
@@ -61,7 +62,7 @@ pub(crate) struct Hosted {
 impl Hosted {
     pub(crate) const fn new(
         place: Place,
-        session: MediaSession,
+        session: Box<MediaSession>,
         ports: RtpPorts,
         events: MediaEventsIn,
     ) -> Self {

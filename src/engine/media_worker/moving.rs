@@ -224,7 +224,7 @@ mod tests {
                 ..MediaSetup::new(Some(MediaPlan::for_test(at)), 7)
             };
             let now = clock::now();
-            let session = MediaSession::new(now, setup, end);
+            let session = MediaSession::boxed(now, setup, end);
             let reserved = PortPool::new(ports, 1).reserve(ADDRESS, PortChoice::ANY).expect("free");
             threads[0].open(Box::new(Hosted::new(place, session, reserved, events_in)));
             Self { threads, now, id, peer, call: (agent, events) }
