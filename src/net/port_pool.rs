@@ -188,8 +188,9 @@ fn even_ports(range: &RangeInclusive<u16>) -> Vec<u16> {
 
 fn bind_pair(local: &RtpLocal, even: u16) -> io::Result<(RtpSocket, RtpSocket)> {
     let RtpLocal { address, interface } = local;
-    let bind = |port| RtpSocket::bind_by(SocketAddr::new(*address, port), interface.as_ref());
-    let (rtp, rtcp) = (bind(even)?, bind(even + 1)?);
+    let (at, by) = (|port| SocketAddr::new(*address, port), interface.as_ref());
+    let rtp = RtpSocket::bind_by(at(even), by)?;
+    let rtcp = RtpSocket::bind_for_reports(at(even + 1), by)?;
     Ok((rtp, rtcp))
 }
 
@@ -244,7 +245,7 @@ impl RtpPorts {
         if self.rtcp.is_none() {
             let interface = self.lease.local.interface.as_ref();
             let address = SocketAddr::new(self.address, self.rtcp_port);
-            self.rtcp = RtpSocket::bind_by(address, interface).ok();
+            self.rtcp = RtpSocket::bind_for_reports(address, interface).ok();
             self.rtcp.iter().for_each(|socket| socket.classify(self.address, self.dscp));
         }
         None

@@ -44,6 +44,20 @@ impl RtpSocket {
     /// # Errors
     /// As [`Self::bind`], and where the system forbids it or has no such interface.
     pub fn bind_by(address: SocketAddr, interface: Option<&InterfaceName>) -> io::Result<Self> {
+        let socket = Self::bind_for_reports(address, interface)?;
+        // It only makes things better; a system that refuses it still carries calls.
+        let _refused = SockRef::from(&socket.0).set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+        Ok(socket)
+    }
+
+    /// The same for RTCP: of reports, which come every few seconds, the system's own room holds many.
+    ///
+    /// # Errors
+    /// As [`Self::bind_by`].
+    pub fn bind_for_reports(
+        address: SocketAddr,
+        interface: Option<&InterfaceName>,
+    ) -> io::Result<Self> {
         let kind = Type::DGRAM.nonblocking();
         let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
         if address.is_ipv6() {
@@ -52,8 +66,7 @@ impl RtpSocket {
         }
         bind_interface(&socket, interface)?;
         socket.bind(&address.into())?;
-        // Both only make things better; a system that refuses them still carries calls.
-        let _refused = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+        // A system that does not stamp them still carries calls.
         let _refused = stamp_arrivals(&socket);
         Ok(Self(socket.into()))
     }
@@ -303,6 +316,17 @@ mod tests {
         let mut buffer = [0; 1_500];
         assert_eq!(receive_soon(&here, &mut buffer).length, 1_500);
         assert_eq!(buffer, [7; 1_500]);
+    }
+
+    #[test]
+    fn media_have_room_for_a_second_and_reports_what_the_system_gives() {
+        let address: SocketAddr = "127.91.10.1:0".parse().expect("address");
+        let given = UdpSocket::bind(address).expect("free");
+        let room = |socket: &UdpSocket| SockRef::from(socket).recv_buffer_size().expect("it says");
+        let reports = RtpSocket::bind_for_reports(address, None).expect("free");
+        assert_eq!(room(&reports.0), room(&given));
+        let media = RtpSocket::bind(address).expect("free");
+        assert!(room(&media.0) >= RECEIVE_BUFFER_BYTES, "{}", room(&media.0));
     }
 
     #[test]
