@@ -420,8 +420,8 @@ pub(crate) static RUNNING_ELSEWHERE: LazyLock<String> = LazyLock::new(|| {
 pub(crate) const SELECT_EVENTS: &str =
     "SELECT seq, at, name, detail FROM call_events WHERE call_id = $1 ORDER BY seq";
 
-/// Takes an array of journal entries, and the node they are from. The newest entry of a call in the batch counts, and only if it
-/// is newer than the row. References become NULL where the row they name is not there: a number
+/// Takes an array of journal entries, of each of which it reads the `record` alone, and the node they are from. The newest entry of
+/// a call in the batch counts, and only if it is newer than the row. References become NULL where the row they name is not there: a number
 /// deleted during the call must not cost its record.
 pub(crate) static UPSERT: LazyLock<String> = LazyLock::new(|| {
     let typed = COLUMNS.map(|(name, of)| format!("{name} {of}")).join(", ");
@@ -450,7 +450,7 @@ pub(crate) static UPSERT: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// Takes the same array. An event is never written twice.
+/// Takes the same, and reads of each entry its `id` and its `events` alone. An event is never written twice.
 pub(crate) const INSERT_EVENTS: &str = "INSERT INTO call_events (call_id, seq, tenant_id, at, name, detail) \
      SELECT c.id, v.seq, c.tenant_id, v.at, v.name, v.detail \
      FROM jsonb_array_elements(CAST($1 AS jsonb)) AS entry \

@@ -28,11 +28,13 @@ use crate::types::quality::Unheard;
 use crate::types::talk::Talk;
 use crate::types::transport::Transport;
 use jiff::Timestamp;
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 use uuid::Uuid;
 
 /// One entry of the journal. What PostgreSQL reads of it stands in `upload.rs`.
@@ -114,6 +116,16 @@ pub(crate) fn id_of(payload: &[u8]) -> Option<&[u8]> {
     const ID_BYTES: usize = 36;
     let (id, rest) = payload.strip_prefix(b"{\"id\":\"")?.split_at_checked(ID_BYTES)?;
     rest.starts_with(b"\"").then_some(id)
+}
+
+/// What stands before the events of an encoded entry, and from their key on; `None` where it does not stand as [`encode`]
+/// writes it. Within a text quotes are escaped, and the record's own objects hold no such list: the first that reads so
+/// is that of the events.
+pub(crate) fn parted(payload: &[u8]) -> Option<(&[u8], &[u8])> {
+    static EVENTS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"},\"events\":["));
+    let comma = EVENTS.find(payload)? + 1;
+    let (before, events) = (payload.get(..comma)?, payload.get(comma + 1..)?);
+    events.ends_with(b"]}").then_some((before, events))
 }
 
 /// When the newest event of an entry happened.
@@ -563,6 +575,27 @@ mod tests {
         let id = log.record().id.uuid().to_string();
         assert_eq!(id_of(&encoded(&log.report())), Some(id.as_bytes()));
         assert_eq!(id_of(b"{\"id\":\"5\"}"), None);
+    }
+
+    #[test]
+    fn an_entry_is_parted_at_its_events_whatever_its_texts_say() {
+        let mut report = open().report();
+        report.record.caller = "},\"events\":[1]}".to_owned();
+        report.record.decision.note("dialled", r#"\},\"events\":["#);
+        let written = encoded(&report);
+        let ended = interrupted(&written, None).unwrap();
+        let whole = |bytes: &[u8]| serde_json::from_slice::<Entry>(bytes).unwrap();
+        for (entry, count) in [(&written, report.events.len()), (&ended, 1)] {
+            let (before, events) = parted(entry).unwrap();
+            let of_record = whole(&[before, b",\"events\":[]}"].concat());
+            assert_eq!(of_record.record, whole(entry).record);
+            let of_events: Value = serde_json::from_slice(&[&b"{"[..], events].concat()).unwrap();
+            assert_eq!(of_events, json!({ "events": whole(entry).events }));
+            assert_eq!(whole(entry).events.len(), count);
+        }
+        for other in [&b"{}"[..], b"{\"record\":{},\"events\":[", b"garbage", b""] {
+            assert_eq!(parted(other), None);
+        }
     }
 
     #[test]
