@@ -3,13 +3,16 @@
 use memchr::memchr;
 use memchr::memchr3;
 
-const TOKEN: [bool; 256] = token_table();
+/// Bytes of a `token`.
+const TOKEN: [bool; 256] = letters_digits_and(b"-.!%*_+`'~");
+
+/// Bytes of a host name and of an IPv4 address.
+const HOST: [bool; 256] = letters_digits_and(b".-_");
 
 #[expect(clippy::indexing_slicing, reason = "the compiler evaluates it")]
-const fn token_table() -> [bool; 256] {
+const fn letters_digits_and(marks: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut at = 0;
-    let marks = b"-.!%*_+`'~";
     while at < 256 {
         let byte = at as u8;
         let mut found = byte.is_ascii_alphanumeric();
@@ -73,7 +76,7 @@ pub(crate) fn is_host(text: &[u8]) -> bool {
                 && inner.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.' | b'%'))
         }
         [] => false,
-        _ => text.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')),
+        _ => text.iter().all(|&byte| HOST.get(usize::from(byte)).is_some_and(|fits| *fits)),
     }
 }
 

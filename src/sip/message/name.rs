@@ -109,7 +109,9 @@ impl HeaderName {
         while let Some(&(name, known)) =
             TABLE.get(slot).and_then(|&row| SPELLINGS.get(usize::from(row)))
         {
-            if known.as_bytes().eq_ignore_ascii_case(text) {
+            let known = known.as_bytes();
+            // Nearly everybody writes a name as the RFC does, and that is compared many bytes at once.
+            if known == text || known.eq_ignore_ascii_case(text) {
                 return name;
             }
             slot = (slot + 1) % TABLE.len();

@@ -190,8 +190,19 @@ impl Uri {
 }
 
 /// Bytes that would break out of the place a URI is written to.
-const fn never_in_uri(byte: u8) -> bool {
-    byte <= b' ' || matches!(byte, b'<' | b'>' | b'"' | 0x7f)
+#[expect(clippy::indexing_slicing, reason = "the compiler evaluates it")]
+const NEVER_IN_URI: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut at = 0;
+    while at < 256 {
+        table[at] = matches!(at as u8, 0..=b' ' | b'<' | b'>' | b'"' | 0x7f);
+        at += 1;
+    }
+    table
+};
+
+fn never_in_uri(byte: u8) -> bool {
+    NEVER_IN_URI.get(usize::from(byte)).is_some_and(|never| *never)
 }
 
 fn is_scheme(text: &[u8]) -> bool {
