@@ -45,7 +45,7 @@ pub(super) const SECURE: &str = "RTP/SAVP";
 #[must_use]
 pub fn offer(caps: &Capabilities, local: &LocalMedia) -> Vec<u8> {
     let mut out = Text::new();
-    out.session(local, "0 0");
+    out.session(local, b"0 0");
     let codecs: Vec<(PayloadType, Codec)> =
         caps.codecs.iter().map(|codec| (caps.payload_type(*codec), *codec)).collect();
     out.stream(
@@ -140,14 +140,14 @@ pub(super) struct StreamText<'a> {
 }
 
 /// The `t=` of an answer is that of the offer (RFC 3264 §6), if that can be read.
-fn timing(session: Section<'_>) -> String {
+fn timing(session: Section<'_>) -> Vec<u8> {
     let line = session.lines().find(|line| line.kind == b't');
-    let words: Vec<&[u8]> = line.map(|line| tokens(line.value).collect()).unwrap_or_default();
-    match words.as_slice() {
-        [start, stop] if is_time(start) && is_time(stop) => {
-            format!("{} {}", start.escape_ascii(), stop.escape_ascii())
+    let mut words = line.into_iter().flat_map(|line| tokens(line.value));
+    match (words.next(), words.next(), words.next()) {
+        (Some(start), Some(stop), None) if is_time(start) && is_time(stop) => {
+            [start, b" ", stop].concat()
         }
-        _ => "0 0".to_owned(),
+        _ => b"0 0".to_vec(),
     }
 }
 
@@ -166,19 +166,43 @@ impl Text {
         Self(Vec::with_capacity(TEXT_BYTES))
     }
 
-    fn session(&mut self, local: &LocalMedia, timing: &str) {
-        let family = match local.address {
-            IpAddr::V4(_) => "IP4",
-            IpAddr::V6(_) => "IP6",
-        };
-        // Written once: an address costs more than all the rest.
-        let address = local.address.to_string();
+    fn session(&mut self, local: &LocalMedia, timing: &[u8]) {
         self.bytes(b"v=0\r\n");
-        let (id, version) = (local.session_id, local.version);
-        self.line(format_args!("o=- {id} {version} IN {family} {address}"));
+        self.add(format_args!("o=- {} {} ", local.session_id, local.version));
+        self.place(local.address);
         self.bytes(b"s=-\r\n");
-        self.line(format_args!("c=IN {family} {address}"));
-        self.line(format_args!("t={timing}"));
+        self.bytes(b"c=");
+        self.place(local.address);
+        self.bytes(b"t=");
+        self.bytes(timing);
+        self.end();
+    }
+
+    /// Where we are, and the end of its line. By hand where it can be: formatting an address costs more than all the rest.
+    fn place(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(address) => {
+                self.bytes(b"IN IP4 ");
+                let [first, others @ ..] = address.octets();
+                self.octet(first);
+                for octet in others {
+                    self.bytes(b".");
+                    self.octet(octet);
+                }
+            }
+            IpAddr::V6(address) => self.add(format_args!("IN IP6 {address}")),
+        }
+        self.end();
+    }
+
+    fn octet(&mut self, octet: u8) {
+        if octet >= 100 {
+            self.0.push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            self.0.push(b'0' + octet / 10 % 10);
+        }
+        self.0.push(b'0' + octet % 10);
     }
 
     fn stream(&mut self, local: &LocalMedia, stream: &StreamText<'_>) {
@@ -268,5 +292,44 @@ impl Text {
 
     fn end(&mut self) {
         self.0.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sdp::parse::parse;
+
+    #[test]
+    fn a_place_is_written_as_it_reads() {
+        for octet in 0..=255 {
+            let address = IpAddr::from([octet, 255 - octet, 10, 0]);
+            let mut text = Text::new();
+            text.place(address);
+            assert_eq!(String::from_utf8(text.0), Ok(format!("IN IP4 {address}\r\n")));
+        }
+        let mut text = Text::new();
+        text.place("2001:db8::1".parse().unwrap());
+        assert_eq!(text.0, b"IN IP6 2001:db8::1\r\n");
+    }
+
+    #[test]
+    fn the_time_of_an_offer_is_said_again_where_it_can_be_read() {
+        for (time, said) in [
+            ("t=0 0", "0 0"),
+            ("t= 3034423619\t3042462419 ", "3034423619 3042462419"),
+            ("t=0", "0 0"),
+            ("t=1 2 3", "0 0"),
+            ("t=1 -2", "0 0"),
+            ("t=123456789012345678901 0", "0 0"),
+            ("a=x", "0 0"),
+        ] {
+            let offer = format!(
+                "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\n{time}\r\n\
+                 m=audio 9 RTP/AVP 0\r\n"
+            );
+            let offer = parse(offer.as_bytes()).unwrap();
+            assert_eq!(timing(offer.session()), said.as_bytes(), "{time}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use crate::sip::message::Request;
 use crate::sip::message::Response;
 use crate::sip::message::header::name_addr::NameAddr;
 use crate::sip::message::headers::Headers;
+use crate::sip::message::name::HeaderName;
 use crate::sip::message::uri::Uri;
 use crate::sip::transaction::key::Tag;
 use crate::types::limit::SIP_CSEQ_MAX;
@@ -42,13 +43,19 @@ pub struct Addressed<'a> {
 }
 
 impl Dialog {
-    /// The dialog a request opens at its receiver, who chose `local_tag`.
-    ///
-    /// `None` without a readable Contact.
+    /// Where the peer that sent these headers is reached; `None` without a readable Contact, and then there is no
+    /// dialog.
     #[must_use]
-    pub fn of_request(request: &Request, local_tag: Tag) -> Option<Self> {
+    pub fn target_of(headers: &Headers) -> Option<Uri> {
+        Some(headers.contact()?.uri().detached())
+    }
+
+    /// The dialog a request opens at its receiver, who chose `local_tag`; `target` is what the request
+    /// [says](Self::target_of).
+    #[must_use]
+    pub fn of_request(request: &Request, local_tag: Tag, target: Uri) -> Self {
         let headers = &request.headers;
-        Some(Self {
+        Self {
             call_id: Bytes::copy_from_slice(headers.call_id()),
             local: Bytes::copy_from_slice(headers.to().as_bytes()),
             local_tag,
@@ -59,10 +66,10 @@ impl Dialog {
             remote_cseq: Some(headers.cseq().number),
             // RFC 3261 §12.1.1: in the order of the request.
             routes: record_routes(headers).collect(),
-            target: headers.contact()?.uri().detached(),
+            target,
             owns_call_id: false,
             advertised: None,
-        })
+        }
     }
 
     /// The dialog a response opens at the sender of the request. `local` is the sender's From without
@@ -206,8 +213,22 @@ impl Dialog {
 
     /// Takes a new remote target from the Contact of a re-INVITE, an UPDATE or their 2xx.
     pub fn refresh_target(&mut self, headers: &Headers) {
-        if let Some(contact) = headers.contact() {
-            self.target = contact.uri().detached();
+        // Nearly always it is the one there is, which needs no reading.
+        if headers.all(HeaderName::Contact).next().is_some_and(|entry| self.is_target(entry)) {
+            return;
+        }
+        if let Some(target) = Self::target_of(headers) {
+            self.target = target;
+        }
+    }
+
+    /// Whether an entry of Contact is the target there is, and nothing else.
+    fn is_target(&self, entry: &[u8]) -> bool {
+        let target: &[u8] = self.target.as_bytes();
+        match entry {
+            [b'<', uri @ .., b'>'] => uri == target,
+            // Without brackets what follows a semicolon is not the URI's.
+            bare => bare == target && !bare.contains(&b';'),
         }
     }
 
@@ -255,7 +276,8 @@ mod tests {
 
     fn uas(text: &str) -> Dialog {
         let Message::Request(request) = message(text) else { panic!("a request") };
-        Dialog::of_request(&request, Tag::new(&mut Random::from_seed(1))).unwrap()
+        let target = Dialog::target_of(&request.headers).unwrap();
+        Dialog::of_request(&request, Tag::new(&mut Random::from_seed(1)), target)
     }
 
     fn uac(text: &str) -> Dialog {
@@ -317,5 +339,27 @@ mod tests {
         let bare = INVITE.replace("Contact: <sip:a@10.0.0.1:5099;x=y>\r\n", "");
         dialog.refresh_target(message(&bare).headers());
         assert_eq!(dialog.addressed().uri.as_bytes(), "sip:a@10.0.0.2");
+    }
+
+    #[test]
+    fn a_contact_is_the_target_only_where_its_uri_is() {
+        let contact = "<sip:a@10.0.0.1:5099;x=y>";
+        for (said, target) in [
+            (contact, "sip:a@10.0.0.1:5099;x=y"),
+            ("A <sip:a@10.0.0.1:5099;x=y>;q=1", "sip:a@10.0.0.1:5099;x=y"),
+            // Without brackets the parameter is the header's.
+            ("sip:a@10.0.0.1:5099;x=y", "sip:a@10.0.0.1:5099"),
+            ("<sip:a@10.0.0.1:5099;x=yy>", "sip:a@10.0.0.1:5099;x=yy"),
+            ("<sip:a@10.0.0.1:5099;x=y", "sip:a@10.0.0.1:5099;x=y"),
+        ] {
+            let mut dialog = uas(INVITE);
+            dialog.refresh_target(message(&INVITE.replace(contact, said)).headers());
+            assert_eq!(dialog.target().as_bytes(), target, "{said}");
+        }
+        // As SIPp writes it.
+        let bare = INVITE.replace(contact, "sip:a@10.0.0.1:5099");
+        let mut dialog = uas(&bare);
+        dialog.refresh_target(message(&bare).headers());
+        assert_eq!(dialog.target().as_bytes(), "sip:a@10.0.0.1:5099");
     }
 }

@@ -136,21 +136,18 @@ impl Endpoint {
             return decline(cx, of, (503, HangupCause::Overload), FULL);
         }
         let checked = self.check_all(&request).and_then(|()| self.check_invite(&request));
-        let body = match checked {
-            Ok(body) => body,
+        let (target, body) = match checked {
+            Ok(checked) => checked,
             Err(fault) => return self.refuse_fault(cx, of, &fault),
         };
-        let tag = Tag::new(&mut self.random);
-        let Some(dialog) = Dialog::of_request(&request, tag) else {
-            return self.refuse_fault(cx, of, &Fault::Status(400, NO_DIALOG));
-        };
+        let dialog = Dialog::of_request(&request, Tag::new(&mut self.random), target);
         self.open(cx, flow, (Arc::new(request), dialog), body);
     }
 
     /// True for an INVITE of ours that others sent back as it was (RFC 3261 §16.3). One whose
     /// Request-URI was changed on the way is another call, and what we sent to ourselves is meant.
     fn is_loop(&self, request: &Request) -> bool {
-        request.headers.vias().skip(1).flatten().any(|via| {
+        request.headers.lower_vias().flatten().any(|via| {
             let branch = via.branch().and_then(Branch::parse);
             let key = branch.map(|branch| ClientKey { branch, kind: Kind::Invite });
             let sent = key.and_then(|key| self.transactions.get(*self.clients.get(&key)?));
@@ -164,17 +161,19 @@ impl Endpoint {
         self.usages.len() >= SIP_DIALOGS_MAX || self.transactions.len() >= SIP_TRANSACTIONS_MAX
     }
 
-    fn check_invite(&self, request: &Request) -> Result<Option<Body>, Fault> {
+    /// Where the peer of a new call is reached, and what it offers.
+    fn check_invite(&self, request: &Request) -> Result<(Uri, Option<Body>), Fault> {
         let headers = &request.headers;
         // Without From-tag or Contact no dialog can be kept (RFC 3261 §12.1.1).
-        if headers.from().tag().is_none() || headers.contact().is_none() {
-            return Err(Fault::Status(400, NO_DIALOG));
-        }
+        let target = headers.from().tag().and_then(|_| Dialog::target_of(headers));
+        let target = target.ok_or(Fault::Status(400, NO_DIALOG))?;
         check_body(request)?;
         let session = self.config.policy.session;
         match SessionAnswer::to(headers, session, None) {
             SessionAnswer::TooShort => Err(Fault::SessionTooShort(session.min_se_s)),
-            SessionAnswer::None | SessionAnswer::Run(_) => Ok(description(headers, &request.body)),
+            SessionAnswer::None | SessionAnswer::Run(_) => {
+                Ok((target, description(headers, &request.body)))
+            }
         }
     }
 

@@ -96,6 +96,11 @@ impl Headers {
         self.all(HeaderName::Via).map(|entry| Via::parse(self.bytes_of(entry)))
     }
 
+    /// The same below the topmost one, which [is read](Self::top_via) already.
+    pub fn lower_vias(&self) -> impl Iterator<Item = Result<Via, BadValue>> {
+        self.all(HeaderName::Via).skip(1).map(|entry| Via::parse(self.bytes_of(entry)))
+    }
+
     /// Every Contact entry in order.
     pub fn contacts(&self) -> impl Iterator<Item = Result<Contact, BadValue>> {
         self.all(HeaderName::Contact).map(|entry| Contact::parse(self.bytes_of(entry)))

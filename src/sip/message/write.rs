@@ -319,10 +319,13 @@ impl Head {
         let host = via.host();
         let ip = origin.source.ip().to_canonical();
         let bare = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host);
-        let same = std::str::from_utf8(bare).is_ok_and(|text| text.parse() == Ok(ip));
+        let is_from_there = || std::str::from_utf8(bare).is_ok_and(|text| text.parse() == Ok(ip));
+        let mut rport = false;
         self.value(via.sent_protocol_and_by());
         for (name, value) in via.params() {
-            if name.eq_ignore_ascii_case(b"received") || name.eq_ignore_ascii_case(b"rport") {
+            let is_rport = name.eq_ignore_ascii_case(b"rport");
+            rport |= is_rport;
+            if is_rport || name.eq_ignore_ascii_case(b"received") {
                 continue;
             }
             self.text(";");
@@ -332,8 +335,7 @@ impl Head {
                 self.value(value);
             }
         }
-        let rport = via.rport().is_some();
-        if rport || !same {
+        if rport || !is_from_there() {
             // Writing to a BytesMut cannot fail.
             write!(self.out, ";received={ip}").unwrap_or_default();
         }

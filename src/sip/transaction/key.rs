@@ -41,7 +41,7 @@ impl ServerKey {
     fn with_method(request: &Request, method: &Method) -> Self {
         let headers = &request.headers;
         let via = headers.top_via();
-        let mut key = SmallVec::new();
+        let mut key = SmallVec::<[u8; 96]>::new();
         let mut part = |bytes: &[u8]| {
             key.extend_from_slice(bytes);
             key.push(SEPARATOR);
@@ -50,8 +50,10 @@ impl ServerKey {
         if let Some(branch) = via.branch().filter(|_| via.has_cookie()) {
             part(branch);
             part(&via.port_or_default().to_be_bytes());
-            let host: SmallVec<[u8; 64]> = via.host().iter().map(u8::to_ascii_lowercase).collect();
-            part(&host);
+            part(via.host());
+            // A host has no case.
+            let from = key.len().saturating_sub(via.host().len() + 1);
+            key.get_mut(from..).unwrap_or_default().make_ascii_lowercase();
         } else {
             part(headers.from().tag().unwrap_or(&[]));
             part(headers.call_id());
