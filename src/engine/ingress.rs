@@ -20,6 +20,7 @@ use crate::sip::endpoint::flow::FlowId;
 use crate::sip::endpoint::told::Declined;
 use crate::sip::framing::FramingError;
 use crate::sip::message::peek;
+use crate::sip::message::peek::CallIdPlace;
 use crate::sip::message::peek::FirstLine;
 use crate::sip::message::reply;
 use crate::sip::scanner;
@@ -187,13 +188,14 @@ impl Dispatcher {
             return self.turn_away(flow, &message);
         }
         // A message without Call-ID can be no call's; any shard may answer what is wrong with it.
-        let call_id = peek::call_id_of(&message).unwrap_or_default();
-        let Some(shard) = self.shards.of_call_id(call_id) else { return };
+        let call_id = CallIdPlace::find(&message);
+        let value = call_id.of(&message).unwrap_or_default();
+        let Some(shard) = self.shards.of_call_id(value) else { return };
         let is_invite = peek::first_line(&message) == FirstLine::Invite;
         if is_invite && shard.is_crowded() && self.shed(flow, &message, shard.is_running()) {
             return;
         }
-        if shard.receive(flow, message.clone()).is_err() {
+        if shard.receive(flow, message, call_id).is_err() {
             metric::labelled(Counter::SipMessagesDropped, "shard_queue").increment(1);
         }
     }

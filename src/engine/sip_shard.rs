@@ -59,6 +59,7 @@ use crate::sip::endpoint::told::DialogName;
 use crate::sip::endpoint::told::ReferProgress;
 use crate::sip::endpoint::told::Referred;
 use crate::sip::endpoint::told::RequestAnswer;
+use crate::sip::message::peek::CallIdPlace;
 use crate::sip::trace::Way;
 use crate::telemetry::metric;
 use crate::types::cause::HangupCause;
@@ -311,10 +312,10 @@ impl Shard {
 
     fn take(&mut self, arrival: Arrival) {
         match arrival {
-            Arrival::Message { at, flow, message } => {
+            Arrival::Message { at, flow, message, call_id } => {
                 self.guarded(&About::Message(message.clone()), |shard| {
                     shard.received_at = at;
-                    shard.note(Way::In, &flow, &message);
+                    shard.note(Way::In, &flow, (&message, call_id));
                     shard.turn(if shard.is_unproven(&flow) {
                         Input::ReceivedUnproven { flow, message }
                     } else {
@@ -398,9 +399,9 @@ impl Shard {
     }
 
     /// Keeps a message for whoever must explain its call, with the addresses it had on the wire.
-    fn note(&self, way: Way, flow: &Flow, bytes: &Bytes) {
+    fn note(&self, way: Way, flow: &Flow, message: (&Bytes, CallIdPlace)) {
         let flow = Flow { local: self.switch.flows.local_of(flow), ..*flow };
-        self.trace.note(clock::now(), way, &flow, bytes);
+        self.trace.note(clock::now(), way, &flow, message);
     }
 
     /// What cannot be sent now is lost; retransmission heals it where it matters.
@@ -408,7 +409,7 @@ impl Shard {
     fn transmit(&self, flow: &Flow, bytes: Bytes) -> Option<Input> {
         let sent = self.switch.flows.send(flow, bytes.clone());
         let by = Flow { id: sent.unwrap_or(flow.id), ..*flow };
-        self.note(Way::Out, &by, &bytes);
+        self.note(Way::Out, &by, (&bytes, CallIdPlace::find(&bytes)));
         if sent.is_err() {
             metric::labelled(metric::Counter::SipMessagesUnsent, "flow").increment(1);
         }

@@ -5,7 +5,7 @@ use crate::engine::shards::Shards;
 use crate::engine::sip_shard::ShardHandle;
 use crate::routing::table::RoutingTable;
 use crate::sip::endpoint::flow::Flow;
-use crate::sip::message::peek;
+use crate::sip::message::peek::CallIdPlace;
 pub(super) use crate::sip::trace::End;
 pub use crate::sip::trace::Trace;
 use crate::sip::trace::TraceBook;
@@ -48,8 +48,14 @@ impl ShardTrace {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn note(&self, now: Moment, way: Way, flow: &Flow, bytes: &Bytes) {
-        let Some(call_id) = peek::call_id_of(bytes) else { return };
+    pub(super) fn note(
+        &self,
+        now: Moment,
+        way: Way,
+        flow: &Flow,
+        (bytes, call_id): (&Bytes, CallIdPlace),
+    ) {
+        let Some(call_id) = call_id.of(bytes) else { return };
         let Flow { transport, local, remote, .. } = *flow;
         let message =
             TracedMessage { at: now, way, transport, local, remote, bytes: bytes.clone() };

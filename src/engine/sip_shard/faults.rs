@@ -309,7 +309,8 @@ pub(super) mod tests {
              To: <sip:a@h>\r\nCall-ID: {call_id}\r\nCSeq: 1 {method}\r\nContact: <sip:b@h>\r\n\
              Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
         );
-        Arrival::Message { at: Moment::START, flow: flow(), message: Bytes::from(text) }
+        let call_id = peek::CallIdPlace::find(text.as_bytes());
+        Arrival::Message { at: Moment::START, flow: flow(), message: Bytes::from(text), call_id }
     }
 
     /// A shard with two calls, the first of which is hit by a fault in `what`.

@@ -16,6 +16,7 @@ use crate::sip::endpoint::outbound::OutboundInvite;
 use crate::sip::endpoint::outbound::OutboundRequest;
 use crate::sip::endpoint::told::DialogName;
 use crate::sip::endpoint::told::RequestAnswer;
+use crate::sip::message::peek::CallIdPlace;
 use crate::sip::transaction::key::ClientKey;
 use crate::types::cause::HangupCause;
 use crate::types::id::CallId;
@@ -39,7 +40,7 @@ pub(in crate::engine) const REQUEST_TRIES_MAX: usize = 2;
 /// What reaches a shard from the sockets.
 #[derive(Debug)]
 pub(super) enum Arrival {
-    Message { at: Moment, flow: Flow, message: Bytes },
+    Message { at: Moment, flow: Flow, message: Bytes, call_id: CallIdPlace },
     FlowClosed(FlowId),
     Unreached { remote: SocketAddr, key: ClientKey },
 }
@@ -118,13 +119,18 @@ impl Overheard {
 }
 
 impl ShardHandle {
-    /// Hands a message to the shard.
+    /// Hands a message to the shard, with the place of the Call-ID by which that was chosen.
     ///
     /// # Errors
     /// [`ShardFull`]: the message was not taken.
-    pub fn receive(&self, flow: Flow, message: Bytes) -> Result<(), ShardFull> {
-        let at = clock::now();
-        self.arrivals.try_send(Arrival::Message { at, flow, message }).map_err(|_| ShardFull)
+    pub fn receive(
+        &self,
+        flow: Flow,
+        message: Bytes,
+        call_id: CallIdPlace,
+    ) -> Result<(), ShardFull> {
+        let arrival = Arrival::Message { at: clock::now(), flow, message, call_id };
+        self.arrivals.try_send(arrival).map_err(|_| ShardFull)
     }
 
     /// Tells the shard that a stream connection is gone.
@@ -317,10 +323,11 @@ mod tests {
         };
         let message = || Bytes::from_static(b"OPTIONS sip:a@h SIP/2.0\r\nCall-ID: x\r\n\r\n");
         assert!(handle.is_running() && !handle.is_crowded());
-        assert!(handle.receive(flow, message()).is_ok());
+        let call_id = CallIdPlace::find(&message());
+        assert!(handle.receive(flow, message(), call_id).is_ok());
         drop(heard);
         assert!(!handle.is_running() && handle.is_crowded());
-        assert!(handle.receive(flow, message()).is_err());
+        assert!(handle.receive(flow, message(), call_id).is_err());
     }
 
     /// A CANCEL that overtakes its INVITE is answered 481, and the callee rings on.
@@ -347,8 +354,9 @@ mod tests {
                 };
                 let text = format!("{method} sip:a@h SIP/2.0\r\nCall-ID: call-{call}\r\n\r\n");
                 let message = Bytes::from(text);
-                let call_id = call_id_of(&message).unwrap().to_vec();
-                shards.of_call_id(&call_id).unwrap().receive(flow, message).unwrap();
+                let call_id = CallIdPlace::find(&message);
+                let shard = shards.of_call_id(call_id.of(&message).unwrap()).unwrap();
+                shard.receive(flow, message, call_id).unwrap();
             }
         }
         let mut seen = HashMap::<Vec<u8>, Vec<String>>::new();
@@ -356,7 +364,10 @@ mod tests {
         for queue in &mut queues {
             let before = seen.len();
             while let Ok(arrival) = queue.try_recv() {
-                let Arrival::Message { message, .. } = arrival else { panic!("{arrival:?}") };
+                let Arrival::Message { message, call_id, .. } = arrival else {
+                    panic!("{arrival:?}")
+                };
+                assert_eq!(call_id.of(&message), call_id_of(&message));
                 let text = String::from_utf8(message.to_vec()).unwrap();
                 let method = text.split(' ').next().unwrap().to_owned();
                 seen.entry(call_id_of(&message).unwrap().to_vec()).or_default().push(method);

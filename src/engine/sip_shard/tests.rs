@@ -46,7 +46,8 @@ fn invite(cseq: u32, lines: &str) -> Arrival {
          CSeq: {cseq} INVITE\r\nContact: <sip:b@192.0.2.1>\r\nMax-Forwards: 70\r\n{lines}\
          Content-Length: 0\r\n\r\n"
     );
-    Arrival::Message { at: Moment::START, flow: flow(), message: Bytes::from(text) }
+    let call_id = CallIdPlace::find(text.as_bytes());
+    Arrival::Message { at: Moment::START, flow: flow(), message: Bytes::from(text), call_id }
 }
 
 /// A switch with a trunk that challenges.

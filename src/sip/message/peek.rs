@@ -3,6 +3,7 @@
 use crate::sip::message::error::Malformed;
 use crate::sip::message::lexis;
 use crate::sip::message::name::HeaderName;
+use crate::sip::message::span::Span;
 use memchr::memchr;
 
 /// What the first line says.
@@ -62,6 +63,25 @@ pub fn call_id_of(datagram: &[u8]) -> Option<&[u8]> {
         if let Some((_, value)) = field_of(line).filter(|(name, _)| is_call_id(name)) {
             return (!value.is_empty()).then_some(value);
         }
+    }
+}
+
+/// Where the first Call-ID line of a message has its value: who hands a message on has looked for it already.
+#[derive(Clone, Copy, Debug)]
+pub struct CallIdPlace(Span);
+
+impl CallIdPlace {
+    /// Finds it, without a full parse.
+    #[must_use]
+    pub fn find(datagram: &[u8]) -> Self {
+        let value = call_id_of(datagram).unwrap_or_default();
+        Self(Span::within(datagram, value))
+    }
+
+    /// The value in that message; `None` where it has none.
+    #[must_use]
+    pub fn of(self, datagram: &[u8]) -> Option<&[u8]> {
+        Some(self.0.of(datagram)).filter(|value| !value.is_empty())
     }
 }
 
@@ -198,11 +218,14 @@ mod tests {
             "\r\nX sip:a SIP/2.0\r\ni:a@b",
             "X sip:a SIP/2.0\r\nI:\r\n  a@b \r\nVia: z\r\n\r\n",
         ] {
-            assert_eq!(call_id_of(text.as_bytes()), Some(&b"a@b"[..]), "{text:?}");
+            let text = text.as_bytes();
+            assert_eq!(call_id_of(text), Some(&b"a@b"[..]), "{}", text.escape_ascii());
+            assert_eq!(CallIdPlace::find(text).of(text), call_id_of(text));
         }
         for text in ["", "i: a", "X\r\n\r\ni: a\r\n", "X\r\ni:\r\n\r\n", "X\r\nIdentity: a\r\n\r\n"]
         {
-            assert_eq!(call_id_of(text.as_bytes()), None, "{text:?}");
+            let text = text.as_bytes();
+            assert_eq!((call_id_of(text), CallIdPlace::find(text).of(text)), (None, None));
         }
     }
 
