@@ -14,6 +14,8 @@ use crate::types::cause::HangupCause;
 use crate::types::limit::SIP_REDIRECTS_MAX;
 use bytes::Bytes;
 use std::borrow::Cow;
+use std::hash::Hash;
+use std::hash::Hasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +26,7 @@ use std::time::Duration;
 pub struct Fork(pub u8);
 
 /// What names a dialog in the network (RFC 3261 §12), for Replaces (RFC 3891) and look-ups.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DialogName {
     /// Call-ID.
     pub call_id: Bytes,
@@ -32,6 +34,13 @@ pub struct DialogName {
     pub local_tag: Bytes,
     /// The peer's tag; empty for a peer of RFC 2543.
     pub remote_tag: Bytes,
+}
+
+impl Hash for DialogName {
+    /// By our tag alone, which is random: no peer can have many dialogs at one place of a table.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.local_tag.hash(state);
+    }
 }
 
 impl DialogName {
