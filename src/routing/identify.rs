@@ -169,10 +169,11 @@ pub fn wants_proof(
     source: IpAddr,
     transport: Transport,
 ) -> bool {
-    table.any_trunk_from(source, |trunk| {
-        let wants_more = trunk.digest.is_some() || !trunk.required_headers.is_empty();
-        wants_more && trunk.listens(listener, transport)
-    })
+    // Asked for each message; on most nodes no trunk does.
+    table.wants_proof()
+        && table.any_trunk_from(source, |trunk| {
+            trunk.wants_proof() && trunk.listens(listener, transport)
+        })
 }
 
 #[derive(Clone, Copy)]

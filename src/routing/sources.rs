@@ -24,6 +24,8 @@ pub(crate) struct TrunkIndex {
     v6_prefixes: Vec<u8>,
     secret_headers: Arc<[Box<str>]>,
     kept_ports: KeptPorts,
+    /// Some trunk asks for more than an address.
+    wants_proof: bool,
 }
 
 impl TrunkIndex {
@@ -33,6 +35,7 @@ impl TrunkIndex {
             index.by_id.insert(trunk.id, trunk);
         }
         for trunk in index.by_id.values().filter(|trunk| trunk.enabled) {
+            index.wants_proof |= trunk.wants_proof();
             let named = trunk.source_names.iter().filter_map(|name| names.get(name)).flatten();
             let named = named.map(|address| IpNet::from(address.to_canonical()));
             for net in trunk.sources.iter().copied().chain(named) {
@@ -66,6 +69,11 @@ impl TrunkIndex {
     /// The RTP ports to which calls of some trunk keep.
     pub(crate) const fn kept_ports(&self) -> &KeptPorts {
         &self.kept_ports
+    }
+
+    /// Whether any trunk that is in use asks for more than an address.
+    pub(crate) const fn wants_proof(&self) -> bool {
+        self.wants_proof
     }
 
     pub(crate) fn with(&self, trunk: Arc<Trunk>) -> Self {
@@ -127,6 +135,7 @@ impl TrunkIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::secret::Secret;
     use uuid::Uuid;
 
     fn trunk(id: u128, priority: u32, sources: &[&str]) -> Arc<Trunk> {
@@ -173,6 +182,19 @@ mod tests {
         assert_eq!((ids(&off, "192.0.2.1").len(), off.all().count()), (0, 1));
         let id = TrunkId::from_uuid(Uuid::from_u128(1));
         assert!(off.without(id).get(id).is_none());
+    }
+
+    #[test]
+    fn proof_is_wanted_as_long_as_a_trunk_in_use_asks_for_it() {
+        let index = TrunkIndex::new([trunk(1, 1, &["192.0.2.0/24"])].into_iter(), Arc::default());
+        assert!(!index.wants_proof());
+        let mut asking = Trunk::clone(&trunk(2, 1, &["198.51.100.0/24"]));
+        asking.required_headers = vec![("X-Token".to_owned(), Secret::new("t".to_owned()))];
+        let with = index.with(Arc::new(asking.clone()));
+        assert!(with.wants_proof() && with.named(Arc::default()).wants_proof());
+        assert!(!with.without(asking.id).wants_proof());
+        asking.enabled = false;
+        assert!(!index.with(Arc::new(asking)).wants_proof());
     }
 
     #[test]

@@ -266,6 +266,11 @@ impl RoutingTable {
         self.trunks.any_by_source(source, accept)
     }
 
+    /// True when some trunk asks for more than an address.
+    pub(crate) fn wants_proof(&self) -> bool {
+        self.trunks.wants_proof()
+    }
+
     fn put_number(&mut self, number: Number) -> Result<(), TableFull> {
         let id = number.id;
         let place = if number.is_range() {

@@ -471,6 +471,12 @@ impl Trunk {
         })
     }
 
+    /// Whether who calls by it must prove more than an address.
+    #[must_use]
+    pub const fn wants_proof(&self) -> bool {
+        self.digest.is_some() || !self.required_headers.is_empty()
+    }
+
     /// The names of headers whose values are secrets: what its peer has to show us, and what we show it.
     pub fn secret_headers(&self) -> impl Iterator<Item = &str> {
         let shown = self.outbound.iter().flat_map(|outbound| outbound.headers.secrets());
