@@ -83,6 +83,9 @@ use tracing::Instrument;
 /// How long what happened waits for more, before it is reported together.
 const REPORT_AFTER: Duration = Duration::from_secs(1);
 
+/// Outputs that a call has at once while it is set up: those of its answer are the most.
+const OUTPUTS_OF_SET_UP: usize = 8;
+
 /// What records have in the place of a key that is private.
 const HIDDEN_KEY: char = '?';
 
@@ -300,7 +303,7 @@ impl Task {
         tracing::info!("call begins");
         // Whatever kills this process after the caller heard of the call, its record will exist.
         written.await;
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(OUTPUTS_OF_SET_UP);
         while !self.call.is_over() {
             let input = match self.own.pop_front() {
                 Some(input) => input,
