@@ -82,6 +82,11 @@ pub enum Input {
         /// Which try.
         id: TryId,
     },
+    /// A fault of ours cut the try off, which says nothing of where it went.
+    CutOff {
+        /// Which try.
+        id: TryId,
+    },
     /// A 2xx came.
     Answered {
         /// Which try.
@@ -270,6 +275,7 @@ impl OutboundAttempt {
             | Input::Refused { .. }
             | Input::TimedOut { .. }
             | Input::Unreachable { .. }
+            | Input::CutOff { .. }
             | Input::Answered { .. }
             | Input::DeadlineReached => self.state = State::Ready,
         }
@@ -309,6 +315,13 @@ impl OutboundAttempt {
                 let failure = Failure::new(HangupCause::CarrierTimeout, "cannot be reached");
                 self.fail(now, &run, (failure, Next::gateway_if(may)), out);
             }
+            Input::CutOff { id } if id == run.id => {
+                out.extend(run.left());
+                let may = run.attempt.outbound().failover.on_transport_error && run.may_move_on();
+                let failure =
+                    Failure::new(HangupCause::SwitchFault, "cut off by a fault of this switch");
+                self.fail(now, &run, (failure, Next::gateway_if(may)), out);
+            }
             Input::Answered { id } if id == run.id => {
                 out.push(run.health(health::Input::CallServed));
                 out.push(Output::Connected { id });
@@ -330,6 +343,7 @@ impl OutboundAttempt {
             | Input::Refused { .. }
             | Input::TimedOut { .. }
             | Input::Unreachable { .. }
+            | Input::CutOff { .. }
             | Input::Answered { .. } => self.state = State::Trying(run),
         }
     }
@@ -1081,6 +1095,27 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_of_ours_is_no_failure_of_the_gateway() {
+        for (is_heard, moves_on) in [(false, true), (true, true), (false, false)] {
+            let mut call = Call::by_one(|outbound| {
+                outbound.failover.on_transport_error = moves_on;
+                outbound.failover.never_after = NeverAfter::Ringing;
+            });
+            call.sent(ONE);
+            if is_heard {
+                call.progress(ONE, 100, false);
+            }
+            call.tell(Input::CutOff { id: ONE });
+            let said = if is_heard { health::Input::CallServed } else { health::Input::CallLeft };
+            assert_eq!(call.health(), [health::Input::CallSent, said]);
+            let next = if moves_on { "try 2 trunk-1/b" } else { "give up switch_fault 0 41" };
+            assert_eq!(call.take().last().map(String::as_str), Some(next));
+            let text = call.attempt.decision().to_string();
+            assert!(text.contains("cut off by a fault of this switch"), "{text}");
+        }
+    }
+
+    #[test]
     fn unreachable_and_timed_out_gateways_fail_over_as_configured() {
         for (timeout, transport) in [(true, false), (false, true)] {
             for input in [Input::TimedOut { id: ONE }, Input::Unreachable { id: ONE }] {
@@ -1120,6 +1155,7 @@ mod tests {
             (id.clone(), refusal).prop_map(|(id, refusal)| Input::Refused { id, refusal }),
             id.clone().prop_map(|id| Input::TimedOut { id }),
             id.clone().prop_map(|id| Input::Unreachable { id }),
+            id.clone().prop_map(|id| Input::CutOff { id }),
             id.clone().prop_map(|id| Input::NotAdmitted { id, cause: HangupCause::TrunkLimit }),
             id.prop_map(|id| Input::Answered { id }),
             Just(Input::Cancelled),

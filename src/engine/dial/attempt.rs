@@ -427,7 +427,7 @@ impl Dialling {
         let trying = self.trying.as_mut()?;
         let (events_in, events) = mailbox::bounded(EVENTS_MAX);
         let Some(shard) = line.switch.shard_for(&mut invite) else {
-            return Some(Input::Unreachable { id: trying.id });
+            return Some(Input::CutOff { id: trying.id });
         };
         let (to, transport) = (invite.flow.remote, invite.flow.transport);
         let leg = PlacedLeg {
@@ -447,8 +447,8 @@ impl Dialling {
     async fn event(&mut self, line: &Line, event: Option<Event>) -> Option<Input> {
         let trying = self.trying.as_mut()?;
         let id = trying.id;
-        // A shard that has no room for the call says nothing and lets go.
-        let Some(event) = event else { return Some(Input::Unreachable { id }) };
+        // A fault of ours ended its shard's life, or the shard is down.
+        let Some(event) = event else { return Some(Input::CutOff { id }) };
         match event {
             Event::Placed { dialog: new, .. } => {
                 if let Stage::Calling { dialog, .. } = &mut trying.stage {
@@ -483,7 +483,8 @@ impl Dialling {
                 let phrase = String::from_utf8_lossy(&reason).into_owned();
                 self.refused(line, id, refusal(status, phrase, &note)).await
             }
-            Event::Ended { .. } => Some(Input::Unreachable { id }),
+            // The shard gave it up.
+            Event::Ended { .. } => Some(Input::CutOff { id }),
             // Nothing else happens before an answer.
             _ => None,
         }

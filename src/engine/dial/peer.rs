@@ -70,15 +70,17 @@ impl PeerAttempt {
                 todo.extend(self.said(health::Input::CallFailed { retry_after: None }));
                 self.give_up(HangupCause::CarrierTimeout, None, todo);
             }
+            Input::CutOff { .. } => {
+                self.left(todo);
+                self.give_up(HangupCause::SwitchFault, None, todo);
+            }
             Input::Answered { .. } => {
                 self.served(todo);
                 self.is_open = false;
                 todo.push(Todo::Connected);
             }
             Input::Cancelled => {
-                if !self.is_heard {
-                    todo.extend(self.said(health::Input::CallLeft));
-                }
+                self.left(todo);
                 todo.push(Todo::Abandon(ONLY));
                 self.give_up(HangupCause::CallerCancelled, None, todo);
             }
@@ -118,6 +120,13 @@ impl PeerAttempt {
     fn served(&mut self, todo: &mut Vec<Todo>) {
         if !std::mem::replace(&mut self.is_heard, true) {
             todo.extend(self.said(health::Input::CallServed));
+        }
+    }
+
+    /// It is let go of; where nothing was heard that says nothing of it.
+    fn left(&self, todo: &mut Vec<Todo>) {
+        if !self.is_heard {
+            todo.extend(self.said(health::Input::CallLeft));
         }
     }
 
@@ -251,15 +260,18 @@ mod tests {
                 "192.0.2.1 Throttled { retry_after: Some(7s) }",
             ),
             (Input::Cancelled, "192.0.2.1 CallLeft"),
+            (Input::CutOff { id: ONLY }, "192.0.2.1 CallLeft"),
         ] {
             let (said, _) = after(vec![input.clone(), RINGS]);
             assert_eq!(said.first().map(String::as_str), Some(first), "{input:?}");
             assert!(said.last().unwrap().starts_with("give up"), "{said:?}");
         }
-        let (said, _) = after(vec![RINGS, Input::Cancelled]);
-        assert!(
-            !said.iter().any(|word| word.contains("CallLeft")),
-            "it is known to live: {said:?}"
-        );
+        for end in [Input::Cancelled, Input::CutOff { id: ONLY }] {
+            let (said, _) = after(vec![RINGS, end]);
+            assert!(
+                !said.iter().any(|word| word.contains("CallLeft")),
+                "it is known to live: {said:?}"
+            );
+        }
     }
 }

@@ -8,6 +8,7 @@ use crate::engine::sip_shard::ShardHandle;
 use crate::routing::contents::Contents;
 use crate::routing::gateway_addresses::GatewayAddress;
 use crate::routing::health;
+use crate::routing::outbound_attempt::Output;
 use crate::routing::table::RoutingTable;
 use crate::routing::trunk::Trunk;
 use crate::sip::endpoint::event::DialogId;
@@ -160,6 +161,50 @@ async fn a_gateway_rests_for_no_question_that_was_never_asked() {
         assert_eq!(is_noted, rests, "{error}: {todo:?}");
         around.commands.try_send(LegOutput::HangUp(HangupCause::Normal)).unwrap();
         drop(dialling.next(&mut around.line).await);
+    }
+}
+
+/// Nor does a shard that a fault of ours ended while the INVITE was out, or one that is down.
+#[tokio::test]
+async fn who_is_called_does_not_answer_for_a_fault_of_ours() {
+    for (route, is_placed, goes_on) in [
+        (planned(|_| ()), true, true),
+        (planned(|_| ()), false, true),
+        (peer(), true, false),
+        (peer(), false, false),
+    ] {
+        let mut around = Around::new();
+        let (shard, _overheard) = ShardHandle::overheard();
+        let (events_in, events) = mailbox::bounded(EVENTS_MAX);
+        let stage = Stage::Calling { shard, dialog: None, events };
+        let mut dialling = dialling(&around, route, stage);
+        if is_placed {
+            events_in.try_send(placed()).unwrap();
+            assert_eq!(dialling.next(&mut around.line).await, None);
+        }
+        let id = dialling.trying.as_ref().unwrap().id;
+        drop(events_in);
+        let cut = dialling.next(&mut around.line).await;
+        assert_eq!(cut, Some(Input::CutOff { id }));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 5_060));
+        let address = GatewayAddress { address, transport: Transport::Udp };
+        dialling.note(&around.line, Input::AtAddress { id, news: AddressNews::Taken(address) });
+        let mut todo = Vec::new();
+        dialling.chooser.handle(clock::now(), Input::CutOff { id }, &mut todo);
+        let is_told = |todo: &Todo, wanted: health::Input| match todo {
+            Todo::Board(Output::Health { input, .. }) | Todo::OfPeer { input, .. } => {
+                *input == wanted
+            }
+            _ => false,
+        };
+        let failed = health::Input::CallFailed { retry_after: None };
+        assert!(!todo.iter().any(|todo| is_told(todo, failed)), "{todo:?}");
+        assert!(todo.iter().any(|todo| is_told(todo, health::Input::CallLeft)), "{todo:?}");
+        let has_next = todo.iter().any(|todo| matches!(todo, Todo::Try(..)));
+        let is_over = |todo: &Todo| {
+            matches!(todo, Todo::GiveUp { cause: HangupCause::SwitchFault, status: None })
+        };
+        assert_eq!((has_next, todo.iter().any(is_over)), (goes_on, !goes_on), "{todo:?}");
     }
 }
 
