@@ -21,6 +21,7 @@ use tandem::sip::message::Message;
 use tandem::sip::message::Request;
 use tandem::sip::message::Response;
 use tandem::sip::message::parse;
+use tandem::types::cause::HangupCause;
 use tandem::types::moment::Moment;
 use tandem::types::transport::Transport;
 
@@ -148,6 +149,16 @@ impl Solo {
 
     pub(crate) fn command(&mut self, command: Command) {
         self.input(Input::Command(command));
+    }
+
+    /// A fault of ours ends the endpoint: its dialogs are hung up as far as that goes, and another takes its place.
+    pub(crate) fn end_life(&mut self) {
+        for dialog in self.endpoint.dialogs() {
+            self.command(Command::Hangup { dialog, cause: HangupCause::SwitchFault });
+        }
+        let mut next = Endpoint::after(&self.endpoint, 8);
+        next.inherit(&mut self.endpoint, self.now);
+        self.endpoint = next;
     }
 
     pub(crate) fn invite(&mut self, invite: OutboundInvite) -> DialogId {

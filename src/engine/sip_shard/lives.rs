@@ -60,10 +60,9 @@ fn forget(shard: Shard) {
 }
 
 impl Shard {
-    /// Ends every call that a fault may have left half done: each is told so, and its peer once, as far as that still goes
-    /// and the way to it is known: not to one that owes us an ACK, or has not said 100. A peer that did not hear it is answered
-    /// 481 to what it says next. Whoever waits for the
-    /// answer to a request learns that there is none when the shard is dropped. Gives how many dialogs there were.
+    /// Ends every call that a fault may have left half done: each is told so, and its peer, as far as the way to it is
+    /// known. What the peer has not heard by then is the next life's to say ([`Endpoint::inherit`]). Whoever waits for
+    /// the answer to a request learns that there is none when the shard is dropped. Gives how many dialogs there were.
     fn end_calls(&mut self) -> usize {
         let mut dialogs = self.endpoint.dialogs();
         let count = dialogs.len();
@@ -98,13 +97,34 @@ impl Shard {
         }
     }
 
-    /// The next life. Names go on where this one's end: orders for its dialogs may still come, and searches for their next
-    /// hops, and must find none of the new ones.
-    fn successor(&self) -> Self {
+    /// The next life, with what peers must still be told of the calls of this one.
+    fn successor(&mut self) -> Self {
+        let mut next = self.empty_successor();
+        if catch_unwind(AssertUnwindSafe(|| next.inherit(self))).is_err() {
+            metric::counter(Counter::SipShardFaults).increment(1);
+            let half_taken = std::mem::replace(&mut next, self.empty_successor());
+            forget(half_taken);
+        }
+        next
+    }
+
+    /// One that begins with nothing. Names go on where this one's end: orders for its dialogs may still come, and searches
+    /// for their next hops, and must find none of the new ones.
+    fn empty_successor(&self) -> Self {
         let endpoint = Endpoint::after(&self.endpoint, clock::random_u64());
         let queues = (self.handle.clone(), self.gauges.clone());
         let next_token = self.next_token;
         Self { next_token, ..Self::with(Arc::clone(&self.switch), endpoint, queues) }
+    }
+
+    /// Takes over what the life before has still to say, and the ways to whom it says that.
+    fn inherit(&mut self, before: &mut Self) {
+        for (old, new) in self.endpoint.inherit(&mut before.endpoint, clock::now()) {
+            let (ways, trunks) = (&mut before.ways_back, &mut before.trunks);
+            self.ways_back.extend(ways.remove(&old).map(|way| (new, way)));
+            self.trunks.extend(trunks.remove(&old).map(|trunk| (new, trunk)));
+            self.expected.extend(before.expected.remove(&old).map(|source| (new, source)));
+        }
     }
 }
 
@@ -131,7 +151,9 @@ pub(super) mod tests {
     use crate::engine::switch::SwitchListener;
     use crate::engine::switch::Written;
     use crate::engine::switch::tests::idle;
+    use crate::net::connect::Destination;
     use crate::net::flow::Ingress;
+    use crate::net::tcp;
     use crate::net::udp;
     use crate::net::udp::UdpListener;
     use crate::routing::contents::Contents;
@@ -143,6 +165,7 @@ pub(super) mod tests {
     use crate::sip::endpoint::event::Command;
     use crate::sip::endpoint::event::DialogId;
     use crate::sip::endpoint::event::Event;
+    use crate::sip::endpoint::flow::Flow;
     use crate::sip::endpoint::outbound::OutboundInvite;
     use crate::sip::endpoint::policy::DialogPolicy;
     use crate::sip::message::field::FieldValue;
@@ -164,6 +187,10 @@ pub(super) mod tests {
     use std::task::Wake;
     use std::task::Waker;
     use std::time::Duration;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+    use tokio::net::TcpStream;
     use tokio::net::UdpSocket;
     use tokio::time::timeout;
     use uuid::Uuid;
@@ -204,6 +231,7 @@ pub(super) mod tests {
         trunk: Arc<Trunk>,
         recorded: Arc<Recorded>,
         listener: UdpListener,
+        streams: tcp::TcpListener,
         _draining: watch::Sender<bool>,
     }
 
@@ -220,7 +248,7 @@ pub(super) mod tests {
                 sip_host: HERE.to_string(),
                 bind: HERE,
                 rtp_address: HERE,
-                transports: vec![Transport::Udp],
+                transports: vec![Transport::Udp, Transport::Tcp],
             }];
             let switch = Arc::new(switch);
             let bound = udp::bind(SocketAddr::new(HERE, 0), 1).unwrap();
@@ -242,9 +270,11 @@ pub(super) mod tests {
             let ingress: Arc<dyn Ingress> = Arc::new(dispatcher);
             switch.flows.attach(&ingress);
             let listener = bound.start(0, &switch.flows, &ingress).unwrap();
+            let streams = tcp::bind(SocketAddr::new(HERE, 0)).unwrap();
+            let streams = streams.start(0, &switch.flows, &ingress).unwrap();
             let peer = UdpSocket::bind((HERE, 0)).await.unwrap();
             let trunk = Arc::new(trunk);
-            Self { switch, peer, shard, trunk, recorded, listener, _draining: draining_in }
+            Self { switch, peer, shard, trunk, recorded, listener, streams, _draining: draining_in }
         }
 
         /// Ends a life of the shard: it tells somebody what it holds, at the end of a turn, and cannot.
@@ -279,8 +309,15 @@ pub(super) mod tests {
 
         /// Calls the peer, which gets the INVITE.
         async fn calls(&self, call_id: &str) -> Called {
-            let to = self.peer.local_addr().unwrap();
-            let flow = self.listener.flow_to(to);
+            let flow = self.listener.flow_to(self.peer.local_addr().unwrap());
+            let (dialog, events) = self.places(flow, call_id).await;
+            let invite = self.hears("INVITE", call_id).await;
+            Called { dialog, events, invite }
+        }
+
+        /// Places a call that goes by `flow`.
+        async fn places(&self, flow: Flow, call_id: &str) -> (DialogId, mailbox::Receiver<Event>) {
+            let to = flow.remote;
             let mut invite = OutboundInvite::new(flow, &format!("sip:b@{to}"), "sip:a@127.0.0.1");
             invite.call_id = FieldValue::new(call_id).ok();
             let (events_in, mut events) = mailbox::bounded(8);
@@ -288,21 +325,70 @@ pub(super) mod tests {
             let leg = PlacedLeg { call, secret_headers: Arc::default(), trunk: None };
             self.shard.place(leg, Box::new(invite), events_in).await;
             let dialog = events.recv().await.and_then(|event| event.dialog()).expect("a dialog");
-            let invite = self.hears("INVITE", call_id).await;
-            Called { dialog, events, invite }
+            (dialog, events)
         }
 
         /// A request of the peer.
         async fn asks(&self, method: &str, call_id: &str, to_tag: &str) {
             let at = self.peer.local_addr().unwrap();
-            let text = format!(
-                "{method} sip:+15550100@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP {at};branch=z9hG4bK{call_id}{method}\r\n\
-                 From: <sip:b@127.0.0.1>;tag=1\r\nTo: <sip:+15550100@127.0.0.1>{to_tag}\r\n\
-                 Call-ID: {call_id}\r\nCSeq: 7 {method}\r\nContact: <sip:b@{at}>\r\n\
-                 Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
-            );
-            self.says(&text).await;
+            self.says(&request(("UDP", at), method, call_id, to_tag)).await;
         }
+    }
+
+    /// A connection of the peer, and what of it nobody read yet.
+    struct Stream {
+        socket: TcpStream,
+        unread: String,
+    }
+
+    impl Stream {
+        const fn of(socket: TcpStream) -> Self {
+            Self { socket, unread: String::new() }
+        }
+
+        fn at(&self) -> SocketAddr {
+            self.socket.local_addr().unwrap()
+        }
+
+        async fn says(&mut self, text: &str) {
+            self.socket.write_all(text.as_bytes()).await.unwrap();
+        }
+
+        /// The next message that begins so and has this in it; none here has a body.
+        async fn hears(&mut self, start: &str, part: &str) -> String {
+            let heard = async {
+                let mut buffer = [0; 4_096];
+                loop {
+                    while let Some(end) = self.unread.find("\r\n\r\n") {
+                        let rest = self.unread.split_off(end + 4);
+                        let message = std::mem::replace(&mut self.unread, rest);
+                        if message.trim_start().starts_with(start) && message.contains(part) {
+                            return message;
+                        }
+                    }
+                    let length = self.socket.read(&mut buffer).await.unwrap();
+                    assert_ne!(length, 0, "the connection was closed");
+                    self.unread.push_str(&String::from_utf8_lossy(&buffer[..length]));
+                }
+            };
+            timeout(PATIENCE, heard).await.expect("it is heard")
+        }
+    }
+
+    /// A request of a peer that is there.
+    fn request(
+        (transport, at): (&str, SocketAddr),
+        method: &str,
+        call_id: &str,
+        to_tag: &str,
+    ) -> String {
+        format!(
+            "{method} sip:+15550100@127.0.0.1 SIP/2.0\r\n\
+             Via: SIP/2.0/{transport} {at};branch=z9hG4bK{call_id}{method}\r\n\
+             From: <sip:b@127.0.0.1>;tag=1\r\nTo: <sip:+15550100@127.0.0.1>{to_tag}\r\n\
+             Call-ID: {call_id}\r\nCSeq: 7 {method}\r\nContact: <sip:b@{at}>\r\n\
+             Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+        )
     }
 
     /// A call of ours.
@@ -315,10 +401,15 @@ pub(super) mod tests {
     impl Called {
         /// Waits for its answer; false where there is none, since nobody tells of it any more.
         async fn is_answered(&mut self) -> bool {
+            self.hears_of(|event| matches!(event, Event::Answered { .. })).await
+        }
+
+        /// Waits for such news; false where there are none.
+        async fn hears_of(&mut self, is_it: impl Fn(&Event) -> bool) -> bool {
             let told = async {
                 loop {
                     match self.events.recv().await {
-                        Some(Event::Answered { .. }) => return true,
+                        Some(event) if is_it(&event) => return true,
                         Some(_) => (),
                         None => return false,
                     }
@@ -387,6 +478,74 @@ pub(super) mod tests {
         let counted = recorder.handle().render();
         assert!(counted.contains("sip_shards_ended_total 1"), "{counted}");
         assert!(!counted.contains("sip_shard_faults_total"), "{counted}");
+    }
+
+    #[tokio::test]
+    async fn who_is_rung_when_a_shard_meets_a_fault_is_hung_up_by_its_next_life() {
+        let node = Node::start(21_358..=21_361).await;
+        let at = node.peer.local_addr().unwrap();
+        let silent = node.calls("call-silent").await;
+        let late = node.calls("call-late").await;
+        node.strike().await;
+        node.says(&answer(&silent.invite, "100 Trying", at)).await;
+        node.hears("CANCEL", "call-silent").await;
+        node.says(&answer(&late.invite, "200 OK", at)).await;
+        node.hears("ACK", "call-late").await;
+        node.hears("BYE", "call-late").await;
+        // Nobody has answered that, and it is said in each life that follows.
+        node.strike().await;
+        let bye = node.hears("BYE", "call-late").await;
+        node.says(&answer(&bye, "200 OK", at)).await;
+        node.says(&answer(&late.invite, "200 OK", at)).await;
+        node.hears("ACK", "call-late").await;
+    }
+
+    #[tokio::test]
+    async fn connections_go_on_when_a_shard_meets_a_fault() {
+        let node = Node::start(21_362..=21_365).await;
+        // One of the peer's, and one of ours.
+        let theirs = TcpStream::connect(node.streams.local()).await.unwrap();
+        let mut theirs = Stream::of(theirs);
+        let door = TcpListener::bind((HERE, 0)).await.unwrap();
+        let to = Destination::plain(Transport::Tcp, door.local_addr().unwrap(), 0);
+        let flow = node.switch.flows.connect(&to).unwrap();
+        let (dialog, events) = node.places(flow, "call-answered").await;
+        let (socket, _) = timeout(PATIENCE, door.accept()).await.unwrap().unwrap();
+        let mut ours = Stream::of(socket);
+        let at = ours.at();
+        let invite = ours.hears("INVITE", "call-answered").await;
+        let mut answered = Called { dialog, events, invite };
+        ours.says(&answer(&answered.invite, "200 OK", at)).await;
+        assert!(answered.is_answered().await);
+        let (_, _silent) = node.places(flow, "call-silent").await;
+        let silent = ours.hears("INVITE", "call-silent").await;
+        let (dialog, events) = node.places(flow, "call-rings").await;
+        let invite = ours.hears("INVITE", "call-rings").await;
+        let mut rings = Called { dialog, events, invite };
+        ours.says(&answer(&rings.invite, "180 Ringing", at)).await;
+        assert!(rings.hears_of(|event| matches!(event, Event::Progressed { .. })).await);
+        theirs.says(&request(("TCP", theirs.at()), "INVITE", "call-in-one", "")).await;
+        theirs.hears("SIP/2.0 100", "call-in-one").await;
+
+        node.strike().await;
+        ours.hears("BYE", "call-answered").await;
+        ours.hears("CANCEL", "call-rings").await;
+        ours.says(&answer(&silent, "200 OK", at)).await;
+        ours.hears("ACK", "call-silent").await;
+        ours.hears("BYE", "call-silent").await;
+        theirs.says(&request(("TCP", theirs.at()), "INVITE", "call-in-two", "")).await;
+        theirs.hears("SIP/2.0 100", "call-in-two").await;
+
+        // A new call goes by the same one, and learns of its end.
+        let (dialog, events) = node.places(flow, "call-next").await;
+        let invite = ours.hears("INVITE", "call-next").await;
+        let mut next = Called { dialog, events, invite };
+        drop((ours, theirs));
+        assert!(next.hears_of(|event| matches!(event, Event::Refused { status: 503, .. })).await);
+        let theirs = TcpStream::connect(node.streams.local()).await.unwrap();
+        let mut theirs = Stream::of(theirs);
+        theirs.says(&request(("TCP", theirs.at()), "INVITE", "call-in-three", "")).await;
+        theirs.hears("SIP/2.0 100", "call-in-three").await;
     }
 
     #[tokio::test]

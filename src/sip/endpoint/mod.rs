@@ -14,6 +14,7 @@ pub mod event;
 pub mod flow;
 mod fork;
 pub mod info;
+mod inherit;
 pub mod outbound;
 mod outside;
 pub mod policy;
@@ -152,7 +153,8 @@ impl Endpoint {
     }
 
     /// One that takes the place of `before`, which a fault of ours ended: with its settings, but for the seed, and without
-    /// its transactions and dialogs. It gives no name that `before` gave: what is still said of those reaches nothing.
+    /// its transactions and dialogs (see [`inherit`](Self::inherit)). It gives no name that `before` gave: what is still
+    /// said of those reaches nothing.
     #[must_use]
     pub fn after(before: &Self, seed: u64) -> Self {
         Self {

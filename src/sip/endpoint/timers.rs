@@ -10,6 +10,13 @@ pub(crate) struct Armed {
     sequence: u64,
 }
 
+impl Armed {
+    /// When it fires.
+    pub(crate) const fn at(self) -> Moment {
+        self.at
+    }
+}
+
 /// Armed timers; arming and disarming cost O(log n), and nothing is left of a disarmed one.
 #[derive(Debug)]
 pub(crate) struct TimerQueue<T> {

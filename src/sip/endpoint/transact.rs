@@ -47,15 +47,15 @@ pub(super) struct Transaction {
     /// The request of a client, the last response of a server.
     pub(super) last: Bytes,
     /// The same request by datagram, should the connection it goes by not open.
-    instead: Option<Box<(Flow, Bytes)>>,
+    pub(super) instead: Option<Box<(Flow, Bytes)>>,
     /// The ACK to a refusal of our INVITE.
     ack: Bytes,
     /// The ACKs to the 2xx of our INVITE, one for each fork.
     pub(super) acks: Vec<Acked>,
     pub(super) owner: Option<DialogId>,
     pub(super) account: Option<Box<Kept>>,
-    retransmission: Option<Armed>,
-    wait: Option<Armed>,
+    pub(super) retransmission: Option<Armed>,
+    pub(super) wait: Option<Armed>,
 }
 
 /// The machine of a transaction and what it is found by.
