@@ -46,8 +46,7 @@ impl Call {
         self.wind_up(now, cause, by, out);
     }
 
-    /// Keeps why a peer ends its side until that has ended. The cause stays as it is: the peer hung up, whatever it
-    /// says of it.
+    /// Keeps why a peer ends its side until that has ended. What it means comes as the cause of that end.
     pub(super) fn explained(
         &mut self,
         side: LegSide,

@@ -29,6 +29,7 @@ pub(super) use crate::engine::sip_shard::handle::PlacedLeg;
 pub use crate::engine::sip_shard::handle::ShardHandle;
 use crate::engine::sip_shard::lives::Queues;
 use crate::engine::sip_shard::reason::explained;
+use crate::engine::sip_shard::reason::q850_of;
 use crate::engine::sip_shard::reason::reason_of;
 use crate::engine::switch::Switch;
 use crate::engine::trace::End;
@@ -588,7 +589,9 @@ fn description(body: Option<Body>) -> Option<Bytes> {
 /// What the end of a dialog means to the call.
 pub(super) fn end(how: &DialogEnd) -> (HangupCause, Party) {
     match how {
-        DialogEnd::Bye { .. } => (HangupCause::Normal, Party::Caller),
+        DialogEnd::Bye { reason } => {
+            (HangupCause::of_hang_up(q850_of(reason.as_deref())), Party::Caller)
+        }
         DialogEnd::AckTimeout => (HangupCause::AckTimeout, Party::Switch),
         DialogEnd::SessionExpired => (HangupCause::SessionExpired, Party::Switch),
         DialogEnd::PeerTimeout | DialogEnd::FlowLost => (HangupCause::PeerTimeout, Party::Switch),

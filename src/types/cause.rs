@@ -155,6 +155,8 @@ causes! {
     NoSdpAnswer = "no_sdp_answer", 488, 127, Caller, "No session description in ACK";
     /// The peer stopped answering within a dialog.
     PeerTimeout = "peer_timeout", 408, 102, Caller, "Peer does not answer";
+    /// The peer hung up since its network failed: its BYE says so by a cause of Q.850.
+    PeerFailed = "peer_failed", 502, 41, Caller, "Network of the peer failed";
     /// No refresh came in time (RFC 4028 §10).
     SessionExpired = "session_expired", 408, 102, Caller, "Session timer expired";
     /// No media came for as long as the trunk allows.
@@ -271,6 +273,17 @@ impl HangupCause {
         }
     }
 
+    /// What a peer's BYE means, by the Q.850 cause of its Reason header. Those of the class "resource unavailable" (32 to
+    /// 47: ITU-T Q.850 table 1), "destination out of order" (27) and "recovery on timer expiry" (102) are failures of its
+    /// network; with every other one, and without any, somebody hung up.
+    #[must_use]
+    pub const fn of_hang_up(q850: Option<u8>) -> Self {
+        match q850 {
+            Some(27 | 32..=47 | 102) => Self::PeerFailed,
+            Some(_) | None => Self::Normal,
+        }
+    }
+
     /// Whose doing it is.
     #[must_use]
     pub fn blame(self) -> Blame {
@@ -350,6 +363,18 @@ mod tests {
         ] {
             assert_eq!(HangupCause::of_refusal(status, q850), cause, "{status} {q850:?}");
         }
+    }
+
+    #[test]
+    fn a_hang_up_is_a_failure_where_its_reason_names_one_of_the_network() {
+        for q850 in [27, 34, 38, 41, 42, 44, 47, 102] {
+            assert_eq!(HangupCause::of_hang_up(Some(q850)), HangupCause::PeerFailed, "{q850}");
+        }
+        // 127 says that nothing more is known.
+        for q850 in [1, 16, 17, 19, 21, 26, 28, 31, 48, 65, 101, 111, 127] {
+            assert_eq!(HangupCause::of_hang_up(Some(q850)), HangupCause::Normal, "{q850}");
+        }
+        assert_eq!(HangupCause::of_hang_up(None), HangupCause::Normal);
     }
 
     #[test]

@@ -588,25 +588,34 @@ async fn a_number_that_is_passed_on_to_itself_is_refused_soon_or_runs_out_of_hop
 /// Protocol, cause and text of a reason in a record.
 type Kept = Option<(&'static str, u16, &'static str)>;
 
-/// What whoever hangs up says, what the other side is told, and what the record has of it.
-const REASONS: [(&str, &str, Kept); 4] = [
+/// What whoever hangs up says, what the other side is told, what the record has of it, and the cause of the call.
+const REASONS: [(&str, &str, Kept, &str); 5] = [
     (
         "Q.850;cause=41;text=\"Temporary failure\"",
         "Q.850;cause=41;text=\"Temporary failure\"",
         Some(("Q.850", 41, "Temporary failure")),
+        "peer_failed",
     ),
     (
         "SIP;cause=200;text=\"a, b\", Q.850;cause=38;text=\"a\\\"\\\\b; c, d\"",
         "Q.850;cause=38;text=\"ab; c, d\"",
         Some(("Q.850", 38, "ab; c, d")),
+        "peer_failed",
+    ),
+    (
+        "Q.850;cause=31;text=\"Normal, unspecified\"",
+        "Q.850;cause=31;text=\"Normal, unspecified\"",
+        Some(("Q.850", 31, "Normal, unspecified")),
+        "normal",
     ),
     // Of no network: the other side is told ours.
     (
         "SIP;cause=503;text=\"upstream\"",
         "Q.850;cause=16;text=\"normal\"",
         Some(("SIP", 503, "upstream")),
+        "normal",
     ),
-    (";;=garbage, %%%", "Q.850;cause=16;text=\"normal\"", None),
+    (";;=garbage, %%%", "Q.850;cause=16;text=\"normal\"", None, "normal"),
 ];
 
 #[tokio::test]
@@ -614,7 +623,7 @@ async fn why_a_peer_hung_up_is_in_the_record_and_said_to_the_other_peer() {
     let (node, mut far) = node(forward).await;
     let key = carrier::key(&node, 1, KeyRole::Viewer).await;
     for (leg, ended_by) in [("near", "caller"), ("far", "far")] {
-        for (said, passed, kept) in REASONS {
+        for (said, passed, kept, ended_for) in REASONS {
             let mut phone = caller(&node).await;
             connect(&mut phone, &mut far).await;
             let (from, to) = match leg {
@@ -626,7 +635,7 @@ async fn why_a_peer_hung_up_is_in_the_record_and_said_to_the_other_peer() {
             let bye = hear_bye(to).await;
             assert_eq!(bye.all("reason"), [passed], "{leg}: {said}");
             let record = node.record(&phone.call_id).await;
-            assert_eq!((record.cause.as_str(), record.ended_by.as_str()), ("normal", ended_by));
+            assert_eq!((record.cause.as_str(), record.ended_by.as_str()), (ended_for, ended_by));
             let id =
                 format!("SELECT id::text FROM calls WHERE signalling_id = '{}'", phone.call_id);
             let id = postgres::text(&node.database(), &id).await;

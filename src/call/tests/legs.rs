@@ -543,7 +543,7 @@ pub(super) fn reason(cause: u16) -> Box<PeerReason> {
 }
 
 #[test]
-fn why_a_peer_hung_up_is_recorded_and_said_to_the_other_leg_but_is_no_cause_of_ours() {
+fn why_a_peer_hung_up_is_recorded_and_said_to_the_other_leg_beside_its_cause() {
     for (side, other, by) in [(NEAR, FAR, Party::Caller), (FAR, NEAR, Party::Far)] {
         let mut bench = Bench::bridged();
         let out = bench.leg(side, LegInput::Explained(reason(41)));

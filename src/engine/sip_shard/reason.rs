@@ -22,9 +22,17 @@ pub(super) fn explained(value: Option<&[u8]>) -> Option<LegInput> {
     Some(LegInput::Explained(Box::new(reason)))
 }
 
+/// The cause of Q.850 that a value of `Reason` names.
+pub(super) fn q850_of(value: Option<&[u8]>) -> Option<u8> {
+    Reason::parse(value?).ok()?.q850()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::sip_shard::end;
+    use crate::types::cause::HangupCause;
+    use crate::types::cause::Party;
     use bytes::Bytes;
 
     fn of_bye(reason: &'static [u8]) -> Option<String> {
@@ -45,5 +53,22 @@ mod tests {
         }
         assert_eq!(reason_of(&DialogEnd::Bye { reason: None }), None);
         assert_eq!(reason_of(&DialogEnd::PeerTimeout), None);
+    }
+
+    #[test]
+    fn a_hang_up_for_a_failure_of_the_network_is_no_ordinary_end() {
+        for (reason, cause) in [
+            (None, HangupCause::Normal),
+            (Some("Q.850;cause=16;text=\"Normal\""), HangupCause::Normal),
+            (Some("Q.850;cause=41;text=\"Temporary failure\""), HangupCause::PeerFailed),
+            (Some("q.850 ; cause=38"), HangupCause::PeerFailed),
+            (Some("SIP;cause=41"), HangupCause::Normal),
+            (Some("Q.850;cause=1041"), HangupCause::Normal),
+            (Some(";;=garbage, %%%"), HangupCause::Normal),
+        ] {
+            let how =
+                DialogEnd::Bye { reason: reason.map(|value| Bytes::from_static(value.as_bytes())) };
+            assert_eq!(end(&how), (cause, Party::Caller), "{reason:?}");
+        }
     }
 }
