@@ -23,7 +23,8 @@ use tandem::sip::endpoint::event::Event;
 use tandem::sip::endpoint::event::Input;
 use tandem::types::transport::Transport;
 
-const CHALLENGE: &str = "Proxy-Authenticate: Digest realm=\"r\", nonce=\"n1\", qop=\"auth\"\r\n";
+const CHALLENGE: &str =
+    "Proxy-Authenticate: Digest realm=\"r\", nonce=\"n2\", qop=\"auth\", algorithm=SHA-256\r\n";
 
 /// Longer than anything that is left of a call stays.
 const LONG: Duration = Duration::from_secs(100);
@@ -121,7 +122,7 @@ fn who_answers_in_the_next_life_is_hung_up_with_credentials_where_they_are_wante
     assert_eq!([sent[0].kind(), sent[1].kind()], ["ACK", "BYE"]);
     for message in &sent {
         let credentials = message.header("Proxy-Authorization").concat();
-        assert!(credentials.contains("nonce=\"n1\""), "{}", message.text());
+        assert!(credentials.contains("nonce=\"n2\""), "{}", message.text());
     }
     solo.advance(LONG);
     solo.assert_empty();
