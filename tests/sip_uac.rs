@@ -24,6 +24,7 @@ use tandem::sip::endpoint::event::Input;
 use tandem::sip::endpoint::flow::Flow;
 use tandem::sip::endpoint::flow::FlowId;
 use tandem::sip::endpoint::outbound::OutboundInvite;
+use tandem::sip::endpoint::told::Furthest;
 use tandem::sip::transaction::key::ClientKey;
 use tandem::types::cause::HangupCause;
 use tandem::types::transport::Transport;
@@ -926,7 +927,13 @@ fn drain_also_gates_outbound_calls() {
     let mut solo = Solo::new();
     solo.endpoint.set_draining(true);
     solo.invite(outbound(solo.flow));
-    assert_eq!(kinds(&solo.take_events()), ["refused 503"]);
+    let events = solo.take_events();
+    assert_eq!(kinds(&events), ["refused 503"]);
+    let is_unsent = |event: &Event| match event {
+        Event::Refused { note, .. } => note.furthest == Furthest::Unsent,
+        _ => false,
+    };
+    assert!(events.iter().all(is_unsent), "{events:?}");
     assert_eq!(solo.take_kinds().len(), 0);
     solo.assert_empty();
 }

@@ -82,10 +82,12 @@ pub enum Input {
         /// Which try.
         id: TryId,
     },
-    /// A fault of ours cut the try off, which says nothing of where it went.
+    /// This switch does not go on with the try, which says nothing of where it went.
     CutOff {
         /// Which try.
         id: TryId,
+        /// Why: a fault of ours, or no room.
+        cause: HangupCause,
     },
     /// A 2xx came.
     Answered {
@@ -315,11 +317,10 @@ impl OutboundAttempt {
                 let failure = Failure::new(HangupCause::CarrierTimeout, "cannot be reached");
                 self.fail(now, &run, (failure, Next::gateway_if(may)), out);
             }
-            Input::CutOff { id } if id == run.id => {
+            Input::CutOff { id, cause } if id == run.id => {
                 out.extend(run.left());
                 let may = run.attempt.outbound().failover.on_transport_error && run.may_move_on();
-                let failure =
-                    Failure::new(HangupCause::SwitchFault, "cut off by a fault of this switch");
+                let failure = Failure::new(cause, format!("cut off by this switch: {cause}"));
                 self.fail(now, &run, (failure, Next::gateway_if(may)), out);
             }
             Input::Answered { id } if id == run.id => {
@@ -1105,13 +1106,13 @@ mod tests {
             if is_heard {
                 call.progress(ONE, 100, false);
             }
-            call.tell(Input::CutOff { id: ONE });
+            call.tell(Input::CutOff { id: ONE, cause: HangupCause::SwitchFault });
             let said = if is_heard { health::Input::CallServed } else { health::Input::CallLeft };
             assert_eq!(call.health(), [health::Input::CallSent, said]);
             let next = if moves_on { "try 2 trunk-1/b" } else { "give up switch_fault 0 41" };
             assert_eq!(call.take().last().map(String::as_str), Some(next));
             let text = call.attempt.decision().to_string();
-            assert!(text.contains("cut off by a fault of this switch"), "{text}");
+            assert!(text.contains("cut off by this switch: switch_fault"), "{text}");
         }
     }
 
@@ -1155,7 +1156,7 @@ mod tests {
             (id.clone(), refusal).prop_map(|(id, refusal)| Input::Refused { id, refusal }),
             id.clone().prop_map(|id| Input::TimedOut { id }),
             id.clone().prop_map(|id| Input::Unreachable { id }),
-            id.clone().prop_map(|id| Input::CutOff { id }),
+            id.clone().prop_map(|id| Input::CutOff { id, cause: HangupCause::SwitchFault }),
             id.clone().prop_map(|id| Input::NotAdmitted { id, cause: HangupCause::TrunkLimit }),
             id.prop_map(|id| Input::Answered { id }),
             Just(Input::Cancelled),

@@ -427,7 +427,7 @@ impl Dialling {
         let trying = self.trying.as_mut()?;
         let (events_in, events) = mailbox::bounded(EVENTS_MAX);
         let Some(shard) = line.switch.shard_for(&mut invite) else {
-            return Some(Input::CutOff { id: trying.id });
+            return Some(Input::CutOff { id: trying.id, cause: HangupCause::SwitchFault });
         };
         let (to, transport) = (invite.flow.remote, invite.flow.transport);
         let leg = PlacedLeg {
@@ -447,8 +447,9 @@ impl Dialling {
     async fn event(&mut self, line: &Line, event: Option<Event>) -> Option<Input> {
         let trying = self.trying.as_mut()?;
         let id = trying.id;
+        let cut_off = |cause| Some(Input::CutOff { id, cause });
         // A fault of ours ended its shard's life, or the shard is down.
-        let Some(event) = event else { return Some(Input::CutOff { id }) };
+        let Some(event) = event else { return cut_off(HangupCause::SwitchFault) };
         match event {
             Event::Placed { dialog: new, .. } => {
                 if let Stage::Calling { dialog, .. } = &mut trying.stage {
@@ -472,6 +473,9 @@ impl Dialling {
                 self.answer = Some((body.map(|body| body.bytes), name));
                 Some(Input::Answered { id })
             }
+            Event::Refused { status: 503, note, .. } if note.furthest == Furthest::Unsent => {
+                cut_off(HangupCause::Overload)
+            }
             Event::Refused { status, reason, note, response, .. } => {
                 if response.is_none() && status == 513 {
                     let phrase = "too long for UDP, and nothing else is allowed".to_owned();
@@ -484,7 +488,7 @@ impl Dialling {
                 self.refused(line, id, refusal(status, phrase, &note)).await
             }
             // The shard gave it up.
-            Event::Ended { .. } => Some(Input::CutOff { id }),
+            Event::Ended { .. } => cut_off(HangupCause::SwitchFault),
             // Nothing else happens before an answer.
             _ => None,
         }

@@ -70,9 +70,9 @@ impl PeerAttempt {
                 todo.extend(self.said(health::Input::CallFailed { retry_after: None }));
                 self.give_up(HangupCause::CarrierTimeout, None, todo);
             }
-            Input::CutOff { .. } => {
+            Input::CutOff { cause, .. } => {
                 self.left(todo);
-                self.give_up(HangupCause::SwitchFault, None, todo);
+                self.give_up(cause, None, todo);
             }
             Input::Answered { .. } => {
                 self.served(todo);
@@ -218,6 +218,8 @@ mod tests {
 
     const RINGS: Input = Input::Progressed { id: ONLY, status: 180, early_media: false };
 
+    const CUT_OFF: Input = Input::CutOff { id: ONLY, cause: HangupCause::Overload };
+
     #[test]
     fn what_becomes_of_each_address_of_an_agent_is_remembered() {
         let other = at(AddressNews::Taken(address(2)));
@@ -260,13 +262,13 @@ mod tests {
                 "192.0.2.1 Throttled { retry_after: Some(7s) }",
             ),
             (Input::Cancelled, "192.0.2.1 CallLeft"),
-            (Input::CutOff { id: ONLY }, "192.0.2.1 CallLeft"),
+            (CUT_OFF, "192.0.2.1 CallLeft"),
         ] {
             let (said, _) = after(vec![input.clone(), RINGS]);
             assert_eq!(said.first().map(String::as_str), Some(first), "{input:?}");
             assert!(said.last().unwrap().starts_with("give up"), "{said:?}");
         }
-        for end in [Input::Cancelled, Input::CutOff { id: ONLY }] {
+        for end in [Input::Cancelled, CUT_OFF] {
             let (said, _) = after(vec![RINGS, end]);
             assert!(
                 !said.iter().any(|word| word.contains("CallLeft")),

@@ -11,6 +11,7 @@ use super::event::Token;
 use super::outbound::OutboundInvite;
 use super::request;
 use super::told::Furthest;
+use super::told::RefusalNote;
 use super::transact::Dependent;
 use super::transact::Purpose;
 use super::ways::Routed;
@@ -104,7 +105,7 @@ impl Endpoint {
     fn begin_call(&mut self, cx: &mut Context<'_>, dialog: DialogId, refusal: Option<u16>) {
         if let Some(status) = refusal {
             let reason = Bytes::from_static(status::reason_phrase(status).as_bytes());
-            let note = Box::default();
+            let note = Box::new(RefusalNote { furthest: Furthest::Unsent, ..Default::default() });
             cx.event(Event::Refused { dialog, status, reason, note, response: None });
             return self.forget(cx, dialog);
         }

@@ -125,6 +125,8 @@ pub struct Declined {
 /// The furthest a call of ours came before it failed; decides whether another gateway may be tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Furthest {
+    /// Nothing was sent: what it says cannot be written (status 400), or there is no room for it here (503).
+    Unsent,
     /// Nothing was heard.
     #[default]
     Silence,

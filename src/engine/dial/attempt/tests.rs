@@ -15,6 +15,7 @@ use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Token;
 use crate::sip::endpoint::flow::FlowId;
 use crate::sip::endpoint::told::Fork;
+use crate::sip::endpoint::told::RefusalNote;
 use crate::types::srtp::SrtpPolicy;
 use crate::types::transport::Transport;
 use std::net::Ipv4Addr;
@@ -164,33 +165,44 @@ async fn a_gateway_rests_for_no_question_that_was_never_asked() {
     }
 }
 
-/// Nor does a shard that a fault of ours ended while the INVITE was out, or one that is down.
+/// Nor does a shard that a fault of ours ended while the INVITE was out, one that is down, or one without room.
 #[tokio::test]
 async fn who_is_called_does_not_answer_for_a_fault_of_ours() {
-    for (route, is_placed, goes_on) in [
-        (planned(|_| ()), true, true),
-        (planned(|_| ()), false, true),
-        (peer(), true, false),
-        (peer(), false, false),
+    let none_sent = || Event::Refused {
+        dialog: DIALOG,
+        status: 503,
+        reason: Bytes::new(),
+        note: Box::new(RefusalNote { furthest: Furthest::Unsent, ..RefusalNote::default() }),
+        response: None,
+    };
+    for (route, goes_on, told, cause) in [
+        (planned(|_| ()), true, vec![placed()], HangupCause::SwitchFault),
+        (planned(|_| ()), true, vec![], HangupCause::SwitchFault),
+        (planned(|_| ()), true, vec![placed(), none_sent()], HangupCause::Overload),
+        (peer(), false, vec![placed()], HangupCause::SwitchFault),
+        (peer(), false, vec![placed(), none_sent()], HangupCause::Overload),
     ] {
         let mut around = Around::new();
         let (shard, _overheard) = ShardHandle::overheard();
         let (events_in, events) = mailbox::bounded(EVENTS_MAX);
         let stage = Stage::Calling { shard, dialog: None, events };
         let mut dialling = dialling(&around, route, stage);
+        let is_placed = !told.is_empty();
+        for event in told {
+            events_in.try_send(event).unwrap();
+        }
+        drop(events_in);
         if is_placed {
-            events_in.try_send(placed()).unwrap();
             assert_eq!(dialling.next(&mut around.line).await, None);
         }
         let id = dialling.trying.as_ref().unwrap().id;
-        drop(events_in);
         let cut = dialling.next(&mut around.line).await;
-        assert_eq!(cut, Some(Input::CutOff { id }));
+        assert_eq!(cut, Some(Input::CutOff { id, cause }));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 5_060));
         let address = GatewayAddress { address, transport: Transport::Udp };
         dialling.note(&around.line, Input::AtAddress { id, news: AddressNews::Taken(address) });
         let mut todo = Vec::new();
-        dialling.chooser.handle(clock::now(), Input::CutOff { id }, &mut todo);
+        dialling.chooser.handle(clock::now(), Input::CutOff { id, cause }, &mut todo);
         let is_told = |todo: &Todo, wanted: health::Input| match todo {
             Todo::Board(Output::Health { input, .. }) | Todo::OfPeer { input, .. } => {
                 *input == wanted
@@ -201,8 +213,9 @@ async fn who_is_called_does_not_answer_for_a_fault_of_ours() {
         assert!(!todo.iter().any(|todo| is_told(todo, failed)), "{todo:?}");
         assert!(todo.iter().any(|todo| is_told(todo, health::Input::CallLeft)), "{todo:?}");
         let has_next = todo.iter().any(|todo| matches!(todo, Todo::Try(..)));
-        let is_over = |todo: &Todo| {
-            matches!(todo, Todo::GiveUp { cause: HangupCause::SwitchFault, status: None })
+        let is_over = |todo: &Todo| match todo {
+            Todo::GiveUp { cause: own, status: None } => *own == cause,
+            _ => false,
         };
         assert_eq!((has_next, todo.iter().any(is_over)), (goes_on, !goes_on), "{todo:?}");
     }
