@@ -28,8 +28,8 @@ pub(super) use crate::engine::sip_shard::handle::Overheard;
 pub(super) use crate::engine::sip_shard::handle::PlacedLeg;
 pub use crate::engine::sip_shard::handle::ShardHandle;
 use crate::engine::sip_shard::lives::Queues;
+use crate::engine::sip_shard::reason::end;
 use crate::engine::sip_shard::reason::explained;
-use crate::engine::sip_shard::reason::q850_of;
 use crate::engine::sip_shard::reason::reason_of;
 use crate::engine::switch::Switch;
 use crate::engine::trace::End;
@@ -48,7 +48,6 @@ use crate::sip::endpoint::config::EndpointConfig;
 use crate::sip::endpoint::config::Gauges;
 use crate::sip::endpoint::event::Body;
 use crate::sip::endpoint::event::Command;
-use crate::sip::endpoint::event::DialogEnd;
 use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Event;
 use crate::sip::endpoint::event::Input;
@@ -64,7 +63,6 @@ use crate::sip::message::peek::CallIdPlace;
 use crate::sip::trace::Way;
 use crate::telemetry::metric;
 use crate::types::cause::HangupCause;
-use crate::types::cause::Party;
 use crate::types::id_map::IdMap;
 use crate::types::limit::SIP_SHARD_QUEUE_MAX;
 use crate::types::moment::Moment;
@@ -584,19 +582,6 @@ pub(super) fn referring(progress: &ReferProgress) -> LegInput {
 
 fn description(body: Option<Body>) -> Option<Bytes> {
     body.map(|body| body.bytes)
-}
-
-/// What the end of a dialog means to the call.
-pub(super) fn end(how: &DialogEnd) -> (HangupCause, Party) {
-    match how {
-        DialogEnd::Bye { reason } => {
-            (HangupCause::of_hang_up(q850_of(reason.as_deref())), Party::Caller)
-        }
-        DialogEnd::AckTimeout => (HangupCause::AckTimeout, Party::Switch),
-        DialogEnd::SessionExpired => (HangupCause::SessionExpired, Party::Switch),
-        DialogEnd::PeerTimeout | DialogEnd::FlowLost => (HangupCause::PeerTimeout, Party::Switch),
-        DialogEnd::ByeAnswered => (HangupCause::Normal, Party::Switch),
-    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::engine::registry::CallMeter;
 use crate::engine::registry::PermitGuard;
 use crate::engine::registry::SourceGuard;
 use crate::engine::sip_shard::ShardHandle;
-use crate::engine::sip_shard::end;
+use crate::engine::sip_shard::reason::end;
 use crate::engine::sip_shard::reason::reason_of;
 use crate::engine::sip_shard::referring;
 use crate::net::way_back::WayBack;

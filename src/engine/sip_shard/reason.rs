@@ -1,8 +1,23 @@
-//! Why a peer ended a dialog, as its call is told of it.
+//! How a dialog ended and why its peer ended it, as the call is told of it.
 
 use crate::call::input::LegInput;
 use crate::sip::endpoint::event::DialogEnd;
 use crate::sip::message::header::reason::Reason;
+use crate::types::cause::HangupCause;
+use crate::types::cause::Party;
+
+/// What the end of a dialog means to the call.
+pub(in crate::engine) fn end(how: &DialogEnd) -> (HangupCause, Party) {
+    match how {
+        DialogEnd::Bye { reason } => {
+            (HangupCause::of_hang_up(q850_of(reason.as_deref())), Party::Caller)
+        }
+        DialogEnd::AckTimeout => (HangupCause::AckTimeout, Party::Switch),
+        DialogEnd::SessionExpired => (HangupCause::SessionExpired, Party::Switch),
+        DialogEnd::PeerTimeout | DialogEnd::FlowLost => (HangupCause::PeerTimeout, Party::Switch),
+        DialogEnd::ByeAnswered => (HangupCause::Normal, Party::Switch),
+    }
+}
 
 /// Why a peer ended a dialog, where it said so.
 pub(in crate::engine) fn reason_of(how: &DialogEnd) -> Option<LegInput> {
@@ -23,16 +38,13 @@ pub(super) fn explained(value: Option<&[u8]>) -> Option<LegInput> {
 }
 
 /// The cause of Q.850 that a value of `Reason` names.
-pub(super) fn q850_of(value: Option<&[u8]>) -> Option<u8> {
+fn q850_of(value: Option<&[u8]>) -> Option<u8> {
     Reason::parse(value?).ok()?.q850()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::sip_shard::end;
-    use crate::types::cause::HangupCause;
-    use crate::types::cause::Party;
     use bytes::Bytes;
 
     fn of_bye(reason: &'static [u8]) -> Option<String> {
