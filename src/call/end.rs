@@ -56,8 +56,8 @@ impl Call {
         if self.line(side).is_none_or(Line::is_gone) {
             return;
         }
-        // The other causes are of one network, or of one hop.
-        self.explained = reason.is_q850().then(|| Box::new((side, PeerReason::clone(&reason))));
+        let is_kept = reason.is_q850() || reason.is_answered_elsewhere();
+        self.explained = is_kept.then(|| Box::new((side, PeerReason::clone(&reason))));
         out.push(Output::Record(CallEvent::PeerReason { side, reason }));
     }
 
@@ -65,10 +65,18 @@ impl Call {
     pub(super) fn explain(&self, side: LegSide, out: &mut Vec<Output>) {
         if let Some((of, reason)) = self.explained.as_deref()
             && *of != side
+            // The other causes are of one network, or of one hop.
+            && reason.is_q850()
             && let Some(line) = self.line(side)
         {
             line.ask(LegOutput::Explain(Box::new(reason.clone())), out);
         }
+    }
+
+    /// Whether the near leg's peer gives the call up since another has answered it.
+    pub(super) fn is_answered_elsewhere(&self) -> bool {
+        let told = self.explained.as_deref();
+        told.is_some_and(|(side, reason)| *side == LegSide::Near && reason.is_answered_elsewhere())
     }
 
     /// Closes what is open; the call is over once the media's figures are in.

@@ -116,6 +116,10 @@ impl Call {
             LineNews::Ready => self.ask_or_start(now, out),
             LineNews::Broken(cause) => self.end(now, cause, Party::Switch, out),
             LineNews::Cancelled => {
+                if self.is_answered_elsewhere() {
+                    // Whoever is rung has missed no call.
+                    self.drop_line(self.partner_side, HangupCause::AnsweredElsewhere, out);
+                }
                 let (cause, by) = (HangupCause::CallerCancelled, Party::Caller);
                 self.wind_up(now, cause, by, out);
             }

@@ -53,6 +53,14 @@ impl PeerReason {
         let is_cause = self.cause.is_some_and(|cause| (1..=127).contains(&cause));
         is_cause && self.protocol.eq_ignore_ascii_case("Q.850")
     }
+
+    /// True where another party has answered the call: whoever is rung for it has missed none (RFC 3326 §3.1; cause 26 of
+    /// ITU-T Q.850, "non-selected user clearing").
+    #[must_use]
+    pub fn is_answered_elsewhere(&self) -> bool {
+        let is_sip = self.protocol.eq_ignore_ascii_case("SIP");
+        (is_sip && self.cause == Some(200)) || (self.is_q850() && self.cause == Some(26))
+    }
 }
 
 /// The text without what could end a quoted string or a line; `None` where nothing is left.
@@ -91,6 +99,23 @@ mod tests {
         for (protocol, cause) in [("SIP", 41), ("Q.850", 0), ("Q.850", 128), ("Q.850", 1_000)] {
             let reason = PeerReason::new(protocol.as_bytes(), Some(cause), None).unwrap();
             assert!(!reason.is_q850(), "{protocol} {cause}");
+        }
+    }
+
+    #[test]
+    fn another_partys_answer_is_told_by_sip_and_by_q850() {
+        for (protocol, cause, is_elsewhere) in [
+            ("SIP", 200, true),
+            ("sip", 200, true),
+            ("Q.850", 26, true),
+            ("SIP", 26, false),
+            ("SIP", 487, false),
+            ("Q.850", 16, false),
+            ("Q.850", 200, false),
+            ("X", 200, false),
+        ] {
+            let reason = PeerReason::new(protocol.as_bytes(), Some(cause), None).unwrap();
+            assert_eq!(reason.is_answered_elsewhere(), is_elsewhere, "{protocol} {cause}");
         }
     }
 }

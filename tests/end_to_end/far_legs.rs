@@ -351,10 +351,11 @@ async fn a_forwarded_call_rings_answers_and_fails_as_the_other_side_does() {
 }
 
 /// Hears CANCEL, and ends the INVITE by it.
-async fn cancelled(far: &Phone, invite: &Heard) {
+async fn cancelled(far: &Phone, invite: &Heard) -> Heard {
     let cancel = far.expect("CANCEL ").await;
     far.answer(&cancel, "200 OK").await;
     refuse(far, invite, "487 Request Terminated", "").await;
+    cancel
 }
 
 #[tokio::test]
@@ -371,7 +372,9 @@ async fn a_caller_who_gives_up_cancels_the_forwarded_call_and_a_fork_too_many_is
     let why = "Reason: SIP;cause=200;text=\"Call completed elsewhere\"\r\n";
     let cancel = phone.request_as("CANCEL", &branch, why, "");
     phone.send(cancel).await;
-    cancelled(&far, &heard).await;
+    // Whoever is rung is told so, and has missed no call.
+    let cancel = cancelled(&far, &heard).await;
+    assert_eq!(cancel.all("reason"), ["SIP;cause=200;text=\"Call completed elsewhere\""]);
     assert_eq!(phone.outcome("INVITE").await.status(), 487);
     assert_eq!(node.record(&phone.call_id).await.cause, "caller_cancelled");
     let told = format!(

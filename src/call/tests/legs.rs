@@ -381,6 +381,24 @@ fn nobody_who_is_not_answered_rings_on() {
 }
 
 #[test]
+fn who_is_rung_is_told_where_another_has_answered_the_caller() {
+    for (protocol, cause, told) in [
+        ("SIP", 200, HangupCause::AnsweredElsewhere),
+        ("Q.850", 26, HangupCause::AnsweredElsewhere),
+        ("SIP", 487, HangupCause::CallerCancelled),
+        ("Q.850", 16, HangupCause::CallerCancelled),
+    ] {
+        let mut bench = Bench::forwarded(Partner::Forward, AnswerPolicy::WhenReady);
+        let reason = PeerReason::new(protocol.as_bytes(), Some(cause), None).unwrap();
+        bench.leg(NEAR, LegInput::Explained(Box::new(reason)));
+        let out = bench.leg(NEAR, LegInput::Cancelled);
+        assert_eq!(hangs_up(&out, FAR), Some(told), "{protocol} {cause}");
+        let (cause, by, _) = bench.close_all();
+        assert_eq!((cause, by), (HangupCause::CallerCancelled, Party::Caller));
+    }
+}
+
+#[test]
 fn an_agent_by_telephone_that_fails_means_the_announcement() {
     for answer in [AnswerPolicy::WhenReady, AnswerPolicy::Immediate] {
         let mut bench = Bench::forwarded(Partner::AgentLeg, answer);
