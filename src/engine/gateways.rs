@@ -142,7 +142,8 @@ impl Watching {
 /// Probes a gateway and tells the board.
 async fn probe(switch: Arc<Switch>, key: GatewayKey) {
     let input = match ask(&switch, &key).await {
-        Some((status, retry_after)) => Input::ProbeAnswered { status, retry_after },
+        Some(Ok((status, retry_after))) => Input::ProbeAnswered { status, retry_after },
+        Some(Err(Unsent)) => Input::ProbeUnsent,
         None => Input::ProbeFailed,
     };
     tracing::debug!(gateway = key.gateway.as_str(), ?input, "a gateway was probed");
@@ -152,14 +153,19 @@ async fn probe(switch: Arc<Switch>, key: GatewayKey) {
 /// What an answer says: its status, and its Retry-After.
 type Said = (u16, Option<Duration>);
 
+/// A probe was not sent: no SIP shard runs, none has room, or faults of ours cut it off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unsent;
+
 fn said(response: &Response) -> Said {
     let after = response.headers.retry_after().ok().flatten();
     (response.status, after.map(|after| Duration::from_secs(u64::from(after.delay_s))))
 }
 
 /// What the first of a gateway's addresses says that wants calls; else what that says that wants them soonest.
-/// Where one wants calls, those that were silent before it are noted to rest: no call need wait for them.
-async fn ask(switch: &Arc<Switch>, key: &GatewayKey) -> Option<Said> {
+/// Where one wants calls, those that were silent before it are noted to rest: no call need wait for them. `None`: none
+/// says anything.
+async fn ask(switch: &Arc<Switch>, key: &GatewayKey) -> Option<Result<Said, Unsent>> {
     let table = switch.table.load_full();
     let trunk = table.trunk(key.trunk)?;
     let outbound = trunk.outbound.as_ref()?;
@@ -169,8 +175,8 @@ async fn ask(switch: &Arc<Switch>, key: &GatewayKey) -> Option<Said> {
         outbound.via_registered_flow.then(|| switch.registry.registered_way(trunk.id)).flatten();
     if let Some(way) = registered {
         let request = Asked { switch, trunk, gateway, probing };
-        let response = request.by(way.flow, way.routes, probing.timeout).await?;
-        return Some(said(&response));
+        let answer = request.by(way.flow, way.routes, probing.timeout).await?;
+        return Some(answer.map(|response| said(&response)));
     }
     let (hop, rules) = way::gateway_search(gateway).ok()?;
     let found = switch.dns.locate(hop, rules).await.ok()?;
@@ -181,16 +187,20 @@ async fn ask(switch: &Arc<Switch>, key: &GatewayKey) -> Option<Said> {
     for (target, takes_calls) in &targets {
         let address = GatewayAddress { address: target.address, transport: target.transport };
         let request = Asked { switch, trunk, gateway, probing };
-        let said = request.at(target, patience).await.map(|response| said(&response));
+        let said = match request.at(target, patience).await {
+            Some(Ok(response)) => Some(said(&response)),
+            Some(Err(unsent)) => return Some(Err(unsent)),
+            None => None,
+        };
         let (notes, end) = round.hear((address, *takes_calls), said);
         for (address, input) in notes {
             switch.registry.note_address(clock::now(), (key, address), input);
         }
         if end.is_some() {
-            return end;
+            return end.map(Ok);
         }
     }
-    round.refusal
+    round.refusal.map(Ok)
 }
 
 /// What the addresses of a gateway say that are asked in one probe.
@@ -259,7 +269,11 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    async fn at(&self, target: &Target, patience: Duration) -> Option<Arc<Response>> {
+    async fn at(
+        &self,
+        target: &Target,
+        patience: Duration,
+    ) -> Option<Result<Arc<Response>, Unsent>> {
         let switch = self.switch;
         let listener =
             switch.listener_for(Some(self.trunk), target.transport, Some(target.address.ip()));
@@ -274,10 +288,10 @@ impl Asked<'_> {
         flow: Flow,
         routes: Vec<String>,
         patience: Duration,
-    ) -> Option<Arc<Response>> {
+    ) -> Option<Result<Arc<Response>, Unsent>> {
         let _expected = self.switch.registry.expect_from(flow.remote.ip());
         for _ in 0..REQUEST_TRIES_MAX {
-            let (call_id, shard) = self.switch.new_call_id()?;
+            let Some((call_id, shard)) = self.switch.new_call_id() else { break };
             let mut request = OutboundRequest {
                 call_id: Some(call_id),
                 contact_user: Some(String::new()),
@@ -288,15 +302,16 @@ impl Asked<'_> {
             };
             request.from = format!("sip:{FROM_USER}@{}", self.own_host());
             let Some(answer) = shard.request(Box::new(request)).await else { continue };
-            return match answer.outcome {
-                RequestOutcome::Answered(response) => Some(response),
+            match answer.outcome {
+                RequestOutcome::Answered(response) => return Some(Ok(response)),
                 RequestOutcome::TimedOut
                 | RequestOutcome::Unreachable
-                | RequestOutcome::Unwritable
-                | RequestOutcome::Full => None,
-            };
+                | RequestOutcome::Unwritable => return None,
+                // Another shard may have room.
+                RequestOutcome::Full => {}
+            }
         }
-        None
+        Some(Err(Unsent))
     }
 
     fn uri(&self) -> String {
@@ -386,7 +401,36 @@ mod tests {
         };
         node.says(&answer(&again, "200 OK", at)).await;
         let heard = asking.await.expect("it ends");
-        assert_eq!(heard.map(|response| response.status), Some(200));
+        assert_eq!(heard.map(|answer| answer.map(|response| response.status)), Some(Ok(200)));
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_no_shard_sends_says_nothing_of_its_gateway() {
+        let node = Node::start(21_366..=21_369).await;
+        // Until its shard stays down.
+        for _ in 0..16 {
+            node.strike().await;
+            if node.switch.new_call_id().is_none() {
+                break;
+            }
+        }
+        let id = TrunkId::from_uuid(Uuid::from_u128(2));
+        let trunk = Arc::new(Trunk::new(id, "acme", Vec::new()));
+        let probing = Probing {
+            interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(30),
+            down_after: 1,
+            up_after: 1,
+            alive: AliveCodes::Any,
+            request_user: String::new(),
+        };
+        let gateway = gateway("a", 10);
+        let probe =
+            Asked { switch: &node.switch, trunk: &trunk, gateway: &gateway, probing: &probing };
+        let at = node.peer.local_addr().unwrap();
+        let target = Target { transport: Transport::Udp, address: at, server_name: String::new() };
+        let heard = probe.at(&target, probing.timeout).await;
+        assert!(matches!(heard, Some(Err(Unsent))), "{heard:?}");
     }
 
     #[test]

@@ -83,6 +83,7 @@ impl GatewayAddresses {
             Input::Started
             | Input::ProbeAnswered { .. }
             | Input::ProbeFailed
+            | Input::ProbeUnsent
             | Input::DeadlineReached => {}
         }
         self.rests.retain(|_, rest| *rest != Rest::None);

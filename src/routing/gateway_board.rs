@@ -145,6 +145,7 @@ impl GatewayBoard {
             Input::Started
             | Input::ProbeAnswered { .. }
             | Input::ProbeFailed
+            | Input::ProbeUnsent
             | Input::CallSent
             | Input::CallServed
             | Input::CallLeft

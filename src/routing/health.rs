@@ -66,8 +66,10 @@ pub enum Input {
         /// Its Retry-After.
         retry_after: Option<Duration>,
     },
-    /// A probe was not answered, or could not be sent.
+    /// A probe was not answered, or there was no way to send it.
     ProbeFailed,
+    /// A probe was not sent for want of room here, or for a fault of ours: that says nothing of the gateway.
+    ProbeUnsent,
     /// A call is sent to it.
     CallSent,
     /// A call got a response that speaks for the gateway's life, even a refusal.
@@ -233,6 +235,11 @@ impl GatewayHealth {
                 self.probe_answered(now, status, retry_after);
             }
             Input::ProbeFailed => self.probe_failed(now),
+            Input::ProbeUnsent => {
+                if self.answer_by.take().is_some() {
+                    self.schedule(now, false);
+                }
+            }
             Input::CallSent => {
                 if before == Availability::Trial {
                     self.rest.call_sent(now);
@@ -499,12 +506,32 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_that_was_never_sent_says_nothing() {
+        let mut watch = Watch::new(Some(probing(AliveCodes::Any)));
+        for _ in 0..2 {
+            assert_eq!(watch.probe(None), Availability::Ready);
+        }
+        for _ in 0..10 {
+            while !watch.out.contains(&Output::Probe) {
+                watch.wait();
+            }
+            watch.out.clear();
+            watch.tell(Input::ProbeUnsent);
+            assert_eq!(watch.health.availability(watch.now), Availability::Ready);
+            assert!(watch.wait() >= 27_000, "the next one has its time");
+        }
+        // It is no answer either: the silences before still count.
+        assert_eq!(watch.probe(None), Availability::Down);
+    }
+
+    #[test]
     fn answers_that_nobody_asked_for_change_nothing() {
         let mut watch = Watch::new(Some(probing(AliveCodes::Success)));
         let before = watch.health.deadline();
         for _ in 0..10 {
             watch.tell(Input::ProbeAnswered { status: 500, retry_after: None });
             watch.tell(Input::ProbeFailed);
+            watch.tell(Input::ProbeUnsent);
         }
         assert_eq!(watch.health.availability(watch.now), Availability::Ready);
         assert_eq!(watch.health.deadline(), before);
