@@ -102,6 +102,8 @@ pub enum Act {
     PlayWide(Bytes),
     /// Queue a mark of this name behind what was queued.
     Mark(String),
+    /// What was queued is a whole reply: a pause behind it is none of its gaps.
+    Over,
     /// Drop what was queued.
     Clear(Marks),
     /// Play nothing until the same with `false`.

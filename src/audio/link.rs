@@ -491,7 +491,7 @@ impl MediaEnd {
         self.notices.push(Notice::Mark { id, played_ms: notice::ms(played_ms) }).is_ok()
     }
 
-    /// Reports a gap of `ms` inside an utterance.
+    /// Reports a gap of `ms` inside a reply.
     pub fn push_underrun(&mut self, ms: u32) -> bool {
         self.notices.push(Notice::Underrun { ms }).is_ok()
     }

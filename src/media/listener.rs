@@ -84,6 +84,12 @@ impl Listener {
         }
     }
 
+    /// Whether the caller speaks.
+    #[must_use]
+    pub const fn caller_speaks(&self) -> bool {
+        self.speech.since_ms().is_some()
+    }
+
     /// Takes the 20 ms that end at `now_ms`: what was heard of the caller, what was played to it, and what the
     /// agent does.
     pub fn hear(

@@ -15,9 +15,12 @@ use crate::audio::link::WIDE_UNIT_BYTES;
 use crate::audio::mix::Mix;
 use crate::audio::noise::Noise;
 use crate::audio::sound::Sound;
+use crate::media::playout::lull::Lull;
 use crate::types::codec::Law;
 
 mod interrupted;
+mod lull;
+mod priming;
 
 /// Audio that must wait before an utterance begins.
 pub const PREROLL_MS: u32 = 60;
@@ -28,7 +31,7 @@ pub const PREROLL_LATE_MS: u32 = 120;
 /// Audio that must wait before an utterance that ran dry goes on.
 pub const REPRIME_MS: u32 = 40;
 
-/// A gap longer than this was no underrun: the agent had said what it wanted to say.
+/// A gap longer than this ends the utterance: what comes then waits for a pre-roll, and its ms played count anew.
 pub const UNDERRUN_MS_MAX: u32 = 400;
 
 /// The longest an agent that was interrupted and says something without a pause is not heard: it may do so for ever,
@@ -64,6 +67,7 @@ pub struct Playout {
     noise: Noise,
     played_samples: u64,
     underruns: u32,
+    lull: Lull,
     interruption: Interruption,
     /// The media thread left ticks out, or the agent's task took nothing, since the queue was last known to be well.
     node_late: bool,
@@ -71,7 +75,7 @@ pub struct Playout {
     underrun: Option<Underrun>,
 }
 
-/// A gap inside an utterance.
+/// A gap inside an utterance or a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Underrun {
     /// Its length, in ms.
@@ -150,6 +154,7 @@ impl Playout {
             noise: Noise::new(seed),
             played_samples: 0,
             underruns: 0,
+            lull: Lull::new(),
             interruption: Interruption::None,
             node_late: false,
             underrun: None,
@@ -170,7 +175,8 @@ impl Playout {
         if let Some((mut segment, read)) = self.current.take() {
             let length = segment.units();
             self.end.consumed(length.saturating_sub(read));
-            report_marks(&mut self.end, &mut segment, (length, length), self.utterance_samples);
+            let before = self.utterance_samples;
+            report_marks(&mut self.end, &mut segment, (length, length), before, |_| ());
             // Without a clear the link takes back only what has no mark left.
             segment.forget_marks();
             self.end.give_back(segment);
@@ -182,6 +188,7 @@ impl Playout {
         self.owed_cleared = None;
         self.owed_drained = 0;
         self.preroll_ms = PREROLL_MS;
+        self.lull.forget();
         self.interruption = Interruption::None;
     }
 
@@ -196,7 +203,7 @@ impl Playout {
         self.played_samples
     }
 
-    /// Gaps inside utterances.
+    /// Gaps inside utterances and replies.
     #[must_use]
     pub const fn underruns(&self) -> u32 {
         self.underruns
@@ -233,6 +240,7 @@ impl Playout {
         self.state = State::Idle;
         self.utterance_samples = 0;
         self.finished = false;
+        self.lull.forget();
         self.interruption = Interruption::None;
         self.noise.frame()
     }
@@ -253,8 +261,8 @@ impl Playout {
             samples += dropped as u64;
             is_audible |= interrupted::is_audible(&segment, read);
             self.end.consumed(dropped);
-            if !report_marks(&mut self.end, &mut segment, (length, length), self.utterance_samples)
-            {
+            let before = self.utterance_samples;
+            if !report_marks(&mut self.end, &mut segment, (length, length), before, |_| ()) {
                 self.current = Some((segment, length));
                 break;
             }
@@ -263,59 +271,6 @@ impl Playout {
             self.end.give_back(segment);
         }
         Dropped { samples, is_audible, finished }
-    }
-
-    /// Decides whether audio is played in this tick.
-    fn is_primed(&mut self) -> bool {
-        let queued = self.queued_ms();
-        let finishing = self.end.finish_queued();
-        match self.state {
-            State::Playing => true,
-            State::Idle if queued == 0 && !finishing => false,
-            State::Idle => {
-                self.utterance_samples = 0;
-                self.finished = false;
-                self.prime(queued, finishing, 0)
-            }
-            State::Priming { waited_ms } => self.prime(queued, finishing, waited_ms),
-            State::Dry { gap_ms, waited_ms } => self.prime_again(queued, gap_ms, waited_ms),
-        }
-    }
-
-    fn prime(&mut self, queued_ms: u32, finishing: bool, waited_ms: u32) -> bool {
-        // An agent may have less to say than the pre-roll and never say so.
-        let ready = queued_ms >= self.preroll_ms || finishing || waited_ms >= self.preroll_ms;
-        self.state = if ready {
-            self.preroll_ms = PREROLL_MS;
-            State::Playing
-        } else {
-            State::Priming { waited_ms: waited_ms + TICK_MS }
-        };
-        ready
-    }
-
-    fn prime_again(&mut self, queued_ms: u32, gap_ms: u32, waited_ms: u32) -> bool {
-        let finishing = self.end.finish_queued();
-        if queued_ms == 0 && !finishing {
-            self.see_lateness();
-            let over = gap_ms >= UNDERRUN_MS_MAX;
-            let dry = State::Dry { gap_ms: gap_ms + TICK_MS, waited_ms: 0 };
-            self.state = if over { State::Idle } else { dry };
-            return false;
-        }
-        if queued_ms >= REPRIME_MS || finishing || waited_ms >= REPRIME_MS {
-            if queued_ms > 0 {
-                self.underruns += 1;
-                self.underrun = Some(Underrun { ms: gap_ms, node_late: self.node_late });
-                self.preroll_ms = PREROLL_LATE_MS;
-                // A lost report is still counted here.
-                self.end.push_underrun(gap_ms);
-            }
-            self.state = State::Playing;
-            return true;
-        }
-        self.state = State::Dry { gap_ms: gap_ms + TICK_MS, waited_ms: waited_ms + TICK_MS };
-        false
     }
 
     /// Fills the frame from the queue; what is left of it stays noise.
@@ -349,6 +304,7 @@ impl Playout {
                     // The next utterance follows without a gap.
                     self.utterance_samples = 0;
                     self.finished = false;
+                    self.lull.forget_marks();
                 }
                 self.current = Some((segment, 0));
             }
@@ -361,7 +317,8 @@ impl Playout {
             let before = self.utterance_samples;
             self.utterance_samples += count as u64;
             let start = *read - count;
-            if !report_marks(&mut self.end, segment, (start, *read), before) {
+            let noted = |at| self.lull.marked(at);
+            if !report_marks(&mut self.end, segment, (start, *read), before, noted) {
                 // The agent does not read its events: its marks, and what follows, wait.
                 return Taken::Full;
             }
@@ -387,7 +344,8 @@ impl Playout {
         while self.end.peek().is_some_and(|next| next.bytes.is_empty() && !next.finish) {
             let Some(mut segment) = self.end.pop() else { return };
             let played = self.utterance_samples;
-            if !report_marks(&mut self.end, &mut segment, (0, 0), played) {
+            let noted = |at| self.lull.marked(at);
+            if !report_marks(&mut self.end, &mut segment, (0, 0), played, noted) {
                 self.current = Some((segment, 0));
                 return;
             }
@@ -438,6 +396,7 @@ impl Playout {
         self.utterance_samples = 0;
         self.finished = false;
         self.preroll_ms = PREROLL_MS;
+        self.lull.forget();
         self.interruption = Interruption::None;
         // A clear not yet answered is answered together with this one.
         let played = (played_ms, std::mem::take(&mut self.queue_samples));
@@ -499,12 +458,13 @@ impl Playout {
 }
 
 /// Reports the marks that lie within the units just played, `before` of the utterance having been
-/// played earlier; false when one of them has to wait.
+/// played earlier; false when one of them has to wait. `noted` gets where in the utterance each stands.
 fn report_marks(
     end: &mut MediaEnd,
     segment: &mut Segment,
     (start, read): (usize, usize),
     before: u64,
+    mut noted: impl FnMut(u64),
 ) -> bool {
     while let Some((offset, id)) = segment.next_mark() {
         if offset > read {
@@ -515,6 +475,7 @@ fn report_marks(
             return false;
         }
         segment.marks_played += 1;
+        noted(played);
     }
     true
 }
@@ -909,13 +870,15 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_between_utterances_is_no_underrun() {
+    fn a_pause_between_answers_is_no_underrun() {
         let mut line = Line::new();
         for _ in 0..3 {
             line.push_ms(100);
             for _ in 0..40 {
                 line.tick();
             }
+            // What comes next is said to what the caller said.
+            line.playout.caller_is_heard();
         }
         assert_eq!(line.playout.underruns(), 0);
         assert_eq!(line.playout.played_samples(), 2_400);

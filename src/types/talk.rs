@@ -17,7 +17,7 @@ pub enum Talk {
         /// What came of it.
         outcome: BargeInOutcome,
     },
-    /// The agent's audio ran dry inside an utterance and went on.
+    /// The agent's audio ran dry inside a reply and went on.
     Underrun {
         /// When it went on.
         at_ms: u32,

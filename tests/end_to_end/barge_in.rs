@@ -179,15 +179,23 @@ async fn a_gap_in_what_an_agent_says_is_told_with_whose_fault_it_is() {
     let talk = Talk::dial(talk::plan(node.sip(), NUMBER));
     let mut stream = bot.accept().await;
     let gaps = "agent_underruns_total{late=\"agent\"}";
-    // A gap too long is the end of an utterance; on a busy machine it may take a few.
+    // On a busy machine it may take a few.
     while node.metric(gaps).await == 0 {
         stream.say(200).await;
         stream.hear(15).await;
+    }
+    // Nothing says that its reply is over: no mark, and no word of the caller.
+    let before = node.metric(gaps).await;
+    while node.metric(gaps).await == before {
+        stream.say(200).await;
+        stream.hear(60).await;
     }
     let summary = talk.hang_up().await;
     node.record(&summary.call_id).await;
     let told = told(&node, "underrun").await;
     assert!(!told.is_empty());
     assert!(told.iter().any(|gap| gap["late"] == "agent"), "{told:?}");
-    assert!(told.iter().all(|gap| (20..=420).contains(&gap["ms"].as_u64().unwrap())), "{told:?}");
+    let lengths = || told.iter().map(|gap| gap["ms"].as_u64().unwrap());
+    assert!(lengths().all(|ms| (20..=3_000).contains(&ms)), "{told:?}");
+    assert!(lengths().any(|ms| ms > 420), "{told:?}");
 }

@@ -254,6 +254,9 @@ impl Realtime {
     /// An answer is over.
     fn done(&mut self, outcome: Outcome, acts: &mut Vec<Act>) {
         self.answering = false;
+        if self.sounds && outcome == Outcome::Made {
+            acts.push(Act::Over);
+        }
         self.ask(acts);
         match outcome {
             Outcome::Made => self.failures = 0,
@@ -689,7 +692,7 @@ mod tests {
         says(&mut realtime, "b", 500);
         assert!(realtime.items.is_speaking());
         assert_eq!(given(&mut realtime, SPEECH), [], "the switch judges");
-        given(&mut realtime, DONE);
+        assert_eq!(given(&mut realtime, DONE), [Act::Over], "no gap follows it");
         // Another, while the one before may still be heard: that goes on.
         given(&mut realtime, CREATED);
         calls(&mut realtime, "c", END_CALL, &json!({}));
@@ -775,7 +778,7 @@ mod tests {
             calls(&mut realtime, "a", END_CALL, &json!({}));
             calls(&mut realtime, "b", SEND_DTMF, &json!({"digits": "1"}));
             if is_whole {
-                assert_eq!(given(&mut realtime, DONE).len(), 2);
+                assert_eq!(given(&mut realtime, DONE).len(), 3);
             }
             let acts = given(&mut realtime, SPEECH);
             let stays = [Act::Stay, output("a", &json!({"error": SPOKEN_OVER}))];

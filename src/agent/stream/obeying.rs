@@ -21,6 +21,9 @@ use crate::types::limit::AGENT_MARKS_MAX;
 use crate::types::limit::AGENT_WISHES_MAX;
 use crate::types::moment::Moment;
 
+/// A mark that no agent asked for, at the end of a reply. Those that agents ask for count from 1.
+const REPLY_END: u64 = 0;
+
 impl AgentStream {
     pub(super) fn act(&mut self, now: Moment, act: Act, out: &mut Vec<Output>) {
         match act {
@@ -54,6 +57,7 @@ impl AgentStream {
                 self.counters.marks += 1;
                 self.queue_mark(name, out);
             }
+            Act::Over => out.push(Output::Mark(REPLY_END)),
             Act::Clear(marks) => self.clear(now, marks, out),
             Act::Hold(held) => {
                 self.held = held;
@@ -205,6 +209,7 @@ impl AgentStream {
                 | Act::Play(_)
                 | Act::PlayWide(_)
                 | Act::Mark(_)
+                | Act::Over
                 | Act::Hold(_)
                 | Act::Ask(..)
                 | Act::Note(_)

@@ -18,7 +18,7 @@ pub enum LinkEvent {
         /// As given to [`AgentEnd::push_mark`](crate::audio::link::AgentEnd::push_mark).
         id: u64,
         /// Played of the present utterance, in ms. An utterance begins with the first audio after
-        /// the start, a clear, a finish, or a gap too long to be an underrun.
+        /// the start, a clear, a finish, or a gap of more than 400 ms.
         played_ms: u64,
     },
     /// A clear took effect: nothing queued before it will be heard. Its marks follow as `Mark`.
@@ -28,7 +28,7 @@ pub enum LinkEvent {
         /// Samples that left the queue by being played, since the clear before or the link's beginning.
         samples: u64,
     },
-    /// The queue ran empty inside an utterance and the caller heard a gap.
+    /// The queue ran empty inside a reply and the caller heard a gap.
     Underrun {
         /// Length of the gap, in ms.
         ms: u32,

@@ -56,6 +56,7 @@ impl Playout {
             Interruption::Flushed { .. } => return heard_ms,
         };
         self.interruption = Interruption::Flushed { falls, quiet_ms: 0, muted_ms: 0 };
+        self.lull.forget();
         // A report that is lost is still in the record.
         self.end.push_barge_in(heard_ms);
         heard_ms
@@ -68,6 +69,11 @@ impl Playout {
         heard_ms
     }
 
+    /// The caller speaks or presses a key: what the agent says after a pause is an answer.
+    pub const fn caller_is_heard(&mut self) {
+        self.lull.caller_is_heard();
+    }
+
     /// The media thread left out ticks: a gap in what is played now is its doing.
     pub const fn left_out(&mut self) {
         self.node_late = true;
@@ -78,7 +84,7 @@ impl Playout {
         self.node_late |= self.end.frames_waiting() >= TASK_LATE_FRAMES;
     }
 
-    /// The last gap inside an utterance, once.
+    /// The last gap inside an utterance or a reply, once.
     pub const fn take_underrun(&mut self) -> Option<Underrun> {
         self.underrun.take()
     }

@@ -42,6 +42,7 @@ impl<'a> Ear<'a> {
             DtmfEvent::Started(digit) => {
                 self.counters.digits = self.counters.digits.saturating_add(1);
                 if self.bridged.is_none() {
+                    self.playout.caller_is_heard();
                     self.playout.end().push_digit(digit);
                 }
             }

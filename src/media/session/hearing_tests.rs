@@ -211,6 +211,58 @@ fn an_answer_is_timed_by_the_packet_that_it_begins_in() {
     assert!(turn.stopped_ms < turn.first_byte_ms, "{turn:?}");
 }
 
+/// Gaps that are told of an agent that breaks off for a second in the middle of its words, while the caller does this.
+fn gaps_beside(
+    policy: Option<BargeIn>,
+    mut caller: impl FnMut(usize) -> Option<Vec<u8>>,
+) -> Vec<(u32, u32)> {
+    let mut scene = Scene::new(plan());
+    scene.session.listen_with(policy.map(|policy| Box::new(Listener::new(policy))));
+    let source = Talker::new(PEER, 7);
+    for tick in 0..250 {
+        if let Some(bytes) = caller(tick) {
+            scene.receive(&source, &bytes);
+        }
+        if tick == 100 || tick == 160 {
+            assert_eq!(scene.agent.push_audio(&[super::tests::LOUD; 1_600]), 1_600);
+        }
+        scene.tick();
+    }
+    let gaps = scene.events.iter().filter_map(|event| match event {
+        MediaEvent::Talk(Talk::Underrun { at_ms, ms, node_late: false }) => Some((*at_ms, *ms)),
+        _ => None,
+    });
+    assert_eq!(scene.session.statistics().underruns as usize, gaps.clone().count());
+    gaps.collect()
+}
+
+#[test]
+fn a_long_gap_of_an_agent_is_told_unless_the_caller_was_heard_in_it() {
+    let (least, confirm) = (Duration::from_millis(80), Duration::from_millis(300));
+    let policy = || Some(BargeIn { mode: BargeInMode::Off, least, confirm });
+    // A caller that says nothing, but in these ticks.
+    let says = |speech: std::ops::Range<usize>| {
+        let (mut talker, mut voice) = (Talker::new(PEER, 7), Voice::new());
+        move |tick| {
+            let linear = if speech.contains(&tick) { voice.frame() } else { [0; FRAME_SAMPLES] };
+            Some(talker.audio(&encoded(&linear)))
+        }
+    };
+    // From tick 100 on it speaks for ten, and from tick 160 on again.
+    let told = [(161 * 20, 1_000)];
+    assert_eq!(gaps_beside(policy(), says(0..0)), told);
+    assert_eq!(gaps_beside(policy(), says(130..155)), [], "an answer");
+    assert_eq!(gaps_beside(policy(), says(30..60)), told, "the answer broke off");
+    assert_eq!(gaps_beside(policy(), |_| None), told, "nobody heard it yet");
+    assert_eq!(gaps_beside(None, says(0..0)), [], "nobody knows what the caller said");
+    let mut talker = Talker::new(PEER, 7);
+    let presses = move |tick| match tick {
+        130..135 => Some(talker.event(5, 160 * (tick as u16 - 129), tick == 134)),
+        _ => None,
+    };
+    assert_eq!(gaps_beside(policy(), presses), [], "a key");
+}
+
 #[test]
 fn what_a_line_is_full_of_from_its_first_packet_on_interrupts_nobody() {
     let mut scene = Scene::new(plan());

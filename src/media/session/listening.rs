@@ -65,6 +65,10 @@ impl MediaSession {
             self.tell_talk(talk, out);
         }
         self.screen(heard, out);
+        if self.ears.listener.is_none() {
+            // Nobody knows whether what the agent says after a pause is an answer.
+            self.playout.caller_is_heard();
+        }
         // What is no noise of the line is known from its first packet on.
         if self.bridged.is_some() || self.counters.first_packet_ms.is_none() {
             return;
@@ -78,6 +82,9 @@ impl MediaSession {
         g711::decode(Law::Mu, heard, &mut of_peer);
         g711::decode(self.said.0, &self.said.1, &mut of_agent);
         let (verdict, turn) = listener.hear(now_ms, (&of_peer, &of_agent), agent);
+        if listener.caller_speaks() {
+            self.playout.caller_is_heard();
+        }
         if let Some(mut turn) = turn {
             // What the agent does is that of the tick before.
             let spoken_ms = turn.spoken_ms.saturating_sub(short(TICK_MS));
