@@ -1,4 +1,4 @@
-//! What the system runs out of, the built program lives through: disk, file descriptors and processor time.
+//! What the system runs out of, the built program lives through: disk, file descriptors, processor time; and a rush of calls.
 
 #![expect(clippy::unwrap_used, reason = "a failed check may panic")]
 
@@ -254,4 +254,39 @@ async fn a_starved_switch_keeps_its_calls_and_refuses_others_until_it_is_fed() {
     }
     assert!(left_out >= 15, "{left_out} of {}", packets.len());
     assert!(switch.metric("call_faults_total").await == 0.0, "{}", switch.log());
+}
+
+/// Calls of the rush, how many of them come in a second, and how many there are at once: a slow machine takes its time.
+const RUSH: (u32, u32, &str) = (2_500, 500, "60");
+
+#[tokio::test]
+async fn a_rush_of_short_calls_ends_no_thread_and_no_call() {
+    let (calls, a_second, at_once) = RUSH;
+    let switch = Switch::start().await;
+    let beside = Sipp::new("load-calls", switch.caller(2), switch.udp, ECHO).calls(1, 1, 15_000);
+    let beside = beside.start();
+    switch.wait_for_answers(1).await;
+    // Each lasts for a tick or two. What a busy machine refuses is done for SIPp, too; any other status is not.
+    let short = Sipp::new("load-signalling", switch.caller(3), switch.udp, ECHO)
+        .calls(calls, a_second, 20)
+        .args(&["-l", at_once, "-default_behaviors", "all,-abortunexp"]);
+    let report = short.succeeds().await;
+    assert_eq!(report.successful, u64::from(calls), "{}", report.text);
+    let report = beside.report().await;
+    assert_eq!((report.successful, report.failed), (1, 0), "{}", report.text);
+    let ended = "SELECT count(*) FROM calls WHERE ended_at IS NOT NULL";
+    switch.wait_for_count(ended, i64::from(calls) + 1).await;
+    let odd = "SELECT coalesce(string_agg(DISTINCT cause, ', '), '') FROM calls \
+               WHERE cause NOT IN ('normal', 'overload')";
+    assert_eq!(switch.text(odd).await, "", "{}", switch.log());
+    for name in ["call_faults_total", "media_thread_faults_total", "sip_shards_ended_total"] {
+        assert_eq!(switch.total(name).await, 0.0, "{name}: {}", switch.log());
+    }
+    for name in ["media_threads_stalled", "media_threads_down", "media_refuses", "media_sessions"] {
+        switch.wait_for_metric(name, |value| value == 0.0).await;
+    }
+    // The thread lives: who calls now is heard, as the one beside the rush was to its end.
+    Sipp::new("basic", switch.caller(4), switch.udp, ECHO).succeeds().await;
+    let both_ways = format!("{NORMAL} AND packets_in > 80 AND packets_out > 80");
+    switch.wait_for_count(&both_ways, 2).await;
 }
