@@ -10,7 +10,9 @@ use rtrb::Consumer;
 use rtrb::Producer;
 use rtrb::RingBuffer;
 use std::sync::Arc;
+use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU16;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -31,10 +33,18 @@ struct Shared {
     closed: AtomicBool,
     /// Events that found no room since the reader was told.
     lost: AtomicU64,
+    /// The media thread that has the session, by its number.
+    thread: AtomicU16,
     waker: AtomicWaker,
 }
 
 impl Shared {
+    /// No more will come.
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
     /// Counts what was lost. Not on the media thread, where metrics would take a lock.
     fn tell_lost(&self) {
         if self.lost.load(Ordering::Relaxed) > 0 {
@@ -69,9 +79,36 @@ impl MediaEvents {
         .await
     }
 
+    /// What ends them where the thread never will.
+    pub(super) fn lifeline(&self) -> Lifeline {
+        Lifeline(Arc::downgrade(&self.shared))
+    }
+
     /// The next event if there is one now.
     pub fn try_recv(&mut self) -> Option<MediaEvent> {
         self.ring.pop().ok()
+    }
+}
+
+/// What a session's events hang by, whoever has them.
+#[derive(Debug, Default)]
+pub(crate) struct Lifeline(Weak<Shared>);
+
+impl Lifeline {
+    /// Ends the events of a session that is with this thread: its call learns that nothing more comes.
+    pub(super) fn cut_of(&self, thread: u16) {
+        if let Some(shared) = self.0.upgrade()
+            && shared.thread.load(Ordering::Relaxed) == thread
+        {
+            shared.close();
+        }
+    }
+
+    /// The same wherever it is.
+    pub(super) fn cut(&self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.close();
+        }
     }
 }
 
@@ -147,6 +184,11 @@ impl MediaEventsIn {
         }
     }
 
+    /// The session is with this media thread from now on.
+    pub(super) fn is_with(&self, thread: u16) {
+        self.shared.thread.store(thread, Ordering::Relaxed);
+    }
+
     /// True when nobody reads any more.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.ring.is_abandoned()
@@ -155,8 +197,7 @@ impl MediaEventsIn {
 
 impl Drop for MediaEventsIn {
     fn drop(&mut self) {
-        self.shared.closed.store(true, Ordering::Release);
-        self.shared.waker.wake();
+        self.shared.close();
     }
 }
 
@@ -184,6 +225,27 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(into.push(MediaEvent::TimedOut));
         assert_eq!(reader.await.expect("no panic"), Some(MediaEvent::TimedOut));
+    }
+
+    #[tokio::test]
+    async fn events_of_a_thread_that_never_goes_on_end_and_no_others() {
+        let ((one_in, mut one), (other_in, mut other)) = (media_events(), media_events());
+        one_in.is_with(1);
+        other_in.is_with(2);
+        let lifelines = [one.lifeline(), other.lifeline()];
+        let reader = tokio::spawn(async move { one.recv().await });
+        tokio::task::yield_now().await;
+        lifelines.iter().for_each(|line| line.cut_of(1));
+        assert_eq!(reader.await.expect("no panic"), None);
+        // It moved meanwhile.
+        other_in.is_with(3);
+        lifelines.iter().for_each(|line| line.cut_of(2));
+        assert!(!other.shared.closed.load(Ordering::Acquire));
+        lifelines.iter().for_each(Lifeline::cut);
+        assert_eq!(other.recv().await, None);
+        drop((one_in, other_in));
+        // Of nobody any more.
+        lifelines.iter().for_each(Lifeline::cut);
     }
 
     const DIGIT: MediaEvent = MediaEvent::Digit { digit: '1', duration_ms: 100 };

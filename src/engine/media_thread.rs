@@ -40,6 +40,7 @@ use crate::types::moment::Moment;
 use std::io;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// How the media engine is set up.
@@ -55,6 +56,9 @@ pub struct MediaConfig {
 
 /// More media threads than any machine has use for.
 const THREADS_MAX: usize = 256;
+
+/// Threads that take the place of such as hang. Where so many do, more would.
+pub(super) const SPARES_MAX: usize = 4;
 
 /// How long a thread may take to close a session before it is taken for stalled.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
@@ -79,7 +83,7 @@ pub enum MediaRefused {
     /// A thread does not read its commands.
     #[error("a media thread does not answer")]
     Stalled,
-    /// Each thread met faults of ours again and again, and stays down until the node is started anew.
+    /// Each thread met faults of ours again and again, or hangs, and stays down until the node is started anew.
     #[error("no media thread runs")]
     Down,
 }
@@ -110,14 +114,21 @@ pub struct MediaEngine(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     workers: Vec<Arc<Worker>>,
+    /// Those that took the place of others, in order.
+    spares: [OnceLock<Arc<Worker>>; SPARES_MAX],
+    realtime: bool,
     ports: Arc<PortPool>,
+}
+
+impl Inner {
+    fn workers(&self) -> impl Iterator<Item = &Arc<Worker>> {
+        self.workers.iter().chain(self.spares.iter().filter_map(OnceLock::get))
+    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        for worker in &self.workers {
-            worker.stop();
-        }
+        self.workers().for_each(|worker| worker.stop());
     }
 }
 
@@ -136,7 +147,22 @@ impl MediaEngine {
             workers.push(worker);
         }
         let ports = PortPool::new(config.ports, clock::random_u64());
-        Ok(Self(Arc::new(Inner { workers, ports })))
+        let spares = std::array::from_fn(|_| OnceLock::new());
+        let realtime = config.realtime;
+        Ok(Self(Arc::new(Inner { workers, spares, realtime, ports })))
+    }
+
+    /// Starts a thread in the place of one that hangs. False when as many were started as may be.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(super) fn start_spare(&self) -> io::Result<bool> {
+        let mut spares = self.0.spares.iter().zip(self.0.workers.len()..);
+        let unused = spares.find(|(spare, _)| spare.get().is_none());
+        let Some((spare, number)) = unused else { return Ok(false) };
+        let worker = Arc::new(Worker::new(number as u16));
+        media_worker::spawn(Arc::clone(&worker), self.0.realtime)?;
+        Ok(spare.set(worker).is_ok())
     }
 
     /// Binds a pair of RTP ports of `local`, one of `choice`. Dropping them gives them back.
@@ -169,10 +195,16 @@ impl MediaEngine {
         let place = worker.take_place().ok_or(MediaRefused::Full)?;
         let id = place.id();
         let (events_in, events) = media_events();
+        events_in.is_with(id.thread);
+        worker.hold(id, events.lifeline());
         let session = MediaSession::boxed(clock::now(), setup, end);
         drop(ports.part_rtcp(!session.muxes_rtcp()));
         let hosted = Box::new(Hosted::new(place, session, ports, events_in));
         if worker.commands.push(Command::Open(hosted)).is_err() {
+            return Err(MediaRefused::Stalled);
+        }
+        // Whoever gives a thread up says so before it looks for sessions.
+        if worker.gauges.is_given_up() {
             return Err(MediaRefused::Stalled);
         }
         Ok((id, events))
@@ -183,7 +215,7 @@ impl MediaEngine {
         if !self.runs() {
             return Err(MediaRefused::Down);
         }
-        let mut able = self.0.workers.iter().filter(|worker| takes_sessions(worker)).peekable();
+        let mut able = self.0.workers().filter(|worker| takes_sessions(worker)).peekable();
         if able.peek().is_none() {
             return Err(MediaRefused::Overloaded);
         }
@@ -194,13 +226,14 @@ impl MediaEngine {
 
     /// Whether new sessions are refused, since no thread runs and keeps up.
     pub(super) fn refuses(&self) -> bool {
-        !self.0.workers.iter().any(|worker| takes_sessions(worker))
+        !self.0.workers().any(|worker| takes_sessions(worker))
     }
 
-    /// Whether a thread runs: one that met faults again and again does so no more before the node is started anew.
+    /// Whether a thread runs: one that met faults again and again, or hangs, does so no more before the node is started
+    /// anew.
     #[must_use]
     pub fn runs(&self) -> bool {
-        self.0.workers.iter().any(|worker| !worker.gauges.is_down())
+        self.0.workers().any(|worker| !worker.gauges.is_down())
     }
 
     /// Puts a new plan in force: an answer, a hold, a resume.
@@ -361,32 +394,48 @@ impl MediaEngine {
     pub fn load(&self) -> MediaLoad {
         self.collect_garbage();
         let mut load = MediaLoad::default();
-        for worker in &self.0.workers {
-            load.sessions += worker.sessions();
+        for worker in self.0.workers() {
+            // Those of a thread that was given up ended with their calls.
+            load.sessions += if worker.gauges.is_given_up() { 0 } else { worker.sessions() };
             worker.gauges.add_to(&mut load);
         }
         load.overloaded = self.refuses();
         load
     }
 
-    /// A command that finds its queue full is dropped: the thread is stalled then, and the watchdog
-    /// of the sessions' events ends the calls.
+    /// A command that finds its queue full is dropped: the thread stands still then, and who looks after the threads
+    /// ends its calls.
     fn command(&self, id: MediaId, command: Command) {
-        let Some(worker) = self.0.workers.get(usize::from(id.thread)) else { return };
+        let Some(worker) = self.worker(usize::from(id.thread)) else { return };
+        if worker.gauges.is_given_up() {
+            return;
+        }
         if worker.commands.push(command).is_err() {
             worker.gauges.dropped();
         }
         self.collect_garbage();
     }
 
-    /// The threads, as their handles see them.
+    /// The threads, as their handles see them, each in the place of its number.
+    pub(super) fn each_worker(&self) -> impl Iterator<Item = &Arc<Worker>> {
+        self.0.workers()
+    }
+
+    /// Thread number `number`.
+    pub(super) fn worker(&self, number: usize) -> Option<&Arc<Worker>> {
+        let spare = || self.0.spares.get(number.checked_sub(self.0.workers.len())?)?.get();
+        self.0.workers.get(number).or_else(spare)
+    }
+
+    /// The threads that it was started with.
+    #[cfg(test)]
     pub(super) fn workers(&self) -> &[Arc<Worker>] {
         &self.0.workers
     }
 
     /// Frees what the threads are done with.
     fn collect_garbage(&self) {
-        for worker in &self.0.workers {
+        for worker in self.0.workers() {
             while let Some(garbage) = worker.garbage.pop() {
                 drop(garbage);
             }
@@ -443,7 +492,8 @@ mod tests {
     fn engine_of_gauges(threads: u16) -> MediaEngine {
         let workers = (0..threads).map(|number| Arc::new(Worker::new(number))).collect();
         let ports = PortPool::new(21_500..=21_501, 1);
-        MediaEngine(Arc::new(Inner { workers, ports }))
+        let spares = std::array::from_fn(|_| OnceLock::new());
+        MediaEngine(Arc::new(Inner { workers, spares, realtime: false, ports }))
     }
 
     #[test]

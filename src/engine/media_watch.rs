@@ -2,7 +2,9 @@
 //! another.
 
 use crate::clock;
+use crate::engine::media_hang::Hangs;
 use crate::engine::media_thread::MediaEngine;
+use crate::engine::media_worker::Gauges;
 use crate::engine::media_worker::Leaving;
 use crate::engine::media_worker::Worker;
 use crate::telemetry::metric;
@@ -30,7 +32,7 @@ const MOVE_MAX: usize = 4;
 pub struct MediaHealth {
     /// Threads that stand still.
     pub stalled: usize,
-    /// Threads that met faults of ours again and again, and take no sessions any more.
+    /// Threads that met faults of ours again and again, or were given up, and take no sessions any more.
     pub down: usize,
     /// Faults of threads, outside any session, since the start. Each ended the calls of its thread.
     pub faults: u64,
@@ -42,19 +44,19 @@ impl MediaEngine {
     /// How the threads are.
     #[must_use]
     pub fn health(&self, now: Moment) -> MediaHealth {
-        let workers = self.workers();
+        let workers = || self.each_worker().map(|worker| &worker.gauges);
+        let is_stalled = |gauges: &&Gauges| gauges.is_stalled(now) && !gauges.is_given_up();
         MediaHealth {
-            stalled: workers.iter().filter(|worker| worker.gauges.is_stalled(now)).count(),
-            down: workers.iter().filter(|worker| worker.gauges.is_down()).count(),
-            faults: workers.iter().map(|worker| worker.gauges.faults()).sum(),
+            stalled: workers().filter(is_stalled).count(),
+            down: workers().filter(|gauges| gauges.is_down()).count(),
+            faults: workers().map(Gauges::faults).sum(),
             refuses: self.refuses(),
         }
     }
 
     /// Lets up to `count` sessions move from one thread to another. Their calls notice nothing.
     pub fn relieve(&self, from: usize, to: usize, count: usize) {
-        let workers = self.workers();
-        let (Some(from), Some(to)) = (workers.get(from), workers.get(to)) else { return };
+        let (Some(from), Some(to)) = (self.worker(from), self.worker(to)) else { return };
         let places: Vec<_> = std::iter::from_fn(|| to.take_place()).take(count).collect();
         if !Arc::ptr_eq(from, to) && !places.is_empty() && !to.gauges.is_down() {
             from.ask_to_leave(Leaving { to: Arc::clone(to), places });
@@ -67,7 +69,7 @@ impl MediaEngine {
             !worker.1.gauges.is_stalled(now) && !worker.1.gauges.is_down()
         };
         let work = |worker: &(usize, &Arc<Worker>)| worker.1.gauges.phase_work();
-        let workers: Vec<_> = self.workers().iter().enumerate().collect();
+        let workers: Vec<_> = self.each_worker().enumerate().collect();
         let running = || workers.iter().filter(runs);
         let busiest = running().max_by_key(|worker| work(worker))?;
         let in_time = running().filter(|worker| !worker.1.gauges.is_late());
@@ -86,12 +88,14 @@ pub async fn run(media: MediaEngine, mut stop: watch::Receiver<bool>) {
     let mut period = tokio::time::interval(PERIOD);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut before, mut looks) = (MediaHealth::default(), 0_u32);
+    let mut hangs = Hangs::default();
     loop {
         tokio::select! {
             _ = period.tick() => (),
             _ = stop.wait_for(|stop| *stop) => return,
         }
         let now = clock::now();
+        media.give_up_who_hangs(&mut hangs);
         let health = media.health(now);
         tell(before, health);
         before = health;
@@ -122,7 +126,7 @@ fn tell(before: MediaHealth, now: MediaHealth) {
     if now.down > before.down {
         tracing::error!(
             down = now.down,
-            "media threads met faults again and again, and take no calls before a restart"
+            "media threads met faults again and again, or hang, and take no calls before a restart"
         );
     }
     match (before.refuses, now.refuses) {

@@ -13,6 +13,7 @@ mod plans;
 mod sleepers;
 mod tapes;
 
+pub(crate) use crate::engine::media_worker::gauges::Gauges;
 pub(crate) use crate::engine::media_worker::guests::Admission;
 pub(crate) use crate::engine::media_worker::hosted::Hosted;
 pub(crate) use crate::engine::media_worker::moving::Leaving;
@@ -23,8 +24,8 @@ use crate::audio::bridge::BridgeEnd;
 use crate::audio::link::MediaEnd;
 use crate::audio::tape::TapeIn;
 use crate::clock;
+use crate::engine::media_events::Lifeline;
 use crate::engine::media_thread::MediaId;
-use crate::engine::media_worker::gauges::Gauges;
 use crate::engine::media_worker::hosted::Desk;
 use crate::engine::media_worker::moving::Moved;
 use crate::engine::media_worker::phase_work::PHASE_FILL;
@@ -54,6 +55,8 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -132,6 +135,8 @@ pub(crate) struct Worker {
     pub(crate) garbage: ArrayQueue<Garbage>,
     pub(crate) gauges: Gauges,
     places: Arc<Places>,
+    /// Of the sessions that began here, by their places. The thread never locks them.
+    lifelines: Mutex<Vec<Lifeline>>,
     stopped: AtomicBool,
 }
 
@@ -143,12 +148,12 @@ impl Worker {
             garbage: ArrayQueue::new(GARBAGE_MAX),
             gauges: Gauges::new(clock::now()),
             places: Arc::default(),
+            lifelines: Mutex::default(),
             stopped: AtomicBool::new(false),
         }
     }
 
     /// Which of the engine's it is.
-    #[cfg(test)]
     pub(crate) const fn number(&self) -> u16 {
         self.number
     }
@@ -170,6 +175,34 @@ impl Worker {
     /// Sessions of this thread, those just being closed included.
     pub(crate) fn sessions(&self) -> usize {
         self.places.taken()
+    }
+
+    /// Holds what the events of a session that begins here hang by.
+    pub(crate) fn hold(&self, id: MediaId, lifeline: Lifeline) {
+        let mut held = self.lifelines.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = usize::from(id.index);
+        if held.len() <= index {
+            held.resize_with(index + 1, Lifeline::default);
+        }
+        if let Some(place) = held.get_mut(index) {
+            *place = lifeline;
+        }
+    }
+
+    /// The thread hangs: nobody waits for it any more. What was asked of it will not be done.
+    pub(crate) fn give_up(&self) {
+        self.gauges.give_up();
+        while let Some(command) = self.commands.pop() {
+            drop(command);
+        }
+    }
+
+    /// Ends the events of sessions that a thread which was given up has, or had: what is asked of those that moved from it
+    /// finds nobody who passes it on.
+    pub(crate) fn cut_off(&self, lost: u16) {
+        let held = self.lifelines.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_own = self.number == lost;
+        held.iter().for_each(|line| if is_own { line.cut() } else { line.cut_of(lost) });
     }
 
     /// Lets sessions move to another thread. Nothing happens where this one does not read its commands.
@@ -221,7 +254,7 @@ impl MediaThread {
 
     fn run(&mut self) {
         let mut pace = Pace::new(clock::now());
-        while !self.worker.is_stopped() {
+        while !self.worker.is_stopped() && !self.worker.gauges.is_given_up() {
             self.desk.read_clocks();
             self.worker.gauges.beat(self.desk.now);
             pace.pass_idle(self.desk.now, |phase| self.sessions_in(phase) > 0);
@@ -361,6 +394,7 @@ impl MediaThread {
         hosted.phase = phase;
         let id = hosted.place.id();
         let index = id.index;
+        hosted.events.is_with(id.thread);
         self.forget_moved(index);
         if let Some(phase) = self.phases.get_mut(hosted.phase) {
             phase.push(index);
@@ -520,7 +554,6 @@ mod tests {
     use std::collections::VecDeque;
     use std::net::IpAddr;
     use std::net::Ipv4Addr;
-    use std::sync::Mutex;
     use std::task::Wake;
     use std::task::Waker;
     use tokio::sync::oneshot::error::TryRecvError;

@@ -22,6 +22,7 @@ pub mod live;
 pub mod mailbox;
 pub mod media_events;
 mod media_figures;
+mod media_hang;
 mod media_home;
 pub mod media_thread;
 pub mod media_watch;

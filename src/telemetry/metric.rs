@@ -86,6 +86,7 @@ metrics_table! {
         MediaPacketsSent, "media_packets_sent_total", "", "RTP packets sent.";
         MediaPacketsDropped, "media_packets_dropped_total", "why", "RTP packets not played.";
         MediaEventsLost, "media_events_lost_total", "", "Events of media that a call took too late to hear of: keys, turns, troubles.";
+        MediaThreadsHung, "media_threads_hung_total", "", "Media threads that did nothing for 5 s: each ended the calls that it had, and another took its place.";
         MediaThreadFaults, "media_thread_faults_total", "", "Faults of our own in media threads, outside any session; each ended the calls of its thread.";
         MediaTicksLate, "media_ticks_late_total", "", "Media ticks that began after their phase was over.";
         MediaTicksLeftOut, "media_ticks_left_out_total", "", "Ticks of a media thread for which nothing was sent, as it came more than three too late.";
@@ -126,7 +127,7 @@ metrics_table! {
         TrunksRegistering, "trunk_registrations", "state", "Trunks that register with their carrier: registering, registered, failed.";
         MediaSessions, "media_sessions", "", "Media sessions in progress.";
         MediaThreadsStalled, "media_threads_stalled", "", "Media threads that have done nothing for 200 ms: their calls are silent.";
-        MediaThreadsDown, "media_threads_down", "", "Media threads that met faults again and again, and take no calls before a restart.";
+        MediaThreadsDown, "media_threads_down", "", "Media threads that met faults again and again, or hang, and take no calls before a restart.";
         MediaRefuses, "media_refuses", "", "1 while new calls get 503 because media threads come late, have too much to do or are down.";
         RoutingNumbers, "routing_numbers", "", "Numbers in the routing table.";
         EventSockets, "event_sockets", "", "Listeners that follow events of calls.";

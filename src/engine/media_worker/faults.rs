@@ -32,7 +32,8 @@ pub(super) fn live(worker: &Arc<Worker>) {
             }
             if worker.gauges.is_down() { thread.stay_down() } else { thread.run() }
         }));
-        if life.is_ok() {
+        // One that was given up has no calls left, and another has its place.
+        if life.is_ok() || worker.gauges.is_given_up() {
             return;
         }
         worker.gauges.met_fault();

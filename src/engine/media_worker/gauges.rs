@@ -43,6 +43,7 @@ pub(crate) struct Gauges {
     work_nanos: AtomicU64,
     faults: AtomicU64,
     down: AtomicBool,
+    given_up: AtomicBool,
 }
 
 impl Gauges {
@@ -58,10 +59,14 @@ impl Gauges {
         self.beat_nanos.store(now.as_nanos(), Ordering::Relaxed);
     }
 
+    /// When it was there last.
+    pub(crate) fn last_beat(&self) -> Moment {
+        Moment::from_nanos(self.beat_nanos.load(Ordering::Relaxed))
+    }
+
     /// Whether it has not been there for long.
     pub(crate) fn is_stalled(&self, now: Moment) -> bool {
-        let beat = Moment::from_nanos(self.beat_nanos.load(Ordering::Relaxed));
-        now.since(beat) > STALLED_AFTER
+        now.since(self.last_beat()) > STALLED_AFTER
     }
 
     /// The thread met a fault outside any session.
@@ -82,6 +87,17 @@ impl Gauges {
     /// Whether it runs none any more, for it met faults again and again.
     pub(crate) fn is_down(&self) -> bool {
         self.down.load(Ordering::Acquire)
+    }
+
+    /// It hangs, and nobody waits for it any more: should it go on, it ends.
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+        self.goes_down();
+    }
+
+    /// Whether nobody waits for it any more.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
     }
 
     /// A command found its queue full.
@@ -110,8 +126,7 @@ impl Gauges {
     fn left_out(&self) -> f64 {
         let share = f64::from_bits(self.left_out.load(Ordering::Relaxed));
         let at = self.left_out_nanos.load(Ordering::Relaxed);
-        let beat = Moment::from_nanos(self.beat_nanos.load(Ordering::Relaxed));
-        share * fading(beat.since(Moment::from_nanos(at)))
+        share * fading(self.last_beat().since(Moment::from_nanos(at)))
     }
 
     pub(crate) fn add_to(&self, load: &mut MediaLoad) {

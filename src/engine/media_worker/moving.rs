@@ -61,6 +61,7 @@ impl MediaThread {
         // The other thread may close it at once.
         before.passes_on();
         hosted.before = Some(before);
+        hosted.events.is_with(there.thread);
         match to.commands.push(Command::Open(hosted)) {
             Ok(()) => {
                 if let Some(slot) = self.moved.get_mut(usize::from(id.index)) {
