@@ -92,7 +92,7 @@ const HIDDEN_KEY: char = '?';
 /// What a call begins with.
 pub(super) struct CallSeed {
     pub(super) near: NearSeed,
-    pub(super) listener: SwitchListener,
+    pub(super) listener: Arc<SwitchListener>,
     pub(super) log: CallLog,
     pub(super) setup: CallSetup,
     pub(super) route: CallRoute,
@@ -207,7 +207,7 @@ type Queues = (mailbox::Sender<Input>, mailbox::Receiver<Input>, mailbox::Receiv
 struct Task {
     switch: Arc<Switch>,
     near: Near,
-    listener: SwitchListener,
+    listener: Arc<SwitchListener>,
     route: CallRoute,
     log: CallLog,
     call: Call,

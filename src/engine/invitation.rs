@@ -221,7 +221,7 @@ fn admit(
     shard: &mut Shard,
     mut begun: Begun,
     invitation: Invitation,
-    (listener, permit, route): (SwitchListener, PermitGuard, Box<InboundRoute>),
+    (listener, permit, route): (Arc<SwitchListener>, PermitGuard, Box<InboundRoute>),
 ) {
     begun.note_arrival(&invitation, route.caller.shown());
     begun.note_route(route_of(&route));

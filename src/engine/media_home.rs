@@ -6,6 +6,7 @@ use crate::routing::trunk::Trunk;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
+use std::sync::Arc;
 
 /// Where the media of a leg live.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +25,7 @@ impl MediaHome {
     /// media are takes them to the source address and the interface of its requests, if it names them: on a
     /// private hand-off the listener's address is nobody's.
     pub(super) fn of(
-        all: &[SwitchListener],
+        all: &[Arc<SwitchListener>],
         listener: &SwitchListener,
         trunk: Option<&Trunk>,
         is_ipv6: bool,
@@ -32,7 +33,10 @@ impl MediaHome {
         let said = trunk.and_then(|trunk| trunk.media.advertise_rtp);
         let is_ipv6 = said.map_or(is_ipv6, |address| address.is_ipv6());
         let fits = |own: &&SwitchListener| own.rtp_address.is_ipv6() == is_ipv6;
-        let own = std::iter::once(listener).chain(all).find(fits).unwrap_or(listener);
+        let own = std::iter::once(listener)
+            .chain(all.iter().map(Arc::as_ref))
+            .find(fits)
+            .unwrap_or(listener);
         let advertised = said.unwrap_or(own.rtp_address);
         let of_family = |address: &IpAddr| address.is_ipv6() == advertised.is_ipv6();
         let end = trunk.map(|trunk| &trunk.path.local).filter(|_| said.is_some());
@@ -59,14 +63,14 @@ mod tests {
     use crate::types::transport::LocalEnd;
     use uuid::Uuid;
 
-    fn listener(name: &str, bind: &str, rtp: &str) -> SwitchListener {
-        SwitchListener {
+    fn listener(name: &str, bind: &str, rtp: &str) -> Arc<SwitchListener> {
+        Arc::new(SwitchListener {
             name: name.parse().unwrap(),
             sip_host: rtp.to_owned(),
             bind: bind.parse().unwrap(),
             rtp_address: rtp.parse().unwrap(),
             transports: Vec::new(),
-        }
+        })
     }
 
     /// A trunk with source address, interface and media address; empty: none.
@@ -87,13 +91,14 @@ mod tests {
             listener("six", "2001:db8::1", "2001:db8::1"),
         ];
         let [public, private, six] = &all;
-        let check = |listener, said: Option<[&str; 3]>, is_ipv6, expected: &str| {
-            let trunk = said.map(trunk);
-            let home = MediaHome::of(&all, listener, trunk.as_ref(), is_ipv6);
-            let by = home.local.interface.map(|name| format!("%{name}")).unwrap_or_default();
-            let text = format!("{}{by} {}", home.local.address, home.advertised);
-            assert_eq!(text, expected, "{listener:?} {said:?} {is_ipv6}");
-        };
+        let check =
+            |listener: &Arc<SwitchListener>, said: Option<[&str; 3]>, is_ipv6, expected: &str| {
+                let trunk = said.map(trunk);
+                let home = MediaHome::of(&all, listener, trunk.as_ref(), is_ipv6);
+                let by = home.local.interface.map(|name| format!("%{name}")).unwrap_or_default();
+                let text = format!("{}{by} {}", home.local.address, home.advertised);
+                assert_eq!(text, expected, "{listener:?} {said:?} {is_ipv6}");
+            };
         let nothing = Some(["", "", ""]);
         check(public, None, false, "0.0.0.0 203.0.113.10");
         check(private, nothing, false, "10.1.1.2 10.1.1.2");

@@ -121,8 +121,8 @@ pub struct Switch {
     pub dns: Dns,
     /// Whom agents are trusted by on `wss://`.
     pub roots: TrustRoots,
-    /// The listeners, by their index in flows.
-    pub listeners: Vec<SwitchListener>,
+    /// The listeners, by their index in flows; calls share them.
+    pub listeners: Vec<Arc<SwitchListener>>,
     /// How much signalling is kept.
     pub trace: TraceLimits,
     /// Which calls are traced; `None`: there is no collector, and agents are told of no trace.
@@ -174,7 +174,7 @@ impl Switch {
     }
 
     /// The listener of this index; `None` where there is none, which no flow names.
-    pub(super) fn listener(&self, index: u16) -> Option<&SwitchListener> {
+    pub(super) fn listener(&self, index: u16) -> Option<&Arc<SwitchListener>> {
         self.listeners.get(usize::from(index))
     }
 }
@@ -182,12 +182,12 @@ impl Switch {
 /// The index of the listener with this name; where none is given, or it is gone, of the first that a peer
 /// at `to` can reach by `transport`, else of the first that it can reach by that at all, else the first.
 fn choose_listener(
-    all: &[SwitchListener],
+    all: &[Arc<SwitchListener>],
     name: Option<&ListenerName>,
     transport: Transport,
     to: Option<IpAddr>,
 ) -> usize {
-    let first = |fits: &dyn Fn(&SwitchListener) -> bool| all.iter().position(fits);
+    let first = |fits: &dyn Fn(&SwitchListener) -> bool| all.iter().position(|own| fits(own));
     let named = name.and_then(|name| first(&|own| own.name == *name));
     let speaks = |own: &SwitchListener| own.transports.contains(&transport);
     let is_near = |own: &SwitchListener| to.is_none_or(|to| own.bind.is_ipv4() == to.is_ipv4());
@@ -267,15 +267,15 @@ pub(in crate::engine) mod tests {
         assert!(switch.new_call_id().is_none(), "none runs");
     }
 
-    fn listener(name: &str, bind: &str, transports: &[Transport]) -> SwitchListener {
+    fn listener(name: &str, bind: &str, transports: &[Transport]) -> Arc<SwitchListener> {
         let bind: IpAddr = bind.parse().unwrap();
-        SwitchListener {
+        Arc::new(SwitchListener {
             name: name.parse().unwrap(),
             sip_host: bind.to_string(),
             bind,
             rtp_address: bind,
             transports: transports.to_vec(),
-        }
+        })
     }
 
     #[test]

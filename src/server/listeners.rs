@@ -103,7 +103,7 @@ impl Bound {
             .collect()
     }
 
-    pub(super) fn switch_listeners(&self, node: &NodeConfig) -> Vec<SwitchListener> {
+    pub(super) fn switch_listeners(&self, node: &NodeConfig) -> Vec<Arc<SwitchListener>> {
         node.listeners
             .iter()
             .map(|listener| SwitchListener {
@@ -113,6 +113,7 @@ impl Bound {
                 rtp_address: listener.advertise_rtp,
                 transports: listener.transports.clone(),
             })
+            .map(Arc::new)
             .collect()
     }
 

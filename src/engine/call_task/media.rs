@@ -368,7 +368,7 @@ impl Task {
     pub(super) fn take_place(&mut self, listener: u16, is_ipv6: bool) {
         let Some(way) = self.other_way(listener, is_ipv6, Rung::First) else { return };
         if let Some(listener) = self.switch.listener(listener) {
-            self.listener = listener.clone();
+            self.listener = Arc::clone(listener);
         }
         // What was held is taken: nothing is reserved that may not be there.
         if let Err(cause) = self.go_by(LegSide::Near, way) {

@@ -120,13 +120,13 @@ fn seed(switch: &Switch, answered: Option<Moment>) -> (CallSeed, Overheard) {
     };
     let seed = CallSeed {
         near: NearSeed::Invited(near, permit.expect("a place"), source),
-        listener: SwitchListener {
+        listener: Arc::new(SwitchListener {
             name: "public".parse().expect("a name"),
             sip_host: source.to_string(),
             bind: source,
             rtp_address: source,
             transports: Vec::new(),
-        },
+        }),
         log,
         setup,
         route,

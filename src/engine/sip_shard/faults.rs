@@ -239,13 +239,13 @@ pub(super) mod tests {
 
     /// That of a switch, which is given one listener.
     pub(in crate::engine::sip_shard) fn shard_of(mut switch: Switch) -> (Shard, impl Sized) {
-        switch.listeners = vec![SwitchListener {
+        switch.listeners = vec![Arc::new(SwitchListener {
             name: "public".parse().unwrap(),
             sip_host: "192.0.2.250".to_owned(),
             bind: "192.0.2.250".parse().unwrap(),
             rtp_address: "192.0.2.250".parse().unwrap(),
             transports: vec![Transport::Udp],
-        }];
+        })];
         shard_beside(Arc::new(switch))
     }
 

@@ -243,13 +243,13 @@ pub(super) mod tests {
             let trunk = Trunk::new(id, "acme", vec!["127.0.0.0/8".parse().unwrap()]);
             let contents = Contents { trunks: vec![trunk.clone()], ..Contents::default() };
             switch.table = Arc::new(ArcSwap::from_pointee(RoutingTable::new(contents)));
-            switch.listeners = vec![SwitchListener {
+            switch.listeners = vec![Arc::new(SwitchListener {
                 name: "public".parse().unwrap(),
                 sip_host: HERE.to_string(),
                 bind: HERE,
                 rtp_address: HERE,
                 transports: vec![Transport::Udp, Transport::Tcp],
-            }];
+            })];
             let switch = Arc::new(switch);
             let bound = udp::bind(SocketAddr::new(HERE, 0), 1).unwrap();
             let host = HERE.to_string();
