@@ -62,8 +62,8 @@ pub struct CallRecord {
     pub ended_by: Option<Party>,
     /// From the answer to the end; zero if never answered.
     pub duration: Duration,
-    /// Figures of its media.
-    pub media: Option<MediaFigures>,
+    /// Figures of its media: none before its end, so of their own.
+    pub media: Option<Box<MediaFigures>>,
 }
 
 /// How far a call got.
@@ -242,7 +242,7 @@ impl CallRecord {
             | CallEvent::PeerReason { .. }
             | CallEvent::Supervision(_)
             | CallEvent::LegMedia(..) => {}
-            CallEvent::Media(figures) => self.media = Some(**figures),
+            CallEvent::Media(figures) => self.media = Some(figures.clone()),
             CallEvent::Ended { cause, by, duration } => self.end(at, (*cause, *by), *duration),
         }
     }
