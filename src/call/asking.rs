@@ -6,6 +6,7 @@ use crate::call::event::CallEvent;
 use crate::call::input::AgentOutput;
 use crate::call::input::Output;
 use crate::call::news::News;
+use crate::call::setup::AgentTerms;
 use crate::call::setup::NextAgent;
 use crate::call::timer::Timer;
 use crate::types::answer_hook::AskFault;
@@ -102,7 +103,7 @@ impl Call {
             Answerer::Failed(why) => AskOutcome::Failed(why),
             Answerer::Other(other, fallbacks) => {
                 out.push(Output::Agent(AgentOutput::TakeProfile(other.profile)));
-                self.setup.agent = other.agent;
+                self.setup.agent = AgentTerms::of(&other.agent);
                 self.setup.partner = other.partner;
                 self.setup.fallbacks = fallbacks;
                 AskOutcome::Overridden(other.profile)

@@ -8,6 +8,7 @@ use crate::call::dial::DialTarget;
 use crate::call::event::CallEvent;
 use crate::call::input::AgentOutput;
 use crate::call::input::Output;
+use crate::call::setup::AgentTerms;
 use crate::call::setup::Partner;
 use crate::call::timer::Timer;
 use crate::routing::outbound::DiversionReason;
@@ -40,7 +41,7 @@ impl Call {
         while let Some(next) = self.setup.fallbacks.pop_front() {
             out.push(Output::Record(CallEvent::AgentReplaced(next.profile)));
             out.push(Output::Agent(AgentOutput::TakeProfile(next.profile)));
-            self.setup.agent = next.agent;
+            self.setup.agent = AgentTerms::of(&next.agent);
             self.setup.partner = forwarded_for(cause, next.partner);
             if self.reach_partner(now, out) {
                 return true;

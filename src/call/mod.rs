@@ -47,6 +47,7 @@ use crate::call::news::LineNews;
 use crate::call::news::News;
 use crate::call::refer::Referring;
 use crate::call::setup::CallSetup;
+use crate::call::setup::Kept;
 use crate::call::setup::Opening;
 use crate::call::side::LegSide;
 use crate::call::steer::Steered;
@@ -66,7 +67,7 @@ use std::time::Duration;
 /// whom follows from the state.
 #[derive(Debug)]
 pub struct Call {
-    setup: CallSetup,
+    setup: Kept,
     state: State,
     near: Line,
     far: Option<Box<Line>>,
@@ -134,9 +135,10 @@ impl Call {
     /// A call to which nothing has happened yet.
     #[must_use]
     pub fn new(setup: CallSetup) -> Self {
-        let near = match &setup.opening {
-            Opening::Inbound(terms) => Line::inbound(LegSide::Near, terms),
-            Opening::Outbound(request) => Line::outbound(LegSide::Near, request.clone()),
+        let (opening, setup) = setup.begun();
+        let near = match opening {
+            Opening::Inbound(terms) => Line::inbound(LegSide::Near, &terms),
+            Opening::Outbound(request) => Line::outbound(LegSide::Near, request),
         };
         let mut call = Self {
             setup,
@@ -450,7 +452,7 @@ impl Call {
             State::Calling => AudioPath::Apart,
             State::Asking => AudioPath::Waiting(Comfort::Connecting),
             State::Talking if self.steered.attaching || self.steered.missing => {
-                AudioPath::Waiting(match self.setup.agent.faults.comfort {
+                AudioPath::Waiting(match self.setup.agent.comfort {
                     ComfortAudio::Noise => Comfort::Quiet,
                     ComfortAudio::Ringback => Comfort::Connecting,
                 })

@@ -12,7 +12,7 @@ use crate::call::line::Line;
 use crate::call::news::AgentNews;
 use crate::call::news::LineNews;
 use crate::call::news::News;
-use crate::call::setup::Opening;
+use crate::call::setup::Origin;
 use crate::call::setup::Partner;
 use crate::call::side::LegSide;
 use crate::call::timer::Timer;
@@ -31,18 +31,18 @@ const EARLY_DIALOG_ENDED: u16 = 199;
 
 impl Call {
     pub(super) fn in_idle(&mut self, now: Moment, news: News, out: &mut Vec<Output>) {
-        match (news, &self.setup.opening) {
-            (News::Near(LineNews::Offered), Opening::Inbound(_)) => {
+        match (news, self.setup.origin) {
+            (News::Near(LineNews::Offered), Origin::Inbound) => {
                 self.state = State::Opening;
                 self.timers.set(Timer::RingEnd, now + self.setup.ring_max);
                 self.near.reserve(out);
             }
-            (News::Near(LineNews::Broken(cause)), Opening::Inbound(_)) => {
+            (News::Near(LineNews::Broken(cause)), Origin::Inbound) => {
                 self.end(now, cause, Party::Switch, out);
             }
-            (News::Begun, Opening::Outbound(request)) => {
+            (News::Begun, Origin::Outbound { ring_max }) => {
                 self.state = State::Calling;
-                self.timers.set(Timer::RingEnd, now + request.ring_max);
+                self.timers.set(Timer::RingEnd, now + ring_max);
                 self.near.reserve(out);
             }
             (News::HangUp { cause, by }, _) => self.end(now, cause, by, out),

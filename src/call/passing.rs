@@ -11,7 +11,7 @@ use crate::call::input::Output;
 use crate::call::leg::Passing;
 use crate::call::line::Line;
 use crate::call::record::Recording;
-use crate::call::setup::Opening;
+use crate::call::setup::Origin;
 use crate::call::setup::Partner;
 use crate::call::side::LegSide;
 use crate::types::cause::HangupCause;
@@ -24,7 +24,7 @@ const TO_BE_SEEN: Passing = Passing::May { annex_b: true };
 impl Call {
     /// Whether a caller's offer of nothing but such a codec is hopeless depends on whom it is to talk with.
     pub(super) const fn expect_passing(&mut self) {
-        if matches!(self.setup.opening, Opening::Inbound(_)) && self.has_partner_leg() {
+        if matches!(self.setup.origin, Origin::Inbound) && self.has_partner_leg() {
             self.near.expect_passing(TO_BE_SEEN);
         }
     }

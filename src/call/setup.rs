@@ -5,6 +5,8 @@ use crate::call::dial::LegTerms;
 use crate::routing::signalling::InboundProgress;
 use crate::routing::trunk::ResponseMap;
 use crate::types::agent::AgentSettings;
+use crate::types::agent::AnswerPolicy;
+use crate::types::fault_policy::ComfortAudio;
 use crate::types::id::AiProfileId;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -33,6 +35,77 @@ pub struct CallSetup {
     pub progress: InboundProgress,
     /// The status each refusal is sent with.
     pub response_map: ResponseMap,
+}
+
+impl CallSetup {
+    /// How the near leg begins, and what is kept of the rest.
+    pub(super) fn begun(self) -> (Opening, Kept) {
+        let origin = match &self.opening {
+            Opening::Inbound(_) => Origin::Inbound,
+            Opening::Outbound(request) => Origin::Outbound { ring_max: request.ring_max },
+        };
+        let kept = Kept {
+            origin,
+            partner: self.partner,
+            agent: AgentTerms::of(&self.agent),
+            fallbacks: self.fallbacks,
+            asks: self.asks,
+            ring_max: self.ring_max,
+            duration_max: self.duration_max,
+            answer_delay: self.answer_delay,
+            progress: self.progress,
+            response_map: self.response_map,
+        };
+        (self.opening, kept)
+    }
+}
+
+/// What a call that has begun keeps of its [`CallSetup`]: its near leg has the terms, and how an agent is reached
+/// the shell knows.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) origin: Origin,
+    pub(super) partner: Partner,
+    pub(super) agent: AgentTerms,
+    pub(super) fallbacks: VecDeque<NextAgent>,
+    pub(super) asks: Option<Duration>,
+    pub(super) ring_max: Duration,
+    pub(super) duration_max: Duration,
+    pub(super) answer_delay: Duration,
+    pub(super) progress: InboundProgress,
+    pub(super) response_map: ResponseMap,
+}
+
+/// Which way the near leg of a call came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A carrier called us.
+    Inbound,
+    /// We called.
+    Outbound {
+        /// After this long without an answer the leg is given up.
+        ring_max: Duration,
+    },
+}
+
+/// What an agent's settings say to the call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AgentTerms {
+    pub(super) answer: AnswerPolicy,
+    pub(super) hangup_after: Option<Duration>,
+    pub(super) reinvite_after: Option<Duration>,
+    pub(super) comfort: ComfortAudio,
+}
+
+impl AgentTerms {
+    pub(super) const fn of(settings: &AgentSettings) -> Self {
+        Self {
+            answer: settings.answer,
+            hangup_after: settings.hangup_after,
+            reinvite_after: settings.reinvite_after,
+            comfort: settings.faults.comfort,
+        }
+    }
 }
 
 /// An agent that takes over from one that was not reached or is lost.

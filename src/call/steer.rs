@@ -10,6 +10,7 @@ use crate::call::input::MediaOutput;
 use crate::call::input::Output;
 use crate::call::record::RecordOrder;
 use crate::call::record::Recording;
+use crate::call::setup::AgentTerms;
 use crate::call::setup::NextAgent;
 use crate::call::setup::Partner;
 use crate::call::side::LegSide;
@@ -518,7 +519,7 @@ impl Call {
         self.timers.stop(Timer::AskEnd);
         self.timers.stop(Timer::FallbackEnd);
         self.timers.set(Timer::HangUp, attach.agent.hangup_after.map(|after| now + after));
-        self.setup.agent = attach.agent;
+        self.setup.agent = AgentTerms::of(&attach.agent);
         self.setup.partner = Partner::Agent;
         self.setup.fallbacks = attach.fallbacks;
         self.agent = AgentState::Connecting;
