@@ -94,12 +94,13 @@ impl Model {
 /// Detects speech in 8 kHz audio, frame by frame.
 pub struct Vad {
     model: Model,
-    /// Audio at 16 kHz waiting for the model.
-    waiting: [i16; MODEL_SAMPLES],
+    /// Audio waiting for the model, which wants twice as many samples a second.
+    waiting: [i16; MODEL_SAMPLES / 2],
     waiting_samples: usize,
-    /// The frame before and this one.
-    heard: [i16; 2 * FRAME_SAMPLES],
+    /// The sample before those that wait.
     last_sample: i16,
+    /// The frame before.
+    before: Pcm,
     floor: f32,
     score: f32,
     voiced_frames: u8,
@@ -126,15 +127,15 @@ impl Default for Vad {
 }
 
 impl Vad {
-    /// A detector that has heard nothing. About 1 KB, and 8 KB of the model's once something is loud.
+    /// A detector that has heard nothing. 616 bytes, and 8 KB of the model's once something is loud.
     #[must_use]
     pub fn new() -> Self {
         Self {
             model: Model::unmade(),
-            waiting: [0; MODEL_SAMPLES],
+            waiting: [0; MODEL_SAMPLES / 2],
             waiting_samples: 0,
-            heard: [0; 2 * FRAME_SAMPLES],
             last_sample: 0,
+            before: [0; FRAME_SAMPLES],
             floor: POWER_MIN,
             score: 0.0,
             voiced_frames: 0,
@@ -154,11 +155,8 @@ impl Vad {
     /// Speech begins 40 ms after its onset and ends 200 ms after its last voiced frame.
     pub fn push(&mut self, frame: &Pcm) -> bool {
         let loud = self.is_loud(frame);
-        self.heard.copy_within(FRAME_SAMPLES.., 0);
-        for (place, sample) in self.heard.iter_mut().skip(FRAME_SAMPLES).zip(frame) {
-            *place = *sample;
-        }
-        let periodic = loud && self.is_periodic();
+        let periodic = loud && self.is_periodic(frame);
+        self.before = *frame;
         // At first the model hears everything: with holes in its context it takes clicks for a voice. In speech that has
         // lasted it is asked only for what is no vowel, which ends speech a frame earlier on average.
         let asked = if self.has_lasted() { loud && !periodic } else { loud || self.hangover > 0 };
@@ -197,10 +195,14 @@ impl Vad {
     }
 
     /// Whether the frame repeats what was a pitch period before.
-    fn is_periodic(&self) -> bool {
-        let peak = self.heard.iter().fold(0, |peak, sample| peak.max(sample.unsigned_abs()));
+    fn is_periodic(&self, frame: &Pcm) -> bool {
+        let mut heard = [0_i16; 2 * FRAME_SAMPLES];
+        for (place, sample) in heard.iter_mut().zip(self.before.iter().chain(frame)) {
+            *place = *sample;
+        }
+        let peak = heard.iter().fold(0, |peak, sample| peak.max(sample.unsigned_abs()));
         let scale = (u16::BITS - peak.leading_zeros()).saturating_sub(PERIODIC_BITS);
-        let heard = self.heard.map(|sample| sample >> scale);
+        let heard = heard.map(|sample| sample >> scale);
         let Some(now) = heard.last_chunk::<FRAME_SAMPLES>() else { return false };
         let power = product(now, now);
         let least = PERIODIC * PERIODIC * power as f32;
@@ -222,24 +224,31 @@ impl Vad {
         false
     }
 
-    /// Asks the model; it wants 16 kHz, which linear interpolation is good enough for.
+    /// Asks the model.
     fn is_voice(&mut self, frame: &Pcm) -> bool {
-        let doubled = frame.iter().flat_map(|sample| {
-            let between = (i32::from(self.last_sample) + i32::from(*sample)) / 2;
-            self.last_sample = *sample;
-            [between as i16, *sample]
-        });
-        for sample in doubled {
+        for sample in frame {
             if let Some(place) = self.waiting.get_mut(self.waiting_samples) {
-                *place = sample;
+                *place = *sample;
             }
             self.waiting_samples += 1;
-            if self.waiting_samples >= MODEL_SAMPLES {
-                self.score = self.model.score(&self.waiting);
+            if self.waiting_samples >= self.waiting.len() {
+                let doubled = self.doubled();
+                self.score = self.model.score(&doubled);
                 self.waiting_samples = 0;
             }
         }
         self.score >= VOICE_SCORE
+    }
+
+    /// What waits, at 16 kHz, which linear interpolation is good enough for.
+    fn doubled(&mut self) -> [i16; MODEL_SAMPLES] {
+        let mut doubled = [0; MODEL_SAMPLES];
+        for (pair, sample) in doubled.as_chunks_mut().0.iter_mut().zip(self.waiting) {
+            let between = (i32::from(self.last_sample) + i32::from(sample)) / 2;
+            *pair = [between as i16, sample];
+            self.last_sample = sample;
+        }
+        doubled
     }
 }
 
@@ -270,6 +279,7 @@ mod tests {
     #[test]
     fn the_model_is_made_for_what_is_loud_alone_and_fits_its_pages() {
         assert_eq!(size_of::<Paged>(), 8_192);
+        assert!(size_of::<Vad>() <= 616, "{}", size_of::<Vad>());
         let mut vad = Vad::new();
         let mut random = Random::from_seed(3);
         for _ in 0..250 {
