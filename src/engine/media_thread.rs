@@ -238,8 +238,8 @@ impl MediaEngine {
 
     /// Puts a new plan in force: an answer, a hold, a resume.
     pub fn update(&self, id: MediaId, plan: MediaPlan) {
-        // What the codec needs is made here: the thread allocates nothing.
-        let with = Equipment::of(plan.codec);
+        // What the plan needs is made here: the thread allocates nothing.
+        let with = Equipment::of(&plan);
         self.command(id, Command::Update(id, Box::new(plan), with));
     }
 

@@ -1,30 +1,34 @@
-//! What a session needs for some codecs and not for others, made before it is needed.
+//! What a session needs for some plans and not for others, made before it is needed.
 
 use crate::audio::packed::PackedVoice;
 use crate::audio::wide::WideVoice;
 use crate::media::passage::Passage;
+use crate::media::session::outgoing::Outgoing;
 use crate::rtp::jitter::JitterRoom;
-use crate::types::codec::Codec;
+use crate::sdp::MediaPlan;
 
-/// What a session needs for a codec that is none of G.711.
+/// What a session needs for a codec that is none of G.711, and for packets longer than a tick.
 #[derive(Debug, Default)]
 pub struct Equipment {
     pub(super) wide: Option<Box<WideVoice>>,
     pub(super) packed: Option<Box<PackedVoice>>,
     pub(super) room: Option<JitterRoom>,
     pub(super) passage: Option<Box<Passage>>,
+    pub(super) outgoing: Option<Box<Outgoing>>,
 }
 
 impl Equipment {
-    /// What this codec needs.
+    /// What this plan needs.
     #[must_use]
-    pub fn of(codec: Codec) -> Self {
+    pub fn of(plan: &MediaPlan) -> Self {
+        let codec = plan.codec;
         let is_decoded = codec.is_packed() && !codec.is_passed();
         Self {
             wide: codec.is_wide().then(Box::default),
             packed: is_decoded.then(|| Box::new(PackedVoice::new(codec))),
             room: codec.is_packed().then(JitterRoom::default),
             passage: codec.is_passed().then(Box::default),
+            outgoing: Outgoing::is_needed(plan).then(|| Box::new(Outgoing::new())),
         }
     }
 
@@ -35,5 +39,6 @@ impl Equipment {
             && self.packed.is_none()
             && self.room.is_none()
             && self.passage.is_none()
+            && self.outgoing.is_none()
     }
 }

@@ -70,7 +70,7 @@ mod key_tone;
 mod late;
 mod listening;
 mod look_back;
-mod outgoing;
+pub(super) mod outgoing;
 mod reports;
 mod sending;
 mod steered;
@@ -135,7 +135,8 @@ pub struct MediaSession {
     sender: Sender,
     digits_out: dtmf::Sender,
     key_tone: KeyTone,
-    outgoing: Outgoing,
+    /// What waits for its packet to be full. Kept when packets get shorter: it is freed elsewhere.
+    outgoing: Option<Box<Outgoing>>,
     /// Where what is heard and sent is recorded.
     tape: Option<Box<TapeIn>>,
     reports: ReportSchedule,
@@ -199,7 +200,7 @@ impl MediaSession {
             sender: Sender::new(random.next_u64()),
             digits_out: dtmf::Sender::new(CLOCK_RATE, setup.rules.key_ms, setup.rules.key_gap_ms),
             key_tone: KeyTone::default(),
-            outgoing: Outgoing::new(),
+            outgoing: None,
             tape: None,
             reports: ReportSchedule::new(now, random.next_u64()),
             reports_from: None,
@@ -235,8 +236,8 @@ impl MediaSession {
         self.digits_out.set_timing(self.rules.key_ms, self.rules.key_gap_ms);
     }
 
-    /// Gives a session what a codec needs, before a plan of it is put in force. What is left is what it does not need,
-    /// to be freed elsewhere.
+    /// Gives a session what a plan needs, before it is put in force. What is left is what it does not need, to be freed
+    /// elsewhere.
     pub fn equip(&mut self, with: &mut Equipment) {
         if self.wide.is_none() {
             self.wide = with.wide.take();
@@ -248,6 +249,9 @@ impl MediaSession {
         }
         if self.passage.is_none() {
             self.passage = with.passage.take();
+        }
+        if self.outgoing.is_none() {
+            self.outgoing = with.outgoing.take();
         }
         if let Some(room) = with.room.take() {
             with.room = self.jitter.equip(room);
@@ -263,8 +267,8 @@ impl MediaSession {
         (!codec.is_wide() || self.wide.is_some()) && (!codec.is_packed() || packed())
     }
 
-    /// Puts a plan in force: the first one, a hold, a resume, another address. One of a codec that is not G.711
-    /// allocates where the session is not [equipped](Self::equip) for it.
+    /// Puts a plan in force: the first one, a hold, a resume, another address. One of a codec that is not G.711, or of
+    /// packets longer than a tick, allocates where the session is not [equipped](Self::equip) for it.
     pub fn update(&mut self, now: Moment, plan: &MediaPlan) {
         // Who is silent in a pause that it announced has not moved.
         let speaks = plan.direction.receives() && !self.judge.pausing;
@@ -276,12 +280,17 @@ impl MediaSession {
             self.jitter.reset();
             self.concealer.forget();
         }
-        if !self.is_equipped_for(plan.codec) {
-            self.equip(&mut Equipment::of(plan.codec));
+        let lacks_room = self.outgoing.is_none() && Outgoing::is_needed(plan);
+        if lacks_room || !self.is_equipped_for(plan.codec) {
+            self.equip(&mut Equipment::of(plan));
         }
         match (before.law(), plan.codec.law()) {
             _ if before == plan.codec => (),
-            (Some(from), Some(to)) => self.outgoing.convert(from, to),
+            (Some(from), Some(to)) => {
+                if let Some(outgoing) = &mut self.outgoing {
+                    outgoing.convert(from, to);
+                }
+            }
             // Less than a packet of what was said is lost.
             (Some(_) | None, Some(_) | None) => self.forget_outgoing(),
         }

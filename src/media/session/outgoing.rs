@@ -3,19 +3,26 @@
 use crate::audio::frame::Encoded;
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::g711;
+use crate::sdp::MediaPlan;
 use crate::types::codec::Law;
+use crate::types::codec::Ptime;
 use crate::types::limit::RTP_PAYLOAD_BYTES_MAX;
 
-/// Audio in the codec of the plan that waits until a packet is full.
+/// Audio in the codec of the plan that waits until a packet is full: of packets that are no longer than a tick none does.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+pub(in crate::media) struct Outgoing {
     bytes: [u8; RTP_PAYLOAD_BYTES_MAX + FRAME_SAMPLES],
     pub(super) length: usize,
 }
 
 impl Outgoing {
-    pub(super) const fn new() -> Self {
+    pub(in crate::media) const fn new() -> Self {
         Self { bytes: [0; RTP_PAYLOAD_BYTES_MAX + FRAME_SAMPLES], length: 0 }
+    }
+
+    /// Whether audio of this plan waits here.
+    pub(in crate::media) fn is_needed(plan: &MediaPlan) -> bool {
+        !plan.codec.is_packed() && plan.ptime > Ptime::MS_20
     }
 
     /// Turns what waits from one law into another.

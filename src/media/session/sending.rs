@@ -44,10 +44,10 @@ impl MediaSession {
             self.sender.skip(FRAME_SAMPLES as u32);
             return;
         };
-        let mut bytes = [0; HEADER_BYTES + RTP_PAYLOAD_BYTES_MAX];
         if let Some(event_type) = way.dtmf
             && let Some(event) = self.next_event()
         {
+            let mut bytes = [0; HEADER_BYTES + RTP_PAYLOAD_BYTES_MAX];
             let samples = (FRAME_SAMPLES + self.take_waiting()) as u32;
             let length = self.sender.event(event_type, &event, samples, &mut bytes);
             transmit_rtp(&mut self.protection, way.to, written(&bytes, length), out);
@@ -67,15 +67,29 @@ impl MediaSession {
             return;
         }
         let frame = self.encode(way.codec, &said);
-        self.outgoing.append(&frame);
         let samples = way.ptime.samples(CLOCK_RATE) as usize;
-        while let Some(payload) = self.outgoing.first(samples) {
-            let length = self.sender.audio(way.payload_type, payload, samples as u32, &mut bytes);
-            if transmit_rtp(&mut self.protection, way.to, written(&bytes, length), out) {
-                let rest = self.outgoing.length;
-                Self::tape_sent(&mut self.tape, (way.codec, payload), (rest, samples));
+        let mut outgoing = self.outgoing.take();
+        if let Some(outgoing) = &mut outgoing {
+            outgoing.append(&frame);
+            while let Some(payload) = outgoing.first(samples) {
+                self.send_audio(way, payload, outgoing.length, out);
+                outgoing.remove(samples);
             }
-            self.outgoing.remove(samples);
+        } else {
+            for (before, payload) in frame.chunks_exact(samples.max(1)).enumerate() {
+                self.send_audio(way, payload, FRAME_SAMPLES - before * samples, out);
+            }
+        }
+        self.outgoing = outgoing;
+    }
+
+    /// Sends a packet of audio, of which up to now `rest` was not sent, its own included.
+    fn send_audio(&mut self, way: WayOut, payload: &[u8], rest: usize, out: &mut TickOutput) {
+        let mut bytes = [0; HEADER_BYTES + RTP_PAYLOAD_BYTES_MAX];
+        let samples = payload.len();
+        let length = self.sender.audio(way.payload_type, payload, samples as u32, &mut bytes);
+        if transmit_rtp(&mut self.protection, way.to, written(&bytes, length), out) {
+            Self::tape_sent(&mut self.tape, (way.codec, payload), (rest, samples));
         }
     }
 
@@ -181,7 +195,8 @@ impl MediaSession {
 
     /// How much waited for its packet to be full, in units of 8 kHz. It waits no longer.
     fn take_waiting(&mut self) -> usize {
-        let mut waited = std::mem::take(&mut self.outgoing.length);
+        let outgoing = self.outgoing.as_mut();
+        let mut waited = outgoing.map_or(0, |outgoing| std::mem::take(&mut outgoing.length));
         if let Some(packed) = &mut self.packed {
             let factor =
                 if self.plan.as_ref().is_some_and(|plan| plan.codec.is_wide()) { 2 } else { 1 };
