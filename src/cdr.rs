@@ -417,14 +417,14 @@ impl TimedEvent {
     /// The event without what only records need of it.
     fn without_content(&self) -> Self {
         let event = match &self.event {
-            CallEvent::Arrived(arrival) => CallEvent::Arrived(Arrival {
+            CallEvent::Arrived(arrival) => CallEvent::Arrived(Box::new(Arrival {
                 direction: arrival.direction,
                 signalling_id: String::new(),
                 source: arrival.source,
                 transport: arrival.transport,
                 caller: String::new(),
                 dialled: String::new(),
-            }),
+            })),
             CallEvent::Decided { route, .. } => {
                 CallEvent::Decided { route: route.clone(), decision: Decision::new() }
             }
@@ -455,14 +455,14 @@ mod tests {
     }
 
     fn arrival() -> CallEvent {
-        CallEvent::Arrived(Arrival {
+        CallEvent::Arrived(Box::new(Arrival {
             direction: CallDirection::Inbound,
             signalling_id: "abc@host".to_owned(),
             source: Some("127.0.0.1:5062".parse().unwrap()),
             transport: Some(Transport::Udp),
             caller: "+15550001".to_owned(),
             dialled: "+15550100".to_owned(),
-        })
+        }))
     }
 
     fn fold_all(events: Vec<CallEvent>) -> CallRecord {
@@ -481,7 +481,7 @@ mod tests {
     fn an_answered_call_keeps_the_moment_of_each_stage() {
         let record = fold_all(vec![
             arrival(),
-            CallEvent::Decided { route: Route::default(), decision: Decision::new() },
+            CallEvent::Decided { route: Box::default(), decision: Decision::new() },
             CallEvent::Ringing,
             CallEvent::AgentReady,
             CallEvent::Answered(Codec::Pcmu),
@@ -606,6 +606,11 @@ mod tests {
         assert_eq!(numbers(&opened), [0]);
         assert_eq!(numbers(&closed), [1, 2]);
         assert!(closed.record.rev > opened.record.rev);
+    }
+
+    #[test]
+    fn an_event_stays_small_since_calls_keep_theirs() {
+        assert!(size_of::<TimedEvent>() <= 72, "{}", size_of::<TimedEvent>());
     }
 
     #[test]

@@ -129,11 +129,11 @@ pub struct MediaFigures {
 #[derive(Clone, Debug, PartialEq)]
 pub enum CallEvent {
     /// It arrived, or was begun by us.
-    Arrived(Arrival),
+    Arrived(Box<Arrival>),
     /// Routing decided; the decision carries each step.
     Decided {
         /// Where it leads.
-        route: Route,
+        route: Box<Route>,
         /// Every step on the way.
         decision: Decision,
     },
@@ -243,7 +243,7 @@ pub enum CallEvent {
         /// How.
         transport: Transport,
         /// What it is charged to should it be answered; `None`: a peer, by no trunk.
-        charged: Option<Charged>,
+        charged: Option<Box<Charged>>,
     },
     /// Who dials a leg decided about its attempts; each is a step, added to the call's decision.
     Attempted(Decision),
@@ -263,7 +263,7 @@ pub enum CallEvent {
         /// In which codec; `None` until a delayed offer is answered.
         codec: Option<Codec>,
         /// What it is charged to, of several that were rung too; `None`: a peer, by no trunk.
-        charged: Option<Charged>,
+        charged: Option<Box<Charged>>,
     },
     /// A dialled leg failed before it answered.
     LegFailed {

@@ -296,12 +296,13 @@ impl Begun {
     }
 
     fn note_arrival(&mut self, invitation: &Invitation, caller: &str) {
-        self.note(CallEvent::Arrived(arrival(&invitation.request, invitation.flow, caller)));
+        let arrival = arrival(&invitation.request, invitation.flow, caller);
+        self.note(CallEvent::Arrived(Box::new(arrival)));
     }
 
     fn note_route(&mut self, route: Route) {
         let decision = std::mem::take(&mut self.decision);
-        self.note(CallEvent::Decided { route, decision });
+        self.note(CallEvent::Decided { route: Box::new(route), decision });
     }
 
     /// Tells of attempts before this one that left no record.
@@ -370,7 +371,7 @@ impl Challenged {
         let Some(left_out) = shard.unanswered.take(clock::now()) else { return };
         self.begun.decision.note("challenge", "nobody came back with credentials");
         self.begun.note_left_out(left_out);
-        self.begun.note(CallEvent::Arrived(self.arrival));
+        self.begun.note(CallEvent::Arrived(Box::new(self.arrival)));
         self.begun.note_route(Route { trunk: Some(self.trunk), ..Route::default() });
         self.begun.close(&shard.switch, (HangupCause::CredentialsRequired, UNAUTHORIZED));
     }

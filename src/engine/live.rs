@@ -94,7 +94,7 @@ mod tests {
         stranger.note(Moment::START, CallEvent::Ringing);
         feed.tell_report(&stranger.report());
         let mut log = CallLog::open(Moment::START, call);
-        let route = Route { tenant: Some(tenant), ..Route::default() };
+        let route = Box::new(Route { tenant: Some(tenant), ..Route::default() });
         log.note(Moment::START, CallEvent::Decided { route, decision: Decision::new() });
         log.note(Moment::START, CallEvent::Ringing);
         feed.tell_report(&log.report());

@@ -484,24 +484,24 @@ impl Begun<'_> {
     /// `shown`: the caller ID, where one was chosen.
     fn arrive(&mut self, wish: &Origination, shown: Option<E164>) {
         let signalling_id = self.log.record().id.to_string();
-        self.note(CallEvent::Arrived(Arrival {
+        self.note(CallEvent::Arrived(Box::new(Arrival {
             direction: CallDirection::Outbound,
             signalling_id,
             source: None,
             transport: None,
             caller: shown.or(wish.from).map(|from| from.to_string()).unwrap_or_default(),
             dialled: wish.to.as_str().to_owned(),
-        }));
+        })));
     }
 
     /// Records the plan; what its tries come to is recorded when they are over.
     fn decide(mut self, route: Route, decision: Decision) -> CallLog {
-        self.note(CallEvent::Decided { route, decision });
+        self.note(CallEvent::Decided { route: Box::new(route), decision });
         self.log
     }
 
     fn refuse(mut self, route: Route, (cause, decision): (HangupCause, Decision)) -> HangupCause {
-        self.note(CallEvent::Decided { route, decision });
+        self.note(CallEvent::Decided { route: Box::new(route), decision });
         self.note(CallEvent::Refused { cause, status: cause.sip_status() });
         self.note(CallEvent::Ended { cause, by: Party::Switch, duration: Duration::ZERO });
         tracing::info!(call = %self.log.record().id, %cause, "call out refused");

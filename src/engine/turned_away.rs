@@ -7,7 +7,6 @@
 use crate::call::event::Arrival;
 use crate::call::event::CallDirection;
 use crate::call::event::CallEvent;
-use crate::call::event::Route;
 use crate::cdr::CallLog;
 use crate::clock;
 use crate::engine::invitation;
@@ -294,8 +293,9 @@ fn report(
     let now = clock::now();
     let mut log = CallLog::open(now, clock::new_call_id());
     let ended = CallEvent::Ended { cause, by: Party::Switch, duration: Duration::ZERO };
-    let decided = CallEvent::Decided { route: Route::default(), decision };
-    for event in [CallEvent::Arrived(read(flow, message)), decided, event, ended] {
+    let decided = CallEvent::Decided { route: Box::default(), decision };
+    let arrived = CallEvent::Arrived(Box::new(read(flow, message)));
+    for event in [arrived, decided, event, ended] {
         log.note(now, event);
     }
     ledger.report_later(log.report());

@@ -357,7 +357,7 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         | CallEvent::Replaced(side)
         | CallEvent::TransferRefused(side) => json!({"leg": side.as_str()}),
         CallEvent::Sent { side, to, transport, charged } => {
-            sent_detail((*side, *to, *transport), charged.as_ref())
+            sent_detail((*side, *to, *transport), charged.as_deref())
         }
         CallEvent::ReofferRefused { side, cause } => {
             json!({"leg": side.as_str(), "cause": cause.code()})
@@ -367,7 +367,7 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
             json!({"leg": side.as_str(), "status": status, "audible": audible})
         }
         CallEvent::LegAnswered { side, codec, charged } => {
-            leg_answered_detail(*side, *codec, charged.as_ref())
+            leg_answered_detail(*side, *codec, charged.as_deref())
         }
         CallEvent::LegFailed { side, cause, status } => {
             json!({"leg": side.as_str(), "cause": cause.code(), "status": status})

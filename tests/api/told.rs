@@ -14,7 +14,6 @@ use tandem::call::event::CallEvent;
 use tandem::call::event::Charged;
 use tandem::call::event::MediaFigures;
 use tandem::call::event::RecordingStep;
-use tandem::call::event::Route;
 use tandem::call::side::LegSide;
 use tandem::call::steer::MutedSide;
 use tandem::call::supervision::SupervisionMode;
@@ -74,8 +73,8 @@ fn of_the_call() -> Vec<CallEvent> {
     };
     let (cause, duration) = (HangupCause::Normal, Duration::from_secs(1));
     let mut all = vec![
-        CallEvent::Arrived(arrival),
-        CallEvent::Decided { route: Route::default(), decision: Decision::new() },
+        CallEvent::Arrived(Box::new(arrival)),
+        CallEvent::Decided { route: Box::default(), decision: Decision::new() },
         CallEvent::Refused { cause: HangupCause::NoPorts, status: 503 },
         CallEvent::Ignored(HangupCause::UnknownSource),
         CallEvent::Ringing,
@@ -160,7 +159,7 @@ fn of_legs() -> Vec<CallEvent> {
     let (side, cause, by) = (LegSide::Third, HangupCause::Busy, Party::Far);
     let charged = |rate: Option<&str>| {
         let rate = rate.map(|prefix| prefix.parse().unwrap());
-        Some(Charged { trunk: TrunkId::from_uuid(ID), rate })
+        Some(Box::new(Charged { trunk: TrunkId::from_uuid(ID), rate }))
     };
     let modes = [
         TransferMode::Refer,

@@ -45,7 +45,7 @@ pub(crate) fn opened(tenant: Option<TenantId>) -> CallLog {
         caller: "+15550001".to_owned(),
         dialled: "15550100".to_owned(),
     };
-    log.note(now, CallEvent::Arrived(arrival));
+    log.note(now, CallEvent::Arrived(Box::new(arrival)));
     let mut decision = Decision::new();
     decision.note("trunk", "demo-local");
     // Trunk and number are no rows: a profile file, and a number deleted meanwhile.
@@ -56,7 +56,7 @@ pub(crate) fn opened(tenant: Option<TenantId>) -> CallLog {
         dialled: "+15550100".parse().ok(),
         ai_profile: None,
     };
-    log.note(now, CallEvent::Decided { route, decision });
+    log.note(now, CallEvent::Decided { route: Box::new(route), decision });
     log
 }
 
@@ -393,7 +393,7 @@ async fn segments_are_renewed_deleted_and_open_calls_carried_along() {
             caller: String::new(),
             dialled: String::new(),
         };
-        log.note(clock::now(), CallEvent::Arrived(arrival));
+        log.note(clock::now(), CallEvent::Arrived(Box::new(arrival)));
         finish(&mut log);
         write(&journal, &mut log).await;
     }

@@ -452,6 +452,7 @@ impl Task {
             }
             DialNews::Leg(input) => Some(Input::Leg(side, input)),
             DialNews::Sent { to, transport, charged } => {
+                let charged = charged.map(Box::new);
                 self.note(CallEvent::Sent { side, to, transport, charged });
                 None
             }
@@ -467,7 +468,7 @@ impl Task {
     pub(super) fn with_charge(&mut self, event: CallEvent) -> CallEvent {
         let CallEvent::LegAnswered { side, codec, .. } = event else { return event };
         let carried = of_side(&mut self.others().carried, side).as_ref();
-        let charged = carried.and_then(|carried| carried.charged.clone());
+        let charged = carried.and_then(|carried| carried.charged.clone()).map(Box::new);
         CallEvent::LegAnswered { side, codec, charged }
     }
 

@@ -308,7 +308,6 @@ fn nanos(at: Moment) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::event::Route;
     use crate::cdr::CallLog;
     use crate::routing::decision::Decision;
     use crate::types::cause::Party;
@@ -334,7 +333,7 @@ mod tests {
     }
 
     fn decided() -> CallEvent {
-        CallEvent::Decided { route: Route::default(), decision: Decision::new() }
+        CallEvent::Decided { route: Box::default(), decision: Decision::new() }
     }
 
     fn ended(cause: HangupCause, duration_ms: u64) -> CallEvent {
