@@ -213,5 +213,5 @@ fn the_task_of_a_call_takes_little_room() {
     }
     let task = size_of::<Task>();
     let running = room(|(task, written): (&'static mut Task, Written)| task.run(written));
-    assert!(task <= 3_200 && running <= 1_000, "{task} and {running} bytes");
+    assert!(task <= 2_240 && running <= 1_000, "{task} and {running} bytes");
 }
