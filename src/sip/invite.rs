@@ -28,7 +28,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One INVITE usage, from the INVITE to the end of its dialog.
+/// One INVITE usage, from the INVITE to the end of its dialog. What few have, or none for long, lies beside it.
 #[derive(Debug)]
 pub(crate) struct Usage {
     pub(crate) state: State,
@@ -37,9 +37,9 @@ pub(crate) struct Usage {
     /// The way to the peer.
     pub(crate) flow: Flow,
     /// The way to it once `flow`, a connection, is gone.
-    pub(crate) way_back: Option<Flow>,
+    pub(crate) way_back: Option<Box<Flow>>,
     /// Where a search found its next hop last.
-    pub(crate) located: Option<(NextHop, Flow)>,
+    pub(crate) located: Option<Box<(NextHop, Flow)>>,
     /// Value of our Contact.
     pub(crate) contact: Bytes,
     /// How the dialog behaves.
@@ -47,17 +47,17 @@ pub(crate) struct Usage {
     /// RSeq of a reliable provisional response of ours whose PRACK the 2xx overtook.
     pub(crate) overtaken: Option<u32>,
     /// A 2xx of ours that waits for its ACK.
-    pub(crate) ack_wait: Option<AckWait>,
+    pub(crate) ack_wait: Option<Box<AckWait>>,
     /// A 2xx to our INVITE that the call has not acknowledged yet.
     pub(crate) unacknowledged: Option<Unacknowledged>,
     /// A re-INVITE or UPDATE of the peer's that waits for the call.
     pub(crate) asked: Option<Asked>,
     /// A re-INVITE or refresh of ours that waits for the peer.
-    pub(crate) asking: Option<Asking>,
+    pub(crate) asking: Option<Box<Asking>>,
     /// INFOs of ours: the first is on its way, the others wait for its answer.
     pub(crate) infos: VecDeque<Info>,
     /// A REFER of ours, as long as its outcome is not known.
-    pub(crate) referring: Option<Referring>,
+    pub(crate) referring: Option<Box<Referring>>,
     /// A REFER of the peer's, as long as it wants to know the outcome.
     pub(crate) referred: Option<Referral>,
     /// The running session timer.
@@ -523,4 +523,14 @@ pub(crate) enum Collision {
     Ours,
     /// The dialog is ending: 481.
     Gone,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_usage_stays_small() {
+        assert!(size_of::<Usage>() <= 584, "{}", size_of::<Usage>());
+    }
 }

@@ -313,7 +313,7 @@ impl Endpoint {
         let Some(flow) = usage.way_back.take() else { return false };
         let mut peer = held.clone();
         let cause = usage.ending.unwrap_or(HangupCause::Normal);
-        self.bye_in(cx, (&mut peer, flow), Some((dialog, Purpose::Bye)), cause);
+        self.bye_in(cx, (&mut peer, *flow), Some((dialog, Purpose::Bye)), cause);
         if let Some(usage) = self.usages.get_mut(dialog.0) {
             usage.state = State::Leaving(peer);
         }

@@ -95,7 +95,7 @@ impl Endpoint {
         let state = State::Calling(Box::new(calling));
         let mut usage = Usage::new(state, (tag, flow), contact, policy);
         usage.digest = digest;
-        usage.way_back = way_back;
+        usage.way_back = way_back.map(Box::new);
         let dialog = DialogId(self.usages.insert(usage));
         self.tags.insert(tag, dialog);
         self.depend(flow, Dependent::Usage(dialog));

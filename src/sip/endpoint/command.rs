@@ -131,7 +131,7 @@ impl Endpoint {
         let timers = self.config.timers;
         let interval = wait.interval(timers);
         if let Some(usage) = self.usages.get_mut(dialog.0) {
-            usage.ack_wait = Some(wait);
+            usage.ack_wait = Some(Box::new(wait));
         }
         self.arm(cx, dialog, UsageTimer::Answer, interval);
         self.arm(cx, dialog, UsageTimer::Ack, timers.give_up());
@@ -216,7 +216,7 @@ impl Endpoint {
     }
 
     fn reach_by(&mut self, dialog: DialogId, way: Flow) -> Option<()> {
-        self.usages.get_mut(dialog.0)?.way_back = Some(way);
+        self.usages.get_mut(dialog.0)?.way_back = Some(Box::new(way));
         Some(())
     }
 
@@ -246,7 +246,7 @@ impl Endpoint {
             return Some(());
         }
         let why = if usage.peer_allows_update { why } else { Why::Call };
-        usage.asking = Some(Asking::new(why, body));
+        usage.asking = Some(Box::new(Asking::new(why, body)));
         self.ask(cx, dialog);
         Some(())
     }

@@ -168,7 +168,8 @@ impl Endpoint {
             if let Dependent::Usage(dialog) = dependent
                 && let Some(usage) = self.usages.get_mut(dialog.0)
             {
-                usage.flow = usage.way_back.unwrap_or(Flow { id: FlowId::ANY, ..usage.flow });
+                let way_back = usage.way_back.as_deref().copied();
+                usage.flow = way_back.unwrap_or(Flow { id: FlowId::ANY, ..usage.flow });
             }
         }
         for dependent in dependents {

@@ -56,7 +56,7 @@ impl Endpoint {
             cx.event(Event::Referring { dialog, progress: ReferProgress::Refused(status) });
             return Some(());
         }
-        usage.referring = Some(referring);
+        usage.referring = Some(Box::new(referring));
         self.disarm(dialog, UsageTimer::Refer);
         self.send_refer(cx, dialog, None);
         Some(())

@@ -129,7 +129,7 @@ impl Endpoint {
         } else {
             (Why::RefreshByInvite, usage.description.clone())
         };
-        usage.asking = Some(Asking::new(why, body));
+        usage.asking = Some(Box::new(Asking::new(why, body)));
         self.arm(cx, dialog, UsageTimer::Session, rest);
         self.ask(cx, dialog);
     }

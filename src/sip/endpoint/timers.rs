@@ -2,12 +2,14 @@
 
 use crate::types::moment::Moment;
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
 /// Names an armed timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Armed {
     at: Moment,
-    sequence: u64,
+    /// Never 0, so that no more room is needed to say that a timer is not armed.
+    sequence: NonZeroU64,
 }
 
 impl Armed {
@@ -40,8 +42,9 @@ impl<T> TimerQueue<T> {
     /// Arms the timer in `place`, in stead of the one there.
     pub(crate) fn arm(&mut self, place: &mut Option<Armed>, at: Moment, what: T) {
         self.disarm(place);
+        let sequence = NonZeroU64::MIN.saturating_add(self.sequence);
         self.sequence += 1;
-        let armed = Armed { at, sequence: self.sequence };
+        let armed = Armed { at, sequence };
         self.due.insert(armed, what);
         *place = Some(armed);
     }

@@ -240,7 +240,7 @@ impl Endpoint {
         // A connection may close: it is asked for each time, and found again.
         let known = found.filter(|flow| !flow.transport.is_reliable());
         if let (Some(usage), Some(flow)) = (usage, known) {
-            usage.located = Some((seeking.hop, flow));
+            usage.located = Some(Box::new((seeking.hop, flow)));
         }
         for waiting in seeking.waiting {
             self.go(cx, waiting, found);
