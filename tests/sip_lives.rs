@@ -55,6 +55,7 @@ fn a_callee_that_had_said_nothing_is_cancelled_once_it_does() {
         ("CANCEL", vec!["1 CANCEL".to_owned()])
     );
     assert_eq!(cancel.request().uri.as_bytes(), invite.request().uri.as_bytes());
+    assert_eq!(cancel.header("Reason"), ["Q.850;cause=41;text=\"switch_fault\""]);
     solo.receive(&answer(&invite, 180, Some("callee"), CALLED, ""));
     assert_eq!(solo.take_kinds().len(), 0, "once");
     solo.receive(&answer(&cancel, 200, Some("callee"), "", ""));

@@ -181,7 +181,8 @@ impl Endpoint {
         }
         let Some(transaction) = self.transactions.get_mut(id) else { return };
         if !transaction.is_cancelled {
-            self.send_cancel(cx, id, HangupCause::NoAnswer);
+            let cause = transaction.given_up_for;
+            self.send_cancel(cx, id, cause);
             self.abandon(cx, id);
         }
     }

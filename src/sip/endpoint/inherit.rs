@@ -30,7 +30,7 @@ impl Endpoint {
     ///
     /// Gives the dialogs that go on for that, with their names before and from now on. Nothing else of `before` goes on.
     pub fn inherit(&mut self, before: &mut Self, now: Moment) -> Vec<(DialogId, DialogId)> {
-        before.keep_accounts();
+        before.prepare_invites();
         let names: Vec<u64> = before.transactions.all().map(|(name, _)| name).collect();
         for name in names {
             if let Some(transaction) = before.transactions.remove(name) {
@@ -46,14 +46,16 @@ impl Endpoint {
         taken.collect()
     }
 
-    /// Leaves the accounts of calls with their INVITEs, for the BYE after a late 2xx.
-    fn keep_accounts(&mut self) {
+    /// Leaves with INVITEs of ours what is to be said of them: the accounts of their calls, for the BYE after a late 2xx,
+    /// and why they are given up.
+    fn prepare_invites(&mut self) {
         let names: Vec<u64> = self.usages.all().map(|(name, _)| name).collect();
         for name in names {
             let Some(usage) = self.usages.get_mut(name) else { continue };
             let State::Calling(calling) = &usage.state else { continue };
             let account = usage.digest.take();
             if let Some(transaction) = self.transactions.get_mut(calling.transaction) {
+                transaction.given_up_for = usage.ending.unwrap_or(HangupCause::SwitchFault);
                 transaction.account =
                     account.map(|digest| Box::new(Kept { digest: *digest, fork: None }));
             }

@@ -33,6 +33,7 @@ use crate::sip::transaction::server::Server;
 use crate::sip::transaction::timer::Length;
 use crate::sip::transaction::timer::Slot;
 use crate::sip::transaction::timer::Timer;
+use crate::types::cause::HangupCause;
 use bytes::Bytes;
 
 /// A transaction: its machine, and the bytes it may have to send again.
@@ -44,6 +45,8 @@ pub(super) struct Transaction {
     is_cut: bool,
     /// An INVITE of ours for which a CANCEL was sent though its usage was gone.
     pub(super) is_cancelled: bool,
+    /// What such a CANCEL gives for its reason.
+    pub(super) given_up_for: HangupCause,
     /// The request of a client, the last response of a server.
     pub(super) last: Bytes,
     /// The same request by datagram, should the connection it goes by not open.
@@ -337,6 +340,7 @@ impl Endpoint {
             flow,
             is_cut: false,
             is_cancelled: false,
+            given_up_for: HangupCause::NoAnswer,
             last,
             instead: None,
             ack: Bytes::new(),
