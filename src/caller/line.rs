@@ -165,7 +165,7 @@ impl Line {
     /// Provides for the codec and the clocks of a plan.
     fn equip(&mut self, plan: &MediaPlan) {
         self.sender.set_clock(plan.codec.clock_factor());
-        self.keys_out.set_clock(plan.dtmf_clock);
+        self.keys_out.set_clock(plan.codec.clock_rate());
         self.keys_in.set_clock(plan.dtmf_clock);
         if plan.codec.is_packed() {
             let mut packed = Box::new(PackedVoice::new(plan.codec));

@@ -164,6 +164,14 @@ impl Passage {
         }
     }
 
+    /// Sends what waits: something else takes the place of what would follow.
+    pub(super) fn finish(&mut self, mut send: impl FnMut(Sending<'_>)) {
+        self.flush(&mut send);
+        if std::mem::take(&mut self.missing) > 0 {
+            send(Sending::Hole);
+        }
+    }
+
     fn append(&mut self, bytes: &[u8]) {
         for (place, byte) in self.waiting.iter_mut().skip(self.waits).zip(bytes) {
             *place = *byte;
@@ -259,6 +267,27 @@ mod tests {
         assert_eq!(sent(&mut passage, 160, true, &frames), "12/160 _80 _80 20/160");
         assert_eq!(sent(&mut passage, 160, false, &frames), "10/80 _80 _80 _80 20/160");
         assert_eq!(sent(&mut passage, 160, true, &[NOISE, SPEECH]), "2/80");
+    }
+
+    #[test]
+    fn what_waits_is_sent_before_something_else() {
+        let finished = |frames: &[PassedFrame]| {
+            let mut passage = Passage::default();
+            sent(&mut passage, 480, true, frames);
+            let mut told = Vec::new();
+            for _ in 0..2 {
+                passage.finish(|what| match what {
+                    Sending::Packet(payload, units) => told.push((payload.len(), units)),
+                    Sending::Hole => told.push((0, 0)),
+                    Sending::Missing(_) | Sending::Pause(_) => panic!("{what:?}"),
+                });
+            }
+            assert_eq!(passage.units_waiting(), 0);
+            told
+        };
+        assert!(finished(&[]).is_empty());
+        assert_eq!(finished(&[SPEECH; 4]), [(40, 320)]);
+        assert_eq!(finished(&[SPEECH, SPEECH, PassedFrame::Lost, PassedFrame::Lost]), [(0, 0)]);
     }
 
     #[test]

@@ -229,6 +229,9 @@ impl MediaSession {
     /// Puts rules in force, and gives back those before in their place. The first by which keys are private allocate.
     pub fn rule(&mut self, rules: &mut MediaRules) {
         std::mem::swap(&mut self.rules, rules);
+        if self.rules.keys_signalled != rules.keys_signalled {
+            self.drop_key();
+        }
         if self.rules.keys_private {
             **self.look_back.get_or_insert_default() = LookBack::default();
         }
@@ -275,6 +278,9 @@ impl MediaSession {
         self.source.signal(now, plan.remote, speaks);
         let heard = self.plan.as_ref().is_some_and(|before| before.direction.receives());
         let before = self.codec();
+        if !self.keeps_stream(plan) {
+            self.drop_key();
+        }
         if heard && !plan.direction.receives() {
             // What waits would be played when the hold ends.
             self.jitter.reset();
@@ -302,7 +308,7 @@ impl MediaSession {
         }
         self.sender.set_clock(plan.codec.clock_factor());
         self.digits_in.set_clock(plan.dtmf_clock);
-        self.digits_out.set_clock(plan.dtmf_clock);
+        self.digits_out.set_clock(plan.codec.clock_rate());
         if let Some(packed) = &mut self.packed {
             packed.set_terms(plan.opus);
         }
@@ -470,7 +476,7 @@ impl MediaSession {
             self.jitter.reset();
         }
         self.heard(now, out);
-        self.avoid_collision(packet.ssrc);
+        self.avoid_collision(packet.ssrc, out);
         match kind {
             _ if !receives => self.count_unheard(now, &packet, kind),
             Kind::Audio(codec) => {
@@ -526,9 +532,10 @@ impl MediaSession {
     }
 
     /// RFC 3550 §8.2: two senders of one session must not use the same SSRC.
-    fn avoid_collision(&mut self, theirs: u32) {
+    fn avoid_collision(&mut self, theirs: u32, out: &mut TickOutput) {
         if theirs == self.sender.ssrc() && self.collisions < COLLISIONS_MAX {
             self.collisions += 1;
+            self.end_key(out);
             self.sender.change_ssrc();
         }
     }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::rtp::dtmf_telling::Telling;
 use crate::rtp::packet::RtpPacket;
 use crate::types::moment::Moment;
 
@@ -195,15 +196,10 @@ pub(super) fn event_of(digit: char) -> Option<u8> {
 
 /// Digits that may wait to be sent. More are refused.
 pub const DIGITS_MAX: usize = 64;
-/// Shortest and longest key press, in ms. The longest fits one segment at 8 kHz; with a faster clock a long press is
-/// said to last as long as a segment can.
+/// Shortest and longest key press, in ms.
 const DURATION_MS: std::ops::RangeInclusive<u32> = 40..=5_000;
 /// Ticks of 20 ms, as the media session counts them.
 const TICK_MS: u32 = 20;
-/// Times the packet is sent that says the key went up (RFC 4733 §2.5.1.4).
-pub(super) const END_PACKETS: u32 = 3;
-/// -10 dBm0.
-pub(super) const VOLUME: u8 = 10;
 
 /// Sends digits, one packet a tick, in place of audio.
 #[derive(Clone, Debug)]
@@ -219,12 +215,10 @@ pub struct Sender {
 #[derive(Clone, Copy, Debug)]
 enum Sending {
     Idle,
-    /// `ticks` of the key press were sent; `ends` of its last packet.
+    /// The key is to last so many units of its clock in all.
     Tone {
-        event: u8,
-        timestamp: u32,
-        ticks: u32,
-        ends: u32,
+        telling: Telling,
+        lasts: u32,
     },
     /// Ticks of audio before the next digit.
     Gap(u32),
@@ -287,7 +281,7 @@ impl Sender {
     }
 
     /// The packet that takes the place of this tick's audio, whose time stamp would be `timestamp`;
-    /// `None` if audio goes out.
+    /// `None` if audio goes out. A key lasts as long as it should by the time stamps, whatever ticks were left out.
     pub fn tick(&mut self, timestamp: u32) -> Option<EventPacket> {
         match self.state {
             Sending::Gap(ticks) if ticks > 0 => {
@@ -297,38 +291,51 @@ impl Sender {
             Sending::Idle | Sending::Gap(_) => {
                 self.state = Sending::Idle;
                 let event = self.take_waiting()?;
-                self.state = Sending::Tone { event, timestamp, ticks: 0, ends: 0 };
-                self.tick(timestamp)
+                let tick = TICK_MS * (self.clock_rate / 1000);
+                let lasts = self.duration_ticks * tick;
+                let telling =
+                    Telling::new(event, timestamp, u16::try_from(tick).unwrap_or(u16::MAX));
+                Some(self.tell(telling, lasts, timestamp))
             }
-            Sending::Tone { event, timestamp, ticks, ends } => {
-                Some(self.tone_tick(event, timestamp, ticks, ends))
-            }
+            Sending::Tone { telling, lasts } => Some(self.tell(telling, lasts, timestamp)),
         }
     }
 
     /// The key whose tone is heard in this tick, for a peer that takes no events: as long as an event would be.
     pub fn tone(&mut self) -> Option<char> {
-        self.tick(0)?;
+        let timestamp = match self.state {
+            Sending::Tone { telling, .. } => telling.told_until(),
+            Sending::Gap(_) | Sending::Idle => 0,
+        };
+        self.tick(timestamp)?;
         match self.state {
             // The repetitions of an end are of no use to it.
-            Sending::Tone { event, ends: 0..=1, .. } => digit_of(event),
+            Sending::Tone { telling, .. } if telling.ends() <= 1 => digit_of(telling.event()),
             Sending::Tone { .. } | Sending::Gap(_) | Sending::Idle => None,
         }
     }
 
-    fn tone_tick(&mut self, event: u8, timestamp: u32, ticks: u32, ends: u32) -> EventPacket {
-        let ticks = (ticks + 1).min(self.duration_ticks);
-        let ended = ticks == self.duration_ticks;
-        let ends = ends + u32::from(ended);
-        self.state = if ends == END_PACKETS {
+    /// Says no more of the key that is under way, and gives back what was told of it. Others wait as they did.
+    pub(super) const fn abandon(&mut self) -> Option<Telling> {
+        let Sending::Tone { telling, .. } = self.state else { return None };
+        self.state = Sending::Gap(self.gap_ticks);
+        Some(telling)
+    }
+
+    /// Tells the end of a key of which somebody else told the beginning, before all that wait.
+    pub(super) fn end(&mut self, telling: Telling) {
+        self.state = Sending::Tone { telling, lasts: telling.least() };
+    }
+
+    fn tell(&mut self, mut telling: Telling, lasts: u32, timestamp: u32) -> EventPacket {
+        let units = telling.units_after(timestamp).min(lasts);
+        let packet = telling.packet(units, units == lasts);
+        self.state = if telling.is_told() {
             Sending::Gap(self.gap_ticks)
         } else {
-            Sending::Tone { event, timestamp, ticks, ends }
+            Sending::Tone { telling, lasts }
         };
-        let units = ticks * TICK_MS * (self.clock_rate / 1000);
-        let [high, low] = u16::try_from(units).unwrap_or(u16::MAX).to_be_bytes();
-        let payload = [event, u8::from(ended) << 7 | VOLUME, high, low];
-        EventPacket { timestamp, marker: ticks == 1, payload }
+        packet
     }
 
     fn take_waiting(&mut self) -> Option<u8> {
@@ -506,6 +513,57 @@ mod tests {
         );
         assert_eq!(sent[7], packet(1000 + 7 * 160, true, [15, 10, 0, 160]));
         assert!(!sender.is_busy());
+    }
+
+    #[test]
+    fn a_digit_lasts_as_long_as_it_should_whatever_ticks_are_left_out() {
+        // 100 ms, of which packets are sent at these ticks.
+        for (ticks, durations) in [
+            (&[0, 1, 2, 3, 4, 5, 6][..], &[160, 320, 480, 640, 800, 800, 800][..]),
+            (&[0, 1, 3, 4, 5, 6], &[160, 320, 640, 800, 800, 800]),
+            (&[0, 9, 10, 30], &[160, 800, 800, 800]),
+        ] {
+            let mut sender = Sender::new(8000, 100, 40);
+            assert!(sender.push('1'));
+            let sent: Vec<_> = ticks.iter().filter_map(|tick| sender.tick(tick * 160)).collect();
+            assert!(sent.iter().all(|packet| packet.timestamp == 0));
+            let ends = sent.iter().filter(|packet| packet.payload[1] & 0x80 != 0).count();
+            let told = sent.iter().map(|it| u16::from_be_bytes([it.payload[2], it.payload[3]]));
+            assert_eq!((told.collect::<Vec<_>>(), ends), (durations.to_vec(), 3), "{ticks:?}");
+            assert!(!sender.is_busy());
+        }
+    }
+
+    #[test]
+    fn other_lengths_and_clocks_are_those_of_the_next_digit() {
+        let mut sender = Sender::new(8000, 120, 40);
+        assert!(sender.push('1') && sender.push('2'));
+        assert!(sender.tick(0).is_some());
+        sender.set_timing(40, 40);
+        sender.set_clock(48_000);
+        let told: Vec<_> = (1..8).filter_map(|tick| sender.tick(tick * 160)).collect();
+        assert_eq!(told.last().map(|packet| packet.payload), Some([1, 0x8a, 3, 0xc0]));
+        assert!(told.iter().all(|packet| packet.timestamp == 0));
+        let told: Vec<_> = (8..16).filter_map(|tick| sender.tick(tick * 960)).collect();
+        assert_eq!(told.last().map(|packet| packet.payload), Some([2, 0x8a, 7, 0x80]));
+    }
+
+    #[test]
+    fn a_long_digit_at_a_fast_clock_goes_on_in_segments() {
+        let mut sender = Sender::new(48_000, 5_000, 80);
+        assert!(sender.push('8'));
+        let mut receiver = Receiver::new(48_000);
+        let (mut events, mut now) = (Vec::new(), Moment::START);
+        for tick in 0..300 {
+            now += Duration::from_millis(20);
+            let Some(packet) = sender.tick(tick * 960) else { continue };
+            let [event, flags, high, low] = packet.payload;
+            let duration = u16::from_be_bytes([high, low]);
+            let sent = (packet.timestamp, event, flags > 127, duration, packet.marker);
+            events.extend(heard_at(&mut receiver, now, sent));
+        }
+        let ended = DtmfEvent::Ended { digit: '8', duration_ms: 5_000, units: 40_000 };
+        assert_eq!(events, [DtmfEvent::Started('8'), ended]);
     }
 
     #[test]

@@ -1,25 +1,24 @@
 //! Telephone events passed on from one leg to another (RFC 4733), as long as they were pressed.
 #![warn(clippy::indexing_slicing)]
 
-use crate::rtp::dtmf::END_PACKETS;
 use crate::rtp::dtmf::EventPacket;
-use crate::rtp::dtmf::VOLUME;
 use crate::rtp::dtmf::event_of;
+use crate::rtp::dtmf_telling::Telling;
 use crate::types::limit::RELAYED_KEYS_MAX;
 
 /// Ticks without news after which a key is taken for released: its leg is gone.
 const NEWS_TICKS_MAX: u32 = 10;
 
-/// Units of a tick of 20 ms at 8 kHz: the least an event that goes on is said to last.
+/// Units of a tick of 20 ms at 8 kHz.
 const TICK_UNITS: u32 = 160;
+
+/// How long a key is down, in units of 8 kHz, that gives way to others which wait for its end: 5 s, the longest of ours.
+const GIVES_WAY_UNITS: u32 = 40_000;
 
 /// Ticks without a tone between two of those a peer hears in place of events (ITU-T Q.24: 40 ms).
 const TONE_GAP_TICKS: u32 = 2;
 /// The shortest of them: 40 ms.
 const TONE_TICKS_MIN: u32 = 2;
-
-/// The longest segment of an event (RFC 4733 §2.5.1.3).
-const SEGMENT_UNITS: u32 = 0xffff;
 
 /// A key press on another leg, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,13 +109,10 @@ pub struct Relay {
 #[derive(Clone, Copy, Debug)]
 struct Sending {
     key: KeyState,
-    event: u8,
-    /// When the present segment began, and the units of those before it.
-    timestamp: u32,
-    before: u32,
-    /// Packets sent, and those of them that said the key went up.
-    packets: u32,
-    ends: u32,
+    telling: Telling,
+    /// Ticks of its tone, and of the gap after it, where that is what its peer hears.
+    sounded: u32,
+    paused: u32,
     /// Ticks since there was news of the key.
     silent_ticks: u32,
 }
@@ -150,10 +146,33 @@ impl Relay {
         self.current.is_some() || !self.waiting.is_empty()
     }
 
+    /// Whether a key is being sent whose end was not told yet.
+    #[must_use]
+    pub fn is_sending(&self) -> bool {
+        self.current
+            .is_some_and(|sending| !self.is_over(&sending) && sending.paused < TONE_GAP_TICKS)
+    }
+
+    /// Others wait for the end of the key that is being sent: one that is held down for ever ends here, and the rest of
+    /// it is not told.
+    pub(super) const fn give_way(&mut self) {
+        if let Some(sending) = &mut self.current {
+            sending.key.released |= sending.key.units >= GIVES_WAY_UNITS;
+        }
+    }
+
+    /// Says no more of the key that is under way, and gives back what was told of it. Others wait as they did.
+    pub(super) fn abandon(&mut self) -> Option<Telling> {
+        let sending = self.current.take()?;
+        self.over = Some(sending.key.press);
+        // By tones nothing is told.
+        Some(sending.telling).filter(|telling| telling.is_begun() && !telling.is_told())
+    }
+
     /// The key whose tone is heard in this tick, for a peer that hears tones alone. Each lasts as long as it was
     /// pressed.
     pub fn tone(&mut self) -> Option<char> {
-        if self.current.is_none_or(|sending| sending.ends >= TONE_GAP_TICKS) {
+        if self.current.is_none_or(|sending| sending.paused >= TONE_GAP_TICKS) {
             self.go_on(0);
         }
         self.current.as_mut()?.tone()
@@ -162,29 +181,32 @@ impl Relay {
     /// The packet that takes the place of this tick's audio, whose time stamp would be `timestamp`;
     /// `None` if audio goes out.
     pub fn tick(&mut self, timestamp: u32) -> Option<EventPacket> {
-        let is_over = |sending: Sending| {
-            // The repetitions of an end give way to the next key, but not all that is said of one.
-            let gives_way = sending.ends > 0 && sending.packets >= END_PACKETS;
-            sending.ends >= END_PACKETS || (gives_way && !self.waiting.is_empty())
-        };
-        if self.current.is_none_or(is_over) {
+        if self.current.is_none_or(|sending| self.is_over(&sending)) {
             self.go_on(timestamp);
         }
         let factor = self.factor.max(1);
         Some(self.current.as_mut()?.packet(factor))
     }
 
+    const fn is_over(&self, sending: &Sending) -> bool {
+        // The repetitions of an end give way to the next key, but not all that is said of one.
+        let gives_way = sending.telling.may_give_way() && !self.waiting.is_empty();
+        sending.telling.is_told() || gives_way
+    }
+
     /// Begins the next key, if there is one.
     fn go_on(&mut self, timestamp: u32) {
         self.over = self.current.map(|sending| sending.key.press).or(self.over);
-        self.current = self.waiting.pop().and_then(|key| Sending::new(key, timestamp));
+        let tick = TICK_UNITS * self.factor.max(1);
+        self.current = self.waiting.pop().and_then(|key| Sending::new(key, timestamp, tick));
     }
 }
 
 impl Sending {
-    fn new(key: KeyState, timestamp: u32) -> Option<Self> {
-        let event = event_of(key.digit)?;
-        Some(Self { key, event, timestamp, before: 0, packets: 0, ends: 0, silent_ticks: 0 })
+    fn new(key: KeyState, timestamp: u32, tick: u32) -> Option<Self> {
+        let tick = u16::try_from(tick).unwrap_or(u16::MAX);
+        let telling = Telling::new(event_of(key.digit)?, timestamp, tick);
+        Some(Self { key, telling, sounded: 0, paused: 0, silent_ticks: 0 })
     }
 
     fn heard(&mut self, key: KeyState) {
@@ -201,34 +223,17 @@ impl Sending {
     fn tone(&mut self) -> Option<char> {
         self.pass();
         let lasts = self.key.units.div_ceil(TICK_UNITS).max(TONE_TICKS_MIN);
-        if self.key.released && self.packets >= lasts {
-            self.ends += 1;
+        if self.key.released && self.sounded >= lasts {
+            self.paused += 1;
             return None;
         }
-        self.packets += 1;
+        self.sounded += 1;
         Some(self.key.digit)
     }
 
     fn packet(&mut self, factor: u32) -> EventPacket {
         self.pass();
-        let units = self.key.units.saturating_mul(factor).saturating_sub(self.before);
-        let full = units > SEGMENT_UNITS;
-        let ended = self.key.released && !full;
-        let shown = if ended { units } else { units.clamp(TICK_UNITS * factor, SEGMENT_UNITS) };
-        let [_, _, high, low] = shown.to_be_bytes();
-        let packet = EventPacket {
-            timestamp: self.timestamp,
-            marker: self.packets == 0,
-            payload: [self.event, u8::from(ended) << 7 | VOLUME, high, low],
-        };
-        self.packets += 1;
-        self.ends += u32::from(ended);
-        if full {
-            // The next segment begins where this one ends.
-            self.before += SEGMENT_UNITS;
-            self.timestamp = self.timestamp.wrapping_add(SEGMENT_UNITS);
-        }
-        packet
+        self.telling.packet(self.key.units.saturating_mul(factor), self.key.released)
     }
 }
 
@@ -237,6 +242,8 @@ mod tests {
     use super::*;
     use crate::rtp::dtmf::DtmfEvent;
     use crate::rtp::dtmf::Receiver;
+    use crate::rtp::dtmf_telling::END_PACKETS;
+    use crate::rtp::dtmf_telling::VOLUME;
     use crate::rtp::packet::RtpPacket;
     use crate::types::codec::PayloadType;
     use crate::types::moment::Moment;
@@ -285,6 +292,25 @@ mod tests {
             news.push((last, key(1, '5', units, true)));
             let events = heard(&mut Relay::default(), last + 20, &news);
             assert_eq!(events, [DtmfEvent::Started('5'), ended('5', units)], "{units}");
+        }
+    }
+
+    #[test]
+    fn a_short_key_is_never_said_to_have_lasted_longer_than_in_the_end() {
+        for (factor, news) in [(1, [40, 80, 100]), (6, [40, 80, 100]), (1, [0, 0, 30])] {
+            let mut relay = Relay::default();
+            relay.set_clock(factor);
+            let mut told = Vec::new();
+            for (tick, units) in (0..).zip(news) {
+                relay.press(key(1, '5', units, tick == 2));
+                told.extend(relay.tick(tick * 160));
+            }
+            told.extend((3..9).map_while(|tick| relay.tick(tick * 160)));
+            let durations =
+                told.iter().map(|it| u16::from_be_bytes([it.payload[2], it.payload[3]]));
+            let durations: Vec<_> = durations.map(u32::from).collect();
+            assert!(durations.is_sorted(), "{durations:?}");
+            assert_eq!(durations[2..], [news[2] * factor; 3]);
         }
     }
 

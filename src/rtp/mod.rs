@@ -5,6 +5,8 @@ pub mod classify;
 pub mod delay;
 pub mod dtmf;
 mod dtmf_relay;
+mod dtmf_telling;
+pub mod dtmf_turn;
 mod exercise;
 pub mod jitter;
 pub mod ntp;

@@ -106,6 +106,12 @@ impl Sender {
         self.timestamp
     }
 
+    /// The time stamp of what comes after so many samples at 8 kHz.
+    #[must_use]
+    pub const fn timestamp_after(&self, samples: u32) -> u32 {
+        self.timestamp.wrapping_add(samples.wrapping_mul(self.factor))
+    }
+
     /// Packets sent.
     #[must_use]
     pub const fn packets(&self) -> u64 {
@@ -151,7 +157,7 @@ impl Sender {
     }
 
     /// Writes a packet of a telephone event in place of `samples` samples of audio. The audio after it
-    /// bears no marker, because time went on without a gap.
+    /// bears no marker, because time went on without a gap: what there was lies before the event.
     pub fn event(
         &mut self,
         payload_type: PayloadType,
@@ -170,6 +176,7 @@ impl Sender {
             },
             out,
         )?;
+        self.marker = false;
         self.pass(samples);
         Some(length)
     }
@@ -241,7 +248,7 @@ impl Sender {
     }
 
     const fn pass(&mut self, samples: u32) {
-        self.timestamp = self.timestamp.wrapping_add(samples.wrapping_mul(self.factor));
+        self.timestamp = self.timestamp_after(samples);
     }
 
     fn write(&mut self, packet: &RtpPacket<'_>, out: &mut [u8]) -> Option<usize> {
@@ -317,6 +324,35 @@ mod tests {
         }
         let length = sender.audio(PCMU.unwrap(), &[0xff; 160], 160, &mut out).unwrap();
         assert_eq!(seen(&first, &out[..length]), (false, 4, 640));
+    }
+
+    #[test]
+    fn audio_right_behind_an_event_bears_no_marker_whatever_was_before() {
+        let mut out = [0; 200];
+        // A stream that begins with an event, one before which there was a pause, and one with ticks left out within.
+        for (before, within) in [(0, 0), (800, 0), (0, 320)] {
+            let mut sender = Sender::new(10);
+            if before > 0 {
+                sender.audio(PCMU.unwrap(), &[0xff; 160], 160, &mut out).unwrap();
+                sender.skip(before);
+            }
+            let timestamp = sender.timestamp();
+            for marker in [true, false, false] {
+                let event = EventPacket { timestamp, marker, payload: [1, 0x8a, 0, 160] };
+                let length = sender.event(EVENT.unwrap(), &event, 160, &mut out).unwrap();
+                assert_eq!(RtpPacket::parse(&out[..length]).unwrap().marker, marker);
+                if marker && within > 0 {
+                    sender.skip(within);
+                }
+            }
+            let next = sender.timestamp_after(160);
+            let length = sender.audio(PCMU.unwrap(), &[0xff; 160], 160, &mut out).unwrap();
+            assert!(!RtpPacket::parse(&out[..length]).unwrap().marker, "{before} {within}");
+            assert_eq!(sender.timestamp(), next);
+            sender.skip(160);
+            let length = sender.audio(PCMU.unwrap(), &[0xff; 160], 160, &mut out).unwrap();
+            assert!(RtpPacket::parse(&out[..length]).unwrap().marker, "a pause of its own");
+        }
     }
 
     #[test]

@@ -331,7 +331,8 @@ impl Choice<'_> {
     }
 
     /// The first telephone-event format with the codec's clock (RFC 4733 §2.1), else with that of 8 kHz, as some write
-    /// it beside any codec; and its clock.
+    /// it beside any codec; and its clock. Who names no better one would neither hear nor send keys without it. What
+    /// we send under its number has the clock of the stream all the same: an event in it cannot have another.
     fn telephone_event(&self, codec: Codec) -> Option<(PayloadType, u32)> {
         [codec.clock_rate(), 8_000].into_iter().find_map(|clock| {
             let format = self.media.format_list().filter_map(payload_type).find(|format| {

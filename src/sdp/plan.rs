@@ -186,7 +186,8 @@ pub struct MediaPlan {
     pub dtmf_send: Option<PayloadType>,
     /// The payload type under which telephone events reach us.
     pub dtmf_receive: Option<PayloadType>,
-    /// The clock of telephone events, in Hz: that of the codec, or 8000 where the peer knows no other.
+    /// The clock by which telephone events of the peer are read, in Hz: that of the codec, or 8000 where it names no
+    /// other. Those we send have the codec's, since a stream has one (RFC 4733 §2.1, RFC 7160 §4.1).
     pub dtmf_clock: u32,
     /// What the peer says of the Opus it wants.
     pub opus: OpusTerms,

@@ -9,8 +9,10 @@ use crate::sdp::MediaPlan;
 impl MediaThread {
     pub(super) fn update(&mut self, id: MediaId, plan: Box<MediaPlan>, mut with: Equipment) {
         let now = self.desk.now;
-        self.with(id, |hosted, _| {
+        self.with(id, |hosted, desk| {
             hosted.session.equip(&mut with);
+            hosted.session.finish_key(&plan, &mut desk.out);
+            hosted.perform(&mut desk.out);
             hosted.session.update(now, &plan);
         });
         self.settle_rtcp(id);

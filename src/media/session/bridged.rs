@@ -15,6 +15,7 @@ use crate::media::session::MediaSession;
 use crate::rtp::dtmf::KeyQueue;
 use crate::rtp::dtmf::KeyState;
 use crate::rtp::dtmf::Relay;
+use crate::rtp::dtmf_turn;
 use crate::types::codec::Law;
 use crate::types::moment::Moment;
 
@@ -81,12 +82,18 @@ impl Bridged {
 impl MediaSession {
     /// Lets the peer talk with another session; the agent is neither heard nor told anything
     /// but silence. Returns the bridge before, to be freed elsewhere.
-    pub const fn bridge(&mut self, with: Box<Bridged>) -> Option<Box<Bridged>> {
-        self.bridged.replace(with)
+    pub fn bridge(&mut self, with: Box<Bridged>) -> Option<Box<Bridged>> {
+        let before = self.unbridge();
+        self.bridged = Some(with);
+        before
     }
 
-    /// Lets the peer talk with the agent again. Returns the bridge, to be freed elsewhere.
-    pub const fn unbridge(&mut self) -> Option<Box<Bridged>> {
+    /// Lets the peer talk with the agent again. Returns the bridge, to be freed elsewhere. A key that was passed on over
+    /// it is up.
+    pub fn unbridge(&mut self) -> Option<Box<Bridged>> {
+        if let Some(bridged) = &mut self.bridged {
+            dtmf_turn::take_over(&mut self.digits_out, bridged.relay());
+        }
         self.bridged.take()
     }
 

@@ -9,6 +9,7 @@ use crate::audio::keys::KEYS;
 use crate::audio::keys::ROW_HZ;
 use crate::audio::tone::Tone;
 use crate::media::session::MediaSession;
+use crate::rtp::dtmf_turn;
 use crate::types::codec::Law;
 
 /// Peak of each of the two tones of a key: -9 dBm0.
@@ -35,10 +36,7 @@ impl MediaSession {
     /// The tones of a key of ours, or of one that is passed on, in this tick.
     pub(super) fn next_tone(&mut self) -> Option<Encoded> {
         let relay = self.bridged.as_mut().map(|bridged| bridged.relay());
-        let digit = match relay.filter(|_| !self.digits_out.is_busy()) {
-            Some(relay) if relay.is_busy() => relay.tone(),
-            Some(_) | None => self.digits_out.tone(),
-        };
+        let digit = dtmf_turn::next_tone(&mut self.digits_out, relay);
         self.key_tone.frame(digit)
     }
 }
