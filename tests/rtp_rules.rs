@@ -36,8 +36,10 @@ use tandem::types::random::Random;
 const PEER: &str = "192.0.2.1:4000";
 const SWITCH: &str = "198.51.100.7:16400";
 const TICK: Duration = Duration::from_millis(20);
-/// Ticks that run until all keys are said that were asked for at once.
-const KEY_TICKS: u32 = 80;
+/// How long a key of ours lasts.
+const KEY: Duration = Duration::from_millis(120);
+/// Ticks of a hold. A shorter one than the ends of a key last is not heard as one.
+const HOLD_TICKS: u32 = 4;
 const TICKS: u32 = 6_000;
 
 fn plan(codec: Codec, ptime: Ptime, direction: Direction) -> MediaPlan {
@@ -47,8 +49,8 @@ fn plan(codec: Codec, ptime: Ptime, direction: Direction) -> MediaPlan {
         send_payload_type: codec.payload_type(),
         receive_payload_type: codec.payload_type(),
         receive_also: None,
-        dtmf_send: PayloadType::new(event_type(codec)),
-        dtmf_receive: PayloadType::new(event_type(codec)),
+        dtmf_send: PayloadType::new(event_type(codec.clock_rate())),
+        dtmf_receive: PayloadType::new(event_type(codec.clock_rate())),
         dtmf_clock: codec.clock_rate(),
         opus: OpusTerms::default(),
         annex_b: true,
@@ -63,8 +65,14 @@ fn plan(codec: Codec, ptime: Ptime, direction: Direction) -> MediaPlan {
 }
 
 /// One number means the same as long as a session lasts (RFC 3264 §8.3.2).
-fn event_type(codec: Codec) -> u8 {
-    100 + u8::try_from(codec.clock_factor()).unwrap()
+fn event_type(clock: u32) -> u8 {
+    100 + u8::try_from(clock / 8_000).unwrap()
+}
+
+/// The same with a peer that has events of 8 kHz alone, whatever its codec.
+fn with_plain_events(plan: MediaPlan) -> MediaPlan {
+    let number = PayloadType::new(event_type(8_000));
+    MediaPlan { dtmf_send: number, dtmf_receive: number, dtmf_clock: 8_000, ..plan }
 }
 
 /// One leg, and what its peer holds of it.
@@ -75,9 +83,23 @@ struct Leg {
     streams: Streams,
     now: Moment,
     packets: u32,
+    /// The clock of what it sends.
+    clock: u32,
+    /// Its keys are all its own, and of the length that rules say.
+    keys_are_own: bool,
+    key: Option<Key>,
+    keys: u32,
     /// What its peer sends.
     sequence: u16,
     timestamp: u32,
+}
+
+/// The last key of ours: its stream, its time stamp, and when it began.
+#[derive(Clone, Copy)]
+struct Key {
+    ssrc: u32,
+    timestamp: u32,
+    began: Moment,
 }
 
 impl Leg {
@@ -92,6 +114,10 @@ impl Leg {
             streams: Streams::default(),
             now,
             packets: 0,
+            clock: 8_000,
+            keys_are_own: true,
+            key: None,
+            keys: 0,
             sequence: 0,
             timestamp: 0,
         }
@@ -99,30 +125,63 @@ impl Leg {
 
     fn agree(&mut self, plan: &MediaPlan) {
         let (kind, codec) = (plan.send_payload_type.get(), plan.codec);
-        let (name, clock, events) = (codec.encoding_name(), codec.clock_rate(), event_type(codec));
+        let (name, clock) = (codec.encoding_name(), codec.clock_rate());
+        let (events, of_events) = (event_type(plan.dtmf_clock), plan.dtmf_clock);
         for (side, port) in [(Side::Telephone, 4_000), (Side::Switch, 16_400)] {
             let message = format!(
                 "INVITE sip:x SIP/2.0\r\nCall-ID: one\r\n\r\nv=0\r\n\
                  m=audio {port} RTP/AVP {kind} {events}\r\na=rtpmap:{kind} {name}/{clock}\r\n\
-                 a=rtpmap:{events} telephone-event/{clock}\r\n"
+                 a=rtpmap:{events} telephone-event/{of_events}\r\n"
             );
             self.streams.signalled(side, &message);
         }
+        self.session.finish_key(plan, &mut self.out);
+        self.check(None);
         self.session.update(self.now, plan);
+        self.clock = clock;
     }
 
     fn tick(&mut self) {
         while self.agent.next().is_some() {}
         self.session.tick(self.now, &mut self.out);
+        self.check(Some(self.now));
         self.now += TICK;
-        for (port, _, bytes) in self.out.transmits() {
-            if port == Port::Rtp {
-                self.packets += 1;
-                let verdict = self.streams.check(SWITCH.parse().unwrap(), bytes, 0);
-                verdict.unwrap_or_else(|wrong| panic!("{wrong}"));
+    }
+
+    /// Holds what went out to the rules; what a tick sent, to its time as well.
+    fn check(&mut self, tick: Option<Moment>) {
+        let sent: Vec<_> = self.out.transmits().map(|(port, _, it)| (port, it.to_vec())).collect();
+        self.out.clear();
+        for (_, bytes) in sent.iter().filter(|(port, _)| *port == Port::Rtp) {
+            self.packets += 1;
+            let verdict = self.streams.check(SWITCH.parse().unwrap(), bytes, 0);
+            verdict.unwrap_or_else(|wrong| panic!("{wrong}"));
+            let packet = RtpPacket::parse(bytes).unwrap();
+            let is_key = (101..=106).contains(&packet.payload_type.get());
+            if let Some(now) = tick.filter(|_| is_key && self.keys_are_own) {
+                self.check_key(now, &packet);
             }
         }
-        self.out.clear();
+    }
+
+    /// A key of ours begins when it does, and lasts as long as that is ago, up to its end.
+    fn check_key(&mut self, now: Moment, packet: &RtpPacket<'_>) {
+        let per_ms = self.clock / 1_000;
+        let units = |time: Duration| u32::try_from(time.as_millis()).unwrap() * per_ms;
+        let RtpPacket { ssrc, timestamp, .. } = *packet;
+        if packet.marker {
+            if let Some(before) = self.key.filter(|before| before.ssrc == ssrc) {
+                let since = units(now.since(before.began));
+                assert_eq!(timestamp.wrapping_sub(before.timestamp), since, "it began at {now:?}");
+            }
+            self.key = Some(Key { ssrc, timestamp, began: now });
+            self.keys += 1;
+        }
+        let key = self.key.expect("it has begun");
+        let lasts = units((now.since(key.began) + TICK).min(KEY));
+        let [_, flags, high, low] = *packet.payload else { panic!("{packet:?}") };
+        let said = (u32::from(u16::from_be_bytes([high, low])), flags & 0x80 != 0);
+        assert_eq!(said, (lasts, lasts == units(KEY)), "it began {:?}", now.since(key.began));
     }
 
     /// The media thread comes too late for so many ticks.
@@ -169,38 +228,41 @@ fn holds_keys_codecs_and_late_ticks_of_a_session_keep_to_the_rules() {
         let (mut leg, mut random) = (Leg::new(seed), Random::from_seed(seed));
         let mut now = plan(Codec::Pcmu, Ptime::MS_20, Direction::SendReceive);
         leg.agree(&now);
-        let mut keys = 0;
+        let mut held = 0_u32;
         for _ in 0..TICKS {
             if random.below(30) == 0 {
                 leg.agent.push_audio(&vec![0x25; 160 * usize::try_from(random.below(40)).unwrap()]);
             }
-            // A key that is under way while its stream becomes another is not what this is about.
-            if keys == 0 && random.below(200) == 0 {
+            if random.below(100) == 0 {
                 let ptime = one_of(&mut random, &[10, 20, 30, 40, 60]);
                 let codec = one_of(&mut random, &codecs);
                 now = plan(codec, Ptime::from_ms(ptime).unwrap(), now.direction);
+                if random.below(3) == 0 {
+                    now = with_plain_events(now);
+                }
                 leg.agree(&now);
             }
-            if random.below(150) == 0 {
+            held = held.saturating_sub(1);
+            if held == 0 && random.below(150) == 0 {
                 let ways = [Direction::SendReceive, Direction::SendReceive, Direction::Inactive];
                 now.direction = one_of(&mut random, &ways);
+                if !now.direction.sends() {
+                    held = HOLD_TICKS;
+                }
                 leg.agree(&now);
             }
-            if keys == 0 && random.below(100) == 0 {
+            if random.below(60) == 0 {
                 for _ in 0..=random.below(3) {
                     leg.session.send_digit(one_of(&mut random, &['1', '#', 'A']));
                 }
-                keys = KEY_TICKS;
             }
-            if random.below(300) == 0 {
-                leg.late(4 + u32::try_from(random.below(30)).unwrap());
-            }
-            if now.direction.sends() {
-                keys = keys.saturating_sub(1);
+            if random.below(100) == 0 {
+                leg.late(1 + u32::try_from(random.below(30)).unwrap());
             }
             leg.tick();
         }
         assert!(leg.packets > TICKS / 4, "{}", leg.packets);
+        assert!(leg.keys > TICKS / 100, "{}", leg.keys);
     }
 }
 
@@ -209,6 +271,7 @@ fn keys_and_frames_that_pass_from_one_leg_to_another_keep_to_the_rules() {
     for (seed, codec) in [(1, Codec::Pcmu), (2, Codec::Pcmu), (3, Codec::G729), (4, Codec::G729)] {
         let mut random = Random::from_seed(seed);
         let (mut near, mut far) = (Leg::new(seed), Leg::new(seed + 100));
+        far.keys_are_own = false;
         let ptime = Ptime::from_ms(one_of(&mut random, &[10, 20, 30, 40])).unwrap();
         near.agree(&plan(codec, Ptime::MS_20, Direction::SendReceive));
         far.agree(&plan(codec, ptime, Direction::SendReceive));
@@ -216,22 +279,31 @@ fn keys_and_frames_that_pass_from_one_leg_to_another_keep_to_the_rules() {
         assert!(near.session.bridge(Bridged::new(one)).is_none());
         assert!(far.session.bridge(Bridged::new(two)).is_none());
         let frame = if codec == Codec::G729 { vec![7; 20] } else { vec![0x25; 160] };
-        // Ticks of the key that is pressed, and packets of its end that are still to come.
-        let (mut key, mut ends, mut silent) = (0_u16, 0, 0);
+        // Ticks of the key that is pressed, for how long it is down, and packets of its end that are still to come.
+        let (mut key, mut down, mut ends, mut silent) = (0_u16, 0_u16, 0, 0);
+        let event = |down: u16, end: u8| {
+            // Some are shorter than a tick.
+            let [high, low] = down.saturating_sub(120).to_be_bytes();
+            [5, end | 10, high, low]
+        };
         for _ in 0..TICKS {
             if random.below(200) == 0 {
                 silent = random.below(60);
             }
+            if random.below(100) == 0 {
+                far.session.send_digit('9');
+            }
             if key == 0 && random.below(60) == 0 {
                 (key, ends) = (1 + u16::try_from(random.below(30)).unwrap(), 3);
-                let first = [5, 10, 0, 160];
-                near.hears(101, true, &first);
+                down = 160;
+                near.hears(101, true, &event(down, 0));
             } else if key > 1 {
                 key -= 1;
-                near.hears(101, false, &[5, 10, 3, 32]);
+                down += 160;
+                near.hears(101, false, &event(down, 0));
             } else if ends > 0 {
                 ends -= 1;
-                near.hears(101, false, &[5, 0x8a, 6, 64]);
+                near.hears(101, false, &event(down + 60, 0x80));
                 if ends == 0 {
                     (key, near.timestamp) = (0, near.timestamp.wrapping_add(160 * 40));
                 }

@@ -157,7 +157,7 @@ impl Sender {
     }
 
     /// Writes a packet of a telephone event in place of `samples` samples of audio. The audio after it
-    /// bears no marker, because time went on without a gap: what there was lies before the event.
+    /// bears no marker, because time went on without a gap: one that was lies before the event, and is marked by that.
     pub fn event(
         &mut self,
         payload_type: PayloadType,
@@ -176,7 +176,7 @@ impl Sender {
             },
             out,
         )?;
-        self.marker = false;
+        self.marker &= !event.marker;
         self.pass(samples);
         Some(length)
     }
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn audio_right_behind_an_event_bears_no_marker_whatever_was_before() {
+    fn audio_right_behind_an_event_bears_no_marker_whatever_was_before_that() {
         let mut out = [0; 200];
         // A stream that begins with an event, one before which there was a pause, and one with ticks left out within.
         for (before, within) in [(0, 0), (800, 0), (0, 320)] {
@@ -347,7 +347,8 @@ mod tests {
             }
             let next = sender.timestamp_after(160);
             let length = sender.audio(PCMU.unwrap(), &[0xff; 160], 160, &mut out).unwrap();
-            assert!(!RtpPacket::parse(&out[..length]).unwrap().marker, "{before} {within}");
+            let marker = RtpPacket::parse(&out[..length]).unwrap().marker;
+            assert_eq!(marker, within > 0, "{before} {within}: that gap nothing else marks");
             assert_eq!(sender.timestamp(), next);
             sender.skip(160);
             let length = sender.audio(PCMU.unwrap(), &[0xff; 160], 160, &mut out).unwrap();

@@ -92,6 +92,21 @@ impl Dialog {
         self.switch.as_ref().is_some_and(|switch| !switch.keys.is_empty())
     }
 
+    /// The clock of all codecs that may come now, if they have one.
+    pub fn audio_clock(&self) -> Option<u32> {
+        let is_audio = |format: &&Format| !format.is_event() && format.name != "cn";
+        let mut clocks = self.agreed.last()?.iter().filter(is_audio).map(|format| format.clock);
+        let first = clocks.next()?;
+        clocks.all(|clock| clock == first).then_some(first)
+    }
+
+    /// Whether events of a clock are agreed, and were at any time that is not over.
+    pub fn has_events(&self, clock: u32) -> bool {
+        let has = |format: &Format| format.is_event() && format.clock == clock;
+        let mut agreed = self.agreed.iter().skip(self.at).peekable();
+        agreed.peek().is_some() && agreed.all(|formats| formats.iter().any(has))
+    }
+
     /// What a payload type means by what was agreed last, or before and may be on its way.
     pub fn format(&mut self, number: u8) -> Result<Option<Format>, String> {
         if self.agreed.is_empty() {

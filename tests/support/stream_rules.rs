@@ -64,16 +64,12 @@ struct Stream {
     next: u16,
     /// Where what follows begins, if nothing lies between.
     due: u32,
-    /// So much may have waited for its packet to be full when an event took its place.
-    slack: u32,
     /// What lies between is a multiple of this, in units of the clock.
     grain: u32,
     /// Length of the last packet of audio; 0: none came.
     samples: u32,
     /// Its codec is not encoded by the switch.
     passed: bool,
-    /// Nothing but events came since it began, or since a gap: the first audio may bear a marker too.
-    fresh: bool,
     /// Where the next packet begins, and whether it bears a marker, cannot be told.
     blind: bool,
     event: Option<Event>,
@@ -124,6 +120,7 @@ impl Streams {
         for stream in self.sources.iter_mut().filter_map(|source| source.stream.as_mut()) {
             stream.blind = true;
             stream.dropped = u32::MAX;
+            stream.miss_event();
         }
         // Whatever was sent to the old one, none of it was read.
         self.joins |= self.sources.is_empty();
@@ -152,6 +149,12 @@ impl Streams {
         self.dialogs.push(dialog);
         for source in &mut self.sources {
             let named = source.address.port() == port;
+            if known.is_none()
+                && let Some(stream) = &mut source.stream
+            {
+                // Who hangs up while a key is down hears no end of it.
+                stream.miss_event();
+            }
             match side {
                 // A new call may be given a port that was another's.
                 Side::Telephone if known.is_none() => source.may_change = true,
@@ -246,7 +249,12 @@ impl Source {
             Some(dialog) => dialog.format(packet.kind)?,
             None => static_format(packet.kind),
         };
-        let clock = format.as_ref().map(|format| format.clock);
+        let audio_clock = dialog.as_ref().and_then(|dialog| dialog.audio_clock());
+        let clock = format.as_ref().map(|format| match audio_clock {
+            // An event has the clock of the audio beside it.
+            Some(clock) if format.is_event() => clock,
+            Some(_) | None => format.clock,
+        });
         if let Some(before) = self.stream.as_ref().filter(|before| before.ssrc != packet.ssrc) {
             let old = before.ssrc;
             if self.left.contains(&packet.ssrc) {
@@ -260,12 +268,32 @@ impl Source {
                     packet.ssrc
                 ));
             }
+            if let Some(event) = before.event.filter(|_| is_named && !known.lost)
+                && !event.partial
+                && event.ends != 3
+            {
+                return Err(format!(
+                    "another SSRC, after {} of 3 ends of event {} under {old:08x}",
+                    event.ends, event.code
+                ));
+            }
             self.left.push(old);
             self.stream = None;
             self.may_change = false;
         }
         if is_named && std::mem::take(&mut self.joined) {
             return Err("the stream of this call was under way when its first packet came".into());
+        }
+        if let (Some(dialog), Some(format)) = (&dialog, &format)
+            && format.is_event()
+            && let Some(clock) = self.audio_clock().or(audio_clock)
+            && format.clock != clock
+            && dialog.has_events(clock)
+        {
+            return Err(format!(
+                "an event of {} Hz beside audio of {clock} Hz, whose own is agreed",
+                format.clock
+            ));
         }
         match &mut self.stream {
             Some(stream) => stream.follow(&packet, format.as_ref(), known)?,
@@ -276,7 +304,8 @@ impl Source {
                     }
                     self.joined = true;
                 }
-                self.stream = Some(Stream::begin(&packet, format.as_ref(), known)?);
+                let clock = clock.unwrap_or(8_000);
+                self.stream = Some(Stream::begin(&packet, (format.as_ref(), clock), known)?);
             }
         }
         self.shown.push_back(packet.shown());
@@ -284,6 +313,11 @@ impl Source {
             self.shown.pop_front();
         }
         Ok(())
+    }
+
+    /// That of the audio which came last.
+    fn audio_clock(&self) -> Option<u32> {
+        self.stream.as_ref().filter(|stream| stream.samples > 0).map(|stream| stream.clock)
     }
 
     fn story(&self) -> String {
@@ -314,18 +348,19 @@ impl Shown {
 
 impl Stream {
     /// The first packet of an SSRC.
-    fn begin(packet: &Packet<'_>, format: Option<&Format>, known: Known) -> Result<Self, String> {
-        let clock = format.map_or(8_000, |format| format.clock);
+    fn begin(
+        packet: &Packet<'_>,
+        (format, clock): (Option<&Format>, u32),
+        known: Known,
+    ) -> Result<Self, String> {
         let mut stream = Self {
             ssrc: packet.ssrc,
             clock,
             next: packet.sequence,
             due: packet.timestamp,
-            slack: 0,
             grain: clock / 50,
             samples: 0,
             passed: false,
-            fresh: true,
             blind: true,
             event: None,
             dropped: known.dropped,
@@ -371,6 +406,13 @@ impl Stream {
         self.next = packet.sequence.wrapping_add(1);
         self.dropped = known.dropped;
         Ok(())
+    }
+
+    /// What there is still to come of an event may not come.
+    const fn miss_event(&mut self) {
+        if let Some(event) = &mut self.event {
+            event.partial = true;
+        }
     }
 
     /// Whether packets before this one were lost where they may be.
@@ -425,22 +467,21 @@ impl Stream {
             return Err(format!("audio, after {} of 3 ends of an event", event.ends));
         }
         let ahead = self.ahead(packet)?;
-        let gap = ahead > self.slack;
         if !self.blind {
-            if gap && !packet.marker && !hole {
+            if ahead > 0 && !packet.marker && !hole {
                 return Err(format!(
                     "a marker is expected: it is {ahead} later than what follows on"
                 ));
             }
-            if packet.marker && ahead == 0 && !self.fresh {
+            if packet.marker && ahead == 0 {
                 return Err("no marker is expected: it follows on without a gap".into());
             }
-            if hole && ahead == 0 && !self.fresh {
+            if hole && ahead == 0 {
                 return Err("numbers are left out, and no time".into());
             }
         }
         self.due = packet.timestamp.wrapping_add(samples);
-        (self.samples, self.slack, self.fresh, self.blind) = (samples, 0, false, false);
+        (self.samples, self.blind) = (samples, false);
         Ok(())
     }
 
@@ -475,33 +516,16 @@ impl Stream {
                 self.due = packet.timestamp;
             }
             Some(_) | None => {
-                let ahead = self.ahead(packet)?;
+                self.ahead(packet)?;
                 if !packet.marker {
                     return Err("the first packet of an event bears a marker".into());
                 }
-                // Within what may have waited, a gap cannot be told from it.
-                self.fresh |= ahead > 0;
-                self.slack = self.waits_at_most();
                 self.due = packet.timestamp.wrapping_add(tick);
                 self.blind = false;
             }
         }
         self.event = Some(Event { partial: now.partial || self.blind, ..now });
         Ok(())
-    }
-
-    /// Audio that waits for its packet to be full falls away where an event takes its place: less than a packet, and
-    /// nothing where each tick fills some.
-    const fn waits_at_most(&self) -> u32 {
-        let tick = self.clock / 50;
-        if self.passed {
-            // Its packets may be shorter than the longest, of 60 ms.
-            self.clock / 20
-        } else if self.samples == 0 || tick.is_multiple_of(self.samples) {
-            0
-        } else {
-            self.samples - self.clock / 100
-        }
     }
 
     /// One of which the header alone can be read.

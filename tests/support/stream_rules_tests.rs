@@ -101,13 +101,20 @@ fn a_call_with_gaps_keys_and_wrapping_numbers_is_as_it_should_be() {
         sender.event(packet, packet == 0, end, 160 * (packet.min(2) as u16 + 1)).unwrap();
     }
     sender.audio(false).unwrap();
-    // A key straight after a pause: the audio behind it may be marked or not.
+    // A key straight after a pause, which is marked by that.
     sender.skip(320);
     for (packet, end) in [(0, true), (1, true), (2, true)] {
         sender.event(packet, packet == 0, end, 320).unwrap();
     }
-    sender.audio(true).unwrap();
+    sender.audio(false).unwrap();
     wrong(sender.audio(true), "no marker is expected");
+    for begins in [true, false] {
+        let mut sender = if begins { Sender::new() } else { Sender::talking() };
+        for (packet, end) in [(0, true), (1, true), (2, true)] {
+            sender.event(packet, packet == 0, end, 320).unwrap();
+        }
+        wrong(sender.audio(true), "no marker is expected");
+    }
 }
 
 #[test]
@@ -197,20 +204,82 @@ fn time_rises_by_what_was_sent_and_stands_for_whole_ticks() {
 }
 
 #[test]
-fn packets_of_30_ms_leave_what_waits_to_an_event() {
-    for waits in [0, 80, 160] {
+fn packets_of_30_ms_are_shorter_before_an_event_and_nothing_falls_away() {
+    for (waits, falls) in [(0, 0), (80, 0), (160, 0), (0, 80), (0, 160)] {
         let mut sender = Sender::new();
         sender.of(0, true, &[0xff; 240], 240).unwrap();
-        sender.event(0, true, true, 640).unwrap();
-        sender.skip(waits);
-        let began = sender.timestamp.wrapping_sub(160 + waits);
-        for _ in 0..2 {
-            sender.send(101, false, began, &[5, 0x8a, 2, 128]).unwrap();
-            sender.skip(160);
+        if waits > 0 {
+            sender.of(0, false, &[0xff; 160][..waits], waits as u32).unwrap();
         }
-        sender.of(0, false, &[0xff; 240], 240).unwrap();
-        sender.skip(80);
-        sender.of(0, true, &[0xff; 240], 240).unwrap();
+        for packet in 0..3 {
+            sender.event(packet, packet == 0, true, 320).unwrap();
+        }
+        sender.skip(falls);
+        let behind = sender.of(0, false, &[0xff; 240], 240);
+        if falls > 0 {
+            wrong(behind, "a marker is expected");
+        } else {
+            behind.unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_event_is_ended_before_another_stream_begins_unless_its_call_is_over() {
+    let both = "m=audio 4000 RTP/AVP 107 110\r\na=rtpmap:107 opus/48000/2\r\n\
+                a=rtpmap:110 telephone-event/48000\r\n";
+    for (ends, hung_up) in [(0, false), (2, false), (3, false), (0, true)] {
+        let mut sender = Sender::talking();
+        sender.event(0, true, false, 160).unwrap();
+        for packet in 1..=ends {
+            sender.event(packet, false, true, 320).unwrap();
+        }
+        if hung_up {
+            sender.streams.signalled(Side::Switch, "BYE sip:x SIP/2.0\r\nCall-ID: one\r\n\r\n");
+        }
+        let call = if hung_up { "two" } else { "one" };
+        sender.says(Side::Telephone, call, both);
+        sender.says(Side::Switch, call, &both.replace("4000", "16400"));
+        sender.ssrc = 0xcd;
+        let begun = sender.of(107, true, &[9 << 3, 1], 960);
+        if ends == 3 || hung_up {
+            begun.unwrap();
+        } else {
+            wrong(begun, &format!("after {ends} of 3 ends"));
+        }
+    }
+}
+
+#[test]
+fn an_event_has_the_clock_of_the_audio_where_that_is_agreed() {
+    let lines = "m=audio 4000 RTP/AVP 107 102 110\r\na=rtpmap:107 opus/48000/2\r\n\
+                 a=rtpmap:102 telephone-event/8000\r\na=rtpmap:110 telephone-event/48000\r\n";
+    for (kind, agreed, is_right) in [
+        (110, lines.to_owned(), true),
+        (102, lines.to_owned(), false),
+        (102, lines.replace(" 110", ""), true),
+    ] {
+        for begins in [true, false] {
+            let mut sender = Sender { streams: Streams::default(), ..Sender::new() };
+            sender.says(Side::Telephone, "one", &agreed);
+            sender.says(Side::Switch, "one", &agreed.replace("4000", "16400"));
+            if !begins {
+                sender.of(107, true, &[9 << 3, 1], 960).unwrap();
+            }
+            let began = sender.timestamp;
+            let mut verdict = Ok(());
+            for packet in 0..3 {
+                sender.skip(960);
+                let payload = [5, 0x8a, 7, 0x80];
+                verdict = verdict.and(sender.send(kind, packet == 0, began, &payload));
+            }
+            if is_right {
+                verdict.unwrap();
+                sender.of(107, false, &[9 << 3, 1], 960).unwrap();
+            } else {
+                wrong(verdict, "beside audio of 48000 Hz");
+            }
+        }
     }
 }
 
