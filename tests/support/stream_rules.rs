@@ -86,6 +86,8 @@ struct Source {
     left: Vec<u32>,
     /// Signalling has allowed another SSRC.
     may_change: bool,
+    /// A codec of another clock was agreed on since its last packet, whatever is now.
+    other_clock: bool,
     /// The stream was under way when its first packet came.
     joined: bool,
     shown: VecDeque<Shown>,
@@ -146,9 +148,12 @@ impl Streams {
         let mut dialog = known.map_or_else(|| Dialog::new(call), |at| self.dialogs.remove(at));
         let first = side == Side::Switch && dialog.switch.is_none();
         let rekeyed = dialog.describe(side, description);
+        let clock = dialog.audio_clock();
         self.dialogs.push(dialog);
         for source in &mut self.sources {
             let named = source.address.port() == port;
+            source.other_clock |= named
+                && source.stream.as_ref().zip(clock).is_some_and(|(it, clock)| it.clock != clock);
             if known.is_none()
                 && let Some(stream) = &mut source.stream
             {
@@ -228,6 +233,7 @@ impl Source {
             stream: None,
             left: Vec::new(),
             may_change: false,
+            other_clock: false,
             joined: false,
             shown: VecDeque::new(),
         }
@@ -260,7 +266,7 @@ impl Source {
             if self.left.contains(&packet.ssrc) {
                 return Err(format!("SSRC {:08x} was given up before", packet.ssrc));
             }
-            let other_clock = clock.is_some_and(|clock| clock != before.clock);
+            let other_clock = self.other_clock || clock.is_some_and(|clock| clock != before.clock);
             if !(self.may_change || other_clock || !is_named) {
                 return Err(format!(
                     "SSRC {:08x} where {old:08x} is under way, and nothing was signalled that brings \
@@ -281,6 +287,7 @@ impl Source {
             self.stream = None;
             self.may_change = false;
         }
+        self.other_clock = false;
         if is_named && std::mem::take(&mut self.joined) {
             return Err("the stream of this call was under way when its first packet came".into());
         }
