@@ -587,6 +587,13 @@ mod tests {
         assert!(scene.session.send_digit('5'));
         scene.ticks(20);
         assert_eq!(told(&scene), [(5, 5_760)]);
+        scene.sent.clear();
+        let (mut speaker, listener) = BridgeEnd::one_way();
+        drop(scene.session.bridge(Bridged::new(listener)));
+        press(&mut speaker, &mut scene, 0..10, true);
+        scene.ticks(5);
+        assert_eq!(told(&scene), [(5, 9_600)], "nor that of who passes it on");
+        drop(scene.session.unbridge());
         // What it says itself is what it calls it.
         let mut talker = Talker::new(PEER, 7);
         for down in 1..=6 {
