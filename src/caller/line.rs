@@ -359,9 +359,14 @@ impl Line {
         };
         let may_press = self.answered.is_some_and(|answered| now.since(answered) >= KEY_DELAY);
         let mut packet = [0; RTP_PACKET_BYTES_MAX];
+        // What waits for its packet to be full falls away where a key begins, and its time goes by.
+        let factor = if plan.codec.is_wide() { 2 } else { 1 };
+        let packed = self.packed.as_ref().map_or(0, |(packed, _)| packed.waits() / factor);
+        let waits = (self.unsent.len() + packed) as u32;
         if let Some(payload_type) = plan.dtmf_send.filter(|_| may_press)
-            && let Some(event) = self.keys_out.tick(self.sender.timestamp())
+            && let Some(event) = self.keys_out.tick(self.sender.timestamp_after(waits))
         {
+            self.sender.miss(waits);
             self.unsent.clear();
             if let Some((packed, _)) = &mut self.packed {
                 packed.forget_waiting();

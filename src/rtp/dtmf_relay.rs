@@ -163,10 +163,12 @@ impl Relay {
 
     /// Says no more of the key that is under way, and gives back what was told of it. Others wait as they did.
     pub(super) fn abandon(&mut self) -> Option<Telling> {
-        let sending = self.current.take()?;
+        let sending = self.current?;
+        let is_over = self.is_over(&sending);
         self.over = Some(sending.key.press);
+        self.current = None;
         // By tones nothing is told.
-        Some(sending.telling).filter(|telling| telling.is_begun() && !telling.is_told())
+        Some(sending.telling).filter(|telling| telling.is_begun() && !is_over)
     }
 
     /// The key whose tone is heard in this tick, for a peer that hears tones alone. Each lasts as long as it was

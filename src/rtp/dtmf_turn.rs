@@ -245,5 +245,18 @@ mod tests {
         let mut gone = Relay::default();
         (0..40).for_each(|_| peer.tick(&mut ours, &mut gone));
         assert_eq!(peer.keys(), [('5', 320), ('9', 800)]);
+        // One that gave way to ours when its end was told once does not come back.
+        let (mut ours, mut relay) = (Sender::new(8_000, 100, 80), Relay::default());
+        let mut peer = Peer::new();
+        for tick in 1..=4 {
+            relay.press(key(1, '5', tick * 160, tick == 4));
+            peer.tick(&mut ours, &mut relay);
+        }
+        assert!(ours.push('9'));
+        relay.press(key(2, '6', 160, false));
+        (0..2).for_each(|_| peer.tick(&mut ours, &mut relay));
+        take_over(&mut ours, &mut relay);
+        (0..40).for_each(|_| peer.tick(&mut ours, &mut gone));
+        assert_eq!(peer.keys(), [('5', 640), ('9', 800)]);
     }
 }
