@@ -550,6 +550,7 @@ mod tests {
     use crate::net::port_pool::PortChoice;
     use crate::net::port_pool::PortPool;
     use crate::rtp::packet::HEADER_BYTES;
+    use crate::sdp::Direction;
     use crate::types::moment::Moment;
     use std::collections::VecDeque;
     use std::net::IpAddr;
@@ -984,6 +985,33 @@ mod tests {
             at_once == 1
         });
         assert!(left_one, "the socket was asked again each time");
+    }
+
+    #[test]
+    fn a_key_is_ended_to_the_peer_before_another_plan_takes_its_stream() {
+        let (mut thread, _calls, [peer, _]) = scene_of_a_flood(22_068);
+        let now = thread.desk.now;
+        let hosted = thread.slots[0].as_mut().expect("a session");
+        let id = hosted.place.id();
+        hosted.session.start_playout(now);
+        assert!(hosted.session.send_digit('5'));
+        for _ in 0..3 {
+            thread.desk.now += TICK;
+            for phase in 0..PHASES {
+                thread.run_phase(phase);
+            }
+        }
+        let at = peer.local_addr().expect("bound");
+        let held = MediaPlan { direction: Direction::Inactive, ..MediaPlan::for_test(at) };
+        thread.update(id, Box::new(held), Equipment::default());
+        peer.set_nonblocking(true).expect("no waiting");
+        let (mut datagram, mut ends) = ([0; 200], Vec::new());
+        while let Ok(length) = peer.recv(&mut datagram) {
+            if length == HEADER_BYTES + 4 && datagram[HEADER_BYTES + 1] & 0x80 != 0 {
+                ends.push(datagram[HEADER_BYTES..length].to_vec());
+            }
+        }
+        assert_eq!(ends, vec![vec![5, 0x8a, 1, 0xe0]; 3], "60 ms of it, three times");
     }
 
     #[test]
