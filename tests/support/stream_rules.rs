@@ -285,9 +285,10 @@ impl Source {
             }
             self.left.push(old);
             self.stream = None;
-            self.may_change = false;
+            (self.may_change, self.other_clock) = (false, false);
         }
-        self.other_clock = false;
+        // The end of an event may still come of the stream before.
+        self.other_clock &= format.as_ref().is_some_and(Format::is_event);
         if is_named && std::mem::take(&mut self.joined) {
             return Err("the stream of this call was under way when its first packet came".into());
         }
