@@ -41,6 +41,7 @@ use crate::types::id::CampaignId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::id_map::IdMap;
+use crate::types::id_map::give_back;
 use crate::types::moment::Moment;
 use crate::types::random::Random;
 use std::collections::HashMap;
@@ -92,7 +93,7 @@ struct Inner {
     registrations: Registrations,
     calls: IdMap<CallId, Entry>,
     /// Which of them has which dialog of a caller.
-    dialogs: HashMap<DialogName, CallId>,
+    dialogs: HashMap<Arc<DialogName>, CallId>,
     /// Sources of running calls, and of calls that ended a moment ago.
     sources: HashMap<IpAddr, SourceCalls>,
 }
@@ -110,7 +111,7 @@ struct Entry {
     /// Of a call that came in; of others each leg tells its own.
     source: Option<IpAddr>,
     /// The dialog of its caller.
-    dialog: Option<DialogName>,
+    dialog: Option<Arc<DialogName>>,
     /// Another leg of its caller, which the call has not answered yet.
     replacement: Option<Box<Replacement>>,
 }
@@ -235,8 +236,10 @@ impl Registry {
     pub(super) fn leave(&self, now: Moment, id: CallId) -> Option<Box<Replacement>> {
         let mut inner = self.lock();
         let entry = inner.calls.remove(&id);
+        give_back(&mut inner.calls);
         if let Some(name) = entry.as_ref().and_then(|entry| entry.dialog.as_ref()) {
             inner.dialogs.remove(name);
+            give_back(&mut inner.dialogs);
         }
         if let Some(source) = entry.as_ref().and_then(|entry| entry.source) {
             inner.leave_source(now, source);

@@ -1,9 +1,11 @@
 //! `IdMap`: a map by names that this process or an administrator gave. A keyed hash guards maps by what peers write;
-//! here it would only cost.
+//! here it would only cost. And what a rush leaves of the room of any map.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::hash::BuildHasher;
 use std::hash::BuildHasherDefault;
+use std::hash::Hash;
 use std::hash::Hasher;
 
 /// A map by names of our own. Not for what a peer can choose.
@@ -11,6 +13,16 @@ pub(crate) type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<MixHasher>>;
 
 /// A set of names of our own. Not for what a peer can choose.
 pub(crate) type IdSet<K> = HashSet<K, BuildHasherDefault<MixHasher>>;
+
+/// Room for so many entries is not given back.
+const KEPT: usize = 112;
+
+/// Gives the room of a map back after a rush, once most of it is free. To be called where entries are removed.
+pub(crate) fn give_back<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) {
+    if map.capacity() > KEPT && map.len() < map.capacity() / 4 {
+        map.shrink_to(KEPT.max(2 * map.len()));
+    }
+}
 
 /// The finaliser of SplitMix64: each input bit reaches each output bit.
 pub(crate) const fn mix(mut z: u64) -> u64 {
@@ -54,7 +66,6 @@ impl Hasher for MixHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::hash::BuildHasher;
     use uuid::Uuid;
 
     /// How many of `hashes` the fullest of 128 places gets, by their lowest bits and by their highest: a map goes by both.
@@ -66,6 +77,24 @@ mod tests {
             }
             places.into_iter().max().unwrap_or(0)
         })
+    }
+
+    #[test]
+    fn the_room_of_a_rush_goes_with_it_and_what_stayed_is_found() {
+        let mut map = IdMap::default();
+        map.extend((0..5_000_u64).map(|id| (id, id)));
+        let most = map.capacity();
+        for id in 20..5_000 {
+            map.remove(&id);
+            give_back(&mut map);
+            let bound = (8 * map.len()).max(2 * KEPT);
+            assert!(map.capacity() <= bound.min(most), "{} of {}", map.len(), map.capacity());
+        }
+        assert!((0..20).all(|id| map[&id] == id));
+        let kept = map.capacity();
+        map.retain(|id, _| *id < 2);
+        give_back(&mut map);
+        assert_eq!(map.capacity(), kept);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::sip::endpoint::told::DialogName;
 use crate::types::cause::HangupCause;
 use crate::types::id::CallId;
 use bytes::Bytes;
+use std::sync::Arc;
 
 impl Registry {
     /// Notes the dialog of the caller of a running call, in place of the one before.
@@ -21,7 +22,8 @@ impl Registry {
         let mut inner = self.lock();
         let inner = &mut *inner;
         let Some(entry) = inner.calls.get_mut(&id) else { return };
-        if let Some(before) = entry.dialog.replace(name.clone()) {
+        let name = Arc::new(name);
+        if let Some(before) = entry.dialog.replace(Arc::clone(&name)) {
             inner.dialogs.remove(&before);
         }
         inner.dialogs.insert(name, id);

@@ -25,6 +25,7 @@ use crate::sip::transaction::key::Branch;
 use crate::sip::transaction::key::ClientKey;
 use crate::sip::transaction::key::Kind;
 use crate::types::cause::HangupCause;
+use crate::types::id_map::give_back;
 use crate::types::peer_reason::PeerReason;
 use std::time::Duration;
 
@@ -59,6 +60,7 @@ impl Endpoint {
             self.timers.disarm(usage.timers.place(timer));
         }
         self.tags.remove(&usage.tag);
+        give_back(&mut self.tags);
         self.release(usage.flow, Dependent::Usage(dialog));
         if let Some(transaction) = usage.asking.and_then(|asking| asking.transaction) {
             self.abandon(cx, transaction);

@@ -60,6 +60,7 @@ use std::collections::HashMap;
 use std::hash::DefaultHasher;
 use std::hash::Hash as _;
 use std::hash::Hasher as _;
+use std::sync::Arc;
 use timers::TimerQueue;
 use told::DialogName;
 use transact::Dependent;
@@ -75,7 +76,7 @@ pub struct Endpoint {
     /// Makes tags of answers without state ours.
     salt: u64,
     transactions: Slab<Transaction>,
-    servers: HashMap<ServerKey, u64>,
+    servers: HashMap<Arc<ServerKey>, u64>,
     clients: HashMap<ClientKey, u64>,
     merges: HashMap<MergeKey, u64>,
     usages: Slab<Usage>,

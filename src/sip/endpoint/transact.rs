@@ -34,7 +34,9 @@ use crate::sip::transaction::timer::Length;
 use crate::sip::transaction::timer::Slot;
 use crate::sip::transaction::timer::Timer;
 use crate::types::cause::HangupCause;
+use crate::types::id_map::give_back;
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// A transaction: its machine, and the bytes it may have to send again.
 #[derive(Debug)]
@@ -64,8 +66,8 @@ pub(super) struct Transaction {
 /// The machine of a transaction and what it is found by.
 #[derive(Debug)]
 pub(super) enum Machine {
-    InviteServer { machine: InviteServer, key: ServerKey, merge: Option<MergeKey>, tag: Tag },
-    Server { machine: Server, key: ServerKey },
+    InviteServer { machine: InviteServer, key: Arc<ServerKey>, merge: Option<MergeKey>, tag: Tag },
+    Server { machine: Server, key: Arc<ServerKey> },
     InviteClient { machine: InviteClient, key: ClientKey, purpose: Purpose },
     Client { machine: Client, key: ClientKey, purpose: Purpose },
 }
@@ -117,7 +119,7 @@ pub(super) struct Acked {
 /// Call-ID, From-tag and CSeq number: two INVITEs that share them came on two ways (RFC 3261
 /// §8.2.2.2).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct MergeKey(Box<[u8]>);
+pub(super) struct MergeKey(Arc<[u8]>);
 
 impl MergeKey {
     pub(super) fn of(request: &Request) -> Self {
@@ -240,14 +242,14 @@ impl Endpoint {
         owner: Option<DialogId>,
         tag: Tag,
     ) -> u64 {
-        let key = ServerKey::of(request);
+        let key = Arc::new(ServerKey::of(request));
         let reliable = flow.transport.is_reliable();
         let machine = if request.method == Method::Invite {
             let merge = request.headers.to().tag().is_none().then(|| MergeKey::of(request));
             let machine = InviteServer::new(reliable);
-            Machine::InviteServer { machine, key: key.clone(), merge, tag }
+            Machine::InviteServer { machine, key: Arc::clone(&key), merge, tag }
         } else {
-            Machine::Server { machine: Server::new(reliable), key: key.clone() }
+            Machine::Server { machine: Server::new(reliable), key: Arc::clone(&key) }
         };
         let merge = match &machine {
             Machine::InviteServer { merge, .. } => merge.clone(),
@@ -445,15 +447,19 @@ impl Endpoint {
         match transaction.machine {
             Machine::InviteServer { key, merge, .. } => {
                 self.servers.remove(&key);
+                give_back(&mut self.servers);
                 if let Some(merge) = merge {
                     self.merges.remove(&merge);
+                    give_back(&mut self.merges);
                 }
             }
             Machine::Server { key, .. } => {
                 self.servers.remove(&key);
+                give_back(&mut self.servers);
             }
             Machine::InviteClient { key, .. } | Machine::Client { key, .. } => {
                 self.clients.remove(&key);
+                give_back(&mut self.clients);
             }
         }
     }

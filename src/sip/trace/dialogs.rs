@@ -2,6 +2,7 @@
 
 use crate::sip::slab::Slab;
 use crate::sip::trace::Dialog;
+use crate::types::id_map::give_back;
 use bytes::Bytes;
 use std::collections::HashMap;
 
@@ -41,6 +42,7 @@ impl Dialogs {
 
     pub(super) fn remove_entry(&mut self, call_id: &[u8]) -> Option<(Bytes, Dialog)> {
         let (key, name) = self.names.remove_entry(call_id)?;
+        give_back(&mut self.names);
         Some((key, self.dialogs.remove(name)?))
     }
 

@@ -13,6 +13,7 @@ use crate::sip::trace::dialogs::Dialogs;
 use crate::types::id::CallId;
 use crate::types::id_map::IdMap;
 use crate::types::id_map::IdSet;
+use crate::types::id_map::give_back;
 use crate::types::limit::TRACE_DIALOGS_PER_CALL_MAX;
 use crate::types::limit::TRACE_MESSAGES_PER_DIALOG_MAX;
 use crate::types::moment::Moment;
@@ -279,6 +280,7 @@ impl TraceBook {
         legs.retain(|leg| leg != call_id);
         if legs.is_empty() {
             self.calls.remove(&call);
+            give_back(&mut self.calls);
         }
     }
 
