@@ -2,7 +2,7 @@
 //!
 //! A call has half a dozen of these and most of them hold nothing for most of its life. A channel of the
 //! runtime takes room for 32 messages when it is made; this one takes room when there is something to
-//! keep, which is some 4 KB less for each open call.
+//! keep, and gives it back once it was read, which is some 4 KB less for each open call.
 
 use futures_util::task::AtomicWaker;
 use std::collections::VecDeque;
@@ -179,6 +179,8 @@ impl<T> Receiver<T> {
         self.0.reader.register(context.waker());
         let mut state = self.0.lock();
         let Some(letter) = state.letters.pop_front() else {
+            // Most queues are empty for most of a call.
+            state.letters = VecDeque::new();
             return if state.senders == 0 { Poll::Ready(None) } else { Poll::Pending };
         };
         drop(state);
