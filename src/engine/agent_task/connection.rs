@@ -219,6 +219,8 @@ pub(super) struct Connection {
     wire: Wire,
     /// Something was written since the last complete flush.
     dirty: bool,
+    /// The protocol may have an answer of its own among it, or a write failed.
+    answers: bool,
     blocked: bool,
     /// A message was read, all of which is played or queued by the time the next is wanted.
     heard: bool,
@@ -272,13 +274,21 @@ impl From<Dialled> for Wire {
 
 impl Connection {
     fn new(wire: Wire) -> Self {
-        let (dirty, blocked, heard, drained) = (false, false, false, false);
-        Self { wire, dirty, blocked, heard, drained, long: None, _counted: Counted::new() }
+        Self {
+            wire,
+            dirty: false,
+            answers: false,
+            blocked: false,
+            heard: false,
+            drained: false,
+            long: None,
+            _counted: Counted::new(),
+        }
     }
 
     pub(super) fn write(&mut self, message: Message) {
         self.dirty = true;
-        match &mut self.wire {
+        let is_taken = match &mut self.wire {
             Wire::WebSocket(stream) => start_send(stream, message),
             Wire::Secure(stream) => start_send(stream.as_mut(), message),
             Wire::Came(stream) => start_send(stream.as_mut(), message),
@@ -287,16 +297,20 @@ impl Connection {
                 if let Message::Binary(bytes) = message {
                     waiting.extend_from_slice(&bytes);
                 }
+                true
             }
-        }
+        };
+        self.answers |= !is_taken;
     }
 
     /// Writes what waits and, unless the playout queue is `full`, reads one message.
     pub(super) fn poll(&mut self, full: bool, cx: &mut Context<'_>) -> Poll<Heard> {
         if self.dirty {
-            match self.wire.poll_flush(cx) {
+            let written =
+                if self.answers { self.wire.poll_flush(cx) } else { self.wire.poll_written(cx) };
+            match written {
                 Poll::Ready(Ok(())) => {
-                    self.dirty = false;
+                    (self.dirty, self.answers) = (false, false);
                     if std::mem::take(&mut self.blocked) {
                         return Poll::Ready(Heard::Ready);
                     }
@@ -328,7 +342,9 @@ impl Connection {
             self.heard = true;
             self.keep_long(message);
             // The protocol may have an answer of its own to flush.
-            self.dirty |= message.is_ping() || message.is_close();
+            let answers = message.is_ping() || message.is_close();
+            self.dirty |= answers;
+            self.answers |= answers;
         }
         Poll::Ready(heard)
     }
@@ -380,6 +396,20 @@ impl Wire {
                 }
                 Poll::Ready(Ok(()))
             }
+        }
+    }
+
+    /// The same where all that waits is what was given to it. A plain WebSocket has written that to its socket, which keeps
+    /// nothing back, unless the network took no more.
+    fn poll_written(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), (PeerClose, &'static str)>> {
+        match self {
+            Self::WebSocket(stream) => {
+                Pin::new(stream).poll_ready(cx).map_err(|error| ended(&error))
+            }
+            Self::Secure(_) | Self::Came(_) | Self::Tcp(..) => self.poll_flush(cx),
         }
     }
 
@@ -444,13 +474,18 @@ impl Wire {
     }
 }
 
+/// Whether it was taken, though perhaps not written yet.
 fn start_send(
     stream: &mut (impl Sink<Message, Error = tungstenite::Error> + Unpin),
     message: Message,
-) {
+) -> bool {
     // What is wrong with a broken connection is found out by reading from it.
-    if let Err(error) = Pin::new(stream).start_send(message) {
-        tracing::trace!(%error, "not sent to the agent");
+    match Pin::new(stream).start_send(message) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::trace!(%error, "not sent to the agent");
+            false
+        }
     }
 }
 
@@ -626,6 +661,42 @@ mod tests {
             }
             assert!(!room.contains(&last), "what is short lies where {length} bytes were");
         }
+    }
+
+    #[tokio::test]
+    async fn what_the_network_does_not_take_at_once_goes_when_it_does() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/", listener.local_addr().unwrap());
+        let roots = TrustRoots::native();
+        let accept = async {
+            let (socket, _) = listener.accept().await.unwrap();
+            accept_async(socket).await.unwrap()
+        };
+        let dial = websocket::connect(&url, &[], (&roots, None));
+        let (stream, mut agent) = tokio::join!(dial, accept);
+        let mut connection = Connection::new(Wire::from(stream.unwrap()));
+        let text = |number: usize| number.to_string().repeat(3_000);
+        let mut sent = 0;
+        loop {
+            connection.write(Message::text(text(sent)));
+            sent += 1;
+            match poll_fn(|cx| Poll::Ready(connection.poll(false, cx))).await {
+                Poll::Ready(Heard::Blocked) => break,
+                Poll::Ready(_) => panic!("nothing was said"),
+                // What it may take of the runtime at once is to be no matter here.
+                Poll::Pending => tokio::task::yield_now().await,
+            }
+        }
+        let read = async {
+            for number in 0..sent {
+                let message = agent.next().await.expect("it is open").unwrap();
+                assert_eq!(message.into_text().unwrap().as_str(), text(number));
+            }
+        };
+        let ready = timeout(Duration::from_secs(20), poll_fn(|cx| connection.poll(false, cx)));
+        let (heard, ()) = tokio::join!(ready, read);
+        assert!(matches!(heard, Ok(Heard::Ready)));
+        assert!(!connection.dirty && !connection.blocked);
     }
 
     #[test]
