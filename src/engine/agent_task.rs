@@ -227,7 +227,7 @@ impl Task {
         self.perform(&mut out).await;
         while !self.over {
             self.arm_timer();
-            let wake = poll_fn(|cx| self.poll(cx)).await;
+            let wake = poll_fn(|cx| self.poll(cx, &mut out)).await;
             self.handle(wake, &mut out);
             self.perform(&mut out).await;
             self.feed(&mut out);
@@ -272,7 +272,7 @@ impl Task {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+    fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<Output>) -> Poll<Wake> {
         if std::mem::take(&mut self.skipped) {
             return Poll::Ready(Wake::Skipped);
         }
@@ -295,10 +295,10 @@ impl Task {
             self.dial = None;
             return Poll::Ready(Wake::Dialled(Box::new(result)));
         }
-        match &mut self.socket {
-            Some(socket) => socket.poll(self.full, cx).map(Wake::Heard),
-            None => Poll::Pending,
-        }
+        let Some(socket) = &mut self.socket else { return Poll::Pending };
+        let session = &mut self.session;
+        let hear = |text: &str| session.handle(clock::now(), Input::Text(text.as_bytes()), out);
+        socket.poll(self.full, cx, hear).map(Wake::Heard)
     }
 
     fn handle(&mut self, wake: Wake, out: &mut Vec<Output>) {
@@ -346,6 +346,8 @@ impl Task {
                 }
             },
             Wake::Heard(Heard::Message(message)) => self.handle_message(now, &message, out),
+            // It had it where it lay.
+            Wake::Heard(Heard::Given) => {}
             Wake::Heard(Heard::Ended(close, word)) => {
                 self.socket = None;
                 self.fault = word.and_then(FaultWord::of);

@@ -1,9 +1,11 @@
 //! `Metered`: a connection with an agent that knows how much it has read of messages nobody is through with yet, and
 //! pays for what is more than a little of it from the budget of the node: one long message is nobody's trouble, a
-//! thousand at once would be everybody's.
+//! thousand at once would be everybody's. And that knows whether its reader holds the beginning of a message, so that one
+//! that comes alone can be read past that.
 
 use crate::types::limit::AGENT_MESSAGES_BYTES_MAX;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -62,6 +64,10 @@ pub struct Metered<S> {
     read: usize,
     /// Bytes paid for.
     held: usize,
+    /// Bytes read of which no message is known; never less than its reader holds of messages that are not whole.
+    unknown: usize,
+    /// Read past its reader, which is to get them after all.
+    ahead: Vec<u8>,
 }
 
 impl<S> Metered<S> {
@@ -71,7 +77,7 @@ impl<S> Metered<S> {
     }
 
     const fn paying(stream: S, budget: &'static MessageBudget) -> Self {
-        Self { stream, budget, read: 0, held: 0 }
+        Self { stream, budget, read: 0, held: 0, unknown: 0, ahead: Vec::new() }
     }
 
     /// What it reads from.
@@ -85,6 +91,25 @@ impl<S> Metered<S> {
         if self.held > 0 {
             self.budget.give_back(std::mem::take(&mut self.held));
         }
+    }
+
+    /// Another reads from here on, and begins with so many bytes that were read before.
+    pub fn begin_with(&mut self, bytes: usize) {
+        self.done();
+        self.unknown = bytes;
+    }
+
+    /// A message came out of its reader that took at least so many bytes of what it read. Says whether the message was
+    /// all that was read since all was done with.
+    pub const fn came_out(&mut self, bytes: usize) -> bool {
+        self.unknown = self.unknown.saturating_sub(bytes);
+        self.is_drained() && self.read == bytes
+    }
+
+    /// Nothing that was read is of a message that did not come out yet.
+    #[must_use]
+    pub const fn is_drained(&self) -> bool {
+        self.unknown == 0 && self.ahead.is_empty()
     }
 
     /// Pays for so many bytes more, if they cost anything.
@@ -118,9 +143,48 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-        this.read += buf.filled().len() - before;
+        if this.ahead.is_empty() {
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        } else {
+            this.give_ahead(buf);
+        }
+        let count = buf.filled().len() - before;
+        this.read += count;
+        this.unknown += count;
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> Metered<S> {
+    /// Reads what has come past the reader of this, which must be [drained](Self::is_drained), and gives it to `hear`. What
+    /// that has no use for, and what is wrong with the connection, is left to the reader: then this is false.
+    pub fn poll_past<const ROOM: usize>(
+        &mut self,
+        cx: &mut Context<'_>,
+        hear: impl FnOnce(&[u8]) -> bool,
+    ) -> Poll<bool> {
+        let mut room = [MaybeUninit::<u8>::uninit(); ROOM];
+        let mut place = ReadBuf::uninit(&mut room);
+        // An end, or an error, is found again by whoever reads on.
+        if ready!(Pin::new(&mut self.stream).poll_read(cx, &mut place)).is_err() {
+            return Poll::Ready(false);
+        }
+        let come = place.filled();
+        let is_heard = hear(come);
+        if !is_heard {
+            self.ahead.extend_from_slice(come);
+        }
+        Poll::Ready(is_heard)
+    }
+}
+
+impl<S> Metered<S> {
+    /// Gives as much as there is room for of what was read past the reader.
+    fn give_ahead(&mut self, buf: &mut ReadBuf<'_>) {
+        let count = self.ahead.len().min(buf.remaining());
+        let later = self.ahead.split_off(count);
+        buf.put_slice(&self.ahead);
+        self.ahead = later;
     }
 }
 
@@ -157,6 +221,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::poll_fn;
     use tokio::io::AsyncReadExt;
 
     /// Two connections that bring `most` bytes each, which pay from the same budget.
@@ -170,6 +235,50 @@ mod tests {
             read += from.read(&mut buffer[..4_096.min(count - read)]).await?;
         }
         Ok(read)
+    }
+
+    #[tokio::test]
+    async fn what_is_read_past_the_reader_is_heard_or_comes_to_it_in_order() {
+        let mut stream = Metered::new(&b"one two three"[..]);
+        assert!(stream.is_drained());
+        let past = async |stream: &mut Metered<&'static [u8]>, wanted: &[u8]| {
+            poll_fn(|cx| stream.poll_past::<4>(cx, |come| come == wanted)).await
+        };
+        assert!(past(&mut stream, b"one ").await);
+        assert!(stream.is_drained());
+        assert!(!past(&mut stream, b"TWO ").await);
+        assert!(!stream.is_drained(), "its reader is to get it");
+        let mut buffer = [0; 100];
+        let mut said = Vec::new();
+        for room in [3, 100, 100] {
+            let count = stream.read(&mut buffer[..room]).await.expect("it is there");
+            said.extend_from_slice(&buffer[..count]);
+        }
+        assert_eq!(said, b"two three");
+        assert!(!stream.is_drained());
+        assert!(!stream.came_out(3));
+        assert!(!stream.is_drained(), "there is more than that");
+        assert!(!past(&mut stream, b"anything").await, "the end is for its reader");
+        assert_eq!(stream.read(&mut buffer).await.expect("its end"), 0);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_came_alone_is_known_from_one_that_did_not() {
+        let mut stream = Metered::new(&[0_u8; 100][..]);
+        let mut buffer = [0; 100];
+        stream.begin_with(5);
+        for (read, message, is_alone) in [(10, 10, false), (0, 5, false), (10, 10, true)] {
+            stream.read_exact(&mut buffer[..read]).await.expect("it is there");
+            assert_eq!(stream.came_out(message), is_alone);
+            stream.done();
+        }
+        // Two at once, and one in two frames, for whose heads more was read than a message is known to take.
+        for (read, message, is_drained) in [(20, 10, false), (0, 10, true), (12, 10, false)] {
+            stream.read_exact(&mut buffer[..read]).await.expect("it is there");
+            assert!(!stream.came_out(message));
+            assert_eq!(stream.is_drained(), is_drained);
+            stream.done();
+        }
     }
 
     #[tokio::test]

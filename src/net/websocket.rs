@@ -2,6 +2,7 @@
 
 use crate::net::metered::Metered;
 use crate::net::websocket::head::ToHead;
+use crate::net::websocket::short::SHORT_BYTES;
 use crate::types::agent::ClientIdentity;
 use crate::types::agent_trouble::FaultWord;
 use crate::types::limit::AGENT_MESSAGE_BYTES_MAX;
@@ -36,6 +37,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::client_async_tls_with_config;
 use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderName;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
@@ -43,6 +45,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 mod head;
+mod short;
 
 /// An open WebSocket, a stream and sink of messages.
 pub type WebSocket = WebSocketStream<Metered<TcpStream>>;
@@ -309,11 +312,12 @@ pub async fn connect(
 /// what a WebSocket needs: so no more than the handshake is read into that, and the WebSocket gets one of its own.
 async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     request: tungstenite::handshake::client::Request,
-    socket: S,
-) -> Result<WebSocketStream<S>, tungstenite::Error> {
+    socket: Metered<S>,
+) -> Result<WebSocketStream<Metered<S>>, tungstenite::Error> {
     let config = config(READ_BUFFER_BYTES);
     let handshake = client_async_with_config(request, ToHead::new(socket), Some(config));
-    let (socket, beyond) = handshake.await?.0.into_inner().into_parts();
+    let (mut socket, beyond) = handshake.await?.0.into_inner().into_parts();
+    socket.begin_with(beyond.len());
     // Given with its room, which the library remembers when it needs another.
     let mut buffer = Vec::with_capacity(READ_BUFFER_BYTES.max(beyond.len()));
     buffer.extend_from_slice(&beyond);
@@ -344,6 +348,22 @@ pub async fn connect_tcp(address: &str, roots: &TrustRoots) -> Result<TcpStream,
 pub fn poll_readable(connection: &Metered<TcpStream>, cx: &mut Context<'_>) -> Poll<()> {
     // What is wrong with a connection is found out by reading from it.
     connection.stream().poll_read_ready(cx).map(|_| ())
+}
+
+/// Whether `message`, which was read from `connection`, was alone in that and is short: then the next may be.
+pub fn was_alone(connection: &mut Metered<TcpStream>, message: &Message) -> bool {
+    let bytes = short::framed_bytes(message.len());
+    connection.came_out(bytes) && bytes <= SHORT_BYTES && message.is_text()
+}
+
+/// Reads what has come where no message is begun, and gives it to `hear` if it is one short text and nothing else. If not,
+/// this is false, and the WebSocket is to be asked.
+pub fn poll_alone(
+    connection: &mut Metered<TcpStream>,
+    cx: &mut Context<'_>,
+    hear: impl FnOnce(&str),
+) -> Poll<bool> {
+    connection.poll_past::<SHORT_BYTES>(cx, |come| short::text_alone(come).map(hear).is_some())
 }
 
 /// Nothing is kept any more of the messages that were read from `socket`.

@@ -69,6 +69,9 @@ const LONG_BYTES: usize = 64 * 1_024;
 /// behind it is as much as had come of it when its length was read.
 const AFTER_LONG_BYTES: usize = 8_192;
 
+/// After so many messages in a row that came alone the next is looked for as one: what is not is copied once more.
+const ALONE_MIN: u8 = 8;
+
 /// How the agent is dialled.
 pub(super) enum Dialling {
     /// It is not.
@@ -206,6 +209,8 @@ pub(super) type Dial = Pin<Box<dyn Future<Output = Result<Connection, ConnectErr
 pub(super) enum Heard {
     /// A message came.
     Message(Message),
+    /// A short text came, which was given already.
+    Given,
     /// It ended, for which this word stands where there is one.
     Ended(PeerClose, Option<&'static str>),
     /// The network takes no more.
@@ -226,6 +231,8 @@ pub(super) struct Connection {
     heard: bool,
     /// All that had come was read, but for the beginning of a message.
     drained: bool,
+    /// So many messages in a row came alone and were short; the WebSocket holds nothing while this is not 0.
+    alone: u8,
     /// A long message, and how much more is to be read before it is let go. tungstenite reads on where nobody keeps what it
     /// gave, so that the room of its longest message would be a connection's for good.
     long: Option<(Message, usize)>,
@@ -281,6 +288,7 @@ impl Connection {
             blocked: false,
             heard: false,
             drained: false,
+            alone: 0,
             long: None,
             _counted: Counted::new(),
         }
@@ -303,8 +311,13 @@ impl Connection {
         self.answers |= !is_taken;
     }
 
-    /// Writes what waits and, unless the playout queue is `full`, reads one message.
-    pub(super) fn poll(&mut self, full: bool, cx: &mut Context<'_>) -> Poll<Heard> {
+    /// Writes what waits and, unless the playout queue is `full`, reads one message. A text may be given to `hear`.
+    pub(super) fn poll(
+        &mut self,
+        full: bool,
+        cx: &mut Context<'_>,
+        hear: impl FnOnce(&str),
+    ) -> Poll<Heard> {
         if self.dirty {
             let written =
                 if self.answers { self.wire.poll_flush(cx) } else { self.wire.poll_written(cx) };
@@ -332,7 +345,12 @@ impl Connection {
             self.wire.done();
         }
         // Woken for a frame of the caller's, it mostly has nothing to read.
-        if self.drained {
+        if self.alone >= ALONE_MIN && self.long.is_none() {
+            if ready!(self.wire.poll_alone(cx, hear)) {
+                return Poll::Ready(Heard::Given);
+            }
+            self.alone = 0;
+        } else if self.drained {
             ready!(self.wire.poll_readable(cx));
         }
         let next = self.wire.poll_next(cx);
@@ -340,6 +358,9 @@ impl Connection {
         let heard = ready!(next);
         if let Heard::Message(message) = &heard {
             self.heard = true;
+            let was_alone = self.wire.was_alone(message);
+            self.drained = was_alone;
+            self.alone = if was_alone { self.alone.saturating_add(1) } else { 0 };
             self.keep_long(message);
             // The protocol may have an answer of its own to flush.
             let answers = message.is_ping() || message.is_close();
@@ -419,6 +440,22 @@ impl Wire {
             Self::WebSocket(stream) => websocket::poll_readable(stream.get_ref(), cx),
             Self::Secure(stream) => websocket::poll_readable(stream.get_ref().get_ref(), cx),
             Self::Came(_) | Self::Tcp(..) => Poll::Ready(()),
+        }
+    }
+
+    /// Gives a short text to `hear` that came where nothing is begun, or leaves what came to [`Self::poll_next`].
+    fn poll_alone(&mut self, cx: &mut Context<'_>, hear: impl FnOnce(&str)) -> Poll<bool> {
+        match self {
+            Self::WebSocket(stream) => websocket::poll_alone(stream.get_mut(), cx, hear),
+            Self::Secure(_) | Self::Came(_) | Self::Tcp(..) => Poll::Ready(false),
+        }
+    }
+
+    /// Whether `message`, which was read last, is short and all that had come, where that can be told.
+    fn was_alone(&mut self, message: &Message) -> bool {
+        match self {
+            Self::WebSocket(stream) => websocket::was_alone(stream.get_mut(), message),
+            Self::Secure(_) | Self::Came(_) | Self::Tcp(..) => false,
         }
     }
 
@@ -551,16 +588,23 @@ mod tests {
     use uuid::Uuid;
 
     async fn hear(connection: &mut Connection) -> String {
-        let next = poll_fn(|cx| connection.poll(false, cx));
+        let mut given = None;
+        let next =
+            poll_fn(|cx| connection.poll(false, cx, |text| given = Some(format!("given: {text}"))));
         match timeout(Duration::from_secs(20), next).await.expect("it was sent") {
             Heard::Message(message) => message.into_text().unwrap().to_string(),
+            Heard::Given => given.expect("it was given"),
             Heard::Ended(..) => "its end".to_owned(),
             Heard::Blocked | Heard::Ready => panic!("nothing was written"),
         }
     }
 
+    fn no_text(text: &str) {
+        panic!("{text} is not expected")
+    }
+
     async fn has_nothing_to_say(connection: &mut Connection) -> bool {
-        poll_fn(|cx| Poll::Ready(connection.poll(false, cx).is_pending())).await
+        poll_fn(|cx| Poll::Ready(connection.poll(false, cx, no_text).is_pending())).await
     }
 
     #[tokio::test]
@@ -643,7 +687,10 @@ mod tests {
         // Where in memory a message is that was sent.
         let mut place_of = async |length: usize| {
             let sent = agent.send(Message::text("x".repeat(length)));
-            let next = timeout(Duration::from_secs(20), poll_fn(|cx| connection.poll(false, cx)));
+            // None is read past the buffer this is about.
+            connection.alone = 0;
+            let next = poll_fn(|cx| connection.poll(false, cx, no_text));
+            let next = timeout(Duration::from_secs(20), next);
             let (sent, heard) = tokio::join!(sent, next);
             sent.unwrap();
             let Heard::Message(Message::Text(text)) = heard.expect("it was sent") else {
@@ -663,6 +710,98 @@ mod tests {
         }
     }
 
+    /// A connection and its agent's end, which was heard saying many short texts one by one.
+    async fn after_many_short_texts() -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/", listener.local_addr().unwrap());
+        let roots = TrustRoots::native();
+        let accept = async {
+            let (socket, _) = listener.accept().await.unwrap();
+            accept_async(socket).await.unwrap()
+        };
+        let dial = websocket::connect(&url, &[], (&roots, None));
+        let (stream, agent) = tokio::join!(dial, accept);
+        let mut connection = Connection::new(Wire::from(stream.unwrap()));
+        let mut agent = agent.into_inner();
+        says_short_texts(&mut agent, &mut connection).await;
+        (connection, agent)
+    }
+
+    async fn says_short_texts(agent: &mut TcpStream, connection: &mut Connection) {
+        for number in 0..2 * ALONE_MIN {
+            agent.write_all(&[0x81, 1, b'a' + number]).await.unwrap();
+            let text = char::from(b'a' + number).to_string();
+            let heard = hear(connection).await;
+            let given = heard.strip_prefix("given: ");
+            assert_eq!(given.unwrap_or(&heard), text);
+            assert!(given.is_some() || number < ALONE_MIN);
+            assert!(has_nothing_to_say(connection).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn after_short_texts_all_else_is_heard_as_it_was() {
+        let (mut connection, mut agent) = after_many_short_texts().await;
+        // Two at once.
+        agent.write_all(&[0x81, 1, b'A', 0x81, 1, b'B']).await.unwrap();
+        assert_eq!(hear(&mut connection).await, "A");
+        assert_eq!(hear(&mut connection).await, "B");
+        assert!(has_nothing_to_say(&mut connection).await);
+        // One in parts.
+        says_short_texts(&mut agent, &mut connection).await;
+        agent.write_all(&[0x81]).await.unwrap();
+        for _ in 0..3 {
+            assert!(has_nothing_to_say(&mut connection).await);
+        }
+        agent.write_all(&[1, b'C']).await.unwrap();
+        assert_eq!(hear(&mut connection).await, "C");
+        // One that is longer than is read past the library.
+        says_short_texts(&mut agent, &mut connection).await;
+        let long = "x".repeat(3_000);
+        agent.write_all(&[&[0x81, 126, 0x0b, 0xb8], long.as_bytes()].concat()).await.unwrap();
+        assert_eq!(hear(&mut connection).await, long);
+        // A ping, which the library answers.
+        says_short_texts(&mut agent, &mut connection).await;
+        agent.write_all(&[0x89, 1, b'p']).await.unwrap();
+        assert_eq!(hear(&mut connection).await, "p");
+        assert!(has_nothing_to_say(&mut connection).await);
+        let mut pong = [0; 7];
+        agent.read_exact(&mut pong).await.unwrap();
+        assert_eq!(pong[..2], [0x8a, 0x81]);
+        // One in two frames, behind which it cannot be told any more where one begins.
+        says_short_texts(&mut agent, &mut connection).await;
+        agent.write_all(&[0x01, 1, b'D', 0x80, 1, b'E']).await.unwrap();
+        assert_eq!(hear(&mut connection).await, "DE");
+        for _ in 0..2 * ALONE_MIN {
+            agent.write_all(&[0x81, 1, b'F']).await.unwrap();
+            assert_eq!(hear(&mut connection).await, "F");
+        }
+        drop(agent);
+        assert_eq!(hear(&mut connection).await, "its end");
+    }
+
+    #[tokio::test]
+    async fn after_short_texts_an_end_is_an_end_and_a_violation_one() {
+        let next = async |connection: &mut Connection| {
+            let next = poll_fn(|cx| connection.poll(false, cx, no_text));
+            match timeout(Duration::from_secs(20), next).await.expect("it was sent") {
+                Heard::Ended(close, word) => (close, word),
+                Heard::Message(_) | Heard::Given | Heard::Blocked | Heard::Ready => {
+                    panic!("it goes on")
+                }
+            }
+        };
+        let (mut connection, agent) = after_many_short_texts().await;
+        drop(agent);
+        assert_eq!(next(&mut connection).await, (PeerClose::Dropped, Some(RESET)));
+        let (mut connection, mut agent) = after_many_short_texts().await;
+        agent.write_all(&[0x81, 1, 0xff]).await.unwrap();
+        assert_eq!(next(&mut connection).await, (PeerClose::Violated, Some("not_utf8")));
+        let (mut connection, mut agent) = after_many_short_texts().await;
+        agent.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'a']).await.unwrap();
+        assert_eq!(next(&mut connection).await, (PeerClose::Violated, Some("not_websocket")));
+    }
+
     #[tokio::test]
     async fn what_the_network_does_not_take_at_once_goes_when_it_does() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -680,7 +819,7 @@ mod tests {
         loop {
             connection.write(Message::text(text(sent)));
             sent += 1;
-            match poll_fn(|cx| Poll::Ready(connection.poll(false, cx))).await {
+            match poll_fn(|cx| Poll::Ready(connection.poll(false, cx, no_text))).await {
                 Poll::Ready(Heard::Blocked) => break,
                 Poll::Ready(_) => panic!("nothing was said"),
                 // What it may take of the runtime at once is to be no matter here.
@@ -693,7 +832,8 @@ mod tests {
                 assert_eq!(message.into_text().unwrap().as_str(), text(number));
             }
         };
-        let ready = timeout(Duration::from_secs(20), poll_fn(|cx| connection.poll(false, cx)));
+        let ready = poll_fn(|cx| connection.poll(false, cx, no_text));
+        let ready = timeout(Duration::from_secs(20), ready);
         let (heard, ()) = tokio::join!(ready, read);
         assert!(matches!(heard, Ok(Heard::Ready)));
         assert!(!connection.dirty && !connection.blocked);
