@@ -71,6 +71,8 @@ pub struct Playout {
     interruption: Interruption,
     /// The media thread left ticks out, or the agent's task took nothing, since the queue was last known to be well.
     node_late: bool,
+    /// For so long the media thread left out ticks before this one, in ms.
+    left_out_ms: u32,
     /// The last underrun, until it is taken.
     underrun: Option<Underrun>,
 }
@@ -157,6 +159,7 @@ impl Playout {
             lull: Lull::new(),
             interruption: Interruption::None,
             node_late: false,
+            left_out_ms: 0,
             underrun: None,
         }
     }
@@ -213,6 +216,7 @@ impl Playout {
     /// audio before them do not.
     pub fn tick(&mut self, held: bool) -> Sound {
         self.pay_debts();
+        let left_out_ms = std::mem::take(&mut self.left_out_ms);
         let mut frame = Sound::Law(Law::Mu, self.noise.frame());
         let epoch = self.end.epoch();
         if epoch != self.epoch {
@@ -220,7 +224,8 @@ impl Playout {
         }
         if !self.is_interrupted(&mut frame) {
             self.take_marks();
-            if self.owed_cleared.is_none() && !held && !self.end.held() && self.is_primed() {
+            let may_play = self.owed_cleared.is_none() && !held && !self.end.held();
+            if may_play && self.is_primed(left_out_ms) {
                 self.play(&mut frame);
             }
         }
@@ -283,7 +288,8 @@ impl Playout {
             Taken::Full => self.node_late = false,
             Taken::Dry => {
                 self.see_lateness();
-                let gap_ms = ((FRAME_SAMPLES - at) / SAMPLES_PER_MS) as u32;
+                let left_out_ms = std::mem::take(&mut self.left_out_ms);
+                let gap_ms = ((FRAME_SAMPLES - at) / SAMPLES_PER_MS) as u32 + left_out_ms;
                 self.state = State::Dry { gap_ms, waited_ms: 0 };
                 self.fall_away(frame, at);
             }

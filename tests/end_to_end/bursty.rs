@@ -45,7 +45,7 @@ const FRAME: usize = 160;
 const SAMPLES_PER_MS: usize = 8;
 /// As much of what is played last falls away in a gap, in samples: 5 ms.
 const FALLING: usize = 40;
-/// A gap of so many ms is an end of what was said, which the node tells nobody of.
+/// A gap of so many ms may be an end of what was said, which the node tells nobody of.
 const PAUSE_MS: usize = 400;
 /// From an agent's socket to the caller, on a machine with nothing to spare.
 const WAY_MAX: Duration = Duration::from_millis(250);
@@ -206,6 +206,12 @@ impl Gap {
     }
 }
 
+/// Samples that were left out before a packet: no packet has their time. `next` is the time of the next one.
+fn left_out(next: &mut Option<u32>, packet: &Packet) -> usize {
+    let due = next.replace(packet.timestamp.wrapping_add(FRAME as u32));
+    due.map_or(0, |due| packet.timestamp.wrapping_sub(due) as usize)
+}
+
 const fn is_noise(byte: u8) -> bool {
     (byte & 0x7f) >= 0x7c
 }
@@ -235,8 +241,15 @@ fn gaps_in(packets: &[Packet], said: &[u8]) -> Result<Vec<Gap>, String> {
         return Err("something was heard before its first frame".to_owned());
     }
     let (mut at, mut gaps, mut heard) = (0, Vec::<Gap>::new(), heard.iter().peekable());
+    let mut next_time = None;
     while let Some(packet) = heard.next() {
         let count = same(&packet.audio, &said[at..]);
+        let mut samples = left_out(&mut next_time, packet);
+        if samples > 0 && count > 0 {
+            // The node came too late to say anything.
+            gaps.push(Gap { after: at, at: due(packet), samples });
+            samples = 0;
+        }
         if at + count == said.len() {
             let rest = packet.audio[count..].iter().chain(heard.flat_map(|next| &next.audio));
             let rest: Vec<u8> = rest.copied().collect();
@@ -248,12 +261,13 @@ fn gaps_in(packets: &[Packet], said: &[u8]) -> Result<Vec<Gap>, String> {
             at += FRAME;
             continue;
         }
-        let mut samples = 0;
         while let Some(next) = heard.next_if(|next| next.audio.iter().all(|byte| is_noise(*byte))) {
-            samples += next.audio.len();
+            samples += left_out(&mut next_time, next) + next.audio.len();
         }
         let next =
             heard.peek().ok_or_else(|| format!("all from sample {} on is missing", at + count))?;
+        samples += left_out(&mut next_time, next);
+        next_time = Some(next.timestamp);
         // What falls away may be what would have come, by chance: then it went on with less.
         let goes_on = |played: &usize| {
             let rest = &said[at + played..];

@@ -74,9 +74,11 @@ impl Playout {
         self.lull.caller_is_heard();
     }
 
-    /// The media thread left out ticks: a gap in what is played now is its doing.
-    pub const fn left_out(&mut self) {
+    /// The media thread left out so many ticks: that is a gap in what is played now, and of its doing.
+    pub fn left_out(&mut self, ticks: u64) {
         self.node_late = true;
+        let ms = u32::try_from(ticks).unwrap_or(u32::MAX).saturating_mul(TICK_MS);
+        self.left_out_ms = self.left_out_ms.saturating_add(ms);
     }
 
     /// The queue is dry: where the agent's task has not taken what it hears, it has not read what the agent says either.
@@ -333,15 +335,47 @@ mod tests {
         for late in [false, true] {
             line.ticks(2);
             if late {
-                line.playout.left_out();
+                line.playout.left_out(2);
             }
             line.say(100);
             line.ticks(5);
             let underrun = line.playout.take_underrun().expect("a gap");
             assert_eq!(underrun.node_late, late);
-            assert!(underrun.ms >= 20, "{underrun:?}");
+            assert_eq!(underrun.ms, if late { 80 } else { 40 });
             assert_eq!(line.playout.take_underrun(), None);
         }
+    }
+
+    #[test]
+    fn ticks_that_are_left_out_of_what_an_agent_says_are_a_gap() {
+        let mut line = Line::speaking(1_000);
+        for (ticks, ms) in [(4, 80), (30, 600)] {
+            line.playout.left_out(ticks);
+            assert_eq!(line.tick(), FRAME_SAMPLES, "it goes on where it was");
+            assert_eq!(line.playout.take_underrun(), Some(Underrun { ms, node_late: true }));
+            assert_eq!(line.ticks(10), 10 * FRAME_SAMPLES);
+        }
+        let told = line.events();
+        assert_eq!(told, [80, 600].map(|ms| LinkEvent::Underrun { ms }));
+        // It had nothing more to say just then: the gap is one.
+        assert_eq!(line.ticks(1_000 / 20 - 5 - 22), 23 * FRAME_SAMPLES);
+        line.playout.left_out(3);
+        assert_eq!(line.ticks(2), 0);
+        line.say(1_000);
+        assert_eq!(line.ticks(1), FRAME_SAMPLES);
+        assert_eq!(line.events(), [LinkEvent::Underrun { ms: 100 }]);
+        // Nobody heard it then, or would have.
+        line.playout.pause();
+        line.playout.left_out(4);
+        line.tick();
+        line.playout.resume();
+        line.playout.left_out(4);
+        line.playout.tick(true);
+        assert_eq!(line.tick(), FRAME_SAMPLES);
+        line.playout.left_out(4);
+        line.playout.mute();
+        line.ticks(10);
+        assert_eq!((line.playout.underruns(), line.events()), (3, Vec::new()));
     }
 
     #[test]

@@ -3,8 +3,6 @@
 //! Most agents tell no end of a reply. A silence is taken for a gap unless something says otherwise: the agent finished or
 //! cleared, its last words had a mark behind them, the caller was heard, or it lasts so long that the agent begins anew.
 
-use crate::media::playout::TICK_MS;
-
 /// The longest silence that is a gap in a reply. An agent that asks again, since the caller says nothing, waits longer.
 const LULL_MS_MAX: u32 = 3_000;
 
@@ -39,10 +37,11 @@ impl Lull {
         self.ms.is_some()
     }
 
-    /// 20 ms passed.
-    pub(super) fn pass(&mut self) {
-        self.caller_quiet_ms = self.caller_quiet_ms.saturating_add(TICK_MS);
-        self.ms = self.ms.map(|ms| ms + TICK_MS).filter(|ms| *ms <= LULL_MS_MAX);
+    /// So much time passed.
+    pub(super) fn pass(&mut self, passed_ms: u32) {
+        self.caller_quiet_ms = self.caller_quiet_ms.saturating_add(passed_ms);
+        let ms = self.ms.map(|ms| ms.saturating_add(passed_ms));
+        self.ms = ms.filter(|ms| *ms <= LULL_MS_MAX);
     }
 
     /// The caller speaks or presses a key.
@@ -85,12 +84,12 @@ impl Lull {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::audio::frame::FRAME_SAMPLES;
     use crate::audio::link::AgentEnd;
     use crate::audio::link::LinkEvent;
     use crate::audio::link::link;
     use crate::media::playout::Playout;
+    use crate::media::playout::TICK_MS;
     use crate::types::codec::Law;
 
     const LOUD: u8 = 0x10;
@@ -280,18 +279,19 @@ mod tests {
     }
 
     #[test]
-    fn a_long_gap_is_blamed_on_the_node_where_it_came_late() {
-        for late in [false, true] {
+    fn a_long_gap_is_blamed_on_the_node_where_it_came_late_and_counts_what_that_left_out() {
+        for late in [0, 5] {
             let mut line = Line::new();
             line.say(100);
-            line.ticks(40);
-            if late {
-                line.playout.left_out();
+            line.ticks(5 + 35);
+            if late > 0 {
+                line.playout.left_out(late);
             }
             line.ticks(5);
             line.say(100);
             line.ticks(5);
-            assert_eq!(line.playout.take_underrun().expect("a gap").node_late, late);
+            let told = line.playout.take_underrun().expect("a gap");
+            assert_eq!((told.ms, told.node_late), (800 + 20 * late as u32, late > 0));
         }
     }
 

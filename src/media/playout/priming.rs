@@ -10,12 +10,21 @@ use crate::media::playout::UNDERRUN_MS_MAX;
 use crate::media::playout::Underrun;
 
 impl Playout {
-    /// Decides whether audio is played in this tick.
-    pub(super) fn is_primed(&mut self) -> bool {
+    /// Decides whether audio is played in this tick, before which so much time was left out.
+    pub(super) fn is_primed(&mut self, left_out_ms: u32) -> bool {
         let queued = self.queued_ms();
+        self.lull.pass(left_out_ms);
         let finishing = self.end.finish_queued();
         let primed = match self.state {
-            State::Playing => true,
+            State::Playing => {
+                if queued == 0 {
+                    // The gap goes on, or it was none.
+                    self.left_out_ms = left_out_ms;
+                } else if left_out_ms > 0 {
+                    self.count_gap(left_out_ms);
+                }
+                true
+            }
             State::Idle if queued == 0 && !finishing => {
                 if self.lull.is_open() {
                     self.see_lateness();
@@ -33,9 +42,11 @@ impl Playout {
                 self.prime(queued, finishing, 0)
             }
             State::Priming { waited_ms } => self.prime(queued, finishing, waited_ms),
-            State::Dry { gap_ms, waited_ms } => self.prime_again(queued, gap_ms, waited_ms),
+            State::Dry { gap_ms, waited_ms } => {
+                self.prime_again(queued, gap_ms.saturating_add(left_out_ms), waited_ms)
+            }
         };
-        self.lull.pass();
+        self.lull.pass(TICK_MS);
         primed
     }
 

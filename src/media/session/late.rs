@@ -39,7 +39,7 @@ impl MediaSession {
     pub fn skip(&mut self, ticks: u64) {
         self.counters.ticks_skipped += ticks;
         self.ticks += ticks;
-        self.playout.left_out();
+        self.playout.left_out(ticks);
         self.forget_outgoing();
         self.sender.skip(ticks.wrapping_mul(FRAME_SAMPLES as u64) as u32);
         self.tape_skipped(ticks);

@@ -105,6 +105,28 @@ fn a_gap_in_what_an_agent_says_is_the_nodes_where_ticks_were_left_out_in_it() {
 }
 
 #[test]
+fn ticks_left_out_while_an_agent_speaks_are_a_gap_of_the_nodes() {
+    let mut scene = Scene::new(plan());
+    assert_eq!(scene.agent.push_audio(&[LOUD; 8_000]), 8_000);
+    scene.ticks(10);
+    scene.session.skip(6);
+    // What they would have been is in the packets' time.
+    scene.now += TICK * 6;
+    scene.ticks(20);
+    let told = scene.events.iter().filter_map(|event| match event {
+        MediaEvent::Talk(talk) => Some(*talk),
+        _ => None,
+    });
+    let gap = Talk::Underrun { at_ms: 17 * 20, ms: 120, node_late: true };
+    assert_eq!(told.collect::<Vec<_>>(), [gap]);
+    assert_eq!(scene.session.statistics().underruns, 1);
+    let packets = scene.rtp();
+    let [.., before, after] = &packets[..11] else { panic!("{}", packets.len()) };
+    assert_eq!(after.timestamp.wrapping_sub(before.timestamp), 7 * 160);
+    assert!(after.payload.iter().all(|byte| *byte == LOUD), "it goes on where it was");
+}
+
+#[test]
 fn a_recording_has_what_was_said_in_ticks_left_out_where_it_belongs() {
     let mut scene = Scene::new(plan());
     let (into, mut out) = tape(TapeRate::Narrow);
