@@ -330,6 +330,11 @@ impl MediaEngine {
         self.command(id, Command::SendDigit(id, digit));
     }
 
+    /// The peer pressed a key that its audio does not have.
+    pub fn key_pressed(&self, id: MediaId) {
+        self.command(id, Command::KeyPressed(id));
+    }
+
     /// Lets the peer hear `clip` instead of whom it talks with.
     pub fn play(&self, id: MediaId, clip: Box<Clip>) {
         self.command(id, Command::Play(id, clip));

@@ -89,6 +89,7 @@ pub(crate) enum Command {
     Dismiss(MediaId, usize),
     Exchange(MediaId, Box<MediaEnd>, oneshot::Sender<Box<MediaEnd>>),
     SendDigit(MediaId, char),
+    KeyPressed(MediaId),
     Play(MediaId, Box<Clip>),
     StopPlaying(MediaId),
     Mute(MediaId, (bool, bool)),
@@ -313,6 +314,9 @@ impl MediaThread {
                         // A key that cannot be sent is lost: nobody waits for it.
                         hosted.session.send_digit(digit);
                     });
+                }
+                Command::KeyPressed(id) => {
+                    self.with(id, |hosted, _| hosted.session.key_pressed());
                 }
                 Command::Play(id, clip) => self.play(id, clip),
                 Command::StopPlaying(id) => {

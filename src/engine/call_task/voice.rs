@@ -308,6 +308,9 @@ impl Task {
                 if let Some(voice) = &self.voice {
                     voice.speaker.digit(digit);
                 }
+                if let Some(media) = self.media.id() {
+                    self.switch.media.key_pressed(media);
+                }
             }
             AgentOutput::End => {
                 if let Some(voice) = self.voice.take() {

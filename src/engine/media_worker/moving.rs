@@ -152,6 +152,7 @@ impl Command {
             | Self::Dismiss(id, _)
             | Self::Exchange(id, ..)
             | Self::SendDigit(id, _)
+            | Self::KeyPressed(id)
             | Self::Play(id, _)
             | Self::StopPlaying(id)
             | Self::Mute(id, _)

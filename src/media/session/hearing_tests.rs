@@ -214,7 +214,16 @@ fn an_answer_is_timed_by_the_packet_that_it_begins_in() {
 /// Gaps that are told of an agent that breaks off for a second in the middle of its words, while the caller does this.
 fn gaps_beside(
     policy: Option<BargeIn>,
+    caller: impl FnMut(usize) -> Option<Vec<u8>>,
+) -> Vec<(u32, u32)> {
+    gaps_beside_keys(policy, caller, None)
+}
+
+/// The same where a key of the caller comes by its signalling before this tick.
+fn gaps_beside_keys(
+    policy: Option<BargeIn>,
     mut caller: impl FnMut(usize) -> Option<Vec<u8>>,
+    signalled: Option<usize>,
 ) -> Vec<(u32, u32)> {
     let mut scene = Scene::new(plan());
     scene.session.listen_with(policy.map(|policy| Box::new(Listener::new(policy))));
@@ -225,6 +234,9 @@ fn gaps_beside(
         }
         if tick == 100 || tick == 160 {
             assert_eq!(scene.agent.push_audio(&[super::tests::LOUD; 1_600]), 1_600);
+        }
+        if signalled == Some(tick) {
+            scene.session.key_pressed();
         }
         scene.tick();
     }
@@ -261,6 +273,7 @@ fn a_long_gap_of_an_agent_is_told_unless_the_caller_was_heard_in_it() {
         _ => None,
     };
     assert_eq!(gaps_beside(policy(), presses), [], "a key");
+    assert_eq!(gaps_beside_keys(policy(), |_| None, Some(130)), [], "one by its signalling");
 }
 
 #[test]

@@ -42,6 +42,11 @@ impl MediaSession {
         self.ears.machine.replace(machine)
     }
 
+    /// The peer pressed a key that its audio does not have: what its agent says after a pause is an answer.
+    pub const fn key_pressed(&mut self) {
+        self.playout.caller_is_heard();
+    }
+
     fn screen(&mut self, heard: &Encoded, out: &mut TickOutput) {
         let Some(mut machine) = self.ears.machine.take_if(|machine| !machine.is_done()) else {
             return;
