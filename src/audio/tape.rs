@@ -198,6 +198,17 @@ pub struct TapeOut {
     rate: TapeRate,
 }
 
+/// Ends a tape whose session's thread may never do so.
+#[derive(Debug)]
+pub struct TapeStop(Arc<Progress>);
+
+impl TapeStop {
+    /// Nothing of what may still be put on the tape is wanted: the reader finds it over.
+    pub fn stop(&self) {
+        self.0.is_over.store(true, Ordering::Release);
+    }
+}
+
 /// A tape at its beginning.
 #[must_use]
 pub fn tape(rate: TapeRate) -> (TapeIn, TapeOut) {
@@ -217,6 +228,12 @@ pub fn tape(rate: TapeRate) -> (TapeIn, TapeOut) {
 }
 
 impl TapeIn {
+    /// What ends it from elsewhere.
+    #[must_use]
+    pub fn stopped_by(&self) -> TapeStop {
+        TapeStop(Arc::clone(&self.progress))
+    }
+
     /// Puts sound on the tape whose first sample is so many samples after this tick's, or before it. What would
     /// be before the tape's beginning, or within a pause, is left out.
     pub fn sound(&mut self, side: TapeSide, after: i64, form: TapeForm, bytes: &[u8]) {
@@ -406,6 +423,23 @@ mod tests {
             other => panic!("{other:?}"),
         };
         items(out).into_iter().map(place).collect()
+    }
+
+    #[test]
+    fn a_tape_whose_thread_hangs_is_over_where_that_got_to() {
+        let (mut into, mut out) = tape(TapeRate::Narrow);
+        let stop = into.stopped_by();
+        into.sound(TapeSide::Sent, 0, LAW, &[1; 160]);
+        into.pass();
+        assert!(!out.is_over());
+        stop.stop();
+        assert!(out.is_over());
+        assert_eq!((out.reached(), items(&mut out).is_empty()), (160, false));
+        assert_eq!(out.last_gap(), None);
+        // It goes on after all, and nobody reads.
+        drop(out);
+        into.sound(TapeSide::Sent, 0, LAW, &[1; 160]);
+        into.pass();
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The recordings of a call: begun and ended as the call says, and what becomes of them.
 
 use crate::audio::tape::TapeRate;
+use crate::audio::tape::TapeStop;
 use crate::call::event::CallEvent;
 use crate::call::event::RecordingStep;
 use crate::call::record::RecordOrder;
@@ -26,7 +27,7 @@ const CLOSE_MAX: Duration = Duration::from_secs(2);
 
 /// Recordings of a call that were begun and whose end is not known yet.
 #[derive(Default)]
-pub(super) struct Recordings(Vec<(RecordingId, oneshot::Receiver<Outcome>)>);
+pub(super) struct Recordings(Vec<(RecordingId, oneshot::Receiver<Outcome>, TapeStop)>);
 
 impl Recordings {
     /// The next end of one; never, while there is none.
@@ -36,7 +37,7 @@ impl Recordings {
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<(RecordingId, Outcome)> {
         for at in 0..self.0.len() {
-            let Some((id, outcome)) = self.0.get_mut(at) else { break };
+            let Some((id, outcome, _)) = self.0.get_mut(at) else { break };
             if let Poll::Ready(done) = Pin::new(outcome).poll(context) {
                 let id = *id;
                 self.0.swap_remove(at);
@@ -73,11 +74,12 @@ impl Task {
         let rate = if is_wide { TapeRate::Wide } else { TapeRate::Narrow };
         let begun = media.and_then(|media| {
             let (tape, outcome) = recorder?.begin(of, rate)?;
+            let stop = tape.stopped_by();
             self.switch.media.record(media, tape);
-            Ok(outcome)
+            Ok((outcome, stop))
         });
         match begun {
-            Ok(outcome) => self.recordings.0.push((id, outcome)),
+            Ok((outcome, stop)) => self.recordings.0.push((id, outcome, stop)),
             Err(fault) => self.recorded(id, Outcome::Failed(fault.as_str().to_owned())),
         }
     }
@@ -118,6 +120,8 @@ impl Task {
             self.call.recording_over(id);
             self.note(CallEvent::Recording(id, RecordingStep::Stopped));
         }
+        // One whose media thread hangs would not be.
+        self.recordings.0.iter().for_each(|(_, _, stop)| stop.stop());
         let until = clock::instant(clock::now() + CLOSE_MAX).into();
         while !self.recordings.0.is_empty() {
             match tokio::time::timeout_at(until, self.recordings.ended()).await {
