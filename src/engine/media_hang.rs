@@ -13,37 +13,40 @@ use crate::types::moment::Moment;
 /// nobody looks, and where it gets little of the processor a look comes as seldom as the thread.
 const HUNG_LOOKS: u32 = 50;
 
+/// The same after which it gets no new calls: 1 s.
+const DOUBTED_LOOKS: u32 = 10;
+
 /// What was seen of each media thread: its last beat, and at how many looks that was the same.
 #[derive(Debug, Default)]
 pub(super) struct Hangs(Vec<(Moment, u32)>);
 
 impl Hangs {
-    /// One more look at thread number `number`, whose last beat was then. Whether it hangs, once.
-    fn see(&mut self, number: usize, beat: Moment) -> bool {
+    /// One more look at thread number `number`, whose last beat was then. At so many before it was the same.
+    fn see(&mut self, number: usize, beat: Moment) -> u32 {
         if self.0.len() <= number {
             self.0.resize(number + 1, (Moment::START, 0));
         }
-        let Some((last, looks)) = self.0.get_mut(number) else { return false };
-        if std::mem::replace(last, beat) != beat {
-            *looks = 0;
-        }
-        *looks = looks.saturating_add(1);
-        *looks == HUNG_LOOKS + 1
+        let Some((last, looks)) = self.0.get_mut(number) else { return 0 };
+        let is_same = std::mem::replace(last, beat) == beat;
+        *looks = if is_same { looks.saturating_add(1) } else { 0 };
+        *looks
     }
 }
 
 impl MediaEngine {
     /// Looks at each thread, and gives those up that hang.
     pub(super) fn give_up_who_hangs(&self, hangs: &mut Hangs) {
-        let workers = self.each_worker().enumerate();
-        let waited_for = workers.filter(|(_, worker)| !worker.gauges.is_given_up());
-        let hung: Vec<usize> = waited_for
-            .filter(|(number, worker)| hangs.see(*number, worker.gauges.last_beat()))
-            .map(|(number, _)| number)
-            .collect();
-        for number in hung {
-            self.give_up(number);
+        let mut hung = Vec::new();
+        for (number, worker) in self.each_worker().enumerate() {
+            if !worker.gauges.is_given_up() {
+                let looks = hangs.see(number, worker.gauges.last_beat());
+                worker.gauges.doubt(looks >= DOUBTED_LOOKS);
+                if looks >= HUNG_LOOKS {
+                    hung.push(number);
+                }
+            }
         }
+        hung.into_iter().for_each(|number| self.give_up(number));
     }
 
     /// Ends the calls of a thread without it, and starts another in its place.
@@ -200,11 +203,15 @@ mod tests {
         let recorder = PrometheusBuilder::new().build_recorder();
         let mut hangs = Hangs::default();
         metrics::with_local_recorder(&recorder, || {
-            for _ in 0..HUNG_LOOKS {
-                engine.give_up_who_hangs(&mut hangs);
-            }
+            let mut look = |times| (0..times).for_each(|_| engine.give_up_who_hangs(&mut hangs));
+            look(DOUBTED_LOOKS);
+            assert!(!engine.health(clock::now()).refuses, "a moment is nothing");
+            look(1);
+            assert!(engine.health(clock::now()).refuses, "who calls now would hear nothing");
+            assert!(matches!(Call::open(&engine), Err(MediaRefused::Overloaded)));
+            look(HUNG_LOOKS - DOUBTED_LOOKS - 1);
             assert_eq!(engine.health(clock::now()).down, 0, "it may go on yet");
-            engine.give_up_who_hangs(&mut hangs);
+            look(1);
         });
         let told = recorder.handle().render();
         assert!(told.contains("media_threads_hung_total 1"), "{told}");
@@ -284,19 +291,16 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_hangs_that_did_nothing_at_so_many_looks_and_is_told_once() {
+    fn looks_at_which_a_thread_did_nothing_are_counted_until_it_does_something() {
         let at = Moment::from_millis;
         let mut hangs = Hangs::default();
-        let mut told = Vec::new();
         for look in 0..4 * HUNG_LOOKS {
-            // One goes on, one stops once for a little less, one stops for ever.
-            let beats = [u64::from(look), u64::from(look.min(10).max(look.saturating_sub(39))), 10];
-            for (number, beat) in beats.into_iter().enumerate() {
-                if hangs.see(number, at(1_000 + beat)) {
-                    told.push((number, look));
-                }
-            }
+            // One goes on, one stops once for 40 looks, one stops for ever.
+            let stops_once = look.min(10).max(look.saturating_sub(39));
+            assert_eq!(hangs.see(0, at(1_000 + u64::from(look))), 0);
+            assert!(hangs.see(1, at(1_000 + u64::from(stops_once))) < 40);
+            assert_eq!(hangs.see(2, at(1_000)), look);
         }
-        assert_eq!(told, [(2, HUNG_LOOKS)]);
+        assert_eq!(hangs.see(2, at(1_001)), 0, "it goes on");
     }
 }

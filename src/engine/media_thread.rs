@@ -450,7 +450,8 @@ impl MediaEngine {
 
 /// Whether a thread runs and keeps up.
 fn takes_sessions(worker: &Worker) -> bool {
-    !worker.gauges.is_down() && !worker.gauges.is_overloaded()
+    let gauges = &worker.gauges;
+    !gauges.is_down() && !gauges.is_doubted() && !gauges.is_overloaded()
 }
 
 #[cfg(test)]

@@ -43,6 +43,7 @@ pub(crate) struct Gauges {
     work_nanos: AtomicU64,
     faults: AtomicU64,
     down: AtomicBool,
+    doubted: AtomicBool,
     given_up: AtomicBool,
 }
 
@@ -87,6 +88,16 @@ impl Gauges {
     /// Whether it runs none any more, for it met faults again and again.
     pub(crate) fn is_down(&self) -> bool {
         self.down.load(Ordering::Acquire)
+    }
+
+    /// It may hang, or does not any more.
+    pub(crate) fn doubt(&self, may_hang: bool) {
+        self.doubted.store(may_hang, Ordering::Relaxed);
+    }
+
+    /// Whether it may hang.
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.doubted.load(Ordering::Relaxed)
     }
 
     /// It hangs, and nobody waits for it any more: should it go on, it ends.
