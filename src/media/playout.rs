@@ -218,6 +218,10 @@ impl Playout {
         self.pay_debts();
         let left_out_ms = std::mem::take(&mut self.left_out_ms);
         let mut frame = Sound::Law(Law::Mu, self.noise.frame());
+        if self.state == State::Idle && self.last != 0 {
+            // The agent was taken away in the middle of a word.
+            self.fall_away(&mut frame, 0);
+        }
         let epoch = self.end.epoch();
         if epoch != self.epoch {
             self.clear(epoch, &mut frame);
@@ -246,6 +250,7 @@ impl Playout {
         self.utterance_samples = 0;
         self.finished = false;
         self.lull.forget();
+        self.last = 0;
         self.interruption = Interruption::None;
         self.noise.frame()
     }
@@ -411,12 +416,13 @@ impl Playout {
         self.pay_debts();
     }
 
-    /// The next samples once more, falling to silence over noise.
-    fn fade(&self, frame: &mut Sound) {
+    /// The next samples once more, falling to silence over noise; where there are none, the last one.
+    fn fade(&mut self, frame: &mut Sound) {
         let current = self.current.as_ref().map(|(segment, read)| (&**segment, *read));
         let queued = self.end.peek().map(|segment| (segment, 0));
-        let next = current.filter(|(segment, read)| *read < segment.units()).or(queued);
-        let Some((segment, read)) = next else { return };
+        let is_left = |(segment, read): &(&Segment, usize)| *read < segment.units();
+        let next = current.filter(is_left).or(queued.filter(is_left));
+        let Some((segment, read)) = next else { return self.fall_away(frame, 0) };
         let bytes = segment.bytes.get(read * segment.unit_bytes()..).unwrap_or_default();
         if segment.wide {
             let mut fading = [0; WIDE_FADE_SAMPLES];
@@ -431,6 +437,8 @@ impl Playout {
             g711::decode(Law::Mu, bytes, &mut fading);
             blend(frame, 0, &fading);
         }
+        // It does not fall away once more where the agent ends without another word.
+        self.last = 0;
     }
 
     /// Lets the line fall from the last sample to silence instead of jumping there, once: an agent that ends behind a gap
@@ -805,6 +813,72 @@ mod tests {
         assert_eq!(events.get(1..), Some(marks.as_slice()));
         assert!(!is_loud(&line.playout.tick(false).as_law(Law::Mu)));
         assert_eq!(line.agent.queued_ms(), 0);
+    }
+
+    #[test]
+    fn a_clear_that_finds_nothing_queued_lets_the_line_fall_away_too() {
+        for marked in [false, true] {
+            let mut line = Line::new();
+            line.push_ms(100);
+            if marked {
+                // It is told once there is room for that.
+                (0..AGENT_MARKS_MAX as u64).for_each(|id| assert!(line.agent.push_mark(id)));
+            }
+            assert_eq!((0..5).map(|_| line.tick()).sum::<usize>(), 800);
+            line.agent.clear();
+            let frame = line.playout.tick(false).as_law(Law::Mu);
+            let (fade, rest) = frame.split_at(FADE_SAMPLES);
+            assert!(g711::ulaw_decode(fade[0]).abs() > 10_000, "{marked}: {frame:?}");
+            assert!(rest.iter().all(|byte| g711::ulaw_decode(*byte).abs() < 30), "{marked}");
+        }
+    }
+
+    #[test]
+    fn an_agent_that_is_taken_away_in_the_middle_of_a_word_falls_away() {
+        let mut line = Line::new();
+        line.push_ms(500);
+        assert_eq!((0..5).map(|_| line.tick()).sum::<usize>(), 800);
+        let (mut end, agent) = link();
+        line.playout.attach(&mut end);
+        line.agent = agent;
+        let frame = line.playout.tick(false).as_law(Law::Mu);
+        assert!(g711::ulaw_decode(frame[0]).abs() > 10_000, "{frame:?}");
+        assert!(frame[FADE_SAMPLES..].iter().all(|byte| g711::ulaw_decode(*byte).abs() < 30));
+        assert!((0..4).all(|_| !is_loud(&line.playout.tick(false).as_law(Law::Mu))));
+        line.push_ms(100);
+        assert_eq!((0..5).map(|_| line.tick()).sum::<usize>(), 800);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_word_that_was_muted() {
+        let mut line = Line::new();
+        line.push_ms(500);
+        assert_eq!((0..5).map(|_| line.tick()).sum::<usize>(), 800);
+        line.playout.mute();
+        assert!((0..4).all(|_| !is_loud(&line.playout.tick(false).as_law(Law::Mu))));
+    }
+
+    #[test]
+    fn what_fell_away_once_does_not_so_again() {
+        for pauses in [false, true] {
+            let mut line = Line::new();
+            line.push_ms(500);
+            assert_eq!((0..5).map(|_| line.tick()).sum::<usize>(), 800);
+            if pauses {
+                line.playout.flush();
+            } else {
+                line.agent.clear();
+            }
+            assert!(is_loud(&line.playout.tick(false).as_law(Law::Mu)), "it falls away");
+            // It ends without another word.
+            line.agent.finish();
+            assert!((0..40).all(|_| !is_loud(&line.playout.tick(false).as_law(Law::Mu))));
+            line.agent.finish();
+            assert!(
+                (0..4).all(|_| !is_loud(&line.playout.tick(false).as_law(Law::Mu))),
+                "{pauses}"
+            );
+        }
     }
 
     #[test]
