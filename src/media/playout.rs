@@ -218,8 +218,8 @@ impl Playout {
         self.pay_debts();
         let left_out_ms = std::mem::take(&mut self.left_out_ms);
         let mut frame = Sound::Law(Law::Mu, self.noise.frame());
-        if self.state == State::Idle && self.last != 0 {
-            // The agent was taken away in the middle of a word.
+        if self.state == State::Idle {
+            // Something is left where the agent was taken away in the middle of a word.
             self.fall_away(&mut frame, 0);
         }
         let epoch = self.end.epoch();
@@ -229,7 +229,10 @@ impl Playout {
         if !self.is_interrupted(&mut frame) {
             self.take_marks();
             let may_play = self.owed_cleared.is_none() && !held && !self.end.held();
-            if may_play && self.is_primed(left_out_ms) {
+            if !may_play {
+                // What was being said waits: nothing is left of it here, or it falls away.
+                self.fall_away(&mut frame, 0);
+            } else if self.is_primed(left_out_ms) {
                 self.play(&mut frame);
             }
         }
@@ -444,7 +447,10 @@ impl Playout {
     /// Lets the line fall from the last sample to silence instead of jumping there, once: an agent that ends behind a gap
     /// does so in silence.
     fn fall_away(&mut self, frame: &mut Sound, at: usize) {
-        blend(frame, at, &[std::mem::take(&mut self.last); FADE_SAMPLES]);
+        let last = std::mem::take(&mut self.last);
+        if last != 0 {
+            blend(frame, at, &[last; FADE_SAMPLES]);
+        }
     }
 
     fn pay_debts(&mut self) {
@@ -788,6 +794,23 @@ mod tests {
         assert_eq!(line.tick(), 0);
         line.agent.hold_playout(false);
         assert_eq!((0..6).map(|_| line.tick()).sum::<usize>(), 800);
+    }
+
+    #[test]
+    fn what_has_to_wait_in_the_middle_of_a_word_falls_away_and_goes_on() {
+        for by_agent in [false, true] {
+            let mut line = Line::new();
+            line.push_ms(200);
+            assert_eq!((0..5).map(|_| line.tick()).sum::<usize>(), 800);
+            line.agent.hold_playout(by_agent);
+            let frame = line.playout.tick(!by_agent).as_law(Law::Mu);
+            assert!(g711::ulaw_decode(frame[0]).abs() > 10_000, "{frame:?}");
+            assert!(frame[FADE_SAMPLES..].iter().all(|byte| g711::ulaw_decode(*byte).abs() < 30));
+            assert!((0..4).all(|_| !is_loud(&line.playout.tick(!by_agent).as_law(Law::Mu))));
+            line.agent.hold_playout(false);
+            assert_eq!((0..5).map(|_| line.tick()).sum::<usize>(), 800, "{by_agent}");
+            assert_eq!(line.playout.underruns(), 0);
+        }
     }
 
     #[test]
