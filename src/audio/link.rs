@@ -4,11 +4,10 @@
 //! Audio is G.711 µ-law at 8 kHz both ways, or samples at 16 kHz where the agent and the caller's codec have
 //! them. It is counted in units of 8 kHz: a byte of µ-law, two samples at 16 kHz. Each way is a ring with one producer and one consumer,
 //! so neither end ever waits for the other. The media end neither allocates nor frees: emptied
-//! segments go back to the agent's end, which reuses or drops them.
+//! segments go back to the agent's end as a chain, which reuses or drops them.
 
 use crate::audio::frame::WidePcm;
-use crate::audio::link::emptied::EmptiedIn;
-use crate::audio::link::emptied::EmptiedOut;
+use crate::audio::link::emptied::Emptied;
 use crate::audio::link::frames::FramesIn;
 use crate::audio::link::frames::FramesOut;
 use crate::audio::link::notice::Count;
@@ -103,13 +102,11 @@ impl Room {
 
 fn linked(is_wide: bool, room: &Room) -> (MediaEnd, AgentEnd) {
     let (items_in, items_out) = queue::ring(room.places);
-    let (emptied_in, emptied_out) = emptied::ring();
     let (frames_in, frames_out) = frames::ring(is_wide);
     let (notices_in, notices_out) = RingBuffer::new(room.notices);
     let shared = Arc::new(Shared::default());
     let media = MediaEnd {
         segments: items_out,
-        emptied: emptied_in,
         frames: frames_in,
         notices: notices_in,
         finishes_taken: 0,
@@ -119,7 +116,6 @@ fn linked(is_wide: bool, room: &Room) -> (MediaEnd, AgentEnd) {
         segments: items_in,
         segments_max: room.segments as u64,
         segments_sent: 0,
-        emptied: emptied_out,
         frames: frames_out,
         notices: notices_out,
         shared,
@@ -156,6 +152,8 @@ struct Shared {
     held: AtomicBool,
     /// The media end is gone.
     closed: AtomicBool,
+    /// Played or dropped segments on their way back.
+    emptied: Emptied,
     waker: AtomicWaker,
 }
 
@@ -167,7 +165,6 @@ pub struct AgentEnd {
     segments_max: u64,
     /// Segments ever sent.
     segments_sent: u64,
-    emptied: EmptiedOut,
     frames: FramesOut,
     notices: Consumer<Notice>,
     shared: Arc<Shared>,
@@ -344,7 +341,9 @@ impl AgentEnd {
     /// Takes emptied segments back. The media end gives dropped segments back before it says
     /// `Cleared`, so at that event all their marks are here; until then those marks wait.
     fn take_back(&mut self, cleared: Option<(u64, u64)>) {
-        while let Some(segment) = self.emptied.pop() {
+        let mut emptied = self.shared.emptied.take();
+        while let Some(mut segment) = emptied {
+            emptied = segment.next.take();
             let marks = segment.marks.iter().skip(segment.marks_played.into());
             self.dropped.extend(marks.map(|(_, id)| (*id, segment.played_ms.into())));
             self.keep_spare(segment);
@@ -449,7 +448,6 @@ impl Drop for AgentEnd {
 #[derive(Debug)]
 pub struct MediaEnd {
     segments: QueueOut,
-    emptied: EmptiedIn,
     frames: FramesIn,
     notices: Producer<Notice>,
     /// Utterance ends ever taken from the ring.
@@ -513,7 +511,7 @@ impl MediaEnd {
         let played_ms = notice::ms(played_ms);
         let cleared =
             Notice::Cleared { epoch: epoch as u32, played_ms, samples: Count::new(samples) };
-        self.emptied.hand_over() && self.notices.push(cleared).is_ok()
+        self.notices.push(cleared).is_ok()
     }
 
     /// The clears asked for so far. Segments of an older epoch are not played.
@@ -556,7 +554,7 @@ impl MediaEnd {
 
     /// Gives an emptied or dropped segment back, to be freed by the agent's task.
     pub fn give_back(&mut self, segment: Box<Segment>) {
-        self.emptied.push(segment);
+        self.shared.emptied.push(segment);
     }
 
     /// Counts `units` as played or dropped.

@@ -1,107 +1,88 @@
-//! The way back of the segments that were played or dropped: chains of them, for which a few places are enough.
+//! The way back of the segments that were played or dropped: one chain of them, whoever reads it when.
 
 use crate::audio::link::segment::Segment;
-use rtrb::Consumer;
-use rtrb::Producer;
-use rtrb::PushError;
-use rtrb::RingBuffer;
+use crossbeam_utils::atomic::AtomicCell;
+use std::fmt;
 
-/// Chains on their way at once: one of what was played, and one for each clear that the agent has not read of.
-const CHAINS_MAX: usize = 8;
-
-/// Where segments are given back. Neither allocates nor frees.
-#[derive(Debug)]
-pub(super) struct EmptiedIn {
-    chains: Producer<Box<Segment>>,
-    /// What waits until the chain before it was taken, or a clear is answered; the newest first.
-    kept: Option<Box<Segment>>,
+/// Where the media end gives segments back, which neither allocates nor frees nor waits, and the agent's end takes them.
+#[derive(Default)]
+pub(super) struct Emptied {
+    /// The newest first.
+    chain: AtomicCell<Option<Box<Segment>>>,
 }
 
-/// Where they come out.
-#[derive(Debug)]
-pub(super) struct EmptiedOut {
-    chains: Consumer<Box<Segment>>,
-    /// The rest of a chain that was begun, the oldest first.
-    begun: Option<Box<Segment>>,
-}
+const _: () = assert!(AtomicCell::<Option<Box<Segment>>>::is_lock_free());
 
-pub(super) fn ring() -> (EmptiedIn, EmptiedOut) {
-    let (chains_in, chains_out) = RingBuffer::new(CHAINS_MAX);
-    let into = EmptiedIn { chains: chains_in, kept: None };
-    (into, EmptiedOut { chains: chains_out, begun: None })
-}
-
-impl EmptiedIn {
-    pub(super) fn push(&mut self, mut segment: Box<Segment>) {
-        segment.next = self.kept.take();
-        self.kept = Some(segment);
-        // The other places are for clears.
-        if self.chains.slots() == CHAINS_MAX {
-            self.hand_over();
-        }
-    }
-
-    /// True when all that was given back is on its way; false when there is no place for another chain.
-    pub(super) fn hand_over(&mut self) -> bool {
-        if let Some(chain) = self.kept.take()
-            && let Err(PushError::Full(chain)) = self.chains.push(chain)
-        {
-            self.kept = Some(chain);
-        }
-        self.kept.is_none()
+impl fmt::Debug for Emptied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Emptied").finish_non_exhaustive()
     }
 }
 
-impl EmptiedOut {
-    /// The oldest that is on its way.
-    pub(super) fn pop(&mut self) -> Option<Box<Segment>> {
-        if self.begun.is_none() {
-            let mut newest = self.chains.pop().ok();
-            while let Some(mut segment) = newest {
-                newest = segment.next.take();
-                segment.next = self.begun.take();
-                self.begun = Some(segment);
-            }
+impl Emptied {
+    /// Gives a segment back. For the media end alone: what it takes out of the chain's place it puts there again.
+    pub(super) fn push(&self, mut segment: Box<Segment>) {
+        segment.next = self.chain.take();
+        // Nothing is in that place: the other end only takes.
+        self.chain.store(Some(segment));
+    }
+
+    /// Takes all that came back, as a chain that begins with the oldest.
+    pub(super) fn take(&self) -> Option<Box<Segment>> {
+        let (mut newest, mut oldest) = (self.chain.take(), None);
+        while let Some(mut segment) = newest {
+            newest = segment.next.take();
+            segment.next = oldest;
+            oldest = Some(segment);
         }
-        let mut segment = self.begun.take()?;
-        self.begun = segment.next.take();
-        Some(segment)
+        oldest
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     fn numbered(epoch: u64) -> Box<Segment> {
         Box::new(Segment { epoch, ..Segment::default() })
     }
 
-    fn taken(out: &mut EmptiedOut) -> Vec<u64> {
-        std::iter::from_fn(|| out.pop()).map(|segment| segment.epoch).collect()
+    fn taken(emptied: &Emptied) -> Vec<u64> {
+        let mut oldest = emptied.take();
+        let next = || {
+            let mut segment = oldest.take()?;
+            oldest = segment.next.take();
+            Some(segment.epoch)
+        };
+        std::iter::from_fn(next).collect()
     }
 
     #[test]
-    fn what_comes_back_meanwhile_is_a_chain_more_in_order() {
-        let (mut into, mut out) = ring();
-        (0..100).map(numbered).for_each(|segment| into.push(segment));
-        assert_eq!(taken(&mut out), [0], "the rest waits");
-        (100..102).map(numbered).for_each(|segment| into.push(segment));
-        assert!(into.hand_over());
-        assert_eq!(taken(&mut out), (1..102).collect::<Vec<_>>());
-        assert!(into.hand_over() && out.pop().is_none());
+    fn all_that_came_back_is_taken_once_and_in_order() {
+        let emptied = Emptied::default();
+        assert!(taken(&emptied).is_empty());
+        (0..100).map(numbered).for_each(|segment| emptied.push(segment));
+        assert_eq!(taken(&emptied), (0..100).collect::<Vec<_>>());
+        emptied.push(numbered(100));
+        assert_eq!(taken(&emptied), [100]);
+        assert!(taken(&emptied).is_empty());
     }
 
     #[test]
-    fn without_a_place_all_is_kept() {
-        let (mut into, mut out) = ring();
-        let handed = (0..20_u64).map(|number| {
-            into.push(numbered(number));
-            into.hand_over()
+    fn what_is_given_while_it_is_taken_is_neither_lost_nor_moved() {
+        const COUNT: u64 = 100_000;
+        let emptied = Arc::new(Emptied::default());
+        let given = Arc::clone(&emptied);
+        let media = std::thread::spawn(move || {
+            (0..COUNT).map(numbered).for_each(|segment| given.push(segment));
         });
-        assert_eq!(handed.filter(|is_handed| *is_handed).count(), CHAINS_MAX);
-        assert_eq!(taken(&mut out), (0..CHAINS_MAX as u64).collect::<Vec<_>>());
-        assert!(into.hand_over());
-        assert_eq!(taken(&mut out), (CHAINS_MAX as u64..20).collect::<Vec<_>>());
+        let mut seen = Vec::new();
+        while !media.is_finished() {
+            seen.extend(taken(&emptied));
+        }
+        media.join().expect("it gives all");
+        seen.extend(taken(&emptied));
+        assert!(seen.into_iter().eq(0..COUNT));
     }
 }
