@@ -4,23 +4,28 @@
 //! runtime takes room for 32 messages when it is made; this one takes room when there is something to
 //! keep, and gives it back once it was read, which is some 4 KB less for each open call.
 
-use futures_util::task::AtomicWaker;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::Weak;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
+use std::task::Waker;
 use tokio::sync::Notify;
+
+/// Stands for no reader that waits: none is there.
+const NOBODY: usize = usize::MAX;
 
 /// A queue of at most `most` messages.
 #[must_use]
 pub fn bounded<T>(most: usize) -> (Sender<T>, Receiver<T>) {
-    let state = State { letters: VecDeque::new(), senders: 1, abandoned: false };
-    let shared =
-        Shared { most, state: Mutex::new(state), reader: AtomicWaker::new(), room: Notify::new() };
+    let state = State { letters: VecDeque::new(), senders: 1, abandoned: false, reader: None };
+    let state = Mutex::new(state);
+    let shared = Shared { most, waits: AtomicUsize::new(NOBODY), state, room: Notify::new() };
     let shared = Arc::new(shared);
     (Sender(Arc::clone(&shared)), Receiver(shared))
 }
@@ -46,8 +51,10 @@ impl<T> Untaken<T> {
 #[derive(Debug)]
 struct Shared<T> {
     most: usize,
+    /// Where the reader is that found nothing, if nothing happened since: who is woken for something else need not look
+    /// again. Written under the lock.
+    waits: AtomicUsize,
     state: Mutex<State<T>>,
-    reader: AtomicWaker,
     /// Told when the reader takes a message or goes.
     room: Notify,
 }
@@ -58,11 +65,24 @@ struct State<T> {
     senders: usize,
     /// The reader is gone.
     abandoned: bool,
+    /// The same reader, to be woken.
+    reader: Option<Waker>,
 }
 
 impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the reader of what was done to `state`.
+    fn tell(&self, mut state: MutexGuard<'_, State<T>>) {
+        self.waits.store(NOBODY, Ordering::Release);
+        let reader = state.reader.take();
+        // Outside the lock: it may run.
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
     }
 }
 
@@ -84,8 +104,7 @@ impl<T> Sender<T> {
             return Err(Untaken::Full(letter));
         }
         state.letters.push_back(letter);
-        drop(state);
-        self.0.reader.wake();
+        self.0.tell(state);
         Ok(())
     }
 
@@ -130,10 +149,8 @@ impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.senders = state.senders.saturating_sub(1);
-        let last = state.senders == 0;
-        drop(state);
-        if last {
-            self.0.reader.wake();
+        if state.senders == 0 {
+            self.0.tell(state);
         }
     }
 }
@@ -175,17 +192,28 @@ impl<T> Receiver<T> {
 
     /// The next message, or the promise to wake `context` for it.
     pub fn poll_recv(&mut self, context: &Context<'_>) -> Poll<Option<T>> {
-        // First, so that what is written after the look below wakes.
-        self.0.reader.register(context.waker());
+        // Its waker is held while it waits, so that no other lies there.
+        let place = context.waker().data().addr();
+        if place != NOBODY && self.0.waits.load(Ordering::Acquire) == place {
+            return Poll::Pending;
+        }
         let mut state = self.0.lock();
-        let Some(letter) = state.letters.pop_front() else {
-            // Most queues are empty for most of a call.
-            state.letters = VecDeque::new();
-            return if state.senders == 0 { Poll::Ready(None) } else { Poll::Pending };
-        };
+        if let Some(letter) = state.letters.pop_front() {
+            drop(state);
+            self.0.room.notify_one();
+            return Poll::Ready(Some(letter));
+        }
+        // Most queues are empty for most of a call.
+        state.letters = VecDeque::new();
+        if state.senders == 0 {
+            return Poll::Ready(None);
+        }
+        self.0.waits.store(place, Ordering::Release);
+        let before = state.reader.replace(context.waker().clone());
         drop(state);
-        self.0.room.notify_one();
-        Poll::Ready(Some(letter))
+        // Outside the lock, as with the letters of a queue that ends.
+        drop(before);
+        Poll::Pending
     }
 
     /// Ends the queue, and gives what nobody read: what was written until now is in it, and whoever writes later
@@ -203,9 +231,10 @@ impl<T> Drop for Receiver<T> {
         let mut state = self.0.lock();
         state.abandoned = true;
         let letters = std::mem::take(&mut state.letters);
+        let reader = state.reader.take();
         drop(state);
         // Outside the lock: what is in a message may hold senders of its own.
-        drop(letters);
+        drop((letters, reader));
         self.0.room.notify_waiters();
     }
 }
@@ -213,6 +242,7 @@ impl<T> Drop for Receiver<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::task::Wake;
 
     #[tokio::test]
     async fn messages_come_in_their_order_and_then_the_end() {
@@ -288,6 +318,43 @@ mod tests {
         tokio::task::yield_now().await;
         drop(sender);
         assert_eq!(reader.await.expect("it ends"), (Some(1), None));
+    }
+
+    #[test]
+    fn whoever_reads_last_is_woken_and_by_each_thing_that_happens() {
+        struct Woken(AtomicUsize);
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let [one, other] = [0, 0].map(|count| Arc::new(Woken(AtomicUsize::new(count))));
+        let times = || [&one, &other].map(|woken| woken.0.load(Ordering::Relaxed));
+        let wakers = [Waker::from(Arc::clone(&one)), Waker::from(Arc::clone(&other))];
+        let [first, second] = wakers.each_ref().map(Context::from_waker);
+        let (sender, mut receiver) = bounded(2);
+        for _ in 0..3 {
+            assert_eq!(receiver.poll_recv(&first), Poll::Pending);
+        }
+        sender.try_send(1).expect("room");
+        assert_eq!(times(), [1, 0]);
+        sender.try_send(2).expect("room");
+        assert_eq!(times(), [1, 0], "it has not looked yet");
+        assert_eq!(receiver.poll_recv(&first), Poll::Ready(Some(1)));
+        assert_eq!(receiver.poll_recv(&first), Poll::Ready(Some(2)));
+        assert_eq!(receiver.poll_recv(&first), Poll::Pending);
+        assert_eq!(receiver.poll_recv(&second), Poll::Pending);
+        sender.try_send(3).expect("room");
+        assert_eq!(times(), [1, 1]);
+        assert_eq!(receiver.poll_recv(&second), Poll::Ready(Some(3)));
+        assert_eq!(receiver.poll_recv(&second), Poll::Pending);
+        assert_eq!(receiver.poll_recv(&first), Poll::Pending);
+        let weak = sender.downgrade();
+        drop(sender);
+        assert_eq!(times(), [2, 1]);
+        assert!(weak.upgrade().is_none());
+        assert_eq!(receiver.poll_recv(&second), Poll::Ready(None));
+        assert_eq!(receiver.poll_recv(&first), Poll::Ready(None));
     }
 
     #[tokio::test]

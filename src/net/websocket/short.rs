@@ -34,10 +34,12 @@ pub(super) fn text_alone(bytes: &[u8]) -> Option<&str> {
 /// written as shortly as can be.
 pub(super) const fn framed_bytes(length: usize) -> usize {
     const SHORT_BYTES_MAX: usize = u16::MAX as usize;
-    let head = match length {
-        0..=TINY_BYTES_MAX => 2,
-        ..=SHORT_BYTES_MAX => 4,
-        _ => 10,
+    let head = if length <= TINY_BYTES_MAX {
+        2
+    } else if length <= SHORT_BYTES_MAX {
+        4
+    } else {
+        10
     };
     head + length
 }
