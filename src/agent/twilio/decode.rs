@@ -62,6 +62,45 @@ pub enum ProtocolError {
 /// # Errors
 /// [`ProtocolError`] says what is wrong with it.
 pub fn decode(text: &[u8]) -> Result<AgentMessage<'_>, ProtocolError> {
+    match usual_media(text) {
+        Some(payload) => Ok(AgentMessage::Media(Cow::Borrowed(payload))),
+        None => decode_any(text),
+    }
+}
+
+/// The payload of a media message that is written as nearly all are: a name, perhaps the stream's, and the payload. It
+/// says what [`decode_any`] does, in a fraction of its time.
+fn usual_media(text: &[u8]) -> Option<&str> {
+    let text = after(after(text, b"{")?, b"\"event\":")?;
+    let mut text = after(after(text, b"\"media\"")?, b",")?;
+    if let Some(name) = after(text, b"\"streamSid\":") {
+        let name = name.strip_prefix(b"\"")?;
+        let length = name.iter().position(|byte| *byte == b'"')?;
+        let (name, rest) = name.split_at(length);
+        plain(name)?;
+        text = after(after(rest, b"\"")?, b",")?;
+    }
+    let text = after(after(text, b"\"media\":")?, b"{")?;
+    let payload = after(text, b"\"payload\":")?.strip_prefix(b"\"")?;
+    plain(payload.strip_suffix(b"\"}}")?)
+}
+
+/// What comes after `word`, and after the space that many put there.
+fn after<'a>(text: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
+    let rest = text.strip_prefix(word)?;
+    Some(rest.strip_prefix(b" ").unwrap_or(rest))
+}
+
+/// The same, if it is ASCII that stands in a JSON string as it is.
+fn plain(text: &[u8]) -> Option<&str> {
+    let is_other = |byte: u8| byte == b'"' || byte == b'\\' || !(0x20..0x80).contains(&byte);
+    // All of it, as that goes many bytes at a time.
+    let others = text.iter().fold(false, |others, byte| others | is_other(*byte));
+    if others { None } else { str::from_utf8(text).ok() }
+}
+
+/// Reads any message.
+fn decode_any(text: &[u8]) -> Result<AgentMessage<'_>, ProtocolError> {
     let wire: Wire<'_> = serde_json::from_slice(text).map_err(|_| ProtocolError::NotAMessage)?;
     match wire.event.0.as_deref().ok_or(ProtocolError::NotAMessage)? {
         "media" => {
@@ -198,6 +237,35 @@ mod tests {
         check(r#"{"event":"mark","mark":null}"#, mark(""));
         check(r#"{"event":"clear"}"#, Ok(AgentMessage::Clear));
         check(r#"{"event":"dance","media":{}}"#, Ok(AgentMessage::Unknown));
+    }
+
+    #[test]
+    fn the_usual_way_to_write_a_media_message_is_read_as_any_other() {
+        let usual = [
+            r#"{"event":"media","streamSid":"MZ1","media":{"payload":"/v8="}}"#,
+            r#"{"event": "media", "streamSid": "MZ1", "media": {"payload": "/v8="}}"#,
+            r#"{"event":"media","media":{"payload":""}}"#,
+        ];
+        let same = |text: &[u8]| {
+            let read = decode(text);
+            assert_eq!(read, decode_any(text), "{}", text.escape_ascii());
+            usual_media(text).is_some()
+        };
+        for text in usual {
+            assert!(same(text.as_bytes()), "{text}");
+            for place in 0..text.len() {
+                let (before, after) = text.as_bytes().split_at(place);
+                same(before);
+                same(&after[1..]);
+                for other in 0..=u8::MAX {
+                    same(&[before, &[other], &after[1..]].concat());
+                    same(&[before, &[other], after].concat());
+                }
+                for more in [r#"\/"#, r#"","x":""#, r#"","x":{"y":""#, "é", "\n"] {
+                    same(&[before, more.as_bytes(), after].concat());
+                }
+            }
+        }
     }
 
     #[test]
