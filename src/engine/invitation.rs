@@ -301,7 +301,8 @@ impl Begun {
     }
 
     fn note_route(&mut self, route: Route) {
-        let decision = std::mem::take(&mut self.decision);
+        let mut decision = std::mem::take(&mut self.decision);
+        decision.settle();
         self.note(CallEvent::Decided { route: Box::new(route), decision });
     }
 

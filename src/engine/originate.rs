@@ -495,7 +495,8 @@ impl Begun<'_> {
     }
 
     /// Records the plan; what its tries come to is recorded when they are over.
-    fn decide(mut self, route: Route, decision: Decision) -> CallLog {
+    fn decide(mut self, route: Route, mut decision: Decision) -> CallLog {
+        decision.settle();
         self.note(CallEvent::Decided { route: Box::new(route), decision });
         self.log
     }

@@ -49,6 +49,14 @@ impl Decision {
         self.note(what, worded(words));
     }
 
+    /// Takes no more room than its steps need, now that a call is to keep it; one that is shared stays as it is.
+    pub fn settle(&mut self) {
+        if let Some(steps) = self.steps.as_mut().and_then(Arc::get_mut) {
+            steps.iter_mut().for_each(|step| step.detail.shrink_to_fit());
+            steps.shrink_to_fit();
+        }
+    }
+
     /// The steps so far.
     #[must_use]
     pub fn steps(&self) -> &[Step] {
@@ -105,6 +113,23 @@ mod tests {
             let last = decision.steps().last().map(|step| (step.what, step.detail.clone()));
             assert_eq!(last, Some(("step", format!("{long}: {length}"))));
         }
+    }
+
+    #[test]
+    fn a_settled_decision_has_its_steps_and_no_room_beside_them() {
+        let mut decision = Decision::new();
+        decision.settle();
+        decision.tell("step", format_args!("{}", 1));
+        decision.settle();
+        let steps = decision.steps.as_ref().expect("a step");
+        assert_eq!((steps.capacity(), steps[0].detail.capacity()), (1, 1));
+        let copy = decision.clone();
+        decision.settle();
+        decision.note("step", "2");
+        assert_eq!(
+            (copy.steps().len(), decision.to_string().as_str()),
+            (1, "step       1\nstep       2\n")
+        );
     }
 
     #[test]
