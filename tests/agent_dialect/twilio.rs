@@ -280,8 +280,8 @@ async fn three_minutes_at_once_are_played_whole_and_never_queued_whole() {
         sender
     });
     let full = u64::from(AGENT_PLAYOUT_MS_MAX) * 8;
-    // The link gathers what does not fit yet, so the ring itself stays a little below.
-    let fullest = call.media.wait_until_full(full * 9 / 10).await;
+    // Up to 18 of the 128 segments that a link may have wait on the agent's side for a place of their own.
+    let fullest = call.media.wait_until_full(full * 8 / 10).await;
     assert!(fullest <= full, "{fullest} bytes queued");
     assert!(!sending.is_finished(), "the agent is slowed down");
     assert!(call.media.play(audio.len()).await == audio, "not a byte is lost");
