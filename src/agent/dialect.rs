@@ -42,6 +42,18 @@ pub trait Dialect: Debug + Send {
     /// Tells the agent something, in as many messages as it takes, or in none.
     fn tell(&mut self, news: News<'_>, acts: &mut Vec<Act>);
 
+    /// The audio that a text is, where [`Self::text`] would make one [`Act::Play`] of it and nothing else. Most
+    /// are that, and take this shorter way; `None` decides nothing.
+    fn audio_in(&mut self, _: &[u8]) -> Option<Bytes> {
+        None
+    }
+
+    /// The message that tells the agent of a frame, where [`Self::tell`] would make one [`Act::Send`] of its
+    /// [`News::Audio`] and nothing else. `None` decides nothing.
+    fn message_of(&mut self, _: &[u8; FRAME_BYTES]) -> Option<Message> {
+        None
+    }
+
     /// Whether the agent can be asked whether it is alive.
     fn pings(&self) -> bool {
         true

@@ -20,6 +20,7 @@ use crate::types::limit::AGENT_MARK_BYTES_MAX;
 use crate::types::limit::AGENT_MARKS_MAX;
 use crate::types::limit::AGENT_WISHES_MAX;
 use crate::types::moment::Moment;
+use bytes::Bytes;
 
 /// A mark that no agent asked for, at the end of a reply. Those that agents ask for count from 1.
 const REPLY_END: u64 = 0;
@@ -43,11 +44,7 @@ impl AgentStream {
                 | State::Over => (),
             },
             Act::Send(message) => self.send(Waiting::Message(message), out),
-            Act::Play(audio) => {
-                self.counters.audio_bytes += audio.len() as u64;
-                self.heard_words();
-                out.push(Output::Play(audio));
-            }
+            Act::Play(audio) => self.play(audio, out),
             Act::PlayWide(audio) => {
                 self.counters.audio_bytes += audio.len() as u64;
                 self.heard_words();
@@ -74,6 +71,12 @@ impl AgentStream {
             Act::Complain(word) => self.complained(word),
             Act::Garbled(garbled) => self.state = self.bear_garbage(garbled, out),
         }
+    }
+
+    pub(super) fn play(&mut self, audio: Bytes, out: &mut Vec<Output>) {
+        self.counters.audio_bytes += audio.len() as u64;
+        self.heard_words();
+        out.push(Output::Play(audio));
     }
 
     pub(super) fn clear(&mut self, now: Moment, marks: Marks, out: &mut Vec<Output>) {
@@ -151,6 +154,12 @@ impl AgentStream {
         if matches!(news, News::Audio(_) | News::WideAudio(_)) {
             self.counters.frames_sent += 1;
         }
+        if let News::Audio(frame) = news
+            && let Some(message) = self.dialect.message_of(frame)
+        {
+            out.push(sent(message));
+            return self.state;
+        }
         let mut acts = std::mem::take(&mut self.acts);
         self.dialect.tell(news, &mut acts);
         self.carry_out(now, acts, out)
@@ -185,8 +194,7 @@ impl AgentStream {
             Waiting::Digit(digit) => self.write_news(News::Digit(digit), out),
             Waiting::Mark(name) => self.write_news(News::Mark(&name), out),
             Waiting::BargeIn(heard_ms) => self.write_news(News::BargeIn(heard_ms), out),
-            Waiting::Message(Message::Text(text)) => out.push(Output::Send(text)),
-            Waiting::Message(Message::Binary(bytes)) => out.push(Output::SendBinary(bytes)),
+            Waiting::Message(message) => out.push(sent(message)),
         }
     }
 
@@ -239,5 +247,12 @@ impl AgentStream {
             | State::Draining { .. }
             | State::Over => lost(HangupCause::AgentGarbage, out),
         }
+    }
+}
+
+fn sent(message: Message) -> Output {
+    match message {
+        Message::Text(text) => Output::Send(text),
+        Message::Binary(bytes) => Output::SendBinary(bytes),
     }
 }

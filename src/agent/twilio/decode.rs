@@ -70,7 +70,7 @@ pub fn decode(text: &[u8]) -> Result<AgentMessage<'_>, ProtocolError> {
 
 /// The payload of a media message that is written as nearly all are: a name, perhaps the stream's, and the payload. It
 /// says what [`decode_any`] does, in a fraction of its time.
-fn usual_media(text: &[u8]) -> Option<&str> {
+pub(super) fn usual_media(text: &[u8]) -> Option<&str> {
     let text = after(after(text, b"{")?, b"\"event\":")?;
     let mut text = after(after(text, b"\"media\"")?, b",")?;
     if let Some(name) = after(text, b"\"streamSid\":") {

@@ -13,9 +13,11 @@ use crate::agent::twilio::decode::AgentMessage;
 use crate::agent::twilio::decode::ProtocolError;
 use crate::agent::twilio::encode::Encoder;
 use crate::agent::twilio::encode::StreamNames;
+use crate::audio::link::FRAME_BYTES;
 use crate::audio::sound::Sound;
 use crate::types::agent::TwilioAgent;
 use crate::types::codec::Law;
+use bytes::Bytes;
 use bytes::BytesMut;
 
 /// One media stream.
@@ -68,6 +70,16 @@ impl Dialect for Twilio {
             AgentMessage::Unknown => Act::Unknown,
         });
         Ok(())
+    }
+
+    fn audio_in(&mut self, text: &[u8]) -> Option<Bytes> {
+        let payload = decode::usual_media(text)?;
+        let audio = decode::decode_payload(payload, &mut self.audio).ok()?;
+        (!audio.is_empty()).then_some(audio)
+    }
+
+    fn message_of(&mut self, frame: &[u8; FRAME_BYTES]) -> Option<Message> {
+        Some(Message::Text(self.encoder.media(frame)))
     }
 
     fn binary(&mut self, _: &[u8], _: &mut Vec<Act>) -> Result<(), Garbled> {
@@ -127,4 +139,47 @@ pub(crate) fn parameters(given: &[(String, String)], call: &AgentCall) -> Vec<(S
         .filter(|(name, _)| !given.iter().any(|(given, _)| given == name))
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
     missing.chain(given.iter().cloned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::dialect::testing::call;
+    use crate::types::agent::Access;
+    use crate::types::secret::Secret;
+    use std::time::Duration;
+
+    fn twilio() -> Twilio {
+        let agent = TwilioAgent {
+            url: "ws://127.0.0.1/".to_owned(),
+            auth_token: Secret::default(),
+            parameters: Vec::new(),
+            access: Access::default(),
+            connect_timeout: Duration::from_secs(3),
+        };
+        Twilio::new(&agent, &call())
+    }
+
+    #[test]
+    fn the_shorter_ways_say_what_the_others_say() {
+        let (mut short, mut long, mut acts) = (twilio(), twilio(), Vec::new());
+        for value in 0..3 {
+            let frame = [value; FRAME_BYTES];
+            long.tell(News::Audio(&frame), &mut acts);
+            let message = short.message_of(&frame).expect("it is told");
+            assert_eq!(std::mem::take(&mut acts), [Act::Send(message)]);
+        }
+        let media = r#"{"event":"media","streamSid":"MZ1","media":{"payload":"AAEC"}}"#;
+        assert_eq!(long.text(media.as_bytes(), &mut acts), Ok(()));
+        let audio = short.audio_in(media.as_bytes()).expect("it is audio");
+        assert_eq!(std::mem::take(&mut acts), [Act::Play(audio)]);
+        for other in [
+            r#"{"event":"media","media":{"payload":""}}"#,
+            r#"{"event":"media","media":{"payload":"A"}}"#,
+            r#"{"event":"clear"}"#,
+            "x",
+        ] {
+            assert_eq!(short.audio_in(other.as_bytes()), None, "{other}");
+        }
+    }
 }
