@@ -154,6 +154,7 @@ fn spawn(
         session: agent.session,
         dialling: agent.dialling,
         watch: agent.watch,
+        served: false,
         next: agent.next,
         skipped: false,
         fault: None,
@@ -185,6 +186,8 @@ struct Task {
     session: AgentSession,
     dialling: Dialling,
     watch: Option<Box<Watch>>,
+    /// It knows that the agent serves, since it was last asked to let it be dialled.
+    served: bool,
     next: bool,
     /// The circuit lets no call through.
     skipped: bool,
@@ -483,6 +486,7 @@ impl Task {
     async fn connect(&mut self, again: bool) {
         // One that was open and led to nothing.
         (self.socket, self.dial) = (None, None);
+        self.served = false;
         if let Some(watch) = &mut self.watch
             && !watch.admits()
             && (self.next || !again)
@@ -501,7 +505,11 @@ impl Task {
         }
     }
 
+    /// Told for each frame, of which all but the first say nothing new.
     fn note_served(&mut self) {
+        if std::mem::replace(&mut self.served, true) {
+            return;
+        }
         if let Some(watch) = &mut self.watch {
             watch.served();
         }
