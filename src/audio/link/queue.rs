@@ -61,6 +61,10 @@ impl QueueIn {
     /// Hands over what waits, once it is long enough for the places that are left, or ends an utterance. `count` is told
     /// of it before, so that it counts what is played not before it does this.
     pub(super) fn hand_over(&mut self, count: impl FnOnce(&Waiting)) {
+        // Mostly so, and then what the other thread writes is left alone.
+        if self.waiting.newest.is_none() {
+            return;
+        }
         let taken = self.places.buffer().capacity() - self.places.slots();
         let is_due = self.waiting.finishes > 0
             || self.waiting.segments > 2 * taken.saturating_sub(ALONE_MAX as usize);
