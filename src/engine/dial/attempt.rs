@@ -473,8 +473,10 @@ impl Dialling {
                 self.answer = Some((body.map(|body| body.bytes), name));
                 Some(Input::Answered { id })
             }
-            Event::Refused { status: 503, note, .. } if note.furthest == Furthest::Unsent => {
-                cut_off(HangupCause::Overload)
+            // It has no room for the call, or what the call says cannot be written: whom we call did nothing.
+            Event::Refused { status, note, .. } if note.furthest == Furthest::Unsent => {
+                let no_room = status == 503;
+                cut_off(if no_room { HangupCause::Overload } else { HangupCause::SwitchFault })
             }
             Event::Refused { status, reason, note, response, .. } => {
                 if response.is_none() && status == 513 {

@@ -165,12 +165,13 @@ async fn a_gateway_rests_for_no_question_that_was_never_asked() {
     }
 }
 
-/// Nor does a shard that a fault of ours ended while the INVITE was out, one that is down, or one without room.
+/// Nor does a shard that a fault of ours ended while the INVITE was out, one that is down, one without room, or a call that
+/// cannot be written.
 #[tokio::test]
 async fn who_is_called_does_not_answer_for_a_fault_of_ours() {
-    let none_sent = || Event::Refused {
+    let none_sent = |status| Event::Refused {
         dialog: DIALOG,
-        status: 503,
+        status,
         reason: Bytes::new(),
         note: Box::new(RefusalNote { furthest: Furthest::Unsent, ..RefusalNote::default() }),
         response: None,
@@ -178,9 +179,11 @@ async fn who_is_called_does_not_answer_for_a_fault_of_ours() {
     for (route, goes_on, told, cause) in [
         (planned(|_| ()), true, vec![placed()], HangupCause::SwitchFault),
         (planned(|_| ()), true, vec![], HangupCause::SwitchFault),
-        (planned(|_| ()), true, vec![placed(), none_sent()], HangupCause::Overload),
+        (planned(|_| ()), true, vec![placed(), none_sent(503)], HangupCause::Overload),
+        (planned(|_| ()), true, vec![placed(), none_sent(400)], HangupCause::SwitchFault),
         (peer(), false, vec![placed()], HangupCause::SwitchFault),
-        (peer(), false, vec![placed(), none_sent()], HangupCause::Overload),
+        (peer(), false, vec![placed(), none_sent(503)], HangupCause::Overload),
+        (peer(), false, vec![placed(), none_sent(400)], HangupCause::SwitchFault),
     ] {
         let mut around = Around::new();
         let (shard, _overheard) = ShardHandle::overheard();
