@@ -16,6 +16,7 @@ use support::solo::kinds;
 use tandem::sip::endpoint::event::Command;
 use tandem::sip::endpoint::event::Counter;
 use tandem::sip::endpoint::event::DialogEnd;
+use tandem::sip::endpoint::event::Event;
 use tandem::sip::endpoint::event::Input;
 use tandem::sip::endpoint::event::Refusal;
 use tandem::sip::endpoint::flow::Flow;
@@ -873,6 +874,27 @@ fn of_several_reasons_of_a_bye_the_one_with_a_cause_of_q850_is_told() {
     assert_eq!(told(two), ended(b"Q.850;cause=41;text=\"Temporary failure\""));
     assert_eq!(told("Reason: SIP;cause=200, X;cause=41"), ended(b"SIP;cause=200"));
     assert_eq!(told("Reason: ;;garbage"), ended(b";;garbage"));
+}
+
+#[test]
+fn of_several_reasons_of_a_cancel_that_is_told_by_which_another_has_answered() {
+    for (said, told) in [
+        ("Reason: Q.850;cause=16, SIP;cause=200", "SIP;cause=200"),
+        ("Reason: SIP;cause=487, Q.850;cause=26", "Q.850;cause=26"),
+        ("Reason: SIP;cause=487, Q.850;cause=16", "Q.850;cause=16"),
+        ("Reason: SIP;cause=487, X;cause=200", "SIP;cause=487"),
+    ] {
+        let mut solo = Solo::new();
+        let invite = Script::invite("a");
+        solo.receive(&invite.text());
+        solo.take_invited();
+        solo.receive(&invite.cancel().header(said).text());
+        let events = solo.take_events();
+        let [Event::Cancelled { reason: Some(reason), .. }] = events.as_slice() else {
+            panic!("{said}: {events:?}")
+        };
+        assert_eq!(reason.escape_ascii().to_string(), told, "{said}");
+    }
 }
 
 #[test]

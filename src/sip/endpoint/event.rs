@@ -193,7 +193,8 @@ pub enum Event {
     Cancelled {
         /// Which dialog.
         dialog: DialogId,
-        /// Value of the CANCEL's `Reason` header, of several the one with a cause of Q.850.
+        /// Value of the CANCEL's `Reason` header: of several the one that says that another party has answered, else the one
+        /// with a cause of Q.850.
         reason: Option<Bytes>,
     },
     /// The first ACK of a 2xx of ours came, of the first INVITE or of a later one.

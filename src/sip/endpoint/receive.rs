@@ -108,7 +108,7 @@ impl Endpoint {
         match self.usages.get(dialog.0).map(|usage| &usage.state) {
             Some(State::Incoming(_)) => {
                 self.refuse_incoming(cx, dialog, 487, HangupCause::CallerCancelled);
-                let reason = reason_value(&request.headers);
+                let reason = reason_of_cancel(&request.headers);
                 cx.event(Event::Cancelled { dialog, reason });
                 self.forget(cx, dialog);
             }
@@ -255,4 +255,15 @@ pub(super) fn reason_value(headers: &Headers) -> Option<Bytes> {
     let is_q850 = |entry: &&[u8]| Reason::parse(entry).is_ok_and(|reason| reason.q850().is_some());
     let best = headers.all(HeaderName::Reason).find(is_q850);
     best.or_else(|| headers.all(HeaderName::Reason).next()).map(Bytes::copy_from_slice)
+}
+
+/// The same of a CANCEL: that which says that another party has answered comes first (RFC 3326 §3.1), since a cause of Q.850
+/// beside it may say no more than 16.
+pub(super) fn reason_of_cancel(headers: &Headers) -> Option<Bytes> {
+    let is_elsewhere = |entry: &&[u8]| {
+        let told = Reason::parse(entry).ok().and_then(|reason| reason.told());
+        told.is_some_and(|reason| reason.is_answered_elsewhere())
+    };
+    let best = headers.all(HeaderName::Reason).find(is_elsewhere);
+    best.map(Bytes::copy_from_slice).or_else(|| reason_value(headers))
 }
