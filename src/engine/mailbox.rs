@@ -258,6 +258,25 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_queue_that_was_read_keeps_no_room() {
+        let (sender, mut receiver) = bounded(8);
+        let room = || sender.0.lock().letters.capacity();
+        for turn in 0..2 {
+            assert_eq!(room(), 0, "{turn}");
+            for letter in 0..8 {
+                sender.try_send(letter).expect("room");
+            }
+            assert!(room() >= 8, "{turn}");
+            for letter in 0..8 {
+                assert_eq!(receiver.recv().await, Some(letter));
+            }
+            let waits = std::future::poll_fn(|cx| Poll::Ready(receiver.poll_recv(cx))).await;
+            assert_eq!(waits, Poll::Pending);
+        }
+        assert_eq!(room(), 0);
+    }
+
     #[test]
     fn a_full_queue_gives_the_message_back() {
         let (sender, _receiver) = bounded(1);
