@@ -48,6 +48,7 @@ use clap::Subcommand;
 use std::num::NonZero;
 use std::process::ExitCode;
 use std::thread;
+use tokio::runtime::Builder;
 
 /// What `tandem` is told on its command line.
 #[derive(Debug, Parser)]
@@ -112,8 +113,8 @@ pub fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run(args) => block_on(run::run(args)),
-        Command::Demo(args) => block_on(demo::run(args)),
+        Command::Run(args) => serve(run::run(args)),
+        Command::Demo(args) => serve(demo::run(args)),
         Command::Check(args) => check::run(&args),
         Command::Certify(args) => certify::run(&args),
         Command::PrintConfig(args) => print_config::run(&args),
@@ -130,18 +131,35 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Runs `work` on a runtime of its own, whose threads end with it. Half of the processors are left to
-/// the media threads: on more, each message would wake a thread on another processor.
+/// Runs a command to its end.
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let processors = thread::available_parallelism().map_or(1, NonZero::get);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .worker_threads(processors.div_ceil(2))
-        .thread_name("tandem-io")
-        .on_thread_park(wake_pace::rest_before_sleep)
+    finish(runtime(), work)
+}
+
+/// Runs the switch to its end. Only its threads have a pace: a command asks one thing after the other, and would wait each time.
+fn serve(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let mut runtime = runtime();
+    runtime.on_thread_park(wake_pace::rest_before_sleep);
+    finish(runtime, work)
+}
+
+/// Runs `work` on a runtime of its own, whose threads end with it.
+fn finish(
+    mut runtime: Builder,
+    work: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let runtime = runtime
         .build()
         .map_err(|error| Failure::failed("cannot start the runtime").because(error))?;
     runtime.block_on(work)
+}
+
+/// Half of the processors are left to the media threads: on more, each message would wake a thread on another processor.
+fn runtime() -> Builder {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let mut runtime = Builder::new_multi_thread();
+    runtime.enable_all().worker_threads(processors.div_ceil(2)).thread_name("tandem-io");
+    runtime
 }
 
 #[cfg(test)]
