@@ -259,7 +259,7 @@ pub(super) fn reason_value(headers: &Headers) -> Option<Bytes> {
 
 /// The same of a CANCEL: that which says that another party has answered comes first (RFC 3326 §3.1), since a cause of Q.850
 /// beside it may say no more than 16.
-pub(super) fn reason_of_cancel(headers: &Headers) -> Option<Bytes> {
+fn reason_of_cancel(headers: &Headers) -> Option<Bytes> {
     let is_elsewhere = |entry: &&[u8]| {
         let told = Reason::parse(entry).ok().and_then(|reason| reason.told());
         told.is_some_and(|reason| reason.is_answered_elsewhere())
