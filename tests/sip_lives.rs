@@ -80,6 +80,30 @@ fn a_callee_that_never_says_anything_is_forgotten() {
 }
 
 #[test]
+fn a_callee_that_rings_on_in_the_next_life_is_forgotten_all_the_same() {
+    for has_rung in [false, true] {
+        let mut solo = Solo::new();
+        solo.invite(outbound(solo.flow));
+        let invite = solo.take_one();
+        let rings = answer(&invite, 180, Some("callee"), CALLED, "");
+        if has_rung {
+            solo.receive(&rings);
+            solo.take_events();
+        }
+        solo.end_life();
+        solo.receive(&rings);
+        let cancel = solo.take_one();
+        assert_eq!(cancel.kind(), "CANCEL");
+        solo.receive(&answer(&cancel, 200, Some("callee"), "", ""));
+        solo.advance_ms(20_000);
+        solo.receive(&rings);
+        solo.advance_ms(13_000);
+        assert_eq!((solo.take_kinds().len(), solo.take_events().len()), (0, 0));
+        solo.assert_empty();
+    }
+}
+
+#[test]
 fn a_callee_that_answers_in_the_next_life_is_acknowledged_and_hung_up() {
     for has_rung in [false, true] {
         let mut solo = Solo::new();

@@ -204,6 +204,24 @@ fn cancel_returns_when_it_is_answered_481() {
 }
 
 #[test]
+fn who_rings_on_behind_a_cancel_is_forgotten_all_the_same() {
+    for heard in [0, 10, 31] {
+        let mut solo = Solo::new();
+        let (dialog, invite) = ringing(&mut solo);
+        hangup(&mut solo, dialog);
+        let cancel = solo.take_one();
+        solo.receive(&answer(&cancel, 200, Some("callee"), "", ""));
+        solo.advance(Duration::from_secs(32));
+        assert_eq!(kinds(&solo.take_events()), ["ended ByeAnswered"]);
+        solo.advance(Duration::from_secs(heard));
+        solo.receive(&answer(&invite, 180, Some("callee"), CALLED, ""));
+        solo.advance(Duration::from_secs(33 - heard));
+        assert_eq!((solo.take_kinds().len(), solo.take_events().len()), (0, 0));
+        solo.assert_empty();
+    }
+}
+
+#[test]
 fn cancel_crossing_200_ends_with_ack_and_bye() {
     for number in 0..1_000 {
         let mut solo = Solo::new();

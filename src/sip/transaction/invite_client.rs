@@ -83,7 +83,9 @@ impl InviteClient {
 
     fn proceeding(&mut self, input: Input, out: &mut Actions) {
         match input {
-            Input::Response(class) => self.respond(class, out),
+            // A peer that rings on must not stop the timer below, the only end there is where nobody waits.
+            Input::Response(Class::Provisional) => out.push(Action::Deliver),
+            Input::Response(class @ (Class::Success | Class::Failure)) => self.respond(class, out),
             // Armed anew from outside, when nobody waits for the answer any more.
             Input::Fired(Timer::B) => out.extend([Action::TimedOut, Action::Terminate]),
             Input::Fired(_) => {}
@@ -168,6 +170,14 @@ mod tests {
         let heard = step(&mut machine, Input::Response(Class::Provisional));
         assert_eq!(heard, [Disarm(Timer::A), Disarm(Timer::B), Deliver]);
         assert_eq!(step(&mut machine, Input::Fired(Timer::A)), []);
+    }
+
+    #[test]
+    fn who_rings_on_does_not_stop_the_end_of_what_nobody_waits_for() {
+        let (mut machine, _) = start(false);
+        step(&mut machine, Input::Response(Class::Provisional));
+        assert_eq!(step(&mut machine, Input::Response(Class::Provisional)), [Deliver]);
+        assert_eq!(step(&mut machine, Input::Fired(Timer::B)), [TimedOut, Terminate]);
     }
 
     #[test]
