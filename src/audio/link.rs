@@ -59,6 +59,9 @@ const GATHER_ABOVE_UNITS: u64 = 500 * UNITS_PER_MS;
 /// chains, so that a bot that sends single bytes does not either.
 const GATHER_ABOVE_SEGMENTS: u64 = 64;
 
+/// The mark of an agent that says by it that what it queued is a whole reply: nobody asked for it, and nobody is told.
+pub const REPLY_END: u64 = 0;
+
 /// Larger segments, of an agent that sends faster than it is played, are not kept for reuse.
 const SPARE_BYTES_MAX: usize = 2_000;
 

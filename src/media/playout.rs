@@ -179,7 +179,7 @@ impl Playout {
             let length = segment.units();
             self.end.consumed(length.saturating_sub(read));
             let before = self.utterance_samples;
-            report_marks(&mut self.end, &mut segment, (length, length), before, |_| ());
+            report_marks(&mut self.end, &mut segment, (length, length), before, |_, _| ());
             // Without a clear the link takes back only what has no mark left.
             segment.forget_marks();
             self.end.give_back(segment);
@@ -275,7 +275,7 @@ impl Playout {
             is_audible |= interrupted::is_audible(&segment, read);
             self.end.consumed(dropped);
             let before = self.utterance_samples;
-            if !report_marks(&mut self.end, &mut segment, (length, length), before, |_| ()) {
+            if !report_marks(&mut self.end, &mut segment, (length, length), before, |_, _| ()) {
                 self.current = Some((segment, length));
                 break;
             }
@@ -331,7 +331,7 @@ impl Playout {
             let before = self.utterance_samples;
             self.utterance_samples += count as u64;
             let start = *read - count;
-            let noted = |at| self.lull.marked(at);
+            let noted = |id, at| self.lull.marked(id, at);
             if !report_marks(&mut self.end, segment, (start, *read), before, noted) {
                 // The agent does not read its events: its marks, and what follows, wait.
                 return Taken::Full;
@@ -358,7 +358,7 @@ impl Playout {
         while self.end.peek().is_some_and(|next| next.bytes.is_empty() && !next.finish) {
             let Some(mut segment) = self.end.pop() else { return };
             let played = self.utterance_samples;
-            let noted = |at| self.lull.marked(at);
+            let noted = |id, at| self.lull.marked(id, at);
             if !report_marks(&mut self.end, &mut segment, (0, 0), played, noted) {
                 self.current = Some((segment, 0));
                 return;
@@ -478,13 +478,13 @@ impl Playout {
 }
 
 /// Reports the marks that lie within the units just played, `before` of the utterance having been
-/// played earlier; false when one of them has to wait. `noted` gets where in the utterance each stands.
+/// played earlier; false when one of them has to wait. `noted` gets each and where in the utterance it stands.
 fn report_marks(
     end: &mut MediaEnd,
     segment: &mut Segment,
     (start, read): (usize, usize),
     before: u64,
-    mut noted: impl FnMut(u64),
+    mut noted: impl FnMut(u64, u64),
 ) -> bool {
     while let Some((offset, id)) = segment.next_mark() {
         if offset > read {
@@ -495,7 +495,7 @@ fn report_marks(
             return false;
         }
         segment.marks_played += 1;
-        noted(played);
+        noted(id, played);
     }
     true
 }

@@ -14,6 +14,7 @@ use crate::agent::stream::DRAIN_MAX;
 use crate::agent::stream::State;
 use crate::agent::stream::grant;
 use crate::agent::stream::lost;
+use crate::audio::link::REPLY_END;
 use crate::types::cause::HangupCause;
 use crate::types::limit::AGENT_GARBAGE_MAX;
 use crate::types::limit::AGENT_MARK_BYTES_MAX;
@@ -21,9 +22,6 @@ use crate::types::limit::AGENT_MARKS_MAX;
 use crate::types::limit::AGENT_WISHES_MAX;
 use crate::types::moment::Moment;
 use bytes::Bytes;
-
-/// A mark that no agent asked for, at the end of a reply. Those that agents ask for count from 1.
-const REPLY_END: u64 = 0;
 
 impl AgentStream {
     pub(super) fn act(&mut self, now: Moment, act: Act, out: &mut Vec<Output>) {
@@ -128,6 +126,7 @@ impl AgentStream {
         {
             self.send(Waiting::Mark(oldest), out);
         }
+        // From 1 on: `REPLY_END` is none of them.
         self.next_mark += 1;
         name.truncate(name.floor_char_boundary(AGENT_MARK_BYTES_MAX));
         self.marks.push_back((self.next_mark, name));

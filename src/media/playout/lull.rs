@@ -3,6 +3,8 @@
 //! Most agents tell no end of a reply. A silence is taken for a gap unless something says otherwise: the agent finished or
 //! cleared, its last words had a mark behind them, the caller was heard, or it lasts so long that the agent begins anew.
 
+use crate::audio::link::REPLY_END;
+
 /// The longest silence that is a gap in a reply. An agent that asks again, since the caller says nothing, waits longer.
 const LULL_MS_MAX: u32 = 3_000;
 
@@ -18,13 +20,23 @@ pub(super) struct Lull {
     caller_quiet_ms: u32,
     /// Where in the utterance its last mark was, in samples; 0: it had none.
     marked_at: u64,
-    /// The utterance had marks within: those of its pieces, which do not tell its end.
-    marks_pieces: bool,
+    last: Last,
+}
+
+/// What the last mark of an utterance tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    /// That the words before it are over: it is the first.
+    First,
+    /// Nothing: the utterance has marks within, which are those of its pieces.
+    OfPiece,
+    /// That the reply before it is whole, whatever marks are within.
+    OfReply,
 }
 
 impl Lull {
     pub(super) const fn new() -> Self {
-        Self { ms: None, caller_quiet_ms: u32::MAX, marked_at: 0, marks_pieces: false }
+        Self { ms: None, caller_quiet_ms: u32::MAX, marked_at: 0, last: Last::First }
     }
 
     /// The agent is silent for so long, and its utterance will not go on.
@@ -50,8 +62,12 @@ impl Lull {
     }
 
     /// A mark `at` samples of the utterance was played.
-    pub(super) const fn marked(&mut self, at: u64) {
-        self.marks_pieces |= self.marked_at > 0 && at > self.marked_at;
+    pub(super) const fn marked(&mut self, id: u64, at: u64) {
+        if id == REPLY_END {
+            self.last = Last::OfReply;
+        } else if self.marked_at > 0 && at > self.marked_at {
+            self.last = Last::OfPiece;
+        }
         self.marked_at = at;
     }
 
@@ -64,12 +80,12 @@ impl Lull {
     /// Another utterance begins at once behind one.
     pub(super) const fn forget_marks(&mut self) {
         self.marked_at = 0;
-        self.marks_pieces = false;
+        self.last = Last::First;
     }
 
     /// Audio comes again behind an utterance of so many samples.
     pub(super) const fn speaks_again(&mut self, samples: u64) {
-        if self.marked_at == samples && !self.marks_pieces {
+        if self.marked_at == samples && !matches!(self.last, Last::OfPiece) {
             self.ms = None;
         }
         self.forget_marks();
@@ -87,6 +103,7 @@ mod tests {
     use crate::audio::frame::FRAME_SAMPLES;
     use crate::audio::link::AgentEnd;
     use crate::audio::link::LinkEvent;
+    use crate::audio::link::REPLY_END;
     use crate::audio::link::link;
     use crate::media::playout::Playout;
     use crate::media::playout::TICK_MS;
@@ -246,6 +263,38 @@ mod tests {
         assert!(line.agent.push_mark(3));
         line.breaks_off_for(50);
         assert_eq!(line.gaps(), [1_000], "the mark was before the words");
+    }
+
+    #[test]
+    fn the_end_of_a_whole_reply_is_one_also_behind_others_and_behind_marks_of_pieces() {
+        for (marks, is_gap) in
+            [([REPLY_END, REPLY_END], false), ([1, REPLY_END], false), ([REPLY_END, 1], true)]
+        {
+            // At once, and when all was played.
+            for late in [0, 12, 40] {
+                let mut line = Line::new();
+                line.say(100);
+                assert!(line.agent.push_mark(marks[0]));
+                line.say(100);
+                assert!(late > 0 || line.agent.push_mark(marks[1]));
+                assert_eq!(line.ticks(10 + late), 1_600);
+                assert!(late == 0 || line.agent.push_mark(marks[1]));
+                line.ticks(60 - late);
+                line.say(100);
+                assert_eq!(line.ticks(5), 800);
+                let gaps = if is_gap { vec![1_200] } else { Vec::new() };
+                assert_eq!(line.gaps(), gaps, "{marks:?} {late}");
+            }
+        }
+        // One behind which more follows at once is no end of that.
+        let mut line = Line::new();
+        line.say(100);
+        assert!(line.agent.push_mark(REPLY_END));
+        line.say(50);
+        assert_eq!(line.ticks(8 + 40), 1_200);
+        line.say(100);
+        assert_eq!(line.ticks(5), 800);
+        assert_eq!(line.gaps(), [10 + 800]);
     }
 
     #[test]
