@@ -33,9 +33,11 @@ pub(super) struct Moved {
 }
 
 impl MediaThread {
-    /// Lets sessions of the fullest phases go to another thread. What finds nobody that may, goes back.
+    /// Lets sessions of the fullest phases go to another thread. What finds nobody that may, goes back; and all, where that
+    /// thread was given up meanwhile: nobody would ever end the calls of those that come to it.
     pub(super) fn let_leave(&mut self, mut leaving: Box<Leaving>) {
-        while !leaving.places.is_empty()
+        while !leaving.to.gauges.is_down()
+            && !leaving.places.is_empty()
             && let Some(id) = self.next_to_leave()
             && let Some(place) = leaving.places.pop()
         {
@@ -385,6 +387,18 @@ mod tests {
         assert_eq!(pair.taken(), [1, 0], "it stays where it is heard");
         while pair.threads[0].worker.garbage.pop().is_some() {}
         assert_eq!((pair.threads[0].worker.sessions(), other.sessions()), (1, 0));
+    }
+
+    #[test]
+    fn a_thread_that_was_given_up_meanwhile_gets_nobody() {
+        let mut pair = Pair::new(22_066..=22_067);
+        pair.tick();
+        pair.move_over();
+        pair.threads[1].worker.give_up();
+        pair.tick();
+        assert_eq!(pair.taken(), [1, 0], "it stays where it is heard");
+        while pair.threads[0].worker.garbage.pop().is_some() {}
+        assert_eq!([0, 1].map(|at| pair.threads[at].worker.sessions()), [1, 0]);
     }
 
     #[test]
