@@ -30,18 +30,18 @@ pub(super) fn text_alone(bytes: &[u8]) -> Option<&str> {
     if is_whole { str::from_utf8(text).ok() } else { None }
 }
 
-/// The least that a server's message of `length` bytes takes on its connection: it comes in one frame, whose length is
-/// written as shortly as can be.
+/// The least that a server's message of `length` bytes takes on its connection: what is short takes least in one frame, what
+/// is long in two, of which one is tiny.
 pub(super) const fn framed_bytes(length: usize) -> usize {
     const SHORT_BYTES_MAX: usize = u16::MAX as usize;
-    let head = if length <= TINY_BYTES_MAX {
+    let heads = if length <= TINY_BYTES_MAX {
         2
     } else if length <= SHORT_BYTES_MAX {
         4
     } else {
-        10
+        6
     };
-    head + length
+    heads + length
 }
 
 #[cfg(test)]
@@ -95,7 +95,19 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_lengths_take_ten_bytes() {
-        assert_eq!([0xffff, 0x1_0000].map(framed_bytes), [0xffff + 4, 0x1_0000 + 10]);
+    fn no_message_takes_less_than_is_counted_in_whatever_frames_it_comes() {
+        let head = |length: usize| match length {
+            0..=125 => 2,
+            126..=0xffff => 4,
+            _ => 10,
+        };
+        for length in (0..400).chain(65_400..65_800).chain(131_000..131_200).chain([1_000_000]) {
+            let in_two = |first: usize| head(first) + head(length - first);
+            let firsts = (0..=length.min(126)).chain([length / 2, length.min(0xffff), length]);
+            let least = firsts.map(in_two).chain([head(length)]).min().expect("some");
+            assert!(framed_bytes(length) <= length + least, "{length}");
+        }
+        // A tiny one and one that just has no need of eight bytes.
+        assert_eq!([0xffff, 0x1_0000].map(framed_bytes), [0xffff + 4, 0x1_0000 + 6]);
     }
 }
