@@ -28,7 +28,7 @@ pub enum LinkEvent {
         /// Samples that left the queue by being played, since the clear before or the link's beginning.
         samples: u64,
     },
-    /// The queue ran empty inside a reply and the caller heard a gap.
+    /// The caller heard a gap inside a reply: the queue ran empty, or the media thread left ticks out.
     Underrun {
         /// Length of the gap, in ms.
         ms: u32,
