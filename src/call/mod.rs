@@ -47,7 +47,7 @@ use crate::call::news::LineNews;
 use crate::call::news::News;
 use crate::call::refer::Referring;
 use crate::call::setup::CallSetup;
-use crate::call::setup::Kept;
+use crate::call::setup::KeptSetup;
 use crate::call::setup::Opening;
 use crate::call::side::LegSide;
 use crate::call::steer::Steered;
@@ -67,7 +67,7 @@ use std::time::Duration;
 /// whom follows from the state.
 #[derive(Debug)]
 pub struct Call {
-    setup: Kept,
+    setup: KeptSetup,
     state: State,
     near: Line,
     far: Option<Box<Line>>,

@@ -39,12 +39,12 @@ pub struct CallSetup {
 
 impl CallSetup {
     /// How the near leg begins, and what is kept of the rest.
-    pub(super) fn begun(self) -> (Opening, Kept) {
+    pub(super) fn begun(self) -> (Opening, KeptSetup) {
         let origin = match &self.opening {
             Opening::Inbound(_) => Origin::Inbound,
             Opening::Outbound(request) => Origin::Outbound { ring_max: request.ring_max },
         };
-        let kept = Kept {
+        let kept = KeptSetup {
             origin,
             partner: self.partner,
             agent: AgentTerms::of(&self.agent),
@@ -63,7 +63,7 @@ impl CallSetup {
 /// What a call that has begun keeps of its [`CallSetup`]: its near leg has the terms, and how an agent is reached
 /// the shell knows.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct KeptSetup {
     pub(super) origin: Origin,
     pub(super) partner: Partner,
     pub(super) agent: AgentTerms,

@@ -103,8 +103,8 @@ struct Dialog {
     /// The calls of its two ends; both where a call of ours comes back to us.
     ends: [Option<Linked>; 2],
     /// Room for a plain call, so that it needs no block of the heap of its own.
-    first: SmallVec<[Kept; FIRST_MESSAGES]>,
-    newest: VecDeque<Kept>,
+    first: SmallVec<[KeptMessage; FIRST_MESSAGES]>,
+    newest: VecDeque<KeptMessage>,
     /// The ways that its messages went. Most dialogs have one.
     paths: SmallVec<[Path; 1]>,
     left_out: u32,
@@ -114,7 +114,7 @@ struct Dialog {
 
 /// A message of a dialog as it is kept.
 #[derive(Debug)]
-struct Kept {
+struct KeptMessage {
     at: Moment,
     way: Way,
     /// Which of the dialog's paths it went.
@@ -155,7 +155,7 @@ const FIRST_MESSAGES: usize = 7;
 /// Bytes of a block. One message keeps all of it, so what outlives its neighbours is moved out.
 const BLOCK_BYTES: usize = 16 * 1024;
 /// What a message costs beside its bytes.
-const OVERHEAD: usize = size_of::<Kept>();
+const OVERHEAD: usize = size_of::<KeptMessage>();
 /// One more than there are messages: one of them none of these went.
 const PATHS_MAX: usize = TRACE_MESSAGES_PER_DIALOG_MAX + 1;
 const _: () = assert!(PATHS_MAX <= u8::MAX as usize && text::SOURCES_MAX <= HALF);
@@ -402,7 +402,7 @@ impl Dialog {
     /// All messages, as they were.
     fn told(&self) -> Vec<TracedMessage> {
         let sources = self.sources();
-        let told = |kept: &Kept| {
+        let told = |kept: &KeptMessage| {
             let Path { transport, local, remote } = *self.paths.get(usize::from(kept.path))?;
             let bytes = text::unpack(&kept.bytes, &sources);
             Some(TracedMessage { at: kept.at, way: kept.way, transport, local, remote, bytes })
@@ -423,7 +423,7 @@ impl Dialog {
         let path = self.path(Path { transport, local, remote });
         let more_paths = if paths == 0 { 0 } else { self.paths.len() - paths };
         let added = bytes.len() + OVERHEAD + more_paths * size_of::<Path>();
-        let freed = self.push(Kept { at, way, path, bytes });
+        let freed = self.push(KeptMessage { at, way, path, bytes });
         self.bytes = (self.bytes + added).saturating_sub(freed);
         (added, freed)
     }
@@ -465,7 +465,7 @@ impl Dialog {
     }
 
     /// Keeps a message; gives the size of the one that had to go for it.
-    fn push(&mut self, message: Kept) -> usize {
+    fn push(&mut self, message: KeptMessage) -> usize {
         if self.first.len() < HALF {
             self.first.push(message);
             return 0;
