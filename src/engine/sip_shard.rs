@@ -64,6 +64,7 @@ use crate::sip::trace::Way;
 use crate::telemetry::metric;
 use crate::types::cause::HangupCause;
 use crate::types::id_map::IdMap;
+use crate::types::id_map::give_back;
 use crate::types::limit::SIP_SHARD_QUEUE_MAX;
 use crate::types::moment::Moment;
 use bytes::Bytes;
@@ -432,6 +433,9 @@ impl Shard {
         self.ways_back.remove(&dialog);
         self.trunks.remove(&dialog);
         self.expected.remove(&dialog);
+        give_back(&mut self.ways_back);
+        give_back(&mut self.trunks);
+        give_back(&mut self.expected);
     }
 
     /// Keeps the way to a caller for when the connection it came by is gone.
@@ -535,6 +539,7 @@ impl Shard {
         let is_last = event.is_last();
         if carrier.try_send(event).is_err() || is_last {
             self.dialled.remove(&dialog);
+            give_back(&mut self.dialled);
             if !is_last {
                 let cause = HangupCause::CallerCancelled;
                 self.pending.push_back(Command::Hangup { dialog, cause });
@@ -560,6 +565,7 @@ impl Shard {
         }
         self.tell(dialog, input);
         self.calls.remove(&dialog);
+        give_back(&mut self.calls);
     }
 }
 

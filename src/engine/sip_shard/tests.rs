@@ -139,3 +139,21 @@ async fn what_shards_challenge_comes_out_of_one_bucket() {
     registry.challenge_answered(source);
     assert!(registry.may_challenge(Moment::START, source), "it has the answer");
 }
+
+#[tokio::test]
+async fn the_room_of_a_rush_goes_with_its_dialogs() {
+    let (mut shard, _open) = shard_of(idle(Arc::new(Recorded::default()), 21_370..=21_373));
+    let trunk = Arc::new(Trunk::new(TrunkId::from_uuid(Uuid::from_u128(1)), "acme", Vec::new()));
+    let (call, _inputs) = mailbox::bounded(1_000);
+    for dialog in (0..1_000).map(DialogId) {
+        shard.reach_by(dialog, &trunk);
+        let (call, side, turn, trunk) = (call.clone(), LegSide::Near, 0, Arc::clone(&trunk));
+        shard.calls.insert(dialog, CallLeg { call, side, turn, trunk });
+    }
+    for dialog in (0..1_000).map(DialogId) {
+        shard.forget_ways(dialog);
+        shard.last(dialog, None, LegInput::Cancelled);
+    }
+    let room = (shard.trunks.capacity(), shard.calls.capacity());
+    assert!(room.0 < 250 && room.1 < 250, "{room:?}");
+}
